@@ -1,0 +1,170 @@
+//! Puts the parts together, starts them in order and stops them in order.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use anyhow::Context;
+use metrics::gauge;
+use platform::{
+    bucket::SharedBucket,
+    cpu::{CpuLimits, CpuPool},
+    http::{Readiness, Server},
+};
+use serde_json::json;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    config::{Config, Settings},
+    engine::{self, Engines, Infer, NativeEngine, Running, Workers},
+    network::spec,
+    routes,
+    service::Service,
+};
+
+/// The version in the ready answer and the metrics.
+pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// A batch under way is given this long to end after everything else has.
+const LAST_BATCH: Duration = Duration::from_secs(1);
+
+type EngineSource = Box<dyn FnOnce() -> anyhow::Result<Vec<Box<dyn Infer>>> + Send>;
+
+/// The service, bound to its port; not serving yet.
+pub struct Application {
+    server: Server,
+    service: Arc<Service>,
+    workers: Workers,
+    engines: EngineSource,
+}
+
+impl Application {
+    /// The service as `config` says it.
+    ///
+    /// # Errors
+    /// When the bucket cannot be opened or the port cannot be had.
+    pub async fn build(config: Config) -> anyhow::Result<Self> {
+        let bucket = config.bucket.open().await.context("the bucket (BUCKET) cannot be opened")?;
+        Self::assemble(SocketAddr::new(config.host, config.port), config.settings, bucket).await
+    }
+
+    /// The service on parts that exist already, with the compiled-in network. Port 0 takes a free one.
+    ///
+    /// # Errors
+    /// When the port cannot be had or threads cannot be started.
+    pub async fn assemble(
+        address: SocketAddr,
+        settings: Settings,
+        bucket: SharedBucket,
+    ) -> anyhow::Result<Self> {
+        let (backend, count) = (settings.backend, settings.engines);
+        let load: EngineSource = Box::new(move || {
+            let engines = NativeEngine::load(backend, count)?;
+            Ok(engines.into_iter().map(|engine| Box::new(engine) as Box<dyn Infer>).collect())
+        });
+        Self::bind(address, settings, bucket, load).await
+    }
+
+    /// The service on given engines, one thread each, instead of the compiled-in network.
+    ///
+    /// # Errors
+    /// When the port cannot be had or threads cannot be started.
+    pub async fn assemble_with(
+        address: SocketAddr,
+        settings: Settings,
+        bucket: SharedBucket,
+        engines: Vec<Box<dyn Infer>>,
+    ) -> anyhow::Result<Self> {
+        Self::bind(address, settings, bucket, Box::new(move || Ok(engines))).await
+    }
+
+    async fn bind(
+        address: SocketAddr,
+        settings: Settings,
+        bucket: SharedBucket,
+        engines: EngineSource,
+    ) -> anyhow::Result<Self> {
+        let limits = CpuLimits {
+            threads: std::thread::available_parallelism().unwrap_or(settings.engines),
+            max_jobs: settings.queue_items.get(),
+            max_weight: settings.queue_pixels,
+        };
+        let decoders = CpuPool::new("classify", limits).context("the decoders' threads cannot be started")?;
+        let (queue, workers) =
+            engine::queue(settings.queue_items, settings.max_batch(), settings.backend.name());
+        let server = Server::bind(address).await.with_context(|| format!("cannot listen on {address}"))?;
+        let readiness = Readiness::default();
+        let service = Arc::new(Service { settings, readiness, bucket, decoders, engines: queue });
+        Ok(Self { server, service, workers, engines })
+    }
+
+    /// Where it listens.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.server.local_addr()
+    }
+
+    /// Whether it takes work; tells so also while [`Self::run`] runs.
+    pub fn readiness(&self) -> Readiness {
+        self.service.readiness.clone()
+    }
+
+    /// Serves until `stop` is cancelled, then finishes what is under way. The port answers at once;
+    /// work is taken when every engine is warm.
+    ///
+    /// # Errors
+    /// When the network does not load or warm up, or the listener fails.
+    pub async fn run(self, stop: CancellationToken) -> anyhow::Result<()> {
+        let Self { server, service, workers, engines } = self;
+        let queue = service.engines.clone();
+        let address = server.local_addr();
+        let drain = service.settings.drain_timeout;
+        let serving =
+            server.serve(routes::router(Arc::clone(&service)), service.readiness.clone(), stop, drain);
+        tokio::pin!(serving);
+
+        let running = tokio::select! {
+            started = start(engines, workers, &service, address) => Some(started?),
+            // Stopped before the engines were warm.
+            served = &mut serving => { served?; None }
+        };
+        if let Some(running) = running {
+            serving.await.context("the listener failed")?;
+            stop_engines(&queue, running).await;
+        }
+        tracing::info!("classify has stopped");
+        Ok(())
+    }
+}
+
+/// Loads and warms up every engine, and only then says that the service is ready.
+async fn start(
+    engines: EngineSource,
+    workers: Workers,
+    service: &Service,
+    address: SocketAddr,
+) -> anyhow::Result<Running> {
+    let engines = tokio::task::spawn_blocking(engines).await.context("the network cannot be loaded")??;
+    let count = engines.len();
+    let running = workers.start(engines).await?;
+
+    let backend = service.settings.backend.name();
+    gauge!("classify_build_info", "model" => spec::NAME, "backend" => backend, "version" => VERSION).set(1.0);
+    service.readiness.set_ready(json!({
+        "service": "classify",
+        "version": VERSION,
+        "model": spec::NAME,
+        "model_sha256": spec::ONNX_SHA256,
+        "license": spec::LICENSE,
+        "backend": backend,
+        "engines": count,
+    }));
+    tracing::info!(%address, model = spec::NAME, backend, engines = count, version = VERSION, "classify is ready");
+    Ok(running)
+}
+
+/// Lets the engines finish the queue. Whoever waited has been answered or cut off by the server by
+/// now, so all that can be left is a batch under way.
+async fn stop_engines(queue: &Engines, running: Running) {
+    queue.close();
+    if tokio::time::timeout(LAST_BATCH, running.finished()).await.is_err() {
+        tracing::warn!("an engine was still busy at the end and was left behind");
+    }
+}

@@ -1,0 +1,208 @@
+//! Geometry, formats, orientation and limits.
+
+use image::{ExtendedColorType, ImageEncoder, Rgb, codecs::jpeg::JpegEncoder, codecs::png::PngEncoder};
+
+use super::*;
+
+const GEOMETRY: Geometry = Geometry { resize: 256, crop: 224 };
+const PLENTY: u64 = 50_000_000;
+
+fn png(picture: &DynamicImage) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    picture.write_to(&mut Cursor::new(&mut bytes), ImageFormat::Png).unwrap();
+    bytes
+}
+
+fn cropped(bytes: &[u8]) -> Result<Crop, ImageError> {
+    crop(bytes, &Header::read(bytes, PLENTY)?, GEOMETRY)
+}
+
+/// Smooth, and different in every corner.
+fn gradient(width: u32, height: u32) -> RgbImage {
+    let level = |at: u32, of: u32| u8::try_from(at * 255 / of).unwrap();
+    RgbImage::from_fn(width, height, |x, y| {
+        Rgb([level(x, width), level(y, height), level(x + y, width + height)])
+    })
+}
+
+fn largest_difference(a: &[u8], b: &[u8]) -> u8 {
+    assert_eq!(a.len(), b.len());
+    a.iter().zip(b).map(|(a, b)| a.abs_diff(*b)).max().unwrap_or(0)
+}
+
+#[test]
+fn the_crop_is_the_centre_of_the_resized_picture() {
+    // 600 x 400 becomes 384 x 256; the crop begins at 80, 16 of that.
+    assert_eq!(crop_span(600, 400, GEOMETRY), (125.0, 350.0));
+    assert_eq!(crop_span(400, 400, GEOMETRY), (25.0, 350.0));
+    // The longer side is truncated: 401 * 256 / 400 = 256.64.
+    assert_eq!(crop_span(401, 400, GEOMETRY), (16.0 * 401.0 / 256.0, 224.0 * 401.0 / 256.0));
+}
+
+#[test]
+fn half_a_pixel_of_margin_goes_to_the_even_side() {
+    for (length, start) in [(257, 16.0), (259, 18.0), (261, 18.0), (263, 20.0)] {
+        assert_eq!(crop_span(length, 256, GEOMETRY), (start, 224.0), "{length}");
+    }
+}
+
+#[test]
+fn a_picture_of_the_right_size_is_only_cut() {
+    let picture = gradient(300, 256);
+    let expected = image::imageops::crop_imm(&picture, 38, 16, 224, 224).to_image();
+    assert_eq!(cropped(&png(&picture.into())).unwrap().rgb(), expected.as_raw());
+}
+
+#[test]
+fn pictures_of_any_proportions_become_a_crop() {
+    for (width, height) in [(1, 1), (1, 60_000), (60_000, 1), (3, 5), (224, 224), (5000, 17)] {
+        let crop = cropped(&png(&gradient(width, height).into())).unwrap();
+        assert_eq!(crop.rgb().len(), 224 * 224 * 3, "{width} x {height}");
+    }
+}
+
+/// The reference's own words, slowly and in floating point: one value of a row that is resized by a
+/// triangle filter as wide as the reduction.
+fn triangle(row: impl Fn(u32) -> f64, length: u32, resized: u32, at: u32) -> f64 {
+    let scale = f64::from(length) / f64::from(resized);
+    let radius = scale.max(1.0);
+    let centre = (f64::from(at) + 0.5) * scale;
+    let weight = |x: u32| (1.0 - ((f64::from(x) + 0.5 - centre) / radius).abs()).max(0.0);
+    let sum: f64 = (0..length).map(weight).sum();
+    (0..length).map(|x| weight(x) * row(x)).sum::<f64>() / sum
+}
+
+#[test]
+fn the_resize_is_the_references() {
+    let (width, height) = (337, 301);
+    // Enough contrast from pixel to pixel that a shift of half a pixel could not hide.
+    let picture = RgbImage::from_fn(width, height, |x, y| Rgb([((x * 37 + y * 91) % 251) as u8; 3]));
+    let crop = cropped(&png(&picture.clone().into())).unwrap();
+    // The shorter side is 256, the longer 286, so the crop begins at (31 rounded to even, 16).
+    let columns: Vec<Vec<f64>> = (0..224)
+        .map(|at| {
+            let level = |x, y| f64::from(picture.get_pixel(x, y).0[0]);
+            (0..height).map(|y| triangle(|x| level(x, y), width, 286, at + 31).round()).collect()
+        })
+        .collect();
+    let mut worst = 0.0_f64;
+    for y in (0..224).step_by(9) {
+        for (x, column) in columns.iter().enumerate() {
+            let expected = triangle(|y| column[y as usize], height, 256, y + 16);
+            let got = f64::from(crop.rgb()[(y as usize * 224 + x) * 3]);
+            worst = worst.max((expected - got).abs());
+        }
+    }
+    assert!(worst <= 1.6, "{worst} levels");
+}
+
+#[test]
+fn the_samples_become_their_reference_crops() {
+    for name in ["chelsea", "coffee", "rocket"] {
+        let read = |file: String| {
+            std::fs::read(format!("{}/../samples/{file}", env!("CARGO_MANIFEST_DIR"))).unwrap()
+        };
+        let crop = cropped(&read(format!("{name}.jpg"))).unwrap();
+        let reference = image::load_from_memory(&read(format!("{name}_224.png"))).unwrap().into_rgb8();
+        // The reference crops were made of the pictures before they were JPEGs, which costs up to 4
+        // levels on the average; any other geometry costs 14 and more.
+        let sum: u32 =
+            crop.rgb().iter().zip(reference.as_raw()).map(|(a, b)| u32::from(a.abs_diff(*b))).sum();
+        let average = f64::from(sum) / f64::from(224 * 224 * 3);
+        assert!(average < 4.5, "{name}: {average} levels");
+    }
+}
+
+#[test]
+fn transparency_is_laid_over_white() {
+    let picture = image::RgbaImage::from_fn(256, 256, |x, _| {
+        image::Rgba(if x < 128 { [255, 0, 0, 0] } else { [0, 0, 0, 128] })
+    });
+    let crop = cropped(&png(&picture.into())).unwrap();
+    assert_eq!(crop.rgb()[..3], [255; 3]);
+    assert_eq!(crop.rgb()[223 * 3..224 * 3], [127; 3]);
+}
+
+#[test]
+fn grey_and_deep_pictures_are_the_same_picture() {
+    let grey = image::DynamicImage::from(gradient(256, 256)).into_luma8();
+    let eight = cropped(&png(&grey.clone().into())).unwrap();
+    let sixteen = cropped(&png(&DynamicImage::from(grey).into_luma16().into())).unwrap();
+    assert_eq!(eight, sixteen);
+    assert!(eight.rgb().as_chunks::<3>().0.iter().all(|[r, g, b]| r == g && g == b));
+}
+
+/// A JPEG of `picture` that says it is stored as `orientation` (1 to 8).
+fn jpeg_with_exif(picture: &DynamicImage, orientation: u8) -> Vec<u8> {
+    // TIFF, big endian, one directory of one entry: tag 0x0112 (orientation), one SHORT.
+    let mut exif = b"Exif\0\0MM\0\x2a\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0".to_vec();
+    exif.extend([orientation, 0, 0, 0, 0, 0, 0]);
+    let mut bytes = Vec::new();
+    let mut encoder = JpegEncoder::new_with_quality(&mut bytes, 95);
+    encoder.set_exif_metadata(exif[6..].to_vec()).unwrap();
+    encoder.encode_image(picture).unwrap();
+    bytes
+}
+
+#[test]
+fn every_orientation_is_turned_upright() {
+    let upright = DynamicImage::from(gradient(320, 256));
+    let expected = cropped(&jpeg_with_exif(&upright, 1)).unwrap();
+    let stored: [(u8, DynamicImage); 7] = [
+        (2, upright.fliph()),
+        (3, upright.rotate180()),
+        (4, upright.flipv()),
+        (5, upright.rotate90().fliph()),
+        (6, upright.rotate270()),
+        (7, upright.rotate270().fliph()),
+        (8, upright.rotate90()),
+    ];
+    for (orientation, picture) in stored {
+        let crop = cropped(&jpeg_with_exif(&picture, orientation)).unwrap();
+        let difference = largest_difference(crop.rgb(), expected.rgb());
+        assert!(difference <= 6, "orientation {orientation}: {difference} levels");
+        let unturned = cropped(&jpeg_with_exif(&picture, 1)).unwrap();
+        assert!(largest_difference(unturned.rgb(), expected.rgb()) > 100, "the picture must be able to tell");
+    }
+}
+
+#[test]
+fn too_many_pixels_are_refused_from_the_header_alone() {
+    // Nothing but a signature and an IHDR: there is nothing that could be decoded.
+    let mut header = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR".to_vec();
+    header.extend([0, 0, 0x4e, 0x20, 0, 0, 0x4e, 0x20, 8, 2, 0, 0, 0]);
+    let error = Header::read(&header, PLENTY).unwrap_err();
+    assert!(matches!(error, ImageError::TooManyPixels { pixels: 400_000_000, limit: PLENTY }), "{error}");
+
+    let picture = png(&gradient(20, 10).into());
+    assert!(matches!(Header::read(&picture, 199), Err(ImageError::TooManyPixels { pixels: 200, .. })));
+    assert_eq!(Header::read(&picture, 200).unwrap().pixels(), 200);
+}
+
+#[test]
+fn what_is_no_picture_is_told_from_what_is_one_of_another_kind() {
+    let not_an_image = |bytes: &[u8]| matches!(cropped(bytes), Err(ImageError::NotAnImage(_)));
+    assert!(not_an_image(b""));
+    assert!(not_an_image(b"hello"));
+    assert!(not_an_image(b"\x89PNG\r\n\x1a\n"));
+    assert!(not_an_image(b"\xff\xd8\xff\xe0"));
+    let whole = png(&gradient(64, 64).into());
+    assert!(not_an_image(&whole[..whole.len() / 2]));
+    assert!(matches!(cropped(b"GIF89a\x01\0\x01\0\0\0\0"), Err(ImageError::UnsupportedFormat("gif"))));
+    assert!(matches!(cropped(b"RIFF\0\0\0\0WEBPVP8 "), Err(ImageError::UnsupportedFormat("webp"))));
+}
+
+#[test]
+fn a_crop_is_square() {
+    assert!(Crop::new(vec![0; 12], 2).is_some());
+    assert!(Crop::new(vec![0; 11], 2).is_none());
+    assert!(Crop::new(vec![0; 12], u32::MAX).is_none());
+}
+
+#[test]
+fn an_empty_png_has_no_pixels() {
+    let mut bytes = Vec::new();
+    PngEncoder::new(&mut bytes).write_image(&[0; 3], 1, 1, ExtendedColorType::Rgb8).unwrap();
+    bytes[16..20].fill(0);
+    assert!(matches!(Header::read(&bytes, PLENTY), Err(ImageError::NotAnImage(_))));
+}

@@ -1,0 +1,138 @@
+//! The compiled-in network against what an independent runtime made of the same model.
+//!
+//! A reference is a `reference_samples.json` in the model's folder, or in the folder of models beside
+//! the repository where there is one. Which are used depends on the model that was compiled in; one
+//! that is not there is told with a line that begins with `SKIPPED`.
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests may fail as tests do")]
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use classify::{
+    backend::Backend,
+    network::{CLASSES, GEOMETRY, Network, spec},
+    pixels::Crop,
+};
+use serde_json::Value;
+
+/// The promise is 1e-3; what is seen is far below.
+const TOLERANCE: f32 = 1e-3;
+/// The model that the folder beside the repository has reference tensors for.
+const SHARED_MODEL_SHA256: &str = "b8d39907f46818f36dc66846d829dc119d9c3fbb480ef01743332c9f1d20bc11";
+
+fn repository() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+/// The folder beside the repository, if it is about the compiled-in model.
+fn shared_model() -> Result<PathBuf, String> {
+    let folder = repository().join("../shared/models/mobilenetv2");
+    if !folder.is_dir() {
+        Err(format!("there is no {}", folder.display()))
+    } else if spec::ONNX_SHA256 != SHARED_MODEL_SHA256 {
+        Err(format!("the compiled-in {} is another model than that of {}", spec::NAME, folder.display()))
+    } else {
+        Ok(folder)
+    }
+}
+
+fn largest_difference(a: &[f32], b: &[f32]) -> f32 {
+    assert_eq!(a.len(), b.len());
+    a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
+}
+
+/// Crop and logits of every sample of a reference that is in the repository.
+fn samples(reference: &Path) -> Vec<(Crop, Vec<f32>)> {
+    let reference: Value = serde_json::from_slice(&fs::read(reference).unwrap()).unwrap();
+    let images = reference["images"].as_object().unwrap();
+    let samples: Vec<_> = images
+        .iter()
+        .filter_map(|(file, expected)| {
+            let picture = fs::read(repository().join("samples").join(file)).ok()?;
+            let rgb = image::load_from_memory(&picture).unwrap().into_rgb8().into_raw();
+            let logits: Vec<f32> = serde_json::from_value(expected["logits"].clone()).unwrap();
+            Some((Crop::new(rgb, GEOMETRY.crop).unwrap(), logits))
+        })
+        .collect();
+    assert!(samples.len() >= 3, "only {} of the reference's pictures are in samples/", samples.len());
+    samples
+}
+
+fn check_samples(reference: &Path) -> Vec<String> {
+    let (crops, expected): (Vec<_>, Vec<_>) = samples(reference).into_iter().unzip();
+    let mut report = Vec::new();
+    for &backend in Backend::all() {
+        let network = Network::load(backend);
+        for batch in [1, 3] {
+            let mut worst = 0.0_f32;
+            for (crops, expected) in crops.chunks(batch).zip(expected.chunks(batch)) {
+                let logits = network.logits(crops).unwrap();
+                assert_eq!(logits.len(), crops.len());
+                for (logits, expected) in logits.iter().zip(expected) {
+                    worst = worst.max(largest_difference(logits, expected));
+                }
+            }
+            report.push(format!("{}, {backend}, batch {batch}: max abs difference {worst:e}", spec::NAME));
+            assert!(worst <= TOLERANCE, "{report:?}");
+        }
+    }
+    report
+}
+
+#[test]
+fn samples_of_the_models_folder() {
+    let reference = repository().join("models").join(spec::NAME).join("reference_samples.json");
+    // What is committed must be there; a model that is only fetched brings no reference.
+    if !reference.exists() && spec::NAME != "efficientnet-lite0" {
+        println!("SKIPPED: there is no {}", reference.display());
+        return;
+    }
+    println!("{}", check_samples(&reference).join("\n"));
+}
+
+#[test]
+fn samples_of_the_shared_folder() {
+    match shared_model() {
+        Ok(folder) => println!("{}", check_samples(&folder.join("reference_samples.json")).join("\n")),
+        Err(reason) => println!("SKIPPED: {reason}"),
+    }
+}
+
+#[test]
+fn tensors_of_the_shared_folder() {
+    let folder = match shared_model() {
+        Ok(folder) => folder,
+        Err(reason) => {
+            println!("SKIPPED: {reason}");
+            return;
+        }
+    };
+    let input = npy(&folder.join("reference_input.npy"));
+    let expected = npy(&folder.join("reference_output.npy"));
+    let images = expected.len() / CLASSES;
+    for &backend in Backend::all() {
+        let network = Network::load(backend);
+        for batch in [1, images] {
+            let mut logits = Vec::new();
+            for part in input.chunks(input.len() / images * batch) {
+                logits.extend(network.logits_of_tensor(part, batch).unwrap().concat());
+            }
+            let worst = largest_difference(&logits, &expected);
+            println!("tensors, {backend}, batch {batch}: max abs difference {worst:e}");
+            assert!(worst <= TOLERANCE, "{backend}, batch {batch}: {worst:e}");
+        }
+    }
+}
+
+/// The values of a NumPy file of little-endian f32 in C order.
+fn npy(path: &Path) -> Vec<f32> {
+    let bytes = fs::read(path).unwrap();
+    assert_eq!(&bytes[..8], b"\x93NUMPY\x01\0", "version 1 is expected");
+    let data = 10 + usize::from(u16::from_le_bytes([bytes[8], bytes[9]]));
+    let header = std::str::from_utf8(&bytes[10..data]).unwrap();
+    assert!(header.contains("'descr': '<f4'") && header.contains("'fortran_order': False"), "{header}");
+    bytes[data..].as_chunks().0.iter().copied().map(f32::from_le_bytes).collect()
+}

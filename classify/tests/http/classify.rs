@@ -1,0 +1,242 @@
+//! `POST /classify` and the routes about the service itself.
+
+use classify::network::{CLASSES, spec};
+use reqwest::multipart::{Form, Part};
+use serde_json::{Value, json};
+
+use crate::rig::{ESPRESSO, Gate, Rig, Verdict, anonymous, answer, png, sample};
+
+#[tokio::test]
+async fn a_photo_of_coffee_is_espresso_whichever_way_it_comes() {
+    let rig = Rig::real().await;
+    let photo = sample("coffee.jpg");
+    rig.store("a/coffee.jpg", photo.clone()).await;
+
+    let raw =
+        answer(rig.post("/classify").header("content-type", "image/jpeg").body(photo.clone()).send().await)
+            .await;
+    let form = Form::new().text("note", "ignored").part("file", Part::bytes(photo));
+    let multipart = answer(rig.post("/classify").multipart(form).send().await).await;
+    let stored =
+        answer(rig.post("/classify").json(&json!({"gcs_path": "gs://local/a/coffee.jpg"})).send().await)
+            .await;
+
+    for (status, body) in [&raw, &multipart, &stored] {
+        assert_eq!((*status, &body["label"]), (200, &json!(spec::LABELS[ESPRESSO].1)), "{body}");
+        assert!(body["confidence"].as_f64().unwrap() > 0.5, "{body}");
+        assert_eq!(body["top"].as_array().unwrap().len(), 5, "{body}");
+        assert_eq!(body["top"][0]["index"], ESPRESSO, "{body}");
+        assert_eq!(body["model"], spec::NAME, "{body}");
+    }
+    assert_eq!(raw.1["top"], stored.1["top"], "where the bytes come from makes no difference");
+    assert_eq!(rig.stored("a/coffee.jpg.prediction.json").await.unwrap()["top"], stored.1["top"]);
+}
+
+#[tokio::test]
+async fn answers_look_like_this() {
+    let rig = Rig::espresso().await;
+    rig.store("a/image.jpg", png()).await;
+    let request = json!({"gcs_path": "gs://local/a/image.jpg", "top_k": 2, "something": "else"});
+    let (status, body) = answer(rig.post("/classify").json(&request).send().await).await;
+    assert_eq!(status, 200);
+    insta::assert_json_snapshot!(anonymous(body), @r#"
+    {
+      "backend": "BACKEND",
+      "confidence": 0.95661324,
+      "duplicate": false,
+      "gcs_path": "gs://local/a/image.jpg",
+      "label": "espresso",
+      "model": "MODEL",
+      "top": [
+        {
+          "confidence": 0.95661324,
+          "index": 967,
+          "label": "espresso",
+          "wnid": "n07920052"
+        },
+        {
+          "confidence": 0.000043430173,
+          "index": 0,
+          "label": "tench",
+          "wnid": "n01440764"
+        }
+      ]
+    }
+    "#);
+    let (status, body) = answer(rig.image_with("top_k=1").send().await).await;
+    assert_eq!(status, 200);
+    insta::assert_json_snapshot!(anonymous(body), @r#"
+    {
+      "backend": "BACKEND",
+      "confidence": 0.95661324,
+      "duplicate": false,
+      "label": "espresso",
+      "model": "MODEL",
+      "top": [
+        {
+          "confidence": 0.95661324,
+          "index": 967,
+          "label": "espresso",
+          "wnid": "n07920052"
+        }
+      ]
+    }
+    "#);
+}
+
+#[tokio::test]
+async fn a_second_request_is_answered_from_the_prediction_on_record() {
+    let rig = Rig::espresso().await;
+    rig.store("image.jpg", png()).await;
+    let ask = async |top_k: usize| {
+        let request = json!({"gcs_path": "gs://local/image.jpg", "top_k": top_k});
+        let (status, body) = answer(rig.post("/classify").json(&request).send().await).await;
+        assert_eq!((status, body["top"].as_array().unwrap().len()), (200, top_k));
+        body["duplicate"].as_bool().unwrap()
+    };
+    assert!(!ask(2).await);
+    assert!(ask(2).await, "the record holds more than was asked for: the default number");
+    assert!(ask(5).await);
+    assert!(!ask(6).await, "the record is too short");
+    assert!(ask(5).await, "and was left as it is");
+    assert_eq!(rig.stored("image.jpg.prediction.json").await.unwrap()["top"].as_array().unwrap().len(), 5);
+}
+
+#[tokio::test]
+async fn what_another_model_said_is_not_this_models_answer() {
+    let rig = Rig::espresso().await;
+    rig.store("image.jpg", png()).await;
+    let other = json!({"gcs_path": "gs://local/image.jpg", "label": "teapot", "confidence": 0.5, "model": "other",
+        "backend": "other", "top": (0..9).map(|index| json!({"label": "teapot", "index": index, "confidence": 0.1})).collect::<Vec<_>>()});
+    rig.store("image.jpg.prediction.json", other.to_string()).await;
+    let request = json!({"gcs_path": "gs://local/image.jpg"});
+    let (status, body) = answer(rig.post("/classify").json(&request).send().await).await;
+    assert_eq!(
+        (status, &body["model"], &body["duplicate"]),
+        (200, &json!(spec::NAME), &json!(false)),
+        "{body}"
+    );
+    assert_eq!(rig.stored("image.jpg.prediction.json").await.unwrap(), other, "nothing is ever overwritten");
+}
+
+#[tokio::test]
+async fn the_threshold_thins_the_list_and_leaves_the_answer() {
+    let rig = Rig::espresso().await;
+    let (_, body) = answer(rig.image_with("threshold=0.5").send().await).await;
+    assert_eq!(body["top"].as_array().unwrap().len(), 1, "{body}");
+    let (_, body) = answer(rig.image_with("threshold=1").send().await).await;
+    assert_eq!((&body["top"], &body["label"]), (&json!([]), &json!(spec::LABELS[ESPRESSO].1)), "{body}");
+}
+
+async fn problem(response: Result<reqwest::Response, reqwest::Error>) -> (u16, String) {
+    let response = response.unwrap();
+    assert_eq!(response.headers()["content-type"], "application/problem+json");
+    let (status, body) = answer(Ok(response)).await;
+    assert_eq!(body["status"], status, "{body}");
+    assert!(body["detail"].as_str().is_some_and(|detail| !detail.is_empty()), "{body}");
+    (status, body["kind"].as_str().unwrap().to_owned())
+}
+
+#[tokio::test]
+async fn what_cannot_be_done_is_a_problem_that_says_so() {
+    let rig = Rig::espresso().await;
+    rig.store("text", "hello").await;
+    rig.store("good", png()).await;
+    let json = |body: Value| rig.post("/classify").json(&body).send();
+    let path = |path: &str| json(json!({ "gcs_path": path }));
+    let is = |status: u16, kind: &str| (status, kind.to_owned());
+
+    let text = rig.post("/classify").header("content-type", "application/json").body("{").send();
+    assert_eq!(problem(text.await).await, is(400, "bad_json"));
+    assert_eq!(problem(json(json!({"path": "x"})).await).await, is(400, "bad_json"));
+    assert_eq!(
+        problem(json(json!({"gcs_path": "gs://local/good", "top_k": "many"})).await).await,
+        is(400, "bad_json")
+    );
+    assert_eq!(problem(path("http://local/x").await).await, is(422, "bad_path"));
+    assert_eq!(problem(path("gs://local/../x").await).await, is(422, "bad_path"));
+    assert_eq!(problem(path("gs://other/x").await).await, is(422, "wrong_bucket"));
+    assert_eq!(problem(path("gs://local/nothing").await).await, is(404, "no_such_object"));
+    assert_eq!(problem(path("gs://local/text").await).await, is(422, "not_an_image"));
+    assert_eq!(problem(rig.image("").send().await).await, is(422, "not_an_image"));
+    assert_eq!(
+        problem(rig.image("GIF89a\x01\0\x01\0\0\0\0").send().await).await,
+        is(415, "unsupported_format")
+    );
+    let form = rig
+        .post("/classify")
+        .header("content-type", "application/x-www-form-urlencoded")
+        .body("gcs_path=x")
+        .send();
+    assert_eq!(problem(form.await).await, is(415, "unsupported_media_type"));
+    let multipart = |form| rig.post("/classify").multipart(form).send();
+    assert_eq!(problem(multipart(Form::new().text("other", "x")).await).await, is(422, "no_file"));
+    let two = Form::new().part("file", Part::bytes(png())).part("file", Part::bytes(png()));
+    assert_eq!(problem(multipart(two).await).await, is(422, "too_many_files"));
+    let broken =
+        rig.post("/classify").header("content-type", "multipart/form-data; boundary=x").body("--y").send();
+    assert_eq!(problem(broken.await).await, is(400, "bad_multipart"));
+
+    let query = |name: &str, value: &str| rig.image_with(&format!("{name}={value}")).send();
+    assert_eq!(problem(query("top_k", "many").await).await, is(400, "bad_query"));
+    for top_k in ["0".to_owned(), (CLASSES + 1).to_string()] {
+        assert_eq!(problem(query("top_k", &top_k).await).await, is(422, "bad_top_k"));
+    }
+    for threshold in ["-0.1", "1.1", "NaN"] {
+        assert_eq!(problem(query("threshold", threshold).await).await, is(422, "bad_threshold"));
+    }
+    rig.bucket.set_down(true);
+    assert_eq!(problem(path("gs://local/good").await).await, is(503, "bucket_unavailable"));
+}
+
+#[tokio::test]
+async fn what_is_too_large_is_refused_before_it_is_decoded() {
+    let settings = classify::Settings {
+        max_pixels: 63,
+        max_image_bytes: 2000,
+        max_body_bytes: 3000,
+        ..classify::Settings::default()
+    };
+    let (engine, _gate) = Gate::new(false);
+    let rig = Rig::with(settings, vec![engine]).await;
+    assert_eq!(problem(rig.image(png()).send().await).await, (422, "too_large".to_owned()));
+    assert_eq!(problem(rig.image(vec![0; 2001]).send().await).await, (413, "too_large".to_owned()));
+    assert_eq!(problem(rig.image(vec![0; 3001]).send().await).await, (413, "body_too_large".to_owned()));
+    rig.store("large", vec![0; 2001]).await;
+    let stored = rig.post("/classify").json(&json!({"gcs_path": "gs://local/large"})).send();
+    assert_eq!(problem(stored.await).await, (413, "too_large".to_owned()));
+}
+
+#[tokio::test]
+async fn the_service_says_what_runs_only_when_it_does() {
+    let (engine, mut gate) = Gate::new(true);
+    let rig = Rig::starting(classify::Settings::default(), vec![engine]).await;
+    gate.taken().await;
+    assert_eq!(problem(rig.get("/ready").send().await).await, (503, "starting".to_owned()));
+    assert_eq!(problem(rig.image(png()).send().await).await, (503, "starting".to_owned()));
+    assert_eq!(rig.get("/live").send().await.unwrap().status(), 200);
+    gate.release(Verdict::Espresso);
+    let rig = rig.ready().await;
+    let (_, body) = answer(rig.get("/ready").send().await).await;
+    for (member, value) in
+        [("service", "classify"), ("model", spec::NAME), ("model_sha256", spec::ONNX_SHA256)]
+    {
+        assert_eq!(body[member], value, "{body}");
+    }
+    assert_eq!(
+        (&body["backend"], &body["engines"]),
+        (&json!(classify::Settings::default().backend.name()), &json!(1))
+    );
+    let (status, index) = answer(rig.get("/").send().await).await;
+    assert_eq!((status, &index["model"]), (200, &json!(spec::NAME)));
+    assert!(index["routes"].as_object().unwrap().contains_key("POST /classify"));
+}
+
+#[tokio::test]
+async fn a_model_that_warms_up_to_nonsense_ends_the_service() {
+    let (engine, gate) = Gate::new(true);
+    gate.release(Verdict::Panic);
+    let mut rig = Rig::starting(classify::Settings::default(), vec![engine]).await;
+    let error = (&mut rig.running).await.unwrap().unwrap_err();
+    assert!(error.to_string().contains("did not warm up"), "{error:#}");
+}

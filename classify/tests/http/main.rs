@@ -1,0 +1,9 @@
+//! The service from outside, over HTTP on a free port.
+
+#![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests may fail as tests do")]
+
+mod classify;
+mod overload;
+mod property;
+mod push;
+mod rig;

@@ -1,0 +1,100 @@
+//! Whatever is pushed or posted, the answer is one of the documented ones, and never 5xx.
+
+use classify::outcome::Outcome;
+use platform::topic::push::Delivery;
+use proptest::{
+    prelude::*,
+    test_runner::{Config, TestRunner},
+};
+use serde_json::json;
+use tokio::runtime::Runtime;
+
+use crate::rig::{Rig, png};
+
+fn runner() -> TestRunner {
+    TestRunner::new(Config { cases: 256, failure_persistence: None, ..Config::default() })
+}
+
+/// Bodies from noise to all but an event.
+fn bodies() -> impl Strategy<Value = Vec<u8>> {
+    let noise = || proptest::collection::vec(any::<u8>(), 0..300);
+    let path = prop_oneof![
+        Just("gs://local/good".to_owned()),
+        Just("gs://local/text".to_owned()),
+        "(gs://)?(local|other)?/[a-z./]{0,20}",
+        any::<String>(),
+    ];
+    let event = path.prop_map(|path| json!({ "gcs_path": path }).to_string().into_bytes());
+    let data = prop_oneof![noise(), event];
+    let wrapped = data.clone().prop_map(|data| {
+        Delivery { data: data.into(), ..Delivery::default() }.to_envelope(std::time::SystemTime::UNIX_EPOCH)
+    });
+    let half_wrapped = (any::<String>(), any::<bool>()).prop_map(|(data, wrap)| {
+        let message = json!({ "data": data });
+        if wrap { json!({ "message": message }) } else { json!({ "message": data }) }.to_string().into_bytes()
+    });
+    let cut = wrapped.clone().prop_flat_map(|body| {
+        let length = body.len();
+        (Just(body), 0..=length).prop_map(|(body, keep)| body[..keep].to_vec())
+    });
+    prop_oneof![noise(), data, wrapped, half_wrapped, cut]
+}
+
+async fn rig() -> Rig {
+    let rig = Rig::espresso().await;
+    rig.store("good", png()).await;
+    rig.store("text", "hello").await;
+    rig
+}
+
+#[test]
+fn any_push_is_answered_as_documented() {
+    let runtime = Runtime::new().unwrap();
+    let rig = runtime.block_on(rig());
+    runner()
+        .run(&bodies(), |body| {
+            let (status, answer) = runtime.block_on(async {
+                let response = rig.push_raw(body).send().await.unwrap();
+                (response.status(), response.text().await.unwrap())
+            });
+            prop_assert_eq!(status.as_u16(), 200, "{}", answer);
+            let answer: serde_json::Value = serde_json::from_str(&answer).unwrap();
+            let documented = Outcome::ALL.into_iter().map(Outcome::row).any(|row| {
+                row.acknowledged()
+                    && answer["status"] == row.word
+                    && answer["reason"].as_str().unwrap_or("") == row.reason
+            });
+            prop_assert!(documented, "{}", answer);
+            Ok(())
+        })
+        .unwrap();
+}
+
+#[test]
+fn any_request_is_answered_as_documented() {
+    let runtime = Runtime::new().unwrap();
+    let rig = runtime.block_on(rig());
+    let types = prop_oneof![
+        Just("application/json"),
+        Just("image/jpeg"),
+        Just("multipart/form-data; boundary=x"),
+        Just("text/plain"),
+        Just("")
+    ];
+    let jpeg = proptest::collection::vec(any::<u8>(), 0..300)
+        .prop_map(|noise| [b"\xff\xd8\xff\xe0", &noise[..]].concat());
+    let cut_png = (0..png().len()).prop_map(|keep| png()[..keep].to_vec());
+    runner()
+        .run(&(types, prop_oneof![bodies(), jpeg, cut_png]), |(content_type, body)| {
+            let response = runtime
+                .block_on(rig.post("/classify").header("content-type", content_type).body(body).send())
+                .unwrap();
+            prop_assert!(
+                [200, 400, 404, 413, 415, 422].contains(&response.status().as_u16()),
+                "{}",
+                response.status()
+            );
+            Ok(())
+        })
+        .unwrap();
+}

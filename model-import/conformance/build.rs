@@ -1,0 +1,23 @@
+//! Writes the graphs of `graphs/` and converts each with model-import, as a build of the service does.
+#![expect(clippy::unwrap_used, reason = "a build script of a test crate fails loudly")]
+
+use std::path::Path;
+use std::{env, fs};
+
+use model_import::{codegen, graph};
+use onnx_ir::Message as _;
+
+mod graphs;
+
+fn main() {
+    println!("cargo::rerun-if-changed=build.rs");
+    println!("cargo::rerun-if-changed=graphs");
+    let out = env::var("OUT_DIR").unwrap();
+    let out = Path::new(&out);
+    for (name, model) in graphs::all() {
+        let original = out.join(format!("{name}-original.onnx"));
+        fs::write(&original, model.write_to_bytes().unwrap()).unwrap();
+        let cleaned = graph::clean_file(&original).unwrap();
+        codegen::network(&cleaned.model, &original, out, name).unwrap();
+    }
+}

@@ -1,0 +1,171 @@
+//! Small MobileNetV2-like networks, written the way three exporters write them.
+//!
+//! 32x32 images, ten classes, three inverted residual blocks: one that keeps size and width (with the
+//! residual addition), one that halves the size, one more with the addition. Weights are seeded.
+
+mod builder;
+pub(crate) mod random;
+
+use model_import::graph::proto::NodeExt as _;
+use onnx_ir::ModelProto;
+
+use builder::{Builder, Conv};
+
+/// Height and width of the input.
+pub(crate) const SIDE: i64 = 32;
+/// Numbers at the output.
+pub(crate) const CLASSES: i64 = 10;
+
+/// Width after the stem, expanded width, width after the strided block, last width.
+const STEM: usize = 8;
+const EXPANDED: usize = 24;
+const WIDE: usize = 12;
+const LAST: usize = 40;
+
+/// Every style with its name, in the order of the modules of this crate.
+pub(crate) fn all() -> [(&'static str, ModelProto); 3] {
+    [("zoo", zoo()), ("torch", torch()), ("tf2onnx", tf2onnx())]
+}
+
+/// An inverted residual block: expand, depthwise, project, with a residual addition where the shape
+/// stays. `finish` is what the exporter puts behind each convolution (activation or not).
+fn block(
+    graph: &mut Builder,
+    input: &str,
+    widths: (usize, usize),
+    depthwise: Conv,
+    with: impl Fn(Conv) -> Conv,
+    finish: impl Fn(&mut Builder, &str, usize, bool) -> String,
+) -> String {
+    let (narrow, out) = widths;
+    let expanded = graph.conv(input, &with(Conv::pointwise(narrow, EXPANDED)));
+    let expanded = finish(graph, &expanded, EXPANDED, true);
+    let filtered = graph.conv(&expanded, &with(depthwise));
+    let filtered = finish(graph, &filtered, EXPANDED, true);
+    let projected = graph.conv(&filtered, &with(Conv::pointwise(EXPANDED, out)));
+    let projected = finish(graph, &projected, out, false);
+    if depthwise.stride == 1 && narrow == out {
+        graph.op("Add", &[input, &projected], |node| node)
+    } else {
+        projected
+    }
+}
+
+/// As the ONNX Model Zoo's opset 7 file: BatchNormalization behind every convolution, Clip with
+/// attributes, initializers among the inputs, a 1x1 convolution for a head and a Reshape to a constant
+/// that has the export's batch of 1 in it.
+pub(crate) fn zoo() -> ModelProto {
+    let mut graph = Builder::new(7);
+    let finish = |graph: &mut Builder, value: &str, channels: usize, active: bool| {
+        let normal = graph.batch_norm(value, channels);
+        if active {
+            graph.op("Clip", &[&normal], |node| node.with_float("min", 0.0).with_float("max", 6.0))
+        } else {
+            normal
+        }
+    };
+    let plain = |conv: Conv| conv;
+    let stem = graph.conv("data", &Conv::stem(STEM));
+    let mut value = finish(&mut graph, &stem, STEM, true);
+    value = block(&mut graph, &value, (STEM, STEM), Conv::depthwise(EXPANDED, 1), plain, finish);
+    value = block(&mut graph, &value, (STEM, WIDE), Conv::depthwise(EXPANDED, 2), plain, finish);
+    value = block(&mut graph, &value, (WIDE, WIDE), Conv::depthwise(EXPANDED, 1), plain, finish);
+    let last = graph.conv(&value, &Conv::pointwise(WIDE, LAST));
+    value = finish(&mut graph, &last, LAST, true);
+    value = graph.op("GlobalAveragePool", &[&value], |node| node);
+    value = graph.conv(&value, &Conv::pointwise(LAST, 10));
+    let shape = graph.ints(&[2], &[1, -1]);
+    graph.op("Reshape", &[&value, &shape], |node| node);
+    graph.finish(
+        7,
+        ("data", &[Some(1), Some(3), Some(SIDE), Some(SIDE)]),
+        ("mobilenetv20_output_flatten0_reshape0", &[Some(1), Some(CLASSES)]),
+    )
+}
+
+/// As a torch export: convolutions with bias, Clip with bounds as inputs, and in the tail a Reshape to
+/// what Shape, Gather, Unsqueeze and Concat compute.
+pub(crate) fn torch() -> ModelProto {
+    let mut graph = Builder::new(11);
+    let finish = |graph: &mut Builder, value: &str, _: usize, active: bool| {
+        if active {
+            let (low, high) = (graph.floats(&[], &[0.0]), graph.floats(&[], &[6.0]));
+            graph.op("Clip", &[value, &low, &high], |node| node)
+        } else {
+            value.into()
+        }
+    };
+    let biased = |conv: Conv| Conv { bias: true, ..conv };
+    let stem = graph.conv("input", &biased(Conv::stem(STEM)));
+    let mut value = finish(&mut graph, &stem, STEM, true);
+    value = block(&mut graph, &value, (STEM, STEM), Conv::depthwise(EXPANDED, 1), biased, finish);
+    value = block(&mut graph, &value, (STEM, WIDE), Conv::depthwise(EXPANDED, 2), biased, finish);
+    value = block(&mut graph, &value, (WIDE, WIDE), Conv::depthwise(EXPANDED, 1), biased, finish);
+    let last = graph.conv(&value, &biased(Conv::pointwise(WIDE, LAST)));
+    value = finish(&mut graph, &last, LAST, true);
+    value = graph.op("GlobalAveragePool", &[&value], |node| node);
+
+    let shape = graph.op("Shape", &[&value], |node| node);
+    let first = graph.ints(&[], &[0]);
+    let batch = graph.op("Gather", &[&shape, &first], |node| node.with_int("axis", 0));
+    let batch = graph.op("Unsqueeze", &[&batch], |node| node.with_ints("axes", &[0]));
+    let rest = graph.ints(&[1], &[-1]);
+    let target = graph.op("Concat", &[&batch, &rest], |node| node.with_int("axis", 0));
+    value = graph.op("Reshape", &[&value, &target], |node| node);
+    let weights = graph.random(&[10, LAST], -0.4, 0.4);
+    let bias = graph.random(&[10], -0.5, 0.5);
+    graph.op("Gemm", &[&value, &weights, &bias], |node| {
+        node.with_float("alpha", 1.0).with_float("beta", 1.0).with_int("transB", 1)
+    });
+    graph.finish(12, ("input", &[None, Some(3), Some(SIDE), Some(SIDE)]), ("output", &[None, Some(CLASSES)]))
+}
+
+/// As tf2onnx writes a Keras model: channels last, normalisation by Mul and Add in front of the
+/// Transpose, padding at the bottom and right only where the stride is 2, normalisation behind
+/// convolutions sometimes as Mul and Add, ReduceMean, MatMul and Add, Softmax.
+pub(crate) fn tf2onnx() -> ModelProto {
+    let mut graph = Builder::new(23);
+    let finish = |graph: &mut Builder, value: &str, channels: usize, active: bool| {
+        let normal = if active {
+            let scale = graph.random(&[1, channels, 1, 1], 0.5, 1.5);
+            let shift = graph.random(&[channels, 1, 1], -0.5, 0.8);
+            let scaled = graph.op("Mul", &[value, &scale], |node| node);
+            graph.op("Add", &[&shift, &scaled], |node| node)
+        } else {
+            graph.batch_norm(value, channels)
+        };
+        if active {
+            let (low, high) = (graph.floats(&[], &[0.0]), graph.floats(&[], &[6.0]));
+            graph.op("Clip", &[&normal, &low, &high], |node| node)
+        } else {
+            normal
+        }
+    };
+    let same = |conv: Conv| {
+        if conv.stride == 2 { Conv { pads: [0, 0, 1, 1], ..conv } } else { conv }
+    };
+    let scale = graph.floats(&[3], &[2.1, 1.9, 2.3]);
+    let shift = graph.floats(&[3], &[-1.1, -0.9, -1.0]);
+    let scaled = graph.op("Mul", &["input_1", &scale], |node| node);
+    let shifted = graph.op("Add", &[&scaled, &shift], |node| node);
+    let image = graph.op("Transpose", &[&shifted], |node| node.with_ints("perm", &[0, 3, 1, 2]));
+    let stem = graph.conv(&image, &same(Conv::stem(STEM)));
+    let mut value = finish(&mut graph, &stem, STEM, true);
+    value = block(&mut graph, &value, (STEM, STEM), Conv::depthwise(EXPANDED, 1), same, finish);
+    value = block(&mut graph, &value, (STEM, WIDE), Conv::depthwise(EXPANDED, 2), same, finish);
+    value = block(&mut graph, &value, (WIDE, WIDE), Conv::depthwise(EXPANDED, 1), same, finish);
+    let last = graph.conv(&value, &same(Conv::pointwise(WIDE, LAST)));
+    value = finish(&mut graph, &last, LAST, true);
+    value = graph.op("Transpose", &[&value], |node| node.with_ints("perm", &[0, 2, 3, 1]));
+    value = graph.op("ReduceMean", &[&value], |node| node.with_ints("axes", &[1, 2]).with_int("keepdims", 0));
+    let weights = graph.random(&[LAST, 10], -0.4, 0.4);
+    let bias = graph.random(&[10], -0.5, 0.5);
+    value = graph.op("MatMul", &[&value, &weights], |node| node);
+    value = graph.op("Add", &[&value, &bias], |node| node);
+    graph.op("Softmax", &[&value], |node| node.with_int("axis", -1));
+    graph.finish(
+        13,
+        ("input_1", &[None, Some(SIDE), Some(SIDE), Some(3)]),
+        ("predictions", &[None, Some(CLASSES)]),
+    )
+}

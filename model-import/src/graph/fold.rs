@@ -1,0 +1,346 @@
+//! Folding into convolutions what multiplies and adds by channel around them.
+//!
+//! After: BatchNormalization and Mul/Add/Sub/Div by constants are one scale and one shift for each
+//! output channel. They are multiplied out in f64 along the whole chain and rounded to f32 once.
+//! Before (input normalisation): a scale moves into the weights. A shift does not where the
+//! convolution pads, because the padding is zero after it: it stays as one Add.
+
+use onnx_ir::{GraphProto, NodeProto};
+
+use super::kernel::{Affine, Kernel, rounded, signed};
+use super::proto::{self, NodeExt, float_tensor};
+use super::tidy::trains;
+
+/// Folds what follows each convolution into it.
+pub fn fold_after_conv(graph: &mut GraphProto) {
+    let mut index = 0;
+    while index < graph.node.len() {
+        if graph.node[index].op_type == "Conv" {
+            fold_followers(graph, index);
+        }
+        index += 1;
+    }
+}
+
+fn fold_followers(graph: &mut GraphProto, conv: usize) {
+    let Some(kernel) = Kernel::of(graph, conv) else {
+        return;
+    };
+    let channels = kernel.outputs();
+    let mut affine = Affine::identity(channels);
+    let mut chain = Vec::new();
+    let mut value = graph.node[conv].output[0].clone();
+    while let Some(user) = proto::only_user(graph, &value) {
+        let Some(next) = affine_of(graph, &graph.node[user], &value, channels) else {
+            break;
+        };
+        affine = affine.then(&next);
+        value.clone_from(&graph.node[user].output[0]);
+        chain.push(user);
+    }
+    if chain.is_empty() {
+        return;
+    }
+    kernel.after(&affine).store(graph, conv);
+    graph.node[conv].output[0] = value;
+    chain.sort_unstable();
+    for index in chain.into_iter().rev() {
+        graph.node.remove(index);
+    }
+}
+
+/// What a node does to its input `value`, if that is a scale and a shift by channel.
+fn affine_of(graph: &GraphProto, node: &NodeProto, value: &str, channels: usize) -> Option<Affine> {
+    if node.op_type == "BatchNormalization" {
+        return batch_norm(graph, node, channels);
+    }
+    let (first, second) = (node.input.first()?, node.input.get(1)?);
+    let value_is_first = first == value;
+    let constant = if value_is_first { second } else { first };
+    let constant = by_channel(graph, constant, channels)?;
+    let ones = vec![1.0; channels];
+    let zeros = vec![0.0; channels];
+    let negative = |values: &[f64]| values.iter().map(|value| -value).collect();
+    let (scale, shift) = match (node.op_type.as_str(), value_is_first) {
+        ("Mul", _) => (constant, zeros),
+        ("Add", _) => (ones, constant),
+        ("Sub", true) => (ones, negative(&constant)),
+        ("Sub", false) => (negative(&ones), constant),
+        ("Div", true) => (constant.iter().map(|value| 1.0 / value).collect(), zeros),
+        _ => return None,
+    };
+    Some(Affine { scale, shift })
+}
+
+fn batch_norm(graph: &GraphProto, node: &NodeProto, channels: usize) -> Option<Affine> {
+    let extra_outputs =
+        node.output.iter().skip(1).any(|name| proto::uses(graph, name) > 0 && !name.is_empty());
+    // `spatial = 0` (opset 7) has statistics for each pixel.
+    if trains(node) || extra_outputs || node.int("spatial") == Some(0) {
+        return None;
+    }
+    let parameter = |slot: usize| {
+        let values = proto::floats(proto::initializer(graph, node.input.get(slot)?)?)?;
+        (values.len() == channels).then_some(values)
+    };
+    let (gamma, beta, mean, variance) = (parameter(1)?, parameter(2)?, parameter(3)?, parameter(4)?);
+    let epsilon = f64::from(node.float("epsilon").unwrap_or(1e-5));
+    let scale: Vec<f64> = gamma
+        .iter()
+        .zip(&variance)
+        .map(|(gamma, variance)| f64::from(*gamma) / (f64::from(*variance) + epsilon).sqrt())
+        .collect();
+    let shift = beta
+        .iter()
+        .zip(mean.iter().zip(&scale))
+        .map(|(beta, (mean, scale))| f64::from(*beta) - f64::from(*mean) * scale)
+        .collect();
+    Some(Affine { scale, shift })
+}
+
+/// A constant that is one value, or one for each channel of `[batch, channels, height, width]`.
+fn by_channel(graph: &GraphProto, name: &str, channels: usize) -> Option<Vec<f64>> {
+    let tensor = proto::initializer(graph, name)?;
+    let values = proto::floats(tensor)?;
+    if tensor.dims.len() > 4 {
+        return None;
+    }
+    if let [value] = values.as_slice() {
+        return Some(vec![f64::from(*value); channels]);
+    }
+    let along_channels = matches!(tensor.dims.as_slice(), [1, _, 1, 1] | [_, 1, 1]);
+    (along_channels && values.len() == channels).then(|| values.into_iter().map(f64::from).collect())
+}
+
+/// Folds what precedes each convolution into it, as far as its padding lets it.
+pub fn fold_before_conv(graph: &mut GraphProto) {
+    // By name: folding removes nodes, which moves the others.
+    let convolutions = graph.node.iter().filter(|node| node.op_type == "Conv");
+    let outputs: Vec<String> = convolutions.flat_map(|node| node.output.first().cloned()).collect();
+    for output in outputs {
+        if let Some(index) = proto::producer(graph, &output) {
+            fold_predecessors(graph, index);
+        }
+    }
+}
+
+fn fold_predecessors(graph: &mut GraphProto, conv: usize) {
+    let Some(kernel) = Kernel::of(graph, conv) else {
+        return;
+    };
+    let channels = kernel.inputs();
+    let mut affine = Affine::identity(channels);
+    let mut chain = Vec::new();
+    let mut value = graph.node[conv].input[0].clone();
+    while proto::only_user(graph, &value).is_some()
+        && let Some(source) = proto::producer(graph, &value)
+        && let Some((input, step)) = predecessor(graph, &graph.node[source], channels)
+    {
+        affine = step.then(&affine);
+        chain.push(source);
+        value = input;
+    }
+    let Some(&first) = chain.last() else {
+        return;
+    };
+    let shifts = affine.shift.iter().any(|shift| *shift != 0.0);
+    if !shifts || !pads(&graph.node[conv]) {
+        kernel.before(&affine).store(graph, conv);
+        graph.node[conv].input[0] = value;
+        remove(graph, chain);
+        return;
+    }
+    let is_single_add = chain.len() == 1 && affine.scale.iter().all(|scale| *scale == 1.0);
+    if is_single_add || affine.scale.contains(&0.0) {
+        return;
+    }
+    // scale * x + shift = scale * (x + shift / scale)
+    let offset = affine.shift.iter().zip(&affine.scale);
+    let offset: Vec<f32> = offset.map(|(shift, scale)| rounded(shift / scale)).collect();
+    let only_scale = Affine { shift: vec![0.0; channels], ..affine };
+    kernel.before(&only_scale).store(graph, conv);
+    let constant = proto::fresh_name(graph, &format!("{value}_offset"));
+    graph.initializer.push(float_tensor(&constant, &[1, signed(channels), 1, 1], &offset));
+    let last = graph.node[chain[0]].output[0].clone();
+    graph.node[first] = proto::node("Add", &[&value, &constant], &[&last]);
+    chain.pop();
+    remove(graph, chain);
+}
+
+fn remove(graph: &mut GraphProto, mut indices: Vec<usize>) {
+    indices.sort_unstable();
+    for index in indices.into_iter().rev() {
+        graph.node.remove(index);
+    }
+}
+
+/// The input that a node scales and shifts, and by how much.
+fn predecessor(graph: &GraphProto, node: &NodeProto, channels: usize) -> Option<(String, Affine)> {
+    let value = node.input.iter().find(|input| proto::initializer(graph, input).is_none())?;
+    Some((value.clone(), affine_of(graph, node, value, channels)?))
+}
+
+fn pads(conv: &NodeProto) -> bool {
+    let automatic = conv.text("auto_pad").is_some_and(|mode| mode.starts_with("SAME"));
+    automatic || conv.ints("pads").is_some_and(|pads| pads.iter().any(|pad| *pad != 0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::proto::node;
+    use super::super::testing::{graph, operators, values};
+    use super::*;
+
+    const IMAGE: [Option<i64>; 4] = [None, Some(2), Some(4), Some(4)];
+
+    fn batch_norm_constants() -> Vec<onnx_ir::TensorProto> {
+        vec![
+            float_tensor("w", &[2, 2, 1, 1], &[1.0, 2.0, 3.0, 4.0]),
+            float_tensor("b", &[2], &[0.5, -0.5]),
+            float_tensor("gamma", &[2], &[2.0, 3.0]),
+            float_tensor("beta", &[2], &[0.1, 0.2]),
+            float_tensor("mean", &[2], &[1.0, -1.0]),
+            float_tensor("variance", &[2], &[3.75, 8.75]),
+        ]
+    }
+
+    fn batch_norm(input: &str, output: &str) -> NodeProto {
+        node("BatchNormalization", &[input, "gamma", "beta", "mean", "variance"], &[output])
+            .with_float("epsilon", 0.25)
+    }
+
+    fn assert_close(found: &[f32], expected: &[f32]) {
+        assert_eq!(found.len(), expected.len());
+        for (found, expected) in found.iter().zip(expected) {
+            assert!((found - expected).abs() < 1e-6, "{found} is not {expected}");
+        }
+    }
+
+    #[test]
+    fn batch_normalisation_is_folded() {
+        // Square roots of variance + epsilon are 2 and 3: scales 1 and 1, shifts -0.9 and 1.2.
+        for inputs in [vec!["x", "w", "b"], vec!["x", "w"]] {
+            let with_bias = inputs.len() == 3;
+            let nodes = vec![node("Conv", &inputs, &["c"]), batch_norm("c", "y")];
+            let mut graph = graph(&IMAGE, batch_norm_constants(), nodes);
+            graph.initializer[2] = float_tensor("gamma", &[2], &[4.0, 3.0]);
+            fold_after_conv(&mut graph);
+            assert_eq!(operators(&graph), ["Conv"]);
+            assert_eq!(graph.node[0].output, ["y"]);
+            let input = graph.node[0].input.clone();
+            assert_close(&values(&graph, &input[1]), &[2.0, 4.0, 3.0, 4.0]);
+            // (bias - mean) * scale + beta
+            let expected = if with_bias { [-0.9, 0.7] } else { [-1.9, 1.2] };
+            assert_close(&values(&graph, &input[2]), &expected);
+        }
+    }
+
+    #[test]
+    fn a_chain_of_mul_add_sub_div_is_folded() {
+        let mut constants = batch_norm_constants();
+        constants.push(float_tensor("scale", &[1, 2, 1, 1], &[2.0, 4.0]));
+        constants.push(float_tensor("shift", &[2, 1, 1], &[1.0, 2.0]));
+        constants.push(float_tensor("half", &[], &[2.0]));
+        let nodes = vec![
+            node("Conv", &["x", "w", "b"], &["c"]),
+            node("Mul", &["scale", "c"], &["d"]),
+            node("Sub", &["shift", "d"], &["e"]),
+            node("Div", &["e", "half"], &["f"]),
+            node("Add", &["f", "shift"], &["g"]),
+            node("Relu", &["g"], &["y"]),
+        ];
+        let mut graph = graph(&IMAGE, constants, nodes);
+        fold_after_conv(&mut graph);
+        assert_eq!(operators(&graph), ["Conv", "Relu"]);
+        let input = graph.node[0].input.clone();
+        assert_close(&values(&graph, &input[1]), &[-1.0, -2.0, -6.0, -8.0]);
+        assert_close(&values(&graph, &input[2]), &[1.0, 4.0]);
+    }
+
+    #[test]
+    fn what_others_use_or_what_is_not_by_channel_stays() {
+        // The convolution's output goes elsewhere too.
+        let nodes = vec![
+            node("Conv", &["x", "w", "b"], &["c"]),
+            batch_norm("c", "d"),
+            node("Add", &["c", "d"], &["y"]),
+        ];
+        let mut shared = graph(&IMAGE, batch_norm_constants(), nodes);
+        fold_after_conv(&mut shared);
+        assert_eq!(operators(&shared), ["Conv", "BatchNormalization", "Add"]);
+        // [2] runs along the width, not along the channels; so does [1, 1, 1, 2].
+        for dims in [vec![2], vec![1, 1, 1, 2]] {
+            let mut constants = batch_norm_constants();
+            constants.push(float_tensor("along", &dims, &[2.0, 4.0]));
+            let nodes = vec![node("Conv", &["x", "w"], &["c"]), node("Mul", &["c", "along"], &["y"])];
+            let mut along_width = graph(&IMAGE, constants, nodes);
+            fold_after_conv(&mut along_width);
+            assert_eq!(operators(&along_width), ["Conv", "Mul"]);
+        }
+        // The output of the graph is the convolution's own.
+        let nodes = vec![node("Conv", &["x", "w", "b"], &["y"]), batch_norm("y", "z")];
+        let mut output = graph(&IMAGE, batch_norm_constants(), nodes);
+        output.output.push(proto::value_info("z", &[]));
+        fold_after_conv(&mut output);
+        assert_eq!(operators(&output), ["Conv", "BatchNormalization"]);
+    }
+
+    fn normalised(pads: &[i64]) -> GraphProto {
+        let mut constants = batch_norm_constants();
+        constants.push(float_tensor("scale", &[1, 2, 1, 1], &[2.0, 4.0]));
+        constants.push(float_tensor("shift", &[1, 2, 1, 1], &[1.0, 2.0]));
+        let nodes = vec![
+            node("Mul", &["x", "scale"], &["a"]),
+            node("Add", &["a", "shift"], &["b"]),
+            node("Conv", &["b", "w", "b0"], &["y"]).with_ints("pads", pads),
+        ];
+        constants.push(float_tensor("b0", &[2], &[0.5, -0.5]));
+        graph(&IMAGE, constants, nodes)
+    }
+
+    #[test]
+    fn before_a_convolution_that_pads_the_shift_stays() {
+        let mut graph = normalised(&[0, 0, 1, 1]);
+        fold_before_conv(&mut graph);
+        assert_eq!(operators(&graph), ["Add", "Conv"]);
+        let (add, conv) = (graph.node[0].input.clone(), graph.node[1].input.clone());
+        assert_eq!(add[0], "x");
+        assert_close(&values(&graph, &add[1]), &[0.5, 0.5]);
+        assert_eq!(conv[0], "b");
+        assert_close(&values(&graph, &conv[1]), &[2.0, 8.0, 6.0, 16.0]);
+        assert_close(&values(&graph, &conv[2]), &[0.5, -0.5]);
+        // Nothing is left to do.
+        let once = graph.clone();
+        fold_before_conv(&mut graph);
+        assert_eq!(graph, once);
+    }
+
+    #[test]
+    fn before_a_convolution_that_does_not_pad_all_is_folded() {
+        let mut graph = normalised(&[0, 0, 0, 0]);
+        fold_before_conv(&mut graph);
+        assert_eq!(operators(&graph), ["Conv"]);
+        let conv = graph.node[0].input.clone();
+        assert_eq!(conv[0], "x");
+        assert_close(&values(&graph, &conv[1]), &[2.0, 8.0, 6.0, 16.0]);
+        // 0.5 + 1 * 1 + 2 * 2, -0.5 + 3 * 1 + 4 * 2
+        assert_close(&values(&graph, &conv[2]), &[5.5, 10.5]);
+    }
+
+    #[test]
+    fn scales_of_grouped_inputs_meet_their_own_weights() {
+        let constants = vec![
+            float_tensor("w", &[2, 1, 1, 1], &[3.0, 5.0]),
+            float_tensor("scale", &[1, 2, 1, 1], &[2.0, 4.0]),
+        ];
+        let nodes = vec![
+            node("Mul", &["x", "scale"], &["a"]),
+            node("Conv", &["a", "w"], &["y"]).with_int("group", 2).with_ints("pads", &[1, 1, 1, 1]),
+        ];
+        let mut graph = graph(&IMAGE, constants, nodes);
+        fold_before_conv(&mut graph);
+        assert_eq!(operators(&graph), ["Conv"]);
+        let conv = graph.node[0].input.clone();
+        assert_close(&values(&graph, &conv[1]), &[6.0, 20.0]);
+    }
+}

@@ -1,0 +1,118 @@
+//! A convolution's weights, and what scales and shifts by channel make of them.
+
+use onnx_ir::GraphProto;
+
+use super::proto::{self, NodeExt, float_tensor};
+
+/// `y = scale * x + shift`, one pair for each channel.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Affine {
+    pub(super) scale: Vec<f64>,
+    pub(super) shift: Vec<f64>,
+}
+
+impl Affine {
+    pub(super) fn identity(channels: usize) -> Self {
+        Self { scale: vec![1.0; channels], shift: vec![0.0; channels] }
+    }
+
+    /// First `self`, then `next`.
+    pub(super) fn then(&self, next: &Self) -> Self {
+        let scales = self.scale.iter().zip(&next.scale);
+        let shifts = self.shift.iter().zip(next.scale.iter().zip(&next.shift));
+        Self {
+            scale: scales.map(|(first, second)| first * second).collect(),
+            shift: shifts.map(|(first, (scale, shift))| first * scale + shift).collect(),
+        }
+    }
+}
+
+/// Weights `[outputs, inputs / groups, height, width]` and biases of a convolution, in f64.
+pub(super) struct Kernel {
+    weights: Vec<f64>,
+    biases: Vec<f64>,
+    dims: Vec<i64>,
+    groups: usize,
+}
+
+impl Kernel {
+    pub(super) fn of(graph: &GraphProto, index: usize) -> Option<Self> {
+        let node = &graph.node[index];
+        let tensor = proto::initializer(graph, node.input.get(1)?)?;
+        let weights: Vec<f64> = proto::floats(tensor)?.into_iter().map(f64::from).collect();
+        let outputs = usize::try_from(*tensor.dims.first()?).ok()?;
+        let biases = match node.input.get(2).filter(|name| !name.is_empty()) {
+            Some(name) => {
+                proto::floats(proto::initializer(graph, name)?)?.into_iter().map(f64::from).collect()
+            }
+            None => vec![0.0; outputs],
+        };
+        let complete = tensor.dims.len() == 4 && tensor.dims.iter().product::<i64>() == signed(weights.len());
+        (complete && outputs > 0 && biases.len() == outputs).then(|| Self {
+            weights,
+            biases,
+            dims: tensor.dims.clone(),
+            groups: node.int("group").and_then(|groups| usize::try_from(groups).ok()).unwrap_or(1),
+        })
+    }
+
+    pub(super) fn outputs(&self) -> usize {
+        self.biases.len()
+    }
+
+    fn inputs_in_group(&self) -> usize {
+        usize::try_from(self.dims[1]).unwrap_or(0)
+    }
+
+    pub(super) fn inputs(&self) -> usize {
+        self.inputs_in_group() * self.groups
+    }
+
+    /// The kernel that does this after itself.
+    pub(super) fn after(mut self, affine: &Affine) -> Self {
+        let per_output = self.weights.len() / self.outputs();
+        for (weights, scale) in self.weights.chunks_mut(per_output).zip(&affine.scale) {
+            weights.iter_mut().for_each(|weight| *weight *= scale);
+        }
+        for (bias, (scale, shift)) in self.biases.iter_mut().zip(affine.scale.iter().zip(&affine.shift)) {
+            *bias = *bias * scale + shift;
+        }
+        self
+    }
+
+    /// The kernel that does this before itself, to inputs that nothing is padded around.
+    pub(super) fn before(mut self, affine: &Affine) -> Self {
+        let in_group = self.inputs_in_group();
+        let outputs_in_group = self.outputs() / self.groups;
+        let plane = self.weights.len() / self.outputs() / in_group;
+        for (row, weights) in self.weights.chunks_mut(plane).enumerate() {
+            let (output, input) = (row / in_group, row % in_group);
+            let channel = output / outputs_in_group * in_group + input;
+            self.biases[output] += affine.shift[channel] * weights.iter().sum::<f64>();
+            weights.iter_mut().for_each(|weight| *weight *= affine.scale[channel]);
+        }
+        self
+    }
+
+    /// Gives the convolution these weights; under new names, since others may share the old ones.
+    pub(super) fn store(self, graph: &mut GraphProto, index: usize) {
+        let base = graph.node[index].output[0].clone();
+        let (weights, biases): (Vec<f32>, Vec<f32>) =
+            (self.weights.into_iter().map(rounded).collect(), self.biases.into_iter().map(rounded).collect());
+        let weight_name = proto::fresh_name(graph, &format!("{base}_weight"));
+        graph.initializer.push(float_tensor(&weight_name, &self.dims, &weights));
+        let bias_name = proto::fresh_name(graph, &format!("{base}_bias"));
+        graph.initializer.push(float_tensor(&bias_name, &self.dims[..1], &biases));
+        let input = graph.node[index].input[0].clone();
+        graph.node[index].input = vec![input, weight_name, bias_name];
+    }
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "the one rounding from f64 to f32 that is meant")]
+pub(super) fn rounded(value: f64) -> f32 {
+    value as f32
+}
+
+pub(super) fn signed(length: usize) -> i64 {
+    i64::try_from(length).unwrap_or(i64::MAX)
+}

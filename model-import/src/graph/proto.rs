@@ -1,0 +1,232 @@
+//! Reading and building the protobuf messages of a graph: the few accessors that the passes (and the
+//! generators of test graphs) need, over the types that onnx-ir re-exports.
+
+use onnx_ir::{AttributeProto, AttributeType, GraphProto, NodeProto, TensorProto, ValueInfoProto};
+
+/// `TensorProto.DataType.FLOAT`.
+pub const FLOAT: i32 = 1;
+const INT32: i32 = 6;
+const INT64: i32 = 7;
+
+/// Attributes of a node, by name.
+pub trait NodeExt: Sized {
+    /// Integer attribute.
+    fn int(&self, name: &str) -> Option<i64>;
+    /// Attribute of several integers.
+    fn ints(&self, name: &str) -> Option<&[i64]>;
+    /// Float attribute.
+    fn float(&self, name: &str) -> Option<f32>;
+    /// Text attribute.
+    fn text(&self, name: &str) -> Option<String>;
+    /// The node with an integer attribute more.
+    #[must_use]
+    fn with_int(self, name: &str, value: i64) -> Self;
+    /// The node with an attribute of several integers more.
+    #[must_use]
+    fn with_ints(self, name: &str, values: &[i64]) -> Self;
+    /// The node with a float attribute more.
+    #[must_use]
+    fn with_float(self, name: &str, value: f32) -> Self;
+}
+
+fn attribute<'a>(node: &'a NodeProto, name: &str) -> Option<&'a AttributeProto> {
+    node.attribute.iter().find(|attribute| attribute.name == name)
+}
+
+fn with(
+    mut node: NodeProto,
+    name: &str,
+    kind: AttributeType,
+    fill: impl FnOnce(&mut AttributeProto),
+) -> NodeProto {
+    let mut attribute = AttributeProto { name: name.into(), type_: kind.into(), ..Default::default() };
+    fill(&mut attribute);
+    node.attribute.push(attribute);
+    node
+}
+
+impl NodeExt for NodeProto {
+    fn int(&self, name: &str) -> Option<i64> {
+        attribute(self, name).map(|attribute| attribute.i)
+    }
+
+    fn ints(&self, name: &str) -> Option<&[i64]> {
+        attribute(self, name).map(|attribute| attribute.ints.as_slice())
+    }
+
+    fn float(&self, name: &str) -> Option<f32> {
+        attribute(self, name).map(|attribute| attribute.f)
+    }
+
+    fn text(&self, name: &str) -> Option<String> {
+        attribute(self, name).map(|attribute| String::from_utf8_lossy(&attribute.s).into_owned())
+    }
+
+    fn with_int(self, name: &str, value: i64) -> Self {
+        with(self, name, AttributeType::INT, |attribute| attribute.i = value)
+    }
+
+    fn with_ints(self, name: &str, values: &[i64]) -> Self {
+        with(self, name, AttributeType::INTS, |attribute| {
+            attribute.ints = values.to_vec();
+        })
+    }
+
+    fn with_float(self, name: &str, value: f32) -> Self {
+        with(self, name, AttributeType::FLOAT, |attribute| attribute.f = value)
+    }
+}
+
+/// A node without attributes, named after its first output.
+#[must_use]
+pub fn node(op: &str, inputs: &[&str], outputs: &[&str]) -> NodeProto {
+    NodeProto {
+        op_type: op.into(),
+        name: outputs.first().copied().unwrap_or_default().into(),
+        input: inputs.iter().copied().map(Into::into).collect(),
+        output: outputs.iter().copied().map(Into::into).collect(),
+        ..Default::default()
+    }
+}
+
+/// A float32 tensor.
+#[must_use]
+pub fn float_tensor(name: &str, dims: &[i64], data: &[f32]) -> TensorProto {
+    let bytes: Vec<u8> = data.iter().flat_map(|value| value.to_le_bytes()).collect();
+    TensorProto {
+        name: name.into(),
+        dims: dims.to_vec(),
+        data_type: FLOAT,
+        raw_data: bytes.into(),
+        ..Default::default()
+    }
+}
+
+/// An int64 tensor.
+#[must_use]
+pub fn int_tensor(name: &str, dims: &[i64], data: &[i64]) -> TensorProto {
+    let bytes: Vec<u8> = data.iter().flat_map(|value| value.to_le_bytes()).collect();
+    TensorProto {
+        name: name.into(),
+        dims: dims.to_vec(),
+        data_type: INT64,
+        raw_data: bytes.into(),
+        ..Default::default()
+    }
+}
+
+/// The values of a float32 tensor; `None` for other types.
+#[must_use]
+pub fn floats(tensor: &TensorProto) -> Option<Vec<f32>> {
+    if tensor.data_type != FLOAT {
+        return None;
+    }
+    if tensor.raw_data.is_empty() {
+        return Some(tensor.float_data.clone());
+    }
+    let (values, _) = tensor.raw_data.as_chunks::<4>();
+    Some(values.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect())
+}
+
+/// The values of an int64 or int32 tensor; `None` for other types.
+#[must_use]
+pub fn integers(tensor: &TensorProto) -> Option<Vec<i64>> {
+    let raw = &tensor.raw_data;
+    match tensor.data_type {
+        INT64 if raw.is_empty() => Some(tensor.int64_data.clone()),
+        INT64 => Some(raw.as_chunks::<8>().0.iter().map(|bytes| i64::from_le_bytes(*bytes)).collect()),
+        INT32 if raw.is_empty() => Some(tensor.int32_data.iter().copied().map(i64::from).collect()),
+        INT32 => Some(raw.as_chunks::<4>().0.iter().map(|bytes| i32::from_le_bytes(*bytes).into()).collect()),
+        _ => None,
+    }
+}
+
+/// An input or output of a graph: `None` is the symbolic batch.
+#[must_use]
+pub fn value_info(name: &str, dims: &[Option<i64>]) -> ValueInfoProto {
+    let mut info = ValueInfoProto { name: name.into(), ..Default::default() };
+    let tensor = info.type_.mut_or_insert_default().mut_tensor_type();
+    tensor.elem_type = FLOAT;
+    let shape = tensor.shape.mut_or_insert_default();
+    shape.dim.resize_with(dims.len(), Default::default);
+    for (proto, dim) in shape.dim.iter_mut().zip(dims) {
+        match dim {
+            Some(size) => proto.set_dim_value(*size),
+            None => proto.set_dim_param("batch".into()),
+        }
+    }
+    info
+}
+
+/// Element type and dimensions of an input or output; `None` for a dimension without a fixed size.
+#[must_use]
+pub fn tensor_type(info: &ValueInfoProto) -> (i32, Vec<Option<i64>>) {
+    if !info.type_.has_tensor_type() {
+        return (0, Vec::new());
+    }
+    let tensor = info.type_.tensor_type();
+    let dims = tensor
+        .shape
+        .dim
+        .iter()
+        .map(|dim| dim.has_dim_value().then(|| dim.dim_value()).filter(|size| *size > 0));
+    (tensor.elem_type, dims.collect())
+}
+
+/// The initializer of this name.
+#[must_use]
+pub fn initializer<'a>(graph: &'a GraphProto, name: &str) -> Option<&'a TensorProto> {
+    graph.initializer.iter().find(|tensor| tensor.name == name)
+}
+
+/// How often a value is used: by nodes, and as an output of the graph.
+#[must_use]
+pub fn uses(graph: &GraphProto, name: &str) -> usize {
+    let by_nodes = graph.node.iter().flat_map(|node| &node.input);
+    let outputs = graph.output.iter().map(|output| &output.name);
+    by_nodes.chain(outputs).filter(|used| *used == name).count()
+}
+
+/// Index of the one node that uses a value; `None` if it is used otherwise too, or not at all.
+#[must_use]
+pub fn only_user(graph: &GraphProto, name: &str) -> Option<usize> {
+    if uses(graph, name) != 1 {
+        return None;
+    }
+    graph.node.iter().position(|node| node.input.iter().any(|input| input == name))
+}
+
+/// Index of the node that makes a value.
+#[must_use]
+pub fn producer(graph: &GraphProto, name: &str) -> Option<usize> {
+    graph.node.iter().position(|node| node.output.iter().any(|output| output == name))
+}
+
+/// Lets every node that uses `old` use `new` instead.
+pub fn replace_uses(graph: &mut GraphProto, old: &str, new: &str) {
+    for input in graph.node.iter_mut().flat_map(|node| &mut node.input) {
+        if input == old {
+            *input = new.into();
+        }
+    }
+}
+
+/// A name for a new value that nothing in the graph has yet.
+#[must_use]
+pub fn fresh_name(graph: &GraphProto, base: &str) -> String {
+    let taken = |name: &str| {
+        initializer(graph, name).is_some()
+            || producer(graph, name).is_some()
+            || graph.input.iter().any(|input| input.name == name)
+    };
+    (0..).map(|number| format!("{base}_{number}")).find(|name| !taken(name)).unwrap_or_default()
+}
+
+/// The axes of a Squeeze, Unsqueeze or Reduce, which newer opsets have as an input.
+#[must_use]
+pub fn axes(graph: &GraphProto, node: &NodeProto) -> Option<Vec<i64>> {
+    if let Some(axes) = node.ints("axes") {
+        return Some(axes.to_vec());
+    }
+    integers(initializer(graph, node.input.get(1)?)?)
+}

@@ -1,0 +1,199 @@
+//! First and last pass: constants in one place, nodes that do nothing or serve nobody gone.
+
+use std::collections::HashSet;
+
+use onnx_ir::GraphProto;
+
+use super::proto::{self, NodeExt, float_tensor, int_tensor};
+
+/// Makes every constant an initializer, and takes initializers out of the graph's inputs, where the
+/// first versions of the format listed them.
+pub fn collect_constants(graph: &mut GraphProto) {
+    let mut kept = Vec::with_capacity(graph.node.len());
+    for node in std::mem::take(&mut graph.node) {
+        let name = node.output.first().cloned().unwrap_or_default();
+        let value = match node.op_type.as_str() {
+            "Constant" => node.attribute.iter().find_map(|attribute| match attribute.name.as_str() {
+                "value" => attribute.t.as_ref().cloned(),
+                "value_float" => Some(float_tensor("", &[], &[attribute.f])),
+                "value_floats" => Some(float_tensor("", &[dim(attribute.floats.len())], &attribute.floats)),
+                "value_int" => Some(int_tensor("", &[], &[attribute.i])),
+                "value_ints" => Some(int_tensor("", &[dim(attribute.ints.len())], &attribute.ints)),
+                _ => None,
+            }),
+            _ => None,
+        };
+        match value {
+            Some(mut tensor) => {
+                tensor.name = name;
+                graph.initializer.push(tensor);
+            }
+            None => kept.push(node),
+        }
+    }
+    graph.node = kept;
+    let constants: HashSet<&String> = graph.initializer.iter().map(|tensor| &tensor.name).collect();
+    graph.input.retain(|input| !constants.contains(&input.name));
+}
+
+fn dim(length: usize) -> i64 {
+    i64::try_from(length).unwrap_or(i64::MAX)
+}
+
+/// Removes Identity and (it is inference) Dropout.
+pub fn remove_identities(graph: &mut GraphProto) {
+    let mut index = 0;
+    while index < graph.node.len() {
+        if !(is_identity(graph, index) && bypass(graph, index)) {
+            index += 1;
+        }
+    }
+}
+
+fn is_identity(graph: &GraphProto, index: usize) -> bool {
+    let node = &graph.node[index];
+    match node.op_type.as_str() {
+        "Identity" => true,
+        // The mask, if anybody wants it, is no identity; nor is a Dropout that trains.
+        "Dropout" => {
+            let mask_is_used =
+                node.output.iter().skip(1).any(|mask| !mask.is_empty() && proto::uses(graph, mask) > 0);
+            let trains = node.input.get(2).is_some_and(|mode| !mode.is_empty())
+                && node.input.get(2).and_then(|mode| proto::initializer(graph, mode)).is_none_or(|mode| {
+                    mode.raw_data.iter().any(|byte| *byte != 0)
+                        || mode.int32_data.iter().any(|value| *value != 0)
+                });
+            !mask_is_used && !trains
+        }
+        _ => false,
+    }
+}
+
+/// Takes a one-in, one-out node out of the graph. Not possible (`false`) only where the graph's output
+/// is directly an input or constant of it, or another of its outputs.
+pub fn bypass(graph: &mut GraphProto, index: usize) -> bool {
+    let node = &graph.node[index];
+    let (Some(input), Some(output)) = (node.input.first().cloned(), node.output.first().cloned()) else {
+        return false;
+    };
+    let is_output = |graph: &GraphProto, name: &str| graph.output.iter().any(|info| info.name == name);
+    if is_output(graph, &output) {
+        // The name of a graph's output stays: what makes the input makes the output instead.
+        let Some(source) = proto::producer(graph, &input) else {
+            return false;
+        };
+        if is_output(graph, &input) {
+            return false;
+        }
+        graph.node.remove(index);
+        let source = source - usize::from(source > index);
+        for name in &mut graph.node[source].output {
+            if *name == input {
+                name.clone_from(&output);
+            }
+        }
+        proto::replace_uses(graph, &input, &output);
+    } else {
+        graph.node.remove(index);
+        proto::replace_uses(graph, &output, &input);
+    }
+    true
+}
+
+/// Removes nodes and constants that no output depends on, and declared shapes of values inside the
+/// graph: exports from a fixed batch declare that batch everywhere.
+pub fn remove_dead(graph: &mut GraphProto) {
+    let mut wanted: HashSet<String> = graph.output.iter().map(|info| info.name.clone()).collect();
+    let mut kept: Vec<_> = graph
+        .node
+        .drain(..)
+        .rev()
+        .filter(|node| {
+            let lives = node.output.iter().any(|output| wanted.contains(output));
+            if lives {
+                wanted.extend(node.input.iter().cloned());
+            }
+            lives
+        })
+        .collect();
+    kept.reverse();
+    graph.node = kept;
+    graph.initializer.retain(|tensor| wanted.contains(&tensor.name));
+    graph.value_info.clear();
+}
+
+/// Whether any node has a graph inside (If, Loop, Scan): values used in there are not seen by the passes.
+#[must_use]
+pub fn has_control_flow(graph: &GraphProto) -> bool {
+    graph.node.iter().any(|node| {
+        node.attribute.iter().any(|attribute| attribute.g.is_some() || !attribute.graphs.is_empty())
+    })
+}
+
+/// Whether a node works on a version of Clip, BatchNormalization, … that is told to train.
+#[must_use]
+pub fn trains(node: &onnx_ir::NodeProto) -> bool {
+    node.int("training_mode").unwrap_or(0) != 0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::proto::{node, value_info};
+    use super::super::testing::{graph, operators};
+    use super::*;
+
+    #[test]
+    fn constants_become_initializers_and_leave_the_inputs() {
+        let mut constant = node("Constant", &[], &["two"]);
+        constant = constant.with_float("value_float", 2.0);
+        let weight = float_tensor("weight", &[1], &[3.0]);
+        let mut graph = graph(&[None], vec![weight], vec![constant, node("Mul", &["x", "two"], &["y"])]);
+        graph.input.push(value_info("weight", &[Some(1)]));
+        collect_constants(&mut graph);
+        assert_eq!(operators(&graph), ["Mul"]);
+        assert_eq!(graph.input.len(), 1);
+        assert_eq!(proto::floats(proto::initializer(&graph, "two").unwrap()), Some(vec![2.0]));
+    }
+
+    #[test]
+    fn identities_go_wherever_they_are() {
+        let nodes = vec![
+            node("Identity", &["x"], &["a"]),
+            node("Relu", &["a"], &["b"]),
+            node("Dropout", &["b"], &["c", "mask"]),
+            node("Relu", &["c"], &["d"]),
+            node("Identity", &["d"], &["y"]),
+        ];
+        let mut graph = graph(&[None], vec![], nodes);
+        remove_identities(&mut graph);
+        assert_eq!(operators(&graph), ["Relu", "Relu"]);
+        assert_eq!(graph.node[0].input, ["x"]);
+        assert_eq!(graph.node[1].input, ["b"]);
+        assert_eq!(graph.node[1].output, ["y"]);
+    }
+
+    #[test]
+    fn what_is_no_identity_stays() {
+        // The mask is used; and an Identity from input to output has nothing to become.
+        let nodes = vec![node("Dropout", &["x"], &["a", "mask"]), node("Mul", &["a", "mask"], &["y"])];
+        let mut with_mask = graph(&[None], vec![], nodes);
+        remove_identities(&mut with_mask);
+        assert_eq!(operators(&with_mask), ["Dropout", "Mul"]);
+        let mut through = graph(&[None], vec![], vec![node("Identity", &["x"], &["y"])]);
+        remove_identities(&mut through);
+        assert_eq!(operators(&through), ["Identity"]);
+    }
+
+    #[test]
+    fn dead_nodes_and_constants_go() {
+        let nodes = vec![
+            node("Relu", &["x"], &["y"]),
+            node("Shape", &["x"], &["shape"]),
+            node("Gather", &["shape", "zero"], &["batch"]),
+        ];
+        let mut graph = graph(&[None], vec![int_tensor("zero", &[], &[0])], nodes);
+        remove_dead(&mut graph);
+        assert_eq!(operators(&graph), ["Relu"]);
+        assert!(graph.initializer.is_empty());
+    }
+}

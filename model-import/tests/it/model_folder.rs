@@ -1,0 +1,136 @@
+//! Errors of a model folder name the file and the key; a sound folder becomes code.
+
+use std::fs;
+
+use crate::common::{self, CLASSES, Workspace};
+use model_import::build_script::prepare;
+
+/// Builds the fallback model of a workspace, the one whose file is there.
+fn build(workspace: &Workspace) -> Result<Vec<String>, String> {
+    let root = workspace.root.path().to_owned();
+    prepare(&|name| match name {
+        "CARGO_MANIFEST_DIR" => Some(root.join("service").display().to_string()),
+        "OUT_DIR" => Some(root.join("out").display().to_string()),
+        "CLASSIFY_MODEL" => Some("efficientnet-lite0".into()),
+        _ => None,
+    })
+    .map_err(|error| error.to_string())
+}
+
+/// The error of a build after one change to `model.toml`.
+fn error_after(from: &str, to: &str) -> String {
+    let workspace = Workspace::new();
+    workspace.edit("efficientnet-lite0", from, to);
+    let error = build(&workspace).unwrap_err();
+    assert!(error.contains("efficientnet-lite0/model.toml"), "{error}");
+    error
+}
+
+#[test]
+fn a_sound_folder_becomes_code() {
+    let workspace = Workspace::new();
+    build(&workspace).unwrap();
+    let out = workspace.out().join("model");
+    assert_eq!(common::names(&out), ["network.bpk", "network.onnx", "network.rs", "spec.rs"]);
+    let network = fs::read_to_string(out.join("network.rs")).unwrap();
+    assert!(network.contains("pub fn from_embedded(device: &Device) -> Self"), "{network}");
+    assert!(network.contains("Tensor<4>) -> Tensor<2>"), "{network}");
+    let spec = fs::read_to_string(out.join("spec.rs")).unwrap();
+    for line in [
+        "pub const NAME: &str = \"efficientnet-lite0\";",
+        "pub const INPUT: [usize; 3] = [3, 8, 8];",
+        "pub const RESIZE: u32 = 10;",
+        "pub const STD: [f32; 3] = [0.25, 0.25, 0.25];",
+        "pub const OUTPUT_IS_LOGITS: bool = false;",
+        "pub const LABELS: [(&str, &str); 4] = [",
+        "    (\"n1\", \"cat\"),",
+        "    (\"\", \"bird\"),",
+    ] {
+        assert!(spec.contains(line), "{line} is not in {spec}");
+    }
+}
+
+#[test]
+fn an_unknown_key_is_named_with_its_line() {
+    let error = error_after("resize = 10", "resize = 10\nsize = 12");
+    assert!(error.contains("line 14") && error.contains("`size`"), "{error}");
+}
+
+#[test]
+fn a_missing_key_is_named() {
+    let error = error_after("resize = 10\n", "");
+    assert!(error.contains("`resize`"), "{error}");
+}
+
+#[test]
+fn values_out_of_bounds_are_named() {
+    for (from, to, key) in [
+        ("name = \"efficientnet-lite0\"", "name = \"other\"", "`name`"),
+        ("license = \"MIT\"", "license = \" \"", "`license`"),
+        ("labels = \"labels.txt\"", "labels = \"../labels.txt\"", "`labels`"),
+        ("file = \"model.onnx\"", "file = \"/etc/passwd\"", "`onnx.file`"),
+        ("sha256 = \"", "sha256 = \"0", "`onnx.sha256`"),
+        ("urls = []", "urls = [\"ftp://host/file\"]", "`onnx.urls`"),
+        ("std = [0.25, 0.25, 0.25]", "std = [0.25, 0.0, 0.25]", "`input.std`"),
+        ("mean = [0.5, 0.5, 0.5]", "mean = [0.5, nan, 0.5]", "`input.mean`"),
+        ("crop = 8", "crop = 11", "`input.crop`"),
+        ("crop = 8", "crop = 0", "`input.crop`"),
+    ] {
+        let error = error_after(from, to);
+        assert!(error.contains(key), "{key}: {error}");
+    }
+    let error = error_after("\"probabilities\"", "\"percent\"");
+    assert!(error.contains("percent") && error.contains("logits"), "{error}");
+}
+
+#[test]
+fn labels_that_do_not_match_the_outputs_name_both_files_and_numbers() {
+    let workspace = Workspace::new();
+    let labels = workspace.model("efficientnet-lite0").join("labels.txt");
+    fs::write(&labels, "cat\ndog\n").unwrap();
+    let error = build(&workspace).unwrap_err();
+    for part in ["labels.txt", "model.onnx", "2 labels", &format!("{CLASSES} classes")] {
+        assert!(error.contains(part), "{part}: {error}");
+    }
+    fs::write(&labels, "cat\n\ndog\nbird\nfish\n").unwrap();
+    let error = build(&workspace).unwrap_err();
+    assert!(error.contains("labels.txt, line 2"), "{error}");
+}
+
+#[test]
+fn a_crop_of_another_size_than_the_input_is_refused() {
+    let workspace = Workspace::new();
+    workspace.edit("efficientnet-lite0", "crop = 8", "crop = 7");
+    let error = build(&workspace).unwrap_err();
+    assert!(
+        error.contains("model.onnx") && error.contains("8x8") && error.contains("`input.crop`"),
+        "{error}"
+    );
+}
+
+/// Puts other bytes in the place of the ONNX file, with sums that fit them.
+fn with_onnx(onnx: &[u8]) -> Workspace {
+    let workspace = Workspace::new();
+    let tiny = common::bytes(&common::tiny_network());
+    fs::write(workspace.model("efficientnet-lite0").join("model.onnx"), onnx).unwrap();
+    let size = |bytes: &[u8]| format!("size = {}", bytes.len());
+    workspace.edit("efficientnet-lite0", &size(&tiny), &size(onnx));
+    workspace.edit("efficientnet-lite0", &common::sha256(&tiny), &common::sha256(onnx));
+    workspace
+}
+
+#[test]
+fn what_is_no_onnx_is_refused_by_name() {
+    let tiny = common::bytes(&common::tiny_network());
+    for garbage in [b"<html>not found</html>".as_slice(), &[0xff; 200], &tiny[..tiny.len() / 2]] {
+        let error = build(&with_onnx(garbage)).unwrap_err();
+        assert!(error.contains("model.onnx") && error.contains("ONNX model"), "{error}");
+    }
+}
+
+#[test]
+fn an_operator_that_does_not_convert_is_refused_by_name() {
+    let onnx = common::bytes(&common::network_ending_with("FancySoftmax"));
+    let error = build(&with_onnx(&onnx)).unwrap_err();
+    assert!(error.contains("model.onnx") && error.contains("FancySoftmax"), "{error}");
+}

@@ -1,0 +1,138 @@
+//! What every bucket must do; for tests (feature `testing`).
+
+use bytes::Bytes;
+
+use super::{Bucket, BucketError, Created, ObjectName};
+
+/// Checks `bucket`, which must be empty, against everything that [`Bucket`] promises.
+///
+/// # Panics
+/// At the first promise that is not kept.
+pub async fn check(bucket: &dyn Bucket) {
+    assert!(!bucket.name().is_empty() && !bucket.name().contains('/'), "{:?}", bucket.name());
+    first_write_wins(bucket).await;
+    missing_objects(bucket).await;
+    limits(bucket).await;
+    content_comes_back(bucket).await;
+    names_are_kept_apart(bucket).await;
+    one_of_many_writers_wins(bucket).await;
+}
+
+async fn first_write_wins(bucket: &dyn Bucket) {
+    assert!(!exists(bucket, "once/image.jpg").await);
+    assert_eq!(create(bucket, "once/image.jpg", b"first").await, Created::New);
+    assert!(exists(bucket, "once/image.jpg").await);
+    assert_eq!(create(bucket, "once/image.jpg", b"second").await, Created::AlreadyThere);
+    assert_eq!(create(bucket, "once/image.jpg", b"first").await, Created::AlreadyThere);
+    assert_eq!(read(bucket, "once/image.jpg").await, "first");
+}
+
+async fn missing_objects(bucket: &dyn Bucket) {
+    for missing in ["missing", "missing/image.jpg", "once/image.jpg2", "once/image"] {
+        let result = bucket.read(&object(missing), 100).await;
+        assert!(matches!(result, Err(BucketError::NotFound(_))), "{missing}: {result:?}");
+        assert!(!exists(bucket, missing).await, "{missing}");
+    }
+}
+
+async fn limits(bucket: &dyn Bucket) {
+    let name = object("limit");
+    assert_eq!(create(bucket, "limit", b"12345").await, Created::New);
+    for limit in [0, 4] {
+        let result = bucket.read(&name, limit).await;
+        let told = matches!(&result, Err(BucketError::TooLarge { limit: said, .. }) if *said == limit);
+        assert!(told, "limit {limit}: {result:?}");
+    }
+    for limit in [5, 6, usize::MAX] {
+        let result = bucket.read(&name, limit).await.map_err(|error| error.to_string());
+        assert_eq!(result, Ok(Bytes::from_static(b"12345")), "limit {limit}");
+    }
+}
+
+async fn content_comes_back(bucket: &dyn Bucket) {
+    let every_byte: Vec<u8> = (0..=255).cycle().take(1_000_000).collect();
+    for (name, data) in [("empty", &[][..]), ("binary", &every_byte), ("newlines", b"\r\n\0\n")] {
+        assert_eq!(create(bucket, name, data).await, Created::New, "{name}");
+        assert!(read(bucket, name).await == data, "{name} came back changed");
+    }
+    let nothing = bucket.read(&object("empty"), 0).await.map_err(|error| error.to_string());
+    assert_eq!(nothing, Ok(Bytes::new()), "an empty object fits any limit");
+}
+
+async fn names_are_kept_apart(bucket: &dyn Bucket) {
+    let names = [
+        "name",
+        "name.",
+        "name ",
+        " name",
+        "näme",
+        "日本/画像.jpg",
+        "a b/c d",
+        "a%20b",
+        "a+b",
+        "q?x=1#y",
+        "...",
+        ".hidden",
+        "deep/er/and/deep/er",
+        "-rf",
+        "'\"$HOME`*",
+    ];
+    for name in names {
+        assert_eq!(create(bucket, name, name.as_bytes()).await, Created::New, "{name:?}");
+    }
+    for name in names {
+        assert_eq!(read(bucket, name).await, name, "{name:?}");
+    }
+}
+
+async fn one_of_many_writers_wins(bucket: &dyn Bucket) {
+    for round in 0..8 {
+        let name = format!("race/{round}");
+        let writers: [Vec<u8>; 4] = [b'a', b'b', b'c', b'd'].map(|letter| vec![letter; 50_000]);
+        let [a, b, c, d] = &writers;
+        let results = tokio::join!(
+            create(bucket, &name, a),
+            create(bucket, &name, b),
+            create(bucket, &name, c),
+            create(bucket, &name, d),
+        );
+        let results = [results.0, results.1, results.2, results.3];
+        let winners: Vec<&Vec<u8>> = results
+            .iter()
+            .zip(&writers)
+            .filter(|(result, _)| **result == Created::New)
+            .map(|(_, data)| data)
+            .collect();
+        assert_eq!(winners.len(), 1, "{results:?}");
+        assert!(read(bucket, &name).await == *winners[0], "the loser's content is there");
+    }
+}
+
+async fn create(bucket: &dyn Bucket, name: &str, data: &[u8]) -> Created {
+    let data = Bytes::copy_from_slice(data);
+    match bucket.create(&object(name), data, "application/octet-stream").await {
+        Ok(created) => created,
+        Err(error) => unreachable!("creating {name:?}: {error}"),
+    }
+}
+
+async fn read(bucket: &dyn Bucket, name: &str) -> Bytes {
+    match bucket.read(&object(name), 10_000_000).await {
+        Ok(data) => data,
+        Err(error) => unreachable!("reading {name:?}: {error}"),
+    }
+}
+
+async fn exists(bucket: &dyn Bucket, name: &str) -> bool {
+    match bucket.exists(&object(name)).await {
+        Ok(exists) => exists,
+        Err(error) => unreachable!("looking for {name:?}: {error}"),
+    }
+}
+
+fn object(name: &str) -> ObjectName {
+    match ObjectName::new(name) {
+        Ok(object) => object,
+        Err(error) => unreachable!("{error}"),
+    }
+}

@@ -1,0 +1,97 @@
+//! Where images and predictions are kept.
+//!
+//! Every write is create-only: an object never changes once it is there, so doing anything twice is
+//! harmless. One conformance suite (`conformance`) holds for every implementation.
+
+#[cfg(any(test, feature = "testing"))]
+pub mod conformance;
+mod disk;
+mod location;
+mod memory;
+mod name;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+
+pub use disk::DiskBucket;
+pub use location::BucketLocation;
+pub use memory::MemoryBucket;
+pub use name::{InvalidObjectName, ObjectName};
+
+/// Bucket name in the `gs://` paths of buckets that are not Cloud Storage.
+pub const LOCAL_BUCKET: &str = "local";
+
+/// What a create-only write found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Created {
+    /// The object is new.
+    New,
+    /// An object of that name was there already and was left as it is.
+    AlreadyThere,
+}
+
+/// Why a bucket did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum BucketError {
+    /// There is no such object. Permanent.
+    #[error("no such object: {0}")]
+    NotFound(String),
+    /// The object is larger than the caller wants to hold. Permanent.
+    #[error("object {name} is larger than {limit} bytes")]
+    TooLarge {
+        /// The object.
+        name: String,
+        /// The caller's limit in bytes.
+        limit: usize,
+    },
+    /// The bucket cannot hold an object of this name: a part is too long for the file system, or an
+    /// object stands where a folder is needed. Permanent.
+    #[error("the bucket cannot hold {name}: {reason}")]
+    BadName {
+        /// The object.
+        name: String,
+        /// What is wrong with its name.
+        reason: String,
+    },
+    /// The bucket could not be asked or did not answer in time; the same call may succeed later.
+    #[error("bucket is unavailable")]
+    Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+/// A place for objects, each written once.
+#[async_trait]
+pub trait Bucket: Send + Sync + 'static {
+    /// Name for `gs://` paths.
+    fn name(&self) -> &str;
+
+    /// Writes `data` as `object` unless an object of that name exists. When this returns, the object
+    /// is durable and visible whole: nobody ever reads a part of it. That holds for
+    /// [`Created::AlreadyThere`] too.
+    ///
+    /// # Errors
+    /// [`BucketError::BadName`], [`BucketError::Unavailable`].
+    async fn create(
+        &self,
+        object: &ObjectName,
+        data: Bytes,
+        content_type: &str,
+    ) -> Result<Created, BucketError>;
+
+    /// Reads a whole object of at most `limit` bytes.
+    ///
+    /// # Errors
+    /// [`BucketError::NotFound`] (also for names that the bucket cannot hold),
+    /// [`BucketError::TooLarge`], [`BucketError::Unavailable`].
+    async fn read(&self, object: &ObjectName, limit: usize) -> Result<Bytes, BucketError>;
+
+    /// Whether the object is there.
+    ///
+    /// # Errors
+    /// [`BucketError::Unavailable`].
+    async fn exists(&self, object: &ObjectName) -> Result<bool, BucketError>;
+}
+
+/// A bucket that several parts of a process share.
+pub type SharedBucket = Arc<dyn Bucket>;

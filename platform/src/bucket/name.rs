@@ -1,0 +1,79 @@
+//! Names of objects, checked once.
+
+use std::fmt;
+
+/// The name is empty, absolute, too long, or has a part that could leave the bucket.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("not an object name: {0:?}")]
+pub struct InvalidObjectName(pub String);
+
+/// A name such as `<id>/image.jpg`: parts joined by `/`, no part empty, `.` or `..`, no control
+/// character, at most 1,024 bytes (the limit of Cloud Storage). It cannot leave the bucket.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct ObjectName(String);
+
+impl ObjectName {
+    /// Checks `name`.
+    ///
+    /// # Errors
+    /// [`InvalidObjectName`].
+    pub fn new(name: impl Into<String>) -> Result<Self, InvalidObjectName> {
+        let name = name.into();
+        let good_part = |part: &str| !part.is_empty() && part != "." && part != "..";
+        let good_char = |c: char| !c.is_control() && c != '\\';
+        if name.len() <= 1024 && name.split('/').all(good_part) && name.chars().all(good_char) {
+            Ok(Self(name))
+        } else {
+            Err(InvalidObjectName(name))
+        }
+    }
+
+    /// The name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for ObjectName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn names_that_could_leave_the_bucket_are_refused() {
+        let long = "x".repeat(1025);
+        let bad = [
+            "", "/", "/a", "a/", "a//b", ".", "..", "../a", "a/..", "a/../b", "a/./b", "a\\b", "a\0", "a\n",
+            "a\u{7f}", &long,
+        ];
+        for name in bad {
+            assert_eq!(ObjectName::new(name), Err(InvalidObjectName(name.to_owned())));
+        }
+    }
+
+    #[test]
+    fn ordinary_names_are_taken() {
+        for name in ["a", "a/b.jpg", "...", "a..b", ".hidden", "ä b/ç", &"x".repeat(1024)] {
+            assert_eq!(ObjectName::new(name).unwrap().as_str(), name);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_name_stays_below_its_root(text in "[./a\\\\\0]{0,12}") {
+            if let Ok(name) = ObjectName::new(text) {
+                let path = std::path::Path::new("/root").join(name.as_str());
+                let normal = |part| matches!(part, std::path::Component::Normal(_));
+                prop_assert!(path.components().skip(1).all(normal));
+                prop_assert!(path.starts_with("/root"));
+            }
+        }
+    }
+}

@@ -1,0 +1,414 @@
+//! Parsing that lists every problem at once.
+
+use std::{
+    collections::HashSet,
+    error::Error as _,
+    ffi::OsString,
+    io::{self, Write},
+    time::Duration,
+};
+
+use clap::{
+    Arg, ArgAction, ArgMatches, Command,
+    builder::ValueParser,
+    error::{ContextKind, ContextValue, Error, ErrorKind},
+};
+
+/// A configuration with rules that no single value can break alone.
+pub trait Validate {
+    /// Every broken rule, a sentence each that names the flags.
+    fn problems(&self) -> Vec<String> {
+        Vec::new()
+    }
+}
+
+/// Exit status of a bad configuration (`EX_USAGE`).
+pub const EXIT_USAGE: i32 = 64;
+
+/// Parses flags and environment. `--help` and `--version` print and exit 0; a bad configuration
+/// prints every problem at once and exits 64. Opens no port and touches no cloud.
+pub fn parse_or_exit<C: clap::Parser + Validate>() -> C {
+    match parse_from(std::env::args_os()) {
+        Ok(configuration) => configuration,
+        Err((text, status)) => {
+            // Where even this cannot be written, the exit status has to do.
+            let _ = match status {
+                0 => io::stdout().write_all(text.as_bytes()),
+                _ => io::stderr().write_all(text.as_bytes()),
+            };
+            std::process::exit(status)
+        }
+    }
+}
+
+/// Parses `args` (the program's name first). On failure gives the text to print and the exit status:
+/// one line a problem with the flag and its environment variable, then where to find help.
+///
+/// # Errors
+/// The text for the user and the exit status.
+pub fn parse_from<C: clap::Parser + Validate>(
+    args: impl IntoIterator<Item = OsString>,
+) -> Result<C, (String, i32)> {
+    let mut attempt = Attempt {
+        command: C::command(),
+        args: args.into_iter().collect(),
+        problems: Vec::new(),
+        relaxed: HashSet::new(),
+    };
+    let matches = loop {
+        match attempt.command.clone().try_get_matches_from(&attempt.args) {
+            Ok(matches) => break Some(matches),
+            Err(error) if error.exit_code() == 0 => return Err((error.render().to_string(), 0)),
+            Err(error) => {
+                if !attempt.note_and_relax(&error) {
+                    break None;
+                }
+            }
+        }
+    };
+    let Attempt { mut problems, .. } = attempt;
+    if let (Some(matches), true) = (matches, problems.is_empty()) {
+        match finish::<C>(&matches) {
+            Ok(configuration) => return Ok(configuration),
+            Err(found) => problems = found,
+        }
+    }
+    let mut text = problems.join("\n");
+    text.push_str("\ntry '--help'\n");
+    Err((text, EXIT_USAGE))
+}
+
+fn finish<C: clap::Parser + Validate>(matches: &ArgMatches) -> Result<C, Vec<String>> {
+    let configuration = C::from_arg_matches(matches).map_err(|error| vec![first_line(&error)])?;
+    let problems = configuration.problems();
+    if problems.is_empty() { Ok(configuration) } else { Err(problems) }
+}
+
+/// clap stops at the first problem. So the problem is noted, the command made to accept it, and the
+/// same arguments are parsed again, until nothing is left to complain about.
+struct Attempt {
+    command: Command,
+    args: Vec<OsString>,
+    problems: Vec<String>,
+    /// Arguments that are accepted whatever they are by now; each once, so that parsing ends.
+    relaxed: HashSet<String>,
+}
+
+impl Attempt {
+    /// Whether parsing again can find more.
+    fn note_and_relax(&mut self, error: &Error) -> bool {
+        let subjects = match error.get(ContextKind::InvalidArg) {
+            Some(ContextValue::String(subject)) => vec![subject.clone()],
+            Some(ContextValue::Strings(subjects)) => subjects.clone(),
+            _ => Vec::new(),
+        };
+        match error.kind() {
+            ErrorKind::UnknownArgument => {
+                self.problems.push(first_line(error));
+                subjects.iter().any(|subject| self.remove_unknown(subject))
+            }
+            ErrorKind::MissingRequiredArgument => {
+                let mut again = false;
+                for subject in &subjects {
+                    match self.find(subject) {
+                        Some(arg) => {
+                            self.problems.push(format!("{}: a value is needed", name_of(&arg)));
+                            again |= self.relax(&arg);
+                        }
+                        None => self.problems.push(format!("{subject}: a value is needed")),
+                    }
+                }
+                again
+            }
+            ErrorKind::ValueValidation | ErrorKind::InvalidValue => {
+                match subjects.first().and_then(|subject| self.find(subject)) {
+                    Some(arg) => {
+                        self.problems.push(format!("{}: {}", name_of(&arg), value_problem(error)));
+                        self.relax(&arg)
+                    }
+                    None => {
+                        self.problems.push(first_line(error));
+                        false
+                    }
+                }
+            }
+            ErrorKind::TooManyValues => {
+                self.problems.push(first_line(error));
+                let arg = subjects.first().and_then(|subject| self.find(subject));
+                arg.is_some_and(|arg| self.relax(&arg))
+            }
+            _ => {
+                self.problems.push(first_line(error));
+                false
+            }
+        }
+    }
+
+    /// The argument that clap names as `subject`, such as `--port <PORT>`. Only a built command
+    /// names its arguments as errors do.
+    fn find(&self, subject: &str) -> Option<Arg> {
+        let mut built = self.command.clone();
+        built.build();
+        built.get_arguments().find(|arg| arg.to_string() == subject).cloned()
+    }
+
+    /// Makes `arg` optional and happy with any value, or none.
+    fn relax(&mut self, arg: &Arg) -> bool {
+        if !self.relaxed.insert(arg.get_id().to_string()) {
+            return false;
+        }
+        let positional = arg.is_positional();
+        self.command = std::mem::take(&mut self.command).mut_arg(arg.get_id(), |arg| {
+            let arg = arg.required(false).value_parser(ValueParser::os_string());
+            if positional { arg } else { arg.action(ArgAction::Append).num_args(0..=1) }
+        });
+        true
+    }
+
+    /// Takes an unknown flag out of the arguments, and the value that seems to follow it.
+    fn remove_unknown(&mut self, flag: &str) -> bool {
+        let with_value = format!("{flag}=");
+        let Some(at) = self
+            .args
+            .iter()
+            .skip(1)
+            .position(|arg| arg == flag || arg.to_str().is_some_and(|arg| arg.starts_with(&with_value)))
+        else {
+            return false;
+        };
+        let removed = self.args.remove(at + 1);
+        let takes_positionals = self.command.get_positionals().next().is_some();
+        let is_value = |arg: &OsString| !arg.to_string_lossy().starts_with('-');
+        if removed.to_string_lossy().starts_with('-')
+            && removed == flag
+            && !takes_positionals
+            && self.args.get(at + 1).is_some_and(is_value)
+        {
+            self.args.remove(at + 1);
+        }
+        true
+    }
+}
+
+/// The flag and the environment variable: both are ways to give the value.
+fn name_of(arg: &Arg) -> String {
+    let flag = match arg.get_long() {
+        Some(long) => format!("--{long}"),
+        None => arg.to_string(),
+    };
+    match arg.get_env() {
+        Some(variable) => format!("{flag} / {}", variable.to_string_lossy()),
+        None => flag,
+    }
+}
+
+/// What is wrong with a value. Quoted, so that a control character in it breaks no line.
+fn value_problem(error: &Error) -> String {
+    let value = match error.get(ContextKind::InvalidValue) {
+        Some(ContextValue::String(value)) if !value.is_empty() => value,
+        _ => return "a value is needed".to_owned(),
+    };
+    if let Some(source) = error.source() {
+        return format!("{value:?}: {source}");
+    }
+    match error.get(ContextKind::ValidValue) {
+        Some(ContextValue::Strings(choices)) if !choices.is_empty() => {
+            format!("{value:?} is none of {}", choices.join(", "))
+        }
+        _ => format!("{value:?} is not a value"),
+    }
+}
+
+fn first_line(error: &Error) -> String {
+    let text = error.render().to_string();
+    let line = text.lines().next().unwrap_or_default();
+    line.strip_prefix("error: ").unwrap_or(line).to_owned()
+}
+
+/// Reads a duration in seconds, such as `30` or `2.5`; for use as a clap `value_parser`.
+///
+/// # Errors
+/// A sentence about what is wrong.
+pub fn parse_seconds(text: &str) -> Result<Duration, String> {
+    text.trim()
+        .parse::<f64>()
+        .ok()
+        .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
+        .ok_or_else(|| "expected seconds, as in 30 or 2.5".to_owned())
+}
+
+/// Reads a size in bytes, such as `20MiB`, `512KiB` or `1048576`; for use as a clap `value_parser`.
+///
+/// # Errors
+/// A sentence about what is wrong.
+pub fn parse_bytes(text: &str) -> Result<usize, String> {
+    let expected = || "expected bytes, as in 20MiB, 512KiB or 1048576".to_owned();
+    let text = text.trim();
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let factor = match unit.trim_start().to_ascii_lowercase().as_str() {
+        "" | "b" => 1,
+        "kib" => 1 << 10,
+        "mib" => 1 << 20,
+        "gib" => 1 << 30,
+        _ => return Err(expected()),
+    };
+    if number.is_empty() {
+        return Err(expected());
+    }
+    number
+        .parse::<usize>()
+        .ok()
+        .and_then(|number| number.checked_mul(factor))
+        .ok_or_else(|| "more bytes than this machine can count".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::telemetry::{LogArgs, LogFormat};
+
+    #[derive(Debug, Parser)]
+    #[command(name = "service", version = "1.2.3")]
+    struct Config {
+        #[arg(long, env = "TEST_CONFIG_PORT", default_value_t = 8000)]
+        port: u16,
+        #[arg(long, env = "TEST_CONFIG_BUCKET")]
+        bucket: String,
+        #[arg(long, value_parser = parse_seconds, default_value = "30")]
+        timeout: Duration,
+        #[arg(long, value_parser = parse_bytes, default_value = "20MiB")]
+        max_body: usize,
+        /// cargo sets this variable for every test, to a text that is no number.
+        #[arg(long, env = "CARGO_PKG_NAME", hide_env = true)]
+        number: Option<u32>,
+        #[arg(long)]
+        verbose: bool,
+        #[command(flatten)]
+        log: LogArgs,
+    }
+
+    impl Validate for Config {
+        fn problems(&self) -> Vec<String> {
+            let mut problems = Vec::new();
+            if self.timeout.is_zero() {
+                problems.push("--timeout: must be more than 0".to_owned());
+            }
+            if self.max_body < 1024 && self.port == 1 {
+                problems.push("--max-body: too little for --port 1".to_owned());
+            }
+            problems
+        }
+    }
+
+    fn parse(args: &str) -> Result<Config, (String, i32)> {
+        parse_from(["service"].into_iter().chain(args.split_whitespace()).map(OsString::from))
+    }
+
+    fn problems(args: &str) -> String {
+        let (text, status) = parse(args).unwrap_err();
+        assert_eq!(status, EXIT_USAGE, "{text}");
+        text
+    }
+
+    #[test]
+    fn a_good_configuration() {
+        let config = parse("--bucket b --timeout 2.5 --number 1 --log-format json --log debug").unwrap();
+        assert_eq!(config.port, 8000);
+        assert_eq!(config.bucket, "b");
+        assert_eq!(config.timeout, Duration::from_millis(2500));
+        assert_eq!(config.max_body, 20 << 20);
+        assert_eq!(config.number, Some(1));
+        assert!(!config.verbose);
+        assert_eq!(config.log, LogArgs { log: "debug".to_owned(), log_format: LogFormat::Json });
+    }
+
+    #[test]
+    fn every_problem_at_once() {
+        insta::assert_snapshot!(
+            problems("--port abc --timeout=-1 --max-body 3MB --log-format xml --verbose=maybe --bogus 7 --other=8"),
+            @r#"
+        --port / TEST_CONFIG_PORT: "abc": invalid digit found in string
+        --timeout: "-1": expected seconds, as in 30 or 2.5
+        --max-body: "3MB": expected bytes, as in 20MiB, 512KiB or 1048576
+        unexpected value 'maybe' for '--verbose' found; no more were expected
+        --log-format / LOG_FORMAT: "xml" is none of auto, human, json
+        unexpected argument '--bogus' found
+        unexpected argument '--other' found
+        --number / CARGO_PKG_NAME: "platform": invalid digit found in string
+        --bucket / TEST_CONFIG_BUCKET: a value is needed
+        try '--help'
+        "#
+        );
+    }
+
+    #[test]
+    fn a_flag_without_its_value() {
+        insta::assert_snapshot!(problems("--bucket b --number 1 --timeout=x --port"), @r#"
+        --timeout: "x": expected seconds, as in 30 or 2.5
+        --port / TEST_CONFIG_PORT: a value is needed
+        try '--help'
+        "#);
+    }
+
+    #[test]
+    fn the_same_flag_twice() {
+        insta::assert_snapshot!(problems("--bucket b --number 1 --port x --port 1 --port 2"), @r#"
+        --port / TEST_CONFIG_PORT: "x": invalid digit found in string
+        try '--help'
+        "#);
+    }
+
+    #[test]
+    fn rules_between_values_come_when_all_values_parse() {
+        insta::assert_snapshot!(
+            problems("--bucket b --number 1 --timeout 0 --port 1 --max-body 1"),
+            @r#"
+        --timeout: must be more than 0
+        --max-body: too little for --port 1
+        try '--help'
+        "#
+        );
+    }
+
+    #[test]
+    fn a_stray_word() {
+        insta::assert_snapshot!(problems("stray --bucket b --number 1 --port x"), @r#"
+        unexpected argument 'stray' found
+        --port / TEST_CONFIG_PORT: "x": invalid digit found in string
+        try '--help'
+        "#);
+    }
+
+    #[test]
+    fn help_and_version_are_no_errors() {
+        let (help, status) = parse("--help").unwrap_err();
+        assert_eq!(status, 0);
+        assert!(help.contains("--max-body"), "{help}");
+        let (version, status) = parse("--version").unwrap_err();
+        assert_eq!((version.as_str(), status), ("service 1.2.3\n", 0));
+    }
+
+    #[test]
+    fn seconds() {
+        assert_eq!(parse_seconds("30"), Ok(Duration::from_secs(30)));
+        assert_eq!(parse_seconds(" 0.25 "), Ok(Duration::from_millis(250)));
+        for bad in ["", "-1", "NaN", "inf", "1e30", "5s", "1,5"] {
+            assert!(parse_seconds(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn byte_sizes() {
+        assert_eq!(parse_bytes("0"), Ok(0));
+        assert_eq!(parse_bytes("1048576"), Ok(1 << 20));
+        assert_eq!(parse_bytes("512KiB"), Ok(512 << 10));
+        assert_eq!(parse_bytes("20 MiB"), Ok(20 << 20));
+        assert_eq!(parse_bytes("2gib"), Ok(2 << 30));
+        for bad in ["", "MiB", "-1", "1.5MiB", "3MB", "1 2", "99999999999999999999", "99999999999GiB"] {
+            assert!(parse_bytes(bad).is_err(), "{bad:?}");
+        }
+    }
+}

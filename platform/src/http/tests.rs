@@ -1,0 +1,345 @@
+//! The stack and the server, over real sockets.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use axum::{
+    Json, Router,
+    body::Bytes,
+    extract::Query,
+    http::StatusCode,
+    routing::{get, post},
+};
+use reqwest::Client;
+use serde_json::{Value, json};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    sync::{Notify, mpsc, oneshot},
+    task::JoinHandle,
+    time::timeout,
+};
+use tokio_util::sync::CancellationToken;
+
+use super::*;
+
+/// Far longer than anything here takes; reached only by a test that fails.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+struct Service {
+    address: SocketAddr,
+    readiness: Readiness,
+    stop: CancellationToken,
+    serving: JoinHandle<std::io::Result<()>>,
+    client: Client,
+}
+
+impl Service {
+    async fn start(routes: Router) -> Self {
+        Self::with(routes, PATIENCE, PATIENCE).await
+    }
+
+    async fn with(routes: Router, request_timeout: Duration, drain: Duration) -> Self {
+        let readiness = Readiness::default();
+        let limits = HttpLimits { max_body_bytes: 1000, request_timeout };
+        let app = layers(routes.merge(health_routes(readiness.clone())), "test", &limits);
+        let server = Server::bind(([127, 0, 0, 1], 0).into()).await.unwrap();
+        let address = server.local_addr();
+        let stop = CancellationToken::new();
+        let serving = tokio::spawn(server.serve(app, readiness.clone(), stop.clone(), drain));
+        // A test must not depend on what the environment says of proxies.
+        let client = Client::builder().no_proxy().timeout(PATIENCE).build().unwrap();
+        Self { address, readiness, stop, serving, client }
+    }
+
+    fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.address)
+    }
+
+    async fn get(&self, path: &str) -> reqwest::Response {
+        self.client.get(self.url(path)).send().await.unwrap()
+    }
+
+    async fn drained(self) {
+        timeout(PATIENCE, self.serving).await.expect("drained in time").unwrap().unwrap();
+    }
+}
+
+/// Checks that `response` is a problem and gives back its body.
+async fn problem(response: reqwest::Response, status: u16, kind: &str) -> Value {
+    assert_eq!(response.status().as_u16(), status);
+    assert_eq!(response.headers()["content-type"], "application/problem+json");
+    let id = response.headers()["x-request-id"].to_str().unwrap().to_owned();
+    let body: Value = response.json().await.unwrap();
+    assert_eq!(body["status"], status);
+    assert_eq!(body["kind"], kind);
+    assert_eq!(body["type"], format!("urn:problem:{kind}"));
+    assert_eq!(body["request_id"], id);
+    assert!(body["detail"].as_str().is_some_and(|detail| !detail.is_empty()), "{body}");
+    body
+}
+
+fn secret() -> std::io::Error {
+    std::io::Error::other("a secret path")
+}
+
+#[tokio::test]
+async fn a_problem_with_everything() {
+    let refuse = || async {
+        Problem::overloaded("Too many pixels are waiting.", Duration::from_millis(2100))
+            .with("limit", 7)
+            .with("status", "cannot be replaced")
+            .with_source(secret())
+    };
+    let service = Service::start(Router::new().route("/refuse", get(refuse))).await;
+    let request = service.client.get(service.url("/refuse")).header("x-request-id", "fixed.id-1");
+    let response = request.send().await.unwrap();
+    assert_eq!(response.status(), 429);
+    assert_eq!(response.headers()["retry-after"], "3");
+    assert_eq!(response.headers()["x-request-id"], "fixed.id-1");
+    assert_eq!(response.headers()["content-type"], "application/problem+json");
+    insta::assert_snapshot!(response.text().await.unwrap(), @r#"{"type":"urn:problem:overloaded","title":"Too Many Requests","status":429,"kind":"overloaded","detail":"Too many pixels are waiting.","request_id":"fixed.id-1","limit":7}"#);
+}
+
+#[tokio::test]
+async fn a_problem_without_the_stack() {
+    use axum::response::IntoResponse;
+    let response = Problem::internal(secret()).into_response();
+    assert_eq!(response.status(), 500);
+    assert_eq!(response.headers()["content-type"], "application/problem+json");
+    let body = axum::body::to_bytes(response.into_body(), 10_000).await.unwrap();
+    let body: Value = serde_json::from_slice(&body).unwrap();
+    assert_eq!(body["kind"], "internal");
+    assert!(!body.to_string().contains("secret"), "{body}");
+}
+
+#[tokio::test]
+async fn retry_after_is_at_least_a_second() {
+    let refuse = || async { Problem::unavailable("x", "Later.", Duration::ZERO) };
+    let service = Service::start(Router::new().route("/", get(refuse))).await;
+    assert_eq!(service.get("/").await.headers()["retry-after"], "1");
+}
+
+#[tokio::test]
+async fn request_ids() {
+    let echo = |axum::Extension(id): axum::Extension<RequestId>| async move { id.0 };
+    let service = Service::start(Router::new().route("/", get(echo))).await;
+    let long = "x".repeat(128);
+    for good in ["a", "A-b_c.9", &long] {
+        let request = service.client.get(service.url("/")).header("x-request-id", good);
+        let response = request.send().await.unwrap();
+        assert_eq!(response.headers()["x-request-id"], good);
+        assert_eq!(response.text().await.unwrap(), good);
+    }
+    let too_long = "x".repeat(129);
+    for bad in ["", "a b", "a/b", "a\"b", &too_long] {
+        let request = service.client.get(service.url("/")).header("x-request-id", bad);
+        let response = request.send().await.unwrap();
+        let id = response.headers()["x-request-id"].to_str().unwrap().to_owned();
+        assert!(uuid::Uuid::parse_str(&id).is_ok(), "{bad:?}: {id:?}");
+        assert_eq!(response.text().await.unwrap(), id);
+    }
+}
+
+#[tokio::test]
+async fn errors_of_the_framework_are_problems() {
+    async fn json_body(Json(_): Json<Vec<u8>>) {}
+    async fn query(Query(_): Query<Vec<(String, u8)>>) {}
+    let routes = Router::new()
+        .route("/json", post(json_body))
+        .route("/query", get(query))
+        .route("/text", get(|| async { (StatusCode::INTERNAL_SERVER_ERROR, "a secret path") }));
+    let service = Service::start(routes).await;
+
+    problem(service.get("/nowhere").await, 404, "not_found").await;
+    let response = service.get("/json").await;
+    assert_eq!(response.headers()["allow"], "POST");
+    problem(response, 405, "method_not_allowed").await;
+    problem(service.get("/query?a=x").await, 400, "bad_request").await;
+    let body = problem(service.get("/text").await, 500, "internal").await;
+    assert!(!body.to_string().contains("secret"), "{body}");
+
+    let post = |body: &'static str| service.client.post(service.url("/json")).body(body);
+    problem(post("[]").send().await.unwrap(), 415, "unsupported_media_type").await;
+    let json = |body| post(body).header("content-type", "application/json").send();
+    problem(json("[").await.unwrap(), 400, "bad_request").await;
+    problem(json("{}").await.unwrap(), 422, "unprocessable").await;
+}
+
+#[tokio::test]
+async fn answers_with_a_type_of_their_own_stay() {
+    let own = || async { (StatusCode::CONFLICT, Json(json!({ "mine": true }))) };
+    let text = || async { "plain text" };
+    let service = Service::start(Router::new().route("/", get(own)).route("/ok", get(text))).await;
+    let response = service.get("/").await;
+    assert_eq!(response.status(), 409);
+    assert_eq!(response.json::<Value>().await.unwrap(), json!({ "mine": true }));
+    assert_eq!(service.get("/ok").await.text().await.unwrap(), "plain text");
+}
+
+#[tokio::test]
+async fn bodies_are_limited() {
+    let length = |body: Bytes| async move { body.len().to_string() };
+    let service = Service::start(Router::new().route("/", post(length))).await;
+    let post = || service.client.post(service.url("/"));
+    let fits = post().body(vec![0; 1000]).send().await.unwrap();
+    assert_eq!(fits.text().await.unwrap(), "1000");
+    let body = problem(post().body(vec![0; 1001]).send().await.unwrap(), 413, "body_too_large").await;
+    assert_eq!(body["limit_bytes"], 1000);
+    assert!(body["detail"].as_str().unwrap().contains("1000 bytes"), "{body}");
+
+    // Chunked: the length is not announced.
+    let mut stream = TcpStream::connect(service.address).await.unwrap();
+    let head = "POST / HTTP/1.1\r\nhost: x\r\nconnection: close\r\ntransfer-encoding: chunked\r\n\r\n";
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let chunk = format!("2bc\r\n{}\r\n", "x".repeat(700));
+    stream.write_all(format!("{chunk}{chunk}0\r\n\r\n").as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    timeout(PATIENCE, stream.read_to_string(&mut answer)).await.unwrap().unwrap();
+    assert!(answer.starts_with("HTTP/1.1 413 "), "{answer}");
+    assert!(answer.contains("\"limit_bytes\":1000"), "{answer}");
+}
+
+#[tokio::test]
+async fn the_limit_replaces_the_one_of_axum() {
+    let limits = HttpLimits { max_body_bytes: 5 << 20, request_timeout: PATIENCE };
+    let length = |body: Bytes| async move { body.len().to_string() };
+    let app = layers(Router::new().route("/", post(length)), "test", &limits);
+    let request = axum::http::Request::post("/").body(axum::body::Body::from(vec![0; 4 << 20])).unwrap();
+    let response = tower::ServiceExt::oneshot(app, request).await.unwrap();
+    assert_eq!(response.status(), 200);
+}
+
+#[tokio::test]
+async fn a_panic_is_a_500_and_the_server_lives() {
+    async fn boom() {
+        panic!("a secret reason");
+    }
+    let service = Service::start(Router::new().route("/boom", get(boom))).await;
+    for _ in 0..3 {
+        let body = problem(service.get("/boom").await, 500, "internal").await;
+        assert!(!body.to_string().contains("secret"), "{body}");
+    }
+    assert_eq!(service.get("/live").await.status(), 200);
+}
+
+#[tokio::test]
+async fn a_handler_that_takes_too_long_is_dropped() {
+    let (alive, mut dropped) = mpsc::channel::<()>(1);
+    let never = move || {
+        let alive = alive.clone();
+        async move {
+            let _alive = alive;
+            std::future::pending::<()>().await
+        }
+    };
+    let routes = Router::new().route("/", get(never));
+    let service = Service::with(routes, Duration::from_millis(20), Duration::ZERO).await;
+    let body = problem(service.get("/").await, 504, "timeout").await;
+    assert!(body["detail"].as_str().unwrap().contains("0.02 s"), "{body}");
+    service.stop.cancel();
+    service.drained().await;
+    // Closed once the handler and the routes, which hold the senders, are gone.
+    assert_eq!(timeout(PATIENCE, dropped.recv()).await, Ok(None));
+}
+
+#[tokio::test]
+async fn health() {
+    let service = Service::start(Router::new()).await;
+    assert_eq!(service.get("/live").await.status(), 200);
+    let response = service.get("/ready").await;
+    assert_eq!(response.headers()["retry-after"], "1");
+    problem(response, 503, "starting").await;
+    service.readiness.set_ready(json!({ "model": "m" }));
+    let response = service.get("/ready").await;
+    assert_eq!(response.status(), 200);
+    assert_eq!(response.json::<Value>().await.unwrap(), json!({ "model": "m" }));
+    service.readiness.set_draining();
+    problem(service.get("/ready").await, 503, "draining").await;
+    assert_eq!(service.get("/live").await.status(), 200);
+}
+
+/// A route whose handler says that it has begun and then waits for the gate.
+fn gated(started: mpsc::Sender<()>, gate: Arc<Notify>) -> Router {
+    let wait = move || {
+        let (started, gate) = (started.clone(), Arc::clone(&gate));
+        async move {
+            started.send(()).await.unwrap();
+            gate.notified().await;
+            "done"
+        }
+    };
+    Router::new().route("/gated", get(wait))
+}
+
+#[tokio::test]
+async fn draining_lets_a_request_finish() {
+    let gate = Arc::new(Notify::new());
+    let (started, mut has_started) = mpsc::channel(1);
+    let service = Service::start(gated(started, Arc::clone(&gate))).await;
+    let request = tokio::spawn(service.client.get(service.url("/gated")).send());
+    has_started.recv().await.unwrap();
+    assert!(!service.readiness.is_draining());
+    service.stop.cancel();
+    // Nothing is taken any more as soon as the listener is gone.
+    let refused = async { while TcpStream::connect(service.address).await.is_ok() {} };
+    timeout(PATIENCE, refused).await.unwrap();
+    assert!(service.readiness.is_draining());
+    assert!(!service.serving.is_finished(), "a request is under way");
+    gate.notify_one();
+    let response = request.await.unwrap().unwrap();
+    assert_eq!(response.text().await.unwrap(), "done");
+    service.drained().await;
+}
+
+/// Tells when it is dropped.
+struct DropSignal(Option<oneshot::Sender<()>>);
+
+impl Drop for DropSignal {
+    fn drop(&mut self) {
+        let _ = self.0.take().unwrap().send(());
+    }
+}
+
+#[tokio::test]
+async fn the_deadline_cuts_what_does_not_finish() {
+    let (dropped, is_dropped) = oneshot::channel();
+    let (started, mut has_started) = mpsc::channel(1);
+    let signal = Arc::new(std::sync::Mutex::new(Some(DropSignal(Some(dropped)))));
+    let stuck = move || {
+        let (signal, started) = (signal.lock().unwrap().take(), started.clone());
+        async move {
+            let _signal = signal;
+            started.send(()).await.unwrap();
+            std::future::pending::<()>().await
+        }
+    };
+    let routes = Router::new().route("/stuck", get(stuck));
+    let service = Service::with(routes, PATIENCE, Duration::from_millis(20)).await;
+    let request = tokio::spawn(service.client.get(service.url("/stuck")).send());
+    has_started.recv().await.unwrap();
+    let mut half = TcpStream::connect(service.address).await.unwrap();
+    half.write_all(b"POST / HTTP/1.1\r\nhost: x\r\ncontent-le").await.unwrap();
+    service.stop.cancel();
+    service.drained().await;
+    assert!(request.await.unwrap().is_err(), "the answer was cut");
+    timeout(PATIENCE, is_dropped).await.expect("the handler is dropped").unwrap();
+    // Either the end of the stream or a reset, but it does not stay open.
+    let _ = timeout(PATIENCE, half.read_to_end(&mut Vec::new())).await.expect("closed");
+}
+
+#[tokio::test]
+async fn requests_are_counted_by_route_and_status() {
+    crate::telemetry::init("off", crate::telemetry::LogFormat::Json);
+    let routes =
+        Router::new().route("/counted/{name}", get(|| async {})).merge(crate::telemetry::metrics_routes());
+    let service = Service::start(routes).await;
+    service.get("/counted/a").await;
+    service.get("/counted/b").await;
+    service.get("/somewhere/else").await;
+    let text = service.get("/metrics").await.text().await.unwrap();
+    let line = "test_requests_total{route=\"/counted/{name}\",status=\"200\"} 2";
+    assert!(text.contains(line), "{text}");
+    assert!(text.contains("test_requests_total{route=\"unmatched\",status=\"404\"}"), "{text}");
+    let bucket = "test_request_duration_seconds_bucket{route=\"/counted/{name}\",le=\"+Inf\"} 2";
+    assert!(text.contains(bucket), "{text}");
+}

@@ -1,0 +1,228 @@
+//! One JSON object a line, with the member names that Cloud Logging looks for.
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    io::{self, Write},
+    time::SystemTime,
+};
+
+use serde::Serialize;
+use serde_json::Value;
+use tracing::{
+    Event, Level, Subscriber,
+    field::{Field, Visit},
+    span::{Attributes, Id, Record},
+};
+use tracing_subscriber::{Layer, fmt::MakeWriter, layer::Context, registry::LookupSpan};
+
+use super::error_chain;
+use crate::clock;
+
+/// Writes every event as one line; the fields of the spans around it are members beside its own.
+pub(super) struct JsonLayer<W> {
+    writer: W,
+    now: fn() -> SystemTime,
+}
+
+impl<W> JsonLayer<W> {
+    pub(super) fn new(writer: W) -> Self {
+        Self { writer, now: SystemTime::now }
+    }
+}
+
+#[derive(Serialize)]
+struct Line<'a> {
+    severity: &'static str,
+    time: String,
+    target: &'a str,
+    message: String,
+    #[serde(flatten)]
+    fields: BTreeMap<String, Value>,
+}
+
+impl<S, W> Layer<S> for JsonLayer<W>
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    W: for<'w> MakeWriter<'w> + 'static,
+{
+    fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, context: Context<'_, S>) {
+        let mut fields = Fields::default();
+        attributes.record(&mut fields);
+        if let Some(span) = context.span(id) {
+            span.extensions_mut().insert(fields);
+        }
+    }
+
+    fn on_record(&self, id: &Id, values: &Record<'_>, context: Context<'_, S>) {
+        if let Some(span) = context.span(id)
+            && let Some(fields) = span.extensions_mut().get_mut::<Fields>()
+        {
+            values.record(fields);
+        }
+    }
+
+    fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
+        let mut fields = Fields::default();
+        for span in context.event_scope(event).into_iter().flat_map(|scope| scope.from_root()) {
+            if let Some(of_span) = span.extensions().get::<Fields>() {
+                fields.0.extend(of_span.0.clone());
+            }
+        }
+        event.record(&mut fields);
+        let line = line(event, fields.0, (self.now)());
+        // A log that cannot be written has nowhere to say so.
+        let _ = write_line(&mut self.writer.make_writer_for(event.metadata()), &line);
+    }
+}
+
+fn line<'a>(event: &Event<'a>, mut fields: BTreeMap<String, Value>, now: SystemTime) -> Line<'a> {
+    let message = match fields.remove("message") {
+        Some(Value::String(message)) => message,
+        Some(other) => other.to_string(),
+        None => String::new(),
+    };
+    // A member must not be there twice: which one a reader takes would be chance.
+    for taken in ["severity", "time", "target"] {
+        if let Some(value) = fields.remove(taken) {
+            fields.insert(format!("{taken}_"), value);
+        }
+    }
+    Line {
+        severity: severity(*event.metadata().level()),
+        time: clock::rfc3339(now),
+        target: event.metadata().target(),
+        message,
+        fields,
+    }
+}
+
+/// In one write, so that lines of several threads or processes do not mix.
+fn write_line(writer: &mut impl Write, line: &Line<'_>) -> io::Result<()> {
+    let mut text = serde_json::to_vec(line)?;
+    text.push(b'\n');
+    writer.write_all(&text)
+}
+
+fn severity(level: Level) -> &'static str {
+    match level {
+        Level::ERROR => "ERROR",
+        Level::WARN => "WARNING",
+        Level::INFO => "INFO",
+        Level::DEBUG => "DEBUG",
+        Level::TRACE => "DEFAULT",
+    }
+}
+
+/// Names and values of a span or an event.
+#[derive(Default)]
+struct Fields(BTreeMap<String, Value>);
+
+impl Fields {
+    fn set(&mut self, field: &Field, value: impl Into<Value>) {
+        self.0.insert(field.name().to_owned(), value.into());
+    }
+}
+
+impl Visit for Fields {
+    fn record_f64(&mut self, field: &Field, value: f64) {
+        self.set(field, value);
+    }
+
+    fn record_i64(&mut self, field: &Field, value: i64) {
+        self.set(field, value);
+    }
+
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        self.set(field, value);
+    }
+
+    fn record_bool(&mut self, field: &Field, value: bool) {
+        self.set(field, value);
+    }
+
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.set(field, value);
+    }
+
+    fn record_error(&mut self, field: &Field, value: &(dyn std::error::Error + 'static)) {
+        self.set(field, error_chain(value));
+    }
+
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        self.set(field, format!("{value:?}"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        sync::{Arc, Mutex},
+        time::{Duration, UNIX_EPOCH},
+    };
+
+    use tracing_subscriber::layer::SubscriberExt;
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Captured(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Captured {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn captured(log: impl FnOnce()) -> String {
+        let captured = Captured::default();
+        let writer = captured.clone();
+        let now = || UNIX_EPOCH + Duration::from_millis(1_700_000_000_123);
+        let layer = JsonLayer { writer: move || writer.clone(), now };
+        tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), log);
+        let bytes = captured.0.lock().unwrap().clone();
+        String::from_utf8(bytes).unwrap()
+    }
+
+    #[test]
+    fn lines_as_cloud_logging_reads_them() {
+        let text = captured(|| {
+            let outer = tracing::info_span!("request", request_id = "abc", status = tracing::field::Empty);
+            let _outer = outer.enter();
+            outer.record("status", 200);
+            let _inner = tracing::info_span!("inner", request_id = "inner wins", n = 1).entered();
+            tracing::info!(target: "platform::test", ms = 1.5, ok = true, "an image of {} bytes", 7);
+            tracing::error!(target: "platform::test", error = &io::Error::other("disk") as &dyn std::error::Error);
+            tracing::warn!(target: "platform::test", severity = "mine", n = 2, "the event wins");
+        });
+        insta::assert_snapshot!(text, @r#"
+        {"severity":"INFO","time":"2023-11-14T22:13:20.123000Z","target":"platform::test","message":"an image of 7 bytes","ms":1.5,"n":1,"ok":true,"request_id":"inner wins","status":200}
+        {"severity":"ERROR","time":"2023-11-14T22:13:20.123000Z","target":"platform::test","message":"","error":"disk","n":1,"request_id":"inner wins","status":200}
+        {"severity":"WARNING","time":"2023-11-14T22:13:20.123000Z","target":"platform::test","message":"the event wins","n":2,"request_id":"inner wins","severity_":"mine","status":200}
+        "#);
+    }
+
+    #[test]
+    fn control_characters_break_no_line() {
+        let text = captured(|| {
+            tracing::info!(name = "a\nb\u{1b}[31m", other = %"c\r\nd", "e\nf\0{}", "\u{7}");
+        });
+        assert_eq!(text.lines().count(), 1, "{text:?}");
+        assert!(!text.trim_end_matches('\n').contains(|c: char| c.is_control()), "{text:?}");
+        let line: Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(line["name"], "a\nb\u{1b}[31m");
+        assert_eq!(line["message"], "e\nf\0\u{7}");
+    }
+
+    #[test]
+    fn every_level_has_a_severity() {
+        let levels = [Level::TRACE, Level::DEBUG, Level::INFO, Level::WARN, Level::ERROR];
+        let words = levels.map(severity);
+        assert_eq!(words, ["DEFAULT", "DEBUG", "INFO", "WARNING", "ERROR"]);
+    }
+}

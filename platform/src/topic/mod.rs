@@ -1,0 +1,43 @@
+//! How an image is announced, and how the announcement reaches the classifier.
+//!
+//! [`Topic`] is the publisher's side. [`push`] is the receiver's: the JSON that Pub/Sub posts.
+//! [`SqliteTopic`] is a topic on one machine, with its own push.
+
+#[cfg(any(test, feature = "testing"))]
+pub mod conformance;
+pub mod push;
+mod sqlite;
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+
+pub use sqlite::{Pusher, RetryPolicy, SqliteTopic, TopicStats};
+
+/// What is published.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Message {
+    /// Payload.
+    pub data: Bytes,
+    /// Names and values beside the payload: content type, `traceparent`.
+    pub attributes: BTreeMap<String, String>,
+}
+
+/// Why a message was not published. The same call may succeed later.
+#[derive(Debug, thiserror::Error)]
+#[error("topic is unavailable")]
+pub struct TopicError(#[source] pub Box<dyn std::error::Error + Send + Sync>);
+
+/// Where images are announced.
+#[async_trait]
+pub trait Topic: Send + Sync + 'static {
+    /// Publishes and returns the message's id once the message is durable. Delivery is at least once.
+    ///
+    /// # Errors
+    /// [`TopicError`]: nothing may be assumed to have been published.
+    async fn publish(&self, message: Message) -> Result<String, TopicError>;
+}
+
+/// A topic that several parts of a process share.
+pub type SharedTopic = Arc<dyn Topic>;

@@ -1,0 +1,333 @@
+//! The receiver's side of Pub/Sub: the JSON of a push, wrapped or not.
+
+use std::{collections::BTreeMap, time::SystemTime};
+
+use axum::http::HeaderMap;
+use base64::{Engine, prelude::BASE64_STANDARD};
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::clock;
+
+/// A delivered message.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Delivery {
+    /// Payload, decoded.
+    pub data: Bytes,
+    /// Attributes of the message.
+    pub attributes: BTreeMap<String, String>,
+    /// Id of the message, where the push says it.
+    pub message_id: Option<String>,
+    /// `projects/…/subscriptions/…`, where the push says it.
+    pub subscription: Option<String>,
+    /// 1 for the first attempt, where the push says it.
+    pub delivery_attempt: Option<u32>,
+}
+
+/// The body is no push. It never will be: acknowledge it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PushError {
+    /// The body is not JSON, or its `message` is not one of Pub/Sub.
+    #[error("the body is not JSON of a push: {0}")]
+    BadJson(String),
+    /// `message.data` is not base64.
+    #[error("message.data is not base64: {0}")]
+    BadBase64(String),
+}
+
+/// Prefix of the headers that carry an unwrapped message's metadata.
+const METADATA: &str = "x-goog-pubsub-";
+/// Headers that belong to the transport; all others of an unwrapped push are message attributes.
+const TRANSPORT: [&str; 13] = [
+    "accept",
+    "accept-encoding",
+    "authorization",
+    "connection",
+    "content-encoding",
+    "content-length",
+    "content-type",
+    "cookie",
+    "from",
+    "host",
+    "transfer-encoding",
+    "user-agent",
+    "via",
+];
+/// Subscription in envelopes of topics that are not Pub/Sub.
+const LOCAL_SUBSCRIPTION: &str = "projects/local/subscriptions/push";
+
+/// `message` as Pub/Sub posts it. Both spellings of the id come at once.
+#[derive(Deserialize)]
+struct Incoming {
+    data: Option<String>,
+    attributes: Option<BTreeMap<String, String>>,
+    #[serde(rename = "messageId")]
+    message_id: Option<String>,
+    #[serde(rename = "message_id")]
+    message_id_snake: Option<String>,
+}
+
+/// The envelope as Pub/Sub posts it, members in its order.
+#[derive(Serialize)]
+struct Envelope<'a> {
+    message: Outgoing<'a>,
+    subscription: &'a str,
+    #[serde(rename = "deliveryAttempt", skip_serializing_if = "Option::is_none")]
+    delivery_attempt: Option<u32>,
+}
+
+#[derive(Serialize)]
+struct Outgoing<'a> {
+    attributes: &'a BTreeMap<String, String>,
+    data: String,
+    #[serde(rename = "messageId")]
+    message_id: &'a str,
+    #[serde(rename = "message_id")]
+    message_id_snake: &'a str,
+    #[serde(rename = "publishTime")]
+    publish_time: &'a str,
+    #[serde(rename = "publish_time")]
+    publish_time_snake: &'a str,
+}
+
+impl Delivery {
+    /// Reads a push: the wrapped envelope `{"message":{"data":"<base64>",…},"subscription":…}`, or an
+    /// unwrapped payload, whose metadata is in `x-goog-pubsub-*` headers.
+    ///
+    /// A body is unwrapped when it comes with such headers, or when it is JSON without the member
+    /// `message`; its data is then the whole body. A wrapped message without `data` has empty data.
+    ///
+    /// # Errors
+    /// [`PushError`].
+    pub fn parse(headers: &HeaderMap, body: &Bytes) -> Result<Self, PushError> {
+        if headers.keys().any(|name| name.as_str().starts_with(METADATA)) {
+            return Ok(Self::unwrapped(headers, body));
+        }
+        let json: Value =
+            serde_json::from_slice(body).map_err(|error| PushError::BadJson(error.to_string()))?;
+        match json {
+            Value::Object(mut envelope) => match envelope.remove("message") {
+                Some(message) => Self::wrapped(message, &envelope),
+                None => Ok(Self { data: body.clone(), ..Self::default() }),
+            },
+            _ => Ok(Self { data: body.clone(), ..Self::default() }),
+        }
+    }
+
+    fn wrapped(message: Value, envelope: &Map<String, Value>) -> Result<Self, PushError> {
+        // serde would also take an array for a struct.
+        if !message.is_object() {
+            return Err(PushError::BadJson("message is not an object".to_owned()));
+        }
+        let message: Incoming = serde_json::from_value(message)
+            .map_err(|error| PushError::BadJson(format!("message: {error}")))?;
+        let data = BASE64_STANDARD
+            .decode(message.data.unwrap_or_default())
+            .map_err(|error| PushError::BadBase64(error.to_string()))?;
+        let attempt = envelope.get("deliveryAttempt").and_then(Value::as_u64);
+        Ok(Self {
+            data: data.into(),
+            attributes: message.attributes.unwrap_or_default(),
+            message_id: message.message_id.or(message.message_id_snake),
+            subscription: envelope.get("subscription").and_then(Value::as_str).map(str::to_owned),
+            delivery_attempt: attempt.and_then(|attempt| u32::try_from(attempt).ok()),
+        })
+    }
+
+    fn unwrapped(headers: &HeaderMap, body: &Bytes) -> Self {
+        let mut delivery = Self { data: body.clone(), ..Self::default() };
+        for (name, value) in headers {
+            let Ok(value) = value.to_str() else { continue };
+            let name = name.as_str();
+            match name.strip_prefix(METADATA) {
+                Some("message-id") => delivery.message_id = Some(value.to_owned()),
+                Some("subscription-name") => delivery.subscription = Some(value.to_owned()),
+                Some("delivery-attempt") => delivery.delivery_attempt = value.parse().ok(),
+                Some(_) => {}
+                None if TRANSPORT.contains(&name) || name.starts_with("x-forwarded-") => {}
+                None => {
+                    delivery.attributes.insert(name.to_owned(), value.to_owned());
+                }
+            }
+        }
+        delivery
+    }
+
+    /// The exact wrapped envelope that Pub/Sub posts. Without a subscription it names a local one.
+    pub fn to_envelope(&self, publish_time: SystemTime) -> Vec<u8> {
+        let publish_time = clock::rfc3339(publish_time);
+        let message_id = self.message_id.as_deref().unwrap_or_default();
+        let envelope = Envelope {
+            message: Outgoing {
+                attributes: &self.attributes,
+                data: BASE64_STANDARD.encode(&self.data),
+                message_id,
+                message_id_snake: message_id,
+                publish_time: &publish_time,
+                publish_time_snake: &publish_time,
+            },
+            subscription: self.subscription.as_deref().unwrap_or(LOCAL_SUBSCRIPTION),
+            delivery_attempt: self.delivery_attempt,
+        };
+        match serde_json::to_vec(&envelope) {
+            Ok(json) => json,
+            Err(error) => unreachable!("texts and numbers can always be written as JSON: {error}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, UNIX_EPOCH};
+
+    use axum::http::{HeaderName, HeaderValue};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn parse(body: &str) -> Result<Delivery, PushError> {
+        Delivery::parse(&HeaderMap::new(), &Bytes::copy_from_slice(body.as_bytes()))
+    }
+
+    fn attributes(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
+        pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+    }
+
+    #[test]
+    fn the_envelope_that_pubsub_sends() {
+        let delivery = parse(
+            r#"{"subscription":"projects/test/subscriptions/s","deliveryAttempt":3,"message":{
+               "publishTime":"2026-01-01T00:00:00.1Z","publish_time":"2026-01-01T00:00:00.1Z",
+               "data":"aGVsbG8=","messageId":"1","message_id":"1","orderingKey":"k",
+               "attributes":{"content-type":"image/jpeg"}}}"#,
+        );
+        let expected = Delivery {
+            data: Bytes::from_static(b"hello"),
+            attributes: attributes(&[("content-type", "image/jpeg")]),
+            message_id: Some("1".to_owned()),
+            subscription: Some("projects/test/subscriptions/s".to_owned()),
+            delivery_attempt: Some(3),
+        };
+        assert_eq!(delivery, Ok(expected));
+    }
+
+    #[test]
+    fn a_wrapped_message_may_have_no_data() {
+        let delivery = parse(r#"{"message":{"attributes":{"a":"b"},"message_id":"7"}}"#).unwrap();
+        assert_eq!(delivery.data, "");
+        assert_eq!(delivery.attributes, attributes(&[("a", "b")]));
+        assert_eq!(delivery.message_id.as_deref(), Some("7"));
+        assert_eq!(parse(r#"{"message":{"data":null}}"#).unwrap(), Delivery::default());
+    }
+
+    #[test]
+    fn json_that_is_no_envelope_is_the_data() {
+        for body in [r#"{"gcs_path":"gs://b/o"}"#, "[1]", "\"text\"", "7", "{}"] {
+            let delivery = parse(body).unwrap();
+            assert_eq!(delivery, Delivery { data: body.to_owned().into(), ..Delivery::default() });
+        }
+    }
+
+    #[test]
+    fn unwrapped_with_metadata_in_headers() {
+        let mut headers = HeaderMap::new();
+        for (name, value) in [
+            ("x-goog-pubsub-message-id", "9"),
+            ("x-goog-pubsub-subscription-name", "projects/p/subscriptions/s"),
+            ("x-goog-pubsub-publish-time", "2026-01-01T00:00:00Z"),
+            ("traceparent", "00-a-b-01"),
+            ("authorization", "Bearer secret"),
+            ("content-type", "application/x-www-form-urlencoded"),
+            ("x-forwarded-for", "10.0.0.1"),
+        ] {
+            headers.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
+        }
+        let body = Bytes::from_static(b"\xff not JSON");
+        let expected = Delivery {
+            data: body.clone(),
+            attributes: attributes(&[("traceparent", "00-a-b-01")]),
+            message_id: Some("9".to_owned()),
+            subscription: Some("projects/p/subscriptions/s".to_owned()),
+            delivery_attempt: None,
+        };
+        assert_eq!(Delivery::parse(&headers, &body), Ok(expected));
+    }
+
+    #[test]
+    fn what_is_no_push() {
+        let deep = "[".repeat(1000);
+        let wrong = [
+            "",
+            "no",
+            "{",
+            "\u{feff}{}",
+            &deep,
+            r#"{"message":"hi"}"#,
+            r#"{"message":null}"#,
+            r#"{"message":["aGVsbG8="]}"#,
+            r#"{"message":{"data":7}}"#,
+            r#"{"message":{"attributes":{"a":1}}}"#,
+            r#"{"message":{"attributes":[]}}"#,
+        ];
+        for body in wrong {
+            assert!(matches!(parse(body), Err(PushError::BadJson(_))), "{body}: {:?}", parse(body));
+        }
+        for data in ["%%%", "aGVsbG8", "a", "aGVs bG8="] {
+            let body = format!(r#"{{"message":{{"data":"{data}"}}}}"#);
+            assert!(matches!(parse(&body), Err(PushError::BadBase64(_))), "{body}");
+        }
+    }
+
+    #[test]
+    fn the_envelope_that_we_send() {
+        let delivery = Delivery {
+            data: Bytes::from_static(b"hello"),
+            attributes: attributes(&[("b", "2"), ("a", "1 \"quoted\"")]),
+            message_id: Some("17".to_owned()),
+            subscription: None,
+            delivery_attempt: Some(2),
+        };
+        let time = UNIX_EPOCH + Duration::from_millis(1_700_000_000_123);
+        let envelope = String::from_utf8(delivery.to_envelope(time)).unwrap();
+        insta::assert_snapshot!(envelope, @r#"{"message":{"attributes":{"a":"1 \"quoted\"","b":"2"},"data":"aGVsbG8=","messageId":"17","message_id":"17","publishTime":"2023-11-14T22:13:20.123000Z","publish_time":"2023-11-14T22:13:20.123000Z"},"subscription":"projects/local/subscriptions/push","deliveryAttempt":2}"#);
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_give_an_answer(body in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let _ = Delivery::parse(&HeaderMap::new(), &body.into());
+        }
+
+        #[test]
+        fn anything_that_looks_like_an_envelope_gives_an_answer(
+            message in "[{}\\[\\]\":,a-z0-9]{0,20}",
+            data in "[A-Za-z0-9+/= -]{0,12}",
+        ) {
+            for body in [
+                format!("{{\"message\":{message}}}"),
+                format!("{{\"message\":{{\"data\":\"{data}\"}},\"deliveryAttempt\":{message}}}"),
+            ] {
+                let _ = Delivery::parse(&HeaderMap::new(), &body.into());
+            }
+        }
+
+        #[test]
+        fn what_is_sent_is_what_is_read(
+            data in proptest::collection::vec(any::<u8>(), 0..100),
+            attributes in proptest::collection::btree_map(".{0,10}", ".{0,10}", 0..4),
+            message_id in "[0-9]{1,20}",
+            delivery_attempt in proptest::option::of(1..1000_u32),
+        ) {
+            let sent = Delivery {
+                data: data.into(),
+                attributes,
+                message_id: Some(message_id),
+                subscription: Some("projects/local/subscriptions/x".to_owned()),
+                delivery_attempt,
+            };
+            let envelope = sent.to_envelope(SystemTime::now()).into();
+            prop_assert_eq!(Delivery::parse(&HeaderMap::new(), &envelope), Ok(sent));
+        }
+    }
+}

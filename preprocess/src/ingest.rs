@@ -1,0 +1,282 @@
+//! One upload's way: header → CPU door → picture → bucket → topic.
+//!
+//! Every step may be done again. An upload that died between two of them (the caller left, the
+//! process was killed, the topic did not answer) is completed by sending it again: the object is
+//! there already, and it is announced unless there is a prediction of it. So nothing has to be
+//! undone, and a caller who leaves may stop this anywhere.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use metrics::{counter, histogram};
+use platform::{
+    bucket::{BucketError, Created, ObjectName, SharedBucket},
+    contract::{GcsPath, ImageEvent, ImageId},
+    cpu::{CpuError, CpuPool},
+    http::Problem,
+    topic::{Message, SharedTopic},
+};
+use serde::Serialize;
+
+use crate::{
+    error,
+    image::{self, Processed, Recipe, Timings},
+    trace_context::{TRACEPARENT, TraceParent},
+};
+
+/// Content type of what is stored.
+const JPEG: &str = "image/jpeg";
+
+/// What is told about a stored image.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Stored {
+    gcs_path: GcsPath,
+    id: ImageId,
+    width: u32,
+    height: u32,
+    /// The same upload was stored before.
+    duplicate: bool,
+}
+
+/// Takes uploads in.
+pub(crate) struct Ingest {
+    recipe: Arc<Recipe>,
+    recipe_text: Arc<str>,
+    cpu: CpuPool,
+    bucket: SharedBucket,
+    topic: Option<SharedTopic>,
+}
+
+impl Ingest {
+    pub(crate) fn new(
+        recipe: Recipe,
+        cpu: CpuPool,
+        bucket: SharedBucket,
+        topic: Option<SharedTopic>,
+    ) -> Self {
+        let recipe_text = recipe.id_text().into();
+        Self { recipe: Arc::new(recipe), recipe_text, cpu, bucket, topic }
+    }
+
+    /// The recipe as text.
+    pub(crate) fn recipe_text(&self) -> &str {
+        &self.recipe_text
+    }
+
+    /// Brings one upload all the way and counts how it went.
+    pub(crate) async fn take(&self, upload: Bytes, trace: &TraceParent) -> Result<Stored, Problem> {
+        let outcome = self.make_and_store(upload, trace).await;
+        let label = match &outcome {
+            Ok(Stored { duplicate: false, .. }) => "stored",
+            Ok(Stored { duplicate: true, .. }) => "duplicate",
+            Err(problem) => problem.kind,
+        };
+        counter!("preprocess_images_total", "outcome" => label).increment(1);
+        outcome
+    }
+
+    async fn make_and_store(&self, upload: Bytes, trace: &TraceParent) -> Result<Stored, Problem> {
+        if upload.is_empty() {
+            return Err(error::empty_body());
+        }
+        let header = image::inspect(&upload, &self.recipe.limits)?;
+        let size_in = upload.len();
+        let (id, picture) = self.make(upload, header.pixels()).await?;
+        record_timings(&picture.timings);
+
+        let size_out = picture.jpeg.len();
+        let Processed { width, height, .. } = picture;
+        let (gcs_path, duplicate) = self.store(&id, picture.jpeg).await?;
+        let stored = Stored { gcs_path, id, width, height, duplicate };
+        if !duplicate || !self.has_prediction(&stored.id).await? {
+            self.announce(&stored, trace).await?;
+        }
+        tracing::info!(
+            id = %stored.id,
+            format = header.format.name(),
+            bytes_in = size_in,
+            width_in = header.width,
+            height_in = header.height,
+            bytes_out = size_out,
+            width,
+            height,
+            duplicate,
+            "image stored"
+        );
+        Ok(stored)
+    }
+
+    /// Id and picture. Both behind the CPU door: hashing a large upload takes its time, too.
+    async fn make(&self, upload: Bytes, pixels: u64) -> Result<(ImageId, Processed), Problem> {
+        let (recipe, recipe_text) = (Arc::clone(&self.recipe), Arc::clone(&self.recipe_text));
+        let job = move || {
+            let picture = image::process(&upload, &recipe)?;
+            Ok::<_, Problem>((ImageId::of(&recipe_text, &upload), picture))
+        };
+        self.cpu.run(pixels, job).await.map_err(|error| {
+            if error == CpuError::Overloaded {
+                counter!("preprocess_shed_total", "reason" => "overloaded").increment(1);
+            }
+            error::cpu_problem(error)
+        })?
+    }
+
+    async fn store(&self, id: &ImageId, jpeg: Bytes) -> Result<(GcsPath, bool), Problem> {
+        let started = Instant::now();
+        let object = image_object(id)?;
+        let gcs_path = GcsPath::new(self.bucket.name(), object.as_str()).map_err(Problem::internal)?;
+        let created = self.bucket.create(&object, jpeg, JPEG).await.map_err(error::bucket_problem)?;
+        record("store", started.elapsed());
+        Ok((gcs_path, created == Created::AlreadyThere))
+    }
+
+    async fn announce(&self, stored: &Stored, trace: &TraceParent) -> Result<(), Problem> {
+        let Some(topic) = &self.topic else {
+            return Ok(());
+        };
+        let started = Instant::now();
+        let event = ImageEvent {
+            gcs_path: stored.gcs_path.clone(),
+            id: Some(stored.id.clone()),
+            width: Some(stored.width),
+            height: Some(stored.height),
+        };
+        let message = Message {
+            data: serde_json::to_vec(&event).map_err(Problem::internal)?.into(),
+            attributes: [
+                ("content-type".to_owned(), JPEG.to_owned()),
+                (TRACEPARENT.to_owned(), trace.next_step()),
+            ]
+            .into(),
+        };
+        topic.publish(message).await.map_err(error::topic_problem)?;
+        record("publish", started.elapsed());
+        Ok(())
+    }
+
+    /// Whether there is an image of this id.
+    pub(crate) async fn has_image(&self, id: &ImageId) -> Result<bool, Problem> {
+        self.bucket.exists(&image_object(id)?).await.map_err(error::bucket_problem)
+    }
+
+    async fn has_prediction(&self, id: &ImageId) -> Result<bool, Problem> {
+        self.bucket.exists(&prediction_object(id)?).await.map_err(error::bucket_problem)
+    }
+
+    /// The prediction of an image, as it is in the bucket; nothing where there is none yet.
+    pub(crate) async fn prediction(&self, id: &ImageId) -> Result<Option<Bytes>, Problem> {
+        /// Far more than any prediction has.
+        const LIMIT: usize = 1 << 20;
+        match self.bucket.read(&prediction_object(id)?, LIMIT).await {
+            Ok(prediction) => Ok(Some(prediction)),
+            Err(BucketError::NotFound(_)) => Ok(None),
+            Err(error) => Err(error::bucket_problem(error)),
+        }
+    }
+}
+
+fn image_object(id: &ImageId) -> Result<ObjectName, Problem> {
+    ObjectName::new(id.image_object()).map_err(Problem::internal)
+}
+
+fn prediction_object(id: &ImageId) -> Result<ObjectName, Problem> {
+    ObjectName::new(id.prediction_object()).map_err(Problem::internal)
+}
+
+fn record_timings(timings: &Timings) {
+    record("decode", timings.decode);
+    record("resize", timings.resize);
+    record("encode", timings.encode);
+}
+
+fn record(stage: &'static str, duration: Duration) {
+    histogram!("preprocess_stage_duration_seconds", "stage" => stage).record(duration.as_secs_f64());
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{num::NonZeroUsize, sync::mpsc};
+
+    use axum::http::{HeaderMap, StatusCode};
+    use platform::{bucket::MemoryBucket, cpu::CpuLimits};
+    use tokio::{sync::oneshot, task::JoinHandle};
+
+    use super::*;
+    use crate::Settings;
+
+    fn ingest(bucket: &Arc<MemoryBucket>, max_jobs: usize, max_weight: u64) -> Arc<Ingest> {
+        let limits = CpuLimits { threads: NonZeroUsize::MIN, max_jobs, max_weight };
+        let cpu = CpuPool::new("test", limits).unwrap();
+        Arc::new(Ingest::new(Settings::default().recipe(), cpu, bucket.clone(), None))
+    }
+
+    fn png(side: u32) -> Bytes {
+        let mut file = std::io::Cursor::new(Vec::new());
+        ::image::RgbImage::new(side, side).write_to(&mut file, ::image::ImageFormat::Png).unwrap();
+        file.into_inner().into()
+    }
+
+    /// Holds the only thread until the gate is opened.
+    async fn occupy(ingest: &Arc<Ingest>, weight: u64) -> (mpsc::Sender<()>, JoinHandle<()>) {
+        let (open, gate) = mpsc::channel();
+        let (started, has_started) = oneshot::channel();
+        let ingest = Arc::clone(ingest);
+        let job = tokio::spawn(async move {
+            let wait = move || {
+                started.send(()).unwrap();
+                gate.recv().unwrap();
+            };
+            ingest.cpu.run(weight, wait).await.unwrap();
+        });
+        has_started.await.unwrap();
+        (open, job)
+    }
+
+    fn trace() -> TraceParent {
+        TraceParent::of(&HeaderMap::new())
+    }
+
+    #[tokio::test]
+    async fn too_many_pictures_or_pixels_are_shed_and_let_in_again() {
+        // Full by the number of pictures, then by their pixels.
+        for (max_jobs, max_weight, held) in [(1, 1_000_000, 1), (10, 100, 60)] {
+            let ingest = ingest(&Arc::default(), max_jobs, max_weight);
+            let (open, held) = occupy(&ingest, held).await;
+            let problem = ingest.take(png(8), &trace()).await.unwrap_err();
+            assert_eq!((problem.status, problem.kind), (StatusCode::TOO_MANY_REQUESTS, "overloaded"));
+            assert_eq!(problem.retry_after, Some(error::SOON));
+            open.send(()).unwrap();
+            held.await.unwrap();
+            assert!(!ingest.take(png(8), &trace()).await.unwrap().duplicate);
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_refused_by_its_header_needs_no_thread() {
+        let ingest = ingest(&Arc::default(), 1, 1);
+        let (open, held) = occupy(&ingest, 1).await;
+        let problem = ingest.take(Bytes::from_static(b"hello"), &trace()).await.unwrap_err();
+        assert_eq!(problem.kind, "not_an_image");
+        open.send(()).unwrap();
+        held.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn nothing_is_stored_for_a_caller_who_left() {
+        let bucket = Arc::new(MemoryBucket::default());
+        let ingest = ingest(&bucket, 10, 1_000_000);
+        let (open, held) = occupy(&ingest, 1).await;
+        let upload = png(8);
+        let left = tokio::time::timeout(Duration::ZERO, ingest.take(upload.clone(), &trace())).await;
+        assert!(left.is_err(), "the only thread is taken");
+        open.send(()).unwrap();
+        held.await.unwrap();
+        // The thread takes jobs in turn: when this one is through, the one that was left is, too.
+        ingest.cpu.run(1, || ()).await.unwrap();
+        let id = ImageId::of(ingest.recipe_text(), &upload);
+        assert!(!ingest.has_image(&id).await.unwrap());
+    }
+}

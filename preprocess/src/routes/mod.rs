@@ -1,0 +1,61 @@
+//! The routes, and what their handlers share.
+
+mod predictions;
+mod upload;
+
+use std::sync::Arc;
+
+use axum::{
+    Json, Router,
+    routing::{get, post},
+};
+use platform::{
+    http::{Readiness, health_routes, layers},
+    telemetry::metrics_routes,
+};
+use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
+
+use crate::{app::VERSION, config::Settings, ingest::Ingest};
+
+/// What the handlers share.
+#[derive(Clone)]
+struct Shared {
+    settings: Arc<Settings>,
+    ingest: Arc<Ingest>,
+    /// Cancelled when the service begins to drain.
+    stop: CancellationToken,
+}
+
+/// Every route of the service, in its middleware.
+pub(crate) fn router(
+    settings: Settings,
+    ingest: Arc<Ingest>,
+    readiness: Readiness,
+    stop: CancellationToken,
+) -> Router {
+    let limits = settings.http_limits();
+    let shared = Shared { settings: Arc::new(settings), ingest, stop };
+    let routes = Router::new()
+        .route("/", get(index))
+        .route("/preprocess", post(upload::upload))
+        .route("/predictions/{id}", get(predictions::prediction))
+        .with_state(shared)
+        .merge(health_routes(readiness))
+        .merge(metrics_routes());
+    layers(routes, "preprocess", &limits)
+}
+
+async fn index() -> Json<Value> {
+    Json(json!({
+        "service": "preprocess",
+        "version": VERSION,
+        "routes": {
+            "POST /preprocess": "multipart/form-data with one or more fields `file`, or one image as the body",
+            "GET /predictions/{id}": "the prediction of an uploaded image; ?wait=SECONDS waits for it",
+            "GET /live": "whether the process runs",
+            "GET /ready": "whether it takes work",
+            "GET /metrics": "metrics in the text format of Prometheus",
+        },
+    }))
+}

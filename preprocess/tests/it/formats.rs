@@ -1,0 +1,241 @@
+//! Every format and every kind of it gives the same upright RGB picture.
+
+use image::{
+    DynamicImage, Frame, GrayImage, ImageEncoder, ImageFormat, Luma, LumaA, Rgb, RgbImage, Rgba, RgbaImage,
+    codecs::{gif::GifEncoder, png::PngEncoder, webp::WebPEncoder},
+    metadata::Orientation,
+};
+use jpeg_encoder::{ColorType, Encoder};
+use preprocess::image::{Format, Header, Recipe, inspect, process};
+
+use crate::{
+    hand_made::{exif, palette_png, tiff},
+    pictures::{
+        BLUE, COLOURS, GREEN, RED, assert_near, assert_quarters, decode, encode, picture, quarters, recipe,
+    },
+    support::sample,
+};
+
+#[test]
+fn every_format() {
+    for (format, expected) in [
+        (ImageFormat::Jpeg, Format::Jpeg),
+        (ImageFormat::Png, Format::Png),
+        (ImageFormat::WebP, Format::WebP),
+        (ImageFormat::Gif, Format::Gif),
+        (ImageFormat::Bmp, Format::Bmp),
+        (ImageFormat::Tiff, Format::Tiff),
+    ] {
+        let file = encode(picture(), format);
+        let header = inspect(&file, &recipe().limits).unwrap();
+        assert_eq!(header, Header { format: expected, width: 400, height: 300 });
+        assert_quarters(&file, COLOURS, expected.name());
+    }
+}
+
+#[test]
+fn progressive_jpeg() {
+    let mut file = Vec::new();
+    let mut encoder = Encoder::new(&mut file, 95);
+    encoder.set_progressive(true);
+    encoder.encode(picture().as_raw(), 400, 300, ColorType::Rgb).unwrap();
+    assert_quarters(&file, COLOURS, "progressive");
+}
+
+#[test]
+fn grey() {
+    let levels = [10u8, 90, 170, 250];
+    let grey = GrayImage::from_fn(400, 300, |x, y| {
+        Luma([levels[usize::from(x >= 200) + 2 * usize::from(y >= 150)]])
+    });
+    let deep = DynamicImage::ImageLuma8(grey.clone()).into_luma16();
+    let expected = levels.map(|level| [level; 3]);
+    for format in [ImageFormat::Jpeg, ImageFormat::Png, ImageFormat::Bmp, ImageFormat::Tiff] {
+        assert_quarters(&encode(grey.clone(), format), expected, &format!("8-bit {format:?}"));
+    }
+    for format in [ImageFormat::Png, ImageFormat::Tiff] {
+        assert_quarters(&encode(deep.clone(), format), expected, &format!("16-bit {format:?}"));
+    }
+}
+
+#[test]
+fn sixteen_bits_a_channel() {
+    let colour = DynamicImage::ImageRgb8(picture());
+    for format in [ImageFormat::Png, ImageFormat::Tiff] {
+        assert_quarters(&encode(colour.to_rgb16(), format), COLOURS, &format!("RGB {format:?}"));
+        assert_quarters(&encode(colour.to_rgba16(), format), COLOURS, &format!("RGBA {format:?}"));
+    }
+}
+
+#[test]
+fn cmyk_and_ycck_jpeg() {
+    // Inks are what is missing from white.
+    let inks: Vec<u8> = picture()
+        .pixels()
+        .flat_map(|pixel| {
+            let [red, green, blue] = pixel.0;
+            [255 - red, 255 - green, 255 - blue, 0]
+        })
+        .collect();
+    for kind in [ColorType::Cmyk, ColorType::CmykAsYcck] {
+        let mut file = Vec::new();
+        Encoder::new(&mut file, 97).encode(&inks, 400, 300, kind).unwrap();
+        assert_quarters(&file, COLOURS, &format!("{kind:?}"));
+    }
+}
+
+#[test]
+fn palette_png_of_every_depth_and_with_transparency() {
+    let colour = |[red, green, blue]: [u8; 3]| [red, green, blue, 255];
+    let palette = [colour(RED), colour(GREEN), colour(BLUE), [0, 0, 0, 0]];
+    let expected = [RED, GREEN, BLUE, [255; 3]];
+    for bits in [2u8, 4, 8] {
+        let pixel = |x: usize, y: usize| u8::from(x >= 200) + 2 * u8::from(y >= 150);
+        let in_a_byte = usize::from(8 / bits);
+        let row = |y: usize| {
+            let byte = |index: usize| {
+                (0..in_a_byte).fold(0u8, |packed, i| {
+                    (packed.wrapping_shl(bits.into())) | pixel(index * in_a_byte + i, y)
+                })
+            };
+            (0..400 / in_a_byte).map(byte).collect::<Vec<u8>>()
+        };
+        // An uncompressed block holds 65,535 bytes, so the 8-bit one is a third as high.
+        let rows: Vec<Vec<u8>> = match bits {
+            8 => (0..100).map(|y| row(y * 3)).collect(),
+            _ => (0..300).map(row).collect(),
+        };
+        let file = palette_png(400, bits, &rows, &palette);
+        let processed = process(&file, &recipe()).unwrap();
+        for (found, expected) in quarters(&decode(&processed)).into_iter().zip(expected) {
+            assert_near(found, expected, &format!("{bits} bits"));
+        }
+    }
+}
+
+#[test]
+fn one_bit_png() {
+    let rows: Vec<Vec<u8>> = (0..300).map(|y| vec![if y < 150 { 0x00 } else { 0xFF }; 50]).collect();
+    let file = palette_png(400, 1, &rows, &[[0, 0, 0, 255], [255, 255, 255, 255]]);
+    assert_quarters(&file, [[0; 3], [0; 3], [255; 3], [255; 3]], "1 bit");
+}
+
+#[test]
+fn transparency_shows_white() {
+    // Opaque, half, a quarter, and not at all.
+    let image = RgbaImage::from_fn(400, 300, |x, y| {
+        let alpha = [255, 128, 64, 0][usize::from(x >= 200) + 2 * usize::from(y >= 150)];
+        Rgba([200, 0, 0, alpha])
+    });
+    let expected = [[200, 0, 0], [227, 127, 127], [241, 191, 191], [255, 255, 255]];
+    for format in [ImageFormat::Png, ImageFormat::WebP, ImageFormat::Tiff, ImageFormat::Bmp] {
+        assert_quarters(&encode(image.clone(), format), expected, &format!("{format:?}"));
+    }
+    let grey = image::GrayAlphaImage::from_fn(400, 300, |x, _| LumaA([0, if x < 200 { 255 } else { 0 }]));
+    let black_and_white = [[0; 3], [255; 3], [0; 3], [255; 3]];
+    assert_quarters(&encode(grey, ImageFormat::Png), black_and_white, "grey with alpha");
+    let hole = RgbaImage::from_fn(400, 300, |x, _| if x < 200 { Rgba([0, 0, 0, 255]) } else { Rgba([0; 4]) });
+    assert_quarters(&encode(hole, ImageFormat::Gif), black_and_white, "GIF");
+}
+
+#[test]
+fn colours_under_transparent_pixels_do_not_bleed() {
+    // White stripes with black hidden under the transparent ones between: all of it shows white.
+    let stripes = RgbaImage::from_fn(800, 600, |x, _| {
+        if x % 2 == 0 { Rgba([255, 255, 255, 255]) } else { Rgba([0, 0, 0, 0]) }
+    });
+    let processed = process(&encode(stripes, ImageFormat::Png), &recipe()).unwrap();
+    assert!(decode(&processed).pixels().all(|pixel| pixel.0.iter().all(|&level| level >= 250)));
+}
+
+/// The picture as it is stored so that `orientation` turns it upright.
+fn stored_for(orientation: u8) -> RgbImage {
+    let inverse = match orientation {
+        6 => 8,
+        8 => 6,
+        own_inverse => own_inverse,
+    };
+    let mut image = DynamicImage::ImageRgb8(picture());
+    image.apply_orientation(Orientation::from_exif(inverse).unwrap());
+    image.into_rgb8()
+}
+
+#[test]
+fn every_exif_orientation_gives_the_same_upright_picture() {
+    for orientation in 1..=8 {
+        let stored = stored_for(orientation);
+        let (width, height) = stored.dimensions();
+        for big_endian in [false, true] {
+            let mut jpeg = Vec::new();
+            let mut encoder = Encoder::new(&mut jpeg, 97);
+            encoder.add_exif_metadata(&exif(orientation, big_endian)).unwrap();
+            let side = |length: u32| u16::try_from(length).unwrap();
+            encoder.encode(stored.as_raw(), side(width), side(height), ColorType::Rgb).unwrap();
+            assert_quarters(&jpeg, COLOURS, &format!("JPEG {orientation}, big endian: {big_endian}"));
+        }
+        let colour = image::ExtendedColorType::Rgb8;
+        let mut png = Vec::new();
+        let mut encoder = PngEncoder::new(&mut png);
+        encoder.set_exif_metadata(exif(orientation, false)).unwrap();
+        encoder.write_image(stored.as_raw(), width, height, colour).unwrap();
+        assert_quarters(&png, COLOURS, &format!("PNG {orientation}"));
+
+        let mut webp = Vec::new();
+        let mut encoder = WebPEncoder::new_lossless(&mut webp);
+        encoder.set_exif_metadata(exif(orientation, true)).unwrap();
+        encoder.write_image(stored.as_raw(), width, height, colour).unwrap();
+        assert_quarters(&webp, COLOURS, &format!("WebP {orientation}"));
+
+        assert_quarters(&tiff(&stored, orientation), COLOURS, &format!("TIFF {orientation}"));
+    }
+}
+
+#[test]
+fn an_orientation_that_is_none_is_ignored() {
+    for orientation in [0, 9, 255] {
+        let mut jpeg = Vec::new();
+        let mut encoder = Encoder::new(&mut jpeg, 97);
+        encoder.add_exif_metadata(&exif(orientation, true)).unwrap();
+        encoder.encode(picture().as_raw(), 400, 300, ColorType::Rgb).unwrap();
+        assert_quarters(&jpeg, COLOURS, &format!("{orientation}"));
+    }
+}
+
+#[test]
+fn the_first_frame_of_an_animation() {
+    let frame = |colour: [u8; 3]| {
+        let [red, green, blue] = colour;
+        Frame::new(RgbaImage::from_pixel(40, 30, Rgba([red, green, blue, 255])))
+    };
+    let mut gif = Vec::new();
+    GifEncoder::new(&mut gif).encode_frames([frame(RED), frame(BLUE)]).unwrap();
+    let picture = decode(&process(&gif, &recipe()).unwrap());
+    assert_near(picture.get_pixel(20, 15).0, RED, "first frame");
+}
+
+#[test]
+fn small_and_narrow_pictures_keep_their_size() {
+    for (width, height) in [(1, 1), (10, 6), (256, 300), (1, 2000), (3, 16_384)] {
+        let file = encode(RgbImage::from_pixel(width, height, Rgb(GREEN)), ImageFormat::Png);
+        let processed = process(&file, &recipe()).unwrap();
+        assert_eq!((processed.width, processed.height), (width, height));
+        assert_near(decode(&processed).get_pixel(0, height - 1).0, GREEN, "colour");
+    }
+}
+
+#[test]
+fn the_same_upload_gives_the_same_bytes() {
+    let file = sample("chelsea.jpg");
+    assert_eq!(process(&file, &recipe()).unwrap().jpeg, process(&file, &recipe()).unwrap().jpeg);
+}
+
+#[test]
+fn the_recipe_text_tells_recipes_apart_and_leaves_limits_out() {
+    let default = recipe();
+    assert_eq!(default.id_text(), "v1 shorter-side=256 filter=lanczos3 jpeg=95 chroma=4:4:4");
+    assert_ne!(Recipe { shorter_side: 224, ..default.clone() }.id_text(), default.id_text());
+    assert_ne!(Recipe { jpeg_quality: 90, ..default.clone() }.id_text(), default.id_text());
+    let mut stricter = default.clone();
+    stricter.limits.max_pixels = 1;
+    assert_eq!(stricter.id_text(), default.id_text());
+}

@@ -1,0 +1,123 @@
+//! Small writers of files that the encoders at hand do not write.
+
+use image::RgbImage;
+
+/// An EXIF block with nothing but an orientation, in either byte order.
+pub(crate) fn exif(orientation: u8, big_endian: bool) -> Vec<u8> {
+    let mut block = Vec::new();
+    let short = |value: u16| {
+        if big_endian { value.to_be_bytes() } else { value.to_le_bytes() }
+    };
+    let long = |value: u32| {
+        if big_endian { value.to_be_bytes() } else { value.to_le_bytes() }
+    };
+    block.extend(if big_endian { b"MM" } else { b"II" });
+    block.extend(short(42));
+    block.extend(long(8));
+    block.extend(short(1));
+    block.extend(short(0x112));
+    block.extend(short(3));
+    block.extend(long(1));
+    block.extend(short(orientation.into()));
+    block.extend(short(0));
+    block.extend(long(0));
+    block
+}
+
+/// A TIFF of uncompressed RGB in one strip, with an orientation.
+pub(crate) fn tiff(image: &RgbImage, orientation: u8) -> Vec<u8> {
+    const SHORT: u16 = 3;
+    const LONG: u16 = 4;
+    let pixels = image.as_raw();
+    let pixels_end = 8 + u32::try_from(pixels.len()).unwrap();
+    let bits_end = pixels_end + 6;
+    let entries: [(u16, u16, u32, u32); 10] = [
+        (256, LONG, 1, image.width()),
+        (257, LONG, 1, image.height()),
+        (258, SHORT, 3, pixels_end),
+        (259, SHORT, 1, 1),
+        (262, SHORT, 1, 2),
+        (273, LONG, 1, 8),
+        (274, SHORT, 1, orientation.into()),
+        (277, SHORT, 1, 3),
+        (278, LONG, 1, image.height()),
+        (279, LONG, 1, pixels_end - 8),
+    ];
+    let mut file = b"II*\0".to_vec();
+    file.extend(bits_end.to_le_bytes());
+    file.extend(pixels);
+    file.extend([8, 0, 8, 0, 8, 0]);
+    file.extend(10u16.to_le_bytes());
+    for (tag, kind, count, value) in entries {
+        file.extend(tag.to_le_bytes());
+        file.extend(kind.to_le_bytes());
+        file.extend(count.to_le_bytes());
+        file.extend(value.to_le_bytes());
+    }
+    file.extend(0u32.to_le_bytes());
+    file
+}
+
+/// A palette PNG of `bits` a pixel; `rows` are the packed rows. The palette has RGBA colours.
+pub(crate) fn palette_png(width: u32, bits: u8, rows: &[Vec<u8>], palette: &[[u8; 4]]) -> Vec<u8> {
+    let mut header = Vec::new();
+    header.extend(width.to_be_bytes());
+    header.extend(u32::try_from(rows.len()).unwrap().to_be_bytes());
+    header.extend([bits, 3, 0, 0, 0]);
+    let colours: Vec<u8> = palette.iter().flat_map(|&[red, green, blue, _]| [red, green, blue]).collect();
+    let alphas: Vec<u8> = palette.iter().map(|&[_, _, _, alpha]| alpha).collect();
+    let scanlines: Vec<u8> = rows.iter().flat_map(|row| [&[0], row.as_slice()].concat()).collect();
+
+    let mut file = b"\x89PNG\r\n\x1a\n".to_vec();
+    file.extend(png_chunk(b"IHDR", &header));
+    file.extend(png_chunk(b"PLTE", &colours));
+    file.extend(png_chunk(b"tRNS", &alphas));
+    file.extend(png_chunk(b"IDAT", &zlib_stored(&scanlines)));
+    file.extend(png_chunk(b"IEND", &[]));
+    file
+}
+
+/// The beginning of a PNG that says it has this size, and nothing after.
+pub(crate) fn png_header_only(width: u32, height: u32) -> Vec<u8> {
+    let mut header = Vec::new();
+    header.extend(width.to_be_bytes());
+    header.extend(height.to_be_bytes());
+    header.extend([8, 2, 0, 0, 0]);
+    let mut file = b"\x89PNG\r\n\x1a\n".to_vec();
+    file.extend(png_chunk(b"IHDR", &header));
+    file
+}
+
+fn png_chunk(name: &[u8; 4], data: &[u8]) -> Vec<u8> {
+    let mut chunk = u32::try_from(data.len()).unwrap().to_be_bytes().to_vec();
+    chunk.extend(name);
+    chunk.extend(data);
+    chunk.extend(crc32(&chunk[4..]).to_be_bytes());
+    chunk
+}
+
+/// A zlib stream of one uncompressed block.
+fn zlib_stored(data: &[u8]) -> Vec<u8> {
+    let length = u16::try_from(data.len()).unwrap();
+    let mut stream = vec![0x78, 0x01, 0x01];
+    stream.extend(length.to_le_bytes());
+    stream.extend((!length).to_le_bytes());
+    stream.extend(data);
+    let (low, high) = data.iter().fold((1u32, 0u32), |(low, high), &byte| {
+        let low = (low + u32::from(byte)) % 65_521;
+        (low, (high + low) % 65_521)
+    });
+    stream.extend((high << 16 | low).to_be_bytes());
+    stream
+}
+
+fn crc32(data: &[u8]) -> u32 {
+    !data.iter().fold(u32::MAX, |crc, &byte| {
+        (0..8).fold(
+            crc ^ u32::from(byte),
+            |crc, _| {
+                if crc & 1 == 1 { crc >> 1 ^ 0xEDB8_8320 } else { crc >> 1 }
+            },
+        )
+    })
+}

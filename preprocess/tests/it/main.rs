@@ -1,0 +1,12 @@
+//! The service from outside: its pictures through `image::process`, its answers over HTTP.
+
+#![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail by panicking")]
+
+mod any_bytes;
+mod formats;
+mod hand_made;
+mod pictures;
+mod predictions;
+mod refusals;
+mod support;
+mod uploads;

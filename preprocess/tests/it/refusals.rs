@@ -1,0 +1,190 @@
+//! What is refused, and in which words.
+
+use image::{DynamicImage, ImageFormat, RgbImage};
+use preprocess::{
+    Settings,
+    image::{Limits, inspect, process},
+};
+
+use crate::{
+    hand_made::png_header_only,
+    pictures::recipe,
+    support::{TestApp, form, json, problem, sample},
+};
+
+#[track_caller]
+fn assert_refused(file: &[u8], kind: &str) {
+    match process(file, &recipe()) {
+        Ok(_) => panic!("expected {kind}, was accepted"),
+        Err(error) => assert_eq!(error.kind(), kind, "{error:?}"),
+    }
+}
+
+#[test]
+fn what_is_no_image() {
+    for file in [&b"hello, world"[..], b"", b"\xFF", b"GIF", b"{}", &[0; 100]] {
+        assert_refused(file, "not_an_image");
+    }
+}
+
+#[test]
+fn formats_that_are_not_accepted() {
+    for file in [
+        &b"\0\0\0\x18ftypheic\0\0\0\0mif1heic"[..],
+        b"\0\0\0\x1cftypavif\0\0\0\0avifmif1",
+        b"<?xml version=\"1.0\"?>\n<svg xmlns=\"http://www.w3.org/2000/svg\"/>",
+        b"\0\0\x01\0\x01\0",
+        b"%PDF-1.7",
+        b"II+\0\x08\0\0\0",
+        b"\0\0\0\x0CJXL \r\n\x87\n",
+    ] {
+        assert_refused(file, "unsupported_format");
+    }
+}
+
+#[test]
+fn headers_without_a_size() {
+    for file in [
+        &b"\xFF\xD8\xFF\xE0"[..],
+        b"\xFF\xD8\xFF\xDA\0\x08",
+        b"\x89PNG\r\n\x1a\n",
+        b"GIF89a\x01",
+        b"GIF89a\0\0\x01\0",
+        b"BM",
+        b"RIFF\0\0\0\0WEBPVP8 ",
+        b"RIFF\0\0\0\0WEBPABCD\0\0\0\0\0\0\0\0",
+        b"II*\0\xFF\xFF\xFF\xFF",
+        b"MM\0*\0\0\0\x08\0\0",
+    ] {
+        assert_refused(file, "corrupt_image");
+    }
+}
+
+#[test]
+fn a_jpeg_that_was_cut_off() {
+    let whole = sample("rocket.jpg");
+    for part in [whole.len() / 2, whole.len() - 1000, whole.len() - 2] {
+        assert_refused(&whole[..part], "corrupt_image");
+    }
+    // What follows a whole image is nobody's business.
+    let more = [whole, b"a film of three seconds".to_vec()].concat();
+    process(&more, &recipe()).unwrap();
+}
+
+#[test]
+fn other_formats_that_were_cut_off() {
+    let picture =
+        DynamicImage::ImageRgb8(image::load_from_memory(&sample("chelsea.jpg")).unwrap().into_rgb8());
+    for format in [ImageFormat::Png, ImageFormat::WebP, ImageFormat::Bmp, ImageFormat::Tiff] {
+        let mut file = std::io::Cursor::new(Vec::new());
+        picture.write_to(&mut file, format).unwrap();
+        let file = file.into_inner();
+        match process(&file[..file.len() / 2], &recipe()) {
+            Ok(_) => panic!("half a {format:?} was accepted"),
+            Err(error) => assert_eq!(error.kind(), "corrupt_image", "{format:?}: {error:?}"),
+        }
+    }
+}
+
+#[test]
+fn limits_are_checked_on_the_header_alone() {
+    // There is nothing after the header, so whoever answers has not decoded.
+    assert_refused(&png_header_only(16_000, 16_000), "too_many_pixels");
+    assert_refused(&png_header_only(16_385, 1), "side_too_long");
+    assert_refused(&png_header_only(1, u32::MAX), "side_too_long");
+    assert_refused(&png_header_only(5_000, 5_000), "corrupt_image");
+}
+
+#[test]
+fn limits_are_inclusive() {
+    let limits = Limits { max_pixels: 100, max_side: 20 };
+    assert!(inspect(&png_header_only(10, 10), &limits).is_ok());
+    assert!(inspect(&png_header_only(20, 5), &limits).is_ok());
+    assert!(inspect(&png_header_only(101, 1), &limits).is_err());
+    assert!(inspect(&png_header_only(21, 1), &limits).is_err());
+    assert!(inspect(&png_header_only(11, 10), &limits).is_err());
+}
+
+#[tokio::test]
+async fn problems_say_what_the_caller_can_do() {
+    let app = TestApp::start(Settings::default()).await;
+    let (_, too_many_pixels) = problem(app.post("image/png", png_header_only(8_000, 8_000)).await).await;
+    insta::assert_json_snapshot!(too_many_pixels, @r#"
+{
+  "detail": "The image has 8000×8000 = 64000000 pixels; at most 50000000 are accepted. Make it smaller.",
+  "height": 8000,
+  "kind": "too_many_pixels",
+  "limit": 50000000,
+  "status": 422,
+  "title": "Unprocessable Entity",
+  "type": "urn:problem:too_many_pixels",
+  "width": 8000
+}
+"#);
+    let (_, unsupported) = problem(app.post("image/heic", "\0\0\0\x18ftypheic\0\0\0\0mif1heic").await).await;
+    insta::assert_json_snapshot!(unsupported, @r#"
+{
+  "accepted": [
+    "JPEG",
+    "PNG",
+    "WebP",
+    "GIF",
+    "BMP",
+    "TIFF"
+  ],
+  "detail": "HEIC or a video is not accepted. Convert it to one of: JPEG, PNG, WebP, GIF, BMP, TIFF.",
+  "kind": "unsupported_format",
+  "status": 415,
+  "title": "Unsupported Media Type",
+  "type": "urn:problem:unsupported_format"
+}
+"#);
+    let (_, not_an_image) = problem(app.post("image/png", "hello").await).await;
+    insta::assert_json_snapshot!(not_an_image, @r#"
+{
+  "detail": "This is not an image. Send one of: JPEG, PNG, WebP, GIF, BMP, TIFF.",
+  "kind": "not_an_image",
+  "status": 422,
+  "title": "Unprocessable Entity",
+  "type": "urn:problem:not_an_image"
+}
+"#);
+}
+
+#[tokio::test]
+async fn what_cannot_be_an_upload() {
+    let app = TestApp::start(Settings { max_files: 2.try_into().unwrap(), ..Settings::default() }).await;
+    let coffee = sample("coffee.jpg");
+    let refusals = [
+        (app.post("image/jpeg", "").await, 422, "empty_body"),
+        (app.post_form(form([("empty.jpg", Vec::new())])).await, 422, "empty_body"),
+        (app.post("text/plain", coffee.clone()).await, 415, "unsupported_media_type"),
+        (app.request().body(coffee.clone()).send().await.unwrap(), 415, "unsupported_media_type"),
+        (app.post("multipart/form-data", coffee.clone()).await, 400, "bad_multipart"),
+        (app.post("multipart/form-data; boundary=x", "--x\r\nrubbish").await, 400, "bad_multipart"),
+        (app.post_form(reqwest::multipart::Form::new().text("name", "x")).await, 422, "no_file"),
+        (app.post_form(form([("a", vec![1]), ("b", vec![2]), ("c", vec![3])])).await, 422, "too_many_files"),
+    ];
+    for (response, status, kind) in refusals {
+        let (found, body) = problem(response).await;
+        assert_eq!((found, body["kind"].as_str().unwrap()), (status, kind));
+    }
+    assert!(app.topic.published().is_empty());
+}
+
+#[tokio::test]
+async fn a_body_over_the_limit() {
+    let app = TestApp::start(Settings { max_body_bytes: 10_000, ..Settings::default() }).await;
+    let coffee = sample("coffee.jpg");
+    for response in
+        [app.post("image/jpeg", coffee.clone()).await, app.post_form(form([("coffee.jpg", coffee)])).await]
+    {
+        let (status, body) = problem(response).await;
+        assert_eq!((status, body["kind"].as_str().unwrap()), (413, "body_too_large"));
+        assert!(body["detail"].as_str().unwrap().contains("10000"), "{body}");
+    }
+    let small = RgbImage::new(8, 8);
+    let mut png = std::io::Cursor::new(Vec::new());
+    small.write_to(&mut png, ImageFormat::Png).unwrap();
+    assert_eq!(json(app.post("image/png", png.into_inner()).await).await.0, 200);
+}

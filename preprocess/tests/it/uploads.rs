@@ -1,0 +1,215 @@
+//! `POST /preprocess`: what is answered, stored and announced.
+
+use std::sync::{Arc, atomic::Ordering};
+
+use platform::contract::{ImageEvent, ImageId};
+use preprocess::Settings;
+
+use crate::support::{TestApp, form, json, problem, sample};
+
+#[tokio::test]
+async fn one_photo() {
+    let app = TestApp::start(Settings::default()).await;
+    let (status, body) = json(app.post_form(form([("coffee.jpg", sample("coffee.jpg"))])).await).await;
+    assert_eq!(status, 200);
+    // The id is part of the contract: it names objects that exist, so it stays the same from run to
+    // run and from version to version unless the recipe changes.
+    insta::assert_json_snapshot!(body, @r#"
+{
+  "duplicate": false,
+  "gcs_path": "gs://test-bucket/2b5e78b0e7512a06dfbcc4f1764b95c2/image.jpg",
+  "height": 256,
+  "id": "2b5e78b0e7512a06dfbcc4f1764b95c2",
+  "width": 384
+}
+"#);
+
+    let id: ImageId = body["id"].as_str().unwrap().parse().unwrap();
+    let stored = image::load_from_memory(&app.bucket.image(&id).await).unwrap();
+    assert_eq!(
+        (body["width"].as_u64(), body["height"].as_u64()),
+        (Some(stored.width().into()), Some(stored.height().into()))
+    );
+
+    let published = app.topic.published();
+    assert_eq!(published.len(), 1);
+    let event: ImageEvent = serde_json::from_slice(&published[0].data).unwrap();
+    assert_eq!(event.gcs_path.to_string(), body["gcs_path"].as_str().unwrap());
+    assert_eq!(
+        (event.id, event.width, event.height),
+        (Some(id), Some(stored.width()), Some(stored.height()))
+    );
+    assert_eq!(published[0].attributes["content-type"], "image/jpeg");
+    assert_eq!(published[0].attributes["traceparent"].len(), 55);
+}
+
+#[tokio::test]
+async fn a_form_and_a_raw_body_are_the_same_upload() {
+    let app = TestApp::start(Settings::default()).await;
+    let rocket = sample("rocket.jpg");
+    let (_, first) = json(app.post("application/octet-stream", rocket.clone()).await).await;
+    let form = form([("rocket.jpg", rocket.clone())]).text("caption", "ignored");
+    let (_, second) = json(app.post_form(form).await).await;
+    let (_, third) = json(app.post("image/jpeg", rocket).await).await;
+    assert_eq!(first["id"], second["id"]);
+    assert_eq!(first["id"], third["id"]);
+    assert_eq!([&first["duplicate"], &second["duplicate"], &third["duplicate"]], [false, true, true]);
+}
+
+#[tokio::test]
+async fn several_files_are_answered_in_order() {
+    let app = TestApp::start(Settings::default()).await;
+    let names = ["rocket.jpg", "coffee.jpg", "chelsea.jpg"];
+    let (status, body) = json(app.post_form(form(names.map(|name| (name, sample(name))))).await).await;
+    assert_eq!(status, 200);
+    let answered: Vec<&str> =
+        body.as_array().unwrap().iter().map(|entry| entry["file"].as_str().unwrap()).collect();
+    assert_eq!(answered, names);
+    assert_eq!(app.topic.published().len(), 3);
+}
+
+#[tokio::test]
+async fn several_files_some_of_them_bad() {
+    let app = TestApp::start(Settings::default()).await;
+    let files = [
+        ("coffee.jpg", sample("coffee.jpg")),
+        ("notes.txt", b"hello".to_vec()),
+        ("drawing.svg", b"<svg/>".to_vec()),
+    ];
+    let (status, body) = json(app.post_form(form(files)).await).await;
+    assert_eq!(status, 207);
+    insta::assert_json_snapshot!(body, @r#"
+[
+  {
+    "duplicate": false,
+    "file": "coffee.jpg",
+    "gcs_path": "gs://test-bucket/2b5e78b0e7512a06dfbcc4f1764b95c2/image.jpg",
+    "height": 256,
+    "id": "2b5e78b0e7512a06dfbcc4f1764b95c2",
+    "status": 200,
+    "width": 384
+  },
+  {
+    "error": {
+      "detail": "This is not an image. Send one of: JPEG, PNG, WebP, GIF, BMP, TIFF.",
+      "kind": "not_an_image"
+    },
+    "file": "notes.txt",
+    "status": 422
+  },
+  {
+    "error": {
+      "accepted": [
+        "JPEG",
+        "PNG",
+        "WebP",
+        "GIF",
+        "BMP",
+        "TIFF"
+      ],
+      "detail": "SVG is not accepted. Convert it to one of: JPEG, PNG, WebP, GIF, BMP, TIFF.",
+      "kind": "unsupported_format"
+    },
+    "file": "drawing.svg",
+    "status": 415
+  }
+]
+"#);
+    assert_eq!(app.topic.published().len(), 1);
+}
+
+#[tokio::test]
+async fn a_failing_part_of_several_says_when_to_come_back() {
+    let app = TestApp::start(Settings::default()).await;
+    app.topic.broken.store(true, Ordering::SeqCst);
+    let files = [("coffee.jpg", sample("coffee.jpg")), ("chelsea.jpg", sample("chelsea.jpg"))];
+    let (status, body) = json(app.post_form(form(files)).await).await;
+    assert_eq!(status, 207);
+    for entry in body.as_array().unwrap() {
+        assert_eq!((&entry["status"], &entry["error"]["kind"]), (&503.into(), &"topic_unavailable".into()));
+        assert!(entry["error"]["retry_after"].as_u64().unwrap() >= 1);
+        assert!(!entry.to_string().contains("on fire"), "the reason is private");
+    }
+}
+
+#[tokio::test]
+async fn a_duplicate_is_announced_until_there_is_a_prediction() {
+    let app = TestApp::start(Settings::default()).await;
+    let upload = || async { json(app.post("image/jpeg", sample("coffee.jpg")).await).await.1 };
+    let first = upload().await;
+    assert_eq!(first["duplicate"], false);
+    assert_eq!(upload().await["duplicate"], true);
+    assert_eq!(app.topic.published().len(), 2);
+
+    let id: ImageId = first["id"].as_str().unwrap().parse().unwrap();
+    app.bucket.put(id.prediction_object(), "{}").await;
+    assert_eq!(upload().await["duplicate"], true);
+    assert_eq!(app.topic.published().len(), 2);
+}
+
+#[tokio::test]
+async fn a_retry_completes_what_the_topic_refused() {
+    let app = TestApp::start(Settings::default()).await;
+    app.topic.broken.store(true, Ordering::SeqCst);
+    let refused = app.post("image/jpeg", sample("coffee.jpg")).await;
+    assert!(refused.headers().contains_key("retry-after"));
+    let (status, body) = problem(refused).await;
+    assert_eq!((status, body["kind"].as_str().unwrap()), (503, "topic_unavailable"));
+
+    app.topic.broken.store(false, Ordering::SeqCst);
+    let (status, body) = json(app.post("image/jpeg", sample("coffee.jpg")).await).await;
+    assert_eq!((status.as_u16(), &body["duplicate"]), (200, &true.into()));
+    assert_eq!(app.topic.published().len(), 1);
+}
+
+#[tokio::test]
+async fn a_bucket_that_does_not_answer() {
+    let app = TestApp::start(Settings::default()).await;
+    app.bucket.broken.store(true, Ordering::SeqCst);
+    let refused = app.post("image/jpeg", sample("coffee.jpg")).await;
+    assert!(refused.headers().contains_key("retry-after"));
+    let (status, body) = problem(refused).await;
+    assert_eq!((status, body["kind"].as_str().unwrap()), (503, "bucket_unavailable"));
+    assert!(!body.to_string().contains("on fire"), "the reason is private");
+    assert!(app.topic.published().is_empty(), "nothing is announced that is not stored");
+}
+
+#[tokio::test]
+async fn the_callers_trace_goes_on() {
+    let app = TestApp::start(Settings::default()).await;
+    let trace = "4bf92f3577b34da6a3ce929d0e0e4736";
+    let request = app.request().header("traceparent", format!("00-{trace}-00f067aa0ba902b7-01"));
+    request.header("content-type", "image/jpeg").body(sample("coffee.jpg")).send().await.unwrap();
+    let announced = app.topic.published()[0].attributes["traceparent"].clone();
+    assert!(announced.starts_with(&format!("00-{trace}-")) && announced.ends_with("-01"), "{announced}");
+    assert!(!announced.contains("00f067aa0ba902b7"), "the span is new");
+}
+
+#[tokio::test]
+async fn an_upload_under_way_is_finished_when_the_service_stops() {
+    let app = Arc::new(TestApp::start(Settings::default()).await);
+    app.topic.open.send_replace(false);
+    let uploading = tokio::spawn({
+        let app = Arc::clone(&app);
+        async move { json(app.post("image/jpeg", sample("coffee.jpg")).await).await.0 }
+    });
+    app.topic.publishing.notified().await;
+    app.stop.cancel();
+    app.topic.open.send_replace(true);
+    assert_eq!(uploading.await.unwrap(), 200);
+    assert_eq!(app.topic.published().len(), 1);
+    Arc::into_inner(app).unwrap().stopped().await;
+}
+
+#[tokio::test]
+async fn the_index_the_ready_answer_and_the_metrics() {
+    let app = TestApp::start(Settings::default()).await;
+    let (status, index) = json(app.get("/").await).await;
+    assert_eq!(status, 200);
+    assert!(index["routes"]["POST /preprocess"].is_string());
+    let (status, ready) = json(app.get("/ready").await).await;
+    assert_eq!((status.as_u16(), &ready["service"]), (200, &"preprocess".into()));
+    assert_eq!(ready["recipe"], Settings::default().recipe().id_text());
+    assert_eq!(app.get("/live").await.status(), 200);
+    assert_eq!(app.get("/metrics").await.status(), 200);
+}
