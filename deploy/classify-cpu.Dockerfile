@@ -1,0 +1,54 @@
+# syntax=docker/dockerfile:1.10
+# SPDX-License-Identifier: GPL-3.0-or-later
+#
+# The image of classify on CPUs. From the repository's root:
+#   docker build --file deploy/classify-cpu.Dockerfile --tag classify-cpu .
+#
+# The model becomes a part of the program, so an image runs the one it was built with.
+# Base images are pinned by tag: their digests could not be looked up where this was written.
+
+FROM rust:1.95.0-bookworm AS chef
+# The image's own toolchain: rust-toolchain.toml would fetch components that a build does not need.
+ENV RUSTUP_TOOLCHAIN=1.95.0 CARGO_INCREMENTAL=0
+RUN cargo install cargo-chef --locked --version 0.1.78
+WORKDIR /src
+
+FROM chef AS planner
+COPY . .
+RUN cargo chef prepare --recipe-path recipe.json
+
+# Fetches the model and checks its size and sum. A stage of its own, from model-import alone: a change
+# of the services does not fetch it again.
+FROM chef AS model
+ARG MODEL=mobilenetv2
+COPY --from=planner /src/recipe.json recipe.json
+# Lays the workspace out with empty crates and builds nothing.
+RUN cargo chef cook --locked --no-build --recipe-path recipe.json
+COPY model-import model-import
+COPY models models
+# Optimised dependencies (the dev profile's setting) take minutes to build, to save milliseconds here.
+RUN cargo run --locked --package model-import --config 'profile.dev.package."*".opt-level=0' -- fetch "$MODEL"
+
+FROM chef AS build
+ARG MODEL=mobilenetv2
+ARG FEATURES=flex
+COPY --from=planner /src/recipe.json recipe.json
+RUN cargo chef cook --locked --release --package classify --no-default-features --features "$FEATURES" \
+        --recipe-path recipe.json
+COPY . .
+COPY --from=model /src/models models
+# Naming the model makes the build fail rather than take another one.
+RUN CLASSIFY_MODEL="$MODEL" CLASSIFY_MODEL_FETCH=never \
+    cargo build --locked --release --package classify --no-default-features --features "$FEATURES"
+
+# glibc, ca-certificates and no shell; the user is 65532, who may write nothing.
+FROM gcr.io/distroless/cc-debian12:nonroot
+ARG REVISION=unknown
+LABEL org.opencontainers.image.title="classify-cpu" \
+      org.opencontainers.image.description="An image in, a prediction out, on the CPU." \
+      org.opencontainers.image.licenses="GPL-3.0-or-later" \
+      org.opencontainers.image.revision="$REVISION"
+COPY --from=build /src/target/release/classify /usr/local/bin/classify
+USER 65532:65532
+# The port is $PORT, 8001 where it is not set; Cloud Run sets it.
+ENTRYPOINT ["/usr/local/bin/classify"]
