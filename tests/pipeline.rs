@@ -8,8 +8,8 @@ use reqwest::StatusCode;
 use serde_json::json;
 
 /// The photos that come with the repository, and what the models see in them. A rocket on its pad is no
-/// class of ImageNet: MobileNetV2 sees a missile, EfficientNet-Lite0 (39 % missile in the crop of the
-/// original) is tipped over by any JPEG below quality 98, onnxruntime's no less than ours.
+/// class of ImageNet: MobileNetV2 sees a missile; EfficientNet-Lite0 (38 % missile in the crop of the
+/// original) is tipped over by a JPEG of quality 95, and so it is in onnxruntime with Pillow's JPEG.
 const SAMPLES: [(&str, &[&str]); 3] = [
     ("coffee.jpg", &["espresso"]),
     ("rocket.jpg", &["missile", "drilling platform"]),
