@@ -1,10 +1,13 @@
 //! Both services, one bucket, one topic.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    sync::Arc,
+};
 
 use anyhow::Context;
 use platform::{
-    bucket::BucketLocation,
+    bucket::{DiskBucket, SharedBucket},
     topic::{Pusher, SharedTopic, SqliteTopic},
 };
 use tokio_util::sync::CancellationToken;
@@ -29,8 +32,8 @@ impl Pipeline {
         tokio::fs::create_dir_all(data_dir)
             .await
             .with_context(|| format!("cannot make the data folder {} (DATA_DIR)", data_dir.display()))?;
-        let bucket =
-            BucketLocation::Disk(data_dir.join("bucket")).open().await.context("cannot open the bucket")?;
+        let bucket = DiskBucket::open(&data_dir.join("bucket")).await.context("cannot open the bucket")?;
+        let bucket: SharedBucket = Arc::new(bucket);
         let topic =
             SqliteTopic::open(&data_dir.join("topic.sqlite")).await.context("cannot open the topic")?;
 
@@ -38,7 +41,7 @@ impl Pipeline {
         let classify = classify::Application::assemble(
             address(config.classify_port),
             config.classify.clone(),
-            bucket.clone(),
+            classify::Parts::new(bucket.clone()),
         )
         .await?;
         let push_url = format!("http://{}/pubsub", reachable(classify.local_addr()));

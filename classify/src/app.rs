@@ -7,7 +7,8 @@ use metrics::gauge;
 use platform::{
     bucket::SharedBucket,
     cpu::{CpuLimits, CpuPool},
-    http::{Readiness, Server},
+    http::{Readiness, Server, push_auth::PushAuth},
+    topic::{PubSubSubscription, PubSubTopic, SharedTopic},
 };
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
@@ -15,7 +16,10 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     config::{Config, Settings},
     engine::{self, Engines, Infer, NativeEngine, Running, Workers},
+    in_flight::InFlight,
     network::spec,
+    pull,
+    records::Records,
     routes,
     service::Service,
 };
@@ -28,39 +32,79 @@ const LAST_BATCH: Duration = Duration::from_secs(1);
 
 type EngineSource = Box<dyn FnOnce() -> anyhow::Result<Vec<Box<dyn Infer>>> + Send>;
 
+/// What the service stands on, and others may stand on too.
+pub struct Parts {
+    /// Where images and predictions are.
+    pub bucket: SharedBucket,
+    /// Where new predictions are published, if anywhere.
+    pub results: Option<SharedTopic>,
+    /// Where events are pulled from, if they do not come by themselves.
+    pub subscription: Option<PubSubSubscription>,
+    /// Who may push, if that is checked here.
+    pub push_auth: Option<PushAuth>,
+}
+
+impl Parts {
+    /// A bucket and nothing else: predictions are published nowhere, and anybody may push events.
+    pub fn new(bucket: SharedBucket) -> Self {
+        Self { bucket, results: None, subscription: None, push_auth: None }
+    }
+
+    async fn open(config: &Config) -> anyhow::Result<Self> {
+        let cloud = &config.cloud;
+        let bucket = config.bucket.open(cloud).await.context("the bucket (BUCKET) cannot be opened")?;
+        let mut parts = Self::new(bucket);
+        if let Some(name) = config.results_path() {
+            let topic = PubSubTopic::open(&name, cloud).await;
+            parts.results =
+                Some(Arc::new(topic.context("the results topic (RESULTS_TOPIC) cannot be opened")?));
+        }
+        if let Some(name) = config.subscription_path() {
+            let subscription = PubSubSubscription::open(&name, cloud).await;
+            let subscription =
+                subscription.context("the subscription (PREP_SUBSCRIPTION) cannot be opened")?;
+            parts.subscription = Some(subscription);
+        }
+        if let Some(check) = config.push_auth.config() {
+            tracing::info!(audience = check.audience, "the tokens of pushes are checked");
+            parts.push_auth = Some(PushAuth::new(check)?);
+        }
+        Ok(parts)
+    }
+}
+
 /// The service, bound to its port; not serving yet.
 pub struct Application {
     server: Server,
     service: Arc<Service>,
     workers: Workers,
     engines: EngineSource,
+    subscription: Option<PubSubSubscription>,
+    push_auth: Option<Arc<PushAuth>>,
 }
 
 impl Application {
     /// The service as `config` says it.
     ///
     /// # Errors
-    /// When the bucket cannot be opened or the port cannot be had.
+    /// When the bucket, the results topic or the subscription cannot be opened, or the port cannot be
+    /// had.
     pub async fn build(config: Config) -> anyhow::Result<Self> {
-        let bucket = config.bucket.open().await.context("the bucket (BUCKET) cannot be opened")?;
-        Self::assemble(SocketAddr::new(config.host, config.port), config.settings, bucket).await
+        let parts = Parts::open(&config).await?;
+        Self::assemble(SocketAddr::new(config.host, config.port), config.settings, parts).await
     }
 
     /// The service on parts that exist already, with the compiled-in network. Port 0 takes a free one.
     ///
     /// # Errors
     /// When the port cannot be had or threads cannot be started.
-    pub async fn assemble(
-        address: SocketAddr,
-        settings: Settings,
-        bucket: SharedBucket,
-    ) -> anyhow::Result<Self> {
+    pub async fn assemble(address: SocketAddr, settings: Settings, parts: Parts) -> anyhow::Result<Self> {
         let (backend, count) = (settings.backend, settings.engines);
         let load: EngineSource = Box::new(move || {
             let engines = NativeEngine::load(backend, count)?;
             Ok(engines.into_iter().map(|engine| Box::new(engine) as Box<dyn Infer>).collect())
         });
-        Self::bind(address, settings, bucket, load).await
+        Self::bind(address, settings, parts, load).await
     }
 
     /// The service on given engines, one thread each, instead of the compiled-in network.
@@ -70,16 +114,16 @@ impl Application {
     pub async fn assemble_with(
         address: SocketAddr,
         settings: Settings,
-        bucket: SharedBucket,
+        parts: Parts,
         engines: Vec<Box<dyn Infer>>,
     ) -> anyhow::Result<Self> {
-        Self::bind(address, settings, bucket, Box::new(move || Ok(engines))).await
+        Self::bind(address, settings, parts, Box::new(move || Ok(engines))).await
     }
 
     async fn bind(
         address: SocketAddr,
         settings: Settings,
-        bucket: SharedBucket,
+        parts: Parts,
         engines: EngineSource,
     ) -> anyhow::Result<Self> {
         let limits = CpuLimits {
@@ -92,8 +136,17 @@ impl Application {
             engine::queue(settings.queue_items, settings.max_batch(), settings.backend.name());
         let server = Server::bind(address).await.with_context(|| format!("cannot listen on {address}"))?;
         let readiness = Readiness::default();
-        let service = Arc::new(Service { settings, readiness, bucket, decoders, engines: queue });
-        Ok(Self { server, service, workers, engines })
+        let Parts { bucket, results, subscription, push_auth } = parts;
+        let service = Arc::new(Service {
+            settings,
+            readiness,
+            records: Records::new(bucket.clone(), results),
+            bucket,
+            decoders,
+            engines: queue,
+            in_flight: InFlight::default(),
+        });
+        Ok(Self { server, service, workers, engines, subscription, push_auth: push_auth.map(Arc::new) })
     }
 
     /// Where it listens.
@@ -110,24 +163,34 @@ impl Application {
     /// work is taken when every engine is warm.
     ///
     /// # Errors
-    /// When the network does not load or warm up, or the listener fails.
+    /// When the network does not load or warm up, the listener fails, or there is nothing to pull from.
     pub async fn run(self, stop: CancellationToken) -> anyhow::Result<()> {
-        let Self { server, service, workers, engines } = self;
+        let Self { server, service, workers, engines, subscription, push_auth } = self;
+        // Its own, because a subscription that fails stops the listener and nothing else.
+        let stop = stop.child_token();
         let queue = service.engines.clone();
         let address = server.local_addr();
         let drain = service.settings.drain_timeout;
-        let serving =
-            server.serve(routes::router(Arc::clone(&service)), service.readiness.clone(), stop, drain);
+        let router = routes::router(Arc::clone(&service), push_auth);
+        let serving = server.serve(router, service.readiness.clone(), stop.clone(), drain);
         tokio::pin!(serving);
 
         let running = tokio::select! {
-            started = start(engines, workers, &service, address) => Some(started?),
+            started = start(engines, workers, &service, address, subscription.as_ref()) => Some(started?),
             // Stopped before the engines were warm.
             served = &mut serving => { served?; None }
         };
         if let Some(running) = running {
-            serving.await.context("the listener failed")?;
+            let pulling = async {
+                let Some(subscription) = &subscription else { return Ok(()) };
+                let result = pull::run(subscription, &service, stop.clone()).await;
+                stop.cancel();
+                result
+            };
+            let (served, pulled) = tokio::join!(serving, pulling);
+            served.context("the listener failed")?;
             stop_engines(&queue, running).await;
+            pulled?;
         }
         tracing::info!("classify has stopped");
         Ok(())
@@ -140,6 +203,7 @@ async fn start(
     workers: Workers,
     service: &Service,
     address: SocketAddr,
+    subscription: Option<&PubSubSubscription>,
 ) -> anyhow::Result<Running> {
     let engines = tokio::task::spawn_blocking(engines).await.context("the network cannot be loaded")??;
     let count = engines.len();
@@ -155,8 +219,17 @@ async fn start(
         "license": spec::LICENSE,
         "backend": backend,
         "engines": count,
+        "subscription": subscription.map(PubSubSubscription::name),
     }));
-    tracing::info!(%address, model = spec::NAME, backend, engines = count, version = VERSION, "classify is ready");
+    tracing::info!(
+        %address,
+        model = spec::NAME,
+        backend,
+        engines = count,
+        version = VERSION,
+        subscription = subscription.map(PubSubSubscription::name),
+        "classify is ready"
+    );
     Ok(running)
 }
 

@@ -6,11 +6,14 @@ use std::{
     time::Duration,
 };
 
-use clap::{Args, Parser};
+use clap::{Args, Parser, ValueEnum};
 use platform::{
     bucket::BucketLocation,
+    cloud::CloudArgs,
     config::{Validate, parse_bytes, parse_seconds},
+    http::push_auth::PushAuthArgs,
     telemetry::LogArgs,
+    topic::{SubscriptionName, TopicName},
 };
 
 use crate::{backend::Backend, network::CLASSES};
@@ -25,9 +28,24 @@ pub struct Config {
     /// Address to listen on
     #[arg(long, env = "HOST", default_value_t = IpAddr::V4(Ipv4Addr::UNSPECIFIED))]
     pub host: IpAddr,
-    /// Where images and predictions are, as in file:data/bucket
+    /// Where images and predictions are: NAME or gs://NAME (Cloud Storage), file:PATH (a folder)
     #[arg(long, env = "BUCKET")]
     pub bucket: BucketLocation,
+    /// How events come: pushed to /pubsub, or pulled from --prep-subscription
+    #[arg(long, env = "CLASSIFY_MODE", value_enum, default_value_t = Mode::Push)]
+    pub mode: Mode,
+    /// Subscription of Pub/Sub to pull from, NAME or projects/PROJECT/subscriptions/NAME
+    #[arg(long, env = "PREP_SUBSCRIPTION", value_name = "SUBSCRIPTION")]
+    pub prep_subscription: Option<SubscriptionName>,
+    /// Topic of Pub/Sub where every new prediction is published, NAME or projects/PROJECT/topics/NAME
+    #[arg(long, env = "RESULTS_TOPIC", value_name = "TOPIC")]
+    pub results_topic: Option<TopicName>,
+    /// Who may push.
+    #[command(flatten)]
+    pub push_auth: PushAuthArgs,
+    /// Google Cloud.
+    #[command(flatten)]
+    pub cloud: CloudArgs,
     /// How images are classified.
     #[command(flatten)]
     pub settings: Settings,
@@ -36,9 +54,52 @@ pub struct Config {
     pub log: LogArgs,
 }
 
+/// How events come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Mode {
+    /// Pub/Sub posts them to `/pubsub`.
+    Push,
+    /// They are pulled from a subscription.
+    Pull,
+}
+
 impl Validate for Config {
     fn problems(&self) -> Vec<String> {
-        self.settings.problems()
+        const SAY_THE_PROJECT: &str = "give its whole name, projects/PROJECT/…, or say the project with \
+                                       --google-cloud-project (GOOGLE_CLOUD_PROJECT)";
+        let mut problems = self.settings.problems();
+        problems.extend(self.push_auth.problems());
+        problems.extend(self.cloud.problems());
+        match (self.mode, &self.prep_subscription) {
+            (Mode::Pull, None) => problems.push(
+                "--mode pull (CLASSIFY_MODE): --prep-subscription (PREP_SUBSCRIPTION) must say what to pull from"
+                    .to_owned(),
+            ),
+            (Mode::Push, Some(_)) => problems.push(
+                "--prep-subscription (PREP_SUBSCRIPTION): nothing is pulled without --mode pull (CLASSIFY_MODE)"
+                    .to_owned(),
+            ),
+            _ => {}
+        }
+        if self.prep_subscription.is_some() && self.subscription_path().is_none() {
+            problems.push(format!("--prep-subscription (PREP_SUBSCRIPTION): {SAY_THE_PROJECT}"));
+        }
+        if self.results_topic.is_some() && self.results_path().is_none() {
+            problems.push(format!("--results-topic (RESULTS_TOPIC): {SAY_THE_PROJECT}"));
+        }
+        problems
+    }
+}
+
+impl Config {
+    /// The subscription's whole name.
+    pub(crate) fn subscription_path(&self) -> Option<String> {
+        self.prep_subscription.as_ref()?.path(self.cloud.google_cloud_project.as_deref())
+    }
+
+    /// The whole name of the topic for results.
+    pub(crate) fn results_path(&self) -> Option<String> {
+        self.results_topic.as_ref()?.path(self.cloud.google_cloud_project.as_deref())
     }
 }
 
@@ -111,6 +172,17 @@ pub struct Settings {
         default_value_t = 50_000_000
     )]
     pub max_pixels: u64,
+    /// Objects that the bucket announces are classified if their names begin with this, as in
+    /// photos/; a message with a gcs_path goes by no prefix [default: all of them]
+    #[arg(
+        id = "classify_prefix",
+        long = "classify-prefix",
+        env = "CLASSIFY_PREFIX",
+        value_name = "PREFIX",
+        default_value = "",
+        hide_default_value = true
+    )]
+    pub prefix: String,
     /// Classes in a prediction unless the request says otherwise
     #[arg(
         id = "classify_top_k",
@@ -166,6 +238,7 @@ impl Default for Settings {
             queue_pixels: 200_000_000,
             max_image_bytes: 20 << 20,
             max_pixels: 50_000_000,
+            prefix: String::new(),
             top_k: const { NonZeroUsize::new(5).unwrap() },
             request_timeout: Duration::from_secs(30),
             drain_timeout: Duration::from_secs(8),
@@ -237,6 +310,27 @@ mod tests {
     }
 
     #[test]
+    fn pulling_needs_a_subscription_and_names_need_a_project() {
+        let (text, _) = parse(&["--bucket=images", "--mode=pull", "--results-topic=results"]).unwrap_err();
+        for variable in ["PREP_SUBSCRIPTION", "RESULTS_TOPIC"] {
+            assert!(text.contains(variable), "{variable} in {text}");
+        }
+        let (text, _) =
+            parse(&["--bucket=images", "--prep-subscription=projects/p/subscriptions/s12"]).unwrap_err();
+        assert!(text.contains("--mode pull"), "{text}");
+        let config = parse(&[
+            "--bucket=images",
+            "--mode=pull",
+            "--prep-subscription=classify-pull",
+            "--results-topic=projects/q/topics/results",
+            "--google-cloud-project=p",
+        ])
+        .unwrap();
+        assert_eq!(config.subscription_path().as_deref(), Some("projects/p/subscriptions/classify-pull"));
+        assert_eq!(config.results_path().as_deref(), Some("projects/q/topics/results"));
+    }
+
+    #[test]
     fn help() {
         // Without what depends on the environment, the cargo features and the terminal.
         let mut command = Config::command()
@@ -254,7 +348,35 @@ mod tests {
               --host <HOST>
                   Address to listen on [env: HOST] [default: 0.0.0.0]
               --bucket <BUCKET>
-                  Where images and predictions are, as in file:data/bucket [env: BUCKET]
+                  Where images and predictions are: NAME or gs://NAME (Cloud Storage), file:PATH (a folder)
+                  [env: BUCKET]
+              --mode <MODE>
+                  How events come: pushed to /pubsub, or pulled from --prep-subscription [env:
+                  CLASSIFY_MODE] [default: push] [possible values: push, pull]
+              --prep-subscription <SUBSCRIPTION>
+                  Subscription of Pub/Sub to pull from, NAME or projects/PROJECT/subscriptions/NAME [env:
+                  PREP_SUBSCRIPTION]
+              --results-topic <TOPIC>
+                  Topic of Pub/Sub where every new prediction is published, NAME or
+                  projects/PROJECT/topics/NAME [env: RESULTS_TOPIC]
+              --push-audience <AUDIENCE>
+                  Audience that the token of a push must name; switches the check of push tokens on [env:
+                  PUSH_AUDIENCE]
+              --push-service-account <EMAIL>
+                  Service account (its e-mail address) that the token of a push must name; else any that
+                  Google signed for the audience [env: PUSH_SERVICE_ACCOUNT]
+              --push-jwks-url <URL>
+                  Where the public keys for the tokens of pushes are [env: PUSH_JWKS_URL] [default:
+                  https://www.googleapis.com/oauth2/v3/certs]
+              --google-cloud-project <PROJECT>
+                  Project of topics and subscriptions that are named without one [env: GOOGLE_CLOUD_PROJECT]
+              --storage-emulator-host <ADDRESS>
+                  Address of an emulator of Cloud Storage, as in localhost:4443 [env: STORAGE_EMULATOR_HOST]
+              --pubsub-emulator-host <ADDRESS>
+                  Address of an emulator of Pub/Sub, as in localhost:8085 [env: PUBSUB_EMULATOR_HOST]
+              --cloud-timeout <SECONDS>
+                  Seconds that a call to Cloud Storage or Pub/Sub may take, further attempts included [env:
+                  CLOUD_TIMEOUT] [default: 10]
               --classify-backend <BACKEND>
                   Backend that runs the network; never another than this one [env: CLASSIFY_BACKEND]
               --classify-engines <N>
@@ -275,6 +397,10 @@ mod tests {
                   20MiB]
               --classify-max-pixels <PIXELS>
                   Largest image in pixels [env: CLASSIFY_MAX_PIXELS] [default: 50000000]
+              --classify-prefix <PREFIX>
+                  Objects that the bucket announces are classified if their names begin with this, as in
+                  photos/; a message with a gcs_path goes by no prefix [default: all of them] [env:
+                  CLASSIFY_PREFIX]
               --classify-top-k <N>
                   Classes in a prediction unless the request says otherwise [env: CLASSIFY_TOP_K] [default:
                   5]

@@ -7,7 +7,11 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use platform::{
-    bucket::BucketError, contract::GcsPath, cpu::CpuError, http::Problem, topic::push::PushError,
+    bucket::BucketError,
+    contract::GcsPath,
+    cpu::CpuError,
+    http::Problem,
+    topic::{TopicError, push::PushError},
 };
 
 use crate::{engine::EngineError, outcome::Dead, pixels::ImageError};
@@ -43,6 +47,8 @@ pub(crate) enum ClassifyError {
     Engine(#[from] EngineError),
     #[error("the bucket did not do its part")]
     Bucket(#[source] BucketError),
+    #[error("the results topic did not do its part")]
+    Topic(#[source] TopicError),
     #[error("the service is starting")]
     Starting,
     #[error("the service is draining")]
@@ -115,6 +121,11 @@ impl ClassifyError {
             Self::Bucket(_) => Problem::unavailable(
                 "bucket_unavailable",
                 "The bucket cannot be reached. Try again in a moment.",
+                RETRY_LATER,
+            ),
+            Self::Topic(_) => Problem::unavailable(
+                "topic_unavailable",
+                "The result cannot be published. Try again in a moment.",
                 RETRY_LATER,
             ),
             Self::Starting => Problem::unavailable(

@@ -1,11 +1,12 @@
 //! Service 2: an event or a request in, a prediction out.
 //!
 //! Start reading at [`app`]: it puts the parts together. A request comes in through `routes`, which
-//! asks `service` (read the object, or take the bytes; write the prediction down). [`pixels`] makes
-//! the square crop that the network wants, [`engine`] queues and batches crops and runs them on
-//! threads of its own, [`network`] is the code made from the ONNX file at build time, and
-//! [`classes`] turns its outputs into labels with probabilities. [`outcome`] is the table that says
-//! which push is acknowledged. [`backend`] is what arithmetic the network runs on.
+//! asks `service` (read the object, or take the bytes) or, for an announced image, `event` (which of
+//! them are classified, each once: `in_flight`). `records` writes the prediction down and publishes
+//! it. [`pixels`] makes the square crop that the network wants, [`engine`] queues and batches crops
+//! and runs them on threads of its own, [`network`] is the code made from the ONNX file at build time,
+//! and [`classes`] turns its outputs into labels with probabilities. [`outcome`] is the table that
+//! says which event is acknowledged. [`backend`] is what arithmetic the network runs on.
 //!
 //! It knows nothing of how uploads are decoded for storage, nor of who publishes events.
 
@@ -21,11 +22,15 @@ pub mod classes;
 pub mod config;
 pub mod engine;
 mod error;
+mod event;
+mod in_flight;
 pub mod network;
 pub mod outcome;
 pub mod pixels;
+mod pull;
+mod records;
 mod routes;
 mod service;
 
-pub use app::Application;
+pub use app::{Application, Parts};
 pub use config::{Config, Settings};

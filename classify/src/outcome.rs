@@ -1,8 +1,9 @@
-//! What becomes of a pushed event: one table.
+//! What becomes of an event: one table, for those that are pushed and those that are pulled.
 //!
-//! An acknowledged push never comes back. What can never succeed is therefore acknowledged as dead,
-//! and everything that may succeed later is refused, so that it is delivered again. Acknowledging is
-//! answering 200: some emulators do not take the other statuses of success for it.
+//! An acknowledged event never comes back. What can never succeed is therefore acknowledged as dead,
+//! what is none of this service's business as ignored, and everything that may succeed later is
+//! refused, so that it is delivered again. A push is acknowledged by answering 200: some emulators do
+//! not take the other statuses of success for it.
 
 use axum::http::StatusCode;
 
@@ -29,16 +30,36 @@ pub enum Dead {
     TooLarge,
 }
 
-/// What became of a pushed event.
+/// Why an event is none of this service's business. Buckets announce every object, whatever it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ignored {
+    /// The object is a prediction, which must never be taken for an image: it would bring forth
+    /// another one, and so on.
+    OurPrediction,
+    /// The object only makes a folder visible: its name ends with `/`.
+    Folder,
+    /// The object's name does not begin with the prefix that is set.
+    OtherPrefix,
+    /// The event is about something else than a new object.
+    OtherEvent,
+    /// The object is not an image, by its content type or its first bytes.
+    NotAnImage,
+    /// The object has more bytes than are taken, and nobody says that it is an image.
+    TooLarge,
+}
+
+/// What became of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// Classified and written down now.
     Accepted,
     /// Had been classified before.
     Duplicate,
+    /// Not to be classified, and nothing is wrong with that.
+    Ignored(Ignored),
     /// Can never be classified.
     Dead(Dead),
-    /// The bucket or an engine failed; it may work next time.
+    /// The bucket, the results topic or an engine failed; it may work next time.
     Transient,
     /// Too much work is waiting.
     Overloaded,
@@ -56,7 +77,7 @@ pub enum Outcome {
 pub struct Row {
     /// Status of the answer.
     pub status: StatusCode,
-    /// The answer's member `status`, and the label `outcome` of `classify_push_total`.
+    /// The answer's member `status`, and the label `outcome` of `classify_events_total`.
     pub word: &'static str,
     /// The answer's member `reason`, and the label of that name; empty where `word` says it all.
     pub reason: &'static str,
@@ -73,9 +94,15 @@ impl Row {
 
 impl Outcome {
     /// Every outcome there is.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 21] = [
         Self::Accepted,
         Self::Duplicate,
+        Self::Ignored(Ignored::OurPrediction),
+        Self::Ignored(Ignored::Folder),
+        Self::Ignored(Ignored::OtherPrefix),
+        Self::Ignored(Ignored::OtherEvent),
+        Self::Ignored(Ignored::NotAnImage),
+        Self::Ignored(Ignored::TooLarge),
         Self::Dead(Dead::BadJson),
         Self::Dead(Dead::BadBase64),
         Self::Dead(Dead::BadPath),
@@ -97,6 +124,12 @@ impl Outcome {
         match self {
             Self::Accepted => row(S::OK, "ok", "", false),
             Self::Duplicate => row(S::OK, "duplicate", "", false),
+            Self::Ignored(Ignored::OurPrediction) => row(S::OK, "ignored", "our_prediction", false),
+            Self::Ignored(Ignored::Folder) => row(S::OK, "ignored", "folder", false),
+            Self::Ignored(Ignored::OtherPrefix) => row(S::OK, "ignored", "other_prefix", false),
+            Self::Ignored(Ignored::OtherEvent) => row(S::OK, "ignored", "other_event", false),
+            Self::Ignored(Ignored::NotAnImage) => row(S::OK, "ignored", "not_an_image", false),
+            Self::Ignored(Ignored::TooLarge) => row(S::OK, "ignored", "too_large", false),
             Self::Dead(Dead::BadJson) => row(S::OK, "dead", "bad_json", false),
             Self::Dead(Dead::BadBase64) => row(S::OK, "dead", "bad_base64", false),
             Self::Dead(Dead::BadPath) => row(S::OK, "dead", "bad_path", false),
@@ -113,7 +146,7 @@ impl Outcome {
         }
     }
 
-    /// What an error means for a push.
+    /// What an error means for an event.
     pub(crate) fn of(error: &ClassifyError) -> Self {
         use platform::topic::push::PushError;
         match error {
@@ -131,7 +164,9 @@ impl Outcome {
             }
             ClassifyError::Recorded { dead, .. } => Self::Dead(*dead),
             ClassifyError::DecodersBusy | ClassifyError::Engine(EngineError::Overloaded) => Self::Overloaded,
-            ClassifyError::Bucket(_) | ClassifyError::Engine(EngineError::Failed(_)) => Self::Transient,
+            ClassifyError::Bucket(_)
+            | ClassifyError::Topic(_)
+            | ClassifyError::Engine(EngineError::Failed(_)) => Self::Transient,
             ClassifyError::Engine(EngineError::Unsound(_)) => Self::ModelFailure,
             ClassifyError::Starting => Self::NotReady,
             ClassifyError::Draining | ClassifyError::Engine(EngineError::Closed) => Self::Draining,
@@ -163,10 +198,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_is_dead_has_a_reason_and_only_what_is_dead_is_recorded() {
+    fn what_is_never_classified_has_a_reason_and_only_what_is_dead_is_recorded() {
         for outcome in Outcome::ALL {
             let row = outcome.row();
-            assert_eq!(matches!(outcome, Outcome::Dead(_)), !row.reason.is_empty(), "{outcome:?}");
+            let never = matches!(outcome, Outcome::Dead(_) | Outcome::Ignored(_));
+            assert_eq!(never, !row.reason.is_empty(), "{outcome:?}");
+            assert!(!never || row.acknowledged(), "{outcome:?}: it would come back for nothing");
             assert!(!row.recorded || matches!(outcome, Outcome::Dead(_)), "{outcome:?}");
             assert!(row.acknowledged() || !row.recorded, "{outcome:?}: what comes back is not written off");
         }

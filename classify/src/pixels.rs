@@ -71,6 +71,11 @@ impl ImageError {
     }
 }
 
+/// Whether `bytes` begin as a picture of any format does, also one that is not taken here.
+pub(crate) fn is_picture(bytes: &[u8]) -> bool {
+    image::guess_format(bytes).is_ok()
+}
+
 /// What the first bytes of a picture say of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Header {

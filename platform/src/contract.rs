@@ -2,10 +2,12 @@
 //!
 //! Fields may be added; none may change its name, type or meaning.
 
-use std::{fmt, str::FromStr};
+use std::{fmt, str::FromStr, time::SystemTime};
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+
+use crate::clock;
 
 /// File name of the preprocessed image inside an image's folder.
 pub const IMAGE_FILE: &str = "image.jpg";
@@ -122,13 +124,22 @@ impl GcsPath {
     }
 
     /// Object name of the prediction for the image at this path: `<id>/prediction.json` for a
-    /// preprocessed image, `<object>.prediction.json` for any other, so that two images of one
-    /// folder never share a prediction.
-    pub fn prediction_object(&self) -> String {
-        match self.image_id() {
-            Some(id) => id.prediction_object(),
-            None => format!("{}.{PREDICTION_FILE}", self.object),
+    /// preprocessed image, which is named by its content. For any other it is
+    /// `<object>.<generation>.prediction.json`, or `<object>.prediction.json` in a bucket without
+    /// generations: two images of one folder never share a prediction, nor do two versions of one
+    /// image.
+    pub fn prediction_object(&self, generation: Option<i64>) -> String {
+        match (self.image_id(), generation) {
+            (Some(id), _) => id.prediction_object(),
+            (None, Some(generation)) => format!("{}.{generation}.{PREDICTION_FILE}", self.object),
+            (None, None) => format!("{}.{PREDICTION_FILE}", self.object),
         }
+    }
+
+    /// Whether this is where predictions are written, whatever the image they are of.
+    pub fn is_prediction(&self) -> bool {
+        let file = self.object.rsplit('/').next().unwrap_or_default();
+        file == PREDICTION_FILE || file.ends_with(".prediction.json")
     }
 }
 
@@ -232,4 +243,164 @@ pub enum PredictionRecord {
         /// Why.
         error: Failure,
     },
+}
+
+impl PredictionRecord {
+    /// The image, where it is stored.
+    pub fn gcs_path(&self) -> Option<&GcsPath> {
+        match self {
+            Self::Done(prediction) => prediction.gcs_path.as_ref(),
+            Self::Failed { gcs_path, .. } => Some(gcs_path),
+        }
+    }
+}
+
+/// Data of a message on the results topic: what is written to `prediction.json`, for which upload and
+/// when. The topic's schema, `deploy/results.proto`, refuses members that it does not know: a new
+/// one goes there first.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ResultMessage {
+    /// What is written.
+    #[serde(flatten)]
+    pub record: PredictionRecord,
+    /// The upload's id, where the image is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<ImageId>,
+    /// When, as RFC 3339 in UTC.
+    pub predicted_at: String,
+}
+
+impl ResultMessage {
+    /// The message of a record that is new at the time `at`.
+    pub fn new(record: PredictionRecord, at: SystemTime) -> Self {
+        let id = record.gcs_path().and_then(GcsPath::image_id);
+        Self { record, id, predicted_at: clock::rfc3339(at) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        collections::{BTreeMap, BTreeSet},
+        time::{Duration, UNIX_EPOCH},
+    };
+
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    const ID: &str = "0123456789abcdef0123456789abcdef";
+
+    fn path(object: &str) -> GcsPath {
+        GcsPath::new("b", object).unwrap()
+    }
+
+    #[test]
+    fn every_version_of_an_image_has_a_prediction_of_its_own() {
+        let preprocessed = format!("{ID}/image.jpg");
+        let table = [
+            ("a/cat.jpg", None, "a/cat.jpg.prediction.json"),
+            ("a/cat.jpg", Some(7), "a/cat.jpg.7.prediction.json"),
+            ("a/cat.jpg", Some(8), "a/cat.jpg.8.prediction.json"),
+            ("a/cat.png", Some(7), "a/cat.png.7.prediction.json"),
+            ("a/image.jpg", Some(7), "a/image.jpg.7.prediction.json"),
+            // Named by its content: there is one version.
+            (preprocessed.as_str(), None, "0123456789abcdef0123456789abcdef/prediction.json"),
+            (preprocessed.as_str(), Some(7), "0123456789abcdef0123456789abcdef/prediction.json"),
+        ];
+        for (object, generation, expected) in table {
+            assert_eq!(path(object).prediction_object(generation), expected);
+        }
+    }
+
+    #[test]
+    fn predictions_are_known_by_their_names() {
+        for object in ["cat.jpg", &format!("{ID}/image.jpg"), "a/b/c.png", "prediction.json"] {
+            for generation in [None, Some(1), Some(-1), Some(i64::MAX)] {
+                let prediction = path(&path(object).prediction_object(generation));
+                assert!(prediction.is_prediction(), "{prediction}");
+            }
+        }
+        for object in
+            ["prediction.jpg", "prediction.json/cat.jpg", "a-prediction.json", "a/Prediction.json", "a/"]
+        {
+            assert!(!path(object).is_prediction(), "{object}");
+        }
+    }
+
+    fn done() -> PredictionRecord {
+        let class = |wnid: Option<&str>| Class {
+            label: "tabby".to_owned(),
+            index: 281,
+            wnid: wnid.map(str::to_owned),
+            confidence: 0.93,
+        };
+        PredictionRecord::Done(Prediction {
+            gcs_path: Some(path(&format!("{ID}/image.jpg"))),
+            label: "tabby".to_owned(),
+            confidence: 0.93,
+            top: vec![class(Some("n02123045")), class(None)],
+            model: "mobilenetv2".to_owned(),
+            backend: "flex".to_owned(),
+        })
+    }
+
+    fn failed() -> PredictionRecord {
+        let error = Failure { reason: "not_an_image".to_owned(), message: "no image".to_owned() };
+        PredictionRecord::Failed { gcs_path: path("cat.jpg"), error }
+    }
+
+    /// The members that are at most in the JSON of a result, by the schema's name of what has them.
+    fn members() -> BTreeMap<String, BTreeSet<String>> {
+        let keys = |value: &Value| value.as_object().unwrap().keys().cloned().collect::<BTreeSet<_>>();
+        let [done, failed] = [done(), failed()]
+            .map(|record| serde_json::to_value(ResultMessage::new(record, UNIX_EPOCH)).unwrap());
+        BTreeMap::from([
+            ("Prediction".to_owned(), &keys(&done) | &keys(&failed)),
+            ("Class".to_owned(), keys(&done["top"][0])),
+            ("Failure".to_owned(), keys(&failed["error"])),
+        ])
+    }
+
+    #[test]
+    fn results_have_the_members_of_their_schema_and_no_others() {
+        let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/results.proto");
+        let schema = std::fs::read_to_string(file).unwrap();
+        let mut open = Vec::new();
+        let mut fields = BTreeMap::<String, BTreeSet<String>>::new();
+        for line in schema.lines().filter_map(|line| line.split("//").next()).map(str::trim) {
+            let words: Vec<&str> = line.split_whitespace().collect();
+            match words[..] {
+                ["message", name, "{"] => open.push(name),
+                ["}"] => {
+                    open.pop();
+                }
+                [.., name, "=", number] if number.trim_end_matches(';').parse::<u32>().is_ok() => {
+                    let message = (*open.last().unwrap()).to_owned();
+                    assert!(fields.entry(message).or_default().insert(name.to_owned()), "{line}");
+                }
+                _ => {}
+            }
+        }
+        assert_eq!(members(), fields);
+    }
+
+    #[test]
+    fn results_look_like_this_and_are_read_back() {
+        let at = UNIX_EPOCH + Duration::from_millis(1_767_323_045_678);
+        let [prediction, failure] = [done(), failed()].map(|record| ResultMessage::new(record, at));
+        let json = serde_json::to_string(&prediction).unwrap();
+        assert!(json.contains(r#""confidence":0.93"#), "a short number stays short: {json}");
+        let expected = json!({
+            "gcs_path": "gs://b/cat.jpg",
+            "error": {"reason": "not_an_image", "message": "no image"},
+            "predicted_at": "2026-01-02T03:04:05.678000Z",
+        });
+        assert_eq!(serde_json::to_value(&failure).unwrap(), expected);
+        assert_eq!(prediction.id.as_ref().map(ImageId::as_str), Some(ID));
+        for result in [prediction, failure] {
+            let json = serde_json::to_string(&result).unwrap();
+            assert_eq!(serde_json::from_str::<ResultMessage>(&json).unwrap(), result);
+        }
+    }
 }

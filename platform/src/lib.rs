@@ -1,8 +1,9 @@
 //! What both services stand on. Start reading at [`contract`]: it is what the two services share.
 //!
 //! - [`contract`]: the JSON shapes and the object layout, pure data
-//! - [`bucket`]: where images and predictions are kept (disk, memory)
-//! - [`topic`]: how an image is announced, and the push that follows (SQLite)
+//! - [`bucket`]: where images and predictions are kept (Cloud Storage, disk, memory)
+//! - [`topic`]: how an image is announced, and what follows: push or pull (Pub/Sub, SQLite)
+//! - [`cloud`]: which project, which emulators
 //! - [`cpu`]: the one door from async code to rayon
 //! - [`http`]: problem details, the middleware stack, health, serving and draining
 //! - [`telemetry`]: log and metrics
@@ -12,9 +13,12 @@
 
 pub mod bucket;
 mod clock;
+pub mod cloud;
 pub mod config;
 pub mod contract;
 pub mod cpu;
 pub mod http;
 pub mod telemetry;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 pub mod topic;

@@ -7,7 +7,7 @@ use platform::{
     bucket::SharedBucket,
     cpu::{CpuLimits, CpuPool},
     http::{Readiness, Server},
-    topic::SharedTopic,
+    topic::{PubSubTopic, SharedTopic},
 };
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
@@ -30,14 +30,27 @@ pub struct Application {
 }
 
 impl Application {
-    /// The service as `config` says it. Without a topic: images are stored, and nobody is told.
+    /// The service as `config` says it.
     ///
     /// # Errors
-    /// When the bucket cannot be opened or the port cannot be had.
+    /// When the bucket or the topic cannot be opened or the port cannot be had.
     pub async fn build(config: Config) -> anyhow::Result<Self> {
-        let bucket = config.bucket.open().await.context("the bucket (BUCKET) cannot be opened")?;
-        tracing::warn!("no topic: images are stored but not announced, so nothing will classify them");
-        Self::assemble(SocketAddr::new(config.host, config.port), config.settings, bucket, None).await
+        let bucket =
+            config.bucket.open(&config.cloud).await.context("the bucket (BUCKET) cannot be opened")?;
+        let topic = match config.topic_path() {
+            Some(name) => {
+                let topic = PubSubTopic::open(&name, &config.cloud).await;
+                Some(Arc::new(topic.context("the topic (PREP_TOPIC) cannot be opened")?) as SharedTopic)
+            }
+            None => {
+                tracing::warn!(
+                    "no PREP_TOPIC: images are stored and not announced; only the bucket's own \
+                     notifications can bring them to classify"
+                );
+                None
+            }
+        };
+        Self::assemble(SocketAddr::new(config.host, config.port), config.settings, bucket, topic).await
     }
 
     /// The service on parts that exist already. Port 0 takes a free one; without a `topic` images

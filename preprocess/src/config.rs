@@ -9,9 +9,11 @@ use std::{
 use clap::{Args, Parser};
 use platform::{
     bucket::BucketLocation,
+    cloud::CloudArgs,
     config::{Validate, parse_bytes, parse_seconds},
     http::HttpLimits,
     telemetry::LogArgs,
+    topic::TopicName,
 };
 
 use crate::image::{Limits, Recipe};
@@ -26,9 +28,16 @@ pub struct Config {
     /// Address to listen on
     #[arg(long, env = "HOST", default_value_t = IpAddr::V4(Ipv4Addr::UNSPECIFIED))]
     pub host: IpAddr,
-    /// Where images and predictions are, as in file:data/bucket
+    /// Where images and predictions are: NAME or gs://NAME (Cloud Storage), file:PATH (a folder)
     #[arg(long, env = "BUCKET")]
     pub bucket: BucketLocation,
+    /// Topic of Pub/Sub where images are announced, NAME or projects/PROJECT/topics/NAME; without it
+    /// they are stored and not announced
+    #[arg(long, env = "PREP_TOPIC", value_name = "TOPIC")]
+    pub prep_topic: Option<TopicName>,
+    /// Google Cloud.
+    #[command(flatten)]
+    pub cloud: CloudArgs,
     /// How pictures are prepared.
     #[command(flatten)]
     pub settings: Settings,
@@ -39,7 +48,23 @@ pub struct Config {
 
 impl Validate for Config {
     fn problems(&self) -> Vec<String> {
-        self.settings.problems()
+        let mut problems = self.settings.problems();
+        problems.extend(self.cloud.problems());
+        if self.prep_topic.is_some() && self.topic_path().is_none() {
+            problems.push(
+                "--prep-topic (PREP_TOPIC): give projects/PROJECT/topics/NAME, or say the project with \
+                 --google-cloud-project (GOOGLE_CLOUD_PROJECT)"
+                    .to_owned(),
+            );
+        }
+        problems
+    }
+}
+
+impl Config {
+    /// The topic's whole name.
+    pub(crate) fn topic_path(&self) -> Option<String> {
+        self.prep_topic.as_ref()?.path(self.cloud.google_cloud_project.as_deref())
     }
 }
 
@@ -246,6 +271,16 @@ mod tests {
     }
 
     #[test]
+    fn a_topic_needs_a_project() {
+        let (text, _) = parse(&["--prep-topic=images"]).unwrap_err();
+        assert!(text.contains("GOOGLE_CLOUD_PROJECT"), "{text}");
+        let config = parse(&["--prep-topic=images", "--google-cloud-project=p"]).unwrap();
+        assert_eq!(config.topic_path().as_deref(), Some("projects/p/topics/images"));
+        let config = parse(&["--prep-topic=projects/q/topics/images"]).unwrap();
+        assert_eq!(config.topic_path().as_deref(), Some("projects/q/topics/images"));
+    }
+
+    #[test]
     fn every_bad_value_is_named_at_once() {
         let bad =
             ["--preprocess-jpeg-quality=0", "--preprocess-max-files=0", "--preprocess-max-body-bytes=big"];
@@ -270,7 +305,20 @@ mod tests {
               --host <HOST>
                   Address to listen on [env: HOST] [default: 0.0.0.0]
               --bucket <BUCKET>
-                  Where images and predictions are, as in file:data/bucket [env: BUCKET]
+                  Where images and predictions are: NAME or gs://NAME (Cloud Storage), file:PATH (a folder)
+                  [env: BUCKET]
+              --prep-topic <TOPIC>
+                  Topic of Pub/Sub where images are announced, NAME or projects/PROJECT/topics/NAME; without
+                  it they are stored and not announced [env: PREP_TOPIC]
+              --google-cloud-project <PROJECT>
+                  Project of topics and subscriptions that are named without one [env: GOOGLE_CLOUD_PROJECT]
+              --storage-emulator-host <ADDRESS>
+                  Address of an emulator of Cloud Storage, as in localhost:4443 [env: STORAGE_EMULATOR_HOST]
+              --pubsub-emulator-host <ADDRESS>
+                  Address of an emulator of Pub/Sub, as in localhost:8085 [env: PUBSUB_EMULATOR_HOST]
+              --cloud-timeout <SECONDS>
+                  Seconds that a call to Cloud Storage or Pub/Sub may take, further attempts included [env:
+                  CLOUD_TIMEOUT] [default: 10]
               --preprocess-shorter-side <PIXELS>
                   Shorter side of the stored picture in pixels; smaller pictures stay as they are [env:
                   PREPROCESS_SHORTER_SIDE] [default: 256]

@@ -171,7 +171,7 @@ impl Ingest {
         /// Far more than any prediction has.
         const LIMIT: usize = 1 << 20;
         match self.bucket.read(&prediction_object(id)?, LIMIT).await {
-            Ok(prediction) => Ok(Some(prediction)),
+            Ok(prediction) => Ok(Some(prediction.data)),
             Err(BucketError::NotFound(_)) => Ok(None),
             Err(error) => Err(error::bucket_problem(error)),
         }

@@ -3,30 +3,42 @@
 mod classify;
 mod pubsub;
 
+use std::sync::Arc;
+
 use axum::{
     Json, Router,
     extract::State,
+    middleware,
     routing::{get, post},
 };
 use platform::{
-    http::{HttpLimits, health_routes, layers},
+    http::{
+        HttpLimits, health_routes, layers,
+        push_auth::{PushAuth, require_push_token},
+    },
     telemetry::metrics_routes,
 };
 use serde_json::{Value, json};
 
 use crate::{app::VERSION, network::spec, service::SharedService};
 
-/// All routes within the middleware stack.
-pub(crate) fn router(service: SharedService) -> Router {
+/// All routes within the middleware stack. With `push_auth`, only good tokens get to `/pubsub`.
+pub(crate) fn router(service: SharedService, push_auth: Option<Arc<PushAuth>>) -> Router {
     let limits = HttpLimits {
         max_body_bytes: service.settings.max_body_bytes,
         request_timeout: service.settings.request_timeout,
+    };
+    let pubsub = match push_auth {
+        Some(push_auth) => {
+            post(pubsub::pubsub).layer(middleware::from_fn_with_state(push_auth, require_push_token))
+        }
+        None => post(pubsub::pubsub),
     };
     let health = health_routes(service.readiness.clone());
     let routes = Router::new()
         .route("/", get(index))
         .route("/classify", post(classify::classify))
-        .route("/pubsub", post(pubsub::pubsub))
+        .route("/pubsub", pubsub)
         .with_state(service)
         .merge(health)
         .merge(metrics_routes());
@@ -42,7 +54,7 @@ async fn index(State(service): State<SharedService>) -> Json<Value> {
         "backend": service.settings.backend.name(),
         "routes": {
             "POST /classify": "{\"gcs_path\":\"gs://BUCKET/OBJECT\"}, or a JPEG or PNG as the body or as multipart field `file`; top_k and threshold as members or in the query",
-            "POST /pubsub": "a push of Pub/Sub, wrapped or not",
+            "POST /pubsub": "the announcement of an image: a push of Pub/Sub, wrapped or not, with a gcs_path or from a bucket, or a CloudEvent of Eventarc",
             "GET /live": "200 while the process runs",
             "GET /ready": "200 when images are classified, with what runs here",
             "GET /metrics": "metrics in the text format of Prometheus",

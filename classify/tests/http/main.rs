@@ -2,8 +2,11 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests may fail as tests do")]
 
+mod announcements;
+mod auth;
 mod classify;
 mod overload;
 mod property;
 mod push;
+mod results;
 mod rig;

@@ -2,12 +2,12 @@
 
 use classify::{
     Settings,
-    outcome::{Dead, Outcome},
+    outcome::{Dead, Ignored, Outcome},
 };
 use futures_util::future::{Either, select};
 use serde_json::{Value, json};
 
-use crate::rig::{Gate, Rig, Verdict, anonymous, answer, png};
+use crate::rig::{Gate, Rig, Verdict, anonymous, answer, notification, png};
 
 /// Object that the walk's events are about, and where its prediction belongs.
 const OBJECT: &str = "x/image.png";
@@ -17,23 +17,24 @@ const PREDICTION: &str = "x/image.png.prediction.json";
 /// to.
 async fn provoke(outcome: Outcome) -> ((Rig, Gate), u16, Value) {
     let (engine, mut gate) = Gate::new(outcome == Outcome::NotReady);
-    let rig = match outcome {
-        Outcome::NotReady => Rig::starting(Settings::default(), vec![engine]).await,
-        Outcome::Overloaded => {
-            Rig::with(
-                Settings { queue_items: std::num::NonZeroUsize::MIN, ..Settings::default() },
-                vec![engine],
-            )
-            .await
-        }
-        Outcome::Dead(Dead::TooLarge) => {
-            Rig::with(Settings { max_pixels: 63, ..Settings::default() }, vec![engine]).await
-        }
-        _ => Rig::with(Settings::default(), vec![engine]).await,
+    let mut settings = Settings::default();
+    match outcome {
+        Outcome::Overloaded => settings.queue_items = std::num::NonZeroUsize::MIN,
+        Outcome::Dead(Dead::TooLarge) => settings.max_pixels = 63,
+        Outcome::Ignored(Ignored::TooLarge) => settings.max_image_bytes = 10,
+        Outcome::Ignored(Ignored::OtherPrefix) => settings.prefix = "photos/".to_owned(),
+        _ => {}
+    }
+    let rig = if outcome == Outcome::NotReady {
+        Rig::starting(settings, vec![engine]).await
+    } else {
+        Rig::with(settings, vec![engine]).await
     };
     match outcome {
         Outcome::Dead(Dead::NoSuchObject) => {}
-        Outcome::Dead(Dead::NotAnImage) => rig.store(OBJECT, "hello").await,
+        Outcome::Dead(Dead::NotAnImage) | Outcome::Ignored(Ignored::NotAnImage) => {
+            rig.store(OBJECT, "hello").await;
+        }
         Outcome::Dead(Dead::UnsupportedFormat) => rig.store(OBJECT, "GIF89a\x01\0\x01\0\0\0\0").await,
         _ => rig.store(OBJECT, png()).await,
     }
@@ -44,6 +45,15 @@ async fn provoke(outcome: Outcome) -> ((Rig, Gate), u16, Value) {
         Outcome::Dead(Dead::WrongBucket) => {
             rig.push(json!({"gcs_path": format!("gs://other/{OBJECT}")}).to_string())
         }
+        Outcome::Ignored(Ignored::OurPrediction) => rig.push_event(PREDICTION),
+        Outcome::Ignored(Ignored::Folder) => rig.push_event("x/"),
+        Outcome::Ignored(Ignored::OtherEvent) => {
+            rig.push_delivery(&notification("OBJECT_DELETE", OBJECT, 1, "image/png"))
+        }
+        Outcome::Ignored(Ignored::TooLarge) => {
+            rig.push_delivery(&notification("OBJECT_FINALIZE", OBJECT, 1, "application/octet-stream"))
+        }
+        Outcome::Ignored(_) => rig.push_notification(OBJECT, 1),
         _ => rig.push_event(OBJECT),
     };
     match outcome {
@@ -59,10 +69,13 @@ async fn provoke(outcome: Outcome) -> ((Rig, Gate), u16, Value) {
         _ => {}
     }
     let response = if outcome == Outcome::Overloaded {
-        let _busy = tokio::spawn(rig.push_event(OBJECT).send());
+        for object in ["busy", "waiting"] {
+            rig.store(object, png()).await;
+        }
+        let _busy = tokio::spawn(rig.push_event("busy").send());
         gate.taken().await;
         // One of these two has to wait in the queue, and the other one finds it full.
-        match select(Box::pin(request.send()), Box::pin(rig.push_event(OBJECT).send())).await {
+        match select(Box::pin(request.send()), Box::pin(rig.push_event("waiting").send())).await {
             Either::Left((first, _)) | Either::Right((first, _)) => first,
         }
     } else {
@@ -103,7 +116,7 @@ async fn every_row_of_the_table_is_true() {
         }
         let metrics = rig.get("/metrics").send().await.unwrap().text().await.unwrap();
         let counted = metrics.lines().any(|line| {
-            line.starts_with("classify_push_total{")
+            line.starts_with("classify_events_total{")
                 && line.contains(&format!("outcome=\"{}\"", row.word))
                 && line.contains(&format!("reason=\"{}\"", row.reason))
         });
@@ -135,6 +148,15 @@ async fn answers_look_like_this() {
       "label": "espresso",
       "model": "MODEL",
       "status": "duplicate"
+    }
+    "#);
+    let (_, body) = answer(rig.push_event("x/image.png.prediction.json").send().await).await;
+    insta::assert_json_snapshot!(body, @r#"
+    {
+      "gcs_path": "gs://local/x/image.png.prediction.json",
+      "message": "gs://local/x/image.png.prediction.json is a prediction",
+      "reason": "our_prediction",
+      "status": "ignored"
     }
     "#);
     let (_, body) = answer(rig.push_event("nothing").send().await).await;
@@ -173,21 +195,25 @@ async fn the_prediction_is_where_the_contract_says() {
 }
 
 #[tokio::test]
-async fn the_same_event_at_the_same_time_is_accepted_once() {
-    let ((one, mut gate_one), (two, mut gate_two)) = (Gate::new(false), Gate::new(false));
-    let rig = Rig::with(Settings::default(), vec![one, two]).await;
+async fn the_same_event_at_the_same_time_is_classified_once() {
+    let (engine, mut gate) = Gate::new(false);
+    let rig = Rig::with(Settings::default(), vec![engine]).await;
     rig.store(OBJECT, png()).await;
-    let pushes = [tokio::spawn(rig.push_event(OBJECT).send()), tokio::spawn(rig.push_event(OBJECT).send())];
-    gate_one.taken().await;
-    gate_two.taken().await;
-    gate_one.release(Verdict::Espresso);
-    gate_two.release(Verdict::Espresso);
+    let mut pushes = vec![tokio::spawn(rig.push_event(OBJECT).send())];
+    gate.taken().await;
+    // The network is busy with the first one while the others come.
+    for _ in 0..3 {
+        pushes.push(tokio::spawn(rig.push_event(OBJECT).send()));
+        pushes.push(tokio::spawn(rig.push_notification(OBJECT, 1).send()));
+    }
+    gate.release(Verdict::Espresso);
     let mut words = Vec::new();
     for push in pushes {
         words.push(answer(push.await.unwrap()).await.1["status"].as_str().unwrap().to_owned());
     }
     words.sort_unstable();
-    assert_eq!(words, ["duplicate", "ok"]);
+    assert_eq!(words, ["duplicate", "duplicate", "duplicate", "duplicate", "duplicate", "duplicate", "ok"]);
+    assert_eq!(gate.untold(), 0, "the network ran once");
 }
 
 #[tokio::test]

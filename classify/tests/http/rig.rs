@@ -4,7 +4,7 @@ use std::{
     net::{Ipv4Addr, SocketAddr},
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
         mpsc as std_mpsc,
     },
     time::{Duration, Instant},
@@ -13,16 +13,16 @@ use std::{
 use async_trait::async_trait;
 use bytes::Bytes;
 use classify::{
-    Application, Settings,
+    Application, Parts, Settings,
     engine::{Infer, InferError},
     network::CLASSES,
     pixels::Crop,
 };
 use platform::{
-    bucket::{Bucket, BucketError, Created, MemoryBucket, ObjectName},
-    http::Readiness,
+    bucket::{Bucket, BucketError, Created, MemoryBucket, Object, ObjectName},
+    http::{Readiness, push_auth::PushAuth},
     telemetry::{self, LogFormat},
-    topic::push::Delivery,
+    topic::{MemoryTopic, push::Delivery},
 };
 use reqwest::{Client, RequestBuilder, Response};
 use serde_json::{Value, json};
@@ -34,25 +34,44 @@ pub(crate) const ESPRESSO: usize = 967;
 /// What these tests wait for comes in milliseconds; this is for machines that are very busy.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A bucket in memory that can be switched off.
+/// A bucket in memory that can be switched off, or take no more.
 #[derive(Default)]
 pub(crate) struct TestBucket {
     objects: MemoryBucket,
     down: AtomicBool,
+    full: AtomicBool,
 }
 
 impl TestBucket {
+    /// One that numbers the versions of its objects, as Cloud Storage does.
+    pub(crate) fn with_generations() -> Self {
+        Self { objects: MemoryBucket::with_generations(), ..Self::default() }
+    }
+
+    /// Puts another version of an object in its place.
+    pub(crate) fn replace(&self, name: &str, data: impl Into<Bytes>) -> i64 {
+        self.objects.replace(&ObjectName::new(name).unwrap(), data.into())
+    }
+
+    pub(crate) fn names(&self) -> Vec<String> {
+        self.objects.names()
+    }
+
     pub(crate) fn set_down(&self, down: bool) {
         self.down.store(down, Ordering::SeqCst);
     }
 
-    fn check(&self) -> Result<(), BucketError> {
-        if self.down.load(Ordering::SeqCst) {
-            Err(BucketError::Unavailable("switched off".into()))
-        } else {
-            Ok(())
-        }
+    pub(crate) fn set_full(&self, full: bool) {
+        self.full.store(full, Ordering::SeqCst);
     }
+
+    fn check(&self) -> Result<(), BucketError> {
+        works_unless(&self.down, "switched off")
+    }
+}
+
+fn works_unless(broken: &AtomicBool, why: &str) -> Result<(), BucketError> {
+    if broken.load(Ordering::SeqCst) { Err(BucketError::Unavailable(why.into())) } else { Ok(()) }
 }
 
 #[async_trait]
@@ -68,6 +87,7 @@ impl Bucket for TestBucket {
         content_type: &str,
     ) -> Result<Created, BucketError> {
         self.check()?;
+        works_unless(&self.full, "it is full")?;
         // As on disk.
         if object.as_str().split('/').any(|part| part.len() > 255) {
             let (name, reason) = (object.to_string(), "a part is too long".to_owned());
@@ -76,7 +96,7 @@ impl Bucket for TestBucket {
         self.objects.create(object, data, content_type).await
     }
 
-    async fn read(&self, object: &ObjectName, limit: usize) -> Result<Bytes, BucketError> {
+    async fn read(&self, object: &ObjectName, limit: usize) -> Result<Object, BucketError> {
         self.check()?;
         self.objects.read(object, limit).await
     }
@@ -90,6 +110,8 @@ impl Bucket for TestBucket {
 /// A running service.
 pub(crate) struct Rig {
     pub(crate) bucket: Arc<TestBucket>,
+    pub(crate) results: Arc<MemoryTopic>,
+    classified: Arc<AtomicUsize>,
     pub(crate) readiness: Readiness,
     pub(crate) stop: CancellationToken,
     pub(crate) running: JoinHandle<anyhow::Result<()>>,
@@ -98,20 +120,29 @@ pub(crate) struct Rig {
 }
 
 impl Rig {
-    /// With the compiled-in network, ready.
+    /// With the compiled-in network and without a topic for the results, ready.
     pub(crate) async fn real() -> Self {
         let bucket = Arc::new(TestBucket::default());
-        let application =
-            Application::assemble(any_port(), Settings::default(), bucket.clone()).await.unwrap();
-        Self::run(application, bucket).ready().await
+        let parts = Parts::new(bucket.clone());
+        let application = Application::assemble(any_port(), Settings::default(), parts).await.unwrap();
+        Self::run(application, bucket, Arc::default(), Arc::default()).ready().await
     }
 
     /// With `engines`, not necessarily ready.
     pub(crate) async fn starting(settings: Settings, engines: Vec<Box<dyn Infer>>) -> Self {
-        let bucket = Arc::new(TestBucket::default());
-        let application =
-            Application::assemble_with(any_port(), settings, bucket.clone(), engines).await.unwrap();
-        Self::run(application, bucket)
+        Self::starting_on(TestBucket::default(), settings, engines, Arc::default()).await
+    }
+
+    async fn starting_on(
+        bucket: TestBucket,
+        settings: Settings,
+        engines: Vec<Box<dyn Infer>>,
+        classified: Arc<AtomicUsize>,
+    ) -> Self {
+        let (bucket, results) = (Arc::new(bucket), Arc::new(MemoryTopic::default()));
+        let parts = Parts { results: Some(results.clone()), ..Parts::new(bucket.clone()) };
+        let application = Application::assemble_with(any_port(), settings, parts, engines).await.unwrap();
+        Self::run(application, bucket, results, classified)
     }
 
     /// With `engines`, ready.
@@ -121,16 +152,37 @@ impl Rig {
 
     /// With an engine that always answers espresso, ready.
     pub(crate) async fn espresso() -> Self {
-        Self::with(Settings::default(), vec![Box::new(Espresso)]).await
+        Self::espresso_on(TestBucket::default(), Settings::default()).await
     }
 
-    fn run(application: Application, bucket: Arc<TestBucket>) -> Self {
+    pub(crate) async fn espresso_on(bucket: TestBucket, settings: Settings) -> Self {
+        let classified = Arc::default();
+        let engine: Box<dyn Infer> = Box::new(Espresso { classified: Arc::clone(&classified) });
+        Self::starting_on(bucket, settings, vec![engine], classified).await.ready().await
+    }
+
+    /// With an engine that always answers espresso and a check of push tokens, ready.
+    pub(crate) async fn guarded(push_auth: PushAuth) -> Self {
+        let bucket = Arc::new(TestBucket::default());
+        let classified = Arc::default();
+        let engine: Box<dyn Infer> = Box::new(Espresso { classified: Arc::clone(&classified) });
+        let parts = Parts { push_auth: Some(push_auth), ..Parts::new(bucket.clone()) };
+        let application = Application::assemble_with(any_port(), Settings::default(), parts, vec![engine]);
+        Self::run(application.await.unwrap(), bucket, Arc::default(), classified).ready().await
+    }
+
+    fn run(
+        application: Application,
+        bucket: Arc<TestBucket>,
+        results: Arc<MemoryTopic>,
+        classified: Arc<AtomicUsize>,
+    ) -> Self {
         // For the metrics; the log would drown what the tests say.
         telemetry::init("off", LogFormat::Human);
         let (address, readiness) = (application.local_addr(), application.readiness());
         let stop = CancellationToken::new();
         let running = tokio::spawn(application.run(stop.clone()));
-        Self { bucket, readiness, stop, running, address, client: Client::new() }
+        Self { bucket, results, classified, readiness, stop, running, address, client: Client::new() }
     }
 
     pub(crate) async fn ready(self) -> Self {
@@ -165,8 +217,11 @@ impl Rig {
 
     /// Pushes `data`, wrapped as Pub/Sub does.
     pub(crate) fn push(&self, data: impl Into<Bytes>) -> RequestBuilder {
-        let delivery =
-            Delivery { data: data.into(), message_id: Some("1".to_owned()), ..Delivery::default() };
+        self.push_delivery(&Delivery { data: data.into(), ..Delivery::default() })
+    }
+
+    pub(crate) fn push_delivery(&self, delivery: &Delivery) -> RequestBuilder {
+        let delivery = Delivery { message_id: Some("1".to_owned()), ..delivery.clone() };
         self.push_raw(delivery.to_envelope(std::time::SystemTime::UNIX_EPOCH))
     }
 
@@ -179,14 +234,24 @@ impl Rig {
         self.push(json!({ "gcs_path": format!("gs://local/{name}") }).to_string())
     }
 
+    /// Pushes the notification of Cloud Storage that the object `name` is new.
+    pub(crate) fn push_notification(&self, name: &str, generation: i64) -> RequestBuilder {
+        self.push_delivery(&notification("OBJECT_FINALIZE", name, generation, "image/jpeg"))
+    }
+
     pub(crate) async fn store(&self, name: &str, data: impl Into<Bytes>) {
         let name = ObjectName::new(name).unwrap();
         assert_eq!(self.bucket.create(&name, data.into(), "image/jpeg").await.unwrap(), Created::New);
     }
 
+    /// How many images the engine of [`Self::espresso`] was given.
+    pub(crate) fn classified(&self) -> usize {
+        self.classified.load(Ordering::SeqCst)
+    }
+
     pub(crate) async fn stored(&self, name: &str) -> Option<Value> {
         let bytes = self.bucket.objects.read(&ObjectName::new(name).unwrap(), 1 << 20).await.ok()?;
-        Some(serde_json::from_slice(&bytes).unwrap())
+        Some(serde_json::from_slice(&bytes.data).unwrap())
     }
 }
 
@@ -218,6 +283,38 @@ pub(crate) fn anonymous(mut body: Value) -> Value {
     body
 }
 
+/// A notification of Cloud Storage about the object `name`.
+pub(crate) fn notification(event_type: &str, name: &str, generation: i64, content_type: &str) -> Delivery {
+    let version = generation.to_string();
+    let attributes = [
+        ("bucketId", "local"),
+        ("eventTime", "2026-04-23T07:38:57.230Z"),
+        ("eventType", event_type),
+        ("notificationConfig", "projects/_/buckets/local/notificationConfigs/6"),
+        ("objectGeneration", version.as_str()),
+        ("objectId", name),
+        ("payloadFormat", "JSON_API_V1"),
+    ];
+    Delivery {
+        data: resource(name, generation, content_type).to_string().into(),
+        attributes: attributes.map(|(name, value)| (name.to_owned(), value.to_owned())).into(),
+        ..Delivery::default()
+    }
+}
+
+/// What Cloud Storage says of the object `name`.
+pub(crate) fn resource(name: &str, generation: i64, content_type: &str) -> Value {
+    json!({
+        "kind": "storage#object",
+        "bucket": "local",
+        "name": name,
+        "generation": generation.to_string(),
+        "metageneration": "1",
+        "contentType": content_type,
+        "size": "352",
+    })
+}
+
 /// A small PNG.
 pub(crate) fn png() -> Vec<u8> {
     let mut bytes = std::io::Cursor::new(Vec::new());
@@ -236,12 +333,19 @@ fn espresso() -> Vec<f32> {
     outputs
 }
 
-/// An engine that always says espresso.
-pub(crate) struct Espresso;
+/// An engine that always says espresso, and counts the images.
+struct Espresso {
+    classified: Arc<AtomicUsize>,
+}
 
 impl Infer for Espresso {
     fn infer(&mut self, batch: &[Crop]) -> Result<Vec<Vec<f32>>, InferError> {
+        self.classified.fetch_add(batch.len(), Ordering::SeqCst);
         Ok(batch.iter().map(|_| espresso()).collect())
+    }
+
+    fn warm_up(&mut self) -> Result<(), InferError> {
+        Ok(())
     }
 }
 
@@ -293,6 +397,11 @@ impl Gate {
     /// Waits until the engine has taken a batch, and tells its size.
     pub(crate) async fn taken(&mut self) -> usize {
         tokio::time::timeout(PATIENCE, self.announced.recv()).await.unwrap().unwrap()
+    }
+
+    /// How many batches the engine took that nobody waited for.
+    pub(crate) fn untold(&mut self) -> usize {
+        std::iter::from_fn(|| self.announced.try_recv().ok()).count()
     }
 
     /// Lets a batch go, the one under way or the next.

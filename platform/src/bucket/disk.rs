@@ -11,7 +11,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use uuid::Uuid;
 
-use super::{Bucket, BucketError, Created, ObjectName};
+use super::{Bucket, BucketError, Created, Object, ObjectName};
 
 /// Folder inside the root where objects are written before they get their name.
 const TEMP_FOLDER: &str = ".tmp";
@@ -86,7 +86,7 @@ impl DiskBucket {
         Ok(found)
     }
 
-    fn read_blocking(&self, object: &ObjectName, limit: usize) -> Result<Bytes, BucketError> {
+    fn read_blocking(&self, object: &ObjectName, limit: usize) -> Result<Object, BucketError> {
         let not_found = || BucketError::NotFound(object.to_string());
         let too_large = || BucketError::TooLarge { name: object.to_string(), limit };
         let path = self.path_of(object).map_err(|_| not_found())?;
@@ -106,7 +106,7 @@ impl DiskBucket {
         let mut data = Vec::with_capacity(size);
         // Objects never change; `take` holds should somebody else write to the file all the same.
         file.take(metadata.len()).read_to_end(&mut data).map_err(unavailable)?;
-        Ok(data.into())
+        Ok(Object { data: data.into(), generation: None })
     }
 
     fn exists_blocking(&self, object: &ObjectName) -> Result<bool, BucketError> {
@@ -137,7 +137,7 @@ impl Bucket for DiskBucket {
         blocking(move || bucket.create_blocking(&object, &data)).await
     }
 
-    async fn read(&self, object: &ObjectName, limit: usize) -> Result<Bytes, BucketError> {
+    async fn read(&self, object: &ObjectName, limit: usize) -> Result<Object, BucketError> {
         let (bucket, object) = (self.clone(), object.clone());
         blocking(move || bucket.read_blocking(&object, limit)).await
     }
@@ -257,7 +257,7 @@ mod tests {
         bucket.create(&name("a/b"), Bytes::from_static(b"x"), "text/plain").await.unwrap();
         drop(bucket);
         let bucket = DiskBucket::open(folder.path()).await.unwrap();
-        assert_eq!(bucket.read(&name("a/b"), 1).await.unwrap(), "x");
+        assert_eq!(bucket.read(&name("a/b"), 1).await.unwrap().data, "x");
     }
 
     #[tokio::test]

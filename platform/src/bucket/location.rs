@@ -2,13 +2,16 @@
 
 use std::{path::PathBuf, str::FromStr, sync::Arc};
 
-use super::{BucketError, DiskBucket, SharedBucket};
+use super::{BucketError, DiskBucket, GcsBucket, SharedBucket};
+use crate::cloud::CloudArgs;
 
 /// Where the bucket is kept, as `BUCKET` says it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum BucketLocation {
     /// `file:PATH`: a folder on disk.
     Disk(PathBuf),
+    /// `NAME` or `gs://NAME`: a bucket of Cloud Storage.
+    CloudStorage(String),
 }
 
 impl FromStr for BucketLocation {
@@ -18,19 +21,42 @@ impl FromStr for BucketLocation {
         match text.strip_prefix("file:") {
             Some("") => Err("file: needs a folder, as in file:data/bucket".to_owned()),
             Some(path) => Ok(Self::Disk(path.into())),
-            None => Err("expected file:PATH (a folder on disk)".to_owned()),
+            None => {
+                let name = text.strip_prefix("gs://").unwrap_or(text);
+                let name = name.strip_suffix('/').unwrap_or(name);
+                if is_bucket_name(name) {
+                    Ok(Self::CloudStorage(name.to_owned()))
+                } else {
+                    Err("expected NAME or gs://NAME (a bucket of Cloud Storage: 3 to 222 of a-z, 0-9, -, _ \
+                         and .), or file:PATH (a folder on disk)"
+                        .to_owned())
+                }
+            }
         }
     }
+}
+
+/// The rules for names that need no look at the bucket; Cloud Storage has a few more, such as no
+/// `google` in them. <https://cloud.google.com/storage/docs/buckets#naming>
+fn is_bucket_name(name: &str) -> bool {
+    let edge = |b: &u8| b.is_ascii_lowercase() || b.is_ascii_digit();
+    let inner = |b: u8| edge(&b) || matches!(b, b'-' | b'_' | b'.');
+    (3..=222).contains(&name.len())
+        && name.bytes().all(inner)
+        && name.as_bytes().first().is_some_and(edge)
+        && name.as_bytes().last().is_some_and(edge)
 }
 
 impl BucketLocation {
     /// Opens the bucket.
     ///
     /// # Errors
-    /// [`BucketError::Unavailable`] when the folder cannot be made.
-    pub async fn open(&self) -> Result<SharedBucket, BucketError> {
+    /// [`BucketError::Unavailable`] when the folder cannot be made, or the bucket of Cloud Storage does
+    /// not exist or may not be read.
+    pub async fn open(&self, cloud: &CloudArgs) -> Result<SharedBucket, BucketError> {
         match self {
             Self::Disk(path) => Ok(Arc::new(DiskBucket::open(path).await?)),
+            Self::CloudStorage(name) => Ok(Arc::new(GcsBucket::open(name, cloud).await?)),
         }
     }
 }
@@ -46,8 +72,21 @@ mod tests {
     }
 
     #[test]
+    fn buckets_of_cloud_storage() {
+        for text in ["my-images", "gs://my-images", "gs://my-images/"] {
+            assert_eq!(text.parse(), Ok(BucketLocation::CloudStorage("my-images".to_owned())), "{text}");
+        }
+        assert_eq!(
+            "images.example.com".parse(),
+            Ok(BucketLocation::CloudStorage("images.example.com".to_owned()))
+        );
+    }
+
+    #[test]
     fn anything_else_says_what_is_expected() {
-        for bad in ["", "file:", "data/bucket", "s3://bucket"] {
+        let long = "a".repeat(223);
+        let bad = ["", "file:", "data/bucket", "s3://bucket", "gs://", "ab", "Images", "-images", "images-"];
+        for bad in bad.into_iter().chain(["gs://images/folder", "im ages", &long]) {
             let error = bad.parse::<BucketLocation>().unwrap_err();
             assert!(error.contains("file:"), "{bad:?}: {error}");
         }

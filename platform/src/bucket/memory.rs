@@ -8,17 +8,19 @@ use std::{
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use super::{Bucket, BucketError, Created, ObjectName};
+use super::{Bucket, BucketError, Created, Object, ObjectName};
 
 /// A bucket in memory, for tests. It can be told to fail.
 #[derive(Debug, Default)]
 pub struct MemoryBucket {
     state: Mutex<State>,
+    /// Whether reads tell the generation.
+    numbered: bool,
 }
 
 #[derive(Debug, Default)]
 struct State {
-    objects: BTreeMap<String, Bytes>,
+    objects: BTreeMap<String, (Bytes, i64)>,
     failures: usize,
 }
 
@@ -27,6 +29,19 @@ struct State {
 struct AskedFor;
 
 impl MemoryBucket {
+    /// A bucket that numbers the versions of its objects, as Cloud Storage does: 1, 2, …
+    pub fn with_generations() -> Self {
+        Self { numbered: true, ..Self::default() }
+    }
+
+    /// Writes an object whether it is there or not, as only others can. Returns its generation.
+    pub fn replace(&self, object: &ObjectName, data: Bytes) -> i64 {
+        let mut state = self.state();
+        let generation = state.objects.get(object.as_str()).map_or(1, |(_, generation)| generation + 1);
+        state.objects.insert(object.to_string(), (data, generation));
+        generation
+    }
+
     /// Makes the next `calls` calls fail with [`BucketError::Unavailable`], whatever they are.
     pub fn fail_next(&self, calls: usize) {
         self.state().failures = calls;
@@ -68,17 +83,19 @@ impl Bucket for MemoryBucket {
         if state.objects.contains_key(object.as_str()) {
             return Ok(Created::AlreadyThere);
         }
-        state.objects.insert(object.to_string(), data);
+        state.objects.insert(object.to_string(), (data, 1));
         Ok(Created::New)
     }
 
-    async fn read(&self, object: &ObjectName, limit: usize) -> Result<Bytes, BucketError> {
+    async fn read(&self, object: &ObjectName, limit: usize) -> Result<Object, BucketError> {
         match self.reach()?.objects.get(object.as_str()) {
             None => Err(BucketError::NotFound(object.to_string())),
-            Some(data) if data.len() > limit => {
+            Some((data, _)) if data.len() > limit => {
                 Err(BucketError::TooLarge { name: object.to_string(), limit })
             }
-            Some(data) => Ok(data.clone()),
+            Some((data, generation)) => {
+                Ok(Object { data: data.clone(), generation: self.numbered.then_some(*generation) })
+            }
         }
     }
 
@@ -95,6 +112,18 @@ mod tests {
     #[tokio::test]
     async fn conforms() {
         conformance::check(&MemoryBucket::default()).await;
+        conformance::check(&MemoryBucket::with_generations()).await;
+    }
+
+    #[tokio::test]
+    async fn generations_are_told_where_they_are_asked_for() {
+        let bucket = MemoryBucket::with_generations();
+        let object = ObjectName::new("a").unwrap();
+        assert_eq!(bucket.create(&object, Bytes::new(), "text/plain").await.unwrap(), Created::New);
+        assert_eq!(bucket.read(&object, 9).await.unwrap().generation, Some(1));
+        assert_eq!(bucket.replace(&object, Bytes::from_static(b"new")), 2);
+        let expected = Object { data: Bytes::from_static(b"new"), generation: Some(2) };
+        assert_eq!(bucket.read(&object, 9).await.unwrap(), expected);
     }
 
     #[tokio::test]

@@ -6,6 +6,7 @@
 #[cfg(any(test, feature = "testing"))]
 pub mod conformance;
 mod disk;
+mod gcs;
 mod location;
 mod memory;
 mod name;
@@ -16,6 +17,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 pub use disk::DiskBucket;
+pub use gcs::GcsBucket;
 pub use location::BucketLocation;
 pub use memory::MemoryBucket;
 pub use name::{InvalidObjectName, ObjectName};
@@ -30,6 +32,16 @@ pub enum Created {
     New,
     /// An object of that name was there already and was left as it is.
     AlreadyThere,
+}
+
+/// What a read found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Object {
+    /// The content.
+    pub data: Bytes,
+    /// Which version of the object this is, where the bucket numbers them. Nothing here ever writes a
+    /// second one, but others with access to a bucket of Cloud Storage may.
+    pub generation: Option<i64>,
 }
 
 /// Why a bucket did not do what it was asked.
@@ -79,12 +91,12 @@ pub trait Bucket: Send + Sync + 'static {
         content_type: &str,
     ) -> Result<Created, BucketError>;
 
-    /// Reads a whole object of at most `limit` bytes.
+    /// Reads a whole object of at most `limit` bytes of data.
     ///
     /// # Errors
     /// [`BucketError::NotFound`] (also for names that the bucket cannot hold),
     /// [`BucketError::TooLarge`], [`BucketError::Unavailable`].
-    async fn read(&self, object: &ObjectName, limit: usize) -> Result<Bytes, BucketError>;
+    async fn read(&self, object: &ObjectName, limit: usize) -> Result<Object, BucketError>;
 
     /// Whether the object is there.
     ///

@@ -4,10 +4,12 @@
 //! - [`layers`]: the middleware stack and its order
 //! - [`Readiness`], [`health_routes`]: `/live`, `/ready`
 //! - [`Server`]: bind, serve, drain within a deadline
+//! - [`push_auth`]: the token that Pub/Sub sends with a push, verified
 
 mod health;
 mod middleware;
 mod problem;
+pub mod push_auth;
 mod render;
 mod server;
 #[cfg(test)]

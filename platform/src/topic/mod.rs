@@ -1,10 +1,14 @@
 //! How an image is announced, and how the announcement reaches the classifier.
 //!
 //! [`Topic`] is the publisher's side. [`push`] is the receiver's: the JSON that Pub/Sub posts.
+//! [`announcement`] is which image a delivery is about, in whichever form it came.
 //! [`SqliteTopic`] is a topic on one machine, with its own push.
 
+pub mod announcement;
 #[cfg(any(test, feature = "testing"))]
 pub mod conformance;
+mod memory;
+mod pubsub;
 pub mod push;
 mod sqlite;
 
@@ -13,6 +17,10 @@ use std::{collections::BTreeMap, sync::Arc};
 use async_trait::async_trait;
 use bytes::Bytes;
 
+pub use memory::MemoryTopic;
+pub use pubsub::{
+    PubSubSubscription, PubSubTopic, PullLimits, SubscriptionError, SubscriptionName, TopicName, Verdict,
+};
 pub use sqlite::{Pusher, RetryPolicy, SqliteTopic, TopicStats};
 
 /// What is published.

@@ -31,8 +31,8 @@ pub enum PushError {
     /// The body is not JSON, or its `message` is not one of Pub/Sub.
     #[error("the body is not JSON of a push: {0}")]
     BadJson(String),
-    /// `message.data` is not base64.
-    #[error("message.data is not base64: {0}")]
+    /// The message's or event's data is not base64.
+    #[error("the data is not base64: {0}")]
     BadBase64(String),
 }
 

@@ -11,7 +11,7 @@ use std::{
 use async_trait::async_trait;
 use bytes::Bytes;
 use platform::{
-    bucket::{Bucket, BucketError, Created, MemoryBucket, ObjectName},
+    bucket::{Bucket, BucketError, Created, MemoryBucket, Object, ObjectName},
     contract::ImageId,
     topic::{Message, Topic, TopicError},
 };
@@ -120,7 +120,7 @@ impl TestBucket {
     }
 
     pub(crate) async fn image(&self, id: &ImageId) -> Bytes {
-        self.inner.read(&ObjectName::new(id.image_object()).unwrap(), usize::MAX).await.unwrap()
+        self.inner.read(&ObjectName::new(id.image_object()).unwrap(), usize::MAX).await.unwrap().data
     }
 
     fn check(&self) -> Result<(), BucketError> {
@@ -147,7 +147,7 @@ impl Bucket for TestBucket {
         self.inner.create(object, data, content_type).await
     }
 
-    async fn read(&self, object: &ObjectName, limit: usize) -> Result<Bytes, BucketError> {
+    async fn read(&self, object: &ObjectName, limit: usize) -> Result<Object, BucketError> {
         self.check()?;
         let outcome = self.inner.read(object, limit).await;
         self.was_read.notify_one();

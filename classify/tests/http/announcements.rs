@@ -1,0 +1,270 @@
+//! Every form in which an image can be announced, and what a bucket announces that is none.
+
+use std::{collections::BTreeSet, time::SystemTime};
+
+use classify::Settings;
+use platform::topic::push::Delivery;
+use reqwest::RequestBuilder;
+use serde_json::{Value, json};
+
+use crate::rig::{Rig, TestBucket, answer, notification, png, resource};
+
+const FINALIZED: &str = "google.cloud.storage.object.v1.finalized";
+const MESSAGE_PUBLISHED: &str = "google.cloud.pubsub.topic.v1.messagePublished";
+
+async fn rig() -> Rig {
+    Rig::espresso_on(TestBucket::with_generations(), Settings::default()).await
+}
+
+/// A CloudEvent, as Eventarc sends it.
+fn cloud_event(rig: &Rig, kind: &str, data: impl Into<reqwest::Body>) -> RequestBuilder {
+    rig.push_raw(data)
+        .header("ce-type", kind)
+        .header("ce-id", "1096434104173400")
+        .header("ce-source", "//storage.googleapis.com/projects/_/buckets/local")
+        .header("ce-specversion", "1.0")
+}
+
+fn structured_event(rig: &Rig, member: &str, data: Value) -> RequestBuilder {
+    let mut event =
+        json!({"specversion": "1.0", "id": "1", "type": FINALIZED, "datacontenttype": "application/json"});
+    event[member] = data;
+    rig.post("/pubsub").header("content-type", "application/cloudevents+json").body(event.to_string())
+}
+
+/// `delivery` as it is pushed.
+fn envelope_of(delivery: &Delivery) -> Value {
+    serde_json::from_slice(&delivery.to_envelope(SystemTime::now())).unwrap()
+}
+
+/// The announcement of the object `name`, an image, in every form that there is.
+fn forms(rig: &Rig, name: &str, generation: i64) -> Vec<(&'static str, RequestBuilder)> {
+    let path = format!("gs://local/{name}");
+    let ours = json!({ "gcs_path": path }).to_string();
+    let object = resource(name, generation, "image/png");
+    let full = notification("OBJECT_FINALIZE", name, generation, "image/png");
+    let without_payload = Delivery { data: bytes::Bytes::new(), ..full.clone() };
+    let mut unwrapped = rig.post("/pubsub").body(object.to_string()).header("x-goog-pubsub-message-id", "1");
+    for (name, value) in &full.attributes {
+        unwrapped = unwrapped.header(name, value);
+    }
+    let delivery = Delivery { data: ours.clone().into(), ..Delivery::default() };
+    vec![
+        ("message", rig.push(ours.clone())),
+        ("message, unwrapped", rig.push_raw(ours.clone())),
+        (
+            "message, unwrapped, with metadata",
+            rig.post("/pubsub").body(ours).header("x-goog-pubsub-message-id", "1"),
+        ),
+        (
+            "message, through Eventarc",
+            cloud_event(rig, MESSAGE_PUBLISHED, envelope_of(&delivery).to_string()),
+        ),
+        ("notification", rig.push_delivery(&full)),
+        ("notification without a payload", rig.push_delivery(&without_payload)),
+        ("notification, unwrapped", rig.push_raw(object.to_string())),
+        ("notification, unwrapped, with metadata", unwrapped),
+        (
+            "notification, through Eventarc",
+            cloud_event(rig, MESSAGE_PUBLISHED, envelope_of(&full).to_string()),
+        ),
+        ("binary CloudEvent", cloud_event(rig, FINALIZED, object.to_string())),
+        ("structured CloudEvent", structured_event(rig, "data", object.clone())),
+        (
+            "structured CloudEvent in base64",
+            structured_event(rig, "data_base64", envelope_of(&full)["message"]["data"].clone()),
+        ),
+    ]
+}
+
+#[tokio::test]
+async fn an_image_is_classified_in_whichever_form_it_is_announced() {
+    let rig = rig().await;
+    let count = forms(&rig, "x", 1).len();
+    for place in 0..count {
+        let name = format!("photos/{place}.png");
+        rig.store(&name, png()).await;
+        let (form, request) = forms(&rig, &name, 1).swap_remove(place);
+        let (status, body) = answer(request.send().await).await;
+        assert_eq!((status, &body["status"]), (200, &json!("ok")), "{form}: {body}");
+        assert_eq!(body["gcs_path"], format!("gs://local/{name}"), "{form}");
+        let record = rig.stored(&format!("{name}.1.prediction.json")).await;
+        assert_eq!(record.unwrap()["label"], body["label"], "{form}");
+    }
+    assert_eq!(rig.classified(), count);
+}
+
+#[tokio::test]
+async fn announced_in_every_form_an_image_is_classified_once() {
+    let rig = rig().await;
+    let preprocessed = "0123456789abcdef0123456789abcdef/image.jpg";
+    for (name, prediction) in [
+        ("photos/cat.png", "photos/cat.png.1.prediction.json"),
+        (preprocessed, "0123456789abcdef0123456789abcdef/prediction.json"),
+    ] {
+        rig.store(name, png()).await;
+        let before = rig.classified();
+        let mut words = Vec::new();
+        for (_, request) in forms(&rig, name, 1) {
+            words.push(answer(request.send().await).await.1["status"].clone());
+        }
+        let (first, rest) = words.split_first().unwrap();
+        assert!(first == "ok" && rest.iter().all(|word| word == "duplicate"), "{words:?}");
+        assert_eq!(rig.classified(), before + 1);
+        assert!(rig.stored(prediction).await.is_some());
+    }
+    assert_eq!(rig.results.messages().len(), 2);
+    assert_eq!(rig.bucket.names().len(), 4, "{:?}", rig.bucket.names());
+}
+
+#[tokio::test]
+async fn what_the_service_writes_brings_forth_nothing() {
+    let rig = rig().await;
+    let images = ["0123456789abcdef0123456789abcdef/image.jpg", "photos/cat.png", "broken.jpg"];
+    for name in images {
+        let image = if name == "broken.jpg" { b"\xff\xd8\xff\xe0".to_vec() } else { png() };
+        rig.store(name, image).await;
+    }
+    let mut announced = BTreeSet::new();
+    loop {
+        let new: Vec<String> =
+            rig.bucket.names().into_iter().filter(|name| !announced.contains(name)).collect();
+        if new.is_empty() {
+            break;
+        }
+        for name in new {
+            let ours = !images.contains(&name.as_str());
+            for (form, request) in forms(&rig, &name, 1) {
+                let (status, body) = answer(request.send().await).await;
+                assert_eq!(status, 200, "{name}, {form}: {body}");
+                assert_eq!(body["status"] == "ignored", ours, "{name}, {form}: {body}");
+                assert_eq!(body["reason"] == "our_prediction", ours, "{name}, {form}: {body}");
+            }
+            announced.insert(name);
+        }
+    }
+    assert_eq!(announced.len(), 2 * images.len(), "{announced:?}");
+    assert_eq!(rig.classified(), 2);
+    assert_eq!(rig.results.messages().len(), images.len());
+}
+
+#[tokio::test]
+async fn each_version_of_an_object_gets_a_prediction_of_its_own() {
+    let rig = rig().await;
+    let status = async |request: RequestBuilder| answer(request.send().await).await.1["status"].clone();
+    rig.store("cat.png", png()).await;
+    assert_eq!(status(rig.push_notification("cat.png", 1)).await, "ok");
+    assert_eq!(rig.bucket.replace("cat.png", png()), 2);
+    assert_eq!(status(rig.push_notification("cat.png", 2)).await, "ok");
+    assert_eq!(rig.classified(), 2);
+    // A late one, one without a version, and one of a version that was gone before it was seen.
+    assert_eq!(status(rig.push_notification("cat.png", 1)).await, "duplicate");
+    assert_eq!(status(rig.push_event("cat.png")).await, "duplicate");
+    assert_eq!(status(rig.push_notification("cat.png", 9)).await, "duplicate");
+    let request = rig.post("/classify").json(&json!({"gcs_path": "gs://local/cat.png"}));
+    assert_eq!(answer(request.send().await).await.1["duplicate"], true);
+    assert_eq!(rig.classified(), 2);
+    let names = ["cat.png", "cat.png.1.prediction.json", "cat.png.2.prediction.json"];
+    assert_eq!(rig.bucket.names(), names);
+
+    // Asked for by its path, a new version is a new image, too.
+    assert_eq!(rig.bucket.replace("cat.png", png()), 3);
+    let request = rig.post("/classify").json(&json!({"gcs_path": "gs://local/cat.png"}));
+    assert_eq!(answer(request.send().await).await.1["duplicate"], false);
+    assert!(rig.stored("cat.png.3.prediction.json").await.is_some());
+}
+
+#[tokio::test]
+async fn the_prefix_narrows_what_the_bucket_announces_and_nothing_else() {
+    let settings = Settings { prefix: "photos/".to_owned(), ..Settings::default() };
+    let rig = Rig::espresso_on(TestBucket::with_generations(), settings).await;
+    for name in ["photos/cat.png", "photos.png", "other/photos/cat.png"] {
+        rig.store(name, png()).await;
+        let (_, body) = answer(rig.push_notification(name, 1).send().await).await;
+        if name == "photos/cat.png" {
+            assert_eq!(body["status"], "ok", "{body}");
+        } else {
+            assert_eq!(
+                (&body["status"], &body["reason"]),
+                (&json!("ignored"), &json!("other_prefix")),
+                "{body}"
+            );
+            let (_, body) = answer(rig.push_event(name).send().await).await;
+            assert_eq!(body["status"], "ok", "a message means what it says: {body}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn of_what_the_bucket_announces_only_images_are_answered_for() {
+    let settings = Settings { max_image_bytes: 1000, ..Settings::default() };
+    let rig = Rig::espresso_on(TestBucket::with_generations(), settings).await;
+    let large = vec![0; 1001];
+    let webp = b"RIFF\x10\0\0\0WEBPVP8 \0\0\0\0".to_vec();
+    let broken = b"\xff\xd8\xff\xe0 and no more".to_vec();
+    // Content type, content, word and reason of the answer, whether that is on record.
+    let table: [(&str, Vec<u8>, &str, &str, bool); 11] = [
+        ("image/png", png(), "ok", "", true),
+        ("IMAGE/PNG; name=cat", png(), "ok", "", true),
+        ("application/octet-stream", png(), "ok", "", true),
+        ("", png(), "ok", "", true),
+        ("text/plain", png(), "ignored", "not_an_image", false),
+        ("image/png", b"hello".to_vec(), "ignored", "not_an_image", false),
+        ("application/octet-stream", Vec::new(), "ignored", "not_an_image", false),
+        ("application/octet-stream", large.clone(), "ignored", "too_large", false),
+        ("image/png", large, "dead", "too_large", true),
+        ("application/octet-stream", broken, "dead", "not_an_image", true),
+        ("image/webp", webp, "dead", "unsupported_format", true),
+    ];
+    for (place, (content_type, content, word, reason, recorded)) in table.into_iter().enumerate() {
+        let name = format!("{place}");
+        rig.store(&name, content).await;
+        // The second time it is answered from the record, if there is one.
+        for repeated in [false, true] {
+            let delivery = notification("OBJECT_FINALIZE", &name, 1, content_type);
+            let (status, body) = answer(rig.push_delivery(&delivery).send().await).await;
+            let word = if repeated && word == "ok" { "duplicate" } else { word };
+            assert_eq!((status, &body["status"]), (200, &json!(word)), "{place}: {body}");
+            assert_eq!(body["reason"].as_str().unwrap_or_default(), reason, "{place}: {body}");
+            let record = rig.stored(&format!("{name}.1.prediction.json")).await;
+            assert_eq!(record.is_some(), recorded, "{place}");
+            if word == "dead" {
+                assert_eq!(record.unwrap()["error"]["reason"], reason, "{place}");
+            }
+        }
+    }
+    assert_eq!(rig.classified(), 4);
+}
+
+#[tokio::test]
+async fn other_events_change_nothing() {
+    let rig = rig().await;
+    rig.store("cat.png", png()).await;
+    let object = resource("cat.png", 1, "image/png").to_string();
+    let delivery = |event_type| notification(event_type, "cat.png", 1, "image/png");
+    for request in [
+        rig.push_delivery(&delivery("OBJECT_DELETE")),
+        rig.push_delivery(&delivery("OBJECT_METADATA_UPDATE")),
+        rig.push_delivery(&delivery("OBJECT_ARCHIVE")),
+        cloud_event(&rig, "google.cloud.storage.object.v1.deleted", object.clone()),
+        cloud_event(&rig, "google.cloud.audit.log.v1.written", object),
+    ] {
+        let (status, body) = answer(request.send().await).await;
+        assert_eq!(status, 200, "{body}");
+        assert_eq!((&body["status"], &body["reason"]), (&json!("ignored"), &json!("other_event")), "{body}");
+    }
+    assert_eq!(rig.bucket.names(), ["cat.png"]);
+}
+
+#[tokio::test]
+async fn what_the_bucket_announces_and_is_not_there_is_dead() {
+    let rig = rig().await;
+    let (_, body) = answer(rig.push_notification("gone.png", 1).send().await).await;
+    assert_eq!(body["reason"], "no_such_object", "{body}");
+    let mut object = resource("cat.png", 1, "image/png");
+    object["bucket"] = json!("other");
+    let (_, body) = answer(cloud_event(&rig, FINALIZED, object.to_string()).send().await).await;
+    assert_eq!(body["reason"], "wrong_bucket", "{body}");
+    let (_, body) = answer(rig.push_notification("photos/", 1).send().await).await;
+    assert_eq!((&body["status"], &body["reason"]), (&json!("ignored"), &json!("folder")), "{body}");
+}

@@ -1,0 +1,132 @@
+//! The results topic: every new record is told there, once.
+
+use platform::{contract::ResultMessage, topic::push::Delivery};
+use serde_json::{Value, json};
+
+use crate::rig::{Rig, anonymous, answer, png};
+
+const ID: &str = "0123456789abcdef0123456789abcdef";
+const TRACE: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+
+/// The data of the messages so far.
+fn published(rig: &Rig) -> Vec<Value> {
+    rig.results.messages().iter().map(|message| serde_json::from_slice(&message.data).unwrap()).collect()
+}
+
+#[tokio::test]
+async fn a_prediction_is_published_as_it_is_recorded() {
+    let rig = Rig::espresso().await;
+    let name = format!("{ID}/image.jpg");
+    rig.store(&name, png()).await;
+    let announcement = Delivery {
+        data: json!({ "gcs_path": format!("gs://local/{name}") }).to_string().into(),
+        attributes: [("traceparent".to_owned(), TRACE.to_owned())].into(),
+        ..Delivery::default()
+    };
+    for status in ["ok", "duplicate"] {
+        assert_eq!(answer(rig.push_delivery(&announcement).send().await).await.1["status"], status);
+    }
+
+    let messages = rig.results.messages();
+    assert_eq!(messages.len(), 1, "a duplicate publishes nothing");
+    let attributes = [("content-type", "application/json"), ("traceparent", TRACE)];
+    assert_eq!(
+        messages[0].attributes,
+        attributes.map(|(name, value)| (name.to_owned(), value.to_owned())).into()
+    );
+    let result: ResultMessage = serde_json::from_slice(&messages[0].data).unwrap();
+    assert_eq!(result.id.unwrap().as_str(), ID);
+    assert!(result.predicted_at.starts_with("20") && result.predicted_at.ends_with('Z'));
+
+    let mut data = published(&rig).remove(0);
+    for member in ["id", "predicted_at"] {
+        assert!(data.as_object_mut().unwrap().remove(member).is_some());
+    }
+    assert_eq!(data, rig.stored(&format!("{ID}/prediction.json")).await.unwrap());
+}
+
+#[tokio::test]
+async fn an_image_that_can_never_be_classified_is_published_too() {
+    let rig = Rig::espresso().await;
+    rig.store("text", "hello").await;
+    for _ in 0..2 {
+        assert_eq!(answer(rig.push_event("text").send().await).await.1["status"], "dead");
+    }
+    let mut messages = published(&rig);
+    assert_eq!(messages.len(), 1);
+    let mut data = anonymous(messages.remove(0));
+    data["predicted_at"] = json!("TIME");
+    insta::assert_json_snapshot!(data, @r#"
+    {
+      "error": {
+        "message": "the bytes are not a readable image",
+        "reason": "not_an_image"
+      },
+      "gcs_path": "gs://local/text",
+      "predicted_at": "TIME"
+    }
+    "#);
+    assert!(!rig.results.messages()[0].attributes.contains_key("traceparent"));
+}
+
+#[tokio::test]
+async fn only_new_records_are_published() {
+    let rig = Rig::espresso().await;
+    rig.store("cat.png", png()).await;
+    rig.store("known.png", png()).await;
+    rig.store("known.png.prediction.json", r#"{"neither":"nor"}"#).await;
+    assert_eq!(rig.image(png()).send().await.unwrap().status(), 200);
+    for name in ["gone.png", "known.png", "cat.png.prediction.json", "folder/"] {
+        assert_eq!(rig.push_event(name).send().await.unwrap().status(), 200);
+    }
+    assert_eq!(published(&rig), [] as [Value; 0]);
+    // Whoever asks first: a request that is recorded is published as well.
+    for (count, top_k) in [(1, 2), (1, 2), (1, 6)] {
+        let request = json!({"gcs_path": "gs://local/cat.png", "top_k": top_k});
+        assert_eq!(rig.post("/classify").json(&request).send().await.unwrap().status(), 200);
+        assert_eq!(published(&rig).len(), count);
+    }
+    assert_eq!(answer(rig.push_event("cat.png").send().await).await.1["status"], "duplicate");
+    assert_eq!(published(&rig).len(), 1);
+}
+
+#[tokio::test]
+async fn what_cannot_be_published_is_not_recorded_and_comes_again() {
+    let rig = Rig::espresso().await;
+    rig.store("cat.png", png()).await;
+    rig.store("text", "hello").await;
+    for (name, word) in [("cat.png", "ok"), ("text", "dead")] {
+        let before = published(&rig).len();
+        rig.results.fail_next(1);
+        let (status, body) = answer(rig.push_event(name).send().await).await;
+        assert_eq!((status, &body["kind"]), (503, &json!("topic_unavailable")), "{body}");
+        assert!(rig.stored(&format!("{name}.prediction.json")).await.is_none());
+        assert_eq!(published(&rig).len(), before);
+
+        let (status, body) = answer(rig.push_event(name).send().await).await;
+        assert_eq!((status, &body["status"]), (200, &json!(word)), "{body}");
+        assert!(rig.stored(&format!("{name}.prediction.json")).await.is_some());
+        assert_eq!(published(&rig).len(), before + 1);
+    }
+    let metrics = rig.get("/metrics").send().await.unwrap().text().await.unwrap();
+    for outcome in ["published", "failed"] {
+        let counted = format!("classify_results_total{{outcome=\"{outcome}\"}}");
+        assert!(metrics.contains(&counted), "{counted} in {metrics}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_published_and_not_recorded_is_published_again() {
+    let rig = Rig::espresso().await;
+    rig.store("cat.png", png()).await;
+    rig.bucket.set_full(true);
+    let (status, body) = answer(rig.push_event("cat.png").send().await).await;
+    assert_eq!((status, &body["kind"]), (503, &json!("bucket_unavailable")), "{body}");
+    rig.bucket.set_full(false);
+    assert_eq!(answer(rig.push_event("cat.png").send().await).await.1["status"], "ok");
+    let [mut first, mut second] = <[Value; 2]>::try_from(published(&rig)).unwrap();
+    for message in [&mut first, &mut second] {
+        message["predicted_at"] = json!("TIME");
+    }
+    assert_eq!(first, second);
+}

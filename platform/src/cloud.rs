@@ -1,0 +1,133 @@
+//! Google Cloud as both services reach it: which project, which emulators, and how long a call may take.
+
+use std::{fmt, str::FromStr, time::Duration};
+
+use clap::Args;
+use google_cloud_auth::credentials::{Credentials, anonymous};
+use google_cloud_gax::exponential_backoff::{ExponentialBackoff, ExponentialBackoffBuilder};
+
+use crate::config::{Validate, parse_seconds};
+
+/// How Google Cloud is reached. Without emulators: Google's own addresses, with Application Default
+/// Credentials.
+#[derive(Clone, Debug, PartialEq, Eq, Args)]
+pub struct CloudArgs {
+    /// Project of topics and subscriptions that are named without one
+    #[arg(long, env = "GOOGLE_CLOUD_PROJECT", value_name = "PROJECT")]
+    pub google_cloud_project: Option<String>,
+    /// Address of an emulator of Cloud Storage, as in localhost:4443
+    #[arg(long, env = "STORAGE_EMULATOR_HOST", value_name = "ADDRESS")]
+    pub storage_emulator_host: Option<Endpoint>,
+    /// Address of an emulator of Pub/Sub, as in localhost:8085
+    #[arg(long, env = "PUBSUB_EMULATOR_HOST", value_name = "ADDRESS")]
+    pub pubsub_emulator_host: Option<Endpoint>,
+    /// Seconds that a call to Cloud Storage or Pub/Sub may take, further attempts included
+    #[arg(
+        long,
+        env = "CLOUD_TIMEOUT",
+        value_name = "SECONDS",
+        default_value = "10",
+        value_parser = parse_seconds
+    )]
+    pub cloud_timeout: Duration,
+}
+
+impl Default for CloudArgs {
+    fn default() -> Self {
+        Self {
+            google_cloud_project: None,
+            storage_emulator_host: None,
+            pubsub_emulator_host: None,
+            cloud_timeout: Duration::from_secs(10),
+        }
+    }
+}
+
+impl Validate for CloudArgs {
+    fn problems(&self) -> Vec<String> {
+        if self.cloud_timeout.is_zero() {
+            vec!["--cloud-timeout (CLOUD_TIMEOUT): 0 would give every call up".to_owned()]
+        } else {
+            Vec::new()
+        }
+    }
+}
+
+/// Address of an emulator: scheme, host and port. `localhost:8085` means `http://localhost:8085`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Endpoint(String);
+
+impl Endpoint {
+    /// The address with its scheme and without a slash at its end, as the clients take it.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The credentials that go with it: emulators know nobody.
+    pub(crate) fn credentials() -> Credentials {
+        anonymous::Builder::new().build()
+    }
+}
+
+impl FromStr for Endpoint {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let url = match text.split_once("://") {
+            Some(("http" | "https", _)) => text.to_owned(),
+            Some((scheme, _)) => return Err(format!("{scheme}:// is neither http:// nor https://")),
+            None => format!("http://{text}"),
+        };
+        let url = url.trim_end_matches('/');
+        let host = url.split_once("://").map_or("", |(_, host)| host);
+        if host.is_empty() || host.contains(['/', '?', '#', '@']) || host.contains(char::is_whitespace) {
+            return Err("expected HOST:PORT, as in localhost:8085".to_owned());
+        }
+        Ok(Self(url.to_owned()))
+    }
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Pauses between the attempts of one call: 0.1 s, 0.2 s, … up to 2 s, each a random part shorter.
+/// The clients' own begin at a second, which is too long for somebody who waits for an answer.
+pub(crate) fn backoff() -> ExponentialBackoff {
+    ExponentialBackoffBuilder::new()
+        .with_initial_delay(Duration::from_millis(100))
+        .with_maximum_delay(Duration::from_secs(2))
+        .clamp()
+}
+
+/// The call did not come to an end in the time it was given.
+#[derive(Debug, thiserror::Error)]
+#[error("no answer within {0:?}")]
+pub(crate) struct TimedOut(pub(crate) Duration);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_scheme_is_added_where_there_is_none() {
+        for (text, address) in [
+            ("localhost:8085", "http://localhost:8085"),
+            ("http://storage:4443", "http://storage:4443"),
+            ("http://storage:4443/", "http://storage:4443"),
+            ("https://127.0.0.1", "https://127.0.0.1"),
+            ("[::1]:8085", "http://[::1]:8085"),
+        ] {
+            assert_eq!(text.parse::<Endpoint>().unwrap().as_str(), address);
+        }
+    }
+
+    #[test]
+    fn what_is_no_address() {
+        for text in ["", "/", "http://", "ftp://x", "a b", "http://host/path", "user@host:1", "host?x"] {
+            assert!(text.parse::<Endpoint>().is_err(), "{text:?}");
+        }
+    }
+}

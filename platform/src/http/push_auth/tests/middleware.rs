@@ -1,0 +1,98 @@
+//! The check on a route, within the stack.
+
+use axum::{
+    Extension,
+    body::{Body, to_bytes},
+    http::Request,
+    middleware::from_fn_with_state,
+    routing::post,
+};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tower::ServiceExt;
+
+use super::*;
+use crate::http::{HttpLimits, layers};
+
+/// `POST /push` behind the check, `POST /open` beside it; each counts its calls.
+fn app(auth: &Arc<PushAuth>) -> (Router, Arc<AtomicUsize>) {
+    let calls = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&calls);
+    let push = move |Extension(claims): Extension<Claims>, body: String| async move {
+        counted.fetch_add(1, SeqCst);
+        format!("{} {body}", claims.email)
+    };
+    let guard = from_fn_with_state(Arc::clone(auth), require_push_token);
+    let routes =
+        Router::new().route("/push", post(push)).route_layer(guard).route("/open", post(|| async { "open" }));
+    let limits = HttpLimits { max_body_bytes: 1 << 30, request_timeout: PATIENCE };
+    (layers(routes, "test", &limits), calls)
+}
+
+async fn send(app: &Router, path: &str, authorization: Option<HeaderValue>) -> (Response<()>, String) {
+    let mut request = Request::post(path).body(Body::from("hello")).unwrap();
+    if let Some(value) = authorization {
+        request.headers_mut().insert(AUTHORIZATION, value);
+    }
+    let (parts, body) = app.clone().oneshot(request).await.unwrap().into_parts();
+    let body = to_bytes(body, 10_000).await.unwrap();
+    (Response::from_parts(parts, ()), String::from_utf8(body.to_vec()).unwrap())
+}
+
+/// Checks that an answer is a problem.
+fn is_problem((response, body): &(Response<()>, String), status: u16, kind: &str) {
+    assert_eq!(response.status().as_u16(), status, "{body}");
+    assert_eq!(response.headers()["content-type"], "application/problem+json");
+    let body: Value = serde_json::from_str(body).unwrap();
+    assert_eq!(body["kind"], kind);
+    assert_eq!(body["request_id"], response.headers()["x-request-id"].to_str().unwrap());
+}
+
+#[tokio::test]
+async fn a_route_behind_the_check() {
+    let rig = Rig::warm().await;
+    let (app, calls) = app(&rig.auth);
+
+    let refused = send(&app, "/push", None).await;
+    is_problem(&refused, 401, "unauthenticated");
+    assert_eq!(refused.0.headers()["www-authenticate"], "Bearer");
+    let refused = send(&app, "/push", Some(forged("a"))).await;
+    is_problem(&refused, 401, "unauthenticated");
+    let other = with(claims(), "email", "other@project.iam.gserviceaccount.com");
+    let refused = send(&app, "/push", Some(bearer(&token(&other)))).await;
+    is_problem(&refused, 403, "forbidden");
+    assert!(!refused.1.contains("other@") && !refused.1.contains(ACCOUNT), "{}", refused.1);
+    assert!(!refused.0.headers().contains_key("www-authenticate"));
+    assert_eq!(calls.load(SeqCst), 0);
+
+    let (response, body) = send(&app, "/push", Some(good())).await;
+    assert_eq!((response.status(), body), (StatusCode::OK, format!("{ACCOUNT} hello")));
+    assert_eq!(calls.load(SeqCst), 1);
+    let (response, body) = send(&app, "/open", None).await;
+    assert_eq!((response.status(), body.as_str()), (StatusCode::OK, "open"));
+}
+
+#[tokio::test]
+async fn without_keys_the_caller_is_told_when_to_come_back() {
+    let rig = Rig::start(Reply::failing()).await;
+    let (app, calls) = app(&rig.auth);
+    let refused = send(&app, "/push", Some(good())).await;
+    is_problem(&refused, 503, "keys_unavailable");
+    let seconds: u64 = refused.0.headers()["retry-after"].to_str().unwrap().parse().unwrap();
+    assert!((1..=30).contains(&seconds), "{seconds}");
+    assert_eq!(calls.load(SeqCst), 0);
+}
+
+#[tokio::test]
+async fn the_body_of_a_refused_push_is_not_waited_for() {
+    let rig = Rig::warm().await;
+    let (app, _) = app(&rig.auth);
+    let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move { axum::serve(listener, app).await });
+    let mut connection = tokio::net::TcpStream::connect(address).await.unwrap();
+    let head = "POST /push HTTP/1.1\r\nhost: here\r\ncontent-length: 1000000\r\n\r\n";
+    connection.write_all(head.as_bytes()).await.unwrap();
+    let mut status = [0; 12];
+    time::timeout(PATIENCE, connection.read_exact(&mut status)).await.unwrap().unwrap();
+    assert_eq!(&status, b"HTTP/1.1 401");
+}

@@ -1,0 +1,238 @@
+//! The check from outside, against a key server of its own. Everything runs on this machine.
+
+mod keys;
+mod middleware;
+mod settings;
+mod tokens;
+
+use std::{
+    sync::{
+        Arc, LazyLock, Mutex,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+    },
+    time::Duration,
+};
+
+use axum::{
+    Router,
+    extract::State,
+    http::{HeaderValue, StatusCode, header::CACHE_CONTROL},
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use base64::{
+    Engine,
+    prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD},
+};
+use jsonwebtoken::{Algorithm, EncodingKey, crypto, get_current_timestamp, jwk};
+use reqwest::Client;
+use serde_json::{Value, json};
+use tokio::{
+    net::TcpListener,
+    sync::{Semaphore, watch},
+    time,
+};
+
+use super::*;
+
+const AUDIENCE: &str = "https://classify.example/pubsub";
+const ACCOUNT: &str = "push@project.iam.gserviceaccount.com";
+/// Far longer than anything here takes; reached only by a test that fails.
+const PATIENCE: Duration = Duration::from_secs(60);
+const PAUSE: Duration = PushAuthConfig::MIN_REFRESH_INTERVAL;
+/// How long the key server's answers are fresh.
+const LIFETIME: Duration = Duration::from_secs(60);
+
+/// The key that Google uses in these tests, called "a", and one more, called "b".
+static KEY_A: LazyLock<EncodingKey> = LazyLock::new(|| key(include_str!("../testdata/test-only-key-a.pem")));
+static KEY_B: LazyLock<EncodingKey> = LazyLock::new(|| key(include_str!("../testdata/test-only-key-b.pem")));
+
+/// What is between the lines of dashes of a PEM file.
+fn der(pem: &str) -> Vec<u8> {
+    let lines = pem.lines().skip_while(|line| !line.starts_with("-----BEGIN")).skip(1);
+    let text: String = lines.take_while(|line| !line.starts_with("-----END")).collect();
+    BASE64_STANDARD.decode(text).unwrap()
+}
+
+fn key(pem: &str) -> EncodingKey {
+    EncodingKey::from_rsa_der(&der(pem))
+}
+
+/// The public half as Google publishes it.
+fn public(key_id: &str, key: &EncodingKey) -> Value {
+    let mut jwk = serde_json::to_value(jwk::Jwk::from_encoding_key(key, Algorithm::RS256).unwrap()).unwrap();
+    jwk["kid"] = key_id.into();
+    jwk["use"] = "sig".into();
+    jwk
+}
+
+fn jwks(keys: impl IntoIterator<Item = Value>) -> String {
+    json!({ "keys": Vec::from_iter(keys) }).to_string()
+}
+
+fn header(key_id: &str) -> Value {
+    json!({ "alg": "RS256", "kid": key_id, "typ": "JWT" })
+}
+
+/// Claims as Pub/Sub sends them.
+fn claims() -> Value {
+    let now = get_current_timestamp();
+    json!({
+        "aud": AUDIENCE, "azp": "113774264463038321964", "email": ACCOUNT, "email_verified": true,
+        "exp": now + 3600, "iat": now, "iss": "https://accounts.google.com", "sub": "113774264463038321964",
+    })
+}
+
+fn without(mut object: Value, member: &str) -> Value {
+    object.as_object_mut().unwrap().remove(member).expect("it was there");
+    object
+}
+
+fn with(mut object: Value, member: &str, value: impl Into<Value>) -> Value {
+    object[member] = value.into();
+    object
+}
+
+fn encode(part: &Value) -> String {
+    BASE64_URL_SAFE_NO_PAD.encode(part.to_string())
+}
+
+fn sign(header: &Value, claims: &Value, key: &EncodingKey, algorithm: Algorithm) -> String {
+    let message = format!("{}.{}", encode(header), encode(claims));
+    let signature = crypto::sign(message.as_bytes(), key, algorithm).unwrap();
+    format!("{message}.{signature}")
+}
+
+/// A token by key "a".
+fn token(claims: &Value) -> String {
+    sign(&header("a"), claims, &KEY_A, Algorithm::RS256)
+}
+
+fn bearer(token: &str) -> HeaderValue {
+    HeaderValue::try_from(format!("Bearer {token}")).unwrap()
+}
+
+fn good() -> HeaderValue {
+    bearer(&token(&claims()))
+}
+
+/// A token by key "b".
+fn good_b() -> HeaderValue {
+    bearer(&sign(&header("b"), &claims(), &KEY_B, Algorithm::RS256))
+}
+
+/// A token that says it is signed by another key.
+fn forged(key_id: &str) -> HeaderValue {
+    bearer(&sign(&header(key_id), &claims(), &KEY_B, Algorithm::RS256))
+}
+
+/// What the key server answers.
+#[derive(Clone)]
+struct Reply {
+    status: StatusCode,
+    cache_control: &'static str,
+    body: String,
+    /// The answer waits until this is opened.
+    gate: Option<Arc<Semaphore>>,
+}
+
+impl Reply {
+    /// Keys that are fresh for [`LIFETIME`].
+    fn keys(keys: impl IntoIterator<Item = Value>) -> Self {
+        Self::body(jwks(keys))
+    }
+
+    fn body(body: impl Into<String>) -> Self {
+        Self { status: StatusCode::OK, cache_control: "public, max-age=60", body: body.into(), gate: None }
+    }
+
+    fn failing() -> Self {
+        Self { status: StatusCode::INTERNAL_SERVER_ERROR, ..Self::keys([public("a", &KEY_A)]) }
+    }
+
+    /// Gives the gate as well; whoever never opens it hangs the server.
+    fn gated(mut self) -> (Self, Arc<Semaphore>) {
+        let gate = Arc::new(Semaphore::new(0));
+        self.gate = Some(Arc::clone(&gate));
+        (self, gate)
+    }
+}
+
+struct KeyServer {
+    reply: Mutex<Reply>,
+    fetches: watch::Sender<usize>,
+}
+
+async fn serve_keys(State(server): State<Arc<KeyServer>>) -> Response {
+    server.fetches.send_modify(|fetches| *fetches += 1);
+    let Reply { status, cache_control, body, gate } = server.reply.lock().unwrap().clone();
+    if let Some(gate) = gate {
+        let _opened = gate.acquire().await.unwrap();
+    }
+    (status, [(CACHE_CONTROL, cache_control)], body).into_response()
+}
+
+/// A verifier and its key server.
+struct Rig {
+    auth: Arc<PushAuth>,
+    server: Arc<KeyServer>,
+}
+
+impl Rig {
+    async fn start(reply: Reply) -> Self {
+        let server = Arc::new(KeyServer { reply: Mutex::new(reply), fetches: watch::Sender::new(0) });
+        let routes = Router::new().route("/certs", get(serve_keys)).with_state(Arc::clone(&server));
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(async move { axum::serve(listener, routes).await });
+        let auth = verifier(&format!("http://{address}/certs"));
+        Self { auth, server }
+    }
+
+    /// With key "a" published, and fetched already.
+    async fn warm() -> Self {
+        let rig = Self::start(Reply::keys([public("a", &KEY_A)])).await;
+        assert_eq!(rig.outcome(&good()).await, "accepted");
+        rig
+    }
+
+    fn answer(&self, reply: Reply) {
+        *self.server.reply.lock().unwrap() = reply;
+    }
+
+    fn fetches(&self) -> usize {
+        *self.server.fetches.borrow()
+    }
+
+    /// Waits until the `count`th fetch has reached the server.
+    async fn fetch_arrived(&self, count: usize) {
+        self.server.fetches.subscribe().wait_for(|fetches| *fetches == count).await.unwrap();
+    }
+
+    async fn outcome(&self, authorization: &HeaderValue) -> &'static str {
+        outcome(&self.auth.verify(Some(authorization)).await)
+    }
+}
+
+fn verifier(jwks_url: &str) -> Arc<PushAuth> {
+    let config = PushAuthConfig {
+        audience: AUDIENCE.to_owned(),
+        service_account: Some(ACCOUNT.to_owned()),
+        jwks_url: jwks_url.parse().unwrap(),
+        min_refresh_interval: PAUSE,
+        fetch_timeout: PATIENCE,
+    };
+    // A test must not depend on what the environment says of proxies.
+    Arc::new(PushAuth::with_client(config, Client::builder().no_proxy().build().unwrap()))
+}
+
+fn outcome(verified: &Result<Claims, PushAuthError>) -> &'static str {
+    verified.as_ref().map_or_else(PushAuthError::outcome, |_| "accepted")
+}
+
+/// Lets time pass for everything that waits. Not for tokens: their times are those of the system.
+async fn later(duration: Duration) {
+    time::pause();
+    time::advance(duration).await;
+    time::resume();
+}

@@ -1,0 +1,104 @@
+//! The flags, and the table of answers.
+
+use clap::Parser;
+
+use super::*;
+use crate::config::{EXIT_USAGE, Validate, parse_from};
+
+#[derive(Debug, Parser)]
+struct Config {
+    #[command(flatten)]
+    push_auth: PushAuthArgs,
+}
+
+impl Validate for Config {
+    fn problems(&self) -> Vec<String> {
+        self.push_auth.problems()
+    }
+}
+
+fn parse(flags: &[&str]) -> Result<Option<PushAuthConfig>, String> {
+    let args = ["service"].iter().chain(flags).map(Into::into);
+    match parse_from::<Config>(args) {
+        Ok(config) => Ok(config.push_auth.config()),
+        Err((text, status)) => {
+            assert_eq!(status, EXIT_USAGE);
+            Err(text)
+        }
+    }
+}
+
+#[test]
+fn the_check_is_on_where_there_is_an_audience() {
+    assert_eq!(parse(&[]), Ok(None));
+    assert_eq!(parse(&["--push-audience", " ", "--push-service-account", ""]), Ok(None));
+    let config = parse(&["--push-audience", AUDIENCE]).unwrap().unwrap();
+    assert_eq!(config.audience, AUDIENCE);
+    assert_eq!(config.service_account, None);
+    assert_eq!(config.jwks_url.as_str(), DEFAULT_JWKS_URL);
+    assert_eq!(config.min_refresh_interval, Duration::from_secs(30));
+    assert_eq!(config.fetch_timeout, Duration::from_secs(5));
+    let config = parse(&["--push-audience=x\n", "--push-service-account", ACCOUNT, "--push-jwks-url="]);
+    let config = config.unwrap().unwrap();
+    assert_eq!((config.audience.as_str(), config.service_account.as_deref()), ("x", Some(ACCOUNT)));
+    assert_eq!(config.jwks_url.as_str(), DEFAULT_JWKS_URL);
+}
+
+#[test]
+fn an_account_needs_an_audience() {
+    for audience in [&[][..], &["--push-audience="]] {
+        let text = parse(&[audience, &["--push-service-account", ACCOUNT]].concat()).unwrap_err();
+        assert!(text.contains("PUSH_SERVICE_ACCOUNT") && text.contains("PUSH_AUDIENCE"), "{text}");
+    }
+}
+
+#[test]
+fn keys_come_from_a_place_that_can_be_trusted() {
+    for good in ["https://keys.example/certs", "http://127.0.0.1:7/", "http://localhost/", "http://[::1]:7/"]
+    {
+        assert!(parse(&["--push-audience=x", "--push-jwks-url", good]).is_ok(), "{good}");
+    }
+    for bad in ["http://keys.example/", "http://localhost.evil.example/", "file:///etc/keys", "keys", "://"] {
+        let text = parse(&["--push-audience=x", "--push-jwks-url", bad]).unwrap_err();
+        assert!(text.contains("--push-jwks-url / PUSH_JWKS_URL"), "{text}");
+    }
+}
+
+#[test]
+fn a_verifier_is_made_without_asking_anybody() {
+    let config = parse(&["--push-audience=x"]).unwrap().unwrap();
+    let auth = PushAuth::new(config).unwrap();
+    assert!(format!("{auth:?}").contains("audience: \"x\""));
+}
+
+#[test]
+fn every_refusal_has_its_answer() {
+    use PushAuthError as E;
+    let text = String::new;
+    let table = [
+        (E::NoToken, "no_token", 401, "unauthenticated"),
+        (E::NotBearer, "not_bearer", 401, "unauthenticated"),
+        (E::TooLong(7), "too_long", 401, "unauthenticated"),
+        (E::Malformed("x"), "malformed", 401, "unauthenticated"),
+        (E::WrongAlgorithm, "wrong_algorithm", 401, "unauthenticated"),
+        (E::NoKeyId, "no_key_id", 401, "unauthenticated"),
+        (E::SignatureRemoved, "signature_removed", 401, "unauthenticated"),
+        (E::UnknownKey, "unknown_key", 401, "unauthenticated"),
+        (E::BadSignature, "bad_signature", 401, "unauthenticated"),
+        (E::BadClaim("x"), "bad_claim", 401, "unauthenticated"),
+        (E::Expired, "expired", 401, "unauthenticated"),
+        (E::NotYetValid("x"), "not_yet_valid", 401, "unauthenticated"),
+        (E::WrongIssuer(text()), "wrong_issuer", 401, "unauthenticated"),
+        (E::WrongAudience(text()), "wrong_audience", 401, "unauthenticated"),
+        (E::UnverifiedEmail, "unverified_email", 403, "forbidden"),
+        (E::WrongEmail(text()), "wrong_email", 403, "forbidden"),
+        (E::KeysUnavailable { retry_after: PAUSE }, "keys_unavailable", 503, "keys_unavailable"),
+    ];
+    for (error, outcome, status, kind) in table {
+        assert_eq!(error.outcome(), outcome);
+        let problem = error.into_problem();
+        assert_eq!((problem.status.as_u16(), problem.kind), (status, kind), "{outcome}");
+        assert_eq!(problem.retry_after, (status == 503).then_some(PAUSE), "{outcome}");
+        assert!(!problem.detail.is_empty() && problem.source.is_some(), "{outcome}");
+    }
+}

@@ -1,0 +1,287 @@
+//! Which tokens are good.
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::telemetry::error_chain;
+
+async fn refusal(rig: &Rig, authorization: &HeaderValue) -> PushAuthError {
+    rig.auth.verify(Some(authorization)).await.expect_err("this must be refused")
+}
+
+/// Everything that is refused keeps the token to itself.
+async fn refused(rig: &Rig, authorization: &HeaderValue, outcome: &str, status: u16) {
+    let error = refusal(rig, authorization).await;
+    assert_eq!(error.outcome(), outcome, "{error}: {authorization:?}");
+    let problem = error.into_problem();
+    assert_eq!(problem.status.as_u16(), status);
+    let text = String::from_utf8_lossy(authorization.as_bytes());
+    let source = error_chain(problem.source.expect("the log wants to know more").as_ref());
+    for part in text.split([' ', '.']).filter(|part| part.len() > 20) {
+        assert!(!source.contains(part) && !problem.detail.contains(part), "{source} {}", problem.detail);
+    }
+}
+
+#[tokio::test]
+async fn a_good_token() {
+    let rig = Rig::start(Reply::keys([public("a", &KEY_A)])).await;
+    let found = rig.auth.verify(Some(&good())).await.unwrap();
+    let subject = Some("113774264463038321964".to_owned());
+    assert_eq!(found, Claims { email: ACCOUNT.to_owned(), subject });
+}
+
+#[tokio::test]
+async fn ways_to_write_a_good_one() {
+    let rig = Rig::warm().await;
+    let token = token(&claims());
+    for scheme in ["Bearer ", "bearer ", "BEARER ", "Bearer    "] {
+        let header = HeaderValue::try_from(format!("{scheme}{token}")).unwrap();
+        assert_eq!(rig.outcome(&header).await, "accepted", "{scheme:?}");
+    }
+    let now = get_current_timestamp();
+    for claims in [
+        with(claims(), "iss", "accounts.google.com"),
+        with(claims(), "aud", json!([AUDIENCE])),
+        with(claims(), "nbf", now),
+        without(without(claims(), "sub"), "azp"),
+    ] {
+        assert_eq!(rig.outcome(&bearer(&self::token(&claims))).await, "accepted", "{claims}");
+    }
+}
+
+#[tokio::test]
+async fn any_account_will_do_where_none_is_set() {
+    let rig = Rig::warm().await;
+    let rules = Rules { audience: AUDIENCE.to_owned(), service_account: None };
+    let other = with(claims(), "email", "other@project.iam.gserviceaccount.com");
+    assert!(rules.check(other.to_string().as_bytes(), SystemTime::now()).is_ok());
+    refused(&rig, &bearer(&token(&other)), "wrong_email", 403).await;
+}
+
+#[tokio::test]
+async fn claims_that_are_wrong() {
+    let rig = Rig::warm().await;
+    let now = get_current_timestamp();
+    let cases = [
+        ("exp", json!(now - 61), "expired", 401),
+        ("exp", json!(0), "expired", 401),
+        ("exp", json!((now + 60).to_string()), "bad_claim", 401),
+        ("exp", json!(-1), "bad_claim", 401),
+        ("iat", json!(now + 3600), "not_yet_valid", 401),
+        ("nbf", json!(now + 3600), "not_yet_valid", 401),
+        ("nbf", json!("soon"), "bad_claim", 401),
+        ("iss", json!("https://accounts.google.com.evil.example"), "wrong_issuer", 401),
+        ("iss", json!(["https://accounts.google.com"]), "bad_claim", 401),
+        ("aud", json!("https://other.example"), "wrong_audience", 401),
+        ("aud", json!(format!("{AUDIENCE}/")), "wrong_audience", 401),
+        ("aud", json!(""), "wrong_audience", 401),
+        ("aud", json!([AUDIENCE, "https://other.example"]), "wrong_audience", 401),
+        ("aud", json!([]), "wrong_audience", 401),
+        ("aud", json!([[AUDIENCE]]), "wrong_audience", 401),
+        ("email", json!("other@project.iam.gserviceaccount.com"), "wrong_email", 403),
+        ("email", json!(""), "wrong_email", 403),
+        ("email", json!(7), "bad_claim", 401),
+        ("email_verified", json!(false), "unverified_email", 403),
+        ("email_verified", json!("true"), "unverified_email", 403),
+        ("email_verified", json!(1), "unverified_email", 403),
+    ];
+    for (claim, value, outcome, status) in cases {
+        refused(&rig, &bearer(&token(&with(claims(), claim, value))), outcome, status).await;
+    }
+}
+
+#[tokio::test]
+async fn claims_that_are_missing() {
+    let rig = Rig::warm().await;
+    for claim in ["exp", "iat", "iss", "aud", "email", "email_verified"] {
+        refused(&rig, &bearer(&token(&without(claims(), claim))), "bad_claim", 401).await;
+        refused(&rig, &bearer(&token(&with(claims(), claim, Value::Null))), "bad_claim", 401).await;
+    }
+    let twice = claims().to_string().replacen('{', "{\"aud\":\"x\",", 1);
+    for payload in ["null", "[]", "7", "{", "", &twice] {
+        let message = format!("{}.{}", encode(&header("a")), BASE64_URL_SAFE_NO_PAD.encode(payload));
+        let signature = crypto::sign(message.as_bytes(), &KEY_A, Algorithm::RS256).unwrap();
+        refused(&rig, &bearer(&format!("{message}.{signature}")), "malformed", 401).await;
+    }
+}
+
+#[test]
+fn clocks_may_be_a_minute_apart() {
+    let rules = Rules { audience: AUDIENCE.to_owned(), service_account: None };
+    let now = 2_000_000_000;
+    let outcome_at = |claims: Value, seconds: u64| {
+        let at = SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
+        outcome(&rules.check(claims.to_string().as_bytes(), at))
+    };
+    let claims = with(with(claims(), "exp", now + 3600), "iat", now);
+    assert_eq!(outcome_at(claims.clone(), now), "accepted");
+    assert_eq!(outcome_at(claims.clone(), now + 3659), "accepted");
+    assert_eq!(outcome_at(claims.clone(), now + 3660), "expired");
+    assert_eq!(outcome_at(claims.clone(), now - 60), "accepted");
+    assert_eq!(outcome_at(claims.clone(), now - 61), "not_yet_valid");
+    let claims = with(claims, "nbf", now + 10);
+    assert_eq!(outcome_at(claims.clone(), now - 50), "accepted");
+    assert_eq!(outcome_at(claims.clone(), now - 51), "not_yet_valid");
+    assert_eq!(outcome_at(with(claims, "exp", u64::MAX), now + 10), "accepted");
+}
+
+#[tokio::test]
+async fn changed_and_forged_tokens() {
+    let rig = Rig::warm().await;
+    refused(&rig, &forged("a"), "bad_signature", 401).await;
+    let token = token(&claims());
+    let (message, signature) = token.rsplit_once('.').unwrap();
+    let (head, _) = message.split_once('.').unwrap();
+    let richer = encode(&with(claims(), "email", "root@project.iam.gserviceaccount.com"));
+    refused(&rig, &bearer(&format!("{head}.{richer}.{signature}")), "bad_signature", 401).await;
+    refused(&rig, &bearer(&format!("{message}.")), "bad_signature", 401).await;
+    refused(&rig, &bearer(&format!("{message}.AAAA")), "bad_signature", 401).await;
+    refused(&rig, &bearer(&format!("{message}.SIGNATURE_REMOVED_BY_GOOGLE")), "signature_removed", 401).await;
+    // RSA, but neither the hash nor the padding that is agreed upon.
+    for algorithm in [Algorithm::RS512, Algorithm::PS256] {
+        let other = sign(&header("a"), &claims(), &KEY_A, algorithm);
+        refused(&rig, &bearer(&other), "bad_signature", 401).await;
+    }
+}
+
+#[tokio::test]
+async fn the_token_does_not_choose_the_algorithm() {
+    let rig = Rig::warm().await;
+    for algorithm in ["none", "None", "HS256", "ES256", "RS384", "RS512", "PS256", "EdDSA", "rs256", ""] {
+        let header = with(header("a"), "alg", algorithm);
+        let token = sign(&header, &claims(), &KEY_A, Algorithm::RS256);
+        refused(&rig, &bearer(&token), "wrong_algorithm", 401).await;
+        let unsigned = format!("{}.{}.", encode(&header), encode(&claims()));
+        refused(&rig, &bearer(&unsigned), "wrong_algorithm", 401).await;
+    }
+    // The public key as the secret of an HMAC, in every form it is known in.
+    let pem = include_str!("../testdata/test-only-key-a.pub.pem");
+    let modulus = public("a", &KEY_A)["n"].as_str().unwrap().to_owned();
+    let secrets = [
+        pem.as_bytes().to_vec(),
+        pem.trim_end().as_bytes().to_vec(),
+        der(pem),
+        BASE64_URL_SAFE_NO_PAD.decode(&modulus).unwrap(),
+        modulus.into_bytes(),
+        public("a", &KEY_A).to_string().into_bytes(),
+    ];
+    for secret in secrets {
+        let secret = EncodingKey::from_secret(&secret);
+        let honest = sign(&with(header("a"), "alg", "HS256"), &claims(), &secret, Algorithm::HS256);
+        refused(&rig, &bearer(&honest), "wrong_algorithm", 401).await;
+        let disguised = sign(&header("a"), &claims(), &secret, Algorithm::HS256);
+        refused(&rig, &bearer(&disguised), "bad_signature", 401).await;
+    }
+}
+
+#[tokio::test]
+async fn headers_of_tokens() {
+    let rig = Rig::warm().await;
+    let signed = |header: Value| bearer(&sign(&header, &claims(), &KEY_A, Algorithm::RS256));
+    refused(&rig, &signed(without(header("a"), "kid")), "no_key_id", 401).await;
+    refused(&rig, &signed(with(header("a"), "kid", Value::Null)), "no_key_id", 401).await;
+    refused(&rig, &signed(header("")), "no_key_id", 401).await;
+    refused(&rig, &signed(with(header("a"), "kid", 7)), "malformed", 401).await;
+    refused(&rig, &signed(without(header("a"), "alg")), "malformed", 401).await;
+    refused(&rig, &signed(with(header("a"), "crit", json!(["b64"]))), "malformed", 401).await;
+    refused(&rig, &signed(header("c")), "unknown_key", 401).await;
+    // A key that comes with the token is nobody's key.
+    let own = with(header("a"), "jwk", public("a", &KEY_B));
+    refused(&rig, &bearer(&sign(&own, &claims(), &KEY_B, Algorithm::RS256)), "bad_signature", 401).await;
+}
+
+#[tokio::test]
+async fn headers_of_requests() {
+    let rig = Rig::warm().await;
+    assert_eq!(outcome(&rig.auth.verify(None).await), "no_token");
+    let token = token(&claims());
+    let long = format!("Bearer {}", "a".repeat(16 * 1024));
+    let padded = format!("Bearer {}{token}", " ".repeat(16 * 1024 - 7 - token.len()));
+    let cases = [
+        (String::new(), "no_token"),
+        ("Bearer".to_owned(), "no_token"),
+        ("Bearer   ".to_owned(), "no_token"),
+        ("Basic dXNlcjpwYXNz".to_owned(), "not_bearer"),
+        (token.clone(), "not_bearer"),
+        (format!("Token {token}"), "not_bearer"),
+        (format!(" Bearer {token}"), "not_bearer"),
+        (format!("Bearer\t{token}"), "not_bearer"),
+        (long, "too_long"),
+        (format!("{padded} "), "too_long"),
+        (padded, "accepted"),
+        ("Bearer x".to_owned(), "malformed"),
+        ("Bearer ..".to_owned(), "malformed"),
+        ("Bearer a.b".to_owned(), "malformed"),
+        (format!("Bearer {token}.AAAA"), "malformed"),
+        (format!("Bearer {token}="), "malformed"),
+        (format!("Bearer {token} {token}"), "malformed"),
+        (format!("Bearer {token}, Bearer {token}"), "malformed"),
+    ];
+    for (text, expected) in cases {
+        let header = HeaderValue::try_from(&text).unwrap();
+        assert_eq!(rig.outcome(&header).await, expected, "{text:?}");
+    }
+    let header = HeaderValue::from_bytes(b"Bearer \xff\xfe").unwrap();
+    refused(&rig, &header, "malformed", 401).await;
+    assert_eq!(rig.fetches(), 1, "nothing here is a reason to fetch keys");
+}
+
+#[tokio::test]
+async fn outcomes_are_counted() {
+    let rig = Rig::warm().await;
+    let recorder = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder();
+    let handle = recorder.handle();
+    {
+        let _here = metrics::set_default_local_recorder(&recorder);
+        for authorization in [good(), good(), forged("a"), forged("c")] {
+            rig.outcome(&authorization).await;
+        }
+    }
+    let text = handle.render();
+    for (outcome, count) in [("accepted", 2), ("bad_signature", 1), ("unknown_key", 1)] {
+        let line = format!("push_auth_total{{outcome=\"{outcome}\"}} {count}\n");
+        assert!(text.contains(&line), "{line}{text}");
+    }
+}
+
+/// A runtime, and a verifier that knows key "a" and fetches no more.
+fn warm_runtime() -> (tokio::runtime::Runtime, Rig) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let rig = runtime.block_on(Rig::warm());
+    (runtime, rig)
+}
+
+#[test]
+fn any_bytes_are_refused_without_a_panic() {
+    let (runtime, rig) = warm_runtime();
+    proptest!(|(bytes in prop::collection::vec(any::<u8>(), 0..200), shape in 0_u8..4)| {
+        let head = encode(&header("a"));
+        let header = match shape {
+            0 => bytes,
+            1 => [b"Bearer ".as_slice(), &bytes].concat(),
+            2 => format!("Bearer {}", BASE64_URL_SAFE_NO_PAD.encode(bytes)).into_bytes(),
+            _ => format!("Bearer {head}.{}.AAAA", BASE64_URL_SAFE_NO_PAD.encode(bytes)).into_bytes(),
+        };
+        if let Ok(header) = HeaderValue::from_bytes(&header) {
+            prop_assert!(runtime.block_on(rig.auth.verify(Some(&header))).is_err());
+        }
+    });
+}
+
+#[test]
+fn a_token_with_any_one_character_changed_is_refused() {
+    let (runtime, rig) = warm_runtime();
+    let token = token(&claims());
+    verify_in(&runtime, &rig, &token).unwrap();
+    proptest!(|(at in 0..token.len(), replacement in "[A-Za-z0-9_.=-]")| {
+        let mut changed = token.clone();
+        changed.replace_range(at..=at, &replacement);
+        if changed != token {
+            prop_assert!(verify_in(&runtime, &rig, &changed).is_err());
+        }
+    });
+}
+
+fn verify_in(runtime: &tokio::runtime::Runtime, rig: &Rig, token: &str) -> Result<Claims, PushAuthError> {
+    runtime.block_on(rig.auth.verify(Some(&bearer(token))))
+}

@@ -1,0 +1,339 @@
+//! Deliveries as Pub/Sub, Cloud Storage and Eventarc make them.
+
+use std::time::UNIX_EPOCH;
+
+use axum::http::{HeaderName, HeaderValue};
+use proptest::prelude::*;
+use serde_json::json;
+
+use super::*;
+
+const TRACE: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+
+fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
+    pairs
+        .iter()
+        .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_str(value).unwrap()))
+        .collect()
+}
+
+fn received(pairs: &[(&'static str, &str)], body: impl ToString) -> Received {
+    read(&headers(pairs), &Bytes::from(body.to_string()))
+}
+
+/// The resource of an object, as notifications and CloudEvents carry it.
+fn resource() -> Value {
+    json!({
+        "kind": "storage#object",
+        "id": "photos/täglich/cat 1.jpg/1587627537231057",
+        "selfLink": "https://www.googleapis.com/storage/v1/b/photos/o/t%C3%A4glich%2Fcat%201.jpg",
+        "name": "täglich/cat 1.jpg",
+        "bucket": "photos",
+        "generation": "1587627537231057",
+        "metageneration": "1",
+        "contentType": "image/jpeg",
+        "timeCreated": "2026-04-23T07:38:57.230Z",
+        "updated": "2026-04-23T07:38:57.230Z",
+        "storageClass": "STANDARD",
+        "size": "352",
+        "md5Hash": "bCbCSRnXX2eYMMMqMrkAaQ==",
+        "mediaLink": "https://storage.googleapis.com/download/storage/v1/b/photos/o/t%C3%A4glich%2Fcat%201.jpg?generation=1587627537231057&alt=media",
+        "crc32c": "rTVTeQ==",
+        "etag": "CNHZkbuF/ugCEAE=",
+    })
+}
+
+/// The attributes of its notification.
+fn attributes(event_type: &str, payload_format: &str) -> Vec<(&'static str, String)> {
+    [
+        ("bucketId", "photos"),
+        ("eventTime", "2026-04-23T07:38:57.230Z"),
+        ("eventType", event_type),
+        ("notificationConfig", "projects/_/buckets/photos/notificationConfigs/6"),
+        ("objectGeneration", "1587627537231057"),
+        ("objectId", "täglich/cat 1.jpg"),
+        ("overwroteGeneration", "1587627537000000"),
+        ("payloadFormat", payload_format),
+    ]
+    .map(|(name, value)| (name, value.to_owned()))
+    .into()
+}
+
+fn wrapped(data: impl ToString, attributes: &[(&str, String)]) -> Value {
+    let delivery = Delivery {
+        data: data.to_string().into(),
+        attributes: attributes.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect(),
+        message_id: Some("2070443601311540".to_owned()),
+        subscription: Some("projects/p/subscriptions/s".to_owned()),
+        delivery_attempt: None,
+    };
+    serde_json::from_slice(&delivery.to_envelope(UNIX_EPOCH)).unwrap()
+}
+
+fn ours() -> Value {
+    json!({"gcs_path": "gs://photos/a/image.jpg", "id": 7, "kind": "storage#object", "new": {"field": [1]}})
+}
+
+/// The headers that Eventarc sends with every event of Cloud Storage.
+fn cloud_event(kind: &str) -> [(&'static str, &str); 9] {
+    [
+        ("ce-id", "1096434104173400"),
+        ("ce-source", "//storage.googleapis.com/projects/_/buckets/photos"),
+        ("ce-specversion", "1.0"),
+        ("ce-type", kind),
+        ("ce-time", "2026-04-23T07:38:57.230Z"),
+        ("ce-subject", "objects/t%C3%A4glich/cat%201.jpg"),
+        ("ce-bucket", "photos"),
+        ("content-type", "application/json; charset=utf-8"),
+        ("traceparent", TRACE),
+    ]
+}
+
+fn structured(kind: &str, data: (&str, Value)) -> Value {
+    let mut event = json!({
+        "specversion": "1.0",
+        "id": "1096434104173400",
+        "type": kind,
+        "source": "//storage.googleapis.com/projects/_/buckets/photos",
+        "subject": "objects/täglich/cat 1.jpg",
+        "bucket": "photos",
+        "time": "2026-04-23T07:38:57.230Z",
+        "datacontenttype": "application/json",
+        "traceparent": TRACE,
+    });
+    event[data.0] = data.1;
+    event
+}
+
+const STRUCTURED: [(&str, &str); 1] = [("content-type", "application/CloudEvents+json; charset=utf-8")];
+
+fn base64(data: impl ToString) -> Value {
+    BASE64_STANDARD.encode(data.to_string()).into()
+}
+
+#[test]
+fn our_message_in_every_form() {
+    let expected = Announced::Image(Announcement {
+        gcs_path: "gs://photos/a/image.jpg".to_owned(),
+        by: Announcer::Message,
+        generation: None,
+        content_type: None,
+    });
+    let metadata = [("x-goog-pubsub-message-id", "2070443601311540"), ("traceparent", TRACE)];
+    let trace = [("traceparent", TRACE.to_owned())];
+    let event = || wrapped(ours(), &trace);
+    for (form, got, has_metadata) in [
+        ("wrapped", received(&[], event()), true),
+        ("unwrapped", received(&[], ours()), false),
+        ("unwrapped, with metadata", received(&metadata, ours()), true),
+        ("through Eventarc", received(&cloud_event(MESSAGE_PUBLISHED), event()), true),
+        (
+            "through Eventarc, structured",
+            received(&STRUCTURED, structured(MESSAGE_PUBLISHED, ("data", event()))),
+            true,
+        ),
+    ] {
+        assert_eq!(got.announced, Ok(expected.clone()), "{form}");
+        assert_eq!(got.message_id, has_metadata.then(|| "2070443601311540".to_owned()), "{form}");
+        assert_eq!(got.traceparent, has_metadata.then(|| TRACE.to_owned()), "{form}");
+    }
+}
+
+#[test]
+fn a_new_object_in_every_form() {
+    let expected = |content_type: Option<&str>, generation| {
+        Ok(Announced::Image(Announcement {
+            gcs_path: "gs://photos/täglich/cat 1.jpg".to_owned(),
+            by: Announcer::Bucket,
+            generation,
+            content_type: content_type.map(str::to_owned),
+        }))
+    };
+    let with_json = attributes(OBJECT_FINALIZE, "JSON_API_V1");
+    let without = attributes(OBJECT_FINALIZE, "NONE");
+    let full = expected(Some("image/jpeg"), Some(1_587_627_537_231_057));
+    // The name does not fit into a header, and must come from the JSON.
+    let as_headers = [
+        ("x-goog-pubsub-message-id", "1"),
+        ("eventtype", OBJECT_FINALIZE),
+        ("bucketid", "photos"),
+        ("objectid", "t?glich/cat 1.jpg"),
+        ("objectgeneration", "1587627537231057"),
+        ("payloadformat", "JSON_API_V1"),
+    ];
+    let notification = || wrapped(resource(), &with_json);
+    for (form, got, expected) in [
+        ("wrapped", received(&[], notification()), full.clone()),
+        (
+            "wrapped, no payload",
+            received(&[], wrapped("", &without)),
+            expected(None, Some(1_587_627_537_231_057)),
+        ),
+        ("unwrapped, with metadata", received(&as_headers, resource()), full.clone()),
+        ("unwrapped", received(&[], resource()), full.clone()),
+        ("binary CloudEvent", received(&cloud_event(FINALIZED), resource()), full.clone()),
+        (
+            "structured CloudEvent",
+            received(&STRUCTURED, structured(FINALIZED, ("data", resource()))),
+            full.clone(),
+        ),
+        (
+            "structured CloudEvent in base64",
+            received(&STRUCTURED, structured(FINALIZED, ("data_base64", base64(resource())))),
+            full.clone(),
+        ),
+        (
+            "notification through Eventarc",
+            received(&cloud_event(MESSAGE_PUBLISHED), notification()),
+            full.clone(),
+        ),
+    ] {
+        assert_eq!(got.announced, expected, "{form}");
+    }
+    assert_eq!(received(&[], notification()).message_id.as_deref(), Some("2070443601311540"));
+    for event in [
+        received(&cloud_event(FINALIZED), resource()),
+        received(&STRUCTURED, structured(FINALIZED, ("data", resource()))),
+    ] {
+        assert_eq!(event.message_id.as_deref(), Some("1096434104173400"));
+        assert_eq!(event.traceparent.as_deref(), Some(TRACE));
+    }
+}
+
+#[test]
+fn a_header_names_the_object_where_no_payload_does() {
+    let got = received(
+        &[
+            ("x-goog-pubsub-message-id", "1"),
+            ("eventtype", OBJECT_FINALIZE),
+            ("bucketid", "photos"),
+            ("objectid", "cat.jpg"),
+            ("objectgeneration", "5"),
+            ("payloadformat", "NONE"),
+        ],
+        "",
+    );
+    let Ok(Announced::Image(image)) = got.announced else { panic!("{got:?}") };
+    assert_eq!((image.gcs_path.as_str(), image.generation), ("gs://photos/cat.jpg", Some(5)));
+}
+
+#[test]
+fn other_events_are_nothing_to_look_at() {
+    for kind in ["OBJECT_DELETE", "OBJECT_METADATA_UPDATE", "OBJECT_ARCHIVE"] {
+        let got = received(&[], wrapped(resource(), &attributes(kind, "JSON_API_V1")));
+        assert!(matches!(&got.announced, Ok(Announced::Other(why)) if why.contains(kind)), "{got:?}");
+    }
+    let long = "x".repeat(10_000);
+    for kind in [
+        "google.cloud.storage.object.v1.deleted",
+        "google.cloud.storage.object.v1.metadataUpdated",
+        "google.cloud.storage.object.v1.archived",
+        "google.cloud.audit.log.v1.written",
+        "",
+        &long,
+    ] {
+        for got in [
+            received(&cloud_event(kind), resource()),
+            received(&STRUCTURED, structured(kind, ("data", resource()))),
+        ] {
+            let Ok(Announced::Other(why)) = &got.announced else { panic!("{got:?}") };
+            assert!(why.len() < 200 && (kind.len() > 100 || why.contains(kind)), "{why}");
+        }
+    }
+}
+
+#[test]
+fn what_announces_nothing_is_an_error() {
+    let nameless = json!({"kind": "storage#object", "bucket": "photos"});
+    let bad_json: [(&[(&'static str, &str)], String); 10] = [
+        (&[], String::new()),
+        (&[], "no JSON".to_owned()),
+        (&[], "[]".to_owned()),
+        (&[], json!({"path": "gs://b/o"}).to_string()),
+        (&[], json!({"gcs_path": 7, "name": "n", "bucket": "b"}).to_string()),
+        (&[], wrapped("{}", &[]).to_string()),
+        (&[], nameless.to_string()),
+        (&[("ce-type", FINALIZED)], nameless.to_string()),
+        (&[("ce-type", FINALIZED)], String::new()),
+        (&STRUCTURED, json!({"data": resource()}).to_string()),
+    ];
+    for (headers, body) in bad_json {
+        let got = received(headers, &body);
+        assert!(matches!(got.announced, Err(PushError::BadJson(_))), "{body}: {got:?}");
+    }
+    for got in [
+        received(&[], json!({"message": {"data": "*"}})),
+        received(&[("ce-type", MESSAGE_PUBLISHED)], json!({"message": {"data": "*"}})),
+        received(&STRUCTURED, structured(FINALIZED, ("data_base64", "*".into()))),
+    ] {
+        assert!(matches!(got.announced, Err(PushError::BadBase64(_))), "{got:?}");
+    }
+    // The message can be told apart all the same.
+    let got = received(&[], wrapped("no JSON", &[]));
+    assert_eq!(got.message_id.as_deref(), Some("2070443601311540"));
+}
+
+#[test]
+fn what_cannot_be_read_and_is_not_needed_is_left_out() {
+    for generation in [json!("many"), json!("99999999999999999999"), json!(1.5), json!(null), json!([])] {
+        let mut object = resource();
+        object["generation"] = generation.clone();
+        object["contentType"] = json!("");
+        let got = received(&[], object);
+        let Ok(Announced::Image(image)) = got.announced else { panic!("{got:?}") };
+        assert_eq!((image.generation, image.content_type), (None, None), "{generation}");
+    }
+    let mut object = resource();
+    object["generation"] = json!(5);
+    let got = received(&[], object);
+    assert!(matches!(got.announced, Ok(Announced::Image(Announcement { generation: Some(5), .. }))));
+    for trace in
+        ["", "00-a-b-01", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-0!", &"0".repeat(129)]
+    {
+        let got = received(&[], wrapped(ours(), &[(TRACEPARENT, trace.to_owned())]));
+        assert_eq!(got.traceparent, None, "{trace}");
+    }
+}
+
+#[test]
+fn a_delivery_that_was_pulled_says_the_same_as_one_that_was_pushed() {
+    let envelope = wrapped(resource(), &attributes(OBJECT_FINALIZE, "JSON_API_V1"));
+    let pulled = Delivery::parse(&HeaderMap::new(), &envelope.to_string().into()).unwrap();
+    assert_eq!(of_delivery(&pulled), received(&[], envelope));
+}
+
+proptest! {
+    #[test]
+    fn anything_gives_an_answer(
+        chosen in proptest::collection::vec(
+            (0_usize..10, prop_oneof![
+                Just(FINALIZED.to_owned()),
+                Just(MESSAGE_PUBLISHED.to_owned()),
+                Just(OBJECT_FINALIZE.to_owned()),
+                Just(CLOUD_EVENT.to_owned()),
+                "[ -~]{0,20}",
+            ]),
+            0..6,
+        ),
+        body in prop_oneof![
+            proptest::collection::vec(any::<u8>(), 0..200),
+            "[{}\\[\\]\":,a-z0-9]{0,40}".prop_map(String::into_bytes),
+            ("(type|data|data_base64|message|bucket|name|kind|gcs_path)", "[ -~]{0,20}")
+                .prop_map(|(member, text)| json!({"type": FINALIZED, "name": "n", (member): text}).to_string().into_bytes()),
+        ],
+    ) {
+        const NAMES: [&str; 10] = [
+            "ce-type", "ce-id", "content-type", "traceparent", "eventtype", "bucketid", "objectid",
+            "objectgeneration", "x-goog-pubsub-message-id", "ce-traceparent",
+        ];
+        let headers: HeaderMap = chosen
+            .iter()
+            .map(|(name, value)| (HeaderName::from_static(NAMES[*name]), HeaderValue::from_str(value).unwrap()))
+            .collect();
+        let received = read(&headers, &body.into());
+        if let Ok(Announced::Image(image)) = received.announced {
+            prop_assert!(image.by == Announcer::Message || image.gcs_path.starts_with("gs://"));
+            prop_assert!(image.content_type.is_none_or(|content_type| !content_type.is_empty()));
+        }
+    }
+}
