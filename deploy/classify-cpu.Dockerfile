@@ -7,6 +7,7 @@
 # The model becomes a part of the program, so an image runs the one it was built with.
 # Base images are pinned by tag: their digests could not be looked up where this was written.
 
+# Debian with its C compiler, which aws-lc (TLS) and SQLite are built with; neither needs cmake.
 FROM rust:1.95.0-bookworm AS chef
 # The image's own toolchain: rust-toolchain.toml would fetch components that a build does not need.
 ENV RUSTUP_TOOLCHAIN=1.95.0 CARGO_INCREMENTAL=0
@@ -41,7 +42,7 @@ COPY --from=model /src/models models
 RUN CLASSIFY_MODEL="$MODEL" CLASSIFY_MODEL_FETCH=never \
     cargo build --locked --release --package classify --no-default-features --features "$FEATURES"
 
-# glibc, ca-certificates and no shell; the user is 65532, who may write nothing.
+# glibc, the certificates for TLS and no shell; the user is 65532, who may write nothing.
 FROM gcr.io/distroless/cc-debian12:nonroot
 ARG REVISION=unknown
 LABEL org.opencontainers.image.title="classify-cpu" \

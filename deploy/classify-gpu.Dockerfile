@@ -12,6 +12,7 @@
 # The model becomes a part of the program, so an image runs the one it was built with.
 # Base images are pinned by tag: their digests could not be looked up where this was written.
 
+# Debian with its C compiler, which aws-lc (TLS) and SQLite are built with; neither needs cmake.
 FROM rust:1.95.0-bookworm AS chef
 # The image's own toolchain: rust-toolchain.toml would fetch components that a build does not need.
 ENV RUSTUP_TOOLCHAIN=1.95.0 CARGO_INCREMENTAL=0

@@ -89,6 +89,9 @@ load_settings() {
         *) die "CLASSIFY_ON is cpu or gpu, not $CLASSIFY_ON" ;;
     esac
     : "${PUSH_ACCOUNT:=image-push}"
+    : "${CHECK_PUSH_TOKENS:=false}"
+    [[ $CHECK_PUSH_TOKENS == true || $CHECK_PUSH_TOKENS == false ]] ||
+        die "CHECK_PUSH_TOKENS is true or false, not $CHECK_PUSH_TOKENS"
 
     : "${RESULTS_TOPIC:=}"
     : "${RESULTS_SCHEMA:=prediction}"

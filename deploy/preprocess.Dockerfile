@@ -6,6 +6,7 @@
 #
 # Base images are pinned by tag: their digests could not be looked up where this was written.
 
+# Debian with its C compiler, which aws-lc (TLS) and SQLite are built with; neither needs cmake.
 FROM rust:1.95.0-bookworm AS chef
 # The image's own toolchain: rust-toolchain.toml would fetch components that a build does not need.
 ENV RUSTUP_TOOLCHAIN=1.95.0 CARGO_INCREMENTAL=0
@@ -22,7 +23,7 @@ RUN cargo chef cook --locked --release --package preprocess --recipe-path recipe
 COPY . .
 RUN cargo build --locked --release --package preprocess
 
-# glibc, ca-certificates and no shell; the user is 65532, who may write nothing.
+# glibc, the certificates for TLS and no shell; the user is 65532, who may write nothing.
 FROM gcr.io/distroless/cc-debian12:nonroot
 ARG REVISION=unknown
 LABEL org.opencontainers.image.title="preprocess" \

@@ -84,7 +84,7 @@ pinned() {
 }
 
 # dockerfile FILE: the toolchain is the repository's, what is copied from the context exists, the model
-# is a folder of models/, the service runs as a user with a number.
+# is a folder of models/, the image has certificates, the service runs as a user with a number.
 dockerfile() {
     local channel source model
     channel=$(sed -n 's/^channel = "\(.*\)"/\1/p' "$root/rust-toolchain.toml")
@@ -98,5 +98,11 @@ dockerfile() {
     while read -r model; do
         [[ -f $root/models/$model/model.toml ]] || { echo "there is no models/$model/model.toml" && return 1; }
     done < <(sed -n 's/^ARG MODEL=//p' "$1")
+    # Google's services are called by TLS; distroless brings the certificates, Debian does not.
+    if ! grep '^FROM ' "$1" | tail -1 | grep -q ' gcr.io/distroless/cc-' &&
+        ! grep -qE '^ .* apt-get install .* ca-certificates( |$)' "$1"; then
+        echo 'no certificates to call Google by TLS'
+        return 1
+    fi
     grep -qE '^USER [1-9][0-9]*:[1-9][0-9]*$' "$1" || { echo 'no numeric user' && return 1; }
 }
