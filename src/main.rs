@@ -4,7 +4,6 @@ use std::net::SocketAddr;
 
 use image_pipeline::{Config, Pipeline};
 use platform::{config, telemetry};
-use tokio_util::sync::CancellationToken;
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
@@ -14,20 +13,12 @@ async fn main() -> anyhow::Result<()> {
     let pipeline = Pipeline::build(config).await?;
     let (upload, classify) = (pipeline.preprocess_addr(), pipeline.classify_addr());
     let readiness = pipeline.classify_readiness();
-    let stop = CancellationToken::new();
-    tokio::spawn({
-        let stop = stop.clone();
-        async move {
-            telemetry::shutdown_signal().await;
-            stop.cancel();
-        }
-    });
     tokio::spawn(async move {
         if readiness.wait_ready().await.is_some() {
             greet(upload, classify);
         }
     });
-    pipeline.run(stop).await
+    pipeline.run(telemetry::stop_on_signal()).await
 }
 
 /// Tells a person what to type next.

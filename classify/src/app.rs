@@ -6,7 +6,7 @@ use anyhow::Context;
 use metrics::gauge;
 use platform::{
     bucket::SharedBucket,
-    cpu::{CpuLimits, CpuPool},
+    cpu::{CpuLimits, CpuPool, cores},
     http::{Readiness, Server, push_auth::PushAuth},
     topic::{PubSubSubscription, PubSubTopic, SharedTopic},
 };
@@ -127,7 +127,7 @@ impl Application {
         engines: EngineSource,
     ) -> anyhow::Result<Self> {
         let limits = CpuLimits {
-            threads: std::thread::available_parallelism().unwrap_or(settings.engines),
+            threads: cores(),
             max_jobs: settings.queue_items.get(),
             max_weight: settings.queue_pixels,
         };

@@ -11,6 +11,7 @@ use platform::{
     bucket::BucketLocation,
     cloud::CloudArgs,
     config::{Validate, parse_bytes, parse_seconds},
+    cpu::cores,
     http::push_auth::PushAuthArgs,
     telemetry::LogArgs,
     topic::{SubscriptionName, TopicName},
@@ -268,11 +269,6 @@ impl Validate for Settings {
         }
         problems
     }
-}
-
-/// Cores that this process may use.
-fn cores() -> NonZeroUsize {
-    std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN)
 }
 
 #[cfg(test)]

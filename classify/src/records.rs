@@ -6,8 +6,8 @@ use bytes::Bytes;
 use metrics::counter;
 use platform::{
     bucket::{BucketError, Created, ObjectName, SharedBucket},
-    contract::{GcsPath, PredictionRecord, ResultMessage},
-    topic::{Message, SharedTopic, announcement::TRACEPARENT},
+    contract::{GcsPath, PredictionRecord, ResultMessage, TRACEPARENT},
+    topic::{Message, SharedTopic},
 };
 
 use crate::{error::ClassifyError, outcome::Dead};

@@ -13,7 +13,7 @@
 //! | EfficientNet-Lite0, load and forward | 78–95 (50) | 108–133 (60) |
 //!
 //! Operators that burn-onnx does not know, or that are to be generated otherwise than it does, are
-//! registered in [`hooks`].
+//! registered in `hooks`.
 
 use std::any::Any;
 use std::cell::Cell;

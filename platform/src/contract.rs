@@ -11,6 +11,8 @@ use crate::clock;
 
 /// File name of the preprocessed image inside an image's folder.
 pub const IMAGE_FILE: &str = "image.jpg";
+/// Name of the header, and of the message attribute, that carries a W3C trace context.
+pub const TRACEPARENT: &str = "traceparent";
 /// File name of the prediction inside an image's folder.
 pub const PREDICTION_FILE: &str = "prediction.json";
 

@@ -9,6 +9,11 @@ use std::{
 
 use tokio::sync::oneshot;
 
+/// Cores that this process may use.
+pub fn cores() -> NonZeroUsize {
+    std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN)
+}
+
 /// How much work may stand behind the door.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CpuLimits {

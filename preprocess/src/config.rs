@@ -11,6 +11,7 @@ use platform::{
     bucket::BucketLocation,
     cloud::CloudArgs,
     config::{Validate, parse_bytes, parse_seconds},
+    cpu::cores,
     http::HttpLimits,
     telemetry::LogArgs,
     topic::TopicName,
@@ -238,10 +239,6 @@ impl Settings {
     pub(crate) fn http_limits(&self) -> HttpLimits {
         HttpLimits { max_body_bytes: self.max_body_bytes, request_timeout: self.request_timeout }
     }
-}
-
-fn cores() -> NonZeroUsize {
-    std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN)
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ use bytes::Bytes;
 use metrics::{counter, histogram};
 use platform::{
     bucket::{BucketError, Created, ObjectName, SharedBucket},
-    contract::{GcsPath, ImageEvent, ImageId},
+    contract::{GcsPath, ImageEvent, ImageId, TRACEPARENT},
     cpu::{CpuError, CpuPool},
     http::Problem,
     topic::{Message, SharedTopic},
@@ -24,7 +24,7 @@ use serde::Serialize;
 use crate::{
     error,
     image::{self, Processed, Recipe, Timings},
-    trace_context::{TRACEPARENT, TraceParent},
+    trace_context::TraceParent,
 };
 
 /// Content type of what is stored.

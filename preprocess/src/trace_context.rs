@@ -1,10 +1,8 @@
 //! W3C trace context: the header `traceparent` that follows an image from request to prediction.
 
 use axum::http::HeaderMap;
+use platform::contract::TRACEPARENT;
 use uuid::Uuid;
-
-/// Name of the header and of the message attribute.
-pub(crate) const TRACEPARENT: &str = "traceparent";
 
 /// One step of a trace, under which this service's work is announced.
 #[derive(Clone, Debug, PartialEq, Eq)]

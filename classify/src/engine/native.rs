@@ -2,6 +2,7 @@
 
 use std::num::NonZeroUsize;
 
+use platform::cpu::cores;
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
 use super::{Infer, InferError};
@@ -24,8 +25,7 @@ impl NativeEngine {
     /// # Panics
     /// When the weights do not fit the code; both were made by one build.
     pub fn load(backend: Backend, engines: NonZeroUsize) -> Result<Vec<Self>, InferError> {
-        let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
-        let threads = (cores / engines.get()).max(1);
+        let threads = (cores().get() / engines.get()).max(1);
         let network = Network::load(backend);
         (0..engines.get())
             .map(|engine| {

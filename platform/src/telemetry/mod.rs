@@ -15,6 +15,7 @@ use std::{
 
 use axum::{Router, http::header::CONTENT_TYPE, routing::get};
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
+use tokio_util::sync::CancellationToken;
 use tracing_subscriber::{EnvFilter, fmt, layer::SubscriberExt, util::SubscriberInitExt};
 
 use self::json::JsonLayer;
@@ -135,8 +136,18 @@ pub fn error_chain(error: &(dyn Error + 'static)) -> String {
         .join(": ")
 }
 
-/// Resolves at SIGTERM or SIGINT. The handlers stand from the first poll on.
-pub async fn shutdown_signal() {
+/// A token that is cancelled at SIGTERM or SIGINT. To be called within a tokio runtime.
+pub fn stop_on_signal() -> CancellationToken {
+    let stop = CancellationToken::new();
+    let signalled = stop.clone();
+    tokio::spawn(async move {
+        shutdown_signal().await;
+        signalled.cancel();
+    });
+    stop
+}
+
+async fn shutdown_signal() {
     let interrupt = async {
         if let Err(error) = tokio::signal::ctrl_c().await {
             tracing::error!(%error, "SIGINT cannot be listened for");

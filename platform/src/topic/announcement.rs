@@ -19,9 +19,7 @@ use bytes::Bytes;
 use serde_json::Value;
 
 use super::push::{Delivery, PushError};
-
-/// Name of the attribute, and of the header, that carries a W3C trace context.
-pub const TRACEPARENT: &str = "traceparent";
+use crate::contract::TRACEPARENT;
 
 /// What all event types of Cloud Storage's notifications begin with, and the one of a new object.
 const NOTIFICATION: &str = "OBJECT_";

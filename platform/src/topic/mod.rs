@@ -2,7 +2,8 @@
 //!
 //! [`Topic`] is the publisher's side. [`push`] is the receiver's: the JSON that Pub/Sub posts.
 //! [`announcement`] is which image a delivery is about, in whichever form it came.
-//! [`SqliteTopic`] is a topic on one machine, with its own push.
+//! [`PubSubTopic`] publishes to Pub/Sub and [`PubSubSubscription`] pulls from it; [`SqliteTopic`] is a
+//! topic on one machine, with its own push.
 
 pub mod announcement;
 #[cfg(any(test, feature = "testing"))]
