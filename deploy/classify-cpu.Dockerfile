@@ -32,7 +32,7 @@ RUN cargo run --locked --package model-import --config 'profile.dev.package."*".
 
 FROM chef AS build
 ARG MODEL=mobilenetv2
-ARG FEATURES=flex
+ARG FEATURES=cloud,flex
 COPY --from=planner /src/recipe.json recipe.json
 RUN cargo chef cook --locked --release --package classify --no-default-features --features "$FEATURES" \
         --recipe-path recipe.json

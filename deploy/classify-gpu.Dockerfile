@@ -38,7 +38,7 @@ RUN cargo run --locked --package model-import --config 'profile.dev.package."*".
 FROM chef AS build
 ARG MODEL=mobilenetv2
 # flex is the CPU backend that the results of the GPU are checked against.
-ARG FEATURES=flex,wgpu
+ARG FEATURES=cloud,flex,wgpu
 COPY --from=planner /src/recipe.json recipe.json
 RUN cargo chef cook --locked --release --package classify --no-default-features --features "$FEATURES" \
         --recipe-path recipe.json

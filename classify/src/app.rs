@@ -7,14 +7,14 @@ use metrics::gauge;
 use platform::{
     bucket::SharedBucket,
     cpu::{CpuLimits, CpuPool, cores},
-    http::{Readiness, Server, push_auth::PushAuth},
-    topic::{PubSubSubscription, PubSubTopic, SharedTopic},
+    http::{Readiness, Server, SharedPushGuard},
+    topic::{SharedSubscription, SharedTopic, Subscription},
 };
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    config::{Config, Settings},
+    config::Settings,
     engine::{self, Engines, Infer, NativeEngine, Running, Workers},
     in_flight::InFlight,
     network::spec,
@@ -39,37 +39,15 @@ pub struct Parts {
     /// Where new predictions are published, if anywhere.
     pub results: Option<SharedTopic>,
     /// Where events are pulled from, if they do not come by themselves.
-    pub subscription: Option<PubSubSubscription>,
+    pub subscription: Option<SharedSubscription>,
     /// Who may push, if that is checked here.
-    pub push_auth: Option<PushAuth>,
+    pub push_guard: Option<SharedPushGuard>,
 }
 
 impl Parts {
     /// A bucket and nothing else: predictions are published nowhere, and anybody may push events.
     pub fn new(bucket: SharedBucket) -> Self {
-        Self { bucket, results: None, subscription: None, push_auth: None }
-    }
-
-    async fn open(config: &Config) -> anyhow::Result<Self> {
-        let cloud = &config.cloud;
-        let bucket = config.bucket.open(cloud).await.context("the bucket (BUCKET) cannot be opened")?;
-        let mut parts = Self::new(bucket);
-        if let Some(name) = config.results_path() {
-            let topic = PubSubTopic::open(&name, cloud).await;
-            parts.results =
-                Some(Arc::new(topic.context("the results topic (RESULTS_TOPIC) cannot be opened")?));
-        }
-        if let Some(name) = config.subscription_path() {
-            let subscription = PubSubSubscription::open(&name, cloud).await;
-            let subscription =
-                subscription.context("the subscription (PREP_SUBSCRIPTION) cannot be opened")?;
-            parts.subscription = Some(subscription);
-        }
-        if let Some(check) = config.push_auth.config() {
-            tracing::info!(audience = check.audience, "the tokens of pushes are checked");
-            parts.push_auth = Some(PushAuth::new(check)?);
-        }
-        Ok(parts)
+        Self { bucket, results: None, subscription: None, push_guard: None }
     }
 }
 
@@ -79,21 +57,11 @@ pub struct Application {
     service: Arc<Service>,
     workers: Workers,
     engines: EngineSource,
-    subscription: Option<PubSubSubscription>,
-    push_auth: Option<Arc<PushAuth>>,
+    subscription: Option<SharedSubscription>,
+    push_guard: Option<SharedPushGuard>,
 }
 
 impl Application {
-    /// The service as `config` says it.
-    ///
-    /// # Errors
-    /// When the bucket, the results topic or the subscription cannot be opened, or the port cannot be
-    /// had.
-    pub async fn build(config: Config) -> anyhow::Result<Self> {
-        let parts = Parts::open(&config).await?;
-        Self::assemble(SocketAddr::new(config.host, config.port), config.settings, parts).await
-    }
-
     /// The service on parts that exist already, with the compiled-in network. Port 0 takes a free one.
     ///
     /// # Errors
@@ -136,7 +104,7 @@ impl Application {
             engine::queue(settings.queue_items, settings.max_batch(), settings.backend.name());
         let server = Server::bind(address).await.with_context(|| format!("cannot listen on {address}"))?;
         let readiness = Readiness::default();
-        let Parts { bucket, results, subscription, push_auth } = parts;
+        let Parts { bucket, results, subscription, push_guard } = parts;
         let service = Arc::new(Service {
             settings,
             readiness,
@@ -146,7 +114,7 @@ impl Application {
             engines: queue,
             in_flight: InFlight::default(),
         });
-        Ok(Self { server, service, workers, engines, subscription, push_auth: push_auth.map(Arc::new) })
+        Ok(Self { server, service, workers, engines, subscription, push_guard })
     }
 
     /// Where it listens.
@@ -165,25 +133,25 @@ impl Application {
     /// # Errors
     /// When the network does not load or warm up, the listener fails, or there is nothing to pull from.
     pub async fn run(self, stop: CancellationToken) -> anyhow::Result<()> {
-        let Self { server, service, workers, engines, subscription, push_auth } = self;
+        let Self { server, service, workers, engines, subscription, push_guard } = self;
         // Its own, because a subscription that fails stops the listener and nothing else.
         let stop = stop.child_token();
         let queue = service.engines.clone();
         let address = server.local_addr();
         let drain = service.settings.drain_timeout;
-        let router = routes::router(Arc::clone(&service), push_auth);
+        let router = routes::router(Arc::clone(&service), push_guard);
         let serving = server.serve(router, service.readiness.clone(), stop.clone(), drain);
         tokio::pin!(serving);
 
         let running = tokio::select! {
-            started = start(engines, workers, &service, address, subscription.as_ref()) => Some(started?),
+            started = start(engines, workers, &service, address, subscription.as_deref()) => Some(started?),
             // Stopped before the engines were warm.
             served = &mut serving => { served?; None }
         };
         if let Some(running) = running {
             let pulling = async {
                 let Some(subscription) = &subscription else { return Ok(()) };
-                let result = pull::run(subscription, &service, stop.clone()).await;
+                let result = pull::run(subscription.as_ref(), &service, stop.clone()).await;
                 stop.cancel();
                 result
             };
@@ -203,7 +171,7 @@ async fn start(
     workers: Workers,
     service: &Service,
     address: SocketAddr,
-    subscription: Option<&PubSubSubscription>,
+    subscription: Option<&dyn Subscription>,
 ) -> anyhow::Result<Running> {
     let engines = tokio::task::spawn_blocking(engines).await.context("the network cannot be loaded")??;
     let count = engines.len();
@@ -219,7 +187,7 @@ async fn start(
         "license": spec::LICENSE,
         "backend": backend,
         "engines": count,
-        "subscription": subscription.map(PubSubSubscription::name),
+        "subscription": subscription.map(Subscription::name),
     }));
     tracing::info!(
         %address,
@@ -227,7 +195,7 @@ async fn start(
         backend,
         engines = count,
         version = VERSION,
-        subscription = subscription.map(PubSubSubscription::name),
+        subscription = subscription.map(Subscription::name),
         "classify is ready"
     );
     Ok(running)

@@ -31,6 +31,10 @@ mod pull;
 mod records;
 mod routes;
 mod service;
+#[cfg(feature = "cloud")]
+mod standalone;
 
 pub use app::{Application, Parts};
-pub use config::{Config, Settings};
+pub use config::Settings;
+#[cfg(feature = "cloud")]
+pub use standalone::Config;

@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use platform::{
     telemetry::error_chain,
-    topic::{PubSubSubscription, PullLimits, SubscriptionError, Verdict, announcement, push::Delivery},
+    topic::{
+        PullHandler, PullLimits, Subscription, SubscriptionError, Verdict, announcement, push::Delivery,
+    },
 };
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
@@ -14,7 +16,7 @@ use crate::service::{Service, SharedService};
 /// Pulls and handles events until `stop` is cancelled. No more are held than may wait for decoding, so
 /// that none is refused for want of room.
 pub(crate) async fn run(
-    subscription: &PubSubSubscription,
+    subscription: &dyn Subscription,
     service: &SharedService,
     stop: CancellationToken,
 ) -> Result<(), SubscriptionError> {
@@ -22,11 +24,12 @@ pub(crate) async fn run(
         max_outstanding: service.settings.queue_items.get(),
         drain: service.settings.drain_timeout,
     };
-    let handle = |delivery: Delivery| {
+    let service = Arc::clone(service);
+    let handler = PullHandler::new(move |delivery: Delivery| {
         let span = tracing::info_span!("message", id = delivery.message_id);
-        verdict(Arc::clone(service), delivery).instrument(span)
-    };
-    subscription.pull(limits, stop, handle).await
+        verdict(Arc::clone(&service), delivery).instrument(span)
+    });
+    subscription.pull(limits, stop, handler).await
 }
 
 /// What a push would have been answered, as a verdict.

@@ -3,7 +3,7 @@
 //! - [`contract`]: the JSON shapes and the object layout, pure data
 //! - [`bucket`]: where images and predictions are kept (Cloud Storage, disk, memory)
 //! - [`topic`]: how an image is announced, and what follows: push or pull (Pub/Sub, SQLite)
-//! - [`cloud`]: which project, which emulators
+//! - `cloud`: which project, which emulators (all of Google Cloud is behind the feature `cloud`)
 //! - [`cpu`]: the one door from async code to rayon
 //! - [`http`]: problem details, the middleware stack, health, serving and draining
 //! - [`telemetry`]: log and metrics
@@ -13,12 +13,13 @@
 
 pub mod bucket;
 mod clock;
+#[cfg(feature = "cloud")]
 pub mod cloud;
 pub mod config;
 pub mod contract;
 pub mod cpu;
 pub mod http;
 pub mod telemetry;
-#[cfg(any(test, feature = "testing"))]
+#[cfg(all(feature = "cloud", any(test, feature = "testing")))]
 pub mod testing;
 pub mod topic;

@@ -22,7 +22,10 @@ use platform::{
     bucket::{self, Bucket, BucketError, Created, GcsBucket, ObjectName},
     cloud::CloudArgs,
     testing::{PubSubEmulator, PushOptions, StorageEmulator, cloud_args},
-    topic::{self, Message, PubSubSubscription, PubSubTopic, PullLimits, Topic, Verdict, push::Delivery},
+    topic::{
+        self, Message, PubSubSubscription, PubSubTopic, PullHandler, PullLimits, Subscription, Topic,
+        Verdict, push::Delivery,
+    },
 };
 use serde_json::json;
 use tokio::{net::TcpListener, sync::mpsc};
@@ -225,11 +228,11 @@ async fn pubsub_can_be_pulled_from() {
         let stop = stop.clone();
         async move {
             let subscription = PubSubSubscription::open(&name, &cloud).await.unwrap();
-            let handle = |delivery| {
+            let handler = PullHandler::new(move |delivery| {
                 sender.send(delivery).unwrap();
                 std::future::ready(Verdict::Acknowledged)
-            };
-            subscription.pull(LIMITS, stop, handle).await
+            });
+            subscription.pull(LIMITS, stop, handler).await
         }
     });
     topic::conformance::check(&topic, async |expected| collect(&mut deliveries, expected).await).await;
@@ -267,7 +270,7 @@ async fn no_more_is_under_way_than_the_limit_and_what_is_refused_comes_again() {
                     if refused { Verdict::Refused } else { Verdict::Acknowledged }
                 }
             };
-            subscription.pull(LIMITS, stop, handle).await
+            subscription.pull(LIMITS, stop, PullHandler::new(handle)).await
         }
     });
     let mut numbers = Vec::new();
@@ -304,7 +307,7 @@ async fn a_message_is_held_for_as_long_as_it_takes() {
                 }
             };
             let limits = PullLimits { drain: PATIENCE, ..LIMITS };
-            subscription.pull(limits, stop, handle).await
+            subscription.pull(limits, stop, PullHandler::new(handle)).await
         }
     });
     tokio::time::timeout(PATIENCE, seen.recv()).await.unwrap().unwrap();
@@ -326,11 +329,12 @@ async fn what_is_not_finished_in_time_goes_back() {
     let stop = CancellationToken::new();
     let subscription = PubSubSubscription::open(&name, &cloud).await.unwrap();
     let limits = PullLimits { drain: Duration::from_millis(10), ..LIMITS };
-    let handle = |_| {
-        stop.cancel();
+    let stopping = stop.clone();
+    let handler = PullHandler::new(move |_| {
+        stopping.cancel();
         std::future::pending()
-    };
-    subscription.pull(limits, stop.clone(), handle).await.unwrap();
+    });
+    subscription.pull(limits, stop, handler).await.unwrap();
     let begin = Instant::now();
     let mut back = BTreeSet::new();
     while back.len() < 5 {
@@ -345,7 +349,8 @@ async fn a_subscription_that_is_not_there_is_an_error() {
     let cloud = cloud_args(None, Some(&emulator)).unwrap();
     let name = "projects/test/subscriptions/nowhere";
     let subscription = PubSubSubscription::open(name, &cloud).await.unwrap();
-    let pull = subscription.pull(LIMITS, CancellationToken::new(), async |_| Verdict::Acknowledged);
+    let handler = PullHandler::new(|_| std::future::ready(Verdict::Acknowledged));
+    let pull = subscription.pull(LIMITS, CancellationToken::new(), handler);
     let error = tokio::time::timeout(PATIENCE, pull).await.unwrap().unwrap_err();
     assert!(error.to_string().contains(name), "{error}");
 }

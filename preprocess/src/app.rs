@@ -7,16 +7,12 @@ use platform::{
     bucket::SharedBucket,
     cpu::{CpuLimits, CpuPool},
     http::{Readiness, Server},
-    topic::{PubSubTopic, SharedTopic},
+    topic::SharedTopic,
 };
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
-use crate::{
-    config::{Config, Settings},
-    ingest::Ingest,
-    routes,
-};
+use crate::{config::Settings, ingest::Ingest, routes};
 
 /// The version in the ready answer and the index.
 pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -30,29 +26,6 @@ pub struct Application {
 }
 
 impl Application {
-    /// The service as `config` says it.
-    ///
-    /// # Errors
-    /// When the bucket or the topic cannot be opened or the port cannot be had.
-    pub async fn build(config: Config) -> anyhow::Result<Self> {
-        let bucket =
-            config.bucket.open(&config.cloud).await.context("the bucket (BUCKET) cannot be opened")?;
-        let topic = match config.topic_path() {
-            Some(name) => {
-                let topic = PubSubTopic::open(&name, &config.cloud).await;
-                Some(Arc::new(topic.context("the topic (PREP_TOPIC) cannot be opened")?) as SharedTopic)
-            }
-            None => {
-                tracing::warn!(
-                    "no PREP_TOPIC: images are stored and not announced; only the bucket's own \
-                     notifications can bring them to classify"
-                );
-                None
-            }
-        };
-        Self::assemble(SocketAddr::new(config.host, config.port), config.settings, bucket, topic).await
-    }
-
     /// The service on parts that exist already. Port 0 takes a free one; without a `topic` images
     /// are stored but not announced.
     ///

@@ -16,7 +16,11 @@ mod error;
 pub mod image;
 mod ingest;
 mod routes;
+#[cfg(feature = "cloud")]
+mod standalone;
 mod trace_context;
 
 pub use app::Application;
-pub use config::{Config, Settings};
+pub use config::Settings;
+#[cfg(feature = "cloud")]
+pub use standalone::Config;

@@ -3,8 +3,6 @@
 mod classify;
 mod pubsub;
 
-use std::sync::Arc;
-
 use axum::{
     Json, Router,
     extract::State,
@@ -12,26 +10,21 @@ use axum::{
     routing::{get, post},
 };
 use platform::{
-    http::{
-        HttpLimits, health_routes, layers,
-        push_auth::{PushAuth, require_push_token},
-    },
+    http::{HttpLimits, SharedPushGuard, guard_pushes, health_routes, layers},
     telemetry::metrics_routes,
 };
 use serde_json::{Value, json};
 
 use crate::{app::VERSION, network::spec, service::SharedService};
 
-/// All routes within the middleware stack. With `push_auth`, only good tokens get to `/pubsub`.
-pub(crate) fn router(service: SharedService, push_auth: Option<Arc<PushAuth>>) -> Router {
+/// All routes within the middleware stack. With `push_guard`, only what it admits gets to `/pubsub`.
+pub(crate) fn router(service: SharedService, push_guard: Option<SharedPushGuard>) -> Router {
     let limits = HttpLimits {
         max_body_bytes: service.settings.max_body_bytes,
         request_timeout: service.settings.request_timeout,
     };
-    let pubsub = match push_auth {
-        Some(push_auth) => {
-            post(pubsub::pubsub).layer(middleware::from_fn_with_state(push_auth, require_push_token))
-        }
+    let pubsub = match push_guard {
+        Some(guard) => post(pubsub::pubsub).layer(middleware::from_fn_with_state(guard, guard_pushes)),
         None => post(pubsub::pubsub),
     };
     let health = health_routes(service.readiness.clone());

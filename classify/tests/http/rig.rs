@@ -166,7 +166,7 @@ impl Rig {
         let bucket = Arc::new(TestBucket::default());
         let classified = Arc::default();
         let engine: Box<dyn Infer> = Box::new(Espresso { classified: Arc::clone(&classified) });
-        let parts = Parts { push_auth: Some(push_auth), ..Parts::new(bucket.clone()) };
+        let parts = Parts { push_guard: Some(Arc::new(push_auth)), ..Parts::new(bucket.clone()) };
         let application = Application::assemble_with(any_port(), Settings::default(), parts, vec![engine]);
         Self::run(application.await.unwrap(), bucket, Arc::default(), classified).ready().await
     }

@@ -6,7 +6,9 @@
 #[cfg(any(test, feature = "testing"))]
 pub mod conformance;
 mod disk;
+#[cfg(feature = "cloud")]
 mod gcs;
+#[cfg(feature = "cloud")]
 mod location;
 mod memory;
 mod name;
@@ -17,7 +19,9 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 pub use disk::DiskBucket;
+#[cfg(feature = "cloud")]
 pub use gcs::GcsBucket;
+#[cfg(feature = "cloud")]
 pub use location::BucketLocation;
 pub use memory::MemoryBucket;
 pub use name::{InvalidObjectName, ObjectName};

@@ -4,12 +4,14 @@
 //! - [`layers`]: the middleware stack and its order
 //! - [`Readiness`], [`health_routes`]: `/live`, `/ready`
 //! - [`Server`]: bind, serve, drain within a deadline
-//! - [`push_auth`]: the token that Pub/Sub sends with a push, verified
+//! - [`PushGuard`]: who may push; `push_auth` verifies the token that Pub/Sub sends
 
 mod health;
 mod middleware;
 mod problem;
+#[cfg(feature = "cloud")]
 pub mod push_auth;
+mod push_guard;
 mod render;
 mod server;
 #[cfg(test)]
@@ -18,4 +20,5 @@ mod tests;
 pub use health::{Readiness, health_routes};
 pub use middleware::{HttpLimits, RequestId, layers};
 pub use problem::Problem;
+pub use push_guard::{PushGuard, SharedPushGuard, guard_pushes};
 pub use server::Server;

@@ -2,16 +2,19 @@
 //!
 //! [`Topic`] is the publisher's side. [`push`] is the receiver's: the JSON that Pub/Sub posts.
 //! [`announcement`] is which image a delivery is about, in whichever form it came.
-//! [`PubSubTopic`] publishes to Pub/Sub and [`PubSubSubscription`] pulls from it; [`SqliteTopic`] is a
-//! topic on one machine, with its own push.
+//! [`Subscription`] is for receivers that take messages instead of being pushed. `PubSubTopic` and
+//! `PubSubSubscription` are those of Pub/Sub; [`SqliteTopic`] is a topic on one machine, with its own
+//! push.
 
 pub mod announcement;
 #[cfg(any(test, feature = "testing"))]
 pub mod conformance;
 mod memory;
+#[cfg(feature = "cloud")]
 mod pubsub;
 pub mod push;
 mod sqlite;
+mod subscription;
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -19,10 +22,12 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 pub use memory::MemoryTopic;
-pub use pubsub::{
-    PubSubSubscription, PubSubTopic, PullLimits, SubscriptionError, SubscriptionName, TopicName, Verdict,
-};
+#[cfg(feature = "cloud")]
+pub use pubsub::{PubSubSubscription, PubSubTopic, SubscriptionName, TopicName};
 pub use sqlite::{Pusher, RetryPolicy, SqliteTopic, TopicStats};
+pub use subscription::{
+    PullHandler, PullLimits, SharedSubscription, Subscription, SubscriptionError, Verdict,
+};
 
 /// What is published.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

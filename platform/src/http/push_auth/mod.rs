@@ -6,8 +6,7 @@
 //! to be switched off for that service.
 //!
 //! - [`PushAuthArgs`]: the flags; the check is on when there is an audience
-//! - [`PushAuth`]: verifies the header Authorization
-//! - [`require_push_token`]: the same as a middleware for one route
+//! - [`PushAuth`]: verifies the header Authorization; a [`PushGuard`]
 //! - [`PushAuthError`]: what is refused, and how it is answered
 //!
 //! `verifier` holds the rules for tokens, `jwks` Google's public keys.
@@ -19,15 +18,15 @@ mod jwks;
 mod tests;
 mod verifier;
 
-use std::{fmt, sync::Arc, time::SystemTime};
+use std::{fmt, time::SystemTime};
 
+use async_trait::async_trait;
 use axum::{
-    extract::{Request, State},
+    extract::Request,
     http::{
         HeaderValue, StatusCode,
         header::{AUTHORIZATION, WWW_AUTHENTICATE},
     },
-    middleware::Next,
     response::{IntoResponse, Response},
 };
 
@@ -40,6 +39,7 @@ use self::{
     jwks::Jwks,
     verifier::{Rules, Token, bearer_token},
 };
+use super::PushGuard;
 
 /// Verifies the tokens of pushes.
 ///
@@ -103,27 +103,24 @@ impl fmt::Debug for PushAuth {
     }
 }
 
-/// Lets a request pass whose token is good, before anything of its body is read; to be used as
-/// `.route_layer(middleware::from_fn_with_state(auth, require_push_token))`. The handler finds
-/// [`Claims`] in the request's extensions. Everything else is answered as
+/// The handler finds [`Claims`] in the request's extensions. Everything else is answered as
 /// [`PushAuthError::into_problem`] says, 401 with `WWW-Authenticate: Bearer`.
-pub async fn require_push_token(
-    State(auth): State<Arc<PushAuth>>,
-    mut request: Request,
-    next: Next,
-) -> Response {
-    let authorization = request.headers().get(AUTHORIZATION).cloned();
-    match auth.verify(authorization.as_ref()).await {
-        Ok(claims) => {
-            request.extensions_mut().insert(claims);
-            next.run(request).await
-        }
-        Err(error) => {
-            let mut response = error.into_problem().into_response();
-            if response.status() == StatusCode::UNAUTHORIZED {
-                response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+#[async_trait]
+impl PushGuard for PushAuth {
+    async fn admit(&self, mut request: Request) -> Result<Request, Response> {
+        let authorization = request.headers().get(AUTHORIZATION).cloned();
+        match self.verify(authorization.as_ref()).await {
+            Ok(claims) => {
+                request.extensions_mut().insert(claims);
+                Ok(request)
             }
-            response
+            Err(error) => {
+                let mut response = error.into_problem().into_response();
+                if response.status() == StatusCode::UNAUTHORIZED {
+                    response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+                }
+                Err(response)
+            }
         }
     }
 }

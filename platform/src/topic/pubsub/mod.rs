@@ -7,4 +7,4 @@ mod subscription;
 
 pub use name::{SubscriptionName, TopicName};
 pub use publisher::PubSubTopic;
-pub use subscription::{PubSubSubscription, PullLimits, SubscriptionError, Verdict};
+pub use subscription::PubSubSubscription;

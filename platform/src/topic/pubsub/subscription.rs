@@ -2,14 +2,14 @@
 
 use std::{future::Future, time::Duration};
 
-use google_cloud_gax::error::Error;
+use async_trait::async_trait;
 use google_cloud_pubsub::{client::Subscriber, model, subscriber::handler::Handler};
 use tokio::{task::JoinSet, time::timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     cloud::{CloudArgs, Endpoint},
-    topic::push::Delivery,
+    topic::{PullHandler, PullLimits, Subscription, SubscriptionError, Verdict, push::Delivery},
 };
 
 /// A refused message is held back this long before it is given back: a subscription without a retry
@@ -21,33 +21,6 @@ const REFUSAL_PAUSE: Duration = Duration::from_secs(1);
 const LEASE: Duration = Duration::from_secs(10);
 /// The last acknowledgements are given so long to get through at the end.
 const LAST_WORDS: Duration = Duration::from_secs(2);
-
-/// What becomes of a message that was pulled.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
-    /// Done; it never comes back.
-    Acknowledged,
-    /// To be delivered again, here or elsewhere.
-    Refused,
-}
-
-/// How much is pulled and how long it is held.
-#[derive(Clone, Copy, Debug)]
-pub struct PullLimits {
-    /// Messages under way at once; Pub/Sub sends no more until one is settled.
-    pub max_outstanding: usize,
-    /// Time that the messages under way are given to finish after the stop.
-    pub drain: Duration,
-}
-
-/// The stream of messages ended for good: no such subscription, no right to it.
-#[derive(Debug, thiserror::Error)]
-#[error("nothing can be pulled from {name}")]
-pub struct SubscriptionError {
-    name: String,
-    #[source]
-    source: Box<dyn std::error::Error + Send + Sync>,
-}
 
 /// A subscription of Pub/Sub, or of an emulator of it, to pull from.
 #[derive(Debug, Clone)]
@@ -67,35 +40,35 @@ impl PubSubSubscription {
         if let Some(emulator) = &cloud.pubsub_emulator_host {
             builder = builder.with_endpoint(emulator.as_str()).with_credentials(Endpoint::credentials());
         }
-        let subscriber = builder
-            .build()
-            .await
-            .map_err(|error| SubscriptionError { name: name.to_owned(), source: error.into() })?;
+        let subscriber = builder.build().await.map_err(|error| SubscriptionError::new(name, error))?;
         Ok(Self { subscriber, name: name.to_owned() })
     }
+    fn delivery(&self, message: model::Message, receipt: &Handler) -> Delivery {
+        let attempt = receipt.delivery_attempt().and_then(|attempt| u32::try_from(attempt).ok());
+        Delivery {
+            data: message.data,
+            attributes: message.attributes.into_iter().collect(),
+            message_id: Some(message.message_id),
+            subscription: Some(self.name.clone()),
+            delivery_attempt: attempt,
+        }
+    }
+}
 
-    /// `projects/PROJECT/subscriptions/NAME`.
-    pub fn name(&self) -> &str {
+#[async_trait]
+impl Subscription for PubSubSubscription {
+    fn name(&self) -> &str {
         &self.name
     }
 
-    /// Pulls until `stop` is cancelled, each message in a task of its own, at most
-    /// `limits.max_outstanding` at once. The lease of a message is extended until `handle` has said
-    /// what becomes of it; a connection that breaks is made anew. After the stop nothing more is
-    /// taken, and what is under way is finished; what is not within the drain time goes back.
-    ///
-    /// # Errors
-    /// [`SubscriptionError`].
-    pub async fn pull<H, F>(
+    /// The lease of a message is extended until its verdict is there; a connection that breaks is made
+    /// anew.
+    async fn pull(
         &self,
         limits: PullLimits,
         stop: CancellationToken,
-        handle: H,
-    ) -> Result<(), SubscriptionError>
-    where
-        H: Fn(Delivery) -> F,
-        F: Future<Output = Verdict> + Send + 'static,
-    {
+        handler: PullHandler,
+    ) -> Result<(), SubscriptionError> {
         let mut messages = self
             .subscriber
             .subscribe(&self.name)
@@ -110,11 +83,11 @@ impl PubSubSubscription {
                 Some(done) = under_way.join_next() => report(done),
                 // The service knows the limit, too, but the emulator does not keep to it.
                 next = messages.next(), if under_way.len() < limits.max_outstanding => match next {
-                    Some(Ok((message, handler))) => {
-                        let verdict = handle(self.delivery(message, &handler));
-                        under_way.spawn(settle(verdict, handler, stop.clone()));
+                    Some(Ok((message, receipt))) => {
+                        let verdict = handler.handle(self.delivery(message, &receipt));
+                        under_way.spawn(settle(verdict, receipt, stop.clone()));
                     }
-                    Some(Err(error)) => break Err(self.error(error)),
+                    Some(Err(error)) => break Err(SubscriptionError::new(&self.name, error)),
                     None => break Ok(()),
                 },
             }
@@ -137,37 +110,22 @@ impl PubSubSubscription {
         }
         ended
     }
-
-    fn delivery(&self, message: model::Message, handler: &Handler) -> Delivery {
-        let attempt = handler.delivery_attempt().and_then(|attempt| u32::try_from(attempt).ok());
-        Delivery {
-            data: message.data,
-            attributes: message.attributes.into_iter().collect(),
-            message_id: Some(message.message_id),
-            subscription: Some(self.name.clone()),
-            delivery_attempt: attempt,
-        }
-    }
-
-    fn error(&self, error: Error) -> SubscriptionError {
-        SubscriptionError { name: self.name.clone(), source: error.into() }
-    }
 }
 
 /// Waits for the verdict and tells Pub/Sub. A task that is dropped or panics gives the message back.
 async fn settle(
     verdict: impl Future<Output = Verdict> + Send + 'static,
-    handler: Handler,
+    receipt: Handler,
     stop: CancellationToken,
 ) {
     match verdict.await {
-        Verdict::Acknowledged => handler.ack(),
+        Verdict::Acknowledged => receipt.ack(),
         Verdict::Refused => {
             tokio::select! {
                 () = tokio::time::sleep(REFUSAL_PAUSE) => {}
                 () = stop.cancelled() => {}
             }
-            handler.nack();
+            receipt.nack();
         }
     }
 }

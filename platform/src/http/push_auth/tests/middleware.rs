@@ -11,7 +11,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tower::ServiceExt;
 
 use super::*;
-use crate::http::{HttpLimits, layers};
+use crate::http::{HttpLimits, SharedPushGuard, guard_pushes, layers};
 
 /// `POST /push` behind the check, `POST /open` beside it; each counts its calls.
 fn app(auth: &Arc<PushAuth>) -> (Router, Arc<AtomicUsize>) {
@@ -21,7 +21,8 @@ fn app(auth: &Arc<PushAuth>) -> (Router, Arc<AtomicUsize>) {
         counted.fetch_add(1, SeqCst);
         format!("{} {body}", claims.email)
     };
-    let guard = from_fn_with_state(Arc::clone(auth), require_push_token);
+    let guard: SharedPushGuard = Arc::clone(auth) as SharedPushGuard;
+    let guard = from_fn_with_state(guard, guard_pushes);
     let routes =
         Router::new().route("/push", post(push)).route_layer(guard).route("/open", post(|| async { "open" }));
     let limits = HttpLimits { max_body_bytes: 1 << 30, request_timeout: PATIENCE };

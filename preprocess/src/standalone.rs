@@ -1,0 +1,211 @@
+//! The service as a program of its own: its whole configuration, and the bucket and topic that it says.
+
+use std::{
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    sync::Arc,
+};
+
+use anyhow::Context;
+use clap::Parser;
+use platform::{
+    bucket::BucketLocation,
+    cloud::CloudArgs,
+    config::Validate,
+    telemetry::LogArgs,
+    topic::{PubSubTopic, SharedTopic, TopicName},
+};
+
+use crate::{Application, Settings};
+
+/// Prepares images: POST a picture to /preprocess, ask for its prediction at /predictions/{id}.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "preprocess", version)]
+pub struct Config {
+    /// Port to listen on; 0 takes a free one
+    #[arg(long, env = "PORT", default_value_t = 8000)]
+    pub port: u16,
+    /// Address to listen on
+    #[arg(long, env = "HOST", default_value_t = IpAddr::V4(Ipv4Addr::UNSPECIFIED))]
+    pub host: IpAddr,
+    /// Where images and predictions are: NAME or gs://NAME (Cloud Storage), file:PATH (a folder)
+    #[arg(long, env = "BUCKET")]
+    pub bucket: BucketLocation,
+    /// Topic of Pub/Sub where images are announced, NAME or projects/PROJECT/topics/NAME; without it
+    /// they are stored and not announced
+    #[arg(long, env = "PREP_TOPIC", value_name = "TOPIC")]
+    pub prep_topic: Option<TopicName>,
+    /// Google Cloud.
+    #[command(flatten)]
+    pub cloud: CloudArgs,
+    /// How pictures are prepared.
+    #[command(flatten)]
+    pub settings: Settings,
+    /// The log.
+    #[command(flatten)]
+    pub log: LogArgs,
+}
+
+impl Validate for Config {
+    fn problems(&self) -> Vec<String> {
+        let mut problems = self.settings.problems();
+        problems.extend(self.cloud.problems());
+        if self.prep_topic.is_some() && self.topic_path().is_none() {
+            problems.push(
+                "--prep-topic (PREP_TOPIC): give projects/PROJECT/topics/NAME, or say the project with \
+                 --google-cloud-project (GOOGLE_CLOUD_PROJECT)"
+                    .to_owned(),
+            );
+        }
+        problems
+    }
+}
+
+impl Config {
+    /// The topic's whole name.
+    pub(crate) fn topic_path(&self) -> Option<String> {
+        self.prep_topic.as_ref()?.path(self.cloud.google_cloud_project.as_deref())
+    }
+}
+
+impl Application {
+    /// The service as `config` says it.
+    ///
+    /// # Errors
+    /// When the bucket or the topic cannot be opened or the port cannot be had.
+    pub async fn build(config: Config) -> anyhow::Result<Self> {
+        let bucket =
+            config.bucket.open(&config.cloud).await.context("the bucket (BUCKET) cannot be opened")?;
+        let topic = match config.topic_path() {
+            Some(name) => {
+                let topic = PubSubTopic::open(&name, &config.cloud).await;
+                Some(Arc::new(topic.context("the topic (PREP_TOPIC) cannot be opened")?) as SharedTopic)
+            }
+            None => {
+                tracing::warn!(
+                    "no PREP_TOPIC: images are stored and not announced; only the bucket's own \
+                     notifications can bring them to classify"
+                );
+                None
+            }
+        };
+        Self::assemble(SocketAddr::new(config.host, config.port), config.settings, bucket, topic).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    fn parse(args: &[&str]) -> Result<Config, (String, i32)> {
+        let args = ["preprocess", "--bucket", "file:data"].into_iter().chain(args.iter().copied());
+        platform::config::parse_from(args.map(Into::into))
+    }
+
+    #[test]
+    fn defaults_are_the_same_in_code_and_on_the_command_line() {
+        assert_eq!(parse(&[]).unwrap().settings, Settings::default());
+    }
+
+    #[test]
+    fn a_wait_must_end_before_its_request() {
+        let (text, status) = parse(&["--preprocess-max-wait", "60"]).unwrap_err();
+        assert_eq!(status, platform::config::EXIT_USAGE);
+        insta::assert_snapshot!(text, @"
+        --preprocess-max-wait (60 s) must be less than --preprocess-request-timeout (60 s)
+        try '--help'
+        ");
+    }
+
+    #[test]
+    fn a_topic_needs_a_project() {
+        let (text, _) = parse(&["--prep-topic=images"]).unwrap_err();
+        assert!(text.contains("GOOGLE_CLOUD_PROJECT"), "{text}");
+        let config = parse(&["--prep-topic=images", "--google-cloud-project=p"]).unwrap();
+        assert_eq!(config.topic_path().as_deref(), Some("projects/p/topics/images"));
+        let config = parse(&["--prep-topic=projects/q/topics/images"]).unwrap();
+        assert_eq!(config.topic_path().as_deref(), Some("projects/q/topics/images"));
+    }
+
+    #[test]
+    fn every_bad_value_is_named_at_once() {
+        let bad =
+            ["--preprocess-jpeg-quality=0", "--preprocess-max-files=0", "--preprocess-max-body-bytes=big"];
+        let (text, _) = parse(&bad).unwrap_err();
+        for flag in ["--preprocess-jpeg-quality", "--preprocess-max-files", "--preprocess-max-body-bytes"] {
+            assert!(text.contains(flag), "{flag} is not in:\n{text}");
+        }
+    }
+
+    #[test]
+    fn help() {
+        // Without the values that the environment of this test happens to have.
+        let mut command = Config::command().term_width(100).mut_args(|arg| arg.hide_env_values(true));
+        insta::assert_snapshot!(command.render_help(), @"
+        Prepares images: POST a picture to /preprocess, ask for its prediction at /predictions/{id}
+
+        Usage: preprocess [OPTIONS] --bucket <BUCKET>
+
+        Options:
+              --port <PORT>
+                  Port to listen on; 0 takes a free one [env: PORT] [default: 8000]
+              --host <HOST>
+                  Address to listen on [env: HOST] [default: 0.0.0.0]
+              --bucket <BUCKET>
+                  Where images and predictions are: NAME or gs://NAME (Cloud Storage), file:PATH (a folder)
+                  [env: BUCKET]
+              --prep-topic <TOPIC>
+                  Topic of Pub/Sub where images are announced, NAME or projects/PROJECT/topics/NAME; without
+                  it they are stored and not announced [env: PREP_TOPIC]
+              --google-cloud-project <PROJECT>
+                  Project of topics and subscriptions that are named without one [env: GOOGLE_CLOUD_PROJECT]
+              --storage-emulator-host <ADDRESS>
+                  Address of an emulator of Cloud Storage, as in localhost:4443 [env: STORAGE_EMULATOR_HOST]
+              --pubsub-emulator-host <ADDRESS>
+                  Address of an emulator of Pub/Sub, as in localhost:8085 [env: PUBSUB_EMULATOR_HOST]
+              --cloud-timeout <SECONDS>
+                  Seconds that a call to Cloud Storage or Pub/Sub may take, further attempts included [env:
+                  CLOUD_TIMEOUT] [default: 10]
+              --preprocess-shorter-side <PIXELS>
+                  Shorter side of the stored picture in pixels; smaller pictures stay as they are [env:
+                  PREPROCESS_SHORTER_SIDE] [default: 256]
+              --preprocess-jpeg-quality <QUALITY>
+                  JPEG quality of the stored picture, 1 to 100 [env: PREPROCESS_JPEG_QUALITY] [default: 95]
+              --preprocess-max-body-bytes <BYTES>
+                  Largest request body in bytes, also as 512KiB or 20MiB; larger is refused (413) [env:
+                  PREPROCESS_MAX_BODY_BYTES] [default: 20MiB]
+              --preprocess-max-pixels <PIXELS>
+                  Largest upload in pixels [env: PREPROCESS_MAX_PIXELS] [default: 50000000]
+              --preprocess-max-side <PIXELS>
+                  Longest side of an upload in pixels [env: PREPROCESS_MAX_SIDE] [default: 16384]
+              --preprocess-max-files <COUNT>
+                  Most files in one request [env: PREPROCESS_MAX_FILES] [default: 16]
+              --preprocess-threads <COUNT>
+                  Threads that decode, resize and encode [default: one a core] [env: PREPROCESS_THREADS]
+              --preprocess-queue-items <COUNT>
+                  Pictures that may wait for a thread or have one; more are refused (429) [env:
+                  PREPROCESS_QUEUE_ITEMS] [default: 64]
+              --preprocess-queue-pixels <PIXELS>
+                  Pixels of all pictures that may wait for a thread or have one; more are refused (429)
+                  [env: PREPROCESS_QUEUE_PIXELS] [default: 200000000]
+              --preprocess-request-timeout <SECONDS>
+                  Seconds after which a request is given up [env: PREPROCESS_REQUEST_TIMEOUT] [default: 60]
+              --preprocess-max-wait <SECONDS>
+                  Most seconds that a request for a prediction may wait for it (?wait=) [env:
+                  PREPROCESS_MAX_WAIT] [default: 30]
+              --preprocess-drain-timeout <SECONDS>
+                  Seconds that requests under way are given to finish at shutdown [env:
+                  PREPROCESS_DRAIN_TIMEOUT] [default: 8]
+              --log <LOG>
+                  What is logged: a level, or levels by target, as in `info,classify=debug` [env: RUST_LOG]
+                  [default: info]
+              --log-format <LOG_FORMAT>
+                  How the log looks [env: LOG_FORMAT] [default: auto] [possible values: auto, human, json]
+          -h, --help
+                  Print help (see more with '--help')
+          -V, --version
+                  Print version
+        ");
+    }
+}
