@@ -25,7 +25,8 @@ ARG MODEL=mobilenetv2
 COPY --from=planner /src/recipe.json recipe.json
 # Lays the workspace out with empty crates and builds nothing.
 RUN cargo chef cook --locked --no-build --recipe-path recipe.json
-COPY model-import model-import
+# The sources and not the manifests, which those of the layout would not fit.
+COPY model-import/src model-import/src
 COPY models models
 # Optimised dependencies (the dev profile's setting) take minutes to build, to save milliseconds here.
 RUN cargo run --locked --package model-import --config 'profile.dev.package."*".opt-level=0' -- fetch "$MODEL"
