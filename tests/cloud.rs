@@ -21,7 +21,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use axum::{Router, http::StatusCode, routing::any};
+use axum::{
+    Router,
+    http::{HeaderMap, StatusCode},
+    routing::any,
+};
+use bytes::Bytes;
 use clap::Parser;
 use classify::{
     Parts,
@@ -216,6 +221,21 @@ fn free_port() -> u16 {
     TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port()
 }
 
+/// Hands every push on to the service on `port`; its own port, and how many came.
+async fn counting_proxy(port: u16) -> (u16, Arc<AtomicUsize>) {
+    let pushes = Arc::new(AtomicUsize::new(0));
+    let (counted, client) = (Arc::clone(&pushes), reqwest::Client::new());
+    let forward = any(move |headers: HeaderMap, body: Bytes| async move {
+        counted.fetch_add(1, Ordering::SeqCst);
+        let push = client.post(format!("http://127.0.0.1:{port}/pubsub")).headers(headers).body(body);
+        push.send().await.map_or(StatusCode::BAD_GATEWAY, |answer| answer.status())
+    });
+    let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+    let own_port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move { axum::serve(listener, Router::new().fallback(forward)).await.unwrap() });
+    (own_port, pushes)
+}
+
 /// An upload of its own: the same picture with a number behind it.
 fn photo(number: u8) -> Vec<u8> {
     let mut photo = sample("coffee.jpg");
@@ -357,7 +377,8 @@ async fn a_photo_copied_into_the_bucket_is_classified_once_a_version() {
             cloud.pubsub.publish(&cloud.images, resource.to_string().as_bytes(), &attributes).await.unwrap();
         }
     }
-    // What is announced last is handled last, or the others would still be waiting for it.
+    // Announced last, so that the others have had their time; deliveries have no order, and classify's
+    // own tests hold each of the ignored ones by itself.
     let path = cloud.announce(&"0".repeat(32), &photo(9)).await;
     cloud.results_of(2).await;
     cloud.result(&path);
@@ -374,14 +395,15 @@ async fn an_answer_slower_than_the_ack_deadline_makes_no_second_prediction() {
     let engine = Espresso::default();
     let classify = cloud.classify_with(port, Slow(engine.clone(), Duration::from_secs(13))).await;
     let options = PushOptions { ack_deadline_seconds: 10, ..PushOptions::default() };
-    cloud.push_to(port, &options).await;
+    let (between, pushes) = counting_proxy(port).await;
+    cloud.push_to(between, &options).await;
     let id = "0".repeat(32);
     let path = cloud.announce(&id, &sample("coffee.jpg")).await;
     cloud.await_object(&format!("{id}/prediction.json")).await;
-    let metrics = reqwest::get(format!("{}/metrics", classify.url)).await.unwrap().text().await.unwrap();
+    assert!(pushes.load(Ordering::SeqCst) >= 2, "it was not delivered again in the meantime");
     cloud.results_of(1).await;
     assert_eq!(cloud.result(&path)["label"], "espresso");
-    assert_eq!(engine.asked(), 1, "delivered again while the first was under way\n{metrics}");
+    assert_eq!(engine.asked(), 1, "delivered again while the first was under way");
     classify.stop().await;
 }
 
