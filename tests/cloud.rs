@@ -532,14 +532,16 @@ async fn classify_pulls_and_loses_nothing_to_a_restart() {
     let client = client(&preprocess, None);
     let pull = ["--mode=pull", "--prep-subscription=classify-pull"];
     let mut ids = Vec::new();
-    for life in 0..2_u8 {
-        let classify = cloud.classify(0, &pull).await;
-        for number in 0..8 {
-            ids.push(client.must_upload(photo(10 * life + number)).await);
-        }
-        cloud.results_of(usize::from(life) * 8 + 2).await;
-        // With some of the rest under way.
-        classify.stop().await;
+    let classify = cloud.classify(0, &pull).await;
+    for number in 0..8 {
+        ids.push(client.must_upload(photo(number)).await);
+    }
+    cloud.results_of(2).await;
+    // With some of the rest under way. Restarted only once: the emulator goes on sending messages to a
+    // stream that was closed, by turns with the one that is open, and each comes back only after its lease.
+    classify.stop().await;
+    for number in 8..12 {
+        ids.push(client.must_upload(photo(number)).await);
     }
     let classify = cloud.classify(0, &pull).await;
     for id in &ids {
