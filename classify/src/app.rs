@@ -3,6 +3,7 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::Context;
+use fused::Isa;
 use metrics::gauge;
 use platform::{
     bucket::SharedBucket,
@@ -15,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     config::Settings,
-    engine::{self, Engines, Infer, NativeEngine, Running, Workers},
+    engine::{self, EngineSettings, Engines, Infer, NativeEngine, Running, Workers},
     in_flight::InFlight,
     network::spec,
     pull,
@@ -67,9 +68,9 @@ impl Application {
     /// # Errors
     /// When the port cannot be had or threads cannot be started.
     pub async fn assemble(address: SocketAddr, settings: Settings, parts: Parts) -> anyhow::Result<Self> {
-        let (backend, count) = (settings.backend, settings.engines);
+        let engines = settings.engines();
         let load: EngineSource = Box::new(move || {
-            let engines = NativeEngine::load(backend, count)?;
+            let engines = NativeEngine::load(engines)?;
             Ok(engines.into_iter().map(|engine| Box::new(engine) as Box<dyn Infer>).collect())
         });
         Self::bind(address, settings, parts, load).await
@@ -177,7 +178,9 @@ async fn start(
     let count = engines.len();
     let running = workers.start(engines).await?;
 
-    let backend = service.settings.backend.name();
+    let EngineSettings { backend, threads, isa, .. } = service.settings.engines();
+    let isa = backend.instructions(isa).map(Isa::name);
+    let backend = backend.name();
     gauge!("classify_build_info", "model" => spec::NAME, "backend" => backend, "version" => VERSION).set(1.0);
     service.readiness.set_ready(json!({
         "service": "classify",
@@ -186,14 +189,18 @@ async fn start(
         "model_sha256": spec::ONNX_SHA256,
         "license": spec::LICENSE,
         "backend": backend,
+        "isa": isa,
         "engines": count,
+        "threads": threads,
         "subscription": subscription.map(Subscription::name),
     }));
     tracing::info!(
         %address,
         model = spec::NAME,
         backend,
+        isa,
         engines = count,
+        threads,
         version = VERSION,
         subscription = subscription.map(Subscription::name),
         "classify is ready"

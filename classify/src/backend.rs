@@ -7,13 +7,17 @@ use std::{fmt, num::NonZeroUsize};
 
 use burn::tensor::Device;
 use clap::ValueEnum;
+use fused::{Execution, Isa};
 
 /// A compiled-in backend. The service runs on the one it was told, never on another.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum Backend {
-    /// burn-flex, burn's pure Rust CPU backend.
+    /// burn-flex with the convolutions on our CPU kernels.
     #[cfg(feature = "flex")]
     #[default]
+    Fused,
+    /// burn-flex, burn's pure Rust CPU backend, as it is.
+    #[cfg(feature = "flex")]
     Flex,
     /// burn-ndarray, deprecated by burn since 0.22.
     #[cfg(feature = "ndarray")]
@@ -31,16 +35,35 @@ impl Backend {
     pub fn name(self) -> &'static str {
         match self {
             #[cfg(feature = "flex")]
+            Self::Fused => "fused",
+            #[cfg(feature = "flex")]
             Self::Flex => "flex",
             #[cfg(feature = "ndarray")]
             Self::Ndarray => "ndarray",
         }
     }
 
-    /// Images in a batch unless the configuration says otherwise. One on a CPU: the working set of
-    /// several images leaves the cache, so that each of them takes longer than alone.
-    pub fn default_max_batch(self) -> NonZeroUsize {
+    /// Engines that share `threads` unless the configuration says otherwise. The fused backend keeps all
+    /// threads busy from one engine, with an image each or with rows of a lone one.
+    pub fn default_engines(self, threads: NonZeroUsize) -> NonZeroUsize {
         match self {
+            #[cfg(feature = "flex")]
+            Self::Fused => NonZeroUsize::MIN,
+            #[cfg(feature = "flex")]
+            Self::Flex => threads,
+            #[cfg(feature = "ndarray")]
+            Self::Ndarray => threads,
+        }
+    }
+
+    /// Images in a batch of an engine with `threads` unless the configuration says otherwise. The fused
+    /// backend gives each thread images of its own, so one for each. For the others it is one: the
+    /// working set of several images leaves the cache, so that each of them takes longer than alone.
+    #[cfg_attr(not(feature = "flex"), expect(unused_variables, reason = "no other backend has a choice"))]
+    pub fn default_max_batch(self, threads: NonZeroUsize) -> NonZeroUsize {
+        match self {
+            #[cfg(feature = "flex")]
+            Self::Fused => threads,
             #[cfg(feature = "flex")]
             Self::Flex => NonZeroUsize::MIN,
             #[cfg(feature = "ndarray")]
@@ -51,10 +74,33 @@ impl Backend {
     pub(crate) fn device(self) -> Device {
         match self {
             #[cfg(feature = "flex")]
-            Self::Flex => Device::flex(),
+            Self::Fused | Self::Flex => Device::flex(),
             #[cfg(feature = "ndarray")]
             #[expect(deprecated, reason = "kept for as long as burn 0.22 is")]
             Self::Ndarray => Device::ndarray(),
+        }
+    }
+}
+
+impl Backend {
+    /// The instructions that its kernels use, if it has a choice: `isa`, or the widest of the CPU.
+    pub fn instructions(self, isa: Option<Isa>) -> Option<Isa> {
+        match self.execution(isa) {
+            Execution::Kernels(isa) => Some(isa),
+            Execution::Plain => None,
+        }
+    }
+
+    /// How the chains of the network run, with instructions no wider than `isa` if it is given.
+    #[cfg_attr(not(feature = "flex"), expect(unused_variables, reason = "no other backend has a choice"))]
+    pub(crate) fn execution(self, isa: Option<Isa>) -> Execution {
+        match self {
+            #[cfg(feature = "flex")]
+            Self::Fused => Execution::Kernels(isa.unwrap_or_else(Isa::detect)),
+            #[cfg(feature = "flex")]
+            Self::Flex => Execution::Plain,
+            #[cfg(feature = "ndarray")]
+            Self::Ndarray => Execution::Plain,
         }
     }
 }

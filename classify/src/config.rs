@@ -3,12 +3,13 @@
 use std::{num::NonZeroUsize, time::Duration};
 
 use clap::Args;
+use fused::Isa;
 use platform::{
     config::{Validate, parse_bytes, parse_seconds},
     cpu::cores,
 };
 
-use crate::{backend::Backend, network::CLASSES};
+use crate::{backend::Backend, engine::EngineSettings, network::CLASSES};
 
 /// What can be tuned. Flags and variables begin with `classify`, because the program that runs both
 /// services has those of the other one beside them.
@@ -24,18 +25,26 @@ pub struct Settings {
         default_value_t = Backend::default()
     )]
     pub backend: Backend,
-    /// Engines (threads) that run the network side by side; the cores are split between them
-    /// [default: one a core]
+    /// Engines that run the network side by side [default: one for `fused`, which splits work between
+    /// its threads by itself; else one a thread]
+    #[arg(id = "classify_engines", long = "classify-engines", env = "CLASSIFY_ENGINES", value_name = "N")]
+    pub engines: Option<NonZeroUsize>,
+    /// Threads that the engines have together [default: one a core]
     #[arg(
-        id = "classify_engines",
-        long = "classify-engines",
-        env = "CLASSIFY_ENGINES", value_name = "N",
+        id = "classify_threads",
+        long = "classify-threads",
+        env = "CLASSIFY_THREADS", value_name = "N",
         default_value_t = cores(),
         hide_default_value = true
     )]
-    pub engines: NonZeroUsize,
-    /// Images that an engine takes at once if they wait already [default: 1 on a CPU, where images of
-    /// a larger batch take longer each, because together they leave the cache]
+    pub threads: NonZeroUsize,
+    /// Widest instructions that `fused` may use: portable, avx2, avx512 [default: the widest that the
+    /// CPU has]
+    #[arg(id = "classify_isa", long = "classify-isa", env = "CLASSIFY_ISA", value_name = "ISA")]
+    pub isa: Option<Isa>,
+    /// Images that an engine takes at once if they wait already [default: one for each thread of an
+    /// engine of `fused`; else 1 on a CPU, where images of a larger batch take longer each, because
+    /// together they leave the cache]
     #[arg(
         id = "classify_max_batch",
         long = "classify-max-batch",
@@ -129,9 +138,17 @@ pub struct Settings {
 }
 
 impl Settings {
+    /// Engines, their threads, and what they run on.
+    pub fn engines(&self) -> EngineSettings {
+        let Self { backend, threads, isa, .. } = *self;
+        let engines = self.engines.unwrap_or_else(|| backend.default_engines(threads));
+        let threads = NonZeroUsize::new(threads.get() / engines).unwrap_or(NonZeroUsize::MIN);
+        EngineSettings { backend, engines, threads, isa }
+    }
+
     /// Images that an engine takes at once: as set, or what suits the backend.
     pub fn max_batch(&self) -> NonZeroUsize {
-        self.max_batch.unwrap_or_else(|| self.backend.default_max_batch())
+        self.max_batch.unwrap_or_else(|| self.backend.default_max_batch(self.engines().threads))
     }
 }
 
@@ -139,7 +156,9 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             backend: Backend::default(),
-            engines: cores(),
+            engines: None,
+            threads: cores(),
+            isa: None,
             max_batch: None,
             queue_items: const { NonZeroUsize::new(64).unwrap() },
             queue_pixels: 200_000_000,

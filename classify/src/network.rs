@@ -2,6 +2,7 @@
 //! the service needs to know.
 
 use burn::tensor::{Device, Tensor, TensorData};
+use fused::Isa;
 
 use crate::{
     backend::Backend,
@@ -75,8 +76,15 @@ pub struct Network {
 impl Network {
     /// The compiled-in weights on `backend`.
     pub fn load(backend: Backend) -> Self {
+        Self::load_for(backend, None)
+    }
+
+    /// The compiled-in weights on `backend`, for instructions no wider than `isa`, if it is given and
+    /// the backend has a choice.
+    pub fn load_for(backend: Backend, isa: Option<Isa>) -> Self {
         let device = backend.device();
-        Self { model: generated::Model::from_embedded(&device), device, normalised: normalisation() }
+        let model = fused::load_with(backend.execution(isa), || generated::Model::from_embedded(&device));
+        Self { model, device, normalised: normalisation() }
     }
 
     /// Raw outputs for each crop, one value a class.

@@ -243,12 +243,17 @@ mod tests {
               --classify-backend <BACKEND>
                   Backend that runs the network; never another than this one [env: CLASSIFY_BACKEND]
               --classify-engines <N>
-                  Engines (threads) that run the network side by side; the cores are split between them
-                  [default: one a core] [env: CLASSIFY_ENGINES]
+                  Engines that run the network side by side [default: one for `fused`, which splits work
+                  between its threads by itself; else one a thread] [env: CLASSIFY_ENGINES]
+              --classify-threads <N>
+                  Threads that the engines have together [default: one a core] [env: CLASSIFY_THREADS]
+              --classify-isa <ISA>
+                  Widest instructions that `fused` may use: portable, avx2, avx512 [default: the widest that
+                  the CPU has] [env: CLASSIFY_ISA]
               --classify-max-batch <N>
-                  Images that an engine takes at once if they wait already [default: 1 on a CPU, where
-                  images of a larger batch take longer each, because together they leave the cache] [env:
-                  CLASSIFY_MAX_BATCH]
+                  Images that an engine takes at once if they wait already [default: one for each thread of
+                  an engine of `fused`; else 1 on a CPU, where images of a larger batch take longer each,
+                  because together they leave the cache] [env: CLASSIFY_MAX_BATCH]
               --classify-queue-items <N>
                   Images that may wait for decoding, and as many again for an engine; more are refused (429)
                   [env: CLASSIFY_QUEUE_ITEMS] [default: 64]

@@ -16,6 +16,7 @@ use classify::{
     network::{CLASSES, GEOMETRY, Network, spec},
     pixels::Crop,
 };
+use fused::Isa;
 use serde_json::Value;
 
 /// The promise is 1e-3; what is seen is far below.
@@ -37,6 +38,19 @@ fn shared_model() -> Result<PathBuf, String> {
     } else {
         Ok(folder)
     }
+}
+
+/// The network on every compiled-in backend, with every instruction set that the machine has where the
+/// backend has a choice.
+fn networks() -> Vec<(String, Network)> {
+    let of = |backend: Backend| -> Vec<(String, Network)> {
+        if backend.instructions(None).is_none() {
+            return vec![(backend.to_string(), Network::load(backend))];
+        }
+        let load = |isa| (format!("{backend} ({isa})"), Network::load_for(backend, Some(isa)));
+        Isa::available().map(load).collect()
+    };
+    Backend::all().iter().copied().flat_map(of).collect()
 }
 
 fn largest_difference(a: &[f32], b: &[f32]) -> f32 {
@@ -64,8 +78,7 @@ fn samples(reference: &Path) -> Vec<(Crop, Vec<f32>)> {
 fn check_samples(reference: &Path) -> Vec<String> {
     let (crops, expected): (Vec<_>, Vec<_>) = samples(reference).into_iter().unzip();
     let mut report = Vec::new();
-    for &backend in Backend::all() {
-        let network = Network::load(backend);
+    for (name, network) in networks() {
         for batch in [1, 3] {
             let mut worst = 0.0_f32;
             for (crops, expected) in crops.chunks(batch).zip(expected.chunks(batch)) {
@@ -75,7 +88,7 @@ fn check_samples(reference: &Path) -> Vec<String> {
                     worst = worst.max(largest_difference(logits, expected));
                 }
             }
-            report.push(format!("{}, {backend}, batch {batch}: max abs difference {worst:e}", spec::NAME));
+            report.push(format!("{}, {name}, batch {batch}: max abs difference {worst:e}", spec::NAME));
             assert!(worst <= TOLERANCE, "{report:?}");
         }
     }
@@ -102,6 +115,27 @@ fn samples_of_the_shared_folder() {
 }
 
 #[test]
+fn the_kernels_give_what_the_plain_backend_gives() {
+    let (fused, plain): (Vec<Backend>, Vec<Backend>) =
+        Backend::all().iter().partition(|backend| backend.instructions(None).is_some());
+    let (Some(&fused), Some(&plain)) = (fused.first(), plain.first()) else {
+        println!("SKIPPED: only one kind of backend is compiled in");
+        return;
+    };
+    let photo = fs::read(repository().join("samples/coffee.jpg")).unwrap();
+    let side = GEOMETRY.crop;
+    let rgb = image::load_from_memory(&photo).unwrap().crop_imm(40, 20, side, side).into_rgb8().into_raw();
+    let crops = [Crop::new(rgb, side).unwrap()];
+    let expected = Network::load(plain).logits(&crops).unwrap().concat();
+    for isa in Isa::available() {
+        let logits = Network::load_for(fused, Some(isa)).logits(&crops).unwrap().concat();
+        let worst = largest_difference(&logits, &expected);
+        println!("{}, {fused} ({isa}) against {plain}: max abs difference {worst:e}", spec::NAME);
+        assert!(worst <= 1e-4, "{isa}: {worst:e}");
+    }
+}
+
+#[test]
 fn tensors_of_the_shared_folder() {
     let folder = match shared_model() {
         Ok(folder) => folder,
@@ -113,16 +147,15 @@ fn tensors_of_the_shared_folder() {
     let input = npy(&folder.join("reference_input.npy"));
     let expected = npy(&folder.join("reference_output.npy"));
     let images = expected.len() / CLASSES;
-    for &backend in Backend::all() {
-        let network = Network::load(backend);
+    for (name, network) in networks() {
         for batch in [1, images] {
             let mut logits = Vec::new();
             for part in input.chunks(input.len() / images * batch) {
                 logits.extend(network.logits_of_tensor(part, batch).unwrap().concat());
             }
             let worst = largest_difference(&logits, &expected);
-            println!("tensors, {backend}, batch {batch}: max abs difference {worst:e}");
-            assert!(worst <= TOLERANCE, "{backend}, batch {batch}: {worst:e}");
+            println!("tensors, {name}, batch {batch}: max abs difference {worst:e}");
+            assert!(worst <= TOLERANCE, "{name}, batch {batch}: {worst:e}");
         }
     }
 }

@@ -27,24 +27,31 @@ use burn_onnx::{LoadStrategy, ModelGen};
 use onnx_ir::{Message, ModelProto};
 
 use crate::Error;
-use crate::graph::CHANNELS;
+use crate::chain_op::ChainOp;
+use crate::graph::{CHANNELS, fuse};
 use crate::model::Model;
 use crate::spec::OutputKind;
 
-/// Writes the burn code and the weights of a cleaned graph: `<name>.rs`, `<name>.bpk`, and
-/// `<name>.onnx`, the graph they were made from. `onnx` is the original file, for error texts.
+/// Writes the burn code and the weights of a cleaned graph: `<name>.rs` and `<name>.bpk`, with its chains
+/// of convolutions fused, so that the crate that includes the code needs `fused`; and the graph itself:
+/// `<name>.onnx`, and `fused/<name>.onnx` with the chains. `onnx` is the original file, for error texts.
 ///
 /// # Errors
 /// The graph does not convert, or the folder cannot be written.
 pub fn network(model: &ModelProto, onnx: &Path, out: &Path, name: &str) -> Result<(), Error> {
-    fs::create_dir_all(out).map_err(Error::io("create", out))?;
-    let cleaned = out.join(format!("{name}.onnx"));
-    let bytes = model
-        .write_to_bytes()
-        .map_err(|error| Error::Convert { onnx: onnx.into(), cause: error.to_string() })?;
-    fs::write(&cleaned, bytes).map_err(Error::io("write", &cleaned))?;
+    let convert = |cause: String| Error::Convert { onnx: onnx.into(), cause };
+    let write = |model: &ModelProto, file: &Path| {
+        let bytes = model.write_to_bytes().map_err(|error| convert(error.to_string()))?;
+        fs::write(file, bytes).map_err(Error::io("write", file))
+    };
+    let fused_folder = out.join("fused");
+    fs::create_dir_all(&fused_folder).map_err(Error::io("create", &fused_folder))?;
+    write(model, &out.join(format!("{name}.onnx")))?;
+    // burn-onnx names what it writes after the file it reads.
+    let fused = fused_folder.join(format!("{name}.onnx"));
+    write(&with_chains(model), &fused)?;
 
-    let (input, folder) = (cleaned.to_string_lossy(), out.to_string_lossy());
+    let (input, folder) = (fused.to_string_lossy(), out.to_string_lossy());
     without_panic(|| {
         // Not `ModelGen::new()`: that installs a logger which writes to standard output.
         let mut generator = ModelGen::default();
@@ -52,13 +59,29 @@ pub fn network(model: &ModelProto, onnx: &Path, out: &Path, name: &str) -> Resul
         hooks(&mut generator);
         generator.run_from_cli();
     })
-    .map_err(|cause| Error::Convert { onnx: onnx.into(), cause })
+    .map_err(convert)
+}
+
+/// The model with its chains of convolutions as one operator each.
+fn with_chains(model: &ModelProto) -> ModelProto {
+    let mut model = model.clone();
+    if let Some(graph) = model.graph.as_mut()
+        && let Some(input) = graph.input.first().map(|input| input.name.clone())
+        && let Some(mut import) = model.opset_import.first().cloned()
+    {
+        fuse::fuse(graph, &input);
+        import.domain = fuse::DOMAIN.into();
+        import.version = 1;
+        model.opset_import.push(import);
+    }
+    model
 }
 
 /// Where custom operators and overrides of built-in ones are registered with the generator
-/// (`burn_onnx::ext::{CustomOp, OpOverride}`). Every operator of today's models is generated as
-/// burn-onnx does it.
-fn hooks(_generator: &mut ModelGen) {}
+/// (`burn_onnx::ext::{CustomOp, OpOverride}`).
+fn hooks(generator: &mut ModelGen) {
+    generator.register_custom_op(ChainOp);
+}
 
 /// Writes `spec.rs`: the constants that a service needs to feed the network and to name its outputs.
 ///

@@ -27,7 +27,7 @@ use crate::{
     pixels::Crop,
 };
 
-pub use native::NativeEngine;
+pub use native::{EngineSettings, NativeEngine};
 
 /// The network did not run. The same batch may run at another time.
 #[derive(Debug, thiserror::Error)]

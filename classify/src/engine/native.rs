@@ -2,7 +2,7 @@
 
 use std::num::NonZeroUsize;
 
-use platform::cpu::cores;
+use fused::Isa;
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
 use super::{Infer, InferError};
@@ -15,22 +15,34 @@ pub struct NativeEngine {
     pool: ThreadPool,
 }
 
+/// What engines run on, and what they share.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EngineSettings {
+    /// The arithmetic.
+    pub backend: Backend,
+    /// How many engines.
+    pub engines: NonZeroUsize,
+    /// Threads of each engine.
+    pub threads: NonZeroUsize,
+    /// Widest instructions to use, for the backend that has a choice.
+    pub isa: Option<Isa>,
+}
+
 impl NativeEngine {
-    /// Loads the network once and gives as many engines as asked for. They share the weights and
-    /// split the machine's cores between them.
+    /// Loads the network once and gives as many engines as asked for; they share the weights.
     ///
     /// # Errors
     /// When threads cannot be started.
     ///
     /// # Panics
     /// When the weights do not fit the code; both were made by one build.
-    pub fn load(backend: Backend, engines: NonZeroUsize) -> Result<Vec<Self>, InferError> {
-        let threads = (cores().get() / engines.get()).max(1);
-        let network = Network::load(backend);
+    pub fn load(settings: EngineSettings) -> Result<Vec<Self>, InferError> {
+        let EngineSettings { backend, engines, threads, isa } = settings;
+        let network = Network::load_for(backend, isa);
         (0..engines.get())
             .map(|engine| {
                 let pool = ThreadPoolBuilder::new()
-                    .num_threads(threads)
+                    .num_threads(threads.get())
                     .thread_name(move |thread| format!("engine-{engine}-{thread}"))
                     .build()
                     .map_err(|error| InferError(error.into()))?;

@@ -16,6 +16,7 @@ use onnx_ir::{GraphProto, Message, ModelProto};
 use crate::Error;
 
 pub mod fold;
+pub mod fuse;
 mod kernel;
 pub mod layout;
 pub mod proto;

@@ -27,6 +27,9 @@ pub trait NodeExt: Sized {
     /// The node with a float attribute more.
     #[must_use]
     fn with_float(self, name: &str, value: f32) -> Self;
+    /// The node with a text attribute more.
+    #[must_use]
+    fn with_text(self, name: &str, value: &str) -> Self;
 }
 
 fn attribute<'a>(node: &'a NodeProto, name: &str) -> Option<&'a AttributeProto> {
@@ -74,6 +77,10 @@ impl NodeExt for NodeProto {
 
     fn with_float(self, name: &str, value: f32) -> Self {
         with(self, name, AttributeType::FLOAT, |attribute| attribute.f = value)
+    }
+
+    fn with_text(self, name: &str, value: &str) -> Self {
+        with(self, name, AttributeType::STRING, |attribute| attribute.s = value.as_bytes().to_vec().into())
     }
 }
 

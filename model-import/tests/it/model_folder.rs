@@ -31,8 +31,10 @@ fn a_sound_folder_becomes_code() {
     let workspace = Workspace::new();
     build(&workspace).unwrap();
     let out = workspace.out().join("model");
-    assert_eq!(common::names(&out), ["network.bpk", "network.onnx", "network.rs", "spec.rs"]);
+    assert_eq!(common::names(&out), ["fused", "network.bpk", "network.onnx", "network.rs", "spec.rs"]);
+    assert_eq!(common::names(&out.join("fused")), ["network.onnx"]);
     let network = fs::read_to_string(out.join("network.rs")).unwrap();
+    assert!(network.contains("fused::Chain::new("), "{network}");
     assert!(network.contains("pub fn from_embedded(device: &Device) -> Self"), "{network}");
     assert!(network.contains("Tensor<4>) -> Tensor<2>"), "{network}");
     let spec = fs::read_to_string(out.join("spec.rs")).unwrap();

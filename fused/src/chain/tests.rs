@@ -1,0 +1,139 @@
+#![expect(clippy::unwrap_used, reason = "helpers of tests may fail as tests do")]
+
+use burn::{
+    module::Param,
+    tensor::{Device, Tensor, TensorData},
+};
+use rayon::ThreadPoolBuilder;
+
+use super::Chain;
+use crate::{Conv, Execution, Isa, Plan, Step, load_with};
+
+const RELU6: [f32; 2] = [0.0, 6.0];
+const NONE: [f32; 2] = [f32::NEG_INFINITY, f32::INFINITY];
+
+fn pointwise(channels: usize, output_channels: usize, clamp: [f32; 2]) -> Conv {
+    Conv { channels, output_channels, kernel: 1, stride: 1, pads: [0; 4], clamp }
+}
+
+fn depthwise(channels: usize, kernel: usize, stride: usize, pads: [usize; 4]) -> Conv {
+    Conv { channels, output_channels: channels, kernel, stride, pads, clamp: RELU6 }
+}
+
+fn block(channels: usize, kernel: usize, stride: usize, outputs: usize, clamp: [f32; 2]) -> Step {
+    let wide = 3 * channels + 1;
+    Step::InvertedResidual {
+        expand: Some(pointwise(channels, wide, RELU6)),
+        depthwise: depthwise(wide, kernel, stride, [kernel / 2; 4]),
+        project: pointwise(wide, outputs, clamp),
+        add_input: stride == 1 && channels == outputs,
+    }
+}
+
+/// A small network with every kind of step, channels that fill no vector, and asymmetric pads.
+fn network() -> Plan {
+    let stem =
+        Conv { channels: 3, output_channels: 9, kernel: 3, stride: 2, pads: [0, 0, 1, 1], clamp: RELU6 };
+    let first = Step::InvertedResidual {
+        expand: None,
+        depthwise: depthwise(9, 3, 1, [1; 4]),
+        project: pointwise(9, 5, NONE),
+        add_input: false,
+    };
+    let steps = vec![
+        Step::Dense(stem),
+        first,
+        block(5, 5, 1, 5, NONE),
+        block(5, 3, 2, 7, NONE),
+        block(7, 3, 1, 7, [-0.5, 2.0]),
+        Step::Depthwise(depthwise(7, 5, 2, [1, 2, 2, 1])),
+        Step::Dense(pointwise(7, 20, RELU6)),
+        Step::GlobalAveragePool,
+        Step::Flatten,
+        Step::Dense(pointwise(20, 11, NONE)),
+    ];
+    Plan { input: [3, 31, 26], steps }
+}
+
+/// The same without its end, so that planes come out.
+fn features() -> Plan {
+    let mut plan = network();
+    plan.steps.truncate(6);
+    plan
+}
+
+/// Numbers between -1 and 1 that look random and are always the same.
+fn numbers(count: usize, mut state: u32) -> Vec<f32> {
+    let mut next = || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        f32::from(u16::try_from(state >> 16).unwrap()) / 32_768.0 - 1.0
+    };
+    (0..count).map(|_| next()).collect()
+}
+
+fn chain(plan: &Plan, execution: Execution) -> Chain {
+    let device = Device::flex();
+    let weights = TensorData::new(numbers(plan.weights_len(), 7), [plan.weights_len()]);
+    let mut chain = load_with(execution, || Chain::new(plan.clone(), &device));
+    chain.weights = Param::from_tensor(Tensor::from_data(weights, &device));
+    chain
+}
+
+fn run<const D: usize>(chain: &Chain, images: &[f32], batch: usize) -> Vec<f32> {
+    let [channels, height, width] = chain.shared.plan.input;
+    let input = TensorData::new(images.to_vec(), [batch, channels, height, width]);
+    let input = Tensor::<4>::from_data(input, &Device::flex());
+    chain.forward::<D>(input).try_to_vec_as::<f32>().unwrap()
+}
+
+fn assert_close(expected: &[f32], found: &[f32], what: &str) {
+    assert_eq!(expected.len(), found.len(), "{what}");
+    let largest = expected.iter().map(|value| value.abs()).fold(1.0, f32::max);
+    for (expected, found) in expected.iter().zip(found) {
+        assert!((expected - found).abs() <= 1e-5 * largest, "{what}: {found} instead of {expected}");
+    }
+}
+
+#[test]
+fn the_kernels_give_what_plain_operators_give() {
+    let (network, features) = (network(), features());
+    for isa in Isa::available() {
+        for batch in [1, 2, 5] {
+            let images = numbers(batch * network.input.iter().product::<usize>(), 3);
+            let [plain, kernels] =
+                [Execution::Plain, Execution::Kernels(isa)].map(|execution| chain(&network, execution));
+            let expected = run::<2>(&plain, &images, batch);
+            assert!(expected.iter().any(|value| value.abs() > 0.01), "a test of zeros proves nothing");
+            assert_close(&expected, &run::<2>(&kernels, &images, batch), &format!("{isa}, {batch}"));
+
+            let [plain, kernels] =
+                [Execution::Plain, Execution::Kernels(isa)].map(|execution| chain(&features, execution));
+            let expected = run::<4>(&plain, &images, batch);
+            assert_close(&expected, &run::<4>(&kernels, &images, batch), &format!("planes, {isa}, {batch}"));
+        }
+    }
+}
+
+#[test]
+fn how_many_threads_there_are_changes_no_bit() {
+    let plan = network();
+    let chain = chain(&plan, Execution::Kernels(Isa::detect()));
+    let batch = 4;
+    let images = numbers(batch * plan.input.iter().product::<usize>(), 5);
+    let alone = |threads| {
+        let pool = ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        pool.install(|| run::<2>(&chain, &images, batch))
+    };
+    let expected = alone(1);
+    for threads in [2, 3, 4, 7] {
+        assert_eq!(expected, alone(threads), "{threads} threads");
+    }
+}
+
+#[test]
+#[should_panic(expected = "the chain cannot run")]
+fn an_image_of_another_size_is_refused() {
+    let chain = chain(&network(), Execution::Kernels(Isa::PORTABLE));
+    let input = Tensor::<4>::zeros([1, 3, 30, 26], &Device::flex());
+    let _ = chain.forward::<2>(input);
+}

@@ -1,0 +1,111 @@
+//! A chain by a backend's own operators.
+
+use burn::{
+    backend::{
+        Backend,
+        ops::{ConvOptions, PadMode},
+        tensor::FloatTensor,
+    },
+    tensor::{Shape, Slice},
+};
+
+use crate::plan::{Conv, Plan, Step};
+
+/// The output of `plan` for `input` `[batch, channels, height, width]`.
+pub(crate) fn run<B: Backend>(plan: &Plan, input: FloatTensor<B>, weights: FloatTensor<B>) -> FloatTensor<B> {
+    let mut weights = Weights::<B> { tensor: weights, taken: 0 };
+    plan.steps.iter().fold(input, |map, step| match step {
+        Step::Dense(conv) => weights.dense(conv, map, None),
+        Step::Depthwise(conv) => weights.depthwise(conv, map),
+        Step::InvertedResidual { expand, depthwise, project, add_input } => {
+            let residual = add_input.then(|| map.clone());
+            let expanded = match expand {
+                Some(expand) => weights.dense(expand, map, None),
+                None => map,
+            };
+            let filtered = weights.depthwise(depthwise, expanded);
+            weights.dense(project, filtered, residual)
+        }
+        Step::GlobalAveragePool => B::adaptive_avg_pool2d(map, [1, 1]),
+        Step::Flatten => {
+            let [batch, channels] = [shape::<B>(&map)[0], shape::<B>(&map)[1]];
+            B::float_reshape(map, Shape::new([batch, channels]))
+        }
+    })
+}
+
+fn shape<B: Backend>(tensor: &FloatTensor<B>) -> Shape {
+    burn::backend::TensorMetadata::shape(tensor)
+}
+
+/// The weights of a chain, taken from front to back.
+struct Weights<B: Backend> {
+    tensor: FloatTensor<B>,
+    taken: usize,
+}
+
+impl<B: Backend> Weights<B> {
+    fn take(&mut self, shape: &[usize]) -> FloatTensor<B> {
+        let length: usize = shape.iter().product();
+        let range = Slice::from(self.taken..self.taken + length);
+        self.taken += length;
+        B::float_reshape(B::float_slice(self.tensor.clone(), &[range]), Shape::from(shape.to_vec()))
+    }
+
+    fn dense(
+        &mut self,
+        conv: &Conv,
+        input: FloatTensor<B>,
+        residual: Option<FloatTensor<B>>,
+    ) -> FloatTensor<B> {
+        self.convolution(conv, 1, input, residual)
+    }
+
+    fn depthwise(&mut self, conv: &Conv, input: FloatTensor<B>) -> FloatTensor<B> {
+        self.convolution(conv, conv.channels, input, None)
+    }
+
+    fn convolution(
+        &mut self,
+        conv: &Conv,
+        groups: usize,
+        input: FloatTensor<B>,
+        residual: Option<FloatTensor<B>>,
+    ) -> FloatTensor<B> {
+        let weights = self.take(&[conv.output_channels, conv.channels / groups, conv.kernel, conv.kernel]);
+        let bias = self.take(&[conv.output_channels]);
+        // A row is a plane of one pixel to a convolution.
+        let flat = shape::<B>(&input).num_dims() == 2;
+        let input = if flat { with_plane::<B>(input) } else { input };
+        let [top, left, bottom, right] = conv.pads;
+        let (input, padding) = if (top, left) == (bottom, right) {
+            (input, [top, left])
+        } else {
+            let pads = [(0, 0), (0, 0), (top, bottom), (left, right)];
+            (B::float_pad(input, &pads, PadMode::Constant(0.0)), [0, 0])
+        };
+        let options = ConvOptions::new([conv.stride; 2], padding, [1, 1], groups);
+        let mut output = B::conv2d(input, weights, Some(bias), options);
+        if flat {
+            let batch = shape::<B>(&output)[0];
+            output = B::float_reshape(output, Shape::new([batch, conv.output_channels]));
+        }
+        if let Some(residual) = residual {
+            output = B::float_add(output, residual);
+        }
+        // One bound at a time: burn-flex does both at once in a loop that is not vectorised.
+        let [lo, hi] = conv.clamp;
+        if lo > f32::NEG_INFINITY {
+            output = B::float_clamp_min(output, lo.into());
+        }
+        if hi < f32::INFINITY {
+            output = B::float_clamp_max(output, hi.into());
+        }
+        output
+    }
+}
+
+fn with_plane<B: Backend>(rows: FloatTensor<B>) -> FloatTensor<B> {
+    let [batch, channels] = [shape::<B>(&rows)[0], shape::<B>(&rows)[1]];
+    B::float_reshape(rows, Shape::new([batch, channels, 1, 1]))
+}

@@ -1,0 +1,79 @@
+//! A chain runs without allocating once it has run. In a process of its own: it replaces the allocator.
+#![cfg(feature = "flex")]
+#![expect(unsafe_code, reason = "an allocator that counts has no other way to be written")]
+
+use std::{
+    alloc::{GlobalAlloc, Layout, System},
+    sync::atomic::{AtomicUsize, Ordering},
+};
+
+use burn::tensor::{Device, Tensor};
+use fused::{Chain, Conv, Execution, Isa, Plan, Step, load_with};
+use rayon::ThreadPoolBuilder;
+
+static BYTES: AtomicUsize = AtomicUsize::new(0);
+
+struct Counting;
+
+// SAFETY: everything is the system's allocator's; only a count is kept beside it.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        BYTES.fetch_add(layout.size(), Ordering::Relaxed);
+        // SAFETY: the caller's promise.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
+        // SAFETY: the caller's promise, and `memory` came from the system's allocator.
+        unsafe { System.dealloc(memory, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// Bytes that every thread together allocates during `work`.
+fn allocated(work: impl FnOnce()) -> usize {
+    let before = BYTES.load(Ordering::Relaxed);
+    work();
+    BYTES.load(Ordering::Relaxed) - before
+}
+
+#[test]
+fn nothing_is_allocated_for_an_image_but_the_tensors_of_burn() {
+    assert!(allocated(|| drop(std::hint::black_box(vec![0_u8; 10_000]))) >= 10_000, "the count counts");
+
+    let clamp = [0.0, 6.0];
+    let stem = Conv { channels: 3, output_channels: 16, kernel: 3, stride: 2, pads: [1; 4], clamp };
+    let pointwise = |channels, output_channels| Conv {
+        channels,
+        output_channels,
+        kernel: 1,
+        stride: 1,
+        pads: [0; 4],
+        clamp,
+    };
+    let block = Step::InvertedResidual {
+        expand: Some(pointwise(16, 96)),
+        depthwise: Conv { channels: 96, output_channels: 96, stride: 1, ..stem },
+        project: pointwise(96, 16),
+        add_input: true,
+    };
+    let steps = vec![Step::Dense(stem), block, Step::GlobalAveragePool, Step::Flatten];
+    let plan = Plan { input: [3, 128, 128], steps };
+
+    let device = Device::flex();
+    let chain = load_with(Execution::Kernels(Isa::detect()), || Chain::new(plan, &device));
+    let pool = ThreadPoolBuilder::new().num_threads(2).build().unwrap();
+    // A round of two images that run at a time, and one that both threads share.
+    let images = Tensor::<4>::ones([3, 3, 128, 128], &device);
+    let run = || {
+        let images = images.clone();
+        pool.install(|| drop(chain.forward::<2>(images)));
+    };
+    run();
+    run();
+    // The feature maps of one image alone are 256 KiB; what is left is the output's and burn's own.
+    let bytes = (0..10).map(|_| allocated(run)).min();
+    assert!(bytes.is_some_and(|bytes| bytes < 4096), "{bytes:?} bytes");
+}

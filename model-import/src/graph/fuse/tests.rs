@@ -1,0 +1,158 @@
+use onnx_ir::{GraphProto, NodeProto, TensorProto};
+
+use super::super::testing::{graph, operators, values};
+use super::*;
+
+const SIDE: i64 = 8;
+
+fn weights(name: &str, dims: [i64; 4]) -> TensorProto {
+    let count = usize::try_from(dims.iter().product::<i64>()).unwrap();
+    float_tensor(name, &dims, &vec![0.5; count])
+}
+
+fn conv(input: &str, weights: &str, output: &str) -> NodeProto {
+    proto::node("Conv", &[input, weights], &[output])
+}
+
+fn depthwise(input: &str, weights: &str, output: &str, channels: i64) -> NodeProto {
+    conv(input, weights, output).with_int("group", channels).with_ints("pads", &[1; 4])
+}
+
+fn relu(input: &str, output: &str) -> NodeProto {
+    proto::node("Relu", &[input], &[output])
+}
+
+fn add(left: &str, right: &str, output: &str) -> NodeProto {
+    proto::node("Add", &[left, right], &[output])
+}
+
+/// Expand from 3 to 6 channels, by channel, project to 3.
+fn block_weights() -> Vec<TensorProto> {
+    vec![weights("e", [6, 3, 1, 1]), weights("d", [6, 1, 3, 3]), weights("p", [3, 6, 1, 1])]
+}
+
+/// The block from `x` to `p0`.
+fn block() -> Vec<NodeProto> {
+    vec![
+        conv("x", "e", "e0"),
+        relu("e0", "e1"),
+        depthwise("e1", "d", "d0", 6),
+        relu("d0", "d1"),
+        conv("d1", "p", "p0"),
+    ]
+}
+
+fn fused(constants: Vec<TensorProto>, nodes: Vec<NodeProto>) -> GraphProto {
+    let mut graph = graph(&[None, Some(3), Some(SIDE), Some(SIDE)], constants, nodes);
+    fuse(&mut graph, "x");
+    graph
+}
+
+fn plan(graph: &GraphProto, index: usize) -> String {
+    graph.node[index].text("plan").unwrap()
+}
+
+#[test]
+fn a_block_with_its_input_added_and_the_way_to_the_classes_is_one_chain() {
+    let mut nodes = block();
+    nodes.extend([
+        add("x", "p0", "a"),
+        proto::node("GlobalAveragePool", &["a"], &["g"]),
+        proto::node("Flatten", &["g"], &["f"]),
+        proto::node("Gemm", &["f", "m", "b"], &["y"]),
+    ]);
+    let mut constants = block_weights();
+    constants.push(float_tensor("m", &[3, 2], &[1.0, 2.0, 3.0, 4.0, 5.0, 6.0]));
+    constants.push(float_tensor("b", &[2], &[7.0, 8.0]));
+    let graph = fused(constants, nodes);
+    assert_eq!(operators(&graph), [CHAIN]);
+    let conv = |channels, outputs, kernel, pad, clamp| {
+        format!(
+            "fused::Conv {{ channels: {channels}, output_channels: {outputs}, kernel: {kernel}, stride: 1, \
+             pads: [{pad}, {pad}, {pad}, {pad}], clamp: [{clamp}, f32::INFINITY] }}"
+        )
+    };
+    let (expand, depthwise) = (conv(3, 6, 1, 0, "0.0"), conv(6, 6, 3, 1, "0.0"));
+    let (project, classes) = (conv(6, 3, 1, 0, "f32::NEG_INFINITY"), conv(3, 2, 1, 0, "f32::NEG_INFINITY"));
+    assert_eq!(
+        plan(&graph, 0),
+        format!(
+            "fused::Plan {{ input: [3, 8, 8], steps: vec![fused::Step::InvertedResidual {{ \
+             expand: Some({expand}), depthwise: {depthwise}, project: {project}, add_input: true }}, \
+             fused::Step::GlobalAveragePool, fused::Step::Flatten, fused::Step::Dense({classes})] }}"
+        )
+    );
+    assert_eq!(graph.node[0].int("rank"), Some(2));
+    let all = values(&graph, &graph.node[0].input[1]);
+    // Of the Gemm the rows are the outputs; what it does not transpose is turned.
+    assert_eq!(all[all.len() - 8..], [1.0, 3.0, 5.0, 2.0, 4.0, 6.0, 7.0, 8.0]);
+    assert_eq!(all.len(), (18 + 6) + (54 + 6) + (18 + 3) + 8);
+}
+
+#[test]
+fn what_is_added_from_elsewhere_stays_an_addition() {
+    let mut nodes = vec![conv("x", "q", "q0")];
+    nodes.extend(block());
+    nodes.push(add("q0", "p0", "y"));
+    let mut constants = block_weights();
+    constants.push(weights("q", [3, 3, 1, 1]));
+    let graph = fused(constants, nodes);
+    assert_eq!(operators(&graph), [CHAIN, CHAIN, "Add"]);
+    assert!(plan(&graph, 1).contains("add_input: false"));
+}
+
+#[test]
+fn a_value_that_others_need_is_not_swallowed() {
+    // The expanded map is an operand once more, so only the convolutions by themselves can be fused.
+    let mut nodes = block();
+    nodes.push(proto::node("GlobalAveragePool", &["e1"], &["s"]));
+    nodes.push(proto::node("Concat", &["p0", "s"], &["y"]));
+    let graph = fused(block_weights(), nodes);
+    assert_eq!(operators(&graph), [CHAIN, CHAIN, "GlobalAveragePool", "Concat"]);
+    assert_eq!(graph.node[0].output[0], "e1");
+    assert_eq!(graph.node[1].input[0], "e1");
+
+    // And what goes out of the graph must be made.
+    let mut nodes = block();
+    nodes.push(relu("p0", "z"));
+    let mut graph = graph_of(nodes);
+    graph.output = vec![proto::value_info("p0", &[]), proto::value_info("z", &[])];
+    fuse(&mut graph, "x");
+    assert_eq!(operators(&graph), [CHAIN, "Relu"]);
+}
+
+fn graph_of(nodes: Vec<NodeProto>) -> GraphProto {
+    graph(&[None, Some(3), Some(SIDE), Some(SIDE)], block_weights(), nodes)
+}
+
+#[test]
+fn convolutions_that_the_kernels_do_not_know_stay_what_they_are() {
+    let dilated = conv("x", "w", "y").with_ints("dilations", &[2, 2]);
+    assert_eq!(operators(&fused(vec![weights("w", [3, 3, 3, 3])], vec![dilated])), ["Conv"]);
+    let groups_of_three = conv("x", "w", "y").with_int("group", 3);
+    assert_eq!(operators(&fused(vec![weights("w", [6, 1, 3, 3])], vec![groups_of_three])), ["Conv"]);
+    let large = conv("x", "w", "y").with_int("group", 3);
+    assert_eq!(operators(&fused(vec![weights("w", [3, 1, 7, 7])], vec![large])), ["Conv"]);
+    let uneven = conv("x", "w", "y");
+    assert_eq!(operators(&fused(vec![weights("w", [3, 3, 3, 1])], vec![uneven])), ["Conv"]);
+}
+
+#[test]
+fn pads_and_bounds_are_understood_however_they_are_written() {
+    let conv = conv("x", "w", "c").with_ints("strides", &[2, 2]).with_text("auto_pad", "SAME_UPPER");
+    let clip = proto::node("Clip", &["c", "", "six"], &["y"]);
+    let constants = vec![weights("w", [4, 3, 3, 3]), float_tensor("six", &[], &[6.0])];
+    let graph = fused(constants, vec![conv, clip]);
+    let plan = plan(&graph, 0);
+    assert!(plan.contains("pads: [0, 0, 1, 1], clamp: [f32::NEG_INFINITY, 6.0]"), "{plan}");
+
+    let conv = conv_lower();
+    let clip = proto::node("Clip", &["c"], &["y"]).with_float("min", 0.0).with_float("max", 6.0);
+    let graph = fused(vec![weights("w", [4, 3, 3, 3])], vec![conv, clip]);
+    let plan = self::plan(&graph, 0);
+    assert!(plan.contains("pads: [1, 1, 0, 0], clamp: [0.0, 6.0]"), "{plan}");
+}
+
+fn conv_lower() -> NodeProto {
+    conv("x", "w", "c").with_ints("strides", &[2, 2]).with_text("auto_pad", "SAME_LOWER")
+}
