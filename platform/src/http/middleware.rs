@@ -17,7 +17,7 @@ use tower_http::{catch_panic::CatchPanicLayer, limit::RequestBodyLimitLayer, tim
 use tracing::Instrument;
 use uuid::Uuid;
 
-use super::{Problem, render::render_problems};
+use super::{Problem, render::render_problems, unread::read_the_rest};
 
 /// Limits on every request.
 #[derive(Clone, Debug)]
@@ -55,8 +55,10 @@ pub fn layers(routes: Router, service: &'static str, limits: &HttpLimits) -> Rou
         .layer(from_fn_with_state(limits.clone(), render_problems))
         // 3. and 2. Metrics and the access line see the status that the client sees.
         .layer(from_fn_with_state(Arc::new(Observer::new(service)), observe))
-        // 1. First of all the id, which everything else mentions.
+        // 1. Before all that is told of a request, the id, which everything else mentions.
         .layer(from_fn(request_id))
+        // 0. An answer that did not wait for the body lets it end first.
+        .layer(from_fn(read_the_rest))
 }
 
 async fn request_id(mut request: Request, next: Next) -> Response {

@@ -16,6 +16,7 @@ mod render;
 mod server;
 #[cfg(test)]
 mod tests;
+mod unread;
 
 pub use health::{Readiness, health_routes};
 pub use middleware::{HttpLimits, RequestId, layers};

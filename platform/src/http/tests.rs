@@ -343,3 +343,51 @@ async fn requests_are_counted_by_route_and_status() {
     let bucket = "test_request_duration_seconds_bucket{route=\"/counted/{name}\",le=\"+Inf\"} 2";
     assert!(text.contains(bucket), "{text}");
 }
+
+/// What comes back for `sent` on one connection, until `enough` or the end of the connection.
+async fn exchange(service: &Service, sent: &[u8], enough: &str) -> String {
+    let mut stream = TcpStream::connect(service.address).await.unwrap();
+    stream.write_all(sent).await.unwrap();
+    let mut received = Vec::new();
+    timeout(PATIENCE, async {
+        while !String::from_utf8_lossy(&received).contains(enough) {
+            let mut part = [0; 4096];
+            match stream.read(&mut part).await.unwrap() {
+                0 => break,
+                count => received.extend_from_slice(&part[..count]),
+            }
+        }
+    })
+    .await
+    .unwrap();
+    String::from_utf8(received).unwrap()
+}
+
+#[tokio::test]
+async fn an_answer_that_did_not_wait_for_the_body_leaves_the_connection_usable() {
+    let service = Service::start(Router::new().route("/refuse", post(|| async { "no" }))).await;
+    // Larger than what the server reads at once, and than the limit on bodies.
+    let body = "x".repeat(600_000);
+    let refused = format!("POST /refuse HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+    let next = "GET /live HTTP/1.1\r\nhost: x\r\n\r\n";
+    let received = exchange(&service, format!("{refused}{next}").as_bytes(), "HTTP/1.1 200").await;
+    assert!(received.starts_with("HTTP/1.1 413"), "{received}");
+    assert!(received.contains("HTTP/1.1 200"), "{received}");
+    assert!(!received.contains("connection: close"), "{received}");
+    service.stop.cancel();
+    service.drained().await;
+}
+
+#[tokio::test]
+async fn an_answer_to_a_body_that_does_not_come_says_that_the_connection_ends() {
+    let service = Service::start(Router::new().route("/refuse", post(|| async { "no" }))).await;
+    for expectation in ["", "expect: 100-continue\r\n"] {
+        let head = format!("POST /refuse HTTP/1.1\r\nhost: x\r\ncontent-length: 500\r\n{expectation}\r\n");
+        let received = exchange(&service, head.as_bytes(), "never").await;
+        assert!(received.starts_with("HTTP/1.1 200"), "{received}");
+        assert!(received.contains("connection: close"), "{received}");
+        assert!(received.ends_with("no"), "{received}");
+    }
+    service.stop.cancel();
+    service.drained().await;
+}
