@@ -1,4 +1,8 @@
 //! The chain as an operator of burn's backends.
+#![cfg_attr(
+    feature = "ndarray",
+    expect(deprecated, reason = "burn-ndarray is kept for as long as burn 0.22 is")
+)]
 
 use std::sync::Arc;
 
@@ -16,7 +20,6 @@ pub(crate) trait ChainOps: Backend {
 }
 
 #[cfg(feature = "ndarray")]
-#[expect(deprecated, reason = "kept for as long as burn 0.22 is")]
 impl ChainOps for burn::backend::NdArray {}
 
 #[cfg(feature = "flex")]

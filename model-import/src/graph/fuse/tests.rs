@@ -102,6 +102,18 @@ fn what_is_added_from_elsewhere_stays_an_addition() {
 }
 
 #[test]
+fn an_input_that_would_be_stretched_is_not_added_within_the_block() {
+    // The projected plane is of one pixel; Add lays it over all of the input.
+    let mut nodes = block();
+    nodes[2] = conv("e1", "d", "d0").with_int("group", 6).with_ints("strides", &[2, 2]);
+    nodes.push(add("x", "p0", "y"));
+    let mut graph = graph(&[None, Some(3), Some(3), Some(3)], block_weights(), nodes);
+    fuse(&mut graph, "x");
+    assert_eq!(operators(&graph), [CHAIN, "Add"]);
+    assert!(plan(&graph, 0).contains("add_input: false"));
+}
+
+#[test]
 fn a_value_that_others_need_is_not_swallowed() {
     // The expanded map is an operand once more, so only the convolutions by themselves can be fused.
     let mut nodes = block();
