@@ -43,9 +43,14 @@ fn softmax(logits: &[f32]) -> Vec<f32> {
 /// Indices of the `k` largest of `values`, largest first; of equal ones the lower index is first.
 /// All of them when `k` is more than there are.
 fn top_k(values: &[f32], k: usize) -> Vec<usize> {
+    let better = |&a: &usize, &b: &usize| values[b].total_cmp(&values[a]).then(a.cmp(&b));
     let mut order: Vec<usize> = (0..values.len()).collect();
-    order.sort_unstable_by(|&a, &b| values[b].total_cmp(&values[a]).then(a.cmp(&b)));
-    order.truncate(k);
+    // Only the best are put in order, not a thousand for the sake of five.
+    if k < order.len() {
+        order.select_nth_unstable_by(k, better);
+        order.truncate(k);
+    }
+    order.sort_unstable_by(better);
     order
 }
 

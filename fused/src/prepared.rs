@@ -19,6 +19,9 @@ use crate::plan::{Conv, Plan, Step};
 
 type FlexTensor = FloatTensor<Flex>;
 
+/// Elements that are transposed at a time: 16 KiB.
+const TRANSPOSED: usize = 4 << 10;
+
 /// A chain that is ready to run.
 #[derive(Debug)]
 pub(crate) struct Prepared {
@@ -315,12 +318,18 @@ fn check(what: &'static str, expected: usize, actual: usize) -> Result<(), Shape
     if expected == actual { Ok(()) } else { Err(ShapeError::Length { what, expected, actual }) }
 }
 
-/// `rows` rows become as many columns: `target[column][row] = source[row][column]`.
+/// `rows` rows become as many columns: `target[column][row] = source[row][column]`. A stretch of
+/// columns at a time, whose part of the target stays in the first-level cache from row to row.
 fn transpose(source: &[f32], rows: usize, target: &mut [f32]) {
     let columns = source.len() / rows;
-    for (row, source) in source.chunks_exact(columns).enumerate() {
-        for (value, target) in source.iter().zip(target[row..].iter_mut().step_by(rows)) {
-            *target = *value;
+    let stretch = (TRANSPOSED / rows).max(1);
+    for (index, target) in target[..source.len()].chunks_mut(stretch * rows).enumerate() {
+        let first = index * stretch;
+        for (row, source) in source.chunks_exact(columns).enumerate() {
+            let source = &source[first..columns.min(first + stretch)];
+            for (value, pixel) in source.iter().zip(target.chunks_exact_mut(rows)) {
+                pixel[row] = *value;
+            }
         }
     }
 }

@@ -46,7 +46,7 @@ impl Level {
             #[cfg(target_arch = "x86_64")]
             Self::Avx2 => is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma"),
             #[cfg(target_arch = "x86_64")]
-            Self::Avx512 => is_x86_feature_detected!("avx512f"),
+            Self::Avx512 => is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512vl"),
         }
     }
 }
@@ -105,7 +105,7 @@ impl Isa {
             // SAFETY: a value of this level exists only where the CPU has AVX2 and FMA.
             #[cfg(target_arch = "x86_64")]
             Level::Avx2 => unsafe { run_avx2(kernel) },
-            // SAFETY: a value of this level exists only where the CPU has AVX-512F.
+            // SAFETY: a value of this level exists only where the CPU has AVX-512F and VL.
             #[cfg(target_arch = "x86_64")]
             Level::Avx512 => unsafe { run_avx512(kernel) },
         }
@@ -167,9 +167,9 @@ unsafe fn run_avx2<K: Kernel>(kernel: K) {
 }
 
 /// # Safety
-/// As [`Kernel::run`] with AVX-512F.
+/// As [`Kernel::run`] with AVX-512F and VL.
 #[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx512f")]
+#[target_feature(enable = "avx512f,avx512vl")]
 unsafe fn run_avx512<K: Kernel>(kernel: K) {
     // SAFETY: the caller's promise.
     unsafe { kernel.run::<F32x16>() }

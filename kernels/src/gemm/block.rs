@@ -21,23 +21,30 @@ pub(super) struct Panel<'a> {
 }
 
 /// Multiplies the rows with the panel, in blocks as high as the registers allow: the accumulators, one
-/// row of the panel and one value of the left matrix are in registers at once.
+/// row of the panel and one value of the left matrix are in registers at once. Where the panel's last
+/// vector is no more than half full, only that half is computed.
 ///
 /// # Safety
 /// As [`crate::isa::Kernel::run`] for the product that the panel belongs to.
 #[inline(always)]
 pub(super) unsafe fn multiply_panel<V: Vector>(panel: &Panel<'_>) {
+    let last = panel.gemm.right.width() - panel.first - (panel.vectors - 1) * V::LANES;
+    let is_half = V::Half::LANES < V::LANES && last <= V::Half::LANES;
     // SAFETY: the caller's promise; each arm is for panels of just that many vectors.
     unsafe {
-        match (V::REGISTERS, panel.vectors) {
-            (32, 4) => multiply_rows::<V, 6, 5, 4>(panel),
-            (32, 3) => multiply_rows::<V, 8, 7, 3>(panel),
-            (32, 2) => multiply_rows::<V, 12, 11, 2>(panel),
-            (32, _) => multiply_rows::<V, 12, 11, 1>(panel),
-            (16, 2) => multiply_rows::<V, 6, 5, 2>(panel),
-            (16, _) => multiply_rows::<V, 12, 11, 1>(panel),
-            (_, 2) => multiply_rows::<V, 4, 3, 2>(panel),
-            (_, _) => multiply_rows::<V, 8, 7, 1>(panel),
+        match (V::REGISTERS, panel.vectors, is_half) {
+            (32, 4, false) => multiply_rows::<V, 6, 5, 4, 0>(panel),
+            (32, 3, false) => multiply_rows::<V, 8, 7, 3, 0>(panel),
+            (32, 2, false) => multiply_rows::<V, 12, 11, 2, 0>(panel),
+            (32, _, false) => multiply_rows::<V, 12, 11, 1, 0>(panel),
+            (32, 4, true) => multiply_rows::<V, 6, 5, 3, 1>(panel),
+            (32, 3, true) => multiply_rows::<V, 8, 7, 2, 1>(panel),
+            (32, 2, true) => multiply_rows::<V, 12, 11, 1, 1>(panel),
+            (32, _, true) => multiply_rows::<V, 12, 11, 0, 1>(panel),
+            (16, 2, _) => multiply_rows::<V, 6, 5, 2, 0>(panel),
+            (16, _, _) => multiply_rows::<V, 12, 11, 1, 0>(panel),
+            (_, 2, _) => multiply_rows::<V, 4, 3, 2, 0>(panel),
+            (_, _, _) => multiply_rows::<V, 8, 7, 1, 0>(panel),
         }
     }
 }
@@ -46,9 +53,15 @@ pub(super) unsafe fn multiply_panel<V: Vector>(panel: &Panel<'_>) {
 /// one row less: a block of few rows has too few sums to keep the multipliers busy.
 ///
 /// # Safety
-/// As [`multiply_panel`]; the panel has `VECTORS` vectors.
+/// As [`multiply_panel`]; the panel has `VECTORS` vectors, and behind them a half one if `HALVES` is 1.
 #[inline(always)]
-unsafe fn multiply_rows<V: Vector, const ROWS: usize, const SHORT: usize, const VECTORS: usize>(
+unsafe fn multiply_rows<
+    V: Vector,
+    const ROWS: usize,
+    const SHORT: usize,
+    const VECTORS: usize,
+    const HALVES: usize,
+>(
     panel: &Panel<'_>,
 ) {
     let mut row = panel.start;
@@ -59,23 +72,23 @@ unsafe fn multiply_rows<V: Vector, const ROWS: usize, const SHORT: usize, const 
     // SAFETY: the caller's promise; no block goes beyond the last row.
     unsafe {
         for _ in 0..whole_blocks {
-            multiply_block::<V, ROWS, VECTORS>(panel, row);
+            multiply_block::<V, ROWS, VECTORS, HALVES>(panel, row);
             row += ROWS;
         }
         while row + SHORT <= panel.end {
-            multiply_block::<V, SHORT, VECTORS>(panel, row);
+            multiply_block::<V, SHORT, VECTORS, HALVES>(panel, row);
             row += SHORT;
         }
         while row + 4 <= panel.end {
-            multiply_block::<V, 4, VECTORS>(panel, row);
+            multiply_block::<V, 4, VECTORS, HALVES>(panel, row);
             row += 4;
         }
         while row + 2 <= panel.end {
-            multiply_block::<V, 2, VECTORS>(panel, row);
+            multiply_block::<V, 2, VECTORS, HALVES>(panel, row);
             row += 2;
         }
         while row < panel.end {
-            multiply_block::<V, 1, VECTORS>(panel, row);
+            multiply_block::<V, 1, VECTORS, HALVES>(panel, row);
             row += 1;
         }
     }
@@ -86,57 +99,113 @@ unsafe fn multiply_rows<V: Vector, const ROWS: usize, const SHORT: usize, const 
 /// # Safety
 /// As [`multiply_rows`]; `ROWS` rows are left.
 #[inline(always)]
-unsafe fn multiply_block<V: Vector, const ROWS: usize, const VECTORS: usize>(panel: &Panel<'_>, row: usize) {
+unsafe fn multiply_block<V: Vector, const ROWS: usize, const VECTORS: usize, const HALVES: usize>(
+    panel: &Panel<'_>,
+    row: usize,
+) {
     let Gemm { left, right, depth, .. } = panel.gemm;
-    let columns = VECTORS * V::LANES;
+    let columns = panel.vectors * V::LANES;
+    let tail = VECTORS * V::LANES;
     // SAFETY: rows, runs and depth are inside their matrices (`Gemm::run` has checked), and the bias is
     // filled up to whole vectors.
     unsafe {
-        let mut bias = [V::splat(0.0); VECTORS];
-        for (vector, bias) in bias.iter_mut().enumerate() {
-            *bias = V::load(right.bias().as_ptr().add(panel.first + vector * V::LANES));
-        }
-        let mut sums = [bias; ROWS];
+        let bias = right.bias().as_ptr().add(panel.first);
+        let mut sums = [load_row::<V, VECTORS>(bias); ROWS];
+        let mut half_sums = [load_row::<V::Half, HALVES>(bias.add(tail)); ROWS];
 
         for run in 0..left.runs {
             let run_start = left.data.as_ptr().add(row * left.row_stride + run * left.run_stride);
             let weights_start = panel.weights.as_ptr().add((depth.first + run * depth.run_stride) * columns);
             for step in 0..left.run_len {
-                let mut weights = [V::splat(0.0); VECTORS];
-                for (vector, weight) in weights.iter_mut().enumerate() {
-                    *weight = V::load(weights_start.add(step * columns + vector * V::LANES));
-                }
-                for (block_row, sums) in sums.iter_mut().enumerate() {
+                let weights_row = weights_start.add(step * columns);
+                let weights = load_row::<V, VECTORS>(weights_row);
+                let half_weights = load_row::<V::Half, HALVES>(weights_row.add(tail));
+                for block_row in 0..ROWS {
                     let value = V::splat(*run_start.add(block_row * left.row_stride + step));
-                    for (sum, weight) in sums.iter_mut().zip(&weights) {
-                        *sum = value.mul_add(*weight, *sum);
-                    }
+                    multiply_add(&mut sums[block_row], value, &weights);
+                    multiply_add(&mut half_sums[block_row], value.half(), &half_weights);
                 }
             }
         }
 
-        if right.width() - panel.first >= columns {
-            finish::<V, ROWS, VECTORS, true>(panel, row, sums);
-        } else {
-            finish::<V, ROWS, VECTORS, false>(panel, row, sums);
-        }
+        finish(panel, row, 0, sums);
+        finish(panel, row, tail, half_sums);
     }
 }
 
-/// Adds the residual to the sums of a block, clamps them and writes them to the output. Only where
-/// the panel is not `WHOLE`, its last vector sticks out of the rows of the output.
+/// Vectors that lie one behind the other.
+///
+/// # Safety
+/// The CPU has the instructions of `V`, and `VECTORS` vectors are readable at `source`.
+#[inline(always)]
+unsafe fn load_row<V: Vector, const VECTORS: usize>(source: *const f32) -> [V; VECTORS] {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let mut vectors = [V::splat(0.0); VECTORS];
+        for (index, vector) in vectors.iter_mut().enumerate() {
+            *vector = V::load(source.add(index * V::LANES));
+        }
+        vectors
+    }
+}
+
+/// `sums += value * weights`.
+///
+/// # Safety
+/// The CPU has the instructions of `V`.
+#[inline(always)]
+unsafe fn multiply_add<V: Vector, const VECTORS: usize>(
+    sums: &mut [V; VECTORS],
+    value: V,
+    weights: &[V; VECTORS],
+) {
+    for (sum, weight) in sums.iter_mut().zip(weights) {
+        // SAFETY: the caller's promise.
+        *sum = unsafe { value.mul_add(*weight, *sum) };
+    }
+}
+
+/// Adds the residual to the sums of the block's columns from `column` of the panel on, clamps them and
+/// writes them to the output. Only the last vector of the panel may stick out of the output's rows.
 ///
 /// # Safety
 /// As [`multiply_block`], whose sums these are.
 #[inline(always)]
-unsafe fn finish<V: Vector, const ROWS: usize, const VECTORS: usize, const WHOLE: bool>(
+unsafe fn finish<V: Vector, const ROWS: usize, const VECTORS: usize>(
     panel: &Panel<'_>,
     row: usize,
+    column: usize,
+    sums: [[V; VECTORS]; ROWS],
+) {
+    if VECTORS == 0 {
+        return;
+    }
+    let left = panel.gemm.right.width() - panel.first - column;
+    // SAFETY: the caller's promise.
+    unsafe {
+        if left >= VECTORS * V::LANES {
+            write::<V, ROWS, VECTORS, true>(panel, row, column, sums);
+        } else {
+            write::<V, ROWS, VECTORS, false>(panel, row, column, sums);
+        }
+    }
+}
+
+/// As [`finish`]; only where the sums are not `WHOLE`, the last vector sticks out.
+///
+/// # Safety
+/// As [`finish`].
+#[inline(always)]
+unsafe fn write<V: Vector, const ROWS: usize, const VECTORS: usize, const WHOLE: bool>(
+    panel: &Panel<'_>,
+    row: usize,
+    column: usize,
     mut sums: [[V; VECTORS]; ROWS],
 ) {
     let Gemm { right, residual, clamp, .. } = panel.gemm;
     let width = right.width();
-    let corner = row * width + panel.first;
+    let first = panel.first + column;
+    let corner = row * width + first;
     let last = (VECTORS - 1) * V::LANES;
     // SAFETY: the block is inside of the output and of the residual, which is as large; of a vector
     // that sticks out of their rows only the lanes inside are touched.
@@ -148,7 +217,7 @@ unsafe fn finish<V: Vector, const ROWS: usize, const VECTORS: usize, const WHOLE
                     let more = if WHOLE || vector + 1 < VECTORS {
                         V::load(source.add(vector * V::LANES))
                     } else {
-                        V::load_first(source.add(last), width - panel.first - last)
+                        V::load_first(source.add(last), width - first - last)
                     };
                     *sum = sum.add(more);
                 }
@@ -163,7 +232,7 @@ unsafe fn finish<V: Vector, const ROWS: usize, const VECTORS: usize, const WHOLE
                 if WHOLE || vector + 1 < VECTORS {
                     value.store(target.add(vector * V::LANES));
                 } else {
-                    value.store_first(target.add(last), width - panel.first - last);
+                    value.store_first(target.add(last), width - first - last);
                 }
             }
         }

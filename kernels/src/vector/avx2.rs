@@ -6,7 +6,7 @@ use super::Vector;
 
 /// Eight lanes: AVX2 and FMA.
 #[derive(Clone, Copy)]
-pub(crate) struct F32x8(__m256);
+pub(crate) struct F32x8(pub(super) __m256);
 
 /// A window of eight over this, `lanes` before its middle, is the mask of the first `lanes` lanes.
 static MASKS: [i32; 16] = [-1, -1, -1, -1, -1, -1, -1, -1, 0, 0, 0, 0, 0, 0, 0, 0];
@@ -23,6 +23,8 @@ unsafe fn first(lanes: usize) -> __m256i {
 }
 
 impl Vector for F32x8 {
+    type Half = Self;
+
     const LANES: usize = 8;
     const REGISTERS: usize = 16;
     const PANEL: usize = 2;
@@ -31,6 +33,11 @@ impl Vector for F32x8 {
     unsafe fn splat(value: f32) -> Self {
         // SAFETY: the caller's CPU has AVX2 and FMA.
         Self(unsafe { _mm256_set1_ps(value) })
+    }
+
+    #[inline(always)]
+    unsafe fn half(self) -> Self {
+        self
     }
 
     #[inline(always)]

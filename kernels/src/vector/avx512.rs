@@ -1,8 +1,8 @@
-//! Sixteen lanes: AVX-512F.
+//! Sixteen lanes: AVX-512F, and AVX-512VL for half of them.
 
 use std::arch::x86_64::*;
 
-use super::Vector;
+use super::{F32x8, Vector};
 
 /// Sixteen lanes: AVX-512F.
 #[derive(Clone, Copy)]
@@ -15,6 +15,9 @@ fn first(lanes: usize) -> __mmask16 {
 }
 
 impl Vector for F32x16 {
+    // A CPU that splits such a register in two, as Zen 4 does, takes half the time for it.
+    type Half = F32x8;
+
     const LANES: usize = 16;
     const REGISTERS: usize = 32;
     const PANEL: usize = 4;
@@ -23,6 +26,12 @@ impl Vector for F32x16 {
     unsafe fn splat(value: f32) -> Self {
         // SAFETY: the caller's CPU has AVX-512F.
         Self(unsafe { _mm512_set1_ps(value) })
+    }
+
+    #[inline(always)]
+    unsafe fn half(self) -> F32x8 {
+        // SAFETY: the caller's CPU has AVX-512F.
+        F32x8(unsafe { _mm512_castps512_ps256(self.0) })
     }
 
     #[inline(always)]

@@ -21,6 +21,10 @@ pub(crate) use portable::Portable;
 /// Each may be called only where the CPU has the instructions of the type; those with a pointer also
 /// want the lanes that they touch to be readable (or writable) there. No alignment is asked for.
 pub(crate) trait Vector: Copy {
+    /// A register of half as many lanes, for columns that fill no more than that; the type itself where
+    /// nothing is gained by one.
+    type Half: Vector;
+
     /// Lanes in a register.
     const LANES: usize;
     /// Vectors that the kernels may hold in registers at once.
@@ -30,6 +34,8 @@ pub(crate) trait Vector: Copy {
 
     /// The same value in every lane.
     unsafe fn splat(value: f32) -> Self;
+    /// The first lanes, as many as [`Self::Half`] has.
+    unsafe fn half(self) -> Self::Half;
     /// All lanes from `source`.
     unsafe fn load(source: *const f32) -> Self;
     /// The first `lanes` lanes from `source`, the others zero; `lanes` is below [`Self::LANES`].

@@ -13,6 +13,8 @@ use super::Vector;
 pub(crate) struct Portable([f32; 4]);
 
 impl Vector for Portable {
+    type Half = Self;
+
     const LANES: usize = 4;
     const REGISTERS: usize = 8;
     const PANEL: usize = 2;
@@ -20,6 +22,11 @@ impl Vector for Portable {
     #[inline(always)]
     unsafe fn splat(value: f32) -> Self {
         Self([value; 4])
+    }
+
+    #[inline(always)]
+    unsafe fn half(self) -> Self {
+        self
     }
 
     #[inline(always)]
