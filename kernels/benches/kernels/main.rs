@@ -106,6 +106,33 @@ impl Whole {
     }
 }
 
+/// Prints what share of the network each kind of layer has, layer by layer.
+fn print_shares(network: &Network, isa: Isa, benches: &[Bench], ceiling: f64) {
+    // Seconds and operations.
+    let mut kinds: Vec<(&str, f64, usize)> = Vec::new();
+    for layer in network.layers(isa) {
+        let bench = benches.iter().find(|bench| bench.layer.name() == layer.name()).unwrap();
+        if kinds.iter().all(|(kind, ..)| *kind != layer.kind()) {
+            kinds.push((layer.kind(), 0.0, 0));
+        }
+        let (_, seconds, flops) = kinds.iter_mut().find(|(kind, ..)| *kind == layer.kind()).unwrap();
+        *seconds += bench.durations.least();
+        *flops += layer.flops();
+    }
+    let total: f64 = kinds.iter().map(|(_, seconds, _)| seconds).sum();
+    println!("\n| kind | MFLOP | µs | share | of the ceiling |");
+    println!("|---|--:|--:|--:|--:|");
+    for (kind, seconds, flops) in kinds {
+        println!(
+            "| {kind} | {:.1} | {:.0} | {:.1} % | {:.0} % |",
+            flops as f64 / 1e6,
+            seconds * 1e6,
+            100.0 * seconds / total,
+            100.0 * flops as f64 / seconds / 1e9 / ceiling
+        );
+    }
+}
+
 /// Measures a network on one instruction set and prints its tables.
 fn measure(network: &Network, isa: Isa, rounds: usize) {
     // Some hundred microseconds of multiply-adds.
@@ -145,6 +172,7 @@ fn measure(network: &Network, isa: Isa, rounds: usize) {
     for (name, whole) in [("the whole, layer by layer", &by_layer), ("the whole, in tiles", &in_tiles)] {
         row(name, whole.layers.iter().map(Layer::flops).sum(), &whole.durations);
     }
+    print_shares(network, isa, &layers, ceiling);
 }
 
 fn main() {

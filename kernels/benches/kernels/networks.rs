@@ -194,6 +194,19 @@ impl Layer {
         }
     }
 
+    /// Layers of a kind are bound by the same thing.
+    pub(crate) fn kind(&self) -> &'static str {
+        match self {
+            Self::First(_) => "first convolution",
+            Self::Conv1x1 { pixels: 1, .. } => "classifier",
+            Self::Conv1x1 { .. } => "1×1 convolutions",
+            Self::Depthwise(conv) if conv.window().stride() == 1 => "depthwise, stride 1",
+            Self::Depthwise(_) => "depthwise, stride 2",
+            Self::Block { .. } => "blocks",
+            Self::Pool { .. } => "pool",
+        }
+    }
+
     /// Floating-point operations: two for each weight and pixel that meet, those in the padding too.
     pub(crate) fn flops(&self) -> usize {
         match self {
