@@ -7,7 +7,11 @@
 
 use std::io::Cursor;
 
-use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer, images::Image};
+use fast_image_resize::{
+    FilterType, ResizeAlg, ResizeOptions, Resizer,
+    images::{TypedImage, TypedImageRef},
+    pixels::U8x3,
+};
 use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, Limits, RgbImage, metadata::Orientation};
 
 /// Bytes that a decoder may use beside the picture itself: tables, metadata, rows under way.
@@ -150,9 +154,9 @@ pub fn crop(bytes: &[u8], header: &Header, geometry: Geometry) -> Result<Crop, I
 }
 
 /// The picture in RGB, with transparency laid over white.
-fn opaque(picture: DynamicImage) -> DynamicImage {
+fn opaque(picture: DynamicImage) -> RgbImage {
     if !picture.color().has_alpha() {
-        return DynamicImage::ImageRgb8(picture.into_rgb8());
+        return picture.into_rgb8();
     }
     let picture = picture.into_rgba8();
     let mut rgb = RgbImage::new(picture.width(), picture.height());
@@ -160,7 +164,7 @@ fn opaque(picture: DynamicImage) -> DynamicImage {
         let [red, green, blue, alpha] = from.0;
         to.0 = [red, green, blue].map(|channel| over_white(channel, alpha));
     }
-    DynamicImage::ImageRgb8(rgb)
+    rgb
 }
 
 fn over_white(channel: u8, alpha: u8) -> u8 {
@@ -169,7 +173,7 @@ fn over_white(channel: u8, alpha: u8) -> u8 {
 }
 
 /// The central square, resized, as RGB bytes.
-fn centre(picture: &DynamicImage, geometry: Geometry) -> Result<Vec<u8>, ImageError> {
+fn centre(picture: &RgbImage, geometry: Geometry) -> Result<Vec<u8>, ImageError> {
     let (width, height) = (picture.width(), picture.height());
     let shorter = width.min(height);
     let (left, box_width) = crop_span(width, shorter, geometry);
@@ -177,9 +181,14 @@ fn centre(picture: &DynamicImage, geometry: Geometry) -> Result<Vec<u8>, ImageEr
     let options = ResizeOptions::new()
         .resize_alg(ResizeAlg::Convolution(FilterType::Bilinear))
         .crop(left, top, box_width, box_height);
-    let mut square = Image::new(geometry.crop, geometry.crop, PixelType::U8x3);
-    Resizer::new().resize(picture, &mut square, &options).map_err(ImageError::broken)?;
-    Ok(square.into_vec())
+    let mut square = RgbImage::new(geometry.crop, geometry.crop);
+    // By its pixel's type: `Resizer::resize` compiles the loops of thirteen types here, of which one is
+    // used.
+    let from = TypedImageRef::<U8x3>::from_buffer(width, height, picture).map_err(ImageError::broken)?;
+    let mut to =
+        TypedImage::from_buffer(geometry.crop, geometry.crop, &mut square).map_err(ImageError::broken)?;
+    Resizer::new().resize_typed::<U8x3>(&from, &mut to, &options).map_err(ImageError::broken)?;
+    Ok(square.into_raw())
 }
 
 /// Where the crop begins along one side of the picture and how long it is, in the picture's own
