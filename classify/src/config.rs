@@ -38,8 +38,8 @@ pub struct Settings {
         hide_default_value = true
     )]
     pub threads: NonZeroUsize,
-    /// Widest instructions that `fused` may use: portable, avx2, avx512 [default: the widest that the
-    /// CPU has]
+    /// Widest instructions that `fused` may use: portable, neon, avx2, avx512 [default: the widest
+    /// that the CPU has]
     #[arg(id = "classify_isa", long = "classify-isa", env = "CLASSIFY_ISA", value_name = "ISA")]
     pub isa: Option<Isa>,
     /// Images that an engine takes at once if they wait already [default: one for each thread of an

@@ -248,8 +248,8 @@ mod tests {
               --classify-threads <N>
                   Threads that the engines have together [default: one a core] [env: CLASSIFY_THREADS]
               --classify-isa <ISA>
-                  Widest instructions that `fused` may use: portable, avx2, avx512 [default: the widest that
-                  the CPU has] [env: CLASSIFY_ISA]
+                  Widest instructions that `fused` may use: portable, neon, avx2, avx512 [default: the
+                  widest that the CPU has] [env: CLASSIFY_ISA]
               --classify-max-batch <N>
                   Images that an engine takes at once if they wait already [default: one for each thread of
                   an engine of `fused`; else 1 on a CPU, where images of a larger batch take longer each,

@@ -2,6 +2,8 @@
 
 use std::{fmt, str::FromStr};
 
+#[cfg(target_arch = "aarch64")]
+use crate::vector::F32x4;
 #[cfg(target_arch = "x86_64")]
 use crate::vector::{F32x8, F32x16};
 use crate::vector::{Portable, Vector};
@@ -17,22 +19,35 @@ pub struct Isa(Level);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 enum Level {
     Portable,
+    #[cfg(target_arch = "aarch64")]
+    Neon,
     #[cfg(target_arch = "x86_64")]
     Avx2,
     #[cfg(target_arch = "x86_64")]
     Avx512,
 }
 
-/// Every level, narrow to wide.
-#[cfg(target_arch = "x86_64")]
-const LEVELS: &[Level] = &[Level::Portable, Level::Avx2, Level::Avx512];
-#[cfg(not(target_arch = "x86_64"))]
-const LEVELS: &[Level] = &[Level::Portable];
+/// Every level of this architecture, narrow to wide.
+const LEVELS: &[Level] = &[
+    Level::Portable,
+    #[cfg(target_arch = "aarch64")]
+    Level::Neon,
+    #[cfg(target_arch = "x86_64")]
+    Level::Avx2,
+    #[cfg(target_arch = "x86_64")]
+    Level::Avx512,
+];
+
+/// The names of the levels of every architecture: a name that is known, but not here, is no slip of the
+/// pen.
+const NAMES: [&str; 4] = ["portable", "neon", "avx2", "avx512"];
 
 impl Level {
     fn name(self) -> &'static str {
         match self {
             Self::Portable => "portable",
+            #[cfg(target_arch = "aarch64")]
+            Self::Neon => "neon",
             #[cfg(target_arch = "x86_64")]
             Self::Avx2 => "avx2",
             #[cfg(target_arch = "x86_64")]
@@ -43,6 +58,8 @@ impl Level {
     fn is_here(self) -> bool {
         match self {
             Self::Portable => true,
+            #[cfg(target_arch = "aarch64")]
+            Self::Neon => std::arch::is_aarch64_feature_detected!("neon"),
             #[cfg(target_arch = "x86_64")]
             Self::Avx2 => is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma"),
             #[cfg(target_arch = "x86_64")]
@@ -66,7 +83,7 @@ impl Isa {
         LEVELS.iter().copied().filter(|level| level.is_here()).map(Self)
     }
 
-    /// `portable`, `avx2` or `avx512`.
+    /// `portable`, `neon`, `avx2` or `avx512`.
     #[must_use]
     pub fn name(self) -> &'static str {
         self.0.name()
@@ -76,6 +93,8 @@ impl Isa {
     pub(crate) fn lanes(self) -> usize {
         match self.0 {
             Level::Portable => Portable::LANES,
+            #[cfg(target_arch = "aarch64")]
+            Level::Neon => F32x4::LANES,
             #[cfg(target_arch = "x86_64")]
             Level::Avx2 => F32x8::LANES,
             #[cfg(target_arch = "x86_64")]
@@ -87,6 +106,8 @@ impl Isa {
     pub(crate) fn panel(self) -> usize {
         match self.0 {
             Level::Portable => Portable::PANEL,
+            #[cfg(target_arch = "aarch64")]
+            Level::Neon => F32x4::PANEL,
             #[cfg(target_arch = "x86_64")]
             Level::Avx2 => F32x8::PANEL,
             #[cfg(target_arch = "x86_64")]
@@ -102,6 +123,9 @@ impl Isa {
         match self.0 {
             // SAFETY: plain Rust runs everywhere; the rest is the caller's promise.
             Level::Portable => unsafe { kernel.run::<Portable>() },
+            // SAFETY: a value of this level exists only where the CPU has NEON.
+            #[cfg(target_arch = "aarch64")]
+            Level::Neon => unsafe { run_neon(kernel) },
             // SAFETY: a value of this level exists only where the CPU has AVX2 and FMA.
             #[cfg(target_arch = "x86_64")]
             Level::Avx2 => unsafe { run_avx2(kernel) },
@@ -129,10 +153,10 @@ pub enum IsaError {
 
 impl fmt::Display for IsaError {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(match self {
-            Self::Unknown => "not one of portable, avx2, avx512",
-            Self::Unavailable => "this CPU does not have these instructions",
-        })
+        match self {
+            Self::Unknown => write!(formatter, "not one of {}", NAMES.join(", ")),
+            Self::Unavailable => formatter.write_str("this CPU does not have these instructions"),
+        }
     }
 }
 
@@ -142,8 +166,8 @@ impl FromStr for Isa {
     type Err = IsaError;
 
     fn from_str(name: &str) -> Result<Self, IsaError> {
-        let level = LEVELS.iter().copied().find(|level| level.name() == name).ok_or(IsaError::Unknown)?;
-        if level.is_here() { Ok(Self(level)) } else { Err(IsaError::Unavailable) }
+        let missing = if NAMES.contains(&name) { IsaError::Unavailable } else { IsaError::Unknown };
+        Self::available().find(|isa| isa.name() == name).ok_or(missing)
     }
 }
 
@@ -155,6 +179,15 @@ pub(crate) trait Kernel {
     /// The CPU has the instructions of `V`, the packed data was packed for `V`, and every slice is as
     /// long as the kernel says.
     unsafe fn run<V: Vector>(self);
+}
+
+/// # Safety
+/// As [`Kernel::run`] with NEON.
+#[cfg(target_arch = "aarch64")]
+#[target_feature(enable = "neon")]
+unsafe fn run_neon<K: Kernel>(kernel: K) {
+    // SAFETY: the caller's promise.
+    unsafe { kernel.run::<F32x4>() }
 }
 
 /// # Safety
@@ -191,5 +224,13 @@ mod tests {
             assert_eq!(isa.name().parse(), Ok(isa));
         }
         assert_eq!("sse9".parse::<Isa>(), Err(IsaError::Unknown));
+    }
+
+    #[test]
+    fn the_name_of_another_architecture_is_known() {
+        let foreign = if cfg!(target_arch = "aarch64") { "avx2" } else { "neon" };
+        assert_eq!(foreign.parse::<Isa>(), Err(IsaError::Unavailable));
+        assert!(LEVELS.iter().all(|level| NAMES.contains(&level.name())));
+        assert_eq!(IsaError::Unknown.to_string(), "not one of portable, neon, avx2, avx512");
     }
 }

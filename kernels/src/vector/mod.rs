@@ -4,12 +4,16 @@
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+#[cfg(target_arch = "aarch64")]
+mod neon;
 mod portable;
 
 #[cfg(target_arch = "x86_64")]
 pub(crate) use avx2::F32x8;
 #[cfg(target_arch = "x86_64")]
 pub(crate) use avx512::F32x16;
+#[cfg(target_arch = "aarch64")]
+pub(crate) use neon::F32x4;
 pub(crate) use portable::Portable;
 
 /// A register of `f32` lanes.
@@ -55,3 +59,6 @@ pub(crate) trait Vector: Copy {
     /// `self < other ? self : other`, lane by lane: `other` where either is NaN.
     unsafe fn min(self, other: Self) -> Self;
 }
+
+#[cfg(test)]
+mod tests;

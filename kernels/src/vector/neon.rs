@@ -1,0 +1,103 @@
+//! Four lanes: NEON.
+
+use std::arch::aarch64::*;
+
+use super::Vector;
+
+/// Four lanes: NEON.
+#[derive(Clone, Copy)]
+pub(crate) struct F32x4(float32x4_t);
+
+impl Vector for F32x4 {
+    type Half = Self;
+
+    const LANES: usize = 4;
+    const REGISTERS: usize = 32;
+    const PANEL: usize = 4;
+
+    #[inline(always)]
+    unsafe fn splat(value: f32) -> Self {
+        // SAFETY: the caller's CPU has NEON.
+        Self(unsafe { vdupq_n_f32(value) })
+    }
+
+    #[inline(always)]
+    unsafe fn half(self) -> Self {
+        self
+    }
+
+    #[inline(always)]
+    unsafe fn load(source: *const f32) -> Self {
+        // SAFETY: the caller's CPU has NEON, and four lanes are readable.
+        Self(unsafe { vld1q_f32(source) })
+    }
+
+    // There are no masks: the lanes come one by one or in pairs.
+    #[inline(always)]
+    unsafe fn load_first(source: *const f32, lanes: usize) -> Self {
+        debug_assert!(lanes < Self::LANES);
+        // SAFETY: the caller's CPU has NEON; every arm reads just `lanes` lanes.
+        Self(unsafe {
+            match lanes {
+                0 => vdupq_n_f32(0.0),
+                1 => vld1q_lane_f32::<0>(source, vdupq_n_f32(0.0)),
+                2 => vcombine_f32(vld1_f32(source), vdup_n_f32(0.0)),
+                _ => vcombine_f32(vld1_f32(source), vld1_lane_f32::<0>(source.add(2), vdup_n_f32(0.0))),
+            }
+        })
+    }
+
+    #[inline(always)]
+    unsafe fn store(self, target: *mut f32) {
+        // SAFETY: the caller's CPU has NEON, and four lanes are writable.
+        unsafe { vst1q_f32(target, self.0) }
+    }
+
+    #[inline(always)]
+    unsafe fn store_first(self, target: *mut f32, lanes: usize) {
+        debug_assert!(lanes < Self::LANES);
+        // SAFETY: the caller's CPU has NEON; every arm writes just `lanes` lanes.
+        unsafe {
+            match lanes {
+                0 => {}
+                1 => vst1q_lane_f32::<0>(target, self.0),
+                2 => vst1_f32(target, vget_low_f32(self.0)),
+                _ => {
+                    vst1_f32(target, vget_low_f32(self.0));
+                    vst1q_lane_f32::<2>(target.add(2), self.0);
+                }
+            }
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn mul_add(self, factor: Self, addend: Self) -> Self {
+        // SAFETY: the caller's CPU has NEON.
+        Self(unsafe { vfmaq_f32(addend.0, self.0, factor.0) })
+    }
+
+    #[inline(always)]
+    unsafe fn add(self, other: Self) -> Self {
+        // SAFETY: the caller's CPU has NEON.
+        Self(unsafe { vaddq_f32(self.0, other.0) })
+    }
+
+    #[inline(always)]
+    unsafe fn mul(self, other: Self) -> Self {
+        // SAFETY: the caller's CPU has NEON.
+        Self(unsafe { vmulq_f32(self.0, other.0) })
+    }
+
+    // `vmaxq_f32` and `vminq_f32` give NaN where either is: a comparison chooses as the trait says.
+    #[inline(always)]
+    unsafe fn max(self, other: Self) -> Self {
+        // SAFETY: the caller's CPU has NEON.
+        Self(unsafe { vbslq_f32(vcgtq_f32(self.0, other.0), self.0, other.0) })
+    }
+
+    #[inline(always)]
+    unsafe fn min(self, other: Self) -> Self {
+        // SAFETY: the caller's CPU has NEON.
+        Self(unsafe { vbslq_f32(vcltq_f32(self.0, other.0), self.0, other.0) })
+    }
+}
