@@ -4,11 +4,9 @@ use crate::{
     Error,
     bits::BitReader,
     huffman::{Codes, Entry, LOOK_AHEAD, extend},
+    idct::{Band, EMPTY_BAND, LANES},
     zigzag::ZIGZAG,
 };
-
-/// The coefficients of a block, row by row.
-pub(crate) type Coefficients = [i16; 64];
 
 /// Whole coefficients that may be taken before the bits must be refilled.
 const PER_REFILL: u32 = BitReader::REFILLED / LOOK_AHEAD;
@@ -36,15 +34,16 @@ fn dc_slowly(mut reader: BitReader, codes: &Codes, entry: Entry) -> Result<(BitR
     Ok((reader, difference))
 }
 
-/// Takes the AC coefficients into `block`, where zeros are. Gives the number, in the stored order, of
-/// the last one that was written; 0 without any.
+/// Takes the AC coefficients of a block into its lane of `band`, where zeros are.
 #[inline(always)]
 pub(crate) fn decode_ac(
     reader: &mut BitReader,
     bytes: &[u8],
     codes: &Codes,
-    block: &mut Coefficients,
-) -> Result<usize, Error> {
+    band: &mut Band,
+    lane: usize,
+) -> Result<(), Error> {
+    let band = band.as_flattened_mut().as_flattened_mut();
     // Where the next coefficient would be stored.
     let mut next = 1;
     'refill: loop {
@@ -55,22 +54,22 @@ pub(crate) fn decode_ac(
             // One comparison finds the end of the block, codes that are longer, and damage.
             let Some(&place) = ZIGZAG.get(at) else {
                 if next == 64 {
-                    return Ok(63);
+                    return Ok(());
                 }
                 if entry.is_end() {
                     reader.take(entry.bits());
-                    return Ok(next - 1);
+                    return Ok(());
                 }
                 let (rest, run, coefficient) = ac_slowly(*reader, bytes, codes, entry)?;
                 *reader = rest;
                 let place =
                     ZIGZAG.get(next + run).ok_or(Error::Corrupt("a block has too many coefficients"))?;
-                block[usize::from(place & 63)] = coefficient;
+                band[LANES * usize::from(place & 63) + lane % LANES] = coefficient;
                 next += run + 1;
                 continue 'refill;
             };
             reader.take(entry.bits());
-            block[usize::from(place & 63)] = entry.coefficient();
+            band[LANES * usize::from(place & 63) + lane % LANES] = entry.coefficient();
             next = at + 1;
         }
     }
@@ -79,8 +78,8 @@ pub(crate) fn decode_ac(
 /// Steps over the AC coefficients.
 #[inline(always)]
 pub(crate) fn skip_ac(reader: &mut BitReader, bytes: &[u8], codes: &Codes) -> Result<(), Error> {
-    let mut ignored = [0; 64];
-    decode_ac(reader, bytes, codes, &mut ignored).map(|_| ())
+    let mut ignored = EMPTY_BAND;
+    decode_ac(reader, bytes, codes, &mut ignored, 0)
 }
 
 /// Takes a coefficient that a look-up does not give: the zeros before it, and itself.

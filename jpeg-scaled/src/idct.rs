@@ -2,9 +2,24 @@
 //! (`jidctred.c` and `jidctint.c`, its "slow integer" method).
 //!
 //! The two passes are the definition: columns first, and a rounding between the passes. Where a file
-//! goes beyond what an encoder can make, values wrap around or saturate.
+//! goes beyond what an encoder can make, values wrap around.
+//!
+//! Eight blocks are transformed at once, one in each lane, so that every step is the same for eight
+//! numbers that lie side by side: compilers make vector instructions of that.
 
-use crate::{block::Coefficients, header::Quantization};
+use crate::header::Quantization;
+
+/// Blocks that are transformed at once.
+pub(crate) const LANES: usize = 8;
+
+/// The coefficients of neighbouring blocks: 8 rows of 8, each for every block.
+pub(crate) type Band = [[Lanes; 8]; 8];
+
+/// The same number of each block.
+pub(crate) type Lanes = [i16; LANES];
+
+/// No coefficients.
+pub(crate) const EMPTY_BAND: Band = [[[0; LANES]; 8]; 8];
 
 /// Fraction bits of the constants.
 const CONSTANT_BITS: u32 = 13;
@@ -38,8 +53,8 @@ mod fixed {
 }
 use fixed::*;
 
-/// The product of two 16-bit numbers, which cannot overflow. (And which is one or two instructions for
-/// eight of them, where one of 32-bit numbers is many more.)
+/// The product of two 16-bit numbers, which cannot overflow. (And which is a few instructions for eight
+/// of them, where one of 32-bit numbers is many more.)
 #[inline(always)]
 fn multiply(value: i16, constant: i16) -> i32 {
     i32::from(value) * i32::from(constant)
@@ -48,7 +63,11 @@ fn multiply(value: i16, constant: i16) -> i32 {
 /// The sum of products.
 #[inline(always)]
 fn sum<const N: usize>(terms: [(i16, i16); N]) -> i32 {
-    terms.into_iter().fold(0, |sum: i32, (value, constant)| sum.wrapping_add(multiply(value, constant)))
+    let mut sum = 0i32;
+    for (value, constant) in terms {
+        sum = sum.wrapping_add(multiply(value, constant));
+    }
+    sum
 }
 
 /// `value` with `bits` fewer bits, rounded.
@@ -59,71 +78,125 @@ fn descale(value: i32, bits: u32) -> i32 {
 
 /// A number between the passes.
 #[inline(always)]
-#[expect(clippy::cast_possible_truncation, reason = "clamped")]
+#[expect(clippy::cast_possible_truncation, reason = "it fits, or wraps around")]
 fn between(value: i32) -> i16 {
-    value.clamp(i16::MIN.into(), i16::MAX.into()) as i16
+    value as i16
 }
 
 /// A sample, which is stored around zero.
 #[inline(always)]
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped")]
 fn sample(value: i32) -> u8 {
-    value.wrapping_add(128).clamp(0, 255) as u8
+    between(value).saturating_add(128).clamp(0, 255) as u8
 }
 
-/// Row `row` of the coefficients before quantisation.
+/// A coefficient before quantisation.
 #[inline(always)]
-fn row(block: &Coefficients, steps: &Quantization, row: usize) -> [i16; 8] {
-    let at = 8 * row;
-    std::array::from_fn(|column| block[at + column].wrapping_mul(steps[at + column]))
+fn frequency(band: &Band, steps: &Quantization, row: usize, column: usize, lane: usize) -> i16 {
+    band[row][column & 7][lane].wrapping_mul(steps[8 * row + (column & 7)])
 }
 
-/// The one sample of a block: its mean.
-#[inline(always)]
-pub(crate) fn to_1(dc: i16, step: i16) -> u8 {
-    sample(descale(dc.wrapping_mul(step).into(), 3))
+/// Writes the samples of eight blocks, `side` × `side` of each, to the start of rows that are `stride`
+/// long, and leaves zeros in `band`.
+pub(crate) fn transform(band: &mut Band, steps: &Quantization, side: usize, rows: &mut [u8], stride: usize) {
+    match side {
+        1 => write(&to_1(band, steps), rows, stride),
+        2 => write(&to_2x2(band, steps), rows, stride),
+        4 => write(&to_4x4(band, steps), rows, stride),
+        _ => write(&to_8x8(band, steps), rows, stride),
+    }
+    *band = EMPTY_BAND;
+}
+
+fn write<const WIDTH: usize, const HEIGHT: usize>(
+    samples: &[[u8; WIDTH]; HEIGHT],
+    rows: &mut [u8],
+    stride: usize,
+) {
+    for (to, from) in rows.chunks_mut(stride).zip(samples) {
+        to[..WIDTH].copy_from_slice(from);
+    }
+}
+
+/// The one sample of each block: its mean.
+fn to_1(band: &Band, steps: &Quantization) -> [[u8; LANES]; 1] {
+    let mut samples = [0; LANES];
+    for lane in 0..LANES {
+        samples[lane] = sample(descale(frequency(band, steps, 0, 0, lane).into(), 3));
+    }
+    [samples]
 }
 
 /// 2×2 samples.
-pub(crate) fn to_2x2(block: &Coefficients, steps: &Quantization) -> [[u8; 2]; 2] {
+fn to_2x2(band: &Band, steps: &Quantization) -> [[u8; 2 * LANES]; 2] {
     const PASS_1: u32 = CONSTANT_BITS - PASS_BITS + 2;
     const PASS_2: u32 = CONSTANT_BITS + PASS_BITS + 3 + 2;
-    let [r0, r1, r3, r5, r7] = [0, 1, 3, 5, 7].map(|at| row(block, steps, at));
-    let mut rows = [[0; 8]; 2];
-    for c in 0..8 {
-        let even = i32::from(r0[c]) << (CONSTANT_BITS + 2);
-        let odd = sum([(r7[c], -F_0_720), (r5[c], F_0_850), (r3[c], -F_1_272), (r1[c], F_3_624)]);
-        rows[0][c] = between(descale(even.wrapping_add(odd), PASS_1));
-        rows[1][c] = between(descale(even.wrapping_sub(odd), PASS_1));
+    let mut rows = [[[0; LANES]; 5]; 2];
+    for (place, column) in [0, 1, 3, 5, 7].into_iter().enumerate() {
+        for lane in 0..LANES {
+            let f = |row| frequency(band, steps, row, column, lane);
+            let samples = two_of_eight([f(0), f(1), f(3), f(5), f(7)]);
+            rows[0][place][lane] = between(descale(samples[0], PASS_1));
+            rows[1][place][lane] = between(descale(samples[1], PASS_1));
+        }
     }
-    rows.map(|row| {
-        let even = i32::from(row[0]) << (CONSTANT_BITS + 2);
-        let odd = sum([(row[7], -F_0_720), (row[5], F_0_850), (row[3], -F_1_272), (row[1], F_3_624)]);
-        [even.wrapping_add(odd), even.wrapping_sub(odd)].map(|value| sample(descale(value, PASS_2)))
-    })
+    let mut samples = [[0; 2 * LANES]; 2];
+    for (to, row) in samples.iter_mut().zip(&rows) {
+        for lane in 0..LANES {
+            let [left, right] =
+                two_of_eight([row[0][lane], row[1][lane], row[2][lane], row[3][lane], row[4][lane]]);
+            to[2 * lane] = sample(descale(left, PASS_2));
+            to[2 * lane + 1] = sample(descale(right, PASS_2));
+        }
+    }
+    samples
+}
+
+/// Two samples of the frequencies 0, 1, 3, 5 and 7; the others have no part in them.
+#[inline(always)]
+fn two_of_eight([f0, f1, f3, f5, f7]: [i16; 5]) -> [i32; 2] {
+    let even = i32::from(f0) << (CONSTANT_BITS + 2);
+    let odd = sum([(f7, -F_0_720), (f5, F_0_850), (f3, -F_1_272), (f1, F_3_624)]);
+    [even.wrapping_add(odd), even.wrapping_sub(odd)]
 }
 
 /// 4×4 samples.
-pub(crate) fn to_4x4(block: &Coefficients, steps: &Quantization) -> [[u8; 4]; 4] {
+fn to_4x4(band: &Band, steps: &Quantization) -> [[u8; 4 * LANES]; 4] {
     const PASS_1: u32 = CONSTANT_BITS - PASS_BITS + 1;
     const PASS_2: u32 = CONSTANT_BITS + PASS_BITS + 3 + 1;
-    let [r0, r1, r2, r3, r5, r6, r7] = [0, 1, 2, 3, 5, 6, 7].map(|at| row(block, steps, at));
-    let mut rows = [[0; 8]; 4];
-    for c in 0..8 {
-        let sums = four_of_eight(r0[c], r1[c], r2[c], r3[c], r5[c], r6[c], r7[c]);
-        for (row, sum) in rows.iter_mut().zip(sums) {
-            row[c] = between(descale(sum, PASS_1));
+    let mut rows = [[[0; LANES]; 7]; 4];
+    for (place, column) in [0, 1, 2, 3, 5, 6, 7].into_iter().enumerate() {
+        for lane in 0..LANES {
+            let f = |row| frequency(band, steps, row, column, lane);
+            let samples = four_of_eight([f(0), f(1), f(2), f(3), f(5), f(6), f(7)]);
+            for (row, sample) in rows.iter_mut().zip(samples) {
+                row[place][lane] = between(descale(sample, PASS_1));
+            }
         }
     }
-    rows.map(|row| {
-        let sums = four_of_eight(row[0], row[1], row[2], row[3], row[5], row[6], row[7]);
-        sums.map(|sum| sample(descale(sum, PASS_2)))
-    })
+    let mut samples = [[0; 4 * LANES]; 4];
+    for (to, row) in samples.iter_mut().zip(&rows) {
+        for lane in 0..LANES {
+            let four = four_of_eight([
+                row[0][lane],
+                row[1][lane],
+                row[2][lane],
+                row[3][lane],
+                row[4][lane],
+                row[5][lane],
+                row[6][lane],
+            ]);
+            for at in 0..4 {
+                to[4 * lane + at] = sample(descale(four[at], PASS_2));
+            }
+        }
+    }
+    samples
 }
 
 /// Four samples of the frequencies 0 to 7 but 4, which has no part in them.
 #[inline(always)]
-fn four_of_eight(f0: i16, f1: i16, f2: i16, f3: i16, f5: i16, f6: i16, f7: i16) -> [i32; 4] {
+fn four_of_eight([f0, f1, f2, f3, f5, f6, f7]: [i16; 7]) -> [i32; 4] {
     let mean = i32::from(f0) << (CONSTANT_BITS + 1);
     let even = sum([(f2, F_1_847), (f6, -F_0_765)]);
     let (outer, inner) = (mean.wrapping_add(even), mean.wrapping_sub(even));
@@ -138,67 +211,84 @@ fn four_of_eight(f0: i16, f1: i16, f2: i16, f3: i16, f5: i16, f6: i16, f7: i16) 
 }
 
 /// 8×8 samples.
-pub(crate) fn to_8x8(block: &Coefficients, steps: &Quantization) -> [[u8; 8]; 8] {
+fn to_8x8(band: &Band, steps: &Quantization) -> [[u8; 8 * LANES]; 8] {
     const PASS_1: u32 = CONSTANT_BITS - PASS_BITS;
     const PASS_2: u32 = CONSTANT_BITS + PASS_BITS + 3;
-    let frequencies: [[i16; 8]; 8] = std::array::from_fn(|at| row(block, steps, at));
-    // Both passes work on columns, eight at once; the second one on columns that were rows.
-    let rows = transposed(&eight(&frequencies).map(|row| row.map(|sum| between(descale(sum, PASS_1)))));
-    transposed(&eight(&rows).map(|row| row.map(|sum| sample(descale(sum, PASS_2)))))
-}
-
-/// Eight samples of eight frequencies, for eight columns.
-#[inline(always)]
-fn eight(f: &[[i16; 8]; 8]) -> [[i32; 8]; 8] {
-    let mut samples = [[0; 8]; 8];
-    for c in 0..8 {
-        let (mean, quarter) = (i32::from(f[0][c]), i32::from(f[4][c]));
-        let even = sum([(f[2][c], F_0_541 + F_0_765), (f[6][c], F_0_541)]);
-        let odd = sum([(f[2][c], F_0_541), (f[6][c], F_0_541 - F_1_847)]);
-        let (plus, minus) = ((mean + quarter) << CONSTANT_BITS, (mean - quarter) << CONSTANT_BITS);
-        let even = [
-            plus.wrapping_add(even),
-            minus.wrapping_add(odd),
-            minus.wrapping_sub(odd),
-            plus.wrapping_sub(even),
-        ];
-        // libjpeg takes sums of frequencies first, to save multiplications; the products are the same.
-        let (f1, f3, f5, f7) = (f[1][c], f[3][c], f[5][c], f[7][c]);
-        let odd = [
-            sum([
-                (f1, F_1_175 + F_1_501 - F_0_899 - F_0_390),
-                (f3, F_1_175),
-                (f5, F_1_175 - F_0_390),
-                (f7, F_1_175 - F_0_899),
-            ]),
-            sum([
-                (f1, F_1_175),
-                (f3, F_3_072 - F_2_562 + F_1_175 - F_1_961),
-                (f5, F_1_175 - F_2_562),
-                (f7, F_1_175 - F_1_961),
-            ]),
-            sum([
-                (f1, F_1_175 - F_0_390),
-                (f3, F_1_175 - F_2_562),
-                (f5, F_1_175 + F_2_053 - F_2_562 - F_0_390),
-                (f7, F_1_175),
-            ]),
-            sum([
-                (f1, F_1_175 - F_0_899),
-                (f3, F_1_175 - F_1_961),
-                (f5, F_1_175),
-                (f7, F_1_175 + F_0_298 - F_0_899 - F_1_961),
-            ]),
-        ];
-        for at in 0..4 {
-            samples[at][c] = even[at].wrapping_add(odd[at]);
-            samples[7 - at][c] = even[at].wrapping_sub(odd[at]);
+    let mut rows = [[[0; LANES]; 8]; 8];
+    for column in 0..8 {
+        for lane in 0..LANES {
+            let f = |row| frequency(band, steps, row, column, lane);
+            let samples = eight([f(0), f(1), f(2), f(3), f(4), f(5), f(6), f(7)]);
+            for (row, sample) in rows.iter_mut().zip(samples) {
+                row[column][lane] = between(descale(sample, PASS_1));
+            }
+        }
+    }
+    let mut samples = [[0; 8 * LANES]; 8];
+    for (to, row) in samples.iter_mut().zip(&rows) {
+        for lane in 0..LANES {
+            let eight = eight([
+                row[0][lane],
+                row[1][lane],
+                row[2][lane],
+                row[3][lane],
+                row[4][lane],
+                row[5][lane],
+                row[6][lane],
+                row[7][lane],
+            ]);
+            for at in 0..8 {
+                to[8 * lane + at] = sample(descale(eight[at], PASS_2));
+            }
         }
     }
     samples
 }
 
+/// Eight samples of eight frequencies.
 #[inline(always)]
-fn transposed<T: Copy + Default>(rows: &[[T; 8]; 8]) -> [[T; 8]; 8] {
-    std::array::from_fn(|row| std::array::from_fn(|column| rows[column][row]))
+fn eight([f0, f1, f2, f3, f4, f5, f6, f7]: [i16; 8]) -> [i32; 8] {
+    let (mean, quarter) = (i32::from(f0), i32::from(f4));
+    let even = sum([(f2, F_0_541 + F_0_765), (f6, F_0_541)]);
+    let odd = sum([(f2, F_0_541), (f6, F_0_541 - F_1_847)]);
+    let (plus, minus) = ((mean + quarter) << CONSTANT_BITS, (mean - quarter) << CONSTANT_BITS);
+    let even =
+        [plus.wrapping_add(even), minus.wrapping_add(odd), minus.wrapping_sub(odd), plus.wrapping_sub(even)];
+    // libjpeg takes sums of frequencies first, to save multiplications; the products are the same.
+    let odd = [
+        sum([
+            (f1, F_1_175 + F_1_501 - F_0_899 - F_0_390),
+            (f3, F_1_175),
+            (f5, F_1_175 - F_0_390),
+            (f7, F_1_175 - F_0_899),
+        ]),
+        sum([
+            (f1, F_1_175),
+            (f3, F_3_072 - F_2_562 + F_1_175 - F_1_961),
+            (f5, F_1_175 - F_2_562),
+            (f7, F_1_175 - F_1_961),
+        ]),
+        sum([
+            (f1, F_1_175 - F_0_390),
+            (f3, F_1_175 - F_2_562),
+            (f5, F_1_175 + F_2_053 - F_2_562 - F_0_390),
+            (f7, F_1_175),
+        ]),
+        sum([
+            (f1, F_1_175 - F_0_899),
+            (f3, F_1_175 - F_1_961),
+            (f5, F_1_175),
+            (f7, F_1_175 + F_0_298 - F_0_899 - F_1_961),
+        ]),
+    ];
+    [
+        even[0].wrapping_add(odd[0]),
+        even[1].wrapping_add(odd[1]),
+        even[2].wrapping_add(odd[2]),
+        even[3].wrapping_add(odd[3]),
+        even[3].wrapping_sub(odd[3]),
+        even[2].wrapping_sub(odd[2]),
+        even[1].wrapping_sub(odd[1]),
+        even[0].wrapping_sub(odd[0]),
+    ]
 }

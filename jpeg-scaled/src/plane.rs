@@ -2,7 +2,8 @@
 
 use crate::{
     Error, Scale,
-    header::{Component, Header},
+    header::{Component, Header, Quantization},
+    idct::{self, Band, EMPTY_BAND, LANES},
 };
 
 /// What is the same for all components of a picture.
@@ -46,17 +47,15 @@ impl Grid {
 }
 
 /// How samples become as many as the picture has pixels, along one side.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Upsampling {
     /// Each is repeated so many times; once where there are enough of them.
     Repeat(usize),
     /// Twice as many, each ¾ of the nearest sample and ¼ of the next: libjpeg's "fancy upsampling".
-    #[default]
     Triangle,
 }
 
 /// A component: a row of MCUs.
-#[derive(Default)]
 pub(crate) struct Plane {
     /// Samples along the side of a block.
     side: usize,
@@ -69,6 +68,9 @@ pub(crate) struct Plane {
     stride: usize,
     across: Upsampling,
     down: Upsampling,
+    steps: Quantization,
+    /// For each row of blocks, those that wait to be transformed. Zeros otherwise.
+    bands: [Band; 4],
     /// The last row of the row of MCUs before, and then `rows`.
     samples: Vec<u8>,
     /// A row as wide as the picture.
@@ -76,8 +78,27 @@ pub(crate) struct Plane {
 }
 
 impl Plane {
+    pub(crate) const EMPTY: Self = Self {
+        side: 0,
+        width: 0,
+        height: 0,
+        rows: 0,
+        stride: 0,
+        across: Upsampling::Repeat(1),
+        down: Upsampling::Repeat(1),
+        steps: [0; 64],
+        bands: [EMPTY_BAND; 4],
+        samples: Vec::new(),
+        line: Vec::new(),
+    };
+
     /// Becomes the plane of `component`; samples that are there already mean nothing.
-    pub(crate) fn set(&mut self, component: &Component, grid: &Grid) -> Result<(), Error> {
+    pub(crate) fn set(
+        &mut self,
+        component: &Component,
+        steps: &Quantization,
+        grid: &Grid,
+    ) -> Result<(), Error> {
         let (across, down) = (grid.horizontal * grid.side, grid.vertical * grid.side);
         // A component of fewer samples gets larger blocks, rather than more samples afterwards.
         let mut side = grid.side;
@@ -95,7 +116,7 @@ impl Plane {
         self.width = (grid.width * own_across).div_ceil(8 * grid.horizontal);
         self.height = (grid.height * own_down).div_ceil(8 * grid.vertical);
         self.rows = own_down;
-        self.stride = grid.columns * own_across;
+        self.stride = (grid.columns * component.horizontal).next_multiple_of(LANES) * side;
         (self.across, self.down) = match (across / own_across, down / own_down) {
             (2, 2) if grid.side > 1 => {
                 return Err(Error::Unsupported("a quarter of a quarter of the samples"));
@@ -104,36 +125,30 @@ impl Plane {
             (1, 2) if grid.side > 1 => (Upsampling::Repeat(1), Upsampling::Triangle),
             (across, down) => (Upsampling::Repeat(across), Upsampling::Repeat(down)),
         };
+        self.steps = *steps;
+        // A picture that was given up may have left some.
+        self.bands = Self::EMPTY.bands;
         self.samples.resize((1 + self.rows) * self.stride, 0);
         self.line.resize(grid.columns * across, 0);
         Ok(())
     }
 
-    /// Samples along the side of a block: 1, 2, 4 or 8.
-    pub(crate) fn side(&self) -> usize {
-        self.side
+    /// Whether a block has but one sample, its mean.
+    pub(crate) fn is_mean(&self) -> bool {
+        self.side == 1
     }
 
-    /// Where the top left sample of the block at (`column`, `row`), counted in blocks, is.
-    pub(crate) fn block_at(&self, column: usize, row: usize) -> usize {
-        (1 + row * self.side) * self.stride + column * self.side
-    }
-
-    /// Writes a block whose top left sample is at `at`.
+    /// The coefficients of the blocks that wait in row `row`, counted in blocks, for those beside them.
     #[inline(always)]
-    pub(crate) fn put<const SIDE: usize>(&mut self, at: usize, block: &[[u8; SIDE]; SIDE]) {
-        let rows = self.samples[at..].chunks_mut(self.stride);
-        for (to, from) in rows.zip(block) {
-            to[..SIDE].copy_from_slice(from);
-        }
+    pub(crate) fn band(&mut self, row: usize) -> &mut Band {
+        &mut self.bands[row & 3]
     }
 
-    /// Writes a block of one colour.
-    #[inline(always)]
-    pub(crate) fn fill(&mut self, at: usize, sample: u8) {
-        for row in self.samples[at..].chunks_mut(self.stride).take(self.side) {
-            row[..self.side].fill(sample);
-        }
+    /// Makes samples of the blocks that wait in row `row`; the first one is at `column`. Both are
+    /// counted in blocks.
+    pub(crate) fn transform(&mut self, column: usize, row: usize) {
+        let at = (1 + row * self.side) * self.stride + column * self.side;
+        idct::transform(&mut self.bands[row], &self.steps, self.side, &mut self.samples[at..], self.stride);
     }
 
     /// Makes room for the next row of MCUs.

@@ -4,8 +4,8 @@ use crate::{
     Error,
     bits::BitReader,
     block::{decode_ac, decode_dc, skip_ac},
-    header::{Quantization, Tables},
-    idct,
+    header::{Component, Tables},
+    idct::LANES,
     plane::Plane,
     workspace::HuffmanTables,
 };
@@ -18,12 +18,11 @@ const MAX_BLOCKS: usize = 10;
 struct Block {
     /// Which component it belongs to.
     component: usize,
-    /// Where its top left sample is in the first MCU of a row.
-    at: usize,
-    /// How much farther right that is in the next MCU.
-    step: usize,
-    /// Samples along its side.
-    side: usize,
+    /// Where it is in the MCU, counted in blocks.
+    column: usize,
+    row: usize,
+    /// Blocks of its component across in an MCU.
+    horizontal: usize,
     dc: usize,
     ac: usize,
 }
@@ -34,7 +33,6 @@ pub(crate) struct Scan<'a> {
     reader: BitReader,
     blocks: [Block; MAX_BLOCKS],
     count: usize,
-    quantization: [Quantization; 3],
     /// The DC coefficient of each component's block before.
     previous_dc: [i16; 3],
     /// MCUs between two restart markers; none for 0.
@@ -47,35 +45,27 @@ pub(crate) struct Scan<'a> {
 
 impl<'a> Scan<'a> {
     /// At the first MCU.
-    pub(crate) fn new(bytes: &'a [u8], tables: &Tables, planes: &[Plane]) -> Result<Self, Error> {
+    pub(crate) fn new(bytes: &'a [u8], tables: &Tables) -> Self {
         let mut scan = Self {
             bytes,
             reader: BitReader::new(tables.pixels_at),
             blocks: [Block::default(); MAX_BLOCKS],
             count: 0,
-            quantization: [[0; 64]; 3],
             previous_dc: [0; 3],
             restart_interval: tables.restart_interval,
             until_restart: tables.restart_interval,
             next_restart: 0,
         };
-        for (number, (component, plane)) in tables.components().iter().zip(planes).enumerate() {
-            scan.quantization[number] = *tables.quantization_of(component)?;
-            for row in 0..component.vertical {
-                for column in 0..component.horizontal {
-                    scan.blocks[scan.count] = Block {
-                        component: number,
-                        at: plane.block_at(column, row),
-                        step: component.horizontal * plane.side(),
-                        side: plane.side(),
-                        dc: component.dc,
-                        ac: component.ac,
-                    };
+        for (number, component) in tables.components().iter().enumerate() {
+            let &Component { horizontal, vertical, dc, ac, .. } = component;
+            for row in 0..vertical {
+                for column in 0..horizontal {
+                    scan.blocks[scan.count] = Block { component: number, column, row, horizontal, dc, ac };
                     scan.count += 1;
                 }
             }
         }
-        Ok(scan)
+        scan
     }
 
     /// Decodes the next row of MCUs, of which there are `columns`.
@@ -97,24 +87,20 @@ impl<'a> Scan<'a> {
             }
             for block in &self.blocks[..self.count] {
                 let plane = &mut planes[block.component];
-                let steps = &self.quantization[block.component];
-                let at = block.at + column * block.step;
+                let block_column = column * block.horizontal + block.column;
+                let lane = block_column % LANES;
                 let difference = decode_dc(&mut reader, bytes, &codes.dc[block.dc & 3])?;
                 let dc = self.previous_dc[block.component].wrapping_add(difference);
                 self.previous_dc[block.component] = dc;
-                if block.side == 1 {
-                    skip_ac(&mut reader, bytes, &codes.ac[block.ac & 3])?;
-                    plane.fill(at, idct::to_1(dc, steps[0]));
-                    continue;
+                let ac_codes = &codes.ac[block.ac & 3];
+                plane.band(block.row)[0][0][lane] = dc;
+                if plane.is_mean() {
+                    skip_ac(&mut reader, bytes, ac_codes)?;
+                } else {
+                    decode_ac(&mut reader, bytes, ac_codes, plane.band(block.row), lane)?;
                 }
-                let mut coefficients = [0; 64];
-                coefficients[0] = dc;
-                let last = decode_ac(&mut reader, bytes, &codes.ac[block.ac & 3], &mut coefficients)?;
-                match block.side {
-                    _ if last == 0 => plane.fill(at, idct::to_1(dc, steps[0])),
-                    2 => plane.put(at, &idct::to_2x2(&coefficients, steps)),
-                    4 => plane.put(at, &idct::to_4x4(&coefficients, steps)),
-                    _ => plane.put(at, &idct::to_8x8(&coefficients, steps)),
+                if lane == LANES - 1 {
+                    plane.transform(block_column - lane, block.row);
                 }
             }
             if reader.overrun() {
@@ -122,6 +108,12 @@ impl<'a> Scan<'a> {
             }
         }
         self.reader = reader;
+        for block in &self.blocks[..self.count] {
+            let block_columns = columns * block.horizontal;
+            if block.column == 0 && !block_columns.is_multiple_of(LANES) {
+                planes[block.component].transform(block_columns - block_columns % LANES, block.row);
+            }
+        }
         Ok(())
     }
 

@@ -11,11 +11,16 @@ use crate::{
 /// Memory that is used again from picture to picture: a decoder.
 ///
 /// Grows to the largest picture it has decoded: the pixels that are given out, and a row of MCUs.
-#[derive(Default)]
 pub struct Workspace {
     codes: HuffmanTables,
     planes: [Plane; 3],
     rgb: Vec<u8>,
+}
+
+impl Default for Workspace {
+    fn default() -> Self {
+        Self { codes: HuffmanTables::EMPTY, planes: [Plane::EMPTY; 3], rgb: Vec::new() }
+    }
 }
 
 /// The tables that the components of a picture use.
@@ -24,13 +29,9 @@ pub(crate) struct HuffmanTables {
     pub(crate) ac: [Codes; 4],
 }
 
-impl Default for HuffmanTables {
-    fn default() -> Self {
-        Self { dc: [Codes::EMPTY; 4], ac: [Codes::EMPTY; 4] }
-    }
-}
-
 impl HuffmanTables {
+    const EMPTY: Self = Self { dc: [Codes::EMPTY; 4], ac: [Codes::EMPTY; 4] };
+
     /// Makes the tables of a component ready.
     fn set(&mut self, tables: &Tables, component: &Component) -> Result<(), Error> {
         // A file that leaves them out means those of the standard's annex, as films do.
@@ -70,13 +71,13 @@ impl Workspace {
         let grid = Grid::new(&tables.header, tables.components(), scale);
         let planes = &mut self.planes[..tables.components().len()];
         for (plane, component) in planes.iter_mut().zip(tables.components()) {
-            plane.set(component, &grid)?;
+            plane.set(component, tables.quantization_of(component)?, &grid)?;
             self.codes.set(&tables, component)?;
         }
         let stride = 3 * width as usize;
         self.rgb.clear();
         self.rgb.reserve(stride * height as usize);
-        let mut scan = Scan::new(bytes, &tables, planes)?;
+        let mut scan = Scan::new(bytes, &tables);
         for mcu_row in 0..grid.rows {
             scan.decode_row(&self.codes, planes, grid.columns)?;
             // The last row of the picture waits for its neighbour in the next row of MCUs.
