@@ -1,5 +1,8 @@
 //! The bits of the entropy-coded pixels, without stuffing.
 
+/// Most bits of a code and the number after it.
+const MAX_CODE_AND_NUMBER: u32 = 16 + 15;
+
 /// Reads bits up to the next marker or the end of the file, then zeros that are counted.
 ///
 /// Kept in registers while a row of MCUs is decoded, so the way that is seldom taken gets a copy and
@@ -82,6 +85,11 @@ impl BitReader {
     #[inline(always)]
     pub(crate) fn overrun(&self) -> bool {
         self.padding > self.count
+    }
+
+    /// Whether so few bits are left that any code may be one that was cut off.
+    pub(crate) fn nearly_overrun(&self) -> bool {
+        self.padding > 0 && self.count < self.padding + MAX_CODE_AND_NUMBER
     }
 
     /// Where the entropy-coded bytes end, after the last bit was taken; none where whole bytes are left.

@@ -9,6 +9,7 @@ mod error;
 mod header;
 mod huffman;
 mod idct;
+mod lookup;
 mod plane;
 mod scale;
 mod scan;

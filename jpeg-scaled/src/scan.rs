@@ -3,7 +3,7 @@
 use crate::{
     Error,
     bits::BitReader,
-    block::{decode_ac, decode_dc, skip_ac},
+    block::{decode_dc, skip_ac, take_ac},
     header::{Component, Tables},
     idct::LANES,
     plane::Plane,
@@ -75,7 +75,6 @@ impl<'a> Scan<'a> {
         planes: &mut [Plane],
         columns: usize,
     ) -> Result<(), Error> {
-        let bytes = self.bytes;
         // In registers, which `self` is not.
         let mut reader = self.reader;
         for column in 0..columns {
@@ -85,26 +84,12 @@ impl<'a> Scan<'a> {
                 }
                 self.until_restart -= 1;
             }
-            for block in &self.blocks[..self.count] {
-                let plane = &mut planes[block.component];
-                let block_column = column * block.horizontal + block.column;
-                let lane = block_column % LANES;
-                let difference = decode_dc(&mut reader, bytes, &codes.dc[block.dc & 3])?;
-                let dc = self.previous_dc[block.component].wrapping_add(difference);
-                self.previous_dc[block.component] = dc;
-                let ac_codes = &codes.ac[block.ac & 3];
-                plane.band(block.row)[0][0][lane] = dc;
-                if plane.is_mean() {
-                    skip_ac(&mut reader, bytes, ac_codes)?;
-                } else {
-                    decode_ac(&mut reader, bytes, ac_codes, plane.band(block.row), lane)?;
-                }
-                if lane == LANES - 1 {
-                    plane.transform(block_column - lane, block.row);
-                }
-            }
-            if reader.overrun() {
-                return Err(Error::Truncated);
+            match self.decode_mcu(&mut reader, codes, planes, column) {
+                Ok(()) if reader.overrun() => return Err(Error::Truncated),
+                Ok(()) => {}
+                // What is wrong with bits that are made up is that they are.
+                Err(_) if reader.nearly_overrun() => return Err(Error::Truncated),
+                Err(error) => return Err(error),
             }
         }
         self.reader = reader;
@@ -112,6 +97,37 @@ impl<'a> Scan<'a> {
             let block_columns = columns * block.horizontal;
             if block.column == 0 && !block_columns.is_multiple_of(LANES) {
                 planes[block.component].transform(block_columns - block_columns % LANES, block.row);
+            }
+        }
+        Ok(())
+    }
+
+    /// Decodes the MCU that is `column` MCUs from the left.
+    #[inline(always)]
+    fn decode_mcu(
+        &mut self,
+        reader: &mut BitReader,
+        codes: &HuffmanTables,
+        planes: &mut [Plane],
+        column: usize,
+    ) -> Result<(), Error> {
+        let bytes = self.bytes;
+        for block in &self.blocks[..self.count] {
+            let plane = &mut planes[block.component];
+            let block_column = column * block.horizontal + block.column;
+            let lane = block_column % LANES;
+            let difference = decode_dc(reader, bytes, &codes.dc[block.dc & 3])?;
+            let dc = self.previous_dc[block.component].wrapping_add(difference);
+            self.previous_dc[block.component] = dc;
+            let ac_codes = &codes.ac[block.ac & 3];
+            plane.band(block.row)[0][0][lane] = dc;
+            if plane.is_mean() {
+                skip_ac(reader, bytes, ac_codes)?;
+            } else {
+                take_ac(reader, bytes, ac_codes, plane.band(block.row), lane)?;
+            }
+            if lane == LANES - 1 {
+                plane.transform(block_column - lane, block.row);
             }
         }
         Ok(())

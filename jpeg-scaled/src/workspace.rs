@@ -3,7 +3,7 @@
 use crate::{
     Colour, Error, Header, Scale, colour,
     header::{Component, Tables},
-    huffman::{Class, Codes},
+    lookup::{AcTable, DcTable},
     plane::{Grid, Plane},
     scan::Scan,
 };
@@ -25,12 +25,12 @@ impl Default for Workspace {
 
 /// The tables that the components of a picture use.
 pub(crate) struct HuffmanTables {
-    pub(crate) dc: [Codes; 4],
-    pub(crate) ac: [Codes; 4],
+    pub(crate) dc: [DcTable; 4],
+    pub(crate) ac: [AcTable; 4],
 }
 
 impl HuffmanTables {
-    const EMPTY: Self = Self { dc: [Codes::EMPTY; 4], ac: [Codes::EMPTY; 4] };
+    const EMPTY: Self = Self { dc: [DcTable::EMPTY; 4], ac: [AcTable::EMPTY; 4] };
 
     /// Makes the tables of a component ready.
     fn set(&mut self, tables: &Tables, component: &Component) -> Result<(), Error> {
@@ -39,9 +39,9 @@ impl HuffmanTables {
         const BAD_NUMBER: Error = Error::Corrupt("a Huffman table has a wrong number");
         let &Component { dc, ac, .. } = component;
         let lengths = tables.dc_codes.get(dc).ok_or(BAD_NUMBER)?.as_ref().ok_or(MISSING)?;
-        self.dc[dc].set(lengths, Class::Dc)?;
+        self.dc[dc].set(lengths)?;
         let lengths = tables.ac_codes.get(ac).ok_or(BAD_NUMBER)?.as_ref().ok_or(MISSING)?;
-        self.ac[ac].set(lengths, Class::Ac)
+        self.ac[ac].set(lengths)
     }
 }
 
