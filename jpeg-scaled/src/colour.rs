@@ -38,13 +38,12 @@ fn pixel(y: u8, cb: u8, cr: u8) -> [u8; 3] {
 }
 
 #[inline(always)]
-#[expect(clippy::cast_possible_truncation, reason = "sixteen bits are left")]
 fn whole(value: i32) -> i16 {
     (value >> 16) as i16
 }
 
 #[inline(always)]
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped")]
+#[expect(clippy::cast_sign_loss, reason = "clamped")]
 fn clamped(value: i16) -> u8 {
     value.clamp(0, 255) as u8
 }

@@ -7,6 +7,8 @@
 //! Eight blocks are transformed at once, one in each lane, so that every step is the same for eight
 //! numbers that lie side by side: compilers make vector instructions of that.
 
+#![expect(clippy::needless_range_loop, reason = "a lane is the same in many arrays")]
+
 use crate::header::Quantization;
 
 /// Blocks that are transformed at once.
@@ -85,7 +87,7 @@ fn between(value: i32) -> i16 {
 
 /// A sample, which is stored around zero.
 #[inline(always)]
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped")]
+#[expect(clippy::cast_sign_loss, reason = "clamped")]
 fn sample(value: i32) -> u8 {
     between(value).saturating_add(128).clamp(0, 255) as u8
 }

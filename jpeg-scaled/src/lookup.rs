@@ -74,6 +74,9 @@ impl AcEntry {
     const COEFFICIENT_AND_END: u32 = 66;
     const OTHER: u32 = 67;
 
+    /// Nothing that the look-up helps with.
+    const NONE: Self = Self(Self::OTHER << 8);
+
     fn new(bits: u8, passed: u32, zeros: u8, first: i16, last: i16) -> Self {
         let six = |value: i16| u32::from(value.cast_unsigned() & 63);
         Self(u32::from(bits) | passed << 8 | u32::from(zeros) << 16 | six(first) << 20 | six(last) << 26)
@@ -92,11 +95,13 @@ impl AcEntry {
         (self.0 >> 8 & 0xFF) as usize
     }
 
+    /// Whether the block ends here.
     #[inline(always)]
     pub(crate) fn is_end(self) -> bool {
         self.passed() == Self::END as usize
     }
 
+    /// Whether the block ends after [`AcEntry::first`].
     #[inline(always)]
     pub(crate) fn is_coefficient_and_end(self) -> bool {
         self.passed() == Self::COEFFICIENT_AND_END as usize
@@ -108,12 +113,13 @@ impl AcEntry {
         (self.0 >> 16 & 15) as usize
     }
 
+    /// The first coefficient.
     #[inline(always)]
     pub(crate) fn first(self) -> i16 {
-        // Shifted down as a signed number.
         ((self.0 << 6).cast_signed() >> 26) as i16
     }
 
+    /// The last coefficient; the first one again where there is but one.
     #[inline(always)]
     pub(crate) fn last(self) -> i16 {
         (self.0.cast_signed() >> 26) as i16
@@ -121,7 +127,7 @@ impl AcEntry {
 }
 
 impl AcTable {
-    pub(crate) const EMPTY: Self = Self { entries: [AcEntry(0); 1 << AC_BITS], codes: Codebook::EMPTY };
+    pub(crate) const EMPTY: Self = Self { entries: [AcEntry::NONE; 1 << AC_BITS], codes: Codebook::EMPTY };
 
     /// Becomes the table of `lengths`.
     pub(crate) fn set(&mut self, lengths: &CodeLengths) -> Result<(), Error> {
@@ -132,7 +138,7 @@ impl AcTable {
         }
         for (index, entry) in self.entries.iter_mut().enumerate() {
             let Some(first) = found[index] else {
-                *entry = AcEntry::new(0, AcEntry::OTHER, 0, 0, 0);
+                *entry = AcEntry::NONE;
                 continue;
             };
             // What is left of the index, and zeros where nothing is known.
@@ -189,7 +195,7 @@ impl Coefficient {
             return AcEntry::new(bits, AcEntry::END, 0, 0, 0);
         }
         if !self.fits() {
-            return AcEntry::new(0, AcEntry::OTHER, 0, 0, 0);
+            return AcEntry::NONE;
         }
         match second {
             Some(second) if second.is_end() => {

@@ -133,6 +133,12 @@ impl Plane {
         Ok(())
     }
 
+    /// All memory that is kept for the next picture.
+    #[cfg(test)]
+    pub(crate) fn buffers(&self) -> [&Vec<u8>; 2] {
+        [&self.samples, &self.line]
+    }
+
     /// Whether a block has but one sample, its mean.
     pub(crate) fn is_mean(&self) -> bool {
         self.side == 1

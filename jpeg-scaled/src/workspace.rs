@@ -112,3 +112,28 @@ fn write_row(planes: &mut [Plane], row: usize, mcu_row: usize, colour: Colour, r
         [] => {}
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::Workspace;
+    use crate::Scale;
+
+    /// Where the memory is, and how much of it there is.
+    fn memory(workspace: &Workspace) -> Vec<(*const u8, usize)> {
+        let planes = workspace.planes.iter().flat_map(|plane| plane.buffers());
+        planes.chain([&workspace.rgb]).map(|buffer| (buffer.as_ptr(), buffer.capacity())).collect()
+    }
+
+    #[test]
+    fn a_picture_of_the_same_size_is_decoded_in_the_same_memory() {
+        let file = include_bytes!("../tests/reference/420.jpg");
+        for scale in Scale::ALL {
+            let mut workspace = Workspace::default();
+            workspace.decode(file, scale).unwrap();
+            let first = memory(&workspace);
+            assert!(first.iter().all(|&(_, capacity)| capacity > 0));
+            workspace.decode(file, scale).unwrap();
+            assert_eq!(memory(&workspace), first);
+        }
+    }
+}

@@ -230,8 +230,8 @@ fn planes(file: &[u8]) -> (File, Vec<Plane>) {
 /// A row or column twice as long: ¾ of the nearest sample, ¼ of the next. `length` of them belong to
 /// the picture.
 fn between(at: usize, length: usize, sample: impl Fn(usize) -> f64) -> f64 {
-    let (own, next) =
-        (at / 2, if at % 2 == 0 { (at / 2).saturating_sub(1) } else { (at / 2 + 1).min(length - 1) });
+    let own = at / 2;
+    let next = if at == 2 * own { own.saturating_sub(1) } else { (own + 1).min(length - 1) };
     0.75 * sample(own) + 0.25 * sample(next)
 }
 
