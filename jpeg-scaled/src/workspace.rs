@@ -1,0 +1,139 @@
+//! The way from a file to pixels.
+
+use crate::{
+    Colour, Error, Header, Scale, colour,
+    header::{Component, Tables},
+    lookup::{AcTable, DcTable},
+    plane::{Grid, Plane},
+    scan::Scan,
+};
+
+/// Memory that is used again from picture to picture: a decoder.
+///
+/// Grows to the largest picture it has decoded: the pixels that are given out, and a row of MCUs.
+pub struct Workspace {
+    codes: HuffmanTables,
+    planes: [Plane; 3],
+    rgb: Vec<u8>,
+}
+
+impl Default for Workspace {
+    fn default() -> Self {
+        Self { codes: HuffmanTables::EMPTY, planes: [Plane::EMPTY; 3], rgb: Vec::new() }
+    }
+}
+
+/// The tables that the components of a picture use.
+pub(crate) struct HuffmanTables {
+    pub(crate) dc: [DcTable; 4],
+    pub(crate) ac: [AcTable; 4],
+}
+
+impl HuffmanTables {
+    const EMPTY: Self = Self { dc: [DcTable::EMPTY; 4], ac: [AcTable::EMPTY; 4] };
+
+    /// Makes the tables of a component ready.
+    fn set(&mut self, tables: &Tables, component: &Component) -> Result<(), Error> {
+        // A file that leaves them out means those of the standard's annex, as films do.
+        const MISSING: Error = Error::Unsupported("a file without Huffman tables");
+        const BAD_NUMBER: Error = Error::Corrupt("a Huffman table has a wrong number");
+        let &Component { dc, ac, .. } = component;
+        let lengths = tables.dc_codes.get(dc).ok_or(BAD_NUMBER)?.as_ref().ok_or(MISSING)?;
+        self.dc[dc].set(lengths)?;
+        let lengths = tables.ac_codes.get(ac).ok_or(BAD_NUMBER)?.as_ref().ok_or(MISSING)?;
+        self.ac[ac].set(lengths)
+    }
+}
+
+/// A decoded picture.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Picture<'a> {
+    /// Width in pixels.
+    pub width: u32,
+    /// Height in pixels.
+    pub height: u32,
+    /// Red, green and blue of each pixel, 8 bits each, row by row from the top without gaps.
+    pub rgb: &'a [u8],
+}
+
+impl Workspace {
+    /// Decodes a file to RGB, whatever its own colours. Nothing but the header decides how much memory
+    /// is asked for, so look at [`Header::read`] first; it is used only as far as there are pixels.
+    ///
+    /// What follows the end marker is ignored, and the end marker may be missing.
+    ///
+    /// # Errors
+    /// [`Error`]. A file without all of its pixels is one.
+    pub fn decode(&mut self, bytes: &[u8], scale: Scale) -> Result<Picture<'_>, Error> {
+        let tables = Tables::read(bytes)?;
+        let Header { width, height, colour } = tables.header;
+        let (width, height) = (scale.apply(width), scale.apply(height));
+        let grid = Grid::new(&tables.header, tables.components(), scale);
+        let planes = &mut self.planes[..tables.components().len()];
+        for (plane, component) in planes.iter_mut().zip(tables.components()) {
+            plane.set(component, tables.quantization_of(component)?, &grid)?;
+            self.codes.set(&tables, component)?;
+        }
+        let stride = 3 * width as usize;
+        self.rgb.clear();
+        self.rgb.reserve(stride * height as usize);
+        let mut scan = Scan::new(bytes, &tables);
+        for mcu_row in 0..grid.rows {
+            scan.decode_row(&self.codes, planes, grid.columns)?;
+            // The last row of the picture waits for its neighbour in the next row of MCUs.
+            let ready = if mcu_row + 1 == grid.rows {
+                height as usize
+            } else {
+                (mcu_row + 1) * grid.picture_rows() - 1
+            };
+            let first = self.rgb.len() / stride;
+            self.rgb.resize(ready * stride, 0);
+            for (row, rgb) in (first..).zip(self.rgb[first * stride..].chunks_exact_mut(stride)) {
+                write_row(planes, row, mcu_row, colour, rgb);
+            }
+            planes.iter_mut().for_each(Plane::advance);
+        }
+        scan.finish()?;
+        Ok(Picture { width, height, rgb: &self.rgb })
+    }
+}
+
+/// Writes row `row` of the picture.
+fn write_row(planes: &mut [Plane], row: usize, mcu_row: usize, colour: Colour, rgb: &mut [u8]) {
+    match planes {
+        [first, second, third] => {
+            let [first, second, third] = [first, second, third].map(|plane| plane.picture_row(row, mcu_row));
+            match colour {
+                Colour::Rgb => colour::from_rgb(first, second, third, rgb),
+                Colour::YCbCr | Colour::Grey => colour::from_ycbcr(first, second, third, rgb),
+            }
+        }
+        [only, ..] => colour::from_grey(only.picture_row(row, mcu_row), rgb),
+        [] => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Workspace;
+    use crate::Scale;
+
+    /// Where the memory is, and how much of it there is.
+    fn memory(workspace: &Workspace) -> Vec<(*const u8, usize)> {
+        let planes = workspace.planes.iter().flat_map(|plane| plane.buffers());
+        planes.chain([&workspace.rgb]).map(|buffer| (buffer.as_ptr(), buffer.capacity())).collect()
+    }
+
+    #[test]
+    fn a_picture_of_the_same_size_is_decoded_in_the_same_memory() {
+        let file = include_bytes!("../tests/reference/420.jpg");
+        for scale in Scale::ALL {
+            let mut workspace = Workspace::default();
+            workspace.decode(file, scale).unwrap();
+            let first = memory(&workspace);
+            assert!(first.iter().all(|&(_, capacity)| capacity > 0));
+            workspace.decode(file, scale).unwrap();
+            assert_eq!(memory(&workspace), first);
+        }
+    }
+}

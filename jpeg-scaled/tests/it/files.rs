@@ -1,0 +1,156 @@
+//! Files to decode.
+
+use jpeg_encoder::{ColorType, Encoder, SamplingFactor};
+use jpeg_scaled::{Error, Scale, Workspace};
+use proptest::{prelude::*, sample::select, test_runner::Config};
+
+/// A picture and how it is encoded.
+#[derive(Clone, Debug)]
+pub(crate) struct Recipe {
+    pub(crate) width: u16,
+    pub(crate) height: u16,
+    /// Blocks of brightness across and down in an MCU: 1 or 2. None is a grey picture.
+    pub(crate) sampling: Option<(u8, u8)>,
+    pub(crate) quality: u8,
+    /// MCUs; 0 is none.
+    pub(crate) restart_interval: u16,
+    /// How much noise there is: 0 to 255.
+    pub(crate) noise: u8,
+    pub(crate) seed: u64,
+}
+
+/// Small pictures of every kind.
+pub(crate) fn recipes() -> impl Strategy<Value = Recipe> {
+    let sampling = select(vec![None, Some((1, 1)), Some((2, 1)), Some((1, 2)), Some((2, 2))]);
+    let restart_interval = prop_oneof![Just(0), 1..8u16];
+    let noise = select(vec![0, 8, 64, 255]);
+    (1..70u16, 1..70u16, sampling, 1..101u8, restart_interval, noise, any::<u64>()).prop_map(
+        |(width, height, sampling, quality, restart_interval, noise, seed)| Recipe {
+            width,
+            height,
+            sampling,
+            quality,
+            restart_interval,
+            noise,
+            seed,
+        },
+    )
+}
+
+pub(crate) fn config(cases: u32) -> Config {
+    Config { cases, failure_persistence: None, ..Config::default() }
+}
+
+/// A random number after another (xorshift).
+pub(crate) fn next_random(state: &mut u64) -> u8 {
+    *state ^= *state << 13;
+    *state ^= *state >> 7;
+    *state ^= *state << 17;
+    state.to_be_bytes()[0]
+}
+
+impl Recipe {
+    /// Waves, an edge and noise, in RGB.
+    pub(crate) fn pixels(&self) -> Vec<u8> {
+        let mut random = self.seed | 1;
+        let mut pixels = Vec::new();
+        for y in 0..self.height {
+            for x in 0..self.width {
+                let (across, down) = (f32::from(x), f32::from(y));
+                let edge = if x + 2 * y > self.width { 40.0 } else { 0.0 };
+                for (wave, base) in [(9.0f32, 120.0f32), (17.0, 90.0), (31.0, 150.0)] {
+                    let noise = f32::from(self.noise) * (f32::from(next_random(&mut random)) / 255.0 - 0.5);
+                    let value =
+                        base + edge + 60.0 * (across / wave).sin() * (down / wave + 1.0).cos() + noise;
+                    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped")]
+                    pixels.push(value.clamp(0.0, 255.0) as u8);
+                }
+            }
+        }
+        pixels
+    }
+
+    /// The file.
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let mut file = Vec::new();
+        let mut encoder = Encoder::new(&mut file, self.quality);
+        if let Some((across, down)) = self.sampling {
+            encoder.set_sampling_factor(SamplingFactor::from_factors(across, down).unwrap());
+        }
+        if self.restart_interval > 0 {
+            encoder.set_restart_interval(self.restart_interval);
+        }
+        let (mut pixels, mut colour) = (self.pixels(), ColorType::Rgb);
+        if self.sampling.is_none() {
+            pixels = pixels.chunks(3).map(|pixel| pixel[0]).collect();
+            colour = ColorType::Luma;
+        }
+        encoder.encode(&pixels, self.width, self.height, colour).unwrap();
+        file
+    }
+}
+
+/// A coloured picture of 45×37 with everything that is usual in it.
+pub(crate) fn usual() -> Vec<u8> {
+    usual_recipe().encode()
+}
+
+pub(crate) fn usual_recipe() -> Recipe {
+    Recipe {
+        width: 45,
+        height: 37,
+        sampling: Some((2, 2)),
+        quality: 85,
+        restart_interval: 0,
+        noise: 40,
+        seed: 1,
+    }
+}
+
+/// Width, height and pixels.
+pub(crate) type Pixels = (u32, u32, Vec<u8>);
+
+/// With a workspace of its own.
+pub(crate) fn decode(file: &[u8], scale: Scale) -> Result<Pixels, Error> {
+    let mut workspace = Workspace::default();
+    let picture = workspace.decode(file, scale)?;
+    Ok((picture.width, picture.height, picture.rgb.to_vec()))
+}
+
+/// Where the segment of `marker` is: the place of its 0xFF.
+pub(crate) fn position(file: &[u8], marker: u8) -> usize {
+    let mut at = 2;
+    while file[at + 1] != marker {
+        at += 2 + usize::from(u16::from_be_bytes([file[at + 2], file[at + 3]]));
+    }
+    at
+}
+
+/// Where the entropy-coded pixels begin.
+pub(crate) fn pixels_at(file: &[u8]) -> usize {
+    let scan = position(file, 0xDA);
+    scan + 2 + usize::from(u16::from_be_bytes([file[scan + 2], file[scan + 3]]))
+}
+
+/// `file` with `bytes` put in at `at`.
+pub(crate) fn with_inserted(file: &[u8], at: usize, bytes: &[u8]) -> Vec<u8> {
+    [&file[..at], bytes, &file[at..]].concat()
+}
+
+/// `file` without the segment of `marker`.
+pub(crate) fn without(file: &[u8], marker: u8) -> Vec<u8> {
+    let at = position(file, marker);
+    let length = usize::from(u16::from_be_bytes([file[at + 2], file[at + 3]]));
+    [&file[..at], &file[at + 2 + length..]].concat()
+}
+
+/// `file`, of three components, with other component numbers.
+pub(crate) fn renamed(file: &[u8], ids: [u8; 3]) -> Vec<u8> {
+    let mut file = file.to_vec();
+    let (frame, scan) = (position(&file, 0xC0), position(&file, 0xDA));
+    for (number, id) in ids.into_iter().enumerate() {
+        file[frame + 10 + 3 * number] = id;
+        file[scan + 5 + 2 * number] = id;
+    }
+    file
+}
