@@ -65,6 +65,24 @@ impl Workspace {
     /// # Errors
     /// [`Error`]. A file without all of its pixels is one.
     pub fn decode(&mut self, bytes: &[u8], scale: Scale) -> Result<Picture<'_>, Error> {
+        let mut rgb = std::mem::take(&mut self.rgb);
+        let decoded = self.decode_into(bytes, scale, &mut rgb);
+        self.rgb = rgb;
+        let (width, height) = decoded?;
+        Ok(Picture { width, height, rgb: &self.rgb })
+    }
+
+    /// As [`Self::decode`], with the pixels in memory of the caller: `rgb` is cleared first and grows
+    /// where it is too small. Gives the picture's width and height.
+    ///
+    /// # Errors
+    /// [`Error`]; `rgb` then holds a part of the picture.
+    pub fn decode_into(
+        &mut self,
+        bytes: &[u8],
+        scale: Scale,
+        rgb: &mut Vec<u8>,
+    ) -> Result<(u32, u32), Error> {
         let tables = Tables::read(bytes)?;
         let Header { width, height, colour } = tables.header;
         let (width, height) = (scale.apply(width), scale.apply(height));
@@ -75,8 +93,8 @@ impl Workspace {
             self.codes.set(&tables, component)?;
         }
         let stride = 3 * width as usize;
-        self.rgb.clear();
-        self.rgb.reserve(stride * height as usize);
+        rgb.clear();
+        rgb.reserve(stride * height as usize);
         let mut scan = Scan::new(bytes, &tables);
         for mcu_row in 0..grid.rows {
             scan.decode_row(&self.codes, planes, grid.columns)?;
@@ -86,15 +104,15 @@ impl Workspace {
             } else {
                 (mcu_row + 1) * grid.picture_rows() - 1
             };
-            let first = self.rgb.len() / stride;
-            self.rgb.resize(ready * stride, 0);
-            for (row, rgb) in (first..).zip(self.rgb[first * stride..].chunks_exact_mut(stride)) {
-                write_row(planes, row, mcu_row, colour, rgb);
+            let first = rgb.len() / stride;
+            rgb.resize(ready * stride, 0);
+            for (row, pixels) in (first..).zip(rgb[first * stride..].chunks_exact_mut(stride)) {
+                write_row(planes, row, mcu_row, colour, pixels);
             }
             planes.iter_mut().for_each(Plane::advance);
         }
         scan.finish()?;
-        Ok(Picture { width, height, rgb: &self.rgb })
+        Ok((width, height))
     }
 }
 
