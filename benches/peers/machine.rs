@@ -1,11 +1,10 @@
-//! What is measured on, and what is measured.
+//! What is measured on.
 
 use std::{
     fs,
     process::{Command, exit},
 };
 
-use classify::network::spec;
 use platform::cpu::cores;
 
 use crate::repository;
@@ -44,13 +43,23 @@ fn listed(list: &str) -> impl Iterator<Item = usize> {
 }
 
 /// The value of a line `name: value`.
-pub(crate) fn field<'a>(text: &'a str, name: &str) -> Option<&'a str> {
+fn field<'a>(text: &'a str, name: &str) -> Option<&'a str> {
     let mut lines = text.lines();
     lines.find_map(|line| Some(line.strip_prefix(name)?.trim_start().strip_prefix(':')?.trim()))
 }
 
-/// Machine, date, versions and command.
-pub(crate) fn describe(cores: &str) -> String {
+/// Resident memory of a process, now and at its most, in MB.
+pub(crate) fn memory(process: u32) -> (f64, f64) {
+    let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap();
+    let megabytes = |name| {
+        let kibibytes = field(&status, name).and_then(|value| value.split(' ').next()?.parse::<f64>().ok());
+        kibibytes.unwrap() * 1024.0 / 1e6
+    };
+    (megabytes("VmRSS"), megabytes("VmHWM"))
+}
+
+/// Machine, date, what is measured (`subject`, whole lines), versions, and the `command` that does it.
+pub(crate) fn describe(cores: &str, subject: &str, command: &str) -> String {
     let cpu = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let model = field(&cpu, "model name").unwrap_or("unknown");
     let flags = field(&cpu, "flags").unwrap_or_default();
@@ -61,18 +70,15 @@ pub(crate) fn describe(cores: &str) -> String {
     let date = said(Command::new("date").args(["-u", "+%Y-%m-%d %H:%M UTC"]));
     let commit = said(Command::new("git").args(["describe", "--always", "--dirty", "--abbrev=12"]));
     let rustc = said(Command::new("rustc").arg("--version"));
-    let burn = locked_version("burn");
     // A run beside other work shows in its figures, and here.
     let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
     let load = load.split(' ').next().unwrap_or_default();
     format!(
         "- Machine: {model} ({flags}), {cores}\n\
          - Date: {date}; load average of the minute before: {load}\n\
-         - Model: {}, ONNX file of SHA-256 {}, float32, batch 1\n\
-         - This project: commit {commit}, burn {burn}, {rustc}\n\
-         - Command: `cargo bench --bench peers`",
-        spec::NAME,
-        spec::ONNX_SHA256
+         {subject}\n\
+         - This project: commit {commit}, {rustc}\n\
+         - Command: `{command}`"
     )
 }
 

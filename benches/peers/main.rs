@@ -15,9 +15,11 @@ mod engines;
 mod figures;
 mod http;
 mod in_process;
+mod lines;
 mod load;
 mod machine;
 mod report;
+mod sections;
 mod servers;
 mod worker;
 
@@ -114,6 +116,16 @@ fn onnx_file() -> Option<PathBuf> {
     file.is_file().then_some(file)
 }
 
+/// Which network, and what runs it here.
+fn subject_line() -> String {
+    format!(
+        "- Model: {}, ONNX file of SHA-256 {}, float32, batch 1; here on burn {}",
+        spec::NAME,
+        spec::ONNX_SHA256,
+        machine::locked_version("burn")
+    )
+}
+
 /// Says that something is not measured, and why; for the table, too.
 fn skipped(notes: &mut Vec<String>, what: &str) {
     println!("SKIPPED: {what}");
@@ -134,7 +146,7 @@ fn main() {
     if subject.onnx.is_none() {
         skipped(&mut notes, &format!("all peers: the ONNX file of {} is not there", spec::NAME));
     }
-    let mut sections = vec![machine::describe(&cores)];
+    let mut sections = vec![machine::describe(&cores, &subject_line(), "cargo bench --bench peers")];
     if all_parts || named("engine") {
         let measured = engines::measure(&subject, &effort, &mut notes);
         sections.extend(report::engines(&measured));
@@ -147,6 +159,6 @@ fn main() {
     let section = report::section(&sections);
     println!("\n{section}");
     if full && all_parts {
-        report::write(&repository().join("benches/peers.md"), &section);
+        sections::write(&repository().join("benches/peers.md"), report::TITLE, &section);
     }
 }

@@ -1,7 +1,5 @@
 //! The table, as Markdown.
 
-use std::{fs, path::Path};
-
 use classify::network::spec;
 
 use crate::{
@@ -10,7 +8,7 @@ use crate::{
     http::{self, CONNECTIONS},
 };
 
-const TITLE: &str = "# This project beside its peers\n\n\
+pub(crate) const TITLE: &str = "# This project beside its peers\n\n\
     Written by `cargo bench --bench peers`; a run replaces the part of the model that it was built with.\n\
     Everything of a part is measured in one run, in turns; a figure is the median of its rounds, the one in\n\
     brackets the best. Absolute figures say something about this machine only.\n";
@@ -172,23 +170,5 @@ fn server_ratios(measured: &[http::Measured]) -> Option<String> {
 
 /// The part of the compiled-in model.
 pub(crate) fn section(pieces: &[String]) -> String {
-    format!("{}\n\n{}\n", heading(), pieces.join("\n\n"))
-}
-
-fn heading() -> String {
-    format!("## {}", spec::NAME)
-}
-
-/// Puts the part of this model into `file`, in place of an older one, and leaves those of other models.
-pub(crate) fn write(file: &Path, section: &str) {
-    let old = fs::read_to_string(file).unwrap_or_default();
-    let heading = heading();
-    let mut sections: Vec<String> =
-        old.split("\n## ").skip(1).map(|rest| format!("## {}\n", rest.trim_end())).collect();
-    let place = sections.iter().position(|old| old.lines().next() == Some(&heading));
-    match place {
-        Some(place) => section.clone_into(&mut sections[place]),
-        None => sections.push(section.to_owned()),
-    }
-    fs::write(file, format!("{TITLE}\n{}", sections.join("\n"))).unwrap();
+    format!("## {}\n\n{}\n", spec::NAME, pieces.join("\n\n"))
 }

@@ -1,7 +1,6 @@
 //! The servers: how each is started, asked, and ended.
 
 use std::{
-    fs,
     net::{Ipv4Addr, SocketAddr, TcpListener},
     path::Path,
     process::{Child, Command, Stdio},
@@ -13,7 +12,7 @@ use classify::{backend::Backend, network::spec};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::{Subject, load::Connection, machine::field, peers_folder, repository, skipped, worker::python};
+use crate::{Subject, load::Connection, machine::memory, peers_folder, repository, skipped, worker::python};
 
 /// A bound on a hang at the start.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -202,13 +201,7 @@ impl Running {
 
     /// Resident memory, now and at its most, in MB.
     pub(crate) fn memory(&self) -> (f64, f64) {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
-        let megabytes = |name| {
-            let kibibytes =
-                field(&status, name).and_then(|value| value.split(' ').next()?.parse::<f64>().ok());
-            kibibytes.unwrap() * 1024.0 / 1e6
-        };
-        (megabytes("VmRSS"), megabytes("VmHWM"))
+        memory(self.child.id())
     }
 }
 

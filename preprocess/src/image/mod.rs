@@ -3,6 +3,7 @@
 //!
 //! - [`inspect`]: format and size from the header, and whether the limits let it in
 //! - [`process`]: the whole way: decode → resize → turn upright → encode
+//! - [`pixels`]: the same, but for the encoding
 
 mod decode;
 mod encode;
@@ -13,7 +14,7 @@ mod resize;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use image::DynamicImage;
+use image::{DynamicImage, RgbImage};
 
 pub use error::ImageError;
 pub use header::{Format, Header};
@@ -132,12 +133,7 @@ pub fn process(bytes: &[u8], options: &Recipe) -> Result<Processed, ImageError> 
     let decoded = decode::decode(bytes, &source, &options.limits)?;
     let decoded_at = Instant::now();
 
-    // Turned only once it is small.
-    let size = resize::target(source.width, source.height, options.shorter_side);
-    let window = resize::Window::whole(&decoded.pixels);
-    let mut picture = DynamicImage::ImageRgb8(resize::resize(decoded.pixels, window, size)?);
-    picture.apply_orientation(decoded.orientation);
-    let picture = picture.into_rgb8();
+    let picture = shrink(decoded, &source, options)?;
     let resized_at = Instant::now();
 
     let jpeg = encode::jpeg(&picture, options.jpeg_quality)?;
@@ -152,4 +148,22 @@ pub fn process(bytes: &[u8], options: &Recipe) -> Result<Processed, ImageError> 
             encode: resized_at.elapsed(),
         },
     })
+}
+
+/// The picture as [`process`] encodes it, for comparing what becomes of the pixels.
+///
+/// # Errors
+/// [`ImageError`], as [`process`].
+pub fn pixels(bytes: &[u8], options: &Recipe) -> Result<RgbImage, ImageError> {
+    let source = inspect(bytes, &options.limits)?;
+    shrink(decode::decode(bytes, &source, &options.limits)?, &source, options)
+}
+
+/// Makes a picture small, and only then turns it upright.
+fn shrink(decoded: decode::Decoded, source: &Header, options: &Recipe) -> Result<RgbImage, ImageError> {
+    let size = resize::target(source.width, source.height, options.shorter_side);
+    let window = resize::Window::whole(&decoded.pixels);
+    let mut picture = DynamicImage::ImageRgb8(resize::resize(decoded.pixels, window, size)?);
+    picture.apply_orientation(decoded.orientation);
+    Ok(picture.into_rgb8())
 }
