@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use classify::{backend::Backend, network::spec};
+use kernels::Isa;
 
 use crate::{
     Effort, Subject,
@@ -10,7 +11,7 @@ use crate::{
     figures::Series,
     in_process::{self, Tract},
     machine::locked_version,
-    skipped,
+    peers_folder, skipped,
     worker::Worker,
 };
 
@@ -95,6 +96,8 @@ pub(crate) struct Candidate {
     pub(crate) name: String,
     /// Whether it is this project's.
     pub(crate) ours: bool,
+    /// Whether it is kept from using AVX-512.
+    pub(crate) limited: bool,
     pub(crate) contenders: Vec<Contender>,
     /// Largest difference of a logit to [`Measured::reference`].
     pub(crate) difference: f32,
@@ -125,15 +128,24 @@ pub(crate) struct Measured {
 /// Everything that is there, the peers first.
 fn candidates(subject: &Subject, notes: &mut Vec<String>) -> (Vec<Candidate>, Option<usize>) {
     let mut candidates = Vec::new();
-    let mut add = |name: String, ours, contenders| {
-        candidates.push(Candidate { name, ours, contenders, difference: 0.0 });
+    let mut add = |name: String, ours, limited, contenders| {
+        candidates.push(Candidate { name, ours, limited, contenders, difference: 0.0 });
     };
     let mut flops = None;
     if let Some(onnx) = &subject.onnx {
         for (name, script) in [("onnxruntime", "ort.py"), ("OpenVINO", "openvino_worker.py")] {
             match Worker::start_all(script, onnx, &subject.nchw) {
-                Some((version, contenders)) => add(format!("{name} {version}"), false, contenders),
+                Some((version, contenders)) => add(format!("{name} {version}"), false, false, contenders),
                 None => skipped(notes, &format!("{name}: benches/peers/install gets it")),
+            }
+        }
+        if Isa::detect().name() == "avx512" {
+            let copy = peers_folder().join("avx2").is_dir();
+            match copy.then(|| Worker::start_all("ort_avx2.py", onnx, &subject.nchw)).flatten() {
+                Some((version, contenders)) => {
+                    add(format!("onnxruntime {version} without AVX-512"), false, true, contenders);
+                }
+                None => skipped(notes, "onnxruntime without AVX-512: benches/peers/install gets it"),
             }
         }
         if cfg!(debug_assertions) {
@@ -141,14 +153,16 @@ fn candidates(subject: &Subject, notes: &mut Vec<String>) -> (Vec<Candidate>, Op
         } else {
             let tract = Tract::load(onnx);
             flops = Some(tract.flops());
-            add(format!("tract {}", locked_version("tract-onnx")), false, tract.contenders(subject));
+            let name = format!("tract {}", locked_version("tract-onnx"));
+            add(name, false, false, tract.contenders(subject));
         }
     }
     for &backend in Backend::all() {
         for isa in in_process::instructions(backend) {
             let on = isa.map(|isa| format!(" on {isa}")).unwrap_or_default();
             let name = format!("this project: {backend}{on}");
-            add(name, true, in_process::native(backend, isa, subject));
+            let limited = isa.is_some_and(|isa| isa < Isa::detect());
+            add(name, true, limited, in_process::native(backend, isa, subject));
         }
     }
     (candidates, flops)

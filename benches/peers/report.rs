@@ -13,9 +13,13 @@ pub(crate) const TITLE: &str = "# This project beside its peers\n\n\
     Everything of a part is measured in one run, in turns; a figure is the median of its rounds, the one in\n\
     brackets the best. Absolute figures say something about this machine only.\n";
 
-/// What the engines did, in three pieces: figures, ratios, ceiling.
+/// What the engines did, piece by piece: figures, ratios, those without AVX-512, ceiling.
 pub(crate) fn engines(measured: &engines::Measured) -> Vec<String> {
-    [Some(engine_table(measured)), ratios(measured), ceiling(measured)].into_iter().flatten().collect()
+    let limited = ratios(measured, |candidate| candidate.limited);
+    [Some(engine_table(measured)), ratios(measured, |_| true), limited, ceiling(measured)]
+        .into_iter()
+        .flatten()
+        .collect()
 }
 
 fn engine_table(measured: &engines::Measured) -> String {
@@ -68,9 +72,11 @@ fn fraction(measured: &engines::Measured, contender: Option<&Contender>) -> Opti
     Some(format!("{:.0} %", 100.0 * gflops / measured.ceiling.alone()))
 }
 
-/// How many times as fast this project's default backend is.
-fn ratios(measured: &engines::Measured) -> Option<String> {
-    let ours = measured.candidates.iter().find(|candidate| candidate.ours)?;
+/// How many times as fast the first candidate of this project is as the others, among those that are
+/// `wanted`.
+fn ratios(measured: &engines::Measured, wanted: impl Fn(&Candidate) -> bool) -> Option<String> {
+    let candidates = || measured.candidates.iter().filter(|candidate| wanted(candidate));
+    let ours = candidates().find(|candidate| candidate.ours)?;
     let faster = |ours: Option<&Contender>, theirs: Option<&Contender>| {
         let ratio = theirs?.medians.median() / ours?.medians.median();
         Some(format!("{ratio:.2}"))
@@ -84,7 +90,7 @@ fn ratios(measured: &engines::Measured) -> Option<String> {
         "| as | 1 thread | lone image on 2 threads | 2 threads, images/s |".to_owned(),
         "|---|--:|--:|--:|".to_owned(),
     ];
-    for theirs in measured.candidates.iter().filter(|theirs| theirs.name != ours.name) {
+    for theirs in candidates().filter(|theirs| theirs.name != ours.name) {
         let row = [
             faster(ours.of(ONE_THREAD), theirs.of(ONE_THREAD)),
             faster(ours.of(SHARED_IMAGE), theirs.of(SHARED_IMAGE)),
