@@ -1,13 +1,28 @@
-//! What the first bytes of an upload say: its format and its size.
+//! What an upload says of itself before any of it is decoded: its format, its size, and how its pixels
+//! are coded.
 //!
-//! Read here rather than by the decoders because this must cost nothing: it decides, before any CPU
-//! time or memory is spent, whether an image is let in and how much it weighs at the CPU door. The
-//! decoders check the size again, so a header that lies gains nothing.
+//! Read here rather than by the decoders because this must cost next to nothing: it decides, before
+//! any CPU time or memory is spent, whether an image is let in and how much it weighs. The decoders
+//! check the size again, so a header that lies gains nothing.
+
+mod bmp;
+mod fields;
+mod gif;
+pub(super) mod jpeg;
+pub(super) mod png;
+mod tiff;
+mod webp;
 
 use std::fmt;
 
 use image::ImageFormat;
 
+pub use self::{
+    jpeg::{Jpeg, Process},
+    png::Png,
+    tiff::Tiff,
+    webp::WebP,
+};
 use super::ImageError;
 
 /// A format that is accepted.
@@ -53,40 +68,76 @@ impl fmt::Display for Format {
 /// What an upload says of itself, before any of it is decoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Header {
-    /// By its first bytes; names and content types are not asked.
-    pub format: Format,
     /// Width in pixels as stored, before the EXIF orientation.
     pub width: u32,
     /// Height in pixels as stored, before the EXIF orientation.
     pub height: u32,
+    /// How the pixels are coded.
+    pub coding: Coding,
+}
+
+/// How the pixels of an upload are coded, as far as it decides what decoding costs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Coding {
+    /// JPEG.
+    Jpeg(Jpeg),
+    /// PNG.
+    Png(Png),
+    /// WebP.
+    WebP(WebP),
+    /// GIF.
+    Gif,
+    /// Windows bitmap.
+    Bmp,
+    /// TIFF.
+    Tiff(Tiff),
 }
 
 impl Header {
+    /// By its first bytes; names and content types are not asked.
+    pub fn format(&self) -> Format {
+        match self.coding {
+            Coding::Jpeg(_) => Format::Jpeg,
+            Coding::Png(_) => Format::Png,
+            Coding::WebP(_) => Format::WebP,
+            Coding::Gif => Format::Gif,
+            Coding::Bmp => Format::Bmp,
+            Coding::Tiff(_) => Format::Tiff,
+        }
+    }
+
     /// Number of pixels.
     pub fn pixels(&self) -> u64 {
         u64::from(self.width) * u64::from(self.height)
     }
+
+    /// Whether it is a baseline JPEG, the one format that is decoded row by row and quickly.
+    pub fn is_baseline_jpeg(&self) -> bool {
+        matches!(self.coding, Coding::Jpeg(Jpeg { process: Process::Baseline, .. }))
+    }
 }
 
-/// Reads format and size. Looks at a few bytes only, however large the upload.
+/// Reads the header: of a JPEG every marker, though no more than `max_scans` + 1 scans, which takes a
+/// millisecond or two for the largest uploads; of PNG and WebP what comes before the pixels; of the
+/// others a few bytes.
 ///
 /// # Errors
 /// [`ImageError::NotAnImage`], [`ImageError::UnsupportedFormat`], or [`ImageError::Corrupt`] where
 /// the format is known but the size cannot be found.
-pub(super) fn read(bytes: &[u8]) -> Result<Header, ImageError> {
+pub(super) fn read(bytes: &[u8], max_scans: u32) -> Result<Header, ImageError> {
     let format = format(bytes)?;
-    let size = match format {
-        Format::Jpeg => jpeg_frame(bytes).map(|frame| (frame.width, frame.height)),
-        Format::Png => png(bytes),
-        Format::WebP => webp(bytes),
-        Format::Gif => gif(bytes),
-        Format::Bmp => bmp(bytes),
-        Format::Tiff => tiff(bytes),
+    let corrupt = |why: &'static str| ImageError::Corrupt { format, source: why.into() };
+    let header = match format {
+        Format::Jpeg => jpeg::read(bytes, max_scans).map_err(corrupt)?,
+        Format::Png => png::read(bytes),
+        Format::WebP => webp::read(bytes).map_err(corrupt)?,
+        Format::Gif => gif::read(bytes),
+        Format::Bmp => bmp::read(bytes),
+        Format::Tiff => tiff::read(bytes),
     };
-    match size {
-        Some((width, height)) if width > 0 && height > 0 => Ok(Header { format, width, height }),
-        _ => Err(ImageError::Corrupt { format, source: "its header gives no size".into() }),
-    }
+    header
+        .filter(|header| header.width > 0 && header.height > 0)
+        .ok_or_else(|| corrupt("its header gives no size"))
 }
 
 fn format(bytes: &[u8]) -> Result<Format, ImageError> {
@@ -128,130 +179,4 @@ fn foreign(bytes: &[u8]) -> Option<&'static str> {
         return Some("SVG");
     }
     None
-}
-
-/// Where a JPEG's frame header ends and what it says.
-struct JpegFrame {
-    width: u32,
-    height: u32,
-    end: usize,
-}
-
-/// Walks the marker segments to the frame header. Rubbish between segments is stepped over, as
-/// decoders do.
-fn jpeg_frame(bytes: &[u8]) -> Option<JpegFrame> {
-    let mut at = 2;
-    loop {
-        at += bytes.get(at..)?.iter().position(|&byte| byte == 0xFF)?;
-        at += bytes.get(at..)?.iter().position(|&byte| byte != 0xFF)?;
-        let marker = *bytes.get(at)?;
-        at += 1;
-        match marker {
-            // Stuffing, TEM, RSTn and SOI stand alone.
-            0x00 | 0x01 | 0xD0..=0xD8 => {}
-            // End of the image, or pixels, before any frame header.
-            0xD9 | 0xDA => return None,
-            // SOF0 to SOF15, without DHT, JPG and DAC which share their range.
-            0xC0..=0xCF if !matches!(marker, 0xC4 | 0xC8 | 0xCC) => {
-                let height = be16(bytes, at + 3)?;
-                let width = be16(bytes, at + 5)?;
-                let end = at + usize::try_from(be16(bytes, at)?).ok()?;
-                return Some(JpegFrame { width, height, end });
-            }
-            _ => at += usize::try_from(be16(bytes, at)?).ok()?.max(2),
-        }
-    }
-}
-
-/// Whether a JPEG has its end marker. Decoders fill what is missing with grey and say nothing, so an
-/// upload that was cut off would pass as an image. Searched backwards: whole files have it at or near
-/// the end, and what cameras append (previews, films) is stepped over.
-pub(super) fn jpeg_is_whole(bytes: &[u8]) -> bool {
-    let rest = jpeg_frame(bytes).and_then(|frame| bytes.get(frame.end..)).unwrap_or_default();
-    rest.windows(2).rev().any(|pair| pair == [0xFF, 0xD9])
-}
-
-fn png(bytes: &[u8]) -> Option<(u32, u32)> {
-    (bytes.get(12..16)? == b"IHDR").then_some(())?;
-    Some((be32(bytes, 16)?, be32(bytes, 20)?))
-}
-
-fn gif(bytes: &[u8]) -> Option<(u32, u32)> {
-    Some((le16(bytes, 6)?, le16(bytes, 8)?))
-}
-
-fn bmp(bytes: &[u8]) -> Option<(u32, u32)> {
-    const OS2_HEADER_BYTES: u32 = 12;
-    if le32(bytes, 14)? == OS2_HEADER_BYTES {
-        return Some((le16(bytes, 18)?, le16(bytes, 20)?));
-    }
-    // A negative height means that the rows go from top to bottom.
-    let height = le32(bytes, 22)?.cast_signed().unsigned_abs();
-    Some((le32(bytes, 18)?, height))
-}
-
-fn webp(bytes: &[u8]) -> Option<(u32, u32)> {
-    const FOURTEEN_BITS: u32 = 0x3FFF;
-    match bytes.get(12..16)? {
-        b"VP8 " => Some((le16(bytes, 26)? & FOURTEEN_BITS, le16(bytes, 28)? & FOURTEEN_BITS)),
-        b"VP8L" => {
-            let bits = le32(bytes, 21)?;
-            Some(((bits & FOURTEEN_BITS) + 1, ((bits >> 14) & FOURTEEN_BITS) + 1))
-        }
-        b"VP8X" => Some((le24(bytes, 24)? + 1, le24(bytes, 27)? + 1)),
-        _ => None,
-    }
-}
-
-fn tiff(bytes: &[u8]) -> Option<(u32, u32)> {
-    const WIDTH: u32 = 256;
-    const HEIGHT: u32 = 257;
-    let big_endian = bytes.starts_with(b"MM");
-    let short = |at| {
-        if big_endian { be16(bytes, at) } else { le16(bytes, at) }
-    };
-    let long = |at| {
-        if big_endian { be32(bytes, at) } else { le32(bytes, at) }
-    };
-
-    let directory = usize::try_from(long(4)?).ok()?;
-    let (mut width, mut height) = (None, None);
-    for entry in 0..usize::try_from(short(directory)?).ok()? {
-        let at = directory.checked_add(2 + 12 * entry)?;
-        let value = match short(at + 2)? {
-            3 => short(at + 8)?,
-            4 => long(at + 8)?,
-            _ => continue,
-        };
-        match short(at)? {
-            WIDTH => width = Some(value),
-            HEIGHT => height = Some(value),
-            _ => {}
-        }
-    }
-    Some((width?, height?))
-}
-
-fn array<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
-    bytes.get(at..at.checked_add(N)?)?.try_into().ok()
-}
-
-fn be16(bytes: &[u8], at: usize) -> Option<u32> {
-    array(bytes, at).map(|raw| u32::from(u16::from_be_bytes(raw)))
-}
-
-fn be32(bytes: &[u8], at: usize) -> Option<u32> {
-    array(bytes, at).map(u32::from_be_bytes)
-}
-
-fn le16(bytes: &[u8], at: usize) -> Option<u32> {
-    array(bytes, at).map(|raw| u32::from(u16::from_le_bytes(raw)))
-}
-
-fn le24(bytes: &[u8], at: usize) -> Option<u32> {
-    array(bytes, at).map(|[low, middle, high]| u32::from_le_bytes([low, middle, high, 0]))
-}
-
-fn le32(bytes: &[u8], at: usize) -> Option<u32> {
-    array(bytes, at).map(u32::from_le_bytes)
 }
