@@ -62,6 +62,15 @@ impl CpuPool {
         Ok(Self { pool, door: Arc::new(Door::new(name, limits)) })
     }
 
+    /// Takes a place behind the door for a job that costs `weight` pixels and is to run later
+    /// ([`Self::run_in`]).
+    ///
+    /// # Errors
+    /// [`CpuError::Overloaded`].
+    pub fn enter(&self, weight: u64) -> Result<Place, CpuError> {
+        self.door.enter(weight)
+    }
+
     /// Runs `job` on the pool and gives back its result. `weight` is its cost in pixels. A job whose
     /// caller has gone (this future was dropped) before it started is skipped; a panic in the job is
     /// caught.
@@ -73,7 +82,18 @@ impl CpuPool {
         T: Send + 'static,
         F: FnOnce() -> T + Send + 'static,
     {
-        let mut place = self.door.enter(weight)?;
+        self.run_in(self.enter(weight)?, job).await
+    }
+
+    /// [`Self::run`] in a place that was taken before.
+    ///
+    /// # Errors
+    /// [`CpuError::Panicked`].
+    pub async fn run_in<T, F>(&self, mut place: Place, job: F) -> Result<T, CpuError>
+    where
+        T: Send + 'static,
+        F: FnOnce() -> T + Send + 'static,
+    {
         let (answer, result) = oneshot::channel();
         let span = tracing::Span::current();
         self.pool.spawn(move || {
@@ -160,7 +180,7 @@ impl Door {
 
 /// One job's place behind the door, given back when dropped.
 #[derive(Debug)]
-struct Place {
+pub struct Place {
     door: Arc<Door>,
     weight: u64,
     started: bool,

@@ -5,6 +5,7 @@
 //! - [`topic`]: how an image is announced, and what follows: push or pull (Pub/Sub, SQLite)
 //! - `cloud`: which project, which emulators (all of Google Cloud is behind the feature `cloud`)
 //! - [`cpu`]: the one door from async code to rayon
+//! - [`memory`]: memory that is asked for before it is used
 //! - [`http`]: problem details, the middleware stack, health, serving and draining
 //! - [`telemetry`]: log and metrics
 //! - [`config`]: parsing that lists every problem at once
@@ -19,6 +20,7 @@ pub mod config;
 pub mod contract;
 pub mod cpu;
 pub mod http;
+pub mod memory;
 pub mod telemetry;
 #[cfg(all(feature = "cloud", any(test, feature = "testing")))]
 pub mod testing;

@@ -7,12 +7,13 @@ use platform::{
     bucket::SharedBucket,
     cpu::{CpuLimits, CpuPool},
     http::{Readiness, Server},
+    memory::{Memory, MemoryLimits},
     topic::SharedTopic,
 };
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
-use crate::{config::Settings, ingest::Ingest, routes};
+use crate::{config::Settings, image, ingest::Ingest, routes};
 
 /// The version in the ready answer and the index.
 pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -22,6 +23,8 @@ pub struct Application {
     server: Server,
     settings: Settings,
     ingest: Arc<Ingest>,
+    /// For uploads while they arrive and until they are pictures.
+    uploads: Memory,
     readiness: Readiness,
 }
 
@@ -44,8 +47,18 @@ impl Application {
         };
         let cpu = CpuPool::new("preprocess", limits).context("the CPU threads cannot be started")?;
         let server = Server::bind(address).await.with_context(|| format!("cannot listen on {address}"))?;
-        let ingest = Arc::new(Ingest::new(settings.recipe(), cpu, bucket, topic));
-        Ok(Self { server, settings, ingest, readiness: Readiness::default() })
+        let memory = |purpose, bytes| {
+            let limits = MemoryLimits {
+                bytes,
+                max_waiting: settings.queue_items.get(),
+                max_wait: settings.queue_timeout,
+            };
+            Memory::new("preprocess", purpose, &limits)
+        };
+        let shares = settings.memory();
+        let (uploads, pictures) = (memory("uploads", shares.uploads), memory("pictures", shares.pictures));
+        let ingest = Arc::new(Ingest::new(settings.recipe(), cpu, pictures, bucket, topic));
+        Ok(Self { server, settings, ingest, uploads, readiness: Readiness::default() })
     }
 
     /// Where it listens.
@@ -64,16 +77,22 @@ impl Application {
     /// # Errors
     /// When the listener fails.
     pub async fn run(self, stop: CancellationToken) -> anyhow::Result<()> {
-        let Self { server, settings, ingest, readiness } = self;
+        let Self { server, settings, ingest, uploads, readiness } = self;
         let address = server.local_addr();
         readiness.set_ready(json!({
             "service": "preprocess",
             "version": VERSION,
             "recipe": ingest.recipe_text(),
+            "jpeg_decoder": image::jpeg_decoder(),
         }));
-        tracing::info!(%address, recipe = ingest.recipe_text(), "preprocess is ready");
+        tracing::info!(
+            %address,
+            recipe = ingest.recipe_text(),
+            jpeg_decoder = image::jpeg_decoder(),
+            "preprocess is ready"
+        );
         let drain = settings.drain_timeout;
-        let router = routes::router(settings, ingest, readiness.clone(), stop.clone());
+        let router = routes::router(settings, ingest, uploads, readiness.clone(), stop.clone());
         server.serve(router, readiness, stop, drain).await.context("the listener failed")?;
         tracing::info!("preprocess has stopped");
         Ok(())

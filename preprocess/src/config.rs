@@ -14,6 +14,24 @@ use platform::{
 
 use crate::image::{Limits, Recipe};
 
+/// Least memory in bytes beside the largest upload: enough for the usual photos, one at a time.
+const LEAST_FOR_PICTURES: usize = 64 << 20;
+
+/// Most memory in bytes that a thread keeps from one picture to the next: the buffers of a photo that
+/// is scaled down while it is decoded.
+const MOST_KEPT: usize = 8 << 20;
+
+/// The parts of the memory, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Shares {
+    /// For uploads as they came.
+    pub(crate) uploads: u64,
+    /// For what is made of them.
+    pub(crate) pictures: u64,
+    /// Kept by each thread, whether it works or not.
+    pub(crate) kept_by_a_thread: usize,
+}
+
 /// What can be tuned. Flags and variables begin with `preprocess`, because the program that runs
 /// both services has those of the other one beside them.
 #[derive(Clone, Debug, PartialEq, Eq, Args)]
@@ -48,7 +66,7 @@ pub struct Settings {
         value_parser = parse_bytes
     )]
     pub max_body_bytes: usize,
-    /// Largest upload in pixels
+    /// Largest baseline JPEG in pixels
     #[arg(
         id = "preprocess_max_pixels",
         long = "preprocess-max-pixels",
@@ -57,6 +75,24 @@ pub struct Settings {
         default_value = "50000000"
     )]
     pub max_pixels: NonZeroU64,
+    /// Largest upload of any other kind in pixels; no more than of baseline JPEG
+    #[arg(
+        id = "preprocess_max_pixels_other",
+        long = "preprocess-max-pixels-other",
+        env = "PREPROCESS_MAX_PIXELS_OTHER",
+        value_name = "PIXELS",
+        default_value = "25000000"
+    )]
+    pub max_pixels_other: NonZeroU64,
+    /// Most scans of a progressive JPEG
+    #[arg(
+        id = "preprocess_max_scans",
+        long = "preprocess-max-scans",
+        env = "PREPROCESS_MAX_SCANS",
+        value_name = "COUNT",
+        default_value = "32"
+    )]
+    pub max_scans: NonZeroU32,
     /// Longest side of an upload in pixels
     #[arg(
         id = "preprocess_max_side",
@@ -75,6 +111,16 @@ pub struct Settings {
         default_value = "16"
     )]
     pub max_files: NonZeroUsize,
+    /// Bytes of memory that uploads and the pictures made of them may take together
+    #[arg(
+        id = "preprocess_max_memory",
+        long = "preprocess-max-memory",
+        env = "PREPROCESS_MAX_MEMORY",
+        value_name = "BYTES",
+        default_value = "384MiB",
+        value_parser = parse_bytes
+    )]
+    pub max_memory: usize,
     /// Threads that decode, resize and encode [default: one a core]
     #[arg(
         id = "preprocess_threads",
@@ -85,7 +131,7 @@ pub struct Settings {
         hide_default_value = true
     )]
     pub threads: NonZeroUsize,
-    /// Pictures that may wait for a thread or have one; more are refused (429)
+    /// Pictures that may wait for memory or a thread or have one; more are refused (429)
     #[arg(
         id = "preprocess_queue_items",
         long = "preprocess-queue-items",
@@ -94,7 +140,7 @@ pub struct Settings {
         default_value = "64"
     )]
     pub queue_items: NonZeroUsize,
-    /// Pixels of all pictures that may wait for a thread or have one; more are refused (429)
+    /// Pixels of all pictures that may wait for memory or a thread or have one; more are refused (429)
     #[arg(
         id = "preprocess_queue_pixels",
         long = "preprocess-queue-pixels",
@@ -103,6 +149,26 @@ pub struct Settings {
         default_value_t = 200_000_000
     )]
     pub queue_pixels: u64,
+    /// Seconds that an upload, or a picture, may wait for memory; then it is refused (429)
+    #[arg(
+        id = "preprocess_queue_timeout",
+        long = "preprocess-queue-timeout",
+        env = "PREPROCESS_QUEUE_TIMEOUT",
+        value_name = "SECONDS",
+        default_value = "10",
+        value_parser = parse_seconds
+    )]
+    pub queue_timeout: Duration,
+    /// Seconds that the body of a request may take to arrive; then it is refused (408)
+    #[arg(
+        id = "preprocess_upload_timeout",
+        long = "preprocess-upload-timeout",
+        env = "PREPROCESS_UPLOAD_TIMEOUT",
+        value_name = "SECONDS",
+        default_value = "30",
+        value_parser = parse_seconds
+    )]
+    pub upload_timeout: Duration,
     /// Seconds after which a request is given up
     #[arg(
         id = "preprocess_request_timeout",
@@ -142,11 +208,16 @@ impl Default for Settings {
             jpeg_quality: 95,
             max_body_bytes: 20 << 20,
             max_pixels: const { NonZeroU64::new(50_000_000).unwrap() },
+            max_pixels_other: const { NonZeroU64::new(25_000_000).unwrap() },
+            max_scans: const { NonZeroU32::new(32).unwrap() },
             max_side: const { NonZeroU32::new(16_384).unwrap() },
             max_files: const { NonZeroUsize::new(16).unwrap() },
+            max_memory: 384 << 20,
             threads: cores(),
             queue_items: const { NonZeroUsize::new(64).unwrap() },
             queue_pixels: 200_000_000,
+            queue_timeout: Duration::from_secs(10),
+            upload_timeout: Duration::from_secs(30),
             request_timeout: Duration::from_secs(60),
             max_wait: Duration::from_secs(30),
             drain_timeout: Duration::from_secs(8),
@@ -157,15 +228,28 @@ impl Default for Settings {
 impl Validate for Settings {
     fn problems(&self) -> Vec<String> {
         let mut problems = Vec::new();
-        if self.max_wait >= self.request_timeout {
-            problems.push(format!(
-                "--preprocess-max-wait ({} s) must be less than --preprocess-request-timeout ({} s)",
-                self.max_wait.as_secs_f64(),
-                self.request_timeout.as_secs_f64(),
-            ));
+        for (flag, time) in [
+            ("max-wait", self.max_wait),
+            ("queue-timeout", self.queue_timeout),
+            ("upload-timeout", self.upload_timeout),
+        ] {
+            if time >= self.request_timeout {
+                problems.push(format!(
+                    "--preprocess-{flag} ({} s) must be less than --preprocess-request-timeout ({} s)",
+                    time.as_secs_f64(),
+                    self.request_timeout.as_secs_f64(),
+                ));
+            }
         }
         if self.max_body_bytes == 0 {
             problems.push("--preprocess-max-body-bytes must be more than 0".to_owned());
+        }
+        if self.max_memory < self.max_body_bytes.saturating_add(LEAST_FOR_PICTURES) {
+            problems.push(format!(
+                "--preprocess-max-memory ({} bytes) must be at least {LEAST_FOR_PICTURES} bytes more than \
+                 --preprocess-max-body-bytes ({} bytes)",
+                self.max_memory, self.max_body_bytes,
+            ));
         }
         problems
     }
@@ -177,8 +261,25 @@ impl Settings {
         Recipe {
             shorter_side: self.shorter_side.get(),
             jpeg_quality: self.jpeg_quality,
-            limits: Limits { max_pixels: self.max_pixels.get(), max_side: self.max_side.get() },
+            limits: Limits {
+                max_pixels: self.max_pixels.get(),
+                max_pixels_other: self.max_pixels_other.get(),
+                max_side: self.max_side.get(),
+                max_scans: self.max_scans.get(),
+                max_bytes: self.memory().pictures,
+                kept_bytes: self.memory().kept_by_a_thread,
+            },
         }
+    }
+
+    /// How the memory is divided. In fixed parts: an upload waits for memory for its picture while it
+    /// holds its own, and would wait for itself if the two came from one part.
+    pub(crate) fn memory(&self) -> Shares {
+        let uploads = (self.max_memory / 4).max(self.max_body_bytes);
+        let others = self.max_memory.saturating_sub(uploads);
+        let kept_by_a_thread = MOST_KEPT.min(others / 8 / self.threads);
+        let pictures = others.saturating_sub(kept_by_a_thread * self.threads.get());
+        Shares { uploads: uploads as u64, pictures: pictures as u64, kept_by_a_thread }
     }
 
     pub(crate) fn http_limits(&self) -> HttpLimits {

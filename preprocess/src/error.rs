@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use axum::http::StatusCode;
-use platform::{bucket::BucketError, cpu::CpuError, http::Problem, topic::TopicError};
+use platform::{bucket::BucketError, cpu::CpuError, http::Problem, memory::MemoryError, topic::TopicError};
 use serde_json::{Value, json};
 
 use crate::image::{Format, ImageError};
@@ -45,6 +45,18 @@ impl From<ImageError> for Problem {
                 );
                 unprocessable(kind, detail).with("limit", limit).with("width", width).with("height", height)
             }
+            ImageError::TooManyScans { limit } => {
+                let detail = format!(
+                    "The JPEG has more than {limit} scans. Save it anew, as a baseline or ordinary progressive JPEG."
+                );
+                unprocessable(kind, detail).with("limit", limit)
+            }
+            ImageError::TooCostly { bytes, limit } => {
+                let detail = format!(
+                    "Reading this image takes up to {bytes} bytes of memory; at most {limit} are granted. Make it smaller, or save it as a baseline JPEG."
+                );
+                unprocessable(kind, detail).with("limit", limit)
+            }
             ImageError::TooMuchMemory => {
                 let detail = "Reading this image takes too much memory. Save it with 8 bits a channel and without extras.";
                 unprocessable(kind, detail)
@@ -54,7 +66,9 @@ impl From<ImageError> for Problem {
                     format!("The {format} is damaged or incomplete. Send the whole file, or save it anew.");
                 unprocessable(kind, detail).with_source(source)
             }
-            error @ (ImageError::Resize(_) | ImageError::Encode(_)) => Self::internal(error),
+            error @ (ImageError::Resize(_) | ImageError::Buffer(_) | ImageError::Encode(_)) => {
+                Self::internal(error)
+            }
         }
     }
 }
@@ -98,6 +112,26 @@ pub(crate) fn cpu_problem(error: CpuError) -> Problem {
         CpuError::Overloaded => Problem::overloaded("Too many images are waiting. Try again soon.", SOON),
         CpuError::Panicked => Problem::internal(error),
     }
+}
+
+/// No memory for an upload or a picture. More than there is nobody asks for: uploads and pictures have
+/// limits of their own, which say so.
+pub(crate) fn memory_problem(error: MemoryError) -> Problem {
+    match error {
+        MemoryError::Overloaded | MemoryError::TimedOut => {
+            Problem::overloaded("Too many images are waiting. Try again soon.", SOON).with_source(error)
+        }
+        MemoryError::TooMuch => Problem::internal(error),
+    }
+}
+
+/// The body took longer than `limit` to arrive.
+pub(crate) fn upload_timeout(limit: Duration) -> Problem {
+    let detail = format!(
+        "The upload took longer than {} seconds. Send smaller images, or fewer at once.",
+        limit.as_secs_f64()
+    );
+    Problem::new(StatusCode::REQUEST_TIMEOUT, "upload_timeout", detail)
 }
 
 /// The service is stopping.

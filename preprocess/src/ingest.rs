@@ -1,4 +1,4 @@
-//! One upload's way: header → CPU door → picture → bucket → topic.
+//! One upload's way: header → CPU door → memory → picture → bucket → topic.
 //!
 //! Every step may be done again. An upload that died between two of them (the caller left, the
 //! process was killed, the topic did not answer) is completed by sending it again: the object is
@@ -17,18 +17,27 @@ use platform::{
     contract::{GcsPath, ImageEvent, ImageId, TRACEPARENT},
     cpu::{CpuError, CpuPool},
     http::Problem,
+    memory::{Memory, MemoryError, Reservation},
     topic::{Message, SharedTopic},
 };
 use serde::Serialize;
 
 use crate::{
     error,
-    image::{self, Processed, Recipe, Timings},
+    image::{self, ImageError, Outcome, Plan, Processed, Recipe, Timings},
     trace_context::TraceParent,
 };
 
 /// Content type of what is stored.
 const JPEG: &str = "image/jpeg";
+
+/// An upload as it came.
+#[derive(Clone, Debug)]
+pub(crate) struct Upload {
+    pub(crate) bytes: Bytes,
+    /// The memory it takes, together with the other files of its request.
+    pub(crate) room: Arc<Reservation>,
+}
 
 /// What is told about a stored image.
 #[derive(Clone, Debug, Serialize)]
@@ -46,6 +55,7 @@ pub(crate) struct Ingest {
     recipe: Arc<Recipe>,
     recipe_text: Arc<str>,
     cpu: CpuPool,
+    memory: Memory,
     bucket: SharedBucket,
     topic: Option<SharedTopic>,
 }
@@ -54,11 +64,12 @@ impl Ingest {
     pub(crate) fn new(
         recipe: Recipe,
         cpu: CpuPool,
+        memory: Memory,
         bucket: SharedBucket,
         topic: Option<SharedTopic>,
     ) -> Self {
         let recipe_text = recipe.id_text().into();
-        Self { recipe: Arc::new(recipe), recipe_text, cpu, bucket, topic }
+        Self { recipe: Arc::new(recipe), recipe_text, cpu, memory, bucket, topic }
     }
 
     /// The recipe as text.
@@ -67,7 +78,7 @@ impl Ingest {
     }
 
     /// Brings one upload all the way and counts how it went.
-    pub(crate) async fn take(&self, upload: Bytes, trace: &TraceParent) -> Result<Stored, Problem> {
+    pub(crate) async fn take(&self, upload: Upload, trace: &TraceParent) -> Result<Stored, Problem> {
         let outcome = self.make_and_store(upload, trace).await;
         let label = match &outcome {
             Ok(Stored { duplicate: false, .. }) => "stored",
@@ -78,13 +89,14 @@ impl Ingest {
         outcome
     }
 
-    async fn make_and_store(&self, upload: Bytes, trace: &TraceParent) -> Result<Stored, Problem> {
-        if upload.is_empty() {
+    async fn make_and_store(&self, upload: Upload, trace: &TraceParent) -> Result<Stored, Problem> {
+        if upload.bytes.is_empty() {
             return Err(error::empty_body());
         }
-        let header = image::inspect(&upload, &self.recipe.limits)?;
-        let size_in = upload.len();
-        let (id, picture) = self.make(upload, header.pixels()).await?;
+        let size_in = upload.bytes.len();
+        let plan = Plan::of(&upload.bytes, &self.recipe)?;
+        let header = *plan.header();
+        let (id, picture) = self.make(upload, plan).await?;
         record_timings(&picture.timings);
 
         let size_out = picture.jpeg.len();
@@ -96,7 +108,7 @@ impl Ingest {
         }
         tracing::info!(
             id = %stored.id,
-            format = header.format.name(),
+            format = header.format().name(),
             bytes_in = size_in,
             width_in = header.width,
             height_in = header.height,
@@ -109,19 +121,31 @@ impl Ingest {
         Ok(stored)
     }
 
-    /// Id and picture. Both behind the CPU door: hashing a large upload takes its time, too.
-    async fn make(&self, upload: Bytes, pixels: u64) -> Result<(ImageId, Processed), Problem> {
+    /// Id and picture. Where a decoder refuses the file, the next one gets a place and memory of its
+    /// own: those of the first are given back before, so that nobody waits for more while holding some.
+    async fn make(&self, upload: Upload, mut plan: Plan) -> Result<(ImageId, Processed), Problem> {
+        loop {
+            match self.follow(upload.clone(), plan).await? {
+                (id, Outcome::Done(picture)) => return Ok((id, *picture)),
+                (_, Outcome::Next(next)) => plan = *next,
+            }
+        }
+    }
+
+    /// What comes of one plan, behind the CPU door; so is the id: hashing a large upload takes its
+    /// time, too.
+    async fn follow(&self, upload: Upload, plan: Plan) -> Result<(ImageId, Outcome), Problem> {
+        let cost = plan.cost();
+        let place = self.cpu.enter(cost.pixels).map_err(door_problem)?;
+        let memory = self.memory.reserve(cost.bytes).await.map_err(memory_problem)?;
         let (recipe, recipe_text) = (Arc::clone(&self.recipe), Arc::clone(&self.recipe_text));
         let job = move || {
-            let picture = image::process(&upload, &recipe)?;
-            Ok::<_, Problem>((ImageId::of(&recipe_text, &upload), picture))
+            // Both are given back when the job ends, also where nobody waits for it any more.
+            let (_memory, _room) = (memory, upload.room);
+            let outcome = image::follow(&plan, &upload.bytes, &recipe)?;
+            Ok::<_, ImageError>((ImageId::of(&recipe_text, &upload.bytes), outcome))
         };
-        self.cpu.run(pixels, job).await.map_err(|error| {
-            if error == CpuError::Overloaded {
-                counter!("preprocess_shed_total", "reason" => "overloaded").increment(1);
-            }
-            error::cpu_problem(error)
-        })?
+        Ok(self.cpu.run_in(place, job).await.map_err(door_problem)??)
     }
 
     async fn store(&self, id: &ImageId, jpeg: Bytes) -> Result<(GcsPath, bool), Problem> {
@@ -178,6 +202,18 @@ impl Ingest {
     }
 }
 
+fn door_problem(error: CpuError) -> Problem {
+    if error == CpuError::Overloaded {
+        counter!("preprocess_shed_total", "reason" => "overloaded").increment(1);
+    }
+    error::cpu_problem(error)
+}
+
+fn memory_problem(error: MemoryError) -> Problem {
+    counter!("preprocess_shed_total", "reason" => "memory").increment(1);
+    error::memory_problem(error)
+}
+
 fn image_object(id: &ImageId) -> Result<ObjectName, Problem> {
     ObjectName::new(id.image_object()).map_err(Problem::internal)
 }
@@ -201,16 +237,28 @@ mod tests {
     use std::{num::NonZeroUsize, sync::mpsc};
 
     use axum::http::{HeaderMap, StatusCode};
-    use platform::{bucket::MemoryBucket, cpu::CpuLimits};
+    use platform::{bucket::MemoryBucket, cpu::CpuLimits, memory::MemoryLimits};
     use tokio::{sync::oneshot, task::JoinHandle};
 
     use super::*;
     use crate::Settings;
 
+    const MEMORY_BYTES: u64 = 64 << 20;
+
     fn ingest(bucket: &Arc<MemoryBucket>, max_jobs: usize, max_weight: u64) -> Arc<Ingest> {
         let limits = CpuLimits { threads: NonZeroUsize::MIN, max_jobs, max_weight };
         let cpu = CpuPool::new("test", limits).unwrap();
-        Arc::new(Ingest::new(Settings::default().recipe(), cpu, bucket.clone(), None))
+        Arc::new(Ingest::new(Settings::default().recipe(), cpu, memory(MEMORY_BYTES), bucket.clone(), None))
+    }
+
+    fn memory(bytes: u64) -> Memory {
+        let limits = MemoryLimits { bytes, max_waiting: 1, max_wait: Duration::from_secs(3600) };
+        Memory::new("test", "tests", &limits)
+    }
+
+    async fn upload(bytes: impl Into<Bytes>) -> Upload {
+        let room = memory(MEMORY_BYTES).reserve(1).await.unwrap();
+        Upload { bytes: bytes.into(), room: Arc::new(room) }
     }
 
     fn png(side: u32) -> Bytes {
@@ -245,12 +293,12 @@ mod tests {
         for (max_jobs, max_weight, held) in [(1, 1_000_000, 1), (10, 100, 60)] {
             let ingest = ingest(&Arc::default(), max_jobs, max_weight);
             let (open, held) = occupy(&ingest, held).await;
-            let problem = ingest.take(png(8), &trace()).await.unwrap_err();
+            let problem = ingest.take(upload(png(8)).await, &trace()).await.unwrap_err();
             assert_eq!((problem.status, problem.kind), (StatusCode::TOO_MANY_REQUESTS, "overloaded"));
             assert_eq!(problem.retry_after, Some(error::SOON));
             open.send(()).unwrap();
             held.await.unwrap();
-            assert!(!ingest.take(png(8), &trace()).await.unwrap().duplicate);
+            assert!(!ingest.take(upload(png(8)).await, &trace()).await.unwrap().duplicate);
         }
     }
 
@@ -258,7 +306,7 @@ mod tests {
     async fn what_is_refused_by_its_header_needs_no_thread() {
         let ingest = ingest(&Arc::default(), 1, 1);
         let (open, held) = occupy(&ingest, 1).await;
-        let problem = ingest.take(Bytes::from_static(b"hello"), &trace()).await.unwrap_err();
+        let problem = ingest.take(upload(&b"hello"[..]).await, &trace()).await.unwrap_err();
         assert_eq!(problem.kind, "not_an_image");
         open.send(()).unwrap();
         held.await.unwrap();
@@ -269,14 +317,33 @@ mod tests {
         let bucket = Arc::new(MemoryBucket::default());
         let ingest = ingest(&bucket, 10, 1_000_000);
         let (open, held) = occupy(&ingest, 1).await;
-        let upload = png(8);
+        let upload = upload(png(8)).await;
         let left = tokio::time::timeout(Duration::ZERO, ingest.take(upload.clone(), &trace())).await;
         assert!(left.is_err(), "the only thread is taken");
         open.send(()).unwrap();
         held.await.unwrap();
         // The thread takes jobs in turn: when this one is through, the one that was left is, too.
         ingest.cpu.run(1, || ()).await.unwrap();
-        let id = ImageId::of(ingest.recipe_text(), &upload);
+        let id = ImageId::of(ingest.recipe_text(), &upload.bytes);
         assert!(!ingest.has_image(&id).await.unwrap());
+    }
+
+    #[tokio::test]
+    async fn a_picture_waits_for_memory_and_gives_it_back() {
+        let ingest = ingest(&Arc::default(), 10, 1_000_000);
+        let most = ingest.memory.reserve(MEMORY_BYTES - 1024).await.unwrap();
+        let upload = upload(png(8)).await;
+        let trace = trace();
+        let mut taking = std::pin::pin!(ingest.take(upload, &trace));
+        assert!(tokio::time::timeout(Duration::ZERO, &mut taking).await.is_err(), "it waits");
+        // One may wait.
+        let refused = ingest.memory.reserve(2048).await.unwrap_err();
+        assert_eq!(refused, MemoryError::Overloaded);
+        let problem = memory_problem(refused);
+        assert_eq!((problem.status, problem.kind), (StatusCode::TOO_MANY_REQUESTS, "overloaded"));
+        assert_eq!(problem.retry_after, Some(error::SOON));
+        drop(most);
+        assert!(!taking.await.unwrap().duplicate);
+        assert_eq!(ingest.memory.reserved(), 0);
     }
 }

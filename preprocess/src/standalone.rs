@@ -176,19 +176,33 @@ mod tests {
                   Largest request body in bytes, also as 512KiB or 20MiB; larger is refused (413) [env:
                   PREPROCESS_MAX_BODY_BYTES] [default: 20MiB]
               --preprocess-max-pixels <PIXELS>
-                  Largest upload in pixels [env: PREPROCESS_MAX_PIXELS] [default: 50000000]
+                  Largest baseline JPEG in pixels [env: PREPROCESS_MAX_PIXELS] [default: 50000000]
+              --preprocess-max-pixels-other <PIXELS>
+                  Largest upload of any other kind in pixels; no more than of baseline JPEG [env:
+                  PREPROCESS_MAX_PIXELS_OTHER] [default: 25000000]
+              --preprocess-max-scans <COUNT>
+                  Most scans of a progressive JPEG [env: PREPROCESS_MAX_SCANS] [default: 32]
               --preprocess-max-side <PIXELS>
                   Longest side of an upload in pixels [env: PREPROCESS_MAX_SIDE] [default: 16384]
               --preprocess-max-files <COUNT>
                   Most files in one request [env: PREPROCESS_MAX_FILES] [default: 16]
+              --preprocess-max-memory <BYTES>
+                  Bytes of memory that uploads and the pictures made of them may take together [env:
+                  PREPROCESS_MAX_MEMORY] [default: 384MiB]
               --preprocess-threads <COUNT>
                   Threads that decode, resize and encode [default: one a core] [env: PREPROCESS_THREADS]
               --preprocess-queue-items <COUNT>
-                  Pictures that may wait for a thread or have one; more are refused (429) [env:
+                  Pictures that may wait for memory or a thread or have one; more are refused (429) [env:
                   PREPROCESS_QUEUE_ITEMS] [default: 64]
               --preprocess-queue-pixels <PIXELS>
-                  Pixels of all pictures that may wait for a thread or have one; more are refused (429)
-                  [env: PREPROCESS_QUEUE_PIXELS] [default: 200000000]
+                  Pixels of all pictures that may wait for memory or a thread or have one; more are refused
+                  (429) [env: PREPROCESS_QUEUE_PIXELS] [default: 200000000]
+              --preprocess-queue-timeout <SECONDS>
+                  Seconds that an upload, or a picture, may wait for memory; then it is refused (429) [env:
+                  PREPROCESS_QUEUE_TIMEOUT] [default: 10]
+              --preprocess-upload-timeout <SECONDS>
+                  Seconds that the body of a request may take to arrive; then it is refused (408) [env:
+                  PREPROCESS_UPLOAD_TIMEOUT] [default: 30]
               --preprocess-request-timeout <SECONDS>
                   Seconds after which a request is given up [env: PREPROCESS_REQUEST_TIMEOUT] [default: 60]
               --preprocess-max-wait <SECONDS>

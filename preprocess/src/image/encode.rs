@@ -30,16 +30,15 @@ pub(super) const CHROMA: &str = "4:4:4";
 /// Longest side a JPEG can have.
 pub(super) const MAX_SIDE: u32 = 65_535;
 
-/// Encodes `pixels` as a baseline JPEG of `quality` (1 to 100).
+/// Encodes `pixels` as a baseline JPEG of `quality` (1 to 100) into `jpeg`.
 ///
 /// # Errors
 /// When a side is longer than [`MAX_SIDE`].
-pub(super) fn jpeg(pixels: &RgbImage, quality: u8) -> Result<Vec<u8>, EncodingError> {
+pub(super) fn jpeg(pixels: &RgbImage, quality: u8, jpeg: &mut Vec<u8>) -> Result<(), EncodingError> {
     // A side that does not fit becomes 0, which the encoder refuses.
     let side = |length: u32| u16::try_from(length).unwrap_or(0);
-    let mut jpeg = Vec::new();
-    let mut encoder = Encoder::new(&mut jpeg, quality);
+    jpeg.clear();
+    let mut encoder = Encoder::new(jpeg, quality);
     encoder.set_sampling_factor(SamplingFactor::R_4_4_4);
-    encoder.encode(pixels.as_raw(), side(pixels.width()), side(pixels.height()), ColorType::Rgb)?;
-    Ok(jpeg)
+    encoder.encode(pixels.as_raw(), side(pixels.width()), side(pixels.height()), ColorType::Rgb)
 }

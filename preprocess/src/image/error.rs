@@ -2,7 +2,7 @@
 
 use std::error::Error;
 
-use fast_image_resize::ResizeError;
+use fast_image_resize::{ImageBufferError, ResizeError};
 use jpeg_encoder::EncodingError;
 
 use super::Format;
@@ -47,7 +47,21 @@ pub enum ImageError {
         /// Longest side that is accepted.
         limit: u32,
     },
-    /// Decoding would take more memory than a picture of the largest size needs.
+    /// The JPEG has more scans than the limit.
+    #[error("more than {limit} scans")]
+    TooManyScans {
+        /// Most scans that are accepted.
+        limit: u32,
+    },
+    /// Decoding would take more memory than the limit.
+    #[error("decoding takes {bytes} bytes, more than {limit}")]
+    TooCostly {
+        /// Bytes that decoding would take.
+        bytes: u64,
+        /// Most bytes that it may take.
+        limit: u64,
+    },
+    /// Decoding would take more memory than such a picture needs.
     #[error("decoding takes too much memory")]
     TooMuchMemory,
     /// The format is known, but the bytes break its rules or end too early.
@@ -61,6 +75,9 @@ pub enum ImageError {
     /// The picture could not be resized. Sizes are checked before, so this is a mistake here.
     #[error("resizing failed")]
     Resize(#[from] ResizeError),
+    /// What was decoded is not what is to be resized. A mistake here, too.
+    #[error("resizing failed")]
+    Buffer(#[from] ImageBufferError),
     /// The picture could not be encoded. Sizes are checked before, so this is a mistake here.
     #[error("encoding failed")]
     Encode(#[from] EncodingError),
@@ -74,9 +91,10 @@ impl ImageError {
             Self::UnsupportedFormat { .. } | Self::UnsupportedFeature { .. } => "unsupported_format",
             Self::TooManyPixels { .. } => "too_many_pixels",
             Self::SideTooLong { .. } => "side_too_long",
-            Self::TooMuchMemory => "too_much_memory",
+            Self::TooManyScans { .. } => "too_many_scans",
+            Self::TooCostly { .. } | Self::TooMuchMemory => "too_much_memory",
             Self::Corrupt { .. } => "corrupt_image",
-            Self::Resize(_) | Self::Encode(_) => "internal",
+            Self::Resize(_) | Self::Buffer(_) | Self::Encode(_) => "internal",
         }
     }
 }

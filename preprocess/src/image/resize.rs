@@ -1,7 +1,11 @@
 //! Making a picture smaller: how large it becomes, and the filter that does it.
 
-use fast_image_resize::{FilterType, ResizeAlg, ResizeError, ResizeOptions, Resizer};
-use image::RgbImage;
+use fast_image_resize::{
+    FilterType, PixelType, ResizeAlg, ResizeOptions,
+    images::{Image, ImageRef},
+};
+
+use super::{ImageError, decode::Decoded, scratch::Scratch};
 
 /// Name of the filter, for the recipe.
 pub(super) const FILTER: &str = "lanczos3";
@@ -18,8 +22,8 @@ pub(super) struct Window {
 
 impl Window {
     /// The whole of a picture.
-    pub(super) fn whole(pixels: &RgbImage) -> Self {
-        Self { left: 0.0, top: 0.0, width: f64::from(pixels.width()), height: f64::from(pixels.height()) }
+    pub(super) fn whole(width: u32, height: u32) -> Self {
+        Self { left: 0.0, top: 0.0, width: f64::from(width), height: f64::from(height) }
     }
 }
 
@@ -38,34 +42,76 @@ pub(super) fn target(width: u32, height: u32, shorter_side: u32) -> (u32, u32) {
     (scaled(width), scaled(height))
 }
 
-/// Resizes what `window` shows of `pixels` to `width` × `height`.
+/// Bytes that resizing takes: what is small in one direction only, the picture as it becomes, and copies
+/// of that to convert its colours, to turn it and to encode it.
+pub(super) fn bytes(source: (u32, u32), target: (u32, u32)) -> u64 {
+    const CHANNELS: u64 = 3;
+    let half_way = u64::from(target.0) * u64::from(source.1);
+    let small = u64::from(target.0) * u64::from(target.1);
+    CHANNELS * (half_way + 4 * small)
+}
+
+/// Resizes what the window shows of the decoded pixels to `width` × `height`, into `scratch.small`.
 ///
 /// # Errors
 /// When the window is not inside the picture.
 pub(super) fn resize(
-    pixels: RgbImage,
-    window: Window,
+    decoded: &Decoded,
     (width, height): (u32, u32),
-) -> Result<RgbImage, ResizeError> {
-    if window == Window::whole(&pixels) && (width, height) == pixels.dimensions() {
-        return Ok(pixels);
-    }
+    scratch: &mut Scratch,
+) -> Result<(), ImageError> {
+    let (kind, channels) = if decoded.grey { (PixelType::U8, 1) } else { (PixelType::U8x3, 3) };
+    let Window { left, top, width: shown_width, height: shown_height } = decoded.window;
     let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::Lanczos3)).crop(
-        window.left,
-        window.top,
-        window.width,
-        window.height,
+        left,
+        top,
+        shown_width,
+        shown_height,
     );
-    let mut resized = RgbImage::new(width, height);
-    Resizer::new().resize(&pixels, &mut resized, &options)?;
-    Ok(resized)
+    let (pixels, resizer, small) = scratch.for_resizing();
+    small.clear();
+    small.resize(area(width, height) * channels, 0);
+    let pixels = pixels.get(..area(decoded.width, decoded.height) * channels).unwrap_or_default();
+    let from = ImageRef::new(decoded.width, decoded.height, pixels, kind)?;
+    let mut to = Image::from_slice_u8(width, height, small, kind)?;
+    resizer.resize(&from, &mut to, &options)?;
+    Ok(())
+}
+
+fn area(width: u32, height: u32) -> usize {
+    usize::try_from(u64::from(width) * u64::from(height)).unwrap_or(usize::MAX)
 }
 
 #[cfg(test)]
 mod tests {
-    use image::Rgb;
+    use image::metadata::Orientation;
 
     use super::*;
+
+    /// A picture of `width` × `height` whose pixels are given by their place.
+    fn resized(
+        (width, height): (u32, u32),
+        window: Window,
+        target: (u32, u32),
+        pixel: impl Fn(u32, u32) -> [u8; 3],
+    ) -> Vec<[u8; 3]> {
+        Scratch::with(0, |scratch| {
+            let pixels = scratch.pixels(area(width, height) * 3);
+            for (index, to) in (0..).zip(pixels.chunks_exact_mut(3)) {
+                to.copy_from_slice(&pixel(index % width, index / width));
+            }
+            let decoded = Decoded {
+                width,
+                height,
+                grey: false,
+                window,
+                orientation: Orientation::NoTransforms,
+                profile: None,
+            };
+            resize(&decoded, target, scratch).unwrap();
+            scratch.small.as_chunks::<3>().0.to_vec()
+        })
+    }
 
     #[test]
     fn the_shorter_side_decides_and_the_shape_stays() {
@@ -85,21 +131,19 @@ mod tests {
 
     #[test]
     fn a_window_shows_only_what_is_inside_it() {
-        let halves =
-            RgbImage::from_fn(64, 32, |x, _| if x < 32 { Rgb([255, 0, 0]) } else { Rgb([0, 0, 255]) });
         let right = Window { left: 32.0, top: 0.0, width: 32.0, height: 32.0 };
-        let shown = resize(halves, right, (16, 16)).unwrap();
+        let shown = resized((64, 32), right, (16, 16), |x, _| if x < 32 { [255, 0, 0] } else { [0, 0, 255] });
         // The filter reaches over the window's edge by a few pixels; the middle is pure.
-        assert_eq!(*shown.get_pixel(8, 8), Rgb([0, 0, 255]));
-        assert_eq!(shown.dimensions(), (16, 16));
+        assert_eq!(shown[8 * 16 + 8], [0, 0, 255]);
+        assert_eq!(shown.len(), 16 * 16);
     }
 
     #[test]
     fn an_unchanged_size_changes_no_pixel() {
-        let image = RgbImage::from_fn(7, 5, |x, y| {
-            Rgb([u8::try_from(x * 30).unwrap(), u8::try_from(y * 40).unwrap(), 9])
-        });
-        let whole = Window::whole(&image);
-        assert_eq!(resize(image.clone(), whole, (7, 5)).unwrap(), image);
+        let pixel = |x: u32, y: u32| [u8::try_from(x * 30).unwrap(), u8::try_from(y * 40).unwrap(), 9];
+        let shown = resized((7, 5), Window::whole(7, 5), (7, 5), pixel);
+        let expected: Vec<[u8; 3]> =
+            (0..5).flat_map(|y| (0..7).map(move |x| (x, y))).map(|(x, y)| pixel(x, y)).collect();
+        assert_eq!(shown, expected);
     }
 }

@@ -11,6 +11,7 @@ use axum::{
 };
 use platform::{
     http::{Readiness, health_routes, layers},
+    memory::Memory,
     telemetry::metrics_routes,
 };
 use serde_json::{Value, json};
@@ -23,6 +24,8 @@ use crate::{app::VERSION, config::Settings, ingest::Ingest};
 struct Shared {
     settings: Arc<Settings>,
     ingest: Arc<Ingest>,
+    /// Memory for uploads.
+    uploads: Memory,
     /// Cancelled when the service begins to drain.
     stop: CancellationToken,
 }
@@ -31,11 +34,12 @@ struct Shared {
 pub(crate) fn router(
     settings: Settings,
     ingest: Arc<Ingest>,
+    uploads: Memory,
     readiness: Readiness,
     stop: CancellationToken,
 ) -> Router {
     let limits = settings.http_limits();
-    let shared = Shared { settings: Arc::new(settings), ingest, stop };
+    let shared = Shared { settings: Arc::new(settings), ingest, uploads, stop };
     let routes = Router::new()
         .route("/", get(index))
         .route("/preprocess", post(upload::upload))

@@ -1,20 +1,30 @@
 //! `POST /preprocess`: one image as the body, or a form with one or more.
 
+use std::{error::Error, sync::Arc};
+
 use axum::{
     Json,
     body::Body,
     extract::{FromRequest, Multipart, Request, State, multipart::MultipartError},
-    http::{HeaderMap, StatusCode, header::CONTENT_TYPE},
+    http::{
+        HeaderMap, StatusCode,
+        header::{CONTENT_LENGTH, CONTENT_TYPE},
+    },
     response::{IntoResponse, Response},
 };
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use futures_util::{StreamExt, stream};
 use metrics::counter;
 use platform::http::Problem;
 use serde_json::{Value, json};
+use tokio::time::timeout;
 
 use super::Shared;
-use crate::{error, ingest::Stored, trace_context::TraceParent};
+use crate::{
+    error,
+    ingest::{Stored, Upload},
+    trace_context::TraceParent,
+};
 
 /// Name of the form's field that has an image.
 const FIELD: &str = "file";
@@ -27,10 +37,10 @@ enum Kind {
     Other,
 }
 
-/// One file of a form.
+/// One file of a request.
 struct File {
     name: Option<String>,
-    bytes: Bytes,
+    upload: Upload,
 }
 
 /// One image: 200 with what was stored. Several: a list in their order with an outcome each, 200 if
@@ -41,25 +51,48 @@ pub(super) async fn upload(State(shared): State<Shared>, request: Request) -> Re
         return Err(error::draining());
     }
     let trace = TraceParent::of(request.headers());
-    let limit = shared.settings.max_body_bytes;
-    match kind(request.headers()) {
-        Kind::Other => Err(error::unsupported_media_type()),
-        Kind::Raw => {
-            let upload = whole_body(request, limit).await?;
-            Ok(Json(shared.ingest.take(upload, &trace).await?).into_response())
-        }
-        Kind::Form => {
-            let mut files = files(request, shared.settings.max_files.get(), limit).await?;
-            match (files.pop(), files.is_empty()) {
-                (None, _) => Err(error::no_file()),
-                (Some(only), true) => Ok(Json(shared.ingest.take(only.bytes, &trace).await?).into_response()),
-                (Some(last), false) => {
-                    files.push(last);
-                    Ok(take_all(&shared, files, &trace).await)
-                }
-            }
+    let mut files = receive(&shared, request).await?;
+    match (files.pop(), files.is_empty()) {
+        (None, _) => Err(error::no_file()),
+        (Some(only), true) => Ok(Json(shared.ingest.take(only.upload, &trace).await?).into_response()),
+        (Some(last), false) => {
+            files.push(last);
+            Ok(take_all(&shared, files, &trace).await)
         }
     }
+}
+
+/// Receives the files of a request, once there is memory for the whole body.
+async fn receive(shared: &Shared, request: Request) -> Result<Vec<File>, Problem> {
+    let settings = &shared.settings;
+    let kind = match kind(request.headers()) {
+        Kind::Other => return Err(error::unsupported_media_type()),
+        kind => kind,
+    };
+    let announced = announced(request.headers(), settings.max_body_bytes);
+    let mut room = shared.uploads.reserve(announced as u64).await.map_err(|error| {
+        counter!("preprocess_shed_total", "reason" => "uploads").increment(1);
+        error::memory_problem(error)
+    })?;
+    let receiving = async {
+        match kind {
+            Kind::Form => form(request, settings.max_files.get(), settings.max_body_bytes, announced).await,
+            _ => Ok(vec![(None, whole_body(request, settings.max_body_bytes, announced).await?)]),
+        }
+    };
+    let files = timeout(settings.upload_timeout, receiving)
+        .await
+        .map_err(|_| error::upload_timeout(settings.upload_timeout))??;
+    room.shrink_to(files.iter().map(|(_, bytes)| bytes.len() as u64).sum());
+    let room = Arc::new(room);
+    let file = |(name, bytes)| File { name, upload: Upload { bytes, room: Arc::clone(&room) } };
+    Ok(files.into_iter().map(file).collect())
+}
+
+/// Bytes that the body has at most: as many as its header says, else as many as are allowed.
+fn announced(headers: &HeaderMap, limit: usize) -> usize {
+    let length = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+    length.unwrap_or(limit).min(limit)
 }
 
 /// Content types are compared as HTTP says: without their parameters and whatever the case.
@@ -74,15 +107,34 @@ fn kind(headers: &HeaderMap) -> Kind {
     }
 }
 
-async fn whole_body(request: Request, limit: usize) -> Result<Bytes, Problem> {
-    Bytes::from_request(request, &()).await.map_err(|rejection| match rejection.status() {
-        StatusCode::PAYLOAD_TOO_LARGE => error::body_too_large(limit),
-        _ => error::bad_body().with_source(rejection),
-    })
+/// The body in one piece, which is made as large as it may become at once: growing it would take twice
+/// the memory for a moment, and what is not written to takes none.
+async fn whole_body(request: Request, limit: usize, announced: usize) -> Result<Bytes, Problem> {
+    let mut whole = BytesMut::with_capacity(announced);
+    let mut body = request.into_body().into_data_stream();
+    while let Some(piece) = body.next().await {
+        let piece = piece.map_err(|error| match is_too_large(&error) {
+            true => error::body_too_large(limit),
+            false => error::bad_body().with_source(error),
+        })?;
+        whole.extend_from_slice(&piece);
+    }
+    Ok(whole.freeze())
 }
 
-/// The files of a form; its other fields are ignored.
-async fn files(request: Request<Body>, max_files: usize, limit: usize) -> Result<Vec<File>, Problem> {
+/// Whether it is the limit on the body that was met.
+fn is_too_large(error: &axum::Error) -> bool {
+    std::iter::successors(Some(error as &dyn Error), |&error| error.source())
+        .any(|error| error.is::<http_body_util::LengthLimitError>())
+}
+
+/// Names and bytes of the files of a form; its other fields are ignored.
+async fn form(
+    request: Request<Body>,
+    max_files: usize,
+    limit: usize,
+    announced: usize,
+) -> Result<Vec<(Option<String>, Bytes)>, Problem> {
     let problem = |error: MultipartError| match error.status() {
         StatusCode::PAYLOAD_TOO_LARGE => error::body_too_large(limit),
         _ => error::bad_multipart().with_source(error),
@@ -91,7 +143,8 @@ async fn files(request: Request<Body>, max_files: usize, limit: usize) -> Result
         .await
         .map_err(|rejection| error::bad_multipart().with_source(rejection))?;
     let mut files = Vec::new();
-    while let Some(field) = form.next_field().await.map_err(problem)? {
+    let mut left = announced;
+    while let Some(mut field) = form.next_field().await.map_err(problem)? {
         if field.name() != Some(FIELD) {
             continue;
         }
@@ -99,7 +152,13 @@ async fn files(request: Request<Body>, max_files: usize, limit: usize) -> Result
             return Err(error::too_many_files(max_files));
         }
         let name = field.file_name().map(str::to_owned);
-        files.push(File { name, bytes: field.bytes().await.map_err(problem)? });
+        // As for a whole body.
+        let mut bytes = BytesMut::with_capacity(left);
+        while let Some(piece) = field.chunk().await.map_err(problem)? {
+            bytes.extend_from_slice(&piece);
+        }
+        left = left.saturating_sub(bytes.len());
+        files.push((name, bytes.freeze()));
     }
     Ok(files)
 }
@@ -107,7 +166,7 @@ async fn files(request: Request<Body>, max_files: usize, limit: usize) -> Result
 /// Takes as many files at once as there are threads: more would only crowd out other requests.
 async fn take_all(shared: &Shared, files: Vec<File>, trace: &TraceParent) -> Response {
     let outcomes: Vec<(StatusCode, Value)> = stream::iter(files)
-        .map(|file| async move { outcome(file.name, shared.ingest.take(file.bytes, trace).await) })
+        .map(|file| async move { outcome(file.name, shared.ingest.take(file.upload, trace).await) })
         .buffered(shared.settings.threads.get())
         .collect()
         .await;

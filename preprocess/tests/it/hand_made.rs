@@ -88,6 +88,16 @@ pub(crate) fn png_header_only(width: u32, height: u32) -> Vec<u8> {
     file
 }
 
+/// A PNG of `image` with one more chunk right after its header.
+pub(crate) fn png_with_chunk(image: &RgbImage, name: &[u8; 4], data: &[u8]) -> Vec<u8> {
+    const HEADER_END: usize = 8 + 25;
+    let mut file = std::io::Cursor::new(Vec::new());
+    image.write_to(&mut file, image::ImageFormat::Png).unwrap();
+    let mut file = file.into_inner();
+    file.splice(HEADER_END..HEADER_END, png_chunk(name, data));
+    file
+}
+
 fn png_chunk(name: &[u8; 4], data: &[u8]) -> Vec<u8> {
     let mut chunk = u32::try_from(data.len()).unwrap().to_be_bytes().to_vec();
     chunk.extend(name);

@@ -3,6 +3,8 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail by panicking")]
 
 mod any_bytes;
+mod colours;
+mod costs;
 mod formats;
 mod hand_made;
 mod pictures;
@@ -10,3 +12,4 @@ mod predictions;
 mod refusals;
 mod support;
 mod uploads;
+mod waiting;

@@ -75,7 +75,8 @@ fn a_jpeg_that_was_cut_off() {
 fn other_formats_that_were_cut_off() {
     let picture =
         DynamicImage::ImageRgb8(image::load_from_memory(&sample("chelsea.jpg")).unwrap().into_rgb8());
-    for format in [ImageFormat::Png, ImageFormat::WebP, ImageFormat::Bmp, ImageFormat::Tiff] {
+    for format in [ImageFormat::Png, ImageFormat::WebP, ImageFormat::Gif, ImageFormat::Bmp, ImageFormat::Tiff]
+    {
         let mut file = std::io::Cursor::new(Vec::new());
         picture.write_to(&mut file, format).unwrap();
         let file = file.into_inner();
@@ -97,7 +98,7 @@ fn limits_are_checked_on_the_header_alone() {
 
 #[test]
 fn limits_are_inclusive() {
-    let limits = Limits { max_pixels: 100, max_side: 20 };
+    let limits = Limits { max_pixels: 100, max_side: 20, ..recipe().limits };
     assert!(inspect(&png_header_only(10, 10), &limits).is_ok());
     assert!(inspect(&png_header_only(20, 5), &limits).is_ok());
     assert!(inspect(&png_header_only(101, 1), &limits).is_err());
@@ -111,10 +112,10 @@ async fn problems_say_what_the_caller_can_do() {
     let (_, too_many_pixels) = problem(app.post("image/png", png_header_only(8_000, 8_000)).await).await;
     insta::assert_json_snapshot!(too_many_pixels, @r#"
 {
-  "detail": "The image has 8000×8000 = 64000000 pixels; at most 50000000 are accepted. Make it smaller.",
+  "detail": "The image has 8000×8000 = 64000000 pixels; at most 25000000 are accepted. Make it smaller.",
   "height": 8000,
   "kind": "too_many_pixels",
-  "limit": 50000000,
+  "limit": 25000000,
   "status": 422,
   "title": "Unprocessable Entity",
   "type": "urn:problem:too_many_pixels",

@@ -55,6 +55,10 @@ impl TestApp {
         Self { bucket, topic, stop, address, client: reqwest::Client::new(), running }
     }
 
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
     pub(crate) fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.address)
     }

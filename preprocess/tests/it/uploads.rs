@@ -17,9 +17,9 @@ async fn one_photo() {
     insta::assert_json_snapshot!(body, @r#"
 {
   "duplicate": false,
-  "gcs_path": "gs://test-bucket/2b5e78b0e7512a06dfbcc4f1764b95c2/image.jpg",
+  "gcs_path": "gs://test-bucket/cc5251a82edce667064f194edb215791/image.jpg",
   "height": 256,
-  "id": "2b5e78b0e7512a06dfbcc4f1764b95c2",
+  "id": "cc5251a82edce667064f194edb215791",
   "width": 384
 }
 "#);
@@ -83,9 +83,9 @@ async fn several_files_some_of_them_bad() {
   {
     "duplicate": false,
     "file": "coffee.jpg",
-    "gcs_path": "gs://test-bucket/2b5e78b0e7512a06dfbcc4f1764b95c2/image.jpg",
+    "gcs_path": "gs://test-bucket/cc5251a82edce667064f194edb215791/image.jpg",
     "height": 256,
-    "id": "2b5e78b0e7512a06dfbcc4f1764b95c2",
+    "id": "cc5251a82edce667064f194edb215791",
     "status": 200,
     "width": 384
   },

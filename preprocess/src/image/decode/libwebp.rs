@@ -1,0 +1,70 @@
+//! The usual WebP, lossy and opaque, by libwebp, scaled down while it decodes.
+
+use image::{ImageDecoder, codecs::webp::WebPDecoder, metadata::Orientation};
+use std::io::Cursor;
+use webpx::Decoder;
+
+use super::{Decode, Decoded, Job, Refusal, length, scale, working_rows};
+use crate::image::{
+    Header,
+    header::{Coding, WebP, jpeg::MAX_PROFILE_BYTES},
+    resize::Window,
+    scratch::Scratch,
+};
+
+pub(super) struct LibWebP;
+
+/// libwebp scales to any size; halves, quarters and eighths are averages of whole pixels.
+fn size(header: &Header, target: (u32, u32)) -> (u32, u32) {
+    let denominator = scale::denominator(header.width, header.height, target);
+    (header.width.div_ceil(denominator), header.height.div_ceil(denominator))
+}
+
+impl Decode for LibWebP {
+    fn name(&self) -> &'static str {
+        "libwebp"
+    }
+
+    /// With alpha the colours under transparent pixels would bleed into the others.
+    fn takes(&self, header: &Header) -> bool {
+        let usual = WebP { lossless: false, alpha: false, animated: false };
+        header.coding == Coding::WebP(usual)
+    }
+
+    /// The pixels as decoded, two copies of them where they are scaled, and the rows in work.
+    fn bytes(&self, header: &Header, target: (u32, u32)) -> u64 {
+        let (width, height) = size(header, target);
+        u64::from(width) * u64::from(height) * 3 * 3 + working_rows(header)
+    }
+
+    fn decode(&self, job: &Job<'_>, scratch: &mut Scratch) -> Result<Decoded, Refusal> {
+        let not_mine = |error: Box<dyn std::error::Error + Send + Sync>| Refusal::NotMine(error);
+        let (width, height) = size(job.header, job.target);
+        let mut decoder = Decoder::new(job.bytes).map_err(|error| not_mine(error.to_string().into()))?;
+        if (decoder.info().width, decoder.info().height) != (job.header.width, job.header.height) {
+            return Err(not_mine("it found another size".into()));
+        }
+        if (width, height) != (job.header.width, job.header.height) {
+            decoder = decoder.scale(width, height);
+        }
+        let stride = width * 3;
+        let pixels = scratch.pixels(length(u64::from(stride) * u64::from(height)));
+        let decoded =
+            decoder.decode_rgb_into(pixels, stride).map_err(|error| not_mine(error.to_string().into()))?;
+        if decoded != (width, height) {
+            return Err(not_mine("it decoded to another size".into()));
+        }
+        // Metadata that cannot be read is no reason to refuse the picture.
+        let mut metadata = WebPDecoder::new(Cursor::new(job.bytes)).ok();
+        let orientation = metadata.as_mut().and_then(|metadata| metadata.orientation().ok());
+        let profile = metadata.as_mut().and_then(|metadata| metadata.icc_profile().ok().flatten());
+        Ok(Decoded {
+            width,
+            height,
+            grey: false,
+            window: Window::whole(width, height),
+            orientation: orientation.unwrap_or(Orientation::NoTransforms),
+            profile: profile.filter(|profile| profile.len() <= MAX_PROFILE_BYTES),
+        })
+    }
+}

@@ -1,0 +1,132 @@
+//! How near the small picture is to the best that could be made of the upload.
+
+use jpeg_encoder::{ColorType, Encoder, SamplingFactor};
+
+use super::{decode, *};
+
+const WIDTH: u16 = 2896;
+const HEIGHT: u16 = 2172;
+
+/// Sharp edges, smooth shades and fine grain in full colour, as in a photo.
+fn photo() -> Vec<u8> {
+    let mut state = 1u32;
+    let mut grain = move || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        f64::from(state >> 16) / 65_536.0 - 0.5
+    };
+    let mut pixels = Vec::with_capacity(usize::from(WIDTH) * usize::from(HEIGHT) * 3);
+    for y in 0..HEIGHT {
+        for x in 0..WIDTH {
+            let (x, y) = (f64::from(x), f64::from(y));
+            // Waves, each finer one weaker.
+            let waves: f64 = (0..8)
+                .map(|octave| {
+                    let fine = 0.002 * f64::from(1 << octave);
+                    let turn = f64::from(octave) * 1.3;
+                    let along = x * turn.cos() + y * turn.sin();
+                    (along * fine + turn).sin() * 60.0 / f64::from(octave + 1)
+                })
+                .sum();
+            let disc = if (x - 900.0).hypot(y - 1000.0) < 600.0 { 50.0 } else { 0.0 };
+            let noise = grain() * 8.0;
+            for (shift, gain) in [(110.0, 0.9), (120.0, 0.7), (100.0, 0.5)] {
+                pixels.push(level(shift + waves * gain + disc * (1.2 - gain) + noise));
+            }
+        }
+    }
+    pixels
+}
+
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "from 0 to 255")]
+fn level(value: f64) -> u8 {
+    value.clamp(0.0, 255.0).round() as u8
+}
+
+/// How much each of the `from` samples counts in each of the `to` samples: Lanczos, three lobes, made
+/// wider where the picture is made smaller.
+fn weights(from: usize, to: usize) -> Vec<(usize, Vec<f64>)> {
+    const LOBES: f64 = 3.0;
+    let sinc =
+        |x: f64| if x == 0.0 { 1.0 } else { (std::f64::consts::PI * x).sin() / (std::f64::consts::PI * x) };
+    let scale = from as f64 / to as f64;
+    (0..to)
+        .map(|index| {
+            let centre = (index as f64 + 0.5) * scale;
+            let reach = LOBES * scale;
+            #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "inside the picture")]
+            let [first, last] =
+                [(centre - reach).max(0.0), (centre + reach).min(from as f64)].map(|at| at as usize);
+            let mut taps: Vec<f64> = (first..last)
+                .map(|at| {
+                    let x = (at as f64 + 0.5 - centre) / scale;
+                    if x.abs() < LOBES { sinc(x) * sinc(x / LOBES) } else { 0.0 }
+                })
+                .collect();
+            let sum: f64 = taps.iter().sum();
+            taps.iter_mut().for_each(|tap| *tap /= sum);
+            (first, taps)
+        })
+        .collect()
+}
+
+/// Resizes in 64-bit floating point; rounds nothing.
+fn reference(
+    pixels: &[u8],
+    (width, height): (usize, usize),
+    (to_width, to_height): (usize, usize),
+) -> Vec<f64> {
+    let columns = weights(width, to_width);
+    let rows = weights(height, to_height);
+    let mut narrow = vec![0.0; to_width * height * 3];
+    for (row, to) in pixels.chunks_exact(width * 3).zip(narrow.chunks_exact_mut(to_width * 3)) {
+        for ((first, taps), to) in columns.iter().zip(to.chunks_exact_mut(3)) {
+            for (tap, from) in taps.iter().zip(row[first * 3..].chunks_exact(3)) {
+                to.iter_mut().zip(from).for_each(|(to, &from)| *to += tap * f64::from(from));
+            }
+        }
+    }
+    let mut small = vec![0.0; to_width * to_height * 3];
+    for ((first, taps), to) in rows.iter().zip(small.chunks_exact_mut(to_width * 3)) {
+        for (tap, from) in taps.iter().zip(narrow[first * to_width * 3..].chunks_exact(to_width * 3)) {
+            to.iter_mut().zip(from).for_each(|(to, from)| *to += tap * from);
+        }
+    }
+    small
+}
+
+fn psnr(found: &[u8], expected: &[f64]) -> f64 {
+    assert_eq!(found.len(), expected.len());
+    let squares: f64 = found
+        .iter()
+        .zip(expected)
+        .map(|(&found, expected)| (f64::from(found) - expected.clamp(0.0, 255.0)).powi(2))
+        .sum();
+    10.0 * (255.0f64.powi(2) * found.len() as f64 / squares).log10()
+}
+
+/// Every decoder of a large photo, also the one that scales down, against the whole of it as zune-jpeg
+/// decodes it.
+#[test]
+fn every_decoder_is_within_50_db_of_the_best_there_could_be() {
+    let mut file = Vec::new();
+    let mut encoder = Encoder::new(&mut file, 85);
+    encoder.set_sampling_factor(SamplingFactor::R_4_2_0);
+    encoder.encode(&photo(), WIDTH, HEIGHT, ColorType::Rgb).unwrap();
+    let whole = image::load_from_memory(&file).unwrap().into_rgb8();
+
+    let recipe = crate::Settings::default().recipe();
+    let header = inspect(&file, &recipe.limits).unwrap();
+    let target = resize::target(header.width, header.height, recipe.shorter_side);
+    let size =
+        |(width, height): (u32, u32)| (usize::try_from(width).unwrap(), usize::try_from(height).unwrap());
+    let expected = reference(whole.as_raw(), size(whole.dimensions()), size(target));
+    for decoder in decode::of(&header) {
+        let psnr = Scratch::with(0, |scratch| {
+            let job = Job { bytes: &file, header: &header, target, max_scans: 1 };
+            let decoded = decode::decode(decoder, &job, scratch).unwrap();
+            resize::resize(&decoded, target, scratch).unwrap();
+            psnr(&scratch.small, &expected)
+        });
+        assert!(psnr >= 50.0, "{}: {psnr:.1} dB", decoder.name());
+    }
+}

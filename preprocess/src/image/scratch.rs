@@ -1,0 +1,77 @@
+//! Memory that a thread uses again from one picture to the next. Fresh memory costs twice: the system
+//! clears it, and hands it out page by page.
+
+use std::cell::Cell;
+
+use fast_image_resize::Resizer;
+
+/// Buffers for one picture.
+#[derive(Default)]
+pub(super) struct Scratch {
+    pixels: Vec<u8>,
+    /// The picture in its final size.
+    pub(super) small: Vec<u8>,
+    /// The same, as a JPEG.
+    pub(super) jpeg: Vec<u8>,
+    /// With its own buffer for the picture that is small in one direction only.
+    pub(super) resizer: Resizer,
+    /// Its tables are made once.
+    #[cfg(feature = "turbo")]
+    pub(super) libjpeg_turbo: Option<turbojpeg::Decompressor>,
+}
+
+impl Scratch {
+    /// Lends this thread's buffers to `work`; keeps them afterwards unless they have grown to more than
+    /// `kept_bytes`. A panic costs them.
+    pub(super) fn with<R>(kept_bytes: usize, work: impl FnOnce(&mut Self) -> R) -> R {
+        thread_local! {
+            static KEPT: Cell<Option<Scratch>> = const { Cell::new(None) };
+        }
+        let mut scratch = KEPT.take().unwrap_or_default();
+        let result = work(&mut scratch);
+        if scratch.bytes() <= kept_bytes {
+            KEPT.set(Some(scratch));
+        }
+        result
+    }
+
+    /// Room for what a decoder writes: `bytes` zeros. Cleared, because a decoder that leaves a gap must
+    /// not show what was in somebody else's picture.
+    pub(super) fn pixels(&mut self, bytes: usize) -> &mut [u8] {
+        if self.pixels.capacity() < bytes {
+            // First the old one goes: the two are never there at once.
+            self.pixels = Vec::new();
+            self.pixels = vec![0; bytes];
+        } else {
+            self.pixels.clear();
+            self.pixels.resize(bytes, 0);
+        }
+        &mut self.pixels
+    }
+
+    /// What the decoder wrote, and what the resizer needs besides.
+    pub(super) fn for_resizing(&mut self) -> (&[u8], &mut Resizer, &mut Vec<u8>) {
+        (&self.pixels, &mut self.resizer, &mut self.small)
+    }
+
+    fn bytes(&self) -> usize {
+        let buffers = [&self.pixels, &self.small, &self.jpeg].map(Vec::capacity);
+        buffers.into_iter().sum::<usize>() + self.resizer.size_of_internal_buffers()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn buffers_are_kept_up_to_the_limit_and_always_cleared() {
+        Scratch::with(1000, |scratch| scratch.pixels(500).fill(7));
+        Scratch::with(1000, |scratch| {
+            assert_eq!(scratch.bytes(), 500);
+            assert_eq!(scratch.pixels(400), [0; 400]);
+            scratch.pixels(1001);
+        });
+        Scratch::with(1000, |scratch| assert_eq!(scratch.bytes(), 0));
+    }
+}
