@@ -6,8 +6,13 @@
 #
 # Base images are pinned by tag: their digests could not be looked up where this was written.
 
-# Debian with its C compiler, which aws-lc (TLS) and SQLite are built with; neither needs cmake.
+# Debian with its C compiler, which aws-lc (TLS), SQLite, libjpeg-turbo and libwebp are built with;
+# libjpeg-turbo needs cmake and nasm, too. All of it ends up in the one program.
 FROM rust:1.95.0-bookworm AS chef
+# hadolint ignore=DL3008
+RUN apt-get update \
+    && apt-get install --yes --no-install-recommends cmake nasm \
+    && rm -rf /var/lib/apt/lists/*
 # The image's own toolchain: rust-toolchain.toml would fetch components that a build does not need.
 ENV RUSTUP_TOOLCHAIN=1.95.0 CARGO_INCREMENTAL=0
 RUN cargo install cargo-chef --locked --version 0.1.78
@@ -19,9 +24,9 @@ RUN cargo chef prepare --recipe-path recipe.json
 
 FROM chef AS build
 COPY --from=planner /src/recipe.json recipe.json
-RUN cargo chef cook --locked --release --package preprocess --recipe-path recipe.json
+RUN cargo chef cook --locked --release --package preprocess --features turbo --recipe-path recipe.json
 COPY . .
-RUN cargo build --locked --release --package preprocess
+RUN cargo build --locked --release --package preprocess --features turbo
 
 # glibc, the certificates for TLS and no shell; the user is 65532, who may write nothing.
 FROM gcr.io/distroless/cc-debian12:nonroot

@@ -94,7 +94,12 @@ impl Workspace {
         }
         let stride = 3 * width as usize;
         rgb.clear();
-        rgb.reserve(stride * height as usize);
+        let len = stride * height as usize;
+        if rgb.capacity() < len {
+            // First the old one goes: the two are never there at once.
+            *rgb = Vec::new();
+            rgb.reserve_exact(len);
+        }
         let mut scan = Scan::new(bytes, &tables);
         for mcu_row in 0..grid.rows {
             scan.decode_row(&self.codes, planes, grid.columns)?;

@@ -286,3 +286,26 @@ impl Settings {
         HttpLimits { max_body_bytes: self.max_body_bytes, request_timeout: self.request_timeout }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_is_divided_and_none_is_left_over_or_counted_twice() {
+        let settings = |mebibytes: usize, threads: usize| Settings {
+            max_memory: mebibytes << 20,
+            threads: NonZeroUsize::new(threads).unwrap(),
+            ..Settings::default()
+        };
+        for (settings, uploads) in [(settings(384, 2), 96), (settings(384, 200), 96), (settings(84, 1), 21)] {
+            let shares = settings.memory();
+            assert_eq!(shares.uploads, uploads << 20);
+            let kept = shares.kept_by_a_thread * settings.threads.get();
+            assert!(kept as u64 <= shares.pictures / 4, "{shares:?}");
+            let sum = shares.uploads + shares.pictures + kept as u64;
+            assert_eq!(sum, settings.max_memory as u64, "{shares:?}");
+        }
+        assert_eq!(settings(384, 2).memory().kept_by_a_thread, MOST_KEPT);
+    }
+}

@@ -119,6 +119,18 @@ mod tests {
     }
 
     #[test]
+    fn an_upload_and_its_picture_must_fit_into_memory() {
+        let (text, _) = parse(&["--preprocess-max-memory=64MiB"]).unwrap_err();
+        assert!(text.contains("--preprocess-max-memory (67108864 bytes)"), "{text}");
+        parse(&["--preprocess-max-memory=84MiB"]).unwrap();
+        let (text, _) =
+            parse(&["--preprocess-upload-timeout=60", "--preprocess-queue-timeout=61"]).unwrap_err();
+        for flag in ["--preprocess-upload-timeout (60 s)", "--preprocess-queue-timeout (61 s)"] {
+            assert!(text.contains(flag), "{text}");
+        }
+    }
+
+    #[test]
     fn a_topic_needs_a_project() {
         let (text, _) = parse(&["--prep-topic=images"]).unwrap_err();
         assert!(text.contains("GOOGLE_CLOUD_PROJECT"), "{text}");

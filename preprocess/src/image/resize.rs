@@ -1,11 +1,12 @@
 //! Making a picture smaller: how large it becomes, and the filter that does it.
 
 use fast_image_resize::{
-    FilterType, PixelType, ResizeAlg, ResizeOptions,
-    images::{Image, ImageRef},
+    FilterType, PixelTrait, ResizeAlg, ResizeOptions,
+    images::{TypedImage, TypedImageRef},
+    pixels::{U8, U8x3},
 };
 
-use super::{ImageError, decode::Decoded, scratch::Scratch};
+use super::{Header, ImageError, decode::Decoded, scratch::Scratch};
 
 /// Name of the filter, for the recipe.
 pub(super) const FILTER: &str = "lanczos3";
@@ -24,6 +25,14 @@ impl Window {
     /// The whole of a picture.
     pub(super) fn whole(width: u32, height: u32) -> Self {
         Self { left: 0.0, top: 0.0, width: f64::from(width), height: f64::from(height) }
+    }
+
+    /// What shows the picture once it is decoded to a `denominator`th of its size: sides are rounded up
+    /// to whole pixels.
+    pub(super) fn scaled(header: &Header, denominator: u32) -> Self {
+        let [width, height] =
+            [header.width, header.height].map(|side| f64::from(side) / f64::from(denominator));
+        Self { left: 0.0, top: 0.0, width, height }
     }
 }
 
@@ -60,7 +69,21 @@ pub(super) fn resize(
     (width, height): (u32, u32),
     scratch: &mut Scratch,
 ) -> Result<(), ImageError> {
-    let (kind, channels) = if decoded.grey { (PixelType::U8, 1) } else { (PixelType::U8x3, 3) };
+    if decoded.grey {
+        resize_pixels::<U8>(decoded, (width, height), scratch)
+    } else {
+        resize_pixels::<U8x3>(decoded, (width, height), scratch)
+    }
+}
+
+/// By the type of pixel: `Resizer::resize` compiles the loops of thirteen types here, of which two are
+/// used.
+fn resize_pixels<P: PixelTrait>(
+    decoded: &Decoded,
+    (width, height): (u32, u32),
+    scratch: &mut Scratch,
+) -> Result<(), ImageError> {
+    let channels = P::size();
     let Window { left, top, width: shown_width, height: shown_height } = decoded.window;
     let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::Lanczos3)).crop(
         left,
@@ -72,9 +95,9 @@ pub(super) fn resize(
     small.clear();
     small.resize(area(width, height) * channels, 0);
     let pixels = pixels.get(..area(decoded.width, decoded.height) * channels).unwrap_or_default();
-    let from = ImageRef::new(decoded.width, decoded.height, pixels, kind)?;
-    let mut to = Image::from_slice_u8(width, height, small, kind)?;
-    resizer.resize(&from, &mut to, &options)?;
+    let from = TypedImageRef::<P>::from_buffer(decoded.width, decoded.height, pixels)?;
+    let mut to = TypedImage::<P>::from_buffer(width, height, small)?;
+    resizer.resize_typed(&from, &mut to, &options)?;
     Ok(())
 }
 

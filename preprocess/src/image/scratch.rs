@@ -15,6 +15,8 @@ pub(super) struct Scratch {
     pub(super) jpeg: Vec<u8>,
     /// With its own buffer for the picture that is small in one direction only.
     pub(super) resizer: Resizer,
+    /// With its own rows in work. Boxed: its tables are tens of kilobytes.
+    jpeg_scaled: Box<jpeg_scaled::Workspace>,
     /// Its tables are made once.
     #[cfg(feature = "turbo")]
     pub(super) libjpeg_turbo: Option<turbojpeg::Decompressor>,
@@ -47,6 +49,18 @@ impl Scratch {
             self.pixels.resize(bytes, 0);
         }
         &mut self.pixels
+    }
+
+    /// Decodes with jpeg-scaled into the pixels; gives width and height.
+    ///
+    /// # Errors
+    /// [`jpeg_scaled::Error`].
+    pub(super) fn jpeg_scaled(
+        &mut self,
+        bytes: &[u8],
+        scale: jpeg_scaled::Scale,
+    ) -> Result<(u32, u32), jpeg_scaled::Error> {
+        self.jpeg_scaled.decode_into(bytes, scale, &mut self.pixels)
     }
 
     /// What the decoder wrote, and what the resizer needs besides.

@@ -11,5 +11,7 @@ mod pictures;
 mod predictions;
 mod refusals;
 mod support;
+#[cfg(feature = "turbo")]
+mod turbo;
 mod uploads;
 mod waiting;

@@ -2,7 +2,7 @@
 
 use turbojpeg::{Decompressor, Error, Image, PixelFormat, ScalingFactor};
 
-use super::{Decode, Decoded, Job, Refusal, length, scale, working_rows, zune};
+use super::{Decode, Decoded, Job, Refusal, corrupt, length, scale, working_rows, zune};
 use crate::image::{
     Header,
     header::{Coding, jpeg},
@@ -37,7 +37,7 @@ impl Decode for LibjpegTurbo {
     }
 
     /// CMYK and more than 8 bits it does not give out as RGB.
-    fn takes(&self, header: &Header) -> bool {
+    fn takes(&self, header: &Header, _: (u32, u32)) -> bool {
         matches!(header.coding, Coding::Jpeg(jpeg) if jpeg.bits == 8 && matches!(jpeg.components, 1 | 3))
     }
 
@@ -50,7 +50,8 @@ impl Decode for LibjpegTurbo {
         pixels + coefficients + working_rows(header) + jpeg.segment_bytes
     }
 
-    /// Refuses what libjpeg-turbo so much as warns of.
+    /// Refuses what libjpeg-turbo so much as warns of. Most of it zune-jpeg can have; of missing pixels
+    /// it would make grey ones.
     fn decode(&self, job: &Job<'_>, scratch: &mut Scratch) -> Result<Decoded, Refusal> {
         let not_mine = |error: Error| Refusal::NotMine(error.into());
         let grey = matches!(job.header.coding, Coding::Jpeg(jpeg) if jpeg.components == 1);
@@ -78,22 +79,19 @@ impl Decode for LibjpegTurbo {
             height: length(size.height.into()),
             format,
         };
-        decompressor.decompress(job.bytes, image).map_err(not_mine)?;
+        decompressor.decompress(job.bytes, image).map_err(|error| match &error {
+            Error::TurboJpegError(message) if message.contains("remature end") => corrupt(job, error).into(),
+            _ => not_mine(error),
+        })?;
         // Only what has worked is used again.
         scratch.libjpeg_turbo = Some(decompressor);
 
         let metadata = jpeg::metadata(job.bytes);
-        let shown = |side: u32| f64::from(side) / f64::from(size.denominator);
         Ok(Decoded {
             width: size.width,
             height: size.height,
             grey,
-            window: Window {
-                left: 0.0,
-                top: 0.0,
-                width: shown(job.header.width),
-                height: shown(job.header.height),
-            },
+            window: Window::scaled(job.header, size.denominator),
             orientation: zune::orientation(metadata.exif),
             profile: metadata.profile,
         })

@@ -26,7 +26,7 @@ impl Decode for LibWebP {
     }
 
     /// With alpha the colours under transparent pixels would bleed into the others.
-    fn takes(&self, header: &Header) -> bool {
+    fn takes(&self, header: &Header, _: (u32, u32)) -> bool {
         let usual = WebP { lossless: false, alpha: false, animated: false };
         header.coding == Coding::WebP(usual)
     }

@@ -4,13 +4,13 @@
 //! takes a file, what memory that needs, and decodes; what it refuses after all goes to the next one.
 
 mod general;
+mod jpeg_scaled;
 #[cfg(feature = "turbo")]
 mod libjpeg_turbo;
 #[cfg(feature = "turbo")]
 mod libwebp;
 mod opaque;
 mod png;
-#[cfg(feature = "turbo")]
 mod scale;
 mod zune;
 
@@ -31,7 +31,6 @@ pub(super) struct Job<'a> {
     pub(super) header: &'a Header,
     /// Size that the picture will be made into, before it is turned upright. A decoder may decode to
     /// less than the whole size, but not to less than twice this one in either direction.
-    #[cfg_attr(not(feature = "turbo"), expect(dead_code, reason = "no decoder that scales is compiled in"))]
     pub(super) target: (u32, u32),
     /// Most scans of a JPEG.
     pub(super) max_scans: u32,
@@ -61,7 +60,6 @@ pub(super) struct Decoded {
 #[derive(Debug)]
 pub(super) enum Refusal {
     /// Another decoder may do better.
-    #[cfg_attr(not(feature = "turbo"), expect(dead_code, reason = "every decoder is the last of its list"))]
     NotMine(Box<dyn Error + Send + Sync>),
     /// The file is at fault.
     Image(ImageError),
@@ -78,8 +76,8 @@ pub(super) trait Decode: Sync {
     /// Name of the library, for the log.
     fn name(&self) -> &'static str;
 
-    /// Whether such a file is worth trying.
-    fn takes(&self, header: &Header) -> bool;
+    /// Whether such a file is worth trying, for a picture of size `target`.
+    fn takes(&self, header: &Header, target: (u32, u32)) -> bool;
 
     /// Most bytes that are held at once while such a file is decoded, the pixels included.
     fn bytes(&self, header: &Header, target: (u32, u32)) -> u64;
@@ -97,6 +95,7 @@ fn all_of(format: Format) -> &'static [&'static dyn Decode] {
         Format::Jpeg => &[
             #[cfg(feature = "turbo")]
             &libjpeg_turbo::LibjpegTurbo,
+            &jpeg_scaled::JpegScaled,
             &zune::Zune,
         ],
         Format::Png => &[&png::Png],
@@ -109,9 +108,10 @@ fn all_of(format: Format) -> &'static [&'static dyn Decode] {
     }
 }
 
-/// The decoders that take such a file, in the order in which they are tried.
-pub(super) fn of(header: &Header) -> impl Iterator<Item = &'static dyn Decode> {
-    all_of(header.format()).iter().copied().filter(move |decoder| decoder.takes(header))
+/// The decoders that take such a file for a picture of size `target`, in the order in which they are
+/// tried.
+pub(super) fn of(header: &Header, target: (u32, u32)) -> impl Iterator<Item = &'static dyn Decode> {
+    all_of(header.format()).iter().copied().filter(move |decoder| decoder.takes(header, target))
 }
 
 /// Name of the decoder that most JPEGs go to.

@@ -19,7 +19,7 @@ impl Decode for Zune {
         "zune-jpeg"
     }
 
-    fn takes(&self, _: &Header) -> bool {
+    fn takes(&self, _: &Header, _: (u32, u32)) -> bool {
         true
     }
 
@@ -42,9 +42,9 @@ impl Decode for Zune {
             .jpeg_set_max_scans(length(job.max_scans.into()))
             .set_max_width(length(header.width.into()))
             .set_max_height(length(header.height.into()))
-            // Missing pixels are an error then and not grey; but so is what cameras leave between
-            // segments.
-            .set_strict_mode(jpeg.tidy);
+            // It would not see missing pixels before an end marker either, only what cameras leave
+            // between segments.
+            .set_strict_mode(false);
         let mut decoder = JpegDecoder::new_with_options(ZCursor::new(job.bytes), options);
         decoder.decode_headers().map_err(|error| corrupt(job, error))?;
         if decoder.dimensions() != Some((length(header.width.into()), length(header.height.into()))) {

@@ -21,8 +21,6 @@ pub struct Jpeg {
     /// The end marker is there. Decoders fill what is missing with grey and say nothing, so an upload
     /// that was cut off would pass as a picture.
     pub whole: bool,
-    /// Nothing is between the segments that does not belong there.
-    pub tidy: bool,
     /// Samples of all components, each rounded up to whole MCUs: what a decoder must keep until the
     /// last scan.
     pub(in crate::image) samples: u64,
@@ -51,8 +49,7 @@ const APP2: u8 = 0xE2;
 pub(super) fn read(bytes: &[u8], max_scans: u32) -> Result<Option<Header>, &'static str> {
     let mut frame: Option<Header> = None;
     let (mut scans, mut whole, mut segment_bytes) = (0, false, 0);
-    let mut segments = Segments::of(bytes);
-    while let Some(Segment { marker, payload }) = segments.next() {
+    for Segment { marker, payload } in Segments::of(bytes) {
         segment_bytes += payload.len() as u64;
         match marker {
             EOI => {
@@ -78,7 +75,7 @@ pub(super) fn read(bytes: &[u8], max_scans: u32) -> Result<Option<Header>, &'sta
         }
     }
     let Some(Header { width, height, coding: Coding::Jpeg(jpeg) }) = frame else { return Ok(None) };
-    let jpeg = Jpeg { scans, whole, tidy: segments.tidy, segment_bytes, ..jpeg };
+    let jpeg = Jpeg { scans, whole, segment_bytes, ..jpeg };
     Ok(Some(Header { width, height, coding: Coding::Jpeg(jpeg) }))
 }
 
@@ -102,8 +99,7 @@ fn read_frame(marker: u8, payload: &[u8]) -> Option<Header> {
         * u64::from(height).div_ceil(BLOCK * u64::from(down.get()));
     let blocks_of_an_mcu: u64 = factors.iter().map(|&(across, down)| u64::from(across * down)).sum();
     let samples = mcus * blocks_of_an_mcu * BLOCK * BLOCK;
-    let jpeg =
-        Jpeg { process, components, bits, scans: 0, whole: false, tidy: false, samples, segment_bytes: 0 };
+    let jpeg = Jpeg { process, components, bits, scans: 0, whole: false, samples, segment_bytes: 0 };
     Some(Header { width, height, coding: Coding::Jpeg(jpeg) })
 }
 
@@ -124,10 +120,11 @@ pub(in crate::image) fn metadata(bytes: &[u8]) -> Metadata<'_> {
     for Segment { marker, payload } in Segments::of(bytes).take_while(|segment| segment.marker != SOS) {
         match marker {
             APP1 if exif.is_none() => exif = payload.strip_prefix(b"Exif\0\0"),
-            APP2 => match payload.strip_prefix(b"ICC_PROFILE\0") {
-                Some([number, _, part @ ..]) => parts.push((*number, part)),
-                _ => {}
-            },
+            APP2 => {
+                if let Some([number, _, part @ ..]) = payload.strip_prefix(b"ICC_PROFILE\0") {
+                    parts.push((*number, part));
+                }
+            }
             _ => {}
         }
     }
@@ -153,8 +150,6 @@ struct Segment<'a> {
 struct Segments<'a> {
     bytes: &'a [u8],
     at: usize,
-    in_scan: bool,
-    tidy: bool,
 }
 
 impl Jpeg {
@@ -167,7 +162,7 @@ impl Jpeg {
 impl<'a> Segments<'a> {
     fn of(bytes: &'a [u8]) -> Self {
         const SOI_BYTES: usize = 2;
-        Self { bytes, at: SOI_BYTES, in_scan: false, tidy: true }
+        Self { bytes, at: SOI_BYTES }
     }
 }
 
@@ -176,9 +171,7 @@ impl<'a> Iterator for Segments<'a> {
 
     fn next(&mut self) -> Option<Segment<'a>> {
         loop {
-            let before = memchr::memchr(0xFF, self.bytes.get(self.at..)?)?;
-            self.tidy &= self.in_scan || before == 0;
-            self.at += before;
+            self.at += memchr::memchr(0xFF, self.bytes.get(self.at..)?)?;
             // Any number of 0xFF may stand before a marker.
             self.at += self.bytes.get(self.at..)?.iter().position(|&byte| byte != 0xFF)?;
             let marker = *self.bytes.get(self.at)?;
@@ -191,7 +184,6 @@ impl<'a> Iterator for Segments<'a> {
                     let length = usize::try_from(be16(self.bytes, self.at)?).ok()?.max(2);
                     let payload = self.bytes.get(self.at + 2..self.at + length)?;
                     self.at += length;
-                    self.in_scan = marker == SOS;
                     return Some(Segment { marker, payload });
                 }
             }
@@ -227,9 +219,7 @@ mod tests {
     fn the_walk_steps_over_what_is_in_a_scan() {
         let file =
             [&[0xFF, 0xD8, 0xFF, 0xDA, 0, 2][..], &[1, 0xFF, 0, 0xFF, 0xD0, 2, 0xFF, 0xFF, 0xD9]].concat();
-        let mut segments = Segments::of(&file);
-        let markers: Vec<u8> = segments.by_ref().take(2).map(|segment| segment.marker).collect();
+        let markers: Vec<u8> = Segments::of(&file).map(|segment| segment.marker).collect();
         assert_eq!(markers, [SOS, EOI]);
-        assert!(segments.tidy);
     }
 }

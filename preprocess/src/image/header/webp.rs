@@ -41,9 +41,11 @@ pub(super) fn read(bytes: &[u8]) -> Result<Option<Header>, &'static str> {
         false => picture(chunks),
     };
     let Some(found) = found else { return Err("it ends before its pixels") };
-    let as_large = (found.width, found.height) == (width, height);
-    let inside = found.width <= width && found.height <= height;
-    if !as_large && !(flags.animated && inside) {
+    let fits = match flags.animated {
+        true => found.width <= width && found.height <= height,
+        false => (found.width, found.height) == (width, height),
+    };
+    if !fits {
         return Err("its header and its pixels disagree about its size");
     }
     let alpha = flags.alpha || found.alpha;

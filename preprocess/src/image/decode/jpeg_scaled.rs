@@ -1,0 +1,65 @@
+//! The usual JPEGs, by jpeg-scaled: smaller while they decode, in safe Rust.
+
+use jpeg_scaled::{Error, Scale};
+
+use super::{Decode, Decoded, Job, Refusal, corrupt, disagreement, scale, working_rows, zune};
+use crate::image::{
+    Header,
+    header::{Coding, jpeg},
+    resize::Window,
+    scratch::Scratch,
+};
+
+pub(super) struct JpegScaled;
+
+/// The scale for a target; none where the whole size is wanted.
+fn scale_for(header: &Header, target: (u32, u32)) -> Option<Scale> {
+    let denominator = scale::denominator(header.width, header.height, target);
+    Scale::ALL.into_iter().find(|scale| scale.denominator() == denominator)
+}
+
+impl Decode for JpegScaled {
+    fn name(&self) -> &'static str {
+        "jpeg-scaled"
+    }
+
+    fn takes(&self, header: &Header, target: (u32, u32)) -> bool {
+        let usual = matches!(header.coding, Coding::Jpeg(jpeg) if matches!(jpeg.components, 1 | 3));
+        usual && header.is_baseline_jpeg() && scale_for(header, target).is_some()
+    }
+
+    /// The pixels as decoded and the rows in work. Segments are read where they are.
+    fn bytes(&self, header: &Header, target: (u32, u32)) -> u64 {
+        let (width, height) = size(header, target);
+        u64::from(width) * u64::from(height) * 3 + working_rows(header)
+    }
+
+    fn decode(&self, job: &Job<'_>, scratch: &mut Scratch) -> Result<Decoded, Refusal> {
+        let Some(scale) = scale_for(job.header, job.target) else {
+            return Err(Refusal::NotMine("it is wanted at its whole size".into()));
+        };
+        let (width, height) = scratch.jpeg_scaled(job.bytes, scale).map_err(|error| match error {
+            Error::Truncated => corrupt(job, error).into(),
+            // What bends the rules is for a decoder that is less strict.
+            Error::Corrupt(_) | Error::Unsupported(_) => Refusal::NotMine(error.into()),
+        })?;
+        if (width, height) != size(job.header, job.target) {
+            return Err(disagreement(job));
+        }
+        let metadata = jpeg::metadata(job.bytes);
+        Ok(Decoded {
+            width,
+            height,
+            grey: false,
+            window: Window::scaled(job.header, scale.denominator()),
+            orientation: zune::orientation(metadata.exif),
+            profile: metadata.profile,
+        })
+    }
+}
+
+/// Size as decoded.
+fn size(header: &Header, target: (u32, u32)) -> (u32, u32) {
+    let denominator = scale::denominator(header.width, header.height, target);
+    (header.width.div_ceil(denominator), header.height.div_ceil(denominator))
+}
