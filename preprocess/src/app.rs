@@ -83,12 +83,12 @@ impl Application {
             "service": "preprocess",
             "version": VERSION,
             "recipe": ingest.recipe_text(),
-            "jpeg_decoder": image::jpeg_decoder(),
+            "jpeg_decoders": image::jpeg_decoders(),
         }));
         tracing::info!(
             %address,
             recipe = ingest.recipe_text(),
-            jpeg_decoder = image::jpeg_decoder(),
+            jpeg_decoders = image::jpeg_decoders().join(", "),
             "preprocess is ready"
         );
         let drain = settings.drain_timeout;

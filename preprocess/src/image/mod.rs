@@ -213,9 +213,10 @@ pub struct Timings {
     pub encode: Duration,
 }
 
-/// Name of the decoder that most JPEGs go to.
-pub fn jpeg_decoder() -> &'static str {
-    decode::jpeg_decoder()
+/// Names of the decoders of JPEG, in the order in which they are tried: the first that takes a file
+/// decodes it.
+pub fn jpeg_decoders() -> Vec<&'static str> {
+    decode::jpeg_decoders()
 }
 
 /// Reads the header and checks it against the limits. Costs next to nothing, however large the upload.

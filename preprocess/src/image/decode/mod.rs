@@ -92,10 +92,11 @@ pub(super) trait Decode: Sync {
 /// The decoders of a format, the best one first. The last one takes every file.
 fn all_of(format: Format) -> &'static [&'static dyn Decode] {
     match format {
+        // Where it may scale down, jpeg-scaled is faster than libjpeg-turbo (`jpeg-scaled/benches/`).
         Format::Jpeg => &[
+            &jpeg_scaled::JpegScaled,
             #[cfg(feature = "turbo")]
             &libjpeg_turbo::LibjpegTurbo,
-            &jpeg_scaled::JpegScaled,
             &zune::Zune,
         ],
         Format::Png => &[&png::Png],
@@ -114,9 +115,9 @@ pub(super) fn of(header: &Header, target: (u32, u32)) -> impl Iterator<Item = &'
     all_of(header.format()).iter().copied().filter(move |decoder| decoder.takes(header, target))
 }
 
-/// Name of the decoder that most JPEGs go to.
-pub(super) fn jpeg_decoder() -> &'static str {
-    all_of(Format::Jpeg).first().map_or("none", |decoder| decoder.name())
+/// Names of the decoders of JPEG, in the order in which they are tried.
+pub(super) fn jpeg_decoders() -> Vec<&'static str> {
+    all_of(Format::Jpeg).iter().map(|decoder| decoder.name()).collect()
 }
 
 /// Decodes with one decoder.
