@@ -84,7 +84,7 @@ pub struct Settings {
         default_value = "25000000"
     )]
     pub max_pixels_other: NonZeroU64,
-    /// Most scans of a progressive JPEG
+    /// Most scans of a JPEG; progressive ones have some ten
     #[arg(
         id = "preprocess_max_scans",
         long = "preprocess-max-scans",

@@ -94,7 +94,7 @@ impl Ingest {
             return Err(error::empty_body());
         }
         let size_in = upload.bytes.len();
-        let plan = Plan::of(&upload.bytes, &self.recipe)?;
+        let plan = self.plan(&upload).await?;
         let header = *plan.header();
         let (id, picture) = self.make(upload, plan).await?;
         record_timings(&picture.timings);
@@ -121,6 +121,18 @@ impl Ingest {
         Ok(stored)
     }
 
+    /// What the header says of the way to the picture. Large ones are read elsewhere: bytes that were made
+    /// for it can keep a thread busy for some hundredths of a second.
+    async fn plan(&self, upload: &Upload) -> Result<Plan, Problem> {
+        const SMALL: usize = 1 << 20;
+        if upload.bytes.len() <= SMALL {
+            return Ok(Plan::of(&upload.bytes, &self.recipe)?);
+        }
+        let (upload, recipe) = (upload.clone(), Arc::clone(&self.recipe));
+        let plan = tokio::task::spawn_blocking(move || Plan::of(&upload.bytes, &recipe));
+        Ok(plan.await.map_err(Problem::internal)??)
+    }
+
     /// Id and picture. Where a decoder refuses the file, the next one gets a place and memory of its
     /// own: those of the first are given back before, so that nobody waits for more while holding some.
     async fn make(&self, upload: Upload, mut plan: Plan) -> Result<(ImageId, Processed), Problem> {
@@ -141,9 +153,9 @@ impl Ingest {
         let (recipe, recipe_text) = (Arc::clone(&self.recipe), Arc::clone(&self.recipe_text));
         let job = move || {
             // Both are given back when the job ends, also where nobody waits for it any more.
-            let (_memory, _room) = (memory, upload.room);
-            let outcome = image::follow(&plan, &upload.bytes, &recipe)?;
-            Ok::<_, ImageError>((ImageId::of(&recipe_text, &upload.bytes), outcome))
+            let (_memory, Upload { bytes, room: _room }) = (memory, upload);
+            let outcome = image::follow(&plan, &bytes, &recipe)?;
+            Ok::<_, ImageError>((ImageId::of(&recipe_text, &bytes), outcome))
         };
         Ok(self.cpu.run_in(place, job).await.map_err(door_problem)??)
     }

@@ -193,7 +193,8 @@ mod tests {
                   Largest upload of any other kind in pixels; no more than of baseline JPEG [env:
                   PREPROCESS_MAX_PIXELS_OTHER] [default: 25000000]
               --preprocess-max-scans <COUNT>
-                  Most scans of a progressive JPEG [env: PREPROCESS_MAX_SCANS] [default: 32]
+                  Most scans of a JPEG; progressive ones have some ten [env: PREPROCESS_MAX_SCANS] [default:
+                  32]
               --preprocess-max-side <PIXELS>
                   Longest side of an upload in pixels [env: PREPROCESS_MAX_SIDE] [default: 16384]
               --preprocess-max-files <COUNT>

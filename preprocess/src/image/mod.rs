@@ -78,7 +78,8 @@ pub struct Limits {
 
 impl Limits {
     /// # Errors
-    /// [`ImageError::TooManyPixels`], [`ImageError::SideTooLong`], [`ImageError::TooManyScans`].
+    /// [`ImageError::TooManyPixels`], [`ImageError::SideTooLong`], [`ImageError::TooManyScans`];
+    /// [`ImageError::Corrupt`] where a JPEG has no end.
     fn check(&self, header: &Header) -> Result<(), ImageError> {
         let &Header { width, height, .. } = header;
         let max_side = self.max_side.min(encode::MAX_SIDE);
@@ -289,7 +290,8 @@ fn shrink(
     let decoded_at = Instant::now();
     // Converted and turned only once it is small.
     resize::resize(&decoded, plan.target, scratch)?;
-    colour::to_srgb(&mut scratch.small, decoded.grey, decoded.profile.as_deref());
+    let Scratch { small, converter, .. } = scratch;
+    colour::to_srgb(small, decoded.grey, decoded.profile.as_deref(), converter);
     let picture = upright(std::mem::take(&mut scratch.small), plan.target, decoded.orientation);
     Ok((picture, decoded_at))
 }

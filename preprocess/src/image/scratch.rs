@@ -5,6 +5,8 @@ use std::cell::Cell;
 
 use fast_image_resize::Resizer;
 
+use super::colour::Converter;
+
 /// Buffers for one picture.
 #[derive(Default)]
 pub(super) struct Scratch {
@@ -17,6 +19,8 @@ pub(super) struct Scratch {
     pub(super) resizer: Resizer,
     /// With its own rows in work. Boxed: its tables are tens of kilobytes.
     jpeg_scaled: Box<jpeg_scaled::Workspace>,
+    /// For the colours of the last picture that had a profile.
+    pub(super) converter: Option<Converter>,
     /// Its tables are made once.
     #[cfg(feature = "turbo")]
     pub(super) libjpeg_turbo: Option<turbojpeg::Decompressor>,
@@ -63,6 +67,12 @@ impl Scratch {
         self.jpeg_scaled.decode_into(bytes, scale, &mut self.pixels)
     }
 
+    /// Takes what a decoder wrote into memory of its own.
+    #[cfg(feature = "turbo")]
+    pub(super) fn take(&mut self, pixels: Vec<u8>) {
+        self.pixels = pixels;
+    }
+
     /// What the decoder wrote, and what the resizer needs besides.
     pub(super) fn for_resizing(&mut self) -> (&[u8], &mut Resizer, &mut Vec<u8>) {
         (&self.pixels, &mut self.resizer, &mut self.small)
@@ -70,7 +80,8 @@ impl Scratch {
 
     fn bytes(&self) -> usize {
         let buffers = [&self.pixels, &self.small, &self.jpeg].map(Vec::capacity);
-        buffers.into_iter().sum::<usize>() + self.resizer.size_of_internal_buffers()
+        let converter = self.converter.as_ref().map_or(0, Converter::bytes);
+        buffers.into_iter().sum::<usize>() + self.resizer.size_of_internal_buffers() + converter
     }
 }
 

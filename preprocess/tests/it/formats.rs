@@ -6,7 +6,7 @@ use image::{
     metadata::Orientation,
 };
 use jpeg_encoder::{ColorType, Encoder};
-use preprocess::image::{Format, Recipe, inspect, process};
+use preprocess::image::{Format, Outcome, Plan, Recipe, follow, inspect, process};
 
 use crate::{
     hand_made::{exif, palette_png, tiff},
@@ -40,6 +40,19 @@ fn progressive_jpeg() {
     encoder.set_progressive(true);
     encoder.encode(picture().as_raw(), 400, 300, ColorType::Rgb).unwrap();
     assert_quarters(&file, COLOURS, "progressive");
+}
+
+/// 1600×1200, written by libwebp: the encoder at hand writes without loss only.
+const LOSSY_WEBP: &[u8] = include_bytes!("data/quarters.webp");
+
+#[test]
+fn lossy_webp() {
+    assert_quarters(LOSSY_WEBP, COLOURS, "lossy WebP");
+    let cut = process(&LOSSY_WEBP[..LOSSY_WEBP.len() - 50], &recipe()).unwrap_err();
+    assert_eq!(cut.kind(), "corrupt_image");
+    let plan = Plan::of(LOSSY_WEBP, &recipe()).unwrap();
+    assert_eq!(plan.decoder(), if cfg!(feature = "turbo") { "libwebp" } else { "image" });
+    assert!(matches!(follow(&plan, LOSSY_WEBP, &recipe()).unwrap(), Outcome::Done(_)));
 }
 
 #[test]

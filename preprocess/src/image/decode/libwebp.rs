@@ -1,7 +1,8 @@
 //! The usual WebP, lossy and opaque, by libwebp, scaled down while it decodes.
 
-use image::{ImageDecoder, codecs::webp::WebPDecoder, metadata::Orientation};
 use std::io::Cursor;
+
+use image::{ImageDecoder, codecs::webp::WebPDecoder, metadata::Orientation};
 use webpx::Decoder;
 
 use super::{Decode, Decoded, Job, Refusal, length, scale, working_rows};
@@ -31,10 +32,10 @@ impl Decode for LibWebP {
         header.coding == Coding::WebP(usual)
     }
 
-    /// The pixels as decoded, two copies of them where they are scaled, and the rows in work.
+    /// The pixels as decoded, a copy of them, and the rows in work.
     fn bytes(&self, header: &Header, target: (u32, u32)) -> u64 {
         let (width, height) = size(header, target);
-        u64::from(width) * u64::from(height) * 3 * 3 + working_rows(header)
+        u64::from(width) * u64::from(height) * 3 * 2 + working_rows(header)
     }
 
     fn decode(&self, job: &Job<'_>, scratch: &mut Scratch) -> Result<Decoded, Refusal> {
@@ -47,13 +48,13 @@ impl Decode for LibWebP {
         if (width, height) != (job.header.width, job.header.height) {
             decoder = decoder.scale(width, height);
         }
-        let stride = width * 3;
-        let pixels = scratch.pixels(length(u64::from(stride) * u64::from(height)));
-        let decoded =
-            decoder.decode_rgb_into(pixels, stride).map_err(|error| not_mine(error.to_string().into()))?;
-        if decoded != (width, height) {
+        let (pixels, decoded_width, decoded_height) =
+            decoder.decode_rgb_raw().map_err(|error| not_mine(error.to_string().into()))?;
+        let expected = length(u64::from(width) * u64::from(height) * 3);
+        if (decoded_width, decoded_height) != (width, height) || pixels.len() != expected {
             return Err(not_mine("it decoded to another size".into()));
         }
+        scratch.take(pixels);
         // Metadata that cannot be read is no reason to refuse the picture.
         let mut metadata = WebPDecoder::new(Cursor::new(job.bytes)).ok();
         let orientation = metadata.as_mut().and_then(|metadata| metadata.orientation().ok());
