@@ -95,7 +95,8 @@ pub(crate) fn native(backend: Backend, isa: Option<Isa>, subject: &Subject) -> V
 }
 
 fn load(backend: Backend, isa: Option<Isa>, setup: Setup) -> Vec<NativeEngine> {
-    let [engines, threads] = [setup.instances, setup.threads].map(|count| NonZeroUsize::new(count).unwrap());
+    let all_threads = setup.instances * setup.threads;
+    let [engines, threads] = [setup.instances, all_threads].map(|count| NonZeroUsize::new(count).unwrap());
     NativeEngine::load(EngineSettings { backend, engines, threads, isa }).unwrap()
 }
 

@@ -43,29 +43,23 @@ impl Backend {
         }
     }
 
-    /// Engines that share `threads` unless the configuration says otherwise. The fused backend keeps all
-    /// threads busy from one engine, with an image each or with rows of a lone one.
+    /// Engines that share `threads` unless the configuration says otherwise: one a thread on a CPU, where
+    /// an image a thread is the most images per second.
     pub fn default_engines(self, threads: NonZeroUsize) -> NonZeroUsize {
         match self {
             #[cfg(feature = "flex")]
-            Self::Fused => NonZeroUsize::MIN,
-            #[cfg(feature = "flex")]
-            Self::Flex => threads,
+            Self::Fused | Self::Flex => threads,
             #[cfg(feature = "ndarray")]
             Self::Ndarray => threads,
         }
     }
 
-    /// Images in a batch of an engine with `threads` unless the configuration says otherwise. The fused
-    /// backend gives each thread images of its own, so one for each. For the others it is one: the
-    /// working set of several images leaves the cache, so that each of them takes longer than alone.
-    #[cfg_attr(not(feature = "flex"), expect(unused_variables, reason = "no other backend has a choice"))]
-    pub fn default_max_batch(self, threads: NonZeroUsize) -> NonZeroUsize {
+    /// Images in a batch unless the configuration says otherwise: one on a CPU, where the working set of
+    /// several leaves the cache, so that each of them takes longer than alone.
+    pub fn default_max_batch(self) -> NonZeroUsize {
         match self {
             #[cfg(feature = "flex")]
-            Self::Fused => threads,
-            #[cfg(feature = "flex")]
-            Self::Flex => NonZeroUsize::MIN,
+            Self::Fused | Self::Flex => NonZeroUsize::MIN,
             #[cfg(feature = "ndarray")]
             Self::Ndarray => NonZeroUsize::MIN,
         }

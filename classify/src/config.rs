@@ -25,8 +25,8 @@ pub struct Settings {
         default_value_t = Backend::default()
     )]
     pub backend: Backend,
-    /// Engines that run the network side by side [default: one for `fused`, which splits work between
-    /// its threads by itself; else one a thread]
+    /// Engines that run the network side by side; one that runs alone has the threads of all [default:
+    /// one a thread]
     #[arg(id = "classify_engines", long = "classify-engines", env = "CLASSIFY_ENGINES", value_name = "N")]
     pub engines: Option<NonZeroUsize>,
     /// Threads that the engines have together [default: one a core]
@@ -42,9 +42,8 @@ pub struct Settings {
     /// that the CPU has]
     #[arg(id = "classify_isa", long = "classify-isa", env = "CLASSIFY_ISA", value_name = "ISA")]
     pub isa: Option<Isa>,
-    /// Images that an engine takes at once if they wait already [default: one for each thread of an
-    /// engine of `fused`; else 1 on a CPU, where images of a larger batch take longer each, because
-    /// together they leave the cache]
+    /// Images that an engine takes at once if they wait already [default: 1 on a CPU, where images of a
+    /// larger batch take longer each, because together they leave the cache]
     #[arg(
         id = "classify_max_batch",
         long = "classify-max-batch",
@@ -142,13 +141,12 @@ impl Settings {
     pub fn engines(&self) -> EngineSettings {
         let Self { backend, threads, isa, .. } = *self;
         let engines = self.engines.unwrap_or_else(|| backend.default_engines(threads));
-        let threads = NonZeroUsize::new(threads.get() / engines).unwrap_or(NonZeroUsize::MIN);
         EngineSettings { backend, engines, threads, isa }
     }
 
     /// Images that an engine takes at once: as set, or what suits the backend.
     pub fn max_batch(&self) -> NonZeroUsize {
-        self.max_batch.unwrap_or_else(|| self.backend.default_max_batch(self.engines().threads))
+        self.max_batch.unwrap_or_else(|| self.backend.default_max_batch())
     }
 }
 
