@@ -71,7 +71,12 @@ impl NativeEngine {
                 } else {
                     Arc::new(pool(share, format!("engine-{engine}"))?)
                 };
-                Ok(Self { network: network.clone(), own, all: Arc::clone(&all), running: Arc::clone(&running) })
+                Ok(Self {
+                    network: network.clone(),
+                    own,
+                    all: Arc::clone(&all),
+                    running: Arc::clone(&running),
+                })
             })
             .collect()
     }
