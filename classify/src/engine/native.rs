@@ -118,3 +118,32 @@ fn pool(threads: NonZeroUsize, name: String) -> Result<ThreadPool, InferError> {
         .build()
         .map_err(|error| InferError(error.into()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::network::GEOMETRY;
+
+    #[test]
+    fn beside_others_it_gives_what_it_gives_alone_and_leaves_their_threads_to_them() {
+        let two = const { NonZeroUsize::new(2).unwrap() };
+        for &backend in Backend::all() {
+            let settings = EngineSettings { backend, engines: two, threads: two, isa: None };
+            let mut engines = NativeEngine::load(settings).unwrap();
+            let engine = &mut engines[0];
+            assert_eq!([&engine.all, &engine.own].map(|pool| pool.current_num_threads()), [2, 1]);
+
+            let side = GEOMETRY.crop;
+            let gradient = (0..side * side * 3).map(|index| u8::try_from(index % 251).unwrap()).collect();
+            let batch = [Crop::new(gradient, side).unwrap()];
+            let alone = engine.infer(&batch).unwrap();
+
+            let running = Arc::clone(&engine.running);
+            let other = Turn::begin(&running);
+            assert!(other.alone && !Turn::begin(&running).alone);
+            assert_eq!(engine.infer(&batch).unwrap(), alone, "{backend}");
+            drop(other);
+            assert_eq!(running.load(Ordering::Relaxed), 0);
+        }
+    }
+}
