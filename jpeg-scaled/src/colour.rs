@@ -30,11 +30,21 @@ fn pixel(y: u8, cb: u8, cr: u8) -> [u8; 3] {
     const GREEN_CR: i16 = 18734; // -0.71414 + 1
     const BLUE_CB: i16 = -14942; // 1.772 - 2
     let (y, cb, cr) = (i16::from(y), i16::from(cb) - 128, i16::from(cr) - 128);
-    let product = |value: i16, factor: i16| i32::from(value) * i32::from(factor);
-    let red = y + cr + whole(product(cr, RED_CR) + HALF);
+    let red = y + cr + rounded(cr, RED_CR);
     let green = y - cr + whole(product(cb, GREEN_CB) + product(cr, GREEN_CR) + HALF);
-    let blue = y + 2 * cb + whole(product(cb, BLUE_CB) + HALF);
+    let blue = y + 2 * cb + rounded(cb, BLUE_CB);
     [clamped(red), clamped(green), clamped(blue)]
+}
+
+#[inline(always)]
+fn product(value: i16, factor: i16) -> i32 {
+    i32::from(value) * i32::from(factor)
+}
+
+/// `whole(product + HALF)` within 16 bits: the half is added to one bit more than is wanted.
+#[inline(always)]
+fn rounded(value: i16, factor: i16) -> i16 {
+    (whole(product(2 * value, factor)) + 1) >> 1
 }
 
 #[inline(always)]

@@ -1,5 +1,5 @@
-//! Baseline JPEG straight to 1/2, 1/4 or 1/8 of the size, in safe Rust: for whoever makes a small picture
-//! of a large photo and would throw most pixels of a full decode away.
+//! Baseline JPEG in full, or straight to 1/2, 1/4 or 1/8 of the size, in safe Rust: for whoever makes a small
+//! picture of a large photo and would throw most pixels of a full decode away.
 //!
 //! Start reading at [`Workspace::decode`], then `scan`, which goes from MCU to MCU, `block`, where most
 //! of the time is spent, and `idct`.

@@ -75,6 +75,9 @@ pub(crate) struct Plane {
     samples: Vec<u8>,
     /// A row as wide as the picture.
     line: Vec<u8>,
+    /// A row of samples that are mixed from two rows, times four: where both sides are upsampled, libjpeg
+    /// rounds but once.
+    sums: Vec<u16>,
 }
 
 impl Plane {
@@ -90,6 +93,7 @@ impl Plane {
         bands: [EMPTY_BAND; 4],
         samples: Vec::new(),
         line: Vec::new(),
+        sums: Vec::new(),
     };
 
     /// Becomes the plane of `component`; samples that are there already mean nothing.
@@ -118,9 +122,7 @@ impl Plane {
         self.rows = own_down;
         self.stride = (grid.columns * component.horizontal).next_multiple_of(LANES) * side;
         (self.across, self.down) = match (across / own_across, down / own_down) {
-            (2, 2) if grid.side > 1 => {
-                return Err(Error::Unsupported("a quarter of a quarter of the samples"));
-            }
+            (2, 2) if grid.side > 1 && self.width > 2 => (Upsampling::Triangle, Upsampling::Triangle),
             (2, 1) if grid.side > 1 && self.width > 2 => (Upsampling::Triangle, Upsampling::Repeat(1)),
             (1, 2) if grid.side > 1 => (Upsampling::Repeat(1), Upsampling::Triangle),
             (across, down) => (Upsampling::Repeat(across), Upsampling::Repeat(down)),
@@ -130,10 +132,11 @@ impl Plane {
         self.bands = Self::EMPTY.bands;
         self.samples.resize((1 + self.rows) * self.stride, 0);
         self.line.resize(grid.columns * across, 0);
+        self.sums.resize(self.width, 0);
         Ok(())
     }
 
-    /// All memory that is kept for the next picture.
+    /// The memory of bytes that is kept for the next picture.
     #[cfg(test)]
     pub(crate) fn buffers(&self) -> [&Vec<u8>; 2] {
         [&self.samples, &self.line]
@@ -180,6 +183,13 @@ impl Plane {
                 ((own + 1).min(self.height - 1), 2)
             };
             let next = &self.samples[place(next)..][..self.stride];
+            if self.across == Upsampling::Triangle {
+                for ((sum, &near), &far) in self.sums.iter_mut().zip(samples).zip(next) {
+                    *sum = 3 * u16::from(near) + u16::from(far);
+                }
+                widen_sums(&self.sums, &mut self.line);
+                return &self.line;
+            }
             for ((to, &near), &far) in self.line.iter_mut().zip(samples).zip(next) {
                 *to = mix(near, far, bias);
             }
@@ -211,10 +221,32 @@ fn mix(near: u8, far: u8, bias: u16) -> u8 {
 
 /// Twice as many samples; the outermost ones are those of the edge.
 fn widen(samples: &[u8], line: &mut [u8]) {
-    let (Some(&first), Some(&last)) = (samples.first(), samples.last()) else { return };
-    let before = std::iter::once(&first).chain(samples);
-    let after = samples.iter().skip(1).chain(std::iter::once(&last));
-    for (((to, &sample), &before), &after) in line.chunks_exact_mut(2).zip(samples).zip(before).zip(after) {
-        to.copy_from_slice(&[mix(sample, before, 1), mix(sample, after, 2)]);
+    let mixed = |near: u8, far: u8, bias: u16| u16::from(mix(near, far, bias));
+    double(samples, line, |before, sample, after| [mixed(sample, before, 1), mixed(sample, after, 2)]);
+}
+
+/// As [`widen`], of samples times four. Each comes from four samples in the parts 9, 3, 3 and 1 of 16;
+/// libjpeg rounds a half up before the sample and down after it.
+fn widen_sums(sums: &[u16], line: &mut [u8]) {
+    let mixed = |near: u16, far: u16, bias: u16| (3 * near + far + bias) >> 4;
+    double(sums, line, |before, sum, after| [mixed(sum, before, 8), mixed(sum, after, 7)]);
+}
+
+/// Makes two of each value, of which there are at least two, from it and those before and after it; beside
+/// the outermost ones stand they themselves. What is made is in the range of a byte.
+#[inline(always)]
+fn double<T: Copy>(values: &[T], line: &mut [u8], two_of: impl Fn(T, T, T) -> [u16; 2]) {
+    // Written as one number, which compilers make vector instructions of.
+    let pair = |before, value, after| {
+        let [left, right] = two_of(before, value, after);
+        (left | right << 8).to_le_bytes()
+    };
+    let (&[first, second, ..], &[.., next_to_last, last]) = (values, values) else { return };
+    let [first_pair, pairs @ .., last_pair] = &mut line.as_chunks_mut().0[..values.len()] else { return };
+    *first_pair = pair(first, first, second);
+    let inner = values.iter().zip(&values[1..]).zip(&values[2..]);
+    for (to, ((&before, &value), &after)) in pairs.iter_mut().zip(inner) {
+        *to = pair(before, value, after);
     }
+    *last_pair = pair(next_to_last, last, last);
 }

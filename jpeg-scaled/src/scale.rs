@@ -3,6 +3,8 @@
 /// By how much a picture is made smaller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scale {
+    /// As it is.
+    Full,
     /// 1/2 of each side.
     Half,
     /// 1/4 of each side.
@@ -13,11 +15,12 @@ pub enum Scale {
 
 impl Scale {
     /// Every scale, the largest picture first.
-    pub const ALL: [Self; 3] = [Self::Half, Self::Quarter, Self::Eighth];
+    pub const ALL: [Self; 4] = [Self::Full, Self::Half, Self::Quarter, Self::Eighth];
 
-    /// Divides each side: 2, 4 or 8.
+    /// Divides each side: 1, 2, 4 or 8.
     pub fn denominator(self) -> u32 {
         match self {
+            Self::Full => 1,
             Self::Half => 2,
             Self::Quarter => 4,
             Self::Eighth => 8,
@@ -30,15 +33,16 @@ impl Scale {
     }
 
     /// The scale that makes the picture smallest with both sides at least as long as asked for, in
-    /// pixels; none where even [`Scale::Half`] is too small.
-    pub fn smallest_at_least(size: (u32, u32), wanted: (u32, u32)) -> Option<Self> {
+    /// pixels; [`Scale::Full`] where none does.
+    pub fn smallest_at_least(size: (u32, u32), wanted: (u32, u32)) -> Self {
         let large_enough = |scale: &Self| scale.apply(size.0) >= wanted.0 && scale.apply(size.1) >= wanted.1;
-        Self::ALL.into_iter().rfind(large_enough)
+        Self::ALL.into_iter().rfind(large_enough).unwrap_or(Self::Full)
     }
 
     /// Samples along each side of the square that an 8×8 block of the full resolution becomes.
     pub(crate) fn block_side(self) -> usize {
         match self {
+            Self::Full => 8,
             Self::Half => 4,
             Self::Quarter => 2,
             Self::Eighth => 1,
@@ -59,10 +63,11 @@ mod tests {
     #[test]
     fn the_smallest_picture_that_is_large_enough_is_chosen() {
         let scale = |size, wanted| Scale::smallest_at_least(size, (wanted, wanted));
-        assert_eq!(scale((4096, 5000), 512), Some(Scale::Eighth));
-        assert_eq!(scale((4088, 5000), 512), Some(Scale::Quarter));
-        assert_eq!(scale((4089, 5000), 512), Some(Scale::Eighth));
-        assert_eq!(scale((5000, 1100), 512), Some(Scale::Half));
-        assert_eq!(scale((1022, 1022), 512), None);
+        assert_eq!(scale((4096, 5000), 512), Scale::Eighth);
+        assert_eq!(scale((4088, 5000), 512), Scale::Quarter);
+        assert_eq!(scale((4089, 5000), 512), Scale::Eighth);
+        assert_eq!(scale((5000, 1100), 512), Scale::Half);
+        assert_eq!(scale((1022, 1022), 512), Scale::Full);
+        assert_eq!(scale((100, 100), 512), Scale::Full);
     }
 }

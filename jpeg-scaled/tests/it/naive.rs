@@ -245,12 +245,15 @@ pub(crate) fn decode(file: &[u8], denominator: usize) -> Vec<f64> {
     let scaled: Vec<(Plane, bool, bool)> = (planes.iter().zip(&read.components))
         .map(|(plane, component)| {
             let (wide, high) = (across / component.across == 2, down / component.down == 2);
-            // Only what is halved both ways is made up for by larger blocks.
-            if wide && high {
+            // What is halved both ways is made up for by larger blocks, where there are larger ones.
+            let (mut plane, wide, high) = if wide && high && denominator > 1 {
                 (plane.means(denominator / 2, denominator / 2), false, false)
             } else {
                 (plane.means(denominator, denominator), wide, high)
-            }
+            };
+            // A sample is in the range of a byte before anything is made of it.
+            plane.samples.iter_mut().for_each(|sample| *sample = sample.clamp(-128.0, 127.0));
+            (plane, wide, high)
         })
         .collect();
     let sample = |(plane, wide, high): &(Plane, bool, bool), x: usize, y: usize| {
@@ -260,8 +263,10 @@ pub(crate) fn decode(file: &[u8], denominator: usize) -> Vec<f64> {
         let repeated = denominator == 8 || (*wide && own_width <= 2);
         match (wide, high) {
             (false, false) => plane.at(x, y),
+            (true, true) if repeated => plane.at(x / 2, y / 2),
             (true, _) if repeated => plane.at(x / 2, y),
             (_, true) if repeated => plane.at(x, y / 2),
+            (true, true) => between(x, own_width, |x| between(y, own_height, |y| plane.at(x, y))),
             (true, _) => between(x, own_width, |x| plane.at(x, y)),
             (_, true) => between(y, own_height, |y| plane.at(x, y)),
         }
@@ -269,9 +274,7 @@ pub(crate) fn decode(file: &[u8], denominator: usize) -> Vec<f64> {
     let mut pixels = Vec::new();
     for at in 0..width * height {
         let (x, y) = (at % width, at / width);
-        // A sample is in the range of a byte before anything is made of it.
-        let samples: Vec<f64> =
-            scaled.iter().map(|plane| (sample(plane, x, y) + 128.0).clamp(0.0, 255.0)).collect();
+        let samples: Vec<f64> = scaled.iter().map(|plane| sample(plane, x, y) + 128.0).collect();
         match samples[..] {
             [brightness, blue, red] => {
                 let (blue, red) = (blue - 128.0, red - 128.0);
