@@ -121,6 +121,16 @@ pub struct Settings {
         value_parser = parse_bytes
     )]
     pub max_memory: usize,
+    /// Bytes of memory that making one picture may take; one that needs more is refused (422)
+    #[arg(
+        id = "preprocess_max_picture_memory",
+        long = "preprocess-max-picture-memory",
+        env = "PREPROCESS_MAX_PICTURE_MEMORY",
+        value_name = "BYTES",
+        default_value = "240MiB",
+        value_parser = parse_bytes
+    )]
+    pub max_picture_memory: usize,
     /// Threads that decode, resize and encode [default: one a core]
     #[arg(
         id = "preprocess_threads",
@@ -213,6 +223,7 @@ impl Default for Settings {
             max_side: const { NonZeroU32::new(16_384).unwrap() },
             max_files: const { NonZeroUsize::new(16).unwrap() },
             max_memory: 384 << 20,
+            max_picture_memory: 240 << 20,
             threads: cores(),
             queue_items: const { NonZeroUsize::new(64).unwrap() },
             queue_pixels: 200_000_000,
@@ -266,7 +277,7 @@ impl Settings {
                 max_pixels_other: self.max_pixels_other.get(),
                 max_side: self.max_side.get(),
                 max_scans: self.max_scans.get(),
-                max_bytes: self.memory().pictures,
+                max_bytes: self.memory().pictures.min(self.max_picture_memory as u64),
                 kept_bytes: self.memory().kept_by_a_thread,
             },
         }

@@ -23,7 +23,7 @@ use bytes::Bytes;
 use image::{DynamicImage, RgbImage, metadata::Orientation};
 
 pub use error::ImageError;
-pub use header::{Coding, Format, Header, Jpeg, Png, Process, Tiff, WebP};
+pub use header::{Coding, Format, Gif, Header, Jpeg, Png, Process, Tiff, WebP};
 
 use self::{
     decode::{Decode, Job, Refusal},

@@ -98,7 +98,7 @@ pub(crate) fn png_with_chunk(image: &RgbImage, name: &[u8; 4], data: &[u8]) -> V
     file
 }
 
-fn png_chunk(name: &[u8; 4], data: &[u8]) -> Vec<u8> {
+pub(crate) fn png_chunk(name: &[u8; 4], data: &[u8]) -> Vec<u8> {
     let mut chunk = u32::try_from(data.len()).unwrap().to_be_bytes().to_vec();
     chunk.extend(name);
     chunk.extend(data);

@@ -7,6 +7,10 @@ mod colours;
 mod costs;
 mod formats;
 mod hand_made;
+#[cfg(target_os = "linux")]
+mod hostile;
+#[cfg(target_os = "linux")]
+mod overload;
 mod pictures;
 mod predictions;
 mod refusals;

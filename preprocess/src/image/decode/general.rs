@@ -5,11 +5,11 @@ use std::{error::Error, io::Cursor};
 use image::{ColorType, ImageDecoder, ImageFormat, ImageReader, metadata::Orientation};
 
 use super::{
-    Decode, Decoded, Job, Refusal, corrupt, disagreement, length, opaque, opaque::Layout, working_rows,
+    Decode, Decoded, Job, Refusal, corrupt, disagreement, length, opaque, opaque::Layout, working_rows, zune,
 };
 use crate::image::{
     Format, Header, ImageError,
-    header::{Coding, WebP, jpeg::MAX_PROFILE_BYTES},
+    header::{Coding, WebP, jpeg::MAX_PROFILE_BYTES, webp},
     resize::Window,
     scratch::Scratch,
 };
@@ -41,7 +41,7 @@ impl Decode for General {
     fn bytes(&self, header: &Header, _: (u32, u32)) -> u64 {
         let PerPixel { pixels, besides } = per_pixel(header);
         let pixels = header.pixels().saturating_mul(pixels + besides);
-        pixels.saturating_add(working_rows(header) + tables(header))
+        pixels.saturating_add(working_rows(header) + tables(header) + metadata(header))
     }
 
     fn decode(&self, job: &Job<'_>, scratch: &mut Scratch) -> Result<Decoded, Refusal> {
@@ -58,8 +58,16 @@ impl Decode for General {
             return Err(ImageError::TooMuchMemory.into());
         }
         // Metadata that cannot be read is no reason to refuse the picture.
-        let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
-        let profile = decoder.icc_profile().ok().flatten();
+        let (orientation, profile) = match job.header.format() {
+            Format::WebP => {
+                let metadata = webp::metadata(job.bytes);
+                (zune::orientation(metadata.exif), metadata.profile)
+            }
+            _ => (
+                decoder.orientation().unwrap_or(Orientation::NoTransforms),
+                decoder.icc_profile().ok().flatten(),
+            ),
+        };
         let colour = decoder.color_type();
         let pixels = scratch.pixels(length(bytes));
         decoder.read_image(pixels).map_err(refused)?;
@@ -87,8 +95,8 @@ fn image_format(format: Format) -> ImageFormat {
 
 fn per_pixel(header: &Header) -> PerPixel {
     let (pixels, besides) = match header.coding {
-        // Canvas and frame, and what the frame itself takes.
-        Coding::WebP(WebP { animated: true, .. }) => (4, 15),
+        // Canvas and frame, and while there is no canvas yet what the frame is decoded from.
+        Coding::WebP(WebP { animated: true, .. }) => (4, 9),
         // Tables for one block of 4×4 pixels or more; opaque pixels are decoded with alpha first.
         Coding::WebP(WebP { lossless: true, alpha, .. }) => {
             if alpha {
@@ -105,8 +113,8 @@ fn per_pixel(header: &Header) -> PerPixel {
                 (3, 2)
             }
         }
-        // A frame that does not fill the canvas.
-        Coding::Gif => (4, 4),
+        // A frame that does not fill the canvas, and its indices.
+        Coding::Gif(_) => (4, 5),
         Coding::Bmp => (4, 0),
         // Decoded in one piece, then copied. Fewer than 8 bits, and CMYK, become 8 and RGB.
         Coding::Tiff(tiff) => {
@@ -119,7 +127,21 @@ fn per_pixel(header: &Header) -> PerPixel {
 }
 
 fn tables(header: &Header) -> u64 {
-    if header.format() == Format::Tiff { TABLES_BYTES } else { 0 }
+    match header.coding {
+        Coding::Tiff(_) => TABLES_BYTES,
+        Coding::WebP(webp) => webp.table_bytes,
+        _ => 0,
+    }
+}
+
+/// What a decoder takes before it knows of limits.
+fn metadata(header: &Header) -> u64 {
+    match header.coding {
+        Coding::Tiff(tiff) => tiff.value_bytes,
+        // Kept as it comes, in memory that doubles as it fills.
+        Coding::Gif(gif) => 3 * gif.metadata_bytes,
+        _ => 0,
+    }
 }
 
 /// What the decoder may take; our own buffer is besides it.

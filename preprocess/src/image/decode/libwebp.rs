@@ -1,14 +1,11 @@
 //! The usual WebP, lossy and opaque, by libwebp, scaled down while it decodes.
 
-use std::io::Cursor;
-
-use image::{ImageDecoder, codecs::webp::WebPDecoder, metadata::Orientation};
 use webpx::Decoder;
 
-use super::{Decode, Decoded, Job, Refusal, length, scale, working_rows};
+use super::{Decode, Decoded, Job, Refusal, length, scale, working_rows, zune};
 use crate::image::{
     Header,
-    header::{Coding, WebP, jpeg::MAX_PROFILE_BYTES},
+    header::{Coding, WebP, webp},
     resize::Window,
     scratch::Scratch,
 };
@@ -28,8 +25,7 @@ impl Decode for LibWebP {
 
     /// With alpha the colours under transparent pixels would bleed into the others.
     fn takes(&self, header: &Header, _: (u32, u32)) -> bool {
-        let usual = WebP { lossless: false, alpha: false, animated: false };
-        header.coding == Coding::WebP(usual)
+        matches!(header.coding, Coding::WebP(WebP { lossless: false, alpha: false, animated: false, .. }))
     }
 
     /// The pixels as decoded, a copy of them, and the rows in work.
@@ -55,17 +51,14 @@ impl Decode for LibWebP {
             return Err(not_mine("it decoded to another size".into()));
         }
         scratch.take(pixels);
-        // Metadata that cannot be read is no reason to refuse the picture.
-        let mut metadata = WebPDecoder::new(Cursor::new(job.bytes)).ok();
-        let orientation = metadata.as_mut().and_then(|metadata| metadata.orientation().ok());
-        let profile = metadata.as_mut().and_then(|metadata| metadata.icc_profile().ok().flatten());
+        let metadata = webp::metadata(job.bytes);
         Ok(Decoded {
             width,
             height,
             grey: false,
             window: Window::whole(width, height),
-            orientation: orientation.unwrap_or(Orientation::NoTransforms),
-            profile: profile.filter(|profile| profile.len() <= MAX_PROFILE_BYTES),
+            orientation: zune::orientation(metadata.exif),
+            profile: metadata.profile,
         })
     }
 }

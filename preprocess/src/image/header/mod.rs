@@ -5,19 +5,22 @@
 //! any CPU time or memory is spent, whether an image is let in and how much it weighs. The decoders
 //! check the size again, so a header that lies gains nothing.
 
+mod bits;
 mod bmp;
 mod fields;
 mod gif;
 pub(super) mod jpeg;
 pub(super) mod png;
 mod tiff;
-mod webp;
+mod vp8l;
+pub(super) mod webp;
 
 use std::fmt;
 
 use image::ImageFormat;
 
 pub use self::{
+    gif::Gif,
     jpeg::{Jpeg, Process},
     png::Png,
     tiff::Tiff,
@@ -86,7 +89,7 @@ pub enum Coding {
     /// WebP.
     WebP(WebP),
     /// GIF.
-    Gif,
+    Gif(Gif),
     /// Windows bitmap.
     Bmp,
     /// TIFF.
@@ -100,7 +103,7 @@ impl Header {
             Coding::Jpeg(_) => Format::Jpeg,
             Coding::Png(_) => Format::Png,
             Coding::WebP(_) => Format::WebP,
-            Coding::Gif => Format::Gif,
+            Coding::Gif(_) => Format::Gif,
             Coding::Bmp => Format::Bmp,
             Coding::Tiff(_) => Format::Tiff,
         }

@@ -1,8 +1,10 @@
-//! WebP: the chunks up to the pixels.
+//! WebP: the chunks up to the pixels, and how these are coded.
 
 use super::{
     Coding, Header,
     fields::{le16, le24, le32},
+    jpeg::{MAX_PROFILE_BYTES, Metadata},
+    vp8l::{self, Broken},
 };
 
 /// How the pixels of a WebP are coded.
@@ -14,6 +16,8 @@ pub struct WebP {
     pub alpha: bool,
     /// An animation; its first frame is used.
     pub animated: bool,
+    /// Bytes of the tables of its prefix codes.
+    pub(in crate::image) table_bytes: u64,
 }
 
 const FOURTEEN_BITS: u32 = 0x3FFF;
@@ -26,19 +30,24 @@ struct Picture {
     height: u32,
     lossless: bool,
     alpha: bool,
+    table_bytes: u64,
 }
 
 /// An extended file says its size twice, and decoders ask for memory by either: the two must agree.
 pub(super) fn read(bytes: &[u8]) -> Result<Option<Header>, &'static str> {
-    let chunks = Chunks { rest: bytes.get(FILE_HEAD_BYTES..).unwrap_or_default() };
+    let chunks = Chunks::of(bytes);
     let Some((name, canvas)) = chunks.clone().next() else { return Ok(None) };
     if name != b"VP8X" {
-        return Ok(picture(chunks).map(|picture| picture.header(false)));
+        return Ok(picture(chunks)?.map(|picture| picture.header(false)));
     }
     let Some((flags, width, height)) = extended(canvas) else { return Ok(None) };
     let found = match flags.animated {
-        true => first_frame(chunks),
-        false => picture(chunks),
+        true => first_frame(chunks)?,
+        // image-webp would take a frame's pixels for the picture's.
+        false if chunks.clone().any(|(name, _)| name == b"ANMF") => {
+            return Err("it has a frame and is no animation");
+        }
+        false => picture(chunks)?,
     };
     let Some(found) = found else { return Err("it ends before its pixels") };
     let fits = match flags.animated {
@@ -48,15 +57,21 @@ pub(super) fn read(bytes: &[u8]) -> Result<Option<Header>, &'static str> {
     if !fits {
         return Err("its header and its pixels disagree about its size");
     }
-    let alpha = flags.alpha || found.alpha;
-    let webp = WebP { lossless: found.lossless, alpha, animated: flags.animated };
-    Ok(Some(Header { width, height, coding: Coding::WebP(webp) }))
+    let found = Picture { width, height, alpha: flags.alpha || found.alpha, ..found };
+    Ok(Some(found.header(flags.animated)))
+}
+
+/// What a WebP says beside its pixels. What is too long counts as not there.
+pub(in crate::image) fn metadata(bytes: &[u8]) -> Metadata<'_> {
+    let chunk = |wanted: &[u8; 4]| Chunks::of(bytes).find(|&(name, _)| name == wanted).map(|(_, data)| data);
+    let profile = chunk(b"ICCP").filter(|profile| profile.len() <= MAX_PROFILE_BYTES);
+    Metadata { exif: chunk(b"EXIF"), profile: profile.map(<[u8]>::to_vec) }
 }
 
 impl Picture {
     fn header(&self, animated: bool) -> Header {
-        let webp = WebP { lossless: self.lossless, alpha: self.alpha, animated };
-        Header { width: self.width, height: self.height, coding: Coding::WebP(webp) }
+        let Self { width, height, lossless, alpha, table_bytes } = *self;
+        Header { width, height, coding: Coding::WebP(WebP { lossless, alpha, animated, table_bytes }) }
     }
 }
 
@@ -74,50 +89,76 @@ fn extended(chunk: &[u8]) -> Option<(Flags, u32, u32)> {
 }
 
 /// The first frame of an animation, if it says the same size as its pixels.
-fn first_frame(mut chunks: Chunks<'_>) -> Option<Picture> {
+fn first_frame(mut chunks: Chunks<'_>) -> Result<Option<Picture>, &'static str> {
     const FRAME_HEAD_BYTES: usize = 16;
-    let (_, frame) = chunks.find(|&(name, _)| name == b"ANMF")?;
-    let (width, height) = (le24(frame, 6)? + 1, le24(frame, 9)? + 1);
-    let picture = picture(Chunks { rest: frame.get(FRAME_HEAD_BYTES..)? })?;
-    ((picture.width, picture.height) == (width, height)).then_some(picture)
+    let Some((_, frame)) = chunks.find(|&(name, _)| name == b"ANMF") else { return Ok(None) };
+    let (Some(width), Some(height)) = (le24(frame, 6), le24(frame, 9)) else { return Ok(None) };
+    let picture = picture(Chunks { rest: frame.get(FRAME_HEAD_BYTES..).unwrap_or_default() })?;
+    Ok(picture.filter(|picture| (picture.width, picture.height) == (width + 1, height + 1)))
 }
 
-fn picture(chunks: Chunks<'_>) -> Option<Picture> {
-    let mut alpha = false;
-    for (name, data) in chunks {
-        match name {
-            b"ALPH" => alpha = true,
-            b"VP8 " => {
-                let (width, height) = (le16(data, 6)? & FOURTEEN_BITS, le16(data, 8)? & FOURTEEN_BITS);
-                return Some(Picture { width, height, lossless: false, alpha });
-            }
-            b"VP8L" => {
-                let bits = le32(data, 1)?;
-                let side = |bits: u32| (bits & FOURTEEN_BITS) + 1;
-                let alpha = bits & (1 << 28) != 0;
-                return Some(Picture { width: side(bits), height: side(bits >> 14), lossless: true, alpha });
-            }
-            _ => {}
-        }
-    }
-    None
+/// The first picture, and the first alpha that a lossy one may have, wherever it stands.
+fn picture(chunks: Chunks<'_>) -> Result<Option<Picture>, &'static str> {
+    let alpha = chunks.clone().find(|&(name, _)| name == b"ALPH").map(|(_, data)| data);
+    let mut pixels = chunks.filter(|&(name, _)| name == b"VP8 " || name == b"VP8L");
+    let found = match pixels.next() {
+        Some((b"VP8L", data)) => lossless(data, alpha.is_some()),
+        Some((_, data)) => lossy(data, alpha),
+        None => None,
+    };
+    found.transpose().map_err(|Broken| "its prefix codes are broken")
 }
 
-/// Name and data of each chunk; ends where one is cut short.
+fn lossy(data: &[u8], alpha: Option<&[u8]>) -> Option<Result<Picture, Broken>> {
+    /// The method of compression in the first byte of alpha.
+    const METHOD: u8 = 3;
+    const LOSSLESS: u8 = 1;
+    let (width, height) = (le16(data, 6)? & FOURTEEN_BITS, le16(data, 8)? & FOURTEEN_BITS);
+    let table_bytes = match alpha {
+        Some([first, stream @ ..]) if first & METHOD == LOSSLESS => vp8l::table_bytes(stream, width, height),
+        _ => Ok(0),
+    };
+    let picture =
+        |table_bytes| Picture { width, height, lossless: false, alpha: alpha.is_some(), table_bytes };
+    Some(table_bytes.map(picture))
+}
+
+fn lossless(data: &[u8], alpha: bool) -> Option<Result<Picture, Broken>> {
+    const HEAD_BYTES: usize = 5;
+    let bits = le32(data, 1)?;
+    let side = |bits: u32| (bits & FOURTEEN_BITS) + 1;
+    let (width, height) = (side(bits), side(bits >> 14));
+    let alpha = alpha || bits & (1 << 28) != 0;
+    let table_bytes = vp8l::table_bytes(data.get(HEAD_BYTES..)?, width, height);
+    Some(table_bytes.map(|table_bytes| Picture { width, height, lossless: true, alpha, table_bytes }))
+}
+
+/// Name and data of each chunk; ends where one is cut short. Alpha that is cut short decoders begin with
+/// all the same.
 #[derive(Clone)]
 struct Chunks<'a> {
     rest: &'a [u8],
 }
 
+impl<'a> Chunks<'a> {
+    /// At the outermost level.
+    fn of(bytes: &'a [u8]) -> Self {
+        Self { rest: bytes.get(FILE_HEAD_BYTES..).unwrap_or_default() }
+    }
+}
+
 impl<'a> Iterator for Chunks<'a> {
-    type Item = (&'a [u8], &'a [u8]);
+    type Item = (&'a [u8; 4], &'a [u8]);
 
     fn next(&mut self) -> Option<Self::Item> {
         const HEAD_BYTES: usize = 8;
-        let name = self.rest.get(..4)?;
+        let name = self.rest.first_chunk()?;
         let length = usize::try_from(le32(self.rest, 4)?).ok()?;
         let end = HEAD_BYTES.checked_add(length)?;
-        let data = self.rest.get(HEAD_BYTES..end)?;
+        let data = match self.rest.get(HEAD_BYTES..end) {
+            None if name == b"ALPH" => self.rest.get(HEAD_BYTES..)?,
+            data => data?,
+        };
         // Chunks begin at even positions.
         self.rest = self.rest.get(end + length % 2..).unwrap_or_default();
         Some((name, data))

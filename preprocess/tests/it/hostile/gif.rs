@@ -1,0 +1,151 @@
+//! GIFs: canvases that the file does not fill, and frames without end.
+
+use image::ImageFormat;
+
+use super::files::{
+    Answer::{ByDecoder, ByHeader, Taken},
+    File, file,
+};
+use crate::pictures::{encode, picture};
+
+/// A canvas and two colours.
+fn screen((width, height): (u16, u16)) -> Vec<u8> {
+    let mut file = b"GIF89a".to_vec();
+    file.extend(width.to_le_bytes());
+    file.extend(height.to_le_bytes());
+    file.extend([0x80, 0, 0]);
+    file.extend([0, 0, 0, 255, 255, 255]);
+    file
+}
+
+/// A frame of so many bytes of compressed pixels.
+fn frame((left, top): (u16, u16), (width, height): (u16, u16), pixels: &[u8]) -> Vec<u8> {
+    let mut frame = vec![0x2C];
+    for number in [left, top, width, height] {
+        frame.extend(number.to_le_bytes());
+    }
+    frame.extend([0, 2]);
+    frame.extend(blocks(pixels));
+    frame
+}
+
+fn blocks(data: &[u8]) -> Vec<u8> {
+    let mut blocks = Vec::new();
+    for block in data.chunks(255) {
+        blocks.push(u8::try_from(block.len()).unwrap());
+        blocks.extend(block);
+    }
+    blocks.push(0);
+    blocks
+}
+
+fn extension(name: &[u8; 11], data: &[u8]) -> Vec<u8> {
+    [&[0x21, 0xFF, 11][..], name, &blocks(data)].concat()
+}
+
+/// LZW that draws a row of zeros longer and longer: a code and the one that is just being made.
+fn zeros(pixels: u32) -> Vec<u8> {
+    let mut bits = Bits::default();
+    let (clear, end) = (4, 5);
+    bits.push(clear, 3);
+    let (mut next, mut size, mut drawn, mut run) = (6, 3, 1, 1);
+    bits.push(0, 3);
+    while drawn < pixels {
+        if next == 4095 {
+            bits.push(clear, size);
+            (next, size, run) = (6, 3, 1);
+            bits.push(0, 3);
+            drawn += 1;
+            continue;
+        }
+        bits.push(next, size);
+        next += 1;
+        run += 1;
+        drawn += run;
+        if next == 1 << size && size < 12 {
+            size += 1;
+        }
+    }
+    bits.push(end, size);
+    bits.bytes()
+}
+
+#[derive(Default)]
+struct Bits {
+    bytes: Vec<u8>,
+    next: u32,
+    count: u32,
+}
+
+impl Bits {
+    fn push(&mut self, value: u32, bits: u32) {
+        self.next |= value << self.count;
+        self.count += bits;
+        while self.count >= 8 {
+            self.bytes.push(self.next.to_le_bytes()[0]);
+            self.next >>= 8;
+            self.count -= 8;
+        }
+    }
+
+    fn bytes(mut self) -> Vec<u8> {
+        self.push(0, 7);
+        self.bytes
+    }
+}
+
+pub(super) fn files() -> Vec<File> {
+    let usual = encode(picture(), ImageFormat::Gif);
+    let end = [0x3B];
+    let whole = (5000, 5000);
+    let pixels = zeros(25_000_000);
+    let small = frame((0, 0), (8, 8), &zeros(64));
+    vec![
+        file("gif-25-megapixels", Taken, [&screen(whole)[..], &frame((0, 0), whole, &pixels), &end].concat()),
+        file("gif-a-frame-beside-a-canvas-of-25-megapixels", Taken, {
+            [&screen(whole)[..], &frame((1, 1), (4999, 4999), &pixels), &end].concat()
+        }),
+        file("gif-a-small-frame-on-25-megapixels", Taken, [&screen(whole)[..], &small, &end].concat()),
+        file("gif-a-frame-larger-than-its-canvas", ByDecoder("too_much_memory"), {
+            [&screen((8, 8))[..], &frame((0, 0), (16, 16), &zeros(256)), &end].concat()
+        }),
+        file("gif-a-frame-of-25-megapixels-on-one-pixel", ByDecoder("too_much_memory"), {
+            [&screen((1, 1))[..], &frame((0, 0), whole, &pixels), &end].concat()
+        }),
+        file(
+            "gif-65535-squared",
+            ByHeader("side_too_long"),
+            [&screen((65_535, 65_535))[..], &small].concat(),
+        ),
+        file(
+            "gif-12000-squared",
+            ByHeader("too_many_pixels"),
+            [&screen((12_000, 12_000))[..], &small].concat(),
+        ),
+        file("gif-100000-frames", Taken, [&screen((8, 8))[..], &small.repeat(100_000), &end].concat()),
+        file("gif-no-frame", ByDecoder("corrupt_image"), [&screen((64, 64))[..], &end].concat()),
+        file("gif-no-width", ByHeader("corrupt_image"), [&screen((0, 64))[..], &small, &end].concat()),
+        file("gif-no-colours", ByDecoder("corrupt_image"), {
+            [&b"GIF89a\x08\0\x08\0\0\0\0"[..], &small, &end].concat()
+        }),
+        file("gif-19-mb-of-xmp", Taken, {
+            let metadata = extension(b"XMP DataXMP", &vec![7; 19 << 20]);
+            [&screen((8, 8))[..], &metadata, &small, &end].concat()
+        }),
+        file("gif-a-profile-of-19-mb", Taken, {
+            let metadata = extension(b"ICCRGBG1012", &vec![7; 19 << 20]);
+            [&screen((8, 8))[..], &metadata, &small, &end].concat()
+        }),
+        file("gif-a-million-extensions", Taken, {
+            let comments = [0x21, 0xFE, 1, b'x', 0].repeat(1_000_000);
+            [&screen((8, 8))[..], &comments, &small, &end].concat()
+        }),
+        file("gif-an-extension-without-end", ByDecoder("corrupt_image"), {
+            [&screen((8, 8))[..], &extension(b"XMP DataXMP", &[7; 1000])[..900]].concat()
+        }),
+        file("gif-cut-in-its-pixels", ByDecoder("corrupt_image"), usual[..usual.len() / 2].to_vec()),
+        file("gif-codes-that-are-none", ByDecoder("corrupt_image"), {
+            [&screen((64, 64))[..], &frame((0, 0), (64, 64), &[0xFF; 600]), &end].concat()
+        }),
+    ]
+}

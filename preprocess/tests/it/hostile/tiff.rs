@@ -1,0 +1,237 @@
+//! TIFFs: entries that point anywhere, strips and tiles without number, and bombs in them.
+
+use std::io::Write;
+
+use flate2::{Compression, write::ZlibEncoder};
+use image::ImageFormat;
+
+use super::files::{
+    Answer::{ByDecoder, ByHeader, Taken},
+    File, file, length32,
+};
+use crate::pictures::{encode, picture};
+
+const SHORT: u16 = 3;
+const LONG: u16 = 4;
+const UNDEFINED: u16 = 7;
+
+const WIDTH: u16 = 256;
+const HEIGHT: u16 = 257;
+const BITS: u16 = 258;
+const COMPRESSION: u16 = 259;
+const PHOTOMETRIC: u16 = 262;
+const STRIPS: u16 = 273;
+const SAMPLES: u16 = 277;
+const ROWS: u16 = 278;
+const STRIP_BYTES: u16 = 279;
+const TILE_WIDTH: u16 = 322;
+const TILE_HEIGHT: u16 = 323;
+const TILES: u16 = 324;
+const TILE_BYTES: u16 = 325;
+const PROFILE: u16 = 34_675;
+
+const DEFLATE: u32 = 8;
+const LZW: u32 = 5;
+const PACKED: u32 = 32_773;
+
+/// An entry: tag, type, how many values, and the one or where they are.
+type Entry = (u16, u16, u32, u32);
+
+/// Data, and a directory after it. What is at an offset of the data is 8 bytes further in the file.
+fn tiff(data: &[u8], entries: &[Entry]) -> Vec<u8> {
+    let directory = 8 + data.len() + data.len() % 2;
+    let mut file = b"II*\0".to_vec();
+    file.extend(length32(directory).to_le_bytes());
+    file.extend(data);
+    file.resize(directory, 0);
+    file.extend(u16::try_from(entries.len()).unwrap().to_le_bytes());
+    for &(tag, kind, count, value) in entries {
+        file.extend(tag.to_le_bytes());
+        file.extend(kind.to_le_bytes());
+        file.extend(count.to_le_bytes());
+        file.extend(value.to_le_bytes());
+    }
+    file.extend([0; 4]);
+    file
+}
+
+/// One strip of grey, with 8 bits a pixel.
+fn strip((width, height): (u32, u32), compression: u32, data: &[u8]) -> Vec<u8> {
+    tiff(data, &grey((width, height), compression, 8, length32(data.len())))
+}
+
+fn grey((width, height): (u32, u32), compression: u32, at: u32, bytes: u32) -> [Entry; 8] {
+    [
+        (WIDTH, LONG, 1, width),
+        (HEIGHT, LONG, 1, height),
+        (BITS, SHORT, 1, 8),
+        (COMPRESSION, SHORT, 1, compression),
+        (PHOTOMETRIC, SHORT, 1, 1),
+        (STRIPS, LONG, 1, at),
+        (ROWS, LONG, 1, height),
+        (STRIP_BYTES, LONG, 1, bytes),
+    ]
+}
+
+/// One strip of so many samples of so many bits, deflated.
+fn deep(side: u32, samples: u32, bits: u32, photometric: u32) -> Vec<u8> {
+    let pixels = zeros((side * side * samples * bits / 8) as usize);
+    let depth_at = 8 + length32(pixels.len());
+    let mut data = pixels.clone();
+    for _ in 0..samples {
+        data.extend(u16::try_from(bits).unwrap().to_le_bytes());
+    }
+    let depth = if samples > 2 { (BITS, SHORT, samples, depth_at) } else { (BITS, SHORT, 1, bits) };
+    tiff(
+        &data,
+        &[
+            (WIDTH, LONG, 1, side),
+            (HEIGHT, LONG, 1, side),
+            depth,
+            (COMPRESSION, SHORT, 1, DEFLATE),
+            (PHOTOMETRIC, SHORT, 1, photometric),
+            (STRIPS, LONG, 1, 8),
+            (SAMPLES, SHORT, 1, samples),
+            (ROWS, LONG, 1, side),
+            (STRIP_BYTES, LONG, 1, length32(pixels.len())),
+        ],
+    )
+}
+
+fn zeros(bytes: usize) -> Vec<u8> {
+    let mut stream = ZlibEncoder::new(Vec::new(), Compression::best());
+    stream.write_all(&vec![0; bytes]).unwrap();
+    stream.finish().unwrap()
+}
+
+/// Tiles, all of which are the same bytes.
+fn tiles((width, height): (u32, u32), side: u32) -> Vec<u8> {
+    let tile = zeros((side * side) as usize);
+    let count = width.div_ceil(side) * height.div_ceil(side);
+    let offsets = 8u32.to_le_bytes().repeat(count as usize);
+    let lengths = length32(tile.len()).to_le_bytes().repeat(count as usize);
+    let (offsets_at, lengths_at) = (8 + length32(tile.len()), 8 + length32(tile.len() + offsets.len()));
+    let one = |many_at, value| if count == 1 { value } else { many_at };
+    tiff(
+        &[tile.clone(), offsets, lengths].concat(),
+        &[
+            (WIDTH, LONG, 1, width),
+            (HEIGHT, LONG, 1, height),
+            (BITS, SHORT, 1, 8),
+            (COMPRESSION, SHORT, 1, DEFLATE),
+            (PHOTOMETRIC, SHORT, 1, 1),
+            (TILE_WIDTH, LONG, 1, side),
+            (TILE_HEIGHT, LONG, 1, side),
+            (TILES, LONG, count, one(offsets_at, 8)),
+            (TILE_BYTES, LONG, count, one(lengths_at, length32(tile.len()))),
+        ],
+    )
+}
+
+/// A strip for each row, of which there are many, and each of them the same byte.
+fn strips_of_a_pixel(height: u32) -> Vec<u8> {
+    let offsets = 8u32.to_le_bytes().repeat(height as usize);
+    let lengths = 1u32.to_le_bytes().repeat(height as usize);
+    let lengths_at = 12 + length32(offsets.len());
+    tiff(
+        &[vec![7, 0, 0, 0], offsets, lengths].concat(),
+        &[
+            (WIDTH, LONG, 1, 1),
+            (HEIGHT, LONG, 1, height),
+            (BITS, SHORT, 1, 8),
+            (COMPRESSION, SHORT, 1, 1),
+            (PHOTOMETRIC, SHORT, 1, 1),
+            (STRIPS, LONG, height, 12),
+            (ROWS, LONG, 1, 1),
+            (STRIP_BYTES, LONG, height, lengths_at),
+        ],
+    )
+}
+
+/// Small, with one more entry, and so many bytes for it to point to.
+fn with(entry: Entry, more: usize) -> Vec<u8> {
+    let data = vec![7; 64 + more];
+    let mut entries = grey((8, 8), 1, 8, 64).to_vec();
+    entries.push(entry);
+    entries.sort();
+    tiff(&data, &entries)
+}
+
+/// Small, with one of its entries replaced, and so many bytes for that to point to.
+fn with_count(entry: Entry, more: usize) -> Vec<u8> {
+    let mut entries = grey((8, 8), 1, 8, 64);
+    *entries.iter_mut().find(|&&mut (tag, ..)| tag == entry.0).unwrap() = entry;
+    tiff(&vec![7; 64 + more], &entries)
+}
+
+pub(super) fn files() -> Vec<File> {
+    let usual = encode(picture(), ImageFormat::Tiff);
+    let mut round = strip((8, 8), 1, &[7; 64]);
+    let directory = 8 + 64;
+    let next = round.len() - 4;
+    round[next..].copy_from_slice(&u32::to_le_bytes(directory));
+    vec![
+        file("tiff-25-megapixels-deflated", Taken, strip((5000, 5000), DEFLATE, &zeros(25_000_000))),
+        file("tiff-25-megapixels-in-tiles", Taken, tiles((5000, 5000), 256)),
+        file("tiff-a-tile-of-16-megapixels-for-a-pixel", Taken, tiles((1, 1), 4096)),
+        file("tiff-a-tile-of-a-gigapixel-for-a-pixel", Taken, {
+            let mut file = tiles((1, 1), 16);
+            let sides = [TILE_WIDTH, TILE_HEIGHT].map(u16::to_le_bytes);
+            for at in 0..file.len() - 12 {
+                if sides.iter().any(|tag| file[at..].starts_with(tag)) && file[at + 2..at + 4] == [4, 0] {
+                    file[at + 8..at + 12].copy_from_slice(&32_768u32.to_le_bytes());
+                }
+            }
+            file
+        }),
+        file("tiff-rgb-of-16-bits", Taken, deep(3000, 3, 16, 2)),
+        file("tiff-cmyk", Taken, deep(3000, 4, 8, 5)),
+        file("tiff-grey-of-16-bits", Taken, deep(4000, 1, 16, 1)),
+        file("tiff-1-bit", Taken, deep(4000, 1, 1, 1)),
+        file("tiff-65535-samples", ByHeader("too_much_memory"), {
+            let mut entries = grey((5000, 5000), DEFLATE, 8, 64).to_vec();
+            entries.push((SAMPLES, SHORT, 1, 65_535));
+            entries.sort();
+            tiff(&[7; 64], &entries)
+        }),
+        file("tiff-16384-strips", Taken, strips_of_a_pixel(16_384)),
+        file("tiff-4-million-strips-for-one-row", ByHeader("too_much_memory"), {
+            with_count((STRIPS, LONG, 4 << 20, 8), 16 << 20)
+        }),
+        file("tiff-a-million-widths", ByDecoder("corrupt_image"), {
+            with_count((WIDTH, LONG, 1 << 20, 8), 4 << 20)
+        }),
+        file("tiff-a-profile-of-19-mb", Taken, with((PROFILE, UNDEFINED, 19 << 20, 72), 19 << 20)),
+        file("tiff-a-profile-longer-than-the-file", Taken, with((PROFILE, UNDEFINED, u32::MAX, 72), 0)),
+        file(
+            "tiff-a-profile-of-5-mb-as-numbers",
+            Taken,
+            with((PROFILE, LONG, 5 << 20, 72), 20_000_000 - 100),
+        ),
+        file("tiff-lzw-that-is-none", ByDecoder("corrupt_image"), strip((64, 64), LZW, &[0xFF; 100])),
+        file("tiff-packed-bits-too-few", ByDecoder("corrupt_image"), strip((64, 64), PACKED, &[0x81, 7])),
+        file("tiff-deflated-noise", ByDecoder("corrupt_image"), strip((64, 64), DEFLATE, &[0xAB; 100])),
+        file("tiff-unknown-compression", ByDecoder("unsupported_format"), strip((64, 64), 34_712, &[7; 100])),
+        file("tiff-a-strip-outside-the-file", ByDecoder("corrupt_image"), {
+            tiff(&[7; 64], &grey((8, 8), 1, 1 << 30, 64))
+        }),
+        file(
+            "tiff-a-strip-of-4-gb",
+            ByDecoder("too_much_memory"),
+            tiff(&[7; 64], &grey((8, 8), DEFLATE, 8, u32::MAX)),
+        ),
+        file(
+            "tiff-its-directory-outside-the-file",
+            ByHeader("corrupt_image"),
+            b"II*\0\xF0\xFF\xFF\xFF".to_vec(),
+        ),
+        file("tiff-directories-that-go-round", ByDecoder("corrupt_image"), round),
+        file("tiff-a-directory-of-65535-entries", ByHeader("corrupt_image"), {
+            [&b"MM\0*\0\0\0\x08\xFF\xFF"[..], &[0; 12].repeat(100)].concat()
+        }),
+        file("tiff-no-height", ByHeader("corrupt_image"), strip((8, 0), 1, &[7; 64])),
+        file("tiff-too-many-pixels", ByHeader("too_many_pixels"), strip((12_000, 12_000), DEFLATE, &[0])),
+        file("tiff-cut", ByDecoder("corrupt_image"), strip((64, 64), 1, &[7; 2000])),
+        file("tiff-usual-cut-in-its-directory", ByHeader("corrupt_image"), usual[..usual.len() / 2].to_vec()),
+    ]
+}

@@ -1,0 +1,252 @@
+//! WebPs: without loss, where codes of no bits make pictures of any size, and codes without number.
+
+use image::{ImageFormat, RgbaImage};
+
+use super::files::{
+    Answer::{ByDecoder, ByHeader, Taken},
+    File, file, length32, noise,
+};
+use crate::pictures::{encode, picture};
+
+/// Bits, the lowest first.
+#[derive(Default)]
+struct Bits {
+    bytes: Vec<u8>,
+    count: usize,
+}
+
+impl Bits {
+    fn push(&mut self, value: u32, bits: usize) -> &mut Self {
+        for bit in 0..bits {
+            if self.count.is_multiple_of(8) {
+                self.bytes.push(0);
+            }
+            if value >> bit & 1 == 1 {
+                *self.bytes.last_mut().unwrap() |= 1 << (self.count % 8);
+            }
+            self.count += 1;
+        }
+        self
+    }
+
+    /// Signature, size, no alpha, version 0.
+    fn header((width, height): (u32, u32)) -> Self {
+        let mut bits = Self::default();
+        bits.push(0x2F, 8).push(width - 1, 14).push(height - 1, 14).push(0, 4);
+        bits
+    }
+
+    /// A code of one symbol below 256, which takes no bits.
+    fn one_symbol(&mut self, symbol: u32) -> &mut Self {
+        self.push(0b101, 3).push(symbol, 8)
+    }
+
+    /// No cache of colours, and five codes of one symbol: a picture of one colour.
+    fn one_colour(&mut self, red: u32, green: u32) -> &mut Self {
+        self.push(0, 1);
+        for symbol in [green, red, 0, 0, 0] {
+            self.one_symbol(symbol);
+        }
+        self
+    }
+
+    /// A code whose lengths are 1, 2, 3 and so on to `longest`, twice: complete with few symbols.
+    fn deep_code(&mut self, longest: u32) -> &mut Self {
+        // A code for lengths: 16 symbols (0 to 15) of four bits each.
+        const ORDER: [u32; 19] = [17, 18, 0, 1, 2, 3, 4, 5, 16, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15];
+        self.push(0, 1).push(15, 4);
+        for symbol in ORDER {
+            self.push(if symbol < 16 { 4 } else { 0 }, 3);
+        }
+        // So many lengths follow, the rest is 0.
+        self.push(1, 1).push(2, 3).push(longest + 1 - 2, 6);
+        for length in (1..=longest).chain([longest]) {
+            // Codes begin with their highest bit.
+            self.push(length.reverse_bits() >> 28, 4);
+        }
+        self
+    }
+}
+
+fn riff(chunks: &[u8]) -> Vec<u8> {
+    [&b"RIFF"[..], &length32(chunks.len() + 4).to_le_bytes(), b"WEBP", chunks].concat()
+}
+
+fn chunk(name: &[u8; 4], data: &[u8]) -> Vec<u8> {
+    let padding = vec![0; data.len() % 2];
+    [name, &length32(data.len()).to_le_bytes()[..], data, &padding].concat()
+}
+
+fn lossless(bits: &Bits) -> Vec<u8> {
+    chunk(b"VP8L", &[&bits.bytes[..], &[0; 8]].concat())
+}
+
+/// One colour all over, in some twenty bytes.
+fn one_colour(size: (u32, u32)) -> Vec<u8> {
+    let mut bits = Bits::header(size);
+    bits.push(0, 1).push(0, 1).push(0, 1);
+    for symbol in [1, 2, 3, 4, 0] {
+        bits.one_symbol(symbol);
+    }
+    lossless(&bits)
+}
+
+/// A picture all of whose blocks use the last of `groups` groups of codes, as deep as they can be.
+fn groups(bits: &mut Bits, groups: u32) {
+    // No transform, no cache; an entropy image of blocks of 4×4.
+    bits.push(0, 1).push(0, 1).push(1, 1).push(0, 3);
+    let last = groups - 1;
+    bits.one_colour(last >> 8, last & 255);
+    for _ in 0..groups * 5 {
+        bits.deep_code(15);
+    }
+}
+
+fn of_groups(size: (u32, u32), count: u32) -> Vec<u8> {
+    let mut bits = Bits::header(size);
+    groups(&mut bits, count);
+    lossless(&bits)
+}
+
+const ANIMATED: u8 = 2;
+const ALPHA: u8 = 16;
+
+fn extended(flags: u8, (width, height): (u32, u32), chunks: &[u8]) -> Vec<u8> {
+    let mut canvas = vec![flags, 0, 0, 0];
+    canvas.extend(&(width - 1).to_le_bytes()[..3]);
+    canvas.extend(&(height - 1).to_le_bytes()[..3]);
+    riff(&[&chunk(b"VP8X", &canvas)[..], chunks].concat())
+}
+
+fn frame((width, height): (u32, u32), chunks: &[u8]) -> Vec<u8> {
+    let mut data = vec![0; 6];
+    data.extend(&(width - 1).to_le_bytes()[..3]);
+    data.extend(&(height - 1).to_le_bytes()[..3]);
+    data.extend([0; 4]);
+    data.extend(chunks);
+    chunk(b"ANMF", &data)
+}
+
+/// The chunk with the pixels of the picture in quarters: 400×300, with loss.
+fn lossy() -> Vec<u8> {
+    let file = include_bytes!("../data/quarters.webp");
+    let at = file.windows(4).position(|name| name == b"VP8 ").unwrap();
+    file[at..].to_vec()
+}
+
+fn lossy_size() -> (u32, u32) {
+    let pixels = lossy();
+    let side = |at| u32::from(u16::from_le_bytes([pixels[at], pixels[at + 1]]));
+    (side(14), side(16))
+}
+
+pub(super) fn files() -> Vec<File> {
+    let whole = (5000, 5000);
+    let usual = encode(picture(), ImageFormat::WebP);
+    let animation = chunk(b"ANIM", &[0; 6]);
+    let lossy_size = lossy_size();
+    let mut alpha = Bits::default();
+    // Without loss, and without the size.
+    alpha.push(1, 8);
+    groups(&mut alpha, 60_000);
+    let alpha = alpha.bytes;
+    let mut opaque = Bits::default();
+    opaque.push(1, 8).push(0, 1).push(0, 1).push(0, 1);
+    for symbol in [255, 0, 0, 0, 0] {
+        opaque.one_symbol(symbol);
+    }
+    opaque.push(0, 32).push(0, 32);
+    let opaque = opaque.bytes;
+    vec![
+        file("webp-25-megapixels-in-40-bytes", Taken, riff(&one_colour(whole))),
+        file("webp-12000-squared", ByHeader("too_many_pixels"), riff(&one_colour((12_000, 12_000)))),
+        file("webp-16384-squared", ByHeader("too_many_pixels"), riff(&one_colour((16_384, 16_384)))),
+        file("webp-with-alpha-25-megapixels", Taken, extended(ALPHA, whole, &one_colour(whole))),
+        file("webp-65536-groups-of-codes-for-a-pixel", ByHeader("corrupt_image"), {
+            riff(&of_groups((1, 1), 65_536))
+        }),
+        file("webp-65536-groups-of-codes", ByHeader("too_much_memory"), {
+            riff(&of_groups((2000, 2000), 65_536))
+        }),
+        // As many as are let in; there are no pixels after them.
+        file("webp-5000-groups-of-codes", ByDecoder("corrupt_image"), riff(&of_groups((2000, 2000), 5000))),
+        file("webp-too-many-groups-of-codes-in-alpha", ByHeader("too_much_memory"), {
+            extended(ALPHA, lossy_size, &[chunk(b"ALPH", &alpha), lossy()].concat())
+        }),
+        file("webp-too-many-groups-of-codes-in-alpha-after-it", ByHeader("too_much_memory"), {
+            extended(ALPHA, lossy_size, &[lossy(), chunk(b"ALPH", &alpha)].concat())
+        }),
+        file("webp-an-animation-of-12-megapixels", Taken, {
+            let frame = frame((3464, 3464), &one_colour((3464, 3464)));
+            extended(ANIMATED, (3464, 3464), &[&animation[..], &frame].concat())
+        }),
+        file("webp-an-animation-of-a-small-frame", Taken, {
+            let frame = frame((8, 8), &one_colour((8, 8)));
+            extended(ANIMATED, (3464, 3464), &[&animation[..], &frame].concat())
+        }),
+        file("webp-an-animation-of-25-megapixels", ByHeader("too_much_memory"), {
+            let frame = frame(whole, &one_colour(whole));
+            extended(ANIMATED, whole, &[&animation[..], &frame].concat())
+        }),
+        file("webp-an-animation-with-loss", Taken, {
+            extended(ANIMATED, lossy_size, &[&animation[..], &frame(lossy_size, &lossy())].concat())
+        }),
+        file("webp-10000-frames", Taken, {
+            let frames = frame((8, 8), &one_colour((8, 8))).repeat(10_000);
+            extended(ANIMATED, (8, 8), &[&animation[..], &frames].concat())
+        }),
+        file("webp-no-frames", ByHeader("corrupt_image"), extended(ANIMATED, (8, 8), &animation)),
+        file("webp-a-frame-beside-its-canvas", ByHeader("corrupt_image"), {
+            let frame = frame((16, 16), &one_colour((16, 16)));
+            extended(ANIMATED, (8, 8), &[&animation[..], &frame].concat())
+        }),
+        file("webp-a-frame-in-what-is-no-animation", ByHeader("corrupt_image"), {
+            let frame = frame(lossy_size, &of_groups(lossy_size, 2000));
+            extended(0, lossy_size, &[lossy(), frame].concat())
+        }),
+        file("webp-two-sizes", ByHeader("corrupt_image"), extended(0, (8, 8), &one_colour(whole))),
+        file("webp-a-profile-of-19-mb", Taken, {
+            let profile = chunk(b"ICCP", &vec![7; 19 << 20]);
+            extended(0x20, (8, 8), &[&profile[..], &one_colour((8, 8))].concat())
+        }),
+        file("webp-exif-of-19-mb", Taken, {
+            let exif = chunk(b"EXIF", &[&b"MM\0*\0\0\0\x08\xFF\xFF"[..], &vec![7; 19 << 20]].concat());
+            extended(0x08, (8, 8), &[&one_colour((8, 8))[..], &exif].concat())
+        }),
+        file("webp-a-million-unknown-chunks", Taken, {
+            let chunks = chunk(b"WHAT", &[]).repeat(1_000_000);
+            extended(0, (8, 8), &[&chunks[..], &one_colour((8, 8))].concat())
+        }),
+        file("webp-codes-of-noise", ByHeader("corrupt_image"), {
+            let mut bits = Bits::header((64, 64));
+            bits.bytes.extend(noise(2000));
+            riff(&lossless(&bits))
+        }),
+        file("webp-cut-in-its-codes", ByHeader("corrupt_image"), {
+            let codes = of_groups((2000, 2000), 5000);
+            riff(&chunk(b"VP8L", &codes[8..codes.len() / 2]))
+        }),
+        file("webp-cut-in-its-pixels", ByHeader("corrupt_image"), usual[..usual.len() / 2].to_vec()),
+        file("webp-alpha-that-is-cut", ByDecoder("corrupt_image"), {
+            let file = extended(ALPHA, lossy_size, &[lossy(), chunk(b"ALPH", &[0; 400])].concat());
+            file[..file.len() - 100].to_vec()
+        }),
+        file("webp-with-loss-of-noise", ByDecoder("corrupt_image"), {
+            let mut pixels = lossy();
+            let middle = pixels.len() / 2;
+            pixels.truncate(middle);
+            let length = length32(middle - 8).to_le_bytes();
+            pixels[4..8].copy_from_slice(&length);
+            riff(&pixels)
+        }),
+        file("webp-rubbish-after", Taken, [&usual[..], &noise(10_000)].concat()),
+        file("webp-with-loss-and-alpha", Taken, {
+            extended(ALPHA, lossy_size, &[chunk(b"ALPH", &opaque), lossy()].concat())
+        }),
+        file("webp-an-animation-with-loss-and-alpha", Taken, {
+            let frame = frame(lossy_size, &[chunk(b"ALPH", &opaque), lossy()].concat());
+            extended(ANIMATED | ALPHA, lossy_size, &[&animation[..], &frame].concat())
+        }),
+        file("webp-usual-with-alpha", Taken, encode(RgbaImage::new(300, 200), ImageFormat::WebP)),
+    ]
+}
