@@ -81,7 +81,7 @@ impl Decoder for Scaled {
 
     fn decode(&mut self, file: &[u8]) -> (u32, u32, &[u8]) {
         let picture = self.0.decode(file, scale(file)).unwrap();
-        (picture.width, picture.height, picture.rgb)
+        (picture.width, picture.height, picture.pixels)
     }
 }
 

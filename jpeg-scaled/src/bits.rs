@@ -92,6 +92,13 @@ impl BitReader {
         self.padding > 0 && self.count < self.padding + MAX_CODE_AND_NUMBER
     }
 
+    /// Whether what stopped it is a restart marker.
+    pub(crate) fn at_restart_marker(&self, bytes: &[u8]) -> bool {
+        let rest = bytes.get(self.at..).unwrap_or_default();
+        let marker = rest.iter().find(|&&byte| byte != 0xFF);
+        marker.is_some_and(|marker| (0xD0..=0xD7).contains(marker))
+    }
+
     /// Where the entropy-coded bytes end, after the last bit was taken; none where whole bytes are left.
     pub(crate) fn end(&self) -> Option<usize> {
         (self.count < self.padding + 8).then_some(self.at)

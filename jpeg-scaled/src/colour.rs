@@ -89,10 +89,3 @@ pub(crate) fn from_rgb(red: &[u8], green: &[u8], blue: &[u8], rgb: &mut [u8]) {
         *to = [red, green, blue];
     }
 }
-
-/// Writes a row of RGB from a row of brightness.
-pub(crate) fn from_grey(grey: &[u8], rgb: &mut [u8]) {
-    for (to, &grey) in rgb.as_chunks_mut().0.iter_mut().zip(grey) {
-        *to = [grey; 3];
-    }
-}

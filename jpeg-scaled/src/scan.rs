@@ -85,10 +85,10 @@ impl<'a> Scan<'a> {
                 self.until_restart -= 1;
             }
             match self.decode_mcu(&mut reader, codes, planes, column) {
-                Ok(()) if reader.overrun() => return Err(Error::Truncated),
+                Ok(()) if reader.overrun() => return Err(self.overrun(&reader)),
                 Ok(()) => {}
                 // What is wrong with bits that are made up is that they are.
-                Err(_) if reader.nearly_overrun() => return Err(Error::Truncated),
+                Err(_) if reader.nearly_overrun() => return Err(self.overrun(&reader)),
                 Err(error) => return Err(error),
             }
         }
@@ -131,6 +131,16 @@ impl<'a> Scan<'a> {
             }
         }
         Ok(())
+    }
+
+    /// What is wrong where the bits end too early. More of them come after a restart marker.
+    #[cold]
+    fn overrun(&self, reader: &BitReader) -> Error {
+        if reader.at_restart_marker(self.bytes) {
+            Error::Corrupt("a restart marker stands where pixels should")
+        } else {
+            Error::Truncated
+        }
     }
 
     /// Steps over the restart marker that must come here.

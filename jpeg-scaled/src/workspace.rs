@@ -14,12 +14,12 @@ use crate::{
 pub struct Workspace {
     codes: HuffmanTables,
     planes: [Plane; 3],
-    rgb: Vec<u8>,
+    pixels: Vec<u8>,
 }
 
 impl Default for Workspace {
     fn default() -> Self {
-        Self { codes: HuffmanTables::EMPTY, planes: [Plane::EMPTY; 3], rgb: Vec::new() }
+        Self { codes: HuffmanTables::EMPTY, planes: [Plane::EMPTY; 3], pixels: Vec::new() }
     }
 }
 
@@ -52,12 +52,13 @@ pub struct Picture<'a> {
     pub width: u32,
     /// Height in pixels.
     pub height: u32,
-    /// Red, green and blue of each pixel, 8 bits each, row by row from the top without gaps.
-    pub rgb: &'a [u8],
+    /// Red, green and blue of each pixel, 8 bits each, row by row from the top without gaps; where the
+    /// file's colour is [`Colour::Grey`], one byte of that.
+    pub pixels: &'a [u8],
 }
 
 impl Workspace {
-    /// Decodes a file to RGB, whatever its own colours. Nothing but the header decides how much memory
+    /// Decodes a file to RGB, whatever its own colours, or to grey if it has none. Nothing but the header decides how much memory
     /// is asked for, so look at [`Header::read`] first; it is used only as far as there are pixels.
     ///
     /// What follows the end marker is ignored, and the end marker may be missing.
@@ -65,23 +66,23 @@ impl Workspace {
     /// # Errors
     /// [`Error`]. A file without all of its pixels is one.
     pub fn decode(&mut self, bytes: &[u8], scale: Scale) -> Result<Picture<'_>, Error> {
-        let mut rgb = std::mem::take(&mut self.rgb);
-        let decoded = self.decode_into(bytes, scale, &mut rgb);
-        self.rgb = rgb;
+        let mut pixels = std::mem::take(&mut self.pixels);
+        let decoded = self.decode_into(bytes, scale, &mut pixels);
+        self.pixels = pixels;
         let (width, height) = decoded?;
-        Ok(Picture { width, height, rgb: &self.rgb })
+        Ok(Picture { width, height, pixels: &self.pixels })
     }
 
-    /// As [`Self::decode`], with the pixels in memory of the caller: `rgb` is cleared first and grows
+    /// As [`Self::decode`], with the pixels in memory of the caller: `pixels` is cleared first and grows
     /// where it is too small. Gives the picture's width and height.
     ///
     /// # Errors
-    /// [`Error`]; `rgb` then holds a part of the picture.
+    /// [`Error`]; `pixels` then holds a part of the picture.
     pub fn decode_into(
         &mut self,
         bytes: &[u8],
         scale: Scale,
-        rgb: &mut Vec<u8>,
+        pixels: &mut Vec<u8>,
     ) -> Result<(u32, u32), Error> {
         let tables = Tables::read(bytes)?;
         let Header { width, height, colour } = tables.header;
@@ -92,13 +93,14 @@ impl Workspace {
             plane.set(component, tables.quantization_of(component)?, &grid)?;
             self.codes.set(&tables, component)?;
         }
-        let stride = 3 * width as usize;
-        rgb.clear();
+        let channels = if colour == Colour::Grey { 1 } else { 3 };
+        let stride = channels * width as usize;
+        pixels.clear();
         let len = stride * height as usize;
-        if rgb.capacity() < len {
+        if pixels.capacity() < len {
             // First the old one goes: the two are never there at once.
-            *rgb = Vec::new();
-            rgb.reserve_exact(len);
+            *pixels = Vec::new();
+            pixels.reserve_exact(len);
         }
         let mut scan = Scan::new(bytes, &tables);
         for mcu_row in 0..grid.rows {
@@ -109,10 +111,10 @@ impl Workspace {
             } else {
                 (mcu_row + 1) * grid.picture_rows() - 1
             };
-            let first = rgb.len() / stride;
-            rgb.resize(ready * stride, 0);
-            for (row, pixels) in (first..).zip(rgb[first * stride..].chunks_exact_mut(stride)) {
-                write_row(planes, row, mcu_row, colour, pixels);
+            let first = pixels.len() / stride;
+            pixels.resize(ready * stride, 0);
+            for (row, to) in (first..).zip(pixels[first * stride..].chunks_exact_mut(stride)) {
+                write_row(planes, row, mcu_row, colour, to);
             }
             planes.iter_mut().for_each(Plane::advance);
         }
@@ -122,16 +124,16 @@ impl Workspace {
 }
 
 /// Writes row `row` of the picture.
-fn write_row(planes: &mut [Plane], row: usize, mcu_row: usize, colour: Colour, rgb: &mut [u8]) {
+fn write_row(planes: &mut [Plane], row: usize, mcu_row: usize, colour: Colour, pixels: &mut [u8]) {
     match planes {
         [first, second, third] => {
             let [first, second, third] = [first, second, third].map(|plane| plane.picture_row(row, mcu_row));
             match colour {
-                Colour::Rgb => colour::from_rgb(first, second, third, rgb),
-                Colour::YCbCr | Colour::Grey => colour::from_ycbcr(first, second, third, rgb),
+                Colour::Rgb => colour::from_rgb(first, second, third, pixels),
+                Colour::YCbCr | Colour::Grey => colour::from_ycbcr(first, second, third, pixels),
             }
         }
-        [only, ..] => colour::from_grey(only.picture_row(row, mcu_row), rgb),
+        [only, ..] => pixels.copy_from_slice(&only.picture_row(row, mcu_row)[..pixels.len()]),
         [] => {}
     }
 }
@@ -144,7 +146,7 @@ mod tests {
     /// Where the memory is, and how much of it there is.
     fn memory(workspace: &Workspace) -> Vec<(*const u8, usize)> {
         let planes = workspace.planes.iter().flat_map(|plane| plane.buffers());
-        planes.chain([&workspace.rgb]).map(|buffer| (buffer.as_ptr(), buffer.capacity())).collect()
+        planes.chain([&workspace.pixels]).map(|buffer| (buffer.as_ptr(), buffer.capacity())).collect()
     }
 
     #[test]

@@ -6,6 +6,8 @@ use std::{fs, path::PathBuf};
 use jpeg_scaled::{Scale, Workspace};
 use sha2::{Digest, Sha256};
 
+use crate::files::rgb;
+
 pub(crate) fn folder() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/reference")
 }
@@ -29,7 +31,7 @@ fn the_reference_files_have_the_pixels_of_libjpeg_turbo() {
         let file = fs::read(folder().join(name)).unwrap();
         for scale in Scale::ALL {
             let picture = workspace.decode(&file, scale).unwrap();
-            found += &line(name, scale, picture.width, picture.height, picture.rgb);
+            found += &line(name, scale, picture.width, picture.height, &rgb(&picture));
         }
     }
     assert_eq!(found, fs::read_to_string(folder().join("pixels.tsv")).unwrap());

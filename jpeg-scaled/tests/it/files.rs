@@ -1,7 +1,7 @@
 //! Files to decode.
 
 use jpeg_encoder::{ColorType, Encoder, SamplingFactor};
-use jpeg_scaled::{Error, Scale, Workspace};
+use jpeg_scaled::{Error, Picture, Scale, Workspace};
 use proptest::{prelude::*, sample::select, test_runner::Config};
 
 /// A picture and how it is encoded.
@@ -114,7 +114,7 @@ pub(crate) type Pixels = (u32, u32, Vec<u8>);
 pub(crate) fn decode(file: &[u8], scale: Scale) -> Result<Pixels, Error> {
     let mut workspace = Workspace::default();
     let picture = workspace.decode(file, scale)?;
-    Ok((picture.width, picture.height, picture.rgb.to_vec()))
+    Ok((picture.width, picture.height, rgb(&picture)))
 }
 
 /// Where the segment of `marker` is: the place of its 0xFF.
@@ -153,4 +153,13 @@ pub(crate) fn renamed(file: &[u8], ids: [u8; 3]) -> Vec<u8> {
         file[scan + 5 + 2 * number] = id;
     }
     file
+}
+
+/// The pixels, grey ones as red, green and blue.
+pub(crate) fn rgb(picture: &Picture<'_>) -> Vec<u8> {
+    let count = picture.width as usize * picture.height as usize;
+    match picture.pixels.len() / count {
+        1 => picture.pixels.iter().flat_map(|&level| [level; 3]).collect(),
+        _ => picture.pixels.to_vec(),
+    }
 }

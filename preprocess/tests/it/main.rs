@@ -9,8 +9,6 @@ mod formats;
 mod hand_made;
 #[cfg(target_os = "linux")]
 mod hostile;
-#[cfg(target_os = "linux")]
-mod overload;
 mod pictures;
 mod predictions;
 mod refusals;

@@ -1,4 +1,4 @@
-//! The usual JPEGs, by jpeg-scaled: smaller while they decode, in safe Rust.
+//! The usual JPEGs, by jpeg-scaled: smaller while they decode where that will do, in safe Rust.
 
 use jpeg_scaled::{Error, Scale};
 
@@ -12,10 +12,10 @@ use crate::image::{
 
 pub(super) struct JpegScaled;
 
-/// The scale for a target; none where the whole size is wanted.
-fn scale_for(header: &Header, target: (u32, u32)) -> Option<Scale> {
+/// The scale for a target.
+fn scale_for(header: &Header, target: (u32, u32)) -> Scale {
     let denominator = scale::denominator(header.width, header.height, target);
-    Scale::ALL.into_iter().find(|scale| scale.denominator() == denominator)
+    Scale::ALL.into_iter().find(|scale| scale.denominator() == denominator).unwrap_or(Scale::Full)
 }
 
 impl Decode for JpegScaled {
@@ -25,19 +25,20 @@ impl Decode for JpegScaled {
 
     fn takes(&self, header: &Header, target: (u32, u32)) -> bool {
         let usual = matches!(header.coding, Coding::Jpeg(jpeg) if matches!(jpeg.components, 1 | 3));
-        usual && header.is_baseline_jpeg() && scale_for(header, target).is_some()
+        // In full libjpeg-turbo is faster.
+        let best = !cfg!(feature = "turbo") || scale_for(header, target) != Scale::Full;
+        usual && header.is_baseline_jpeg() && best
     }
 
     /// The pixels as decoded and the rows in work. Segments are read where they are.
     fn bytes(&self, header: &Header, target: (u32, u32)) -> u64 {
         let (width, height) = size(header, target);
-        u64::from(width) * u64::from(height) * 3 + working_rows(header)
+        let channels = if is_grey(header) { 1 } else { 3 };
+        u64::from(width) * u64::from(height) * channels + working_rows(header)
     }
 
     fn decode(&self, job: &Job<'_>, scratch: &mut Scratch) -> Result<Decoded, Refusal> {
-        let Some(scale) = scale_for(job.header, job.target) else {
-            return Err(Refusal::NotMine("it is wanted at its whole size".into()));
-        };
+        let scale = scale_for(job.header, job.target);
         let (width, height) = scratch.jpeg_scaled(job.bytes, scale).map_err(|error| match error {
             Error::Truncated => corrupt(job, error).into(),
             // What bends the rules is for a decoder that is less strict.
@@ -50,12 +51,16 @@ impl Decode for JpegScaled {
         Ok(Decoded {
             width,
             height,
-            grey: false,
+            grey: is_grey(job.header),
             window: Window::scaled(job.header, scale.denominator()),
             orientation: zune::orientation(metadata.exif),
             profile: metadata.profile,
         })
     }
+}
+
+fn is_grey(header: &Header) -> bool {
+    matches!(header.coding, Coding::Jpeg(jpeg) if jpeg.components == 1)
 }
 
 /// Size as decoded.

@@ -92,7 +92,7 @@ pub(super) trait Decode: Sync {
 /// The decoders of a format, the best one first. The last one takes every file.
 fn all_of(format: Format) -> &'static [&'static dyn Decode] {
     match format {
-        // Where it may scale down, jpeg-scaled is faster than libjpeg-turbo (`jpeg-scaled/benches/`).
+        // Which is faster where: `jpeg-scaled/benches/`.
         Format::Jpeg => &[
             &jpeg_scaled::JpegScaled,
             #[cfg(feature = "turbo")]

@@ -26,8 +26,6 @@ pub struct Jpeg {
     pub(in crate::image) samples: u64,
     /// Bytes of its segments, which decoders copy.
     pub(in crate::image) segment_bytes: u64,
-    /// Bytes before its end marker, where that is there.
-    pub(in crate::image) length: usize,
 }
 
 /// The process that a JPEG is coded by.
@@ -41,7 +39,6 @@ pub enum Process {
     Other,
 }
 
-const MARKER_BYTES: usize = 2;
 const SOF0: u8 = 0xC0;
 const SOF15: u8 = 0xCF;
 const EOI: u8 = 0xD9;
@@ -51,13 +48,12 @@ const APP2: u8 = 0xE2;
 
 pub(super) fn read(bytes: &[u8], max_scans: u32) -> Result<Option<Header>, &'static str> {
     let mut frame: Option<Header> = None;
-    let (mut scans, mut end, mut segment_bytes) = (0, None, 0);
-    let mut segments = Segments::of(bytes);
-    while let Some(Segment { marker, payload }) = segments.next() {
+    let (mut scans, mut whole, mut segment_bytes) = (0, false, 0);
+    for Segment { marker, payload } in Segments::of(bytes) {
         segment_bytes += payload.len() as u64;
         match marker {
             EOI => {
-                end = Some(segments.at - MARKER_BYTES);
+                whole = true;
                 break;
             }
             // Pixels before any frame header.
@@ -79,8 +75,7 @@ pub(super) fn read(bytes: &[u8], max_scans: u32) -> Result<Option<Header>, &'sta
         }
     }
     let Some(Header { width, height, coding: Coding::Jpeg(jpeg) }) = frame else { return Ok(None) };
-    let (whole, length) = (end.is_some(), end.unwrap_or(bytes.len()));
-    let jpeg = Jpeg { scans, whole, segment_bytes, length, ..jpeg };
+    let jpeg = Jpeg { scans, whole, segment_bytes, ..jpeg };
     Ok(Some(Header { width, height, coding: Coding::Jpeg(jpeg) }))
 }
 
@@ -104,8 +99,7 @@ fn read_frame(marker: u8, payload: &[u8]) -> Option<Header> {
         * u64::from(height).div_ceil(BLOCK * u64::from(down.get()));
     let blocks_of_an_mcu: u64 = factors.iter().map(|&(across, down)| u64::from(across * down)).sum();
     let samples = mcus * blocks_of_an_mcu * BLOCK * BLOCK;
-    let jpeg =
-        Jpeg { process, components, bits, scans: 0, whole: false, samples, segment_bytes: 0, length: 0 };
+    let jpeg = Jpeg { process, components, bits, scans: 0, whole: false, samples, segment_bytes: 0 };
     Some(Header { width, height, coding: Coding::Jpeg(jpeg) })
 }
 
@@ -167,7 +161,8 @@ impl Jpeg {
 
 impl<'a> Segments<'a> {
     fn of(bytes: &'a [u8]) -> Self {
-        Self { bytes, at: MARKER_BYTES }
+        const SOI_BYTES: usize = 2;
+        Self { bytes, at: SOI_BYTES }
     }
 }
 
