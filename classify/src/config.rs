@@ -9,24 +9,28 @@ use platform::{
     cpu::cores,
 };
 
-use crate::{backend::Backend, engine::EngineSettings, network::CLASSES};
+use crate::{backend::Backend, engine::EngineSettings, gpu::GpuSettings, network::CLASSES};
 
 /// What can be tuned. Flags and variables begin with `classify`, because the program that runs both
 /// services has those of the other one beside them.
 #[derive(Clone, Debug, PartialEq, Args)]
 #[group(id = "classify")]
 pub struct Settings {
-    /// Backend that runs the network; never another than this one
+    /// Backend that runs the network; never another than this one [default: a GPU as --classify-gpu
+    /// says, else the first one for a CPU]
     #[arg(
         id = "classify_backend",
         long = "classify-backend",
-        env = "CLASSIFY_BACKEND", value_name = "BACKEND",
-        value_enum,
-        default_value_t = Backend::default()
+        env = "CLASSIFY_BACKEND",
+        value_name = "BACKEND",
+        value_enum
     )]
-    pub backend: Backend,
+    pub backend: Option<Backend>,
+    /// Whether a GPU is used.
+    #[command(flatten)]
+    pub gpu: GpuSettings,
     /// Engines that run the network side by side [default: one for `fused`, which splits work between
-    /// its threads by itself; else one a thread]
+    /// its threads by itself, and for a GPU; else one a thread]
     #[arg(id = "classify_engines", long = "classify-engines", env = "CLASSIFY_ENGINES", value_name = "N")]
     pub engines: Option<NonZeroUsize>,
     /// Threads that the engines have together [default: one a core]
@@ -42,9 +46,9 @@ pub struct Settings {
     /// that the CPU has]
     #[arg(id = "classify_isa", long = "classify-isa", env = "CLASSIFY_ISA", value_name = "ISA")]
     pub isa: Option<Isa>,
-    /// Images that an engine takes at once if they wait already [default: one for each thread of an
-    /// engine of `fused`; else 1 on a CPU, where images of a larger batch take longer each, because
-    /// together they leave the cache]
+    /// Images that an engine takes at once if they wait already [default: 32 on a GPU; one for each
+    /// thread of an engine of `fused`; else 1, because images of a larger batch take longer each on a
+    /// CPU, where together they leave the cache]
     #[arg(
         id = "classify_max_batch",
         long = "classify-max-batch",
@@ -139,23 +143,24 @@ pub struct Settings {
 
 impl Settings {
     /// Engines, their threads, and what they run on.
-    pub fn engines(&self) -> EngineSettings {
-        let Self { backend, threads, isa, .. } = *self;
+    pub fn engines(&self, backend: Backend) -> EngineSettings {
+        let Self { threads, isa, .. } = *self;
         let engines = self.engines.unwrap_or_else(|| backend.default_engines(threads));
         let threads = NonZeroUsize::new(threads.get() / engines).unwrap_or(NonZeroUsize::MIN);
         EngineSettings { backend, engines, threads, isa }
     }
 
     /// Images that an engine takes at once: as set, or what suits the backend.
-    pub fn max_batch(&self) -> NonZeroUsize {
-        self.max_batch.unwrap_or_else(|| self.backend.default_max_batch(self.engines().threads))
+    pub fn max_batch(&self, backend: Backend) -> NonZeroUsize {
+        self.max_batch.unwrap_or_else(|| backend.default_max_batch(self.engines(backend).threads))
     }
 }
 
 impl Default for Settings {
     fn default() -> Self {
         Self {
-            backend: Backend::default(),
+            backend: None,
+            gpu: GpuSettings::default(),
             engines: None,
             threads: cores(),
             isa: None,
@@ -175,7 +180,7 @@ impl Default for Settings {
 
 impl Validate for Settings {
     fn problems(&self) -> Vec<String> {
-        let mut problems = Vec::new();
+        let mut problems = self.gpu.problems(self.backend);
         if self.top_k.get() > CLASSES {
             problems.push(format!("--classify-top-k (CLASSIFY_TOP_K): the model knows {CLASSES} classes"));
         }
