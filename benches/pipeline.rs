@@ -42,7 +42,7 @@ fn classify_stage(criterion: &mut Criterion) {
     let photo = sample("coffee_224.png");
     let header = pixels::Header::read(&photo, u64::MAX).unwrap();
     let crop = pixels::crop(&photo, &header, GEOMETRY).unwrap();
-    for &backend in Backend::all() {
+    for backend in Backend::cpus() {
         let network = Network::load(backend);
         let mut group = criterion.benchmark_group(format!("classify/{}/{backend}", spec::NAME));
         group.sample_size(10);

@@ -157,7 +157,7 @@ fn candidates(subject: &Subject, notes: &mut Vec<String>) -> (Vec<Candidate>, Op
             add(name, false, false, tract.contenders(subject));
         }
     }
-    for &backend in Backend::all() {
+    for backend in Backend::cpus() {
         for isa in in_process::instructions(backend) {
             let on = isa.map(|isa| format!(" on {isa}")).unwrap_or_default();
             let name = format!("this project: {backend}{on}");

@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     config::Settings,
     engine::{self, EngineSettings, Engines, Infer, NativeEngine, Running, Workers},
+    gpu::{self, Adapter, Placement},
     in_flight::InFlight,
     network::spec,
     pull,
@@ -27,6 +28,9 @@ use crate::{
 
 /// The version in the ready answer and the metrics.
 pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// What every backend computes in.
+const PRECISION: &str = "f32";
 
 /// A batch under way is given this long to end after everything else has.
 const LAST_BATCH: Duration = Duration::from_secs(1);
@@ -56,6 +60,7 @@ impl Parts {
 pub struct Application {
     server: Server,
     service: Arc<Service>,
+    adapter: Option<Adapter>,
     workers: Workers,
     engines: EngineSource,
     subscription: Option<SharedSubscription>,
@@ -63,17 +68,18 @@ pub struct Application {
 }
 
 impl Application {
-    /// The service on parts that exist already, with the compiled-in network. Port 0 takes a free one.
+    /// The service on parts that exist already, with the compiled-in network, on a GPU if the settings
+    /// and the machine have it so. Port 0 takes a free one.
     ///
     /// # Errors
-    /// When the port cannot be had or threads cannot be started.
+    /// When a GPU is required and none can be used, the port cannot be had, or threads cannot be started.
     pub async fn assemble(address: SocketAddr, settings: Settings, parts: Parts) -> anyhow::Result<Self> {
-        let engines = settings.engines();
-        let load: EngineSource = Box::new(move || {
-            let engines = NativeEngine::load(engines)?;
-            Ok(engines.into_iter().map(|engine| Box::new(engine) as Box<dyn Infer>).collect())
-        });
-        Self::bind(address, settings, parts, load).await
+        let asked = settings.clone();
+        let placement = tokio::task::spawn_blocking(move || gpu::place(&asked)).await??;
+        let backend = placement.backend;
+        let (engines, max_batch) = (settings.engines(backend), settings.max_batch(backend).get());
+        let load: EngineSource = Box::new(move || load(engines, max_batch));
+        Self::bind(address, settings, parts, placement, load).await
     }
 
     /// The service on given engines, one thread each, instead of the compiled-in network.
@@ -86,13 +92,15 @@ impl Application {
         parts: Parts,
         engines: Vec<Box<dyn Infer>>,
     ) -> anyhow::Result<Self> {
-        Self::bind(address, settings, parts, Box::new(move || Ok(engines))).await
+        let placement = Placement::cpu(settings.backend.unwrap_or_default());
+        Self::bind(address, settings, parts, placement, Box::new(move || Ok(engines))).await
     }
 
     async fn bind(
         address: SocketAddr,
         settings: Settings,
         parts: Parts,
+        Placement { backend, adapter }: Placement,
         engines: EngineSource,
     ) -> anyhow::Result<Self> {
         let limits = CpuLimits {
@@ -102,12 +110,14 @@ impl Application {
         };
         let decoders = CpuPool::new("classify", limits).context("the decoders' threads cannot be started")?;
         let (queue, workers) =
-            engine::queue(settings.queue_items, settings.max_batch(), settings.backend.name());
+            engine::queue(settings.queue_items, settings.max_batch(backend), backend.name());
+        let workers = workers.with_time_limit(settings.gpu.timeout);
         let server = Server::bind(address).await.with_context(|| format!("cannot listen on {address}"))?;
         let readiness = Readiness::default();
         let Parts { bucket, results, subscription, push_guard } = parts;
         let service = Arc::new(Service {
             settings,
+            backend,
             readiness,
             records: Records::new(bucket.clone(), results),
             bucket,
@@ -115,7 +125,7 @@ impl Application {
             engines: queue,
             in_flight: InFlight::default(),
         });
-        Ok(Self { server, service, workers, engines, subscription, push_guard })
+        Ok(Self { server, service, adapter, workers, engines, subscription, push_guard })
     }
 
     /// Where it listens.
@@ -132,10 +142,11 @@ impl Application {
     /// work is taken when every engine is warm.
     ///
     /// # Errors
-    /// When the network does not load or warm up, the listener fails, or there is nothing to pull from.
+    /// When the network does not load or warm up, the listener fails, there is nothing to pull from, or
+    /// the GPU is lost.
     pub async fn run(self, stop: CancellationToken) -> anyhow::Result<()> {
-        let Self { server, service, workers, engines, subscription, push_guard } = self;
-        // Its own, because a subscription that fails stops the listener and nothing else.
+        let Self { server, service, adapter, workers, engines, subscription, push_guard } = self;
+        // Its own, because a subscription that fails or a lost GPU stops the listener and nothing else.
         let stop = stop.child_token();
         let queue = service.engines.clone();
         let address = server.local_addr();
@@ -145,7 +156,9 @@ impl Application {
         tokio::pin!(serving);
 
         let running = tokio::select! {
-            started = start(engines, workers, &service, address, subscription.as_deref()) => Some(started?),
+            started = start(engines, workers, &service, address, adapter, subscription.as_deref()) => {
+                Some(started?)
+            }
             // Stopped before the engines were warm.
             served = &mut serving => { served?; None }
         };
@@ -156,14 +169,38 @@ impl Application {
                 stop.cancel();
                 result
             };
-            let (served, pulled) = tokio::join!(serving, pulling);
+            let watching = watch(&queue, &service, &stop);
+            let (served, pulled, watched) = tokio::join!(serving, pulling, watching);
             served.context("the listener failed")?;
             stop_engines(&queue, running).await;
+            watched?;
             pulled?;
         }
         tracing::info!("classify has stopped");
         Ok(())
     }
+}
+
+/// The compiled-in network on what it was decided to run on.
+fn load(settings: EngineSettings, max_batch: usize) -> anyhow::Result<Vec<Box<dyn Infer>>> {
+    if settings.backend.is_gpu() {
+        let engine = || Box::new(gpu::GpuEngine::new(settings.backend, max_batch)) as Box<dyn Infer>;
+        return Ok((0..settings.engines.get()).map(|_| engine()).collect());
+    }
+    let engines = NativeEngine::load(settings)?;
+    Ok(engines.into_iter().map(|engine| Box::new(engine) as Box<dyn Infer>).collect())
+}
+
+/// Waits for the GPU to be lost. The service takes no more work then and ends with an error, so that
+/// whoever runs it starts another: a driver that failed once cannot be trusted within this process.
+async fn watch(queue: &Engines, service: &Service, stop: &CancellationToken) -> anyhow::Result<()> {
+    let reason = tokio::select! {
+        reason = queue.lost() => reason,
+        () = stop.cancelled() => return Ok(()),
+    };
+    service.readiness.set_draining();
+    stop.cancel();
+    anyhow::bail!("the GPU is lost: {reason}")
 }
 
 /// Loads and warms up every engine, and only then says that the service is ready.
@@ -172,15 +209,20 @@ async fn start(
     workers: Workers,
     service: &Service,
     address: SocketAddr,
+    adapter: Option<Adapter>,
     subscription: Option<&dyn Subscription>,
 ) -> anyhow::Result<Running> {
     let engines = tokio::task::spawn_blocking(engines).await.context("the network cannot be loaded")??;
     let count = engines.len();
     let running = workers.start(engines).await?;
 
-    let EngineSettings { backend, threads, isa, .. } = service.settings.engines();
+    let EngineSettings { backend, threads, isa, .. } = service.settings.engines(service.backend);
     let isa = backend.instructions(isa).map(Isa::name);
     let backend = backend.name();
+    if let Some(Adapter { name, driver, api, .. }) = adapter.clone() {
+        gauge!("classify_gpu_info", "adapter" => name, "driver" => driver, "api" => api, "precision" => PRECISION)
+            .set(1.0);
+    }
     gauge!("classify_build_info", "model" => spec::NAME, "backend" => backend, "version" => VERSION).set(1.0);
     service.readiness.set_ready(json!({
         "service": "classify",
@@ -189,6 +231,8 @@ async fn start(
         "model_sha256": spec::ONNX_SHA256,
         "license": spec::LICENSE,
         "backend": backend,
+        "adapter": adapter,
+        "precision": PRECISION,
         "isa": isa,
         "engines": count,
         "threads": threads,
@@ -198,6 +242,8 @@ async fn start(
         %address,
         model = spec::NAME,
         backend,
+        adapter = adapter.map(tracing::field::display),
+        precision = PRECISION,
         isa,
         engines = count,
         threads,

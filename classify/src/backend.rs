@@ -9,7 +9,8 @@ use burn::tensor::Device;
 use clap::ValueEnum;
 use fused::{Execution, Isa};
 
-/// A compiled-in backend. The service runs on the one it was told, never on another.
+/// A compiled-in backend. The service runs on the one it was told, never on another. The default is the
+/// best one that needs no GPU.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum Backend {
     /// burn-flex with the convolutions on our CPU kernels.
@@ -23,12 +24,33 @@ pub enum Backend {
     #[cfg(feature = "ndarray")]
     #[cfg_attr(not(feature = "flex"), default)]
     Ndarray,
+    /// An NVIDIA GPU by burn-cuda.
+    #[cfg(feature = "cuda")]
+    Cuda,
+    /// A GPU by burn-wgpu: Vulkan on Linux, Metal or DirectX 12 elsewhere.
+    #[cfg(feature = "wgpu")]
+    Wgpu,
 }
+
+/// Images that a GPU takes at once unless the configuration says otherwise: enough to fill one, and few
+/// enough that the first of them does not wait long for the last.
+#[cfg(feature = "gpu")]
+const GPU_BATCH: NonZeroUsize = NonZeroUsize::new(32).unwrap();
 
 impl Backend {
     /// Every compiled-in backend, the default one first.
     pub fn all() -> &'static [Self] {
         Self::value_variants()
+    }
+
+    /// Those of them that run on the CPU.
+    pub fn cpus() -> impl Iterator<Item = Self> {
+        Self::all().iter().copied().filter(|backend| !backend.is_gpu())
+    }
+
+    /// Those of them that run on a GPU, in the order in which they are tried.
+    pub fn gpus() -> impl Iterator<Item = Self> {
+        Self::all().iter().copied().filter(|backend| backend.is_gpu())
     }
 
     /// Name in the configuration, in predictions, in metrics and in the ready answer.
@@ -40,17 +62,40 @@ impl Backend {
             Self::Flex => "flex",
             #[cfg(feature = "ndarray")]
             Self::Ndarray => "ndarray",
+            #[cfg(feature = "cuda")]
+            Self::Cuda => "cuda",
+            #[cfg(feature = "wgpu")]
+            Self::Wgpu => "wgpu",
+        }
+    }
+
+    /// Whether it runs on a GPU, which must be opened first: [`gpu::open`](crate::gpu::open).
+    pub fn is_gpu(self) -> bool {
+        match self {
+            #[cfg(feature = "flex")]
+            Self::Fused | Self::Flex => false,
+            #[cfg(feature = "ndarray")]
+            Self::Ndarray => false,
+            #[cfg(feature = "cuda")]
+            Self::Cuda => true,
+            #[cfg(feature = "wgpu")]
+            Self::Wgpu => true,
         }
     }
 
     /// Engines that share `threads` unless the configuration says otherwise: one a thread on a CPU, where
-    /// an image a thread is the most images per second.
+    /// an image a thread is the most images per second. A GPU runs one batch after another whoever sends
+    /// them.
     pub fn default_engines(self, threads: NonZeroUsize) -> NonZeroUsize {
         match self {
             #[cfg(feature = "flex")]
             Self::Fused | Self::Flex => threads,
             #[cfg(feature = "ndarray")]
             Self::Ndarray => threads,
+            #[cfg(feature = "cuda")]
+            Self::Cuda => NonZeroUsize::MIN,
+            #[cfg(feature = "wgpu")]
+            Self::Wgpu => NonZeroUsize::MIN,
         }
     }
 
@@ -62,6 +107,10 @@ impl Backend {
             Self::Fused | Self::Flex => NonZeroUsize::MIN,
             #[cfg(feature = "ndarray")]
             Self::Ndarray => NonZeroUsize::MIN,
+            #[cfg(feature = "cuda")]
+            Self::Cuda => GPU_BATCH,
+            #[cfg(feature = "wgpu")]
+            Self::Wgpu => GPU_BATCH,
         }
     }
 
@@ -72,6 +121,10 @@ impl Backend {
             #[cfg(feature = "ndarray")]
             #[expect(deprecated, reason = "kept for as long as burn 0.22 is")]
             Self::Ndarray => Device::ndarray(),
+            #[cfg(feature = "cuda")]
+            Self::Cuda => Device::cuda(0),
+            #[cfg(feature = "wgpu")]
+            Self::Wgpu => Device::wgpu(burn::tensor::DeviceKind::DefaultDevice),
         }
     }
 }
@@ -95,6 +148,10 @@ impl Backend {
             Self::Flex => Execution::Plain,
             #[cfg(feature = "ndarray")]
             Self::Ndarray => Execution::Plain,
+            #[cfg(feature = "cuda")]
+            Self::Cuda => Execution::Plain,
+            #[cfg(feature = "wgpu")]
+            Self::Wgpu => Execution::Plain,
         }
     }
 }

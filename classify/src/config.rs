@@ -9,24 +9,28 @@ use platform::{
     cpu::cores,
 };
 
-use crate::{backend::Backend, engine::EngineSettings, network::CLASSES};
+use crate::{backend::Backend, engine::EngineSettings, gpu::GpuSettings, network::CLASSES};
 
 /// What can be tuned. Flags and variables begin with `classify`, because the program that runs both
 /// services has those of the other one beside them.
 #[derive(Clone, Debug, PartialEq, Args)]
 #[group(id = "classify")]
 pub struct Settings {
-    /// Backend that runs the network; never another than this one
+    /// Backend that runs the network; never another than this one [default: a GPU as --classify-gpu
+    /// says, else the first one for a CPU]
     #[arg(
         id = "classify_backend",
         long = "classify-backend",
-        env = "CLASSIFY_BACKEND", value_name = "BACKEND",
-        value_enum,
-        default_value_t = Backend::default()
+        env = "CLASSIFY_BACKEND",
+        value_name = "BACKEND",
+        value_enum
     )]
-    pub backend: Backend,
+    pub backend: Option<Backend>,
+    /// Whether a GPU is used.
+    #[command(flatten)]
+    pub gpu: GpuSettings,
     /// Engines that run the network side by side; one that runs alone has the threads of all [default:
-    /// one a thread]
+    /// one a thread; 1 on a GPU]
     #[arg(id = "classify_engines", long = "classify-engines", env = "CLASSIFY_ENGINES", value_name = "N")]
     pub engines: Option<NonZeroUsize>,
     /// Threads that the engines have together [default: one a core]
@@ -42,8 +46,8 @@ pub struct Settings {
     /// that the CPU has]
     #[arg(id = "classify_isa", long = "classify-isa", env = "CLASSIFY_ISA", value_name = "ISA")]
     pub isa: Option<Isa>,
-    /// Images that an engine takes at once if they wait already [default: 1 on a CPU, where images of a
-    /// larger batch take longer each, because together they leave the cache]
+    /// Images that an engine takes at once if they wait already [default: 32 on a GPU; else 1, because
+    /// images of a larger batch take longer each on a CPU, where together they leave the cache]
     #[arg(
         id = "classify_max_batch",
         long = "classify-max-batch",
@@ -138,22 +142,23 @@ pub struct Settings {
 
 impl Settings {
     /// Engines, their threads, and what they run on.
-    pub fn engines(&self) -> EngineSettings {
-        let Self { backend, threads, isa, .. } = *self;
+    pub fn engines(&self, backend: Backend) -> EngineSettings {
+        let Self { threads, isa, .. } = *self;
         let engines = self.engines.unwrap_or_else(|| backend.default_engines(threads));
         EngineSettings { backend, engines, threads, isa }
     }
 
     /// Images that an engine takes at once: as set, or what suits the backend.
-    pub fn max_batch(&self) -> NonZeroUsize {
-        self.max_batch.unwrap_or_else(|| self.backend.default_max_batch())
+    pub fn max_batch(&self, backend: Backend) -> NonZeroUsize {
+        self.max_batch.unwrap_or_else(|| backend.default_max_batch())
     }
 }
 
 impl Default for Settings {
     fn default() -> Self {
         Self {
-            backend: Backend::default(),
+            backend: None,
+            gpu: GpuSettings::default(),
             engines: None,
             threads: cores(),
             isa: None,
@@ -173,7 +178,7 @@ impl Default for Settings {
 
 impl Validate for Settings {
     fn problems(&self) -> Vec<String> {
-        let mut problems = Vec::new();
+        let mut problems = self.gpu.problems(self.backend);
         if self.top_k.get() > CLASSES {
             problems.push(format!("--classify-top-k (CLASSIFY_TOP_K): the model knows {CLASSES} classes"));
         }

@@ -113,6 +113,11 @@ impl ClassifyError {
                 "The network did not run this time. Try again in a moment.",
                 RETRY_SOON,
             ),
+            Self::Engine(EngineError::Lost(_)) => Problem::unavailable(
+                "engine_lost",
+                "What this instance runs the network on is lost. Send the request again; another one takes it.",
+                RETRY_LATER,
+            ),
             Self::Engine(EngineError::Unsound(_)) => Problem::new(
                 S::INTERNAL_SERVER_ERROR,
                 "model_failure",

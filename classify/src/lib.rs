@@ -6,14 +6,15 @@
 //! it. [`pixels`] makes the square crop that the network wants, [`engine`] queues and batches crops
 //! and runs them on threads of its own, [`network`] is the code made from the ONNX file at build time,
 //! and [`classes`] turns its outputs into labels with probabilities. [`outcome`] is the table that
-//! says which event is acknowledged. [`backend`] is what arithmetic the network runs on.
+//! says which event is acknowledged. [`backend`] is what arithmetic the network runs on, and [`gpu`] decides
+//! whether that is a GPU.
 //!
 //! It knows nothing of how uploads are decoded for storage, nor of who publishes events.
 
 #[cfg(not(any(feature = "flex", feature = "ndarray")))]
 compile_error!(
     "classify needs a backend to run its network on: switch on at least one of the cargo features \
-     `flex` (the default) and `ndarray`"
+     `flex` (the default), `ndarray`, `wgpu` and `cuda`"
 );
 
 pub mod app;
@@ -23,6 +24,7 @@ pub mod config;
 pub mod engine;
 mod error;
 mod event;
+pub mod gpu;
 mod in_flight;
 pub mod network;
 pub mod outcome;

@@ -3,9 +3,12 @@
 
 use burn::tensor::{Device, Tensor, TensorData};
 use fused::Isa;
+use futures_util::FutureExt;
 
 use crate::{
     backend::Backend,
+    engine::block_on,
+    gpu::Normalise,
     pixels::{Crop, Geometry},
 };
 
@@ -71,6 +74,9 @@ pub struct Network {
     device: Device,
     /// For each channel, what the network wants to see for each of the 256 values of a byte.
     normalised: [[f32; 256]; CHANNELS],
+    /// The same for a GPU, which gets the bytes.
+    on_device: Normalise,
+    is_gpu: bool,
 }
 
 impl Network {
@@ -84,7 +90,13 @@ impl Network {
     pub fn load_for(backend: Backend, isa: Option<Isa>) -> Self {
         let device = backend.device();
         let model = fused::load_with(backend.execution(isa), || generated::Model::from_embedded(&device));
-        Self { model, device, normalised: normalisation() }
+        Self {
+            model,
+            normalised: normalisation(),
+            on_device: Normalise::new(&device),
+            is_gpu: backend.is_gpu(),
+            device,
+        }
     }
 
     /// Raw outputs for each crop, one value a class.
@@ -92,6 +104,9 @@ impl Network {
     /// # Errors
     /// [`NetworkError`]; [`NetworkError::Input`] when a crop is not [`CROP`] pixels wide and high.
     pub fn logits(&self, batch: &[Crop]) -> Result<Vec<Vec<f32>>, NetworkError> {
+        if self.is_gpu {
+            return block_on(self.hand_over(batch, batch.len())?);
+        }
         let mut nchw = Vec::with_capacity(batch.len() * CHANNELS * PLANE);
         for crop in batch {
             let (pixels, _) = crop.rgb().as_chunks::<CHANNELS>();
@@ -111,6 +126,43 @@ impl Network {
         self.forward(nchw.to_vec(), batch)
     }
 
+    /// Raw outputs for each crop, as [`Self::logits`] gives them, once the device has made them: the work
+    /// is handed over when this comes back. For the device the batch is one of `rows`, filled with black.
+    ///
+    /// # Errors
+    /// [`NetworkError`]; [`NetworkError::Input`] when there are more crops than `rows`, none, or one that
+    /// is not [`CROP`] pixels wide and high.
+    pub(crate) fn hand_over(
+        &self,
+        batch: &[Crop],
+        rows: usize,
+    ) -> Result<impl Future<Output = Result<Vec<Vec<f32>>, NetworkError>> + Send + 'static, NetworkError>
+    {
+        let (images, size) = (batch.len(), CHANNELS * PLANE);
+        let mut bytes = Vec::with_capacity(rows * size);
+        for crop in batch {
+            bytes.extend_from_slice(crop.rgb());
+        }
+        if images == 0 || images > rows || bytes.len() != images * size {
+            return Err(NetworkError::Input { got: bytes.len(), expected: images.clamp(1, rows) * size });
+        }
+        bytes.resize(rows * size, 0);
+        let output = self.outputs(self.on_device.nchw(bytes, [rows, CROP, CROP, CHANNELS]), rows)?;
+        let mut read = Box::pin(output.into_data_async());
+        // The first look at it hands the way back over, too, ahead of what comes after this batch.
+        let at_once = (&mut read).now_or_never();
+        Ok(async move {
+            let data = match at_once {
+                Some(data) => data,
+                None => read.await,
+            };
+            let unread = |error: &dyn std::fmt::Display| NetworkError::Read(error.to_string());
+            let values = data.map_err(|error| unread(&error))?;
+            let values = values.try_to_vec_as::<f32>().map_err(|error| unread(&error))?;
+            Ok(values.chunks_exact(CLASSES).take(images).map(<[f32]>::to_vec).collect())
+        })
+    }
+
     fn forward(&self, nchw: Vec<f32>, batch: usize) -> Result<Vec<Vec<f32>>, NetworkError> {
         let expected = batch * CHANNELS * PLANE;
         if batch == 0 || nchw.len() != expected {
@@ -118,13 +170,15 @@ impl Network {
         }
         let input =
             Tensor::<4>::from_data(TensorData::new(nchw, [batch, CHANNELS, CROP, CROP]), &self.device);
-        let output: Tensor<2> = self.model.forward(input);
-        let (got, expected) = (output.dims(), [batch, CLASSES]);
-        if got != expected {
-            return Err(NetworkError::Output { got, expected });
-        }
+        let output = self.outputs(input, batch)?;
         let values = output.try_to_vec_as::<f32>().map_err(|error| NetworkError::Read(error.to_string()))?;
         Ok(values.chunks_exact(CLASSES).map(<[f32]>::to_vec).collect())
+    }
+
+    fn outputs(&self, input: Tensor<4>, batch: usize) -> Result<Tensor<2>, NetworkError> {
+        let output: Tensor<2> = self.model.forward(input);
+        let (got, expected) = (output.dims(), [batch, CLASSES]);
+        (got == expected).then_some(output).ok_or(NetworkError::Output { got, expected })
     }
 }
 
@@ -146,7 +200,8 @@ mod tests {
 
     #[test]
     fn every_output_has_a_label() {
-        for &backend in Backend::all() {
+        // Those on a GPU have tests of their own, where there is one.
+        for backend in Backend::cpus() {
             let outputs = Network::load(backend).logits(&[Crop::black(GEOMETRY.crop)]).unwrap();
             assert_eq!(outputs[0].len(), spec::LABELS.len(), "{backend}");
             assert!(spec::LABELS.iter().all(|(_, label)| !label.is_empty()));
@@ -159,6 +214,24 @@ mod tests {
             assert!((table[0] + mean / std).abs() < 1e-6);
             assert!((table[255] - (1.0 - mean) / std).abs() < 1e-6);
         }
+    }
+
+    #[test]
+    fn bytes_that_are_normalised_on_the_device_give_the_same_outputs() {
+        let network = Network::load(Backend::default());
+        let bytes = (0..CHANNELS * PLANE).map(|index| u8::try_from(index * 7 % 256).unwrap()).collect();
+        let crops = [Crop::new(bytes, GEOMETRY.crop).unwrap(), Crop::black(GEOMETRY.crop)];
+        let expected = network.logits(&crops).unwrap();
+        for rows in [2, 4] {
+            let pending = network.hand_over(&crops, rows).unwrap();
+            let outputs = block_on(pending).unwrap();
+            assert_eq!(outputs.len(), crops.len(), "what fills the batch up is left out");
+            for (a, b) in outputs.concat().iter().zip(expected.concat()) {
+                assert!((a - b).abs() < 1e-4, "{a} {b}");
+            }
+        }
+        assert!(matches!(network.hand_over(&crops, 1).err(), Some(NetworkError::Input { .. })));
+        assert!(matches!(network.hand_over(&[], 1).err(), Some(NetworkError::Input { .. })));
     }
 
     #[test]

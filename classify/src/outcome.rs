@@ -166,7 +166,7 @@ impl Outcome {
             ClassifyError::DecodersBusy | ClassifyError::Engine(EngineError::Overloaded) => Self::Overloaded,
             ClassifyError::Bucket(_)
             | ClassifyError::Topic(_)
-            | ClassifyError::Engine(EngineError::Failed(_)) => Self::Transient,
+            | ClassifyError::Engine(EngineError::Failed(_) | EngineError::Lost(_)) => Self::Transient,
             ClassifyError::Engine(EngineError::Unsound(_)) => Self::ModelFailure,
             ClassifyError::Starting => Self::NotReady,
             ClassifyError::Draining | ClassifyError::Engine(EngineError::Closed) => Self::Draining,

@@ -27,6 +27,7 @@ use crate::{
 /// The parts that classify an image, shared by all requests.
 pub(crate) struct Service {
     pub(crate) settings: Settings,
+    pub(crate) backend: Backend,
     pub(crate) readiness: Readiness,
     pub(crate) bucket: SharedBucket,
     pub(crate) records: Records,
@@ -60,7 +61,7 @@ impl Service {
             return Err(ClassifyError::TooManyBytes { limit });
         }
         let probabilities = self.probabilities(image).await?;
-        Ok(Answer { prediction: prediction(&probabilities, top_k, self.backend(), None), duplicate: false })
+        Ok(Answer { prediction: prediction(&probabilities, top_k, self.backend, None), duplicate: false })
     }
 
     /// Answers a request for a stored image with `top_k` classes: from the prediction on record where
@@ -94,12 +95,8 @@ impl Service {
         };
         let probabilities = self.probabilities(image.data).await?;
         self.records.add(&place, &self.record_of(path, &probabilities), None).await?;
-        let prediction = prediction(&probabilities, top_k, self.backend(), Some(path.clone()));
+        let prediction = prediction(&probabilities, top_k, self.backend, Some(path.clone()));
         Ok(Answer { prediction, duplicate: false })
-    }
-
-    fn backend(&self) -> Backend {
-        self.settings.backend
     }
 
     /// Only one bucket is served here.
@@ -125,7 +122,7 @@ impl Service {
     /// The record of an image with these `probabilities`.
     pub(crate) fn record_of(&self, path: &GcsPath, probabilities: &[f32]) -> PredictionRecord {
         let top_k = self.settings.top_k.get();
-        PredictionRecord::Done(prediction(probabilities, top_k, self.backend(), Some(path.clone())))
+        PredictionRecord::Done(prediction(probabilities, top_k, self.backend, Some(path.clone())))
     }
 
     /// Crop and network: the CPU's part.

@@ -13,6 +13,7 @@ use std::{
 
 use classify::{
     backend::Backend,
+    gpu,
     network::{CLASSES, GEOMETRY, Network, spec},
     pixels::Crop,
 };
@@ -41,9 +42,20 @@ fn shared_model() -> Result<PathBuf, String> {
 }
 
 /// The network on every compiled-in backend, with every instruction set that the machine has where the
-/// backend has a choice.
+/// backend has a choice. Those for a GPU where there is one; `CLASSIFY_ALLOW_SOFTWARE_GPU=1` takes a
+/// software one, too.
 fn networks() -> Vec<(String, Network)> {
+    let allow_software = std::env::var_os("CLASSIFY_ALLOW_SOFTWARE_GPU").is_some();
     let of = |backend: Backend| -> Vec<(String, Network)> {
+        if backend.is_gpu() {
+            return match gpu::open(backend, allow_software) {
+                Ok(adapter) => vec![(format!("{backend} on {adapter}"), Network::load(backend))],
+                Err(reason) => {
+                    println!("SKIPPED: {reason}");
+                    Vec::new()
+                }
+            };
+        }
         if backend.instructions(None).is_none() {
             return vec![(backend.to_string(), Network::load(backend))];
         }

@@ -30,6 +30,9 @@ pub(crate) struct Shared {
     /// Made at the first forward pass, when the weights are there.
     #[cfg(feature = "flex")]
     pub(crate) prepared: std::sync::OnceLock<crate::prepared::Prepared>,
+    /// Weights and bias of each convolution, likewise.
+    #[cfg(feature = "cube")]
+    pub(crate) on_gpu: std::sync::OnceLock<Vec<crate::plain::Weights<burn_cubecl::Cube>>>,
 }
 
 impl Chain {
@@ -42,6 +45,8 @@ impl Chain {
             execution: execution::current(),
             #[cfg(feature = "flex")]
             prepared: std::sync::OnceLock::new(),
+            #[cfg(feature = "cube")]
+            on_gpu: std::sync::OnceLock::new(),
         };
         Self { weights, shared: Arc::new(shared) }
     }
@@ -53,12 +58,12 @@ impl Chain {
     /// When the input or the weights do not have the plan's shapes; model-import made both.
     #[must_use]
     pub fn forward<const D: usize>(&self, input: Tensor<4>) -> Tensor<D> {
-        #[cfg(any(feature = "flex", feature = "ndarray"))]
+        #[cfg(any(feature = "flex", feature = "ndarray", feature = "cube"))]
         {
             let (input, weights) = (input.into_dispatch(), self.weights.val().into_dispatch());
             Tensor::from_dispatch(crate::ops::run(input, weights, Arc::clone(&self.shared)))
         }
-        #[cfg(not(any(feature = "flex", feature = "ndarray")))]
+        #[cfg(not(any(feature = "flex", feature = "ndarray", feature = "cube")))]
         {
             drop(input);
             unreachable!("no backend is compiled in, so there is no tensor")

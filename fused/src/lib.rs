@@ -11,9 +11,9 @@
 
 mod chain;
 mod execution;
-#[cfg(any(feature = "flex", feature = "ndarray"))]
+#[cfg(any(feature = "flex", feature = "ndarray", feature = "cube"))]
 mod ops;
-#[cfg(any(feature = "flex", feature = "ndarray"))]
+#[cfg(any(feature = "flex", feature = "ndarray", feature = "cube"))]
 mod plain;
 mod plan;
 #[cfg(feature = "flex")]

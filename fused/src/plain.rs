@@ -11,9 +11,36 @@ use burn::{
 
 use crate::plan::{Conv, Plan, Step};
 
-/// The output of `plan` for `input` `[batch, channels, height, width]`.
-pub(crate) fn run<B: Backend>(plan: &Plan, input: FloatTensor<B>, weights: FloatTensor<B>) -> FloatTensor<B> {
-    let mut weights = Weights::<B> { tensor: weights, taken: 0 };
+/// Weights and bias of a convolution, in the shapes that a backend takes.
+#[derive(Clone, Debug)]
+pub(crate) struct Weights<B: Backend> {
+    kernel: FloatTensor<B>,
+    bias: FloatTensor<B>,
+}
+
+/// The weights of each convolution of `plan`, in the order of the steps, from the tensor that has them
+/// all one after another.
+pub(crate) fn split<B: Backend>(plan: &Plan, weights: FloatTensor<B>) -> Vec<Weights<B>> {
+    let mut taken = 0;
+    let mut take = |shape: &[usize]| {
+        let begin = taken;
+        taken += shape.iter().product::<usize>();
+        let range = Slice::from(begin..taken);
+        B::float_reshape(B::float_slice(weights.clone(), &[range]), Shape::from(shape.to_vec()))
+    };
+    let convolutions = plan.steps.iter().flat_map(Step::convolutions);
+    convolutions
+        .map(|(conv, channels)| Weights {
+            kernel: take(&[conv.output_channels, channels, conv.kernel, conv.kernel]),
+            bias: take(&[conv.output_channels]),
+        })
+        .collect()
+}
+
+/// The output of `plan` for `input` `[batch, channels, height, width]`, with its weights as [`split`]
+/// gives them.
+pub(crate) fn run<B: Backend>(plan: &Plan, input: FloatTensor<B>, weights: &[Weights<B>]) -> FloatTensor<B> {
+    let mut weights = Remaining { weights: weights.iter() };
     plan.steps.iter().fold(input, |map, step| match step {
         Step::Dense(conv) => weights.dense(conv, map, None),
         Step::Depthwise(conv) => weights.depthwise(conv, map),
@@ -39,19 +66,11 @@ fn shape<B: Backend>(tensor: &FloatTensor<B>) -> Shape {
 }
 
 /// The weights of a chain, taken from front to back.
-struct Weights<B: Backend> {
-    tensor: FloatTensor<B>,
-    taken: usize,
+struct Remaining<'a, B: Backend> {
+    weights: std::slice::Iter<'a, Weights<B>>,
 }
 
-impl<B: Backend> Weights<B> {
-    fn take(&mut self, shape: &[usize]) -> FloatTensor<B> {
-        let length: usize = shape.iter().product();
-        let range = Slice::from(self.taken..self.taken + length);
-        self.taken += length;
-        B::float_reshape(B::float_slice(self.tensor.clone(), &[range]), Shape::from(shape.to_vec()))
-    }
-
+impl<B: Backend> Remaining<'_, B> {
     fn dense(
         &mut self,
         conv: &Conv,
@@ -72,8 +91,8 @@ impl<B: Backend> Weights<B> {
         input: FloatTensor<B>,
         residual: Option<FloatTensor<B>>,
     ) -> FloatTensor<B> {
-        let weights = self.take(&[conv.output_channels, conv.channels / groups, conv.kernel, conv.kernel]);
-        let bias = self.take(&[conv.output_channels]);
+        #[expect(clippy::expect_used, reason = "the weights were split by the same steps")]
+        let Weights { kernel, bias } = self.weights.next().expect("a convolution has weights").clone();
         // A row is a plane of one pixel to a convolution.
         let flat = shape::<B>(&input).num_dims() == 2;
         let input = if flat { with_plane::<B>(input) } else { input };
@@ -85,7 +104,7 @@ impl<B: Backend> Weights<B> {
             (B::float_pad(input, &pads, PadMode::Constant(0.0)), [0, 0])
         };
         let options = ConvOptions::new([conv.stride; 2], padding, [1, 1], groups);
-        let mut output = B::conv2d(input, weights, Some(bias), options);
+        let mut output = B::conv2d(input, kernel, Some(bias), options);
         if flat {
             let batch = shape::<B>(&output)[0];
             output = B::float_reshape(output, Shape::new([batch, conv.output_channels]));

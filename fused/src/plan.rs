@@ -85,7 +85,7 @@ impl Step {
     }
 
     /// Its convolutions in the order of their weights, with the channels of a group.
-    fn convolutions(&self) -> impl Iterator<Item = (Conv, usize)> {
+    pub(crate) fn convolutions(&self) -> impl Iterator<Item = (Conv, usize)> {
         let dense = |conv: Conv| (conv, conv.channels);
         let convolutions = match *self {
             Self::Dense(conv) => [Some(dense(conv)), None, None],

@@ -44,7 +44,7 @@ async fn index(State(service): State<SharedService>) -> Json<Value> {
         "service": "classify",
         "version": VERSION,
         "model": spec::NAME,
-        "backend": service.settings.backend.name(),
+        "backend": service.backend.name(),
         "routes": {
             "POST /classify": "{\"gcs_path\":\"gs://BUCKET/OBJECT\"}, or a JPEG or PNG as the body or as multipart field `file`; top_k and threshold as members or in the query",
             "POST /pubsub": "the announcement of an image: a push of Pub/Sub, wrapped or not, with a gcs_path or from a bucket, or a CloudEvent of Eventarc",

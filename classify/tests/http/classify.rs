@@ -225,7 +225,7 @@ async fn the_service_says_what_runs_only_when_it_does() {
     }
     assert_eq!(
         (&body["backend"], &body["engines"]),
-        (&json!(classify::Settings::default().backend.name()), &json!(1))
+        (&json!(classify::backend::Backend::default().name()), &json!(1))
     );
     let (status, index) = answer(rig.get("/").send().await).await;
     assert_eq!((status, &index["model"]), (200, &json!(spec::NAME)));

@@ -5,6 +5,7 @@
 mod announcements;
 mod auth;
 mod classify;
+mod lost;
 mod overload;
 mod property;
 mod push;

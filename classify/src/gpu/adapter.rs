@@ -1,0 +1,66 @@
+//! A GPU as its driver describes it.
+
+use std::fmt;
+
+use serde::Serialize;
+
+/// Names of drivers that are software, wherever they stand in an adapter's name or driver.
+const SOFTWARE: [&str; 6] =
+    ["llvmpipe", "lavapipe", "softpipe", "swiftshader", "microsoft basic render", "software adapter"];
+
+/// A GPU, or what calls itself one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Adapter {
+    /// As the driver names it: `NVIDIA L4`.
+    pub name: String,
+    /// `discrete`, `integrated`, `virtual`, `cpu` or `other`.
+    pub kind: &'static str,
+    /// How it is talked to: `cuda`, `vulkan`, `metal`, `dx12`, `gl`.
+    pub api: String,
+    /// Name and version of the driver, as far as it tells.
+    pub driver: String,
+    /// Whether it is a program on the CPU.
+    pub software: bool,
+}
+
+impl Adapter {
+    /// An adapter; whether it is software follows from what it says of itself.
+    #[cfg_attr(not(feature = "gpu"), expect(dead_code, reason = "no GPU backend is compiled in"))]
+    pub(crate) fn new(name: String, kind: &'static str, api: String, driver: String) -> Self {
+        let says_so = |text: &str| {
+            let text = text.to_lowercase();
+            SOFTWARE.iter().any(|software| text.contains(software))
+        };
+        let software = kind == "cpu" || says_so(&name) || says_so(&driver);
+        Self { name, kind, api, driver, software }
+    }
+}
+
+impl fmt::Display for Adapter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { name, kind, api, driver, .. } = self;
+        write!(f, "{name} ({kind}, by {api}, driver {driver})")
+    }
+}
+
+#[cfg(all(test, feature = "gpu"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn software_is_told_by_kind_name_or_driver() {
+        for (name, kind, driver, software) in [
+            ("NVIDIA L4", "discrete", "NVIDIA 550.90", false),
+            ("AMD Radeon 780M", "integrated", "radv Mesa 24.1", false),
+            ("llvmpipe (LLVM 15.0.6, 256 bits)", "cpu", "llvmpipe Mesa 22.3.6", true),
+            ("llvmpipe (LLVM 15.0.6, 256 bits)", "other", "4.5 Mesa 22.3.6", true),
+            ("SwiftShader Device (LLVM 16)", "virtual", "SwiftShader driver", true),
+            ("Microsoft Basic Render Driver", "other", "", true),
+            ("Something", "other", "lavapipe", true),
+            ("Something", "cpu", "", true),
+        ] {
+            let adapter = Adapter::new(name.into(), kind, "vulkan".into(), driver.into());
+            assert_eq!(adapter.software, software, "{adapter}");
+        }
+    }
+}

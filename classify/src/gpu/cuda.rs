@@ -1,0 +1,35 @@
+//! NVIDIA's GPUs by CUDA. The driver is loaded when it is asked for devices, not when the program starts.
+
+use std::{
+    fs,
+    panic::{AssertUnwindSafe, catch_unwind},
+};
+
+use burn::tensor::{Device, DeviceType};
+
+use super::Adapter;
+use crate::engine::panic_text;
+
+/// Opens the first device.
+pub(super) fn open() -> Result<Adapter, String> {
+    let devices = Device::enumerate(DeviceType::Cuda);
+    let Some(device) = devices.first() else {
+        return Err("there is no device: NVIDIA's driver (libcuda.so.1) is not here, or has none for this \
+                    process"
+            .to_owned());
+    };
+    // cubecl panics where the driver refuses to open the device.
+    let identity = catch_unwind(AssertUnwindSafe(|| device.identity()))
+        .map_err(|panic| format!("the device does not open: {}", panic_text(panic.as_ref())))?;
+    let name = identity.map_or_else(|| "a device without a name".to_owned(), |identity| identity.name);
+    Ok(Adapter::new(name, "discrete", "cuda".to_owned(), driver()))
+}
+
+/// The kernel driver, which the library is always of one version with.
+fn driver() -> String {
+    let version = fs::read_to_string("/proc/driver/nvidia/version").unwrap_or_default();
+    match version.lines().next() {
+        Some(line) => line.trim_start_matches("NVRM version:").trim().to_owned(),
+        None => "unknown".to_owned(),
+    }
+}

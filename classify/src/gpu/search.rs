@@ -1,0 +1,121 @@
+//! What of a machine a GPU's driver is found by: told where a GPU is required and none can be used.
+
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+};
+
+/// Variables that decide which drivers are loaded.
+const VARIABLES: [&str; 6] = [
+    "VK_DRIVER_FILES",
+    "VK_ICD_FILENAMES",
+    "VK_ADD_DRIVER_FILES",
+    "LD_LIBRARY_PATH",
+    "CUDA_VISIBLE_DEVICES",
+    "NVIDIA_VISIBLE_DEVICES",
+];
+/// Libraries that the backends load: Vulkan's loader, and NVIDIA's driver.
+const LIBRARIES: [&str; 2] = ["libvulkan.so.1", "libcuda.so.1"];
+/// Where a Linux has libraries, beside `LD_LIBRARY_PATH`.
+const LIBRARY_FOLDERS: [&str; 8] = [
+    "/usr/local/nvidia/lib64",
+    "/usr/local/lib",
+    "/usr/lib/x86_64-linux-gnu",
+    "/usr/lib/aarch64-linux-gnu",
+    "/lib/x86_64-linux-gnu",
+    "/lib/aarch64-linux-gnu",
+    "/usr/lib64",
+    "/usr/lib",
+];
+/// Where Vulkan's loader looks for drivers.
+const ICD_FOLDERS: [&str; 3] =
+    ["/etc/vulkan/icd.d", "/usr/local/share/vulkan/icd.d", "/usr/share/vulkan/icd.d"];
+
+/// Where to look.
+pub(super) struct Search {
+    root: PathBuf,
+    variable: fn(&str) -> Option<String>,
+}
+
+impl Default for Search {
+    fn default() -> Self {
+        Self { root: PathBuf::from("/"), variable: |name| env::var(name).ok() }
+    }
+}
+
+impl Search {
+    /// What was found, a line each.
+    pub(super) fn report(&self) -> Vec<String> {
+        let variables = VARIABLES.iter().map(|&name| match (self.variable)(name) {
+            Some(value) => format!("  {name}={value}"),
+            None => format!("  {name} is not set"),
+        });
+        let files = [
+            ("Vulkan's driver files", self.files(&ICD_FOLDERS, |name| name.ends_with(".json"))),
+            ("devices", self.files(&["/dev"], |name| name.starts_with("nvidia"))),
+            ("render nodes", self.files(&["/dev/dri"], |name| name.starts_with("render"))),
+        ];
+        let libraries = LIBRARIES.iter().map(|&library| match self.library(library) {
+            Some(path) => format!("  {library}: {}", path.display()),
+            None => format!("  {library}: not in LD_LIBRARY_PATH nor in the usual folders"),
+        });
+        let files = files.into_iter().map(|(what, files)| match files.is_empty() {
+            true => format!("  {what}: none"),
+            false => format!("  {what}: {}", files.join(", ")),
+        });
+        variables.chain(libraries).chain(files).collect()
+    }
+
+    fn library(&self, name: &str) -> Option<PathBuf> {
+        let path = (self.variable)("LD_LIBRARY_PATH").unwrap_or_default();
+        let named = path.split(':').filter(|folder| !folder.is_empty());
+        named
+            .chain(LIBRARY_FOLDERS)
+            .map(|folder| Path::new(folder).join(name))
+            .find(|path| self.at(path).exists())
+    }
+
+    /// Paths of the files of `folders` whose names are `wanted`, in order.
+    fn files(&self, folders: &[&str], wanted: fn(&str) -> bool) -> Vec<String> {
+        let mut found = Vec::new();
+        for folder in folders {
+            let entries = fs::read_dir(self.at(Path::new(folder))).into_iter().flatten().flatten();
+            let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+            found.extend(names.filter(|name| wanted(name)).map(|name| format!("{folder}/{name}")));
+        }
+        found.sort();
+        found
+    }
+
+    fn at(&self, path: &Path) -> PathBuf {
+        self.root.join(path.strip_prefix("/").unwrap_or(path))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_tells_what_is_there_and_what_is_not() {
+        let root = tempfile::tempdir().unwrap();
+        for file in ["usr/share/vulkan/icd.d/lvp_icd.json", "opt/driver/libcuda.so.1", "dev/nvidia0"] {
+            let path = root.path().join(file);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, "").unwrap();
+        }
+        let variable = |name: &str| (name == "LD_LIBRARY_PATH").then(|| "/nowhere:/opt/driver".to_owned());
+        let report = Search { root: root.path().to_owned(), variable }.report();
+        for line in [
+            "  VK_DRIVER_FILES is not set",
+            "  LD_LIBRARY_PATH=/nowhere:/opt/driver",
+            "  libvulkan.so.1: not in LD_LIBRARY_PATH nor in the usual folders",
+            "  libcuda.so.1: /opt/driver/libcuda.so.1",
+            "  Vulkan's driver files: /usr/share/vulkan/icd.d/lvp_icd.json",
+            "  devices: /dev/nvidia0",
+            "  render nodes: none",
+        ] {
+            assert!(report.iter().any(|seen| seen == line), "{line:?} is not in {report:#?}");
+        }
+    }
+}

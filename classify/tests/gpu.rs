@@ -1,0 +1,225 @@
+//! The service on a GPU. `CLASSIFY_ALLOW_SOFTWARE_GPU=1` says that there must be one, be it a software
+//! one, as Mesa's lavapipe; without it a test that finds none prints a line that begins with `SKIPPED`.
+
+#![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests may fail as tests do")]
+
+use std::{
+    env,
+    net::{Ipv4Addr, SocketAddr},
+    path::{Path, PathBuf},
+    process::Command,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use classify::{
+    Application, Parts, Settings,
+    backend::Backend,
+    engine::Infer,
+    gpu::{self, Adapter, GpuEngine, GpuSettings, GpuUse, Placement},
+    network::{GEOMETRY, Network},
+    pixels::Crop,
+};
+use platform::bucket::MemoryBucket;
+use serde_json::Value;
+use tokio_util::sync::CancellationToken;
+
+/// A GPU of this machine, if it has one.
+fn any_gpu() -> Option<(Backend, Adapter)> {
+    let must = env::var_os("CLASSIFY_ALLOW_SOFTWARE_GPU").is_some();
+    let opened: Vec<_> = Backend::gpus().map(|backend| (backend, gpu::open(backend, must))).collect();
+    let reasons: Vec<String> =
+        opened.iter().filter_map(|(_, opened)| opened.as_ref().err()).map(ToString::to_string).collect();
+    let found = opened.into_iter().find_map(|(backend, adapter)| Some((backend, adapter.ok()?)));
+    if found.is_none() {
+        let reasons = reasons.join("; ");
+        assert!(!must, "CLASSIFY_ALLOW_SOFTWARE_GPU is set, and there is no GPU: {reasons}");
+        println!("SKIPPED: no GPU: {reasons}");
+    }
+    found
+}
+
+fn settings(when: GpuUse, allow_software: bool) -> Settings {
+    Settings { gpu: GpuSettings { when, allow_software, ..GpuSettings::default() }, ..Settings::default() }
+}
+
+fn repository() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+/// Parts of a photo, each another.
+fn crops(count: u32) -> Vec<Crop> {
+    let photo = image::open(repository().join("samples/coffee.jpg")).unwrap();
+    let side = GEOMETRY.crop;
+    let crop = |offset| photo.crop_imm(offset * 7, offset * 3, side, side).into_rgb8().into_raw();
+    (0..count).map(|offset| Crop::new(crop(offset), side).unwrap()).collect()
+}
+
+#[test]
+fn every_size_of_a_batch_gives_what_the_cpu_gives() {
+    let Some((backend, adapter)) = any_gpu() else { return };
+    let mut engine = GpuEngine::new(backend, 6);
+    engine.warm_up().unwrap();
+    let crops = crops(6);
+    let expected = Network::load(Backend::default()).logits(&crops).unwrap();
+    for size in 1..=crops.len() {
+        let outputs = engine.infer(&crops[..size]).unwrap();
+        assert_eq!(outputs.len(), size);
+        let pairs = outputs.iter().flatten().zip(expected.iter().flatten());
+        let worst = pairs.map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        println!("{backend} on {adapter}, {size} images: max abs difference {worst:e}");
+        assert!(worst <= 1e-3, "{size}: {worst:e}");
+    }
+}
+
+#[test]
+fn batches_that_overlap_are_not_mixed_up() {
+    let Some((backend, _)) = any_gpu() else { return };
+    let mut engine = GpuEngine::new(backend, 2);
+    engine.warm_up().unwrap();
+    let crops = crops(3);
+    let expected = Network::load(Backend::default()).logits(&crops).unwrap();
+    let first = engine.begin(&crops[..2]).unwrap();
+    let second = engine.begin(&crops[2..]).unwrap();
+    let (second, first) =
+        (futures_executor::block_on(second).unwrap(), futures_executor::block_on(first).unwrap());
+    let outputs = first.into_iter().chain(second).flatten();
+    let worst = outputs.zip(expected.concat()).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+    assert!(worst <= 1e-3, "{worst:e}");
+}
+
+#[tokio::test]
+async fn a_photo_is_classified_over_http() {
+    let Some((backend, adapter)) = any_gpu() else { return };
+    let mut settings = settings(GpuUse::Require, true);
+    settings.backend = Some(backend);
+    settings.max_batch = std::num::NonZeroUsize::new(2);
+    settings.gpu.timeout = Duration::from_secs(120);
+    settings.request_timeout = Duration::from_secs(120);
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    let parts = Parts::new(Arc::new(MemoryBucket::default()));
+    let application = Application::assemble(address, settings, parts).await.unwrap();
+    let (address, readiness) = (application.local_addr(), application.readiness());
+    let stop = CancellationToken::new();
+    let running = tokio::spawn(application.run(stop.clone()));
+    let ready = readiness.wait_ready().await.unwrap();
+    assert_eq!(ready["backend"], backend.name());
+    assert_eq!(ready["adapter"]["name"], adapter.name);
+    assert_eq!(ready["precision"], "f32");
+
+    let photo = std::fs::read(repository().join("samples/coffee.jpg")).unwrap();
+    let client = reqwest::Client::new();
+    let send = || async {
+        let request = client.post(format!("http://{address}/classify")).header("content-type", "image/jpeg");
+        let response = request.body(photo.clone()).send().await.unwrap();
+        assert_eq!(response.status(), 200);
+        response.json::<Value>().await.unwrap()
+    };
+    for answer in futures_util::future::join_all((0..5).map(|_| send())).await {
+        assert_eq!(answer["label"], "espresso", "{answer}");
+        assert_eq!(answer["backend"], backend.name());
+    }
+    stop.cancel();
+    running.await.unwrap().unwrap();
+}
+
+#[test]
+fn a_software_gpu_is_refused_unless_it_is_allowed() {
+    let Some((backend, adapter)) = any_gpu() else { return };
+    if !adapter.software {
+        println!("SKIPPED: {adapter} is no software");
+        return;
+    }
+    let refused = gpu::place(&settings(GpuUse::Require, false)).unwrap_err().to_string();
+    assert!(
+        refused.contains("is software") && refused.contains("CLASSIFY_ALLOW_SOFTWARE_GPU=1"),
+        "{refused}"
+    );
+    assert!(refused.contains(&adapter.name), "{refused}");
+    let named = Settings { backend: Some(backend), ..settings(GpuUse::Prefer, false) };
+    assert!(gpu::place(&named).is_err(), "a backend that is named is the one that runs, or none does");
+    let cpu = Placement::cpu(Backend::default());
+    assert_eq!(gpu::place(&settings(GpuUse::Prefer, false)).unwrap(), cpu);
+    let allowed = gpu::place(&settings(GpuUse::Prefer, true)).unwrap();
+    assert_eq!(allowed, Placement { backend, adapter: Some(adapter) });
+    assert_eq!(gpu::place(&settings(GpuUse::Never, true)).unwrap(), cpu);
+}
+
+/// What became of the program.
+struct Ended {
+    /// `None` where it was ready, and stopped for that.
+    code: Option<i32>,
+    log: String,
+}
+
+/// The program on a machine where no driver can be found, until it ends by itself or is ready.
+fn without_drivers(variables: &[(&str, &str)]) -> Ended {
+    let folder = tempfile::tempdir().unwrap();
+    let log = folder.path().join("log");
+    let mut program = Command::new(env!("CARGO_BIN_EXE_classify"))
+        .env_clear()
+        .env("PORT", "0")
+        .env("HOST", "127.0.0.1")
+        .env("BUCKET", format!("file:{}", folder.path().join("bucket").display()))
+        .env("LOG_FORMAT", "json")
+        // For Vulkan's loader, for the one of OpenGL, and for CUDA.
+        .env("VK_DRIVER_FILES", "/nonexistent/icd.json")
+        .env("__EGL_VENDOR_LIBRARY_FILENAMES", "/nonexistent/egl.json")
+        .env("CUDA_VISIBLE_DEVICES", "")
+        .envs(variables.iter().copied())
+        .stdout(std::fs::File::create(&log).unwrap())
+        .stderr(std::fs::File::options().append(true).open(&log).unwrap())
+        .spawn()
+        .unwrap();
+    let begin = Instant::now();
+    let read = || std::fs::read_to_string(&log).unwrap();
+    loop {
+        if let Some(status) = program.try_wait().unwrap() {
+            return Ended { code: Some(status.code().unwrap()), log: read() };
+        }
+        if read().contains("classify is ready") {
+            program.kill().unwrap();
+            program.wait().unwrap();
+            return Ended { code: None, log: read() };
+        }
+        assert!(begin.elapsed() < Duration::from_secs(120), "{}", read());
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn a_machine_without_a_gpu_ends_the_service_that_requires_one() {
+    let Ended { code, log } = without_drivers(&[("CLASSIFY_GPU", "require")]);
+    assert_eq!(code, Some(1), "{log}");
+    for told in [
+        "a GPU is required",
+        "VK_DRIVER_FILES=/nonexistent/icd.json",
+        "libcuda.so.1",
+        "libvulkan.so.1",
+        "Vulkan's driver files",
+    ] {
+        assert!(log.contains(told), "{told:?} is not in: {log}");
+    }
+    for backend in Backend::gpus() {
+        assert!(log.contains(&format!("\n  {backend}: ")), "{backend} is not in: {log}");
+    }
+    assert!(!log.contains("panicked"), "{log}");
+}
+
+#[test]
+fn a_machine_without_a_gpu_runs_on_the_cpu_with_one_warning() {
+    let Ended { code, log } = without_drivers(&[("RUST_LOG", "info")]);
+    assert_eq!(code, None, "{log}");
+    let warnings: Vec<&str> = log.lines().filter(|line| line.contains("\"severity\":\"WARNING\"")).collect();
+    let [warning] = warnings.as_slice() else { panic!("{} warnings: {log}", warnings.len()) };
+    assert!(warning.contains("no GPU can be used: the network runs on the CPU"), "{warning}");
+}
+
+#[cfg(feature = "cuda")]
+#[test]
+fn cuda_without_a_driver_is_refused_with_a_sentence() {
+    let Ended { code, log } = without_drivers(&[("CLASSIFY_BACKEND", "cuda")]);
+    assert_eq!(code, Some(1), "{log}");
+    assert!(log.contains("cuda: there is no device: NVIDIA's driver (libcuda.so.1) is not here"), "{log}");
+    assert!(!log.contains("panicked"), "{log}");
+}
