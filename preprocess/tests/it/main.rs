@@ -13,6 +13,8 @@ mod hostile;
 mod overload;
 mod pictures;
 mod predictions;
+#[cfg(target_os = "linux")]
+mod public_files;
 mod refusals;
 mod support;
 #[cfg(feature = "turbo")]
