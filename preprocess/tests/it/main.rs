@@ -11,6 +11,8 @@ mod hand_made;
 mod hostile;
 mod pictures;
 mod predictions;
+#[cfg(target_os = "linux")]
+mod public_files;
 mod refusals;
 mod support;
 #[cfg(feature = "turbo")]

@@ -43,6 +43,8 @@ pub(crate) fn cost(file: &[u8]) -> Cost {
     let mut child = Command::new(env::current_exe().unwrap())
         .args(["--exact", CHILD, "--ignored", "--nocapture"])
         .env(LENGTH, file.len().to_string())
+        // Of a panic that is caught: reading the names of its functions takes tens of megabytes.
+        .env("RUST_BACKTRACE", "0")
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
