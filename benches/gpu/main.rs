@@ -4,6 +4,8 @@
 //! A line of JSON for each measurement. The service's own engine is measured: pixels from the host's
 //! memory, normalising, the forward pass, and all outputs back in the host's memory, which is also what
 //! ends a measurement. For images a second two batches are under way at once, as in the service.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a bench that fails ends the run")]
+#![expect(clippy::print_stdout, reason = "the lines are the result")]
 
 use std::{
     env,

@@ -114,14 +114,14 @@ pub fn place(settings: &Settings) -> Result<Placement, NoGpu> {
 /// that is not allowed.
 pub fn open(backend: Backend, allow_software: bool) -> Result<Adapter, Refusal> {
     let refuse = |reason| Refusal { backend, reason };
-    let adapter = match backend {
+    let opened: Result<Adapter, String> = match backend {
         #[cfg(feature = "cuda")]
         Backend::Cuda => cuda::open(),
         #[cfg(feature = "wgpu")]
         Backend::Wgpu => wgpu::open(),
         _ => Err("it runs on the CPU".to_owned()),
-    }
-    .map_err(refuse)?;
+    };
+    let adapter = opened.map_err(refuse)?;
     if adapter.software && !allow_software {
         return Err(refuse(format!(
             "{adapter} is software, which is slower than the CPU kernels here; \

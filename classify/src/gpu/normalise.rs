@@ -46,7 +46,7 @@ impl Normalise {
         let unpacked = words.bitwise_right_shift(self.shifts.clone()).bitwise_and_scalar(0xff).float();
         let pixels = match count * WORD {
             whole if whole == values => unpacked.reshape(shape),
-            whole => unpacked.reshape([whole]).slice([0..values]).reshape(shape),
+            whole => unpacked.reshape([whole]).slice(0..values).reshape(shape),
         };
         (pixels * self.factor.clone() + self.offset.clone()).permute([0, 3, 1, 2])
     }
