@@ -202,6 +202,9 @@ mod tests {
               --preprocess-max-memory <BYTES>
                   Bytes of memory that uploads and the pictures made of them may take together [env:
                   PREPROCESS_MAX_MEMORY] [default: 384MiB]
+              --preprocess-max-picture-memory <BYTES>
+                  Bytes of memory that making one picture may take; one that needs more is refused (422)
+                  [env: PREPROCESS_MAX_PICTURE_MEMORY] [default: 240MiB]
               --preprocess-threads <COUNT>
                   Threads that decode, resize and encode [default: one a core] [env: PREPROCESS_THREADS]
               --preprocess-queue-items <COUNT>
