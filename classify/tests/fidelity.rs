@@ -4,7 +4,11 @@
 //! the repository where there is one. Which are used depends on the model that was compiled in; one
 //! that is not there is told with a line that begins with `SKIPPED`.
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests may fail as tests do")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "helpers of tests may fail and tell as tests do"
+)]
 
 use std::{
     fs,

@@ -1,7 +1,12 @@
 //! The service on a GPU. `CLASSIFY_ALLOW_SOFTWARE_GPU=1` says that there must be one, be it a software
 //! one, as Mesa's lavapipe; without it a test that finds none prints a line that begins with `SKIPPED`.
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests may fail as tests do")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "helpers of tests may fail and tell as tests do"
+)]
 
 use std::{
     env,

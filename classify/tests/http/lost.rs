@@ -7,7 +7,7 @@ use classify::{
     pixels::Crop,
 };
 
-use crate::rig::*;
+use crate::rig::{Rig, png, problem};
 
 /// Runs once, to warm up.
 struct LostAfterStart {

@@ -409,3 +409,13 @@ impl Gate {
         self.verdicts.send(verdict).unwrap();
     }
 }
+
+/// Status and kind of an answer that is a problem.
+pub(crate) async fn problem(response: Result<reqwest::Response, reqwest::Error>) -> (u16, String) {
+    let response = response.unwrap();
+    assert_eq!(response.headers()["content-type"], "application/problem+json");
+    let (status, body) = answer(Ok(response)).await;
+    assert_eq!(body["status"], status, "{body}");
+    assert!(body["detail"].as_str().is_some_and(|detail| !detail.is_empty()), "{body}");
+    (status, body["kind"].as_str().unwrap().to_owned())
+}
