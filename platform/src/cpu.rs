@@ -71,6 +71,12 @@ impl CpuPool {
         self.door.enter(weight)
     }
 
+    /// Whether [`Self::enter`] would refuse any job now, however light.
+    pub fn is_full(&self) -> bool {
+        let load = self.door.load();
+        load.pending + load.ongoing >= self.door.limits.max_jobs
+    }
+
     /// Runs `job` on the pool and gives back its result. `weight` is its cost in pixels. A job whose
     /// caller has gone (this future was dropped) before it started is skipped; a panic in the job is
     /// caught.
@@ -249,7 +255,9 @@ mod tests {
     #[tokio::test]
     async fn is_bounded_in_jobs() {
         let pool = pool(1, 1, 100);
+        assert!(!pool.is_full());
         let (open, first) = gated(&pool, 1).await;
+        assert!(pool.is_full());
         assert_eq!(pool.run(1, || ()).await, Err(CpuError::Overloaded));
         drop(open);
         assert_eq!(first.await.unwrap(), Ok(42));

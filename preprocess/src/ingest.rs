@@ -77,6 +77,12 @@ impl Ingest {
         &self.recipe_text
     }
 
+    /// Refuses an upload for which there is no place now, before it is read. One that is let in may still
+    /// find none when it has been read.
+    pub(crate) fn has_place(&self) -> Result<(), Problem> {
+        if self.cpu.is_full() { Err(door_problem(CpuError::Overloaded)) } else { Ok(()) }
+    }
+
     /// Brings one upload all the way and counts how it went.
     pub(crate) async fn take(&self, upload: Upload, trace: &TraceParent) -> Result<Stored, Problem> {
         let outcome = self.make_and_store(upload, trace).await;
@@ -308,8 +314,11 @@ mod tests {
             let problem = ingest.take(upload(png(8)).await, &trace()).await.unwrap_err();
             assert_eq!((problem.status, problem.kind), (StatusCode::TOO_MANY_REQUESTS, "overloaded"));
             assert_eq!(problem.retry_after, Some(error::SOON));
+            // How many pixels there are is known once an upload has been read.
+            assert_eq!(ingest.has_place().is_err(), max_jobs == 1);
             open.send(()).unwrap();
             held.await.unwrap();
+            assert!(ingest.has_place().is_ok());
             assert!(!ingest.take(upload(png(8)).await, &trace()).await.unwrap().duplicate);
         }
     }

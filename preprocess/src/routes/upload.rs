@@ -1,6 +1,6 @@
 //! `POST /preprocess`: one image as the body, or a form with one or more.
 
-use std::{error::Error, sync::Arc};
+use std::{error::Error, sync::Arc, time::Duration};
 
 use axum::{
     Json,
@@ -69,6 +69,10 @@ async fn receive(shared: &Shared, request: Request) -> Result<Vec<File>, Problem
         Kind::Other => return Err(error::unsupported_media_type()),
         kind => kind,
     };
+    if let Err(problem) = shared.ingest.has_place() {
+        discard(request, settings.upload_timeout).await;
+        return Err(problem);
+    }
     let announced = announced(request.headers(), settings.max_body_bytes);
     let mut room = shared.uploads.reserve(announced as u64).await.map_err(|error| {
         counter!("preprocess_shed_total", "reason" => "uploads").increment(1);
@@ -87,6 +91,15 @@ async fn receive(shared: &Shared, request: Request) -> Result<Vec<File>, Problem
     let room = Arc::new(room);
     let file = |(name, bytes)| File { name, upload: Upload { bytes, room: Arc::clone(&room) } };
     Ok(files.into_iter().map(file).collect())
+}
+
+/// Reads the body of a request that is refused, and keeps none of it: a client that still sends when the
+/// connection is closed may never see the answer. Costs little beside what is let in.
+async fn discard(request: Request, limit: Duration) {
+    let mut body = request.into_body().into_data_stream();
+    let reading = async { while let Some(Ok(_)) = body.next().await {} };
+    // The answer is the same whether it came to an end.
+    let _ = timeout(limit, reading).await;
 }
 
 /// Bytes that the body has at most: as many as its header says, else as many as are allowed.

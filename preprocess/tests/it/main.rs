@@ -9,6 +9,8 @@ mod formats;
 mod hand_made;
 #[cfg(target_os = "linux")]
 mod hostile;
+#[cfg(target_os = "linux")]
+mod overload;
 mod pictures;
 mod predictions;
 #[cfg(target_os = "linux")]
