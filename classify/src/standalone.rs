@@ -241,19 +241,31 @@ mod tests {
                   Seconds that a call to Cloud Storage or Pub/Sub may take, further attempts included [env:
                   CLOUD_TIMEOUT] [default: 10]
               --classify-backend <BACKEND>
-                  Backend that runs the network; never another than this one [env: CLASSIFY_BACKEND]
+                  Backend that runs the network; never another than this one [default: a GPU as
+                  --classify-gpu says, else the first one for a CPU] [env: CLASSIFY_BACKEND]
+              --classify-gpu <WHEN>
+                  Whether the network runs on a GPU if no backend is named: require, prefer (else the CPU,
+                  with a warning), never [env: CLASSIFY_GPU] [default: prefer]
+              --classify-allow-software-gpu
+                  Take a GPU that is software, too; for tests [env: CLASSIFY_ALLOW_SOFTWARE_GPU]
+              --classify-gpu-cache <FOLDER>
+                  Folder that keeps which kernels a GPU is fastest with, for the next start [default: the
+                  user's folder for caches] [env: CLASSIFY_GPU_CACHE]
+              --classify-gpu-timeout <SECONDS>
+                  Seconds after which a batch that the GPU has not finished counts as lost, and the service
+                  ends [env: CLASSIFY_GPU_TIMEOUT] [default: 20]
               --classify-engines <N>
                   Engines that run the network side by side [default: one for `fused`, which splits work
-                  between its threads by itself; else one a thread] [env: CLASSIFY_ENGINES]
+                  between its threads by itself, and for a GPU; else one a thread] [env: CLASSIFY_ENGINES]
               --classify-threads <N>
                   Threads that the engines have together [default: one a core] [env: CLASSIFY_THREADS]
               --classify-isa <ISA>
                   Widest instructions that `fused` may use: portable, neon, avx2, avx512 [default: the
                   widest that the CPU has] [env: CLASSIFY_ISA]
               --classify-max-batch <N>
-                  Images that an engine takes at once if they wait already [default: one for each thread of
-                  an engine of `fused`; else 1 on a CPU, where images of a larger batch take longer each,
-                  because together they leave the cache] [env: CLASSIFY_MAX_BATCH]
+                  Images that an engine takes at once if they wait already [default: 32 on a GPU; one for
+                  each thread of an engine of `fused`; else 1, because images of a larger batch take longer
+                  each on a CPU, where together they leave the cache] [env: CLASSIFY_MAX_BATCH]
               --classify-queue-items <N>
                   Images that may wait for decoding, and as many again for an engine; more are refused (429)
                   [env: CLASSIFY_QUEUE_ITEMS] [default: 64]

@@ -23,6 +23,11 @@ impl Lost {
         });
     }
 
+    /// Why it is lost, if it is.
+    pub(crate) fn reason(&self) -> Option<String> {
+        self.reason.borrow().clone()
+    }
+
     /// Comes back with the reason when an engine is lost; never, if none is.
     pub(crate) async fn wait(&self) -> String {
         let mut reasons = self.reason.subscribe();

@@ -159,7 +159,10 @@ impl Engines {
                 counter!("classify_shed_total", "reason" => "queue_full").increment(1);
                 EngineError::Overloaded
             }
-            async_channel::TrySendError::Closed(_) => EngineError::Closed,
+            // A queue without an engine is closed, too.
+            async_channel::TrySendError::Closed(_) => {
+                self.lost.reason().map_or(EngineError::Closed, EngineError::Lost)
+            }
         })?;
         report_queue(self.jobs.len());
         tokio::select! {

@@ -4,7 +4,7 @@ use classify::network::{CLASSES, spec};
 use reqwest::multipart::{Form, Part};
 use serde_json::{Value, json};
 
-use crate::rig::{ESPRESSO, Gate, Rig, Verdict, anonymous, answer, png, sample};
+use crate::rig::{ESPRESSO, Gate, Rig, Verdict, anonymous, answer, png, problem, sample};
 
 #[tokio::test]
 async fn a_photo_of_coffee_is_espresso_whichever_way_it_comes() {
@@ -126,15 +126,6 @@ async fn the_threshold_thins_the_list_and_leaves_the_answer() {
     assert_eq!(body["top"].as_array().unwrap().len(), 1, "{body}");
     let (_, body) = answer(rig.image_with("threshold=1").send().await).await;
     assert_eq!((&body["top"], &body["label"]), (&json!([]), &json!(spec::LABELS[ESPRESSO].1)), "{body}");
-}
-
-async fn problem(response: Result<reqwest::Response, reqwest::Error>) -> (u16, String) {
-    let response = response.unwrap();
-    assert_eq!(response.headers()["content-type"], "application/problem+json");
-    let (status, body) = answer(Ok(response)).await;
-    assert_eq!(body["status"], status, "{body}");
-    assert!(body["detail"].as_str().is_some_and(|detail| !detail.is_empty()), "{body}");
-    (status, body["kind"].as_str().unwrap().to_owned())
 }
 
 #[tokio::test]
