@@ -273,6 +273,16 @@ pub(crate) async fn answer(response: Result<Response, reqwest::Error>) -> (u16, 
     (status, serde_json::from_str(&text).unwrap_or_else(|_| panic!("{status}: {text}")))
 }
 
+/// Status and kind of an answer that is a problem.
+pub(crate) async fn problem(response: Result<reqwest::Response, reqwest::Error>) -> (u16, String) {
+    let response = response.unwrap();
+    assert_eq!(response.headers()["content-type"], "application/problem+json");
+    let (status, body) = answer(Ok(response)).await;
+    assert_eq!(body["status"], status, "{body}");
+    assert!(body["detail"].as_str().is_some_and(|detail| !detail.is_empty()), "{body}");
+    (status, body["kind"].as_str().unwrap().to_owned())
+}
+
 /// `body` without what depends on the compiled-in model and backend.
 pub(crate) fn anonymous(mut body: Value) -> Value {
     for (member, replacement) in [("model", "MODEL"), ("backend", "BACKEND")] {
@@ -408,14 +418,4 @@ impl Gate {
     pub(crate) fn release(&self, verdict: Verdict) {
         self.verdicts.send(verdict).unwrap();
     }
-}
-
-/// Status and kind of an answer that is a problem.
-pub(crate) async fn problem(response: Result<reqwest::Response, reqwest::Error>) -> (u16, String) {
-    let response = response.unwrap();
-    assert_eq!(response.headers()["content-type"], "application/problem+json");
-    let (status, body) = answer(Ok(response)).await;
-    assert_eq!(body["status"], status, "{body}");
-    assert!(body["detail"].as_str().is_some_and(|detail| !detail.is_empty()), "{body}");
-    (status, body["kind"].as_str().unwrap().to_owned())
 }
