@@ -130,7 +130,7 @@ impl Ingest {
     /// What the header says of the way to the picture. Large ones are read elsewhere: bytes that were made
     /// for it can keep a thread busy for some hundredths of a second.
     async fn plan(&self, upload: &Upload) -> Result<Plan, Problem> {
-        const SMALL: usize = 1 << 20;
+        const SMALL: usize = 64 << 10;
         if upload.bytes.len() <= SMALL {
             return Ok(Plan::of(&upload.bytes, &self.recipe)?);
         }

@@ -17,6 +17,11 @@ impl<'a> Bits<'a> {
         Self { rest: bytes, next: 0, count: 0 }
     }
 
+    /// How many there are.
+    pub(super) fn left(&self) -> usize {
+        8 * self.rest.len() + self.count as usize
+    }
+
     /// The next `bits`, without taking them; zeros where the bytes end before.
     pub(super) fn peek(&mut self, bits: u32) -> u32 {
         debug_assert!(bits <= Self::MOST);

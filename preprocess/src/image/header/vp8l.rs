@@ -132,6 +132,7 @@ fn largest_value(bits: &mut Bits<'_>, size: (u32, u32)) -> Result<u16, Broken> {
     let mut largest = 0;
     let mut left = pixels(size);
     while left > 0 {
+        let bits_left = bits.left();
         let symbol = greens.read(bits)?;
         let run = match symbol {
             ..LITERALS => {
@@ -150,6 +151,10 @@ fn largest_value(bits: &mut Bits<'_>, size: (u32, u32)) -> Result<u16, Broken> {
             _ => 1,
         };
         left = left.checked_sub(run.into()).ok_or(Broken)?;
+        // What takes no bits comes again and again, for as many pixels as a header cares to promise.
+        if bits.left() == bits_left {
+            break;
+        }
     }
     Ok(largest)
 }
