@@ -21,9 +21,6 @@ pub(super) struct Scratch {
     jpeg_scaled: Box<jpeg_scaled::Workspace>,
     /// For the colours of the last picture that had a profile.
     pub(super) converter: Option<Converter>,
-    /// Its tables are made once.
-    #[cfg(feature = "turbo")]
-    pub(super) libjpeg_turbo: Option<turbojpeg::Decompressor>,
 }
 
 impl Scratch {

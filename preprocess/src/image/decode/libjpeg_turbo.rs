@@ -41,13 +41,13 @@ impl Decode for LibjpegTurbo {
         matches!(header.coding, Coding::Jpeg(jpeg) if jpeg.bits == 8 && matches!(jpeg.components, 1 | 3))
     }
 
-    /// The pixels as decoded, the rows in work, the segments; and all coefficients where rows are not
-    /// ready before the last scan.
+    /// The pixels as decoded, the rows in work, the segments, of which it makes copies of copies; and all
+    /// coefficients where rows are not ready before the last scan.
     fn bytes(&self, header: &Header, target: (u32, u32)) -> u64 {
         let Coding::Jpeg(jpeg) = header.coding else { return u64::MAX };
         let coefficients = if jpeg.comes_in_several_scans() { 2 * jpeg.samples } else { 0 };
         let pixels = Size::of(header, target).pixels() * if jpeg.components == 1 { 1 } else { 3 };
-        pixels + coefficients + working_rows(header) + jpeg.segment_bytes
+        pixels + coefficients + working_rows(header) + 3 * jpeg.segment_bytes
     }
 
     /// Refuses what libjpeg-turbo so much as warns of. Most of it zune-jpeg can have; of missing pixels
@@ -58,10 +58,8 @@ impl Decode for LibjpegTurbo {
         let (format, channels) = if grey { (PixelFormat::GRAY, 1) } else { (PixelFormat::RGB, 3) };
         let size = Size::of(job.header, job.target);
 
-        let mut decompressor = match scratch.libjpeg_turbo.take() {
-            Some(decompressor) => decompressor,
-            None => Decompressor::new().map_err(not_mine)?,
-        };
+        // A new one each time: one that was used decodes a file without tables by those of the picture before.
+        let mut decompressor = Decompressor::new().map_err(not_mine)?;
         let factor = ScalingFactor::new(1, length(size.denominator.into()));
         decompressor.set_scaling_factor(factor).map_err(not_mine)?;
         decompressor.set_scan_limit(job.max_scans).map_err(not_mine)?;
@@ -83,8 +81,6 @@ impl Decode for LibjpegTurbo {
             Error::TurboJpegError(message) if message.contains("remature end") => corrupt(job, error).into(),
             _ => not_mine(error),
         })?;
-        // Only what has worked is used again.
-        scratch.libjpeg_turbo = Some(decompressor);
 
         let metadata = jpeg::metadata(job.bytes);
         Ok(Decoded {
