@@ -33,7 +33,7 @@ impl Decode for JpegScaled {
     /// The pixels as decoded and the rows in work. Segments are read where they are.
     fn bytes(&self, header: &Header, target: (u32, u32)) -> u64 {
         let (width, height) = size(header, target);
-        let channels = if is_grey(header) { 1 } else { 3 };
+        let channels = if header.is_grey_jpeg() { 1 } else { 3 };
         u64::from(width) * u64::from(height) * channels + working_rows(header)
     }
 
@@ -51,16 +51,12 @@ impl Decode for JpegScaled {
         Ok(Decoded {
             width,
             height,
-            grey: is_grey(job.header),
+            grey: job.header.is_grey_jpeg(),
             window: Window::scaled(job.header, scale.denominator()),
             orientation: zune::orientation(metadata.exif),
             profile: metadata.profile,
         })
     }
-}
-
-fn is_grey(header: &Header) -> bool {
-    matches!(header.coding, Coding::Jpeg(jpeg) if jpeg.components == 1)
 }
 
 /// Size as decoded.

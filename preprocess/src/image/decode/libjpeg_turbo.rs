@@ -46,7 +46,7 @@ impl Decode for LibjpegTurbo {
     fn bytes(&self, header: &Header, target: (u32, u32)) -> u64 {
         let Coding::Jpeg(jpeg) = header.coding else { return u64::MAX };
         let coefficients = if jpeg.comes_in_several_scans() { 2 * jpeg.samples } else { 0 };
-        let pixels = Size::of(header, target).pixels() * if jpeg.components == 1 { 1 } else { 3 };
+        let pixels = Size::of(header, target).pixels() * if header.is_grey_jpeg() { 1 } else { 3 };
         pixels + coefficients + working_rows(header) + 3 * jpeg.segment_bytes
     }
 
@@ -54,7 +54,7 @@ impl Decode for LibjpegTurbo {
     /// it would make grey ones.
     fn decode(&self, job: &Job<'_>, scratch: &mut Scratch) -> Result<Decoded, Refusal> {
         let not_mine = |error: Error| Refusal::NotMine(error.into());
-        let grey = matches!(job.header.coding, Coding::Jpeg(jpeg) if jpeg.components == 1);
+        let grey = job.header.is_grey_jpeg();
         let (format, channels) = if grey { (PixelFormat::GRAY, 1) } else { (PixelFormat::RGB, 3) };
         let size = Size::of(job.header, job.target);
 

@@ -114,6 +114,11 @@ impl Header {
         u64::from(self.width) * u64::from(self.height)
     }
 
+    /// Whether it is a JPEG of grey alone.
+    pub(super) fn is_grey_jpeg(&self) -> bool {
+        matches!(self.coding, Coding::Jpeg(Jpeg { components: 1, .. }))
+    }
+
     /// Whether it is a baseline JPEG, the one format that is decoded row by row and quickly.
     pub fn is_baseline_jpeg(&self) -> bool {
         matches!(self.coding, Coding::Jpeg(Jpeg { process: Process::Baseline, .. }))
