@@ -107,14 +107,19 @@ impl Network {
         if self.is_gpu {
             return block_on(self.hand_over(batch, batch.len())?);
         }
-        let mut nchw = Vec::with_capacity(batch.len() * CHANNELS * PLANE);
+        let [red, green, blue] = &self.normalised;
+        let mut values = Vec::with_capacity(batch.len() * CHANNELS * PLANE);
         for crop in batch {
             let (pixels, _) = crop.rgb().as_chunks::<CHANNELS>();
-            for (channel, table) in self.normalised.iter().enumerate() {
-                nchw.extend(pixels.iter().map(|pixel| table[usize::from(pixel[channel])]));
-            }
+            values.extend(
+                pixels.iter().flat_map(|&[r, g, b]| {
+                    [red[usize::from(r)], green[usize::from(g)], blue[usize::from(b)]]
+                }),
+            );
         }
-        self.forward(nchw, batch.len())
+        // In memory the channels stay last, as pixels have them and the fused kernels take them.
+        let nhwc = self.tensor(values, batch.len(), [CROP, CROP, CHANNELS])?;
+        self.forward(nhwc.permute([0, 3, 1, 2]), batch.len())
     }
 
     /// Raw outputs for `batch` images that are normalised already: `nchw` is `[batch, 3, CROP, CROP]`
@@ -123,7 +128,8 @@ impl Network {
     /// # Errors
     /// [`NetworkError`].
     pub fn logits_of_tensor(&self, nchw: &[f32], batch: usize) -> Result<Vec<Vec<f32>>, NetworkError> {
-        self.forward(nchw.to_vec(), batch)
+        let nchw = self.tensor(nchw.to_vec(), batch, [CHANNELS, CROP, CROP])?;
+        self.forward(nchw, batch)
     }
 
     /// Raw outputs for each crop, as [`Self::logits`] gives them, once the device has made them: the work
@@ -163,13 +169,17 @@ impl Network {
         })
     }
 
-    fn forward(&self, nchw: Vec<f32>, batch: usize) -> Result<Vec<Vec<f32>>, NetworkError> {
-        let expected = batch * CHANNELS * PLANE;
-        if batch == 0 || nchw.len() != expected {
-            return Err(NetworkError::Input { got: nchw.len(), expected });
+    /// `batch` images of the shape `image`, from their values.
+    fn tensor(&self, values: Vec<f32>, batch: usize, image: [usize; 3]) -> Result<Tensor<4>, NetworkError> {
+        let (got, expected) = (values.len(), batch * CHANNELS * PLANE);
+        if batch == 0 || got != expected {
+            return Err(NetworkError::Input { got, expected });
         }
-        let input =
-            Tensor::<4>::from_data(TensorData::new(nchw, [batch, CHANNELS, CROP, CROP]), &self.device);
+        let [first, second, third] = image;
+        Ok(Tensor::from_data(TensorData::new(values, [batch, first, second, third]), &self.device))
+    }
+
+    fn forward(&self, input: Tensor<4>, batch: usize) -> Result<Vec<Vec<f32>>, NetworkError> {
         let output = self.outputs(input, batch)?;
         let values = output.try_to_vec_as::<f32>().map_err(|error| NetworkError::Read(error.to_string()))?;
         Ok(values.chunks_exact(CLASSES).map(<[f32]>::to_vec).collect())

@@ -5,7 +5,7 @@
 //! out. Both happen in one pass over just the pixels that the crop needs, so a picture of extreme
 //! proportions costs no more memory than any other.
 
-use std::io::Cursor;
+use std::{cell::RefCell, io::Cursor};
 
 use fast_image_resize::{
     FilterType, ResizeAlg, ResizeOptions, Resizer,
@@ -16,6 +16,14 @@ use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, Limits, RgbIma
 
 /// Bytes that a decoder may use beside the picture itself: tables, metadata, rows under way.
 const DECODER_OVERHEAD: u64 = 16 << 20;
+
+/// Bytes that are kept between two pictures to resize in; a large picture may take more.
+const RESIZER_MEMORY: usize = 4 << 20;
+
+thread_local! {
+    /// Kept for the next picture: fresh memory for what is half resized takes as long as the resize.
+    static RESIZER: RefCell<Resizer> = RefCell::new(Resizer::new());
+}
 
 /// How a picture is brought to the network's input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -187,7 +195,13 @@ fn centre(picture: &RgbImage, geometry: Geometry) -> Result<Vec<u8>, ImageError>
     let from = TypedImageRef::<U8x3>::from_buffer(width, height, picture).map_err(ImageError::broken)?;
     let mut to =
         TypedImage::from_buffer(geometry.crop, geometry.crop, &mut square).map_err(ImageError::broken)?;
-    Resizer::new().resize_typed::<U8x3>(&from, &mut to, &options).map_err(ImageError::broken)?;
+    RESIZER.with_borrow_mut(|resizer| {
+        let resized = resizer.resize_typed::<U8x3>(&from, &mut to, &options).map_err(ImageError::broken);
+        if resizer.size_of_internal_buffers() > RESIZER_MEMORY {
+            resizer.reset_internal_buffers();
+        }
+        resized
+    })?;
     Ok(square.into_raw())
 }
 

@@ -2,21 +2,17 @@
 
 use std::sync::Arc;
 
-use burn::{
-    module::{Module, Param},
-    tensor::{Device, Tensor},
-};
+use burn::{module::Module, tensor::Tensor};
 
 use crate::{
     execution::{self, Execution},
     plan::Plan,
 };
 
-/// A chain of fused steps with its weights, as generated code holds it.
+/// A chain of fused steps, as generated code holds it. Its weights are a constant of the network beside
+/// it: burn-onnx makes one of them in any case.
 #[derive(Module, Debug)]
 pub struct Chain {
-    /// Weights and bias of each convolution, one after another in the order of the steps.
-    weights: Param<Tensor<1>>,
     #[module(skip)]
     shared: Arc<Shared>,
 }
@@ -32,14 +28,13 @@ pub(crate) struct Shared {
     pub(crate) prepared: std::sync::OnceLock<crate::prepared::Prepared>,
     /// Weights and bias of each convolution, likewise.
     #[cfg(feature = "cube")]
-    pub(crate) on_gpu: std::sync::OnceLock<Vec<crate::plain::Weights<burn_cubecl::Cube>>>,
+    pub(crate) on_gpu: std::sync::OnceLock<crate::plain::AllWeights<burn_cubecl::Cube>>,
 }
 
 impl Chain {
-    /// A chain on `device`, with weights of zero until a record is loaded.
+    /// A chain that runs as [`load_with`](crate::load_with) around this call says.
     #[must_use]
-    pub fn new(plan: Plan, device: &Device) -> Self {
-        let weights = Param::from_tensor(Tensor::zeros([plan.weights_len()], device));
+    pub fn new(plan: Plan) -> Self {
         let shared = Shared {
             plan,
             execution: execution::current(),
@@ -48,24 +43,29 @@ impl Chain {
             #[cfg(feature = "cube")]
             on_gpu: std::sync::OnceLock::new(),
         };
-        Self { weights, shared: Arc::new(shared) }
+        Self { shared: Arc::new(shared) }
     }
 
     /// `[batch, channels, height, width]` to the same of the last step (`D` is 4), or to `[batch,
-    /// channels]` if the steps flatten it (`D` is 2).
+    /// channels]` if the steps flatten it (`D` is 2). An input whose memory is `[batch, height, width,
+    /// channels]` (a permuted view) saves the kernels the way there.
+    ///
+    /// `weights` are what is added to each channel, if the plan says so, then weights and bias of each
+    /// convolution in the order of the steps. They are the same at every call: the kernels have them in
+    /// an order of their own from the first call on.
     ///
     /// # Panics
     /// When the input or the weights do not have the plan's shapes; model-import made both.
     #[must_use]
-    pub fn forward<const D: usize>(&self, input: Tensor<4>) -> Tensor<D> {
+    pub fn forward<const D: usize>(&self, input: Tensor<4>, weights: Tensor<1>) -> Tensor<D> {
         #[cfg(any(feature = "flex", feature = "ndarray", feature = "cube"))]
         {
-            let (input, weights) = (input.into_dispatch(), self.weights.val().into_dispatch());
+            let (input, weights) = (input.into_dispatch(), weights.into_dispatch());
             Tensor::from_dispatch(crate::ops::run(input, weights, Arc::clone(&self.shared)))
         }
         #[cfg(not(any(feature = "flex", feature = "ndarray", feature = "cube")))]
         {
-            drop(input);
+            drop((input, weights));
             unreachable!("no backend is compiled in, so there is no tensor")
         }
     }

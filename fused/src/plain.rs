@@ -18,9 +18,17 @@ pub(crate) struct Weights<B: Backend> {
     bias: FloatTensor<B>,
 }
 
-/// The weights of each convolution of `plan`, in the order of the steps, from the tensor that has them
-/// all one after another.
-pub(crate) fn split<B: Backend>(plan: &Plan, weights: FloatTensor<B>) -> Vec<Weights<B>> {
+/// All weights of a chain.
+#[derive(Clone, Debug)]
+pub(crate) struct AllWeights<B: Backend> {
+    /// What is added to the channels of an image, `[1, channels, 1, 1]`.
+    shift: Option<FloatTensor<B>>,
+    /// In the order of the steps.
+    convolutions: Vec<Weights<B>>,
+}
+
+/// The weights of `plan` from the tensor that has them all one after another.
+pub(crate) fn split<B: Backend>(plan: &Plan, weights: FloatTensor<B>) -> AllWeights<B> {
     let mut taken = 0;
     let mut take = |shape: &[usize]| {
         let begin = taken;
@@ -28,19 +36,25 @@ pub(crate) fn split<B: Backend>(plan: &Plan, weights: FloatTensor<B>) -> Vec<Wei
         let range = Slice::from(begin..taken);
         B::float_reshape(B::float_slice(weights.clone(), &[range]), Shape::from(shape.to_vec()))
     };
+    let shift = plan.shifted.then(|| take(&[1, plan.shift_len(), 1, 1]));
     let convolutions = plan.steps.iter().flat_map(Step::convolutions);
-    convolutions
+    let convolutions = convolutions
         .map(|(conv, channels)| Weights {
             kernel: take(&[conv.output_channels, channels, conv.kernel, conv.kernel]),
             bias: take(&[conv.output_channels]),
         })
-        .collect()
+        .collect();
+    AllWeights { shift, convolutions }
 }
 
 /// The output of `plan` for `input` `[batch, channels, height, width]`, with its weights as [`split`]
 /// gives them.
-pub(crate) fn run<B: Backend>(plan: &Plan, input: FloatTensor<B>, weights: &[Weights<B>]) -> FloatTensor<B> {
-    let mut weights = Remaining { weights: weights.iter() };
+pub(crate) fn run<B: Backend>(plan: &Plan, input: FloatTensor<B>, weights: &AllWeights<B>) -> FloatTensor<B> {
+    let input = match &weights.shift {
+        Some(shift) => B::float_add(input, shift.clone()),
+        None => input,
+    };
+    let mut weights = Remaining { weights: weights.convolutions.iter() };
     plan.steps.iter().fold(input, |map, step| match step {
         Step::Dense(conv) => weights.dense(conv, map, None),
         Step::Depthwise(conv) => weights.depthwise(conv, map),

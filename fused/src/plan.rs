@@ -47,6 +47,9 @@ pub enum Step {
 pub struct Plan {
     /// Channels, height and width of an image at the beginning.
     pub input: [usize; 3],
+    /// Whether a constant is added to each of its channels before the steps, which padding is not part of.
+    /// The constants are the first of the chain's weights.
+    pub shifted: bool,
     /// What is done to it.
     pub steps: Vec<Step>,
 }
@@ -104,7 +107,14 @@ impl Plan {
     #[must_use]
     pub fn weights_len(&self) -> usize {
         let convolutions = self.steps.iter().flat_map(Step::convolutions);
-        convolutions.map(|(conv, group)| conv.weights_len(group) + conv.output_channels).sum()
+        let of_steps: usize =
+            convolutions.map(|(conv, group)| conv.weights_len(group) + conv.output_channels).sum();
+        self.shift_len() + of_steps
+    }
+
+    /// Constants that are added to the channels of an image.
+    pub(crate) fn shift_len(&self) -> usize {
+        if self.shifted { self.input[0] } else { 0 }
     }
 
     /// `[channels, height, width]` at the end.
@@ -134,11 +144,12 @@ mod tests {
         let block = Step::InvertedResidual { expand: None, depthwise, project, add_input: false };
         let plan = Plan {
             input: [3, 10, 9],
+            shifted: true,
             steps: vec![Step::Dense(stem), block, Step::GlobalAveragePool, Step::Flatten],
         };
         assert_eq!(stem.shape(plan.input), [8, 5, 4]);
         assert_eq!(plan.output(), [4, 1, 1]);
         assert!(plan.is_flat());
-        assert_eq!(plan.weights_len(), (8 * 3 * 9 + 8) + (8 * 9 + 8) + (4 * 8 + 4));
+        assert_eq!(plan.weights_len(), 3 + (8 * 3 * 9 + 8) + (8 * 9 + 8) + (4 * 8 + 4));
     }
 }

@@ -21,6 +21,17 @@ type FlexTensor = FloatTensor<Flex>;
 
 /// Elements that are transposed at a time: 16 KiB.
 const TRANSPOSED: usize = 4 << 10;
+/// Pixels that are shifted at a time: however many channels they have, they fill whole registers.
+const PIXELS: usize = 16;
+
+/// How the values of an image lie in memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Order {
+    /// `[channels][height][width]`.
+    Planes,
+    /// `[height][width][channels]`, as the kernels have it.
+    Pixels,
+}
 
 /// A chain that is ready to run.
 #[derive(Debug)]
@@ -29,6 +40,8 @@ pub(crate) struct Prepared {
     input: [usize; 3],
     output: [usize; 3],
     flat: bool,
+    /// What is added to the channels of [`PIXELS`] pixels; empty if nothing is.
+    shift: Vec<f32>,
     stages: Vec<Stage>,
     /// Elements of the largest feature map of an image.
     map_len: usize,
@@ -85,6 +98,7 @@ impl Prepared {
         if weights.len() != expected {
             return Err(ShapeError::Length { what: "weights", expected, actual: weights.len() });
         }
+        let (shift, weights) = weights.split_at(plan.shift_len());
         let mut packer = Packer { isa, weights };
         let mut shape = plan.input;
         let mut stages = Vec::new();
@@ -103,6 +117,7 @@ impl Prepared {
             input: plan.input,
             output: shape,
             flat: plan.is_flat(),
+            shift: shift.repeat(PIXELS),
             stages,
             map_len,
             scratch_len,
@@ -122,16 +137,22 @@ impl Prepared {
             Shape::new([batch, channels, height, width])
         };
         let mut output = FlexTensor::zeros(shape, DType::F32);
-        let input = input.to_contiguous();
-        let images = input.as_slice::<f32>().unwrap_or_default();
-        if let Err(error) = self.run(images, batch, output.storage_mut()) {
+        let planes;
+        let (images, order) = match pixels(input) {
+            Some(images) => (images, Order::Pixels),
+            None => {
+                planes = input.to_contiguous();
+                (planes.as_slice::<f32>().unwrap_or_default(), Order::Planes)
+            }
+        };
+        if let Err(error) = self.run(images, order, batch, output.storage_mut()) {
             panic!("the chain cannot run on {batch} images of {} values: {error}", images.len());
         }
         output
     }
 
-    /// The outputs for `batch` images `[channels][height][width]`.
-    pub(crate) fn run(&self, images: &[f32], batch: usize, outputs: &mut [f32]) -> Result<(), ShapeError> {
+    /// The outputs for `batch` images.
+    fn run(&self, images: &[f32], order: Order, batch: usize, outputs: &mut [f32]) -> Result<(), ShapeError> {
         let image_len: usize = self.input.iter().product();
         let output_len: usize = self.output.iter().product();
         check("input", batch * image_len, images.len())?;
@@ -142,15 +163,21 @@ impl Prepared {
         let (images, rest) = images.split_at(together * image_len);
         let (outputs, rest_outputs) = outputs.split_at_mut(together * output_len);
         let pairs = images.par_chunks(image_len).zip(outputs.par_chunks_mut(output_len));
-        pairs.try_for_each(|(image, output)| self.image(image, output, 1))?;
+        pairs.try_for_each(|(image, output)| self.image(image, order, output, 1))?;
         let mut pairs = rest.chunks(image_len).zip(rest_outputs.chunks_mut(output_len));
-        pairs.try_for_each(|(image, output)| self.image(image, output, threads))
+        pairs.try_for_each(|(image, output)| self.image(image, order, output, threads))
     }
 
     /// One image by `threads` threads.
-    fn image(&self, image: &[f32], output: &mut [f32], threads: usize) -> Result<(), ShapeError> {
+    fn image(
+        &self,
+        image: &[f32],
+        order: Order,
+        output: &mut [f32],
+        threads: usize,
+    ) -> Result<(), ShapeError> {
         let mut workspace = self.take_workspace(threads);
-        let done = self.stages(image, output, threads, &mut workspace);
+        let done = self.stages(image, order, output, threads, &mut workspace);
         self.workspaces.lock().unwrap_or_else(PoisonError::into_inner).push(workspace);
         done
     }
@@ -158,14 +185,31 @@ impl Prepared {
     fn stages(
         &self,
         image: &[f32],
+        order: Order,
         output: &mut [f32],
         threads: usize,
         workspace: &mut Workspace,
     ) -> Result<(), ShapeError> {
         let Workspace { maps: [source, target], scratch } = workspace;
         let (mut source, mut target) = (source, target);
-        transpose(image, self.input[0], source);
-        for stage in &self.stages {
+        let mut stages = self.stages.iter();
+        match (order, self.shift.is_empty()) {
+            (Order::Planes, true) => transpose(image, self.input[0], source),
+            (Order::Planes, false) => {
+                transpose(image, self.input[0], target);
+                self.shift(&target[..image.len()], source);
+            }
+            (Order::Pixels, false) => self.shift(image, source),
+            // The first stage reads it where it is.
+            (Order::Pixels, true) => match stages.next() {
+                Some(stage) => {
+                    let to = &mut source[..stage.units * stage.unit_len];
+                    stage.run(self.isa, image, to, scratch, threads)?;
+                }
+                None => source[..image.len()].copy_from_slice(image),
+            },
+        }
+        for stage in stages {
             let to = &mut target[..stage.units * stage.unit_len];
             stage.run(self.isa, &source[..stage.input_len], to, scratch, threads)?;
             std::mem::swap(&mut source, &mut target);
@@ -173,6 +217,16 @@ impl Prepared {
         // Back to a plane for each channel: the same as to pixels, with the two exchanged.
         transpose(&source[..output.len()], output.len() / self.output[0], output);
         Ok(())
+    }
+
+    /// `image`, pixel by pixel, with what is added to its channels.
+    fn shift(&self, image: &[f32], target: &mut [f32]) {
+        let stretch = self.shift.len();
+        for (image, target) in image.chunks(stretch).zip(target.chunks_mut(stretch)) {
+            for ((value, shift), target) in image.iter().zip(&self.shift).zip(target) {
+                *target = value + shift;
+            }
+        }
     }
 
     fn take_workspace(&self, threads: usize) -> Workspace {
@@ -312,6 +366,12 @@ fn window(conv: &Conv, [_, height, width]: [usize; 3]) -> Result<Window, ShapeEr
 fn clamp(conv: &Conv) -> Clamp {
     let [lo, hi] = conv.clamp;
     Clamp { lo, hi }
+}
+
+/// The images of a tensor `[batch, channels, height, width]`, if they lie in memory pixel by pixel.
+fn pixels(input: &FlexTensor) -> Option<&[f32]> {
+    let (begin, end) = input.layout().permute(&[0, 2, 3, 1]).contiguous_offsets()?;
+    Some(&input.storage::<f32>()[begin..end])
 }
 
 fn check(what: &'static str, expected: usize, actual: usize) -> Result<(), ShapeError> {

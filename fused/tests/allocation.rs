@@ -60,16 +60,17 @@ fn nothing_is_allocated_for_an_image_but_the_tensors_of_burn() {
         add_input: true,
     };
     let steps = vec![Step::Dense(stem), block, Step::GlobalAveragePool, Step::Flatten];
-    let plan = Plan { input: [3, 128, 128], steps };
+    let plan = Plan { input: [3, 128, 128], shifted: false, steps };
 
     let device = Device::flex();
-    let chain = load_with(Execution::Kernels(Isa::detect()), || Chain::new(plan, &device));
+    let weights = Tensor::<1>::zeros([plan.weights_len()], &device);
+    let chain = load_with(Execution::Kernels(Isa::detect()), || Chain::new(plan));
     let pool = ThreadPoolBuilder::new().num_threads(2).build().unwrap();
     // A round of two images that run at a time, and one that both threads share.
     let images = Tensor::<4>::ones([3, 3, 128, 128], &device);
     let run = || {
-        let images = images.clone();
-        pool.install(|| drop(chain.forward::<2>(images)));
+        let (images, weights) = (images.clone(), weights.clone());
+        pool.install(|| drop(chain.forward::<2>(images, weights)));
     };
     run();
     run();

@@ -1,19 +1,18 @@
 //! Code generation for the operator that [`crate::graph::fuse`] puts into the graph.
+//!
+//! Its weights are its second input, a constant: burn-onnx makes a field of every constant that a custom
+//! operator takes, so a field for them in `fused::Chain` would be another copy of them in the program.
 
 use burn_onnx::ext::proc_macro2::TokenStream;
 use burn_onnx::ext::quote::{format_ident, quote};
 use burn_onnx::ext::{
-    ArgType, CodegenContext, CustomNode, CustomOp, DType, Field, PackTensor, ProcessError, TensorType,
-    arg_to_ident, create_deferred_tensor,
+    ArgType, CodegenContext, CustomNode, CustomOp, DType, Field, ProcessError, TensorType, arg_to_ident,
 };
 
 use crate::graph::fuse::{CHAIN, DOMAIN};
 
 /// A field of type `fused::Chain`, and a call of its `forward`.
 pub(crate) struct ChainOp;
-
-/// The weights among the node's inputs.
-const WEIGHTS: usize = 1;
 
 fn rank(node: &CustomNode) -> Result<usize, ProcessError> {
     let rank = node.attrs.get_i64("rank").and_then(|rank| usize::try_from(rank).ok());
@@ -39,9 +38,10 @@ impl CustomOp for ChainOp {
         node: &CustomNode,
         context: &mut CodegenContext<'_, '_>,
     ) -> Result<TokenStream, ProcessError> {
-        let (input, output) = (context.arg(&node.inputs[0]), arg_to_ident(&node.outputs[0]));
+        let [input, weights] = [0, 1].map(|index| context.arg(&node.inputs[index]));
+        let output = arg_to_ident(&node.outputs[0]);
         let (field, rank) = (format_ident!("{}", node.name), rank(node)?);
-        Ok(quote! { let #output = self.#field.forward::<#rank>(#input); })
+        Ok(quote! { let #output = self.#field.forward::<#rank>(#input, #weights); })
     }
 
     fn field(&self, node: &CustomNode) -> Result<Option<Field>, ProcessError> {
@@ -50,12 +50,7 @@ impl CustomOp for ChainOp {
         let plan: TokenStream =
             plan.parse().map_err(|error| ProcessError::Custom(format!("plan: {error}")))?;
         let field = format_ident!("{}", node.name);
-        let init = quote! { let #field = fused::Chain::new(#plan, device); };
+        let init = quote! { let #field = fused::Chain::new(#plan); };
         Ok(Some(Field::new(&node.name, quote! { fused::Chain }, init)))
-    }
-
-    fn collect_tensors(&self, node: &CustomNode, field: &str) -> Result<Vec<PackTensor>, ProcessError> {
-        let weights = create_deferred_tensor(&node.inputs[WEIGHTS], &format!("{field}.weights"));
-        weights.map(|weights| vec![weights]).ok_or_else(|| ProcessError::MissingInput("weights".into()))
     }
 }

@@ -1,9 +1,6 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests may fail as tests do")]
 
-use burn::{
-    module::Param,
-    tensor::{Device, Tensor, TensorData},
-};
+use burn::tensor::{Device, Tensor, TensorData};
 use rayon::ThreadPoolBuilder;
 
 use super::Chain;
@@ -52,7 +49,7 @@ fn network() -> Plan {
         Step::Flatten,
         Step::Dense(pointwise(20, 11, NONE)),
     ];
-    Plan { input: [3, 31, 26], steps }
+    Plan { input: [3, 31, 26], shifted: true, steps }
 }
 
 /// The same without its end, so that planes come out.
@@ -72,18 +69,22 @@ fn numbers(count: usize, mut state: u32) -> Vec<f32> {
 }
 
 fn chain(plan: &Plan, execution: Execution) -> Chain {
-    let device = Device::flex();
-    let weights = TensorData::new(numbers(plan.weights_len(), 7), [plan.weights_len()]);
-    let mut chain = load_with(execution, || Chain::new(plan.clone(), &device));
-    chain.weights = Param::from_tensor(Tensor::from_data(weights, &device));
-    chain
+    load_with(execution, || Chain::new(plan.clone()))
 }
 
-fn run<const D: usize>(chain: &Chain, images: &[f32], batch: usize) -> Vec<f32> {
-    let [channels, height, width] = chain.shared.plan.input;
-    let input = TensorData::new(images.to_vec(), [batch, channels, height, width]);
-    let input = Tensor::<4>::from_data(input, &Device::flex());
-    chain.forward::<D>(input).try_to_vec_as::<f32>().unwrap()
+fn weights(plan: &Plan) -> Tensor<1> {
+    Tensor::from_data(TensorData::new(numbers(plan.weights_len(), 7), [plan.weights_len()]), &Device::flex())
+}
+
+fn images(plan: &Plan, images: &[f32], batch: usize) -> Tensor<4> {
+    let [channels, height, width] = plan.input;
+    let images = TensorData::new(images.to_vec(), [batch, channels, height, width]);
+    Tensor::from_data(images, &Device::flex())
+}
+
+fn run<const D: usize>(chain: &Chain, values: &[f32], batch: usize) -> Vec<f32> {
+    let plan = &chain.shared.plan;
+    chain.forward::<D>(images(plan, values, batch), weights(plan)).try_to_vec_as::<f32>().unwrap()
 }
 
 fn assert_close(expected: &[f32], found: &[f32], what: &str) {
@@ -115,6 +116,33 @@ fn the_kernels_give_what_plain_operators_give() {
 }
 
 #[test]
+fn images_pixel_by_pixel_give_the_same_to_the_bit() {
+    for plan in [network(), Plan { shifted: false, ..network() }] {
+        let chain = chain(&plan, Execution::Kernels(Isa::detect()));
+        let batch = 3;
+        let values = numbers(batch * plan.input.iter().product::<usize>(), 11);
+        let expected = run::<2>(&chain, &values, batch);
+        // The values are moved to where a permuted view finds them again.
+        let nhwc = images(&plan, &values, batch).permute([0, 2, 3, 1]).into_data();
+        let view = Tensor::<4>::from_data(nhwc, &Device::flex()).permute([0, 3, 1, 2]);
+        let found = chain.forward::<2>(view, weights(&plan)).try_to_vec_as::<f32>().unwrap();
+        assert_eq!(expected, found, "shifted: {}", plan.shifted);
+    }
+}
+
+#[test]
+fn what_is_added_to_the_channels_counts() {
+    let plan = features();
+    let values = numbers(plan.input.iter().product::<usize>(), 13);
+    let shifted = run::<4>(&chain(&plan, Execution::Plain), &values, 1);
+    // The same network without: the first weights are those of the first convolution.
+    let bare = Plan { shifted: false, ..plan.clone() };
+    let weights = weights(&plan).slice(3..);
+    let without = chain(&bare, Execution::Plain).forward::<4>(images(&bare, &values, 1), weights);
+    assert_ne!(shifted, without.try_to_vec_as::<f32>().unwrap());
+}
+
+#[test]
 fn how_many_threads_there_are_changes_no_bit() {
     let plan = network();
     let chain = chain(&plan, Execution::Kernels(Isa::detect()));
@@ -135,5 +163,5 @@ fn how_many_threads_there_are_changes_no_bit() {
 fn an_image_of_another_size_is_refused() {
     let chain = chain(&network(), Execution::Kernels(Isa::PORTABLE));
     let input = Tensor::<4>::zeros([1, 3, 30, 26], &Device::flex());
-    let _ = chain.forward::<2>(input);
+    let _ = chain.forward::<2>(input, weights(&network()));
 }

@@ -57,7 +57,7 @@ fn affine_of(graph: &GraphProto, node: &NodeProto, value: &str, channels: usize)
     let (first, second) = (node.input.first()?, node.input.get(1)?);
     let value_is_first = first == value;
     let constant = if value_is_first { second } else { first };
-    let constant = by_channel(graph, constant, channels)?;
+    let constant: Vec<f64> = by_channel(graph, constant, channels)?.into_iter().map(f64::from).collect();
     let ones = vec![1.0; channels];
     let zeros = vec![0.0; channels];
     let negative = |values: &[f64]| values.iter().map(|value| -value).collect();
@@ -99,17 +99,17 @@ fn batch_norm(graph: &GraphProto, node: &NodeProto, channels: usize) -> Option<A
 }
 
 /// A constant that is one value, or one for each channel of `[batch, channels, height, width]`.
-fn by_channel(graph: &GraphProto, name: &str, channels: usize) -> Option<Vec<f64>> {
+pub(super) fn by_channel(graph: &GraphProto, name: &str, channels: usize) -> Option<Vec<f32>> {
     let tensor = proto::initializer(graph, name)?;
     let values = proto::floats(tensor)?;
     if tensor.dims.len() > 4 {
         return None;
     }
     if let [value] = values.as_slice() {
-        return Some(vec![f64::from(*value); channels]);
+        return Some(vec![*value; channels]);
     }
     let along_channels = matches!(tensor.dims.as_slice(), [1, _, 1, 1] | [_, 1, 1]);
-    (along_channels && values.len() == channels).then(|| values.into_iter().map(f64::from).collect())
+    (along_channels && values.len() == channels).then_some(values)
 }
 
 /// Folds what precedes each convolution into it, as far as its padding lets it.

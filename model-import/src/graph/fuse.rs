@@ -1,6 +1,7 @@
 //! Chains of convolutions that run as one operator.
 //!
-//! Recognised from any value on, as far as it goes: a convolution with the activation after it (dense of
+//! Recognised from any value on, as far as it goes: an addition of a constant to each channel (what a
+//! padding convolution leaves of the input's normalisation), a convolution with the activation after it (dense of
 //! any size, or by channel), the inverted residual (1×1 expand → by channel → 1×1 project, optional
 //! addition of its input), GlobalAveragePool, Flatten of a plane of one pixel, and fully connected
 //! layers. Batch norms are folded before. A chain becomes one node of the domain [`DOMAIN`], whose
@@ -12,6 +13,7 @@ mod tests;
 
 use onnx_ir::{GraphProto, NodeProto};
 
+use super::fold::by_channel;
 use super::proto::{self, NodeExt, float_tensor};
 use super::shapes::Shapes;
 use super::tidy;
@@ -27,8 +29,7 @@ pub fn fuse(graph: &mut GraphProto, input: &str) {
     let shapes = Shapes::infer(graph, input);
     let mut index = 0;
     while index < graph.node.len() {
-        let value = graph.node[index].input.first();
-        if let Some(chain) = value.and_then(|value| Chain::starting(graph, &shapes, value, index)) {
+        if let Some(chain) = Chain::starting(graph, &shapes, index) {
             chain.store(graph, index);
         }
         index += 1;
@@ -41,6 +42,8 @@ struct Chain {
     /// The value that goes in, and its `[channels, height, width]`.
     input: String,
     shape: [i64; 3],
+    /// Whether a constant is added to each channel first.
+    shifted: bool,
     /// Rust expressions of type `fused::Step`.
     steps: Vec<String>,
     weights: Vec<f32>,
@@ -51,19 +54,26 @@ struct Chain {
 }
 
 impl Chain {
-    /// The longest chain from `value` on that begins with the node `first`.
-    fn starting(graph: &GraphProto, shapes: &Shapes, value: &str, first: usize) -> Option<Self> {
+    /// The longest chain that begins with the node `first`.
+    fn starting(graph: &GraphProto, shapes: &Shapes, first: usize) -> Option<Self> {
+        let node = &graph.node[first];
+        let (input, output, weights, nodes) = match shift(graph, shapes, node) {
+            Some((input, shift)) => (input, node.output[0].clone(), shift, vec![first]),
+            None => (node.input.first()?.clone(), node.input.first()?.clone(), Vec::new(), Vec::new()),
+        };
         let mut chain = Self {
-            input: value.into(),
-            shape: image(shapes, value)?,
+            shape: image(shapes, &input)?,
+            input,
+            shifted: !nodes.is_empty(),
             steps: Vec::new(),
-            weights: Vec::new(),
-            output: value.into(),
+            weights,
+            output,
             flat: false,
-            nodes: Vec::new(),
+            nodes,
         };
         // Whoever else uses the chain's input goes on doing so; what is between the steps is gone.
-        let begins = |conv: &Conv| conv.nodes.first() == Some(&first);
+        let shifted = chain.shifted;
+        let begins = |conv: &Conv| shifted || conv.nodes.first() == Some(&first);
         if !chain.block(graph, shapes, &begins) && !chain.single(graph, shapes, &begins) {
             return None;
         }
@@ -157,7 +167,8 @@ impl Chain {
         graph.initializer.push(float_tensor(&weights, &[length], &self.weights));
         let [channels, height, width] = self.shape;
         let plan = format!(
-            "fused::Plan {{ input: [{channels}, {height}, {width}], steps: vec![{}] }}",
+            "fused::Plan {{ input: [{channels}, {height}, {width}], shifted: {}, steps: vec![{}] }}",
+            self.shifted,
             self.steps.join(", ")
         );
         let mut node = proto::node(CHAIN, &[&self.input, &weights], &[&self.output])
@@ -171,6 +182,21 @@ impl Chain {
             graph.node.remove(index);
         }
     }
+}
+
+/// The image to whose channels a node adds constants, and the constants.
+fn shift(graph: &GraphProto, shapes: &Shapes, node: &NodeProto) -> Option<(String, Vec<f32>)> {
+    let [one, other] = node.input.as_slice() else {
+        return None;
+    };
+    if node.op_type != "Add" {
+        return None;
+    }
+    let added = |value: &String, constant: &String| {
+        let [channels, ..] = image(shapes, value)?;
+        Some((value.clone(), by_channel(graph, constant, usize::try_from(channels).ok()?)?))
+    };
+    added(one, other).or_else(|| added(other, one))
 }
 
 fn users(graph: &GraphProto, value: &str) -> Vec<usize> {

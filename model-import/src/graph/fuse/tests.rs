@@ -77,7 +77,7 @@ fn a_block_with_its_input_added_and_the_way_to_the_classes_is_one_chain() {
     assert_eq!(
         plan(&graph, 0),
         format!(
-            "fused::Plan {{ input: [3, 8, 8], steps: vec![fused::Step::InvertedResidual {{ \
+            "fused::Plan {{ input: [3, 8, 8], shifted: false, steps: vec![fused::Step::InvertedResidual {{ \
              expand: Some({expand}), depthwise: {depthwise}, project: {project}, add_input: true }}, \
              fused::Step::GlobalAveragePool, fused::Step::Flatten, fused::Step::Dense({classes})] }}"
         )
@@ -99,6 +99,36 @@ fn what_is_added_from_elsewhere_stays_an_addition() {
     let graph = fused(constants, nodes);
     assert_eq!(operators(&graph), [CHAIN, CHAIN, "Add"]);
     assert!(plan(&graph, 1).contains("add_input: false"));
+}
+
+#[test]
+fn what_is_added_to_the_channels_of_an_image_begins_a_chain() {
+    let shift = float_tensor("s", &[1, 3, 1, 1], &[1.0, 2.0, 3.0]);
+    let one = float_tensor("s", &[], &[4.0]);
+    for (constant, expected) in [(shift, [1.0, 2.0, 3.0]), (one, [4.0; 3])] {
+        for operands in [["x", "s"], ["s", "x"]] {
+            let nodes = vec![add(operands[0], operands[1], "z"), conv("z", "w", "y")];
+            let graph = fused(vec![constant.clone(), weights("w", [4, 3, 3, 3])], nodes);
+            assert_eq!(operators(&graph), [CHAIN]);
+            assert_eq!(graph.node[0].input[0], "x");
+            assert!(plan(&graph, 0).starts_with("fused::Plan { input: [3, 8, 8], shifted: true, steps"));
+            assert_eq!(values(&graph, &graph.node[0].input[1])[..3], expected);
+        }
+    }
+}
+
+#[test]
+fn an_addition_that_others_need_or_that_is_none_to_channels_stays() {
+    let constants = || vec![float_tensor("s", &[1, 3, 1, 1], &[1.0; 3]), weights("w", [3, 3, 1, 1])];
+    // The sum is needed twice.
+    let nodes = vec![add("x", "s", "z"), conv("z", "w", "c"), add("c", "z", "y")];
+    assert_eq!(operators(&fused(constants(), nodes)), ["Add", CHAIN, "Add"]);
+    // Nothing follows that a chain could be made of.
+    let nodes = vec![add("x", "s", "z"), proto::node("Sigmoid", &["z"], &["y"])];
+    assert_eq!(operators(&fused(constants(), nodes)), ["Add", "Sigmoid"]);
+    // One constant a column.
+    let columns = vec![float_tensor("s", &[SIDE], &[1.0; 8]), weights("w", [3, 3, 1, 1])];
+    assert_eq!(operators(&fused(columns, vec![add("x", "s", "z"), conv("z", "w", "y")])), ["Add", CHAIN]);
 }
 
 #[test]
