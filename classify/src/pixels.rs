@@ -14,6 +14,8 @@ use fast_image_resize::{
 };
 use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, Limits, RgbImage, metadata::Orientation};
 
+mod jpeg;
+
 /// Bytes that a decoder may use beside the picture itself: tables, metadata, rows under way.
 const DECODER_OVERHEAD: u64 = 16 << 20;
 
@@ -107,9 +109,16 @@ impl Header {
             ImageFormat::Png => {
                 png_dimensions(bytes).ok_or_else(|| ImageError::broken("the PNG has no IHDR"))?
             }
-            ImageFormat::Jpeg => ImageReader::with_format(Cursor::new(bytes), format)
-                .into_dimensions()
-                .map_err(ImageError::broken)?,
+            ImageFormat::Jpeg => match jpeg::Outline::read(bytes) {
+                Some(jpeg::Outline { whole: false, .. }) => {
+                    return Err(ImageError::broken("the JPEG has no end: a part of it is missing"));
+                }
+                Some(jpeg::Outline { width, height, .. }) => (width, height),
+                // Not as the standard has it, but perhaps nothing that the decoder minds.
+                None => ImageReader::with_format(Cursor::new(bytes), format)
+                    .into_dimensions()
+                    .map_err(ImageError::broken)?,
+            },
             other => {
                 let name = other.extensions_str().first().copied().unwrap_or("such");
                 return Err(ImageError::UnsupportedFormat(name));

@@ -193,6 +193,23 @@ fn what_is_no_picture_is_told_from_what_is_one_of_another_kind() {
 }
 
 #[test]
+fn a_jpeg_that_was_cut_off_is_no_picture() {
+    let whole = std::fs::read(concat!(env!("CARGO_MANIFEST_DIR"), "/../samples/coffee.jpg")).unwrap();
+    let (width, height) = image::load_from_memory(&whole).unwrap().into_rgb8().dimensions();
+    let pixels = u64::from(width) * u64::from(height);
+    assert_eq!(Header::read(&whole, PLENTY).unwrap().pixels(), pixels);
+    // `image` makes a picture of it, with grey for what is missing.
+    let cut = &whole[..whole.len() / 2];
+    assert!(image::load_from_memory(cut).is_ok());
+    assert!(matches!(Header::read(cut, PLENTY), Err(ImageError::NotAnImage(_))));
+    // What `image` forgives is forgiven: a byte between two segments.
+    let end_of_first = 4 + usize::from(u16::from_be_bytes([whole[4], whole[5]]));
+    let bent = [&whole[..end_of_first], &[0], &whole[end_of_first..]].concat();
+    assert_eq!(jpeg::Outline::read(&bent), None);
+    assert_eq!(Header::read(&bent, PLENTY).unwrap().pixels(), pixels);
+}
+
+#[test]
 fn a_crop_is_square() {
     assert!(Crop::new(vec![0; 12], 2).is_some());
     assert!(Crop::new(vec![0; 11], 2).is_none());
