@@ -6,8 +6,8 @@ use zune_jpeg::JpegDecoder;
 
 use super::{Decode, Decoded, Job, Refusal, corrupt, disagreement, length, working_rows};
 use crate::image::{
-    Header,
-    header::{Coding, Jpeg, jpeg},
+    Header, ImageError,
+    header::{Coding, Jpeg, Process, jpeg},
     resize::Window,
     scratch::Scratch,
 };
@@ -36,6 +36,10 @@ impl Decode for Zune {
         let Coding::Jpeg(jpeg) = header.coding else {
             return Err(corrupt(job, "it is no JPEG").into());
         };
+        if jpeg.process == Process::Other {
+            let source = "arithmetic codes, samples of more than 8 bits, or no loss".into();
+            return Err(ImageError::UnsupportedFeature { format: header.format(), source }.into());
+        }
         let grey = jpeg.components == 1;
         let options = DecoderOptions::default()
             .jpeg_set_out_colorspace(if grey { ColorSpace::Luma } else { ColorSpace::RGB })

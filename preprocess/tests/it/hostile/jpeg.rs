@@ -209,7 +209,7 @@ pub(super) fn files() -> Vec<File> {
             ]
             .concat()
         }),
-        file("jpeg-arithmetic-codes", ByDecoder("corrupt_image"), {
+        file("jpeg-arithmetic-codes", ByDecoder("unsupported_format"), {
             [
                 &SOI[..],
                 &tables(END_OF_BLOCK),
