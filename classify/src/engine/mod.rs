@@ -5,8 +5,8 @@
 //! request is never made to wait for company. Crops whose caller has gone are dropped before the
 //! network runs. A batch that panics or fails is an error for its callers; the engine goes on.
 //!
-//! An engine on a device of its own, a GPU, is fed by [`overlap`], so that the device has the next batch
-//! when it ends one. Such an engine is [`lost`] when a batch fails or takes too long: what a driver does
+//! An engine on a device of its own, a GPU, is fed by `overlap`, so that the device has the next batch
+//! when it ends one. Such an engine is `lost` when a batch fails or takes too long: what a driver does
 //! after that cannot be trusted, and the service ends to be started anew.
 
 mod lost;
