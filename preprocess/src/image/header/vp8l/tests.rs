@@ -372,7 +372,7 @@ fn nothing_is_not_a_stream() {
 
 #[test]
 fn what_an_encoder_writes_is_read_to_its_last_code() {
-    let pixels: Vec<u8> = (0..64 * 48 * 3u32).map(|at| (at * at >> 7).to_le_bytes()[0]).collect();
+    let pixels: Vec<u8> = (0..64 * 48 * 3u32).map(|at| ((at * at) >> 7).to_le_bytes()[0]).collect();
     let mut file = Cursor::new(Vec::new());
     WebPEncoder::new_lossless(&mut file).write_image(&pixels, 64, 48, ExtendedColorType::Rgb8).unwrap();
     // RIFF, length, WEBP, VP8L, length; a signature and the size.
