@@ -33,9 +33,11 @@ pub(crate) fn section(cores: &str, pictures: &[Picture], measured: &[Contender],
 }
 
 fn describe(cores: &str, measured: &[Contender]) -> String {
-    let decoders: &[&str] =
-        if BUILD == "turbo" { &["turbojpeg", "webpx"] } else { &["jpeg-scaled", "zune-jpeg", "image-webp"] };
-    let crates = decoders.iter().chain(&["png", "fast_image_resize", "jpeg-encoder"]);
+    let codecs: &[&str] = match BUILD {
+        "turbo" => &["jpeg-scaled", "turbojpeg", "webpx"],
+        _ => &["jpeg-scaled", "zune-jpeg", "image-webp", "jpeg-encoder"],
+    };
+    let crates = codecs.iter().chain(&["png", "fast_image_resize"]);
     let versions: Vec<String> = crates.map(|name| format!("{name} {}", locked_version(name))).collect();
     let mut peers: Vec<&str> = peers(measured).into_iter().map(Contender::version).collect();
     peers.dedup();

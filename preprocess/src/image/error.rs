@@ -3,7 +3,6 @@
 use std::error::Error;
 
 use fast_image_resize::{ImageBufferError, ResizeError};
-use jpeg_encoder::EncodingError;
 
 use super::Format;
 
@@ -80,7 +79,7 @@ pub enum ImageError {
     Buffer(#[from] ImageBufferError),
     /// The picture could not be encoded. Sizes are checked before, so this is a mistake here.
     #[error("encoding failed")]
-    Encode(#[from] EncodingError),
+    Encode(#[source] Box<dyn Error + Send + Sync>),
 }
 
 impl ImageError {

@@ -32,7 +32,7 @@ use self::{
 
 /// Changed by hand whenever the code below would make another picture of the same upload under the
 /// same settings: a stored image is then never taken for one that this version would make. Which
-/// decoder is compiled in does not count: no two of them differ by more than a few levels.
+/// decoder and encoder are compiled in does not count: no two of them differ by more than a few levels.
 ///
 /// 2: colours are converted to sRGB.
 const VERSION: u32 = 2;
@@ -157,6 +157,7 @@ impl Plan {
         let decoding = decoder.bytes(&header, target);
         let bytes = decoding
             .saturating_add(resize::bytes((header.width, header.height), target))
+            .saturating_add(encode::bytes(target))
             .saturating_add(FIXED_BYTES);
         if bytes > options.limits.max_bytes {
             return Err(ImageError::TooCostly { bytes, limit: options.limits.max_bytes });
@@ -262,9 +263,9 @@ fn make(plan: &Plan, bytes: &[u8], options: &Recipe, scratch: &mut Scratch) -> R
     let (picture, decoded_at) = shrink(plan, bytes, options, scratch)?;
     let resized_at = Instant::now();
 
-    encode::jpeg(&picture, options.jpeg_quality, &mut scratch.jpeg).map_err(ImageError::from)?;
+    let jpeg = encode::jpeg(&picture, options.jpeg_quality, &mut scratch.jpeg)?;
     let processed = Processed {
-        jpeg: Bytes::copy_from_slice(&scratch.jpeg),
+        jpeg: Bytes::copy_from_slice(jpeg),
         width: picture.width(),
         height: picture.height(),
         source: plan.header,
@@ -294,6 +295,11 @@ fn shrink(
     colour::to_srgb(small, decoded.grey, decoded.profile.as_deref(), converter);
     let picture = upright(std::mem::take(&mut scratch.small), plan.target, decoded.orientation);
     Ok((picture, decoded_at))
+}
+
+/// A length in memory. What is more than the machine can address is refused long before.
+fn length(bytes: u64) -> usize {
+    usize::try_from(bytes).unwrap_or(usize::MAX)
 }
 
 fn upright(pixels: Vec<u8>, (width, height): (u32, u32), orientation: Orientation) -> RgbImage {

@@ -54,12 +54,12 @@ pub(super) fn target(width: u32, height: u32, shorter_side: u32) -> (u32, u32) {
 }
 
 /// Bytes that resizing takes: what is small in one direction only, the picture as it becomes, and copies
-/// of that to convert its colours, to turn it and to encode it.
+/// of that to convert its colours and to turn it.
 pub(super) fn bytes(source: (u32, u32), target: (u32, u32)) -> u64 {
     const CHANNELS: u64 = 3;
     let half_way = u64::from(target.0) * u64::from(source.1);
     let small = u64::from(target.0) * u64::from(target.1);
-    CHANNELS * (half_way + 4 * small)
+    CHANNELS * (half_way + 3 * small)
 }
 
 /// Resizes what the window shows of the decoded pixels to `width` × `height`, into `scratch.small`.

@@ -21,7 +21,7 @@ use std::{
 
 use image::metadata::Orientation;
 
-use super::{Format, Header, ImageError, resize::Window, scratch::Scratch};
+use super::{Format, Header, ImageError, length, resize::Window, scratch::Scratch};
 
 /// A file that is to be decoded, and what is wanted of it.
 pub(super) struct Job<'a> {
@@ -138,11 +138,6 @@ fn corrupt(job: &Job<'_>, source: impl Into<Box<dyn Error + Send + Sync>>) -> Im
 /// The decoder found another size than the header said.
 fn disagreement(job: &Job<'_>) -> Refusal {
     corrupt(job, "its header and its pixels disagree about its size").into()
-}
-
-/// A length in memory. What is more than the machine can address is refused long before.
-fn length(bytes: u64) -> usize {
-    usize::try_from(bytes).unwrap_or(usize::MAX)
 }
 
 /// Rows that a decoder of JPEG or WebP works on at once, as bytes: for each column some 64 samples in

@@ -18,8 +18,13 @@ pub struct Jpeg {
     pub bits: u8,
     /// Scans, as far as they were counted.
     pub scans: u32,
-    /// The end marker is there. Decoders fill what is missing with grey and say nothing, so an upload
-    /// that was cut off would pass as a picture.
+    /// The end marker is there, and before it a scan for every component and, in a progressive picture,
+    /// for the last bit of every coefficient. Decoders fill what is missing with grey, or leave it coarse,
+    /// and say nothing, so an upload that was cut off would pass as a picture.
+    ///
+    /// What is missing inside of a scan cannot be seen here: only decoding tells. The decoders refuse it
+    /// all but in one case: zune-jpeg, which decodes progressive pictures without the feature `turbo`,
+    /// does not see a cut inside of the last scan, which as a rule brings the last bit of brightness.
     pub whole: bool,
     /// Samples of all components, each rounded up to whole MCUs: what a decoder must keep until the
     /// last scan.
@@ -40,6 +45,7 @@ pub enum Process {
 }
 
 const SOF0: u8 = 0xC0;
+const SOF2: u8 = 0xC2;
 const SOF15: u8 = 0xCF;
 const EOI: u8 = 0xD9;
 const SOS: u8 = 0xDA;
@@ -48,17 +54,19 @@ const APP2: u8 = 0xE2;
 
 pub(super) fn read(bytes: &[u8], max_scans: u32) -> Result<Option<Header>, &'static str> {
     let mut frame: Option<Header> = None;
+    let mut brought = Brought::default();
     let (mut scans, mut whole, mut segment_bytes) = (0, false, 0);
     for Segment { marker, payload } in Segments::of(bytes) {
         segment_bytes += payload.len() as u64;
         match marker {
             EOI => {
-                whole = true;
+                whole = brought.everything();
                 break;
             }
             // Pixels before any frame header.
             SOS if frame.is_none() => return Ok(None),
             SOS => {
+                brought.scan(payload);
                 scans += 1;
                 if scans > max_scans {
                     break;
@@ -70,6 +78,7 @@ pub(super) fn read(bytes: &[u8], max_scans: u32) -> Result<Option<Header>, &'sta
                     return Err("it has two frame headers");
                 }
                 frame = Some(read_frame(marker, payload).ok_or("its frame header is broken")?);
+                brought.expect(marker, payload);
             }
             _ => {}
         }
@@ -84,7 +93,7 @@ fn read_frame(marker: u8, payload: &[u8]) -> Option<Header> {
     let &[bits, _, _, _, _, components] = payload.get(..6)? else { return None };
     let process = match marker {
         0xC0 | 0xC1 if bits == 8 => Process::Baseline,
-        0xC2 => Process::Progressive,
+        SOF2 => Process::Progressive,
         _ => Process::Other,
     };
     let (height, width) = (be16(payload, 1)?, be16(payload, 3)?);
@@ -101,6 +110,52 @@ fn read_frame(marker: u8, payload: &[u8]) -> Option<Header> {
     let samples = mcus * blocks_of_an_mcu * BLOCK * BLOCK;
     let jpeg = Jpeg { process, components, bits, scans: 0, whole: false, samples, segment_bytes: 0 };
     Some(Header { width, height, coding: Coding::Jpeg(jpeg) })
+}
+
+/// What the scans up to here have brought, as their headers say.
+struct Brought {
+    /// The numbers of the frame's components.
+    components: Vec<u8>,
+    progressive: bool,
+    /// For each number that a component can have, a bit for each coefficient that is there in full.
+    coefficients: [u64; 256],
+}
+
+impl Default for Brought {
+    fn default() -> Self {
+        Self { components: Vec::new(), progressive: false, coefficients: [0; 256] }
+    }
+}
+
+impl Brought {
+    /// Takes the components from a frame header that is whole.
+    fn expect(&mut self, marker: u8, frame: &[u8]) {
+        let [.., count] = frame.first_chunk::<6>().copied().unwrap_or_default();
+        let components = frame.get(6..).unwrap_or_default().as_chunks::<3>().0;
+        self.components = components.iter().take(count.into()).map(|&[number, ..]| number).collect();
+        self.progressive = marker == SOF2;
+    }
+
+    /// Adds what a scan brings; nothing where its header is broken.
+    fn scan(&mut self, header: &[u8]) {
+        let (count, rest) = header.split_first().unwrap_or((&0, &[]));
+        let (components, rest) = rest.split_at_checked(2 * usize::from(*count)).unwrap_or_default();
+        let coefficients = match *rest {
+            _ if !self.progressive => u64::MAX,
+            // The lower half of the last byte says how many bits are still to come.
+            [first @ ..64, last @ ..64, bits, ..] if bits & 15 == 0 => {
+                (u64::MAX << first) & (u64::MAX >> (63 - last))
+            }
+            _ => 0,
+        };
+        for &[number, _] in components.as_chunks().0 {
+            self.coefficients[usize::from(number)] |= coefficients;
+        }
+    }
+
+    fn everything(&self) -> bool {
+        self.components.iter().all(|&number| self.coefficients[usize::from(number)] == u64::MAX)
+    }
 }
 
 /// What a JPEG says beside its pixels.
@@ -213,6 +268,47 @@ mod tests {
         let Coding::Jpeg(jpeg) = read_frame(0xC0, &frame).unwrap().coding else { panic!("not a JPEG") };
         assert_eq!((jpeg.process, jpeg.components, jpeg.samples), (Process::Baseline, 3, 4 * 6 * 64));
         assert!(read_frame(0xC0, &frame[..13]).is_none());
+    }
+
+    #[test]
+    fn whole_is_what_every_scan_of_is_there() {
+        let frame =
+            |marker, count| [&[marker, 0, 14, 8, 0, 8, 0, 8, count][..], &[1, 0x11, 0, 9, 0x11, 0]].concat();
+        let scan = |components: &[u8], spectrum: [u8; 3]| {
+            let components: Vec<u8> = components.iter().flat_map(|&number| [number, 0]).collect();
+            let length = u8::try_from(6 + components.len()).unwrap();
+            let count = u8::try_from(components.len() / 2).unwrap();
+            [&[0xFF, SOS, 0, length, count][..], &components, &spectrum, &[5, 5]].concat()
+        };
+        let whole = |marker, count, scans: &[Vec<u8>]| {
+            let file =
+                [&[0xFF, 0xD8, 0xFF][..], &frame(marker, count), &scans.concat(), &[0xFF, EOI]].concat();
+            let Coding::Jpeg(jpeg) = read(&file, 32).unwrap().unwrap().coding else { panic!("not a JPEG") };
+            assert_eq!(jpeg.scans as usize, scans.len());
+            jpeg.whole
+        };
+        let all = [0, 63, 0];
+        assert!(whole(SOF0, 2, &[scan(&[1, 9], all)]));
+        assert!(whole(SOF0, 2, &[scan(&[9], all), scan(&[1], all)]));
+        assert!(!whole(SOF0, 2, &[scan(&[1], all)]));
+        assert!(whole(SOF0, 1, &[scan(&[1], all)]), "what follows the last component is none");
+        // Decoders of baseline pictures do not look at these.
+        assert!(whole(SOF0, 1, &[scan(&[1], [0, 0, 0])]) && whole(SOF0, 1, &[scan(&[1], [7, 255, 255])]));
+
+        let averages = scan(&[1, 9], [0, 0, 0x01]);
+        let last_bit_of_averages = scan(&[1, 9], [0, 0, 0x10]);
+        let [low, high] = [[1, 5, 0], [6, 63, 0]].map(|spectrum| scan(&[1], spectrum));
+        let [coarse, fine] = [0x02, 0x20].map(|bits| scan(&[9], [1, 63, bits]));
+        let scans = [averages, low, coarse, fine, high, last_bit_of_averages];
+        assert!(whole(SOF2, 2, &scans));
+        for missing in 0..scans.len() {
+            let others = [&scans[..missing], &scans[missing + 1..]].concat();
+            // The first of a coefficient's scans may be left out as far as this can see.
+            let seen = !matches!(missing, 0 | 2);
+            assert_eq!(whole(SOF2, 2, &others), !seen, "without {missing}");
+        }
+        assert!(!whole(SOF2, 1, &[scan(&[1], [0, 64, 0])]));
+        assert!(!whole(SOF2, 1, &[]));
     }
 
     #[test]

@@ -7,6 +7,9 @@
 //! the stream is read here up to the last code, and the tables are added up. No pixels are kept: which
 //! groups there are follows from the largest value in the entropy image.
 
+#[cfg(test)]
+mod tests;
+
 use super::bits::Bits;
 
 /// Lengths of the codes of one alphabet.

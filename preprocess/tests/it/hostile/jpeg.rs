@@ -69,21 +69,26 @@ fn grey_all_over(size: (u16, u16), components: u8) -> Vec<u8> {
     [head, scan(&numbers, (0, 63), 0, &bits), EOI.to_vec()].concat()
 }
 
-/// A progressive picture in so many scans, the first with the averages, the others with nothing.
+/// A progressive picture in so many scans: the first with the averages, the others with nothing, one for
+/// each component and the rest for the first. The first component has all the samples there are.
 fn in_scans(size: (u16, u16), factors: &[u8], scans: usize) -> Vec<u8> {
     let [width, height] = [size.0, size.1].map(usize::from);
-    let mcu = if factors[0] == 0x22 { 16 } else { 8 };
-    let mcus = width.div_ceil(mcu) * height.div_ceil(mcu);
+    let down = usize::from(factors[0] & 15);
+    let mcus = width.div_ceil(8 * down) * height.div_ceil(8 * down);
     let blocks_of_an_mcu: usize =
         factors.iter().map(|&both| usize::from(both >> 4) * usize::from(both & 15)).sum();
     let numbers: Vec<u8> = (1..).take(factors.len()).collect();
     let averages = vec![0; (mcus * blocks_of_an_mcu).div_ceil(8)];
-    let blocks = width.div_ceil(8) * height.div_ceil(8);
-    let nothing = vec![0; (blocks.div_ceil(1 << 14) * 15).div_ceil(8)];
+    let nothing = |component: u8| {
+        let smaller = if component == 1 { 1 } else { down };
+        let blocks = width.div_ceil(8 * smaller) * height.div_ceil(8 * smaller);
+        let bits = vec![0; (blocks.div_ceil(1 << 14) * 15).div_ceil(8)];
+        scan(&[component], (1, 63), 0, &bits)
+    };
     let mut file = [&SOI[..], &tables(END_OF_BLOCKS), &frame(PROGRESSIVE, size, factors)].concat();
     file.extend(scan(&numbers, (0, 0), 0, &averages));
-    let more = scan(&[1], (1, 63), 0, &nothing);
-    file.extend(more.repeat(scans - 1));
+    numbers.iter().skip(1).for_each(|&component| file.extend(nothing(component)));
+    file.extend(nothing(1).repeat(scans - numbers.len()));
     file.extend(EOI);
     file
 }
@@ -168,6 +173,7 @@ pub(super) fn files() -> Vec<File> {
     let rocket = sample("rocket.jpg");
     let frame_at = position(&usual_file, BASELINE);
     let pixels_at = position(&usual_file, SOS);
+    let last_scan_at = progressive.windows(2).rposition(|pair| pair == [0xFF, SOS]).unwrap();
     let mut without_height = usual_file.clone();
     without_height[frame_at + 5..frame_at + 7].copy_from_slice(&[0, 0]);
     let mut height_after = without_height[..without_height.len() - 2].to_vec();
@@ -205,6 +211,7 @@ pub(super) fn files() -> Vec<File> {
                 &tables(END_OF_BLOCK),
                 &frame(PROGRESSIVE, (64, 64), &[0xFF, 0x11, 0x11]),
                 &scan(&[1, 2, 3], (0, 0), 0, &[0; 64]),
+                &[1, 2, 3].map(|component| scan(&[component], (1, 63), 0, &[0; 64])).concat(),
                 &EOI,
             ]
             .concat()
@@ -265,6 +272,20 @@ pub(super) fn files() -> Vec<File> {
         file("jpeg-cut-and-ended", ByDecoder("corrupt_image"), cut_and_ended(&rocket, 50)),
         file("jpeg-cut-and-ended-near-its-end", ByDecoder("corrupt_image"), cut_and_ended(&rocket, 90)),
         file("jpeg-cut-and-ended-between-restarts", ByDecoder("corrupt_image"), cut_and_ended(&restarts, 70)),
+        file("jpeg-progressive-cut-and-ended", ByHeader("corrupt_image"), cut_and_ended(&progressive, 50)),
+        file("jpeg-progressive-without-its-last-scan", ByHeader("corrupt_image"), {
+            [&progressive[..last_scan_at], &EOI].concat()
+        }),
+        file("jpeg-progressive-cut-in-its-last-scan", or_turbo(Taken, ByDecoder("corrupt_image")), {
+            let half = (last_scan_at + progressive.len()) / 2;
+            [&progressive[..half], &[0, 0], &EOI].concat()
+        }),
+        file("jpeg-in-planes-without-the-last", ByHeader("corrupt_image"), {
+            let bits = [0; 2];
+            let planes = [1, 2].map(|component| scan(&[component], (0, 63), 0, &bits)).concat();
+            let head = [&SOI[..], &tables(END_OF_BLOCK), &frame(BASELINE, (16, 16), &[0x11; 3])].concat();
+            [head, planes, EOI.to_vec()].concat()
+        }),
         file("jpeg-no-pixels-at-all", ByDecoder("corrupt_image"), {
             [&usual_file[..pixels_at + 14], &EOI].concat()
         }),
