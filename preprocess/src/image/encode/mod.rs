@@ -20,7 +20,6 @@
 //!
 //! At the same number of bytes full colour at a lower quality does as well as averaged colour at a
 //! higher one or better, so there is no setting for it.
-
 //!
 //! With the feature `turbo` libjpeg-turbo encodes, else jpeg-encoder: the same tables, and as good a
 //! picture in about as many bytes.
