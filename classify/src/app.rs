@@ -1,6 +1,6 @@
 //! Puts the parts together, starts them in order and stops them in order.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc, thread, time::Duration};
 
 use anyhow::Context;
 use fused::Isa;
@@ -12,6 +12,7 @@ use platform::{
     topic::{SharedSubscription, SharedTopic, Subscription},
 };
 use serde_json::json;
+use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -72,10 +73,11 @@ impl Application {
     /// and the machine have it so. Port 0 takes a free one.
     ///
     /// # Errors
-    /// When a GPU is required and none can be used, the port cannot be had, or threads cannot be started.
+    /// When a GPU is required and none can be used, or the search for one takes too long, the port cannot be
+    /// had, or threads cannot be started.
     pub async fn assemble(address: SocketAddr, settings: Settings, parts: Parts) -> anyhow::Result<Self> {
         let asked = settings.clone();
-        let placement = tokio::task::spawn_blocking(move || gpu::place(&asked)).await??;
+        let placement = in_time(settings.warm_up_timeout, move || gpu::place(&asked)).await??;
         let backend = placement.backend;
         let (engines, max_batch) = (settings.engines(backend), settings.max_batch(backend).get());
         let load: EngineSource = Box::new(move || load(engines, max_batch));
@@ -111,7 +113,8 @@ impl Application {
         let decoders = CpuPool::new("classify", limits).context("the decoders' threads cannot be started")?;
         let (queue, workers) =
             engine::queue(settings.queue_items, settings.max_batch(backend), backend.name());
-        let workers = workers.with_time_limit(settings.gpu.timeout);
+        let workers =
+            workers.with_time_limit(settings.gpu.timeout).with_warm_up_limit(settings.warm_up_timeout);
         let server = Server::bind(address).await.with_context(|| format!("cannot listen on {address}"))?;
         let readiness = Readiness::default();
         let Parts { bucket, results, subscription, push_guard } = parts;
@@ -179,6 +182,22 @@ impl Application {
         tracing::info!("classify has stopped");
         Ok(())
     }
+}
+/// What `open` gives, unless it takes longer than `limit`. On a thread of its own, which a driver may hang
+/// for ever: the process waits at its end for what tokio's threads do.
+async fn in_time<T: Send + 'static>(
+    limit: Duration,
+    open: impl FnOnce() -> T + Send + 'static,
+) -> anyhow::Result<T> {
+    let (report, opened) = oneshot::channel();
+    let thread = thread::Builder::new().name("gpu".to_owned());
+    // Nobody listens any more when the service is stopped, or gives up, while it opens.
+    thread.spawn(move || drop(report.send(open())))?;
+    let opened = tokio::time::timeout(limit, opened).await.with_context(|| {
+        let limit = limit.as_secs_f64();
+        format!("the search for a GPU did not end within {limit} s (CLASSIFY_WARM_UP_TIMEOUT)")
+    })?;
+    opened.context("the thread that looks for a GPU died")
 }
 
 /// The compiled-in network on what it was decided to run on.
@@ -260,5 +279,21 @@ async fn stop_engines(queue: &Engines, running: Running) {
     queue.close();
     if tokio::time::timeout(LAST_BATCH, running.finished()).await.is_err() {
         tracing::warn!("an engine was still busy at the end and was left behind");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_driver_that_hangs_is_not_waited_for() {
+        let (test_is_on, forever) = mpsc::channel::<()>();
+        let error = in_time(Duration::from_millis(50), move || forever.recv()).await.unwrap_err();
+        assert!(error.to_string().contains("within 0.05 s (CLASSIFY_WARM_UP_TIMEOUT)"), "{error}");
+        drop(test_is_on);
+        assert_eq!(in_time(Duration::from_secs(60), || 1).await.unwrap(), 1);
     }
 }

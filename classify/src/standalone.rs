@@ -287,6 +287,9 @@ mod tests {
               --classify-request-timeout <SECONDS>
                   Seconds after which a request is given up [env: CLASSIFY_REQUEST_TIMEOUT] [default: 30]
               --classify-drain-timeout <SECONDS>
+              --classify-warm-up-timeout <SECONDS>
+                  Seconds in which the network must be ready, or the service ends; the first start on a GPU
+                  takes minutes with autotune [env: CLASSIFY_WARM_UP_TIMEOUT] [default: 1200]
                   Seconds that requests under way are given to finish at shutdown [env:
                   CLASSIFY_DRAIN_TIMEOUT] [default: 8]
               --classify-max-body-bytes <BYTES>
