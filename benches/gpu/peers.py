@@ -31,6 +31,15 @@ def pixels(batch):
 
 def measure(engine, precision, forward, seconds, max_batch):
     """`forward` takes pixels and comes back when the outputs are in the host's memory."""
+    try:
+        measure_batches(engine, precision, forward, seconds, max_batch)
+    # Whatever a peer stumbles over, the others are still measured.
+    except Exception as error:
+        reason = str(error).strip().splitlines() or [repr(error)]
+        say(engine=engine, precision=precision, absent=f"failed: {reason[0]}")
+
+
+def measure_batches(engine, precision, forward, seconds, max_batch):
     batch = 1
     while batch <= max_batch:
         images = pixels(batch)
@@ -69,6 +78,8 @@ def torch_peers(seconds, max_batch):
         for name in names:
             say(engine=name, absent="PyTorch sees no CUDA device")
         return
+    for name in names:
+        say(engine=name, version=torch.__version__)
     mean = torch.tensor(MEAN, device="cuda").view(1, 3, 1, 1)
     std = torch.tensor(STD, device="cuda").view(1, 3, 1, 1)
     for precision, dtype in (("f32", torch.float32), ("f16", torch.float16)):
@@ -83,7 +94,6 @@ def torch_peers(seconds, max_batch):
                     # The copy back waits for the device.
                     return network(values).float().cpu()
 
-            say(engine=name, version=torch.__version__)
             measure(name, precision, forward, seconds, max_batch)
 
 

@@ -1,6 +1,6 @@
 //! Puts the parts together, starts them in order and stops them in order.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc, thread, time::Duration};
 
 use anyhow::Context;
 use fused::Isa;
@@ -12,6 +12,7 @@ use platform::{
     topic::{SharedSubscription, SharedTopic, Subscription},
 };
 use serde_json::json;
+use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -20,6 +21,7 @@ use crate::{
     gpu::{self, Adapter, Placement},
     in_flight::InFlight,
     network::spec,
+    precision::Precision,
     pull,
     records::Records,
     routes,
@@ -28,9 +30,6 @@ use crate::{
 
 /// The version in the ready answer and the metrics.
 pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");
-
-/// What every backend computes in.
-const PRECISION: &str = "f32";
 
 /// A batch under way is given this long to end after everything else has.
 const LAST_BATCH: Duration = Duration::from_secs(1);
@@ -60,7 +59,7 @@ impl Parts {
 pub struct Application {
     server: Server,
     service: Arc<Service>,
-    adapter: Option<Adapter>,
+    placement: Placement,
     workers: Workers,
     engines: EngineSource,
     subscription: Option<SharedSubscription>,
@@ -72,13 +71,14 @@ impl Application {
     /// and the machine have it so. Port 0 takes a free one.
     ///
     /// # Errors
-    /// When a GPU is required and none can be used, the port cannot be had, or threads cannot be started.
+    /// When a GPU is required and none can be used, or the search for one takes too long, the port cannot be
+    /// had, or threads cannot be started.
     pub async fn assemble(address: SocketAddr, settings: Settings, parts: Parts) -> anyhow::Result<Self> {
         let asked = settings.clone();
-        let placement = tokio::task::spawn_blocking(move || gpu::place(&asked)).await??;
-        let backend = placement.backend;
+        let placement = in_time(settings.warm_up_timeout, move || gpu::place(&asked)).await??;
+        let Placement { backend, precision, .. } = placement;
         let (engines, max_batch) = (settings.engines(backend), settings.max_batch(backend).get());
-        let load: EngineSource = Box::new(move || load(engines, max_batch));
+        let load: EngineSource = Box::new(move || load(engines, precision, max_batch));
         Self::bind(address, settings, parts, placement, load).await
     }
 
@@ -100,9 +100,10 @@ impl Application {
         address: SocketAddr,
         settings: Settings,
         parts: Parts,
-        Placement { backend, adapter }: Placement,
+        placement: Placement,
         engines: EngineSource,
     ) -> anyhow::Result<Self> {
+        let backend = placement.backend;
         let limits = CpuLimits {
             threads: cores(),
             max_jobs: settings.queue_items.get(),
@@ -111,7 +112,8 @@ impl Application {
         let decoders = CpuPool::new("classify", limits).context("the decoders' threads cannot be started")?;
         let (queue, workers) =
             engine::queue(settings.queue_items, settings.max_batch(backend), backend.name());
-        let workers = workers.with_time_limit(settings.gpu.timeout);
+        let workers =
+            workers.with_time_limit(settings.gpu.timeout).with_warm_up_limit(settings.warm_up_timeout);
         let server = Server::bind(address).await.with_context(|| format!("cannot listen on {address}"))?;
         let readiness = Readiness::default();
         let Parts { bucket, results, subscription, push_guard } = parts;
@@ -125,7 +127,7 @@ impl Application {
             engines: queue,
             in_flight: InFlight::default(),
         });
-        Ok(Self { server, service, adapter, workers, engines, subscription, push_guard })
+        Ok(Self { server, service, placement, workers, engines, subscription, push_guard })
     }
 
     /// Where it listens.
@@ -145,7 +147,7 @@ impl Application {
     /// When the network does not load or warm up, the listener fails, there is nothing to pull from, or
     /// the GPU is lost.
     pub async fn run(self, stop: CancellationToken) -> anyhow::Result<()> {
-        let Self { server, service, adapter, workers, engines, subscription, push_guard } = self;
+        let Self { server, service, placement, workers, engines, subscription, push_guard } = self;
         // Its own, because a subscription that fails or a lost GPU stops the listener and nothing else.
         let stop = stop.child_token();
         let queue = service.engines.clone();
@@ -156,7 +158,7 @@ impl Application {
         tokio::pin!(serving);
 
         let running = tokio::select! {
-            started = start(engines, workers, &service, address, adapter, subscription.as_deref()) => {
+            started = start(engines, workers, &service, address, placement, subscription.as_deref()) => {
                 Some(started?)
             }
             // Stopped before the engines were warm.
@@ -181,10 +183,32 @@ impl Application {
     }
 }
 
+/// What `open` gives, unless it takes longer than `limit`. On a thread of its own, which a driver may hang
+/// for ever: the process waits at its end for what tokio's threads do.
+async fn in_time<T: Send + 'static>(
+    limit: Duration,
+    open: impl FnOnce() -> T + Send + 'static,
+) -> anyhow::Result<T> {
+    let (report, opened) = oneshot::channel();
+    let thread = thread::Builder::new().name("gpu".to_owned());
+    // Nobody listens any more when the service is stopped, or gives up, while it opens.
+    thread.spawn(move || drop(report.send(open())))?;
+    let opened = tokio::time::timeout(limit, opened).await.with_context(|| {
+        let limit = limit.as_secs_f64();
+        format!("the search for a GPU did not end within {limit} s (CLASSIFY_WARM_UP_TIMEOUT)")
+    })?;
+    opened.context("the thread that looks for a GPU died")
+}
+
 /// The compiled-in network on what it was decided to run on.
-fn load(settings: EngineSettings, max_batch: usize) -> anyhow::Result<Vec<Box<dyn Infer>>> {
-    if settings.backend.is_gpu() {
-        let engine = || Box::new(gpu::GpuEngine::new(settings.backend, max_batch)) as Box<dyn Infer>;
+fn load(
+    settings: EngineSettings,
+    precision: Precision,
+    max_batch: usize,
+) -> anyhow::Result<Vec<Box<dyn Infer>>> {
+    let backend = settings.backend;
+    if backend.is_gpu() {
+        let engine = || Box::new(gpu::GpuEngine::new(backend, precision, max_batch)) as Box<dyn Infer>;
         return Ok((0..settings.engines.get()).map(|_| engine()).collect());
     }
     let engines = NativeEngine::load(settings)?;
@@ -209,18 +233,19 @@ async fn start(
     workers: Workers,
     service: &Service,
     address: SocketAddr,
-    adapter: Option<Adapter>,
+    placement: Placement,
     subscription: Option<&dyn Subscription>,
 ) -> anyhow::Result<Running> {
     let engines = tokio::task::spawn_blocking(engines).await.context("the network cannot be loaded")??;
     let count = engines.len();
     let running = workers.start(engines).await?;
 
-    let EngineSettings { backend, threads, isa, .. } = service.settings.engines(service.backend);
+    let Placement { backend, precision, adapter } = placement;
+    let EngineSettings { threads, isa, .. } = service.settings.engines(backend);
     let isa = backend.instructions(isa).map(Isa::name);
-    let backend = backend.name();
+    let (backend, precision) = (backend.name(), precision.name());
     if let Some(Adapter { name, driver, api, .. }) = adapter.clone() {
-        gauge!("classify_gpu_info", "adapter" => name, "driver" => driver, "api" => api, "precision" => PRECISION)
+        gauge!("classify_gpu_info", "adapter" => name, "driver" => driver, "api" => api, "precision" => precision)
             .set(1.0);
     }
     gauge!("classify_build_info", "model" => spec::NAME, "backend" => backend, "version" => VERSION).set(1.0);
@@ -232,7 +257,7 @@ async fn start(
         "license": spec::LICENSE,
         "backend": backend,
         "adapter": adapter,
-        "precision": PRECISION,
+        "precision": precision,
         "isa": isa,
         "engines": count,
         "threads": threads,
@@ -243,7 +268,7 @@ async fn start(
         model = spec::NAME,
         backend,
         adapter = adapter.map(tracing::field::display),
-        precision = PRECISION,
+        precision,
         isa,
         engines = count,
         threads,
@@ -260,5 +285,21 @@ async fn stop_engines(queue: &Engines, running: Running) {
     queue.close();
     if tokio::time::timeout(LAST_BATCH, running.finished()).await.is_err() {
         tracing::warn!("an engine was still busy at the end and was left behind");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_driver_that_hangs_is_not_waited_for() {
+        let (test_is_on, forever) = mpsc::channel::<()>();
+        let error = in_time(Duration::from_millis(50), move || forever.recv()).await.unwrap_err();
+        assert!(error.to_string().contains("within 0.05 s (CLASSIFY_WARM_UP_TIMEOUT)"), "{error}");
+        drop(test_is_on);
+        assert_eq!(in_time(Duration::from_secs(60), || 1).await.unwrap(), 1);
     }
 }

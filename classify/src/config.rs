@@ -111,6 +111,16 @@ pub struct Settings {
         default_value = "5"
     )]
     pub top_k: NonZeroUsize,
+    /// Seconds in which the network must be ready, or the service ends; the first start on a GPU takes
+    /// minutes with autotune
+    #[arg(
+        id = "classify_warm_up_timeout",
+        long = "classify-warm-up-timeout",
+        env = "CLASSIFY_WARM_UP_TIMEOUT", value_name = "SECONDS",
+        default_value = "1200",
+        value_parser = parse_seconds
+    )]
+    pub warm_up_timeout: Duration,
     /// Seconds after which a request is given up
     #[arg(
         id = "classify_request_timeout",
@@ -169,6 +179,7 @@ impl Default for Settings {
             max_pixels: 50_000_000,
             prefix: String::new(),
             top_k: const { NonZeroUsize::new(5).unwrap() },
+            warm_up_timeout: Duration::from_secs(1200),
             request_timeout: Duration::from_secs(30),
             drain_timeout: Duration::from_secs(8),
             max_body_bytes: 20 << 20,
@@ -181,6 +192,11 @@ impl Validate for Settings {
         let mut problems = self.gpu.problems(self.backend);
         if self.top_k.get() > CLASSES {
             problems.push(format!("--classify-top-k (CLASSIFY_TOP_K): the model knows {CLASSES} classes"));
+        }
+        if self.warm_up_timeout.is_zero() {
+            problems.push(
+                "--classify-warm-up-timeout (CLASSIFY_WARM_UP_TIMEOUT): 0 would end every start".to_owned(),
+            );
         }
         if self.request_timeout.is_zero() {
             problems.push(

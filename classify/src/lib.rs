@@ -6,8 +6,8 @@
 //! it. [`pixels`] makes the square crop that the network wants, [`engine`] queues and batches crops
 //! and runs them on threads of its own, [`network`] is the code made from the ONNX file at build time,
 //! and [`classes`] turns its outputs into labels with probabilities. [`outcome`] is the table that
-//! says which event is acknowledged. [`backend`] is what arithmetic the network runs on, and [`gpu`] decides
-//! whether that is a GPU.
+//! says which event is acknowledged. [`backend`] is what arithmetic the network runs on, in numbers of which
+//! [`precision`], and [`gpu`] decides whether that is a GPU.
 //!
 //! It knows nothing of how uploads are decoded for storage, nor of who publishes events.
 
@@ -29,6 +29,7 @@ mod in_flight;
 pub mod network;
 pub mod outcome;
 pub mod pixels;
+pub mod precision;
 mod pull;
 mod records;
 mod routes;

@@ -1,7 +1,7 @@
 //! The network: code and weights made from an ONNX file at build time, and what of it the rest of
 //! the service needs to know.
 
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{Device, FloatDType, Tensor, TensorData};
 use fused::Isa;
 use futures_util::FutureExt;
 
@@ -10,6 +10,7 @@ use crate::{
     engine::block_on,
     gpu::Normalise,
     pixels::{Crop, Geometry},
+    precision::Precision,
 };
 
 #[expect(clippy::allow_attributes, reason = "which lints the generated code trips over depends on the model")]
@@ -71,12 +72,18 @@ pub enum NetworkError {
 #[derive(Clone, Debug)]
 pub struct Network {
     model: generated::Model,
+    precision: Precision,
     device: Device,
-    /// For each channel, what the network wants to see for each of the 256 values of a byte.
-    normalised: [[f32; 256]; CHANNELS],
-    /// The same for a GPU, which gets the bytes.
-    on_device: Normalise,
-    is_gpu: bool,
+    pixels: Pixels,
+}
+
+/// How bytes of pixels become what the network wants to see.
+#[derive(Clone, Debug)]
+enum Pixels {
+    /// On the CPU: for each channel, the number for each of the 256 values of a byte.
+    Table(Box<[[f32; 256]; CHANNELS]>),
+    /// On the GPU, which gets the bytes.
+    OnGpu(Box<Normalise>),
 }
 
 impl Network {
@@ -88,15 +95,23 @@ impl Network {
     /// The compiled-in weights on `backend`, for instructions no wider than `isa`, if it is given and
     /// the backend has a choice.
     pub fn load_for(backend: Backend, isa: Option<Isa>) -> Self {
+        Self::load_with(backend, isa, Precision::default())
+    }
+
+    /// The compiled-in weights on `backend`, to compute in `precision`, which its GPU must have:
+    /// [`gpu::open`](crate::gpu::open).
+    pub fn load_in(backend: Backend, precision: Precision) -> Self {
+        Self::load_with(backend, None, precision)
+    }
+
+    fn load_with(backend: Backend, isa: Option<Isa>, precision: Precision) -> Self {
         let device = backend.device();
         let model = fused::load_with(backend.execution(isa), || generated::Model::from_embedded(&device));
-        Self {
-            model,
-            normalised: normalisation(),
-            on_device: Normalise::new(&device),
-            is_gpu: backend.is_gpu(),
-            device,
-        }
+        let pixels = match backend.is_gpu() {
+            true => Pixels::OnGpu(Box::new(Normalise::new(&device))),
+            false => Pixels::Table(Box::new(normalisation())),
+        };
+        Self { model: precision.of_weights(model), precision, device, pixels }
     }
 
     /// Raw outputs for each crop, one value a class.
@@ -104,22 +119,7 @@ impl Network {
     /// # Errors
     /// [`NetworkError`]; [`NetworkError::Input`] when a crop is not [`CROP`] pixels wide and high.
     pub fn logits(&self, batch: &[Crop]) -> Result<Vec<Vec<f32>>, NetworkError> {
-        if self.is_gpu {
-            return block_on(self.hand_over(batch, batch.len())?);
-        }
-        let [red, green, blue] = &self.normalised;
-        let mut values = Vec::with_capacity(batch.len() * CHANNELS * PLANE);
-        for crop in batch {
-            let (pixels, _) = crop.rgb().as_chunks::<CHANNELS>();
-            values.extend(
-                pixels.iter().flat_map(|&[r, g, b]| {
-                    [red[usize::from(r)], green[usize::from(g)], blue[usize::from(b)]]
-                }),
-            );
-        }
-        // In memory the channels stay last, as pixels have them and the fused kernels take them.
-        let nhwc = self.tensor(values, batch.len(), [CROP, CROP, CHANNELS])?;
-        self.forward(nhwc.permute([0, 3, 1, 2]), batch.len())
+        block_on(self.hand_over(batch, batch.len())?)
     }
 
     /// Raw outputs for `batch` images that are normalised already: `nchw` is `[batch, 3, CROP, CROP]`
@@ -128,12 +128,16 @@ impl Network {
     /// # Errors
     /// [`NetworkError`].
     pub fn logits_of_tensor(&self, nchw: &[f32], batch: usize) -> Result<Vec<Vec<f32>>, NetworkError> {
-        let nchw = self.tensor(nchw.to_vec(), batch, [CHANNELS, CROP, CROP])?;
-        self.forward(nchw, batch)
+        let expected = batch * CHANNELS * PLANE;
+        if batch == 0 || nchw.len() != expected {
+            return Err(NetworkError::Input { got: nchw.len(), expected });
+        }
+        let input = self.tensor(nchw.to_vec(), [batch, CHANNELS, CROP, CROP]);
+        block_on(self.forward(input, batch)?)
     }
 
     /// Raw outputs for each crop, as [`Self::logits`] gives them, once the device has made them: the work
-    /// is handed over when this comes back. For the device the batch is one of `rows`, filled with black.
+    /// is handed over when this comes back. For the device the batch is one of `rows`, filled with zeros.
     ///
     /// # Errors
     /// [`NetworkError`]; [`NetworkError::Input`] when there are more crops than `rows`, none, or one that
@@ -145,15 +149,54 @@ impl Network {
     ) -> Result<impl Future<Output = Result<Vec<Vec<f32>>, NetworkError>> + Send + 'static, NetworkError>
     {
         let (images, size) = (batch.len(), CHANNELS * PLANE);
-        let mut bytes = Vec::with_capacity(rows * size);
-        for crop in batch {
-            bytes.extend_from_slice(crop.rgb());
+        let got = batch.iter().map(|crop| crop.rgb().len()).sum();
+        if images == 0 || images > rows || got != images * size {
+            return Err(NetworkError::Input { got, expected: images.clamp(1, rows.max(1)) * size });
         }
-        if images == 0 || images > rows || bytes.len() != images * size {
-            return Err(NetworkError::Input { got: bytes.len(), expected: images.clamp(1, rows) * size });
+        let input = match &self.pixels {
+            Pixels::Table(tables) => {
+                let [red, green, blue] = &**tables;
+                let mut nhwc = Vec::with_capacity(rows * size);
+                for crop in batch {
+                    let (pixels, _) = crop.rgb().as_chunks::<CHANNELS>();
+                    nhwc.extend(pixels.iter().flat_map(|&[r, g, b]| {
+                        [red[usize::from(r)], green[usize::from(g)], blue[usize::from(b)]]
+                    }));
+                }
+                nhwc.resize(rows * size, 0.0);
+                // In memory the channels stay last, as pixels have them and the fused kernels take them.
+                self.tensor(nhwc, [rows, CROP, CROP, CHANNELS]).permute([0, 3, 1, 2])
+            }
+            Pixels::OnGpu(normalise) => {
+                let mut bytes = Vec::with_capacity(rows * size);
+                for crop in batch {
+                    bytes.extend_from_slice(crop.rgb());
+                }
+                bytes.resize(rows * size, 0);
+                normalise.nchw(bytes, [rows, CROP, CROP, CHANNELS])
+            }
+        };
+        self.forward(input, images)
+    }
+
+    fn tensor(&self, values: Vec<f32>, shape: [usize; 4]) -> Tensor<4> {
+        Tensor::from_data(TensorData::new(values, shape), &self.device)
+    }
+
+    /// Hands `input` over, and gives the outputs of its first `images` rows once they are there.
+    fn forward(
+        &self,
+        input: Tensor<4>,
+        images: usize,
+    ) -> Result<impl Future<Output = Result<Vec<Vec<f32>>, NetworkError>> + Send + 'static, NetworkError>
+    {
+        let rows = input.dims()[0];
+        let output: Tensor<2> = self.model.forward(input.cast(self.precision.dtype()));
+        let (got, expected) = (output.dims(), [rows, CLASSES]);
+        if got != expected {
+            return Err(NetworkError::Output { got, expected });
         }
-        bytes.resize(rows * size, 0);
-        let output = self.outputs(self.on_device.nchw(bytes, [rows, CROP, CROP, CHANNELS]), rows)?;
+        let output = output.cast(FloatDType::F32);
         let mut read = Box::pin(output.into_data_async());
         // The first look at it hands the way back over, too, ahead of what comes after this batch.
         let at_once = (&mut read).now_or_never();
@@ -167,28 +210,6 @@ impl Network {
             let values = values.try_to_vec_as::<f32>().map_err(|error| unread(&error))?;
             Ok(values.chunks_exact(CLASSES).take(images).map(<[f32]>::to_vec).collect())
         })
-    }
-
-    /// `batch` images of the shape `image`, from their values.
-    fn tensor(&self, values: Vec<f32>, batch: usize, image: [usize; 3]) -> Result<Tensor<4>, NetworkError> {
-        let (got, expected) = (values.len(), batch * CHANNELS * PLANE);
-        if batch == 0 || got != expected {
-            return Err(NetworkError::Input { got, expected });
-        }
-        let [first, second, third] = image;
-        Ok(Tensor::from_data(TensorData::new(values, [batch, first, second, third]), &self.device))
-    }
-
-    fn forward(&self, input: Tensor<4>, batch: usize) -> Result<Vec<Vec<f32>>, NetworkError> {
-        let output = self.outputs(input, batch)?;
-        let values = output.try_to_vec_as::<f32>().map_err(|error| NetworkError::Read(error.to_string()))?;
-        Ok(values.chunks_exact(CLASSES).map(<[f32]>::to_vec).collect())
-    }
-
-    fn outputs(&self, input: Tensor<4>, batch: usize) -> Result<Tensor<2>, NetworkError> {
-        let output: Tensor<2> = self.model.forward(input);
-        let (got, expected) = (output.dims(), [batch, CLASSES]);
-        (got == expected).then_some(output).ok_or(NetworkError::Output { got, expected })
     }
 }
 
@@ -227,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn bytes_that_are_normalised_on_the_device_give_the_same_outputs() {
+    fn what_fills_a_batch_up_is_left_out() {
         let network = Network::load(Backend::default());
         let bytes = (0..CHANNELS * PLANE).map(|index| u8::try_from(index * 7 % 256).unwrap()).collect();
         let crops = [Crop::new(bytes, GEOMETRY.crop).unwrap(), Crop::black(GEOMETRY.crop)];
@@ -235,7 +256,7 @@ mod tests {
         for rows in [2, 4] {
             let pending = network.hand_over(&crops, rows).unwrap();
             let outputs = block_on(pending).unwrap();
-            assert_eq!(outputs.len(), crops.len(), "what fills the batch up is left out");
+            assert_eq!(outputs.len(), crops.len());
             for (a, b) in outputs.concat().iter().zip(expected.concat()) {
                 assert!((a - b).abs() < 1e-4, "{a} {b}");
             }

@@ -248,9 +248,12 @@ mod tests {
                   with a warning), never [env: CLASSIFY_GPU] [default: prefer]
               --classify-allow-software-gpu
                   Take a GPU that is software, too; for tests [env: CLASSIFY_ALLOW_SOFTWARE_GPU]
+              --classify-precision <PRECISION>
+                  Numbers that a GPU computes with: f32, f16 where it has them [env: CLASSIFY_PRECISION]
+                  [default: f32]
               --classify-gpu-cache <FOLDER>
                   Folder that keeps which kernels a GPU is fastest with, for the next start [default: the
-                  user's folder for caches] [env: CLASSIFY_GPU_CACHE]
+                  user's folder for caches; in a checkout target/environment] [env: CLASSIFY_GPU_CACHE]
               --classify-gpu-timeout <SECONDS>
                   Seconds after which a batch that the GPU has not finished counts as lost, and the service
                   ends [env: CLASSIFY_GPU_TIMEOUT] [default: 20]
@@ -284,6 +287,9 @@ mod tests {
               --classify-top-k <N>
                   Classes in a prediction unless the request says otherwise [env: CLASSIFY_TOP_K] [default:
                   5]
+              --classify-warm-up-timeout <SECONDS>
+                  Seconds in which the network must be ready, or the service ends; the first start on a GPU
+                  takes minutes with autotune [env: CLASSIFY_WARM_UP_TIMEOUT] [default: 1200]
               --classify-request-timeout <SECONDS>
                   Seconds after which a request is given up [env: CLASSIFY_REQUEST_TIMEOUT] [default: 30]
               --classify-drain-timeout <SECONDS>

@@ -20,6 +20,7 @@ use classify::{
     gpu,
     network::{CLASSES, GEOMETRY, Network, spec},
     pixels::Crop,
+    precision::Precision,
 };
 use fused::Isa;
 use serde_json::Value;
@@ -52,7 +53,7 @@ fn networks() -> Vec<(String, Network)> {
     let allow_software = std::env::var_os("CLASSIFY_ALLOW_SOFTWARE_GPU").is_some();
     let of = |backend: Backend| -> Vec<(String, Network)> {
         if backend.is_gpu() {
-            return match gpu::open(backend, allow_software) {
+            return match gpu::open(backend, Precision::F32, allow_software) {
                 Ok(adapter) => vec![(format!("{backend} on {adapter}"), Network::load(backend))],
                 Err(reason) => {
                     println!("SKIPPED: {reason}");

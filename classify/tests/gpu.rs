@@ -23,15 +23,20 @@ use classify::{
     gpu::{self, Adapter, GpuEngine, GpuSettings, GpuUse, Placement},
     network::{GEOMETRY, Network},
     pixels::Crop,
+    precision::Precision,
 };
 use platform::bucket::MemoryBucket;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
+/// How far an output in f16 may be from the CPU's, as a part of the largest.
+const HALF_TOLERANCE: f32 = 0.02;
+
 /// A GPU of this machine, if it has one.
 fn any_gpu() -> Option<(Backend, Adapter)> {
     let must = env::var_os("CLASSIFY_ALLOW_SOFTWARE_GPU").is_some();
-    let opened: Vec<_> = Backend::gpus().map(|backend| (backend, gpu::open(backend, must))).collect();
+    let open = |backend| gpu::open(backend, Precision::F32, must);
+    let opened: Vec<_> = Backend::gpus().map(|backend| (backend, open(backend))).collect();
     let reasons: Vec<String> =
         opened.iter().filter_map(|(_, opened)| opened.as_ref().err()).map(ToString::to_string).collect();
     let found = opened.into_iter().find_map(|(backend, adapter)| Some((backend, adapter.ok()?)));
@@ -51,6 +56,19 @@ fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
+/// A GPU of this machine that computes in f16, if it has one.
+fn any_gpu_with_f16() -> Option<(Backend, Adapter)> {
+    let (backend, _) = any_gpu()?;
+    match gpu::open(backend, Precision::F16, true) {
+        Ok(adapter) => Some((backend, adapter)),
+        Err(reason) => {
+            assert!(reason.to_string().contains("does not compute in f16"), "{reason}");
+            println!("SKIPPED: {reason}");
+            None
+        }
+    }
+}
+
 /// Parts of a photo, each another.
 fn crops(count: u32) -> Vec<Crop> {
     let photo = image::open(repository().join("samples/coffee.jpg")).unwrap();
@@ -62,7 +80,7 @@ fn crops(count: u32) -> Vec<Crop> {
 #[test]
 fn every_size_of_a_batch_gives_what_the_cpu_gives() {
     let Some((backend, adapter)) = any_gpu() else { return };
-    let mut engine = GpuEngine::new(backend, 6);
+    let mut engine = GpuEngine::new(backend, Precision::F32, 6);
     engine.warm_up().unwrap();
     let crops = crops(6);
     let expected = Network::load(Backend::default()).logits(&crops).unwrap();
@@ -77,9 +95,24 @@ fn every_size_of_a_batch_gives_what_the_cpu_gives() {
 }
 
 #[test]
+fn half_precision_gives_nearly_what_the_cpu_gives() {
+    let Some((backend, adapter)) = any_gpu_with_f16() else { return };
+    let mut engine = GpuEngine::new(backend, Precision::F16, 2);
+    engine.warm_up().unwrap();
+    let crops = crops(2);
+    let expected = Network::load(Backend::default()).logits(&crops).unwrap().concat();
+    let outputs = engine.infer(&crops).unwrap().concat();
+    let largest = expected.iter().map(|value| value.abs()).fold(0.0, f32::max);
+    let worst = outputs.iter().zip(&expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+    println!("{backend} on {adapter}, f16: max abs difference {worst:e}, largest output {largest}");
+    assert!(worst <= HALF_TOLERANCE * largest, "{worst:e} of {largest}");
+    assert!(worst > 1e-3, "{worst:e}: that is f32");
+}
+
+#[test]
 fn batches_that_overlap_are_not_mixed_up() {
     let Some((backend, _)) = any_gpu() else { return };
-    let mut engine = GpuEngine::new(backend, 2);
+    let mut engine = GpuEngine::new(backend, Precision::F32, 2);
     engine.warm_up().unwrap();
     let crops = crops(3);
     let expected = Network::load(Backend::default()).logits(&crops).unwrap();
@@ -145,7 +178,8 @@ fn a_software_gpu_is_refused_unless_it_is_allowed() {
     let cpu = Placement::cpu(Backend::default());
     assert_eq!(gpu::place(&settings(GpuUse::Prefer, false)).unwrap(), cpu);
     let allowed = gpu::place(&settings(GpuUse::Prefer, true)).unwrap();
-    assert_eq!(allowed, Placement { backend, adapter: Some(adapter) });
+    let precision = Precision::F32;
+    assert_eq!(allowed, Placement { backend, precision, adapter: Some(adapter) });
     assert_eq!(gpu::place(&settings(GpuUse::Never, true)).unwrap(), cpu);
 }
 

@@ -126,6 +126,7 @@ pub struct Workers {
     backend: &'static str,
     lost: Lost,
     time_limit: Duration,
+    warm_up_limit: Duration,
 }
 
 /// Engines that run.
@@ -141,8 +142,14 @@ pub struct Running {
 pub fn queue(items: NonZeroUsize, max_batch: NonZeroUsize, backend: &'static str) -> (Engines, Workers) {
     let (sender, receiver) = async_channel::bounded(items.get());
     let lost = Lost::default();
-    let workers =
-        Workers { jobs: receiver, max_batch, backend, lost: lost.clone(), time_limit: Duration::MAX };
+    let workers = Workers {
+        jobs: receiver,
+        max_batch,
+        backend,
+        lost: lost.clone(),
+        time_limit: Duration::MAX,
+        warm_up_limit: Duration::MAX,
+    };
     (Engines { jobs: sender, lost }, workers)
 }
 
@@ -193,11 +200,17 @@ impl Workers {
         Self { time_limit: limit, ..self }
     }
 
+    /// Engines that are not warm within `limit` do not start.
+    #[must_use]
+    pub fn with_warm_up_limit(self, limit: Duration) -> Self {
+        Self { warm_up_limit: limit, ..self }
+    }
+
     /// Starts a thread for each of `engines` and comes back when all of them are warm.
     ///
     /// # Errors
-    /// When a thread does not start or an engine does not warm up; the others then end once the queue
-    /// is closed.
+    /// When a thread does not start or an engine does not warm up, or not in time; the others then end
+    /// once the queue is closed. An engine that hangs is left behind.
     pub async fn start(self, engines: Vec<Box<dyn Infer>>) -> io::Result<Running> {
         let (alive_token, alive) = mpsc::channel(1);
         let mut warm = Vec::with_capacity(engines.len());
@@ -219,10 +232,17 @@ impl Workers {
             })?;
             warm.push(warmed);
         }
-        for warmed in warm {
-            let outcome = warmed.await.unwrap_or_else(|_| Err("the engine's thread died".to_owned()));
-            outcome.map_err(|reason| io::Error::other(format!("an engine did not warm up: {reason}")))?;
-        }
+        let all_warm = async {
+            for warmed in warm {
+                warmed.await.unwrap_or_else(|_| Err("the engine's thread died".to_owned()))?;
+            }
+            Ok(())
+        };
+        let limit = self.warm_up_limit;
+        let outcome = tokio::time::timeout(limit, all_warm).await.unwrap_or_else(|_| {
+            Err(format!("not within {} s (CLASSIFY_WARM_UP_TIMEOUT)", limit.as_secs_f64()))
+        });
+        outcome.map_err(|reason: String| io::Error::other(format!("an engine did not warm up: {reason}")))?;
         Ok(Running { alive, _watchdogs: watchdogs })
     }
 }

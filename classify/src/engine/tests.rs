@@ -153,6 +153,29 @@ impl Infer for Broken {
     }
 }
 
+/// An engine that hangs in its warm-up for as long as the test has the other end.
+struct Hanging {
+    forever: std_mpsc::Receiver<()>,
+}
+
+impl Infer for Hanging {
+    fn infer(&mut self, _batch: &[Crop]) -> Result<Vec<Vec<f32>>, InferError> {
+        self.forever.recv().map_err(|_| InferError("the test is over".into()))?;
+        Ok(Vec::new())
+    }
+}
+
+#[tokio::test]
+async fn an_engine_that_hangs_in_its_warm_up_does_not_start() {
+    let (_engines, workers) = queue(NonZeroUsize::MIN, NonZeroUsize::MIN, "fake");
+    let (test_is_on, forever) = std_mpsc::channel();
+    let workers = workers.with_warm_up_limit(Duration::from_millis(50));
+    let error = workers.start(vec![Box::new(Hanging { forever })]).await.unwrap_err();
+    let told = "an engine did not warm up: not within 0.05 s (CLASSIFY_WARM_UP_TIMEOUT)";
+    assert_eq!(error.to_string(), told);
+    drop(test_is_on);
+}
+
 #[tokio::test]
 async fn an_engine_that_warms_up_to_nonsense_does_not_start() {
     let (_engines, workers) = queue(NonZeroUsize::MIN, NonZeroUsize::MIN, "fake");

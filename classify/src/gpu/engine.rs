@@ -14,6 +14,7 @@ use crate::{
     engine::{Infer, InferError, Pending, block_on},
     network::{GEOMETRY, Network},
     pixels::Crop,
+    precision::Precision,
 };
 
 /// How far an output of the GPU may be from the CPU's, as a part of the largest output. Wide enough for
@@ -24,15 +25,16 @@ const TOLERANCE: f32 = 0.02;
 #[derive(Debug)]
 pub struct GpuEngine {
     backend: Backend,
+    precision: Precision,
     sizes: Vec<usize>,
     /// Loaded by the thread that runs it: CubeCL has a stream of work for each thread, and one is enough.
     network: Option<Network>,
 }
 
 impl GpuEngine {
-    /// An engine for at most `max_batch` images at once on `backend`, which was opened.
-    pub fn new(backend: Backend, max_batch: usize) -> Self {
-        Self { backend, sizes: batch_sizes(max_batch), network: None }
+    /// An engine for at most `max_batch` images at once on `backend`, which was opened for `precision`.
+    pub fn new(backend: Backend, precision: Precision, max_batch: usize) -> Self {
+        Self { backend, precision, sizes: batch_sizes(max_batch), network: None }
     }
 
     fn network(&self) -> Result<&Network, InferError> {
@@ -68,7 +70,7 @@ impl Infer for GpuEngine {
         let expected =
             cpu.logits(std::slice::from_ref(&picture)).map_err(|error| InferError(error.into()))?;
         let expected = expected.concat();
-        self.network = Some(Network::load(self.backend));
+        self.network = Some(Network::load_in(self.backend, self.precision));
         for size in self.sizes.clone() {
             let begin = Instant::now();
             let outputs = self.infer(&vec![picture.clone(); size])?;
@@ -76,11 +78,11 @@ impl Infer for GpuEngine {
             let seconds = begin.elapsed().as_secs_f32();
             tracing::debug!(size, difference, seconds, "the GPU is warm for batches of this size");
             if difference > TOLERANCE {
-                let backend = self.backend;
+                let Self { backend, precision, .. } = self;
                 return Err(InferError(
                     format!(
-                        "in a batch of {size}, the outputs of {backend} are {difference} of the largest away from \
-                         the CPU's, and at most {TOLERANCE} is believed"
+                        "in a batch of {size}, the outputs of {backend} in {precision} are {difference} of the largest \
+                         away from the CPU's, and at most {TOLERANCE} is believed"
                     )
                     .into(),
                 ));
@@ -123,7 +125,7 @@ mod tests {
         assert_eq!(batch_sizes(1), [1]);
         assert_eq!(batch_sizes(24), [1, 2, 4, 8, 16, 24]);
         assert_eq!(batch_sizes(64), [1, 2, 4, 8, 16, 32, 64]);
-        let engine = GpuEngine { backend: Backend::default(), sizes: batch_sizes(24), network: None };
+        let engine = GpuEngine::new(Backend::default(), Precision::F32, 24);
         let padded: Vec<usize> = [1, 2, 3, 9, 17, 24].map(|images| engine.padded(images)).to_vec();
         assert_eq!(padded, [1, 2, 4, 16, 24, 24]);
     }

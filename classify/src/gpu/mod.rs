@@ -23,13 +23,15 @@ pub use engine::GpuEngine;
 pub(crate) use normalise::Normalise;
 pub use settings::{GpuSettings, GpuUse};
 
-use crate::{backend::Backend, config::Settings};
+use crate::{backend::Backend, config::Settings, precision::Precision};
 
 /// What the network runs on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Placement {
     /// The arithmetic.
     pub backend: Backend,
+    /// The numbers.
+    pub precision: Precision,
     /// The GPU, if it is one.
     pub adapter: Option<Adapter>,
 }
@@ -37,7 +39,7 @@ pub struct Placement {
 impl Placement {
     /// On the CPU.
     pub fn cpu(backend: Backend) -> Self {
-        Self { backend, adapter: None }
+        Self { backend, precision: Precision::F32, adapter: None }
     }
 }
 
@@ -89,9 +91,10 @@ pub fn place(settings: &Settings) -> Result<Placement, NoGpu> {
         None => (Backend::gpus().collect(), gpu.when == GpuUse::Require),
     };
     let mut refusals = Vec::new();
+    let precision = gpu.precision;
     for backend in candidates {
-        match open(backend, gpu.allow_software) {
-            Ok(adapter) => return Ok(Placement { backend, adapter: Some(adapter) }),
+        match open(backend, precision, gpu.allow_software) {
+            Ok(adapter) => return Ok(Placement { backend, precision, adapter: Some(adapter) }),
             Err(refusal) => refusals.push(refusal),
         }
     }
@@ -107,12 +110,13 @@ pub fn place(settings: &Settings) -> Result<Placement, NoGpu> {
     Ok(Placement::cpu(fallback))
 }
 
-/// Opens the GPU of `backend` for this process; again and again is the same as once.
+/// Opens the GPU of `backend` for this process, to compute in `precision`; again and again is the same as
+/// once.
 ///
 /// # Errors
-/// [`Refusal`] when `backend` is none of the GPU's, there is no adapter, or only a software one and
-/// that is not allowed.
-pub fn open(backend: Backend, allow_software: bool) -> Result<Adapter, Refusal> {
+/// [`Refusal`] when `backend` is none of the GPU's, there is no adapter, only a software one and that is
+/// not allowed, or one that does not have `precision`.
+pub fn open(backend: Backend, precision: Precision, allow_software: bool) -> Result<Adapter, Refusal> {
     let refuse = |reason| Refusal { backend, reason };
     let opened: Result<Adapter, String> = match backend {
         #[cfg(feature = "cuda")]
@@ -126,6 +130,11 @@ pub fn open(backend: Backend, allow_software: bool) -> Result<Adapter, Refusal> 
         return Err(refuse(format!(
             "{adapter} is software, which is slower than the CPU kernels here; \
              CLASSIFY_ALLOW_SOFTWARE_GPU=1 allows it, for tests"
+        )));
+    }
+    if !backend.device().supports_dtype(precision.dtype()) {
+        return Err(refuse(format!(
+            "{adapter} does not compute in {precision}; CLASSIFY_PRECISION=f32 is what every GPU does"
         )));
     }
     Ok(adapter)

@@ -51,3 +51,27 @@ impl Normalise {
         (pixels * self.factor.clone() + self.offset.clone()).permute([0, 3, 1, 2])
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend::Backend;
+
+    #[test]
+    fn bytes_become_what_the_network_was_trained_on() {
+        let normalise = Normalise::new(&Backend::default().device());
+        // One that fills its words, and one that does not.
+        for [batch, height, width] in [[2, 8, 16], [1, 5, 3]] {
+            let bytes: Vec<u8> =
+                (0..batch * height * width * 3).map(|index| u8::try_from(index * 7 % 256).unwrap()).collect();
+            let planes = normalise.nchw(bytes.clone(), [batch, height, width, 3]);
+            assert_eq!(planes.dims(), [batch, 3, height, width]);
+            let values = planes.permute([0, 2, 3, 1]).try_to_vec_as::<f32>().unwrap();
+            for (index, (value, byte)) in values.iter().zip(bytes).enumerate() {
+                let (mean, std) = (spec::MEAN[index % 3], spec::STD[index % 3]);
+                let expected = (f32::from(byte) / 255.0 - mean) / std;
+                assert!((value - expected).abs() < 1e-5, "{value} instead of {expected} for {byte}");
+            }
+        }
+    }
+}

@@ -5,7 +5,7 @@ use std::{path::PathBuf, time::Duration};
 use clap::{ArgAction, Args, ValueEnum, builder::BoolishValueParser};
 use platform::config::parse_seconds;
 
-use crate::backend::Backend;
+use crate::{backend::Backend, precision::Precision};
 
 /// Whether the network may or must run on a GPU.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -44,8 +44,19 @@ pub struct GpuSettings {
         value_parser = BoolishValueParser::new()
     )]
     pub allow_software: bool,
+    /// Numbers that a GPU computes with: f32, f16 where it has them
+    #[arg(
+        id = "classify_precision",
+        long = "classify-precision",
+        env = "CLASSIFY_PRECISION",
+        value_name = "PRECISION",
+        value_enum,
+        hide_possible_values = true,
+        default_value_t = Precision::F32
+    )]
+    pub precision: Precision,
     /// Folder that keeps which kernels a GPU is fastest with, for the next start [default: the user's
-    /// folder for caches]
+    /// folder for caches; in a checkout target/environment]
     #[arg(
         id = "classify_gpu_cache",
         long = "classify-gpu-cache",
@@ -67,7 +78,13 @@ pub struct GpuSettings {
 
 impl Default for GpuSettings {
     fn default() -> Self {
-        Self { when: GpuUse::default(), allow_software: false, cache: None, timeout: Duration::from_secs(20) }
+        Self {
+            when: GpuUse::default(),
+            allow_software: false,
+            precision: Precision::default(),
+            cache: None,
+            timeout: Duration::from_secs(20),
+        }
     }
 }
 
@@ -109,6 +126,23 @@ impl GpuSettings {
             )),
             _ => {}
         }
+        if self.precision == Precision::F16 {
+            let problem = |why: &dyn std::fmt::Display| {
+                format!("--classify-precision (CLASSIFY_PRECISION) f16 is for a GPU, and {why}")
+            };
+            match backend {
+                _ if !compiled_in => problems.push(problem(
+                    &"no backend of this program runs on one: build it with the cargo feature `wgpu` or `cuda`",
+                )),
+                Some(backend) if !backend.is_gpu() => problems.push(problem(&format_args!(
+                    "--classify-backend (CLASSIFY_BACKEND) {backend} runs on the CPU"
+                ))),
+                None if self.when == GpuUse::Never => {
+                    problems.push(problem(&"--classify-gpu (CLASSIFY_GPU) rules one out"));
+                }
+                _ => {}
+            }
+        }
         if self.timeout.is_zero() {
             problems.push(
                 "--classify-gpu-timeout (CLASSIFY_GPU_TIMEOUT): 0 would give every batch up".to_owned(),
@@ -143,6 +177,18 @@ mod tests {
         for gpu in Backend::gpus() {
             assert_eq!(when(GpuUse::Require).problems(Some(gpu)), Vec::<String>::new());
             assert_eq!(when(GpuUse::Never).problems(Some(gpu)).len(), 1, "{gpu}");
+        }
+    }
+
+    #[test]
+    fn f16_is_refused_where_no_gpu_can_be_meant() {
+        let f16 = |when| GpuSettings { when, precision: Precision::F16, ..GpuSettings::default() };
+        let compiled_in = Backend::gpus().next().is_some();
+        assert_eq!(f16(GpuUse::Prefer).problems(None).is_empty(), compiled_in);
+        assert!(f16(GpuUse::Never).problems(None)[0].contains("CLASSIFY_PRECISION"));
+        assert!(f16(GpuUse::Prefer).problems(Some(Backend::default()))[0].contains("CLASSIFY_PRECISION"));
+        for gpu in Backend::gpus() {
+            assert_eq!(f16(GpuUse::Require).problems(Some(gpu)), Vec::<String>::new());
         }
     }
 

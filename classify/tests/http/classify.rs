@@ -231,3 +231,16 @@ async fn a_model_that_warms_up_to_nonsense_ends_the_service() {
     let error = (&mut rig.running).await.unwrap().unwrap_err();
     assert!(error.to_string().contains("did not warm up"), "{error:#}");
 }
+
+#[tokio::test]
+async fn a_warm_up_that_hangs_ends_the_service() {
+    let (engine, gate) = Gate::new(true);
+    let settings = classify::Settings {
+        warm_up_timeout: std::time::Duration::from_millis(100),
+        ..classify::Settings::default()
+    };
+    let mut rig = Rig::starting(settings, vec![engine]).await;
+    let error = (&mut rig.running).await.unwrap().unwrap_err();
+    assert!(error.to_string().contains("not within 0.1 s (CLASSIFY_WARM_UP_TIMEOUT)"), "{error:#}");
+    drop(gate);
+}
