@@ -45,6 +45,8 @@ impl ChainOps for burn::backend::Flex {
                 shared.prepared.get_or_init(prepare).run_tensor(&input)
             }
             crate::Execution::Plain => {
+                // burn-flex is slower on a view.
+                let input = input.to_contiguous();
                 plain::run::<Self>(&shared.plan, input, &plain::split::<Self>(&shared.plan, weights))
             }
         }
