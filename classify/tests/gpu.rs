@@ -29,9 +29,9 @@ use platform::bucket::MemoryBucket;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
-/// How far an output in f16 may be from the CPU's, as a part of the largest. What the engine believes, and
-/// for a reason: of 127 photos the worst was 0.028 away.
-const HALF_TOLERANCE: f32 = 0.05;
+/// How far an output in f16 may be from the CPU's for the crops of this test, as a part of the largest: 0.0073
+/// was seen on lavapipe.
+const HALF_TOLERANCE: f32 = 0.02;
 
 /// A GPU of this machine, if it has one.
 fn any_gpu() -> Option<(Backend, Adapter)> {
