@@ -13,16 +13,22 @@ import statistics
 import sys
 import time
 
-import numpy as np
+
+def say(**values):
+    print(json.dumps(values), flush=True)
+
+
+try:
+    import numpy as np
+except ImportError as absent:
+    for peer in ["onnxruntime", "PyTorch eager", "torch.compile"]:
+        say(engine=peer, absent=f"not present: {absent}")
+    sys.exit()
 
 ROUNDS = 5
 SIDE = 224
 MEAN = np.array([0.485, 0.456, 0.406], np.float32)
 STD = np.array([0.229, 0.224, 0.225], np.float32)
-
-
-def say(**values):
-    print(json.dumps(values), flush=True)
 
 
 def pixels(batch):
