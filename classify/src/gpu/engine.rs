@@ -20,9 +20,6 @@ use crate::{
 /// How far an output of the GPU may be from the CPU's, as a part of the largest output. Wide enough for
 /// the shortened multiplications that a GPU's matrix units do, and far from what a broken driver gives.
 const TOLERANCE: f32 = 0.02;
-/// The same in f16, where sums of up to 1,280 products are rounded at each step: of 127 photos the worst
-/// was 0.028 away, with the convolutions that burn has without autotune.
-const HALF_TOLERANCE: f32 = 0.05;
 
 /// The network on a GPU that was opened. Any backend would do, but the others have better use for a CPU.
 #[derive(Debug)]
@@ -80,16 +77,12 @@ impl Infer for GpuEngine {
             let difference = outputs.iter().map(|output| difference(output, &expected)).fold(0.0, f32::max);
             let seconds = begin.elapsed().as_secs_f32();
             tracing::debug!(size, difference, seconds, "the GPU is warm for batches of this size");
-            let (backend, precision) = (self.backend, self.precision);
-            let tolerance = match precision {
-                Precision::F32 => TOLERANCE,
-                Precision::F16 => HALF_TOLERANCE,
-            };
-            if difference > tolerance {
+            if difference > TOLERANCE {
+                let Self { backend, precision, .. } = self;
                 return Err(InferError(
                     format!(
                         "in a batch of {size}, the outputs of {backend} in {precision} are {difference} of the largest \
-                         away from the CPU's, and at most {tolerance} is believed"
+                         away from the CPU's, and at most {TOLERANCE} is believed"
                     )
                     .into(),
                 ));
