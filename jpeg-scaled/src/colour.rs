@@ -5,6 +5,7 @@ const PIXELS: usize = 16;
 
 /// Writes a row of RGB from rows of brightness and the two differences of colour, which are at least as
 /// long.
+#[inline(always)]
 pub(crate) fn from_ycbcr(y: &[u8], cb: &[u8], cr: &[u8], rgb: &mut [u8]) {
     let (chunks, rest) = rgb.as_chunks_mut::<{ 3 * PIXELS }>();
     let converted = chunks.len() * PIXELS;
@@ -84,6 +85,7 @@ fn interleaved(packed: &[u32; PIXELS]) -> [u8; 3 * PIXELS] {
 }
 
 /// Writes a row of RGB from rows of it.
+#[inline(always)]
 pub(crate) fn from_rgb(red: &[u8], green: &[u8], blue: &[u8], rgb: &mut [u8]) {
     for (((to, &red), &green), &blue) in rgb.as_chunks_mut().0.iter_mut().zip(red).zip(green).zip(blue) {
         *to = [red, green, blue];

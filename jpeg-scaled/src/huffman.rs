@@ -76,6 +76,12 @@ impl Codebook {
         Ok(())
     }
 
+    /// The codes of `length` bits, each with its symbol.
+    pub(crate) fn of_length(&self, length: u32) -> impl Iterator<Item = (u32, u8)> {
+        let Codewords { first, end, place } = self.by_length[length as usize];
+        (first..end).zip(self.symbols[place..].iter().copied())
+    }
+
     /// The code that `bits`, left-aligned, begins with.
     pub(crate) fn find(&self, bits: u64) -> Option<Code> {
         (1..=16).find_map(|length| {

@@ -100,6 +100,7 @@ fn frequency(band: &Band, steps: &Quantization, row: usize, column: usize, lane:
 
 /// Writes the samples of eight blocks, `side` × `side` of each, to the start of rows that are `stride`
 /// long, and leaves zeros in `band`.
+#[inline(always)]
 pub(crate) fn transform(band: &mut Band, steps: &Quantization, side: usize, rows: &mut [u8], stride: usize) {
     match side {
         1 => write(&to_1(band, steps), rows, stride),
@@ -110,6 +111,7 @@ pub(crate) fn transform(band: &mut Band, steps: &Quantization, side: usize, rows
     *band = EMPTY_BAND;
 }
 
+#[inline(always)]
 fn write<const WIDTH: usize, const HEIGHT: usize>(
     samples: &[[u8; WIDTH]; HEIGHT],
     rows: &mut [u8],
@@ -121,6 +123,7 @@ fn write<const WIDTH: usize, const HEIGHT: usize>(
 }
 
 /// The one sample of each block: its mean.
+#[inline(always)]
 fn to_1(band: &Band, steps: &Quantization) -> [[u8; LANES]; 1] {
     let mut samples = [0; LANES];
     for lane in 0..LANES {
@@ -130,6 +133,7 @@ fn to_1(band: &Band, steps: &Quantization) -> [[u8; LANES]; 1] {
 }
 
 /// 2×2 samples.
+#[inline(always)]
 fn to_2x2(band: &Band, steps: &Quantization) -> [[u8; 2 * LANES]; 2] {
     const PASS_1: u32 = CONSTANT_BITS - PASS_BITS + 2;
     const PASS_2: u32 = CONSTANT_BITS + PASS_BITS + 3 + 2;
@@ -163,6 +167,7 @@ fn two_of_eight([f0, f1, f3, f5, f7]: [i16; 5]) -> [i32; 2] {
 }
 
 /// 4×4 samples.
+#[inline(always)]
 fn to_4x4(band: &Band, steps: &Quantization) -> [[u8; 4 * LANES]; 4] {
     const PASS_1: u32 = CONSTANT_BITS - PASS_BITS + 1;
     const PASS_2: u32 = CONSTANT_BITS + PASS_BITS + 3 + 1;
@@ -213,6 +218,7 @@ fn four_of_eight([f0, f1, f2, f3, f5, f6, f7]: [i16; 7]) -> [i32; 4] {
 }
 
 /// 8×8 samples.
+#[inline(always)]
 fn to_8x8(band: &Band, steps: &Quantization) -> [[u8; 8 * LANES]; 8] {
     const PASS_1: u32 = CONSTANT_BITS - PASS_BITS;
     const PASS_2: u32 = CONSTANT_BITS + PASS_BITS + 3;

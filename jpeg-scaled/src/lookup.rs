@@ -34,8 +34,8 @@ impl DcTable {
         if lengths.symbols().iter().any(|&symbol| symbol > 15) {
             return Err(Error::Corrupt("a DC code stands for too many bits"));
         }
-        for (index, entry) in (0..).zip(&mut self.entries) {
-            let coefficient = coefficient_at(&self.codes, index, DC_BITS);
+        let found = coefficients::<{ 1 << DC_BITS }>(&self.codes);
+        for (entry, coefficient) in self.entries.iter_mut().zip(found) {
             let (bits, difference) = coefficient.map_or((0, 0), |found| (found.bits, found.value));
             *entry = DcEntry { bits, difference };
         }
@@ -132,10 +132,7 @@ impl AcTable {
     /// Becomes the table of `lengths`.
     pub(crate) fn set(&mut self, lengths: &CodeLengths) -> Result<(), Error> {
         self.codes.set(lengths)?;
-        let mut found = [None; 1 << AC_BITS];
-        for (index, found) in (0..).zip(&mut found) {
-            *found = coefficient_at(&self.codes, index, AC_BITS);
-        }
+        let found = coefficients::<{ 1 << AC_BITS }>(&self.codes);
         for (index, entry) in self.entries.iter_mut().enumerate() {
             let Some(first) = found[index] else {
                 *entry = AcEntry::NONE;
@@ -210,14 +207,21 @@ impl Coefficient {
     }
 }
 
-/// What the `width` bits of `index` begin with, if all of it is there.
-fn coefficient_at(codes: &Codebook, index: u16, width: u32) -> Option<Coefficient> {
-    let bits = u64::from(index) << (64 - width);
-    let Code { length, symbol } = codes.find(bits)?;
-    let size = u32::from(symbol & 15);
-    if length + size > width {
-        return None;
+/// What each number of so many bits begins with, if all of it is there.
+fn coefficients<const NUMBERS: usize>(codes: &Codebook) -> [Option<Coefficient>; NUMBERS] {
+    let width = NUMBERS.trailing_zeros();
+    let mut found = [None; NUMBERS];
+    for length in 1..=width {
+        for (code, symbol) in codes.of_length(length) {
+            let size = u32::from(symbol & 15);
+            let Some(rest) = width.checked_sub(length + size) else { continue };
+            for number in 0..1 << size {
+                let (first, value) = ((code << size | u32::from(number)) << rest, extend(number, size));
+                #[expect(clippy::cast_possible_truncation, reason = "it is at most `width`")]
+                let bits = (length + size) as u8;
+                found[first as usize..][..1 << rest].fill(Some(Coefficient { bits, symbol, value }));
+            }
+        }
     }
-    let number = index.checked_shr(width - length - size).unwrap_or(0) & ((1 << size) - 1);
-    Some(Coefficient { bits: u8::try_from(length + size).ok()?, symbol, value: extend(number, size) })
+    found
 }

@@ -155,6 +155,7 @@ impl Plane {
 
     /// Makes samples of the blocks that wait in row `row`; the first one is at `column`. Both are
     /// counted in blocks.
+    #[inline(always)]
     pub(crate) fn transform(&mut self, column: usize, row: usize) {
         let at = (1 + row * self.side) * self.stride + column * self.side;
         idct::transform(&mut self.bands[row], &self.steps, self.side, &mut self.samples[at..], self.stride);
@@ -168,6 +169,7 @@ impl Plane {
 
     /// The samples of the picture's row `row`, for `mcu_row` the row of MCUs that is there: its own
     /// rows but for the last one, and the last one of the row of MCUs before.
+    #[inline(always)]
     pub(crate) fn picture_row(&mut self, row: usize, mcu_row: usize) -> &[u8] {
         let own = match self.down {
             Upsampling::Repeat(times) => row / times,
@@ -220,6 +222,7 @@ fn mix(near: u8, far: u8, bias: u16) -> u8 {
 }
 
 /// Twice as many samples; the outermost ones are those of the edge.
+#[inline(always)]
 fn widen(samples: &[u8], line: &mut [u8]) {
     let mixed = |near: u8, far: u8, bias: u16| u16::from(mix(near, far, bias));
     double(samples, line, |before, sample, after| [mixed(sample, before, 1), mixed(sample, after, 2)]);
@@ -227,6 +230,7 @@ fn widen(samples: &[u8], line: &mut [u8]) {
 
 /// As [`widen`], of samples times four. Each comes from four samples in the parts 9, 3, 3 and 1 of 16;
 /// libjpeg rounds a half up before the sample and down after it.
+#[inline(always)]
 fn widen_sums(sums: &[u16], line: &mut [u8]) {
     let mixed = |near: u16, far: u16, bias: u16| (3 * near + far + bias) >> 4;
     double(sums, line, |before, sum, after| [mixed(sum, before, 8), mixed(sum, after, 7)]);

@@ -69,6 +69,7 @@ impl<'a> Scan<'a> {
     }
 
     /// Decodes the next row of MCUs, of which there are `columns`.
+    #[inline(always)]
     pub(crate) fn decode_row(
         &mut self,
         codes: &HuffmanTables,

@@ -1,5 +1,7 @@
 //! The way from a file to pixels.
 
+use pulp::{Arch, NullaryFnOnce};
+
 use crate::{
     Colour, Error, Header, Scale, colour,
     header::{Component, Tables},
@@ -84,14 +86,35 @@ impl Workspace {
         scale: Scale,
         pixels: &mut Vec<u8>,
     ) -> Result<(u32, u32), Error> {
+        let Self { codes, planes, .. } = self;
+        Arch::new().dispatch(Decoding { codes, planes, bytes, scale, pixels })
+    }
+}
+
+/// A call of [`Workspace::decode_into`], as a value: pulp runs it with the vector instructions that the
+/// processor has. They reach as far as functions are inlined, so those where the time is spent all are.
+struct Decoding<'a> {
+    codes: &'a mut HuffmanTables,
+    planes: &'a mut [Plane; 3],
+    bytes: &'a [u8],
+    scale: Scale,
+    pixels: &'a mut Vec<u8>,
+}
+
+impl NullaryFnOnce for Decoding<'_> {
+    type Output = Result<(u32, u32), Error>;
+
+    #[inline(always)]
+    fn call(self) -> Self::Output {
+        let Self { codes, planes, bytes, scale, pixels } = self;
         let tables = Tables::read(bytes)?;
         let Header { width, height, colour } = tables.header;
         let (width, height) = (scale.apply(width), scale.apply(height));
         let grid = Grid::new(&tables.header, tables.components(), scale);
-        let planes = &mut self.planes[..tables.components().len()];
+        let planes = &mut planes[..tables.components().len()];
         for (plane, component) in planes.iter_mut().zip(tables.components()) {
             plane.set(component, tables.quantization_of(component)?, &grid)?;
-            self.codes.set(&tables, component)?;
+            codes.set(&tables, component)?;
         }
         let channels = if colour == Colour::Grey { 1 } else { 3 };
         let stride = channels * width as usize;
@@ -104,7 +127,7 @@ impl Workspace {
         }
         let mut scan = Scan::new(bytes, &tables);
         for mcu_row in 0..grid.rows {
-            scan.decode_row(&self.codes, planes, grid.columns)?;
+            scan.decode_row(codes, planes, grid.columns)?;
             // The last row of the picture waits for its neighbour in the next row of MCUs.
             let ready = if mcu_row + 1 == grid.rows {
                 height as usize
@@ -124,6 +147,7 @@ impl Workspace {
 }
 
 /// Writes row `row` of the picture.
+#[inline(always)]
 fn write_row(planes: &mut [Plane], row: usize, mcu_row: usize, colour: Colour, pixels: &mut [u8]) {
     match planes {
         [first, second, third] => {
@@ -140,7 +164,9 @@ fn write_row(planes: &mut [Plane], row: usize, mcu_row: usize, colour: Colour, p
 
 #[cfg(test)]
 mod tests {
-    use super::Workspace;
+    use pulp::NullaryFnOnce;
+
+    use super::{Decoding, Workspace};
     use crate::Scale;
 
     /// Where the memory is, and how much of it there is.
@@ -159,6 +185,21 @@ mod tests {
             assert!(first.iter().all(|&(_, capacity)| capacity > 0));
             workspace.decode(file, scale).unwrap();
             assert_eq!(memory(&workspace), first);
+        }
+    }
+
+    /// The other tests have those of the processor they run on.
+    #[test]
+    fn the_pixels_are_the_same_without_vector_instructions_that_not_every_processor_has() {
+        let file = include_bytes!("../tests/reference/420.jpg");
+        for scale in Scale::ALL {
+            let Workspace { mut codes, mut planes, mut pixels } = Workspace::default();
+            let (codes, planes) = (&mut codes, &mut planes);
+            let size = Decoding { codes, planes, bytes: file, scale, pixels: &mut pixels }.call().unwrap();
+            let mut workspace = Workspace::default();
+            let picture = workspace.decode(file, scale).unwrap();
+            assert_eq!(size, (picture.width, picture.height));
+            assert_eq!(pixels, picture.pixels);
         }
     }
 }

@@ -23,11 +23,9 @@ impl Decode for JpegScaled {
         "jpeg-scaled"
     }
 
-    fn takes(&self, header: &Header, target: (u32, u32)) -> bool {
+    fn takes(&self, header: &Header, _: (u32, u32)) -> bool {
         let usual = matches!(header.coding, Coding::Jpeg(jpeg) if matches!(jpeg.components, 1 | 3));
-        // In full libjpeg-turbo is faster.
-        let best = !cfg!(feature = "turbo") || scale_for(header, target) != Scale::Full;
-        usual && header.is_baseline_jpeg() && best
+        usual && header.is_baseline_jpeg()
     }
 
     /// The pixels as decoded and the rows in work. Segments are read where they are.

@@ -1,4 +1,4 @@
-//! The usual JPEGs, by libjpeg-turbo, scaled down while they decode.
+//! JPEGs that jpeg-scaled leaves, progressive ones above all, by libjpeg-turbo: scaled down while they decode.
 
 use turbojpeg::{Decompressor, Error, Image, PixelFormat, ScalingFactor};
 
