@@ -1,7 +1,7 @@
 """Makes of a picture what no crate here makes: `convert.py FROM TO`.
 
-To `.jpg`, a progressive JPEG of the same tables and sampling, in the scans that libjpeg makes; to `.webp`, a
-lossy WebP; to `.bmp`, all of its pixels.
+To `.jpg`, a progressive JPEG of the same tables and sampling, in the scans that libjpeg makes; to `.png`, a
+PNG with the filters and the compression of libpng; to `.webp`, a lossy WebP; to `.bmp`, all of its pixels.
 """
 
 import sys

@@ -2,7 +2,7 @@
 
 use crate::{
     BUILD,
-    pictures::{JPEG_LARGE, JPEG_MIDDLE, JPEG_SMALL, PNG_MIDDLE},
+    pictures::{JPEG_LARGE, JPEG_MIDDLE, JPEG_SMALL, PNG_MIDDLE, PNG_OF_LIBPNG},
     tools::Tool,
 };
 
@@ -32,6 +32,7 @@ const TURBO: &[Speed] = &[
     speed(Tool::Pillow, JPEG_MIDDLE, 5.5),
     speed(Tool::Pillow, JPEG_SMALL, 4.0),
     speed(Tool::Sharp, PNG_MIDDLE, 1.8),
+    speed(Tool::Sharp, PNG_OF_LIBPNG, 1.8),
 ];
 
 const DEFAULT: &[Speed] = &[
@@ -39,6 +40,7 @@ const DEFAULT: &[Speed] = &[
     speed(Tool::Sharp, JPEG_MIDDLE, 1.2),
     speed(Tool::Sharp, JPEG_SMALL, 2.0),
     speed(Tool::Sharp, PNG_MIDDLE, 1.8),
+    speed(Tool::Sharp, PNG_OF_LIBPNG, 1.8),
 ];
 
 /// Those of this build.

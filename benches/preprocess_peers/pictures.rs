@@ -18,6 +18,8 @@ pub(crate) const JPEG_LARGE: &str = "JPEG 12 MP";
 pub(crate) const JPEG_MIDDLE: &str = "JPEG 2 MP";
 pub(crate) const JPEG_SMALL: &str = "JPEG 0.3 MP";
 pub(crate) const PNG_MIDDLE: &str = "PNG 2 MP";
+/// The same as libpng writes it: filters and matches are others, and so is what reading them takes.
+pub(crate) const PNG_OF_LIBPNG: &str = "PNG 2 MP, libpng's";
 const PROGRESSIVE_LARGE: &str = "progressive JPEG 12 MP";
 const WEBP_MIDDLE: &str = "WebP 2 MP";
 
@@ -58,6 +60,7 @@ pub(crate) fn make(folder: &Path, sizes: [(u32, u32); 3], notes: &mut Vec<String
         picture(folder, PNG_MIDDLE, "middle.png"),
     ];
     for (name, from, to) in [
+        (PNG_OF_LIBPNG, "middle.png", "middle-libpng.png"),
         (PROGRESSIVE_LARGE, "large.jpg", "large-progressive.jpg"),
         (WEBP_MIDDLE, "middle.png", "middle.webp"),
     ] {
