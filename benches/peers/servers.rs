@@ -49,7 +49,8 @@ pub(crate) fn all(subject: &Subject, notes: &mut Vec<String>) -> Vec<Server> {
     match furnace(subject) {
         Some(server) => servers.push(server),
         None => {
-            let what = format!("furnace with {}: benches/peers/install --with-furnace gets it", spec::NAME);
+            let what =
+                format!("furnace with {}: a long build, by benches/peers/install --with-furnace", spec::NAME);
             skipped(notes, &what);
         }
     }
