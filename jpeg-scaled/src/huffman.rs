@@ -35,7 +35,13 @@ pub(crate) struct Codebook {
     /// By length in bits.
     by_length: [Codewords; 17],
     symbols: [u8; 256],
+    /// The length and the symbol of the code that each number of [`SHORT`] bits begins with; length 0
+    /// where there is none of so few bits.
+    short: [(u8, u8); 1 << SHORT],
 }
+
+/// Bits of most codes that are not found in a look-up: it is the number after them that is long.
+const SHORT: u8 = 8;
 
 /// The codes of one length, which follow each other.
 #[derive(Clone, Copy)]
@@ -56,8 +62,11 @@ pub(crate) struct Code {
 }
 
 impl Codebook {
-    pub(crate) const EMPTY: Self =
-        Self { by_length: [Codewords { first: 0, end: 0, place: 0 }; 17], symbols: [0; 256] };
+    pub(crate) const EMPTY: Self = Self {
+        by_length: [Codewords { first: 0, end: 0, place: 0 }; 17],
+        symbols: [0; 256],
+        short: [(0, 0); 1 << SHORT],
+    };
 
     /// Becomes the table of `lengths`.
     pub(crate) fn set(&mut self, lengths: &CodeLengths) -> Result<(), Error> {
@@ -73,6 +82,14 @@ impl Codebook {
             place += usize::from(count);
             first = end << 1;
         }
+        let mut short = Self::EMPTY.short;
+        for length in 1..=SHORT {
+            let rest = SHORT - length;
+            for (code, symbol) in self.of_length(length.into()) {
+                short[(code << rest) as usize..][..1 << rest].fill((length, symbol));
+            }
+        }
+        self.short = short;
         Ok(())
     }
 
@@ -84,7 +101,11 @@ impl Codebook {
 
     /// The code that `bits`, left-aligned, begins with.
     pub(crate) fn find(&self, bits: u64) -> Option<Code> {
-        (1..=16).find_map(|length| {
+        let (length, symbol) = self.short[(bits >> (64 - SHORT)) as usize];
+        if length > 0 {
+            return Some(Code { length: length.into(), symbol });
+        }
+        (u32::from(SHORT) + 1..=16).find_map(|length| {
             let code = u32::try_from(bits >> (64 - length)).ok()?;
             let Codewords { first, end, place } = self.by_length[length as usize];
             let place = place + usize::try_from(code.checked_sub(first)?).ok()?;
