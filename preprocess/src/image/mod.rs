@@ -153,7 +153,7 @@ impl Plan {
 
     fn attempt(header: Header, attempt: usize, options: &Recipe) -> Result<Option<Self>, ImageError> {
         let target = resize::target(header.width, header.height, options.shorter_side);
-        let Some(decoder) = decode::of(&header, target).nth(attempt) else { return Ok(None) };
+        let Some(decoder) = decode::of(&header).nth(attempt) else { return Ok(None) };
         let decoding = decoder.bytes(&header, target);
         let bytes = decoding
             .saturating_add(resize::bytes((header.width, header.height), target))

@@ -120,7 +120,7 @@ fn every_decoder_is_within_50_db_of_the_best_there_could_be() {
     let size =
         |(width, height): (u32, u32)| (usize::try_from(width).unwrap(), usize::try_from(height).unwrap());
     let expected = reference(whole.as_raw(), size(whole.dimensions()), size(target));
-    for decoder in decode::of(&header, target) {
+    for decoder in decode::of(&header) {
         let psnr = Scratch::with(0, |scratch| {
             let job = Job { bytes: &file, header: &header, target, max_scans: 1 };
             let decoded = decode::decode(decoder, &job, scratch).unwrap();

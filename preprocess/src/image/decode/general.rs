@@ -32,7 +32,7 @@ impl Decode for General {
         "image"
     }
 
-    fn takes(&self, _: &Header, _: (u32, u32)) -> bool {
+    fn takes(&self, _: &Header) -> bool {
         true
     }
 

@@ -23,7 +23,7 @@ impl Decode for JpegScaled {
         "jpeg-scaled"
     }
 
-    fn takes(&self, header: &Header, _: (u32, u32)) -> bool {
+    fn takes(&self, header: &Header) -> bool {
         let usual = matches!(header.coding, Coding::Jpeg(jpeg) if matches!(jpeg.components, 1 | 3));
         usual && header.is_baseline_jpeg()
     }

@@ -37,7 +37,7 @@ impl Decode for LibjpegTurbo {
     }
 
     /// CMYK and more than 8 bits it does not give out as RGB.
-    fn takes(&self, header: &Header, _: (u32, u32)) -> bool {
+    fn takes(&self, header: &Header) -> bool {
         matches!(header.coding, Coding::Jpeg(jpeg) if jpeg.bits == 8 && matches!(jpeg.components, 1 | 3))
     }
 

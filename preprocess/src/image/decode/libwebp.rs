@@ -24,7 +24,7 @@ impl Decode for LibWebP {
     }
 
     /// With alpha the colours under transparent pixels would bleed into the others.
-    fn takes(&self, header: &Header, _: (u32, u32)) -> bool {
+    fn takes(&self, header: &Header) -> bool {
         matches!(header.coding, Coding::WebP(WebP { lossless: false, alpha: false, animated: false, .. }))
     }
 

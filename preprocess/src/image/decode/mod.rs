@@ -76,8 +76,8 @@ pub(super) trait Decode: Sync {
     /// Name of the library, for the log.
     fn name(&self) -> &'static str;
 
-    /// Whether such a file is worth trying, for a picture of size `target`.
-    fn takes(&self, header: &Header, target: (u32, u32)) -> bool;
+    /// Whether such a file is worth trying.
+    fn takes(&self, header: &Header) -> bool;
 
     /// Most bytes that are held at once while such a file is decoded, the pixels included.
     fn bytes(&self, header: &Header, target: (u32, u32)) -> u64;
@@ -109,10 +109,9 @@ fn all_of(format: Format) -> &'static [&'static dyn Decode] {
     }
 }
 
-/// The decoders that take such a file for a picture of size `target`, in the order in which they are
-/// tried.
-pub(super) fn of(header: &Header, target: (u32, u32)) -> impl Iterator<Item = &'static dyn Decode> {
-    all_of(header.format()).iter().copied().filter(move |decoder| decoder.takes(header, target))
+/// The decoders that take such a file, in the order in which they are tried.
+pub(super) fn of(header: &Header) -> impl Iterator<Item = &'static dyn Decode> {
+    all_of(header.format()).iter().copied().filter(move |decoder| decoder.takes(header))
 }
 
 /// Names of the decoders of JPEG, in the order in which they are tried.

@@ -24,7 +24,7 @@ impl Decode for Png {
         "image-png"
     }
 
-    fn takes(&self, _: &Header, _: (u32, u32)) -> bool {
+    fn takes(&self, _: &Header) -> bool {
         true
     }
 

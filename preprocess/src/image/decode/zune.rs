@@ -19,7 +19,7 @@ impl Decode for Zune {
         "zune-jpeg"
     }
 
-    fn takes(&self, _: &Header, _: (u32, u32)) -> bool {
+    fn takes(&self, _: &Header) -> bool {
         true
     }
 
