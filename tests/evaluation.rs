@@ -7,7 +7,7 @@ mod common;
 use std::path::PathBuf;
 
 use common::spawn_app;
-use platform::contract::PredictionRecord;
+use contract::PredictionRecord;
 
 /// Right top-1 answers of 127 by onnxruntime, on either model: shorter side 256 by Pillow's BILINEAR,
 /// centre crop 224, no JPEG in between.

@@ -3,7 +3,7 @@
 mod common;
 
 use common::{sample, spawn_app, spawn_app_with};
-use platform::contract::PredictionRecord;
+use contract::PredictionRecord;
 use reqwest::StatusCode;
 use serde_json::json;
 

@@ -2,7 +2,7 @@
 
 use std::{sync::Barrier, thread, time::Instant};
 
-use kernels::{Isa, ceiling};
+use cnn_kernels::{Isa, ceiling};
 
 use crate::figures::Series;
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use classify::{backend::Backend, network::spec};
-use kernels::Isa;
+use cnn_kernels::Isa;
 
 use crate::{
     Effort, Subject,

@@ -13,7 +13,7 @@ use classify::{
     engine::{EngineSettings, Infer, NativeEngine},
     network::{CROP, spec},
 };
-use kernels::Isa;
+use cnn_kernels::Isa;
 use tract_onnx::{
     prelude::*,
     tract_hir::internal::{Cost, DimLike},

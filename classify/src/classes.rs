@@ -1,6 +1,6 @@
 //! From the network's outputs to labels with probabilities.
 
-use platform::contract::{Class, GcsPath, Prediction};
+use contract::{Class, GcsPath, Prediction};
 
 use crate::{
     backend::Backend,

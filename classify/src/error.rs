@@ -6,9 +6,9 @@ use axum::{
     http::StatusCode,
     response::{IntoResponse, Response},
 };
+use contract::GcsPath;
 use platform::{
     bucket::BucketError,
-    contract::GcsPath,
     cpu::CpuError,
     http::Problem,
     topic::{TopicError, push::PushError},

@@ -2,10 +2,10 @@
 //! publisher or from the bucket itself.
 
 use bytes::Bytes;
+use contract::{Failure, GcsPath, PredictionRecord};
 use metrics::counter;
 use platform::{
     bucket::Created,
-    contract::{Failure, GcsPath, PredictionRecord},
     telemetry::error_chain,
     topic::{
         announcement::{Announced, Announcement, Announcer, Received},

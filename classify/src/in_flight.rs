@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use platform::contract::GcsPath;
+use contract::GcsPath;
 use tokio::sync::OwnedMutexGuard;
 
 /// The images that are being worked on. An image that is announced twice at the same time is

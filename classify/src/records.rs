@@ -3,11 +3,12 @@
 use std::time::SystemTime;
 
 use bytes::Bytes;
+use contract::{GcsPath, PredictionRecord, ResultMessage};
 use metrics::counter;
 use platform::{
     bucket::{BucketError, Created, ObjectName, SharedBucket},
-    contract::{GcsPath, PredictionRecord, ResultMessage, TRACEPARENT},
-    topic::{Message, SharedTopic},
+    clock,
+    topic::{Message, SharedTopic, TRACEPARENT},
 };
 
 use crate::{error::ClassifyError, outcome::Dead};
@@ -82,7 +83,7 @@ impl Records {
         let content_type = ("content-type".to_owned(), JSON.to_owned());
         let traceparent = traceparent.map(|value| (TRACEPARENT.to_owned(), value));
         let message = Message {
-            data: to_json(&ResultMessage::new(record.clone(), SystemTime::now()))?,
+            data: to_json(&ResultMessage::new(record.clone(), clock::rfc3339(SystemTime::now())))?,
             attributes: traceparent.into_iter().chain([content_type]).collect(),
         };
         let published = results.publish(message).await;

@@ -4,10 +4,10 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use contract::{GcsPath, Prediction, PredictionRecord};
 use metrics::counter;
 use platform::{
     bucket::{BucketError, Object, SharedBucket},
-    contract::{GcsPath, Prediction, PredictionRecord},
     cpu::{CpuError, CpuPool},
     http::Readiness,
 };

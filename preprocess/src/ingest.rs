@@ -11,14 +11,14 @@ use std::{
 };
 
 use bytes::Bytes;
+use contract::{GcsPath, ImageEvent, ImageId};
 use metrics::{counter, histogram};
 use platform::{
     bucket::{BucketError, Created, ObjectName, SharedBucket},
-    contract::{GcsPath, ImageEvent, ImageId, TRACEPARENT},
     cpu::{CpuError, CpuPool},
     http::Problem,
     memory::{Memory, MemoryError, Reservation},
-    topic::{Message, SharedTopic},
+    topic::{Message, SharedTopic, TRACEPARENT},
 };
 use serde::Serialize;
 

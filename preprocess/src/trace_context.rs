@@ -1,7 +1,7 @@
 //! W3C trace context: the header `traceparent` that follows an image from request to prediction.
 
 use axum::http::HeaderMap;
-use platform::contract::TRACEPARENT;
+use platform::topic::TRACEPARENT;
 use uuid::Uuid;
 
 /// One step of a trace, under which this service's work is announced.

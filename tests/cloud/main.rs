@@ -21,11 +21,9 @@ use std::{
 
 use axum::{Router, http::StatusCode, routing::any};
 use common::{PATIENCE, sample};
+use contract::{GcsPath, PredictionRecord};
 use engines::{Broken, Espresso, Slow};
-use platform::{
-    contract::{GcsPath, PredictionRecord},
-    testing::PushOptions,
-};
+use platform::testing::PushOptions;
 use rig::{BUCKET, Cloud, client, counting_proxy, free_port, photo};
 use serde_json::{Value, json};
 use tokio::sync::Notify;

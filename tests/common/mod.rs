@@ -15,8 +15,8 @@
 use std::{path::Path, time::Duration};
 
 use clap::Parser;
+use contract::PredictionRecord;
 use image_pipeline::{Config, Pipeline};
-use platform::contract::PredictionRecord;
 use reqwest::{StatusCode, multipart};
 use serde_json::Value;
 use tokio::task::JoinHandle;

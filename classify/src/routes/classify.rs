@@ -7,7 +7,7 @@ use axum::{
     http::{HeaderMap, StatusCode, header::CONTENT_TYPE},
 };
 use bytes::Bytes;
-use platform::contract::{GcsPath, Prediction};
+use contract::{GcsPath, Prediction};
 use serde::{Deserialize, Serialize};
 
 use crate::{

@@ -7,7 +7,8 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use bytes::Bytes;
-use platform::{contract::GcsPath, topic::announcement};
+use contract::GcsPath;
+use platform::topic::announcement;
 use serde::Serialize;
 
 use crate::{

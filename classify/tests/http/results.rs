@@ -1,6 +1,7 @@
 //! The results topic: every new record is told there, once.
 
-use platform::{contract::ResultMessage, topic::push::Delivery};
+use contract::ResultMessage;
+use platform::topic::push::Delivery;
 use serde_json::{Value, json};
 
 use crate::rig::{Rig, anonymous, answer, png};

@@ -11,7 +11,8 @@ use axum::{
     },
     response::{IntoResponse, Response},
 };
-use platform::{config::parse_seconds, contract::ImageId, http::Problem};
+use contract::ImageId;
+use platform::{config::parse_seconds, http::Problem};
 use serde_json::json;
 use tokio::time::{Instant, sleep_until};
 

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, atomic::Ordering};
 
-use platform::contract::ImageId;
+use contract::ImageId;
 use preprocess::Settings;
 
 use crate::support::{TestApp, json, problem, sample};

@@ -10,9 +10,9 @@ use std::{
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use contract::ImageId;
 use platform::{
     bucket::{Bucket, BucketError, Created, MemoryBucket, Object, ObjectName},
-    contract::ImageId,
     topic::{Message, Topic, TopicError},
 };
 use preprocess::{Application, Settings};

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, atomic::Ordering};
 
-use platform::contract::{ImageEvent, ImageId};
+use contract::{ImageEvent, ImageId};
 use preprocess::Settings;
 
 use crate::support::{TestApp, form, json, problem, sample};

@@ -1,0 +1,80 @@
+//! No kernel allocates once it is packed. In a process of its own: it replaces the allocator.
+
+use std::{
+    alloc::{GlobalAlloc, Layout, System},
+    cell::Cell,
+};
+
+use cnn_kernels::{
+    AlignedBuffer, Clamp, Depthwise, FirstConv, InvertedResidual, Isa, PackedConv1x1, Pads, Size, Window,
+    global_average_pool,
+};
+
+thread_local! {
+    static ALLOCATIONS: Cell<usize> = const { Cell::new(0) };
+}
+
+struct Counting;
+
+// SAFETY: everything is the system's allocator's; only a count is kept beside it.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ALLOCATIONS.set(ALLOCATIONS.get() + 1);
+        // SAFETY: the caller's promise.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
+        // SAFETY: the caller's promise, and `memory` came from the system's allocator.
+        unsafe { System.dealloc(memory, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// Allocations of this thread during `work`.
+fn allocations(work: impl FnOnce()) -> usize {
+    let before = ALLOCATIONS.get();
+    work();
+    ALLOCATIONS.get() - before
+}
+
+#[test]
+fn the_count_counts() {
+    assert_eq!(allocations(|| drop(std::hint::black_box(Box::new(1)))), 1);
+}
+
+#[test]
+fn nothing_is_allocated_while_kernels_run() {
+    let size = Size { height: 9, width: 9 };
+    let window = Window::new(size, 3, 1, Pads::all(1)).unwrap();
+    for isa in Isa::available() {
+        let conv = |channels: usize, outputs: usize| {
+            let weights = vec![0.1; channels * outputs];
+            PackedConv1x1::new(isa, channels, &weights, &vec![0.1; outputs], Clamp::RELU6).unwrap()
+        };
+        let depthwise = Depthwise::new(isa, window, &[0.1; 9 * 21], &[0.1; 21], Clamp::RELU6).unwrap();
+        let (expand, project) = (conv(5, 21), conv(21, 5));
+        let first = FirstConv::new(isa, window, 5, &[0.1; 21 * 5 * 9], &[0.1; 21], Clamp::RELU).unwrap();
+        let block =
+            InvertedResidual::new(Some(expand.clone()), depthwise.clone(), project.clone(), true).unwrap();
+        let block = block.with_tile_bytes(10_000);
+
+        let input = AlignedBuffer::zeroed(size.pixels() * 5);
+        let mut wide = AlignedBuffer::zeroed(size.pixels() * 21);
+        let mut filtered = wide.clone();
+        let mut output = input.clone();
+        let mut scratch = AlignedBuffer::zeroed(block.scratch_len());
+        let mut means = [0.0; 21];
+        let count = allocations(|| {
+            first.run(&input, 0..9, &mut wide).unwrap();
+            expand.run(&input, None, &mut wide).unwrap();
+            depthwise.run(&wide, 0..9, &mut filtered).unwrap();
+            project.run(&filtered, Some(&input), &mut output).unwrap();
+            block.run(&input, 0..9, &mut scratch, &mut output).unwrap();
+            global_average_pool(isa, &wide, &mut means).unwrap();
+        });
+        assert_eq!(count, 0, "{isa}");
+    }
+}

@@ -1,0 +1,62 @@
+//! The dense convolution.
+
+use cnn_kernels::{Clamp, FirstConv, Isa, Pads, ShapeError, Size, Window};
+use proptest::prelude::*;
+
+use crate::{
+    naive::{assert_all, convolution},
+    rig::{any_clamp, any_pads, any_size, assert_same, cases, guarded, numbers},
+};
+
+proptest! {
+    #![proptest_config(cases(150))]
+
+    #[test]
+    fn any_shape(
+        size in any_size(15),
+        kernel in 1..6_usize,
+        stride in 1..4_usize,
+        pads in any_pads(6),
+        channels in 1..5_usize,
+        outputs in 1..70_usize,
+        split in 0..15_usize,
+        clamp in any_clamp(),
+        seed in 0..u64::MAX / 2,
+    ) {
+        if let Ok(window) = Window::new(size, kernel, stride, pads) {
+            let input = numbers(seed, size.pixels() * channels);
+            let weights = numbers(seed + 1, outputs * channels * kernel * kernel);
+            let bias = numbers(seed + 2, outputs);
+            let expected = convolution(window, (pads.top, pads.left), 1, &input, &weights, &bias);
+            let expected: Vec<_> = expected.into_iter().map(|sum| sum.clamped(clamp)).collect();
+            let Size { height, width } = window.output();
+            let split = split.min(height);
+            for isa in Isa::available() {
+                let conv = FirstConv::new(isa, window, channels, &weights, &bias, clamp).unwrap();
+                let rows = |from: usize, to: usize| {
+                    let len = (to - from) * width * outputs;
+                    guarded(len, |output| conv.run(&input, from..to, output).unwrap())
+                };
+                let whole = rows(0, height);
+                assert_all(&expected, &whole, isa.name());
+                assert_same(&whole, &[rows(0, split), rows(split, height)].concat(), isa.name());
+            }
+        }
+    }
+}
+
+#[test]
+fn what_does_not_fit_is_refused() {
+    let window = Window::new(Size { height: 4, width: 4 }, 3, 1, Pads::default()).unwrap();
+    let new = |weights: usize| {
+        FirstConv::new(Isa::detect(), window, 3, &vec![0.0; weights], &[0.0; 2], Clamp::NONE)
+    };
+    let refused = new(53).map(|_| ());
+    assert_eq!(refused, Err(ShapeError::Length { what: "weights", expected: 54, actual: 53 }));
+    let conv = new(54).unwrap();
+    let mut output = [7.0; 8];
+    assert!(conv.run(&[0.0; 47], 0..2, &mut output).is_err());
+    assert!(conv.run(&[0.0; 48], 1..3, &mut output).is_err());
+    assert!(conv.run(&[0.0; 48], 1..2, &mut output).is_err());
+    assert_same(&output, &[7.0; 8], "untouched");
+}

@@ -1,0 +1,40 @@
+//! Global average pooling.
+
+use cnn_kernels::{Isa, global_average_pool};
+use proptest::prelude::*;
+
+use crate::{
+    naive::{Expected, assert_all},
+    rig::{cases, guarded, numbers},
+};
+
+proptest! {
+    #![proptest_config(cases(100))]
+
+    #[test]
+    fn any_shape(pixels in 1..60_usize, channels in 1..200_usize, seed: u64) {
+        let input = numbers(seed, pixels * channels);
+        let expected: Vec<_> = (0..channels)
+            .map(|channel| {
+                let mut sum = Expected::new(0.0);
+                for pixel in input.chunks_exact(channels) {
+                    sum.add(pixel[channel], 1.0);
+                }
+                sum.scaled(1.0 / f64::from(u32::try_from(pixels).unwrap()))
+            })
+            .collect();
+        for isa in Isa::available() {
+            let means = guarded(channels, |output| global_average_pool(isa, &input, output).unwrap());
+            assert_all(&expected, &means, isa.name());
+        }
+    }
+}
+
+#[test]
+fn what_is_no_image_is_refused() {
+    let mut output = [7.0; 3];
+    for len in [0, 4] {
+        assert!(global_average_pool(Isa::detect(), &vec![0.0; len], &mut output).is_err());
+    }
+    assert!(global_average_pool(Isa::detect(), &[], &mut []).is_err());
+}

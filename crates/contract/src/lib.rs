@@ -1,0 +1,402 @@
+//! The contract between the two services: two JSON shapes and an object layout.
+//!
+//! Fields may be added; none may change its name, type or meaning.
+
+use std::{fmt, str::FromStr};
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+/// File name of the preprocessed image inside an image's folder.
+pub const IMAGE_FILE: &str = "image.jpg";
+/// File name of the prediction inside an image's folder.
+pub const PREDICTION_FILE: &str = "prediction.json";
+
+/// Names one upload: the first 128 bits of the SHA-256 of the preprocessing recipe and the uploaded
+/// bytes, as 32 lowercase hexadecimal digits. The same bytes under the same recipe have the same id.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct ImageId(String);
+
+/// The text is not 32 lowercase hexadecimal digits.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("an id is 32 lowercase hexadecimal digits")]
+pub struct InvalidImageId;
+
+impl ImageId {
+    /// Id of `upload` (the bytes as sent) under `recipe` (a text that changes whenever the same
+    /// upload would give another image).
+    pub fn of(recipe: &str, upload: &[u8]) -> Self {
+        let digest =
+            Sha256::new().chain_update(recipe.as_bytes()).chain_update([0]).chain_update(upload).finalize();
+        Self(hex::encode(&digest[..16]))
+    }
+
+    /// The 32 digits.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Object name of the preprocessed image, `<id>/image.jpg`.
+    pub fn image_object(&self) -> String {
+        format!("{}/{IMAGE_FILE}", self.0)
+    }
+
+    /// Object name of the prediction, `<id>/prediction.json`.
+    pub fn prediction_object(&self) -> String {
+        format!("{}/{PREDICTION_FILE}", self.0)
+    }
+}
+
+impl fmt::Display for ImageId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl FromStr for ImageId {
+    type Err = InvalidImageId;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let digit = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
+        if text.len() == 32 && text.bytes().all(digit) {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(InvalidImageId)
+        }
+    }
+}
+
+impl TryFrom<String> for ImageId {
+    type Error = InvalidImageId;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        text.parse()
+    }
+}
+
+impl From<ImageId> for String {
+    fn from(id: ImageId) -> Self {
+        id.0
+    }
+}
+
+/// An object's address, `gs://BUCKET/OBJECT`, whatever the bucket is kept on.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct GcsPath {
+    bucket: String,
+    object: String,
+}
+
+/// The text is not `gs://BUCKET/OBJECT`.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("a path looks like gs://BUCKET/OBJECT")]
+pub struct InvalidGcsPath;
+
+impl GcsPath {
+    /// Path of `object` in `bucket`.
+    ///
+    /// # Errors
+    /// When either is empty, or the bucket's name has a `/`.
+    pub fn new(bucket: &str, object: &str) -> Result<Self, InvalidGcsPath> {
+        if bucket.is_empty() || bucket.contains('/') || object.is_empty() {
+            return Err(InvalidGcsPath);
+        }
+        Ok(Self { bucket: bucket.to_owned(), object: object.to_owned() })
+    }
+
+    /// The bucket's name, without `gs://`.
+    pub fn bucket(&self) -> &str {
+        &self.bucket
+    }
+
+    /// The object's name, without the bucket.
+    pub fn object(&self) -> &str {
+        &self.object
+    }
+
+    /// The id, when this is the path of a preprocessed image, `gs://BUCKET/<id>/image.jpg`.
+    pub fn image_id(&self) -> Option<ImageId> {
+        self.object.strip_suffix(IMAGE_FILE)?.strip_suffix('/')?.parse().ok()
+    }
+
+    /// Object name of the prediction for the image at this path: `<id>/prediction.json` for a
+    /// preprocessed image, which is named by its content. For any other it is
+    /// `<object>.<generation>.prediction.json`, or `<object>.prediction.json` in a bucket without
+    /// generations: two images of one folder never share a prediction, nor do two versions of one
+    /// image.
+    pub fn prediction_object(&self, generation: Option<i64>) -> String {
+        match (self.image_id(), generation) {
+            (Some(id), _) => id.prediction_object(),
+            (None, Some(generation)) => format!("{}.{generation}.{PREDICTION_FILE}", self.object),
+            (None, None) => format!("{}.{PREDICTION_FILE}", self.object),
+        }
+    }
+
+    /// Whether this is where predictions are written, whatever the image they are of.
+    pub fn is_prediction(&self) -> bool {
+        let file = self.object.rsplit('/').next().unwrap_or_default();
+        file == PREDICTION_FILE || file.ends_with(".prediction.json")
+    }
+}
+
+impl fmt::Display for GcsPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "gs://{}/{}", self.bucket, self.object)
+    }
+}
+
+impl FromStr for GcsPath {
+    type Err = InvalidGcsPath;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let rest = text.strip_prefix("gs://").ok_or(InvalidGcsPath)?;
+        let (bucket, object) = rest.split_once('/').ok_or(InvalidGcsPath)?;
+        Self::new(bucket, object)
+    }
+}
+
+impl TryFrom<String> for GcsPath {
+    type Error = InvalidGcsPath;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        text.parse()
+    }
+}
+
+impl From<GcsPath> for String {
+    fn from(path: GcsPath) -> Self {
+        path.to_string()
+    }
+}
+
+/// Data of a topic message: an image is stored and may be classified.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImageEvent {
+    /// Where the image is.
+    pub gcs_path: GcsPath,
+    /// The upload's id.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<ImageId>,
+    /// Width of the stored image in pixels.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub width: Option<u32>,
+    /// Height of the stored image in pixels.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub height: Option<u32>,
+}
+
+/// One class and how probable it is.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Class {
+    /// Human name, such as `golden retriever`. Not unique: use `index` as a key.
+    pub label: String,
+    /// Index of the model's output.
+    pub index: usize,
+    /// WordNet id, such as `n02099601`, where the model's labels have one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wnid: Option<String>,
+    /// Softmax probability, 0 to 1.
+    pub confidence: f32,
+}
+
+/// What the model said of an image.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Prediction {
+    /// The image; absent when the image came with the request and is stored nowhere.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gcs_path: Option<GcsPath>,
+    /// Label of the most probable class.
+    pub label: String,
+    /// Softmax probability of that class, 0 to 1.
+    pub confidence: f32,
+    /// The most probable classes, best first.
+    pub top: Vec<Class>,
+    /// Name of the model.
+    pub model: String,
+    /// Name of the backend that ran it.
+    pub backend: String,
+}
+
+/// Why an image can never be classified.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failure {
+    /// Stable word for programs, such as `not_an_image`.
+    pub reason: String,
+    /// Sentence for people.
+    pub message: String,
+}
+
+/// Content of `prediction.json`: a prediction, or the reason why there will never be one.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum PredictionRecord {
+    /// The image was classified.
+    Done(Prediction),
+    /// The image can never be classified.
+    Failed {
+        /// The image.
+        gcs_path: GcsPath,
+        /// Why.
+        error: Failure,
+    },
+}
+
+impl PredictionRecord {
+    /// The image, where it is stored.
+    pub fn gcs_path(&self) -> Option<&GcsPath> {
+        match self {
+            Self::Done(prediction) => prediction.gcs_path.as_ref(),
+            Self::Failed { gcs_path, .. } => Some(gcs_path),
+        }
+    }
+}
+
+/// Data of a message on the results topic: what is written to `prediction.json`, for which upload and
+/// when. The topic's schema, `deploy/results.proto`, refuses members that it does not know: a new
+/// one goes there first.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ResultMessage {
+    /// What is written.
+    #[serde(flatten)]
+    pub record: PredictionRecord,
+    /// The upload's id, where the image is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<ImageId>,
+    /// When, as RFC 3339 in UTC.
+    pub predicted_at: String,
+}
+
+impl ResultMessage {
+    /// Creates the message for a new record. `predicted_at` is RFC 3339 in UTC.
+    pub fn new(record: PredictionRecord, predicted_at: String) -> Self {
+        let id = record.gcs_path().and_then(GcsPath::image_id);
+        Self { record, id, predicted_at }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    const ID: &str = "0123456789abcdef0123456789abcdef";
+    const PREDICTED_AT: &str = "2026-01-02T03:04:05.678000Z";
+
+    fn path(object: &str) -> GcsPath {
+        GcsPath::new("b", object).unwrap()
+    }
+
+    #[test]
+    fn every_version_of_an_image_has_a_prediction_of_its_own() {
+        let preprocessed = format!("{ID}/image.jpg");
+        let table = [
+            ("a/cat.jpg", None, "a/cat.jpg.prediction.json"),
+            ("a/cat.jpg", Some(7), "a/cat.jpg.7.prediction.json"),
+            ("a/cat.jpg", Some(8), "a/cat.jpg.8.prediction.json"),
+            ("a/cat.png", Some(7), "a/cat.png.7.prediction.json"),
+            ("a/image.jpg", Some(7), "a/image.jpg.7.prediction.json"),
+            // Named by its content: there is one version.
+            (preprocessed.as_str(), None, "0123456789abcdef0123456789abcdef/prediction.json"),
+            (preprocessed.as_str(), Some(7), "0123456789abcdef0123456789abcdef/prediction.json"),
+        ];
+        for (object, generation, expected) in table {
+            assert_eq!(path(object).prediction_object(generation), expected);
+        }
+    }
+
+    #[test]
+    fn predictions_are_known_by_their_names() {
+        for object in ["cat.jpg", &format!("{ID}/image.jpg"), "a/b/c.png", "prediction.json"] {
+            for generation in [None, Some(1), Some(-1), Some(i64::MAX)] {
+                let prediction = path(&path(object).prediction_object(generation));
+                assert!(prediction.is_prediction(), "{prediction}");
+            }
+        }
+        for object in
+            ["prediction.jpg", "prediction.json/cat.jpg", "a-prediction.json", "a/Prediction.json", "a/"]
+        {
+            assert!(!path(object).is_prediction(), "{object}");
+        }
+    }
+
+    fn done() -> PredictionRecord {
+        let class = |wnid: Option<&str>| Class {
+            label: "tabby".to_owned(),
+            index: 281,
+            wnid: wnid.map(str::to_owned),
+            confidence: 0.93,
+        };
+        PredictionRecord::Done(Prediction {
+            gcs_path: Some(path(&format!("{ID}/image.jpg"))),
+            label: "tabby".to_owned(),
+            confidence: 0.93,
+            top: vec![class(Some("n02123045")), class(None)],
+            model: "mobilenetv2".to_owned(),
+            backend: "flex".to_owned(),
+        })
+    }
+
+    fn failed() -> PredictionRecord {
+        let error = Failure { reason: "not_an_image".to_owned(), message: "no image".to_owned() };
+        PredictionRecord::Failed { gcs_path: path("cat.jpg"), error }
+    }
+
+    /// The members that are at most in the JSON of a result, by the schema's name of what has them.
+    fn members() -> BTreeMap<String, BTreeSet<String>> {
+        let keys = |value: &Value| value.as_object().unwrap().keys().cloned().collect::<BTreeSet<_>>();
+        let [done, failed] = [done(), failed()]
+            .map(|record| serde_json::to_value(ResultMessage::new(record, PREDICTED_AT.to_owned())).unwrap());
+        BTreeMap::from([
+            ("Prediction".to_owned(), &keys(&done) | &keys(&failed)),
+            ("Class".to_owned(), keys(&done["top"][0])),
+            ("Failure".to_owned(), keys(&failed["error"])),
+        ])
+    }
+
+    #[test]
+    fn results_have_the_members_of_their_schema_and_no_others() {
+        let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../../deploy/results.proto");
+        let schema = std::fs::read_to_string(file).unwrap();
+        let mut open = Vec::new();
+        let mut fields = BTreeMap::<String, BTreeSet<String>>::new();
+        for line in schema.lines().filter_map(|line| line.split("//").next()).map(str::trim) {
+            let words: Vec<&str> = line.split_whitespace().collect();
+            match words[..] {
+                ["message", name, "{"] => open.push(name),
+                ["}"] => {
+                    open.pop();
+                }
+                [.., name, "=", number] if number.trim_end_matches(';').parse::<u32>().is_ok() => {
+                    let message = (*open.last().unwrap()).to_owned();
+                    assert!(fields.entry(message).or_default().insert(name.to_owned()), "{line}");
+                }
+                _ => {}
+            }
+        }
+        assert_eq!(members(), fields);
+    }
+
+    #[test]
+    fn results_look_like_this_and_are_read_back() {
+        let [prediction, failure] =
+            [done(), failed()].map(|record| ResultMessage::new(record, PREDICTED_AT.to_owned()));
+        let json = serde_json::to_string(&prediction).unwrap();
+        assert!(json.contains(r#""confidence":0.93"#), "a short number stays short: {json}");
+        let expected = json!({
+            "gcs_path": "gs://b/cat.jpg",
+            "error": {"reason": "not_an_image", "message": "no image"},
+            "predicted_at": PREDICTED_AT,
+        });
+        assert_eq!(serde_json::to_value(&failure).unwrap(), expected);
+        assert_eq!(prediction.id.as_ref().map(ImageId::as_str), Some(ID));
+        for result in [prediction, failure] {
+            let json = serde_json::to_string(&result).unwrap();
+            assert_eq!(serde_json::from_str::<ResultMessage>(&json).unwrap(), result);
+        }
+    }
+}
