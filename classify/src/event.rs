@@ -6,6 +6,7 @@ use contract::{Failure, GcsPath, PredictionRecord};
 use metrics::counter;
 use platform::{
     bucket::Created,
+    http::media_type,
     telemetry::error_chain,
     topic::{
         announcement::{Announced, Announcement, Announcer, Received},
@@ -191,17 +192,12 @@ fn ignored_by_content(image: &Result<Bytes, ClassifyError>, announcement: &Annou
 
 /// Whether an object of this content type is worth a look.
 fn may_be_image(content_type: Option<&str>) -> bool {
-    let unknown = |content_type: &str| essence(content_type).eq_ignore_ascii_case("application/octet-stream");
+    let unknown = |content_type: &str| media_type(content_type) == "application/octet-stream";
     content_type.is_none_or(|content_type| is_image(content_type) || unknown(content_type))
 }
 
 fn is_image(content_type: &str) -> bool {
-    essence(content_type).to_ascii_lowercase().starts_with("image/")
-}
-
-/// A content type without its parameters.
-fn essence(content_type: &str) -> &str {
-    content_type.split(';').next().unwrap_or_default().trim()
+    media_type(content_type).starts_with("image/")
 }
 
 /// The answer that a record gives.

@@ -25,7 +25,7 @@ use classify::{
     pixels::Crop,
     precision::Precision,
 };
-use platform::bucket::MemoryBucket;
+use platform::bucket::InMemoryBucket;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
@@ -135,7 +135,7 @@ async fn a_photo_is_classified_over_http() {
     settings.gpu.timeout = Duration::from_secs(120);
     settings.request_timeout = Duration::from_secs(120);
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-    let parts = Parts::new(Arc::new(MemoryBucket::default()));
+    let parts = Parts::new(Arc::new(InMemoryBucket::default()));
     let application = Application::assemble(address, settings, parts).await.unwrap();
     let (address, readiness) = (application.local_addr(), application.readiness());
     let stop = CancellationToken::new();

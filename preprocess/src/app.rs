@@ -7,7 +7,7 @@ use platform::{
     bucket::SharedBucket,
     cpu::{CpuLimits, CpuPool},
     http::{Readiness, Server},
-    memory::{Memory, MemoryLimits},
+    memory_budget::{MemoryBudget, MemoryBudgetLimits},
     topic::SharedTopic,
 };
 use serde_json::json;
@@ -24,7 +24,7 @@ pub struct Application {
     settings: Settings,
     ingest: Arc<Ingest>,
     /// For uploads while they arrive and until they are pictures.
-    uploads: Memory,
+    uploads: MemoryBudget,
     readiness: Readiness,
 }
 
@@ -48,12 +48,12 @@ impl Application {
         let cpu = CpuPool::new("preprocess", limits).context("the CPU threads cannot be started")?;
         let server = Server::bind(address).await.with_context(|| format!("cannot listen on {address}"))?;
         let memory = |purpose, bytes| {
-            let limits = MemoryLimits {
+            let limits = MemoryBudgetLimits {
                 bytes,
                 max_waiting: settings.queue_items.get(),
                 max_wait: settings.queue_timeout,
             };
-            Memory::new("preprocess", purpose, &limits)
+            MemoryBudget::new("preprocess", purpose, &limits)
         };
         let shares = settings.memory();
         let (uploads, pictures) = (memory("uploads", shares.uploads), memory("pictures", shares.pictures));

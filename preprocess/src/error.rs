@@ -3,7 +3,9 @@
 use std::{sync::Arc, time::Duration};
 
 use axum::http::StatusCode;
-use platform::{bucket::BucketError, cpu::CpuError, http::Problem, memory::MemoryError, topic::TopicError};
+use platform::{
+    bucket::BucketError, cpu::CpuError, http::Problem, memory_budget::MemoryBudgetError, topic::TopicError,
+};
 use serde_json::{Value, json};
 
 use crate::image::{Format, ImageError};
@@ -116,12 +118,12 @@ pub(crate) fn cpu_problem(error: CpuError) -> Problem {
 
 /// No memory for an upload or a picture. More than there is nobody asks for: uploads and pictures have
 /// limits of their own, which say so.
-pub(crate) fn memory_problem(error: MemoryError) -> Problem {
+pub(crate) fn memory_problem(error: MemoryBudgetError) -> Problem {
     match error {
-        MemoryError::Overloaded | MemoryError::TimedOut => {
+        MemoryBudgetError::Overloaded | MemoryBudgetError::TimedOut => {
             Problem::overloaded("Too many images are waiting. Try again soon.", SOON).with_source(error)
         }
-        MemoryError::TooMuch => Problem::internal(error),
+        MemoryBudgetError::TooMuch => Problem::internal(error),
     }
 }
 

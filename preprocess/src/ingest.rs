@@ -17,7 +17,7 @@ use platform::{
     bucket::{BucketError, Created, ObjectName, SharedBucket},
     cpu::{CpuError, CpuPool},
     http::Problem,
-    memory::{Memory, MemoryError, Reservation},
+    memory_budget::{MemoryBudget, MemoryBudgetError, MemoryReservation},
     topic::{Message, SharedTopic, TRACEPARENT},
 };
 use serde::Serialize;
@@ -36,7 +36,7 @@ const JPEG: &str = "image/jpeg";
 pub(crate) struct Upload {
     pub(crate) bytes: Bytes,
     /// The memory it takes, together with the other files of its request.
-    pub(crate) room: Arc<Reservation>,
+    pub(crate) room: Arc<MemoryReservation>,
 }
 
 /// What is told about a stored image.
@@ -55,7 +55,7 @@ pub(crate) struct Ingest {
     recipe: Arc<Recipe>,
     recipe_text: Arc<str>,
     cpu: CpuPool,
-    memory: Memory,
+    memory: MemoryBudget,
     bucket: SharedBucket,
     topic: Option<SharedTopic>,
 }
@@ -64,7 +64,7 @@ impl Ingest {
     pub(crate) fn new(
         recipe: Recipe,
         cpu: CpuPool,
-        memory: Memory,
+        memory: MemoryBudget,
         bucket: SharedBucket,
         topic: Option<SharedTopic>,
     ) -> Self {
@@ -227,7 +227,7 @@ fn door_problem(error: CpuError) -> Problem {
     error::cpu_problem(error)
 }
 
-fn memory_problem(error: MemoryError) -> Problem {
+fn memory_problem(error: MemoryBudgetError) -> Problem {
     counter!("preprocess_shed_total", "reason" => "memory").increment(1);
     error::memory_problem(error)
 }
@@ -255,7 +255,7 @@ mod tests {
     use std::{num::NonZeroUsize, sync::mpsc};
 
     use axum::http::{HeaderMap, StatusCode};
-    use platform::{bucket::MemoryBucket, cpu::CpuLimits, memory::MemoryLimits};
+    use platform::{bucket::InMemoryBucket, cpu::CpuLimits, memory_budget::MemoryBudgetLimits};
     use tokio::{sync::oneshot, task::JoinHandle};
 
     use super::*;
@@ -263,15 +263,15 @@ mod tests {
 
     const MEMORY_BYTES: u64 = 64 << 20;
 
-    fn ingest(bucket: &Arc<MemoryBucket>, max_jobs: usize, max_weight: u64) -> Arc<Ingest> {
+    fn ingest(bucket: &Arc<InMemoryBucket>, max_jobs: usize, max_weight: u64) -> Arc<Ingest> {
         let limits = CpuLimits { threads: NonZeroUsize::MIN, max_jobs, max_weight };
         let cpu = CpuPool::new("test", limits).unwrap();
         Arc::new(Ingest::new(Settings::default().recipe(), cpu, memory(MEMORY_BYTES), bucket.clone(), None))
     }
 
-    fn memory(bytes: u64) -> Memory {
-        let limits = MemoryLimits { bytes, max_waiting: 1, max_wait: Duration::from_secs(3600) };
-        Memory::new("test", "tests", &limits)
+    fn memory(bytes: u64) -> MemoryBudget {
+        let limits = MemoryBudgetLimits { bytes, max_waiting: 1, max_wait: Duration::from_secs(3600) };
+        MemoryBudget::new("test", "tests", &limits)
     }
 
     async fn upload(bytes: impl Into<Bytes>) -> Upload {
@@ -335,7 +335,7 @@ mod tests {
 
     #[tokio::test]
     async fn nothing_is_stored_for_a_caller_who_left() {
-        let bucket = Arc::new(MemoryBucket::default());
+        let bucket = Arc::new(InMemoryBucket::default());
         let ingest = ingest(&bucket, 10, 1_000_000);
         let (open, held) = occupy(&ingest, 1).await;
         let upload = upload(png(8)).await;
@@ -359,7 +359,7 @@ mod tests {
         assert!(tokio::time::timeout(Duration::ZERO, &mut taking).await.is_err(), "it waits");
         // One may wait.
         let refused = ingest.memory.reserve(2048).await.unwrap_err();
-        assert_eq!(refused, MemoryError::Overloaded);
+        assert_eq!(refused, MemoryBudgetError::Overloaded);
         let problem = memory_problem(refused);
         assert_eq!((problem.status, problem.kind), (StatusCode::TOO_MANY_REQUESTS, "overloaded"));
         assert_eq!(problem.retry_after, Some(error::SOON));

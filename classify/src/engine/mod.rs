@@ -16,7 +16,6 @@ mod overlap;
 mod tests;
 
 use std::{
-    any::Any,
     io,
     num::NonZeroUsize,
     panic::{AssertUnwindSafe, catch_unwind},
@@ -26,6 +25,7 @@ use std::{
 };
 
 use metrics::{counter, gauge, histogram};
+use platform::panic;
 use tokio::{
     sync::{mpsc, oneshot},
     task::JoinSet,
@@ -362,17 +362,8 @@ fn soundness(outputs: Vec<f32>) -> Result<Vec<f32>, EngineError> {
 fn catching<T>(work: impl FnOnce() -> Result<T, InferError>) -> Result<T, String> {
     match catch_unwind(AssertUnwindSafe(work)) {
         Ok(result) => result.map_err(|error| error.0.to_string()),
-        Err(panic) => Err(format!("panicked: {}", panic_text(panic.as_ref()))),
+        Err(panic) => Err(format!("panicked: {}", panic::message(panic.as_ref()))),
     }
-}
-
-/// The message of a panic.
-pub(crate) fn panic_text(panic: &(dyn Any + Send)) -> &str {
-    panic
-        .downcast_ref::<&str>()
-        .copied()
-        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
-        .unwrap_or("no message")
 }
 
 fn report_queue(items: usize) {

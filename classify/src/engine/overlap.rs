@@ -9,8 +9,9 @@
 use std::time::Instant;
 
 use futures_util::FutureExt;
+use platform::panic;
 
-use super::{EngineError, Feed, Infer, Job, Pending, Reply, answer, catching, gather, panic_text, refuse};
+use super::{EngineError, Feed, Infer, Job, Pending, Reply, answer, catching, gather, refuse};
 
 /// A batch that the device has.
 struct UnderWay {
@@ -91,7 +92,7 @@ fn begin(engine: &mut dyn Infer, batch: Vec<Job>, feed: &Feed<'_>) -> Result<Und
 async fn finish(outputs: &mut Pending) -> Result<Vec<Vec<f32>>, String> {
     match std::panic::AssertUnwindSafe(outputs).catch_unwind().await {
         Ok(outputs) => outputs.map_err(|error| error.0.to_string()),
-        Err(panic) => Err(format!("panicked: {}", panic_text(panic.as_ref()))),
+        Err(panic) => Err(format!("panicked: {}", panic::message(panic.as_ref()))),
     }
 }
 

@@ -7,8 +7,9 @@ use std::{
 
 use burn::tensor::{Device, DeviceType};
 
+use platform::panic;
+
 use super::Adapter;
-use crate::engine::panic_text;
 
 /// Opens the first device.
 pub(super) fn open() -> Result<Adapter, String> {
@@ -20,7 +21,7 @@ pub(super) fn open() -> Result<Adapter, String> {
     };
     // cubecl panics where the driver refuses to open the device.
     let identity = catch_unwind(AssertUnwindSafe(|| device.identity()))
-        .map_err(|panic| format!("the device does not open: {}", panic_text(panic.as_ref())))?;
+        .map_err(|panic| format!("the device does not open: {}", panic::message(panic.as_ref())))?;
     let name = identity.map_or_else(|| "a device without a name".to_owned(), |identity| identity.name);
     Ok(Adapter::new(name, "discrete", "cuda".to_owned(), driver()))
 }

@@ -4,10 +4,11 @@ use axum::{
     Json,
     body::Body,
     extract::{FromRequest, Multipart, Query, Request, State, rejection::QueryRejection},
-    http::{HeaderMap, StatusCode, header::CONTENT_TYPE},
+    http::{HeaderMap, StatusCode},
 };
 use bytes::Bytes;
 use contract::{GcsPath, Prediction};
+use platform::http::media_type_of;
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -83,9 +84,7 @@ fn check(top_k: usize, threshold: f32) -> Result<(), ClassifyError> {
 
 /// Which of the three ways of asking this is, by its content type.
 async fn read(headers: &HeaderMap, body: Bytes) -> Result<(Subject, Options), ClassifyError> {
-    let content_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let essence = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-    match essence.as_str() {
+    match media_type_of(headers).as_str() {
         "application/json" => by_path(&body),
         "multipart/form-data" => Ok((Subject::Sent(file_of(headers, body).await?), Options::default())),
         "application/octet-stream" => Ok((Subject::Sent(body), Options::default())),

@@ -19,10 +19,10 @@ use classify::{
     pixels::Crop,
 };
 use platform::{
-    bucket::{Bucket, BucketError, Created, MemoryBucket, Object, ObjectName},
+    bucket::{Bucket, BucketError, Created, InMemoryBucket, Object, ObjectName},
     http::{Readiness, push_auth::PushAuth},
     telemetry::{self, LogFormat},
-    topic::{MemoryTopic, push::Delivery},
+    topic::{InMemoryTopic, push::Delivery},
 };
 use reqwest::{Client, RequestBuilder, Response};
 use serde_json::{Value, json};
@@ -37,7 +37,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// A bucket in memory that can be switched off, or take no more.
 #[derive(Default)]
 pub(crate) struct TestBucket {
-    objects: MemoryBucket,
+    objects: InMemoryBucket,
     down: AtomicBool,
     full: AtomicBool,
 }
@@ -45,7 +45,7 @@ pub(crate) struct TestBucket {
 impl TestBucket {
     /// One that numbers the versions of its objects, as Cloud Storage does.
     pub(crate) fn with_generations() -> Self {
-        Self { objects: MemoryBucket::with_generations(), ..Self::default() }
+        Self { objects: InMemoryBucket::with_generations(), ..Self::default() }
     }
 
     /// Puts another version of an object in its place.
@@ -110,7 +110,7 @@ impl Bucket for TestBucket {
 /// A running service.
 pub(crate) struct Rig {
     pub(crate) bucket: Arc<TestBucket>,
-    pub(crate) results: Arc<MemoryTopic>,
+    pub(crate) results: Arc<InMemoryTopic>,
     classified: Arc<AtomicUsize>,
     pub(crate) readiness: Readiness,
     pub(crate) stop: CancellationToken,
@@ -139,7 +139,7 @@ impl Rig {
         engines: Vec<Box<dyn Infer>>,
         classified: Arc<AtomicUsize>,
     ) -> Self {
-        let (bucket, results) = (Arc::new(bucket), Arc::new(MemoryTopic::default()));
+        let (bucket, results) = (Arc::new(bucket), Arc::new(InMemoryTopic::default()));
         let parts = Parts { results: Some(results.clone()), ..Parts::new(bucket.clone()) };
         let application = Application::assemble_with(any_port(), settings, parts, engines).await.unwrap();
         Self::run(application, bucket, results, classified)
@@ -174,7 +174,7 @@ impl Rig {
     fn run(
         application: Application,
         bucket: Arc<TestBucket>,
-        results: Arc<MemoryTopic>,
+        results: Arc<InMemoryTopic>,
         classified: Arc<AtomicUsize>,
     ) -> Self {
         // For the metrics; the log would drown what the tests say.

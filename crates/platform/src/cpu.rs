@@ -1,13 +1,14 @@
 //! The one door from async code to rayon.
 
 use std::{
-    any::Any,
     num::NonZeroUsize,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use tokio::sync::oneshot;
+
+use crate::panic;
 
 /// Cores that this process may use.
 pub fn cores() -> NonZeroUsize {
@@ -67,7 +68,7 @@ impl CpuPool {
     ///
     /// # Errors
     /// [`CpuError::Overloaded`].
-    pub fn enter(&self, weight: u64) -> Result<Place, CpuError> {
+    pub fn enter(&self, weight: u64) -> Result<CpuPermit, CpuError> {
         self.door.enter(weight)
     }
 
@@ -95,7 +96,7 @@ impl CpuPool {
     ///
     /// # Errors
     /// [`CpuError::Panicked`].
-    pub async fn run_in<T, F>(&self, mut place: Place, job: F) -> Result<T, CpuError>
+    pub async fn run_in<T, F>(&self, mut place: CpuPermit, job: F) -> Result<T, CpuError>
     where
         T: Send + 'static,
         F: FnOnce() -> T + Send + 'static,
@@ -109,7 +110,7 @@ impl CpuPool {
             place.start();
             let outcome = span.in_scope(|| {
                 catch_unwind(AssertUnwindSafe(job)).map_err(|payload| {
-                    log_panic(&*payload);
+                    tracing::error!(panic = panic::message(&*payload), "a CPU job panicked");
                     CpuError::Panicked
                 })
             });
@@ -120,15 +121,6 @@ impl CpuPool {
         });
         result.await.unwrap_or(Err(CpuError::Panicked))
     }
-}
-
-fn log_panic(payload: &(dyn Any + Send)) {
-    let message = payload
-        .downcast_ref::<&str>()
-        .copied()
-        .or_else(|| payload.downcast_ref::<String>().map(String::as_str))
-        .unwrap_or("no message");
-    tracing::error!(panic = message, "a CPU job panicked");
 }
 
 /// Counts what stands behind the door.
@@ -157,7 +149,7 @@ impl Door {
         }
     }
 
-    fn enter(self: &Arc<Self>, weight: u64) -> Result<Place, CpuError> {
+    fn enter(self: &Arc<Self>, weight: u64) -> Result<CpuPermit, CpuError> {
         let mut load = self.load();
         let jobs = load.pending + load.ongoing;
         let light_enough = jobs == 0 || load.weight.saturating_add(weight) <= self.limits.max_weight;
@@ -168,7 +160,7 @@ impl Door {
         load.weight += weight;
         self.report(&load);
         drop(load);
-        Ok(Place { door: Arc::clone(self), weight, started: false })
+        Ok(CpuPermit { door: Arc::clone(self), weight, started: false })
     }
 
     /// The counts are right even if a thread panicked while it held the lock: every change is one
@@ -186,13 +178,13 @@ impl Door {
 
 /// One job's place behind the door, given back when dropped.
 #[derive(Debug)]
-pub struct Place {
+pub struct CpuPermit {
     door: Arc<Door>,
     weight: u64,
     started: bool,
 }
 
-impl Place {
+impl CpuPermit {
     fn start(&mut self) {
         let mut load = self.door.load();
         load.pending -= 1;
@@ -202,7 +194,7 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for CpuPermit {
     fn drop(&mut self) {
         let mut load = self.door.load();
         if self.started {

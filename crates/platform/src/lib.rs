@@ -5,8 +5,9 @@
 //! - [`clock`]: timestamps as text
 //! - `cloud`: which project, which emulators (all of Google Cloud is behind the feature `cloud`)
 //! - [`cpu`]: the one door from async code to rayon
-//! - [`memory`]: memory that is asked for before it is used
+//! - [`memory_budget`]: memory that is asked for before it is used
 //! - [`http`]: problem details, the middleware stack, health, serving and draining
+//! - [`panic`]: the message of a caught panic
 //! - [`telemetry`]: log and metrics
 //! - [`config`]: parsing that lists every problem at once
 //!
@@ -19,7 +20,8 @@ pub mod cloud;
 pub mod config;
 pub mod cpu;
 pub mod http;
-pub mod memory;
+pub mod memory_budget;
+pub mod panic;
 pub mod telemetry;
 #[cfg(all(feature = "cloud", any(test, feature = "testing")))]
 pub mod testing;

@@ -11,7 +11,7 @@ use axum::{
 };
 use platform::{
     http::{Readiness, health_routes, layers},
-    memory::Memory,
+    memory_budget::MemoryBudget,
     telemetry::metrics_routes,
 };
 use serde_json::{Value, json};
@@ -25,7 +25,7 @@ struct Shared {
     settings: Arc<Settings>,
     ingest: Arc<Ingest>,
     /// Memory for uploads.
-    uploads: Memory,
+    uploads: MemoryBudget,
     /// Cancelled when the service begins to drain.
     stop: CancellationToken,
 }
@@ -34,7 +34,7 @@ struct Shared {
 pub(crate) fn router(
     settings: Settings,
     ingest: Arc<Ingest>,
-    uploads: Memory,
+    uploads: MemoryBudget,
     readiness: Readiness,
     stop: CancellationToken,
 ) -> Router {

@@ -6,16 +6,13 @@ use axum::{
     Json,
     body::Body,
     extract::{FromRequest, Multipart, Request, State, multipart::MultipartError},
-    http::{
-        HeaderMap, StatusCode,
-        header::{CONTENT_LENGTH, CONTENT_TYPE},
-    },
+    http::{HeaderMap, StatusCode, header::CONTENT_LENGTH},
     response::{IntoResponse, Response},
 };
 use bytes::{Bytes, BytesMut};
 use futures_util::{StreamExt, stream};
 use metrics::counter;
-use platform::http::Problem;
+use platform::http::{Problem, media_type_of};
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
@@ -114,11 +111,8 @@ fn announced(headers: &HeaderMap, limit: usize) -> usize {
     length.unwrap_or(limit).min(limit)
 }
 
-/// Content types are compared as HTTP says: without their parameters and whatever the case.
 fn kind(headers: &HeaderMap) -> Kind {
-    let value = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let essence = value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-    match essence.as_str() {
+    match media_type_of(headers).as_str() {
         "multipart/form-data" => Kind::Form,
         "application/octet-stream" => Kind::Raw,
         image if image.starts_with("image/") => Kind::Raw,
@@ -219,14 +213,16 @@ fn public(problem: &Problem) -> Value {
     let mut error = problem.extensions.clone();
     error.insert("kind".to_owned(), problem.kind.into());
     error.insert("detail".to_owned(), problem.detail.clone().into());
-    if let Some(pause) = problem.retry_after {
-        error.insert("retry_after".to_owned(), pause.as_secs().max(1).into());
+    if let Some(seconds) = problem.retry_after_seconds() {
+        error.insert("retry_after".to_owned(), seconds.into());
     }
     Value::Object(error)
 }
 
 #[cfg(test)]
 mod tests {
+    use axum::http::header::CONTENT_TYPE;
+
     use super::*;
 
     #[test]

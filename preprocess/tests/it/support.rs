@@ -12,7 +12,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use contract::ImageId;
 use platform::{
-    bucket::{Bucket, BucketError, Created, MemoryBucket, Object, ObjectName},
+    bucket::{Bucket, BucketError, Created, InMemoryBucket, Object, ObjectName},
     topic::{Message, Topic, TopicError},
 };
 use preprocess::{Application, Settings};
@@ -110,7 +110,7 @@ pub(crate) async fn problem(response: Response) -> (u16, Value) {
 /// A bucket in memory that can be made to fail and that tells when it is read.
 #[derive(Default)]
 pub(crate) struct TestBucket {
-    inner: MemoryBucket,
+    inner: InMemoryBucket,
     pub(crate) broken: AtomicBool,
     pub(crate) was_read: Notify,
 }

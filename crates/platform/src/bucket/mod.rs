@@ -8,9 +8,9 @@ pub mod conformance;
 mod disk;
 #[cfg(feature = "cloud")]
 mod gcs;
+mod in_memory;
 #[cfg(feature = "cloud")]
 mod location;
-mod memory;
 mod name;
 
 use std::sync::Arc;
@@ -21,9 +21,9 @@ use bytes::Bytes;
 pub use disk::DiskBucket;
 #[cfg(feature = "cloud")]
 pub use gcs::GcsBucket;
+pub use in_memory::InMemoryBucket;
 #[cfg(feature = "cloud")]
 pub use location::BucketLocation;
-pub use memory::MemoryBucket;
 pub use name::{InvalidObjectName, ObjectName};
 
 /// Bucket name in the `gs://` paths of buckets that are not Cloud Storage.

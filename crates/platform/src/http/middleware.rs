@@ -18,6 +18,7 @@ use tracing::Instrument;
 use uuid::Uuid;
 
 use super::{Problem, render::render_problems, unread::read_the_rest};
+use crate::panic;
 
 /// Limits on every request.
 #[derive(Clone, Debug)]
@@ -137,9 +138,5 @@ pub(super) fn is_probe(path: &str) -> bool {
 struct HandlerPanic(String);
 
 fn on_panic(payload: Box<dyn Any + Send>) -> Response {
-    let message = match payload.downcast::<String>() {
-        Ok(message) => *message,
-        Err(payload) => payload.downcast_ref::<&str>().map_or("no message", |text| text).to_owned(),
-    };
-    Problem::internal(HandlerPanic(message)).into_response()
+    Problem::internal(HandlerPanic(panic::message(&*payload).to_owned())).into_response()
 }

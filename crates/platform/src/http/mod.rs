@@ -7,6 +7,7 @@
 //! - [`PushGuard`]: who may push; `push_auth` verifies the token that Pub/Sub sends
 
 mod health;
+mod media_type;
 mod middleware;
 mod problem;
 #[cfg(feature = "cloud")]
@@ -19,6 +20,7 @@ mod tests;
 mod unread;
 
 pub use health::{Readiness, health_routes};
+pub use media_type::{media_type, media_type_of};
 pub use middleware::{HttpLimits, RequestId, layers};
 pub use problem::Problem;
 pub use push_guard::{PushGuard, SharedPushGuard, guard_pushes};

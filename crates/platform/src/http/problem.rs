@@ -99,11 +99,16 @@ impl Problem {
     /// Sets the headers that belong to this problem.
     pub(super) fn set_headers(&self, headers: &mut HeaderMap) {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(PROBLEM_JSON));
-        if let Some(pause) = self.retry_after {
-            // Whole seconds, rounded up: coming back early is what the header is to prevent.
-            let seconds = pause.as_secs() + u64::from(pause.subsec_nanos() > 0);
-            headers.insert(RETRY_AFTER, HeaderValue::from(seconds.max(1)));
+        if let Some(seconds) = self.retry_after_seconds() {
+            headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
         }
+    }
+
+    /// Returns [`Self::retry_after`] in whole seconds, at least one. Rounded up, because a caller who comes
+    /// back early is refused again.
+    pub fn retry_after_seconds(&self) -> Option<u64> {
+        let pause = self.retry_after?;
+        Some((pause.as_secs() + u64::from(pause.subsec_nanos() > 0)).max(1))
     }
 
     /// The body.

@@ -13,13 +13,13 @@
 #[cfg(test)]
 mod tests;
 
-use axum::http::{HeaderMap, header::CONTENT_TYPE};
+use axum::http::HeaderMap;
 use base64::{Engine, prelude::BASE64_STANDARD};
 use bytes::Bytes;
 use serde_json::Value;
 
 use super::push::{Delivery, PushError};
-use crate::topic::TRACEPARENT;
+use crate::{http::media_type_of, topic::TRACEPARENT};
 
 /// What all event types of Cloud Storage's notifications begin with, and the one of a new object.
 const NOTIFICATION: &str = "OBJECT_";
@@ -216,9 +216,7 @@ impl CloudEvent {
 }
 
 fn is_structured(headers: &HeaderMap) -> bool {
-    let content_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let essence = content_type.split(';').next().unwrap_or_default();
-    essence.trim().eq_ignore_ascii_case(CLOUD_EVENT)
+    media_type_of(headers) == CLOUD_EVENT
 }
 
 fn other_event(kind: &str) -> Announced {

@@ -9,7 +9,7 @@
 pub mod announcement;
 #[cfg(any(test, feature = "testing"))]
 pub mod conformance;
-mod memory;
+mod in_memory;
 #[cfg(feature = "cloud")]
 mod pubsub;
 pub mod push;
@@ -21,7 +21,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use async_trait::async_trait;
 use bytes::Bytes;
 
-pub use memory::MemoryTopic;
+pub use in_memory::InMemoryTopic;
 #[cfg(feature = "cloud")]
 pub use pubsub::{PubSubSubscription, PubSubTopic, SubscriptionName, TopicName};
 pub use sqlite::{Pusher, RetryPolicy, SqliteTopic, TopicStats};

@@ -9,7 +9,7 @@ use super::{Message, Topic, TopicError};
 /// A topic in memory that keeps what is published and delivers nothing, for tests. It can be told to
 /// fail.
 #[derive(Debug, Default)]
-pub struct MemoryTopic {
+pub struct InMemoryTopic {
     state: Mutex<State>,
 }
 
@@ -23,7 +23,7 @@ struct State {
 #[error("a test asked for this failure")]
 struct AskedFor;
 
-impl MemoryTopic {
+impl InMemoryTopic {
     /// Makes the next `calls` publishes fail.
     pub fn fail_next(&self, calls: usize) {
         self.state().failures = calls;
@@ -40,7 +40,7 @@ impl MemoryTopic {
 }
 
 #[async_trait]
-impl Topic for MemoryTopic {
+impl Topic for InMemoryTopic {
     async fn publish(&self, message: Message) -> Result<String, TopicError> {
         let mut state = self.state();
         if state.failures > 0 {
@@ -59,7 +59,7 @@ mod tests {
 
     #[tokio::test]
     async fn conforms() {
-        let topic = MemoryTopic::default();
+        let topic = InMemoryTopic::default();
         let delivered = async |expected: usize| {
             let messages = topic.messages();
             assert_eq!(messages.len(), expected);
@@ -77,7 +77,7 @@ mod tests {
 
     #[tokio::test]
     async fn fails_as_often_as_asked() {
-        let topic = MemoryTopic::default();
+        let topic = InMemoryTopic::default();
         topic.fail_next(1);
         assert!(topic.publish(Message::default()).await.is_err());
         assert!(topic.messages().is_empty());

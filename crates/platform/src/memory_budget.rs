@@ -12,7 +12,7 @@ const UNIT_BYTES: u64 = 1024;
 
 /// How much memory there is, and who may wait for it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct MemoryLimits {
+pub struct MemoryBudgetLimits {
     /// Bytes that may be reserved at once.
     pub bytes: u64,
     /// Callers that may wait at once.
@@ -23,7 +23,7 @@ pub struct MemoryLimits {
 
 /// Why memory was not given.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum MemoryError {
+pub enum MemoryBudgetError {
     /// More than there is, however long one waits.
     #[error("more memory than there is")]
     TooMuch,
@@ -38,7 +38,7 @@ pub enum MemoryError {
 /// Memory, given out in the order in which it is asked for: whoever wants much is not overtaken by
 /// those who want little.
 #[derive(Clone, Debug)]
-pub struct Memory {
+pub struct MemoryBudget {
     shared: Arc<Shared>,
 }
 
@@ -52,9 +52,9 @@ struct Shared {
     purpose: &'static str,
 }
 
-impl Memory {
+impl MemoryBudget {
     /// Memory for one purpose; `name` is the prefix of its gauge (`<name>_memory_bytes {for}`).
-    pub fn new(name: &str, purpose: &'static str, limits: &MemoryLimits) -> Self {
+    pub fn new(name: &str, purpose: &'static str, limits: &MemoryBudgetLimits) -> Self {
         let total = (limits.bytes / UNIT_BYTES).min(u32::MAX.into());
         let permits = usize::try_from(total).unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS);
         Self {
@@ -73,23 +73,23 @@ impl Memory {
     /// dropped) leaves nothing behind.
     ///
     /// # Errors
-    /// [`MemoryError`].
-    pub async fn reserve(&self, bytes: u64) -> Result<Reservation, MemoryError> {
+    /// [`MemoryBudgetError`].
+    pub async fn reserve(&self, bytes: u64) -> Result<MemoryReservation, MemoryBudgetError> {
         let shared = &self.shared;
         let units = units(bytes).filter(|&units| u64::from(units) <= shared.total);
-        let units = units.ok_or(MemoryError::TooMuch)?;
+        let units = units.ok_or(MemoryBudgetError::TooMuch)?;
         let free = || Arc::clone(&shared.free);
         let permit = match free().try_acquire_many_owned(units) {
             Ok(permit) => permit,
             Err(_) => {
-                let _place = shared.waiting.try_acquire().map_err(|_| MemoryError::Overloaded)?;
+                let _place = shared.waiting.try_acquire().map_err(|_| MemoryBudgetError::Overloaded)?;
                 let permit = timeout(shared.max_wait, free().acquire_many_owned(units)).await;
                 // Nobody closes the semaphore; were it closed, nothing would ever become free.
-                permit.map_err(|_| MemoryError::TimedOut)?.map_err(|_| MemoryError::TimedOut)?
+                permit.map_err(|_| MemoryBudgetError::TimedOut)?.map_err(|_| MemoryBudgetError::TimedOut)?
             }
         };
         shared.report();
-        Ok(Reservation { permit: Some(permit), shared: Arc::clone(shared) })
+        Ok(MemoryReservation { permit: Some(permit), shared: Arc::clone(shared) })
     }
 
     /// Bytes that are reserved now.
@@ -115,13 +115,13 @@ impl Shared {
 
 /// Memory that was given; given back when dropped.
 #[derive(Debug)]
-pub struct Reservation {
+pub struct MemoryReservation {
     /// Always there until the end.
     permit: Option<OwnedSemaphorePermit>,
     shared: Arc<Shared>,
 }
 
-impl Reservation {
+impl MemoryReservation {
     /// Gives back what is more than `bytes`.
     pub fn shrink_to(&mut self, bytes: u64) {
         let Some(permit) = &mut self.permit else { return };
@@ -132,7 +132,7 @@ impl Reservation {
     }
 }
 
-impl Drop for Reservation {
+impl Drop for MemoryReservation {
     fn drop(&mut self) {
         drop(self.permit.take());
         self.shared.report();
@@ -145,9 +145,9 @@ mod tests {
 
     const KIB: u64 = 1024;
 
-    fn memory(max_waiting: usize) -> Memory {
-        let limits = MemoryLimits { bytes: 100 * KIB, max_waiting, max_wait: Duration::from_secs(5) };
-        Memory::new("test", "tests", &limits)
+    fn memory(max_waiting: usize) -> MemoryBudget {
+        let limits = MemoryBudgetLimits { bytes: 100 * KIB, max_waiting, max_wait: Duration::from_secs(5) };
+        MemoryBudget::new("test", "tests", &limits)
     }
 
     #[tokio::test]
@@ -168,8 +168,8 @@ mod tests {
     #[tokio::test]
     async fn more_than_there_is_is_never_given() {
         let memory = memory(9);
-        assert_eq!(memory.reserve(100 * KIB + 1).await.unwrap_err(), MemoryError::TooMuch);
-        assert_eq!(memory.reserve(u64::MAX).await.unwrap_err(), MemoryError::TooMuch);
+        assert_eq!(memory.reserve(100 * KIB + 1).await.unwrap_err(), MemoryBudgetError::TooMuch);
+        assert_eq!(memory.reserve(u64::MAX).await.unwrap_err(), MemoryBudgetError::TooMuch);
         drop(memory.reserve(100 * KIB).await.unwrap());
         assert_eq!(memory.reserve(100 * KIB).await.unwrap().shared.reserved(), 100 * KIB);
     }
@@ -179,8 +179,8 @@ mod tests {
         let memory = memory(1);
         let all = memory.reserve(100 * KIB).await.unwrap();
         let (first, second) = tokio::join!(memory.reserve(KIB), memory.reserve(KIB));
-        assert_eq!(first.unwrap_err(), MemoryError::TimedOut);
-        assert_eq!(second.unwrap_err(), MemoryError::Overloaded);
+        assert_eq!(first.unwrap_err(), MemoryBudgetError::TimedOut);
+        assert_eq!(second.unwrap_err(), MemoryBudgetError::Overloaded);
         drop(all);
         memory.reserve(100 * KIB).await.unwrap();
     }

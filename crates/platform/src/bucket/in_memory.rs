@@ -12,7 +12,7 @@ use super::{Bucket, BucketError, Created, Object, ObjectName};
 
 /// A bucket in memory, for tests. It can be told to fail.
 #[derive(Debug, Default)]
-pub struct MemoryBucket {
+pub struct InMemoryBucket {
     state: Mutex<State>,
     /// Whether reads tell the generation.
     numbered: bool,
@@ -28,7 +28,7 @@ struct State {
 #[error("a test asked for this failure")]
 struct AskedFor;
 
-impl MemoryBucket {
+impl InMemoryBucket {
     /// A bucket that numbers the versions of its objects, as Cloud Storage does: 1, 2, …
     pub fn with_generations() -> Self {
         Self { numbered: true, ..Self::default() }
@@ -68,7 +68,7 @@ impl MemoryBucket {
 }
 
 #[async_trait]
-impl Bucket for MemoryBucket {
+impl Bucket for InMemoryBucket {
     fn name(&self) -> &str {
         super::LOCAL_BUCKET
     }
@@ -111,13 +111,13 @@ mod tests {
 
     #[tokio::test]
     async fn conforms() {
-        conformance::check(&MemoryBucket::default()).await;
-        conformance::check(&MemoryBucket::with_generations()).await;
+        conformance::check(&InMemoryBucket::default()).await;
+        conformance::check(&InMemoryBucket::with_generations()).await;
     }
 
     #[tokio::test]
     async fn generations_are_told_where_they_are_asked_for() {
-        let bucket = MemoryBucket::with_generations();
+        let bucket = InMemoryBucket::with_generations();
         let object = ObjectName::new("a").unwrap();
         assert_eq!(bucket.create(&object, Bytes::new(), "text/plain").await.unwrap(), Created::New);
         assert_eq!(bucket.read(&object, 9).await.unwrap().generation, Some(1));
@@ -128,7 +128,7 @@ mod tests {
 
     #[tokio::test]
     async fn fails_as_often_as_asked() {
-        let bucket = MemoryBucket::default();
+        let bucket = InMemoryBucket::default();
         let object = ObjectName::new("a").unwrap();
         bucket.fail_next(2);
         let created = bucket.create(&object, Bytes::new(), "text/plain").await;

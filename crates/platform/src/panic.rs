@@ -1,0 +1,24 @@
+//! Panics as text.
+
+use std::any::Any;
+
+/// Returns the message that a panic's payload carries, or `no message`.
+pub fn message(payload: &(dyn Any + Send)) -> &str {
+    payload
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| payload.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("no message")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn literal_and_formatted_messages_are_found() {
+        assert_eq!(message(&"literal"), "literal");
+        assert_eq!(message(&format!("number {}", 7)), "number 7");
+        assert_eq!(message(&7), "no message");
+    }
+}
