@@ -1,17 +1,14 @@
 //! The service as a program of its own: its whole configuration, and the parts that it says.
 
-use std::{
-    net::{IpAddr, Ipv4Addr, SocketAddr},
-    sync::Arc,
-};
+use std::sync::Arc;
 
 use anyhow::Context;
 use clap::{Parser, ValueEnum};
 use platform::{
-    bucket::BucketLocation,
     cloud::CloudArgs,
     config::Validate,
     http::push_auth::{PushAuth, PushAuthArgs},
+    service::ServiceArgs,
     telemetry::LogArgs,
     topic::{PubSubSubscription, PubSubTopic, SubscriptionName, TopicName},
 };
@@ -20,17 +17,11 @@ use crate::{Application, Parts, Settings};
 
 /// Classifies images: POST an image to /classify, or let Pub/Sub push events to /pubsub.
 #[derive(Clone, Debug, Parser)]
-#[command(name = "classify", version)]
+#[command(name = "classify", version, mut_arg("port", |port| port.required(false).default_value("8001")))]
 pub struct Config {
-    /// Port to listen on; 0 takes a free one
-    #[arg(long, env = "PORT", default_value_t = 8001)]
-    pub port: u16,
-    /// Address to listen on
-    #[arg(long, env = "HOST", default_value_t = IpAddr::V4(Ipv4Addr::UNSPECIFIED))]
-    pub host: IpAddr,
-    /// Where images and predictions are: NAME or gs://NAME (Cloud Storage), file:PATH (a folder)
-    #[arg(long, env = "BUCKET")]
-    pub bucket: BucketLocation,
+    /// The listener's address and the bucket.
+    #[command(flatten)]
+    pub service: ServiceArgs,
     /// How events come: pushed to /pubsub, or pulled from --prep-subscription
     #[arg(long, env = "CLASSIFY_MODE", value_enum, default_value_t = Mode::Push)]
     pub mode: Mode,
@@ -105,7 +96,7 @@ impl Config {
     /// Opens what the service stands on.
     async fn open(&self) -> anyhow::Result<Parts> {
         let cloud = &self.cloud;
-        let bucket = self.bucket.open(cloud).await.context("the bucket (BUCKET) cannot be opened")?;
+        let bucket = self.service.bucket.open(cloud).await.context("the bucket (BUCKET) cannot be opened")?;
         let mut parts = Parts::new(bucket);
         if let Some(name) = self.results_path() {
             let topic = PubSubTopic::open(&name, cloud).await;
@@ -134,7 +125,7 @@ impl Application {
     /// had.
     pub async fn build(config: Config) -> anyhow::Result<Self> {
         let parts = config.open().await?;
-        Self::assemble(SocketAddr::new(config.host, config.port), config.settings, parts).await
+        Self::assemble(config.service.listen_address(), config.settings, parts).await
     }
 }
 
@@ -207,11 +198,11 @@ mod tests {
 
         Options:
               --port <PORT>
-                  Port to listen on; 0 takes a free one [env: PORT] [default: 8001]
+                  Port to listen on; 0 picks a free one [env: PORT] [default: 8001]
               --host <HOST>
                   Address to listen on [env: HOST] [default: 0.0.0.0]
               --bucket <BUCKET>
-                  Where images and predictions are: NAME or gs://NAME (Cloud Storage), file:PATH (a folder)
+                  Bucket of images and predictions: NAME or gs://NAME (Cloud Storage), file:PATH (a folder)
                   [env: BUCKET]
               --mode <MODE>
                   How events come: pushed to /pubsub, or pulled from --prep-subscription [env:

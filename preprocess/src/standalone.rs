@@ -1,16 +1,13 @@
 //! The service as a program of its own: its whole configuration, and the bucket and topic that it says.
 
-use std::{
-    net::{IpAddr, Ipv4Addr, SocketAddr},
-    sync::Arc,
-};
+use std::sync::Arc;
 
 use anyhow::Context;
 use clap::Parser;
 use platform::{
-    bucket::BucketLocation,
     cloud::CloudArgs,
     config::Validate,
+    service::ServiceArgs,
     telemetry::LogArgs,
     topic::{PubSubTopic, SharedTopic, TopicName},
 };
@@ -19,17 +16,11 @@ use crate::{Application, Settings};
 
 /// Prepares images: POST a picture to /preprocess, ask for its prediction at /predictions/{id}.
 #[derive(Clone, Debug, Parser)]
-#[command(name = "preprocess", version)]
+#[command(name = "preprocess", version, mut_arg("port", |port| port.required(false).default_value("8000")))]
 pub struct Config {
-    /// Port to listen on; 0 takes a free one
-    #[arg(long, env = "PORT", default_value_t = 8000)]
-    pub port: u16,
-    /// Address to listen on
-    #[arg(long, env = "HOST", default_value_t = IpAddr::V4(Ipv4Addr::UNSPECIFIED))]
-    pub host: IpAddr,
-    /// Where images and predictions are: NAME or gs://NAME (Cloud Storage), file:PATH (a folder)
-    #[arg(long, env = "BUCKET")]
-    pub bucket: BucketLocation,
+    /// The listener's address and the bucket.
+    #[command(flatten)]
+    pub service: ServiceArgs,
     /// Topic of Pub/Sub where images are announced, NAME or projects/PROJECT/topics/NAME; without it
     /// they are stored and not announced
     #[arg(long, env = "PREP_TOPIC", value_name = "TOPIC")]
@@ -73,8 +64,12 @@ impl Application {
     /// # Errors
     /// When the bucket or the topic cannot be opened or the port cannot be had.
     pub async fn build(config: Config) -> anyhow::Result<Self> {
-        let bucket =
-            config.bucket.open(&config.cloud).await.context("the bucket (BUCKET) cannot be opened")?;
+        let bucket = config
+            .service
+            .bucket
+            .open(&config.cloud)
+            .await
+            .context("the bucket (BUCKET) cannot be opened")?;
         let topic = match config.topic_path() {
             Some(name) => {
                 let topic = PubSubTopic::open(&name, &config.cloud).await;
@@ -88,7 +83,7 @@ impl Application {
                 None
             }
         };
-        Self::assemble(SocketAddr::new(config.host, config.port), config.settings, bucket, topic).await
+        Self::assemble(config.service.listen_address(), config.settings, bucket, topic).await
     }
 }
 
@@ -161,11 +156,11 @@ mod tests {
 
         Options:
               --port <PORT>
-                  Port to listen on; 0 takes a free one [env: PORT] [default: 8000]
+                  Port to listen on; 0 picks a free one [env: PORT] [default: 8000]
               --host <HOST>
                   Address to listen on [env: HOST] [default: 0.0.0.0]
               --bucket <BUCKET>
-                  Where images and predictions are: NAME or gs://NAME (Cloud Storage), file:PATH (a folder)
+                  Bucket of images and predictions: NAME or gs://NAME (Cloud Storage), file:PATH (a folder)
                   [env: BUCKET]
               --prep-topic <TOPIC>
                   Topic of Pub/Sub where images are announced, NAME or projects/PROJECT/topics/NAME; without

@@ -22,6 +22,8 @@ pub mod cpu;
 pub mod http;
 pub mod memory_budget;
 pub mod panic;
+#[cfg(feature = "cloud")]
+pub mod service;
 pub mod telemetry;
 #[cfg(all(feature = "cloud", any(test, feature = "testing")))]
 pub mod testing;

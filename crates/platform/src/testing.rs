@@ -290,7 +290,7 @@ impl Drop for Running {
 
 /// Where `.ci/emulators` puts a program, if it did.
 fn installed(name: &str) -> Option<PathBuf> {
-    let path = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../target/emulators")).join(name);
+    let path = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../target/emulators")).join(name);
     let there = path.exists();
     if !there {
         let notice = format!("SKIPPED: no {name} in target/emulators; .ci/emulators puts it there\n");
