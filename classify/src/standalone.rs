@@ -72,10 +72,10 @@ impl Validate for Config {
             ),
             _ => {}
         }
-        if self.prep_subscription.is_some() && self.subscription_path().is_none() {
+        if self.prep_subscription.is_some() && self.subscription_name().is_none() {
             problems.push(format!("--prep-subscription (PREP_SUBSCRIPTION): {SAY_THE_PROJECT}"));
         }
-        if self.results_topic.is_some() && self.results_path().is_none() {
+        if self.results_topic.is_some() && self.results_topic_name().is_none() {
             problems.push(format!("--results-topic (RESULTS_TOPIC): {SAY_THE_PROJECT}"));
         }
         problems
@@ -84,13 +84,13 @@ impl Validate for Config {
 
 impl Config {
     /// The subscription's whole name.
-    pub(crate) fn subscription_path(&self) -> Option<String> {
-        self.prep_subscription.as_ref()?.path(self.cloud.google_cloud_project.as_deref())
+    pub(crate) fn subscription_name(&self) -> Option<String> {
+        self.prep_subscription.as_ref()?.resource_name(self.cloud.google_cloud_project.as_deref())
     }
 
     /// The whole name of the topic for results.
-    pub(crate) fn results_path(&self) -> Option<String> {
-        self.results_topic.as_ref()?.path(self.cloud.google_cloud_project.as_deref())
+    pub(crate) fn results_topic_name(&self) -> Option<String> {
+        self.results_topic.as_ref()?.resource_name(self.cloud.google_cloud_project.as_deref())
     }
 
     /// Opens what the service stands on.
@@ -98,12 +98,12 @@ impl Config {
         let cloud = &self.cloud;
         let bucket = self.service.bucket.open(cloud).await.context("the bucket (BUCKET) cannot be opened")?;
         let mut parts = Parts::new(bucket);
-        if let Some(name) = self.results_path() {
+        if let Some(name) = self.results_topic_name() {
             let topic = PubSubTopic::open(&name, cloud).await;
             parts.results =
                 Some(Arc::new(topic.context("the results topic (RESULTS_TOPIC) cannot be opened")?));
         }
-        if let Some(name) = self.subscription_path() {
+        if let Some(name) = self.subscription_name() {
             let subscription = PubSubSubscription::open(&name, cloud).await;
             let subscription =
                 subscription.context("the subscription (PREP_SUBSCRIPTION) cannot be opened")?;
@@ -180,8 +180,8 @@ mod tests {
             "--google-cloud-project=p",
         ])
         .unwrap();
-        assert_eq!(config.subscription_path().as_deref(), Some("projects/p/subscriptions/classify-pull"));
-        assert_eq!(config.results_path().as_deref(), Some("projects/q/topics/results"));
+        assert_eq!(config.subscription_name().as_deref(), Some("projects/p/subscriptions/classify-pull"));
+        assert_eq!(config.results_topic_name().as_deref(), Some("projects/q/topics/results"));
     }
 
     #[test]
@@ -223,13 +223,14 @@ mod tests {
                   Where the public keys for the tokens of pushes are [env: PUSH_JWKS_URL] [default:
                   https://www.googleapis.com/oauth2/v3/certs]
               --google-cloud-project <PROJECT>
-                  Project of topics and subscriptions that are named without one [env: GOOGLE_CLOUD_PROJECT]
+                  Project of topics and subscriptions whose names do not include one [env:
+                  GOOGLE_CLOUD_PROJECT]
               --storage-emulator-host <ADDRESS>
-                  Address of an emulator of Cloud Storage, as in localhost:4443 [env: STORAGE_EMULATOR_HOST]
+                  Address of a Cloud Storage emulator, as in localhost:4443 [env: STORAGE_EMULATOR_HOST]
               --pubsub-emulator-host <ADDRESS>
-                  Address of an emulator of Pub/Sub, as in localhost:8085 [env: PUBSUB_EMULATOR_HOST]
+                  Address of a Pub/Sub emulator, as in localhost:8085 [env: PUBSUB_EMULATOR_HOST]
               --cloud-timeout <SECONDS>
-                  Seconds that a call to Cloud Storage or Pub/Sub may take, further attempts included [env:
+                  Maximum seconds for a call to Cloud Storage or Pub/Sub, retries included [env:
                   CLOUD_TIMEOUT] [default: 10]
               --classify-backend <BACKEND>
                   Backend that runs the network; never another than this one [default: a GPU as
@@ -290,10 +291,10 @@ mod tests {
                   Largest request body in bytes; Pub/Sub pushes up to 10 MB [env: CLASSIFY_MAX_BODY_BYTES]
                   [default: 20MiB]
               --log <LOG>
-                  What is logged: a level, or levels by target, as in `info,classify=debug` [env: RUST_LOG]
+                  Events to log: a level, or levels by target, as in `info,classify=debug` [env: RUST_LOG]
                   [default: info]
               --log-format <LOG_FORMAT>
-                  How the log looks [env: LOG_FORMAT] [default: auto] [possible values: auto, human, json]
+                  Format of the log [env: LOG_FORMAT] [default: auto] [possible values: auto, human, json]
           -h, --help
                   Print help (see more with '--help')
           -V, --version

@@ -40,7 +40,7 @@ impl Validate for Config {
     fn problems(&self) -> Vec<String> {
         let mut problems = self.settings.problems();
         problems.extend(self.cloud.problems());
-        if self.prep_topic.is_some() && self.topic_path().is_none() {
+        if self.prep_topic.is_some() && self.topic_name().is_none() {
             problems.push(
                 "--prep-topic (PREP_TOPIC): give projects/PROJECT/topics/NAME, or say the project with \
                  --google-cloud-project (GOOGLE_CLOUD_PROJECT)"
@@ -53,8 +53,8 @@ impl Validate for Config {
 
 impl Config {
     /// The topic's whole name.
-    pub(crate) fn topic_path(&self) -> Option<String> {
-        self.prep_topic.as_ref()?.path(self.cloud.google_cloud_project.as_deref())
+    pub(crate) fn topic_name(&self) -> Option<String> {
+        self.prep_topic.as_ref()?.resource_name(self.cloud.google_cloud_project.as_deref())
     }
 }
 
@@ -70,7 +70,7 @@ impl Application {
             .open(&config.cloud)
             .await
             .context("the bucket (BUCKET) cannot be opened")?;
-        let topic = match config.topic_path() {
+        let topic = match config.topic_name() {
             Some(name) => {
                 let topic = PubSubTopic::open(&name, &config.cloud).await;
                 Some(Arc::new(topic.context("the topic (PREP_TOPIC) cannot be opened")?) as SharedTopic)
@@ -130,9 +130,9 @@ mod tests {
         let (text, _) = parse(&["--prep-topic=images"]).unwrap_err();
         assert!(text.contains("GOOGLE_CLOUD_PROJECT"), "{text}");
         let config = parse(&["--prep-topic=images", "--google-cloud-project=p"]).unwrap();
-        assert_eq!(config.topic_path().as_deref(), Some("projects/p/topics/images"));
+        assert_eq!(config.topic_name().as_deref(), Some("projects/p/topics/images"));
         let config = parse(&["--prep-topic=projects/q/topics/images"]).unwrap();
-        assert_eq!(config.topic_path().as_deref(), Some("projects/q/topics/images"));
+        assert_eq!(config.topic_name().as_deref(), Some("projects/q/topics/images"));
     }
 
     #[test]
@@ -166,13 +166,14 @@ mod tests {
                   Topic of Pub/Sub where images are announced, NAME or projects/PROJECT/topics/NAME; without
                   it they are stored and not announced [env: PREP_TOPIC]
               --google-cloud-project <PROJECT>
-                  Project of topics and subscriptions that are named without one [env: GOOGLE_CLOUD_PROJECT]
+                  Project of topics and subscriptions whose names do not include one [env:
+                  GOOGLE_CLOUD_PROJECT]
               --storage-emulator-host <ADDRESS>
-                  Address of an emulator of Cloud Storage, as in localhost:4443 [env: STORAGE_EMULATOR_HOST]
+                  Address of a Cloud Storage emulator, as in localhost:4443 [env: STORAGE_EMULATOR_HOST]
               --pubsub-emulator-host <ADDRESS>
-                  Address of an emulator of Pub/Sub, as in localhost:8085 [env: PUBSUB_EMULATOR_HOST]
+                  Address of a Pub/Sub emulator, as in localhost:8085 [env: PUBSUB_EMULATOR_HOST]
               --cloud-timeout <SECONDS>
-                  Seconds that a call to Cloud Storage or Pub/Sub may take, further attempts included [env:
+                  Maximum seconds for a call to Cloud Storage or Pub/Sub, retries included [env:
                   CLOUD_TIMEOUT] [default: 10]
               --preprocess-shorter-side <PIXELS>
                   Shorter side of the stored picture in pixels; smaller pictures stay as they are [env:
@@ -223,10 +224,10 @@ mod tests {
                   Seconds that requests under way are given to finish at shutdown [env:
                   PREPROCESS_DRAIN_TIMEOUT] [default: 8]
               --log <LOG>
-                  What is logged: a level, or levels by target, as in `info,classify=debug` [env: RUST_LOG]
+                  Events to log: a level, or levels by target, as in `info,classify=debug` [env: RUST_LOG]
                   [default: info]
               --log-format <LOG_FORMAT>
-                  How the log looks [env: LOG_FORMAT] [default: auto] [possible values: auto, human, json]
+                  Format of the log [env: LOG_FORMAT] [default: auto] [possible values: auto, human, json]
           -h, --help
                   Print help (see more with '--help')
           -V, --version

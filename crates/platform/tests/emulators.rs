@@ -21,10 +21,10 @@ use bytes::Bytes;
 use platform::{
     bucket::{self, Bucket, BucketError, Created, GcsBucket, ObjectName},
     cloud::CloudArgs,
-    testing::{PubSubEmulator, PushOptions, StorageEmulator, cloud_args},
+    emulators::{PubSubEmulator, PushOptions, StorageEmulator, cloud_args},
     topic::{
-        self, Message, PubSubSubscription, PubSubTopic, PullHandler, PullLimits, Subscription, Topic,
-        Verdict, push::Delivery,
+        self, Acknowledgement, Message, PubSubSubscription, PubSubTopic, PullHandler, PullLimits,
+        Subscription, Topic, push::Delivery,
     },
 };
 use serde_json::json;
@@ -207,7 +207,7 @@ async fn publishing_goes_on_after_a_topic_was_missing() {
     topic.publish(message).await.unwrap();
 }
 
-const LIMITS: PullLimits = PullLimits { max_outstanding: 2, drain: Duration::from_secs(8) };
+const LIMITS: PullLimits = PullLimits { max_outstanding: 2, drain_timeout: Duration::from_secs(8) };
 
 /// Publishes `count` messages, `0`, `1`, …
 async fn publish(emulator: &PubSubEmulator, topic: &str, count: usize) {
@@ -230,7 +230,7 @@ async fn pubsub_can_be_pulled_from() {
             let subscription = PubSubSubscription::open(&name, &cloud).await.unwrap();
             let handler = PullHandler::new(move |delivery| {
                 sender.send(delivery).unwrap();
-                std::future::ready(Verdict::Acknowledged)
+                std::future::ready(Acknowledgement::Ack)
             });
             subscription.pull(LIMITS, stop, handler).await
         }
@@ -267,7 +267,7 @@ async fn no_more_is_under_way_than_the_limit_and_what_is_refused_comes_again() {
                     under_way.fetch_sub(1, Ordering::SeqCst);
                     let refused = delivery.data == "3" && times.fetch_add(1, Ordering::SeqCst) == 0;
                     sender.send(delivery).unwrap();
-                    if refused { Verdict::Refused } else { Verdict::Acknowledged }
+                    if refused { Acknowledgement::Nack } else { Acknowledgement::Ack }
                 }
             };
             subscription.pull(LIMITS, stop, PullHandler::new(handle)).await
@@ -303,10 +303,10 @@ async fn a_message_is_held_for_as_long_as_it_takes() {
                 async {
                     // Longer than the subscription's ack deadline of 10 seconds.
                     tokio::time::sleep(Duration::from_secs(14)).await;
-                    Verdict::Acknowledged
+                    Acknowledgement::Ack
                 }
             };
-            let limits = PullLimits { drain: PATIENCE, ..LIMITS };
+            let limits = PullLimits { drain_timeout: PATIENCE, ..LIMITS };
             subscription.pull(limits, stop, PullHandler::new(handle)).await
         }
     });
@@ -328,7 +328,7 @@ async fn what_is_not_finished_in_time_goes_back() {
     publish(&emulator, &topic, 5).await;
     let stop = CancellationToken::new();
     let subscription = PubSubSubscription::open(&name, &cloud).await.unwrap();
-    let limits = PullLimits { drain: Duration::from_millis(10), ..LIMITS };
+    let limits = PullLimits { drain_timeout: Duration::from_millis(10), ..LIMITS };
     let stopping = stop.clone();
     let handler = PullHandler::new(move |_| {
         stopping.cancel();
@@ -349,7 +349,7 @@ async fn a_subscription_that_is_not_there_is_an_error() {
     let cloud = cloud_args(None, Some(&emulator)).unwrap();
     let name = "projects/test/subscriptions/nowhere";
     let subscription = PubSubSubscription::open(name, &cloud).await.unwrap();
-    let handler = PullHandler::new(|_| std::future::ready(Verdict::Acknowledged));
+    let handler = PullHandler::new(|_| std::future::ready(Acknowledgement::Ack));
     let pull = subscription.pull(LIMITS, CancellationToken::new(), handler);
     let error = tokio::time::timeout(PATIENCE, pull).await.unwrap().unwrap_err();
     assert!(error.to_string().contains(name), "{error}");
