@@ -1,4 +1,4 @@
-//! The service on its own: parse the configuration, build, run until SIGTERM or SIGINT.
+//! `classify`: parses the configuration, builds the service, and runs it until SIGTERM or SIGINT.
 
 use classify::{Application, Config};
 use platform::{config::parse_or_exit, shutdown};

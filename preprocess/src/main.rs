@@ -1,4 +1,4 @@
-//! The program `preprocess`: parse the configuration, build the service, run it.
+//! `preprocess`: parses the configuration, builds the service, and runs it until SIGTERM or SIGINT.
 
 use platform::{config, shutdown};
 use preprocess::{Application, Config};

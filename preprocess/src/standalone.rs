@@ -1,4 +1,4 @@
-//! The service as a program of its own: its whole configuration, and the bucket and topic that it says.
+//! The service as a program of its own: its configuration, and the bucket and topic that it opens.
 
 use std::sync::Arc;
 
@@ -21,14 +21,14 @@ pub struct Config {
     /// The listener's address and the bucket.
     #[command(flatten)]
     pub service: ServiceArgs,
-    /// Topic of Pub/Sub where images are announced, NAME or projects/PROJECT/topics/NAME; without it
-    /// they are stored and not announced
+    /// Pub/Sub topic that images are announced on, NAME or projects/PROJECT/topics/NAME [default: none,
+    /// images are stored and not announced]
     #[arg(long, env = "PREP_TOPIC", value_name = "TOPIC")]
     pub prep_topic: Option<TopicName>,
-    /// Google Cloud.
+    /// Access to Google Cloud.
     #[command(flatten)]
     pub cloud: CloudArgs,
-    /// How pictures are prepared.
+    /// How images are prepared.
     #[command(flatten)]
     pub settings: Settings,
     /// The log.
@@ -42,7 +42,7 @@ impl Validate for Config {
         problems.extend(self.cloud.problems());
         if self.prep_topic.is_some() && self.topic_name().is_none() {
             problems.push(
-                "--prep-topic (PREP_TOPIC): give projects/PROJECT/topics/NAME, or say the project with \
+                "--prep-topic (PREP_TOPIC): give projects/PROJECT/topics/NAME, or set the project with \
                  --google-cloud-project (GOOGLE_CLOUD_PROJECT)"
                     .to_owned(),
             );
@@ -52,17 +52,17 @@ impl Validate for Config {
 }
 
 impl Config {
-    /// The topic's whole name.
+    /// Returns the topic's full name.
     pub(crate) fn topic_name(&self) -> Option<String> {
         self.prep_topic.as_ref()?.resource_name(self.cloud.google_cloud_project.as_deref())
     }
 }
 
 impl Application {
-    /// The service as `config` says it.
+    /// Opens the bucket and the topic of `config`, and binds the port.
     ///
     /// # Errors
-    /// When the bucket or the topic cannot be opened or the port cannot be had.
+    /// When the bucket or the topic cannot be opened, or the port cannot be bound.
     pub async fn build(config: Config) -> anyhow::Result<Self> {
         let bucket = config
             .service
@@ -77,8 +77,8 @@ impl Application {
             }
             None => {
                 tracing::warn!(
-                    "no PREP_TOPIC: images are stored and not announced; only the bucket's own \
-                     notifications can bring them to classify"
+                    "PREP_TOPIC is not set: images are stored and not announced; classify learns of them only \
+                     through notifications of the bucket"
                 );
                 None
             }
@@ -99,12 +99,12 @@ mod tests {
     }
 
     #[test]
-    fn defaults_are_the_same_in_code_and_on_the_command_line() {
+    fn default_settings_are_those_of_the_flags() {
         assert_eq!(parse(&[]).unwrap().settings, Settings::default());
     }
 
     #[test]
-    fn a_wait_must_end_before_its_request() {
+    fn max_wait_must_be_shorter_than_the_request_timeout() {
         let (text, status) = parse(&["--preprocess-max-wait", "60"]).unwrap_err();
         assert_eq!(status, platform::config::EXIT_USAGE);
         insta::assert_snapshot!(text, @"
@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn an_upload_and_its_picture_must_fit_into_memory() {
+    fn memory_must_hold_the_largest_upload_and_its_image() {
         let (text, _) = parse(&["--preprocess-max-memory=64MiB"]).unwrap_err();
         assert!(text.contains("--preprocess-max-memory (67108864 bytes)"), "{text}");
         parse(&["--preprocess-max-memory=84MiB"]).unwrap();
@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn a_topic_needs_a_project() {
+    fn topic_without_a_project_is_refused() {
         let (text, _) = parse(&["--prep-topic=images"]).unwrap_err();
         assert!(text.contains("GOOGLE_CLOUD_PROJECT"), "{text}");
         let config = parse(&["--prep-topic=images", "--google-cloud-project=p"]).unwrap();
@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn every_bad_value_is_named_at_once() {
+    fn every_invalid_value_is_reported_at_once() {
         let bad =
             ["--preprocess-jpeg-quality=0", "--preprocess-max-files=0", "--preprocess-max-body-bytes=big"];
         let (text, _) = parse(&bad).unwrap_err();
@@ -146,8 +146,8 @@ mod tests {
     }
 
     #[test]
-    fn help() {
-        // Without the values that the environment of this test happens to have.
+    fn help_lists_every_flag() {
+        // Without the values of the environment variables, which differ between machines.
         let mut command = Config::command().term_width(100).mut_args(|arg| arg.hide_env_values(true));
         insta::assert_snapshot!(command.render_help(), @"
         Prepares images: POST a picture to /preprocess, ask for its prediction at /predictions/{id}
@@ -163,8 +163,8 @@ mod tests {
                   Bucket of images and predictions: NAME or gs://NAME (Cloud Storage), file:PATH (a folder)
                   [env: BUCKET]
               --prep-topic <TOPIC>
-                  Topic of Pub/Sub where images are announced, NAME or projects/PROJECT/topics/NAME; without
-                  it they are stored and not announced [env: PREP_TOPIC]
+                  Pub/Sub topic that images are announced on, NAME or projects/PROJECT/topics/NAME [default:
+                  none, images are stored and not announced] [env: PREP_TOPIC]
               --google-cloud-project <PROJECT>
                   Project of topics and subscriptions whose names do not include one [env:
                   GOOGLE_CLOUD_PROJECT]
