@@ -37,7 +37,7 @@ pub struct Config {
     /// Access to Google Cloud.
     #[command(flatten)]
     pub cloud: CloudArgs,
-    /// How images are classified.
+    /// Classification of images.
     #[command(flatten)]
     pub settings: Settings,
     /// The log.

@@ -28,7 +28,7 @@ pub struct Config {
     /// Access to Google Cloud.
     #[command(flatten)]
     pub cloud: CloudArgs,
-    /// How images are prepared.
+    /// Preparation of images.
     #[command(flatten)]
     pub settings: Settings,
     /// The log.

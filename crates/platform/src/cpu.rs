@@ -10,7 +10,7 @@
 //! let limits = CpuLimits { threads: NonZeroUsize::MIN, max_jobs: 1, max_weight: 1_000_000 };
 //! let pool = CpuPool::new("example", limits)?;
 //!
-//! // A job of 640 × 480 pixels runs on a thread of the pool, and the result comes back.
+//! // A job of 640 × 480 pixels runs on a thread of the pool, and its result is returned.
 //! let sum = pool.run(640 * 480, || (1..=10).sum::<u32>()).await?;
 //! assert_eq!(sum, 55);
 //!
@@ -265,7 +265,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn result_comes_back_from_a_pool_thread() {
+    async fn job_runs_on_a_pool_thread_and_returns_its_result() {
         let thread = pool(2, 4, 10).run(1, || std::thread::current().name().map(str::to_owned)).await;
         assert!(thread.unwrap().unwrap().starts_with("test-cpu-"));
     }

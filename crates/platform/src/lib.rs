@@ -9,7 +9,7 @@
 //! - [`telemetry`]: log and metrics
 //! - [`shutdown`]: turns SIGTERM and SIGINT into a cancellation
 //! - [`clock`]: formats timestamps
-//! - [`panic`]: the message of a caught panic
+//! - [`mod@panic`]: the message of a caught panic
 //! - `service`: the settings of a service that runs as a program of its own
 //! - `cloud`: access to Google Cloud
 //! - `emulators`: starts emulators of Google Cloud for tests

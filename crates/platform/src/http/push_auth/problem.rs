@@ -8,7 +8,7 @@ use crate::http::Problem;
 /// | status | kind | when |
 /// |---|---|---|
 /// | 401 | `unauthenticated` | there is no valid token for this service |
-/// | 403 | `forbidden` | the token is valid and belongs to somebody else |
+/// | 403 | `forbidden` | the token is valid and belongs to another account |
 /// | 503 | `keys_unavailable` | no token can be verified now; with Retry-After |
 impl From<PushAuthError> for Problem {
     fn from(error: PushAuthError) -> Self {
