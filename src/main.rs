@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use image_pipeline::{Config, Pipeline};
-use platform::{config, telemetry};
+use platform::{config, shutdown};
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
@@ -18,7 +18,7 @@ async fn main() -> anyhow::Result<()> {
             greet(upload, classify);
         }
     });
-    pipeline.run(telemetry::stop_on_signal()).await
+    pipeline.run(shutdown::stop_on_signal()).await
 }
 
 /// Tells a person what to type next.

@@ -9,7 +9,7 @@ use platform::{
     http::media_type,
     telemetry::error_chain,
     topic::{
-        announcement::{Announced, Announcement, Announcer, Received},
+        announcement::{Announcement, Announcer, EventContent, ReceivedEvent},
         push::PushError,
     },
 };
@@ -43,13 +43,15 @@ pub(crate) enum Attended {
 impl Service {
     /// Does what an event asks for, and counts it. What is acknowledged is logged here; why something
     /// is refused is for the caller to log, as the routes do with every problem that they answer.
-    pub(crate) async fn handle(&self, received: Received) -> Handled {
-        let Received { message_id, traceparent, announced } = received;
-        let gcs_path = match &announced {
-            Ok(Announced::Image(image)) if image.gcs_path.len() <= MAX_PATH => Some(image.gcs_path.clone()),
+    pub(crate) async fn handle(&self, received: ReceivedEvent) -> Handled {
+        let ReceivedEvent { message_id, traceparent, content } = received;
+        let gcs_path = match &content {
+            Ok(EventContent::Image(image)) if image.gcs_path.len() <= MAX_PATH => {
+                Some(image.gcs_path.clone())
+            }
             _ => None,
         };
-        let result = self.attend(announced, traceparent).await;
+        let result = self.attend(content, traceparent).await;
         let outcome = match &result {
             Ok(Attended::Classified(answer)) if answer.duplicate => Outcome::Duplicate,
             Ok(Attended::Classified(_)) => Outcome::Accepted,
@@ -63,13 +65,13 @@ impl Service {
 
     async fn attend(
         &self,
-        announced: Result<Announced, PushError>,
+        content: Result<EventContent, PushError>,
         traceparent: Option<String>,
     ) -> Result<Attended, ClassifyError> {
         self.admit()?;
-        match announced? {
-            Announced::Image(image) => self.classify_announced(&image, traceparent).await,
-            Announced::Other(why) => Ok(Attended::Ignored(Ignored::OtherEvent, why)),
+        match content? {
+            EventContent::Image(image) => self.classify_announced(&image, traceparent).await,
+            EventContent::Other(why) => Ok(Attended::Ignored(Ignored::OtherEvent, why)),
         }
     }
 
@@ -156,7 +158,7 @@ impl Service {
 
     /// What need not be read to know that it is not to be classified.
     fn ignored_by_name(&self, path: &GcsPath, announcement: &Announcement) -> Option<Attended> {
-        let by_bucket = announcement.by == Announcer::Bucket;
+        let by_bucket = announcement.announcer == Announcer::Bucket;
         let (why, message) = if path.is_prediction() {
             (Ignored::OurPrediction, format!("{path} is a prediction"))
         } else if path.object().ends_with('/') {
@@ -175,7 +177,7 @@ impl Service {
 /// What turns out not to be meant for this service when it is read. A bucket announces whatever is put
 /// there; a publisher who names an object is told what is wrong with it.
 fn ignored_by_content(image: &Result<Bytes, ClassifyError>, announcement: &Announcement) -> Option<Attended> {
-    if announcement.by == Announcer::Message {
+    if announcement.announcer == Announcer::Message {
         return None;
     }
     let (why, message) = match image {

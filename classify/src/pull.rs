@@ -5,7 +5,8 @@ use std::sync::Arc;
 use platform::{
     telemetry::error_chain,
     topic::{
-        PullHandler, PullLimits, Subscription, SubscriptionError, Verdict, announcement, push::Delivery,
+        Acknowledgement, PullHandler, PullLimits, Subscription, SubscriptionError, announcement,
+        push::Delivery,
     },
 };
 use tokio_util::sync::CancellationToken;
@@ -22,7 +23,7 @@ pub(crate) async fn run(
 ) -> Result<(), SubscriptionError> {
     let limits = PullLimits {
         max_outstanding: service.settings.queue_items.get(),
-        drain: service.settings.drain_timeout,
+        drain_timeout: service.settings.drain_timeout,
     };
     let service = Arc::clone(service);
     let handler = PullHandler::new(move |delivery: Delivery| {
@@ -33,19 +34,19 @@ pub(crate) async fn run(
 }
 
 /// What a push would have been answered, as a verdict.
-async fn verdict(service: Arc<Service>, delivery: Delivery) -> Verdict {
-    let received = announcement::of_delivery(&delivery);
+async fn verdict(service: Arc<Service>, delivery: Delivery) -> Acknowledgement {
+    let received = announcement::parse_delivery(&delivery);
     let limit = service.settings.request_timeout;
     let Ok(handled) = tokio::time::timeout(limit, service.handle(received)).await else {
         tracing::warn!(seconds = limit.as_secs_f64(), "an event took too long; it comes again");
-        return Verdict::Refused;
+        return Acknowledgement::Nack;
     };
     let row = handled.outcome.row();
     if row.acknowledged() {
-        return Verdict::Acknowledged;
+        return Acknowledgement::Ack;
     }
     if let Err(error) = &handled.result {
         tracing::warn!(outcome = row.word, error = error_chain(error), "an event is refused; it comes again");
     }
-    Verdict::Refused
+    Acknowledgement::Nack
 }

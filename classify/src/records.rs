@@ -83,7 +83,7 @@ impl Records {
         let content_type = ("content-type".to_owned(), JSON.to_owned());
         let traceparent = traceparent.map(|value| (TRACEPARENT.to_owned(), value));
         let message = Message {
-            data: to_json(&ResultMessage::new(record.clone(), clock::rfc3339(SystemTime::now())))?,
+            data: to_json(&ResultMessage::new(record.clone(), clock::format_rfc3339(SystemTime::now())))?,
             attributes: traceparent.into_iter().chain([content_type]).collect(),
         };
         let published = results.publish(message).await;

@@ -51,7 +51,7 @@ impl Application {
             let limits = MemoryBudgetLimits {
                 bytes,
                 max_waiting: settings.queue_items.get(),
-                max_wait: settings.queue_timeout,
+                wait_timeout: settings.queue_timeout,
             };
             MemoryBudget::new("preprocess", purpose, &limits)
         };

@@ -123,7 +123,7 @@ pub(crate) fn memory_problem(error: MemoryBudgetError) -> Problem {
         MemoryBudgetError::Overloaded | MemoryBudgetError::TimedOut => {
             Problem::overloaded("Too many images are waiting. Try again soon.", SOON).with_source(error)
         }
-        MemoryBudgetError::TooMuch => Problem::internal(error),
+        MemoryBudgetError::ExceedsBudget => Problem::internal(error),
     }
 }
 

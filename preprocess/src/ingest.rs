@@ -154,16 +154,16 @@ impl Ingest {
     /// time, too.
     async fn follow(&self, upload: Upload, plan: Plan) -> Result<(ImageId, Outcome), Problem> {
         let cost = plan.cost();
-        let place = self.cpu.enter(cost.pixels).map_err(door_problem)?;
+        let place = self.cpu.try_acquire(cost.pixels).map_err(door_problem)?;
         let memory = self.memory.reserve(cost.bytes).await.map_err(memory_problem)?;
         let (recipe, recipe_text) = (Arc::clone(&self.recipe), Arc::clone(&self.recipe_text));
         let job = move || {
             // Both are given back when the job ends, also where nobody waits for it any more.
             let (_memory, Upload { bytes, room: _room }) = (memory, upload);
             let outcome = image::follow(&plan, &bytes, &recipe)?;
-            Ok::<_, ImageError>((ImageId::of(&recipe_text, &bytes), outcome))
+            Ok::<_, ImageError>((ImageId::from_upload(&recipe_text, &bytes), outcome))
         };
-        Ok(self.cpu.run_in(place, job).await.map_err(door_problem)??)
+        Ok(self.cpu.run_with_permit(place, job).await.map_err(door_problem)??)
     }
 
     async fn store(&self, id: &ImageId, jpeg: Bytes) -> Result<(GcsPath, bool), Problem> {
@@ -270,7 +270,7 @@ mod tests {
     }
 
     fn memory(bytes: u64) -> MemoryBudget {
-        let limits = MemoryBudgetLimits { bytes, max_waiting: 1, max_wait: Duration::from_secs(3600) };
+        let limits = MemoryBudgetLimits { bytes, max_waiting: 1, wait_timeout: Duration::from_secs(3600) };
         MemoryBudget::new("test", "tests", &limits)
     }
 
@@ -345,7 +345,7 @@ mod tests {
         held.await.unwrap();
         // The thread takes jobs in turn: when this one is through, the one that was left is, too.
         ingest.cpu.run(1, || ()).await.unwrap();
-        let id = ImageId::of(ingest.recipe_text(), &upload.bytes);
+        let id = ImageId::from_upload(ingest.recipe_text(), &upload.bytes);
         assert!(!ingest.has_image(&id).await.unwrap());
     }
 
@@ -365,6 +365,6 @@ mod tests {
         assert_eq!(problem.retry_after, Some(error::SOON));
         drop(most);
         assert!(!taking.await.unwrap().duplicate);
-        assert_eq!(ingest.memory.reserved(), 0);
+        assert_eq!(ingest.memory.reserved_bytes(), 0);
     }
 }

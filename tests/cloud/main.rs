@@ -23,7 +23,7 @@ use axum::{Router, http::StatusCode, routing::any};
 use common::{PATIENCE, sample};
 use contract::{GcsPath, PredictionRecord};
 use engines::{Broken, Espresso, Slow};
-use platform::testing::PushOptions;
+use platform::emulators::PushOptions;
 use rig::{BUCKET, Cloud, client, counting_proxy, free_port, photo};
 use serde_json::{Value, json};
 use tokio::sync::Notify;

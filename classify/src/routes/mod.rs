@@ -10,7 +10,7 @@ use axum::{
     routing::{get, post},
 };
 use platform::{
-    http::{HttpLimits, SharedPushGuard, guard_pushes, health_routes, layers},
+    http::{HttpLimits, SharedPushGuard, guard_pushes, health_routes, with_middleware},
     telemetry::metrics_routes,
 };
 use serde_json::{Value, json};
@@ -35,7 +35,7 @@ pub(crate) fn router(service: SharedService, push_guard: Option<SharedPushGuard>
         .with_state(service)
         .merge(health)
         .merge(metrics_routes());
-    layers(routes, "classify", &limits)
+    with_middleware(routes, "classify", &limits)
 }
 
 /// `GET /`: what runs here and where to send what.

@@ -44,7 +44,8 @@ pub(super) async fn pubsub(
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
-    let Handled { outcome, gcs_path, result } = service.handle(announcement::read(&headers, &body)).await;
+    let Handled { outcome, gcs_path, result } =
+        service.handle(announcement::parse_request(&headers, &body)).await;
     let row = outcome.row();
     match result {
         Ok(Attended::Classified(answer)) => done(&row, answer),

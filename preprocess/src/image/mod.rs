@@ -49,7 +49,7 @@ pub struct Recipe {
 }
 
 impl Recipe {
-    /// The recipe as text, for [`contract::ImageId::of`]: changes whenever the same upload
+    /// The recipe as text, for [`contract::ImageId::from_upload`]: changes whenever the same upload
     /// would give another picture.
     pub fn id_text(&self) -> String {
         let Self { shorter_side, jpeg_quality, limits: _ } = self;

@@ -10,7 +10,7 @@ use axum::{
     routing::{get, post},
 };
 use platform::{
-    http::{Readiness, health_routes, layers},
+    http::{Readiness, health_routes, with_middleware},
     memory_budget::MemoryBudget,
     telemetry::metrics_routes,
 };
@@ -47,7 +47,7 @@ pub(crate) fn router(
         .with_state(shared)
         .merge(health_routes(readiness))
         .merge(metrics_routes());
-    layers(routes, "preprocess", &limits)
+    with_middleware(routes, "preprocess", &limits)
 }
 
 async fn index() -> Json<Value> {

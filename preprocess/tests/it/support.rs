@@ -195,7 +195,7 @@ impl Topic for TestTopic {
         self.publishing.notify_one();
         self.open.subscribe().wait_for(|open| *open).await.unwrap();
         if self.broken.load(Ordering::SeqCst) {
-            return Err(TopicError("the broker is on fire".into()));
+            return Err(TopicError::Unavailable("the broker is on fire".into()));
         }
         let mut published = self.published.lock().unwrap();
         published.push(message);

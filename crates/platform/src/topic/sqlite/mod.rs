@@ -1,102 +1,74 @@
-//! A topic in an SQLite file, with its own push.
+//! A topic in an SQLite file, which pushes its messages itself.
 //!
-//! - `store`: the file, behind one thread of its own
-//! - `pusher`: what delivers
+//! - `store`: the file, accessed by one thread
+//! - `pusher`: delivers the messages
 
 mod pusher;
 mod store;
 #[cfg(test)]
 mod tests;
 
-use std::{
-    path::Path,
-    sync::Arc,
-    time::{Duration, SystemTime},
-};
+use std::{path::Path, sync::Arc, time::SystemTime};
 
 use async_trait::async_trait;
 use tokio::sync::Notify;
 
-pub use self::pusher::Pusher;
-use self::store::Store;
+pub use self::pusher::{Pusher, RetryPolicy};
+#[cfg(test)]
+use self::store::TopicStats;
+use self::store::{Store, StoreError};
 use super::{Message, Topic, TopicError};
 use crate::clock::unix_millis;
 
-/// When an unacknowledged message is delivered again, and when it is given up.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RetryPolicy {
-    /// An answer slower than this counts as none, and the message is delivered again.
-    pub ack_deadline: Duration,
-    /// Pause before the second attempt; it doubles with each further one.
-    pub min_backoff: Duration,
-    /// The pause never grows beyond this.
-    pub max_backoff: Duration,
-    /// After so many attempts the message is moved to the dead letters.
-    pub max_attempts: u32,
-    /// So many pushes are under way at once at most.
-    pub max_outstanding: usize,
-}
-
-impl Default for RetryPolicy {
-    fn default() -> Self {
-        Self {
-            ack_deadline: Duration::from_secs(60),
-            min_backoff: Duration::from_millis(100),
-            max_backoff: Duration::from_secs(60),
-            max_attempts: 20,
-            max_outstanding: 16,
-        }
-    }
-}
-
-/// How many messages there are.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct TopicStats {
-    /// Published and not yet acknowledged.
-    pub pending: u64,
-    /// Given up.
-    pub dead: u64,
-}
-
-/// A topic in an SQLite file: durable when `publish` returns, delivered at least once to one push
-/// address, also across `kill -9`.
+/// A topic in an SQLite file, whose messages are pushed to one address.
 ///
-/// One process publishes and delivers; one pusher runs at a time.
+/// A message is durable when [`Topic::publish`] returns, and is delivered at least once, even if the process
+/// is killed. Only one process may use the file, and only one [`Pusher`] may run.
 #[derive(Debug)]
 pub struct SqliteTopic {
-    store: Store,
+    store: Arc<Store>,
     client: reqwest::Client,
-    /// Wakes the pusher.
-    published: Notify,
+    /// Wakes the pusher after a message was published.
+    published: Arc<Notify>,
 }
 
 impl SqliteTopic {
-    /// Opens the topic in the file at `path`, which is made if it is not there, with its folder.
+    /// Opens the topic in the file at `path`, and creates the file and its folder if they are missing.
     ///
     /// # Errors
-    /// [`TopicError`] when the file is not usable.
+    /// [`TopicError`] if the file cannot be used.
     pub async fn open(path: &Path) -> Result<Arc<Self>, TopicError> {
-        // The address is ours: a redirect or a proxy could only take the message elsewhere.
+        // The push address is a local service, so that a redirect or a proxy can only be a mistake.
         let client = reqwest::Client::builder()
             .redirect(reqwest::redirect::Policy::none())
             .no_proxy()
             .build()
-            .map_err(|error| TopicError(error.into()))?;
-        let store = Store::open(path).await?;
-        Ok(Arc::new(Self { store, client, published: Notify::new() }))
+            .map_err(|error| TopicError::Unavailable(error.into()))?;
+        let store = Arc::new(Store::open(path).await?);
+        Ok(Arc::new(Self { store, client, published: Arc::default() }))
     }
 
-    /// How many messages wait and how many were given up.
-    ///
-    /// # Errors
-    /// [`TopicError`].
-    pub async fn stats(&self) -> Result<TopicStats, TopicError> {
-        Ok(self.store.stats().await?)
+    /// Creates the pusher, which delivers the messages to `push_url` by HTTP POST.
+    pub fn pusher(&self, push_url: &str, policy: RetryPolicy) -> Pusher {
+        Pusher::new(
+            Arc::clone(&self.store),
+            Arc::clone(&self.published),
+            self.client.clone(),
+            push_url,
+            policy,
+        )
     }
 
-    /// What delivers this topic's messages to `push_url` by HTTP POST.
-    pub fn pusher(self: &Arc<Self>, push_url: &str, policy: RetryPolicy) -> Pusher {
-        Pusher::new(Arc::clone(self), push_url, policy)
+    /// Returns the number of waiting messages and of dead letters.
+    #[cfg(test)]
+    async fn stats(&self) -> Result<TopicStats, StoreError> {
+        self.store.stats().await
+    }
+}
+
+impl From<StoreError> for TopicError {
+    fn from(error: StoreError) -> Self {
+        Self::Unavailable(error.into())
     }
 }
 

@@ -1,6 +1,7 @@
-//! Emulators of Google Cloud for the tests (feature `testing`): started on free ports, killed when
-//! dropped. `.ci/emulators` gets the programs; where one is not there, [`StorageEmulator::start`] and
-//! [`PubSubEmulator::start`] give `None` and say on standard error how to get it.
+//! Starts emulators of Google Cloud for tests (feature `testing`).
+//!
+//! An emulator listens on a free port and is killed on drop. `.ci/emulators` downloads the programs. If one
+//! is missing, `start` returns `None`, and a notice on stderr says how to get it.
 
 use std::{
     io,
@@ -17,28 +18,28 @@ use serde_json::{Value, json};
 
 use crate::cloud::{CloudArgs, Endpoint};
 
-/// Project of everything that tests make.
+/// Project of the topics and subscriptions of tests.
 pub const PROJECT: &str = "test";
-/// An emulator answers within seconds of its start; this is for machines that are very busy.
+/// Maximum time until an emulator responds. It takes seconds; the rest is for busy machines.
 const START_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// What went wrong on the way to or in an emulator.
+/// Failure of an emulator, or of a call to it.
 pub type EmulatorError = Box<dyn std::error::Error + Send + Sync>;
 
-/// Cloud Storage: fake-gcs-server, everything in memory.
+/// An emulator of Cloud Storage (fake-gcs-server), which keeps its objects in memory.
 #[derive(Debug)]
-pub struct StorageEmulator(Running);
+pub struct StorageEmulator(EmulatorProcess);
 
-/// Pub/Sub: Google's own emulator.
+/// Google's emulator of Pub/Sub.
 #[derive(Debug)]
-pub struct PubSubEmulator(Running);
+pub struct PubSubEmulator(EmulatorProcess);
 
-/// How a push subscription delivers.
+/// Options of a push subscription.
 #[derive(Clone, Debug)]
 pub struct PushOptions {
-    /// Seconds that an answer may take before the message is delivered again; at least 10.
+    /// Maximum seconds to wait for a response before the message is delivered again; at least 10.
     pub ack_deadline_seconds: u32,
-    /// Topic for messages that were refused five times.
+    /// Topic for messages that five deliveries failed to acknowledge.
     pub dead_letter_topic: Option<String>,
 }
 
@@ -48,9 +49,9 @@ impl Default for PushOptions {
     }
 }
 
-/// A message that [`PubSubEmulator::pull`] found.
+/// A message returned by [`PubSubEmulator::pull`].
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Pulled {
+pub struct PulledMessage {
     /// Payload.
     pub data: Bytes,
     /// Attributes, as JSON.
@@ -58,12 +59,12 @@ pub struct Pulled {
 }
 
 impl StorageEmulator {
-    /// Starts one with no bucket in it.
+    /// Starts an emulator without buckets. Returns `None` if the program is not installed.
     ///
     /// # Errors
-    /// When the program is there and does not start.
+    /// When the program does not start.
     pub async fn start() -> Result<Option<Self>, EmulatorError> {
-        let Some(program) = installed("fake-gcs-server") else {
+        let Some(program) = installed_program("fake-gcs-server") else {
             return Ok(None);
         };
         let port = free_port()?;
@@ -72,23 +73,23 @@ impl StorageEmulator {
         command.args(["-scheme", "http", "-host", "127.0.0.1", "-backend", "memory"]);
         command.args(["-port", &port.to_string(), "-external-url", &url]);
         command.args(["-public-host", &format!("127.0.0.1:{port}")]);
-        let running = Running::start(command, &url, "/storage/v1/b").await?;
-        Ok(Some(Self(running)))
+        let process = EmulatorProcess::start(command, &url, "/storage/v1/b").await?;
+        Ok(Some(Self(process)))
     }
 
-    /// Makes a bucket.
+    /// Creates a bucket.
     ///
     /// # Errors
-    /// When it cannot be made.
+    /// When the emulator refuses it.
     pub async fn create_bucket(&self, name: &str) -> Result<(), EmulatorError> {
         let path = format!("/storage/v1/b?project={PROJECT}");
         self.0.call(Method::POST, &path, &json!({ "name": name })).await.map(drop)
     }
 
-    /// Writes an object as anybody with a right to may, over what was there.
+    /// Writes an object, also over an existing one.
     ///
     /// # Errors
-    /// When it cannot be written.
+    /// When the emulator refuses it.
     pub async fn upload(
         &self,
         bucket: &str,
@@ -107,48 +108,48 @@ impl StorageEmulator {
         Ok(request.send().await?.error_for_status()?.json().await?)
     }
 
-    /// The configuration that leads here.
+    /// Returns the emulator's address.
     ///
     /// # Errors
-    /// Never, as long as the address is one.
+    /// When the address is invalid, which does not happen.
     pub fn endpoint(&self) -> Result<Endpoint, EmulatorError> {
         Ok(self.0.url.parse()?)
     }
 }
 
 impl PubSubEmulator {
-    /// Starts one with no topic in it.
+    /// Starts an emulator without topics. Returns `None` if the program is not installed.
     ///
     /// # Errors
-    /// When the program is there and does not start.
+    /// When the program does not start.
     pub async fn start() -> Result<Option<Self>, EmulatorError> {
-        let Some(jar) = installed("pubsub-emulator.jar") else {
+        let Some(jar) = installed_program("pubsub-emulator.jar") else {
             return Ok(None);
         };
         let port = free_port()?;
         let mut command = Command::new("java");
         command.arg("-jar").arg(jar).args(["--host=127.0.0.1", &format!("--port={port}")]);
-        let running = Running::start(command, &format!("http://127.0.0.1:{port}"), "/").await?;
-        Ok(Some(Self(running)))
+        let process = EmulatorProcess::start(command, &format!("http://127.0.0.1:{port}"), "/").await?;
+        Ok(Some(Self(process)))
     }
 
-    /// Makes a topic and returns its whole name.
+    /// Creates a topic and returns its full name.
     ///
     /// # Errors
-    /// When it cannot be made.
+    /// When the emulator refuses it.
     pub async fn create_topic(&self, name: &str) -> Result<String, EmulatorError> {
         let name = format!("projects/{PROJECT}/topics/{name}");
         self.0.call(Method::PUT, &format!("/v1/{name}"), &json!({})).await?;
         Ok(name)
     }
 
-    /// Makes a subscription of `topic` (its whole name) that pushes to `url`.
+    /// Creates a subscription to `topic` (its full name) that pushes to `url`. Returns its full name.
     ///
-    /// It has no retry policy: with one, the emulator loses messages that are to be delivered again in
-    /// the same millisecond.
+    /// It has no retry policy, because the emulator with one loses messages that are due in the same
+    /// millisecond.
     ///
     /// # Errors
-    /// When it cannot be made.
+    /// When the emulator refuses it.
     pub async fn create_push_subscription(
         &self,
         name: &str,
@@ -167,10 +168,10 @@ impl PubSubEmulator {
         self.create_subscription(name, &body).await
     }
 
-    /// Makes a subscription of `topic` (its whole name) to pull from, and returns its whole name.
+    /// Creates a subscription to `topic` (its full name) to pull from. Returns its full name.
     ///
     /// # Errors
-    /// When it cannot be made.
+    /// When the emulator refuses it.
     pub async fn create_pull_subscription(&self, name: &str, topic: &str) -> Result<String, EmulatorError> {
         self.create_subscription(name, &json!({ "topic": topic, "ackDeadlineSeconds": 10 })).await
     }
@@ -191,11 +192,11 @@ impl PubSubEmulator {
         self.0.call(Method::POST, &path, &json!({ "messages": [message] })).await.map(drop)
     }
 
-    /// Takes what is there at `subscription` (its whole name) now, and acknowledges it.
+    /// Pulls and acknowledges the messages that `subscription` (its full name) has now.
     ///
     /// # Errors
-    /// When the emulator does not answer.
-    pub async fn pull(&self, subscription: &str) -> Result<Vec<Pulled>, EmulatorError> {
+    /// When the emulator does not respond.
+    pub async fn pull(&self, subscription: &str) -> Result<Vec<PulledMessage>, EmulatorError> {
         let request = json!({ "maxMessages": 1000, "returnImmediately": true });
         let answer = self.0.call(Method::POST, &format!("/v1/{subscription}:pull"), &request).await?;
         let received = answer["receivedMessages"].as_array().cloned().unwrap_or_default();
@@ -210,24 +211,24 @@ impl PubSubEmulator {
             .map(|received| {
                 let message = &received["message"];
                 let data = BASE64_STANDARD.decode(message["data"].as_str().unwrap_or_default())?;
-                Ok(Pulled { data: data.into(), attributes: message["attributes"].clone() })
+                Ok(PulledMessage { data: data.into(), attributes: message["attributes"].clone() })
             })
             .collect()
     }
 
-    /// The configuration that leads here.
+    /// Returns the emulator's address.
     ///
     /// # Errors
-    /// Never, as long as the address is one.
+    /// When the address is invalid, which does not happen.
     pub fn endpoint(&self) -> Result<Endpoint, EmulatorError> {
         Ok(self.0.url.parse()?)
     }
 }
 
-/// The configuration that leads to the emulators given.
+/// Returns settings that point to the given emulators.
 ///
 /// # Errors
-/// Never, as long as their addresses are ones.
+/// When an address is invalid, which does not happen.
 pub fn cloud_args(
     storage: Option<&StorageEmulator>,
     pubsub: Option<&PubSubEmulator>,
@@ -240,30 +241,30 @@ pub fn cloud_args(
     })
 }
 
-/// An emulator's process.
+/// The process of an emulator, killed on drop.
 #[derive(Debug)]
-struct Running {
+struct EmulatorProcess {
     process: Child,
     url: String,
     client: Client,
 }
 
-impl Running {
-    /// Starts `command` and waits until it answers at `path`.
+impl EmulatorProcess {
+    /// Starts `command` and waits until it responds at `path`.
     async fn start(mut command: Command, url: &str, path: &str) -> Result<Self, EmulatorError> {
         let process = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
-        let mut running = Self { process, url: url.to_owned(), client: Client::new() };
+        let mut emulator = Self { process, url: url.to_owned(), client: Client::new() };
         let begin = Instant::now();
         loop {
-            let answer = running.client.get(format!("{url}{path}")).send().await;
+            let answer = emulator.client.get(format!("{url}{path}")).send().await;
             if answer.is_ok_and(|answer| answer.status().is_success()) {
-                return Ok(running);
+                return Ok(emulator);
             }
-            if let Some(status) = running.process.try_wait()? {
+            if let Some(status) = emulator.process.try_wait()? {
                 return Err(format!("{command:?} ended with {status}").into());
             }
             if begin.elapsed() > START_TIMEOUT {
-                return Err(format!("{command:?} does not answer at {url}{path}").into());
+                return Err(format!("{command:?} does not respond at {url}{path}").into());
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
@@ -280,27 +281,27 @@ impl Running {
     }
 }
 
-impl Drop for Running {
+impl Drop for EmulatorProcess {
     fn drop(&mut self) {
-        // Nobody is left to be told when this fails.
+        // A failure cannot be reported from here.
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
 }
 
-/// Where `.ci/emulators` puts a program, if it did.
-fn installed(name: &str) -> Option<PathBuf> {
-    let path = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../target/emulators")).join(name);
-    let there = path.exists();
-    if !there {
-        let notice = format!("SKIPPED: no {name} in target/emulators; .ci/emulators puts it there\n");
-        // Standard error may be closed; then nobody reads it anyway.
+/// Returns the path of a program that `.ci/emulators` has downloaded, or prints a notice.
+fn installed_program(name: &str) -> Option<PathBuf> {
+    let path = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../target/emulators")).join(name);
+    let exists = path.exists();
+    if !exists {
+        let notice = format!("SKIPPED: no {name} in target/emulators; .ci/emulators downloads it\n");
+        // Fails if stderr is closed, and then nobody reads it.
         let _ = io::Write::write_all(&mut io::stderr(), notice.as_bytes());
     }
-    there.then_some(path)
+    exists.then_some(path)
 }
 
-/// A port that nobody listens on at this moment.
+/// Returns a port that is free at this moment.
 fn free_port() -> io::Result<u16> {
     Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
 }
