@@ -1,54 +1,54 @@
-//! From marker to marker.
+//! Splits a file into its marker segments.
 
 use crate::Error;
 
-/// The marker segments of a file, one after the other.
+/// Iterates over the marker segments of a file.
 pub(crate) struct Segments<'a> {
     bytes: &'a [u8],
-    at: usize,
+    position: usize,
 }
 
 impl<'a> Segments<'a> {
-    /// At the first segment after the start of the image.
+    /// Checks for the start-of-image marker (SOI) and begins after it.
     pub(crate) fn new(bytes: &'a [u8]) -> Result<Self, Error> {
         match bytes {
-            [0xFF, 0xD8, ..] => Ok(Self { bytes, at: 2 }),
+            [0xFF, 0xD8, ..] => Ok(Self { bytes, position: 2 }),
             [] | [0xFF] => Err(Error::Truncated),
             _ => Err(Error::Corrupt("it is no JPEG")),
         }
     }
 
-    /// The next marker, and what its segment holds after the length; nothing where the marker stands alone.
-    pub(crate) fn next(&mut self) -> Result<(u8, &'a [u8]), Error> {
-        let marker = self.marker()?;
-        // TEM, RSTn, SOI and EOI.
+    /// Returns the next marker and its payload, which is empty for markers without a length.
+    pub(crate) fn next_segment(&mut self) -> Result<(u8, &'a [u8]), Error> {
+        let marker = self.next_marker()?;
+        // TEM, RSTn, SOI and EOI have neither length nor payload.
         if matches!(marker, 0x01 | 0xD0..=0xD9) {
             return Ok((marker, &[]));
         }
-        let rest = &self.bytes[self.at..];
+        let rest = &self.bytes[self.position..];
         let (length, _) = rest.split_first_chunk::<2>().ok_or(Error::Truncated)?;
         let length = usize::from(u16::from_be_bytes(*length));
         if length < 2 {
             return Err(Error::Corrupt("a segment has no length"));
         }
         let segment = rest.get(2..length).ok_or(Error::Truncated)?;
-        self.at += length;
+        self.position += length;
         Ok((marker, segment))
     }
 
-    /// Where the next segment, or what follows the last one, begins.
+    /// Returns the index of the byte after the last segment that was read.
     pub(crate) fn position(&self) -> usize {
-        self.at
+        self.position
     }
 
-    /// Any number of fill bytes may stand before a marker.
-    fn marker(&mut self) -> Result<u8, Error> {
-        let rest = &self.bytes[self.at..];
+    /// Returns the next marker, after any number of fill bytes (0xFF).
+    fn next_marker(&mut self) -> Result<u8, Error> {
+        let rest = &self.bytes[self.position..];
         let fill = rest.iter().position(|&byte| byte != 0xFF).ok_or(Error::Truncated)?;
         if fill == 0 || rest[fill] == 0 {
             return Err(Error::Unsupported("bytes between segments"));
         }
-        self.at += fill + 1;
+        self.position += fill + 1;
         Ok(rest[fill])
     }
 }
