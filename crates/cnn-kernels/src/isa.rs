@@ -1,4 +1,4 @@
-//! The instruction sets that the kernels support, and the only functions that enter each of them.
+//! The supported instruction sets, and the functions that run a kernel with each of them.
 
 use std::{fmt, str::FromStr};
 
@@ -123,18 +123,19 @@ impl Isa {
     /// As for [`Kernel::run`], except that the CPU is known to support the instructions.
     pub(crate) unsafe fn run<K: Kernel>(self, kernel: K) {
         match self.0 {
-            // SAFETY: plain Rust needs no CPU features. The caller guarantees the rest of the contract.
+            // SAFETY: plain Rust needs no CPU features. The caller guarantees that data and slices are valid
+            // for the kernel.
             Level::Portable => unsafe { kernel.run::<Portable>() },
-            // SAFETY: an `Isa` of this level exists only if the CPU supports NEON. The caller guarantees the
-            // rest of the contract.
+            // SAFETY: an `Isa` of this level exists only if the CPU supports NEON. The caller guarantees that
+            // data and slices are valid for the kernel.
             #[cfg(target_arch = "aarch64")]
             Level::Neon => unsafe { run_neon(kernel) },
             // SAFETY: an `Isa` of this level exists only if the CPU supports AVX2 and FMA. The caller
-            // guarantees the rest of the contract.
+            // guarantees that data and slices are valid for the kernel.
             #[cfg(target_arch = "x86_64")]
             Level::Avx2 => unsafe { run_avx2(kernel) },
             // SAFETY: an `Isa` of this level exists only if the CPU supports AVX-512F and AVX-512VL. The
-            // caller guarantees the rest of the contract.
+            // caller guarantees that data and slices are valid for the kernel.
             #[cfg(target_arch = "x86_64")]
             Level::Avx512 => unsafe { run_avx512(kernel) },
         }
@@ -196,7 +197,8 @@ pub(crate) trait Kernel {
 #[cfg(target_arch = "aarch64")]
 #[target_feature(enable = "neon")]
 unsafe fn run_neon<K: Kernel>(kernel: K) {
-    // SAFETY: the caller guarantees the contract of `Kernel::run`, including the CPU features.
+    // SAFETY: the caller guarantees that the CPU supports these instructions and that data and slices are
+    // valid for the kernel.
     unsafe { kernel.run::<F32x4>() }
 }
 
@@ -207,7 +209,8 @@ unsafe fn run_neon<K: Kernel>(kernel: K) {
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma")]
 unsafe fn run_avx2<K: Kernel>(kernel: K) {
-    // SAFETY: the caller guarantees the contract of `Kernel::run`, including the CPU features.
+    // SAFETY: the caller guarantees that the CPU supports these instructions and that data and slices are
+    // valid for the kernel.
     unsafe { kernel.run::<F32x8>() }
 }
 
@@ -218,7 +221,8 @@ unsafe fn run_avx2<K: Kernel>(kernel: K) {
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,avx512vl")]
 unsafe fn run_avx512<K: Kernel>(kernel: K) {
-    // SAFETY: the caller guarantees the contract of `Kernel::run`, including the CPU features.
+    // SAFETY: the caller guarantees that the CPU supports these instructions and that data and slices are
+    // valid for the kernel.
     unsafe { kernel.run::<F32x16>() }
 }
 

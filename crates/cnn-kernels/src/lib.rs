@@ -1,21 +1,20 @@
 //! CPU kernels for convolutional networks, as pure functions over slices.
 //!
 //! - [`Isa`]: the instruction set to use, detected at run time
-//! - [`PackedConv1x1`], [`FirstConv`], [`Depthwise`], [`global_average_pool`]: the operators. Their weights
-//!   are packed
-//!   once, for one [`Isa`].
+//! - [`PackedConv1x1`], [`FirstConv`], [`Depthwise`], [`global_average_pool`]: the operators, whose weights
+//!   are
+//!   packed once, for one [`Isa`]
 //! - [`InvertedResidual`]: three operators combined, computed in tiles that stay in the cache
 //! - [`ceiling`]: the maximum speed of the machine, for benchmarks
 //!
 //! Start reading at [`PackedConv1x1`], then the modules `gemm`, where most of the time is spent, and
-//! `vector`, the trait that makes every kernel generic over the instruction set.
+//! `vector`, whose trait makes every kernel generic over the instruction set.
 //!
 //! # Conventions
 //! - An image is an `f32` slice of shape `[height][width][channels]` without padding. Any number of channels
 //!   is possible.
 //! - Kernels neither allocate nor start threads. Callers may split an image into ranges of rows or pixels and
-//!   compute
-//!   these in parallel; that does not change a bit of the result.
+//!   compute them in parallel, which does not change a bit of the result.
 //! - Sizes that do not match are a [`ShapeError`], and nothing is written.
 //!
 //! All `unsafe` code of the project is in this crate.

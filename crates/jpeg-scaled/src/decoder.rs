@@ -4,7 +4,7 @@ use pulp::{Arch, NullaryFnOnce};
 
 use crate::{
     ColourSpace, Error, JpegHeader, Scale, colour,
-    header::ParsedHeaders,
+    header::{Component, ParsedHeaders},
     huffman::HuffmanTables,
     plane::{McuGrid, Plane},
     scan::Scan,
@@ -113,11 +113,7 @@ impl NullaryFnOnce for DecodeCall<'_> {
         let planes = &mut planes[..headers.components().len()];
         for (plane, component) in planes.iter_mut().zip(headers.components()) {
             plane.set(component, headers.quantization_steps(component)?, &grid)?;
-            // Table numbers of corrupt files may be out of range: looked up first, because that checks them.
-            let dc_code_lengths = headers.dc_code_lengths(component)?;
-            tables.dc[component.dc_table].set(dc_code_lengths)?;
-            let ac_code_lengths = headers.ac_code_lengths(component)?;
-            tables.ac[component.ac_table].set(ac_code_lengths)?;
+            set_huffman_tables(tables, &headers, component)?;
         }
         let channels = if colour_space == ColourSpace::Grey { 1 } else { 3 };
         let stride = channels * width as usize;
@@ -148,6 +144,20 @@ impl NullaryFnOnce for DecodeCall<'_> {
         scan.check_end()?;
         Ok((width, height))
     }
+}
+
+/// Prepares the Huffman tables of `component`.
+fn set_huffman_tables(
+    tables: &mut HuffmanTables,
+    headers: &ParsedHeaders,
+    component: &Component,
+) -> Result<(), Error> {
+    // The numbers of the tables may be out of range in a corrupt file. `dc_code_lengths` and
+    // `ac_code_lengths` check them before they index `tables`.
+    let dc_code_lengths = headers.dc_code_lengths(component)?;
+    tables.dc[component.dc_table].set(dc_code_lengths)?;
+    let ac_code_lengths = headers.ac_code_lengths(component)?;
+    tables.ac[component.ac_table].set(ac_code_lengths)
 }
 
 /// Writes row `row` of the picture.

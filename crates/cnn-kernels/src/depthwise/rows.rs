@@ -44,8 +44,9 @@ impl Kernel for DepthwiseRows<'_> {
     #[inline(always)]
     unsafe fn run<V: Vector>(self) {
         let window = self.operator.window;
-        // SAFETY: the caller guarantees the contract of `Kernel::run`. `KERNEL` and `STRIDE` are those of the
-        // window in every arm, because `Depthwise::new` accepts only kernels of 3 or 5 and strides of 1 or 2.
+        // SAFETY: the caller guarantees that the CPU supports `V`, that the weights were packed for it, and
+        // that the slices have the right lengths. `KERNEL` and `STRIDE` are those of the window in every arm,
+        // because `Depthwise::new` accepts only kernels of 3 or 5 and strides of 1 or 2.
         unsafe {
             match (window.kernel(), window.stride()) {
                 (3, 1) => self.run_window::<V, 3, 1>(),
@@ -72,8 +73,9 @@ impl DepthwiseRows<'_> {
             let slice = first..channels.min(first + slice_channels);
             for (index, y) in self.rows.clone().enumerate() {
                 let row = self.row(y, index, output);
-                // SAFETY: the caller guarantees the contract of this function. A slice begins at a multiple
-                // of `SLICE_STEP` channels, which is a whole number of vectors of every instruction set.
+                // SAFETY: the caller guarantees that the CPU supports `V`, that the weights were packed for
+                // it, and that the row is valid. A slice begins at a multiple of `SLICE_STEP` channels, which
+                // is a whole number of vectors of every instruction set.
                 unsafe { row.run::<V, KERNEL, STRIDE>(slice.clone()) };
             }
             first = slice.end;
@@ -132,8 +134,9 @@ impl Row<'_> {
         for run in 0..runs {
             let columns = width / runs + usize::from(run < width % runs);
             let slice = slice.clone();
-            // SAFETY: the caller guarantees the contract of this function. The runs together have exactly the
-            // columns of the row, so the columns of each run are inside the output.
+            // SAFETY: the caller guarantees that the CPU supports `V`, that the weights were packed for it,
+            // and that the row is valid. The runs together have exactly the columns of the row, so the
+            // columns of each run are inside the output.
             unsafe {
                 match columns {
                     8 if STRIDE == 1 => self.compute_columns::<V, KERNEL, STRIDE, 8>(x, slice),
@@ -166,8 +169,9 @@ impl Row<'_> {
     ) {
         let inner = self.operator.window.inner_columns();
         let mut channel = slice.start;
-        // SAFETY: the caller guarantees the contract of this function. Every call covers only channels inside
-        // `slice`, and `INNER` is true only if the whole kernel is over the image for all of its columns.
+        // SAFETY: the caller guarantees that the CPU supports `V`, that the weights were packed for it, and
+        // that the row is valid. Every call covers only channels inside `slice`, and `INNER` is true only if
+        // the whole kernel is over the image for all of its columns.
         unsafe {
             if inner.start <= x && x + COLUMNS <= inner.end {
                 while channel + V::LANES <= slice.end {

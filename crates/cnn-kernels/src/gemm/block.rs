@@ -33,9 +33,9 @@ pub(super) struct Panel<'a> {
 pub(super) unsafe fn multiply_panel<V: Vector>(panel: &Panel<'_>) {
     let last = panel.gemm.right.width() - panel.first_column - (panel.vectors - 1) * V::LANES;
     let is_half = V::Half::LANES < V::LANES && last <= V::Half::LANES;
-    // SAFETY: the caller guarantees everything about the panel. `VECTORS + HALVES` is the panel's number of
-    // vectors in each arm, and `HALVES` is 1 only if the last vector is at most half full. The wildcards
-    // stand for 1 vector, because no panel has more than `V::MAX_PANEL_VECTORS`.
+    // SAFETY: the caller guarantees that the CPU supports `V` and that the panel is valid. `VECTORS + HALVES`
+    // is the panel's number of vectors in each arm, and `HALVES` is 1 only if the last vector is at most half
+    // full. The wildcards stand for 1 vector, because no panel has more than `V::MAX_PANEL_VECTORS`.
     unsafe {
         match (V::REGISTERS, panel.vectors, is_half) {
             (32, 4, false) => multiply_rows::<V, 6, 5, 4, 0>(panel),
@@ -77,8 +77,9 @@ unsafe fn multiply_rows<
     let blocks = rows.div_ceil(ROWS);
     let short_blocks = blocks * ROWS - rows;
     let full_blocks = if short_blocks <= blocks { blocks - short_blocks } else { rows / ROWS };
-    // SAFETY: the caller guarantees everything about the panel. No block reaches beyond `panel.end_row`: the
-    // full blocks have at most `rows` rows together, and each loop checks that its block fits.
+    // SAFETY: the caller guarantees that the CPU supports `V` and that the panel is valid. No block reaches
+    // beyond `panel.end_row`: the full blocks have at most `rows` rows together, and each loop checks that
+    // its block fits.
     unsafe {
         for _ in 0..full_blocks {
             multiply_block::<V, ROWS, VECTORS, HALVES>(panel, row);
@@ -194,8 +195,8 @@ unsafe fn write_sums<V: Vector, const ROWS: usize, const VECTORS: usize>(
         return;
     }
     let columns_left = panel.gemm.right.width() - panel.first_column - column;
-    // SAFETY: the caller guarantees everything about the block. `FULL` is true only if all lanes of all
-    // vectors are columns of the output.
+    // SAFETY: the caller guarantees that the CPU supports `V` and that the block is inside the output. `FULL`
+    // is true only if all lanes of all vectors are columns of the output.
     unsafe {
         if columns_left >= VECTORS * V::LANES {
             write_block::<V, ROWS, VECTORS, true>(panel, row, column, sums);

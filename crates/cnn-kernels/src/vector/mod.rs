@@ -1,5 +1,4 @@
-//! Vectors of `f32` lanes. Kernels are generic over them, so that each is written once for all instruction
-//! sets.
+//! Vectors of `f32` lanes, over which the kernels are generic.
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
@@ -25,9 +24,9 @@ pub(crate) use portable::Portable;
 ///
 /// # Safety of the functions
 /// - Every function requires that the CPU supports the instructions of the type.
-/// - Functions with a pointer require that the loaded lanes are readable or the stored lanes are writable
-///   there. The
-///   pointer need not be aligned to the vector.
+/// - Functions with a pointer require that the lanes to load are readable there, or the lanes to store
+///   writable.
+///   The pointer needs the alignment of an `f32` only.
 pub(crate) trait Vector: Copy {
     /// A vector of half as many lanes, or the type itself if half vectors are not faster on this instruction
     /// set.
