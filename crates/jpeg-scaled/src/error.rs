@@ -5,12 +5,12 @@
 pub enum Error {
     /// The file uses a feature of JPEG that this crate does not decode, or deviates slightly from the
     /// standard. Another decoder may be able to decode it.
-    #[error("{0} is not supported")]
+    #[error("unsupported: {0}")]
     Unsupported(&'static str),
     /// The bytes violate the JPEG standard.
     #[error("corrupt: {0}")]
     Corrupt(&'static str),
     /// The file or its entropy-coded data ends too early.
-    #[error("it ends too early")]
+    #[error("the file ends too early")]
     Truncated,
 }

@@ -2,6 +2,9 @@
 
 use crate::{Error, huffman::CodeLengths, segments::Segments, zigzag::ZIGZAG};
 
+/// Maximum number of blocks in an MCU, of all components together.
+pub(crate) const MAX_BLOCKS_PER_MCU: usize = 10;
+
 /// Size and colour space of a picture, read without decoding it.
 ///
 /// ```
@@ -48,9 +51,9 @@ impl JpegHeader {
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Component {
     id: u8,
-    /// Blocks per MCU in the horizontal direction.
+    /// Number of its blocks per MCU in the horizontal direction.
     pub(crate) blocks_across: usize,
-    /// Blocks per MCU in the vertical direction.
+    /// Number of its blocks per MCU in the vertical direction.
     pub(crate) blocks_down: usize,
     /// Number of its quantisation table.
     quantization_table: usize,
@@ -59,9 +62,6 @@ pub(crate) struct Component {
     /// Number of its Huffman table for AC coefficients.
     pub(crate) ac_table: usize,
 }
-
-/// Maximum number of blocks in an MCU.
-pub(crate) const MAX_BLOCKS_PER_MCU: usize = 10;
 
 /// Quantiser step of each coefficient, in row-major order.
 pub(crate) type QuantizationSteps = [i16; 64];
@@ -88,9 +88,9 @@ struct ColourMarkers {
     adobe_transform: Option<u8>,
 }
 
-// Files without Huffman tables, such as frames of Motion JPEG, assume the tables of the standard's annex K.
+// Files without Huffman tables, such as frames of Motion JPEG, rely on the tables in annex K of the standard.
 const HUFFMAN_TABLE_MISSING: Error = Error::Unsupported("a file without Huffman tables");
-const BAD_HUFFMAN_TABLE_NUMBER: Error = Error::Corrupt("a Huffman table has a wrong number");
+const BAD_HUFFMAN_TABLE_NUMBER: Error = Error::Corrupt("a Huffman table number is out of range");
 
 impl<'a> ParsedHeaders<'a> {
     /// Parses the segments up to the entropy-coded data.
@@ -129,7 +129,7 @@ impl<'a> ParsedHeaders<'a> {
                     markers.adobe_transform = segment.get(11).copied();
                 }
                 0xE1..=0xEF | 0xFE => {}
-                0xD9 => return Err(Error::Corrupt("it has no pixels")),
+                0xD9 => return Err(Error::Corrupt("the file has no scan")),
                 _ => return Err(Error::Unsupported("an unexpected marker")),
             }
         }
@@ -162,7 +162,7 @@ impl<'a> ParsedHeaders<'a> {
     fn parse_frame_header(&mut self, segment: &[u8]) -> Result<(), Error> {
         const BAD_LENGTH: Error = Error::Corrupt("the frame header has a wrong length");
         if self.component_count != 0 {
-            return Err(Error::Corrupt("it has two frame headers"));
+            return Err(Error::Corrupt("the file has two frame headers"));
         }
         let [precision, height_high, height_low, width_high, width_low, count, components @ ..] = segment
         else {
@@ -174,10 +174,10 @@ impl<'a> ParsedHeaders<'a> {
         self.header.height = u32::from(u16::from_be_bytes([*height_high, *height_low]));
         self.header.width = u32::from(u16::from_be_bytes([*width_high, *width_low]));
         if self.header.height == 0 {
-            return Err(Error::Unsupported("a height that comes after the pixels"));
+            return Err(Error::Unsupported("a height that follows the scan"));
         }
         if self.header.width == 0 {
-            return Err(Error::Corrupt("it has no width"));
+            return Err(Error::Corrupt("the width is zero"));
         }
         if !matches!(count, 1 | 3) {
             return Err(Error::Unsupported("a number of components other than 1 and 3"));
@@ -213,7 +213,7 @@ impl<'a> ParsedHeaders<'a> {
         const BAD_LENGTH: Error = Error::Corrupt("a quantisation table has a wrong length");
         while let Some((&kind, rest)) = segment.split_first() {
             let slot = self.quantization_tables.get_mut(usize::from(kind & 15));
-            let slot = slot.ok_or(Error::Corrupt("a quantisation table has a wrong number"))?;
+            let slot = slot.ok_or(Error::Corrupt("a quantisation table number is out of range"))?;
             let mut steps = [0; 64];
             match kind >> 4 {
                 0 => {
@@ -227,12 +227,12 @@ impl<'a> ParsedHeaders<'a> {
                     let (stored, rest) = rest.split_first_chunk::<128>().ok_or(BAD_LENGTH)?;
                     for (&index, &step) in ZIGZAG.iter().zip(stored.as_chunks::<2>().0) {
                         let step = i16::try_from(u16::from_be_bytes(step));
-                        let step = step.map_err(|_| Error::Unsupported("a very coarse quantiser"))?;
+                        let step = step.map_err(|_| Error::Unsupported("a quantiser step above 32767"))?;
                         steps[usize::from(index)] = step;
                     }
                     segment = rest;
                 }
-                _ => return Err(Error::Corrupt("a quantisation table has a wrong precision")),
+                _ => return Err(Error::Corrupt("the precision of a quantisation table is invalid")),
             }
             *slot = Some(steps);
         }
@@ -245,7 +245,7 @@ impl<'a> ParsedHeaders<'a> {
             let tables = match kind >> 4 {
                 0 => &mut self.dc_tables,
                 1 => &mut self.ac_tables,
-                _ => return Err(Error::Corrupt("a Huffman table has a wrong class")),
+                _ => return Err(Error::Corrupt("the class of a Huffman table is invalid")),
             };
             let slot = tables.get_mut(usize::from(kind & 15));
             let slot = slot.ok_or(BAD_HUFFMAN_TABLE_NUMBER)?;
@@ -261,10 +261,10 @@ impl<'a> ParsedHeaders<'a> {
         const BAD_LENGTH: Error = Error::Corrupt("the scan header has a wrong length");
         let [count, rest @ ..] = segment else { return Err(BAD_LENGTH) };
         if self.component_count == 0 {
-            return Err(Error::Corrupt("pixels come before the frame header"));
+            return Err(Error::Corrupt("the scan comes before the frame header"));
         }
         if usize::from(*count) != self.component_count {
-            return Err(Error::Unsupported("components in scans of their own"));
+            return Err(Error::Unsupported("a separate scan per component"));
         }
         let Some((components, [start, end, approximation])) = rest.split_at_checked(2 * self.component_count)
         else {

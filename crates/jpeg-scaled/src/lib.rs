@@ -10,6 +10,11 @@
 //! Start reading at [`Decoder::decode`], then the modules `scan`, which iterates over the MCUs, `block`,
 //! where most of the time is spent, and `idct`.
 //!
+//! # Terms
+//! JPEG divides each component of a picture into blocks of 8×8 samples and transforms each block to 64
+//! coefficients: the DC coefficient, which is the mean, and 63 AC coefficients. An MCU (minimum coded unit)
+//! consists of the blocks of all components that cover the same area of the picture.
+//!
 //! # Exactness
 //! The pixels are bit for bit those of libjpeg-turbo at the same scale, for every supported sampling. That
 //! includes its "islow" inverse DCT, its larger blocks for subsampled colour differences, and its triangle

@@ -73,8 +73,7 @@ pub(crate) struct Plane {
     horizontal: Upsampling,
     vertical: Upsampling,
     steps: QuantizationSteps,
-    /// The coefficients that are not transformed yet, for each row of blocks in the MCU. Zero before a group
-    /// is decoded.
+    /// The coefficients that are not transformed yet, for each row of blocks in the MCU. All others are zero.
     groups: [BlockGroup; 4],
     /// The last row of the previous row of MCUs, then the `rows` of the current one.
     samples: Vec<u8>,
@@ -122,14 +121,14 @@ impl Plane {
         let (own_width, own_height) =
             (block_side * component.blocks_across, block_side * component.blocks_down);
         if !mcu_width.is_multiple_of(own_width) || !mcu_height.is_multiple_of(own_height) {
-            return Err(Error::Unsupported("a sampling that is no whole fraction"));
+            return Err(Error::Unsupported("a sampling ratio that is not a whole number"));
         }
         self.block_side = block_side;
         self.width = (grid.width * own_width).div_ceil(8 * grid.max_blocks_across);
         self.height = (grid.height * own_height).div_ceil(8 * grid.max_blocks_down);
         self.rows = own_height;
         self.stride = (grid.columns * component.blocks_across).next_multiple_of(LANES) * block_side;
-        // libjpeg repeats samples at 1/8 of the size, and in rows of one or two samples.
+        // As libjpeg, repeats samples at 1/8 of the size and if a row has only one or two samples.
         (self.horizontal, self.vertical) = match (mcu_width / own_width, mcu_height / own_height) {
             (2, 2) if grid.block_side > 1 && self.width > 2 => (Upsampling::Triangle, Upsampling::Triangle),
             (2, 1) if grid.block_side > 1 && self.width > 2 => (Upsampling::Triangle, Upsampling::Repeat(1)),

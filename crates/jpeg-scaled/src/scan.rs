@@ -141,7 +141,7 @@ impl<'a> Scan<'a> {
     #[cold]
     fn overrun_error(&self, reader: &BitReader) -> Error {
         if reader.is_at_restart_marker(self.bytes) {
-            Error::Corrupt("a restart marker stands where pixels should")
+            Error::Corrupt("a restart marker comes before the end of its interval")
         } else {
             Error::Truncated
         }
@@ -155,7 +155,7 @@ impl<'a> Scan<'a> {
         match marker {
             Some(marker) if marker == 0xD0 + self.next_restart => {}
             Some(0xD9) | None => return Err(Error::Truncated),
-            Some(_) => return Err(Error::Corrupt("another marker stands where a restart marker should")),
+            Some(_) => return Err(Error::Corrupt("a marker other than the expected restart marker")),
         }
         self.previous_dc = [0; 3];
         self.mcus_until_restart = self.restart_interval;
@@ -174,7 +174,8 @@ impl<'a> Scan<'a> {
     /// Returns the marker directly after the consumed bits and the index of the byte after it. The marker is
     /// `None` at the end of the file.
     fn next_marker(&self, reader: BitReader) -> Result<(Option<u8>, usize), Error> {
-        const NO_MARKER: Error = Error::Unsupported("bytes between the pixels and a marker");
+        const NO_MARKER: Error =
+            Error::Unsupported("bytes between the entropy-coded data and the next marker");
         let start = reader.end_of_data().ok_or(NO_MARKER)?;
         let rest = self.bytes.get(start..).unwrap_or_default();
         let Some(fill) = rest.iter().position(|&byte| byte != 0xFF) else { return Ok((None, start)) };

@@ -14,7 +14,7 @@ impl<'a> Segments<'a> {
         match bytes {
             [0xFF, 0xD8, ..] => Ok(Self { bytes, position: 2 }),
             [] | [0xFF] => Err(Error::Truncated),
-            _ => Err(Error::Corrupt("it is no JPEG")),
+            _ => Err(Error::Corrupt("the file does not begin with the marker of a JPEG")),
         }
     }
 
@@ -29,7 +29,7 @@ impl<'a> Segments<'a> {
         let (length, _) = rest.split_first_chunk::<2>().ok_or(Error::Truncated)?;
         let length = usize::from(u16::from_be_bytes(*length));
         if length < 2 {
-            return Err(Error::Corrupt("a segment has no length"));
+            return Err(Error::Corrupt("a segment is shorter than its length field"));
         }
         let segment = rest.get(2..length).ok_or(Error::Truncated)?;
         self.position += length;

@@ -50,7 +50,7 @@ impl Codebook {
             let end = first + u32::from(count);
             // The standard reserves the code of only ones.
             if count > 0 && end >= 1 << length {
-                return Err(Error::Corrupt("a Huffman table has more codes than fit"));
+                return Err(Error::Corrupt("a Huffman table has more codes than its code lengths allow"));
             }
             self.by_length[length] = Codewords { first, end, first_symbol };
             first_symbol += usize::from(count);

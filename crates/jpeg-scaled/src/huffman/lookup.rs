@@ -40,7 +40,7 @@ impl DcTable {
     pub(crate) fn set(&mut self, lengths: &CodeLengths) -> Result<(), Error> {
         self.codes.set(lengths)?;
         if lengths.symbols().iter().any(|&symbol| symbol > 15) {
-            return Err(Error::Corrupt("a DC code stands for too many bits"));
+            return Err(Error::Corrupt("the value of a DC code has more than 15 bits"));
         }
         let decoded = decode_all_inputs::<{ 1 << DC_LOOKUP_BITS }>(&self.codes);
         for (entry, coded_value) in self.entries.iter_mut().zip(decoded) {
