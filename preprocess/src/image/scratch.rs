@@ -18,7 +18,7 @@ pub(super) struct Scratch {
     /// With its own buffer for the picture that is small in one direction only.
     pub(super) resizer: Resizer,
     /// With its own rows in work. Boxed: its tables are tens of kilobytes.
-    jpeg_scaled: Box<jpeg_scaled::Workspace>,
+    jpeg_scaled: Box<jpeg_scaled::Decoder>,
     /// For the colours of the last picture that had a profile.
     pub(super) converter: Option<Converter>,
 }
