@@ -18,6 +18,6 @@ fn main() {
         let original = out.join(format!("{name}-original.onnx"));
         fs::write(&original, model.write_to_bytes().unwrap()).unwrap();
         let cleaned = graph::clean_file(&original).unwrap();
-        codegen::network(&cleaned.model, &original, out, name).unwrap();
+        codegen::write_network(&cleaned.model, &original, out, name).unwrap();
     }
 }

@@ -7,7 +7,7 @@
 
 use onnx_ir::{GraphProto, NodeProto};
 
-use super::kernel::{Affine, Kernel, rounded, signed};
+use super::conv_weights::{Affine, ConvWeights, rounded, signed};
 use super::proto::{self, NodeExt, float_tensor};
 use super::tidy::trains;
 
@@ -16,17 +16,17 @@ pub fn fold_after_conv(graph: &mut GraphProto) {
     let mut index = 0;
     while index < graph.node.len() {
         if graph.node[index].op_type == "Conv" {
-            fold_followers(graph, index);
+            fold_successors(graph, index);
         }
         index += 1;
     }
 }
 
-fn fold_followers(graph: &mut GraphProto, conv: usize) {
-    let Some(kernel) = Kernel::of(graph, conv) else {
+fn fold_successors(graph: &mut GraphProto, conv: usize) {
+    let Some(weights) = ConvWeights::read(graph, conv) else {
         return;
     };
-    let channels = kernel.outputs();
+    let channels = weights.outputs();
     let mut affine = Affine::identity(channels);
     let mut chain = Vec::new();
     let mut value = graph.node[conv].output[0].clone();
@@ -41,7 +41,7 @@ fn fold_followers(graph: &mut GraphProto, conv: usize) {
     if chain.is_empty() {
         return;
     }
-    kernel.after(&affine).store(graph, conv);
+    weights.with_affine_after(&affine).store(graph, conv);
     graph.node[conv].output[0] = value;
     chain.sort_unstable();
     for index in chain.into_iter().rev() {
@@ -57,7 +57,7 @@ fn affine_of(graph: &GraphProto, node: &NodeProto, value: &str, channels: usize)
     let (first, second) = (node.input.first()?, node.input.get(1)?);
     let value_is_first = first == value;
     let constant = if value_is_first { second } else { first };
-    let constant: Vec<f64> = by_channel(graph, constant, channels)?.into_iter().map(f64::from).collect();
+    let constant: Vec<f64> = per_channel_values(graph, constant, channels)?.into_iter().map(f64::from).collect();
     let ones = vec![1.0; channels];
     let zeros = vec![0.0; channels];
     let negative = |values: &[f64]| values.iter().map(|value| -value).collect();
@@ -74,7 +74,7 @@ fn affine_of(graph: &GraphProto, node: &NodeProto, value: &str, channels: usize)
 
 fn batch_norm(graph: &GraphProto, node: &NodeProto, channels: usize) -> Option<Affine> {
     let extra_outputs =
-        node.output.iter().skip(1).any(|name| proto::uses(graph, name) > 0 && !name.is_empty());
+        node.output.iter().skip(1).any(|name| proto::use_count(graph, name) > 0 && !name.is_empty());
     // `spatial = 0` (opset 7) has statistics for each pixel.
     if trains(node) || extra_outputs || node.int("spatial") == Some(0) {
         return None;
@@ -99,7 +99,7 @@ fn batch_norm(graph: &GraphProto, node: &NodeProto, channels: usize) -> Option<A
 }
 
 /// A constant that is one value, or one for each channel of `[batch, channels, height, width]`.
-pub(super) fn by_channel(graph: &GraphProto, name: &str, channels: usize) -> Option<Vec<f32>> {
+pub(super) fn per_channel_values(graph: &GraphProto, name: &str, channels: usize) -> Option<Vec<f32>> {
     let tensor = proto::initializer(graph, name)?;
     let values = proto::floats(tensor)?;
     if tensor.dims.len() > 4 {
@@ -125,10 +125,10 @@ pub fn fold_before_conv(graph: &mut GraphProto) {
 }
 
 fn fold_predecessors(graph: &mut GraphProto, conv: usize) {
-    let Some(kernel) = Kernel::of(graph, conv) else {
+    let Some(weights) = ConvWeights::read(graph, conv) else {
         return;
     };
-    let channels = kernel.inputs();
+    let channels = weights.inputs();
     let mut affine = Affine::identity(channels);
     let mut chain = Vec::new();
     let mut value = graph.node[conv].input[0].clone();
@@ -145,7 +145,7 @@ fn fold_predecessors(graph: &mut GraphProto, conv: usize) {
     };
     let shifts = affine.shift.iter().any(|shift| *shift != 0.0);
     if !shifts || !pads(&graph.node[conv]) {
-        kernel.before(&affine).store(graph, conv);
+        weights.with_affine_before(&affine).store(graph, conv);
         graph.node[conv].input[0] = value;
         remove(graph, chain);
         return;
@@ -158,7 +158,7 @@ fn fold_predecessors(graph: &mut GraphProto, conv: usize) {
     let offset = affine.shift.iter().zip(&affine.scale);
     let offset: Vec<f32> = offset.map(|(shift, scale)| rounded(shift / scale)).collect();
     let only_scale = Affine { shift: vec![0.0; channels], ..affine };
-    kernel.before(&only_scale).store(graph, conv);
+    weights.with_affine_before(&only_scale).store(graph, conv);
     let constant = proto::fresh_name(graph, &format!("{value}_offset"));
     graph.initializer.push(float_tensor(&constant, &[1, signed(channels), 1, 1], &offset));
     let last = graph.node[chain[0]].output[0].clone();

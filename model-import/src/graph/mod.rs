@@ -17,11 +17,11 @@ use crate::Error;
 
 pub mod fold;
 pub mod fuse;
-mod kernel;
+mod conv_weights;
 pub mod layout;
 pub mod proto;
 pub mod shapes;
-pub mod tails;
+pub mod head;
 #[cfg(test)]
 mod testing;
 pub mod tidy;
@@ -67,7 +67,7 @@ pub struct Report {
 
 /// A cleaned graph.
 #[derive(Debug)]
-pub struct Cleaned {
+pub struct CleanedGraph {
     /// The model: input `[batch, 3, height, width]`, output `[batch, classes]`, batch symbolic.
     pub model: ModelProto,
     /// What is known of it.
@@ -79,13 +79,13 @@ pub struct Cleaned {
 /// # Errors
 /// The file cannot be read, is no ONNX model, or is not an image classifier of the kind described at
 /// [`clean`].
-pub fn clean_file(onnx: &Path) -> Result<Cleaned, Error> {
+pub fn clean_file(onnx: &Path) -> Result<CleanedGraph, Error> {
     let bytes = fs::read(onnx).map_err(Error::io("read", onnx))?;
     let model = ModelProto::parse_from_bytes(&bytes).map_err(|error| error.to_string());
     model
         .map_err(|reason| format!("it is no ONNX model ({reason})"))
         .and_then(clean)
-        .map_err(|reason| Error::Graph { onnx: onnx.into(), reason })
+        .map_err(|reason| Error::UnsupportedGraph { onnx: onnx.into(), reason })
 }
 
 /// Cleans a graph up. It must have one float32 input that is an image of three channels and fixed
@@ -93,7 +93,7 @@ pub fn clean_file(onnx: &Path) -> Result<Cleaned, Error> {
 ///
 /// # Errors
 /// What the graph has instead, in words.
-pub fn clean(mut model: ModelProto) -> Result<Cleaned, String> {
+pub fn clean(mut model: ModelProto) -> Result<CleanedGraph, String> {
     let opset = model
         .opset_import
         .iter()
@@ -120,8 +120,8 @@ pub fn clean(mut model: ModelProto) -> Result<Cleaned, String> {
     let output = only_output(graph)?;
     tidy::remove_identities(graph);
     let layout = layout::channels_first(graph, &input)?;
-    tails::rewrite(graph, &input);
-    tails::flatten_output(graph, &input);
+    head::rewrite(graph, &input);
+    head::flatten_output(graph, &input);
     fold::fold_after_conv(graph);
     fold::fold_before_conv(graph);
     tidy::remove_dead(graph);
@@ -143,7 +143,7 @@ pub fn clean(mut model: ModelProto) -> Result<Cleaned, String> {
         before,
         after: count(graph),
     };
-    Ok(Cleaned { model, report })
+    Ok(CleanedGraph { model, report })
 }
 
 fn size(value: i64) -> usize {

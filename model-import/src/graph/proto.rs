@@ -188,7 +188,7 @@ pub fn initializer<'a>(graph: &'a GraphProto, name: &str) -> Option<&'a TensorPr
 
 /// How often a value is used: by nodes, and as an output of the graph.
 #[must_use]
-pub fn uses(graph: &GraphProto, name: &str) -> usize {
+pub fn use_count(graph: &GraphProto, name: &str) -> usize {
     let by_nodes = graph.node.iter().flat_map(|node| &node.input);
     let outputs = graph.output.iter().map(|output| &output.name);
     by_nodes.chain(outputs).filter(|used| *used == name).count()
@@ -197,7 +197,7 @@ pub fn uses(graph: &GraphProto, name: &str) -> usize {
 /// Index of the one node that uses a value; `None` if it is used otherwise too, or not at all.
 #[must_use]
 pub fn only_user(graph: &GraphProto, name: &str) -> Option<usize> {
-    if uses(graph, name) != 1 {
+    if use_count(graph, name) != 1 {
         return None;
     }
     graph.node.iter().position(|node| node.input.iter().any(|input| input == name))

@@ -57,7 +57,7 @@ fn is_identity(graph: &GraphProto, index: usize) -> bool {
         // The mask, if anybody wants it, is no identity; nor is a Dropout that trains.
         "Dropout" => {
             let mask_is_used =
-                node.output.iter().skip(1).any(|mask| !mask.is_empty() && proto::uses(graph, mask) > 0);
+                node.output.iter().skip(1).any(|mask| !mask.is_empty() && proto::use_count(graph, mask) > 0);
             let trains = node.input.get(2).is_some_and(|mode| !mode.is_empty())
                 && node.input.get(2).and_then(|mode| proto::initializer(graph, mode)).is_none_or(|mode| {
                     mode.raw_data.iter().any(|byte| *byte != 0)

@@ -119,7 +119,7 @@ pub(crate) fn sha256(bytes: &[u8]) -> String {
     let folder = TempDir::new().unwrap();
     let file = folder.path().join("bytes");
     fs::write(&file, bytes).unwrap();
-    model_import::fetch::measure(&file).unwrap().1
+    model_import::fetch::size_and_sha256(&file).unwrap().1
 }
 
 /// The names in a folder, sorted.

@@ -9,17 +9,17 @@ use std::thread;
 use std::time::Duration;
 
 use crate::common;
-use model_import::fetch::{FetchError, Limits, fetch};
+use model_import::fetch::{FetchError, FetchTimeouts, fetch};
 use model_import::spec::OnnxFile;
 use tempfile::TempDir;
 
 const BODY: &[u8] = b"these are the weights of a very small network indeed";
 
-fn impatient() -> Limits {
-    Limits {
+fn short_timeouts() -> FetchTimeouts {
+    FetchTimeouts {
         connect: Duration::from_secs(2),
         response: Duration::from_millis(300),
-        stall: Duration::from_millis(300),
+        read: Duration::from_millis(300),
         total: Duration::from_secs(20),
     }
 }
@@ -69,7 +69,7 @@ fn fetch_from(urls: &[String]) -> Fetched {
     let folder = TempDir::new().unwrap();
     let target = folder.path().join("model.onnx");
     let mut progress = Vec::new();
-    let outcome = fetch(&file(urls), &target, &impatient(), &mut |done, total| progress.push((done, total)));
+    let outcome = fetch(&file(urls), &target, &short_timeouts(), &mut |done, total| progress.push((done, total)));
     Fetched { outcome, target, folder, progress }
 }
 
@@ -166,7 +166,7 @@ fn a_server_that_stops_in_the_middle_is_left() {
 #[test]
 fn without_an_address_nothing_is_tried() {
     let fetched = fetch_from(&[]);
-    assert!(matches!(fetched.outcome, Err(FetchError::NoAddress)));
+    assert!(matches!(fetched.outcome, Err(FetchError::NoUrl)));
 }
 
 #[test]
@@ -174,7 +174,7 @@ fn a_folder_that_cannot_be_written_is_named() {
     let url = serve(|stream| send(&stream, &head(BODY.len()), BODY));
     let folder = TempDir::new().unwrap();
     let target = folder.path().join("absent/model.onnx");
-    let error = fetch(&file(&[url]), &target, &impatient(), &mut |_, _| {}).unwrap_err();
+    let error = fetch(&file(&[url]), &target, &short_timeouts(), &mut |_, _| {}).unwrap_err();
     assert!(matches!(&error, FetchError::Write { path, .. } if path.starts_with(folder.path())), "{error}");
 }
 
@@ -186,7 +186,7 @@ fn two_at_once_do_not_disturb_each_other() {
         for _ in 0..2 {
             scope.spawn(|| {
                 let url = serve(|stream| send(&stream, &head(BODY.len()), BODY));
-                fetch(&file(&[url]), &target, &impatient(), &mut |_, _| {}).unwrap();
+                fetch(&file(&[url]), &target, &short_timeouts(), &mut |_, _| {}).unwrap();
             });
         }
     });

@@ -3,12 +3,12 @@
 use std::fs;
 
 use crate::common::{self, CLASSES, Workspace};
-use model_import::build_script::prepare;
+use model_import::build_script::generate;
 
 /// Builds the fallback model of a workspace, the one whose file is there.
 fn build(workspace: &Workspace) -> Result<Vec<String>, String> {
     let root = workspace.root.path().to_owned();
-    prepare(&|name| match name {
+    generate(&|name| match name {
         "CARGO_MANIFEST_DIR" => Some(root.join("service").display().to_string()),
         "OUT_DIR" => Some(root.join("out").display().to_string()),
         "CLASSIFY_MODEL" => Some("efficientnet-lite0".into()),

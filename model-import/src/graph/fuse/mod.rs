@@ -13,7 +13,7 @@ mod tests;
 
 use onnx_ir::{GraphProto, NodeProto};
 
-use super::fold::by_channel;
+use super::fold::per_channel_values;
 use super::proto::{self, NodeExt, float_tensor};
 use super::shapes::Shapes;
 use super::tidy;
@@ -93,7 +93,7 @@ impl Chain {
             return false;
         };
         let add = addition(graph, shapes, &input, &project);
-        let inner = proto::uses(graph, &input) - usize::from(add.is_some());
+        let inner = proto::use_count(graph, &input) - usize::from(add.is_some());
         // At the chain's beginning others may use the input as well.
         if inner != 1 && !self.nodes.is_empty() {
             return false;
@@ -194,7 +194,7 @@ fn shift(graph: &GraphProto, shapes: &Shapes, node: &NodeProto) -> Option<(Strin
     }
     let added = |value: &String, constant: &String| {
         let [channels, ..] = image(shapes, value)?;
-        Some((value.clone(), by_channel(graph, constant, usize::try_from(channels).ok()?)?))
+        Some((value.clone(), per_channel_values(graph, constant, usize::try_from(channels).ok()?)?))
     };
     added(one, other).or_else(|| added(other, one))
 }

@@ -28,15 +28,15 @@ impl Affine {
 }
 
 /// Weights `[outputs, inputs / groups, height, width]` and biases of a convolution, in f64.
-pub(super) struct Kernel {
+pub(super) struct ConvWeights {
     weights: Vec<f64>,
     biases: Vec<f64>,
     dims: Vec<i64>,
     groups: usize,
 }
 
-impl Kernel {
-    pub(super) fn of(graph: &GraphProto, index: usize) -> Option<Self> {
+impl ConvWeights {
+    pub(super) fn read(graph: &GraphProto, index: usize) -> Option<Self> {
         let node = &graph.node[index];
         let tensor = proto::initializer(graph, node.input.get(1)?)?;
         let weights: Vec<f64> = proto::floats(tensor)?.into_iter().map(f64::from).collect();
@@ -69,7 +69,7 @@ impl Kernel {
     }
 
     /// The kernel that does this after itself.
-    pub(super) fn after(mut self, affine: &Affine) -> Self {
+    pub(super) fn with_affine_after(mut self, affine: &Affine) -> Self {
         let per_output = self.weights.len() / self.outputs();
         for (weights, scale) in self.weights.chunks_mut(per_output).zip(&affine.scale) {
             weights.iter_mut().for_each(|weight| *weight *= scale);
@@ -81,7 +81,7 @@ impl Kernel {
     }
 
     /// The kernel that does this before itself, to inputs that nothing is padded around.
-    pub(super) fn before(mut self, affine: &Affine) -> Self {
+    pub(super) fn with_affine_before(mut self, affine: &Affine) -> Self {
         let in_group = self.inputs_in_group();
         let outputs_in_group = self.outputs() / self.groups;
         let plane = self.weights.len() / self.outputs() / in_group;

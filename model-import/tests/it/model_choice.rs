@@ -3,12 +3,12 @@
 use std::fs;
 
 use crate::common::{self, Workspace};
-use model_import::build_script::{self, VARIABLES};
+use model_import::build_script::{self, WATCHED_VARIABLES};
 
 /// Runs the build script's work with these variables set; fetching is off.
 fn build(workspace: &Workspace, set: &[(&str, &str)]) -> Result<Vec<String>, String> {
     let root = workspace.root.path();
-    build_script::prepare(&|name| match name {
+    build_script::generate(&|name| match name {
         "CARGO_MANIFEST_DIR" => Some(root.join("service").display().to_string()),
         "OUT_DIR" => Some(root.join("out").display().to_string()),
         _ => match set.iter().find(|(variable, _)| *variable == name) {
@@ -51,7 +51,7 @@ fn unset_without_the_file_falls_back_loudly() {
     for path in &watched {
         assert!(fs::exists(path).unwrap(), "{path} does not exist");
     }
-    for variable in VARIABLES {
+    for variable in WATCHED_VARIABLES {
         assert!(lines.contains(&format!("cargo::rerun-if-env-changed={variable}")), "{lines:?}");
     }
 }
