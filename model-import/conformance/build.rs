@@ -1,5 +1,5 @@
-//! Writes the graphs of `graphs/` and converts each with model-import, as a build of the service does.
-#![expect(clippy::unwrap_used, reason = "a build script of a test crate fails loudly")]
+//! Writes the graphs of the module `graphs` to files and converts each one with model-import.
+#![expect(clippy::unwrap_used, reason = "a build script fails by panicking")]
 
 use std::path::Path;
 use std::{env, fs};

@@ -154,7 +154,12 @@ impl PartialFile {
     }
 
     /// Writes the body, which must have `size` bytes, to the file and returns its SHA-256.
-    fn receive(&self, body: &mut dyn Read, size: u64, progress: ProgressCallback<'_>) -> Result<String, AttemptError> {
+    fn receive(
+        &self,
+        body: &mut dyn Read,
+        size: u64,
+        progress: ProgressCallback<'_>,
+    ) -> Result<String, AttemptError> {
         let mut hasher = Sha256::new();
         let mut done = 0;
         let mut buffer = vec![0; 64 * 1024];

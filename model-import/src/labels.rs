@@ -41,7 +41,10 @@ fn parse(text: &str) -> Result<Vec<Label>, (Option<usize>, &'static str)> {
         })
         .collect::<Result<_, _>>()?;
     if labels.is_empty() {
-        return Err((None, "the file has no labels; expected one line per class, in the order of the outputs"));
+        return Err((
+            None,
+            "the file has no labels; expected one line per class, in the order of the outputs",
+        ));
     }
     Ok(labels)
 }

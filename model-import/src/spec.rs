@@ -129,7 +129,10 @@ impl ModelSpec {
 fn check(file: &ModelToml, folder: &Path) -> Result<(), String> {
     let folder_name = folder.file_name().unwrap_or_default().to_string_lossy();
     if file.name != folder_name {
-        return Err(format!("key `name` is {:?}, expected the name of the folder, {folder_name:?}", file.name));
+        return Err(format!(
+            "key `name` is {:?}, expected the name of the folder, {folder_name:?}",
+            file.name
+        ));
     }
     for (key, value) in [("license", &file.license), ("source", &file.source)] {
         if value.trim().is_empty() {
@@ -138,7 +141,9 @@ fn check(file: &ModelToml, folder: &Path) -> Result<(), String> {
     }
     for (key, value) in [("labels", &file.labels), ("onnx.file", &file.onnx.file)] {
         if !is_plain_file_name(value) {
-            return Err(format!("key `{key}` is {value:?}, expected the name of a file in the model's own folder"));
+            return Err(format!(
+                "key `{key}` is {value:?}, expected the name of a file in the model's own folder"
+            ));
         }
     }
     if file.onnx.size == 0 {
@@ -151,7 +156,9 @@ fn check(file: &ModelToml, folder: &Path) -> Result<(), String> {
     }
     for url in &file.onnx.urls {
         if !url.starts_with("https://") && !url.starts_with("http://") {
-            return Err(format!("key `onnx.urls` contains {url:?}, expected URLs that begin with https:// or http://"));
+            return Err(format!(
+                "key `onnx.urls` contains {url:?}, expected URLs that begin with https:// or http://"
+            ));
         }
     }
     if !file.input.mean.iter().all(|mean| mean.is_finite()) {

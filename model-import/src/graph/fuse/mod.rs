@@ -1,11 +1,17 @@
-//! Chains of convolutions that run as one operator.
+//! Fuses chains of convolutions into one custom operator each.
 //!
-//! Recognised from any value on, as far as it goes: an addition of a constant to each channel (what a
-//! padding convolution leaves of the input's normalisation), a convolution with the activation after it (dense of
-//! any size, or by channel), the inverted residual (1×1 expand → by channel → 1×1 project, optional
-//! addition of its input), GlobalAveragePool, Flatten of a plane of one pixel, and fully connected
-//! layers. Batch norms are folded before. A chain becomes one node of the domain [`DOMAIN`], whose
-//! attribute `plan` is the Rust expression of its `fused::Plan` and whose second input holds all weights.
+//! A chain begins at any value and is as long as possible. It consists of
+//!
+//! - at its beginning, optionally: the addition of a constant to each channel, which is what remains of the
+//!   input's normalisation before a padding convolution (see [`super::fold`]);
+//! - convolutions with the activation after them: dense ones of any size, and depthwise ones;
+//! - inverted residual blocks: 1×1 expand → depthwise → 1×1 project, with or without the addition of the
+//!   block's input;
+//! - GlobalAveragePool, Flatten of a plane of one pixel, and fully connected layers.
+//!
+//! Batch normalisation was folded into the convolutions before. A chain becomes one node of the domain
+//! [`DOMAIN`]. Its attribute `plan` is the Rust expression of a `fused::Plan`, its attribute `rank` the rank
+//! of the output, and its second input holds all weights.
 
 mod conv;
 #[cfg(test)]
@@ -17,52 +23,55 @@ use super::fold::per_channel_values;
 use super::proto::{self, NodeExt, float_tensor};
 use super::shapes::Shapes;
 use super::tidy;
-use conv::{Conv, UNBOUNDED, activation, conv, image};
+use conv::{Conv, UNBOUNDED, find_activation, image_shape, read_conv};
 
-/// Domain of the fused operators.
+/// Domain of the custom operator.
 pub const DOMAIN: &str = "image-pipeline";
-/// The one operator there is.
+/// Name of the custom operator.
 pub const CHAIN: &str = "FusedChain";
 
-/// Replaces every chain in the graph whose image input is `input`.
+/// Replaces every chain in a graph by one node; `input` is the graph's image input.
 pub fn fuse(graph: &mut GraphProto, input: &str) {
     let shapes = Shapes::infer(graph, input);
     let mut index = 0;
     while index < graph.node.len() {
-        if let Some(chain) = Chain::starting(graph, &shapes, index) {
-            chain.store(graph, index);
+        if let Some(chain) = Chain::starting_at(graph, &shapes, index) {
+            chain.replace_nodes(graph, index);
         }
         index += 1;
     }
     tidy::remove_dead(graph);
 }
 
-/// Steps that follow each other.
+/// A chain of steps, each of which reads only the output of the one before it.
 struct Chain {
-    /// The value that goes in, and its `[channels, height, width]`.
+    /// Name of the input value.
     input: String,
+    /// `[channels, height, width]` of the input.
     shape: [i64; 3],
-    /// Whether a constant is added to each channel first.
+    /// True if the chain begins with the addition of a constant to each channel.
     shifted: bool,
     /// Rust expressions of type `fused::Step`.
     steps: Vec<String>,
     weights: Vec<f32>,
-    /// The value that comes out, and whether it is a row for each image.
+    /// Name of the output value.
     output: String,
+    /// True if the output is one row per image and not a feature map.
     flat: bool,
+    /// Indices of the nodes that the chain replaces.
     nodes: Vec<usize>,
 }
 
 impl Chain {
-    /// The longest chain that begins with the node `first`.
-    fn starting(graph: &GraphProto, shapes: &Shapes, first: usize) -> Option<Self> {
+    /// Returns the longest chain that begins with the node `first`.
+    fn starting_at(graph: &GraphProto, shapes: &Shapes, first: usize) -> Option<Self> {
         let node = &graph.node[first];
-        let (input, output, weights, nodes) = match shift(graph, shapes, node) {
+        let (input, output, weights, nodes) = match read_shift(graph, shapes, node) {
             Some((input, shift)) => (input, node.output[0].clone(), shift, vec![first]),
             None => (node.input.first()?.clone(), node.input.first()?.clone(), Vec::new(), Vec::new()),
         };
         let mut chain = Self {
-            shape: image(shapes, &input)?,
+            shape: image_shape(shapes, &input)?,
             input,
             shifted: !nodes.is_empty(),
             steps: Vec::new(),
@@ -71,30 +80,35 @@ impl Chain {
             flat: false,
             nodes,
         };
-        // Whoever else uses the chain's input goes on doing so; what is between the steps is gone.
+        // The chain's input may have other users. The values between its steps may not, as they disappear.
         let shifted = chain.shifted;
         let begins = |conv: &Conv| shifted || conv.nodes.first() == Some(&first);
-        if !chain.block(graph, shapes, &begins) && !chain.single(graph, shapes, &begins) {
+        if !chain.extend_by_block(graph, shapes, &begins) && !chain.extend_by_layer(graph, shapes, &begins) {
             return None;
         }
         let any = |_: &Conv| true;
-        while chain.block(graph, shapes, &any)
-            || chain.single(graph, shapes, &any)
-            || chain.tail(graph, shapes)
+        while chain.extend_by_block(graph, shapes, &any)
+            || chain.extend_by_layer(graph, shapes, &any)
+            || chain.extend_by_pooling(graph, shapes)
         {}
         Some(chain)
     }
 
-    /// Goes on by an inverted residual.
-    fn block(&mut self, graph: &GraphProto, shapes: &Shapes, may_begin: &dyn Fn(&Conv) -> bool) -> bool {
+    /// Extends the chain by an inverted residual block; returns false if none follows.
+    fn extend_by_block(
+        &mut self,
+        graph: &GraphProto,
+        shapes: &Shapes,
+        may_begin: &dyn Fn(&Conv) -> bool,
+    ) -> bool {
         let input = self.output.clone();
-        let Some((expand, depthwise, mut project)) = inverted_residual(graph, shapes, &input, may_begin)
+        let Some((expand, depthwise, mut project)) = find_inverted_residual(graph, shapes, &input, may_begin)
         else {
             return false;
         };
-        let add = addition(graph, shapes, &input, &project);
+        let add = find_residual_addition(graph, shapes, &input, &project);
         let inner = proto::use_count(graph, &input) - usize::from(add.is_some());
-        // At the chain's beginning others may use the input as well.
+        // Only the input of the whole chain may have other users.
         if inner != 1 && !self.nodes.is_empty() {
             return false;
         }
@@ -104,44 +118,50 @@ impl Chain {
             project.nodes.extend(node);
         }
         let expand_source =
-            expand.as_ref().map_or("None".into(), |expand| format!("Some({})", expand.source()));
+            expand.as_ref().map_or("None".into(), |expand| format!("Some({})", expand.to_rust()));
         self.steps.push(format!(
             "fused::Step::InvertedResidual {{ expand: {expand_source}, depthwise: {}, project: {}, add_input: {} }}",
-            depthwise.source(),
-            project.source(),
+            depthwise.to_rust(),
+            project.to_rust(),
             add.is_some(),
         ));
         for conv in expand.into_iter().chain([depthwise, project]) {
-            self.take(conv);
+            self.append(conv);
         }
         true
     }
 
-    /// Goes on by one convolution or fully connected layer.
-    fn single(&mut self, graph: &GraphProto, shapes: &Shapes, may_begin: &dyn Fn(&Conv) -> bool) -> bool {
-        // At the chain's beginning others may use the input as well.
+    /// Extends the chain by one convolution or fully connected layer; returns false if none follows.
+    fn extend_by_layer(
+        &mut self,
+        graph: &GraphProto,
+        shapes: &Shapes,
+        may_begin: &dyn Fn(&Conv) -> bool,
+    ) -> bool {
+        // Only the input of the whole chain may have other users.
         let users = if self.nodes.is_empty() {
             users(graph, &self.output)
         } else {
             proto::only_user(graph, &self.output).into_iter().collect()
         };
-        let mut convolutions = users.into_iter().filter_map(|user| conv(graph, shapes, user, &self.output));
+        let mut convolutions =
+            users.into_iter().filter_map(|user| read_conv(graph, shapes, user, &self.output));
         let Some(conv) = convolutions.find(|conv| may_begin(conv)) else {
             return false;
         };
-        let kind = if conv.by_channel { "Depthwise" } else { "Dense" };
-        self.steps.push(format!("fused::Step::{kind}({})", conv.source()));
-        self.take(conv);
+        let kind = if conv.depthwise { "Depthwise" } else { "Dense" };
+        self.steps.push(format!("fused::Step::{kind}({})", conv.to_rust()));
+        self.append(conv);
         true
     }
 
-    /// Goes on by pooling or flattening.
-    fn tail(&mut self, graph: &GraphProto, shapes: &Shapes) -> bool {
+    /// Extends the chain by pooling or flattening; returns false if none follows.
+    fn extend_by_pooling(&mut self, graph: &GraphProto, shapes: &Shapes) -> bool {
         let Some(index) = proto::only_user(graph, &self.output) else {
             return false;
         };
         let node = &graph.node[index];
-        let plane = image(shapes, &self.output);
+        let plane = image_shape(shapes, &self.output);
         let step = match (node.op_type.as_str(), plane) {
             ("GlobalAveragePool", Some(_)) => "GlobalAveragePool",
             ("Flatten", Some([_, 1, 1])) if node.int("axis").unwrap_or(1) == 1 => "Flatten",
@@ -154,14 +174,14 @@ impl Chain {
         true
     }
 
-    fn take(&mut self, conv: Conv) {
+    fn append(&mut self, conv: Conv) {
         self.weights.extend(conv.weights);
         self.nodes.extend(conv.nodes);
         self.output = conv.output;
     }
 
-    /// Puts the chain's node where its first was, and removes the others.
-    fn store(mut self, graph: &mut GraphProto, first: usize) {
+    /// Replaces the node `first` by the chain's node and removes the other nodes of the chain.
+    fn replace_nodes(mut self, graph: &mut GraphProto, first: usize) {
         let weights = proto::fresh_name(graph, &format!("{}_weights", self.output));
         let length = i64::try_from(self.weights.len()).unwrap_or(0);
         graph.initializer.push(float_tensor(&weights, &[length], &self.weights));
@@ -184,36 +204,38 @@ impl Chain {
     }
 }
 
-/// The image to whose channels a node adds constants, and the constants.
-fn shift(graph: &GraphProto, shapes: &Shapes, node: &NodeProto) -> Option<(String, Vec<f32>)> {
+/// If a node adds a constant to each channel of an image, returns the image and the constants.
+fn read_shift(graph: &GraphProto, shapes: &Shapes, node: &NodeProto) -> Option<(String, Vec<f32>)> {
     let [one, other] = node.input.as_slice() else {
         return None;
     };
     if node.op_type != "Add" {
         return None;
     }
-    let added = |value: &String, constant: &String| {
-        let [channels, ..] = image(shapes, value)?;
+    let operands = |value: &String, constant: &String| {
+        let [channels, ..] = image_shape(shapes, value)?;
         Some((value.clone(), per_channel_values(graph, constant, usize::try_from(channels).ok()?)?))
     };
-    added(one, other).or_else(|| added(other, one))
+    operands(one, other).or_else(|| operands(other, one))
 }
 
+/// Returns the indices of the nodes that use a value.
 fn users(graph: &GraphProto, value: &str) -> Vec<usize> {
     let uses = |node: &NodeProto| node.input.iter().any(|input| input == value);
     (0..graph.node.len()).filter(|index| uses(&graph.node[*index])).collect()
 }
 
-/// Expand, by channel, project from `input` on; the last has no activation of its own yet if the input
-/// is added to it.
-fn inverted_residual(
+/// Returns the convolutions of an inverted residual block that reads `input`: expand, depthwise, project.
+///
+/// The addition of the block's input is not part of the result; see [`find_residual_addition`].
+fn find_inverted_residual(
     graph: &GraphProto,
     shapes: &Shapes,
     input: &str,
     may_begin: &dyn Fn(&Conv) -> bool,
 ) -> Option<(Option<Conv>, Conv, Conv)> {
-    let next = |value: &str| conv(graph, shapes, proto::only_user(graph, value)?, value);
-    let mut begin = users(graph, input).into_iter().filter_map(|user| conv(graph, shapes, user, input));
+    let next = |value: &str| read_conv(graph, shapes, proto::only_user(graph, value)?, value);
+    let mut begin = users(graph, input).into_iter().filter_map(|user| read_conv(graph, shapes, user, input));
     let first = begin.find(|conv| may_begin(conv))?;
     let (expand, depthwise) = if first.is_pointwise() {
         let depthwise = next(&first.output)?;
@@ -221,20 +243,21 @@ fn inverted_residual(
     } else {
         (None, first)
     };
-    let project = depthwise.by_channel.then(|| next(&depthwise.output)).flatten()?;
+    let project = depthwise.depthwise.then(|| next(&depthwise.output)).flatten()?;
     project.is_pointwise().then_some((expand, depthwise, project))
 }
 
-/// The node (and that of an activation after it) that adds `input` to what `project` gives, the clamp
-/// after it, and the value that comes out.
-fn addition(
+/// Finds the node that adds `input` to the output of `project`, and the activation after that node.
+///
+/// Returns the indices of these nodes, the bounds of the activation and the name of the output.
+fn find_residual_addition(
     graph: &GraphProto,
     shapes: &Shapes,
     input: &str,
     project: &Conv,
 ) -> Option<(Vec<usize>, [f32; 2], String)> {
-    // Add stretches what is of another shape; the block does not.
-    if project.clamp != UNBOUNDED || image(shapes, input)? != image(shapes, &project.output)? {
+    // Add broadcasts an operand of another shape; the fused block does not.
+    if project.clamp != UNBOUNDED || image_shape(shapes, input)? != image_shape(shapes, &project.output)? {
         return None;
     }
     let index = proto::only_user(graph, &project.output)?;
@@ -247,7 +270,7 @@ fn addition(
         return None;
     }
     let output = &node.output[0];
-    Some(match activation(graph, output) {
+    Some(match find_activation(graph, output) {
         Some((after, clamp)) => (vec![index, after], clamp, graph.node[after].output[0].clone()),
         None => (vec![index], UNBOUNDED, output.clone()),
     })
