@@ -4,8 +4,8 @@
 //! shift per output channel. They are combined in f64 along the whole chain and rounded to f32 once.
 //!
 //! Before a convolution (usually the normalisation of the input), a scale is always folded into the weights.
-//! A shift can only be folded if the convolution does not pad: padding is zero after the shift, so that
-//! the shift must not apply to it. Otherwise the shift remains as a single Add.
+//! A shift can only be folded if the convolution does not pad, because the convolution pads with zeros that
+//! are not shifted. Otherwise the shift remains as a single Add.
 
 use onnx_ir::{GraphProto, NodeProto};
 

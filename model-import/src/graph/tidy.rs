@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use onnx_ir::{GraphProto, NodeProto};
 
-use super::proto::{self, NodeExt, float_tensor, int_tensor};
+use super::proto::{self, float_tensor, int_tensor};
 
 /// Turns Constant nodes into initializers, and removes initializers from the graph's inputs, where early
 /// versions of the ONNX format list them.
@@ -135,7 +135,7 @@ pub fn find_control_flow(graph: &GraphProto) -> Option<&NodeProto> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::proto::{node, value_info};
+    use super::super::proto::{NodeExt as _, node, value_info};
     use super::super::testing::{graph, operators};
     use super::*;
 

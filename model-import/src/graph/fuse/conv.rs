@@ -31,7 +31,7 @@ pub(super) struct Conv {
 impl Conv {
     /// Returns true for a dense 1×1 convolution with stride 1 and without padding.
     pub(super) fn is_pointwise(&self) -> bool {
-        self.kernel == 1 && self.stride == 1 && self.pads == [0; 4] && !self.by_channel
+        self.kernel == 1 && self.stride == 1 && self.pads == [0; 4] && !self.depthwise
     }
 
     /// Returns the Rust expression of the corresponding `fused::Conv`.
