@@ -17,7 +17,7 @@ fn main() {
     for (name, model) in graphs::all() {
         let original = out.join(format!("{name}-original.onnx"));
         fs::write(&original, model.write_to_bytes().unwrap()).unwrap();
-        let cleaned = graph::clean_file(&original).unwrap();
-        codegen::write_network(&cleaned.model, &original, out, name).unwrap();
+        let simplified = graph::simplify_file(&original).unwrap();
+        codegen::write_network(&simplified.model, &original, out, name).unwrap();
     }
 }

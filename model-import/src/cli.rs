@@ -113,7 +113,7 @@ fn inspect(models: &Path, model: &str) -> anyhow::Result<String> {
         let head = describe(&spec, &onnx, &sha256);
         (onnx, head)
     };
-    Ok(format!("{head}\n{}", graph::clean_file(&onnx)?.report))
+    Ok(format!("{head}\n{}", graph::simplify_file(&onnx)?.report))
 }
 
 fn check(models: &Path, model: &str) -> anyhow::Result<String> {

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
-/// An error that names the file or variable concerned and says what to do.
+/// An error that names the file or variable that caused it, and the remedy.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A file or folder cannot be read or written.

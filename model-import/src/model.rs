@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use crate::Error;
-use crate::graph::{self, CleanedGraph};
+use crate::graph::{self, SimplifiedGraph};
 use crate::labels::{self, Label};
 use crate::spec::ModelSpec;
 
@@ -14,7 +14,7 @@ pub struct Model {
     /// One label per class, in the order of the outputs.
     pub labels: Vec<Label>,
     /// The simplified graph and its report.
-    pub graph: CleanedGraph,
+    pub graph: SimplifiedGraph,
     /// The ONNX file that the graph was read from.
     pub onnx: PathBuf,
     /// SHA-256 of the ONNX file, in hexadecimal.
@@ -29,7 +29,7 @@ impl Model {
     /// differs from `input.crop`, or the number of labels differs from the number of outputs.
     pub fn read(spec: ModelSpec, onnx: PathBuf, sha256: String) -> Result<Self, Error> {
         let labels = labels::read(&spec.labels)?;
-        let graph = graph::clean_file(&onnx)?;
+        let graph = graph::simplify_file(&onnx)?;
         let report = &graph.report;
         let crop = spec.input.crop as usize;
         if report.height != crop || report.width != crop {

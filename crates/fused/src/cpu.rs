@@ -21,7 +21,7 @@ type FlexTensor = FloatTensor<Flex>;
 
 /// Number of elements per block of a transposition: 16 KiB, which fit the first-level cache.
 const TRANSPOSE_BLOCK: usize = 4 << 10;
-/// Number of pixels that are shifted at a time. With 16 of them, whole vector registers are filled for any
+/// Number of pixels that are shifted at a time. The values of 16 pixels fill whole vector registers for any
 /// number of channels.
 const SHIFTED_PIXELS: usize = 16;
 
@@ -167,7 +167,8 @@ impl CpuChain {
         check_len("input", batch * image_len, images.len())?;
         check_len("output", batch * output_len, outputs.len())?;
         let threads = rayon::current_num_threads();
-        // In the first images, a multiple of the thread count, each thread computes whole images.
+        // Up to a multiple of the thread count, images run in parallel, one per thread. The remaining images
+        // run one after another, each on all threads.
         let whole_images = batch / threads * threads;
         let (images, rest) = images.split_at(whole_images * image_len);
         let (outputs, rest_outputs) = outputs.split_at_mut(whole_images * output_len);

@@ -2,8 +2,8 @@
 
 /// A convolution and the clamp after it.
 ///
-/// In the chain's weights, it has its weights `[output channels][channels per group][kernel rows][kernel
-/// columns]`, followed by its bias `[output channels]`.
+/// The chain's weights hold for each convolution the kernels, `[output channels][channels per group][kernel
+/// rows][kernel columns]`, and then the bias, `[output channels]`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Conv {
     /// Number of input channels.
@@ -59,7 +59,7 @@ pub struct Plan {
 }
 
 impl Conv {
-    /// Returns the number of weights without the bias.
+    /// Returns the number of values of the kernels, which is the number of weights without the bias.
     pub(crate) fn weights_len(&self, channels_per_group: usize) -> usize {
         self.output_channels * channels_per_group * self.kernel * self.kernel
     }

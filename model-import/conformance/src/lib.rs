@@ -35,6 +35,6 @@ pub fn original_path(name: &str) -> std::path::PathBuf {
 
 /// Returns the path of the simplified graph of a style, from which the network was generated.
 #[must_use]
-pub fn cleaned_path(name: &str) -> std::path::PathBuf {
+pub fn simplified_path(name: &str) -> std::path::PathBuf {
     std::path::Path::new(env!("OUT_DIR")).join(format!("{name}.onnx"))
 }

@@ -9,7 +9,7 @@ use std::path::Path;
 
 use burn::tensor::{Device, Tensor, TensorData};
 use model_import::graph::{self, proto};
-use model_import_conformance::{cleaned_path, original_path, tf2onnx, torch, zoo};
+use model_import_conformance::{original_path, simplified_path, tf2onnx, torch, zoo};
 use onnx_ir::{Message as _, NodeProto};
 use tract_onnx::prelude::*;
 
@@ -117,17 +117,17 @@ fn converted_tf2onnx_network_agrees_with_the_original() {
 }
 
 #[test]
-fn cleaned_graphs_agree_with_the_originals_in_tract() {
+fn simplified_graphs_agree_with_the_originals_in_tract() {
     let images = images(2);
     for name in ["zoo", "torch", "tf2onnx"] {
-        let found = run_tract(&cleaned_path(name), &images, CHANNELS_FIRST);
-        assert_close(&format!("{name}, cleaned"), &run_original(name, &images), &found);
+        let found = run_tract(&simplified_path(name), &images, CHANNELS_FIRST);
+        assert_close(&format!("{name}, simplified"), &run_original(name, &images), &found);
     }
 }
 
 #[test]
-fn cleaning_removes_shape_arithmetic_and_normalisation() {
-    let report = |name: &str| graph::clean_file(&original_path(name)).unwrap().report;
+fn simplification_removes_shape_arithmetic_and_normalisation() {
+    let report = |name: &str| graph::simplify_file(&original_path(name)).unwrap().report;
     let removed = [
         "BatchNormalization",
         "Shape",
@@ -153,9 +153,9 @@ fn cleaning_removes_shape_arithmetic_and_normalisation() {
     assert_eq!(report("tf2onnx").after["Add"], 4);
 }
 
-/// Returns the largest difference between the original and the cleaned graph after `spoil` changed a node.
+/// Returns the largest difference between the original and the simplified graph after `spoil` changed a node.
 fn difference_if_spoiled(name: &str, spoil: impl Fn(&mut NodeProto) -> bool) -> f32 {
-    let mut model = graph::clean_file(&original_path(name)).unwrap().model;
+    let mut model = graph::simplify_file(&original_path(name)).unwrap().model;
     let nodes = &mut model.graph.mut_or_insert_default().node;
     assert!(nodes.iter_mut().any(spoil), "{name} has no such node");
     let folder = tempfile::TempDir::new().unwrap();

@@ -83,8 +83,8 @@ impl ConvWeights {
 
     /// Returns the weights of this convolution preceded by `affine`.
     ///
-    /// Only right for a convolution that does not pad, or if `affine` shifts nothing: padding is zero after
-    /// `affine`, but would be shifted if it were part of the input.
+    /// If the convolution pads, `affine` must not shift: the zeros that the convolution pads with are not
+    /// shifted.
     pub(super) fn with_affine_before(mut self, affine: &Affine) -> Self {
         let in_group = self.inputs_in_group();
         let outputs_in_group = self.outputs() / self.groups;

@@ -1,6 +1,6 @@
 //! Simplifies an ONNX graph for code generation.
 //!
-//! [`clean`] runs these passes, each of which relies on the ones before it:
+//! [`simplify`] runs these passes, each of which relies on the ones before it:
 //!
 //! 1. [`tidy`] collects all constants in one place and removes identities.
 //! 2. [`layout`] makes the input channels-first.
@@ -11,7 +11,7 @@
 //!
 //! A pass is a function that changes the protobuf graph in place. A pass leaves alone every node that it does
 //! not fully understand, so that burn-onnx decides about unusual operators. [`fuse`] is not part of
-//! [`clean`]: code generation applies it to the simplified graph.
+//! [`simplify`]: code generation applies it to the simplified graph.
 
 use std::fs;
 use std::path::Path;
@@ -40,7 +40,7 @@ use shapes::{Dim, Shapes, format_dims, format_shape};
 
 /// A simplified graph.
 #[derive(Debug)]
-pub struct CleanedGraph {
+pub struct SimplifiedGraph {
     /// The model: input `[batch, 3, height, width]`, output `[batch, classes]`, with a symbolic batch.
     pub model: ModelProto,
     /// Facts about the original and the simplified graph.
@@ -50,14 +50,14 @@ pub struct CleanedGraph {
 /// Reads an ONNX file and simplifies its graph.
 ///
 /// # Errors
-/// The file cannot be read, is not an ONNX model, or is not an image classifier as described at [`clean`].
-pub fn clean_file(onnx: &Path) -> Result<CleanedGraph, Error> {
+/// The file cannot be read, is not an ONNX model, or is not an image classifier as described at [`simplify`].
+pub fn simplify_file(onnx: &Path) -> Result<SimplifiedGraph, Error> {
     let bytes = fs::read(onnx).map_err(Error::io("read", onnx))?;
     ModelProto::parse_from_bytes(&bytes)
         .map_err(|error| {
             format!("it is not an ONNX model ({error}); check that the file is complete and not an HTML page")
         })
-        .and_then(clean)
+        .and_then(simplify)
         .map_err(|reason| Error::UnsupportedGraph { onnx: onnx.into(), reason })
 }
 
@@ -68,7 +68,7 @@ pub fn clean_file(onnx: &Path) -> Result<CleanedGraph, Error> {
 ///
 /// # Errors
 /// The graph has another form; the message states the form found and the form expected.
-pub fn clean(mut model: ModelProto) -> Result<CleanedGraph, String> {
+pub fn simplify(mut model: ModelProto) -> Result<SimplifiedGraph, String> {
     let opset = model
         .opset_import
         .iter()
@@ -125,7 +125,7 @@ pub fn clean(mut model: ModelProto) -> Result<CleanedGraph, String> {
         before,
         after: count_operators(graph),
     };
-    Ok(CleanedGraph { model, report })
+    Ok(SimplifiedGraph { model, report })
 }
 
 fn to_usize(size: i64) -> usize {

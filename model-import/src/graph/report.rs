@@ -55,7 +55,7 @@ impl fmt::Display for Report {
         writeln!(out, "opset       {}", self.opset)?;
         writeln!(out, "parameters  {}", self.parameter_count)?;
         writeln!(out, "operators   {}", format_counts(&self.before))?;
-        write!(out, "cleaned     {}", format_counts(&self.after))
+        write!(out, "simplified  {}", format_counts(&self.after))
     }
 }
 

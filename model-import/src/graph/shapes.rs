@@ -1,8 +1,8 @@
 //! Infers the shapes of the values in a graph, and the integers that the graph computes from shapes.
 //!
 //! Covers only the operators that are usual in image classifiers. The output of any other operator has an
-//! unknown shape, and the passes leave values of unknown shape alone. burn-onnx infers shapes by itself
-//! again, for all operators.
+//! unknown shape, and the passes leave values of unknown shape alone. burn-onnx later infers the shapes of
+//! all operators that it supports.
 
 use std::collections::HashMap;
 

@@ -80,7 +80,8 @@ impl Chain {
             flat: false,
             nodes,
         };
-        // The chain's input may have other users. The values between its steps may not, as they disappear.
+        // The chain's input may have other users. The values between its steps may not, because the fused node
+        // does not produce them.
         let shifted = chain.shifted;
         let begins = |conv: &Conv| shifted || conv.nodes.first() == Some(&first);
         if !chain.extend_by_block(graph, shapes, &begins) && !chain.extend_by_layer(graph, shapes, &begins) {
@@ -174,6 +175,7 @@ impl Chain {
         true
     }
 
+    /// Appends the weights and nodes of a convolution.
     fn append(&mut self, conv: Conv) {
         self.weights.extend(conv.weights);
         self.nodes.extend(conv.nodes);
