@@ -102,7 +102,10 @@ pub enum Error {
         advice: String,
     },
     /// The ONNX file of a model is missing and was not fetched.
-    #[error("the ONNX file of model {name} is missing: expected it at {}; it was not fetched: {cause}; {advice}", file.display())]
+    #[error(
+        "the ONNX file of model {name} is missing: expected it at {}; it was not fetched: {cause}; {advice}",
+        file.display()
+    )]
     MissingOnnxFile {
         /// Name of the model.
         name: String,

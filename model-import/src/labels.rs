@@ -35,7 +35,9 @@ fn parse(text: &str) -> Result<Vec<Label>, (Option<usize>, &'static str)> {
             let (wnid, name) = line.split_once('\t').unwrap_or(("", line));
             let (wnid, name) = (wnid.trim(), name.trim());
             if name.is_empty() {
-                return Err((Some(index + 1), "the line has no label; every line must name one class, as `label` or `wordnet-id<TAB>label`"));
+                let reason =
+                    "the line has no label, expected `label` or `wordnet-id<TAB>label` on every line";
+                return Err((Some(index + 1), reason));
             }
             Ok(Label { wnid: wnid.into(), name: name.into() })
         })

@@ -201,7 +201,8 @@ fn advice_for_missing_file(spec: &ModelSpec) -> String {
     let advice = match spec.onnx.urls.first() {
         None => format!("put the file there (its source: {})", spec.source),
         Some(url) => format!(
-            "fetch the file with `cargo run -p model-import -- fetch {}`, or download it from {url} and put it there",
+            "fetch the file with `cargo run -p model-import -- fetch {}`, or download it from {url} and put \
+             it there",
             spec.name
         ),
     };

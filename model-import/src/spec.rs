@@ -44,7 +44,8 @@ pub struct OnnxFile {
     pub urls: Vec<String>,
 }
 
-/// Preprocessing of an image: resize, crop to the centre square, divide by 255, subtract `mean`, divide by `std`.
+/// Preprocessing of an image: resize, crop to the centre square, divide by 255, subtract `mean`, divide by
+/// `std`.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct InputSpec {

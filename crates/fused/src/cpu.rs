@@ -91,7 +91,7 @@ impl CpuChain {
     /// If the number of weights is not that of the plan.
     #[expect(
         clippy::panic,
-        reason = "a burn operator cannot return an error; the weights only differ if they belong to another model"
+        reason = "a burn operator cannot return an error; only weights of another model have another length"
     )]
     pub(crate) fn from_tensor(isa: Isa, plan: &Plan, weights: &FlexTensor) -> Self {
         let weights = weights.to_contiguous();

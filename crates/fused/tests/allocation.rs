@@ -28,7 +28,7 @@ unsafe impl GlobalAlloc for CountingAllocator {
     }
 
     unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
-        // SAFETY: the caller fulfils the contract of `dealloc`, and `memory` came from the system's allocator.
+        // SAFETY: the caller fulfils the contract of `dealloc`; `memory` came from the system's allocator.
         unsafe { System.dealloc(memory, layout) }
     }
 }

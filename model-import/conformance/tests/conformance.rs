@@ -147,7 +147,8 @@ fn simplification_removes_shape_arithmetic_and_normalisation() {
         }
         assert_eq!(report.after["Conv"], report.before["Conv"], "{name}");
     }
-    // Each has two residual additions; tf2onnx also has the shift of the normalisation and the classifier's bias.
+    // Each has two residual additions; tf2onnx also has the shift of the normalisation and the bias of the
+    // classifier.
     assert_eq!(report("zoo").after["Add"], 2);
     assert_eq!(report("torch").after["Add"], 2);
     assert_eq!(report("tf2onnx").after["Add"], 4);

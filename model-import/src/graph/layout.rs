@@ -40,8 +40,8 @@ pub fn make_channels_first(graph: &mut GraphProto, name: &str) -> Result<Layout,
         [_, _, _, last] if *last == channels => {}
         _ => {
             return Err(format!(
-                "its input {name:?} has the shape {}, expected an image [batch, {CHANNELS}, height, width] or \
-                 [batch, height, width, {CHANNELS}]; export the model with an RGB image as its input",
+                "its input {name:?} has the shape {}, expected an image [batch, {CHANNELS}, height, width] \
+                 or [batch, height, width, {CHANNELS}]; export the model with an RGB image as its input",
                 format_dims(&dims)
             ));
         }
@@ -102,8 +102,8 @@ fn reshape_constants(graph: &mut GraphProto, index: usize) -> Result<(), String>
         }
         if count != CHANNELS || constant.dims.last() != Some(&CHANNELS) {
             return Err(format!(
-                "the constant {:?}, which normalises the input, has the shape {:?}, expected one value or one \
-                 per channel; export the model with channels first",
+                "the constant {:?}, which normalises the input, has the shape {:?}, expected one value or \
+                 one per channel; export the model with channels first",
                 constant.name, constant.dims
             ));
         }

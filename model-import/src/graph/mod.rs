@@ -4,7 +4,7 @@
 //!
 //! 1. [`tidy`] collects all constants in one place and removes identities.
 //! 2. [`layout`] makes the input channels-first.
-//! 3. [`head`] writes pooling and flattening in one form that works for any batch size, by means of the shapes
+//! 3. [`head`] writes pooling and flattening in one form that works for any batch size. It uses the shapes
 //!    that [`shapes`] infers.
 //! 4. [`fold`] merges scales and shifts per channel into convolutions.
 //! 5. [`tidy`] removes unused nodes and constants.
@@ -74,7 +74,10 @@ pub fn simplify(mut model: ModelProto) -> Result<SimplifiedGraph, String> {
         .iter()
         .find(|import| import.domain.is_empty() || import.domain == "ai.onnx")
         .map(|import| import.version)
-        .ok_or("it is not a valid ONNX model: `opset_import` has no version of the standard operators; check that the file is complete, or export the model again")?;
+        .ok_or(
+            "it is not a valid ONNX model: `opset_import` has no version of the standard operators; \
+             check that the file is complete, or export the model again",
+        )?;
     let graph = model.graph.as_mut().ok_or(
         "it is an ONNX model without a graph; check that the file is complete, or export the model again",
     )?;
@@ -83,7 +86,7 @@ pub fn simplify(mut model: ModelProto) -> Result<SimplifiedGraph, String> {
     }
     if let Some(tensor) = graph.initializer.iter().find(|tensor| !tensor.external_data.is_empty()) {
         return Err(format!(
-            "its constant {:?} is stored in a separate file, but all weights must be in the ONNX file itself; \
+            "its constant {:?} is stored in a separate file, but all weights must be in the ONNX file; \
              save the model without external data",
             tensor.name
         ));

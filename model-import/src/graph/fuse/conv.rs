@@ -168,7 +168,8 @@ fn read_pads(
         Some(_) => return None,
         None => [0; 4],
     };
-    // SAME pads as much as the output's size requires; an odd total has the extra row at the end or beginning.
+    // SAME pads as much as the output's size requires. If the total is odd, SAME_UPPER has the extra row or
+    // column at the end and SAME_LOWER at the beginning.
     let same = |at_end: bool| {
         let total = |axis: usize| ((output[axis] - 1) * stride + kernel - input[axis]).max(0);
         let [height, width] = [total(0), total(1)];

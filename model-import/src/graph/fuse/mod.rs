@@ -80,8 +80,8 @@ impl Chain {
             flat: false,
             nodes,
         };
-        // The chain's input may have other users. The values between its steps may not, because the fused node
-        // does not produce them.
+        // The chain's input may have other users. The values between its steps may not, because the fused
+        // node does not produce them.
         let shifted = chain.shifted;
         let begins = |conv: &Conv| shifted || conv.nodes.first() == Some(&first);
         if !chain.extend_by_block(graph, shapes, &begins) && !chain.extend_by_layer(graph, shapes, &begins) {
