@@ -2,17 +2,7 @@
 //! `spec.rs` with the model's constants.
 //!
 //! The weights are compiled into the program ([`LoadStrategy::Embedded`]): the program is then a single
-//! file, and its first answer comes sooner. The table gives milliseconds on burn-flex: three runs of 41
-//! measurements on two x86-64 cores that other builds kept busy, with the file in the page cache. "Load
-//! and forward" is the figure that counts, because burn reads a parameter when it is first used. burn-store
-//! 0.22 reads a `.bpk` file in pieces and cannot memory-map it.
-//!
-//! | | embedded | separate `.bpk` file |
-//! |---|---|---|
-//! | MobileNetV2, load: median (minimum) | 1.6–2.2 (1.4) | 1.5–2.4 (1.4) |
-//! | MobileNetV2, load and forward | 52–84 (40) | 82–95 (50) |
-//! | EfficientNet-Lite0, load | 1.5–2.2 (1.3) | 2.0–2.4 (1.4) |
-//! | EfficientNet-Lite0, load and forward | 78–95 (50) | 108–133 (60) |
+//! file, and its first forward pass ends sooner (measured in `model-import/README.md`).
 //!
 //! `register_operators` is the place for custom operators and for replacements of burn-onnx's own.
 

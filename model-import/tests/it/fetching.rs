@@ -41,7 +41,7 @@ fn serve(respond: impl FnOnce(TcpStream) + Send + 'static) -> String {
 }
 
 /// Returns the header of a response with a body of `length` bytes.
-fn head(length: usize) -> String {
+fn response_head(length: usize) -> String {
     format!("HTTP/1.1 200 OK\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n")
 }
 
@@ -51,7 +51,7 @@ fn send(mut stream: &TcpStream, head: &str, body: &[u8]) {
 }
 
 /// Returns the settings of a file with the content [`BODY`].
-fn file(urls: &[String]) -> OnnxFile {
+fn expected_file(urls: &[String]) -> OnnxFile {
     OnnxFile {
         file: "model.onnx".into(),
         size: BODY.len() as u64,
@@ -71,8 +71,9 @@ fn fetch_from(urls: &[String]) -> Fetched {
     let folder = TempDir::new().unwrap();
     let target = folder.path().join("model.onnx");
     let mut progress = Vec::new();
-    let outcome =
-        fetch(&file(urls), &target, &short_timeouts(), &mut |done, total| progress.push((done, total)));
+    let outcome = fetch(&expected_file(urls), &target, &short_timeouts(), &mut |done, total| {
+        progress.push((done, total))
+    });
     Fetched { outcome, target, folder, progress }
 }
 
@@ -87,7 +88,7 @@ fn assert_fails_with(part: &str, urls: &[String]) {
 
 #[test]
 fn file_with_the_right_checksum_is_stored() {
-    let url = serve(|stream| send(&stream, &head(BODY.len()), BODY));
+    let url = serve(|stream| send(&stream, &response_head(BODY.len()), BODY));
     let fetched = fetch_from(&[url]);
     fetched.outcome.unwrap();
     assert_eq!(fs::read(&fetched.target).unwrap(), BODY);
@@ -99,7 +100,7 @@ fn file_with_the_right_checksum_is_stored() {
 
 #[test]
 fn redirect_is_followed() {
-    let real = serve(|stream| send(&stream, &head(BODY.len()), BODY));
+    let real = serve(|stream| send(&stream, &response_head(BODY.len()), BODY));
     let moved =
         format!("HTTP/1.1 302 Found\r\nlocation: {real}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
     let url = serve(move |stream| send(&stream, &moved, b""));
@@ -109,19 +110,19 @@ fn redirect_is_followed() {
 #[test]
 fn second_url_is_tried_if_the_first_answers_404() {
     let gone = serve(|stream| send(&stream, "HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n", b""));
-    let good = serve(|stream| send(&stream, &head(BODY.len()), BODY));
+    let good = serve(|stream| send(&stream, &response_head(BODY.len()), BODY));
     fetch_from(&[gone, good]).outcome.unwrap();
 }
 
 #[test]
 fn body_with_a_wrong_checksum_is_refused() {
-    let url = serve(|stream| send(&stream, &head(BODY.len()), &[b'x'; BODY.len()]));
+    let url = serve(|stream| send(&stream, &response_head(BODY.len()), &[b'x'; BODY.len()]));
     assert_fails_with("the SHA-256 of the body is", &[url]);
 }
 
 #[test]
 fn wrong_content_length_is_refused() {
-    let url = serve(|stream| send(&stream, &head(BODY.len() + 1), BODY));
+    let url = serve(|stream| send(&stream, &response_head(BODY.len() + 1), BODY));
     assert_fails_with(&format!("the server offers {} bytes", BODY.len() + 1), &[url]);
 }
 
@@ -137,7 +138,7 @@ fn endless_body_is_refused() {
 
 #[test]
 fn body_that_ends_early_is_refused() {
-    let url = serve(|stream| send(&stream, &head(BODY.len()), &BODY[..10]));
+    let url = serve(|stream| send(&stream, &response_head(BODY.len()), &BODY[..10]));
     assert_fails_with("the body ended after 10", &[url]);
     let url = serve(|stream| send(&stream, "HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n", &BODY[..10]));
     assert_fails_with("the body ended after 10", &[url]);
@@ -162,7 +163,7 @@ fn server_without_a_response_times_out() {
 
 #[test]
 fn server_that_stops_within_the_body_times_out() {
-    let (url, _test_end) = stalling_server(format!("{}these are", head(BODY.len())));
+    let (url, _test_end) = stalling_server(format!("{}these are", response_head(BODY.len())));
     assert_fails_with("the body ended after 9", &[url]);
 }
 
@@ -174,10 +175,10 @@ fn model_without_urls_is_refused() {
 
 #[test]
 fn error_for_a_missing_folder_names_its_path() {
-    let url = serve(|stream| send(&stream, &head(BODY.len()), BODY));
+    let url = serve(|stream| send(&stream, &response_head(BODY.len()), BODY));
     let folder = TempDir::new().unwrap();
     let target = folder.path().join("absent/model.onnx");
-    let error = fetch(&file(&[url]), &target, &short_timeouts(), &mut |_, _| {}).unwrap_err();
+    let error = fetch(&expected_file(&[url]), &target, &short_timeouts(), &mut |_, _| {}).unwrap_err();
     assert!(matches!(&error, FetchError::Write { path, .. } if path.starts_with(folder.path())), "{error}");
 }
 
@@ -188,8 +189,8 @@ fn concurrent_fetches_of_one_file_both_succeed() {
     thread::scope(|scope| {
         for _ in 0..2 {
             scope.spawn(|| {
-                let url = serve(|stream| send(&stream, &head(BODY.len()), BODY));
-                fetch(&file(&[url]), &target, &short_timeouts(), &mut |_, _| {}).unwrap();
+                let url = serve(|stream| send(&stream, &response_head(BODY.len()), BODY));
+                fetch(&expected_file(&[url]), &target, &short_timeouts(), &mut |_, _| {}).unwrap();
             });
         }
     });
