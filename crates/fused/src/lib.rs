@@ -20,6 +20,10 @@ mod execution;
 mod ops;
 #[cfg(any(feature = "flex", feature = "ndarray", feature = "cube"))]
 mod plain;
+#[cfg_attr(
+    not(feature = "flex"),
+    expect(dead_code, reason = "only the CPU kernels need the shapes of the steps")
+)]
 mod plan;
 mod state;
 

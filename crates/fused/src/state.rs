@@ -6,6 +6,10 @@ use crate::plan::Plan;
 /// Plan, settings and prepared weights of a chain.
 #[derive(Debug)]
 pub(crate) struct ChainState {
+    #[cfg_attr(
+        not(any(feature = "flex", feature = "ndarray", feature = "cube")),
+        expect(dead_code, reason = "without a backend, no chain can run")
+    )]
     pub(crate) plan: Plan,
     #[cfg_attr(not(feature = "flex"), expect(dead_code, reason = "only burn-flex offers a choice"))]
     pub(crate) execution: Execution,
