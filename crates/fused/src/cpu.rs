@@ -1,4 +1,4 @@
-//! A chain by the CPU kernels: weights packed, memory planned, work split between threads.
+//! Runs a chain by the CPU kernels: packs the weights, plans the memory, divides the work between threads.
 
 use std::{
     ops::Range,
@@ -19,46 +19,50 @@ use crate::plan::{Conv, Plan, Step};
 
 type FlexTensor = FloatTensor<Flex>;
 
-/// Elements that are transposed at a time: 16 KiB.
-const TRANSPOSED: usize = 4 << 10;
-/// Pixels that are shifted at a time: however many channels they have, they fill whole registers.
-const PIXELS: usize = 16;
+/// Number of elements per block of a transposition: 16 KiB, which fit the first-level cache.
+const TRANSPOSE_BLOCK: usize = 4 << 10;
+/// Number of pixels that are shifted at a time. The values of 16 pixels fill whole vector registers for any
+/// number of channels.
+const SHIFTED_PIXELS: usize = 16;
 
-/// How the values of an image lie in memory.
+/// Order of the values of an image in memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Order {
     /// `[channels][height][width]`.
     Planes,
-    /// `[height][width][channels]`, as the kernels have it.
+    /// `[height][width][channels]`, the order of the CPU kernels.
     Pixels,
 }
 
-/// A chain that is ready to run.
+/// A chain with packed weights.
 #[derive(Debug)]
-pub(crate) struct Prepared {
+pub(crate) struct CpuChain {
     isa: Isa,
+    /// `[channels, height, width]` of the input.
     input: [usize; 3],
+    /// `[channels, height, width]` of the output.
     output: [usize; 3],
+    /// True if the output is one row per image and not a feature map.
     flat: bool,
-    /// What is added to the channels of [`PIXELS`] pixels; empty if nothing is.
+    /// Constants to add to the channels of [`SHIFTED_PIXELS`] pixels; empty if the plan has no shift.
     shift: Vec<f32>,
     stages: Vec<Stage>,
-    /// Elements of the largest feature map of an image.
+    /// Number of elements of the largest feature map.
     map_len: usize,
-    /// Elements of scratch memory that a thread needs.
+    /// Number of elements of scratch memory per thread.
     scratch_len: usize,
-    /// Memory that is not in use; taken for an image and given back, so that none is allocated once as
-    /// many images have run at a time as ever will.
+    /// Unused workspaces. An image removes one and returns it afterwards, so that new ones are allocated only
+    /// if more images run at the same time than ever before.
     workspaces: Mutex<Vec<Workspace>>,
 }
 
-/// A step with its weights packed.
+/// A step with packed weights.
 #[derive(Debug)]
 struct Stage {
     operator: Operator,
     input_len: usize,
-    /// The output is this many units, any range of which can be computed by itself: rows, or pixels.
-    units: usize,
+    /// Number of parts of the output, rows or pixels, that can be computed independently.
+    unit_count: usize,
     unit_len: usize,
 }
 
@@ -71,26 +75,29 @@ enum Operator {
     Pool,
 }
 
-/// Memory for one image at a time.
+/// The memory to run one image.
 #[derive(Debug)]
 struct Workspace {
-    /// The feature maps before and after a step.
+    /// The feature maps before and after a stage.
     maps: [AlignedBuffer; 2],
-    /// For as many threads as work on the image.
+    /// Scratch memory of all threads that work on the image.
     scratch: AlignedBuffer,
 }
 
-impl Prepared {
+impl CpuChain {
+    /// Packs the weights of a plan.
+    ///
     /// # Panics
-    /// When `weights` are not what the plan needs.
+    /// If the number of weights is not that of the plan.
     #[expect(
         clippy::panic,
-        reason = "a burn module has no other way to say that its record is of another model"
+        reason = "a burn operator cannot return an error; only weights of another model have another length"
     )]
-    pub(crate) fn of_tensor(isa: Isa, plan: &Plan, weights: &FlexTensor) -> Self {
+    pub(crate) fn from_tensor(isa: Isa, plan: &Plan, weights: &FlexTensor) -> Self {
         let weights = weights.to_contiguous();
         let values = weights.as_slice::<f32>().unwrap_or_default();
-        Self::new(isa, plan, values).unwrap_or_else(|error| panic!("the chain's weights do not fit: {error}"))
+        Self::new(isa, plan, values)
+            .unwrap_or_else(|error| panic!("the weights do not fit the chain's plan: {error}"))
     }
 
     pub(crate) fn new(isa: Isa, plan: &Plan, weights: &[f32]) -> Result<Self, ShapeError> {
@@ -103,21 +110,21 @@ impl Prepared {
         let mut shape = plan.input;
         let mut stages = Vec::new();
         for step in &plan.steps {
-            stages.extend(packer.stage(step, shape)?);
-            shape = step.shape(shape);
+            stages.extend(packer.pack_step(step, shape)?);
+            shape = step.output_shape(shape);
         }
         let inputs = stages.iter().map(|stage| stage.input_len);
-        let outputs = stages.iter().map(|stage| stage.units * stage.unit_len);
+        let outputs = stages.iter().map(|stage| stage.unit_count * stage.unit_len);
         let map_len = inputs.chain(outputs).chain([plan.input.iter().product()]).max().unwrap_or(0);
         let scratch_len = stages.iter().map(Stage::scratch_len).max().unwrap_or(0);
-        // A whole number of cache lines, so that no two threads write to one.
+        // Whole cache lines, so that no two threads write to the same one.
         let scratch_len = scratch_len.next_multiple_of(16);
         Ok(Self {
             isa,
             input: plan.input,
             output: shape,
             flat: plan.is_flat(),
-            shift: shift.repeat(PIXELS),
+            shift: shift.repeat(SHIFTED_PIXELS),
             stages,
             map_len,
             scratch_len,
@@ -125,9 +132,11 @@ impl Prepared {
         })
     }
 
+    /// Computes the outputs for a batch of images.
+    ///
     /// # Panics
-    /// When `input` does not have the plan's shape.
-    #[expect(clippy::panic, reason = "an operator of burn has no other way to refuse an input")]
+    /// If `input` does not have the plan's shape.
+    #[expect(clippy::panic, reason = "a burn operator cannot return an error")]
     pub(crate) fn run_tensor(&self, input: &FlexTensor) -> FlexTensor {
         let [channels, height, width] = self.output;
         let batch = input.layout().shape()[0];
@@ -138,7 +147,7 @@ impl Prepared {
         };
         let mut output = FlexTensor::zeros(shape, DType::F32);
         let planes;
-        let (images, order) = match pixels(input) {
+        let (images, order) = match pixel_order_values(input) {
             Some(images) => (images, Order::Pixels),
             None => {
                 planes = input.to_contiguous();
@@ -146,43 +155,44 @@ impl Prepared {
             }
         };
         if let Err(error) = self.run(images, order, batch, output.storage_mut()) {
-            panic!("the chain cannot run on {batch} images of {} values: {error}", images.len());
+            panic!("the chain cannot run on a batch of {batch} with {} values in all: {error}", images.len());
         }
         output
     }
 
-    /// The outputs for `batch` images.
+    /// Computes the outputs for `batch` images.
     fn run(&self, images: &[f32], order: Order, batch: usize, outputs: &mut [f32]) -> Result<(), ShapeError> {
         let image_len: usize = self.input.iter().product();
         let output_len: usize = self.output.iter().product();
-        check("input", batch * image_len, images.len())?;
-        check("output", batch * output_len, outputs.len())?;
+        check_len("input", batch * image_len, images.len())?;
+        check_len("output", batch * output_len, outputs.len())?;
         let threads = rayon::current_num_threads();
-        // Rounds in which every thread has an image, and the rest.
-        let together = batch / threads * threads;
-        let (images, rest) = images.split_at(together * image_len);
-        let (outputs, rest_outputs) = outputs.split_at_mut(together * output_len);
+        // Up to a multiple of the thread count, images run in parallel, one per thread. The remaining images
+        // run one after another, each on all threads.
+        let whole_images = batch / threads * threads;
+        let (images, rest) = images.split_at(whole_images * image_len);
+        let (outputs, rest_outputs) = outputs.split_at_mut(whole_images * output_len);
         let pairs = images.par_chunks(image_len).zip(outputs.par_chunks_mut(output_len));
-        pairs.try_for_each(|(image, output)| self.image(image, order, output, 1))?;
+        pairs.try_for_each(|(image, output)| self.run_image(image, order, output, 1))?;
         let mut pairs = rest.chunks(image_len).zip(rest_outputs.chunks_mut(output_len));
-        pairs.try_for_each(|(image, output)| self.image(image, order, output, threads))
+        pairs.try_for_each(|(image, output)| self.run_image(image, order, output, threads))
     }
 
-    /// One image by `threads` threads.
-    fn image(
+    /// Computes the output for one image with `threads` threads.
+    fn run_image(
         &self,
         image: &[f32],
         order: Order,
         output: &mut [f32],
         threads: usize,
     ) -> Result<(), ShapeError> {
-        let mut workspace = self.take_workspace(threads);
-        let done = self.stages(image, order, output, threads, &mut workspace);
+        let mut workspace = self.acquire_workspace(threads);
+        let result = self.run_stages(image, order, output, threads, &mut workspace);
         self.workspaces.lock().unwrap_or_else(PoisonError::into_inner).push(workspace);
-        done
+        result
     }
 
-    fn stages(
+    fn run_stages(
         &self,
         image: &[f32],
         order: Order,
@@ -197,39 +207,40 @@ impl Prepared {
             (Order::Planes, true) => transpose(image, self.input[0], source),
             (Order::Planes, false) => {
                 transpose(image, self.input[0], target);
-                self.shift(&target[..image.len()], source);
+                self.add_shift(&target[..image.len()], source);
             }
-            (Order::Pixels, false) => self.shift(image, source),
-            // The first stage reads it where it is.
+            (Order::Pixels, false) => self.add_shift(image, source),
+            // The first stage can read the image without a copy.
             (Order::Pixels, true) => match stages.next() {
                 Some(stage) => {
-                    let to = &mut source[..stage.units * stage.unit_len];
+                    let to = &mut source[..stage.unit_count * stage.unit_len];
                     stage.run(self.isa, image, to, scratch, threads)?;
                 }
                 None => source[..image.len()].copy_from_slice(image),
             },
         }
         for stage in stages {
-            let to = &mut target[..stage.units * stage.unit_len];
+            let to = &mut target[..stage.unit_count * stage.unit_len];
             stage.run(self.isa, &source[..stage.input_len], to, scratch, threads)?;
             std::mem::swap(&mut source, &mut target);
         }
-        // Back to a plane for each channel: the same as to pixels, with the two exchanged.
+        // Converts pixels to planes: a transposition in which pixels are the rows.
         transpose(&source[..output.len()], output.len() / self.output[0], output);
         Ok(())
     }
 
-    /// `image`, pixel by pixel, with what is added to its channels.
-    fn shift(&self, image: &[f32], target: &mut [f32]) {
-        let stretch = self.shift.len();
-        for (image, target) in image.chunks(stretch).zip(target.chunks_mut(stretch)) {
+    /// Adds the shift to the channels of `image`, which is in pixel order.
+    fn add_shift(&self, image: &[f32], target: &mut [f32]) {
+        let block_len = self.shift.len();
+        for (image, target) in image.chunks(block_len).zip(target.chunks_mut(block_len)) {
             for ((value, shift), target) in image.iter().zip(&self.shift).zip(target) {
                 *target = value + shift;
             }
         }
     }
 
-    fn take_workspace(&self, threads: usize) -> Workspace {
+    /// Removes an unused workspace that is large enough, or allocates one.
+    fn acquire_workspace(&self, threads: usize) -> Workspace {
         let scratch = self.scratch_len * threads;
         let mut free = self.workspaces.lock().unwrap_or_else(PoisonError::into_inner);
         match free.iter().position(|workspace| workspace.scratch.len() >= scratch) {
@@ -250,6 +261,7 @@ impl Stage {
         }
     }
 
+    /// Computes the whole output with `threads` threads.
     fn run(
         &self,
         isa: Isa,
@@ -258,22 +270,23 @@ impl Stage {
         scratch: &mut [f32],
         threads: usize,
     ) -> Result<(), ShapeError> {
-        if threads == 1 || self.units == 1 {
-            return self.range(isa, input, 0..self.units, scratch, output);
+        if threads == 1 || self.unit_count == 1 {
+            return self.run_units(isa, input, 0..self.unit_count, scratch, output);
         }
-        let units = self.units.div_ceil(threads);
+        let units = self.unit_count.div_ceil(threads);
         let scratch_len = scratch.len() / threads;
         let parts = output.par_chunks_mut(units * self.unit_len).enumerate();
         if scratch_len == 0 {
-            return parts.try_for_each(|(part, output)| self.part(isa, input, part * units, &mut [], output));
+            return parts
+                .try_for_each(|(part, output)| self.run_part(isa, input, part * units, &mut [], output));
         }
-        parts
-            .zip(scratch.par_chunks_mut(scratch_len))
-            .try_for_each(|((part, output), scratch)| self.part(isa, input, part * units, scratch, output))
+        parts.zip(scratch.par_chunks_mut(scratch_len)).try_for_each(|((part, output), scratch)| {
+            self.run_part(isa, input, part * units, scratch, output)
+        })
     }
 
-    /// The units from `first` on, as many as `output` has.
-    fn part(
+    /// Computes as many units as `output` has room for, beginning with `first`.
+    fn run_part(
         &self,
         isa: Isa,
         input: &[f32],
@@ -281,10 +294,10 @@ impl Stage {
         scratch: &mut [f32],
         output: &mut [f32],
     ) -> Result<(), ShapeError> {
-        self.range(isa, input, first..first + output.len() / self.unit_len, scratch, output)
+        self.run_units(isa, input, first..first + output.len() / self.unit_len, scratch, output)
     }
 
-    fn range(
+    fn run_units(
         &self,
         isa: Isa,
         input: &[f32],
@@ -305,31 +318,32 @@ impl Stage {
     }
 }
 
-/// Packs weights from front to back.
+/// Packs the weights of one step after another.
 struct Packer<'a> {
     isa: Isa,
+    /// The weights of the steps that are not packed yet.
     weights: &'a [f32],
 }
 
 impl<'a> Packer<'a> {
-    /// The stage of a step whose input is `[channels, height, width]`; `None` if nothing is to be done.
-    fn stage(&mut self, step: &Step, input: [usize; 3]) -> Result<Option<Stage>, ShapeError> {
-        let [channels, height, width] = step.shape(input);
-        let (operator, units) = match step {
+    /// Packs a step whose input is `[channels, height, width]`; `None` if the step changes no values.
+    fn pack_step(&mut self, step: &Step, input: [usize; 3]) -> Result<Option<Stage>, ShapeError> {
+        let [channels, height, width] = step.output_shape(input);
+        let (operator, unit_count) = match step {
             Step::Dense(conv) if conv.is_pointwise() => {
-                (Operator::Pointwise(self.pointwise(conv)?), height * width)
+                (Operator::Pointwise(self.pack_pointwise(conv)?), height * width)
             }
             Step::Dense(conv) => {
-                let (weights, bias) = self.take(conv, conv.channels);
+                let (weights, bias) = self.next_weights(conv, conv.channels);
                 let window = window(conv, input)?;
                 let conv = FirstConv::new(self.isa, window, conv.channels, weights, bias, clamp(conv))?;
                 (Operator::Dense(conv), height)
             }
-            Step::Depthwise(conv) => (Operator::Depthwise(self.depthwise(conv, input)?), height),
+            Step::Depthwise(conv) => (Operator::Depthwise(self.pack_depthwise(conv, input)?), height),
             Step::InvertedResidual { expand, depthwise, project, add_input } => {
-                let expand = expand.as_ref().map(|expand| self.pointwise(expand)).transpose()?;
-                let depthwise = self.depthwise(depthwise, input)?;
-                let project = self.pointwise(project)?;
+                let expand = expand.as_ref().map(|expand| self.pack_pointwise(expand)).transpose()?;
+                let depthwise = self.pack_depthwise(depthwise, input)?;
+                let project = self.pack_pointwise(project)?;
                 let block = InvertedResidual::new(expand, depthwise, project, *add_input)?;
                 (Operator::Block(Box::new(block)), height)
             }
@@ -337,21 +351,27 @@ impl<'a> Packer<'a> {
             Step::Flatten => return Ok(None),
         };
         let output_len = channels * height * width;
-        Ok(Some(Stage { operator, input_len: input.iter().product(), units, unit_len: output_len / units }))
+        Ok(Some(Stage {
+            operator,
+            input_len: input.iter().product(),
+            unit_count,
+            unit_len: output_len / unit_count,
+        }))
     }
 
-    fn pointwise(&mut self, conv: &Conv) -> Result<PackedConv1x1, ShapeError> {
-        let (weights, bias) = self.take(conv, conv.channels);
+    fn pack_pointwise(&mut self, conv: &Conv) -> Result<PackedConv1x1, ShapeError> {
+        let (weights, bias) = self.next_weights(conv, conv.channels);
         PackedConv1x1::new(self.isa, conv.channels, weights, bias, clamp(conv))
     }
 
-    fn depthwise(&mut self, conv: &Conv, input: [usize; 3]) -> Result<Depthwise, ShapeError> {
-        let (weights, bias) = self.take(conv, 1);
+    fn pack_depthwise(&mut self, conv: &Conv, input: [usize; 3]) -> Result<Depthwise, ShapeError> {
+        let (weights, bias) = self.next_weights(conv, 1);
         Depthwise::new(self.isa, window(conv, input)?, weights, bias, clamp(conv))
     }
 
-    fn take(&mut self, conv: &Conv, channels_of_group: usize) -> (&'a [f32], &'a [f32]) {
-        let (weights, rest) = self.weights.split_at(conv.weights_len(channels_of_group));
+    /// Removes the weights and the bias of the next convolution.
+    fn next_weights(&mut self, conv: &Conv, channels_per_group: usize) -> (&'a [f32], &'a [f32]) {
+        let (weights, rest) = self.weights.split_at(conv.weights_len(channels_per_group));
         let (bias, rest) = rest.split_at(conv.output_channels);
         self.weights = rest;
         (weights, bias)
@@ -368,25 +388,27 @@ fn clamp(conv: &Conv) -> Clamp {
     Clamp { lo, hi }
 }
 
-/// The images of a tensor `[batch, channels, height, width]`, if they lie in memory pixel by pixel.
-fn pixels(input: &FlexTensor) -> Option<&[f32]> {
+/// Returns the values of a tensor `[batch, channels, height, width]` if they are in pixel order in memory.
+fn pixel_order_values(input: &FlexTensor) -> Option<&[f32]> {
     let (begin, end) = input.layout().permute(&[0, 2, 3, 1]).contiguous_offsets()?;
     Some(&input.storage::<f32>()[begin..end])
 }
 
-fn check(what: &'static str, expected: usize, actual: usize) -> Result<(), ShapeError> {
+fn check_len(what: &'static str, expected: usize, actual: usize) -> Result<(), ShapeError> {
     if expected == actual { Ok(()) } else { Err(ShapeError::Length { what, expected, actual }) }
 }
 
-/// `rows` rows become as many columns: `target[column][row] = source[row][column]`. A stretch of
-/// columns at a time, whose part of the target stays in the first-level cache from row to row.
+/// Transposes a matrix of `rows` rows: `target[column][row] = source[row][column]`.
+///
+/// Works on one block of columns at a time, whose part of the target stays in the first-level cache from row
+/// to row.
 fn transpose(source: &[f32], rows: usize, target: &mut [f32]) {
     let columns = source.len() / rows;
-    let stretch = (TRANSPOSED / rows).max(1);
-    for (index, target) in target[..source.len()].chunks_mut(stretch * rows).enumerate() {
-        let first = index * stretch;
+    let block_columns = (TRANSPOSE_BLOCK / rows).max(1);
+    for (index, target) in target[..source.len()].chunks_mut(block_columns * rows).enumerate() {
+        let first = index * block_columns;
         for (row, source) in source.chunks_exact(columns).enumerate() {
-            let source = &source[first..columns.min(first + stretch)];
+            let source = &source[first..columns.min(first + block_columns)];
             for (value, pixel) in source.iter().zip(target.chunks_exact_mut(rows)) {
                 pixel[row] = *value;
             }

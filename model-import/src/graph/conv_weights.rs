@@ -1,10 +1,10 @@
-//! A convolution's weights, and what scales and shifts by channel make of them.
+//! The weights of a convolution, and the arithmetic that folds scales and shifts per channel into them.
 
 use onnx_ir::GraphProto;
 
 use super::proto::{self, NodeExt, float_tensor};
 
-/// `y = scale * x + shift`, one pair for each channel.
+/// An affine function per channel: `y = scale * x + shift`.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Affine {
     pub(super) scale: Vec<f64>,
@@ -16,7 +16,7 @@ impl Affine {
         Self { scale: vec![1.0; channels], shift: vec![0.0; channels] }
     }
 
-    /// First `self`, then `next`.
+    /// Returns the function that applies `self` first and then `next`.
     pub(super) fn then(&self, next: &Self) -> Self {
         let scales = self.scale.iter().zip(&next.scale);
         let shifts = self.shift.iter().zip(next.scale.iter().zip(&next.shift));
@@ -27,16 +27,17 @@ impl Affine {
     }
 }
 
-/// Weights `[outputs, inputs / groups, height, width]` and biases of a convolution, in f64.
-pub(super) struct Kernel {
+/// Weights `[outputs, inputs / groups, height, width]` and biases of a convolution, as f64.
+pub(super) struct ConvWeights {
     weights: Vec<f64>,
     biases: Vec<f64>,
     dims: Vec<i64>,
     groups: usize,
 }
 
-impl Kernel {
-    pub(super) fn of(graph: &GraphProto, index: usize) -> Option<Self> {
+impl ConvWeights {
+    /// Reads the weights of the Conv node `index`; `None` unless they are constant and the kernel is 2D.
+    pub(super) fn read(graph: &GraphProto, index: usize) -> Option<Self> {
         let node = &graph.node[index];
         let tensor = proto::initializer(graph, node.input.get(1)?)?;
         let weights: Vec<f64> = proto::floats(tensor)?.into_iter().map(f64::from).collect();
@@ -47,7 +48,7 @@ impl Kernel {
             }
             None => vec![0.0; outputs],
         };
-        let complete = tensor.dims.len() == 4 && tensor.dims.iter().product::<i64>() == signed(weights.len());
+        let complete = tensor.dims.len() == 4 && tensor.dims.iter().product::<i64>() == to_i64(weights.len());
         (complete && outputs > 0 && biases.len() == outputs).then(|| Self {
             weights,
             biases,
@@ -68,8 +69,8 @@ impl Kernel {
         self.inputs_in_group() * self.groups
     }
 
-    /// The kernel that does this after itself.
-    pub(super) fn after(mut self, affine: &Affine) -> Self {
+    /// Returns the weights of this convolution followed by `affine`.
+    pub(super) fn with_affine_after(mut self, affine: &Affine) -> Self {
         let per_output = self.weights.len() / self.outputs();
         for (weights, scale) in self.weights.chunks_mut(per_output).zip(&affine.scale) {
             weights.iter_mut().for_each(|weight| *weight *= scale);
@@ -80,8 +81,11 @@ impl Kernel {
         self
     }
 
-    /// The kernel that does this before itself, to inputs that nothing is padded around.
-    pub(super) fn before(mut self, affine: &Affine) -> Self {
+    /// Returns the weights of this convolution preceded by `affine`.
+    ///
+    /// If the convolution pads, `affine` must not shift: the zeros that the convolution pads with are not
+    /// shifted.
+    pub(super) fn with_affine_before(mut self, affine: &Affine) -> Self {
         let in_group = self.inputs_in_group();
         let outputs_in_group = self.outputs() / self.groups;
         let plane = self.weights.len() / self.outputs() / in_group;
@@ -94,11 +98,13 @@ impl Kernel {
         self
     }
 
-    /// Gives the convolution these weights; under new names, since others may share the old ones.
+    /// Stores these weights as the inputs of the Conv node `index`.
+    ///
+    /// The constants get new names, since other nodes may share the old ones.
     pub(super) fn store(self, graph: &mut GraphProto, index: usize) {
         let base = graph.node[index].output[0].clone();
         let (weights, biases): (Vec<f32>, Vec<f32>) =
-            (self.weights.into_iter().map(rounded).collect(), self.biases.into_iter().map(rounded).collect());
+            (self.weights.into_iter().map(to_f32).collect(), self.biases.into_iter().map(to_f32).collect());
         let weight_name = proto::fresh_name(graph, &format!("{base}_weight"));
         graph.initializer.push(float_tensor(&weight_name, &self.dims, &weights));
         let bias_name = proto::fresh_name(graph, &format!("{base}_bias"));
@@ -108,11 +114,11 @@ impl Kernel {
     }
 }
 
-#[expect(clippy::cast_possible_truncation, reason = "the one rounding from f64 to f32 that is meant")]
-pub(super) fn rounded(value: f64) -> f32 {
+#[expect(clippy::cast_possible_truncation, reason = "the folded weights are rounded to f32 once, here")]
+pub(super) fn to_f32(value: f64) -> f32 {
     value as f32
 }
 
-pub(super) fn signed(length: usize) -> i64 {
+pub(super) fn to_i64(length: usize) -> i64 {
     i64::try_from(length).unwrap_or(i64::MAX)
 }

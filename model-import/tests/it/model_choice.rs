@@ -1,14 +1,14 @@
-//! Which model a build gets, without a network.
+//! Tests of the choice of a model and its file, without network access.
 
 use std::fs;
 
 use crate::common::{self, Workspace};
-use model_import::build_script::{self, VARIABLES};
+use model_import::build_script::{self, WATCHED_VARIABLES};
 
-/// Runs the build script's work with these variables set; fetching is off.
+/// Runs the build script's code with these environment variables and fetching switched off.
 fn build(workspace: &Workspace, set: &[(&str, &str)]) -> Result<Vec<String>, String> {
     let root = workspace.root.path();
-    build_script::prepare(&|name| match name {
+    build_script::generate(&|name| match name {
         "CARGO_MANIFEST_DIR" => Some(root.join("service").display().to_string()),
         "OUT_DIR" => Some(root.join("out").display().to_string()),
         _ => match set.iter().find(|(variable, _)| *variable == name) {
@@ -19,8 +19,8 @@ fn build(workspace: &Workspace, set: &[(&str, &str)]) -> Result<Vec<String>, Str
     .map_err(|error| error.to_string())
 }
 
-/// The model that was compiled in.
-fn built(workspace: &Workspace) -> String {
+/// Returns the name of the model that was generated.
+fn generated_model(workspace: &Workspace) -> String {
     let spec = fs::read_to_string(workspace.out().join("model/spec.rs")).unwrap();
     let line = spec.lines().find(|line| line.contains("NAME")).unwrap();
     line.split('"').nth(1).unwrap().into()
@@ -35,40 +35,40 @@ fn watched(lines: &[String]) -> Vec<String> {
 }
 
 #[test]
-fn unset_without_the_file_falls_back_loudly() {
+fn unset_variable_and_missing_file_give_the_fallback_model_with_a_warning() {
     let workspace = Workspace::new();
     let lines = build(&workspace, &[]).unwrap();
-    assert_eq!(built(&workspace), "efficientnet-lite0");
+    assert_eq!(generated_model(&workspace), "efficientnet-lite0");
     let warnings = warnings(&lines);
     assert_eq!(warnings.len(), 1, "{lines:?}");
     for part in ["efficientnet-lite0", "mobilenetv2", "fetching is off", "CLASSIFY_MODEL_ONNX"] {
         assert!(warnings[0].contains(part), "{part}: {warnings:?}");
     }
-    // Cargo runs the script at every build if it watches something that does not exist; and a later
-    // `fetch` must be noticed.
+    // A later `fetch` must cause another run, and cargo runs the script at every build if a watched path does
+    // not exist.
     let watched = watched(&lines);
     assert!(watched.contains(&workspace.model("mobilenetv2").display().to_string()), "{watched:?}");
     for path in &watched {
         assert!(fs::exists(path).unwrap(), "{path} does not exist");
     }
-    for variable in VARIABLES {
+    for variable in WATCHED_VARIABLES {
         assert!(lines.contains(&format!("cargo::rerun-if-env-changed={variable}")), "{lines:?}");
     }
 }
 
 #[test]
-fn unset_with_the_file_takes_the_default() {
+fn unset_variable_and_existing_file_give_the_default_model() {
     let workspace = Workspace::new();
     let file = workspace.model("mobilenetv2").join("model.onnx");
     fs::write(&file, common::bytes(&common::tiny_network())).unwrap();
     let lines = build(&workspace, &[]).unwrap();
-    assert_eq!(built(&workspace), "mobilenetv2");
+    assert_eq!(generated_model(&workspace), "mobilenetv2");
     assert!(warnings(&lines).is_empty(), "{lines:?}");
     assert!(watched(&lines).contains(&file.display().to_string()));
 }
 
 #[test]
-fn set_without_the_file_stops_with_what_to_do() {
+fn named_model_without_its_file_fails_with_advice() {
     let workspace = Workspace::new();
     let error = build(&workspace, &[("CLASSIFY_MODEL", "mobilenetv2")]).unwrap_err();
     for part in ["mobilenetv2/model.onnx", "fetching is off", "CLASSIFY_MODEL_ONNX"] {
@@ -78,7 +78,7 @@ fn set_without_the_file_stops_with_what_to_do() {
 }
 
 #[test]
-fn a_wrong_file_stops_the_build_even_when_nothing_is_set() {
+fn wrong_file_of_the_default_model_fails_instead_of_falling_back() {
     let workspace = Workspace::new();
     let file = workspace.model("mobilenetv2").join("model.onnx");
     fs::write(&file, "a page that says: log in first").unwrap();
@@ -89,28 +89,28 @@ fn a_wrong_file_stops_the_build_even_when_nothing_is_set() {
 }
 
 #[test]
-fn a_given_file_goes_with_the_settings_of_the_model() {
+fn chosen_file_is_used_with_the_settings_of_the_model() {
     let workspace = Workspace::new();
     let mut network = common::tiny_network();
     network.producer_name = "somebody else".into();
     let onnx = common::bytes(&network);
     fs::write(workspace.root.path().join("mine.onnx"), &onnx).unwrap();
-    // A relative path starts at the workspace's folder, not at the package's.
+    // A relative path is relative to the workspace's folder, not to the package's.
     build(&workspace, &[("CLASSIFY_MODEL_ONNX", "mine.onnx")]).unwrap();
-    assert_eq!(built(&workspace), "mobilenetv2");
+    assert_eq!(generated_model(&workspace), "mobilenetv2");
     let spec = fs::read_to_string(workspace.out().join("model/spec.rs")).unwrap();
-    assert!(spec.contains(&common::sha256(&onnx)), "its own sum is reported");
+    assert!(spec.contains(&common::sha256(&onnx)), "spec.rs does not have the checksum of the chosen file");
 
     let set = [("CLASSIFY_MODEL_ONNX", "mine.onnx"), ("CLASSIFY_MODEL", "efficientnet-lite0")];
     build(&workspace, &set).unwrap();
-    assert_eq!(built(&workspace), "efficientnet-lite0");
+    assert_eq!(generated_model(&workspace), "efficientnet-lite0");
 
     let error = build(&workspace, &[("CLASSIFY_MODEL_ONNX", "absent.onnx")]).unwrap_err();
     assert!(error.contains("CLASSIFY_MODEL_ONNX") && error.contains("absent.onnx"), "{error}");
 }
 
 #[test]
-fn senseless_settings_are_refused() {
+fn unknown_model_and_invalid_fetch_setting_are_refused() {
     let workspace = Workspace::new();
     for name in ["resnet", "..", "../models/mobilenetv2"] {
         let error = build(&workspace, &[("CLASSIFY_MODEL", name)]).unwrap_err();
@@ -118,13 +118,13 @@ fn senseless_settings_are_refused() {
     }
     let error = build(&workspace, &[("CLASSIFY_MODEL_FETCH", "nevre")]).unwrap_err();
     assert!(error.contains("CLASSIFY_MODEL_FETCH=nevre"), "{error}");
-    // Empty is unset.
+    // An empty value counts as unset.
     build(&workspace, &[("CLASSIFY_MODEL", ""), ("CLASSIFY_MODEL_ONNX", "")]).unwrap();
-    assert_eq!(built(&workspace), "efficientnet-lite0");
+    assert_eq!(generated_model(&workspace), "efficientnet-lite0");
 }
 
 #[test]
-fn a_file_that_a_build_fetched_does_not_call_for_another_run() {
+fn fetched_file_gets_the_modification_time_of_its_model_toml() {
     let workspace = Workspace::new();
     let folder = workspace.model("mobilenetv2");
     let file = folder.join("model.onnx");
