@@ -33,9 +33,9 @@ use crate::{
 const SERVICE: &str = "overload::service_process";
 /// Environment variable that is set in the process of the service.
 const IS_SERVICE: &str = "OVERLOADED_SERVICE";
-/// Prefix of the line with the address of the service.
+/// Text before the address in the output of the service.
 const ADDRESS: &str = "address:";
-/// Prefix of a line with measurements.
+/// Text before the measurements in the output of the service.
 const FIGURES: &str = "figures:";
 
 /// Maximum number of images in the service at the same time.
@@ -91,12 +91,12 @@ impl Service {
         Figures { stored: usize::try_from(next()).unwrap(), peak_bytes: next(), cpu_milliseconds: next() }
     }
 
-    /// Reads lines up to the one with this prefix and returns the rest of it.
-    fn read_line(&mut self, prefix: &str) -> String {
+    /// Reads lines up to the one that contains `label` and returns the text after the label.
+    fn read_line(&mut self, label: &str) -> String {
         loop {
             let mut line = String::new();
             assert!(self.stdout.read_line(&mut line).unwrap() > 0, "the service died");
-            if let Some((_, rest)) = line.split_once(prefix) {
+            if let Some((_, rest)) = line.split_once(label) {
                 return rest.trim().to_owned();
             }
         }

@@ -20,7 +20,7 @@ const CHILD_TEST: &str = "hostile::rig::measurement_process";
 /// Environment variable of the separate process with the length of the file, which it reads from standard
 /// input.
 const LENGTH: &str = "HOSTILE_FILE_BYTES";
-/// Prefix of the line with the measurement.
+/// Text before the measurement in the output of the process.
 const FIGURES: &str = "figures:";
 /// Outcome of a file that gives an image.
 pub(crate) const PROCESSED: &str = "processed";
