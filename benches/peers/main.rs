@@ -81,7 +81,7 @@ impl Subject {
         let photo = std::fs::read(repository().join("samples/coffee_224.png")).unwrap();
         let header = pixels::Header::read(&photo, u64::MAX).unwrap();
         let crop = pixels::crop(&photo, &header, GEOMETRY).unwrap();
-        let settings = preprocess::Settings { jpeg_quality: 90, ..Default::default() };
+        let settings = preprocess::Settings { preprocess_jpeg_quality: 90, ..Default::default() };
         let jpeg = preprocess::image::process(&photo, &settings.recipe()).unwrap().jpeg.into();
         let nchw = normalised(&crop);
         Self { onnx: onnx_file(), crop, nchw, jpeg }

@@ -42,7 +42,7 @@ pub(crate) fn serve(threads: usize) {
                 println!("done");
             }
             ["pixels", file, to] => {
-                fs::write(to, image::pixels(&loaded[file], &recipe).unwrap().as_raw()).unwrap();
+                fs::write(to, image::process_to_pixels(&loaded[file], &recipe).unwrap().as_raw()).unwrap();
                 println!("done");
             }
             _ => panic!("not a command: {line:?}"),

@@ -176,52 +176,55 @@ mod tests {
                   Maximum seconds for a call to Cloud Storage or Pub/Sub, retries included [env:
                   CLOUD_TIMEOUT] [default: 10]
               --preprocess-shorter-side <PIXELS>
-                  Shorter side of the stored picture in pixels; smaller pictures stay as they are [env:
+                  Shorter side of the stored image in pixels; smaller images keep their size [env:
                   PREPROCESS_SHORTER_SIDE] [default: 256]
               --preprocess-jpeg-quality <QUALITY>
-                  JPEG quality of the stored picture, 1 to 100 [env: PREPROCESS_JPEG_QUALITY] [default: 95]
+                  JPEG quality of the stored image, 1 to 100 [env: PREPROCESS_JPEG_QUALITY] [default: 95]
               --preprocess-max-body-bytes <BYTES>
-                  Largest request body in bytes, also as 512KiB or 20MiB; larger is refused (413) [env:
-                  PREPROCESS_MAX_BODY_BYTES] [default: 20MiB]
+                  Maximum length of a request body in bytes, as in 512KiB or 20MiB; longer ones are refused
+                  (413) [env: PREPROCESS_MAX_BODY_BYTES] [default: 20MiB]
               --preprocess-max-pixels <PIXELS>
-                  Largest baseline JPEG in pixels [env: PREPROCESS_MAX_PIXELS] [default: 50000000]
+                  Maximum number of pixels of a baseline JPEG [env: PREPROCESS_MAX_PIXELS] [default:
+                  50000000]
               --preprocess-max-pixels-other <PIXELS>
-                  Largest upload of any other kind in pixels; no more than of baseline JPEG [env:
+                  Maximum number of pixels of any other upload; never above that of a baseline JPEG [env:
                   PREPROCESS_MAX_PIXELS_OTHER] [default: 25000000]
               --preprocess-max-scans <COUNT>
-                  Most scans of a JPEG; progressive ones have some ten [env: PREPROCESS_MAX_SCANS] [default:
-                  32]
+                  Maximum number of scans of a JPEG; progressive JPEGs usually have about ten [env:
+                  PREPROCESS_MAX_SCANS] [default: 32]
               --preprocess-max-side <PIXELS>
-                  Longest side of an upload in pixels [env: PREPROCESS_MAX_SIDE] [default: 16384]
+                  Maximum length of a side of an upload in pixels [env: PREPROCESS_MAX_SIDE] [default:
+                  16384]
               --preprocess-max-files <COUNT>
-                  Most files in one request [env: PREPROCESS_MAX_FILES] [default: 16]
+                  Maximum number of files in one request [env: PREPROCESS_MAX_FILES] [default: 16]
               --preprocess-max-memory <BYTES>
-                  Bytes of memory that uploads and the pictures made of them may take together [env:
+                  Maximum memory in bytes for uploads and their processing together [env:
                   PREPROCESS_MAX_MEMORY] [default: 384MiB]
               --preprocess-max-picture-memory <BYTES>
-                  Bytes of memory that making one picture may take; one that needs more is refused (422)
+                  Maximum memory in bytes for processing one image; images that need more are refused (422)
                   [env: PREPROCESS_MAX_PICTURE_MEMORY] [default: 240MiB]
               --preprocess-threads <COUNT>
-                  Threads that decode, resize and encode [default: one a core] [env: PREPROCESS_THREADS]
+                  Number of threads that decode, resize and encode [default: one per core] [env:
+                  PREPROCESS_THREADS]
               --preprocess-queue-items <COUNT>
-                  Pictures that may wait for memory or a thread or have one; more are refused (429) [env:
+                  Maximum number of images that wait or are processed; more are refused (429) [env:
                   PREPROCESS_QUEUE_ITEMS] [default: 64]
               --preprocess-queue-pixels <PIXELS>
-                  Pixels of all pictures that may wait for memory or a thread or have one; more are refused
-                  (429) [env: PREPROCESS_QUEUE_PIXELS] [default: 200000000]
+                  Maximum number of pixels of all images that wait or are processed; more are refused (429)
+                  [env: PREPROCESS_QUEUE_PIXELS] [default: 200000000]
               --preprocess-queue-timeout <SECONDS>
-                  Seconds that an upload, or a picture, may wait for memory; then it is refused (429) [env:
-                  PREPROCESS_QUEUE_TIMEOUT] [default: 10]
+                  Maximum seconds that an upload or an image waits for memory before it is refused (429)
+                  [env: PREPROCESS_QUEUE_TIMEOUT] [default: 10]
               --preprocess-upload-timeout <SECONDS>
-                  Seconds that the body of a request may take to arrive; then it is refused (408) [env:
+                  Maximum seconds for a request body to arrive before the request is refused (408) [env:
                   PREPROCESS_UPLOAD_TIMEOUT] [default: 30]
               --preprocess-request-timeout <SECONDS>
-                  Seconds after which a request is given up [env: PREPROCESS_REQUEST_TIMEOUT] [default: 60]
+                  Maximum seconds for a whole request [env: PREPROCESS_REQUEST_TIMEOUT] [default: 60]
               --preprocess-max-wait <SECONDS>
-                  Most seconds that a request for a prediction may wait for it (?wait=) [env:
-                  PREPROCESS_MAX_WAIT] [default: 30]
+                  Maximum seconds that a request waits for a prediction (?wait=) [env: PREPROCESS_MAX_WAIT]
+                  [default: 30]
               --preprocess-drain-timeout <SECONDS>
-                  Seconds that requests under way are given to finish at shutdown [env:
+                  Maximum seconds that requests in progress get to finish at shutdown [env:
                   PREPROCESS_DRAIN_TIMEOUT] [default: 8]
               --log <LOG>
                   Events to log: a level, or levels by target, as in `info,classify=debug` [env: RUST_LOG]

@@ -1,4 +1,4 @@
-//! Streams written bit by bit, as encoders write them and as they never would.
+//! Streams written bit by bit: valid ones, and invalid ones that no encoder writes.
 
 mod damaged;
 
@@ -8,7 +8,7 @@ use image::{ExtendedColorType, ImageEncoder, codecs::webp::WebPEncoder};
 
 use super::*;
 
-/// One bit each; the lowest of a number first.
+/// Writes numbers bit by bit, the lowest bit first.
 #[derive(Clone, Default)]
 struct Writer(Vec<bool>);
 
@@ -18,10 +18,10 @@ impl Writer {
         self
     }
 
-    /// A code of one symbol, or of two.
+    /// Writes a code of one or two symbols.
     fn simple(&mut self, symbols: &[u32]) -> &mut Self {
         self.put(1, 1).put(u32::from(symbols.len() == 2), 1);
-        // The first in eight bits.
+        // The first symbol has eight bits.
         self.put(1, 1);
         symbols.iter().for_each(|&symbol| {
             self.put(symbol, 8);
@@ -29,10 +29,10 @@ impl Writer {
         self
     }
 
-    /// What comes before lengths: a code of four bits for each length from 0 to 15.
+    /// Writes the code of the lengths, which gives each length from 0 to 15 a code of four bits.
     fn lengths_head(&mut self) -> &mut Self {
         self.put(0, 1).put(15, 4);
-        // In the format's order; the first two and the ninth are runs.
+        // In the order of the format. The first two and the ninth symbol are runs, which get no code.
         [0, 0, 4, 4, 4, 4, 4, 4, 0].iter().for_each(|&length| {
             self.put(length, 3);
         });
@@ -46,7 +46,8 @@ impl Writer {
         self.put(u32::from(length).reverse_bits() >> 28, 4)
     }
 
-    /// A code by the lengths of all symbols of its alphabet; what is left out is 0.
+    /// Writes a code by the lengths of the symbols of its alphabet. Symbols without a given length are
+    /// unused.
     fn lengths(&mut self, alphabet: usize, lengths: &[u8]) -> &mut Self {
         self.lengths_head().put(0, 1);
         let rest = std::iter::repeat_n(&0, alphabet - lengths.len());
@@ -56,7 +57,7 @@ impl Writer {
         self
     }
 
-    /// The codes of red, blue, alpha and distances: one symbol each, without bits.
+    /// Writes the codes of red, blue, alpha and distance with a single symbol each.
     fn others(&mut self) -> &mut Self {
         [0; 4].iter().for_each(|&symbol| {
             self.simple(&[symbol]);
@@ -64,13 +65,13 @@ impl Writer {
         self
     }
 
-    /// A group of five codes without bits.
+    /// Writes a group of five codes with a single symbol each.
     fn group(&mut self) -> &mut Self {
         self.simple(&[0]).others()
     }
 
-    /// A picture inside the picture, all of it of one value.
-    fn flat_picture(&mut self, value: u32) -> &mut Self {
+    /// Writes an entropy or transform image in which every pixel has this value.
+    fn flat_image(&mut self, value: u32) -> &mut Self {
         self.put(0, 1).simple(&[value & 255]).simple(&[value >> 8]);
         [0; 3].iter().for_each(|&symbol| {
             self.simple(&[symbol]);
@@ -82,7 +83,8 @@ impl Writer {
         self.0.chunks(8).map(|bits| (0..).zip(bits).map(|(at, &bit)| u8::from(bit) << at).sum()).collect()
     }
 
-    /// What the tables take, if the stream is whole. A stream that lacks its last bit must be broken.
+    /// Returns the bytes of the tables, or `None` for a corrupt stream. Asserts that every shorter stream is
+    /// corrupt.
     fn tables(&self, width: u32, height: u32) -> Option<u64> {
         let tables = table_bytes(&self.bytes(), width, height).ok();
         if tables.is_some() {
@@ -94,21 +96,21 @@ impl Writer {
     }
 }
 
-/// No transform, no cache, no entropy image.
+/// Starts a stream without transforms, colour cache and entropy image.
 fn plain() -> Writer {
     let mut writer = Writer::default();
     writer.put(0, 3);
     writer
 }
 
-/// No transform, no cache; an entropy image for blocks of 4×4.
+/// Starts a stream without transforms and colour cache, with an entropy image for blocks of 4×4.
 fn with_groups() -> Writer {
     let mut writer = Writer::default();
     writer.put(0, 2).put(1, 1).put(0, 3);
     writer
 }
 
-/// The five codes of an entropy image: greens as given, the others without bits.
+/// As [`with_groups`], with the codes of the entropy image: greens as given, a single symbol for the others.
 fn with_greens(greens: &[u8]) -> Writer {
     let mut writer = with_groups();
     writer.put(0, 1).lengths(280, greens).others();
@@ -116,22 +118,22 @@ fn with_greens(greens: &[u8]) -> Writer {
 }
 
 #[test]
-fn tables_are_added_up() {
+fn table_bytes_is_the_sum_over_all_codes() {
     assert_eq!(plain().group().tables(1, 1), Some(GROUP_BYTES));
     let two = 2 * 4 + 2 * 32 + 32;
     assert_eq!(plain().simple(&[3, 200]).others().tables(1, 1), Some(GROUP_BYTES + two));
     let even = plain().lengths(280, &[8; 256]).others().tables(1, 1);
     assert_eq!(even, Some(GROUP_BYTES + 256 * 4 + 32));
-    // Six codes of more than ten bits.
+    // Six symbols have codes of more than ten bits.
     let lengths: Vec<u8> = (1..=15).chain([15]).collect();
     let long = plain().lengths(280, &lengths).others().tables(1, 1);
     assert_eq!(long, Some(GROUP_BYTES + 1024 * 4 + 6 * 32 + 32));
-    // One symbol takes no bits however it is written.
+    // A single symbol needs no table, also when it is written by its length.
     assert_eq!(plain().lengths(280, &[0, 0, 7]).others().tables(1, 1), Some(GROUP_BYTES));
 }
 
 #[test]
-fn every_code_of_a_group_counts() {
+fn each_of_the_five_codes_of_a_group_is_counted() {
     let alphabets = [280, 256, 256, 256, 40];
     for long in 0..5 {
         let mut writer = plain();
@@ -144,7 +146,7 @@ fn every_code_of_a_group_counts() {
         }
         assert_eq!(writer.tables(1, 1), Some(GROUP_BYTES + 4 * 4 + 32), "code {long}");
     }
-    // The alphabet of distances ends at 40.
+    // The alphabet of distances has 40 symbols.
     for (symbol, fits) in [(39, true), (40, false)] {
         let mut writer = plain();
         (0..4).for_each(|_| {
@@ -160,11 +162,11 @@ fn every_code_of_a_group_counts() {
 }
 
 #[test]
-fn a_cache_of_colours_makes_the_first_alphabet_longer() {
+fn colour_cache_extends_the_first_alphabet_and_invalid_sizes_are_refused() {
     for (size, fits) in [(0, false), (1, true), (11, true), (12, false), (15, false)] {
         let mut writer = Writer::default();
         writer.put(0, 1).put(1, 1).put(size, 4).put(0, 1);
-        // Long enough for every size, so that it is the size that is refused.
+        // The alphabet is valid for every size, so that only the size can be refused.
         let cache = if fits { 1 << size } else { 0 };
         writer.lengths(280 + cache, &[1, 1]).others();
         let expected = fits.then_some(GROUP_BYTES + 2 * 4 + 32);
@@ -173,19 +175,19 @@ fn a_cache_of_colours_makes_the_first_alphabet_longer() {
 }
 
 #[test]
-fn the_largest_value_says_how_many_groups_there_are() {
+fn group_count_is_the_largest_value_of_the_entropy_image_plus_one() {
     for value in [0, 1, 15] {
         let mut writer = with_groups();
-        writer.flat_picture(value);
+        writer.flat_image(value);
         (0..value).for_each(|_| {
             writer.group();
         });
         assert_eq!(writer.tables(16, 16), None, "{value}: one group too few");
         assert_eq!(writer.group().tables(16, 16), Some((u64::from(value) + 1) * GROUP_BYTES), "{value}");
     }
-    // Red counts 256 times as much as green.
+    // Red is the higher byte of the value.
     let mut writer = with_groups();
-    writer.flat_picture(0x100);
+    writer.flat_image(0x100);
     (0..257).for_each(|_| {
         writer.group();
     });
@@ -197,7 +199,7 @@ fn the_largest_value_says_how_many_groups_there_are() {
 fn more_groups_than_blocks_are_refused() {
     for value in [16, 0xFFFF] {
         let mut writer = with_groups();
-        writer.flat_picture(value);
+        writer.flat_image(value);
         (0..=value).for_each(|_| {
             writer.group();
         });
@@ -206,24 +208,24 @@ fn more_groups_than_blocks_are_refused() {
 }
 
 #[test]
-fn every_block_of_an_entropy_image_is_read() {
-    // Greens 0 and 2 in one bit each: of four blocks one is 2, so there are three groups.
-    for place in 0..4 {
+fn largest_value_is_found_in_every_block_of_the_entropy_image() {
+    // Greens 0 and 2 have one bit each. One of four blocks is 2, which makes three groups.
+    for position in 0..4 {
         let mut writer = with_greens(&[1, 0, 1]);
         (0..4).for_each(|block| {
-            writer.put(u32::from(block == place), 1);
+            writer.put(u32::from(block == position), 1);
         });
         (0..3).for_each(|_| {
             writer.group();
         });
-        assert_eq!(writer.tables(8, 8), Some(3 * GROUP_BYTES), "{place}");
+        assert_eq!(writer.tables(8, 8), Some(3 * GROUP_BYTES), "{position}");
     }
-    // None is: one group.
+    // No block is 2, which makes one group.
     let mut writer = with_greens(&[1, 0, 1]);
     assert_eq!(writer.put(0, 4).group().tables(8, 8), Some(GROUP_BYTES));
 }
 
-/// An entropy image whose greens are 0 and, as runs, the symbols from 256 on; all of the same length.
+/// Starts an entropy image whose greens are 0 and `symbols` - 1 runs, with codes of the same length.
 fn with_runs(symbols: usize) -> Writer {
     let mut lengths = vec![0; 256 + symbols - 1];
     let length = u8::try_from(symbols.ilog2()).unwrap();
@@ -233,41 +235,43 @@ fn with_runs(symbols: usize) -> Writer {
 }
 
 #[test]
-fn runs_are_stepped_over() {
-    // One block, then a run of three that takes no more bits than its symbol.
+fn runs_fill_the_entropy_image_exactly_or_the_stream_is_refused() {
+    // One block, then a run of three without extra bits.
     let mut writer = with_runs(4);
     writer.put(0, 2).put(0b11, 2).group();
     assert_eq!(writer.tables(8, 8), Some(GROUP_BYTES));
-    // A run of four is longer than the picture.
+    // A run of four is longer than the image.
     assert_eq!(with_runs(8).put(0, 3).put(0b001, 3).group().tables(8, 8), None);
-    // One of seven or eight, by a bit that follows: with the first block as many as there are, or one more.
+    // A run of seven or eight, by one extra bit. With the first block, that is the length of the image or one
+    // more.
     let run = |bit| with_runs(8).put(0, 3).put(0b011, 3).put(bit, 1).group().tables(32, 4);
     assert_eq!(run(0), Some(GROUP_BYTES));
     assert_eq!(run(1), None);
 }
 
 #[test]
-fn a_code_must_be_whole() {
-    let whole = |lengths: &[u8]| plain().lengths(280, lengths).others().tables(1, 1).is_some();
-    assert!(whole(&[1, 1]) && whole(&[2, 2, 1]) && whole(&[3, 3, 2, 1]));
+fn incomplete_and_oversubscribed_codes_are_refused() {
+    let is_accepted = |lengths: &[u8]| plain().lengths(280, lengths).others().tables(1, 1).is_some();
+    assert!(is_accepted(&[1, 1]) && is_accepted(&[2, 2, 1]) && is_accepted(&[3, 3, 2, 1]));
     for (name, lengths) in [
-        ("none", &[][..]),
-        ("a bit is missing", &[1, 2]),
-        ("one too many", &[1, 1, 1]),
-        ("far too many", &[1; 280]),
-        ("the last bit is missing", &[1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15]),
+        ("no code", &[][..]),
+        ("a code of two bits is missing", &[1, 2]),
+        ("one code too many", &[1, 1, 1]),
+        ("many codes too many", &[1; 280]),
+        ("the last code is missing", &[1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15]),
     ] {
-        assert!(!whole(lengths), "{name}");
+        assert!(!is_accepted(lengths), "{name}");
     }
 }
 
 #[test]
-fn runs_of_lengths() {
-    // The length 1, the one before again (16) and zeros (17 and 18) are coded by two bits each.
+fn runs_of_code_lengths_are_expanded_and_refused_past_the_end() {
+    // Two bits each for the length 1, a repetition of the previous length (16), and runs of zeros (17 and
+    // 18).
     let runs = |symbols: &[(u32, u32, u32)], limit: Option<u32>| {
         let mut writer = plain();
         writer.put(0, 1).put(15, 4);
-        // 17, 18, 0, 1, 2, 3, 4, 5, 16, 6 …: the format's order.
+        // In the order of the format: 17, 18, 0, 1, 2, 3, 4, 5, 16, 6 …
         let lengths = [2, 2, 0, 2, 0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
         lengths.iter().for_each(|&length| {
             writer.put(length, 3);
@@ -277,7 +281,7 @@ fn runs_of_lengths() {
             None => writer.put(0, 1),
         };
         for &(symbol, more, bits) in symbols {
-            let code = [1, 16, 17, 18].iter().position(|&of| of == symbol).unwrap();
+            let code = [1, 16, 17, 18].iter().position(|&coded| coded == symbol).unwrap();
             let code = u32::try_from(code).unwrap().reverse_bits() >> 30;
             writer.put(code, 2).put(more, bits);
         }
@@ -289,14 +293,14 @@ fn runs_of_lengths() {
     assert_eq!(runs(&[ONE, ONE, zeros(138), zeros(138), ONE, ONE], None), None, "four ones");
     assert_eq!(runs(&[ONE, zeros(138), zeros(130), (17, 7, 3), ONE], None), two);
     assert_eq!(runs(&[ONE, zeros(138), zeros(130), zeros(12)], None), None, "past the end");
-    assert_eq!(runs(&[ONE, ONE], Some(2)), two, "the others are not there");
+    assert_eq!(runs(&[ONE, ONE], Some(2)), two, "the other lengths are left out");
     assert_eq!(runs(&[ONE, zeros(138), ONE], Some(3)), two);
-    // The length before again, three times.
+    // Repeats the previous length three times.
     assert_eq!(runs(&[ONE, (16, 0, 2)], Some(2)), None, "four ones");
 }
 
 #[test]
-fn more_lengths_than_symbols_are_refused() {
+fn more_code_lengths_than_symbols_are_refused() {
     for (limit, fits) in [(280, true), (281, false), (1 << 16, false)] {
         let mut writer = plain();
         writer.lengths_head().put(1, 1).put(7, 3).put(limit - 2, 16);
@@ -311,17 +315,17 @@ fn more_lengths_than_symbols_are_refused() {
 }
 
 #[test]
-fn transforms_are_stepped_over_and_come_once() {
+fn transforms_are_skipped_and_a_repeated_transform_is_refused() {
     let with = |transforms: &[u32]| {
         let mut writer = Writer::default();
         for &transform in transforms {
             writer.put(1, 1).put(transform, 2);
             match transform {
                 0 | 1 => {
-                    writer.put(0, 3).flat_picture(5);
+                    writer.put(0, 3).flat_image(5);
                 }
                 3 => {
-                    writer.put(255, 8).flat_picture(7);
+                    writer.put(255, 8).flat_image(7);
                 }
                 _ => {}
             }
@@ -338,14 +342,14 @@ fn transforms_are_stepped_over_and_come_once() {
 }
 
 #[test]
-fn a_palette_of_few_colours_makes_the_picture_narrower() {
-    // Blocks of four pixels; of a row of 64 that many are left, which is the most groups there may be.
+fn palette_of_few_colours_makes_the_coded_image_narrower() {
+    // The number of blocks of four pixels in the coded row, which is the maximum number of groups.
     for (colours, blocks) in [(2, 2), (3, 4), (4, 4), (5, 8), (16, 8), (17, 16), (256, 16)] {
         for (groups, fits) in [(blocks, true), (blocks + 1, false)] {
             let mut writer = Writer::default();
-            writer.put(1, 1).put(3, 2).put(colours - 1, 8).flat_picture(0);
-            // No more transforms, no cache, an entropy image.
-            writer.put(0, 2).put(1, 1).put(0, 3).flat_picture(groups - 1);
+            writer.put(1, 1).put(3, 2).put(colours - 1, 8).flat_image(0);
+            // No more transforms, no colour cache, an entropy image.
+            writer.put(0, 2).put(1, 1).put(0, 3).flat_image(groups - 1);
             (0..groups).for_each(|_| {
                 writer.group();
             });
@@ -356,8 +360,8 @@ fn a_palette_of_few_colours_makes_the_picture_narrower() {
 }
 
 #[test]
-fn symbols_without_bits_do_not_last_as_long_as_the_picture() {
-    // Runs of one block without a bit, for 2^60 blocks: whoever counts them never ends.
+fn symbols_without_bits_are_read_in_constant_time() {
+    // Runs of one block without bits, for 2^60 blocks. Counting them one by one would never end.
     let mut lengths = [0; 257];
     lengths[256] = 1;
     let mut writer = with_greens(&lengths);
@@ -366,20 +370,20 @@ fn symbols_without_bits_do_not_last_as_long_as_the_picture() {
 }
 
 #[test]
-fn nothing_is_not_a_stream() {
+fn empty_stream_is_refused() {
     assert!(table_bytes(&[], 1, 1).is_err());
     assert!(table_bytes(&[], u32::MAX, u32::MAX).is_err());
 }
 
 #[test]
-fn what_an_encoder_writes_is_read_to_its_last_code() {
+fn stream_of_an_encoder_is_read_up_to_its_last_code() {
     let pixels: Vec<u8> = (0..64 * 48 * 3u32).map(|at| ((at * at) >> 7).to_le_bytes()[0]).collect();
     let mut file = Cursor::new(Vec::new());
     WebPEncoder::new_lossless(&mut file).write_image(&pixels, 64, 48, ExtendedColorType::Rgb8).unwrap();
-    // RIFF, length, WEBP, VP8L, length; a signature and the size.
+    // Skips RIFF, length, WEBP, VP8L, length, signature and size.
     let stream = &file.get_ref()[25..];
     let bytes = table_bytes(stream, 64, 48).unwrap();
     assert!(bytes > GROUP_BYTES);
-    // Of the pixels nothing is read.
+    // The pixels are not read.
     assert_eq!(table_bytes(&stream[..stream.len() / 2], 64, 48).unwrap(), bytes);
 }

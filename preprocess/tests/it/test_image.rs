@@ -1,11 +1,11 @@
-//! A picture whose every turn and flip shows, and what is made of it.
+//! A test image that shows every rotation and flip, and assertions on the processed image.
 
 use std::io::Cursor;
 
 use image::{DynamicImage, ImageFormat, Rgb, RgbImage};
 use preprocess::{
     Settings,
-    image::{Processed, Recipe, process},
+    image::{ProcessedImage, Recipe, process},
 };
 
 pub(crate) const RED: [u8; 3] = [220, 40, 30];
@@ -13,18 +13,18 @@ pub(crate) const GREEN: [u8; 3] = [30, 180, 60];
 pub(crate) const BLUE: [u8; 3] = [40, 50, 200];
 pub(crate) const YELLOW: [u8; 3] = [230, 220, 50];
 
-/// The picture's quarters, row by row.
+/// Colours of the quarters of the test image, row by row.
 pub(crate) const COLOURS: [[u8; 3]; 4] = [RED, GREEN, BLUE, YELLOW];
 
-/// JPEG rounds colours; two different ones here are much further apart.
+/// Tolerance for the rounding of JPEG. Different test colours are much further apart.
 const TOLERANCE: u8 = 12;
 
 pub(crate) fn recipe() -> Recipe {
     Settings::default().recipe()
 }
 
-/// 400×300 with a colour in each quarter: any turn or flip shows.
-pub(crate) fn picture() -> RgbImage {
+/// Returns an image of 400×300 pixels with a different colour in each quarter.
+pub(crate) fn test_image() -> RgbImage {
     RgbImage::from_fn(400, 300, |x, y| {
         Rgb(match (x < 200, y < 150) {
             (true, true) => RED,
@@ -41,26 +41,28 @@ pub(crate) fn encode(image: impl Into<DynamicImage>, format: ImageFormat) -> Vec
     file.into_inner()
 }
 
-pub(crate) fn decode(processed: &Processed) -> RgbImage {
+pub(crate) fn decode(processed: &ProcessedImage) -> RgbImage {
     assert_eq!(image::guess_format(&processed.jpeg).unwrap(), ImageFormat::Jpeg);
-    let picture = image::load_from_memory(&processed.jpeg).unwrap();
-    assert_eq!(picture.color(), image::ColorType::Rgb8);
-    assert_eq!((picture.width(), picture.height()), (processed.width, processed.height));
-    picture.into_rgb8()
+    let decoded = image::load_from_memory(&processed.jpeg).unwrap();
+    assert_eq!(decoded.color(), image::ColorType::Rgb8);
+    assert_eq!((decoded.width(), decoded.height()), (processed.width, processed.height));
+    decoded.into_rgb8()
 }
 
-/// The centres of the four quarters, row by row.
-pub(crate) fn quarters(picture: &RgbImage) -> [[u8; 3]; 4] {
-    let (width, height) = picture.dimensions();
-    [(1, 1), (3, 1), (1, 3), (3, 3)].map(|(x, y)| picture.get_pixel(width * x / 4, height * y / 4).0)
+/// Returns the colours at the centres of the four quarters, row by row.
+pub(crate) fn quarters(image: &RgbImage) -> [[u8; 3]; 4] {
+    let (width, height) = image.dimensions();
+    [(1, 1), (3, 1), (1, 3), (3, 3)].map(|(x, y)| image.get_pixel(width * x / 4, height * y / 4).0)
 }
 
+/// Asserts that two colours are equal within the tolerance.
 #[track_caller]
 pub(crate) fn assert_near(found: [u8; 3], expected: [u8; 3], what: &str) {
     let near = found.iter().zip(expected).all(|(&a, b)| a.abs_diff(b) <= TOLERANCE);
     assert!(near, "{what}: found {found:?}, expected {expected:?}");
 }
 
+/// Processes a file of the shape of the test image and asserts the colours of its quarters.
 #[track_caller]
 pub(crate) fn assert_quarters(file: &[u8], expected: [[u8; 3]; 4], what: &str) {
     let processed = process(file, &recipe()).unwrap_or_else(|error| panic!("{what}: {error:?}"));
