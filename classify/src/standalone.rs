@@ -198,7 +198,7 @@ mod tests {
         // Without what depends on the environment, the cargo features and the terminal.
         let mut command = Config::command()
             .mut_args(|arg| arg.hide_env_values(true))
-            .mut_arg("classify_backend", |arg| arg.hide_possible_values(true).hide_default_value(true))
+            .mut_arg("classify-backend", |arg| arg.hide_possible_values(true).hide_default_value(true))
             .term_width(100);
         insta::assert_snapshot!(command.render_help().to_string(), @r#"
         Classifies images: POST an image to /classify, or let Pub/Sub push events to /pubsub

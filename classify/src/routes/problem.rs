@@ -111,3 +111,97 @@ impl From<InvalidRequest> for Problem {
         Self::new(status, kind, error.to_string()).with_source(error)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use contract::GcsPath;
+    use platform::{bucket::BucketError, topic::TopicError};
+
+    use super::*;
+    use crate::{
+        announcements::{DeadReason, Outcome},
+        model::labels::UnusableLogits,
+    };
+
+    /// Every error with its status, kind, Retry-After in seconds, and outcome as an event.
+    fn classify_errors() -> Vec<(ClassifyError, u16, &'static str, Option<u64>, Outcome)> {
+        use ClassifyError as E;
+        use Outcome as O;
+        let dead = O::Dead;
+        let text = || "reason".to_owned();
+        vec![
+            (E::BadPath, 422, "bad_path", None, dead(DeadReason::BadPath)),
+            (E::WrongBucket(text()), 422, "wrong_bucket", None, dead(DeadReason::WrongBucket)),
+            (
+                E::NoSuchObject(GcsPath::new("b", "o").unwrap()),
+                404,
+                "no_such_object",
+                None,
+                dead(DeadReason::NoSuchObject),
+            ),
+            (
+                E::Image(ImageError::NotAnImage("corrupt".into())),
+                422,
+                "not_an_image",
+                None,
+                dead(DeadReason::NotAnImage),
+            ),
+            (
+                E::Image(ImageError::UnsupportedFormat("gif")),
+                415,
+                "unsupported_format",
+                None,
+                dead(DeadReason::UnsupportedFormat),
+            ),
+            (
+                E::Image(ImageError::TooManyPixels { pixels: 2, limit: 1 }),
+                422,
+                "too_large",
+                None,
+                dead(DeadReason::TooLarge),
+            ),
+            (E::TooManyBytes { limit: 1 }, 413, "too_large", None, dead(DeadReason::TooLarge)),
+            (E::DecodersBusy, 429, "overloaded", Some(1), O::Overloaded),
+            (E::Engine(EngineError::Overloaded), 429, "overloaded", Some(1), O::Overloaded),
+            (E::Engine(EngineError::Closed), 503, "draining", Some(1), O::Draining),
+            (E::Engine(EngineError::Failed(text())), 503, "engine_failed", Some(1), O::Transient),
+            (E::Engine(EngineError::Lost(text())), 503, "engine_lost", Some(5), O::Transient),
+            (E::UnusableLogits(UnusableLogits::NotFinite), 500, "model_failure", None, O::ModelFailure),
+            (
+                E::Bucket(BucketError::Unavailable("down".into())),
+                503,
+                "bucket_unavailable",
+                Some(5),
+                O::Transient,
+            ),
+            (
+                E::Topic(TopicError("down".into())),
+                503,
+                "topic_unavailable",
+                Some(5),
+                O::Transient,
+            ),
+            (E::Starting, 503, "starting", Some(1), O::NotReady),
+            (E::Draining, 503, "draining", Some(1), O::Draining),
+        ]
+    }
+
+    #[test]
+    fn every_error_has_its_status_kind_and_outcome() {
+        for (error, status, kind, retry_after, outcome) in classify_errors() {
+            assert_eq!(Outcome::of_classify_error(&error), outcome, "{error:?}");
+            let name = format!("{error:?}");
+            let problem = Problem::from(error);
+            assert_eq!((problem.status.as_u16(), problem.kind), (status, kind), "{name}");
+            assert_eq!(problem.retry_after_seconds(), retry_after, "{name}");
+        }
+    }
+
+    #[test]
+    fn exactly_refused_events_have_a_status_that_brings_them_back() {
+        for (error, status, ..) in classify_errors() {
+            let is_refused = !Outcome::of_classify_error(&error).handling().is_acknowledged();
+            assert_eq!(is_refused, status == 429 || status >= 500, "{error:?}");
+        }
+    }
+}
