@@ -113,9 +113,8 @@ impl Application {
         let decoders = CpuPool::new("classify", limits).context("the decoder threads cannot be started")?;
         let (queue, workers) =
             inference_queue(settings.queue_items, settings.max_batch_on(backend), backend.name());
-        let workers = workers
-            .with_batch_timeout(settings.gpu.timeout)
-            .with_warm_up_timeout(settings.warm_up_timeout);
+        let workers =
+            workers.with_batch_timeout(settings.gpu.timeout).with_warm_up_timeout(settings.warm_up_timeout);
         let server = Server::bind(address).await.with_context(|| format!("cannot listen on {address}"))?;
         let readiness = Readiness::default();
         let Parts { bucket, results, subscription, push_guard } = parts;
@@ -221,7 +220,11 @@ fn load_engines(
 /// Waits until the GPU is lost, then stops the service and returns an error.
 ///
 /// The state of a failed driver is unknown, so the process must end and be started again.
-async fn stop_when_gpu_is_lost(queue: &InferenceQueue, service: &Service, stop: &CancellationToken) -> anyhow::Result<()> {
+async fn stop_when_gpu_is_lost(
+    queue: &InferenceQueue,
+    service: &Service,
+    stop: &CancellationToken,
+) -> anyhow::Result<()> {
     let reason = tokio::select! {
         reason = queue.lost() => reason,
         () = stop.cancelled() => return Ok(()),
@@ -240,7 +243,8 @@ async fn start_engines(
     placement: Placement,
     subscription: Option<&dyn Subscription>,
 ) -> anyhow::Result<RunningEngines> {
-    let engines = tokio::task::spawn_blocking(load_engines).await.context("the network cannot be loaded")??;
+    let engines =
+        tokio::task::spawn_blocking(load_engines).await.context("the network cannot be loaded")??;
     let count = engines.len();
     let running = workers.start(engines).await?;
 

@@ -1,6 +1,6 @@
 //! The compiled-in backends: the implementations of burn's tensors that the network can run on.
 //!
-//! A backend is an entry of [`BACKENDS`] behind its cargo feature. All other code uses burn's run-time
+//! Each backend is an entry of the table `BACKENDS` behind its cargo feature. All other code uses burn's run-time
 //! [`Device`].
 
 use std::{fmt, num::NonZeroUsize};

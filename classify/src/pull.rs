@@ -22,8 +22,7 @@ pub(crate) async fn run(
     stop: CancellationToken,
 ) -> Result<(), SubscriptionError> {
     let settings = announcements.settings();
-    let limits =
-        PullLimits { max_outstanding: settings.queue_items.get(), drain: settings.drain_timeout };
+    let limits = PullLimits { max_outstanding: settings.queue_items.get(), drain: settings.drain_timeout };
     let handler = PullHandler::new(move |delivery: Delivery| {
         let span = tracing::info_span!("message", id = delivery.message_id);
         handle(Arc::clone(&announcements), delivery).instrument(span)

@@ -4,11 +4,7 @@
 //! beside the repository, if there is one. A test whose file is missing, or is for another model than the
 //! compiled-in one, prints a line that begins with `SKIPPED`.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::print_stdout,
-    reason = "test helpers may panic and print"
-)]
+#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "test helpers may panic and print")]
 
 use std::{
     fs,

@@ -3,11 +3,7 @@
 //! `CLASSIFY_ALLOW_SOFTWARE_GPU=1` accepts a software GPU, such as Mesa's lavapipe, and makes a missing GPU a
 //! failure. Without the variable a test that finds no GPU prints a line that begins with `SKIPPED`.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::print_stdout,
-    reason = "test helpers may panic and print"
-)]
+#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "test helpers may panic and print")]
 
 use std::{
     env,

@@ -225,8 +225,8 @@ impl AnnouncementHandler {
 
 /// Returns why the announcement is ignored, if the object's content shows that.
 ///
-/// Only for an announcement of the bucket, which announces every object. A publisher who names an object is
-/// told what is wrong with it.
+/// Only for an announcement of the bucket, which announces every object. A publisher who names an object
+/// gets the error instead.
 fn ignore_by_content(image: &Result<Bytes, ClassifyError>, announcement: &Announcement) -> Option<Processed> {
     if announcement.by == Announcer::Message {
         return None;

@@ -1,4 +1,4 @@
-//! Detects a batch that never ends, and tells the rest of the service that an engine is lost.
+//! Detects a batch that never ends, and signals the rest of the service that an engine is lost.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},

@@ -127,11 +127,7 @@ impl RunningEngines {
 }
 
 /// Warms the engine up, reports the result and runs batches until the queue is closed and empty.
-fn run(
-    mut engine: Box<dyn Infer>,
-    context: &WorkerContext<'_>,
-    report: oneshot::Sender<Result<(), String>>,
-) {
+fn run(mut engine: Box<dyn Infer>, context: &WorkerContext<'_>, report: oneshot::Sender<Result<(), String>>) {
     let warmed_up = catch_failure(|| engine.warm_up());
     let failed = warmed_up.is_err();
     // Fails if the service was stopped during its start.

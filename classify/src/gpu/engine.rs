@@ -75,8 +75,7 @@ impl Infer for GpuEngine {
     fn warm_up(&mut self) -> Result<(), InferError> {
         let image = test_image();
         let cpu = Network::load(Backend::default());
-        let expected =
-            cpu.logits(std::slice::from_ref(&image)).map_err(|error| InferError(error.into()))?;
+        let expected = cpu.logits(std::slice::from_ref(&image)).map_err(|error| InferError(error.into()))?;
         let expected = expected.concat();
         self.network = Some(Network::load_with_precision(self.backend, self.precision));
         for size in self.batch_sizes.clone() {

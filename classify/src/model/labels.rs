@@ -14,7 +14,7 @@ pub(crate) enum UnusableLogits {
     #[error("the network gave an output that is not a finite number")]
     NotFinite,
     /// The number of logits is not the number of classes.
-    #[error("{0} outputs for {CLASSES} classes")]
+    #[error("{0} outputs for {expected} classes", expected = CLASSES)]
     WrongCount(usize),
 }
 

@@ -69,7 +69,7 @@ mod tests {
     fn size_and_end_marker_are_found() {
         let header = |is_complete| Some(JpegHeader { width: 300, height: 200, is_complete });
         assert_eq!(JpegHeader::read(&jpeg(&[], &[1, 2, 0xFF, EOI])), header(true));
-        assert_eq!(JpegHeader::read(&jpeg(&[], &[1, 2, 0xFF, EOI, 0, 0])), header(true), "bytes after the end marker");
+        assert_eq!(JpegHeader::read(&jpeg(&[], &[1, 2, 0xFF, EOI, 0, 0])), header(true), "more bytes follow");
         assert_eq!(JpegHeader::read(&jpeg(&[], &[1, 2])), header(false));
         // A table is not a frame header, and the end marker of a thumbnail is not that of the image.
         let tables = [0xFF, 0xC4, 0, 4, 9, 9];

@@ -164,7 +164,10 @@ fn every_exif_orientation_is_turned_upright() {
         let difference = largest_difference(crop.rgb(), expected.rgb());
         assert!(difference <= 6, "orientation {orientation}: {difference} levels");
         let unturned = cropped(&jpeg_with_exif(&picture, 1)).unwrap();
-        assert!(largest_difference(unturned.rgb(), expected.rgb()) > 100, "without the orientation the crops must differ");
+        assert!(
+            largest_difference(unturned.rgb(), expected.rgb()) > 100,
+            "without the orientation the crops must differ"
+        );
     }
 }
 

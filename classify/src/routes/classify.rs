@@ -35,7 +35,7 @@ pub(super) enum InvalidRequest {
     NoFile,
     #[error("Send one field `file` per request.")]
     TooManyFiles,
-    #[error("top_k must be 1 to {CLASSES}.")]
+    #[error("top_k must be 1 to {max}.", max = CLASSES)]
     TopK,
     #[error("threshold must be 0 to 1.")]
     Threshold,

@@ -80,11 +80,9 @@ impl From<ClassifyError> for Problem {
                 "The result cannot be published. Try again in a moment.",
                 RETRY_LATER,
             ),
-            ClassifyError::Starting => Self::unavailable(
-                "starting",
-                "The model is being loaded. Try again in a moment.",
-                RETRY_SOON,
-            ),
+            ClassifyError::Starting => {
+                Self::unavailable("starting", "The model is being loaded. Try again in a moment.", RETRY_SOON)
+            }
             ClassifyError::Draining | ClassifyError::Engine(EngineError::Closed) => Self::unavailable(
                 "draining",
                 "This instance is shutting down. Send the request again, and another instance handles it.",
@@ -174,13 +172,7 @@ mod tests {
                 Some(5),
                 O::Transient,
             ),
-            (
-                E::Topic(TopicError("down".into())),
-                503,
-                "topic_unavailable",
-                Some(5),
-                O::Transient,
-            ),
+            (E::Topic(TopicError("down".into())), 503, "topic_unavailable", Some(5), O::Transient),
             (E::Starting, 503, "starting", Some(1), O::NotReady),
             (E::Draining, 503, "draining", Some(1), O::Draining),
         ]

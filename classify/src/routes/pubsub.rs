@@ -58,13 +58,10 @@ pub(super) async fn pubsub(
             duplicate,
         })
         .into_response(),
-        EventResult::NotClassified(message) => Json(NotClassified {
-            status: handling.label,
-            reason: handling.reason,
-            message,
-            gcs_path,
-        })
-        .into_response(),
+        EventResult::NotClassified(message) => {
+            Json(NotClassified { status: handling.label, reason: handling.reason, message, gcs_path })
+                .into_response()
+        }
         EventResult::Refused(error) => Problem::from(error).into_response(),
     }
 }

@@ -241,6 +241,9 @@ async fn warm_up_that_hangs_ends_the_service() {
     };
     let mut rig = Rig::starting(settings, vec![engine]).await;
     let error = (&mut rig.running).await.unwrap().unwrap_err();
-    assert!(error.to_string().contains("did not warm up within 0.1 s (CLASSIFY_WARM_UP_TIMEOUT)"), "{error:#}");
+    assert!(
+        error.to_string().contains("did not warm up within 0.1 s (CLASSIFY_WARM_UP_TIMEOUT)"),
+        "{error:#}"
+    );
     drop(gate);
 }

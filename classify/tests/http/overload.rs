@@ -20,7 +20,9 @@ async fn request_to_a_full_queue_is_refused_with_429_and_admitted_requests_succe
     assert_eq!(gate.next_batch().await, 1);
     // One of these two requests waits in the queue, the other finds the queue full.
     let (refused, waiting) =
-        match select(tokio::spawn(rig.send_image(png()).send()), tokio::spawn(rig.send_image(png()).send())).await {
+        match select(tokio::spawn(rig.send_image(png()).send()), tokio::spawn(rig.send_image(png()).send()))
+            .await
+        {
             Either::Left((first, other)) | Either::Right((first, other)) => (first.unwrap(), other),
         };
     assert_eq!(refused.as_ref().unwrap().headers()["retry-after"], "1");
@@ -57,10 +59,7 @@ async fn panic_of_an_engine_is_a_503_and_the_engine_continues() {
     gate.release(Verdict::Panic);
     let (status, body) = answer(rig.send_image(png()).send().await).await;
     assert_eq!((status, body["kind"].as_str()), (503, Some("engine_failed")), "{body}");
-    assert!(
-        !body.to_string().contains("the test wants it so"),
-        "the text of the panic is private: {body}"
-    );
+    assert!(!body.to_string().contains("the test wants it so"), "the text of the panic is private: {body}");
     gate.release(Verdict::Espresso);
     assert_eq!(rig.send_image(png()).send().await.unwrap().status(), 200);
 }
@@ -82,7 +81,9 @@ async fn shutdown_finishes_admitted_requests_and_closes_the_port() {
     gate.next_batch().await;
     // When one of these two requests is refused, the other one is in the queue.
     let (refused, waiting) =
-        match select(tokio::spawn(rig.send_image(png()).send()), tokio::spawn(rig.send_image(png()).send())).await {
+        match select(tokio::spawn(rig.send_image(png()).send()), tokio::spawn(rig.send_image(png()).send()))
+            .await
+        {
             Either::Left((first, other)) | Either::Right((first, other)) => (first.unwrap(), other),
         };
     assert_eq!(refused.unwrap().status(), 429);
