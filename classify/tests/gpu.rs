@@ -187,7 +187,7 @@ fn software_gpu_is_refused_unless_allowed() {
     assert_eq!(place(None, GpuUse::Never, true).unwrap(), cpu);
 }
 
-/// How the program ended.
+/// Exit code and log of a run of the program.
 struct Ended {
     /// Exit code; `None` if the program became ready and was killed.
     code: Option<i32>,
