@@ -9,7 +9,7 @@ use std::{hint::black_box, path::Path, time::Duration};
 use clap::Parser;
 use classify::{
     backend::Backend,
-    network::{GEOMETRY, Network, spec},
+    model::{GEOMETRY, Network, spec},
     pixels,
 };
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
@@ -40,7 +40,7 @@ fn preprocess_stage(criterion: &mut Criterion) {
 /// One engine on all cores, several images in one forward pass.
 fn classify_stage(criterion: &mut Criterion) {
     let photo = sample("coffee_224.png");
-    let header = pixels::Header::read(&photo, u64::MAX).unwrap();
+    let header = pixels::ImageHeader::read(&photo, u64::MAX).unwrap();
     let crop = pixels::crop(&photo, &header, GEOMETRY).unwrap();
     for backend in Backend::cpus() {
         let network = Network::load(backend);

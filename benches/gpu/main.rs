@@ -16,7 +16,7 @@ use classify::{
     backend::Backend,
     engine::Infer,
     gpu::{self, GpuEngine},
-    network::{GEOMETRY, Network, spec},
+    model::{GEOMETRY, Network, spec},
     pixels::Crop,
     precision::Precision,
 };
@@ -104,9 +104,9 @@ fn measure(line: Line, max_batch: usize, round: Duration) {
 /// Seconds a batch, with the next one handed over before each is read.
 fn overlapped(engine: &mut GpuEngine, batch: &[Crop], round: Duration) -> f64 {
     let (begin, mut runs) = (Instant::now(), 0_u32);
-    let mut running = engine.begin(batch).unwrap();
+    let mut running = engine.submit(batch).unwrap();
     while begin.elapsed() < round || runs == 0 {
-        let next = engine.begin(batch).unwrap();
+        let next = engine.submit(batch).unwrap();
         futures_executor::block_on(running).unwrap();
         running = next;
         runs += 1;

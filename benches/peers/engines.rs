@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use classify::{backend::Backend, network::spec};
+use classify::{backend::Backend, model::spec};
 use cnn_kernels::Isa;
 
 use crate::{

@@ -10,8 +10,8 @@ use std::{
 
 use classify::{
     backend::Backend,
-    engine::{EngineSettings, Infer, NativeEngine},
-    network::{CROP, spec},
+    engine::{EnginePlan, Infer, NativeEngine},
+    model::{CROP, spec},
 };
 use cnn_kernels::Isa;
 use tract_onnx::{
@@ -71,7 +71,7 @@ fn contender(setup: Setup, instances: Vec<Forward>) -> Contender {
 
 /// The instructions that are measured on `backend`, the widest first; `None` where it has no choice.
 pub(crate) fn instructions(backend: Backend) -> Vec<Option<Isa>> {
-    if backend.instructions(None).is_none() {
+    if backend.kernel_isa(None).is_none() {
         return vec![None];
     }
     let mut isas: Vec<Option<Isa>> = Isa::available().map(Some).collect();
@@ -97,7 +97,7 @@ pub(crate) fn native(backend: Backend, isa: Option<Isa>, subject: &Subject) -> V
 fn load(backend: Backend, isa: Option<Isa>, setup: Setup) -> Vec<NativeEngine> {
     let all_threads = setup.instances * setup.threads;
     let [engines, threads] = [setup.instances, all_threads].map(|count| NonZeroUsize::new(count).unwrap());
-    NativeEngine::load(EngineSettings { backend, engines, threads, isa }).unwrap()
+    NativeEngine::load_all(EnginePlan { backend, engine_count: engines, threads, isa }).unwrap()
 }
 
 /// tract, which runs a convolutional network on one thread.

@@ -29,7 +29,7 @@ use std::{
 };
 
 use classify::{
-    network::{GEOMETRY, spec},
+    model::{GEOMETRY, spec},
     pixels::{self, Crop},
 };
 
@@ -79,7 +79,7 @@ struct Subject {
 impl Subject {
     fn new() -> Self {
         let photo = std::fs::read(repository().join("samples/coffee_224.png")).unwrap();
-        let header = pixels::Header::read(&photo, u64::MAX).unwrap();
+        let header = pixels::ImageHeader::read(&photo, u64::MAX).unwrap();
         let crop = pixels::crop(&photo, &header, GEOMETRY).unwrap();
         let settings = preprocess::Settings { preprocess_jpeg_quality: 90, ..Default::default() };
         let jpeg = preprocess::image::process(&photo, &settings.recipe()).unwrap().jpeg.into();

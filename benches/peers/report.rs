@@ -1,6 +1,6 @@
 //! The table, as Markdown.
 
-use classify::network::spec;
+use classify::model::spec;
 
 use crate::{
     ceiling::Ceiling,

@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use classify::{backend::Backend, network::spec};
+use classify::{backend::Backend, model::spec};
 use serde_json::Value;
 use tempfile::TempDir;
 

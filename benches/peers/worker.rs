@@ -2,7 +2,7 @@
 
 use std::{path::Path, process::Command, time::Duration};
 
-use classify::network::CROP;
+use classify::model::CROP;
 
 use crate::{
     engines::{Contender, Engine, ONE_THREAD, Run, SHARED_IMAGE, Setup, TWO_IMAGES},

@@ -187,7 +187,7 @@ mod tests {
         // Without the parts that depend on environment variables, cargo features and the terminal.
         let mut command = Config::command()
             .mut_args(|arg| arg.hide_env_values(true))
-            .mut_arg("classify_backend", |arg| arg.hide_possible_values(true).hide_default_value(true))
+            .mut_arg("classify-backend", |arg| arg.hide_possible_values(true).hide_default_value(true))
             .term_width(100);
         insta::assert_snapshot!(command.render_help().to_string(), @r#"
         Classifies images: POST an image to /classify, or let Pub/Sub push events to /pubsub
@@ -231,63 +231,65 @@ mod tests {
                   Maximum seconds for a call to Cloud Storage or Pub/Sub, retries included [env:
                   CLOUD_TIMEOUT] [default: 10]
               --classify-backend <BACKEND>
-                  Backend that runs the network; never another than this one [default: a GPU as
-                  --classify-gpu says, else the first one for a CPU] [env: CLASSIFY_BACKEND]
+                  Backend that runs the network, without fallback to another one [default: a GPU as
+                  --classify-gpu allows, else the first CPU backend] [env: CLASSIFY_BACKEND]
               --classify-gpu <WHEN>
-                  Whether the network runs on a GPU if no backend is named: require, prefer (else the CPU,
-                  with a warning), never [env: CLASSIFY_GPU] [default: prefer]
+                  Use of a GPU if no backend is named: require, prefer (else the CPU, with a warning) or
+                  never [env: CLASSIFY_GPU] [default: prefer]
               --classify-allow-software-gpu
-                  Take a GPU that is software, too; for tests [env: CLASSIFY_ALLOW_SOFTWARE_GPU]
+                  Accept a software GPU; for tests [env: CLASSIFY_ALLOW_SOFTWARE_GPU]
               --classify-precision <PRECISION>
-                  Numbers that a GPU computes with: f32, f16 where it has them [env: CLASSIFY_PRECISION]
+                  Float type on a GPU: f32, or f16 if the GPU supports it [env: CLASSIFY_PRECISION]
                   [default: f32]
               --classify-gpu-cache <FOLDER>
-                  Folder that keeps which kernels a GPU is fastest with, for the next start [default: the
-                  user's folder for caches; in a checkout target/environment] [env: CLASSIFY_GPU_CACHE]
+                  Folder that keeps the fastest kernels, as measured by autotune, for the next start
+                  [default: the user's cache folder; in a checkout target/environment] [env:
+                  CLASSIFY_GPU_CACHE]
               --classify-gpu-timeout <SECONDS>
-                  Seconds after which a batch that the GPU has not finished counts as lost, and the service
-                  ends [env: CLASSIFY_GPU_TIMEOUT] [default: 20]
+                  Seconds after which an unfinished batch counts as lost and the service ends [env:
+                  CLASSIFY_GPU_TIMEOUT] [default: 20]
               --classify-engines <N>
-                  Engines that run the network side by side; one that runs alone has the threads of all
-                  [default: one a thread; 1 on a GPU] [env: CLASSIFY_ENGINES]
+                  Number of engines that run in parallel. When only one is busy it uses all threads
+                  [default: one per thread; 1 on a GPU] [env: CLASSIFY_ENGINES]
               --classify-threads <N>
-                  Threads that the engines have together [default: one a core] [env: CLASSIFY_THREADS]
+                  Number of threads that the engines share [default: one per core] [env: CLASSIFY_THREADS]
               --classify-isa <ISA>
-                  Widest instructions that `fused` may use: portable, neon, avx2, avx512 [default: the
-                  widest that the CPU has] [env: CLASSIFY_ISA]
+                  Widest instruction set that the backend `fused` may use: portable, neon, avx2 or avx512
+                  [default: the widest of this CPU] [env: CLASSIFY_ISA]
               --classify-max-batch <N>
-                  Images that an engine takes at once if they wait already [default: 32 on a GPU; else 1,
-                  because images of a larger batch take longer each on a CPU, where together they leave the
-                  cache] [env: CLASSIFY_MAX_BATCH]
+                  Maximum number of waiting images that an engine runs as one batch [default: 32 on a GPU; 1
+                  on a CPU, where a larger batch exceeds the cache and takes longer per image] [env:
+                  CLASSIFY_MAX_BATCH]
               --classify-queue-items <N>
-                  Images that may wait for decoding, and as many again for an engine; more are refused (429)
-                  [env: CLASSIFY_QUEUE_ITEMS] [default: 64]
+                  Maximum number of images that wait for decoding, and of images that wait for an engine;
+                  more are refused (429) [env: CLASSIFY_QUEUE_ITEMS] [default: 64]
               --classify-queue-pixels <PIXELS>
-                  Pixels of all images that may wait for decoding; more are refused (429) [env:
-                  CLASSIFY_QUEUE_PIXELS] [default: 200000000]
+                  Maximum number of pixels of all images that wait for decoding; more are refused (429)
+                  [env: CLASSIFY_QUEUE_PIXELS] [default: 200000000]
               --classify-max-image-bytes <BYTES>
-                  Largest image in bytes, also as 512KiB or 20MiB [env: CLASSIFY_MAX_IMAGE_BYTES] [default:
-                  20MiB]
+                  Maximum size of an image in bytes, also as 512KiB or 20MiB [env: CLASSIFY_MAX_IMAGE_BYTES]
+                  [default: 20MiB]
               --classify-max-pixels <PIXELS>
-                  Largest image in pixels [env: CLASSIFY_MAX_PIXELS] [default: 50000000]
+                  Maximum number of pixels of an image [env: CLASSIFY_MAX_PIXELS] [default: 50000000]
               --classify-prefix <PREFIX>
-                  Objects that the bucket announces are classified if their names begin with this, as in
-                  photos/; a message with a gcs_path goes by no prefix [default: all of them] [env:
-                  CLASSIFY_PREFIX]
+                  Prefix of the names of objects that are classified when the bucket announces them, such as
+                  photos/. Messages with a gcs_path are not filtered [default: none, all objects are
+                  classified] [env: CLASSIFY_PREFIX]
               --classify-top-k <N>
-                  Classes in a prediction unless the request says otherwise [env: CLASSIFY_TOP_K] [default:
-                  5]
+                  Number of classes in a prediction unless the request sets top_k [env: CLASSIFY_TOP_K]
+                  [default: 5]
               --classify-warm-up-timeout <SECONDS>
-                  Seconds in which the network must be ready, or the service ends; the first start on a GPU
+                  Seconds after which the service ends if the network is not ready. The first start on a GPU
                   takes minutes with autotune [env: CLASSIFY_WARM_UP_TIMEOUT] [default: 1200]
               --classify-request-timeout <SECONDS>
-                  Seconds after which a request is given up [env: CLASSIFY_REQUEST_TIMEOUT] [default: 30]
+                  Seconds after which a request is answered with 504 [env: CLASSIFY_REQUEST_TIMEOUT]
+                  [default: 30]
               --classify-drain-timeout <SECONDS>
-                  Seconds that requests under way are given to finish at shutdown [env:
-                  CLASSIFY_DRAIN_TIMEOUT] [default: 8]
+                  Seconds that running requests get to finish at shutdown [env: CLASSIFY_DRAIN_TIMEOUT]
+                  [default: 8]
               --classify-max-body-bytes <BYTES>
-                  Largest request body in bytes; Pub/Sub pushes up to 10 MB [env: CLASSIFY_MAX_BODY_BYTES]
-                  [default: 20MiB]
+                  Maximum size of a request body in bytes; Pub/Sub pushes up to 10 MB [env:
+                  CLASSIFY_MAX_BODY_BYTES] [default: 20MiB]
               --log <LOG>
                   Events to log: a level, or levels by target, as in `info,classify=debug` [env: RUST_LOG]
                   [default: info]

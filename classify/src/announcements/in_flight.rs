@@ -1,4 +1,4 @@
-//! One piece of work at a time for each image.
+//! Makes sure that an image is handled by one task at a time.
 
 use std::{
     collections::HashMap,
@@ -8,30 +8,32 @@ use std::{
 use contract::GcsPath;
 use tokio::sync::OwnedMutexGuard;
 
-/// The images that are being worked on. An image that is announced twice at the same time is
-/// classified once: the second announcement waits for its turn, and finds the first one's record.
+/// The images that are being handled.
+///
+/// An image that is announced twice at the same time is classified once: the second announcement waits for
+/// its permit and then finds the first one's record.
 #[derive(Debug, Default)]
-pub(crate) struct InFlight {
+pub(super) struct InFlight {
     images: Mutex<HashMap<GcsPath, Arc<tokio::sync::Mutex<()>>>>,
 }
 
-/// The right to work on an image, until dropped.
+/// Exclusive permit to handle an image, until dropped.
 #[derive(Debug)]
-pub(crate) struct Turn<'a> {
+pub(super) struct InFlightPermit<'a> {
     in_flight: &'a InFlight,
     image: GcsPath,
-    /// `None` while it waits.
+    /// `None` until the permit is granted.
     held: Option<OwnedMutexGuard<()>>,
 }
 
 impl InFlight {
-    /// Waits until nobody else works on `image`.
-    pub(crate) async fn turn(&self, image: &GcsPath) -> Turn<'_> {
+    /// Waits until no other task handles `image`.
+    pub(super) async fn acquire(&self, image: &GcsPath) -> InFlightPermit<'_> {
         let lock = Arc::clone(self.images().entry(image.clone()).or_default());
-        // Made before the wait, so that a caller who leaves while waiting cleans up as any other.
-        let mut turn = Turn { in_flight: self, image: image.clone(), held: None };
-        turn.held = Some(lock.lock_owned().await);
-        turn
+        // Created before the wait, so that its `Drop` also cleans up for a caller who leaves meanwhile.
+        let mut permit = InFlightPermit { in_flight: self, image: image.clone(), held: None };
+        permit.held = Some(lock.lock_owned().await);
+        permit
     }
 
     fn images(&self) -> MutexGuard<'_, HashMap<GcsPath, Arc<tokio::sync::Mutex<()>>>> {
@@ -39,11 +41,11 @@ impl InFlight {
     }
 }
 
-impl Drop for Turn<'_> {
+impl Drop for InFlightPermit<'_> {
     fn drop(&mut self) {
         let mut images = self.in_flight.images();
         self.held = None;
-        // The map's own is the last one: nobody works on the image and nobody waits.
+        // If only the map refers to the lock, no task handles the image or waits for it.
         if images.get(&self.image).is_some_and(|lock| Arc::strong_count(lock) == 1) {
             images.remove(&self.image);
         }
@@ -63,16 +65,16 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_second_waits_for_the_first_and_nobody_for_another_image() {
+    async fn permits_of_an_image_are_granted_in_order_and_other_images_do_not_wait() {
         let (in_flight, a) = (InFlight::default(), image("a"));
-        let first = in_flight.turn(&a).await;
-        let mut second = pin!(in_flight.turn(&a));
-        let mut third = pin!(in_flight.turn(&a));
+        let first = in_flight.acquire(&a).await;
+        let mut second = pin!(in_flight.acquire(&a));
+        let mut third = pin!(in_flight.acquire(&a));
         assert!(second.as_mut().now_or_never().is_none());
         assert!(third.as_mut().now_or_never().is_none());
-        let other = in_flight.turn(&image("b")).await;
+        let other = in_flight.acquire(&image("b")).await;
         drop(first);
-        assert!(third.as_mut().now_or_never().is_none(), "in turn");
+        assert!(third.as_mut().now_or_never().is_none(), "in order");
         let second = second.await;
         assert!(third.as_mut().now_or_never().is_none(), "one at a time");
         drop(second);
@@ -81,21 +83,21 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_leaves_while_waiting_leaves_nothing_behind() {
+    async fn caller_who_leaves_while_waiting_leaves_no_entry() {
         let (in_flight, a) = (InFlight::default(), image("a"));
-        let first = in_flight.turn(&a).await;
+        let first = in_flight.acquire(&a).await;
         {
-            let mut left = pin!(in_flight.turn(&a));
+            let mut left = pin!(in_flight.acquire(&a));
             assert!(left.as_mut().now_or_never().is_none());
         }
         {
-            let mut left = pin!(in_flight.turn(&a));
+            let mut left = pin!(in_flight.acquire(&a));
             assert!(left.as_mut().now_or_never().is_none());
-            // It is its turn now, but it does not know.
+            // Grants the permit, but the future is dropped before it is polled again.
             drop(first);
         }
         assert!(in_flight.images().is_empty());
-        drop(in_flight.turn(&a).await);
+        drop(in_flight.acquire(&a).await);
         assert!(in_flight.images().is_empty());
     }
 }

@@ -1,9 +1,9 @@
-//! From the bytes of a JPEG or PNG to the square crop that the network takes.
+//! Decodes a JPEG or PNG into the square crop that is the network's input.
 //!
-//! The steps are those the models were measured with: the shorter side is brought to a given length
-//! by a triangle filter that widens with the reduction (Pillow's BILINEAR), and the centre is cut
-//! out. Both happen in one pass over just the pixels that the crop needs, so a picture of extreme
-//! proportions costs no more memory than any other.
+//! The steps are those of the models' reference evaluation. The image is resized so that its shorter side
+//! has a given length, by a triangle filter that widens with the reduction (Pillow's BILINEAR). The crop is
+//! the centre of the result. Both happen in one pass that computes only the pixels of the crop, so an image
+//! of extreme proportions needs no more memory than any other.
 
 use std::{cell::RefCell, io::Cursor};
 
@@ -16,108 +16,110 @@ use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, Limits, RgbIma
 
 mod jpeg;
 
-/// Bytes that a decoder may use beside the picture itself: tables, metadata, rows under way.
+use jpeg::JpegHeader;
+
+/// Maximum number of bytes that a decoder may allocate beside the image: tables, metadata, row buffers.
 const DECODER_OVERHEAD: u64 = 16 << 20;
 
-/// Bytes that are kept between two pictures to resize in; a large picture may take more.
-const RESIZER_MEMORY: usize = 4 << 20;
+/// Maximum size in bytes of the resize buffers that a thread keeps for the next image.
+const MAX_KEPT_BUFFERS: usize = 4 << 20;
 
 thread_local! {
-    /// Kept for the next picture: fresh memory for what is half resized takes as long as the resize.
+    /// Keeps its buffers for the next image, because allocating them takes as long as the resize.
     static RESIZER: RefCell<Resizer> = RefCell::new(Resizer::new());
 }
 
-/// How a picture is brought to the network's input.
+/// Resize and crop that turn an image into the network's input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Geometry {
     /// Length of the shorter side after the resize, in pixels.
     pub resize: u32,
-    /// Side of the square that is cut out of the centre, in pixels; at most `resize`.
+    /// Side of the square crop at the centre, in pixels; at most `resize`.
     pub crop: u32,
 }
 
-/// A square of RGB pixels, 8 bits a channel, row by row, `[side, side, 3]`.
+/// A square of RGB pixels, 8 bits per channel, in row-major order `[side, side, 3]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Crop {
     rgb: Vec<u8>,
 }
 
 impl Crop {
-    /// A crop of the given pixels; `None` unless `rgb` holds `side * side` pixels of three bytes.
+    /// Creates a crop, or returns `None` unless `rgb` has `side * side` pixels of three bytes.
     pub fn new(rgb: Vec<u8>, side: u32) -> Option<Self> {
         let side = usize::try_from(side).ok()?;
         (rgb.len() == side.checked_mul(side)?.checked_mul(3)?).then_some(Self { rgb })
     }
 
-    /// A black one, for warming up and for tests.
+    /// Creates a black crop, for the warm-up and for tests.
     pub fn black(side: u32) -> Self {
         Self { rgb: RgbImage::new(side, side).into_raw() }
     }
 
-    /// The pixels.
+    /// Returns the pixels.
     pub fn rgb(&self) -> &[u8] {
         &self.rgb
     }
 }
 
-/// Why bytes did not become a crop. All of it is permanent: the same bytes fail again.
+/// Reason why an image cannot be decoded. Permanent: the same bytes fail again.
 #[derive(Debug, thiserror::Error)]
 pub enum ImageError {
-    /// No picture, or a broken one.
+    /// The bytes are not an image, or a corrupt one.
     #[error("the bytes are not a readable image")]
     NotAnImage(#[source] Box<dyn std::error::Error + Send + Sync>),
-    /// A picture in a format that is not taken here.
-    #[error("{0} images are not taken")]
+    /// The image is neither a JPEG nor a PNG.
+    #[error("{0} images are not supported")]
     UnsupportedFormat(&'static str),
-    /// More pixels than are taken here.
-    #[error("the image has {pixels} pixels, and at most {limit} are taken")]
+    /// The image has too many pixels.
+    #[error("the image has {pixels} pixels; the limit is {limit}")]
     TooManyPixels {
         /// Width times height.
         pixels: u64,
-        /// The limit.
+        /// Maximum number of pixels.
         limit: u64,
     },
 }
 
 impl ImageError {
-    fn broken(source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+    fn corrupt(source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
         Self::NotAnImage(source.into())
     }
 }
 
-/// Whether `bytes` begin as a picture of any format does, also one that is not taken here.
-pub(crate) fn is_picture(bytes: &[u8]) -> bool {
+/// Returns true if `bytes` begin like an image of any known format, supported or not.
+pub(crate) fn looks_like_image(bytes: &[u8]) -> bool {
     image::guess_format(bytes).is_ok()
 }
 
-/// What the first bytes of a picture say of it.
+/// Format and size of an image, read from its header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Header {
+pub struct ImageHeader {
     format: ImageFormat,
     width: u32,
     height: u32,
 }
 
-impl Header {
-    /// Reads the header and decodes nothing; cheap enough for any thread.
+impl ImageHeader {
+    /// Reads the header without decoding pixels. Cheap enough for an async worker.
     ///
     /// # Errors
     /// [`ImageError`]; [`ImageError::TooManyPixels`] when there are more than `max_pixels`.
     pub fn read(bytes: &[u8], max_pixels: u64) -> Result<Self, ImageError> {
-        let format = image::guess_format(bytes).map_err(ImageError::broken)?;
+        let format = image::guess_format(bytes).map_err(ImageError::corrupt)?;
         let (width, height) = match format {
             ImageFormat::Png => {
-                png_dimensions(bytes).ok_or_else(|| ImageError::broken("the PNG has no IHDR"))?
+                png_dimensions(bytes).ok_or_else(|| ImageError::corrupt("the PNG has no IHDR"))?
             }
-            ImageFormat::Jpeg => match jpeg::Outline::read(bytes) {
-                Some(jpeg::Outline { whole: false, .. }) => {
-                    return Err(ImageError::broken("the JPEG has no end: a part of it is missing"));
+            ImageFormat::Jpeg => match JpegHeader::read(bytes) {
+                Some(JpegHeader { is_complete: false, .. }) => {
+                    return Err(ImageError::corrupt("the JPEG is truncated: it has no end marker"));
                 }
-                Some(jpeg::Outline { width, height, .. }) => (width, height),
-                // Not as the standard has it, but perhaps nothing that the decoder minds.
+                Some(JpegHeader { width, height, .. }) => (width, height),
+                // The segments violate the standard, but the decoder may accept them.
                 None => ImageReader::with_format(Cursor::new(bytes), format)
                     .into_dimensions()
-                    .map_err(ImageError::broken)?,
+                    .map_err(ImageError::corrupt)?,
             },
             other => {
                 let name = other.extensions_str().first().copied().unwrap_or("such");
@@ -126,20 +128,21 @@ impl Header {
         };
         let header = Self { format, width, height };
         match header.pixels() {
-            0 => Err(ImageError::broken("the image has no pixels")),
+            0 => Err(ImageError::corrupt("the image has no pixels")),
             pixels if pixels > max_pixels => Err(ImageError::TooManyPixels { pixels, limit: max_pixels }),
             _ => Ok(header),
         }
     }
 
-    /// Width times height: what decoding costs.
+    /// Returns width times height, which the cost of decoding is proportional to.
     pub fn pixels(&self) -> u64 {
         u64::from(self.width) * u64::from(self.height)
     }
 }
 
-/// Width and height from the IHDR chunk, which a PNG begins with. By hand, because `image` inflates
-/// colour profiles and texts on its way to them.
+/// Reads width and height from the IHDR chunk, the first chunk of a PNG.
+///
+/// `image` is not used because it inflates colour profiles and texts before it returns the size.
 fn png_dimensions(bytes: &[u8]) -> Option<(u32, u32)> {
     let chunk = bytes.get(8..24)?;
     let (name, rest) = chunk.get(4..)?.split_first_chunk::<4>()?;
@@ -148,30 +151,31 @@ fn png_dimensions(bytes: &[u8]) -> Option<(u32, u32)> {
     (name == b"IHDR").then(|| (u32::from_be_bytes(*width), u32::from_be_bytes(*height)))
 }
 
-/// Decodes `bytes`, whose header is `header`, brings the shorter side to `geometry.resize`, cuts the
-/// centre out and turns it upright as EXIF says. Alpha is laid over white. Takes milliseconds of one
-/// core: not for an async worker.
+/// Decodes `bytes`, resizes and crops the image by `geometry`, and applies the EXIF orientation.
+///
+/// `header` must be the header of `bytes`. Transparent pixels are blended with white. Takes milliseconds
+/// of CPU time, so it must not run on an async worker.
 ///
 /// # Errors
 /// [`ImageError::NotAnImage`].
-pub fn crop(bytes: &[u8], header: &Header, geometry: Geometry) -> Result<Crop, ImageError> {
+pub fn crop(bytes: &[u8], header: &ImageHeader, geometry: Geometry) -> Result<Crop, ImageError> {
     let mut reader = ImageReader::with_format(Cursor::new(bytes), header.format);
     let mut limits = Limits::default();
     limits.max_image_width = Some(header.width);
     limits.max_image_height = Some(header.height);
-    // Eight bytes are the largest pixel there is: RGBA of 16 bits each.
+    // The largest pixel has eight bytes: RGBA of 16 bits per channel.
     limits.max_alloc = Some(header.pixels() * 8 + DECODER_OVERHEAD);
     reader.limits(limits);
-    let mut decoder = reader.into_decoder().map_err(ImageError::broken)?;
-    // Metadata that cannot be read says nothing; the picture can still be seen.
+    let mut decoder = reader.into_decoder().map_err(ImageError::corrupt)?;
+    // Corrupt metadata does not make the pixels unreadable.
     let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
-    let picture = opaque(DynamicImage::from_decoder(decoder).map_err(ImageError::broken)?);
-    let centre = centre(&picture, geometry)?;
-    Ok(Crop { rgb: upright(centre, geometry.crop, orientation)? })
+    let picture = blend_with_white(DynamicImage::from_decoder(decoder).map_err(ImageError::corrupt)?);
+    let centre = resize_centre(&picture, geometry)?;
+    Ok(Crop { rgb: apply_orientation(centre, geometry.crop, orientation)? })
 }
 
-/// The picture in RGB, with transparency laid over white.
-fn opaque(picture: DynamicImage) -> RgbImage {
+/// Converts the image to RGB. Transparent pixels are blended with white.
+fn blend_with_white(picture: DynamicImage) -> RgbImage {
     if !picture.color().has_alpha() {
         return picture.into_rgb8();
     }
@@ -189,8 +193,8 @@ fn over_white(channel: u8, alpha: u8) -> u8 {
     u8::try_from((channel * alpha + 255 * (255 - alpha) + 127) / 255).unwrap_or(u8::MAX)
 }
 
-/// The central square, resized, as RGB bytes.
-fn centre(picture: &RgbImage, geometry: Geometry) -> Result<Vec<u8>, ImageError> {
+/// Computes the crop at the centre of the resized image, as RGB bytes.
+fn resize_centre(picture: &RgbImage, geometry: Geometry) -> Result<Vec<u8>, ImageError> {
     let (width, height) = (picture.width(), picture.height());
     let shorter = width.min(height);
     let (left, box_width) = crop_span(width, shorter, geometry);
@@ -199,14 +203,13 @@ fn centre(picture: &RgbImage, geometry: Geometry) -> Result<Vec<u8>, ImageError>
         .resize_alg(ResizeAlg::Convolution(FilterType::Bilinear))
         .crop(left, top, box_width, box_height);
     let mut square = RgbImage::new(geometry.crop, geometry.crop);
-    // By its pixel's type: `Resizer::resize` compiles the loops of thirteen types here, of which one is
-    // used.
-    let from = TypedImageRef::<U8x3>::from_buffer(width, height, picture).map_err(ImageError::broken)?;
+    // Typed, because `Resizer::resize` would compile its loops for thirteen pixel types.
+    let from = TypedImageRef::<U8x3>::from_buffer(width, height, picture).map_err(ImageError::corrupt)?;
     let mut to =
-        TypedImage::from_buffer(geometry.crop, geometry.crop, &mut square).map_err(ImageError::broken)?;
+        TypedImage::from_buffer(geometry.crop, geometry.crop, &mut square).map_err(ImageError::corrupt)?;
     RESIZER.with_borrow_mut(|resizer| {
-        let resized = resizer.resize_typed::<U8x3>(&from, &mut to, &options).map_err(ImageError::broken);
-        if resizer.size_of_internal_buffers() > RESIZER_MEMORY {
+        let resized = resizer.resize_typed::<U8x3>(&from, &mut to, &options).map_err(ImageError::corrupt);
+        if resizer.size_of_internal_buffers() > MAX_KEPT_BUFFERS {
             resizer.reset_internal_buffers();
         }
         resized
@@ -214,26 +217,27 @@ fn centre(picture: &RgbImage, geometry: Geometry) -> Result<Vec<u8>, ImageError>
     Ok(square.into_raw())
 }
 
-/// Where the crop begins along one side of the picture and how long it is, in the picture's own
-/// pixels. As in the reference: the resized length is truncated, and half a pixel of margin goes to
-/// the even side. Exact where nothing is resized.
+/// Computes start and length of the crop along one side, in pixels of the original image.
+///
+/// Rounds as the reference does: the resized length is truncated, and a margin of half a pixel is rounded
+/// to an even number. Exact if the image is not resized.
 fn crop_span(length: u32, shorter: u32, geometry: Geometry) -> (f64, f64) {
     let resized = u64::from(geometry.resize) * u64::from(length) / u64::from(shorter);
     let margin = resized.saturating_sub(u64::from(geometry.crop));
     let half = margin / 2;
     let start = if margin % 2 == 1 && half % 2 == 1 { half + 1 } else { half };
-    // A picture has fewer than 2^32 pixels a side, resized to at most 2^64 / 2^32: exact enough.
+    // Exact enough for f64: a side has fewer than 2^32 pixels.
     let scale = |pixels: u64| pixels as f64 * f64::from(length) / resized as f64;
     (scale(start), scale(u64::from(geometry.crop)))
 }
 
-/// Turns the square as `orientation` says. After the resize, because there are fewer pixels to move.
-fn upright(rgb: Vec<u8>, side: u32, orientation: Orientation) -> Result<Vec<u8>, ImageError> {
+/// Turns the crop upright. Done after the resize, when there are fewer pixels to move.
+fn apply_orientation(rgb: Vec<u8>, side: u32, orientation: Orientation) -> Result<Vec<u8>, ImageError> {
     if orientation == Orientation::NoTransforms {
         return Ok(rgb);
     }
     let square =
-        RgbImage::from_raw(side, side, rgb).ok_or_else(|| ImageError::broken("the crop is incomplete"))?;
+        RgbImage::from_raw(side, side, rgb).ok_or_else(|| ImageError::corrupt("the crop is incomplete"))?;
     let mut square = DynamicImage::ImageRgb8(square);
     square.apply_orientation(orientation);
     Ok(square.into_rgb8().into_raw())
