@@ -159,6 +159,6 @@ fn main() {
     let section = report::section(&sections);
     println!("\n{section}");
     if full && all_parts {
-        sections::write(&repository().join("benches/peers.md"), report::TITLE, &section);
+        sections::write(&repository().join("docs/benchmarks/peers.md"), report::TITLE, &section);
     }
 }

@@ -121,7 +121,7 @@ fn node(script: &str) -> Option<Command> {
 }
 
 fn path_of(script: &str) -> PathBuf {
-    repository().join("benches/preprocess_peers").join(script)
+    repository().join("benches/preprocess-peers").join(script)
 }
 
 /// A tool that runs, and ends with this.

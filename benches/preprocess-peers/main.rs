@@ -66,7 +66,7 @@ fn repository() -> &'static Path {
 
 /// Where `benches/preprocess_peers/install` puts the peers.
 fn peers_folder() -> PathBuf {
-    repository().join("target/preprocess_peers")
+    repository().join("target/preprocess-peers")
 }
 
 /// Says that something is not measured, and why; for the table, too.
@@ -97,6 +97,6 @@ fn main() {
     let section = report::section(&cores, &pictures, &measured, &notes);
     println!("\n{section}");
     if full {
-        sections::write(&repository().join("benches/preprocess_peers.md"), report::TITLE, &section);
+        sections::write(&repository().join("docs/benchmarks/preprocess-peers.md"), report::TITLE, &section);
     }
 }
