@@ -1,200 +1,212 @@
-//! What is measured: each tool in each way to use it, and how it is started and asked.
+//! The tools: started as workers, their results checked, and measured in interleaved rounds.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-    process::Command,
-    time::Duration,
+use std::{fs, path::Path, process::Command};
+
+use bench_harness::{Contender, Instance, Measurement, Series, Worker, peers_folder, python, run_interleaved};
+use bench_harness::{script_command, serve, skip};
+use image::ImageFormat;
+use preprocess::{
+    Settings,
+    image::{Recipe, pixels, process},
 };
 
-use crate::{lines::LineProcess, machine, ours, peers_folder, pictures::Picture, repository};
+use crate::{
+    BUILD, Effort,
+    pictures::{JPEG_LARGE, JPEG_SMALL, JpegSettings, Picture},
+};
 
-/// A way to make pictures smaller.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Tool {
-    /// This project on so many threads, each with pictures of its own.
-    Ours {
-        threads: usize,
-    },
-    /// Decodes all pixels.
-    Pillow,
-    /// Lets the JPEG decoder leave pixels out.
-    PillowDraft,
-    /// As it comes.
-    Sharp,
-    /// With Huffman tables of the standard, as the others have them.
-    SharpStandardTables,
-    Pyvips,
-    OpenCv,
+/// First argument of this program as a worker; the number of threads follows.
+pub(crate) const WORKER_ARGUMENT: &str = "--worker";
+/// A result with a lower PSNR in dB shows another picture. OpenCV's, the lowest, have 37.
+const MIN_PSNR: f64 = 30.0;
+
+/// A tool in one way of using it.
+pub(crate) struct Tool {
+    pub(crate) name: &'static str,
+    /// Difference from the default use, if any.
+    pub(crate) variant: Option<&'static str>,
+    /// True if the variant differs from the default use only on JPEGs.
+    jpeg_only: bool,
+    /// Returns the command of the worker, or `None` if the tool is not installed.
+    command: fn() -> Option<Command>,
 }
 
-impl Tool {
-    /// Everything, the peers first.
-    pub(crate) const ALL: [Self; 8] = [
-        Self::Pillow,
-        Self::PillowDraft,
-        Self::Pyvips,
-        Self::OpenCv,
-        Self::Sharp,
-        Self::SharpStandardTables,
-        Self::Ours { threads: 1 },
-        Self::Ours { threads: 2 },
-    ];
+/// Every tool, this project last.
+static TOOLS: [Tool; 8] = {
+    const fn tool(
+        name: &'static str,
+        variant: Option<&'static str>,
+        command: fn() -> Option<Command>,
+    ) -> Tool {
+        Tool { name, variant, jpeg_only: false, command }
+    }
+    let draft = tool("Pillow", Some("draft 2×"), || python_tool("pillow-draft"));
+    [
+        tool("Pillow", None, || python_tool("pillow")),
+        Tool { jpeg_only: true, ..draft },
+        tool("pyvips", None, || python_tool("pyvips")),
+        tool("OpenCV", None, || python_tool("opencv")),
+        tool("sharp", None, || sharp("default")),
+        tool("sharp", Some("standard Huffman tables"), || sharp("standard-tables")),
+        tool(OURS, None, || ours(1)),
+        tool(OURS, TWO_THREADS, || ours(2)),
+    ]
+};
+pub(crate) const OURS: &str = "this project";
+pub(crate) const TWO_THREADS: Option<&str> = Some("2 threads");
 
-    /// As messages call it; its worker knows its version.
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::Ours { .. } => "this project",
-            Self::Pillow | Self::PillowDraft => "Pillow",
-            Self::Sharp | Self::SharpStandardTables => "sharp",
-            Self::Pyvips => "pyvips",
-            Self::OpenCv => "OpenCV",
+fn python_tool(tool: &str) -> Option<Command> {
+    let mut command = python("preprocess-peers", "tools.py")?;
+    command.arg(tool);
+    Some(command)
+}
+
+fn sharp(variant: &str) -> Option<Command> {
+    let packages = peers_folder("preprocess-peers");
+    packages.join("node_modules/sharp").is_dir().then(|| {
+        let mut command = script_command("node", "preprocess-peers", "sharp.mjs");
+        command.arg(packages).arg(variant);
+        command
+    })
+}
+
+fn ours(threads: usize) -> Option<Command> {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args([WORKER_ARGUMENT, &threads.to_string()]);
+    Some(command)
+}
+
+/// Returns the settings of the stored picture.
+pub(crate) fn recipe() -> Recipe {
+    Settings::default().recipe()
+}
+
+/// Serves this project as a worker on `threads` threads.
+pub(crate) fn serve_ours(threads: usize) {
+    let load = |arguments: &[&str]| (fs::read(arguments[0]).unwrap(), arguments[3] == "pixels");
+    let instance = |_| -> Instance<(Vec<u8>, bool), Vec<u8>> {
+        let recipe = recipe();
+        Box::new(move |(bytes, wants_pixels)| match wants_pixels {
+            true => pixels(bytes, &recipe).unwrap().into_raw(),
+            false => process(bytes, &recipe).unwrap().jpeg.into(),
+        })
+    };
+    serve(&format!("{OURS}, {BUILD} build"), load, (0..threads).map(instance).collect(), |bytes| bytes);
+}
+
+/// A tool and its measurements.
+pub(crate) struct Entrant {
+    pub(crate) tool: &'static Tool,
+    /// In the order of the pictures; `None` for a picture that the tool is not measured with.
+    pub(crate) contender: Contender,
+    pub(crate) outputs: Vec<Option<Output>>,
+    /// Peak resident memory with the large JPEG above that before it, in MB; one figure per start.
+    pub(crate) memory: Series,
+}
+
+/// What a tool makes of a picture.
+pub(crate) struct Output {
+    /// PSNR of the pixels before they are encoded, in dB.
+    pub(crate) psnr: f64,
+    /// Length of the JPEG.
+    pub(crate) bytes: usize,
+}
+
+impl Entrant {
+    fn start(tool: &'static Tool, folder: &Path, pictures: &[Picture], effort: &Effort) -> Option<Self> {
+        let mut worker = start_worker(tool, folder)?;
+        let (mut measurements, mut outputs) = (Vec::new(), Vec::new());
+        for picture in pictures {
+            let is_measured = !tool.jpeg_only || picture.file.ends_with(".jpg");
+            outputs.push(is_measured.then(|| check_output(&mut worker, picture, folder)));
+            let prepare = || Measurement::prepare(&mut worker, picture.file, effort.slice).unwrap();
+            measurements.push(is_measured.then(prepare));
         }
+        let contender = Contender { worker, measurements };
+        Some(Self { tool, contender, outputs, memory: Series::default() })
     }
 
-    /// What is special about this way to use it.
-    pub(crate) fn way(self) -> Option<&'static str> {
-        match self {
-            Self::PillowDraft => Some("draft 2×"),
-            Self::SharpStandardTables => Some("standard Huffman tables"),
-            Self::Ours { threads: 2 } => Some("2 threads"),
-            _ => None,
-        }
+    /// Returns the tool's name with its version and variant.
+    pub(crate) fn name(&self) -> String {
+        let name = self.version().split(" with ").next();
+        [name, self.tool.variant].into_iter().flatten().collect::<Vec<_>>().join(", ")
     }
 
-    /// Threads of its worker that make pictures smaller.
-    pub(crate) fn threads(self) -> usize {
-        match self {
-            Self::Ours { threads } => threads,
-            _ => 1,
-        }
+    /// Returns the versions of the tool and of the library below it.
+    pub(crate) fn version(&self) -> &str {
+        self.contender.worker.name()
     }
 
-    /// Whether this way differs from the plain one on `picture`.
-    pub(crate) fn takes(self, picture: &Picture) -> bool {
-        self != Self::PillowDraft || picture.file.ends_with(".jpg")
+    /// Measures the memory for the large JPEG in a fresh worker that holds both files and has warmed up on
+    /// the small one.
+    fn measure_memory(&mut self, folder: &Path, large: &Picture, small: &Picture) {
+        let mut worker = start_worker(self.tool, folder).unwrap();
+        load(&mut worker, small, small.file, "jpeg");
+        load(&mut worker, large, large.file, "jpeg");
+        worker.run(small.file, 3).unwrap();
+        worker.reset_peak_memory();
+        let idle = worker.memory().current;
+        worker.run(large.file, 3).unwrap();
+        self.memory.add(worker.memory().peak - idle);
     }
+}
 
-    /// `None` if it was not installed.
-    fn command(self) -> Option<Command> {
-        match self {
-            Self::Ours { threads } => {
-                let mut command = Command::new(std::env::current_exe().unwrap());
-                command.args([ours::ARGUMENT, &threads.to_string()]);
-                Some(command)
+/// Starts a tool's worker in the folder of the pictures; returns `None` if the tool is not installed.
+fn start_worker(tool: &Tool, folder: &Path) -> Option<Worker> {
+    let mut command = (tool.command)()?;
+    // Libraries below the tools read these; the workers limit the tools themselves.
+    for variable in ["OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "VIPS_CONCURRENCY"] {
+        command.env(variable, "1");
+    }
+    Some(Worker::start(command.current_dir(folder)).unwrap())
+}
+
+fn load(worker: &mut Worker, picture: &Picture, job: &str, output: &str) {
+    let (width, height) = picture.becomes.dimensions();
+    worker.load(job, &format!("{} {width} {height} {output}", picture.file)).unwrap();
+}
+
+/// Loads a picture into a worker and fails unless the result is of the expected content, size and quality.
+fn check_output(worker: &mut Worker, picture: &Picture, folder: &Path) -> Output {
+    load(worker, picture, "pixels", "pixels");
+    load(worker, picture, picture.file, "jpeg");
+    let name = format!("{} with {}", worker.name(), picture.name);
+    let psnr = picture.psnr(&worker.result("pixels", folder).unwrap());
+    assert!(psnr > MIN_PSNR, "{name}: pixels of another picture, {psnr:.1} dB");
+    let jpeg = worker.result(picture.file, folder).unwrap();
+    assert_eq!(JpegSettings::read(&jpeg), picture.settings, "{name}: JPEG of another quality or sampling");
+    let decoded = image::load_from_memory_with_format(&jpeg, ImageFormat::Jpeg).unwrap().into_rgb8();
+    assert_eq!(decoded.dimensions(), picture.becomes.dimensions(), "{name}: JPEG of another size");
+    let of_jpeg = picture.psnr(decoded.as_raw());
+    assert!(of_jpeg > MIN_PSNR, "{name}: JPEG of another picture, {of_jpeg:.1} dB");
+    Output { psnr, bytes: jpeg.len() }
+}
+
+/// Starts and checks every tool that is installed, then measures CPU time and afterwards memory.
+pub(crate) fn measure(
+    folder: &Path,
+    pictures: &[Picture],
+    effort: &Effort,
+    notes: &mut Vec<String>,
+) -> Vec<Entrant> {
+    let mut entrants = Vec::new();
+    for tool in &TOOLS {
+        match Entrant::start(tool, folder, pictures, effort) {
+            Some(entrant) => entrants.push(entrant),
+            None if tool.variant.is_none() => {
+                skip(notes, &format!("{}: benches/preprocess-peers/install installs it", tool.name));
             }
-            Self::Pillow => with(python("pillow_worker.py"), "full"),
-            Self::PillowDraft => with(python("pillow_worker.py"), "draft"),
-            Self::Sharp => with(node("sharp_worker.mjs"), "default"),
-            Self::SharpStandardTables => with(node("sharp_worker.mjs"), "standard-tables"),
-            Self::Pyvips => python("pyvips_worker.py"),
-            Self::OpenCv => python("opencv_worker.py"),
+            None => {}
         }
     }
-}
+    let contenders = entrants.iter_mut().map(|entrant| &mut entrant.contender).collect();
+    run_interleaved(effort.rounds, pictures.len(), contenders, || ());
 
-fn with(command: Option<Command>, argument: &str) -> Option<Command> {
-    let mut command = command?;
-    command.arg(argument);
-    Some(command)
-}
-
-/// The Python of `benches/preprocess_peers/install`, with `script`; `None` if it was not installed.
-pub(crate) fn python(script: &str) -> Option<Command> {
-    let python = peers_folder().join("venv/bin/python");
-    if !python.is_file() {
-        return None;
-    }
-    let mut command = Command::new(python);
-    command.arg(path_of(script)).env("PYTHONDONTWRITEBYTECODE", "1");
-    Some(command)
-}
-
-/// Node with `script`, and where its packages are; `None` if they were not installed.
-fn node(script: &str) -> Option<Command> {
-    if !peers_folder().join("node_modules/sharp").is_dir() {
-        return None;
-    }
-    let mut command = Command::new("node");
-    command.arg(path_of(script)).arg(peers_folder());
-    Some(command)
-}
-
-fn path_of(script: &str) -> PathBuf {
-    repository().join("benches/preprocess-peers").join(script)
-}
-
-/// A tool that runs, and ends with this.
-pub(crate) struct Worker {
-    lines: LineProcess,
-    /// The tool with its version, and what is special about this way to use it.
-    pub(crate) name: String,
-    /// The tool and the library that it stands on with their versions.
-    pub(crate) version: String,
-}
-
-/// What a worker used for what it was asked.
-pub(crate) struct Used {
-    /// Processor time of all its threads, user and system.
-    pub(crate) processor: Duration,
-    /// From start to end.
-    pub(crate) wall: Duration,
-}
-
-impl Worker {
-    /// A worker in the folder of the pictures, on one thread unless it is this project on two; `None` if
-    /// it was not installed.
-    pub(crate) fn start(tool: Tool, folder: &Path) -> Option<Self> {
-        let mut command = tool.command()?;
-        // What libraries below the tools heed; the tools themselves are told by their workers.
-        for variable in ["OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "VIPS_CONCURRENCY"] {
-            command.env(variable, "1");
+    let named = |name| pictures.iter().find(|picture| picture.name == name).unwrap();
+    for _ in 0..effort.starts {
+        for entrant in &mut entrants {
+            entrant.measure_memory(folder, named(JPEG_LARGE), named(JPEG_SMALL));
         }
-        let mut lines = LineProcess::start(command.current_dir(folder));
-        let ready = lines.read();
-        let version = ready.strip_prefix("ready ").unwrap_or_else(|| panic!("{}: {ready:?}", tool.name()));
-        let (name, _) = version.split_once(" with ").unwrap_or((version, ""));
-        let name = [Some(name), tool.way()].into_iter().flatten().collect::<Vec<_>>().join(", ");
-        Some(Self { lines, name, version: version.to_owned() })
     }
-
-    pub(crate) fn load(&mut self, picture: &Picture) {
-        let (width, height) = picture.reference.size;
-        self.order(&format!("load {} {width} {height}", picture.file));
-    }
-
-    /// Makes the picture smaller so many times, on each of its threads.
-    pub(crate) fn run(&mut self, picture: &Picture, times: usize) -> Used {
-        let answer = self.lines.ask(&format!("run {} {times}", picture.file));
-        let (processor, wall) = answer.split_once(' ').unwrap();
-        let [processor, wall] = [processor, wall].map(|text| Duration::from_nanos(text.parse().unwrap()));
-        Used { processor, wall }
-    }
-
-    /// The JPEG that it makes.
-    pub(crate) fn jpeg(&mut self, picture: &Picture, folder: &Path) -> Vec<u8> {
-        self.order(&format!("jpeg {} out", picture.file));
-        fs::read(folder.join("out")).unwrap()
-    }
-
-    /// What it encodes as that JPEG, RGB.
-    pub(crate) fn pixels(&mut self, picture: &Picture, folder: &Path) -> Vec<u8> {
-        self.order(&format!("pixels {} out", picture.file));
-        fs::read(folder.join("out")).unwrap()
-    }
-
-    /// Resident memory now and at its most, in MB.
-    pub(crate) fn memory(&self) -> (f64, f64) {
-        machine::memory(self.lines.child.id())
-    }
-
-    /// Lets the most memory begin again at what there is now.
-    pub(crate) fn forget_most_memory(&self) {
-        fs::write(format!("/proc/{}/clear_refs", self.lines.child.id()), "5").unwrap();
-    }
-
-    fn order(&mut self, line: &str) {
-        let answer = self.lines.ask(line);
-        assert_eq!(answer, "done", "{}: {line}", self.name);
-    }
+    entrants
 }
