@@ -47,7 +47,8 @@ impl Worker {
         let child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
         let mut child = child.map_err(|error| format!("{command:?} does not start: {error}"))?;
         let (input, output) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
-        let mut worker = Self { child, input, output: BufReader::new(output), name: String::new() };
+        let name = format!("{command:?}");
+        let mut worker = Self { child, input, output: BufReader::new(output), name };
         worker.name = worker.read("ready ")?;
         Ok(worker)
     }
@@ -153,10 +154,14 @@ pub fn serve<Job: Send + Sync + 'static, Output: Send + 'static>(
             for (job, times, barrier) in orders {
                 barrier.wait();
                 let (start, mut last) = (Instant::now(), None);
-                let durations = (0..times).map(|_| {
-                    drop(last.take());
+                let durations = (1..=times).map(|repetition| {
                     let start = Instant::now();
-                    last = Some(black_box(instance(&job)));
+                    let output = black_box(instance(&job));
+                    // Freeing a result is measured, as in the workers in Python.
+                    match repetition < times {
+                        true => drop(output),
+                        false => last = Some(output),
+                    }
                     start.elapsed()
                 });
                 let durations = durations.collect();

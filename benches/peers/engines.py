@@ -1,8 +1,8 @@
 """onnxruntime and OpenVINO as workers: engines.py onnxruntime|openvino MODEL THREADS INSTANCES
 
-`worker.py` describes the protocol. Each instance runs the model with `THREADS` threads. A job is the network's
-input (float32, NCHW, one image), its result the logits. A package in the folder `PEERS_PACKAGES` is preferred
-to the installed one.
+`worker.py` describes the protocol. Each instance runs the model with `THREADS` threads. A job is the input of
+the network (float32, NCHW, one image), its result the logits. A package in the folder `PEERS_PACKAGES` is
+preferred to the installed one.
 """
 
 import os

@@ -1,13 +1,6 @@
 //! Engines: started, compared on one picture, measured in interleaved rounds, and their tables.
 
-use std::{
-    fs,
-    path::Path,
-    process::Command,
-    sync::Barrier,
-    thread,
-    time::Instant,
-};
+use std::{fs, path::Path, process::Command, sync::Barrier, thread, time::Instant};
 
 use bench_harness::{Contender, Measurement, Series, Worker, machine, markdown, peers_folder, python};
 use bench_harness::{run_interleaved, skip};
@@ -203,9 +196,9 @@ pub(crate) fn measure(subject: &Subject, effort: &Effort, notes: &mut Vec<String
     pieces.extend(peak.map(|(mflop, alone)| {
         format!(
             "FMA ceiling of a core on {}: {alone:.0} GFLOP/s alone, {:.0} while the other core computes too. \
-             The network has {:.3} GFLOP by its ONNX file (two per product of a weight and a pixel): at least \
-             {:.2} ms on one core. This project starts with the bytes of the crop, the peers with the \
-             normalised tensor.",
+             The network has {:.3} GFLOP by its ONNX file (two per product of a weight and a pixel): \
+             at least {:.2} ms on one core. This project starts with the bytes of the crop, the peers with \
+             the normalised tensor.",
             Isa::detect(),
             both.max(),
             mflop / 1e3,

@@ -72,7 +72,8 @@ impl Server {
         label: fn(&Value) -> Option<String>,
     ) -> Self {
         let head = format!(
-            "POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: image/jpeg\r\nContent-Length: {}\r\n\r\n",
+            "POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: image/jpeg\r\n\
+             Content-Length: {}\r\n\r\n",
             jpeg.len()
         );
         let (until_ready, until_label, under_load) = Default::default();

@@ -3,8 +3,8 @@
 //! Every tool does the same in memory: decode, scale the shorter side to 256, encode a JPEG of this project's
 //! quality in full colour. Each runs on one thread of a worker process, which counts its own CPU time; this
 //! project's worker is this program with an argument. The tools run in turns on each picture, in rounds.
-//! `benches/preprocess-peers/install` installs the peers; an absent one is reported as SKIPPED. The tables are
-//! printed and replace those of the same build, default or `--features turbo`, in
+//! `benches/preprocess-peers/install` installs the peers; an absent one is reported as SKIPPED. The tables
+//! are printed and replace those of the same build, default or `--features turbo`, in
 //! `docs/benchmarks/preprocess-peers.md`.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a bench that fails ends the run")]
 #![expect(clippy::print_stdout, reason = "the tables are the result")]

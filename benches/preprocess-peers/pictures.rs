@@ -75,7 +75,9 @@ impl JpegSettings {
             match marker {
                 0xDB => tables.extend_from_slice(segment),
                 // Six bytes of precision, size and component count, then three bytes per component.
-                0xC0..=0xC2 => sampling = segment[6..].chunks_exact(3).map(|component| component[1]).collect(),
+                0xC0..=0xC2 => {
+                    sampling = segment[6..].chunks_exact(3).map(|component| component[1]).collect()
+                }
                 _ => {}
             }
             at = end;

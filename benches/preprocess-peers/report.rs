@@ -14,9 +14,10 @@ use crate::{
 
 pub(crate) const TITLE: &str = "# From upload to stored picture, beside its peers\n\n\
     Written by `cargo bench -p preprocess-peers`, which replaces the section of the build that it measured.\n\
-    Every tool does the same in memory: decode, scale the shorter side to 256, encode a JPEG of quality 95 in\n\
-    full colour (4:4:4). Everything in a section is measured in one run, in interleaved rounds. A figure is\n\
-    the median of its rounds, with the best round in brackets. Absolute figures apply to this machine only.\n";
+    Every tool does the same in memory: decode, scale the shorter side to 256, encode a JPEG of quality 95\n\
+    in full colour (4:4:4). Everything in a section is measured in one run, in interleaved rounds. A figure\n\
+    is the median of its rounds, with the best round in brackets. Absolute figures apply to this machine\n\
+    only.\n";
 
 /// Lowest accepted PSNR of the large JPEG in dB.
 const MIN_PSNR: f64 = 50.0;
@@ -73,13 +74,13 @@ pub(crate) fn section(cores: &str, pictures: &[Picture], all: &[Entrant], notes:
     pieces.extend([
         format!(
             "### Quality in dB, and bytes of the JPEG\n\n{quality}\n\n\
-             PSNR of the pixels before they are encoded, against Lanczos3 in float32 over the full decode (by \
-             Pillow, or by the crate `image` if Pillow is not installed)."
+             PSNR of the pixels before they are encoded, against Lanczos3 in float32 over the full decode \
+             (by Pillow, or by the crate `image` if Pillow is not installed)."
         ),
         format!(
             "### Memory for {JPEG_LARGE}, in MB\n\n{memory}\n\n\
-             Resident memory, by the kernel's high-water mark. The idle process has processed small pictures \
-             and holds the bytes of the file. Median (minimum) of a few processes."
+             Resident memory, by the kernel's high-water mark. The idle process has processed small \
+             pictures and holds the bytes of the file. Median (minimum) of a few processes."
         ),
         scaling_table(pictures, all),
         goal_table(pictures, all),
@@ -144,9 +145,8 @@ fn cpu_ratio(ours: &Entrant, other: &Entrant, picture: usize) -> Option<(f64, f6
 
 /// Returns the measurements of this project on one and on two threads.
 fn on_one_and_two_threads(all: &[Entrant], picture: usize) -> [&Measurement; 2] {
-    [None, TWO_THREADS].map(|variant| {
-        find(all, OURS, variant).unwrap().contender.measurements[picture].as_ref().unwrap()
-    })
+    [None, TWO_THREADS]
+        .map(|variant| find(all, OURS, variant).unwrap().contender.measurements[picture].as_ref().unwrap())
 }
 
 /// Returns the ratio of the throughput on two threads to that on one, by medians and by best rounds.
@@ -176,7 +176,8 @@ fn goal_table(pictures: &[Picture], all: &[Entrant]) -> String {
     let ours = find(all, OURS, None).unwrap();
     let mut rows = Vec::new();
     for &(peer, picture, at_least) in MIN_SPEEDS {
-        let ratio = find(all, peer, None).zip(index(picture)).and_then(|(peer, at)| cpu_ratio(ours, peer, at));
+        let ratio =
+            find(all, peer, None).zip(index(picture)).and_then(|(peer, at)| cpu_ratio(ours, peer, at));
         rows.push([
             format!("{picture}, times as fast as {peer}"),
             format!("≥ {at_least:.1}"),

@@ -1,8 +1,8 @@
 // sharp as a worker on one thread: sharp.mjs PACKAGES default|standard-tables
 //
 // `worker.py` describes the protocol, `tools.py` the jobs. PACKAGES holds node_modules. By default sharp
-// computes Huffman tables for each JPEG, which costs time and makes it smaller; `standard-tables` disables that,
-// as in the other tools here. The cache is off.
+// computes Huffman tables for each JPEG, which costs time and makes it smaller; `standard-tables` disables
+// that, as in the other tools here. The cache is off.
 
 import { readFileSync, writeFileSync } from "node:fs";
 import { createRequire } from "node:module";

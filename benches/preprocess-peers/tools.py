@@ -1,10 +1,11 @@
 """Image libraries as workers on one thread: tools.py pillow|pillow-draft|pyvips|opencv
 
-`worker.py` describes the protocol. `load JOB FILE WIDTH HEIGHT jpeg|pixels` reads a file. The job scales it to
-that size; its result is a JPEG, or the RGB pixels before they are encoded.
+`worker.py` describes the protocol. `load JOB FILE WIDTH HEIGHT jpeg|pixels` reads a file. The job scales it
+to that size; its result is a JPEG, or the RGB pixels before they are encoded.
 """
 
 import sys
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 
@@ -93,7 +94,8 @@ def opencv():
 
 
 def start():
-    tools = {"pillow": pillow, "pillow-draft": lambda: pillow(is_draft=True), "pyvips": pyvips, "opencv": opencv}
+    draft = partial(pillow, is_draft=True)
+    tools = {"pillow": pillow, "pillow-draft": draft, "pyvips": pyvips, "opencv": opencv}
     name, resize, encode, pixels = tools[sys.argv[1]]()
 
     def load(file, width, height, output):

@@ -2,7 +2,9 @@
 
 use std::{fs, path::Path, process::Command};
 
-use bench_harness::{Contender, Instance, Measurement, Series, Worker, peers_folder, python, run_interleaved};
+use bench_harness::{
+    Contender, Instance, Measurement, Series, Worker, peers_folder, python, run_interleaved,
+};
 use bench_harness::{script_command, serve, skip};
 use image::ImageFormat;
 use preprocess::{
@@ -104,7 +106,7 @@ pub(crate) struct Entrant {
     pub(crate) memory: Series,
 }
 
-/// What a tool makes of a picture.
+/// Quality and length of a tool's result.
 pub(crate) struct Output {
     /// PSNR of the pixels before they are encoded, in dB.
     pub(crate) psnr: f64,
