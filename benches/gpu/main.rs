@@ -164,7 +164,7 @@ impl Report {
     fn measure(&mut self, engine: &str, precision: &str, command: &mut Command, is_ours: bool) {
         println!("{engine} in {precision} …");
         if let Err(reason) = self.try_measure(engine, precision, command, is_ours) {
-            let row = [Some(engine), Some(precision), None, Some(&reason), None, None];
+            let row = [Some(engine), Some(precision), None, Some(reason.as_str()), None, None];
             self.rows.push(row.map(|cell| cell.map(str::to_owned)).into());
         }
     }

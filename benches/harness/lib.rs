@@ -22,7 +22,7 @@ use std::{
 
 pub use rounds::{Contender, Measurement, format_ratio, run_interleaved};
 pub use series::{Series, milliseconds};
-pub use worker::{Run, Worker, serve};
+pub use worker::{Instance, Run, Worker, serve};
 
 /// Returns the root folder of the repository.
 pub fn repository() -> &'static Path {

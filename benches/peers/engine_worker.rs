@@ -29,7 +29,7 @@ pub(crate) fn command(engine: &str, variant: &str) -> Command {
 pub(crate) fn serve(arguments: &[String]) {
     let [engine, variant, threads, instances] = arguments else { panic!("not an engine: {arguments:?}") };
     let [threads, instances]: [usize; 2] = [threads, instances].map(|count| count.parse().unwrap());
-    let bytes = |logits: Vec<f32>| logits.iter().flat_map(|value| value.to_le_bytes()).collect();
+    let bytes = |logits: Vec<f32>| logits.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>();
     if engine == "tract" {
         let plan = load_tract(Path::new(variant)).into_optimized().unwrap().into_runnable().unwrap();
         let load = |arguments: &[&str]| {

@@ -103,7 +103,7 @@ fn candidates(subject: &Subject, folder: &Path, notes: &mut Vec<String>) -> Vec<
             }
             let (version, contenders) = start(&setups, folder, "input.f32", || {
                 let mut command = python("peers", "engines.py").unwrap();
-                command.args([engine.as_ref(), onnx.as_os_str()]);
+                command.arg(engine).arg(onnx);
                 if is_limited {
                     command.env("PEERS_PACKAGES", &without_avx512);
                 }

@@ -128,7 +128,7 @@ fn by_picture(
     let columns = ["tool"].into_iter().chain(pictures.iter().map(|picture| picture.name));
     let rows = entrants.iter().map(|entrant| {
         let cells = (0..pictures.len()).map(|at| cell(entrant, at));
-        [Some(entrant.name())].into_iter().chain(cells)
+        [Some(entrant.name())].into_iter().chain(cells).collect::<Vec<_>>()
     });
     table(columns, rows)
 }
