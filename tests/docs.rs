@@ -69,9 +69,11 @@ fn every_setting_of_the_programs_is_in_settings_md_with_its_default() {
 #[test]
 fn every_variable_in_settings_md_is_a_setting_of_a_program_or_of_the_build() {
     let arguments = arguments();
-    let settings: HashSet<&str> = arguments.iter().filter_map(|argument| argument.get_env()?.to_str()).collect();
+    let settings: HashSet<&str> =
+        arguments.iter().filter_map(|argument| argument.get_env()?.to_str()).collect();
     // The odd pieces of a text split at backticks are its code spans.
-    let documented = SETTINGS.lines().filter_map(first_cell).flat_map(|cell| cell.split('`').skip(1).step_by(2));
+    let documented =
+        SETTINGS.lines().filter_map(first_cell).flat_map(|cell| cell.split('`').skip(1).step_by(2));
     for name in documented.filter(|name| !name.starts_with("--")) {
         assert!(settings.contains(name) || BUILD_VARIABLES.contains(&name), "nothing reads {name}");
     }
@@ -115,7 +117,10 @@ fn anchors(text: &str) -> HashSet<String> {
         let kept = heading.trim().chars().filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'));
         kept.flat_map(char::to_lowercase).map(|c| if c == ' ' { '-' } else { c }).collect()
     };
-    prose(text).filter(|line| line.starts_with('#')).map(|line| anchor(line.trim_start_matches('#'))).collect()
+    prose(text)
+        .filter(|line| line.starts_with('#'))
+        .map(|line| anchor(line.trim_start_matches('#')))
+        .collect()
 }
 
 /// Returns the Markdown files in `folder` and below.

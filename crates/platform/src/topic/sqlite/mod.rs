@@ -15,25 +15,67 @@ use std::{
 };
 
 use async_trait::async_trait;
+use clap::{Args, builder::RangedU64ValueParser};
 use tokio::sync::Notify;
 
 pub use self::pusher::Pusher;
 use self::store::Store;
 use super::{Message, Topic, TopicError};
-use crate::clock::unix_millis;
+use crate::{clock::unix_millis, config::parse_seconds};
 
-/// When an unacknowledged message is delivered again, and when it is given up.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Settings of redelivery: when an unacknowledged message is sent again, and when it is given up.
+#[derive(Clone, Debug, PartialEq, Eq, Args)]
+#[group(id = "topic")]
 pub struct RetryPolicy {
-    /// An answer slower than this counts as none, and the message is delivered again.
+    /// Seconds that a subscriber has to answer before its message is delivered again
+    #[arg(
+        id = "topic_ack_deadline",
+        long = "topic-ack-deadline",
+        env = "TOPIC_ACK_DEADLINE",
+        value_name = "SECONDS",
+        default_value = "60",
+        value_parser = parse_seconds
+    )]
     pub ack_deadline: Duration,
-    /// Pause before the second attempt; it doubles with each further one.
+    /// Seconds before the second attempt; doubled for each further attempt
+    #[arg(
+        id = "topic_min_backoff",
+        long = "topic-min-backoff",
+        env = "TOPIC_MIN_BACKOFF",
+        value_name = "SECONDS",
+        default_value = "0.1",
+        value_parser = parse_seconds
+    )]
     pub min_backoff: Duration,
-    /// The pause never grows beyond this.
+    /// Maximum seconds between two attempts
+    #[arg(
+        id = "topic_max_backoff",
+        long = "topic-max-backoff",
+        env = "TOPIC_MAX_BACKOFF",
+        value_name = "SECONDS",
+        default_value = "60",
+        value_parser = parse_seconds
+    )]
     pub max_backoff: Duration,
-    /// After so many attempts the message is moved to the dead letters.
+    /// Attempts after which a message becomes a dead letter
+    #[arg(
+        id = "topic_max_attempts",
+        long = "topic-max-attempts",
+        env = "TOPIC_MAX_ATTEMPTS",
+        value_name = "COUNT",
+        default_value = "20",
+        value_parser = clap::value_parser!(u32).range(1..)
+    )]
     pub max_attempts: u32,
-    /// So many pushes are under way at once at most.
+    /// Maximum number of deliveries in progress
+    #[arg(
+        id = "topic_max_outstanding",
+        long = "topic-max-outstanding",
+        env = "TOPIC_MAX_OUTSTANDING",
+        value_name = "COUNT",
+        default_value = "16",
+        value_parser = RangedU64ValueParser::<usize>::new().range(1..)
+    )]
     pub max_outstanding: usize,
 }
 
