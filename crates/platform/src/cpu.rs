@@ -57,7 +57,7 @@ impl CpuPool {
             .thread_name(move |index| format!("{name}-cpu-{index}"))
             // Without a handler rayon aborts the process. Jobs catch their own panics; what could
             // still panic is the drop of a result that nobody took.
-            .panic_handler(|payload| log_panic(&*payload))
+            .panic_handler(|payload| tracing::error!(panic = panic::message(&*payload), "a CPU job panicked"))
             .build()
             .map_err(std::io::Error::other)?;
         Ok(Self { pool, door: Arc::new(Door::new(name, limits)) })
