@@ -29,7 +29,7 @@ usage() {
 }
 
 # load_settings: the environment wins; then deploy/env (or the file that DEPLOY_ENV names); then the
-# defaults below, which deploy/README.md explains.
+# defaults below, which docs/deploy.md explains.
 load_settings() {
     local file=${DEPLOY_ENV:-$deploy_dir/env} line name
     if [[ -f $file ]]; then

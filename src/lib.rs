@@ -1,8 +1,7 @@
-//! The whole pipeline in one process, on one machine, without any cloud.
+//! The whole pipeline in one process, on one machine, without a cloud account.
 //!
-//! [`Pipeline`] puts the two services beside each other, exactly as they run on Cloud Run, and gives
-//! them a bucket in a folder and a topic in an SQLite file. It knows nothing of how an image is
-//! decoded or classified; start reading at [`Pipeline::build`].
+//! [`Pipeline`] runs the two services as Cloud Run does, with a bucket in a folder and a topic in an SQLite
+//! file. Start reading at [`Pipeline::build`].
 
 mod config;
 mod pipeline;

@@ -1,4 +1,4 @@
-//! `image-pipeline`: parse the configuration, build, run until SIGTERM or Ctrl-C.
+//! The program `image-pipeline`: parses its configuration and runs the pipeline until SIGTERM or Ctrl-C.
 
 use std::net::SocketAddr;
 
@@ -11,24 +11,24 @@ async fn main() -> anyhow::Result<()> {
     config.log.init();
 
     let pipeline = Pipeline::build(config).await?;
-    let (upload, classify) = (pipeline.preprocess_addr(), pipeline.classify_addr());
+    let (preprocess, classify) = (pipeline.preprocess_addr(), pipeline.classify_addr());
     let readiness = pipeline.classify_readiness();
     tokio::spawn(async move {
         if readiness.wait_ready().await.is_some() {
-            greet(upload, classify);
+            print_first_steps(preprocess, classify);
         }
     });
     pipeline.run(shutdown::stop_on_signal()).await
 }
 
-/// Tells a person what to type next.
+/// Prints the commands for a first prediction.
 #[expect(clippy::print_stdout, reason = "this is for the person at the terminal, not for the log")]
-fn greet(upload: SocketAddr, classify: SocketAddr) {
+fn print_first_steps(preprocess: SocketAddr, classify: SocketAddr) {
     println!(
-        "\nReady. Send a photo, then ask for its prediction with the id from the answer:\n\
-         \n  curl -F file=@samples/coffee.jpg http://{upload}/preprocess\
-         \n  curl \"http://{upload}/predictions/ID?wait=10\"\n\
-         \nOr classify one without storing it:\n\
+        "\nReady. Upload a photo, then request its prediction with the id from the response:\n\
+         \n  curl -F file=@samples/coffee.jpg http://{preprocess}/preprocess\
+         \n  curl \"http://{preprocess}/predictions/ID?wait=10\"\n\
+         \nOr classify a photo without storing it:\n\
          \n  curl -F file=@samples/coffee.jpg http://{classify}/classify\n"
     );
 }

@@ -1,4 +1,4 @@
-//! Both services, one bucket, one topic.
+//! Builds and runs both services with one bucket and one topic.
 
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::Config;
 
-/// The two services, bound and not yet serving, and what carries messages from one to the other.
+/// The two services, bound to their ports, and the pusher that delivers messages between them.
 pub struct Pipeline {
     preprocess: preprocess::Application,
     classify: classify::Application,
@@ -22,16 +22,18 @@ pub struct Pipeline {
 }
 
 impl Pipeline {
-    /// Opens the bucket (`DATA_DIR/bucket`) and the topic (`DATA_DIR/topic.sqlite`) and binds both
-    /// services. Messages that an earlier run left undelivered are delivered by [`Pipeline::run`].
+    /// Opens the bucket and the topic and binds both services to their ports.
+    ///
+    /// The bucket is the folder `DATA_DIR/bucket`, the topic the file `DATA_DIR/topic.sqlite`.
+    /// [`Pipeline::run`] also delivers the messages that an earlier run left undelivered.
     ///
     /// # Errors
-    /// When the data folder is not usable or a port is taken.
+    /// Returns an error if the data folder cannot be used or a port is in use.
     pub async fn build(config: Config) -> anyhow::Result<Self> {
         let data_dir = &config.data_dir;
         tokio::fs::create_dir_all(data_dir)
             .await
-            .with_context(|| format!("cannot make the data folder {} (DATA_DIR)", data_dir.display()))?;
+            .with_context(|| format!("cannot create the data folder {} (DATA_DIR)", data_dir.display()))?;
         let bucket = DiskBucket::open(&data_dir.join("bucket")).await.context("cannot open the bucket")?;
         let bucket: SharedBucket = Arc::new(bucket);
         let topic =
@@ -44,8 +46,8 @@ impl Pipeline {
             classify::Parts::new(bucket.clone()),
         )
         .await?;
-        let push_url = format!("http://{}/pubsub", reachable(classify.local_addr()));
-        let pusher = topic.pusher(&push_url, config.topic.retry_policy());
+        let push_url = format!("http://{}/pubsub", loopback_if_unspecified(classify.local_addr()));
+        let pusher = topic.pusher(&push_url, config.topic);
         let announce: SharedTopic = topic;
         let preprocess = preprocess::Application::assemble(
             address(config.preprocess_port),
@@ -57,27 +59,28 @@ impl Pipeline {
         Ok(Self { preprocess, classify, pusher })
     }
 
-    /// Where preprocess can be reached from this machine.
+    /// Returns the address of preprocess, as reachable from this machine.
     pub fn preprocess_addr(&self) -> SocketAddr {
-        reachable(self.preprocess.local_addr())
+        loopback_if_unspecified(self.preprocess.local_addr())
     }
 
-    /// Where classify can be reached from this machine.
+    /// Returns the address of classify, as reachable from this machine.
     pub fn classify_addr(&self) -> SocketAddr {
-        reachable(self.classify.local_addr())
+        loopback_if_unspecified(self.classify.local_addr())
     }
 
-    /// Readiness of classify: true once the model ran.
+    /// Returns the readiness of classify, which is ready after the model's warm-up.
     pub fn classify_readiness(&self) -> platform::http::Readiness {
         self.classify.readiness()
     }
 
-    /// Serves until `stop` is cancelled or a service fails. The parts stop in the order in which an
-    /// image walks through them, so that what was accepted still gets its prediction where the drain
-    /// times allow it; what is left waits in the topic for the next start.
+    /// Serves until `stop` is cancelled or a service fails.
+    ///
+    /// At shutdown preprocess stops first, then the pusher, then classify. Accepted uploads thus still get
+    /// their predictions if the drain timeouts allow it; the others wait in the topic for the next start.
     ///
     /// # Errors
-    /// When a service fails.
+    /// Returns an error if a service fails.
     pub async fn run(self, stop: CancellationToken) -> anyhow::Result<()> {
         let Self { preprocess, classify, pusher } = self;
         let classify_readiness = classify.readiness();
@@ -91,7 +94,7 @@ impl Pipeline {
             result.context("preprocess failed")
         };
         let deliveries = async {
-            // An attempt before the model ran would be refused, and attempts are counted.
+            // classify refuses deliveries before its warm-up, and every refusal counts as an attempt.
             tokio::select! {
                 _ = classify_readiness.wait_ready() => pusher.run(stop_pusher.clone()).await,
                 () = stop_pusher.cancelled() => {}
@@ -100,7 +103,7 @@ impl Pipeline {
         };
         let predictions = async {
             let result = classify.run(stop_classify.clone()).await;
-            // Reached first only when classify failed: without it nothing else is worth running.
+            // If classify fails, it is the first to end. The other parts are useless without it.
             stop_preprocess.cancel();
             result.context("classify failed")
         };
@@ -109,9 +112,10 @@ impl Pipeline {
     }
 }
 
-/// The address to connect to for a listener on `address`: a listener on all addresses is reached on
-/// the loopback one.
-fn reachable(address: SocketAddr) -> SocketAddr {
+/// Returns the address to connect to for a listener on `address`.
+///
+/// A listener on all addresses (`0.0.0.0` or `::`) is reached on the loopback address.
+fn loopback_if_unspecified(address: SocketAddr) -> SocketAddr {
     let ip = match address.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
         IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),

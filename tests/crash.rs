@@ -1,4 +1,4 @@
-//! `kill -9` of the real process, again and again, loses no accepted upload.
+//! Kills the real process repeatedly with `kill -9` and checks that no accepted upload is lost.
 #![allow(
     clippy::allow_attributes,
     clippy::unwrap_used,
@@ -19,25 +19,25 @@ use std::{
     },
 };
 
-use common::{Client, sample};
+use common::{Client, read_sample};
 use reqwest::StatusCode;
 use tokio::task::JoinSet;
 
-/// Accepted uploads in all.
-const UPLOADS: usize = 1_000;
-/// The process is killed each time so many more are accepted.
-const UPLOADS_PER_LIFE: usize = 170;
-/// Uploads under way at once.
-const CLIENTS: usize = 6;
+/// Total number of accepted uploads.
+const UPLOAD_COUNT: usize = 1_000;
+/// Number of accepted uploads after which a process is killed.
+const UPLOADS_PER_PROCESS: usize = 170;
+/// Number of clients that upload concurrently.
+const CLIENT_COUNT: usize = 6;
 
-/// The real binary, killed without a chance to clean up when this is dropped.
+/// A process of the real binary. Dropping it kills the process without a chance to clean up.
 struct Process {
     child: Child,
     client: Client,
 }
 
 impl Process {
-    /// Starts it on `data_dir` and reads from its greeting where it listens.
+    /// Starts the binary on `data_dir` and reads the addresses of its services from its output.
     fn start(data_dir: &Path) -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_image-pipeline"))
             .args(["--preprocess-port", "0", "--classify-port", "0", "--log", "warn", "--data-dir"])
@@ -55,7 +55,9 @@ impl Process {
                 break;
             }
         }
-        let [preprocess, .., classify] = urls.as_slice() else { panic!("no greeting: {urls:?}") };
+        let [preprocess, .., classify] = urls.as_slice() else {
+            panic!("no addresses in the output: {urls:?}")
+        };
         let client = Client {
             http: reqwest::Client::new(),
             preprocess: preprocess.clone(),
@@ -67,32 +69,34 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // `Child::kill` is SIGKILL: what `kill -9` sends.
+        // `Child::kill` sends SIGKILL, as `kill -9` does.
         self.child.kill().unwrap();
         self.child.wait().unwrap();
     }
 }
 
-/// Upload number `n`: the same picture each time, but bytes of its own, so an id of its own.
-fn photo(n: usize) -> Vec<u8> {
-    let mut photo = sample("chelsea.jpg");
+/// Returns photo number `n`: the same picture with other bytes, so that its id is unique.
+fn numbered_photo(n: usize) -> Vec<u8> {
+    let mut photo = read_sample("chelsea.jpg");
     photo.extend_from_slice(&n.to_le_bytes());
     photo
 }
 
-/// Starts the process on `data_dir`, uploads from several clients at once, and kills it with
-/// requests under way once `wanted` uploads are accepted. Gives the ids of all that were accepted.
-async fn live_and_die(data_dir: &Path, next: &Arc<AtomicUsize>, wanted: usize) -> Vec<String> {
+/// Runs the process on `data_dir` until it has accepted `wanted` uploads, then kills it during requests.
+///
+/// Several clients upload concurrently, beginning with photo number `next_photo`. Returns the ids of all
+/// accepted uploads.
+async fn upload_until_killed(data_dir: &Path, next_photo: &Arc<AtomicUsize>, wanted: usize) -> Vec<String> {
     let process = Process::start(data_dir);
     let (sender, mut accepted) = tokio::sync::mpsc::unbounded_channel();
     let killed = Arc::new(AtomicBool::new(false));
     let mut clients = JoinSet::new();
-    for _ in 0..CLIENTS {
-        let (client, sender, next, killed) =
-            (process.client.clone(), sender.clone(), next.clone(), killed.clone());
+    for _ in 0..CLIENT_COUNT {
+        let (client, sender, next_photo, killed) =
+            (process.client.clone(), sender.clone(), next_photo.clone(), killed.clone());
         clients.spawn(async move {
             loop {
-                match client.upload(photo(next.fetch_add(1, Ordering::Relaxed))).await {
+                match client.upload(numbered_photo(next_photo.fetch_add(1, Ordering::Relaxed))).await {
                     Ok((StatusCode::OK, body)) => {
                         sender.send(body["id"].as_str().unwrap().to_owned()).unwrap()
                     }
@@ -107,14 +111,14 @@ async fn live_and_die(data_dir: &Path, next: &Arc<AtomicUsize>, wanted: usize) -
 
     let mut ids = Vec::new();
     while ids.len() < wanted {
-        ids.push(accepted.recv().await.expect("the clients go on until the process is killed"));
+        ids.push(accepted.recv().await.expect("the clients upload until the process is killed"));
     }
     killed.store(true, Ordering::SeqCst);
     drop(process);
     while let Some(client) = clients.join_next().await {
         client.unwrap();
     }
-    // Answers that came in between the last look and the kill were promises too.
+    // Uploads accepted between the last `recv` above and the kill must not be lost either.
     while let Some(id) = accepted.recv().await {
         ids.push(id);
     }
@@ -122,19 +126,19 @@ async fn live_and_die(data_dir: &Path, next: &Arc<AtomicUsize>, wanted: usize) -
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn no_accepted_upload_is_lost_to_kill_9() {
+async fn accepted_uploads_get_their_predictions_after_repeated_kill_9() {
     let folder = tempfile::tempdir().unwrap();
-    let next = Arc::new(AtomicUsize::new(0));
+    let next_photo = Arc::new(AtomicUsize::new(0));
     let (mut accepted, mut kills) = (Vec::new(), 0);
-    while accepted.len() < UPLOADS {
-        accepted.extend(live_and_die(folder.path(), &next, UPLOADS_PER_LIFE).await);
+    while accepted.len() < UPLOAD_COUNT {
+        accepted.extend(upload_until_killed(folder.path(), &next_photo, UPLOADS_PER_PROCESS).await);
         kills += 1;
     }
 
     let process = Process::start(folder.path());
     for id in &accepted {
-        let label = process.client.label(id).await;
+        let label = process.client.await_label(id).await;
         assert!(["tabby", "tiger cat", "Egyptian cat"].contains(&label.as_str()), "{label}");
     }
-    println!("{} uploads accepted over {kills} kills, each has its prediction", accepted.len());
+    println!("{} uploads accepted over {kills} kills, each with its prediction", accepted.len());
 }

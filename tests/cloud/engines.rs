@@ -1,4 +1,4 @@
-//! Engines that do what a test needs.
+//! Fake engines for the tests.
 
 use std::{
     sync::{
@@ -14,15 +14,16 @@ use classify::{
     pixels::Crop,
 };
 
-/// Index of espresso in ImageNet, which all models here know.
+/// Index of the class espresso in ImageNet, the classes of all models here.
 const ESPRESSO: usize = 967;
 
-/// Says espresso to everything, and counts how often it is asked.
+/// Predicts espresso for every image and counts the images.
 #[derive(Clone, Default)]
 pub(crate) struct Espresso(Arc<AtomicUsize>);
 
 impl Espresso {
-    pub(crate) fn asked(&self) -> usize {
+    /// Returns the number of images classified so far.
+    pub(crate) fn image_count(&self) -> usize {
         self.0.load(Ordering::SeqCst)
     }
 }
@@ -40,7 +41,7 @@ impl Infer for Espresso {
     }
 }
 
-/// Does as the engine inside does, after a while.
+/// Runs the inner engine after a delay.
 pub(crate) struct Slow<E>(pub(crate) E, pub(crate) Duration);
 
 impl<E: Infer> Infer for Slow<E> {
@@ -54,7 +55,7 @@ impl<E: Infer> Infer for Slow<E> {
     }
 }
 
-/// Gives nothing that could be an answer, whatever the image.
+/// Returns invalid outputs (NaN) for every image.
 pub(crate) struct Broken;
 
 impl Infer for Broken {

@@ -1,4 +1,4 @@
-//! The emulators, the services on them, and what a test does with both.
+//! Starts the emulators and the services on them, and gives a test access to both.
 
 use std::{
     collections::BTreeMap,
@@ -27,24 +27,26 @@ use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::common::{Client, PATIENCE, sample};
+use crate::common::{Client, TEST_TIMEOUT, read_sample};
 
+/// Name of the bucket.
 pub(crate) const BUCKET: &str = "images";
 
-/// Both emulators with a bucket, a topic for images, and one for results with a subscription.
+/// Both emulators, with a bucket, a topic for images, and a topic for results with a subscription.
 pub(crate) struct Cloud {
     pub(crate) storage: StorageEmulator,
     pub(crate) pubsub: PubSubEmulator,
     pub(crate) bucket: GcsBucket,
+    /// Topic of the announcements.
     pub(crate) images: String,
     results: String,
     results_pull: String,
-    /// What was read from the results topic so far, by image.
+    /// Results read from the results topic so far, by the path of the image.
     pub(crate) seen: BTreeMap<String, Vec<Value>>,
 }
 
 impl Cloud {
-    /// `None` where the emulators are not there.
+    /// Starts the emulators. Returns `None` if they are not installed.
     pub(crate) async fn start() -> Option<Self> {
         let storage = StorageEmulator::start().await.unwrap()?;
         let pubsub = PubSubEmulator::start().await.unwrap()?;
@@ -57,7 +59,7 @@ impl Cloud {
         Some(Self { storage, pubsub, bucket, images, results, results_pull, seen: BTreeMap::new() })
     }
 
-    /// What a service on this cloud is started with.
+    /// Returns the flags that both services need to use these emulators.
     fn flags(&self) -> Vec<String> {
         let storage = self.storage.endpoint().unwrap();
         let pubsub = self.pubsub.endpoint().unwrap();
@@ -68,30 +70,35 @@ impl Cloud {
             .collect()
     }
 
-    pub(crate) async fn preprocess(&self, more: &[&str]) -> Running {
+    /// Starts preprocess as its program does.
+    pub(crate) async fn start_preprocess(&self, more: &[&str]) -> RunningService {
         let flags = self.flags().into_iter().chain(more.iter().copied().map(str::to_owned));
         let flags = ["preprocess", "--port=0"].map(str::to_owned).into_iter().chain(flags);
         let config = preprocess::Config::try_parse_from(flags).unwrap();
         let service = preprocess::Application::build(config).await.unwrap();
         let address = service.local_addr();
-        Running::of(address, |stop| service.run(stop))
+        RunningService::start(address, |stop| service.run(stop))
     }
 
-    /// classify as its binary runs it, with the real network.
-    pub(crate) async fn classify(&self, port: u16, more: &[&str]) -> Running {
+    /// Starts classify as its program does, with the real network.
+    pub(crate) async fn start_classify(&self, port: u16, more: &[&str]) -> RunningService {
         let flags = self.flags().into_iter().chain(more.iter().copied().map(str::to_owned));
         let fixed =
             ["classify".to_owned(), format!("--port={port}"), "--results-topic=predictions".to_owned()];
         let config = classify::Config::try_parse_from(fixed.into_iter().chain(flags)).unwrap();
         let service = classify::Application::build(config).await.unwrap();
         let (address, readiness) = (service.local_addr(), service.readiness());
-        let running = Running::of(address, |stop| service.run(stop));
-        tokio::time::timeout(PATIENCE, readiness.wait_ready()).await.expect("classify becomes ready");
+        let running = RunningService::start(address, |stop| service.run(stop));
+        tokio::time::timeout(TEST_TIMEOUT, readiness.wait_ready()).await.expect("classify becomes ready");
         running
     }
 
-    /// classify with an engine of the test's.
-    pub(crate) async fn classify_with(&self, port: u16, engine: impl Infer + 'static) -> Running {
+    /// Starts classify with a fake engine.
+    pub(crate) async fn start_classify_with(
+        &self,
+        port: u16,
+        engine: impl Infer + 'static,
+    ) -> RunningService {
         let cloud = cloud_args(Some(&self.storage), Some(&self.pubsub)).unwrap();
         let results = PubSubTopic::open(&self.results, &cloud).await.unwrap();
         let parts = Parts { results: Some(Arc::new(results)), ..Parts::new(Arc::new(self.bucket.clone())) };
@@ -105,18 +112,19 @@ impl Cloud {
         .await
         .unwrap();
         let (address, readiness) = (service.local_addr(), service.readiness());
-        let running = Running::of(address, |stop| service.run(stop));
-        tokio::time::timeout(PATIENCE, readiness.wait_ready()).await.expect("classify becomes ready");
+        let running = RunningService::start(address, |stop| service.run(stop));
+        tokio::time::timeout(TEST_TIMEOUT, readiness.wait_ready()).await.expect("classify becomes ready");
         running
     }
 
-    pub(crate) async fn push_to(&self, port: u16, options: &PushOptions) {
+    /// Creates a subscription that pushes the announcements to classify on `port`.
+    pub(crate) async fn create_push_subscription(&self, port: u16, options: &PushOptions) {
         let url = format!("http://127.0.0.1:{port}/pubsub");
         self.pubsub.create_push_subscription("classify-push", &self.images, &url, options).await.unwrap();
     }
 
-    /// Puts `data` where preprocess puts images, and announces it as preprocess does.
-    pub(crate) async fn announce(&self, id: &str, data: &[u8]) -> String {
+    /// Stores `data` as the image `id` and announces it, as preprocess does. Returns the image's path.
+    pub(crate) async fn store_and_announce(&self, id: &str, data: &[u8]) -> String {
         let object = format!("{id}/image.jpg");
         self.storage.upload(BUCKET, &object, "image/jpeg", data.to_vec().into()).await.unwrap();
         let path = format!("gs://{BUCKET}/{object}");
@@ -125,15 +133,16 @@ impl Cloud {
         path
     }
 
-    /// Reads the results topic until it has told of `images` different images.
-    pub(crate) async fn results_of(&mut self, images: usize) {
+    /// Reads the results topic until it has results for `image_count` different images.
+    pub(crate) async fn await_results(&mut self, image_count: usize) {
         let begin = Instant::now();
-        while self.seen.len() < images {
-            assert!(begin.elapsed() < PATIENCE, "{:?}", self.seen);
+        while self.seen.len() < image_count {
+            assert!(begin.elapsed() < TEST_TIMEOUT, "{:?}", self.seen);
             self.read_results().await;
         }
     }
 
+    /// Reads the messages that are on the results topic now.
     pub(crate) async fn read_results(&mut self) {
         for message in self.pubsub.pull(&self.results_pull).await.unwrap() {
             let result: Value = serde_json::from_slice(&message.data).unwrap();
@@ -142,14 +151,15 @@ impl Cloud {
         }
     }
 
-    /// The one result of `path`.
-    pub(crate) fn result(&self, path: &str) -> &Value {
+    /// Returns the result for `path`, which must be the only one.
+    pub(crate) fn only_result_for(&self, path: &str) -> &Value {
         let results = self.seen.get(path).map(Vec::as_slice).unwrap_or_default();
-        let [result] = results else { panic!("{} results of {path}: {results:?}", results.len()) };
+        let [result] = results else { panic!("{} results for {path}: {results:?}", results.len()) };
         result
     }
 
-    pub(crate) async fn object(&self, name: &str) -> Option<Value> {
+    /// Reads a JSON object from the bucket. Returns `None` if it does not exist.
+    pub(crate) async fn read_object(&self, name: &str) -> Option<Value> {
         match self.bucket.read(&ObjectName::new(name).unwrap(), 1 << 20).await {
             Ok(object) => Some(serde_json::from_slice(&object.data).unwrap()),
             Err(BucketError::NotFound(_)) => None,
@@ -157,28 +167,29 @@ impl Cloud {
         }
     }
 
-    /// Waits until the object is there.
+    /// Waits until the object exists and returns it.
     pub(crate) async fn await_object(&self, name: &str) -> Value {
         let begin = Instant::now();
         loop {
-            if let Some(object) = self.object(name).await {
+            if let Some(object) = self.read_object(name).await {
                 return object;
             }
-            assert!(begin.elapsed() < PATIENCE, "no {name}");
+            assert!(begin.elapsed() < TEST_TIMEOUT, "no {name}");
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }
 }
 
-/// A service that runs.
-pub(crate) struct Running {
+/// A running service.
+pub(crate) struct RunningService {
     pub(crate) url: String,
     stop: CancellationToken,
     pub(crate) task: JoinHandle<anyhow::Result<()>>,
 }
 
-impl Running {
-    pub(crate) fn of<F>(address: SocketAddr, run: impl FnOnce(CancellationToken) -> F) -> Self
+impl RunningService {
+    /// Starts a service that listens on `address`.
+    pub(crate) fn start<F>(address: SocketAddr, run: impl FnOnce(CancellationToken) -> F) -> Self
     where
         F: Future<Output = anyhow::Result<()>> + Send + 'static,
     {
@@ -187,30 +198,34 @@ impl Running {
         Self { url: format!("http://{address}"), stop, task }
     }
 
+    /// Stops the service and waits until it has ended without an error.
     pub(crate) async fn stop(self) {
         self.stop.cancel();
-        tokio::time::timeout(PATIENCE, self.task).await.expect("drains").unwrap().unwrap();
+        tokio::time::timeout(TEST_TIMEOUT, self.task).await.expect("drains").unwrap().unwrap();
     }
 }
 
-pub(crate) fn client(preprocess: &Running, classify: Option<&Running>) -> Client {
+/// Returns a client of the services.
+pub(crate) fn client_of(preprocess: &RunningService, classify: Option<&RunningService>) -> Client {
     let classify = classify.map_or_else(String::new, |classify| classify.url.clone());
     Client { http: reqwest::Client::new(), preprocess: preprocess.url.clone(), classify }
 }
 
-/// A port that is free now, for a service that is started and stopped and started again.
+/// Returns a port that is free now, for a service that a test starts more than once on the same port.
 pub(crate) fn free_port() -> u16 {
     TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port()
 }
 
-/// Hands every push on to the service on `port`; its own port, and how many came.
-pub(crate) async fn counting_proxy(port: u16) -> (u16, Arc<AtomicUsize>) {
+/// Starts a proxy that forwards every push to the service on `port`.
+///
+/// Returns the proxy's own port and its count of pushes.
+pub(crate) async fn start_counting_proxy(port: u16) -> (u16, Arc<AtomicUsize>) {
     let pushes = Arc::new(AtomicUsize::new(0));
     let (counted, client) = (Arc::clone(&pushes), reqwest::Client::new());
     let forward = any(move |headers: HeaderMap, body: Bytes| async move {
         counted.fetch_add(1, Ordering::SeqCst);
         let push = client.post(format!("http://127.0.0.1:{port}/pubsub")).headers(headers).body(body);
-        push.send().await.map_or(StatusCode::BAD_GATEWAY, |answer| answer.status())
+        push.send().await.map_or(StatusCode::BAD_GATEWAY, |response| response.status())
     });
     let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
     let own_port = listener.local_addr().unwrap().port();
@@ -218,9 +233,9 @@ pub(crate) async fn counting_proxy(port: u16) -> (u16, Arc<AtomicUsize>) {
     (own_port, pushes)
 }
 
-/// An upload of its own: the same picture with a number behind it.
-pub(crate) fn photo(number: u8) -> Vec<u8> {
-    let mut photo = sample("coffee.jpg");
+/// Returns the same picture with `number` appended, so that its id is unique.
+pub(crate) fn numbered_photo(number: u8) -> Vec<u8> {
+    let mut photo = read_sample("coffee.jpg");
     photo.push(number);
     photo
 }

@@ -8,6 +8,7 @@ use std::{
 };
 
 use axum::http::header::CONTENT_TYPE;
+use clap::{Args, builder::RangedU64ValueParser};
 use tokio::{
     sync::Notify,
     task::JoinSet,
@@ -18,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 use super::store::{ClaimedMessage, Store, StoreError};
 use crate::{
     clock::{millis, unix_millis},
+    config::parse_seconds,
     telemetry::error_chain,
     topic::push::Delivery,
 };
@@ -27,18 +29,59 @@ const MAX_REASON_BYTES: usize = 500;
 /// Pause after the file could not be read.
 const STORE_ERROR_PAUSE: Duration = Duration::from_secs(1);
 
-/// Rules for delivering a message again, and for giving it up.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Settings of redelivery: when an unacknowledged message is sent again, and when it is given up.
+#[derive(Clone, Debug, PartialEq, Eq, Args)]
+#[group(id = "topic")]
 pub struct RetryPolicy {
-    /// Maximum time to wait for a response. After it the message is delivered again.
+    /// Seconds that a subscriber has to answer before its message is delivered again
+    #[arg(
+        id = "topic_ack_deadline",
+        long = "topic-ack-deadline",
+        env = "TOPIC_ACK_DEADLINE",
+        value_name = "SECONDS",
+        default_value = "60",
+        value_parser = parse_seconds
+    )]
     pub ack_deadline: Duration,
-    /// Pause before the second attempt. It doubles with each further one.
+    /// Seconds before the second attempt; doubled for each further attempt
+    #[arg(
+        id = "topic_min_backoff",
+        long = "topic-min-backoff",
+        env = "TOPIC_MIN_BACKOFF",
+        value_name = "SECONDS",
+        default_value = "0.1",
+        value_parser = parse_seconds
+    )]
     pub min_backoff: Duration,
-    /// Maximum pause.
+    /// Maximum seconds between two attempts
+    #[arg(
+        id = "topic_max_backoff",
+        long = "topic-max-backoff",
+        env = "TOPIC_MAX_BACKOFF",
+        value_name = "SECONDS",
+        default_value = "60",
+        value_parser = parse_seconds
+    )]
     pub max_backoff: Duration,
-    /// Number of attempts after which the message becomes a dead letter.
+    /// Attempts after which a message becomes a dead letter
+    #[arg(
+        id = "topic_max_attempts",
+        long = "topic-max-attempts",
+        env = "TOPIC_MAX_ATTEMPTS",
+        value_name = "COUNT",
+        default_value = "20",
+        value_parser = clap::value_parser!(u32).range(1..)
+    )]
     pub max_attempts: u32,
-    /// Maximum number of concurrent pushes.
+    /// Maximum number of deliveries in progress
+    #[arg(
+        id = "topic_max_outstanding",
+        long = "topic-max-outstanding",
+        env = "TOPIC_MAX_OUTSTANDING",
+        value_name = "COUNT",
+        default_value = "16",
+        value_parser = RangedU64ValueParser::<usize>::new().range(1..)
+    )]
     pub max_outstanding: usize,
 }
 
