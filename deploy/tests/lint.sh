@@ -47,7 +47,7 @@ test_static() {
 
     if found=$(tool zizmor zizmor==1.32.0); then
         check 'zizmor: permissions, pins and injections in the workflows' \
-            "$found" --offline --no-progress "$root/.github/workflows"
+            "$found" --offline --no-progress "$root/.github"
     else skip zizmor 'zizmor' "$offline"; fi
 
     if found=$(tool check-jsonschema check-jsonschema==0.39.0); then
