@@ -20,6 +20,15 @@ fail() {
     exit 1
 }
 
+# install_cargo_tool PROGRAM VERSION: installs a program from its published crate into target/tools. Optimising it
+# would take longer than it then runs.
+install_cargo_tool() {
+    if ! "target/tools/bin/$1" --version 2>/dev/null | grep -qwF "$2"; then
+        CARGO_PROFILE_RELEASE_OPT_LEVEL=0 CARGO_PROFILE_RELEASE_LTO=off \
+            cargo install --locked --quiet --root target/tools --version "$2" "$1"
+    fi
+}
+
 list_steps() {
     local name
     for name in "$@"; do printf '%-16s%s\n' "$name" "${sentences[$name]}"; done
