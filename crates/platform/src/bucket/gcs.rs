@@ -92,7 +92,7 @@ impl GcsBucket {
     }
 
     fn warn_unreachable(&self, error: &dyn std::error::Error) {
-        tracing::warn!(bucket = self.name, %error, "the bucket is unreachable; the service starts all the same");
+        tracing::warn!(bucket = self.name, %error, "the bucket is unreachable; starting all the same");
     }
 
     /// Limits the time of a call.
