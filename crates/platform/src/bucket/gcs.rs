@@ -62,17 +62,16 @@ impl GcsBucket {
 
     /// Checks that the bucket exists and that its objects may be read.
     async fn probe(&self) -> Result<(), BucketError> {
-        let error = match self
-            .with_timeout(self.storage.read_object(&self.resource_name, PROBE_OBJECT).send())
-            .await
-        {
-            Ok(Ok(_)) => return Ok(()),
-            Ok(Err(error)) => error,
-            Err(timed_out) => {
-                tracing::warn!(bucket = self.name, error = %timed_out, "the bucket is unreachable; starting all the same");
-                return Ok(());
-            }
-        };
+        let error =
+            match self.with_timeout(self.storage.read_object(&self.resource_name, PROBE_OBJECT).send()).await
+            {
+                Ok(Ok(_)) => return Ok(()),
+                Ok(Err(error)) => error,
+                Err(timed_out) => {
+                    self.warn_unreachable(&timed_out);
+                    return Ok(());
+                }
+            };
         let refused = |reason: String| Err(BucketError::Unavailable(reason.into()));
         match error.http_status_code() {
             Some(404) if is_missing_bucket(&error) => {
@@ -86,10 +85,14 @@ impl GcsBucket {
             )),
             _ if error.is_authentication() => Err(unavailable(error)),
             _ => {
-                tracing::warn!(bucket = self.name, %error, "the bucket is unreachable; starting all the same");
+                self.warn_unreachable(&error);
                 Ok(())
             }
         }
+    }
+
+    fn warn_unreachable(&self, error: &dyn std::error::Error) {
+        tracing::warn!(bucket = self.name, %error, "the bucket is unreachable; starting all the same");
     }
 
     /// Limits the time of a call.

@@ -4,7 +4,7 @@
 //! - [`with_middleware`]: the middleware stack and its order
 //! - [`Readiness`], [`health_routes`]: `/live` and `/ready`
 //! - [`Server`]: binds, serves, and drains within a timeout
-//! - [`PushGuard`]: decides which push requests are accepted; `push_auth` verifies the token that Pub/Sub sends
+//! - [`PushGuard`]: decides which pushes are accepted; `push_auth` verifies the token that Pub/Sub sends
 
 mod health;
 mod limits;

@@ -14,8 +14,9 @@ impl From<PushAuthError> for Problem {
     fn from(error: PushAuthError) -> Self {
         use PushAuthError as E;
 
-        const TOKEN_NEEDED: &str = "This address accepts pushes with a token: the header `Authorization: Bearer` \
-            with an OpenID Connect token that Google signed. Enable authentication in the push subscription.";
+        const TOKEN_NEEDED: &str = "This address accepts pushes with a token: the header `Authorization: \
+            Bearer` with an OpenID Connect token that Google signed. Enable authentication in the push \
+            subscription.";
         const NOT_GENUINE: &str = "Google did not sign this token, or it was changed afterwards.";
         const INCOMPLETE: &str =
             "A claim of the token is missing or malformed; send the token as Google issued it.";

@@ -79,7 +79,7 @@ pub enum Announcer {
 }
 
 /// Parses an HTTP request: a push of Pub/Sub, or a CloudEvent.
-pub fn parse_request(headers: &HeaderMap, body: &Bytes) -> ReceivedEventEvent {
+pub fn parse_request(headers: &HeaderMap, body: &Bytes) -> ReceivedEvent {
     let event = match CloudEvent::from_binary(headers, body) {
         Some(event) => Ok(Some(event)),
         None if is_structured(headers) => CloudEvent::from_structured(body).map(Some),
@@ -93,7 +93,7 @@ pub fn parse_request(headers: &HeaderMap, body: &Bytes) -> ReceivedEventEvent {
 }
 
 /// Parses a message that was pushed or pulled.
-pub fn parse_delivery(delivery: &Delivery) -> ReceivedEventEvent {
+pub fn parse_delivery(delivery: &Delivery) -> ReceivedEvent {
     ReceivedEvent {
         message_id: delivery.message_id.clone(),
         traceparent: attribute(delivery, TRACEPARENT).and_then(valid_traceparent),
@@ -101,7 +101,7 @@ pub fn parse_delivery(delivery: &Delivery) -> ReceivedEventEvent {
     }
 }
 
-fn parse_push(headers: &HeaderMap, body: &Bytes) -> ReceivedEventEvent {
+fn parse_push(headers: &HeaderMap, body: &Bytes) -> ReceivedEvent {
     match Delivery::parse(headers, body) {
         Ok(delivery) => parse_delivery(&delivery),
         Err(error) => ReceivedEvent { message_id: None, traceparent: None, content: Err(error) },
@@ -196,7 +196,7 @@ impl CloudEvent {
         Ok(Self { kind, id: text("id"), traceparent: text(TRACEPARENT), data })
     }
 
-    fn into_received_event(self) -> ReceivedEventEvent {
+    fn into_received_event(self) -> ReceivedEvent {
         let Self { kind, id, traceparent: trace, data } = self;
         let trace = trace.as_deref().and_then(valid_traceparent);
         if kind == MESSAGE_PUBLISHED {
