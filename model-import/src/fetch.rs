@@ -166,7 +166,9 @@ impl PartialFile {
         progress(0, size);
         loop {
             let count = body.read(&mut buffer).map_err(|error| {
-                AttemptError::TryNextUrl(format!("the body ended after {done} of {size} bytes: {error}"))
+                AttemptError::TryNextUrl(format!(
+                    "reading the body failed after {done} of {size} bytes: {error}"
+                ))
             })?;
             if count == 0 {
                 break;

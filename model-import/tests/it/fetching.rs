@@ -139,9 +139,9 @@ fn endless_body_is_refused() {
 #[test]
 fn body_that_ends_early_is_refused() {
     let url = serve(|stream| send(&stream, &response_head(BODY.len()), &BODY[..10]));
-    assert_fails_with("the body ended after 10", &[url]);
+    assert_fails_with("after 10 of 52 bytes", &[url]);
     let url = serve(|stream| send(&stream, "HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n", &BODY[..10]));
-    assert_fails_with("the body ended after 10", &[url]);
+    assert_fails_with("after 10 of 52 bytes", &[url]);
 }
 
 /// Starts a server that sends `text` and then keeps the connection open until the test ends.
@@ -164,7 +164,7 @@ fn server_without_a_response_times_out() {
 #[test]
 fn server_that_stops_within_the_body_times_out() {
     let (url, _test_end) = stalling_server(format!("{}these are", response_head(BODY.len())));
-    assert_fails_with("the body ended after 9", &[url]);
+    assert_fails_with("reading the body failed after 9 of 52 bytes: timeout", &[url]);
 }
 
 #[test]
