@@ -1,64 +1,91 @@
-//! Throughput of each stage and of the whole, in images per second: `cargo bench`.
-//!
-//! Criterion prints time per iteration and `thrpt` in elements (images) per second. Absolute figures
-//! say something about this machine only.
+//! Throughput of each stage and of the whole, in images per second: `cargo bench --bench pipeline`.
 #![expect(clippy::unwrap_used, reason = "a bench that fails ends the run")]
+#![expect(clippy::print_stdout, reason = "the table is the result")]
 
-use std::{hint::black_box, path::Path, time::Duration};
+use std::{
+    fs,
+    hint::black_box,
+    time::{Duration, Instant},
+};
 
+use bench_harness::{Series, is_measured_run, markdown, repository};
 use clap::Parser;
 use classify::{
     backend::Backend,
-    network::{GEOMETRY, Network, spec},
+    model::{GEOMETRY, Network, spec},
     pixels,
 };
-use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use image_pipeline::{Config, Pipeline};
 use tokio_util::sync::CancellationToken;
 
-/// Uploads under way at once when the whole is measured.
+/// Concurrent uploads when the whole is measured.
 const IN_FLIGHT: usize = 8;
+const ROUNDS: usize = 10;
+/// Shortest duration of a round.
+const SLICE: Duration = Duration::from_millis(500);
 
-fn sample(name: &str) -> Vec<u8> {
-    std::fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("samples").join(name)).unwrap()
+/// The rows of the table.
+type Rows = Vec<[String; 2]>;
+
+fn main() {
+    let mut rows = Vec::new();
+    measure_preprocess(&mut rows);
+    measure_classify(&mut rows);
+    measure_whole(&mut rows);
+    let columns = ["stage", "images/s: median of the rounds (best)"];
+    println!("\n{}", markdown::table(columns, rows));
 }
 
-/// Upload bytes to stored bytes, on one thread.
-fn preprocess_stage(criterion: &mut Criterion) {
-    let mut group = criterion.benchmark_group("preprocess");
-    group.throughput(Throughput::Elements(1));
+/// Adds the throughput of `run`, which processes `images` images, to the table.
+fn measure(rows: &mut Rows, stage: &str, images: usize, mut run: impl FnMut()) {
+    run();
+    let (rounds, slice) = if is_measured_run() { (ROUNDS, SLICE) } else { (1, Duration::ZERO) };
+    let mut throughput = Series::default();
+    for _ in 0..rounds {
+        let (start, mut runs) = (Instant::now(), 0_usize);
+        while runs == 0 || start.elapsed() < slice {
+            run();
+            runs += 1;
+        }
+        throughput.add((runs * images) as f64 / start.elapsed().as_secs_f64());
+    }
+    println!("{stage}: {}", throughput.median_and_max(1));
+    rows.push([stage.to_owned(), throughput.median_and_max(1)]);
+}
+
+fn read_sample(name: &str) -> Vec<u8> {
+    fs::read(repository().join("samples").join(name)).unwrap()
+}
+
+/// Measures the way from the bytes of an upload to those of the stored picture, on one thread.
+fn measure_preprocess(rows: &mut Rows) {
     let recipe = preprocess::Settings::default().recipe();
     for name in ["chelsea.jpg", "coffee.jpg", "rocket.jpg"] {
-        let photo = sample(name);
-        group.bench_function(BenchmarkId::from_parameter(name), |bencher| {
-            bencher.iter(|| preprocess::image::process(black_box(&photo), &recipe).unwrap());
+        let photo = read_sample(name);
+        measure(rows, &format!("preprocess, {name}"), 1, || {
+            drop(black_box(preprocess::image::process(black_box(&photo), &recipe).unwrap()));
         });
     }
-    group.finish();
 }
 
-/// One engine on all cores, several images in one forward pass.
-fn classify_stage(criterion: &mut Criterion) {
-    let photo = sample("coffee_224.png");
-    let header = pixels::Header::read(&photo, u64::MAX).unwrap();
+/// Measures one network on all cores, with several images per forward pass.
+fn measure_classify(rows: &mut Rows) {
+    let photo = read_sample("coffee_224.png");
+    let header = pixels::ImageHeader::read(&photo, u64::MAX).unwrap();
     let crop = pixels::crop(&photo, &header, GEOMETRY).unwrap();
     for backend in Backend::cpus() {
         let network = Network::load(backend);
-        let mut group = criterion.benchmark_group(format!("classify/{}/{backend}", spec::NAME));
-        group.sample_size(10);
-        for batch in [1_usize, 8, 32] {
+        for batch in [1, 8, 32] {
             let crops = vec![crop.clone(); batch];
-            group.throughput(Throughput::Elements(batch as u64));
-            group.bench_function(BenchmarkId::new("batch", batch), |bencher| {
-                bencher.iter(|| network.logits(black_box(&crops)).unwrap());
+            measure(rows, &format!("classify, {} on {backend}, batch of {batch}", spec::NAME), batch, || {
+                drop(black_box(network.logits(black_box(&crops)).unwrap()));
             });
         }
-        group.finish();
     }
 }
 
-/// From upload to prediction over HTTP, through the bucket on disk and the topic in SQLite.
-fn whole(criterion: &mut Criterion) {
+/// Measures the way from upload to prediction over HTTP, with the bucket on disk and the topic in SQLite.
+fn measure_whole(rows: &mut Rows) {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let folder = tempfile::tempdir().unwrap();
     let arguments = ["image-pipeline", "--preprocess-port", "0", "--classify-port", "0", "--data-dir"];
@@ -72,31 +99,23 @@ fn whole(criterion: &mut Criterion) {
     runtime.block_on(readiness.wait_ready());
 
     let http = reqwest::Client::new();
-    let photo = sample("coffee.jpg");
+    let photo = read_sample("coffee.jpg");
     let mut uploads = 0_u64;
-    let mut group = criterion.benchmark_group("whole");
-    group
-        .throughput(Throughput::Elements(IN_FLIGHT as u64))
-        .sample_size(10)
-        .measurement_time(Duration::from_secs(10));
-    group.bench_function(BenchmarkId::new("uploads in flight", IN_FLIGHT), |bencher| {
-        bencher.iter(|| {
-            runtime.block_on(async {
-                let mut tasks = tokio::task::JoinSet::new();
-                for _ in 0..IN_FLIGHT {
-                    // Bytes behind the end of the picture give each upload an id of its own.
-                    uploads += 1;
-                    let mut photo = photo.clone();
-                    photo.extend_from_slice(&uploads.to_le_bytes());
-                    tasks.spawn(upload_and_wait(http.clone(), base.clone(), photo));
-                }
-                while let Some(task) = tasks.join_next().await {
-                    task.unwrap();
-                }
-            });
+    measure(rows, &format!("the whole, {IN_FLIGHT} uploads in flight"), IN_FLIGHT, || {
+        runtime.block_on(async {
+            let mut tasks = tokio::task::JoinSet::new();
+            for _ in 0..IN_FLIGHT {
+                // Bytes after the end of the picture give each upload an id of its own.
+                uploads += 1;
+                let mut photo = photo.clone();
+                photo.extend_from_slice(&uploads.to_le_bytes());
+                tasks.spawn(upload_and_wait(http.clone(), base.clone(), photo));
+            }
+            while let Some(task) = tasks.join_next().await {
+                task.unwrap();
+            }
         });
     });
-    group.finish();
     stop.cancel();
     runtime.block_on(running).unwrap().unwrap();
 }
@@ -109,6 +128,3 @@ async fn upload_and_wait(http: reqwest::Client, base: String, photo: Vec<u8>) {
     let answer = http.get(format!("{base}/predictions/{id}?wait=30")).send().await.unwrap();
     assert_eq!(answer.status(), reqwest::StatusCode::OK);
 }
-
-criterion_group!(benches, preprocess_stage, classify_stage, whole);
-criterion_main!(benches);

@@ -1,4 +1,4 @@
-//! Generates the network that this crate is compiled with; `model-import` knows how.
+//! Generates the network's code, weights and constants from the configured model.
 
 fn main() {
     model_import::build_script::run();

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use image_pipeline::{Config, Pipeline};
-use platform::{config, telemetry};
+use platform::{config, shutdown};
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
@@ -18,7 +18,7 @@ async fn main() -> anyhow::Result<()> {
             print_first_steps(preprocess, classify);
         }
     });
-    pipeline.run(telemetry::stop_on_signal()).await
+    pipeline.run(shutdown::stop_on_signal()).await
 }
 
 /// Prints the commands for a first prediction.

@@ -1,138 +1,141 @@
-//! The GPU backends by themselves, in each precision: outputs against the CPU's first, then images a second
-//! and latency by batch size. `benches/gpu/run` runs it, beside others, and writes the tables.
+//! The network on this machine's GPU, beside PyTorch and onnxruntime; `benches/gpu/run` starts it.
 //!
-//! A line of JSON for each measurement. The service's own engine is measured: pixels from the host's
-//! memory, normalising, the forward pass, and all outputs back in the host's memory, which is also what
-//! ends a measurement. For images a second two batches are under way at once, as in the service.
+//! Each engine is a worker process. A run begins with pixels in the host's memory and ends with all outputs
+//! there. This project's engines are those of the service; for images per second they keep a second batch
+//! under way. Their outputs are compared with the CPU's before anything is measured.
+//!
+//! Settings: `GPU_BENCH_SECONDS` per measurement, `GPU_BENCH_MAX_BATCH`, `GPU_BENCH_OUTPUT` (a Markdown
+//! file), `GPU_BENCH_PYTHON` with the peers, `CLASSIFY_MODEL_ONNX`, `CLASSIFY_ALLOW_SOFTWARE_GPU`.
 #![expect(clippy::unwrap_used, reason = "a bench that fails ends the run")]
-#![expect(clippy::print_stdout, reason = "the lines are the result")]
+#![expect(clippy::print_stdout, reason = "the tables are the result")]
 
 use std::{
-    env,
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    env, fs,
+    io::{BufRead, BufReader},
+    path::Path,
+    process::{Child, Command, Stdio},
+    sync::{Arc, Mutex},
+    thread,
+    time::{Duration, Instant},
 };
 
+use bench_harness::{
+    Instance, Measurement, Worker, is_measured_run,
+    machine::{self, output_of},
+    markdown, repository, script_command, serve,
+};
 use classify::{
     backend::Backend,
     engine::Infer,
     gpu::{self, GpuEngine},
-    network::{GEOMETRY, Network, spec},
+    model::{GEOMETRY, Network, spec},
     pixels::Crop,
     precision::Precision,
 };
-use serde_json::{Value, json};
+use futures_executor::block_on;
 
-/// Medians are of so many rounds.
-const ROUNDS: usize = 5;
+const WORKER_ARGUMENT: &str = "--worker";
+const ROUNDS: u32 = 5;
+/// Largest difference from the CPU's outputs that f32 may have without a remark.
+const TOLERANCE: f32 = 1e-3;
+/// Start of a measurement in which the GPU may still do something else; its utilisation is ignored.
+const SETTLING_TIME: Duration = Duration::from_millis(200);
 
 fn main() {
-    // `cargo test --benches` asks only whether it runs.
-    let measured = env::args().any(|argument| argument == "--bench");
-    let seconds = env::var("GPU_BENCH_SECONDS").map_or(1.0, |seconds| seconds.parse().unwrap());
-    let max_batch = env::var("GPU_BENCH_MAX_BATCH").map_or(64, |batch| batch.parse().unwrap());
-    let allow_software = env::var_os("CLASSIFY_ALLOW_SOFTWARE_GPU").is_some();
+    let arguments: Vec<String> = env::args().skip(1).collect();
+    if let [argument, backend, precision] = &arguments[..]
+        && argument == WORKER_ARGUMENT
+    {
+        return serve_ours(backend, precision);
+    }
     if Backend::gpus().next().is_none() {
         println!("SKIPPED: no backend for a GPU is compiled in (cargo features wgpu, cuda)");
     }
-    let round = Duration::from_secs_f64(seconds / ROUNDS as f64);
-    for backend in Backend::gpus() {
-        for precision in [Precision::F32, Precision::F16] {
-            let line = Line { backend, precision };
-            match gpu::open(backend, precision, allow_software) {
-                Ok(adapter) => {
-                    line.print(json!({ "adapter": adapter, "model": spec::NAME }));
-                    if measured {
-                        measure(line, max_batch, round);
-                    }
-                }
-                Err(reason) => line.print(json!({ "absent": reason.to_string() })),
+    let engines = Backend::gpus().flat_map(|backend| [(backend, Precision::F32), (backend, Precision::F16)]);
+    if !is_measured_run() {
+        for (backend, precision) in engines {
+            match open(backend, precision) {
+                Ok(description) => println!("{description}"),
+                Err(reason) => println!("SKIPPED: {reason}"),
             }
         }
+        return;
     }
+
+    let mut report = Report::start();
+    for (backend, precision) in engines {
+        let mut command = Command::new(env::current_exe().unwrap());
+        command.args([WORKER_ARGUMENT, backend.name(), precision.name()]);
+        report.measure(backend.name(), precision.name(), &mut command, true);
+    }
+    let python = env::var("GPU_BENCH_PYTHON").unwrap_or("python3".to_owned());
+    let onnx = match env::var_os("CLASSIFY_MODEL_ONNX") {
+        Some(file) => repository().join(file),
+        None => repository().join("models").join(spec::NAME).join("model.onnx"),
+    };
+    for (engine, precision) in [
+        ("onnxruntime", "f32"),
+        ("PyTorch eager", "f32"),
+        ("torch.compile", "f32"),
+        ("PyTorch eager", "f16"),
+        ("torch.compile", "f16"),
+    ] {
+        let mut command = script_command(&python, "gpu", "engines.py");
+        report.measure(engine, precision, command.args([engine, precision]).arg(&onnx), false);
+    }
+    let text = report.finish();
+    println!("{text}");
+    let output = env::var_os("GPU_BENCH_OUTPUT").unwrap_or("docs/benchmarks/gpu.md".into());
+    fs::write(repository().join(output), text).unwrap();
 }
 
-/// Whom a line of the result is about.
-#[derive(Clone, Copy)]
-struct Line {
-    backend: Backend,
-    precision: Precision,
+/// Opens a GPU and describes it.
+fn open(backend: Backend, precision: Precision) -> Result<String, String> {
+    let allow_software = env::var_os("CLASSIFY_ALLOW_SOFTWARE_GPU").is_some();
+    let adapter = gpu::open(backend, precision, allow_software).map_err(|refusal| refusal.to_string())?;
+    let software = if adapter.software { ", **software: its figures say nothing about a GPU**" } else { "" };
+    let (model, engine) = (spec::NAME, format!("{backend} in {precision}"));
+    Ok(format!("{engine}: {} by {}, {}{software}; {model}", adapter.name, adapter.api, adapter.driver))
 }
 
-impl Line {
-    fn print(self, mut values: Value) {
-        values["engine"] = self.backend.name().into();
-        values["precision"] = self.precision.name().into();
-        println!("{values}");
-    }
-}
-
-fn measure(line: Line, max_batch: usize, round: Duration) {
-    let crops = crops(max_batch);
-    let begin = Instant::now();
-    let mut engine = GpuEngine::new(line.backend, line.precision, max_batch);
-    if let Err(error) = engine.warm_up() {
-        return line.print(json!({ "absent": error.0.to_string() }));
-    }
-    let warm_up = begin.elapsed().as_secs_f64();
-    let difference = difference(&mut engine, &crops);
-    line.print(json!({ "warm_up_seconds": warm_up, "max_abs_difference": difference }));
-    let sizes = std::iter::successors(Some(1), |size| Some(size * 2)).take_while(|&size| size <= max_batch);
-    for size in sizes {
-        let batch = &crops[..size];
-        let since = epoch();
-        let latency = median(|| {
-            let (begin, mut runs) = (Instant::now(), 0_u32);
-            while begin.elapsed() < round || runs == 0 {
-                engine.infer(batch).unwrap();
-                runs += 1;
-            }
-            begin.elapsed().as_secs_f64() / f64::from(runs)
+/// Serves the service's engine; `load JOB BATCH SIDE overlapped` keeps a second batch under way.
+fn serve_ours(backend: &str, precision: &str) {
+    let backend = Backend::gpus().find(|one| one.name() == backend).unwrap();
+    let precision = [Precision::F32, Precision::F16].into_iter().find(|one| one.name() == precision).unwrap();
+    let name = match open(backend, precision) {
+        Ok(name) => name,
+        Err(reason) => return println!("error {reason}"),
+    };
+    let load = |arguments: &[&str]| (crops(arguments[0].parse().unwrap()), arguments.len() == 3);
+    let mut engine = None;
+    let mut under_way = None;
+    let run = move |(batch, overlapped): &(Vec<Crop>, bool)| -> Vec<Vec<f32>> {
+        // The network belongs to the thread that runs it.
+        let engine = engine.get_or_insert_with(|| {
+            let mut engine = GpuEngine::new(backend, precision, max_batch());
+            engine.warm_up().map_err(|error| error.0).unwrap();
+            engine
         });
-        let between = epoch();
-        let per_batch = median(|| overlapped(&mut engine, batch, round));
-        line.print(json!({
-            "batch": size,
-            "latency_ms": latency * 1e3,
-            "images_per_second": size as f64 / per_batch,
-            "latency_from": since,
-            "throughput_from": between,
-            "throughput_to": epoch(),
-        }));
-    }
+        let next = engine.submit(batch).unwrap();
+        match under_way.replace(next).filter(|_| *overlapped) {
+            Some(previous) => block_on(previous).unwrap(),
+            None if *overlapped => Vec::new(),
+            None => block_on(under_way.take().unwrap()).unwrap(),
+        }
+    };
+    let run: Instance<(Vec<Crop>, bool), Vec<Vec<f32>>> = Box::new(run);
+    serve(&name, load, vec![run], |outputs| {
+        outputs.concat().iter().flat_map(|output| output.to_le_bytes()).collect()
+    });
 }
 
-/// Seconds a batch, with the next one handed over before each is read.
-fn overlapped(engine: &mut GpuEngine, batch: &[Crop], round: Duration) -> f64 {
-    let (begin, mut runs) = (Instant::now(), 0_u32);
-    let mut running = engine.begin(batch).unwrap();
-    while begin.elapsed() < round || runs == 0 {
-        let next = engine.begin(batch).unwrap();
-        futures_executor::block_on(running).unwrap();
-        running = next;
-        runs += 1;
-    }
-    let seconds = begin.elapsed().as_secs_f64() / f64::from(runs);
-    futures_executor::block_on(running).unwrap();
-    seconds
+fn max_batch() -> usize {
+    env::var("GPU_BENCH_MAX_BATCH").map_or(64, |batch| batch.parse().unwrap())
 }
 
-fn median(mut round: impl FnMut() -> f64) -> f64 {
-    let mut rounds: Vec<f64> = (0..ROUNDS).map(|_| round()).collect();
-    rounds.sort_by(f64::total_cmp);
-    rounds[ROUNDS / 2]
-}
-
-/// Largest difference of an output from what the CPU gives, over all crops.
-fn difference(engine: &mut GpuEngine, crops: &[Crop]) -> f32 {
-    let expected = Network::load(Backend::default()).logits(crops).unwrap().concat();
-    let outputs = engine.infer(crops).unwrap().concat();
-    assert_eq!(outputs.len(), expected.len());
-    outputs.iter().zip(&expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
-}
-
-/// Parts of a photo, each another.
+/// Returns different parts of a photo.
 fn crops(count: usize) -> Vec<Crop> {
-    let photo = image::open(concat!(env!("CARGO_MANIFEST_DIR"), "/samples/coffee.jpg")).unwrap();
+    let photo = image::open(repository().join("samples/coffee.jpg")).unwrap();
     let side = GEOMETRY.crop;
     let (right, down) = (photo.width() - side, photo.height() - side);
     (0..u32::try_from(count).unwrap())
@@ -141,7 +144,154 @@ fn crops(count: usize) -> Vec<Crop> {
         .collect()
 }
 
-/// Seconds since 1970: what the readings of a utilisation are matched by.
-fn epoch() -> f64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs_f64()
+/// The report so far, and what it is written with.
+struct Report {
+    engines: Vec<String>,
+    rows: Vec<Vec<Option<String>>>,
+    utilisation: Utilisation,
+    /// Duration of a round.
+    slice: Duration,
+}
+
+impl Report {
+    fn start() -> Self {
+        let seconds = env::var("GPU_BENCH_SECONDS").map_or(1.0, |seconds| seconds.parse().unwrap());
+        let slice = Duration::from_secs_f64(seconds) / ROUNDS;
+        Self { engines: Vec::new(), rows: Vec::new(), utilisation: Utilisation::start(), slice }
+    }
+
+    /// Measures an engine in batches of 1, 2, 4, …; a failure becomes a row of the table.
+    fn measure(&mut self, engine: &str, precision: &str, command: &mut Command, is_ours: bool) {
+        println!("{engine} in {precision} …");
+        if let Err(reason) = self.try_measure(engine, precision, command, is_ours) {
+            let row = [Some(engine), Some(precision), None, Some(reason.as_str()), None, None];
+            self.rows.push(row.map(|cell| cell.map(str::to_owned)).into());
+        }
+    }
+
+    fn try_measure(
+        &mut self,
+        engine: &str,
+        precision: &str,
+        command: &mut Command,
+        is_ours: bool,
+    ) -> Result<(), String> {
+        let folder = tempfile::tempdir().unwrap();
+        let mut worker = Worker::start(command.current_dir(folder.path()))?;
+        let mut description = format!("- {}", worker.name());
+        if is_ours {
+            description += &compare_with_cpu(&mut worker, precision, folder.path())?;
+        }
+        if !self.engines.contains(&description) {
+            self.engines.push(description);
+        }
+        let sizes = std::iter::successors(Some(1), |size| Some(size * 2));
+        for size in sizes.take_while(|&size| size <= max_batch()) {
+            worker.load("batch", &format!("{size} {}", GEOMETRY.crop))?;
+            let (latency, mut begin) = self.measure_job(&mut worker, "batch")?;
+            let mut throughput = latency;
+            if is_ours {
+                worker.load("batch", &format!("{size} {} overlapped", GEOMETRY.crop))?;
+                (throughput, begin) = self.measure_job(&mut worker, "batch")?;
+            }
+            self.rows.push(vec![
+                Some(engine.to_owned()),
+                Some(precision.to_owned()),
+                Some(size.to_string()),
+                Some(format!("{:.1}", throughput * size as f64)),
+                Some(format!("{:.2}", 1e3 / latency)),
+                self.utilisation.median_between(begin + SETTLING_TIME, Instant::now()),
+            ]);
+        }
+        Ok(())
+    }
+
+    /// Returns the batches per second and the start of the measurement.
+    fn measure_job(&self, worker: &mut Worker, job: &str) -> Result<(f64, Instant), String> {
+        let mut measurement = Measurement::prepare(worker, job, self.slice)?;
+        let begin = Instant::now();
+        for _ in 0..ROUNDS {
+            measurement.run_round(worker)?;
+        }
+        Ok((measurement.throughput.median(), begin))
+    }
+
+    fn finish(self) -> String {
+        let query = ["--format=csv,noheader,nounits", "--query-gpu=name,driver_version"];
+        let gpu = output_of("nvidia-smi", &query);
+        let cores = thread::available_parallelism().map_or(1, usize::from);
+        let engines = self.engines.join("\n");
+        let machine = machine::describe(
+            &format!("{cores} cores"),
+            &format!("- GPU and driver by nvidia-smi: {gpu}\n{engines}"),
+            "benches/gpu/run",
+        );
+        let columns = ["engine", "precision", "batch", "images/s", "ms per batch", "GPU busy"];
+        format!(
+            "# The network on a GPU\n\nWritten by `benches/gpu/run`.\n\n{machine}\n\n\
+             Pixels start and outputs end in the host's memory. The latency is that of one batch alone.\n\
+             wgpu and cuda reach their images per second with two batches under way, as in the service.\n\
+             Medians of five rounds, after a warm-up.\n\n{}\n",
+            markdown::table(columns, self.rows)
+        )
+    }
+}
+
+/// Compares a worker's outputs with the CPU's; describes the difference and the duration of the warm-up.
+fn compare_with_cpu(worker: &mut Worker, precision: &str, folder: &Path) -> Result<String, String> {
+    let begin = Instant::now();
+    worker.load("batch", &format!("{} {}", max_batch(), GEOMETRY.crop))?;
+    let bytes = worker.result("batch", folder)?;
+    let seconds = begin.elapsed().as_secs_f64();
+    let outputs = bytes.chunks_exact(4).map(|output| f32::from_le_bytes(output.try_into().unwrap()));
+    let expected = Network::load(Backend::default()).logits(&crops(max_batch())).unwrap().concat();
+    assert_eq!(outputs.len(), expected.len());
+    let difference = outputs.zip(&expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+    let is_far = precision == "f32" && difference > TOLERANCE;
+    let remark = if is_far { ", **more than expected of f32**" } else { "" };
+    let outputs = format!("outputs differ from the CPU's by at most {difference:.1e}{remark}");
+    Ok(format!("; {outputs}; ready after {seconds:.1} s"))
+}
+
+/// Utilisation of the GPU in per cent, as nvidia-smi prints it ten times per second.
+struct Utilisation {
+    readings: Arc<Mutex<Vec<(Instant, u32)>>>,
+    process: Option<Child>,
+}
+
+impl Utilisation {
+    fn start() -> Self {
+        let mut command = Command::new("nvidia-smi");
+        command.args(["--format=csv,noheader,nounits", "--query-gpu=utilization.gpu", "--loop-ms=100"]);
+        let mut process = command.stdout(Stdio::piped()).spawn().ok();
+        let readings = Arc::<Mutex<Vec<_>>>::default();
+        if let Some(output) = process.as_mut().and_then(|process| process.stdout.take()) {
+            let readings = readings.clone();
+            thread::spawn(move || {
+                for line in BufReader::new(output).lines().map_while(Result::ok) {
+                    let percent = line.trim().parse().ok();
+                    readings.lock().unwrap().extend(percent.map(|percent| (Instant::now(), percent)));
+                }
+            });
+        }
+        Self { readings, process }
+    }
+
+    fn median_between(&self, begin: Instant, end: Instant) -> Option<String> {
+        let readings = self.readings.lock().unwrap();
+        let within = readings.iter().filter(|(at, _)| (begin..=end).contains(at));
+        let mut percents: Vec<u32> = within.map(|&(_, percent)| percent).collect();
+        percents.sort_unstable();
+        percents.get(percents.len() / 2).map(|percent| format!("{percent} %"))
+    }
+}
+
+impl Drop for Utilisation {
+    fn drop(&mut self) {
+        if let Some(process) = &mut self.process {
+            // Both fail only if the process has ended already.
+            let _ = process.kill();
+            let _ = process.wait();
+        }
+    }
 }

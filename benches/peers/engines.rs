@@ -1,209 +1,289 @@
-//! The engines: made, compared on one picture, and then measured in turns.
+//! Engines: started, compared on one picture, measured in interleaved rounds, and their tables.
 
-use std::time::Duration;
+use std::{fs, path::Path, process::Command, sync::Barrier, thread, time::Instant};
 
-use classify::{backend::Backend, network::spec};
-use cnn_kernels::Isa;
-
-use crate::{
-    Effort, Subject,
-    ceiling::Ceiling,
-    figures::Series,
-    in_process::{self, Tract},
-    machine::locked_version,
-    peers_folder, skipped,
-    worker::Worker,
+use bench_harness::{Contender, Measurement, Series, Worker, machine, markdown, peers_folder, python};
+use bench_harness::{run_interleaved, skip};
+use classify::{
+    backend::Backend,
+    model::{CROP, spec},
 };
+use cnn_kernels::{Isa, ceiling};
 
-/// Logits further apart than this are another network's, or another arithmetic's.
+use crate::{Effort, Subject, engine_worker};
+
+/// Logits that differ by more come from another network or from another precision.
 const TOLERANCE: f32 = 1e-3;
+/// Multiply-adds that take some hundred microseconds.
+const MULTIPLY_ADDS: usize = 200_000;
+/// The name of the only job.
+const PICTURE: &str = "picture";
 
-/// On how many threads an engine runs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Setup {
-    /// Threads that share an image.
-    pub(crate) threads: usize,
-    /// Images at once, each on threads of its own.
-    pub(crate) instances: usize,
+/// Threads of an engine.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Setup {
+    /// Threads that share one image.
+    threads: usize,
+    /// Images at the same time, each on threads of its own.
+    instances: usize,
 }
 
-/// An image after the other on one thread.
-pub(crate) const ONE_THREAD: Setup = Setup { threads: 1, instances: 1 };
-/// An image after the other, each on both threads.
-pub(crate) const SHARED_IMAGE: Setup = Setup { threads: 2, instances: 1 };
-/// Two images at once, each on one thread.
-pub(crate) const TWO_IMAGES: Setup = Setup { threads: 1, instances: 2 };
+const ONE_THREAD: Setup = Setup { threads: 1, instances: 1 };
+const SHARED_IMAGE: Setup = Setup { threads: 2, instances: 1 };
+const TWO_IMAGES: Setup = Setup { threads: 1, instances: 2 };
 
-/// An engine that holds the network and the picture.
-pub(crate) trait Engine {
-    /// The outputs for the picture.
-    fn logits(&mut self) -> Vec<f32>;
-
-    /// Every instance runs so many times.
-    fn run(&mut self, times: usize) -> Run;
-}
-
-/// What a run took.
-pub(crate) struct Run {
-    /// From the first start to the last end.
-    pub(crate) wall: Duration,
-    /// Each forward pass of each instance.
-    pub(crate) durations: Vec<Duration>,
-}
-
-/// An engine in one setup, with what it took so far.
-pub(crate) struct Contender {
-    pub(crate) setup: Setup,
-    engine: Box<dyn Engine>,
-    /// Runs a round.
-    times: usize,
-    /// Milliseconds of an image: each round's median.
-    pub(crate) medians: Series,
-    /// Milliseconds of an image: each round's least.
-    pub(crate) least: Series,
-    /// Images per second, one figure a round.
-    pub(crate) throughput: Series,
-}
-
-impl Contender {
-    pub(crate) fn new(setup: Setup, engine: Box<dyn Engine>) -> Self {
-        let (medians, least, throughput) = Default::default();
-        Self { setup, engine, times: 1, medians, least, throughput }
-    }
-
-    /// Runs until it is warm, and finds out how many runs fill `slice`.
-    fn warm_up(&mut self, slice: Duration) {
-        if slice.is_zero() {
-            return;
-        }
-        self.engine.run(5);
-        let run = self.engine.run(5);
-        let times = slice.as_nanos() * 5 / run.wall.as_nanos().max(1);
-        self.times = usize::try_from(times).unwrap().max(3);
-    }
-
-    fn round(&mut self) {
-        let Run { wall, durations } = self.engine.run(self.times);
-        self.throughput.add(durations.len() as f64 / wall.as_secs_f64());
-        let durations: Series = durations.iter().map(|duration| duration.as_secs_f64() * 1e3).collect();
-        self.medians.add(durations.median());
-        self.least.add(durations.least());
-    }
-}
-
-/// What runs networks, in every setup that it knows.
-pub(crate) struct Candidate {
-    pub(crate) name: String,
-    /// Whether it is this project's.
-    pub(crate) ours: bool,
-    /// Whether it is kept from using AVX-512.
-    pub(crate) limited: bool,
-    pub(crate) contenders: Vec<Contender>,
-    /// Largest difference of a logit to [`Measured::reference`].
-    pub(crate) difference: f32,
+/// An engine in every setup that it has.
+struct Candidate {
+    name: String,
+    /// True for an engine of this project.
+    is_ours: bool,
+    /// True for an engine that could use AVX-512 and is kept from it.
+    is_limited: bool,
+    contenders: Vec<(Setup, Contender)>,
+    /// Largest difference of a logit to the first candidate's.
+    difference: f32,
 }
 
 impl Candidate {
-    pub(crate) fn of(&self, setup: Setup) -> Option<&Contender> {
-        self.contenders.iter().find(|contender| contender.setup == setup)
+    fn measurement(&self, setup: Setup) -> Option<&Measurement> {
+        let (_, contender) = self.contenders.iter().find(|(own, _)| *own == setup)?;
+        contender.measurements[0].as_ref()
     }
 
-    /// The setup with two threads that does the most images per second.
-    pub(crate) fn best_of_two_threads(&self) -> Option<&Contender> {
-        let two_threads = self.contenders.iter().filter(|contender| contender.setup != ONE_THREAD);
-        two_threads.max_by(|one, other| one.throughput.median().total_cmp(&other.throughput.median()))
+    /// Returns the setup with two threads that has the highest throughput.
+    fn best_on_two_threads(&self) -> Option<(Setup, &Measurement)> {
+        let setups = [SHARED_IMAGE, TWO_IMAGES].into_iter();
+        let measured = setups.filter_map(|setup| Some((setup, self.measurement(setup)?)));
+        measured.max_by(|(_, a), (_, b)| a.throughput.median().total_cmp(&b.throughput.median()))
     }
 }
 
-/// What came of it.
-pub(crate) struct Measured {
-    pub(crate) candidates: Vec<Candidate>,
-    /// Whose logits the others are compared with.
-    pub(crate) reference: String,
-    pub(crate) ceiling: Ceiling,
-    /// Floating-point operations of the network, by its ONNX file.
-    pub(crate) flops: Option<usize>,
-}
-
-/// Everything that is there, the peers first.
-fn candidates(subject: &Subject, notes: &mut Vec<String>) -> (Vec<Candidate>, Option<usize>) {
-    let mut candidates = Vec::new();
-    let mut add = |name: String, ours, limited, contenders| {
-        candidates.push(Candidate { name, ours, limited, contenders, difference: 0.0 });
+/// Starts the workers of one engine; the commands lack the setup and the name is the workers' own.
+fn start(
+    setups: &[Setup],
+    folder: &Path,
+    input: &str,
+    command: impl Fn() -> Command,
+) -> (String, Vec<(Setup, Contender)>) {
+    let start = |&setup: &Setup| {
+        let mut command = command();
+        command.args([setup.threads, setup.instances].map(|count| count.to_string())).current_dir(folder);
+        let mut worker = Worker::start(&mut command).unwrap();
+        worker.load(PICTURE, &format!("{input} {CROP}")).unwrap();
+        (setup, Contender { worker, measurements: Vec::new() })
     };
-    let mut flops = None;
+    let contenders: Vec<_> = setups.iter().map(start).collect();
+    (contenders[0].1.worker.name().to_owned(), contenders)
+}
+
+/// Starts every engine that is installed, the peers first.
+fn candidates(subject: &Subject, folder: &Path, notes: &mut Vec<String>) -> Vec<Candidate> {
+    let tensor: Vec<u8> = subject.nchw.iter().flat_map(|value| value.to_le_bytes()).collect();
+    fs::write(folder.join("input.f32"), tensor).unwrap();
+    fs::write(folder.join("crop.rgb"), subject.crop.rgb()).unwrap();
+
+    let setups = [ONE_THREAD, SHARED_IMAGE, TWO_IMAGES];
+    let mut candidates = Vec::new();
+    let mut add = |name: String, is_ours, is_limited, contenders| {
+        candidates.push(Candidate { name, is_ours, is_limited, contenders, difference: 0.0 });
+    };
     if let Some(onnx) = &subject.onnx {
-        for (name, script) in [("onnxruntime", "ort.py"), ("OpenVINO", "openvino_worker.py")] {
-            match Worker::start_all(script, onnx, &subject.nchw) {
-                Some((version, contenders)) => add(format!("{name} {version}"), false, false, contenders),
-                None => skipped(notes, &format!("{name}: benches/peers/install gets it")),
+        let without_avx512 = peers_folder("peers").join("avx2");
+        for (name, engine, is_limited) in [
+            ("onnxruntime", "onnxruntime", false),
+            ("OpenVINO", "openvino", false),
+            ("onnxruntime without AVX-512", "onnxruntime", true),
+        ] {
+            if is_limited && Isa::detect().name() != "avx512" {
+                continue;
             }
-        }
-        if Isa::detect().name() == "avx512" {
-            let copy = peers_folder().join("avx2").is_dir();
-            match copy.then(|| Worker::start_all("ort_avx2.py", onnx, &subject.nchw)).flatten() {
-                Some((version, contenders)) => {
-                    add(format!("onnxruntime {version} without AVX-512"), false, true, contenders);
+            if python("peers", "engines.py").is_none() || is_limited && !without_avx512.is_dir() {
+                skip(notes, &format!("{name}: benches/peers/install installs it"));
+                continue;
+            }
+            let (version, contenders) = start(&setups, folder, "input.f32", || {
+                let mut command = python("peers", "engines.py").unwrap();
+                command.arg(engine).arg(onnx);
+                if is_limited {
+                    command.env("PEERS_PACKAGES", &without_avx512);
                 }
-                None => skipped(notes, "onnxruntime without AVX-512: benches/peers/install gets it"),
-            }
+                command
+            });
+            let suffix = if is_limited { " without AVX-512" } else { "" };
+            add(format!("{version}{suffix}"), false, is_limited, contenders);
         }
         if cfg!(debug_assertions) {
-            skipped(notes, "tract: not optimised, as here, it takes a second for an image");
+            skip(notes, "tract: without optimisation it takes a second per image");
         } else {
-            let tract = Tract::load(onnx);
-            flops = Some(tract.flops());
-            let name = format!("tract {}", locked_version("tract-onnx"));
-            add(name, false, false, tract.contenders(subject));
+            let command = || engine_worker::command("tract", onnx.to_str().unwrap());
+            let (_, contenders) = start(&[ONE_THREAD, TWO_IMAGES], folder, "input.f32", command);
+            add(machine::locked_crate("tract-onnx").replace("-onnx", ""), false, false, contenders);
         }
     }
     for backend in Backend::cpus() {
-        for isa in in_process::instructions(backend) {
+        for isa in instruction_sets(backend) {
+            let isa_name = isa.map_or("default", Isa::name);
+            let command = || engine_worker::command(backend.name(), isa_name);
+            let (_, contenders) = start(&setups, folder, "crop.rgb", command);
             let on = isa.map(|isa| format!(" on {isa}")).unwrap_or_default();
-            let name = format!("this project: {backend}{on}");
-            let limited = isa.is_some_and(|isa| isa < Isa::detect());
-            add(name, true, limited, in_process::native(backend, isa, subject));
+            let is_limited = isa.is_some_and(|isa| isa < Isa::detect());
+            add(format!("this project: {backend}{on}"), true, is_limited, contenders);
         }
     }
-    (candidates, flops)
+    candidates
 }
 
-/// Fails unless every engine computes the same; says whose logits the others are compared with.
-fn compare(candidates: &mut [Candidate]) -> String {
-    let reference = candidates[0].name.clone();
-    let expected = candidates[0].contenders[0].engine.logits();
+/// Returns the instruction sets to measure a backend with, widest first; `[None]` if it has no choice.
+fn instruction_sets(backend: Backend) -> Vec<Option<Isa>> {
+    if backend.kernel_isa(None).is_none() {
+        return vec![None];
+    }
+    let mut isas: Vec<Option<Isa>> = Isa::available().map(Some).collect();
+    isas.reverse();
+    // Plain Rust is measured only on a CPU that has nothing else.
+    if isas.len() > 1 {
+        isas.pop();
+    }
+    isas
+}
+
+/// Fails unless every engine computes the logits of the first candidate.
+fn compare(candidates: &mut [Candidate], folder: &Path) {
+    let mut first = None;
     for Candidate { name, contenders, difference, .. } in candidates {
-        for contender in contenders {
-            let logits = contender.engine.logits();
+        for (_, contender) in contenders {
+            let bytes = contender.worker.result(PICTURE, folder).unwrap();
+            let logits: Vec<f32> =
+                bytes.chunks_exact(4).map(|value| f32::from_le_bytes(value.try_into().unwrap())).collect();
+            let (reference, expected) = first.get_or_insert_with(|| (name.clone(), logits.clone()));
             assert_eq!(logits.len(), expected.len(), "{name}");
-            let pairs = logits.iter().zip(&expected);
-            let apart = pairs.map(|(logit, expected)| (logit - expected).abs()).fold(0.0, f32::max);
+            let pairs = logits.iter().zip(expected);
+            let apart = pairs.map(|(logit, expected)| (logit - *expected).abs()).fold(0.0, f32::max);
             assert!(
                 apart <= TOLERANCE,
-                "{name}: logits are {apart:e} from those of {reference}: is the ONNX file the one that was \
-                 compiled in, {} of SHA-256 {}?",
+                "{name}: logits differ by {apart:e} from those of {reference}; is the ONNX file the one that \
+                 was compiled in, {} of SHA-256 {}?",
                 spec::NAME,
                 spec::ONNX_SHA256
             );
             *difference = difference.max(apart);
         }
     }
-    reference
 }
 
-/// Compares what the engines compute, then lets them run in turns.
-pub(crate) fn measure(subject: &Subject, effort: &Effort, notes: &mut Vec<String>) -> Measured {
-    let (mut candidates, flops) = candidates(subject, notes);
-    let reference = compare(&mut candidates);
-    let mut contenders: Vec<&mut Contender> =
-        candidates.iter_mut().flat_map(|candidate| &mut candidate.contenders).collect();
-    contenders.iter_mut().for_each(|contender| contender.warm_up(effort.engine_slice));
-    let mut ceiling = Ceiling::default();
-    for _ in 0..effort.engine_rounds {
-        ceiling.round();
-        contenders.iter_mut().for_each(|contender| contender.round());
-        // So that nobody always runs behind the same other.
-        contenders.reverse();
+/// Compares and measures all engines; returns the tables.
+pub(crate) fn measure(subject: &Subject, effort: &Effort, notes: &mut Vec<String>) -> Vec<String> {
+    let folder = tempfile::tempdir().unwrap();
+    let mut candidates = candidates(subject, folder.path(), notes);
+    compare(&mut candidates, folder.path());
+    let contenders = candidates.iter_mut().flat_map(|candidate| &mut candidate.contenders);
+    let mut contenders: Vec<&mut Contender> = contenders.map(|(_, contender)| contender).collect();
+    for Contender { worker, measurements } in &mut contenders {
+        measurements.push(Some(Measurement::prepare(worker, PICTURE, effort.engine_slice).unwrap()));
     }
-    Measured { candidates, reference, ceiling, flops }
+    let (mut alone, mut both) = (Series::default(), Series::default());
+    run_interleaved(effort.engine_rounds, 1, contenders, || {
+        alone.add(multiply_add_gflops());
+        both.add(multiply_add_gflops_on_two_cores());
+    });
+    let flops = subject.onnx.as_deref().filter(|_| !cfg!(debug_assertions)).map(engine_worker::count_flops);
+
+    let peak = flops.map(|flops| (flops as f64 / 1e6, alone.max()));
+    let mut pieces = vec![figures_table(&candidates, peak)];
+    pieces.extend(ratio_table(&candidates.iter().collect::<Vec<_>>()));
+    let limited: Vec<&Candidate> = candidates.iter().filter(|candidate| candidate.is_limited).collect();
+    pieces.extend(ratio_table(&limited));
+    pieces.extend(peak.map(|(mflop, alone)| {
+        format!(
+            "FMA ceiling of a core on {}: {alone:.0} GFLOP/s alone, {:.0} while the other core computes too. \
+             The network has {:.3} GFLOP by its ONNX file (two per product of a weight and a pixel): \
+             at least {:.2} ms on one core. This project starts with the bytes of the crop, the peers with \
+             the normalised tensor.",
+            Isa::detect(),
+            both.max(),
+            mflop / 1e3,
+            mflop / alone
+        )
+    }));
+    pieces
+}
+
+/// Measures the multiply-adds of one core, by the kernels' own loop.
+fn multiply_add_gflops() -> f64 {
+    let start = Instant::now();
+    let flops = ceiling::multiply_adds(Isa::detect(), MULTIPLY_ADDS);
+    flops as f64 / start.elapsed().as_secs_f64() / 1e9
+}
+
+/// Measures the multiply-adds per core while two cores compute.
+fn multiply_add_gflops_on_two_cores() -> f64 {
+    let barrier = Barrier::new(2);
+    let measure = || {
+        barrier.wait();
+        multiply_add_gflops()
+    };
+    thread::scope(|scope| {
+        let other = scope.spawn(measure);
+        (measure() + other.join().unwrap()) / 2.0
+    })
+}
+
+fn latency(measurement: &Measurement) -> String {
+    format!("{:.2} ({:.2})", measurement.median.median(), measurement.least.min())
+}
+
+/// `peak` is the network's MFLOP and the GFLOP/s that a core reaches.
+fn figures_table(candidates: &[Candidate], peak: Option<(f64, f64)>) -> String {
+    let reference = format!("logits from {}'s", candidates[0].name);
+    let columns = [
+        "engine",
+        "1 thread: ms",
+        "images/s",
+        "lone image on 2 threads: ms",
+        "2 threads: images/s",
+        "by",
+        &reference,
+        "of the FMA ceiling",
+    ];
+    let rows = candidates.iter().map(|candidate| {
+        let alone = candidate.measurement(ONE_THREAD);
+        let best = candidate.best_on_two_threads();
+        let by = |setup| if setup == SHARED_IMAGE { "two threads per image" } else { "one image per thread" };
+        let fraction = peak.zip(alone).map(|((mflop, gflops), alone)| mflop / alone.median.median() / gflops);
+        vec![
+            Some(candidate.name.clone()),
+            alone.map(latency),
+            alone.map(|alone| alone.throughput.median_and_max(0)),
+            candidate.measurement(SHARED_IMAGE).map(latency),
+            best.map(|(_, best)| best.throughput.median_and_max(0)),
+            best.map(|(setup, _)| by(setup).to_owned()),
+            Some(format!("{:.1e}", candidate.difference)),
+            fraction.map(|fraction| format!("{:.0} %", 100.0 * fraction)),
+        ]
+    });
+    format!("### Engines\n\n{}", markdown::table(columns, rows))
+}
+
+/// Compares the first engine of this project with the other candidates, if there are any.
+fn ratio_table(candidates: &[&Candidate]) -> Option<String> {
+    let ours = candidates.iter().find(|candidate| candidate.is_ours)?;
+    let faster = |theirs: &Candidate, setup| {
+        let (ours, theirs) = (ours.measurement(setup)?, theirs.measurement(setup)?);
+        Some(format!("{:.2}", theirs.median.median() / ours.median.median()))
+    };
+    let more = |theirs: &Candidate| {
+        let ((_, ours), (_, theirs)) = (ours.best_on_two_threads()?, theirs.best_on_two_threads()?);
+        Some(format!("{:.2}", ours.throughput.median() / theirs.throughput.median()))
+    };
+    let others = candidates.iter().filter(|theirs| theirs.name != ours.name);
+    let rows: Vec<_> = others
+        .map(|theirs| {
+            let name = Some(theirs.name.clone());
+            vec![name, faster(theirs, ONE_THREAD), faster(theirs, SHARED_IMAGE), more(theirs)]
+        })
+        .collect();
+    let columns = ["as", "1 thread", "lone image on 2 threads", "2 threads, images/s"];
+    let is_empty = rows.is_empty();
+    let table = format!("{}, how many times as fast:\n\n{}", ours.name, markdown::table(columns, rows));
+    (!is_empty).then_some(table)
 }

@@ -1,10 +1,10 @@
-"""What people would write in Python: FastAPI, Pillow and onnxruntime, one process.
+"""A typical Python service: FastAPI, Pillow and onnxruntime in one process.
 
     fastapi_app.py MODEL.onnx LABELS.txt PORT THREADS
 
-The image is the body of `POST /classify`. Decoding and the network run in the thread pool, where both let
-other requests go on; a run of the network has `THREADS` threads. `GET /ready` answers once the network ran.
-The numbers of the preprocessing are those of this project's models.
+The body of `POST /classify` is the image. Decoding and the network run in the thread pool and release the
+interpreter for other requests; each run of the network has `THREADS` threads. `GET /ready` answers 200 after
+the network has run once. The constants are the preprocessing of this project's models.
 """
 
 import io
@@ -20,12 +20,12 @@ from fastapi.concurrency import run_in_threadpool
 from PIL import Image
 
 RESIZE, CROP = 256, 224
-SCALE = (1 / (255 * np.array([0.229, 0.224, 0.225]))).astype(np.float32)
-SHIFT = (-np.array([0.485, 0.456, 0.406]) / np.array([0.229, 0.224, 0.225])).astype(np.float32)
+MEAN, STD = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
+SCALE, SHIFT = (1 / (255 * STD)).astype(np.float32), (-MEAN / STD).astype(np.float32)
 
 
-def pixels(data):
-    """The network's input, [1, 3, CROP, CROP]."""
+def network_input(data):
+    """[1, 3, CROP, CROP]."""
     image = Image.open(io.BytesIO(data)).convert("RGB")
     ratio = RESIZE / min(image.size)
     image = image.resize([round(side * ratio) for side in image.size], Image.Resampling.BILINEAR)
@@ -36,7 +36,7 @@ def pixels(data):
 
 
 def build(model, labels, threads):
-    # A line is a class: its WordNet id, a tab and its label, or just the label.
+    # Each line is a class: its WordNet id, a tab and its label, or the label alone.
     lines = Path(labels).read_text(encoding="utf-8").splitlines()
     labels = [line.split("\t")[-1].strip() for line in lines]
     options = onnxruntime.SessionOptions()
@@ -45,7 +45,7 @@ def build(model, labels, threads):
     name = session.get_inputs()[0].name
 
     def predict(data):
-        logits = session.run(None, {name: pixels(data)})[0][0]
+        logits = session.run(None, {name: network_input(data)})[0][0]
         exponentials = np.exp(logits - logits.max())
         probabilities = exponentials / exponentials.sum()
         best = int(probabilities.argmax())
@@ -69,11 +69,7 @@ def build(model, labels, threads):
     return app
 
 
-def main():
+if __name__ == "__main__":
     model, labels, port, threads = sys.argv[1:]
     app = build(model, labels, int(threads))
     uvicorn.run(app, host="127.0.0.1", port=int(port), log_level="warning", access_log=False)
-
-
-if __name__ == "__main__":
-    main()

@@ -1,5 +1,7 @@
-//! Clients that send the same request again and again, over connections that stay open. They are threads
-//! with plain sockets: what they use of the two cores is little, and the same for every server.
+//! HTTP clients that send one request again and again over connections that stay open.
+//!
+//! The clients are threads with plain sockets: they need little of the two cores, and the same for every
+//! server.
 
 use std::{
     io::{BufRead, BufReader, Error, ErrorKind, Read, Result, Write},
@@ -9,33 +11,30 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::figures::Series;
+use bench_harness::{Series, milliseconds};
 
-/// A bound on a hang, nothing else.
-const PATIENCE: Duration = Duration::from_secs(120);
+/// Read timeout; only a server that hangs reaches it.
+const READ_TIMEOUT: Duration = Duration::from_secs(120);
 
-/// A connection that is kept open.
-pub(crate) struct Connection {
-    stream: BufReader<TcpStream>,
-}
+/// A connection that stays open between requests.
+pub(crate) struct Connection(BufReader<TcpStream>);
 
 impl Connection {
     pub(crate) fn open(address: SocketAddr) -> Result<Self> {
         let stream = TcpStream::connect(address)?;
         stream.set_nodelay(true)?;
-        stream.set_read_timeout(Some(PATIENCE))?;
-        Ok(Self { stream: BufReader::new(stream) })
+        stream.set_read_timeout(Some(READ_TIMEOUT))?;
+        Ok(Self(BufReader::new(stream)))
     }
 
-    /// Sends a whole request and reads its answer: status and body.
-    pub(crate) fn ask(&mut self, request: &[u8]) -> Result<(u16, Vec<u8>)> {
-        self.stream.get_mut().write_all(request)?;
-        let status = self.line()?;
+    /// Sends a whole request and reads the status and body of its response.
+    pub(crate) fn send(&mut self, request: &[u8]) -> Result<(u16, Vec<u8>)> {
+        self.0.get_mut().write_all(request)?;
+        let status = self.read_line()?;
         let status = status.split(' ').nth(1).and_then(|code| code.parse().ok());
-        let status = status.ok_or_else(|| broken("no status"))?;
         let mut length = None;
         loop {
-            let header = self.line()?;
+            let header = self.read_line()?;
             if header.is_empty() {
                 break;
             }
@@ -45,52 +44,50 @@ impl Connection {
                 length = value.trim().parse().ok();
             }
         }
-        let mut body = vec![0; length.ok_or_else(|| broken("no length"))?];
-        self.stream.read_exact(&mut body)?;
+        let (Some(status), Some(length)) = (status, length) else {
+            return Err(Error::new(ErrorKind::InvalidData, "a response without status or length"));
+        };
+        let mut body = vec![0; length];
+        self.0.read_exact(&mut body)?;
         Ok((status, body))
     }
 
-    fn line(&mut self) -> Result<String> {
+    fn read_line(&mut self) -> Result<String> {
         let mut line = String::new();
-        if self.stream.read_line(&mut line)? == 0 {
-            return Err(ErrorKind::UnexpectedEof.into());
+        match self.0.read_line(&mut line)? {
+            0 => Err(ErrorKind::UnexpectedEof.into()),
+            _ => Ok(line.trim_end().to_owned()),
         }
-        Ok(line.trim_end().to_owned())
     }
 }
 
-fn broken(what: &str) -> Error {
-    Error::new(ErrorKind::InvalidData, what)
-}
-
-/// What a server did under load.
+/// Responses of a server under load.
 pub(crate) struct Load {
-    /// Answers of status 200 per second.
+    /// Responses of status 200 per second.
     pub(crate) throughput: f64,
-    /// Milliseconds of each of them.
+    /// Milliseconds to each response of status 200.
     pub(crate) durations: Series,
-    /// Answers of another status.
+    /// Responses of any other status.
     pub(crate) refused: usize,
 }
 
-/// Keeps so many `connections` busy with `request` for the time of `slice`, and calls `sample` when half
-/// of it is over.
-pub(crate) fn load(
+/// Repeats a request on `connections` connections for `slice`; calls `sample` halfway.
+pub(crate) fn put_under_load(
     address: SocketAddr,
     request: &[u8],
     connections: usize,
     slice: Duration,
     sample: impl FnOnce(),
 ) -> Load {
-    let together = Barrier::new(connections + 1);
+    let barrier = Barrier::new(connections + 1);
     let client = || {
         let mut connection = Connection::open(address).unwrap();
-        together.wait();
+        barrier.wait();
         let start = Instant::now();
         let (mut durations, mut refused) = (Vec::new(), 0);
         while start.elapsed() < slice {
             let sent = Instant::now();
-            match connection.ask(request).unwrap() {
+            match connection.send(request).unwrap() {
                 (200, _) => durations.push(sent.elapsed()),
                 _ => refused += 1,
             }
@@ -99,7 +96,7 @@ pub(crate) fn load(
     };
     let (wall, clients) = thread::scope(|scope| {
         let clients: Vec<_> = (0..connections).map(|_| scope.spawn(client)).collect();
-        together.wait();
+        barrier.wait();
         let start = Instant::now();
         thread::sleep(slice / 2);
         sample();
@@ -111,7 +108,7 @@ pub(crate) fn load(
     assert!(!durations.is_empty(), "{address}: {refused} refusals and no answer");
     Load {
         throughput: durations.len() as f64 / wall.as_secs_f64(),
-        durations: durations.iter().map(|duration| duration.as_secs_f64() * 1e3).collect(),
+        durations: durations.into_iter().map(milliseconds).collect(),
         refused,
     }
 }

@@ -1,4 +1,4 @@
-//! The servers: how each is started, asked, and ended.
+//! Servers that classify a JPEG: started several times, put under load in turns, and their tables.
 
 use std::{
     net::{Ipv4Addr, SocketAddr, TcpListener},
@@ -8,184 +8,111 @@ use std::{
     time::{Duration, Instant},
 };
 
+use bench_harness::{Series, machine, markdown, milliseconds, peers_folder, python, repository, skip};
 use classify::{backend::Backend, network::spec};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::{Subject, load::Connection, machine::memory, peers_folder, repository, skipped, worker::python};
+use crate::{
+    Effort, Subject,
+    load::{Connection, put_under_load},
+};
 
-/// A bound on a hang at the start.
-const PATIENCE: Duration = Duration::from_secs(60);
-/// Between two looks whether a server is ready.
-const POLL: Duration = Duration::from_millis(1);
+/// Time that a server has to become ready; only one that hangs reaches it.
+const START_TIMEOUT: Duration = Duration::from_secs(60);
+/// Pause between two readiness checks.
+const POLL_INTERVAL: Duration = Duration::from_millis(1);
+/// Numbers of connections that the servers are measured with.
+const CONNECTIONS: [usize; 3] = [1, 8, 64];
 
-/// The command that serves on a port of this machine and keeps what it writes in a folder.
-type Serve = Box<dyn Fn(u16, &Path) -> Command>;
+/// Returns the command that serves on a port and keeps its files in a folder.
+type ServerCommand = Box<dyn Fn(u16, &Path) -> Command>;
 
-/// A server that classifies a JPEG.
-pub(crate) struct Server {
-    pub(crate) name: String,
-    /// Whether it is this project's.
-    pub(crate) ours: bool,
-    command: Serve,
-    /// What answers 200 once images are taken.
+/// A server and its measurements.
+struct Server {
+    name: String,
+    command: ServerCommand,
+    /// Path that answers 200 as soon as the server accepts pictures.
     ready: &'static str,
     /// The request with the picture.
-    pub(crate) request: Vec<u8>,
-    /// The label in the answer to it.
+    request: Vec<u8>,
+    /// Returns the label in the response to it.
     label: fn(&Value) -> Option<String>,
+    /// Milliseconds from the start of the process to the first successful readiness check.
+    until_ready: Series,
+    /// Milliseconds from the start of the process to the first label.
+    until_label: Series,
+    /// One for each of [`CONNECTIONS`].
+    under_load: [UnderLoad; 3],
+    /// Peak resident memory of the whole run in MB.
+    peak_memory: f64,
 }
 
-/// Every server that is there, this project's first.
-pub(crate) fn all(subject: &Subject, notes: &mut Vec<String>) -> Vec<Server> {
-    let mut servers = vec![ours(subject)];
-    match &subject.onnx {
-        Some(onnx) if python("fastapi_app.py").is_some() => {
-            servers.extend([1, 2].map(|threads| fastapi(subject, onnx, threads)));
-        }
-        Some(_) => skipped(notes, "FastAPI: benches/peers/install gets it"),
-        None => {}
-    }
-    match furnace(subject) {
-        Some(server) => servers.push(server),
-        None => {
-            let what =
-                format!("furnace with {}: a long build, by benches/peers/install --with-furnace", spec::NAME);
-            skipped(notes, &what);
-        }
-    }
-    servers
-}
-
-/// The program of this package, as it comes: preprocess runs in it, too.
-fn ours(subject: &Subject) -> Server {
-    let backend = Backend::default();
-    let command = move |port: u16, folder: &Path| {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_image-pipeline"));
-        command
-            .args(["--host", "127.0.0.1", "--preprocess-port", "0", "--log", "warn"])
-            .args(["--classify-port", &port.to_string(), "--classify-backend", backend.name(), "--data-dir"])
-            .arg(folder)
-            .stdout(Stdio::null());
-        command
-    };
-    Server {
-        name: format!("this project: image-pipeline, {backend}"),
-        ours: true,
-        command: Box::new(command),
-        ready: "/ready",
-        request: post("/classify", &subject.jpeg),
-        label: named_label,
-    }
-}
-
-/// FastAPI, Pillow and onnxruntime: `fastapi_app.py`.
-fn fastapi(subject: &Subject, onnx: &Path, threads: usize) -> Server {
-    let onnx = onnx.to_owned();
-    let command = move |port: u16, _: &Path| {
-        let mut command = python("fastapi_app.py").unwrap();
-        let labels = repository().join("models").join(spec::NAME).join("labels.txt");
-        command.arg(&onnx).arg(labels).args([port.to_string(), threads.to_string()]);
-        command
-    };
-    let of_run = if threads == 1 { "a thread a run" } else { "both threads in a run" };
-    Server {
-        name: format!("FastAPI + Pillow + onnxruntime, {of_run}"),
-        ours: false,
-        command: Box::new(command),
-        ready: "/ready",
-        request: post("/classify", &subject.jpeg),
-        label: named_label,
-    }
-}
-
-/// furnace from its published crates, as it comes, if it was built with this model.
-fn furnace(subject: &Subject) -> Option<Server> {
-    let program = peers_folder().join("bin/furnace");
-    let says = |flag: &str| {
-        let output = Command::new(&program).arg(flag).output().ok()?;
-        String::from_utf8(output.stdout).ok()
-    };
-    let models = says("--help")?.split_once("Available models: ")?.1.lines().next()?.to_owned();
-    if models.split(", ").all(|model| model.trim() != spec::NAME) {
-        return None;
-    }
-    let name = says("--version")?.trim().to_owned();
-    let command = move |port: u16, _: &Path| {
-        let mut command = Command::new(&program);
-        command.args(["--model-name", spec::NAME, "--log-level", "warn", "--port", &port.to_string()]);
-        command
-    };
-    Some(Server {
-        name,
-        ours: false,
-        command: Box::new(command),
-        ready: "/readyz",
-        request: post("/predict", &subject.jpeg),
-        label: label_of_largest,
-    })
-}
-
-fn named_label(answer: &Value) -> Option<String> {
-    Some(answer["label"].as_str()?.to_owned())
-}
-
-/// The label of an answer that is just the network's outputs.
-fn label_of_largest(answer: &Value) -> Option<String> {
-    let outputs = answer["output"].as_array()?.iter().map(|output| output.as_f64().unwrap());
-    let (largest, _) = outputs.enumerate().max_by(|(_, one), (_, other)| one.total_cmp(other))?;
-    let (_, label) = spec::LABELS.get(largest)?;
-    Some((*label).to_owned())
-}
-
-fn post(path: &str, jpeg: &[u8]) -> Vec<u8> {
-    let head = format!(
-        "POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: image/jpeg\r\nContent-Length: {}\r\n\r\n",
-        jpeg.len()
-    );
-    [head.as_bytes(), jpeg].concat()
-}
-
-/// A server that runs, and ends with this.
-pub(crate) struct Running {
-    child: Child,
-    pub(crate) address: SocketAddr,
-    /// From the start of the process to the first answer that it is ready.
-    pub(crate) until_ready: Duration,
-    /// From the start of the process to the first label.
-    pub(crate) until_label: Duration,
-    /// The first label.
-    pub(crate) label: String,
-    _folder: TempDir,
+/// Figures of a server with one number of connections.
+#[derive(Default)]
+struct UnderLoad {
+    /// Responses of status 200 per second.
+    throughput: Series,
+    /// Milliseconds to the median response.
+    median: Series,
+    /// Milliseconds that 95 % of the responses do not exceed.
+    p95: Series,
+    /// Resident memory in MB halfway through the round.
+    memory: Series,
+    /// Responses of any other status, of all rounds.
+    refused: usize,
 }
 
 impl Server {
-    /// Starts the server on a fresh folder and waits for its first label.
-    pub(crate) fn start(&self) -> Running {
+    fn new(
+        name: impl Into<String>,
+        command: impl Fn(u16, &Path) -> Command + 'static,
+        [ready, path]: [&'static str; 2],
+        jpeg: &[u8],
+        label: fn(&Value) -> Option<String>,
+    ) -> Self {
+        let head = format!(
+            "POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: image/jpeg\r\n\
+             Content-Length: {}\r\n\r\n",
+            jpeg.len()
+        );
+        let (until_ready, until_label, under_load) = Default::default();
+        Self {
+            name: name.into(),
+            command: Box::new(command),
+            ready,
+            request: [head.as_bytes(), jpeg].concat(),
+            label,
+            until_ready,
+            until_label,
+            under_load,
+            peak_memory: 0.0,
+        }
+    }
+
+    /// Starts the server in a fresh folder and waits for its first label.
+    fn start(&self) -> Running {
         let folder = tempfile::tempdir().unwrap();
-        let address = free_address();
+        // The port was free a moment ago; nothing reserves it.
+        let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         let ready = format!("GET {} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n", self.ready);
-        let mut command = (self.command)(address.port(), folder.path());
+        let send = |request: &[u8]| Connection::open(address).and_then(|mut open| open.send(request));
+
         let start = Instant::now();
-        let child = command.spawn().unwrap();
-        // From here on a panic ends the process.
-        let mut running = Running {
-            child,
-            address,
-            until_ready: Duration::ZERO,
-            until_label: Duration::ZERO,
-            label: String::new(),
-            _folder: folder,
-        };
-        while !running.answers(ready.as_bytes()) {
-            assert!(start.elapsed() < PATIENCE, "{} is not ready", self.name);
+        let child = (self.command)(port, folder.path()).spawn().unwrap();
+        let (until_ready, until_label, label) = Default::default();
+        // Made before the server is ready, so that a panic below kills the process.
+        let mut running = Running { child, address, until_ready, until_label, label, _folder: folder };
+        while !matches!(send(ready.as_bytes()), Ok((200, _))) {
+            assert!(start.elapsed() < START_TIMEOUT, "{} is not ready", self.name);
             if let Some(status) = running.child.try_wait().unwrap() {
                 panic!("{} ended: {status}", self.name);
             }
-            thread::sleep(POLL);
+            thread::sleep(POLL_INTERVAL);
         }
         running.until_ready = start.elapsed();
-        let (status, body) = Connection::open(address).unwrap().ask(&self.request).unwrap();
+        let (status, body) = send(&self.request).unwrap();
         running.until_label = start.elapsed();
         let answer: Value = serde_json::from_slice(&body).unwrap();
         assert_eq!(status, 200, "{}: {answer}", self.name);
@@ -194,27 +121,170 @@ impl Server {
     }
 }
 
-impl Running {
-    fn answers(&self, request: &[u8]) -> bool {
-        let answer = Connection::open(self.address).and_then(|mut connection| connection.ask(request));
-        matches!(answer, Ok((200, _)))
-    }
-
-    /// Resident memory, now and at its most, in MB.
-    pub(crate) fn memory(&self) -> (f64, f64) {
-        memory(self.child.id())
-    }
+/// A server process; dropping it kills the process.
+struct Running {
+    child: Child,
+    address: SocketAddr,
+    until_ready: Duration,
+    until_label: Duration,
+    label: String,
+    _folder: TempDir,
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // One that has ended already was told where it was missed.
+        // Both fail only if the process has ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// A port that was free a moment ago.
-fn free_address() -> SocketAddr {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap()
+/// Returns every server that is installed, this project's first.
+fn servers(subject: &Subject, notes: &mut Vec<String>) -> Vec<Server> {
+    let mut servers = vec![ours(subject)];
+    match &subject.onnx {
+        Some(onnx) if python("peers", "fastapi_app.py").is_some() => {
+            servers.extend([1, 2].map(|threads| fastapi(subject, onnx, threads)));
+        }
+        Some(_) => skip(notes, "FastAPI: benches/peers/install installs it"),
+        None => {}
+    }
+    match furnace(subject) {
+        Some(server) => servers.push(server),
+        None => {
+            let install = "a long build, by benches/peers/install --with-furnace";
+            skip(notes, &format!("furnace with {}: {install}", spec::NAME));
+        }
+    }
+    servers
+}
+
+/// `image-pipeline` with its default settings; preprocess runs in the same process.
+fn ours(subject: &Subject) -> Server {
+    let backend = Backend::default();
+    let command = move |port: u16, folder: &Path| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_peers-image-pipeline"));
+        command
+            .args(["--host", "127.0.0.1", "--preprocess-port", "0", "--log", "warn"])
+            .args(["--classify-port", &port.to_string(), "--classify-backend", backend.name(), "--data-dir"])
+            .arg(folder)
+            .stdout(Stdio::null());
+        command
+    };
+    let name = format!("this project: image-pipeline, {backend}");
+    Server::new(name, command, ["/ready", "/classify"], &subject.jpeg, named_label)
+}
+
+/// FastAPI, Pillow and onnxruntime, with `threads` threads per run of the network: `fastapi_app.py`.
+fn fastapi(subject: &Subject, onnx: &Path, threads: usize) -> Server {
+    let onnx = onnx.to_owned();
+    let command = move |port: u16, _: &Path| {
+        let mut command = python("peers", "fastapi_app.py").unwrap();
+        let labels = repository().join("models").join(spec::NAME).join("labels.txt");
+        command.arg(&onnx).arg(labels).args([port.to_string(), threads.to_string()]);
+        command
+    };
+    let per_run = if threads == 1 { "one thread per run" } else { "both threads per run" };
+    let name = format!("FastAPI + Pillow + onnxruntime, {per_run}");
+    Server::new(name, command, ["/ready", "/classify"], &subject.jpeg, named_label)
+}
+
+/// furnace from its published crates, with its default settings, if it was built with this model.
+fn furnace(subject: &Subject) -> Option<Server> {
+    let program = peers_folder("peers").join("bin/furnace");
+    let help = machine::output_of(program.to_str()?, &["--help"]);
+    let models = help.split_once("Available models: ")?.1.lines().next()?;
+    models.split(", ").find(|model| model.trim() == spec::NAME)?;
+    let name = machine::output_of(program.to_str()?, &["--version"]);
+    let command = move |port: u16, _: &Path| {
+        let mut command = Command::new(&program);
+        command.args(["--model-name", spec::NAME, "--log-level", "warn", "--port", &port.to_string()]);
+        command
+    };
+    Some(Server::new(name, command, ["/readyz", "/predict"], &subject.jpeg, label_of_largest_output))
+}
+
+fn named_label(answer: &Value) -> Option<String> {
+    Some(answer["label"].as_str()?.to_owned())
+}
+
+/// Returns the label of a response that has only the outputs of the network.
+fn label_of_largest_output(answer: &Value) -> Option<String> {
+    let outputs = answer["output"].as_array()?.iter().map(|output| output.as_f64().unwrap());
+    let (largest, _) = outputs.enumerate().max_by(|(_, a), (_, b)| a.total_cmp(b))?;
+    let (_, label) = spec::LABELS.get(largest)?;
+    Some((*label).to_owned())
+}
+
+/// Starts every server several times, then puts all of them under load in turns; returns the tables.
+pub(crate) fn measure(subject: &Subject, effort: &Effort, notes: &mut Vec<String>) -> Vec<String> {
+    let mut servers = servers(subject, notes);
+    // The first start is not measured: it reads the server's files from the disk.
+    let labels: Vec<String> = servers.iter().map(|server| server.start().label.clone()).collect();
+    assert!(!labels[0].is_empty());
+    assert!(labels.iter().all(|label| *label == labels[0]), "the servers disagree: {labels:?}");
+    for _ in 0..effort.starts {
+        for server in &mut servers {
+            let running = server.start();
+            server.until_ready.add(milliseconds(running.until_ready));
+            server.until_label.add(milliseconds(running.until_label));
+        }
+    }
+
+    // All servers run at the same time, but only one is under load.
+    let running: Vec<Running> = servers.iter().map(Server::start).collect();
+    let memory = |running: &Running| machine::process_memory(running.child.id());
+    for _ in 0..effort.http_rounds {
+        for (index, connections) in CONNECTIONS.into_iter().enumerate() {
+            for (server, running) in servers.iter_mut().zip(&running) {
+                let figures = &mut server.under_load[index];
+                let sample = || figures.memory.add(memory(running).current);
+                let load =
+                    put_under_load(running.address, &server.request, connections, effort.http_slice, sample);
+                figures.throughput.add(load.throughput);
+                figures.median.add(load.durations.median());
+                figures.p95.add(load.durations.p95());
+                figures.refused += load.refused;
+            }
+        }
+    }
+    for (server, running) in servers.iter_mut().zip(&running) {
+        server.peak_memory = memory(running).peak;
+    }
+    [Some(figures_table(&servers)), ratio_table(&servers)].into_iter().flatten().collect()
+}
+
+fn figures_table(servers: &[Server]) -> String {
+    let mut columns = vec!["server".to_owned()];
+    for connections in CONNECTIONS {
+        columns.extend([format!("{connections} at once: answers/s"), "p50, p95 ms".to_owned()]);
+    }
+    columns.extend(["memory at 8, MB", "at most, MB", "ready, ms", "first label, ms"].map(str::to_owned));
+    let rows = servers.iter().map(|server| {
+        let mut row = vec![server.name.clone()];
+        for UnderLoad { throughput, median, p95, refused, .. } in &server.under_load {
+            let refused = if *refused > 0 { format!(", {refused} refused") } else { String::new() };
+            row.push(throughput.median_and_max(0) + &refused);
+            row.push(format!("{:.1}, {:.1}", median.median(), p95.median()));
+        }
+        row.push(format!("{:.0}", server.under_load[1].memory.median()));
+        row.push(format!("{:.0}", server.peak_memory));
+        row.extend([&server.until_ready, &server.until_label].map(|series| series.median_and_min(0)));
+        row
+    });
+    format!("### HTTP: a JPEG of 224×224 to its label\n\n{}", markdown::table(columns, rows))
+}
+
+/// Compares the throughput of this project with the peers', if there are any.
+fn ratio_table(servers: &[Server]) -> Option<String> {
+    let [ours, peers @ ..] = servers else { return None };
+    let columns = ["as".to_owned()].into_iter();
+    let columns = columns.chain(CONNECTIONS.map(|connections| format!("{connections} at once")));
+    let rows = peers.iter().map(|theirs| {
+        let pairs = ours.under_load.iter().zip(&theirs.under_load);
+        let ratios = pairs.map(|(ours, theirs)| ours.throughput.median() / theirs.throughput.median());
+        [theirs.name.clone()].into_iter().chain(ratios.map(|ratio| format!("{ratio:.2}")))
+    });
+    let table = markdown::table(columns, rows);
+    (!peers.is_empty()).then(|| format!("{}, answers/s, how many times as many:\n\n{table}", ours.name))
 }

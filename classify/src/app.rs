@@ -1,4 +1,4 @@
-//! Puts the parts together, starts them in order and stops them in order.
+//! Assembles the parts of the service, starts them in order and stops them in order.
 
 use std::{net::SocketAddr, sync::Arc, thread, time::Duration};
 
@@ -16,76 +16,77 @@ use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    VERSION,
+    announcements::{AnnouncementHandler, Records},
     config::Settings,
-    engine::{self, EngineSettings, Engines, Infer, NativeEngine, Running, Workers},
+    engine::{
+        EnginePlan, Infer, InferenceQueue, NativeEngine, RunningEngines, WorkerBuilder, inference_queue,
+    },
     gpu::{self, Adapter, Placement},
-    in_flight::InFlight,
-    network::spec,
+    model::spec,
     precision::Precision,
-    pull,
-    records::Records,
-    routes,
+    pull, routes,
     service::Service,
 };
 
-/// The version in the ready answer and the metrics.
-pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");
+/// Time that a running batch gets to finish after everything else has stopped.
+const LAST_BATCH_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// A batch under way is given this long to end after everything else has.
-const LAST_BATCH: Duration = Duration::from_secs(1);
+/// Creates the engines. Runs after the port is open, because loading the network takes time.
+type EngineLoader = Box<dyn FnOnce() -> anyhow::Result<Vec<Box<dyn Infer>>> + Send>;
 
-type EngineSource = Box<dyn FnOnce() -> anyhow::Result<Vec<Box<dyn Infer>>> + Send>;
-
-/// What the service stands on, and others may stand on too.
+/// The external parts of the service, which other services may share.
 pub struct Parts {
-    /// Where images and predictions are.
+    /// Bucket of images and predictions.
     pub bucket: SharedBucket,
-    /// Where new predictions are published, if anywhere.
+    /// Topic on which new predictions are published; `None` publishes nothing.
     pub results: Option<SharedTopic>,
-    /// Where events are pulled from, if they do not come by themselves.
+    /// Subscription to pull events from; `None` if they are pushed.
     pub subscription: Option<SharedSubscription>,
-    /// Who may push, if that is checked here.
+    /// Authenticates pushes; `None` admits every push.
     pub push_guard: Option<SharedPushGuard>,
 }
 
 impl Parts {
-    /// A bucket and nothing else: predictions are published nowhere, and anybody may push events.
+    /// Creates parts of a bucket only: nothing is published, and every push is admitted.
     pub fn new(bucket: SharedBucket) -> Self {
         Self { bucket, results: None, subscription: None, push_guard: None }
     }
 }
 
-/// The service, bound to its port; not serving yet.
+/// The service, bound to its port but not serving yet.
 pub struct Application {
     server: Server,
     service: Arc<Service>,
     placement: Placement,
-    workers: Workers,
-    engines: EngineSource,
+    workers: WorkerBuilder,
+    load_engines: EngineLoader,
     subscription: Option<SharedSubscription>,
     push_guard: Option<SharedPushGuard>,
 }
 
 impl Application {
-    /// The service on parts that exist already, with the compiled-in network, on a GPU if the settings
-    /// and the machine have it so. Port 0 takes a free one.
+    /// Assembles the service with the compiled-in network, on a GPU if the settings and the machine allow.
+    ///
+    /// Port 0 binds to a free port.
     ///
     /// # Errors
-    /// When a GPU is required and none can be used, or the search for one takes too long, the port cannot be
-    /// had, or threads cannot be started.
+    /// When a GPU is required and none can be used, opening it times out, the address cannot be bound, or
+    /// threads cannot be started.
     pub async fn assemble(address: SocketAddr, settings: Settings, parts: Parts) -> anyhow::Result<Self> {
-        let asked = settings.clone();
-        let placement = in_time(settings.warm_up_timeout, move || gpu::place(&asked)).await??;
+        let (backend, gpu) = (settings.backend, settings.gpu.clone());
+        let choose_placement = move || gpu::choose_placement(backend, &gpu);
+        let placement = run_with_timeout(settings.warm_up_timeout, choose_placement).await??;
         let Placement { backend, precision, .. } = placement;
-        let (engines, max_batch) = (settings.engines(backend), settings.max_batch(backend).get());
-        let load: EngineSource = Box::new(move || load(engines, precision, max_batch));
-        Self::bind(address, settings, parts, placement, load).await
+        let (plan, max_batch) = (settings.engine_plan(backend), settings.max_batch_on(backend).get());
+        let load_engines: EngineLoader = Box::new(move || load_engines(plan, precision, max_batch));
+        Self::bind(address, settings, parts, placement, load_engines).await
     }
 
-    /// The service on given engines, one thread each, instead of the compiled-in network.
+    /// Assembles the service with `engines` instead of the compiled-in network. Each gets one thread.
     ///
     /// # Errors
-    /// When the port cannot be had or threads cannot be started.
+    /// When the address cannot be bound or threads cannot be started.
     pub async fn assemble_with(
         address: SocketAddr,
         settings: Settings,
@@ -101,7 +102,7 @@ impl Application {
         settings: Settings,
         parts: Parts,
         placement: Placement,
-        engines: EngineSource,
+        load_engines: EngineLoader,
     ) -> anyhow::Result<Self> {
         let backend = placement.backend;
         let limits = CpuLimits {
@@ -109,11 +110,11 @@ impl Application {
             max_jobs: settings.queue_items.get(),
             max_weight: settings.queue_pixels,
         };
-        let decoders = CpuPool::new("classify", limits).context("the decoders' threads cannot be started")?;
+        let decoders = CpuPool::new("classify", limits).context("the decoder threads cannot be started")?;
         let (queue, workers) =
-            engine::queue(settings.queue_items, settings.max_batch(backend), backend.name());
+            inference_queue(settings.queue_items, settings.max_batch_on(backend), backend.name());
         let workers =
-            workers.with_time_limit(settings.gpu.timeout).with_warm_up_limit(settings.warm_up_timeout);
+            workers.with_batch_timeout(settings.gpu.timeout).with_warm_up_timeout(settings.warm_up_timeout);
         let server = Server::bind(address).await.with_context(|| format!("cannot listen on {address}"))?;
         let readiness = Readiness::default();
         let Parts { bucket, results, subscription, push_guard } = parts;
@@ -124,54 +125,54 @@ impl Application {
             records: Records::new(bucket.clone(), results),
             bucket,
             decoders,
-            engines: queue,
-            in_flight: InFlight::default(),
+            queue,
         });
-        Ok(Self { server, service, placement, workers, engines, subscription, push_guard })
+        Ok(Self { server, service, placement, workers, load_engines, subscription, push_guard })
     }
 
-    /// Where it listens.
+    /// Returns the address that the service listens on.
     pub fn local_addr(&self) -> SocketAddr {
         self.server.local_addr()
     }
 
-    /// Whether it takes work; tells so also while [`Self::run`] runs.
+    /// Returns the readiness of the service, which is kept up to date while [`Self::run`] runs.
     pub fn readiness(&self) -> Readiness {
         self.service.readiness.clone()
     }
 
-    /// Serves until `stop` is cancelled, then finishes what is under way. The port answers at once;
-    /// work is taken when every engine is warm.
+    /// Serves until `stop` is cancelled, then finishes running requests.
+    ///
+    /// The port responds at once; images are classified when every engine has warmed up.
     ///
     /// # Errors
-    /// When the network does not load or warm up, the listener fails, there is nothing to pull from, or
-    /// the GPU is lost.
+    /// When the network does not load or warm up, the listener or the subscription fails, or the GPU is lost.
     pub async fn run(self, stop: CancellationToken) -> anyhow::Result<()> {
-        let Self { server, service, placement, workers, engines, subscription, push_guard } = self;
-        // Its own, because a subscription that fails or a lost GPU stops the listener and nothing else.
+        let Self { server, service, placement, workers, load_engines, subscription, push_guard } = self;
+        // A child token: a failed subscription or a lost GPU stops this service but not the caller's others.
         let stop = stop.child_token();
-        let queue = service.engines.clone();
+        let queue = service.queue.clone();
         let address = server.local_addr();
         let drain = service.settings.drain_timeout;
-        let router = routes::router(Arc::clone(&service), push_guard);
+        let announcements = Arc::new(AnnouncementHandler::new(Arc::clone(&service)));
+        let router = routes::router(Arc::clone(&service), Arc::clone(&announcements), push_guard);
         let serving = server.serve(router, service.readiness.clone(), stop.clone(), drain);
         tokio::pin!(serving);
 
         let running = tokio::select! {
-            started = start(engines, workers, &service, address, placement, subscription.as_deref()) => {
-                Some(started?)
-            }
-            // Stopped before the engines were warm.
+            started = start_engines(
+                load_engines, workers, &service, address, placement, subscription.as_deref(),
+            ) => Some(started?),
+            // Stopped before the engines had warmed up.
             served = &mut serving => { served?; None }
         };
         if let Some(running) = running {
             let pulling = async {
                 let Some(subscription) = &subscription else { return Ok(()) };
-                let result = pull::run(subscription.as_ref(), &service, stop.clone()).await;
+                let result = pull::run(subscription.as_ref(), announcements, stop.clone()).await;
                 stop.cancel();
                 result
             };
-            let watching = watch(&queue, &service, &stop);
+            let watching = stop_when_gpu_is_lost(&queue, &service, &stop);
             let (served, pulled, watched) = tokio::join!(serving, pulling, watching);
             served.context("the listener failed")?;
             stop_engines(&queue, running).await;
@@ -183,41 +184,47 @@ impl Application {
     }
 }
 
-/// What `open` gives, unless it takes longer than `limit`. On a thread of its own, which a driver may hang
-/// for ever: the process waits at its end for what tokio's threads do.
-async fn in_time<T: Send + 'static>(
+/// Runs `open` with a timeout, on a thread of its own.
+///
+/// A driver may hang for ever. On a thread of tokio's pool it would keep the process from ending.
+async fn run_with_timeout<T: Send + 'static>(
     limit: Duration,
     open: impl FnOnce() -> T + Send + 'static,
 ) -> anyhow::Result<T> {
     let (report, opened) = oneshot::channel();
     let thread = thread::Builder::new().name("gpu".to_owned());
-    // Nobody listens any more when the service is stopped, or gives up, while it opens.
+    // Sending fails if the service was stopped or the timeout has passed.
     thread.spawn(move || drop(report.send(open())))?;
     let opened = tokio::time::timeout(limit, opened).await.with_context(|| {
         let limit = limit.as_secs_f64();
-        format!("the search for a GPU did not end within {limit} s (CLASSIFY_WARM_UP_TIMEOUT)")
+        format!("no GPU was opened within {limit} s (CLASSIFY_WARM_UP_TIMEOUT)")
     })?;
-    opened.context("the thread that looks for a GPU died")
+    opened.context("the thread that opens the GPU died")
 }
 
-/// The compiled-in network on what it was decided to run on.
-fn load(
-    settings: EngineSettings,
+/// Loads the compiled-in network and creates the engines of `plan`.
+fn load_engines(
+    plan: EnginePlan,
     precision: Precision,
     max_batch: usize,
 ) -> anyhow::Result<Vec<Box<dyn Infer>>> {
-    let backend = settings.backend;
+    let backend = plan.backend;
     if backend.is_gpu() {
         let engine = || Box::new(gpu::GpuEngine::new(backend, precision, max_batch)) as Box<dyn Infer>;
-        return Ok((0..settings.engines.get()).map(|_| engine()).collect());
+        return Ok((0..plan.engine_count.get()).map(|_| engine()).collect());
     }
-    let engines = NativeEngine::load(settings)?;
+    let engines = NativeEngine::load_all(plan)?;
     Ok(engines.into_iter().map(|engine| Box::new(engine) as Box<dyn Infer>).collect())
 }
 
-/// Waits for the GPU to be lost. The service takes no more work then and ends with an error, so that
-/// whoever runs it starts another: a driver that failed once cannot be trusted within this process.
-async fn watch(queue: &Engines, service: &Service, stop: &CancellationToken) -> anyhow::Result<()> {
+/// Waits until the GPU is lost, then stops the service and returns an error.
+///
+/// The state of a failed driver is unknown, so the process must end and be started again.
+async fn stop_when_gpu_is_lost(
+    queue: &InferenceQueue,
+    service: &Service,
+    stop: &CancellationToken,
+) -> anyhow::Result<()> {
     let reason = tokio::select! {
         reason = queue.lost() => reason,
         () = stop.cancelled() => return Ok(()),
@@ -227,22 +234,23 @@ async fn watch(queue: &Engines, service: &Service, stop: &CancellationToken) -> 
     anyhow::bail!("the GPU is lost: {reason}")
 }
 
-/// Loads and warms up every engine, and only then says that the service is ready.
-async fn start(
-    engines: EngineSource,
-    workers: Workers,
+/// Loads and warms up every engine, then reports the service as ready.
+async fn start_engines(
+    load_engines: EngineLoader,
+    workers: WorkerBuilder,
     service: &Service,
     address: SocketAddr,
     placement: Placement,
     subscription: Option<&dyn Subscription>,
-) -> anyhow::Result<Running> {
-    let engines = tokio::task::spawn_blocking(engines).await.context("the network cannot be loaded")??;
+) -> anyhow::Result<RunningEngines> {
+    let engines =
+        tokio::task::spawn_blocking(load_engines).await.context("the network cannot be loaded")??;
     let count = engines.len();
     let running = workers.start(engines).await?;
 
     let Placement { backend, precision, adapter } = placement;
-    let EngineSettings { threads, isa, .. } = service.settings.engines(backend);
-    let isa = backend.instructions(isa).map(Isa::name);
+    let EnginePlan { threads, isa, .. } = service.settings.engine_plan(backend);
+    let isa = backend.kernel_isa(isa).map(Isa::name);
     let (backend, precision) = (backend.name(), precision.name());
     if let Some(Adapter { name, driver, api, .. }) = adapter.clone() {
         gauge!("classify_gpu_info", "adapter" => name, "driver" => driver, "api" => api, "precision" => precision)
@@ -279,12 +287,13 @@ async fn start(
     Ok(running)
 }
 
-/// Lets the engines finish the queue. Whoever waited has been answered or cut off by the server by
-/// now, so all that can be left is a batch under way.
-async fn stop_engines(queue: &Engines, running: Running) {
+/// Closes the queue and waits for the engines.
+///
+/// The server has answered or aborted every request by now, so only a running batch can be left.
+async fn stop_engines(queue: &InferenceQueue, running: RunningEngines) {
     queue.close();
-    if tokio::time::timeout(LAST_BATCH, running.finished()).await.is_err() {
-        tracing::warn!("an engine was still busy at the end and was left behind");
+    if tokio::time::timeout(LAST_BATCH_TIMEOUT, running.finished()).await.is_err() {
+        tracing::warn!("an engine is still running a batch at the end; its thread is abandoned");
     }
 }
 
@@ -295,11 +304,11 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_driver_that_hangs_is_not_waited_for() {
+    async fn driver_that_hangs_times_out() {
         let (test_is_on, forever) = mpsc::channel::<()>();
-        let error = in_time(Duration::from_millis(50), move || forever.recv()).await.unwrap_err();
+        let error = run_with_timeout(Duration::from_millis(50), move || forever.recv()).await.unwrap_err();
         assert!(error.to_string().contains("within 0.05 s (CLASSIFY_WARM_UP_TIMEOUT)"), "{error}");
         drop(test_is_on);
-        assert_eq!(in_time(Duration::from_secs(60), || 1).await.unwrap(), 1);
+        assert_eq!(run_with_timeout(Duration::from_secs(60), || 1).await.unwrap(), 1);
     }
 }

@@ -1,4 +1,4 @@
-//! What can be tuned, from flags and environment.
+//! Settings of the service, from flags and environment variables.
 
 use std::{num::NonZeroUsize, time::Duration};
 
@@ -9,181 +9,100 @@ use platform::{
     cpu::cores,
 };
 
-use crate::{backend::Backend, engine::EngineSettings, gpu::GpuSettings, network::CLASSES};
+use crate::{
+    backend::Backend, defaults::parsed_defaults, engine::EnginePlan, gpu::GpuSettings, model::CLASSES,
+};
 
-/// What can be tuned. Flags and variables begin with `classify`, because the program that runs both
-/// services has those of the other one beside them.
+/// Settings of the service.
+///
+/// Flags and variables begin with `classify`, because `image-pipeline` has those of preprocess as well.
 #[derive(Clone, Debug, PartialEq, Args)]
 #[group(id = "classify")]
 pub struct Settings {
-    /// Backend that runs the network; never another than this one [default: a GPU as --classify-gpu
-    /// says, else the first one for a CPU]
-    #[arg(
-        id = "classify_backend",
-        long = "classify-backend",
-        env = "CLASSIFY_BACKEND",
-        value_name = "BACKEND",
-        value_enum
-    )]
+    /// Backend that runs the network, without fallback to another one [default: a GPU as --classify-gpu
+    /// allows, else the first CPU backend]
+    #[arg(id = "classify-backend", long, env = "CLASSIFY_BACKEND", value_name = "BACKEND", value_enum)]
     pub backend: Option<Backend>,
-    /// Whether a GPU is used.
+    /// Use of a GPU.
     #[command(flatten)]
     pub gpu: GpuSettings,
-    /// Engines that run the network side by side; one that runs alone has the threads of all [default:
-    /// one a thread; 1 on a GPU]
-    #[arg(id = "classify_engines", long = "classify-engines", env = "CLASSIFY_ENGINES", value_name = "N")]
-    pub engines: Option<NonZeroUsize>,
-    /// Threads that the engines have together [default: one a core]
-    #[arg(
-        id = "classify_threads",
-        long = "classify-threads",
-        env = "CLASSIFY_THREADS", value_name = "N",
-        default_value_t = cores(),
-        hide_default_value = true
-    )]
+    /// Number of engines that run in parallel. When only one is busy it uses all threads [default: one
+    /// per thread; 1 on a GPU]
+    #[arg(id = "classify-engines", long, env = "CLASSIFY_ENGINES", value_name = "N")]
+    pub engine_count: Option<NonZeroUsize>,
+    /// Number of threads that the engines share [default: one per core]
+    #[arg(id = "classify-threads", long, env = "CLASSIFY_THREADS", value_name = "N")]
+    #[arg(default_value_t = cores(), hide_default_value = true)]
     pub threads: NonZeroUsize,
-    /// Widest instructions that `fused` may use: portable, neon, avx2, avx512 [default: the widest
-    /// that the CPU has]
-    #[arg(id = "classify_isa", long = "classify-isa", env = "CLASSIFY_ISA", value_name = "ISA")]
+    /// Widest instruction set that the backend `fused` may use: portable, neon, avx2 or avx512 [default:
+    /// the widest of this CPU]
+    #[arg(id = "classify-isa", long, env = "CLASSIFY_ISA", value_name = "ISA")]
     pub isa: Option<Isa>,
-    /// Images that an engine takes at once if they wait already [default: 32 on a GPU; else 1, because
-    /// images of a larger batch take longer each on a CPU, where together they leave the cache]
-    #[arg(
-        id = "classify_max_batch",
-        long = "classify-max-batch",
-        env = "CLASSIFY_MAX_BATCH",
-        value_name = "N"
-    )]
+    /// Maximum number of waiting images that an engine runs as one batch [default: 32 on a GPU; 1 on a
+    /// CPU, where a larger batch exceeds the cache and takes longer per image]
+    #[arg(id = "classify-max-batch", long, env = "CLASSIFY_MAX_BATCH", value_name = "N")]
     pub max_batch: Option<NonZeroUsize>,
-    /// Images that may wait for decoding, and as many again for an engine; more are refused (429)
-    #[arg(
-        id = "classify_queue_items",
-        long = "classify-queue-items",
-        env = "CLASSIFY_QUEUE_ITEMS",
-        value_name = "N",
-        default_value = "64"
-    )]
+    /// Maximum number of images that wait for decoding, and of images that wait for an engine; more are
+    /// refused (429)
+    #[arg(id = "classify-queue-items", long, env = "CLASSIFY_QUEUE_ITEMS", value_name = "N")]
+    #[arg(default_value = "64")]
     pub queue_items: NonZeroUsize,
-    /// Pixels of all images that may wait for decoding; more are refused (429)
-    #[arg(
-        id = "classify_queue_pixels",
-        long = "classify-queue-pixels",
-        env = "CLASSIFY_QUEUE_PIXELS",
-        value_name = "PIXELS",
-        default_value_t = 200_000_000
-    )]
+    /// Maximum number of pixels of all images that wait for decoding; more are refused (429)
+    #[arg(id = "classify-queue-pixels", long, env = "CLASSIFY_QUEUE_PIXELS", value_name = "PIXELS")]
+    #[arg(default_value_t = 200_000_000)]
     pub queue_pixels: u64,
-    /// Largest image in bytes, also as 512KiB or 20MiB
-    #[arg(
-        id = "classify_max_image_bytes",
-        long = "classify-max-image-bytes",
-        env = "CLASSIFY_MAX_IMAGE_BYTES", value_name = "BYTES",
-        default_value = "20MiB",
-        value_parser = parse_bytes
-    )]
+    /// Maximum size of an image in bytes, also as 512KiB or 20MiB
+    #[arg(id = "classify-max-image-bytes", long, env = "CLASSIFY_MAX_IMAGE_BYTES", value_name = "BYTES")]
+    #[arg(default_value = "20MiB", value_parser = parse_bytes)]
     pub max_image_bytes: usize,
-    /// Largest image in pixels
-    #[arg(
-        id = "classify_max_pixels",
-        long = "classify-max-pixels",
-        env = "CLASSIFY_MAX_PIXELS",
-        value_name = "PIXELS",
-        default_value_t = 50_000_000
-    )]
+    /// Maximum number of pixels of an image
+    #[arg(id = "classify-max-pixels", long, env = "CLASSIFY_MAX_PIXELS", value_name = "PIXELS")]
+    #[arg(default_value_t = 50_000_000)]
     pub max_pixels: u64,
-    /// Objects that the bucket announces are classified if their names begin with this, as in
-    /// photos/; a message with a gcs_path goes by no prefix [default: all of them]
-    #[arg(
-        id = "classify_prefix",
-        long = "classify-prefix",
-        env = "CLASSIFY_PREFIX",
-        value_name = "PREFIX",
-        default_value = "",
-        hide_default_value = true
-    )]
+    /// Prefix of the names of objects that are classified when the bucket announces them, such as photos/.
+    /// Messages with a gcs_path are not filtered [default: none, all objects are classified]
+    #[arg(id = "classify-prefix", long, env = "CLASSIFY_PREFIX", value_name = "PREFIX")]
+    #[arg(default_value = "", hide_default_value = true)]
     pub prefix: String,
-    /// Classes in a prediction unless the request says otherwise
-    #[arg(
-        id = "classify_top_k",
-        long = "classify-top-k",
-        env = "CLASSIFY_TOP_K",
-        value_name = "N",
-        default_value = "5"
-    )]
+    /// Number of classes in a prediction unless the request sets top_k
+    #[arg(id = "classify-top-k", long, env = "CLASSIFY_TOP_K", value_name = "N", default_value = "5")]
     pub top_k: NonZeroUsize,
-    /// Seconds in which the network must be ready, or the service ends; the first start on a GPU takes
+    /// Seconds after which the service ends if the network is not ready. The first start on a GPU takes
     /// minutes with autotune
-    #[arg(
-        id = "classify_warm_up_timeout",
-        long = "classify-warm-up-timeout",
-        env = "CLASSIFY_WARM_UP_TIMEOUT", value_name = "SECONDS",
-        default_value = "1200",
-        value_parser = parse_seconds
-    )]
+    #[arg(id = "classify-warm-up-timeout", long, env = "CLASSIFY_WARM_UP_TIMEOUT", value_name = "SECONDS")]
+    #[arg(default_value = "1200", value_parser = parse_seconds)]
     pub warm_up_timeout: Duration,
-    /// Seconds after which a request is given up
-    #[arg(
-        id = "classify_request_timeout",
-        long = "classify-request-timeout",
-        env = "CLASSIFY_REQUEST_TIMEOUT", value_name = "SECONDS",
-        default_value = "30",
-        value_parser = parse_seconds
-    )]
+    /// Seconds after which a request is answered with 504
+    #[arg(id = "classify-request-timeout", long, env = "CLASSIFY_REQUEST_TIMEOUT", value_name = "SECONDS")]
+    #[arg(default_value = "30", value_parser = parse_seconds)]
     pub request_timeout: Duration,
-    /// Seconds that requests under way are given to finish at shutdown
-    #[arg(
-        id = "classify_drain_timeout",
-        long = "classify-drain-timeout",
-        env = "CLASSIFY_DRAIN_TIMEOUT", value_name = "SECONDS",
-        default_value = "8",
-        value_parser = parse_seconds
-    )]
+    /// Seconds that running requests get to finish at shutdown
+    #[arg(id = "classify-drain-timeout", long, env = "CLASSIFY_DRAIN_TIMEOUT", value_name = "SECONDS")]
+    #[arg(default_value = "8", value_parser = parse_seconds)]
     pub drain_timeout: Duration,
-    /// Largest request body in bytes; Pub/Sub pushes up to 10 MB
-    #[arg(
-        id = "classify_max_body_bytes",
-        long = "classify-max-body-bytes",
-        env = "CLASSIFY_MAX_BODY_BYTES", value_name = "BYTES",
-        default_value = "20MiB",
-        value_parser = parse_bytes
-    )]
+    /// Maximum size of a request body in bytes; Pub/Sub pushes up to 10 MB
+    #[arg(id = "classify-max-body-bytes", long, env = "CLASSIFY_MAX_BODY_BYTES", value_name = "BYTES")]
+    #[arg(default_value = "20MiB", value_parser = parse_bytes)]
     pub max_body_bytes: usize,
 }
 
 impl Settings {
-    /// Engines, their threads, and what they run on.
-    pub fn engines(&self, backend: Backend) -> EngineSettings {
+    /// Returns the engines to run on `backend`: as set, else the backend's defaults.
+    pub fn engine_plan(&self, backend: Backend) -> EnginePlan {
         let Self { threads, isa, .. } = *self;
-        let engines = self.engines.unwrap_or_else(|| backend.default_engines(threads));
-        EngineSettings { backend, engines, threads, isa }
+        let engine_count = self.engine_count.unwrap_or_else(|| backend.default_engine_count(threads));
+        EnginePlan { backend, engine_count, threads, isa }
     }
 
-    /// Images that an engine takes at once: as set, or what suits the backend.
-    pub fn max_batch(&self, backend: Backend) -> NonZeroUsize {
+    /// Returns the largest batch on `backend`: as set, else the backend's default.
+    pub fn max_batch_on(&self, backend: Backend) -> NonZeroUsize {
         self.max_batch.unwrap_or_else(|| backend.default_max_batch())
     }
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self {
-            backend: None,
-            gpu: GpuSettings::default(),
-            engines: None,
-            threads: cores(),
-            isa: None,
-            max_batch: None,
-            queue_items: const { NonZeroUsize::new(64).unwrap() },
-            queue_pixels: 200_000_000,
-            max_image_bytes: 20 << 20,
-            max_pixels: 50_000_000,
-            prefix: String::new(),
-            top_k: const { NonZeroUsize::new(5).unwrap() },
-            warm_up_timeout: Duration::from_secs(1200),
-            request_timeout: Duration::from_secs(30),
-            drain_timeout: Duration::from_secs(8),
-            max_body_bytes: 20 << 20,
-        }
+        parsed_defaults()
     }
 }
 
@@ -191,23 +110,24 @@ impl Validate for Settings {
     fn problems(&self) -> Vec<String> {
         let mut problems = self.gpu.problems(self.backend);
         if self.top_k.get() > CLASSES {
-            problems.push(format!("--classify-top-k (CLASSIFY_TOP_K): the model knows {CLASSES} classes"));
+            problems.push(format!("--classify-top-k (CLASSIFY_TOP_K): the model has only {CLASSES} classes"));
         }
         if self.warm_up_timeout.is_zero() {
             problems.push(
-                "--classify-warm-up-timeout (CLASSIFY_WARM_UP_TIMEOUT): 0 would end every start".to_owned(),
+                "--classify-warm-up-timeout (CLASSIFY_WARM_UP_TIMEOUT): with 0 the service would never start"
+                    .to_owned(),
             );
         }
         if self.request_timeout.is_zero() {
             problems.push(
-                "--classify-request-timeout (CLASSIFY_REQUEST_TIMEOUT): 0 would give every request up"
+                "--classify-request-timeout (CLASSIFY_REQUEST_TIMEOUT): with 0 every request would time out"
                     .to_owned(),
             );
         }
         if self.max_image_bytes == 0 || self.max_pixels == 0 || self.max_body_bytes == 0 {
             problems.push(
-                "--classify-max-image-bytes, --classify-max-pixels and --classify-max-body-bytes: 0 would refuse \
-                 every image"
+                "--classify-max-image-bytes, --classify-max-pixels and --classify-max-body-bytes: with 0 every \
+                 image would be refused"
                     .to_owned(),
             );
         }

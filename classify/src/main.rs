@@ -1,11 +1,11 @@
-//! The service on its own: parse the configuration, build, run until SIGTERM or SIGINT.
+//! `classify`: parses the configuration, builds the service, and runs it until SIGTERM or SIGINT.
 
 use classify::{Application, Config};
-use platform::{config::parse_or_exit, telemetry};
+use platform::{config::parse_or_exit, shutdown};
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let config: Config = parse_or_exit();
     config.log.init();
-    Application::build(config).await?.run(telemetry::stop_on_signal()).await
+    Application::build(config).await?.run(shutdown::stop_on_signal()).await
 }

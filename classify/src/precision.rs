@@ -1,4 +1,4 @@
-//! What numbers the network computes with.
+//! The float type that the network computes in.
 
 use std::fmt;
 
@@ -8,18 +8,18 @@ use burn::{
 };
 use clap::ValueEnum;
 
-/// What numbers the network computes with. Pixels are normalised, and outputs judged, in f32 either way.
+/// Float type of the network's weights and activations. Its input and its logits are always f32.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum Precision {
-    /// Numbers of 32 bits: 24 of them significant.
+    /// 32 bits, 24 of them significant.
     #[default]
     F32,
-    /// Numbers of 16 bits, 11 of them significant; on a GPU that has them.
+    /// 16 bits, 11 of them significant; only on a GPU that supports it.
     F16,
 }
 
 impl Precision {
-    /// Name in the configuration, in metrics and in the ready answer.
+    /// Returns the name used in the configuration, the metrics and the response of `/ready`.
     pub fn name(self) -> &'static str {
         match self {
             Self::F32 => "f32",
@@ -27,7 +27,7 @@ impl Precision {
         }
     }
 
-    /// The same for burn.
+    /// Returns burn's type for this precision.
     pub(crate) fn dtype(self) -> FloatDType {
         match self {
             Self::F32 => FloatDType::F32,
@@ -35,12 +35,11 @@ impl Precision {
         }
     }
 
-    /// `module` with weights of this precision.
-    pub(crate) fn of_weights<M: Module>(self, module: M) -> M {
+    /// Converts the weights of `module`, which were loaded as f32, to this precision.
+    pub(crate) fn convert_weights<M: Module>(self, module: M) -> M {
         match self {
-            // What they are loaded as.
             Self::F32 => module,
-            Self::F16 => module.map(&mut Cast(self.dtype())),
+            Self::F16 => module.map(&mut CastWeights(self.dtype())),
         }
     }
 }
@@ -51,10 +50,10 @@ impl fmt::Display for Precision {
     }
 }
 
-/// Gives every weight another type.
-struct Cast(FloatDType);
+/// Casts every weight of a module to the given type.
+struct CastWeights(FloatDType);
 
-impl ModuleMapper for Cast {
+impl ModuleMapper for CastWeights {
     fn map_float<const D: usize>(&mut self, weights: Param<Tensor<D>>) -> Param<Tensor<D>> {
         weights.map(|weights| weights.cast(self.0))
     }

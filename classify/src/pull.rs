@@ -1,51 +1,51 @@
-//! Pull mode: events are taken from a subscription as fast as they are handled.
+//! Pull mode: receives events from a subscription as fast as they are handled.
 
 use std::sync::Arc;
 
 use platform::{
     telemetry::error_chain,
     topic::{
-        PullHandler, PullLimits, Subscription, SubscriptionError, Verdict, announcement, push::Delivery,
+        PullHandler, PullLimits, Subscription, SubscriptionError, Acknowledgement, announcement, push::Delivery,
     },
 };
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
-use crate::service::{Service, SharedService};
+use crate::announcements::{AnnouncementHandler, EventResult, HandledEvent};
 
-/// Pulls and handles events until `stop` is cancelled. No more are held than may wait for decoding, so
-/// that none is refused for want of room.
+/// Pulls and handles events until `stop` is cancelled.
+///
+/// Holds at most as many events as may wait for decoding, so that none is refused because of a full queue.
 pub(crate) async fn run(
     subscription: &dyn Subscription,
-    service: &SharedService,
+    announcements: Arc<AnnouncementHandler>,
     stop: CancellationToken,
 ) -> Result<(), SubscriptionError> {
-    let limits = PullLimits {
-        max_outstanding: service.settings.queue_items.get(),
-        drain: service.settings.drain_timeout,
-    };
-    let service = Arc::clone(service);
+    let settings = announcements.settings();
+    let limits = PullLimits { max_outstanding: settings.queue_items.get(), drain_timeout: settings.drain_timeout };
     let handler = PullHandler::new(move |delivery: Delivery| {
         let span = tracing::info_span!("message", id = delivery.message_id);
-        verdict(Arc::clone(&service), delivery).instrument(span)
+        handle(Arc::clone(&announcements), delivery).instrument(span)
     });
     subscription.pull(limits, stop, handler).await
 }
 
-/// What a push would have been answered, as a verdict.
-async fn verdict(service: Arc<Service>, delivery: Delivery) -> Verdict {
-    let received = announcement::of_delivery(&delivery);
-    let limit = service.settings.request_timeout;
-    let Ok(handled) = tokio::time::timeout(limit, service.handle(received)).await else {
-        tracing::warn!(seconds = limit.as_secs_f64(), "an event took too long; it comes again");
-        return Verdict::Refused;
+/// Handles one event and returns whether it is acknowledged, by the same table as for a push.
+async fn handle(announcements: Arc<AnnouncementHandler>, delivery: Delivery) -> Acknowledgement {
+    let received = announcement::parse_delivery(&delivery);
+    let limit = announcements.settings().request_timeout;
+    let Ok(handled) = tokio::time::timeout(limit, announcements.handle(received)).await else {
+        tracing::warn!(seconds = limit.as_secs_f64(), "an event timed out and will be delivered again");
+        return Acknowledgement::Nack;
     };
-    let row = handled.outcome.row();
-    if row.acknowledged() {
-        return Verdict::Acknowledged;
+    let HandledEvent { outcome, result, .. } = handled;
+    if let EventResult::Refused(error) = &result {
+        tracing::warn!(
+            outcome = outcome.handling().label,
+            error = error_chain(error),
+            "an event is refused and will be delivered again"
+        );
+        return Acknowledgement::Nack;
     }
-    if let Err(error) = &handled.result {
-        tracing::warn!(outcome = row.word, error = error_chain(error), "an event is refused; it comes again");
-    }
-    Verdict::Refused
+    Acknowledgement::Ack
 }

@@ -1,5 +1,6 @@
-//! What the routes ask for: read the image, make the crop, run the network, write the prediction.
-//! What is done with an announced image, from any source, is in [`event`](crate::event).
+//! Classifies an image: reads it, decodes it, runs the network and stores the prediction.
+//!
+//! Announced images are handled by [`announcements`](crate::announcements), which uses the same steps.
 
 use std::sync::Arc;
 
@@ -13,15 +14,13 @@ use platform::{
 };
 
 use crate::{
+    announcements::{Records, StoredRecord, object_name},
     backend::Backend,
-    classes::prediction,
     config::Settings,
-    engine::Engines,
+    engine::InferenceQueue,
     error::ClassifyError,
-    in_flight::InFlight,
-    network::{GEOMETRY, spec},
-    pixels::{self, Header},
-    records::{Found, Records, object_name},
+    model::{GEOMETRY, labels, spec},
+    pixels::{self, ImageHeader},
 };
 
 /// The parts that classify an image, shared by all requests.
@@ -32,18 +31,21 @@ pub(crate) struct Service {
     pub(crate) bucket: SharedBucket,
     pub(crate) records: Records,
     pub(crate) decoders: CpuPool,
-    pub(crate) engines: Engines,
-    pub(crate) in_flight: InFlight,
+    pub(crate) queue: InferenceQueue,
 }
 
-/// A prediction, and whether it had been made before.
+/// The service as the routes share it.
+pub(crate) type SharedService = Arc<Service>;
+
+/// A prediction for a request or an event.
 pub(crate) struct Answer {
     pub(crate) prediction: Prediction,
+    /// True if the prediction was on record before.
     pub(crate) duplicate: bool,
 }
 
 impl Service {
-    /// Lets work in, unless the model is not loaded yet or the service is on its way out.
+    /// Returns an error if the model is not loaded yet or the service is shutting down.
     pub(crate) fn admit(&self) -> Result<(), ClassifyError> {
         if self.readiness.is_draining() {
             Err(ClassifyError::Draining)
@@ -54,52 +56,55 @@ impl Service {
         }
     }
 
-    /// Classifies an image that came with the request; nothing is stored.
+    /// Classifies an image that was sent with the request. Stores nothing.
     pub(crate) async fn classify_bytes(&self, image: Bytes, top_k: usize) -> Result<Answer, ClassifyError> {
         let limit = self.settings.max_image_bytes;
         if image.len() > limit {
             return Err(ClassifyError::TooManyBytes { limit });
         }
         let probabilities = self.probabilities(image).await?;
-        Ok(Answer { prediction: prediction(&probabilities, top_k, self.backend, None), duplicate: false })
+        Ok(Answer { prediction: self.prediction(&probabilities, top_k, None), duplicate: false })
     }
 
-    /// Answers a request for a stored image with `top_k` classes: from the prediction on record where
-    /// that is by this model and long enough, else by classifying the image. It does not wait for an
-    /// announcement of the same image that is being handled: the caller is there now.
+    /// Classifies a stored image, or returns its prediction on record.
+    ///
+    /// The record is used if it is by this model and has at least `top_k` classes. Does not wait for an
+    /// announcement of the same image that is being handled, because the caller waits for the response.
     pub(crate) async fn classify_object(
         &self,
         path: &GcsPath,
         top_k: usize,
     ) -> Result<Answer, ClassifyError> {
         self.check_bucket(path)?;
-        // A preprocessed image has one version. Of any other the record goes by what is read.
+        // A preprocessed image has one version. Of any other image the record depends on the version that
+        // is read, so the image is read first.
         let image = match path.image_id() {
             Some(_) => None,
-            None => Some(self.image(path).await?),
+            None => Some(self.read_image(path).await?),
         };
         let generation = image.as_ref().and_then(|image| image.generation);
-        let place = self.records.look(path, generation).await?;
-        match &place.found {
-            Found::Record(PredictionRecord::Done(found))
+        let (key, stored) = self.records.look_up(path, generation).await?;
+        match &stored {
+            StoredRecord::Record(PredictionRecord::Done(found))
                 if found.model == spec::NAME && found.top.len() >= top_k =>
             {
                 return Ok(Answer { prediction: found.clone(), duplicate: true });
             }
-            // A failure on record may be due to limits that were since raised: let the image speak.
+            // A recorded failure may be due to limits that were raised since, so the image is tried again.
             _ => {}
         }
         let image = match image {
             Some(image) => image,
-            None => self.image(path).await?,
+            None => self.read_image(path).await?,
         };
         let probabilities = self.probabilities(image.data).await?;
-        self.records.add(&place, &self.record_of(path, &probabilities), None).await?;
-        let prediction = prediction(&probabilities, top_k, self.backend, Some(path.clone()));
+        let record = self.new_record(path, &probabilities);
+        self.records.publish_and_store(&key, &stored, &record, None).await?;
+        let prediction = self.prediction(&probabilities, top_k, Some(path.clone()));
         Ok(Answer { prediction, duplicate: false })
     }
 
-    /// Only one bucket is served here.
+    /// Returns an error unless `path` is in the bucket of this service.
     pub(crate) fn check_bucket(&self, path: &GcsPath) -> Result<(), ClassifyError> {
         if path.bucket() == self.bucket.name() {
             Ok(())
@@ -108,8 +113,8 @@ impl Service {
         }
     }
 
-    /// The image at `path`, which is in the bucket served here.
-    pub(crate) async fn image(&self, path: &GcsPath) -> Result<Object, ClassifyError> {
+    /// Reads the image at `path`, which must be in the bucket of this service.
+    pub(crate) async fn read_image(&self, path: &GcsPath) -> Result<Object, ClassifyError> {
         let object = object_name(path.object())?;
         let limit = self.settings.max_image_bytes;
         self.bucket.read(&object, limit).await.map_err(|error| match error {
@@ -119,15 +124,15 @@ impl Service {
         })
     }
 
-    /// The record of an image with these `probabilities`.
-    pub(crate) fn record_of(&self, path: &GcsPath, probabilities: &[f32]) -> PredictionRecord {
+    /// Builds the record of an image from its `probabilities`.
+    pub(crate) fn new_record(&self, path: &GcsPath, probabilities: &[f32]) -> PredictionRecord {
         let top_k = self.settings.top_k.get();
-        PredictionRecord::Done(prediction(probabilities, top_k, self.backend, Some(path.clone())))
+        PredictionRecord::Done(self.prediction(probabilities, top_k, Some(path.clone())))
     }
 
-    /// Crop and network: the CPU's part.
+    /// Decodes `image`, runs the network on its crop and computes the probabilities of the classes.
     pub(crate) async fn probabilities(&self, image: Bytes) -> Result<Vec<f32>, ClassifyError> {
-        let header = Header::read(&image, self.settings.max_pixels)?;
+        let header = ImageHeader::read(&image, self.settings.max_pixels)?;
         let crop = self
             .decoders
             .run(header.pixels(), move || pixels::crop(&image, &header, GEOMETRY))
@@ -137,9 +142,13 @@ impl Service {
                     counter!("classify_shed_total", "reason" => "decoders_busy").increment(1);
                 }
             })??;
-        Ok(self.engines.infer(crop).await?)
+        let logits = self.queue.infer(crop).await?;
+        let probabilities = labels::probabilities(&logits)
+            .inspect_err(|_| counter!("classify_unsound_outputs_total").increment(1))?;
+        Ok(probabilities)
+    }
+
+    fn prediction(&self, probabilities: &[f32], top_k: usize, gcs_path: Option<GcsPath>) -> Prediction {
+        labels::prediction(probabilities, top_k, self.backend.name(), gcs_path)
     }
 }
-
-/// The service as the routes share it.
-pub(crate) type SharedService = Arc<Service>;

@@ -1,14 +1,10 @@
-//! The compiled-in network against what an independent runtime made of the same model.
+//! Compares the compiled-in network's logits with those of an independent runtime for the same model.
 //!
-//! A reference is a `reference_samples.json` in the model's folder, or in the folder of models beside
-//! the repository where there is one. Which are used depends on the model that was compiled in; one
-//! that is not there is told with a line that begins with `SKIPPED`.
+//! The expected logits are in a `reference_samples.json` in the model's folder, or in the folder of models
+//! beside the repository, if there is one. A test whose file is missing, or is for another model than the
+//! compiled-in one, prints a line that begins with `SKIPPED`.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::print_stdout,
-    reason = "helpers of tests may fail and tell as tests do"
-)]
+#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "test helpers may panic and print")]
 
 use std::{
     fs,
@@ -18,40 +14,41 @@ use std::{
 use classify::{
     backend::Backend,
     gpu,
-    network::{CLASSES, GEOMETRY, Network, spec},
+    model::{CLASSES, GEOMETRY, Network, spec},
     pixels::Crop,
     precision::Precision,
 };
 use fused::Isa;
 use serde_json::Value;
 
-/// The promise is 1e-3; what is seen is far below.
+/// Maximum difference of a logit that the project promises. The measured differences are far below.
 const TOLERANCE: f32 = 1e-3;
-/// The model that the folder beside the repository has reference tensors for.
+/// Checksum of the model whose expected logits are in the folder beside the repository.
 const SHARED_MODEL_SHA256: &str = "b8d39907f46818f36dc66846d829dc119d9c3fbb480ef01743332c9f1d20bc11";
 
 fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
-/// The folder beside the repository, if it is about the compiled-in model.
+/// Returns the model's folder beside the repository, if it is for the compiled-in model.
 fn shared_model() -> Result<PathBuf, String> {
     let folder = repository().join("../shared/models/mobilenetv2");
     if !folder.is_dir() {
         Err(format!("there is no {}", folder.display()))
     } else if spec::ONNX_SHA256 != SHARED_MODEL_SHA256 {
-        Err(format!("the compiled-in {} is another model than that of {}", spec::NAME, folder.display()))
+        Err(format!("the compiled-in {} is not the model of {}", spec::NAME, folder.display()))
     } else {
         Ok(folder)
     }
 }
 
-/// The network on every compiled-in backend, with every instruction set that the machine has where the
-/// backend has a choice. Those for a GPU where there is one; `CLASSIFY_ALLOW_SOFTWARE_GPU=1` takes a
-/// software one, too.
+/// Loads the network on every compiled-in backend, and with every instruction set of this CPU if the
+/// backend has kernels.
+///
+/// GPU backends are included if there is a GPU; `CLASSIFY_ALLOW_SOFTWARE_GPU=1` accepts a software GPU.
 fn networks() -> Vec<(String, Network)> {
     let allow_software = std::env::var_os("CLASSIFY_ALLOW_SOFTWARE_GPU").is_some();
-    let of = |backend: Backend| -> Vec<(String, Network)> {
+    let load = |backend: Backend| -> Vec<(String, Network)> {
         if backend.is_gpu() {
             return match gpu::open(backend, Precision::F32, allow_software) {
                 Ok(adapter) => vec![(format!("{backend} on {adapter}"), Network::load(backend))],
@@ -61,13 +58,13 @@ fn networks() -> Vec<(String, Network)> {
                 }
             };
         }
-        if backend.instructions(None).is_none() {
+        if backend.kernel_isa(None).is_none() {
             return vec![(backend.to_string(), Network::load(backend))];
         }
-        let load = |isa| (format!("{backend} ({isa})"), Network::load_for(backend, Some(isa)));
-        Isa::available().map(load).collect()
+        let load_with = |isa| (format!("{backend} ({isa})"), Network::load_with_isa(backend, Some(isa)));
+        Isa::available().map(load_with).collect()
     };
-    Backend::all().iter().copied().flat_map(of).collect()
+    Backend::all().iter().copied().flat_map(load).collect()
 }
 
 fn largest_difference(a: &[f32], b: &[f32]) -> f32 {
@@ -75,7 +72,7 @@ fn largest_difference(a: &[f32], b: &[f32]) -> f32 {
     a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
 }
 
-/// Crop and logits of every sample of a reference that is in the repository.
+/// Returns crop and expected logits of every image in `reference` that is also in `samples/`.
 fn samples(reference: &Path) -> Vec<(Crop, Vec<f32>)> {
     let reference: Value = serde_json::from_slice(&fs::read(reference).unwrap()).unwrap();
     let images = reference["images"].as_object().unwrap();
@@ -88,10 +85,11 @@ fn samples(reference: &Path) -> Vec<(Crop, Vec<f32>)> {
             Some((Crop::new(rgb, GEOMETRY.crop).unwrap(), logits))
         })
         .collect();
-    assert!(samples.len() >= 3, "only {} of the reference's pictures are in samples/", samples.len());
+    assert!(samples.len() >= 3, "only {} of the reference images are in samples/", samples.len());
     samples
 }
 
+/// Asserts that every network gives the expected logits, and returns a line per comparison.
 fn check_samples(reference: &Path) -> Vec<String> {
     let (crops, expected): (Vec<_>, Vec<_>) = samples(reference).into_iter().unzip();
     let mut report = Vec::new();
@@ -113,9 +111,9 @@ fn check_samples(reference: &Path) -> Vec<String> {
 }
 
 #[test]
-fn samples_of_the_models_folder() {
+fn logits_of_samples_equal_the_reference_in_the_models_folder() {
     let reference = repository().join("models").join(spec::NAME).join("reference_samples.json");
-    // What is committed must be there; a model that is only fetched brings no reference.
+    // The reference is committed with its model, except for a model that is downloaded.
     if !reference.exists() && spec::NAME != "efficientnet-lite0" {
         println!("SKIPPED: there is no {}", reference.display());
         return;
@@ -124,7 +122,7 @@ fn samples_of_the_models_folder() {
 }
 
 #[test]
-fn samples_of_the_shared_folder() {
+fn logits_of_samples_equal_the_reference_beside_the_repository() {
     match shared_model() {
         Ok(folder) => println!("{}", check_samples(&folder.join("reference_samples.json")).join("\n")),
         Err(reason) => println!("SKIPPED: {reason}"),
@@ -132,9 +130,9 @@ fn samples_of_the_shared_folder() {
 }
 
 #[test]
-fn the_kernels_give_what_the_plain_backend_gives() {
+fn kernels_of_every_isa_give_the_logits_of_the_plain_backend() {
     let (fused, plain): (Vec<Backend>, Vec<Backend>) =
-        Backend::all().iter().partition(|backend| backend.instructions(None).is_some());
+        Backend::all().iter().partition(|backend| backend.kernel_isa(None).is_some());
     let (Some(&fused), Some(&plain)) = (fused.first(), plain.first()) else {
         println!("SKIPPED: only one kind of backend is compiled in");
         return;
@@ -145,7 +143,7 @@ fn the_kernels_give_what_the_plain_backend_gives() {
     let crops = [Crop::new(rgb, side).unwrap()];
     let expected = Network::load(plain).logits(&crops).unwrap().concat();
     for isa in Isa::available() {
-        let logits = Network::load_for(fused, Some(isa)).logits(&crops).unwrap().concat();
+        let logits = Network::load_with_isa(fused, Some(isa)).logits(&crops).unwrap().concat();
         let worst = largest_difference(&logits, &expected);
         println!("{}, {fused} ({isa}) against {plain}: max abs difference {worst:e}", spec::NAME);
         assert!(worst <= 1e-4, "{isa}: {worst:e}");
@@ -153,7 +151,7 @@ fn the_kernels_give_what_the_plain_backend_gives() {
 }
 
 #[test]
-fn tensors_of_the_shared_folder() {
+fn logits_of_tensors_equal_the_reference_beside_the_repository() {
     let folder = match shared_model() {
         Ok(folder) => folder,
         Err(reason) => {
@@ -177,7 +175,7 @@ fn tensors_of_the_shared_folder() {
     }
 }
 
-/// The values of a NumPy file of little-endian f32 in C order.
+/// Reads a NumPy file of little-endian f32 values in C order.
 fn npy(path: &Path) -> Vec<f32> {
     let bytes = fs::read(path).unwrap();
     assert_eq!(&bytes[..8], b"\x93NUMPY\x01\0", "version 1 is expected");

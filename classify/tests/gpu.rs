@@ -1,11 +1,9 @@
-//! The service on a GPU. `CLASSIFY_ALLOW_SOFTWARE_GPU=1` says that there must be one, be it a software
-//! one, as Mesa's lavapipe; without it a test that finds none prints a line that begins with `SKIPPED`.
+//! Tests of the service on a GPU.
+//!
+//! `CLASSIFY_ALLOW_SOFTWARE_GPU=1` accepts a software GPU, such as Mesa's lavapipe, and makes a missing GPU a
+//! failure. Without the variable a test that finds no GPU prints a line that begins with `SKIPPED`.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::print_stdout,
-    reason = "helpers of tests may fail and tell as tests do"
-)]
+#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "test helpers may panic and print")]
 
 use std::{
     env,
@@ -20,8 +18,8 @@ use classify::{
     Application, Parts, Settings,
     backend::Backend,
     engine::Infer,
-    gpu::{self, Adapter, GpuEngine, GpuSettings, GpuUse, Placement},
-    network::{GEOMETRY, Network},
+    gpu::{self, Adapter, GpuEngine, GpuSettings, GpuUse, NoGpu, Placement},
+    model::{GEOMETRY, Network},
     pixels::Crop,
     precision::Precision,
 };
@@ -29,21 +27,22 @@ use platform::bucket::InMemoryBucket;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
-/// How far an output in f16 may be from the CPU's for the crops of this test, as a part of the largest: 0.0073
-/// was seen on lavapipe.
-const HALF_TOLERANCE: f32 = 0.02;
+/// Maximum difference between a logit in f16 and the CPU's, relative to the largest logit.
+///
+/// 0.0073 was measured on lavapipe with the crops of this test.
+const F16_TOLERANCE: f32 = 0.02;
 
-/// A GPU of this machine, if it has one.
+/// Opens the first GPU of this machine, if any.
 fn any_gpu() -> Option<(Backend, Adapter)> {
-    let must = env::var_os("CLASSIFY_ALLOW_SOFTWARE_GPU").is_some();
-    let open = |backend| gpu::open(backend, Precision::F32, must);
+    let required = env::var_os("CLASSIFY_ALLOW_SOFTWARE_GPU").is_some();
+    let open = |backend| gpu::open(backend, Precision::F32, required);
     let opened: Vec<_> = Backend::gpus().map(|backend| (backend, open(backend))).collect();
     let reasons: Vec<String> =
         opened.iter().filter_map(|(_, opened)| opened.as_ref().err()).map(ToString::to_string).collect();
     let found = opened.into_iter().find_map(|(backend, adapter)| Some((backend, adapter.ok()?)));
     if found.is_none() {
         let reasons = reasons.join("; ");
-        assert!(!must, "CLASSIFY_ALLOW_SOFTWARE_GPU is set, and there is no GPU: {reasons}");
+        assert!(!required, "CLASSIFY_ALLOW_SOFTWARE_GPU is set, and there is no GPU: {reasons}");
         println!("SKIPPED: no GPU: {reasons}");
     }
     found
@@ -57,20 +56,20 @@ fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
-/// A GPU of this machine that computes in f16, if it has one.
+/// Opens the first GPU of this machine if it supports f16.
 fn any_gpu_with_f16() -> Option<(Backend, Adapter)> {
     let (backend, _) = any_gpu()?;
     match gpu::open(backend, Precision::F16, true) {
         Ok(adapter) => Some((backend, adapter)),
         Err(reason) => {
-            assert!(reason.to_string().contains("does not compute in f16"), "{reason}");
+            assert!(reason.to_string().contains("does not support f16"), "{reason}");
             println!("SKIPPED: {reason}");
             None
         }
     }
 }
 
-/// Parts of a photo, each another.
+/// Cuts different crops out of a photo.
 fn crops(count: u32) -> Vec<Crop> {
     let photo = image::open(repository().join("samples/coffee.jpg")).unwrap();
     let side = GEOMETRY.crop;
@@ -79,7 +78,7 @@ fn crops(count: u32) -> Vec<Crop> {
 }
 
 #[test]
-fn every_size_of_a_batch_gives_what_the_cpu_gives() {
+fn batch_of_every_size_gives_the_logits_of_the_cpu() {
     let Some((backend, adapter)) = any_gpu() else { return };
     let mut engine = GpuEngine::new(backend, Precision::F32, 6);
     engine.warm_up().unwrap();
@@ -96,7 +95,7 @@ fn every_size_of_a_batch_gives_what_the_cpu_gives() {
 }
 
 #[test]
-fn half_precision_gives_nearly_what_the_cpu_gives() {
+fn f16_gives_the_logits_of_the_cpu_within_its_tolerance() {
     let Some((backend, adapter)) = any_gpu_with_f16() else { return };
     let mut engine = GpuEngine::new(backend, Precision::F16, 2);
     engine.warm_up().unwrap();
@@ -106,19 +105,19 @@ fn half_precision_gives_nearly_what_the_cpu_gives() {
     let largest = expected.iter().map(|value| value.abs()).fold(0.0, f32::max);
     let worst = outputs.iter().zip(&expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
     println!("{backend} on {adapter}, f16: max abs difference {worst:e}, largest output {largest}");
-    assert!(worst <= HALF_TOLERANCE * largest, "{worst:e} of {largest}");
-    assert!(worst > 1e-3, "{worst:e}: that is f32");
+    assert!(worst <= F16_TOLERANCE * largest, "{worst:e} of {largest}");
+    assert!(worst > 1e-3, "{worst:e}: so small a difference means f32");
 }
 
 #[test]
-fn batches_that_overlap_are_not_mixed_up() {
+fn overlapping_batches_keep_their_logits() {
     let Some((backend, _)) = any_gpu() else { return };
     let mut engine = GpuEngine::new(backend, Precision::F32, 2);
     engine.warm_up().unwrap();
     let crops = crops(3);
     let expected = Network::load(Backend::default()).logits(&crops).unwrap();
-    let first = engine.begin(&crops[..2]).unwrap();
-    let second = engine.begin(&crops[2..]).unwrap();
+    let first = engine.submit(&crops[..2]).unwrap();
+    let second = engine.submit(&crops[2..]).unwrap();
     let (second, first) =
         (futures_executor::block_on(second).unwrap(), futures_executor::block_on(first).unwrap());
     let outputs = first.into_iter().chain(second).flatten();
@@ -127,7 +126,7 @@ fn batches_that_overlap_are_not_mixed_up() {
 }
 
 #[tokio::test]
-async fn a_photo_is_classified_over_http() {
+async fn photo_is_classified_over_http() {
     let Some((backend, adapter)) = any_gpu() else { return };
     let mut settings = settings(GpuUse::Require, true);
     settings.backend = Some(backend);
@@ -161,38 +160,42 @@ async fn a_photo_is_classified_over_http() {
     running.await.unwrap().unwrap();
 }
 
+fn place(backend: Option<Backend>, when: GpuUse, allow_software: bool) -> Result<Placement, NoGpu> {
+    gpu::choose_placement(backend, &settings(when, allow_software).gpu)
+}
+
 #[test]
-fn a_software_gpu_is_refused_unless_it_is_allowed() {
+fn software_gpu_is_refused_unless_allowed() {
     let Some((backend, adapter)) = any_gpu() else { return };
     if !adapter.software {
-        println!("SKIPPED: {adapter} is no software");
+        println!("SKIPPED: {adapter} is not software");
         return;
     }
-    let refused = gpu::place(&settings(GpuUse::Require, false)).unwrap_err().to_string();
+    let refused = place(None, GpuUse::Require, false).unwrap_err().to_string();
     assert!(
         refused.contains("is software") && refused.contains("CLASSIFY_ALLOW_SOFTWARE_GPU=1"),
         "{refused}"
     );
     assert!(refused.contains(&adapter.name), "{refused}");
-    let named = Settings { backend: Some(backend), ..settings(GpuUse::Prefer, false) };
-    assert!(gpu::place(&named).is_err(), "a backend that is named is the one that runs, or none does");
+    let named = place(Some(backend), GpuUse::Prefer, false);
+    assert!(named.is_err(), "a named backend has no fallback");
     let cpu = Placement::cpu(Backend::default());
-    assert_eq!(gpu::place(&settings(GpuUse::Prefer, false)).unwrap(), cpu);
-    let allowed = gpu::place(&settings(GpuUse::Prefer, true)).unwrap();
+    assert_eq!(place(None, GpuUse::Prefer, false).unwrap(), cpu);
+    let allowed = place(None, GpuUse::Prefer, true).unwrap();
     let precision = Precision::F32;
     assert_eq!(allowed, Placement { backend, precision, adapter: Some(adapter) });
-    assert_eq!(gpu::place(&settings(GpuUse::Never, true)).unwrap(), cpu);
+    assert_eq!(place(None, GpuUse::Never, true).unwrap(), cpu);
 }
 
-/// What became of the program.
+/// Exit code and log of a run of the program.
 struct Ended {
-    /// `None` where it was ready, and stopped for that.
+    /// Exit code; `None` if the program became ready and was killed.
     code: Option<i32>,
     log: String,
 }
 
-/// The program on a machine where no driver can be found, until it ends by itself or is ready.
-fn without_drivers(variables: &[(&str, &str)]) -> Ended {
+/// Runs the program with environment variables that hide every driver, until it ends or is ready.
+fn run_without_drivers(variables: &[(&str, &str)]) -> Ended {
     let folder = tempfile::tempdir().unwrap();
     let log = folder.path().join("log");
     let mut program = Command::new(env!("CARGO_BIN_EXE_classify"))
@@ -201,7 +204,7 @@ fn without_drivers(variables: &[(&str, &str)]) -> Ended {
         .env("HOST", "127.0.0.1")
         .env("BUCKET", format!("file:{}", folder.path().join("bucket").display()))
         .env("LOG_FORMAT", "json")
-        // For Vulkan's loader, for the one of OpenGL, and for CUDA.
+        // Hide the drivers of Vulkan, OpenGL and CUDA, in this order.
         .env("VK_DRIVER_FILES", "/nonexistent/icd.json")
         .env("__EGL_VENDOR_LIBRARY_FILENAMES", "/nonexistent/egl.json")
         .env("CUDA_VISIBLE_DEVICES", "")
@@ -227,17 +230,17 @@ fn without_drivers(variables: &[(&str, &str)]) -> Ended {
 }
 
 #[test]
-fn a_machine_without_a_gpu_ends_the_service_that_requires_one() {
-    let Ended { code, log } = without_drivers(&[("CLASSIFY_GPU", "require")]);
+fn required_gpu_that_is_missing_ends_the_service_with_a_report() {
+    let Ended { code, log } = run_without_drivers(&[("CLASSIFY_GPU", "require")]);
     assert_eq!(code, Some(1), "{log}");
-    for told in [
+    for expected in [
         "a GPU is required",
         "VK_DRIVER_FILES=/nonexistent/icd.json",
         "libcuda.so.1",
         "libvulkan.so.1",
         "Vulkan's driver files",
     ] {
-        assert!(log.contains(told), "{told:?} is not in: {log}");
+        assert!(log.contains(expected), "{expected:?} is not in: {log}");
     }
     for backend in Backend::gpus() {
         assert!(log.contains(&format!("\n  {backend}: ")), "{backend} is not in: {log}");
@@ -246,8 +249,8 @@ fn a_machine_without_a_gpu_ends_the_service_that_requires_one() {
 }
 
 #[test]
-fn a_machine_without_a_gpu_runs_on_the_cpu_with_one_warning() {
-    let Ended { code, log } = without_drivers(&[("RUST_LOG", "info")]);
+fn preferred_gpu_that_is_missing_is_one_warning_and_the_cpu_is_used() {
+    let Ended { code, log } = run_without_drivers(&[("RUST_LOG", "info")]);
     assert_eq!(code, None, "{log}");
     let warnings: Vec<&str> = log.lines().filter(|line| line.contains("\"severity\":\"WARNING\"")).collect();
     let [warning] = warnings.as_slice() else { panic!("{} warnings: {log}", warnings.len()) };
@@ -256,8 +259,8 @@ fn a_machine_without_a_gpu_runs_on_the_cpu_with_one_warning() {
 
 #[cfg(feature = "cuda")]
 #[test]
-fn cuda_without_a_driver_is_refused_with_a_sentence() {
-    let Ended { code, log } = without_drivers(&[("CLASSIFY_BACKEND", "cuda")]);
+fn cuda_without_a_driver_is_refused_without_a_panic() {
+    let Ended { code, log } = run_without_drivers(&[("CLASSIFY_BACKEND", "cuda")]);
     assert_eq!(code, Some(1), "{log}");
     assert!(log.contains("cuda: there is no device: NVIDIA's driver (libcuda.so.1) is not here"), "{log}");
     assert!(!log.contains("panicked"), "{log}");

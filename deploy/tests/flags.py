@@ -12,10 +12,12 @@ Prints a line for each distinct command, exits 1 if any of them is not known.
 import hashlib
 import itertools
 import json
+import os
 import re
 import shlex
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 
@@ -70,6 +72,11 @@ def main():
     recorded = [json.loads(line) for line in calls.read_text().splitlines()]
     for call in recorded + [c for readme in readmes for c in from_readme(readme.read_text())]:
         wanted.setdefault((call["program"], *call["command"]), set()).update(call["flags"])
+
+    # gcloud spends its second on one core.
+    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+        helps = [["gcloud", *words, "--help"] if program == "gcloud" else ["bq", "help", *words] for program, *words in wanted]
+        list(pool.map(lambda command: cached(cache, version, command), helps))
 
     bad = 0
     for command, flags in sorted(wanted.items()):

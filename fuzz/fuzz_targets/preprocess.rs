@@ -1,8 +1,8 @@
-//! An upload's whole way to a picture. The stable test `corpus` of preprocess does the same with the files
-//! of the corpus.
+//! Processes an upload with each decoder in turn.
 //!
-//! A panic of a decoder is caught by preprocess, and the upload refused; a panic anywhere else is a
-//! finding. So is a plan that takes more memory than it says.
+//! preprocess catches a panic of a decoder and refuses the upload. A panic anywhere else is a finding, and so
+//! is a plan that needs more memory than it states. The stable test `hostile::corpus` of preprocess replays
+//! the corpus.
 #![no_main]
 
 use std::{panic::PanicHookInfo, sync::LazyLock};
@@ -11,44 +11,45 @@ use libfuzzer_sys::fuzz_target;
 use peak_alloc::PeakAlloc;
 use preprocess::{
     Settings,
-    image::{Limits, Outcome, Plan, Recipe, follow},
+    image::{Limits, PlanOutcome, ProcessingPlan, Recipe, run_plan},
 };
 
 #[global_allocator]
 static MEMORY: PeakAlloc = PeakAlloc;
 
-/// Small pictures, so that there are many of them; made small enough that decoders scale down, too.
+/// Accepts small images only, so that many are processed per second. The target size is so small that
+/// decoders scale down.
 static RECIPE: LazyLock<Recipe> = LazyLock::new(|| {
-    let usual = Settings::default().recipe();
-    let limits = Limits { max_pixels: 1 << 18, kept_bytes: 1 << 20, ..usual.limits };
-    Recipe { shorter_side: 32, limits, ..usual }
+    let default = Settings::default().recipe();
+    let limits = Limits { max_pixels: 1 << 18, max_kept_bytes: 1 << 20, ..default.limits };
+    Recipe { shorter_side: 32, limits, ..default }
 });
 
-/// Lets panics through that start in a crate from the registry.
-fn abort_on_our_panics(info: &PanicHookInfo<'_>) {
-    let theirs = info.location().is_some_and(|location| location.file().contains("/registry/"));
-    if !theirs {
+/// Aborts unless the panic comes from a crate of the registry, that is, from a decoder.
+fn abort_on_own_panic(info: &PanicHookInfo<'_>) {
+    let is_in_registry = info.location().is_some_and(|location| location.file().contains("/registry/"));
+    if !is_in_registry {
         eprintln!("{info}");
         std::process::abort();
     }
 }
 
 fuzz_target!(
-    init: std::panic::set_hook(Box::new(abort_on_our_panics)),
+    init: std::panic::set_hook(Box::new(abort_on_own_panic)),
     |bytes: &[u8]| {
-        let Ok(mut plan) = Plan::of(bytes, &RECIPE) else { return };
+        let Ok(mut plan) = ProcessingPlan::new(bytes, &RECIPE) else { return };
         loop {
             let before = MEMORY.current_usage();
             MEMORY.reset_peak_usage();
-            let outcome = follow(&plan, bytes, &RECIPE);
-            let taken = (MEMORY.peak_usage() - before) as u64;
-            let promised = plan.cost().bytes;
-            assert!(taken <= promised, "{} took {taken} bytes of {promised}", plan.decoder());
+            let outcome = run_plan(&plan, bytes, &RECIPE);
+            let used = (MEMORY.peak_usage() - before) as u64;
+            let stated = plan.cost().bytes;
+            assert!(used <= stated, "{} used {used} bytes of {stated}", plan.decoder_name());
             match outcome {
-                Ok(Outcome::Next(next)) => plan = *next,
-                Ok(Outcome::Done(picture)) => {
-                    assert!(picture.width >= 1 && picture.height >= 1);
-                    assert!(picture.jpeg.starts_with(b"\xFF\xD8") && picture.jpeg.ends_with(b"\xFF\xD9"));
+                Ok(PlanOutcome::TryNext(next)) => plan = *next,
+                Ok(PlanOutcome::Done(processed)) => {
+                    assert!(processed.width >= 1 && processed.height >= 1);
+                    assert!(processed.jpeg.starts_with(b"\xFF\xD8") && processed.jpeg.ends_with(b"\xFF\xD9"));
                     return;
                 }
                 Err(_) => return,

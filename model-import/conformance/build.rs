@@ -1,5 +1,5 @@
-//! Writes the graphs of `graphs/` and converts each with model-import, as a build of the service does.
-#![expect(clippy::unwrap_used, reason = "a build script of a test crate fails loudly")]
+//! Writes the graphs of the module `graphs` to files and converts each one with model-import.
+#![expect(clippy::unwrap_used, reason = "a build script fails by panicking")]
 
 use std::path::Path;
 use std::{env, fs};
@@ -17,7 +17,7 @@ fn main() {
     for (name, model) in graphs::all() {
         let original = out.join(format!("{name}-original.onnx"));
         fs::write(&original, model.write_to_bytes().unwrap()).unwrap();
-        let cleaned = graph::clean_file(&original).unwrap();
-        codegen::network(&cleaned.model, &original, out, name).unwrap();
+        let simplified = graph::simplify_file(&original).unwrap();
+        codegen::write_network(&simplified.model, &original, out, name).unwrap();
     }
 }

@@ -1,121 +1,123 @@
-//! What `classify/build.rs` does: find the model, generate its code into `OUT_DIR/model/`.
+//! The build script of `classify`: finds the model and generates its code in `OUT_DIR/model/`.
 //!
-//! Reads `CLASSIFY_MODEL`, `CLASSIFY_MODEL_ONNX` (see [`crate::locate`]) and `CLASSIFY_MODEL_FETCH`
-//! (`never`: an absent file is not fetched). Writes `network.rs` (burn code with a `struct Model`),
-//! `network.bpk` (its weights), `network.onnx` (the cleaned graph) and `spec.rs` (constants).
+//! Reads the variables `CLASSIFY_MODEL` and `CLASSIFY_MODEL_ONNX` (see [`crate::locate`]) and
+//! `CLASSIFY_MODEL_FETCH` (`auto`, the default, or `never`, which forbids fetching a missing file). Writes
+//! `network.rs` (burn code with a `struct Model`), `network.bpk` (its weights), `network.onnx` (the
+//! simplified graph) and `spec.rs` (constants).
 //!
-//! When it runs again: a variable or a watched file changed. A build that fell back to the model in the
-//! source watches the folder of the one it would rather have, so it neither tries the network at every
-//! build nor misses a file that was put there later.
+//! Cargo runs the script again when one of these variables or a watched file changes. A build that used the
+//! fallback model watches the folder of the default model: the next build runs the script again if the
+//! file was put there, and does not try to fetch it at every build.
 
 use std::env;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process;
+use std::time::SystemTime;
 
-use crate::Error;
-use crate::fetch::Limits;
-use crate::locate::{self, Located, Request};
+use crate::fetch::FetchTimeouts;
+use crate::locate::{self, LocateOptions, LocatedModel};
 use crate::model::Model;
 use crate::spec::ModelSpec;
+use crate::{Error, codegen};
 
-/// Environment variables that a build listens to.
-pub const VARIABLES: [&str; 3] = ["CLASSIFY_MODEL", "CLASSIFY_MODEL_ONNX", "CLASSIFY_MODEL_FETCH"];
+/// Environment variables that select the model and allow or forbid fetching it.
+pub const WATCHED_VARIABLES: [&str; 3] = ["CLASSIFY_MODEL", "CLASSIFY_MODEL_ONNX", "CLASSIFY_MODEL_FETCH"];
 
-/// The whole build script: generates the code, tells cargo what to watch; on failure says why in one
-/// sentence and ends the process with 1.
+/// Runs the whole build script: generates the code and prints the directives for cargo.
+///
+/// On failure, prints the error as a directive, which cargo shows to the user, and exits with 1.
 pub fn run() {
-    let outcome = prepare(&|name| env::var(name).ok());
+    let outcome = generate(&|name| env::var(name).ok());
     let (lines, failed) = match outcome {
         Ok(lines) => (lines, false),
-        Err(error) => (vec![format!("cargo::error={}", one_line(&error))], true),
+        Err(error) => (vec![format!("cargo::error={}", on_one_line(&error))], true),
     };
-    print(&lines);
+    print_lines(&lines);
     if failed {
         process::exit(1);
     }
 }
 
 #[expect(clippy::print_stdout, reason = "cargo reads a build script's standard output")]
-fn print(lines: &[String]) {
+fn print_lines(lines: &[String]) {
     for line in lines {
         println!("{line}");
     }
 }
 
-/// Generates the code and gives the lines for cargo. `variable` looks up the environment.
+/// Generates the code and returns the directives for cargo.
+///
+/// `variable` returns the value of an environment variable, so that tests need not change the process's own.
 ///
 /// # Errors
-/// See [`locate::locate`], [`Model::read`] and [`Model::generate`]; also a variable with a senseless
-/// value, or one that cargo sets and that is not there.
-pub fn prepare(variable: &dyn Fn(&'static str) -> Option<String>) -> Result<Vec<String>, Error> {
-    let request = request(variable)?;
-    let out = request.spare.join("model");
-    let located = locate::locate(&request, &mut |_, _| {})?;
-    settle(&located)?;
+/// See [`locate::locate`], [`Model::read`] and [`codegen::generate`]. Also fails if `CLASSIFY_MODEL_FETCH`
+/// has an invalid value, or a variable that cargo sets is missing.
+pub fn generate(variable: &dyn Fn(&'static str) -> Option<String>) -> Result<Vec<String>, Error> {
+    let options = locate_options(variable)?;
+    let out = options.writable_folder.join("model");
+    let located = locate::locate(&options, &mut |_, _| {})?;
+    align_modification_time(&located)?;
     let lines = directives(&located);
-    let Located { spec, onnx, sha256, .. } = located;
-    Model::read(spec, &onnx, sha256)?.generate(&onnx, &out)?;
+    let LocatedModel { spec, onnx, sha256, .. } = located;
+    codegen::generate(&Model::read(spec, onnx, sha256)?, &out)?;
     Ok(lines)
 }
 
-fn request(variable: &dyn Fn(&'static str) -> Option<String>) -> Result<Request, Error> {
-    let from_cargo = |name| {
-        variable(name).map(PathBuf::from).ok_or(Error::Setting {
-            variable: name,
-            value: String::new(),
-            reason: "cargo sets it for build scripts; this is not run by cargo".into(),
-        })
-    };
-    // Empty is unset: compose files and CI matrices have no other way to unset.
-    let chosen = |name| variable(name).filter(|value| !value.is_empty());
-    let may_fetch = match chosen("CLASSIFY_MODEL_FETCH").as_deref() {
+fn locate_options(variable: &dyn Fn(&'static str) -> Option<String>) -> Result<LocateOptions, Error> {
+    let set_by_cargo =
+        |name| variable(name).map(PathBuf::from).ok_or(Error::MissingVariable { variable: name });
+    // An empty value counts as unset, since compose files and CI matrices cannot unset a variable.
+    let set_by_user = |name| variable(name).filter(|value| !value.is_empty());
+    let fetch_allowed = match set_by_user("CLASSIFY_MODEL_FETCH").as_deref() {
         None | Some("auto") => true,
         Some("never") => false,
         Some(value) => {
-            return Err(Error::Setting {
+            return Err(Error::InvalidVariable {
                 variable: "CLASSIFY_MODEL_FETCH",
                 value: value.into(),
-                reason: "it is auto (the default) or never".into(),
+                reason: "expected auto (the default: fetch a missing ONNX file) or never".into(),
             });
         }
     };
-    let package = from_cargo("CARGO_MANIFEST_DIR")?;
-    Ok(Request {
+    let package = set_by_cargo("CARGO_MANIFEST_DIR")?;
+    Ok(LocateOptions {
         models: package.parent().unwrap_or(&package).join("models"),
-        spare: from_cargo("OUT_DIR")?,
-        model: chosen("CLASSIFY_MODEL"),
-        onnx: chosen("CLASSIFY_MODEL_ONNX").map(PathBuf::from),
-        may_fetch,
-        limits: Limits::default(),
+        writable_folder: set_by_cargo("OUT_DIR")?,
+        model: set_by_user("CLASSIFY_MODEL"),
+        onnx: set_by_user("CLASSIFY_MODEL_ONNX").map(PathBuf::from),
+        fetch_allowed,
+        timeouts: FetchTimeouts::default(),
     })
 }
 
-/// Cargo runs a script again if a watched file is younger than the script's start. A file that was
-/// fetched by this very run would be; it is as old as the `model.toml` that pins its content.
-fn settle(located: &Located) -> Result<(), Error> {
-    let spec = ModelSpec::path(&located.spec.folder);
-    let pinned = modified(&spec)?;
-    if located.sha256 == located.spec.onnx.sha256 && modified(&located.onnx)? > pinned {
-        // Best effort: at worst the script runs once more.
+/// Gives a fetched ONNX file the modification time of the `model.toml` that pins its content.
+///
+/// Cargo runs a build script again if a watched file is newer than the script's start, which is always true
+/// of a file that the script itself has just fetched.
+fn align_modification_time(located: &LocatedModel) -> Result<(), Error> {
+    let spec = ModelSpec::toml_path(&located.spec.folder);
+    let pinned = modification_time(&spec)?;
+    if located.sha256 == located.spec.onnx.sha256 && modification_time(&located.onnx)? > pinned {
+        // A failure is harmless: the script runs once more in the next build.
         let _ = File::options().append(true).open(&located.onnx).and_then(|file| file.set_modified(pinned));
     }
     Ok(())
 }
 
-fn modified(file: &Path) -> Result<std::time::SystemTime, Error> {
+fn modification_time(file: &Path) -> Result<SystemTime, Error> {
     fs::metadata(file).and_then(|metadata| metadata.modified()).map_err(Error::io("read", file))
 }
 
-fn directives(located: &Located) -> Vec<String> {
-    let variables = VARIABLES.map(|name| format!("cargo::rerun-if-env-changed={name}"));
+fn directives(located: &LocatedModel) -> Vec<String> {
+    let variables = WATCHED_VARIABLES.map(|name| format!("cargo::rerun-if-env-changed={name}"));
     let watched = located.watch.iter().map(|path| format!("cargo::rerun-if-changed={}", path.display()));
-    let warning = located.warning.iter().map(|warning| format!("cargo::warning={}", one_line(warning)));
+    let warning = located.warning.iter().map(|warning| format!("cargo::warning={}", on_one_line(warning)));
     variables.into_iter().chain(watched).chain(warning).collect()
 }
 
-/// A cargo directive ends with its line.
-fn one_line(text: &dyn ToString) -> String {
+/// Joins the lines of a text, because a cargo directive is a single line.
+fn on_one_line(text: &dyn ToString) -> String {
     let text = text.to_string();
     let lines: Vec<&str> = text.lines().map(str::trim).collect();
     lines.join(" ")

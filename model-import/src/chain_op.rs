@@ -1,7 +1,8 @@
-//! Code generation for the operator that [`crate::graph::fuse`] puts into the graph.
+//! Code generation for the custom operator that [`crate::graph::fuse`] puts into the graph.
 //!
-//! Its weights are its second input, a constant: burn-onnx makes a field of every constant that a custom
-//! operator takes, so a field for them in `fused::Chain` would be another copy of them in the program.
+//! The generated code holds a field of type `fused::Chain`. The weights are not part of that field but the
+//! operator's second input, a constant: burn-onnx makes a field of every constant that a custom operator
+//! reads, so weights in `fused::Chain` would be in the program twice.
 
 use burn_onnx::ext::proc_macro2::TokenStream;
 use burn_onnx::ext::quote::{format_ident, quote};
@@ -11,10 +12,10 @@ use burn_onnx::ext::{
 
 use crate::graph::fuse::{CHAIN, DOMAIN};
 
-/// A field of type `fused::Chain`, and a call of its `forward`.
+/// Generates a field of type `fused::Chain` and a call of its method `forward`.
 pub(crate) struct ChainOp;
 
-fn rank(node: &CustomNode) -> Result<usize, ProcessError> {
+fn output_rank(node: &CustomNode) -> Result<usize, ProcessError> {
     let rank = node.attrs.get_i64("rank").and_then(|rank| usize::try_from(rank).ok());
     rank.ok_or_else(|| ProcessError::MissingAttribute("rank".into()))
 }
@@ -29,7 +30,7 @@ impl CustomOp for ChainOp {
     }
 
     fn infer_output_types(&self, node: &CustomNode) -> Result<Vec<ArgType>, ProcessError> {
-        let output = TensorType { dtype: DType::F32, rank: rank(node)?, static_shape: None };
+        let output = TensorType { dtype: DType::F32, rank: output_rank(node)?, static_shape: None };
         Ok(vec![ArgType::Tensor(output)])
     }
 
@@ -40,15 +41,16 @@ impl CustomOp for ChainOp {
     ) -> Result<TokenStream, ProcessError> {
         let [input, weights] = [0, 1].map(|index| context.arg(&node.inputs[index]));
         let output = arg_to_ident(&node.outputs[0]);
-        let (field, rank) = (format_ident!("{}", node.name), rank(node)?);
+        let (field, rank) = (format_ident!("{}", node.name), output_rank(node)?);
         Ok(quote! { let #output = self.#field.forward::<#rank>(#input, #weights); })
     }
 
     fn field(&self, node: &CustomNode) -> Result<Option<Field>, ProcessError> {
         let plan =
             node.attrs.get_string("plan").ok_or_else(|| ProcessError::MissingAttribute("plan".into()))?;
-        let plan: TokenStream =
-            plan.parse().map_err(|error| ProcessError::Custom(format!("plan: {error}")))?;
+        let plan: TokenStream = plan.parse().map_err(|error| {
+            ProcessError::Custom(format!("attribute `plan` is not a Rust expression: {error}"))
+        })?;
         let field = format_ident!("{}", node.name);
         let init = quote! { let #field = fused::Chain::new(#plan); };
         Ok(Some(Field::new(&node.name, quote! { fused::Chain }, init)))

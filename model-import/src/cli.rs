@@ -1,29 +1,30 @@
-//! The command `model-import`: fetch a model's file, look into one, check one.
+//! The command `model-import`: fetches, inspects and checks models.
 
-use std::env;
 use std::io::{IsTerminal as _, stderr};
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
+use std::process::{self, ExitCode};
+use std::{env, fs};
 
+use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::fetch::{self, Limits};
-use crate::graph;
-use crate::locate::{self, Request};
+use crate::fetch::{self, FetchTimeouts};
+use crate::locate::{self, LocateOptions};
 use crate::model::Model;
 use crate::spec::ModelSpec;
+use crate::{Error, codegen, graph};
 
 const EXIT_CODES: &str = "Exit codes:
   0  done
-  1  the file is missing, wrong, or does not convert; the reason is on standard error
-  2  the command line is wrong";
+  1  the file is missing, has the wrong content or does not convert; see standard error
+  2  the command line is invalid";
 
 /// Fetches, inspects and checks the ONNX models that the build can compile in.
 #[derive(Debug, Parser)]
 #[command(name = "model-import", version, about, after_help = EXIT_CODES)]
 pub struct Cli {
-    /// Folder of models [default: `models` here, or the nearest one above].
+    /// Folder of models [default: `models` in the current folder or the nearest parent].
     #[arg(long, global = true, value_name = "DIR")]
     models: Option<PathBuf>,
 
@@ -33,29 +34,29 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Fetch a model's ONNX file into its folder and check it.
+    /// Fetch the ONNX file of a model into the model's folder and check it.
     Fetch {
-        /// A folder of `models`.
+        /// Name of a model: a folder in the folder of models.
         #[arg(default_value = locate::DEFAULT_MODEL)]
         model: String,
-        /// Fetch it again even if a file is there.
+        /// Fetch the file even if there is one already.
         #[arg(long)]
         force: bool,
     },
-    /// Show input, output and operators of an ONNX file, before and after cleaning.
+    /// Show input, output and operators of an ONNX file, before and after simplification.
     Inspect {
-        /// A folder of `models`, or an ONNX file.
+        /// Name of a model, or path of an ONNX file.
         model: String,
     },
-    /// Check all that a build would check, conversion to code included.
+    /// Run all checks of a build, including the conversion to code.
     Check {
-        /// A folder of `models`.
+        /// Name of a model: a folder in the folder of models.
         model: String,
     },
 }
 
 impl Cli {
-    /// Runs the command; messages go to standard output, failures to standard error.
+    /// Runs the command; prints its result to standard output or its error to standard error.
     #[expect(clippy::print_stdout, clippy::print_stderr, reason = "this is a command for a terminal")]
     pub fn run(self) -> ExitCode {
         match self.execute() {
@@ -80,7 +81,7 @@ impl Cli {
     }
 }
 
-/// `models` in the current folder or the nearest one above it that has one.
+/// Finds the folder `models` in the current folder or the nearest parent.
 fn nearest_models() -> PathBuf {
     let here = env::current_dir().unwrap_or_default();
     here.ancestors()
@@ -90,58 +91,59 @@ fn nearest_models() -> PathBuf {
 }
 
 fn fetch_model(models: &Path, name: &str, force: bool) -> anyhow::Result<String> {
-    let spec = locate::find(models, name)?;
+    let spec = locate::read_spec(models, name)?;
     let file = spec.onnx_path();
     if force || !file.is_file() {
-        fetch::fetch(&spec.onnx, &file, &Limits::default(), &mut bar(spec.onnx.size))?;
+        fetch::fetch(&spec.onnx, &file, &FetchTimeouts::default(), &mut progress_bar(spec.onnx.size))
+            .with_context(|| format!("cannot fetch the ONNX file of model {name}"))?;
     }
-    let (onnx, sha256) = own_file(models, &spec)?;
+    let (onnx, sha256) = find_pinned_file(models, &spec)?;
     Ok(describe(&spec, &onnx, &sha256))
 }
 
 fn inspect(models: &Path, model: &str) -> anyhow::Result<String> {
     let file = Path::new(model);
     let (onnx, head) = if file.is_file() {
-        let (size, sha256) = fetch::measure(file)?;
+        let (size, sha256) = fetch::size_and_sha256(file).map_err(Error::io("read", file))?;
         let head = format!("file        {}\nsize        {size} bytes\nsha256      {sha256}", file.display());
         (file.to_owned(), head)
     } else {
-        let spec = locate::find(models, model)?;
-        let (onnx, sha256) = own_file(models, &spec)?;
+        let spec = locate::read_spec(models, model)?;
+        let (onnx, sha256) = find_pinned_file(models, &spec)?;
         let head = describe(&spec, &onnx, &sha256);
         (onnx, head)
     };
-    Ok(format!("{head}\n{}", graph::clean_file(&onnx)?.report))
+    Ok(format!("{head}\n{}", graph::simplify_file(&onnx)?.report))
 }
 
 fn check(models: &Path, model: &str) -> anyhow::Result<String> {
-    let spec = locate::find(models, model)?;
-    let (onnx, sha256) = own_file(models, &spec)?;
+    let spec = locate::read_spec(models, model)?;
+    let (onnx, sha256) = find_pinned_file(models, &spec)?;
     let head = describe(&spec, &onnx, &sha256);
-    let model = Model::read(spec, &onnx, sha256)?;
-    let folder = env::temp_dir().join(format!("model-import-{}", std::process::id()));
-    let outcome = model.generate(&onnx, &folder);
-    let removed = std::fs::remove_dir_all(&folder);
+    let model = Model::read(spec, onnx, sha256)?;
+    let folder = env::temp_dir().join(format!("model-import-{}", process::id()));
+    let outcome = codegen::generate(&model, &folder);
+    let removed = fs::remove_dir_all(&folder);
     outcome?;
     removed?;
     Ok(format!(
         "{head}\n{}\nlabels      {}\nconverts, and its labels fit its outputs",
-        model.network.report,
+        model.graph.report,
         model.labels.len()
     ))
 }
 
-/// The file of a model as it lies in its folder; nothing is fetched.
-fn own_file(models: &Path, spec: &ModelSpec) -> Result<(PathBuf, String), crate::Error> {
-    let request = Request {
+/// Finds the ONNX file in a model's folder and checks it, without fetching.
+fn find_pinned_file(models: &Path, spec: &ModelSpec) -> Result<(PathBuf, String), Error> {
+    let options = LocateOptions {
         models: models.into(),
-        spare: spec.folder.clone(),
+        writable_folder: spec.folder.clone(),
         model: Some(spec.name.clone()),
         onnx: None,
-        may_fetch: false,
-        limits: Limits::default(),
+        fetch_allowed: false,
+        timeouts: FetchTimeouts::default(),
     };
-    locate::own_file(&request, spec, &mut |_, _| {})
+    locate::find_pinned_file(&options, spec, &mut |_, _| {})
 }
 
 fn describe(spec: &ModelSpec, onnx: &Path, sha256: &str) -> String {
@@ -155,8 +157,8 @@ fn describe(spec: &ModelSpec, onnx: &Path, sha256: &str) -> String {
     )
 }
 
-/// A progress bar on a terminal, silence elsewhere.
-fn bar(size: u64) -> impl FnMut(u64, u64) {
+/// Returns a callback that shows a progress bar if standard error is a terminal.
+fn progress_bar(size: u64) -> impl FnMut(u64, u64) {
     let style = ProgressStyle::with_template("{bar:40} {bytes}/{total_bytes} {bytes_per_sec}, {eta} left");
     let bar = if stderr().is_terminal() { ProgressBar::new(size) } else { ProgressBar::hidden() };
     if let Ok(style) = style {

@@ -1,19 +1,10 @@
-//! From a cleaned graph to Rust: `network.rs` and `network.bpk` by burn-onnx, `spec.rs` by hand.
+//! Generates Rust code from a simplified graph: `network.rs` and `network.bpk` through burn-onnx, and
+//! `spec.rs` with the model's constants.
 //!
-//! Weights are compiled into the program ([`LoadStrategy::Embedded`]): one file to ship, and the
-//! shorter start. Measured on burn-flex, two x86-64 cores that other builds kept busy, three runs of 41,
-//! in ms, the file in the system's cache. The first forward pass counts, because parameters are read at
-//! their first use; burn-store 0.22 reads a `.bpk` piece by piece and has no mapping of it.
+//! The weights are compiled into the program ([`LoadStrategy::Embedded`]): the program is then a single
+//! file, and its first forward pass ends sooner (measured in `model-import/README.md`).
 //!
-//! | | embedded | `.bpk` file beside it |
-//! |---|---|---|
-//! | MobileNetV2, load: median (least) | 1.6–2.2 (1.4) | 1.5–2.4 (1.4) |
-//! | MobileNetV2, load and forward | 52–84 (40) | 82–95 (50) |
-//! | EfficientNet-Lite0, load | 1.5–2.2 (1.3) | 2.0–2.4 (1.4) |
-//! | EfficientNet-Lite0, load and forward | 78–95 (50) | 108–133 (60) |
-//!
-//! Operators that burn-onnx does not know, or that are to be generated otherwise than it does, are
-//! registered in `hooks`.
+//! `register_operators` is the place for custom operators and for replacements of burn-onnx's own.
 
 use std::any::Any;
 use std::cell::Cell;
@@ -32,44 +23,56 @@ use crate::graph::{CHANNELS, fuse};
 use crate::model::Model;
 use crate::spec::OutputKind;
 
-/// Writes the burn code and the weights of a cleaned graph: `<name>.rs` and `<name>.bpk`, with its chains
-/// of convolutions fused, so that the crate that includes the code needs `fused`; and the graph itself:
-/// `<name>.onnx`, and `fused/<name>.onnx` with the chains. `onnx` is the original file, for error texts.
+/// Writes `network.rs`, `network.bpk`, `network.onnx` and `spec.rs` of a model into the folder `out`.
 ///
 /// # Errors
 /// The graph does not convert, or the folder cannot be written.
-pub fn network(model: &ModelProto, onnx: &Path, out: &Path, name: &str) -> Result<(), Error> {
-    let convert = |cause: String| Error::Convert { onnx: onnx.into(), cause };
+pub fn generate(model: &Model, out: &Path) -> Result<(), Error> {
+    write_network(&model.graph.model, &model.onnx, out, "network")?;
+    write_constants(model, out)
+}
+
+/// Writes the burn code and the weights of a simplified graph into the folder `out`.
+///
+/// Writes `<name>.rs` and `<name>.bpk`, generated after chains of convolutions were fused; the crate that
+/// includes the code therefore depends on the crate `fused`. Also writes the two graphs: `<name>.onnx`
+/// without fused chains and `fused/<name>.onnx` with them. `onnx` is the original file, for error messages.
+///
+/// # Errors
+/// The graph does not convert, or the folder cannot be written.
+pub fn write_network(model: &ModelProto, onnx: &Path, out: &Path, name: &str) -> Result<(), Error> {
+    let conversion_error = |cause: String| Error::Conversion { onnx: onnx.into(), cause };
     let write = |model: &ModelProto, file: &Path| {
-        let bytes = model.write_to_bytes().map_err(|error| convert(error.to_string()))?;
+        let bytes = model.write_to_bytes().map_err(|error| conversion_error(error.to_string()))?;
         fs::write(file, bytes).map_err(Error::io("write", file))
     };
     let fused_folder = out.join("fused");
     fs::create_dir_all(&fused_folder).map_err(Error::io("create", &fused_folder))?;
     write(model, &out.join(format!("{name}.onnx")))?;
-    // burn-onnx names what it writes after the file it reads.
+    // burn-onnx names its output files after its input file.
     let fused = fused_folder.join(format!("{name}.onnx"));
-    write(&with_chains(model), &fused)?;
+    write(&with_fused_chains(model), &fused)?;
 
     let (input, folder) = (fused.to_string_lossy(), out.to_string_lossy());
-    without_panic(|| {
-        // Not `ModelGen::new()`: that installs a logger which writes to standard output.
+    catch_panic(|| {
+        // `ModelGen::new()` would install a logger that writes to standard output, which cargo parses.
         let mut generator = ModelGen::default();
         generator.input(&input).out_dir(&folder).load_strategy(LoadStrategy::Embedded);
-        hooks(&mut generator);
+        register_operators(&mut generator);
         generator.run_from_cli();
     })
-    .map_err(convert)
+    .map_err(conversion_error)
 }
 
-/// The model with its chains of convolutions as one operator each.
-fn with_chains(model: &ModelProto) -> ModelProto {
+/// Returns a copy of the model in which each chain of convolutions is one custom operator.
+fn with_fused_chains(model: &ModelProto) -> ModelProto {
     let mut model = model.clone();
     if let Some(graph) = model.graph.as_mut()
         && let Some(input) = graph.input.first().map(|input| input.name.clone())
         && let Some(mut import) = model.opset_import.first().cloned()
     {
         fuse::fuse(graph, &input);
+        // A model must import the operator set of every domain that it uses.
         import.domain = fuse::DOMAIN.into();
         import.version = 1;
         model.opset_import.push(import);
@@ -77,24 +80,24 @@ fn with_chains(model: &ModelProto) -> ModelProto {
     model
 }
 
-/// Where custom operators and overrides of built-in ones are registered with the generator
+/// Registers custom operators and replacements of built-in ones with the code generator
 /// (`burn_onnx::ext::{CustomOp, OpOverride}`).
-fn hooks(generator: &mut ModelGen) {
+fn register_operators(generator: &mut ModelGen) {
     generator.register_custom_op(ChainOp);
 }
 
-/// Writes `spec.rs`: the constants that a service needs to feed the network and to name its outputs.
+/// Writes `spec.rs`: the constants with which a service prepares the input and names the outputs.
 ///
 /// # Errors
 /// The folder cannot be written.
-pub fn spec(model: &Model, out: &Path) -> Result<(), Error> {
+pub fn write_constants(model: &Model, out: &Path) -> Result<(), Error> {
     let file = out.join("spec.rs");
-    fs::write(&file, spec_source(model)).map_err(Error::io("write", &file))
+    fs::write(&file, constants_source(model)).map_err(Error::io("write", &file))
 }
 
-fn spec_source(model: &Model) -> String {
+fn constants_source(model: &Model) -> String {
     let spec = &model.spec;
-    let report = &model.network.report;
+    let report = &model.graph.report;
     let labels = model.labels.iter().fold(String::new(), |mut text, label| {
         // Writing to a String cannot fail.
         let _ = writeln!(text, "    ({:?}, {:?}),", label.wnid, label.name);
@@ -103,21 +106,21 @@ fn spec_source(model: &Model) -> String {
     format!(
         "// Generated from model.toml, the labels file and the ONNX graph of the model. Do not edit.
 
-/// Name of the model: its folder in `models/`.
+/// Name of the model, which is the name of its folder in `models/`.
 pub const NAME: &str = {name:?};
 /// SPDX expression of the weights' licence.
 pub const LICENSE: &str = {license:?};
-/// SHA-256 of the ONNX file the network was made from, in hexadecimal.
+/// SHA-256 of the ONNX file that the network was generated from, in hexadecimal.
 pub const ONNX_SHA256: &str = {sha256:?};
 /// Shape of one image at the network's input: channels (RGB), height, width.
 pub const INPUT: [usize; 3] = [{CHANNELS}, {height}, {width}];
-/// Shorter side, in pixels, that an image is resized to before the centre crop.
+/// Length in pixels to which the shorter side of an image is resized before the centre crop.
 pub const RESIZE: u32 = {resize};
-/// Mean of each channel, of RGB / 255.
+/// Mean per channel, on a scale where RGB values are divided by 255.
 pub const MEAN: [f32; 3] = {mean:?};
-/// Standard deviation of each channel, of RGB / 255.
+/// Standard deviation per channel, on the same scale.
 pub const STD: [f32; 3] = {std:?};
-/// Whether the network's outputs are logits (a softmax is still to come) and not probabilities.
+/// True if the network's outputs are logits, which need a softmax; false if they are probabilities.
 pub const OUTPUT_IS_LOGITS: bool = {logits};
 /// The classes in the order of the outputs: WordNet id (or \"\") and label.
 pub const LABELS: [(&str, &str); {count}] = [
@@ -137,24 +140,26 @@ pub const LABELS: [(&str, &str); {count}] = [
 }
 
 thread_local! {
-    static QUIET: Cell<bool> = const { Cell::new(false) };
+    static PANICS_ARE_SILENT: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Runs the code generator, which panics where it cannot go on, and gives the panic's text as an
-/// error. Panics of this thread print nothing meanwhile; those of others are reported as ever.
-fn without_panic(run: impl FnOnce()) -> Result<(), String> {
+/// Runs the code generator and returns the message of a panic as an error.
+///
+/// burn-onnx reports every failure by panicking. While it runs, panics of this thread are not printed, since
+/// the caller reports them; panics of other threads are printed as usual.
+fn catch_panic(run: impl FnOnce()) -> Result<(), String> {
     static HOOK: Once = Once::new();
     HOOK.call_once(|| {
         let previous = panic::take_hook();
         panic::set_hook(Box::new(move |info| {
-            if !QUIET.get() {
+            if !PANICS_ARE_SILENT.get() {
                 previous(info);
             }
         }));
     });
-    QUIET.set(true);
+    PANICS_ARE_SILENT.set(true);
     let outcome = panic::catch_unwind(AssertUnwindSafe(run));
-    QUIET.set(false);
+    PANICS_ARE_SILENT.set(false);
     outcome.map_err(|payload| panic_text(payload.as_ref()))
 }
 
@@ -163,7 +168,7 @@ fn panic_text(payload: &(dyn Any + Send)) -> String {
         .downcast_ref::<String>()
         .cloned()
         .or_else(|| payload.downcast_ref::<&str>().map(|text| (*text).into()))
-        .unwrap_or_else(|| "the code generator gave no reason".into())
+        .unwrap_or_else(|| "the code generator panicked without a message".into())
 }
 
 #[cfg(test)]
@@ -171,9 +176,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_panic_becomes_its_text() {
-        let text = without_panic(|| panic!("node {} is odd", 7)).unwrap_err();
+    fn a_panic_is_returned_as_its_message() {
+        let text = catch_panic(|| panic!("node {} is odd", 7)).unwrap_err();
         assert_eq!(text, "node 7 is odd");
-        assert!(without_panic(|| ()).is_ok());
+        assert!(catch_panic(|| ()).is_ok());
     }
 }

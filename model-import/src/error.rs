@@ -1,133 +1,152 @@
-//! What can go wrong between a model folder and generated code, in words for whoever runs the build.
+//! The errors of this crate, worded for the person who runs the build.
 
 use std::io;
 use std::path::PathBuf;
 
-/// A failure that names the file it is about and what to do.
+/// An error that names the file or variable that caused it, and the remedy.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// Reading or writing failed.
+    /// A file or folder cannot be read or written.
     #[error("cannot {action} {}: {source}", path.display())]
     Io {
-        /// What was tried: "read", "write", …
+        /// The failed operation as a verb: "read", "write", …
         action: &'static str,
         /// The file or folder.
         path: PathBuf,
-        /// Why the system refused.
+        /// The error of the operating system.
         source: io::Error,
     },
-    /// `model.toml` is not what it should be.
-    #[error("{}{}: {reason}", file.display(), at_line(*.line))]
+    /// `model.toml` has a syntax error, an unknown or missing key, or an invalid value.
+    #[error("{}{}: {reason}", file.display(), line_suffix(*.line))]
     Spec {
         /// The `model.toml`.
         file: PathBuf,
-        /// Line, counted from 1, where it is known.
+        /// Line number, counted from 1, if known.
         line: Option<usize>,
-        /// Key and complaint.
+        /// The key, the value found and the value expected.
         reason: String,
     },
-    /// The labels file is not what it should be.
-    #[error("{}{}: {reason}", file.display(), at_line(*.line))]
+    /// The labels file is empty or has a line without a label.
+    #[error("{}{}: {reason}", file.display(), line_suffix(*.line))]
     Labels {
         /// The labels file.
         file: PathBuf,
-        /// Line, counted from 1, where it is known.
+        /// Line number, counted from 1, if the error is about one line.
         line: Option<usize>,
-        /// Complaint.
+        /// The problem and what is expected instead.
         reason: String,
     },
-    /// The labels do not fit the network's outputs.
+    /// The number of labels differs from the number of classes.
     #[error(
-        "{} has {labels} labels, but the output of {} has {classes} classes: one label a line, in the order of the outputs",
+        "{} has {label_count} labels, but the output of {} has {class_count} classes: \
+         the labels file needs one line per class, in the order of the outputs",
         labels_file.display(),
         onnx.display()
     )]
     LabelCount {
         /// The labels file.
         labels_file: PathBuf,
-        /// Labels in it.
-        labels: usize,
+        /// Number of labels in the file.
+        label_count: usize,
         /// The ONNX file.
         onnx: PathBuf,
-        /// Size of the network's output.
-        classes: usize,
+        /// Number of classes at the network's output.
+        class_count: usize,
     },
-    /// There is no such model folder.
-    #[error("there is no model {name:?}: {} does not exist; the models are {}", folder.display(), available.join(", "))]
+    /// No model folder has the requested name.
+    #[error(
+        "there is no model {name:?}: expected the name of a folder of {} that holds a model.toml, found {}",
+        models.display(),
+        if available.is_empty() { "no such folder".into() } else { available.join(", ") }
+    )]
     UnknownModel {
-        /// The name asked for.
+        /// The requested name.
         name: String,
-        /// Where it was looked for.
-        folder: PathBuf,
-        /// What there is.
+        /// The folder that was searched.
+        models: PathBuf,
+        /// Names of the models in that folder.
         available: Vec<String>,
     },
-    /// An environment variable has a value that means nothing.
+    /// An environment variable has an invalid value.
     #[error("{variable}={value}: {reason}")]
-    Setting {
+    InvalidVariable {
         /// Name of the variable.
         variable: &'static str,
         /// Its value.
         value: String,
-        /// What is allowed.
+        /// The reason for refusing the value, and the values that are accepted.
         reason: String,
     },
-    /// The ONNX file is not the one that `model.toml` means.
+    /// An environment variable that cargo sets for build scripts is not set.
+    #[error("{variable} is not set: cargo sets it for build scripts, so run this code from a build.rs")]
+    MissingVariable {
+        /// Name of the variable.
+        variable: &'static str,
+    },
+    /// The ONNX file does not have the size and checksum of `model.toml`.
     #[error(
         "{} is not the file that {} describes: expected {expected}, found {found}; {advice}",
         onnx.display(),
         spec.display()
     )]
-    WrongFile {
-        /// The file found.
+    WrongOnnxFile {
+        /// The ONNX file.
         onnx: PathBuf,
         /// The `model.toml`.
         spec: PathBuf,
-        /// Size and sum expected.
+        /// Expected size and checksum.
         expected: String,
-        /// Size and sum found.
+        /// Actual size and checksum.
         found: String,
-        /// What to do about it.
+        /// Advice for the user.
         advice: String,
     },
-    /// The ONNX file of a model is not there and could not be fetched.
-    #[error("the ONNX file of model {name} is not at {}: {cause}; {advice}", file.display())]
-    Missing {
+    /// The ONNX file of a model is missing and was not fetched.
+    #[error(
+        "the ONNX file of model {name} is missing: expected it at {}; it was not fetched: {cause}; {advice}",
+        file.display()
+    )]
+    MissingOnnxFile {
         /// Name of the model.
         name: String,
-        /// Where the file belongs.
+        /// The path at which the file is expected.
         file: PathBuf,
-        /// Why it was not fetched.
+        /// The reason why the file was not fetched.
         cause: String,
-        /// What to do about it.
+        /// Advice for the user.
         advice: String,
     },
-    /// The file is no ONNX graph that this importer understands.
-    #[error("{}: {reason}", onnx.display())]
-    Graph {
+    /// The file is not an ONNX model, or its graph is not a supported image classifier.
+    #[error("cannot import {}: {reason}", onnx.display())]
+    UnsupportedGraph {
         /// The ONNX file.
         onnx: PathBuf,
-        /// What is wrong with its graph.
+        /// The property that was found, the one that is expected, and advice.
         reason: String,
     },
-    /// The graph was understood, but no burn code came of it.
-    #[error("{} does not convert to burn code: {cause}", onnx.display())]
-    Convert {
+    /// burn-onnx cannot generate code for the graph.
+    #[error(
+        "{onnx} does not convert to burn code: {cause}; `cargo run -p model-import -- inspect {onnx}` lists \
+         the operators of the graph: an operator that burn-onnx does not support must be avoided when \
+         exporting the model, or implemented as a custom operator in model-import/src/codegen.rs",
+        onnx = onnx.display()
+    )]
+    Conversion {
         /// The ONNX file.
         onnx: PathBuf,
-        /// What the code generator said.
+        /// The message of the code generator.
         cause: String,
     },
 }
 
 impl Error {
-    /// For `map_err`: the failed action and the path it was about.
+    /// Returns a closure for `map_err` that wraps an [`io::Error`] as [`Error::Io`].
     pub(crate) fn io(action: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
         let path = path.into();
         move |source| Self::Io { action, path, source }
     }
 }
 
-fn at_line(line: Option<usize>) -> String {
+fn line_suffix(line: Option<usize>) -> String {
     line.map(|line| format!(", line {line}")).unwrap_or_default()
 }

@@ -1,4 +1,4 @@
-//! Fetching a model's ONNX file: once, checked by size and SHA-256 before it gets its name.
+//! Downloads a model's ONNX file and checks its size and SHA-256.
 
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
@@ -11,127 +11,137 @@ use sha2::{Digest, Sha256};
 
 use crate::spec::OnnxFile;
 
-/// How long to wait for what. A machine without network must lose seconds, not minutes.
+/// Timeouts of a download.
+///
+/// The defaults are short where no data flows, so that a build without network loses seconds, not minutes.
 #[derive(Debug, Clone)]
-pub struct Limits {
-    /// For resolving the host's name, and again for connecting.
+pub struct FetchTimeouts {
+    /// Timeout for resolving the host name, and again for connecting.
     pub connect: Duration,
-    /// For the answer's header.
+    /// Timeout for receiving the response header.
     pub response: Duration,
-    /// Longest pause between two pieces of the body.
-    pub stall: Duration,
-    /// For everything, one address.
+    /// Timeout for each read from the body.
+    pub read: Duration,
+    /// Timeout for the whole download from one URL.
     pub total: Duration,
 }
 
-impl Default for Limits {
+impl Default for FetchTimeouts {
     fn default() -> Self {
         Self {
             connect: Duration::from_secs(3),
             response: Duration::from_secs(10),
-            stall: Duration::from_secs(15),
+            read: Duration::from_secs(15),
             total: Duration::from_secs(600),
         }
     }
 }
 
-/// Why a file was not fetched.
+/// The reason why a file was not fetched.
 #[derive(Debug, thiserror::Error)]
 pub enum FetchError {
-    /// `model.toml` gives no address.
-    #[error("its model.toml gives no address to fetch it from")]
-    NoAddress,
-    /// No address gave the file; one line for each.
+    /// `model.toml` has no URL.
+    #[error("key `onnx.urls` of its model.toml is empty")]
+    NoUrl,
+    /// No URL delivered the file; one message per URL.
     #[error("{}", .0.join("; "))]
-    Addresses(Vec<String>),
-    /// The file cannot be written where it belongs.
+    AllUrlsFailed(Vec<String>),
+    /// The file cannot be written to its folder.
     #[error("cannot write {}: {source}", path.display())]
     Write {
-        /// The file in question.
+        /// The file.
         path: PathBuf,
-        /// Why the system refused.
+        /// The error of the operating system.
         source: io::Error,
     },
 }
 
-/// Told about progress: bytes so far, bytes in all.
-pub type Progress<'a> = &'a mut dyn FnMut(u64, u64);
+/// A function that is called with the number of bytes received and the total.
+pub type ProgressCallback<'a> = &'a mut dyn FnMut(u64, u64);
 
-/// Fetches the file to `target`.
+/// Downloads the file to `target`, trying each URL in order.
 ///
-/// The body goes to a file of its own (`<target>.<unique>.part`) that is renamed when size and sum are
-/// right, so a reader never sees half a file and two builds at once do not disturb each other. Until
-/// the first address has answered, nothing is written at all.
+/// The body is written to a separate file (`<target>.<unique>.part`), which is renamed to `target` after size
+/// and SHA-256 were checked. A reader therefore never sees an incomplete file, and concurrent builds do
+/// not disturb each other. No file is created before a server has sent a response header.
 ///
 /// # Errors
-/// No address gave the right file, or the target cannot be written.
+/// No URL delivered the right file, or the target cannot be written.
 pub fn fetch(
     onnx: &OnnxFile,
     target: &Path,
-    limits: &Limits,
-    progress: Progress<'_>,
+    timeouts: &FetchTimeouts,
+    progress: ProgressCallback<'_>,
 ) -> Result<(), FetchError> {
     if onnx.urls.is_empty() {
-        return Err(FetchError::NoAddress);
+        return Err(FetchError::NoUrl);
     }
     let mut failures = Vec::new();
     for url in &onnx.urls {
-        match fetch_from(url, onnx, target, limits, progress) {
+        match fetch_from_url(url, onnx, target, timeouts, progress) {
             Ok(()) => return Ok(()),
-            Err(Attempt::Fatal(error)) => return Err(error),
-            Err(Attempt::Address(reason)) => failures.push(format!("{url}: {reason}")),
+            Err(AttemptError::GiveUp(error)) => return Err(error),
+            Err(AttemptError::TryNextUrl(reason)) => failures.push(format!("{url}: {reason}")),
         }
     }
-    Err(FetchError::Addresses(failures))
+    Err(FetchError::AllUrlsFailed(failures))
 }
 
-/// Whether the next address is worth a try.
-enum Attempt {
-    Address(String),
-    Fatal(FetchError),
+/// The failure of one download, by what happens next.
+enum AttemptError {
+    /// The URL did not deliver the file; the message says why.
+    TryNextUrl(String),
+    /// The file cannot be written, so another URL cannot help.
+    GiveUp(FetchError),
 }
 
-fn fetch_from(
+fn fetch_from_url(
     url: &str,
     onnx: &OnnxFile,
     target: &Path,
-    limits: &Limits,
-    progress: Progress<'_>,
-) -> Result<(), Attempt> {
+    timeouts: &FetchTimeouts,
+    progress: ProgressCallback<'_>,
+) -> Result<(), AttemptError> {
     let agent = ureq::Agent::new_with_config(
         ureq::Agent::config_builder()
-            .timeout_resolve(Some(limits.connect))
-            .timeout_connect(Some(limits.connect))
-            .timeout_recv_response(Some(limits.response))
-            .timeout_per_read(Some(limits.stall))
-            .timeout_global(Some(limits.total))
-            // Size and sum are those of the plain file.
+            .timeout_resolve(Some(timeouts.connect))
+            .timeout_connect(Some(timeouts.connect))
+            .timeout_recv_response(Some(timeouts.response))
+            .timeout_per_read(Some(timeouts.read))
+            .timeout_global(Some(timeouts.total))
+            // The expected size and checksum are those of the uncompressed file.
             .accept_encoding("identity")
             .build(),
     );
-    let mut response = agent.get(url).call().map_err(|error| Attempt::Address(error.to_string()))?;
+    let mut response = agent.get(url).call().map_err(|error| AttemptError::TryNextUrl(error.to_string()))?;
     let body = response.body_mut();
     if let Some(length) = body.content_length()
         && length != onnx.size
     {
-        return Err(Attempt::Address(format!("it answers with {length} bytes, expected {}", onnx.size)));
+        return Err(AttemptError::TryNextUrl(format!(
+            "the server offers {length} bytes, expected {}",
+            onnx.size
+        )));
     }
-    let part = Part::create(target).map_err(Attempt::Fatal)?;
+    let part = PartialFile::create(target).map_err(AttemptError::GiveUp)?;
     let received = part.receive(&mut body.as_reader(), onnx.size, progress)?;
     if received != onnx.sha256 {
-        return Err(Attempt::Address(format!("its SHA-256 is {received}, expected {}", onnx.sha256)));
+        return Err(AttemptError::TryNextUrl(format!(
+            "the SHA-256 of the body is {received}, expected {}",
+            onnx.sha256
+        )));
     }
-    part.keep().map_err(Attempt::Fatal)
+    part.persist().map_err(AttemptError::GiveUp)
 }
 
-/// The unfinished file; dropping it removes it.
-struct Part {
+/// An incomplete file, which is removed when this value is dropped.
+struct PartialFile {
     file: File,
     path: PathBuf,
     target: PathBuf,
 }
 
-impl Part {
+impl PartialFile {
     fn create(target: &Path) -> Result<Self, FetchError> {
         static COUNTER: AtomicU64 = AtomicU64::new(0);
         let mut path = target.as_os_str().to_owned();
@@ -143,66 +153,74 @@ impl Part {
         }
     }
 
-    /// Writes exactly `size` bytes of the body; gives their SHA-256.
-    fn receive(&self, body: &mut dyn Read, size: u64, progress: Progress<'_>) -> Result<String, Attempt> {
-        let mut sum = Sha256::new();
+    /// Writes the body, which must have `size` bytes, to the file and returns its SHA-256.
+    fn receive(
+        &self,
+        body: &mut dyn Read,
+        size: u64,
+        progress: ProgressCallback<'_>,
+    ) -> Result<String, AttemptError> {
+        let mut hasher = Sha256::new();
         let mut done = 0;
         let mut buffer = vec![0; 64 * 1024];
         progress(0, size);
         loop {
             let count = body.read(&mut buffer).map_err(|error| {
-                Attempt::Address(format!("it broke off after {done} of {size} bytes: {error}"))
+                AttemptError::TryNextUrl(format!("the body ended after {done} of {size} bytes: {error}"))
             })?;
             if count == 0 {
                 break;
             }
             done += count as u64;
             if done > size {
-                return Err(Attempt::Address(format!("it sends more than the {size} bytes expected")));
+                return Err(AttemptError::TryNextUrl(format!(
+                    "the body has more than the expected {size} bytes"
+                )));
             }
-            sum.update(&buffer[..count]);
+            hasher.update(&buffer[..count]);
             (&self.file).write_all(&buffer[..count]).map_err(|source| self.write_error(source))?;
             progress(done, size);
         }
         if done < size {
-            return Err(Attempt::Address(format!("it broke off after {done} of {size} bytes")));
+            return Err(AttemptError::TryNextUrl(format!("the body ended after {done} of {size} bytes")));
         }
-        Ok(hex::encode(sum.finalize()))
+        Ok(hex::encode(hasher.finalize()))
     }
 
-    fn keep(self) -> Result<(), FetchError> {
+    /// Writes the file to the disk and renames it to the target.
+    fn persist(self) -> Result<(), FetchError> {
         let write_error = |source| FetchError::Write { path: self.target.clone(), source };
         self.file.sync_all().map_err(write_error)?;
         fs::rename(&self.path, &self.target).map_err(write_error)
     }
 
-    fn write_error(&self, source: io::Error) -> Attempt {
-        Attempt::Fatal(FetchError::Write { path: self.path.clone(), source })
+    fn write_error(&self, source: io::Error) -> AttemptError {
+        AttemptError::GiveUp(FetchError::Write { path: self.path.clone(), source })
     }
 }
 
-impl Drop for Part {
+impl Drop for PartialFile {
     fn drop(&mut self) {
-        // After `keep` there is nothing under this name any more, and nothing to report.
+        // Fails after `persist`, which has renamed the file; then nothing is left to remove.
         let _ = fs::remove_file(&self.path);
     }
 }
 
-/// Size in bytes and SHA-256 in hexadecimal of a file.
+/// Returns the size of a file in bytes and its SHA-256 in hexadecimal.
 ///
 /// # Errors
 /// The file cannot be read.
-pub fn measure(file: &Path) -> io::Result<(u64, String)> {
+pub fn size_and_sha256(file: &Path) -> io::Result<(u64, String)> {
     let mut reader = File::open(file)?;
-    let mut sum = Sha256::new();
+    let mut hasher = Sha256::new();
     let mut size = 0;
     let mut buffer = vec![0; 64 * 1024];
     loop {
         let count = reader.read(&mut buffer)?;
         if count == 0 {
-            return Ok((size, hex::encode(sum.finalize())));
+            return Ok((size, hex::encode(hasher.finalize())));
         }
-        sum.update(&buffer[..count]);
+        hasher.update(&buffer[..count]);
         size += count as u64;
     }
 }

@@ -1,27 +1,27 @@
-//! The labels file: one class a line, in the order of the network's outputs.
+//! The labels file: one line per class, in the order of the network's outputs.
 //!
-//! A line is `n01440764<TAB>tench` (WordNet id, label) or just `tench`. Labels need not be unique:
-//! ImageNet itself has two cranes under some names.
+//! A line is `n01440764<TAB>tench` (WordNet id and label) or only `tench`. Labels need not be unique:
+//! ImageNet uses "crane" both for the bird and for the machine.
 
 use std::fs;
 use std::path::Path;
 
 use crate::Error;
 
-/// One class.
+/// A class of the network.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Label {
-    /// WordNet id such as `n01440764`, empty where the file gives none.
+    /// WordNet id such as `n01440764`; empty if the file has none.
     pub wnid: String,
-    /// What people call it.
+    /// Name of the class for people.
     pub name: String,
 }
 
 /// Reads the labels of a model.
 ///
 /// # Errors
-/// The file cannot be read, is empty, or has an empty line (only one at the end is allowed): an empty
-/// line in the middle would shift every label after it.
+/// The file cannot be read, is empty, or has a line without a label. An empty line is an error, because it
+/// would shift the labels after it.
 pub fn read(file: &Path) -> Result<Vec<Label>, Error> {
     let text = fs::read_to_string(file).map_err(Error::io("read", file))?;
     parse(&text).map_err(|(line, reason)| Error::Labels { file: file.into(), line, reason: reason.into() })
@@ -35,13 +35,18 @@ fn parse(text: &str) -> Result<Vec<Label>, (Option<usize>, &'static str)> {
             let (wnid, name) = line.split_once('\t').unwrap_or(("", line));
             let (wnid, name) = (wnid.trim(), name.trim());
             if name.is_empty() {
-                return Err((Some(index + 1), "the line has no label"));
+                let reason =
+                    "the line has no label, expected `label` or `wordnet-id<TAB>label` on every line";
+                return Err((Some(index + 1), reason));
             }
             Ok(Label { wnid: wnid.into(), name: name.into() })
         })
         .collect::<Result<_, _>>()?;
     if labels.is_empty() {
-        return Err((None, "the file has no labels"));
+        return Err((
+            None,
+            "the file has no labels; expected one line per class, in the order of the outputs",
+        ));
     }
     Ok(labels)
 }
@@ -51,7 +56,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn both_forms_of_a_line_are_read() {
+    fn lines_with_and_without_wordnet_id_are_read() {
         let labels = parse("n01440764\ttench\nplain cat\r\n").unwrap();
         assert_eq!(labels[0].wnid, "n01440764");
         assert_eq!(labels[0].name, "tench");
@@ -60,7 +65,7 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_line_would_shift_the_rest_and_is_refused() {
+    fn line_without_a_label_is_refused_with_its_number() {
         assert_eq!(parse("a\n\nb\n").unwrap_err().0, Some(2));
         assert_eq!(parse("a\nn1\t\n").unwrap_err().0, Some(2));
         assert!(parse("").is_err());

@@ -1,12 +1,16 @@
-//! From an ONNX file to burn code, at build time.
+//! Converts an ONNX image classifier to burn code at build time.
 //!
-//! A model is a folder: `models/<name>/model.toml` ([`spec`]), its labels ([`labels`]) and its ONNX
-//! file. A build asks [`locate`] which model and which file it is, and [`fetch`] gets the file once if
-//! it is not there. [`graph`] cleans the graph up (batch normalisation folded, shapes constant, batch
-//! dynamic, channels first), [`codegen`] fuses chains of convolutions and turns it into Rust and weights, and [`build_script`] does all
-//! of it for a `build.rs`. The same steps stand behind the command `model-import` ([`cli`]).
+//! A model is a folder: `models/<name>/` holds `model.toml` ([`spec`]), the labels ([`labels`]) and the
+//! ONNX file. A build goes through these modules in order:
 //!
-//! Start reading in [`build_script`], then [`graph`]. Nothing here runs in a service.
+//! 1. [`locate`] chooses the model and finds its ONNX file; [`fetch`] downloads the file if it is missing.
+//! 2. [`graph`] simplifies the graph: it folds batch normalisation into convolutions, makes shapes constant
+//!    except for the batch, and moves the channels first.
+//! 3. [`model`] reads the labels and checks that they fit the graph.
+//! 4. [`codegen`] fuses chains of convolutions and writes Rust code and weights.
+//!
+//! [`build_script`] runs these steps for a `build.rs`, and [`cli`] for the command `model-import`.
+//! Start reading in [`build_script`], then [`graph`]. Nothing in this crate runs in a service.
 
 pub mod build_script;
 mod chain_op;

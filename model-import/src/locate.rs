@@ -1,78 +1,80 @@
-//! Which model a build gets, and from which file.
+//! Chooses the model of a build and finds its ONNX file.
 //!
 //! | `CLASSIFY_MODEL` | `CLASSIFY_MODEL_ONNX` | result |
 //! |---|---|---|
-//! | – | – | [`DEFAULT_MODEL`]; if its file is neither there nor to be had, [`FALLBACK_MODEL`] with a warning |
+//! | – | – | [`DEFAULT_MODEL`]; if its file is missing and cannot be fetched, [`FALLBACK_MODEL`] with a warning |
 //! | name | – | that model, or an error |
 //! | – | file | that file with the settings and labels of [`DEFAULT_MODEL`] |
-//! | name | file | that file with the settings and labels of the model |
+//! | name | file | that file with the settings and labels of the named model |
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::Error;
-use crate::fetch::{self, Limits};
+use crate::fetch::{self, FetchTimeouts};
 use crate::spec::ModelSpec;
 
-/// The model of a build that asks for none.
+/// Name of the model that a build uses if `CLASSIFY_MODEL` is not set.
 pub const DEFAULT_MODEL: &str = "mobilenetv2";
-/// The model that ships with the source, for builds that cannot fetch the default one.
+/// Name of the model whose file is part of the source, for builds that cannot fetch the default model.
 pub const FALLBACK_MODEL: &str = "efficientnet-lite0";
 
-/// What is asked for, and where things are.
+/// The requested model and the folders to search.
 #[derive(Debug, Clone)]
-pub struct Request {
-    /// The folder of models.
+pub struct LocateOptions {
+    /// The folder that holds one folder per model.
     pub models: PathBuf,
-    /// Where a fetched file goes if the model's own folder cannot be written.
-    pub spare: PathBuf,
-    /// `CLASSIFY_MODEL`.
+    /// The folder for a fetched file if the model's own folder is not writable.
+    pub writable_folder: PathBuf,
+    /// Value of `CLASSIFY_MODEL`.
     pub model: Option<String>,
-    /// `CLASSIFY_MODEL_ONNX`; a relative path starts at the parent of `models`.
+    /// Value of `CLASSIFY_MODEL_ONNX`; a relative path is relative to the parent of `models`.
     pub onnx: Option<PathBuf>,
-    /// Whether an absent file may be fetched.
-    pub may_fetch: bool,
-    /// Patience of the fetch.
-    pub limits: Limits,
+    /// True if a missing file may be fetched.
+    pub fetch_allowed: bool,
+    /// Timeouts for fetching.
+    pub timeouts: FetchTimeouts,
 }
 
-/// The model and the file to build from.
+/// The model and the ONNX file to build from.
 #[derive(Debug)]
-pub struct Located {
+pub struct LocatedModel {
     /// Settings of the model.
     pub spec: ModelSpec,
-    /// The ONNX file, checked.
+    /// The ONNX file; unless the user chose it, its size and checksum are those of `spec`.
     pub onnx: PathBuf,
-    /// Its SHA-256, in hexadecimal.
+    /// SHA-256 of the ONNX file, in hexadecimal.
     pub sha256: String,
-    /// Set if this is not the model that the build would rather have: what happened and what to do.
+    /// If the fallback model is used: the reason, and the ways to get the default model.
     pub warning: Option<String>,
-    /// Files and folders whose change calls for another look.
+    /// Files and folders whose change requires another run of the build script.
     pub watch: Vec<PathBuf>,
 }
 
-/// Finds the model and its file, fetching it if that is needed and allowed.
+/// Finds the model and its ONNX file; fetches a missing file if that is allowed.
 ///
 /// # Errors
-/// The model does not exist, its `model.toml` is wrong, its file is wrong or missing.
-pub fn locate(request: &Request, progress: fetch::Progress<'_>) -> Result<Located, Error> {
-    let name = request.model.as_deref().unwrap_or(DEFAULT_MODEL);
-    let spec = find(&request.models, name)?;
-    if let Some(file) = &request.onnx {
-        return given_file(request, spec, file);
+/// The model does not exist, its `model.toml` is invalid, or its ONNX file is missing or the wrong one.
+pub fn locate(options: &LocateOptions, progress: fetch::ProgressCallback<'_>) -> Result<LocatedModel, Error> {
+    let name = options.model.as_deref().unwrap_or(DEFAULT_MODEL);
+    let spec = read_spec(&options.models, name)?;
+    if let Some(file) = &options.onnx {
+        return use_chosen_file(options, spec, file);
     }
-    match own_file(request, &spec, progress) {
+    match find_pinned_file(options, &spec, progress) {
         Ok((onnx, sha256)) => Ok(located(spec, onnx, sha256)),
-        Err(Error::Missing { cause, advice, .. }) if request.model.is_none() => {
-            let fallback = find(&request.models, FALLBACK_MODEL)?;
-            let (onnx, sha256) = own_file(request, &fallback, progress)?;
-            // The folder, not the absent file in it: cargo takes an absent file for a changed one, so
-            // watching it would run the build script (and the fetch) at every build.
-            let watch_default = spec.folder.clone();
+        Err(Error::MissingOnnxFile { cause, advice, .. }) if options.model.is_none() => {
+            let fallback = read_spec(&options.models, FALLBACK_MODEL)?;
+            let (onnx, sha256) = find_pinned_file(options, &fallback, progress)?;
+            // Watches the folder and not the missing file in it: cargo treats a missing file as changed and
+            // would run the build script, and with it the fetch, at every build.
+            let default_folder = spec.folder.clone();
             let mut located = located(fallback, onnx, sha256);
-            located.watch.push(watch_default);
+            located.watch.push(default_folder);
             located.warning = Some(format!(
-                "this build has the model {FALLBACK_MODEL} compiled in, not {name}: {name}'s ONNX file is not there and was not fetched ({cause}); {advice}; CLASSIFY_MODEL={FALLBACK_MODEL} chooses this one without a warning"
+                "this build contains the fallback model {FALLBACK_MODEL} instead of {name}: the ONNX file of \
+                 {name} is missing and was not fetched: {cause}; {advice}; to choose {FALLBACK_MODEL} \
+                 without this warning, set CLASSIFY_MODEL={FALLBACK_MODEL}"
             ));
             Ok(located)
         }
@@ -80,116 +82,129 @@ pub fn locate(request: &Request, progress: fetch::Progress<'_>) -> Result<Locate
     }
 }
 
-/// Reads the settings of a model by name.
+/// Reads the settings of the model called `name`.
 ///
 /// # Errors
-/// There is no such model, or its `model.toml` is wrong.
-pub fn find(models: &Path, name: &str) -> Result<ModelSpec, Error> {
+/// There is no such model, or its `model.toml` is invalid.
+pub fn read_spec(models: &Path, name: &str) -> Result<ModelSpec, Error> {
     let folder = models.join(name);
-    // A name, not a path: `..` and `/etc` are no models.
+    // A path such as `..` or `/etc` is not a name.
     let is_name = !name.is_empty() && !name.contains(['/', '\\']) && name != "." && name != "..";
     if !is_name || !folder.is_dir() {
-        return Err(Error::UnknownModel { name: name.into(), folder, available: available(models) });
+        return Err(Error::UnknownModel {
+            name: name.into(),
+            models: models.into(),
+            available: model_names(models),
+        });
     }
     ModelSpec::read(&folder)
 }
 
-fn available(models: &Path) -> Vec<String> {
+fn model_names(models: &Path) -> Vec<String> {
     let mut names: Vec<String> = fs::read_dir(models)
         .into_iter()
         .flatten()
         .filter_map(Result::ok)
-        .filter(|entry| ModelSpec::path(&entry.path()).is_file())
+        .filter(|entry| ModelSpec::toml_path(&entry.path()).is_file())
         .map(|entry| entry.file_name().to_string_lossy().into_owned())
         .collect();
     names.sort();
     names
 }
 
-fn given_file(request: &Request, spec: ModelSpec, file: &Path) -> Result<Located, Error> {
-    let base = request.models.parent().unwrap_or(Path::new(""));
+/// Uses the file of `CLASSIFY_MODEL_ONNX`, whose checksum need not be that of `model.toml`.
+fn use_chosen_file(options: &LocateOptions, spec: ModelSpec, file: &Path) -> Result<LocatedModel, Error> {
+    let base = options.models.parent().unwrap_or(Path::new(""));
     let onnx = base.join(file);
-    let (_, sha256) = fetch::measure(&onnx).map_err(Error::io("read CLASSIFY_MODEL_ONNX", &onnx))?;
+    let (_, sha256) = fetch::size_and_sha256(&onnx).map_err(|error| Error::InvalidVariable {
+        variable: "CLASSIFY_MODEL_ONNX",
+        value: file.display().to_string(),
+        reason: format!(
+            "expected an ONNX file, but {} cannot be read: {error}; a relative path is relative to {}",
+            onnx.display(),
+            if base.as_os_str().is_empty() { Path::new(".") } else { base }.display()
+        ),
+    })?;
     Ok(located(spec, onnx, sha256))
 }
 
-fn located(spec: ModelSpec, onnx: PathBuf, sha256: String) -> Located {
-    let watch = vec![ModelSpec::path(&spec.folder), spec.labels.clone(), onnx.clone()];
-    Located { spec, onnx, sha256, warning: None, watch }
+fn located(spec: ModelSpec, onnx: PathBuf, sha256: String) -> LocatedModel {
+    let watch = vec![ModelSpec::toml_path(&spec.folder), spec.labels.clone(), onnx.clone()];
+    LocatedModel { spec, onnx, sha256, warning: None, watch }
 }
 
-/// The model's own ONNX file, by the sums of its `model.toml`.
+/// Finds or fetches the ONNX file that `model.toml` pins, and returns its path and SHA-256.
 ///
 /// # Errors
-/// A file is there but a wrong one, or none is there and none could be fetched.
-pub fn own_file(
-    request: &Request,
+/// The file has another size or checksum, or it is missing and was not fetched.
+pub fn find_pinned_file(
+    options: &LocateOptions,
     spec: &ModelSpec,
-    progress: fetch::Progress<'_>,
+    progress: fetch::ProgressCallback<'_>,
 ) -> Result<(PathBuf, String), Error> {
-    for file in [spec.onnx_path(), spare_file(request, spec)] {
+    for file in [spec.onnx_path(), path_in_writable_folder(options, spec)] {
         if file.is_file() {
-            return checked(spec, file);
+            return verify(spec, file);
         }
     }
-    fetch_file(request, spec, progress).map_err(|cause| Error::Missing {
+    fetch_pinned_file(options, spec, progress).map_err(|cause| Error::MissingOnnxFile {
         name: spec.name.clone(),
         file: spec.onnx_path(),
         cause,
-        advice: how_to_get(spec),
+        advice: advice_for_missing_file(spec),
     })
 }
 
-fn checked(spec: &ModelSpec, file: PathBuf) -> Result<(PathBuf, String), Error> {
-    let (size, sha256) = fetch::measure(&file).map_err(Error::io("read", &file))?;
+fn verify(spec: &ModelSpec, file: PathBuf) -> Result<(PathBuf, String), Error> {
+    let (size, sha256) = fetch::size_and_sha256(&file).map_err(Error::io("read", &file))?;
     let expected = &spec.onnx;
     if size == expected.size && sha256 == expected.sha256 {
         return Ok((file, sha256));
     }
-    Err(Error::WrongFile {
+    Err(Error::WrongOnnxFile {
         onnx: file,
-        spec: ModelSpec::path(&spec.folder),
-        expected: format!("{} bytes, SHA-256 {}", expected.size, expected.sha256),
-        found: format!("{size} bytes, SHA-256 {sha256}"),
+        spec: ModelSpec::toml_path(&spec.folder),
+        expected: format!("{} bytes with SHA-256 {}", expected.size, expected.sha256),
+        found: format!("{size} bytes with SHA-256 {sha256}"),
         advice: format!(
-            "get the right one with `cargo run -p model-import -- fetch {} --force`, or build from this one with CLASSIFY_MODEL_ONNX",
+            "fetch the right file with `cargo run -p model-import -- fetch {} --force`, \
+             or set CLASSIFY_MODEL_ONNX to build from another file",
             spec.name
         ),
     })
 }
 
-fn fetch_file(
-    request: &Request,
+fn fetch_pinned_file(
+    options: &LocateOptions,
     spec: &ModelSpec,
-    progress: fetch::Progress<'_>,
+    progress: fetch::ProgressCallback<'_>,
 ) -> Result<(PathBuf, String), String> {
-    if !request.may_fetch {
+    if !options.fetch_allowed {
         return Err("fetching is off".into());
     }
     let mut fetch_to =
-        |target: PathBuf| fetch::fetch(&spec.onnx, &target, &request.limits, progress).map(|()| target);
+        |target: PathBuf| fetch::fetch(&spec.onnx, &target, &options.timeouts, progress).map(|()| target);
     let path = match fetch_to(spec.onnx_path()) {
-        // A read-only checkout: the build's own folder is always writable.
-        Err(fetch::FetchError::Write { .. }) => fetch_to(spare_file(request, spec)),
+        // The checkout may be read-only; the build's own folder is always writable.
+        Err(fetch::FetchError::Write { .. }) => fetch_to(path_in_writable_folder(options, spec)),
         outcome => outcome,
     };
     let path = path.map_err(|error| error.to_string())?;
     Ok((path, spec.onnx.sha256.clone()))
 }
 
-/// Where a fetched file goes if the model's folder cannot be written.
-fn spare_file(request: &Request, spec: &ModelSpec) -> PathBuf {
-    request.spare.join(format!("{}.onnx", spec.name))
+fn path_in_writable_folder(options: &LocateOptions, spec: &ModelSpec) -> PathBuf {
+    options.writable_folder.join(format!("{}.onnx", spec.name))
 }
 
-fn how_to_get(spec: &ModelSpec) -> String {
-    let fetch = if spec.onnx.urls.is_empty() {
-        format!("put the file there (source: {})", spec.source)
-    } else {
-        format!(
-            "fetch it with `cargo run -p model-import -- fetch {}`, or put the file from {} there",
-            spec.name, spec.onnx.urls[0]
-        )
+fn advice_for_missing_file(spec: &ModelSpec) -> String {
+    let advice = match spec.onnx.urls.first() {
+        None => format!("put the file there (its source: {})", spec.source),
+        Some(url) => format!(
+            "fetch the file with `cargo run -p model-import -- fetch {}`, or download it from {url} and put \
+             it there",
+            spec.name
+        ),
     };
-    format!("{fetch}, or name another ONNX file of the model with CLASSIFY_MODEL_ONNX")
+    format!("{advice}, or set CLASSIFY_MODEL_ONNX to the path of another ONNX file of the model")
 }

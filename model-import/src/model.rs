@@ -1,64 +1,58 @@
-//! A model, whole: its file read and cleaned up, its labels read, all of it checked together.
+//! A model that was read and checked as a whole: settings, labels and simplified graph.
 
-use std::path::Path;
+use std::path::PathBuf;
 
-use crate::graph::{self, Cleaned};
+use crate::Error;
+use crate::graph::{self, SimplifiedGraph};
 use crate::labels::{self, Label};
 use crate::spec::ModelSpec;
-use crate::{Error, codegen};
 
 /// A model that is ready for code generation.
 pub struct Model {
-    /// Settings of the model's folder.
+    /// Settings from `model.toml`.
     pub spec: ModelSpec,
-    /// One label for each class, in the order of the outputs.
+    /// One label per class, in the order of the outputs.
     pub labels: Vec<Label>,
-    /// The cleaned graph and what is known of it.
-    pub network: Cleaned,
+    /// The simplified graph and its report.
+    pub graph: SimplifiedGraph,
+    /// The ONNX file that the graph was read from.
+    pub onnx: PathBuf,
     /// SHA-256 of the ONNX file, in hexadecimal.
     pub sha256: String,
 }
 
 impl Model {
-    /// Reads everything that belongs to a model and checks that it fits together.
+    /// Reads the labels and the graph of a model and checks that they fit together.
     ///
     /// # Errors
-    /// The labels or the graph cannot be read or used; the graph's input is not of the size that
-    /// `input.crop` says; the number of labels is not the number of outputs.
-    pub fn read(spec: ModelSpec, onnx: &Path, sha256: String) -> Result<Self, Error> {
+    /// The labels file or the ONNX file cannot be read or is not supported, the size of the graph's input
+    /// differs from `input.crop`, or the number of labels differs from the number of outputs.
+    pub fn read(spec: ModelSpec, onnx: PathBuf, sha256: String) -> Result<Self, Error> {
         let labels = labels::read(&spec.labels)?;
-        let network = graph::clean_file(onnx)?;
-        let report = &network.report;
+        let graph = graph::simplify_file(&onnx)?;
+        let report = &graph.report;
         let crop = spec.input.crop as usize;
         if report.height != crop || report.width != crop {
-            return Err(Error::Graph {
-                onnx: onnx.into(),
+            return Err(Error::UnsupportedGraph {
                 reason: format!(
-                    "its input {:?} is {}x{} (height x width), but key `input.crop` of {} is {crop}",
+                    "its input {:?} is {}x{} (height x width), but key `input.crop` of {} is {crop}; \
+                     the network's input must be a square of that side",
                     report.input,
                     report.height,
                     report.width,
-                    ModelSpec::path(&spec.folder).display()
+                    ModelSpec::toml_path(&spec.folder).display()
                 ),
+                onnx,
             });
         }
-        if labels.len() != report.classes {
+        if labels.len() != report.class_count {
             return Err(Error::LabelCount {
                 labels_file: spec.labels,
-                labels: labels.len(),
-                onnx: onnx.into(),
-                classes: report.classes,
+                label_count: labels.len(),
+                onnx,
+                class_count: report.class_count,
             });
         }
-        Ok(Self { spec, labels, network, sha256 })
-    }
-
-    /// Writes `network.rs`, `network.bpk`, `network.onnx` and `spec.rs` into `out`.
-    ///
-    /// # Errors
-    /// The graph does not convert, or the folder cannot be written.
-    pub fn generate(&self, onnx: &Path, out: &Path) -> Result<(), Error> {
-        codegen::network(&self.network.model, onnx, out, "network")?;
-        codegen::spec(self, out)
+        Ok(Self { spec, labels, graph, onnx, sha256 })
     }
 }

@@ -1,6 +1,6 @@
-//! `models/<name>/model.toml`: what a model is, where its file comes from, and what it wants to see.
+//! The settings of a model, `models/<name>/model.toml`: origin, ONNX file, preprocessing, kind of output.
 //!
-//! Names, layout and sizes of the network's input and output are not here: the graph says them.
+//! Names, layout and sizes of the network's input and output are read from the graph instead.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,24 +9,24 @@ use serde::Deserialize;
 
 use crate::Error;
 
-/// A model's `model.toml`, checked, together with the folder it lies in.
+/// The checked contents of a `model.toml`, and the folder that holds it.
 #[derive(Debug, Clone)]
 pub struct ModelSpec {
     /// The model's folder.
     pub folder: PathBuf,
-    /// Name: the same as the folder's.
+    /// Name of the model, which is the name of its folder.
     pub name: String,
     /// SPDX expression of the weights' licence.
     pub license: String,
-    /// Where the weights come from, for people.
+    /// Origin of the weights, as a text for people.
     pub source: String,
-    /// The ONNX file and how to know it.
+    /// The ONNX file, with its size and checksum.
     pub onnx: OnnxFile,
-    /// What the network wants to see.
-    pub input: Input,
-    /// What the network says.
+    /// Preprocessing of the images.
+    pub input: InputSpec,
+    /// Kind of numbers at the output.
     pub output: OutputKind,
-    /// The labels file.
+    /// Path of the labels file.
     pub labels: PathBuf,
 }
 
@@ -34,66 +34,67 @@ pub struct ModelSpec {
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct OnnxFile {
-    /// File name inside the model's folder.
+    /// Name of the file in the model's folder.
     pub file: String,
     /// Size in bytes.
     pub size: u64,
     /// SHA-256 in lower-case hexadecimal.
     pub sha256: String,
-    /// Addresses to fetch it from, tried in order; empty for a file that ships with the source.
+    /// URLs to fetch the file from, tried in order; empty for a file that is part of the source.
     pub urls: Vec<String>,
 }
 
-/// Preprocessing: RGB / 255, shorter side to `resize`, centre square of `crop`, minus mean, by std.
+/// Preprocessing of an image: resize, crop to the centre square, divide by 255, subtract `mean`, divide by
+/// `std`.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Input {
-    /// Mean of each channel, of RGB / 255.
+pub struct InputSpec {
+    /// Mean per channel, on a scale where RGB values are divided by 255.
     pub mean: [f32; 3],
-    /// Standard deviation of each channel, of RGB / 255.
+    /// Standard deviation per channel, on the same scale.
     pub std: [f32; 3],
-    /// Shorter side after resizing, in pixels.
+    /// Length of the shorter side after resizing, in pixels.
     pub resize: u32,
-    /// Side of the centre square that the network sees, in pixels.
+    /// Side of the centre square that is the network's input, in pixels.
     pub crop: u32,
 }
 
-/// What the numbers at the network's output are.
+/// Kind of numbers at the network's output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum OutputKind {
-    /// Before a softmax.
+    /// Logits, to which a softmax is yet to be applied.
     Logits,
-    /// After it.
+    /// Probabilities, which are the result of a softmax.
     Probabilities,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct File {
+struct ModelToml {
     name: String,
     license: String,
     source: String,
     labels: String,
     onnx: OnnxFile,
-    input: Input,
-    output: Output,
+    input: InputSpec,
+    output: OutputSection,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Output {
+struct OutputSection {
     kind: OutputKind,
 }
 
 impl ModelSpec {
-    /// Where `model.toml` of a folder is.
+    /// Returns the path of the `model.toml` in a model's folder.
     #[must_use]
-    pub fn path(folder: &Path) -> PathBuf {
+    pub fn toml_path(folder: &Path) -> PathBuf {
         folder.join("model.toml")
     }
 
-    /// Where the ONNX file of this model belongs.
+    /// Returns the path at which the ONNX file of this model is expected.
     #[must_use]
     pub fn onnx_path(&self) -> PathBuf {
         self.folder.join(&self.onnx.file)
@@ -102,12 +103,12 @@ impl ModelSpec {
     /// Reads and checks `folder/model.toml`.
     ///
     /// # Errors
-    /// The file cannot be read, is no TOML, has an unknown or missing key, or a value out of bounds;
-    /// the error names file and key.
+    /// The file cannot be read, is not valid TOML, has an unknown or missing key, or an invalid value. The
+    /// error names the file and the key.
     pub fn read(folder: &Path) -> Result<Self, Error> {
-        let path = Self::path(folder);
+        let path = Self::toml_path(folder);
         let text = fs::read_to_string(&path).map_err(Error::io("read", &path))?;
-        let file: File = toml::from_str(&text).map_err(|error| Error::Spec {
+        let file: ModelToml = toml::from_str(&text).map_err(|error| Error::Spec {
             file: path.clone(),
             line: error.span().map(|span| text[..span.start.min(text.len())].matches('\n').count() + 1),
             reason: error.message().into(),
@@ -126,50 +127,57 @@ impl ModelSpec {
     }
 }
 
-fn check(file: &File, folder: &Path) -> Result<(), String> {
+fn check(file: &ModelToml, folder: &Path) -> Result<(), String> {
     let folder_name = folder.file_name().unwrap_or_default().to_string_lossy();
     if file.name != folder_name {
-        return Err(format!("key `name` is {:?}, but the folder is {folder_name:?}", file.name));
+        return Err(format!(
+            "key `name` is {:?}, expected the name of the folder, {folder_name:?}",
+            file.name
+        ));
     }
     for (key, value) in [("license", &file.license), ("source", &file.source)] {
         if value.trim().is_empty() {
-            return Err(format!("key `{key}` is empty"));
+            return Err(format!("key `{key}` is empty, expected a text"));
         }
     }
     for (key, value) in [("labels", &file.labels), ("onnx.file", &file.onnx.file)] {
         if !is_plain_file_name(value) {
-            return Err(format!("key `{key}` is {value:?}: it names a file in the model's own folder"));
+            return Err(format!(
+                "key `{key}` is {value:?}, expected the name of a file in the model's own folder"
+            ));
         }
     }
     if file.onnx.size == 0 {
-        return Err("key `onnx.size` is 0: it is the size of the ONNX file in bytes".into());
+        return Err("key `onnx.size` is 0, expected the size of the ONNX file in bytes".into());
     }
-    let sum = &file.onnx.sha256;
+    let sha256 = &file.onnx.sha256;
     let is_lower_hex = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
-    if sum.len() != 64 || !sum.bytes().all(is_lower_hex) {
-        return Err(format!("key `onnx.sha256` is {sum:?}: it is 64 lower-case hexadecimal digits"));
+    if sha256.len() != 64 || !sha256.bytes().all(is_lower_hex) {
+        return Err(format!("key `onnx.sha256` is {sha256:?}, expected 64 lower-case hexadecimal digits"));
     }
     for url in &file.onnx.urls {
         if !url.starts_with("https://") && !url.starts_with("http://") {
-            return Err(format!("key `onnx.urls` has {url:?}: addresses begin with https:// or http://"));
+            return Err(format!(
+                "key `onnx.urls` contains {url:?}, expected URLs that begin with https:// or http://"
+            ));
         }
     }
     if !file.input.mean.iter().all(|mean| mean.is_finite()) {
-        return Err("key `input.mean` has a value that is no number".into());
+        return Err(format!("key `input.mean` is {:?}, expected finite numbers", file.input.mean));
     }
     if !file.input.std.iter().all(|std| std.is_finite() && *std > 0.0) {
-        return Err("key `input.std` has a value that is not above 0".into());
+        return Err(format!("key `input.std` is {:?}, expected numbers greater than 0", file.input.std));
     }
-    let Input { resize, crop, .. } = file.input;
+    let InputSpec { resize, crop, .. } = file.input;
     if crop == 0 || crop > resize {
         return Err(format!(
-            "key `input.crop` is {crop} and `input.resize` is {resize}: the crop is at least 1 and at most the resized shorter side"
+            "key `input.crop` is {crop}, expected 1 to {resize}, which is the value of `input.resize`"
         ));
     }
     Ok(())
 }
 
-/// No folder, no way up: files of a model lie in its folder.
+/// Returns true if `name` is a file name without any folder, so that the file is in the model's own folder.
 fn is_plain_file_name(name: &str) -> bool {
     !name.is_empty() && name != "." && name != ".." && !name.contains(['/', '\\', '\0'])
 }

@@ -1,4 +1,4 @@
-//! Puts the parts together, serves, and stops in order.
+//! The application: builds the parts of the service, serves requests and shuts down.
 
 use std::{net::SocketAddr, sync::Arc};
 
@@ -13,27 +13,28 @@ use platform::{
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
-use crate::{config::Settings, image, ingest::Ingest, routes};
+use crate::{config::Settings, image, routes, upload_service::UploadService};
 
-/// The version in the ready answer and the index.
+/// Version in the responses of `/ready` and `/`.
 pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");
 
-/// The service, bound to its port; not serving yet.
+/// The service, bound to its port but not serving yet.
 pub struct Application {
     server: Server,
     settings: Settings,
-    ingest: Arc<Ingest>,
-    /// For uploads while they arrive and until they are pictures.
-    uploads: MemoryBudget,
+    upload_service: Arc<UploadService>,
+    /// Memory for uploads from their arrival until they are processed.
+    upload_memory: MemoryBudget,
     readiness: Readiness,
 }
 
 impl Application {
-    /// The service on parts that exist already. Port 0 takes a free one; without a `topic` images
-    /// are stored but not announced.
+    /// Builds the service with this bucket and topic and binds it to `address`.
+    ///
+    /// Port 0 binds to a free port. Without a `topic`, images are stored but not announced.
     ///
     /// # Errors
-    /// When the port cannot be had or threads cannot be started.
+    /// When the address cannot be bound or the threads cannot be started.
     pub async fn assemble(
         address: SocketAddr,
         settings: Settings,
@@ -41,59 +42,65 @@ impl Application {
         topic: Option<SharedTopic>,
     ) -> anyhow::Result<Self> {
         let limits = CpuLimits {
-            threads: settings.threads,
-            max_jobs: settings.queue_items.get(),
-            max_weight: settings.queue_pixels,
+            threads: settings.preprocess_threads,
+            max_jobs: settings.preprocess_queue_items.get(),
+            max_weight: settings.preprocess_queue_pixels,
         };
         let cpu = CpuPool::new("preprocess", limits).context("the CPU threads cannot be started")?;
         let server = Server::bind(address).await.with_context(|| format!("cannot listen on {address}"))?;
-        let memory = |purpose, bytes| {
+        let memory_budget = |purpose, bytes| {
             let limits = MemoryBudgetLimits {
                 bytes,
-                max_waiting: settings.queue_items.get(),
-                max_wait: settings.queue_timeout,
+                max_waiting: settings.preprocess_queue_items.get(),
+                max_wait: settings.preprocess_queue_timeout,
             };
             MemoryBudget::new("preprocess", purpose, &limits)
         };
-        let shares = settings.memory();
-        let (uploads, pictures) = (memory("uploads", shares.uploads), memory("pictures", shares.pictures));
-        let ingest = Arc::new(Ingest::new(settings.recipe(), cpu, pictures, bucket, topic));
-        Ok(Self { server, settings, ingest, uploads, readiness: Readiness::default() })
+        let shares = settings.memory_shares();
+        let upload_memory = memory_budget("uploads", shares.uploads);
+        let processing_memory = memory_budget("pictures", shares.processing);
+        let upload_service = UploadService::new(settings.recipe(), cpu, processing_memory, bucket, topic);
+        Ok(Self {
+            server,
+            settings,
+            upload_service: Arc::new(upload_service),
+            upload_memory,
+            readiness: Readiness::default(),
+        })
     }
 
-    /// Where it listens.
+    /// Returns the address that the service is bound to.
     pub fn local_addr(&self) -> SocketAddr {
         self.server.local_addr()
     }
 
-    /// Whether it takes work; tells so also while [`Self::run`] runs.
+    /// Returns a handle that shows whether the service is ready, also while [`Self::run`] runs.
     pub fn readiness(&self) -> Readiness {
         self.readiness.clone()
     }
 
-    /// Serves until `stop` is cancelled, then finishes what is under way, for at most the drain
-    /// timeout.
+    /// Serves until `stop` is cancelled, then finishes the requests in progress within the drain timeout.
     ///
     /// # Errors
     /// When the listener fails.
     pub async fn run(self, stop: CancellationToken) -> anyhow::Result<()> {
-        let Self { server, settings, ingest, uploads, readiness } = self;
+        let Self { server, settings, upload_service, upload_memory, readiness } = self;
         let address = server.local_addr();
         readiness.set_ready(json!({
             "service": "preprocess",
             "version": VERSION,
-            "recipe": ingest.recipe_text(),
-            "jpeg_decoders": image::jpeg_decoders(),
+            "recipe": upload_service.recipe_text(),
+            "jpeg_decoders": image::jpeg_decoder_names(),
         }));
         tracing::info!(
             %address,
-            recipe = ingest.recipe_text(),
-            jpeg_decoders = image::jpeg_decoders().join(", "),
+            recipe = upload_service.recipe_text(),
+            jpeg_decoders = image::jpeg_decoder_names().join(", "),
             "preprocess is ready"
         );
-        let drain = settings.drain_timeout;
-        let router = routes::router(settings, ingest, uploads, readiness.clone(), stop.clone());
-        server.serve(router, readiness, stop, drain).await.context("the listener failed")?;
+        let drain_timeout = settings.preprocess_drain_timeout;
+        let router = routes::router(settings, upload_service, upload_memory, readiness.clone(), stop.clone());
+        server.serve(router, readiness, stop, drain_timeout).await.context("the listener failed")?;
         tracing::info!("preprocess has stopped");
         Ok(())
     }

@@ -1,24 +1,25 @@
-//! Service 1: an upload in, one upright RGB JPEG out, stored and announced.
+//! Service 1: converts uploads to upright RGB JPEGs, stores them and announces them.
 //!
-//! Start reading at [`Application`], then follow an upload: `routes::upload` takes it in, `ingest`
-//! brings it through, [`image`] makes the picture.
+//! Start reading at [`Application`], then follow an upload: `routes::upload` receives it, `upload_service`
+//! processes, stores and announces it, and [`image`] decodes, resizes and encodes it.
 //!
-//! - [`Config`], [`Settings`]: what can be set, from flags and environment
-//! - [`image`]: bytes to picture, pure functions
-//! - `ingest`: picture → bucket → topic, and what a retry finds
-//! - `routes`: `POST /preprocess`, `GET /predictions/{id}`
+//! - [`Config`] and [`Settings`]: configuration by flags and environment variables.
+//! - [`image`]: pure functions from uploaded bytes to the stored JPEG.
+//! - `upload_service`: the steps of an upload, and the lookup of predictions.
+//! - `routes`: `POST /preprocess` and `GET /predictions/{id}`.
 //!
-//! It knows nothing of models and labels; what became of an image it reads from the bucket.
+//! The service knows no models and no labels. It reads predictions from the bucket, where classify writes
+//! them.
 
 mod app;
 mod config;
 mod error;
 pub mod image;
-mod ingest;
 mod routes;
 #[cfg(feature = "cloud")]
 mod standalone;
 mod trace_context;
+mod upload_service;
 
 pub use app::Application;
 pub use config::Settings;

@@ -1,6 +1,6 @@
-//! The program `preprocess`: parse the configuration, build the service, run it.
+//! `preprocess`: parses the configuration, builds the service, and runs it until SIGTERM or SIGINT.
 
-use platform::{config, telemetry};
+use platform::{config, shutdown};
 use preprocess::{Application, Config};
 
 #[tokio::main]
@@ -8,5 +8,5 @@ async fn main() -> anyhow::Result<()> {
     let config: Config = config::parse_or_exit();
     config.log.init();
     let application = Application::build(config).await?;
-    application.run(telemetry::stop_on_signal()).await
+    application.run(shutdown::stop_on_signal()).await
 }

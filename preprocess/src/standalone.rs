@@ -1,16 +1,13 @@
-//! The service as a program of its own: its whole configuration, and the bucket and topic that it says.
+//! The service as a program of its own: its configuration, and the bucket and topic that it opens.
 
-use std::{
-    net::{IpAddr, Ipv4Addr, SocketAddr},
-    sync::Arc,
-};
+use std::sync::Arc;
 
 use anyhow::Context;
 use clap::Parser;
 use platform::{
-    bucket::BucketLocation,
     cloud::CloudArgs,
     config::Validate,
+    service::ServiceArgs,
     telemetry::LogArgs,
     topic::{PubSubTopic, SharedTopic, TopicName},
 };
@@ -19,25 +16,19 @@ use crate::{Application, Settings};
 
 /// Prepares images: POST a picture to /preprocess, ask for its prediction at /predictions/{id}.
 #[derive(Clone, Debug, Parser)]
-#[command(name = "preprocess", version)]
+#[command(name = "preprocess", version, mut_arg("port", |port| port.required(false).default_value("8000")))]
 pub struct Config {
-    /// Port to listen on; 0 takes a free one
-    #[arg(long, env = "PORT", default_value_t = 8000)]
-    pub port: u16,
-    /// Address to listen on
-    #[arg(long, env = "HOST", default_value_t = IpAddr::V4(Ipv4Addr::UNSPECIFIED))]
-    pub host: IpAddr,
-    /// Where images and predictions are: NAME or gs://NAME (Cloud Storage), file:PATH (a folder)
-    #[arg(long, env = "BUCKET")]
-    pub bucket: BucketLocation,
-    /// Topic of Pub/Sub where images are announced, NAME or projects/PROJECT/topics/NAME; without it
-    /// they are stored and not announced
+    /// The listener's address and the bucket.
+    #[command(flatten)]
+    pub service: ServiceArgs,
+    /// Pub/Sub topic that images are announced on, NAME or projects/PROJECT/topics/NAME [default: none,
+    /// images are stored and not announced]
     #[arg(long, env = "PREP_TOPIC", value_name = "TOPIC")]
     pub prep_topic: Option<TopicName>,
-    /// Google Cloud.
+    /// Access to Google Cloud.
     #[command(flatten)]
     pub cloud: CloudArgs,
-    /// How pictures are prepared.
+    /// Preparation of images.
     #[command(flatten)]
     pub settings: Settings,
     /// The log.
@@ -49,9 +40,9 @@ impl Validate for Config {
     fn problems(&self) -> Vec<String> {
         let mut problems = self.settings.problems();
         problems.extend(self.cloud.problems());
-        if self.prep_topic.is_some() && self.topic_path().is_none() {
+        if self.prep_topic.is_some() && self.topic_name().is_none() {
             problems.push(
-                "--prep-topic (PREP_TOPIC): give projects/PROJECT/topics/NAME, or say the project with \
+                "--prep-topic (PREP_TOPIC): give projects/PROJECT/topics/NAME, or set the project with \
                  --google-cloud-project (GOOGLE_CLOUD_PROJECT)"
                     .to_owned(),
             );
@@ -61,34 +52,38 @@ impl Validate for Config {
 }
 
 impl Config {
-    /// The topic's whole name.
-    pub(crate) fn topic_path(&self) -> Option<String> {
-        self.prep_topic.as_ref()?.path(self.cloud.google_cloud_project.as_deref())
+    /// Returns the topic's full name.
+    pub(crate) fn topic_name(&self) -> Option<String> {
+        self.prep_topic.as_ref()?.resource_name(self.cloud.google_cloud_project.as_deref())
     }
 }
 
 impl Application {
-    /// The service as `config` says it.
+    /// Opens the bucket and the topic of `config`, and binds the port.
     ///
     /// # Errors
-    /// When the bucket or the topic cannot be opened or the port cannot be had.
+    /// When the bucket or the topic cannot be opened, or the port cannot be bound.
     pub async fn build(config: Config) -> anyhow::Result<Self> {
-        let bucket =
-            config.bucket.open(&config.cloud).await.context("the bucket (BUCKET) cannot be opened")?;
-        let topic = match config.topic_path() {
+        let bucket = config
+            .service
+            .bucket
+            .open(&config.cloud)
+            .await
+            .context("the bucket (BUCKET) cannot be opened")?;
+        let topic = match config.topic_name() {
             Some(name) => {
                 let topic = PubSubTopic::open(&name, &config.cloud).await;
                 Some(Arc::new(topic.context("the topic (PREP_TOPIC) cannot be opened")?) as SharedTopic)
             }
             None => {
                 tracing::warn!(
-                    "no PREP_TOPIC: images are stored and not announced; only the bucket's own \
-                     notifications can bring them to classify"
+                    "PREP_TOPIC is not set: images are stored and not announced; classify learns of them only \
+                     through notifications of the bucket"
                 );
                 None
             }
         };
-        Self::assemble(SocketAddr::new(config.host, config.port), config.settings, bucket, topic).await
+        Self::assemble(config.service.listen_address(), config.settings, bucket, topic).await
     }
 }
 
@@ -104,12 +99,12 @@ mod tests {
     }
 
     #[test]
-    fn defaults_are_the_same_in_code_and_on_the_command_line() {
+    fn default_settings_are_those_of_the_flags() {
         assert_eq!(parse(&[]).unwrap().settings, Settings::default());
     }
 
     #[test]
-    fn a_wait_must_end_before_its_request() {
+    fn max_wait_must_be_shorter_than_the_request_timeout() {
         let (text, status) = parse(&["--preprocess-max-wait", "60"]).unwrap_err();
         assert_eq!(status, platform::config::EXIT_USAGE);
         insta::assert_snapshot!(text, @"
@@ -119,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn an_upload_and_its_picture_must_fit_into_memory() {
+    fn memory_must_hold_the_largest_upload_and_its_image() {
         let (text, _) = parse(&["--preprocess-max-memory=64MiB"]).unwrap_err();
         assert!(text.contains("--preprocess-max-memory (67108864 bytes)"), "{text}");
         parse(&["--preprocess-max-memory=84MiB"]).unwrap();
@@ -131,17 +126,17 @@ mod tests {
     }
 
     #[test]
-    fn a_topic_needs_a_project() {
+    fn topic_without_a_project_is_refused() {
         let (text, _) = parse(&["--prep-topic=images"]).unwrap_err();
         assert!(text.contains("GOOGLE_CLOUD_PROJECT"), "{text}");
         let config = parse(&["--prep-topic=images", "--google-cloud-project=p"]).unwrap();
-        assert_eq!(config.topic_path().as_deref(), Some("projects/p/topics/images"));
+        assert_eq!(config.topic_name().as_deref(), Some("projects/p/topics/images"));
         let config = parse(&["--prep-topic=projects/q/topics/images"]).unwrap();
-        assert_eq!(config.topic_path().as_deref(), Some("projects/q/topics/images"));
+        assert_eq!(config.topic_name().as_deref(), Some("projects/q/topics/images"));
     }
 
     #[test]
-    fn every_bad_value_is_named_at_once() {
+    fn every_invalid_value_is_reported_at_once() {
         let bad =
             ["--preprocess-jpeg-quality=0", "--preprocess-max-files=0", "--preprocess-max-body-bytes=big"];
         let (text, _) = parse(&bad).unwrap_err();
@@ -151,8 +146,8 @@ mod tests {
     }
 
     #[test]
-    fn help() {
-        // Without the values that the environment of this test happens to have.
+    fn help_lists_every_flag() {
+        // Without the values of the environment variables, which differ between machines.
         let mut command = Config::command().term_width(100).mut_args(|arg| arg.hide_env_values(true));
         insta::assert_snapshot!(command.render_help(), @"
         Prepares images: POST a picture to /preprocess, ask for its prediction at /predictions/{id}
@@ -161,77 +156,81 @@ mod tests {
 
         Options:
               --port <PORT>
-                  Port to listen on; 0 takes a free one [env: PORT] [default: 8000]
+                  Port to listen on; 0 picks a free one [env: PORT] [default: 8000]
               --host <HOST>
                   Address to listen on [env: HOST] [default: 0.0.0.0]
               --bucket <BUCKET>
-                  Where images and predictions are: NAME or gs://NAME (Cloud Storage), file:PATH (a folder)
+                  Bucket of images and predictions: NAME or gs://NAME (Cloud Storage), file:PATH (a folder)
                   [env: BUCKET]
               --prep-topic <TOPIC>
-                  Topic of Pub/Sub where images are announced, NAME or projects/PROJECT/topics/NAME; without
-                  it they are stored and not announced [env: PREP_TOPIC]
+                  Pub/Sub topic that images are announced on, NAME or projects/PROJECT/topics/NAME [default:
+                  none, images are stored and not announced] [env: PREP_TOPIC]
               --google-cloud-project <PROJECT>
-                  Project of topics and subscriptions that are named without one [env: GOOGLE_CLOUD_PROJECT]
+                  Project of topics and subscriptions whose names do not include one [env:
+                  GOOGLE_CLOUD_PROJECT]
               --storage-emulator-host <ADDRESS>
-                  Address of an emulator of Cloud Storage, as in localhost:4443 [env: STORAGE_EMULATOR_HOST]
+                  Address of a Cloud Storage emulator, as in localhost:4443 [env: STORAGE_EMULATOR_HOST]
               --pubsub-emulator-host <ADDRESS>
-                  Address of an emulator of Pub/Sub, as in localhost:8085 [env: PUBSUB_EMULATOR_HOST]
+                  Address of a Pub/Sub emulator, as in localhost:8085 [env: PUBSUB_EMULATOR_HOST]
               --cloud-timeout <SECONDS>
-                  Seconds that a call to Cloud Storage or Pub/Sub may take, further attempts included [env:
+                  Maximum seconds for a call to Cloud Storage or Pub/Sub, retries included [env:
                   CLOUD_TIMEOUT] [default: 10]
               --preprocess-shorter-side <PIXELS>
-                  Shorter side of the stored picture in pixels; smaller pictures stay as they are [env:
+                  Shorter side of the stored image in pixels; smaller images keep their size [env:
                   PREPROCESS_SHORTER_SIDE] [default: 256]
               --preprocess-jpeg-quality <QUALITY>
-                  JPEG quality of the stored picture, 1 to 100 [env: PREPROCESS_JPEG_QUALITY] [default: 95]
+                  JPEG quality of the stored image, 1 to 100 [env: PREPROCESS_JPEG_QUALITY] [default: 95]
               --preprocess-max-body-bytes <BYTES>
-                  Largest request body in bytes, also as 512KiB or 20MiB; larger is refused (413) [env:
-                  PREPROCESS_MAX_BODY_BYTES] [default: 20MiB]
+                  Maximum length of a request body in bytes, as in 512KiB or 20MiB; longer ones are refused
+                  (413) [env: PREPROCESS_MAX_BODY_BYTES] [default: 20MiB]
               --preprocess-max-pixels <PIXELS>
-                  Largest baseline JPEG in pixels [env: PREPROCESS_MAX_PIXELS] [default: 50000000]
+                  Maximum number of pixels of a baseline JPEG [env: PREPROCESS_MAX_PIXELS] [default:
+                  50000000]
               --preprocess-max-pixels-other <PIXELS>
-                  Largest upload of any other kind in pixels; no more than of baseline JPEG [env:
+                  Maximum number of pixels of any other upload; never above that of a baseline JPEG [env:
                   PREPROCESS_MAX_PIXELS_OTHER] [default: 25000000]
               --preprocess-max-scans <COUNT>
-                  Most scans of a JPEG; progressive ones have some ten [env: PREPROCESS_MAX_SCANS] [default:
-                  32]
+                  Maximum number of scans of a JPEG; progressive JPEGs usually have about ten [env:
+                  PREPROCESS_MAX_SCANS] [default: 32]
               --preprocess-max-side <PIXELS>
-                  Longest side of an upload in pixels [env: PREPROCESS_MAX_SIDE] [default: 16384]
+                  Maximum length of a side of an upload in pixels [env: PREPROCESS_MAX_SIDE] [default:
+                  16384]
               --preprocess-max-files <COUNT>
-                  Most files in one request [env: PREPROCESS_MAX_FILES] [default: 16]
+                  Maximum number of files in one request [env: PREPROCESS_MAX_FILES] [default: 16]
               --preprocess-max-memory <BYTES>
-                  Bytes of memory that uploads and the pictures made of them may take together [env:
+                  Maximum memory in bytes for uploads and their processing together [env:
                   PREPROCESS_MAX_MEMORY] [default: 384MiB]
               --preprocess-max-picture-memory <BYTES>
-                  Bytes of memory that making one picture may take; one that needs more is refused (422)
+                  Maximum memory in bytes for processing one image; images that need more are refused (422)
                   [env: PREPROCESS_MAX_PICTURE_MEMORY] [default: 240MiB]
               --preprocess-threads <COUNT>
-                  Threads that decode, resize and encode [default: one a core] [env: PREPROCESS_THREADS]
+                  Number of threads that decode, resize and encode [default: one per core] [env:
+                  PREPROCESS_THREADS]
               --preprocess-queue-items <COUNT>
-                  Pictures that may wait for memory or a thread or have one; more are refused (429) [env:
+                  Maximum number of images that wait or are processed; more are refused (429) [env:
                   PREPROCESS_QUEUE_ITEMS] [default: 64]
               --preprocess-queue-pixels <PIXELS>
-                  Pixels of all pictures that may wait for memory or a thread or have one; more are refused
-                  (429) [env: PREPROCESS_QUEUE_PIXELS] [default: 200000000]
+                  Maximum number of pixels of all images that wait or are processed; more are refused (429)
+                  [env: PREPROCESS_QUEUE_PIXELS] [default: 200000000]
               --preprocess-queue-timeout <SECONDS>
-                  Seconds that an upload, or a picture, may wait for memory; then it is refused (429) [env:
-                  PREPROCESS_QUEUE_TIMEOUT] [default: 10]
+                  Maximum seconds that an upload or an image waits for memory before it is refused (429)
+                  [env: PREPROCESS_QUEUE_TIMEOUT] [default: 10]
               --preprocess-upload-timeout <SECONDS>
-                  Seconds that the body of a request may take to arrive; then it is refused (408) [env:
+                  Maximum seconds for a request body to arrive before the request is refused (408) [env:
                   PREPROCESS_UPLOAD_TIMEOUT] [default: 30]
               --preprocess-request-timeout <SECONDS>
-                  Seconds after which a request is given up [env: PREPROCESS_REQUEST_TIMEOUT] [default: 60]
+                  Maximum seconds for a whole request [env: PREPROCESS_REQUEST_TIMEOUT] [default: 60]
               --preprocess-max-wait <SECONDS>
-                  Most seconds that a request for a prediction may wait for it (?wait=) [env:
-                  PREPROCESS_MAX_WAIT] [default: 30]
+                  Maximum seconds that a request waits for a prediction (?wait=) [env: PREPROCESS_MAX_WAIT]
+                  [default: 30]
               --preprocess-drain-timeout <SECONDS>
-                  Seconds that requests under way are given to finish at shutdown [env:
+                  Maximum seconds that requests in progress get to finish at shutdown [env:
                   PREPROCESS_DRAIN_TIMEOUT] [default: 8]
               --log <LOG>
-                  What is logged: a level, or levels by target, as in `info,classify=debug` [env: RUST_LOG]
+                  Events to log: a level, or levels by target, as in `info,classify=debug` [env: RUST_LOG]
                   [default: info]
               --log-format <LOG_FORMAT>
-                  How the log looks [env: LOG_FORMAT] [default: auto] [possible values: auto, human, json]
+                  Format of the log [env: LOG_FORMAT] [default: auto] [possible values: auto, human, json]
           -h, --help
                   Print help (see more with '--help')
           -V, --version

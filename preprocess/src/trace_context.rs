@@ -1,32 +1,32 @@
-//! W3C trace context: the header `traceparent` that follows an image from request to prediction.
+//! W3C trace context: the header `traceparent`, passed on from the request to the topic message.
 
 use axum::http::HeaderMap;
 use platform::topic::TRACEPARENT;
 use uuid::Uuid;
 
-/// One step of a trace, under which this service's work is announced.
+/// Trace of a request, passed on in the announcement of its images.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct TraceParent {
-    /// 32 hexadecimal digits, the same for the whole trace.
-    trace: String,
-    /// Two hexadecimal digits; whether somebody records this trace.
+    /// 32 hexadecimal digits, the same in every span of the trace.
+    trace_id: String,
+    /// Two hexadecimal digits. The lowest bit is set if the trace is sampled.
     flags: String,
 }
 
 impl TraceParent {
-    /// The caller's trace where its header is valid, else a new one.
-    pub(crate) fn of(headers: &HeaderMap) -> Self {
+    /// Returns the caller's trace if there is exactly one header and it is valid, otherwise a new trace.
+    pub(crate) fn from_headers_or_new(headers: &HeaderMap) -> Self {
         let mut values = headers.get_all(TRACEPARENT).iter();
-        let only = match (values.next(), values.next()) {
+        let single = match (values.next(), values.next()) {
             (Some(value), None) => value.to_str().ok(),
             _ => None,
         };
-        only.and_then(Self::parse).unwrap_or_else(Self::new)
+        single.and_then(Self::parse).unwrap_or_else(Self::new)
     }
 
-    /// A trace that nobody records yet.
+    /// Returns a new trace that is not sampled.
     fn new() -> Self {
-        Self { trace: Uuid::new_v4().simple().to_string(), flags: "00".to_owned() }
+        Self { trace_id: Uuid::new_v4().simple().to_string(), flags: "00".to_owned() }
     }
 
     fn parse(text: &str) -> Option<Self> {
@@ -37,23 +37,24 @@ impl TraceParent {
             && is_hex(trace, 32)
             && is_hex(span, 16)
             && is_hex(flags, 2)
-            // Later versions may have more parts; version 00 has none.
+            // Only later versions may have more parts than these.
             && (version != "00" || parts.next().is_none());
-        let given = trace.bytes().any(|digit| digit != b'0') && span.bytes().any(|digit| digit != b'0');
-        // Of the flags of a later version only the sampled bit is known.
+        let nonzero = trace.bytes().any(|digit| digit != b'0') && span.bytes().any(|digit| digit != b'0');
+        // Of the flags of a later version, only the sampled bit is defined.
         let flags = match version {
             "00" => flags.to_owned(),
             _ => format!("{:02x}", u8::from_str_radix(flags, 16).ok()? & 1),
         };
-        (well_formed && given).then(|| Self { trace: trace.to_owned(), flags })
+        (well_formed && nonzero).then(|| Self { trace_id: trace.to_owned(), flags })
     }
 
-    /// The header for the next step: the same trace, a new span.
-    pub(crate) fn next_step(&self) -> String {
+    /// Returns the header for the next service: the same trace with a new span.
+    pub(crate) fn next_header(&self) -> String {
         let random = Uuid::new_v4().simple().to_string();
-        // The first 16 digits hold the version digit, so they are never all zero.
+        // Never all zeros, which the specification forbids: the first 16 digits include the version of the
+        // UUID.
         let span = random.get(..16).unwrap_or_default();
-        format!("00-{}-{span}-{}", self.trace, self.flags)
+        format!("00-{}-{span}-{}", self.trace_id, self.flags)
     }
 }
 
@@ -68,8 +69,8 @@ mod tests {
     const VALID: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 
     #[test]
-    fn a_valid_trace_goes_on_in_a_new_span() {
-        let next = TraceParent::parse(VALID).unwrap().next_step();
+    fn valid_trace_is_continued_in_a_new_span() {
+        let next = TraceParent::parse(VALID).unwrap().next_header();
         assert!(next.starts_with("00-4bf92f3577b34da6a3ce929d0e0e4736-"));
         assert!(next.ends_with("-01"));
         assert_ne!(next, VALID);
@@ -77,13 +78,13 @@ mod tests {
     }
 
     #[test]
-    fn later_versions_are_read_as_far_as_they_are_known() {
+    fn later_version_is_read_without_its_unknown_flags_and_parts() {
         let later = "01-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-ff-more";
         assert_eq!(TraceParent::parse(later), TraceParent::parse(VALID));
     }
 
     #[test]
-    fn anything_else_starts_a_new_trace() {
+    fn invalid_or_missing_header_starts_a_new_trace() {
         for bad in [
             "",
             "00",
@@ -97,7 +98,7 @@ mod tests {
         ] {
             assert_eq!(TraceParent::parse(bad), None, "{bad:?}");
         }
-        let new = TraceParent::of(&HeaderMap::new()).next_step();
+        let new = TraceParent::from_headers_or_new(&HeaderMap::new()).next_header();
         assert!(TraceParent::parse(&new).is_some(), "{new}");
     }
 }

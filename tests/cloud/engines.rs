@@ -10,7 +10,7 @@ use std::{
 
 use classify::{
     engine::{Infer, InferError},
-    network::CLASSES,
+    model::CLASSES,
     pixels::Crop,
 };
 

@@ -24,7 +24,7 @@ use axum::{Router, http::StatusCode, routing::any};
 use common::{TEST_TIMEOUT, read_sample};
 use contract::{GcsPath, PredictionRecord};
 use engines::{Broken, Espresso, Slow};
-use platform::testing::PushOptions;
+use platform::emulators::PushOptions;
 use rig::{BUCKET, Cloud, client_of, free_port, numbered_photo, start_counting_proxy};
 use serde_json::{Value, json};
 use tokio::sync::Notify;

@@ -20,7 +20,7 @@ use clap::Parser;
 use classify::{Parts, engine::Infer};
 use platform::{
     bucket::{Bucket, BucketError, GcsBucket, ObjectName},
-    testing::{PubSubEmulator, PushOptions, StorageEmulator, cloud_args},
+    emulators::{PubSubEmulator, PushOptions, StorageEmulator, cloud_args},
     topic::PubSubTopic,
 };
 use serde_json::{Value, json};

@@ -1,35 +1,37 @@
-//! The queue and the threads, with an engine that waits to be let go.
+//! Tests of the queue and the worker threads, with an engine that the test controls.
 
-use std::{sync::mpsc as std_mpsc, time::Duration};
+use std::{num::NonZeroUsize, sync::mpsc as std_mpsc, time::Duration};
 
 use futures_util::{FutureExt, future::join_all};
 
 use super::*;
+use crate::{
+    model::{CLASSES, GEOMETRY},
+    pixels::Crop,
+};
 
-/// An engine that tells what it was given and waits for a permit before it answers.
-struct Gated {
-    seen: std_mpsc::Sender<usize>,
-    permits: std_mpsc::Receiver<Verdict>,
+/// An engine that reports the size of each batch and waits for the test's verdict on it.
+struct GatedEngine {
+    batch_sizes: std_mpsc::Sender<usize>,
+    verdicts: std_mpsc::Receiver<Acknowledgement>,
 }
 
 #[derive(Clone, Copy)]
-enum Verdict {
+enum Acknowledgement {
     Answer,
     Fail,
     Panic,
-    Nan,
-    Short,
+    LoseOne,
 }
 
-impl Infer for Gated {
+impl Infer for GatedEngine {
     fn infer(&mut self, batch: &[Crop]) -> Result<Vec<Vec<f32>>, InferError> {
-        self.seen.send(batch.len()).unwrap();
-        match self.permits.recv().unwrap() {
-            Verdict::Answer => Ok(batch.iter().map(|_| vec![0.0; CLASSES]).collect()),
-            Verdict::Fail => Err(InferError("out of luck".into())),
-            Verdict::Panic => panic!("gone wrong"),
-            Verdict::Nan => Ok(batch.iter().map(|_| vec![f32::NAN; CLASSES]).collect()),
-            Verdict::Short => Ok(batch.iter().map(|_| vec![0.0; CLASSES - 1]).collect()),
+        self.batch_sizes.send(batch.len()).unwrap();
+        match self.verdicts.recv().unwrap() {
+            Acknowledgement::Answer => Ok(batch.iter().map(|_| vec![0.0; CLASSES]).collect()),
+            Acknowledgement::Fail => Err(InferError("out of luck".into())),
+            Acknowledgement::Panic => panic!("gone wrong"),
+            Acknowledgement::LoseOne => Ok(batch.iter().skip(1).map(|_| vec![0.0; CLASSES]).collect()),
         }
     }
 
@@ -39,33 +41,33 @@ impl Infer for Gated {
 }
 
 struct Rig {
-    engines: Engines,
-    running: Running,
-    seen: std_mpsc::Receiver<usize>,
-    permits: std_mpsc::Sender<Verdict>,
+    queue: InferenceQueue,
+    running: RunningEngines,
+    batch_sizes: std_mpsc::Receiver<usize>,
+    verdicts: std_mpsc::Sender<Acknowledgement>,
 }
 
 impl Rig {
-    async fn new(items: usize, max_batch: usize) -> Self {
+    async fn new(max_items: usize, max_batch: usize) -> Self {
         let some = |n| NonZeroUsize::new(n).unwrap();
-        let (engines, workers) = queue(some(items), some(max_batch), "fake");
-        let (seen_by_engine, seen) = std_mpsc::channel();
-        let (permits, permits_of_engine) = std_mpsc::channel();
-        let engine = Gated { seen: seen_by_engine, permits: permits_of_engine };
+        let (queue, workers) = inference_queue(some(max_items), some(max_batch), "fake");
+        let (size_sender, batch_sizes) = std_mpsc::channel();
+        let (verdicts, verdict_receiver) = std_mpsc::channel();
+        let engine = GatedEngine { batch_sizes: size_sender, verdicts: verdict_receiver };
         let running = workers.start(vec![Box::new(engine)]).await.unwrap();
-        Self { engines, running, seen, permits }
+        Self { queue, running, batch_sizes, verdicts }
     }
 
-    /// Size of the batch that the engine takes next.
+    /// Waits for the engine's next batch and returns its size.
     fn next_batch(&self) -> usize {
-        self.seen.recv_timeout(Duration::from_secs(60)).unwrap()
+        self.batch_sizes.recv_timeout(Duration::from_secs(60)).unwrap()
     }
 
-    /// A request that has been put in the queue already.
+    /// Starts a request; it is in the queue when this function returns.
     fn request(&self) -> impl Future<Output = Result<Vec<f32>, EngineError>> + Unpin {
-        let engines = self.engines.clone();
-        let mut request = async move { engines.infer(Crop::black(GEOMETRY.crop)).await }.boxed();
-        // Polled once, which is what puts it in the queue.
+        let queue = self.queue.clone();
+        let mut request = async move { queue.infer(Crop::black(GEOMETRY.crop)).await }.boxed();
+        // The first poll puts the crop in the queue.
         match (&mut request).now_or_never() {
             Some(result) => std::future::ready(result).boxed(),
             None => request,
@@ -74,111 +76,110 @@ impl Rig {
 }
 
 #[tokio::test]
-async fn a_lone_request_is_not_kept_waiting_and_queued_ones_run_together() {
+async fn lone_request_runs_at_once_and_queued_requests_run_together() {
     let rig = Rig::new(8, 3).await;
     let first = rig.request();
     assert_eq!(rig.next_batch(), 1, "runs alone, at once");
     let queued: Vec<_> = (0..4).map(|_| rig.request()).collect();
     for _ in 0..3 {
-        rig.permits.send(Verdict::Answer).unwrap();
+        rig.verdicts.send(Acknowledgement::Answer).unwrap();
     }
     assert!(first.await.is_ok());
     assert!(join_all(queued).await.iter().all(Result::is_ok));
-    assert_eq!((rig.next_batch(), rig.next_batch()), (3, 1), "as many as fit, then the rest");
+    assert_eq!((rig.next_batch(), rig.next_batch()), (3, 1), "a full batch, then the rest");
 }
 
 #[tokio::test]
-async fn a_full_queue_refuses_at_once() {
+async fn request_to_a_full_queue_is_refused_at_once() {
     let rig = Rig::new(1, 1).await;
     let running = rig.request();
     rig.next_batch();
     let queued = rig.request();
     assert_eq!(rig.request().await, Err(EngineError::Overloaded));
-    rig.permits.send(Verdict::Answer).unwrap();
-    rig.permits.send(Verdict::Answer).unwrap();
-    assert!(running.await.is_ok() && queued.await.is_ok(), "those that were let in are answered");
+    rig.verdicts.send(Acknowledgement::Answer).unwrap();
+    rig.verdicts.send(Acknowledgement::Answer).unwrap();
+    assert!(running.await.is_ok() && queued.await.is_ok(), "admitted requests succeed");
 }
 
 #[tokio::test]
-async fn the_network_does_not_run_for_a_caller_who_left() {
+async fn crop_of_a_caller_who_left_does_not_run() {
     let rig = Rig::new(8, 8).await;
     let first = rig.request();
     rig.next_batch();
     let (gone, stays) = (rig.request(), rig.request());
     drop(gone);
-    rig.permits.send(Verdict::Answer).unwrap();
-    rig.permits.send(Verdict::Answer).unwrap();
+    rig.verdicts.send(Acknowledgement::Answer).unwrap();
+    rig.verdicts.send(Acknowledgement::Answer).unwrap();
     assert!(first.await.is_ok() && stays.await.is_ok());
-    assert_eq!(rig.next_batch(), 1, "only the one who stayed");
+    assert_eq!(rig.next_batch(), 1, "only the caller who stayed");
 }
 
 #[tokio::test]
-async fn a_failed_batch_is_an_error_for_its_callers_and_the_engine_lives_on() {
+async fn failed_batch_is_an_error_for_its_callers_and_the_engine_continues() {
     let rig = Rig::new(8, 8).await;
-    for (verdict, expected) in [
-        (Verdict::Panic, EngineError::Failed("panicked: gone wrong".to_owned())),
-        (Verdict::Fail, EngineError::Failed("out of luck".to_owned())),
-        (Verdict::Nan, EngineError::Unsound(classes::NonFinite.to_string())),
-        (Verdict::Short, EngineError::Unsound(format!("{} outputs for {CLASSES} classes", CLASSES - 1))),
+    for (verdict, reason) in [
+        (Acknowledgement::Panic, "panicked: gone wrong"),
+        (Acknowledgement::Fail, "out of luck"),
+        (Acknowledgement::LoseOne, "0 outputs for 1 images"),
     ] {
-        rig.permits.send(verdict).unwrap();
-        assert_eq!(rig.request().await, Err(expected));
+        rig.verdicts.send(verdict).unwrap();
+        assert_eq!(rig.request().await, Err(EngineError::Failed(reason.to_owned())));
     }
-    rig.permits.send(Verdict::Answer).unwrap();
+    rig.verdicts.send(Acknowledgement::Answer).unwrap();
     assert!(rig.request().await.is_ok());
 }
 
 #[tokio::test]
-async fn closing_finishes_what_is_queued_and_takes_no_more() {
+async fn closed_queue_finishes_its_crops_and_refuses_new_ones() {
     let rig = Rig::new(8, 2).await;
     let first = rig.request();
     rig.next_batch();
     let queued: Vec<_> = (0..3).map(|_| rig.request()).collect();
-    rig.engines.close();
+    rig.queue.close();
     assert_eq!(rig.request().await, Err(EngineError::Closed));
     for _ in 0..3 {
-        rig.permits.send(Verdict::Answer).unwrap();
+        rig.verdicts.send(Acknowledgement::Answer).unwrap();
     }
     assert!(first.await.is_ok());
     assert!(join_all(queued).await.iter().all(Result::is_ok));
     rig.running.finished().await;
 }
 
-/// An engine that cannot run at all.
-struct Broken;
+/// An engine whose logits are all infinite.
+struct BrokenEngine;
 
-impl Infer for Broken {
+impl Infer for BrokenEngine {
     fn infer(&mut self, batch: &[Crop]) -> Result<Vec<Vec<f32>>, InferError> {
         Ok(batch.iter().map(|_| vec![f32::INFINITY; CLASSES]).collect())
     }
 }
 
-/// An engine that hangs in its warm-up for as long as the test has the other end.
-struct Hanging {
-    forever: std_mpsc::Receiver<()>,
+/// An engine that hangs in its warm-up until the test drops the other end of the channel.
+struct HangingEngine {
+    test_is_running: std_mpsc::Receiver<()>,
 }
 
-impl Infer for Hanging {
+impl Infer for HangingEngine {
     fn infer(&mut self, _batch: &[Crop]) -> Result<Vec<Vec<f32>>, InferError> {
-        self.forever.recv().map_err(|_| InferError("the test is over".into()))?;
+        self.test_is_running.recv().map_err(|_| InferError("the test is over".into()))?;
         Ok(Vec::new())
     }
 }
 
 #[tokio::test]
-async fn an_engine_that_hangs_in_its_warm_up_does_not_start() {
-    let (_engines, workers) = queue(NonZeroUsize::MIN, NonZeroUsize::MIN, "fake");
-    let (test_is_on, forever) = std_mpsc::channel();
-    let workers = workers.with_warm_up_limit(Duration::from_millis(50));
-    let error = workers.start(vec![Box::new(Hanging { forever })]).await.unwrap_err();
-    let told = "an engine did not warm up: not within 0.05 s (CLASSIFY_WARM_UP_TIMEOUT)";
-    assert_eq!(error.to_string(), told);
-    drop(test_is_on);
+async fn engine_that_hangs_in_its_warm_up_does_not_start() {
+    let (_queue, workers) = inference_queue(NonZeroUsize::MIN, NonZeroUsize::MIN, "fake");
+    let (end_of_test, test_is_running) = std_mpsc::channel();
+    let workers = workers.with_warm_up_timeout(Duration::from_millis(50));
+    let error = workers.start(vec![Box::new(HangingEngine { test_is_running })]).await.unwrap_err();
+    let expected = "an engine did not warm up within 0.05 s (CLASSIFY_WARM_UP_TIMEOUT)";
+    assert_eq!(error.to_string(), expected);
+    drop(end_of_test);
 }
 
 #[tokio::test]
-async fn an_engine_that_warms_up_to_nonsense_does_not_start() {
-    let (_engines, workers) = queue(NonZeroUsize::MIN, NonZeroUsize::MIN, "fake");
-    let error = workers.start(vec![Box::new(Broken)]).await.unwrap_err();
+async fn engine_with_unusable_logits_does_not_start() {
+    let (_queue, workers) = inference_queue(NonZeroUsize::MIN, NonZeroUsize::MIN, "fake");
+    let error = workers.start(vec![Box::new(BrokenEngine)]).await.unwrap_err();
     assert!(error.to_string().contains("did not warm up"), "{error}");
 }

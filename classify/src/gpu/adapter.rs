@@ -1,37 +1,37 @@
-//! A GPU as its driver describes it.
+//! Description of a GPU, as its driver reports it.
 
 use std::fmt;
 
 use serde::Serialize;
 
-/// Names of drivers that are software, wherever they stand in an adapter's name or driver.
-const SOFTWARE: [&str; 6] =
+/// Names of software drivers, in lower case. Any part of an adapter's name or driver may contain one.
+const SOFTWARE_DRIVERS: [&str; 6] =
     ["llvmpipe", "lavapipe", "softpipe", "swiftshader", "microsoft basic render", "software adapter"];
 
-/// A GPU, or what calls itself one.
+/// A GPU, real or software.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Adapter {
-    /// As the driver names it: `NVIDIA L4`.
+    /// Name that the driver reports, such as `NVIDIA L4`.
     pub name: String,
     /// `discrete`, `integrated`, `virtual`, `cpu` or `other`.
     pub kind: &'static str,
-    /// How it is talked to: `cuda`, `vulkan`, `metal`, `dx12`, `gl`.
+    /// Programming interface: `cuda`, `vulkan`, `metal`, `dx12` or `gl`.
     pub api: String,
-    /// Name and version of the driver, as far as it tells.
+    /// Name and version of the driver, as far as the driver reports them.
     pub driver: String,
-    /// Whether it is a program on the CPU.
+    /// True if the adapter is a program on the CPU.
     pub software: bool,
 }
 
 impl Adapter {
-    /// An adapter; whether it is software follows from what it says of itself.
+    /// Creates an adapter. Derives `software` from its kind, name and driver.
     #[cfg_attr(not(feature = "gpu"), expect(dead_code, reason = "no GPU backend is compiled in"))]
     pub(crate) fn new(name: String, kind: &'static str, api: String, driver: String) -> Self {
-        let says_so = |text: &str| {
+        let names_software_driver = |text: &str| {
             let text = text.to_lowercase();
-            SOFTWARE.iter().any(|software| text.contains(software))
+            SOFTWARE_DRIVERS.iter().any(|software| text.contains(software))
         };
-        let software = kind == "cpu" || says_so(&name) || says_so(&driver);
+        let software = kind == "cpu" || names_software_driver(&name) || names_software_driver(&driver);
         Self { name, kind, api, driver, software }
     }
 }
@@ -48,7 +48,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn software_is_told_by_kind_name_or_driver() {
+    fn software_is_recognised_by_kind_name_or_driver() {
         for (name, kind, driver, software) in [
             ("NVIDIA L4", "discrete", "NVIDIA 550.90", false),
             ("AMD Radeon 780M", "integrated", "radv Mesa 24.1", false),

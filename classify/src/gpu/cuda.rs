@@ -1,4 +1,4 @@
-//! NVIDIA's GPUs by CUDA. The driver is loaded when it is asked for devices, not when the program starts.
+//! NVIDIA GPUs by CUDA. The driver is loaded when a device is opened, not when the program starts.
 
 use std::{
     fs,
@@ -19,15 +19,15 @@ pub(super) fn open() -> Result<Adapter, String> {
                     process"
             .to_owned());
     };
-    // cubecl panics where the driver refuses to open the device.
+    // CubeCL panics if the driver refuses to open the device.
     let identity = catch_unwind(AssertUnwindSafe(|| device.identity()))
         .map_err(|panic| format!("the device does not open: {}", panic::message(panic.as_ref())))?;
     let name = identity.map_or_else(|| "a device without a name".to_owned(), |identity| identity.name);
-    Ok(Adapter::new(name, "discrete", "cuda".to_owned(), driver()))
+    Ok(Adapter::new(name, "discrete", "cuda".to_owned(), driver_version()))
 }
 
-/// The kernel driver, which the library is always of one version with.
-fn driver() -> String {
+/// Returns the kernel driver's version, which is always the version of the library as well.
+fn driver_version() -> String {
     let version = fs::read_to_string("/proc/driver/nvidia/version").unwrap_or_default();
     match version.lines().next() {
         Some(line) => line.trim_start_matches("NVRM version:").trim().to_owned(),

@@ -1,63 +1,71 @@
 //! The compiled-in network on a GPU, as an engine.
 //!
-//! A batch is padded to one of a few sizes. A GPU's kernels are made, and chosen by measuring, for each
-//! shape they meet: that happens here before the service is ready, and never under a request. The bytes
-//! of the pixels go to the GPU, where they are normalised, and all outputs come back, 4 KB an image: the
-//! choice of the best few is left to the CPU, which looks at every output anyway to see that it is sound.
+//! Batches are padded to one of a few sizes. The GPU's kernels are compiled, and with autotune measured,
+//! per tensor shape; with few sizes all of this happens at warm-up and never during a request. The bytes of
+//! the crops are uploaded and normalised on the GPU. All logits are downloaded, 4 KB per image: the CPU
+//! checks every logit anyway, so choosing the best classes on the GPU would save nothing.
 //!
-//! At each size the GPU must give what the CPU gives for the same picture, or the service does not start.
+//! At warm-up the GPU must give the CPU's logits for a test image at each batch size, or the service does
+//! not start.
 
 use std::time::Instant;
 
+use futures_executor::block_on;
+
 use crate::{
     backend::Backend,
-    engine::{Infer, InferError, Pending, block_on},
-    network::{GEOMETRY, Network},
+    engine::{Infer, InferError, PendingLogits},
+    model::{GEOMETRY, Network},
     pixels::Crop,
     precision::Precision,
 };
 
-/// How far an output of the GPU may be from the CPU's, as a part of the largest output. Wide enough for
-/// the shortened multiplications that a GPU's matrix units do, and far from what a broken driver gives.
+/// Maximum difference between a logit of the GPU and of the CPU, relative to the largest logit.
+///
+/// Matrix units that multiply in reduced precision stay below it; broken drivers exceed it by far.
 const TOLERANCE: f32 = 0.02;
 
-/// The network on a GPU that was opened. Any backend would do, but the others have better use for a CPU.
+/// The compiled-in network on an opened GPU.
+///
+/// It runs on any backend, but [`NativeEngine`](crate::engine::NativeEngine) makes better use of a CPU.
 #[derive(Debug)]
 pub struct GpuEngine {
     backend: Backend,
     precision: Precision,
-    sizes: Vec<usize>,
-    /// Loaded by the thread that runs it: CubeCL has a stream of work for each thread, and one is enough.
+    batch_sizes: Vec<usize>,
+    /// Loaded at warm-up by the engine's thread: CubeCL has one stream per thread, and one is enough.
     network: Option<Network>,
 }
 
 impl GpuEngine {
-    /// An engine for at most `max_batch` images at once on `backend`, which was opened for `precision`.
+    /// Creates an engine for batches of at most `max_batch` images.
+    ///
+    /// `backend` must have been opened for `precision`.
     pub fn new(backend: Backend, precision: Precision, max_batch: usize) -> Self {
-        Self { backend, precision, sizes: batch_sizes(max_batch), network: None }
+        Self { backend, precision, batch_sizes: batch_sizes(max_batch), network: None }
     }
 
     fn network(&self) -> Result<&Network, InferError> {
-        self.network.as_ref().ok_or_else(|| InferError("the network is not on the GPU yet".into()))
+        self.network.as_ref().ok_or_else(|| InferError("the network is not loaded on the GPU yet".into()))
     }
 
-    /// Smallest size that holds `images`.
-    fn padded(&self, images: usize) -> usize {
-        self.sizes.iter().copied().find(|&size| size >= images).unwrap_or(images)
+    /// Returns the smallest batch size that holds `images`.
+    fn padded_size(&self, images: usize) -> usize {
+        self.batch_sizes.iter().copied().find(|&size| size >= images).unwrap_or(images)
     }
 }
 
 impl Infer for GpuEngine {
     fn infer(&mut self, batch: &[Crop]) -> Result<Vec<Vec<f32>>, InferError> {
-        block_on(self.begin(batch)?)
+        block_on(self.submit(batch)?)
     }
 
-    fn begin(&mut self, batch: &[Crop]) -> Result<Pending, InferError> {
-        let outputs = self
+    fn submit(&mut self, batch: &[Crop]) -> Result<PendingLogits, InferError> {
+        let logits = self
             .network()?
-            .hand_over(batch, self.padded(batch.len()))
+            .submit(batch, self.padded_size(batch.len()))
             .map_err(|error| InferError(error.into()))?;
-        Ok(Box::pin(async { outputs.await.map_err(|error| InferError(error.into())) }))
+        Ok(Box::pin(async { logits.await.map_err(|error| InferError(error.into())) }))
     }
 
     fn overlaps(&self) -> bool {
@@ -65,24 +73,24 @@ impl Infer for GpuEngine {
     }
 
     fn warm_up(&mut self) -> Result<(), InferError> {
-        let picture = test_picture();
+        let image = test_image();
         let cpu = Network::load(Backend::default());
-        let expected =
-            cpu.logits(std::slice::from_ref(&picture)).map_err(|error| InferError(error.into()))?;
+        let expected = cpu.logits(std::slice::from_ref(&image)).map_err(|error| InferError(error.into()))?;
         let expected = expected.concat();
-        self.network = Some(Network::load_in(self.backend, self.precision));
-        for size in self.sizes.clone() {
+        self.network = Some(Network::load_with_precision(self.backend, self.precision));
+        for size in self.batch_sizes.clone() {
             let begin = Instant::now();
-            let outputs = self.infer(&vec![picture.clone(); size])?;
-            let difference = outputs.iter().map(|output| difference(output, &expected)).fold(0.0, f32::max);
+            let batch = self.infer(&vec![image.clone(); size])?;
+            let difference =
+                batch.iter().map(|logits| relative_difference(logits, &expected)).fold(0.0, f32::max);
             let seconds = begin.elapsed().as_secs_f32();
-            tracing::debug!(size, difference, seconds, "the GPU is warm for batches of this size");
+            tracing::debug!(size, difference, seconds, "the GPU has warmed up for this batch size");
             if difference > TOLERANCE {
                 let Self { backend, precision, .. } = self;
                 return Err(InferError(
                     format!(
-                        "in a batch of {size}, the outputs of {backend} in {precision} are {difference} of the largest \
-                         away from the CPU's, and at most {TOLERANCE} is believed"
+                        "in a batch of {size}, the logits of {backend} in {precision} differ from the CPU's by \
+                         {difference} of the largest logit; at most {TOLERANCE} is accepted"
                     )
                     .into(),
                 ));
@@ -92,28 +100,29 @@ impl Infer for GpuEngine {
     }
 }
 
-/// Sizes of batches that the GPU ever sees: powers of two, and the largest one.
+/// Returns the batch sizes that the GPU is given: the powers of two below `max_batch`, and `max_batch`.
 fn batch_sizes(max_batch: usize) -> Vec<usize> {
     let powers = std::iter::successors(Some(1), |size| Some(size * 2));
     powers.take_while(|&size| size < max_batch).chain([max_batch]).collect()
 }
 
-/// A picture with something of everything: gradients that meet no edge twice, and all values of a byte.
-fn test_picture() -> Crop {
+/// Draws an image of three different gradients that has every value of a byte.
+fn test_image() -> Crop {
     let side = GEOMETRY.crop;
     let channels = (0..side).flat_map(|y| (0..side).flat_map(move |x| [x + y, x * 3 + y / 2, x * y / 16]));
     let bytes: Vec<u8> = channels.map(|value| u8::try_from(value % 256).unwrap_or(u8::MAX)).collect();
     Crop::new(bytes, side).unwrap_or_else(|| Crop::black(side))
 }
 
-/// Largest difference of an output, as a part of the largest output; infinite where they cannot be
-/// compared.
-fn difference(outputs: &[f32], expected: &[f32]) -> f32 {
-    if outputs.len() != expected.len() || !outputs.iter().all(|value| value.is_finite()) {
+/// Returns the largest difference of a logit, relative to the largest expected logit.
+///
+/// Infinite if a logit is not finite or the numbers of logits differ.
+fn relative_difference(logits: &[f32], expected: &[f32]) -> f32 {
+    if logits.len() != expected.len() || !logits.iter().all(|value| value.is_finite()) {
         return f32::INFINITY;
     }
     let largest = expected.iter().fold(1.0_f32, |largest, value| largest.max(value.abs()));
-    outputs.iter().zip(expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max) / largest
+    logits.iter().zip(expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max) / largest
 }
 
 #[cfg(test)]
@@ -121,29 +130,29 @@ mod tests {
     use super::*;
 
     #[test]
-    fn batches_have_few_sizes_and_each_fits_one() {
+    fn batch_is_padded_to_the_next_of_a_few_sizes() {
         assert_eq!(batch_sizes(1), [1]);
         assert_eq!(batch_sizes(24), [1, 2, 4, 8, 16, 24]);
         assert_eq!(batch_sizes(64), [1, 2, 4, 8, 16, 32, 64]);
         let engine = GpuEngine::new(Backend::default(), Precision::F32, 24);
-        let padded: Vec<usize> = [1, 2, 3, 9, 17, 24].map(|images| engine.padded(images)).to_vec();
+        let padded: Vec<usize> = [1, 2, 3, 9, 17, 24].map(|images| engine.padded_size(images)).to_vec();
         assert_eq!(padded, [1, 2, 4, 16, 24, 24]);
     }
 
     #[test]
-    fn outputs_that_differ_are_noticed() {
+    fn rounding_is_tolerated_and_wrong_logits_are_not() {
         let expected = [1.0, -20.0, 3.0];
-        assert_eq!(difference(&expected, &expected), 0.0);
-        assert!(difference(&[1.0, -20.1, 3.0], &expected) <= TOLERANCE, "what shortened sums lose");
+        assert_eq!(relative_difference(&expected, &expected), 0.0);
+        assert!(relative_difference(&[1.0, -20.1, 3.0], &expected) <= TOLERANCE, "reduced precision");
         for wrong in [&[1.0, -19.0, 3.0][..], &[0.0; 3], &[f32::NAN, -20.0, 3.0], &[1.0, -20.0]] {
-            assert!(difference(wrong, &expected) > TOLERANCE, "{wrong:?}");
+            assert!(relative_difference(wrong, &expected) > TOLERANCE, "{wrong:?}");
         }
     }
 
     #[test]
-    fn the_test_picture_has_every_value_of_a_byte() {
-        let picture = test_picture();
-        let values: std::collections::BTreeSet<u8> = picture.rgb().iter().copied().collect();
+    fn test_image_has_every_value_of_a_byte() {
+        let image = test_image();
+        let values: std::collections::BTreeSet<u8> = image.rgb().iter().copied().collect();
         assert_eq!(values.len(), 256);
     }
 }

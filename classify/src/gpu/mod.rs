@@ -1,17 +1,16 @@
-//! Whether the network runs on a GPU, and on which: decided once, before anything is loaded, and told.
+//! Chooses the backend at start-up and opens its GPU.
 //!
-//! [`place`] decides by the settings. A backend that is named is the one that runs, or none does. With no
-//! name, `CLASSIFY_GPU` says whether a GPU must be used, may be used or must not. An adapter that is
-//! software, a GPU in name only, is refused unless it is allowed: burn itself takes one without a word,
-//! and the service would be a hundred times slower than its own CPU kernels.
+//! [`choose_placement`] decides once, before the network is loaded. A backend that the configuration names
+//! runs, or the service does not start. Without a name, `CLASSIFY_GPU` says whether a GPU is required,
+//! preferred or ruled out. A software GPU is refused unless the configuration allows it: burn accepts one
+//! silently, and it would be a hundred times slower than this project's CPU kernels.
 
 mod adapter;
 #[cfg(feature = "cuda")]
 mod cuda;
-mod engine;
-mod normalise;
 #[cfg(feature = "gpu")]
-mod search;
+mod driver_search;
+mod engine;
 mod settings;
 #[cfg(feature = "wgpu")]
 mod wgpu;
@@ -20,129 +19,132 @@ use std::fmt;
 
 pub use adapter::Adapter;
 pub use engine::GpuEngine;
-pub(crate) use normalise::Normalise;
 pub use settings::{GpuSettings, GpuUse};
 
-use crate::{backend::Backend, config::Settings, precision::Precision};
+#[cfg(any(feature = "cuda", feature = "wgpu"))]
+use crate::backend::GpuApi;
+use crate::{backend::Backend, precision::Precision};
 
-/// What the network runs on.
+/// Backend, float type and GPU that the network runs on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Placement {
-    /// The arithmetic.
+    /// Backend of every engine.
     pub backend: Backend,
-    /// The numbers.
+    /// Float type of the network.
     pub precision: Precision,
-    /// The GPU, if it is one.
+    /// The opened GPU; `None` on the CPU.
     pub adapter: Option<Adapter>,
 }
 
 impl Placement {
-    /// On the CPU.
+    /// Returns the placement of a CPU backend.
     pub fn cpu(backend: Backend) -> Self {
         Self { backend, precision: Precision::F32, adapter: None }
     }
 }
 
-/// Why a backend has no GPU to run on.
+/// A backend without a usable GPU, and the reason.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Refusal {
+pub struct UnusableGpu {
     backend: Backend,
     reason: String,
 }
 
-impl fmt::Display for Refusal {
+impl fmt::Display for UnusableGpu {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}", self.backend, self.reason)
     }
 }
 
-/// A GPU was required, and there is none to be used.
+/// A GPU is required, and none can be used.
 #[derive(Debug, thiserror::Error)]
 pub struct NoGpu {
-    refusals: Vec<Refusal>,
-    seen: String,
+    unusable: Vec<UnusableGpu>,
+    /// Lines about the drivers and devices of this machine.
+    machine: String,
 }
 
 impl fmt::Display for NoGpu {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a GPU is required (CLASSIFY_GPU, CLASSIFY_BACKEND), and none can be used")?;
-        for refusal in &self.refusals {
-            write!(f, "\n  {refusal}")?;
+        for gpu in &self.unusable {
+            write!(f, "\n  {gpu}")?;
         }
-        if !self.seen.is_empty() {
-            write!(f, "\nWhat was looked at:\n{}", self.seen)?;
+        if !self.machine.is_empty() {
+            write!(f, "\nDrivers and devices of this machine:\n{}", self.machine)?;
         }
         Ok(())
     }
 }
 
-/// Decides what the network runs on, and opens the GPU if it is one. Takes as long as the drivers take
-/// to load: not for an async worker.
+/// Chooses where the network runs and opens the GPU, if any. `backend` is the one the configuration names.
+///
+/// Blocks while the drivers load, so it must not run on an async worker.
 ///
 /// # Errors
-/// [`NoGpu`] when one is required.
-pub fn place(settings: &Settings) -> Result<Placement, NoGpu> {
-    let gpu = &settings.gpu;
+/// [`NoGpu`] when a GPU is required and none can be used.
+pub fn choose_placement(backend: Option<Backend>, gpu: &GpuSettings) -> Result<Placement, NoGpu> {
     gpu.apply_cache();
-    let (candidates, required) = match settings.backend {
+    let (candidates, required) = match backend {
         Some(backend) if !backend.is_gpu() => return Ok(Placement::cpu(backend)),
         Some(backend) => (vec![backend], true),
         None if gpu.when == GpuUse::Never => return Ok(Placement::cpu(Backend::default())),
         None => (Backend::gpus().collect(), gpu.when == GpuUse::Require),
     };
-    let mut refusals = Vec::new();
+    let mut unusable = Vec::new();
     let precision = gpu.precision;
     for backend in candidates {
         match open(backend, precision, gpu.allow_software) {
             Ok(adapter) => return Ok(Placement { backend, precision, adapter: Some(adapter) }),
-            Err(refusal) => refusals.push(refusal),
+            Err(reason) => unusable.push(reason),
         }
     }
     if required {
-        return Err(NoGpu { refusals, seen: seen() });
+        return Err(NoGpu { unusable, machine: describe_machine() });
     }
     let fallback = Backend::default();
-    // Without a GPU backend in this program nobody expects one.
-    if !refusals.is_empty() {
-        let reasons = refusals.iter().map(Refusal::to_string).collect::<Vec<_>>().join("; ");
+    // A program without a GPU backend cannot use a GPU, so the CPU needs no warning.
+    if !unusable.is_empty() {
+        let reasons = unusable.iter().map(UnusableGpu::to_string).collect::<Vec<_>>().join("; ");
         tracing::warn!(backend = %fallback, reasons, "no GPU can be used: the network runs on the CPU");
     }
     Ok(Placement::cpu(fallback))
 }
 
-/// Opens the GPU of `backend` for this process, to compute in `precision`; again and again is the same as
-/// once.
+/// Opens the GPU of `backend` for this process and checks that it supports `precision`.
+///
+/// Further calls return the same GPU.
 ///
 /// # Errors
-/// [`Refusal`] when `backend` is none of the GPU's, there is no adapter, only a software one and that is
-/// not allowed, or one that does not have `precision`.
-pub fn open(backend: Backend, precision: Precision, allow_software: bool) -> Result<Adapter, Refusal> {
-    let refuse = |reason| Refusal { backend, reason };
-    let opened: Result<Adapter, String> = match backend {
+/// [`UnusableGpu`] when `backend` runs on the CPU, there is no GPU, the GPU is software and that is not
+/// allowed, or it does not support `precision`.
+pub fn open(backend: Backend, precision: Precision, allow_software: bool) -> Result<Adapter, UnusableGpu> {
+    let refuse = |reason| UnusableGpu { backend, reason };
+    let opened: Result<Adapter, String> = match backend.gpu_api() {
         #[cfg(feature = "cuda")]
-        Backend::Cuda => cuda::open(),
+        Some(GpuApi::Cuda) => cuda::open(),
         #[cfg(feature = "wgpu")]
-        Backend::Wgpu => wgpu::open(),
+        Some(GpuApi::Wgpu) => wgpu::open(),
         _ => Err("it runs on the CPU".to_owned()),
     };
     let adapter = opened.map_err(refuse)?;
     if adapter.software && !allow_software {
         return Err(refuse(format!(
-            "{adapter} is software, which is slower than the CPU kernels here; \
+            "{adapter} is software, which is slower than this project's CPU kernels; \
              CLASSIFY_ALLOW_SOFTWARE_GPU=1 allows it, for tests"
         )));
     }
     if !backend.device().supports_dtype(precision.dtype()) {
         return Err(refuse(format!(
-            "{adapter} does not compute in {precision}; CLASSIFY_PRECISION=f32 is what every GPU does"
+            "{adapter} does not support {precision}; every GPU supports CLASSIFY_PRECISION=f32"
         )));
     }
     Ok(adapter)
 }
 
-/// What this machine has of what a GPU needs, a line each.
+/// Lists the adapters, drivers and devices of this machine, one per line.
 #[cfg(feature = "gpu")]
-fn seen() -> String {
+fn describe_machine() -> String {
     let mut lines = Vec::new();
     #[cfg(feature = "wgpu")]
     {
@@ -152,11 +154,11 @@ fn seen() -> String {
             lines.push("  adapters: none".to_owned());
         }
     }
-    lines.extend(search::Search::default().report());
+    lines.extend(driver_search::DriverSearch::default().report());
     lines.join("\n")
 }
 
 #[cfg(not(feature = "gpu"))]
-fn seen() -> String {
+fn describe_machine() -> String {
     String::new()
 }

@@ -6,14 +6,15 @@ use burn::tensor::{
     Device,
     wgpu::wgpu::{AdapterInfo, Backends, DeviceType, Instance, InstanceDescriptor},
 };
+use futures_executor::block_on;
 
 use super::Adapter;
-use crate::engine::block_on;
 
-/// Opens the adapter that burn takes: of the first API that has one which is no software, the fastest.
-/// `CUBECL_WGPU_DEFAULT_DEVICE` (`DiscreteGpu(1)`) takes another one.
+/// Opens burn's default adapter: the fastest one of the first API that has a hardware adapter.
+///
+/// `CUBECL_WGPU_DEFAULT_DEVICE` selects another one, such as `DiscreteGpu(1)`.
 pub(super) fn open() -> Result<Adapter, String> {
-    // A process can set burn's device up once.
+    // burn's device can be set up only once per process.
     static OPENED: OnceLock<Result<Adapter, String>> = OnceLock::new();
     let open = || match Device::wgpu_options().init_with_setup() {
         Ok((_, setup)) => Ok(adapter(&setup.adapter.get_info())),
@@ -22,16 +23,17 @@ pub(super) fn open() -> Result<Adapter, String> {
     OPENED.get_or_init(open).clone()
 }
 
-/// Every adapter of every API.
+/// Lists the adapters of all APIs.
 pub(super) fn adapters() -> Vec<Adapter> {
     let instance = Instance::new(InstanceDescriptor {
         backends: Backends::all(),
         ..InstanceDescriptor::new_without_display_handle()
     });
     let adapters = block_on(instance.enumerate_adapters(Backends::all()));
-    adapters.iter().map(|seen| adapter(&seen.get_info())).collect()
+    adapters.iter().map(|found| adapter(&found.get_info())).collect()
 }
 
+/// Converts wgpu's description of an adapter.
 fn adapter(info: &AdapterInfo) -> Adapter {
     let kind = match info.device_type {
         DeviceType::DiscreteGpu => "discrete",

@@ -1,19 +1,19 @@
-//! What can be told of a JPEG without decoding it.
+//! Reads the size of a JPEG, and checks that it is complete, without decoding it.
 //!
-//! By hand, because `image` builds the tables for the pixels on its way to the size, and fills with grey
-//! what is missing of a file that was cut off.
+//! `image` is not used because it builds decoding tables before it returns the size, and fills the missing
+//! part of a truncated file with grey instead of reporting it.
 
 use memchr::memmem;
 
-/// What a JPEG's segments say.
+/// Properties of a JPEG, read from its segments.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Outline {
+pub(super) struct JpegHeader {
     /// Width in pixels.
     pub(super) width: u32,
     /// Height in pixels.
     pub(super) height: u32,
-    /// The end marker follows the pixels.
-    pub(super) whole: bool,
+    /// True if the end marker follows the pixels.
+    pub(super) is_complete: bool,
 }
 
 const SOF0: u8 = 0xC0;
@@ -21,13 +21,13 @@ const SOF15: u8 = 0xCF;
 const EOI: u8 = 0xD9;
 const SOS: u8 = 0xDA;
 
-impl Outline {
-    /// Reads the segments up to the pixels; `None` where they are not as the standard has them.
+impl JpegHeader {
+    /// Reads the segments before the pixels. Returns `None` if they violate the standard.
     pub(super) fn read(bytes: &[u8]) -> Option<Self> {
         let mut rest = bytes.strip_prefix(&[0xFF, 0xD8])?;
         let mut size = None;
         loop {
-            // Any number of fill bytes may stand before a marker.
+            // Any number of fill bytes (0xFF) may precede a marker.
             let fill = rest.iter().position(|&byte| byte != 0xFF)?;
             let (&marker, after) = rest[fill..].split_first()?;
             let length = usize::from(u16::from_be_bytes(*after.first_chunk()?));
@@ -38,10 +38,10 @@ impl Outline {
             match marker {
                 SOS => {
                     let (width, height) = size?;
-                    let whole = memmem::rfind(&after[length..], &[0xFF, EOI]).is_some();
-                    return Some(Self { width, height, whole });
+                    let is_complete = memmem::rfind(&after[length..], &[0xFF, EOI]).is_some();
+                    return Some(Self { width, height, is_complete });
                 }
-                // DHT, JPG and DAC share the range of frame headers.
+                // Frame headers. DHT, JPG and DAC are in the same range of markers.
                 SOF0..=SOF15 if !matches!(marker, 0xC4 | 0xC8 | 0xCC) => {
                     let &[_, height_high, height_low, width_high, width_low] = segment.first_chunk()?;
                     let side = |high, low| u32::from(u16::from_be_bytes([high, low]));
@@ -58,7 +58,7 @@ impl Outline {
 mod tests {
     use super::*;
 
-    /// Segments with a frame header for 300×200 after one of `before`.
+    /// Builds a JPEG of 300×200 with the segments `before` ahead of its frame header.
     fn jpeg(before: &[u8], pixels: &[u8]) -> Vec<u8> {
         let frame = [0xFF, 0xC2, 0, 8, 8, 0, 200, 1, 44, 1];
         let scan = [0xFF, 0xFF, SOS, 0, 3, 1];
@@ -66,25 +66,25 @@ mod tests {
     }
 
     #[test]
-    fn the_size_and_the_end_are_found() {
-        let outline = |whole| Some(Outline { width: 300, height: 200, whole });
-        assert_eq!(Outline::read(&jpeg(&[], &[1, 2, 0xFF, EOI])), outline(true));
-        assert_eq!(Outline::read(&jpeg(&[], &[1, 2, 0xFF, EOI, 0, 0])), outline(true), "bytes after it");
-        assert_eq!(Outline::read(&jpeg(&[], &[1, 2])), outline(false));
-        // Tables are no frame header, and the end of a thumbnail is not that of the picture.
+    fn size_and_end_marker_are_found() {
+        let header = |is_complete| Some(JpegHeader { width: 300, height: 200, is_complete });
+        assert_eq!(JpegHeader::read(&jpeg(&[], &[1, 2, 0xFF, EOI])), header(true));
+        assert_eq!(JpegHeader::read(&jpeg(&[], &[1, 2, 0xFF, EOI, 0, 0])), header(true), "more bytes follow");
+        assert_eq!(JpegHeader::read(&jpeg(&[], &[1, 2])), header(false));
+        // A table is not a frame header, and the end marker of a thumbnail is not that of the image.
         let tables = [0xFF, 0xC4, 0, 4, 9, 9];
         let thumbnail = [0xFF, 0xE1, 0, 6, 0xFF, 0xD8, 0xFF, EOI];
-        assert_eq!(Outline::read(&jpeg(&[tables.as_slice(), &thumbnail].concat(), &[1])), outline(false));
+        assert_eq!(JpegHeader::read(&jpeg(&[tables.as_slice(), &thumbnail].concat(), &[1])), header(false));
     }
 
     #[test]
-    fn what_is_cut_off_before_the_pixels_or_bent_has_none() {
+    fn truncated_or_malformed_segments_have_no_header() {
         let whole = jpeg(&[], &[]);
         for length in 0..whole.len() {
-            assert_eq!(Outline::read(&whole[..length]), None, "{length}");
+            assert_eq!(JpegHeader::read(&whole[..length]), None, "{length}");
         }
-        assert_eq!(Outline::read(&jpeg(&[7], &[])), None, "bytes between segments");
-        assert_eq!(Outline::read(&jpeg(&[0xFF, 0xE0, 0, 1], &[])), None, "a segment without a length");
-        assert_eq!(Outline::read(&[0xFF, 0xD8, 0xFF, SOS, 0, 2]), None, "pixels without a frame");
+        assert_eq!(JpegHeader::read(&jpeg(&[7], &[])), None, "bytes between segments");
+        assert_eq!(JpegHeader::read(&jpeg(&[0xFF, 0xE0, 0, 1], &[])), None, "a segment without a length");
+        assert_eq!(JpegHeader::read(&[0xFF, 0xD8, 0xFF, SOS, 0, 2]), None, "pixels without a frame");
     }
 }

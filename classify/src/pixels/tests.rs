@@ -1,11 +1,12 @@
-//! Geometry, formats, orientation and limits.
+//! Tests of geometry, formats, orientation and limits.
 
 use image::{ExtendedColorType, ImageEncoder, Rgb, codecs::jpeg::JpegEncoder, codecs::png::PngEncoder};
 
 use super::*;
 
 const GEOMETRY: Geometry = Geometry { resize: 256, crop: 224 };
-const PLENTY: u64 = 50_000_000;
+/// Pixel limit that no image of these tests reaches.
+const NO_LIMIT: u64 = 50_000_000;
 
 fn png(picture: &DynamicImage) -> Vec<u8> {
     let mut bytes = Vec::new();
@@ -14,10 +15,10 @@ fn png(picture: &DynamicImage) -> Vec<u8> {
 }
 
 fn cropped(bytes: &[u8]) -> Result<Crop, ImageError> {
-    crop(bytes, &Header::read(bytes, PLENTY)?, GEOMETRY)
+    crop(bytes, &ImageHeader::read(bytes, NO_LIMIT)?, GEOMETRY)
 }
 
-/// Smooth, and different in every corner.
+/// Draws a smooth image with a different colour in every corner.
 fn gradient(width: u32, height: u32) -> RgbImage {
     let level = |at: u32, of: u32| u8::try_from(at * 255 / of).unwrap();
     RgbImage::from_fn(width, height, |x, y| {
@@ -31,7 +32,7 @@ fn largest_difference(a: &[u8], b: &[u8]) -> u8 {
 }
 
 #[test]
-fn the_crop_is_the_centre_of_the_resized_picture() {
+fn crop_is_the_centre_of_the_resized_image() {
     // 600 x 400 becomes 384 x 256; the crop begins at 80, 16 of that.
     assert_eq!(crop_span(600, 400, GEOMETRY), (125.0, 350.0));
     assert_eq!(crop_span(400, 400, GEOMETRY), (25.0, 350.0));
@@ -40,29 +41,30 @@ fn the_crop_is_the_centre_of_the_resized_picture() {
 }
 
 #[test]
-fn half_a_pixel_of_margin_goes_to_the_even_side() {
+fn margin_of_half_a_pixel_is_rounded_to_even() {
     for (length, start) in [(257, 16.0), (259, 18.0), (261, 18.0), (263, 20.0)] {
         assert_eq!(crop_span(length, 256, GEOMETRY), (start, 224.0), "{length}");
     }
 }
 
 #[test]
-fn a_picture_of_the_right_size_is_only_cut() {
+fn image_of_the_resized_size_is_cropped_without_change() {
     let picture = gradient(300, 256);
     let expected = image::imageops::crop_imm(&picture, 38, 16, 224, 224).to_image();
     assert_eq!(cropped(&png(&picture.into())).unwrap().rgb(), expected.as_raw());
 }
 
 #[test]
-fn pictures_of_any_proportions_become_a_crop() {
+fn images_of_extreme_proportions_become_a_crop() {
     for (width, height) in [(1, 1), (1, 60_000), (60_000, 1), (3, 5), (224, 224), (5000, 17)] {
         let crop = cropped(&png(&gradient(width, height).into())).unwrap();
         assert_eq!(crop.rgb().len(), 224 * 224 * 3, "{width} x {height}");
     }
 }
 
-/// The reference's own words, slowly and in floating point: one value of a row that is resized by a
-/// triangle filter as wide as the reduction.
+/// Computes one value of a resized row in floating point, by the reference's definition.
+///
+/// The triangle filter is as wide as the reduction.
 fn triangle(row: impl Fn(u32) -> f64, length: u32, resized: u32, at: u32) -> f64 {
     let scale = f64::from(length) / f64::from(resized);
     let radius = scale.max(1.0);
@@ -73,9 +75,9 @@ fn triangle(row: impl Fn(u32) -> f64, length: u32, resized: u32, at: u32) -> f64
 }
 
 #[test]
-fn the_resize_is_the_references() {
+fn resize_equals_the_reference_filter() {
     let (width, height) = (337, 301);
-    // Enough contrast from pixel to pixel that a shift of half a pixel could not hide.
+    // Neighbouring pixels differ so much that a shift of half a pixel would exceed the tolerance.
     let picture = RgbImage::from_fn(width, height, |x, y| Rgb([((x * 37 + y * 91) % 251) as u8; 3]));
     let crop = cropped(&png(&picture.clone().into())).unwrap();
     // The shorter side is 256, the longer 286, so the crop begins at (31 rounded to even, 16).
@@ -97,15 +99,15 @@ fn the_resize_is_the_references() {
 }
 
 #[test]
-fn the_samples_become_their_reference_crops() {
+fn samples_become_their_reference_crops() {
     for name in ["chelsea", "coffee", "rocket"] {
         let read = |file: String| {
             std::fs::read(format!("{}/../samples/{file}", env!("CARGO_MANIFEST_DIR"))).unwrap()
         };
         let crop = cropped(&read(format!("{name}.jpg"))).unwrap();
         let reference = image::load_from_memory(&read(format!("{name}_224.png"))).unwrap().into_rgb8();
-        // The reference crops were made of the pictures before they were JPEGs, which costs up to 4
-        // levels on the average; any other geometry costs 14 and more.
+        // The reference crops were made from the images before their JPEG compression, which changes up
+        // to 4 levels on average. A wrong geometry changes 14 and more.
         let sum: u32 =
             crop.rgb().iter().zip(reference.as_raw()).map(|(a, b)| u32::from(a.abs_diff(*b))).sum();
         let average = f64::from(sum) / f64::from(224 * 224 * 3);
@@ -114,7 +116,7 @@ fn the_samples_become_their_reference_crops() {
 }
 
 #[test]
-fn transparency_is_laid_over_white() {
+fn transparent_pixels_are_blended_with_white() {
     let picture = image::RgbaImage::from_fn(256, 256, |x, _| {
         image::Rgba(if x < 128 { [255, 0, 0, 0] } else { [0, 0, 0, 128] })
     });
@@ -124,7 +126,7 @@ fn transparency_is_laid_over_white() {
 }
 
 #[test]
-fn grey_and_deep_pictures_are_the_same_picture() {
+fn grey_images_of_8_and_16_bits_give_the_same_crop() {
     let grey = image::DynamicImage::from(gradient(256, 256)).into_luma8();
     let eight = cropped(&png(&grey.clone().into())).unwrap();
     let sixteen = cropped(&png(&DynamicImage::from(grey).into_luma16().into())).unwrap();
@@ -132,7 +134,7 @@ fn grey_and_deep_pictures_are_the_same_picture() {
     assert!(eight.rgb().as_chunks::<3>().0.iter().all(|[r, g, b]| r == g && g == b));
 }
 
-/// A JPEG of `picture` that says it is stored as `orientation` (1 to 8).
+/// Encodes `picture` as a JPEG with the EXIF orientation `orientation` (1 to 8).
 fn jpeg_with_exif(picture: &DynamicImage, orientation: u8) -> Vec<u8> {
     // TIFF, big endian, one directory of one entry: tag 0x0112 (orientation), one SHORT.
     let mut exif = b"Exif\0\0MM\0\x2a\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0".to_vec();
@@ -145,7 +147,7 @@ fn jpeg_with_exif(picture: &DynamicImage, orientation: u8) -> Vec<u8> {
 }
 
 #[test]
-fn every_orientation_is_turned_upright() {
+fn every_exif_orientation_is_turned_upright() {
     let upright = DynamicImage::from(gradient(320, 256));
     let expected = cropped(&jpeg_with_exif(&upright, 1)).unwrap();
     let stored: [(u8, DynamicImage); 7] = [
@@ -162,25 +164,28 @@ fn every_orientation_is_turned_upright() {
         let difference = largest_difference(crop.rgb(), expected.rgb());
         assert!(difference <= 6, "orientation {orientation}: {difference} levels");
         let unturned = cropped(&jpeg_with_exif(&picture, 1)).unwrap();
-        assert!(largest_difference(unturned.rgb(), expected.rgb()) > 100, "the picture must be able to tell");
+        assert!(
+            largest_difference(unturned.rgb(), expected.rgb()) > 100,
+            "without the orientation the crops must differ"
+        );
     }
 }
 
 #[test]
-fn too_many_pixels_are_refused_from_the_header_alone() {
-    // Nothing but a signature and an IHDR: there is nothing that could be decoded.
+fn too_many_pixels_are_refused_by_the_header_alone() {
+    // Only a signature and an IHDR: there are no pixels to decode.
     let mut header = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR".to_vec();
     header.extend([0, 0, 0x4e, 0x20, 0, 0, 0x4e, 0x20, 8, 2, 0, 0, 0]);
-    let error = Header::read(&header, PLENTY).unwrap_err();
-    assert!(matches!(error, ImageError::TooManyPixels { pixels: 400_000_000, limit: PLENTY }), "{error}");
+    let error = ImageHeader::read(&header, NO_LIMIT).unwrap_err();
+    assert!(matches!(error, ImageError::TooManyPixels { pixels: 400_000_000, limit: NO_LIMIT }), "{error}");
 
     let picture = png(&gradient(20, 10).into());
-    assert!(matches!(Header::read(&picture, 199), Err(ImageError::TooManyPixels { pixels: 200, .. })));
-    assert_eq!(Header::read(&picture, 200).unwrap().pixels(), 200);
+    assert!(matches!(ImageHeader::read(&picture, 199), Err(ImageError::TooManyPixels { pixels: 200, .. })));
+    assert_eq!(ImageHeader::read(&picture, 200).unwrap().pixels(), 200);
 }
 
 #[test]
-fn what_is_no_picture_is_told_from_what_is_one_of_another_kind() {
+fn non_images_and_unsupported_formats_are_different_errors() {
     let not_an_image = |bytes: &[u8]| matches!(cropped(bytes), Err(ImageError::NotAnImage(_)));
     assert!(not_an_image(b""));
     assert!(not_an_image(b"hello"));
@@ -193,33 +198,33 @@ fn what_is_no_picture_is_told_from_what_is_one_of_another_kind() {
 }
 
 #[test]
-fn a_jpeg_that_was_cut_off_is_no_picture() {
+fn truncated_jpeg_is_refused_and_malformed_segments_are_tolerated() {
     let whole = std::fs::read(concat!(env!("CARGO_MANIFEST_DIR"), "/../samples/coffee.jpg")).unwrap();
     let (width, height) = image::load_from_memory(&whole).unwrap().into_rgb8().dimensions();
     let pixels = u64::from(width) * u64::from(height);
-    assert_eq!(Header::read(&whole, PLENTY).unwrap().pixels(), pixels);
-    // `image` makes a picture of it, with grey for what is missing.
+    assert_eq!(ImageHeader::read(&whole, NO_LIMIT).unwrap().pixels(), pixels);
+    // `image` decodes a truncated file and fills the missing part with grey.
     let cut = &whole[..whole.len() / 2];
     assert!(image::load_from_memory(cut).is_ok());
-    assert!(matches!(Header::read(cut, PLENTY), Err(ImageError::NotAnImage(_))));
-    // What `image` forgives is forgiven: a byte between two segments.
+    assert!(matches!(ImageHeader::read(cut, NO_LIMIT), Err(ImageError::NotAnImage(_))));
+    // A stray byte between two segments, which `image` tolerates.
     let end_of_first = 4 + usize::from(u16::from_be_bytes([whole[4], whole[5]]));
-    let bent = [&whole[..end_of_first], &[0], &whole[end_of_first..]].concat();
-    assert_eq!(jpeg::Outline::read(&bent), None);
-    assert_eq!(Header::read(&bent, PLENTY).unwrap().pixels(), pixels);
+    let malformed = [&whole[..end_of_first], &[0], &whole[end_of_first..]].concat();
+    assert_eq!(JpegHeader::read(&malformed), None);
+    assert_eq!(ImageHeader::read(&malformed, NO_LIMIT).unwrap().pixels(), pixels);
 }
 
 #[test]
-fn a_crop_is_square() {
+fn crop_of_the_wrong_length_is_none() {
     assert!(Crop::new(vec![0; 12], 2).is_some());
     assert!(Crop::new(vec![0; 11], 2).is_none());
     assert!(Crop::new(vec![0; 12], u32::MAX).is_none());
 }
 
 #[test]
-fn an_empty_png_has_no_pixels() {
+fn png_without_pixels_is_refused() {
     let mut bytes = Vec::new();
     PngEncoder::new(&mut bytes).write_image(&[0; 3], 1, 1, ExtendedColorType::Rgb8).unwrap();
     bytes[16..20].fill(0);
-    assert!(matches!(Header::read(&bytes, PLENTY), Err(ImageError::NotAnImage(_))));
+    assert!(matches!(ImageHeader::read(&bytes, NO_LIMIT), Err(ImageError::NotAnImage(_))));
 }

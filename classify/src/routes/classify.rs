@@ -1,41 +1,62 @@
-//! `POST /classify`: a stored image by its path, or the image itself, raw or as multipart.
+//! `POST /classify`: an image by its path in the bucket, or the image itself, raw or as multipart.
 
 use axum::{
     Json,
     body::Body,
     extract::{FromRequest, Multipart, Query, Request, State, rejection::QueryRejection},
-    http::{HeaderMap, StatusCode},
+    http::HeaderMap,
 };
 use bytes::Bytes;
 use contract::{GcsPath, Prediction};
-use platform::http::media_type_of;
+use platform::http::{Problem, media_type_of};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    classes::narrowed,
     error::ClassifyError,
-    network::CLASSES,
+    model::{CLASSES, labels},
     service::{Answer, SharedService},
 };
 
-const TAKEN: &str = "Send application/json with a gcs_path, a JPEG or PNG as image/* or application/octet-stream, or \
-                     multipart/form-data with a field `file`.";
+/// Reason why a request is refused before anything is classified. The text is the problem's detail.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum InvalidRequest {
+    #[error("{0}")]
+    Query(String),
+    #[error("The body is not a valid request: {0}.")]
+    Json(serde_json::Error),
+    #[error("{0}")]
+    Multipart(String),
+    #[error(
+        "Send application/json with a gcs_path, a JPEG or PNG as image/* or application/octet-stream, or \
+         multipart/form-data with a field `file`."
+    )]
+    MediaType,
+    #[error("The multipart body has no field `file`. Send the image in that field.")]
+    NoFile,
+    #[error("Send one field `file` per request.")]
+    TooManyFiles,
+    #[error("top_k must be 1 to {max}.", max = CLASSES)]
+    TopK,
+    #[error("threshold must be 0 to 1.")]
+    Threshold,
+}
 
-/// How the answer is cut; the JSON's members go before the query's.
+/// Options of the class list. Members of the JSON body take precedence over the query.
 #[derive(Clone, Copy, Debug, Default, Deserialize)]
 pub(super) struct Options {
     top_k: Option<usize>,
     threshold: Option<f32>,
 }
 
+/// The JSON body of a request for a stored image.
 #[derive(Deserialize)]
-struct ByPath {
+struct StoredImage {
     gcs_path: String,
     #[serde(flatten)]
     options: Options,
 }
 
-/// The prediction's members, and whether it had been made before.
+/// The response: the prediction's members, and whether the prediction was on record before.
 #[derive(Debug, Serialize)]
 pub(super) struct Reply {
     #[serde(flatten)]
@@ -43,10 +64,10 @@ pub(super) struct Reply {
     duplicate: bool,
 }
 
-/// What the request is about.
-enum Subject {
+/// The image to classify.
+enum ImageSource {
     Stored(GcsPath),
-    Sent(Bytes),
+    Body(Bytes),
 }
 
 pub(super) async fn classify(
@@ -54,77 +75,68 @@ pub(super) async fn classify(
     query: Result<Query<Options>, QueryRejection>,
     headers: HeaderMap,
     body: Bytes,
-) -> Result<Json<Reply>, ClassifyError> {
+) -> Result<Json<Reply>, Problem> {
     service.admit()?;
-    let Query(query) = query
-        .map_err(|error| ClassifyError::refused(StatusCode::BAD_REQUEST, "bad_query", error.body_text()))?;
-    let (subject, options) = read(&headers, body).await?;
+    let Query(query) = query.map_err(|error| InvalidRequest::Query(error.body_text()))?;
+    let (source, options) = read_request(&headers, body).await?;
     let top_k = options.top_k.or(query.top_k).unwrap_or_else(|| service.settings.top_k.get());
     let threshold = options.threshold.or(query.threshold).unwrap_or(0.0);
-    check(top_k, threshold)?;
+    check_options(top_k, threshold)?;
 
-    let Answer { prediction, duplicate } = match subject {
-        Subject::Stored(path) => service.classify_object(&path, top_k).await?,
-        Subject::Sent(image) => service.classify_bytes(image, top_k).await?,
+    let Answer { prediction, duplicate } = match source {
+        ImageSource::Stored(path) => service.classify_object(&path, top_k).await?,
+        ImageSource::Body(image) => service.classify_bytes(image, top_k).await?,
     };
     tracing::info!(label = prediction.label, confidence = prediction.confidence, duplicate, "classified");
-    Ok(Json(Reply { prediction: narrowed(prediction, top_k, threshold), duplicate }))
+    Ok(Json(Reply { prediction: labels::shorten(prediction, top_k, threshold), duplicate }))
 }
 
-fn check(top_k: usize, threshold: f32) -> Result<(), ClassifyError> {
-    let refused = |kind, detail| Err(ClassifyError::refused(StatusCode::UNPROCESSABLE_ENTITY, kind, detail));
+fn check_options(top_k: usize, threshold: f32) -> Result<(), InvalidRequest> {
     if !(1..=CLASSES).contains(&top_k) {
-        return refused("bad_top_k", format!("top_k must be 1 to {CLASSES}."));
+        return Err(InvalidRequest::TopK);
     }
     if !(0.0..=1.0).contains(&threshold) {
-        return refused("bad_threshold", "threshold must be 0 to 1.".to_owned());
+        return Err(InvalidRequest::Threshold);
     }
     Ok(())
 }
 
-/// Which of the three ways of asking this is, by its content type.
-async fn read(headers: &HeaderMap, body: Bytes) -> Result<(Subject, Options), ClassifyError> {
-    match media_type_of(headers).as_str() {
-        "application/json" => by_path(&body),
-        "multipart/form-data" => Ok((Subject::Sent(file_of(headers, body).await?), Options::default())),
-        "application/octet-stream" => Ok((Subject::Sent(body), Options::default())),
-        image if image.starts_with("image/") => Ok((Subject::Sent(body), Options::default())),
-        _ => Err(ClassifyError::refused(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", TAKEN)),
-    }
+/// Reads the request in the form that its content type names.
+async fn read_request(headers: &HeaderMap, body: Bytes) -> Result<(ImageSource, Options), Problem> {
+    let image = match media_type_of(headers).as_str() {
+        "application/json" => return read_json(&body),
+        "multipart/form-data" => read_multipart(headers, body).await?,
+        "application/octet-stream" => body,
+        image if image.starts_with("image/") => body,
+        _ => return Err(InvalidRequest::MediaType.into()),
+    };
+    Ok((ImageSource::Body(image), Options::default()))
 }
 
-fn by_path(body: &[u8]) -> Result<(Subject, Options), ClassifyError> {
-    let request: ByPath = serde_json::from_slice(body).map_err(|error| {
-        ClassifyError::refused(
-            StatusCode::BAD_REQUEST,
-            "bad_json",
-            format!("The body is not such a request: {error}."),
-        )
-    })?;
+fn read_json(body: &[u8]) -> Result<(ImageSource, Options), Problem> {
+    let request: StoredImage = serde_json::from_slice(body).map_err(InvalidRequest::Json)?;
     let path = request.gcs_path.parse().map_err(|_| ClassifyError::BadPath)?;
-    Ok((Subject::Stored(path), request.options))
+    Ok((ImageSource::Stored(path), request.options))
 }
 
-/// The one field `file` of a multipart body; other fields are ignored.
-async fn file_of(headers: &HeaderMap, body: Bytes) -> Result<Bytes, ClassifyError> {
-    let bad = |detail: String| ClassifyError::refused(StatusCode::BAD_REQUEST, "bad_multipart", detail);
+/// Reads the only field `file` of a multipart body. Ignores other fields.
+async fn read_multipart(headers: &HeaderMap, body: Bytes) -> Result<Bytes, InvalidRequest> {
     let mut request = Request::new(Body::from(body));
     *request.headers_mut() = headers.clone();
-    let mut multipart =
-        Multipart::from_request(request, &()).await.map_err(|error| bad(error.body_text()))?;
+    let mut multipart = Multipart::from_request(request, &())
+        .await
+        .map_err(|error| InvalidRequest::Multipart(error.body_text()))?;
     let mut file = None;
-    while let Some(field) = multipart.next_field().await.map_err(|error| bad(error.body_text()))? {
+    while let Some(field) =
+        multipart.next_field().await.map_err(|error| InvalidRequest::Multipart(error.body_text()))?
+    {
         if field.name() != Some("file") {
             continue;
         }
         if file.is_some() {
-            let detail = "Send one field `file` a request.";
-            return Err(ClassifyError::refused(StatusCode::UNPROCESSABLE_ENTITY, "too_many_files", detail));
+            return Err(InvalidRequest::TooManyFiles);
         }
-        file = Some(field.bytes().await.map_err(|error| bad(error.body_text()))?);
+        file = Some(field.bytes().await.map_err(|error| InvalidRequest::Multipart(error.body_text()))?);
     }
-    file.ok_or_else(|| {
-        let detail = "The multipart body has no field `file`. Put the image there.";
-        ClassifyError::refused(StatusCode::UNPROCESSABLE_ENTITY, "no_file", detail)
-    })
+    file.ok_or(InvalidRequest::NoFile)
 }

@@ -1,7 +1,10 @@
-//! The routes, thin: read the request, ask the service, shape the answer.
+//! The HTTP routes: read the request, call the service, build the response.
 
 mod classify;
+mod problem;
 mod pubsub;
+
+use std::sync::Arc;
 
 use axum::{
     Json, Router,
@@ -10,15 +13,19 @@ use axum::{
     routing::{get, post},
 };
 use platform::{
-    http::{HttpLimits, SharedPushGuard, guard_pushes, health_routes, layers},
+    http::{HttpLimits, SharedPushGuard, guard_pushes, health_routes, with_middleware},
     telemetry::metrics_routes,
 };
 use serde_json::{Value, json};
 
-use crate::{app::VERSION, network::spec, service::SharedService};
+use crate::{VERSION, announcements::AnnouncementHandler, model::spec, service::SharedService};
 
-/// All routes within the middleware stack. With `push_guard`, only what it admits gets to `/pubsub`.
-pub(crate) fn router(service: SharedService, push_guard: Option<SharedPushGuard>) -> Router {
+/// Builds all routes within the middleware stack. `push_guard`, if given, authenticates pushes.
+pub(crate) fn router(
+    service: SharedService,
+    announcements: Arc<AnnouncementHandler>,
+    push_guard: Option<SharedPushGuard>,
+) -> Router {
     let limits = HttpLimits {
         max_body_bytes: service.settings.max_body_bytes,
         request_timeout: service.settings.request_timeout,
@@ -31,14 +38,14 @@ pub(crate) fn router(service: SharedService, push_guard: Option<SharedPushGuard>
     let routes = Router::new()
         .route("/", get(index))
         .route("/classify", post(classify::classify))
-        .route("/pubsub", pubsub)
         .with_state(service)
+        .merge(Router::new().route("/pubsub", pubsub).with_state(announcements))
         .merge(health)
         .merge(metrics_routes());
-    layers(routes, "classify", &limits)
+    with_middleware(routes, "classify", &limits)
 }
 
-/// `GET /`: what runs here and where to send what.
+/// `GET /`: the model, the backend and the routes of this service.
 async fn index(State(service): State<SharedService>) -> Json<Value> {
     Json(json!({
         "service": "classify",
@@ -47,10 +54,10 @@ async fn index(State(service): State<SharedService>) -> Json<Value> {
         "backend": service.backend.name(),
         "routes": {
             "POST /classify": "{\"gcs_path\":\"gs://BUCKET/OBJECT\"}, or a JPEG or PNG as the body or as multipart field `file`; top_k and threshold as members or in the query",
-            "POST /pubsub": "the announcement of an image: a push of Pub/Sub, wrapped or not, with a gcs_path or from a bucket, or a CloudEvent of Eventarc",
+            "POST /pubsub": "the announcement of an image: a Pub/Sub push, wrapped or unwrapped, with a gcs_path or from a bucket, or a CloudEvent of Eventarc",
             "GET /live": "200 while the process runs",
-            "GET /ready": "200 when images are classified, with what runs here",
-            "GET /metrics": "metrics in the text format of Prometheus",
+            "GET /ready": "200 when the service is ready, with model and backend",
+            "GET /metrics": "metrics in the Prometheus text format",
         },
     }))
 }

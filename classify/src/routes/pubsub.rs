@@ -1,4 +1,6 @@
-//! `POST /pubsub`: an event that Pub/Sub or Eventarc pushes.
+//! `POST /pubsub`: an event pushed by Pub/Sub or Eventarc.
+
+use std::sync::Arc;
 
 use axum::{
     Json,
@@ -8,19 +10,17 @@ use axum::{
 };
 use bytes::Bytes;
 use contract::GcsPath;
-use platform::topic::announcement;
+use platform::{http::Problem, topic::announcement};
 use serde::Serialize;
 
 use crate::{
-    error::ClassifyError,
-    event::{Attended, Handled},
-    outcome::Row,
-    service::{Answer, SharedService},
+    announcements::{AnnouncementHandler, EventResult, HandledEvent},
+    service::Answer,
 };
 
-/// The answer to an event that has its prediction.
+/// Response to an acknowledged event whose image has a prediction.
 #[derive(Serialize)]
-struct Done {
+struct Classified {
     status: &'static str,
     label: String,
     confidence: f32,
@@ -29,9 +29,9 @@ struct Done {
     duplicate: bool,
 }
 
-/// The answer to an event that never gets one.
+/// Response to an acknowledged event without a prediction.
 #[derive(Serialize)]
-struct NeverDone {
+struct NotClassified {
     status: &'static str,
     reason: &'static str,
     message: String,
@@ -39,42 +39,29 @@ struct NeverDone {
     gcs_path: Option<String>,
 }
 
+/// Responds 200 to an acknowledged event and with a problem to a refused one.
 pub(super) async fn pubsub(
-    State(service): State<SharedService>,
+    State(announcements): State<Arc<AnnouncementHandler>>,
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
-    let Handled { outcome, gcs_path, result } = service.handle(announcement::read(&headers, &body)).await;
-    let row = outcome.row();
+    let received = announcement::parse_request(&headers, &body);
+    let HandledEvent { outcome, gcs_path, result } = announcements.handle(received).await;
+    let handling = outcome.handling();
     match result {
-        Ok(Attended::Classified(answer)) => done(&row, answer),
-        Ok(Attended::Ignored(_, message)) => never_done(&row, message, gcs_path),
-        Err(error) if row.acknowledged() => never_done(&row, error.to_string(), gcs_path),
-        Err(error) => refused(&row, error),
+        EventResult::Classified(Answer { prediction, duplicate }) => Json(Classified {
+            status: handling.label,
+            label: prediction.label,
+            confidence: prediction.confidence,
+            gcs_path: prediction.gcs_path,
+            model: prediction.model,
+            duplicate,
+        })
+        .into_response(),
+        EventResult::NotClassified(message) => {
+            Json(NotClassified { status: handling.label, reason: handling.reason, message, gcs_path })
+                .into_response()
+        }
+        EventResult::Refused(error) => Problem::from(error).into_response(),
     }
-}
-
-fn done(row: &Row, Answer { prediction, duplicate }: Answer) -> Response {
-    let body = Done {
-        status: row.word,
-        label: prediction.label,
-        confidence: prediction.confidence,
-        gcs_path: prediction.gcs_path,
-        model: prediction.model,
-        duplicate,
-    };
-    (row.status, Json(body)).into_response()
-}
-
-/// The answer to an event that is acknowledged without a prediction, so that it does not come back.
-fn never_done(row: &Row, message: String, gcs_path: Option<String>) -> Response {
-    let body = NeverDone { status: row.word, reason: row.reason, message, gcs_path };
-    (row.status, Json(body)).into_response()
-}
-
-/// The answer to an event that may succeed later. The table has the last word on the status.
-fn refused(row: &Row, error: ClassifyError) -> Response {
-    let mut problem = error.into_problem();
-    problem.status = row.status;
-    problem.into_response()
 }

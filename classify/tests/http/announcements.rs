@@ -1,4 +1,4 @@
-//! Every form in which an image can be announced, and what a bucket announces that is none.
+//! Every form of announcement of an image, and announcements of a bucket that are not of an image.
 
 use std::{collections::BTreeSet, time::SystemTime};
 
@@ -16,7 +16,7 @@ async fn rig() -> Rig {
     Rig::espresso_on(TestBucket::with_generations(), Settings::default()).await
 }
 
-/// A CloudEvent, as Eventarc sends it.
+/// Builds a binary CloudEvent, as Eventarc sends it.
 fn cloud_event(rig: &Rig, kind: &str, data: impl Into<reqwest::Body>) -> RequestBuilder {
     rig.push_raw(data)
         .header("ce-type", kind)
@@ -25,6 +25,7 @@ fn cloud_event(rig: &Rig, kind: &str, data: impl Into<reqwest::Body>) -> Request
         .header("ce-specversion", "1.0")
 }
 
+/// Builds a structured CloudEvent with `data` as the given member.
 fn structured_event(rig: &Rig, member: &str, data: Value) -> RequestBuilder {
     let mut event =
         json!({"specversion": "1.0", "id": "1", "type": FINALIZED, "datacontenttype": "application/json"});
@@ -32,15 +33,15 @@ fn structured_event(rig: &Rig, member: &str, data: Value) -> RequestBuilder {
     rig.post("/pubsub").header("content-type", "application/cloudevents+json").body(event.to_string())
 }
 
-/// `delivery` as it is pushed.
+/// Wraps `delivery` as Pub/Sub pushes it.
 fn envelope_of(delivery: &Delivery) -> Value {
     serde_json::from_slice(&delivery.to_envelope(SystemTime::now())).unwrap()
 }
 
-/// The announcement of the object `name`, an image, in every form that there is.
-fn forms(rig: &Rig, name: &str, generation: i64) -> Vec<(&'static str, RequestBuilder)> {
+/// Builds the announcement of the image `name` in every form.
+fn announcements(rig: &Rig, name: &str, generation: i64) -> Vec<(&'static str, RequestBuilder)> {
     let path = format!("gs://local/{name}");
-    let ours = json!({ "gcs_path": path }).to_string();
+    let message = json!({ "gcs_path": path }).to_string();
     let object = resource(name, generation, "image/png");
     let full = notification("OBJECT_FINALIZE", name, generation, "image/png");
     let without_payload = Delivery { data: bytes::Bytes::new(), ..full.clone() };
@@ -48,13 +49,13 @@ fn forms(rig: &Rig, name: &str, generation: i64) -> Vec<(&'static str, RequestBu
     for (name, value) in &full.attributes {
         unwrapped = unwrapped.header(name, value);
     }
-    let delivery = Delivery { data: ours.clone().into(), ..Delivery::default() };
+    let delivery = Delivery { data: message.clone().into(), ..Delivery::default() };
     vec![
-        ("message", rig.push(ours.clone())),
-        ("message, unwrapped", rig.push_raw(ours.clone())),
+        ("message", rig.push(message.clone())),
+        ("message, unwrapped", rig.push_raw(message.clone())),
         (
             "message, unwrapped, with metadata",
-            rig.post("/pubsub").body(ours).header("x-goog-pubsub-message-id", "1"),
+            rig.post("/pubsub").body(message).header("x-goog-pubsub-message-id", "1"),
         ),
         (
             "message, through Eventarc",
@@ -78,24 +79,24 @@ fn forms(rig: &Rig, name: &str, generation: i64) -> Vec<(&'static str, RequestBu
 }
 
 #[tokio::test]
-async fn an_image_is_classified_in_whichever_form_it_is_announced() {
+async fn image_is_classified_for_every_form_of_announcement() {
     let rig = rig().await;
-    let count = forms(&rig, "x", 1).len();
+    let count = announcements(&rig, "x", 1).len();
     for place in 0..count {
         let name = format!("photos/{place}.png");
         rig.store(&name, png()).await;
-        let (form, request) = forms(&rig, &name, 1).swap_remove(place);
+        let (form, request) = announcements(&rig, &name, 1).swap_remove(place);
         let (status, body) = answer(request.send().await).await;
         assert_eq!((status, &body["status"]), (200, &json!("ok")), "{form}: {body}");
         assert_eq!(body["gcs_path"], format!("gs://local/{name}"), "{form}");
         let record = rig.stored(&format!("{name}.1.prediction.json")).await;
         assert_eq!(record.unwrap()["label"], body["label"], "{form}");
     }
-    assert_eq!(rig.classified(), count);
+    assert_eq!(rig.classified_count(), count);
 }
 
 #[tokio::test]
-async fn announced_in_every_form_an_image_is_classified_once() {
+async fn image_announced_in_every_form_is_classified_once() {
     let rig = rig().await;
     let preprocessed = "0123456789abcdef0123456789abcdef/image.jpg";
     for (name, prediction) in [
@@ -103,14 +104,14 @@ async fn announced_in_every_form_an_image_is_classified_once() {
         (preprocessed, "0123456789abcdef0123456789abcdef/prediction.json"),
     ] {
         rig.store(name, png()).await;
-        let before = rig.classified();
+        let before = rig.classified_count();
         let mut words = Vec::new();
-        for (_, request) in forms(&rig, name, 1) {
+        for (_, request) in announcements(&rig, name, 1) {
             words.push(answer(request.send().await).await.1["status"].clone());
         }
         let (first, rest) = words.split_first().unwrap();
         assert!(first == "ok" && rest.iter().all(|word| word == "duplicate"), "{words:?}");
-        assert_eq!(rig.classified(), before + 1);
+        assert_eq!(rig.classified_count(), before + 1);
         assert!(rig.stored(prediction).await.is_some());
     }
     assert_eq!(rig.results.messages().len(), 2);
@@ -118,7 +119,7 @@ async fn announced_in_every_form_an_image_is_classified_once() {
 }
 
 #[tokio::test]
-async fn what_the_service_writes_brings_forth_nothing() {
+async fn announced_predictions_of_this_service_are_ignored() {
     let rig = rig().await;
     let images = ["0123456789abcdef0123456789abcdef/image.jpg", "photos/cat.png", "broken.jpg"];
     for name in images {
@@ -134,7 +135,7 @@ async fn what_the_service_writes_brings_forth_nothing() {
         }
         for name in new {
             let ours = !images.contains(&name.as_str());
-            for (form, request) in forms(&rig, &name, 1) {
+            for (form, request) in announcements(&rig, &name, 1) {
                 let (status, body) = answer(request.send().await).await;
                 assert_eq!(status, 200, "{name}, {form}: {body}");
                 assert_eq!(body["status"] == "ignored", ours, "{name}, {form}: {body}");
@@ -144,30 +145,30 @@ async fn what_the_service_writes_brings_forth_nothing() {
         }
     }
     assert_eq!(announced.len(), 2 * images.len(), "{announced:?}");
-    assert_eq!(rig.classified(), 2);
+    assert_eq!(rig.classified_count(), 2);
     assert_eq!(rig.results.messages().len(), images.len());
 }
 
 #[tokio::test]
-async fn each_version_of_an_object_gets_a_prediction_of_its_own() {
+async fn each_version_of_an_object_gets_its_own_prediction() {
     let rig = rig().await;
     let status = async |request: RequestBuilder| answer(request.send().await).await.1["status"].clone();
     rig.store("cat.png", png()).await;
     assert_eq!(status(rig.push_notification("cat.png", 1)).await, "ok");
     assert_eq!(rig.bucket.replace("cat.png", png()), 2);
     assert_eq!(status(rig.push_notification("cat.png", 2)).await, "ok");
-    assert_eq!(rig.classified(), 2);
-    // A late one, one without a version, and one of a version that was gone before it was seen.
+    assert_eq!(rig.classified_count(), 2);
+    // A late announcement, one without a version, and one of a version that is already replaced.
     assert_eq!(status(rig.push_notification("cat.png", 1)).await, "duplicate");
     assert_eq!(status(rig.push_event("cat.png")).await, "duplicate");
     assert_eq!(status(rig.push_notification("cat.png", 9)).await, "duplicate");
     let request = rig.post("/classify").json(&json!({"gcs_path": "gs://local/cat.png"}));
     assert_eq!(answer(request.send().await).await.1["duplicate"], true);
-    assert_eq!(rig.classified(), 2);
+    assert_eq!(rig.classified_count(), 2);
     let names = ["cat.png", "cat.png.1.prediction.json", "cat.png.2.prediction.json"];
     assert_eq!(rig.bucket.names(), names);
 
-    // Asked for by its path, a new version is a new image, too.
+    // A request by path also treats a new version as a new image.
     assert_eq!(rig.bucket.replace("cat.png", png()), 3);
     let request = rig.post("/classify").json(&json!({"gcs_path": "gs://local/cat.png"}));
     assert_eq!(answer(request.send().await).await.1["duplicate"], false);
@@ -175,7 +176,7 @@ async fn each_version_of_an_object_gets_a_prediction_of_its_own() {
 }
 
 #[tokio::test]
-async fn the_prefix_narrows_what_the_bucket_announces_and_nothing_else() {
+async fn prefix_filters_announcements_of_the_bucket_but_not_messages() {
     let settings = Settings { prefix: "photos/".to_owned(), ..Settings::default() };
     let rig = Rig::espresso_on(TestBucket::with_generations(), settings).await;
     for name in ["photos/cat.png", "photos.png", "other/photos/cat.png"] {
@@ -190,19 +191,19 @@ async fn the_prefix_narrows_what_the_bucket_announces_and_nothing_else() {
                 "{body}"
             );
             let (_, body) = answer(rig.push_event(name).send().await).await;
-            assert_eq!(body["status"], "ok", "a message means what it says: {body}");
+            assert_eq!(body["status"], "ok", "a message is not filtered: {body}");
         }
     }
 }
 
 #[tokio::test]
-async fn of_what_the_bucket_announces_only_images_are_answered_for() {
+async fn bucket_announcements_of_other_files_are_ignored_and_broken_images_are_dead() {
     let settings = Settings { max_image_bytes: 1000, ..Settings::default() };
     let rig = Rig::espresso_on(TestBucket::with_generations(), settings).await;
     let large = vec![0; 1001];
     let webp = b"RIFF\x10\0\0\0WEBPVP8 \0\0\0\0".to_vec();
     let broken = b"\xff\xd8\xff\xe0 and no more".to_vec();
-    // Content type, content, word and reason of the answer, whether that is on record.
+    // Content type, content, status and reason of the response, true if there is a record.
     let table: [(&str, Vec<u8>, &str, &str, bool); 11] = [
         ("image/png", png(), "ok", "", true),
         ("IMAGE/PNG; name=cat", png(), "ok", "", true),
@@ -219,7 +220,7 @@ async fn of_what_the_bucket_announces_only_images_are_answered_for() {
     for (place, (content_type, content, word, reason, recorded)) in table.into_iter().enumerate() {
         let name = format!("{place}");
         rig.store(&name, content).await;
-        // The second time it is answered from the record, if there is one.
+        // The second announcement is answered from the record, if there is one.
         for repeated in [false, true] {
             let delivery = notification("OBJECT_FINALIZE", &name, 1, content_type);
             let (status, body) = answer(rig.push_delivery(&delivery).send().await).await;
@@ -233,11 +234,11 @@ async fn of_what_the_bucket_announces_only_images_are_answered_for() {
             }
         }
     }
-    assert_eq!(rig.classified(), 4);
+    assert_eq!(rig.classified_count(), 4);
 }
 
 #[tokio::test]
-async fn other_events_change_nothing() {
+async fn events_other_than_new_objects_are_ignored() {
     let rig = rig().await;
     rig.store("cat.png", png()).await;
     let object = resource("cat.png", 1, "image/png").to_string();
@@ -257,7 +258,7 @@ async fn other_events_change_nothing() {
 }
 
 #[tokio::test]
-async fn what_the_bucket_announces_and_is_not_there_is_dead() {
+async fn missing_objects_and_other_buckets_are_dead_and_folders_are_ignored() {
     let rig = rig().await;
     let (_, body) = answer(rig.push_notification("gone.png", 1).send().await).await;
     assert_eq!(body["reason"], "no_such_object", "{body}");

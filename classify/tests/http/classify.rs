@@ -1,14 +1,14 @@
-//! `POST /classify` and the routes about the service itself.
+//! `POST /classify`, and the routes that describe the service.
 
-use classify::network::{CLASSES, spec};
+use classify::model::{CLASSES, spec};
 use reqwest::multipart::{Form, Part};
 use serde_json::{Value, json};
 
-use crate::rig::{ESPRESSO, Gate, Rig, Verdict, anonymous, answer, png, problem, sample};
+use crate::rig::{ESPRESSO, Gate, Rig, Acknowledgement, anonymous, answer, png, problem, sample};
 
 #[tokio::test]
-async fn a_photo_of_coffee_is_espresso_whichever_way_it_comes() {
-    let rig = Rig::real().await;
+async fn photo_of_coffee_is_espresso_as_body_multipart_and_stored_object() {
+    let rig = Rig::with_network().await;
     let photo = sample("coffee.jpg");
     rig.store("a/coffee.jpg", photo.clone()).await;
 
@@ -28,12 +28,12 @@ async fn a_photo_of_coffee_is_espresso_whichever_way_it_comes() {
         assert_eq!(body["top"][0]["index"], ESPRESSO, "{body}");
         assert_eq!(body["model"], spec::NAME, "{body}");
     }
-    assert_eq!(raw.1["top"], stored.1["top"], "where the bytes come from makes no difference");
+    assert_eq!(raw.1["top"], stored.1["top"], "the same bytes give the same classes");
     assert_eq!(rig.stored("a/coffee.jpg.prediction.json").await.unwrap()["top"], stored.1["top"]);
 }
 
 #[tokio::test]
-async fn answers_look_like_this() {
+async fn responses_match_their_snapshots() {
     let rig = Rig::espresso().await;
     rig.store("a/image.jpg", png()).await;
     let request = json!({"gcs_path": "gs://local/a/image.jpg", "top_k": 2, "something": "else"});
@@ -63,7 +63,7 @@ async fn answers_look_like_this() {
       ]
     }
     "#);
-    let (status, body) = answer(rig.image_with("top_k=1").send().await).await;
+    let (status, body) = answer(rig.send_image_with_query("top_k=1").send().await).await;
     assert_eq!(status, 200);
     insta::assert_json_snapshot!(anonymous(body), @r#"
     {
@@ -85,7 +85,7 @@ async fn answers_look_like_this() {
 }
 
 #[tokio::test]
-async fn a_second_request_is_answered_from_the_prediction_on_record() {
+async fn second_request_is_answered_from_the_record_if_it_has_enough_classes() {
     let rig = Rig::espresso().await;
     rig.store("image.jpg", png()).await;
     let ask = async |top_k: usize| {
@@ -95,15 +95,15 @@ async fn a_second_request_is_answered_from_the_prediction_on_record() {
         body["duplicate"].as_bool().unwrap()
     };
     assert!(!ask(2).await);
-    assert!(ask(2).await, "the record holds more than was asked for: the default number");
+    assert!(ask(2).await, "the record has the default number of classes, which is enough");
     assert!(ask(5).await);
-    assert!(!ask(6).await, "the record is too short");
-    assert!(ask(5).await, "and was left as it is");
+    assert!(!ask(6).await, "the record has too few classes");
+    assert!(ask(5).await, "the record was not overwritten");
     assert_eq!(rig.stored("image.jpg.prediction.json").await.unwrap()["top"].as_array().unwrap().len(), 5);
 }
 
 #[tokio::test]
-async fn what_another_model_said_is_not_this_models_answer() {
+async fn record_of_another_model_is_neither_used_nor_overwritten() {
     let rig = Rig::espresso().await;
     rig.store("image.jpg", png()).await;
     let other = json!({"gcs_path": "gs://local/image.jpg", "label": "teapot", "confidence": 0.5, "model": "other",
@@ -120,16 +120,16 @@ async fn what_another_model_said_is_not_this_models_answer() {
 }
 
 #[tokio::test]
-async fn the_threshold_thins_the_list_and_leaves_the_answer() {
+async fn threshold_shortens_the_list_and_keeps_the_label() {
     let rig = Rig::espresso().await;
-    let (_, body) = answer(rig.image_with("threshold=0.5").send().await).await;
+    let (_, body) = answer(rig.send_image_with_query("threshold=0.5").send().await).await;
     assert_eq!(body["top"].as_array().unwrap().len(), 1, "{body}");
-    let (_, body) = answer(rig.image_with("threshold=1").send().await).await;
+    let (_, body) = answer(rig.send_image_with_query("threshold=1").send().await).await;
     assert_eq!((&body["top"], &body["label"]), (&json!([]), &json!(spec::LABELS[ESPRESSO].1)), "{body}");
 }
 
 #[tokio::test]
-async fn what_cannot_be_done_is_a_problem_that_says_so() {
+async fn bad_requests_have_their_status_and_kind() {
     let rig = Rig::espresso().await;
     rig.store("text", "hello").await;
     rig.store("good", png()).await;
@@ -149,9 +149,9 @@ async fn what_cannot_be_done_is_a_problem_that_says_so() {
     assert_eq!(problem(path("gs://other/x").await).await, is(422, "wrong_bucket"));
     assert_eq!(problem(path("gs://local/nothing").await).await, is(404, "no_such_object"));
     assert_eq!(problem(path("gs://local/text").await).await, is(422, "not_an_image"));
-    assert_eq!(problem(rig.image("").send().await).await, is(422, "not_an_image"));
+    assert_eq!(problem(rig.send_image("").send().await).await, is(422, "not_an_image"));
     assert_eq!(
-        problem(rig.image("GIF89a\x01\0\x01\0\0\0\0").send().await).await,
+        problem(rig.send_image("GIF89a\x01\0\x01\0\0\0\0").send().await).await,
         is(415, "unsupported_format")
     );
     let form = rig
@@ -168,7 +168,7 @@ async fn what_cannot_be_done_is_a_problem_that_says_so() {
         rig.post("/classify").header("content-type", "multipart/form-data; boundary=x").body("--y").send();
     assert_eq!(problem(broken.await).await, is(400, "bad_multipart"));
 
-    let query = |name: &str, value: &str| rig.image_with(&format!("{name}={value}")).send();
+    let query = |name: &str, value: &str| rig.send_image_with_query(&format!("{name}={value}")).send();
     assert_eq!(problem(query("top_k", "many").await).await, is(400, "bad_query"));
     for top_k in ["0".to_owned(), (CLASSES + 1).to_string()] {
         assert_eq!(problem(query("top_k", &top_k).await).await, is(422, "bad_top_k"));
@@ -181,7 +181,7 @@ async fn what_cannot_be_done_is_a_problem_that_says_so() {
 }
 
 #[tokio::test]
-async fn what_is_too_large_is_refused_before_it_is_decoded() {
+async fn images_over_the_limits_are_refused_before_they_are_decoded() {
     let settings = classify::Settings {
         max_pixels: 63,
         max_image_bytes: 2000,
@@ -189,24 +189,24 @@ async fn what_is_too_large_is_refused_before_it_is_decoded() {
         ..classify::Settings::default()
     };
     let (engine, _gate) = Gate::new(false);
-    let rig = Rig::with(settings, vec![engine]).await;
-    assert_eq!(problem(rig.image(png()).send().await).await, (422, "too_large".to_owned()));
-    assert_eq!(problem(rig.image(vec![0; 2001]).send().await).await, (413, "too_large".to_owned()));
-    assert_eq!(problem(rig.image(vec![0; 3001]).send().await).await, (413, "body_too_large".to_owned()));
+    let rig = Rig::with_engines(settings, vec![engine]).await;
+    assert_eq!(problem(rig.send_image(png()).send().await).await, (422, "too_large".to_owned()));
+    assert_eq!(problem(rig.send_image(vec![0; 2001]).send().await).await, (413, "too_large".to_owned()));
+    assert_eq!(problem(rig.send_image(vec![0; 3001]).send().await).await, (413, "body_too_large".to_owned()));
     rig.store("large", vec![0; 2001]).await;
     let stored = rig.post("/classify").json(&json!({"gcs_path": "gs://local/large"})).send();
     assert_eq!(problem(stored.await).await, (413, "too_large".to_owned()));
 }
 
 #[tokio::test]
-async fn the_service_says_what_runs_only_when_it_does() {
+async fn ready_reports_the_model_only_after_the_warm_up() {
     let (engine, mut gate) = Gate::new(true);
     let rig = Rig::starting(classify::Settings::default(), vec![engine]).await;
-    gate.taken().await;
+    gate.next_batch().await;
     assert_eq!(problem(rig.get("/ready").send().await).await, (503, "starting".to_owned()));
-    assert_eq!(problem(rig.image(png()).send().await).await, (503, "starting".to_owned()));
+    assert_eq!(problem(rig.send_image(png()).send().await).await, (503, "starting".to_owned()));
     assert_eq!(rig.get("/live").send().await.unwrap().status(), 200);
-    gate.release(Verdict::Espresso);
+    gate.release(Acknowledgement::Espresso);
     let rig = rig.ready().await;
     let (_, body) = answer(rig.get("/ready").send().await).await;
     for (member, value) in
@@ -224,16 +224,16 @@ async fn the_service_says_what_runs_only_when_it_does() {
 }
 
 #[tokio::test]
-async fn a_model_that_warms_up_to_nonsense_ends_the_service() {
+async fn warm_up_that_panics_ends_the_service() {
     let (engine, gate) = Gate::new(true);
-    gate.release(Verdict::Panic);
+    gate.release(Acknowledgement::Panic);
     let mut rig = Rig::starting(classify::Settings::default(), vec![engine]).await;
     let error = (&mut rig.running).await.unwrap().unwrap_err();
     assert!(error.to_string().contains("did not warm up"), "{error:#}");
 }
 
 #[tokio::test]
-async fn a_warm_up_that_hangs_ends_the_service() {
+async fn warm_up_that_hangs_ends_the_service() {
     let (engine, gate) = Gate::new(true);
     let settings = classify::Settings {
         warm_up_timeout: std::time::Duration::from_millis(100),
@@ -241,6 +241,9 @@ async fn a_warm_up_that_hangs_ends_the_service() {
     };
     let mut rig = Rig::starting(settings, vec![engine]).await;
     let error = (&mut rig.running).await.unwrap().unwrap_err();
-    assert!(error.to_string().contains("not within 0.1 s (CLASSIFY_WARM_UP_TIMEOUT)"), "{error:#}");
+    assert!(
+        error.to_string().contains("did not warm up within 0.1 s (CLASSIFY_WARM_UP_TIMEOUT)"),
+        "{error:#}"
+    );
     drop(gate);
 }

@@ -1,11 +1,11 @@
-//! The service from outside, over HTTP on a free port.
+//! Tests of the service from outside, over HTTP on a free port.
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests may fail as tests do")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "test helpers may panic")]
 
 mod announcements;
 mod auth;
 mod classify;
-mod lost;
+mod lost_gpu;
 mod overload;
 mod property;
 mod push;

@@ -1,71 +1,70 @@
-//! `POST /pubsub`: every row of the table of outcomes, and what happens when events come again.
+//! `POST /pubsub`: every row of the table of outcomes, and events that are delivered again.
 
 use classify::{
     Settings,
-    outcome::{Dead, Ignored, Outcome},
+    announcements::{Action, DeadReason, IgnoreReason, Outcome},
 };
 use futures_util::future::{Either, select};
 use serde_json::{Value, json};
 
-use crate::rig::{Gate, Rig, Verdict, anonymous, answer, notification, png};
+use crate::rig::{Gate, Rig, Acknowledgement, anonymous, answer, notification, png};
 
-/// Object that the walk's events are about, and where its prediction belongs.
+/// The object that is announced, and the object of its prediction.
 const OBJECT: &str = "x/image.png";
 const PREDICTION: &str = "x/image.png.prediction.json";
 
-/// Makes `outcome` happen; gives the service with its gate, and the answer to the push that it happened
-/// to.
+/// Pushes an event that has `outcome`. Returns the service with its gate, and the response to the push.
 async fn provoke(outcome: Outcome) -> ((Rig, Gate), u16, Value) {
     let (engine, mut gate) = Gate::new(outcome == Outcome::NotReady);
     let mut settings = Settings::default();
     match outcome {
         Outcome::Overloaded => settings.queue_items = std::num::NonZeroUsize::MIN,
-        Outcome::Dead(Dead::TooLarge) => settings.max_pixels = 63,
-        Outcome::Ignored(Ignored::TooLarge) => settings.max_image_bytes = 10,
-        Outcome::Ignored(Ignored::OtherPrefix) => settings.prefix = "photos/".to_owned(),
+        Outcome::Dead(DeadReason::TooLarge) => settings.max_pixels = 63,
+        Outcome::Ignored(IgnoreReason::TooLarge) => settings.max_image_bytes = 10,
+        Outcome::Ignored(IgnoreReason::OtherPrefix) => settings.prefix = "photos/".to_owned(),
         _ => {}
     }
     let rig = if outcome == Outcome::NotReady {
         Rig::starting(settings, vec![engine]).await
     } else {
-        Rig::with(settings, vec![engine]).await
+        Rig::with_engines(settings, vec![engine]).await
     };
     match outcome {
-        Outcome::Dead(Dead::NoSuchObject) => {}
-        Outcome::Dead(Dead::NotAnImage) | Outcome::Ignored(Ignored::NotAnImage) => {
+        Outcome::Dead(DeadReason::NoSuchObject) => {}
+        Outcome::Dead(DeadReason::NotAnImage) | Outcome::Ignored(IgnoreReason::NotAnImage) => {
             rig.store(OBJECT, "hello").await;
         }
-        Outcome::Dead(Dead::UnsupportedFormat) => rig.store(OBJECT, "GIF89a\x01\0\x01\0\0\0\0").await,
+        Outcome::Dead(DeadReason::UnsupportedFormat) => rig.store(OBJECT, "GIF89a\x01\0\x01\0\0\0\0").await,
         _ => rig.store(OBJECT, png()).await,
     }
     let request = match outcome {
-        Outcome::Dead(Dead::BadJson) => rig.push("not JSON"),
-        Outcome::Dead(Dead::BadBase64) => rig.push_raw(r#"{"message":{"data":"*","messageId":"1"}}"#),
-        Outcome::Dead(Dead::BadPath) => rig.push(json!({"gcs_path": OBJECT}).to_string()),
-        Outcome::Dead(Dead::WrongBucket) => {
+        Outcome::Dead(DeadReason::BadJson) => rig.push("not JSON"),
+        Outcome::Dead(DeadReason::BadBase64) => rig.push_raw(r#"{"message":{"data":"*","messageId":"1"}}"#),
+        Outcome::Dead(DeadReason::BadPath) => rig.push(json!({"gcs_path": OBJECT}).to_string()),
+        Outcome::Dead(DeadReason::WrongBucket) => {
             rig.push(json!({"gcs_path": format!("gs://other/{OBJECT}")}).to_string())
         }
-        Outcome::Ignored(Ignored::OurPrediction) => rig.push_event(PREDICTION),
-        Outcome::Ignored(Ignored::Folder) => rig.push_event("x/"),
-        Outcome::Ignored(Ignored::OtherEvent) => {
+        Outcome::Ignored(IgnoreReason::OurPrediction) => rig.push_event(PREDICTION),
+        Outcome::Ignored(IgnoreReason::Folder) => rig.push_event("x/"),
+        Outcome::Ignored(IgnoreReason::OtherEvent) => {
             rig.push_delivery(&notification("OBJECT_DELETE", OBJECT, 1, "image/png"))
         }
-        Outcome::Ignored(Ignored::TooLarge) => {
+        Outcome::Ignored(IgnoreReason::TooLarge) => {
             rig.push_delivery(&notification("OBJECT_FINALIZE", OBJECT, 1, "application/octet-stream"))
         }
         Outcome::Ignored(_) => rig.push_notification(OBJECT, 1),
         _ => rig.push_event(OBJECT),
     };
     match outcome {
-        Outcome::Accepted => gate.release(Verdict::Espresso),
+        Outcome::Accepted => gate.release(Acknowledgement::Espresso),
         Outcome::Duplicate => {
-            gate.release(Verdict::Espresso);
+            gate.release(Acknowledgement::Espresso);
             assert_eq!(answer(rig.push_event(OBJECT).send().await).await.0, 200);
         }
         Outcome::Transient => rig.bucket.set_down(true),
-        Outcome::ModelFailure => gate.release(Verdict::Nan),
+        Outcome::ModelFailure => gate.release(Acknowledgement::Nan),
         Outcome::Draining => rig.readiness.set_draining(),
-        Outcome::NotReady => assert_eq!(gate.taken().await, 1),
+        Outcome::NotReady => assert_eq!(gate.next_batch().await, 1),
         _ => {}
     }
     let response = if outcome == Outcome::Overloaded {
@@ -73,8 +72,8 @@ async fn provoke(outcome: Outcome) -> ((Rig, Gate), u16, Value) {
             rig.store(object, png()).await;
         }
         let _busy = tokio::spawn(rig.push_event("busy").send());
-        gate.taken().await;
-        // One of these two has to wait in the queue, and the other one finds it full.
+        gate.next_batch().await;
+        // One of these two pushes waits in the queue, the other finds the queue full.
         match select(Box::pin(request.send()), Box::pin(rig.push_event("waiting").send())).await {
             Either::Left((first, _)) | Either::Right((first, _)) => first,
         }
@@ -83,21 +82,28 @@ async fn provoke(outcome: Outcome) -> ((Rig, Gate), u16, Value) {
     };
     let retry_after = response.as_ref().unwrap().headers().contains_key("retry-after");
     let (status, body) = answer(response).await;
-    assert_eq!(retry_after, matches!(status, 429 | 503), "{outcome:?}: when to come back");
+    assert_eq!(retry_after, matches!(status, 429 | 503), "{outcome:?}: Retry-After");
     ((rig, gate), status, body)
 }
 
 #[tokio::test]
-async fn every_row_of_the_table_is_true() {
+async fn every_outcome_is_answered_recorded_and_counted_as_in_the_table() {
     for outcome in Outcome::ALL {
-        let row = outcome.row();
+        let handling = outcome.handling();
         let ((rig, _gate), status, body) = provoke(outcome).await;
-        assert_eq!(status, row.status.as_u16(), "{outcome:?}: {body}");
-        if row.acknowledged() {
-            assert_eq!(body["status"], row.word, "{outcome:?}: {body}");
+        let expected_status = match outcome {
+            Outcome::Overloaded => 429,
+            Outcome::Transient | Outcome::NotReady | Outcome::Draining => 503,
+            Outcome::ModelFailure => 500,
+            Outcome::Accepted | Outcome::Duplicate | Outcome::Ignored(_) | Outcome::Dead(_) => 200,
+        };
+        assert_eq!(status, expected_status, "{outcome:?}: {body}");
+        assert_eq!(status == 200, handling.is_acknowledged(), "{outcome:?}");
+        if handling.is_acknowledged() {
+            assert_eq!(body["status"], handling.label, "{outcome:?}: {body}");
             assert_eq!(
                 body.get("reason").map_or("", |reason| reason.as_str().unwrap()),
-                row.reason,
+                handling.reason,
                 "{outcome:?}"
             );
         } else {
@@ -105,27 +111,28 @@ async fn every_row_of_the_table_is_true() {
         }
         let record = rig.stored(PREDICTION).await;
         let predicted = matches!(outcome, Outcome::Accepted | Outcome::Duplicate);
-        assert_eq!(record.is_some(), predicted || row.recorded, "{outcome:?}: {record:?}");
-        if row.recorded {
+        let failure_recorded = handling.action == Action::RecordAndAcknowledge;
+        assert_eq!(record.is_some(), predicted || failure_recorded, "{outcome:?}: {record:?}");
+        if failure_recorded {
             let record = record.unwrap();
-            assert_eq!(record["error"]["reason"], row.reason, "{outcome:?}");
+            assert_eq!(record["error"]["reason"], handling.reason, "{outcome:?}");
             assert_eq!(record["gcs_path"], format!("gs://local/{OBJECT}"), "{outcome:?}");
-            // It comes again, and is answered from the record.
+            // Delivered again, the event is answered from the record.
             let again = answer(rig.push_event(OBJECT).send().await).await;
             assert_eq!(again, (status, body), "{outcome:?}");
         }
         let metrics = rig.get("/metrics").send().await.unwrap().text().await.unwrap();
         let counted = metrics.lines().any(|line| {
             line.starts_with("classify_events_total{")
-                && line.contains(&format!("outcome=\"{}\"", row.word))
-                && line.contains(&format!("reason=\"{}\"", row.reason))
+                && line.contains(&format!("outcome=\"{}\"", handling.label))
+                && line.contains(&format!("reason=\"{}\"", handling.reason))
         });
         assert!(counted, "{outcome:?} is not counted in {metrics}");
     }
 }
 
 #[tokio::test]
-async fn answers_look_like_this() {
+async fn responses_and_records_match_their_snapshots() {
     let rig = Rig::espresso().await;
     rig.store(OBJECT, png()).await;
     let (_, body) = answer(rig.push_event(OBJECT).send().await).await;
@@ -182,7 +189,7 @@ async fn answers_look_like_this() {
 }
 
 #[tokio::test]
-async fn the_prediction_is_where_the_contract_says() {
+async fn prediction_of_a_preprocessed_image_is_beside_it() {
     let rig = Rig::espresso().await;
     let id = "0123456789abcdef0123456789abcdef";
     rig.store(&format!("{id}/image.jpg"), png()).await;
@@ -195,29 +202,29 @@ async fn the_prediction_is_where_the_contract_says() {
 }
 
 #[tokio::test]
-async fn the_same_event_at_the_same_time_is_classified_once() {
+async fn event_delivered_twice_at_the_same_time_is_classified_once() {
     let (engine, mut gate) = Gate::new(false);
-    let rig = Rig::with(Settings::default(), vec![engine]).await;
+    let rig = Rig::with_engines(Settings::default(), vec![engine]).await;
     rig.store(OBJECT, png()).await;
     let mut pushes = vec![tokio::spawn(rig.push_event(OBJECT).send())];
-    gate.taken().await;
-    // The network is busy with the first one while the others come.
+    gate.next_batch().await;
+    // The network runs the first image while the other pushes arrive.
     for _ in 0..3 {
         pushes.push(tokio::spawn(rig.push_event(OBJECT).send()));
         pushes.push(tokio::spawn(rig.push_notification(OBJECT, 1).send()));
     }
-    gate.release(Verdict::Espresso);
+    gate.release(Acknowledgement::Espresso);
     let mut words = Vec::new();
     for push in pushes {
         words.push(answer(push.await.unwrap()).await.1["status"].as_str().unwrap().to_owned());
     }
     words.sort_unstable();
     assert_eq!(words, ["duplicate", "duplicate", "duplicate", "duplicate", "duplicate", "duplicate", "ok"]);
-    assert_eq!(gate.untold(), 0, "the network ran once");
+    assert_eq!(gate.further_batches(), 0, "the network ran once");
 }
 
 #[tokio::test]
-async fn a_dead_image_is_refused_until_that_is_on_record() {
+async fn dead_image_is_refused_until_its_failure_is_recorded() {
     let rig = Rig::espresso().await;
     rig.store(OBJECT, "hello").await;
     rig.bucket.set_down(true);
@@ -227,7 +234,7 @@ async fn a_dead_image_is_refused_until_that_is_on_record() {
 }
 
 #[tokio::test]
-async fn garbage_in_place_of_a_prediction_does_not_bring_the_event_back_for_ever() {
+async fn event_with_garbage_in_place_of_its_prediction_is_acknowledged() {
     let rig = Rig::espresso().await;
     rig.store(OBJECT, png()).await;
     rig.store(PREDICTION, r#"{"neither":"nor"}"#).await;
@@ -236,9 +243,9 @@ async fn garbage_in_place_of_a_prediction_does_not_bring_the_event_back_for_ever
 }
 
 #[tokio::test]
-async fn an_image_whose_prediction_has_no_room_in_the_bucket_is_dead() {
+async fn image_whose_prediction_name_is_too_long_is_dead() {
     let rig = Rig::espresso().await;
-    // Short enough itself, but not with what is appended for the prediction.
+    // Short enough for the image, too long with the suffix of its prediction.
     let name = "n".repeat(250);
     rig.store(&name, png()).await;
     let (status, body) = answer(rig.push_event(&name).send().await).await;

@@ -1,4 +1,4 @@
-//! The results topic: every new record is told there, once.
+//! Every new record is published on the results topic, once.
 
 use contract::ResultMessage;
 use platform::topic::push::Delivery;
@@ -9,13 +9,13 @@ use crate::rig::{Rig, anonymous, answer, png};
 const ID: &str = "0123456789abcdef0123456789abcdef";
 const TRACE: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 
-/// The data of the messages so far.
+/// Returns the data of the messages that have been published.
 fn published(rig: &Rig) -> Vec<Value> {
     rig.results.messages().iter().map(|message| serde_json::from_slice(&message.data).unwrap()).collect()
 }
 
 #[tokio::test]
-async fn a_prediction_is_published_as_it_is_recorded() {
+async fn published_prediction_equals_the_record() {
     let rig = Rig::espresso().await;
     let name = format!("{ID}/image.jpg");
     rig.store(&name, png()).await;
@@ -47,7 +47,7 @@ async fn a_prediction_is_published_as_it_is_recorded() {
 }
 
 #[tokio::test]
-async fn an_image_that_can_never_be_classified_is_published_too() {
+async fn recorded_failure_is_published() {
     let rig = Rig::espresso().await;
     rig.store("text", "hello").await;
     for _ in 0..2 {
@@ -71,17 +71,17 @@ async fn an_image_that_can_never_be_classified_is_published_too() {
 }
 
 #[tokio::test]
-async fn only_new_records_are_published() {
+async fn nothing_is_published_without_a_new_record() {
     let rig = Rig::espresso().await;
     rig.store("cat.png", png()).await;
     rig.store("known.png", png()).await;
     rig.store("known.png.prediction.json", r#"{"neither":"nor"}"#).await;
-    assert_eq!(rig.image(png()).send().await.unwrap().status(), 200);
+    assert_eq!(rig.send_image(png()).send().await.unwrap().status(), 200);
     for name in ["gone.png", "known.png", "cat.png.prediction.json", "folder/"] {
         assert_eq!(rig.push_event(name).send().await.unwrap().status(), 200);
     }
     assert_eq!(published(&rig), [] as [Value; 0]);
-    // Whoever asks first: a request that is recorded is published as well.
+    // A request that stores a record publishes it, like an event.
     for (count, top_k) in [(1, 2), (1, 2), (1, 6)] {
         let request = json!({"gcs_path": "gs://local/cat.png", "top_k": top_k});
         assert_eq!(rig.post("/classify").json(&request).send().await.unwrap().status(), 200);
@@ -92,7 +92,7 @@ async fn only_new_records_are_published() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_published_is_not_recorded_and_comes_again() {
+async fn failed_publication_is_a_503_without_a_record() {
     let rig = Rig::espresso().await;
     rig.store("cat.png", png()).await;
     rig.store("text", "hello").await;
@@ -117,7 +117,7 @@ async fn what_cannot_be_published_is_not_recorded_and_comes_again() {
 }
 
 #[tokio::test]
-async fn what_is_published_and_not_recorded_is_published_again() {
+async fn published_result_whose_record_failed_is_published_again() {
     let rig = Rig::espresso().await;
     rig.store("cat.png", png()).await;
     rig.bucket.set_full(true);

@@ -1,4 +1,4 @@
-//! A running service, a bucket that can fail, and engines that do as they are told.
+//! A running service, a bucket that can fail, and engines that the test controls.
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
@@ -15,7 +15,7 @@ use bytes::Bytes;
 use classify::{
     Application, Parts, Settings,
     engine::{Infer, InferError},
-    network::CLASSES,
+    model::CLASSES,
     pixels::Crop,
 };
 use platform::{
@@ -29,12 +29,12 @@ use serde_json::{Value, json};
 use tokio::{sync::mpsc, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
-/// Index of espresso in ImageNet, which all models here know.
+/// Index of the class espresso in ImageNet, which every model of this repository has.
 pub(crate) const ESPRESSO: usize = 967;
-/// What these tests wait for comes in milliseconds; this is for machines that are very busy.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// Timeout of waits that take milliseconds on a machine that is not overloaded.
+const WAIT_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// A bucket in memory that can be switched off, or take no more.
+/// A bucket in memory that can be unavailable or full.
 #[derive(Default)]
 pub(crate) struct TestBucket {
     objects: InMemoryBucket,
@@ -43,12 +43,12 @@ pub(crate) struct TestBucket {
 }
 
 impl TestBucket {
-    /// One that numbers the versions of its objects, as Cloud Storage does.
+    /// Creates a bucket that numbers the versions of its objects, as Cloud Storage does.
     pub(crate) fn with_generations() -> Self {
         Self { objects: InMemoryBucket::with_generations(), ..Self::default() }
     }
 
-    /// Puts another version of an object in its place.
+    /// Replaces an object with a new version and returns the generation.
     pub(crate) fn replace(&self, name: &str, data: impl Into<Bytes>) -> i64 {
         self.objects.replace(&ObjectName::new(name).unwrap(), data.into())
     }
@@ -88,7 +88,7 @@ impl Bucket for TestBucket {
     ) -> Result<Created, BucketError> {
         self.check()?;
         works_unless(&self.full, "it is full")?;
-        // As on disk.
+        // The limit of a file name on disk.
         if object.as_str().split('/').any(|part| part.len() > 255) {
             let (name, reason) = (object.to_string(), "a part is too long".to_owned());
             return Err(BucketError::BadName { name, reason });
@@ -120,15 +120,15 @@ pub(crate) struct Rig {
 }
 
 impl Rig {
-    /// With the compiled-in network and without a topic for the results, ready.
-    pub(crate) async fn real() -> Self {
+    /// Starts a service with the compiled-in network and waits until it is ready. Results are not published.
+    pub(crate) async fn with_network() -> Self {
         let bucket = Arc::new(TestBucket::default());
         let parts = Parts::new(bucket.clone());
         let application = Application::assemble(any_port(), Settings::default(), parts).await.unwrap();
         Self::run(application, bucket, Arc::default(), Arc::default()).ready().await
     }
 
-    /// With `engines`, not necessarily ready.
+    /// Starts a service with `engines`. Does not wait until it is ready.
     pub(crate) async fn starting(settings: Settings, engines: Vec<Box<dyn Infer>>) -> Self {
         Self::starting_on(TestBucket::default(), settings, engines, Arc::default()).await
     }
@@ -145,12 +145,12 @@ impl Rig {
         Self::run(application, bucket, results, classified)
     }
 
-    /// With `engines`, ready.
-    pub(crate) async fn with(settings: Settings, engines: Vec<Box<dyn Infer>>) -> Self {
+    /// Starts a service with `engines` and waits until it is ready.
+    pub(crate) async fn with_engines(settings: Settings, engines: Vec<Box<dyn Infer>>) -> Self {
         Self::starting(settings, engines).await.ready().await
     }
 
-    /// With an engine that always answers espresso, ready.
+    /// Starts a service with an engine that always answers espresso and waits until it is ready.
     pub(crate) async fn espresso() -> Self {
         Self::espresso_on(TestBucket::default(), Settings::default()).await
     }
@@ -161,8 +161,8 @@ impl Rig {
         Self::starting_on(bucket, settings, vec![engine], classified).await.ready().await
     }
 
-    /// With an engine that always answers espresso and a check of push tokens, ready.
-    pub(crate) async fn guarded(push_auth: PushAuth) -> Self {
+    /// As [`Self::espresso`], with pushes authenticated by `push_auth`.
+    pub(crate) async fn with_push_auth(push_auth: PushAuth) -> Self {
         let bucket = Arc::new(TestBucket::default());
         let classified = Arc::default();
         let engine: Box<dyn Infer> = Box::new(Espresso { classified: Arc::clone(&classified) });
@@ -177,7 +177,7 @@ impl Rig {
         results: Arc<InMemoryTopic>,
         classified: Arc<AtomicUsize>,
     ) -> Self {
-        // For the metrics; the log would drown what the tests say.
+        // Installs the metrics. The log is off, because it would hide the tests' output.
         telemetry::init("off", LogFormat::Human);
         let (address, readiness) = (application.local_addr(), application.readiness());
         let stop = CancellationToken::new();
@@ -189,7 +189,7 @@ impl Rig {
         let begin = Instant::now();
         while self.get("/ready").send().await.unwrap().status() != 200 {
             assert!(
-                begin.elapsed() < PATIENCE && !self.running.is_finished(),
+                begin.elapsed() < WAIT_TIMEOUT && !self.running.is_finished(),
                 "the service does not become ready"
             );
             tokio::task::yield_now().await;
@@ -205,17 +205,17 @@ impl Rig {
         self.client.post(format!("http://{}{path}", self.address))
     }
 
-    /// Sends an image as the body.
-    pub(crate) fn image(&self, image: impl Into<reqwest::Body>) -> RequestBuilder {
+    /// Builds a request with an image as the body.
+    pub(crate) fn send_image(&self, image: impl Into<reqwest::Body>) -> RequestBuilder {
         self.post("/classify").header("content-type", "image/png").body(image)
     }
 
-    /// Sends a good image, with a query.
-    pub(crate) fn image_with(&self, query: &str) -> RequestBuilder {
+    /// Builds a request with a valid image as the body, and a query.
+    pub(crate) fn send_image_with_query(&self, query: &str) -> RequestBuilder {
         self.post(&format!("/classify?{query}")).header("content-type", "image/png").body(png())
     }
 
-    /// Pushes `data`, wrapped as Pub/Sub does.
+    /// Builds a push of `data`, wrapped as Pub/Sub does.
     pub(crate) fn push(&self, data: impl Into<Bytes>) -> RequestBuilder {
         self.push_delivery(&Delivery { data: data.into(), ..Delivery::default() })
     }
@@ -229,12 +229,12 @@ impl Rig {
         self.post("/pubsub").header("content-type", "application/json").body(body)
     }
 
-    /// Pushes the event of the object `name`.
+    /// Builds a push of the message that announces the object `name`.
     pub(crate) fn push_event(&self, name: &str) -> RequestBuilder {
         self.push(json!({ "gcs_path": format!("gs://local/{name}") }).to_string())
     }
 
-    /// Pushes the notification of Cloud Storage that the object `name` is new.
+    /// Builds a push of Cloud Storage's notification of the new object `name`.
     pub(crate) fn push_notification(&self, name: &str, generation: i64) -> RequestBuilder {
         self.push_delivery(&notification("OBJECT_FINALIZE", name, generation, "image/jpeg"))
     }
@@ -244,11 +244,12 @@ impl Rig {
         assert_eq!(self.bucket.create(&name, data.into(), "image/jpeg").await.unwrap(), Created::New);
     }
 
-    /// How many images the engine of [`Self::espresso`] was given.
-    pub(crate) fn classified(&self) -> usize {
+    /// Returns the number of images that the engine of [`Self::espresso`] has classified.
+    pub(crate) fn classified_count(&self) -> usize {
         self.classified.load(Ordering::SeqCst)
     }
 
+    /// Returns the JSON of the object `name`, if there is one.
     pub(crate) async fn stored(&self, name: &str) -> Option<Value> {
         let bytes = self.bucket.objects.read(&ObjectName::new(name).unwrap(), 1 << 20).await.ok()?;
         Some(serde_json::from_slice(&bytes.data).unwrap())
@@ -265,7 +266,7 @@ fn any_port() -> SocketAddr {
     (Ipv4Addr::LOCALHOST, 0).into()
 }
 
-/// Status and JSON body of an answer.
+/// Returns status and JSON body of a response.
 pub(crate) async fn answer(response: Result<Response, reqwest::Error>) -> (u16, Value) {
     let response = response.unwrap();
     let status = response.status().as_u16();
@@ -273,7 +274,7 @@ pub(crate) async fn answer(response: Result<Response, reqwest::Error>) -> (u16, 
     (status, serde_json::from_str(&text).unwrap_or_else(|_| panic!("{status}: {text}")))
 }
 
-/// Status and kind of an answer that is a problem.
+/// Returns status and kind of a response that is a problem.
 pub(crate) async fn problem(response: Result<reqwest::Response, reqwest::Error>) -> (u16, String) {
     let response = response.unwrap();
     assert_eq!(response.headers()["content-type"], "application/problem+json");
@@ -283,7 +284,7 @@ pub(crate) async fn problem(response: Result<reqwest::Response, reqwest::Error>)
     (status, body["kind"].as_str().unwrap().to_owned())
 }
 
-/// `body` without what depends on the compiled-in model and backend.
+/// Replaces the members of `body` that depend on the compiled-in model and backend.
 pub(crate) fn anonymous(mut body: Value) -> Value {
     for (member, replacement) in [("model", "MODEL"), ("backend", "BACKEND")] {
         if body.get(member).is_some() {
@@ -293,7 +294,7 @@ pub(crate) fn anonymous(mut body: Value) -> Value {
     body
 }
 
-/// A notification of Cloud Storage about the object `name`.
+/// Builds a notification of Cloud Storage about the object `name`.
 pub(crate) fn notification(event_type: &str, name: &str, generation: i64, content_type: &str) -> Delivery {
     let version = generation.to_string();
     let attributes = [
@@ -312,7 +313,7 @@ pub(crate) fn notification(event_type: &str, name: &str, generation: i64, conten
     }
 }
 
-/// What Cloud Storage says of the object `name`.
+/// Builds Cloud Storage's resource of the object `name`.
 pub(crate) fn resource(name: &str, generation: i64, content_type: &str) -> Value {
     json!({
         "kind": "storage#object",
@@ -325,7 +326,7 @@ pub(crate) fn resource(name: &str, generation: i64, content_type: &str) -> Value
     })
 }
 
-/// A small PNG.
+/// Encodes a small PNG.
 pub(crate) fn png() -> Vec<u8> {
     let mut bytes = std::io::Cursor::new(Vec::new());
     image::RgbImage::new(8, 8).write_to(&mut bytes, image::ImageFormat::Png).unwrap();
@@ -336,14 +337,14 @@ pub(crate) fn sample(name: &str) -> Vec<u8> {
     std::fs::read(format!("{}/../samples/{name}", env!("CARGO_MANIFEST_DIR"))).unwrap()
 }
 
-/// Outputs that say espresso.
-fn espresso() -> Vec<f32> {
-    let mut outputs = vec![0.0; CLASSES];
-    outputs[ESPRESSO] = 10.0;
-    outputs
+/// Returns logits whose best class is espresso.
+fn espresso_logits() -> Vec<f32> {
+    let mut logits = vec![0.0; CLASSES];
+    logits[ESPRESSO] = 10.0;
+    logits
 }
 
-/// An engine that always says espresso, and counts the images.
+/// An engine that always answers espresso and counts the images.
 struct Espresso {
     classified: Arc<AtomicUsize>,
 }
@@ -351,7 +352,7 @@ struct Espresso {
 impl Infer for Espresso {
     fn infer(&mut self, batch: &[Crop]) -> Result<Vec<Vec<f32>>, InferError> {
         self.classified.fetch_add(batch.len(), Ordering::SeqCst);
-        Ok(batch.iter().map(|_| espresso()).collect())
+        Ok(batch.iter().map(|_| espresso_logits()).collect())
     }
 
     fn warm_up(&mut self) -> Result<(), InferError> {
@@ -359,63 +360,65 @@ impl Infer for Espresso {
     }
 }
 
-/// What a gated engine does with its next batch.
+/// Result of a gated engine's next batch.
 #[derive(Clone, Copy)]
-pub(crate) enum Verdict {
+pub(crate) enum Acknowledgement {
     Espresso,
     Nan,
     Panic,
 }
 
-/// An engine that announces each batch and waits to be told what to do with it.
-struct Gated {
-    announce: mpsc::UnboundedSender<usize>,
-    verdicts: std_mpsc::Receiver<Verdict>,
-    gated_start: bool,
+/// An engine that reports the size of each batch and waits for the test's verdict on it.
+struct GatedEngine {
+    batch_sizes: mpsc::UnboundedSender<usize>,
+    verdicts: std_mpsc::Receiver<Acknowledgement>,
+    /// True if the warm-up waits for a verdict as well.
+    gated_warm_up: bool,
 }
 
-impl Infer for Gated {
+impl Infer for GatedEngine {
     fn infer(&mut self, batch: &[Crop]) -> Result<Vec<Vec<f32>>, InferError> {
-        let gone = |_| InferError("the test is over".into());
-        self.announce.send(batch.len()).map_err(|_| InferError("the test is over".into()))?;
-        match self.verdicts.recv().map_err(gone)? {
-            Verdict::Espresso => Ok(batch.iter().map(|_| espresso()).collect()),
-            Verdict::Nan => Ok(batch.iter().map(|_| vec![f32::NAN; CLASSES]).collect()),
-            Verdict::Panic => panic!("the test wants it so"),
+        let test_is_over = |_| InferError("the test is over".into());
+        self.batch_sizes.send(batch.len()).map_err(|_| InferError("the test is over".into()))?;
+        match self.verdicts.recv().map_err(test_is_over)? {
+            Acknowledgement::Espresso => Ok(batch.iter().map(|_| espresso_logits()).collect()),
+            Acknowledgement::Nan => Ok(batch.iter().map(|_| vec![f32::NAN; CLASSES]).collect()),
+            Acknowledgement::Panic => panic!("the test wants it so"),
         }
     }
 
     fn warm_up(&mut self) -> Result<(), InferError> {
-        if self.gated_start { self.infer(&[Crop::black(8)]).map(drop) } else { Ok(()) }
+        if self.gated_warm_up { self.infer(&[Crop::black(8)]).map(drop) } else { Ok(()) }
     }
 }
 
 /// The test's side of a gated engine.
 pub(crate) struct Gate {
-    announced: mpsc::UnboundedReceiver<usize>,
-    verdicts: std_mpsc::Sender<Verdict>,
+    batch_sizes: mpsc::UnboundedReceiver<usize>,
+    verdicts: std_mpsc::Sender<Acknowledgement>,
 }
 
 impl Gate {
-    /// An engine and its gate; with `gated_start` the warm-up goes through the gate as well.
-    pub(crate) fn new(gated_start: bool) -> (Box<dyn Infer>, Self) {
-        let (announce, announced) = mpsc::unbounded_channel();
-        let (sender, verdicts) = std_mpsc::channel();
-        (Box::new(Gated { announce, verdicts, gated_start }), Self { announced, verdicts: sender })
+    /// Creates an engine and its gate. With `gated_warm_up` the warm-up waits for a verdict as well.
+    pub(crate) fn new(gated_warm_up: bool) -> (Box<dyn Infer>, Self) {
+        let (size_sender, batch_sizes) = mpsc::unbounded_channel();
+        let (verdicts, verdict_receiver) = std_mpsc::channel();
+        let engine = GatedEngine { batch_sizes: size_sender, verdicts: verdict_receiver, gated_warm_up };
+        (Box::new(engine), Self { batch_sizes, verdicts })
     }
 
-    /// Waits until the engine has taken a batch, and tells its size.
-    pub(crate) async fn taken(&mut self) -> usize {
-        tokio::time::timeout(PATIENCE, self.announced.recv()).await.unwrap().unwrap()
+    /// Waits for the engine's next batch and returns its size.
+    pub(crate) async fn next_batch(&mut self) -> usize {
+        tokio::time::timeout(WAIT_TIMEOUT, self.batch_sizes.recv()).await.unwrap().unwrap()
     }
 
-    /// How many batches the engine took that nobody waited for.
-    pub(crate) fn untold(&mut self) -> usize {
-        std::iter::from_fn(|| self.announced.try_recv().ok()).count()
+    /// Returns the number of batches that the engine has started since the last [`Self::next_batch`].
+    pub(crate) fn further_batches(&mut self) -> usize {
+        std::iter::from_fn(|| self.batch_sizes.try_recv().ok()).count()
     }
 
-    /// Lets a batch go, the one under way or the next.
-    pub(crate) fn release(&self, verdict: Verdict) {
+    /// Ends the running batch, or the next one, with `verdict`.
+    pub(crate) fn release(&self, verdict: Acknowledgement) {
         self.verdicts.send(verdict).unwrap();
     }
 }

@@ -1,17 +1,18 @@
-//! Memory that starts on a cache line.
+//! Memory aligned to cache lines.
 
 use std::ops::{Deref, DerefMut};
 
 const FLOATS_PER_LINE: usize = 16;
 
-/// A cache line.
+/// The contents of a cache line.
 #[derive(Clone, Copy)]
 #[repr(C, align(64))]
 struct Line([f32; FLOATS_PER_LINE]);
 
-/// Zeroed `f32` that start on a cache line, so that no aligned vector straddles two.
+/// A fixed number of `f32` that begin on a cache line.
 ///
-/// The kernels take any slice; activations and scratch memory in one of these are faster.
+/// The kernels accept any slice. They are faster with aligned activations and scratch memory, because then no
+/// vector extends over two cache lines.
 #[derive(Clone)]
 pub struct AlignedBuffer {
     lines: Vec<Line>,
@@ -19,7 +20,7 @@ pub struct AlignedBuffer {
 }
 
 impl AlignedBuffer {
-    /// `len` zeros.
+    /// Allocates `len` zeros.
     #[must_use]
     pub fn zeroed(len: usize) -> Self {
         Self { lines: vec![Line([0.0; FLOATS_PER_LINE]); len.div_ceil(FLOATS_PER_LINE)], len }
@@ -30,14 +31,15 @@ impl Deref for AlignedBuffer {
     type Target = [f32];
 
     fn deref(&self) -> &[f32] {
-        // SAFETY: a line is nothing but its floats (`repr(C)`, 64 bytes), and `len` of them fit in.
+        // SAFETY: `lines` is contiguous and initialised, a `Line` has exactly the layout of its 16 floats
+        // (`repr(C)`, no padding), and `zeroed` allocated enough lines for `len` floats.
         unsafe { std::slice::from_raw_parts(self.lines.as_ptr().cast(), self.len) }
     }
 }
 
 impl DerefMut for AlignedBuffer {
     fn deref_mut(&mut self) -> &mut [f32] {
-        // SAFETY: as in `deref`, and the lines are borrowed mutably.
+        // SAFETY: as in `deref`. The slice is unique because `self` is borrowed mutably.
         unsafe { std::slice::from_raw_parts_mut(self.lines.as_mut_ptr().cast(), self.len) }
     }
 }
@@ -53,7 +55,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_starts_on_a_line_and_is_as_long_as_asked() {
+    fn a_buffer_is_aligned_to_a_cache_line_and_has_the_requested_length() {
         for len in [0, 1, 15, 16, 17, 1000] {
             let mut buffer = AlignedBuffer::zeroed(len);
             assert_eq!(buffer.len(), len);

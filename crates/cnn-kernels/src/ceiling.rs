@@ -1,4 +1,4 @@
-//! How fast this machine multiplies and adds: what the kernels are measured against.
+//! The maximum speed of multiply-adds on this machine, for comparison in benchmarks.
 
 use std::hint::black_box;
 
@@ -7,17 +7,21 @@ use crate::{
     vector::Vector,
 };
 
-/// Chains of multiply-adds side by side: more than any CPU needs to keep its units busy.
+/// Number of independent chains of multiply-adds: enough to hide their latency on any CPU.
 const CHAINS: usize = 12;
 
-/// Does nothing but multiply-adds in registers, `rounds` times a dozen vectors of them, and says how
-/// many floating-point operations that was.
+/// Runs `rounds` rounds of multiply-adds in registers and returns the number of floating-point operations.
+///
+/// Each round is 12 independent multiply-adds of whole vectors. The caller measures the time.
 #[must_use]
 pub fn multiply_adds(isa: Isa, rounds: usize) -> usize {
-    // SAFETY: nothing is packed and nothing is read.
+    // SAFETY: `MultiplyAdds` uses neither packed data nor slices of the caller.
     unsafe { isa.run(MultiplyAdds { rounds }) };
     2 * rounds * CHAINS * isa.lanes()
 }
+
+/// Lanes of the widest vector.
+const MAX_LANES: usize = 16;
 
 struct MultiplyAdds {
     rounds: usize,
@@ -26,8 +30,9 @@ struct MultiplyAdds {
 impl Kernel for MultiplyAdds {
     #[inline(always)]
     unsafe fn run<V: Vector>(self) {
-        let mut first_lanes = [0.0_f32; CHAINS * 16];
-        // SAFETY: the CPU is the caller's promise, and there is room for a vector of each chain.
+        let mut results = [0.0_f32; CHAINS * MAX_LANES];
+        // SAFETY: the caller guarantees that the CPU supports `V`. `results` has room for a vector of each
+        // chain, because no vector has more than `MAX_LANES` lanes.
         unsafe {
             let factor = V::splat(black_box(0.999_999_9));
             let addend = V::splat(black_box(1e-7));
@@ -38,9 +43,9 @@ impl Kernel for MultiplyAdds {
                 }
             }
             for (index, chain) in chains.iter().enumerate() {
-                chain.store(first_lanes.as_mut_ptr().add(index * V::LANES));
+                chain.store(results.as_mut_ptr().add(index * V::LANES));
             }
         }
-        black_box(first_lanes);
+        black_box(results);
     }
 }

@@ -1,13 +1,30 @@
 //! The 1×1 convolution.
 
 use crate::{
-    gemm::{Depth, Gemm, Left, PackedMatrix},
+    gemm::{Gemm, LeftMatrix, PackedMatrix, RightRows},
     isa::Isa,
     shape::{Clamp, ShapeError, check_length},
 };
 
-/// A 1×1 convolution with its weights packed for one instruction set; also the classifier, whose image
-/// is a single pixel.
+/// A 1×1 convolution with its weights packed for one instruction set.
+///
+/// A fully connected layer is a 1×1 convolution of an image with a single pixel.
+///
+/// # Examples
+/// Converts an image of two pixels with two channels to three channels:
+///
+/// ```
+/// use cnn_kernels::{Clamp, Isa, PackedConv1x1};
+///
+/// let weights = [1.0, 0.0, 0.0, 1.0, 1.0, 1.0]; // [output channels][channels]
+/// let bias = [0.0, 0.0, -10.0];
+/// let conv = PackedConv1x1::new(Isa::detect(), 2, &weights, &bias, Clamp::RELU)?;
+///
+/// let mut output = [0.0; 6];
+/// conv.run(&[1.0, 2.0, 5.0, 7.0], None, &mut output)?;
+/// assert_eq!(output, [1.0, 2.0, 0.0, 5.0, 7.0, 2.0]);
+/// # Ok::<(), cnn_kernels::ShapeError>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct PackedConv1x1 {
     matrix: PackedMatrix,
@@ -15,10 +32,11 @@ pub struct PackedConv1x1 {
 }
 
 impl PackedConv1x1 {
-    /// Packs `weights` `[output channels][channels]` and `bias` `[output channels]`.
+    /// Packs `weights` of shape `[output channels][channels]` and `bias` of shape `[output channels]`.
     ///
     /// # Errors
-    /// `weights` is not as long as the channels say, or a number of channels is zero.
+    /// Returns an error if the length of `weights` does not match the numbers of channels, or one of them is
+    /// zero.
     pub fn new(
         isa: Isa,
         channels: usize,
@@ -29,24 +47,24 @@ impl PackedConv1x1 {
         Ok(Self { matrix: PackedMatrix::from_columns(isa, channels, weights, bias)?, clamp })
     }
 
-    /// Channels of the input.
+    /// Returns the number of input channels.
     #[must_use]
     pub fn channels(&self) -> usize {
         self.matrix.depth()
     }
 
-    /// Channels of the output.
+    /// Returns the number of output channels.
     #[must_use]
     pub fn output_channels(&self) -> usize {
         self.matrix.width()
     }
 
-    /// `output = clamp(weights · input + bias + residual)`, pixel by pixel; there are as many pixels
-    /// as `input` has. Any part of an image may be given, and a pixel's result is the same bits in
-    /// whatever part it comes.
+    /// Computes `output = clamp(weights · input + bias + residual)` for each pixel of `input`.
+    ///
+    /// `input` may be any part of an image: splitting an image does not change a bit of the result.
     ///
     /// # Errors
-    /// A slice is not the same whole number of pixels as the others. Nothing is written then.
+    /// Returns an error, and writes nothing, if the slices are not the same whole number of pixels.
     pub fn run(&self, input: &[f32], residual: Option<&[f32]>, output: &mut [f32]) -> Result<(), ShapeError> {
         let pixels = input.len() / self.channels();
         check_length("input", pixels * self.channels(), input.len())?;
@@ -56,10 +74,10 @@ impl PackedConv1x1 {
             check_length("residual", expected, residual.len())?;
         }
         Gemm {
-            left: Left::dense(input, self.channels()),
+            left: LeftMatrix::dense(input, self.channels()),
             rows: pixels,
             right: &self.matrix,
-            depth: Depth { first: 0, run_stride: 0 },
+            right_rows: RightRows::ALL,
             residual,
             clamp: self.clamp,
             output,

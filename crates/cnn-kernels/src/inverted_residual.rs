@@ -1,42 +1,44 @@
-//! The inverted residual block in tiles.
+//! The inverted residual block, computed in tiles.
 
 use std::ops::Range;
 
 use crate::{
     conv1x1::PackedConv1x1,
     depthwise::Depthwise,
-    shape::{ShapeError, Window, check_length, check_rows, volume},
+    shape::{ShapeError, Window, check_length, check_rows, checked_volume},
 };
 
-/// Bytes of scratch memory that a tile may use: half of a second-level cache of 1 MiB, the rest of which
-/// the weights pass through.
-const TILE_BYTES: usize = 512 << 10;
+/// Maximum scratch memory of a tile in bytes: half of a second-level cache of 1 MiB. The other half is for
+/// the weights.
+const MAX_TILE_BYTES: usize = 512 << 10;
 
-/// Expand (1×1) → depthwise → project (1×1) (+ input), the block of MobileNetV2 and its descendants.
+/// The inverted residual block of MobileNetV2: 1×1 expansion, depthwise convolution, 1×1 projection, and an
+/// optional addition of the input.
 ///
-/// The expanded tensor is several times as large as what goes in and comes out, and is needed only
-/// nearby: it is made a few rows at a time, used, and overwritten, so that it never leaves the cache.
-/// The rows that a kernel shares with the next tile are kept. The result is the same bits as that of
-/// the three operators one after another.
+/// The expanded tensor is several times larger than the input and the output. It is computed in tiles of a
+/// few rows that stay in the cache, and each tile overwrites the previous one except for the rows that both
+/// need. The result is bit for bit that of the three operators one after another.
 #[derive(Clone, Debug)]
 pub struct InvertedResidual {
     expand: Option<PackedConv1x1>,
     depthwise: Depthwise,
     project: PackedConv1x1,
     add_input: bool,
-    /// Output rows of a tile.
+    /// Number of output rows per tile.
     tile_rows: usize,
-    /// Rows of the expanded tensor that are kept.
-    ring: usize,
+    /// Number of rows of the expanded tensor in the ring buffer.
+    ring_rows: usize,
 }
 
 impl InvertedResidual {
-    /// Puts the operators together. Without `expand` the depthwise convolution reads the input itself;
-    /// with `add_input` the input is added to what `project` gives.
+    /// Combines the operators to a block.
+    ///
+    /// Without `expand`, the depthwise convolution reads the input of the block. With `add_input`, the input
+    /// is added to the output of `project`.
     ///
     /// # Errors
-    /// The operators' channels do not follow from each other, or the input is to be added to an output
-    /// of another shape.
+    /// Returns an error if the channels of consecutive operators differ, or if `add_input` is true and input
+    /// and output have different shapes.
     pub fn new(
         expand: Option<PackedConv1x1>,
         depthwise: Depthwise,
@@ -44,32 +46,39 @@ impl InvertedResidual {
         add_input: bool,
     ) -> Result<Self, ShapeError> {
         if expand.as_ref().is_some_and(|expand| expand.output_channels() != depthwise.channels()) {
-            return Err(ShapeError::Mismatch("expand gives other channels than depthwise takes"));
+            return Err(ShapeError::Mismatch(
+                "the output channels of expand differ from the channels of depthwise",
+            ));
         }
         if project.channels() != depthwise.channels() {
-            return Err(ShapeError::Mismatch("project takes other channels than depthwise gives"));
+            return Err(ShapeError::Mismatch(
+                "the input channels of project differ from the channels of depthwise",
+            ));
         }
         let window = depthwise.window();
-        let block = Self { expand, depthwise, project, add_input, tile_rows: 1, ring: 0 };
+        let block = Self { expand, depthwise, project, add_input, tile_rows: 1, ring_rows: 0 };
         if add_input && (window.input() != window.output() || block.channels() != block.output_channels()) {
-            return Err(ShapeError::Mismatch("the input is not of the output's shape and cannot be added"));
+            return Err(ShapeError::Mismatch(
+                "the input cannot be added because its shape differs from the output",
+            ));
         }
-        volume(&[window.input().pixels(), block.channels()])?;
-        volume(&[window.output().pixels(), block.output_channels()])?;
-        Ok(block.with_tile_bytes(TILE_BYTES))
+        checked_volume(&[window.input().pixels(), block.channels()])?;
+        checked_volume(&[window.output().pixels(), block.output_channels()])?;
+        Ok(block.with_tile_bytes(MAX_TILE_BYTES))
     }
 
-    /// The same block in tiles that need at most `bytes` of scratch memory, or are a single row. The
-    /// default is 512 KiB.
+    /// Sets the maximum scratch memory of a tile in bytes, which is 512 KiB by default.
+    ///
+    /// A tile has at least one row, even if that needs more memory.
     #[must_use]
     pub fn with_tile_bytes(mut self, bytes: usize) -> Self {
         let window = self.window();
         let mut tiles = 1;
         loop {
-            // As even as can be.
+            // Distributes the rows evenly, so that the last tile is not much smaller than the others.
             self.tile_rows = window.output().height.div_ceil(tiles);
-            let ring = (self.tile_rows - 1) * window.stride() + window.kernel();
-            self.ring = ring.min(window.input().height);
+            let ring_rows = (self.tile_rows - 1) * window.stride() + window.kernel();
+            self.ring_rows = ring_rows.min(window.input().height);
             if self.scratch_len() * size_of::<f32>() <= bytes || self.tile_rows == 1 {
                 return self;
             }
@@ -77,42 +86,44 @@ impl InvertedResidual {
         }
     }
 
-    /// The window of the depthwise convolution.
+    /// Returns the window of the depthwise convolution.
     #[must_use]
     pub fn window(&self) -> Window {
         self.depthwise.window()
     }
 
-    /// Channels of the input.
+    /// Returns the number of input channels.
     #[must_use]
     pub fn channels(&self) -> usize {
         self.expand.as_ref().map_or(self.depthwise.channels(), PackedConv1x1::channels)
     }
 
-    /// Channels of the output.
+    /// Returns the number of output channels.
     #[must_use]
     pub fn output_channels(&self) -> usize {
         self.project.output_channels()
     }
 
-    /// Elements of scratch memory that [`Self::run`] needs.
+    /// Returns the number of elements of scratch memory that [`Self::run`] needs.
     #[must_use]
     pub fn scratch_len(&self) -> usize {
         self.ring_len() + self.tile_rows * self.window().output().width * self.depthwise.channels()
     }
 
-    /// Elements of the kept rows of the expanded tensor.
+    /// Returns the number of elements of the ring buffer, which is 0 without an expansion.
     fn ring_len(&self) -> usize {
-        let kept = if self.expand.is_some() { self.ring } else { 0 };
-        kept * self.window().input().width * self.depthwise.channels()
+        let rows = if self.expand.is_some() { self.ring_rows } else { 0 };
+        rows * self.window().input().width * self.depthwise.channels()
     }
 
-    /// Computes the output rows `rows` of the whole image `input` into `output`, which is those rows.
-    /// What is in `scratch` before does not matter.
+    /// Computes the output rows `rows` of the image `input` and writes them to `output`.
+    ///
+    /// `input` is the whole image; `output` has room for the rows in `rows` only. The contents of `scratch`
+    /// are overwritten.
     ///
     /// # Errors
-    /// `input` is not the whole image, `rows` are not inside the output, `output` is not as long as
-    /// they are, or `scratch` is shorter than [`Self::scratch_len`]. Nothing is written then.
+    /// Returns an error, and writes nothing, if the length of `input` or `output` is wrong, `rows` are not
+    /// inside the output, or `scratch` is shorter than [`Self::scratch_len`].
     pub fn run(
         &self,
         input: &[f32],
@@ -132,7 +143,7 @@ impl InvertedResidual {
         let (ring, filtered) = scratch.split_at_mut(self.ring_len());
 
         let filtered_pitch = window.output().width * self.depthwise.channels();
-        let mut expanded = 0;
+        let mut expanded_end = 0;
         for (index, output_tile) in output.chunks_mut(self.tile_rows * output_pitch).enumerate() {
             let start = rows.start + index * self.tile_rows;
             let tile = start..rows.end.min(start + self.tile_rows);
@@ -140,9 +151,9 @@ impl InvertedResidual {
             match &self.expand {
                 Some(expand) => {
                     let needed = window.input_rows(&tile);
-                    self.expand_rows(expand, input, expanded.max(needed.start)..needed.end, ring)?;
-                    expanded = needed.end;
-                    self.depthwise.run_on_ring(ring, self.ring, tile.clone(), filtered)?;
+                    self.expand_rows(expand, input, expanded_end.max(needed.start)..needed.end, ring)?;
+                    expanded_end = needed.end;
+                    self.depthwise.run_on_ring(ring, self.ring_rows, tile.clone(), filtered)?;
                 }
                 None => self.depthwise.run(input, tile.clone(), filtered)?,
             }
@@ -152,7 +163,7 @@ impl InvertedResidual {
         Ok(())
     }
 
-    /// Expands the input rows `rows` to their places in the ring.
+    /// Expands the input rows `rows` and writes them to the ring buffer.
     fn expand_rows(
         &self,
         expand: &PackedConv1x1,
@@ -163,13 +174,13 @@ impl InvertedResidual {
         let width = self.window().input().width;
         let (pitch, ring_pitch) = (width * expand.channels(), width * expand.output_channels());
         while !rows.is_empty() {
-            // Up to where the ring ends and begins anew.
-            let place = rows.start % self.ring;
-            let count = rows.len().min(self.ring - place);
+            // Consecutive rows up to the end of the ring buffer, where it wraps around.
+            let ring_row = rows.start % self.ring_rows;
+            let count = rows.len().min(self.ring_rows - ring_row);
             expand.run(
                 &input[rows.start * pitch..(rows.start + count) * pitch],
                 None,
-                &mut ring[place * ring_pitch..(place + count) * ring_pitch],
+                &mut ring[ring_row * ring_pitch..(ring_row + count) * ring_pitch],
             )?;
             rows.start += count;
         }

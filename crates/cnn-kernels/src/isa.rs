@@ -1,4 +1,4 @@
-//! The instruction sets that the kernels are made for, and the one door to each.
+//! The supported instruction sets, and the functions that run a kernel with each of them.
 
 use std::{fmt, str::FromStr};
 
@@ -8,11 +8,11 @@ use crate::vector::F32x4;
 use crate::vector::{F32x8, F32x16};
 use crate::vector::{Portable, Vector};
 
-/// An instruction set that this machine has.
+/// An instruction set that this machine's CPU supports.
 ///
-/// A value is the proof: it comes from [`Isa::detect`], [`Isa::available`] or a name that was checked
-/// against this machine (`"avx2".parse()`), so whatever holds one may use its instructions. The order
-/// is from narrow to wide.
+/// A value proves that the CPU supports the instructions: all functions that return one check the CPU. These
+/// are [`Isa::detect`], [`Isa::available`] and parsing a name (`"avx2".parse()`). Values are ordered from
+/// narrow vectors to wide ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Isa(Level);
 
@@ -27,7 +27,7 @@ enum Level {
     Avx512,
 }
 
-/// Every level of this architecture, narrow to wide.
+/// Every instruction set of this architecture, from narrow to wide.
 const LEVELS: &[Level] = &[
     Level::Portable,
     #[cfg(target_arch = "aarch64")]
@@ -38,9 +38,9 @@ const LEVELS: &[Level] = &[
     Level::Avx512,
 ];
 
-/// The names of the levels of every architecture: a name that is known, but not here, is no slip of the
-/// pen.
-const NAMES: [&str; 4] = ["portable", "neon", "avx2", "avx512"];
+/// The names of the instruction sets of all architectures. They distinguish an instruction set that is not
+/// available from a misspelt name.
+const ALL_NAMES: [&str; 4] = ["portable", "neon", "avx2", "avx512"];
 
 impl Level {
     fn name(self) -> &'static str {
@@ -55,7 +55,8 @@ impl Level {
         }
     }
 
-    fn is_here(self) -> bool {
+    /// Returns true if this machine's CPU supports the instructions.
+    fn is_available(self) -> bool {
         match self {
             Self::Portable => true,
             #[cfg(target_arch = "aarch64")]
@@ -69,27 +70,28 @@ impl Level {
 }
 
 impl Isa {
-    /// Plain Rust without intrinsics: every machine has it.
+    /// Plain Rust without intrinsics, which runs on every CPU.
     pub const PORTABLE: Self = Self(Level::Portable);
 
-    /// The widest that this machine has.
+    /// Returns the widest instruction set that this machine supports.
     #[must_use]
     pub fn detect() -> Self {
         Self::available().max().unwrap_or(Self::PORTABLE)
     }
 
-    /// All that this machine has, narrow to wide; [`Isa::PORTABLE`] is always among them.
+    /// Returns all instruction sets that this machine supports, from narrow to wide. The first is
+    /// [`Isa::PORTABLE`].
     pub fn available() -> impl Iterator<Item = Self> {
-        LEVELS.iter().copied().filter(|level| level.is_here()).map(Self)
+        LEVELS.iter().copied().filter(|level| level.is_available()).map(Self)
     }
 
-    /// `portable`, `neon`, `avx2` or `avx512`.
+    /// Returns the name: `portable`, `neon`, `avx2` or `avx512`.
     #[must_use]
     pub fn name(self) -> &'static str {
         self.0.name()
     }
 
-    /// Lanes of a register.
+    /// Returns the number of lanes in a vector.
     pub(crate) fn lanes(self) -> usize {
         match self.0 {
             Level::Portable => Portable::LANES,
@@ -102,34 +104,38 @@ impl Isa {
         }
     }
 
-    /// Vectors in the widest panel of packed weights.
-    pub(crate) fn panel(self) -> usize {
+    /// Returns the maximum number of vectors per row of a panel of packed weights.
+    pub(crate) fn max_panel_vectors(self) -> usize {
         match self.0 {
-            Level::Portable => Portable::PANEL,
+            Level::Portable => Portable::MAX_PANEL_VECTORS,
             #[cfg(target_arch = "aarch64")]
-            Level::Neon => F32x4::PANEL,
+            Level::Neon => F32x4::MAX_PANEL_VECTORS,
             #[cfg(target_arch = "x86_64")]
-            Level::Avx2 => F32x8::PANEL,
+            Level::Avx2 => F32x8::MAX_PANEL_VECTORS,
             #[cfg(target_arch = "x86_64")]
-            Level::Avx512 => F32x16::PANEL,
+            Level::Avx512 => F32x16::MAX_PANEL_VECTORS,
         }
     }
 
-    /// Runs `kernel` with this instruction set's vectors.
+    /// Runs `kernel` with the vectors of this instruction set.
     ///
     /// # Safety
-    /// As [`Kernel::run`], but for the instruction set, which is known to be there.
+    /// As for [`Kernel::run`], except that the CPU is known to support the instructions.
     pub(crate) unsafe fn run<K: Kernel>(self, kernel: K) {
         match self.0 {
-            // SAFETY: plain Rust runs everywhere; the rest is the caller's promise.
+            // SAFETY: plain Rust needs no CPU features. The caller guarantees that data and slices are valid
+            // for the kernel.
             Level::Portable => unsafe { kernel.run::<Portable>() },
-            // SAFETY: a value of this level exists only where the CPU has NEON.
+            // SAFETY: an `Isa` of this level exists only if the CPU supports NEON. The caller guarantees that
+            // data and slices are valid for the kernel.
             #[cfg(target_arch = "aarch64")]
             Level::Neon => unsafe { run_neon(kernel) },
-            // SAFETY: a value of this level exists only where the CPU has AVX2 and FMA.
+            // SAFETY: an `Isa` of this level exists only if the CPU supports AVX2 and FMA. The caller
+            // guarantees that data and slices are valid for the kernel.
             #[cfg(target_arch = "x86_64")]
             Level::Avx2 => unsafe { run_avx2(kernel) },
-            // SAFETY: a value of this level exists only where the CPU has AVX-512F and VL.
+            // SAFETY: an `Isa` of this level exists only if the CPU supports AVX-512F and AVX-512VL. The
+            // caller guarantees that data and slices are valid for the kernel.
             #[cfg(target_arch = "x86_64")]
             Level::Avx512 => unsafe { run_avx512(kernel) },
         }
@@ -142,19 +148,19 @@ impl fmt::Display for Isa {
     }
 }
 
-/// Why a name is not an instruction set to use here.
+/// Error returned when a name cannot be parsed as an available instruction set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum IsaError {
-    /// Nothing has this name.
+    /// No instruction set has this name.
     Unknown,
-    /// This machine does not have it.
+    /// This machine does not support the instruction set.
     Unavailable,
 }
 
 impl fmt::Display for IsaError {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Unknown => write!(formatter, "not one of {}", NAMES.join(", ")),
+            Self::Unknown => write!(formatter, "not one of {}", ALL_NAMES.join(", ")),
             Self::Unavailable => formatter.write_str("this CPU does not have these instructions"),
         }
     }
@@ -166,45 +172,57 @@ impl FromStr for Isa {
     type Err = IsaError;
 
     fn from_str(name: &str) -> Result<Self, IsaError> {
-        let missing = if NAMES.contains(&name) { IsaError::Unavailable } else { IsaError::Unknown };
+        let missing = if ALL_NAMES.contains(&name) { IsaError::Unavailable } else { IsaError::Unknown };
         Self::available().find(|isa| isa.name() == name).ok_or(missing)
     }
 }
 
-/// Work written over a [`Vector`], with all that it reads and writes.
+/// A computation that is generic over the [`Vector`], together with its input and output.
 pub(crate) trait Kernel {
-    /// Does the work. Implementations are `#[inline(always)]`.
+    /// Runs the computation.
+    ///
+    /// Implementations are `#[inline(always)]`, so that they are compiled with the instructions of `V`.
     ///
     /// # Safety
-    /// The CPU has the instructions of `V`, the packed data was packed for `V`, and every slice is as
-    /// long as the kernel says.
+    /// - The CPU supports the instructions of `V`.
+    /// - Packed data was packed for `V`.
+    /// - Every slice has the length that the kernel documents or its constructor checks.
     unsafe fn run<V: Vector>(self);
 }
 
+/// Runs `kernel` compiled with NEON.
+///
 /// # Safety
-/// As [`Kernel::run`] with NEON.
+/// As for [`Kernel::run`]. The CPU supports NEON.
 #[cfg(target_arch = "aarch64")]
 #[target_feature(enable = "neon")]
 unsafe fn run_neon<K: Kernel>(kernel: K) {
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller guarantees that the CPU supports these instructions and that data and slices are
+    // valid for the kernel.
     unsafe { kernel.run::<F32x4>() }
 }
 
+/// Runs `kernel` compiled with AVX2 and FMA.
+///
 /// # Safety
-/// As [`Kernel::run`] with AVX2 and FMA.
+/// As for [`Kernel::run`]. The CPU supports AVX2 and FMA.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma")]
 unsafe fn run_avx2<K: Kernel>(kernel: K) {
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller guarantees that the CPU supports these instructions and that data and slices are
+    // valid for the kernel.
     unsafe { kernel.run::<F32x8>() }
 }
 
+/// Runs `kernel` compiled with AVX-512F and AVX-512VL.
+///
 /// # Safety
-/// As [`Kernel::run`] with AVX-512F and VL.
+/// As for [`Kernel::run`]. The CPU supports AVX-512F and AVX-512VL.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,avx512vl")]
 unsafe fn run_avx512<K: Kernel>(kernel: K) {
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller guarantees that the CPU supports these instructions and that data and slices are
+    // valid for the kernel.
     unsafe { kernel.run::<F32x16>() }
 }
 
@@ -213,13 +231,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_detected_one_is_the_last_of_the_available() {
+    fn the_detected_instruction_set_is_the_widest_available() {
         assert_eq!(Isa::available().last(), Some(Isa::detect()));
         assert_eq!(Isa::available().next(), Some(Isa::PORTABLE));
     }
 
     #[test]
-    fn a_name_gives_back_its_instruction_set() {
+    fn a_name_parses_to_its_instruction_set() {
         for isa in Isa::available() {
             assert_eq!(isa.name().parse(), Ok(isa));
         }
@@ -227,10 +245,10 @@ mod tests {
     }
 
     #[test]
-    fn the_name_of_another_architecture_is_known() {
+    fn the_name_of_another_architecture_is_unavailable_not_unknown() {
         let foreign = if cfg!(target_arch = "aarch64") { "avx2" } else { "neon" };
         assert_eq!(foreign.parse::<Isa>(), Err(IsaError::Unavailable));
-        assert!(LEVELS.iter().all(|level| NAMES.contains(&level.name())));
+        assert!(LEVELS.iter().all(|level| ALL_NAMES.contains(&level.name())));
         assert_eq!(IsaError::Unknown.to_string(), "not one of portable, neon, avx2, avx512");
     }
 }

@@ -1,20 +1,23 @@
 //! CPU kernels for convolutional networks, as pure functions over slices.
 //!
-//! Start reading at [`PackedConv1x1`], then `gemm`, where most of the time is spent, and `vector`, over
-//! which every kernel is written once for all instruction sets.
+//! - [`Isa`]: the instruction set to use, detected at run time
+//! - [`PackedConv1x1`], [`FirstConv`], [`Depthwise`], [`global_average_pool`]: the operators, whose weights
+//!   are
+//!   packed once, for one [`Isa`]
+//! - [`InvertedResidual`]: three operators combined, computed in tiles that stay in the cache
+//! - [`ceiling`]: the maximum speed of the machine, for benchmarks
 //!
-//! - [`Isa`]: which instructions to use, found out at run time
-//! - [`PackedConv1x1`], [`FirstConv`], [`Depthwise`], [`global_average_pool`]: the operators; weights
-//!   are packed once, for one [`Isa`]
-//! - [`InvertedResidual`]: three operators in tiles that stay in the cache
-//! - [`ceiling`]: how fast the machine could be
+//! Start reading at [`PackedConv1x1`], then the modules `gemm`, where most of the time is spent, and
+//! `vector`, whose trait makes every kernel generic over the instruction set.
 //!
-//! Images are `f32` slices of height × width × channels, channels next to each other and without
-//! padding, in any number. No kernel allocates or starts a thread: rows are given as ranges, so that a
-//! caller may split them, and how they are split changes no bit of the result. Sizes that do not go
-//! together are a [`ShapeError`] before anything is written.
+//! # Conventions
+//! - An image is an `f32` slice of shape `[height][width][channels]` without padding. Any number of channels
+//!   is possible.
+//! - Kernels neither allocate nor start threads. Callers may split an image into ranges of rows or pixels and
+//!   compute them in parallel, which does not change a bit of the result.
+//! - Sizes that do not match are a [`ShapeError`], and nothing is written.
 //!
-//! All of the project's `unsafe` is here.
+//! All `unsafe` code of the project is in this crate.
 
 mod aligned;
 pub mod ceiling;

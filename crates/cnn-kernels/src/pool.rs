@@ -6,15 +6,30 @@ use crate::{
     vector::Vector,
 };
 
-/// The mean of each channel over all pixels of `input`; there are as many channels as `output` is long.
+/// Computes the mean of each channel over all pixels of `input`.
+///
+/// The length of `output` is the number of channels.
 ///
 /// # Errors
-/// `output` is empty, or `input` is not a whole number of pixels, at least one.
+/// Returns an error if `output` is empty or `input` is not a whole number of pixels, at least one.
+///
+/// # Examples
+/// Averages two pixels with three channels:
+///
+/// ```
+/// use cnn_kernels::{Isa, global_average_pool};
+///
+/// let mut means = [0.0; 3];
+/// global_average_pool(Isa::detect(), &[1.0, 2.0, 3.0, 3.0, 4.0, 5.0], &mut means)?;
+/// assert_eq!(means, [2.0, 3.0, 4.0]);
+/// # Ok::<(), cnn_kernels::ShapeError>(())
+/// ```
 pub fn global_average_pool(isa: Isa, input: &[f32], output: &mut [f32]) -> Result<(), ShapeError> {
     let channels = output.len();
     let pixels = input.len().checked_div(channels).ok_or(ShapeError::Zero)?;
     check_length("input", pixels.max(1) * channels, input.len())?;
-    // SAFETY: nothing is packed, and the lengths were checked.
+    // SAFETY: `GlobalAverage` uses no packed data. `input` has `pixels` times as many elements as `output`:
+    // checked above.
     unsafe { isa.run(GlobalAverage { input, pixels, output }) };
     Ok(())
 }
@@ -25,8 +40,9 @@ struct GlobalAverage<'a> {
     output: &'a mut [f32],
 }
 
-/// Vectors that are summed side by side: a chain of sums each, so that they need not wait.
-const SIDE_BY_SIDE: usize = 4;
+/// Number of vectors that are summed at the same time. Their additions are independent, which hides the
+/// latency.
+const PARALLEL_SUMS: usize = 4;
 
 impl Kernel for GlobalAverage<'_> {
     #[inline(always)]
@@ -35,12 +51,15 @@ impl Kernel for GlobalAverage<'_> {
         let output = self.output.as_mut_ptr();
         let input = self.input.as_ptr();
         let mut channel = 0;
-        // SAFETY: the CPU is the caller's promise; every vector is inside a pixel's channels.
+        // SAFETY: the caller guarantees that the CPU supports `V` and that `input` consists of `pixels`
+        // pixels with as many channels as `output` is long. Every load and store is inside the channels of
+        // one pixel: the first loop runs only while whole vectors remain, the second one touches only the
+        // remaining `lanes` lanes.
         unsafe {
             #[expect(clippy::cast_precision_loss, reason = "images are smaller than 2^24 pixels")]
             let scale = V::splat(1.0 / self.pixels as f32);
-            while channel + SIDE_BY_SIDE * V::LANES <= channels {
-                let mut sums = [V::splat(0.0); SIDE_BY_SIDE];
+            while channel + PARALLEL_SUMS * V::LANES <= channels {
+                let mut sums = [V::splat(0.0); PARALLEL_SUMS];
                 for pixel in 0..self.pixels {
                     for (vector, sum) in sums.iter_mut().enumerate() {
                         *sum = sum.add(V::load(input.add(pixel * channels + channel + vector * V::LANES)));
@@ -49,7 +68,7 @@ impl Kernel for GlobalAverage<'_> {
                 for (vector, sum) in sums.iter().enumerate() {
                     sum.mul(scale).store(output.add(channel + vector * V::LANES));
                 }
-                channel += SIDE_BY_SIDE * V::LANES;
+                channel += PARALLEL_SUMS * V::LANES;
             }
             while channel < channels {
                 let lanes = channels - channel;

@@ -1,40 +1,40 @@
-//! Sizes, windows and clamps, and what is wrong with those that do not fit.
+//! Sizes, windows and clamps, and the error for sizes that do not match.
 
 use std::{fmt, ops::Range};
 
-/// Why sizes do not go together. Nothing was computed.
+/// Error returned when sizes do not match. Nothing was computed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ShapeError {
-    /// A slice is not as long as the sizes say.
+    /// The length of a slice does not match the sizes.
     Length {
-        /// The slice.
+        /// Name of the slice.
         what: &'static str,
-        /// How many elements it should have.
+        /// Expected number of elements.
         expected: usize,
-        /// How many it has.
+        /// Actual number of elements.
         actual: usize,
     },
-    /// A size that cannot be zero is.
+    /// A size is zero that must be at least one.
     Zero,
-    /// The sizes are too large for this machine's memory.
+    /// The sizes exceed the address space.
     TooLarge,
     /// The window is larger than the padded image.
     WindowTooLarge,
-    /// A depthwise kernel or stride without an implementation.
+    /// The depthwise convolution does not support the kernel or stride.
     Unsupported {
         /// Height and width of the kernel.
         kernel: usize,
-        /// Step of the window.
+        /// Stride of the window.
         stride: usize,
     },
-    /// Rows outside the image.
+    /// A range of rows is not inside the output.
     Rows {
-        /// The first row beyond those asked for.
+        /// End of the range.
         end: usize,
-        /// Rows of the output.
+        /// Number of rows of the output.
         height: usize,
     },
-    /// Two operators of a block do not fit together.
+    /// Two operators of a block do not match.
     Mismatch(&'static str),
 }
 
@@ -60,23 +60,23 @@ impl fmt::Display for ShapeError {
 
 impl std::error::Error for ShapeError {}
 
-/// The product of `factors`, where an array of that many `f32` can exist.
-pub(crate) fn volume(factors: &[usize]) -> Result<usize, ShapeError> {
+/// Returns the product of `factors`, checked to be positive and small enough for an array of `f32`.
+pub(crate) fn checked_volume(factors: &[usize]) -> Result<usize, ShapeError> {
     let product = factors.iter().try_fold(1_usize, |product, factor| product.checked_mul(*factor));
     match product {
         Some(0) => Err(ShapeError::Zero),
-        // No slice is longer than isize::MAX bytes; half of it leaves room for padding to vectors.
+        // A slice has at most isize::MAX bytes. Half of that leaves room for padding to whole vectors.
         Some(product) if product <= isize::MAX.unsigned_abs() / (2 * size_of::<f32>()) => Ok(product),
         _ => Err(ShapeError::TooLarge),
     }
 }
 
-/// That `what` has `expected` elements.
+/// Checks that the slice named `what` has `expected` elements.
 pub(crate) fn check_length(what: &'static str, expected: usize, actual: usize) -> Result<(), ShapeError> {
     if expected == actual { Ok(()) } else { Err(ShapeError::Length { what, expected, actual }) }
 }
 
-/// That `rows` is a range within `height`.
+/// Checks that `rows` is a range inside `height` rows.
 pub(crate) fn check_rows(rows: &Range<usize>, height: usize) -> Result<(), ShapeError> {
     if rows.start <= rows.end && rows.end <= height {
         Ok(())
@@ -85,42 +85,42 @@ pub(crate) fn check_rows(rows: &Range<usize>, height: usize) -> Result<(), Shape
     }
 }
 
-/// The bounds of an activation: `x` becomes `min(max(x, lo), hi)`; NaN stays NaN.
+/// Bounds of an activation: `x` becomes `min(max(x, lo), hi)`, and NaN stays NaN.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Clamp {
-    /// The smallest value that comes out.
+    /// Lower bound.
     pub lo: f32,
-    /// The largest value that comes out.
+    /// Upper bound.
     pub hi: f32,
 }
 
 impl Clamp {
-    /// Changes nothing.
+    /// No bounds.
     pub const NONE: Self = Self { lo: f32::NEG_INFINITY, hi: f32::INFINITY };
-    /// Negative becomes zero.
+    /// ReLU: negative values become zero.
     pub const RELU: Self = Self { lo: 0.0, hi: f32::INFINITY };
-    /// To between 0 and 6.
+    /// ReLU6: clamps to the range of 0 to 6.
     pub const RELU6: Self = Self { lo: 0.0, hi: 6.0 };
 }
 
 /// Height and width in pixels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Size {
-    /// Rows.
+    /// Number of rows.
     pub height: usize,
-    /// Pixels in a row.
+    /// Number of pixels per row.
     pub width: usize,
 }
 
 impl Size {
-    /// Pixels in all.
+    /// Returns the total number of pixels.
     #[must_use]
     pub fn pixels(self) -> usize {
         self.height * self.width
     }
 }
 
-/// Pixels of zeros around an image.
+/// Padding around an image: the number of rows or columns of zeros on each side.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Pads {
     /// Rows above.
@@ -134,14 +134,14 @@ pub struct Pads {
 }
 
 impl Pads {
-    /// The same on all four sides.
+    /// Creates the same padding on all four sides.
     #[must_use]
     pub fn all(pixels: usize) -> Self {
         Self { top: pixels, left: pixels, bottom: pixels, right: pixels }
     }
 }
 
-/// A square kernel that moves over a padded image, and the image that comes out.
+/// A square kernel that moves over a padded image, and the size of the resulting image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Window {
     input: Size,
@@ -152,12 +152,13 @@ pub struct Window {
 }
 
 impl Window {
-    /// A kernel of `kernel` by `kernel` pixels that moves by `stride` over `input` with `pads` around.
+    /// Creates a window with a kernel of `kernel` × `kernel` pixels that moves by `stride` pixels over
+    /// `input`, padded by `pads`.
     ///
     /// # Errors
-    /// A size is zero, the kernel is larger than the padded image, or sizes overflow.
+    /// Returns an error if a size is zero, the kernel is larger than the padded image, or the sizes overflow.
     pub fn new(input: Size, kernel: usize, stride: usize, pads: Pads) -> Result<Self, ShapeError> {
-        volume(&[input.height, input.width, kernel, kernel, stride])?;
+        checked_volume(&[input.height, input.width, kernel, kernel, stride])?;
         let steps = |size: usize, before: usize, after: usize| {
             let padded = size.checked_add(before).and_then(|size| size.checked_add(after));
             let padded = padded.ok_or(ShapeError::TooLarge)?;
@@ -168,70 +169,70 @@ impl Window {
             height: steps(input.height, pads.top, pads.bottom)?,
             width: steps(input.width, pads.left, pads.right)?,
         };
-        volume(&[output.height, output.width])?;
+        checked_volume(&[output.height, output.width])?;
         Ok(Self { input, kernel, stride, pads, output })
     }
 
-    /// The image that the window moves over.
+    /// Returns the size of the image over which the window moves.
     #[must_use]
     pub fn input(&self) -> Size {
         self.input
     }
 
-    /// The image that comes out, a pixel a step.
+    /// Returns the size of the resulting image, which has one pixel per step.
     #[must_use]
     pub fn output(&self) -> Size {
         self.output
     }
 
-    /// Height and width of the kernel.
+    /// Returns the side of the kernel in pixels.
     #[must_use]
     pub fn kernel(&self) -> usize {
         self.kernel
     }
 
-    /// Pixels from one step to the next.
+    /// Returns the distance between two steps in pixels.
     #[must_use]
     pub fn stride(&self) -> usize {
         self.stride
     }
 
-    /// The zeros around the input.
+    /// Returns the padding around the input.
     #[must_use]
     pub fn pads(&self) -> Pads {
         self.pads
     }
 
-    /// The kernel's rows that meet the image, not its padding, at output row `y`.
+    /// Returns the rows of the kernel that are over the image, not over its padding, at output row `y`.
     pub(crate) fn kernel_rows(&self, y: usize) -> Range<usize> {
-        taps(y * self.stride, self.kernel, self.pads.top, self.input.height)
+        taps_over_image(y * self.stride, self.kernel, self.pads.top, self.input.height)
     }
 
-    /// The kernel's columns that meet the image, not its padding, at output column `x`.
+    /// Returns the columns of the kernel that are over the image, not over its padding, at output column `x`.
     pub(crate) fn kernel_columns(&self, x: usize) -> Range<usize> {
-        taps(x * self.stride, self.kernel, self.pads.left, self.input.width)
+        taps_over_image(x * self.stride, self.kernel, self.pads.left, self.input.width)
     }
 
-    /// The input row under the kernel's row `tap` at output row `y`; `tap` is one of
+    /// Returns the input row under row `tap` of the kernel at output row `y`. `tap` must be one of
     /// [`Self::kernel_rows`].
     pub(crate) fn input_row(&self, y: usize, tap: usize) -> usize {
         y * self.stride + tap - self.pads.top
     }
 
-    /// The input column under the kernel's column `tap` at output column `x`; `tap` is one of
+    /// Returns the input column under column `tap` of the kernel at output column `x`. `tap` must be one of
     /// [`Self::kernel_columns`].
     pub(crate) fn input_column(&self, x: usize, tap: usize) -> usize {
         x * self.stride + tap - self.pads.left
     }
 
-    /// The input rows that the output rows `rows` look at.
+    /// Returns the input rows that the output rows `rows` depend on.
     pub(crate) fn input_rows(&self, rows: &Range<usize>) -> Range<usize> {
         let start = (rows.start * self.stride).saturating_sub(self.pads.top);
         let end = (rows.end.saturating_sub(1) * self.stride + self.kernel).saturating_sub(self.pads.top);
         start.min(self.input.height)..end.min(self.input.height)
     }
 
-    /// The output columns where the whole kernel is over the image.
+    /// Returns the output columns at which the whole kernel is over the image.
     pub(crate) fn inner_columns(&self) -> Range<usize> {
         let start = self.pads.left.div_ceil(self.stride).min(self.output.width);
         let end = match (self.input.width + self.pads.left).checked_sub(self.kernel) {
@@ -242,8 +243,10 @@ impl Window {
     }
 }
 
-/// The taps of a kernel that are inside of `size` when it begins at `begin` with `before` of padding.
-fn taps(begin: usize, kernel: usize, before: usize, size: usize) -> Range<usize> {
+/// Returns the rows or columns of a kernel that are over an image of `size` rows or columns.
+///
+/// `begin` is the position of the kernel, counted from the start of the padding of `before` rows or columns.
+fn taps_over_image(begin: usize, kernel: usize, before: usize, size: usize) -> Range<usize> {
     let end = (size + before).saturating_sub(begin).min(kernel);
     before.saturating_sub(begin).min(end)..end
 }
@@ -255,7 +258,7 @@ mod tests {
     const IMAGE: Size = Size { height: 5, width: 4 };
 
     #[test]
-    fn padding_and_stride_give_the_size_that_onnx_gives() {
+    fn padding_and_stride_give_the_same_size_as_in_onnx() {
         let pads = Pads { top: 0, left: 1, bottom: 1, right: 2 };
         let window = Window::new(IMAGE, 3, 2, pads).unwrap();
         assert_eq!(window.output(), Size { height: 2, width: 3 });
@@ -267,14 +270,14 @@ mod tests {
     }
 
     #[test]
-    fn windows_that_cannot_be_are_refused() {
+    fn windows_with_invalid_sizes_are_refused() {
         assert_eq!(Window::new(IMAGE, 6, 1, Pads::default()), Err(ShapeError::WindowTooLarge));
         assert_eq!(Window::new(IMAGE, 3, 0, Pads::default()), Err(ShapeError::Zero));
         assert_eq!(Window::new(IMAGE, 3, 1, Pads::all(usize::MAX)), Err(ShapeError::TooLarge));
     }
 
     #[test]
-    fn a_window_wholly_in_the_padding_has_no_taps() {
+    fn a_kernel_completely_over_the_padding_has_no_rows_over_the_image() {
         let window = Window::new(IMAGE, 3, 1, Pads::all(4)).unwrap();
         assert!(window.kernel_rows(0).is_empty());
         assert!(window.kernel_rows(window.output().height - 1).is_empty());

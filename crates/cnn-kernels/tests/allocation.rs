@@ -1,4 +1,6 @@
-//! No kernel allocates once it is packed. In a process of its own: it replaces the allocator.
+//! Tests that running a packed kernel does not allocate.
+//!
+//! This is a test binary of its own because it replaces the global allocator.
 
 use std::{
     alloc::{GlobalAlloc, Layout, System},
@@ -14,39 +16,42 @@ thread_local! {
     static ALLOCATIONS: Cell<usize> = const { Cell::new(0) };
 }
 
-struct Counting;
+/// The system allocator with a count of the allocations of each thread.
+struct CountingAllocator;
 
-// SAFETY: everything is the system's allocator's; only a count is kept beside it.
-unsafe impl GlobalAlloc for Counting {
+// SAFETY: every call is forwarded to the system allocator, which fulfils the contract. The count itself does
+// not allocate.
+unsafe impl GlobalAlloc for CountingAllocator {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         ALLOCATIONS.set(ALLOCATIONS.get() + 1);
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller guarantees that `layout` is valid.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
-        // SAFETY: the caller's promise, and `memory` came from the system's allocator.
+        // SAFETY: the caller guarantees that `memory` was allocated by this allocator with `layout`. `alloc`
+        // gets its memory from the system allocator.
         unsafe { System.dealloc(memory, layout) }
     }
 }
 
 #[global_allocator]
-static ALLOCATOR: Counting = Counting;
+static ALLOCATOR: CountingAllocator = CountingAllocator;
 
-/// Allocations of this thread during `work`.
-fn allocations(work: impl FnOnce()) -> usize {
+/// Runs `work` and returns the number of allocations of this thread during it.
+fn count_allocations(work: impl FnOnce()) -> usize {
     let before = ALLOCATIONS.get();
     work();
     ALLOCATIONS.get() - before
 }
 
 #[test]
-fn the_count_counts() {
-    assert_eq!(allocations(|| drop(std::hint::black_box(Box::new(1)))), 1);
+fn an_allocation_is_counted() {
+    assert_eq!(count_allocations(|| drop(std::hint::black_box(Box::new(1)))), 1);
 }
 
 #[test]
-fn nothing_is_allocated_while_kernels_run() {
+fn packed_kernels_run_without_allocating() {
     let size = Size { height: 9, width: 9 };
     let window = Window::new(size, 3, 1, Pads::all(1)).unwrap();
     for isa in Isa::available() {
@@ -67,7 +72,7 @@ fn nothing_is_allocated_while_kernels_run() {
         let mut output = input.clone();
         let mut scratch = AlignedBuffer::zeroed(block.scratch_len());
         let mut means = [0.0; 21];
-        let count = allocations(|| {
+        let count = count_allocations(|| {
             first.run(&input, 0..9, &mut wide).unwrap();
             expand.run(&input, None, &mut wide).unwrap();
             depthwise.run(&wide, 0..9, &mut filtered).unwrap();

@@ -1,48 +1,51 @@
-//! The contract between the two services: two JSON shapes and an object layout.
+//! The contract between the two services: the JSON of their messages, and the names of their objects.
 //!
-//! Fields may be added; none may change its name, type or meaning.
+//! Members may be added to the JSON. No member may change its name, type or meaning.
 
 use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-/// File name of the preprocessed image inside an image's folder.
+/// File name of the preprocessed image in the folder of an upload.
 pub const IMAGE_FILE: &str = "image.jpg";
-/// File name of the prediction inside an image's folder.
+/// File name of the prediction in the folder of an upload.
 pub const PREDICTION_FILE: &str = "prediction.json";
 
-/// Names one upload: the first 128 bits of the SHA-256 of the preprocessing recipe and the uploaded
-/// bytes, as 32 lowercase hexadecimal digits. The same bytes under the same recipe have the same id.
+/// Identifies an upload by its content.
+///
+/// The id is the first 128 bits of the SHA-256 of the preprocessing recipe and the uploaded bytes, as 32
+/// lowercase hexadecimal digits. The same bytes with the same recipe have the same id.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct ImageId(String);
 
-/// The text is not 32 lowercase hexadecimal digits.
+/// A text is not an [`ImageId`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("an id is 32 lowercase hexadecimal digits")]
 pub struct InvalidImageId;
 
 impl ImageId {
-    /// Id of `upload` (the bytes as sent) under `recipe` (a text that changes whenever the same
-    /// upload would give another image).
-    pub fn of(recipe: &str, upload: &[u8]) -> Self {
+    /// Computes the id of `upload`, the bytes as received.
+    ///
+    /// `recipe` is a text that changes whenever the same upload would give another image.
+    pub fn from_upload(recipe: &str, upload: &[u8]) -> Self {
         let digest =
             Sha256::new().chain_update(recipe.as_bytes()).chain_update([0]).chain_update(upload).finalize();
         Self(hex::encode(&digest[..16]))
     }
 
-    /// The 32 digits.
+    /// Returns the 32 digits.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// Object name of the preprocessed image, `<id>/image.jpg`.
+    /// Returns the object name of the preprocessed image, `<id>/image.jpg`.
     pub fn image_object(&self) -> String {
         format!("{}/{IMAGE_FILE}", self.0)
     }
 
-    /// Object name of the prediction, `<id>/prediction.json`.
+    /// Returns the object name of the prediction, `<id>/prediction.json`.
     pub fn prediction_object(&self) -> String {
         format!("{}/{PREDICTION_FILE}", self.0)
     }
@@ -81,7 +84,7 @@ impl From<ImageId> for String {
     }
 }
 
-/// An object's address, `gs://BUCKET/OBJECT`, whatever the bucket is kept on.
+/// Path of an object, `gs://BUCKET/OBJECT`, also if the bucket is not in Cloud Storage.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct GcsPath {
@@ -89,16 +92,16 @@ pub struct GcsPath {
     object: String,
 }
 
-/// The text is not `gs://BUCKET/OBJECT`.
+/// A text is not a [`GcsPath`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("a path looks like gs://BUCKET/OBJECT")]
 pub struct InvalidGcsPath;
 
 impl GcsPath {
-    /// Path of `object` in `bucket`.
+    /// Creates the path of `object` in `bucket`.
     ///
     /// # Errors
-    /// When either is empty, or the bucket's name has a `/`.
+    /// [`InvalidGcsPath`] if either name is empty, or if the bucket's name contains `/`.
     pub fn new(bucket: &str, object: &str) -> Result<Self, InvalidGcsPath> {
         if bucket.is_empty() || bucket.contains('/') || object.is_empty() {
             return Err(InvalidGcsPath);
@@ -106,26 +109,26 @@ impl GcsPath {
         Ok(Self { bucket: bucket.to_owned(), object: object.to_owned() })
     }
 
-    /// The bucket's name, without `gs://`.
+    /// Returns the name of the bucket, without `gs://`.
     pub fn bucket(&self) -> &str {
         &self.bucket
     }
 
-    /// The object's name, without the bucket.
+    /// Returns the name of the object, without the bucket.
     pub fn object(&self) -> &str {
         &self.object
     }
 
-    /// The id, when this is the path of a preprocessed image, `gs://BUCKET/<id>/image.jpg`.
+    /// Returns the id if this is the path of a preprocessed image, `gs://BUCKET/<id>/image.jpg`.
     pub fn image_id(&self) -> Option<ImageId> {
         self.object.strip_suffix(IMAGE_FILE)?.strip_suffix('/')?.parse().ok()
     }
 
-    /// Object name of the prediction for the image at this path: `<id>/prediction.json` for a
-    /// preprocessed image, which is named by its content. For any other it is
+    /// Returns the object name of the prediction for the image at this path.
+    ///
+    /// For a preprocessed image it is `<id>/prediction.json`. For any other image it is
     /// `<object>.<generation>.prediction.json`, or `<object>.prediction.json` in a bucket without
-    /// generations: two images of one folder never share a prediction, nor do two versions of one
-    /// image.
+    /// generations. So every version of every image has a prediction of its own.
     pub fn prediction_object(&self, generation: Option<i64>) -> String {
         match (self.image_id(), generation) {
             (Some(id), _) => id.prediction_object(),
@@ -134,7 +137,7 @@ impl GcsPath {
         }
     }
 
-    /// Whether this is where predictions are written, whatever the image they are of.
+    /// Returns true if the object has the name of a prediction.
     pub fn is_prediction(&self) -> bool {
         let file = self.object.rsplit('/').next().unwrap_or_default();
         file == PREDICTION_FILE || file.ends_with(".prediction.json")
@@ -171,12 +174,12 @@ impl From<GcsPath> for String {
     }
 }
 
-/// Data of a topic message: an image is stored and may be classified.
+/// Data of a message that announces a stored image.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ImageEvent {
-    /// Where the image is.
+    /// Path of the image.
     pub gcs_path: GcsPath,
-    /// The upload's id.
+    /// Id of the upload.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub id: Option<ImageId>,
     /// Width of the stored image in pixels.
@@ -187,39 +190,39 @@ pub struct ImageEvent {
     pub height: Option<u32>,
 }
 
-/// One class and how probable it is.
+/// A class of the model with its probability.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Class {
-    /// Human name, such as `golden retriever`. Not unique: use `index` as a key.
+    /// Name for people, such as `golden retriever`. Not unique; the key is `index`.
     pub label: String,
     /// Index of the model's output.
     pub index: usize,
-    /// WordNet id, such as `n02099601`, where the model's labels have one.
+    /// WordNet id, such as `n02099601`, if the labels of the model have one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub wnid: Option<String>,
     /// Softmax probability, 0 to 1.
     pub confidence: f32,
 }
 
-/// What the model said of an image.
+/// The result of classifying an image.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Prediction {
-    /// The image; absent when the image came with the request and is stored nowhere.
+    /// Path of the image. Absent for an image in the request, which is not stored.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gcs_path: Option<GcsPath>,
     /// Label of the most probable class.
     pub label: String,
-    /// Softmax probability of that class, 0 to 1.
+    /// Softmax probability of this class, 0 to 1.
     pub confidence: f32,
-    /// The most probable classes, best first.
+    /// The most probable classes, in descending order.
     pub top: Vec<Class>,
     /// Name of the model.
     pub model: String,
-    /// Name of the backend that ran it.
+    /// Name of the backend that ran the model.
     pub backend: String,
 }
 
-/// Why an image can never be classified.
+/// Reason why an image can never be classified.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failure {
     /// Stable word for programs, such as `not_an_image`.
@@ -228,7 +231,7 @@ pub struct Failure {
     pub message: String,
 }
 
-/// Content of `prediction.json`: a prediction, or the reason why there will never be one.
+/// Content of `prediction.json`: a prediction, or the reason why there is none.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum PredictionRecord {
@@ -236,15 +239,15 @@ pub enum PredictionRecord {
     Done(Prediction),
     /// The image can never be classified.
     Failed {
-        /// The image.
+        /// Path of the image.
         gcs_path: GcsPath,
-        /// Why.
+        /// Reason.
         error: Failure,
     },
 }
 
 impl PredictionRecord {
-    /// The image, where it is stored.
+    /// Returns the path of the image, if it is stored.
     pub fn gcs_path(&self) -> Option<&GcsPath> {
         match self {
             Self::Done(prediction) => prediction.gcs_path.as_ref(),
@@ -253,23 +256,24 @@ impl PredictionRecord {
     }
 }
 
-/// Data of a message on the results topic: what is written to `prediction.json`, for which upload and
-/// when. The topic's schema, `deploy/results.proto`, refuses members that it does not know: a new
-/// one goes there first.
+/// Data of a message on the results topic.
+///
+/// The schema of the topic, `deploy/results.proto`, refuses unknown members, so that a new member must be
+/// added and deployed there first.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ResultMessage {
-    /// What is written.
+    /// Content of `prediction.json`.
     #[serde(flatten)]
     pub record: PredictionRecord,
-    /// The upload's id, where the image is one.
+    /// Id of the upload, if the image is a preprocessed one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub id: Option<ImageId>,
-    /// When, as RFC 3339 in UTC.
+    /// Time of the prediction, RFC 3339 in UTC.
     pub predicted_at: String,
 }
 
 impl ResultMessage {
-    /// Creates the message for a new record. `predicted_at` is RFC 3339 in UTC.
+    /// Creates the message for a record. `predicted_at` is RFC 3339 in UTC.
     pub fn new(record: PredictionRecord, predicted_at: String) -> Self {
         let id = record.gcs_path().and_then(GcsPath::image_id);
         Self { record, id, predicted_at }
@@ -292,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn every_version_of_an_image_has_a_prediction_of_its_own() {
+    fn every_version_of_an_image_has_its_own_prediction() {
         let preprocessed = format!("{ID}/image.jpg");
         let table = [
             ("a/cat.jpg", None, "a/cat.jpg.prediction.json"),
@@ -300,7 +304,7 @@ mod tests {
             ("a/cat.jpg", Some(8), "a/cat.jpg.8.prediction.json"),
             ("a/cat.png", Some(7), "a/cat.png.7.prediction.json"),
             ("a/image.jpg", Some(7), "a/image.jpg.7.prediction.json"),
-            // Named by its content: there is one version.
+            // A preprocessed image is named after its content, so that it has one version.
             (preprocessed.as_str(), None, "0123456789abcdef0123456789abcdef/prediction.json"),
             (preprocessed.as_str(), Some(7), "0123456789abcdef0123456789abcdef/prediction.json"),
         ];
@@ -310,7 +314,7 @@ mod tests {
     }
 
     #[test]
-    fn predictions_are_known_by_their_names() {
+    fn predictions_are_recognized_by_their_names() {
         for object in ["cat.jpg", &format!("{ID}/image.jpg"), "a/b/c.png", "prediction.json"] {
             for generation in [None, Some(1), Some(-1), Some(i64::MAX)] {
                 let prediction = path(&path(object).prediction_object(generation));
@@ -324,7 +328,7 @@ mod tests {
         }
     }
 
-    fn done() -> PredictionRecord {
+    fn done_record() -> PredictionRecord {
         let class = |wnid: Option<&str>| Class {
             label: "tabby".to_owned(),
             index: 281,
@@ -341,15 +345,15 @@ mod tests {
         })
     }
 
-    fn failed() -> PredictionRecord {
+    fn failed_record() -> PredictionRecord {
         let error = Failure { reason: "not_an_image".to_owned(), message: "no image".to_owned() };
         PredictionRecord::Failed { gcs_path: path("cat.jpg"), error }
     }
 
-    /// The members that are at most in the JSON of a result, by the schema's name of what has them.
-    fn members() -> BTreeMap<String, BTreeSet<String>> {
+    /// Returns all members in the JSON of results, by the name of the message in the schema.
+    fn members_by_message() -> BTreeMap<String, BTreeSet<String>> {
         let keys = |value: &Value| value.as_object().unwrap().keys().cloned().collect::<BTreeSet<_>>();
-        let [done, failed] = [done(), failed()]
+        let [done, failed] = [done_record(), failed_record()]
             .map(|record| serde_json::to_value(ResultMessage::new(record, PREDICTED_AT.to_owned())).unwrap());
         BTreeMap::from([
             ("Prediction".to_owned(), &keys(&done) | &keys(&failed)),
@@ -359,7 +363,7 @@ mod tests {
     }
 
     #[test]
-    fn results_have_the_members_of_their_schema_and_no_others() {
+    fn results_have_exactly_the_members_of_their_schema() {
         let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../../deploy/results.proto");
         let schema = std::fs::read_to_string(file).unwrap();
         let mut open = Vec::new();
@@ -378,15 +382,15 @@ mod tests {
                 _ => {}
             }
         }
-        assert_eq!(members(), fields);
+        assert_eq!(members_by_message(), fields);
     }
 
     #[test]
-    fn results_look_like_this_and_are_read_back() {
-        let [prediction, failure] =
-            [done(), failed()].map(|record| ResultMessage::new(record, PREDICTED_AT.to_owned()));
+    fn results_are_serialized_and_deserialized() {
+        let [prediction, failure] = [done_record(), failed_record()]
+            .map(|record| ResultMessage::new(record, PREDICTED_AT.to_owned()));
         let json = serde_json::to_string(&prediction).unwrap();
-        assert!(json.contains(r#""confidence":0.93"#), "a short number stays short: {json}");
+        assert!(json.contains(r#""confidence":0.93"#), "the number is not widened to f64: {json}");
         let expected = json!({
             "gcs_path": "gs://b/cat.jpg",
             "error": {"reason": "not_an_image", "message": "no image"},

@@ -1,15 +1,15 @@
-//! How chains are to run on a CPU.
+//! The choice between CPU kernels and burn's own operators.
 
 use std::cell::Cell;
 
 use cnn_kernels::Isa;
 
-/// How a chain runs on burn-flex. Other backends have plain burn operators only.
+/// The implementation that a chain uses on burn-flex; other backends always use plain burn operators.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Execution {
-    /// By the CPU kernels, with these instructions.
+    /// The CPU kernels, with this instruction set.
     Kernels(Isa),
-    /// By burn's own operators.
+    /// Burn's own operators.
     Plain,
 }
 
@@ -17,9 +17,11 @@ thread_local! {
     static EXECUTION: Cell<Option<Execution>> = const { Cell::new(None) };
 }
 
-/// Makes the chains that `load` loads run like this. Generated code loads a model without a word about
-/// it, so it is said around the call; a chain keeps what it was loaded with. Without it a chain runs
-/// by the kernels, with the best instructions that the CPU has.
+/// Calls `load`, and makes the chains that it creates use `execution`.
+///
+/// The constructors of generated code have no parameter for it, so that the setting is passed through a
+/// thread-local variable. A chain keeps the setting with which it was created. Without a surrounding call of
+/// this function, a chain uses the CPU kernels with the best instruction set that the CPU supports.
 pub fn load_with<T>(execution: Execution, load: impl FnOnce() -> T) -> T {
     struct Restore(Option<Execution>);
     impl Drop for Restore {
@@ -31,6 +33,7 @@ pub fn load_with<T>(execution: Execution, load: impl FnOnce() -> T) -> T {
     load()
 }
 
+/// Returns the setting of the surrounding call of [`load_with`], or the default.
 pub(crate) fn current() -> Execution {
     EXECUTION.get().unwrap_or_else(|| Execution::Kernels(Isa::detect()))
 }
@@ -40,7 +43,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_holds_for_the_call_and_no_longer() {
+    fn load_with_applies_during_the_call_and_is_undone_after_a_panic() {
         let outside = current();
         assert_eq!(load_with(Execution::Plain, current), Execution::Plain);
         let inner = || load_with(Execution::Kernels(Isa::PORTABLE), current);

@@ -1,58 +1,73 @@
-//! The chain as an operator of burn's backends.
+//! A chain as an operator of burn's backends.
 #![cfg_attr(
     feature = "ndarray",
-    expect(deprecated, reason = "burn-ndarray is kept for as long as burn 0.22 is")
+    expect(deprecated, reason = "burn-ndarray is supported until burn removes it, which 0.22 has not")
 )]
 
 use std::sync::Arc;
 
 use burn::backend::{Backend, Dispatch, DispatchTensor, backend_extension, tensor::FloatTensor};
 
-use crate::{chain::Shared, plain};
+use crate::{plain, state::ChainState};
 
-/// What a backend has to offer for a chain: by default its own operators, one after another.
+/// The operator that a backend must offer to run a chain; by default, a sequence of its own operators.
 #[backend_extension(
     Flex: cfg(feature = "flex"),
     NdArray: cfg(feature = "ndarray"),
     Cube: cfg(feature = "cube")
 )]
 pub(crate) trait ChainOps: Backend {
-    /// The chain's output for `input` `[batch, channels, height, width]`.
-    fn chain(input: FloatTensor<Self>, weights: FloatTensor<Self>, shared: Arc<Shared>) -> FloatTensor<Self> {
-        plain::run::<Self>(&shared.plan, input, &plain::split::<Self>(&shared.plan, weights))
+    /// Computes the chain's output for `input` `[batch, channels, height, width]`.
+    fn chain(
+        input: FloatTensor<Self>,
+        weights: FloatTensor<Self>,
+        state: Arc<ChainState>,
+    ) -> FloatTensor<Self> {
+        plain::run::<Self>(&state.plan, input, &plain::split_weights::<Self>(&state.plan, weights))
     }
 }
 
 #[cfg(feature = "ndarray")]
 impl ChainOps for burn::backend::NdArray {}
 
-/// Every GPU, by burn's own operators, each of which its fusion sees. The weights are cut up once: on a
-/// CPU a part of a tensor is a view, but here it would be a copy in each forward pass.
+/// Runs a chain on a GPU by burn's own operators, so that burn's fusion sees each of them.
+///
+/// The weights are split once: part of a tensor is a view on a CPU, but a copy on a GPU, which would be made
+/// in each forward pass.
 #[cfg(feature = "cube")]
 impl ChainOps for burn_cubecl::Cube {
-    fn chain(input: FloatTensor<Self>, weights: FloatTensor<Self>, shared: Arc<Shared>) -> FloatTensor<Self> {
-        let weights = shared.on_gpu.get_or_init(|| plain::split::<Self>(&shared.plan, weights));
-        plain::run::<Self>(&shared.plan, input, weights)
+    fn chain(
+        input: FloatTensor<Self>,
+        weights: FloatTensor<Self>,
+        state: Arc<ChainState>,
+    ) -> FloatTensor<Self> {
+        let weights = state.gpu_weights.get_or_init(|| plain::split_weights::<Self>(&state.plan, weights));
+        plain::run::<Self>(&state.plan, input, weights)
     }
 }
 
 #[cfg(feature = "flex")]
 impl ChainOps for burn::backend::Flex {
-    fn chain(input: FloatTensor<Self>, weights: FloatTensor<Self>, shared: Arc<Shared>) -> FloatTensor<Self> {
-        match shared.execution {
+    fn chain(
+        input: FloatTensor<Self>,
+        weights: FloatTensor<Self>,
+        state: Arc<ChainState>,
+    ) -> FloatTensor<Self> {
+        match state.execution {
             crate::Execution::Kernels(isa) => {
-                let prepare = || crate::prepared::Prepared::of_tensor(isa, &shared.plan, &weights);
-                shared.prepared.get_or_init(prepare).run_tensor(&input)
+                let prepare = || crate::cpu::CpuChain::from_tensor(isa, &state.plan, &weights);
+                state.cpu.get_or_init(prepare).run_tensor(&input)
             }
             crate::Execution::Plain => {
                 // burn-flex is slower on a view.
                 let input = input.to_contiguous();
-                plain::run::<Self>(&shared.plan, input, &plain::split::<Self>(&shared.plan, weights))
+                plain::run::<Self>(&state.plan, input, &plain::split_weights::<Self>(&state.plan, weights))
             }
         }
     }
 }
 
-pub(crate) fn run(input: DispatchTensor, weights: DispatchTensor, shared: Arc<Shared>) -> DispatchTensor {
-    <Dispatch as ChainOps>::chain(input, weights, shared)
+/// Runs a chain on the backend of its input.
+pub(crate) fn run(input: DispatchTensor, weights: DispatchTensor, state: Arc<ChainState>) -> DispatchTensor {
+    <Dispatch as ChainOps>::chain(input, weights, state)
 }

@@ -1,4 +1,4 @@
-//! A chain by a backend's own operators.
+//! Runs a chain as a sequence of a backend's own operators.
 
 use burn::{
     backend::{
@@ -11,50 +11,54 @@ use burn::{
 
 use crate::plan::{Conv, Plan, Step};
 
-/// Weights and bias of a convolution, in the shapes that a backend takes.
+/// Weights and bias of a convolution, in the shapes that burn's convolution expects.
 #[derive(Clone, Debug)]
-pub(crate) struct Weights<B: Backend> {
+pub(crate) struct ConvWeights<B: Backend> {
     kernel: FloatTensor<B>,
     bias: FloatTensor<B>,
 }
 
-/// All weights of a chain.
+/// The weights of a chain, split by convolution.
 #[derive(Clone, Debug)]
-pub(crate) struct AllWeights<B: Backend> {
-    /// What is added to the channels of an image, `[1, channels, 1, 1]`.
+pub(crate) struct ChainWeights<B: Backend> {
+    /// Constants to add to the channels of the input, `[1, channels, 1, 1]`.
     shift: Option<FloatTensor<B>>,
-    /// In the order of the steps.
-    convolutions: Vec<Weights<B>>,
+    /// Weights per convolution, in the order of the steps.
+    convolutions: Vec<ConvWeights<B>>,
 }
 
-/// The weights of `plan` from the tensor that has them all one after another.
-pub(crate) fn split<B: Backend>(plan: &Plan, weights: FloatTensor<B>) -> AllWeights<B> {
-    let mut taken = 0;
-    let mut take = |shape: &[usize]| {
-        let begin = taken;
-        taken += shape.iter().product::<usize>();
-        let range = Slice::from(begin..taken);
+/// Splits the tensor that holds all weights of `plan` by convolution.
+pub(crate) fn split_weights<B: Backend>(plan: &Plan, weights: FloatTensor<B>) -> ChainWeights<B> {
+    let mut offset = 0;
+    let mut next_tensor = |shape: &[usize]| {
+        let begin = offset;
+        offset += shape.iter().product::<usize>();
+        let range = Slice::from(begin..offset);
         B::float_reshape(B::float_slice(weights.clone(), &[range]), Shape::from(shape.to_vec()))
     };
-    let shift = plan.shifted.then(|| take(&[1, plan.shift_len(), 1, 1]));
+    let shift = plan.shifted.then(|| next_tensor(&[1, plan.shift_len(), 1, 1]));
     let convolutions = plan.steps.iter().flat_map(Step::convolutions);
     let convolutions = convolutions
-        .map(|(conv, channels)| Weights {
-            kernel: take(&[conv.output_channels, channels, conv.kernel, conv.kernel]),
-            bias: take(&[conv.output_channels]),
+        .map(|(conv, channels)| ConvWeights {
+            kernel: next_tensor(&[conv.output_channels, channels, conv.kernel, conv.kernel]),
+            bias: next_tensor(&[conv.output_channels]),
         })
         .collect();
-    AllWeights { shift, convolutions }
+    ChainWeights { shift, convolutions }
 }
 
-/// The output of `plan` for `input` `[batch, channels, height, width]`, with its weights as [`split`]
-/// gives them.
-pub(crate) fn run<B: Backend>(plan: &Plan, input: FloatTensor<B>, weights: &AllWeights<B>) -> FloatTensor<B> {
+/// Computes the output of `plan` for `input` `[batch, channels, height, width]`, with the weights of
+/// [`split_weights`].
+pub(crate) fn run<B: Backend>(
+    plan: &Plan,
+    input: FloatTensor<B>,
+    weights: &ChainWeights<B>,
+) -> FloatTensor<B> {
     let input = match &weights.shift {
         Some(shift) => B::float_add(input, shift.clone()),
         None => input,
     };
-    let mut weights = Remaining { weights: weights.convolutions.iter() };
+    let mut weights = RemainingWeights { weights: weights.convolutions.iter() };
     plan.steps.iter().fold(input, |map, step| match step {
         Step::Dense(conv) => weights.dense(conv, map, None),
         Step::Depthwise(conv) => weights.depthwise(conv, map),
@@ -79,12 +83,12 @@ fn shape<B: Backend>(tensor: &FloatTensor<B>) -> Shape {
     burn::backend::TensorMetadata::shape(tensor)
 }
 
-/// The weights of a chain, taken from front to back.
-struct Remaining<'a, B: Backend> {
-    weights: std::slice::Iter<'a, Weights<B>>,
+/// The weights of the convolutions that have not run yet.
+struct RemainingWeights<'a, B: Backend> {
+    weights: std::slice::Iter<'a, ConvWeights<B>>,
 }
 
-impl<B: Backend> Remaining<'_, B> {
+impl<B: Backend> RemainingWeights<'_, B> {
     fn dense(
         &mut self,
         conv: &Conv,
@@ -105,11 +109,10 @@ impl<B: Backend> Remaining<'_, B> {
         input: FloatTensor<B>,
         residual: Option<FloatTensor<B>>,
     ) -> FloatTensor<B> {
-        #[expect(clippy::expect_used, reason = "the weights were split by the same steps")]
-        let Weights { kernel, bias } = self.weights.next().expect("a convolution has weights").clone();
-        // A row is a plane of one pixel to a convolution.
+        #[expect(clippy::expect_used, reason = "`split_weights` made one entry per convolution of the plan")]
+        let ConvWeights { kernel, bias } = self.weights.next().expect("each convolution has weights").clone();
         let flat = shape::<B>(&input).num_dims() == 2;
-        let input = if flat { with_plane::<B>(input) } else { input };
+        let input = if flat { add_plane::<B>(input) } else { input };
         let [top, left, bottom, right] = conv.pads;
         let (input, padding) = if (top, left) == (bottom, right) {
             (input, [top, left])
@@ -126,7 +129,7 @@ impl<B: Backend> Remaining<'_, B> {
         if let Some(residual) = residual {
             output = B::float_add(output, residual);
         }
-        // One bound at a time: burn-flex does both at once in a loop that is not vectorised.
+        // Applies one bound at a time: burn-flex's operator for both at once is not vectorised.
         let [lo, hi] = conv.clamp;
         if lo > f32::NEG_INFINITY {
             output = B::float_clamp_min(output, lo.into());
@@ -138,7 +141,9 @@ impl<B: Backend> Remaining<'_, B> {
     }
 }
 
-fn with_plane<B: Backend>(rows: FloatTensor<B>) -> FloatTensor<B> {
+/// Reshapes `[batch, channels]` to `[batch, channels, 1, 1]`, so that a fully connected layer can run as a
+/// convolution.
+fn add_plane<B: Backend>(rows: FloatTensor<B>) -> FloatTensor<B> {
     let [batch, channels] = [shape::<B>(&rows)[0], shape::<B>(&rows)[1]];
     B::float_reshape(rows, Shape::new([batch, channels, 1, 1]))
 }

@@ -1,93 +1,100 @@
-//! What a chain computes, step by step.
+//! The plan of a chain: its steps and their parameters.
 
-/// A convolution and the clamp after it. Its weights are `[output channels][channels of a group][kernel
-/// rows][kernel columns]`, then the bias `[output channels]`, in the chain's weights.
+/// A convolution and the clamp after it.
+///
+/// The chain's weights hold for each convolution the kernels, `[output channels][channels per group][kernel
+/// rows][kernel columns]`, and then the bias, `[output channels]`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Conv {
-    /// Channels of the input.
+    /// Number of input channels.
     pub channels: usize,
-    /// Channels of the output.
+    /// Number of output channels.
     pub output_channels: usize,
     /// Height and width of the kernel.
     pub kernel: usize,
-    /// Step of the kernel.
+    /// Distance between two positions of the kernel, in both directions.
     pub stride: usize,
-    /// Zeros around the input: top, left, bottom, right.
+    /// Zero padding around the input: top, left, bottom, right.
     pub pads: [usize; 4],
-    /// Smallest and largest value that comes out.
+    /// Lower and upper bound of the output values.
     pub clamp: [f32; 2],
 }
 
-/// A step of a chain, from one feature map to the next.
+/// A step of a chain, which computes one feature map from the one before.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Step {
-    /// Every output channel sees every input channel. On a plane of one pixel, a fully connected layer.
+    /// A convolution in which every output channel depends on every input channel; on a flat input, a fully
+    /// connected layer.
     Dense(Conv),
-    /// Every channel by itself.
+    /// A convolution in which every output channel depends on one input channel only.
     Depthwise(Conv),
-    /// Expand (1×1, dense) → depthwise → project (1×1, dense) (+ the block's input, before the clamp).
+    /// Expand (1×1, dense) → depthwise → project (1×1, dense). The block's input may be added to the result
+    /// before its clamp.
     InvertedResidual {
-        /// Absent where the depthwise convolution reads the input itself.
+        /// The first convolution; `None` if the depthwise convolution reads the block's input.
         expand: Option<Conv>,
-        /// The convolution by channel.
+        /// The depthwise convolution.
         depthwise: Conv,
-        /// The convolution to the block's output.
+        /// The last convolution.
         project: Conv,
-        /// Whether the block's input is added.
+        /// True if the block's input is added to its output.
         add_input: bool,
     },
     /// The mean of each channel.
     GlobalAveragePool,
-    /// A plane of one pixel becomes a row.
+    /// The removal of height and width, both 1, which makes one row per image.
     Flatten,
 }
 
-/// A chain of steps.
+/// The input shape and the steps of a chain.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Plan {
-    /// Channels, height and width of an image at the beginning.
+    /// Channels, height and width of the input.
     pub input: [usize; 3],
-    /// Whether a constant is added to each of its channels before the steps, which padding is not part of.
-    /// The constants are the first of the chain's weights.
+    /// True if a constant is added to each input channel before the first step. The constants are the first
+    /// of the chain's weights. Padding of the first step is not shifted: it is zero.
     pub shifted: bool,
-    /// What is done to it.
+    /// The steps, in order.
     pub steps: Vec<Step>,
 }
 
 impl Conv {
-    /// Weights without the bias, in groups of `channels_of_group` channels.
-    pub(crate) fn weights_len(&self, channels_of_group: usize) -> usize {
-        self.output_channels * channels_of_group * self.kernel * self.kernel
+    /// Returns the number of values of the kernels, which is the number of weights without the bias.
+    pub(crate) fn weights_len(&self, channels_per_group: usize) -> usize {
+        self.output_channels * channels_per_group * self.kernel * self.kernel
     }
 
-    fn output(&self, size: usize, before: usize, after: usize) -> usize {
+    /// Returns the output size along one axis.
+    fn output_size(&self, size: usize, before: usize, after: usize) -> usize {
         (size + before + after).saturating_sub(self.kernel) / self.stride.max(1) + 1
     }
 
-    /// `[channels, height, width]` after this convolution of an image of `input`.
-    pub(crate) fn shape(&self, [_, height, width]: [usize; 3]) -> [usize; 3] {
+    /// Returns `[channels, height, width]` of the output for an input of this shape.
+    pub(crate) fn output_shape(&self, [_, height, width]: [usize; 3]) -> [usize; 3] {
         let [top, left, bottom, right] = self.pads;
-        [self.output_channels, self.output(height, top, bottom), self.output(width, left, right)]
+        [self.output_channels, self.output_size(height, top, bottom), self.output_size(width, left, right)]
     }
 
-    /// Whether it looks at one pixel only and at each of them.
+    /// Returns true if each output pixel depends on one input pixel and no pixel is skipped.
     pub(crate) fn is_pointwise(&self) -> bool {
         self.kernel == 1 && self.stride == 1 && self.pads == [0; 4]
     }
 }
 
 impl Step {
-    /// `[channels, height, width]` after this step.
-    pub(crate) fn shape(&self, input: [usize; 3]) -> [usize; 3] {
+    /// Returns `[channels, height, width]` of the output for an input of this shape.
+    pub(crate) fn output_shape(&self, input: [usize; 3]) -> [usize; 3] {
         match self {
-            Self::Dense(conv) | Self::Depthwise(conv) => conv.shape(input),
-            Self::InvertedResidual { depthwise, project, .. } => project.shape(depthwise.shape(input)),
+            Self::Dense(conv) | Self::Depthwise(conv) => conv.output_shape(input),
+            Self::InvertedResidual { depthwise, project, .. } => {
+                project.output_shape(depthwise.output_shape(input))
+            }
             Self::GlobalAveragePool => [input[0], 1, 1],
             Self::Flatten => input,
         }
     }
 
-    /// Its convolutions in the order of their weights, with the channels of a group.
+    /// Returns the convolutions in the order of their weights, each with its number of channels per group.
     pub(crate) fn convolutions(&self) -> impl Iterator<Item = (Conv, usize)> {
         let dense = |conv: Conv| (conv, conv.channels);
         let convolutions = match *self {
@@ -103,27 +110,22 @@ impl Step {
 }
 
 impl Plan {
-    /// Numbers in the chain's weights.
+    /// Returns the number of values in the chain's weights.
     #[must_use]
     pub fn weights_len(&self) -> usize {
         let convolutions = self.steps.iter().flat_map(Step::convolutions);
-        let of_steps: usize =
-            convolutions.map(|(conv, group)| conv.weights_len(group) + conv.output_channels).sum();
-        self.shift_len() + of_steps
+        let steps_len: usize = convolutions
+            .map(|(conv, channels_per_group)| conv.weights_len(channels_per_group) + conv.output_channels)
+            .sum();
+        self.shift_len() + steps_len
     }
 
-    /// Constants that are added to the channels of an image.
+    /// Returns the number of constants that are added to the input's channels.
     pub(crate) fn shift_len(&self) -> usize {
         if self.shifted { self.input[0] } else { 0 }
     }
 
-    /// `[channels, height, width]` at the end.
-    #[must_use]
-    pub fn output(&self) -> [usize; 3] {
-        self.steps.iter().fold(self.input, |shape, step| step.shape(shape))
-    }
-
-    /// Whether the end is a row for each image, and not a plane for each channel.
+    /// Returns true if the output is one row per image and not a feature map.
     #[must_use]
     pub fn is_flat(&self) -> bool {
         self.steps.contains(&Step::Flatten)
@@ -135,7 +137,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn shapes_and_weights_follow_the_steps() {
+    fn plan_adds_up_shapes_and_weights_of_its_steps() {
         let relu6 = [0.0, 6.0];
         let stem =
             Conv { channels: 3, output_channels: 8, kernel: 3, stride: 2, pads: [0, 0, 1, 1], clamp: relu6 };
@@ -147,8 +149,9 @@ mod tests {
             shifted: true,
             steps: vec![Step::Dense(stem), block, Step::GlobalAveragePool, Step::Flatten],
         };
-        assert_eq!(stem.shape(plan.input), [8, 5, 4]);
-        assert_eq!(plan.output(), [4, 1, 1]);
+        assert_eq!(stem.output_shape(plan.input), [8, 5, 4]);
+        let output = plan.steps.iter().fold(plan.input, |shape, step| step.output_shape(shape));
+        assert_eq!(output, [4, 1, 1]);
         assert!(plan.is_flat());
         assert_eq!(plan.weights_len(), 3 + (8 * 3 * 9 + 8) + (8 * 9 + 8) + (4 * 8 + 4));
     }

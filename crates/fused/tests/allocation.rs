@@ -1,6 +1,8 @@
-//! A chain runs without allocating once it has run. In a process of its own: it replaces the allocator.
+//! Checks that a chain allocates nothing after its first forward passes.
+//!
+//! This is a test program of its own, because it replaces the allocator.
 #![cfg(feature = "flex")]
-#![expect(unsafe_code, reason = "an allocator that counts has no other way to be written")]
+#![expect(unsafe_code, reason = "implementing an allocator requires unsafe code")]
 
 use std::{
     alloc::{GlobalAlloc, Layout, System},
@@ -11,28 +13,30 @@ use burn::tensor::{Device, Tensor};
 use fused::{Chain, Conv, Execution, Isa, Plan, Step, load_with};
 use rayon::ThreadPoolBuilder;
 
+/// Number of bytes allocated since the start of the process.
 static BYTES: AtomicUsize = AtomicUsize::new(0);
 
-struct Counting;
+/// The system's allocator, with a count of the bytes allocated.
+struct CountingAllocator;
 
-// SAFETY: everything is the system's allocator's; only a count is kept beside it.
-unsafe impl GlobalAlloc for Counting {
+// SAFETY: every call is forwarded to the system's allocator.
+unsafe impl GlobalAlloc for CountingAllocator {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         BYTES.fetch_add(layout.size(), Ordering::Relaxed);
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller fulfils the contract of `alloc`, which is the same for the system's allocator.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
-        // SAFETY: the caller's promise, and `memory` came from the system's allocator.
+        // SAFETY: the caller fulfils the contract of `dealloc`; `memory` came from the system's allocator.
         unsafe { System.dealloc(memory, layout) }
     }
 }
 
 #[global_allocator]
-static ALLOCATOR: Counting = Counting;
+static ALLOCATOR: CountingAllocator = CountingAllocator;
 
-/// Bytes that every thread together allocates during `work`.
+/// Returns the number of bytes that all threads together allocate during `work`.
 fn allocated(work: impl FnOnce()) -> usize {
     let before = BYTES.load(Ordering::Relaxed);
     work();
@@ -40,8 +44,11 @@ fn allocated(work: impl FnOnce()) -> usize {
 }
 
 #[test]
-fn nothing_is_allocated_for_an_image_but_the_tensors_of_burn() {
-    assert!(allocated(|| drop(std::hint::black_box(vec![0_u8; 10_000]))) >= 10_000, "the count counts");
+fn repeated_forward_pass_allocates_only_the_tensors_of_burn() {
+    assert!(
+        allocated(|| drop(std::hint::black_box(vec![0_u8; 10_000]))) >= 10_000,
+        "the allocator does not count"
+    );
 
     let clamp = [0.0, 6.0];
     let stem = Conv { channels: 3, output_channels: 16, kernel: 3, stride: 2, pads: [1; 4], clamp };
@@ -66,7 +73,7 @@ fn nothing_is_allocated_for_an_image_but_the_tensors_of_burn() {
     let weights = Tensor::<1>::zeros([plan.weights_len()], &device);
     let chain = load_with(Execution::Kernels(Isa::detect()), || Chain::new(plan));
     let pool = ThreadPoolBuilder::new().num_threads(2).build().unwrap();
-    // A round of two images that run at a time, and one that both threads share.
+    // Two images that run side by side, and one that is divided between both threads.
     let images = Tensor::<4>::ones([3, 3, 128, 128], &device);
     let run = || {
         let (images, weights) = (images.clone(), weights.clone());
@@ -74,7 +81,7 @@ fn nothing_is_allocated_for_an_image_but_the_tensors_of_burn() {
     };
     run();
     run();
-    // The feature maps of one image alone are 256 KiB; what is left is the output's and burn's own.
+    // The feature maps of one image are 256 KiB. The remaining bytes are the output tensor and burn's own.
     let bytes = (0..10).map(|_| allocated(run)).min();
     assert!(bytes.is_some_and(|bytes| bytes < 4096), "{bytes:?} bytes");
 }

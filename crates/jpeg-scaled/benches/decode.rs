@@ -1,11 +1,12 @@
-//! A photo to a shorter side of 256 pixels: `cargo bench -p jpeg-scaled`, and with
-//! `--features compare` beside libjpeg-turbo.
+//! Measures decoding and resizing photos to a shorter side of 256 pixels, in comparison with other decoders.
 //!
-//! Decoded at the smallest scale that leaves twice the size, or in full by zune-jpeg, and resized. All in
-//! rounds, so that a disturbance meets everything alike, with memory that is used again. The least of all
-//! rounds says what the code can do; the median says what the machine let it do. Only the ratios mean
-//! anything on another machine.
-#![expect(clippy::unwrap_used, reason = "a bench that fails ends the run")]
+//! Run `cargo bench -p jpeg-scaled`, and add `--features compare` for libjpeg-turbo.
+//!
+//! jpeg-scaled decodes at the smallest scale with at least twice the target size; zune-jpeg can only decode
+//! in full. Every decoder reuses its memory. All decoders run once per round, so that a disturbance affects
+//! all of them alike. The minimum of all rounds is the speed of the code; the median includes disturbances by
+//! the machine. Only the ratios are comparable between machines.
+#![expect(clippy::unwrap_used, reason = "a failure ends the benchmark")]
 #![expect(clippy::print_stdout, reason = "the table is the result")]
 
 use std::{
@@ -21,20 +22,20 @@ use fast_image_resize::{
     images::{Image, ImageRef},
 };
 use jpeg_encoder::{ColorType, Encoder, SamplingFactor};
-use jpeg_scaled::{Header, Scale, Workspace};
+use jpeg_scaled::{JpegHeader, Scale};
 use zune_jpeg::JpegDecoder;
 
-/// Rounds of the whole measurement.
+/// Number of times that everything is measured.
 const ROUNDS: usize = 25;
 
-/// The shorter side that a photo ends with, in pixels.
-const TARGET: u32 = 256;
+/// Shorter side of a resized photo in pixels.
+const TARGET_SIDE: u32 = 256;
 
-/// How far noise may move a value of the photo: files of enlarged photos are too small without.
-const NOISE: u32 = 11;
+/// Maximum change of a value by noise. Without noise, the file of an enlarged photo is unrealistically small.
+const MAX_NOISE: u32 = 11;
 
-/// A photo of the repository, enlarged to `width` × `height`, with noise, as a camera would store it.
-fn photo(width: u16, height: u16) -> Vec<u8> {
+/// Encodes a sample photo, enlarged to `width` × `height` and with noise, with the settings of a camera.
+fn encode_photo(width: u16, height: u16) -> Vec<u8> {
     let sample = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../samples/chelsea.jpg");
     let mut decoder = JpegDecoder::new(Cursor::new(fs::read(sample).unwrap()));
     let pixels = decoder.decode().unwrap();
@@ -46,8 +47,8 @@ fn photo(width: u16, height: u16) -> Vec<u8> {
     let mut random = 1u32;
     for value in photo.buffer_mut() {
         random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        let noise = (random >> 16) % (2 * NOISE + 1) + (random >> 8 & 0xFF) % (2 * NOISE + 1);
-        let noisy = (u32::from(*value) + noise).saturating_sub(2 * NOISE);
+        let noise = (random >> 16) % (2 * MAX_NOISE + 1) + (random >> 8 & 0xFF) % (2 * MAX_NOISE + 1);
+        let noisy = (u32::from(*value) + noise).saturating_sub(2 * MAX_NOISE);
         *value = u8::try_from(noisy).unwrap_or(u8::MAX);
     }
     let mut file = Vec::new();
@@ -57,22 +58,22 @@ fn photo(width: u16, height: u16) -> Vec<u8> {
     file
 }
 
-/// The smallest scale that leaves twice the target.
-fn scale(file: &[u8]) -> Scale {
-    let Header { width, height, .. } = Header::read(file).unwrap();
-    Scale::smallest_at_least((width, height), (2 * TARGET, 2 * TARGET))
+/// Returns the smallest scale with at least twice the target size.
+fn choose_scale(file: &[u8]) -> Scale {
+    let JpegHeader { width, height, .. } = JpegHeader::read(file).unwrap();
+    Scale::smallest_at_least((width, height), (2 * TARGET_SIDE, 2 * TARGET_SIDE))
 }
 
-/// One of those that are compared, with memory of its own.
+/// A decoder to measure, which keeps its memory between files.
 trait Decoder {
     fn name(&self) -> &'static str;
 
-    /// Width, height and pixels.
+    /// Decodes a file to width, height and pixels.
     fn decode(&mut self, file: &[u8]) -> (u32, u32, &[u8]);
 }
 
 #[derive(Default)]
-struct Scaled(Workspace);
+struct Scaled(jpeg_scaled::Decoder);
 
 impl Decoder for Scaled {
     fn name(&self) -> &'static str {
@@ -80,7 +81,7 @@ impl Decoder for Scaled {
     }
 
     fn decode(&mut self, file: &[u8]) -> (u32, u32, &[u8]) {
-        let picture = self.0.decode(file, scale(file)).unwrap();
+        let picture = self.0.decode(file, choose_scale(file)).unwrap();
         (picture.width, picture.height, picture.pixels)
     }
 }
@@ -124,7 +125,7 @@ impl Decoder for Turbo {
     }
 
     fn decode(&mut self, file: &[u8]) -> (u32, u32, &[u8]) {
-        let denominator = if self.scaled { scale(file).denominator() as usize } else { 1 };
+        let denominator = if self.scaled { choose_scale(file).denominator() as usize } else { 1 };
         let factor = turbojpeg::ScalingFactor::new(1, denominator);
         self.decompressor.set_scaling_factor(factor).unwrap();
         let header = self.decompressor.read_header(file).unwrap().scaled(factor);
@@ -148,21 +149,21 @@ fn decoders() -> Vec<Box<dyn Decoder>> {
     ]
 }
 
-/// The durations of a decoder, one a round.
+/// The durations of a decoder, one per round.
 #[derive(Default)]
 struct Durations {
     decode: Vec<Duration>,
-    both: Vec<Duration>,
+    decode_and_resize: Vec<Duration>,
 }
 
-/// Least and median, in milliseconds.
-fn figures(durations: &[Duration]) -> (f64, f64) {
+/// Returns minimum and median in milliseconds.
+fn min_and_median(durations: &[Duration]) -> (f64, f64) {
     let mut sorted: Vec<f64> = durations.iter().map(|duration| 1e3 * duration.as_secs_f64()).collect();
     sorted.sort_by(f64::total_cmp);
     (sorted[0], sorted[sorted.len() / 2])
 }
 
-/// Measures one file and prints its table.
+/// Measures all decoders with a file and prints a table.
 fn measure(name: &str, file: &[u8], rounds: usize) {
     let mut decoders = decoders();
     let mut durations: Vec<Durations> = decoders.iter().map(|_| Durations::default()).collect();
@@ -173,35 +174,36 @@ fn measure(name: &str, file: &[u8], rounds: usize) {
             let start = Instant::now();
             let (width, height, pixels) = decoder.decode(file);
             durations.decode.push(start.elapsed());
-            let longer = TARGET * width.max(height) / width.min(height);
-            let (to_width, to_height) = if width < height { (TARGET, longer) } else { (longer, TARGET) };
+            let longer = TARGET_SIDE * width.max(height) / width.min(height);
+            let (to_width, to_height) =
+                if width < height { (TARGET_SIDE, longer) } else { (longer, TARGET_SIDE) };
             let source = ImageRef::new(width, height, pixels, PixelType::U8x3).unwrap();
             let mut small = Image::new(to_width, to_height, PixelType::U8x3);
             resizer.resize(&source, &mut small, &options).unwrap();
-            durations.both.push(start.elapsed());
+            durations.decode_and_resize.push(start.elapsed());
             black_box(small);
         }
     }
 
-    let (own, _) = figures(&durations[0].both);
-    println!("\n## {name}, {} kB, at 1/{}\n", file.len() / 1000, scale(file).denominator());
-    println!("| | decode: least, ms | median | and resize: least, ms | median | times jpeg-scaled |");
+    let (own, _) = min_and_median(&durations[0].decode_and_resize);
+    println!("\n## {name}, {} kB, at 1/{}\n", file.len() / 1000, choose_scale(file).denominator());
+    println!("| | decode: min, ms | median | with resize: min, ms | median | relative to jpeg-scaled |");
     println!("|---|--:|--:|--:|--:|--:|");
     for (decoder, durations) in decoders.iter().zip(&durations) {
-        let (decode, decode_median) = figures(&durations.decode);
-        let (both, both_median) = figures(&durations.both);
+        let (decode, decode_median) = min_and_median(&durations.decode);
+        let (total, total_median) = min_and_median(&durations.decode_and_resize);
         println!(
-            "| {} | {decode:.2} | {decode_median:.2} | {both:.2} | {both_median:.2} | {:.2} |",
+            "| {} | {decode:.2} | {decode_median:.2} | {total:.2} | {total_median:.2} | {:.2} |",
             decoder.name(),
-            both / own
+            total / own
         );
     }
 }
 
 fn main() {
-    // `cargo test` leaves this flag out and only wants to see it run.
+    // `cargo bench` passes this flag. `cargo test --benches` does not, and one round suffices for it.
     let rounds = if std::env::args().any(|argument| argument == "--bench") { ROUNDS } else { 1 };
     for (name, width, height) in [("12 MP", 4000, 3000), ("2 MP", 1600, 1200), ("0.3 MP", 640, 480)] {
-        measure(name, &photo(width, height), rounds);
+        measure(name, &encode_photo(width, height), rounds);
     }
 }

@@ -1,45 +1,50 @@
-//! From bits to the coefficients of a block.
+//! Decodes the coefficients of a block.
 
 use crate::{
     Error,
-    bits::BitReader,
-    huffman::extend,
-    idct::{Band, LANES},
-    lookup::{AC_BITS, AcTable, DcTable},
+    bit_reader::BitReader,
+    huffman::{AC_LOOKUP_BITS, AcTable, DcTable, extend},
+    idct::{BlockGroup, LANES},
     zigzag::ZIGZAG,
 };
 
-/// Look-ups between two refills of the bits.
-const PER_REFILL: u32 = BitReader::REFILLED / AC_BITS;
+/// Maximum number of look-ups between two refills of the bit reader.
+const LOOKUPS_PER_REFILL: u32 = BitReader::MIN_BITS_AFTER_REFILL / AC_LOOKUP_BITS;
 
-/// Takes a difference of the DC coefficient.
+/// Decodes the difference of the DC coefficient to the one before.
 #[inline(always)]
-pub(crate) fn decode_dc(reader: &mut BitReader, bytes: &[u8], table: &DcTable) -> Result<i16, Error> {
+pub(crate) fn decode_dc_difference(
+    reader: &mut BitReader,
+    bytes: &[u8],
+    table: &DcTable,
+) -> Result<i16, Error> {
     reader.refill(bytes);
     let entry = table.look_up(reader.peek());
-    if entry.bits > 0 {
-        reader.take(entry.bits.into());
+    if entry.bit_count > 0 {
+        reader.consume(entry.bit_count.into());
         return Ok(entry.difference);
     }
-    let (rest, difference) = dc_slowly(*reader, table);
+    let (rest, difference) = decode_long_dc_difference(*reader, table);
     *reader = rest;
     difference
 }
 
-/// Takes a difference that a look-up does not give.
+/// Decodes a difference that is too long for a look-up.
 #[cold]
 #[inline(never)]
-fn dc_slowly(mut reader: BitReader, table: &DcTable) -> (BitReader, Result<i16, Error>) {
-    let Some((length, size)) = table.code(reader.peek()) else {
+fn decode_long_dc_difference(mut reader: BitReader, table: &DcTable) -> (BitReader, Result<i16, Error>) {
+    let Some((length, size)) = table.find_code(reader.peek()) else {
         return (reader, Err(Error::Corrupt("an unknown DC code")));
     };
-    reader.take(length);
-    let difference = take_number(&mut reader, size);
+    reader.consume(length);
+    let difference = read_value(&mut reader, size);
     (reader, Ok(difference))
 }
 
-/// Takes the AC coefficients of a block. `store` gets each one that is not zero, and some that are,
-/// with its place in the stored order.
+/// Decodes the AC coefficients of a block.
+///
+/// Calls `store` with the position in zigzag order and the value of each coefficient that is not zero, and of
+/// some that are.
 #[inline(always)]
 fn decode_ac(
     reader: &mut BitReader,
@@ -47,31 +52,33 @@ fn decode_ac(
     table: &AcTable,
     mut store: impl FnMut(usize, i16),
 ) -> Result<(), Error> {
-    // Where the next coefficient would be stored.
+    // Position of the next coefficient.
     let mut next = 1;
     'refill: loop {
         reader.refill(bytes);
-        for _ in 0..PER_REFILL {
+        for _ in 0..LOOKUPS_PER_REFILL {
             let entry = table.look_up(reader.peek());
-            let after = next + entry.passed();
-            // One comparison finds the end of the block, what is not looked up, and damage.
+            let after = next + entry.advances_position_by();
+            // `after > 64` covers three rare cases: the end of the block, a code that is not in the look-up
+            // table, and corrupt data. The hot path needs only one branch.
             if after > 64 {
                 if next == 64 {
                     return Ok(());
                 }
-                if entry.is_end() {
-                    reader.take(entry.bits());
+                if entry.is_end_of_block() {
+                    reader.consume(entry.bit_count());
                     return Ok(());
                 }
-                // The last coefficient of all is not followed by an end.
-                if entry.is_coefficient_and_end() && next + entry.zeros() < 63 {
-                    reader.take(entry.bits());
-                    store(next + entry.zeros(), entry.first());
+                // Coefficient 63 completes the block: no end-of-block code follows it, and the bits that look
+                // like one belong to the next block.
+                if entry.is_coefficient_and_end() && next + entry.zeros_before_first() < 63 {
+                    reader.consume(entry.bit_count());
+                    store(next + entry.zeros_before_first(), entry.first_coefficient());
                     return Ok(());
                 }
-                let (rest, found) = ac_slowly(*reader, bytes, table);
+                let (rest, decoded) = decode_single_ac(*reader, bytes, table);
                 *reader = rest;
-                match found? {
+                match decoded? {
                     Some((zeros, coefficient)) if next + zeros < 64 => {
                         store(next + zeros, coefficient);
                         next += zeros + 1;
@@ -81,64 +88,65 @@ fn decode_ac(
                 }
                 continue 'refill;
             }
-            reader.take(entry.bits());
-            store(next + entry.zeros(), entry.first());
-            store(after - 1, entry.last());
+            reader.consume(entry.bit_count());
+            store(next + entry.zeros_before_first(), entry.first_coefficient());
+            store(after - 1, entry.last_coefficient());
             next = after;
         }
     }
 }
 
-/// Takes the AC coefficients of a block into its lane of `band`, where zeros are.
+/// Decodes the AC coefficients of a block into its lane of `group`, which must contain zeros.
 #[inline(always)]
-pub(crate) fn take_ac(
+pub(crate) fn decode_ac_into(
     reader: &mut BitReader,
     bytes: &[u8],
     table: &AcTable,
-    band: &mut Band,
+    group: &mut BlockGroup,
     lane: usize,
 ) -> Result<(), Error> {
-    let band = band.as_flattened_mut().as_flattened_mut();
-    decode_ac(reader, bytes, table, |at, coefficient| {
-        band[usize::from(ZIGZAG[at & 63] & 63) * LANES + lane % LANES] = coefficient;
+    let group = group.as_flattened_mut().as_flattened_mut();
+    decode_ac(reader, bytes, table, |position, coefficient| {
+        // The masks and the remainder change nothing; they make the bounds check superfluous.
+        group[usize::from(ZIGZAG[position & 63] & 63) * LANES + lane % LANES] = coefficient;
     })
 }
 
-/// Steps over the AC coefficients of a block.
+/// Skips the AC coefficients of a block.
 #[inline(always)]
 pub(crate) fn skip_ac(reader: &mut BitReader, bytes: &[u8], table: &AcTable) -> Result<(), Error> {
     decode_ac(reader, bytes, table, |_, _| {})
 }
 
-/// Zeros, and the coefficient after them; none is the end of the block.
-type RunAndCoefficient = Option<(usize, i16)>;
+/// A number of zeros and the coefficient after them, or `None` at the end of the block.
+type ZerosAndCoefficient = Option<(usize, i16)>;
 
-/// Takes one code, and the coefficient after it, whatever they are.
+/// Decodes a single code of any length and the coefficient after it.
 #[inline(never)]
-fn ac_slowly(
+fn decode_single_ac(
     mut reader: BitReader,
     bytes: &[u8],
     table: &AcTable,
-) -> (BitReader, Result<RunAndCoefficient, Error>) {
+) -> (BitReader, Result<ZerosAndCoefficient, Error>) {
     reader.refill(bytes);
-    let found = match table.code(reader.peek()) {
+    let decoded = match table.find_code(reader.peek()) {
         Some((length, 0, 0)) => {
-            reader.take(length);
+            reader.consume(length);
             Ok(None)
         }
         Some((length, zeros, size)) if size > 0 || zeros == 15 => {
-            reader.take(length);
-            Ok(Some((zeros, take_number(&mut reader, size))))
+            reader.consume(length);
+            Ok(Some((zeros, read_value(&mut reader, size))))
         }
         _ => Err(Error::Corrupt("an unknown AC code")),
     };
-    (reader, found)
+    (reader, decoded)
 }
 
-/// Takes a number of `size` bits, at most 15.
+/// Reads the value of `size` bits, at most 15, that follows a code.
 #[inline(always)]
-fn take_number(reader: &mut BitReader, size: u32) -> i16 {
+fn read_value(reader: &mut BitReader, size: u32) -> i16 {
     let bits = ((reader.peek() >> 48) as u16).checked_shr(16 - size).unwrap_or(0);
-    reader.take(size);
+    reader.consume(size);
     extend(bits, size)
 }

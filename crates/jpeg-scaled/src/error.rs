@@ -1,16 +1,16 @@
-//! Why a picture cannot be decoded.
+//! The errors of decoding.
 
-/// Why a picture cannot be decoded.
+/// Error returned when a picture cannot be decoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
-    /// Not a kind of JPEG that this crate decodes, or one that bends the rules. Another decoder may
-    /// make a picture of it.
-    #[error("{0} is not supported")]
+    /// The file uses a feature of JPEG that this crate does not decode, or deviates slightly from the
+    /// standard. Another decoder may be able to decode it.
+    #[error("unsupported: {0}")]
     Unsupported(&'static str),
-    /// The bytes break the rules of the format.
+    /// The bytes violate the JPEG standard.
     #[error("corrupt: {0}")]
     Corrupt(&'static str),
-    /// The file, or its pixels, end too early.
-    #[error("it ends too early")]
+    /// The file or its entropy-coded data ends too early.
+    #[error("the file ends too early")]
     Truncated,
 }

@@ -1,138 +1,168 @@
-//! The marker segments before the pixels.
+//! Parses the marker segments before the entropy-coded data.
 
-use crate::{Error, huffman::CodeLengths, segment::Segments, zigzag::ZIGZAG};
+use crate::{Error, huffman::CodeLengths, segments::Segments, zigzag::ZIGZAG};
 
-/// What a file says before its pixels: enough to decide whether, and at which scale, to decode it.
+/// Maximum number of blocks in an MCU, of all components together.
+pub(crate) const MAX_BLOCKS_PER_MCU: usize = 10;
+
+/// Size and colour space of a picture, read without decoding it.
+///
+/// ```
+/// use jpeg_scaled::{ColourSpace, JpegHeader};
+///
+/// let file = include_bytes!("../tests/reference/420.jpg");
+/// let header = JpegHeader::read(file)?;
+/// assert_eq!((header.width, header.height), (45, 37));
+/// assert_eq!(header.colour_space, ColourSpace::YCbCr);
+/// # Ok::<(), jpeg_scaled::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Header {
+pub struct JpegHeader {
     /// Width in pixels, at least 1.
     pub width: u32,
     /// Height in pixels, at least 1.
     pub height: u32,
-    /// What the samples mean.
-    pub colour: Colour,
+    /// The colour space in which the file stores its samples.
+    pub colour_space: ColourSpace,
 }
 
-/// What the samples of a picture mean.
+/// Colour space in which a file stores its samples.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Colour {
-    /// One component: brightness.
+pub enum ColourSpace {
+    /// One component: luminance.
     Grey,
-    /// Three components: brightness and two differences of colour.
+    /// Three components: luminance and two colour differences.
     YCbCr,
     /// Three components: red, green, blue.
     Rgb,
 }
 
-impl Header {
-    /// Reads the segments before the pixels. Allocates nothing, and steps over what it does not need.
+impl JpegHeader {
+    /// Parses the segments before the entropy-coded data. Allocates nothing.
     ///
     /// # Errors
-    /// [`Error`], about anything that can be told before the first pixel.
+    /// Returns every [`Error`] that can be detected before the entropy-coded data.
     pub fn read(bytes: &[u8]) -> Result<Self, Error> {
-        Ok(Tables::read(bytes)?.header)
+        Ok(ParsedHeaders::read(bytes)?.header)
     }
 }
 
-/// A component, as the frame header describes it.
+/// A component of the picture, from the frame header and the scan header.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Component {
     id: u8,
-    /// Blocks across in an MCU.
-    pub(crate) horizontal: usize,
-    /// Blocks down in an MCU.
-    pub(crate) vertical: usize,
-    quantization: usize,
-    /// Which of [`Tables::dc_codes`].
-    pub(crate) dc: usize,
-    /// Which of [`Tables::ac_codes`].
-    pub(crate) ac: usize,
+    /// Number of its blocks per MCU in the horizontal direction.
+    pub(crate) blocks_across: usize,
+    /// Number of its blocks per MCU in the vertical direction.
+    pub(crate) blocks_down: usize,
+    /// Number of its quantisation table.
+    quantization_table: usize,
+    /// Number of its Huffman table for DC coefficients.
+    pub(crate) dc_table: usize,
+    /// Number of its Huffman table for AC coefficients.
+    pub(crate) ac_table: usize,
 }
 
-/// Steps of the quantiser for each coefficient, row by row.
-pub(crate) type Quantization = [i16; 64];
+/// Quantiser step of each coefficient, in row-major order.
+pub(crate) type QuantizationSteps = [i16; 64];
 
-/// Everything that stands before the pixels.
-pub(crate) struct Tables<'a> {
-    pub(crate) header: Header,
-    /// [`Colour::Grey`] has one.
+/// The contents of all segments before the entropy-coded data.
+pub(crate) struct ParsedHeaders<'a> {
+    pub(crate) header: JpegHeader,
+    /// The first `component_count` are valid.
     components: [Component; 3],
-    count: usize,
-    quantization: [Option<Quantization>; 4],
-    pub(crate) dc_codes: [Option<CodeLengths<'a>>; 4],
-    pub(crate) ac_codes: [Option<CodeLengths<'a>>; 4],
-    /// MCUs between two restart markers; 0 without any.
+    component_count: usize,
+    quantization_tables: [Option<QuantizationSteps>; 4],
+    dc_tables: [Option<CodeLengths<'a>>; 4],
+    ac_tables: [Option<CodeLengths<'a>>; 4],
+    /// MCUs between two restart markers, or 0 if the file has none.
     pub(crate) restart_interval: u32,
-    /// Where the entropy-coded pixels begin.
-    pub(crate) pixels_at: usize,
+    /// Index of the first entropy-coded byte.
+    pub(crate) entropy_coded_start: usize,
 }
 
-/// The markers that say what the samples mean.
+/// The markers from which the colour space is inferred.
 #[derive(Default)]
 struct ColourMarkers {
     jfif: bool,
     adobe_transform: Option<u8>,
 }
 
-impl<'a> Tables<'a> {
-    /// Reads the segments up to the pixels.
+// Files without Huffman tables, such as frames of Motion JPEG, rely on the tables in annex K of the standard.
+const HUFFMAN_TABLE_MISSING: Error = Error::Unsupported("a file without Huffman tables");
+const BAD_HUFFMAN_TABLE_NUMBER: Error = Error::Corrupt("a Huffman table number is out of range");
+
+impl<'a> ParsedHeaders<'a> {
+    /// Parses the segments up to the entropy-coded data.
     pub(crate) fn read(bytes: &'a [u8]) -> Result<Self, Error> {
         let mut segments = Segments::new(bytes)?;
-        let mut tables = Self {
-            header: Header { width: 0, height: 0, colour: Colour::Grey },
+        let mut headers = Self {
+            header: JpegHeader { width: 0, height: 0, colour_space: ColourSpace::Grey },
             components: [Component::default(); 3],
-            count: 0,
-            quantization: [None; 4],
-            dc_codes: [None; 4],
-            ac_codes: [None; 4],
+            component_count: 0,
+            quantization_tables: [None; 4],
+            dc_tables: [None; 4],
+            ac_tables: [None; 4],
             restart_interval: 0,
-            pixels_at: 0,
+            entropy_coded_start: 0,
         };
         let mut markers = ColourMarkers::default();
         loop {
-            let (marker, segment) = segments.next()?;
+            let (marker, segment) = segments.next_segment()?;
             match marker {
-                0xC0 | 0xC1 => tables.frame(segment)?,
+                0xC0 | 0xC1 => headers.parse_frame_header(segment)?,
                 0xC2 => return Err(Error::Unsupported("progressive JPEG")),
-                0xC4 => tables.huffman(segment)?,
+                0xC4 => headers.parse_huffman_tables(segment)?,
                 0xC3 | 0xC5..=0xCF => {
                     return Err(Error::Unsupported("arithmetic, lossless or hierarchical JPEG"));
                 }
                 0xDA => {
-                    tables.scan(segment)?;
-                    tables.pixels_at = segments.position();
-                    tables.header.colour = tables.colour(&markers);
-                    return Ok(tables);
+                    headers.parse_scan_header(segment)?;
+                    headers.entropy_coded_start = segments.position();
+                    headers.header.colour_space = headers.colour_space(&markers);
+                    return Ok(headers);
                 }
-                0xDB => tables.quantization(segment)?,
-                0xDD => tables.restart_interval = restart_interval(segment)?,
+                0xDB => headers.parse_quantization_tables(segment)?,
+                0xDD => headers.restart_interval = parse_restart_interval(segment)?,
                 0xE0 => markers.jfif |= segment.starts_with(b"JFIF\0") && segment.len() >= 14,
                 0xEE if segment.starts_with(b"Adobe") && segment.len() >= 12 => {
                     markers.adobe_transform = segment.get(11).copied();
                 }
                 0xE1..=0xEF | 0xFE => {}
-                0xD9 => return Err(Error::Corrupt("it has no pixels")),
+                0xD9 => return Err(Error::Corrupt("the file has no scan")),
                 _ => return Err(Error::Unsupported("an unexpected marker")),
             }
         }
     }
 
-    /// The components in the order of the file.
+    /// Returns the components in the order of the file.
     pub(crate) fn components(&self) -> &[Component] {
-        &self.components[..self.count]
+        &self.components[..self.component_count]
     }
 
-    /// The quantiser's steps for `component`.
-    pub(crate) fn quantization_of(&self, component: &Component) -> Result<&Quantization, Error> {
-        let table = self.quantization.get(component.quantization).and_then(Option::as_ref);
+    /// Returns the quantiser steps of `component`.
+    pub(crate) fn quantization_steps(&self, component: &Component) -> Result<&QuantizationSteps, Error> {
+        let table = self.quantization_tables.get(component.quantization_table).and_then(Option::as_ref);
         table.ok_or(Error::Corrupt("a quantisation table is missing"))
     }
 
-    /// SOF0 and SOF1.
-    fn frame(&mut self, segment: &[u8]) -> Result<(), Error> {
+    /// Returns the Huffman table for the DC coefficients of `component`.
+    pub(crate) fn dc_code_lengths(&self, component: &Component) -> Result<&CodeLengths<'a>, Error> {
+        let table = self.dc_tables.get(component.dc_table).ok_or(BAD_HUFFMAN_TABLE_NUMBER)?;
+        table.as_ref().ok_or(HUFFMAN_TABLE_MISSING)
+    }
+
+    /// Returns the Huffman table for the AC coefficients of `component`.
+    pub(crate) fn ac_code_lengths(&self, component: &Component) -> Result<&CodeLengths<'a>, Error> {
+        let table = self.ac_tables.get(component.ac_table).ok_or(BAD_HUFFMAN_TABLE_NUMBER)?;
+        table.as_ref().ok_or(HUFFMAN_TABLE_MISSING)
+    }
+
+    /// Parses the frame header (SOF0 or SOF1).
+    fn parse_frame_header(&mut self, segment: &[u8]) -> Result<(), Error> {
         const BAD_LENGTH: Error = Error::Corrupt("the frame header has a wrong length");
-        if self.count != 0 {
-            return Err(Error::Corrupt("it has two frame headers"));
+        if self.component_count != 0 {
+            return Err(Error::Corrupt("the file has two frame headers"));
         }
         let [precision, height_high, height_low, width_high, width_low, count, components @ ..] = segment
         else {
@@ -144,80 +174,81 @@ impl<'a> Tables<'a> {
         self.header.height = u32::from(u16::from_be_bytes([*height_high, *height_low]));
         self.header.width = u32::from(u16::from_be_bytes([*width_high, *width_low]));
         if self.header.height == 0 {
-            return Err(Error::Unsupported("a height that comes after the pixels"));
+            return Err(Error::Unsupported("a height that follows the scan"));
         }
         if self.header.width == 0 {
-            return Err(Error::Corrupt("it has no width"));
+            return Err(Error::Corrupt("the width is zero"));
         }
         if !matches!(count, 1 | 3) {
             return Err(Error::Unsupported("a number of components other than 1 and 3"));
         }
-        self.count = usize::from(*count);
+        self.component_count = usize::from(*count);
         let (components, []) = components.as_chunks::<3>() else { return Err(BAD_LENGTH) };
-        if components.len() != self.count {
+        if components.len() != self.component_count {
             return Err(BAD_LENGTH);
         }
-        for (component, &[id, factors, quantization]) in self.components.iter_mut().zip(components) {
-            let (horizontal, vertical) = (usize::from(factors >> 4), usize::from(factors & 15));
-            if !(1..=4).contains(&horizontal) || !(1..=4).contains(&vertical) {
+        for (component, &[id, factors, table]) in self.components.iter_mut().zip(components) {
+            let (blocks_across, blocks_down) = (usize::from(factors >> 4), usize::from(factors & 15));
+            if !(1..=4).contains(&blocks_across) || !(1..=4).contains(&blocks_down) {
                 return Err(Error::Corrupt("a sampling factor is out of range"));
             }
-            let quantization = usize::from(quantization);
-            *component = Component { id, horizontal, vertical, quantization, ..Component::default() };
+            let quantization_table = usize::from(table);
+            *component =
+                Component { id, blocks_across, blocks_down, quantization_table, ..Component::default() };
         }
-        if let [only] = &mut self.components[..self.count] {
-            // A scan of one component has its blocks row by row, whatever its sampling factors.
-            (only.horizontal, only.vertical) = (1, 1);
+        if let [only] = &mut self.components[..self.component_count] {
+            // A scan of one component stores its blocks row by row, whatever the sampling factors.
+            (only.blocks_across, only.blocks_down) = (1, 1);
         }
-        if self.components().iter().map(|component| component.horizontal * component.vertical).sum::<usize>()
-            > 10
-        {
+        let blocks =
+            self.components().iter().map(|component| component.blocks_across * component.blocks_down);
+        if blocks.sum::<usize>() > MAX_BLOCKS_PER_MCU {
             return Err(Error::Corrupt("an MCU has too many blocks"));
         }
         Ok(())
     }
 
-    /// DQT: any number of tables.
-    fn quantization(&mut self, mut segment: &[u8]) -> Result<(), Error> {
+    /// Parses a DQT segment, which contains any number of tables.
+    fn parse_quantization_tables(&mut self, mut segment: &[u8]) -> Result<(), Error> {
         const BAD_LENGTH: Error = Error::Corrupt("a quantisation table has a wrong length");
         while let Some((&kind, rest)) = segment.split_first() {
-            let slot = self.quantization.get_mut(usize::from(kind & 15));
-            let slot = slot.ok_or(Error::Corrupt("a quantisation table has a wrong number"))?;
+            let slot = self.quantization_tables.get_mut(usize::from(kind & 15));
+            let slot = slot.ok_or(Error::Corrupt("a quantisation table number is out of range"))?;
             let mut steps = [0; 64];
             match kind >> 4 {
                 0 => {
                     let (stored, rest) = rest.split_first_chunk::<64>().ok_or(BAD_LENGTH)?;
-                    for (&at, &step) in ZIGZAG.iter().zip(stored) {
-                        steps[usize::from(at)] = i16::from(step);
+                    for (&index, &step) in ZIGZAG.iter().zip(stored) {
+                        steps[usize::from(index)] = i16::from(step);
                     }
                     segment = rest;
                 }
                 1 => {
                     let (stored, rest) = rest.split_first_chunk::<128>().ok_or(BAD_LENGTH)?;
-                    for (&at, &step) in ZIGZAG.iter().zip(stored.as_chunks::<2>().0) {
+                    for (&index, &step) in ZIGZAG.iter().zip(stored.as_chunks::<2>().0) {
                         let step = i16::try_from(u16::from_be_bytes(step));
-                        let step = step.map_err(|_| Error::Unsupported("a very coarse quantiser"))?;
-                        steps[usize::from(at)] = step;
+                        let step = step.map_err(|_| Error::Unsupported("a quantiser step above 32767"))?;
+                        steps[usize::from(index)] = step;
                     }
                     segment = rest;
                 }
-                _ => return Err(Error::Corrupt("a quantisation table has a wrong precision")),
+                _ => return Err(Error::Corrupt("the precision of a quantisation table is invalid")),
             }
             *slot = Some(steps);
         }
         Ok(())
     }
 
-    /// DHT: any number of tables.
-    fn huffman(&mut self, mut segment: &'a [u8]) -> Result<(), Error> {
+    /// Parses a DHT segment, which contains any number of tables.
+    fn parse_huffman_tables(&mut self, mut segment: &'a [u8]) -> Result<(), Error> {
         while let Some((&kind, rest)) = segment.split_first() {
             let tables = match kind >> 4 {
-                0 => &mut self.dc_codes,
-                1 => &mut self.ac_codes,
-                _ => return Err(Error::Corrupt("a Huffman table has a wrong class")),
+                0 => &mut self.dc_tables,
+                1 => &mut self.ac_tables,
+                _ => return Err(Error::Corrupt("the class of a Huffman table is invalid")),
             };
             let slot = tables.get_mut(usize::from(kind & 15));
-            let slot = slot.ok_or(Error::Corrupt("a Huffman table has a wrong number"))?;
+            let slot = slot.ok_or(BAD_HUFFMAN_TABLE_NUMBER)?;
             let (codes, rest) = CodeLengths::split_from(rest)?;
             *slot = Some(codes);
             segment = rest;
@@ -225,17 +256,18 @@ impl<'a> Tables<'a> {
         Ok(())
     }
 
-    /// SOS.
-    fn scan(&mut self, segment: &[u8]) -> Result<(), Error> {
+    /// Parses the scan header (SOS).
+    fn parse_scan_header(&mut self, segment: &[u8]) -> Result<(), Error> {
         const BAD_LENGTH: Error = Error::Corrupt("the scan header has a wrong length");
         let [count, rest @ ..] = segment else { return Err(BAD_LENGTH) };
-        if self.count == 0 {
-            return Err(Error::Corrupt("pixels come before the frame header"));
+        if self.component_count == 0 {
+            return Err(Error::Corrupt("the scan comes before the frame header"));
         }
-        if usize::from(*count) != self.count {
-            return Err(Error::Unsupported("components in scans of their own"));
+        if usize::from(*count) != self.component_count {
+            return Err(Error::Unsupported("a separate scan per component"));
         }
-        let Some((components, [start, end, approximation])) = rest.split_at_checked(2 * self.count) else {
+        let Some((components, [start, end, approximation])) = rest.split_at_checked(2 * self.component_count)
+        else {
             return Err(BAD_LENGTH);
         };
         if (*start, *end, *approximation) != (0, 63, 0) {
@@ -245,26 +277,26 @@ impl<'a> Tables<'a> {
             if component.id != id {
                 return Err(Error::Unsupported("components in another order"));
             }
-            (component.dc, component.ac) = (usize::from(tables >> 4), usize::from(tables & 15));
+            (component.dc_table, component.ac_table) = (usize::from(tables >> 4), usize::from(tables & 15));
         }
         Ok(())
     }
 
-    /// The rules of libjpeg, which everybody follows.
-    fn colour(&self, markers: &ColourMarkers) -> Colour {
+    /// Infers the colour space by the rules of libjpeg, which other decoders follow as well.
+    fn colour_space(&self, markers: &ColourMarkers) -> ColourSpace {
         let [first, second, third] = self.components;
         match markers.adobe_transform {
-            _ if self.count == 1 => Colour::Grey,
-            _ if markers.jfif => Colour::YCbCr,
-            Some(0) => Colour::Rgb,
-            None if [first.id, second.id, third.id] == *b"RGB" => Colour::Rgb,
-            _ => Colour::YCbCr,
+            _ if self.component_count == 1 => ColourSpace::Grey,
+            _ if markers.jfif => ColourSpace::YCbCr,
+            Some(0) => ColourSpace::Rgb,
+            None if [first.id, second.id, third.id] == *b"RGB" => ColourSpace::Rgb,
+            _ => ColourSpace::YCbCr,
         }
     }
 }
 
-/// DRI, in MCUs.
-fn restart_interval(segment: &[u8]) -> Result<u32, Error> {
+/// Parses a DRI segment: the restart interval in MCUs.
+fn parse_restart_interval(segment: &[u8]) -> Result<u32, Error> {
     let &[high, low] = segment else { return Err(Error::Corrupt("a restart interval has a wrong length")) };
     Ok(u32::from(u16::from_be_bytes([high, low])))
 }

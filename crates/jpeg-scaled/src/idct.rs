@@ -1,34 +1,34 @@
-//! Inverse DCTs that make 1, 2×2, 4×4 or 8×8 samples of a block, to the bit those of libjpeg
-//! (`jidctred.c` and `jidctint.c`, its "slow integer" method).
+//! Inverse DCTs that turn a block into 1, 2×2, 4×4 or 8×8 samples.
 //!
-//! The two passes are the definition: columns first, and a rounding between the passes. Where a file
-//! goes beyond what an encoder can make, values wrap around.
+//! The samples are bit for bit those of libjpeg's "slow integer" method (`jidctred.c` and `jidctint.c`). Its
+//! result depends on the order of the passes, columns before rows, and on the rounding between them.
+//! Coefficients larger than an encoder can produce wrap around.
 //!
-//! Eight blocks are transformed at once, one in each lane, so that every step is the same for eight
-//! numbers that lie side by side: compilers make vector instructions of that.
+//! Eight blocks are transformed at once. Each block is a lane of [`Lanes`], and every step is a loop over
+//! contiguous lanes, which the compiler vectorises.
 
-#![expect(clippy::needless_range_loop, reason = "a lane is the same in many arrays")]
+#![expect(clippy::needless_range_loop, reason = "one index addresses several arrays")]
 
-use crate::header::Quantization;
+use crate::header::QuantizationSteps;
 
-/// Blocks that are transformed at once.
+/// Number of blocks that are transformed at once.
 pub(crate) const LANES: usize = 8;
 
-/// The coefficients of neighbouring blocks: 8 rows of 8, each for every block.
-pub(crate) type Band = [[Lanes; 8]; 8];
+/// The coefficients of [`LANES`] neighbouring blocks: 8 rows of 8 coefficients, interleaved by block.
+pub(crate) type BlockGroup = [[Lanes; 8]; 8];
 
-/// The same number of each block.
+/// The same coefficient of each block in a group.
 pub(crate) type Lanes = [i16; LANES];
 
-/// No coefficients.
-pub(crate) const EMPTY_BAND: Band = [[[0; LANES]; 8]; 8];
+/// A group whose coefficients are all zero.
+pub(crate) const EMPTY_GROUP: BlockGroup = [[[0; LANES]; 8]; 8];
 
-/// Fraction bits of the constants.
+/// Number of fraction bits of the constants.
 const CONSTANT_BITS: u32 = 13;
-/// Fraction bits between the passes.
+/// Number of fraction bits of the intermediate values between the passes.
 const PASS_BITS: u32 = 2;
 
-/// √2 · cos, in sums that libjpeg's derivation gives, with 13 fraction bits.
+/// The constants of libjpeg: sums of √2 · cos(kπ/16), as fixed-point numbers with 13 fraction bits.
 mod fixed {
     pub(super) const F_0_211: i16 = 1730;
     pub(super) const F_0_298: i16 = 2446;
@@ -55,14 +55,15 @@ mod fixed {
 }
 use fixed::*;
 
-/// The product of two 16-bit numbers, which cannot overflow. (And which is a few instructions for eight
-/// of them, where one of 32-bit numbers is many more.)
+/// Multiplies two 16-bit numbers, which cannot overflow 32 bits.
+///
+/// Processors multiply vectors of 16-bit numbers faster than vectors of 32-bit numbers.
 #[inline(always)]
 fn multiply(value: i16, constant: i16) -> i32 {
     i32::from(value) * i32::from(constant)
 }
 
-/// The sum of products.
+/// Returns the sum of the products of each value and its constant.
 #[inline(always)]
 fn sum<const N: usize>(terms: [(i16, i16); N]) -> i32 {
     let mut sum = 0i32;
@@ -72,47 +73,55 @@ fn sum<const N: usize>(terms: [(i16, i16); N]) -> i32 {
     sum
 }
 
-/// `value` with `bits` fewer bits, rounded.
+/// Removes `bits` fraction bits and rounds to the nearest.
 #[inline(always)]
 fn descale(value: i32, bits: u32) -> i32 {
     value.wrapping_add(1 << (bits - 1)) >> bits
 }
 
-/// A number between the passes.
+/// Converts a result of the first pass to the 16 bits that the second pass uses.
 #[inline(always)]
-#[expect(clippy::cast_possible_truncation, reason = "it fits, or wraps around")]
-fn between(value: i32) -> i16 {
+#[expect(clippy::cast_possible_truncation, reason = "it fits, or wraps around as documented above")]
+fn to_intermediate(value: i32) -> i16 {
     value as i16
 }
 
-/// A sample, which is stored around zero.
+/// Converts a result of the second pass, which is centred on zero, to a sample of 0 to 255.
 #[inline(always)]
 #[expect(clippy::cast_sign_loss, reason = "clamped")]
-fn sample(value: i32) -> u8 {
-    between(value).saturating_add(128).clamp(0, 255) as u8
+fn to_sample(value: i32) -> u8 {
+    to_intermediate(value).saturating_add(128).clamp(0, 255) as u8
 }
 
-/// A coefficient before quantisation.
+/// Returns a dequantised coefficient.
 #[inline(always)]
-fn frequency(band: &Band, steps: &Quantization, row: usize, column: usize, lane: usize) -> i16 {
-    band[row][column & 7][lane].wrapping_mul(steps[8 * row + (column & 7)])
+fn dequantize(group: &BlockGroup, steps: &QuantizationSteps, row: usize, column: usize, lane: usize) -> i16 {
+    group[row][column & 7][lane].wrapping_mul(steps[8 * row + (column & 7)])
 }
 
-/// Writes the samples of eight blocks, `side` × `side` of each, to the start of rows that are `stride`
-/// long, and leaves zeros in `band`.
+/// Transforms a group to `side` × `side` samples per block and clears the group.
+///
+/// Writes the samples to the start of each of the rows in `rows`, which are `stride` samples apart.
 #[inline(always)]
-pub(crate) fn transform(band: &mut Band, steps: &Quantization, side: usize, rows: &mut [u8], stride: usize) {
+pub(crate) fn transform(
+    group: &mut BlockGroup,
+    steps: &QuantizationSteps,
+    side: usize,
+    rows: &mut [u8],
+    stride: usize,
+) {
     match side {
-        1 => write(&to_1(band, steps), rows, stride),
-        2 => write(&to_2x2(band, steps), rows, stride),
-        4 => write(&to_4x4(band, steps), rows, stride),
-        _ => write(&to_8x8(band, steps), rows, stride),
+        1 => write_samples(&to_1x1(group, steps), rows, stride),
+        2 => write_samples(&to_2x2(group, steps), rows, stride),
+        4 => write_samples(&to_4x4(group, steps), rows, stride),
+        _ => write_samples(&to_8x8(group, steps), rows, stride),
     }
-    *band = EMPTY_BAND;
+    *group = EMPTY_GROUP;
 }
 
+/// Copies the samples to the start of each row.
 #[inline(always)]
-fn write<const WIDTH: usize, const HEIGHT: usize>(
+fn write_samples<const WIDTH: usize, const HEIGHT: usize>(
     samples: &[[u8; WIDTH]; HEIGHT],
     rows: &mut [u8],
     stride: usize,
@@ -122,69 +131,69 @@ fn write<const WIDTH: usize, const HEIGHT: usize>(
     }
 }
 
-/// The one sample of each block: its mean.
+/// Transforms to one sample per block, its mean.
 #[inline(always)]
-fn to_1(band: &Band, steps: &Quantization) -> [[u8; LANES]; 1] {
+fn to_1x1(group: &BlockGroup, steps: &QuantizationSteps) -> [[u8; LANES]; 1] {
     let mut samples = [0; LANES];
     for lane in 0..LANES {
-        samples[lane] = sample(descale(frequency(band, steps, 0, 0, lane).into(), 3));
+        samples[lane] = to_sample(descale(dequantize(group, steps, 0, 0, lane).into(), 3));
     }
     [samples]
 }
 
-/// 2×2 samples.
+/// Transforms to 2×2 samples per block.
 #[inline(always)]
-fn to_2x2(band: &Band, steps: &Quantization) -> [[u8; 2 * LANES]; 2] {
+fn to_2x2(group: &BlockGroup, steps: &QuantizationSteps) -> [[u8; 2 * LANES]; 2] {
     const PASS_1: u32 = CONSTANT_BITS - PASS_BITS + 2;
     const PASS_2: u32 = CONSTANT_BITS + PASS_BITS + 3 + 2;
     let mut rows = [[[0; LANES]; 5]; 2];
-    for (place, column) in [0, 1, 3, 5, 7].into_iter().enumerate() {
+    for (index, column) in [0, 1, 3, 5, 7].into_iter().enumerate() {
         for lane in 0..LANES {
-            let f = |row| frequency(band, steps, row, column, lane);
-            let samples = two_of_eight([f(0), f(1), f(3), f(5), f(7)]);
-            rows[0][place][lane] = between(descale(samples[0], PASS_1));
-            rows[1][place][lane] = between(descale(samples[1], PASS_1));
+            let f = |row| dequantize(group, steps, row, column, lane);
+            let samples = idct_to_2([f(0), f(1), f(3), f(5), f(7)]);
+            rows[0][index][lane] = to_intermediate(descale(samples[0], PASS_1));
+            rows[1][index][lane] = to_intermediate(descale(samples[1], PASS_1));
         }
     }
     let mut samples = [[0; 2 * LANES]; 2];
     for (to, row) in samples.iter_mut().zip(&rows) {
         for lane in 0..LANES {
             let [left, right] =
-                two_of_eight([row[0][lane], row[1][lane], row[2][lane], row[3][lane], row[4][lane]]);
-            to[2 * lane] = sample(descale(left, PASS_2));
-            to[2 * lane + 1] = sample(descale(right, PASS_2));
+                idct_to_2([row[0][lane], row[1][lane], row[2][lane], row[3][lane], row[4][lane]]);
+            to[2 * lane] = to_sample(descale(left, PASS_2));
+            to[2 * lane + 1] = to_sample(descale(right, PASS_2));
         }
     }
     samples
 }
 
-/// Two samples of the frequencies 0, 1, 3, 5 and 7; the others have no part in them.
+/// Transforms a row or column to two samples. Coefficients 2, 4 and 6 do not contribute.
 #[inline(always)]
-fn two_of_eight([f0, f1, f3, f5, f7]: [i16; 5]) -> [i32; 2] {
+fn idct_to_2([f0, f1, f3, f5, f7]: [i16; 5]) -> [i32; 2] {
     let even = i32::from(f0) << (CONSTANT_BITS + 2);
     let odd = sum([(f7, -F_0_720), (f5, F_0_850), (f3, -F_1_272), (f1, F_3_624)]);
     [even.wrapping_add(odd), even.wrapping_sub(odd)]
 }
 
-/// 4×4 samples.
+/// Transforms to 4×4 samples per block.
 #[inline(always)]
-fn to_4x4(band: &Band, steps: &Quantization) -> [[u8; 4 * LANES]; 4] {
+fn to_4x4(group: &BlockGroup, steps: &QuantizationSteps) -> [[u8; 4 * LANES]; 4] {
     const PASS_1: u32 = CONSTANT_BITS - PASS_BITS + 1;
     const PASS_2: u32 = CONSTANT_BITS + PASS_BITS + 3 + 1;
     let mut rows = [[[0; LANES]; 7]; 4];
-    for (place, column) in [0, 1, 2, 3, 5, 6, 7].into_iter().enumerate() {
+    for (index, column) in [0, 1, 2, 3, 5, 6, 7].into_iter().enumerate() {
         for lane in 0..LANES {
-            let f = |row| frequency(band, steps, row, column, lane);
-            let samples = four_of_eight([f(0), f(1), f(2), f(3), f(5), f(6), f(7)]);
+            let f = |row| dequantize(group, steps, row, column, lane);
+            let samples = idct_to_4([f(0), f(1), f(2), f(3), f(5), f(6), f(7)]);
             for (row, sample) in rows.iter_mut().zip(samples) {
-                row[place][lane] = between(descale(sample, PASS_1));
+                row[index][lane] = to_intermediate(descale(sample, PASS_1));
             }
         }
     }
     let mut samples = [[0; 4 * LANES]; 4];
     for (to, row) in samples.iter_mut().zip(&rows) {
         for lane in 0..LANES {
-            let four = four_of_eight([
+            let samples_of_row = idct_to_4([
                 row[0][lane],
                 row[1][lane],
                 row[2][lane],
@@ -193,17 +202,17 @@ fn to_4x4(band: &Band, steps: &Quantization) -> [[u8; 4 * LANES]; 4] {
                 row[5][lane],
                 row[6][lane],
             ]);
-            for at in 0..4 {
-                to[4 * lane + at] = sample(descale(four[at], PASS_2));
+            for index in 0..4 {
+                to[4 * lane + index] = to_sample(descale(samples_of_row[index], PASS_2));
             }
         }
     }
     samples
 }
 
-/// Four samples of the frequencies 0 to 7 but 4, which has no part in them.
+/// Transforms a row or column to four samples. Coefficient 4 does not contribute.
 #[inline(always)]
-fn four_of_eight([f0, f1, f2, f3, f5, f6, f7]: [i16; 7]) -> [i32; 4] {
+fn idct_to_4([f0, f1, f2, f3, f5, f6, f7]: [i16; 7]) -> [i32; 4] {
     let mean = i32::from(f0) << (CONSTANT_BITS + 1);
     let even = sum([(f2, F_1_847), (f6, -F_0_765)]);
     let (outer, inner) = (mean.wrapping_add(even), mean.wrapping_sub(even));
@@ -217,25 +226,25 @@ fn four_of_eight([f0, f1, f2, f3, f5, f6, f7]: [i16; 7]) -> [i32; 4] {
     ]
 }
 
-/// 8×8 samples.
+/// Transforms to 8×8 samples per block.
 #[inline(always)]
-fn to_8x8(band: &Band, steps: &Quantization) -> [[u8; 8 * LANES]; 8] {
+fn to_8x8(group: &BlockGroup, steps: &QuantizationSteps) -> [[u8; 8 * LANES]; 8] {
     const PASS_1: u32 = CONSTANT_BITS - PASS_BITS;
     const PASS_2: u32 = CONSTANT_BITS + PASS_BITS + 3;
     let mut rows = [[[0; LANES]; 8]; 8];
     for column in 0..8 {
         for lane in 0..LANES {
-            let f = |row| frequency(band, steps, row, column, lane);
-            let samples = eight([f(0), f(1), f(2), f(3), f(4), f(5), f(6), f(7)]);
+            let f = |row| dequantize(group, steps, row, column, lane);
+            let samples = idct_to_8([f(0), f(1), f(2), f(3), f(4), f(5), f(6), f(7)]);
             for (row, sample) in rows.iter_mut().zip(samples) {
-                row[column][lane] = between(descale(sample, PASS_1));
+                row[column][lane] = to_intermediate(descale(sample, PASS_1));
             }
         }
     }
     let mut samples = [[0; 8 * LANES]; 8];
     for (to, row) in samples.iter_mut().zip(&rows) {
         for lane in 0..LANES {
-            let eight = eight([
+            let samples_of_row = idct_to_8([
                 row[0][lane],
                 row[1][lane],
                 row[2][lane],
@@ -245,24 +254,28 @@ fn to_8x8(band: &Band, steps: &Quantization) -> [[u8; 8 * LANES]; 8] {
                 row[6][lane],
                 row[7][lane],
             ]);
-            for at in 0..8 {
-                to[8 * lane + at] = sample(descale(eight[at], PASS_2));
+            for index in 0..8 {
+                to[8 * lane + index] = to_sample(descale(samples_of_row[index], PASS_2));
             }
         }
     }
     samples
 }
 
-/// Eight samples of eight frequencies.
+/// Transforms a row or column to eight samples.
 #[inline(always)]
-fn eight([f0, f1, f2, f3, f4, f5, f6, f7]: [i16; 8]) -> [i32; 8] {
-    let (mean, quarter) = (i32::from(f0), i32::from(f4));
-    let even = sum([(f2, F_0_541 + F_0_765), (f6, F_0_541)]);
-    let odd = sum([(f2, F_0_541), (f6, F_0_541 - F_1_847)]);
-    let (plus, minus) = ((mean + quarter) << CONSTANT_BITS, (mean - quarter) << CONSTANT_BITS);
-    let even =
-        [plus.wrapping_add(even), minus.wrapping_add(odd), minus.wrapping_sub(odd), plus.wrapping_sub(even)];
-    // libjpeg takes sums of frequencies first, to save multiplications; the products are the same.
+fn idct_to_8([f0, f1, f2, f3, f4, f5, f6, f7]: [i16; 8]) -> [i32; 8] {
+    let (f0, f4) = (i32::from(f0), i32::from(f4));
+    let outer = sum([(f2, F_0_541 + F_0_765), (f6, F_0_541)]);
+    let inner = sum([(f2, F_0_541), (f6, F_0_541 - F_1_847)]);
+    let (plus, minus) = ((f0 + f4) << CONSTANT_BITS, (f0 - f4) << CONSTANT_BITS);
+    let even = [
+        plus.wrapping_add(outer),
+        minus.wrapping_add(inner),
+        minus.wrapping_sub(inner),
+        plus.wrapping_sub(outer),
+    ];
+    // libjpeg adds coefficients before it multiplies, to save multiplications. The results are the same.
     let odd = [
         sum([
             (f1, F_1_175 + F_1_501 - F_0_899 - F_0_390),

@@ -1,46 +1,54 @@
-//! Baseline JPEG in full, or straight to 1/2, 1/4 or 1/8 of the size, in safe Rust: for whoever makes a small
-//! picture of a large photo and would throw most pixels of a full decode away.
+//! Decodes baseline JPEG in full, or directly to 1/2, 1/4 or 1/8 of the size, in safe Rust.
 //!
-//! Start reading at [`Workspace::decode`], then `scan`, which goes from MCU to MCU, `block`, where most
-//! of the time is spent, and `idct`.
+//! Decoding to a smaller size is for callers that make a small picture of a large photo and would discard
+//! most pixels of a full decode.
 //!
-//! - [`Header`]: what a file says of itself, read before anything is decoded or allocated
-//! - [`Scale`]: by how much it is made smaller, and which scale is large enough
-//! - [`Workspace`]: decodes, with the memory of the picture before
+//! - [`JpegHeader`]: reads size and colour space without decoding or allocating
+//! - [`Scale`]: the size of the decoded picture, and the smallest scale that is large enough
+//! - [`Decoder`]: decodes, and keeps its memory from one picture to the next
 //!
-//! The pixels are those of libjpeg-turbo at the same scale, to the bit, for all samplings that are
-//! decoded: blocks by its "islow" method, colour differences in larger blocks rather than upsampled
-//! where it does so, otherwise by its triangle filter ("fancy upsampling"), or repeated where it repeats
-//! them.
+//! Start reading at [`Decoder::decode`], then the modules `scan`, which iterates over the MCUs, `block`,
+//! where most of the time is spent, and `idct`.
 //!
-//! | decoded | [`Error::Unsupported`] |
+//! # Terms
+//! JPEG divides each component of a picture into blocks of 8×8 samples and transforms each block to 64
+//! coefficients: the DC coefficient, which is the mean, and 63 AC coefficients. An MCU (minimum coded unit)
+//! consists of the blocks of all components that cover the same area of the picture.
+//!
+//! # Exactness
+//! The pixels are bit for bit those of libjpeg-turbo at the same scale, for every supported sampling. That
+//! includes its "islow" inverse DCT, its larger blocks for subsampled colour differences, and its triangle
+//! filter ("fancy upsampling") or repetition of samples where it uses them.
+//!
+//! # Supported files
+//!
+//! | supported | [`Error::Unsupported`] |
 //! |---|---|
-//! | SOF0 and SOF1 of 8 bits, Huffman | progressive, arithmetic, lossless, 12 bits |
+//! | SOF0 and SOF1 with 8 bits and Huffman coding | progressive, arithmetic, lossless, 12 bits |
 //! | grey, YCbCr, RGB | CMYK and YCCK |
-//! | 4:4:4, 4:2:2, 4:4:0, 4:2:0, 4:1:1 and what else comes out in whole samples | other samplings |
-//! | one scan, with restart markers or without | several scans, a height that comes later |
-//! | a missing end marker, if nothing else is | tables left out, rubbish between segments or after the pixels |
+//! | 4:4:4, 4:2:2, 4:4:0, 4:2:0, 4:1:1 and other samplings with whole ratios | other samplings |
+//! | one scan, with or without restart markers | several scans, a height that follows the scan |
+//! | a missing end marker, if no data is missing | missing tables, other bytes between segments or after the data |
 //!
-//! A picture is never given with a part missing: pixels that end early are [`Error::Truncated`].
+//! A picture is never returned with a part missing: data that ends too early is [`Error::Truncated`].
 
 #![forbid(unsafe_code)]
 
-mod bits;
+mod bit_reader;
 mod block;
 mod colour;
+mod decoder;
 mod error;
 mod header;
 mod huffman;
 mod idct;
-mod lookup;
 mod plane;
 mod scale;
 mod scan;
-mod segment;
-mod workspace;
+mod segments;
 mod zigzag;
 
+pub use decoder::{Decoder, Picture};
 pub use error::Error;
-pub use header::{Colour, Header};
+pub use header::{ColourSpace, JpegHeader};
 pub use scale::Scale;
-pub use workspace::{Picture, Workspace};

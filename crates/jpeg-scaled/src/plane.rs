@@ -1,252 +1,278 @@
-//! The samples of a component: a row of MCUs of them, and how they become rows of the picture.
+//! The decoded samples of a component, and their upsampling to rows of the picture.
 
 use crate::{
     Error, Scale,
-    header::{Component, Header, Quantization},
-    idct::{self, Band, EMPTY_BAND, LANES},
+    header::{Component, JpegHeader, QuantizationSteps},
+    idct::{self, BlockGroup, EMPTY_GROUP, LANES},
 };
 
-/// What is the same for all components of a picture.
+/// Layout of the MCUs of a picture, shared by all components.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Grid {
-    /// Most blocks across in an MCU, over all components.
-    horizontal: usize,
-    /// Most blocks down in an MCU, over all components.
-    vertical: usize,
-    /// Samples along the side of a block of the component with the most of them.
-    side: usize,
+pub(crate) struct McuGrid {
+    /// Maximum number of blocks per MCU in the horizontal direction, over all components.
+    max_blocks_across: usize,
+    /// Maximum number of blocks per MCU in the vertical direction, over all components.
+    max_blocks_down: usize,
+    /// Side in samples of a decoded block of a component that is not subsampled.
+    block_side: usize,
+    /// Width of the file's picture in pixels.
     width: usize,
+    /// Height of the file's picture in pixels.
     height: usize,
-    /// MCUs across.
+    /// Number of MCUs in a row.
     pub(crate) columns: usize,
-    /// MCUs down.
+    /// Number of rows of MCUs.
     pub(crate) rows: usize,
 }
 
-impl Grid {
-    pub(crate) fn new(header: &Header, components: &[Component], scale: Scale) -> Self {
-        let most = |factor: fn(&Component) -> usize| components.iter().map(factor).max().unwrap_or(1);
-        let (horizontal, vertical) =
-            (most(|component| component.horizontal), most(|component| component.vertical));
+impl McuGrid {
+    pub(crate) fn new(header: &JpegHeader, components: &[Component], scale: Scale) -> Self {
+        let max = |factor: fn(&Component) -> usize| components.iter().map(factor).max().unwrap_or(1);
+        let (max_blocks_across, max_blocks_down) =
+            (max(|component| component.blocks_across), max(|component| component.blocks_down));
         let (width, height) = (header.width as usize, header.height as usize);
         Self {
-            horizontal,
-            vertical,
-            side: scale.block_side(),
+            max_blocks_across,
+            max_blocks_down,
+            block_side: scale.block_side(),
             width,
             height,
-            columns: width.div_ceil(8 * horizontal),
-            rows: height.div_ceil(8 * vertical),
+            columns: width.div_ceil(8 * max_blocks_across),
+            rows: height.div_ceil(8 * max_blocks_down),
         }
     }
 
-    /// Rows of the picture that a row of MCUs makes.
-    pub(crate) fn picture_rows(&self) -> usize {
-        self.vertical * self.side
+    /// Returns the number of rows of the decoded picture per row of MCUs.
+    pub(crate) fn picture_rows_per_mcu_row(&self) -> usize {
+        self.max_blocks_down * self.block_side
     }
 }
 
-/// How samples become as many as the picture has pixels, along one side.
+/// Method of increasing the number of samples along one side to the number of pixels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Upsampling {
-    /// Each is repeated so many times; once where there are enough of them.
+    /// Repeats each sample this many times. `Repeat(1)` leaves the samples as they are.
     Repeat(usize),
-    /// Twice as many, each ¾ of the nearest sample and ¼ of the next: libjpeg's "fancy upsampling".
+    /// Doubles the number of samples. Each new sample is ¾ of the nearest sample and ¼ of the next nearest:
+    /// libjpeg's "fancy upsampling".
     Triangle,
 }
 
-/// A component: a row of MCUs.
+/// The samples of a component, for one row of MCUs at a time.
 pub(crate) struct Plane {
-    /// Samples along the side of a block.
-    side: usize,
-    /// Samples of the whole picture.
+    /// Side of a decoded block in samples.
+    block_side: usize,
+    /// Width of the whole component in samples.
     width: usize,
+    /// Height of the whole component in samples.
     height: usize,
-    /// Rows of samples that a row of MCUs makes.
+    /// Rows of samples per row of MCUs.
     rows: usize,
-    /// Samples from row to row of `samples`.
+    /// Distance between the rows of `samples`.
     stride: usize,
-    across: Upsampling,
-    down: Upsampling,
-    steps: Quantization,
-    /// For each row of blocks, those that wait to be transformed. Zeros otherwise.
-    bands: [Band; 4],
-    /// The last row of the row of MCUs before, and then `rows`.
+    horizontal: Upsampling,
+    vertical: Upsampling,
+    steps: QuantizationSteps,
+    /// The coefficients that are not transformed yet, for each row of blocks in the MCU. All others are zero.
+    groups: [BlockGroup; 4],
+    /// The last row of the previous row of MCUs, then the `rows` of the current one.
     samples: Vec<u8>,
-    /// A row as wide as the picture.
-    line: Vec<u8>,
-    /// A row of samples that are mixed from two rows, times four: where both sides are upsampled, libjpeg
-    /// rounds but once.
-    sums: Vec<u16>,
+    /// An upsampled row, as wide as the picture.
+    upsampled_row: Vec<u8>,
+    /// Weighted sums of two rows, times four. If both sides are upsampled, libjpeg rounds only once, after
+    /// the horizontal step.
+    vertical_sums: Vec<u16>,
 }
 
 impl Plane {
     pub(crate) const EMPTY: Self = Self {
-        side: 0,
+        block_side: 0,
         width: 0,
         height: 0,
         rows: 0,
         stride: 0,
-        across: Upsampling::Repeat(1),
-        down: Upsampling::Repeat(1),
+        horizontal: Upsampling::Repeat(1),
+        vertical: Upsampling::Repeat(1),
         steps: [0; 64],
-        bands: [EMPTY_BAND; 4],
+        groups: [EMPTY_GROUP; 4],
         samples: Vec::new(),
-        line: Vec::new(),
-        sums: Vec::new(),
+        upsampled_row: Vec::new(),
+        vertical_sums: Vec::new(),
     };
 
-    /// Becomes the plane of `component`; samples that are there already mean nothing.
+    /// Prepares the plane for `component`. Keeps the memory of the previous picture, but not its samples.
     pub(crate) fn set(
         &mut self,
         component: &Component,
-        steps: &Quantization,
-        grid: &Grid,
+        steps: &QuantizationSteps,
+        grid: &McuGrid,
     ) -> Result<(), Error> {
-        let (across, down) = (grid.horizontal * grid.side, grid.vertical * grid.side);
-        // A component of fewer samples gets larger blocks, rather than more samples afterwards.
-        let mut side = grid.side;
-        while side < 8
-            && across.is_multiple_of(2 * side * component.horizontal)
-            && down.is_multiple_of(2 * side * component.vertical)
+        let (mcu_width, mcu_height) =
+            (grid.max_blocks_across * grid.block_side, grid.max_blocks_down * grid.block_side);
+        // As libjpeg, decodes the blocks of a subsampled component to more samples where that is possible,
+        // instead of upsampling the component afterwards.
+        let mut block_side = grid.block_side;
+        while block_side < 8
+            && mcu_width.is_multiple_of(2 * block_side * component.blocks_across)
+            && mcu_height.is_multiple_of(2 * block_side * component.blocks_down)
         {
-            side *= 2;
+            block_side *= 2;
         }
-        let (own_across, own_down) = (side * component.horizontal, side * component.vertical);
-        if !across.is_multiple_of(own_across) || !down.is_multiple_of(own_down) {
-            return Err(Error::Unsupported("a sampling that is no whole fraction"));
+        let (own_width, own_height) =
+            (block_side * component.blocks_across, block_side * component.blocks_down);
+        if !mcu_width.is_multiple_of(own_width) || !mcu_height.is_multiple_of(own_height) {
+            return Err(Error::Unsupported("a sampling ratio that is not a whole number"));
         }
-        self.side = side;
-        self.width = (grid.width * own_across).div_ceil(8 * grid.horizontal);
-        self.height = (grid.height * own_down).div_ceil(8 * grid.vertical);
-        self.rows = own_down;
-        self.stride = (grid.columns * component.horizontal).next_multiple_of(LANES) * side;
-        (self.across, self.down) = match (across / own_across, down / own_down) {
-            (2, 2) if grid.side > 1 && self.width > 2 => (Upsampling::Triangle, Upsampling::Triangle),
-            (2, 1) if grid.side > 1 && self.width > 2 => (Upsampling::Triangle, Upsampling::Repeat(1)),
-            (1, 2) if grid.side > 1 => (Upsampling::Repeat(1), Upsampling::Triangle),
+        self.block_side = block_side;
+        self.width = (grid.width * own_width).div_ceil(8 * grid.max_blocks_across);
+        self.height = (grid.height * own_height).div_ceil(8 * grid.max_blocks_down);
+        self.rows = own_height;
+        self.stride = (grid.columns * component.blocks_across).next_multiple_of(LANES) * block_side;
+        // As libjpeg, repeats samples at 1/8 of the size and if a row has only one or two samples.
+        (self.horizontal, self.vertical) = match (mcu_width / own_width, mcu_height / own_height) {
+            (2, 2) if grid.block_side > 1 && self.width > 2 => (Upsampling::Triangle, Upsampling::Triangle),
+            (2, 1) if grid.block_side > 1 && self.width > 2 => (Upsampling::Triangle, Upsampling::Repeat(1)),
+            (1, 2) if grid.block_side > 1 => (Upsampling::Repeat(1), Upsampling::Triangle),
             (across, down) => (Upsampling::Repeat(across), Upsampling::Repeat(down)),
         };
         self.steps = *steps;
-        // A picture that was given up may have left some.
-        self.bands = Self::EMPTY.bands;
+        // Decoding of the previous picture may have failed and left coefficients behind.
+        self.groups = Self::EMPTY.groups;
         self.samples.resize((1 + self.rows) * self.stride, 0);
-        self.line.resize(grid.columns * across, 0);
-        self.sums.resize(self.width, 0);
+        self.upsampled_row.resize(grid.columns * mcu_width, 0);
+        self.vertical_sums.resize(self.width, 0);
         Ok(())
     }
 
-    /// The memory of bytes that is kept for the next picture.
+    /// Returns the byte buffers that are kept for the next picture.
     #[cfg(test)]
     pub(crate) fn buffers(&self) -> [&Vec<u8>; 2] {
-        [&self.samples, &self.line]
+        [&self.samples, &self.upsampled_row]
     }
 
-    /// Whether a block has but one sample, its mean.
-    pub(crate) fn is_mean(&self) -> bool {
-        self.side == 1
+    /// Returns true if a block is decoded to a single sample, for which only its DC coefficient is needed.
+    pub(crate) fn needs_only_dc(&self) -> bool {
+        self.block_side == 1
     }
 
-    /// The coefficients of the blocks that wait in row `row`, counted in blocks, for those beside them.
+    /// Returns the group for the coefficients of the blocks in row `block_row` of the MCU.
     #[inline(always)]
-    pub(crate) fn band(&mut self, row: usize) -> &mut Band {
-        &mut self.bands[row & 3]
+    pub(crate) fn group(&mut self, block_row: usize) -> &mut BlockGroup {
+        // The mask makes the bounds check superfluous: there are at most four rows.
+        &mut self.groups[block_row & 3]
     }
 
-    /// Makes samples of the blocks that wait in row `row`; the first one is at `column`. Both are
-    /// counted in blocks.
+    /// Transforms the group of row `block_row` to samples. Its first block is in column `block_column` of the
+    /// picture.
     #[inline(always)]
-    pub(crate) fn transform(&mut self, column: usize, row: usize) {
-        let at = (1 + row * self.side) * self.stride + column * self.side;
-        idct::transform(&mut self.bands[row], &self.steps, self.side, &mut self.samples[at..], self.stride);
+    pub(crate) fn transform(&mut self, block_column: usize, block_row: usize) {
+        let start = (1 + block_row * self.block_side) * self.stride + block_column * self.block_side;
+        idct::transform(
+            &mut self.groups[block_row],
+            &self.steps,
+            self.block_side,
+            &mut self.samples[start..],
+            self.stride,
+        );
     }
 
-    /// Makes room for the next row of MCUs.
+    /// Makes room for the next row of MCUs: keeps only the last row of samples.
     pub(crate) fn advance(&mut self) {
         let last = self.rows * self.stride;
         self.samples.copy_within(last.., 0);
     }
 
-    /// The samples of the picture's row `row`, for `mcu_row` the row of MCUs that is there: its own
-    /// rows but for the last one, and the last one of the row of MCUs before.
+    /// Returns row `row` of the picture, upsampled, while the row `mcu_row` of MCUs is in memory.
+    ///
+    /// The last row of a row of MCUs needs samples of the next one, so it is only available with that. The
+    /// other rows of `mcu_row` are available.
     #[inline(always)]
     pub(crate) fn picture_row(&mut self, row: usize, mcu_row: usize) -> &[u8] {
-        let own = match self.down {
+        let nearest = match self.vertical {
             Upsampling::Repeat(times) => row / times,
             Upsampling::Triangle => row / 2,
         };
-        // In `samples`: the row of MCUs begins one row down.
-        let place = |own: usize| (own + 1 - mcu_row * self.rows) * self.stride;
-        let mut samples = &self.samples[place(own)..][..self.stride];
-        if self.down == Upsampling::Triangle {
-            let (next, bias) = if row.is_multiple_of(2) {
-                (own.saturating_sub(1), 1)
+        // `samples` begins one row before the row of MCUs.
+        let offset = |sample_row: usize| (sample_row + 1 - mcu_row * self.rows) * self.stride;
+        let mut samples = &self.samples[offset(nearest)..][..self.stride];
+        if self.vertical == Upsampling::Triangle {
+            let (next_nearest, bias) = if row.is_multiple_of(2) {
+                (nearest.saturating_sub(1), 1)
             } else {
-                ((own + 1).min(self.height - 1), 2)
+                ((nearest + 1).min(self.height - 1), 2)
             };
-            let next = &self.samples[place(next)..][..self.stride];
-            if self.across == Upsampling::Triangle {
-                for ((sum, &near), &far) in self.sums.iter_mut().zip(samples).zip(next) {
+            let next_samples = &self.samples[offset(next_nearest)..][..self.stride];
+            if self.horizontal == Upsampling::Triangle {
+                for ((sum, &near), &far) in self.vertical_sums.iter_mut().zip(samples).zip(next_samples) {
                     *sum = 3 * u16::from(near) + u16::from(far);
                 }
-                widen_sums(&self.sums, &mut self.line);
-                return &self.line;
+                upsample_sums(&self.vertical_sums, &mut self.upsampled_row);
+                return &self.upsampled_row;
             }
-            for ((to, &near), &far) in self.line.iter_mut().zip(samples).zip(next) {
-                *to = mix(near, far, bias);
+            for ((to, &near), &far) in self.upsampled_row.iter_mut().zip(samples).zip(next_samples) {
+                *to = interpolate(near, far, bias);
             }
-            return &self.line;
+            return &self.upsampled_row;
         }
-        match self.across {
+        match self.horizontal {
             Upsampling::Repeat(1) => {}
             Upsampling::Repeat(times) => {
-                for (to, &sample) in self.line.chunks_exact_mut(times).zip(samples) {
+                for (to, &sample) in self.upsampled_row.chunks_exact_mut(times).zip(samples) {
                     to.fill(sample);
                 }
-                samples = &self.line;
+                samples = &self.upsampled_row;
             }
             Upsampling::Triangle => {
-                widen(&samples[..self.width], &mut self.line);
-                samples = &self.line;
+                upsample_samples(&samples[..self.width], &mut self.upsampled_row);
+                samples = &self.upsampled_row;
             }
         }
         samples
     }
 }
 
-/// ¾ and ¼. libjpeg rounds a half down before the sample (`bias` 1) and up after it (2).
+/// Returns ¾ of `near` plus ¼ of `far`.
+///
+/// libjpeg rounds halves down for the new sample before `near` (`bias` 1) and up for the one after it (`bias`
+/// 2).
 #[inline(always)]
-fn mix(near: u8, far: u8, bias: u16) -> u8 {
+fn interpolate(near: u8, far: u8, bias: u16) -> u8 {
     let [low, _] = ((3 * u16::from(near) + u16::from(far) + bias) >> 2).to_le_bytes();
     low
 }
 
-/// Twice as many samples; the outermost ones are those of the edge.
+/// Doubles the number of samples in a row.
 #[inline(always)]
-fn widen(samples: &[u8], line: &mut [u8]) {
-    let mixed = |near: u8, far: u8, bias: u16| u16::from(mix(near, far, bias));
-    double(samples, line, |before, sample, after| [mixed(sample, before, 1), mixed(sample, after, 2)]);
+fn upsample_samples(samples: &[u8], row: &mut [u8]) {
+    let new_sample = |near: u8, far: u8, bias: u16| u16::from(interpolate(near, far, bias));
+    double(samples, row, |before, sample, after| {
+        [new_sample(sample, before, 1), new_sample(sample, after, 2)]
+    });
 }
 
-/// As [`widen`], of samples times four. Each comes from four samples in the parts 9, 3, 3 and 1 of 16;
-/// libjpeg rounds a half up before the sample and down after it.
+/// Doubles the number of samples in a row of sums, which are samples times four.
+///
+/// Each new sample combines four samples with the weights 9/16, 3/16, 3/16 and 1/16. libjpeg rounds halves up
+/// for the new sample before `near` and down for the one after it.
 #[inline(always)]
-fn widen_sums(sums: &[u16], line: &mut [u8]) {
-    let mixed = |near: u16, far: u16, bias: u16| (3 * near + far + bias) >> 4;
-    double(sums, line, |before, sum, after| [mixed(sum, before, 8), mixed(sum, after, 7)]);
+fn upsample_sums(sums: &[u16], row: &mut [u8]) {
+    let new_sample = |near: u16, far: u16, bias: u16| (3 * near + far + bias) >> 4;
+    double(sums, row, |before, sum, after| [new_sample(sum, before, 8), new_sample(sum, after, 7)]);
 }
 
-/// Makes two of each value, of which there are at least two, from it and those before and after it; beside
-/// the outermost ones stand they themselves. What is made is in the range of a byte.
+/// Computes two samples from each of `values` and its neighbours. There must be at least two values.
+///
+/// The first and the last value are their own neighbours at the edge. The results of `two_samples` must be
+/// less than 256.
 #[inline(always)]
-fn double<T: Copy>(values: &[T], line: &mut [u8], two_of: impl Fn(T, T, T) -> [u16; 2]) {
-    // Written as one number, which compilers make vector instructions of.
+fn double<T: Copy>(values: &[T], row: &mut [u8], two_samples: impl Fn(T, T, T) -> [u16; 2]) {
+    // Writing both samples as one number lets the compiler vectorise the loop.
     let pair = |before, value, after| {
-        let [left, right] = two_of(before, value, after);
+        let [left, right] = two_samples(before, value, after);
         (left | right << 8).to_le_bytes()
     };
     let (&[first, second, ..], &[.., next_to_last, last]) = (values, values) else { return };
-    let [first_pair, pairs @ .., last_pair] = &mut line.as_chunks_mut().0[..values.len()] else { return };
+    let [first_pair, pairs @ .., last_pair] = &mut row.as_chunks_mut().0[..values.len()] else { return };
     *first_pair = pair(first, first, second);
     let inner = values.iter().zip(&values[1..]).zip(&values[2..]);
     for (to, ((&before, &value), &after)) in pairs.iter_mut().zip(inner) {

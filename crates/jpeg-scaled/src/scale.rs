@@ -1,9 +1,9 @@
-//! By how much a picture is made smaller.
+//! The scales at which a picture can be decoded.
 
-/// By how much a picture is made smaller.
+/// Ratio of the decoded size to the size of the file's picture.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scale {
-    /// As it is.
+    /// The full size.
     Full,
     /// 1/2 of each side.
     Half,
@@ -14,10 +14,10 @@ pub enum Scale {
 }
 
 impl Scale {
-    /// Every scale, the largest picture first.
+    /// Every scale, from the largest picture to the smallest.
     pub const ALL: [Self; 4] = [Self::Full, Self::Half, Self::Quarter, Self::Eighth];
 
-    /// Divides each side: 1, 2, 4 or 8.
+    /// Returns the number by which each side is divided: 1, 2, 4 or 8.
     pub fn denominator(self) -> u32 {
         match self {
             Self::Full => 1,
@@ -27,19 +27,29 @@ impl Scale {
         }
     }
 
-    /// The length in pixels that a side of `length` pixels has afterwards: rounded up, as libjpeg does.
+    /// Returns the decoded length in pixels of a side of `length` pixels, rounded up as in libjpeg.
     pub fn apply(self, length: u32) -> u32 {
         length.div_ceil(self.denominator())
     }
 
-    /// The scale that makes the picture smallest with both sides at least as long as asked for, in
-    /// pixels; [`Scale::Full`] where none does.
-    pub fn smallest_at_least(size: (u32, u32), wanted: (u32, u32)) -> Self {
-        let large_enough = |scale: &Self| scale.apply(size.0) >= wanted.0 && scale.apply(size.1) >= wanted.1;
-        Self::ALL.into_iter().rfind(large_enough).unwrap_or(Self::Full)
+    /// Returns the scale of the smallest picture that is at least `min_size` large.
+    ///
+    /// Sizes are width and height in pixels. Returns [`Scale::Full`] if `size` itself is smaller than
+    /// `min_size`.
+    ///
+    /// ```
+    /// use jpeg_scaled::Scale;
+    ///
+    /// assert_eq!(Scale::smallest_at_least((4000, 3000), (512, 512)), Scale::Quarter); // 1000×750
+    /// assert_eq!(Scale::smallest_at_least((300, 200), (512, 512)), Scale::Full);
+    /// ```
+    pub fn smallest_at_least(size: (u32, u32), min_size: (u32, u32)) -> Self {
+        let is_large_enough =
+            |scale: &Self| scale.apply(size.0) >= min_size.0 && scale.apply(size.1) >= min_size.1;
+        Self::ALL.into_iter().rfind(is_large_enough).unwrap_or(Self::Full)
     }
 
-    /// Samples along each side of the square that an 8×8 block of the full resolution becomes.
+    /// Returns the number of samples along each side of the square to which an 8×8 block is decoded.
     pub(crate) fn block_side(self) -> usize {
         match self {
             Self::Full => 8,
@@ -55,14 +65,14 @@ mod tests {
     use super::Scale;
 
     #[test]
-    fn sides_are_rounded_up() {
+    fn scaled_sides_are_rounded_up() {
         assert_eq!([1, 7, 8, 9, 16, 17].map(|side| Scale::Eighth.apply(side)), [1, 1, 1, 2, 2, 3]);
         assert_eq!([1, 2, 3].map(|side| Scale::Half.apply(side)), [1, 1, 2]);
     }
 
     #[test]
-    fn the_smallest_picture_that_is_large_enough_is_chosen() {
-        let scale = |size, wanted| Scale::smallest_at_least(size, (wanted, wanted));
+    fn the_smallest_picture_with_both_sides_large_enough_is_chosen() {
+        let scale = |size, min_side| Scale::smallest_at_least(size, (min_side, min_side));
         assert_eq!(scale((4096, 5000), 512), Scale::Eighth);
         assert_eq!(scale((4088, 5000), 512), Scale::Quarter);
         assert_eq!(scale((4089, 5000), 512), Scale::Eighth);

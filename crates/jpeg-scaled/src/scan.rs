@@ -1,101 +1,102 @@
-//! The entropy-coded pixels: MCU after MCU into the planes.
+//! Decodes the entropy-coded data MCU by MCU into the planes.
 
 use crate::{
     Error,
-    bits::BitReader,
-    block::{decode_dc, skip_ac, take_ac},
-    header::{Component, Tables},
+    bit_reader::BitReader,
+    block::{decode_ac_into, decode_dc_difference, skip_ac},
+    header::{Component, MAX_BLOCKS_PER_MCU, ParsedHeaders},
+    huffman::HuffmanTables,
     idct::LANES,
     plane::Plane,
-    workspace::HuffmanTables,
 };
-
-/// Most blocks in an MCU.
-const MAX_BLOCKS: usize = 10;
 
 /// A block of an MCU.
 #[derive(Clone, Copy, Default)]
-struct Block {
-    /// Which component it belongs to.
+struct McuBlock {
+    /// Index of its component.
     component: usize,
-    /// Where it is in the MCU, counted in blocks.
+    /// Column in the MCU, in blocks.
     column: usize,
+    /// Row in the MCU, in blocks.
     row: usize,
-    /// Blocks of its component across in an MCU.
-    horizontal: usize,
-    dc: usize,
-    ac: usize,
+    /// Blocks of its component per MCU in the horizontal direction.
+    blocks_across: usize,
+    dc_table: usize,
+    ac_table: usize,
 }
 
-/// The one scan of a picture, as far as it has been decoded.
+/// The only scan of a picture, and the position up to which it is decoded.
 pub(crate) struct Scan<'a> {
     bytes: &'a [u8],
     reader: BitReader,
-    blocks: [Block; MAX_BLOCKS],
-    count: usize,
-    /// The DC coefficient of each component's block before.
+    /// The blocks of an MCU in the order of the file. The first `block_count` are valid.
+    blocks: [McuBlock; MAX_BLOCKS_PER_MCU],
+    block_count: usize,
+    /// DC coefficient of the previous block of each component.
     previous_dc: [i16; 3],
-    /// MCUs between two restart markers; none for 0.
+    /// MCUs between two restart markers, or 0 if the file has none.
     restart_interval: u32,
     /// MCUs up to the next restart marker.
-    until_restart: u32,
-    /// 0 to 7: the number of the next restart marker.
+    mcus_until_restart: u32,
+    /// Number of the next restart marker, 0 to 7.
     next_restart: u8,
 }
 
 impl<'a> Scan<'a> {
-    /// At the first MCU.
-    pub(crate) fn new(bytes: &'a [u8], tables: &Tables) -> Self {
+    /// Begins at the first MCU.
+    pub(crate) fn new(bytes: &'a [u8], headers: &ParsedHeaders) -> Self {
         let mut scan = Self {
             bytes,
-            reader: BitReader::new(tables.pixels_at),
-            blocks: [Block::default(); MAX_BLOCKS],
-            count: 0,
+            reader: BitReader::new(headers.entropy_coded_start),
+            blocks: [McuBlock::default(); MAX_BLOCKS_PER_MCU],
+            block_count: 0,
             previous_dc: [0; 3],
-            restart_interval: tables.restart_interval,
-            until_restart: tables.restart_interval,
+            restart_interval: headers.restart_interval,
+            mcus_until_restart: headers.restart_interval,
             next_restart: 0,
         };
-        for (number, component) in tables.components().iter().enumerate() {
-            let &Component { horizontal, vertical, dc, ac, .. } = component;
-            for row in 0..vertical {
-                for column in 0..horizontal {
-                    scan.blocks[scan.count] = Block { component: number, column, row, horizontal, dc, ac };
-                    scan.count += 1;
+        for (index, component) in headers.components().iter().enumerate() {
+            let &Component { blocks_across, blocks_down, dc_table, ac_table, .. } = component;
+            for row in 0..blocks_down {
+                for column in 0..blocks_across {
+                    scan.blocks[scan.block_count] =
+                        McuBlock { component: index, column, row, blocks_across, dc_table, ac_table };
+                    scan.block_count += 1;
                 }
             }
         }
         scan
     }
 
-    /// Decodes the next row of MCUs, of which there are `columns`.
+    /// Decodes the next row of `columns` MCUs.
     #[inline(always)]
     pub(crate) fn decode_row(
         &mut self,
-        codes: &HuffmanTables,
+        tables: &HuffmanTables,
         planes: &mut [Plane],
         columns: usize,
     ) -> Result<(), Error> {
-        // In registers, which `self` is not.
+        // A local copy stays in registers, which fields of `self` do not.
         let mut reader = self.reader;
         for column in 0..columns {
             if self.restart_interval > 0 {
-                if self.until_restart == 0 {
-                    reader = self.restart(reader)?;
+                if self.mcus_until_restart == 0 {
+                    reader = self.read_restart_marker(reader)?;
                 }
-                self.until_restart -= 1;
+                self.mcus_until_restart -= 1;
             }
-            match self.decode_mcu(&mut reader, codes, planes, column) {
-                Ok(()) if reader.overrun() => return Err(self.overrun(&reader)),
+            match self.decode_mcu(&mut reader, tables, planes, column) {
+                Ok(()) if reader.is_overrun() => return Err(self.overrun_error(&reader)),
                 Ok(()) => {}
-                // What is wrong with bits that are made up is that they are.
-                Err(_) if reader.nearly_overrun() => return Err(self.overrun(&reader)),
+                // Invalid codes near the end of the data result from the padding: the data ends too early.
+                Err(_) if reader.is_nearly_overrun() => return Err(self.overrun_error(&reader)),
                 Err(error) => return Err(error),
             }
         }
         self.reader = reader;
-        for block in &self.blocks[..self.count] {
-            let block_columns = columns * block.horizontal;
+        // The last group of each row of blocks may be incomplete and not transformed yet.
+        for block in &self.blocks[..self.block_count] {
+            let block_columns = columns * block.blocks_across;
             if block.column == 0 && !block_columns.is_multiple_of(LANES) {
                 planes[block.component].transform(block_columns - block_columns % LANES, block.row);
             }
@@ -103,29 +104,30 @@ impl<'a> Scan<'a> {
         Ok(())
     }
 
-    /// Decodes the MCU that is `column` MCUs from the left.
+    /// Decodes the MCU in column `column`.
     #[inline(always)]
     fn decode_mcu(
         &mut self,
         reader: &mut BitReader,
-        codes: &HuffmanTables,
+        tables: &HuffmanTables,
         planes: &mut [Plane],
         column: usize,
     ) -> Result<(), Error> {
         let bytes = self.bytes;
-        for block in &self.blocks[..self.count] {
+        for block in &self.blocks[..self.block_count] {
             let plane = &mut planes[block.component];
-            let block_column = column * block.horizontal + block.column;
+            let block_column = column * block.blocks_across + block.column;
             let lane = block_column % LANES;
-            let difference = decode_dc(reader, bytes, &codes.dc[block.dc & 3])?;
+            // The masks make the bounds checks superfluous: table numbers are less than 4.
+            let difference = decode_dc_difference(reader, bytes, &tables.dc[block.dc_table & 3])?;
             let dc = self.previous_dc[block.component].wrapping_add(difference);
             self.previous_dc[block.component] = dc;
-            let ac_codes = &codes.ac[block.ac & 3];
-            plane.band(block.row)[0][0][lane] = dc;
-            if plane.is_mean() {
-                skip_ac(reader, bytes, ac_codes)?;
+            let ac_table = &tables.ac[block.ac_table & 3];
+            plane.group(block.row)[0][0][lane] = dc;
+            if plane.needs_only_dc() {
+                skip_ac(reader, bytes, ac_table)?;
             } else {
-                take_ac(reader, bytes, ac_codes, plane.band(block.row), lane)?;
+                decode_ac_into(reader, bytes, ac_table, plane.group(block.row), lane)?;
             }
             if lane == LANES - 1 {
                 plane.transform(block_column - lane, block.row);
@@ -134,48 +136,51 @@ impl<'a> Scan<'a> {
         Ok(())
     }
 
-    /// What is wrong where the bits end too early. More of them come after a restart marker.
+    /// Returns the error for data that ends too early. If it ends at a restart marker, the file has more data
+    /// and is corrupt rather than truncated.
     #[cold]
-    fn overrun(&self, reader: &BitReader) -> Error {
-        if reader.at_restart_marker(self.bytes) {
-            Error::Corrupt("a restart marker stands where pixels should")
+    fn overrun_error(&self, reader: &BitReader) -> Error {
+        if reader.is_at_restart_marker(self.bytes) {
+            Error::Corrupt("a restart marker comes before the end of its interval")
         } else {
             Error::Truncated
         }
     }
 
-    /// Steps over the restart marker that must come here.
+    /// Reads the restart marker that must be next. Returns a reader that begins after it.
     #[cold]
     #[inline(never)]
-    fn restart(&mut self, reader: BitReader) -> Result<BitReader, Error> {
-        let (marker, at) = self.marker_after(reader)?;
+    fn read_restart_marker(&mut self, reader: BitReader) -> Result<BitReader, Error> {
+        let (marker, end) = self.next_marker(reader)?;
         match marker {
             Some(marker) if marker == 0xD0 + self.next_restart => {}
             Some(0xD9) | None => return Err(Error::Truncated),
-            Some(_) => return Err(Error::Corrupt("another marker stands where a restart marker should")),
+            Some(_) => return Err(Error::Corrupt("a marker other than the expected restart marker")),
         }
         self.previous_dc = [0; 3];
-        self.until_restart = self.restart_interval;
+        self.mcus_until_restart = self.restart_interval;
         self.next_restart = (self.next_restart + 1) % 8;
-        Ok(BitReader::new(at))
+        Ok(BitReader::new(end))
     }
 
-    /// Sees to it that there was no more to decode.
-    pub(crate) fn finish(&self) -> Result<(), Error> {
-        match self.marker_after(self.reader)?.0 {
+    /// Checks that the file has no further scan after the last MCU.
+    pub(crate) fn check_end(&self) -> Result<(), Error> {
+        match self.next_marker(self.reader)?.0 {
             Some(0xD9) | None => Ok(()),
             Some(_) => Err(Error::Unsupported("more than one scan")),
         }
     }
 
-    /// The marker that follows the bits, and where it ends; none at the end of the file.
-    fn marker_after(&self, reader: BitReader) -> Result<(Option<u8>, usize), Error> {
-        const NO_MARKER: Error = Error::Unsupported("bytes between the pixels and a marker");
-        let at = reader.end().ok_or(NO_MARKER)?;
-        let rest = self.bytes.get(at..).unwrap_or_default();
-        let Some(fill) = rest.iter().position(|&byte| byte != 0xFF) else { return Ok((None, at)) };
+    /// Returns the marker directly after the consumed bits and the index of the byte after it. The marker is
+    /// `None` at the end of the file.
+    fn next_marker(&self, reader: BitReader) -> Result<(Option<u8>, usize), Error> {
+        const NO_MARKER: Error =
+            Error::Unsupported("bytes between the entropy-coded data and the next marker");
+        let start = reader.end_of_data().ok_or(NO_MARKER)?;
+        let rest = self.bytes.get(start..).unwrap_or_default();
+        let Some(fill) = rest.iter().position(|&byte| byte != 0xFF) else { return Ok((None, start)) };
         match rest[fill] {
-            marker if fill > 0 && marker != 0 => Ok((Some(marker), at + fill + 1)),
+            marker if fill > 0 && marker != 0 => Ok((Some(marker), start + fill + 1)),
             _ => Err(NO_MARKER),
         }
     }

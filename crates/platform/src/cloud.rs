@@ -1,4 +1,4 @@
-//! Google Cloud as both services reach it: which project, which emulators, and how long a call may take.
+//! Access to Google Cloud: the project, emulators, and the time limit of a call.
 
 use std::{fmt, str::FromStr, time::Duration};
 
@@ -8,20 +8,21 @@ use google_cloud_gax::exponential_backoff::{ExponentialBackoff, ExponentialBacko
 
 use crate::config::{Validate, parse_seconds};
 
-/// How Google Cloud is reached. Without emulators: Google's own addresses, with Application Default
-/// Credentials.
+/// Settings for calls to Google Cloud; each service flattens these flags into its configuration.
+///
+/// Without emulators, calls go to Google's own addresses with Application Default Credentials.
 #[derive(Clone, Debug, PartialEq, Eq, Args)]
 pub struct CloudArgs {
-    /// Project of topics and subscriptions that are named without one
+    /// Project of topics and subscriptions whose names do not include one
     #[arg(long, env = "GOOGLE_CLOUD_PROJECT", value_name = "PROJECT")]
     pub google_cloud_project: Option<String>,
-    /// Address of an emulator of Cloud Storage, as in localhost:4443
+    /// Address of a Cloud Storage emulator, as in localhost:4443
     #[arg(long, env = "STORAGE_EMULATOR_HOST", value_name = "ADDRESS")]
     pub storage_emulator_host: Option<Endpoint>,
-    /// Address of an emulator of Pub/Sub, as in localhost:8085
+    /// Address of a Pub/Sub emulator, as in localhost:8085
     #[arg(long, env = "PUBSUB_EMULATOR_HOST", value_name = "ADDRESS")]
     pub pubsub_emulator_host: Option<Endpoint>,
-    /// Seconds that a call to Cloud Storage or Pub/Sub may take, further attempts included
+    /// Maximum seconds for a call to Cloud Storage or Pub/Sub, retries included
     #[arg(
         long,
         env = "CLOUD_TIMEOUT",
@@ -46,7 +47,7 @@ impl Default for CloudArgs {
 impl Validate for CloudArgs {
     fn problems(&self) -> Vec<String> {
         if self.cloud_timeout.is_zero() {
-            vec!["--cloud-timeout (CLOUD_TIMEOUT): 0 would give every call up".to_owned()]
+            vec!["--cloud-timeout (CLOUD_TIMEOUT): 0 would fail every call".to_owned()]
         } else {
             Vec::new()
         }
@@ -58,12 +59,12 @@ impl Validate for CloudArgs {
 pub struct Endpoint(String);
 
 impl Endpoint {
-    /// The address with its scheme and without a slash at its end, as the clients take it.
+    /// Returns the address with its scheme and without a trailing slash, as Google's clients expect it.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// The credentials that go with it: emulators know nobody.
+    /// Returns credentials for an emulator: emulators do not check them.
     pub(crate) fn credentials() -> Credentials {
         anonymous::Builder::new().build()
     }
@@ -93,18 +94,20 @@ impl fmt::Display for Endpoint {
     }
 }
 
-/// Pauses between the attempts of one call: 0.1 s, 0.2 s, … up to 2 s, each a random part shorter.
-/// The clients' own begin at a second, which is too long for somebody who waits for an answer.
-pub(crate) fn backoff() -> ExponentialBackoff {
+/// Returns the pauses between the attempts of a call: 0.1 s, 0.2 s, … up to 2 s, each shortened by a
+/// random part.
+///
+/// The default of Google's clients starts at one second, too long for a request that waits for the call.
+pub(crate) fn retry_backoff() -> ExponentialBackoff {
     ExponentialBackoffBuilder::new()
         .with_initial_delay(Duration::from_millis(100))
         .with_maximum_delay(Duration::from_secs(2))
         .clamp()
 }
 
-/// The call did not come to an end in the time it was given.
+/// A call to Google Cloud took longer than its timeout.
 #[derive(Debug, thiserror::Error)]
-#[error("no answer within {0:?}")]
+#[error("no response within {0:?}")]
 pub(crate) struct TimedOut(pub(crate) Duration);
 
 #[cfg(test)]
@@ -112,7 +115,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_scheme_is_added_where_there_is_none() {
+    fn missing_scheme_becomes_http() {
         for (text, address) in [
             ("localhost:8085", "http://localhost:8085"),
             ("http://storage:4443", "http://storage:4443"),
@@ -125,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_address() {
+    fn text_that_is_not_host_and_port_is_refused() {
         for text in ["", "/", "http://", "ftp://x", "a b", "http://host/path", "user@host:1", "host?x"] {
             assert!(text.parse::<Endpoint>().is_err(), "{text:?}");
         }

@@ -1,4 +1,4 @@
-//! Parsing that lists every problem at once.
+//! Parses flags and environment, and reports every problem at once.
 
 use std::{
     collections::HashSet,
@@ -14,9 +14,9 @@ use clap::{
     error::{ContextKind, ContextValue, Error, ErrorKind},
 };
 
-/// A configuration with rules that no single value can break alone.
+/// A configuration with rules that concern more than the syntax of one value.
 pub trait Validate {
-    /// Every broken rule, a sentence each that names the flags.
+    /// Returns one sentence per broken rule. The sentence names the flags.
     fn problems(&self) -> Vec<String> {
         Vec::new()
     }
@@ -25,13 +25,15 @@ pub trait Validate {
 /// Exit status of a bad configuration (`EX_USAGE`).
 pub const EXIT_USAGE: i32 = 64;
 
-/// Parses flags and environment. `--help` and `--version` print and exit 0; a bad configuration
-/// prints every problem at once and exits 64. Opens no port and touches no cloud.
+/// Parses flags and environment, or prints a text and exits.
+///
+/// `--help` and `--version` exit 0. A bad configuration prints every problem and exits 64. Parsing opens
+/// no port and makes no call to Google Cloud.
 pub fn parse_or_exit<C: clap::Parser + Validate>() -> C {
     match parse_from(std::env::args_os()) {
         Ok(configuration) => configuration,
         Err((text, status)) => {
-            // Where even this cannot be written, the exit status has to do.
+            // If the text cannot be written, the exit status is all that is left to report.
             let _ = match status {
                 0 => io::stdout().write_all(text.as_bytes()),
                 _ => io::stderr().write_all(text.as_bytes()),
@@ -41,34 +43,34 @@ pub fn parse_or_exit<C: clap::Parser + Validate>() -> C {
     }
 }
 
-/// Parses `args` (the program's name first). On failure gives the text to print and the exit status:
-/// one line a problem with the flag and its environment variable, then where to find help.
+/// Parses `args`, whose first element is the program's name.
 ///
 /// # Errors
-/// The text for the user and the exit status.
+/// The text to print and the exit status. The text of a bad configuration has one line per problem, with
+/// the flag and its environment variable, and then a hint at `--help`.
 pub fn parse_from<C: clap::Parser + Validate>(
     args: impl IntoIterator<Item = OsString>,
 ) -> Result<C, (String, i32)> {
-    let mut attempt = Attempt {
+    let mut parser = LenientParser {
         command: C::command(),
         args: args.into_iter().collect(),
         problems: Vec::new(),
         relaxed: HashSet::new(),
     };
     let matches = loop {
-        match attempt.command.clone().try_get_matches_from(&attempt.args) {
+        match parser.command.clone().try_get_matches_from(&parser.args) {
             Ok(matches) => break Some(matches),
             Err(error) if error.exit_code() == 0 => return Err((error.render().to_string(), 0)),
             Err(error) => {
-                if !attempt.note_and_relax(&error) {
+                if !parser.record_and_relax(&error) {
                     break None;
                 }
             }
         }
     };
-    let Attempt { mut problems, .. } = attempt;
+    let LenientParser { mut problems, .. } = parser;
     if let (Some(matches), true) = (matches, problems.is_empty()) {
-        match finish::<C>(&matches) {
+        match validate::<C>(&matches) {
             Ok(configuration) => return Ok(configuration),
             Err(found) => problems = found,
         }
@@ -78,25 +80,27 @@ pub fn parse_from<C: clap::Parser + Validate>(
     Err((text, EXIT_USAGE))
 }
 
-fn finish<C: clap::Parser + Validate>(matches: &ArgMatches) -> Result<C, Vec<String>> {
+fn validate<C: clap::Parser + Validate>(matches: &ArgMatches) -> Result<C, Vec<String>> {
     let configuration = C::from_arg_matches(matches).map_err(|error| vec![first_line(&error)])?;
     let problems = configuration.problems();
     if problems.is_empty() { Ok(configuration) } else { Err(problems) }
 }
 
-/// clap stops at the first problem. So the problem is noted, the command made to accept it, and the
-/// same arguments are parsed again, until nothing is left to complain about.
-struct Attempt {
+/// Finds every problem in the arguments.
+///
+/// clap stops at the first problem. This parser records it, changes the command so that clap accepts the
+/// argument, and parses again, until clap has no more complaints.
+struct LenientParser {
     command: Command,
     args: Vec<OsString>,
     problems: Vec<String>,
-    /// Arguments that are accepted whatever they are by now; each once, so that parsing ends.
+    /// Ids of the arguments that accept any value by now. Each is relaxed once, so that parsing ends.
     relaxed: HashSet<String>,
 }
 
-impl Attempt {
-    /// Whether parsing again can find more.
-    fn note_and_relax(&mut self, error: &Error) -> bool {
+impl LenientParser {
+    /// Records the problem and relaxes the command. Returns true if parsing again can find more problems.
+    fn record_and_relax(&mut self, error: &Error) -> bool {
         let subjects = match error.get(ContextKind::InvalidArg) {
             Some(ContextValue::String(subject)) => vec![subject.clone()],
             Some(ContextValue::Strings(subjects)) => subjects.clone(),
@@ -108,22 +112,22 @@ impl Attempt {
                 subjects.iter().any(|subject| self.remove_unknown(subject))
             }
             ErrorKind::MissingRequiredArgument => {
-                let mut again = false;
+                let mut relaxed = false;
                 for subject in &subjects {
-                    match self.find(subject) {
+                    match self.find_arg(subject) {
                         Some(arg) => {
-                            self.problems.push(format!("{}: a value is needed", name_of(&arg)));
-                            again |= self.relax(&arg);
+                            self.problems.push(format!("{}: a value is needed", flag_and_variable(&arg)));
+                            relaxed |= self.relax(&arg);
                         }
                         None => self.problems.push(format!("{subject}: a value is needed")),
                     }
                 }
-                again
+                relaxed
             }
             ErrorKind::ValueValidation | ErrorKind::InvalidValue => {
-                match subjects.first().and_then(|subject| self.find(subject)) {
+                match subjects.first().and_then(|subject| self.find_arg(subject)) {
                     Some(arg) => {
-                        self.problems.push(format!("{}: {}", name_of(&arg), value_problem(error)));
+                        self.problems.push(format!("{}: {}", flag_and_variable(&arg), value_problem(error)));
                         self.relax(&arg)
                     }
                     None => {
@@ -134,7 +138,7 @@ impl Attempt {
             }
             ErrorKind::TooManyValues => {
                 self.problems.push(first_line(error));
-                let arg = subjects.first().and_then(|subject| self.find(subject));
+                let arg = subjects.first().and_then(|subject| self.find_arg(subject));
                 arg.is_some_and(|arg| self.relax(&arg))
             }
             _ => {
@@ -144,15 +148,16 @@ impl Attempt {
         }
     }
 
-    /// The argument that clap names as `subject`, such as `--port <PORT>`. Only a built command
-    /// names its arguments as errors do.
-    fn find(&self, subject: &str) -> Option<Arg> {
+    /// Returns the argument that clap's error calls `subject`, such as `--port <PORT>`.
+    ///
+    /// The command is built first, because only then its arguments have the names that errors use.
+    fn find_arg(&self, subject: &str) -> Option<Arg> {
         let mut built = self.command.clone();
         built.build();
         built.get_arguments().find(|arg| arg.to_string() == subject).cloned()
     }
 
-    /// Makes `arg` optional and happy with any value, or none.
+    /// Makes `arg` optional and accept any value, or none. Returns false if that was done before.
     fn relax(&mut self, arg: &Arg) -> bool {
         if !self.relaxed.insert(arg.get_id().to_string()) {
             return false;
@@ -165,7 +170,8 @@ impl Attempt {
         true
     }
 
-    /// Takes an unknown flag out of the arguments, and the value that seems to follow it.
+    /// Removes an unknown flag from the arguments, and the value that seems to follow it. Returns false if
+    /// the flag is not found.
     fn remove_unknown(&mut self, flag: &str) -> bool {
         let with_value = format!("{flag}=");
         let Some(at) = self
@@ -190,8 +196,8 @@ impl Attempt {
     }
 }
 
-/// The flag and the environment variable: both are ways to give the value.
-fn name_of(arg: &Arg) -> String {
+/// Returns both ways to set the value, such as `--port / PORT`.
+fn flag_and_variable(arg: &Arg) -> String {
     let flag = match arg.get_long() {
         Some(long) => format!("--{long}"),
         None => arg.to_string(),
@@ -202,7 +208,7 @@ fn name_of(arg: &Arg) -> String {
     }
 }
 
-/// What is wrong with a value. Quoted, so that a control character in it breaks no line.
+/// Describes what is wrong with a value. The value is quoted, so that control characters are escaped.
 fn value_problem(error: &Error) -> String {
     let value = match error.get(ContextKind::InvalidValue) {
         Some(ContextValue::String(value)) if !value.is_empty() => value,
@@ -225,10 +231,10 @@ fn first_line(error: &Error) -> String {
     line.strip_prefix("error: ").unwrap_or(line).to_owned()
 }
 
-/// Reads a duration in seconds, such as `30` or `2.5`; for use as a clap `value_parser`.
+/// Parses a duration in seconds, such as `30` or `2.5`; for use as a clap `value_parser`.
 ///
 /// # Errors
-/// A sentence about what is wrong.
+/// A sentence with the expected syntax.
 pub fn parse_seconds(text: &str) -> Result<Duration, String> {
     text.trim()
         .parse::<f64>()
@@ -237,10 +243,10 @@ pub fn parse_seconds(text: &str) -> Result<Duration, String> {
         .ok_or_else(|| "expected seconds, as in 30 or 2.5".to_owned())
 }
 
-/// Reads a size in bytes, such as `20MiB`, `512KiB` or `1048576`; for use as a clap `value_parser`.
+/// Parses a size in bytes, such as `20MiB`, `512KiB` or `1048576`; for use as a clap `value_parser`.
 ///
 /// # Errors
-/// A sentence about what is wrong.
+/// A sentence with the expected syntax.
 pub fn parse_bytes(text: &str) -> Result<usize, String> {
     let expected = || "expected bytes, as in 20MiB, 512KiB or 1048576".to_owned();
     let text = text.trim();
@@ -260,7 +266,7 @@ pub fn parse_bytes(text: &str) -> Result<usize, String> {
         .parse::<usize>()
         .ok()
         .and_then(|number| number.checked_mul(factor))
-        .ok_or_else(|| "more bytes than this machine can count".to_owned())
+        .ok_or_else(|| "more bytes than this machine can address".to_owned())
 }
 
 #[cfg(test)]
@@ -281,7 +287,7 @@ mod tests {
         timeout: Duration,
         #[arg(long, value_parser = parse_bytes, default_value = "20MiB")]
         max_body: usize,
-        /// cargo sets this variable for every test, to a text that is no number.
+        /// cargo sets this variable for every test, to a text that is not a number.
         #[arg(long, env = "CARGO_PKG_NAME", hide_env = true)]
         number: Option<u32>,
         #[arg(long)]
@@ -314,7 +320,7 @@ mod tests {
     }
 
     #[test]
-    fn a_good_configuration() {
+    fn valid_configuration_is_parsed() {
         let config = parse("--bucket b --timeout 2.5 --number 1 --log-format json --log debug").unwrap();
         assert_eq!(config.port, 8000);
         assert_eq!(config.bucket, "b");
@@ -326,7 +332,7 @@ mod tests {
     }
 
     #[test]
-    fn every_problem_at_once() {
+    fn every_problem_is_reported_at_once() {
         insta::assert_snapshot!(
             problems("--port abc --timeout=-1 --max-body 3MB --log-format xml --verbose=maybe --bogus 7 --other=8"),
             @r#"
@@ -345,7 +351,7 @@ mod tests {
     }
 
     #[test]
-    fn a_flag_without_its_value() {
+    fn flag_without_its_value_is_reported() {
         insta::assert_snapshot!(problems("--bucket b --number 1 --timeout=x --port"), @r#"
         --timeout: "x": expected seconds, as in 30 or 2.5
         --port / TEST_CONFIG_PORT: a value is needed
@@ -354,7 +360,7 @@ mod tests {
     }
 
     #[test]
-    fn the_same_flag_twice() {
+    fn repeated_flag_is_reported_once() {
         insta::assert_snapshot!(problems("--bucket b --number 1 --port x --port 1 --port 2"), @r#"
         --port / TEST_CONFIG_PORT: "x": invalid digit found in string
         try '--help'
@@ -362,7 +368,7 @@ mod tests {
     }
 
     #[test]
-    fn rules_between_values_come_when_all_values_parse() {
+    fn rules_between_values_are_checked_once_all_values_parse() {
         insta::assert_snapshot!(
             problems("--bucket b --number 1 --timeout 0 --port 1 --max-body 1"),
             @r#"
@@ -374,7 +380,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stray_word() {
+    fn stray_word_is_reported() {
         insta::assert_snapshot!(problems("stray --bucket b --number 1 --port x"), @r#"
         unexpected argument 'stray' found
         --port / TEST_CONFIG_PORT: "x": invalid digit found in string
@@ -383,7 +389,7 @@ mod tests {
     }
 
     #[test]
-    fn help_and_version_are_no_errors() {
+    fn help_and_version_exit_with_0() {
         let (help, status) = parse("--help").unwrap_err();
         assert_eq!(status, 0);
         assert!(help.contains("--max-body"), "{help}");
@@ -392,7 +398,7 @@ mod tests {
     }
 
     #[test]
-    fn seconds() {
+    fn seconds_are_parsed() {
         assert_eq!(parse_seconds("30"), Ok(Duration::from_secs(30)));
         assert_eq!(parse_seconds(" 0.25 "), Ok(Duration::from_millis(250)));
         for bad in ["", "-1", "NaN", "inf", "1e30", "5s", "1,5"] {
@@ -401,7 +407,7 @@ mod tests {
     }
 
     #[test]
-    fn byte_sizes() {
+    fn byte_sizes_are_parsed() {
         assert_eq!(parse_bytes("0"), Ok(0));
         assert_eq!(parse_bytes("1048576"), Ok(1 << 20));
         assert_eq!(parse_bytes("512KiB"), Ok(512 << 10));

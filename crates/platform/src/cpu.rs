@@ -1,6 +1,30 @@
-//! The one door from async code to rayon.
+//! Runs CPU work on a bounded thread pool, off the async workers.
+//!
+//! ```
+//! use std::num::NonZeroUsize;
+//!
+//! use platform::cpu::{CpuError, CpuLimits, CpuPool};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let limits = CpuLimits { threads: NonZeroUsize::MIN, max_jobs: 1, max_weight: 1_000_000 };
+//! let pool = CpuPool::new("example", limits)?;
+//!
+//! // A job of 640 × 480 pixels runs on a thread of the pool, and its result is returned.
+//! let sum = pool.run(640 * 480, || (1..=10).sum::<u32>()).await?;
+//! assert_eq!(sum, 55);
+//!
+//! // A permit reserves capacity before the input is ready. The pool is full while the permit lives.
+//! let permit = pool.try_acquire(640 * 480)?;
+//! assert_eq!(pool.run(1, || ()).await, Err(CpuError::Overloaded));
+//! assert_eq!(pool.run_with_permit(permit, || "done").await?, "done");
+//! assert!(!pool.is_full());
+//! # Ok(())
+//! # }
+//! ```
 
 use std::{
+    any::Any,
     num::NonZeroUsize,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -10,43 +34,43 @@ use tokio::sync::oneshot;
 
 use crate::panic;
 
-/// Cores that this process may use.
+/// Returns the number of cores that this process may use.
 pub fn cores() -> NonZeroUsize {
     std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN)
 }
 
-/// How much work may stand behind the door.
+/// Size of a pool and of its queue.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CpuLimits {
-    /// Threads of the pool.
+    /// Number of threads in the pool.
     pub threads: NonZeroUsize,
-    /// Jobs that may wait or run at once.
+    /// Maximum number of jobs, waiting and running together.
     pub max_jobs: usize,
-    /// Sum of the weights (pixels) of the jobs that may wait or run at once. A job heavier than this
-    /// is let in when it is alone.
+    /// Maximum total weight (in pixels) of these jobs. A job that alone exceeds it is accepted when the
+    /// pool is empty.
     pub max_weight: u64,
 }
 
-/// Why a job did not give a result.
+/// Reason why a job gave no result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum CpuError {
-    /// Too much work stands behind the door already; try again later.
-    #[error("too much work is waiting")]
+    /// The pool and its queue are full. The same call may succeed later.
+    #[error("the queue for CPU work is full")]
     Overloaded,
-    /// The job panicked. The pool goes on.
+    /// The job panicked. The pool keeps working.
     #[error("the job panicked")]
     Panicked,
 }
 
-/// A rayon pool of its own behind a bounded door.
+/// A rayon thread pool that accepts a bounded amount of work.
 #[derive(Debug)]
 pub struct CpuPool {
     pool: rayon::ThreadPool,
-    door: Arc<Door>,
+    limiter: Arc<Limiter>,
 }
 
 impl CpuPool {
-    /// A pool; `name` is the prefix of its threads' names and of its gauges
+    /// Starts a pool. `name` is the prefix of the names of its threads and of its gauges
     /// (`<name>_cpu_pending`, `<name>_cpu_ongoing`).
     ///
     /// # Errors
@@ -55,32 +79,31 @@ impl CpuPool {
         let pool = rayon::ThreadPoolBuilder::new()
             .num_threads(limits.threads.get())
             .thread_name(move |index| format!("{name}-cpu-{index}"))
-            // Without a handler rayon aborts the process. Jobs catch their own panics; what could
-            // still panic is the drop of a result that nobody took.
-            .panic_handler(|payload| tracing::error!(panic = panic::message(&*payload), "a CPU job panicked"))
+            // Without a handler rayon aborts the process. Panics of jobs are caught in `run_with_permit`,
+            // but dropping a result that its caller no longer wants may panic too.
+            .panic_handler(|payload| log_panic(&*payload))
             .build()
             .map_err(std::io::Error::other)?;
-        Ok(Self { pool, door: Arc::new(Door::new(name, limits)) })
+        Ok(Self { pool, limiter: Arc::new(Limiter::new(name, limits)) })
     }
 
-    /// Takes a place behind the door for a job that costs `weight` pixels and is to run later
-    /// ([`Self::run_in`]).
+    /// Reserves capacity for a job of `weight` pixels that will run later, in [`Self::run_with_permit`].
     ///
     /// # Errors
-    /// [`CpuError::Overloaded`].
-    pub fn enter(&self, weight: u64) -> Result<CpuPermit, CpuError> {
-        self.door.enter(weight)
+    /// [`CpuError::Overloaded`] when the limits do not allow another job of this weight.
+    pub fn try_acquire(&self, weight: u64) -> Result<CpuPermit, CpuError> {
+        self.limiter.try_acquire(weight)
     }
 
-    /// Whether [`Self::enter`] would refuse any job now, however light.
+    /// Returns true if [`Self::try_acquire`] would refuse every job at this moment, however light.
     pub fn is_full(&self) -> bool {
-        let load = self.door.load();
-        load.pending + load.ongoing >= self.door.limits.max_jobs
+        let usage = self.limiter.usage();
+        usage.pending + usage.ongoing >= self.limiter.limits.max_jobs
     }
 
-    /// Runs `job` on the pool and gives back its result. `weight` is its cost in pixels. A job whose
-    /// caller has gone (this future was dropped) before it started is skipped; a panic in the job is
-    /// caught.
+    /// Runs `job` on the pool and returns its result. `weight` is the cost of the job in pixels.
+    ///
+    /// The job is skipped if this future is dropped before the job starts. A panic in the job is caught.
     ///
     /// # Errors
     /// [`CpuError`].
@@ -89,121 +112,124 @@ impl CpuPool {
         T: Send + 'static,
         F: FnOnce() -> T + Send + 'static,
     {
-        self.run_in(self.enter(weight)?, job).await
+        self.run_with_permit(self.try_acquire(weight)?, job).await
     }
 
-    /// [`Self::run`] in a place that was taken before.
+    /// Like [`Self::run`], with a permit that was acquired before.
     ///
     /// # Errors
     /// [`CpuError::Panicked`].
-    pub async fn run_in<T, F>(&self, mut place: CpuPermit, job: F) -> Result<T, CpuError>
+    pub async fn run_with_permit<T, F>(&self, mut permit: CpuPermit, job: F) -> Result<T, CpuError>
     where
         T: Send + 'static,
         F: FnOnce() -> T + Send + 'static,
     {
-        let (answer, result) = oneshot::channel();
+        let (sender, receiver) = oneshot::channel();
         let span = tracing::Span::current();
         self.pool.spawn(move || {
-            if answer.is_closed() {
+            if sender.is_closed() {
                 return;
             }
-            place.start();
-            let outcome = span.in_scope(|| {
+            permit.start();
+            let result = span.in_scope(|| {
                 catch_unwind(AssertUnwindSafe(job)).map_err(|payload| {
-                    tracing::error!(panic = panic::message(&*payload), "a CPU job panicked");
+                    log_panic(&*payload);
                     CpuError::Panicked
                 })
             });
-            // Before the answer: whoever has it may count on the place being free again.
-            drop(place);
-            // The caller may have left while the job ran.
-            let _ = answer.send(outcome);
+            // Released before the result is sent: a caller that has the result may submit the next job.
+            drop(permit);
+            // Fails only if the caller has gone, and then nobody needs the result.
+            let _ = sender.send(result);
         });
-        result.await.unwrap_or(Err(CpuError::Panicked))
+        receiver.await.unwrap_or(Err(CpuError::Panicked))
     }
 }
 
-/// Counts what stands behind the door.
+fn log_panic(payload: &(dyn Any + Send)) {
+    tracing::error!(panic = panic::message(payload), "a CPU job panicked");
+}
+
+/// Counts the jobs of a pool and enforces its limits.
 #[derive(Debug)]
-struct Door {
+struct Limiter {
     limits: CpuLimits,
-    load: Mutex<Load>,
+    usage: Mutex<Usage>,
     pending_gauge: Arc<str>,
     ongoing_gauge: Arc<str>,
 }
 
 #[derive(Debug, Default)]
-struct Load {
+struct Usage {
     pending: usize,
     ongoing: usize,
     weight: u64,
 }
 
-impl Door {
+impl Limiter {
     fn new(name: &str, limits: CpuLimits) -> Self {
         Self {
             limits,
-            load: Mutex::default(),
+            usage: Mutex::default(),
             pending_gauge: format!("{name}_cpu_pending").into(),
             ongoing_gauge: format!("{name}_cpu_ongoing").into(),
         }
     }
 
-    fn enter(self: &Arc<Self>, weight: u64) -> Result<CpuPermit, CpuError> {
-        let mut load = self.load();
-        let jobs = load.pending + load.ongoing;
-        let light_enough = jobs == 0 || load.weight.saturating_add(weight) <= self.limits.max_weight;
-        if jobs >= self.limits.max_jobs || !light_enough {
+    fn try_acquire(self: &Arc<Self>, weight: u64) -> Result<CpuPermit, CpuError> {
+        let mut usage = self.usage();
+        let jobs = usage.pending + usage.ongoing;
+        let weight_fits = jobs == 0 || usage.weight.saturating_add(weight) <= self.limits.max_weight;
+        if jobs >= self.limits.max_jobs || !weight_fits {
             return Err(CpuError::Overloaded);
         }
-        load.pending += 1;
-        load.weight += weight;
-        self.report(&load);
-        drop(load);
-        Ok(CpuPermit { door: Arc::clone(self), weight, started: false })
+        usage.pending += 1;
+        usage.weight += weight;
+        self.report(&usage);
+        drop(usage);
+        Ok(CpuPermit { limiter: Arc::clone(self), weight, started: false })
     }
 
-    /// The counts are right even if a thread panicked while it held the lock: every change is one
-    /// addition or subtraction.
-    fn load(&self) -> MutexGuard<'_, Load> {
-        self.load.lock().unwrap_or_else(PoisonError::into_inner)
+    fn usage(&self) -> MutexGuard<'_, Usage> {
+        // A poisoned lock is safe to use: no code that holds it can stop halfway through an update.
+        self.usage.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn report(&self, load: &Load) {
+    fn report(&self, usage: &Usage) {
         let count = |n: usize| u32::try_from(n).map_or(f64::INFINITY, f64::from);
-        metrics::gauge!(Arc::clone(&self.pending_gauge)).set(count(load.pending));
-        metrics::gauge!(Arc::clone(&self.ongoing_gauge)).set(count(load.ongoing));
+        metrics::gauge!(Arc::clone(&self.pending_gauge)).set(count(usage.pending));
+        metrics::gauge!(Arc::clone(&self.ongoing_gauge)).set(count(usage.ongoing));
     }
 }
 
-/// One job's place behind the door, given back when dropped.
+/// Capacity of a [`CpuPool`] reserved for one job; released on drop.
 #[derive(Debug)]
 pub struct CpuPermit {
-    door: Arc<Door>,
+    limiter: Arc<Limiter>,
     weight: u64,
     started: bool,
 }
 
 impl CpuPermit {
     fn start(&mut self) {
-        let mut load = self.door.load();
-        load.pending -= 1;
-        load.ongoing += 1;
+        let mut usage = self.limiter.usage();
+        usage.pending -= 1;
+        usage.ongoing += 1;
         self.started = true;
-        self.door.report(&load);
+        self.limiter.report(&usage);
     }
 }
 
 impl Drop for CpuPermit {
     fn drop(&mut self) {
-        let mut load = self.door.load();
+        let mut usage = self.limiter.usage();
         if self.started {
-            load.ongoing -= 1;
+            usage.ongoing -= 1;
         } else {
-            load.pending -= 1;
+            usage.pending -= 1;
         }
-        load.weight -= self.weight;
-        self.door.report(&load);
+        usage.weight -= self.weight;
+        self.limiter.report(&usage);
     }
 }
 
@@ -218,8 +244,8 @@ mod tests {
         Arc::new(CpuPool::new("test", CpuLimits { threads, max_jobs, max_weight }).unwrap())
     }
 
-    /// A job that has started and runs until the gate is opened (or dropped).
-    async fn gated(
+    /// Starts a job that runs until the returned sender is dropped.
+    async fn start_gated_job(
         pool: &Arc<CpuPool>,
         weight: u64,
     ) -> (mpsc::Sender<()>, tokio::task::JoinHandle<Result<u32, CpuError>>) {
@@ -239,16 +265,16 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn gives_back_the_result_from_a_thread_of_its_own() {
+    async fn job_runs_on_a_pool_thread_and_returns_its_result() {
         let thread = pool(2, 4, 10).run(1, || std::thread::current().name().map(str::to_owned)).await;
         assert!(thread.unwrap().unwrap().starts_with("test-cpu-"));
     }
 
     #[tokio::test]
-    async fn is_bounded_in_jobs() {
+    async fn job_beyond_max_jobs_is_refused() {
         let pool = pool(1, 1, 100);
         assert!(!pool.is_full());
-        let (open, first) = gated(&pool, 1).await;
+        let (open, first) = start_gated_job(&pool, 1).await;
         assert!(pool.is_full());
         assert_eq!(pool.run(1, || ()).await, Err(CpuError::Overloaded));
         drop(open);
@@ -257,9 +283,9 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn is_bounded_in_weight() {
+    async fn job_beyond_max_weight_is_refused() {
         let pool = pool(2, 10, 100);
-        let (open, first) = gated(&pool, 60).await;
+        let (open, first) = start_gated_job(&pool, 60).await;
         assert_eq!(pool.run(41, || ()).await, Err(CpuError::Overloaded));
         assert_eq!(pool.run(40, || 7).await, Ok(7));
         drop(open);
@@ -268,20 +294,20 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_job_heavier_than_the_bound_runs_alone() {
+    async fn job_heavier_than_max_weight_runs_alone() {
         let pool = pool(2, 10, 100);
-        let (open, heavy) = gated(&pool, 1000).await;
+        let (open, heavy) = start_gated_job(&pool, 1000).await;
         assert_eq!(pool.run(1, || ()).await, Err(CpuError::Overloaded));
         drop(open);
         assert_eq!(heavy.await.unwrap(), Ok(42));
-        let (open, light) = gated(&pool, 1).await;
+        let (open, light) = start_gated_job(&pool, 1).await;
         assert_eq!(pool.run(1000, || ()).await, Err(CpuError::Overloaded));
         drop(open);
         assert_eq!(light.await.unwrap(), Ok(42));
     }
 
     #[tokio::test]
-    async fn a_panic_is_caught_and_gives_its_place_back() {
+    async fn panic_is_caught_and_releases_the_permit() {
         let pool = pool(1, 1, 10);
         for _ in 0..3 {
             assert_eq!(pool.run(10, || panic!("in a job")).await, Err::<(), _>(CpuError::Panicked));
@@ -290,36 +316,40 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_job_whose_caller_left_is_skipped() {
+    async fn job_is_skipped_if_its_future_is_dropped_before_it_starts() {
         let pool = pool(1, 2, 100);
-        let (open, first) = gated(&pool, 1).await;
+        let (open, first) = start_gated_job(&pool, 1).await;
         let (ran, has_run) = mpsc::channel::<()>();
         {
-            let mut left = std::pin::pin!(pool.run(1, move || ran.send(()).unwrap()));
-            let waiting = tokio::time::timeout(std::time::Duration::ZERO, &mut left).await;
-            assert!(waiting.is_err(), "the only thread is taken");
+            let mut dropped = std::pin::pin!(pool.run(1, move || ran.send(()).unwrap()));
+            let waiting = tokio::time::timeout(std::time::Duration::ZERO, &mut dropped).await;
+            assert!(waiting.is_err(), "the only thread is busy");
         }
-        assert_eq!(pool.run(1, || ()).await, Err(CpuError::Overloaded), "it still has its place");
+        assert_eq!(
+            pool.run(1, || ()).await,
+            Err(CpuError::Overloaded),
+            "the dropped future's job still holds its permit"
+        );
         drop(open);
         assert_eq!(first.await.unwrap(), Ok(42));
-        // The sender is dropped with the skipped job; had the job run, a message would be here.
+        // A skipped job drops its sender without a message.
         let outcome = tokio::task::spawn_blocking(move || has_run.recv()).await.unwrap();
         assert!(outcome.is_err());
     }
 
     #[tokio::test]
-    async fn counts_pending_and_ongoing() {
+    async fn pending_and_ongoing_jobs_are_counted() {
         let pool = pool(1, 5, 100);
-        let (open, first) = gated(&pool, 3).await;
-        let place = pool.door.enter(4).unwrap();
+        let (open, first) = start_gated_job(&pool, 3).await;
+        let permit = pool.limiter.try_acquire(4).unwrap();
         {
-            let load = pool.door.load();
-            assert_eq!((load.pending, load.ongoing, load.weight), (1, 1, 7));
+            let usage = pool.limiter.usage();
+            assert_eq!((usage.pending, usage.ongoing, usage.weight), (1, 1, 7));
         }
-        drop(place);
+        drop(permit);
         drop(open);
         first.await.unwrap().unwrap();
-        let load = pool.door.load();
-        assert_eq!((load.pending, load.ongoing, load.weight), (0, 0, 0));
+        let usage = pool.limiter.usage();
+        assert_eq!((usage.pending, usage.ongoing, usage.weight), (0, 0, 0));
     }
 }

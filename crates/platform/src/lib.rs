@@ -1,17 +1,21 @@
-//! What both services stand on. Start reading at [`bucket`] and [`topic`].
+//! The parts that both services are built on. Start reading at [`bucket`] and [`topic`].
 //!
-//! - [`bucket`]: where images and predictions are kept (Cloud Storage, disk, memory)
-//! - [`topic`]: how an image is announced, and what follows: push or pull (Pub/Sub, SQLite)
-//! - [`clock`]: timestamps as text
-//! - `cloud`: which project, which emulators (all of Google Cloud is behind the feature `cloud`)
-//! - [`cpu`]: the one door from async code to rayon
-//! - [`memory_budget`]: memory that is asked for before it is used
-//! - [`http`]: problem details, the middleware stack, health, serving and draining
-//! - [`panic`]: the message of a caught panic
+//! - [`bucket`]: stores images and predictions (Cloud Storage, a folder)
+//! - [`topic`]: announces images and delivers the announcements (Pub/Sub, SQLite)
+//! - [`http`]: error responses, middleware, health endpoints, the server
+//! - [`cpu`]: runs CPU work on a bounded thread pool, off the async workers
+//! - [`memory_budget`]: bounds the memory of concurrent jobs
+//! - [`config`]: parses flags and environment, and reports every problem at once
 //! - [`telemetry`]: log and metrics
-//! - [`config`]: parsing that lists every problem at once
+//! - [`shutdown`]: turns SIGTERM and SIGINT into a cancellation
+//! - [`clock`]: formats timestamps
+//! - [`mod@panic`]: the message of a caught panic
+//! - `service`: the settings of a service that runs as a program of its own
+//! - `cloud`: access to Google Cloud
+//! - `emulators`: starts emulators of Google Cloud for tests
 //!
-//! It knows nothing of images or models.
+//! Everything about Google Cloud is behind the feature `cloud`, test doubles and conformance suites are
+//! behind `testing`. This crate knows nothing about images or models.
 
 pub mod bucket;
 pub mod clock;
@@ -19,10 +23,13 @@ pub mod clock;
 pub mod cloud;
 pub mod config;
 pub mod cpu;
+#[cfg(all(feature = "cloud", any(test, feature = "testing")))]
+pub mod emulators;
 pub mod http;
 pub mod memory_budget;
 pub mod panic;
+#[cfg(feature = "cloud")]
+pub mod service;
+pub mod shutdown;
 pub mod telemetry;
-#[cfg(all(feature = "cloud", any(test, feature = "testing")))]
-pub mod testing;
 pub mod topic;

@@ -1,4 +1,4 @@
-//! Memory that is asked for before it is used, so that all of it together stays within a bound.
+//! Bounds the memory of concurrent jobs: each reserves its bytes before it allocates them.
 
 use std::{sync::Arc, time::Duration};
 
@@ -7,36 +7,38 @@ use tokio::{
     time::timeout,
 };
 
-/// Memory is counted in these, rounded up: a semaphore gives out fewer than 2^32 permits at once.
+/// Bytes per semaphore permit. Reservations are rounded up to it, because a semaphore hands out fewer
+/// than 2^32 permits per call.
 const UNIT_BYTES: u64 = 1024;
 
-/// How much memory there is, and who may wait for it.
+/// Size of a budget and of its queue.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MemoryBudgetLimits {
-    /// Bytes that may be reserved at once.
+    /// Maximum number of bytes reserved at any time.
     pub bytes: u64,
-    /// Callers that may wait at once.
+    /// Maximum number of waiting callers.
     pub max_waiting: usize,
-    /// Longest that one waits.
-    pub max_wait: Duration,
+    /// Maximum time that a caller waits.
+    pub wait_timeout: Duration,
 }
 
-/// Why memory was not given.
+/// Reason why memory was not reserved.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum MemoryBudgetError {
-    /// More than there is, however long one waits.
-    #[error("more memory than there is")]
-    TooMuch,
-    /// Too many are waiting already; try again later.
-    #[error("too many are waiting for memory")]
+    /// More bytes were requested than the whole budget has. Waiting does not help.
+    #[error("the request is larger than the memory budget")]
+    ExceedsBudget,
+    /// Too many callers are waiting already. The same call may succeed later.
+    #[error("the queue for memory is full")]
     Overloaded,
-    /// None became free in time; try again later.
-    #[error("no memory became free in time")]
+    /// Not enough memory was released in time. The same call may succeed later.
+    #[error("not enough memory was released in time")]
     TimedOut,
 }
 
-/// Memory, given out in the order in which it is asked for: whoever wants much is not overtaken by
-/// those who want little.
+/// A bounded number of bytes, reserved in the order of the requests.
+///
+/// Because of that order, many small requests cannot starve a large one.
 #[derive(Clone, Debug)]
 pub struct MemoryBudget {
     shared: Arc<Shared>,
@@ -44,47 +46,49 @@ pub struct MemoryBudget {
 
 #[derive(Debug)]
 struct Shared {
-    free: Arc<Semaphore>,
-    waiting: Semaphore,
-    total: u64,
-    max_wait: Duration,
+    free_units: Arc<Semaphore>,
+    queue: Semaphore,
+    total_units: u64,
+    wait_timeout: Duration,
     gauge: Arc<str>,
     purpose: &'static str,
 }
 
 impl MemoryBudget {
-    /// Memory for one purpose; `name` is the prefix of its gauge (`<name>_memory_bytes {for}`).
+    /// Creates a budget. `name` is the prefix of its gauge `<name>_memory_bytes`, and `purpose` the value
+    /// of the gauge's label `for`.
     pub fn new(name: &str, purpose: &'static str, limits: &MemoryBudgetLimits) -> Self {
-        let total = (limits.bytes / UNIT_BYTES).min(u32::MAX.into());
-        let permits = usize::try_from(total).unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS);
+        let total_units = (limits.bytes / UNIT_BYTES).min(u32::MAX.into());
+        let permits = usize::try_from(total_units).unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS);
         Self {
             shared: Arc::new(Shared {
-                free: Arc::new(Semaphore::new(permits)),
-                waiting: Semaphore::new(limits.max_waiting),
-                total,
-                max_wait: limits.max_wait,
+                free_units: Arc::new(Semaphore::new(permits)),
+                queue: Semaphore::new(limits.max_waiting),
+                total_units,
+                wait_timeout: limits.wait_timeout,
                 gauge: format!("{name}_memory_bytes").into(),
                 purpose,
             }),
         }
     }
 
-    /// Waits until `bytes` are free, and takes them. A caller who stops waiting (this future was
-    /// dropped) leaves nothing behind.
+    /// Reserves `bytes`, and waits until they are free if necessary.
+    ///
+    /// Dropping the future gives up the place in the queue.
     ///
     /// # Errors
     /// [`MemoryBudgetError`].
     pub async fn reserve(&self, bytes: u64) -> Result<MemoryReservation, MemoryBudgetError> {
         let shared = &self.shared;
-        let units = units(bytes).filter(|&units| u64::from(units) <= shared.total);
-        let units = units.ok_or(MemoryBudgetError::TooMuch)?;
-        let free = || Arc::clone(&shared.free);
-        let permit = match free().try_acquire_many_owned(units) {
+        let units = units(bytes).filter(|&units| u64::from(units) <= shared.total_units);
+        let units = units.ok_or(MemoryBudgetError::ExceedsBudget)?;
+        let free_units = || Arc::clone(&shared.free_units);
+        let permit = match free_units().try_acquire_many_owned(units) {
             Ok(permit) => permit,
             Err(_) => {
-                let _place = shared.waiting.try_acquire().map_err(|_| MemoryBudgetError::Overloaded)?;
-                let permit = timeout(shared.max_wait, free().acquire_many_owned(units)).await;
-                // Nobody closes the semaphore; were it closed, nothing would ever become free.
+                let _waiting = shared.queue.try_acquire().map_err(|_| MemoryBudgetError::Overloaded)?;
+                let permit = timeout(shared.wait_timeout, free_units().acquire_many_owned(units)).await;
+                // The inner error means that the semaphore is closed, which never happens.
                 permit.map_err(|_| MemoryBudgetError::TimedOut)?.map_err(|_| MemoryBudgetError::TimedOut)?
             }
         };
@@ -92,37 +96,39 @@ impl MemoryBudget {
         Ok(MemoryReservation { permit: Some(permit), shared: Arc::clone(shared) })
     }
 
-    /// Bytes that are reserved now.
-    pub fn reserved(&self) -> u64 {
-        self.shared.reserved()
+    /// Returns the number of bytes that are reserved now.
+    #[cfg(any(test, feature = "testing"))]
+    pub fn reserved_bytes(&self) -> u64 {
+        self.shared.reserved_bytes()
     }
 }
 
+/// Returns `bytes` in units, rounded up, or `None` if that is more than a semaphore can hand out.
 fn units(bytes: u64) -> Option<u32> {
     u32::try_from(bytes.div_ceil(UNIT_BYTES)).ok()
 }
 
 impl Shared {
-    fn reserved(&self) -> u64 {
-        self.total.saturating_sub(self.free.available_permits() as u64) * UNIT_BYTES
+    fn reserved_bytes(&self) -> u64 {
+        self.total_units.saturating_sub(self.free_units.available_permits() as u64) * UNIT_BYTES
     }
 
-    #[expect(clippy::cast_precision_loss, reason = "a gauge shows no single bytes of petabytes")]
+    #[expect(clippy::cast_precision_loss, reason = "exact up to 8 PiB, far beyond any budget")]
     fn report(&self) {
-        metrics::gauge!(Arc::clone(&self.gauge), "for" => self.purpose).set(self.reserved() as f64);
+        metrics::gauge!(Arc::clone(&self.gauge), "for" => self.purpose).set(self.reserved_bytes() as f64);
     }
 }
 
-/// Memory that was given; given back when dropped.
+/// Bytes reserved from a [`MemoryBudget`]; released on drop.
 #[derive(Debug)]
 pub struct MemoryReservation {
-    /// Always there until the end.
+    /// `Some` until the reservation is dropped.
     permit: Option<OwnedSemaphorePermit>,
     shared: Arc<Shared>,
 }
 
 impl MemoryReservation {
-    /// Gives back what is more than `bytes`.
+    /// Reduces the reservation to `bytes`. Does nothing if it is smaller already.
     pub fn shrink_to(&mut self, bytes: u64) {
         let Some(permit) = &mut self.permit else { return };
         let wanted = units(bytes).and_then(|units| usize::try_from(units).ok()).unwrap_or(usize::MAX);
@@ -145,56 +151,57 @@ mod tests {
 
     const KIB: u64 = 1024;
 
-    fn memory(max_waiting: usize) -> MemoryBudget {
-        let limits = MemoryBudgetLimits { bytes: 100 * KIB, max_waiting, max_wait: Duration::from_secs(5) };
+    fn budget(max_waiting: usize) -> MemoryBudget {
+        let limits =
+            MemoryBudgetLimits { bytes: 100 * KIB, max_waiting, wait_timeout: Duration::from_secs(5) };
         MemoryBudget::new("test", "tests", &limits)
     }
 
     #[tokio::test]
-    async fn what_is_reserved_is_given_back() {
-        let memory = memory(0);
-        let most = memory.reserve(99 * KIB).await.unwrap();
-        let mut rest = memory.reserve(1).await.unwrap();
-        assert_eq!(memory.reserved(), 100 * KIB, "counted in whole units");
+    async fn dropped_and_shrunk_reservations_are_released() {
+        let budget = budget(0);
+        let most = budget.reserve(99 * KIB).await.unwrap();
+        let mut rest = budget.reserve(1).await.unwrap();
+        assert_eq!(budget.reserved_bytes(), 100 * KIB, "rounded up to whole units");
         rest.shrink_to(1);
         rest.shrink_to(5 * KIB);
-        assert_eq!(memory.reserved(), 100 * KIB, "nothing to give back");
+        assert_eq!(budget.reserved_bytes(), 100 * KIB, "already smaller");
         rest.shrink_to(0);
-        assert_eq!(memory.reserved(), 99 * KIB);
+        assert_eq!(budget.reserved_bytes(), 99 * KIB);
         drop((most, rest));
-        assert_eq!(memory.reserved(), 0);
+        assert_eq!(budget.reserved_bytes(), 0);
     }
 
     #[tokio::test]
-    async fn more_than_there_is_is_never_given() {
-        let memory = memory(9);
-        assert_eq!(memory.reserve(100 * KIB + 1).await.unwrap_err(), MemoryBudgetError::TooMuch);
-        assert_eq!(memory.reserve(u64::MAX).await.unwrap_err(), MemoryBudgetError::TooMuch);
-        drop(memory.reserve(100 * KIB).await.unwrap());
-        assert_eq!(memory.reserve(100 * KIB).await.unwrap().shared.reserved(), 100 * KIB);
+    async fn request_larger_than_the_budget_is_refused() {
+        let budget = budget(9);
+        assert_eq!(budget.reserve(100 * KIB + 1).await.unwrap_err(), MemoryBudgetError::ExceedsBudget);
+        assert_eq!(budget.reserve(u64::MAX).await.unwrap_err(), MemoryBudgetError::ExceedsBudget);
+        drop(budget.reserve(100 * KIB).await.unwrap());
+        assert_eq!(budget.reserve(100 * KIB).await.unwrap().shared.reserved_bytes(), 100 * KIB);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn those_who_wait_are_bounded_in_number_and_time() {
-        let memory = memory(1);
-        let all = memory.reserve(100 * KIB).await.unwrap();
-        let (first, second) = tokio::join!(memory.reserve(KIB), memory.reserve(KIB));
+    async fn waiting_callers_are_bounded_in_number_and_time() {
+        let budget = budget(1);
+        let all = budget.reserve(100 * KIB).await.unwrap();
+        let (first, second) = tokio::join!(budget.reserve(KIB), budget.reserve(KIB));
         assert_eq!(first.unwrap_err(), MemoryBudgetError::TimedOut);
         assert_eq!(second.unwrap_err(), MemoryBudgetError::Overloaded);
         drop(all);
-        memory.reserve(100 * KIB).await.unwrap();
+        budget.reserve(100 * KIB).await.unwrap();
     }
 
     #[tokio::test]
-    async fn the_large_are_not_overtaken() {
-        let memory = memory(2);
-        let held = memory.reserve(50 * KIB).await.unwrap();
-        let mut large = std::pin::pin!(memory.reserve(100 * KIB));
-        let mut small = std::pin::pin!(memory.reserve(KIB));
+    async fn small_request_does_not_overtake_a_large_one() {
+        let budget = budget(2);
+        let held = budget.reserve(50 * KIB).await.unwrap();
+        let mut large = std::pin::pin!(budget.reserve(100 * KIB));
+        let mut small = std::pin::pin!(budget.reserve(KIB));
         tokio::select! {
             biased;
-            _ = &mut large => panic!("there is not so much"),
-            _ = &mut small => panic!("it came later"),
+            _ = &mut large => panic!("only half of the budget is free"),
+            _ = &mut small => panic!("the large request came first"),
             () = std::future::ready(()) => {}
         }
         drop(held);
@@ -203,15 +210,15 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_stops_waiting_leaves_nothing_behind() {
-        let memory = memory(1);
-        let held = memory.reserve(60 * KIB).await.unwrap();
+    async fn dropped_future_reserves_nothing() {
+        let budget = budget(1);
+        let held = budget.reserve(60 * KIB).await.unwrap();
         for _ in 0..3 {
-            let left = timeout(Duration::ZERO, memory.reserve(100 * KIB)).await;
-            assert!(left.is_err(), "it waits");
+            let dropped = timeout(Duration::ZERO, budget.reserve(100 * KIB)).await;
+            assert!(dropped.is_err(), "it must wait");
         }
         drop(held);
-        assert_eq!(memory.reserved(), 0);
-        memory.reserve(100 * KIB).await.unwrap();
+        assert_eq!(budget.reserved_bytes(), 0);
+        budget.reserve(100 * KIB).await.unwrap();
     }
 }

@@ -1,8 +1,8 @@
-//! Panics as text.
+//! The message of a caught panic.
 
 use std::any::Any;
 
-/// Returns the message that a panic's payload carries, or `no message`.
+/// Returns the message in a panic's payload, or `no message` if the payload is not a text.
 pub fn message(payload: &(dyn Any + Send)) -> &str {
     payload
         .downcast_ref::<&str>()
@@ -16,7 +16,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn literal_and_formatted_messages_are_found() {
+    fn literal_and_formatted_messages_are_returned() {
         assert_eq!(message(&"literal"), "literal");
         assert_eq!(message(&format!("number {}", 7)), "number 7");
         assert_eq!(message(&7), "no message");

@@ -1,5 +1,6 @@
-//! Cloud Storage and Pub/Sub as the services use them, on emulators. Each test has emulators of its
-//! own; where `.ci/emulators` has not put one, it says SKIPPED and passes.
+//! Cloud Storage and Pub/Sub, on emulators.
+//!
+//! Each test starts its own emulators. Without the programs of `.ci/emulators` it prints SKIPPED and passes.
 #![allow(
     clippy::allow_attributes,
     clippy::unwrap_used,
@@ -21,24 +22,24 @@ use bytes::Bytes;
 use platform::{
     bucket::{self, Bucket, BucketError, Created, GcsBucket, ObjectName},
     cloud::CloudArgs,
-    testing::{PubSubEmulator, PushOptions, StorageEmulator, cloud_args},
+    emulators::{PubSubEmulator, PushOptions, StorageEmulator, cloud_args},
     topic::{
-        self, Message, PubSubSubscription, PubSubTopic, PullHandler, PullLimits, Subscription, Topic,
-        Verdict, push::Delivery,
+        self, Acknowledgement, Message, PubSubSubscription, PubSubTopic, PullHandler, PullLimits,
+        Subscription, Topic, push::Delivery,
     },
 };
 use serde_json::json;
 use tokio::{net::TcpListener, sync::mpsc};
 use tokio_util::sync::CancellationToken;
 
-/// What these tests wait for comes within seconds; this is for machines that are very busy.
+/// Timeout that only a failing test reaches.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 fn object(name: &str) -> ObjectName {
     ObjectName::new(name).unwrap()
 }
 
-/// The address of a server that `app` answers for.
+/// Serves `app` and returns its address.
 async fn serve(app: Router) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -46,8 +47,8 @@ async fn serve(app: Router) -> String {
     format!("http://{address}")
 }
 
-/// Configuration of a Cloud Storage and a Pub/Sub at `url`, with little patience.
-fn impatient(url: &str) -> CloudArgs {
+/// Returns settings for a Cloud Storage and a Pub/Sub at `url`, with a short timeout.
+fn short_timeout(url: &str) -> CloudArgs {
     CloudArgs {
         storage_emulator_host: Some(url.parse().unwrap()),
         pubsub_emulator_host: Some(url.parse().unwrap()),
@@ -57,7 +58,7 @@ fn impatient(url: &str) -> CloudArgs {
 }
 
 #[tokio::test]
-async fn cloud_storage_is_a_bucket() {
+async fn cloud_storage_bucket_conforms() {
     let Some(emulator) = StorageEmulator::start().await.unwrap() else { return };
     emulator.create_bucket("images").await.unwrap();
     let cloud = cloud_args(Some(&emulator), None).unwrap();
@@ -67,7 +68,7 @@ async fn cloud_storage_is_a_bucket() {
 }
 
 #[tokio::test]
-async fn every_version_of_an_object_has_a_generation_of_its_own() {
+async fn every_version_of_an_object_has_its_own_generation() {
     let Some(emulator) = StorageEmulator::start().await.unwrap() else { return };
     emulator.create_bucket("images").await.unwrap();
     let cloud = cloud_args(Some(&emulator), None).unwrap();
@@ -82,26 +83,26 @@ async fn every_version_of_an_object_has_a_generation_of_its_own() {
     assert_eq!(generations.len(), 2, "{generations:?}");
 }
 
-/// fake-gcs-server says the same of a bucket and of an object that is not there, so this is a stand-in
-/// with the two ways in which Cloud Storage says it.
+/// Uses a fake server, because fake-gcs-server has the same response for a missing bucket and a missing
+/// object. Cloud Storage has two responses for a missing bucket.
 #[tokio::test]
-async fn a_bucket_that_is_not_there_is_told_at_the_start() {
+async fn opening_a_missing_bucket_is_an_error() {
     const TEXT: &str = "The specified bucket does not exist.";
     let json = json!({ "error": { "code": 404, "message": TEXT, "errors": [] } });
     for body in [TEXT.to_owned(), json.to_string()] {
         let url = serve(Router::new().fallback(any((StatusCode::NOT_FOUND, body)))).await;
-        let error = GcsBucket::open("nowhere", &impatient(&url)).await.unwrap_err();
+        let error = GcsBucket::open("nowhere", &short_timeout(&url)).await.unwrap_err();
         let BucketError::Unavailable(reason) = error else { panic!("{error}") };
         assert_eq!(reason.to_string(), "there is no bucket gs://nowhere");
     }
 }
 
 #[tokio::test]
-async fn what_fails_for_a_moment_is_attempted_again() {
+async fn temporary_failure_is_retried() {
     let Some(emulator) = StorageEmulator::start().await.unwrap() else { return };
     emulator.create_bucket("images").await.unwrap();
     let upstream = emulator.endpoint().unwrap().to_string();
-    // The first attempt of every call ends in 503, the second gets through.
+    // The first attempt of every call fails with 503, the second one succeeds.
     let attempts = Arc::new(AtomicUsize::new(0));
     let client = reqwest::Client::new();
     let flaky = any({
@@ -116,7 +117,7 @@ async fn what_fails_for_a_moment_is_attempted_again() {
         }
     });
     let url = serve(Router::new().fallback(flaky)).await;
-    let cloud = CloudArgs { cloud_timeout: Duration::from_secs(10), ..impatient(&url) };
+    let cloud = CloudArgs { cloud_timeout: Duration::from_secs(10), ..short_timeout(&url) };
     let bucket = GcsBucket::open("images", &cloud).await.unwrap();
     let created = bucket.create(&object("a"), "data".into(), "text/plain").await.unwrap();
     assert_eq!(created, Created::New);
@@ -126,7 +127,7 @@ async fn what_fails_for_a_moment_is_attempted_again() {
 }
 
 #[tokio::test]
-async fn what_is_forbidden_is_attempted_once() {
+async fn forbidden_call_is_not_retried() {
     let attempts = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&attempts);
     let refusing = any(move || {
@@ -134,20 +135,20 @@ async fn what_is_forbidden_is_attempted_once() {
         async { StatusCode::FORBIDDEN }
     });
     let url = serve(Router::new().fallback(refusing)).await;
-    let error = GcsBucket::open("images", &impatient(&url)).await.unwrap_err();
+    let error = GcsBucket::open("images", &short_timeout(&url)).await.unwrap_err();
     let BucketError::Unavailable(reason) = error else { panic!("{error}") };
     assert!(reason.to_string().contains("Storage Object Viewer"), "{reason}");
     assert_eq!(attempts.load(Ordering::SeqCst), 1);
 }
 
 #[tokio::test]
-async fn a_cloud_that_cannot_be_reached_or_never_answers_is_given_up_in_time() {
+async fn unreachable_or_hanging_cloud_is_unavailable_after_the_timeout() {
     let closed = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
     let hanging = serve(Router::new().fallback(any(std::future::pending::<StatusCode>))).await;
     for url in [format!("http://{closed}"), hanging] {
-        let cloud = impatient(&url);
+        let cloud = short_timeout(&url);
         let begin = Instant::now();
-        // Not there yet is no reason not to start.
+        // An unreachable Cloud Storage does not prevent the start.
         let bucket = GcsBucket::open("images", &cloud).await.unwrap();
         let unavailable = |error: &BucketError| matches!(error, BucketError::Unavailable(_));
         let data = Bytes::from_static(b"data");
@@ -160,8 +161,8 @@ async fn a_cloud_that_cannot_be_reached_or_never_answers_is_given_up_in_time() {
     }
 }
 
-/// A server that acknowledges every push, and what it was sent.
-async fn receiver() -> (String, mpsc::UnboundedReceiver<Delivery>) {
+/// Starts a server that acknowledges every push. Returns its address and its deliveries.
+async fn start_receiver() -> (String, mpsc::UnboundedReceiver<Delivery>) {
     let (sender, receiver) = mpsc::unbounded_channel();
     let push = any(move |headers: HeaderMap, body: Bytes| async move {
         sender.send(Delivery::parse(&headers, &body).unwrap()).unwrap();
@@ -170,7 +171,7 @@ async fn receiver() -> (String, mpsc::UnboundedReceiver<Delivery>) {
     (serve(Router::new().fallback(push)).await, receiver)
 }
 
-/// Takes deliveries until `expected` different messages have come.
+/// Receives deliveries until they include `expected` different messages.
 async fn collect(deliveries: &mut mpsc::UnboundedReceiver<Delivery>, expected: usize) -> Vec<Delivery> {
     let mut ids = BTreeSet::new();
     let mut collected = Vec::new();
@@ -183,10 +184,10 @@ async fn collect(deliveries: &mut mpsc::UnboundedReceiver<Delivery>, expected: u
 }
 
 #[tokio::test]
-async fn pubsub_is_a_topic_that_pushes() {
+async fn pushing_pubsub_topic_conforms() {
     let Some(emulator) = PubSubEmulator::start().await.unwrap() else { return };
     let name = emulator.create_topic("images").await.unwrap();
-    let (url, mut deliveries) = receiver().await;
+    let (url, mut deliveries) = start_receiver().await;
     let options = PushOptions::default();
     emulator.create_push_subscription("push", &name, &url, &options).await.unwrap();
     let topic = PubSubTopic::open(&name, &cloud_args(None, Some(&emulator)).unwrap()).await.unwrap();
@@ -194,20 +195,20 @@ async fn pubsub_is_a_topic_that_pushes() {
 }
 
 #[tokio::test]
-async fn publishing_goes_on_after_a_topic_was_missing() {
+async fn publishing_succeeds_once_the_missing_topic_exists() {
     let Some(emulator) = PubSubEmulator::start().await.unwrap() else { return };
     let cloud = cloud_args(None, Some(&emulator)).unwrap();
     let topic = PubSubTopic::open("projects/test/topics/later", &cloud).await.unwrap();
     let message = Message { data: "x".into(), ..Message::default() };
     let begin = Instant::now();
     let error = topic.publish(message.clone()).await.unwrap_err();
-    assert!(begin.elapsed() < cloud.cloud_timeout, "a missing topic is not worth another attempt");
+    assert!(begin.elapsed() < cloud.cloud_timeout, "a missing topic is not retried");
     assert!(platform::telemetry::error_chain(&error).to_lowercase().contains("not found"), "{error:?}");
     emulator.create_topic("later").await.unwrap();
     topic.publish(message).await.unwrap();
 }
 
-const LIMITS: PullLimits = PullLimits { max_outstanding: 2, drain: Duration::from_secs(8) };
+const LIMITS: PullLimits = PullLimits { max_outstanding: 2, drain_timeout: Duration::from_secs(8) };
 
 /// Publishes `count` messages, `0`, `1`, …
 async fn publish(emulator: &PubSubEmulator, topic: &str, count: usize) {
@@ -217,7 +218,7 @@ async fn publish(emulator: &PubSubEmulator, topic: &str, count: usize) {
 }
 
 #[tokio::test]
-async fn pubsub_can_be_pulled_from() {
+async fn pulled_pubsub_topic_conforms() {
     let Some(emulator) = PubSubEmulator::start().await.unwrap() else { return };
     let cloud = cloud_args(None, Some(&emulator)).unwrap();
     let topic = PubSubTopic::open(&emulator.create_topic("images").await.unwrap(), &cloud).await.unwrap();
@@ -230,7 +231,7 @@ async fn pubsub_can_be_pulled_from() {
             let subscription = PubSubSubscription::open(&name, &cloud).await.unwrap();
             let handler = PullHandler::new(move |delivery| {
                 sender.send(delivery).unwrap();
-                std::future::ready(Verdict::Acknowledged)
+                std::future::ready(Acknowledgement::Ack)
             });
             subscription.pull(LIMITS, stop, handler).await
         }
@@ -241,7 +242,7 @@ async fn pubsub_can_be_pulled_from() {
 }
 
 #[tokio::test]
-async fn no_more_is_under_way_than_the_limit_and_what_is_refused_comes_again() {
+async fn pull_respects_max_outstanding_and_redelivers_refused_messages() {
     let Some(emulator) = PubSubEmulator::start().await.unwrap() else { return };
     let cloud = cloud_args(None, Some(&emulator)).unwrap();
     let topic = emulator.create_topic("images").await.unwrap();
@@ -249,25 +250,25 @@ async fn no_more_is_under_way_than_the_limit_and_what_is_refused_comes_again() {
     publish(&emulator, &topic, 6).await;
 
     let (sender, mut seen) = mpsc::unbounded_channel();
-    let under_way = Arc::new(AtomicUsize::new(0));
-    let most = Arc::new(AtomicUsize::new(0));
+    let open = Arc::new(AtomicUsize::new(0));
+    let max_open = Arc::new(AtomicUsize::new(0));
     let stop = CancellationToken::new();
     let pulling = tokio::spawn({
-        let (stop, under_way, most) = (stop.clone(), Arc::clone(&under_way), Arc::clone(&most));
+        let (stop, open, max_open) = (stop.clone(), Arc::clone(&open), Arc::clone(&max_open));
         async move {
             let subscription = PubSubSubscription::open(&name, &cloud).await.unwrap();
             let times = Arc::new(AtomicUsize::new(0));
             let handle = move |delivery: Delivery| {
                 let (sender, times) = (sender.clone(), Arc::clone(&times));
-                let (under_way, most) = (Arc::clone(&under_way), Arc::clone(&most));
+                let (open, max_open) = (Arc::clone(&open), Arc::clone(&max_open));
                 async move {
-                    most.fetch_max(under_way.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
-                    // So that others have the time to come, too, if they may.
+                    max_open.fetch_max(open.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+                    // Long enough for further messages to arrive, if they were allowed to.
                     tokio::time::sleep(Duration::from_millis(100)).await;
-                    under_way.fetch_sub(1, Ordering::SeqCst);
+                    open.fetch_sub(1, Ordering::SeqCst);
                     let refused = delivery.data == "3" && times.fetch_add(1, Ordering::SeqCst) == 0;
                     sender.send(delivery).unwrap();
-                    if refused { Verdict::Refused } else { Verdict::Acknowledged }
+                    if refused { Acknowledgement::Nack } else { Acknowledgement::Ack }
                 }
             };
             subscription.pull(LIMITS, stop, PullHandler::new(handle)).await
@@ -280,13 +281,13 @@ async fn no_more_is_under_way_than_the_limit_and_what_is_refused_comes_again() {
     }
     numbers.sort();
     assert_eq!(numbers, ["0", "1", "2", "3", "3", "4", "5"]);
-    assert_eq!(most.load(Ordering::SeqCst), LIMITS.max_outstanding);
+    assert_eq!(max_open.load(Ordering::SeqCst), LIMITS.max_outstanding);
     stop.cancel();
     pulling.await.unwrap().unwrap();
 }
 
 #[tokio::test]
-async fn a_message_is_held_for_as_long_as_it_takes() {
+async fn lease_is_extended_while_a_message_is_handled() {
     let Some(emulator) = PubSubEmulator::start().await.unwrap() else { return };
     let cloud = cloud_args(None, Some(&emulator)).unwrap();
     let topic = emulator.create_topic("images").await.unwrap();
@@ -303,24 +304,24 @@ async fn a_message_is_held_for_as_long_as_it_takes() {
                 async {
                     // Longer than the subscription's ack deadline of 10 seconds.
                     tokio::time::sleep(Duration::from_secs(14)).await;
-                    Verdict::Acknowledged
+                    Acknowledgement::Ack
                 }
             };
-            let limits = PullLimits { drain: PATIENCE, ..LIMITS };
+            let limits = PullLimits { drain_timeout: PATIENCE, ..LIMITS };
             subscription.pull(limits, stop, PullHandler::new(handle)).await
         }
     });
     tokio::time::timeout(PATIENCE, seen.recv()).await.unwrap().unwrap();
-    // Stopped in the middle: it is finished, acknowledged, and does not come again.
+    // The open message is finished and acknowledged after the stop, and is not delivered again.
     stop.cancel();
     pulling.await.unwrap().unwrap();
-    assert!(seen.recv().await.is_none(), "it came twice");
+    assert!(seen.recv().await.is_none(), "it was delivered twice");
     tokio::time::sleep(Duration::from_secs(1)).await;
     assert_eq!(emulator.pull("projects/test/subscriptions/pull").await.unwrap(), []);
 }
 
 #[tokio::test]
-async fn what_is_not_finished_in_time_goes_back() {
+async fn message_open_after_the_drain_timeout_is_redelivered() {
     let Some(emulator) = PubSubEmulator::start().await.unwrap() else { return };
     let cloud = cloud_args(None, Some(&emulator)).unwrap();
     let topic = emulator.create_topic("images").await.unwrap();
@@ -328,7 +329,7 @@ async fn what_is_not_finished_in_time_goes_back() {
     publish(&emulator, &topic, 5).await;
     let stop = CancellationToken::new();
     let subscription = PubSubSubscription::open(&name, &cloud).await.unwrap();
-    let limits = PullLimits { drain: Duration::from_millis(10), ..LIMITS };
+    let limits = PullLimits { drain_timeout: Duration::from_millis(10), ..LIMITS };
     let stopping = stop.clone();
     let handler = PullHandler::new(move |_| {
         stopping.cancel();
@@ -344,12 +345,12 @@ async fn what_is_not_finished_in_time_goes_back() {
 }
 
 #[tokio::test]
-async fn a_subscription_that_is_not_there_is_an_error() {
+async fn pulling_from_a_missing_subscription_is_an_error() {
     let Some(emulator) = PubSubEmulator::start().await.unwrap() else { return };
     let cloud = cloud_args(None, Some(&emulator)).unwrap();
     let name = "projects/test/subscriptions/nowhere";
     let subscription = PubSubSubscription::open(name, &cloud).await.unwrap();
-    let handler = PullHandler::new(|_| std::future::ready(Verdict::Acknowledged));
+    let handler = PullHandler::new(|_| std::future::ready(Acknowledgement::Ack));
     let pull = subscription.pull(LIMITS, CancellationToken::new(), handler);
     let error = tokio::time::timeout(PATIENCE, pull).await.unwrap().unwrap_err();
     assert!(error.to_string().contains(name), "{error}");

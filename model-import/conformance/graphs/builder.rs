@@ -1,64 +1,68 @@
-//! A graph under construction, with seeded weights.
+//! Builds graphs with pseudo-random weights.
 
 use model_import::graph::proto::{self, NodeExt as _};
 use onnx_ir::{GraphProto, ModelProto, NodeProto};
 
 use super::random::Random;
 
-pub(crate) struct Builder {
+/// A graph under construction. The methods that add a value return its name.
+pub(crate) struct GraphBuilder {
     graph: GraphProto,
     pub(crate) random: Random,
-    names: usize,
+    name_count: usize,
 }
 
-impl Builder {
+impl GraphBuilder {
     pub(crate) fn new(seed: u64) -> Self {
         Self {
             graph: GraphProto { name: "conformance".into(), ..Default::default() },
             random: Random::new(seed),
-            names: 0,
+            name_count: 0,
         }
     }
 
-    fn name(&mut self, base: &str) -> String {
-        self.names += 1;
-        format!("{base}_{}", self.names)
+    fn unique_name(&mut self, base: &str) -> String {
+        self.name_count += 1;
+        format!("{base}_{}", self.name_count)
     }
 
+    /// Adds a float constant.
     pub(crate) fn floats(&mut self, dims: &[usize], data: &[f32]) -> String {
-        let name = self.name("const");
+        let name = self.unique_name("const");
         let dims: Vec<i64> = dims.iter().map(|dim| i64::try_from(*dim).unwrap()).collect();
         self.graph.initializer.push(proto::float_tensor(&name, &dims, data));
         name
     }
 
+    /// Adds a float constant of random numbers in `low..high`.
     pub(crate) fn random(&mut self, dims: &[usize], low: f32, high: f32) -> String {
         let data = self.random.floats(dims.iter().product(), low, high);
         self.floats(dims, &data)
     }
 
+    /// Adds an integer constant.
     pub(crate) fn ints(&mut self, dims: &[i64], data: &[i64]) -> String {
-        let name = self.name("ints");
+        let name = self.unique_name("ints");
         self.graph.initializer.push(proto::int_tensor(&name, dims, data));
         name
     }
 
-    /// Adds a node, with what `finish` adds to it, and gives the name of its output.
+    /// Adds a node, to which `finish` adds attributes.
     pub(crate) fn op(
         &mut self,
         op: &str,
         inputs: &[&str],
         finish: impl FnOnce(NodeProto) -> NodeProto,
     ) -> String {
-        let output = self.name(&op.to_lowercase());
+        let output = self.unique_name(&op.to_lowercase());
         self.graph.node.push(finish(proto::node(op, inputs, &[&output])));
         output
     }
 
-    /// A convolution with random weights; `pads` are top, left, bottom, right.
+    /// Adds a convolution with random weights.
     pub(crate) fn conv(&mut self, input: &str, conv: &Conv) -> String {
         let Conv { inputs, outputs, size, stride, pads, groups, bias } = *conv;
-        // Wide enough that the 0 and 6 of Clip are both met.
+        // The range is wide enough for outputs below 0 and above 6, the bounds of Clip.
         let fan_in: usize = inputs / groups * size * size;
         let bound = (6.0 / f32::from(u16::try_from(fan_in).unwrap())).sqrt();
         let weights = self.random(&[outputs, inputs / groups, size, size], -bound, bound);
@@ -77,7 +81,7 @@ impl Builder {
         })
     }
 
-    /// BatchNormalization with statistics that a fold can get wrong: none is 0 or 1.
+    /// Adds a BatchNormalization. None of its parameters is 0 or 1, so that a mistake in folding is noticed.
     pub(crate) fn batch_norm(&mut self, input: &str, channels: usize) -> String {
         let scale = self.random(&[channels], 0.5, 1.5);
         let shift = self.random(&[channels], -0.5, 0.8);
@@ -88,7 +92,7 @@ impl Builder {
         })
     }
 
-    /// The model; `opset` is the version of its operators.
+    /// Returns the model with one input and one output; `opset` is the version of its operators.
     pub(crate) fn finish(
         self,
         opset: i64,
@@ -96,7 +100,7 @@ impl Builder {
         output: (&str, &[Option<i64>]),
     ) -> ModelProto {
         let Self { mut graph, .. } = self;
-        // The last node makes the output.
+        // The last node produces the output.
         let last = graph.node.last_mut().unwrap();
         last.output[0] = output.0.into();
         graph.input.push(proto::value_info(input.0, input.1));
@@ -106,11 +110,11 @@ impl Builder {
             producer_name: "conformance".into(),
             ..Default::default()
         };
-        // The import's type has no public name.
+        // The type of an entry has no public name, but `Default` can be inferred.
         model.opset_import.push(Default::default());
         model.opset_import[0].version = opset;
         if opset < 9 {
-            // In these versions of the format every initializer is an input too.
+            // In these versions of the format, every initializer is also an input.
             for tensor in &graph.initializer {
                 let dims: Vec<Option<i64>> = tensor.dims.iter().copied().map(Some).collect();
                 let mut info = proto::value_info(&tensor.name, &dims);
@@ -123,13 +127,14 @@ impl Builder {
     }
 }
 
-/// Shape of a convolution.
+/// Parameters of a convolution.
 #[derive(Clone, Copy)]
 pub(crate) struct Conv {
     pub(crate) inputs: usize,
     pub(crate) outputs: usize,
     pub(crate) size: usize,
     pub(crate) stride: usize,
+    /// Padding at the top, left, bottom and right.
     pub(crate) pads: [i64; 4],
     pub(crate) groups: usize,
     pub(crate) bias: bool,

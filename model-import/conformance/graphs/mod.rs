@@ -1,7 +1,8 @@
-//! Small MobileNetV2-like networks, written the way three exporters write them.
+//! Small networks similar to MobileNetV2, in the styles of three exporters.
 //!
-//! 32x32 images, ten classes, three inverted residual blocks: one that keeps size and width (with the
-//! residual addition), one that halves the size, one more with the addition. Weights are seeded.
+//! The networks classify 32x32 images into ten classes. They have three inverted residual blocks: one with
+//! residual addition, one that halves height and width, and another one with residual addition. The weights
+//! are pseudo-random.
 
 mod builder;
 pub(crate) mod random;
@@ -9,33 +10,39 @@ pub(crate) mod random;
 use model_import::graph::proto::NodeExt as _;
 use onnx_ir::ModelProto;
 
-use builder::{Builder, Conv};
+use builder::{Conv, GraphBuilder};
 
 /// Height and width of the input.
 pub(crate) const SIDE: i64 = 32;
-/// Numbers at the output.
+/// Number of classes at the output.
 pub(crate) const CLASSES: i64 = 10;
 
-/// Width after the stem, expanded width, width after the strided block, last width.
+/// Number of channels after the first convolution.
 const STEM: usize = 8;
+/// Number of channels within a block.
 const EXPANDED: usize = 24;
+/// Number of channels after the block that halves height and width.
 const WIDE: usize = 12;
+/// Number of channels after the last convolution.
 const LAST: usize = 40;
 
-/// Every style with its name, in the order of the modules of this crate.
+/// Returns the name and the network of each style.
 pub(crate) fn all() -> [(&'static str, ModelProto); 3] {
     [("zoo", zoo()), ("torch", torch()), ("tf2onnx", tf2onnx())]
 }
 
-/// An inverted residual block: expand, depthwise, project, with a residual addition where the shape
-/// stays. `finish` is what the exporter puts behind each convolution (activation or not).
+/// Adds an inverted residual block: expand, depthwise, project, and a residual addition if the block does not
+/// change the shape.
+///
+/// `with` adapts the parameters of each convolution to the exporter's style. `finish` adds the nodes that the
+/// exporter writes after each convolution; its last parameter is true if there is an activation.
 fn block(
-    graph: &mut Builder,
+    graph: &mut GraphBuilder,
     input: &str,
     widths: (usize, usize),
     depthwise: Conv,
     with: impl Fn(Conv) -> Conv,
-    finish: impl Fn(&mut Builder, &str, usize, bool) -> String,
+    finish: impl Fn(&mut GraphBuilder, &str, usize, bool) -> String,
 ) -> String {
     let (narrow, out) = widths;
     let expanded = graph.conv(input, &with(Conv::pointwise(narrow, EXPANDED)));
@@ -51,12 +58,13 @@ fn block(
     }
 }
 
-/// As the ONNX Model Zoo's opset 7 file: BatchNormalization behind every convolution, Clip with
-/// attributes, initializers among the inputs, a 1x1 convolution for a head and a Reshape to a constant
-/// that has the export's batch of 1 in it.
+/// Builds a network in the style of the opset 7 file of the ONNX Model Zoo.
+///
+/// BatchNormalization follows every convolution, Clip has attributes, initializers are among the inputs, the
+/// classifier is a 1x1 convolution, and the last node is a Reshape to a constant shape with batch size 1.
 pub(crate) fn zoo() -> ModelProto {
-    let mut graph = Builder::new(7);
-    let finish = |graph: &mut Builder, value: &str, channels: usize, active: bool| {
+    let mut graph = GraphBuilder::new(7);
+    let finish = |graph: &mut GraphBuilder, value: &str, channels: usize, active: bool| {
         let normal = graph.batch_norm(value, channels);
         if active {
             graph.op("Clip", &[&normal], |node| node.with_float("min", 0.0).with_float("max", 6.0))
@@ -83,11 +91,13 @@ pub(crate) fn zoo() -> ModelProto {
     )
 }
 
-/// As a torch export: convolutions with bias, Clip with bounds as inputs, and in the tail a Reshape to
-/// what Shape, Gather, Unsqueeze and Concat compute.
+/// Builds a network in the style of a PyTorch export.
+///
+/// Convolutions have a bias, the bounds of Clip are inputs, and the head has a Reshape to a shape that Shape,
+/// Gather, Unsqueeze and Concat compute.
 pub(crate) fn torch() -> ModelProto {
-    let mut graph = Builder::new(11);
-    let finish = |graph: &mut Builder, value: &str, _: usize, active: bool| {
+    let mut graph = GraphBuilder::new(11);
+    let finish = |graph: &mut GraphBuilder, value: &str, _: usize, active: bool| {
         if active {
             let (low, high) = (graph.floats(&[], &[0.0]), graph.floats(&[], &[6.0]));
             graph.op("Clip", &[value, &low, &high], |node| node)
@@ -120,12 +130,14 @@ pub(crate) fn torch() -> ModelProto {
     graph.finish(12, ("input", &[None, Some(3), Some(SIDE), Some(SIDE)]), ("output", &[None, Some(CLASSES)]))
 }
 
-/// As tf2onnx writes a Keras model: channels last, normalisation by Mul and Add in front of the
-/// Transpose, padding at the bottom and right only where the stride is 2, normalisation behind
-/// convolutions sometimes as Mul and Add, ReduceMean, MatMul and Add, Softmax.
+/// Builds a network in the style of a Keras model that tf2onnx exported.
+///
+/// The input is channels-last and normalised by Mul and Add before the Transpose. Convolutions with stride 2
+/// pad only at the bottom and right. Some batch normalisations are Mul and Add. The head is ReduceMean,
+/// MatMul, Add and Softmax.
 pub(crate) fn tf2onnx() -> ModelProto {
-    let mut graph = Builder::new(23);
-    let finish = |graph: &mut Builder, value: &str, channels: usize, active: bool| {
+    let mut graph = GraphBuilder::new(23);
+    let finish = |graph: &mut GraphBuilder, value: &str, channels: usize, active: bool| {
         let normal = if active {
             let scale = graph.random(&[1, channels, 1, 1], 0.5, 1.5);
             let shift = graph.random(&[channels, 1, 1], -0.5, 0.8);

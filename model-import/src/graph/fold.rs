@@ -1,32 +1,33 @@
-//! Folding into convolutions what multiplies and adds by channel around them.
+//! Folds nodes that scale and shift channels into the convolution before or after them.
 //!
-//! After: BatchNormalization and Mul/Add/Sub/Div by constants are one scale and one shift for each
-//! output channel. They are multiplied out in f64 along the whole chain and rounded to f32 once.
-//! Before (input normalisation): a scale moves into the weights. A shift does not where the
-//! convolution pads, because the padding is zero after it: it stays as one Add.
+//! After a convolution, BatchNormalization and Mul, Add, Sub and Div by constants amount to one scale and one
+//! shift per output channel. They are combined in f64 along the whole chain and rounded to f32 once.
+//!
+//! Before a convolution (usually the normalisation of the input), a scale is always folded into the weights.
+//! A shift can only be folded if the convolution does not pad, because the convolution pads with zeros that
+//! are not shifted. Otherwise the shift remains as a single Add.
 
 use onnx_ir::{GraphProto, NodeProto};
 
-use super::kernel::{Affine, Kernel, rounded, signed};
+use super::conv_weights::{Affine, ConvWeights, to_f32, to_i64};
 use super::proto::{self, NodeExt, float_tensor};
-use super::tidy::trains;
 
-/// Folds what follows each convolution into it.
+/// Folds the scales and shifts after each convolution into its weights.
 pub fn fold_after_conv(graph: &mut GraphProto) {
     let mut index = 0;
     while index < graph.node.len() {
         if graph.node[index].op_type == "Conv" {
-            fold_followers(graph, index);
+            fold_successors(graph, index);
         }
         index += 1;
     }
 }
 
-fn fold_followers(graph: &mut GraphProto, conv: usize) {
-    let Some(kernel) = Kernel::of(graph, conv) else {
+fn fold_successors(graph: &mut GraphProto, conv: usize) {
+    let Some(weights) = ConvWeights::read(graph, conv) else {
         return;
     };
-    let channels = kernel.outputs();
+    let channels = weights.outputs();
     let mut affine = Affine::identity(channels);
     let mut chain = Vec::new();
     let mut value = graph.node[conv].output[0].clone();
@@ -41,7 +42,7 @@ fn fold_followers(graph: &mut GraphProto, conv: usize) {
     if chain.is_empty() {
         return;
     }
-    kernel.after(&affine).store(graph, conv);
+    weights.with_affine_after(&affine).store(graph, conv);
     graph.node[conv].output[0] = value;
     chain.sort_unstable();
     for index in chain.into_iter().rev() {
@@ -49,7 +50,7 @@ fn fold_followers(graph: &mut GraphProto, conv: usize) {
     }
 }
 
-/// What a node does to its input `value`, if that is a scale and a shift by channel.
+/// Returns the scale and shift that a node applies to its input `value`, if it does nothing else.
 fn affine_of(graph: &GraphProto, node: &NodeProto, value: &str, channels: usize) -> Option<Affine> {
     if node.op_type == "BatchNormalization" {
         return batch_norm(graph, node, channels);
@@ -57,7 +58,8 @@ fn affine_of(graph: &GraphProto, node: &NodeProto, value: &str, channels: usize)
     let (first, second) = (node.input.first()?, node.input.get(1)?);
     let value_is_first = first == value;
     let constant = if value_is_first { second } else { first };
-    let constant: Vec<f64> = by_channel(graph, constant, channels)?.into_iter().map(f64::from).collect();
+    let constant: Vec<f64> =
+        per_channel_values(graph, constant, channels)?.into_iter().map(f64::from).collect();
     let ones = vec![1.0; channels];
     let zeros = vec![0.0; channels];
     let negative = |values: &[f64]| values.iter().map(|value| -value).collect();
@@ -73,10 +75,11 @@ fn affine_of(graph: &GraphProto, node: &NodeProto, value: &str, channels: usize)
 }
 
 fn batch_norm(graph: &GraphProto, node: &NodeProto, channels: usize) -> Option<Affine> {
+    let in_training_mode = node.int("training_mode").unwrap_or(0) != 0;
     let extra_outputs =
-        node.output.iter().skip(1).any(|name| proto::uses(graph, name) > 0 && !name.is_empty());
-    // `spatial = 0` (opset 7) has statistics for each pixel.
-    if trains(node) || extra_outputs || node.int("spatial") == Some(0) {
+        node.output.iter().skip(1).any(|name| proto::use_count(graph, name) > 0 && !name.is_empty());
+    // `spatial = 0` (opset 7) means statistics per pixel.
+    if in_training_mode || extra_outputs || node.int("spatial") == Some(0) {
         return None;
     }
     let parameter = |slot: usize| {
@@ -98,8 +101,9 @@ fn batch_norm(graph: &GraphProto, node: &NodeProto, channels: usize) -> Option<A
     Some(Affine { scale, shift })
 }
 
-/// A constant that is one value, or one for each channel of `[batch, channels, height, width]`.
-pub(super) fn by_channel(graph: &GraphProto, name: &str, channels: usize) -> Option<Vec<f32>> {
+/// Returns one value per channel of `[batch, channels, height, width]` from a constant that has one value or
+/// one per channel.
+pub(super) fn per_channel_values(graph: &GraphProto, name: &str, channels: usize) -> Option<Vec<f32>> {
     let tensor = proto::initializer(graph, name)?;
     let values = proto::floats(tensor)?;
     if tensor.dims.len() > 4 {
@@ -112,9 +116,9 @@ pub(super) fn by_channel(graph: &GraphProto, name: &str, channels: usize) -> Opt
     (along_channels && values.len() == channels).then_some(values)
 }
 
-/// Folds what precedes each convolution into it, as far as its padding lets it.
+/// Folds the scales and shifts before each convolution into its weights, as far as its padding allows.
 pub fn fold_before_conv(graph: &mut GraphProto) {
-    // By name: folding removes nodes, which moves the others.
+    // Refers to convolutions by name, because folding removes nodes and changes the indices of others.
     let convolutions = graph.node.iter().filter(|node| node.op_type == "Conv");
     let outputs: Vec<String> = convolutions.flat_map(|node| node.output.first().cloned()).collect();
     for output in outputs {
@@ -125,16 +129,16 @@ pub fn fold_before_conv(graph: &mut GraphProto) {
 }
 
 fn fold_predecessors(graph: &mut GraphProto, conv: usize) {
-    let Some(kernel) = Kernel::of(graph, conv) else {
+    let Some(weights) = ConvWeights::read(graph, conv) else {
         return;
     };
-    let channels = kernel.inputs();
+    let channels = weights.inputs();
     let mut affine = Affine::identity(channels);
     let mut chain = Vec::new();
     let mut value = graph.node[conv].input[0].clone();
     while proto::only_user(graph, &value).is_some()
         && let Some(source) = proto::producer(graph, &value)
-        && let Some((input, step)) = predecessor(graph, &graph.node[source], channels)
+        && let Some((input, step)) = affine_input(graph, &graph.node[source], channels)
     {
         affine = step.then(&affine);
         chain.push(source);
@@ -144,8 +148,8 @@ fn fold_predecessors(graph: &mut GraphProto, conv: usize) {
         return;
     };
     let shifts = affine.shift.iter().any(|shift| *shift != 0.0);
-    if !shifts || !pads(&graph.node[conv]) {
-        kernel.before(&affine).store(graph, conv);
+    if !shifts || !has_padding(&graph.node[conv]) {
+        weights.with_affine_before(&affine).store(graph, conv);
         graph.node[conv].input[0] = value;
         remove(graph, chain);
         return;
@@ -156,11 +160,11 @@ fn fold_predecessors(graph: &mut GraphProto, conv: usize) {
     }
     // scale * x + shift = scale * (x + shift / scale)
     let offset = affine.shift.iter().zip(&affine.scale);
-    let offset: Vec<f32> = offset.map(|(shift, scale)| rounded(shift / scale)).collect();
+    let offset: Vec<f32> = offset.map(|(shift, scale)| to_f32(shift / scale)).collect();
     let only_scale = Affine { shift: vec![0.0; channels], ..affine };
-    kernel.before(&only_scale).store(graph, conv);
+    weights.with_affine_before(&only_scale).store(graph, conv);
     let constant = proto::fresh_name(graph, &format!("{value}_offset"));
-    graph.initializer.push(float_tensor(&constant, &[1, signed(channels), 1, 1], &offset));
+    graph.initializer.push(float_tensor(&constant, &[1, to_i64(channels), 1, 1], &offset));
     let last = graph.node[chain[0]].output[0].clone();
     graph.node[first] = proto::node("Add", &[&value, &constant], &[&last]);
     chain.pop();
@@ -174,13 +178,13 @@ fn remove(graph: &mut GraphProto, mut indices: Vec<usize>) {
     }
 }
 
-/// The input that a node scales and shifts, and by how much.
-fn predecessor(graph: &GraphProto, node: &NodeProto, channels: usize) -> Option<(String, Affine)> {
+/// Returns the input that a node scales and shifts, and the scale and shift.
+fn affine_input(graph: &GraphProto, node: &NodeProto, channels: usize) -> Option<(String, Affine)> {
     let value = node.input.iter().find(|input| proto::initializer(graph, input).is_none())?;
     Some((value.clone(), affine_of(graph, node, value, channels)?))
 }
 
-fn pads(conv: &NodeProto) -> bool {
+fn has_padding(conv: &NodeProto) -> bool {
     let automatic = conv.text("auto_pad").is_some_and(|mode| mode.starts_with("SAME"));
     automatic || conv.ints("pads").is_some_and(|pads| pads.iter().any(|pad| *pad != 0))
 }
@@ -217,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn batch_normalisation_is_folded() {
+    fn batch_normalisation_after_a_convolution_is_folded() {
         // Square roots of variance + epsilon are 2 and 3: scales 1 and 1, shifts -0.9 and 1.2.
         for inputs in [vec!["x", "w", "b"], vec!["x", "w"]] {
             let with_bias = inputs.len() == 3;
@@ -236,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn a_chain_of_mul_add_sub_div_is_folded() {
+    fn chain_of_mul_add_sub_and_div_after_a_convolution_is_folded() {
         let mut constants = batch_norm_constants();
         constants.push(float_tensor("scale", &[1, 2, 1, 1], &[2.0, 4.0]));
         constants.push(float_tensor("shift", &[2, 1, 1], &[1.0, 2.0]));
@@ -258,8 +262,8 @@ mod tests {
     }
 
     #[test]
-    fn what_others_use_or_what_is_not_by_channel_stays() {
-        // The convolution's output goes elsewhere too.
+    fn shared_values_and_constants_along_the_width_are_not_folded() {
+        // The convolution's output has a second user.
         let nodes = vec![
             node("Conv", &["x", "w", "b"], &["c"]),
             batch_norm("c", "d"),
@@ -277,7 +281,7 @@ mod tests {
             fold_after_conv(&mut along_width);
             assert_eq!(operators(&along_width), ["Conv", "Mul"]);
         }
-        // The output of the graph is the convolution's own.
+        // The convolution's output is an output of the graph.
         let nodes = vec![node("Conv", &["x", "w", "b"], &["y"]), batch_norm("y", "z")];
         let mut output = graph(&IMAGE, batch_norm_constants(), nodes);
         output.output.push(proto::value_info("z", &[]));
@@ -299,7 +303,7 @@ mod tests {
     }
 
     #[test]
-    fn before_a_convolution_that_pads_the_shift_stays() {
+    fn shift_before_a_padding_convolution_remains_as_an_add() {
         let mut graph = normalised(&[0, 0, 1, 1]);
         fold_before_conv(&mut graph);
         assert_eq!(operators(&graph), ["Add", "Conv"]);
@@ -309,14 +313,14 @@ mod tests {
         assert_eq!(conv[0], "b");
         assert_close(&values(&graph, &conv[1]), &[2.0, 8.0, 6.0, 16.0]);
         assert_close(&values(&graph, &conv[2]), &[0.5, -0.5]);
-        // Nothing is left to do.
+        // A second run changes nothing.
         let once = graph.clone();
         fold_before_conv(&mut graph);
         assert_eq!(graph, once);
     }
 
     #[test]
-    fn before_a_convolution_that_does_not_pad_all_is_folded() {
+    fn scale_and_shift_before_an_unpadded_convolution_are_folded() {
         let mut graph = normalised(&[0, 0, 0, 0]);
         fold_before_conv(&mut graph);
         assert_eq!(operators(&graph), ["Conv"]);
@@ -328,7 +332,7 @@ mod tests {
     }
 
     #[test]
-    fn scales_of_grouped_inputs_meet_their_own_weights() {
+    fn scale_before_a_grouped_convolution_applies_to_the_weights_of_its_own_group() {
         let constants = vec![
             float_tensor("w", &[2, 1, 1, 1], &[3.0, 5.0]),
             float_tensor("scale", &[1, 2, 1, 1], &[2.0, 4.0]),

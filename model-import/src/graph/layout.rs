@@ -1,19 +1,36 @@
-//! Channels first at the graph's input.
+//! Makes the graph's input channels-first.
 //!
-//! tf2onnx exports take `[batch, height, width, 3]` and begin with a Transpose, often behind the
-//! normalisation. The service makes `[batch, 3, height, width]` at no cost, so the Transpose goes.
+//! Exports by tf2onnx have an input `[batch, height, width, 3]`, followed by a Transpose, often after a
+//! normalisation of the pixel values. The service can write `[batch, 3, height, width]` just as fast, so
+//! this pass removes the Transpose.
 
 use onnx_ir::GraphProto;
 
 use super::proto::{self, NodeExt};
-use super::{CHANNELS, Layout};
+use super::shapes::format_dims;
 
-/// Makes the input `name` channels-first and says what it was.
+/// Number of channels of the input image: red, green, blue.
+pub const CHANNELS: i64 = 3;
+
+/// Order of the dimensions of the original graph's input.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Layout {
+    /// `[batch, channels, height, width]`.
+    ChannelsFirst,
+    /// `[batch, height, width, channels]`; the simplified graph is channels-first.
+    ChannelsLast,
+}
+
+/// Makes the input `name` channels-first and returns its original layout.
 ///
 /// # Errors
-/// It is channels-last without a Transpose that can be taken away, or neither.
-pub fn channels_first(graph: &mut GraphProto, name: &str) -> Result<Layout, String> {
-    let position = graph.input.iter().position(|input| input.name == name).ok_or("the input is gone")?;
+/// The input is not an image of three channels, or it is channels-last and its Transpose cannot be removed.
+pub fn make_channels_first(graph: &mut GraphProto, name: &str) -> Result<Layout, String> {
+    let position = graph
+        .input
+        .iter()
+        .position(|input| input.name == name)
+        .ok_or_else(|| format!("its input {name:?} is missing"))?;
     let (_, dims) = proto::tensor_type(&graph.input[position]);
     let channels = Some(CHANNELS);
     match dims.as_slice() {
@@ -23,19 +40,21 @@ pub fn channels_first(graph: &mut GraphProto, name: &str) -> Result<Layout, Stri
         [_, _, _, last] if *last == channels => {}
         _ => {
             return Err(format!(
-                "input {name:?} has the shape {}; an image is [batch, {CHANNELS}, height, width] or [batch, height, width, {CHANNELS}]",
-                super::show_dims(&dims)
+                "its input {name:?} has the shape {}, expected an image [batch, {CHANNELS}, height, width] \
+                 or [batch, height, width, {CHANNELS}]; export the model with an RGB image as its input",
+                format_dims(&dims)
             ));
         }
     }
     let (normalisation, transpose) = path_to_transpose(graph, name).ok_or_else(|| {
         format!(
-            "input {name:?} is channels-last ({}) and no Transpose follows it; export the model with channels first (tf2onnx: --inputs-as-nchw {name})",
-            super::show_dims(&dims)
+            "its input {name:?} is channels-last ({}), but is not followed by a Transpose to channels-first; \
+             export the model with channels first (tf2onnx: --inputs-as-nchw {name})",
+            format_dims(&dims)
         )
     })?;
     for index in normalisation {
-        turn_constants(graph, index)?;
+        reshape_constants(graph, index)?;
     }
     let (source, output) = (graph.node[transpose].input[0].clone(), graph.node[transpose].output[0].clone());
     graph.node.remove(transpose);
@@ -44,16 +63,16 @@ pub fn channels_first(graph: &mut GraphProto, name: &str) -> Result<Layout, Stri
     Ok(Layout::ChannelsLast)
 }
 
-/// The element-wise nodes between the input and its Transpose, and the Transpose.
+/// Finds the element-wise nodes between the input and its Transpose, and the Transpose itself.
 fn path_to_transpose(graph: &GraphProto, input: &str) -> Option<(Vec<usize>, usize)> {
     let mut value = input;
-    let mut passed = Vec::new();
+    let mut element_wise = Vec::new();
     loop {
         let index = proto::only_user(graph, value)?;
         let node = &graph.node[index];
         match node.op_type.as_str() {
             "Transpose" if node.ints("perm") == Some(&[0, 3, 1, 2]) => {
-                return Some((passed, index));
+                return Some((element_wise, index));
             }
             "Mul" | "Add" | "Sub" | "Div" => {
                 let others_are_constant = node
@@ -66,13 +85,13 @@ fn path_to_transpose(graph: &GraphProto, input: &str) -> Option<(Vec<usize>, usi
             }
             _ => return None,
         }
-        passed.push(index);
+        element_wise.push(index);
         value = node.output.first()?;
     }
 }
 
-/// Gives an element-wise node its constants in the new layout: `[.., 3]` becomes `[1, 3, 1, 1]`.
-fn turn_constants(graph: &mut GraphProto, index: usize) -> Result<(), String> {
+/// Reshapes the constants of an element-wise node for channels-first: `[.., 3]` becomes `[1, 3, 1, 1]`.
+fn reshape_constants(graph: &mut GraphProto, index: usize) -> Result<(), String> {
     for slot in 0..graph.node[index].input.len() {
         let Some(constant) = proto::initializer(graph, &graph.node[index].input[slot]) else {
             continue;
@@ -83,15 +102,16 @@ fn turn_constants(graph: &mut GraphProto, index: usize) -> Result<(), String> {
         }
         if count != CHANNELS || constant.dims.last() != Some(&CHANNELS) {
             return Err(format!(
-                "constant {:?} of the input's normalisation has the shape {:?}, not one value or one for each channel",
+                "the constant {:?}, which normalises the input, has the shape {:?}, expected one value or \
+                 one per channel; export the model with channels first",
                 constant.name, constant.dims
             ));
         }
-        let mut turned = constant.clone();
-        turned.name = proto::fresh_name(graph, &constant.name);
-        turned.dims = vec![1, CHANNELS, 1, 1];
-        graph.node[index].input[slot].clone_from(&turned.name);
-        graph.initializer.push(turned);
+        let mut reshaped = constant.clone();
+        reshaped.name = proto::fresh_name(graph, &constant.name);
+        reshaped.dims = vec![1, CHANNELS, 1, 1];
+        graph.node[index].input[slot].clone_from(&reshaped.name);
+        graph.initializer.push(reshaped);
     }
     Ok(())
 }
@@ -105,7 +125,7 @@ mod tests {
     const LAST: [Option<i64>; 4] = [None, Some(8), Some(6), Some(3)];
 
     #[test]
-    fn the_transpose_goes_and_constants_turn() {
+    fn transpose_after_the_input_is_removed_and_constants_are_reshaped() {
         let nodes = vec![
             node("Mul", &["x", "scale"], &["a"]),
             node("Sub", &["a", "one"], &["b"]),
@@ -114,27 +134,27 @@ mod tests {
         ];
         let constants = vec![float_tensor("scale", &[3], &[1.0, 2.0, 3.0]), float_tensor("one", &[], &[1.0])];
         let mut graph = graph(&LAST, constants, nodes);
-        assert_eq!(channels_first(&mut graph, "x"), Ok(Layout::ChannelsLast));
+        assert_eq!(make_channels_first(&mut graph, "x"), Ok(Layout::ChannelsLast));
         assert_eq!(operators(&graph), ["Mul", "Sub", "Relu"]);
         assert_eq!(tensor_type(&graph.input[0]).1, [None, Some(3), Some(8), Some(6)]);
-        let turned = proto::initializer(&graph, &graph.node[0].input[1]).unwrap();
-        assert_eq!(turned.dims, [1, 3, 1, 1]);
+        let reshaped = proto::initializer(&graph, &graph.node[0].input[1]).unwrap();
+        assert_eq!(reshaped.dims, [1, 3, 1, 1]);
         assert_eq!(graph.node[1].input, ["a", "one"]);
         assert_eq!(graph.node[2].input, ["b"]);
     }
 
     #[test]
-    fn channels_first_stays_as_it_is() {
+    fn channels_first_input_is_left_unchanged() {
         let nodes = vec![node("Relu", &["x"], &["y"])];
         let mut graph = graph(&[Some(1), Some(3), Some(8), Some(6)], vec![], nodes);
-        assert_eq!(channels_first(&mut graph, "x"), Ok(Layout::ChannelsFirst));
+        assert_eq!(make_channels_first(&mut graph, "x"), Ok(Layout::ChannelsFirst));
     }
 
     #[test]
-    fn other_inputs_are_refused_with_their_shape() {
+    fn input_that_is_not_an_rgb_image_is_refused_with_its_shape() {
         let refused = |dims: &[Option<i64>]| {
             let mut graph = graph(dims, vec![], vec![node("Relu", &["x"], &["y"])]);
-            channels_first(&mut graph, "x").unwrap_err()
+            make_channels_first(&mut graph, "x").unwrap_err()
         };
         let error = refused(&LAST);
         assert!(

@@ -1,13 +1,18 @@
-//! An ONNX graph, cleaned up for code generation.
+//! Simplifies an ONNX graph for code generation.
 //!
-//! [`clean`] runs the passes in the order in which each finds what it needs: constants in one place
-//! ([`tidy`]), channels first ([`layout`]), one form of pooling and flattening with an open batch
-//! ([`tails`], by the shapes that [`shapes`] infers), scales and shifts folded into convolutions
-//! ([`fold`]), what nobody needs removed. Each pass is a function over the protobuf graph, and
-//! changes nothing it does not fully understand: burn-onnx has the last word on operators.
+//! [`simplify`] runs these passes, each of which relies on the ones before it:
+//!
+//! 1. [`tidy`] collects all constants in one place and removes identities.
+//! 2. [`layout`] makes the input channels-first.
+//! 3. [`head`] writes pooling and flattening in one form that works for any batch size. It uses the shapes
+//!    that [`shapes`] infers.
+//! 4. [`fold`] merges scales and shifts per channel into convolutions.
+//! 5. [`tidy`] removes unused nodes and constants.
+//!
+//! A pass is a function that changes the protobuf graph in place. A pass leaves alone every node that it does
+//! not fully understand, so that burn-onnx decides about unusual operators. [`fuse`] is not part of
+//! [`simplify`]: code generation applies it to the simplified graph.
 
-use std::collections::BTreeMap;
-use std::fmt::{self, Write as _};
 use std::fs;
 use std::path::Path;
 
@@ -15,164 +20,150 @@ use onnx_ir::{GraphProto, Message, ModelProto};
 
 use crate::Error;
 
+mod conv_weights;
 pub mod fold;
 pub mod fuse;
-mod kernel;
+pub mod head;
 pub mod layout;
 pub mod proto;
+mod report;
 pub mod shapes;
-pub mod tails;
 #[cfg(test)]
 mod testing;
 pub mod tidy;
 
-use shapes::{Dim, Shapes};
+pub use layout::{CHANNELS, Layout};
+pub use report::Report;
 
-/// Channels of an image at the network's input: red, green, blue.
-pub const CHANNELS: i64 = 3;
+use report::count_operators;
+use shapes::{Dim, Shapes, format_dims, format_shape};
 
-/// Order of the dimensions that the original graph wants.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Layout {
-    /// `[batch, channels, height, width]`.
-    ChannelsFirst,
-    /// `[batch, height, width, channels]`; the cleaned graph is channels-first.
-    ChannelsLast,
-}
-
-/// What is known of a graph and of its cleaning.
-#[derive(Debug, Clone)]
-pub struct Report {
-    /// Name of the input.
-    pub input: String,
-    /// Height of the input image.
-    pub height: usize,
-    /// Width of the input image.
-    pub width: usize,
-    /// Layout of the original's input.
-    pub layout: Layout,
-    /// Name of the output.
-    pub output: String,
-    /// Numbers at the output for each image.
-    pub classes: usize,
-    /// Version of the standard operators.
-    pub opset: i64,
-    /// Nodes of the original by operator.
-    pub before: BTreeMap<String, usize>,
-    /// Nodes of the cleaned graph by operator.
-    pub after: BTreeMap<String, usize>,
-    /// Numbers in the weights of the cleaned graph.
-    pub parameters: usize,
-}
-
-/// A cleaned graph.
+/// A simplified graph.
 #[derive(Debug)]
-pub struct Cleaned {
-    /// The model: input `[batch, 3, height, width]`, output `[batch, classes]`, batch symbolic.
+pub struct SimplifiedGraph {
+    /// The model: input `[batch, 3, height, width]`, output `[batch, classes]`, with a symbolic batch.
     pub model: ModelProto,
-    /// What is known of it.
+    /// Facts about the original and the simplified graph.
     pub report: Report,
 }
 
-/// Reads an ONNX file and cleans it up.
+/// Reads an ONNX file and simplifies its graph.
 ///
 /// # Errors
-/// The file cannot be read, is no ONNX model, or is not an image classifier of the kind described at
-/// [`clean`].
-pub fn clean_file(onnx: &Path) -> Result<Cleaned, Error> {
+/// The file cannot be read, is not an ONNX model, or is not an image classifier as described at [`simplify`].
+pub fn simplify_file(onnx: &Path) -> Result<SimplifiedGraph, Error> {
     let bytes = fs::read(onnx).map_err(Error::io("read", onnx))?;
-    let model = ModelProto::parse_from_bytes(&bytes).map_err(|error| error.to_string());
-    model
-        .map_err(|reason| format!("it is no ONNX model ({reason})"))
-        .and_then(clean)
-        .map_err(|reason| Error::Graph { onnx: onnx.into(), reason })
+    ModelProto::parse_from_bytes(&bytes)
+        .map_err(|error| {
+            format!("it is not an ONNX model ({error}); check that the file is complete and not an HTML page")
+        })
+        .and_then(simplify)
+        .map_err(|reason| Error::UnsupportedGraph { onnx: onnx.into(), reason })
 }
 
-/// Cleans a graph up. It must have one float32 input that is an image of three channels and fixed
-/// height and width, and one output that is a row of classes for each image.
+/// Simplifies a graph.
+///
+/// The graph must have one float32 input, an image of three channels with fixed height and width, and one
+/// output with one row of classes per image.
 ///
 /// # Errors
-/// What the graph has instead, in words.
-pub fn clean(mut model: ModelProto) -> Result<Cleaned, String> {
+/// The graph has another form; the message states the form found and the form expected.
+pub fn simplify(mut model: ModelProto) -> Result<SimplifiedGraph, String> {
     let opset = model
         .opset_import
         .iter()
         .find(|import| import.domain.is_empty() || import.domain == "ai.onnx")
         .map(|import| import.version)
-        .ok_or("it is no ONNX model: it does not say which version of the operators it uses")?;
-    let graph = model.graph.as_mut().ok_or("it is an ONNX model without a graph")?;
+        .ok_or(
+            "it is not a valid ONNX model: `opset_import` has no version of the standard operators; \
+             check that the file is complete, or export the model again",
+        )?;
+    let graph = model.graph.as_mut().ok_or(
+        "it is an ONNX model without a graph; check that the file is complete, or export the model again",
+    )?;
     if graph.node.is_empty() {
-        return Err("it is an ONNX model with an empty graph".into());
+        return Err("it is an ONNX model whose graph has no nodes; export the model again".into());
     }
     if let Some(tensor) = graph.initializer.iter().find(|tensor| !tensor.external_data.is_empty()) {
         return Err(format!(
-            "its weights (for one, {:?}) are in another file; save it as one file",
+            "its constant {:?} is stored in a separate file, but all weights must be in the ONNX file; \
+             save the model without external data",
             tensor.name
         ));
     }
-    if tidy::has_control_flow(graph) {
-        return Err("it has control flow (If, Loop or Scan), which an image classifier needs none of; export it for inference".into());
+    if let Some(node) = tidy::find_control_flow(graph) {
+        return Err(format!(
+            "its node {:?} is a {} with a graph inside, but control flow is not supported; \
+             export the model for inference only",
+            node.name, node.op_type
+        ));
     }
-    let before = count(graph);
+    let before = count_operators(graph);
 
     tidy::collect_constants(graph);
-    let input = only_input(graph)?;
-    let output = only_output(graph)?;
+    let input = single_input(graph)?;
+    let output = single_output(graph)?;
     tidy::remove_identities(graph);
-    let layout = layout::channels_first(graph, &input)?;
-    tails::rewrite(graph, &input);
-    tails::flatten_output(graph, &input);
+    let layout = layout::make_channels_first(graph, &input)?;
+    head::simplify(graph, &input);
+    head::flatten_output(graph, &input);
     fold::fold_after_conv(graph);
     fold::fold_before_conv(graph);
     tidy::remove_dead(graph);
 
     let (height, width) = image_size(graph, &input)?;
-    let classes = row_size(graph, &input, &output)?;
+    let class_count = class_count(graph, &input, &output)?;
     graph.input = vec![proto::value_info(&input, &[None, Some(CHANNELS), Some(height), Some(width)])];
-    graph.output = vec![proto::value_info(&output, &[None, Some(classes)])];
+    graph.output = vec![proto::value_info(&output, &[None, Some(class_count)])];
     let floats = graph.initializer.iter().filter(|tensor| tensor.data_type == proto::FLOAT);
     let report = Report {
-        parameters: floats.map(|tensor| size(tensor.dims.iter().product())).sum(),
+        parameter_count: floats.map(|tensor| to_usize(tensor.dims.iter().product())).sum(),
         input,
-        height: size(height),
-        width: size(width),
+        height: to_usize(height),
+        width: to_usize(width),
         layout,
         output,
-        classes: size(classes),
+        class_count: to_usize(class_count),
         opset,
         before,
-        after: count(graph),
+        after: count_operators(graph),
     };
-    Ok(Cleaned { model, report })
+    Ok(SimplifiedGraph { model, report })
 }
 
-fn size(value: i64) -> usize {
-    usize::try_from(value).unwrap_or(0)
+fn to_usize(size: i64) -> usize {
+    usize::try_from(size).unwrap_or(0)
 }
 
-fn count(graph: &GraphProto) -> BTreeMap<String, usize> {
-    let mut counts = BTreeMap::new();
-    for node in &graph.node {
-        *counts.entry(node.op_type.clone()).or_default() += 1;
-    }
-    counts
-}
-
-fn only_input(graph: &GraphProto) -> Result<String, String> {
+fn single_input(graph: &GraphProto) -> Result<String, String> {
     let [input] = graph.input.as_slice() else {
         let names: Vec<&str> = graph.input.iter().map(|input| input.name.as_str()).collect();
-        return Err(format!("it has {} inputs {names:?}; an image classifier has one", names.len()));
+        return Err(format!(
+            "it has {} inputs, {names:?}, but an image classifier has one; \
+             export the model with the image as its only input",
+            names.len()
+        ));
     };
-    if proto::tensor_type(input).0 != proto::FLOAT {
-        return Err(format!("its input {:?} is not of float32", input.name));
+    let (element_type, _) = proto::tensor_type(input);
+    if element_type != proto::FLOAT {
+        return Err(format!(
+            "its input {:?} has element type {element_type} (of ONNX's TensorProto.DataType), expected {} \
+             (float32); export the model with a float32 input",
+            input.name,
+            proto::FLOAT
+        ));
     }
     Ok(input.name.clone())
 }
 
-fn only_output(graph: &GraphProto) -> Result<String, String> {
+fn single_output(graph: &GraphProto) -> Result<String, String> {
     let [output] = graph.output.as_slice() else {
         let names: Vec<&str> = graph.output.iter().map(|output| output.name.as_str()).collect();
-        return Err(format!("it has {} outputs {names:?}; an image classifier has one", names.len()));
+        return Err(format!(
+            "it has {} outputs, {names:?}, but an image classifier has one; \
+             export the model with the classes as its only output",
+            names.len()
+        ));
     };
     Ok(output.name.clone())
 }
@@ -183,76 +174,29 @@ fn image_size(graph: &GraphProto, input: &str) -> Result<(i64, i64), String> {
     match dims.as_slice() {
         [_, _, Some(height), Some(width)] => Ok((*height, *width)),
         _ => Err(format!(
-            "its input {input:?} has the shape {}: height and width must be fixed numbers",
-            show_dims(&dims)
+            "its input {input:?} has the shape {}, but height and width must be fixed numbers; \
+             export the model with a fixed image size",
+            format_dims(&dims)
         )),
     }
 }
 
-fn row_size(graph: &GraphProto, input: &str, output: &str) -> Result<i64, String> {
+/// Returns the number of outputs per image.
+fn class_count(graph: &GraphProto, input: &str, output: &str) -> Result<i64, String> {
     let shapes = Shapes::infer(graph, input);
     let inferred = shapes.shape(output);
     if let Some([Dim::Batch | Dim::Unknown, Dim::Known(classes)]) = inferred {
         return Ok(*classes);
     }
-    // An operator whose shape is not inferred here: what the graph declares has to do.
+    // If the shape cannot be inferred, because an operator is unknown here, the declared shape is used.
     let declared = graph.output.first().map(|info| proto::tensor_type(info).1).unwrap_or_default();
-    match (inferred, declared.as_slice()) {
-        (None, [_, Some(classes)]) => Ok(*classes),
-        (None, _) => Err(format!(
-            "its output {output:?} has the shape {}; an image classifier has [batch, classes]",
-            show_dims(&declared)
-        )),
-        (Some(dims), _) => Err(format!(
-            "its output {output:?} has the shape {}; an image classifier has [batch, classes]",
-            show_shape(dims)
-        )),
-    }
-}
-
-/// `[?, 3, 224, 224]`.
-fn show_dims(dims: &[Option<i64>]) -> String {
-    let dims: Vec<Dim> = dims.iter().map(|dim| dim.map_or(Dim::Unknown, Dim::Known)).collect();
-    show_shape(&dims)
-}
-
-fn show_shape(dims: &[Dim]) -> String {
-    let dims: Vec<String> = dims
-        .iter()
-        .map(|dim| match dim {
-            Dim::Batch => "batch".into(),
-            Dim::Known(size) => size.to_string(),
-            Dim::Unknown => "?".into(),
-        })
-        .collect();
-    format!("[{}]", dims.join(", "))
-}
-
-impl fmt::Display for Report {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { height, width, .. } = self;
-        let shape = match self.layout {
-            Layout::ChannelsFirst => format!("[batch, {CHANNELS}, {height}, {width}]"),
-            Layout::ChannelsLast => {
-                format!("[batch, {height}, {width}, {CHANNELS}], made channels-first")
-            }
-        };
-        writeln!(out, "input       {} {shape}", self.input)?;
-        writeln!(out, "output      {} [batch, {}]", self.output, self.classes)?;
-        writeln!(out, "opset       {}", self.opset)?;
-        writeln!(out, "parameters  {}", self.parameters)?;
-        writeln!(out, "operators   {}", operators(&self.before))?;
-        write!(out, "cleaned     {}", operators(&self.after))
-    }
-}
-
-/// `66 = Add 10, Clip 35, …`.
-fn operators(counts: &BTreeMap<String, usize>) -> String {
-    let mut text = format!("{} =", counts.values().sum::<usize>());
-    for (index, (operator, count)) in counts.iter().enumerate() {
-        let comma = if index == 0 { "" } else { "," };
-        // Writing to a String cannot fail.
-        let _ = write!(text, "{comma} {operator} {count}");
-    }
-    text
+    let found = match (inferred, declared.as_slice()) {
+        (None, [_, Some(classes)]) => return Ok(*classes),
+        (None, _) => format_dims(&declared),
+        (Some(shape), _) => format_shape(shape),
+    };
+    Err(format!(
+        "its output {output:?} has the shape {found}, but an image classifier has [batch, classes]; \
+         export the model with one row of class scores per image"
+    ))
 }

@@ -1,33 +1,32 @@
-//! Reading and building the protobuf messages of a graph: the few accessors that the passes (and the
-//! generators of test graphs) need, over the types that onnx-ir re-exports.
+//! Helpers to read and build the protobuf messages of a graph, whose types onnx-ir re-exports.
 
 use onnx_ir::{AttributeProto, AttributeType, GraphProto, NodeProto, TensorProto, ValueInfoProto};
 
-/// `TensorProto.DataType.FLOAT`.
+/// The element type float32: `TensorProto.DataType.FLOAT`.
 pub const FLOAT: i32 = 1;
 const INT32: i32 = 6;
 const INT64: i32 = 7;
 
-/// Attributes of a node, by name.
+/// Access to the attributes of a node by name.
 pub trait NodeExt: Sized {
-    /// Integer attribute.
+    /// Returns an integer attribute.
     fn int(&self, name: &str) -> Option<i64>;
-    /// Attribute of several integers.
+    /// Returns an attribute that is a list of integers.
     fn ints(&self, name: &str) -> Option<&[i64]>;
-    /// Float attribute.
+    /// Returns a float attribute.
     fn float(&self, name: &str) -> Option<f32>;
-    /// Text attribute.
+    /// Returns a string attribute.
     fn text(&self, name: &str) -> Option<String>;
-    /// The node with an integer attribute more.
+    /// Adds an integer attribute.
     #[must_use]
     fn with_int(self, name: &str, value: i64) -> Self;
-    /// The node with an attribute of several integers more.
+    /// Adds an attribute that is a list of integers.
     #[must_use]
     fn with_ints(self, name: &str, values: &[i64]) -> Self;
-    /// The node with a float attribute more.
+    /// Adds a float attribute.
     #[must_use]
     fn with_float(self, name: &str, value: f32) -> Self;
-    /// The node with a text attribute more.
+    /// Adds a string attribute.
     #[must_use]
     fn with_text(self, name: &str, value: &str) -> Self;
 }
@@ -36,13 +35,14 @@ fn attribute<'a>(node: &'a NodeProto, name: &str) -> Option<&'a AttributeProto> 
     node.attribute.iter().find(|attribute| attribute.name == name)
 }
 
-fn with(
+fn with_attribute(
     mut node: NodeProto,
     name: &str,
-    kind: AttributeType,
+    attribute_type: AttributeType,
     fill: impl FnOnce(&mut AttributeProto),
 ) -> NodeProto {
-    let mut attribute = AttributeProto { name: name.into(), type_: kind.into(), ..Default::default() };
+    let mut attribute =
+        AttributeProto { name: name.into(), type_: attribute_type.into(), ..Default::default() };
     fill(&mut attribute);
     node.attribute.push(attribute);
     node
@@ -66,25 +66,27 @@ impl NodeExt for NodeProto {
     }
 
     fn with_int(self, name: &str, value: i64) -> Self {
-        with(self, name, AttributeType::INT, |attribute| attribute.i = value)
+        with_attribute(self, name, AttributeType::INT, |attribute| attribute.i = value)
     }
 
     fn with_ints(self, name: &str, values: &[i64]) -> Self {
-        with(self, name, AttributeType::INTS, |attribute| {
+        with_attribute(self, name, AttributeType::INTS, |attribute| {
             attribute.ints = values.to_vec();
         })
     }
 
     fn with_float(self, name: &str, value: f32) -> Self {
-        with(self, name, AttributeType::FLOAT, |attribute| attribute.f = value)
+        with_attribute(self, name, AttributeType::FLOAT, |attribute| attribute.f = value)
     }
 
     fn with_text(self, name: &str, value: &str) -> Self {
-        with(self, name, AttributeType::STRING, |attribute| attribute.s = value.as_bytes().to_vec().into())
+        with_attribute(self, name, AttributeType::STRING, |attribute| {
+            attribute.s = value.as_bytes().to_vec().into()
+        })
     }
 }
 
-/// A node without attributes, named after its first output.
+/// Builds a node without attributes, named after its first output.
 #[must_use]
 pub fn node(op: &str, inputs: &[&str], outputs: &[&str]) -> NodeProto {
     NodeProto {
@@ -96,7 +98,7 @@ pub fn node(op: &str, inputs: &[&str], outputs: &[&str]) -> NodeProto {
     }
 }
 
-/// A float32 tensor.
+/// Builds a float32 tensor.
 #[must_use]
 pub fn float_tensor(name: &str, dims: &[i64], data: &[f32]) -> TensorProto {
     let bytes: Vec<u8> = data.iter().flat_map(|value| value.to_le_bytes()).collect();
@@ -109,7 +111,7 @@ pub fn float_tensor(name: &str, dims: &[i64], data: &[f32]) -> TensorProto {
     }
 }
 
-/// An int64 tensor.
+/// Builds an int64 tensor.
 #[must_use]
 pub fn int_tensor(name: &str, dims: &[i64], data: &[i64]) -> TensorProto {
     let bytes: Vec<u8> = data.iter().flat_map(|value| value.to_le_bytes()).collect();
@@ -122,7 +124,7 @@ pub fn int_tensor(name: &str, dims: &[i64], data: &[i64]) -> TensorProto {
     }
 }
 
-/// The values of a float32 tensor; `None` for other types.
+/// Returns the values of a float32 tensor; `None` for other types.
 #[must_use]
 pub fn floats(tensor: &TensorProto) -> Option<Vec<f32>> {
     if tensor.data_type != FLOAT {
@@ -135,7 +137,7 @@ pub fn floats(tensor: &TensorProto) -> Option<Vec<f32>> {
     Some(values.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect())
 }
 
-/// The values of an int64 or int32 tensor; `None` for other types.
+/// Returns the values of an int64 or int32 tensor; `None` for other types.
 #[must_use]
 pub fn integers(tensor: &TensorProto) -> Option<Vec<i64>> {
     let raw = &tensor.raw_data;
@@ -148,7 +150,7 @@ pub fn integers(tensor: &TensorProto) -> Option<Vec<i64>> {
     }
 }
 
-/// An input or output of a graph: `None` is the symbolic batch.
+/// Builds an input or output of a graph; a dimension `None` is the symbolic batch.
 #[must_use]
 pub fn value_info(name: &str, dims: &[Option<i64>]) -> ValueInfoProto {
     let mut info = ValueInfoProto { name: name.into(), ..Default::default() };
@@ -165,7 +167,7 @@ pub fn value_info(name: &str, dims: &[Option<i64>]) -> ValueInfoProto {
     info
 }
 
-/// Element type and dimensions of an input or output; `None` for a dimension without a fixed size.
+/// Returns element type and dimensions of an input or output; a dimension without fixed size is `None`.
 #[must_use]
 pub fn tensor_type(info: &ValueInfoProto) -> (i32, Vec<Option<i64>>) {
     if !info.type_.has_tensor_type() {
@@ -180,36 +182,36 @@ pub fn tensor_type(info: &ValueInfoProto) -> (i32, Vec<Option<i64>>) {
     (tensor.elem_type, dims.collect())
 }
 
-/// The initializer of this name.
+/// Returns the initializer (constant) called `name`.
 #[must_use]
 pub fn initializer<'a>(graph: &'a GraphProto, name: &str) -> Option<&'a TensorProto> {
     graph.initializer.iter().find(|tensor| tensor.name == name)
 }
 
-/// How often a value is used: by nodes, and as an output of the graph.
+/// Returns the number of uses of a value by nodes and as an output of the graph.
 #[must_use]
-pub fn uses(graph: &GraphProto, name: &str) -> usize {
+pub fn use_count(graph: &GraphProto, name: &str) -> usize {
     let by_nodes = graph.node.iter().flat_map(|node| &node.input);
     let outputs = graph.output.iter().map(|output| &output.name);
     by_nodes.chain(outputs).filter(|used| *used == name).count()
 }
 
-/// Index of the one node that uses a value; `None` if it is used otherwise too, or not at all.
+/// Returns the index of the only node that uses a value; `None` if the value has no use or several.
 #[must_use]
 pub fn only_user(graph: &GraphProto, name: &str) -> Option<usize> {
-    if uses(graph, name) != 1 {
+    if use_count(graph, name) != 1 {
         return None;
     }
     graph.node.iter().position(|node| node.input.iter().any(|input| input == name))
 }
 
-/// Index of the node that makes a value.
+/// Returns the index of the node that produces a value.
 #[must_use]
 pub fn producer(graph: &GraphProto, name: &str) -> Option<usize> {
     graph.node.iter().position(|node| node.output.iter().any(|output| output == name))
 }
 
-/// Lets every node that uses `old` use `new` instead.
+/// Replaces the value `old` by `new` in the inputs of every node.
 pub fn replace_uses(graph: &mut GraphProto, old: &str, new: &str) {
     for input in graph.node.iter_mut().flat_map(|node| &mut node.input) {
         if input == old {
@@ -218,18 +220,18 @@ pub fn replace_uses(graph: &mut GraphProto, old: &str, new: &str) {
     }
 }
 
-/// A name for a new value that nothing in the graph has yet.
+/// Returns a name that begins with `base` and that no value of the graph has yet.
 #[must_use]
 pub fn fresh_name(graph: &GraphProto, base: &str) -> String {
-    let taken = |name: &str| {
+    let is_used = |name: &str| {
         initializer(graph, name).is_some()
             || producer(graph, name).is_some()
             || graph.input.iter().any(|input| input.name == name)
     };
-    (0..).map(|number| format!("{base}_{number}")).find(|name| !taken(name)).unwrap_or_default()
+    (0..).map(|number| format!("{base}_{number}")).find(|name| !is_used(name)).unwrap_or_default()
 }
 
-/// The axes of a Squeeze, Unsqueeze or Reduce, which newer opsets have as an input.
+/// Returns the axes of a Squeeze, Unsqueeze or Reduce: an attribute, or in newer opsets the second input.
 #[must_use]
 pub fn axes(graph: &GraphProto, node: &NodeProto) -> Option<Vec<i64>> {
     if let Some(axes) = node.ints("axes") {

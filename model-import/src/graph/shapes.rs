@@ -1,8 +1,8 @@
-//! Shapes of the values in an image classification network, and the values of shape arithmetic.
+//! Infers the shapes of the values in a graph, and the integers that the graph computes from shapes.
 //!
-//! Small on purpose: the operators that such networks are made of. An operator that is not known here
-//! gives values of unknown shape; the passes leave alone what they know nothing about, and burn-onnx has
-//! an inference of its own.
+//! Covers only the operators that are usual in image classifiers. The output of any other operator has an
+//! unknown shape, and the passes leave values of unknown shape alone. burn-onnx later infers the shapes of
+//! all operators that it supports.
 
 use std::collections::HashMap;
 
@@ -10,29 +10,31 @@ use onnx_ir::{GraphProto, NodeProto};
 
 use super::proto::{self, NodeExt};
 
-/// One dimension of a value, or one number of shape arithmetic.
+/// A dimension of a value, or an integer computed from dimensions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Dim {
-    /// The number of images.
+    /// The batch size.
     Batch,
-    /// A number.
+    /// A fixed number.
     Known(i64),
-    /// Anything.
+    /// An unknown number.
     Unknown,
 }
 
 use Dim::{Batch, Known, Unknown};
 
-/// What is known of the values of a graph.
+/// Shapes and integers of the values of a graph, by name.
 #[derive(Debug, Default)]
 pub struct Shapes {
     shapes: HashMap<String, Vec<Dim>>,
-    numbers: HashMap<String, Vec<Dim>>,
+    /// Elements of integer constants and of values computed from shapes.
+    integers: HashMap<String, Vec<Dim>>,
 }
 
 impl Shapes {
-    /// Infers what can be inferred, taking the first dimension of `input` for the batch, whatever the
-    /// graph declares it to be.
+    /// Infers the shapes of the values of a graph.
+    ///
+    /// The first dimension of `input` is the batch, even if the graph declares a fixed size for it.
     #[must_use]
     pub fn infer(graph: &GraphProto, input: &str) -> Self {
         let mut this = Self::default();
@@ -40,10 +42,10 @@ impl Shapes {
             let dims = tensor.dims.iter().copied().map(Known).collect();
             this.shapes.insert(tensor.name.clone(), dims);
             if tensor.dims.len() <= 1
-                && let Some(numbers) = proto::integers(tensor)
+                && let Some(integers) = proto::integers(tensor)
             {
-                let numbers = numbers.into_iter().map(Known).collect();
-                this.numbers.insert(tensor.name.clone(), numbers);
+                let integers = integers.into_iter().map(Known).collect();
+                this.integers.insert(tensor.name.clone(), integers);
             }
         }
         for info in &graph.input {
@@ -60,17 +62,17 @@ impl Shapes {
             let Some(output) = node.output.first() else {
                 continue;
             };
-            if let Some(numbers) = this.arithmetic(graph, node) {
-                this.numbers.insert(output.clone(), numbers);
+            if let Some(integers) = this.output_integers(graph, node) {
+                this.integers.insert(output.clone(), integers);
             }
-            if let Some(shape) = this.shape_of(graph, node) {
+            if let Some(shape) = this.output_shape(graph, node) {
                 this.shapes.insert(output.clone(), shape);
             }
         }
         this
     }
 
-    /// Shape of a value, if its rank is known.
+    /// Returns the shape of a value, or `None` if not even its rank is known.
     #[must_use]
     pub fn shape(&self, name: &str) -> Option<&[Dim]> {
         self.shapes.get(name).map(Vec::as_slice)
@@ -80,12 +82,12 @@ impl Shapes {
         self.shape(node.input.get(slot)?)
     }
 
-    fn numbers(&self, node: &NodeProto, slot: usize) -> Option<&[Dim]> {
-        self.numbers.get(node.input.get(slot)?).map(Vec::as_slice)
+    fn integers(&self, node: &NodeProto, slot: usize) -> Option<&[Dim]> {
+        self.integers.get(node.input.get(slot)?).map(Vec::as_slice)
     }
 
-    /// The numbers a node computes from shapes.
-    fn arithmetic(&self, graph: &GraphProto, node: &NodeProto) -> Option<Vec<Dim>> {
+    /// Returns the integers that a node computes from shapes.
+    fn output_integers(&self, graph: &GraphProto, node: &NodeProto) -> Option<Vec<Dim>> {
         match node.op_type.as_str() {
             "Shape" => {
                 let shape = self.input(node, 0)?;
@@ -93,22 +95,22 @@ impl Shapes {
                 let end = node.int("end").map_or(shape.len(), |end| position(end, shape.len()));
                 shape.get(start..end).map(Into::into)
             }
-            "Cast" | "Identity" | "Unsqueeze" | "Squeeze" => self.numbers(node, 0).map(Into::into),
+            "Cast" | "Identity" | "Unsqueeze" | "Squeeze" => self.integers(node, 0).map(Into::into),
             "Gather" => {
-                let numbers = self.numbers(node, 0)?;
-                let indices = self.numbers(node, 1)?;
+                let integers = self.integers(node, 0)?;
+                let indices = self.integers(node, 1)?;
                 let pick = |index: &Dim| match index {
-                    Known(index) => numbers.get(position(*index, numbers.len())).copied(),
+                    Known(index) => integers.get(position(*index, integers.len())).copied(),
                     _ => None,
                 };
                 indices.iter().map(pick).collect()
             }
             "Concat" => {
-                let parts = (0..node.input.len()).map(|slot| self.numbers(node, slot));
+                let parts = (0..node.input.len()).map(|slot| self.integers(node, slot));
                 parts.collect::<Option<Vec<_>>>().map(|parts| parts.concat())
             }
             "Slice" => {
-                let numbers = self.numbers(node, 0)?;
+                let integers = self.integers(node, 0)?;
                 let (starts, ends) = slice_bounds(graph, node)?;
                 let step_is_one = node.input.get(4).is_none_or(|steps| {
                     proto::initializer(graph, steps)
@@ -118,21 +120,23 @@ impl Shapes {
                 let (&[start], &[end], true) = (starts.as_slice(), ends.as_slice(), step_is_one) else {
                     return None;
                 };
-                numbers.get(position(start, numbers.len())..position(end, numbers.len())).map(Into::into)
+                integers.get(position(start, integers.len())..position(end, integers.len())).map(Into::into)
             }
             _ => None,
         }
     }
 
-    fn shape_of(&self, graph: &GraphProto, node: &NodeProto) -> Option<Vec<Dim>> {
+    fn output_shape(&self, graph: &GraphProto, node: &NodeProto) -> Option<Vec<Dim>> {
         let input = self.input(node, 0)?;
         match node.op_type.as_str() {
             "Conv" => {
                 let weights = self.input(node, 1)?;
-                let kernel = known(weights.get(2..)?)?;
-                windowed(node, input, &kernel, *weights.first()?)
+                let kernel = known_sizes(weights.get(2..)?)?;
+                windowed_shape(node, input, &kernel, *weights.first()?)
             }
-            "MaxPool" | "AveragePool" => windowed(node, input, node.ints("kernel_shape")?, *input.get(1)?),
+            "MaxPool" | "AveragePool" => {
+                windowed_shape(node, input, node.ints("kernel_shape")?, *input.get(1)?)
+            }
             "GlobalAveragePool" | "GlobalMaxPool" => {
                 let (head, plane) = input.split_at_checked(2)?;
                 Some([head, &vec![Known(1); plane.len()]].concat())
@@ -140,7 +144,9 @@ impl Shapes {
             "BatchNormalization" | "Clip" | "Relu" | "LeakyRelu" | "PRelu" | "Elu" | "Sigmoid" | "Tanh"
             | "HardSigmoid" | "HardSwish" | "Swish" | "Gelu" | "Erf" | "Exp" | "Sqrt" | "Neg" | "LRN"
             | "Softmax" | "LogSoftmax" | "Identity" | "Dropout" | "Cast" => Some(input.into()),
-            "Add" | "Sub" | "Mul" | "Div" | "Pow" | "Max" | "Min" => broadcast(input, self.input(node, 1)?),
+            "Add" | "Sub" | "Mul" | "Div" | "Pow" | "Max" | "Min" => {
+                broadcast_shape(input, self.input(node, 1)?)
+            }
             "Gemm" => {
                 let weights = self.input(node, 1)?;
                 let outputs = usize::from(node.int("transB").unwrap_or(0) == 0);
@@ -161,7 +167,7 @@ impl Shapes {
             "Reshape" => {
                 let target = match node.ints("shape") {
                     Some(shape) => shape.iter().copied().map(Known).collect(),
-                    None => self.numbers(node, 1)?.to_vec(),
+                    None => self.integers(node, 1)?.to_vec(),
                 };
                 reshaped(input, &target)
             }
@@ -186,9 +192,9 @@ impl Shapes {
             }
             "ReduceMean" => {
                 let axes = positions(&proto::axes(graph, node)?, input.len());
-                let keeps = node.int("keepdims").unwrap_or(1) != 0;
+                let keeps_dims = node.int("keepdims").unwrap_or(1) != 0;
                 let dims = input.iter().enumerate().filter_map(|(axis, dim)| {
-                    if axes.contains(&axis) { keeps.then_some(Known(1)) } else { Some(*dim) }
+                    if axes.contains(&axis) { keeps_dims.then_some(Known(1)) } else { Some(*dim) }
                 });
                 Some(dims.collect())
             }
@@ -209,8 +215,10 @@ impl Shapes {
     }
 }
 
-/// The shape that a Reshape makes. A target that begins with 1 where the input begins with the batch
-/// comes from an export at batch 1, and means the batch.
+/// Returns the output shape of a Reshape.
+///
+/// If the input begins with the batch and the target with 1, the graph was exported at batch size 1, and the
+/// target's first dimension is the batch as well.
 fn reshaped(input: &[Dim], target: &[Dim]) -> Option<Vec<Dim>> {
     let copied: Option<Vec<Dim>> = target
         .iter()
@@ -229,7 +237,7 @@ fn reshaped(input: &[Dim], target: &[Dim]) -> Option<Vec<Dim>> {
     };
     let first_is_batch = match shape.first()? {
         Batch => true,
-        // All the rest is one image's elements, so that the first is what is left: the batch.
+        // If the other dimensions hold all elements of one image, the first can only be the batch.
         Known(1 | -1) => match others(&shape[1..]) {
             Known(rest) => {
                 rest == elements
@@ -253,7 +261,7 @@ fn reshaped(input: &[Dim], target: &[Dim]) -> Option<Vec<Dim>> {
     Some(shape.into_iter().map(|dim| if dim == Known(-1) { Unknown } else { dim }).collect())
 }
 
-/// Starts and ends of a Slice, which newer opsets have as inputs.
+/// Returns starts and ends of a Slice: attributes before opset 10, inputs since then.
 fn slice_bounds(graph: &GraphProto, node: &NodeProto) -> Option<(Vec<i64>, Vec<i64>)> {
     if let (Some(starts), Some(ends)) = (node.ints("starts"), node.ints("ends")) {
         return Some((starts.into(), ends.into()));
@@ -262,7 +270,8 @@ fn slice_bounds(graph: &GraphProto, node: &NodeProto) -> Option<(Vec<i64>, Vec<i
     Some((constant(1)?, constant(2)?))
 }
 
-fn windowed(node: &NodeProto, input: &[Dim], kernel: &[i64], channels: Dim) -> Option<Vec<Dim>> {
+/// Returns the output shape of a convolution or pooling.
+fn windowed_shape(node: &NodeProto, input: &[Dim], kernel: &[i64], channels: Dim) -> Option<Vec<Dim>> {
     let (batch, plane) = (input.first()?, input.get(2..)?);
     let axes = plane.len();
     let attribute = |name: &str| node.ints(name).map_or_else(|| vec![1; axes], <[i64]>::to_vec);
@@ -274,20 +283,21 @@ fn windowed(node: &NodeProto, input: &[Dim], kernel: &[i64], channels: Dim) -> O
     }
     let same = node.text("auto_pad").is_some_and(|mode| mode.starts_with("SAME"));
     let ceil = node.int("ceil_mode").unwrap_or(0) != 0;
-    let out = plane.iter().enumerate().map(|(axis, dim)| {
+    let output = plane.iter().enumerate().map(|(axis, dim)| {
         let Known(size) = dim else { return Unknown };
         let stride = strides[axis];
         if same {
             return Known((size + stride - 1) / stride);
         }
         let span = dilations[axis] * (kernel[axis] - 1) + 1;
-        let room = size + pads[axis] + pads[axes + axis] - span;
-        Known((room + if ceil { stride - 1 } else { 0 }) / stride + 1)
+        let movable = size + pads[axis] + pads[axes + axis] - span;
+        Known((movable + if ceil { stride - 1 } else { 0 }) / stride + 1)
     });
-    Some([*batch, channels].into_iter().chain(out).collect())
+    Some([*batch, channels].into_iter().chain(output).collect())
 }
 
-fn broadcast(left: &[Dim], right: &[Dim]) -> Option<Vec<Dim>> {
+/// Returns the shape of two operands after broadcasting.
+fn broadcast_shape(left: &[Dim], right: &[Dim]) -> Option<Vec<Dim>> {
     let rank = left.len().max(right.len());
     let padded = |dims: &[Dim]| [vec![Known(1); rank - dims.len()], dims.to_vec()].concat();
     let pairs = padded(left).into_iter().zip(padded(right));
@@ -302,7 +312,8 @@ fn broadcast(left: &[Dim], right: &[Dim]) -> Option<Vec<Dim>> {
     )
 }
 
-fn known(dims: &[Dim]) -> Option<Vec<i64>> {
+/// Returns the dimensions as numbers if all of them are known.
+fn known_sizes(dims: &[Dim]) -> Option<Vec<i64>> {
     dims.iter()
         .map(|dim| match dim {
             Known(size) => Some(*size),
@@ -311,7 +322,7 @@ fn known(dims: &[Dim]) -> Option<Vec<i64>> {
         .collect()
 }
 
-/// The product of dimensions: one batch times ones is still the batch.
+/// Returns the product of dimensions; the batch times ones is the batch.
 pub fn product(dims: &[Dim]) -> Dim {
     dims.iter().fold(Known(1), |product, dim| match (product, dim) {
         (Known(left), Known(right)) => Known(left * right),
@@ -320,7 +331,7 @@ pub fn product(dims: &[Dim]) -> Dim {
     })
 }
 
-/// A possibly negative axis or index, from the front; at most `length`.
+/// Converts an axis or index, which is negative if it counts from the end, to a position of at most `length`.
 #[must_use]
 pub fn position(axis: i64, length: usize) -> usize {
     let from_front = if axis < 0 {
@@ -331,10 +342,29 @@ pub fn position(axis: i64, length: usize) -> usize {
     from_front.min(length)
 }
 
-/// [`position`] of each.
+/// Converts each axis with [`position`].
 #[must_use]
 pub fn positions(axes: &[i64], length: usize) -> Vec<usize> {
     axes.iter().map(|axis| position(*axis, length)).collect()
+}
+
+/// Formats dimensions as `[?, 3, 224, 224]`.
+pub(super) fn format_dims(dims: &[Option<i64>]) -> String {
+    let dims: Vec<Dim> = dims.iter().map(|dim| dim.map_or(Unknown, Known)).collect();
+    format_shape(&dims)
+}
+
+/// Formats a shape as `[batch, 3, ?, ?]`.
+pub(super) fn format_shape(shape: &[Dim]) -> String {
+    let dims: Vec<String> = shape
+        .iter()
+        .map(|dim| match dim {
+            Batch => "batch".into(),
+            Known(size) => size.to_string(),
+            Unknown => "?".into(),
+        })
+        .collect();
+    format!("[{}]", dims.join(", "))
 }
 
 #[cfg(test)]
@@ -351,7 +381,7 @@ mod tests {
     }
 
     #[test]
-    fn windows_count_pads_strides_and_dilations() {
+    fn convolution_and_pooling_shapes_depend_on_pads_strides_and_dilations() {
         let weights = || vec![float_tensor("w", &[8, 3, 3, 3], &[0.0; 216])];
         let conv = || node("Conv", &["x", "w"], &["y"]);
         let plane = |height, width| Some(vec![Batch, Known(8), Known(height), Known(width)]);
@@ -369,12 +399,12 @@ mod tests {
     }
 
     #[test]
-    fn unknown_operators_have_unknown_shapes() {
+    fn output_of_an_unknown_operator_has_no_shape() {
         assert_eq!(shape_after(vec![], node("Mystery", &["x"], &["y"])), None);
     }
 
     #[test]
-    fn axes_count_from_both_ends() {
+    fn negative_axes_count_from_the_end() {
         let squeezed = node("Unsqueeze", &["x"], &["y"]).with_ints("axes", &[0, -1]);
         let expected = vec![Known(1), Batch, Known(3), Known(224), Known(225), Known(1)];
         assert_eq!(shape_after(vec![], squeezed), Some(expected));
@@ -383,12 +413,12 @@ mod tests {
     }
 
     #[test]
-    fn a_batch_of_one_in_a_reshape_means_the_batch() {
+    fn reshape_target_that_begins_with_1_keeps_the_batch() {
         let input = [Batch, Known(3), Known(4)];
         assert_eq!(reshaped(&input, &[Known(1), Known(-1)]), Some(vec![Batch, Known(12)]));
         assert_eq!(reshaped(&input, &[Known(-1), Known(12)]), Some(vec![Batch, Known(12)]));
         assert_eq!(reshaped(&input, &[Known(0), Known(4), Known(3)]), Some(vec![Batch, Known(4), Known(3)]));
-        // Rows of parts of images are not one row for each image.
+        // A row that is part of an image is not one row per image.
         assert_eq!(reshaped(&input, &[Known(-1), Known(4)]), Some(vec![Unknown, Known(4)]));
         assert_eq!(reshaped(&input, &[Known(3), Known(-1)]), Some(vec![Known(3), Unknown]));
     }

@@ -1,10 +1,10 @@
-//! Graphs for the unit tests of the passes.
+//! Helpers for the unit tests of the passes.
 
 use onnx_ir::{GraphProto, NodeProto, TensorProto};
 
 use super::proto;
 
-/// A graph from `x` to `y` with an input of `dims`.
+/// Builds a graph with input `x` of shape `dims` and output `y`.
 pub(crate) fn graph(dims: &[Option<i64>], constants: Vec<TensorProto>, nodes: Vec<NodeProto>) -> GraphProto {
     GraphProto {
         input: vec![proto::value_info("x", dims)],
@@ -15,12 +15,12 @@ pub(crate) fn graph(dims: &[Option<i64>], constants: Vec<TensorProto>, nodes: Ve
     }
 }
 
-/// The operators in order.
+/// Returns the operators of the nodes, in order.
 pub(crate) fn operators(graph: &GraphProto) -> Vec<&str> {
     graph.node.iter().map(|node| node.op_type.as_str()).collect()
 }
 
-/// The values of a constant.
+/// Returns the values of a constant.
 pub(crate) fn values(graph: &GraphProto, name: &str) -> Vec<f32> {
     proto::floats(proto::initializer(graph, name).unwrap()).unwrap()
 }

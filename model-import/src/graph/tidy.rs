@@ -1,13 +1,13 @@
-//! First and last pass: constants in one place, nodes that do nothing or serve nobody gone.
+//! Collects constants, and removes nodes that have no effect.
 
 use std::collections::HashSet;
 
-use onnx_ir::GraphProto;
+use onnx_ir::{GraphProto, NodeProto};
 
-use super::proto::{self, NodeExt, float_tensor, int_tensor};
+use super::proto::{self, float_tensor, int_tensor};
 
-/// Makes every constant an initializer, and takes initializers out of the graph's inputs, where the
-/// first versions of the format listed them.
+/// Turns Constant nodes into initializers, and removes initializers from the graph's inputs, where early
+/// versions of the ONNX format list them.
 pub fn collect_constants(graph: &mut GraphProto) {
     let mut kept = Vec::with_capacity(graph.node.len());
     for node in std::mem::take(&mut graph.node) {
@@ -40,7 +40,7 @@ fn dim(length: usize) -> i64 {
     i64::try_from(length).unwrap_or(i64::MAX)
 }
 
-/// Removes Identity and (it is inference) Dropout.
+/// Removes Identity nodes and Dropout nodes, which do nothing during inference.
 pub fn remove_identities(graph: &mut GraphProto) {
     let mut index = 0;
     while index < graph.node.len() {
@@ -54,31 +54,33 @@ fn is_identity(graph: &GraphProto, index: usize) -> bool {
     let node = &graph.node[index];
     match node.op_type.as_str() {
         "Identity" => true,
-        // The mask, if anybody wants it, is no identity; nor is a Dropout that trains.
+        // A Dropout in training mode, or one whose mask is used, has an effect.
         "Dropout" => {
             let mask_is_used =
-                node.output.iter().skip(1).any(|mask| !mask.is_empty() && proto::uses(graph, mask) > 0);
-            let trains = node.input.get(2).is_some_and(|mode| !mode.is_empty())
+                node.output.iter().skip(1).any(|mask| !mask.is_empty() && proto::use_count(graph, mask) > 0);
+            let in_training_mode = node.input.get(2).is_some_and(|mode| !mode.is_empty())
                 && node.input.get(2).and_then(|mode| proto::initializer(graph, mode)).is_none_or(|mode| {
                     mode.raw_data.iter().any(|byte| *byte != 0)
                         || mode.int32_data.iter().any(|value| *value != 0)
                 });
-            !mask_is_used && !trains
+            !mask_is_used && !in_training_mode
         }
         _ => false,
     }
 }
 
-/// Takes a one-in, one-out node out of the graph. Not possible (`false`) only where the graph's output
-/// is directly an input or constant of it, or another of its outputs.
-pub fn bypass(graph: &mut GraphProto, index: usize) -> bool {
+/// Removes a node with one input and one output, and connects its users to its input.
+///
+/// Returns false if that is impossible: the node's output is an output of the graph, and its input is an
+/// input, a constant or another output of the graph.
+fn bypass(graph: &mut GraphProto, index: usize) -> bool {
     let node = &graph.node[index];
     let (Some(input), Some(output)) = (node.input.first().cloned(), node.output.first().cloned()) else {
         return false;
     };
     let is_output = |graph: &GraphProto, name: &str| graph.output.iter().any(|info| info.name == name);
     if is_output(graph, &output) {
-        // The name of a graph's output stays: what makes the input makes the output instead.
+        // The graph's output keeps its name: the node that produces the input now produces the output.
         let Some(source) = proto::producer(graph, &input) else {
             return false;
         };
@@ -100,50 +102,45 @@ pub fn bypass(graph: &mut GraphProto, index: usize) -> bool {
     true
 }
 
-/// Removes nodes and constants that no output depends on, and declared shapes of values inside the
-/// graph: exports from a fixed batch declare that batch everywhere.
+/// Removes nodes and constants that no output depends on, and the declared shapes of intermediate values.
+///
+/// The declared shapes contain the batch size of the export, which no longer holds.
 pub fn remove_dead(graph: &mut GraphProto) {
-    let mut wanted: HashSet<String> = graph.output.iter().map(|info| info.name.clone()).collect();
+    let mut used: HashSet<String> = graph.output.iter().map(|info| info.name.clone()).collect();
     let mut kept: Vec<_> = graph
         .node
         .drain(..)
         .rev()
         .filter(|node| {
-            let lives = node.output.iter().any(|output| wanted.contains(output));
-            if lives {
-                wanted.extend(node.input.iter().cloned());
+            let is_used = node.output.iter().any(|output| used.contains(output));
+            if is_used {
+                used.extend(node.input.iter().cloned());
             }
-            lives
+            is_used
         })
         .collect();
     kept.reverse();
     graph.node = kept;
-    graph.initializer.retain(|tensor| wanted.contains(&tensor.name));
+    graph.initializer.retain(|tensor| used.contains(&tensor.name));
     graph.value_info.clear();
 }
 
-/// Whether any node has a graph inside (If, Loop, Scan): values used in there are not seen by the passes.
+/// Finds a node that has a graph inside (If, Loop, Scan): the passes do not see the values used in there.
 #[must_use]
-pub fn has_control_flow(graph: &GraphProto) -> bool {
-    graph.node.iter().any(|node| {
+pub fn find_control_flow(graph: &GraphProto) -> Option<&NodeProto> {
+    graph.node.iter().find(|node| {
         node.attribute.iter().any(|attribute| attribute.g.is_some() || !attribute.graphs.is_empty())
     })
 }
 
-/// Whether a node works on a version of Clip, BatchNormalization, … that is told to train.
-#[must_use]
-pub fn trains(node: &onnx_ir::NodeProto) -> bool {
-    node.int("training_mode").unwrap_or(0) != 0
-}
-
 #[cfg(test)]
 mod tests {
-    use super::super::proto::{node, value_info};
+    use super::super::proto::{NodeExt as _, node, value_info};
     use super::super::testing::{graph, operators};
     use super::*;
 
     #[test]
-    fn constants_become_initializers_and_leave_the_inputs() {
+    fn constants_become_initializers_and_are_removed_from_the_inputs() {
         let mut constant = node("Constant", &[], &["two"]);
         constant = constant.with_float("value_float", 2.0);
         let weight = float_tensor("weight", &[1], &[3.0]);
@@ -156,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn identities_go_wherever_they_are() {
+    fn identity_and_dropout_are_removed_at_the_input_inside_and_at_the_output() {
         let nodes = vec![
             node("Identity", &["x"], &["a"]),
             node("Relu", &["a"], &["b"]),
@@ -173,8 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_identity_stays() {
-        // The mask is used; and an Identity from input to output has nothing to become.
+    fn dropout_with_used_mask_and_identity_from_input_to_output_are_kept() {
         let nodes = vec![node("Dropout", &["x"], &["a", "mask"]), node("Mul", &["a", "mask"], &["y"])];
         let mut with_mask = graph(&[None], vec![], nodes);
         remove_identities(&mut with_mask);
@@ -185,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn dead_nodes_and_constants_go() {
+    fn unused_nodes_and_constants_are_removed() {
         let nodes = vec![
             node("Relu", &["x"], &["y"]),
             node("Shape", &["x"], &["shape"]),

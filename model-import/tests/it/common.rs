@@ -1,4 +1,4 @@
-//! A folder of models with one tiny network in it.
+//! Builds workspaces with model folders and a tiny network.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,12 +9,12 @@ use tempfile::TempDir;
 
 pub(crate) const CLASSES: usize = 4;
 
-/// Conv, pooling, Gemm, Softmax: images of 8x8, four classes.
+/// Builds a network of Conv, pooling, Gemm and Softmax for 8x8 images and four classes.
 pub(crate) fn tiny_network() -> ModelProto {
     network_ending_with("Softmax")
 }
 
-/// The same with another last operator.
+/// Builds the same network with another last operator.
 pub(crate) fn network_ending_with(operator: &str) -> ModelProto {
     let mut model = ModelProto { ir_version: 8, ..Default::default() };
     model.opset_import.push(Default::default());
@@ -45,13 +45,13 @@ pub(crate) fn bytes(model: &ModelProto) -> Vec<u8> {
     model.write_to_bytes().unwrap()
 }
 
-/// A workspace: `models/` with model folders, `service/` for the package that builds, `out/`.
+/// A workspace: `models/` with model folders, `service/` as the package that is built, and `out/`.
 pub(crate) struct Workspace {
     pub(crate) root: TempDir,
 }
 
 impl Workspace {
-    /// Both models that builds know: the default one without its file, the fallback with it.
+    /// Creates the default model without its ONNX file, and the fallback model with it.
     pub(crate) fn new() -> Self {
         let this = Self { root: TempDir::new().unwrap() };
         for folder in ["service", "out"] {
@@ -72,15 +72,15 @@ impl Workspace {
         self.root.path().join("out")
     }
 
-    /// A model folder for [`tiny_network`], without the file itself.
+    /// Creates a model folder for [`tiny_network`], without the ONNX file.
     fn add(&self, name: &str) {
         let folder = self.model(name);
         fs::create_dir_all(&folder).unwrap();
-        fs::write(folder.join("model.toml"), toml(name)).unwrap();
+        fs::write(folder.join("model.toml"), model_toml(name)).unwrap();
         fs::write(folder.join("labels.txt"), "n1\tcat\nn2\tdog\nbird\nfish\n").unwrap();
     }
 
-    /// Changes `model.toml` of a model.
+    /// Replaces a text in the `model.toml` of a model.
     pub(crate) fn edit(&self, name: &str, from: &str, to: &str) {
         let file = self.model(name).join("model.toml");
         let text = fs::read_to_string(&file).unwrap();
@@ -89,11 +89,11 @@ impl Workspace {
     }
 }
 
-/// `model.toml` of [`tiny_network`].
-fn toml(name: &str) -> String {
+/// Returns a `model.toml` for [`tiny_network`].
+fn model_toml(name: &str) -> String {
     let onnx = bytes(&tiny_network());
     let size = onnx.len();
-    let sum = sha256(&onnx);
+    let sha256 = sha256(&onnx);
     format!(
         "name = \"{name}\"
 license = \"MIT\"
@@ -102,7 +102,7 @@ labels = \"labels.txt\"
 [onnx]
 file = \"model.onnx\"
 size = {size}
-sha256 = \"{sum}\"
+sha256 = \"{sha256}\"
 urls = []
 [input]
 mean = [0.5, 0.5, 0.5]
@@ -119,11 +119,11 @@ pub(crate) fn sha256(bytes: &[u8]) -> String {
     let folder = TempDir::new().unwrap();
     let file = folder.path().join("bytes");
     fs::write(&file, bytes).unwrap();
-    model_import::fetch::measure(&file).unwrap().1
+    model_import::fetch::size_and_sha256(&file).unwrap().1
 }
 
-/// The names in a folder, sorted.
-pub(crate) fn names(folder: &Path) -> Vec<String> {
+/// Returns the names of the files in a folder, sorted.
+pub(crate) fn file_names(folder: &Path) -> Vec<String> {
     let mut names: Vec<String> = fs::read_dir(folder)
         .unwrap()
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())

@@ -1,4 +1,4 @@
-//! Fetching from a server that behaves, and from some that do not.
+//! Tests of fetching from servers that behave correctly and servers that do not.
 
 use std::fs;
 use std::io::{Read as _, Write as _};
@@ -9,23 +9,23 @@ use std::thread;
 use std::time::Duration;
 
 use crate::common;
-use model_import::fetch::{FetchError, Limits, fetch};
+use model_import::fetch::{FetchError, FetchTimeouts, fetch};
 use model_import::spec::OnnxFile;
 use tempfile::TempDir;
 
 const BODY: &[u8] = b"these are the weights of a very small network indeed";
 
-fn impatient() -> Limits {
-    Limits {
+fn short_timeouts() -> FetchTimeouts {
+    FetchTimeouts {
         connect: Duration::from_secs(2),
         response: Duration::from_millis(300),
-        stall: Duration::from_millis(300),
+        read: Duration::from_millis(300),
         total: Duration::from_secs(20),
     }
 }
 
-/// Answers one connection with `answer` and gives the address.
-fn serve(answer: impl FnOnce(TcpStream) + Send + 'static) -> String {
+/// Starts a server that reads one request and calls `respond`; returns the URL.
+fn serve(respond: impl FnOnce(TcpStream) + Send + 'static) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     thread::spawn(move || {
@@ -35,21 +35,23 @@ fn serve(answer: impl FnOnce(TcpStream) + Send + 'static) -> String {
         while !request.ends_with(b"\r\n\r\n") && stream.read(&mut byte).unwrap() == 1 {
             request.push(byte[0]);
         }
-        answer(stream);
+        respond(stream);
     });
     format!("http://{address}/model.onnx")
 }
 
-fn head(length: usize) -> String {
+/// Returns the header of a response with a body of `length` bytes.
+fn response_head(length: usize) -> String {
     format!("HTTP/1.1 200 OK\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n")
 }
 
-/// Sends text and bytes; a client that hung up in the middle is part of some tests.
+/// Sends a response; ignores errors, since in some tests the client closes the connection early.
 fn send(mut stream: &TcpStream, head: &str, body: &[u8]) {
     let _ = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(body));
 }
 
-fn file(urls: &[String]) -> OnnxFile {
+/// Returns the settings of a file with the content [`BODY`].
+fn expected_file(urls: &[String]) -> OnnxFile {
     OnnxFile {
         file: "model.onnx".into(),
         size: BODY.len() as u64,
@@ -69,34 +71,36 @@ fn fetch_from(urls: &[String]) -> Fetched {
     let folder = TempDir::new().unwrap();
     let target = folder.path().join("model.onnx");
     let mut progress = Vec::new();
-    let outcome = fetch(&file(urls), &target, &impatient(), &mut |done, total| progress.push((done, total)));
+    let outcome = fetch(&expected_file(urls), &target, &short_timeouts(), &mut |done, total| {
+        progress.push((done, total))
+    });
     Fetched { outcome, target, folder, progress }
 }
 
-/// The fetch failed with a reason that has `part` in it, and left nothing behind.
-fn fails_with(part: &str, urls: &[String]) {
+/// Checks that fetching fails with a message that contains `part`, and leaves no file behind.
+fn assert_fails_with(part: &str, urls: &[String]) {
     let fetched = fetch_from(urls);
     let error = fetched.outcome.unwrap_err().to_string();
     assert!(error.contains(part), "{error}");
     assert!(error.contains("http://127.0.0.1"), "{error}");
-    assert_eq!(common::names(fetched.folder.path()), Vec::<String>::new());
+    assert_eq!(common::file_names(fetched.folder.path()), Vec::<String>::new());
 }
 
 #[test]
-fn a_good_file_is_kept() {
-    let url = serve(|stream| send(&stream, &head(BODY.len()), BODY));
+fn file_with_the_right_checksum_is_stored() {
+    let url = serve(|stream| send(&stream, &response_head(BODY.len()), BODY));
     let fetched = fetch_from(&[url]);
     fetched.outcome.unwrap();
     assert_eq!(fs::read(&fetched.target).unwrap(), BODY);
-    assert_eq!(common::names(fetched.folder.path()), ["model.onnx"]);
+    assert_eq!(common::file_names(fetched.folder.path()), ["model.onnx"]);
     let size = BODY.len() as u64;
     assert_eq!(fetched.progress.first(), Some(&(0, size)));
     assert_eq!(fetched.progress.last(), Some(&(size, size)));
 }
 
 #[test]
-fn a_redirect_is_followed() {
-    let real = serve(|stream| send(&stream, &head(BODY.len()), BODY));
+fn redirect_is_followed() {
+    let real = serve(|stream| send(&stream, &response_head(BODY.len()), BODY));
     let moved =
         format!("HTTP/1.1 302 Found\r\nlocation: {real}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
     let url = serve(move |stream| send(&stream, &moved, b""));
@@ -104,92 +108,92 @@ fn a_redirect_is_followed() {
 }
 
 #[test]
-fn the_next_address_is_tried() {
+fn second_url_is_tried_if_the_first_answers_404() {
     let gone = serve(|stream| send(&stream, "HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n", b""));
-    let good = serve(|stream| send(&stream, &head(BODY.len()), BODY));
+    let good = serve(|stream| send(&stream, &response_head(BODY.len()), BODY));
     fetch_from(&[gone, good]).outcome.unwrap();
 }
 
 #[test]
-fn a_wrong_sum_is_refused() {
-    let url = serve(|stream| send(&stream, &head(BODY.len()), &[b'x'; BODY.len()]));
-    fails_with("its SHA-256 is", &[url]);
+fn body_with_a_wrong_checksum_is_refused() {
+    let url = serve(|stream| send(&stream, &response_head(BODY.len()), &[b'x'; BODY.len()]));
+    assert_fails_with("the SHA-256 of the body is", &[url]);
 }
 
 #[test]
-fn another_length_is_refused_before_the_body() {
-    let url = serve(|stream| send(&stream, &head(BODY.len() + 1), BODY));
-    fails_with(&format!("it answers with {} bytes", BODY.len() + 1), &[url]);
+fn wrong_content_length_is_refused() {
+    let url = serve(|stream| send(&stream, &response_head(BODY.len() + 1), BODY));
+    assert_fails_with(&format!("the server offers {} bytes", BODY.len() + 1), &[url]);
 }
 
 #[test]
-fn a_body_without_end_is_not_read_to_its_end() {
+fn endless_body_is_refused() {
     let url = serve(|stream| {
         send(&stream, "HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n", BODY);
-        // Until the client hangs up.
+        // Writes until the client closes the connection.
         while (&stream).write_all(&[0; 1024]).is_ok() {}
     });
-    fails_with("it sends more than", &[url]);
+    assert_fails_with("the body has more than", &[url]);
 }
 
 #[test]
-fn a_connection_that_breaks_is_an_error() {
-    let url = serve(|stream| send(&stream, &head(BODY.len()), &BODY[..10]));
-    fails_with("it broke off after 10", &[url]);
+fn body_that_ends_early_is_refused() {
+    let url = serve(|stream| send(&stream, &response_head(BODY.len()), &BODY[..10]));
+    assert_fails_with("the body ended after 10", &[url]);
     let url = serve(|stream| send(&stream, "HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n", &BODY[..10]));
-    fails_with("it broke off after 10", &[url]);
+    assert_fails_with("the body ended after 10", &[url]);
 }
 
-/// Sends `text` and then nothing, holding the connection until the test is over.
+/// Starts a server that sends `text` and then keeps the connection open until the test ends.
 fn stalling_server(text: String) -> (String, mpsc::Sender<()>) {
-    let (over, wait) = mpsc::channel::<()>();
+    let (test_end, wait) = mpsc::channel::<()>();
     let url = serve(move |stream| {
         send(&stream, &text, b"");
-        // Ends when the sender is dropped.
+        // Returns when the sender is dropped.
         let _ = wait.recv();
     });
-    (url, over)
+    (url, test_end)
 }
 
 #[test]
-fn a_server_that_says_nothing_is_left() {
-    let (url, _over) = stalling_server(String::new());
-    fails_with("timeout", &[url]);
+fn server_without_a_response_times_out() {
+    let (url, _test_end) = stalling_server(String::new());
+    assert_fails_with("timeout", &[url]);
 }
 
 #[test]
-fn a_server_that_stops_in_the_middle_is_left() {
-    let (url, _over) = stalling_server(format!("{}these are", head(BODY.len())));
-    fails_with("it broke off after 9", &[url]);
+fn server_that_stops_within_the_body_times_out() {
+    let (url, _test_end) = stalling_server(format!("{}these are", response_head(BODY.len())));
+    assert_fails_with("the body ended after 9", &[url]);
 }
 
 #[test]
-fn without_an_address_nothing_is_tried() {
+fn model_without_urls_is_refused() {
     let fetched = fetch_from(&[]);
-    assert!(matches!(fetched.outcome, Err(FetchError::NoAddress)));
+    assert!(matches!(fetched.outcome, Err(FetchError::NoUrl)));
 }
 
 #[test]
-fn a_folder_that_cannot_be_written_is_named() {
-    let url = serve(|stream| send(&stream, &head(BODY.len()), BODY));
+fn error_for_a_missing_folder_names_its_path() {
+    let url = serve(|stream| send(&stream, &response_head(BODY.len()), BODY));
     let folder = TempDir::new().unwrap();
     let target = folder.path().join("absent/model.onnx");
-    let error = fetch(&file(&[url]), &target, &impatient(), &mut |_, _| {}).unwrap_err();
+    let error = fetch(&expected_file(&[url]), &target, &short_timeouts(), &mut |_, _| {}).unwrap_err();
     assert!(matches!(&error, FetchError::Write { path, .. } if path.starts_with(folder.path())), "{error}");
 }
 
 #[test]
-fn two_at_once_do_not_disturb_each_other() {
+fn concurrent_fetches_of_one_file_both_succeed() {
     let folder = TempDir::new().unwrap();
     let target = folder.path().join("model.onnx");
     thread::scope(|scope| {
         for _ in 0..2 {
             scope.spawn(|| {
-                let url = serve(|stream| send(&stream, &head(BODY.len()), BODY));
-                fetch(&file(&[url]), &target, &impatient(), &mut |_, _| {}).unwrap();
+                let url = serve(|stream| send(&stream, &response_head(BODY.len()), BODY));
+                fetch(&expected_file(&[url]), &target, &short_timeouts(), &mut |_, _| {}).unwrap();
             });
         }
     });
     assert_eq!(fs::read(&target).unwrap(), BODY);
-    assert_eq!(common::names(folder.path()), ["model.onnx"]);
+    assert_eq!(common::file_names(folder.path()), ["model.onnx"]);
 }

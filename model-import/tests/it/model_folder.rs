@@ -1,14 +1,14 @@
-//! Errors of a model folder name the file and the key; a sound folder becomes code.
+//! Tests of code generation from a model folder, and of the errors for an invalid one.
 
 use std::fs;
 
 use crate::common::{self, CLASSES, Workspace};
-use model_import::build_script::prepare;
+use model_import::build_script::generate;
 
-/// Builds the fallback model of a workspace, the one whose file is there.
+/// Builds the fallback model of a workspace, whose ONNX file exists.
 fn build(workspace: &Workspace) -> Result<Vec<String>, String> {
     let root = workspace.root.path().to_owned();
-    prepare(&|name| match name {
+    generate(&|name| match name {
         "CARGO_MANIFEST_DIR" => Some(root.join("service").display().to_string()),
         "OUT_DIR" => Some(root.join("out").display().to_string()),
         "CLASSIFY_MODEL" => Some("efficientnet-lite0".into()),
@@ -17,7 +17,7 @@ fn build(workspace: &Workspace) -> Result<Vec<String>, String> {
     .map_err(|error| error.to_string())
 }
 
-/// The error of a build after one change to `model.toml`.
+/// Returns the error of a build after one change to `model.toml`.
 fn error_after(from: &str, to: &str) -> String {
     let workspace = Workspace::new();
     workspace.edit("efficientnet-lite0", from, to);
@@ -27,12 +27,12 @@ fn error_after(from: &str, to: &str) -> String {
 }
 
 #[test]
-fn a_sound_folder_becomes_code() {
+fn valid_folder_becomes_code_and_weights() {
     let workspace = Workspace::new();
     build(&workspace).unwrap();
     let out = workspace.out().join("model");
-    assert_eq!(common::names(&out), ["fused", "network.bpk", "network.onnx", "network.rs", "spec.rs"]);
-    assert_eq!(common::names(&out.join("fused")), ["network.onnx"]);
+    assert_eq!(common::file_names(&out), ["fused", "network.bpk", "network.onnx", "network.rs", "spec.rs"]);
+    assert_eq!(common::file_names(&out.join("fused")), ["network.onnx"]);
     let network = fs::read_to_string(out.join("network.rs")).unwrap();
     assert!(network.contains("fused::Chain::new("), "{network}");
     assert!(network.contains("pub fn from_embedded(device: &Device) -> Self"), "{network}");
@@ -53,19 +53,19 @@ fn a_sound_folder_becomes_code() {
 }
 
 #[test]
-fn an_unknown_key_is_named_with_its_line() {
+fn unknown_key_is_reported_with_its_line() {
     let error = error_after("resize = 10", "resize = 10\nsize = 12");
     assert!(error.contains("line 14") && error.contains("`size`"), "{error}");
 }
 
 #[test]
-fn a_missing_key_is_named() {
+fn missing_key_is_reported_by_name() {
     let error = error_after("resize = 10\n", "");
     assert!(error.contains("`resize`"), "{error}");
 }
 
 #[test]
-fn values_out_of_bounds_are_named() {
+fn invalid_value_is_reported_with_its_key() {
     for (from, to, key) in [
         ("name = \"efficientnet-lite0\"", "name = \"other\"", "`name`"),
         ("license = \"MIT\"", "license = \" \"", "`license`"),
@@ -86,7 +86,7 @@ fn values_out_of_bounds_are_named() {
 }
 
 #[test]
-fn labels_that_do_not_match_the_outputs_name_both_files_and_numbers() {
+fn wrong_number_of_labels_is_reported_with_both_files_and_counts() {
     let workspace = Workspace::new();
     let labels = workspace.model("efficientnet-lite0").join("labels.txt");
     fs::write(&labels, "cat\ndog\n").unwrap();
@@ -100,7 +100,7 @@ fn labels_that_do_not_match_the_outputs_name_both_files_and_numbers() {
 }
 
 #[test]
-fn a_crop_of_another_size_than_the_input_is_refused() {
+fn crop_that_differs_from_the_input_size_is_refused() {
     let workspace = Workspace::new();
     workspace.edit("efficientnet-lite0", "crop = 8", "crop = 7");
     let error = build(&workspace).unwrap_err();
@@ -110,7 +110,7 @@ fn a_crop_of_another_size_than_the_input_is_refused() {
     );
 }
 
-/// Puts other bytes in the place of the ONNX file, with sums that fit them.
+/// Creates a workspace whose ONNX file has this content, with matching size and checksum in `model.toml`.
 fn with_onnx(onnx: &[u8]) -> Workspace {
     let workspace = Workspace::new();
     let tiny = common::bytes(&common::tiny_network());
@@ -122,7 +122,7 @@ fn with_onnx(onnx: &[u8]) -> Workspace {
 }
 
 #[test]
-fn what_is_no_onnx_is_refused_by_name() {
+fn file_that_is_not_onnx_is_refused_with_its_name() {
     let tiny = common::bytes(&common::tiny_network());
     for garbage in [b"<html>not found</html>".as_slice(), &[0xff; 200], &tiny[..tiny.len() / 2]] {
         let error = build(&with_onnx(garbage)).unwrap_err();
@@ -131,7 +131,7 @@ fn what_is_no_onnx_is_refused_by_name() {
 }
 
 #[test]
-fn an_operator_that_does_not_convert_is_refused_by_name() {
+fn unsupported_operator_is_reported_with_file_and_name() {
     let onnx = common::bytes(&common::network_ending_with("FancySoftmax"));
     let error = build(&with_onnx(&onnx)).unwrap_err();
     assert!(error.contains("model.onnx") && error.contains("FancySoftmax"), "{error}");

@@ -1,7 +1,7 @@
-//! Colours of other spaces to sRGB, which is what classify takes every picture for.
+//! Conversion of colours to sRGB, the colour space that classify assumes for every image.
 //!
-//! Phones write Display-P3: taken for sRGB, its colours are paler than they were. Converted when the
-//! picture is small, which costs next to nothing.
+//! Phones write Display P3. Shown as sRGB without conversion, its colours are paler than intended. The
+//! conversion runs after resizing, when there are few pixels.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -10,60 +10,77 @@ use std::{
 
 use moxcms::{ColorProfile, DataColorSpace, Layout, Transform8BitExecutor, TransformOptions};
 
-/// Makes sRGB of the colours of one profile. Making one takes longer than using it, and most pictures
-/// have the profile of the one before.
-pub(super) struct Converter {
-    profile: Vec<u8>,
-    grey: bool,
-    /// Nothing where there is nothing to do: sRGB itself, and profiles that cannot be used.
+/// Converts colours of one ICC profile to sRGB.
+///
+/// Kept from one image to the next: making a converter takes longer than using it, and most images have the
+/// same profile as the image before.
+pub(super) struct SrgbConverter {
+    icc_profile: Vec<u8>,
+    is_grey: bool,
+    /// `None` for sRGB itself and for profiles that cannot be used.
     transform: Option<Arc<Transform8BitExecutor>>,
 }
 
-impl Converter {
-    fn new(profile: &[u8], grey: bool) -> Self {
-        Self { profile: profile.to_vec(), grey, transform: transform(profile, grey) }
+impl SrgbConverter {
+    fn new(icc_profile: &[u8], is_grey: bool) -> Self {
+        let transform = create_transform(icc_profile, is_grey);
+        Self { icc_profile: icc_profile.to_vec(), is_grey, transform }
     }
 
-    /// Bytes it takes, about.
-    pub(super) fn bytes(&self) -> usize {
-        const CURVES: usize = 256 << 10;
-        self.profile.capacity() + CURVES
+    /// Returns the approximate number of bytes allocated.
+    pub(super) fn allocated_bytes(&self) -> usize {
+        const TRANSFORM_BYTES: usize = 256 << 10;
+        self.icc_profile.capacity() + TRANSFORM_BYTES
     }
 }
 
-/// Makes three bytes of sRGB of each pixel of `small`, whose colours are those of `profile`. A profile
-/// that is broken, or is not one of light (matrix and curves, or a curve of grey), counts as sRGB. `kept`
-/// is the converter of the picture before, and of this one afterwards.
-pub(super) fn to_srgb(small: &mut Vec<u8>, grey: bool, profile: Option<&[u8]>, kept: &mut Option<Converter>) {
-    // Profiles are strangers' bytes, too.
-    let converted = catch_unwind(AssertUnwindSafe(|| converted(small, grey, profile?, kept)));
+/// Converts `pixels` to three bytes of sRGB per pixel.
+///
+/// Uses the matrix and curves of an RGB profile, or the curve of a grey profile. Any other profile, or a
+/// damaged one, counts as sRGB. `kept_converter` is the converter of the previous image; it is replaced when
+/// the profile differs.
+pub(super) fn convert_to_srgb(
+    pixels: &mut Vec<u8>,
+    is_grey: bool,
+    icc_profile: Option<&[u8]>,
+    kept_converter: &mut Option<SrgbConverter>,
+) {
+    // A profile is untrusted input, so a panic of moxcms must not fail the upload.
+    let converted =
+        catch_unwind(AssertUnwindSafe(|| try_convert(pixels, is_grey, icc_profile?, kept_converter)));
     match converted {
-        Ok(Some(converted)) => *small = converted,
-        _ if grey => *small = small.iter().flat_map(|&level| [level; 3]).collect(),
+        Ok(Some(converted)) => *pixels = converted,
+        _ if is_grey => *pixels = pixels.iter().flat_map(|&level| [level; 3]).collect(),
         _ => {}
     }
 }
 
-fn converted(small: &[u8], grey: bool, profile: &[u8], kept: &mut Option<Converter>) -> Option<Vec<u8>> {
-    let converter = match kept.take() {
-        Some(kept) if kept.profile == profile && kept.grey == grey => kept,
-        _ => Converter::new(profile, grey),
+/// Returns the converted pixels, or `None` when the profile changes nothing or cannot be used.
+fn try_convert(
+    pixels: &[u8],
+    is_grey: bool,
+    icc_profile: &[u8],
+    kept_converter: &mut Option<SrgbConverter>,
+) -> Option<Vec<u8>> {
+    let converter = match kept_converter.take() {
+        Some(kept) if kept.icc_profile == icc_profile && kept.is_grey == is_grey => kept,
+        _ => SrgbConverter::new(icc_profile, is_grey),
     };
-    let transform = kept.insert(converter).transform.as_ref()?;
-    let mut converted = vec![0; small.len() / layout(grey).channels() * 3];
-    transform.transform(small, &mut converted).ok()?;
+    let transform = kept_converter.insert(converter).transform.as_ref()?;
+    let mut converted = vec![0; pixels.len() / source_layout(is_grey).channels() * 3];
+    transform.transform(pixels, &mut converted).ok()?;
     Some(converted)
 }
 
-fn layout(grey: bool) -> Layout {
-    if grey { Layout::Gray } else { Layout::Rgb }
+fn source_layout(is_grey: bool) -> Layout {
+    if is_grey { Layout::Gray } else { Layout::Rgb }
 }
 
-fn transform(profile: &[u8], grey: bool) -> Option<Arc<Transform8BitExecutor>> {
-    let profile = ColorProfile::new_from_slice(profile).ok()?;
+fn create_transform(icc_profile: &[u8], is_grey: bool) -> Option<Arc<Transform8BitExecutor>> {
+    let profile = ColorProfile::new_from_slice(icc_profile).ok()?;
     let usable = match profile.color_space {
-        DataColorSpace::Rgb => !grey && profile.is_matrix_shaper(),
-        DataColorSpace::Gray => grey,
+        DataColorSpace::Rgb => !is_grey && profile.is_matrix_shaper(),
+        DataColorSpace::Gray => is_grey,
         _ => false,
     };
     if !usable {
@@ -71,12 +88,15 @@ fn transform(profile: &[u8], grey: bool) -> Option<Arc<Transform8BitExecutor>> {
     }
     let srgb = ColorProfile::new_srgb();
     let options = TransformOptions::default();
-    let transform = profile.create_transform_8bit(layout(grey), &srgb, Layout::Rgb, options).ok()?;
-    (grey || changes_colours(&*transform)).then_some(transform)
+    let transform =
+        profile.create_transform_8bit(source_layout(is_grey), &srgb, Layout::Rgb, options).ok()?;
+    (is_grey || changes_colours(&*transform)).then_some(transform)
 }
 
-/// Whether any of some hundred colours changes by more than the last bit. Cameras that write sRGB say so
-/// in profiles that differ from each other in the last digits.
+/// Returns true if the transform changes any of 216 sample colours by more than one level.
+///
+/// Cameras that write sRGB embed profiles that differ from each other in the last digits. Their transforms
+/// change nothing visible and are skipped.
 fn changes_colours(transform: &Transform8BitExecutor) -> bool {
     let levels = || (0..=u8::MAX).step_by(51);
     let colours: Vec<u8> = levels()

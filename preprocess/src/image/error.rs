@@ -1,89 +1,92 @@
-//! Why an upload gives no picture. All of it is about the upload, and permanent.
+//! Errors of the image pipeline.
 
 use std::error::Error;
 
 use fast_image_resize::{ImageBufferError, ResizeError};
 
-use super::Format;
+use super::format::Format;
 
-/// Why an upload gives no picture.
+/// An upload that gives no image.
+///
+/// The upload is at fault, except for [`Self::Resize`], [`Self::Buffer`] and [`Self::Encode`], which are
+/// bugs. Every error is permanent: the same upload gives the same error again.
 #[derive(Debug, thiserror::Error)]
 pub enum ImageError {
-    /// The bytes are no picture of any known format.
+    /// The bytes are not an image of any known format.
     #[error("not an image")]
     NotAnImage,
-    /// A picture, but of a format that is not accepted.
+    /// The image has a known format that is not accepted.
     #[error("{found} is not accepted")]
     UnsupportedFormat {
         /// Name of the format.
         found: String,
     },
-    /// An accepted format, but a rare kind of it that cannot be read.
+    /// The format is accepted, but the file uses a feature of it that no decoder supports.
     #[error("this kind of {format} cannot be read")]
     UnsupportedFeature {
-        /// The format.
+        /// Format of the upload.
         format: Format,
-        /// What the decoder said.
+        /// Error of the decoder.
         source: Box<dyn Error + Send + Sync>,
     },
-    /// The picture has more pixels than the limit.
+    /// The image has more pixels than the limit.
     #[error("{width}×{height} is more than {limit} pixels")]
     TooManyPixels {
         /// Width in pixels.
         width: u32,
         /// Height in pixels.
         height: u32,
-        /// Most pixels that are accepted.
+        /// Maximum number of pixels.
         limit: u64,
     },
-    /// A side of the picture is longer than the limit.
+    /// A side of the image is longer than the limit.
     #[error("{width}×{height} has a side longer than {limit}")]
     SideTooLong {
         /// Width in pixels.
         width: u32,
         /// Height in pixels.
         height: u32,
-        /// Longest side that is accepted.
+        /// Maximum length of a side in pixels.
         limit: u32,
     },
     /// The JPEG has more scans than the limit.
     #[error("more than {limit} scans")]
     TooManyScans {
-        /// Most scans that are accepted.
+        /// Maximum number of scans.
         limit: u32,
     },
-    /// Decoding would take more memory than the limit.
-    #[error("decoding takes {bytes} bytes, more than {limit}")]
+    /// The header shows that processing would need more memory than the limit.
+    #[error("processing needs {bytes} bytes, more than {limit}")]
     TooCostly {
-        /// Bytes that decoding would take.
+        /// Number of bytes that processing would need.
         bytes: u64,
-        /// Most bytes that it may take.
+        /// Maximum number of bytes.
         limit: u64,
     },
-    /// Decoding would take more memory than such a picture needs.
-    #[error("decoding takes too much memory")]
+    /// The decoder asked for more memory than an image of this size needs.
+    #[error("decoding needs too much memory")]
     TooMuchMemory,
-    /// The format is known, but the bytes break its rules or end too early.
+    /// The format is accepted, but the file is damaged or ends too early.
     #[error("corrupt {format}")]
     Corrupt {
-        /// The format.
+        /// Format of the upload.
         format: Format,
-        /// What the decoder said.
+        /// Error of the decoder.
         source: Box<dyn Error + Send + Sync>,
     },
-    /// The picture could not be resized. Sizes are checked before, so this is a mistake here.
+    /// Resizing failed. A bug, because sizes are checked before.
     #[error("resizing failed")]
     Resize(#[from] ResizeError),
-    /// What was decoded is not what is to be resized. A mistake here, too.
+    /// The decoded pixels do not have the length that their size requires. A bug.
     #[error("resizing failed")]
     Buffer(#[from] ImageBufferError),
-    /// The picture could not be encoded. Sizes are checked before, so this is a mistake here.
+    /// Encoding failed. A bug, because sizes are checked before.
     #[error("encoding failed")]
     Encode(#[source] Box<dyn Error + Send + Sync>),
 }
 
 impl ImageError {
-    /// Stable word for programs and metrics.
+    /// Returns the stable name of the error, used in responses and metrics.
     pub fn kind(&self) -> &'static str {
         match self {
             Self::NotAnImage => "not_an_image",

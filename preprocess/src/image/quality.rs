@@ -1,13 +1,18 @@
-//! How near the small picture is to the best that could be made of the upload.
+//! Quality of the resized image, compared with a reference resized in floating point.
 
 use jpeg_encoder::{ColorType, Encoder, SamplingFactor};
 
-use super::{decode, *};
+use super::{
+    decode::{self, DecodeJob},
+    plan::inspect,
+    resize,
+    scratch::Scratch,
+};
 
 const WIDTH: u16 = 2896;
 const HEIGHT: u16 = 2172;
 
-/// Sharp edges, smooth shades and fine grain in full colour, as in a photo.
+/// Returns pixels with sharp edges, smooth gradients and fine noise in full colour, as in a photo.
 fn photo() -> Vec<u8> {
     let mut state = 1u32;
     let mut grain = move || {
@@ -18,7 +23,7 @@ fn photo() -> Vec<u8> {
     for y in 0..HEIGHT {
         for x in 0..WIDTH {
             let (x, y) = (f64::from(x), f64::from(y));
-            // Waves, each finer one weaker.
+            // Waves of increasing frequency and decreasing amplitude.
             let waves: f64 = (0..8)
                 .map(|octave| {
                     let fine = 0.002 * f64::from(1 << octave);
@@ -42,8 +47,9 @@ fn level(value: f64) -> u8 {
     value.clamp(0.0, 255.0).round() as u8
 }
 
-/// How much each of the `from` samples counts in each of the `to` samples: Lanczos, three lobes, made
-/// wider where the picture is made smaller.
+/// Returns, for each of the `to` samples, the index of the first of the `from` samples and the weights.
+///
+/// The filter is Lanczos with three lobes, widened by the scale.
 fn weights(from: usize, to: usize) -> Vec<(usize, Vec<f64>)> {
     const LOBES: f64 = 3.0;
     let sinc =
@@ -53,7 +59,7 @@ fn weights(from: usize, to: usize) -> Vec<(usize, Vec<f64>)> {
         .map(|index| {
             let centre = (index as f64 + 0.5) * scale;
             let reach = LOBES * scale;
-            #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "inside the picture")]
+            #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "inside the image")]
             let [first, last] =
                 [(centre - reach).max(0.0), (centre + reach).min(from as f64)].map(|at| at as usize);
             let mut taps: Vec<f64> = (first..last)
@@ -69,7 +75,7 @@ fn weights(from: usize, to: usize) -> Vec<(usize, Vec<f64>)> {
         .collect()
 }
 
-/// Resizes in 64-bit floating point; rounds nothing.
+/// Resizes in 64-bit floating point, without rounding.
 fn reference(
     pixels: &[u8],
     (width, height): (usize, usize),
@@ -104,10 +110,9 @@ fn psnr(found: &[u8], expected: &[f64]) -> f64 {
     10.0 * (255.0f64.powi(2) * found.len() as f64 / squares).log10()
 }
 
-/// Every decoder of a large photo, also the one that scales down, against the whole of it as zune-jpeg
-/// decodes it.
+/// Compares each decoder, also those that scale down, with the photo decoded by zune-jpeg at full size.
 #[test]
-fn every_decoder_is_within_50_db_of_the_best_there_could_be() {
+fn resized_photo_of_every_decoder_has_at_least_50_db_against_the_reference() {
     let mut file = Vec::new();
     let mut encoder = Encoder::new(&mut file, 85);
     encoder.set_sampling_factor(SamplingFactor::R_4_2_0);
@@ -116,16 +121,16 @@ fn every_decoder_is_within_50_db_of_the_best_there_could_be() {
 
     let recipe = crate::Settings::default().recipe();
     let header = inspect(&file, &recipe.limits).unwrap();
-    let target = resize::target(header.width, header.height, recipe.shorter_side);
+    let target = resize::target_size(header.width, header.height, recipe.shorter_side);
     let size =
         |(width, height): (u32, u32)| (usize::try_from(width).unwrap(), usize::try_from(height).unwrap());
     let expected = reference(whole.as_raw(), size(whole.dimensions()), size(target));
-    for decoder in decode::of(&header) {
+    for decoder in decode::decoders_for(&header) {
         let psnr = Scratch::with(0, |scratch| {
-            let job = Job { bytes: &file, header: &header, target, max_scans: 1 };
+            let job = DecodeJob { bytes: &file, header: &header, target_size: target, max_scans: 1 };
             let decoded = decode::decode(decoder, &job, scratch).unwrap();
             resize::resize(&decoded, target, scratch).unwrap();
-            psnr(&scratch.small, &expected)
+            psnr(&scratch.resized, &expected)
         });
         assert!(psnr >= 50.0, "{}: {psnr:.1} dB", decoder.name());
     }

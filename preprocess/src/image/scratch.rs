@@ -1,48 +1,53 @@
-//! Memory that a thread uses again from one picture to the next. Fresh memory costs twice: the system
-//! clears it, and hands it out page by page.
+//! Buffers that a thread keeps from one image to the next.
+//!
+//! Fresh memory costs CPU time twice: the system clears it, and each page causes a page fault on first use.
 
 use std::cell::Cell;
 
 use fast_image_resize::Resizer;
 
-use super::colour::Converter;
+use super::colour::SrgbConverter;
 
-/// Buffers for one picture.
+/// Buffers for processing one image.
 #[derive(Default)]
 pub(super) struct Scratch {
+    /// The decoded pixels.
     pixels: Vec<u8>,
-    /// The picture in its final size.
-    pub(super) small: Vec<u8>,
-    /// The same, as a JPEG.
+    /// The resized pixels.
+    pub(super) resized: Vec<u8>,
+    /// The encoded image.
     pub(super) jpeg: Vec<u8>,
-    /// With its own buffer for the picture that is small in one direction only.
-    pub(super) resizer: Resizer,
-    /// With its own rows in work. Boxed: its tables are tens of kilobytes.
-    jpeg_scaled: Box<jpeg_scaled::Workspace>,
-    /// For the colours of the last picture that had a profile.
-    pub(super) converter: Option<Converter>,
+    /// Resizer with a buffer of its own for the image that is resized in one direction only.
+    resizer: Resizer,
+    /// Decoder state of jpeg-scaled. Boxed, because its tables are tens of kilobytes.
+    jpeg_scaled: Box<jpeg_scaled::Decoder>,
+    /// Converter for the ICC profile of the last image that had one.
+    pub(super) colour_converter: Option<SrgbConverter>,
 }
 
 impl Scratch {
-    /// Lends this thread's buffers to `work`; keeps them afterwards unless they have grown to more than
-    /// `kept_bytes`. A panic costs them.
-    pub(super) fn with<R>(kept_bytes: usize, work: impl FnOnce(&mut Self) -> R) -> R {
+    /// Calls `work` with this thread's buffers.
+    ///
+    /// Keeps the buffers afterwards unless they have grown to more than `max_kept_bytes`. Drops them when
+    /// `work` panics.
+    pub(super) fn with<R>(max_kept_bytes: usize, work: impl FnOnce(&mut Self) -> R) -> R {
         thread_local! {
             static KEPT: Cell<Option<Scratch>> = const { Cell::new(None) };
         }
         let mut scratch = KEPT.take().unwrap_or_default();
         let result = work(&mut scratch);
-        if scratch.bytes() <= kept_bytes {
+        if scratch.allocated_bytes() <= max_kept_bytes {
             KEPT.set(Some(scratch));
         }
         result
     }
 
-    /// Room for what a decoder writes: `bytes` zeros. Cleared, because a decoder that leaves a gap must
-    /// not show what was in somebody else's picture.
-    pub(super) fn pixels(&mut self, bytes: usize) -> &mut [u8] {
+    /// Returns the buffer for decoded pixels, resized to `bytes` zeros.
+    ///
+    /// Cleared, so that a decoder that leaves a gap does not reveal pixels of another upload.
+    pub(super) fn zeroed_pixels(&mut self, bytes: usize) -> &mut [u8] {
         if self.pixels.capacity() < bytes {
-            // First the old one goes: the two are never there at once.
+            // Drops the old buffer before allocating, so that the two never exist at the same time.
             self.pixels = Vec::new();
             self.pixels = vec![0; bytes];
         } else {
@@ -52,11 +57,11 @@ impl Scratch {
         &mut self.pixels
     }
 
-    /// Decodes with jpeg-scaled into the pixels; gives width and height.
+    /// Decodes a JPEG with jpeg-scaled into the buffer for decoded pixels. Returns width and height.
     ///
     /// # Errors
-    /// [`jpeg_scaled::Error`].
-    pub(super) fn jpeg_scaled(
+    /// Any [`jpeg_scaled::Error`].
+    pub(super) fn decode_with_jpeg_scaled(
         &mut self,
         bytes: &[u8],
         scale: jpeg_scaled::Scale,
@@ -64,20 +69,20 @@ impl Scratch {
         self.jpeg_scaled.decode_into(bytes, scale, &mut self.pixels)
     }
 
-    /// Takes what a decoder wrote into memory of its own.
+    /// Replaces the buffer for decoded pixels by one that the decoder allocated itself.
     #[cfg(feature = "turbo")]
-    pub(super) fn take(&mut self, pixels: Vec<u8>) {
+    pub(super) fn replace_pixels(&mut self, pixels: Vec<u8>) {
         self.pixels = pixels;
     }
 
-    /// What the decoder wrote, and what the resizer needs besides.
+    /// Returns the decoded pixels, the resizer and the buffer for resized pixels.
     pub(super) fn for_resizing(&mut self) -> (&[u8], &mut Resizer, &mut Vec<u8>) {
-        (&self.pixels, &mut self.resizer, &mut self.small)
+        (&self.pixels, &mut self.resizer, &mut self.resized)
     }
 
-    fn bytes(&self) -> usize {
-        let buffers = [&self.pixels, &self.small, &self.jpeg].map(Vec::capacity);
-        let converter = self.converter.as_ref().map_or(0, Converter::bytes);
+    fn allocated_bytes(&self) -> usize {
+        let buffers = [&self.pixels, &self.resized, &self.jpeg].map(Vec::capacity);
+        let converter = self.colour_converter.as_ref().map_or(0, SrgbConverter::allocated_bytes);
         buffers.into_iter().sum::<usize>() + self.resizer.size_of_internal_buffers() + converter
     }
 }
@@ -87,13 +92,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn buffers_are_kept_up_to_the_limit_and_always_cleared() {
-        Scratch::with(1000, |scratch| scratch.pixels(500).fill(7));
+    fn buffers_within_the_limit_are_kept_and_cleared_and_larger_ones_are_dropped() {
+        Scratch::with(1000, |scratch| scratch.zeroed_pixels(500).fill(7));
         Scratch::with(1000, |scratch| {
-            assert_eq!(scratch.bytes(), 500);
-            assert_eq!(scratch.pixels(400), [0; 400]);
-            scratch.pixels(1001);
+            assert_eq!(scratch.allocated_bytes(), 500);
+            assert_eq!(scratch.zeroed_pixels(400), [0; 400]);
+            scratch.zeroed_pixels(1001);
         });
-        Scratch::with(1000, |scratch| assert_eq!(scratch.bytes(), 0));
+        Scratch::with(1000, |scratch| assert_eq!(scratch.allocated_bytes(), 0));
     }
 }

@@ -1,6 +1,7 @@
-//! The routes, and what their handlers share.
+//! HTTP routes and the state shared by their handlers.
 
 mod predictions;
+mod problem;
 mod upload;
 
 use std::sync::Arc;
@@ -10,56 +11,56 @@ use axum::{
     routing::{get, post},
 };
 use platform::{
-    http::{Readiness, health_routes, layers},
+    http::{Readiness, health_routes, with_middleware},
     memory_budget::MemoryBudget,
     telemetry::metrics_routes,
 };
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
-use crate::{app::VERSION, config::Settings, ingest::Ingest};
+use crate::{app::VERSION, config::Settings, upload_service::UploadService};
 
-/// What the handlers share.
+/// State shared by the handlers.
 #[derive(Clone)]
-struct Shared {
+struct RouteState {
     settings: Arc<Settings>,
-    ingest: Arc<Ingest>,
-    /// Memory for uploads.
-    uploads: MemoryBudget,
-    /// Cancelled when the service begins to drain.
+    upload_service: Arc<UploadService>,
+    /// Memory for uploads, reserved before a body is read.
+    upload_memory: MemoryBudget,
+    /// Cancelled when the service starts to drain.
     stop: CancellationToken,
 }
 
-/// Every route of the service, in its middleware.
+/// Builds the router with every route of the service and its middleware.
 pub(crate) fn router(
     settings: Settings,
-    ingest: Arc<Ingest>,
-    uploads: MemoryBudget,
+    upload_service: Arc<UploadService>,
+    upload_memory: MemoryBudget,
     readiness: Readiness,
     stop: CancellationToken,
 ) -> Router {
     let limits = settings.http_limits();
-    let shared = Shared { settings: Arc::new(settings), ingest, uploads, stop };
+    let state = RouteState { settings: Arc::new(settings), upload_service, upload_memory, stop };
     let routes = Router::new()
-        .route("/", get(index))
-        .route("/preprocess", post(upload::upload))
-        .route("/predictions/{id}", get(predictions::prediction))
-        .with_state(shared)
+        .route("/", get(get_index))
+        .route("/preprocess", post(upload::post_upload))
+        .route("/predictions/{id}", get(predictions::get_prediction))
+        .with_state(state)
         .merge(health_routes(readiness))
         .merge(metrics_routes());
-    layers(routes, "preprocess", &limits)
+    with_middleware(routes, "preprocess", &limits)
 }
 
-async fn index() -> Json<Value> {
+async fn get_index() -> Json<Value> {
     Json(json!({
         "service": "preprocess",
         "version": VERSION,
         "routes": {
             "POST /preprocess": "multipart/form-data with one or more fields `file`, or one image as the body",
             "GET /predictions/{id}": "the prediction of an uploaded image; ?wait=SECONDS waits for it",
-            "GET /live": "whether the process runs",
-            "GET /ready": "whether it takes work",
-            "GET /metrics": "metrics in the text format of Prometheus",
+            "GET /live": "200 while the process runs",
+            "GET /ready": "200 while the service accepts requests",
+            "GET /metrics": "metrics in the Prometheus text format",
         },
     }))
 }

@@ -1,4 +1,4 @@
-//! `GET /predictions/{id}`: what became of an image. Reads the bucket and nothing else.
+//! `GET /predictions/{id}`: the prediction of an uploaded image, read from the bucket.
 
 use std::time::Duration;
 
@@ -16,60 +16,61 @@ use platform::{config::parse_seconds, http::Problem};
 use serde_json::json;
 use tokio::time::{Instant, sleep_until};
 
-use super::Shared;
-use crate::error;
+use super::{RouteState, problem};
 
-/// First pause between two looks into the bucket; each is half as long again as the one before.
-const FIRST_PAUSE: Duration = Duration::from_millis(50);
-/// Longest pause between two looks.
-const LONGEST_PAUSE: Duration = Duration::from_millis(500);
+/// First interval between two reads of the bucket. Each interval is 1.5 times the one before.
+const FIRST_POLL_INTERVAL: Duration = Duration::from_millis(50);
+/// Maximum interval between two reads of the bucket.
+const MAX_POLL_INTERVAL: Duration = Duration::from_millis(500);
 
-/// 200 with the prediction as it is stored; 202 while the image has none; 404 where there is no
-/// such image. `?wait=seconds` keeps a request that would be answered 202 until there is a
-/// prediction, the time is up, or the service stops.
-pub(super) async fn prediction(
-    State(shared): State<Shared>,
+/// Responds 200 with the prediction as stored, 202 while the image has none, and 404 if there is no such
+/// image.
+///
+/// With `?wait=SECONDS`, a response of 202 is delayed until there is a prediction, the time is over, or the
+/// service stops.
+pub(super) async fn get_prediction(
+    State(state): State<RouteState>,
     Path(id): Path<String>,
     RawQuery(query): RawQuery,
 ) -> Result<Response, Problem> {
-    let id: ImageId = id.parse().map_err(|_| error::bad_id())?;
-    let wait = wait(query.as_deref().unwrap_or_default())?.min(shared.settings.max_wait);
+    let id: ImageId = id.parse().map_err(|_| problem::bad_id())?;
+    let wait = parse_wait(query.as_deref().unwrap_or_default())?.min(state.settings.preprocess_max_wait);
     let deadline = Instant::now() + wait;
 
-    if let Some(prediction) = shared.ingest.prediction(&id).await? {
-        return Ok(done(prediction));
+    if let Some(prediction) = state.upload_service.prediction(&id).await? {
+        return Ok(prediction_response(prediction));
     }
-    if !shared.ingest.has_image(&id).await? {
-        return Err(error::no_such_image());
+    if !state.upload_service.has_image(&id).await? {
+        return Err(problem::no_such_image());
     }
-    let mut pause = FIRST_PAUSE;
+    let mut interval = FIRST_POLL_INTERVAL;
     while Instant::now() < deadline {
-        let next_look = deadline.min(Instant::now() + pause);
+        let next_poll = deadline.min(Instant::now() + interval);
         tokio::select! {
-            () = sleep_until(next_look) => {}
-            () = shared.stop.cancelled() => break,
+            () = sleep_until(next_poll) => {}
+            () = state.stop.cancelled() => break,
         }
-        if let Some(prediction) = shared.ingest.prediction(&id).await? {
-            return Ok(done(prediction));
+        if let Some(prediction) = state.upload_service.prediction(&id).await? {
+            return Ok(prediction_response(prediction));
         }
-        pause = LONGEST_PAUSE.min(pause.mul_f64(1.5));
+        interval = MAX_POLL_INTERVAL.min(interval.mul_f64(1.5));
     }
-    Ok(pending(&id))
+    Ok(pending_response(&id))
 }
 
-fn done(prediction: bytes::Bytes) -> Response {
+fn prediction_response(prediction: bytes::Bytes) -> Response {
     ([(CONTENT_TYPE, "application/json")], prediction).into_response()
 }
 
-fn pending(id: &ImageId) -> Response {
+fn pending_response(id: &ImageId) -> Response {
     let body = Json(json!({ "id": id, "status": "pending" }));
     (StatusCode::ACCEPTED, [(RETRY_AFTER, "1")], body).into_response()
 }
 
-/// The value of `wait` in a query string; no time where there is none.
-fn wait(query: &str) -> Result<Duration, Problem> {
+/// Parses the parameter `wait` of a query string. Returns zero if there is none.
+fn parse_wait(query: &str) -> Result<Duration, Problem> {
     let value = query.split('&').find_map(|pair| pair.strip_prefix("wait="));
-    value.map_or(Ok(Duration::ZERO), |value| parse_seconds(value).map_err(|_| error::bad_wait()))
+    value.map_or(Ok(Duration::ZERO), |value| parse_seconds(value).map_err(|_| problem::bad_wait()))
 }
 
 #[cfg(test)]
@@ -77,17 +78,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn wait_is_seconds() {
-        assert_eq!(wait("").unwrap(), Duration::ZERO);
-        assert_eq!(wait("other=1").unwrap(), Duration::ZERO);
-        assert_eq!(wait("wait=0").unwrap(), Duration::ZERO);
-        assert_eq!(wait("a=b&wait=2.5&c").unwrap(), Duration::from_millis(2500));
+    fn wait_is_parsed_as_seconds_and_defaults_to_zero() {
+        assert_eq!(parse_wait("").unwrap(), Duration::ZERO);
+        assert_eq!(parse_wait("other=1").unwrap(), Duration::ZERO);
+        assert_eq!(parse_wait("wait=0").unwrap(), Duration::ZERO);
+        assert_eq!(parse_wait("a=b&wait=2.5&c").unwrap(), Duration::from_millis(2500));
     }
 
     #[test]
-    fn anything_else_is_refused() {
+    fn wait_that_is_not_a_number_of_seconds_is_refused() {
         for bad in ["wait=", "wait=-1", "wait=soon", "wait=NaN", "wait=inf", "wait=1%2"] {
-            assert_eq!(wait(bad).unwrap_err().kind, "bad_wait", "{bad}");
+            assert_eq!(parse_wait(bad).unwrap_err().kind, "bad_wait", "{bad}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! `POST /preprocess`: one image as the body, or a form with one or more.
+//! `POST /preprocess`: one image as the body, or a form with one or more images.
 
 use std::{error::Error, sync::Arc, time::Duration};
 
@@ -16,184 +16,214 @@ use platform::http::{Problem, media_type_of};
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
-use super::Shared;
+use super::{RouteState, problem};
 use crate::{
-    error,
-    ingest::{Stored, Upload},
+    error::UploadError,
     trace_context::TraceParent,
+    upload_service::{StoredImage, Upload},
 };
 
-/// Name of the form's field that has an image.
-const FIELD: &str = "file";
+/// Name of the form field that contains an image.
+const FILE_FIELD: &str = "file";
 
-/// How long an upload for which there is no place waits for its refusal, unread. Callers who come back at
-/// once would otherwise have the machine read what it refuses: with ten of them for each place only three fifths of
-/// the pictures were made that are made without them.
-const REFUSAL_PAUSE: Duration = Duration::from_millis(100);
+/// Delay before an upload is refused for lack of a CPU permit. Its body is not read during the delay.
+///
+/// Slows down callers that retry at once. Without the delay, reading their bodies took so much CPU time that
+/// ten such callers per permit reduced the throughput to three fifths.
+const REFUSAL_DELAY: Duration = Duration::from_millis(100);
 
-/// How an upload is sent, by its content type.
+/// Kind of a request body, according to its content type.
 #[derive(Debug, PartialEq, Eq)]
-enum Kind {
+enum BodyKind {
+    /// The body is the image.
     Raw,
+    /// The body is a form.
     Form,
-    Other,
+    /// The content type is not accepted.
+    Unsupported,
 }
 
 /// One file of a request.
-struct File {
+struct UploadedFile {
     name: Option<String>,
     upload: Upload,
 }
 
-/// One image: 200 with what was stored. Several: a list in their order with an outcome each, 200 if
-/// all are stored, else 207.
-pub(super) async fn upload(State(shared): State<Shared>, request: Request) -> Result<Response, Problem> {
-    if shared.stop.is_cancelled() {
+/// Processes the uploaded images.
+///
+/// For a single image, responds 200 with the stored image, or with its problem. For several images, responds
+/// with a list in their order: 200 if all of them are stored, otherwise 207.
+pub(super) async fn post_upload(
+    State(state): State<RouteState>,
+    request: Request,
+) -> Result<Response, Problem> {
+    if state.stop.is_cancelled() {
         counter!("preprocess_shed_total", "reason" => "draining").increment(1);
-        return Err(error::draining());
+        return Err(problem::draining());
     }
-    let trace = TraceParent::of(request.headers());
-    let mut files = receive(&shared, request).await?;
+    let trace = TraceParent::from_headers_or_new(request.headers());
+    let mut files = receive_files(&state, request).await?;
     match (files.pop(), files.is_empty()) {
-        (None, _) => Err(error::no_file()),
-        (Some(only), true) => Ok(Json(shared.ingest.take(only.upload, &trace).await?).into_response()),
+        (None, _) => Err(problem::no_file()),
+        (Some(file), true) => {
+            Ok(Json(state.upload_service.process(file.upload, &trace).await?).into_response())
+        }
         (Some(last), false) => {
             files.push(last);
-            Ok(take_all(&shared, files, &trace).await)
+            Ok(process_all(&state, files, &trace).await)
         }
     }
 }
 
-/// Receives the files of a request, once there is memory for the whole body.
-async fn receive(shared: &Shared, request: Request) -> Result<Vec<File>, Problem> {
-    let settings = &shared.settings;
-    let kind = match kind(request.headers()) {
-        Kind::Other => return Err(error::unsupported_media_type()),
+/// Reserves memory for the whole body, then receives the files.
+async fn receive_files(state: &RouteState, request: Request) -> Result<Vec<UploadedFile>, Problem> {
+    let settings = &state.settings;
+    let kind = match body_kind(request.headers()) {
+        BodyKind::Unsupported => return Err(problem::unsupported_media_type()),
         kind => kind,
     };
-    if let Err(problem) = shared.ingest.has_place() {
-        tokio::time::sleep(REFUSAL_PAUSE).await;
-        discard(request, settings.upload_timeout).await;
-        return Err(problem);
+    if let Err(error) = state.upload_service.check_capacity() {
+        tokio::time::sleep(REFUSAL_DELAY).await;
+        drain_body(request, settings.preprocess_upload_timeout).await;
+        return Err(error.into());
     }
-    let announced = announced(request.headers(), settings.max_body_bytes);
-    let mut room = shared.uploads.reserve(announced as u64).await.map_err(|error| {
+    let max_length = max_body_length(request.headers(), settings.preprocess_max_body_bytes);
+    let mut memory = state.upload_memory.reserve(max_length as u64).await.map_err(|error| {
         counter!("preprocess_shed_total", "reason" => "uploads").increment(1);
-        error::memory_problem(error)
+        problem::memory_problem(error)
     })?;
     let receiving = async {
         match kind {
-            Kind::Form => form(request, settings.max_files.get(), settings.max_body_bytes, announced).await,
-            _ => Ok(vec![(None, whole_body(request, settings.max_body_bytes, announced).await?)]),
+            BodyKind::Form => {
+                read_form(
+                    request,
+                    settings.preprocess_max_files.get(),
+                    settings.preprocess_max_body_bytes,
+                    max_length,
+                )
+                .await
+            }
+            _ => Ok(vec![(None, read_body(request, settings.preprocess_max_body_bytes, max_length).await?)]),
         }
     };
-    let files = timeout(settings.upload_timeout, receiving)
+    let files = timeout(settings.preprocess_upload_timeout, receiving)
         .await
-        .map_err(|_| error::upload_timeout(settings.upload_timeout))??;
-    room.shrink_to(files.iter().map(|(_, bytes)| bytes.len() as u64).sum());
-    let room = Arc::new(room);
-    let file = |(name, bytes)| File { name, upload: Upload { bytes, room: Arc::clone(&room) } };
-    Ok(files.into_iter().map(file).collect())
+        .map_err(|_| problem::upload_timeout(settings.preprocess_upload_timeout))??;
+    memory.shrink_to(files.iter().map(|(_, bytes)| bytes.len() as u64).sum());
+    let memory = Arc::new(memory);
+    let to_file =
+        |(name, bytes)| UploadedFile { name, upload: Upload { bytes, memory: Arc::clone(&memory) } };
+    Ok(files.into_iter().map(to_file).collect())
 }
 
-/// Reads the body of a request that is refused, and keeps none of it: a client that still sends when the
-/// connection is closed may never see the answer. Costs little beside what is let in.
-async fn discard(request: Request, limit: Duration) {
+/// Reads the body of a refused request and discards it.
+///
+/// A client that is still sending when the connection is closed may never see the response. Reading costs
+/// little compared with processing the accepted uploads.
+async fn drain_body(request: Request, limit: Duration) {
     let mut body = request.into_body().into_data_stream();
     let reading = async { while let Some(Ok(_)) = body.next().await {} };
-    // The answer is the same whether it came to an end.
+    // The response is the same after a timeout.
     let _ = timeout(limit, reading).await;
 }
 
-/// Bytes that the body has at most: as many as its header says, else as many as are allowed.
-fn announced(headers: &HeaderMap, limit: usize) -> usize {
+/// Returns the Content-Length, or `limit` if that is smaller or the header is missing.
+fn max_body_length(headers: &HeaderMap, limit: usize) -> usize {
     let length = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
     length.unwrap_or(limit).min(limit)
 }
 
-fn kind(headers: &HeaderMap) -> Kind {
+fn body_kind(headers: &HeaderMap) -> BodyKind {
     match media_type_of(headers).as_str() {
-        "multipart/form-data" => Kind::Form,
-        "application/octet-stream" => Kind::Raw,
-        image if image.starts_with("image/") => Kind::Raw,
-        _ => Kind::Other,
+        "multipart/form-data" => BodyKind::Form,
+        "application/octet-stream" => BodyKind::Raw,
+        image if image.starts_with("image/") => BodyKind::Raw,
+        _ => BodyKind::Unsupported,
     }
 }
 
-/// The body in one piece, which is made as large as it may become at once: growing it would take twice
-/// the memory for a moment, and what is not written to takes none.
-async fn whole_body(request: Request, limit: usize, announced: usize) -> Result<Bytes, Problem> {
-    let mut whole = BytesMut::with_capacity(announced);
+/// Reads the whole body into one buffer.
+///
+/// The buffer is allocated with its maximum length. Growing it would need old and new buffer at the same
+/// time, whereas pages that are never written to use no memory.
+async fn read_body(request: Request, limit: usize, max_length: usize) -> Result<Bytes, Problem> {
+    let mut bytes = BytesMut::with_capacity(max_length);
     let mut body = request.into_body().into_data_stream();
-    while let Some(piece) = body.next().await {
-        let piece = piece.map_err(|error| match is_too_large(&error) {
-            true => error::body_too_large(limit),
-            false => error::bad_body().with_source(error),
+    while let Some(chunk) = body.next().await {
+        let chunk = chunk.map_err(|error| match is_too_large(&error) {
+            true => problem::body_too_large(limit),
+            false => problem::bad_body().with_source(error),
         })?;
-        whole.extend_from_slice(&piece);
+        bytes.extend_from_slice(&chunk);
     }
-    Ok(whole.freeze())
+    Ok(bytes.freeze())
 }
 
-/// Whether it is the limit on the body that was met.
+/// Returns true if the body exceeded its length limit.
 fn is_too_large(error: &axum::Error) -> bool {
     std::iter::successors(Some(error as &dyn Error), |&error| error.source())
         .any(|error| error.is::<http_body_util::LengthLimitError>())
 }
 
-/// Names and bytes of the files of a form; its other fields are ignored.
-async fn form(
+/// Reads the names and bytes of the files of a form. Other fields are ignored.
+async fn read_form(
     request: Request<Body>,
     max_files: usize,
     limit: usize,
-    announced: usize,
+    max_length: usize,
 ) -> Result<Vec<(Option<String>, Bytes)>, Problem> {
-    let problem = |error: MultipartError| match error.status() {
-        StatusCode::PAYLOAD_TOO_LARGE => error::body_too_large(limit),
-        _ => error::bad_multipart().with_source(error),
+    let form_problem = |error: MultipartError| match error.status() {
+        StatusCode::PAYLOAD_TOO_LARGE => problem::body_too_large(limit),
+        _ => problem::bad_multipart().with_source(error),
     };
     let mut form = Multipart::from_request(request, &())
         .await
-        .map_err(|rejection| error::bad_multipart().with_source(rejection))?;
+        .map_err(|rejection| problem::bad_multipart().with_source(rejection))?;
     let mut files = Vec::new();
-    let mut left = announced;
-    while let Some(mut field) = form.next_field().await.map_err(problem)? {
-        if field.name() != Some(FIELD) {
+    let mut length_left = max_length;
+    while let Some(mut field) = form.next_field().await.map_err(form_problem)? {
+        if field.name() != Some(FILE_FIELD) {
             continue;
         }
         if files.len() == max_files {
-            return Err(error::too_many_files(max_files));
+            return Err(problem::too_many_files(max_files));
         }
         let name = field.file_name().map(str::to_owned);
-        // As for a whole body.
-        let mut bytes = BytesMut::with_capacity(left);
-        while let Some(piece) = field.chunk().await.map_err(problem)? {
-            bytes.extend_from_slice(&piece);
+        // Allocated with its maximum length, as in `read_body`.
+        let mut bytes = BytesMut::with_capacity(length_left);
+        while let Some(chunk) = field.chunk().await.map_err(form_problem)? {
+            bytes.extend_from_slice(&chunk);
         }
-        left = left.saturating_sub(bytes.len());
+        length_left = length_left.saturating_sub(bytes.len());
         files.push((name, bytes.freeze()));
     }
     Ok(files)
 }
 
-/// Takes as many files at once as there are threads: more would only crowd out other requests.
-async fn take_all(shared: &Shared, files: Vec<File>, trace: &TraceParent) -> Response {
-    let outcomes: Vec<(StatusCode, Value)> = stream::iter(files)
-        .map(|file| async move { outcome(file.name, shared.ingest.take(file.upload, trace).await) })
-        .buffered(shared.settings.threads.get())
+/// Processes several files.
+///
+/// Processes as many files at once as there are threads. More would only delay other requests.
+async fn process_all(state: &RouteState, files: Vec<UploadedFile>, trace: &TraceParent) -> Response {
+    let service = &state.upload_service;
+    let entries: Vec<(StatusCode, Value)> = stream::iter(files)
+        .map(|file| async move { list_entry(file.name, service.process(file.upload, trace).await) })
+        .buffered(state.settings.preprocess_threads.get())
         .collect()
         .await;
-    let all_stored = outcomes.iter().all(|(status, _)| *status == StatusCode::OK);
+    let all_stored = entries.iter().all(|(status, _)| *status == StatusCode::OK);
     let status = if all_stored { StatusCode::OK } else { StatusCode::MULTI_STATUS };
-    let list: Vec<Value> = outcomes.into_iter().map(|(_, outcome)| outcome).collect();
+    let list: Vec<Value> = entries.into_iter().map(|(_, entry)| entry).collect();
     (status, Json(list)).into_response()
 }
 
-/// One file's entry in the list.
-fn outcome(name: Option<String>, result: Result<Stored, Problem>) -> (StatusCode, Value) {
+/// Returns the status of a file and its entry in the list.
+fn list_entry(name: Option<String>, result: Result<StoredImage, UploadError>) -> (StatusCode, Value) {
     let (status, rest) = match result {
         Ok(stored) => (StatusCode::OK, json!(stored)),
-        Err(problem) => (problem.status, json!({ "error": public(&problem) })),
+        Err(error) => {
+            let problem = Problem::from(error);
+            (problem.status, json!({ "error": log_and_describe(&problem) }))
+        }
     };
     let mut entry = json!({ "file": name, "status": status.as_u16() });
     if let (Value::Object(entry), Value::Object(rest)) = (&mut entry, rest) {
@@ -202,13 +232,14 @@ fn outcome(name: Option<String>, result: Result<Stored, Problem>) -> (StatusCode
     (status, entry)
 }
 
-/// What a problem tells its caller when it is one of several outcomes. The middleware never sees it,
-/// so what really happened is logged here.
-fn public(problem: &Problem) -> Value {
+/// Logs a problem with its private source and returns its public members.
+///
+/// The middleware, which logs other problems, does not see the problem of one of several files.
+fn log_and_describe(problem: &Problem) -> Value {
     if problem.status.is_server_error() {
-        tracing::error!(kind = problem.kind, source = ?problem.source, "a file of several failed");
+        tracing::error!(kind = problem.kind, source = ?problem.source, "processing one of several files failed");
     } else {
-        tracing::debug!(kind = problem.kind, source = ?problem.source, "a file of several was refused");
+        tracing::debug!(kind = problem.kind, source = ?problem.source, "one of several files was refused");
     }
     let mut error = problem.extensions.clone();
     error.insert("kind".to_owned(), problem.kind.into());
@@ -226,20 +257,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn content_types() {
+    fn body_kind_depends_on_the_media_type_alone() {
         for (value, expected) in [
-            ("image/jpeg", Kind::Raw),
-            ("IMAGE/PNG; q=1", Kind::Raw),
-            ("application/octet-stream", Kind::Raw),
-            ("multipart/form-data; boundary=x", Kind::Form),
-            ("Multipart/Form-Data", Kind::Form),
-            ("application/x-www-form-urlencoded", Kind::Other),
-            ("text/plain; image/png", Kind::Other),
-            ("", Kind::Other),
+            ("image/jpeg", BodyKind::Raw),
+            ("IMAGE/PNG; q=1", BodyKind::Raw),
+            ("application/octet-stream", BodyKind::Raw),
+            ("multipart/form-data; boundary=x", BodyKind::Form),
+            ("Multipart/Form-Data", BodyKind::Form),
+            ("application/x-www-form-urlencoded", BodyKind::Unsupported),
+            ("text/plain; image/png", BodyKind::Unsupported),
+            ("", BodyKind::Unsupported),
         ] {
             let headers = HeaderMap::from_iter([(CONTENT_TYPE, value.parse().unwrap())]);
-            assert_eq!(kind(&headers), expected, "{value:?}");
+            assert_eq!(body_kind(&headers), expected, "{value:?}");
         }
-        assert_eq!(kind(&HeaderMap::new()), Kind::Other);
+        assert_eq!(body_kind(&HeaderMap::new()), BodyKind::Unsupported);
     }
 }

@@ -1,4 +1,4 @@
-//! Whatever the bytes: no panic, and an answer that is documented.
+//! Random and damaged bytes: no panic, and only documented statuses.
 
 use std::{io::Cursor, sync::Arc};
 
@@ -13,15 +13,15 @@ use tokio::runtime::Runtime;
 
 use crate::support::{TestApp, form, sample};
 
-/// Statuses that a client can cause. None of them is 5xx.
+/// Statuses that an upload can cause. None of them is 5xx.
 const DOCUMENTED: [u16; 5] = [200, 400, 413, 415, 422];
 
-fn config(cases: u32) -> Config {
+fn proptest_config(cases: u32) -> Config {
     Config { cases, failure_persistence: None, ..Config::default() }
 }
 
-/// The sample photos, and a small picture in every format.
-fn good_files() -> Vec<Arc<[u8]>> {
+/// Returns the sample photos, and a small image in every format.
+fn valid_files() -> Vec<Arc<[u8]>> {
     let photos = ["coffee.jpg", "chelsea.jpg", "rocket.jpg", "chelsea_224.png"].map(sample);
     let small =
         DynamicImage::from(image::load_from_memory(&photos[0]).unwrap().thumbnail(40, 40).into_rgb8());
@@ -33,27 +33,27 @@ fn good_files() -> Vec<Arc<[u8]>> {
         ImageFormat::Bmp,
         ImageFormat::Tiff,
     ];
-    let made = formats.map(|format| {
+    let encoded = formats.map(|format| {
         let mut file = Cursor::new(Vec::new());
         small.write_to(&mut file, format).unwrap();
         file.into_inner()
     });
-    photos.into_iter().chain(made).map(Arc::from).collect()
+    photos.into_iter().chain(encoded).map(Arc::from).collect()
 }
 
-/// A good file with some bytes overwritten, and perhaps cut off.
-fn damaged() -> impl Strategy<Value = Vec<u8>> {
+/// Generates valid files with some bytes overwritten, some of them cut off.
+fn damaged_file() -> impl Strategy<Value = Vec<u8>> {
     let changes = prop::collection::vec((any::<Index>(), any::<u8>()), 0..24);
-    // Headers are where decoders decide; half of the changes go there.
-    let in_header = prop::collection::vec((0..200usize, any::<u8>()), 0..8);
-    (select(good_files()), changes, in_header, prop::option::of(any::<Index>())).prop_map(
-        |(file, changes, in_header, cut)| {
+    // More changes in the header, which decides what decoders do.
+    let header_changes = prop::collection::vec((0..200usize, any::<u8>()), 0..8);
+    (select(valid_files()), changes, header_changes, prop::option::of(any::<Index>())).prop_map(
+        |(file, changes, header_changes, cut)| {
             let mut file = file.to_vec();
             for (at, byte) in changes {
                 let at = at.index(file.len());
                 file[at] = byte;
             }
-            for (at, byte) in in_header {
+            for (at, byte) in header_changes {
                 if let Some(old) = file.get_mut(at) {
                     *old = byte;
                 }
@@ -66,6 +66,7 @@ fn damaged() -> impl Strategy<Value = Vec<u8>> {
     )
 }
 
+/// Generates random bytes after the signature of a format, and damaged files.
 fn any_file() -> impl Strategy<Value = Vec<u8>> {
     let magic = select(vec![
         &b""[..],
@@ -79,16 +80,16 @@ fn any_file() -> impl Strategy<Value = Vec<u8>> {
     ]);
     let bytes = prop::collection::vec(any::<u8>(), 0..2048);
     let random = (magic, bytes).prop_map(|(magic, bytes)| [magic, &bytes].concat());
-    prop_oneof![random, damaged()]
+    prop_oneof![random, damaged_file()]
 }
 
 #[test]
-fn process_never_panics() {
+fn processing_any_file_gives_an_image_or_an_error() {
     let recipe = Settings::default().recipe();
-    TestRunner::new(config(192))
+    TestRunner::new(proptest_config(192))
         .run(&any_file(), |file| {
-            if let Ok(picture) = process(&file, &recipe) {
-                prop_assert!(picture.width >= 1 && picture.height >= 1);
+            if let Ok(processed) = process(&file, &recipe) {
+                prop_assert!(processed.width >= 1 && processed.height >= 1);
             }
             Ok(())
         })
@@ -96,7 +97,7 @@ fn process_never_panics() {
 }
 
 #[test]
-fn post_answers_what_is_documented() {
+fn post_of_any_file_has_a_documented_status() {
     let runtime = Runtime::new().unwrap();
     let app = runtime.block_on(TestApp::start(Settings::default()));
     let content_type = select(vec![
@@ -106,10 +107,10 @@ fn post_answers_what_is_documented() {
         "multipart/form-data",
         "text/plain",
     ]);
-    TestRunner::new(config(96))
+    TestRunner::new(proptest_config(96))
         .run(&(content_type, any_file()), |(content_type, file)| {
-            let raw = runtime.block_on(app.post(content_type, file.clone())).status().as_u16();
-            prop_assert!(DOCUMENTED.contains(&raw), "{raw} for a body of {content_type}");
+            let status_raw = runtime.block_on(app.post(content_type, file.clone())).status().as_u16();
+            prop_assert!(DOCUMENTED.contains(&status_raw), "{status_raw} for a body of {content_type}");
             let one = runtime.block_on(app.post_form(form([("a", file.clone())]))).status().as_u16();
             prop_assert!(DOCUMENTED.contains(&one), "{one} for a form");
             let two =
@@ -121,7 +122,7 @@ fn post_answers_what_is_documented() {
 }
 
 #[test]
-fn a_form_of_any_bytes_is_answered() {
+fn post_of_any_form_has_a_documented_status() {
     let runtime = Runtime::new().unwrap();
     let app = runtime.block_on(TestApp::start(Settings::default()));
     let piece = prop_oneof![
@@ -137,7 +138,7 @@ fn a_form_of_any_bytes_is_answered() {
         prop::collection::vec(any::<u8>(), 0..64),
     ];
     let body = prop::collection::vec(piece, 0..16).prop_map(|pieces| pieces.concat());
-    TestRunner::new(config(128))
+    TestRunner::new(proptest_config(128))
         .run(&body, |body| {
             let response = runtime.block_on(app.post("multipart/form-data; boundary=b", body));
             let status = response.status().as_u16();

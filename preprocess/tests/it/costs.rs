@@ -1,139 +1,147 @@
-//! What a header says of the cost, and what is refused by it.
+//! Costs derived from the header, and uploads refused by their header.
 
 use image::{ImageFormat, Rgb, RgbImage, RgbaImage};
 use jpeg_encoder::{ColorType, Encoder, SamplingFactor};
-use preprocess::image::{Coding, ImageError, Jpeg, Limits, Plan, Process, Recipe, inspect, process};
+use preprocess::image::{
+    Coding, ImageError, JpegHeader, JpegProcess, Limits, ProcessingPlan, Recipe, inspect, process,
+};
 
 use crate::{
     hand_made::png_header_only,
-    pictures::{encode, picture, recipe},
     support::sample,
+    test_image::{encode, recipe, test_image},
 };
 
+/// Encodes the test image as a 4:2:0 JPEG.
 fn jpeg(progressive: bool, colour: ColorType) -> Vec<u8> {
     let mut file = Vec::new();
     let mut encoder = Encoder::new(&mut file, 90);
     encoder.set_progressive(progressive);
     encoder.set_sampling_factor(SamplingFactor::R_4_2_0);
     let channels = if colour == ColorType::Luma { 1 } else { 3 };
-    encoder.encode(&picture().as_raw()[..400 * 300 * channels], 400, 300, colour).unwrap();
+    encoder.encode(&test_image().as_raw()[..400 * 300 * channels], 400, 300, colour).unwrap();
     file
 }
 
-fn coding(file: &[u8]) -> Jpeg {
+fn jpeg_header(file: &[u8]) -> JpegHeader {
     match inspect(file, &recipe().limits).unwrap().coding {
         Coding::Jpeg(jpeg) => jpeg,
         other => panic!("{other:?}"),
     }
 }
 
-/// Position of the first segment of that kind.
-fn find(file: &[u8], marker: u8) -> usize {
+/// Returns the offset of the first segment with this marker.
+fn find_marker(file: &[u8], marker: u8) -> usize {
     file.windows(2).position(|pair| pair == [0xFF, marker]).unwrap()
 }
 
-/// The file with its size changed in the frame header.
-fn of_size(mut file: Vec<u8>, frame: u8, (width, height): (u16, u16)) -> Vec<u8> {
-    let at = find(&file, frame);
+/// Replaces the size in the frame header.
+fn with_size(mut file: Vec<u8>, frame: u8, (width, height): (u16, u16)) -> Vec<u8> {
+    let at = find_marker(&file, frame);
     file[at + 5..at + 7].copy_from_slice(&height.to_be_bytes());
     file[at + 7..at + 9].copy_from_slice(&width.to_be_bytes());
     file
 }
 
-/// The file with its last scan so often again that it has `scans`.
-fn with_scans(mut file: Vec<u8>, scans: u32) -> Vec<u8> {
+/// Repeats the last scan until the file has `scan_count` scans.
+fn with_scan_count(mut file: Vec<u8>, scan_count: u32) -> Vec<u8> {
     let last = file.windows(2).rposition(|pair| pair == [0xFF, 0xDA]).unwrap();
     let end = file.len() - 2;
     let scan = file[last..end].to_vec();
-    for _ in coding(&file).scans..scans {
+    for _ in jpeg_header(&file).scan_count..scan_count {
         file.splice(end..end, scan.iter().copied());
     }
     file
 }
 
-fn cost(file: &[u8]) -> u64 {
-    Plan::of(file, &recipe()).unwrap().cost().bytes
+fn cost_in_bytes(file: &[u8]) -> u64 {
+    ProcessingPlan::new(file, &recipe()).unwrap().cost().bytes
 }
 
-fn kind(file: &[u8], recipe: &Recipe) -> &'static str {
+/// Returns the kind of the error of processing a file.
+fn error_kind(file: &[u8], recipe: &Recipe) -> &'static str {
     process(file, recipe).unwrap_err().kind()
 }
 
 #[test]
-fn kinds_of_jpeg() {
-    let baseline = coding(&jpeg(false, ColorType::Rgb));
+fn jpeg_header_states_process_components_bits_and_scans() {
+    let baseline = jpeg_header(&jpeg(false, ColorType::Rgb));
     assert_eq!(
-        (baseline.process, baseline.components, baseline.bits, baseline.scans),
-        (Process::Baseline, 3, 8, 1)
+        (baseline.process, baseline.component_count, baseline.bits_per_sample, baseline.scan_count),
+        (JpegProcess::Baseline, 3, 8, 1)
     );
-    assert!(baseline.whole);
-    let progressive = coding(&jpeg(true, ColorType::Rgb));
-    assert_eq!((progressive.process, progressive.components), (Process::Progressive, 3));
-    assert!(progressive.scans > 3, "{}", progressive.scans);
-    assert_eq!(coding(&jpeg(false, ColorType::Luma)).components, 1);
-    assert_eq!(coding(&sample("chelsea.jpg")).process, Process::Baseline);
+    assert!(baseline.is_complete);
+    let progressive = jpeg_header(&jpeg(true, ColorType::Rgb));
+    assert_eq!((progressive.process, progressive.component_count), (JpegProcess::Progressive, 3));
+    assert!(progressive.scan_count > 3, "{}", progressive.scan_count);
+    assert_eq!(jpeg_header(&jpeg(false, ColorType::Luma)).component_count, 1);
+    assert_eq!(jpeg_header(&sample("chelsea.jpg")).process, JpegProcess::Baseline);
 
-    // Rubbish between segments is stepped over.
+    // Unknown bytes between segments are skipped.
     let mut untidy = jpeg(false, ColorType::Rgb);
-    let tables = find(&untidy, 0xDB);
+    let tables = find_marker(&untidy, 0xDB);
     untidy.splice(tables..tables, [0, 0, 0]);
-    let said = |jpeg: Jpeg| (jpeg.process, jpeg.components, jpeg.bits, jpeg.scans, jpeg.whole);
-    assert_eq!(said(coding(&untidy)), said(baseline));
+    let JpegHeader { process: coding, component_count, bits_per_sample, scan_count, is_complete, .. } =
+        jpeg_header(&untidy);
+    assert_eq!(
+        (coding, component_count, bits_per_sample, scan_count, is_complete),
+        (JpegProcess::Baseline, 3, 8, 1, true)
+    );
     process(&untidy, &recipe()).unwrap();
 }
 
 #[test]
-fn kinds_of_png_and_webp() {
-    let animated = |file: &[u8]| match inspect(file, &recipe().limits).unwrap().coding {
-        Coding::Png(png) => (png.alpha, png.animated),
-        Coding::WebP(webp) => (webp.alpha, webp.animated),
+fn png_and_webp_headers_state_alpha_and_animation() {
+    let alpha_and_animation = |file: &[u8]| match inspect(file, &recipe().limits).unwrap().coding {
+        Coding::Png(png) => (png.has_alpha, png.is_animated),
+        Coding::WebP(webp) => (webp.has_alpha, webp.is_animated),
         other => panic!("{other:?}"),
     };
     for format in [ImageFormat::Png, ImageFormat::WebP] {
-        assert_eq!(animated(&encode(picture(), format)), (false, false), "{format:?}");
-        assert_eq!(animated(&encode(RgbaImage::new(40, 30), format)), (true, false), "{format:?}");
+        assert_eq!(alpha_and_animation(&encode(test_image(), format)), (false, false), "{format:?}");
+        assert_eq!(alpha_and_animation(&encode(RgbaImage::new(40, 30), format)), (true, false), "{format:?}");
     }
 }
 
 #[test]
-fn only_baseline_jpeg_may_have_more_pixels() {
+fn only_baseline_jpeg_may_exceed_max_pixels_other() {
     let large = (7000, 5000);
-    let baseline = of_size(jpeg(false, ColorType::Rgb), 0xC0, large);
-    assert_eq!(inspect(&baseline, &recipe().limits).unwrap().pixels(), 35_000_000);
-    let progressive = of_size(jpeg(true, ColorType::Rgb), 0xC2, large);
-    assert_eq!(kind(&progressive, &recipe()), "too_many_pixels");
-    assert_eq!(kind(&png_header_only(7000, 5000), &recipe()), "too_many_pixels");
-    // Who lowers the one limit lowers the other.
+    let baseline = with_size(jpeg(false, ColorType::Rgb), 0xC0, large);
+    assert_eq!(inspect(&baseline, &recipe().limits).unwrap().pixel_count(), 35_000_000);
+    let progressive = with_size(jpeg(true, ColorType::Rgb), 0xC2, large);
+    assert_eq!(error_kind(&progressive, &recipe()), "too_many_pixels");
+    assert_eq!(error_kind(&png_header_only(7000, 5000), &recipe()), "too_many_pixels");
+    // A lower limit for baseline JPEG applies to the other formats, too.
     let limits = Limits { max_pixels: 1000, ..recipe().limits };
     let refused = inspect(&png_header_only(100, 100), &limits).unwrap_err();
     assert!(matches!(refused, ImageError::TooManyPixels { limit: 1000, .. }), "{refused:?}");
 }
 
 #[test]
-fn scans_are_counted_before_anything_is_decoded() {
+fn jpeg_above_the_scan_limit_is_refused_by_its_header() {
     let limits = recipe().limits;
-    let most = with_scans(jpeg(true, ColorType::Rgb), limits.max_scans);
-    assert_eq!(coding(&most).scans, limits.max_scans);
-    let more = with_scans(jpeg(true, ColorType::Rgb), limits.max_scans + 1);
-    assert_eq!(kind(&more, &recipe()), "too_many_scans");
-    // Many more are not even counted.
-    let bomb = with_scans(of_size(jpeg(true, ColorType::Rgb), 0xC2, (4000, 4000)), 2000);
-    assert_eq!(kind(&bomb, &recipe()), "too_many_scans");
+    let at_limit = with_scan_count(jpeg(true, ColorType::Rgb), limits.max_scans);
+    assert_eq!(jpeg_header(&at_limit).scan_count, limits.max_scans);
+    let above_limit = with_scan_count(jpeg(true, ColorType::Rgb), limits.max_scans + 1);
+    assert_eq!(error_kind(&above_limit, &recipe()), "too_many_scans");
+    // Counting stops above the limit.
+    let bomb = with_scan_count(with_size(jpeg(true, ColorType::Rgb), 0xC2, (4000, 4000)), 2000);
+    assert_eq!(error_kind(&bomb, &recipe()), "too_many_scans");
 }
 
 #[test]
-fn two_frames_are_one_too_many() {
+fn jpeg_with_two_frame_headers_is_refused_as_corrupt() {
     let mut file = jpeg(false, ColorType::Rgb);
-    let frame = find(&file, 0xC0);
+    let frame = find_marker(&file, 0xC0);
     let length = usize::from(u16::from_be_bytes([file[frame + 2], file[frame + 3]])) + 2;
     let again = file[frame..frame + length].to_vec();
     file.splice(frame..frame, again);
-    assert_eq!(kind(&file, &recipe()), "corrupt_image");
+    assert_eq!(error_kind(&file, &recipe()), "corrupt_image");
 }
 
 #[test]
-fn a_webp_that_says_two_sizes() {
-    let small = encode(picture(), ImageFormat::WebP);
+fn webp_with_two_sizes_is_refused_as_corrupt() {
+    let small = encode(test_image(), ImageFormat::WebP);
     let extended = |width: u32, height: u32| {
         let mut file = b"RIFF\0\0\0\0WEBPVP8X\x0A\0\0\0\0\0\0\0".to_vec();
         file.extend(&(width - 1).to_le_bytes()[..3]);
@@ -144,26 +152,26 @@ fn a_webp_that_says_two_sizes() {
         file
     };
     process(&extended(400, 300), &recipe()).unwrap();
-    assert_eq!(kind(&extended(10, 10), &recipe()), "corrupt_image");
-    assert_eq!(kind(&extended(401, 300), &recipe()), "corrupt_image");
+    assert_eq!(error_kind(&extended(10, 10), &recipe()), "corrupt_image");
+    assert_eq!(error_kind(&extended(401, 300), &recipe()), "corrupt_image");
 }
 
 #[test]
-fn the_cost_grows_with_what_must_be_held() {
-    let plain = cost(&of_size(jpeg(false, ColorType::Rgb), 0xC0, (4000, 3000)));
-    let progressive = cost(&of_size(jpeg(true, ColorType::Rgb), 0xC2, (4000, 3000)));
-    // 4:2:0 has 1.5 samples a pixel, of two bytes each.
+fn cost_of_progressive_jpeg_includes_all_coefficients() {
+    let plain = cost_in_bytes(&with_size(jpeg(false, ColorType::Rgb), 0xC0, (4000, 3000)));
+    let progressive = cost_in_bytes(&with_size(jpeg(true, ColorType::Rgb), 0xC2, (4000, 3000)));
+    // 4:2:0 has 1.5 samples per pixel of two bytes each.
     assert!(progressive >= plain + 36_000_000, "{plain} {progressive}");
     assert!(plain < 60_000_000, "{plain}");
-    let png = cost(&png_header_only(4000, 3000));
+    let png = cost_in_bytes(&png_header_only(4000, 3000));
     assert!((36_000_000..60_000_000).contains(&png), "{png}");
 }
 
 #[test]
-fn a_picture_that_needs_more_memory_than_there_is() {
+fn image_that_costs_more_than_the_memory_limit_is_refused() {
     let mut recipe = recipe();
     let file = encode(RgbImage::from_pixel(1000, 1000, Rgb([1, 2, 3])), ImageFormat::Png);
-    let bytes = Plan::of(&file, &recipe).unwrap().cost().bytes;
+    let bytes = ProcessingPlan::new(&file, &recipe).unwrap().cost().bytes;
     recipe.limits.max_bytes = bytes;
     process(&file, &recipe).unwrap();
     recipe.limits.max_bytes = bytes - 1;
@@ -173,5 +181,5 @@ fn a_picture_that_needs_more_memory_than_there_is() {
         }
         other => panic!("{other:?}"),
     }
-    assert_eq!(kind(&file, &recipe), "too_much_memory");
+    assert_eq!(error_kind(&file, &recipe), "too_much_memory");
 }

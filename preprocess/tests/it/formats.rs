@@ -1,4 +1,4 @@
-//! Every format and every kind of it gives the same upright RGB picture.
+//! Every accepted format, in each of its variants, gives the same upright RGB image.
 
 use image::{
     DynamicImage, Frame, GrayImage, ImageEncoder, ImageFormat, Luma, LumaA, Rgb, RgbImage, Rgba, RgbaImage,
@@ -6,18 +6,18 @@ use image::{
     metadata::Orientation,
 };
 use jpeg_encoder::{ColorType, Encoder};
-use preprocess::image::{Format, Outcome, Plan, Recipe, follow, inspect, process};
+use preprocess::image::{Format, PlanOutcome, ProcessingPlan, Recipe, inspect, process, run_plan};
 
 use crate::{
     hand_made::{exif, palette_png, tiff},
-    pictures::{
-        BLUE, COLOURS, GREEN, RED, assert_near, assert_quarters, decode, encode, picture, quarters, recipe,
-    },
     support::sample,
+    test_image::{
+        BLUE, COLOURS, GREEN, RED, assert_near, assert_quarters, decode, encode, quarters, recipe, test_image,
+    },
 };
 
 #[test]
-fn every_format() {
+fn image_in_every_format_is_processed() {
     for (format, expected) in [
         (ImageFormat::Jpeg, Format::Jpeg),
         (ImageFormat::Png, Format::Png),
@@ -26,7 +26,7 @@ fn every_format() {
         (ImageFormat::Bmp, Format::Bmp),
         (ImageFormat::Tiff, Format::Tiff),
     ] {
-        let file = encode(picture(), format);
+        let file = encode(test_image(), format);
         let header = inspect(&file, &recipe().limits).unwrap();
         assert_eq!((header.format(), header.width, header.height), (expected, 400, 300));
         assert_quarters(&file, COLOURS, expected.name());
@@ -34,29 +34,30 @@ fn every_format() {
 }
 
 #[test]
-fn progressive_jpeg() {
+fn progressive_jpeg_is_processed() {
     let mut file = Vec::new();
     let mut encoder = Encoder::new(&mut file, 95);
     encoder.set_progressive(true);
-    encoder.encode(picture().as_raw(), 400, 300, ColorType::Rgb).unwrap();
+    encoder.encode(test_image().as_raw(), 400, 300, ColorType::Rgb).unwrap();
     assert_quarters(&file, COLOURS, "progressive");
 }
 
-/// 1600×1200, written by libwebp: the encoder at hand writes without loss only.
+/// The test image with 1600×1200 pixels, written by libwebp, because the encoder of the `image` crate is
+/// lossless.
 const LOSSY_WEBP: &[u8] = include_bytes!("data/quarters.webp");
 
 #[test]
-fn lossy_webp() {
+fn lossy_webp_is_processed_and_refused_when_cut_off() {
     assert_quarters(LOSSY_WEBP, COLOURS, "lossy WebP");
     let cut = process(&LOSSY_WEBP[..LOSSY_WEBP.len() - 50], &recipe()).unwrap_err();
     assert_eq!(cut.kind(), "corrupt_image");
-    let plan = Plan::of(LOSSY_WEBP, &recipe()).unwrap();
-    assert_eq!(plan.decoder(), if cfg!(feature = "turbo") { "libwebp" } else { "image" });
-    assert!(matches!(follow(&plan, LOSSY_WEBP, &recipe()).unwrap(), Outcome::Done(_)));
+    let plan = ProcessingPlan::new(LOSSY_WEBP, &recipe()).unwrap();
+    assert_eq!(plan.decoder_name(), if cfg!(feature = "turbo") { "libwebp" } else { "image" });
+    assert!(matches!(run_plan(&plan, LOSSY_WEBP, &recipe()).unwrap(), PlanOutcome::Done(_)));
 }
 
 #[test]
-fn grey() {
+fn grey_of_8_and_16_bits_is_processed() {
     let levels = [10u8, 90, 170, 250];
     let grey = GrayImage::from_fn(400, 300, |x, y| {
         Luma([levels[usize::from(x >= 200) + 2 * usize::from(y >= 150)]])
@@ -72,8 +73,8 @@ fn grey() {
 }
 
 #[test]
-fn sixteen_bits_a_channel() {
-    let colour = DynamicImage::ImageRgb8(picture());
+fn colour_of_16_bits_per_channel_is_processed() {
+    let colour = DynamicImage::ImageRgb8(test_image());
     for format in [ImageFormat::Png, ImageFormat::Tiff] {
         assert_quarters(&encode(colour.to_rgb16(), format), COLOURS, &format!("RGB {format:?}"));
         assert_quarters(&encode(colour.to_rgba16(), format), COLOURS, &format!("RGBA {format:?}"));
@@ -81,9 +82,9 @@ fn sixteen_bits_a_channel() {
 }
 
 #[test]
-fn cmyk_and_ycck_jpeg() {
-    // Inks are what is missing from white.
-    let inks: Vec<u8> = picture()
+fn cmyk_and_ycck_jpeg_are_processed() {
+    // An ink value is the difference from white.
+    let inks: Vec<u8> = test_image()
         .pixels()
         .flat_map(|pixel| {
             let [red, green, blue] = pixel.0;
@@ -98,22 +99,23 @@ fn cmyk_and_ycck_jpeg() {
 }
 
 #[test]
-fn palette_png_of_every_depth_and_with_transparency() {
+fn palette_png_of_every_depth_with_transparency_is_processed() {
     let colour = |[red, green, blue]: [u8; 3]| [red, green, blue, 255];
     let palette = [colour(RED), colour(GREEN), colour(BLUE), [0, 0, 0, 0]];
     let expected = [RED, GREEN, BLUE, [255; 3]];
     for bits in [2u8, 4, 8] {
         let pixel = |x: usize, y: usize| u8::from(x >= 200) + 2 * u8::from(y >= 150);
-        let in_a_byte = usize::from(8 / bits);
+        let pixels_per_byte = usize::from(8 / bits);
         let row = |y: usize| {
             let byte = |index: usize| {
-                (0..in_a_byte).fold(0u8, |packed, i| {
-                    (packed.wrapping_shl(bits.into())) | pixel(index * in_a_byte + i, y)
+                (0..pixels_per_byte).fold(0u8, |packed, i| {
+                    (packed.wrapping_shl(bits.into())) | pixel(index * pixels_per_byte + i, y)
                 })
             };
-            (0..400 / in_a_byte).map(byte).collect::<Vec<u8>>()
+            (0..400 / pixels_per_byte).map(byte).collect::<Vec<u8>>()
         };
-        // An uncompressed block holds 65,535 bytes, so the 8-bit one is a third as high.
+        // An uncompressed deflate block holds 65,535 bytes, so the image with 8 bits has a third of the
+        // height.
         let rows: Vec<Vec<u8>> = match bits {
             8 => (0..100).map(|y| row(y * 3)).collect(),
             _ => (0..300).map(row).collect(),
@@ -127,15 +129,15 @@ fn palette_png_of_every_depth_and_with_transparency() {
 }
 
 #[test]
-fn one_bit_png() {
+fn png_of_1_bit_is_processed() {
     let rows: Vec<Vec<u8>> = (0..300).map(|y| vec![if y < 150 { 0x00 } else { 0xFF }; 50]).collect();
     let file = palette_png(400, 1, &rows, &[[0, 0, 0, 255], [255, 255, 255, 255]]);
     assert_quarters(&file, [[0; 3], [0; 3], [255; 3], [255; 3]], "1 bit");
 }
 
 #[test]
-fn transparency_shows_white() {
-    // Opaque, half, a quarter, and not at all.
+fn transparent_pixels_are_blended_with_white() {
+    // Opaque, half, a quarter and fully transparent.
     let image = RgbaImage::from_fn(400, 300, |x, y| {
         let alpha = [255, 128, 64, 0][usize::from(x >= 200) + 2 * usize::from(y >= 150)];
         Rgba([200, 0, 0, alpha])
@@ -152,8 +154,8 @@ fn transparency_shows_white() {
 }
 
 #[test]
-fn colours_under_transparent_pixels_do_not_bleed() {
-    // White stripes with black hidden under the transparent ones between: all of it shows white.
+fn colours_of_transparent_pixels_do_not_bleed_into_their_neighbours() {
+    // White stripes between transparent stripes whose colour is black. The result must be white.
     let stripes = RgbaImage::from_fn(800, 600, |x, _| {
         if x % 2 == 0 { Rgba([255, 255, 255, 255]) } else { Rgba([0, 0, 0, 0]) }
     });
@@ -161,22 +163,22 @@ fn colours_under_transparent_pixels_do_not_bleed() {
     assert!(decode(&processed).pixels().all(|pixel| pixel.0.iter().all(|&level| level >= 250)));
 }
 
-/// The picture as it is stored so that `orientation` turns it upright.
-fn stored_for(orientation: u8) -> RgbImage {
+/// Returns the test image rotated so that applying `orientation` makes it upright.
+fn rotated_for(orientation: u8) -> RgbImage {
     let inverse = match orientation {
         6 => 8,
         8 => 6,
         own_inverse => own_inverse,
     };
-    let mut image = DynamicImage::ImageRgb8(picture());
+    let mut image = DynamicImage::ImageRgb8(test_image());
     image.apply_orientation(Orientation::from_exif(inverse).unwrap());
     image.into_rgb8()
 }
 
 #[test]
-fn every_exif_orientation_gives_the_same_upright_picture() {
+fn every_exif_orientation_gives_the_same_upright_image() {
     for orientation in 1..=8 {
-        let stored = stored_for(orientation);
+        let stored = rotated_for(orientation);
         let (width, height) = stored.dimensions();
         for big_endian in [false, true] {
             let mut jpeg = Vec::new();
@@ -204,30 +206,30 @@ fn every_exif_orientation_gives_the_same_upright_picture() {
 }
 
 #[test]
-fn an_orientation_that_is_none_is_ignored() {
+fn invalid_exif_orientation_is_ignored() {
     for orientation in [0, 9, 255] {
         let mut jpeg = Vec::new();
         let mut encoder = Encoder::new(&mut jpeg, 97);
         encoder.add_exif_metadata(&exif(orientation, true)).unwrap();
-        encoder.encode(picture().as_raw(), 400, 300, ColorType::Rgb).unwrap();
+        encoder.encode(test_image().as_raw(), 400, 300, ColorType::Rgb).unwrap();
         assert_quarters(&jpeg, COLOURS, &format!("{orientation}"));
     }
 }
 
 #[test]
-fn the_first_frame_of_an_animation() {
+fn first_frame_of_an_animated_gif_is_used() {
     let frame = |colour: [u8; 3]| {
         let [red, green, blue] = colour;
         Frame::new(RgbaImage::from_pixel(40, 30, Rgba([red, green, blue, 255])))
     };
     let mut gif = Vec::new();
     GifEncoder::new(&mut gif).encode_frames([frame(RED), frame(BLUE)]).unwrap();
-    let picture = decode(&process(&gif, &recipe()).unwrap());
-    assert_near(picture.get_pixel(20, 15).0, RED, "first frame");
+    let image = decode(&process(&gif, &recipe()).unwrap());
+    assert_near(image.get_pixel(20, 15).0, RED, "first frame");
 }
 
 #[test]
-fn small_and_narrow_pictures_keep_their_size() {
+fn image_with_a_short_side_keeps_its_size() {
     for (width, height) in [(1, 1), (10, 6), (256, 300), (1, 2000), (3, 16_384)] {
         let file = encode(RgbImage::from_pixel(width, height, Rgb(GREEN)), ImageFormat::Png);
         let processed = process(&file, &recipe()).unwrap();
@@ -237,13 +239,13 @@ fn small_and_narrow_pictures_keep_their_size() {
 }
 
 #[test]
-fn the_same_upload_gives_the_same_bytes() {
+fn same_upload_gives_the_same_bytes() {
     let file = sample("chelsea.jpg");
     assert_eq!(process(&file, &recipe()).unwrap().jpeg, process(&file, &recipe()).unwrap().jpeg);
 }
 
 #[test]
-fn the_recipe_text_tells_recipes_apart_and_leaves_limits_out() {
+fn recipe_text_depends_on_size_and_quality_but_not_on_limits() {
     let default = recipe();
     assert_eq!(default.id_text(), "v2 shorter-side=256 filter=lanczos3 jpeg=95 chroma=4:4:4");
     assert_ne!(Recipe { shorter_side: 224, ..default.clone() }.id_text(), default.id_text());

@@ -1,8 +1,8 @@
-//! Small writers of files that the encoders at hand do not write.
+//! Writers of files that the encoder crates cannot write.
 
 use image::RgbImage;
 
-/// An EXIF block with nothing but an orientation, in either byte order.
+/// Writes an EXIF block that contains only an orientation.
 pub(crate) fn exif(orientation: u8, big_endian: bool) -> Vec<u8> {
     let mut block = Vec::new();
     let short = |value: u16| {
@@ -24,7 +24,7 @@ pub(crate) fn exif(orientation: u8, big_endian: bool) -> Vec<u8> {
     block
 }
 
-/// A TIFF of uncompressed RGB in one strip, with an orientation.
+/// Writes an uncompressed RGB TIFF in one strip, with an orientation.
 pub(crate) fn tiff(image: &RgbImage, orientation: u8) -> Vec<u8> {
     const SHORT: u16 = 3;
     const LONG: u16 = 4;
@@ -58,7 +58,7 @@ pub(crate) fn tiff(image: &RgbImage, orientation: u8) -> Vec<u8> {
     file
 }
 
-/// A palette PNG of `bits` a pixel; `rows` are the packed rows. The palette has RGBA colours.
+/// Writes a palette PNG with `bits` per pixel. `rows` are the packed rows, and the palette has RGBA colours.
 pub(crate) fn palette_png(width: u32, bits: u8, rows: &[Vec<u8>], palette: &[[u8; 4]]) -> Vec<u8> {
     let mut header = Vec::new();
     header.extend(width.to_be_bytes());
@@ -77,7 +77,7 @@ pub(crate) fn palette_png(width: u32, bits: u8, rows: &[Vec<u8>], palette: &[[u8
     file
 }
 
-/// The beginning of a PNG that says it has this size, and nothing after.
+/// Writes the signature and the header of a PNG, without pixels.
 pub(crate) fn png_header_only(width: u32, height: u32) -> Vec<u8> {
     let mut header = Vec::new();
     header.extend(width.to_be_bytes());
@@ -88,7 +88,7 @@ pub(crate) fn png_header_only(width: u32, height: u32) -> Vec<u8> {
     file
 }
 
-/// A PNG of `image` with one more chunk right after its header.
+/// Encodes `image` as a PNG with an additional chunk right after its header.
 pub(crate) fn png_with_chunk(image: &RgbImage, name: &[u8; 4], data: &[u8]) -> Vec<u8> {
     const HEADER_END: usize = 8 + 25;
     let mut file = std::io::Cursor::new(Vec::new());
@@ -106,7 +106,7 @@ pub(crate) fn png_chunk(name: &[u8; 4], data: &[u8]) -> Vec<u8> {
     chunk
 }
 
-/// A zlib stream of one uncompressed block.
+/// Writes a zlib stream of one uncompressed block.
 fn zlib_stored(data: &[u8]) -> Vec<u8> {
     let length = u16::try_from(data.len()).unwrap();
     let mut stream = vec![0x78, 0x01, 0x01];

@@ -1,6 +1,6 @@
-//! The service from outside: its pictures through `image::process`, its answers over HTTP.
+//! The service from outside: its images through `image::process`, its responses over HTTP.
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail by panicking")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "test helpers fail by panicking")]
 
 mod any_bytes;
 mod colours;
@@ -11,12 +11,12 @@ mod hand_made;
 mod hostile;
 #[cfg(target_os = "linux")]
 mod overload;
-mod pictures;
 mod predictions;
 #[cfg(target_os = "linux")]
 mod public_files;
 mod refusals;
 mod support;
+mod test_image;
 #[cfg(feature = "turbo")]
 mod turbo;
 mod uploads;

@@ -1,8 +1,9 @@
-//! Ten times as many uploads as are let in: each is answered, nothing is done for those that are refused,
-//! and the memory stays within its bound.
+//! Ten times as many concurrent uploads as the limit.
 //!
-//! The service has a process of its own, so that its memory and CPU time are its own. How much it gets done
-//! is printed, not asserted: on a machine with other work to do it would fail by chance.
+//! Every upload gets a response, refused uploads are not announced, and the memory stays within its limit.
+//!
+//! The service runs in a separate process, so that its memory and CPU time can be measured. The throughput is
+//! printed and not asserted, because it depends on the other load of the machine.
 
 use std::{
     env,
@@ -23,30 +24,35 @@ use tokio::task::JoinSet;
 use crate::{
     hostile::{
         jpeg::photo,
-        rig::{most_resident, resident_now},
+        rig::{peak_resident_bytes, reset_peak_resident_bytes},
     },
     support::{TestApp, sample},
 };
 
-/// Name of the test that is the service's process.
-const SERVICE: &str = "overload::a_service_in_a_process_of_its_own";
+/// Name of the test that runs the service in its process.
+const SERVICE: &str = "overload::service_process";
+/// Environment variable that is set in the process of the service.
 const IS_SERVICE: &str = "OVERLOADED_SERVICE";
-/// What its lines begin with.
+/// Text before the address in the output of the service.
 const ADDRESS: &str = "address:";
+/// Text before the measurements in the output of the service.
 const FIGURES: &str = "figures:";
 
-/// Pictures that are let in at once.
-const PLACES: usize = 8;
-/// How long each part lasts.
-const PART: Duration = Duration::from_secs(2);
-/// Beside the memory that is given out: connections, what the bucket keeps, and the program itself.
+/// Maximum number of images in the service at the same time.
+const MAX_IMAGES: usize = 8;
+/// Duration of each phase.
+const PHASE_DURATION: Duration = Duration::from_secs(2);
+/// Memory that no budget covers: connections, objects in the bucket, and the program itself.
 const SLACK_BYTES: u64 = 64 << 20;
 
 fn settings() -> Settings {
-    Settings { queue_items: const { NonZeroUsize::new(PLACES).unwrap() }, ..Settings::default() }
+    Settings {
+        preprocess_queue_items: const { NonZeroUsize::new(MAX_IMAGES).unwrap() },
+        ..Settings::default()
+    }
 }
 
-/// The service, until it is told to stop.
+/// The process of the service. Dropping this value kills it.
 struct Service {
     child: Child,
     stdin: ChildStdin,
@@ -54,11 +60,11 @@ struct Service {
     url: String,
 }
 
-/// What it did since it was asked before.
+/// Measurements since the previous request for them.
 struct Figures {
     stored: usize,
-    peak: u64,
-    milliseconds: u64,
+    peak_bytes: u64,
+    cpu_milliseconds: u64,
 }
 
 impl Service {
@@ -73,23 +79,24 @@ impl Service {
         let stdin = child.stdin.take().unwrap();
         let stdout = BufReader::new(child.stdout.take().unwrap());
         let mut service = Self { child, stdin, stdout, url: String::new() };
-        service.url = service.line(ADDRESS);
+        service.url = service.read_line(ADDRESS);
         service
     }
 
-    fn figures(&mut self) -> Figures {
+    fn read_figures(&mut self) -> Figures {
         self.stdin.write_all(b"?").unwrap();
-        let line = self.line(FIGURES);
+        let line = self.read_line(FIGURES);
         let mut figures = line.split_whitespace().map(|figure| figure.parse::<u64>().unwrap());
         let mut next = || figures.next().unwrap();
-        Figures { stored: usize::try_from(next()).unwrap(), peak: next(), milliseconds: next() }
+        Figures { stored: usize::try_from(next()).unwrap(), peak_bytes: next(), cpu_milliseconds: next() }
     }
 
-    fn line(&mut self, begins: &str) -> String {
+    /// Reads lines up to the one that contains `label` and returns the text after the label.
+    fn read_line(&mut self, label: &str) -> String {
         loop {
             let mut line = String::new();
             assert!(self.stdout.read_line(&mut line).unwrap() > 0, "the service died");
-            if let Some((_, rest)) = line.split_once(begins) {
+            if let Some((_, rest)) = line.split_once(label) {
                 return rest.trim().to_owned();
             }
         }
@@ -104,68 +111,72 @@ impl Drop for Service {
 }
 
 #[tokio::test]
-#[ignore = "a part of the test of overload, which starts it"]
-async fn a_service_in_a_process_of_its_own() {
+#[ignore = "started by the overload test in a process of its own"]
+async fn service_process() {
     if env::var_os(IS_SERVICE).is_none() {
         return;
     }
     let app = TestApp::start(settings()).await;
     println!("{ADDRESS} {}", app.url("/preprocess"));
-    let before = resident_now();
+    let resident_before = reset_peak_resident_bytes();
     let (mut stored_before, mut started) = (0, ProcessTime::now());
-    // Ends with the process that reads this.
+    // Ends when the process of the test closes the pipe.
     loop {
-        let asked = tokio::task::spawn_blocking(|| std::io::stdin().read_exact(&mut [0])).await.unwrap();
-        if asked.is_err() {
+        let read = tokio::task::spawn_blocking(|| std::io::stdin().read_exact(&mut [0])).await.unwrap();
+        if read.is_err() {
             return;
         }
         let stored = app.topic.published().len();
-        let peak = most_resident().saturating_sub(before);
+        let peak = peak_resident_bytes().saturating_sub(resident_before);
         let milliseconds = started.elapsed().as_millis();
         println!("{FIGURES} {} {peak} {milliseconds}", stored - stored_before);
         (stored_before, started) = (stored, ProcessTime::now());
     }
 }
 
-/// Who sends uploads.
+/// A phase of the test with a constant load.
 #[derive(Clone, Copy)]
-struct Part {
+struct Phase {
     name: &'static str,
-    at_once: usize,
-    /// Whoever is refused comes back when it was told to, instead of at once.
-    patient: bool,
+    senders: usize,
+    /// Refused senders wait for Retry-After instead of retrying at once.
+    respects_retry_after: bool,
 }
 
-const PARTS: [Part; 4] = [
-    Part { name: "warm", at_once: PLACES / 2, patient: true },
-    Part { name: "unloaded", at_once: PLACES / 2, patient: true },
-    Part {
-        name: "overloaded by callers who come back when they are told to",
-        at_once: 10 * PLACES,
-        patient: true,
+const PHASES: [Phase; 4] = [
+    Phase { name: "warm", senders: MAX_IMAGES / 2, respects_retry_after: true },
+    Phase { name: "unloaded", senders: MAX_IMAGES / 2, respects_retry_after: true },
+    Phase {
+        name: "overloaded by senders that respect Retry-After",
+        senders: 10 * MAX_IMAGES,
+        respects_retry_after: true,
     },
-    Part { name: "overloaded by callers who come back at once", at_once: 10 * PLACES, patient: false },
+    Phase {
+        name: "overloaded by senders that retry at once",
+        senders: 10 * MAX_IMAGES,
+        respects_retry_after: false,
+    },
 ];
 
-/// What came of some uploads.
-struct Outcome {
+/// Numbers of responses in a phase.
+struct Responses {
     stored: usize,
-    /// Of these, before the part was over.
-    in_time: usize,
+    /// Of these, the responses before the end of the phase.
+    stored_in_time: usize,
     refused: usize,
 }
 
-/// Sends uploads, so many at once, for as long as a [`PART`] lasts. Each is another one: what was stored
-/// before is not announced again.
-async fn send(url: &str, files: &Arc<Vec<Vec<u8>>>, part: Part) -> Outcome {
-    let Part { name, at_once, patient } = part;
+/// Sends uploads from several senders until the end of the phase. All uploads differ, so that none is a
+/// duplicate.
+async fn run_phase(url: &str, files: &Arc<Vec<Vec<u8>>>, phase: Phase) -> Responses {
+    let Phase { name, senders: sender_count, respects_retry_after } = phase;
     let client = reqwest::Client::new();
-    let [stored, in_time, refused] = std::array::from_fn(|_| Arc::new(AtomicUsize::new(0)));
-    let end = Instant::now() + PART;
+    let [stored, stored_in_time, refused] = std::array::from_fn(|_| Arc::new(AtomicUsize::new(0)));
+    let end = Instant::now() + PHASE_DURATION;
     let mut senders = JoinSet::new();
-    for sender in 0..at_once {
+    for sender in 0..sender_count {
         let (client, url, files) = (client.clone(), url.to_owned(), Arc::clone(files));
-        let [stored, in_time, refused] = [&stored, &in_time, &refused].map(Arc::clone);
+        let [stored, stored_in_time, refused] = [&stored, &stored_in_time, &refused].map(Arc::clone);
         senders.spawn(async move {
             let mut number = sender;
             while Instant::now() < end {
@@ -175,18 +186,18 @@ async fn send(url: &str, files: &Arc<Vec<Vec<u8>>>, part: Part) -> Outcome {
                 let response = request.send().await.unwrap();
                 match response.status().as_u16() {
                     200 => {
-                        in_time.fetch_add(usize::from(Instant::now() < end), Ordering::SeqCst);
+                        stored_in_time.fetch_add(usize::from(Instant::now() < end), Ordering::SeqCst);
                         stored.fetch_add(1, Ordering::SeqCst)
                     }
                     429 => refused.fetch_add(1, Ordering::SeqCst),
-                    other => panic!("answered {other}"),
+                    other => panic!("status {other}"),
                 };
                 let pause =
                     response.headers().get("retry-after").map(|seconds| seconds.to_str().unwrap().parse());
                 response.bytes().await.unwrap();
-                if let Some(pause) = pause.filter(|_| patient) {
-                    let back_at = Instant::now() + Duration::from_secs(pause.unwrap());
-                    tokio::time::sleep_until(back_at.min(end).into()).await;
+                if let Some(pause) = pause.filter(|_| respects_retry_after) {
+                    let retry_at = Instant::now() + Duration::from_secs(pause.unwrap());
+                    tokio::time::sleep_until(retry_at.min(end).into()).await;
                 }
                 number += 1;
             }
@@ -195,35 +206,36 @@ async fn send(url: &str, files: &Arc<Vec<Vec<u8>>>, part: Part) -> Outcome {
     while let Some(sent) = senders.join_next().await {
         sent.unwrap();
     }
-    let [stored, in_time, refused] = [stored, in_time, refused].map(|count| count.load(Ordering::SeqCst));
-    Outcome { stored, in_time, refused }
+    let [stored, stored_in_time, refused] =
+        [stored, stored_in_time, refused].map(|count| count.load(Ordering::SeqCst));
+    Responses { stored, stored_in_time, refused }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn ten_times_as_many_as_are_let_in() {
+async fn overloaded_service_responds_to_every_upload_within_its_memory() {
     let samples = ["coffee.jpg", "rocket.jpg", "chelsea.jpg", "coffee.jpg", "rocket.jpg"].map(sample);
     let files: Vec<_> = samples.into_iter().chain([photo(1633, 1225), photo(4000, 3000)]).collect();
     let files = Arc::new(files);
     let mut service = Service::start();
     let url = service.url.clone();
     let mut unloaded = 0.0;
-    for part in PARTS {
-        let Outcome { stored, in_time, refused } = send(&url, &files, part).await;
-        let figures = service.figures();
-        let rate = in_time as f64 / PART.as_secs_f64();
-        if part.at_once < PLACES {
+    for phase in PHASES {
+        let Responses { stored, stored_in_time, refused } = run_phase(&url, &files, phase).await;
+        let figures = service.read_figures();
+        let rate = stored_in_time as f64 / PHASE_DURATION.as_secs_f64();
+        if phase.senders < MAX_IMAGES {
             unloaded = rate;
         }
-        let work = figures.milliseconds as f64 / stored as f64;
-        let (name, share, peak) = (part.name, 100.0 * rate / unloaded, figures.peak >> 10);
+        let work = figures.cpu_milliseconds as f64 / stored as f64;
+        let (name, share, peak) = (phase.name, 100.0 * rate / unloaded, figures.peak_bytes >> 10);
         println!(
-            "{name}: {stored} stored, {refused} refused, {rate:.1} a second ({share:.0} %), {work:.2} ms of \
-             CPU for each, {peak} KiB at most"
+            "{name}: {stored} stored, {refused} refused, {rate:.1} per second ({share:.0} %), {work:.2} ms of \
+             CPU per image, {peak} KiB peak"
         );
-        // One announcement for each that was answered 200, and none for the others.
+        // One announcement per response of 200, and none for refused uploads.
         assert_eq!(figures.stored, stored, "{name}");
-        assert_eq!(refused > 0, part.at_once > PLACES, "{name}: {refused} refused");
-        let bound = settings().max_memory as u64 + SLACK_BYTES;
-        assert!(figures.peak <= bound, "{name}: {} of {bound} bytes", figures.peak);
+        assert_eq!(refused > 0, phase.senders > MAX_IMAGES, "{name}: {refused} refused");
+        let bound = settings().preprocess_max_memory as u64 + SLACK_BYTES;
+        assert!(figures.peak_bytes <= bound, "{name}: {} of {bound} bytes", figures.peak_bytes);
     }
 }

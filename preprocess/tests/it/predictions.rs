@@ -1,4 +1,4 @@
-//! `GET /predictions/{id}`: pending, done, failed, waiting.
+//! `GET /predictions/{id}`: pending, available and failed predictions, and waiting for one.
 
 use std::sync::{Arc, atomic::Ordering};
 
@@ -9,8 +9,8 @@ use crate::support::{TestApp, json, problem, sample};
 
 const DONE: &str = r#"{"gcs_path":"gs://test-bucket/x/image.jpg","label":"espresso","confidence":0.9}"#;
 
-/// A service that has the sample photo, and the photo's id.
-async fn with_coffee(settings: Settings) -> (TestApp, ImageId) {
+/// Starts a service, uploads a sample photo, and returns its id.
+async fn start_with_coffee(settings: Settings) -> (TestApp, ImageId) {
     let app = TestApp::start(settings).await;
     let (_, body) = json(app.post("image/jpeg", sample("coffee.jpg")).await).await;
     let id = body["id"].as_str().unwrap().parse().unwrap();
@@ -18,8 +18,8 @@ async fn with_coffee(settings: Settings) -> (TestApp, ImageId) {
 }
 
 #[tokio::test]
-async fn pending_then_done() {
-    let (app, id) = with_coffee(Settings::default()).await;
+async fn prediction_is_pending_with_202_and_then_returned_as_stored() {
+    let (app, id) = start_with_coffee(Settings::default()).await;
     let path = format!("/predictions/{id}");
     let pending = app.get(&path).await;
     assert_eq!(pending.headers()["retry-after"], "1");
@@ -36,18 +36,18 @@ async fn pending_then_done() {
 }
 
 #[tokio::test]
-async fn a_failure_is_answered_as_it_is_stored() {
-    let (app, id) = with_coffee(Settings::default()).await;
+async fn failed_prediction_is_returned_as_stored() {
+    let (app, id) = start_with_coffee(Settings::default()).await;
     let failed = r#"{"gcs_path":"gs://b/o","error":{"reason":"not_an_image","message":"…"}}"#;
     app.bucket.put(id.prediction_object(), failed).await;
-    let answer = app.get(&format!("/predictions/{id}?wait=30")).await;
-    assert_eq!(answer.status(), 200);
-    assert_eq!(answer.text().await.unwrap(), failed);
+    let response = app.get(&format!("/predictions/{id}?wait=30")).await;
+    assert_eq!(response.status(), 200);
+    assert_eq!(response.text().await.unwrap(), failed);
 }
 
 #[tokio::test]
-async fn what_is_not_there_or_not_asked_well() {
-    let (app, id) = with_coffee(Settings::default()).await;
+async fn unknown_image_invalid_id_and_invalid_wait_are_refused() {
+    let (app, id) = start_with_coffee(Settings::default()).await;
     let unknown = "0".repeat(32);
     for (path, status, kind) in [
         (format!("/predictions/{unknown}"), 404, "no_such_image"),
@@ -66,31 +66,32 @@ async fn what_is_not_there_or_not_asked_well() {
 }
 
 #[tokio::test]
-async fn a_wait_ends_when_the_prediction_comes() {
-    let (app, id) = with_coffee(Settings::default()).await;
+async fn wait_ends_when_the_prediction_is_stored() {
+    let (app, id) = start_with_coffee(Settings::default()).await;
     let app = Arc::new(app);
     let waiting = tokio::spawn({
         let (app, path) = (Arc::clone(&app), format!("/predictions/{id}?wait=30"));
         async move { app.get(&path).await }
     });
-    // It has looked at least once, so it is not the first look that finds the prediction.
+    // The first read has found no prediction, so a later one must find it.
     app.bucket.was_read.notified().await;
     app.bucket.put(id.prediction_object(), DONE).await;
     assert_eq!(waiting.await.unwrap().text().await.unwrap(), DONE);
 }
 
 #[tokio::test]
-async fn a_wait_ends_when_its_time_is_up() {
+async fn wait_ends_after_max_wait() {
     let max_wait = std::time::Duration::from_millis(120);
-    let (app, id) = with_coffee(Settings { max_wait, ..Settings::default() }).await;
-    // Far longer than allowed: were it not cut, the request would time out instead (504).
+    let (app, id) =
+        start_with_coffee(Settings { preprocess_max_wait: max_wait, ..Settings::default() }).await;
+    // A wait longer than the maximum is shortened. Otherwise the request would time out with 504.
     assert_eq!(app.get(&format!("/predictions/{id}?wait=1e9")).await.status(), 202);
     assert_eq!(app.get(&format!("/predictions/{id}?wait=0.05")).await.status(), 202);
 }
 
 #[tokio::test]
-async fn a_wait_ends_when_the_service_stops() {
-    let (app, id) = with_coffee(Settings::default()).await;
+async fn wait_ends_when_the_service_stops() {
+    let (app, id) = start_with_coffee(Settings::default()).await;
     let app = Arc::new(app);
     let waiting = tokio::spawn({
         let (app, path) = (Arc::clone(&app), format!("/predictions/{id}?wait=30"));
@@ -98,7 +99,7 @@ async fn a_wait_ends_when_the_service_stops() {
     });
     app.bucket.was_read.notified().await;
     app.stop.cancel();
-    // Were the wait not ended, the drain timeout would cut the connection before its 30 seconds.
+    // Otherwise the drain timeout would close the connection before the 30 seconds are over.
     assert_eq!(waiting.await.unwrap(), 202);
     Arc::into_inner(app).unwrap().stopped().await;
 }

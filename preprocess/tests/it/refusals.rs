@@ -1,4 +1,4 @@
-//! What is refused, and in which words.
+//! Refused uploads and their problems.
 
 use image::{DynamicImage, ImageFormat, RgbImage};
 use preprocess::{
@@ -8,8 +8,8 @@ use preprocess::{
 
 use crate::{
     hand_made::png_header_only,
-    pictures::recipe,
     support::{TestApp, form, json, problem, sample},
+    test_image::recipe,
 };
 
 #[track_caller]
@@ -21,14 +21,14 @@ fn assert_refused(file: &[u8], kind: &str) {
 }
 
 #[test]
-fn what_is_no_image() {
+fn bytes_of_no_known_format_are_refused_as_not_an_image() {
     for file in [&b"hello, world"[..], b"", b"\xFF", b"GIF", b"{}", &[0; 100]] {
         assert_refused(file, "not_an_image");
     }
 }
 
 #[test]
-fn formats_that_are_not_accepted() {
+fn image_of_another_format_is_refused_as_unsupported() {
     for file in [
         &b"\0\0\0\x18ftypheic\0\0\0\0mif1heic"[..],
         b"\0\0\0\x1cftypavif\0\0\0\0avifmif1",
@@ -43,7 +43,7 @@ fn formats_that_are_not_accepted() {
 }
 
 #[test]
-fn headers_without_a_size() {
+fn header_without_a_size_is_refused_as_corrupt() {
     for file in [
         &b"\xFF\xD8\xFF\xE0"[..],
         b"\xFF\xD8\xFF\xDA\0\x08",
@@ -61,24 +61,22 @@ fn headers_without_a_size() {
 }
 
 #[test]
-fn a_jpeg_that_was_cut_off() {
+fn truncated_jpeg_is_refused_and_trailing_bytes_are_ignored() {
     let whole = sample("rocket.jpg");
     for part in [whole.len() / 2, whole.len() - 1000, whole.len() - 2] {
         assert_refused(&whole[..part], "corrupt_image");
     }
-    // What follows a whole image is nobody's business.
     let more = [whole, b"a film of three seconds".to_vec()].concat();
     process(&more, &recipe()).unwrap();
 }
 
 #[test]
-fn other_formats_that_were_cut_off() {
-    let picture =
-        DynamicImage::ImageRgb8(image::load_from_memory(&sample("chelsea.jpg")).unwrap().into_rgb8());
+fn truncated_file_of_another_format_is_refused_as_corrupt() {
+    let image = DynamicImage::ImageRgb8(image::load_from_memory(&sample("chelsea.jpg")).unwrap().into_rgb8());
     for format in [ImageFormat::Png, ImageFormat::WebP, ImageFormat::Gif, ImageFormat::Bmp, ImageFormat::Tiff]
     {
         let mut file = std::io::Cursor::new(Vec::new());
-        picture.write_to(&mut file, format).unwrap();
+        image.write_to(&mut file, format).unwrap();
         let file = file.into_inner();
         match process(&file[..file.len() / 2], &recipe()) {
             Ok(_) => panic!("half a {format:?} was accepted"),
@@ -88,8 +86,8 @@ fn other_formats_that_were_cut_off() {
 }
 
 #[test]
-fn limits_are_checked_on_the_header_alone() {
-    // There is nothing after the header, so whoever answers has not decoded.
+fn limits_are_checked_before_decoding() {
+    // These files consist of a header only, so decoding them would give `corrupt_image`.
     assert_refused(&png_header_only(16_000, 16_000), "too_many_pixels");
     assert_refused(&png_header_only(16_385, 1), "side_too_long");
     assert_refused(&png_header_only(1, u32::MAX), "side_too_long");
@@ -97,7 +95,7 @@ fn limits_are_checked_on_the_header_alone() {
 }
 
 #[test]
-fn limits_are_inclusive() {
+fn image_at_a_limit_is_accepted_and_above_it_refused() {
     let limits = Limits { max_pixels: 100, max_side: 20, ..recipe().limits };
     assert!(inspect(&png_header_only(10, 10), &limits).is_ok());
     assert!(inspect(&png_header_only(20, 5), &limits).is_ok());
@@ -107,7 +105,7 @@ fn limits_are_inclusive() {
 }
 
 #[tokio::test]
-async fn problems_say_what_the_caller_can_do() {
+async fn problem_of_a_refused_image_has_a_remedy_and_the_limits() {
     let app = TestApp::start(Settings::default()).await;
     let (_, too_many_pixels) = problem(app.post("image/png", png_header_only(8_000, 8_000)).await).await;
     insta::assert_json_snapshot!(too_many_pixels, @r#"
@@ -153,8 +151,9 @@ async fn problems_say_what_the_caller_can_do() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_an_upload() {
-    let app = TestApp::start(Settings { max_files: 2.try_into().unwrap(), ..Settings::default() }).await;
+async fn request_without_a_valid_body_is_refused() {
+    let app =
+        TestApp::start(Settings { preprocess_max_files: 2.try_into().unwrap(), ..Settings::default() }).await;
     let coffee = sample("coffee.jpg");
     let refusals = [
         (app.post("image/jpeg", "").await, 422, "empty_body"),
@@ -174,8 +173,8 @@ async fn what_cannot_be_an_upload() {
 }
 
 #[tokio::test]
-async fn a_body_over_the_limit() {
-    let app = TestApp::start(Settings { max_body_bytes: 10_000, ..Settings::default() }).await;
+async fn body_above_the_limit_is_refused_with_413() {
+    let app = TestApp::start(Settings { preprocess_max_body_bytes: 10_000, ..Settings::default() }).await;
     let coffee = sample("coffee.jpg");
     for response in
         [app.post("image/jpeg", coffee.clone()).await, app.post_form(form([("coffee.jpg", coffee)])).await]

@@ -1,4 +1,4 @@
-//! A running service, and a bucket and a topic that fail when told to.
+//! A running service with a bucket and a topic whose failures tests control.
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
@@ -27,12 +27,12 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-/// A file of the repository's `samples/`.
+/// Reads a file of the folder `samples/` of the repository.
 pub(crate) fn sample(name: &str) -> Vec<u8> {
     std::fs::read(format!("{}/../samples/{name}", env!("CARGO_MANIFEST_DIR"))).unwrap()
 }
 
-/// A service on a free port.
+/// A service that runs on a free port.
 pub(crate) struct TestApp {
     pub(crate) bucket: Arc<TestBucket>,
     pub(crate) topic: Arc<TestTopic>,
@@ -79,13 +79,13 @@ impl TestApp {
         self.client.post(self.url("/preprocess"))
     }
 
-    /// Waits until the service has stopped by itself.
+    /// Waits until the service has stopped. Does not stop it.
     pub(crate) async fn stopped(self) {
         self.running.await.unwrap().unwrap();
     }
 }
 
-/// A form with files in the field `file`.
+/// Returns a form with these files in the field `file`.
 pub(crate) fn form<const N: usize>(files: [(&str, Vec<u8>); N]) -> Form {
     files.into_iter().fold(Form::new(), |form, (name, bytes)| {
         form.part("file", Part::bytes(bytes).file_name(name.to_owned()))
@@ -97,7 +97,7 @@ pub(crate) async fn json(response: Response) -> (StatusCode, Value) {
     (status, response.json().await.unwrap())
 }
 
-/// Status and body of a problem, without the request id, which differs every time.
+/// Returns status and body of a problem response, without the request id, which differs each time.
 pub(crate) async fn problem(response: Response) -> (u16, Value) {
     assert_eq!(response.headers()["content-type"], "application/problem+json");
     let status = response.status().as_u16();
@@ -107,7 +107,7 @@ pub(crate) async fn problem(response: Response) -> (u16, Value) {
     (status, body)
 }
 
-/// A bucket in memory that can be made to fail and that tells when it is read.
+/// A bucket in memory that fails while `broken` is set and signals each read.
 #[derive(Default)]
 pub(crate) struct TestBucket {
     inner: InMemoryBucket,
@@ -164,7 +164,7 @@ impl Bucket for TestBucket {
     }
 }
 
-/// A topic that keeps what is published, fails when told to, and can be held shut.
+/// A topic that records messages, fails while `broken` is set, and blocks while `open` is false.
 pub(crate) struct TestTopic {
     published: Mutex<Vec<Message>>,
     pub(crate) broken: AtomicBool,
@@ -195,7 +195,7 @@ impl Topic for TestTopic {
         self.publishing.notify_one();
         self.open.subscribe().wait_for(|open| *open).await.unwrap();
         if self.broken.load(Ordering::SeqCst) {
-            return Err(TopicError("the broker is on fire".into()));
+            return Err(TopicError::Unavailable("the broker is on fire".into()));
         }
         let mut published = self.published.lock().unwrap();
         published.push(message);

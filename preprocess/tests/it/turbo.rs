@@ -1,43 +1,43 @@
-//! What only libjpeg-turbo does, and what it leaves to the decoders in Rust.
+//! The feature `turbo`: libjpeg-turbo, and the files it leaves to the other decoders.
 
 use jpeg_encoder::{ColorType, Encoder};
-use preprocess::image::{Outcome, Plan, follow, process};
+use preprocess::image::{PlanOutcome, ProcessingPlan, process, run_plan};
 
 use crate::{
-    pictures::{COLOURS, assert_quarters, picture, recipe},
     support::sample,
+    test_image::{COLOURS, assert_quarters, recipe, test_image},
 };
 
 #[test]
-fn what_one_decoder_refuses_goes_to_the_next_at_its_cost() {
+fn file_refused_by_a_decoder_goes_to_the_next_at_its_own_cost() {
     let mut file = Vec::new();
-    let large = image::imageops::resize(&picture(), 1600, 1200, image::imageops::FilterType::Nearest);
+    let large = image::imageops::resize(&test_image(), 1600, 1200, image::imageops::FilterType::Nearest);
     Encoder::new(&mut file, 90).encode(large.as_raw(), 1600, 1200, ColorType::Rgb).unwrap();
     let end = file.len() - 2;
     file.splice(end..end, [0; 40]);
 
-    let plan = Plan::of(&file, &recipe()).unwrap();
-    assert_eq!(plan.decoder(), "jpeg-scaled");
-    let next = |plan: &Plan| match follow(plan, &file, &recipe()).unwrap() {
-        Outcome::Next(next) => *next,
-        Outcome::Done(_) => panic!("{} said nothing", plan.decoder()),
+    let plan = ProcessingPlan::new(&file, &recipe()).unwrap();
+    assert_eq!(plan.decoder_name(), "jpeg-scaled");
+    let next = |plan: &ProcessingPlan| match run_plan(plan, &file, &recipe()).unwrap() {
+        PlanOutcome::TryNext(next) => *next,
+        PlanOutcome::Done(_) => panic!("{} did not refuse the file", plan.decoder_name()),
     };
     let second = next(&plan);
-    assert_eq!(second.decoder(), "libjpeg-turbo");
+    assert_eq!(second.decoder_name(), "libjpeg-turbo");
     let next = next(&second);
-    assert_eq!(next.decoder(), "zune-jpeg");
+    assert_eq!(next.decoder_name(), "zune-jpeg");
     assert!(next.cost().bytes > plan.cost().bytes + 4_000_000);
-    assert!(matches!(follow(&next, &file, &recipe()).unwrap(), Outcome::Done(_)));
+    assert!(matches!(run_plan(&next, &file, &recipe()).unwrap(), PlanOutcome::Done(_)));
     assert_quarters(&file, COLOURS, "with zeros before its end");
 
-    // There is not always memory for that.
+    // Without memory for the last decoder, the file is refused.
     let mut recipe = recipe();
     recipe.limits.max_bytes = plan.cost().bytes.max(second.cost().bytes);
     assert_eq!(process(&file, &recipe).unwrap_err().kind(), "too_much_memory");
 }
 
 #[test]
-fn what_was_cut_off_is_refused_although_it_has_an_end() {
+fn cut_off_jpeg_with_an_end_marker_is_refused() {
     for progressive in [false, true] {
         let whole = {
             let photo = image::load_from_memory(&sample("chelsea.jpg")).unwrap().into_rgb8();

@@ -1,4 +1,4 @@
-//! `POST /preprocess`: what is answered, stored and announced.
+//! `POST /preprocess`: response, stored image and announcement.
 
 use std::sync::{Arc, atomic::Ordering};
 
@@ -8,12 +8,12 @@ use preprocess::Settings;
 use crate::support::{TestApp, form, json, problem, sample};
 
 #[tokio::test]
-async fn one_photo() {
+async fn photo_is_stored_and_announced() {
     let app = TestApp::start(Settings::default()).await;
     let (status, body) = json(app.post_form(form([("coffee.jpg", sample("coffee.jpg"))])).await).await;
     assert_eq!(status, 200);
-    // The id is part of the contract: it names objects that exist, so it stays the same from run to
-    // run and from version to version unless the recipe changes.
+    // The id is part of the contract, because it names existing objects. It must not change between versions
+    // unless the recipe changes.
     insta::assert_json_snapshot!(body, @r#"
 {
   "duplicate": false,
@@ -44,7 +44,7 @@ async fn one_photo() {
 }
 
 #[tokio::test]
-async fn a_form_and_a_raw_body_are_the_same_upload() {
+async fn form_and_raw_body_with_the_same_file_have_the_same_id() {
     let app = TestApp::start(Settings::default()).await;
     let rocket = sample("rocket.jpg");
     let (_, first) = json(app.post("application/octet-stream", rocket.clone()).await).await;
@@ -57,19 +57,19 @@ async fn a_form_and_a_raw_body_are_the_same_upload() {
 }
 
 #[tokio::test]
-async fn several_files_are_answered_in_order() {
+async fn several_files_are_listed_in_their_order() {
     let app = TestApp::start(Settings::default()).await;
     let names = ["rocket.jpg", "coffee.jpg", "chelsea.jpg"];
     let (status, body) = json(app.post_form(form(names.map(|name| (name, sample(name))))).await).await;
     assert_eq!(status, 200);
-    let answered: Vec<&str> =
+    let listed: Vec<&str> =
         body.as_array().unwrap().iter().map(|entry| entry["file"].as_str().unwrap()).collect();
-    assert_eq!(answered, names);
+    assert_eq!(listed, names);
     assert_eq!(app.topic.published().len(), 3);
 }
 
 #[tokio::test]
-async fn several_files_some_of_them_bad() {
+async fn several_files_of_which_some_are_refused_give_207() {
     let app = TestApp::start(Settings::default()).await;
     let files = [
         ("coffee.jpg", sample("coffee.jpg")),
@@ -119,7 +119,7 @@ async fn several_files_some_of_them_bad() {
 }
 
 #[tokio::test]
-async fn a_failing_part_of_several_says_when_to_come_back() {
+async fn failed_file_of_several_has_retry_after() {
     let app = TestApp::start(Settings::default()).await;
     app.topic.broken.store(true, Ordering::SeqCst);
     let files = [("coffee.jpg", sample("coffee.jpg")), ("chelsea.jpg", sample("chelsea.jpg"))];
@@ -128,12 +128,12 @@ async fn a_failing_part_of_several_says_when_to_come_back() {
     for entry in body.as_array().unwrap() {
         assert_eq!((&entry["status"], &entry["error"]["kind"]), (&503.into(), &"topic_unavailable".into()));
         assert!(entry["error"]["retry_after"].as_u64().unwrap() >= 1);
-        assert!(!entry.to_string().contains("on fire"), "the reason is private");
+        assert!(!entry.to_string().contains("on fire"), "the source is private");
     }
 }
 
 #[tokio::test]
-async fn a_duplicate_is_announced_until_there_is_a_prediction() {
+async fn duplicate_is_announced_until_it_has_a_prediction() {
     let app = TestApp::start(Settings::default()).await;
     let upload = || async { json(app.post("image/jpeg", sample("coffee.jpg")).await).await.1 };
     let first = upload().await;
@@ -148,7 +148,7 @@ async fn a_duplicate_is_announced_until_there_is_a_prediction() {
 }
 
 #[tokio::test]
-async fn a_retry_completes_what_the_topic_refused() {
+async fn retry_announces_an_image_that_the_topic_refused() {
     let app = TestApp::start(Settings::default()).await;
     app.topic.broken.store(true, Ordering::SeqCst);
     let refused = app.post("image/jpeg", sample("coffee.jpg")).await;
@@ -163,19 +163,19 @@ async fn a_retry_completes_what_the_topic_refused() {
 }
 
 #[tokio::test]
-async fn a_bucket_that_does_not_answer() {
+async fn unavailable_bucket_gives_503_and_no_announcement() {
     let app = TestApp::start(Settings::default()).await;
     app.bucket.broken.store(true, Ordering::SeqCst);
     let refused = app.post("image/jpeg", sample("coffee.jpg")).await;
     assert!(refused.headers().contains_key("retry-after"));
     let (status, body) = problem(refused).await;
     assert_eq!((status, body["kind"].as_str().unwrap()), (503, "bucket_unavailable"));
-    assert!(!body.to_string().contains("on fire"), "the reason is private");
-    assert!(app.topic.published().is_empty(), "nothing is announced that is not stored");
+    assert!(!body.to_string().contains("on fire"), "the source is private");
+    assert!(app.topic.published().is_empty(), "an image that is not stored must not be announced");
 }
 
 #[tokio::test]
-async fn the_callers_trace_goes_on() {
+async fn announcement_continues_the_trace_of_the_caller() {
     let app = TestApp::start(Settings::default()).await;
     let trace = "4bf92f3577b34da6a3ce929d0e0e4736";
     let request = app.request().header("traceparent", format!("00-{trace}-00f067aa0ba902b7-01"));
@@ -186,7 +186,7 @@ async fn the_callers_trace_goes_on() {
 }
 
 #[tokio::test]
-async fn an_upload_under_way_is_finished_when_the_service_stops() {
+async fn upload_in_progress_is_finished_when_the_service_stops() {
     let app = Arc::new(TestApp::start(Settings::default()).await);
     app.topic.open.send_replace(false);
     let uploading = tokio::spawn({
@@ -202,7 +202,7 @@ async fn an_upload_under_way_is_finished_when_the_service_stops() {
 }
 
 #[tokio::test]
-async fn the_index_the_ready_answer_and_the_metrics() {
+async fn index_ready_live_and_metrics_respond_with_200() {
     let app = TestApp::start(Settings::default()).await;
     let (status, index) = json(app.get("/").await).await;
     assert_eq!(status, 200);

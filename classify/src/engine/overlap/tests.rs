@@ -1,46 +1,57 @@
-//! Feeding and losing a device, with one that waits to be let go.
+//! Tests of feeding and losing a GPU, with a fake one that the test controls.
 
-use std::{sync::mpsc as std_mpsc, time::Duration};
+use std::{
+    num::NonZeroUsize,
+    sync::mpsc as std_mpsc,
+    time::{Duration, Instant},
+};
 
+use futures_executor::block_on;
 use futures_util::{
     FutureExt,
     future::{BoxFuture, join_all},
 };
 use tokio::sync::oneshot;
 
-use super::super::*;
+use crate::{
+    engine::{
+        EngineError, Infer, InferError, InferenceQueue, PendingLogits, RunningEngines, inference_queue,
+    },
+    model::{CLASSES, GEOMETRY},
+    pixels::Crop,
+};
 
-/// A device that tells what it was given, and is done with a batch when the test says so.
-struct Device {
-    given: std_mpsc::Sender<Batch>,
+/// A GPU that passes each batch to the test and finishes it on the test's verdict.
+struct FakeGpu {
+    submitted: std_mpsc::Sender<Batch>,
 }
 
-/// A batch that the device has.
+/// A batch that was submitted and has not finished.
 struct Batch {
     images: usize,
-    done: oneshot::Sender<Verdict>,
+    done: oneshot::Sender<Acknowledgement>,
 }
 
-enum Verdict {
+enum Acknowledgement {
     Answer,
     Fail,
     Panic,
 }
 
-impl Infer for Device {
+impl Infer for FakeGpu {
     fn infer(&mut self, batch: &[Crop]) -> Result<Vec<Vec<f32>>, InferError> {
-        block_on(self.begin(batch)?)
+        block_on(self.submit(batch)?)
     }
 
-    fn begin(&mut self, batch: &[Crop]) -> Result<Pending, InferError> {
+    fn submit(&mut self, batch: &[Crop]) -> Result<PendingLogits, InferError> {
         let (done, verdict) = oneshot::channel();
         let images = batch.len();
-        self.given.send(Batch { images, done }).map_err(|_| InferError("the device is gone".into()))?;
+        self.submitted.send(Batch { images, done }).map_err(|_| InferError("the device is gone".into()))?;
         Ok(Box::pin(async move {
             match verdict.await {
-                Ok(Verdict::Answer) => Ok(vec![vec![0.0; CLASSES]; images]),
-                Ok(Verdict::Fail) => Err(InferError("out of memory".into())),
-                Ok(Verdict::Panic) => panic!("validation error"),
+                Ok(Acknowledgement::Answer) => Ok(vec![vec![0.0; CLASSES]; images]),
+                Ok(Acknowledgement::Fail) => Err(InferError("out of memory".into())),
+                Ok(Acknowledgement::Panic) => panic!("validation error"),
                 Err(_) => std::future::pending().await,
             }
         }))
@@ -56,32 +67,32 @@ impl Infer for Device {
 }
 
 struct Rig {
-    engines: Engines,
-    running: Running,
-    given: std_mpsc::Receiver<Batch>,
+    queue: InferenceQueue,
+    running: RunningEngines,
+    submitted: std_mpsc::Receiver<Batch>,
 }
 
 impl Rig {
-    async fn new(max_batch: usize, time_limit: Duration) -> Self {
+    async fn new(max_batch: usize, batch_timeout: Duration) -> Self {
         let some = |n| NonZeroUsize::new(n).unwrap();
-        let (engines, workers) = queue(some(16), some(max_batch), "fake");
-        let (to_test, given) = std_mpsc::channel();
-        let workers = workers.with_time_limit(time_limit);
-        let running = workers.start(vec![Box::new(Device { given: to_test })]).await.unwrap();
-        Self { engines, running, given }
+        let (queue, workers) = inference_queue(some(16), some(max_batch), "fake");
+        let (sender, submitted) = std_mpsc::channel();
+        let workers = workers.with_batch_timeout(batch_timeout);
+        let running = workers.start(vec![Box::new(FakeGpu { submitted: sender })]).await.unwrap();
+        Self { queue, running, submitted }
     }
 
-    /// The batch that the device is given next.
-    fn batch(&self) -> Batch {
-        self.given.recv_timeout(Duration::from_secs(60)).unwrap()
+    /// Waits for the batch that is submitted next.
+    fn next_batch(&self) -> Batch {
+        self.submitted.recv_timeout(Duration::from_secs(60)).unwrap()
     }
 
-    /// Requests that have been put in the queue already.
+    /// Starts `count` requests; they are in the queue when this function returns.
     fn requests(&self, count: usize) -> Vec<Request> {
         let request = |_| {
-            let engines = self.engines.clone();
-            let mut request = async move { engines.infer(Crop::black(GEOMETRY.crop)).await }.boxed();
-            // Polled once, which is what puts it in the queue.
+            let queue = self.queue.clone();
+            let mut request = async move { queue.infer(Crop::black(GEOMETRY.crop)).await }.boxed();
+            // The first poll puts the crop in the queue.
             match (&mut request).now_or_never() {
                 Some(result) => std::future::ready(result).boxed(),
                 None => request,
@@ -99,114 +110,115 @@ async fn all_answered(requests: Vec<Request>) -> bool {
 
 const LONG: Duration = Duration::from_secs(600);
 
+/// Finishes `batch` and returns its number of images.
 fn answer(batch: Batch) -> usize {
-    batch.done.send(Verdict::Answer).ok().unwrap();
+    batch.done.send(Acknowledgement::Answer).ok().unwrap();
     batch.images
 }
 
 #[tokio::test]
-async fn the_next_batch_is_handed_over_before_the_first_is_done() {
+async fn next_batch_is_submitted_before_the_first_has_finished() {
     let rig = Rig::new(4, LONG).await;
     let mut requests = rig.requests(1);
-    let first = rig.batch();
-    assert_eq!(first.images, 1, "nobody is waited for");
+    let first = rig.next_batch();
+    assert_eq!(first.images, 1, "a lone request does not wait");
     requests.extend(rig.requests(1));
-    let second = rig.batch();
-    assert_eq!(second.images, 1, "as many as the device is working on");
+    let second = rig.next_batch();
+    assert_eq!(second.images, 1, "as many requests as the first batch has images");
     requests.extend(rig.requests(6));
-    assert!(rig.given.try_recv().is_err(), "two are as many as it has at once");
+    assert!(rig.submitted.try_recv().is_err(), "at most two batches are submitted at once");
     answer(first);
-    let third = rig.batch();
-    assert_eq!(third.images, 4, "as many as fit");
+    let third = rig.next_batch();
+    assert_eq!(third.images, 4, "a full batch");
     answer(second);
-    assert_eq!(answer(third) + answer(rig.batch()), 6);
+    assert_eq!(answer(third) + answer(rig.next_batch()), 6);
     assert!(all_answered(requests).await);
 }
 
 #[tokio::test]
-async fn fewer_than_the_device_works_on_wait_until_it_is_done() {
+async fn fewer_requests_than_the_running_batch_wait_for_its_end() {
     let rig = Rig::new(4, LONG).await;
     let mut requests = rig.requests(1);
-    let first = rig.batch();
+    let first = rig.next_batch();
     requests.extend(rig.requests(1));
-    let second = rig.batch();
+    let second = rig.next_batch();
     requests.extend(rig.requests(4));
     answer(first);
-    let large = rig.batch();
+    let large = rig.next_batch();
     assert_eq!(large.images, 4);
     answer(second);
     requests.extend(rig.requests(1));
-    assert!(rig.given.recv_timeout(Duration::from_millis(50)).is_err(), "it waits for company");
+    assert!(rig.submitted.recv_timeout(Duration::from_millis(50)).is_err(), "it waits for the running batch");
     answer(large);
-    assert_eq!(answer(rig.batch()), 1, "and no longer");
+    assert_eq!(answer(rig.next_batch()), 1, "it runs as soon as the GPU is idle");
     assert!(all_answered(requests).await);
 }
 
 #[tokio::test]
-async fn a_failure_loses_the_device_for_all_who_wait() {
+async fn failed_batch_loses_the_gpu_for_every_caller() {
     for (verdict, reason) in
-        [(Verdict::Fail, "out of memory"), (Verdict::Panic, "panicked: validation error")]
+        [(Acknowledgement::Fail, "out of memory"), (Verdict::Panic, "panicked: validation error")]
     {
         let rig = Rig::new(1, LONG).await;
         let requests = rig.requests(3);
-        let first = rig.batch();
+        let first = rig.next_batch();
         first.done.send(verdict).ok().unwrap();
         for answer in join_all(requests).await {
             let error = answer.unwrap_err();
             assert!(matches!(error, EngineError::Lost(_) | EngineError::Failed(_)), "{error}");
         }
-        assert_eq!(rig.engines.lost().await, reason);
-        let late = rig.engines.infer(Crop::black(GEOMETRY.crop)).await;
+        assert_eq!(rig.queue.lost().await, reason);
+        let late = rig.queue.infer(Crop::black(GEOMETRY.crop)).await;
         assert_eq!(late, Err(EngineError::Lost(reason.to_owned())));
         rig.running.finished().await;
     }
 }
 
 #[tokio::test]
-async fn a_device_that_takes_no_work_is_lost() {
+async fn gpu_that_refuses_a_batch_is_lost() {
     let rig = Rig::new(1, LONG).await;
-    drop(rig.given);
+    drop(rig.submitted);
     assert!(matches!(
-        rig.engines.infer(Crop::black(GEOMETRY.crop)).await,
+        rig.queue.infer(Crop::black(GEOMETRY.crop)).await,
         Err(EngineError::Lost(reason)) if reason == "the device is gone"
     ));
 }
 
 #[tokio::test]
-async fn a_device_that_hangs_is_lost() {
+async fn gpu_that_hangs_is_lost() {
     let rig = Rig::new(1, Duration::from_millis(50)).await;
     let requests = rig.requests(2);
-    let never = rig.batch();
+    let unfinished = rig.next_batch();
     for answer in join_all(requests).await {
         assert!(matches!(answer, Err(EngineError::Lost(_))));
     }
-    assert_eq!(rig.engines.lost().await, "a batch has run for more than 0.05 s");
-    drop(never);
+    assert_eq!(rig.queue.lost().await, "a batch has run for more than 0.05 s");
+    drop(unfinished);
 }
 
 #[tokio::test]
-async fn an_idle_device_is_not_lost_however_short_the_limit() {
+async fn idle_gpu_is_not_lost_by_a_short_timeout() {
     let rig = Rig::new(1, Duration::from_millis(20)).await;
     let begin = Instant::now();
     while begin.elapsed() < Duration::from_millis(200) {
         let request = rig.requests(1);
-        answer(rig.batch());
+        answer(rig.next_batch());
         assert!(all_answered(request).await);
     }
-    let lost = tokio::time::timeout(Duration::from_millis(100), rig.engines.lost()).await;
+    let lost = tokio::time::timeout(Duration::from_millis(100), rig.queue.lost()).await;
     assert!(lost.is_err(), "{lost:?}");
 }
 
 #[tokio::test]
-async fn closing_finishes_what_is_queued_and_takes_no_more() {
+async fn closed_queue_finishes_its_crops_and_refuses_new_ones() {
     let rig = Rig::new(2, LONG).await;
     let requests = rig.requests(5);
-    let first = rig.batch();
-    rig.engines.close();
-    assert_eq!(rig.engines.infer(Crop::black(GEOMETRY.crop)).await, Err(EngineError::Closed));
+    let first = rig.next_batch();
+    rig.queue.close();
+    assert_eq!(rig.queue.infer(Crop::black(GEOMETRY.crop)).await, Err(EngineError::Closed));
     let mut done = answer(first);
     while done < 5 {
-        done += answer(rig.batch());
+        done += answer(rig.next_batch());
     }
     assert!(all_answered(requests).await);
     rig.running.finished().await;

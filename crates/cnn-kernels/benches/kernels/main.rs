@@ -1,12 +1,14 @@
-//! What the kernels reach of this machine's multiply-adds, on one thread: `cargo bench --bench kernels`.
+//! Measures the kernels on one thread, relative to the ceiling: the maximum speed of multiply-adds on this machine.
 //!
-//! For each instruction set the ceiling is measured, then every distinct layer of two networks, then
-//! the networks as wholes, all in rounds so that a disturbance meets everything alike. The least of
-//! all rounds says what the code can do; the median says what the machine let it do. Absolute figures
-//! say something about this machine only.
-#![expect(clippy::unwrap_used, reason = "a bench that fails ends the run")]
+//! Run `cargo bench --bench kernels`, optionally with the names of instruction sets.
+//!
+//! Measures the ceiling, every distinct layer of two networks, and the whole networks, for each
+//! instruction set. Everything runs once per round, so that a disturbance affects all measurements alike. The
+//! minimum of all rounds is the speed of the code; the median includes disturbances by the machine. Absolute
+//! values are not comparable between machines.
+#![expect(clippy::unwrap_used, reason = "a failure ends the benchmark")]
 #![expect(clippy::print_stdout, reason = "the table is the result")]
-#![expect(clippy::cast_precision_loss, reason = "figures for people")]
+#![expect(clippy::cast_precision_loss, reason = "the figures are rounded for display anyway")]
 
 mod networks;
 
@@ -18,10 +20,10 @@ use std::{
 use cnn_kernels::{AlignedBuffer, Isa, ceiling};
 use networks::{Layer, Network};
 
-/// Rounds of the whole measurement.
+/// Number of times that everything is measured.
 const ROUNDS: usize = 40;
 
-/// The durations of something, one a round.
+/// The durations of a measurement, one per round.
 #[derive(Default)]
 struct Durations(Vec<Duration>);
 
@@ -31,10 +33,12 @@ impl Durations {
         self.0.push(start.elapsed());
     }
 
-    fn least(&self) -> f64 {
+    /// Returns the minimum in seconds.
+    fn min(&self) -> f64 {
         self.0.iter().min().unwrap().as_secs_f64()
     }
 
+    /// Returns the median in seconds.
     fn median(&self) -> f64 {
         let mut sorted = self.0.clone();
         sorted.sort();
@@ -42,8 +46,8 @@ impl Durations {
     }
 }
 
-/// A layer with memory of its own.
-struct Bench {
+/// A layer to measure, with its memory.
+struct LayerBench {
     layer: Layer,
     input: AlignedBuffer,
     output: AlignedBuffer,
@@ -51,7 +55,7 @@ struct Bench {
     durations: Durations,
 }
 
-impl Bench {
+impl LayerBench {
     fn new(layer: Layer) -> Self {
         let mut input = AlignedBuffer::zeroed(layer.input_len());
         input.fill(0.5);
@@ -60,8 +64,8 @@ impl Bench {
         Self { layer, input, output, scratch, durations: Durations::default() }
     }
 
-    fn round(&mut self) {
-        // Once so that memory and caches are warm, as they are behind the layer before.
+    fn run_round(&mut self) {
+        // The first run warms the caches, as the previous layer of a network would.
         self.layer.run(&self.input, &mut self.scratch, &mut self.output);
         let start = Instant::now();
         self.layer.run(&self.input, &mut self.scratch, &mut self.output);
@@ -70,15 +74,15 @@ impl Bench {
     }
 }
 
-/// A network with memory of its own.
-struct Whole {
+/// A whole network to measure, with its memory.
+struct NetworkBench {
     layers: Vec<Layer>,
     buffers: [AlignedBuffer; 2],
     scratch: AlignedBuffer,
     durations: Durations,
 }
 
-impl Whole {
+impl NetworkBench {
     fn new(layers: Vec<Layer>) -> Self {
         let largest = layers.iter().map(|layer| layer.input_len().max(layer.output_len())).max().unwrap();
         let scratch = layers.iter().map(Layer::scratch_len).max().unwrap();
@@ -87,17 +91,17 @@ impl Whole {
     }
 
     fn run(&mut self) {
-        let [from, to] = &mut self.buffers;
-        let (mut from, mut to) = (from, to);
+        let [source, target] = &mut self.buffers;
+        let (mut source, mut target) = (source, target);
         for layer in &self.layers {
-            let (input, output) = (&from[..layer.input_len()], &mut to[..layer.output_len()]);
+            let (input, output) = (&source[..layer.input_len()], &mut target[..layer.output_len()]);
             layer.run(input, &mut self.scratch, output);
-            (from, to) = (to, from);
+            (source, target) = (target, source);
         }
     }
 
-    fn round(&mut self) {
-        // Once so that the caches hold what they can, as under load where picture follows picture.
+    fn run_round(&mut self) {
+        // The first run warms the caches, as the previous image would under load.
         self.run();
         let start = Instant::now();
         self.run();
@@ -106,9 +110,9 @@ impl Whole {
     }
 }
 
-/// Prints what share of the network each kind of layer has, layer by layer.
-fn print_shares(network: &Network, isa: Isa, benches: &[Bench], ceiling: f64) {
-    // Seconds and operations.
+/// Prints the share of each kind of layer in the time of the network.
+fn print_shares(network: &Network, isa: Isa, benches: &[LayerBench], ceiling: f64) {
+    // Name, seconds and floating-point operations of each kind.
     let mut kinds: Vec<(&str, f64, usize)> = Vec::new();
     for layer in network.layers(isa) {
         let bench = benches.iter().find(|bench| bench.layer.name() == layer.name()).unwrap();
@@ -116,7 +120,7 @@ fn print_shares(network: &Network, isa: Isa, benches: &[Bench], ceiling: f64) {
             kinds.push((layer.kind(), 0.0, 0));
         }
         let (_, seconds, flops) = kinds.iter_mut().find(|(kind, ..)| *kind == layer.kind()).unwrap();
-        *seconds += bench.durations.least();
+        *seconds += bench.durations.min();
         *flops += layer.flops();
     }
     let total: f64 = kinds.iter().map(|(_, seconds, _)| seconds).sum();
@@ -135,33 +139,33 @@ fn print_shares(network: &Network, isa: Isa, benches: &[Bench], ceiling: f64) {
 
 /// Measures a network on one instruction set and prints its tables.
 fn measure(network: &Network, isa: Isa, rounds: usize) {
-    // Some hundred microseconds of multiply-adds.
+    // Runs for some hundred microseconds.
     let ceiling_rounds = 200_000;
     let mut flops = 0;
     let mut ceiling_durations = Durations::default();
-    let mut layers: Vec<_> = network.distinct_layers(isa).into_iter().map(Bench::new).collect();
-    let mut by_layer = Whole::new(network.layers(isa));
-    let mut in_tiles = Whole::new(network.blocks(isa));
+    let mut layers: Vec<_> = network.distinct_layers(isa).into_iter().map(LayerBench::new).collect();
+    let mut by_layer = NetworkBench::new(network.layers(isa));
+    let mut in_tiles = NetworkBench::new(network.blocks(isa));
     for _ in 0..rounds {
         let start = Instant::now();
         flops = ceiling::multiply_adds(isa, ceiling_rounds);
         ceiling_durations.add(start);
-        layers.iter_mut().for_each(Bench::round);
-        by_layer.round();
-        in_tiles.round();
+        layers.iter_mut().for_each(LayerBench::run_round);
+        by_layer.run_round();
+        in_tiles.run_round();
     }
 
-    let ceiling = flops as f64 / ceiling_durations.least() / 1e9;
+    let ceiling = flops as f64 / ceiling_durations.min() / 1e9;
     println!("\n## {} on {isa}: ceiling {ceiling:.0} GFLOP/s\n", network.name);
-    println!("| layer | MFLOP | least, µs | median, µs | GFLOP/s | of the ceiling |");
+    println!("| layer | MFLOP | min, µs | median, µs | GFLOP/s | of the ceiling |");
     println!("|---|--:|--:|--:|--:|--:|");
     let row = |name: &str, flops: usize, durations: &Durations| {
-        let (least, median) = (durations.least(), durations.median());
-        let speed = flops as f64 / least / 1e9;
+        let (min, median) = (durations.min(), durations.median());
+        let speed = flops as f64 / min / 1e9;
         println!(
             "| {name} | {:.1} | {:.0} | {:.0} | {speed:.0} | {:.0} % |",
             flops as f64 / 1e6,
-            least * 1e6,
+            min * 1e6,
             median * 1e6,
             100.0 * speed / ceiling
         );
@@ -169,19 +173,21 @@ fn measure(network: &Network, isa: Isa, rounds: usize) {
     for bench in &layers {
         row(&bench.layer.name(), bench.layer.flops(), &bench.durations);
     }
-    for (name, whole) in [("the whole, layer by layer", &by_layer), ("the whole, in tiles", &in_tiles)] {
-        row(name, whole.layers.iter().map(Layer::flops).sum(), &whole.durations);
+    for (name, network_bench) in
+        [("whole network, layer by layer", &by_layer), ("whole network, in tiles", &in_tiles)]
+    {
+        row(name, network_bench.layers.iter().map(Layer::flops).sum(), &network_bench.durations);
     }
     print_shares(network, isa, &layers, ceiling);
 }
 
 fn main() {
-    // The instruction sets that are named as arguments, or all.
+    // The instruction sets named as arguments, or all.
     let mut isas: Vec<Isa> = std::env::args().skip(1).filter_map(|name| name.parse().ok()).collect();
     if isas.is_empty() {
         isas = Isa::available().collect();
     }
-    // `cargo test` leaves this flag out and only wants to see it run.
+    // `cargo bench` passes this flag. `cargo test --benches` does not, and one round suffices for it.
     let rounds = if std::env::args().any(|argument| argument == "--bench") { ROUNDS } else { 1 };
     for network in networks::all() {
         for isa in &isas {

@@ -1,4 +1,4 @@
-//! The shapes of two networks.
+//! The layers of two networks.
 
 use cnn_kernels::{
     Clamp, Depthwise, FirstConv, InvertedResidual, Isa, PackedConv1x1, Pads, Size, Window,
@@ -14,16 +14,17 @@ struct Stage {
     kernel: usize,
 }
 
-/// A network made of inverted residual blocks, for pictures of 224×224.
+/// A network of inverted residual blocks for images of 224×224 pixels.
 pub(crate) struct Network {
     pub(crate) name: &'static str,
     stages: Vec<Stage>,
-    /// Pads the way TensorFlow does: what is odd goes below and to the right.
-    pads_below: bool,
+    /// Pads as TensorFlow does: an odd row or column of padding is below or to the right.
+    pads_like_tensorflow: bool,
 }
 
-/// The networks to measure.
+/// Returns the networks to measure.
 pub(crate) fn all() -> [Network; 2] {
+    // Expansion, channels, blocks, stride and kernel of each stage.
     let stages = |rows: [(usize, usize, usize, usize, usize); 7]| {
         let stage = |(expansion, channels, blocks, stride, kernel)| Stage {
             expansion,
@@ -46,7 +47,7 @@ pub(crate) fn all() -> [Network; 2] {
                 (6, 160, 3, 2, 3),
                 (6, 320, 1, 1, 3),
             ]),
-            pads_below: false,
+            pads_like_tensorflow: false,
         },
         Network {
             name: "EfficientNet-Lite0",
@@ -59,7 +60,7 @@ pub(crate) fn all() -> [Network; 2] {
                 (6, 192, 4, 2, 5),
                 (6, 320, 1, 1, 3),
             ]),
-            pads_below: true,
+            pads_like_tensorflow: true,
         },
     ]
 }
@@ -74,17 +75,17 @@ pub(crate) enum Layer {
 }
 
 impl Network {
-    /// Every operator by itself, in order.
+    /// Returns all operators in order.
     pub(crate) fn layers(&self, isa: Isa) -> Vec<Layer> {
-        self.build(isa, |parts| parts.into_layers())
+        self.build(isa, |operators| operators.into_layers())
     }
 
-    /// Every operator, the inverted residuals as one.
+    /// Returns all operators in order, with each inverted residual block as one operator.
     pub(crate) fn blocks(&self, isa: Isa) -> Vec<Layer> {
-        self.build(isa, |parts| vec![parts.into_block()])
+        self.build(isa, |operators| vec![operators.into_block()])
     }
 
-    /// Operators and blocks of different shapes.
+    /// Returns one operator or block of each shape.
     pub(crate) fn distinct_layers(&self, isa: Isa) -> Vec<Layer> {
         let mut distinct: Vec<Layer> = Vec::new();
         for layer in self.layers(isa).into_iter().chain(self.blocks(isa)) {
@@ -95,24 +96,24 @@ impl Network {
         distinct
     }
 
-    fn build(&self, isa: Isa, block: impl Fn(Parts) -> Vec<Layer>) -> Vec<Layer> {
+    fn build(&self, isa: Isa, block: impl Fn(BlockOperators) -> Vec<Layer>) -> Vec<Layer> {
         let mut channels = 32;
         let first = self.window(Size { height: 224, width: 224 }, 3, 2);
-        let weights = values(channels * 27);
-        let first = FirstConv::new(isa, first, 3, &weights, &values(channels), Clamp::RELU6).unwrap();
+        let weights = small_weights(channels * 27);
+        let first = FirstConv::new(isa, first, 3, &weights, &small_weights(channels), Clamp::RELU6).unwrap();
         let mut size = first.window().output();
         let mut layers = vec![Layer::First(first)];
         for stage in &self.stages {
             for index in 0..stage.blocks {
                 let stride = if index == 0 { stage.stride } else { 1 };
                 let window = self.window(size, stage.kernel, stride);
-                let inner = channels * stage.expansion;
+                let expanded = channels * stage.expansion;
                 let taps = stage.kernel * stage.kernel;
-                let (weights, bias) = (values(inner * taps), values(inner));
-                layers.extend(block(Parts {
-                    expand: (stage.expansion > 1).then(|| conv1x1(isa, channels, inner, Clamp::RELU6)),
+                let (weights, bias) = (small_weights(expanded * taps), small_weights(expanded));
+                layers.extend(block(BlockOperators {
+                    expand: (stage.expansion > 1).then(|| conv1x1(isa, channels, expanded, Clamp::RELU6)),
                     depthwise: Depthwise::new(isa, window, &weights, &bias, Clamp::RELU6).unwrap(),
-                    project: conv1x1(isa, inner, stage.channels, Clamp::NONE),
+                    project: conv1x1(isa, expanded, stage.channels, Clamp::NONE),
                     residual: stride == 1 && channels == stage.channels,
                 }));
                 channels = stage.channels;
@@ -128,31 +129,33 @@ impl Network {
     }
 
     fn window(&self, input: Size, kernel: usize, stride: usize) -> Window {
-        let around = if self.pads_below { (kernel - stride) / 2 } else { kernel / 2 };
-        let rest = if self.pads_below { kernel - stride - around } else { around };
-        let pads = Pads { top: around, left: around, bottom: rest, right: rest };
+        let before = if self.pads_like_tensorflow { (kernel - stride) / 2 } else { kernel / 2 };
+        let after = if self.pads_like_tensorflow { kernel - stride - before } else { before };
+        let pads = Pads { top: before, left: before, bottom: after, right: after };
         Window::new(input, kernel, stride, pads).unwrap()
     }
 }
 
-/// Numbers that stay small through a whole network: a denormal or infinite value has a speed of its own.
-fn values(len: usize) -> Vec<f32> {
+/// Returns weights that keep the activations small through a whole network, because arithmetic with denormal
+/// or infinite values has a different speed.
+fn small_weights(len: usize) -> Vec<f32> {
     (0..len).map(|index| if index % 3 == 0 { 0.02 } else { -0.01 }).collect()
 }
 
 fn conv1x1(isa: Isa, channels: usize, outputs: usize, clamp: Clamp) -> PackedConv1x1 {
-    PackedConv1x1::new(isa, channels, &values(channels * outputs), &values(outputs), clamp).unwrap()
+    PackedConv1x1::new(isa, channels, &small_weights(channels * outputs), &small_weights(outputs), clamp)
+        .unwrap()
 }
 
 /// The operators of an inverted residual.
-struct Parts {
+struct BlockOperators {
     expand: Option<PackedConv1x1>,
     depthwise: Depthwise,
     project: PackedConv1x1,
     residual: bool,
 }
 
-impl Parts {
+impl BlockOperators {
     fn into_layers(self) -> Vec<Layer> {
         let window = self.depthwise.window();
         let expand =
@@ -194,7 +197,7 @@ impl Layer {
         }
     }
 
-    /// Layers of a kind are bound by the same thing.
+    /// Returns the kind of the layer. Layers of the same kind have the same bottleneck.
     pub(crate) fn kind(&self) -> &'static str {
         match self {
             Self::First(_) => "first convolution",
@@ -207,7 +210,7 @@ impl Layer {
         }
     }
 
-    /// Floating-point operations: two for each weight and pixel that meet, those in the padding too.
+    /// Returns the number of floating-point operations: two per product, including products with the padding.
     pub(crate) fn flops(&self) -> usize {
         match self {
             Self::First(conv) => {
@@ -243,7 +246,8 @@ impl Layer {
         }
     }
 
-    /// Elements of scratch memory; where a layer adds a residual, what stands in for that.
+    /// Returns the number of elements of scratch memory, which also serves as the residual of layers that add
+    /// one.
     pub(crate) fn scratch_len(&self) -> usize {
         match self {
             Self::Block { block, .. } => block.scratch_len(),

@@ -1,37 +1,41 @@
 //! The loops of the depthwise convolution.
 //!
-//! A row of the output is cut into runs of up to eight columns, as even as can be, and a run is computed
-//! as a whole: a loaded pixel serves all the outputs whose kernels cover it, and a loaded weight serves
-//! them all. Every output is the same chain of multiply-adds from the bias on, row by row of the kernel.
+//! A row of the output is divided into runs of up to eight columns, whose lengths differ by at most one. The
+//! outputs of a run are computed together: each pixel is loaded once for all outputs whose kernels cover it,
+//! and each weight is loaded once for the run. Every output is summed in the same order, from the bias on and
+//! row by row of the kernel.
 //!
-//! The channels are cut into slices so narrow that the rows under the kernel stay in the first-level
-//! cache from one output row to the next: every pixel comes from farther away just once.
+//! The channels are divided into slices so narrow that the rows under the kernel stay in the first-level
+//! cache from one output row to the next. Each pixel is then loaded from outside that cache only once.
 
 use std::ops::Range;
 
-use super::Depthwise;
+use super::operator::Depthwise;
 use crate::{isa::Kernel, vector::Vector};
 
-/// Input columns that the outputs of the longest run are apart: as many accumulators as that are in
-/// registers at once with a row of the kernel, and no more places in memory are read at a time than can
-/// be fetched ahead.
-const LONGEST_RUN: usize = 8;
-/// The largest kernel, in pixels.
-const LARGEST_KERNEL: usize = 5;
-/// Bytes of a slice's rows under the kernel: most of a first-level cache.
+/// Maximum number of input columns that the outputs of a run span: eight outputs with stride 1, four with
+/// stride 2.
+///
+/// Up to eight accumulators and a row of the kernel fit into the registers together. A run of this length
+/// also reads no more separate parts of memory than the hardware can prefetch.
+const MAX_RUN_SPAN: usize = 8;
+/// Side of the largest kernel in pixels.
+const MAX_KERNEL: usize = 5;
+/// Maximum size in bytes of the rows under the kernel in a slice: most of a first-level cache.
 const SLICE_BYTES: usize = 24 << 10;
-/// Slices are whole cache lines of channels.
+/// Slices are a multiple of this many channels, which fill a cache line.
 const SLICE_STEP: usize = 16;
-/// Channels of the narrowest slice. Of narrower ones memory would be read in pieces too far apart to
-/// be fetched ahead; the channels are then taken all at once. So they are with stride 2, where an
-/// output row has little to do with the next.
-const NARROWEST_SLICE: usize = 32;
+/// Minimum number of channels in a slice.
+///
+/// With fewer channels, the consecutive parts of memory would be too short for the prefetcher. All channels
+/// are then one slice. The same applies to stride 2, where consecutive output rows share few input rows.
+const MIN_SLICE_CHANNELS: usize = 32;
 
-/// Rows of a depthwise convolution; see [`Depthwise::run_on_ring`].
+/// The rows of a depthwise convolution to compute; see [`Depthwise::run_on_ring`].
 pub(super) struct DepthwiseRows<'a> {
     pub(super) operator: &'a Depthwise,
     pub(super) input: &'a [f32],
-    pub(super) ring: usize,
+    pub(super) ring_rows: usize,
     pub(super) rows: Range<usize>,
     pub(super) output: &'a mut [f32],
 }
@@ -40,7 +44,9 @@ impl Kernel for DepthwiseRows<'_> {
     #[inline(always)]
     unsafe fn run<V: Vector>(self) {
         let window = self.operator.window;
-        // SAFETY: the caller's promise; `Depthwise::new` lets no other kernels in.
+        // SAFETY: the caller guarantees that the CPU supports `V`, that the weights were packed for it, and
+        // that the slices have the right lengths. `KERNEL` and `STRIDE` are those of the window in every arm,
+        // because `Depthwise::new` accepts only kernels of 3 or 5 and strides of 1 or 2.
         unsafe {
             match (window.kernel(), window.stride()) {
                 (3, 1) => self.run_window::<V, 3, 1>(),
@@ -53,88 +59,96 @@ impl Kernel for DepthwiseRows<'_> {
 }
 
 impl DepthwiseRows<'_> {
+    /// Computes the rows for a window with a kernel of `KERNEL` × `KERNEL` pixels and the stride `STRIDE`.
+    ///
     /// # Safety
-    /// As [`Kernel::run`]; the kernel is `KERNEL` pixels wide and moves by `STRIDE`.
+    /// As for [`Kernel::run`]. `KERNEL` and `STRIDE` must be those of the operator's window.
     #[inline(always)]
     unsafe fn run_window<V: Vector, const KERNEL: usize, const STRIDE: usize>(self) {
         let channels = self.operator.channels;
-        let slice = self.slice();
+        let slice_channels = self.slice_channels();
         let output = self.output.as_mut_ptr();
         let mut first = 0;
         while first < channels {
-            let slice = first..channels.min(first + slice);
+            let slice = first..channels.min(first + slice_channels);
             for (index, y) in self.rows.clone().enumerate() {
                 let row = self.row(y, index, output);
-                // SAFETY: the caller's promise; a slice begins at a whole number of vectors.
+                // SAFETY: the caller guarantees that the CPU supports `V`, that the weights were packed for
+                // it, and that the row is valid. A slice begins at a multiple of `SLICE_STEP` channels, which
+                // is a whole number of vectors of every instruction set.
                 unsafe { row.run::<V, KERNEL, STRIDE>(slice.clone()) };
             }
             first = slice.end;
         }
     }
 
-    /// Channels that are taken at once.
-    fn slice(&self) -> usize {
+    /// Returns the number of channels in a slice.
+    fn slice_channels(&self) -> usize {
         let window = self.operator.window;
         let rows = window.kernel() + window.stride();
         let slice = SLICE_BYTES / (rows * window.input().width * size_of::<f32>());
         let slice = slice / SLICE_STEP * SLICE_STEP;
-        let is_whole = window.stride() > 1 || slice < NARROWEST_SLICE;
+        let is_whole = window.stride() > 1 || slice < MIN_SLICE_CHANNELS;
         if is_whole { self.operator.channels } else { slice }
     }
 
-    /// Row `y`, which is row `index` of `output`.
+    /// Returns the pointers for output row `y`, which is row `index` of `output`.
     #[inline(always)]
     fn row(&self, y: usize, index: usize, output: *mut f32) -> Row<'_> {
         let Depthwise { window, channels, .. } = self.operator;
         let pitch = window.input().width * channels;
         let kernel_rows = window.kernel_rows(y);
-        let mut sources = [self.input.as_ptr(); LARGEST_KERNEL];
+        let mut sources = [self.input.as_ptr(); MAX_KERNEL];
         for tap in kernel_rows.clone() {
-            let row = window.input_row(y, tap) % self.ring;
+            let row = window.input_row(y, tap) % self.ring_rows;
             sources[tap] = self.input[row * pitch..].as_ptr();
         }
-        // Inside of `output`, which has a row for each of `rows`.
+        // In bounds: `output` has a row for each of `self.rows`, and `index` is an index into those.
         let output = output.wrapping_add(index * window.output().width * channels);
         Row { operator: self.operator, sources, kernel_rows, output }
     }
 }
 
-/// A row of the output.
+/// A row of the output to compute.
 struct Row<'a> {
     operator: &'a Depthwise,
-    /// The input row under each row of the kernel; only those of `kernel_rows` are set.
-    sources: [*const f32; LARGEST_KERNEL],
-    /// The kernel's rows that meet the image.
+    /// The input row under each row of the kernel. Only those in `kernel_rows` are valid.
+    sources: [*const f32; MAX_KERNEL],
+    /// The kernel's rows that are over the image, not over its padding.
     kernel_rows: Range<usize>,
+    /// The first element of the output row.
     output: *mut f32,
 }
 
 impl Row<'_> {
-    /// The channels `slice` of all columns.
+    /// Computes the channels in `slice` of all columns.
     ///
     /// # Safety
-    /// As [`DepthwiseRows::run_window`]; the slice begins at a whole vector of the channels.
+    /// As for [`DepthwiseRows::run_window`]. `slice` is inside the channels and begins at a multiple of a
+    /// vector.
     #[inline(always)]
     unsafe fn run<V: Vector, const KERNEL: usize, const STRIDE: usize>(&self, slice: Range<usize>) {
         let width = self.operator.window.output().width;
-        let runs = width.div_ceil(LONGEST_RUN / STRIDE);
+        let runs = width.div_ceil(MAX_RUN_SPAN / STRIDE);
         let mut x = 0;
         for run in 0..runs {
             let columns = width / runs + usize::from(run < width % runs);
             let slice = slice.clone();
-            // SAFETY: the caller's promise; the columns of all runs together are those of the row.
+            // SAFETY: the caller guarantees that the CPU supports `V`, that the weights were packed for it,
+            // and that the row is valid. The runs together have exactly the columns of the row, so the
+            // columns of each run are inside the output.
             unsafe {
                 match columns {
-                    8 if STRIDE == 1 => self.columns::<V, KERNEL, STRIDE, 8>(x, slice),
-                    7 if STRIDE == 1 => self.columns::<V, KERNEL, STRIDE, 7>(x, slice),
-                    6 if STRIDE == 1 => self.columns::<V, KERNEL, STRIDE, 6>(x, slice),
-                    5 if STRIDE == 1 => self.columns::<V, KERNEL, STRIDE, 5>(x, slice),
-                    4 => self.columns::<V, KERNEL, STRIDE, 4>(x, slice),
-                    3 => self.columns::<V, KERNEL, STRIDE, 3>(x, slice),
-                    // Only rows of a handful of columns are cut like this.
+                    8 if STRIDE == 1 => self.compute_columns::<V, KERNEL, STRIDE, 8>(x, slice),
+                    7 if STRIDE == 1 => self.compute_columns::<V, KERNEL, STRIDE, 7>(x, slice),
+                    6 if STRIDE == 1 => self.compute_columns::<V, KERNEL, STRIDE, 6>(x, slice),
+                    5 if STRIDE == 1 => self.compute_columns::<V, KERNEL, STRIDE, 5>(x, slice),
+                    4 => self.compute_columns::<V, KERNEL, STRIDE, 4>(x, slice),
+                    3 => self.compute_columns::<V, KERNEL, STRIDE, 3>(x, slice),
+                    // Runs of one or two columns occur only in rows of at most five columns.
                     _ => {
                         for x in x..x + columns {
-                            self.columns::<V, KERNEL, STRIDE, 1>(x, slice.clone());
+                            self.compute_columns::<V, KERNEL, STRIDE, 1>(x, slice.clone());
                         }
                     }
                 }
@@ -143,47 +157,50 @@ impl Row<'_> {
         }
     }
 
-    /// The channels `slice` of `COLUMNS` columns from `x` on.
+    /// Computes the channels in `slice` of `COLUMNS` columns from `x` on.
     ///
     /// # Safety
-    /// As [`Self::run`]; the columns are inside the output.
+    /// As for [`Self::run`]. The columns are inside the output.
     #[inline(always)]
-    unsafe fn columns<V: Vector, const KERNEL: usize, const STRIDE: usize, const COLUMNS: usize>(
+    unsafe fn compute_columns<V: Vector, const KERNEL: usize, const STRIDE: usize, const COLUMNS: usize>(
         &self,
         x: usize,
         slice: Range<usize>,
     ) {
         let inner = self.operator.window.inner_columns();
         let mut channel = slice.start;
-        // SAFETY: the caller's promise; the lanes asked for are channels, and only for inner columns
-        // is nothing under the kernels outside of the image.
+        // SAFETY: the caller guarantees that the CPU supports `V`, that the weights were packed for it, and
+        // that the row is valid. Every call covers only channels inside `slice`, and `INNER` is true only if
+        // the whole kernel is over the image for all of its columns.
         unsafe {
             if inner.start <= x && x + COLUMNS <= inner.end {
                 while channel + V::LANES <= slice.end {
-                    self.vector::<V, KERNEL, STRIDE, COLUMNS, true>(x, channel, V::LANES);
+                    self.compute_vector::<V, KERNEL, STRIDE, COLUMNS, true>(x, channel, V::LANES);
                     channel += V::LANES;
                 }
             } else {
                 while channel + V::LANES <= slice.end {
-                    self.vector::<V, KERNEL, STRIDE, COLUMNS, false>(x, channel, V::LANES);
+                    self.compute_vector::<V, KERNEL, STRIDE, COLUMNS, false>(x, channel, V::LANES);
                     channel += V::LANES;
                 }
             }
             if channel < slice.end {
                 for x in x..x + COLUMNS {
-                    self.vector::<V, KERNEL, STRIDE, 1, false>(x, channel, slice.end - channel);
+                    self.compute_vector::<V, KERNEL, STRIDE, 1, false>(x, channel, slice.end - channel);
                 }
             }
         }
     }
 
-    /// `lanes` channels from `channel` on, at most a vector, of `COLUMNS` columns from `x` on. Only
-    /// where the columns are not `INNER` may the kernels hang over the edges of the image.
+    /// Computes `lanes` channels from `channel` on, at most a vector, of `COLUMNS` columns from `x` on.
+    ///
+    /// Unless `INNER`, the kernels may reach into the padding at the left and right edges.
     ///
     /// # Safety
-    /// As [`Self::columns`].
+    /// As for [`Self::compute_columns`]. The `lanes` channels are inside the image, and `channel` is a
+    /// multiple of a vector. If `INNER`, the kernels' columns are all over the image.
     #[inline(always)]
-    unsafe fn vector<
+    unsafe fn compute_vector<
         V: Vector,
         const KERNEL: usize,
         const STRIDE: usize,
@@ -197,11 +214,13 @@ impl Row<'_> {
     ) {
         let Depthwise { window, channels, weights, bias, padded_channels, clamp, .. } = self.operator;
         let (left, width) = (window.pads().left, window.input().width);
-        // The first column under the kernels, counted from where the padding begins.
+        // The first column under the kernels, counted from the start of the left padding.
         let begin = x * STRIDE;
         let image = left..left + width;
-        // SAFETY: the caller's promise: only pixels of the image are read, and only lanes that are
-        // channels are touched; weights and bias are filled up to whole vectors.
+        // SAFETY: a pixel is loaded only if its column is inside the image and its row is in `kernel_rows`,
+        // whose sources are valid rows of the input. Of the input and output, only `lanes` elements are read
+        // or written, all of which are channels of one pixel. Weights and bias are padded to whole vectors.
+        // The caller guarantees that the CPU supports `V` and that they were packed for it.
         unsafe {
             let mut sums = [V::load(bias.as_ptr().add(channel)); COLUMNS];
             for kernel_row in self.kernel_rows.clone() {
@@ -210,7 +229,7 @@ impl Row<'_> {
                 for (tap, weight) in row_weights.iter_mut().enumerate() {
                     *weight = V::load(first_weight.add(tap * padded_channels));
                 }
-                // May be outside of the row, as the padding is.
+                // Points outside the row where the kernel is over the padding; it is not dereferenced there.
                 let source = self.sources[kernel_row].wrapping_add(begin * channels + channel);
                 let source = source.wrapping_sub(left * channels);
                 for column in 0..(COLUMNS - 1) * STRIDE + KERNEL {
@@ -219,7 +238,7 @@ impl Row<'_> {
                     }
                     let source = source.wrapping_add(column * channels);
                     let pixel = if lanes < V::LANES { V::load_first(source, lanes) } else { V::load(source) };
-                    // The pixel is under the kernels of several outputs, and each has its own tap there.
+                    // The pixel is under the kernels of several outputs, at a different tap of each.
                     for (index, sum) in sums.iter_mut().enumerate() {
                         if let Some(weight) =
                             column.checked_sub(index * STRIDE).and_then(|tap| row_weights.get(tap))
@@ -232,7 +251,7 @@ impl Row<'_> {
             let (lo, hi) = (V::splat(clamp.lo), V::splat(clamp.hi));
             let target = self.output.add(x * channels + channel);
             for (index, sum) in sums.iter().enumerate() {
-                // The bound goes first: NaN comes out as NaN.
+                // `max` and `min` return their second operand if either is NaN, so a NaN sum stays NaN.
                 let value = hi.min(lo.max(*sum));
                 let target = target.add(index * channels);
                 if lanes < V::LANES { value.store_first(target, lanes) } else { value.store(target) }

@@ -1,36 +1,41 @@
-//! The innermost loops: a block of the result that stays in registers.
+//! The innermost loops of the product: a block of the result that stays in registers.
 
-use super::Gemm;
+use super::operands::Gemm;
 use crate::vector::Vector;
 
-/// A panel of the right matrix, and the rows that meet it.
+/// A panel of the right matrix, and the rows of the left matrix to multiply by it.
 pub(super) struct Panel<'a> {
     pub(super) gemm: &'a Gemm<'a>,
-    /// The whole result.
+    /// The first element of the whole output.
     pub(super) output: *mut f32,
-    /// The panel's weights, row by row.
+    /// The weights of the panel, row by row. The weights of later panels may follow.
     pub(super) weights: &'a [f32],
-    /// Its first column.
-    pub(super) first: usize,
-    /// Vectors in one of its rows.
+    /// Column of the right matrix at which the panel begins.
+    pub(super) first_column: usize,
+    /// Number of vectors per row of the panel.
     pub(super) vectors: usize,
-    /// First row.
-    pub(super) start: usize,
-    /// Row behind the last.
-    pub(super) end: usize,
+    /// First row of the left matrix.
+    pub(super) start_row: usize,
+    /// The row after the last.
+    pub(super) end_row: usize,
 }
 
-/// Multiplies the rows with the panel, in blocks as high as the registers allow: the accumulators, one
-/// row of the panel and one value of the left matrix are in registers at once. Where the panel's last
-/// vector is no more than half full, only that half is computed.
+/// Multiplies the rows by the panel, in blocks of as many rows as the registers allow.
+///
+/// The registers hold the accumulators of a block, one row of the panel and one value of the left matrix. If
+/// the panel's last vector is at most half full, only that half is computed.
 ///
 /// # Safety
-/// As [`crate::isa::Kernel::run`] for the product that the panel belongs to.
+/// - The CPU supports the instructions of `V`, and the product's right matrix was packed for `V`.
+/// - The bounds that [`Gemm::run`] asserts hold.
+/// - `panel` describes a panel of that matrix, and its rows are rows of the output, to which `output` points.
 #[inline(always)]
 pub(super) unsafe fn multiply_panel<V: Vector>(panel: &Panel<'_>) {
-    let last = panel.gemm.right.width() - panel.first - (panel.vectors - 1) * V::LANES;
+    let last = panel.gemm.right.width() - panel.first_column - (panel.vectors - 1) * V::LANES;
     let is_half = V::Half::LANES < V::LANES && last <= V::Half::LANES;
-    // SAFETY: the caller's promise; each arm is for panels of just that many vectors.
+    // SAFETY: the caller guarantees that the CPU supports `V` and that the panel is valid. `VECTORS + HALVES`
+    // is the panel's number of vectors in each arm, and `HALVES` is 1 only if the last vector is at most half
+    // full. The wildcards stand for 1 vector, because no panel has more than `V::MAX_PANEL_VECTORS`.
     unsafe {
         match (V::REGISTERS, panel.vectors, is_half) {
             (32, 4, false) => multiply_rows::<V, 6, 5, 4, 0>(panel),
@@ -49,11 +54,14 @@ pub(super) unsafe fn multiply_panel<V: Vector>(panel: &Panel<'_>) {
     }
 }
 
-/// In blocks of `ROWS` rows and, so that no thin block is left over where that can be, of `SHORT`,
-/// one row less: a block of few rows has too few sums to keep the multipliers busy.
+/// Multiplies the rows in blocks of `ROWS` rows and of `SHORT` rows, which is one less.
+///
+/// Mixing both sizes often leaves no rows over. Blocks of fewer rows are slower, because they have too few
+/// independent sums to keep the multipliers busy.
 ///
 /// # Safety
-/// As [`multiply_panel`]; the panel has `VECTORS` vectors, and behind them a half one if `HALVES` is 1.
+/// As for [`multiply_panel`]. The panel has `VECTORS` full vectors, followed by a half vector if `HALVES` is
+/// 1.
 #[inline(always)]
 unsafe fn multiply_rows<
     V: Vector,
@@ -64,58 +72,62 @@ unsafe fn multiply_rows<
 >(
     panel: &Panel<'_>,
 ) {
-    let mut row = panel.start;
-    let rows = panel.end - panel.start;
+    let mut row = panel.start_row;
+    let rows = panel.end_row - panel.start_row;
     let blocks = rows.div_ceil(ROWS);
     let short_blocks = blocks * ROWS - rows;
-    let whole_blocks = if short_blocks <= blocks { blocks - short_blocks } else { rows / ROWS };
-    // SAFETY: the caller's promise; no block goes beyond the last row.
+    let full_blocks = if short_blocks <= blocks { blocks - short_blocks } else { rows / ROWS };
+    // SAFETY: the caller guarantees that the CPU supports `V` and that the panel is valid. No block reaches
+    // beyond `panel.end_row`: the full blocks have at most `rows` rows together, and each loop checks that
+    // its block fits.
     unsafe {
-        for _ in 0..whole_blocks {
+        for _ in 0..full_blocks {
             multiply_block::<V, ROWS, VECTORS, HALVES>(panel, row);
             row += ROWS;
         }
-        while row + SHORT <= panel.end {
+        while row + SHORT <= panel.end_row {
             multiply_block::<V, SHORT, VECTORS, HALVES>(panel, row);
             row += SHORT;
         }
-        while row + 4 <= panel.end {
+        while row + 4 <= panel.end_row {
             multiply_block::<V, 4, VECTORS, HALVES>(panel, row);
             row += 4;
         }
-        while row + 2 <= panel.end {
+        while row + 2 <= panel.end_row {
             multiply_block::<V, 2, VECTORS, HALVES>(panel, row);
             row += 2;
         }
-        while row < panel.end {
+        while row < panel.end_row {
             multiply_block::<V, 1, VECTORS, HALVES>(panel, row);
             row += 1;
         }
     }
 }
 
-/// The block of `ROWS` rows from `row` on and all columns of the panel.
+/// Computes a block of the output: `ROWS` rows from `row` on, and all columns of the panel.
 ///
 /// # Safety
-/// As [`multiply_rows`]; `ROWS` rows are left.
+/// As for [`multiply_rows`]. The panel has at least `ROWS` rows from `row` on.
 #[inline(always)]
 unsafe fn multiply_block<V: Vector, const ROWS: usize, const VECTORS: usize, const HALVES: usize>(
     panel: &Panel<'_>,
     row: usize,
 ) {
-    let Gemm { left, right, depth, .. } = panel.gemm;
+    let Gemm { left, right, right_rows, .. } = panel.gemm;
     let columns = panel.vectors * V::LANES;
     let tail = VECTORS * V::LANES;
-    // SAFETY: rows, runs and depth are inside their matrices (`Gemm::run` has checked), and the bias is
-    // filled up to whole vectors.
+    // SAFETY: `Gemm::run` has asserted that all runs of all rows are inside `left.data` and that `right_rows`
+    // are rows of the right matrix. The panel's rows and the bias are padded to whole vectors, so loading
+    // whole vectors stays inside them. The caller guarantees that the CPU supports `V`.
     unsafe {
-        let bias = right.bias().as_ptr().add(panel.first);
+        let bias = right.bias().as_ptr().add(panel.first_column);
         let mut sums = [load_row::<V, VECTORS>(bias); ROWS];
         let mut half_sums = [load_row::<V::Half, HALVES>(bias.add(tail)); ROWS];
 
         for run in 0..left.runs {
             let run_start = left.data.as_ptr().add(row * left.row_stride + run * left.run_stride);
-            let weights_start = panel.weights.as_ptr().add((depth.first + run * depth.run_stride) * columns);
+            let weights_start =
+                panel.weights.as_ptr().add((right_rows.first + run * right_rows.run_stride) * columns);
             for step in 0..left.run_len {
                 let weights_row = weights_start.add(step * columns);
                 let weights = load_row::<V, VECTORS>(weights_row);
@@ -128,18 +140,18 @@ unsafe fn multiply_block<V: Vector, const ROWS: usize, const VECTORS: usize, con
             }
         }
 
-        finish(panel, row, 0, sums);
-        finish(panel, row, tail, half_sums);
+        write_sums(panel, row, 0, sums);
+        write_sums(panel, row, tail, half_sums);
     }
 }
 
-/// Vectors that lie one behind the other.
+/// Loads `VECTORS` consecutive vectors.
 ///
 /// # Safety
-/// The CPU has the instructions of `V`, and `VECTORS` vectors are readable at `source`.
+/// The CPU supports the instructions of `V`, and `VECTORS` vectors are readable at `source`.
 #[inline(always)]
 unsafe fn load_row<V: Vector, const VECTORS: usize>(source: *const f32) -> [V; VECTORS] {
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller guarantees that the CPU supports `V` and that `VECTORS` vectors are readable.
     unsafe {
         let mut vectors = [V::splat(0.0); VECTORS];
         for (index, vector) in vectors.iter_mut().enumerate() {
@@ -149,10 +161,10 @@ unsafe fn load_row<V: Vector, const VECTORS: usize>(source: *const f32) -> [V; V
     }
 }
 
-/// `sums += value * weights`.
+/// Adds `value * weights` to `sums`.
 ///
 /// # Safety
-/// The CPU has the instructions of `V`.
+/// The CPU supports the instructions of `V`.
 #[inline(always)]
 unsafe fn multiply_add<V: Vector, const VECTORS: usize>(
     sums: &mut [V; VECTORS],
@@ -160,18 +172,20 @@ unsafe fn multiply_add<V: Vector, const VECTORS: usize>(
     weights: &[V; VECTORS],
 ) {
     for (sum, weight) in sums.iter_mut().zip(weights) {
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller guarantees that the CPU supports `V`.
         *sum = unsafe { value.mul_add(*weight, *sum) };
     }
 }
 
-/// Adds the residual to the sums of the block's columns from `column` of the panel on, clamps them and
-/// writes them to the output. Only the last vector of the panel may stick out of the output's rows.
+/// Adds the residual to the sums, clamps them and writes them to the output.
+///
+/// `column` is the column in the panel at which the sums begin. The padding lanes of the panel's last vector
+/// are not written.
 ///
 /// # Safety
-/// As [`multiply_block`], whose sums these are.
+/// As for [`multiply_block`], which computed the sums.
 #[inline(always)]
-unsafe fn finish<V: Vector, const ROWS: usize, const VECTORS: usize>(
+unsafe fn write_sums<V: Vector, const ROWS: usize, const VECTORS: usize>(
     panel: &Panel<'_>,
     row: usize,
     column: usize,
@@ -180,23 +194,24 @@ unsafe fn finish<V: Vector, const ROWS: usize, const VECTORS: usize>(
     if VECTORS == 0 {
         return;
     }
-    let left = panel.gemm.right.width() - panel.first - column;
-    // SAFETY: the caller's promise.
+    let columns_left = panel.gemm.right.width() - panel.first_column - column;
+    // SAFETY: the caller guarantees that the CPU supports `V` and that the block is inside the output. `FULL`
+    // is true only if all lanes of all vectors are columns of the output.
     unsafe {
-        if left >= VECTORS * V::LANES {
-            write::<V, ROWS, VECTORS, true>(panel, row, column, sums);
+        if columns_left >= VECTORS * V::LANES {
+            write_block::<V, ROWS, VECTORS, true>(panel, row, column, sums);
         } else {
-            write::<V, ROWS, VECTORS, false>(panel, row, column, sums);
+            write_block::<V, ROWS, VECTORS, false>(panel, row, column, sums);
         }
     }
 }
 
-/// As [`finish`]; only where the sums are not `WHOLE`, the last vector sticks out.
+/// Implements [`write_sums`] for `VECTORS` vectors, of which the last one has padding lanes unless `FULL`.
 ///
 /// # Safety
-/// As [`finish`].
+/// As for [`write_sums`]. If `FULL`, every lane is a column of the output.
 #[inline(always)]
-unsafe fn write<V: Vector, const ROWS: usize, const VECTORS: usize, const WHOLE: bool>(
+unsafe fn write_block<V: Vector, const ROWS: usize, const VECTORS: usize, const FULL: bool>(
     panel: &Panel<'_>,
     row: usize,
     column: usize,
@@ -204,22 +219,23 @@ unsafe fn write<V: Vector, const ROWS: usize, const VECTORS: usize, const WHOLE:
 ) {
     let Gemm { right, residual, clamp, .. } = panel.gemm;
     let width = right.width();
-    let first = panel.first + column;
-    let corner = row * width + first;
+    let first_column = panel.first_column + column;
+    let corner = row * width + first_column;
     let last = (VECTORS - 1) * V::LANES;
-    // SAFETY: the block is inside of the output and of the residual, which is as large; of a vector
-    // that sticks out of their rows only the lanes inside are touched.
+    // SAFETY: the block's rows and columns are inside the output, and the residual has the same size
+    // (asserted by `Gemm::run`). Of a vector with padding lanes, only the lanes inside the row are read and
+    // written. The caller guarantees that the CPU supports `V`.
     unsafe {
         if let Some(residual) = residual {
             for (block_row, sums) in sums.iter_mut().enumerate() {
                 let source = residual.as_ptr().add(corner + block_row * width);
                 for (vector, sum) in sums.iter_mut().enumerate() {
-                    let more = if WHOLE || vector + 1 < VECTORS {
+                    let addend = if FULL || vector + 1 < VECTORS {
                         V::load(source.add(vector * V::LANES))
                     } else {
-                        V::load_first(source.add(last), width - first - last)
+                        V::load_first(source.add(last), width - first_column - last)
                     };
-                    *sum = sum.add(more);
+                    *sum = sum.add(addend);
                 }
             }
         }
@@ -227,12 +243,12 @@ unsafe fn write<V: Vector, const ROWS: usize, const VECTORS: usize, const WHOLE:
         for (block_row, sums) in sums.iter().enumerate() {
             let target = panel.output.add(corner + block_row * width);
             for (vector, sum) in sums.iter().enumerate() {
-                // The bound goes first: NaN comes out as NaN.
+                // `max` and `min` return their second operand if either is NaN, so a NaN sum stays NaN.
                 let value = hi.min(lo.max(*sum));
-                if WHOLE || vector + 1 < VECTORS {
+                if FULL || vector + 1 < VECTORS {
                     value.store(target.add(vector * V::LANES));
                 } else {
-                    value.store_first(target.add(last), width - first - last);
+                    value.store_first(target.add(last), width - first_column - last);
                 }
             }
         }

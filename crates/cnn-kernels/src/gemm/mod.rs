@@ -1,97 +1,63 @@
-//! Matrix times packed matrix, with bias, residual and clamp on the way out.
+//! Matrix product with packed weights. Bias, residual and clamp are applied to the sums in registers.
 //!
-//! Every convolution that mixes channels is this product. A row of the left matrix is one pixel: its
-//! channels for a 1×1 convolution, and the pixels under the kernel for a larger one (see [`Left`]).
-//! The right matrix is the weights, packed in panels (see [`pack`]). Both are read in place; nothing is
-//! copied.
+//! Every convolution that combines channels is such a product. A row of the left matrix is the input of one
+//! output pixel: a pixel's channels for a 1×1 convolution, the pixels under the kernel for a larger one. The
+//! right matrix contains the weights, packed into panels. Both matrices are read in place.
 //!
-//! A result is a sum over the depth in ascending order from the bias on, in one accumulator, whatever
-//! the blocking: how the rows are split changes no bit of it.
+//! Each result is summed in one accumulator, which starts with the bias and adds products in ascending order
+//! of the depth. The blocking does not change that order, so splitting the rows between calls does not change
+//! a bit.
 
 mod block;
+mod operands;
 mod pack;
 
+pub(crate) use operands::{Gemm, LeftMatrix, RightRows};
 pub(crate) use pack::PackedMatrix;
 
-use crate::{isa::Kernel, shape::Clamp, vector::Vector};
+use crate::{isa::Kernel, vector::Vector};
 use block::{Panel, multiply_panel};
 
-/// Weights up to this many bytes stay in the second-level cache while rows go by.
+/// Maximum size in bytes of weights that stay in the second-level cache from one group of rows to the next.
 const RESIDENT_BYTES: usize = 512 << 10;
-/// Bytes of left rows that go through all panels before the next ones: they stay in the first-level
-/// cache beside the panel that passes by.
+
+/// Size in bytes of a group of left rows. A group stays in the first-level cache, beside the panel in use,
+/// while it is multiplied by all panels.
 const GROUP_BYTES: usize = 16 << 10;
 
-/// The left matrix: rows that are runs of consecutive elements in `data`.
-///
-/// Row `i` is the runs that begin at `i * row_stride + j * run_stride`. Rows may overlap, as the
-/// pixels under a kernel do from one step to the next.
-#[derive(Clone, Copy)]
-pub(crate) struct Left<'a> {
-    pub(crate) data: &'a [f32],
-    pub(crate) row_stride: usize,
-    pub(crate) runs: usize,
-    pub(crate) run_stride: usize,
-    pub(crate) run_len: usize,
-}
-
-impl<'a> Left<'a> {
-    /// Rows of `depth` elements, one after another.
-    pub(crate) fn dense(data: &'a [f32], depth: usize) -> Self {
-        Self { data, row_stride: depth, runs: 1, run_stride: 0, run_len: depth }
-    }
-}
-
-/// The part of the right matrix's depth that the runs of the left one meet: run `j` meets the rows from
-/// `first + j * run_stride` on.
-#[derive(Clone, Copy)]
-pub(crate) struct Depth {
-    pub(crate) first: usize,
-    pub(crate) run_stride: usize,
-}
-
-/// `output = clamp(left × right + bias + residual)`, `rows` rows as wide as the right matrix.
-pub(crate) struct Gemm<'a> {
-    pub(crate) left: Left<'a>,
-    pub(crate) rows: usize,
-    pub(crate) right: &'a PackedMatrix,
-    pub(crate) depth: Depth,
-    pub(crate) residual: Option<&'a [f32]>,
-    pub(crate) clamp: Clamp,
-    pub(crate) output: &'a mut [f32],
-}
-
 impl Gemm<'_> {
-    /// Computes it.
+    /// Computes the product.
     pub(crate) fn run(self) {
         if self.rows == 0 {
             return;
         }
-        let Self { left, rows, right, depth, .. } = &self;
-        // What the callers have seen to: memory safety hangs on it, and it costs next to nothing.
+        let Self { left, rows, right, right_rows, .. } = &self;
+        // Callers guarantee these bounds. Checked again because the unsafe code relies on them and the check
+        // is cheap.
         assert!(
             left.runs == 0 || {
                 let last_run = left.runs - 1;
                 let last = (rows - 1) * left.row_stride + last_run * left.run_stride + left.run_len;
                 last <= left.data.len()
-                    && depth.first + last_run * depth.run_stride + left.run_len <= right.depth()
+                    && right_rows.first + last_run * right_rows.run_stride + left.run_len <= right.depth()
             }
         );
         assert!(rows * right.width() == self.output.len());
         assert!(self.residual.is_none_or(|residual| residual.len() == self.output.len()));
         let isa = right.isa();
-        // SAFETY: the matrix was packed for this instruction set, and the lengths were checked above.
+        // SAFETY: `isa` is the instruction set for which `right` was packed, and the assertions above
+        // guarantee that every element that the kernel reads or writes is inside its slice.
         unsafe { isa.run(self) }
     }
 
-    /// Rows that go through all panels before the next rows do.
-    fn group(&self) -> usize {
+    /// Returns the number of rows that are multiplied by all panels before the next rows are.
+    fn rows_per_group(&self) -> usize {
         if self.right.bytes() > RESIDENT_BYTES {
-            // Each panel comes from far and is used for all rows.
+            // The panels do not stay in the second-level cache, so each is loaded once and used for all rows.
             return self.rows;
         }
         let row_bytes = (self.left.row_stride * size_of::<f32>()).max(1);
-        // A multiple of the heights of all blocks.
+        // 24 is a multiple of the number of rows in a full block on every instruction set: 4, 6, 8 or 12.
         (GROUP_BYTES / row_bytes).next_multiple_of(24)
     }
 }
@@ -100,21 +66,23 @@ impl Kernel for Gemm<'_> {
     #[inline(always)]
     unsafe fn run<V: Vector>(self) {
         let output = self.output.as_mut_ptr();
-        let group = self.group();
-        let mut start = 0;
-        while start < self.rows {
-            let end = self.rows.min(start + group);
-            let (mut first, mut offset) = (0, 0);
-            for index in 0..self.right.panels() {
+        let group = self.rows_per_group();
+        let mut start_row = 0;
+        while start_row < self.rows {
+            let end_row = self.rows.min(start_row + group);
+            let (mut first_column, mut offset) = (0, 0);
+            for index in 0..self.right.panel_count() {
                 let vectors = self.right.panel_vectors(index);
                 let weights = self.right.panel(offset);
-                let panel = Panel { gemm: &self, output, weights, first, vectors, start, end };
-                // SAFETY: the caller's promise, and the panel is the matrix's own.
+                let panel = Panel { gemm: &self, output, weights, first_column, vectors, start_row, end_row };
+                // SAFETY: the caller guarantees that the CPU supports `V` and that the matrix was packed for
+                // it. `weights`, `first_column` and `vectors` describe panel `index` of that matrix, and the
+                // rows are rows of the output.
                 unsafe { multiply_panel::<V>(&panel) };
-                first += vectors * V::LANES;
+                first_column += vectors * V::LANES;
                 offset += vectors * V::LANES * self.right.depth();
             }
-            start = end;
+            start_row = end_row;
         }
     }
 }

@@ -1,22 +1,22 @@
-//! Weights in the order in which the blocks read them.
+//! Packs weights into the order in which the kernels read them.
 
 use crate::{
     aligned::AlignedBuffer,
     isa::Isa,
-    shape::{ShapeError, check_length, volume},
+    shape::{ShapeError, check_length, checked_volume},
 };
 
 /// A matrix of `depth` rows and `width` columns with a bias for each column.
 ///
-/// The columns are cut into panels of a few vectors, as even as can be; a panel is stored row by row,
-/// filled up with zeros to whole vectors, so that a block reads it from front to back.
+/// The columns are divided into panels of a few vectors each, whose sizes differ by at most one vector. A
+/// panel is stored row by row, padded with zeros to whole vectors, so that a kernel reads it sequentially.
 #[derive(Clone, Debug)]
 pub(crate) struct PackedMatrix {
     isa: Isa,
     depth: usize,
     width: usize,
-    panels: usize,
-    /// Vectors of every panel; the first `wide_panels` have one more.
+    panel_count: usize,
+    /// Number of vectors per row of a panel. The first `wide_panels` panels have one more.
     narrow_vectors: usize,
     wide_panels: usize,
     weights: AlignedBuffer,
@@ -35,78 +35,82 @@ impl PackedMatrix {
         let lanes = isa.lanes();
         let vectors = width.div_ceil(lanes);
         let padded_width = vectors * lanes;
-        let len = volume(&[depth, padded_width])?;
-        let panels = vectors.div_ceil(isa.panel());
+        let len = checked_volume(&[depth, padded_width])?;
+        let panel_count = vectors.div_ceil(isa.max_panel_vectors());
         let mut packed = Self {
             isa,
             depth,
             width,
-            panels,
-            narrow_vectors: vectors / panels,
-            wide_panels: vectors % panels,
+            panel_count,
+            narrow_vectors: vectors / panel_count,
+            wide_panels: vectors % panel_count,
             weights: AlignedBuffer::zeroed(len),
             bias: AlignedBuffer::zeroed(padded_width),
         };
         packed.bias[..width].copy_from_slice(bias);
-        let (mut first, mut offset) = (0, 0);
-        for panel in 0..panels {
+        let (mut first_column, mut offset) = (0, 0);
+        for panel in 0..panel_count {
             let columns = packed.panel_vectors(panel) * lanes;
             for (row, packed_row) in
                 packed.weights[offset..offset + depth * columns].chunks_exact_mut(columns).enumerate()
             {
-                for (value, column) in packed_row.iter_mut().zip(first..width) {
+                for (value, column) in packed_row.iter_mut().zip(first_column..width) {
                     *value = weight(row, column);
                 }
             }
-            first += columns;
+            first_column += columns;
             offset += depth * columns;
         }
         Ok(packed)
     }
 
-    /// Packs `weights`, which are `[columns][depth]` as ONNX has them.
+    /// Packs `weights` of shape `[columns][depth]`, the layout of ONNX.
     pub(crate) fn from_columns(
         isa: Isa,
         depth: usize,
         weights: &[f32],
         bias: &[f32],
     ) -> Result<Self, ShapeError> {
-        check_length("weights", volume(&[depth, bias.len()])?, weights.len())?;
+        check_length("weights", checked_volume(&[depth, bias.len()])?, weights.len())?;
         Self::new(isa, depth, bias, |row, column| weights[column * depth + row])
     }
 
+    /// Returns the instruction set for which the matrix was packed.
     pub(crate) fn isa(&self) -> Isa {
         self.isa
     }
 
+    /// Returns the number of rows: the number of products per result.
     pub(crate) fn depth(&self) -> usize {
         self.depth
     }
 
+    /// Returns the number of columns.
     pub(crate) fn width(&self) -> usize {
         self.width
     }
 
-    /// Bytes of the packed weights.
+    /// Returns the size of the packed weights in bytes.
     pub(crate) fn bytes(&self) -> usize {
         size_of_val::<[f32]>(&self.weights)
     }
 
-    pub(crate) fn panels(&self) -> usize {
-        self.panels
+    /// Returns the number of panels.
+    pub(crate) fn panel_count(&self) -> usize {
+        self.panel_count
     }
 
-    /// Vectors of a row of a panel.
+    /// Returns the number of vectors per row of panel `panel`.
     pub(crate) fn panel_vectors(&self, panel: usize) -> usize {
         self.narrow_vectors + usize::from(panel < self.wide_panels)
     }
 
-    /// The panel that begins at `offset`, and all behind it.
+    /// Returns the panel that begins at element `offset`, followed by the panels after it.
     pub(crate) fn panel(&self, offset: usize) -> &[f32] {
         &self.weights[offset..]
     }
 
-    /// The bias, filled up with zeros to whole vectors.
+    /// Returns the bias, padded with zeros to whole vectors.
     pub(crate) fn bias(&self) -> &[f32] {
         &self.bias
     }

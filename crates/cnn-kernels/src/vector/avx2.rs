@@ -1,24 +1,25 @@
-//! Eight lanes: AVX2 and FMA.
+//! Vectors of eight lanes, for AVX2 with FMA.
 
 use std::arch::x86_64::*;
 
 use super::Vector;
 
-/// Eight lanes: AVX2 and FMA.
+/// Eight lanes in an AVX register.
 #[derive(Clone, Copy)]
 pub(crate) struct F32x8(pub(super) __m256);
 
-/// A window of eight over this, `lanes` before its middle, is the mask of the first `lanes` lanes.
+/// Eight consecutive elements from index `8 - lanes` on are the mask of the first `lanes` lanes.
 static MASKS: [i32; 16] = [-1, -1, -1, -1, -1, -1, -1, -1, 0, 0, 0, 0, 0, 0, 0, 0];
 
-/// The mask of the first `lanes` lanes.
+/// Returns the mask of the first `lanes` lanes.
 ///
 /// # Safety
-/// The CPU has AVX2, and `lanes` is at most 8.
+/// The CPU supports AVX2, and `lanes` is at most 8.
 #[inline(always)]
-unsafe fn first(lanes: usize) -> __m256i {
+unsafe fn mask_of_first(lanes: usize) -> __m256i {
     debug_assert!(lanes <= 8);
-    // SAFETY: by the contract above, eight elements from `8 - lanes` on are inside the table.
+    // SAFETY: the caller guarantees that the CPU supports AVX2 and that `lanes` is at most 8, so the eight
+    // elements from index `8 - lanes` on are inside the 16 elements of the table.
     unsafe { _mm256_loadu_si256(MASKS.as_ptr().add(8 - lanes).cast()) }
 }
 
@@ -27,11 +28,11 @@ impl Vector for F32x8 {
 
     const LANES: usize = 8;
     const REGISTERS: usize = 16;
-    const PANEL: usize = 2;
+    const MAX_PANEL_VECTORS: usize = 2;
 
     #[inline(always)]
     unsafe fn splat(value: f32) -> Self {
-        // SAFETY: the caller's CPU has AVX2 and FMA.
+        // SAFETY: the caller guarantees that the CPU supports AVX2 and FMA.
         Self(unsafe { _mm256_set1_ps(value) })
     }
 
@@ -42,55 +43,57 @@ impl Vector for F32x8 {
 
     #[inline(always)]
     unsafe fn load(source: *const f32) -> Self {
-        // SAFETY: the caller's CPU has AVX2 and FMA, and eight lanes are readable.
+        // SAFETY: the caller guarantees that the CPU supports AVX2 and FMA and that eight lanes are readable.
         Self(unsafe { _mm256_loadu_ps(source) })
     }
 
     #[inline(always)]
     unsafe fn load_first(source: *const f32, lanes: usize) -> Self {
-        // SAFETY: the caller's CPU has AVX2 and FMA; lanes outside the mask are not read.
-        Self(unsafe { _mm256_maskload_ps(source, first(lanes)) })
+        // SAFETY: the caller guarantees that the CPU supports AVX2 and FMA and that `lanes` lanes are
+        // readable. Lanes outside the mask are not read.
+        Self(unsafe { _mm256_maskload_ps(source, mask_of_first(lanes)) })
     }
 
     #[inline(always)]
     unsafe fn store(self, target: *mut f32) {
-        // SAFETY: the caller's CPU has AVX2 and FMA, and eight lanes are writable.
+        // SAFETY: the caller guarantees that the CPU supports AVX2 and FMA and that eight lanes are writable.
         unsafe { _mm256_storeu_ps(target, self.0) }
     }
 
     #[inline(always)]
     unsafe fn store_first(self, target: *mut f32, lanes: usize) {
-        // SAFETY: the caller's CPU has AVX2 and FMA; lanes outside the mask are not written.
-        unsafe { _mm256_maskstore_ps(target, first(lanes), self.0) }
+        // SAFETY: the caller guarantees that the CPU supports AVX2 and FMA and that `lanes` lanes are
+        // writable. Lanes outside the mask are not written.
+        unsafe { _mm256_maskstore_ps(target, mask_of_first(lanes), self.0) }
     }
 
     #[inline(always)]
     unsafe fn mul_add(self, factor: Self, addend: Self) -> Self {
-        // SAFETY: the caller's CPU has AVX2 and FMA.
+        // SAFETY: the caller guarantees that the CPU supports AVX2 and FMA.
         Self(unsafe { _mm256_fmadd_ps(self.0, factor.0, addend.0) })
     }
 
     #[inline(always)]
     unsafe fn add(self, other: Self) -> Self {
-        // SAFETY: the caller's CPU has AVX2 and FMA.
+        // SAFETY: the caller guarantees that the CPU supports AVX2 and FMA.
         Self(unsafe { _mm256_add_ps(self.0, other.0) })
     }
 
     #[inline(always)]
     unsafe fn mul(self, other: Self) -> Self {
-        // SAFETY: the caller's CPU has AVX2 and FMA.
+        // SAFETY: the caller guarantees that the CPU supports AVX2 and FMA.
         Self(unsafe { _mm256_mul_ps(self.0, other.0) })
     }
 
     #[inline(always)]
     unsafe fn max(self, other: Self) -> Self {
-        // SAFETY: the caller's CPU has AVX2 and FMA.
+        // SAFETY: the caller guarantees that the CPU supports AVX2 and FMA.
         Self(unsafe { _mm256_max_ps(self.0, other.0) })
     }
 
     #[inline(always)]
     unsafe fn min(self, other: Self) -> Self {
-        // SAFETY: the caller's CPU has AVX2 and FMA.
+        // SAFETY: the caller guarantees that the CPU supports AVX2 and FMA.
         Self(unsafe { _mm256_min_ps(self.0, other.0) })
     }
 }

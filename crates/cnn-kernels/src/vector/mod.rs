@@ -1,4 +1,4 @@
-//! A register of `f32` lanes: what a kernel is written over, once for every instruction set.
+//! Vectors of `f32` lanes, over which the kernels are generic.
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
@@ -16,47 +16,51 @@ pub(crate) use avx512::F32x16;
 pub(crate) use neon::F32x4;
 pub(crate) use portable::Portable;
 
-/// A register of `f32` lanes.
+/// A vector of `f32` lanes in a register.
 ///
-/// Everything here is `#[inline(always)]`, and so is everything between it and the function with
-/// `#[target_feature]` in [`crate::isa`]: only there do the intrinsics become single instructions.
+/// All functions are `#[inline(always)]`, and so is every function between them and the `#[target_feature]`
+/// function in `crate::isa`. The intrinsics become single instructions only if they are inlined into that
+/// function.
 ///
 /// # Safety of the functions
-/// Each may be called only where the CPU has the instructions of the type; those with a pointer also
-/// want the lanes that they touch to be readable (or writable) there. No alignment is asked for.
+/// - Every function requires that the CPU supports the instructions of the type.
+/// - Functions with a pointer require that the lanes to load are readable there, or the lanes to store
+///   writable.
+///   The pointer needs the alignment of an `f32` only.
 pub(crate) trait Vector: Copy {
-    /// A register of half as many lanes, for columns that fill no more than that; the type itself where
-    /// nothing is gained by one.
+    /// A vector of half as many lanes, or the type itself if half vectors are not faster on this instruction
+    /// set.
     type Half: Vector;
 
-    /// Lanes in a register.
+    /// Number of lanes.
     const LANES: usize;
-    /// Vectors that the kernels may hold in registers at once.
+    /// Number of vectors that kernels may keep in registers at the same time.
     const REGISTERS: usize;
-    /// Vectors in the widest panel of packed weights.
-    const PANEL: usize;
+    /// Maximum number of vectors per row of a panel of packed weights.
+    const MAX_PANEL_VECTORS: usize;
 
-    /// The same value in every lane.
+    /// Creates a vector with `value` in every lane.
     unsafe fn splat(value: f32) -> Self;
-    /// The first lanes, as many as [`Self::Half`] has.
+    /// Returns the first lanes, as many as [`Self::Half`] has.
     unsafe fn half(self) -> Self::Half;
-    /// All lanes from `source`.
+    /// Loads all lanes from `source`.
     unsafe fn load(source: *const f32) -> Self;
-    /// The first `lanes` lanes from `source`, the others zero; `lanes` is below [`Self::LANES`].
+    /// Loads the first `lanes` lanes from `source` and sets the others to zero. `lanes` must be less than
+    /// [`Self::LANES`].
     unsafe fn load_first(source: *const f32, lanes: usize) -> Self;
-    /// All lanes to `target`.
+    /// Stores all lanes to `target`.
     unsafe fn store(self, target: *mut f32);
-    /// The first `lanes` lanes to `target`, nothing else; `lanes` is below [`Self::LANES`].
+    /// Stores only the first `lanes` lanes to `target`. `lanes` must be less than [`Self::LANES`].
     unsafe fn store_first(self, target: *mut f32, lanes: usize);
-    /// `self * factor + addend`.
+    /// Returns `self * factor + addend`.
     unsafe fn mul_add(self, factor: Self, addend: Self) -> Self;
-    /// `self + other`.
+    /// Returns `self + other`.
     unsafe fn add(self, other: Self) -> Self;
-    /// `self * other`.
+    /// Returns `self * other`.
     unsafe fn mul(self, other: Self) -> Self;
-    /// `self > other ? self : other`, lane by lane: `other` where either is NaN.
+    /// Returns `if self > other { self } else { other }` per lane, which is `other` if either is NaN.
     unsafe fn max(self, other: Self) -> Self;
-    /// `self < other ? self : other`, lane by lane: `other` where either is NaN.
+    /// Returns `if self < other { self } else { other }` per lane, which is `other` if either is NaN.
     unsafe fn min(self, other: Self) -> Self;
 }
 

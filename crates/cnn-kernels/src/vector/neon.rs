@@ -1,10 +1,10 @@
-//! Four lanes: NEON.
+//! Vectors of four lanes, for NEON.
 
 use std::arch::aarch64::*;
 
 use super::Vector;
 
-/// Four lanes: NEON.
+/// Four lanes in a NEON register.
 #[derive(Clone, Copy)]
 pub(crate) struct F32x4(float32x4_t);
 
@@ -13,11 +13,11 @@ impl Vector for F32x4 {
 
     const LANES: usize = 4;
     const REGISTERS: usize = 32;
-    const PANEL: usize = 4;
+    const MAX_PANEL_VECTORS: usize = 4;
 
     #[inline(always)]
     unsafe fn splat(value: f32) -> Self {
-        // SAFETY: the caller's CPU has NEON.
+        // SAFETY: the caller guarantees that the CPU supports NEON.
         Self(unsafe { vdupq_n_f32(value) })
     }
 
@@ -28,15 +28,16 @@ impl Vector for F32x4 {
 
     #[inline(always)]
     unsafe fn load(source: *const f32) -> Self {
-        // SAFETY: the caller's CPU has NEON, and four lanes are readable.
+        // SAFETY: the caller guarantees that the CPU supports NEON and that four lanes are readable.
         Self(unsafe { vld1q_f32(source) })
     }
 
-    // There are no masks: the lanes come one by one or in pairs.
+    // NEON has no masked loads and stores, so the lanes are loaded one by one or in pairs.
     #[inline(always)]
     unsafe fn load_first(source: *const f32, lanes: usize) -> Self {
         debug_assert!(lanes < Self::LANES);
-        // SAFETY: the caller's CPU has NEON; every arm reads just `lanes` lanes.
+        // SAFETY: the caller guarantees that the CPU supports NEON and that `lanes` lanes are readable. Every
+        // arm reads only those.
         Self(unsafe {
             match lanes {
                 0 => vdupq_n_f32(0.0),
@@ -49,14 +50,15 @@ impl Vector for F32x4 {
 
     #[inline(always)]
     unsafe fn store(self, target: *mut f32) {
-        // SAFETY: the caller's CPU has NEON, and four lanes are writable.
+        // SAFETY: the caller guarantees that the CPU supports NEON and that four lanes are writable.
         unsafe { vst1q_f32(target, self.0) }
     }
 
     #[inline(always)]
     unsafe fn store_first(self, target: *mut f32, lanes: usize) {
         debug_assert!(lanes < Self::LANES);
-        // SAFETY: the caller's CPU has NEON; every arm writes just `lanes` lanes.
+        // SAFETY: the caller guarantees that the CPU supports NEON and that `lanes` lanes are writable. Every
+        // arm writes only those.
         unsafe {
             match lanes {
                 0 => {}
@@ -72,32 +74,33 @@ impl Vector for F32x4 {
 
     #[inline(always)]
     unsafe fn mul_add(self, factor: Self, addend: Self) -> Self {
-        // SAFETY: the caller's CPU has NEON.
+        // SAFETY: the caller guarantees that the CPU supports NEON.
         Self(unsafe { vfmaq_f32(addend.0, self.0, factor.0) })
     }
 
     #[inline(always)]
     unsafe fn add(self, other: Self) -> Self {
-        // SAFETY: the caller's CPU has NEON.
+        // SAFETY: the caller guarantees that the CPU supports NEON.
         Self(unsafe { vaddq_f32(self.0, other.0) })
     }
 
     #[inline(always)]
     unsafe fn mul(self, other: Self) -> Self {
-        // SAFETY: the caller's CPU has NEON.
+        // SAFETY: the caller guarantees that the CPU supports NEON.
         Self(unsafe { vmulq_f32(self.0, other.0) })
     }
 
-    // `vmaxq_f32` and `vminq_f32` give NaN where either is: a comparison chooses as the trait says.
+    // `vmaxq_f32` and `vminq_f32` return NaN if either operand is NaN. The trait requires `other` in that
+    // case.
     #[inline(always)]
     unsafe fn max(self, other: Self) -> Self {
-        // SAFETY: the caller's CPU has NEON.
+        // SAFETY: the caller guarantees that the CPU supports NEON.
         Self(unsafe { vbslq_f32(vcgtq_f32(self.0, other.0), self.0, other.0) })
     }
 
     #[inline(always)]
     unsafe fn min(self, other: Self) -> Self {
-        // SAFETY: the caller's CPU has NEON.
+        // SAFETY: the caller guarantees that the CPU supports NEON.
         Self(unsafe { vbslq_f32(vcltq_f32(self.0, other.0), self.0, other.0) })
     }
 }

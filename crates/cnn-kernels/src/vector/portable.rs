@@ -1,13 +1,13 @@
-//! Four lanes in plain Rust, for any CPU.
+//! Vectors of four lanes in plain Rust, for any CPU.
 
 use std::array::from_fn;
 
 use super::Vector;
 
-/// Four lanes in plain Rust: one register of every SIMD instruction set, where the compiler uses one.
+/// Four lanes in an array, which the compiler can keep in a register of any SIMD instruction set.
 ///
-/// Products and sums are rounded one by one: a fused multiply-add is a call into the C library
-/// where the CPU has none.
+/// `mul_add` rounds the product and the sum separately, because `f32::mul_add` calls a slow library function
+/// on CPUs without fused multiply-add.
 #[derive(Clone, Copy)]
 #[repr(align(16))]
 pub(crate) struct Portable([f32; 4]);
@@ -17,7 +17,7 @@ impl Vector for Portable {
 
     const LANES: usize = 4;
     const REGISTERS: usize = 8;
-    const PANEL: usize = 2;
+    const MAX_PANEL_VECTORS: usize = 2;
 
     #[inline(always)]
     unsafe fn splat(value: f32) -> Self {
@@ -31,13 +31,14 @@ impl Vector for Portable {
 
     #[inline(always)]
     unsafe fn load(source: *const f32) -> Self {
-        // SAFETY: four elements are readable, and an array of `f32` is aligned as one `f32`.
+        // SAFETY: the caller guarantees that four elements are readable. An array of `f32` has the alignment
+        // of an `f32`.
         Self(unsafe { source.cast::<[f32; 4]>().read() })
     }
 
     #[inline(always)]
     unsafe fn load_first(source: *const f32, lanes: usize) -> Self {
-        // SAFETY: `lanes` elements are readable.
+        // SAFETY: the caller guarantees that `lanes` elements are readable.
         let source = unsafe { std::slice::from_raw_parts(source, lanes) };
         let mut all = [0.0; 4];
         for (lane, value) in all.iter_mut().zip(source) {
@@ -48,14 +49,16 @@ impl Vector for Portable {
 
     #[inline(always)]
     unsafe fn store(self, target: *mut f32) {
-        // SAFETY: four elements are writable, and an array of `f32` is aligned as one `f32`.
+        // SAFETY: the caller guarantees that four elements are writable. An array of `f32` has the alignment
+        // of an `f32`.
         unsafe { target.cast::<[f32; 4]>().write(self.0) }
     }
 
     #[inline(always)]
     unsafe fn store_first(self, target: *mut f32, lanes: usize) {
         for (lane, value) in self.0.iter().take(lanes).enumerate() {
-            // SAFETY: `lanes` elements are writable.
+            // SAFETY: the caller guarantees that `lanes` elements are writable, and `take` limits `lane` to
+            // those.
             unsafe { target.add(lane).write(*value) }
         }
     }

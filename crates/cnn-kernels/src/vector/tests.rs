@@ -1,36 +1,38 @@
-//! What the trait says, for every instruction set of this machine, bit by bit.
+//! Tests that every instruction set of this machine fulfils the contract of [`Vector`] bit for bit.
 
 use std::array::from_fn;
 
 use super::Vector;
 use crate::isa::{Isa, Kernel};
 
-/// Twice the lanes of the widest vector: a vector, and what lies behind it.
+/// Number of elements of the test arrays: the widest vector, and as many elements after it.
 const LEN: usize = 32;
+/// Initial value of memory that must not be overwritten.
 const UNTOUCHED: f32 = 12345.678;
 
-const SPECIAL: [f32; 8] = [0.0, -0.0, 1.0, -1.5, f32::INFINITY, f32::NEG_INFINITY, f32::NAN, 3e-39];
+const SPECIAL_VALUES: [f32; 8] = [0.0, -0.0, 1.0, -1.5, f32::INFINITY, f32::NEG_INFINITY, f32::NAN, 3e-39];
 
-/// Arrays in whose first lane, and so in those of any vector, every two of `SPECIAL` meet.
-fn pairs() -> impl Iterator<Item = ([f32; LEN], [f32; LEN])> {
-    let from = |start: usize| from_fn(|lane| SPECIAL[(start + lane) % SPECIAL.len()]);
-    let starts = || 0..SPECIAL.len();
+/// Returns pairs of arrays. Every pair of `SPECIAL_VALUES` occurs in the first lane of some pair of arrays.
+fn array_pairs() -> impl Iterator<Item = ([f32; LEN], [f32; LEN])> {
+    let from = |start: usize| from_fn(|lane| SPECIAL_VALUES[(start + lane) % SPECIAL_VALUES.len()]);
+    let starts = || 0..SPECIAL_VALUES.len();
     starts().flat_map(move |one| starts().map(move |other| (from(one), from(other))))
 }
 
-/// The lanes of `vector`, and nothing behind them.
+/// Returns the lanes of `vector`. Asserts that storing it does not write beyond them.
 ///
 /// # Safety
-/// The CPU has the instructions of `V`.
+/// The CPU supports the instructions of `V`.
 unsafe fn lanes<V: Vector>(vector: V) -> Vec<f32> {
     let mut lanes = [UNTOUCHED; LEN];
-    // SAFETY: the caller's promise, and no vector has as many lanes.
+    // SAFETY: the caller guarantees that the CPU supports `V`. The array has more elements than any vector
+    // has lanes.
     unsafe { vector.store(lanes.as_mut_ptr()) };
     assert!(lanes[V::LANES..].iter().all(|lane| lane.to_bits() == UNTOUCHED.to_bits()), "stored too much");
     lanes[..V::LANES].to_vec()
 }
 
-/// The same bits; NaN is NaN, whatever its payload.
+/// Asserts that the bits are equal. All NaN are considered equal.
 #[track_caller]
 fn assert_lanes(actual: &[f32], expected: impl Iterator<Item = f32>) {
     let bits = |value: f32| if value.is_nan() { f32::NAN.to_bits() } else { value.to_bits() };
@@ -39,15 +41,16 @@ fn assert_lanes(actual: &[f32], expected: impl Iterator<Item = f32>) {
     assert!(same && actual.len() == expected.len(), "{actual:?} instead of {expected:?}");
 }
 
-/// `max` and `min` choose as the trait says, NaN and the signs of zero included.
-struct Choices;
+/// Checks `max` and `min`, including NaN and the signs of zero.
+struct CheckMaxAndMin;
 
-impl Kernel for Choices {
+impl Kernel for CheckMaxAndMin {
     #[inline(always)]
     unsafe fn run<V: Vector>(self) {
-        for (one, other) in pairs() {
+        for (one, other) in array_pairs() {
             let both = || one.into_iter().zip(other);
-            // SAFETY: the caller's promise, and no vector has as many lanes as the arrays.
+            // SAFETY: the caller guarantees that the CPU supports `V`. The arrays have more elements than any
+            // vector has lanes.
             unsafe {
                 let (one, other) = (V::load(one.as_ptr()), V::load(other.as_ptr()));
                 assert_lanes(&lanes(one.max(other)), both().map(|(a, b)| if a > b { a } else { b }));
@@ -57,16 +60,18 @@ impl Kernel for Choices {
     }
 }
 
-/// Sums and products of numbers that need no rounding, so that a fused multiply-add is the same.
-struct Arithmetic;
+/// Checks sums and products. The operands need no rounding, so that a fused multiply-add gives the same
+/// result.
+struct CheckArithmetic;
 
-impl Kernel for Arithmetic {
+impl Kernel for CheckArithmetic {
     #[inline(always)]
     unsafe fn run<V: Vector>(self) {
         let (a, b, c): ([f32; LEN], [f32; LEN], [f32; LEN]) =
-            (number_array(1.0), number_array(-0.5), number_array(7.0));
+            (consecutive_numbers(1.0), consecutive_numbers(-0.5), consecutive_numbers(7.0));
         let all = || a.into_iter().zip(b).zip(c);
-        // SAFETY: the caller's promise, and no vector has as many lanes as the arrays.
+        // SAFETY: the caller guarantees that the CPU supports `V`. The arrays have more elements than any
+        // vector has lanes.
         unsafe {
             let [a, b, c] = [&a, &b, &c].map(|array| V::load(array.as_ptr()));
             assert_lanes(&lanes(a.add(b)), all().map(|((a, b), _)| a + b));
@@ -78,8 +83,8 @@ impl Kernel for Arithmetic {
     }
 }
 
-/// Different small numbers that start with `first`.
-fn number_array(first: f32) -> [f32; LEN] {
+/// Returns consecutive numbers that start with `first`.
+fn consecutive_numbers(first: f32) -> [f32; LEN] {
     let mut next = first;
     from_fn(|_| {
         next += 1.0;
@@ -87,20 +92,21 @@ fn number_array(first: f32) -> [f32; LEN] {
     })
 }
 
-/// Loads and stores of a part touch nothing else: the part is the end of its memory.
-struct Parts;
+/// Checks that partial loads and stores access only the requested lanes, also at the end of an allocation.
+struct CheckPartialAccess;
 
-impl Kernel for Parts {
+impl Kernel for CheckPartialAccess {
     #[inline(always)]
     unsafe fn run<V: Vector>(self) {
         for count in 0..V::LANES {
-            let source = number_array(1.0)[..count].to_vec();
-            // SAFETY: the caller's promise; `count` lanes are readable and writable.
+            let source = consecutive_numbers(1.0)[..count].to_vec();
+            // SAFETY: the caller guarantees that the CPU supports `V`. `source` has `count` elements, and
+            // both targets have at least as many.
             unsafe {
                 let part = V::load_first(source.as_ptr(), count);
                 assert_lanes(&lanes(part), source.iter().copied().chain(std::iter::repeat(0.0)));
 
-                let all = number_array(1.0);
+                let all = consecutive_numbers(1.0);
                 let mut target = [UNTOUCHED; LEN];
                 V::load(all.as_ptr()).store_first(target.as_mut_ptr(), count);
                 let expected = source.iter().copied().chain(std::iter::repeat(UNTOUCHED));
@@ -114,25 +120,25 @@ impl Kernel for Parts {
     }
 }
 
-/// Runs a check on every instruction set of this machine.
-fn on_all<K: Kernel>(check: impl Fn() -> K) {
+/// Runs a check with every instruction set of this machine.
+fn check_all<K: Kernel>(check: impl Fn() -> K) {
     for isa in Isa::available() {
-        // SAFETY: nothing is packed, and the checks see to their memory.
+        // SAFETY: the checks use no packed data, and every access of theirs is inside their own arrays.
         unsafe { isa.run(check()) };
     }
 }
 
 #[test]
-fn the_second_is_chosen_unless_the_first_is_truly_more_or_less() {
-    on_all(|| Choices);
+fn max_and_min_return_the_second_operand_unless_the_first_compares_greater_or_less() {
+    check_all(|| CheckMaxAndMin);
 }
 
 #[test]
-fn sums_and_products_are_those_of_the_lanes() {
-    on_all(|| Arithmetic);
+fn sums_and_products_are_computed_per_lane() {
+    check_all(|| CheckArithmetic);
 }
 
 #[test]
-fn parts_of_a_vector_touch_nothing_else() {
-    on_all(|| Parts);
+fn partial_loads_and_stores_access_only_the_requested_lanes() {
+    check_all(|| CheckPartialAccess);
 }

@@ -1,23 +1,25 @@
-//! 1×1 convolution and classifier.
+//! Tests of the 1×1 convolution.
 
 use cnn_kernels::{Clamp, Isa, PackedConv1x1, ShapeError};
 use proptest::prelude::*;
 
 use crate::{
-    naive::{Expected, assert_all},
-    rig::{any_clamp, assert_same, cases, guarded, numbers},
+    naive::{Expected, assert_all_close},
+    support::{any_clamp, assert_same_bits, proptest_config, random_numbers, run_guarded},
 };
 
-/// Channels, output channels, pixels.
+/// Numbers of channels, output channels and pixels.
 type Shape = (usize, usize, usize);
 
-/// On every instruction set: the right numbers, nothing else written, and the same bits when the
-/// pixels before `split` and those behind it are computed by themselves.
+/// Checks a convolution on every instruction set.
+///
+/// The numbers are correct, nothing outside the output is written, and the bits are the same if the pixels
+/// before and after `split` are computed separately.
 fn check((channels, outputs, pixels): Shape, split: usize, add: bool, clamp: Clamp, seed: u64) {
-    let input = numbers(seed, pixels * channels);
-    let weights = numbers(seed + 1, outputs * channels);
-    let bias = numbers(seed + 2, outputs);
-    let residual = add.then(|| numbers(seed + 3, pixels * outputs));
+    let input = random_numbers(seed, pixels * channels);
+    let weights = random_numbers(seed + 1, outputs * channels);
+    let bias = random_numbers(seed + 2, outputs);
+    let residual = add.then(|| random_numbers(seed + 3, pixels * outputs));
     let mut expected = Vec::new();
     for pixel in 0..pixels {
         for output in 0..outputs {
@@ -34,24 +36,24 @@ fn check((channels, outputs, pixels): Shape, split: usize, add: bool, clamp: Cla
     for isa in Isa::available() {
         let conv = PackedConv1x1::new(isa, channels, &weights, &bias, clamp).unwrap();
         let whole =
-            guarded(pixels * outputs, |output| conv.run(&input, residual.as_deref(), output).unwrap());
-        assert_all(&expected, &whole, isa.name());
+            run_guarded(pixels * outputs, |output| conv.run(&input, residual.as_deref(), output).unwrap());
+        assert_all_close(&expected, &whole, isa.name());
         let part = |from: usize, to: usize| {
             let residual = residual.as_ref().map(|residual| &residual[from * outputs..to * outputs]);
-            guarded((to - from) * outputs, |output| {
+            run_guarded((to - from) * outputs, |output| {
                 conv.run(&input[from * channels..to * channels], residual, output).unwrap();
             })
         };
         let split = split.min(pixels);
-        assert_same(&whole, &[part(0, split), part(split, pixels)].concat(), isa.name());
+        assert_same_bits(&whole, &[part(0, split), part(split, pixels)].concat(), isa.name());
     }
 }
 
 proptest! {
-    #![proptest_config(cases(150))]
+    #![proptest_config(proptest_config(150))]
 
     #[test]
-    fn any_shape(
+    fn any_shape_gives_the_expected_sums(
         shape in (1..180_usize, 1..150_usize, 1..70_usize),
         split in 0..70_usize,
         add: bool,
@@ -63,26 +65,26 @@ proptest! {
 }
 
 #[test]
-fn weights_larger_than_the_cache() {
+fn weights_larger_than_the_cache_give_the_expected_sums() {
     check((700, 300, 50), 13, true, Clamp::NONE, 1);
 }
 
 #[test]
-fn one_pixel_of_many_channels_as_a_classifier_has() {
+fn a_single_pixel_with_many_channels_gives_the_expected_sums() {
     check((1280, 1000, 1), 1, false, Clamp::NONE, 2);
 }
 
 #[test]
-fn not_a_number_stays_not_a_number() {
+fn nan_in_the_input_stays_nan_in_the_output() {
     for isa in Isa::available() {
         let conv = PackedConv1x1::new(isa, 1, &[1.0; 19], &[0.0; 19], Clamp::RELU6).unwrap();
-        let output = guarded(19, |output| conv.run(&[f32::NAN], None, output).unwrap());
+        let output = run_guarded(19, |output| conv.run(&[f32::NAN], None, output).unwrap());
         assert!(output.iter().all(|value| value.is_nan()), "{isa}");
     }
 }
 
 #[test]
-fn lengths_that_do_not_fit_are_refused_before_anything_is_written() {
+fn wrong_lengths_are_refused_before_anything_is_written() {
     let isa = Isa::detect();
     let refused = PackedConv1x1::new(isa, 3, &[0.0; 7], &[0.0; 2], Clamp::NONE).map(|_| ());
     assert_eq!(refused, Err(ShapeError::Length { what: "weights", expected: 6, actual: 7 }));
@@ -94,6 +96,6 @@ fn lengths_that_do_not_fit_are_refused_before_anything_is_written() {
     for (input, residual) in [(5, 4), (3, 4), (6, 3)] {
         let refused = conv.run(&vec![1.0; input], Some(&vec![1.0; residual]), &mut output);
         assert!(matches!(refused, Err(ShapeError::Length { .. })), "{refused:?}");
-        assert_same(&output, &[7.0; 4], "untouched");
+        assert_same_bits(&output, &[7.0; 4], "untouched");
     }
 }

@@ -1,18 +1,20 @@
-//! The dense convolution.
+//! Tests of the dense convolution.
 
 use cnn_kernels::{Clamp, FirstConv, Isa, Pads, ShapeError, Size, Window};
 use proptest::prelude::*;
 
 use crate::{
-    naive::{assert_all, convolution},
-    rig::{any_clamp, any_pads, any_size, assert_same, cases, guarded, numbers},
+    naive::{assert_all_close, convolution},
+    support::{
+        any_clamp, any_pads, any_size, assert_same_bits, proptest_config, random_numbers, run_guarded,
+    },
 };
 
 proptest! {
-    #![proptest_config(cases(150))]
+    #![proptest_config(proptest_config(150))]
 
     #[test]
-    fn any_shape(
+    fn any_shape_gives_the_expected_sums(
         size in any_size(15),
         kernel in 1..6_usize,
         stride in 1..4_usize,
@@ -24,9 +26,9 @@ proptest! {
         seed in 0..u64::MAX / 2,
     ) {
         if let Ok(window) = Window::new(size, kernel, stride, pads) {
-            let input = numbers(seed, size.pixels() * channels);
-            let weights = numbers(seed + 1, outputs * channels * kernel * kernel);
-            let bias = numbers(seed + 2, outputs);
+            let input = random_numbers(seed, size.pixels() * channels);
+            let weights = random_numbers(seed + 1, outputs * channels * kernel * kernel);
+            let bias = random_numbers(seed + 2, outputs);
             let expected = convolution(window, (pads.top, pads.left), 1, &input, &weights, &bias);
             let expected: Vec<_> = expected.into_iter().map(|sum| sum.clamped(clamp)).collect();
             let Size { height, width } = window.output();
@@ -35,18 +37,18 @@ proptest! {
                 let conv = FirstConv::new(isa, window, channels, &weights, &bias, clamp).unwrap();
                 let rows = |from: usize, to: usize| {
                     let len = (to - from) * width * outputs;
-                    guarded(len, |output| conv.run(&input, from..to, output).unwrap())
+                    run_guarded(len, |output| conv.run(&input, from..to, output).unwrap())
                 };
                 let whole = rows(0, height);
-                assert_all(&expected, &whole, isa.name());
-                assert_same(&whole, &[rows(0, split), rows(split, height)].concat(), isa.name());
+                assert_all_close(&expected, &whole, isa.name());
+                assert_same_bits(&whole, &[rows(0, split), rows(split, height)].concat(), isa.name());
             }
         }
     }
 }
 
 #[test]
-fn what_does_not_fit_is_refused() {
+fn wrong_lengths_and_rows_are_refused() {
     let window = Window::new(Size { height: 4, width: 4 }, 3, 1, Pads::default()).unwrap();
     let new = |weights: usize| {
         FirstConv::new(Isa::detect(), window, 3, &vec![0.0; weights], &[0.0; 2], Clamp::NONE)
@@ -58,5 +60,5 @@ fn what_does_not_fit_is_refused() {
     assert!(conv.run(&[0.0; 47], 0..2, &mut output).is_err());
     assert!(conv.run(&[0.0; 48], 1..3, &mut output).is_err());
     assert!(conv.run(&[0.0; 48], 1..2, &mut output).is_err());
-    assert_same(&output, &[7.0; 8], "untouched");
+    assert_same_bits(&output, &[7.0; 8], "untouched");
 }

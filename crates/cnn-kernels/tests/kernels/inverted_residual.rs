@@ -1,53 +1,61 @@
-//! The inverted residual block: tiles change nothing.
+//! Tests of the inverted residual block: the tiles do not change the result.
 
 use cnn_kernels::{Clamp, Depthwise, InvertedResidual, Isa, PackedConv1x1, Pads, ShapeError, Size, Window};
 use proptest::prelude::*;
 
-use crate::rig::{any_pads, any_size, assert_same, cases, guarded, numbers};
+use crate::support::{any_pads, any_size, assert_same_bits, proptest_config, random_numbers, run_guarded};
 
-/// Channels of the input, of the expanded tensor and of the output.
+/// Numbers of channels of the input, of the expanded tensor and of the output.
 type Channels = (usize, usize, usize);
 
-struct Parts {
+/// The operators of a block.
+struct Operators {
     expand: Option<PackedConv1x1>,
     depthwise: Depthwise,
     project: PackedConv1x1,
 }
 
-fn parts(isa: Isa, window: Window, (channels, inner, outputs): Channels, expand: bool, seed: u64) -> Parts {
+fn random_operators(
+    isa: Isa,
+    window: Window,
+    (channels, inner, outputs): Channels,
+    expand: bool,
+    seed: u64,
+) -> Operators {
     let conv = |from: usize, to: usize, clamp: Clamp, seed: u64| {
-        PackedConv1x1::new(isa, from, &numbers(seed, from * to), &numbers(seed + 1, to), clamp).unwrap()
+        PackedConv1x1::new(isa, from, &random_numbers(seed, from * to), &random_numbers(seed + 1, to), clamp)
+            .unwrap()
     };
     let taps = window.kernel() * window.kernel();
-    let (weights, bias) = (numbers(seed + 2, inner * taps), numbers(seed + 3, inner));
-    Parts {
+    let (weights, bias) = (random_numbers(seed + 2, inner * taps), random_numbers(seed + 3, inner));
+    Operators {
         expand: expand.then(|| conv(channels, inner, Clamp::RELU6, seed)),
         depthwise: Depthwise::new(isa, window, &weights, &bias, Clamp::RELU6).unwrap(),
         project: conv(inner, outputs, Clamp::NONE, seed + 4),
     }
 }
 
-/// The operators one after another; the naive loops have their say where each is tested by itself.
-fn one_after_another(parts: &Parts, input: &[f32], add_input: bool) -> Vec<f32> {
-    let window = parts.depthwise.window();
-    let inner = parts.depthwise.channels();
+/// Runs the operators one after another. Other tests compare each operator with naive loops.
+fn run_one_after_another(operators: &Operators, input: &[f32], add_input: bool) -> Vec<f32> {
+    let window = operators.depthwise.window();
+    let inner = operators.depthwise.channels();
     let mut expanded = vec![0.0; window.input().pixels() * inner];
-    match &parts.expand {
+    match &operators.expand {
         Some(expand) => expand.run(input, None, &mut expanded).unwrap(),
         None => expanded.copy_from_slice(input),
     }
     let mut filtered = vec![0.0; window.output().pixels() * inner];
-    parts.depthwise.run(&expanded, 0..window.output().height, &mut filtered).unwrap();
-    let mut output = vec![0.0; window.output().pixels() * parts.project.output_channels()];
-    parts.project.run(&filtered, add_input.then_some(input), &mut output).unwrap();
+    operators.depthwise.run(&expanded, 0..window.output().height, &mut filtered).unwrap();
+    let mut output = vec![0.0; window.output().pixels() * operators.project.output_channels()];
+    operators.project.run(&filtered, add_input.then_some(input), &mut output).unwrap();
     output
 }
 
 proptest! {
-    #![proptest_config(cases(200))]
+    #![proptest_config(proptest_config(200))]
 
     #[test]
-    fn any_shape_in_any_tiles(
+    fn any_shape_in_any_tiles_has_the_bits_of_the_separate_operators(
         size in any_size(15),
         (kernel, stride) in prop_oneof![Just((3, 1)), Just((3, 2)), Just((5, 1)), Just((5, 2))],
         pads in any_pads(4),
@@ -62,51 +70,52 @@ proptest! {
             let channels = if expand { channels } else { inner };
             let add_input = residual && window.input() == window.output();
             let outputs = if add_input { channels } else { outputs };
-            let input = numbers(seed, size.pixels() * channels);
+            let input = random_numbers(seed, size.pixels() * channels);
             for isa in Isa::available() {
-                let parts = parts(isa, window, (channels, inner, outputs), expand, seed);
-                let expected = one_after_another(&parts, &input, add_input);
+                let operators = random_operators(isa, window, (channels, inner, outputs), expand, seed);
+                let expected = run_one_after_another(&operators, &input, add_input);
                 let block =
-                    InvertedResidual::new(parts.expand, parts.depthwise, parts.project, add_input).unwrap();
+                    InvertedResidual::new(operators.expand, operators.depthwise, operators.project, add_input).unwrap();
                 let block = block.with_tile_bytes(tile_bytes);
                 let Size { height, width } = window.output();
                 let rows = |from: usize, to: usize| {
-                    guarded((to - from) * width * outputs, |output| {
-                        guarded(block.scratch_len(), |scratch| {
-                            // What an earlier call left behind must not matter.
+                    run_guarded((to - from) * width * outputs, |output| {
+                        run_guarded(block.scratch_len(), |scratch| {
+                            // The initial contents of the scratch memory must not affect the result.
                             scratch.fill(f32::NAN);
                             block.run(&input, from..to, scratch, output).unwrap();
                         });
                     })
                 };
-                assert_same(&expected, &rows(0, height), isa.name());
+                assert_same_bits(&expected, &rows(0, height), isa.name());
                 let split = split.min(height);
-                assert_same(&expected, &[rows(0, split), rows(split, height)].concat(), isa.name());
+                assert_same_bits(&expected, &[rows(0, split), rows(split, height)].concat(), isa.name());
             }
         }
     }
 }
 
 #[test]
-fn a_tile_takes_no_more_memory_than_it_may() {
+fn a_tile_needs_at_most_the_permitted_memory_or_a_single_row() {
     let window = Window::new(Size { height: 56, width: 56 }, 3, 1, Pads::all(1)).unwrap();
-    let Parts { expand, depthwise, project } = parts(Isa::detect(), window, (24, 144, 24), true, 1);
+    let Operators { expand, depthwise, project } =
+        random_operators(Isa::detect(), window, (24, 144, 24), true, 1);
     let block = InvertedResidual::new(expand, depthwise, project, true).unwrap();
     assert!(block.scratch_len() * 4 <= 512 << 10);
-    // A row takes 3 of what is expanded and 1 of what is filtered, whatever may be used.
+    // A tile of one row needs 3 expanded rows and 1 filtered row, even if less memory is permitted.
     assert_eq!(block.clone().with_tile_bytes(0).scratch_len(), 4 * 56 * 144);
     assert_eq!(block.with_tile_bytes(usize::MAX).scratch_len(), 2 * 56 * 56 * 144);
 }
 
 #[test]
-fn what_does_not_fit_is_refused() {
+fn mismatched_operators_and_wrong_lengths_are_refused() {
     let isa = Isa::detect();
     let window = Window::new(Size { height: 6, width: 6 }, 3, 1, Pads::all(1)).unwrap();
     let build = |expanded: usize, projected: usize, outputs: usize, add_input: bool| {
-        let right = parts(isa, window, (4, 8, 4), true, 1);
-        let expand = parts(isa, window, (4, expanded, 4), true, 1).expand;
-        let project = parts(isa, window, (4, projected, outputs), true, 1).project;
-        InvertedResidual::new(expand, right.depthwise, project, add_input)
+        let matching = random_operators(isa, window, (4, 8, 4), true, 1);
+        let expand = random_operators(isa, window, (4, expanded, 4), true, 1).expand;
+        let project = random_operators(isa, window, (4, projected, outputs), true, 1).project;
+        InvertedResidual::new(expand, matching.depthwise, project, add_input)
     };
     assert!(matches!(build(9, 8, 4, true), Err(ShapeError::Mismatch(_))));
     assert!(matches!(build(8, 9, 4, true), Err(ShapeError::Mismatch(_))));
@@ -120,5 +129,5 @@ fn what_does_not_fit_is_refused() {
     assert!(block.run(&input[1..], 0..2, &mut scratch, &mut output).is_err());
     assert!(block.run(&input, 5..7, &mut scratch, &mut output).is_err());
     assert!(block.run(&input, 0..3, &mut scratch, &mut output).is_err());
-    assert_same(&output, &[7.0; 60], "untouched");
+    assert_same_bits(&output, &[7.0; 60], "untouched");
 }

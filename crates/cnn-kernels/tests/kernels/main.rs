@@ -1,5 +1,5 @@
-//! Every kernel on every instruction set of this machine against a naive loop in `f64`.
-#![expect(clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
+//! Compares every kernel, on every instruction set of this machine, with a naive loop in `f64`.
+#![expect(clippy::unwrap_used, reason = "test helpers fail by panicking")]
 
 mod conv1x1;
 mod depthwise;
@@ -7,14 +7,16 @@ mod first_conv;
 mod inverted_residual;
 mod naive;
 mod pool;
-mod rig;
+mod support;
 
 use cnn_kernels::Isa;
 
-/// A checker may hide instructions, and everything passes without them: `KERNELS_WIDEST` is the name of
-/// those that must be there.
+/// `KERNELS_WIDEST` is the name of the instruction set that must be detected.
+///
+/// Under an emulator that hides instructions from the detection, all other tests would pass without testing
+/// them.
 #[test]
-fn the_widest_instructions_are_those_that_are_asked_for() {
+fn the_detected_instruction_set_is_the_required_one() {
     if let Ok(widest) = std::env::var("KERNELS_WIDEST") {
         assert_eq!(Isa::detect().name(), widest);
     }

@@ -1,12 +1,12 @@
-//! What the kernels should give, in `f64`, straight from the definition.
+//! Computes the expected results in `f64` from the definitions.
 
 use cnn_kernels::{Clamp, Window};
 
-/// A sum, and how wrong an `f32` may be that was summed in another way.
+/// An expected sum, with the data for the tolerance of an `f32` result that was summed in another order.
 #[derive(Clone, Copy)]
 pub(crate) struct Expected {
     sum: f64,
-    /// The largest magnitude that the sum had on the way.
+    /// Maximum magnitude of the products and the partial sums.
     magnitude: f64,
     terms: u32,
 }
@@ -31,23 +31,25 @@ impl Expected {
         Self { sum: self.sum.clamp(clamp.lo.into(), clamp.hi.into()), ..self }
     }
 
-    /// Rounding errors of a sum grow with the square root of its terms.
-    pub(crate) fn assert_is(self, actual: f32, what: &str) {
+    /// Asserts that `actual` is within the tolerance, which grows with the square root of the number of terms
+    /// as rounding errors do.
+    pub(crate) fn assert_close(self, actual: f32, what: &str) {
         let tolerance = 1e-6 * f64::from(self.terms).sqrt() * self.magnitude;
         let error = (f64::from(actual) - self.sum).abs();
         assert!(error <= tolerance, "{what}: {actual} instead of {} (tolerance {tolerance:e})", self.sum);
     }
 }
 
-/// Compares element by element.
-pub(crate) fn assert_all(expected: &[Expected], actual: &[f32], what: &str) {
+/// Asserts that every element is within its tolerance.
+pub(crate) fn assert_all_close(expected: &[Expected], actual: &[f32], what: &str) {
     assert_eq!(expected.len(), actual.len(), "{what}");
     for (index, (expected, actual)) in expected.iter().zip(actual).enumerate() {
-        expected.assert_is(*actual, &format!("{what}, element {index}"));
+        expected.assert_close(*actual, &format!("{what}, element {index}"));
     }
 }
 
-/// A convolution in `groups` groups with `weights` `[outputs][channels / groups][rows][columns]`.
+/// Computes a convolution in `groups` groups with `weights` of shape
+/// `[outputs][channels / groups][rows][columns]`.
 pub(crate) fn convolution(
     window: Window,
     pads: (usize, usize),

@@ -1,19 +1,19 @@
-//! Global average pooling.
+//! Tests of the global average pooling.
 
 use cnn_kernels::{Isa, global_average_pool};
 use proptest::prelude::*;
 
 use crate::{
-    naive::{Expected, assert_all},
-    rig::{cases, guarded, numbers},
+    naive::{Expected, assert_all_close},
+    support::{proptest_config, random_numbers, run_guarded},
 };
 
 proptest! {
-    #![proptest_config(cases(100))]
+    #![proptest_config(proptest_config(100))]
 
     #[test]
-    fn any_shape(pixels in 1..60_usize, channels in 1..200_usize, seed: u64) {
-        let input = numbers(seed, pixels * channels);
+    fn any_shape_gives_the_expected_means(pixels in 1..60_usize, channels in 1..200_usize, seed: u64) {
+        let input = random_numbers(seed, pixels * channels);
         let expected: Vec<_> = (0..channels)
             .map(|channel| {
                 let mut sum = Expected::new(0.0);
@@ -24,14 +24,14 @@ proptest! {
             })
             .collect();
         for isa in Isa::available() {
-            let means = guarded(channels, |output| global_average_pool(isa, &input, output).unwrap());
-            assert_all(&expected, &means, isa.name());
+            let means = run_guarded(channels, |output| global_average_pool(isa, &input, output).unwrap());
+            assert_all_close(&expected, &means, isa.name());
         }
     }
 }
 
 #[test]
-fn what_is_no_image_is_refused() {
+fn an_input_without_whole_pixels_is_refused() {
     let mut output = [7.0; 3];
     for len in [0, 4] {
         assert!(global_average_pool(Isa::detect(), &vec![0.0; len], &mut output).is_err());

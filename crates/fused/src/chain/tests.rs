@@ -1,4 +1,4 @@
-#![expect(clippy::unwrap_used, reason = "helpers of tests may fail as tests do")]
+#![expect(clippy::unwrap_used, reason = "test helpers fail by panicking")]
 
 use burn::tensor::{Device, Tensor, TensorData};
 use rayon::ThreadPoolBuilder;
@@ -27,7 +27,7 @@ fn block(channels: usize, kernel: usize, stride: usize, outputs: usize, clamp: [
     }
 }
 
-/// A small network with every kind of step, channels that fill no vector, and asymmetric pads.
+/// A small network with every kind of step, channel counts that do not fill a vector, and asymmetric padding.
 fn network() -> Plan {
     let stem =
         Conv { channels: 3, output_channels: 9, kernel: 3, stride: 2, pads: [0, 0, 1, 1], clamp: RELU6 };
@@ -52,14 +52,14 @@ fn network() -> Plan {
     Plan { input: [3, 31, 26], shifted: true, steps }
 }
 
-/// The same without its end, so that planes come out.
+/// The same network without its last steps, so that the output is a feature map.
 fn features() -> Plan {
     let mut plan = network();
     plan.steps.truncate(6);
     plan
 }
 
-/// Numbers between -1 and 1 that look random and are always the same.
+/// Pseudo-random numbers between -1 and 1.
 fn numbers(count: usize, mut state: u32) -> Vec<f32> {
     let mut next = || {
         state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
@@ -83,7 +83,7 @@ fn images(plan: &Plan, images: &[f32], batch: usize) -> Tensor<4> {
 }
 
 fn run<const D: usize>(chain: &Chain, values: &[f32], batch: usize) -> Vec<f32> {
-    let plan = &chain.shared.plan;
+    let plan = &chain.state.plan;
     chain.forward::<D>(images(plan, values, batch), weights(plan)).try_to_vec_as::<f32>().unwrap()
 }
 
@@ -96,7 +96,7 @@ fn assert_close(expected: &[f32], found: &[f32], what: &str) {
 }
 
 #[test]
-fn the_kernels_give_what_plain_operators_give() {
+fn cpu_kernels_agree_with_plain_operators() {
     let (network, features) = (network(), features());
     for isa in Isa::available() {
         for batch in [1, 2, 5] {
@@ -104,7 +104,7 @@ fn the_kernels_give_what_plain_operators_give() {
             let [plain, kernels] =
                 [Execution::Plain, Execution::Kernels(isa)].map(|execution| chain(&network, execution));
             let expected = run::<2>(&plain, &images, batch);
-            assert!(expected.iter().any(|value| value.abs() > 0.01), "a test of zeros proves nothing");
+            assert!(expected.iter().any(|value| value.abs() > 0.01), "all outputs are about zero");
             assert_close(&expected, &run::<2>(&kernels, &images, batch), &format!("{isa}, {batch}"));
 
             let [plain, kernels] =
@@ -116,13 +116,13 @@ fn the_kernels_give_what_plain_operators_give() {
 }
 
 #[test]
-fn images_pixel_by_pixel_give_the_same_to_the_bit() {
+fn input_in_pixel_order_gives_bit_identical_outputs() {
     for plan in [network(), Plan { shifted: false, ..network() }] {
         let chain = chain(&plan, Execution::Kernels(Isa::detect()));
         let batch = 3;
         let values = numbers(batch * plan.input.iter().product::<usize>(), 11);
         let expected = run::<2>(&chain, &values, batch);
-        // The values are moved to where a permuted view finds them again.
+        // Stores the values in pixel order; the permuted view has the same logical values.
         let nhwc = images(&plan, &values, batch).permute([0, 2, 3, 1]).into_data();
         let view = Tensor::<4>::from_data(nhwc, &Device::flex()).permute([0, 3, 1, 2]);
         let found = chain.forward::<2>(view, weights(&plan)).try_to_vec_as::<f32>().unwrap();
@@ -131,11 +131,11 @@ fn images_pixel_by_pixel_give_the_same_to_the_bit() {
 }
 
 #[test]
-fn what_is_added_to_the_channels_counts() {
+fn shift_changes_the_output() {
     let plan = features();
     let values = numbers(plan.input.iter().product::<usize>(), 13);
     let shifted = run::<4>(&chain(&plan, Execution::Plain), &values, 1);
-    // The same network without: the first weights are those of the first convolution.
+    // Without the shift, the weights begin with those of the first convolution.
     let bare = Plan { shifted: false, ..plan.clone() };
     let weights = weights(&plan).slice(3..);
     let without = chain(&bare, Execution::Plain).forward::<4>(images(&bare, &values, 1), weights);
@@ -143,24 +143,24 @@ fn what_is_added_to_the_channels_counts() {
 }
 
 #[test]
-fn how_many_threads_there_are_changes_no_bit() {
+fn outputs_are_bit_identical_for_any_number_of_threads() {
     let plan = network();
     let chain = chain(&plan, Execution::Kernels(Isa::detect()));
     let batch = 4;
     let images = numbers(batch * plan.input.iter().product::<usize>(), 5);
-    let alone = |threads| {
+    let outputs_with = |threads| {
         let pool = ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
         pool.install(|| run::<2>(&chain, &images, batch))
     };
-    let expected = alone(1);
+    let expected = outputs_with(1);
     for threads in [2, 3, 4, 7] {
-        assert_eq!(expected, alone(threads), "{threads} threads");
+        assert_eq!(expected, outputs_with(threads), "{threads} threads");
     }
 }
 
 #[test]
 #[should_panic(expected = "the chain cannot run")]
-fn an_image_of_another_size_is_refused() {
+fn image_of_another_size_panics() {
     let chain = chain(&network(), Execution::Kernels(Isa::PORTABLE));
     let input = Tensor::<4>::zeros([1, 3, 30, 26], &Device::flex());
     let _ = chain.forward::<2>(input, weights(&network()));

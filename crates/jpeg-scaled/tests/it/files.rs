@@ -1,25 +1,25 @@
-//! Files to decode.
+//! Generates and modifies files to decode.
 
 use jpeg_encoder::{ColorType, Encoder, SamplingFactor};
-use jpeg_scaled::{Error, Picture, Scale, Workspace};
+use jpeg_scaled::{Decoder, Error, Picture, Scale};
 use proptest::{prelude::*, sample::select, test_runner::Config};
 
-/// A picture and how it is encoded.
+/// A picture and the settings of its encoder.
 #[derive(Clone, Debug)]
 pub(crate) struct Recipe {
     pub(crate) width: u16,
     pub(crate) height: u16,
-    /// Blocks of brightness across and down in an MCU: 1 or 2. None is a grey picture.
+    /// Blocks of luminance per MCU, horizontally and vertically: 1 or 2. `None` is a grey picture.
     pub(crate) sampling: Option<(u8, u8)>,
     pub(crate) quality: u8,
-    /// MCUs; 0 is none.
+    /// MCUs between restart markers; 0 for no markers.
     pub(crate) restart_interval: u16,
-    /// How much noise there is: 0 to 255.
+    /// Amplitude of the noise, 0 to 255.
     pub(crate) noise: u8,
     pub(crate) seed: u64,
 }
 
-/// Small pictures of every kind.
+/// Generates small pictures with every combination of settings.
 pub(crate) fn recipes() -> impl Strategy<Value = Recipe> {
     let sampling = select(vec![None, Some((1, 1)), Some((2, 1)), Some((1, 2)), Some((2, 2))]);
     let restart_interval = prop_oneof![Just(0), 1..8u16];
@@ -37,11 +37,11 @@ pub(crate) fn recipes() -> impl Strategy<Value = Recipe> {
     )
 }
 
-pub(crate) fn config(cases: u32) -> Config {
+pub(crate) fn proptest_config(cases: u32) -> Config {
     Config { cases, failure_persistence: None, ..Config::default() }
 }
 
-/// A random number after another (xorshift).
+/// Returns the next pseudo-random number (xorshift).
 pub(crate) fn next_random(state: &mut u64) -> u8 {
     *state ^= *state << 13;
     *state ^= *state >> 7;
@@ -50,7 +50,7 @@ pub(crate) fn next_random(state: &mut u64) -> u8 {
 }
 
 impl Recipe {
-    /// Waves, an edge and noise, in RGB.
+    /// Draws RGB pixels: waves, an edge and noise.
     pub(crate) fn pixels(&self) -> Vec<u8> {
         let mut random = self.seed | 1;
         let mut pixels = Vec::new();
@@ -70,7 +70,7 @@ impl Recipe {
         pixels
     }
 
-    /// The file.
+    /// Encodes the picture to a file.
     pub(crate) fn encode(&self) -> Vec<u8> {
         let mut file = Vec::new();
         let mut encoder = Encoder::new(&mut file, self.quality);
@@ -90,11 +90,12 @@ impl Recipe {
     }
 }
 
-/// A coloured picture of 45×37 with everything that is usual in it.
-pub(crate) fn usual() -> Vec<u8> {
+/// Encodes [`usual_recipe`].
+pub(crate) fn usual_file() -> Vec<u8> {
     usual_recipe().encode()
 }
 
+/// A coloured picture of 45×37 pixels with the most common settings.
 pub(crate) fn usual_recipe() -> Recipe {
     Recipe {
         width: 45,
@@ -110,15 +111,15 @@ pub(crate) fn usual_recipe() -> Recipe {
 /// Width, height and pixels.
 pub(crate) type Pixels = (u32, u32, Vec<u8>);
 
-/// With a workspace of its own.
+/// Decodes with a new decoder.
 pub(crate) fn decode(file: &[u8], scale: Scale) -> Result<Pixels, Error> {
-    let mut workspace = Workspace::default();
-    let picture = workspace.decode(file, scale)?;
-    Ok((picture.width, picture.height, rgb(&picture)))
+    let mut decoder = Decoder::default();
+    let picture = decoder.decode(file, scale)?;
+    Ok((picture.width, picture.height, to_rgb(&picture)))
 }
 
-/// Where the segment of `marker` is: the place of its 0xFF.
-pub(crate) fn position(file: &[u8], marker: u8) -> usize {
+/// Returns the index of the 0xFF byte of the first segment with `marker`.
+pub(crate) fn segment_position(file: &[u8], marker: u8) -> usize {
     let mut at = 2;
     while file[at + 1] != marker {
         at += 2 + usize::from(u16::from_be_bytes([file[at + 2], file[at + 3]]));
@@ -126,28 +127,28 @@ pub(crate) fn position(file: &[u8], marker: u8) -> usize {
     at
 }
 
-/// Where the entropy-coded pixels begin.
-pub(crate) fn pixels_at(file: &[u8]) -> usize {
-    let scan = position(file, 0xDA);
+/// Returns the index of the first entropy-coded byte.
+pub(crate) fn entropy_coded_start(file: &[u8]) -> usize {
+    let scan = segment_position(file, 0xDA);
     scan + 2 + usize::from(u16::from_be_bytes([file[scan + 2], file[scan + 3]]))
 }
 
-/// `file` with `bytes` put in at `at`.
+/// Returns `file` with `bytes` inserted at index `at`.
 pub(crate) fn with_inserted(file: &[u8], at: usize, bytes: &[u8]) -> Vec<u8> {
     [&file[..at], bytes, &file[at..]].concat()
 }
 
-/// `file` without the segment of `marker`.
-pub(crate) fn without(file: &[u8], marker: u8) -> Vec<u8> {
-    let at = position(file, marker);
+/// Returns `file` without the first segment with `marker`.
+pub(crate) fn without_segment(file: &[u8], marker: u8) -> Vec<u8> {
+    let at = segment_position(file, marker);
     let length = usize::from(u16::from_be_bytes([file[at + 2], file[at + 3]]));
     [&file[..at], &file[at + 2 + length..]].concat()
 }
 
-/// `file`, of three components, with other component numbers.
-pub(crate) fn renamed(file: &[u8], ids: [u8; 3]) -> Vec<u8> {
+/// Returns `file`, which has three components, with `ids` as component identifiers.
+pub(crate) fn with_component_ids(file: &[u8], ids: [u8; 3]) -> Vec<u8> {
     let mut file = file.to_vec();
-    let (frame, scan) = (position(&file, 0xC0), position(&file, 0xDA));
+    let (frame, scan) = (segment_position(&file, 0xC0), segment_position(&file, 0xDA));
     for (number, id) in ids.into_iter().enumerate() {
         file[frame + 10 + 3 * number] = id;
         file[scan + 5 + 2 * number] = id;
@@ -155,8 +156,8 @@ pub(crate) fn renamed(file: &[u8], ids: [u8; 3]) -> Vec<u8> {
     file
 }
 
-/// The pixels, grey ones as red, green and blue.
-pub(crate) fn rgb(picture: &Picture<'_>) -> Vec<u8> {
+/// Returns the pixels as RGB. Grey values are repeated three times.
+pub(crate) fn to_rgb(picture: &Picture<'_>) -> Vec<u8> {
     let count = picture.width as usize * picture.height as usize;
     match picture.pixels.len() / count {
         1 => picture.pixels.iter().flat_map(|&level| [level; 3]).collect(),

@@ -1,13 +1,13 @@
-//! The decoder from outside.
+//! Integration tests of the public interface.
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail by panicking")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "test helpers fail by panicking")]
 
+mod accuracy;
 mod corpus;
 mod damage;
-mod exact;
 mod files;
-mod kinds;
 mod naive;
-mod property;
+mod reference;
+mod supported;
 #[cfg(feature = "compare")]
 mod turbo;

@@ -1,15 +1,14 @@
-//! A decoder by the definitions, in floating point and without any shortcut: what a picture would look
-//! like without rounding.
+//! A decoder that computes the standard's definitions in floating point, without optimisation or rounding.
 
 use std::{
     collections::HashMap,
     f64::consts::{PI, SQRT_2},
 };
 
-use crate::files::{pixels_at, position};
+use crate::files::{entropy_coded_start, segment_position};
 
-/// The order in which coefficients are stored, from the walk that defines it.
-fn zigzag() -> Vec<(usize, usize)> {
+/// Computes the row and column of each coefficient in zigzag order.
+fn zigzag_order() -> Vec<(usize, usize)> {
     let mut order: Vec<(usize, usize)> = (0..64).map(|at| (at / 8, at % 8)).collect();
     order.sort_by_key(|&(row, column)| {
         let diagonal = row + column;
@@ -20,116 +19,127 @@ fn zigzag() -> Vec<(usize, usize)> {
 
 #[derive(Clone, Copy)]
 struct Component {
-    across: usize,
-    down: usize,
-    steps: usize,
+    /// Blocks per MCU in the horizontal direction.
+    blocks_across: usize,
+    /// Blocks per MCU in the vertical direction.
+    blocks_down: usize,
+    /// Number of its quantisation table.
+    quantization_table: usize,
 }
 
-struct Bits<'a> {
+/// Reads bits of the entropy-coded data.
+struct BitReader<'a> {
     bytes: &'a [u8],
-    at: usize,
-    bit: u32,
+    /// Index of the current byte.
+    position: usize,
+    /// Number of bits of the current byte that were read.
+    bits_read: u32,
 }
 
-impl Bits<'_> {
-    fn bit(&mut self) -> usize {
-        let bit = self.bytes[self.at] >> (7 - self.bit) & 1;
-        self.bit += 1;
-        if self.bit == 8 {
-            self.bit = 0;
-            self.at += if self.bytes[self.at] == 0xFF { 2 } else { 1 };
+impl BitReader<'_> {
+    fn read_bit(&mut self) -> usize {
+        let bit = self.bytes[self.position] >> (7 - self.bits_read) & 1;
+        self.bits_read += 1;
+        if self.bits_read == 8 {
+            self.bits_read = 0;
+            self.position += if self.bytes[self.position] == 0xFF { 2 } else { 1 };
         }
         usize::from(bit)
     }
 
-    fn number(&mut self, size: u32) -> i32 {
-        let value = (0..size).fold(0, |value, _| value << 1 | i32::try_from(self.bit()).unwrap());
+    /// Reads the value of `size` bits that follows a code.
+    fn read_value(&mut self, size: u32) -> i32 {
+        let value = (0..size).fold(0, |value, _| value << 1 | i32::try_from(self.read_bit()).unwrap());
         if size > 0 && value < 1 << (size - 1) { value - (1 << size) + 1 } else { value }
     }
 
-    fn symbol(&mut self, codes: &Codes) -> u8 {
+    fn read_symbol(&mut self, codes: &Codes) -> u8 {
         let (mut length, mut code) = (0, 0);
         loop {
-            (length, code) = (length + 1, code << 1 | self.bit());
+            (length, code) = (length + 1, code << 1 | self.read_bit());
             if let Some(&symbol) = codes.get(&(length, code)) {
                 return symbol;
             }
         }
     }
 
-    /// To the byte after the next restart marker.
-    fn restart(&mut self) {
-        if self.bit > 0 {
-            self.bit = 0;
-            self.at += if self.bytes[self.at] == 0xFF { 2 } else { 1 };
+    /// Skips the rest of the current byte and the restart marker after it.
+    fn skip_restart_marker(&mut self) {
+        if self.bits_read > 0 {
+            self.bits_read = 0;
+            self.position += if self.bytes[self.position] == 0xFF { 2 } else { 1 };
         }
-        self.at += 2;
+        self.position += 2;
     }
 }
 
-/// Symbols by length and code.
+/// Symbols by the length and the bits of their code.
 type Codes = HashMap<(usize, usize), u8>;
 
-/// A file's segments, of one or two tables of each kind.
-struct File {
+/// The contents of a file's segments. The first component uses the first table of each kind, the others the
+/// second.
+struct ParsedHeaders {
     size: (usize, usize),
     components: Vec<Component>,
-    steps: Vec<Vec<f64>>,
-    dc: Vec<Codes>,
-    ac: Vec<Codes>,
+    quantization_tables: Vec<Vec<f64>>,
+    dc_tables: Vec<Codes>,
+    ac_tables: Vec<Codes>,
     restart_interval: usize,
 }
 
-fn read(file: &[u8]) -> File {
-    let mut read = File {
+fn parse_headers(file: &[u8]) -> ParsedHeaders {
+    let mut headers = ParsedHeaders {
         size: (0, 0),
         components: Vec::new(),
-        steps: Vec::new(),
-        dc: Vec::new(),
-        ac: Vec::new(),
+        quantization_tables: Vec::new(),
+        dc_tables: Vec::new(),
+        ac_tables: Vec::new(),
         restart_interval: 0,
     };
     let mut at = 2;
-    while at < position(file, 0xDA) {
+    while at < segment_position(file, 0xDA) {
         let length = usize::from(u16::from_be_bytes([file[at + 2], file[at + 3]]));
         let segment = &file[at + 4..at + 2 + length];
         match file[at + 1] {
             0xC0 => {
                 let side = |at: usize| usize::from(u16::from_be_bytes([segment[at], segment[at + 1]]));
-                read.size = (side(3), side(1));
-                read.components = segment[6..]
+                headers.size = (side(3), side(1));
+                headers.components = segment[6..]
                     .chunks(3)
                     .map(|part| Component {
-                        across: usize::from(part[1] >> 4),
-                        down: usize::from(part[1] & 15),
-                        steps: usize::from(part[2]),
+                        blocks_across: usize::from(part[1] >> 4),
+                        blocks_down: usize::from(part[1] & 15),
+                        quantization_table: usize::from(part[2]),
                     })
                     .collect();
             }
             0xC4 => {
-                let (mut code, mut place, mut codes) = (0, 17, Codes::new());
+                let (mut code, mut symbol, mut codes) = (0, 17, Codes::new());
                 for length in 1..=16 {
                     for _ in 0..segment[length] {
-                        codes.insert((length, code), segment[place]);
-                        (code, place) = (code + 1, place + 1);
+                        codes.insert((length, code), segment[symbol]);
+                        (code, symbol) = (code + 1, symbol + 1);
                     }
                     code <<= 1;
                 }
-                if segment[0] < 16 { read.dc.push(codes) } else { read.ac.push(codes) }
+                if segment[0] < 16 { headers.dc_tables.push(codes) } else { headers.ac_tables.push(codes) }
             }
-            0xDB => read.steps.push(segment[1..].iter().map(|&step| f64::from(step)).collect()),
-            0xDD => read.restart_interval = usize::from(u16::from_be_bytes([segment[0], segment[1]])),
+            0xDB => {
+                let steps = segment[1..].iter().map(|&step| f64::from(step)).collect();
+                headers.quantization_tables.push(steps);
+            }
+            0xDD => headers.restart_interval = usize::from(u16::from_be_bytes([segment[0], segment[1]])),
             _ => {}
         }
         at += 2 + length;
     }
-    if let [only] = &mut read.components[..] {
-        (only.across, only.down) = (1, 1);
+    if let [only] = &mut headers.components[..] {
+        (only.blocks_across, only.blocks_down) = (1, 1);
     }
-    read
+    headers
 }
 
-/// The inverse DCT of the standard's annex A.
+/// Computes the inverse DCT as defined in annex A of the standard.
 fn inverse_dct(coefficients: &[[f64; 8]; 8]) -> [[f64; 8]; 8] {
     let basis = |sample: usize, frequency: usize| {
         let scale = if frequency == 0 { 1.0 / SQRT_2 } else { 1.0 };
@@ -149,137 +159,146 @@ fn inverse_dct(coefficients: &[[f64; 8]; 8]) -> [[f64; 8]; 8] {
     samples
 }
 
-/// Samples of a component, around zero.
+/// The samples of a component, centred on zero.
 struct Plane {
     width: usize,
     samples: Vec<f64>,
 }
 
 impl Plane {
-    fn at(&self, x: usize, y: usize) -> f64 {
+    fn sample(&self, x: usize, y: usize) -> f64 {
         self.samples[y * self.width + x]
     }
 
-    /// Means of `across` × `down` samples.
-    fn means(&self, across: usize, down: usize) -> Self {
+    /// Averages squares of `across` × `down` samples.
+    fn averaged(&self, across: usize, down: usize) -> Self {
         let (width, height) = (self.width / across, self.samples.len() / self.width / down);
         let mut samples = Vec::new();
-        for at in 0..width * height {
-            let (x, y) = (at % width * across, at / width * down);
-            let sum: f64 = (0..across * down).map(|of| self.at(x + of % across, y + of / across)).sum();
+        for index in 0..width * height {
+            let (x, y) = (index % width * across, index / width * down);
+            let sum: f64 =
+                (0..across * down).map(|inner| self.sample(x + inner % across, y + inner / across)).sum();
             samples.push(sum / f64::from(u16::try_from(across * down).unwrap()));
         }
         Self { width, samples }
     }
 }
 
-/// All planes at full resolution, as wide and as high as whole MCUs.
-fn planes(file: &[u8]) -> (File, Vec<Plane>) {
-    let read = read(file);
-    let most = |of: fn(&Component) -> usize| read.components.iter().map(of).max().unwrap();
-    let (across, down) = (most(|component| component.across), most(|component| component.down));
-    let (columns, rows) = (read.size.0.div_ceil(8 * across), read.size.1.div_ceil(8 * down));
-    let mut planes: Vec<Plane> = (read.components.iter())
+/// Decodes all planes at full resolution, padded to whole MCUs.
+fn decode_planes(file: &[u8]) -> (ParsedHeaders, Vec<Plane>) {
+    let headers = parse_headers(file);
+    let (across, down) = max_blocks(&headers);
+    let (columns, rows) = (headers.size.0.div_ceil(8 * across), headers.size.1.div_ceil(8 * down));
+    let mut planes: Vec<Plane> = (headers.components.iter())
         .map(|component| {
-            let (width, height) = (columns * component.across * 8, rows * component.down * 8);
+            let (width, height) = (columns * component.blocks_across * 8, rows * component.blocks_down * 8);
             Plane { width, samples: vec![0.0; width * height] }
         })
         .collect();
-    let mut bits = Bits { bytes: file, at: pixels_at(file), bit: 0 };
-    let mut previous = [0; 3];
-    let order = zigzag();
+    let mut reader = BitReader { bytes: file, position: entropy_coded_start(file), bits_read: 0 };
+    let mut previous_dc = [0; 3];
+    let order = zigzag_order();
     for mcu in 0..columns * rows {
-        if read.restart_interval > 0 && mcu > 0 && mcu % read.restart_interval == 0 {
-            bits.restart();
-            previous = [0; 3];
+        if headers.restart_interval > 0 && mcu > 0 && mcu % headers.restart_interval == 0 {
+            reader.skip_restart_marker();
+            previous_dc = [0; 3];
         }
-        for (number, component) in read.components.iter().enumerate() {
-            let tables = usize::from(number > 0);
-            for block in 0..component.across * component.down {
+        for (index, component) in headers.components.iter().enumerate() {
+            let table = usize::from(index > 0);
+            for block in 0..component.blocks_across * component.blocks_down {
                 let mut coefficients = [[0.0; 8]; 8];
-                let mut set = |at: usize, value: i32| {
-                    let (row, column) = order[at];
-                    coefficients[row][column] = f64::from(value) * read.steps[component.steps][at];
+                let steps = &headers.quantization_tables[component.quantization_table];
+                let mut set = |position: usize, value: i32| {
+                    let (row, column) = order[position];
+                    coefficients[row][column] = f64::from(value) * steps[position];
                 };
-                let size = bits.symbol(&read.dc[tables]);
-                previous[number] += bits.number(size.into());
-                set(0, previous[number]);
-                let mut at = 1;
-                while at < 64 {
-                    let symbol = bits.symbol(&read.ac[tables]);
+                let size = reader.read_symbol(&headers.dc_tables[table]);
+                previous_dc[index] += reader.read_value(size.into());
+                set(0, previous_dc[index]);
+                let mut position = 1;
+                while position < 64 {
+                    let symbol = reader.read_symbol(&headers.ac_tables[table]);
                     if symbol == 0 {
                         break;
                     }
-                    at += usize::from(symbol >> 4);
-                    set(at, bits.number(u32::from(symbol & 15)));
-                    at += 1;
+                    position += usize::from(symbol >> 4);
+                    set(position, reader.read_value(u32::from(symbol & 15)));
+                    position += 1;
                 }
-                let left = 8 * (mcu % columns * component.across + block % component.across);
-                let top = 8 * (mcu / columns * component.down + block / component.across);
-                let plane = &mut planes[number];
+                let left = 8 * (mcu % columns * component.blocks_across + block % component.blocks_across);
+                let top = 8 * (mcu / columns * component.blocks_down + block / component.blocks_across);
+                let plane = &mut planes[index];
                 for (y, row) in inverse_dct(&coefficients).into_iter().enumerate() {
-                    let at = (top + y) * plane.width + left;
-                    plane.samples[at..at + 8].copy_from_slice(&row);
+                    let start = (top + y) * plane.width + left;
+                    plane.samples[start..start + 8].copy_from_slice(&row);
                 }
             }
         }
     }
-    (read, planes)
+    (headers, planes)
 }
 
-/// A row or column twice as long: ¾ of the nearest sample, ¼ of the next. `length` of them belong to
-/// the picture.
-fn between(at: usize, length: usize, sample: impl Fn(usize) -> f64) -> f64 {
-    let own = at / 2;
-    let next = if at == 2 * own { own.saturating_sub(1) } else { (own + 1).min(length - 1) };
-    0.75 * sample(own) + 0.25 * sample(next)
+/// Returns the maximum number of blocks per MCU of any component, horizontally and vertically.
+fn max_blocks(headers: &ParsedHeaders) -> (usize, usize) {
+    let max = |factor: fn(&Component) -> usize| headers.components.iter().map(factor).max().unwrap();
+    (max(|component| component.blocks_across), max(|component| component.blocks_down))
 }
 
-/// Red, green and blue of every pixel at 1/`denominator`, in the range of 0 to 255: means of the
-/// brightness, and colours at the resolution they have.
+/// Returns the sample at `position` of a row or column that is doubled from `length` samples: ¾ of the
+/// nearest sample and ¼ of the next nearest.
+fn interpolate(position: usize, length: usize, sample: impl Fn(usize) -> f64) -> f64 {
+    let nearest = position / 2;
+    let next_nearest =
+        if position == 2 * nearest { nearest.saturating_sub(1) } else { (nearest + 1).min(length - 1) };
+    0.75 * sample(nearest) + 0.25 * sample(next_nearest)
+}
+
+/// Decodes a file at 1/`denominator` of its size to red, green and blue values between 0 and 255.
+///
+/// Luminance is averaged. Colour differences are averaged too unless they are subsampled by as much.
 pub(crate) fn decode(file: &[u8], denominator: usize) -> Vec<f64> {
-    let (read, planes) = planes(file);
-    let most = |of: fn(&Component) -> usize| read.components.iter().map(of).max().unwrap();
-    let (across, down) = (most(|component| component.across), most(|component| component.down));
-    let (width, height) = (read.size.0.div_ceil(denominator), read.size.1.div_ceil(denominator));
-    let scaled: Vec<(Plane, bool, bool)> = (planes.iter().zip(&read.components))
+    let (headers, planes) = decode_planes(file);
+    let (across, down) = max_blocks(&headers);
+    let (width, height) = (headers.size.0.div_ceil(denominator), headers.size.1.div_ceil(denominator));
+    // Planes with two flags: whether to double their width and their height.
+    let scaled: Vec<(Plane, bool, bool)> = (planes.iter().zip(&headers.components))
         .map(|(plane, component)| {
-            let (wide, high) = (across / component.across == 2, down / component.down == 2);
-            // What is halved both ways is made up for by larger blocks, where there are larger ones.
+            let (wide, high) = (across / component.blocks_across == 2, down / component.blocks_down == 2);
+            // Larger blocks replace the upsampling of a component with half the samples in both directions.
             let (mut plane, wide, high) = if wide && high && denominator > 1 {
-                (plane.means(denominator / 2, denominator / 2), false, false)
+                (plane.averaged(denominator / 2, denominator / 2), false, false)
             } else {
-                (plane.means(denominator, denominator), wide, high)
+                (plane.averaged(denominator, denominator), wide, high)
             };
-            // A sample is in the range of a byte before anything is made of it.
+            // Decoders clamp samples to a byte before upsampling.
             plane.samples.iter_mut().for_each(|sample| *sample = sample.clamp(-128.0, 127.0));
             (plane, wide, high)
         })
         .collect();
     let sample = |(plane, wide, high): &(Plane, bool, bool), x: usize, y: usize| {
         let (own_width, own_height) =
-            (read.size.0.div_ceil(2 * denominator), read.size.1.div_ceil(2 * denominator));
-        // libjpeg repeats samples where a block has only one, and where a row has one or two.
+            (headers.size.0.div_ceil(2 * denominator), headers.size.1.div_ceil(2 * denominator));
+        // libjpeg repeats samples at 1/8 of the size, and in rows of one or two samples.
         let repeated = denominator == 8 || (*wide && own_width <= 2);
         match (wide, high) {
-            (false, false) => plane.at(x, y),
-            (true, true) if repeated => plane.at(x / 2, y / 2),
-            (true, _) if repeated => plane.at(x / 2, y),
-            (_, true) if repeated => plane.at(x, y / 2),
-            (true, true) => between(x, own_width, |x| between(y, own_height, |y| plane.at(x, y))),
-            (true, _) => between(x, own_width, |x| plane.at(x, y)),
-            (_, true) => between(y, own_height, |y| plane.at(x, y)),
+            (false, false) => plane.sample(x, y),
+            (true, true) if repeated => plane.sample(x / 2, y / 2),
+            (true, _) if repeated => plane.sample(x / 2, y),
+            (_, true) if repeated => plane.sample(x, y / 2),
+            (true, true) => interpolate(x, own_width, |x| interpolate(y, own_height, |y| plane.sample(x, y))),
+            (true, _) => interpolate(x, own_width, |x| plane.sample(x, y)),
+            (_, true) => interpolate(y, own_height, |y| plane.sample(x, y)),
         }
     };
     let mut pixels = Vec::new();
-    for at in 0..width * height {
-        let (x, y) = (at % width, at / width);
+    for index in 0..width * height {
+        let (x, y) = (index % width, index / width);
         let samples: Vec<f64> = scaled.iter().map(|plane| sample(plane, x, y) + 128.0).collect();
         match samples[..] {
-            [brightness, blue, red] => {
+            [luminance, blue, red] => {
                 let (blue, red) = (blue - 128.0, red - 128.0);
-                let green = brightness - 0.344_136_286 * blue - 0.714_136_286 * red;
-                pixels.extend([brightness + 1.402 * red, green, brightness + 1.772 * blue]);
+                let green = luminance - 0.344_136_286 * blue - 0.714_136_286 * red;
+                pixels.extend([luminance + 1.402 * red, green, luminance + 1.772 * blue]);
             }
             _ => pixels.extend([samples[0]; 3]),
         }

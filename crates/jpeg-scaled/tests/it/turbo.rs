@@ -1,4 +1,4 @@
-//! Side by side with libjpeg-turbo itself, with the feature `compare`.
+//! Compares decoded pixels with those of libjpeg-turbo itself. Requires the feature `compare`.
 
 use std::fs;
 
@@ -7,12 +7,14 @@ use proptest::{prelude::*, test_runner::TestRunner};
 use turbojpeg::{Decompressor, Image, PixelFormat, ScalingFactor, Subsamp};
 
 use crate::{
-    exact::{folder, line},
-    files::{Pixels, Recipe, config, decode, recipes, renamed, usual_recipe, without},
+    files::{
+        Pixels, Recipe, decode, proptest_config, recipes, usual_recipe, with_component_ids, without_segment,
+    },
+    reference::{format_line, reference_folder},
 };
 
-/// What libjpeg-turbo makes of a file.
-fn turbo(file: &[u8], scale: Scale) -> Pixels {
+/// Decodes a file with libjpeg-turbo.
+fn decode_with_turbo(file: &[u8], scale: Scale) -> Pixels {
     let mut decompressor = Decompressor::new().unwrap();
     let factor = ScalingFactor::new(1, scale.denominator() as usize);
     decompressor.set_scaling_factor(factor).unwrap();
@@ -24,28 +26,31 @@ fn turbo(file: &[u8], scale: Scale) -> Pixels {
     (u32::try_from(width).unwrap(), u32::try_from(height).unwrap(), pixels)
 }
 
-/// The file of a recipe, with libjpeg-turbo's encoder, which has more samplings.
-fn encoded_by_turbo(recipe: &Recipe, subsampling: Subsamp) -> Vec<u8> {
+/// Encodes a recipe with libjpeg-turbo, which supports more samplings than `jpeg-encoder`.
+fn encode_with_turbo(recipe: &Recipe, subsampling: Subsamp) -> Vec<u8> {
     let (width, height) = (usize::from(recipe.width), usize::from(recipe.height));
     let pixels = recipe.pixels();
     let image = Image { pixels: &pixels[..], width, pitch: 3 * width, height, format: PixelFormat::RGB };
     turbojpeg::compress(image, recipe.quality.into(), subsampling).unwrap().to_vec()
 }
 
-fn assert_equal(file: &[u8]) -> Result<(), TestCaseError> {
+/// Checks that both decoders return the same pixels at every scale.
+fn check_equal_to_turbo(file: &[u8]) -> Result<(), TestCaseError> {
     for scale in Scale::ALL {
-        prop_assert!(decode(file, scale).unwrap() == turbo(file, scale), "{:?}", scale);
+        prop_assert!(decode(file, scale).unwrap() == decode_with_turbo(file, scale), "{:?}", scale);
     }
     Ok(())
 }
 
 #[test]
-fn any_picture_is_that_of_libjpeg_turbo() {
-    TestRunner::new(config(2000)).run(&recipes(), |recipe| assert_equal(&recipe.encode())).unwrap();
+fn any_picture_decodes_to_the_pixels_of_libjpeg_turbo() {
+    TestRunner::new(proptest_config(2000))
+        .run(&recipes(), |recipe| check_equal_to_turbo(&recipe.encode()))
+        .unwrap();
 }
 
 #[test]
-fn any_sampling_is_that_of_libjpeg_turbo() {
+fn any_sampling_decodes_to_the_pixels_of_libjpeg_turbo() {
     let samplings = prop::sample::select(vec![
         Subsamp::None,
         Subsamp::Sub2x1,
@@ -55,67 +60,67 @@ fn any_sampling_is_that_of_libjpeg_turbo() {
         Subsamp::Sub1x4,
         Subsamp::Gray,
     ]);
-    TestRunner::new(config(2000))
+    TestRunner::new(proptest_config(2000))
         .run(&(recipes(), samplings), |(recipe, sampling)| {
-            let file = encoded_by_turbo(&recipe, sampling);
-            assert_equal(&file)?;
+            let file = encode_with_turbo(&recipe, sampling);
+            check_equal_to_turbo(&file)?;
             if sampling == Subsamp::None {
-                assert_equal(&renamed(&without(&file, 0xE0), *b"RGB"))?;
+                check_equal_to_turbo(&with_component_ids(&without_segment(&file, 0xE0), *b"RGB"))?;
             }
             Ok(())
         })
         .unwrap();
 }
 
-/// The files of the reference by name.
-fn reference() -> Vec<(&'static str, Vec<u8>)> {
+/// Returns name and contents of the reference files.
+fn reference_files() -> Vec<(&'static str, Vec<u8>)> {
     let recipe = usual_recipe();
-    let other = Recipe { width: 83, height: 50, quality: 40, noise: 90, ..usual_recipe() };
+    let coarse = Recipe { width: 83, height: 50, quality: 40, noise: 90, ..usual_recipe() };
     let sampled = |across, down| Recipe { sampling: Some((across, down)), ..recipe.clone() }.encode();
-    let rgb = encoded_by_turbo(&recipe, Subsamp::None);
+    let rgb = encode_with_turbo(&recipe, Subsamp::None);
     vec![
         ("420.jpg", recipe.encode()),
-        ("420-coarse.jpg", other.encode()),
+        ("420-coarse.jpg", coarse.encode()),
         ("420-fine.jpg", Recipe { quality: 100, noise: 255, ..recipe.clone() }.encode()),
         ("420-restarts.jpg", Recipe { restart_interval: 2, ..recipe.clone() }.encode()),
         ("420-tiny.jpg", Recipe { width: 3, height: 5, ..recipe.clone() }.encode()),
-        ("411.jpg", encoded_by_turbo(&recipe, Subsamp::Sub4x1)),
+        ("411.jpg", encode_with_turbo(&recipe, Subsamp::Sub4x1)),
         ("422.jpg", sampled(2, 1)),
         ("440.jpg", sampled(1, 2)),
         ("444.jpg", sampled(1, 1)),
         ("grey.jpg", Recipe { sampling: None, ..recipe.clone() }.encode()),
-        ("rgb.jpg", renamed(&without(&rgb, 0xE0), *b"RGB")),
+        ("rgb.jpg", with_component_ids(&without_segment(&rgb, 0xE0), *b"RGB")),
     ]
 }
 
 #[test]
-fn the_reference_is_what_libjpeg_turbo_makes() {
+fn recorded_hashes_are_those_of_libjpeg_turbo() {
     let mut lines = String::new();
-    let mut names: Vec<_> = reference().into_iter().map(|(name, _)| name).collect();
+    let mut names: Vec<_> = reference_files().into_iter().map(|(name, _)| name).collect();
     names.sort_unstable();
     for name in names {
-        let file = fs::read(folder().join(name)).unwrap();
+        let file = fs::read(reference_folder().join(name)).unwrap();
         for scale in Scale::ALL {
-            let (width, height, rgb) = turbo(&file, scale);
-            lines += &line(name, scale, width, height, &rgb);
+            let (width, height, rgb) = decode_with_turbo(&file, scale);
+            lines += &format_line(name, scale, width, height, &rgb);
         }
     }
-    assert_eq!(lines, fs::read_to_string(folder().join("pixels.tsv")).unwrap());
+    assert_eq!(lines, fs::read_to_string(reference_folder().join("pixels.tsv")).unwrap());
 }
 
 #[test]
-#[ignore = "it writes tests/reference/ anew"]
-fn write_the_reference() {
-    fs::create_dir_all(folder()).unwrap();
-    let mut files = reference();
+#[ignore = "writes the files of tests/reference/"]
+fn write_reference() {
+    fs::create_dir_all(reference_folder()).unwrap();
+    let mut files = reference_files();
     files.sort_unstable();
     let mut lines = String::new();
     for (name, file) in files {
-        fs::write(folder().join(name), &file).unwrap();
+        fs::write(reference_folder().join(name), &file).unwrap();
         for scale in Scale::ALL {
-            let (width, height, rgb) = turbo(&file, scale);
-            lines += &line(name, scale, width, height, &rgb);
+            let (width, height, rgb) = decode_with_turbo(&file, scale);
+            lines += &format_line(name, scale, width, height, &rgb);
         }
     }
-    fs::write(folder().join("pixels.tsv"), lines).unwrap();
+    fs::write(reference_folder().join("pixels.tsv"), lines).unwrap();
 }

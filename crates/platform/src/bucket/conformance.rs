@@ -1,24 +1,24 @@
-//! What every bucket must do; for tests (feature `testing`).
+//! Tests that every implementation of a bucket must pass (feature `testing`).
 
 use bytes::Bytes;
 
 use super::{Bucket, BucketError, Created, ObjectName};
 
-/// Checks `bucket`, which must be empty, against everything that [`Bucket`] promises.
+/// Checks that `bucket`, which must be empty, behaves as [`Bucket`] documents.
 ///
 /// # Panics
-/// At the first promise that is not kept.
+/// At the first difference.
 pub async fn check(bucket: &dyn Bucket) {
     assert!(!bucket.name().is_empty() && !bucket.name().contains('/'), "{:?}", bucket.name());
-    first_write_wins(bucket).await;
-    missing_objects(bucket).await;
-    limits(bucket).await;
-    content_comes_back(bucket).await;
-    names_are_kept_apart(bucket).await;
-    one_of_many_writers_wins(bucket).await;
+    second_write_changes_nothing(bucket).await;
+    missing_object_is_not_found(bucket).await;
+    larger_object_is_refused(bucket).await;
+    content_is_unchanged(bucket).await;
+    similar_names_are_different_objects(bucket).await;
+    one_of_concurrent_writers_wins(bucket).await;
 }
 
-async fn first_write_wins(bucket: &dyn Bucket) {
+async fn second_write_changes_nothing(bucket: &dyn Bucket) {
     assert!(!exists(bucket, "once/image.jpg").await);
     assert_eq!(create(bucket, "once/image.jpg", b"first").await, Created::New);
     assert!(exists(bucket, "once/image.jpg").await);
@@ -27,7 +27,7 @@ async fn first_write_wins(bucket: &dyn Bucket) {
     assert_eq!(read(bucket, "once/image.jpg").await, "first");
 }
 
-async fn missing_objects(bucket: &dyn Bucket) {
+async fn missing_object_is_not_found(bucket: &dyn Bucket) {
     for missing in ["missing", "missing/image.jpg", "once/image.jpg2", "once/image"] {
         let result = bucket.read(&object(missing), 100).await;
         assert!(matches!(result, Err(BucketError::NotFound(_))), "{missing}: {result:?}");
@@ -35,13 +35,13 @@ async fn missing_objects(bucket: &dyn Bucket) {
     }
 }
 
-async fn limits(bucket: &dyn Bucket) {
+async fn larger_object_is_refused(bucket: &dyn Bucket) {
     let name = object("limit");
     assert_eq!(create(bucket, "limit", b"12345").await, Created::New);
     for limit in [0, 4] {
         let result = bucket.read(&name, limit).await;
-        let told = matches!(&result, Err(BucketError::TooLarge { limit: said, .. }) if *said == limit);
-        assert!(told, "limit {limit}: {result:?}");
+        let too_large = matches!(&result, Err(BucketError::TooLarge { limit: l, .. }) if *l == limit);
+        assert!(too_large, "limit {limit}: {result:?}");
     }
     for limit in [5, 6, usize::MAX] {
         let result =
@@ -50,18 +50,18 @@ async fn limits(bucket: &dyn Bucket) {
     }
 }
 
-async fn content_comes_back(bucket: &dyn Bucket) {
+async fn content_is_unchanged(bucket: &dyn Bucket) {
     let every_byte: Vec<u8> = (0..=255).cycle().take(1_000_000).collect();
     for (name, data) in [("empty", &[][..]), ("binary", &every_byte), ("newlines", b"\r\n\0\n")] {
         assert_eq!(create(bucket, name, data).await, Created::New, "{name}");
-        assert!(read(bucket, name).await == data, "{name} came back changed");
+        assert!(read(bucket, name).await == data, "{name} has changed");
     }
-    let nothing =
+    let empty =
         bucket.read(&object("empty"), 0).await.map_err(|error| error.to_string()).map(|object| object.data);
-    assert_eq!(nothing, Ok(Bytes::new()), "an empty object fits any limit");
+    assert_eq!(empty, Ok(Bytes::new()), "an empty object fits any limit");
 }
 
-async fn names_are_kept_apart(bucket: &dyn Bucket) {
+async fn similar_names_are_different_objects(bucket: &dyn Bucket) {
     let names = [
         "name",
         "name.",
@@ -87,7 +87,7 @@ async fn names_are_kept_apart(bucket: &dyn Bucket) {
     }
 }
 
-async fn one_of_many_writers_wins(bucket: &dyn Bucket) {
+async fn one_of_concurrent_writers_wins(bucket: &dyn Bucket) {
     for round in 0..8 {
         let name = format!("race/{round}");
         let writers: [Vec<u8>; 4] = [b'a', b'b', b'c', b'd'].map(|letter| vec![letter; 50_000]);
@@ -106,7 +106,7 @@ async fn one_of_many_writers_wins(bucket: &dyn Bucket) {
             .map(|(_, data)| data)
             .collect();
         assert_eq!(winners.len(), 1, "{results:?}");
-        assert!(read(bucket, &name).await == *winners[0], "the loser's content is there");
+        assert!(read(bucket, &name).await == *winners[0], "the content is not that of the winner");
     }
 }
 
@@ -128,7 +128,7 @@ async fn read(bucket: &dyn Bucket, name: &str) -> Bytes {
 async fn exists(bucket: &dyn Bucket, name: &str) -> bool {
     match bucket.exists(&object(name)).await {
         Ok(exists) => exists,
-        Err(error) => unreachable!("looking for {name:?}: {error}"),
+        Err(error) => unreachable!("checking {name:?}: {error}"),
     }
 }
 

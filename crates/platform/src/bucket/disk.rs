@@ -13,35 +13,37 @@ use uuid::Uuid;
 
 use super::{Bucket, BucketError, Created, Object, ObjectName};
 
-/// Folder inside the root where objects are written before they get their name.
+/// Folder below the root where objects are written before they get their name.
 const TEMP_FOLDER: &str = ".tmp";
-/// A temporary file this old belongs to a process that was killed: no write takes so long. Younger
-/// ones may belong to another process that works on the same folder.
+/// Age at which a temporary file is removed. No write takes that long, so that its writer must have been
+/// killed. A younger file may belong to another process that uses the same folder.
 const STALE_AFTER: Duration = Duration::from_secs(60 * 60);
 
-/// A bucket in a folder: temporary file, fsync, hard link (which fails if the name exists), fsync of
-/// the folder.
+/// A bucket in a folder.
 ///
-/// Names are paths below the root, so one object cannot stand where another needs a folder. Content
-/// types are not kept.
+/// A write creates a temporary file, syncs it to disk, links it to its name (which fails if the name
+/// exists), and syncs the folder.
+///
+/// Object names are paths below the root. So if `a` is an object, `a/b` cannot be one. Content types are not
+/// stored.
 #[derive(Debug, Clone)]
 pub struct DiskBucket {
     root: PathBuf,
 }
 
 impl DiskBucket {
-    /// Opens the bucket in `root`, which is made if it is not there.
+    /// Opens the bucket in `root`, and creates the folder if it is missing.
     ///
     /// # Errors
-    /// [`BucketError::Unavailable`] when it cannot be made.
+    /// [`BucketError::Unavailable`] if the folder cannot be created.
     pub async fn open(root: &Path) -> Result<Self, BucketError> {
         let root = root.to_owned();
-        blocking(move || {
-            // A later change of the working directory must not move the bucket.
+        run_blocking(move || {
+            // Absolute, so that a later change of the working directory does not move the bucket.
             let root = std::path::absolute(root).map_err(unavailable)?;
             let temp = root.join(TEMP_FOLDER);
             fs::create_dir_all(&temp).map_err(unavailable)?;
-            remove_stale(&temp, STALE_AFTER);
+            remove_stale_files(&temp, STALE_AFTER);
             for folder in root.ancestors().take(2) {
                 sync_folder(folder).map_err(unavailable)?;
             }
@@ -50,20 +52,20 @@ impl DiskBucket {
         .await
     }
 
-    /// Path of an object, or why there can be none.
-    fn path_of(&self, object: &ObjectName) -> Result<PathBuf, BucketError> {
+    /// Returns the path of an object, or the reason why the name cannot be stored.
+    fn object_path(&self, object: &ObjectName) -> Result<PathBuf, BucketError> {
         let name = object.as_str();
         if name.split('/').next() == Some(TEMP_FOLDER) {
-            return Err(bad_name(object, "names below .tmp are kept for unfinished files"));
+            return Err(bad_name(object, "names below .tmp are reserved for unfinished files"));
         }
-        // `ObjectName` has no empty, `.` or `..` part: the path stays below the root.
+        // An `ObjectName` has no empty, `.` or `..` part, so that the path stays below the root.
         Ok(self.root.join(name))
     }
 
     fn create_blocking(&self, object: &ObjectName, data: &[u8]) -> Result<Created, BucketError> {
-        let target = self.path_of(object)?;
+        let target = self.object_path(object)?;
         let folder = target.parent().unwrap_or(&self.root);
-        let found = match fs::metadata(&target) {
+        let created = match fs::metadata(&target) {
             Ok(_) => Created::AlreadyThere,
             Err(error) if error.kind() == ErrorKind::NotFound => {
                 fs::create_dir_all(folder).map_err(|error| write_error(object, error))?;
@@ -76,20 +78,20 @@ impl DiskBucket {
             }
             Err(error) => return Err(write_error(object, error)),
         };
-        if found == Created::AlreadyThere && !target.is_file() {
+        if created == Created::AlreadyThere && !target.is_file() {
             return Err(bad_name(object, "a folder of that name exists"));
         }
-        // Also for an object that was there: whoever made it may not have come this far yet.
+        // Also for an existing object, because its writer may not have synced the folders yet.
         for folder in folder.ancestors().take_while(|folder| folder.starts_with(&self.root)) {
             sync_folder(folder).map_err(unavailable)?;
         }
-        Ok(found)
+        Ok(created)
     }
 
     fn read_blocking(&self, object: &ObjectName, limit: usize) -> Result<Object, BucketError> {
         let not_found = || BucketError::NotFound(object.to_string());
         let too_large = || BucketError::TooLarge { name: object.to_string(), limit };
-        let path = self.path_of(object).map_err(|_| not_found())?;
+        let path = self.object_path(object).map_err(|_| not_found())?;
         let file = match File::open(path) {
             Ok(file) => file,
             Err(error) if means_absent(&error) => return Err(not_found()),
@@ -104,13 +106,13 @@ impl DiskBucket {
             return Err(too_large());
         }
         let mut data = Vec::with_capacity(size);
-        // Objects never change; `take` holds should somebody else write to the file all the same.
+        // Objects never change. `take` enforces the limit even if somebody appends to the file.
         file.take(metadata.len()).read_to_end(&mut data).map_err(unavailable)?;
         Ok(Object { data: data.into(), generation: None })
     }
 
     fn exists_blocking(&self, object: &ObjectName) -> Result<bool, BucketError> {
-        let Ok(path) = self.path_of(object) else {
+        let Ok(path) = self.object_path(object) else {
             return Ok(false);
         };
         match fs::metadata(path) {
@@ -134,26 +136,26 @@ impl Bucket for DiskBucket {
         _content_type: &str,
     ) -> Result<Created, BucketError> {
         let (bucket, object) = (self.clone(), object.clone());
-        blocking(move || bucket.create_blocking(&object, &data)).await
+        run_blocking(move || bucket.create_blocking(&object, &data)).await
     }
 
     async fn read(&self, object: &ObjectName, limit: usize) -> Result<Object, BucketError> {
         let (bucket, object) = (self.clone(), object.clone());
-        blocking(move || bucket.read_blocking(&object, limit)).await
+        run_blocking(move || bucket.read_blocking(&object, limit)).await
     }
 
     async fn exists(&self, object: &ObjectName) -> Result<bool, BucketError> {
         let (bucket, object) = (self.clone(), object.clone());
-        blocking(move || bucket.exists_blocking(&object)).await
+        run_blocking(move || bucket.exists_blocking(&object)).await
     }
 }
 
-/// Runs file work where it stops no other task. Work that was begun is finished even when the caller
-/// leaves.
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, BucketError> + Send + 'static,
+/// Runs file operations on a thread for blocking work. They run to completion even if the caller is
+/// cancelled.
+async fn run_blocking<T: Send + 'static>(
+    operation: impl FnOnce() -> Result<T, BucketError> + Send + 'static,
 ) -> Result<T, BucketError> {
-    match tokio::task::spawn_blocking(work).await {
+    match tokio::task::spawn_blocking(operation).await {
         Ok(result) => result,
         Err(error) => Err(BucketError::Unavailable(error.into())),
     }
@@ -167,29 +169,29 @@ fn bad_name(object: &ObjectName, reason: &str) -> BucketError {
     BucketError::BadName { name: object.to_string(), reason: reason.to_owned() }
 }
 
-/// Errors that the name itself causes will be the same next time.
+/// Maps an error of a write. One that the name causes is permanent.
 fn write_error(object: &ObjectName, error: io::Error) -> BucketError {
     match error.kind() {
         ErrorKind::InvalidFilename => bad_name(object, "a part is too long for the file system"),
-        // `create_dir_all` says the one or the other, depending on which part is the file.
+        // `create_dir_all` fails with either, depending on which part of the path is a file.
         ErrorKind::NotADirectory | ErrorKind::AlreadyExists => {
-            bad_name(object, "an object stands where a folder is needed")
+            bad_name(object, "a part of the name is an object, not a folder")
         }
         _ => unavailable(error),
     }
 }
 
-/// No object can be where this error comes from.
+/// Returns true if the error means that no such object can exist.
 fn means_absent(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory | ErrorKind::InvalidFilename)
 }
 
-/// Makes the names in `folder` durable.
+/// Makes the directory entries of `folder` durable.
 fn sync_folder(folder: &Path) -> io::Result<()> {
     File::open(folder)?.sync_all()
 }
 
-/// A whole and durable file without its final name; removed when dropped.
+/// A complete and durable file without its final name; removed on drop.
 struct TempFile {
     path: PathBuf,
 }
@@ -208,20 +210,21 @@ impl TempFile {
 impl Drop for TempFile {
     fn drop(&mut self) {
         if let Err(error) = fs::remove_file(&self.path) {
-            tracing::warn!(path = ?self.path, %error, "a temporary file is left behind");
+            tracing::warn!(path = ?self.path, %error, "a temporary file cannot be removed");
         }
     }
 }
 
-/// Removes what killed processes left. Best effort: what stays does no harm and is tried again at
-/// the next start.
-fn remove_stale(temp: &Path, stale_after: Duration) {
+/// Removes the temporary files of killed processes. A failure is harmless: the next start tries again.
+fn remove_stale_files(temp: &Path, stale_after: Duration) {
     let age = |entry: &fs::DirEntry| entry.metadata().ok()?.modified().ok()?.elapsed().ok();
     for entry in fs::read_dir(temp).into_iter().flatten().flatten() {
         if age(&entry).is_some_and(|age| age >= stale_after) {
             match fs::remove_file(entry.path()) {
                 Ok(()) => tracing::info!(path = ?entry.path(), "removed a stale temporary file"),
-                Err(error) => tracing::warn!(path = ?entry.path(), %error, "cannot be removed"),
+                Err(error) => {
+                    tracing::warn!(path = ?entry.path(), %error, "a stale temporary file cannot be removed")
+                }
             }
         }
     }
@@ -238,20 +241,20 @@ mod tests {
         ObjectName::new(text).unwrap()
     }
 
-    fn temp_files(root: &Path) -> usize {
+    fn temp_file_count(root: &Path) -> usize {
         fs::read_dir(root.join(TEMP_FOLDER)).unwrap().count()
     }
 
     #[tokio::test]
-    async fn conforms() {
+    async fn bucket_conforms() {
         let folder = tempfile::tempdir().unwrap();
         let root = folder.path().join("not/there/yet");
         conformance::check(&DiskBucket::open(&root).await.unwrap()).await;
-        assert_eq!(temp_files(&root), 0);
+        assert_eq!(temp_file_count(&root), 0);
     }
 
     #[tokio::test]
-    async fn objects_are_there_after_reopening() {
+    async fn object_exists_after_reopening() {
         let folder = tempfile::tempdir().unwrap();
         let bucket = DiskBucket::open(folder.path()).await.unwrap();
         bucket.create(&name("a/b"), Bytes::from_static(b"x"), "text/plain").await.unwrap();
@@ -261,7 +264,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_a_killed_writer_left_is_invisible_and_removed_when_stale() {
+    async fn temporary_file_is_invisible_and_removed_once_stale() {
         let folder = tempfile::tempdir().unwrap();
         let bucket = DiskBucket::open(folder.path()).await.unwrap();
         let half = folder.path().join(TEMP_FOLDER).join("half");
@@ -281,7 +284,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_object_is_no_folder_and_a_folder_no_object() {
+    async fn name_cannot_be_an_object_and_a_folder() {
         let folder = tempfile::tempdir().unwrap();
         let bucket = DiskBucket::open(folder.path()).await.unwrap();
         let data = Bytes::from_static(b"x");
@@ -293,11 +296,11 @@ mod tests {
             let read = bucket.read(&name(below), 9).await;
             assert!(matches!(read, Err(BucketError::NotFound(_))), "{below}: {read:?}");
         }
-        assert_eq!(temp_files(folder.path()), 0);
+        assert_eq!(temp_file_count(folder.path()), 0);
     }
 
     #[tokio::test]
-    async fn a_part_too_long_for_the_file_system() {
+    async fn name_with_a_part_too_long_for_the_file_system_is_refused() {
         let folder = tempfile::tempdir().unwrap();
         let bucket = DiskBucket::open(folder.path()).await.unwrap();
         let part = "x".repeat(256);
@@ -311,7 +314,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_root_that_is_a_file() {
+    async fn root_that_is_a_file_is_unavailable() {
         let folder = tempfile::tempdir().unwrap();
         let root = folder.path().join("file");
         fs::write(&root, "").unwrap();

@@ -1,4 +1,4 @@
-//! A bucket in memory, for tests.
+//! A test double for a bucket.
 
 use std::{
     collections::BTreeMap,
@@ -10,31 +10,33 @@ use bytes::Bytes;
 
 use super::{Bucket, BucketError, Created, Object, ObjectName};
 
-/// A bucket in memory, for tests. It can be told to fail.
+/// A bucket in memory, for tests (feature `testing`). Calls can be made to fail.
 #[derive(Debug, Default)]
 pub struct InMemoryBucket {
     state: Mutex<State>,
-    /// Whether reads tell the generation.
-    numbered: bool,
+    /// True if reads return the generation.
+    has_generations: bool,
 }
 
 #[derive(Debug, Default)]
 struct State {
     objects: BTreeMap<String, (Bytes, i64)>,
-    failures: usize,
+    failures_left: usize,
 }
 
 #[derive(Debug, thiserror::Error)]
-#[error("a test asked for this failure")]
-struct AskedFor;
+#[error("a test injected this failure")]
+struct InjectedFailure;
 
 impl InMemoryBucket {
-    /// A bucket that numbers the versions of its objects, as Cloud Storage does: 1, 2, …
+    /// Creates a bucket that numbers the versions of its objects, like Cloud Storage: 1, 2, …
     pub fn with_generations() -> Self {
-        Self { numbered: true, ..Self::default() }
+        Self { has_generations: true, ..Self::default() }
     }
 
-    /// Writes an object whether it is there or not, as only others can. Returns its generation.
+    /// Writes an object, also over an existing one, and returns its generation.
+    ///
+    /// This crate never does that; tests use it to act as another writer.
     pub fn replace(&self, object: &ObjectName, data: Bytes) -> i64 {
         let mut state = self.state();
         let generation = state.objects.get(object.as_str()).map_or(1, |(_, generation)| generation + 1);
@@ -42,12 +44,12 @@ impl InMemoryBucket {
         generation
     }
 
-    /// Makes the next `calls` calls fail with [`BucketError::Unavailable`], whatever they are.
+    /// Makes the next `calls` calls fail with [`BucketError::Unavailable`].
     pub fn fail_next(&self, calls: usize) {
-        self.state().failures = calls;
+        self.state().failures_left = calls;
     }
 
-    /// The names of all objects, in order.
+    /// Returns the names of all objects, in alphabetical order.
     pub fn names(&self) -> Vec<String> {
         self.state().objects.keys().cloned().collect()
     }
@@ -56,12 +58,12 @@ impl InMemoryBucket {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The state, or the failure that was asked for.
-    fn reach(&self) -> Result<MutexGuard<'_, State>, BucketError> {
+    /// Returns the state, or the failure that [`Self::fail_next`] injected.
+    fn state_or_failure(&self) -> Result<MutexGuard<'_, State>, BucketError> {
         let mut state = self.state();
-        if state.failures > 0 {
-            state.failures -= 1;
-            return Err(BucketError::Unavailable(AskedFor.into()));
+        if state.failures_left > 0 {
+            state.failures_left -= 1;
+            return Err(BucketError::Unavailable(InjectedFailure.into()));
         }
         Ok(state)
     }
@@ -79,7 +81,7 @@ impl Bucket for InMemoryBucket {
         data: Bytes,
         _content_type: &str,
     ) -> Result<Created, BucketError> {
-        let mut state = self.reach()?;
+        let mut state = self.state_or_failure()?;
         if state.objects.contains_key(object.as_str()) {
             return Ok(Created::AlreadyThere);
         }
@@ -88,19 +90,19 @@ impl Bucket for InMemoryBucket {
     }
 
     async fn read(&self, object: &ObjectName, limit: usize) -> Result<Object, BucketError> {
-        match self.reach()?.objects.get(object.as_str()) {
+        match self.state_or_failure()?.objects.get(object.as_str()) {
             None => Err(BucketError::NotFound(object.to_string())),
             Some((data, _)) if data.len() > limit => {
                 Err(BucketError::TooLarge { name: object.to_string(), limit })
             }
             Some((data, generation)) => {
-                Ok(Object { data: data.clone(), generation: self.numbered.then_some(*generation) })
+                Ok(Object { data: data.clone(), generation: self.has_generations.then_some(*generation) })
             }
         }
     }
 
     async fn exists(&self, object: &ObjectName) -> Result<bool, BucketError> {
-        Ok(self.reach()?.objects.contains_key(object.as_str()))
+        Ok(self.state_or_failure()?.objects.contains_key(object.as_str()))
     }
 }
 
@@ -110,13 +112,13 @@ mod tests {
     use crate::bucket::conformance;
 
     #[tokio::test]
-    async fn conforms() {
+    async fn bucket_conforms() {
         conformance::check(&InMemoryBucket::default()).await;
         conformance::check(&InMemoryBucket::with_generations()).await;
     }
 
     #[tokio::test]
-    async fn generations_are_told_where_they_are_asked_for() {
+    async fn reads_return_generations_if_enabled() {
         let bucket = InMemoryBucket::with_generations();
         let object = ObjectName::new("a").unwrap();
         assert_eq!(bucket.create(&object, Bytes::new(), "text/plain").await.unwrap(), Created::New);
@@ -127,7 +129,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn fails_as_often_as_asked() {
+    async fn injected_failures_are_counted_down() {
         let bucket = InMemoryBucket::default();
         let object = ObjectName::new("a").unwrap();
         bucket.fail_next(2);

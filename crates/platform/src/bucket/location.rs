@@ -1,11 +1,11 @@
-//! `BUCKET`: which bucket a service works on.
+//! The setting `BUCKET`.
 
 use std::{path::PathBuf, str::FromStr, sync::Arc};
 
 use super::{BucketError, DiskBucket, GcsBucket, SharedBucket};
 use crate::cloud::CloudArgs;
 
-/// Where the bucket is kept, as `BUCKET` says it.
+/// Location of the bucket, parsed from `BUCKET`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum BucketLocation {
     /// `file:PATH`: a folder on disk.
@@ -36,8 +36,9 @@ impl FromStr for BucketLocation {
     }
 }
 
-/// The rules for names that need no look at the bucket; Cloud Storage has a few more, such as no
-/// `google` in them. <https://cloud.google.com/storage/docs/buckets#naming>
+/// Checks length and characters of a bucket name. Cloud Storage has a few more rules.
+///
+/// <https://cloud.google.com/storage/docs/buckets#naming>
 fn is_bucket_name(name: &str) -> bool {
     let edge = |b: &u8| b.is_ascii_lowercase() || b.is_ascii_digit();
     let inner = |b: u8| edge(&b) || matches!(b, b'-' | b'_' | b'.');
@@ -51,8 +52,8 @@ impl BucketLocation {
     /// Opens the bucket.
     ///
     /// # Errors
-    /// [`BucketError::Unavailable`] when the folder cannot be made, or the bucket of Cloud Storage does
-    /// not exist or may not be read.
+    /// [`BucketError::Unavailable`] if the folder cannot be created, or if the bucket of Cloud Storage does
+    /// not exist or its objects may not be read.
     pub async fn open(&self, cloud: &CloudArgs) -> Result<SharedBucket, BucketError> {
         match self {
             Self::Disk(path) => Ok(Arc::new(DiskBucket::open(path).await?)),
@@ -66,13 +67,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn folders() {
+    fn file_prefix_is_a_folder() {
         assert_eq!("file:data/bucket".parse(), Ok(BucketLocation::Disk("data/bucket".into())));
         assert_eq!("file:/a b".parse(), Ok(BucketLocation::Disk("/a b".into())));
     }
 
     #[test]
-    fn buckets_of_cloud_storage() {
+    fn bare_name_or_gs_url_is_a_cloud_storage_bucket() {
         for text in ["my-images", "gs://my-images", "gs://my-images/"] {
             assert_eq!(text.parse(), Ok(BucketLocation::CloudStorage("my-images".to_owned())), "{text}");
         }
@@ -83,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn anything_else_says_what_is_expected() {
+    fn any_other_text_is_refused_with_the_expected_forms() {
         let long = "a".repeat(223);
         let bad = ["", "file:", "data/bucket", "s3://bucket", "gs://", "ab", "Images", "-images", "images-"];
         for bad in bad.into_iter().chain(["gs://images/folder", "im ages", &long]) {

@@ -1,13 +1,14 @@
-//! Where images and predictions are kept.
+//! Storage of images and predictions.
 //!
-//! Every write is create-only: an object never changes once it is there, so doing anything twice is
-//! harmless. One conformance suite (`conformance`) holds for every implementation.
+//! Every write is create-only: an object never changes once it exists, so that repeating an operation is
+//! harmless. One conformance suite (`conformance`) tests every implementation.
 
 #[cfg(any(test, feature = "testing"))]
 pub mod conformance;
 mod disk;
 #[cfg(feature = "cloud")]
 mod gcs;
+#[cfg(any(test, feature = "testing"))]
 mod in_memory;
 #[cfg(feature = "cloud")]
 mod location;
@@ -21,70 +22,72 @@ use bytes::Bytes;
 pub use disk::DiskBucket;
 #[cfg(feature = "cloud")]
 pub use gcs::GcsBucket;
+#[cfg(any(test, feature = "testing"))]
 pub use in_memory::InMemoryBucket;
 #[cfg(feature = "cloud")]
 pub use location::BucketLocation;
 pub use name::{InvalidObjectName, ObjectName};
 
-/// Bucket name in the `gs://` paths of buckets that are not Cloud Storage.
+/// Bucket name in the `gs://` paths of a bucket that is not in Cloud Storage.
 pub const LOCAL_BUCKET: &str = "local";
 
-/// What a create-only write found.
+/// Result of a create-only write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Created {
-    /// The object is new.
+    /// The object was written.
     New,
-    /// An object of that name was there already and was left as it is.
+    /// An object of that name exists already and was left unchanged.
     AlreadyThere,
 }
 
-/// What a read found.
+/// The content and the version of an object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Object {
     /// The content.
     pub data: Bytes,
-    /// Which version of the object this is, where the bucket numbers them. Nothing here ever writes a
-    /// second one, but others with access to a bucket of Cloud Storage may.
+    /// Version of the object, if the bucket numbers versions. This crate never writes a second version, but
+    /// others with access to a bucket of Cloud Storage may.
     pub generation: Option<i64>,
 }
 
-/// Why a bucket did not do what it was asked.
+/// Reason why a bucket operation failed.
 #[derive(Debug, thiserror::Error)]
 pub enum BucketError {
-    /// There is no such object. Permanent.
-    #[error("no such object: {0}")]
+    /// The object does not exist. Permanent.
+    #[error("there is no object {0}")]
     NotFound(String),
-    /// The object is larger than the caller wants to hold. Permanent.
-    #[error("object {name} is larger than {limit} bytes")]
+    /// The object is larger than the caller's limit. Permanent.
+    #[error("the object {name} is larger than {limit} bytes")]
     TooLarge {
         /// The object.
         name: String,
         /// The caller's limit in bytes.
         limit: usize,
     },
-    /// The bucket cannot hold an object of this name: a part is too long for the file system, or an
-    /// object stands where a folder is needed. Permanent.
-    #[error("the bucket cannot hold {name}: {reason}")]
+    /// The bucket cannot store an object of this name: a part of it is too long for the file system, or is
+    /// the name of an object and not of a folder. Permanent.
+    #[error("the bucket cannot store an object {name}: {reason}")]
     BadName {
         /// The object.
         name: String,
-        /// What is wrong with its name.
+        /// The rule that the name breaks.
         reason: String,
     },
-    /// The bucket could not be asked or did not answer in time; the same call may succeed later.
-    #[error("bucket is unavailable")]
+    /// The bucket is unreachable, or did not respond in time. The same call may succeed later.
+    #[error("the bucket is unavailable")]
     Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
 
-/// A place for objects, each written once.
+/// Stores objects, each of which is written once.
 #[async_trait]
 pub trait Bucket: Send + Sync + 'static {
-    /// Name for `gs://` paths.
+    /// Returns the bucket's name in `gs://` paths.
     fn name(&self) -> &str;
 
-    /// Writes `data` as `object` unless an object of that name exists. When this returns, the object
-    /// is durable and visible whole: nobody ever reads a part of it. That holds for
-    /// [`Created::AlreadyThere`] too.
+    /// Writes `data` as `object` unless an object of that name exists.
+    ///
+    /// When this returns, the object is durable, also for [`Created::AlreadyThere`]. A reader sees the whole
+    /// object or none.
     ///
     /// # Errors
     /// [`BucketError::BadName`], [`BucketError::Unavailable`].
@@ -95,19 +98,19 @@ pub trait Bucket: Send + Sync + 'static {
         content_type: &str,
     ) -> Result<Created, BucketError>;
 
-    /// Reads a whole object of at most `limit` bytes of data.
+    /// Reads an object of at most `limit` bytes.
     ///
     /// # Errors
-    /// [`BucketError::NotFound`] (also for names that the bucket cannot hold),
+    /// [`BucketError::NotFound`] (also for a name that the bucket cannot store),
     /// [`BucketError::TooLarge`], [`BucketError::Unavailable`].
     async fn read(&self, object: &ObjectName, limit: usize) -> Result<Object, BucketError>;
 
-    /// Whether the object is there.
+    /// Returns true if the object exists.
     ///
     /// # Errors
     /// [`BucketError::Unavailable`].
     async fn exists(&self, object: &ObjectName) -> Result<bool, BucketError>;
 }
 
-/// A bucket that several parts of a process share.
+/// A bucket shared by the parts of a process.
 pub type SharedBucket = Arc<dyn Bucket>;

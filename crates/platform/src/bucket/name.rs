@@ -1,19 +1,21 @@
-//! Names of objects, checked once.
+//! Validated names of objects.
 
 use std::fmt;
 
-/// The name is empty, absolute, too long, or has a part that could leave the bucket.
+/// The name is empty, absolute, too long, or has a part that could lead out of the bucket.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("not an object name: {0:?}")]
 pub struct InvalidObjectName(pub String);
 
-/// A name such as `<id>/image.jpg`: parts joined by `/`, no part empty, `.` or `..`, no control
-/// character, at most 1,024 bytes (the limit of Cloud Storage). It cannot leave the bucket.
+/// A validated object name, such as `<id>/image.jpg`.
+///
+/// It has at most 1,024 bytes (the limit of Cloud Storage) and no control character. Its parts, separated
+/// by `/`, are not empty, `.` or `..`, so that the name cannot lead out of the bucket.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ObjectName(String);
 
 impl ObjectName {
-    /// Checks `name`.
+    /// Validates `name`.
     ///
     /// # Errors
     /// [`InvalidObjectName`].
@@ -28,7 +30,7 @@ impl ObjectName {
         }
     }
 
-    /// The name.
+    /// Returns the name.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -47,7 +49,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_that_could_leave_the_bucket_are_refused() {
+    fn name_that_could_lead_out_of_the_bucket_is_refused() {
         let long = "x".repeat(1025);
         let bad = [
             "", "/", "/a", "a/", "a//b", ".", "..", "../a", "a/..", "a/../b", "a/./b", "a\\b", "a\0", "a\n",
@@ -59,7 +61,7 @@ mod tests {
     }
 
     #[test]
-    fn ordinary_names_are_taken() {
+    fn ordinary_name_is_accepted() {
         for name in ["a", "a/b.jpg", "...", "a..b", ".hidden", "ä b/ç", &"x".repeat(1024)] {
             assert_eq!(ObjectName::new(name).unwrap().as_str(), name);
         }
@@ -67,7 +69,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_name_stays_below_its_root(text in "[./a\\\\\0]{0,12}") {
+        fn name_stays_below_its_root(text in "[./a\\\\\0]{0,12}") {
             if let Ok(name) = ObjectName::new(text) {
                 let path = std::path::Path::new("/root").join(name.as_str());
                 let normal = |part| matches!(part, std::path::Component::Normal(_));

@@ -13,7 +13,7 @@ use tokio::sync::watch;
 
 use super::Problem;
 
-/// Whether the service takes work: not yet, yes, or no longer. Cheap to clone; all clones are one.
+/// State of a service: starting, ready, or draining. Clones share the state.
 #[derive(Clone, Debug, Default)]
 pub struct Readiness {
     phase: watch::Sender<Phase>,
@@ -28,37 +28,36 @@ enum Phase {
 }
 
 impl Readiness {
-    /// Ready from now on (unless it drains already); `info` is the body of `/ready`: what runs here
-    /// (model, backend, version).
+    /// Marks the service as ready, unless it is draining. `info` is the body of `/ready`.
     pub fn set_ready(&self, info: Value) {
         self.phase.send_if_modified(|phase| {
-            let drains = matches!(phase, Phase::Draining);
-            if !drains {
+            let draining = matches!(phase, Phase::Draining);
+            if !draining {
                 *phase = Phase::Ready(info);
             }
-            !drains
+            !draining
         });
     }
 
-    /// Not ready any more, and never again in this process.
+    /// Marks the service as draining. It cannot become ready again.
     pub fn set_draining(&self) {
         self.phase.send_replace(Phase::Draining);
     }
 
-    /// Whether work is taken.
+    /// Returns true if the service accepts work.
     pub fn is_ready(&self) -> bool {
         matches!(*self.phase.borrow(), Phase::Ready(_))
     }
 
-    /// Whether the service is on its way out.
+    /// Returns true if the service is shutting down.
     pub fn is_draining(&self) -> bool {
         matches!(*self.phase.borrow(), Phase::Draining)
     }
 
-    /// Comes back once work is taken, with the ready info; `None` when the service drains instead.
+    /// Waits until the service is ready and returns the body of `/ready`, or `None` if it drains instead.
     pub async fn wait_ready(&self) -> Option<Value> {
         let mut phases = self.phase.subscribe();
-        // The sender lives as long as `self`, so waiting cannot fail.
+        // Waiting fails only if the sender is dropped, and `self` holds it.
         let phase = phases.wait_for(|phase| !matches!(phase, Phase::Starting)).await.ok()?;
         match &*phase {
             Phase::Ready(info) => Some(info.clone()),
@@ -67,8 +66,10 @@ impl Readiness {
     }
 }
 
-/// `GET /live`: 200 while the process runs. `GET /ready`: 200 with the ready info, else 503
-/// problem+json (`starting`, `draining`).
+/// Returns the routes `GET /live` and `GET /ready`.
+///
+/// `/live` answers 200 while the process runs. `/ready` answers 200 with the info of
+/// [`Readiness::set_ready`], or a problem with 503 (`starting` or `draining`).
 pub fn health_routes(readiness: Readiness) -> Router {
     Router::new()
         .route("/live", get(|| async { Json(json!({ "status": "live" })) }))
@@ -76,19 +77,24 @@ pub fn health_routes(readiness: Readiness) -> Router {
         .with_state(readiness)
 }
 
+/// Returns true if `path` is polled by machines. Its requests are logged at level debug only.
+pub(super) fn is_probe(path: &str) -> bool {
+    matches!(path, "/live" | "/ready" | "/metrics")
+}
+
 async fn ready(State(readiness): State<Readiness>) -> Response {
-    let pause = Duration::from_secs(1);
+    let retry_after = Duration::from_secs(1);
     let phase = readiness.phase.borrow().clone();
     match phase {
         Phase::Ready(info) => Json(info).into_response(),
         Phase::Starting => {
-            Problem::unavailable("starting", "The service is starting; try again soon.", pause)
+            Problem::unavailable("starting", "The service is starting; try again soon.", retry_after)
                 .into_response()
         }
         Phase::Draining => Problem::unavailable(
             "draining",
             "This instance is stopping; try again and another one will answer.",
-            pause,
+            retry_after,
         )
         .into_response(),
     }
@@ -99,7 +105,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn starting_then_ready_then_draining_for_ever() {
+    fn draining_service_cannot_become_ready_again() {
         let readiness = Readiness::default();
         let clone = readiness.clone();
         assert!(!clone.is_ready() && !clone.is_draining());
@@ -111,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn a_service_that_drains_before_it_is_ready_never_gets_ready() {
+    fn service_that_drains_while_starting_never_becomes_ready() {
         let readiness = Readiness::default();
         readiness.set_draining();
         readiness.set_ready(Value::Null);
@@ -119,7 +125,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn waiting_ends_with_the_first_change() {
+    async fn wait_ready_returns_when_ready_or_draining() {
         let readiness = Readiness::default();
         let waiter = readiness.clone();
         let (info, ()) = tokio::join!(waiter.wait_ready(), async { readiness.set_ready(json!("up")) });

@@ -1,4 +1,4 @@
-//! Content types, compared as HTTP compares them: without parameters, in any case.
+//! Media types, for comparisons that ignore case and parameters.
 
 use axum::http::{HeaderMap, header::CONTENT_TYPE};
 
@@ -7,7 +7,7 @@ pub fn media_type(content_type: &str) -> String {
     content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
 }
 
-/// Returns the media type that the header Content-Type names, or an empty text where there is none.
+/// Returns the media type of the header Content-Type, or an empty string if there is none.
 pub fn media_type_of(headers: &HeaderMap) -> String {
     media_type(headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default())
 }
@@ -19,13 +19,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn parameters_and_case_do_not_matter() {
+    fn parameters_and_case_are_removed() {
         assert_eq!(media_type("Image/JPEG ; charset=x"), "image/jpeg");
         assert_eq!(media_type(""), "");
     }
 
     #[test]
-    fn a_missing_or_unreadable_header_is_an_empty_media_type() {
+    fn missing_or_unreadable_header_gives_an_empty_media_type() {
         let mut headers = HeaderMap::new();
         assert_eq!(media_type_of(&headers), "");
         headers.insert(CONTENT_TYPE, HeaderValue::from_bytes(b"\xff").unwrap());

@@ -13,31 +13,31 @@ use axum::{
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-/// Content type of every error answer.
+/// Content type of every problem.
 pub(super) const PROBLEM_JSON: &str = "application/problem+json";
 
-/// An error as the client sees it, with a private source for the log.
+/// An error response with a private source for the log.
 ///
-/// Becomes `{"type":"urn:problem:<kind>","title","status","kind","detail","request_id",…}` with
-/// content type `application/problem+json`. The request id is filled in, and the private source
-/// logged once, by the middleware ([`super::layers`]).
+/// The body is `{"type":"urn:problem:<kind>","title","status","kind","detail","request_id",…}` with
+/// content type `application/problem+json`. The middleware ([`super::with_middleware`]) adds the request
+/// id and logs the source once.
 #[derive(Clone, Debug)]
 pub struct Problem {
     /// HTTP status.
     pub status: StatusCode,
-    /// Stable word for programs, such as `not_an_image`; the member `kind` of the body.
+    /// Stable word for programs, such as `not_an_image`.
     pub kind: &'static str,
-    /// What the caller can do about it.
+    /// Sentence for the caller: the reason and the remedy.
     pub detail: String,
-    /// When to come back; the header Retry-After.
+    /// Time after which the caller may retry; the header Retry-After.
     pub retry_after: Option<Duration>,
-    /// Further members of the body.
+    /// Additional members of the body.
     pub extensions: Map<String, Value>,
-    /// What really happened; for the log only.
+    /// Cause of the problem; only the log contains it.
     pub source: Option<Arc<dyn Error + Send + Sync>>,
 }
 
-/// The body, its members in the order in which they are written.
+/// The body. The order of the fields is the order of its members.
 #[derive(Serialize)]
 struct Members<'a> {
     r#type: String,
@@ -51,15 +51,18 @@ struct Members<'a> {
     extensions: Map<String, Value>,
 }
 
+/// Sentence of every 500. It is the same for all, because the cause is private.
+pub(super) const INTERNAL_DETAIL: &str = "Something went wrong here; the request may be tried again.";
+
 const STANDARD_MEMBERS: [&str; 6] = ["type", "title", "status", "kind", "detail", "request_id"];
 
 impl Problem {
-    /// A problem with nothing but the required parts.
+    /// Creates a problem with the required members only.
     pub fn new(status: StatusCode, kind: &'static str, detail: impl Into<String>) -> Self {
         Self { status, kind, detail: detail.into(), retry_after: None, extensions: Map::new(), source: None }
     }
 
-    /// 429 `overloaded` with Retry-After.
+    /// Creates a 429 `overloaded` with Retry-After.
     pub fn overloaded(detail: impl Into<String>, retry_after: Duration) -> Self {
         Self {
             retry_after: Some(retry_after),
@@ -67,36 +70,31 @@ impl Problem {
         }
     }
 
-    /// 503 with Retry-After: a part that the service stands on did not answer, or it is draining.
+    /// Creates a 503 with Retry-After: a dependency did not respond, or this service is not ready.
     pub fn unavailable(kind: &'static str, detail: impl Into<String>, retry_after: Duration) -> Self {
         Self { retry_after: Some(retry_after), ..Self::new(StatusCode::SERVICE_UNAVAILABLE, kind, detail) }
     }
 
-    /// 500 `internal`: tells the client nothing but that it was not its fault.
+    /// Creates a 500 `internal`, whose body has no details. `source` goes to the log.
     pub fn internal(source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
-        Self::new(
-            StatusCode::INTERNAL_SERVER_ERROR,
-            "internal",
-            "Something went wrong here; the request may be tried again.",
-        )
-        .with_source(source)
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", INTERNAL_DETAIL).with_source(source)
     }
 
-    /// Adds what really happened, for the log.
+    /// Sets the cause, for the log.
     #[must_use]
     pub fn with_source(mut self, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         self.source = Some(Arc::from(source.into()));
         self
     }
 
-    /// Adds a member to the body. The standard members cannot be replaced this way.
+    /// Adds a member to the body. A standard member cannot be replaced.
     #[must_use]
     pub fn with(mut self, name: &str, value: impl Into<Value>) -> Self {
         self.extensions.insert(name.to_owned(), value.into());
         self
     }
 
-    /// Sets the headers that belong to this problem.
+    /// Sets Content-Type and Retry-After.
     pub(super) fn set_headers(&self, headers: &mut HeaderMap) {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(PROBLEM_JSON));
         if let Some(seconds) = self.retry_after_seconds() {
@@ -104,14 +102,15 @@ impl Problem {
         }
     }
 
-    /// Returns [`Self::retry_after`] in whole seconds, at least one. Rounded up, because a caller who comes
-    /// back early is refused again.
+    /// Returns [`Self::retry_after`] in whole seconds, at least one.
+    ///
+    /// Rounded up, because a caller who retries too early is refused again.
     pub fn retry_after_seconds(&self) -> Option<u64> {
-        let pause = self.retry_after?;
-        Some((pause.as_secs() + u64::from(pause.subsec_nanos() > 0)).max(1))
+        let retry_after = self.retry_after?;
+        Some((retry_after.as_secs() + u64::from(retry_after.subsec_nanos() > 0)).max(1))
     }
 
-    /// The body.
+    /// Serializes the body.
     pub(super) fn body(&self, request_id: Option<&str>) -> Body {
         let mut extensions = self.extensions.clone();
         extensions.retain(|name, _| !STANDARD_MEMBERS.contains(&name.as_str()));
@@ -127,7 +126,7 @@ impl Problem {
         match serde_json::to_vec(&members) {
             Ok(body) => Body::from(body),
             Err(error) => {
-                tracing::error!(%error, kind = self.kind, "a problem could not be written as JSON");
+                tracing::error!(%error, kind = self.kind, "a problem cannot be serialized as JSON");
                 Body::empty()
             }
         }
@@ -139,7 +138,7 @@ impl IntoResponse for Problem {
         let mut response = Response::new(self.body(None));
         *response.status_mut() = self.status;
         self.set_headers(response.headers_mut());
-        // The middleware writes the body again, with the request id, and logs.
+        // For the middleware, which replaces the body by one with the request id and logs the source.
         response.extensions_mut().insert(self);
         response
     }

@@ -1,4 +1,4 @@
-//! Who may push.
+//! The check of push requests.
 
 use std::sync::Arc;
 
@@ -9,19 +9,21 @@ use axum::{
     response::Response,
 };
 
-/// Decides, by its head alone, whether a push is let in.
+/// Decides which push requests are accepted, by their headers alone.
 #[async_trait]
 pub trait PushGuard: Send + Sync + 'static {
-    /// The request, if it is let in, with what is known of its sender in its extensions; else what it
-    /// is answered.
+    /// Returns the request if it is accepted, and otherwise the response that refuses it.
+    ///
+    /// An implementation may describe the sender in the extensions of the request.
     async fn admit(&self, request: Request) -> Result<Request, Response>;
 }
 
-/// A guard that several requests pass at once.
+/// A guard shared by concurrent requests.
 pub type SharedPushGuard = Arc<dyn PushGuard>;
 
-/// Lets a request pass that `guard` admits, before anything of its body is read; to be used as
-/// `.layer(middleware::from_fn_with_state(guard, guard_pushes))` on one route.
+/// Middleware that passes on only the requests that `guard` accepts. It reads nothing of the body.
+///
+/// Use it on one route, as `.route_layer(middleware::from_fn_with_state(guard, guard_pushes))`.
 pub async fn guard_pushes(State(guard): State<SharedPushGuard>, request: Request, next: Next) -> Response {
     match guard.admit(request).await {
         Ok(request) => next.run(request).await,

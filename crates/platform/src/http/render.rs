@@ -1,4 +1,4 @@
-//! Every error answer leaves as problem+json, whoever made it, and is logged once on its way out.
+//! Turns every error response into a problem, and logs it once.
 
 use axum::{
     body::{Body, to_bytes},
@@ -12,12 +12,13 @@ use axum::{
     response::Response,
 };
 
-use super::{HttpLimits, Problem, RequestId, middleware::is_probe};
+use super::{HttpLimits, Problem, RequestId, health::is_probe, problem::INTERNAL_DETAIL};
 use crate::telemetry::error_chain;
 
-/// So much of a plain error text is read at most; the sentences of axum are far shorter.
-const MAX_PLAIN_TEXT: usize = 4096;
+/// Maximum number of bytes read from a plain error body. The sentences of axum are far shorter.
+const MAX_PLAIN_BYTES: usize = 4096;
 
+/// Middleware that renders problems with the request id, and turns plain errors into problems.
 pub(super) async fn render_problems(
     State(limits): State<HttpLimits>,
     request: Request,
@@ -28,7 +29,7 @@ pub(super) async fn render_problems(
     let (mut parts, body) = next.run(request).await.into_parts();
     let problem = match parts.extensions.remove::<Problem>() {
         Some(problem) => problem,
-        None if is_plain_error(&parts) => from_plain(parts.status, body, &limits).await,
+        None if is_plain_error(&parts) => problem_from_plain_error(parts.status, body, &limits).await,
         None => return Response::from_parts(parts, body),
     };
     log(&problem, probe);
@@ -39,19 +40,20 @@ pub(super) async fn render_problems(
     Response::from_parts(parts, problem.body(request_id))
 }
 
-/// An error that axum, tower-http or a rejected extractor made: no body, or a sentence. What has a
-/// type of its own was meant as it is.
+/// Returns true for an error response of axum, tower-http or an extractor: no body, or plain text.
+///
+/// A handler that sends another content type has written its error body on purpose.
 fn is_plain_error(parts: &Parts) -> bool {
     let error = parts.status.is_client_error() || parts.status.is_server_error();
     error && parts.headers.get(CONTENT_TYPE).is_none_or(|value| value.as_bytes().starts_with(b"text/plain"))
 }
 
 #[derive(Debug, thiserror::Error)]
-#[error("plain answer: {0}")]
-struct PlainAnswer(String);
+#[error("plain error response: {0}")]
+struct PlainError(String);
 
-async fn from_plain(status: StatusCode, body: Body, limits: &HttpLimits) -> Problem {
-    let bytes = to_bytes(body, MAX_PLAIN_TEXT).await.unwrap_or_default();
+async fn problem_from_plain_error(status: StatusCode, body: Body, limits: &HttpLimits) -> Problem {
+    let bytes = to_bytes(body, MAX_PLAIN_BYTES).await.unwrap_or_default();
     let text = String::from_utf8_lossy(&bytes).trim().to_owned();
     let (kind, standard) = describe(status);
     match status {
@@ -64,9 +66,9 @@ async fn from_plain(status: StatusCode, body: Body, limits: &HttpLimits) -> Prob
             let seconds = limits.request_timeout.as_secs_f64();
             Problem::new(status, kind, format!("{standard} The limit is {seconds} s."))
         }
-        // What a server error says may be private; what axum says of a bad request is for the caller.
+        // The text of a server error may be private. That of a client error tells the caller what is wrong.
         _ if status.is_server_error() && !text.is_empty() => {
-            Problem::new(status, kind, standard).with_source(PlainAnswer(text))
+            Problem::new(status, kind, standard).with_source(PlainError(text))
         }
         StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED => Problem::new(status, kind, standard),
         _ if status.is_client_error() && !text.is_empty() => Problem::new(status, kind, text),
@@ -74,6 +76,7 @@ async fn from_plain(status: StatusCode, body: Body, limits: &HttpLimits) -> Prob
     }
 }
 
+/// Returns the kind and the sentence for a status.
 fn describe(status: StatusCode) -> (&'static str, &'static str) {
     match status {
         StatusCode::BAD_REQUEST => ("bad_request", "The request cannot be understood."),
@@ -81,22 +84,22 @@ fn describe(status: StatusCode) -> (&'static str, &'static str) {
         StatusCode::FORBIDDEN => ("forbidden", "These credentials do not allow this."),
         StatusCode::NOT_FOUND => ("not_found", "There is nothing at this address."),
         StatusCode::METHOD_NOT_ALLOWED => {
-            ("method_not_allowed", "This address takes other methods; see the header Allow.")
+            ("method_not_allowed", "This address does not accept this method; see the header Allow.")
         }
-        StatusCode::NOT_ACCEPTABLE => ("not_acceptable", "No such form of the answer exists."),
+        StatusCode::NOT_ACCEPTABLE => {
+            ("not_acceptable", "The response is not available in the requested form.")
+        }
         StatusCode::REQUEST_TIMEOUT => ("request_timeout", "The request took too long to arrive."),
         StatusCode::LENGTH_REQUIRED => ("length_required", "The header Content-Length is needed."),
         StatusCode::PAYLOAD_TOO_LARGE => ("body_too_large", "The body is too large."),
         StatusCode::UNSUPPORTED_MEDIA_TYPE => {
-            ("unsupported_media_type", "This content type is not taken here.")
+            ("unsupported_media_type", "This content type is not accepted here.")
         }
         StatusCode::UNPROCESSABLE_ENTITY => {
-            ("unprocessable", "The request is well formed, but its content is not what is needed.")
+            ("unprocessable", "The request is well formed, but its content is invalid.")
         }
-        StatusCode::TOO_MANY_REQUESTS => ("overloaded", "Too much is going on; try again later."),
-        StatusCode::INTERNAL_SERVER_ERROR => {
-            ("internal", "Something went wrong here; the request may be tried again.")
-        }
+        StatusCode::TOO_MANY_REQUESTS => ("overloaded", "The service is overloaded; try again later."),
+        StatusCode::INTERNAL_SERVER_ERROR => ("internal", INTERNAL_DETAIL),
         StatusCode::SERVICE_UNAVAILABLE => ("unavailable", "Try again later."),
         StatusCode::GATEWAY_TIMEOUT => ("timeout", "The request took too long and was dropped."),
         _ if status.is_client_error() => ("client_error", "The request cannot be served."),
@@ -104,7 +107,7 @@ fn describe(status: StatusCode) -> (&'static str, &'static str) {
     }
 }
 
-/// Once for every problem, with the private source. A probe that is told "not yet" is no news.
+/// Logs a problem with its source. A probe's problem is expected, and logged at level debug.
 fn log(problem: &Problem, probe: bool) {
     let Problem { kind, detail, status, source, .. } = problem;
     let status = status.as_u16();

@@ -1,4 +1,4 @@
-//! Bind, serve, drain.
+//! The server: binds, serves, and drains within a timeout.
 
 use std::{
     future::{Future, IntoFuture},
@@ -18,7 +18,7 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use super::Readiness;
 
-/// A bound listener that does not serve yet.
+/// A bound listener that does not serve requests yet.
 #[derive(Debug)]
 pub struct Server {
     listener: TcpListener,
@@ -26,23 +26,25 @@ pub struct Server {
 }
 
 impl Server {
-    /// Binds `address`; port 0 takes a free one.
+    /// Binds `address`. Port 0 picks a free one.
     ///
     /// # Errors
-    /// When the address cannot be had.
+    /// When the address cannot be bound.
     pub async fn bind(address: SocketAddr) -> io::Result<Self> {
         let listener = TcpListener::bind(address).await?;
         let address = listener.local_addr()?;
         Ok(Self { listener, address })
     }
 
-    /// Where it listens.
+    /// Returns the address that the server listens on.
     pub fn local_addr(&self) -> SocketAddr {
         self.address
     }
 
-    /// Serves until `stop` is cancelled; then sets `readiness` to draining, stops accepting, lets the
-    /// requests under way finish, and returns after at most `drain`, dropping what is left.
+    /// Serves requests until `stop` is cancelled, then drains.
+    ///
+    /// Draining sets `readiness`, closes the listener and waits until the open requests are answered.
+    /// After `drain_timeout` the remaining connections are closed and their handlers dropped.
     ///
     /// # Errors
     /// When the listener fails.
@@ -51,9 +53,9 @@ impl Server {
         app: Router,
         readiness: Readiness,
         stop: CancellationToken,
-        drain: Duration,
+        drain_timeout: Duration,
     ) -> io::Result<()> {
-        // Also when this future is dropped: its connections run in tasks of their own.
+        // Dropping this future must close the connections too: each runs in a task of its own.
         let cut = CancellationToken::new();
         let _cut_on_drop = cut.clone().drop_guard();
         let listener = CuttableListener { listener: self.listener, cut };
@@ -66,14 +68,14 @@ impl Server {
             .into_future();
         let deadline = async {
             stop.cancelled().await;
-            tokio::time::sleep(drain).await;
+            tokio::time::sleep(drain_timeout).await;
         };
         tokio::select! {
             result = serving => result,
             () = deadline => {
                 tracing::warn!(
-                    seconds = drain.as_secs_f64(),
-                    "the time to drain is over; open connections are cut"
+                    seconds = drain_timeout.as_secs_f64(),
+                    "the drain timeout is over; open connections are closed"
                 );
                 Ok(())
             }
@@ -81,7 +83,7 @@ impl Server {
     }
 }
 
-/// Gives out connections that can all be cut at once.
+/// A listener whose connections can all be closed at once, by cancelling `cut`.
 struct CuttableListener {
     listener: TcpListener,
     cut: CancellationToken,
@@ -93,7 +95,7 @@ impl Listener for CuttableListener {
 
     async fn accept(&mut self) -> (Self::Io, Self::Addr) {
         let (stream, address) = Listener::accept(&mut self.listener).await;
-        // Answers are written in one go; waiting for more would only delay them.
+        // A response is written at once, so that Nagle's algorithm would only delay it.
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "TCP_NODELAY cannot be set");
         }
@@ -106,14 +108,14 @@ impl Listener for CuttableListener {
     }
 }
 
-/// A connection that fails once it is cut. Its task then ends, and with it the handler it runs.
+/// A connection that fails once `cut` is cancelled. The failure ends its task, which drops the handler.
 struct CuttableStream {
     stream: TcpStream,
     cut: Pin<Box<WaitForCancellationFutureOwned>>,
 }
 
 impl CuttableStream {
-    /// The stream, or an error once it is cut. Until then the task is woken when that happens.
+    /// Returns the stream, or an error once it is cut. Registers the task to be woken when that happens.
     fn poll_uncut(&mut self, context: &mut Context<'_>) -> Poll<io::Result<Pin<&mut TcpStream>>> {
         match self.cut.as_mut().poll(context) {
             Poll::Ready(()) => Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into())),

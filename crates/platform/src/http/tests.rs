@@ -1,4 +1,4 @@
-//! The stack and the server, over real sockets.
+//! The middleware stack and the server, over real sockets.
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::*;
 
-/// Far longer than anything here takes; reached only by a test that fails.
+/// Timeout that only a failing test reaches.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 struct Service {
@@ -35,18 +35,18 @@ struct Service {
 
 impl Service {
     async fn start(routes: Router) -> Self {
-        Self::with(routes, PATIENCE, PATIENCE).await
+        Self::start_with_timeouts(routes, PATIENCE, PATIENCE).await
     }
 
-    async fn with(routes: Router, request_timeout: Duration, drain: Duration) -> Self {
+    async fn start_with_timeouts(routes: Router, request_timeout: Duration, drain_timeout: Duration) -> Self {
         let readiness = Readiness::default();
         let limits = HttpLimits { max_body_bytes: 1000, request_timeout };
-        let app = layers(routes.merge(health_routes(readiness.clone())), "test", &limits);
+        let app = with_middleware(routes.merge(health_routes(readiness.clone())), "test", &limits);
         let server = Server::bind(([127, 0, 0, 1], 0).into()).await.unwrap();
         let address = server.local_addr();
         let stop = CancellationToken::new();
-        let serving = tokio::spawn(server.serve(app, readiness.clone(), stop.clone(), drain));
-        // A test must not depend on what the environment says of proxies.
+        let serving = tokio::spawn(server.serve(app, readiness.clone(), stop.clone(), drain_timeout));
+        // A proxy of the environment must not affect the tests.
         let client = Client::builder().no_proxy().timeout(PATIENCE).build().unwrap();
         Self { address, readiness, stop, serving, client }
     }
@@ -59,13 +59,13 @@ impl Service {
         self.client.get(self.url(path)).send().await.unwrap()
     }
 
-    async fn drained(self) {
+    async fn wait_until_drained(self) {
         timeout(PATIENCE, self.serving).await.expect("drained in time").unwrap().unwrap();
     }
 }
 
-/// Checks that `response` is a problem and gives back its body.
-async fn problem(response: reqwest::Response, status: u16, kind: &str) -> Value {
+/// Checks that `response` is a problem, and returns its body.
+async fn expect_problem(response: reqwest::Response, status: u16, kind: &str) -> Value {
     assert_eq!(response.status().as_u16(), status);
     assert_eq!(response.headers()["content-type"], "application/problem+json");
     let id = response.headers()["x-request-id"].to_str().unwrap().to_owned();
@@ -78,17 +78,17 @@ async fn problem(response: reqwest::Response, status: u16, kind: &str) -> Value 
     body
 }
 
-fn secret() -> std::io::Error {
+fn secret_error() -> std::io::Error {
     std::io::Error::other("a secret path")
 }
 
 #[tokio::test]
-async fn a_problem_with_everything() {
+async fn problem_has_its_members_and_headers() {
     let refuse = || async {
         Problem::overloaded("Too many pixels are waiting.", Duration::from_millis(2100))
             .with("limit", 7)
             .with("status", "cannot be replaced")
-            .with_source(secret())
+            .with_source(secret_error())
     };
     let service = Service::start(Router::new().route("/refuse", get(refuse))).await;
     let request = service.client.get(service.url("/refuse")).header("x-request-id", "fixed.id-1");
@@ -101,9 +101,9 @@ async fn a_problem_with_everything() {
 }
 
 #[tokio::test]
-async fn a_problem_without_the_stack() {
+async fn problem_without_the_middleware_hides_its_source() {
     use axum::response::IntoResponse;
-    let response = Problem::internal(secret()).into_response();
+    let response = Problem::internal(secret_error()).into_response();
     assert_eq!(response.status(), 500);
     assert_eq!(response.headers()["content-type"], "application/problem+json");
     let body = axum::body::to_bytes(response.into_body(), 10_000).await.unwrap();
@@ -120,7 +120,7 @@ async fn retry_after_is_at_least_a_second() {
 }
 
 #[tokio::test]
-async fn request_ids() {
+async fn valid_request_id_is_kept_and_any_other_replaced() {
     let echo = |axum::Extension(id): axum::Extension<RequestId>| async move { id.0 };
     let service = Service::start(Router::new().route("/", get(echo))).await;
     let long = "x".repeat(128);
@@ -141,7 +141,7 @@ async fn request_ids() {
 }
 
 #[tokio::test]
-async fn errors_of_the_framework_are_problems() {
+async fn errors_of_axum_become_problems() {
     async fn json_body(Json(_): Json<Vec<u8>>) {}
     async fn query(Query(_): Query<Vec<(String, u8)>>) {}
     let routes = Router::new()
@@ -150,23 +150,23 @@ async fn errors_of_the_framework_are_problems() {
         .route("/text", get(|| async { (StatusCode::INTERNAL_SERVER_ERROR, "a secret path") }));
     let service = Service::start(routes).await;
 
-    problem(service.get("/nowhere").await, 404, "not_found").await;
+    expect_problem(service.get("/nowhere").await, 404, "not_found").await;
     let response = service.get("/json").await;
     assert_eq!(response.headers()["allow"], "POST");
-    problem(response, 405, "method_not_allowed").await;
-    problem(service.get("/query?a=x").await, 400, "bad_request").await;
-    let body = problem(service.get("/text").await, 500, "internal").await;
+    expect_problem(response, 405, "method_not_allowed").await;
+    expect_problem(service.get("/query?a=x").await, 400, "bad_request").await;
+    let body = expect_problem(service.get("/text").await, 500, "internal").await;
     assert!(!body.to_string().contains("secret"), "{body}");
 
     let post = |body: &'static str| service.client.post(service.url("/json")).body(body);
-    problem(post("[]").send().await.unwrap(), 415, "unsupported_media_type").await;
+    expect_problem(post("[]").send().await.unwrap(), 415, "unsupported_media_type").await;
     let json = |body| post(body).header("content-type", "application/json").send();
-    problem(json("[").await.unwrap(), 400, "bad_request").await;
-    problem(json("{}").await.unwrap(), 422, "unprocessable").await;
+    expect_problem(json("[").await.unwrap(), 400, "bad_request").await;
+    expect_problem(json("{}").await.unwrap(), 422, "unprocessable").await;
 }
 
 #[tokio::test]
-async fn answers_with_a_type_of_their_own_stay() {
+async fn response_with_a_content_type_of_its_own_is_unchanged() {
     let own = || async { (StatusCode::CONFLICT, Json(json!({ "mine": true }))) };
     let text = || async { "plain text" };
     let service = Service::start(Router::new().route("/", get(own)).route("/ok", get(text))).await;
@@ -177,13 +177,13 @@ async fn answers_with_a_type_of_their_own_stay() {
 }
 
 #[tokio::test]
-async fn bodies_are_limited() {
+async fn too_large_body_is_refused_with_413() {
     let length = |body: Bytes| async move { body.len().to_string() };
     let service = Service::start(Router::new().route("/", post(length))).await;
     let post = || service.client.post(service.url("/"));
     let fits = post().body(vec![0; 1000]).send().await.unwrap();
     assert_eq!(fits.text().await.unwrap(), "1000");
-    let body = problem(post().body(vec![0; 1001]).send().await.unwrap(), 413, "body_too_large").await;
+    let body = expect_problem(post().body(vec![0; 1001]).send().await.unwrap(), 413, "body_too_large").await;
     assert_eq!(body["limit_bytes"], 1000);
     assert!(body["detail"].as_str().unwrap().contains("1000 bytes"), "{body}");
 
@@ -200,30 +200,30 @@ async fn bodies_are_limited() {
 }
 
 #[tokio::test]
-async fn the_limit_replaces_the_one_of_axum() {
+async fn body_above_the_limit_of_axum_is_accepted() {
     let limits = HttpLimits { max_body_bytes: 5 << 20, request_timeout: PATIENCE };
     let length = |body: Bytes| async move { body.len().to_string() };
-    let app = layers(Router::new().route("/", post(length)), "test", &limits);
+    let app = with_middleware(Router::new().route("/", post(length)), "test", &limits);
     let request = axum::http::Request::post("/").body(axum::body::Body::from(vec![0; 4 << 20])).unwrap();
     let response = tower::ServiceExt::oneshot(app, request).await.unwrap();
     assert_eq!(response.status(), 200);
 }
 
 #[tokio::test]
-async fn a_panic_is_a_500_and_the_server_lives() {
+async fn panic_becomes_500_and_the_server_keeps_running() {
     async fn boom() {
         panic!("a secret reason");
     }
     let service = Service::start(Router::new().route("/boom", get(boom))).await;
     for _ in 0..3 {
-        let body = problem(service.get("/boom").await, 500, "internal").await;
+        let body = expect_problem(service.get("/boom").await, 500, "internal").await;
         assert!(!body.to_string().contains("secret"), "{body}");
     }
     assert_eq!(service.get("/live").await.status(), 200);
 }
 
 #[tokio::test]
-async fn a_handler_that_takes_too_long_is_dropped() {
+async fn slow_handler_is_dropped_with_504() {
     let (alive, mut dropped) = mpsc::channel::<()>(1);
     let never = move || {
         let alive = alive.clone();
@@ -233,33 +233,33 @@ async fn a_handler_that_takes_too_long_is_dropped() {
         }
     };
     let routes = Router::new().route("/", get(never));
-    let service = Service::with(routes, Duration::from_millis(20), Duration::ZERO).await;
-    let body = problem(service.get("/").await, 504, "timeout").await;
+    let service = Service::start_with_timeouts(routes, Duration::from_millis(20), Duration::ZERO).await;
+    let body = expect_problem(service.get("/").await, 504, "timeout").await;
     assert!(body["detail"].as_str().unwrap().contains("0.02 s"), "{body}");
     service.stop.cancel();
-    service.drained().await;
-    // Closed once the handler and the routes, which hold the senders, are gone.
+    service.wait_until_drained().await;
+    // `recv` returns `None` once every sender is dropped: those of the handler and of the routes.
     assert_eq!(timeout(PATIENCE, dropped.recv()).await, Ok(None));
 }
 
 #[tokio::test]
-async fn health() {
+async fn ready_is_503_while_starting_and_draining() {
     let service = Service::start(Router::new()).await;
     assert_eq!(service.get("/live").await.status(), 200);
     let response = service.get("/ready").await;
     assert_eq!(response.headers()["retry-after"], "1");
-    problem(response, 503, "starting").await;
+    expect_problem(response, 503, "starting").await;
     service.readiness.set_ready(json!({ "model": "m" }));
     let response = service.get("/ready").await;
     assert_eq!(response.status(), 200);
     assert_eq!(response.json::<Value>().await.unwrap(), json!({ "model": "m" }));
     service.readiness.set_draining();
-    problem(service.get("/ready").await, 503, "draining").await;
+    expect_problem(service.get("/ready").await, 503, "draining").await;
     assert_eq!(service.get("/live").await.status(), 200);
 }
 
-/// A route whose handler says that it has begun and then waits for the gate.
-fn gated(started: mpsc::Sender<()>, gate: Arc<Notify>) -> Router {
+/// A route whose handler sends to `started` and then waits for `gate`.
+fn gated_route(started: mpsc::Sender<()>, gate: Arc<Notify>) -> Router {
     let wait = move || {
         let (started, gate) = (started.clone(), Arc::clone(&gate));
         async move {
@@ -272,26 +272,26 @@ fn gated(started: mpsc::Sender<()>, gate: Arc<Notify>) -> Router {
 }
 
 #[tokio::test]
-async fn draining_lets_a_request_finish() {
+async fn open_request_is_answered_while_draining() {
     let gate = Arc::new(Notify::new());
     let (started, mut has_started) = mpsc::channel(1);
-    let service = Service::start(gated(started, Arc::clone(&gate))).await;
+    let service = Service::start(gated_route(started, Arc::clone(&gate))).await;
     let request = tokio::spawn(service.client.get(service.url("/gated")).send());
     has_started.recv().await.unwrap();
     assert!(!service.readiness.is_draining());
     service.stop.cancel();
-    // Nothing is taken any more as soon as the listener is gone.
+    // Connections are refused once the listener is closed.
     let refused = async { while TcpStream::connect(service.address).await.is_ok() {} };
     timeout(PATIENCE, refused).await.unwrap();
     assert!(service.readiness.is_draining());
-    assert!(!service.serving.is_finished(), "a request is under way");
+    assert!(!service.serving.is_finished(), "a request is open");
     gate.notify_one();
     let response = request.await.unwrap().unwrap();
     assert_eq!(response.text().await.unwrap(), "done");
-    service.drained().await;
+    service.wait_until_drained().await;
 }
 
-/// Tells when it is dropped.
+/// Sends a message when it is dropped.
 struct DropSignal(Option<oneshot::Sender<()>>);
 
 impl Drop for DropSignal {
@@ -301,7 +301,7 @@ impl Drop for DropSignal {
 }
 
 #[tokio::test]
-async fn the_deadline_cuts_what_does_not_finish() {
+async fn connections_are_closed_after_the_drain_timeout() {
     let (dropped, is_dropped) = oneshot::channel();
     let (started, mut has_started) = mpsc::channel(1);
     let signal = Arc::new(std::sync::Mutex::new(Some(DropSignal(Some(dropped)))));
@@ -314,16 +314,16 @@ async fn the_deadline_cuts_what_does_not_finish() {
         }
     };
     let routes = Router::new().route("/stuck", get(stuck));
-    let service = Service::with(routes, PATIENCE, Duration::from_millis(20)).await;
+    let service = Service::start_with_timeouts(routes, PATIENCE, Duration::from_millis(20)).await;
     let request = tokio::spawn(service.client.get(service.url("/stuck")).send());
     has_started.recv().await.unwrap();
     let mut half = TcpStream::connect(service.address).await.unwrap();
     half.write_all(b"POST / HTTP/1.1\r\nhost: x\r\ncontent-le").await.unwrap();
     service.stop.cancel();
-    service.drained().await;
-    assert!(request.await.unwrap().is_err(), "the answer was cut");
+    service.wait_until_drained().await;
+    assert!(request.await.unwrap().is_err(), "the connection was closed");
     timeout(PATIENCE, is_dropped).await.expect("the handler is dropped").unwrap();
-    // Either the end of the stream or a reset, but it does not stay open.
+    // The stream ends or is reset; in either case it is closed.
     let _ = timeout(PATIENCE, half.read_to_end(&mut Vec::new())).await.expect("closed");
 }
 
@@ -344,13 +344,13 @@ async fn requests_are_counted_by_route_and_status() {
     assert!(text.contains(bucket), "{text}");
 }
 
-/// What comes back for `sent` on one connection, until `enough` or the end of the connection.
-async fn exchange(service: &Service, sent: &[u8], enough: &str) -> String {
+/// Sends `sent` on a new connection, and returns what is received until `end` or the end of the connection.
+async fn exchange(service: &Service, sent: &[u8], end: &str) -> String {
     let mut stream = TcpStream::connect(service.address).await.unwrap();
     stream.write_all(sent).await.unwrap();
     let mut received = Vec::new();
     timeout(PATIENCE, async {
-        while !String::from_utf8_lossy(&received).contains(enough) {
+        while !String::from_utf8_lossy(&received).contains(end) {
             let mut part = [0; 4096];
             match stream.read(&mut part).await.unwrap() {
                 0 => break,
@@ -364,9 +364,9 @@ async fn exchange(service: &Service, sent: &[u8], enough: &str) -> String {
 }
 
 #[tokio::test]
-async fn an_answer_that_did_not_wait_for_the_body_leaves_the_connection_usable() {
+async fn connection_is_reused_after_an_unread_body() {
     let service = Service::start(Router::new().route("/refuse", post(|| async { "no" }))).await;
-    // Larger than what the server reads at once, and than the limit on bodies.
+    // Larger than the read buffer of the server and than the body limit.
     let body = "x".repeat(600_000);
     let refused = format!("POST /refuse HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n{body}", body.len());
     let next = "GET /live HTTP/1.1\r\nhost: x\r\n\r\n";
@@ -375,11 +375,11 @@ async fn an_answer_that_did_not_wait_for_the_body_leaves_the_connection_usable()
     assert!(received.contains("HTTP/1.1 200"), "{received}");
     assert!(!received.contains("connection: close"), "{received}");
     service.stop.cancel();
-    service.drained().await;
+    service.wait_until_drained().await;
 }
 
 #[tokio::test]
-async fn an_answer_to_a_body_that_does_not_come_says_that_the_connection_ends() {
+async fn connection_is_closed_if_the_body_does_not_arrive() {
     let service = Service::start(Router::new().route("/refuse", post(|| async { "no" }))).await;
     for expectation in ["", "expect: 100-continue\r\n"] {
         let head = format!("POST /refuse HTTP/1.1\r\nhost: x\r\ncontent-length: 500\r\n{expectation}\r\n");
@@ -389,5 +389,5 @@ async fn an_answer_to_a_body_that_does_not_come_says_that_the_connection_ends() 
         assert!(received.ends_with("no"), "{received}");
     }
     service.stop.cancel();
-    service.drained().await;
+    service.wait_until_drained().await;
 }

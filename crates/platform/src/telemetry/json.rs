@@ -1,4 +1,15 @@
-//! One JSON object a line, with the member names that Cloud Logging looks for.
+//! Log lines as JSON for Cloud Logging.
+//!
+//! Cloud Logging reads `severity`, `time` and `message`; every other member becomes searchable. The fields
+//! of the spans around an event are members beside the fields of the event, so that one search for a
+//! `request_id` finds every line of a request.
+//!
+//! No crate writes these lines:
+//! - `tracing-subscriber`'s feature `json` names the members `level` and `timestamp`, which Cloud Logging
+//!   does not read, and nests the fields of spans.
+//! - `tracing-stackdriver` 0.10 nests the fields of spans under `span`, and changes names to camelCase.
+//! - `json-subscriber` 0.3 can rename and flatten members, but writes a member twice when an event and a
+//!   span have a field of the same name.
 
 use std::{
     collections::BTreeMap,
@@ -19,7 +30,7 @@ use tracing_subscriber::{Layer, fmt::MakeWriter, layer::Context, registry::Looku
 use super::error_chain;
 use crate::clock;
 
-/// Writes every event as one line; the fields of the spans around it are members beside its own.
+/// A layer that writes every event as one JSON object.
 pub(super) struct JsonLayer<W> {
     writer: W,
     now: fn() -> SystemTime,
@@ -65,13 +76,13 @@ where
     fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
         let mut fields = Fields::default();
         for span in context.event_scope(event).into_iter().flat_map(|scope| scope.from_root()) {
-            if let Some(of_span) = span.extensions().get::<Fields>() {
-                fields.0.extend(of_span.0.clone());
+            if let Some(span_fields) = span.extensions().get::<Fields>() {
+                fields.0.extend(span_fields.0.clone());
             }
         }
         event.record(&mut fields);
         let line = line(event, fields.0, (self.now)());
-        // A log that cannot be written has nowhere to say so.
+        // There is nowhere to report that the log cannot be written.
         let _ = write_line(&mut self.writer.make_writer_for(event.metadata()), &line);
     }
 }
@@ -82,22 +93,22 @@ fn line<'a>(event: &Event<'a>, mut fields: BTreeMap<String, Value>, now: SystemT
         Some(other) => other.to_string(),
         None => String::new(),
     };
-    // A member must not be there twice: which one a reader takes would be chance.
-    for taken in ["severity", "time", "target"] {
-        if let Some(value) = fields.remove(taken) {
-            fields.insert(format!("{taken}_"), value);
+    // JSON readers disagree on duplicate members, so a field with a reserved name is renamed.
+    for reserved in ["severity", "time", "target"] {
+        if let Some(value) = fields.remove(reserved) {
+            fields.insert(format!("{reserved}_"), value);
         }
     }
     Line {
         severity: severity(*event.metadata().level()),
-        time: clock::rfc3339(now),
+        time: clock::format_rfc3339(now),
         target: event.metadata().target(),
         message,
         fields,
     }
 }
 
-/// In one write, so that lines of several threads or processes do not mix.
+/// Writes `line` in a single write, so that lines of several threads or processes do not mix.
 fn write_line(writer: &mut impl Write, line: &Line<'_>) -> io::Result<()> {
     let mut text = serde_json::to_vec(line)?;
     text.push(b'\n');
@@ -114,7 +125,7 @@ fn severity(level: Level) -> &'static str {
     }
 }
 
-/// Names and values of a span or an event.
+/// The fields of a span or an event.
 #[derive(Default)]
 struct Fields(BTreeMap<String, Value>);
 
@@ -179,7 +190,7 @@ mod tests {
         }
     }
 
-    fn captured(log: impl FnOnce()) -> String {
+    fn capture(log: impl FnOnce()) -> String {
         let captured = Captured::default();
         let writer = captured.clone();
         let now = || UNIX_EPOCH + Duration::from_millis(1_700_000_000_123);
@@ -190,8 +201,8 @@ mod tests {
     }
 
     #[test]
-    fn lines_as_cloud_logging_reads_them() {
-        let text = captured(|| {
+    fn event_and_span_fields_are_members_of_one_object() {
+        let text = capture(|| {
             let outer = tracing::info_span!("request", request_id = "abc", status = tracing::field::Empty);
             let _outer = outer.enter();
             outer.record("status", 200);
@@ -208,8 +219,8 @@ mod tests {
     }
 
     #[test]
-    fn control_characters_break_no_line() {
-        let text = captured(|| {
+    fn control_characters_are_escaped() {
+        let text = capture(|| {
             tracing::info!(name = "a\nb\u{1b}[31m", other = %"c\r\nd", "e\nf\0{}", "\u{7}");
         });
         assert_eq!(text.lines().count(), 1, "{text:?}");
@@ -220,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn every_level_has_a_severity() {
+    fn every_level_has_a_severity_of_cloud_logging() {
         let levels = [Level::TRACE, Level::DEBUG, Level::INFO, Level::WARN, Level::ERROR];
         let words = levels.map(severity);
         assert_eq!(words, ["DEFAULT", "DEBUG", "INFO", "WARNING", "ERROR"]);

@@ -1,4 +1,4 @@
-//! What every topic must do; for tests (feature `testing`).
+//! Tests that every implementation of a topic must pass (feature `testing`).
 
 use std::{collections::BTreeMap, future::Future};
 
@@ -6,11 +6,13 @@ use bytes::Bytes;
 
 use super::{Message, Topic, push::Delivery};
 
-/// Publishes to `topic`, which must be empty, and compares with what its push delivered: `collect`
-/// is given the number of messages published and waits for as many distinct ones.
+/// Publishes to `topic`, which must be empty, and checks that the same messages are delivered.
+///
+/// `collect` is called with the number of published messages. It waits for as many distinct ones and returns
+/// the deliveries.
 ///
 /// # Panics
-/// At the first promise of [`Topic`] that is not kept.
+/// At the first difference from the documentation of [`Topic`].
 pub async fn check<F, C>(topic: &dyn Topic, collect: F)
 where
     F: FnOnce(usize) -> C,
@@ -20,8 +22,8 @@ where
     for message in messages() {
         match topic.publish(message.clone()).await {
             Ok(id) => {
-                let before = published.insert(id.clone(), message);
-                assert!(before.is_none(), "the id {id} came twice");
+                let previous = published.insert(id.clone(), message);
+                assert!(previous.is_none(), "two messages have the id {id}");
                 assert!(!id.is_empty());
             }
             Err(error) => unreachable!("publishing: {error}"),
@@ -31,7 +33,7 @@ where
     for delivery in collect(published.len()).await {
         let Delivery { data, attributes, message_id, subscription, .. } = delivery;
         assert!(subscription.is_some_and(|name| name.starts_with("projects/")));
-        // At least once: the same id may come again, with the same content.
+        // Delivery is at least once: an id may be delivered again, with the same content.
         delivered.insert(message_id.unwrap_or_default(), Message { data, attributes });
     }
     assert_eq!(delivered, published);
@@ -46,10 +48,10 @@ fn messages() -> Vec<Message> {
     let every_byte: Vec<u8> = (0..=255).cycle().take(100_000).collect();
     vec![
         Message { data: Bytes::from_static(b"{\"gcs_path\":\"gs://b/o\"}"), attributes: attributes.clone() },
-        // Twice the same: two messages all the same.
+        // Equal messages are two messages.
         Message { data: Bytes::from_static(b"same"), ..Message::default() },
         Message { data: Bytes::from_static(b"same"), ..Message::default() },
-        // Pub/Sub takes a message without data only if it has attributes.
+        // Pub/Sub accepts a message without data only if it has attributes.
         Message { data: Bytes::new(), attributes },
         Message { data: every_byte.into(), ..Message::default() },
         Message { data: Bytes::from_static(b"\xff\xfe\0\r\n"), ..Message::default() },

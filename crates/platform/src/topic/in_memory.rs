@@ -1,4 +1,4 @@
-//! A topic in memory, for tests.
+//! A test double for a topic.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -6,8 +6,8 @@ use async_trait::async_trait;
 
 use super::{Message, Topic, TopicError};
 
-/// A topic in memory that keeps what is published and delivers nothing, for tests. It can be told to
-/// fail.
+/// A topic in memory, for tests (feature `testing`). It keeps the published messages and delivers none.
+/// Calls can be made to fail.
 #[derive(Debug, Default)]
 pub struct InMemoryTopic {
     state: Mutex<State>,
@@ -16,20 +16,20 @@ pub struct InMemoryTopic {
 #[derive(Debug, Default)]
 struct State {
     messages: Vec<Message>,
-    failures: usize,
+    failures_left: usize,
 }
 
 #[derive(Debug, thiserror::Error)]
-#[error("a test asked for this failure")]
-struct AskedFor;
+#[error("a test injected this failure")]
+struct InjectedFailure;
 
 impl InMemoryTopic {
-    /// Makes the next `calls` publishes fail.
+    /// Makes the next `calls` calls of `publish` fail.
     pub fn fail_next(&self, calls: usize) {
-        self.state().failures = calls;
+        self.state().failures_left = calls;
     }
 
-    /// Everything that was published, in order.
+    /// Returns the published messages, in their order.
     pub fn messages(&self) -> Vec<Message> {
         self.state().messages.clone()
     }
@@ -43,9 +43,9 @@ impl InMemoryTopic {
 impl Topic for InMemoryTopic {
     async fn publish(&self, message: Message) -> Result<String, TopicError> {
         let mut state = self.state();
-        if state.failures > 0 {
-            state.failures -= 1;
-            return Err(TopicError(AskedFor.into()));
+        if state.failures_left > 0 {
+            state.failures_left -= 1;
+            return Err(TopicError::Unavailable(InjectedFailure.into()));
         }
         state.messages.push(message);
         Ok(state.messages.len().to_string())
@@ -58,15 +58,15 @@ mod tests {
     use crate::topic::{conformance, push::Delivery};
 
     #[tokio::test]
-    async fn conforms() {
+    async fn topic_conforms() {
         let topic = InMemoryTopic::default();
         let delivered = async |expected: usize| {
             let messages = topic.messages();
             assert_eq!(messages.len(), expected);
-            let delivery = |(message, place): (Message, usize)| Delivery {
+            let delivery = |(message, id): (Message, usize)| Delivery {
                 data: message.data,
                 attributes: message.attributes,
-                message_id: Some(place.to_string()),
+                message_id: Some(id.to_string()),
                 subscription: Some("projects/local/subscriptions/test".to_owned()),
                 delivery_attempt: None,
             };
@@ -76,7 +76,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn fails_as_often_as_asked() {
+    async fn injected_failures_are_counted_down() {
         let topic = InMemoryTopic::default();
         topic.fail_next(1);
         assert!(topic.publish(Message::default()).await.is_err());

@@ -1,14 +1,14 @@
-//! How an image is announced, and how the announcement reaches the classifier.
+//! Announces images, and delivers the announcements to the classifier.
 //!
-//! [`Topic`] is the publisher's side. [`push`] is the receiver's: the JSON that Pub/Sub posts.
-//! [`announcement`] is which image a delivery is about, in whichever form it came.
-//! [`Subscription`] is for receivers that take messages instead of being pushed. `PubSubTopic` and
-//! `PubSubSubscription` are those of Pub/Sub; [`SqliteTopic`] is a topic on one machine, with its own
-//! push.
+//! - [`Topic`]: the publisher's side; `PubSubTopic` publishes to Pub/Sub, [`SqliteTopic`] to a file
+//! - [`push`]: the JSON of a push request, as Pub/Sub sends it
+//! - [`Subscription`]: pulls messages; `PubSubSubscription` pulls from Pub/Sub
+//! - [`announcement`]: finds the image that a delivery announces
 
 pub mod announcement;
 #[cfg(any(test, feature = "testing"))]
 pub mod conformance;
+#[cfg(any(test, feature = "testing"))]
 mod in_memory;
 #[cfg(feature = "cloud")]
 mod pubsub;
@@ -21,40 +21,44 @@ use std::{collections::BTreeMap, sync::Arc};
 use async_trait::async_trait;
 use bytes::Bytes;
 
+#[cfg(any(test, feature = "testing"))]
 pub use in_memory::InMemoryTopic;
 #[cfg(feature = "cloud")]
 pub use pubsub::{PubSubSubscription, PubSubTopic, SubscriptionName, TopicName};
-pub use sqlite::{Pusher, RetryPolicy, SqliteTopic, TopicStats};
+pub use sqlite::{Pusher, RetryPolicy, SqliteTopic};
 pub use subscription::{
-    PullHandler, PullLimits, SharedSubscription, Subscription, SubscriptionError, Verdict,
+    Acknowledgement, PullHandler, PullLimits, SharedSubscription, Subscription, SubscriptionError,
 };
 
-/// Name of the HTTP header, and of the message attribute, that carries a W3C trace context.
+/// Name of the HTTP header and of the message attribute with the W3C trace context.
 pub const TRACEPARENT: &str = "traceparent";
 
-/// What is published.
+/// A message to publish.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Message {
     /// Payload.
     pub data: Bytes,
-    /// Names and values beside the payload: content type, `traceparent`.
+    /// Attributes of the message, such as `content-type` and `traceparent`.
     pub attributes: BTreeMap<String, String>,
 }
 
-/// Why a message was not published. The same call may succeed later.
+/// Reason why a message was not published.
 #[derive(Debug, thiserror::Error)]
-#[error("topic is unavailable")]
-pub struct TopicError(#[source] pub Box<dyn std::error::Error + Send + Sync>);
+pub enum TopicError {
+    /// The topic is unreachable, or did not respond in time. The same call may succeed later.
+    #[error("the topic is unavailable")]
+    Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
 
-/// Where images are announced.
+/// Publishes messages, which are delivered at least once.
 #[async_trait]
 pub trait Topic: Send + Sync + 'static {
-    /// Publishes and returns the message's id once the message is durable. Delivery is at least once.
+    /// Publishes `message`, and returns its id once it is durable.
     ///
     /// # Errors
-    /// [`TopicError`]: nothing may be assumed to have been published.
+    /// [`TopicError`]. The message may have been published all the same.
     async fn publish(&self, message: Message) -> Result<String, TopicError>;
 }
 
-/// A topic that several parts of a process share.
+/// A topic shared by the parts of a process.
 pub type SharedTopic = Arc<dyn Topic>;

@@ -1,4 +1,4 @@
-//! The receiver's side of Pub/Sub: the JSON of a push, wrapped or not.
+//! Push requests of Pub/Sub, wrapped or unwrapped.
 
 use std::{collections::BTreeMap, time::SystemTime};
 
@@ -10,36 +10,36 @@ use serde_json::{Map, Value};
 
 use crate::clock;
 
-/// A delivered message.
+/// A message that was delivered, pushed or pulled.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Delivery {
     /// Payload, decoded.
     pub data: Bytes,
     /// Attributes of the message.
     pub attributes: BTreeMap<String, String>,
-    /// Id of the message, where the push says it.
+    /// Id of the message, if the push contains it.
     pub message_id: Option<String>,
-    /// `projects/…/subscriptions/…`, where the push says it.
+    /// `projects/…/subscriptions/…`, if the push contains it.
     pub subscription: Option<String>,
-    /// 1 for the first attempt, where the push says it.
+    /// 1 for the first attempt, if the push contains it.
     pub delivery_attempt: Option<u32>,
 }
 
-/// The body is no push. It never will be: acknowledge it.
+/// Reason why a body is not a push. Permanent, so that the message is acknowledged.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PushError {
-    /// The body is not JSON, or its `message` is not one of Pub/Sub.
-    #[error("the body is not JSON of a push: {0}")]
+    /// The body is not JSON, or not that of a push.
+    #[error("the body is not the JSON of a push: {0}")]
     BadJson(String),
-    /// The message's or event's data is not base64.
+    /// The data of the message or event is not base64.
     #[error("the data is not base64: {0}")]
     BadBase64(String),
 }
 
-/// Prefix of the headers that carry an unwrapped message's metadata.
-const METADATA: &str = "x-goog-pubsub-";
-/// Headers that belong to the transport; all others of an unwrapped push are message attributes.
-const TRANSPORT: [&str; 13] = [
+/// Prefix of the headers with the metadata of an unwrapped message.
+const METADATA_PREFIX: &str = "x-goog-pubsub-";
+/// Headers that are not message attributes of an unwrapped push; all others are.
+const TRANSPORT_HEADERS: [&str; 13] = [
     "accept",
     "accept-encoding",
     "authorization",
@@ -54,12 +54,12 @@ const TRANSPORT: [&str; 13] = [
     "user-agent",
     "via",
 ];
-/// Subscription in envelopes of topics that are not Pub/Sub.
+/// Subscription in the envelopes of a topic that is not in Pub/Sub.
 const LOCAL_SUBSCRIPTION: &str = "projects/local/subscriptions/push";
 
-/// `message` as Pub/Sub posts it. Both spellings of the id come at once.
+/// The member `message` of a wrapped push. Pub/Sub sends both spellings of the id.
 #[derive(Deserialize)]
-struct Incoming {
+struct IncomingMessage {
     data: Option<String>,
     attributes: Option<BTreeMap<String, String>>,
     #[serde(rename = "messageId")]
@@ -68,17 +68,17 @@ struct Incoming {
     message_id_snake: Option<String>,
 }
 
-/// The envelope as Pub/Sub posts it, members in its order.
+/// The envelope of a wrapped push, with the members in the order of Pub/Sub.
 #[derive(Serialize)]
 struct Envelope<'a> {
-    message: Outgoing<'a>,
+    message: OutgoingMessage<'a>,
     subscription: &'a str,
     #[serde(rename = "deliveryAttempt", skip_serializing_if = "Option::is_none")]
     delivery_attempt: Option<u32>,
 }
 
 #[derive(Serialize)]
-struct Outgoing<'a> {
+struct OutgoingMessage<'a> {
     attributes: &'a BTreeMap<String, String>,
     data: String,
     #[serde(rename = "messageId")]
@@ -92,35 +92,36 @@ struct Outgoing<'a> {
 }
 
 impl Delivery {
-    /// Reads a push: the wrapped envelope `{"message":{"data":"<base64>",…},"subscription":…}`, or an
-    /// unwrapped payload, whose metadata is in `x-goog-pubsub-*` headers.
+    /// Parses a push request.
     ///
-    /// A body is unwrapped when it comes with such headers, or when it is JSON without the member
-    /// `message`; its data is then the whole body. A wrapped message without `data` has empty data.
+    /// A wrapped body is the envelope `{"message":{"data":"<base64>",…},"subscription":…}`; without `data`
+    /// the message is empty. An unwrapped body is the data itself, and the metadata is in headers
+    /// `x-goog-pubsub-*`. A body is unwrapped if it has such headers, or if it is JSON without the member
+    /// `message`.
     ///
     /// # Errors
     /// [`PushError`].
     pub fn parse(headers: &HeaderMap, body: &Bytes) -> Result<Self, PushError> {
-        if headers.keys().any(|name| name.as_str().starts_with(METADATA)) {
-            return Ok(Self::unwrapped(headers, body));
+        if headers.keys().any(|name| name.as_str().starts_with(METADATA_PREFIX)) {
+            return Ok(Self::from_unwrapped(headers, body));
         }
         let json: Value =
             serde_json::from_slice(body).map_err(|error| PushError::BadJson(error.to_string()))?;
         match json {
             Value::Object(mut envelope) => match envelope.remove("message") {
-                Some(message) => Self::wrapped(message, &envelope),
+                Some(message) => Self::from_wrapped(message, &envelope),
                 None => Ok(Self { data: body.clone(), ..Self::default() }),
             },
             _ => Ok(Self { data: body.clone(), ..Self::default() }),
         }
     }
 
-    fn wrapped(message: Value, envelope: &Map<String, Value>) -> Result<Self, PushError> {
-        // serde would also take an array for a struct.
+    fn from_wrapped(message: Value, envelope: &Map<String, Value>) -> Result<Self, PushError> {
+        // serde would also accept an array for a struct.
         if !message.is_object() {
             return Err(PushError::BadJson("message is not an object".to_owned()));
         }
-        let message: Incoming = serde_json::from_value(message)
+        let message: IncomingMessage = serde_json::from_value(message)
             .map_err(|error| PushError::BadJson(format!("message: {error}")))?;
         let data = BASE64_STANDARD
             .decode(message.data.unwrap_or_default())
@@ -135,17 +136,17 @@ impl Delivery {
         })
     }
 
-    fn unwrapped(headers: &HeaderMap, body: &Bytes) -> Self {
+    fn from_unwrapped(headers: &HeaderMap, body: &Bytes) -> Self {
         let mut delivery = Self { data: body.clone(), ..Self::default() };
         for (name, value) in headers {
             let Ok(value) = value.to_str() else { continue };
             let name = name.as_str();
-            match name.strip_prefix(METADATA) {
+            match name.strip_prefix(METADATA_PREFIX) {
                 Some("message-id") => delivery.message_id = Some(value.to_owned()),
                 Some("subscription-name") => delivery.subscription = Some(value.to_owned()),
                 Some("delivery-attempt") => delivery.delivery_attempt = value.parse().ok(),
                 Some(_) => {}
-                None if TRANSPORT.contains(&name) || name.starts_with("x-forwarded-") => {}
+                None if TRANSPORT_HEADERS.contains(&name) || name.starts_with("x-forwarded-") => {}
                 None => {
                     delivery.attributes.insert(name.to_owned(), value.to_owned());
                 }
@@ -154,12 +155,13 @@ impl Delivery {
         delivery
     }
 
-    /// The exact wrapped envelope that Pub/Sub posts. Without a subscription it names a local one.
+    /// Serializes the wrapped envelope, exactly as Pub/Sub sends it. A missing subscription becomes a local
+    /// one.
     pub fn to_envelope(&self, publish_time: SystemTime) -> Vec<u8> {
         let publish_time = clock::rfc3339(publish_time);
         let message_id = self.message_id.as_deref().unwrap_or_default();
         let envelope = Envelope {
-            message: Outgoing {
+            message: OutgoingMessage {
                 attributes: &self.attributes,
                 data: BASE64_STANDARD.encode(&self.data),
                 message_id,
@@ -172,7 +174,7 @@ impl Delivery {
         };
         match serde_json::to_vec(&envelope) {
             Ok(json) => json,
-            Err(error) => unreachable!("texts and numbers can always be written as JSON: {error}"),
+            Err(error) => unreachable!("strings and numbers can always be serialized as JSON: {error}"),
         }
     }
 }
@@ -195,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn the_envelope_that_pubsub_sends() {
+    fn envelope_of_pubsub_is_parsed() {
         let delivery = parse(
             r#"{"subscription":"projects/test/subscriptions/s","deliveryAttempt":3,"message":{
                "publishTime":"2026-01-01T00:00:00.1Z","publish_time":"2026-01-01T00:00:00.1Z",
@@ -213,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wrapped_message_may_have_no_data() {
+    fn wrapped_message_without_data_is_empty() {
         let delivery = parse(r#"{"message":{"attributes":{"a":"b"},"message_id":"7"}}"#).unwrap();
         assert_eq!(delivery.data, "");
         assert_eq!(delivery.attributes, attributes(&[("a", "b")]));
@@ -222,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn json_that_is_no_envelope_is_the_data() {
+    fn json_that_is_not_an_envelope_is_the_data() {
         for body in [r#"{"gcs_path":"gs://b/o"}"#, "[1]", "\"text\"", "7", "{}"] {
             let delivery = parse(body).unwrap();
             assert_eq!(delivery, Delivery { data: body.to_owned().into(), ..Delivery::default() });
@@ -230,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn unwrapped_with_metadata_in_headers() {
+    fn metadata_of_an_unwrapped_push_is_in_headers() {
         let mut headers = HeaderMap::new();
         for (name, value) in [
             ("x-goog-pubsub-message-id", "9"),
@@ -255,9 +257,9 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_push() {
+    fn body_that_is_not_a_push_is_refused() {
         let deep = "[".repeat(1000);
-        let wrong = [
+        let not_json_of_a_push = [
             "",
             "no",
             "{",
@@ -270,7 +272,7 @@ mod tests {
             r#"{"message":{"attributes":{"a":1}}}"#,
             r#"{"message":{"attributes":[]}}"#,
         ];
-        for body in wrong {
+        for body in not_json_of_a_push {
             assert!(matches!(parse(body), Err(PushError::BadJson(_))), "{body}: {:?}", parse(body));
         }
         for data in ["%%%", "aGVsbG8", "a", "aGVs bG8="] {
@@ -280,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn the_envelope_that_we_send() {
+    fn envelope_is_serialized_like_that_of_pubsub() {
         let delivery = Delivery {
             data: Bytes::from_static(b"hello"),
             attributes: attributes(&[("b", "2"), ("a", "1 \"quoted\"")]),
@@ -295,12 +297,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_bytes_give_an_answer(body in proptest::collection::vec(any::<u8>(), 0..200)) {
+        fn any_bytes_are_parsed_without_a_panic(body in proptest::collection::vec(any::<u8>(), 0..200)) {
             let _ = Delivery::parse(&HeaderMap::new(), &body.into());
         }
 
         #[test]
-        fn anything_that_looks_like_an_envelope_gives_an_answer(
+        fn anything_like_an_envelope_is_parsed_without_a_panic(
             message in "[{}\\[\\]\":,a-z0-9]{0,20}",
             data in "[A-Za-z0-9+/= -]{0,12}",
         ) {
@@ -313,7 +315,7 @@ mod tests {
         }
 
         #[test]
-        fn what_is_sent_is_what_is_read(
+        fn serialized_envelope_is_parsed_back(
             data in proptest::collection::vec(any::<u8>(), 0..100),
             attributes in proptest::collection::btree_map(".{0,10}", ".{0,10}", 0..4),
             message_id in "[0-9]{1,20}",

@@ -1,4 +1,4 @@
-//! The other receiver's side: messages are taken as fast as they are settled.
+//! Pulling messages from a subscription.
 
 use std::{fmt, future::Future, pin::Pin, sync::Arc, time::Duration};
 
@@ -7,27 +7,27 @@ use tokio_util::sync::CancellationToken;
 
 use super::push::Delivery;
 
-/// What becomes of a message that was pulled.
+/// The handler's decision about a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
-    /// Done; it never comes back.
-    Acknowledged,
-    /// To be delivered again, here or elsewhere.
-    Refused,
+pub enum Acknowledgement {
+    /// The message is handled and is not delivered again.
+    Ack,
+    /// The message is delivered again, to this receiver or another one.
+    Nack,
 }
 
-/// How much is pulled and how long it is held.
+/// Limits of a pull.
 #[derive(Clone, Copy, Debug)]
 pub struct PullLimits {
-    /// Messages under way at once.
+    /// Maximum number of messages handled at the same time.
     pub max_outstanding: usize,
-    /// Time that the messages under way are given to finish after the stop.
-    pub drain: Duration,
+    /// Maximum time to finish the open messages after the stop.
+    pub drain_timeout: Duration,
 }
 
-/// The stream of messages ended for good: no such subscription, no right to it.
+/// Pulling failed permanently: the subscription does not exist, or may not be pulled from.
 #[derive(Debug, thiserror::Error)]
-#[error("nothing can be pulled from {name}")]
+#[error("the subscription {name} cannot be pulled from")]
 pub struct SubscriptionError {
     name: String,
     #[source]
@@ -35,28 +35,28 @@ pub struct SubscriptionError {
 }
 
 impl SubscriptionError {
-    /// Of the subscription `name`.
+    /// Creates the error of the subscription `name`.
     pub fn new(name: &str, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
         Self { name: name.to_owned(), source: source.into() }
     }
 }
 
-type BoxedVerdict = Pin<Box<dyn Future<Output = Verdict> + Send>>;
+type BoxedAcknowledgement = Pin<Box<dyn Future<Output = Acknowledgement> + Send>>;
 
-/// What is done with each message.
-pub struct PullHandler(Box<dyn Fn(Delivery) -> BoxedVerdict + Send + Sync>);
+/// Handles each message that is pulled.
+pub struct PullHandler(Box<dyn Fn(Delivery) -> BoxedAcknowledgement + Send + Sync>);
 
 impl PullHandler {
-    /// Does `handle` with each.
+    /// Wraps an async function.
     pub fn new<F>(handle: impl Fn(Delivery) -> F + Send + Sync + 'static) -> Self
     where
-        F: Future<Output = Verdict> + Send + 'static,
+        F: Future<Output = Acknowledgement> + Send + 'static,
     {
         Self(Box::new(move |delivery| Box::pin(handle(delivery))))
     }
 
-    /// What becomes of `delivery`.
-    pub fn handle(&self, delivery: Delivery) -> impl Future<Output = Verdict> + Send + 'static {
+    /// Handles `delivery`.
+    pub fn handle(&self, delivery: Delivery) -> impl Future<Output = Acknowledgement> + Send + 'static {
         (self.0)(delivery)
     }
 }
@@ -67,16 +67,16 @@ impl fmt::Debug for PullHandler {
     }
 }
 
-/// A place to take messages from.
+/// A source of messages to pull.
 #[async_trait]
 pub trait Subscription: Send + Sync + 'static {
-    /// `projects/PROJECT/subscriptions/NAME`.
+    /// Returns the name, `projects/PROJECT/subscriptions/NAME`.
     fn name(&self) -> &str;
 
-    /// Pulls until `stop` is cancelled, each message handled in a task of its own, at most
-    /// `limits.max_outstanding` at once. A message is held until its verdict is there. After the stop
-    /// nothing more is taken, and what is under way is finished; what is not within the drain time is
-    /// delivered again.
+    /// Pulls messages until `stop` is cancelled, and handles each in a task of its own.
+    ///
+    /// The lease of a message is held until `handler` has decided about it. After the stop no more messages
+    /// are handled, and the open ones are finished. Those that exceed the drain timeout are delivered again.
     ///
     /// # Errors
     /// [`SubscriptionError`].
@@ -88,5 +88,5 @@ pub trait Subscription: Send + Sync + 'static {
     ) -> Result<(), SubscriptionError>;
 }
 
-/// A subscription that several parts of a process know.
+/// A subscription shared by the parts of a process.
 pub type SharedSubscription = Arc<dyn Subscription>;

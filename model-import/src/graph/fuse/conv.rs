@@ -1,4 +1,4 @@
-//! The convolutions and fully connected layers that the fused operators know.
+//! Reads the convolutions and fully connected layers that the crate `fused` supports.
 
 use onnx_ir::{GraphProto, NodeProto};
 
@@ -7,30 +7,35 @@ use super::super::shapes::{Dim, Shapes};
 
 use Dim::{Batch, Known};
 
-/// A convolution and the activation after it.
+/// A convolution or fully connected layer, with the activation after it.
 pub(super) struct Conv {
     pub(super) channels: i64,
     pub(super) output_channels: i64,
+    /// Height and width of the kernel.
     pub(super) kernel: i64,
     pub(super) stride: i64,
-    /// Top, left, bottom, right.
+    /// Padding at the top, left, bottom and right.
     pub(super) pads: [i64; 4],
+    /// Lower and upper bound of the activation.
     pub(super) clamp: [f32; 2],
-    pub(super) by_channel: bool,
+    /// True if each channel has its own kernel and sees no other channel.
+    pub(super) depthwise: bool,
     /// Weights, then the bias.
     pub(super) weights: Vec<f32>,
-    /// The value that comes out.
+    /// Name of the output value.
     pub(super) output: String,
+    /// Indices of the convolution's and the activation's node.
     pub(super) nodes: Vec<usize>,
 }
 
 impl Conv {
+    /// Returns true for a dense 1×1 convolution with stride 1 and without padding.
     pub(super) fn is_pointwise(&self) -> bool {
-        self.kernel == 1 && self.stride == 1 && self.pads == [0; 4] && !self.by_channel
+        self.kernel == 1 && self.stride == 1 && self.pads == [0; 4] && !self.depthwise
     }
 
-    /// The Rust expression of type `fused::Conv`.
-    pub(super) fn source(&self) -> String {
+    /// Returns the Rust expression of the corresponding `fused::Conv`.
+    pub(super) fn to_rust(&self) -> String {
         let Self { channels, output_channels, kernel, stride, pads, clamp, .. } = self;
         let bound = |value: f32| {
             if value == f32::INFINITY {
@@ -49,29 +54,30 @@ impl Conv {
     }
 }
 
-/// `[channels, height, width]` of a value that is an image.
-pub(super) fn image(shapes: &Shapes, value: &str) -> Option<[i64; 3]> {
+/// Returns `[channels, height, width]` of a value that is a feature map.
+pub(super) fn image_shape(shapes: &Shapes, value: &str) -> Option<[i64; 3]> {
     match shapes.shape(value)? {
         [Batch, Known(channels), Known(height), Known(width)] => Some([*channels, *height, *width]),
         _ => None,
     }
 }
 
+/// The bounds of a convolution without activation.
 pub(super) const UNBOUNDED: [f32; 2] = [f32::NEG_INFINITY, f32::INFINITY];
 
-/// The node that clamps `value` before anybody else sees it, and to what.
-pub(super) fn activation(graph: &GraphProto, value: &str) -> Option<(usize, [f32; 2])> {
+/// Finds the Relu or Clip that is the only user of `value`; returns its index and bounds.
+pub(super) fn find_activation(graph: &GraphProto, value: &str) -> Option<(usize, [f32; 2])> {
     let index = proto::only_user(graph, value)?;
     let node = &graph.node[index];
     match node.op_type.as_str() {
         "Relu" => Some((index, [0.0, f32::INFINITY])),
-        "Clip" => Some((index, [bound(graph, node, 1, "min")?, bound(graph, node, 2, "max")?])),
+        "Clip" => Some((index, [clip_bound(graph, node, 1, "min")?, clip_bound(graph, node, 2, "max")?])),
         _ => None,
     }
 }
 
-/// A bound of a Clip, an attribute before opset 11 and an input since.
-fn bound(graph: &GraphProto, node: &NodeProto, slot: usize, name: &str) -> Option<f32> {
+/// Returns a bound of a Clip: an attribute before opset 11, an input since then.
+fn clip_bound(graph: &GraphProto, node: &NodeProto, slot: usize, name: &str) -> Option<f32> {
     let unbounded = UNBOUNDED[slot - 1];
     match node.input.get(slot).filter(|input| !input.is_empty()) {
         Some(input) => match proto::floats(proto::initializer(graph, input)?)?.as_slice() {
@@ -82,19 +88,20 @@ fn bound(graph: &GraphProto, node: &NodeProto, slot: usize, name: &str) -> Optio
     }
 }
 
-/// The node `index` as a convolution of `value` with the activation after it, if the fused operators
-/// know such a one.
-pub(super) fn conv(graph: &GraphProto, shapes: &Shapes, index: usize, value: &str) -> Option<Conv> {
+/// Reads the node `index` as a convolution of `value`, together with the activation after it.
+///
+/// Returns `None` if the node is something else, or a convolution that the crate `fused` does not support.
+pub(super) fn read_conv(graph: &GraphProto, shapes: &Shapes, index: usize, value: &str) -> Option<Conv> {
     let node = &graph.node[index];
     if node.input.first().is_none_or(|input| input != value) {
         return None;
     }
     let mut conv = match node.op_type.as_str() {
-        "Conv" => convolution(graph, shapes, node, index)?,
-        "Gemm" => fully_connected(graph, shapes, node, index)?,
+        "Conv" => read_convolution(graph, shapes, node, index)?,
+        "Gemm" => read_fully_connected(graph, shapes, node, index)?,
         _ => return None,
     };
-    if let Some((after, clamp)) = activation(graph, &conv.output) {
+    if let Some((after, clamp)) = find_activation(graph, &conv.output) {
         conv.clamp = clamp;
         conv.output.clone_from(&graph.node[after].output[0]);
         conv.nodes.push(after);
@@ -102,9 +109,9 @@ pub(super) fn conv(graph: &GraphProto, shapes: &Shapes, index: usize, value: &st
     Some(conv)
 }
 
-fn convolution(graph: &GraphProto, shapes: &Shapes, node: &NodeProto, index: usize) -> Option<Conv> {
-    let [channels, height, width] = image(shapes, node.input.first()?)?;
-    let [output_channels, output_height, output_width] = image(shapes, node.output.first()?)?;
+fn read_convolution(graph: &GraphProto, shapes: &Shapes, node: &NodeProto, index: usize) -> Option<Conv> {
+    let [channels, height, width] = image_shape(shapes, node.input.first()?)?;
+    let [output_channels, output_height, output_width] = image_shape(shapes, node.output.first()?)?;
     let weights = proto::initializer(graph, node.input.get(1)?)?;
     let [outputs, in_group, kernel, kernel_width] = *weights.dims.as_slice() else {
         return None;
@@ -116,13 +123,13 @@ fn convolution(graph: &GraphProto, shapes: &Shapes, node: &NodeProto, index: usi
         return None;
     };
     let dilated = node.ints("dilations").is_some_and(|dilations| dilations.iter().any(|by| *by != 1));
-    let by_channel = groups > 1;
-    let known = values.len() == count(&weights.dims)
+    let depthwise = groups > 1;
+    let supported = values.len() == value_count(&weights.dims)
         && kernel == kernel_width
         && stride == stride_width
         && !dilated
         && outputs == output_channels
-        && if by_channel {
+        && if depthwise {
             groups == channels
                 && outputs == channels
                 && in_group == 1
@@ -130,10 +137,10 @@ fn convolution(graph: &GraphProto, shapes: &Shapes, node: &NodeProto, index: usi
         } else {
             groups == 1 && in_group == channels
         };
-    if !known {
+    if !supported {
         return None;
     }
-    let pads = pads(node, [height, width], [output_height, output_width], kernel, stride)?;
+    let pads = read_pads(node, [height, width], [output_height, output_width], kernel, stride)?;
     Some(Conv {
         channels,
         output_channels,
@@ -141,21 +148,28 @@ fn convolution(graph: &GraphProto, shapes: &Shapes, node: &NodeProto, index: usi
         stride,
         pads,
         clamp: UNBOUNDED,
-        by_channel,
+        depthwise,
         weights: with_bias(graph, node, values, outputs)?,
         output: node.output[0].clone(),
         nodes: vec![index],
     })
 }
 
-/// Zeros at the top, left, bottom and right, however the node says it.
-fn pads(node: &NodeProto, input: [i64; 2], output: [i64; 2], kernel: i64, stride: i64) -> Option<[i64; 4]> {
+/// Returns the padding at the top, left, bottom and right, from `pads` or `auto_pad`.
+fn read_pads(
+    node: &NodeProto,
+    input: [i64; 2],
+    output: [i64; 2],
+    kernel: i64,
+    stride: i64,
+) -> Option<[i64; 4]> {
     let given = match node.ints("pads") {
         Some([top, left, bottom, right]) => [*top, *left, *bottom, *right],
         Some(_) => return None,
         None => [0; 4],
     };
-    // All that is needed for the output's size, the odd one at the end or at the beginning.
+    // SAME pads as much as the output's size requires. If the total is odd, SAME_UPPER has the extra row or
+    // column at the end and SAME_LOWER at the beginning.
     let same = |at_end: bool| {
         let total = |axis: usize| ((output[axis] - 1) * stride + kernel - input[axis]).max(0);
         let [height, width] = [total(0), total(1)];
@@ -170,16 +184,17 @@ fn pads(node: &NodeProto, input: [i64; 2], output: [i64; 2], kernel: i64, stride
         Some("SAME_LOWER") => same(false),
         Some(_) => return None,
     };
-    let steps = |axis: usize, before: i64, after: i64| (input[axis] + before + after - kernel) / stride + 1;
+    let output_size =
+        |axis: usize, before: i64, after: i64| (input[axis] + before + after - kernel) / stride + 1;
     let [top, left, bottom, right] = pads;
     let fits = pads.iter().all(|pad| *pad >= 0)
         && input.iter().all(|size| *size > 0)
-        && [steps(0, top, bottom), steps(1, left, right)] == output;
+        && [output_size(0, top, bottom), output_size(1, left, right)] == output;
     fits.then_some(pads)
 }
 
-/// Gemm of a row with a constant matrix: a 1×1 convolution of a plane of one pixel.
-fn fully_connected(graph: &GraphProto, shapes: &Shapes, node: &NodeProto, index: usize) -> Option<Conv> {
+/// Reads a Gemm of one row per image with a constant matrix as a 1×1 convolution of a plane of one pixel.
+fn read_fully_connected(graph: &GraphProto, shapes: &Shapes, node: &NodeProto, index: usize) -> Option<Conv> {
     let [Batch, Known(channels)] = shapes.shape(node.input.first()?)? else {
         return None;
     };
@@ -188,17 +203,17 @@ fn fully_connected(graph: &GraphProto, shapes: &Shapes, node: &NodeProto, index:
         return None;
     };
     let values = proto::floats(matrix)?;
-    let complete = values.len() == count(&matrix.dims);
+    let complete = values.len() == value_count(&matrix.dims);
     let (outputs, weights) = match node.int("transB").unwrap_or(0) {
         0 => (columns, transposed(&values, usize::try_from(columns).ok()?)),
         _ => (rows, values),
     };
-    let plain = complete
+    let supported = complete
         && node.int("transA").unwrap_or(0) == 0
         && node.float("alpha").unwrap_or(1.0) == 1.0
         && node.float("beta").unwrap_or(1.0) == 1.0
         && rows * columns == channels * outputs;
-    if !plain {
+    if !supported {
         return None;
     }
     Some(Conv {
@@ -208,15 +223,15 @@ fn fully_connected(graph: &GraphProto, shapes: &Shapes, node: &NodeProto, index:
         stride: 1,
         pads: [0; 4],
         clamp: UNBOUNDED,
-        by_channel: false,
+        depthwise: false,
         weights: with_bias(graph, node, weights, outputs)?,
         output: node.output[0].clone(),
         nodes: vec![index],
     })
 }
 
-/// Values of a tensor of these dimensions.
-fn count(dims: &[i64]) -> usize {
+/// Returns the number of values of a tensor with these dimensions.
+fn value_count(dims: &[i64]) -> usize {
     dims.iter().product::<i64>().try_into().unwrap_or(usize::MAX)
 }
 
@@ -225,7 +240,7 @@ fn transposed(values: &[f32], columns: usize) -> Vec<f32> {
     (0..columns).flat_map(row).collect()
 }
 
-/// `weights` and the node's third input behind them, one value for each output; zeros if it has none.
+/// Appends the bias, which is the node's third input, to `weights`; zeros if there is no bias.
 fn with_bias(graph: &GraphProto, node: &NodeProto, mut weights: Vec<f32>, outputs: i64) -> Option<Vec<f32>> {
     let outputs = usize::try_from(outputs).ok()?;
     let bias: Vec<f32> = match node.input.get(2).filter(|name| !name.is_empty()) {

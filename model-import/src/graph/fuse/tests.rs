@@ -26,12 +26,12 @@ fn add(left: &str, right: &str, output: &str) -> NodeProto {
     proto::node("Add", &[left, right], &[output])
 }
 
-/// Expand from 3 to 6 channels, by channel, project to 3.
+/// Weights of a block: expand from 3 to 6 channels, depthwise, project to 3.
 fn block_weights() -> Vec<TensorProto> {
     vec![weights("e", [6, 3, 1, 1]), weights("d", [6, 1, 3, 3]), weights("p", [3, 6, 1, 1])]
 }
 
-/// The block from `x` to `p0`.
+/// Nodes of the block, from `x` to `p0`.
 fn block() -> Vec<NodeProto> {
     vec![
         conv("x", "e", "e0"),
@@ -53,7 +53,7 @@ fn plan(graph: &GraphProto, index: usize) -> String {
 }
 
 #[test]
-fn a_block_with_its_input_added_and_the_way_to_the_classes_is_one_chain() {
+fn residual_block_and_classifier_head_become_one_chain() {
     let mut nodes = block();
     nodes.extend([
         add("x", "p0", "a"),
@@ -84,13 +84,13 @@ fn a_block_with_its_input_added_and_the_way_to_the_classes_is_one_chain() {
     );
     assert_eq!(graph.node[0].int("rank"), Some(2));
     let all = values(&graph, &graph.node[0].input[1]);
-    // Of the Gemm the rows are the outputs; what it does not transpose is turned.
+    // `fused` expects one row per output; without `transB`, Gemm stores one column per output.
     assert_eq!(all[all.len() - 8..], [1.0, 3.0, 5.0, 2.0, 4.0, 6.0, 7.0, 8.0]);
     assert_eq!(all.len(), (18 + 6) + (54 + 6) + (18 + 3) + 8);
 }
 
 #[test]
-fn what_is_added_from_elsewhere_stays_an_addition() {
+fn addition_of_another_value_than_the_input_is_not_fused_into_the_block() {
     let mut nodes = vec![conv("x", "q", "q0")];
     nodes.extend(block());
     nodes.push(add("q0", "p0", "y"));
@@ -102,7 +102,7 @@ fn what_is_added_from_elsewhere_stays_an_addition() {
 }
 
 #[test]
-fn what_is_added_to_the_channels_of_an_image_begins_a_chain() {
+fn addition_of_a_constant_per_channel_begins_a_chain() {
     let shift = float_tensor("s", &[1, 3, 1, 1], &[1.0, 2.0, 3.0]);
     let one = float_tensor("s", &[], &[4.0]);
     for (constant, expected) in [(shift, [1.0, 2.0, 3.0]), (one, [4.0; 3])] {
@@ -118,22 +118,22 @@ fn what_is_added_to_the_channels_of_an_image_begins_a_chain() {
 }
 
 #[test]
-fn an_addition_that_others_need_or_that_is_none_to_channels_stays() {
+fn shared_sum_and_addition_along_the_width_are_not_fused() {
     let constants = || vec![float_tensor("s", &[1, 3, 1, 1], &[1.0; 3]), weights("w", [3, 3, 1, 1])];
-    // The sum is needed twice.
+    // The sum has two users.
     let nodes = vec![add("x", "s", "z"), conv("z", "w", "c"), add("c", "z", "y")];
     assert_eq!(operators(&fused(constants(), nodes)), ["Add", CHAIN, "Add"]);
-    // Nothing follows that a chain could be made of.
+    // No convolution follows.
     let nodes = vec![add("x", "s", "z"), proto::node("Sigmoid", &["z"], &["y"])];
     assert_eq!(operators(&fused(constants(), nodes)), ["Add", "Sigmoid"]);
-    // One constant a column.
+    // One constant per column.
     let columns = vec![float_tensor("s", &[SIDE], &[1.0; 8]), weights("w", [3, 3, 1, 1])];
     assert_eq!(operators(&fused(columns, vec![add("x", "s", "z"), conv("z", "w", "y")])), ["Add", CHAIN]);
 }
 
 #[test]
-fn an_input_that_would_be_stretched_is_not_added_within_the_block() {
-    // The projected plane is of one pixel; Add lays it over all of the input.
+fn addition_that_broadcasts_is_not_fused_into_the_block() {
+    // The projected plane has one pixel, which Add broadcasts over the input.
     let mut nodes = block();
     nodes[2] = conv("e1", "d", "d0").with_int("group", 6).with_ints("strides", &[2, 2]);
     nodes.push(add("x", "p0", "y"));
@@ -144,8 +144,8 @@ fn an_input_that_would_be_stretched_is_not_added_within_the_block() {
 }
 
 #[test]
-fn a_value_that_others_need_is_not_swallowed() {
-    // The expanded map is an operand once more, so only the convolutions by themselves can be fused.
+fn value_with_another_user_ends_the_chain() {
+    // The expanded map has a second user, so that no block can be fused, but single convolutions can.
     let mut nodes = block();
     nodes.push(proto::node("GlobalAveragePool", &["e1"], &["s"]));
     nodes.push(proto::node("Concat", &["p0", "s"], &["y"]));
@@ -154,7 +154,7 @@ fn a_value_that_others_need_is_not_swallowed() {
     assert_eq!(graph.node[0].output[0], "e1");
     assert_eq!(graph.node[1].input[0], "e1");
 
-    // And what goes out of the graph must be made.
+    // An output of the graph must remain.
     let mut nodes = block();
     nodes.push(relu("p0", "z"));
     let mut graph = graph_of(nodes);
@@ -168,7 +168,7 @@ fn graph_of(nodes: Vec<NodeProto>) -> GraphProto {
 }
 
 #[test]
-fn convolutions_that_the_kernels_do_not_know_stay_what_they_are() {
+fn unsupported_convolutions_are_not_fused() {
     let dilated = conv("x", "w", "y").with_ints("dilations", &[2, 2]);
     assert_eq!(operators(&fused(vec![weights("w", [3, 3, 3, 3])], vec![dilated])), ["Conv"]);
     let groups_of_three = conv("x", "w", "y").with_int("group", 3);
@@ -180,7 +180,7 @@ fn convolutions_that_the_kernels_do_not_know_stay_what_they_are() {
 }
 
 #[test]
-fn pads_and_bounds_are_understood_however_they_are_written() {
+fn auto_pad_and_both_forms_of_clip_bounds_are_read() {
     let conv = conv("x", "w", "c").with_ints("strides", &[2, 2]).with_text("auto_pad", "SAME_UPPER");
     let clip = proto::node("Clip", &["c", "", "six"], &["y"]);
     let constants = vec![weights("w", [4, 3, 3, 3]), float_tensor("six", &[], &[6.0])];

@@ -1,64 +1,65 @@
-//! The usual JPEGs, by jpeg-scaled: smaller while they decode where that will do, in safe Rust.
+//! Baseline JPEG, decoded by jpeg-scaled, which scales down while it decodes.
 
 use jpeg_scaled::{Error, Scale};
 
-use super::{Decode, Decoded, Job, Refusal, corrupt, disagreement, scale, working_rows, zune};
+use super::{
+    Decode, DecodeFailure, DecodeJob, DecodedImage, corrupt,
+    scale::{largest_denominator, scaled_size},
+    size_mismatch, working_row_bytes,
+};
 use crate::image::{
-    Header,
-    header::{Coding, jpeg},
-    resize::Window,
+    crop::CropWindow,
+    exif,
+    header::{Coding, ImageHeader, jpeg},
     scratch::Scratch,
+    size::pixel_count,
 };
 
-pub(super) struct JpegScaled;
+/// The decoder of jpeg-scaled.
+pub(super) struct JpegScaledDecoder;
 
-/// The scale for a target.
-fn scale_for(header: &Header, target: (u32, u32)) -> Scale {
-    let denominator = scale::denominator(header.width, header.height, target);
+fn largest_scale(header: &ImageHeader, target_size: (u32, u32)) -> Scale {
+    let denominator = largest_denominator(header.width, header.height, target_size);
     Scale::ALL.into_iter().find(|scale| scale.denominator() == denominator).unwrap_or(Scale::Full)
 }
 
-impl Decode for JpegScaled {
+impl Decode for JpegScaledDecoder {
     fn name(&self) -> &'static str {
         "jpeg-scaled"
     }
 
-    fn takes(&self, header: &Header) -> bool {
-        let usual = matches!(header.coding, Coding::Jpeg(jpeg) if matches!(jpeg.components, 1 | 3));
-        usual && header.is_baseline_jpeg()
+    fn accepts(&self, header: &ImageHeader) -> bool {
+        let is_grey_or_colour =
+            matches!(header.coding, Coding::Jpeg(jpeg) if matches!(jpeg.component_count, 1 | 3));
+        is_grey_or_colour && header.is_baseline_jpeg()
     }
 
-    /// The pixels as decoded and the rows in work. Segments are read where they are.
-    fn bytes(&self, header: &Header, target: (u32, u32)) -> u64 {
-        let (width, height) = size(header, target);
+    /// The decoded pixels and the working rows. Segments are not copied.
+    fn max_bytes(&self, header: &ImageHeader, target_size: (u32, u32)) -> u64 {
+        let (width, height) = scaled_size(header, largest_scale(header, target_size).denominator());
         let channels = if header.is_grey_jpeg() { 1 } else { 3 };
-        u64::from(width) * u64::from(height) * channels + working_rows(header)
+        pixel_count(width, height) * channels + working_row_bytes(header)
     }
 
-    fn decode(&self, job: &Job<'_>, scratch: &mut Scratch) -> Result<Decoded, Refusal> {
-        let scale = scale_for(job.header, job.target);
-        let (width, height) = scratch.jpeg_scaled(job.bytes, scale).map_err(|error| match error {
-            Error::Truncated => corrupt(job, error).into(),
-            // What bends the rules is for a decoder that is less strict.
-            Error::Corrupt(_) | Error::Unsupported(_) => Refusal::NotMine(error.into()),
-        })?;
-        if (width, height) != size(job.header, job.target) {
-            return Err(disagreement(job));
+    fn decode(&self, job: &DecodeJob<'_>, scratch: &mut Scratch) -> Result<DecodedImage, DecodeFailure> {
+        let scale = largest_scale(job.header, job.target_size);
+        let (width, height) =
+            scratch.decode_with_jpeg_scaled(job.bytes, scale).map_err(|error| match error {
+                Error::Truncated => corrupt(job, error).into(),
+                // The next decoder is less strict and may decode the file.
+                Error::Corrupt(_) | Error::Unsupported(_) => DecodeFailure::TryNextDecoder(error.into()),
+            })?;
+        if (width, height) != scaled_size(job.header, scale.denominator()) {
+            return Err(size_mismatch(job));
         }
-        let metadata = jpeg::metadata(job.bytes);
-        Ok(Decoded {
+        let metadata = jpeg::read_metadata(job.bytes);
+        Ok(DecodedImage {
             width,
             height,
-            grey: job.header.is_grey_jpeg(),
-            window: Window::scaled(job.header, scale.denominator()),
-            orientation: zune::orientation(metadata.exif),
-            profile: metadata.profile,
+            is_grey: job.header.is_grey_jpeg(),
+            crop: CropWindow::scaled(job.header, scale.denominator()),
+            orientation: exif::orientation_from_block(metadata.exif),
+            icc_profile: metadata.icc_profile,
         })
     }
-}
-
-/// Size as decoded.
-fn size(header: &Header, target: (u32, u32)) -> (u32, u32) {
-    let denominator = scale::denominator(header.width, header.height, target);
-    (header.width.div_ceil(denominator), header.height.div_ceil(denominator))
 }

@@ -1,95 +1,93 @@
-//! JPEGs that jpeg-scaled leaves, progressive ones above all, by libjpeg-turbo: scaled down while they decode.
+//! JPEG that jpeg-scaled does not accept, mainly progressive, decoded by libjpeg-turbo.
+//!
+//! libjpeg-turbo scales down while it decodes.
 
 use turbojpeg::{Decompressor, Error, Image, PixelFormat, ScalingFactor};
 
-use super::{Decode, Decoded, Job, Refusal, corrupt, length, scale, working_rows, zune};
+use super::{
+    Decode, DecodeFailure, DecodeJob, DecodedImage, corrupt,
+    scale::{largest_denominator, scaled_size},
+    working_row_bytes,
+};
 use crate::image::{
-    Header,
-    header::{Coding, jpeg},
-    resize::Window,
+    crop::CropWindow,
+    exif,
+    header::{Coding, ImageHeader, jpeg},
     scratch::Scratch,
+    size::{pixel_count, to_usize},
 };
 
-pub(super) struct LibjpegTurbo;
+/// The decoder of libjpeg-turbo.
+pub(super) struct LibjpegTurboDecoder;
 
-/// Size as decoded, and how much smaller that is.
-struct Size {
-    width: u32,
-    height: u32,
-    denominator: u32,
-}
-
-impl Size {
-    fn of(header: &Header, target: (u32, u32)) -> Self {
-        let denominator = scale::denominator(header.width, header.height, target);
-        let [width, height] = [header.width, header.height].map(|side| side.div_ceil(denominator));
-        Self { width, height, denominator }
-    }
-
-    fn pixels(&self) -> u64 {
-        u64::from(self.width) * u64::from(self.height)
-    }
-}
-
-impl Decode for LibjpegTurbo {
+impl Decode for LibjpegTurboDecoder {
     fn name(&self) -> &'static str {
         "libjpeg-turbo"
     }
 
-    /// CMYK and more than 8 bits it does not give out as RGB.
-    fn takes(&self, header: &Header) -> bool {
-        matches!(header.coding, Coding::Jpeg(jpeg) if jpeg.bits == 8 && matches!(jpeg.components, 1 | 3))
+    /// Accepts 8 bits of grey or colour. libjpeg-turbo does not convert CMYK or more than 8 bits to RGB.
+    fn accepts(&self, header: &ImageHeader) -> bool {
+        matches!(
+            header.coding,
+            Coding::Jpeg(jpeg) if jpeg.bits_per_sample == 8 && matches!(jpeg.component_count, 1 | 3)
+        )
     }
 
-    /// The pixels as decoded, the rows in work, the segments, of which it makes copies of copies; and all
-    /// coefficients where rows are not ready before the last scan.
-    fn bytes(&self, header: &Header, target: (u32, u32)) -> u64 {
+    /// The decoded pixels, the working rows and three copies of the segments; and all coefficients if rows
+    /// are not ready before the last scan.
+    fn max_bytes(&self, header: &ImageHeader, target_size: (u32, u32)) -> u64 {
         let Coding::Jpeg(jpeg) = header.coding else { return u64::MAX };
-        let coefficients = if jpeg.comes_in_several_scans() { 2 * jpeg.samples } else { 0 };
-        let pixels = Size::of(header, target).pixels() * if header.is_grey_jpeg() { 1 } else { 3 };
-        pixels + coefficients + working_rows(header) + 3 * jpeg.segment_bytes
+        let coefficients = if jpeg.needs_all_scans() { 2 * jpeg.sample_count } else { 0 };
+        let denominator = largest_denominator(header.width, header.height, target_size);
+        let (width, height) = scaled_size(header, denominator);
+        let pixels = pixel_count(width, height) * if header.is_grey_jpeg() { 1 } else { 3 };
+        pixels + coefficients + working_row_bytes(header) + 3 * jpeg.segment_bytes
     }
 
-    /// Refuses what libjpeg-turbo so much as warns of. Most of it zune-jpeg can have; of missing pixels
-    /// it would make grey ones.
-    fn decode(&self, job: &Job<'_>, scratch: &mut Scratch) -> Result<Decoded, Refusal> {
-        let not_mine = |error: Error| Refusal::NotMine(error.into());
-        let grey = job.header.is_grey_jpeg();
-        let (format, channels) = if grey { (PixelFormat::GRAY, 1) } else { (PixelFormat::RGB, 3) };
-        let size = Size::of(job.header, job.target);
+    /// Treats every warning of libjpeg-turbo as a failure, because with a warning it fills missing pixels
+    /// with grey.
+    ///
+    /// Most of these files go on to zune-jpeg. A file that ends too early is refused.
+    fn decode(&self, job: &DecodeJob<'_>, scratch: &mut Scratch) -> Result<DecodedImage, DecodeFailure> {
+        let try_next = |error: Error| DecodeFailure::TryNextDecoder(error.into());
+        let is_grey = job.header.is_grey_jpeg();
+        let (format, channels) = if is_grey { (PixelFormat::GRAY, 1) } else { (PixelFormat::RGB, 3) };
+        let denominator = largest_denominator(job.header.width, job.header.height, job.target_size);
+        let (width, height) = scaled_size(job.header, denominator);
 
-        // A new one each time: one that was used decodes a file without tables by those of the picture before.
-        let mut decompressor = Decompressor::new().map_err(not_mine)?;
-        let factor = ScalingFactor::new(1, length(size.denominator.into()));
-        decompressor.set_scaling_factor(factor).map_err(not_mine)?;
-        decompressor.set_scan_limit(job.max_scans).map_err(not_mine)?;
-        let header = decompressor.read_header(job.bytes).map_err(not_mine)?;
+        // A new decompressor for each file: a reused one decodes a file without tables with those of the file
+        // before.
+        let mut decompressor = Decompressor::new().map_err(try_next)?;
+        let factor = ScalingFactor::new(1, to_usize(denominator.into()));
+        decompressor.set_scaling_factor(factor).map_err(try_next)?;
+        decompressor.set_scan_limit(job.max_scans).map_err(try_next)?;
+        let header = decompressor.read_header(job.bytes).map_err(try_next)?;
         if (header.width, header.height)
-            != (length(job.header.width.into()), length(job.header.height.into()))
+            != (to_usize(job.header.width.into()), to_usize(job.header.height.into()))
         {
-            return Err(Refusal::NotMine("it found another size".into()));
+            return Err(DecodeFailure::TryNextDecoder("it found another size".into()));
         }
-        let width = length(size.width.into());
+        let row_pixels = to_usize(width.into());
         let image = Image {
-            pixels: scratch.pixels(length(size.pixels()) * channels),
-            width,
-            pitch: width * channels,
-            height: length(size.height.into()),
+            pixels: scratch.zeroed_pixels(to_usize(pixel_count(width, height)) * channels),
+            width: row_pixels,
+            pitch: row_pixels * channels,
+            height: to_usize(height.into()),
             format,
         };
         decompressor.decompress(job.bytes, image).map_err(|error| match &error {
             Error::TurboJpegError(message) if message.contains("remature end") => corrupt(job, error).into(),
-            _ => not_mine(error),
+            _ => try_next(error),
         })?;
 
-        let metadata = jpeg::metadata(job.bytes);
-        Ok(Decoded {
-            width: size.width,
-            height: size.height,
-            grey,
-            window: Window::scaled(job.header, size.denominator),
-            orientation: zune::orientation(metadata.exif),
-            profile: metadata.profile,
+        let metadata = jpeg::read_metadata(job.bytes);
+        Ok(DecodedImage {
+            width,
+            height,
+            is_grey,
+            crop: CropWindow::scaled(job.header, denominator),
+            orientation: exif::orientation_from_block(metadata.exif),
+            icc_profile: metadata.icc_profile,
         })
     }
 }

@@ -1,64 +1,77 @@
-//! The usual WebP, lossy and opaque, by libwebp, scaled down while it decodes.
+//! Lossy, opaque WebP, decoded by libwebp, which scales down while it decodes.
+
+use std::error::Error;
 
 use webpx::Decoder;
 
-use super::{Decode, Decoded, Job, Refusal, length, scale, working_rows, zune};
+use super::{
+    Decode, DecodeFailure, DecodeJob, DecodedImage,
+    scale::{largest_denominator, scaled_size},
+    working_row_bytes,
+};
 use crate::image::{
-    Header,
-    header::{Coding, WebP, webp},
-    resize::Window,
+    crop::CropWindow,
+    exif,
+    header::{Coding, ImageHeader, WebPHeader, webp},
     scratch::Scratch,
+    size::{pixel_count, to_usize},
 };
 
-pub(super) struct LibWebP;
+/// The decoder of libwebp.
+pub(super) struct LibwebpDecoder;
 
-/// libwebp scales to any size; halves, quarters and eighths are averages of whole pixels.
-fn size(header: &Header, target: (u32, u32)) -> (u32, u32) {
-    let denominator = scale::denominator(header.width, header.height, target);
-    (header.width.div_ceil(denominator), header.height.div_ceil(denominator))
+/// Returns the size to decode to.
+///
+/// libwebp scales to any size. At 1/2, 1/4 and 1/8, each pixel is the average of whole pixels.
+fn decoded_size(header: &ImageHeader, target_size: (u32, u32)) -> (u32, u32) {
+    scaled_size(header, largest_denominator(header.width, header.height, target_size))
 }
 
-impl Decode for LibWebP {
+impl Decode for LibwebpDecoder {
     fn name(&self) -> &'static str {
         "libwebp"
     }
 
-    /// With alpha the colours under transparent pixels would bleed into the others.
-    fn takes(&self, header: &Header) -> bool {
-        matches!(header.coding, Coding::WebP(WebP { lossless: false, alpha: false, animated: false, .. }))
+    /// Accepts opaque images only. Scaling an image with alpha would let the colours of transparent pixels
+    /// bleed into their neighbours.
+    fn accepts(&self, header: &ImageHeader) -> bool {
+        matches!(
+            header.coding,
+            Coding::WebP(WebPHeader { is_lossless: false, has_alpha: false, is_animated: false, .. })
+        )
     }
 
-    /// The pixels as decoded, a copy of them, and the rows in work.
-    fn bytes(&self, header: &Header, target: (u32, u32)) -> u64 {
-        let (width, height) = size(header, target);
-        u64::from(width) * u64::from(height) * 3 * 2 + working_rows(header)
+    /// The decoded pixels, a copy of them, and the working rows.
+    fn max_bytes(&self, header: &ImageHeader, target_size: (u32, u32)) -> u64 {
+        let (width, height) = decoded_size(header, target_size);
+        pixel_count(width, height) * 3 * 2 + working_row_bytes(header)
     }
 
-    fn decode(&self, job: &Job<'_>, scratch: &mut Scratch) -> Result<Decoded, Refusal> {
-        let not_mine = |error: Box<dyn std::error::Error + Send + Sync>| Refusal::NotMine(error);
-        let (width, height) = size(job.header, job.target);
-        let mut decoder = Decoder::new(job.bytes).map_err(|error| not_mine(error.to_string().into()))?;
+    fn decode(&self, job: &DecodeJob<'_>, scratch: &mut Scratch) -> Result<DecodedImage, DecodeFailure> {
+        let try_next = |error: Box<dyn Error + Send + Sync>| DecodeFailure::TryNextDecoder(error);
+        let (width, height) = decoded_size(job.header, job.target_size);
+        let mut decoder = Decoder::new(job.bytes).map_err(|error| try_next(error.to_string().into()))?;
         if (decoder.info().width, decoder.info().height) != (job.header.width, job.header.height) {
-            return Err(not_mine("it found another size".into()));
+            return Err(try_next("it found another size".into()));
         }
         if (width, height) != (job.header.width, job.header.height) {
             decoder = decoder.scale(width, height);
         }
         let (pixels, decoded_width, decoded_height) =
-            decoder.decode_rgb_raw().map_err(|error| not_mine(error.to_string().into()))?;
-        let expected = length(u64::from(width) * u64::from(height) * 3);
+            decoder.decode_rgb_raw().map_err(|error| try_next(error.to_string().into()))?;
+        let expected = to_usize(pixel_count(width, height) * 3);
         if (decoded_width, decoded_height) != (width, height) || pixels.len() != expected {
-            return Err(not_mine("it decoded to another size".into()));
+            return Err(try_next("it decoded to another size".into()));
         }
-        scratch.take(pixels);
-        let metadata = webp::metadata(job.bytes);
-        Ok(Decoded {
+        scratch.replace_pixels(pixels);
+        let metadata = webp::read_metadata(job.bytes);
+        Ok(DecodedImage {
             width,
             height,
-            grey: false,
-            window: Window::whole(width, height),
-            orientation: zune::orientation(metadata.exif),
-            profile: metadata.profile,
+            is_grey: false,
+            crop: CropWindow::whole(width, height),
+            orientation: exif::orientation_from_block(metadata.exif),
+            icc_profile: metadata.icc_profile,
         })
     }
 }

@@ -1,9 +1,10 @@
-//! Bytes to opaque pixels. This is the one place where a decoder is chosen.
+//! Decoders: uploaded bytes to opaque pixels.
 //!
-//! For each format there is a list of decoders, the best one first ([`of`]). A decoder says whether it
-//! takes a file, what memory that needs, and decodes; what it refuses after all goes to the next one.
+//! Each format has a list of decoders, the preferred one first ([`decoders_for`]). A decoder states which
+//! files it accepts and how much memory it needs. When it refuses a file after all, the next decoder is
+//! tried.
 
-mod general;
+mod image_crate;
 mod jpeg_scaled;
 #[cfg(feature = "turbo")]
 mod libjpeg_turbo;
@@ -12,7 +13,7 @@ mod libwebp;
 mod opaque;
 mod png;
 mod scale;
-mod zune;
+mod zune_jpeg;
 
 use std::{
     error::Error,
@@ -21,126 +22,133 @@ use std::{
 
 use image::metadata::Orientation;
 
-use super::{Format, Header, ImageError, length, resize::Window, scratch::Scratch};
+use super::{crop::CropWindow, error::ImageError, format::Format, header::ImageHeader, scratch::Scratch};
 
-/// A file that is to be decoded, and what is wanted of it.
-pub(super) struct Job<'a> {
+/// A file to decode.
+pub(super) struct DecodeJob<'a> {
     /// The whole file.
     pub(super) bytes: &'a [u8],
-    /// What it says of itself; it has been let in.
-    pub(super) header: &'a Header,
-    /// Size that the picture will be made into, before it is turned upright. A decoder may decode to
-    /// less than the whole size, but not to less than twice this one in either direction.
-    pub(super) target: (u32, u32),
-    /// Most scans of a JPEG.
+    /// The header, which is within the limits.
+    pub(super) header: &'a ImageHeader,
+    /// Size to which the image will be resized, before its orientation is applied. A decoder may scale down
+    /// to no less than twice this size in each direction.
+    pub(super) target_size: (u32, u32),
+    /// Maximum number of scans of a JPEG.
     pub(super) max_scans: u32,
 }
 
-/// A decoded picture. Its pixels are in the scratch memory, row by row and without gaps: opaque, with 8
-/// bits, red, green and blue or grey alone.
+/// Properties of a decoded image.
+///
+/// The pixels are in the scratch buffer, row by row and without padding: opaque, with 8 bits per channel, RGB
+/// or grey.
 #[derive(Debug)]
-pub(super) struct Decoded {
+pub(super) struct DecodedImage {
     /// Width in pixels as decoded.
     pub(super) width: u32,
     /// Height in pixels as decoded.
     pub(super) height: u32,
-    /// A pixel is one byte of grey; otherwise three bytes.
-    pub(super) grey: bool,
-    /// The part that shows the picture. The last pixels of a picture that is scaled down may stand
-    /// half outside.
-    pub(super) window: Window,
-    /// How the picture must still be turned. Left to the caller, because turning is cheap once the
-    /// picture is small.
+    /// True for one byte per pixel, false for three.
+    pub(super) is_grey: bool,
+    /// The part of the pixels that shows the image. When the image was scaled down, the last column and row
+    /// may lie partly outside.
+    pub(super) crop: CropWindow,
+    /// Orientation that remains to be applied. The caller applies it after resizing, when there are few
+    /// pixels.
     pub(super) orientation: Orientation,
-    /// ICC profile that the colours are of. Left to the caller for the same reason.
-    pub(super) profile: Option<Vec<u8>>,
+    /// ICC profile of the pixels. The caller converts the colours after resizing.
+    pub(super) icc_profile: Option<Vec<u8>>,
 }
 
-/// Why a decoder gives no picture.
+/// A decoder refused a file.
 #[derive(Debug)]
-pub(super) enum Refusal {
-    /// Another decoder may do better.
-    NotMine(Box<dyn Error + Send + Sync>),
-    /// The file is at fault.
-    Image(ImageError),
+pub(super) enum DecodeFailure {
+    /// Another decoder may succeed.
+    TryNextDecoder(Box<dyn Error + Send + Sync>),
+    /// The file is at fault, so no other decoder is tried.
+    Final(ImageError),
 }
 
-impl From<ImageError> for Refusal {
+impl From<ImageError> for DecodeFailure {
     fn from(error: ImageError) -> Self {
-        Self::Image(error)
+        Self::Final(error)
     }
 }
 
 /// A decoder.
 pub(super) trait Decode: Sync {
-    /// Name of the library, for the log.
+    /// Returns the name of the library, for the log.
     fn name(&self) -> &'static str;
 
-    /// Whether such a file is worth trying.
-    fn takes(&self, header: &Header) -> bool;
+    /// Returns true if the decoder supports a file with this header.
+    fn accepts(&self, header: &ImageHeader) -> bool;
 
-    /// Most bytes that are held at once while such a file is decoded, the pixels included.
-    fn bytes(&self, header: &Header, target: (u32, u32)) -> u64;
+    /// Returns the maximum number of bytes held while decoding a file with this header, pixels included.
+    fn max_bytes(&self, header: &ImageHeader, target_size: (u32, u32)) -> u64;
 
-    /// Decodes into `scratch.pixels`.
+    /// Decodes a file into the scratch buffer.
     ///
     /// # Errors
-    /// [`Refusal`].
-    fn decode(&self, job: &Job<'_>, scratch: &mut Scratch) -> Result<Decoded, Refusal>;
+    /// [`DecodeFailure`] when the decoder refuses the file.
+    fn decode(&self, job: &DecodeJob<'_>, scratch: &mut Scratch) -> Result<DecodedImage, DecodeFailure>;
 }
 
-/// The decoders of a format, the best one first. The last one takes every file.
-fn all_of(format: Format) -> &'static [&'static dyn Decode] {
+/// Returns the decoders of a format, the preferred one first. The last one accepts every file.
+fn decoders_of_format(format: Format) -> &'static [&'static dyn Decode] {
     match format {
-        // Which is faster where: `jpeg-scaled/benches/`.
+        // `crates/jpeg-scaled/benches/` compares their speed.
         Format::Jpeg => &[
-            &jpeg_scaled::JpegScaled,
+            &jpeg_scaled::JpegScaledDecoder,
             #[cfg(feature = "turbo")]
-            &libjpeg_turbo::LibjpegTurbo,
-            &zune::Zune,
+            &libjpeg_turbo::LibjpegTurboDecoder,
+            &zune_jpeg::ZuneJpegDecoder,
         ],
-        Format::Png => &[&png::Png],
+        Format::Png => &[&png::PngDecoder],
         Format::WebP => &[
             #[cfg(feature = "turbo")]
-            &libwebp::LibWebP,
-            &general::General,
+            &libwebp::LibwebpDecoder,
+            &image_crate::ImageCrateDecoder,
         ],
-        Format::Gif | Format::Bmp | Format::Tiff => &[&general::General],
+        Format::Gif | Format::Bmp | Format::Tiff => &[&image_crate::ImageCrateDecoder],
     }
 }
 
-/// The decoders that take such a file, in the order in which they are tried.
-pub(super) fn of(header: &Header) -> impl Iterator<Item = &'static dyn Decode> {
-    all_of(header.format()).iter().copied().filter(move |decoder| decoder.takes(header))
+/// Returns the decoders that accept a file with this header, in the order in which they are tried.
+pub(super) fn decoders_for(header: &ImageHeader) -> impl Iterator<Item = &'static dyn Decode> {
+    decoders_of_format(header.format()).iter().copied().filter(move |decoder| decoder.accepts(header))
 }
 
-/// Names of the decoders of JPEG, in the order in which they are tried.
-pub(super) fn jpeg_decoders() -> Vec<&'static str> {
-    all_of(Format::Jpeg).iter().map(|decoder| decoder.name()).collect()
+/// Returns the names of the JPEG decoders, in the order in which they are tried.
+pub fn jpeg_decoder_names() -> Vec<&'static str> {
+    decoders_of_format(Format::Jpeg).iter().map(|decoder| decoder.name()).collect()
 }
 
-/// Decodes with one decoder.
+/// Decodes a file with `decoder`.
 ///
 /// # Errors
-/// [`Refusal`].
-pub(super) fn decode(decoder: &dyn Decode, job: &Job<'_>, scratch: &mut Scratch) -> Result<Decoded, Refusal> {
-    // Decoders are other people's code fed with strangers' bytes; some have panicked on them
-    // (zune-jpeg 0.5, its issue 409). For the sender that is just another corrupt image.
+/// [`DecodeFailure`] when the decoder refuses the file or panics.
+pub(super) fn decode(
+    decoder: &dyn Decode,
+    job: &DecodeJob<'_>,
+    scratch: &mut Scratch,
+) -> Result<DecodedImage, DecodeFailure> {
+    // Decoders are third-party code that processes untrusted bytes, and some have panicked on them (zune-jpeg
+    // 0.5, its issue 409). To the caller, such a file is corrupt.
     catch_unwind(AssertUnwindSafe(|| decoder.decode(job, scratch)))
         .unwrap_or_else(|_| Err(corrupt(job, "the decoder panicked").into()))
 }
 
-fn corrupt(job: &Job<'_>, source: impl Into<Box<dyn Error + Send + Sync>>) -> ImageError {
+fn corrupt(job: &DecodeJob<'_>, source: impl Into<Box<dyn Error + Send + Sync>>) -> ImageError {
     ImageError::Corrupt { format: job.header.format(), source: source.into() }
 }
 
-/// The decoder found another size than the header said.
-fn disagreement(job: &Job<'_>) -> Refusal {
+/// Returns the failure of a decoder that found another size than the header states.
+fn size_mismatch(job: &DecodeJob<'_>) -> DecodeFailure {
     corrupt(job, "its header and its pixels disagree about its size").into()
 }
 
-/// Rows that a decoder of JPEG or WebP works on at once, as bytes: for each column some 64 samples in
-/// three components, as 16-bit coefficients.
-fn working_rows(header: &Header) -> u64 {
+/// Returns the bytes of the rows that a JPEG or WebP decoder works on at the same time.
+///
+/// Per column, 64 samples in three components, as 16-bit coefficients.
+fn working_row_bytes(header: &ImageHeader) -> u64 {
     u64::from(header.width) * 64 * 3 * 2
 }

@@ -1,20 +1,19 @@
-//! Decoders' pixels to opaque 8-bit pixels, in place: transparency shows white.
+//! Conversion of decoded pixels, in place, to opaque pixels with 8 bits per channel. The background is white.
 //!
-//! Done before resizing: the colours that hide under transparent pixels would bleed into their
-//! neighbours otherwise.
+//! Runs before resizing. Otherwise the colours of transparent pixels would bleed into their neighbours.
 
-/// How a decoder has written its pixels.
+/// Channels of decoded pixels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Layout {
+pub(super) enum PixelLayout {
     Grey,
     GreyAlpha,
     Rgb,
     Rgba,
 }
 
-impl Layout {
-    /// Bytes a pixel.
-    pub(super) fn bytes(self) -> u64 {
+impl PixelLayout {
+    /// Returns the bytes per pixel with 8 bits per channel.
+    pub(super) fn bytes_per_pixel(self) -> u64 {
         match self {
             Self::Grey => 1,
             Self::GreyAlpha => 2,
@@ -24,62 +23,67 @@ impl Layout {
     }
 }
 
-/// Makes `pixels` opaque; what alpha took is left over at the end. Whether they are grey.
-pub(super) fn make_opaque(pixels: &mut [u8], layout: Layout) -> bool {
+/// Blends `pixels` with white and removes their alpha channel. Returns true if they are grey.
+///
+/// The opaque pixels are shorter and fill the start of the slice. The rest of it is unspecified.
+pub(super) fn make_opaque(pixels: &mut [u8], layout: PixelLayout) -> bool {
     match layout {
-        Layout::Grey => true,
-        Layout::Rgb => false,
-        Layout::GreyAlpha => {
-            compact(pixels, |[grey, alpha]: [u8; 2]| [blend(grey, alpha)]);
+        PixelLayout::Grey => true,
+        PixelLayout::Rgb => false,
+        PixelLayout::GreyAlpha => {
+            map_compacting(pixels, |[grey, alpha]: [u8; 2]| [blend_with_white(grey, alpha)]);
             true
         }
-        Layout::Rgba => {
-            compact(pixels, |[red, green, blue, alpha]: [u8; 4]| {
-                [blend(red, alpha), blend(green, alpha), blend(blue, alpha)]
+        PixelLayout::Rgba => {
+            map_compacting(pixels, |[red, green, blue, alpha]: [u8; 4]| {
+                [red, green, blue].map(|colour| blend_with_white(colour, alpha))
             });
             false
         }
     }
 }
 
-/// 16-bit samples, as the machine writes them, to 8 bits, at the beginning of `samples`.
-pub(super) fn from_16_bits(samples: &mut [u8]) {
-    compact(samples, |sample: [u8; 2]| {
+/// Converts 16-bit samples in native byte order to 8 bits, at the start of `samples`.
+pub(super) fn convert_u16_to_u8(samples: &mut [u8]) {
+    map_compacting(samples, |sample: [u8; 2]| {
         let rounded = (u32::from(u16::from_ne_bytes(sample)) + 128) / 257;
         [u8::try_from(rounded).unwrap_or(u8::MAX)]
     });
 }
 
-/// Samples from 0 to 1, as the machine writes them, to 8 bits, at the beginning of `samples`.
-pub(super) fn from_floats(samples: &mut [u8]) {
+/// Converts 32-bit floats from 0 to 1 in native byte order to 8 bits, at the start of `samples`.
+pub(super) fn convert_f32_to_u8(samples: &mut [u8]) {
     #[expect(
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,
         reason = "the value is from 0 to 255"
     )]
-    compact(samples, |sample: [u8; 4]| [(f32::from_ne_bytes(sample).clamp(0.0, 1.0) * 255.0).round() as u8]);
+    map_compacting(samples, |sample: [u8; 4]| {
+        [(f32::from_ne_bytes(sample).clamp(0.0, 1.0) * 255.0).round() as u8]
+    });
 }
 
-/// Replaces every `N` bytes by `M`, which must not be more, and moves them together. By way of a copy of
-/// a few at a time: what is read and what is written then never overlap, and the compiler can do many at
-/// once.
-fn compact<const N: usize, const M: usize>(bytes: &mut [u8], change: impl Fn([u8; N]) -> [u8; M]) {
-    const AT_ONCE: usize = 256;
-    let mut copy = [[0; N]; AT_ONCE];
+/// Replaces each group of `N` bytes by `M` bytes, without gaps. `M` must not exceed `N`.
+///
+/// Copies a few hundred groups at a time to a buffer, so that the bytes read and the bytes written never
+/// overlap and the compiler vectorises the loop.
+fn map_compacting<const N: usize, const M: usize>(bytes: &mut [u8], change: impl Fn([u8; N]) -> [u8; M]) {
+    const MAX_GROUPS: usize = 256;
+    let mut copy = [[0; N]; MAX_GROUPS];
     let count = bytes.len() / N;
-    for first in (0..count).step_by(AT_ONCE) {
-        let here = AT_ONCE.min(count - first);
-        let from = &mut copy[..here];
-        from.as_flattened_mut().copy_from_slice(&bytes[N * first..][..N * here]);
-        let to = bytes[M * first..][..M * here].as_chunks_mut().0;
+    for first in (0..count).step_by(MAX_GROUPS) {
+        let groups = MAX_GROUPS.min(count - first);
+        let from = &mut copy[..groups];
+        from.as_flattened_mut().copy_from_slice(&bytes[N * first..][..N * groups]);
+        let to = bytes[M * first..][..M * groups].as_chunks_mut().0;
         for (to, &from) in to.iter_mut().zip(&*from) {
             *to = change(from);
         }
     }
 }
 
-/// `colour` at opacity `alpha` over white, rounded to nearest.
-fn blend(colour: u8, alpha: u8) -> u8 {
+/// Returns `colour` with opacity `alpha` over white, rounded to nearest.
+fn blend_with_white(colour: u8, alpha: u8) -> u8 {
     let (colour, alpha) = (u32::from(colour), u32::from(alpha));
     let mixed = (colour * alpha + 255 * (255 - alpha) + 127) / 255;
     u8::try_from(mixed).unwrap_or(u8::MAX)
@@ -90,42 +94,42 @@ mod tests {
     use super::*;
 
     #[test]
-    fn blending_is_exact_at_both_ends_and_rounds_between() {
+    fn blending_is_exact_for_opaque_and_transparent_and_rounds_in_between() {
         for colour in 0..=255 {
-            assert_eq!(blend(colour, 255), colour);
-            assert_eq!(blend(colour, 0), 255);
+            assert_eq!(blend_with_white(colour, 255), colour);
+            assert_eq!(blend_with_white(colour, 0), 255);
         }
-        assert_eq!(blend(0, 128), 127);
-        assert_eq!(blend(100, 51), 224);
+        assert_eq!(blend_with_white(0, 128), 127);
+        assert_eq!(blend_with_white(100, 51), 224);
     }
 
     #[test]
-    fn pixels_move_together() {
+    fn opaque_pixels_fill_the_start_of_the_slice() {
         let mut pixels = [1, 2, 3, 255, 4, 5, 6, 255, 7, 8, 9, 0];
-        assert!(!make_opaque(&mut pixels, Layout::Rgba));
+        assert!(!make_opaque(&mut pixels, PixelLayout::Rgba));
         assert_eq!(pixels[..9], [1, 2, 3, 4, 5, 6, 255, 255, 255]);
         let mut pixels = [1, 255, 2, 255, 3, 0];
-        assert!(make_opaque(&mut pixels, Layout::GreyAlpha));
+        assert!(make_opaque(&mut pixels, PixelLayout::GreyAlpha));
         assert_eq!(pixels[..3], [1, 2, 255]);
     }
 
     #[test]
-    fn long_rows_move_together_too() {
+    fn opaque_pixels_have_no_gaps_in_more_than_one_block_of_groups() {
         let mut pixels: Vec<u8> = (0..1000u16).flat_map(|at| [at.to_le_bytes()[0], 255]).collect();
-        make_opaque(&mut pixels, Layout::GreyAlpha);
+        make_opaque(&mut pixels, PixelLayout::GreyAlpha);
         let expected: Vec<u8> = (0..1000u16).map(|at| at.to_le_bytes()[0]).collect();
         assert_eq!(pixels[..1000], expected);
     }
 
     #[test]
-    fn deep_samples_are_rounded() {
+    fn samples_of_16_and_32_bits_are_rounded_to_8_bits() {
         let mut samples: Vec<u8> =
             [0u16, 128, 129, 257, 65_535].into_iter().flat_map(u16::to_ne_bytes).collect();
-        from_16_bits(&mut samples);
+        convert_u16_to_u8(&mut samples);
         assert_eq!(samples[..5], [0, 0, 1, 1, 255]);
         let mut samples: Vec<u8> =
             [-1.0f32, 0.5, 1.0, f32::NAN, 7.0].into_iter().flat_map(f32::to_ne_bytes).collect();
-        from_floats(&mut samples);
+        convert_f32_to_u8(&mut samples);
         assert_eq!(samples[..5], [0, 128, 255, 0, 255]);
     }
 }

@@ -1,93 +1,103 @@
-//! PNG, by image-png. Not through `image`, which inflates a colour profile of any length.
+//! PNG, decoded by the `png` crate at full size.
+//!
+//! Not by the `image` crate, which inflates an ICC profile without limit.
 
 use std::io::{Cursor, Read};
 
 use flate2::read::ZlibDecoder;
-use image::metadata::Orientation;
 use png::{ColorType, Decoder, DecodingError, Limits, Transformations};
 
-use super::{Decode, Decoded, Job, Refusal, corrupt, disagreement, length, opaque, opaque::Layout};
+use super::{
+    Decode, DecodeFailure, DecodeJob, DecodedImage, corrupt,
+    opaque::{self, PixelLayout},
+    size_mismatch,
+};
 use crate::image::{
-    Header, ImageError,
-    header::{Coding, jpeg::MAX_PROFILE_BYTES, png as chunks},
-    resize::Window,
+    crop::CropWindow,
+    error::ImageError,
+    exif,
+    header::{Coding, ImageHeader, png::find_chunk},
+    metadata::MAX_ICC_PROFILE_BYTES,
     scratch::Scratch,
+    size::to_usize,
 };
 
-/// Memory for everything but the pixels.
-const TABLES_BYTES: usize = 1 << 20;
+/// Maximum number of bytes that the decoder may allocate besides the pixels.
+const MAX_TABLE_BYTES: usize = 1 << 20;
 
-pub(super) struct Png;
+/// The decoder of the `png` crate.
+pub(super) struct PngDecoder;
 
-impl Decode for Png {
+impl Decode for PngDecoder {
     fn name(&self) -> &'static str {
         "image-png"
     }
 
-    fn takes(&self, _: &Header) -> bool {
+    fn accepts(&self, _: &ImageHeader) -> bool {
         true
     }
 
-    /// The pixels with 8 bits, some rows with 16, tables and an ICC profile.
-    fn bytes(&self, header: &Header, _: (u32, u32)) -> u64 {
+    /// The pixels with 8 bits per channel, four rows with 16, tables and an ICC profile.
+    fn max_bytes(&self, header: &ImageHeader, _: (u32, u32)) -> u64 {
         let Coding::Png(png) = header.coding else { return u64::MAX };
-        let channels = if png.colour { 3 } else { 1 } + u64::from(png.alpha);
+        let channels = if png.has_colour { 3 } else { 1 } + u64::from(png.has_alpha);
         let rows = u64::from(header.width) * 8 * 4;
-        header.pixels() * channels + rows + (TABLES_BYTES + MAX_PROFILE_BYTES) as u64
+        header.pixel_count() * channels + rows + (MAX_TABLE_BYTES + MAX_ICC_PROFILE_BYTES) as u64
     }
 
-    fn decode(&self, job: &Job<'_>, scratch: &mut Scratch) -> Result<Decoded, Refusal> {
-        let Header { width, height, .. } = *job.header;
-        let refused = |error| refusal(job, error);
-        let mut decoder = Decoder::new_with_limits(Cursor::new(job.bytes), Limits { bytes: TABLES_BYTES });
+    fn decode(&self, job: &DecodeJob<'_>, scratch: &mut Scratch) -> Result<DecodedImage, DecodeFailure> {
+        let ImageHeader { width, height, .. } = *job.header;
+        let to_image_error = |error| image_error(job, error);
+        let mut decoder = Decoder::new_with_limits(Cursor::new(job.bytes), Limits { bytes: MAX_TABLE_BYTES });
         decoder.set_ignore_text_chunk(true);
-        // Inflated here instead, and not without a limit.
+        // The profile is inflated below, where its length is limited.
         decoder.set_ignore_iccp_chunk(true);
         decoder.set_transformations(Transformations::normalize_to_color8());
-        let mut reader = decoder.read_info().map_err(refused)?;
+        let mut reader = decoder.read_info().map_err(to_image_error)?;
         if (reader.info().width, reader.info().height) != (width, height) {
-            return Err(disagreement(job));
+            return Err(size_mismatch(job));
         }
         let layout = match reader.output_color_type().0 {
-            ColorType::Grayscale => Layout::Grey,
-            ColorType::GrayscaleAlpha => Layout::GreyAlpha,
-            ColorType::Rgb => Layout::Rgb,
-            ColorType::Rgba => Layout::Rgba,
+            ColorType::Grayscale => PixelLayout::Grey,
+            ColorType::GrayscaleAlpha => PixelLayout::GreyAlpha,
+            ColorType::Rgb => PixelLayout::Rgb,
+            ColorType::Rgba => PixelLayout::Rgba,
             ColorType::Indexed => return Err(corrupt(job, "it has no palette").into()),
         };
-        let pixels = scratch.pixels(length(job.header.pixels() * layout.bytes()));
-        let frame = reader.next_frame(pixels).map_err(refused)?;
+        let pixels = scratch.zeroed_pixels(to_usize(job.header.pixel_count() * layout.bytes_per_pixel()));
+        let frame = reader.next_frame(pixels).map_err(to_image_error)?;
         if (frame.width, frame.height) != (width, height) {
-            return Err(disagreement(job));
+            return Err(size_mismatch(job));
         }
-        let exif = reader.info().exif_metadata.as_deref();
-        Ok(Decoded {
+        Ok(DecodedImage {
             width,
             height,
-            grey: opaque::make_opaque(pixels, layout),
-            window: Window::whole(width, height),
-            orientation: exif.and_then(Orientation::from_exif_chunk).unwrap_or(Orientation::NoTransforms),
-            profile: chunks::chunk(job.bytes, b"iCCP").and_then(profile),
+            is_grey: opaque::make_opaque(pixels, layout),
+            crop: CropWindow::whole(width, height),
+            orientation: exif::orientation_from_block(reader.info().exif_metadata.as_deref()),
+            icc_profile: find_chunk(job.bytes, b"iCCP").and_then(inflate_icc_profile),
         })
     }
 }
 
-fn refusal(job: &Job<'_>, error: DecodingError) -> ImageError {
+fn image_error(job: &DecodeJob<'_>, error: DecodingError) -> ImageError {
     match error {
         DecodingError::LimitsExceeded => ImageError::TooMuchMemory,
         error => corrupt(job, error),
     }
 }
 
-/// The profile in an iCCP chunk: a name, zero, the method of compression, the profile compressed.
-/// Nothing where it is broken or too long.
-fn profile(chunk: &[u8]) -> Option<Vec<u8>> {
+/// Inflates the profile of an iCCP chunk: a name, a zero byte, the compression method, the compressed
+/// profile.
+///
+/// Returns `None` for a profile that is damaged or too long.
+fn inflate_icc_profile(chunk: &[u8]) -> Option<Vec<u8>> {
     let name_bytes = chunk.iter().position(|&byte| byte == 0)?;
     let compressed = chunk.get(name_bytes + 2..)?;
-    let limit = MAX_PROFILE_BYTES as u64 + 1;
+    let limit = MAX_ICC_PROFILE_BYTES as u64 + 1;
     let mut profile = Vec::new();
     ZlibDecoder::new(compressed).take(limit).read_to_end(&mut profile).ok()?;
-    (profile.len() <= MAX_PROFILE_BYTES).then_some(profile)
+    (profile.len() <= MAX_ICC_PROFILE_BYTES).then_some(profile)
 }
 
 #[cfg(test)]
@@ -99,15 +109,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_profile_is_inflated_up_to_the_limit() {
+    fn icc_profile_is_inflated_up_to_the_limit_and_ignored_above_it() {
         let chunk = |bytes: usize| {
             let mut chunk = ZlibEncoder::new(b"name\0\0".to_vec(), Compression::best());
             chunk.write_all(&vec![7; bytes]).unwrap();
             chunk.finish().unwrap()
         };
-        assert_eq!(profile(&chunk(MAX_PROFILE_BYTES)).unwrap().len(), MAX_PROFILE_BYTES);
-        assert_eq!(profile(&chunk(MAX_PROFILE_BYTES + 1)), None);
-        assert_eq!(profile(b"name\0\0rubbish"), None);
-        assert_eq!(profile(b"name"), None);
+        assert_eq!(inflate_icc_profile(&chunk(MAX_ICC_PROFILE_BYTES)).unwrap().len(), MAX_ICC_PROFILE_BYTES);
+        assert_eq!(inflate_icc_profile(&chunk(MAX_ICC_PROFILE_BYTES + 1)), None);
+        assert_eq!(inflate_icc_profile(b"name\0\0rubbish"), None);
+        assert_eq!(inflate_icc_profile(b"name"), None);
     }
 }

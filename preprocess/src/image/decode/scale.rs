@@ -1,13 +1,24 @@
-//! How far a decoder may scale down while it decodes.
+//! Scale of a decoder that can scale down while it decodes.
 
-/// The largest of 8, 4, 2 and 1 by which both sides can be divided and still are at least twice as long
-/// as `target`: the resizer then has enough to choose from, and the result is as good as from the whole
-/// picture.
-pub(super) fn denominator(width: u32, height: u32, target: (u32, u32)) -> u32 {
+use crate::image::header::ImageHeader;
+
+/// Returns the largest denominator of 8, 4, 2 and 1 that leaves both sides at least twice as long as
+/// `target`.
+///
+/// With twice the target size, the resized image is as good as one resized from the full size.
+pub(super) fn largest_denominator(width: u32, height: u32, target: (u32, u32)) -> u32 {
     let enough = |side: u32, wanted: u32, denominator: u32| {
         u64::from(side.div_ceil(denominator)) >= 2 * u64::from(wanted)
     };
-    [8, 4, 2].into_iter().find(|&by| enough(width, target.0, by) && enough(height, target.1, by)).unwrap_or(1)
+    [8, 4, 2]
+        .into_iter()
+        .find(|&denominator| enough(width, target.0, denominator) && enough(height, target.1, denominator))
+        .unwrap_or(1)
+}
+
+/// Returns the size of an image decoded to 1/`denominator`: both sides rounded up to whole pixels.
+pub(super) fn scaled_size(header: &ImageHeader, denominator: u32) -> (u32, u32) {
+    (header.width.div_ceil(denominator), header.height.div_ceil(denominator))
 }
 
 #[cfg(test)]
@@ -15,13 +26,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn twice_the_target_is_left() {
-        assert_eq!(denominator(4000, 3000, (341, 256)), 4);
-        assert_eq!(denominator(5462, 4096, (341, 256)), 8);
-        assert_eq!(denominator(5440, 4080, (341, 256)), 4);
-        assert_eq!(denominator(1633, 1225, (341, 256)), 2);
-        assert_eq!(denominator(640, 480, (341, 256)), 1);
-        assert_eq!(denominator(100, 100, (100, 100)), 1);
-        assert_eq!(denominator(u32::MAX, u32::MAX, (u32::MAX, u32::MAX)), 1);
+    fn scaled_sides_are_at_least_twice_the_target() {
+        assert_eq!(largest_denominator(4000, 3000, (341, 256)), 4);
+        assert_eq!(largest_denominator(5462, 4096, (341, 256)), 8);
+        assert_eq!(largest_denominator(5440, 4080, (341, 256)), 4);
+        assert_eq!(largest_denominator(1633, 1225, (341, 256)), 2);
+        assert_eq!(largest_denominator(640, 480, (341, 256)), 1);
+        assert_eq!(largest_denominator(100, 100, (100, 100)), 1);
+        assert_eq!(largest_denominator(u32::MAX, u32::MAX, (u32::MAX, u32::MAX)), 1);
     }
 }

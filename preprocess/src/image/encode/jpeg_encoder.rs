@@ -1,20 +1,20 @@
-//! Encoding in Rust, by jpeg-encoder.
+//! Encoder in Rust: jpeg-encoder.
 
 use image::RgbImage;
 use jpeg_encoder::{ColorType, Encoder, SamplingFactor};
 
-use crate::image::ImageError;
+use crate::image::error::ImageError;
 
-/// Encodes `pixels` as a baseline JPEG of `quality` (1 to 100), in the memory of `buffer`.
+/// Encodes `pixels` as a baseline JPEG of `quality` (1 to 100) into `buffer`.
 ///
 /// # Errors
-/// [`ImageError::Encode`] where a side is 0, or longer than [`super::MAX_SIDE`].
-pub(in crate::image) fn encode<'a>(
+/// [`ImageError::Encode`] when a side is 0 or longer than [`super::MAX_SIDE`].
+pub(in crate::image) fn encode_jpeg<'a>(
     pixels: &RgbImage,
     quality: u8,
     buffer: &'a mut Vec<u8>,
 ) -> Result<&'a [u8], ImageError> {
-    // A side that does not fit becomes 0, which the encoder refuses.
+    // The encoder refuses 0, so a side that does not fit into 16 bits becomes 0.
     let side = |length: u32| u16::try_from(length).unwrap_or(0);
     buffer.clear();
     let mut encoder = Encoder::new(&mut *buffer, quality);

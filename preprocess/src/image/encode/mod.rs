@@ -1,9 +1,9 @@
-//! RGB pixels to the JPEG that is stored.
+//! Encoding of RGB pixels to the stored JPEG.
 //!
-//! Quality 95 with full colour resolution (4:4:4) is the default because what is stored is what gets
-//! classified. Measured on 126 labelled photos with a shorter side of 256: how many change their
-//! top-1 class when the picture goes through the JPEG, and by how much the probability of the class
-//! moves (median), for MobileNetV2 / EfficientNet-Lite0; at most 3 % may change.
+//! The stored image is the one that is classified, so encoding must not change predictions. The default is
+//! quality 95 with full colour resolution (4:4:4). The table shows 126 labelled photos with a shorter side of
+//! 256, classified with and without encoding by MobileNetV2 / EfficientNet-Lite0: the number of photos whose
+//! top-1 class changes (at most 3 % are acceptable), and the median change of the probability of that class.
 //!
 //! | quality | chroma          | bytes  | top-1 changes | in %      | median change |
 //! |--------:|-----------------|-------:|--------------:|----------:|--------------:|
@@ -18,11 +18,11 @@
 //! |      97 | 4:2:0, averaged | 41,200 |         1 / 1 | 0.8 / 0.8 | 0.006 / 0.013 |
 //! |      97 | 4:4:4           | 55,300 |         2 / 0 | 1.6 / 0.0 | 0.004 / 0.006 |
 //!
-//! At the same number of bytes full colour at a lower quality does as well as averaged colour at a
-//! higher one or better, so there is no setting for it.
+//! At the same number of bytes, 4:4:4 at a lower quality changes no more predictions than 4:2:0 at a higher
+//! one. Chroma subsampling is therefore not a setting.
 //!
-//! With the feature `turbo` libjpeg-turbo encodes, else jpeg-encoder: the same tables, and as good a
-//! picture in about as many bytes.
+//! libjpeg-turbo encodes with the feature `turbo`, jpeg-encoder without it. Both use the same quantization
+//! tables and give about the same quality and number of bytes.
 
 #[cfg(any(test, not(feature = "turbo")))]
 mod jpeg_encoder;
@@ -30,24 +30,25 @@ mod jpeg_encoder;
 mod libjpeg_turbo;
 
 #[cfg(not(feature = "turbo"))]
-pub(super) use self::jpeg_encoder::encode as jpeg;
+pub(super) use self::jpeg_encoder::encode_jpeg;
 #[cfg(feature = "turbo")]
-pub(super) use self::libjpeg_turbo::encode as jpeg;
+pub(super) use self::libjpeg_turbo::encode_jpeg;
 
-/// How colour is stored, for the recipe.
-pub(super) const CHROMA: &str = "4:4:4";
+/// Chroma subsampling in the recipe text.
+pub(super) const CHROMA_SUBSAMPLING: &str = "4:4:4";
 
-/// Longest side that an encoder takes: libjpeg-turbo's limit, which is a little below the format's.
+/// Maximum length of a side in pixels: the limit of libjpeg-turbo, slightly below that of the format.
 pub(super) const MAX_SIDE: u32 = 65_500;
 
-/// Most bytes of a JPEG of `width` × `height`, tables and all: six for each pixel of its whole blocks, as
-/// libjpeg-turbo reckons.
-pub(super) fn bytes((width, height): (u32, u32)) -> u64 {
-    const BLOCK: u64 = 8;
-    const BYTES_A_PIXEL: u64 = 6;
-    const HEAD_BYTES: u64 = 2048;
-    let [across, down] = [width, height].map(|side| u64::from(side).next_multiple_of(BLOCK));
-    across * down * BYTES_A_PIXEL + HEAD_BYTES
+/// Returns the maximum number of bytes of an encoded `width` × `height` image, headers included.
+///
+/// The formula is that of libjpeg-turbo: six bytes per pixel, with the sides rounded up to whole blocks.
+pub(super) fn max_bytes((width, height): (u32, u32)) -> u64 {
+    const BLOCK_SIDE: u64 = 8;
+    const BYTES_PER_PIXEL: u64 = 6;
+    const HEADER_BYTES: u64 = 2048;
+    let [columns, rows] = [width, height].map(|side| u64::from(side).next_multiple_of(BLOCK_SIDE));
+    columns * rows * BYTES_PER_PIXEL + HEADER_BYTES
 }
 
 #[cfg(test)]
@@ -55,10 +56,13 @@ mod tests {
     use image::{Rgb, RgbImage};
 
     use super::*;
-    use crate::image::ImageError;
+    use crate::image::{
+        error::ImageError,
+        header::jpeg::segments::{SOS, Segments},
+    };
 
-    /// A shade with grain, of a width that is no whole number of blocks.
-    fn picture() -> RgbImage {
+    /// A gradient with noise. Its width is not a multiple of the block size.
+    fn test_image() -> RgbImage {
         let mut state = 1u32;
         RgbImage::from_fn(341, 256, |x, y| {
             state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
@@ -73,44 +77,39 @@ mod tests {
         10.0 * (255.0f64.powi(2) * found.len() as f64 / squares as f64).log10()
     }
 
-    /// The segments with that marker before the pixels.
-    fn segments(file: &[u8], marker: u8) -> Vec<&[u8]> {
-        let mut found = Vec::new();
-        let mut at = 2;
-        while file[at + 1] != 0xDA {
-            let end = at + 2 + usize::from(u16::from_be_bytes([file[at + 2], file[at + 3]]));
-            if file[at + 1] == marker {
-                found.push(&file[at + 4..end]);
-            }
-            at = end;
-        }
-        found
+    /// Returns the payloads of the segments with this marker before the first scan.
+    fn payloads(file: &[u8], marker: u8) -> Vec<&[u8]> {
+        Segments::new(file)
+            .take_while(|segment| segment.marker != SOS)
+            .filter(|segment| segment.marker == marker)
+            .map(|segment| segment.payload)
+            .collect()
     }
 
     #[test]
-    fn a_picture_comes_back_at_full_colour_resolution() {
+    fn encoded_image_is_close_to_its_source_and_has_no_chroma_subsampling() {
         let mut buffer = Vec::new();
-        let file = jpeg(&picture(), 95, &mut buffer).unwrap();
+        let file = encode_jpeg(&test_image(), 95, &mut buffer).unwrap();
         let decoded = image::load_from_memory(file).unwrap().into_rgb8();
-        let psnr = psnr(&decoded, &picture());
+        let psnr = psnr(&decoded, &test_image());
         assert!(psnr >= 40.0, "{psnr:.1} dB");
-        let frame = segments(file, 0xC0)[0];
+        let frame = payloads(file, 0xC0)[0];
         assert_eq!((frame[7], frame[10], frame[13]), (0x11, 0x11, 0x11));
     }
 
     #[test]
-    fn what_was_in_the_memory_before_changes_nothing() {
-        let encoded = |buffer: &mut Vec<u8>| jpeg(&picture(), 95, buffer).unwrap().to_vec();
+    fn previous_content_of_the_buffer_does_not_change_the_encoded_bytes() {
+        let encoded = |buffer: &mut Vec<u8>| encode_jpeg(&test_image(), 95, buffer).unwrap().to_vec();
         let first = encoded(&mut Vec::new());
         let mut buffer = Vec::new();
-        jpeg(&RgbImage::from_pixel(600, 500, Rgb([200, 0, 0])), 30, &mut buffer).unwrap();
+        encode_jpeg(&RgbImage::from_pixel(600, 500, Rgb([200, 0, 0])), 30, &mut buffer).unwrap();
         assert_eq!(encoded(&mut buffer), first);
         buffer.fill(7);
         assert_eq!(encoded(&mut buffer), first);
     }
 
     #[test]
-    fn noise_at_the_highest_quality_has_room() {
+    fn noise_at_the_highest_quality_fits_into_max_bytes() {
         let mut state = 1u32;
         let noise = RgbImage::from_fn(67, 33, |_, _| {
             Rgb([8, 16, 24].map(|shift| {
@@ -121,15 +120,15 @@ mod tests {
         for side in [1, 8, 33] {
             let noise = image::imageops::crop_imm(&noise, 0, 0, 2 * side + 1, side).to_image();
             let mut buffer = Vec::new();
-            let file = jpeg(&noise, 100, &mut buffer).unwrap();
-            assert!(file.len() as u64 <= bytes(noise.dimensions()), "{side}: {}", file.len());
+            let file = encode_jpeg(&noise, 100, &mut buffer).unwrap();
+            assert!(file.len() as u64 <= max_bytes(noise.dimensions()), "{side}: {}", file.len());
         }
     }
 
     #[test]
-    fn sides_are_checked() {
+    fn sides_of_zero_or_above_the_limit_of_the_format_are_refused() {
         let mut buffer = Vec::new();
-        let mut encode = |width| jpeg(&RgbImage::new(width, 1), 95, &mut buffer).map(<[u8]>::len);
+        let mut encode = |width| encode_jpeg(&RgbImage::new(width, 1), 95, &mut buffer).map(<[u8]>::len);
         assert!(encode(MAX_SIDE).is_ok());
         for wrong in [0, 65_536] {
             let refused = encode(wrong).unwrap_err();
@@ -139,15 +138,15 @@ mod tests {
 
     #[cfg(feature = "turbo")]
     #[test]
-    fn both_encoders_make_as_good_a_picture_of_as_many_bytes() {
+    fn both_encoders_give_the_same_tables_and_about_the_same_quality_and_size() {
         for quality in [50, 90, 95, 100] {
             let (mut first, mut second) = (Vec::new(), Vec::new());
-            let c = jpeg(&picture(), quality, &mut first).unwrap();
-            let rust = jpeg_encoder::encode(&picture(), quality, &mut second).unwrap();
-            let tables = |file: &[u8]| segments(file, 0xDB).concat();
+            let c = encode_jpeg(&test_image(), quality, &mut first).unwrap();
+            let rust = jpeg_encoder::encode_jpeg(&test_image(), quality, &mut second).unwrap();
+            let tables = |file: &[u8]| payloads(file, 0xDB).concat();
             assert_eq!(tables(c), tables(rust), "quantization at {quality}");
-            let [c_psnr, rust_psnr] =
-                [c, rust].map(|file| psnr(&image::load_from_memory(file).unwrap().into_rgb8(), &picture()));
+            let [c_psnr, rust_psnr] = [c, rust]
+                .map(|file| psnr(&image::load_from_memory(file).unwrap().into_rgb8(), &test_image()));
             println!("{quality}: {} and {} bytes, {c_psnr:.2} and {rust_psnr:.2} dB", c.len(), rust.len());
             assert!((c_psnr - rust_psnr).abs() < 0.2, "{quality}: {c_psnr:.2} and {rust_psnr:.2} dB");
             assert!(c.len().abs_diff(rust.len()) * 100 <= rust.len(), "{} and {}", c.len(), rust.len());

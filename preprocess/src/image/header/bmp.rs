@@ -1,17 +1,18 @@
-//! Windows bitmap: the size.
+//! Header of a Windows bitmap.
 
 use super::{
-    Coding, Header,
-    fields::{le16, le32},
+    Coding, ImageHeader,
+    endian::{read_le16, read_le32},
 };
 
-pub(super) fn read(bytes: &[u8]) -> Option<Header> {
+pub(super) fn read_header(bytes: &[u8]) -> Option<ImageHeader> {
+    /// Length of the header that OS/2 wrote, which has sides of 16 bits.
     const OS2_HEADER_BYTES: u32 = 12;
-    let (width, height) = if le32(bytes, 14)? == OS2_HEADER_BYTES {
-        (le16(bytes, 18)?, le16(bytes, 20)?)
+    let (width, height) = if read_le32(bytes, 14)? == OS2_HEADER_BYTES {
+        (read_le16(bytes, 18)?, read_le16(bytes, 20)?)
     } else {
-        // A negative height means that the rows go from top to bottom.
-        (le32(bytes, 18)?, le32(bytes, 22)?.cast_signed().unsigned_abs())
+        // A negative height means that the rows are stored from top to bottom.
+        (read_le32(bytes, 18)?, read_le32(bytes, 22)?.cast_signed().unsigned_abs())
     };
-    Some(Header { width, height, coding: Coding::Bmp })
+    Some(ImageHeader { width, height, coding: Coding::Bmp })
 }

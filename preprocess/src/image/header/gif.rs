@@ -1,32 +1,32 @@
-//! GIF: the size of its canvas, and what comes before its first frame.
+//! Header of a GIF: the size of its canvas and the length of the metadata before the first frame.
 
-use super::{Coding, Header, fields::le16};
+use super::{Coding, ImageHeader, endian::read_le16};
 
-/// How the pixels of a GIF are coded, and what is beside them.
+/// The part of a GIF header that decides the cost of decoding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Gif {
-    /// Bytes before the first frame, most of them metadata that decoders keep.
+pub struct GifHeader {
+    /// Bytes of extensions before the first frame, most of them metadata that decoders keep.
     pub(in crate::image) metadata_bytes: u64,
 }
 
-pub(super) fn read(bytes: &[u8]) -> Option<Header> {
-    let (width, height) = (le16(bytes, 6)?, le16(bytes, 8)?);
+pub(super) fn read_header(bytes: &[u8]) -> Option<ImageHeader> {
+    let (width, height) = (read_le16(bytes, 6)?, read_le16(bytes, 8)?);
     let metadata_bytes = metadata_bytes(bytes)? as u64;
-    Some(Header { width, height, coding: Coding::Gif(Gif { metadata_bytes }) })
+    Some(ImageHeader { width, height, coding: Coding::Gif(GifHeader { metadata_bytes }) })
 }
 
-/// Up to the first frame, or to the end of the file where there is none.
+/// Returns the length of the extensions before the first frame, or before the end of a file without frames.
 fn metadata_bytes(bytes: &[u8]) -> Option<usize> {
     const SCREEN_BYTES: usize = 13;
-    const TABLE: u8 = 0x80;
-    const TABLE_SIZE: u8 = 7;
+    const HAS_COLOUR_TABLE: u8 = 0x80;
+    const COLOUR_TABLE_SIZE: u8 = 7;
     const EXTENSION: u8 = 0x21;
     let flags = *bytes.get(10)?;
-    let colours = if flags & TABLE == 0 { 0 } else { 2usize << (flags & TABLE_SIZE) };
-    let first = SCREEN_BYTES + 3 * colours;
-    let mut at = first;
+    let colours = if flags & HAS_COLOUR_TABLE == 0 { 0 } else { 2usize << (flags & COLOUR_TABLE_SIZE) };
+    let start = SCREEN_BYTES + 3 * colours;
+    let mut at = start;
     while bytes.get(at) == Some(&EXTENSION) {
-        // Its label, then blocks, of which the last is empty.
+        // Skips the introducer and the label. Blocks follow, the last of which is empty.
         at += 2;
         while let Some(&length) = bytes.get(at) {
             at += 1 + usize::from(length);
@@ -35,7 +35,7 @@ fn metadata_bytes(bytes: &[u8]) -> Option<usize> {
             }
         }
     }
-    Some(at.min(bytes.len()).saturating_sub(first))
+    Some(at.min(bytes.len()).saturating_sub(start))
 }
 
 #[cfg(test)]
@@ -43,7 +43,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn metadata_is_what_comes_before_the_first_frame() {
+    fn metadata_bytes_counts_the_extensions_before_the_first_frame() {
         let start = [&b"GIF89a\x01\0\x01\0\x80\0\0"[..], &[0; 6]].concat();
         let extension = b"\x21\xFF\x02ab\x01c\0";
         let bytes_of = |rest: &[&[u8]]| metadata_bytes(&[&start, &rest.concat()[..]].concat()).unwrap();

@@ -1,13 +1,11 @@
-//! What an upload says of itself before any of it is decoded: its format, its size, and how its pixels
-//! are coded.
+//! Headers of uploads: format, size and coding, read without decoding pixels.
 //!
-//! Read here rather than by the decoders because this must cost next to nothing: it decides, before
-//! any CPU time or memory is spent, whether an image is let in and how much it weighs. The decoders
-//! check the size again, so a header that lies gains nothing.
+//! The header decides, before any CPU permit or memory is reserved, whether an upload is accepted and what it
+//! costs. Reading it must therefore cost next to nothing, which the headers read by the decoders do not
+//! promise. The decoders check the size again, so a header that lies about it gains nothing.
 
-mod bits;
 mod bmp;
-mod fields;
+mod endian;
 mod gif;
 pub(super) mod jpeg;
 pub(super) mod png;
@@ -15,89 +13,47 @@ mod tiff;
 mod vp8l;
 pub(super) mod webp;
 
-use std::fmt;
-
 use image::ImageFormat;
 
 pub use self::{
-    gif::Gif,
-    jpeg::{Jpeg, Process},
-    png::Png,
-    tiff::Tiff,
-    webp::WebP,
+    gif::GifHeader,
+    jpeg::{JpegHeader, JpegProcess},
+    png::PngHeader,
+    tiff::TiffHeader,
+    webp::WebPHeader,
 };
-use super::ImageError;
+use super::{error::ImageError, format::Format, size::pixel_count};
 
-/// A format that is accepted.
+/// Size and coding of an upload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Format {
-    /// JPEG: baseline and progressive; RGB, grey, CMYK.
-    Jpeg,
-    /// PNG.
-    Png,
-    /// WebP: lossy, lossless, the first frame of an animation.
-    WebP,
-    /// GIF: the first frame.
-    Gif,
-    /// Windows bitmap.
-    Bmp,
-    /// TIFF: the first page.
-    Tiff,
-}
-
-impl Format {
-    /// Every format that is accepted.
-    pub const ALL: [Self; 6] = [Self::Jpeg, Self::Png, Self::WebP, Self::Gif, Self::Bmp, Self::Tiff];
-
-    /// The format's usual name.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Jpeg => "JPEG",
-            Self::Png => "PNG",
-            Self::WebP => "WebP",
-            Self::Gif => "GIF",
-            Self::Bmp => "BMP",
-            Self::Tiff => "TIFF",
-        }
-    }
-}
-
-impl fmt::Display for Format {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
-
-/// What an upload says of itself, before any of it is decoded.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Header {
-    /// Width in pixels as stored, before the EXIF orientation.
+pub struct ImageHeader {
+    /// Width in pixels as stored, before the EXIF orientation is applied.
     pub width: u32,
-    /// Height in pixels as stored, before the EXIF orientation.
+    /// Height in pixels as stored, before the EXIF orientation is applied.
     pub height: u32,
-    /// How the pixels are coded.
+    /// Format, and the parts of its header that decide the cost of decoding.
     pub coding: Coding,
 }
 
-/// How the pixels of an upload are coded, as far as it decides what decoding costs.
+/// Format of an upload, and the parts of its header that decide the cost of decoding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Coding {
     /// JPEG.
-    Jpeg(Jpeg),
+    Jpeg(JpegHeader),
     /// PNG.
-    Png(Png),
+    Png(PngHeader),
     /// WebP.
-    WebP(WebP),
+    WebP(WebPHeader),
     /// GIF.
-    Gif(Gif),
+    Gif(GifHeader),
     /// Windows bitmap.
     Bmp,
     /// TIFF.
-    Tiff(Tiff),
+    Tiff(TiffHeader),
 }
 
-impl Header {
-    /// By its first bytes; names and content types are not asked.
+impl ImageHeader {
+    /// Returns the format, as found in the first bytes. File name and content type are ignored.
     pub fn format(&self) -> Format {
         match self.coding {
             Coding::Jpeg(_) => Format::Jpeg,
@@ -109,46 +65,48 @@ impl Header {
         }
     }
 
-    /// Number of pixels.
-    pub fn pixels(&self) -> u64 {
-        u64::from(self.width) * u64::from(self.height)
+    /// Returns the number of pixels.
+    pub fn pixel_count(&self) -> u64 {
+        pixel_count(self.width, self.height)
     }
 
-    /// Whether it is a JPEG of grey alone.
+    /// Returns true if the upload is a JPEG with a single component.
     pub(super) fn is_grey_jpeg(&self) -> bool {
-        matches!(self.coding, Coding::Jpeg(Jpeg { components: 1, .. }))
+        matches!(self.coding, Coding::Jpeg(JpegHeader { component_count: 1, .. }))
     }
 
-    /// Whether it is a baseline JPEG, the one format that is decoded row by row and quickly.
+    /// Returns true if the upload is a baseline JPEG, the only format that is decoded fast and row by row.
     pub fn is_baseline_jpeg(&self) -> bool {
-        matches!(self.coding, Coding::Jpeg(Jpeg { process: Process::Baseline, .. }))
+        matches!(self.coding, Coding::Jpeg(JpegHeader { process: JpegProcess::Baseline, .. }))
     }
 }
 
-/// Reads the header: of a JPEG every marker, though no more than `max_scans` + 1 scans, which takes a
-/// millisecond or two for the largest uploads; of PNG and WebP what comes before the pixels; of the
-/// others a few bytes.
+/// Reads the header of an upload, in a millisecond or two at most.
+///
+/// Reads all markers of a JPEG until it has more than `max_scans` scans, the chunks of PNG and WebP that come
+/// before the pixels, and a few bytes of the other formats.
 ///
 /// # Errors
-/// [`ImageError::NotAnImage`], [`ImageError::UnsupportedFormat`], or [`ImageError::Corrupt`] where
-/// the format is known but the size cannot be found.
-pub(super) fn read(bytes: &[u8], max_scans: u32) -> Result<Header, ImageError> {
-    let format = format(bytes)?;
-    let corrupt = |why: &'static str| ImageError::Corrupt { format, source: why.into() };
+/// - [`ImageError::NotAnImage`] or [`ImageError::UnsupportedFormat`].
+/// - [`ImageError::Corrupt`] when the format is accepted but the header is damaged or gives no size.
+pub(super) fn read_header(bytes: &[u8], max_scans: u32) -> Result<ImageHeader, ImageError> {
+    let format = detect_format(bytes)?;
+    let corrupt = |reason: &'static str| ImageError::Corrupt { format, source: reason.into() };
     let header = match format {
-        Format::Jpeg => jpeg::read(bytes, max_scans).map_err(corrupt)?,
-        Format::Png => png::read(bytes),
-        Format::WebP => webp::read(bytes).map_err(corrupt)?,
-        Format::Gif => gif::read(bytes),
-        Format::Bmp => bmp::read(bytes),
-        Format::Tiff => tiff::read(bytes),
+        Format::Jpeg => jpeg::read_header(bytes, max_scans).map_err(corrupt)?,
+        Format::Png => png::read_header(bytes),
+        Format::WebP => webp::read_header(bytes).map_err(corrupt)?,
+        Format::Gif => gif::read_header(bytes),
+        Format::Bmp => bmp::read_header(bytes),
+        Format::Tiff => tiff::read_header(bytes),
     };
     header
         .filter(|header| header.width > 0 && header.height > 0)
         .ok_or_else(|| corrupt("its header gives no size"))
 }
 
-fn format(bytes: &[u8]) -> Result<Format, ImageError> {
+/// Detects the format by the first bytes.
+fn detect_format(bytes: &[u8]) -> Result<Format, ImageError> {
     let unsupported = |found: &str| Err(ImageError::UnsupportedFormat { found: found.to_owned() });
     match image::guess_format(bytes) {
         Ok(ImageFormat::Jpeg) => Ok(Format::Jpeg),
@@ -158,17 +116,17 @@ fn format(bytes: &[u8]) -> Result<Format, ImageError> {
         Ok(ImageFormat::Bmp) => Ok(Format::Bmp),
         Ok(ImageFormat::Tiff) => Ok(Format::Tiff),
         Ok(other) => unsupported(&format!("{other:?}").to_uppercase()),
-        Err(_) => match foreign(bytes) {
+        Err(_) => match detect_unsupported_format(bytes) {
             Some(name) => unsupported(name),
             None => Err(ImageError::NotAnImage),
         },
     }
 }
 
-/// Picture formats that people do send and that `image` does not know by their first bytes.
-fn foreign(bytes: &[u8]) -> Option<&'static str> {
+/// Detects common formats that the `image` crate does not recognise, so that the error can name them.
+fn detect_unsupported_format(bytes: &[u8]) -> Option<&'static str> {
     let start = bytes.get(..bytes.len().min(1024))?;
-    let has = |needle: &[u8]| start.windows(needle.len()).any(|window| window == needle);
+    let contains = |needle: &[u8]| start.windows(needle.len()).any(|window| window == needle);
     match start.get(4..12) {
         Some(b"ftypavis") => return Some("AVIF"),
         Some(brand) if brand.starts_with(b"ftyp") => return Some("HEIC or a video"),
@@ -183,7 +141,7 @@ fn foreign(bytes: &[u8]) -> Option<&'static str> {
     if start.starts_with(b"%PDF-") {
         return Some("PDF");
     }
-    if has(b"<svg") {
+    if contains(b"<svg") {
         return Some("SVG");
     }
     None

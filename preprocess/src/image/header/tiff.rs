@@ -1,71 +1,74 @@
-//! TIFF: size and depth, from the first directory.
+//! Header of a TIFF: size and depth, from its first directory.
 
 use super::{
-    Coding, Header,
-    fields::{be16, be32, le16, le32},
+    Coding, ImageHeader,
+    endian::{read_be16, read_be32, read_le16, read_le32},
 };
 
-/// How the pixels of a TIFF are coded.
+/// The parts of a TIFF header that decide the cost of decoding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Tiff {
-    /// Samples a pixel: 1 for grey, 3 for RGB, 4 with alpha or for CMYK.
-    pub samples: u32,
-    /// Bits of a sample.
-    pub bits: u32,
-    /// Bytes of the values of its entries, as a decoder keeps them.
-    pub(in crate::image) value_bytes: u64,
+pub struct TiffHeader {
+    /// Samples per pixel: 1 for grey, 3 for RGB, 4 for RGBA or CMYK.
+    pub samples_per_pixel: u32,
+    /// Bits per sample.
+    pub bits_per_sample: u32,
+    /// Bytes that the decoder allocates for the values of the directory entries.
+    pub(in crate::image) entry_value_bytes: u64,
 }
 
-/// What tiff 0.11 takes for each value of an entry that it reads: 32 bytes for a value of any type, and
-/// eight for what it makes of that.
-const VALUE_BYTES: u64 = 40;
+/// Bytes that the tiff 0.11 crate allocates per value of an entry.
+///
+/// 32 bytes for the value of any type, and eight for the integer converted from it.
+const BYTES_PER_ENTRY_VALUE: u64 = 40;
 
-/// The tags whose values it reads, however many there are, before limits can be set.
-const READ: [u32; 21] =
+/// Tags whose values the tiff 0.11 crate loads when it opens a file, before a memory limit can be set.
+const TAGS_LOADED_ON_OPEN: [u32; 21] =
     [256, 257, 258, 259, 262, 273, 277, 278, 279, 284, 317, 320, 322, 323, 324, 325, 338, 339, 347, 529, 530];
 
-pub(super) fn read(bytes: &[u8]) -> Option<Header> {
+pub(super) fn read_header(bytes: &[u8]) -> Option<ImageHeader> {
     const WIDTH: u32 = 256;
     const HEIGHT: u32 = 257;
     const BITS_PER_SAMPLE: u32 = 258;
     const SAMPLES_PER_PIXEL: u32 = 277;
-    /// Values that take more than the four bytes of an entry are elsewhere.
-    const SHORTS_IN_AN_ENTRY: u32 = 2;
+    /// Values that need more than the four bytes of an entry are stored elsewhere, and the entry has their
+    /// offset.
+    const MAX_SHORTS_IN_ENTRY: u32 = 2;
     let big_endian = bytes.starts_with(b"MM");
-    let short = |at| {
-        if big_endian { be16(bytes, at) } else { le16(bytes, at) }
+    let read_short = |at| {
+        if big_endian { read_be16(bytes, at) } else { read_le16(bytes, at) }
     };
-    let long = |at| {
-        if big_endian { be32(bytes, at) } else { le32(bytes, at) }
+    let read_long = |at| {
+        if big_endian { read_be32(bytes, at) } else { read_le32(bytes, at) }
     };
 
-    let directory = usize::try_from(long(4)?).ok()?;
+    let directory = usize::try_from(read_long(4)?).ok()?;
     let (mut width, mut height) = (None, None);
-    // What the format says of a directory that has no such entry.
-    let (mut samples, mut bits) = (1, 1);
-    let mut values = 0;
-    for entry in 0..usize::try_from(short(directory)?).ok()? {
+    // The defaults of the format for a directory without these entries.
+    let (mut samples_per_pixel, mut bits_per_sample) = (1, 1);
+    let mut loaded_values = 0;
+    for entry in 0..usize::try_from(read_short(directory)?).ok()? {
         let at = directory.checked_add(2 + 12 * entry)?;
-        let (tag, count) = (short(at)?, long(at + 4)?);
-        if READ.contains(&tag) {
-            values += u64::from(count);
+        let (tag, count) = (read_short(at)?, read_long(at + 4)?);
+        if TAGS_LOADED_ON_OPEN.contains(&tag) {
+            loaded_values += u64::from(count);
         }
-        let value = match short(at + 2)? {
-            3 if count > SHORTS_IN_AN_ENTRY => {
-                short(usize::try_from(long(at + 8)?).ok()?).unwrap_or_default()
+        let value = match read_short(at + 2)? {
+            3 if count > MAX_SHORTS_IN_ENTRY => {
+                read_short(usize::try_from(read_long(at + 8)?).ok()?).unwrap_or_default()
             }
-            3 => short(at + 8)?,
-            4 => long(at + 8)?,
+            3 => read_short(at + 8)?,
+            4 => read_long(at + 8)?,
             _ => continue,
         };
         match tag {
             WIDTH => width = Some(value),
             HEIGHT => height = Some(value),
-            BITS_PER_SAMPLE => bits = value,
-            SAMPLES_PER_PIXEL => samples = value,
+            BITS_PER_SAMPLE => bits_per_sample = value,
+            SAMPLES_PER_PIXEL => samples_per_pixel = value,
             _ => {}
         }
     }
-    let tiff = Tiff { samples, bits, value_bytes: values * VALUE_BYTES };
-    Some(Header { width: width?, height: height?, coding: Coding::Tiff(tiff) })
+    let entry_value_bytes = loaded_values * BYTES_PER_ENTRY_VALUE;
+    let tiff = TiffHeader { samples_per_pixel, bits_per_sample, entry_value_bytes };
+    Some(ImageHeader { width: width?, height: height?, coding: Coding::Tiff(tiff) })
 }

@@ -1,149 +1,170 @@
-//! WebP: the chunks up to the pixels, and how these are coded.
+//! Header of a WebP: the chunks up to the pixels, and the coding of the pixels.
 
 use super::{
-    Coding, Header,
-    fields::{le16, le24, le32},
-    jpeg::{MAX_PROFILE_BYTES, Metadata},
-    vp8l::{self, Broken},
+    Coding, ImageHeader,
+    endian::{read_le16, read_le24, read_le32},
+    vp8l::{self, CorruptStream},
 };
+use crate::image::metadata::{MAX_ICC_PROFILE_BYTES, Metadata};
 
-/// How the pixels of a WebP are coded.
+/// The parts of a WebP header that decide the cost of decoding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct WebP {
-    /// Without loss; otherwise as a frame of VP8.
-    pub lossless: bool,
-    /// Some of it may be transparent.
-    pub alpha: bool,
-    /// An animation; its first frame is used.
-    pub animated: bool,
-    /// Bytes of the tables of its prefix codes.
+pub struct WebPHeader {
+    /// True for lossless coding (VP8L), false for a VP8 frame.
+    pub is_lossless: bool,
+    /// True if pixels can be transparent.
+    pub has_alpha: bool,
+    /// True for an animation, of which the first frame is decoded.
+    pub is_animated: bool,
+    /// Bytes that the decoder allocates for tables of prefix codes.
     pub(in crate::image) table_bytes: u64,
 }
 
 const FOURTEEN_BITS: u32 = 0x3FFF;
-/// `RIFF`, the length of the file, `WEBP`.
-const FILE_HEAD_BYTES: usize = 12;
+/// Length of `RIFF`, the length of the file, and `WEBP`.
+const FILE_HEADER_BYTES: usize = 12;
 
-/// What there is at the outermost level, or in a frame of an animation.
-struct Picture {
+/// Header of the pixels of a still image, or of a frame of an animation.
+struct Bitstream {
     width: u32,
     height: u32,
-    lossless: bool,
-    alpha: bool,
+    is_lossless: bool,
+    has_alpha: bool,
     table_bytes: u64,
 }
 
-/// An extended file says its size twice, and decoders ask for memory by either: the two must agree.
-pub(super) fn read(bytes: &[u8]) -> Result<Option<Header>, &'static str> {
-    let chunks = Chunks::of(bytes);
+/// Reads the header.
+///
+/// An extended file states its size twice. The two must agree, because decoders allocate memory by either of
+/// them.
+pub(super) fn read_header(bytes: &[u8]) -> Result<Option<ImageHeader>, &'static str> {
+    let chunks = Chunks::new(bytes);
     let Some((name, canvas)) = chunks.clone().next() else { return Ok(None) };
     if name != b"VP8X" {
-        return Ok(picture(chunks)?.map(|picture| picture.header(false)));
+        return Ok(read_bitstream(chunks)?.map(|bitstream| bitstream.into_header(false)));
     }
-    let Some((flags, width, height)) = extended(canvas) else { return Ok(None) };
-    let found = match flags.animated {
-        true => first_frame(chunks)?,
-        // image-webp would take a frame's pixels for the picture's.
+    let Some((flags, width, height)) = read_extended_header(canvas) else { return Ok(None) };
+    let bitstream = match flags.is_animated {
+        true => read_first_frame(chunks)?,
+        // image-webp would decode the frame instead of the image.
         false if chunks.clone().any(|(name, _)| name == b"ANMF") => {
             return Err("it has a frame and is no animation");
         }
-        false => picture(chunks)?,
+        false => read_bitstream(chunks)?,
     };
-    let Some(found) = found else { return Err("it ends before its pixels") };
-    let fits = match flags.animated {
-        true => found.width <= width && found.height <= height,
-        false => (found.width, found.height) == (width, height),
+    let Some(bitstream) = bitstream else { return Err("it ends before its pixels") };
+    let fits = match flags.is_animated {
+        true => bitstream.width <= width && bitstream.height <= height,
+        false => (bitstream.width, bitstream.height) == (width, height),
     };
     if !fits {
         return Err("its header and its pixels disagree about its size");
     }
-    let found = Picture { width, height, alpha: flags.alpha || found.alpha, ..found };
-    Ok(Some(found.header(flags.animated)))
+    let has_alpha = flags.has_alpha || bitstream.has_alpha;
+    Ok(Some(Bitstream { width, height, has_alpha, ..bitstream }.into_header(flags.is_animated)))
 }
 
-/// What a WebP says beside its pixels. What is too long counts as not there.
-pub(in crate::image) fn metadata(bytes: &[u8]) -> Metadata<'_> {
-    let chunk = |wanted: &[u8; 4]| Chunks::of(bytes).find(|&(name, _)| name == wanted).map(|(_, data)| data);
-    let profile = chunk(b"ICCP").filter(|profile| profile.len() <= MAX_PROFILE_BYTES);
-    Metadata { exif: chunk(b"EXIF"), profile: profile.map(<[u8]>::to_vec) }
+/// Reads EXIF block and ICC profile. A profile that is too long is ignored.
+pub(in crate::image) fn read_metadata(bytes: &[u8]) -> Metadata<'_> {
+    let chunk = |wanted: &[u8; 4]| Chunks::new(bytes).find(|&(name, _)| name == wanted).map(|(_, data)| data);
+    let profile = chunk(b"ICCP").filter(|profile| profile.len() <= MAX_ICC_PROFILE_BYTES);
+    Metadata { exif: chunk(b"EXIF"), icc_profile: profile.map(<[u8]>::to_vec) }
 }
 
-impl Picture {
-    fn header(&self, animated: bool) -> Header {
-        let Self { width, height, lossless, alpha, table_bytes } = *self;
-        Header { width, height, coding: Coding::WebP(WebP { lossless, alpha, animated, table_bytes }) }
+impl Bitstream {
+    fn into_header(self, is_animated: bool) -> ImageHeader {
+        let Self { width, height, is_lossless, has_alpha, table_bytes } = self;
+        let webp = WebPHeader { is_lossless, has_alpha, is_animated, table_bytes };
+        ImageHeader { width, height, coding: Coding::WebP(webp) }
     }
 }
 
+/// Flags of an extended header.
 struct Flags {
-    animated: bool,
-    alpha: bool,
+    is_animated: bool,
+    has_alpha: bool,
 }
 
-fn extended(chunk: &[u8]) -> Option<(Flags, u32, u32)> {
+/// Reads flags, width and height of the canvas.
+fn read_extended_header(chunk: &[u8]) -> Option<(Flags, u32, u32)> {
     const ANIMATED: u8 = 2;
     const ALPHA: u8 = 16;
     let flags = *chunk.first()?;
-    let flags = Flags { animated: flags & ANIMATED != 0, alpha: flags & ALPHA != 0 };
-    Some((flags, le24(chunk, 4)? + 1, le24(chunk, 7)? + 1))
+    let flags = Flags { is_animated: flags & ANIMATED != 0, has_alpha: flags & ALPHA != 0 };
+    Some((flags, read_le24(chunk, 4)? + 1, read_le24(chunk, 7)? + 1))
 }
 
-/// The first frame of an animation, if it says the same size as its pixels.
-fn first_frame(mut chunks: Chunks<'_>) -> Result<Option<Picture>, &'static str> {
-    const FRAME_HEAD_BYTES: usize = 16;
+/// Reads the first frame of an animation. Returns `None` unless the frame states the size of its pixels.
+fn read_first_frame(mut chunks: Chunks<'_>) -> Result<Option<Bitstream>, &'static str> {
+    const FRAME_HEADER_BYTES: usize = 16;
     let Some((_, frame)) = chunks.find(|&(name, _)| name == b"ANMF") else { return Ok(None) };
-    let (Some(width), Some(height)) = (le24(frame, 6), le24(frame, 9)) else { return Ok(None) };
-    let picture = picture(Chunks { rest: frame.get(FRAME_HEAD_BYTES..).unwrap_or_default() })?;
-    Ok(picture.filter(|picture| (picture.width, picture.height) == (width + 1, height + 1)))
+    let (Some(width), Some(height)) = (read_le24(frame, 6), read_le24(frame, 9)) else { return Ok(None) };
+    let bitstream = read_bitstream(Chunks { rest: frame.get(FRAME_HEADER_BYTES..).unwrap_or_default() })?;
+    Ok(bitstream.filter(|bitstream| (bitstream.width, bitstream.height) == (width + 1, height + 1)))
 }
 
-/// The first picture, and the first alpha that a lossy one may have, wherever it stands.
-fn picture(chunks: Chunks<'_>) -> Result<Option<Picture>, &'static str> {
+/// Reads the first bitstream.
+///
+/// The first alpha chunk belongs to a lossy bitstream, whether it comes before or after.
+fn read_bitstream(chunks: Chunks<'_>) -> Result<Option<Bitstream>, &'static str> {
     let alpha = chunks.clone().find(|&(name, _)| name == b"ALPH").map(|(_, data)| data);
     let mut pixels = chunks.filter(|&(name, _)| name == b"VP8 " || name == b"VP8L");
-    let found = match pixels.next() {
-        Some((b"VP8L", data)) => lossless(data, alpha.is_some()),
-        Some((_, data)) => lossy(data, alpha),
+    let bitstream = match pixels.next() {
+        Some((b"VP8L", data)) => read_lossless(data, alpha.is_some()),
+        Some((_, data)) => read_lossy(data, alpha),
         None => None,
     };
-    found.transpose().map_err(|Broken| "its prefix codes are broken")
+    bitstream.transpose().map_err(|CorruptStream| "its prefix codes are broken")
 }
 
-fn lossy(data: &[u8], alpha: Option<&[u8]>) -> Option<Result<Picture, Broken>> {
-    /// The method of compression in the first byte of alpha.
+fn read_lossy(data: &[u8], alpha: Option<&[u8]>) -> Option<Result<Bitstream, CorruptStream>> {
+    /// Bits of the compression method in the first byte of the alpha chunk.
     const METHOD: u8 = 3;
     const LOSSLESS: u8 = 1;
-    let (width, height) = (le16(data, 6)? & FOURTEEN_BITS, le16(data, 8)? & FOURTEEN_BITS);
+    let (width, height) = (read_le16(data, 6)? & FOURTEEN_BITS, read_le16(data, 8)? & FOURTEEN_BITS);
     let table_bytes = match alpha {
         Some([first, stream @ ..]) if first & METHOD == LOSSLESS => vp8l::table_bytes(stream, width, height),
         _ => Ok(0),
     };
-    let picture =
-        |table_bytes| Picture { width, height, lossless: false, alpha: alpha.is_some(), table_bytes };
-    Some(table_bytes.map(picture))
+    let has_alpha = alpha.is_some();
+    Some(table_bytes.map(|table_bytes| Bitstream {
+        width,
+        height,
+        is_lossless: false,
+        has_alpha,
+        table_bytes,
+    }))
 }
 
-fn lossless(data: &[u8], alpha: bool) -> Option<Result<Picture, Broken>> {
-    const HEAD_BYTES: usize = 5;
-    let bits = le32(data, 1)?;
+fn read_lossless(data: &[u8], has_alpha_chunk: bool) -> Option<Result<Bitstream, CorruptStream>> {
+    const HEADER_BYTES: usize = 5;
+    const ALPHA: u32 = 1 << 28;
+    let bits = read_le32(data, 1)?;
     let side = |bits: u32| (bits & FOURTEEN_BITS) + 1;
     let (width, height) = (side(bits), side(bits >> 14));
-    let alpha = alpha || bits & (1 << 28) != 0;
-    let table_bytes = vp8l::table_bytes(data.get(HEAD_BYTES..)?, width, height);
-    Some(table_bytes.map(|table_bytes| Picture { width, height, lossless: true, alpha, table_bytes }))
+    let has_alpha = has_alpha_chunk || bits & ALPHA != 0;
+    let table_bytes = vp8l::table_bytes(data.get(HEADER_BYTES..)?, width, height);
+    Some(table_bytes.map(|table_bytes| Bitstream {
+        width,
+        height,
+        is_lossless: true,
+        has_alpha,
+        table_bytes,
+    }))
 }
 
-/// Name and data of each chunk; ends where one is cut short. Alpha that is cut short decoders begin with
-/// all the same.
+/// Iterates over name and data of the chunks. Ends at a chunk that is cut off.
+///
+/// An alpha chunk that is cut off is returned as far as it goes, because decoders start to decode it, too.
 #[derive(Clone)]
 struct Chunks<'a> {
     rest: &'a [u8],
 }
 
 impl<'a> Chunks<'a> {
-    /// At the outermost level.
-    fn of(bytes: &'a [u8]) -> Self {
-        Self { rest: bytes.get(FILE_HEAD_BYTES..).unwrap_or_default() }
+    /// Iterates over the chunks at the outermost level of a file.
+    fn new(bytes: &'a [u8]) -> Self {
+        Self { rest: bytes.get(FILE_HEADER_BYTES..).unwrap_or_default() }
     }
 }
 
@@ -151,15 +172,15 @@ impl<'a> Iterator for Chunks<'a> {
     type Item = (&'a [u8; 4], &'a [u8]);
 
     fn next(&mut self) -> Option<Self::Item> {
-        const HEAD_BYTES: usize = 8;
+        const CHUNK_HEADER_BYTES: usize = 8;
         let name = self.rest.first_chunk()?;
-        let length = usize::try_from(le32(self.rest, 4)?).ok()?;
-        let end = HEAD_BYTES.checked_add(length)?;
-        let data = match self.rest.get(HEAD_BYTES..end) {
-            None if name == b"ALPH" => self.rest.get(HEAD_BYTES..)?,
+        let length = usize::try_from(read_le32(self.rest, 4)?).ok()?;
+        let end = CHUNK_HEADER_BYTES.checked_add(length)?;
+        let data = match self.rest.get(CHUNK_HEADER_BYTES..end) {
+            None if name == b"ALPH" => self.rest.get(CHUNK_HEADER_BYTES..)?,
             data => data?,
         };
-        // Chunks begin at even positions.
+        // Chunks start at even offsets.
         self.rest = self.rest.get(end + length % 2..).unwrap_or_default();
         Some((name, data))
     }

@@ -1,29 +1,29 @@
-//! A file, its answer, and what several of the writers need.
+//! A hostile file with its expected outcome, and helpers for the writers of files.
 
-/// A file that was made to do harm.
+/// A hostile file.
 #[derive(Clone)]
-pub(crate) struct File {
+pub(crate) struct HostileFile {
     pub(crate) name: &'static str,
     pub(crate) bytes: Vec<u8>,
-    pub(crate) answer: Answer,
+    pub(crate) expected: Expected,
 }
 
-/// What comes of a file.
+/// Expected outcome of processing a file.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Answer {
-    /// A picture.
-    Taken,
-    /// Refused before anything is decoded, with this kind of problem.
-    ByHeader(&'static str),
-    /// Refused by the decoder.
-    ByDecoder(&'static str),
+pub(crate) enum Expected {
+    /// The file gives an image.
+    Processed,
+    /// The file is refused before decoding, with this kind of problem.
+    RefusedByHeader(&'static str),
+    /// The file is refused by its decoder, with this kind of problem.
+    RefusedByDecoder(&'static str),
 }
 
-pub(crate) fn file(name: &'static str, answer: Answer, bytes: Vec<u8>) -> File {
-    File { name, bytes, answer }
+pub(crate) fn file(name: &'static str, expected: Expected, bytes: Vec<u8>) -> HostileFile {
+    HostileFile { name, bytes, expected }
 }
 
-/// Noise, the same in every run: Knuth's multiplier, the highest bits.
+/// Returns noise that is the same in every run: the highest bits of Knuth's linear congruential generator.
 pub(crate) fn noise(bytes: usize) -> Vec<u8> {
     let mut state: u64 = 5;
     let mut next = || {
@@ -33,11 +33,12 @@ pub(crate) fn noise(bytes: usize) -> Vec<u8> {
     std::iter::repeat_with(&mut next).take(bytes).collect()
 }
 
-/// A length as the formats write it.
+/// Converts a length to the 32 bits that the formats use.
 pub(crate) fn length32(bytes: usize) -> u32 {
     u32::try_from(bytes).unwrap()
 }
 
+/// Converts a length to the 16 bits that JPEG uses.
 pub(crate) fn length16(bytes: usize) -> u16 {
     u16::try_from(bytes).unwrap()
 }

@@ -1,14 +1,14 @@
-//! GIFs: canvases that the file does not fill, and frames without end.
+//! Hostile GIFs: large canvases with small frames, many frames, and large metadata.
 
 use image::ImageFormat;
 
 use super::files::{
-    Answer::{ByDecoder, ByHeader, Taken},
-    File, file,
+    Expected::{Processed, RefusedByDecoder, RefusedByHeader},
+    HostileFile, file,
 };
-use crate::pictures::{encode, picture};
+use crate::test_image::{encode, test_image};
 
-/// A canvas and two colours.
+/// Writes the header: a canvas and two colours.
 fn screen((width, height): (u16, u16)) -> Vec<u8> {
     let mut file = b"GIF89a".to_vec();
     file.extend(width.to_le_bytes());
@@ -18,7 +18,7 @@ fn screen((width, height): (u16, u16)) -> Vec<u8> {
     file
 }
 
-/// A frame of so many bytes of compressed pixels.
+/// Writes a frame with these compressed pixels.
 fn frame((left, top): (u16, u16), (width, height): (u16, u16), pixels: &[u8]) -> Vec<u8> {
     let mut frame = vec![0x2C];
     for number in [left, top, width, height] {
@@ -29,6 +29,7 @@ fn frame((left, top): (u16, u16), (width, height): (u16, u16), pixels: &[u8]) ->
     frame
 }
 
+/// Writes data as blocks of at most 255 bytes.
 fn blocks(data: &[u8]) -> Vec<u8> {
     let mut blocks = Vec::new();
     for block in data.chunks(255) {
@@ -43,7 +44,7 @@ fn extension(name: &[u8; 11], data: &[u8]) -> Vec<u8> {
     [&[0x21, 0xFF, 11][..], name, &blocks(data)].concat()
 }
 
-/// LZW that draws a row of zeros longer and longer: a code and the one that is just being made.
+/// Compresses zeros with LZW as much as the format allows: each code is the one defined by it.
 fn zeros(pixels: u32) -> Vec<u8> {
     let mut bits = Bits::default();
     let (clear, end) = (4, 5);
@@ -94,57 +95,65 @@ impl Bits {
     }
 }
 
-pub(super) fn files() -> Vec<File> {
-    let usual = encode(picture(), ImageFormat::Gif);
+pub(super) fn files() -> Vec<HostileFile> {
+    let usual = encode(test_image(), ImageFormat::Gif);
     let end = [0x3B];
-    let whole = (5000, 5000);
+    let full_size = (5000, 5000);
     let pixels = zeros(25_000_000);
     let small = frame((0, 0), (8, 8), &zeros(64));
     vec![
-        file("gif-25-megapixels", Taken, [&screen(whole)[..], &frame((0, 0), whole, &pixels), &end].concat()),
-        file("gif-a-frame-beside-a-canvas-of-25-megapixels", Taken, {
-            [&screen(whole)[..], &frame((1, 1), (4999, 4999), &pixels), &end].concat()
+        file(
+            "gif-25-megapixels",
+            Processed,
+            [&screen(full_size)[..], &frame((0, 0), full_size, &pixels), &end].concat(),
+        ),
+        file("gif-a-frame-beside-a-canvas-of-25-megapixels", Processed, {
+            [&screen(full_size)[..], &frame((1, 1), (4999, 4999), &pixels), &end].concat()
         }),
-        file("gif-a-small-frame-on-25-megapixels", Taken, [&screen(whole)[..], &small, &end].concat()),
-        file("gif-a-frame-larger-than-its-canvas", ByDecoder("too_much_memory"), {
+        file(
+            "gif-a-small-frame-on-25-megapixels",
+            Processed,
+            [&screen(full_size)[..], &small, &end].concat(),
+        ),
+        file("gif-a-frame-larger-than-its-canvas", RefusedByDecoder("too_much_memory"), {
             [&screen((8, 8))[..], &frame((0, 0), (16, 16), &zeros(256)), &end].concat()
         }),
-        file("gif-a-frame-of-25-megapixels-on-one-pixel", ByDecoder("too_much_memory"), {
-            [&screen((1, 1))[..], &frame((0, 0), whole, &pixels), &end].concat()
+        file("gif-a-frame-of-25-megapixels-on-one-pixel", RefusedByDecoder("too_much_memory"), {
+            [&screen((1, 1))[..], &frame((0, 0), full_size, &pixels), &end].concat()
         }),
         file(
             "gif-65535-squared",
-            ByHeader("side_too_long"),
+            RefusedByHeader("side_too_long"),
             [&screen((65_535, 65_535))[..], &small].concat(),
         ),
         file(
             "gif-12000-squared",
-            ByHeader("too_many_pixels"),
+            RefusedByHeader("too_many_pixels"),
             [&screen((12_000, 12_000))[..], &small].concat(),
         ),
-        file("gif-100000-frames", Taken, [&screen((8, 8))[..], &small.repeat(100_000), &end].concat()),
-        file("gif-no-frame", ByDecoder("corrupt_image"), [&screen((64, 64))[..], &end].concat()),
-        file("gif-no-width", ByHeader("corrupt_image"), [&screen((0, 64))[..], &small, &end].concat()),
-        file("gif-no-colours", ByDecoder("corrupt_image"), {
+        file("gif-100000-frames", Processed, [&screen((8, 8))[..], &small.repeat(100_000), &end].concat()),
+        file("gif-no-frame", RefusedByDecoder("corrupt_image"), [&screen((64, 64))[..], &end].concat()),
+        file("gif-no-width", RefusedByHeader("corrupt_image"), [&screen((0, 64))[..], &small, &end].concat()),
+        file("gif-no-colours", RefusedByDecoder("corrupt_image"), {
             [&b"GIF89a\x08\0\x08\0\0\0\0"[..], &small, &end].concat()
         }),
-        file("gif-19-mb-of-xmp", Taken, {
+        file("gif-19-mb-of-xmp", Processed, {
             let metadata = extension(b"XMP DataXMP", &vec![7; 19 << 20]);
             [&screen((8, 8))[..], &metadata, &small, &end].concat()
         }),
-        file("gif-a-profile-of-19-mb", Taken, {
+        file("gif-a-profile-of-19-mb", Processed, {
             let metadata = extension(b"ICCRGBG1012", &vec![7; 19 << 20]);
             [&screen((8, 8))[..], &metadata, &small, &end].concat()
         }),
-        file("gif-a-million-extensions", Taken, {
+        file("gif-a-million-extensions", Processed, {
             let comments = [0x21, 0xFE, 1, b'x', 0].repeat(1_000_000);
             [&screen((8, 8))[..], &comments, &small, &end].concat()
         }),
-        file("gif-an-extension-without-end", ByDecoder("corrupt_image"), {
+        file("gif-an-extension-without-end", RefusedByDecoder("corrupt_image"), {
             [&screen((8, 8))[..], &extension(b"XMP DataXMP", &[7; 1000])[..900]].concat()
         }),
-        file("gif-cut-in-its-pixels", ByDecoder("corrupt_image"), usual[..usual.len() / 2].to_vec()),
-        file("gif-codes-that-are-none", ByDecoder("corrupt_image"), {
+        file("gif-cut-in-its-pixels", RefusedByDecoder("corrupt_image"), usual[..usual.len() / 2].to_vec()),
+        file("gif-codes-that-are-none", RefusedByDecoder("corrupt_image"), {
             [&screen((64, 64))[..], &frame((0, 0), (64, 64), &[0xFF; 600]), &end].concat()
         }),
     ]

@@ -1,13 +1,13 @@
-//! JPEGs, written by hand: their codes are such that zero bits are a picture of any size.
+//! Hostile JPEGs, most of them written by hand. With their Huffman tables, zero bits are valid pixels.
 
 use image::{RgbImage, imageops::FilterType};
 use jpeg_encoder::{ColorType, Encoder, SamplingFactor};
 
 use super::files::{
-    Answer::{self, ByDecoder, ByHeader, Taken},
-    File, file, length16, noise,
+    Expected::{self, Processed, RefusedByDecoder, RefusedByHeader},
+    HostileFile, file, length16, noise,
 };
-use crate::{pictures::picture, support::sample};
+use crate::{support::sample, test_image::test_image};
 
 const SOI: [u8; 2] = [0xFF, 0xD8];
 const EOI: [u8; 2] = [0xFF, 0xD9];
@@ -28,7 +28,7 @@ fn segment(marker: u8, payload: &[u8]) -> Vec<u8> {
     [&[0xFF, marker], &length[..], payload].concat()
 }
 
-/// A frame header. `factors` are the sampling factors of each component, as one byte.
+/// Writes a frame header. `factors` are the sampling factors of each component, packed into one byte.
 fn frame(marker: u8, (width, height): (u16, u16), factors: &[u8]) -> Vec<u8> {
     let mut payload = vec![8];
     payload.extend(height.to_be_bytes());
@@ -40,6 +40,7 @@ fn frame(marker: u8, (width, height): (u16, u16), factors: &[u8]) -> Vec<u8> {
     segment(marker, &payload)
 }
 
+/// Writes a scan with the spectral selection `first` to `last`.
 fn scan(components: &[u8], (first, last): (u8, u8), refinement: u8, bits: &[u8]) -> Vec<u8> {
     let mut payload = vec![u8::try_from(components.len()).unwrap()];
     payload.extend(components.iter().flat_map(|&component| [component, 0]));
@@ -47,7 +48,8 @@ fn scan(components: &[u8], (first, last): (u8, u8), refinement: u8, bits: &[u8])
     [segment(SOS, &payload), bits.to_vec()].concat()
 }
 
-/// Quantization by one, and codes of one bit: a zero is no difference for DC and `ac` for AC.
+/// Writes a quantization table of ones, and Huffman codes of one bit: 0 means no difference for DC and the
+/// symbol `ac` for AC.
 fn tables(ac: u8) -> Vec<u8> {
     let quantization = [&[0][..], &[1; 64]].concat();
     let code = |class: u8, symbol: u8| [&[class, 1][..], &[0; 15], &[symbol]].concat();
@@ -56,11 +58,11 @@ fn tables(ac: u8) -> Vec<u8> {
 
 /// The symbol that ends a block.
 const END_OF_BLOCK: u8 = 0;
-/// The symbol that ends 16,384 blocks and as many more as the 14 bits after it say.
+/// The symbol that ends 16,384 blocks plus the number in the 14 bits after it.
 const END_OF_BLOCKS: u8 = 0xE0;
 
-/// A baseline picture without subsampling that is grey all over, in two bits a block.
-fn grey_all_over(size: (u16, u16), components: u8) -> Vec<u8> {
+/// Writes a uniform grey baseline JPEG without subsampling, in two bits per block.
+fn uniform_grey(size: (u16, u16), components: u8) -> Vec<u8> {
     let blocks = usize::from(size.0).div_ceil(8) * usize::from(size.1).div_ceil(8) * usize::from(components);
     let factors = vec![0x11; components.into()];
     let numbers: Vec<u8> = (1..=components).collect();
@@ -69,9 +71,11 @@ fn grey_all_over(size: (u16, u16), components: u8) -> Vec<u8> {
     [head, scan(&numbers, (0, 63), 0, &bits), EOI.to_vec()].concat()
 }
 
-/// A progressive picture in so many scans: the first with the averages, the others with nothing, one for
-/// each component and the rest for the first. The first component has all the samples there are.
-fn in_scans(size: (u16, u16), factors: &[u8], scans: usize) -> Vec<u8> {
+/// Writes a progressive JPEG with this number of scans.
+///
+/// The first scan contains the DC coefficients. The others contain only zeros: one for each component, and
+/// the rest for the first component, which must not be subsampled.
+fn with_scan_count(size: (u16, u16), factors: &[u8], scan_count: usize) -> Vec<u8> {
     let [width, height] = [size.0, size.1].map(usize::from);
     let down = usize::from(factors[0] & 15);
     let mcus = width.div_ceil(8 * down) * height.div_ceil(8 * down);
@@ -79,7 +83,7 @@ fn in_scans(size: (u16, u16), factors: &[u8], scans: usize) -> Vec<u8> {
         factors.iter().map(|&both| usize::from(both >> 4) * usize::from(both & 15)).sum();
     let numbers: Vec<u8> = (1..).take(factors.len()).collect();
     let averages = vec![0; (mcus * blocks_of_an_mcu).div_ceil(8)];
-    let nothing = |component: u8| {
+    let empty_scan = |component: u8| {
         let smaller = if component == 1 { 1 } else { down };
         let blocks = width.div_ceil(8 * smaller) * height.div_ceil(8 * smaller);
         let bits = vec![0; (blocks.div_ceil(1 << 14) * 15).div_ceil(8)];
@@ -87,30 +91,30 @@ fn in_scans(size: (u16, u16), factors: &[u8], scans: usize) -> Vec<u8> {
     };
     let mut file = [&SOI[..], &tables(END_OF_BLOCKS), &frame(PROGRESSIVE, size, factors)].concat();
     file.extend(scan(&numbers, (0, 0), 0, &averages));
-    numbers.iter().skip(1).for_each(|&component| file.extend(nothing(component)));
-    file.extend(nothing(1).repeat(scans - numbers.len()));
+    numbers.iter().skip(1).for_each(|&component| file.extend(empty_scan(component)));
+    file.extend(empty_scan(1).repeat(scan_count - numbers.len()));
     file.extend(EOI);
     file
 }
 
-/// A photo of the samples at another size, as cameras write it.
+/// Encodes a sample photo at another size, as cameras do.
 pub(crate) fn photo(width: u32, height: u32) -> Vec<u8> {
     let photo = image::load_from_memory(&sample("coffee.jpg")).unwrap().into_rgb8();
     encoded(&image::imageops::resize(&photo, width, height, FilterType::Triangle), |_| {})
 }
 
-/// 400×300 by an encoder.
+/// Encodes the test image with changed settings of the encoder.
 fn usual(change: impl FnOnce(&mut Encoder<&mut Vec<u8>>)) -> Vec<u8> {
-    encoded(&picture(), change)
+    encoded(&test_image(), change)
 }
 
-fn encoded(picture: &RgbImage, change: impl FnOnce(&mut Encoder<&mut Vec<u8>>)) -> Vec<u8> {
+fn encoded(image: &RgbImage, change: impl FnOnce(&mut Encoder<&mut Vec<u8>>)) -> Vec<u8> {
     let mut file = Vec::new();
     let mut encoder = Encoder::new(&mut file, 90);
     encoder.set_sampling_factor(SamplingFactor::R_4_2_0);
     change(&mut encoder);
-    let (width, height) = (picture.width().try_into().unwrap(), picture.height().try_into().unwrap());
-    encoder.encode(picture.as_raw(), width, height, ColorType::Rgb).unwrap();
+    let (width, height) = (image.width().try_into().unwrap(), image.height().try_into().unwrap());
+    encoder.encode(image.as_raw(), width, height, ColorType::Rgb).unwrap();
     file
 }
 
@@ -118,55 +122,58 @@ fn with_restarts(encoder: &mut Encoder<&mut Vec<u8>>) {
     encoder.set_restart_interval(4);
 }
 
-/// Where the segment with that marker begins.
+/// Returns the offset of the first segment with this marker.
 fn position(file: &[u8], marker: u8) -> usize {
     file.windows(2).position(|pair| pair == [0xFF, marker]).unwrap()
 }
 
-/// The part of the file up to that share of it, in hundredths.
-fn cut(file: &[u8], hundredths: usize) -> Vec<u8> {
-    file[..file.len() * hundredths / 100].to_vec()
+/// Truncates a file to a percentage of its length.
+fn cut(file: &[u8], percent: usize) -> Vec<u8> {
+    file[..file.len() * percent / 100].to_vec()
 }
 
-/// The same, and called whole.
-fn cut_and_ended(file: &[u8], hundredths: usize) -> Vec<u8> {
-    let mut part = cut(file, hundredths);
-    // A marker that was cut in two would make another one.
+/// As [`cut`], with an end marker added.
+fn cut_and_ended(file: &[u8], percent: usize) -> Vec<u8> {
+    let mut part = cut(file, percent);
+    // Separates the end marker from a marker that was cut in half.
     part.extend([0, 0]);
     part.extend(EOI);
     part
 }
 
-/// With segments before everything else.
-fn begun_with(segments: &[u8], file: &[u8]) -> Vec<u8> {
+/// Inserts segments right after the start marker.
+fn with_segments(segments: &[u8], file: &[u8]) -> Vec<u8> {
     [&file[..2], segments, &file[2..]].concat()
 }
 
-fn profile_part(number: u8, of: u8, data: &[u8]) -> Vec<u8> {
-    segment(APP2, &[b"ICC_PROFILE\0", &[number, of][..], data].concat())
+/// Writes a part of an ICC profile.
+fn profile_part(number: u8, count: u8, data: &[u8]) -> Vec<u8> {
+    segment(APP2, &[b"ICC_PROFILE\0", &[number, count][..], data].concat())
 }
 
-/// An EXIF block whose directory says that it goes on with itself.
+/// Writes an EXIF block whose directory refers to itself.
 fn exif_loop() -> Vec<u8> {
     let mut block = b"Exif\0\0II*\0\x08\0\0\0\x01\0".to_vec();
-    // A directory inside this one: this one.
+    // An EXIF directory whose offset is that of the directory it is in.
     block.extend(*b"\x69\x87\x04\0\x01\0\0\0\x08\0\0\0");
     block.extend(*b"\x08\0\0\0");
     segment(APP1, &block)
 }
 
-/// EXIF with 65,535 entries of which none is there.
+/// Writes an EXIF block that announces 65,535 entries and ends before the first.
 fn exif_of_nothing() -> Vec<u8> {
     segment(APP1, b"Exif\0\0MM\0*\0\0\0\x08\xFF\xFF")
 }
 
-/// What libjpeg-turbo answers where it is compiled in: it takes the standard's tables where there are none,
-/// steps over a segment that is too short, and is stricter about restart markers.
-fn or_turbo(answer: Answer, turbo: Answer) -> Answer {
-    if cfg!(feature = "turbo") { turbo } else { answer }
+/// Returns the expected outcome with or without the feature `turbo`.
+///
+/// libjpeg-turbo uses the standard tables when a file has none, skips a segment that is too short, and is
+/// stricter about restart markers.
+fn or_turbo(expected: Expected, turbo: Expected) -> Expected {
+    if cfg!(feature = "turbo") { turbo } else { expected }
 }
 
-pub(super) fn files() -> Vec<File> {
+pub(super) fn files() -> Vec<HostileFile> {
     let usual_file = usual(|_| {});
     let progressive = usual(|encoder| encoder.set_progressive(true));
     let restarts = usual(with_restarts);
@@ -184,28 +191,48 @@ pub(super) fn files() -> Vec<File> {
     let swapped: Vec<u8> = swapped_restarts(&restarts);
 
     vec![
-        // Bombs.
-        file("jpeg-50-megapixels-in-600-kb", Taken, grey_all_over((8000, 6250), 3)),
-        file("jpeg-grey-50-megapixels", Taken, grey_all_over((8000, 6250), 1)),
-        file("jpeg-cmyk-50-megapixels", Taken, grey_all_over((8000, 6250), 4)),
-        file("jpeg-51-megapixels", ByHeader("too_many_pixels"), grey_all_over((8000, 6400), 3)),
-        file("jpeg-one-row", Taken, grey_all_over((16_384, 1), 3)),
-        file("jpeg-one-column", Taken, grey_all_over((1, 16_384), 3)),
-        file("jpeg-a-side-too-long", ByHeader("side_too_long"), grey_all_over((16_385, 1), 3)),
-        file("jpeg-header-of-64250-squared", ByHeader("side_too_long"), {
+        // Decompression bombs.
+        file("jpeg-50-megapixels-in-600-kb", Processed, uniform_grey((8000, 6250), 3)),
+        file("jpeg-grey-50-megapixels", Processed, uniform_grey((8000, 6250), 1)),
+        file("jpeg-cmyk-50-megapixels", Processed, uniform_grey((8000, 6250), 4)),
+        file("jpeg-51-megapixels", RefusedByHeader("too_many_pixels"), uniform_grey((8000, 6400), 3)),
+        file("jpeg-one-row", Processed, uniform_grey((16_384, 1), 3)),
+        file("jpeg-one-column", Processed, uniform_grey((1, 16_384), 3)),
+        file("jpeg-a-side-too-long", RefusedByHeader("side_too_long"), uniform_grey((16_385, 1), 3)),
+        file("jpeg-header-of-64250-squared", RefusedByHeader("side_too_long"), {
             [&SOI[..], &frame(PROGRESSIVE, (64_250, 64_250), &[0x11; 3]), &EOI].concat()
         }),
-        file("jpeg-progressive-25-megapixels-32-scans", Taken, in_scans((5000, 5000), &[0x11; 3], 32)),
-        file("jpeg-progressive-sampled-4-times", Taken, in_scans((5000, 5000), &[0x22, 0x11, 0x11], 10)),
-        file("jpeg-2000-scans", ByHeader("too_many_scans"), in_scans((4000, 4000), &[0x11; 3], 2000)),
-        file("jpeg-5000-scans", ByHeader("too_many_pixels"), in_scans((8000, 8000), &[0x11; 3], 5000)),
-        file("jpeg-33-scans-of-nothing", ByHeader("too_many_scans"), in_scans((8, 8), &[0x11], 33)),
-        file("jpeg-a-frame-of-255-components", ByHeader("corrupt_image"), {
+        file(
+            "jpeg-progressive-25-megapixels-32-scans",
+            Processed,
+            with_scan_count((5000, 5000), &[0x11; 3], 32),
+        ),
+        file(
+            "jpeg-progressive-sampled-4-times",
+            Processed,
+            with_scan_count((5000, 5000), &[0x22, 0x11, 0x11], 10),
+        ),
+        file(
+            "jpeg-2000-scans",
+            RefusedByHeader("too_many_scans"),
+            with_scan_count((4000, 4000), &[0x11; 3], 2000),
+        ),
+        file(
+            "jpeg-5000-scans",
+            RefusedByHeader("too_many_pixels"),
+            with_scan_count((8000, 8000), &[0x11; 3], 5000),
+        ),
+        file(
+            "jpeg-33-scans-of-nothing",
+            RefusedByHeader("too_many_scans"),
+            with_scan_count((8, 8), &[0x11], 33),
+        ),
+        file("jpeg-a-frame-of-255-components", RefusedByHeader("corrupt_image"), {
             let mut payload = vec![8, 0, 8, 0, 8, 255];
             payload.extend([1, 0x11, 0]);
             [&SOI[..], &segment(BASELINE, &payload), &EOI].concat()
         }),
-        file("jpeg-sampled-15-times", ByDecoder("corrupt_image"), {
+        file("jpeg-sampled-15-times", RefusedByDecoder("corrupt_image"), {
             [
                 &SOI[..],
                 &tables(END_OF_BLOCK),
@@ -216,7 +243,7 @@ pub(super) fn files() -> Vec<File> {
             ]
             .concat()
         }),
-        file("jpeg-arithmetic-codes", ByDecoder("unsupported_format"), {
+        file("jpeg-arithmetic-codes", RefusedByDecoder("unsupported_format"), {
             [
                 &SOI[..],
                 &tables(END_OF_BLOCK),
@@ -226,93 +253,117 @@ pub(super) fn files() -> Vec<File> {
             ]
             .concat()
         }),
-        file("jpeg-no-tables", or_turbo(ByDecoder("corrupt_image"), Taken), {
+        file("jpeg-no-tables", or_turbo(RefusedByDecoder("corrupt_image"), Processed), {
             let tables = position(&usual_file, DHT);
             [&usual_file[..tables], &usual_file[pixels_at..]].concat()
         }),
-        // What is beside the pixels.
+        // Metadata.
         file(
             "jpeg-19-mb-of-comments",
-            Taken,
-            begun_with(&segment(COM, &[7; 65_533]).repeat(290), &usual_file),
+            Processed,
+            with_segments(&segment(COM, &[7; 65_533]).repeat(290), &usual_file),
         ),
-        file("jpeg-a-profile-of-16-mb", Taken, {
+        file("jpeg-a-profile-of-16-mb", Processed, {
             let parts: Vec<u8> =
                 (1..=250).flat_map(|number| profile_part(number, 250, &[7; 65_000])).collect();
-            begun_with(&parts, &usual_file)
+            with_segments(&parts, &usual_file)
         }),
-        file("jpeg-a-profile-of-noise", Taken, begun_with(&profile_part(1, 1, &noise(3000)), &usual_file)),
-        file("jpeg-a-profile-in-parts-that-miss-one", Taken, {
-            begun_with(&[profile_part(1, 3, b"ab"), profile_part(3, 3, b"cd")].concat(), &usual_file)
+        file(
+            "jpeg-a-profile-of-noise",
+            Processed,
+            with_segments(&profile_part(1, 1, &noise(3000)), &usual_file),
+        ),
+        file("jpeg-a-profile-in-parts-that-miss-one", Processed, {
+            with_segments(&[profile_part(1, 3, b"ab"), profile_part(3, 3, b"cd")].concat(), &usual_file)
         }),
-        file("jpeg-exif-that-goes-round", Taken, begun_with(&exif_loop(), &usual_file)),
-        file("jpeg-exif-of-nothing", Taken, begun_with(&exif_of_nothing(), &usual_file)),
-        file("jpeg-exif-twice", Taken, begun_with(&[exif_loop(), exif_of_nothing()].concat(), &usual_file)),
-        file("jpeg-a-picture-in-its-exif", Taken, {
+        file("jpeg-exif-that-goes-round", Processed, with_segments(&exif_loop(), &usual_file)),
+        file("jpeg-exif-of-nothing", Processed, with_segments(&exif_of_nothing(), &usual_file)),
+        file(
+            "jpeg-exif-twice",
+            Processed,
+            with_segments(&[exif_loop(), exif_of_nothing()].concat(), &usual_file),
+        ),
+        file("jpeg-a-picture-in-its-exif", Processed, {
             let small = encoded(&RgbImage::new(16, 16), |_| {});
-            begun_with(&segment(APP1, &[b"Exif\0\0II*\0\x08\0\0\0\0\0", &small[..]].concat()), &usual_file)
+            with_segments(&segment(APP1, &[b"Exif\0\0II*\0\x08\0\0\0\0\0", &small[..]].concat()), &usual_file)
         }),
-        file("jpeg-fill-bytes", Taken, begun_with(&[0xFF; 100_000], &usual_file)),
+        file("jpeg-fill-bytes", Processed, with_segments(&[0xFF; 100_000], &usual_file)),
         file(
             "jpeg-a-segment-of-length-0",
-            or_turbo(ByDecoder("corrupt_image"), Taken),
-            begun_with(&[0xFF, COM, 0, 0], &usual_file),
+            or_turbo(RefusedByDecoder("corrupt_image"), Processed),
+            with_segments(&[0xFF, COM, 0, 0], &usual_file),
         ),
-        // Cut, and glued together.
-        file("jpeg-cut-in-its-header", ByHeader("corrupt_image"), usual_file[..frame_at + 4].to_vec()),
-        file("jpeg-cut-in-its-tables", ByHeader("corrupt_image"), {
+        // Truncated and concatenated files.
+        file("jpeg-cut-in-its-header", RefusedByHeader("corrupt_image"), usual_file[..frame_at + 4].to_vec()),
+        file("jpeg-cut-in-its-tables", RefusedByHeader("corrupt_image"), {
             usual_file[..position(&usual_file, DHT) + 9].to_vec()
         }),
-        file("jpeg-cut-in-its-pixels", ByHeader("corrupt_image"), cut(&rocket, 50)),
-        file("jpeg-without-its-end", ByHeader("corrupt_image"), rocket[..rocket.len() - 2].to_vec()),
-        file("jpeg-cut-and-ended-large", ByDecoder("corrupt_image"), {
-            // Large enough to be decoded at half its size.
+        file("jpeg-cut-in-its-pixels", RefusedByHeader("corrupt_image"), cut(&rocket, 50)),
+        file("jpeg-without-its-end", RefusedByHeader("corrupt_image"), rocket[..rocket.len() - 2].to_vec()),
+        file("jpeg-cut-and-ended-large", RefusedByDecoder("corrupt_image"), {
+            // Large enough to be scaled down while it is decoded.
             cut_and_ended(&photo(1600, 1200), 60)
         }),
-        file("jpeg-cut-and-ended", ByDecoder("corrupt_image"), cut_and_ended(&rocket, 50)),
-        file("jpeg-cut-and-ended-near-its-end", ByDecoder("corrupt_image"), cut_and_ended(&rocket, 90)),
-        file("jpeg-cut-and-ended-between-restarts", ByDecoder("corrupt_image"), cut_and_ended(&restarts, 70)),
-        file("jpeg-progressive-cut-and-ended", ByHeader("corrupt_image"), cut_and_ended(&progressive, 50)),
-        file("jpeg-progressive-without-its-last-scan", ByHeader("corrupt_image"), {
+        file("jpeg-cut-and-ended", RefusedByDecoder("corrupt_image"), cut_and_ended(&rocket, 50)),
+        file(
+            "jpeg-cut-and-ended-near-its-end",
+            RefusedByDecoder("corrupt_image"),
+            cut_and_ended(&rocket, 90),
+        ),
+        file(
+            "jpeg-cut-and-ended-between-restarts",
+            RefusedByDecoder("corrupt_image"),
+            cut_and_ended(&restarts, 70),
+        ),
+        file(
+            "jpeg-progressive-cut-and-ended",
+            RefusedByHeader("corrupt_image"),
+            cut_and_ended(&progressive, 50),
+        ),
+        file("jpeg-progressive-without-its-last-scan", RefusedByHeader("corrupt_image"), {
             [&progressive[..last_scan_at], &EOI].concat()
         }),
-        file("jpeg-progressive-cut-in-its-last-scan", or_turbo(Taken, ByDecoder("corrupt_image")), {
-            let half = (last_scan_at + progressive.len()) / 2;
-            [&progressive[..half], &[0, 0], &EOI].concat()
-        }),
-        file("jpeg-in-planes-without-the-last", ByHeader("corrupt_image"), {
+        file(
+            "jpeg-progressive-cut-in-its-last-scan",
+            or_turbo(Processed, RefusedByDecoder("corrupt_image")),
+            {
+                let half = (last_scan_at + progressive.len()) / 2;
+                [&progressive[..half], &[0, 0], &EOI].concat()
+            },
+        ),
+        file("jpeg-in-planes-without-the-last", RefusedByHeader("corrupt_image"), {
             let bits = [0; 2];
             let planes = [1, 2].map(|component| scan(&[component], (0, 63), 0, &bits)).concat();
             let head = [&SOI[..], &tables(END_OF_BLOCK), &frame(BASELINE, (16, 16), &[0x11; 3])].concat();
             [head, planes, EOI.to_vec()].concat()
         }),
-        file("jpeg-no-pixels-at-all", ByDecoder("corrupt_image"), {
+        file("jpeg-no-pixels-at-all", RefusedByDecoder("corrupt_image"), {
             [&usual_file[..pixels_at + 14], &EOI].concat()
         }),
-        file("jpeg-rubbish-after", Taken, [&usual_file[..], &noise(50_000)].concat()),
-        file("jpeg-another-after", Taken, [&usual_file[..], &progressive].concat()),
-        file("jpeg-begun-twice", ByDecoder("corrupt_image"), [&SOI[..], &usual_file].concat()),
-        file("jpeg-two-frames", ByHeader("corrupt_image"), {
+        file("jpeg-rubbish-after", Processed, [&usual_file[..], &noise(50_000)].concat()),
+        file("jpeg-another-after", Processed, [&usual_file[..], &progressive].concat()),
+        file("jpeg-begun-twice", RefusedByDecoder("corrupt_image"), [&SOI[..], &usual_file].concat()),
+        file("jpeg-two-frames", RefusedByHeader("corrupt_image"), {
             [&usual_file[..pixels_at], &frame(BASELINE, (16, 16), &[0x11; 3]), &usual_file[pixels_at..]]
                 .concat()
         }),
-        file("jpeg-no-frame", ByHeader("corrupt_image"), {
+        file("jpeg-no-frame", RefusedByHeader("corrupt_image"), {
             [&usual_file[..frame_at], &usual_file[pixels_at..]].concat()
         }),
         // Sizes and restarts.
-        file("jpeg-no-height", ByHeader("corrupt_image"), without_height),
-        file("jpeg-its-height-after", ByHeader("corrupt_image"), height_after),
-        file("jpeg-no-width", ByHeader("corrupt_image"), without_width),
-        file("jpeg-restarts-in-the-wrong-order", Taken, swapped),
-        file("jpeg-restarts-nobody-spoke-of", or_turbo(Taken, ByDecoder("corrupt_image")), {
+        file("jpeg-no-height", RefusedByHeader("corrupt_image"), without_height),
+        file("jpeg-its-height-after", RefusedByHeader("corrupt_image"), height_after),
+        file("jpeg-no-width", RefusedByHeader("corrupt_image"), without_width),
+        file("jpeg-restarts-in-the-wrong-order", Processed, swapped),
+        file("jpeg-restarts-nobody-spoke-of", or_turbo(Processed, RefusedByDecoder("corrupt_image")), {
             let dri = position(&restarts, DRI);
             [&restarts[..dri], &restarts[dri + 6..]].concat()
         }),
-        file("jpeg-restarts-that-never-come", Taken, begun_with(&segment(DRI, &[0, 1]), &usual_file)),
+        file("jpeg-restarts-that-never-come", Processed, with_segments(&segment(DRI, &[0, 1]), &usual_file)),
     ]
 }
 
-/// The first two restart markers in each other's place.
+/// Swaps the first two restart markers.
 fn swapped_restarts(file: &[u8]) -> Vec<u8> {
     let (first, second) = (position(file, 0xD0), position(file, 0xD1));
     let mut swapped = file.to_vec();

@@ -1,9 +1,8 @@
-//! Files that were made to do harm: each has its answer, and takes no more memory than was promised.
+//! Hostile files: each has the expected outcome and needs no more memory than its plans state.
 //!
-//! Made here from what the formats allow: bombs that are small until they are decoded, sizes that are no
-//! sizes, files that were cut, glued together or called something else. What one costs is measured in a
-//! process of its own ([`rig`]), as the most resident memory above what the process has with the file
-//! alone.
+//! The files are generated: decompression bombs, invalid sizes, and files that are truncated, concatenated or
+//! mislabelled. The memory is measured in a separate process ([`rig`]), as the peak of the resident memory
+//! minus the resident memory of the process with the file loaded.
 
 mod corpus;
 mod files;
@@ -21,79 +20,84 @@ use preprocess::Settings;
 
 use crate::{
     hostile::{
-        files::{Answer, File},
-        rig::Cost,
+        files::{Expected, HostileFile},
+        rig::Measurement,
     },
     support::{TestApp, problem},
 };
 
-/// Above this nothing may go.
-const MOST_BYTES: u64 = 256_000_000;
+/// Maximum memory in bytes for any file.
+const MAX_BYTES: u64 = 256_000_000;
 
-/// What an allocator keeps back, and pages of the program that are touched for the first time.
+/// Memory that no plan covers: pages kept by the allocator, and pages of the program used for the first time.
 const SLACK_BYTES: u64 = 4 << 20;
 
-/// Whether a file took more memory than its plans promised, or than anything may.
-pub(crate) fn exceeds(cost: &Cost) -> bool {
-    cost.peak > (cost.promised + SLACK_BYTES).min(MOST_BYTES)
+/// Returns true if a file needed more memory than its plans state, or more than [`MAX_BYTES`].
+pub(crate) fn exceeds_memory(measured: &Measurement) -> bool {
+    measured.peak_bytes > (measured.planned_bytes + SLACK_BYTES).min(MAX_BYTES)
 }
 
-/// All of them, made once for all tests.
-static FILES: LazyLock<Vec<File>> = LazyLock::new(|| {
+/// Every hostile file, generated once for all tests.
+static FILES: LazyLock<Vec<HostileFile>> = LazyLock::new(|| {
     [jpeg::files(), png::files(), webp::files(), gif::files(), tiff::files(), other::files()].concat()
 });
 
 #[test]
-fn each_has_its_answer_and_takes_what_was_promised() {
+fn hostile_file_has_the_expected_outcome_within_its_memory() {
     let mut wrong = Vec::new();
-    for &File { name, ref bytes, answer } in FILES.iter() {
-        let cost = rig::cost(bytes);
+    for &HostileFile { name, ref bytes, expected } in FILES.iter() {
+        let measured = rig::measure(bytes);
         println!(
             "{name}: {} bytes, {}, {} of {} KiB, {} ms",
             bytes.len(),
-            cost.outcome,
-            cost.peak >> 10,
-            cost.promised >> 10,
-            cost.milliseconds
+            measured.outcome,
+            measured.peak_bytes >> 10,
+            measured.planned_bytes >> 10,
+            measured.cpu_milliseconds
         );
-        let (outcome, decoded) = match answer {
-            Answer::Taken => ("taken", true),
-            Answer::ByHeader(kind) => (kind, false),
-            Answer::ByDecoder(kind) => (kind, true),
+        let (outcome, decoded) = match expected {
+            Expected::Processed => (rig::PROCESSED, true),
+            Expected::RefusedByHeader(kind) => (kind, false),
+            Expected::RefusedByDecoder(kind) => (kind, true),
         };
-        if (&*cost.outcome, cost.decoded) != (outcome, decoded) {
-            wrong.push(format!("{name}: expected {answer:?}: {cost:?}"));
+        if (&*measured.outcome, measured.decoded) != (outcome, decoded) {
+            wrong.push(format!("{name}: expected {expected:?}: {measured:?}"));
         }
-        if exceeds(&cost) {
-            wrong.push(format!("{name}: too much memory: {cost:?}"));
+        if exceeds_memory(&measured) {
+            wrong.push(format!("{name}: too much memory: {measured:?}"));
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
 #[test]
-fn a_photo_of_12_megapixels_takes_less_than_10_mb() {
-    let cost = rig::cost(&jpeg::photo(4000, 3000));
-    println!("12 megapixels: {} of {} KiB, {} ms", cost.peak >> 10, cost.promised >> 10, cost.milliseconds);
-    assert_eq!(cost.outcome, "taken");
-    assert!(cost.peak <= 10_000_000, "{cost:?}");
+fn photo_of_12_megapixels_needs_less_than_10_megabytes() {
+    let measured = rig::measure(&jpeg::photo(4000, 3000));
+    println!(
+        "12 megapixels: {} of {} KiB, {} ms",
+        measured.peak_bytes >> 10,
+        measured.planned_bytes >> 10,
+        measured.cpu_milliseconds
+    );
+    assert_eq!(measured.outcome, rig::PROCESSED);
+    assert!(measured.peak_bytes <= 10_000_000, "{measured:?}");
 }
 
 #[tokio::test]
-async fn each_is_answered_as_documented() {
+async fn post_of_a_hostile_file_has_the_expected_status_and_kind() {
     let app = TestApp::start(Settings::default()).await;
-    for &File { name, ref bytes, answer } in FILES.iter() {
+    for &HostileFile { name, ref bytes, expected } in FILES.iter() {
         let response = app.post("image/jpeg", bytes.clone()).await;
-        let kind = match answer {
-            Answer::Taken => {
+        let kind = match expected {
+            Expected::Processed => {
                 assert_eq!(response.status(), 200, "{name}");
                 continue;
             }
-            Answer::ByHeader(kind) | Answer::ByDecoder(kind) => kind,
+            Expected::RefusedByHeader(kind) | Expected::RefusedByDecoder(kind) => kind,
         };
         let (status, body) = problem(response).await;
-        let expected = if kind == "unsupported_format" { 415 } else { 422 };
-        assert_eq!((status, body["kind"].as_str().unwrap()), (expected, kind), "{name}");
+        let expected_status = if kind == "unsupported_format" { 415 } else { 422 };
+        assert_eq!((status, body["kind"].as_str().unwrap()), (expected_status, kind), "{name}");
         assert_eq!(body["type"], format!("urn:problem:{kind}"), "{name}");
     }
 }

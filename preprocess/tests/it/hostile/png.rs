@@ -1,27 +1,27 @@
-//! PNGs: bombs of zlib streams, in the pixels and beside them.
+//! Hostile PNGs: zlib bombs in pixels and metadata.
 
 use std::io::Write;
 
 use flate2::{Compression, write::ZlibEncoder};
 
 use super::files::{
-    Answer::{ByDecoder, ByHeader, Taken},
-    File, file, noise,
+    Expected::{Processed, RefusedByDecoder, RefusedByHeader},
+    HostileFile, file, noise,
 };
 use crate::{
     hand_made::{png_chunk, png_header_only, png_with_chunk},
-    pictures::picture,
+    test_image::test_image,
 };
 
-/// More than any picture may take.
-const LARGE: usize = 300 << 20;
+/// More bytes than any image may use.
+const BOMB_BYTES: usize = 300 << 20;
 
 const GREY: u8 = 0;
 const RGB: u8 = 2;
 const PALETTE: u8 = 3;
 const RGBA: u8 = 6;
 
-/// A zlib stream of so many zeros.
+/// Compresses zeros with zlib.
 fn zeros(bytes: usize) -> Vec<u8> {
     const PIECE: usize = 1 << 20;
     let mut stream = ZlibEncoder::new(Vec::new(), Compression::best());
@@ -42,74 +42,86 @@ fn header((width, height): (u32, u32), bits: u8, colour: u8, interlaced: bool) -
     [&b"\x89PNG\r\n\x1a\n"[..], &png_chunk(b"IHDR", &payload)].concat()
 }
 
-/// Black all over. `row` is the length of a row in bytes.
-fn black(size: (u32, u32), row: usize, header: &[u8]) -> Vec<u8> {
-    let pixels = zeros((row + 1) * size.1 as usize);
+/// Writes a black image.
+fn black(size: (u32, u32), row_bytes: usize, header: &[u8]) -> Vec<u8> {
+    let pixels = zeros((row_bytes + 1) * size.1 as usize);
     [header, &png_chunk(b"IDAT", &pixels), &png_chunk(b"IEND", &[])].concat()
 }
 
-fn usual_black(side: u32, bits: u8, colour: u8, row: usize) -> Vec<u8> {
-    black((side, side), row, &header((side, side), bits, colour, false))
+fn usual_black(side: u32, bits: u8, colour: u8, row_bytes: usize) -> Vec<u8> {
+    black((side, side), row_bytes, &header((side, side), bits, colour, false))
 }
 
-/// A profile or a text: a name, the method of compression, so many zeros.
+/// Writes the data of a profile or text chunk: a name, the compression method, compressed zeros.
 fn compressed(name: &[u8], bytes: usize) -> Vec<u8> {
     [name, b"\0\0", &zeros(bytes)].concat()
 }
 
 fn usual() -> Vec<u8> {
-    png_with_chunk(&picture(), b"tEXt", b"Comment\0none")
+    png_with_chunk(&test_image(), b"tEXt", b"Comment\0none")
 }
 
-pub(super) fn files() -> Vec<File> {
+pub(super) fn files() -> Vec<HostileFile> {
     let usual = usual();
-    let with = |name: &[u8; 4], data: &[u8]| png_with_chunk(&picture(), name, data);
+    let with = |name: &[u8; 4], data: &[u8]| png_with_chunk(&test_image(), name, data);
     let interlaced = header((4000, 4000), 8, RGBA, true);
     let first_pixels = usual.windows(4).position(|name| name == b"IDAT").unwrap();
     vec![
-        file("png-25-megapixels", Taken, usual_black(5000, 8, RGBA, 20_000)),
-        file("png-25-megapixels-of-16-bits", Taken, usual_black(5000, 16, RGBA, 40_000)),
-        file("png-25-megapixels-of-1-bit", Taken, usual_black(5000, 1, GREY, 625)),
-        // The seven passes have seven times as many bytes for filters at most.
-        file("png-interlaced", Taken, black((4000, 4000), 17_000, &interlaced)),
-        file("png-12000-squared", ByHeader("too_many_pixels"), usual_black(12_000, 8, GREY, 12_000)),
-        file("png-a-side-too-long", ByHeader("side_too_long"), png_header_only(u32::MAX, 1)),
-        file("png-of-2-to-the-62-pixels", ByHeader("side_too_long"), png_header_only(1 << 31, 1 << 31)),
-        file("png-no-height", ByHeader("corrupt_image"), png_header_only(10, 0)),
-        file("png-header-only", ByDecoder("corrupt_image"), png_header_only(5000, 5000)),
-        file("png-pixels-that-never-end", Taken, {
-            let pixels = zeros(LARGE);
+        file("png-25-megapixels", Processed, usual_black(5000, 8, RGBA, 20_000)),
+        file("png-25-megapixels-of-16-bits", Processed, usual_black(5000, 16, RGBA, 40_000)),
+        file("png-25-megapixels-of-1-bit", Processed, usual_black(5000, 1, GREY, 625)),
+        // Interlacing adds at most seven filter bytes per row.
+        file("png-interlaced", Processed, black((4000, 4000), 17_000, &interlaced)),
+        file("png-12000-squared", RefusedByHeader("too_many_pixels"), usual_black(12_000, 8, GREY, 12_000)),
+        file("png-a-side-too-long", RefusedByHeader("side_too_long"), png_header_only(u32::MAX, 1)),
+        file(
+            "png-of-2-to-the-62-pixels",
+            RefusedByHeader("side_too_long"),
+            png_header_only(1 << 31, 1 << 31),
+        ),
+        file("png-no-height", RefusedByHeader("corrupt_image"), png_header_only(10, 0)),
+        file("png-header-only", RefusedByDecoder("corrupt_image"), png_header_only(5000, 5000)),
+        file("png-pixels-that-never-end", Processed, {
+            let pixels = zeros(BOMB_BYTES);
             [&header((8, 8), 8, RGB, false)[..], &png_chunk(b"IDAT", &pixels), &png_chunk(b"IEND", &[])]
                 .concat()
         }),
-        file("png-a-profile-of-300-mb", Taken, with(b"iCCP", &compressed(b"x", LARGE))),
-        file("png-a-profile-of-noise", Taken, with(b"iCCP", &[b"x\0\0", &noise(5000)[..]].concat())),
-        file("png-a-text-of-300-mb", Taken, with(b"zTXt", &compressed(b"Comment", LARGE))),
-        file("png-an-international-text-of-300-mb", Taken, {
-            with(b"iTXt", &[b"Comment\0\x01\0\0\0", &zeros(LARGE)[..]].concat())
+        file("png-a-profile-of-300-mb", Processed, with(b"iCCP", &compressed(b"x", BOMB_BYTES))),
+        file("png-a-profile-of-noise", Processed, with(b"iCCP", &[b"x\0\0", &noise(5000)[..]].concat())),
+        file("png-a-text-of-300-mb", Processed, with(b"zTXt", &compressed(b"Comment", BOMB_BYTES))),
+        file("png-an-international-text-of-300-mb", Processed, {
+            with(b"iTXt", &[b"Comment\0\x01\0\0\0", &zeros(BOMB_BYTES)[..]].concat())
         }),
-        file("png-100000-texts", Taken, {
+        file("png-100000-texts", Processed, {
             let texts = png_chunk(b"tEXt", b"Comment\0none").repeat(100_000);
             [&usual[..33], &texts, &usual[33..]].concat()
         }),
-        file("png-exif-of-15-mb", ByDecoder("too_much_memory"), with(b"eXIf", &noise(15 << 20))),
-        file("png-exif-of-nothing", Taken, with(b"eXIf", b"MM\0*\0\0\0\x08\xFF\xFF")),
-        file("png-a-palette-that-is-not-there", ByDecoder("corrupt_image"), usual_black(64, 8, PALETTE, 64)),
-        file("png-an-animation-of-a-billion-frames", Taken, {
+        file("png-exif-of-15-mb", RefusedByDecoder("too_much_memory"), with(b"eXIf", &noise(15 << 20))),
+        file("png-exif-of-nothing", Processed, with(b"eXIf", b"MM\0*\0\0\0\x08\xFF\xFF")),
+        file(
+            "png-a-palette-that-is-not-there",
+            RefusedByDecoder("corrupt_image"),
+            usual_black(64, 8, PALETTE, 64),
+        ),
+        file("png-an-animation-of-a-billion-frames", Processed, {
             with(b"acTL", &[0x3B, 0x9A, 0xCA, 0, 0, 0, 0, 0])
         }),
-        file("png-a-chunk-longer-than-the-file", ByDecoder("corrupt_image"), {
+        file("png-a-chunk-longer-than-the-file", RefusedByDecoder("corrupt_image"), {
             let mut cut = usual[..33].to_vec();
             cut.extend(b"\x7F\xFF\xFF\xFFtEXt");
             cut
         }),
-        file("png-a-wrong-checksum", ByDecoder("corrupt_image"), {
+        file("png-a-wrong-checksum", RefusedByDecoder("corrupt_image"), {
             let mut wrong = usual.clone();
             wrong[29] ^= 1;
             wrong
         }),
-        file("png-cut-in-its-pixels", ByDecoder("corrupt_image"), usual[..first_pixels + 200].to_vec()),
-        file("png-two-headers", ByDecoder("corrupt_image"), [&usual[..33], &usual[8..]].concat()),
-        file("png-rubbish-after", Taken, [&usual[..], &noise(10_000)].concat()),
+        file(
+            "png-cut-in-its-pixels",
+            RefusedByDecoder("corrupt_image"),
+            usual[..first_pixels + 200].to_vec(),
+        ),
+        file("png-two-headers", RefusedByDecoder("corrupt_image"), [&usual[..33], &usual[8..]].concat()),
+        file("png-rubbish-after", Processed, [&usual[..], &noise(10_000)].concat()),
     ]
 }

@@ -1,4 +1,5 @@
-//! What one file costs, measured in a process of its own: this program once more, with one test.
+//! Measures the memory and CPU time for one file in a separate process, which runs a single test of this
+//! program.
 
 use std::{
     env, fs,
@@ -10,62 +11,65 @@ use std::{
 };
 
 use cpu_time::ProcessTime;
-use preprocess::image::{Outcome, Plan, Recipe, follow};
+use preprocess::image::{PlanOutcome, ProcessingPlan, Recipe, run_plan};
 
-use crate::pictures::recipe;
+use crate::test_image::recipe;
 
-/// Name of the test that is the other process.
-const CHILD: &str = "hostile::rig::one_file_in_a_process_of_its_own";
-/// Set for that process alone: how many bytes come through its standard input.
+/// Name of the test that runs in the separate process.
+const CHILD_TEST: &str = "hostile::rig::measurement_process";
+/// Environment variable of the separate process with the length of the file, which it reads from standard
+/// input.
 const LENGTH: &str = "HOSTILE_FILE_BYTES";
-/// What its line of figures begins with.
+/// Text before the measurement in the output of the process.
 const FIGURES: &str = "figures:";
-/// A process that takes longer hangs. Nothing is measured with it.
-const HANGS: Duration = Duration::from_secs(120);
+/// Outcome of a file that gives an image.
+pub(crate) const PROCESSED: &str = "processed";
+/// Timeout after which the separate process counts as hanging. Far above the time for any file.
+const HANG_TIMEOUT: Duration = Duration::from_secs(120);
 
-/// What one file costs.
+/// Outcome and cost of processing one file.
 #[derive(Debug)]
-pub(crate) struct Cost {
-    /// `taken`, or the kind of the refusal.
+pub(crate) struct Measurement {
+    /// [`PROCESSED`], or the kind of the error.
     pub(crate) outcome: String,
-    /// A decoder was given the file.
+    /// True if a decoder was started.
     pub(crate) decoded: bool,
-    /// Most bytes that the plans for it promised.
-    pub(crate) promised: u64,
-    /// Most bytes of memory that the process had, above what it had with the file alone.
-    pub(crate) peak: u64,
-    /// CPU time, in milliseconds.
-    pub(crate) milliseconds: u64,
+    /// Maximum of the bytes that the plans state.
+    pub(crate) planned_bytes: u64,
+    /// Peak of the resident memory, minus the resident memory with the file loaded.
+    pub(crate) peak_bytes: u64,
+    /// CPU time in milliseconds.
+    pub(crate) cpu_milliseconds: u64,
 }
 
-/// Makes a picture of a file in a process of its own.
-pub(crate) fn cost(file: &[u8]) -> Cost {
+/// Processes a file in a separate process and measures the cost.
+pub(crate) fn measure(file: &[u8]) -> Measurement {
     let mut child = Command::new(env::current_exe().unwrap())
-        .args(["--exact", CHILD, "--ignored", "--nocapture"])
+        .args(["--exact", CHILD_TEST, "--ignored", "--nocapture"])
         .env(LENGTH, file.len().to_string())
-        // Of a panic that is caught: reading the names of its functions takes tens of megabytes.
+        // The backtrace of a caught panic would need tens of megabytes for symbol names.
         .env("RUST_BACKTRACE", "0")
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
     child.stdin.take().unwrap().write_all(file).unwrap();
-    let output = output(&mut child);
-    // The harness leaves its own line without an end.
+    let output = read_output(&mut child);
+    // The test harness prints no line break before the output of the test.
     let (_, figures) = output.split_once(FIGURES).unwrap_or_else(|| panic!("the process died: {output}"));
     let mut figures = figures.split_whitespace();
     let mut next = || figures.next().unwrap();
-    Cost {
+    Measurement {
         outcome: next().to_owned(),
         decoded: next().parse().unwrap(),
-        promised: next().parse().unwrap(),
-        peak: next().parse().unwrap(),
-        milliseconds: next().parse().unwrap(),
+        planned_bytes: next().parse().unwrap(),
+        peak_bytes: next().parse().unwrap(),
+        cpu_milliseconds: next().parse().unwrap(),
     }
 }
 
-/// All that the process writes until it ends.
-fn output(child: &mut Child) -> String {
+/// Reads the output of the process until it exits.
+fn read_output(child: &mut Child) -> String {
     let (sender, ended) = mpsc::channel();
     let mut stdout = child.stdout.take().unwrap();
     thread::spawn(move || {
@@ -73,59 +77,60 @@ fn output(child: &mut Child) -> String {
         stdout.read_to_string(&mut output).unwrap();
         sender.send(output).unwrap();
     });
-    let output = ended.recv_timeout(HANGS);
+    let output = ended.recv_timeout(HANG_TIMEOUT);
     child.kill().unwrap();
     child.wait().unwrap();
-    output.unwrap_or_else(|_| panic!("it hangs"))
+    output.unwrap_or_else(|_| panic!("the process hangs"))
 }
 
 #[test]
-#[ignore = "a part of the tests of hostile files, which start it"]
-fn one_file_in_a_process_of_its_own() {
+#[ignore = "started by the tests of hostile files in a process of its own"]
+fn measurement_process() {
     let Ok(length) = env::var(LENGTH) else { return };
-    // In one piece: growing it would leave holes for what is to be measured.
+    // Allocated at once, because growing the buffer would leave free memory that the processing could use.
     let mut file = vec![0; length.parse().unwrap()];
     std::io::stdin().read_exact(&mut file).unwrap();
     let recipe = recipe();
-    let (before, started) = (resident_now(), ProcessTime::now());
-    let (outcome, decoded, promised) = make(&file, &recipe);
+    let (resident_before, started) = (reset_peak_resident_bytes(), ProcessTime::now());
+    let (outcome, decoded, planned_bytes) = process_file(&file, &recipe);
     let milliseconds = started.elapsed().as_millis();
-    let peak = most_resident().saturating_sub(before);
-    println!("{FIGURES} {outcome} {decoded} {promised} {peak} {milliseconds}");
+    let peak = peak_resident_bytes().saturating_sub(resident_before);
+    println!("{FIGURES} {outcome} {decoded} {planned_bytes} {peak} {milliseconds}");
 }
 
-fn make(file: &[u8], recipe: &Recipe) -> (String, bool, u64) {
-    let mut promised = 0;
-    let mut next = Plan::of(file, recipe);
+/// Returns the outcome, true if a decoder was started, and the maximum of the bytes that the plans state.
+fn process_file(file: &[u8], recipe: &Recipe) -> (String, bool, u64) {
+    let mut planned_bytes = 0;
+    let mut next = ProcessingPlan::new(file, recipe);
     let mut decoded = false;
     loop {
         let plan = match next {
             Ok(plan) => plan,
-            Err(error) => return (error.kind().to_owned(), decoded, promised),
+            Err(error) => return (error.kind().to_owned(), decoded, planned_bytes),
         };
-        promised = promised.max(plan.cost().bytes);
+        planned_bytes = planned_bytes.max(plan.cost().bytes);
         decoded = true;
-        next = match follow(&plan, file, recipe) {
-            Ok(Outcome::Done(_)) => return ("taken".to_owned(), decoded, promised),
-            Ok(Outcome::Next(plan)) => Ok(*plan),
+        next = match run_plan(&plan, file, recipe) {
+            Ok(PlanOutcome::Done(_)) => return (PROCESSED.to_owned(), decoded, planned_bytes),
+            Ok(PlanOutcome::TryNext(plan)) => Ok(*plan),
             Err(error) => Err(error),
         };
     }
 }
 
-/// Resident bytes now, from where the peak is measured anew.
-pub(crate) fn resident_now() -> u64 {
+/// Resets the peak of the resident memory and returns the current resident bytes.
+pub(crate) fn reset_peak_resident_bytes() -> u64 {
     fs::write("/proc/self/clear_refs", "5").unwrap();
-    most_resident()
+    peak_resident_bytes()
 }
 
-/// The most resident bytes since then.
-pub(crate) fn most_resident() -> u64 {
-    status("VmHWM:")
+/// Returns the peak of the resident bytes since the last reset.
+pub(crate) fn peak_resident_bytes() -> u64 {
+    read_process_status("VmHWM:")
 }
 
-/// A line of the process's status, in bytes.
-fn status(name: &str) -> u64 {
+/// Reads a value of `/proc/self/status` in bytes.
+fn read_process_status(name: &str) -> u64 {
     let status = fs::read_to_string("/proc/self/status").unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
     line.trim().strip_suffix(" kB").unwrap().parse::<u64>().unwrap() << 10

@@ -1,4 +1,4 @@
-//! TIFFs: entries that point anywhere, strips and tiles without number, and bombs in them.
+//! Hostile TIFFs: invalid offsets, many strips and tiles, and decompression bombs.
 
 use std::io::Write;
 
@@ -6,10 +6,10 @@ use flate2::{Compression, write::ZlibEncoder};
 use image::ImageFormat;
 
 use super::files::{
-    Answer::{ByDecoder, ByHeader, Taken},
-    File, file, length32,
+    Expected::{Processed, RefusedByDecoder, RefusedByHeader},
+    HostileFile, file, length32,
 };
-use crate::pictures::{encode, picture};
+use crate::test_image::{encode, test_image};
 
 const SHORT: u16 = 3;
 const LONG: u16 = 4;
@@ -34,10 +34,10 @@ const DEFLATE: u32 = 8;
 const LZW: u32 = 5;
 const PACKED: u32 = 32_773;
 
-/// An entry: tag, type, how many values, and the one or where they are.
+/// A directory entry: tag, type, number of values, and the value or the offset of the values.
 type Entry = (u16, u16, u32, u32);
 
-/// Data, and a directory after it. What is at an offset of the data is 8 bytes further in the file.
+/// Writes a header of 8 bytes, the data, and the directory.
 fn tiff(data: &[u8], entries: &[Entry]) -> Vec<u8> {
     let directory = 8 + data.len() + data.len() % 2;
     let mut file = b"II*\0".to_vec();
@@ -55,11 +55,12 @@ fn tiff(data: &[u8], entries: &[Entry]) -> Vec<u8> {
     file
 }
 
-/// One strip of grey, with 8 bits a pixel.
+/// Writes a grey image of 8 bits per pixel in one strip.
 fn strip((width, height): (u32, u32), compression: u32, data: &[u8]) -> Vec<u8> {
     tiff(data, &grey((width, height), compression, 8, length32(data.len())))
 }
 
+/// Returns the entries of a grey image in one strip of `bytes` bytes at offset `at`.
 fn grey((width, height): (u32, u32), compression: u32, at: u32, bytes: u32) -> [Entry; 8] {
     [
         (WIDTH, LONG, 1, width),
@@ -73,7 +74,7 @@ fn grey((width, height): (u32, u32), compression: u32, at: u32, bytes: u32) -> [
     ]
 }
 
-/// One strip of so many samples of so many bits, deflated.
+/// Writes a black image in one deflated strip, with this number of samples per pixel and bits per sample.
 fn deep(side: u32, samples: u32, bits: u32, photometric: u32) -> Vec<u8> {
     let pixels = zeros((side * side * samples * bits / 8) as usize);
     let depth_at = 8 + length32(pixels.len());
@@ -104,7 +105,7 @@ fn zeros(bytes: usize) -> Vec<u8> {
     stream.finish().unwrap()
 }
 
-/// Tiles, all of which are the same bytes.
+/// Writes an image whose tiles all refer to the same bytes.
 fn tiles((width, height): (u32, u32), side: u32) -> Vec<u8> {
     let tile = zeros((side * side) as usize);
     let count = width.div_ceil(side) * height.div_ceil(side);
@@ -128,7 +129,7 @@ fn tiles((width, height): (u32, u32), side: u32) -> Vec<u8> {
     )
 }
 
-/// A strip for each row, of which there are many, and each of them the same byte.
+/// Writes an image of one column with a strip per row. All strips refer to the same byte.
 fn strips_of_a_pixel(height: u32) -> Vec<u8> {
     let offsets = 8u32.to_le_bytes().repeat(height as usize);
     let lengths = 1u32.to_le_bytes().repeat(height as usize);
@@ -148,33 +149,33 @@ fn strips_of_a_pixel(height: u32) -> Vec<u8> {
     )
 }
 
-/// Small, with one more entry, and so many bytes for it to point to.
-fn with(entry: Entry, more: usize) -> Vec<u8> {
-    let data = vec![7; 64 + more];
+/// Writes a small image with an additional entry, and `extra_bytes` that its values can refer to.
+fn with_entry(entry: Entry, extra_bytes: usize) -> Vec<u8> {
+    let data = vec![7; 64 + extra_bytes];
     let mut entries = grey((8, 8), 1, 8, 64).to_vec();
     entries.push(entry);
     entries.sort();
     tiff(&data, &entries)
 }
 
-/// Small, with one of its entries replaced, and so many bytes for that to point to.
-fn with_count(entry: Entry, more: usize) -> Vec<u8> {
+/// Writes a small image with one entry replaced, and `extra_bytes` that its values can refer to.
+fn with_replaced_entry(entry: Entry, extra_bytes: usize) -> Vec<u8> {
     let mut entries = grey((8, 8), 1, 8, 64);
     *entries.iter_mut().find(|&&mut (tag, ..)| tag == entry.0).unwrap() = entry;
-    tiff(&vec![7; 64 + more], &entries)
+    tiff(&vec![7; 64 + extra_bytes], &entries)
 }
 
-pub(super) fn files() -> Vec<File> {
-    let usual = encode(picture(), ImageFormat::Tiff);
+pub(super) fn files() -> Vec<HostileFile> {
+    let usual = encode(test_image(), ImageFormat::Tiff);
     let mut round = strip((8, 8), 1, &[7; 64]);
     let directory = 8 + 64;
     let next = round.len() - 4;
     round[next..].copy_from_slice(&u32::to_le_bytes(directory));
     vec![
-        file("tiff-25-megapixels-deflated", Taken, strip((5000, 5000), DEFLATE, &zeros(25_000_000))),
-        file("tiff-25-megapixels-in-tiles", Taken, tiles((5000, 5000), 256)),
-        file("tiff-a-tile-of-16-megapixels-for-a-pixel", Taken, tiles((1, 1), 4096)),
-        file("tiff-a-tile-of-a-gigapixel-for-a-pixel", Taken, {
+        file("tiff-25-megapixels-deflated", Processed, strip((5000, 5000), DEFLATE, &zeros(25_000_000))),
+        file("tiff-25-megapixels-in-tiles", Processed, tiles((5000, 5000), 256)),
+        file("tiff-a-tile-of-16-megapixels-for-a-pixel", Processed, tiles((1, 1), 4096)),
+        file("tiff-a-tile-of-a-gigapixel-for-a-pixel", Processed, {
             let mut file = tiles((1, 1), 16);
             let sides = [TILE_WIDTH, TILE_HEIGHT].map(u16::to_le_bytes);
             for at in 0..file.len() - 12 {
@@ -184,54 +185,78 @@ pub(super) fn files() -> Vec<File> {
             }
             file
         }),
-        file("tiff-rgb-of-16-bits", Taken, deep(3000, 3, 16, 2)),
-        file("tiff-cmyk", Taken, deep(3000, 4, 8, 5)),
-        file("tiff-grey-of-16-bits", Taken, deep(4000, 1, 16, 1)),
-        file("tiff-1-bit", Taken, deep(4000, 1, 1, 1)),
-        file("tiff-65535-samples", ByHeader("too_much_memory"), {
+        file("tiff-rgb-of-16-bits", Processed, deep(3000, 3, 16, 2)),
+        file("tiff-cmyk", Processed, deep(3000, 4, 8, 5)),
+        file("tiff-grey-of-16-bits", Processed, deep(4000, 1, 16, 1)),
+        file("tiff-1-bit", Processed, deep(4000, 1, 1, 1)),
+        file("tiff-65535-samples", RefusedByHeader("too_much_memory"), {
             let mut entries = grey((5000, 5000), DEFLATE, 8, 64).to_vec();
             entries.push((SAMPLES, SHORT, 1, 65_535));
             entries.sort();
             tiff(&[7; 64], &entries)
         }),
-        file("tiff-16384-strips", Taken, strips_of_a_pixel(16_384)),
-        file("tiff-4-million-strips-for-one-row", ByDecoder("corrupt_image"), {
-            with_count((STRIPS, LONG, 4 << 20, 8), 16 << 20)
+        file("tiff-16384-strips", Processed, strips_of_a_pixel(16_384)),
+        file("tiff-4-million-strips-for-one-row", RefusedByDecoder("corrupt_image"), {
+            with_replaced_entry((STRIPS, LONG, 4 << 20, 8), 16 << 20)
         }),
-        file("tiff-a-million-widths", ByDecoder("corrupt_image"), {
-            with_count((WIDTH, LONG, 1 << 20, 8), 4 << 20)
+        file("tiff-a-million-widths", RefusedByDecoder("corrupt_image"), {
+            with_replaced_entry((WIDTH, LONG, 1 << 20, 8), 4 << 20)
         }),
-        file("tiff-a-profile-of-19-mb", Taken, with((PROFILE, UNDEFINED, 19 << 20, 72), 19 << 20)),
-        file("tiff-a-profile-longer-than-the-file", Taken, with((PROFILE, UNDEFINED, u32::MAX, 72), 0)),
+        file("tiff-a-profile-of-19-mb", Processed, with_entry((PROFILE, UNDEFINED, 19 << 20, 72), 19 << 20)),
+        file(
+            "tiff-a-profile-longer-than-the-file",
+            Processed,
+            with_entry((PROFILE, UNDEFINED, u32::MAX, 72), 0),
+        ),
         file(
             "tiff-a-profile-of-5-mb-as-numbers",
-            Taken,
-            with((PROFILE, LONG, 5 << 20, 72), 20_000_000 - 100),
+            Processed,
+            with_entry((PROFILE, LONG, 5 << 20, 72), 20_000_000 - 100),
         ),
-        file("tiff-lzw-that-is-none", ByDecoder("corrupt_image"), strip((64, 64), LZW, &[0xFF; 100])),
-        file("tiff-packed-bits-too-few", ByDecoder("corrupt_image"), strip((64, 64), PACKED, &[0x81, 7])),
-        file("tiff-deflated-noise", ByDecoder("corrupt_image"), strip((64, 64), DEFLATE, &[0xAB; 100])),
-        file("tiff-unknown-compression", ByDecoder("unsupported_format"), strip((64, 64), 34_712, &[7; 100])),
-        file("tiff-a-strip-outside-the-file", ByDecoder("corrupt_image"), {
+        file("tiff-lzw-that-is-none", RefusedByDecoder("corrupt_image"), strip((64, 64), LZW, &[0xFF; 100])),
+        file(
+            "tiff-packed-bits-too-few",
+            RefusedByDecoder("corrupt_image"),
+            strip((64, 64), PACKED, &[0x81, 7]),
+        ),
+        file(
+            "tiff-deflated-noise",
+            RefusedByDecoder("corrupt_image"),
+            strip((64, 64), DEFLATE, &[0xAB; 100]),
+        ),
+        file(
+            "tiff-unknown-compression",
+            RefusedByDecoder("unsupported_format"),
+            strip((64, 64), 34_712, &[7; 100]),
+        ),
+        file("tiff-a-strip-outside-the-file", RefusedByDecoder("corrupt_image"), {
             tiff(&[7; 64], &grey((8, 8), 1, 1 << 30, 64))
         }),
         file(
             "tiff-a-strip-of-4-gb",
-            ByDecoder("too_much_memory"),
+            RefusedByDecoder("too_much_memory"),
             tiff(&[7; 64], &grey((8, 8), DEFLATE, 8, u32::MAX)),
         ),
         file(
             "tiff-its-directory-outside-the-file",
-            ByHeader("corrupt_image"),
+            RefusedByHeader("corrupt_image"),
             b"II*\0\xF0\xFF\xFF\xFF".to_vec(),
         ),
-        file("tiff-directories-that-go-round", ByDecoder("corrupt_image"), round),
-        file("tiff-a-directory-of-65535-entries", ByHeader("corrupt_image"), {
+        file("tiff-directories-that-go-round", RefusedByDecoder("corrupt_image"), round),
+        file("tiff-a-directory-of-65535-entries", RefusedByHeader("corrupt_image"), {
             [&b"MM\0*\0\0\0\x08\xFF\xFF"[..], &[0; 12].repeat(100)].concat()
         }),
-        file("tiff-no-height", ByHeader("corrupt_image"), strip((8, 0), 1, &[7; 64])),
-        file("tiff-too-many-pixels", ByHeader("too_many_pixels"), strip((12_000, 12_000), DEFLATE, &[0])),
-        file("tiff-cut", ByDecoder("corrupt_image"), strip((64, 64), 1, &[7; 2000])),
-        file("tiff-usual-cut-in-its-directory", ByHeader("corrupt_image"), usual[..usual.len() / 2].to_vec()),
+        file("tiff-no-height", RefusedByHeader("corrupt_image"), strip((8, 0), 1, &[7; 64])),
+        file(
+            "tiff-too-many-pixels",
+            RefusedByHeader("too_many_pixels"),
+            strip((12_000, 12_000), DEFLATE, &[0]),
+        ),
+        file("tiff-cut", RefusedByDecoder("corrupt_image"), strip((64, 64), 1, &[7; 2000])),
+        file(
+            "tiff-usual-cut-in-its-directory",
+            RefusedByHeader("corrupt_image"),
+            usual[..usual.len() / 2].to_vec(),
+        ),
     ]
 }

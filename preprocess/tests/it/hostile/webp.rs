@@ -1,14 +1,14 @@
-//! WebPs: without loss, where codes of no bits make pictures of any size, and codes without number.
+//! Hostile WebPs: lossless images of any size in a few bytes, and excessive numbers of prefix codes.
 
 use image::{ImageFormat, RgbaImage};
 
 use super::files::{
-    Answer::{ByDecoder, ByHeader, Taken},
-    File, file, length32, noise,
+    Expected::{Processed, RefusedByDecoder, RefusedByHeader},
+    HostileFile, file, length32, noise,
 };
-use crate::pictures::{encode, picture};
+use crate::test_image::{encode, test_image};
 
-/// Bits, the lowest first.
+/// Writes bits, the lowest first.
 #[derive(Default)]
 struct Bits {
     bytes: Vec<u8>,
@@ -29,19 +29,19 @@ impl Bits {
         self
     }
 
-    /// Signature, size, no alpha, version 0.
+    /// Writes signature, size, no alpha, version 0.
     fn header((width, height): (u32, u32)) -> Self {
         let mut bits = Self::default();
         bits.push(0x2F, 8).push(width - 1, 14).push(height - 1, 14).push(0, 4);
         bits
     }
 
-    /// A code of one symbol below 256, which takes no bits.
+    /// Writes a code of one symbol below 256, which is coded in no bits.
     fn one_symbol(&mut self, symbol: u32) -> &mut Self {
         self.push(0b101, 3).push(symbol, 8)
     }
 
-    /// No cache of colours, and five codes of one symbol: a picture of one colour.
+    /// Writes an image of one colour: no colour cache, and five codes of one symbol.
     fn one_colour(&mut self, red: u32, green: u32) -> &mut Self {
         self.push(0, 1);
         for symbol in [green, red, 0, 0, 0] {
@@ -50,18 +50,18 @@ impl Bits {
         self
     }
 
-    /// A code whose lengths are 1, 2, 3 and so on to `longest`, twice: complete with few symbols.
+    /// Writes a code with the lengths 1, 2, 3 … `longest`, `longest`: complete with few symbols.
     fn deep_code(&mut self, longest: u32) -> &mut Self {
-        // A code for lengths: 16 symbols (0 to 15) of four bits each.
+        // The code of the lengths: 16 symbols (0 to 15) of four bits each.
         const ORDER: [u32; 19] = [17, 18, 0, 1, 2, 3, 4, 5, 16, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15];
         self.push(0, 1).push(15, 4);
         for symbol in ORDER {
             self.push(if symbol < 16 { 4 } else { 0 }, 3);
         }
-        // So many lengths follow, the rest is 0.
+        // The number of lengths that follow. The others are 0.
         self.push(1, 1).push(2, 3).push(longest + 1 - 2, 6);
         for length in (1..=longest).chain([longest]) {
-            // Codes begin with their highest bit.
+            // The highest bit of a code comes first.
             self.push(length.reverse_bits() >> 28, 4);
         }
         self
@@ -81,7 +81,7 @@ fn lossless(bits: &Bits) -> Vec<u8> {
     chunk(b"VP8L", &[&bits.bytes[..], &[0; 8]].concat())
 }
 
-/// One colour all over, in some twenty bytes.
+/// Writes an image of one colour in about twenty bytes.
 fn one_colour(size: (u32, u32)) -> Vec<u8> {
     let mut bits = Bits::header(size);
     bits.push(0, 1).push(0, 1).push(0, 1);
@@ -91,9 +91,9 @@ fn one_colour(size: (u32, u32)) -> Vec<u8> {
     lossless(&bits)
 }
 
-/// A picture all of whose blocks use the last of `groups` groups of codes, as deep as they can be.
+/// Writes `groups` groups of codes of the maximum depth. All blocks of the image use the last group.
 fn groups(bits: &mut Bits, groups: u32) {
-    // No transform, no cache; an entropy image of blocks of 4×4.
+    // No transform, no colour cache, an entropy image of blocks of 4×4.
     bits.push(0, 1).push(0, 1).push(1, 1).push(0, 3);
     let last = groups - 1;
     bits.one_colour(last >> 8, last & 255);
@@ -102,6 +102,7 @@ fn groups(bits: &mut Bits, groups: u32) {
     }
 }
 
+/// Writes a lossless image with `count` groups of codes.
 fn of_groups(size: (u32, u32), count: u32) -> Vec<u8> {
     let mut bits = Bits::header(size);
     groups(&mut bits, count);
@@ -127,7 +128,7 @@ fn frame((width, height): (u32, u32), chunks: &[u8]) -> Vec<u8> {
     chunk(b"ANMF", &data)
 }
 
-/// The chunk with the pixels of the picture in quarters: 400×300, with loss.
+/// Returns the VP8 chunk of the lossy file `quarters.webp`.
 fn lossy() -> Vec<u8> {
     let file = include_bytes!("../data/quarters.webp");
     let at = file.windows(4).position(|name| name == b"VP8 ").unwrap();
@@ -140,13 +141,13 @@ fn lossy_size() -> (u32, u32) {
     (side(14), side(16))
 }
 
-pub(super) fn files() -> Vec<File> {
-    let whole = (5000, 5000);
-    let usual = encode(picture(), ImageFormat::WebP);
+pub(super) fn files() -> Vec<HostileFile> {
+    let full_size = (5000, 5000);
+    let usual = encode(test_image(), ImageFormat::WebP);
     let animation = chunk(b"ANIM", &[0; 6]);
     let lossy_size = lossy_size();
     let mut alpha = Bits::default();
-    // Without loss, and without the size.
+    // The method byte of alpha: lossless. The stream has no header with a size.
     alpha.push(1, 8);
     groups(&mut alpha, 60_000);
     let alpha = alpha.bytes;
@@ -158,80 +159,84 @@ pub(super) fn files() -> Vec<File> {
     opaque.push(0, 32).push(0, 32);
     let opaque = opaque.bytes;
     vec![
-        file("webp-25-megapixels-in-40-bytes", Taken, riff(&one_colour(whole))),
-        file("webp-12000-squared", ByHeader("too_many_pixels"), riff(&one_colour((12_000, 12_000)))),
-        file("webp-16384-squared", ByHeader("too_many_pixels"), riff(&one_colour((16_384, 16_384)))),
-        file("webp-with-alpha-25-megapixels", Taken, extended(ALPHA, whole, &one_colour(whole))),
-        file("webp-65536-groups-of-codes-for-a-pixel", ByHeader("corrupt_image"), {
+        file("webp-25-megapixels-in-40-bytes", Processed, riff(&one_colour(full_size))),
+        file("webp-12000-squared", RefusedByHeader("too_many_pixels"), riff(&one_colour((12_000, 12_000)))),
+        file("webp-16384-squared", RefusedByHeader("too_many_pixels"), riff(&one_colour((16_384, 16_384)))),
+        file("webp-with-alpha-25-megapixels", Processed, extended(ALPHA, full_size, &one_colour(full_size))),
+        file("webp-65536-groups-of-codes-for-a-pixel", RefusedByHeader("corrupt_image"), {
             riff(&of_groups((1, 1), 65_536))
         }),
-        file("webp-65536-groups-of-codes", ByHeader("too_much_memory"), {
+        file("webp-65536-groups-of-codes", RefusedByHeader("too_much_memory"), {
             riff(&of_groups((2000, 2000), 65_536))
         }),
-        // As many as are let in; there are no pixels after them.
-        file("webp-5000-groups-of-codes", ByDecoder("corrupt_image"), riff(&of_groups((2000, 2000), 5000))),
-        file("webp-too-many-groups-of-codes-in-alpha", ByHeader("too_much_memory"), {
+        // The number of groups is accepted, but no pixels follow.
+        file(
+            "webp-5000-groups-of-codes",
+            RefusedByDecoder("corrupt_image"),
+            riff(&of_groups((2000, 2000), 5000)),
+        ),
+        file("webp-too-many-groups-of-codes-in-alpha", RefusedByHeader("too_much_memory"), {
             extended(ALPHA, lossy_size, &[chunk(b"ALPH", &alpha), lossy()].concat())
         }),
-        file("webp-too-many-groups-of-codes-in-alpha-after-it", ByHeader("too_much_memory"), {
+        file("webp-too-many-groups-of-codes-in-alpha-after-it", RefusedByHeader("too_much_memory"), {
             extended(ALPHA, lossy_size, &[lossy(), chunk(b"ALPH", &alpha)].concat())
         }),
-        file("webp-an-animation-of-12-megapixels", Taken, {
+        file("webp-an-animation-of-12-megapixels", Processed, {
             let frame = frame((3464, 3464), &one_colour((3464, 3464)));
             extended(ANIMATED, (3464, 3464), &[&animation[..], &frame].concat())
         }),
-        file("webp-an-animation-of-a-small-frame", Taken, {
+        file("webp-an-animation-of-a-small-frame", Processed, {
             let frame = frame((8, 8), &one_colour((8, 8)));
             extended(ANIMATED, (3464, 3464), &[&animation[..], &frame].concat())
         }),
-        file("webp-an-animation-of-25-megapixels", ByHeader("too_much_memory"), {
-            let frame = frame(whole, &one_colour(whole));
-            extended(ANIMATED, whole, &[&animation[..], &frame].concat())
+        file("webp-an-animation-of-25-megapixels", RefusedByHeader("too_much_memory"), {
+            let frame = frame(full_size, &one_colour(full_size));
+            extended(ANIMATED, full_size, &[&animation[..], &frame].concat())
         }),
-        file("webp-an-animation-with-loss", Taken, {
+        file("webp-an-animation-with-loss", Processed, {
             extended(ANIMATED, lossy_size, &[&animation[..], &frame(lossy_size, &lossy())].concat())
         }),
-        file("webp-10000-frames", Taken, {
+        file("webp-10000-frames", Processed, {
             let frames = frame((8, 8), &one_colour((8, 8))).repeat(10_000);
             extended(ANIMATED, (8, 8), &[&animation[..], &frames].concat())
         }),
-        file("webp-no-frames", ByHeader("corrupt_image"), extended(ANIMATED, (8, 8), &animation)),
-        file("webp-a-frame-beside-its-canvas", ByHeader("corrupt_image"), {
+        file("webp-no-frames", RefusedByHeader("corrupt_image"), extended(ANIMATED, (8, 8), &animation)),
+        file("webp-a-frame-beside-its-canvas", RefusedByHeader("corrupt_image"), {
             let frame = frame((16, 16), &one_colour((16, 16)));
             extended(ANIMATED, (8, 8), &[&animation[..], &frame].concat())
         }),
-        file("webp-a-frame-in-what-is-no-animation", ByHeader("corrupt_image"), {
+        file("webp-a-frame-in-what-is-no-animation", RefusedByHeader("corrupt_image"), {
             let frame = frame(lossy_size, &of_groups(lossy_size, 2000));
             extended(0, lossy_size, &[lossy(), frame].concat())
         }),
-        file("webp-two-sizes", ByHeader("corrupt_image"), extended(0, (8, 8), &one_colour(whole))),
-        file("webp-a-profile-of-19-mb", Taken, {
+        file("webp-two-sizes", RefusedByHeader("corrupt_image"), extended(0, (8, 8), &one_colour(full_size))),
+        file("webp-a-profile-of-19-mb", Processed, {
             let profile = chunk(b"ICCP", &vec![7; 19 << 20]);
             extended(0x20, (8, 8), &[&profile[..], &one_colour((8, 8))].concat())
         }),
-        file("webp-exif-of-19-mb", Taken, {
+        file("webp-exif-of-19-mb", Processed, {
             let exif = chunk(b"EXIF", &[&b"MM\0*\0\0\0\x08\xFF\xFF"[..], &vec![7; 19 << 20]].concat());
             extended(0x08, (8, 8), &[&one_colour((8, 8))[..], &exif].concat())
         }),
-        file("webp-a-million-unknown-chunks", Taken, {
+        file("webp-a-million-unknown-chunks", Processed, {
             let chunks = chunk(b"WHAT", &[]).repeat(1_000_000);
             extended(0, (8, 8), &[&chunks[..], &one_colour((8, 8))].concat())
         }),
-        file("webp-codes-of-noise", ByHeader("corrupt_image"), {
+        file("webp-codes-of-noise", RefusedByHeader("corrupt_image"), {
             let mut bits = Bits::header((64, 64));
             bits.bytes.extend(noise(2000));
             riff(&lossless(&bits))
         }),
-        file("webp-cut-in-its-codes", ByHeader("corrupt_image"), {
+        file("webp-cut-in-its-codes", RefusedByHeader("corrupt_image"), {
             let codes = of_groups((2000, 2000), 5000);
             riff(&chunk(b"VP8L", &codes[8..codes.len() / 2]))
         }),
-        file("webp-cut-in-its-pixels", ByHeader("corrupt_image"), usual[..usual.len() / 2].to_vec()),
-        file("webp-alpha-that-is-cut", ByDecoder("corrupt_image"), {
+        file("webp-cut-in-its-pixels", RefusedByHeader("corrupt_image"), usual[..usual.len() / 2].to_vec()),
+        file("webp-alpha-that-is-cut", RefusedByDecoder("corrupt_image"), {
             let file = extended(ALPHA, lossy_size, &[lossy(), chunk(b"ALPH", &[0; 400])].concat());
             file[..file.len() - 100].to_vec()
         }),
-        file("webp-with-loss-of-noise", ByDecoder("corrupt_image"), {
+        file("webp-with-loss-of-noise", RefusedByDecoder("corrupt_image"), {
             let mut pixels = lossy();
             let middle = pixels.len() / 2;
             pixels.truncate(middle);
@@ -239,14 +244,14 @@ pub(super) fn files() -> Vec<File> {
             pixels[4..8].copy_from_slice(&length);
             riff(&pixels)
         }),
-        file("webp-rubbish-after", Taken, [&usual[..], &noise(10_000)].concat()),
-        file("webp-with-loss-and-alpha", Taken, {
+        file("webp-rubbish-after", Processed, [&usual[..], &noise(10_000)].concat()),
+        file("webp-with-loss-and-alpha", Processed, {
             extended(ALPHA, lossy_size, &[chunk(b"ALPH", &opaque), lossy()].concat())
         }),
-        file("webp-an-animation-with-loss-and-alpha", Taken, {
+        file("webp-an-animation-with-loss-and-alpha", Processed, {
             let frame = frame(lossy_size, &[chunk(b"ALPH", &opaque), lossy()].concat());
             extended(ANIMATED | ALPHA, lossy_size, &[&animation[..], &frame].concat())
         }),
-        file("webp-usual-with-alpha", Taken, encode(RgbaImage::new(300, 200), ImageFormat::WebP)),
+        file("webp-usual-with-alpha", Processed, encode(RgbaImage::new(300, 200), ImageFormat::WebP)),
     ]
 }

@@ -1,4 +1,4 @@
-//! The flags of the check, and the configuration that they make.
+//! The flags of the check, and the configuration made of them.
 
 use std::time::Duration;
 
@@ -6,22 +6,23 @@ use reqwest::Url;
 
 use crate::config::Validate;
 
-/// Where Google publishes the keys that it signs OpenID Connect tokens with.
+/// Address of the public keys for Google's OpenID Connect tokens.
 pub const DEFAULT_JWKS_URL: &str = "https://www.googleapis.com/oauth2/v3/certs";
 
-/// The flags of the check of push tokens; a service flattens them into its configuration. An empty
-/// value is the same as none.
+/// Settings of the check of push tokens; a service flattens these flags into its configuration.
+///
+/// An empty value is the same as none.
 #[derive(Clone, Debug, PartialEq, Eq, clap::Args)]
 #[group(id = "push_auth")]
 pub struct PushAuthArgs {
-    /// Audience that the token of a push must name; switches the check of push tokens on
+    /// Audience that the token of a push must have; enables the check of push tokens
     #[arg(long, env = "PUSH_AUDIENCE", value_name = "AUDIENCE")]
     pub push_audience: Option<String>,
-    /// Service account (its e-mail address) that the token of a push must name; else any that Google
-    /// signed for the audience
+    /// Service account (its e-mail address) that the token of a push must belong to [default: any that
+    /// Google issued a token for the audience to]
     #[arg(long, env = "PUSH_SERVICE_ACCOUNT", value_name = "EMAIL")]
     pub push_service_account: Option<String>,
-    /// Where the public keys for the tokens of pushes are
+    /// Address of the public keys for the tokens of pushes
     #[arg(
         long,
         env = "PUSH_JWKS_URL",
@@ -33,12 +34,12 @@ pub struct PushAuthArgs {
 }
 
 impl PushAuthArgs {
-    /// The configuration of the check, or `None` where it is off.
+    /// Returns the configuration of the check, or `None` if it is disabled.
     pub fn config(&self) -> Option<PushAuthConfig> {
-        let audience = set(self.push_audience.as_deref())?;
+        let audience = non_empty(self.push_audience.as_deref())?;
         Some(PushAuthConfig {
             audience: audience.to_owned(),
-            service_account: set(self.push_service_account.as_deref()).map(str::to_owned),
+            service_account: non_empty(self.push_service_account.as_deref()).map(str::to_owned),
             jwks_url: self.push_jwks_url.clone(),
             min_refresh_interval: PushAuthConfig::MIN_REFRESH_INTERVAL,
             fetch_timeout: PushAuthConfig::FETCH_TIMEOUT,
@@ -48,8 +49,8 @@ impl PushAuthArgs {
 
 impl Validate for PushAuthArgs {
     fn problems(&self) -> Vec<String> {
-        let account = set(self.push_service_account.as_deref());
-        if account.is_some() && set(self.push_audience.as_deref()).is_none() {
+        let account = non_empty(self.push_service_account.as_deref());
+        if account.is_some() && non_empty(self.push_audience.as_deref()).is_none() {
             return vec![
                 "--push-service-account (PUSH_SERVICE_ACCOUNT) needs --push-audience (PUSH_AUDIENCE): without \
                  it no token is checked"
@@ -60,15 +61,16 @@ impl Validate for PushAuthArgs {
     }
 }
 
-/// The value without the space around it; none where nothing is left.
-fn set(value: Option<&str>) -> Option<&str> {
+/// Returns the value without surrounding whitespace, or `None` if nothing is left.
+fn non_empty(value: Option<&str>) -> Option<&str> {
     value.map(str::trim).filter(|value| !value.is_empty())
 }
 
-/// An address whose answer nobody on the way can change: https, or this machine. An empty text means
-/// the default.
+/// Parses an address whose response cannot be changed in transit: https, or http on this machine.
+///
+/// An empty text means the default.
 fn parse_jwks_url(text: &str) -> Result<Url, String> {
-    let text = set(Some(text)).unwrap_or(DEFAULT_JWKS_URL);
+    let text = non_empty(Some(text)).unwrap_or(DEFAULT_JWKS_URL);
     let url = Url::parse(text).map_err(|error| error.to_string())?;
     let local = matches!(url.host_str(), Some("localhost" | "127.0.0.1" | "[::1]"));
     match url.scheme() {
@@ -80,24 +82,24 @@ fn parse_jwks_url(text: &str) -> Result<Url, String> {
     }
 }
 
-/// What a [`super::PushAuth`] needs to know.
+/// Configuration of a [`super::PushAuth`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PushAuthConfig {
-    /// The claim `aud` of a good token.
+    /// The claim `aud` of a valid token.
     pub audience: String,
-    /// The claim `email` of a good token; `None` accepts whatever Google signed for the audience.
+    /// The claim `email` of a valid token. `None` accepts every account.
     pub service_account: Option<String>,
-    /// Where the JSON Web Key Set is.
+    /// Address of the JSON Web Key Set.
     pub jwks_url: Url,
-    /// So long no second fetch of the keys follows a first one, whatever tokens come.
+    /// Minimum time between two fetches of the keys.
     pub min_refresh_interval: Duration,
-    /// A fetch of the keys that takes longer has failed.
+    /// Maximum time for a fetch of the keys.
     pub fetch_timeout: Duration,
 }
 
 impl PushAuthConfig {
-    /// Pause between two fetches of the keys.
+    /// Default of [`Self::min_refresh_interval`].
     pub const MIN_REFRESH_INTERVAL: Duration = Duration::from_secs(30);
-    /// Longest fetch of the keys: half of the shortest time that Pub/Sub waits for an answer.
+    /// Default of [`Self::fetch_timeout`]: half of the shortest ack deadline of Pub/Sub.
     pub const FETCH_TIMEOUT: Duration = Duration::from_secs(5);
 }

@@ -1,12 +1,12 @@
-//! Google's public keys, fetched when they are needed and kept.
+//! A cache of Google's public keys.
 //!
-//! - A set of keys is fresh as long as its Cache-Control says, within bounds. A key of a fresh set is
-//!   found without waiting for anything.
-//! - Keys are fetched when the set is no longer fresh, or when a token names a key that is not in it.
-//!   There is one fetch at a time, on which all wait who need it, and a pause after each, good or
-//!   bad: tokens that name made-up keys cannot make more fetches than that.
-//! - When a fetch fails, the old keys stay in use, for a day past their time and no longer: after
-//!   that, a key that Google took back long ago could still be among them.
+//! - A set of keys is fresh for the `max-age` of its Cache-Control, within bounds. A key of a fresh set is
+//!   returned without waiting.
+//! - The keys are fetched when the set is no longer fresh, or when a token names a key that is not in it.
+//!   All callers wait for the same fetch. A pause follows every fetch, successful or not, so that tokens
+//!   with invented key ids cannot cause more fetches.
+//! - When a fetch fails, the old keys stay in use for another day. After that they could include a key that
+//!   Google has revoked.
 
 use std::{
     collections::HashMap,
@@ -27,28 +27,28 @@ use tokio::{
 use super::PushAuthError;
 use crate::telemetry::error_chain;
 
-/// How long a set is fresh that does not say so itself.
+/// Lifetime of a set without `max-age`.
 const DEFAULT_LIFETIME: Duration = Duration::from_secs(60 * 60);
-/// No set is fresh for less, whatever it says.
+/// Minimum lifetime of a set, whatever its `max-age`.
 const MIN_LIFETIME: Duration = Duration::from_secs(60);
-/// No set is fresh for longer, whatever it says.
+/// Maximum lifetime of a set, whatever its `max-age`.
 const MAX_LIFETIME: Duration = Duration::from_secs(24 * 60 * 60);
-/// So long past its freshness a set is used when no newer one can be had.
+/// Maximum time that a set is used beyond its lifetime, while fetches fail.
 const MAX_STALENESS: Duration = Duration::from_secs(24 * 60 * 60);
-/// Largest answer that is read; Google's has some 1,500 bytes.
+/// Maximum size of a set in bytes. Google's has about 1,500.
 const MAX_JWKS_BYTES: usize = 1 << 20;
 
-/// The keys by their ids.
+/// Keys by their ids.
 type Keys = HashMap<String, Arc<DecodingKey>>;
 
-/// A JSON Web Key Set at an address.
-pub(super) struct Jwks {
+/// Caches the JSON Web Key Set at an address.
+pub(super) struct JwksCache {
     shared: Arc<Shared>,
-    /// Held by the one fetch under way.
-    flight: Arc<tokio::sync::Mutex<()>>,
+    /// Held while a fetch runs.
+    fetch_lock: Arc<tokio::sync::Mutex<()>>,
 }
 
-/// What the fetch needs, which runs in a task of its own.
+/// State shared with the fetch, which runs in a task of its own.
 struct Shared {
     client: Client,
     url: Url,
@@ -61,7 +61,7 @@ struct Shared {
 struct State {
     set: Option<KeySet>,
     /// When the last fetch ended.
-    fetched: Option<Instant>,
+    last_fetch: Option<Instant>,
 }
 
 struct KeySet {
@@ -69,7 +69,7 @@ struct KeySet {
     fresh_until: Instant,
 }
 
-impl Jwks {
+impl JwksCache {
     pub(super) fn new(
         client: Client,
         url: Url,
@@ -78,21 +78,21 @@ impl Jwks {
     ) -> Self {
         let state = Mutex::default();
         let shared = Shared { client, url, min_refresh_interval, fetch_timeout, state };
-        Self { shared: Arc::new(shared), flight: Arc::default() }
+        Self { shared: Arc::new(shared), fetch_lock: Arc::default() }
     }
 
-    /// The key called `key_id`. Waits for a fetch at most as long as that may take.
+    /// Returns the key with the id `key_id`, and fetches the keys first if necessary.
     pub(super) async fn key(&self, key_id: &str) -> Result<Arc<DecodingKey>, PushAuthError> {
         if let Some(key) = self.shared.fresh_key(key_id) {
             return Ok(key);
         }
-        let flight = Arc::clone(&self.flight).lock_owned().await;
-        // Whoever waited for the fetch of another finds what that one brought.
+        let fetching = Arc::clone(&self.fetch_lock).lock_owned().await;
+        // Checked again, because another caller may have fetched the key while this one waited.
         if self.shared.fresh_key(key_id).is_none() && self.shared.may_fetch() {
-            // In a task of its own: a caller that goes away must not end a fetch that others wait for.
-            let fetch = tokio::spawn(Arc::clone(&self.shared).refresh(flight));
+            // In a task of its own, so that a caller that goes away does not cancel the fetch for the others.
+            let fetch = tokio::spawn(Arc::clone(&self.shared).refresh(fetching));
             if let Err(error) = fetch.await {
-                tracing::error!(%error, "the fetch of the keys for push tokens ended by itself");
+                tracing::error!(%error, "the task that fetches the keys for push tokens panicked");
             }
         }
         self.shared.usable_key(key_id)
@@ -101,7 +101,7 @@ impl Jwks {
 
 impl Shared {
     fn state(&self) -> MutexGuard<'_, State> {
-        // Every change is a single assignment, so that a panic leaves nothing half done.
+        // A poisoned lock is safe to use: every change is a single assignment.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -112,7 +112,7 @@ impl Shared {
     }
 
     fn may_fetch(&self) -> bool {
-        self.state().fetched.is_none_or(|fetched| fetched.elapsed() >= self.min_refresh_interval)
+        self.state().last_fetch.is_none_or(|fetched| fetched.elapsed() >= self.min_refresh_interval)
     }
 
     fn usable_key(&self, key_id: &str) -> Result<Arc<DecodingKey>, PushAuthError> {
@@ -120,7 +120,7 @@ impl Shared {
         match state.set.as_ref().filter(|set| Instant::now() < set.fresh_until + MAX_STALENESS) {
             Some(set) => set.keys.get(key_id).cloned().ok_or(PushAuthError::UnknownKey),
             None => {
-                let since = state.fetched.map(|fetched| fetched.elapsed()).unwrap_or_default();
+                let since = state.last_fetch.map(|fetched| fetched.elapsed()).unwrap_or_default();
                 Err(PushAuthError::KeysUnavailable {
                     retry_after: self.min_refresh_interval.saturating_sub(since),
                 })
@@ -128,8 +128,8 @@ impl Shared {
         }
     }
 
-    /// Fetches the keys; the old ones stay where that fails.
-    async fn refresh(self: Arc<Self>, _flight: OwnedMutexGuard<()>) {
+    /// Fetches the keys, or keeps the old ones if that fails.
+    async fn refresh(self: Arc<Self>, _fetching: OwnedMutexGuard<()>) {
         let fetched = match timeout(self.fetch_timeout, self.fetch()).await {
             Ok(fetched) => fetched,
             Err(_) => Err(FetchError::Timeout(self.fetch_timeout)),
@@ -139,7 +139,7 @@ impl Shared {
             Ok((keys, lifetime)) => {
                 tracing::debug!(keys = keys.len(), ?lifetime, "fetched the keys for push tokens");
                 let set = KeySet { keys, fresh_until: now + lifetime };
-                *self.state() = State { set: Some(set), fetched: Some(now) };
+                *self.state() = State { set: Some(set), last_fetch: Some(now) };
             }
             Err(error) => {
                 let url = self.url.as_str();
@@ -148,7 +148,7 @@ impl Shared {
                     error = error_chain(&error),
                     "the keys for push tokens cannot be fetched"
                 );
-                self.state().fetched = Some(now);
+                self.state().last_fetch = Some(now);
             }
         }
     }
@@ -166,7 +166,7 @@ impl Shared {
             }
             body.extend_from_slice(&chunk);
         }
-        Ok((parse(&body)?, lifetime))
+        Ok((parse_keys(&body)?, lifetime))
     }
 }
 
@@ -174,13 +174,13 @@ impl Shared {
 enum FetchError {
     #[error("the request failed")]
     Request(#[from] reqwest::Error),
-    #[error("no answer within {0:?}")]
+    #[error("no response within {0:?}")]
     Timeout(Duration),
-    #[error("the answer is {0}")]
+    #[error("the response has the status {0}")]
     Status(StatusCode),
-    #[error("the answer has more than {MAX_JWKS_BYTES} bytes")]
+    #[error("the response has more than {MAX_JWKS_BYTES} bytes")]
     TooLarge,
-    #[error("the answer is not a JSON Web Key Set")]
+    #[error("the response is not a JSON Web Key Set")]
     NotJwks(#[from] serde_json::Error),
     #[error("none of the {0} keys is an RSA key for signatures")]
     NoKeys(usize),
@@ -188,7 +188,7 @@ enum FetchError {
 
 #[derive(Deserialize)]
 struct JwkSet {
-    /// Each is read by itself, so that one of a new kind does not spoil the others.
+    /// Each key is deserialized on its own, so that one of a new type does not invalidate the others.
     keys: Vec<Value>,
 }
 
@@ -210,10 +210,10 @@ impl Jwk {
     }
 }
 
-/// The keys of a set that signatures with RS256 can be verified with.
-fn parse(body: &[u8]) -> Result<Keys, FetchError> {
+/// Returns the keys of a set that can verify RS256 signatures.
+fn parse_keys(body: &[u8]) -> Result<Keys, FetchError> {
     let set: JwkSet = serde_json::from_slice(body)?;
-    let all = set.keys.len();
+    let key_count = set.keys.len();
     let keys: Keys = set
         .keys
         .into_iter()
@@ -224,10 +224,10 @@ fn parse(body: &[u8]) -> Result<Keys, FetchError> {
             Some((key.kid, Arc::new(decoding_key)))
         })
         .collect();
-    if keys.is_empty() { Err(FetchError::NoKeys(all)) } else { Ok(keys) }
+    if keys.is_empty() { Err(FetchError::NoKeys(key_count)) } else { Ok(keys) }
 }
 
-/// How long an answer is fresh, by the `max-age` of its Cache-Control.
+/// Returns the lifetime of a set, from the `max-age` of its Cache-Control.
 fn lifetime(headers: &HeaderMap) -> Duration {
     headers
         .get_all(CACHE_CONTROL)
@@ -249,7 +249,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lifetimes() {
+    fn max_age_is_bounded_and_has_a_default() {
         let lifetime = |values: &[&'static str]| {
             let values = values.iter().map(|value| (CACHE_CONTROL, HeaderValue::from_static(value)));
             lifetime(&values.collect()).as_secs()
@@ -257,10 +257,10 @@ mod tests {
         assert_eq!(lifetime(&["public, max-age=19800, must-revalidate"]), 19_800);
         assert_eq!(lifetime(&["private,MAX-AGE=600"]), 600);
         assert_eq!(lifetime(&["public", "max-age=601"]), 601);
-        for unsaid in
+        for without_max_age in
             [&[][..], &["no-store"], &["s-maxage=600"], &["max-age"], &["max-age=-1"], &["max-age=x"]]
         {
-            assert_eq!(lifetime(unsaid), 3600, "{unsaid:?}");
+            assert_eq!(lifetime(without_max_age), 3600, "{without_max_age:?}");
         }
         assert_eq!(lifetime(&["max-age=0"]), 60);
         assert_eq!(lifetime(&["max-age=59"]), 60);

@@ -1,19 +1,20 @@
-//! Who may push: the OpenID Connect token that Pub/Sub sends with a push is verified.
+//! Verifies the OpenID Connect token that Pub/Sub sends with a push.
 //!
-//! This is defence in depth, and the only check where others than Pub/Sub can reach the service. When
-//! Cloud Run itself has checked the caller, it can hand the token on with its signature removed. Such
-//! a token is never taken as good: pushes are then counted as `signature_removed`, and this check has
-//! to be switched off for that service.
+//! On a service that only Pub/Sub can call, this is a second line of defence. On a public service it is the
+//! only check. If Cloud Run itself verifies the caller, it may remove the signature of the token before it
+//! forwards the request. Such pushes are refused and counted as `signature_removed`, and this check must be
+//! disabled for that service.
 //!
-//! - [`PushAuthArgs`]: the flags; the check is on when there is an audience
+//! - [`PushAuthArgs`]: the flags; an audience enables the check
 //! - [`PushAuth`]: verifies the header Authorization; a [`PushGuard`]
-//! - [`PushAuthError`]: what is refused, and how it is answered
-//!
-//! `verifier` holds the rules for tokens, `jwks` Google's public keys.
+//! - [`PushAuthError`]: the reason for a refusal; `problem` turns it into a response
+//! - `verifier`: the rules for tokens
+//! - `jwks`: Google's public keys
 
 mod args;
 mod error;
 mod jwks;
+mod problem;
 #[cfg(test)]
 mod tests;
 mod verifier;
@@ -36,32 +37,32 @@ pub use self::{
     verifier::Claims,
 };
 use self::{
-    jwks::Jwks,
-    verifier::{Rules, Token, bearer_token},
+    jwks::JwksCache,
+    verifier::{Token, TokenRules, bearer_token},
 };
-use super::PushGuard;
+use super::{Problem, PushGuard};
 
 /// Verifies the tokens of pushes.
 ///
-/// The metric `push_auth_total{outcome}` counts what is verified: `accepted`, or the word of the
-/// refusal ([`PushAuthError::outcome`]).
+/// The metric `push_auth_total{outcome}` counts the results: `accepted`, or the reason of the refusal
+/// ([`PushAuthError::outcome`]).
 pub struct PushAuth {
-    rules: Rules,
-    keys: Jwks,
+    rules: TokenRules,
+    keys: JwksCache,
 }
 
-/// The HTTP client for Google's keys cannot be made.
+/// The HTTP client for Google's keys cannot be created.
 #[derive(Debug, thiserror::Error)]
-#[error("the HTTP client for Google's keys cannot be made")]
+#[error("the HTTP client for Google's keys cannot be created")]
 pub struct PushAuthSetupError(#[from] reqwest::Error);
 
 impl PushAuth {
-    /// Makes the verifier. Keys are fetched when the first token comes.
+    /// Creates the verifier. The keys are fetched when the first token arrives.
     ///
     /// # Errors
     /// [`PushAuthSetupError`].
     pub fn new(config: PushAuthConfig) -> Result<Self, PushAuthSetupError> {
-        // A redirect could only lead away from the address that is trusted.
+        // No redirects: they would lead away from the trusted address.
         let client = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build()?;
         Ok(Self::with_client(config, client))
     }
@@ -70,18 +71,18 @@ impl PushAuth {
         let PushAuthConfig { audience, service_account, jwks_url, min_refresh_interval, fetch_timeout } =
             config;
         Self {
-            rules: Rules { audience, service_account },
-            keys: Jwks::new(client, jwks_url, min_refresh_interval, fetch_timeout),
+            rules: TokenRules { audience, service_account },
+            keys: JwksCache::new(client, jwks_url, min_refresh_interval, fetch_timeout),
         }
     }
 
     /// Verifies the value of the header Authorization.
     ///
-    /// The signature is checked where this runs, on an async worker: one RSA verification takes less
-    /// than a tenth of a millisecond.
+    /// The signature is verified on the calling async worker, because one RSA verification takes less than
+    /// a tenth of a millisecond.
     ///
     /// # Errors
-    /// [`PushAuthError`] says why the push is refused.
+    /// [`PushAuthError`] is the reason why the push is refused.
     pub async fn verify(&self, authorization: Option<&HeaderValue>) -> Result<Claims, PushAuthError> {
         let verified = self.check(authorization).await;
         let outcome = verified.as_ref().map_or_else(PushAuthError::outcome, |_| "accepted");
@@ -103,8 +104,8 @@ impl fmt::Debug for PushAuth {
     }
 }
 
-/// The handler finds [`Claims`] in the request's extensions. Everything else is answered as
-/// [`PushAuthError::into_problem`] says, 401 with `WWW-Authenticate: Bearer`.
+/// Puts the [`Claims`] of a verified token into the extensions of the request. A refusal is the [`Problem`]
+/// of its [`PushAuthError`]; a 401 also has the header `WWW-Authenticate: Bearer`.
 #[async_trait]
 impl PushGuard for PushAuth {
     async fn admit(&self, mut request: Request) -> Result<Request, Response> {
@@ -115,7 +116,7 @@ impl PushGuard for PushAuth {
                 Ok(request)
             }
             Err(error) => {
-                let mut response = error.into_problem().into_response();
+                let mut response = Problem::from(error).into_response();
                 if response.status() == StatusCode::UNAUTHORIZED {
                     response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
                 }

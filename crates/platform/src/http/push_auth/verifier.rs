@@ -1,6 +1,6 @@
-//! What makes a token good.
+//! The rules for tokens.
 //!
-//! Nothing in a token decides how it is verified: the algorithm is RS256 whatever the header says.
+//! Nothing in a token decides how it is verified: only RS256 is accepted, and the token must say so.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -12,27 +12,26 @@ use serde_json::Value;
 
 use super::PushAuthError;
 
-/// Longest header in bytes; a token of Google has about a thousand.
+/// Maximum length of the header Authorization in bytes. A token of Google has about a thousand.
 const MAX_HEADER_BYTES: usize = 16 << 10;
-/// So far clocks may be apart.
+/// Maximum difference between Google's clock and ours.
 const LEEWAY: Duration = Duration::from_secs(60);
-/// Google writes either.
+/// Values of the claim `iss`; Google uses both.
 const ISSUERS: [&str; 2] = ["https://accounts.google.com", "accounts.google.com"];
-/// What Google leaves of a signature that it has removed.
+/// Text that Google puts in place of a removed signature.
 const REMOVED_SIGNATURE: &str = "SIGNATURE_REMOVED_BY_GOOGLE";
-/// So much of a claim is repeated in the log at most, in characters.
-const MAX_LOGGED: usize = 200;
+/// Maximum number of characters of a claim in the log.
+const MAX_LOGGED_CHARS: usize = 200;
 
-/// Who pushed: what a verified token says.
+/// The sender of a push, from a verified token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Claims {
-    /// The claim `email`: the service account's address.
+    /// The claim `email`: the address of the service account.
     pub email: String,
-    /// The claim `sub`: the account's unique id.
-    pub subject: Option<String>,
 }
 
-/// The token in the header Authorization. The scheme is Bearer in any case, and one space or more.
+/// Returns the token in the header Authorization. The case of the scheme does not matter, and one or more
+/// spaces may follow it.
 pub(super) fn bearer_token(authorization: Option<&HeaderValue>) -> Result<&str, PushAuthError> {
     let value = authorization.ok_or(PushAuthError::NoToken)?;
     if value.len() > MAX_HEADER_BYTES {
@@ -52,15 +51,15 @@ pub(super) fn bearer_token(authorization: Option<&HeaderValue>) -> Result<&str, 
 /// A JSON Web Token in its compact form, not yet verified.
 #[derive(Debug)]
 pub(super) struct Token<'a> {
-    /// The key that it claims to be signed with.
+    /// Id of the key that signed the token, according to its header.
     pub(super) key_id: String,
-    /// What is signed: header and payload as they came.
+    /// The signed bytes: header and payload as received.
     message: &'a str,
     payload: &'a str,
     signature: &'a str,
 }
 
-/// The header of a token. `crit` lists what a verifier must understand; this one understands nothing.
+/// The header of a token. `crit` lists extensions that a verifier must support; this one supports none.
 #[derive(Deserialize)]
 struct Header {
     alg: String,
@@ -77,7 +76,7 @@ impl<'a> Token<'a> {
             (!payload.contains('.')).then_some((message, header, payload, signature))
         };
         let (message, header, payload, signature) =
-            split(token).ok_or(malformed("it has not three parts"))?;
+            split(token).ok_or(malformed("it does not have three parts"))?;
         let header = decode(header).ok_or(malformed("its header is not base64url"))?;
         let header: Header =
             serde_json::from_slice(&header).map_err(|_| malformed("its header is not that of a JWT"))?;
@@ -94,12 +93,12 @@ impl<'a> Token<'a> {
         Ok(Self { key_id, message, payload, signature })
     }
 
-    /// The payload, where the signature is that of `key`.
+    /// Verifies the signature with `key` and returns the payload.
     pub(super) fn verified_payload(&self, key: &DecodingKey) -> Result<Vec<u8>, PushAuthError> {
         match crypto::verify(self.signature, self.message.as_bytes(), key, Algorithm::RS256) {
             Ok(true) => decode(self.payload).ok_or(PushAuthError::Malformed("its payload is not base64url")),
             Ok(false) => Err(PushAuthError::BadSignature),
-            // RS256 and an RSA key belong together, so what is wrong is the signature's base64url.
+            // The key is an RSA key, so that only the encoding of the signature can be at fault.
             Err(_) => Err(PushAuthError::Malformed("its signature is not base64url")),
         }
     }
@@ -109,7 +108,7 @@ fn decode(part: &str) -> Option<Vec<u8>> {
     BASE64_URL_SAFE_NO_PAD.decode(part).ok()
 }
 
-/// The claims as they come; each may be missing or of any type.
+/// The claims before their check; each may be missing or of any type.
 #[derive(Deserialize)]
 struct RawClaims {
     exp: Option<Value>,
@@ -119,18 +118,17 @@ struct RawClaims {
     aud: Option<Value>,
     email: Option<Value>,
     email_verified: Option<Value>,
-    sub: Option<Value>,
 }
 
-/// What the claims must say.
+/// Values that the claims of a valid token must have.
 #[derive(Debug)]
-pub(super) struct Rules {
+pub(super) struct TokenRules {
     pub(super) audience: String,
     pub(super) service_account: Option<String>,
 }
 
-impl Rules {
-    /// Checks the payload of a token whose signature is good.
+impl TokenRules {
+    /// Checks the claims in the payload of a token whose signature is verified.
     pub(super) fn check(&self, payload: &[u8], now: SystemTime) -> Result<Claims, PushAuthError> {
         let claims: RawClaims = serde_json::from_slice(payload)
             .map_err(|_| PushAuthError::Malformed("its payload is not a set of claims"))?;
@@ -152,24 +150,24 @@ impl Rules {
 
         let issuer = text(claims.iss, "iss")?;
         if !ISSUERS.contains(&issuer.as_str()) {
-            return Err(PushAuthError::WrongIssuer(shorten(issuer)));
+            return Err(PushAuthError::WrongIssuer(truncate(issuer)));
         }
         self.check_audience(&claims.aud.ok_or(PushAuthError::BadClaim("aud"))?)?;
 
         let email = text(claims.email, "email")?;
-        // Google sends a boolean; the text "true" is no promise of anybody.
+        // Google sends a boolean. The text "true" proves nothing.
         let verified = claims.email_verified.ok_or(PushAuthError::BadClaim("email_verified"))?;
         if verified != Value::Bool(true) {
             return Err(PushAuthError::UnverifiedEmail);
         }
         if self.service_account.as_ref().is_some_and(|expected| *expected != email) {
-            return Err(PushAuthError::WrongEmail(shorten(email)));
+            return Err(PushAuthError::WrongEmail(truncate(email)));
         }
-        Ok(Claims { email, subject: text(claims.sub, "sub").ok() })
+        Ok(Claims { email })
     }
 
-    /// The audience must be this service and nobody else: a token that is good at several places can
-    /// be used by each of them at the others.
+    /// Checks that the audience is this service alone. Any recipient of a token for several services could
+    /// use it at the others.
     fn check_audience(&self, audience: &Value) -> Result<(), PushAuthError> {
         let only = match audience {
             Value::Array(several) if several.len() == 1 => several.first(),
@@ -178,11 +176,11 @@ impl Rules {
         if only.and_then(Value::as_str) == Some(&self.audience) {
             return Ok(());
         }
-        Err(PushAuthError::WrongAudience(shorten(audience.to_string())))
+        Err(PushAuthError::WrongAudience(truncate(audience.to_string())))
     }
 }
 
-/// A time in whole seconds since the start of 1970, as Google writes it.
+/// Returns a claim in whole seconds since the start of 1970, the form that Google uses.
 fn time(claim: Option<Value>, name: &'static str) -> Result<Duration, PushAuthError> {
     let seconds = claim.as_ref().and_then(Value::as_u64).ok_or(PushAuthError::BadClaim(name))?;
     Ok(Duration::from_secs(seconds))
@@ -195,8 +193,8 @@ fn text(claim: Option<Value>, name: &'static str) -> Result<String, PushAuthErro
     }
 }
 
-fn shorten(text: String) -> String {
-    match text.char_indices().nth(MAX_LOGGED) {
+fn truncate(text: String) -> String {
+    match text.char_indices().nth(MAX_LOGGED_CHARS) {
         Some((end, _)) => format!("{}…", &text[..end]),
         None => text,
     }

@@ -1,4 +1,4 @@
-//! Deliveries as Pub/Sub, Cloud Storage and Eventarc make them.
+//! Deliveries in the forms of Pub/Sub, Cloud Storage and Eventarc.
 
 use std::time::UNIX_EPOCH;
 
@@ -17,11 +17,11 @@ fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
         .collect()
 }
 
-fn received(pairs: &[(&'static str, &str)], body: impl ToString) -> Received {
-    read(&headers(pairs), &Bytes::from(body.to_string()))
+fn receive(pairs: &[(&'static str, &str)], body: impl ToString) -> ReceivedEvent {
+    parse_request(&headers(pairs), &Bytes::from(body.to_string()))
 }
 
-/// The resource of an object, as notifications and CloudEvents carry it.
+/// Returns the resource of an object, like that in a notification or CloudEvent.
 fn resource() -> Value {
     json!({
         "kind": "storage#object",
@@ -43,7 +43,7 @@ fn resource() -> Value {
     })
 }
 
-/// The attributes of its notification.
+/// Returns the attributes of a notification.
 fn attributes(event_type: &str, payload_format: &str) -> Vec<(&'static str, String)> {
     [
         ("bucketId", "photos"),
@@ -70,11 +70,11 @@ fn wrapped(data: impl ToString, attributes: &[(&str, String)]) -> Value {
     serde_json::from_slice(&delivery.to_envelope(UNIX_EPOCH)).unwrap()
 }
 
-fn ours() -> Value {
+fn contract_message() -> Value {
     json!({"gcs_path": "gs://photos/a/image.jpg", "id": 7, "kind": "storage#object", "new": {"field": [1]}})
 }
 
-/// The headers that Eventarc sends with every event of Cloud Storage.
+/// Returns the headers that Eventarc sends with an event of Cloud Storage.
 fn cloud_event(kind: &str) -> [(&'static str, &str); 9] {
     [
         ("ce-id", "1096434104173400"),
@@ -112,39 +112,39 @@ fn base64(data: impl ToString) -> Value {
 }
 
 #[test]
-fn our_message_in_every_form() {
-    let expected = Announced::Image(Announcement {
+fn contract_message_is_parsed_in_every_form() {
+    let expected = EventContent::Image(Announcement {
         gcs_path: "gs://photos/a/image.jpg".to_owned(),
-        by: Announcer::Message,
+        announcer: Announcer::Message,
         generation: None,
         content_type: None,
     });
     let metadata = [("x-goog-pubsub-message-id", "2070443601311540"), ("traceparent", TRACE)];
     let trace = [("traceparent", TRACE.to_owned())];
-    let event = || wrapped(ours(), &trace);
+    let event = || wrapped(contract_message(), &trace);
     for (form, got, has_metadata) in [
-        ("wrapped", received(&[], event()), true),
-        ("unwrapped", received(&[], ours()), false),
-        ("unwrapped, with metadata", received(&metadata, ours()), true),
-        ("through Eventarc", received(&cloud_event(MESSAGE_PUBLISHED), event()), true),
+        ("wrapped", receive(&[], event()), true),
+        ("unwrapped", receive(&[], contract_message()), false),
+        ("unwrapped, with metadata", receive(&metadata, contract_message()), true),
+        ("through Eventarc", receive(&cloud_event(MESSAGE_PUBLISHED), event()), true),
         (
             "through Eventarc, structured",
-            received(&STRUCTURED, structured(MESSAGE_PUBLISHED, ("data", event()))),
+            receive(&STRUCTURED, structured(MESSAGE_PUBLISHED, ("data", event()))),
             true,
         ),
     ] {
-        assert_eq!(got.announced, Ok(expected.clone()), "{form}");
+        assert_eq!(got.content, Ok(expected.clone()), "{form}");
         assert_eq!(got.message_id, has_metadata.then(|| "2070443601311540".to_owned()), "{form}");
         assert_eq!(got.traceparent, has_metadata.then(|| TRACE.to_owned()), "{form}");
     }
 }
 
 #[test]
-fn a_new_object_in_every_form() {
+fn new_object_is_parsed_in_every_form() {
     let expected = |content_type: Option<&str>, generation| {
-        Ok(Announced::Image(Announcement {
+        Ok(EventContent::Image(Announcement {
             gcs_path: "gs://photos/täglich/cat 1.jpg".to_owned(),
-            by: Announcer::Bucket,
+            announcer: Announcer::Bucket,
             generation,
             content_type: content_type.map(str::to_owned),
         }))
@@ -152,7 +152,7 @@ fn a_new_object_in_every_form() {
     let with_json = attributes(OBJECT_FINALIZE, "JSON_API_V1");
     let without = attributes(OBJECT_FINALIZE, "NONE");
     let full = expected(Some("image/jpeg"), Some(1_587_627_537_231_057));
-    // The name does not fit into a header, and must come from the JSON.
+    // A header cannot carry this name, so that it must be read from the JSON.
     let as_headers = [
         ("x-goog-pubsub-message-id", "1"),
         ("eventtype", OBJECT_FINALIZE),
@@ -163,37 +163,37 @@ fn a_new_object_in_every_form() {
     ];
     let notification = || wrapped(resource(), &with_json);
     for (form, got, expected) in [
-        ("wrapped", received(&[], notification()), full.clone()),
+        ("wrapped", receive(&[], notification()), full.clone()),
         (
             "wrapped, no payload",
-            received(&[], wrapped("", &without)),
+            receive(&[], wrapped("", &without)),
             expected(None, Some(1_587_627_537_231_057)),
         ),
-        ("unwrapped, with metadata", received(&as_headers, resource()), full.clone()),
-        ("unwrapped", received(&[], resource()), full.clone()),
-        ("binary CloudEvent", received(&cloud_event(FINALIZED), resource()), full.clone()),
+        ("unwrapped, with metadata", receive(&as_headers, resource()), full.clone()),
+        ("unwrapped", receive(&[], resource()), full.clone()),
+        ("binary CloudEvent", receive(&cloud_event(FINALIZED), resource()), full.clone()),
         (
             "structured CloudEvent",
-            received(&STRUCTURED, structured(FINALIZED, ("data", resource()))),
+            receive(&STRUCTURED, structured(FINALIZED, ("data", resource()))),
             full.clone(),
         ),
         (
             "structured CloudEvent in base64",
-            received(&STRUCTURED, structured(FINALIZED, ("data_base64", base64(resource())))),
+            receive(&STRUCTURED, structured(FINALIZED, ("data_base64", base64(resource())))),
             full.clone(),
         ),
         (
             "notification through Eventarc",
-            received(&cloud_event(MESSAGE_PUBLISHED), notification()),
+            receive(&cloud_event(MESSAGE_PUBLISHED), notification()),
             full.clone(),
         ),
     ] {
-        assert_eq!(got.announced, expected, "{form}");
+        assert_eq!(got.content, expected, "{form}");
     }
-    assert_eq!(received(&[], notification()).message_id.as_deref(), Some("2070443601311540"));
+    assert_eq!(receive(&[], notification()).message_id.as_deref(), Some("2070443601311540"));
     for event in [
-        received(&cloud_event(FINALIZED), resource()),
-        received(&STRUCTURED, structured(FINALIZED, ("data", resource()))),
+        receive(&cloud_event(FINALIZED), resource()),
+        receive(&STRUCTURED, structured(FINALIZED, ("data", resource()))),
     ] {
         assert_eq!(event.message_id.as_deref(), Some("1096434104173400"));
         assert_eq!(event.traceparent.as_deref(), Some(TRACE));
@@ -201,8 +201,8 @@ fn a_new_object_in_every_form() {
 }
 
 #[test]
-fn a_header_names_the_object_where_no_payload_does() {
-    let got = received(
+fn object_name_is_read_from_a_header_without_a_payload() {
+    let got = receive(
         &[
             ("x-goog-pubsub-message-id", "1"),
             ("eventtype", OBJECT_FINALIZE),
@@ -213,15 +213,15 @@ fn a_header_names_the_object_where_no_payload_does() {
         ],
         "",
     );
-    let Ok(Announced::Image(image)) = got.announced else { panic!("{got:?}") };
+    let Ok(EventContent::Image(image)) = got.content else { panic!("{got:?}") };
     assert_eq!((image.gcs_path.as_str(), image.generation), ("gs://photos/cat.jpg", Some(5)));
 }
 
 #[test]
-fn other_events_are_nothing_to_look_at() {
+fn other_event_types_announce_no_image() {
     for kind in ["OBJECT_DELETE", "OBJECT_METADATA_UPDATE", "OBJECT_ARCHIVE"] {
-        let got = received(&[], wrapped(resource(), &attributes(kind, "JSON_API_V1")));
-        assert!(matches!(&got.announced, Ok(Announced::Other(why)) if why.contains(kind)), "{got:?}");
+        let got = receive(&[], wrapped(resource(), &attributes(kind, "JSON_API_V1")));
+        assert!(matches!(&got.content, Ok(EventContent::Other(why)) if why.contains(kind)), "{got:?}");
     }
     let long = "x".repeat(10_000);
     for kind in [
@@ -233,21 +233,21 @@ fn other_events_are_nothing_to_look_at() {
         &long,
     ] {
         for got in [
-            received(&cloud_event(kind), resource()),
-            received(&STRUCTURED, structured(kind, ("data", resource()))),
+            receive(&cloud_event(kind), resource()),
+            receive(&STRUCTURED, structured(kind, ("data", resource()))),
         ] {
-            let Ok(Announced::Other(why)) = &got.announced else { panic!("{got:?}") };
+            let Ok(EventContent::Other(why)) = &got.content else { panic!("{got:?}") };
             assert!(why.len() < 200 && (kind.len() > 100 || why.contains(kind)), "{why}");
         }
     }
 }
 
 #[test]
-fn what_announces_nothing_is_an_error() {
+fn missing_required_member_is_an_error() {
     let nameless = json!({"kind": "storage#object", "bucket": "photos"});
     let bad_json: [(&[(&'static str, &str)], String); 10] = [
         (&[], String::new()),
-        (&[], "no JSON".to_owned()),
+        (&[], "not JSON".to_owned()),
         (&[], "[]".to_owned()),
         (&[], json!({"path": "gs://b/o"}).to_string()),
         (&[], json!({"gcs_path": 7, "name": "n", "bucket": "b"}).to_string()),
@@ -258,53 +258,53 @@ fn what_announces_nothing_is_an_error() {
         (&STRUCTURED, json!({"data": resource()}).to_string()),
     ];
     for (headers, body) in bad_json {
-        let got = received(headers, &body);
-        assert!(matches!(got.announced, Err(PushError::BadJson(_))), "{body}: {got:?}");
+        let got = receive(headers, &body);
+        assert!(matches!(got.content, Err(PushError::BadJson(_))), "{body}: {got:?}");
     }
     for got in [
-        received(&[], json!({"message": {"data": "*"}})),
-        received(&[("ce-type", MESSAGE_PUBLISHED)], json!({"message": {"data": "*"}})),
-        received(&STRUCTURED, structured(FINALIZED, ("data_base64", "*".into()))),
+        receive(&[], json!({"message": {"data": "*"}})),
+        receive(&[("ce-type", MESSAGE_PUBLISHED)], json!({"message": {"data": "*"}})),
+        receive(&STRUCTURED, structured(FINALIZED, ("data_base64", "*".into()))),
     ] {
-        assert!(matches!(got.announced, Err(PushError::BadBase64(_))), "{got:?}");
+        assert!(matches!(got.content, Err(PushError::BadBase64(_))), "{got:?}");
     }
-    // The message can be told apart all the same.
-    let got = received(&[], wrapped("no JSON", &[]));
+    // The id is returned even if the data is invalid.
+    let got = receive(&[], wrapped("not JSON", &[]));
     assert_eq!(got.message_id.as_deref(), Some("2070443601311540"));
 }
 
 #[test]
-fn what_cannot_be_read_and_is_not_needed_is_left_out() {
+fn invalid_optional_member_is_ignored() {
     for generation in [json!("many"), json!("99999999999999999999"), json!(1.5), json!(null), json!([])] {
         let mut object = resource();
         object["generation"] = generation.clone();
         object["contentType"] = json!("");
-        let got = received(&[], object);
-        let Ok(Announced::Image(image)) = got.announced else { panic!("{got:?}") };
+        let got = receive(&[], object);
+        let Ok(EventContent::Image(image)) = got.content else { panic!("{got:?}") };
         assert_eq!((image.generation, image.content_type), (None, None), "{generation}");
     }
     let mut object = resource();
     object["generation"] = json!(5);
-    let got = received(&[], object);
-    assert!(matches!(got.announced, Ok(Announced::Image(Announcement { generation: Some(5), .. }))));
+    let got = receive(&[], object);
+    assert!(matches!(got.content, Ok(EventContent::Image(Announcement { generation: Some(5), .. }))));
     for trace in
         ["", "00-a-b-01", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-0!", &"0".repeat(129)]
     {
-        let got = received(&[], wrapped(ours(), &[(TRACEPARENT, trace.to_owned())]));
+        let got = receive(&[], wrapped(contract_message(), &[(TRACEPARENT, trace.to_owned())]));
         assert_eq!(got.traceparent, None, "{trace}");
     }
 }
 
 #[test]
-fn a_delivery_that_was_pulled_says_the_same_as_one_that_was_pushed() {
+fn pulled_delivery_is_parsed_like_a_pushed_one() {
     let envelope = wrapped(resource(), &attributes(OBJECT_FINALIZE, "JSON_API_V1"));
     let pulled = Delivery::parse(&HeaderMap::new(), &envelope.to_string().into()).unwrap();
-    assert_eq!(of_delivery(&pulled), received(&[], envelope));
+    assert_eq!(parse_delivery(&pulled), receive(&[], envelope));
 }
 
 proptest! {
     #[test]
-    fn anything_gives_an_answer(
+    fn any_request_is_parsed_without_a_panic(
         chosen in proptest::collection::vec(
             (0_usize..10, prop_oneof![
                 Just(FINALIZED.to_owned()),
@@ -330,9 +330,9 @@ proptest! {
             .iter()
             .map(|(name, value)| (HeaderName::from_static(NAMES[*name]), HeaderValue::from_str(value).unwrap()))
             .collect();
-        let received = read(&headers, &body.into());
-        if let Ok(Announced::Image(image)) = received.announced {
-            prop_assert!(image.by == Announcer::Message || image.gcs_path.starts_with("gs://"));
+        let received = parse_request(&headers, &body.into());
+        if let Ok(EventContent::Image(image)) = received.content {
+            prop_assert!(image.announcer == Announcer::Message || image.gcs_path.starts_with("gs://"));
             prop_assert!(image.content_type.is_none_or(|content_type| !content_type.is_empty()));
         }
     }

@@ -1,5 +1,4 @@
-//! Pub/Sub: publishing to a topic, and pulling from a subscription. (What a push looks like is in
-//! [`super::push`].)
+//! Pub/Sub: publishes to a topic, and pulls from a subscription. Push requests are in [`super::push`].
 
 mod name;
 mod publisher;

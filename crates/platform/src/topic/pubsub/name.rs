@@ -1,13 +1,14 @@
-//! Names of topics and subscriptions: `projects/PROJECT/topics/NAME`, or `NAME` alone where the
-//! project is known.
+//! Names of topics and subscriptions.
+//!
+//! A name is `projects/PROJECT/topics/NAME`, or `NAME` alone if another setting gives the project.
 
 use std::str::FromStr;
 
-/// A topic as a setting names it.
+/// Name of a topic, parsed from a setting.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TopicName(Name);
 
-/// A subscription as a setting names it.
+/// Name of a subscription, parsed from a setting.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SubscriptionName(Name);
 
@@ -18,17 +19,20 @@ struct Name {
 }
 
 impl TopicName {
-    /// `projects/PROJECT/topics/NAME`; `project` is for names without one. `None` where neither says.
-    pub fn path(&self, project: Option<&str>) -> Option<String> {
-        self.0.path("topics", project)
+    /// Returns `projects/PROJECT/topics/NAME`, or `None` if the project is unknown.
+    ///
+    /// `project` is used for a name without a project.
+    pub fn resource_name(&self, project: Option<&str>) -> Option<String> {
+        self.0.resource_name("topics", project)
     }
 }
 
 impl SubscriptionName {
-    /// `projects/PROJECT/subscriptions/NAME`; `project` is for names without one. `None` where
-    /// neither says.
-    pub fn path(&self, project: Option<&str>) -> Option<String> {
-        self.0.path("subscriptions", project)
+    /// Returns `projects/PROJECT/subscriptions/NAME`, or `None` if the project is unknown.
+    ///
+    /// `project` is used for a name without a project.
+    pub fn resource_name(&self, project: Option<&str>) -> Option<String> {
+        self.0.resource_name("subscriptions", project)
     }
 }
 
@@ -56,25 +60,29 @@ impl Name {
             ["projects", project, kind, name] if *kind == collection && is_project(project) => {
                 (Some((*project).to_owned()), *name)
             }
-            _ => return Err(expected(collection)),
+            _ => return Err(expected_forms(collection)),
         };
-        if is_name(name) { Ok(Self { project, name: name.to_owned() }) } else { Err(expected(collection)) }
+        if is_name(name) {
+            Ok(Self { project, name: name.to_owned() })
+        } else {
+            Err(expected_forms(collection))
+        }
     }
 
-    fn path(&self, collection: &str, project: Option<&str>) -> Option<String> {
+    fn resource_name(&self, collection: &str, project: Option<&str>) -> Option<String> {
         let project = self.project.as_deref().or(project).filter(|project| !project.is_empty())?;
         Some(format!("projects/{project}/{collection}/{}", self.name))
     }
 }
 
-fn expected(collection: &str) -> String {
+fn expected_forms(collection: &str) -> String {
     format!(
         "expected NAME or projects/PROJECT/{collection}/NAME, where NAME begins with a letter and has 3 to \
          255 of letters, digits, - . _ ~ + %"
     )
 }
 
-/// <https://cloud.google.com/pubsub/docs/pubsub-basics#resource_names>
+/// Checks a name under the rules of <https://cloud.google.com/pubsub/docs/pubsub-basics#resource_names>.
 fn is_name(name: &str) -> bool {
     let allowed = |b: u8| b.is_ascii_alphanumeric() || b"-._~+%".contains(&b);
     (3..=255).contains(&name.len())
@@ -82,7 +90,7 @@ fn is_name(name: &str) -> bool {
         && name.as_bytes().first().is_some_and(u8::is_ascii_alphabetic)
 }
 
-/// Loose on purpose: old projects are named `example.com:project`.
+/// Checks a project id. Permissive, because old ids have the form `example.com:project`.
 fn is_project(project: &str) -> bool {
     let allowed = |b: u8| b.is_ascii_alphanumeric() || b"-.:_".contains(&b);
     !project.is_empty() && project.bytes().all(allowed)
@@ -93,23 +101,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn with_and_without_a_project() {
+    fn missing_project_is_filled_in() {
         let short: TopicName = "images".parse().unwrap();
-        assert_eq!(short.path(Some("p")).as_deref(), Some("projects/p/topics/images"));
-        assert_eq!(short.path(None), None);
-        assert_eq!(short.path(Some("")), None);
+        assert_eq!(short.resource_name(Some("p")).as_deref(), Some("projects/p/topics/images"));
+        assert_eq!(short.resource_name(None), None);
+        assert_eq!(short.resource_name(Some("")), None);
         let full: TopicName = "projects/other/topics/images".parse().unwrap();
-        assert_eq!(full.path(Some("p")).as_deref(), Some("projects/other/topics/images"));
+        assert_eq!(full.resource_name(Some("p")).as_deref(), Some("projects/other/topics/images"));
         let subscription: SubscriptionName =
             "projects/example.com:old/subscriptions/classify-pull".parse().unwrap();
         assert_eq!(
-            subscription.path(None).as_deref(),
+            subscription.resource_name(None).as_deref(),
             Some("projects/example.com:old/subscriptions/classify-pull")
         );
     }
 
     #[test]
-    fn what_is_no_name() {
+    fn invalid_name_is_refused_with_the_expected_forms() {
         let bad = [
             "",
             "ab",

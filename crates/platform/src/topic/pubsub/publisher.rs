@@ -1,4 +1,4 @@
-//! Publishing to a topic of Pub/Sub.
+//! Publishes to a topic of Pub/Sub.
 
 use std::time::Duration;
 
@@ -7,18 +7,18 @@ use google_cloud_gax::retry_policy::RetryPolicyExt;
 use google_cloud_pubsub::{client::Publisher, model, retry_policy::RetryableErrors};
 
 use crate::{
-    cloud::{CloudArgs, Endpoint, TimedOut, backoff},
+    cloud::{CloudArgs, Endpoint, TimedOut, retry_backoff},
     topic::{Message, Topic, TopicError},
 };
 
-/// Messages that are published within this time of one another travel together. Short, because each
-/// has an upload waiting for it.
+/// Time for which a message waits for others, to be sent in one request. Short, because an upload waits
+/// for every message.
 const BATCH_DELAY: Duration = Duration::from_millis(2);
 
 /// A topic of Pub/Sub, or of an emulator of it.
 ///
-/// A message is published when Pub/Sub has said so. Every call is given up after the time limit,
-/// further attempts included; a message that was given up may have been published all the same.
+/// A message counts as published once Pub/Sub has confirmed it. A call that fails is retried within the
+/// timeout. After the timeout the message may have been published all the same.
 #[derive(Debug, Clone)]
 pub struct PubSubTopic {
     publisher: Publisher,
@@ -26,20 +26,22 @@ pub struct PubSubTopic {
 }
 
 impl PubSubTopic {
-    /// Gets ready to publish to `topic`, `projects/PROJECT/topics/NAME`. Whether it is there shows
-    /// with the first message: asking needs a right that publishing does not.
+    /// Creates a publisher to `topic`, `projects/PROJECT/topics/NAME`.
+    ///
+    /// A missing topic is an error of the first message, because checking it here would need one more
+    /// permission than publishing.
     ///
     /// # Errors
-    /// [`TopicError`] when there are no credentials.
+    /// [`TopicError`] if there are no credentials.
     pub async fn open(topic: &str, cloud: &CloudArgs) -> Result<Self, TopicError> {
         let mut builder = Publisher::builder(topic)
             .set_delay_threshold(BATCH_DELAY)
             .with_retry_policy(RetryableErrors.with_time_limit(cloud.cloud_timeout))
-            .with_backoff_policy(backoff());
+            .with_backoff_policy(retry_backoff());
         if let Some(emulator) = &cloud.pubsub_emulator_host {
             builder = builder.with_endpoint(emulator.as_str()).with_credentials(Endpoint::credentials());
         }
-        let publisher = builder.build().await.map_err(|error| TopicError(error.into()))?;
+        let publisher = builder.build().await.map_err(|error| TopicError::Unavailable(error.into()))?;
         Ok(Self { publisher, timeout: cloud.cloud_timeout })
     }
 }
@@ -47,12 +49,12 @@ impl PubSubTopic {
 #[async_trait]
 impl Topic for PubSubTopic {
     async fn publish(&self, message: Message) -> Result<String, TopicError> {
-        // Without an ordering key: a key that failed once would stay shut for all that follow.
+        // Without an ordering key, because the client stops publishing for a key after one failure.
         let message = model::Message::new().set_data(message.data).set_attributes(message.attributes);
         match tokio::time::timeout(self.timeout, self.publisher.publish(message)).await {
             Ok(Ok(id)) => Ok(id),
-            Ok(Err(error)) => Err(TopicError(error.into())),
-            Err(_) => Err(TopicError(TimedOut(self.timeout).into())),
+            Ok(Err(error)) => Err(TopicError::Unavailable(error.into())),
+            Err(_) => Err(TopicError::Unavailable(TimedOut(self.timeout).into())),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Pulling from a subscription of Pub/Sub: messages come as fast as they are settled.
+//! Pulls from a subscription of Pub/Sub.
 
 use std::{future::Future, time::Duration};
 
@@ -9,18 +9,19 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     cloud::{CloudArgs, Endpoint},
-    topic::{PullHandler, PullLimits, Subscription, SubscriptionError, Verdict, push::Delivery},
+    topic::{Acknowledgement, PullHandler, PullLimits, Subscription, SubscriptionError, push::Delivery},
 };
 
-/// A refused message is held back this long before it is given back: a subscription without a retry
-/// policy would send it again at once, and again.
-const REFUSAL_PAUSE: Duration = Duration::from_secs(1);
-/// A lease is extended by this much, again and again; the least that Pub/Sub takes. When the process
-/// dies, or a message is sent just when the stream is closed, the message comes again after this time.
-/// A process that is stalled for longer gets it twice, which does no harm.
-const LEASE: Duration = Duration::from_secs(10);
-/// The last acknowledgements are given so long to get through at the end.
-const LAST_WORDS: Duration = Duration::from_secs(2);
+/// Time between the handler's nack and that to Pub/Sub. Without it, a subscription without a retry policy
+/// would deliver the message again at once, in a loop.
+const NACK_DELAY: Duration = Duration::from_secs(1);
+/// Time by which a lease is extended repeatedly: the minimum of Pub/Sub.
+///
+/// It is the delay of the redelivery after a crash, or if a message is sent just when the stream is closed. A
+/// process that stalls for longer receives its messages twice, which is harmless.
+const LEASE_EXTENSION: Duration = Duration::from_secs(10);
+/// Maximum time to send the last acknowledgements.
+const ACK_FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A subscription of Pub/Sub, or of an emulator of it, to pull from.
 #[derive(Debug, Clone)]
@@ -30,11 +31,12 @@ pub struct PubSubSubscription {
 }
 
 impl PubSubSubscription {
-    /// Gets ready to pull from `name`, `projects/PROJECT/subscriptions/NAME`. Whether it is there
-    /// shows when pulling begins.
+    /// Creates a subscriber to `name`, `projects/PROJECT/subscriptions/NAME`.
+    ///
+    /// A missing subscription is an error of [`Subscription::pull`].
     ///
     /// # Errors
-    /// [`SubscriptionError`] when there are no credentials.
+    /// [`SubscriptionError`] if there are no credentials.
     pub async fn open(name: &str, cloud: &CloudArgs) -> Result<Self, SubscriptionError> {
         let mut builder = Subscriber::builder();
         if let Some(emulator) = &cloud.pubsub_emulator_host {
@@ -43,6 +45,7 @@ impl PubSubSubscription {
         let subscriber = builder.build().await.map_err(|error| SubscriptionError::new(name, error))?;
         Ok(Self { subscriber, name: name.to_owned() })
     }
+
     fn delivery(&self, message: model::Message, receipt: &Handler) -> Delivery {
         let attempt = receipt.delivery_attempt().and_then(|attempt| u32::try_from(attempt).ok());
         Delivery {
@@ -61,8 +64,8 @@ impl Subscription for PubSubSubscription {
         &self.name
     }
 
-    /// The lease of a message is extended until its verdict is there; a connection that breaks is made
-    /// anew.
+    /// Extends the lease of a message until the handler has decided about it. Reconnects if the connection
+    /// breaks.
     async fn pull(
         &self,
         limits: PullLimits,
@@ -73,56 +76,57 @@ impl Subscription for PubSubSubscription {
             .subscriber
             .subscribe(&self.name)
             .set_max_outstanding_messages(i64::try_from(limits.max_outstanding).unwrap_or(i64::MAX))
-            .set_max_lease_extension(LEASE)
+            .set_max_lease_extension(LEASE_EXTENSION)
             .build();
         let shutdown = messages.shutdown_token();
-        let mut under_way = JoinSet::new();
+        let mut open_messages = JoinSet::new();
         let ended = loop {
             tokio::select! {
                 () = stop.cancelled() => break Ok(()),
-                Some(done) = under_way.join_next() => report(done),
-                // The service knows the limit, too, but the emulator does not keep to it.
-                next = messages.next(), if under_way.len() < limits.max_outstanding => match next {
+                Some(done) = open_messages.join_next() => log_panic(done),
+                // Pub/Sub enforces the limit, too, but its emulator does not.
+                next = messages.next(), if open_messages.len() < limits.max_outstanding => match next {
                     Some(Ok((message, receipt))) => {
-                        let verdict = handler.handle(self.delivery(message, &receipt));
-                        under_way.spawn(settle(verdict, receipt, stop.clone()));
+                        let handling = handler.handle(self.delivery(message, &receipt));
+                        open_messages.spawn(settle(handling, receipt, stop.clone()));
                     }
                     Some(Err(error)) => break Err(SubscriptionError::new(&self.name, error)),
                     None => break Ok(()),
                 },
             }
         };
-        // First of all, so that nothing more is sent here. Leases are extended all the same, until each
-        // message is settled; what was received and not yet looked at goes back in the end.
+        // First, so that no more messages are sent here. The leases of the open messages are extended all
+        // the same. Messages that were received but not handled are returned in the end.
         drop(messages);
         let finish = async {
-            while let Some(done) = under_way.join_next().await {
-                report(done);
+            while let Some(done) = open_messages.join_next().await {
+                log_panic(done);
             }
         };
-        if timeout(limits.drain, finish).await.is_err() {
-            tracing::warn!("some messages were still under way; they are delivered again");
+        if timeout(limits.drain_timeout, finish).await.is_err() {
+            tracing::warn!("the drain timeout is over; the open messages are delivered again");
         }
-        // A handler that is dropped gives its message back.
-        under_way.shutdown().await;
-        if timeout(LAST_WORDS, shutdown.shutdown()).await.is_err() {
-            tracing::warn!("the last acknowledgements did not get through; their messages come again");
+        // A task that is dropped returns its message.
+        open_messages.shutdown().await;
+        if timeout(ACK_FLUSH_TIMEOUT, shutdown.shutdown()).await.is_err() {
+            tracing::warn!("the last acknowledgements could not be sent; their messages are delivered again");
         }
         ended
     }
 }
 
-/// Waits for the verdict and tells Pub/Sub. A task that is dropped or panics gives the message back.
+/// Waits for the handler's decision, and sends it to Pub/Sub. If this future is dropped, or the handler
+/// panics, the message is delivered again.
 async fn settle(
-    verdict: impl Future<Output = Verdict> + Send + 'static,
+    handling: impl Future<Output = Acknowledgement> + Send + 'static,
     receipt: Handler,
     stop: CancellationToken,
 ) {
-    match verdict.await {
-        Verdict::Acknowledged => receipt.ack(),
-        Verdict::Refused => {
+    match handling.await {
+        Acknowledgement::Ack => receipt.ack(),
+        Acknowledgement::Nack => {
             tokio::select! {
-                () = tokio::time::sleep(REFUSAL_PAUSE) => {}
+                () = tokio::time::sleep(NACK_DELAY) => {}
                 () = stop.cancelled() => {}
             }
             receipt.nack();
@@ -130,8 +134,8 @@ async fn settle(
     }
 }
 
-fn report(done: Result<(), tokio::task::JoinError>) {
+fn log_panic(done: Result<(), tokio::task::JoinError>) {
     if let Err(error) = done {
-        tracing::error!(%error, "a message's task ended by itself; the message comes again");
+        tracing::error!(%error, "the handler of a message panicked; the message is delivered again");
     }
 }

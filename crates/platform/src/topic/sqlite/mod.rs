@@ -1,144 +1,74 @@
-//! A topic in an SQLite file, with its own push.
+//! A topic in an SQLite file, which pushes its messages itself.
 //!
-//! - `store`: the file, behind one thread of its own
-//! - `pusher`: what delivers
+//! - `store`: the file, accessed by one thread
+//! - `pusher`: delivers the messages
 
 mod pusher;
 mod store;
 #[cfg(test)]
 mod tests;
 
-use std::{
-    path::Path,
-    sync::Arc,
-    time::{Duration, SystemTime},
-};
+use std::{path::Path, sync::Arc, time::SystemTime};
 
 use async_trait::async_trait;
-use clap::{Args, builder::RangedU64ValueParser};
 use tokio::sync::Notify;
 
-pub use self::pusher::Pusher;
-use self::store::Store;
+pub use self::pusher::{Pusher, RetryPolicy};
+#[cfg(test)]
+use self::store::TopicStats;
+use self::store::{Store, StoreError};
 use super::{Message, Topic, TopicError};
-use crate::{clock::unix_millis, config::parse_seconds};
+use crate::clock::unix_millis;
 
-/// Settings of redelivery: when an unacknowledged message is sent again, and when it is given up.
-#[derive(Clone, Debug, PartialEq, Eq, Args)]
-#[group(id = "topic")]
-pub struct RetryPolicy {
-    /// Seconds that a subscriber has to answer before its message is delivered again
-    #[arg(
-        id = "topic_ack_deadline",
-        long = "topic-ack-deadline",
-        env = "TOPIC_ACK_DEADLINE",
-        value_name = "SECONDS",
-        default_value = "60",
-        value_parser = parse_seconds
-    )]
-    pub ack_deadline: Duration,
-    /// Seconds before the second attempt; doubled for each further attempt
-    #[arg(
-        id = "topic_min_backoff",
-        long = "topic-min-backoff",
-        env = "TOPIC_MIN_BACKOFF",
-        value_name = "SECONDS",
-        default_value = "0.1",
-        value_parser = parse_seconds
-    )]
-    pub min_backoff: Duration,
-    /// Maximum seconds between two attempts
-    #[arg(
-        id = "topic_max_backoff",
-        long = "topic-max-backoff",
-        env = "TOPIC_MAX_BACKOFF",
-        value_name = "SECONDS",
-        default_value = "60",
-        value_parser = parse_seconds
-    )]
-    pub max_backoff: Duration,
-    /// Attempts after which a message becomes a dead letter
-    #[arg(
-        id = "topic_max_attempts",
-        long = "topic-max-attempts",
-        env = "TOPIC_MAX_ATTEMPTS",
-        value_name = "COUNT",
-        default_value = "20",
-        value_parser = clap::value_parser!(u32).range(1..)
-    )]
-    pub max_attempts: u32,
-    /// Maximum number of deliveries in progress
-    #[arg(
-        id = "topic_max_outstanding",
-        long = "topic-max-outstanding",
-        env = "TOPIC_MAX_OUTSTANDING",
-        value_name = "COUNT",
-        default_value = "16",
-        value_parser = RangedU64ValueParser::<usize>::new().range(1..)
-    )]
-    pub max_outstanding: usize,
-}
-
-impl Default for RetryPolicy {
-    fn default() -> Self {
-        Self {
-            ack_deadline: Duration::from_secs(60),
-            min_backoff: Duration::from_millis(100),
-            max_backoff: Duration::from_secs(60),
-            max_attempts: 20,
-            max_outstanding: 16,
-        }
-    }
-}
-
-/// How many messages there are.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct TopicStats {
-    /// Published and not yet acknowledged.
-    pub pending: u64,
-    /// Given up.
-    pub dead: u64,
-}
-
-/// A topic in an SQLite file: durable when `publish` returns, delivered at least once to one push
-/// address, also across `kill -9`.
+/// A topic in an SQLite file, whose messages are pushed to one address.
 ///
-/// One process publishes and delivers; one pusher runs at a time.
+/// A message is durable when [`Topic::publish`] returns, and is delivered at least once, even if the process
+/// is killed. Only one process may use the file, and only one [`Pusher`] may run.
 #[derive(Debug)]
 pub struct SqliteTopic {
-    store: Store,
+    store: Arc<Store>,
     client: reqwest::Client,
-    /// Wakes the pusher.
-    published: Notify,
+    /// Wakes the pusher after a message was published.
+    published: Arc<Notify>,
 }
 
 impl SqliteTopic {
-    /// Opens the topic in the file at `path`, which is made if it is not there, with its folder.
+    /// Opens the topic in the file at `path`, and creates the file and its folder if they are missing.
     ///
     /// # Errors
-    /// [`TopicError`] when the file is not usable.
+    /// [`TopicError`] if the file cannot be used.
     pub async fn open(path: &Path) -> Result<Arc<Self>, TopicError> {
-        // The address is ours: a redirect or a proxy could only take the message elsewhere.
+        // The push address is a local service, so that a redirect or a proxy can only be a mistake.
         let client = reqwest::Client::builder()
             .redirect(reqwest::redirect::Policy::none())
             .no_proxy()
             .build()
-            .map_err(|error| TopicError(error.into()))?;
-        let store = Store::open(path).await?;
-        Ok(Arc::new(Self { store, client, published: Notify::new() }))
+            .map_err(|error| TopicError::Unavailable(error.into()))?;
+        let store = Arc::new(Store::open(path).await?);
+        Ok(Arc::new(Self { store, client, published: Arc::default() }))
     }
 
-    /// How many messages wait and how many were given up.
-    ///
-    /// # Errors
-    /// [`TopicError`].
-    pub async fn stats(&self) -> Result<TopicStats, TopicError> {
-        Ok(self.store.stats().await?)
+    /// Creates the pusher, which delivers the messages to `push_url` by HTTP POST.
+    pub fn pusher(&self, push_url: &str, policy: RetryPolicy) -> Pusher {
+        Pusher::new(
+            Arc::clone(&self.store),
+            Arc::clone(&self.published),
+            self.client.clone(),
+            push_url,
+            policy,
+        )
     }
 
-    /// What delivers this topic's messages to `push_url` by HTTP POST.
-    pub fn pusher(self: &Arc<Self>, push_url: &str, policy: RetryPolicy) -> Pusher {
-        Pusher::new(Arc::clone(self), push_url, policy)
+    /// Returns the number of waiting messages and of dead letters.
+    #[cfg(test)]
+    async fn stats(&self) -> Result<TopicStats, StoreError> {
+        self.store.stats().await
+    }
+}
+
+impl From<StoreError> for TopicError {
+    fn from(error: StoreError) -> Self {
+        Self::Unavailable(error.into())
     }
 }
 

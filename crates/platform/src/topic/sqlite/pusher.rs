@@ -8,157 +8,239 @@ use std::{
 };
 
 use axum::http::header::CONTENT_TYPE;
+use clap::{Args, builder::RangedU64ValueParser};
 use tokio::{
+    sync::Notify,
     task::JoinSet,
     time::{sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{
-    RetryPolicy, SqliteTopic,
-    store::{Claimed, StoreError},
-};
+use super::store::{ClaimedMessage, Store, StoreError};
 use crate::{
     clock::{millis, unix_millis},
+    config::parse_seconds,
     telemetry::error_chain,
     topic::push::Delivery,
 };
 
-/// So much of a refusing answer is kept for the dead letter.
-const MAX_REASON: usize = 500;
+/// Maximum number of bytes of an error response that are kept for the dead letter.
+const MAX_REASON_BYTES: usize = 500;
 /// Pause after the file could not be read.
-const STORE_PAUSE: Duration = Duration::from_secs(1);
+const STORE_ERROR_PAUSE: Duration = Duration::from_secs(1);
 
-/// Delivers a topic's messages.
-#[derive(Debug)]
-pub struct Pusher {
-    push: Arc<Push>,
+/// Settings of redelivery: when an unacknowledged message is sent again, and when it is given up.
+#[derive(Clone, Debug, PartialEq, Eq, Args)]
+#[group(id = "topic")]
+pub struct RetryPolicy {
+    /// Seconds that a subscriber has to answer before its message is delivered again
+    #[arg(
+        id = "topic_ack_deadline",
+        long = "topic-ack-deadline",
+        env = "TOPIC_ACK_DEADLINE",
+        value_name = "SECONDS",
+        default_value = "60",
+        value_parser = parse_seconds
+    )]
+    pub ack_deadline: Duration,
+    /// Seconds before the second attempt; doubled for each further attempt
+    #[arg(
+        id = "topic_min_backoff",
+        long = "topic-min-backoff",
+        env = "TOPIC_MIN_BACKOFF",
+        value_name = "SECONDS",
+        default_value = "0.1",
+        value_parser = parse_seconds
+    )]
+    pub min_backoff: Duration,
+    /// Maximum seconds between two attempts
+    #[arg(
+        id = "topic_max_backoff",
+        long = "topic-max-backoff",
+        env = "TOPIC_MAX_BACKOFF",
+        value_name = "SECONDS",
+        default_value = "60",
+        value_parser = parse_seconds
+    )]
+    pub max_backoff: Duration,
+    /// Attempts after which a message becomes a dead letter
+    #[arg(
+        id = "topic_max_attempts",
+        long = "topic-max-attempts",
+        env = "TOPIC_MAX_ATTEMPTS",
+        value_name = "COUNT",
+        default_value = "20",
+        value_parser = clap::value_parser!(u32).range(1..)
+    )]
+    pub max_attempts: u32,
+    /// Maximum number of deliveries in progress
+    #[arg(
+        id = "topic_max_outstanding",
+        long = "topic-max-outstanding",
+        env = "TOPIC_MAX_OUTSTANDING",
+        value_name = "COUNT",
+        default_value = "16",
+        value_parser = RangedU64ValueParser::<usize>::new().range(1..)
+    )]
+    pub max_outstanding: usize,
 }
 
-/// What a single push needs to know.
+impl Default for RetryPolicy {
+    fn default() -> Self {
+        Self {
+            ack_deadline: Duration::from_secs(60),
+            min_backoff: Duration::from_millis(100),
+            max_backoff: Duration::from_secs(60),
+            max_attempts: 20,
+            max_outstanding: 16,
+        }
+    }
+}
+
+/// Delivers the messages of a topic.
 #[derive(Debug)]
-struct Push {
-    topic: Arc<SqliteTopic>,
+pub struct Pusher {
+    context: Arc<PushContext>,
+    published: Arc<Notify>,
+}
+
+/// State shared by the pushes.
+#[derive(Debug)]
+struct PushContext {
+    store: Arc<Store>,
+    client: reqwest::Client,
     url: String,
     policy: RetryPolicy,
 }
 
 impl Pusher {
-    pub(super) fn new(topic: Arc<SqliteTopic>, url: &str, policy: RetryPolicy) -> Self {
-        Self { push: Arc::new(Push { topic, url: url.to_owned(), policy }) }
+    pub(super) fn new(
+        store: Arc<Store>,
+        published: Arc<Notify>,
+        client: reqwest::Client,
+        url: &str,
+        policy: RetryPolicy,
+    ) -> Self {
+        Self { context: Arc::new(PushContext { store, client, url: url.to_owned(), policy }), published }
     }
 
-    /// Delivers until `stop` is cancelled, then waits for the pushes under way (at most the ack
-    /// deadline of the policy; what is not acknowledged is delivered again after the next start).
+    /// Delivers messages until `stop` is cancelled, then waits for the open pushes.
+    ///
+    /// The wait ends after the ack deadline. Messages that are not acknowledged by then are delivered again
+    /// after the next start.
     pub async fn run(self, stop: CancellationToken) {
-        let push = self.push;
+        let Self { context, published } = self;
         let mut pushes = JoinSet::new();
-        // Only in memory: after a kill -9 there is no lease to wait for.
-        let mut under_way = HashSet::new();
+        // Leases are kept in memory only, so that none has to expire after a crash.
+        let mut leased = HashSet::new();
         while !stop.is_cancelled() {
-            let free = push.policy.max_outstanding.max(1) - under_way.len();
+            let free = context.policy.max_outstanding.max(1) - leased.len();
             let mut pause = None;
             if free > 0 {
-                match push.claim(under_way.clone(), free).await {
-                    Ok((claimed, until_next)) => {
+                match context.claim(leased.clone(), free).await {
+                    Ok((messages, until_next)) => {
                         pause = until_next;
-                        for message in claimed {
-                            under_way.insert(message.id);
-                            let push = Arc::clone(&push);
+                        for message in messages {
+                            leased.insert(message.id);
+                            let context = Arc::clone(&context);
                             pushes.spawn(async move {
                                 let id = message.id;
-                                push.deliver(message).await;
+                                context.deliver(message).await;
                                 id
                             });
                         }
                     }
                     Err(error) => {
                         tracing::error!(error = error_chain(&error), "the topic cannot be read");
-                        pause = Some(STORE_PAUSE);
+                        pause = Some(STORE_ERROR_PAUSE);
                     }
                 }
             }
-            let room = under_way.len() < push.policy.max_outstanding.max(1);
+            let has_capacity = leased.len() < context.policy.max_outstanding.max(1);
             tokio::select! {
                 () = stop.cancelled() => {}
                 Some(done) = pushes.join_next() => {
-                    forget(&mut under_way, done);
-                    // Places that came free together are filled by one look at the file.
+                    release(&mut leased, done);
+                    // The pushes that have ended meanwhile, so that one query claims messages for all.
                     while let Some(done) = pushes.try_join_next() {
-                        forget(&mut under_way, done);
+                        release(&mut leased, done);
                     }
                 }
-                () = push.topic.published.notified(), if room => {}
-                () = sleep(pause.unwrap_or_default()), if room && pause.is_some() => {}
+                () = published.notified(), if has_capacity => {}
+                () = sleep(pause.unwrap_or_default()), if has_capacity && pause.is_some() => {}
             }
         }
         let all_done = async { while pushes.join_next().await.is_some() {} };
-        if timeout(push.policy.ack_deadline, all_done).await.is_err() {
-            tracing::warn!("some pushes were still under way; they come again at the next start");
+        if timeout(context.policy.ack_deadline, all_done).await.is_err() {
+            tracing::warn!(
+                "some pushes are still open; their messages are delivered again after the next start"
+            );
         }
     }
 }
 
-/// A push that panicked has no id to tell, and keeps its place until the next start: its message was
-/// neither acknowledged nor postponed, and at once again it would only panic again.
-fn forget(under_way: &mut HashSet<i64>, done: Result<i64, tokio::task::JoinError>) {
+/// Releases the lease of a push that has ended.
+///
+/// A push that panicked returns no id, so that its message stays leased until the next start. Delivered at
+/// once, it would probably panic again.
+fn release(leased: &mut HashSet<i64>, done: Result<i64, tokio::task::JoinError>) {
     match done {
         Ok(id) => {
-            under_way.remove(&id);
+            leased.remove(&id);
         }
-        Err(error) => tracing::error!(%error, "a push ended by itself"),
+        Err(error) => tracing::error!(%error, "a push panicked"),
     }
 }
 
-impl Push {
-    /// Messages to deliver now, and how long until the next one is due.
+impl PushContext {
+    /// Claims messages that are due. Returns them, and the time until the next one is due.
     async fn claim(
         &self,
-        under_way: HashSet<i64>,
+        leased: HashSet<i64>,
         limit: usize,
-    ) -> Result<(Vec<Claimed>, Option<Duration>), StoreError> {
+    ) -> Result<(Vec<ClaimedMessage>, Option<Duration>), StoreError> {
         let now = unix_millis(SystemTime::now());
         let horizon = now.saturating_add(millis(self.policy.max_backoff));
-        let due = self.topic.store.claim(now, horizon, under_way, limit).await?;
-        let until_next = due.next_ms.map(|next| {
-            // One more, because the clock has parts of milliseconds that due times have not.
+        let claim = self.store.claim(now, horizon, leased, limit).await?;
+        let until_next = claim.next_due_ms.map(|next| {
+            // One more, because due times are rounded down to milliseconds.
             Duration::from_millis(next.saturating_sub(now).unsigned_abs() + 1)
         });
-        Ok((due.claimed, until_next))
+        Ok((claim.messages, until_next))
     }
 
-    /// One attempt and what follows from it.
-    async fn deliver(&self, claimed: Claimed) {
+    /// Pushes a message and records the outcome.
+    async fn deliver(&self, claimed: ClaimedMessage) {
         let (id, attempt) = (claimed.id, claimed.attempt);
         let outcome = if attempt > self.policy.max_attempts {
-            // Killed in the middle of the last attempt.
+            // The process was killed during the last attempt.
             Err("no answer to the last attempt".to_owned())
         } else {
             self.post(claimed).await
         };
-        let store = &self.topic.store;
-        let (word, settled) = match outcome {
+        let store = &self.store;
+        let (word, recorded) = match outcome {
             Ok(()) => ("acknowledged", store.acknowledge(id).await),
             Err(reason) if attempt >= self.policy.max_attempts => {
-                tracing::error!(id, attempt, reason, "a message is given up");
-                ("dead", store.bury(id, unix_millis(SystemTime::now()), reason).await)
+                tracing::error!(id, attempt, reason, "a message becomes a dead letter");
+                ("dead", store.move_to_dead_letters(id, unix_millis(SystemTime::now()), reason).await)
             }
             Err(reason) => {
-                let pause = backoff(&self.policy, id, attempt);
+                let pause = retry_pause(&self.policy, id, attempt);
                 tracing::info!(id, attempt, reason, ?pause, "a message will be delivered again");
                 let due = unix_millis(SystemTime::now()).saturating_add(millis(pause));
-                ("refused", store.postpone(id, due).await)
+                ("refused", store.reschedule(id, due).await)
             }
         };
         metrics::counter!("topic_push_total", "outcome" => word).increment(1);
-        if let Err(error) = settled {
-            // It stays due, and is delivered again.
-            tracing::error!(id, error = error_chain(&error), "an outcome cannot be recorded");
+        if let Err(error) = recorded {
+            // The message stays due and is delivered again.
+            tracing::error!(id, error = error_chain(&error), "the outcome of a push cannot be recorded");
         }
     }
 
-    /// Posts a message; `Err` is why that was no acknowledgement.
-    async fn post(&self, claimed: Claimed) -> Result<(), String> {
+    /// Posts a message. An error is the reason why the response is not an acknowledgement.
+    async fn post(&self, claimed: ClaimedMessage) -> Result<(), String> {
         let published = UNIX_EPOCH + Duration::from_millis(claimed.published_ms.unsigned_abs());
         let delivery = Delivery {
             data: claimed.message.data,
@@ -168,7 +250,6 @@ impl Push {
             delivery_attempt: Some(claimed.attempt),
         };
         let request = self
-            .topic
             .client
             .post(&self.url)
             .header(CONTENT_TYPE, "application/json")
@@ -177,18 +258,18 @@ impl Push {
             let mut response = request.send().await.map_err(|error| error_chain(&error))?;
             let status = response.status().as_u16();
             if matches!(status, 102 | 200 | 201 | 202 | 204) {
-                // Read to its end so that the connection can be used again; what it says, or that
-                // it breaks off, changes nothing.
+                // The body is read so that the connection can be reused. Its content, and an error while
+                // reading it, do not matter.
                 while let Ok(Some(_)) = response.chunk().await {}
                 return Ok(());
             }
             let mut text = Vec::new();
             while let Ok(Some(chunk)) = response.chunk().await
-                && text.len() < MAX_REASON
+                && text.len() < MAX_REASON_BYTES
             {
                 text.extend_from_slice(&chunk);
             }
-            text.truncate(MAX_REASON);
+            text.truncate(MAX_REASON_BYTES);
             Err(match String::from_utf8_lossy(&text).trim() {
                 "" => format!("status {status}"),
                 text => format!("status {status}: {text}"),
@@ -201,9 +282,11 @@ impl Push {
     }
 }
 
-/// Pause after the given attempt (the first is 1): doubling, bounded, and up to a fifth shorter by
-/// message and attempt, so that what failed together does not come back together.
-pub(super) fn backoff(policy: &RetryPolicy, id: i64, attempt: u32) -> Duration {
+/// Returns the pause after the given attempt, the first of which is 1.
+///
+/// The pause doubles up to a maximum. It is shortened by up to a fifth, depending on message and attempt, so
+/// that messages that failed together are not delivered together again.
+pub(super) fn retry_pause(policy: &RetryPolicy, id: i64, attempt: u32) -> Duration {
     let doublings = attempt.saturating_sub(1).min(31);
     let full = policy.min_backoff.saturating_mul(1 << doublings).min(policy.max_backoff);
     let mut hasher = DefaultHasher::new();

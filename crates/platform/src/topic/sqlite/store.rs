@@ -1,7 +1,7 @@
-//! The file of a topic, behind one thread of its own.
+//! The file of a topic, accessed by one thread.
 //!
-//! Whatever was asked while the last transaction was written goes into the next one together: under
-//! load many messages share one fsync, and a lone one waits for nobody.
+//! All jobs that arrive while a transaction is committed share the next transaction. Under load many messages
+//! share one fsync; without load a message does not wait for others.
 
 use std::{
     collections::{BTreeMap, HashSet},
@@ -17,11 +17,11 @@ use rusqlite::OptionalExtension;
 use rusqlite::{Connection, Transaction, TransactionBehavior, params};
 use tokio::sync::{mpsc, oneshot};
 
-use super::{Message, TopicError, TopicStats};
+use crate::topic::{Message, TopicError};
 
-/// So many requests go into one transaction at most.
+/// Maximum number of jobs per transaction.
 const MAX_BATCH: usize = 256;
-/// How long another process may hold the file before that is an error.
+/// Maximum time to wait for another process that has locked the file.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
 const SCHEMA: &str = "
@@ -45,12 +45,12 @@ const SCHEMA: &str = "
     );
 ";
 
-/// Why the file did not do what it was asked. One failed commit is told to everybody in it.
+/// Reason why a job failed. `Clone`, because a failed commit is reported to every job of the transaction.
 #[derive(Clone, Debug, thiserror::Error)]
 pub(super) enum StoreError {
-    #[error("SQLite")]
+    #[error("SQLite failed")]
     Sqlite(#[from] Arc<rusqlite::Error>),
-    #[error("the thread that writes the file is gone")]
+    #[error("the thread of the file has ended")]
     Closed,
 }
 
@@ -60,36 +60,40 @@ impl From<rusqlite::Error> for StoreError {
     }
 }
 
-impl From<StoreError> for TopicError {
-    fn from(error: StoreError) -> Self {
-        Self(error.into())
-    }
+/// Number of messages in a topic.
+#[cfg(test)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct TopicStats {
+    /// Published and not yet acknowledged.
+    pub(super) pending: u64,
+    /// Given up.
+    pub(super) dead: u64,
 }
 
-/// Does its work within the transaction (or learns why there is none); what it gives back tells the
-/// caller once that is committed.
+/// Runs within a transaction, or receives the reason why there is none. The returned function sends the
+/// result to the caller after the commit.
 type Job = Box<dyn FnOnce(Result<&Connection, StoreError>) -> Reply + Send>;
 type Reply = Box<dyn FnOnce(Result<(), StoreError>)>;
 
-/// A message that is to be delivered now.
+/// A message claimed for delivery.
 #[derive(Debug)]
-pub(super) struct Claimed {
+pub(super) struct ClaimedMessage {
     pub(super) id: i64,
     pub(super) message: Message,
     pub(super) published_ms: i64,
-    /// How often it was claimed, this time included.
+    /// Number of the delivery attempt; the first is 1.
     pub(super) attempt: u32,
 }
 
-/// What a look for messages found.
+/// Result of [`Store::claim`].
 #[derive(Debug)]
-pub(super) struct Due {
-    pub(super) claimed: Vec<Claimed>,
-    /// When the next of the others is due.
-    pub(super) next_ms: Option<i64>,
+pub(super) struct Claim {
+    pub(super) messages: Vec<ClaimedMessage>,
+    /// Due time of the next message that is not due yet.
+    pub(super) next_due_ms: Option<i64>,
 }
 
-/// The file. The thread ends, and closes it, when this is dropped.
+/// A handle to the thread of the file. Dropping it ends the thread, which closes the file.
 #[derive(Debug)]
 pub(super) struct Store {
     jobs: mpsc::Sender<Job>,
@@ -100,40 +104,41 @@ impl Store {
         let path = path.to_owned();
         match tokio::task::spawn_blocking(move || Self::open_blocking(path)).await {
             Ok(result) => result,
-            Err(error) => Err(TopicError(error.into())),
+            Err(error) => Err(TopicError::Unavailable(error.into())),
         }
     }
 
     fn open_blocking(path: PathBuf) -> Result<Self, TopicError> {
         if let Some(folder) = path.parent() {
-            std::fs::create_dir_all(folder).map_err(|error| TopicError(error.into()))?;
+            std::fs::create_dir_all(folder).map_err(|error| TopicError::Unavailable(error.into()))?;
         }
-        let connection = connect(&path).map_err(|error| TopicError(error.into()))?;
-        let (jobs, inbox) = mpsc::channel(MAX_BATCH);
+        let connection = connect(&path).map_err(|error| TopicError::Unavailable(error.into()))?;
+        let (jobs, receiver) = mpsc::channel(MAX_BATCH);
         thread::Builder::new()
             .name("topic".to_owned())
-            .spawn(move || work(&connection, inbox))
-            .map_err(|error| TopicError(error.into()))?;
+            .spawn(move || run_jobs(&connection, receiver))
+            .map_err(|error| TopicError::Unavailable(error.into()))?;
         Ok(Self { jobs })
     }
 
-    /// Has `work` done in a transaction, and returns once that is durable.
+    /// Runs `work` in a transaction, and returns its result after the commit.
     pub(super) async fn call<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, StoreError> {
-        let (answer, result) = oneshot::channel();
+        let (sender, receiver) = oneshot::channel();
         let job: Job = Box::new(move |connection| {
-            let outcome = connection.and_then(|connection| Ok(work(connection)?));
+            let result = connection.and_then(|connection| Ok(work(connection)?));
             Box::new(move |committed| {
-                // The caller may have left.
-                let _ = answer.send(outcome.and_then(|value| committed.map(|()| value)));
+                // Fails only if the caller has gone, and then nobody needs the result.
+                let _ = sender.send(result.and_then(|value| committed.map(|()| value)));
             })
         });
         self.jobs.send(job).await.map_err(|_| StoreError::Closed)?;
-        result.await.unwrap_or(Err(StoreError::Closed))
+        receiver.await.unwrap_or(Err(StoreError::Closed))
     }
 
+    /// Adds a message that is due at once, and returns its id.
     pub(super) async fn insert(&self, message: Message, now_ms: i64) -> Result<i64, StoreError> {
         self.call(move |connection| {
             connection
@@ -147,52 +152,52 @@ impl Store {
         .await
     }
 
-    /// Takes up to `limit` messages that are due and not in `under_way`, oldest due time first, and
-    /// counts the attempt: a message that kills its receiver and us with it must not do so for ever.
+    /// Claims up to `limit` messages that are due and not in `leased`, in the order of their due times.
     ///
-    /// A due time beyond `horizon_ms` was never set by the clock as it goes now (it was set back), so
-    /// such a message is due at once.
+    /// The attempt is counted before the delivery, so that a message that crashes this process is not
+    /// delivered forever. A due time after `horizon_ms` means that the clock was set back, and becomes due at
+    /// once.
     pub(super) async fn claim(
         &self,
         now_ms: i64,
         horizon_ms: i64,
-        under_way: HashSet<i64>,
+        leased: HashSet<i64>,
         limit: usize,
-    ) -> Result<Due, StoreError> {
+    ) -> Result<Claim, StoreError> {
         self.call(move |connection| {
             connection
                 .prepare_cached("UPDATE messages SET due_ms = ?1 WHERE due_ms > ?2")?
                 .execute([now_ms, horizon_ms])?;
-            // What is under way is due as well, so it is read along and left out here.
-            let wanted = i64::try_from(limit + under_way.len()).unwrap_or(i64::MAX);
-            let claimed = connection
+            // Leased messages are due as well; they are read and skipped.
+            let row_limit = i64::try_from(limit + leased.len()).unwrap_or(i64::MAX);
+            let messages = connection
                 .prepare_cached(
                     "SELECT id, data, attributes, published_ms, attempts + 1 FROM messages
                      WHERE due_ms <= ?1 ORDER BY due_ms, id LIMIT ?2",
                 )?
-                .query_map([now_ms, wanted], to_claimed)?
-                .filter(|row| !row.as_ref().is_ok_and(|found| under_way.contains(&found.id)))
+                .query_map([now_ms, row_limit], claimed_message)?
+                .filter(|row| !row.as_ref().is_ok_and(|message| leased.contains(&message.id)))
                 .take(limit)
                 .collect::<rusqlite::Result<Vec<_>>>()?;
             let mut count = connection.prepare_cached("UPDATE messages SET attempts = ?2 WHERE id = ?1")?;
-            for found in &claimed {
-                count.execute(params![found.id, found.attempt])?;
+            for message in &messages {
+                count.execute(params![message.id, message.attempt])?;
             }
-            let next_ms = connection
+            let next_due_ms = connection
                 .prepare_cached("SELECT min(due_ms) FROM messages WHERE due_ms > ?1")?
                 .query_row([now_ms], |row| row.get(0))?;
-            Ok(Due { claimed, next_ms })
+            Ok(Claim { messages, next_due_ms })
         })
         .await
     }
 
-    /// The message is delivered.
+    /// Deletes a message that was delivered.
     pub(super) async fn acknowledge(&self, id: i64) -> Result<(), StoreError> {
         self.call(move |connection| delete(connection, id)).await
     }
 
-    /// The message is to be delivered again.
-    pub(super) async fn postpone(&self, id: i64, due_ms: i64) -> Result<(), StoreError> {
+    /// Sets the due time of a message that is to be delivered again.
+    pub(super) async fn reschedule(&self, id: i64, due_ms: i64) -> Result<(), StoreError> {
         self.call(move |connection| {
             connection
                 .prepare_cached("UPDATE messages SET due_ms = ?2 WHERE id = ?1")?
@@ -202,8 +207,13 @@ impl Store {
         .await
     }
 
-    /// The message is given up.
-    pub(super) async fn bury(&self, id: i64, died_ms: i64, reason: String) -> Result<(), StoreError> {
+    /// Moves a message to the dead letters.
+    pub(super) async fn move_to_dead_letters(
+        &self,
+        id: i64,
+        died_ms: i64,
+        reason: String,
+    ) -> Result<(), StoreError> {
         self.call(move |connection| {
             connection
                 .prepare_cached(
@@ -217,6 +227,7 @@ impl Store {
         .await
     }
 
+    #[cfg(test)]
     pub(super) async fn stats(&self) -> Result<TopicStats, StoreError> {
         self.call(|connection| {
             let sql = "SELECT (SELECT count(*) FROM messages), (SELECT count(*) FROM dead)";
@@ -232,18 +243,18 @@ impl Store {
 fn connect(path: &Path) -> rusqlite::Result<Connection> {
     let connection = Connection::open(path)?;
     connection.busy_timeout(BUSY_TIMEOUT)?;
-    // FULL: a commit is on the disk before anybody is told of it.
+    // FULL syncs every commit to disk before it returns.
     connection.execute_batch("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;")?;
     connection.execute_batch(SCHEMA)?;
     Ok(connection)
 }
 
-/// The thread: a batch, a transaction, the answers, until nobody can ask any more.
-fn work(connection: &Connection, mut inbox: mpsc::Receiver<Job>) {
-    while let Some(first) = inbox.blocking_recv() {
+/// Body of the thread: runs batches of jobs in transactions until the [`Store`] is dropped.
+fn run_jobs(connection: &Connection, mut receiver: mpsc::Receiver<Job>) {
+    while let Some(first) = receiver.blocking_recv() {
         let mut batch = vec![first];
         while batch.len() < MAX_BATCH
-            && let Ok(next) = inbox.try_recv()
+            && let Ok(next) = receiver.try_recv()
         {
             batch.push(next);
         }
@@ -270,9 +281,9 @@ fn delete(connection: &Connection, id: i64) -> rusqlite::Result<()> {
     Ok(())
 }
 
-fn to_claimed(row: &rusqlite::Row<'_>) -> rusqlite::Result<Claimed> {
+fn claimed_message(row: &rusqlite::Row<'_>) -> rusqlite::Result<ClaimedMessage> {
     let attributes: String = row.get(2)?;
-    Ok(Claimed {
+    Ok(ClaimedMessage {
         id: row.get(0)?,
         message: Message {
             data: Bytes::from(row.get::<_, Vec<u8>>(1)?),
@@ -291,21 +302,21 @@ fn to_json(attributes: &BTreeMap<String, String>) -> rusqlite::Result<String> {
 
 #[cfg(test)]
 impl Store {
-    /// Due time and attempts of a message that still waits.
+    /// Returns the due time and the number of attempts of a waiting message.
     pub(super) async fn due_and_attempts(&self, id: i64) -> Option<(i64, u32)> {
-        let look = move |connection: &Connection| {
+        let query = move |connection: &Connection| {
             let sql = "SELECT due_ms, attempts FROM messages WHERE id = ?1";
             connection.query_row(sql, [id], |row| Ok((row.get(0)?, row.get(1)?))).optional()
         };
-        self.call(look).await.unwrap()
+        self.call(query).await.unwrap()
     }
 
-    /// Attempts and reason of a message that was given up.
-    pub(super) async fn dead(&self, id: i64) -> Option<(u32, String)> {
-        let look = move |connection: &Connection| {
+    /// Returns the number of attempts and the reason of a dead letter.
+    pub(super) async fn dead_letter(&self, id: i64) -> Option<(u32, String)> {
+        let query = move |connection: &Connection| {
             let sql = "SELECT attempts, reason FROM dead WHERE id = ?1";
             connection.query_row(sql, [id], |row| Ok((row.get(0)?, row.get(1)?))).optional()
         };
-        self.call(look).await.unwrap()
+        self.call(query).await.unwrap()
     }
 }

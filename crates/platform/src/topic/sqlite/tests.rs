@@ -1,10 +1,11 @@
-//! The topic and its push, against a real receiver.
+//! The topic and its pusher, against an HTTP receiver.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::SocketAddr,
     path::Path,
     sync::atomic::{AtomicUsize, Ordering},
+    time::Duration,
 };
 
 use axum::{
@@ -18,13 +19,13 @@ use tempfile::TempDir;
 use tokio::{sync::mpsc, task::JoinHandle, time::timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::{pusher::backoff, *};
+use super::{pusher::retry_pause, *};
 use crate::topic::{conformance, push::Delivery};
 
-/// Far longer than anything here takes; reached only by a test that fails.
+/// Timeout that only a failing test reaches.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Pauses that no test waits for.
+/// Returns a policy with pauses too short to delay a test.
 fn policy() -> RetryPolicy {
     RetryPolicy {
         ack_deadline: PATIENCE,
@@ -35,15 +36,15 @@ fn policy() -> RetryPolicy {
     }
 }
 
-/// What a receiver does with its n-th push (counted from 0).
-type Answer = fn(usize) -> Reaction;
+/// Returns a receiver's response to its n-th push, counted from 0.
+type Responder = fn(usize) -> Reply;
 
-enum Reaction {
-    Say(StatusCode),
-    SayNothing,
+enum Reply {
+    Status(StatusCode),
+    Never,
 }
 
-/// A push endpoint that passes on what it got.
+/// A push endpoint that records its deliveries.
 struct Receiver {
     address: SocketAddr,
     deliveries: mpsc::UnboundedReceiver<Delivery>,
@@ -51,14 +52,14 @@ struct Receiver {
 
 struct Endpoint {
     count: AtomicUsize,
-    answer: Answer,
+    responder: Responder,
     deliveries: mpsc::UnboundedSender<Delivery>,
 }
 
 impl Receiver {
-    async fn start(answer: Answer) -> Self {
+    async fn start(responder: Responder) -> Self {
         let (sender, deliveries) = mpsc::unbounded_channel();
-        let endpoint = Arc::new(Endpoint { count: AtomicUsize::new(0), answer, deliveries: sender });
+        let endpoint = Arc::new(Endpoint { count: AtomicUsize::new(0), responder, deliveries: sender });
         let app = Router::new().route("/push", post(receive)).with_state(endpoint);
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -79,18 +80,18 @@ async fn receive(State(endpoint): State<Arc<Endpoint>>, headers: HeaderMap, body
     assert_eq!(headers["content-type"], "application/json");
     let number = endpoint.count.fetch_add(1, Ordering::SeqCst);
     endpoint.deliveries.send(Delivery::parse(&headers, &body).unwrap()).unwrap();
-    match (endpoint.answer)(number) {
-        Reaction::Say(status) => status,
-        Reaction::SayNothing => std::future::pending().await,
+    match (endpoint.responder)(number) {
+        Reply::Status(status) => status,
+        Reply::Never => std::future::pending().await,
     }
 }
 
-fn ok(_: usize) -> Reaction {
-    Reaction::Say(StatusCode::OK)
+fn always_ok(_: usize) -> Reply {
+    Reply::Status(StatusCode::OK)
 }
 
-fn never_ok(_: usize) -> Reaction {
-    Reaction::Say(StatusCode::SERVICE_UNAVAILABLE)
+fn always_503(_: usize) -> Reply {
+    Reply::Status(StatusCode::SERVICE_UNAVAILABLE)
 }
 
 async fn open(folder: &TempDir) -> Arc<SqliteTopic> {
@@ -112,10 +113,10 @@ fn message(text: &str) -> Message {
     Message { data: Bytes::copy_from_slice(text.as_bytes()), attributes }
 }
 
-/// Asks again and again, because what is waited for leaves no other trace than this.
-async fn eventually<F: Future<Output = bool>>(mut is_so: impl FnMut() -> F) {
+/// Polls until `condition` returns true.
+async fn wait_until<F: Future<Output = bool>>(mut condition: impl FnMut() -> F) {
     let polling = async {
-        while !is_so().await {
+        while !condition().await {
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
     };
@@ -123,14 +124,14 @@ async fn eventually<F: Future<Output = bool>>(mut is_so: impl FnMut() -> F) {
 }
 
 async fn wait_for_stats(topic: &SqliteTopic, stats: TopicStats) {
-    eventually(|| async { topic.stats().await.unwrap() == stats }).await;
+    wait_until(|| async { topic.stats().await.unwrap() == stats }).await;
 }
 
 #[tokio::test]
-async fn conforms() {
+async fn topic_conforms() {
     let folder = tempfile::tempdir().unwrap();
     let topic = open(&folder).await;
-    let mut receiver = Receiver::start(ok).await;
+    let mut receiver = Receiver::start(always_ok).await;
     let pusher = start(&topic, &receiver.url(), policy());
     conformance::check(&*topic, |count| async move {
         let mut deliveries = Vec::new();
@@ -144,10 +145,10 @@ async fn conforms() {
 }
 
 #[tokio::test]
-async fn a_message_is_delivered_once_when_acknowledged() {
+async fn acknowledged_message_is_delivered_once() {
     let folder = tempfile::tempdir().unwrap();
     let topic = open(&folder).await;
-    let mut receiver = Receiver::start(ok).await;
+    let mut receiver = Receiver::start(always_ok).await;
     let pusher = start(&topic, &receiver.url(), policy());
     let id = topic.publish(message("a")).await.unwrap();
     let delivery = receiver.next().await;
@@ -157,15 +158,15 @@ async fn a_message_is_delivered_once_when_acknowledged() {
     assert_eq!(delivery.delivery_attempt, Some(1));
     wait_for_stats(&topic, TopicStats::default()).await;
     stop(pusher).await;
-    assert!(receiver.deliveries.try_recv().is_err(), "it came a second time");
+    assert!(receiver.deliveries.try_recv().is_err(), "it was delivered twice");
 }
 
 #[tokio::test]
-async fn every_status_that_pubsub_takes_for_an_acknowledgement() {
+async fn status_200_201_202_or_204_acknowledges() {
     let folder = tempfile::tempdir().unwrap();
     let topic = open(&folder).await;
-    let statuses: Answer =
-        |number| Reaction::Say(StatusCode::from_u16([200, 201, 202, 204][number]).unwrap());
+    let statuses: Responder =
+        |number| Reply::Status(StatusCode::from_u16([200, 201, 202, 204][number]).unwrap());
     let mut receiver = Receiver::start(statuses).await;
     let pusher = start(&topic, &receiver.url(), policy());
     for text in ["a", "b", "c", "d"] {
@@ -177,12 +178,12 @@ async fn every_status_that_pubsub_takes_for_an_acknowledgement() {
 }
 
 #[tokio::test]
-async fn a_refused_message_comes_again() {
+async fn any_other_status_causes_a_redelivery() {
     let folder = tempfile::tempdir().unwrap();
     let topic = open(&folder).await;
-    let answer: Answer =
-        |number| Reaction::Say(StatusCode::from_u16([503, 429, 500, 301, 203, 400, 200][number]).unwrap());
-    let mut receiver = Receiver::start(answer).await;
+    let responder: Responder =
+        |number| Reply::Status(StatusCode::from_u16([503, 429, 500, 301, 203, 400, 200][number]).unwrap());
+    let mut receiver = Receiver::start(responder).await;
     let pusher = start(&topic, &receiver.url(), policy());
     topic.publish(message("a")).await.unwrap();
     for attempt in 1..=7 {
@@ -194,36 +195,36 @@ async fn a_refused_message_comes_again() {
 }
 
 #[tokio::test]
-async fn a_receiver_that_is_not_there_yet() {
+async fn message_is_delivered_once_the_receiver_starts() {
     let folder = tempfile::tempdir().unwrap();
     let topic = open(&folder).await;
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}/push", free.local_addr().unwrap());
     drop(free);
-    let patient = RetryPolicy { max_attempts: u32::MAX, ..policy() };
-    let pusher = start(&topic, &url, patient);
+    let unlimited = RetryPolicy { max_attempts: u32::MAX, ..policy() };
+    let pusher = start(&topic, &url, unlimited);
     let id: i64 = topic.publish(message("a")).await.unwrap().parse().unwrap();
-    eventually(|| async { topic.store.due_and_attempts(id).await.unwrap().1 >= 3 }).await;
+    wait_until(|| async { topic.store.due_and_attempts(id).await.unwrap().1 >= 3 }).await;
     stop(pusher).await;
-    let mut receiver = Receiver::start(ok).await;
-    let pusher = start(&topic, &receiver.url(), policy_for_ever());
+    let mut receiver = Receiver::start(always_ok).await;
+    let pusher = start(&topic, &receiver.url(), policy_without_max_attempts());
     assert_eq!(receiver.next().await.data, "a");
     stop(pusher).await;
 }
 
-fn policy_for_ever() -> RetryPolicy {
+fn policy_without_max_attempts() -> RetryPolicy {
     RetryPolicy { max_attempts: u32::MAX, ..policy() }
 }
 
 #[tokio::test]
-async fn an_answer_that_is_too_slow_counts_as_none() {
+async fn response_after_the_ack_deadline_causes_a_redelivery() {
     let folder = tempfile::tempdir().unwrap();
     let topic = open(&folder).await;
-    let answer: Answer = |number| {
-        if number == 0 { Reaction::SayNothing } else { ok(number) }
+    let responder: Responder = |number| {
+        if number == 0 { Reply::Never } else { always_ok(number) }
     };
-    let mut receiver = Receiver::start(answer).await;
-    let impatient = RetryPolicy { ack_deadline: Duration::from_millis(100), ..policy_for_ever() };
+    let mut receiver = Receiver::start(responder).await;
+    let impatient = RetryPolicy { ack_deadline: Duration::from_millis(100), ..policy_without_max_attempts() };
     let pusher = start(&topic, &receiver.url(), impatient);
     topic.publish(message("a")).await.unwrap();
     assert_eq!(receiver.next().await.delivery_attempt, Some(1));
@@ -233,10 +234,10 @@ async fn an_answer_that_is_too_slow_counts_as_none() {
 }
 
 #[tokio::test]
-async fn a_message_that_is_never_acknowledged_is_given_up() {
+async fn message_becomes_a_dead_letter_after_max_attempts() {
     let folder = tempfile::tempdir().unwrap();
     let topic = open(&folder).await;
-    let mut receiver = Receiver::start(never_ok).await;
+    let mut receiver = Receiver::start(always_503).await;
     let pusher = start(&topic, &receiver.url(), RetryPolicy { max_attempts: 3, ..policy() });
     let id = topic.publish(message("a")).await.unwrap();
     for _ in 0..3 {
@@ -244,49 +245,49 @@ async fn a_message_that_is_never_acknowledged_is_given_up() {
     }
     wait_for_stats(&topic, TopicStats { pending: 0, dead: 1 }).await;
     stop(pusher).await;
-    assert!(receiver.deliveries.try_recv().is_err(), "it came a fourth time");
-    let dead = topic.store.dead(id.parse().unwrap()).await;
+    assert!(receiver.deliveries.try_recv().is_err(), "it was delivered a fourth time");
+    let dead = topic.store.dead_letter(id.parse().unwrap()).await;
     assert_eq!(dead, Some((3, "status 503".to_owned())));
 }
 
 #[tokio::test]
-async fn a_message_whose_last_attempt_was_cut_short_is_given_up() {
+async fn message_whose_last_attempt_was_interrupted_becomes_a_dead_letter() {
     let folder = tempfile::tempdir().unwrap();
     let topic = open(&folder).await;
     let id: i64 = topic.publish(message("a")).await.unwrap().parse().unwrap();
     let now = unix_millis(SystemTime::now());
     for attempt in 1..=2 {
-        let due = topic.store.claim(now, now, Default::default(), 1).await.unwrap();
-        assert_eq!(due.claimed[0].attempt, attempt);
+        let claim = topic.store.claim(now, now, Default::default(), 1).await.unwrap();
+        assert_eq!(claim.messages[0].attempt, attempt);
     }
-    let mut receiver = Receiver::start(ok).await;
+    let mut receiver = Receiver::start(always_ok).await;
     let pusher = start(&topic, &receiver.url(), RetryPolicy { max_attempts: 2, ..policy() });
     wait_for_stats(&topic, TopicStats { pending: 0, dead: 1 }).await;
     stop(pusher).await;
     assert!(receiver.deliveries.try_recv().is_err());
-    assert_eq!(topic.store.dead(id).await.unwrap().1, "no answer to the last attempt");
+    assert_eq!(topic.store.dead_letter(id).await.unwrap().1, "no answer to the last attempt");
 }
 
 #[test]
-fn pauses_double_up_to_the_bound_with_jitter() {
+fn pause_doubles_up_to_the_maximum_with_jitter() {
     let policy =
         RetryPolicy { min_backoff: Duration::from_secs(1), max_backoff: Duration::from_secs(60), ..policy() };
     for id in 0..100 {
         for (attempt, full) in [(1, 1), (2, 2), (3, 4), (6, 32), (7, 60), (8, 60), (u32::MAX, 60)] {
             let full = Duration::from_secs(full);
-            let pause = backoff(&policy, id, attempt);
+            let pause = retry_pause(&policy, id, attempt);
             assert!(pause <= full && pause > full * 79 / 100, "{id} {attempt}: {pause:?}");
         }
     }
-    let different: BTreeSet<_> = (0..100).map(|id| backoff(&policy, id, 1)).collect();
+    let different: BTreeSet<_> = (0..100).map(|id| retry_pause(&policy, id, 1)).collect();
     assert!(different.len() > 50, "{different:?}");
 }
 
 #[tokio::test]
-async fn a_refused_message_is_due_after_the_pause() {
+async fn refused_message_is_due_after_the_pause() {
     let folder = tempfile::tempdir().unwrap();
     let topic = open(&folder).await;
-    let mut receiver = Receiver::start(never_ok).await;
+    let mut receiver = Receiver::start(always_503).await;
     let hour = Duration::from_secs(3600);
     let slow = RetryPolicy { min_backoff: hour, max_backoff: 8 * hour, ..policy() };
     let id: i64 = topic.publish(message("a")).await.unwrap().parse().unwrap();
@@ -297,44 +298,44 @@ async fn a_refused_message_is_due_after_the_pause() {
         stop(pusher).await;
         let after = unix_millis(SystemTime::now());
         let (due, attempts) = topic.store.due_and_attempts(id).await.unwrap();
-        let pause = crate::clock::millis(backoff(&slow, id, attempt));
+        let pause = crate::clock::millis(retry_pause(&slow, id, attempt));
         assert_eq!(attempts, attempt);
         assert!((before + pause..=after + pause).contains(&due), "{attempt}: {due}");
-        topic.store.postpone(id, 0).await.unwrap();
+        topic.store.reschedule(id, 0).await.unwrap();
     }
 }
 
 #[tokio::test]
-async fn a_clock_that_was_set_back_strands_no_message() {
+async fn message_is_delivered_after_the_clock_was_set_back() {
     let folder = tempfile::tempdir().unwrap();
     let topic = open(&folder).await;
     let id: i64 = topic.publish(message("a")).await.unwrap().parse().unwrap();
-    topic.store.postpone(id, i64::MAX).await.unwrap();
-    let mut receiver = Receiver::start(ok).await;
+    topic.store.reschedule(id, i64::MAX).await.unwrap();
+    let mut receiver = Receiver::start(always_ok).await;
     let pusher = start(&topic, &receiver.url(), policy());
     assert_eq!(receiver.next().await.data, "a");
     stop(pusher).await;
 }
 
 #[tokio::test]
-async fn what_was_not_acknowledged_is_delivered_after_a_restart() {
+async fn unacknowledged_messages_are_delivered_after_a_restart() {
     let folder = tempfile::tempdir().unwrap();
     let topic = open(&folder).await;
     for text in ["a", "b", "c"] {
         topic.publish(message(text)).await.unwrap();
     }
-    let mut silent = Receiver::start(|_| Reaction::SayNothing).await;
+    let mut silent = Receiver::start(|_| Reply::Never).await;
     let (_, running) = start(&topic, &silent.url(), RetryPolicy { max_outstanding: 2, ..policy() });
     silent.next().await;
     silent.next().await;
-    // As a crash ends it: nothing is settled.
+    // Like a crash: no outcome is recorded.
     running.abort();
     assert!(running.await.unwrap_err().is_cancelled());
     drop(topic);
 
     let topic = open(&folder).await;
     assert_eq!(topic.stats().await.unwrap(), TopicStats { pending: 3, dead: 0 });
-    let mut receiver = Receiver::start(ok).await;
+    let mut receiver = Receiver::start(always_ok).await;
     let pusher = start(&topic, &receiver.url(), policy());
     let mut delivered = BTreeMap::new();
     for _ in 0..3 {
@@ -345,11 +346,11 @@ async fn what_was_not_acknowledged_is_delivered_after_a_restart() {
     assert_eq!(delivered, expected.map(|(text, n)| (Bytes::from(text), Some(n))).into());
     stop(pusher).await;
     let id = topic.publish(message("d")).await.unwrap();
-    assert_eq!(id, "4", "ids are not used again");
+    assert_eq!(id, "4", "ids are not reused");
 }
 
 #[tokio::test]
-async fn stopping_waits_for_what_is_under_way_and_starts_nothing_new() {
+async fn stopping_pusher_finishes_open_pushes_and_starts_no_new_ones() {
     static GATE: tokio::sync::Semaphore = tokio::sync::Semaphore::const_new(0);
     async fn gated(State(arrived): State<mpsc::UnboundedSender<()>>) -> StatusCode {
         arrived.send(()).unwrap();
@@ -372,7 +373,7 @@ async fn stopping_waits_for_what_is_under_way_and_starts_nothing_new() {
     arrived.recv().await.unwrap();
     stop.cancel();
     tokio::task::yield_now().await;
-    assert!(!running.is_finished(), "two pushes are under way");
+    assert!(!running.is_finished(), "two pushes are open");
     GATE.add_permits(2);
     timeout(PATIENCE, running).await.unwrap().unwrap();
     assert_eq!(topic.stats().await.unwrap(), TopicStats { pending: 1, dead: 0 });
@@ -380,27 +381,27 @@ async fn stopping_waits_for_what_is_under_way_and_starts_nothing_new() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn two_thousand_messages_eight_at_once() {
+async fn two_thousand_messages_are_each_delivered_once_with_eight_at_a_time() {
     #[derive(Default)]
-    struct Load {
+    struct Concurrency {
         now: AtomicUsize,
-        most: AtomicUsize,
+        max: AtomicUsize,
     }
     async fn counted(
-        State((load, seen)): State<(Arc<Load>, mpsc::UnboundedSender<String>)>,
+        State((concurrency, seen)): State<(Arc<Concurrency>, mpsc::UnboundedSender<String>)>,
         headers: HeaderMap,
         body: Bytes,
     ) -> StatusCode {
-        let now = load.now.fetch_add(1, Ordering::SeqCst) + 1;
-        load.most.fetch_max(now, Ordering::SeqCst);
+        let now = concurrency.now.fetch_add(1, Ordering::SeqCst) + 1;
+        concurrency.max.fetch_max(now, Ordering::SeqCst);
         tokio::task::yield_now().await;
         seen.send(Delivery::parse(&headers, &body).unwrap().message_id.unwrap()).unwrap();
-        load.now.fetch_sub(1, Ordering::SeqCst);
+        concurrency.now.fetch_sub(1, Ordering::SeqCst);
         StatusCode::OK
     }
-    let load = Arc::new(Load::default());
+    let concurrency = Arc::new(Concurrency::default());
     let (sender, mut seen) = mpsc::unbounded_channel();
-    let app = Router::new().route("/push", post(counted)).with_state((Arc::clone(&load), sender));
+    let app = Router::new().route("/push", post(counted)).with_state((Arc::clone(&concurrency), sender));
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/push", listener.local_addr().unwrap());
     tokio::spawn(async move { axum::serve(listener, app).await });
@@ -419,15 +420,15 @@ async fn two_thousand_messages_eight_at_once() {
     stop(pusher).await;
     let mut delivered = BTreeSet::new();
     while let Ok(id) = seen.try_recv() {
-        assert!(delivered.insert(id), "delivered twice though acknowledged");
+        assert!(delivered.insert(id), "delivered twice although acknowledged");
     }
     assert_eq!(delivered, published);
-    let most = load.most.load(Ordering::SeqCst);
-    assert!((2..=8).contains(&most), "{most} at once");
+    let max = concurrency.max.load(Ordering::SeqCst);
+    assert!((2..=8).contains(&max), "{max} at the same time");
 }
 
 #[tokio::test]
-async fn the_file_is_written_durably() {
+async fn commits_are_synced_to_disk() {
     let folder = tempfile::tempdir().unwrap();
     let topic = open(&folder).await;
     let pragma = |name: &'static str| {
@@ -441,10 +442,10 @@ async fn the_file_is_written_durably() {
 }
 
 #[tokio::test]
-async fn a_file_that_is_no_database() {
+async fn file_that_is_not_a_database_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("topic.sqlite");
-    std::fs::write(&path, "no database ".repeat(1000)).unwrap();
+    std::fs::write(&path, "not a database ".repeat(1000)).unwrap();
     assert!(SqliteTopic::open(&path).await.is_err());
     assert!(SqliteTopic::open(Path::new("/dev/null/topic")).await.is_err());
 }

@@ -1,15 +1,15 @@
-//! How keys are fetched and kept.
+//! The cache of keys.
 
 use tokio::{sync::mpsc, task::JoinSet, time::timeout};
 
 use super::*;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_cold_start_with_ten_thousand_good_tokens_is_one_fetch() {
+async fn ten_thousand_tokens_at_a_cold_start_cause_one_fetch() {
     const TOKENS: usize = 10_000;
-    let (reply, gate) = Reply::keys([public("a", &KEY_A)]).gated();
+    let (reply, gate) = Reply::with_keys([public_jwk("a", &KEY_A)]).gated();
     let rig = Rig::start(reply).await;
-    let tokens: Vec<_> = (0..16).map(|_| good()).collect();
+    let tokens: Vec<_> = (0..16).map(|_| valid_header()).collect();
     let (started, mut starts) = mpsc::channel(TOKENS);
     let mut verifying = JoinSet::new();
     for number in 0..TOKENS {
@@ -26,75 +26,75 @@ async fn a_cold_start_with_ten_thousand_good_tokens_is_one_fetch() {
     gate.add_permits(1);
     let verified = verifying.join_all().await;
     assert_eq!(verified.iter().filter(|verified| verified.is_ok()).count(), TOKENS);
-    assert_eq!(rig.fetches(), 1);
+    assert_eq!(rig.fetch_count(), 1);
 }
 
 #[tokio::test]
-async fn made_up_keys_make_no_more_than_one_fetch_in_the_pause() {
-    let rig = Rig::warm().await;
-    let mut made_up = 0;
+async fn invented_key_ids_cause_at_most_one_fetch_per_pause() {
+    let rig = Rig::start_warm().await;
+    let mut invented = 0;
     for expected in [1, 2, 3] {
         for _ in 0..1000 {
-            made_up += 1;
-            // Looked up before any signature: nothing has to be signed.
-            let token = format!("{}.e30.AAAA", encode(&header(&format!("made-up-{made_up}"))));
+            invented += 1;
+            // Unsigned, because the key is looked up before the signature is verified.
+            let token = format!("{}.e30.AAAA", encode(&header(&format!("invented-{invented}"))));
             assert_eq!(rig.outcome(&bearer(&token)).await, "unknown_key");
         }
-        assert_eq!(rig.fetches(), expected);
-        later(PAUSE).await;
+        assert_eq!(rig.fetch_count(), expected);
+        advance(PAUSE).await;
     }
-    assert_eq!(rig.outcome(&good()).await, "accepted");
+    assert_eq!(rig.outcome(&valid_header()).await, "accepted");
 }
 
 #[tokio::test]
-async fn made_up_keys_at_once_make_one_fetch() {
-    let rig = Rig::warm().await;
-    later(PAUSE).await;
+async fn concurrent_invented_key_ids_cause_one_fetch() {
+    let rig = Rig::start_warm().await;
+    advance(PAUSE).await;
     let mut verifying = JoinSet::new();
     for number in 0..1000 {
         let auth = Arc::clone(&rig.auth);
-        let token = bearer(&format!("{}.e30.AAAA", encode(&header(&format!("made-up-{number}")))));
+        let token = bearer(&format!("{}.e30.AAAA", encode(&header(&format!("invented-{number}")))));
         verifying.spawn(async move { outcome(&auth.verify(Some(&token)).await) });
     }
     assert!(verifying.join_all().await.iter().all(|outcome| *outcome == "unknown_key"));
-    assert_eq!(rig.fetches(), 2);
+    assert_eq!(rig.fetch_count(), 2);
 }
 
 #[tokio::test]
-async fn a_new_key_is_found_after_one_fetch() {
-    let rig = Rig::warm().await;
-    rig.answer(Reply::keys([public("a", &KEY_A), public("b", &KEY_B)]));
-    assert_eq!(rig.outcome(&good_b()).await, "unknown_key", "it is too early to ask again");
-    later(PAUSE).await;
-    assert_eq!(rig.outcome(&good_b()).await, "accepted");
-    assert_eq!(rig.outcome(&good()).await, "accepted");
-    assert_eq!(rig.fetches(), 2);
+async fn new_key_is_accepted_after_one_fetch() {
+    let rig = Rig::start_warm().await;
+    rig.set_reply(Reply::with_keys([public_jwk("a", &KEY_A), public_jwk("b", &KEY_B)]));
+    assert_eq!(rig.outcome(&valid_header_by_b()).await, "unknown_key", "the pause is not over");
+    advance(PAUSE).await;
+    assert_eq!(rig.outcome(&valid_header_by_b()).await, "accepted");
+    assert_eq!(rig.outcome(&valid_header()).await, "accepted");
+    assert_eq!(rig.fetch_count(), 2);
 }
 
 #[tokio::test]
-async fn a_key_that_is_gone_is_not_used_any_more() {
-    let rig = Rig::warm().await;
-    rig.answer(Reply::keys([public("b", &KEY_B)]));
-    later(LIFETIME / 2).await;
-    assert_eq!(rig.outcome(&good()).await, "accepted");
-    assert_eq!(rig.fetches(), 1, "the answer said that it holds for a minute");
-    later(LIFETIME / 2).await;
-    assert_eq!(rig.outcome(&good()).await, "unknown_key");
-    assert_eq!(rig.outcome(&good_b()).await, "accepted");
-    assert_eq!(rig.fetches(), 2);
+async fn withdrawn_key_is_refused_after_the_lifetime() {
+    let rig = Rig::start_warm().await;
+    rig.set_reply(Reply::with_keys([public_jwk("b", &KEY_B)]));
+    advance(LIFETIME / 2).await;
+    assert_eq!(rig.outcome(&valid_header()).await, "accepted");
+    assert_eq!(rig.fetch_count(), 1, "the set is fresh for a minute");
+    advance(LIFETIME / 2).await;
+    assert_eq!(rig.outcome(&valid_header()).await, "unknown_key");
+    assert_eq!(rig.outcome(&valid_header_by_b()).await, "accepted");
+    assert_eq!(rig.fetch_count(), 2);
 }
 
 #[tokio::test]
-async fn one_key_id_may_get_another_key() {
-    let rig = Rig::warm().await;
-    rig.answer(Reply::keys([public("a", &KEY_B)]));
-    later(LIFETIME).await;
-    assert_eq!(rig.outcome(&good()).await, "bad_signature");
-    assert_eq!(rig.outcome(&forged("a")).await, "accepted");
+async fn key_id_may_change_its_key() {
+    let rig = Rig::start_warm().await;
+    rig.set_reply(Reply::with_keys([public_jwk("a", &KEY_B)]));
+    advance(LIFETIME).await;
+    assert_eq!(rig.outcome(&valid_header()).await, "bad_signature");
+    assert_eq!(rig.outcome(&forged_header("a")).await, "accepted");
 }
 
 #[tokio::test]
-async fn without_keys_everything_waits_and_then_recovers() {
+async fn failed_fetch_is_retried_after_the_pause() {
     let wrong_content = [
         "",
         "<html>",
@@ -106,85 +106,87 @@ async fn without_keys_everything_waits_and_then_recovers() {
         "{\"keys\":[{}]}",
         "{\"keys\":[{\"kty\":\"RSA\",\"kid\":\"a\",\"n\":\"?\",\"e\":\"AQAB\"}]}",
     ];
-    let too_large = format!("{}{}", " ".repeat(1 << 20), jwks([public("a", &KEY_A)]));
-    let replies =
-        wrong_content.into_iter().map(Reply::body).chain([Reply::body(too_large), Reply::failing()]);
+    let too_large = format!("{}{}", " ".repeat(1 << 20), jwks([public_jwk("a", &KEY_A)]));
+    let replies = wrong_content
+        .into_iter()
+        .map(Reply::with_body)
+        .chain([Reply::with_body(too_large), Reply::failing()]);
     for reply in replies {
         let rig = Rig::start(reply).await;
         for _ in 0..3 {
-            let error = rig.auth.verify(Some(&good())).await.unwrap_err();
+            let error = rig.auth.verify(Some(&valid_header())).await.unwrap_err();
             let PushAuthError::KeysUnavailable { retry_after } = error else { panic!("{error}") };
             assert!(retry_after <= PAUSE && retry_after > PAUSE - PATIENCE / 4, "{retry_after:?}");
         }
-        assert_eq!(rig.fetches(), 1);
-        rig.answer(Reply::keys([public("a", &KEY_A)]));
-        later(PAUSE).await;
-        assert_eq!(rig.outcome(&good()).await, "accepted");
-        assert_eq!(rig.fetches(), 2);
+        assert_eq!(rig.fetch_count(), 1);
+        rig.set_reply(Reply::with_keys([public_jwk("a", &KEY_A)]));
+        advance(PAUSE).await;
+        assert_eq!(rig.outcome(&valid_header()).await, "accepted");
+        assert_eq!(rig.fetch_count(), 2);
     }
 }
 
 #[tokio::test]
-async fn a_server_that_nobody_listens_for() {
+async fn unreachable_key_server_makes_keys_unavailable() {
     let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
     let address = listener.local_addr().unwrap();
     drop(listener);
     let auth = verifier(&format!("http://{address}/certs"));
-    assert_eq!(outcome(&auth.verify(Some(&good())).await), "keys_unavailable");
+    assert_eq!(outcome(&auth.verify(Some(&valid_header())).await), "keys_unavailable");
 }
 
 #[tokio::test]
-async fn old_keys_stay_in_use_for_a_day_when_no_new_ones_come() {
+async fn old_keys_are_used_for_a_day_while_fetches_fail() {
     const DAY: Duration = Duration::from_secs(24 * 60 * 60);
-    for reply in [Reply::failing(), Reply::body("<html>"), Reply::keys([])] {
-        let rig = Rig::warm().await;
-        rig.answer(reply);
-        later(LIFETIME).await;
+    for reply in [Reply::failing(), Reply::with_body("<html>"), Reply::with_keys([])] {
+        let rig = Rig::start_warm().await;
+        rig.set_reply(reply);
+        advance(LIFETIME).await;
         for _ in 0..10 {
-            assert_eq!(rig.outcome(&good()).await, "accepted");
+            assert_eq!(rig.outcome(&valid_header()).await, "accepted");
         }
-        assert_eq!(rig.fetches(), 2, "one attempt, then a pause");
-        assert_eq!(rig.outcome(&forged("c")).await, "unknown_key");
-        later(DAY - PAUSE).await;
-        assert_eq!(rig.outcome(&good()).await, "accepted");
-        assert_eq!(rig.fetches(), 3);
-        later(PAUSE).await;
-        assert_eq!(rig.outcome(&good()).await, "keys_unavailable");
-        rig.answer(Reply::keys([public("a", &KEY_A)]));
-        later(PAUSE).await;
-        assert_eq!(rig.outcome(&good()).await, "accepted");
+        assert_eq!(rig.fetch_count(), 2, "one fetch, then a pause");
+        assert_eq!(rig.outcome(&forged_header("c")).await, "unknown_key");
+        advance(DAY - PAUSE).await;
+        assert_eq!(rig.outcome(&valid_header()).await, "accepted");
+        assert_eq!(rig.fetch_count(), 3);
+        advance(PAUSE).await;
+        assert_eq!(rig.outcome(&valid_header()).await, "keys_unavailable");
+        rig.set_reply(Reply::with_keys([public_jwk("a", &KEY_A)]));
+        advance(PAUSE).await;
+        assert_eq!(rig.outcome(&valid_header()).await, "accepted");
     }
 }
 
 #[tokio::test]
-async fn a_server_that_hangs_at_the_start() {
-    let (reply, _gate) = Reply::keys([public("a", &KEY_A)]).gated();
+async fn hanging_key_server_times_out_at_a_cold_start() {
+    let (reply, _gate) = Reply::with_keys([public_jwk("a", &KEY_A)]).gated();
     let rig = Rig::start(reply).await;
     let mut waiting = JoinSet::new();
     for _ in 0..3 {
         let auth = Arc::clone(&rig.auth);
-        waiting.spawn(async move { outcome(&auth.verify(Some(&good())).await) });
+        waiting.spawn(async move { outcome(&auth.verify(Some(&valid_header())).await) });
     }
-    rig.fetch_arrived(1).await;
-    later(PATIENCE / 2).await;
+    rig.wait_for_fetch(1).await;
+    advance(PATIENCE / 2).await;
     assert!(waiting.try_join_next().is_none());
-    later(PATIENCE / 2).await;
+    advance(PATIENCE / 2).await;
     let outcomes = timeout(PATIENCE, waiting.join_all()).await.unwrap();
     assert_eq!(outcomes, ["keys_unavailable"; 3]);
-    assert_eq!(rig.fetches(), 1);
+    assert_eq!(rig.fetch_count(), 1);
 }
 
 #[tokio::test]
-async fn a_server_that_hangs_does_not_stop_keys_that_are_known() {
-    let rig = Rig::warm().await;
-    let (reply, gate) = Reply::keys([public("a", &KEY_A), public("b", &KEY_B)]).gated();
-    rig.answer(reply);
-    later(PAUSE).await;
+async fn known_keys_are_accepted_while_the_key_server_hangs() {
+    let rig = Rig::start_warm().await;
+    let (reply, gate) = Reply::with_keys([public_jwk("a", &KEY_A), public_jwk("b", &KEY_B)]).gated();
+    rig.set_reply(reply);
+    advance(PAUSE).await;
     let auth = Arc::clone(&rig.auth);
-    let waiting = tokio::spawn(async move { outcome(&auth.verify(Some(&good_b())).await) });
-    rig.fetch_arrived(2).await;
+    let waiting = tokio::spawn(async move { outcome(&auth.verify(Some(&valid_header_by_b())).await) });
+    rig.wait_for_fetch(2).await;
     for _ in 0..10 {
-        assert_eq!(rig.outcome(&good()).await, "accepted");
+        assert_eq!(rig.outcome(&valid_header()).await, "accepted");
     }
     assert!(!waiting.is_finished());
     gate.add_permits(1);
@@ -192,43 +194,44 @@ async fn a_server_that_hangs_does_not_stop_keys_that_are_known() {
 }
 
 #[tokio::test]
-async fn a_caller_that_leaves_does_not_end_the_fetch() {
-    let (reply, gate) = Reply::keys([public("a", &KEY_A)]).gated();
+async fn fetch_continues_if_its_caller_is_cancelled() {
+    let (reply, gate) = Reply::with_keys([public_jwk("a", &KEY_A)]).gated();
     let rig = Rig::start(reply).await;
     let auth = Arc::clone(&rig.auth);
-    let leaving = tokio::spawn(async move { outcome(&auth.verify(Some(&good())).await) });
-    rig.fetch_arrived(1).await;
+    let leaving = tokio::spawn(async move { outcome(&auth.verify(Some(&valid_header())).await) });
+    rig.wait_for_fetch(1).await;
     leaving.abort();
     assert!(leaving.await.unwrap_err().is_cancelled());
     let auth = Arc::clone(&rig.auth);
-    let staying = tokio::spawn(async move { outcome(&auth.verify(Some(&good())).await) });
+    let staying = tokio::spawn(async move { outcome(&auth.verify(Some(&valid_header())).await) });
     gate.add_permits(1);
     assert_eq!(timeout(PATIENCE, staying).await.unwrap().unwrap(), "accepted");
-    assert_eq!(rig.fetches(), 1);
+    assert_eq!(rig.fetch_count(), 1);
 }
 
 #[tokio::test]
-async fn a_redirect_is_not_followed() {
-    let rig = Rig::start(Reply { status: StatusCode::FOUND, ..Reply::keys([public("a", &KEY_A)]) }).await;
-    assert_eq!(rig.outcome(&good()).await, "keys_unavailable");
+async fn redirect_of_the_key_server_is_not_followed() {
+    let rig =
+        Rig::start(Reply { status: StatusCode::FOUND, ..Reply::with_keys([public_jwk("a", &KEY_A)]) }).await;
+    assert_eq!(rig.outcome(&valid_header()).await, "keys_unavailable");
 }
 
 #[tokio::test]
-async fn only_rsa_keys_for_signatures_count() {
+async fn keys_that_cannot_verify_rs256_are_ignored() {
     let elliptic = json!({
         "kty": "EC", "kid": "ec", "use": "sig", "alg": "ES256", "crv": "P-256",
         "x": "MKBCTNIcKUSDii11ySs3526iDZ8AiTo7Tu6KPAqv7D4", "y": "4Etl6SRW2YiLUrN5vfvVHuhp7x8PxltmWWlbbM4IFyM",
     });
-    let rsa = |key_id: &str, member: &str, value: &str| with(public(key_id, &KEY_A), member, value);
-    let rig = Rig::start(Reply::keys([
+    let rsa = |key_id: &str, member: &str, value: &str| with(public_jwk(key_id, &KEY_A), member, value);
+    let rig = Rig::start(Reply::with_keys([
         elliptic,
-        json!("what is this"),
+        json!("not a key"),
         rsa("encrypts", "use", "enc"),
         rsa("rs512", "alg", "RS512"),
         rsa("oct", "kty", "oct"),
-        without(public("nothing-more", &KEY_A), "use"),
-        without(public("no-algorithm", &KEY_A), "alg"),
-        public("a", &KEY_A),
+        without(public_jwk("nothing-more", &KEY_A), "use"),
+        without(public_jwk("no-algorithm", &KEY_A), "alg"),
+        public_jwk("a", &KEY_A),
     ]))
     .await;
     let by = |key_id: &str| bearer(&sign(&header(key_id), &claims(), &KEY_A, Algorithm::RS256));

@@ -1,4 +1,4 @@
-//! The check on a route, within the stack.
+//! The check on a route, within the middleware stack.
 
 use axum::{
     Extension,
@@ -11,9 +11,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tower::ServiceExt;
 
 use super::*;
-use crate::http::{HttpLimits, SharedPushGuard, guard_pushes, layers};
+use crate::http::{HttpLimits, SharedPushGuard, guard_pushes, with_middleware};
 
-/// `POST /push` behind the check, `POST /open` beside it; each counts its calls.
+/// Serves `POST /push` behind the check, which counts its calls, and `POST /open` without it.
 fn app(auth: &Arc<PushAuth>) -> (Router, Arc<AtomicUsize>) {
     let calls = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&calls);
@@ -26,7 +26,7 @@ fn app(auth: &Arc<PushAuth>) -> (Router, Arc<AtomicUsize>) {
     let routes =
         Router::new().route("/push", post(push)).route_layer(guard).route("/open", post(|| async { "open" }));
     let limits = HttpLimits { max_body_bytes: 1 << 30, request_timeout: PATIENCE };
-    (layers(routes, "test", &limits), calls)
+    (with_middleware(routes, "test", &limits), calls)
 }
 
 async fn send(app: &Router, path: &str, authorization: Option<HeaderValue>) -> (Response<()>, String) {
@@ -39,8 +39,8 @@ async fn send(app: &Router, path: &str, authorization: Option<HeaderValue>) -> (
     (Response::from_parts(parts, ()), String::from_utf8(body.to_vec()).unwrap())
 }
 
-/// Checks that an answer is a problem.
-fn is_problem((response, body): &(Response<()>, String), status: u16, kind: &str) {
+/// Checks that a response is a problem.
+fn assert_problem((response, body): &(Response<()>, String), status: u16, kind: &str) {
     assert_eq!(response.status().as_u16(), status, "{body}");
     assert_eq!(response.headers()["content-type"], "application/problem+json");
     let body: Value = serde_json::from_str(body).unwrap();
@@ -49,23 +49,23 @@ fn is_problem((response, body): &(Response<()>, String), status: u16, kind: &str
 }
 
 #[tokio::test]
-async fn a_route_behind_the_check() {
-    let rig = Rig::warm().await;
+async fn only_a_push_with_a_valid_token_reaches_the_handler() {
+    let rig = Rig::start_warm().await;
     let (app, calls) = app(&rig.auth);
 
     let refused = send(&app, "/push", None).await;
-    is_problem(&refused, 401, "unauthenticated");
+    assert_problem(&refused, 401, "unauthenticated");
     assert_eq!(refused.0.headers()["www-authenticate"], "Bearer");
-    let refused = send(&app, "/push", Some(forged("a"))).await;
-    is_problem(&refused, 401, "unauthenticated");
+    let refused = send(&app, "/push", Some(forged_header("a"))).await;
+    assert_problem(&refused, 401, "unauthenticated");
     let other = with(claims(), "email", "other@project.iam.gserviceaccount.com");
     let refused = send(&app, "/push", Some(bearer(&token(&other)))).await;
-    is_problem(&refused, 403, "forbidden");
+    assert_problem(&refused, 403, "forbidden");
     assert!(!refused.1.contains("other@") && !refused.1.contains(ACCOUNT), "{}", refused.1);
     assert!(!refused.0.headers().contains_key("www-authenticate"));
     assert_eq!(calls.load(SeqCst), 0);
 
-    let (response, body) = send(&app, "/push", Some(good())).await;
+    let (response, body) = send(&app, "/push", Some(valid_header())).await;
     assert_eq!((response.status(), body), (StatusCode::OK, format!("{ACCOUNT} hello")));
     assert_eq!(calls.load(SeqCst), 1);
     let (response, body) = send(&app, "/open", None).await;
@@ -73,19 +73,19 @@ async fn a_route_behind_the_check() {
 }
 
 #[tokio::test]
-async fn without_keys_the_caller_is_told_when_to_come_back() {
+async fn push_without_available_keys_is_refused_with_503_and_retry_after() {
     let rig = Rig::start(Reply::failing()).await;
     let (app, calls) = app(&rig.auth);
-    let refused = send(&app, "/push", Some(good())).await;
-    is_problem(&refused, 503, "keys_unavailable");
+    let refused = send(&app, "/push", Some(valid_header())).await;
+    assert_problem(&refused, 503, "keys_unavailable");
     let seconds: u64 = refused.0.headers()["retry-after"].to_str().unwrap().parse().unwrap();
     assert!((1..=30).contains(&seconds), "{seconds}");
     assert_eq!(calls.load(SeqCst), 0);
 }
 
 #[tokio::test]
-async fn the_body_of_a_refused_push_is_not_waited_for() {
-    let rig = Rig::warm().await;
+async fn push_is_refused_before_its_body_arrives() {
+    let rig = Rig::start_warm().await;
     let (app, _) = app(&rig.auth);
     let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
     let address = listener.local_addr().unwrap();

@@ -1,4 +1,4 @@
-//! The check from outside, against a key server of its own. Everything runs on this machine.
+//! The check, against a key server on this machine.
 
 mod keys;
 mod middleware;
@@ -37,17 +37,17 @@ use super::*;
 
 const AUDIENCE: &str = "https://classify.example/pubsub";
 const ACCOUNT: &str = "push@project.iam.gserviceaccount.com";
-/// Far longer than anything here takes; reached only by a test that fails.
+/// Timeout that only a failing test reaches.
 const PATIENCE: Duration = Duration::from_secs(60);
 const PAUSE: Duration = PushAuthConfig::MIN_REFRESH_INTERVAL;
-/// How long the key server's answers are fresh.
+/// Lifetime of the key server's sets.
 const LIFETIME: Duration = Duration::from_secs(60);
 
-/// The key that Google uses in these tests, called "a", and one more, called "b".
+/// The key that Google uses in these tests has the id "a", another one the id "b".
 static KEY_A: LazyLock<EncodingKey> = LazyLock::new(|| key(include_str!("../testdata/test-only-key-a.pem")));
 static KEY_B: LazyLock<EncodingKey> = LazyLock::new(|| key(include_str!("../testdata/test-only-key-b.pem")));
 
-/// What is between the lines of dashes of a PEM file.
+/// Decodes the base64 between the BEGIN and END lines of a PEM file.
 fn der(pem: &str) -> Vec<u8> {
     let lines = pem.lines().skip_while(|line| !line.starts_with("-----BEGIN")).skip(1);
     let text: String = lines.take_while(|line| !line.starts_with("-----END")).collect();
@@ -58,8 +58,8 @@ fn key(pem: &str) -> EncodingKey {
     EncodingKey::from_rsa_der(&der(pem))
 }
 
-/// The public half as Google publishes it.
-fn public(key_id: &str, key: &EncodingKey) -> Value {
+/// Returns the public half of `key` in the form that Google publishes.
+fn public_jwk(key_id: &str, key: &EncodingKey) -> Value {
     let mut jwk = serde_json::to_value(jwk::Jwk::from_encoding_key(key, Algorithm::RS256).unwrap()).unwrap();
     jwk["kid"] = key_id.into();
     jwk["use"] = "sig".into();
@@ -74,7 +74,7 @@ fn header(key_id: &str) -> Value {
     json!({ "alg": "RS256", "kid": key_id, "typ": "JWT" })
 }
 
-/// Claims as Pub/Sub sends them.
+/// Returns claims like those of Pub/Sub.
 fn claims() -> Value {
     let now = get_current_timestamp();
     json!({
@@ -103,7 +103,7 @@ fn sign(header: &Value, claims: &Value, key: &EncodingKey, algorithm: Algorithm)
     format!("{message}.{signature}")
 }
 
-/// A token by key "a".
+/// Returns a token signed by key "a".
 fn token(claims: &Value) -> String {
     sign(&header("a"), claims, &KEY_A, Algorithm::RS256)
 }
@@ -112,45 +112,45 @@ fn bearer(token: &str) -> HeaderValue {
     HeaderValue::try_from(format!("Bearer {token}")).unwrap()
 }
 
-fn good() -> HeaderValue {
+fn valid_header() -> HeaderValue {
     bearer(&token(&claims()))
 }
 
-/// A token by key "b".
-fn good_b() -> HeaderValue {
+/// Returns a header with a token signed by key "b".
+fn valid_header_by_b() -> HeaderValue {
     bearer(&sign(&header("b"), &claims(), &KEY_B, Algorithm::RS256))
 }
 
-/// A token that says it is signed by another key.
-fn forged(key_id: &str) -> HeaderValue {
+/// Returns a header with a token that names the key `key_id` and is signed by key "b".
+fn forged_header(key_id: &str) -> HeaderValue {
     bearer(&sign(&header(key_id), &claims(), &KEY_B, Algorithm::RS256))
 }
 
-/// What the key server answers.
+/// Response of the key server.
 #[derive(Clone)]
 struct Reply {
     status: StatusCode,
     cache_control: &'static str,
     body: String,
-    /// The answer waits until this is opened.
+    /// The response waits for a permit of this semaphore.
     gate: Option<Arc<Semaphore>>,
 }
 
 impl Reply {
-    /// Keys that are fresh for [`LIFETIME`].
-    fn keys(keys: impl IntoIterator<Item = Value>) -> Self {
-        Self::body(jwks(keys))
+    /// Returns keys with a lifetime of [`LIFETIME`].
+    fn with_keys(keys: impl IntoIterator<Item = Value>) -> Self {
+        Self::with_body(jwks(keys))
     }
 
-    fn body(body: impl Into<String>) -> Self {
+    fn with_body(body: impl Into<String>) -> Self {
         Self { status: StatusCode::OK, cache_control: "public, max-age=60", body: body.into(), gate: None }
     }
 
     fn failing() -> Self {
-        Self { status: StatusCode::INTERNAL_SERVER_ERROR, ..Self::keys([public("a", &KEY_A)]) }
+        Self { status: StatusCode::INTERNAL_SERVER_ERROR, ..Self::with_keys([public_jwk("a", &KEY_A)]) }
     }
 
-    /// Gives the gate as well; whoever never opens it hangs the server.
+    /// Makes the response wait for the returned semaphore.
     fn gated(mut self) -> (Self, Arc<Semaphore>) {
         let gate = Arc::new(Semaphore::new(0));
         self.gate = Some(Arc::clone(&gate));
@@ -172,7 +172,7 @@ async fn serve_keys(State(server): State<Arc<KeyServer>>) -> Response {
     (status, [(CACHE_CONTROL, cache_control)], body).into_response()
 }
 
-/// A verifier and its key server.
+/// A verifier with its key server.
 struct Rig {
     auth: Arc<PushAuth>,
     server: Arc<KeyServer>,
@@ -189,23 +189,23 @@ impl Rig {
         Self { auth, server }
     }
 
-    /// With key "a" published, and fetched already.
-    async fn warm() -> Self {
-        let rig = Self::start(Reply::keys([public("a", &KEY_A)])).await;
-        assert_eq!(rig.outcome(&good()).await, "accepted");
+    /// Starts with key "a" published and already fetched.
+    async fn start_warm() -> Self {
+        let rig = Self::start(Reply::with_keys([public_jwk("a", &KEY_A)])).await;
+        assert_eq!(rig.outcome(&valid_header()).await, "accepted");
         rig
     }
 
-    fn answer(&self, reply: Reply) {
+    fn set_reply(&self, reply: Reply) {
         *self.server.reply.lock().unwrap() = reply;
     }
 
-    fn fetches(&self) -> usize {
+    fn fetch_count(&self) -> usize {
         *self.server.fetches.borrow()
     }
 
     /// Waits until the `count`th fetch has reached the server.
-    async fn fetch_arrived(&self, count: usize) {
+    async fn wait_for_fetch(&self, count: usize) {
         self.server.fetches.subscribe().wait_for(|fetches| *fetches == count).await.unwrap();
     }
 
@@ -222,7 +222,7 @@ fn verifier(jwks_url: &str) -> Arc<PushAuth> {
         min_refresh_interval: PAUSE,
         fetch_timeout: PATIENCE,
     };
-    // A test must not depend on what the environment says of proxies.
+    // A proxy of the environment must not affect the tests.
     Arc::new(PushAuth::with_client(config, Client::builder().no_proxy().build().unwrap()))
 }
 
@@ -230,8 +230,8 @@ fn outcome(verified: &Result<Claims, PushAuthError>) -> &'static str {
     verified.as_ref().map_or_else(PushAuthError::outcome, |_| "accepted")
 }
 
-/// Lets time pass for everything that waits. Not for tokens: their times are those of the system.
-async fn later(duration: Duration) {
+/// Advances tokio's clock. Tokens are not affected, because their times are those of the system clock.
+async fn advance(duration: Duration) {
     time::pause();
     time::advance(duration).await;
     time::resume();

@@ -1,4 +1,4 @@
-//! The flags, and the table of answers.
+//! The flags, and the responses to refused pushes.
 
 use clap::Parser;
 
@@ -29,7 +29,7 @@ fn parse(flags: &[&str]) -> Result<Option<PushAuthConfig>, String> {
 }
 
 #[test]
-fn the_check_is_on_where_there_is_an_audience() {
+fn audience_enables_the_check() {
     assert_eq!(parse(&[]), Ok(None));
     assert_eq!(parse(&["--push-audience", " ", "--push-service-account", ""]), Ok(None));
     let config = parse(&["--push-audience", AUDIENCE]).unwrap().unwrap();
@@ -45,7 +45,7 @@ fn the_check_is_on_where_there_is_an_audience() {
 }
 
 #[test]
-fn an_account_needs_an_audience() {
+fn service_account_without_an_audience_is_refused() {
     for audience in [&[][..], &["--push-audience="]] {
         let text = parse(&[audience, &["--push-service-account", ACCOUNT]].concat()).unwrap_err();
         assert!(text.contains("PUSH_SERVICE_ACCOUNT") && text.contains("PUSH_AUDIENCE"), "{text}");
@@ -53,7 +53,7 @@ fn an_account_needs_an_audience() {
 }
 
 #[test]
-fn keys_come_from_a_place_that_can_be_trusted() {
+fn jwks_url_must_be_https_or_local() {
     for good in ["https://keys.example/certs", "http://127.0.0.1:7/", "http://localhost/", "http://[::1]:7/"]
     {
         assert!(parse(&["--push-audience=x", "--push-jwks-url", good]).is_ok(), "{good}");
@@ -65,14 +65,14 @@ fn keys_come_from_a_place_that_can_be_trusted() {
 }
 
 #[test]
-fn a_verifier_is_made_without_asking_anybody() {
+fn verifier_is_created_without_a_fetch() {
     let config = parse(&["--push-audience=x"]).unwrap().unwrap();
     let auth = PushAuth::new(config).unwrap();
     assert!(format!("{auth:?}").contains("audience: \"x\""));
 }
 
 #[test]
-fn every_refusal_has_its_answer() {
+fn every_error_has_its_outcome_and_response() {
     use PushAuthError as E;
     let text = String::new;
     let table = [
@@ -96,7 +96,7 @@ fn every_refusal_has_its_answer() {
     ];
     for (error, outcome, status, kind) in table {
         assert_eq!(error.outcome(), outcome);
-        let problem = error.into_problem();
+        let problem = Problem::from(error);
         assert_eq!((problem.status.as_u16(), problem.kind), (status, kind), "{outcome}");
         assert_eq!(problem.retry_after, (status == 503).then_some(PAUSE), "{outcome}");
         assert!(!problem.detail.is_empty() && problem.source.is_some(), "{outcome}");

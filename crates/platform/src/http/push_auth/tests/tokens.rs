@@ -1,4 +1,4 @@
-//! Which tokens are good.
+//! Tokens that are accepted, and tokens that are refused.
 
 use proptest::prelude::*;
 
@@ -9,30 +9,29 @@ async fn refusal(rig: &Rig, authorization: &HeaderValue) -> PushAuthError {
     rig.auth.verify(Some(authorization)).await.expect_err("this must be refused")
 }
 
-/// Everything that is refused keeps the token to itself.
-async fn refused(rig: &Rig, authorization: &HeaderValue, outcome: &str, status: u16) {
+/// Checks that the header is refused, and that neither the response nor the log contains the token.
+async fn assert_refused(rig: &Rig, authorization: &HeaderValue, outcome: &str, status: u16) {
     let error = refusal(rig, authorization).await;
     assert_eq!(error.outcome(), outcome, "{error}: {authorization:?}");
-    let problem = error.into_problem();
+    let problem = Problem::from(error);
     assert_eq!(problem.status.as_u16(), status);
     let text = String::from_utf8_lossy(authorization.as_bytes());
-    let source = error_chain(problem.source.expect("the log wants to know more").as_ref());
+    let source = error_chain(problem.source.expect("a source for the log").as_ref());
     for part in text.split([' ', '.']).filter(|part| part.len() > 20) {
         assert!(!source.contains(part) && !problem.detail.contains(part), "{source} {}", problem.detail);
     }
 }
 
 #[tokio::test]
-async fn a_good_token() {
-    let rig = Rig::start(Reply::keys([public("a", &KEY_A)])).await;
-    let found = rig.auth.verify(Some(&good())).await.unwrap();
-    let subject = Some("113774264463038321964".to_owned());
-    assert_eq!(found, Claims { email: ACCOUNT.to_owned(), subject });
+async fn valid_token_gives_its_claims() {
+    let rig = Rig::start(Reply::with_keys([public_jwk("a", &KEY_A)])).await;
+    let claims = rig.auth.verify(Some(&valid_header())).await.unwrap();
+    assert_eq!(claims, Claims { email: ACCOUNT.to_owned() });
 }
 
 #[tokio::test]
-async fn ways_to_write_a_good_one() {
-    let rig = Rig::warm().await;
+async fn variants_of_a_valid_token_are_accepted() {
+    let rig = Rig::start_warm().await;
     let token = token(&claims());
     for scheme in ["Bearer ", "bearer ", "BEARER ", "Bearer    "] {
         let header = HeaderValue::try_from(format!("{scheme}{token}")).unwrap();
@@ -50,17 +49,17 @@ async fn ways_to_write_a_good_one() {
 }
 
 #[tokio::test]
-async fn any_account_will_do_where_none_is_set() {
-    let rig = Rig::warm().await;
-    let rules = Rules { audience: AUDIENCE.to_owned(), service_account: None };
+async fn every_account_is_accepted_if_none_is_configured() {
+    let rig = Rig::start_warm().await;
+    let rules = TokenRules { audience: AUDIENCE.to_owned(), service_account: None };
     let other = with(claims(), "email", "other@project.iam.gserviceaccount.com");
     assert!(rules.check(other.to_string().as_bytes(), SystemTime::now()).is_ok());
-    refused(&rig, &bearer(&token(&other)), "wrong_email", 403).await;
+    assert_refused(&rig, &bearer(&token(&other)), "wrong_email", 403).await;
 }
 
 #[tokio::test]
-async fn claims_that_are_wrong() {
-    let rig = Rig::warm().await;
+async fn wrong_claim_is_refused() {
+    let rig = Rig::start_warm().await;
     let now = get_current_timestamp();
     let cases = [
         ("exp", json!(now - 61), "expired", 401),
@@ -86,28 +85,28 @@ async fn claims_that_are_wrong() {
         ("email_verified", json!(1), "unverified_email", 403),
     ];
     for (claim, value, outcome, status) in cases {
-        refused(&rig, &bearer(&token(&with(claims(), claim, value))), outcome, status).await;
+        assert_refused(&rig, &bearer(&token(&with(claims(), claim, value))), outcome, status).await;
     }
 }
 
 #[tokio::test]
-async fn claims_that_are_missing() {
-    let rig = Rig::warm().await;
+async fn missing_claim_is_refused() {
+    let rig = Rig::start_warm().await;
     for claim in ["exp", "iat", "iss", "aud", "email", "email_verified"] {
-        refused(&rig, &bearer(&token(&without(claims(), claim))), "bad_claim", 401).await;
-        refused(&rig, &bearer(&token(&with(claims(), claim, Value::Null))), "bad_claim", 401).await;
+        assert_refused(&rig, &bearer(&token(&without(claims(), claim))), "bad_claim", 401).await;
+        assert_refused(&rig, &bearer(&token(&with(claims(), claim, Value::Null))), "bad_claim", 401).await;
     }
     let twice = claims().to_string().replacen('{', "{\"aud\":\"x\",", 1);
     for payload in ["null", "[]", "7", "{", "", &twice] {
         let message = format!("{}.{}", encode(&header("a")), BASE64_URL_SAFE_NO_PAD.encode(payload));
         let signature = crypto::sign(message.as_bytes(), &KEY_A, Algorithm::RS256).unwrap();
-        refused(&rig, &bearer(&format!("{message}.{signature}")), "malformed", 401).await;
+        assert_refused(&rig, &bearer(&format!("{message}.{signature}")), "malformed", 401).await;
     }
 }
 
 #[test]
-fn clocks_may_be_a_minute_apart() {
-    let rules = Rules { audience: AUDIENCE.to_owned(), service_account: None };
+fn token_times_have_a_leeway_of_a_minute() {
+    let rules = TokenRules { audience: AUDIENCE.to_owned(), service_account: None };
     let now = 2_000_000_000;
     let outcome_at = |claims: Value, seconds: u64| {
         let at = SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
@@ -126,73 +125,80 @@ fn clocks_may_be_a_minute_apart() {
 }
 
 #[tokio::test]
-async fn changed_and_forged_tokens() {
-    let rig = Rig::warm().await;
-    refused(&rig, &forged("a"), "bad_signature", 401).await;
+async fn changed_or_forged_token_is_refused() {
+    let rig = Rig::start_warm().await;
+    assert_refused(&rig, &forged_header("a"), "bad_signature", 401).await;
     let token = token(&claims());
     let (message, signature) = token.rsplit_once('.').unwrap();
     let (head, _) = message.split_once('.').unwrap();
     let richer = encode(&with(claims(), "email", "root@project.iam.gserviceaccount.com"));
-    refused(&rig, &bearer(&format!("{head}.{richer}.{signature}")), "bad_signature", 401).await;
-    refused(&rig, &bearer(&format!("{message}.")), "bad_signature", 401).await;
-    refused(&rig, &bearer(&format!("{message}.AAAA")), "bad_signature", 401).await;
-    refused(&rig, &bearer(&format!("{message}.SIGNATURE_REMOVED_BY_GOOGLE")), "signature_removed", 401).await;
-    // RSA, but neither the hash nor the padding that is agreed upon.
+    assert_refused(&rig, &bearer(&format!("{head}.{richer}.{signature}")), "bad_signature", 401).await;
+    assert_refused(&rig, &bearer(&format!("{message}.")), "bad_signature", 401).await;
+    assert_refused(&rig, &bearer(&format!("{message}.AAAA")), "bad_signature", 401).await;
+    assert_refused(
+        &rig,
+        &bearer(&format!("{message}.SIGNATURE_REMOVED_BY_GOOGLE")),
+        "signature_removed",
+        401,
+    )
+    .await;
+    // RSA signatures with another hash or padding than RS256.
     for algorithm in [Algorithm::RS512, Algorithm::PS256] {
         let other = sign(&header("a"), &claims(), &KEY_A, algorithm);
-        refused(&rig, &bearer(&other), "bad_signature", 401).await;
+        assert_refused(&rig, &bearer(&other), "bad_signature", 401).await;
     }
 }
 
 #[tokio::test]
-async fn the_token_does_not_choose_the_algorithm() {
-    let rig = Rig::warm().await;
+async fn token_cannot_choose_its_algorithm() {
+    let rig = Rig::start_warm().await;
     for algorithm in ["none", "None", "HS256", "ES256", "RS384", "RS512", "PS256", "EdDSA", "rs256", ""] {
         let header = with(header("a"), "alg", algorithm);
         let token = sign(&header, &claims(), &KEY_A, Algorithm::RS256);
-        refused(&rig, &bearer(&token), "wrong_algorithm", 401).await;
+        assert_refused(&rig, &bearer(&token), "wrong_algorithm", 401).await;
         let unsigned = format!("{}.{}.", encode(&header), encode(&claims()));
-        refused(&rig, &bearer(&unsigned), "wrong_algorithm", 401).await;
+        assert_refused(&rig, &bearer(&unsigned), "wrong_algorithm", 401).await;
     }
-    // The public key as the secret of an HMAC, in every form it is known in.
+    // The public key as the secret of an HMAC, in all its encodings.
     let pem = include_str!("../testdata/test-only-key-a.pub.pem");
-    let modulus = public("a", &KEY_A)["n"].as_str().unwrap().to_owned();
+    let modulus = public_jwk("a", &KEY_A)["n"].as_str().unwrap().to_owned();
     let secrets = [
         pem.as_bytes().to_vec(),
         pem.trim_end().as_bytes().to_vec(),
         der(pem),
         BASE64_URL_SAFE_NO_PAD.decode(&modulus).unwrap(),
         modulus.into_bytes(),
-        public("a", &KEY_A).to_string().into_bytes(),
+        public_jwk("a", &KEY_A).to_string().into_bytes(),
     ];
     for secret in secrets {
         let secret = EncodingKey::from_secret(&secret);
         let honest = sign(&with(header("a"), "alg", "HS256"), &claims(), &secret, Algorithm::HS256);
-        refused(&rig, &bearer(&honest), "wrong_algorithm", 401).await;
+        assert_refused(&rig, &bearer(&honest), "wrong_algorithm", 401).await;
         let disguised = sign(&header("a"), &claims(), &secret, Algorithm::HS256);
-        refused(&rig, &bearer(&disguised), "bad_signature", 401).await;
+        assert_refused(&rig, &bearer(&disguised), "bad_signature", 401).await;
     }
 }
 
 #[tokio::test]
-async fn headers_of_tokens() {
-    let rig = Rig::warm().await;
+async fn invalid_token_header_is_refused() {
+    let rig = Rig::start_warm().await;
     let signed = |header: Value| bearer(&sign(&header, &claims(), &KEY_A, Algorithm::RS256));
-    refused(&rig, &signed(without(header("a"), "kid")), "no_key_id", 401).await;
-    refused(&rig, &signed(with(header("a"), "kid", Value::Null)), "no_key_id", 401).await;
-    refused(&rig, &signed(header("")), "no_key_id", 401).await;
-    refused(&rig, &signed(with(header("a"), "kid", 7)), "malformed", 401).await;
-    refused(&rig, &signed(without(header("a"), "alg")), "malformed", 401).await;
-    refused(&rig, &signed(with(header("a"), "crit", json!(["b64"]))), "malformed", 401).await;
-    refused(&rig, &signed(header("c")), "unknown_key", 401).await;
-    // A key that comes with the token is nobody's key.
-    let own = with(header("a"), "jwk", public("a", &KEY_B));
-    refused(&rig, &bearer(&sign(&own, &claims(), &KEY_B, Algorithm::RS256)), "bad_signature", 401).await;
+    assert_refused(&rig, &signed(without(header("a"), "kid")), "no_key_id", 401).await;
+    assert_refused(&rig, &signed(with(header("a"), "kid", Value::Null)), "no_key_id", 401).await;
+    assert_refused(&rig, &signed(header("")), "no_key_id", 401).await;
+    assert_refused(&rig, &signed(with(header("a"), "kid", 7)), "malformed", 401).await;
+    assert_refused(&rig, &signed(without(header("a"), "alg")), "malformed", 401).await;
+    assert_refused(&rig, &signed(with(header("a"), "crit", json!(["b64"]))), "malformed", 401).await;
+    assert_refused(&rig, &signed(header("c")), "unknown_key", 401).await;
+    // A key inside the token is not trusted.
+    let own = with(header("a"), "jwk", public_jwk("a", &KEY_B));
+    assert_refused(&rig, &bearer(&sign(&own, &claims(), &KEY_B, Algorithm::RS256)), "bad_signature", 401)
+        .await;
 }
 
 #[tokio::test]
-async fn headers_of_requests() {
-    let rig = Rig::warm().await;
+async fn invalid_authorization_header_is_refused() {
+    let rig = Rig::start_warm().await;
     assert_eq!(outcome(&rig.auth.verify(None).await), "no_token");
     let token = token(&claims());
     let long = format!("Bearer {}", "a".repeat(16 * 1024));
@@ -222,18 +228,18 @@ async fn headers_of_requests() {
         assert_eq!(rig.outcome(&header).await, expected, "{text:?}");
     }
     let header = HeaderValue::from_bytes(b"Bearer \xff\xfe").unwrap();
-    refused(&rig, &header, "malformed", 401).await;
-    assert_eq!(rig.fetches(), 1, "nothing here is a reason to fetch keys");
+    assert_refused(&rig, &header, "malformed", 401).await;
+    assert_eq!(rig.fetch_count(), 1, "none of these tokens causes a fetch");
 }
 
 #[tokio::test]
 async fn outcomes_are_counted() {
-    let rig = Rig::warm().await;
+    let rig = Rig::start_warm().await;
     let recorder = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder();
     let handle = recorder.handle();
     {
-        let _here = metrics::set_default_local_recorder(&recorder);
-        for authorization in [good(), good(), forged("a"), forged("c")] {
+        let _guard = metrics::set_default_local_recorder(&recorder);
+        for authorization in [valid_header(), valid_header(), forged_header("a"), forged_header("c")] {
             rig.outcome(&authorization).await;
         }
     }
@@ -244,10 +250,10 @@ async fn outcomes_are_counted() {
     }
 }
 
-/// A runtime, and a verifier that knows key "a" and fetches no more.
+/// Returns a runtime, and a verifier that has fetched key "a".
 fn warm_runtime() -> (tokio::runtime::Runtime, Rig) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let rig = runtime.block_on(Rig::warm());
+    let rig = runtime.block_on(Rig::start_warm());
     (runtime, rig)
 }
 
@@ -269,7 +275,7 @@ fn any_bytes_are_refused_without_a_panic() {
 }
 
 #[test]
-fn a_token_with_any_one_character_changed_is_refused() {
+fn token_with_one_changed_character_is_refused() {
     let (runtime, rig) = warm_runtime();
     let token = token(&claims());
     verify_in(&runtime, &rig, &token).unwrap();

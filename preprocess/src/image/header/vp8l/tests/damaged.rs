@@ -1,4 +1,4 @@
-//! Any bytes, and streams that were damaged.
+//! Random bytes and damaged streams.
 
 use proptest::prelude::*;
 
@@ -7,7 +7,7 @@ use super::{
     Writer,
 };
 
-/// A code of a group, by one number.
+/// Writes a code of a group that is derived from one number.
 fn put_code(writer: &mut Writer, alphabet: usize, kind: u32) {
     match kind % 4 {
         0 => {
@@ -25,9 +25,9 @@ fn put_code(writer: &mut Writer, alphabet: usize, kind: u32) {
     }
 }
 
-/// Much like a stream: transforms, an entropy image and groups of codes, each with what may be wrong with
-/// it; then some bits are turned and the end is cut off.
-fn damaged() -> impl Strategy<Value = Vec<u8>> {
+/// Generates streams of transforms, an entropy image and groups, each of which may be invalid. Then flips
+/// some bits and may cut off the end.
+fn damaged_stream() -> impl Strategy<Value = Vec<u8>> {
     let transforms = prop::collection::vec((0..4u32, 0..8u32, 0..1024u32), 0..4);
     let groups = prop::collection::vec(any::<u32>(), 0..12);
     let noise = prop::collection::vec(any::<prop::sample::Index>(), 0..4);
@@ -38,10 +38,10 @@ fn damaged() -> impl Strategy<Value = Vec<u8>> {
                 writer.put(1, 1).put(transform, 2);
                 match transform {
                     0 | 1 => {
-                        writer.put(block_bits, 3).flat_picture(value);
+                        writer.put(block_bits, 3).flat_image(value);
                     }
                     3 => {
-                        writer.put(value & 255, 8).flat_picture(value);
+                        writer.put(value & 255, 8).flat_image(value);
                     }
                     _ => {}
                 }
@@ -49,7 +49,7 @@ fn damaged() -> impl Strategy<Value = Vec<u8>> {
             writer.put(0, 2);
             match largest {
                 Some(largest) => {
-                    writer.put(1, 1).put(0, 3).flat_picture(largest);
+                    writer.put(1, 1).put(0, 3).flat_image(largest);
                 }
                 None => {
                     writer.put(0, 1);
@@ -72,7 +72,7 @@ fn damaged() -> impl Strategy<Value = Vec<u8>> {
 }
 
 fn any_stream() -> impl Strategy<Value = Vec<u8>> {
-    prop_oneof![prop::collection::vec(any::<u8>(), 0..512), damaged()]
+    prop_oneof![prop::collection::vec(any::<u8>(), 0..512), damaged_stream()]
 }
 
 fn any_side() -> impl Strategy<Value = u32> {
@@ -82,24 +82,24 @@ fn any_side() -> impl Strategy<Value = u32> {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 2048, failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// No panic, no more tables than the bits can describe, and an answer that stands when more follows:
-    /// the bits behind the end were never looked at.
+    /// Asserts that no stream causes a panic, that the tables are no larger than the bits can describe, and
+    /// that bytes after the last code do not change the result.
     #[test]
-    fn any_stream_has_an_answer(
+    fn any_stream_is_refused_or_gives_tables_no_larger_than_its_bits_allow(
         stream in any_stream(),
         width in any_side(),
         height in any_side(),
         more in prop::collection::vec(any::<u8>(), 1..16),
     ) {
-        /// A code of one symbol takes four bits, and a group has five.
-        const GROUP_BITS: u64 = 20;
-        /// The longest alphabet there is, with codes as long as they can be.
-        const MOST_OF_A_CODE: u64 = 4096 + 32 + 32 * (280 + 2048);
-        let found = table_bytes(&stream, width, height).ok();
-        if let Some(bytes) = found {
-            let groups = 8 * stream.len() as u64 / GROUP_BITS;
-            prop_assert!((GROUP_BYTES..=groups * (GROUP_BYTES + 5 * MOST_OF_A_CODE)).contains(&bytes));
-            prop_assert_eq!(table_bytes(&[&stream[..], &more].concat(), width, height).ok(), found);
+        /// Minimum length of a group: five codes of one symbol in four bits each.
+        const MIN_GROUP_BITS: u64 = 20;
+        /// Maximum bytes of one code: the longest alphabet with the longest codes.
+        const MAX_CODE_BYTES: u64 = 4096 + 32 + 32 * (280 + 2048);
+        let result = table_bytes(&stream, width, height).ok();
+        if let Some(bytes) = result {
+            let groups = 8 * stream.len() as u64 / MIN_GROUP_BITS;
+            prop_assert!((GROUP_BYTES..=groups * (GROUP_BYTES + 5 * MAX_CODE_BYTES)).contains(&bytes));
+            prop_assert_eq!(table_bytes(&[&stream[..], &more].concat(), width, height).ok(), result);
         }
     }
 }

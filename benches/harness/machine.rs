@@ -1,0 +1,96 @@
+//! The machine and the versions behind a measurement.
+
+use std::{
+    env, fs,
+    process::{Command, exit},
+    thread::available_parallelism,
+};
+
+use crate::repository;
+
+/// Restarts this program on two cores if it has more; returns a description of the cores.
+///
+/// A program that was limited to two cores already (`taskset --cpu-list 2,4 cargo bench …`) keeps them.
+pub fn keep_to_two_cores() -> String {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    // `0-1` or `0,2-3`.
+    let allowed = field(&status, "Cpus_allowed_list").unwrap_or("unknown");
+    let cores = available_parallelism().map_or(1, usize::from);
+    if cores <= 2 {
+        return format!("{cores} cores (of {allowed})");
+    }
+    let listed = allowed.split(',').flat_map(|range| {
+        let (first, last) = range.split_once('-').unwrap_or((range, range));
+        first.parse::<usize>().unwrap()..=last.parse().unwrap()
+    });
+    let two: Vec<String> = listed.take(2).map(|core| core.to_string()).collect();
+    let mut again = Command::new("taskset");
+    again.args(["--cpu-list", &two.join(",")]).arg(env::current_exe().unwrap()).args(env::args_os().skip(1));
+    match again.status() {
+        Ok(status) => exit(status.code().unwrap_or(1)),
+        Err(error) => format!("all {cores} cores, because taskset does not start ({error})"),
+    }
+}
+
+/// Returns the value of a line `name: value`.
+fn field<'a>(text: &'a str, name: &str) -> Option<&'a str> {
+    let mut lines = text.lines();
+    lines.find_map(|line| Some(line.strip_prefix(name)?.trim_start().strip_prefix(':')?.trim()))
+}
+
+/// Resident memory of a process in MB.
+pub struct Memory {
+    /// At this moment.
+    pub current: f64,
+    /// The most since its start, or since its peak was reset.
+    pub peak: f64,
+}
+
+/// Returns the resident memory of a process.
+pub fn process_memory(process: u32) -> Memory {
+    let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap();
+    let megabytes = |name| {
+        let kibibytes = field(&status, name).and_then(|value| value.split(' ').next()?.parse::<f64>().ok());
+        kibibytes.unwrap() * 1024.0 / 1e6
+    };
+    Memory { current: megabytes("VmRSS"), peak: megabytes("VmHWM") }
+}
+
+/// Describes machine, date, commit and command as a Markdown list with the lines of `subject` in it.
+pub fn describe(cores: &str, subject: &str, command: &str) -> String {
+    let cpu = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let model = field(&cpu, "model name").unwrap_or("unknown");
+    let flags: Vec<&str> = field(&cpu, "flags").unwrap_or_default().split(' ').collect();
+    let listed = ["avx2", "fma", "avx512f", "avx512_vnni"].into_iter().filter(|flag| flags.contains(flag));
+    let flags = listed.collect::<Vec<_>>().join(", ");
+    let date = output_of("date", &["-u", "+%Y-%m-%d %H:%M UTC"]);
+    let commit = output_of("git", &["describe", "--always", "--dirty", "--abbrev=12"]);
+    let rustc = output_of("rustc", &["--version"]);
+    // Other work on the machine shows in the figures; the load average explains them.
+    let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    let load = load.split(' ').next().unwrap_or_default();
+    format!(
+        "- Machine: {model} ({flags}), {cores}\n\
+         - Date: {date}; load average of the minute before: {load}\n\
+         {subject}\n\
+         - This project: commit {commit}, {rustc}\n\
+         - Command: `{command}`"
+    )
+}
+
+/// Returns what a program prints when it runs in the repository, or `unknown`.
+pub fn output_of(program: &str, arguments: &[&str]) -> String {
+    match Command::new(program).args(arguments).current_dir(repository()).output() {
+        Ok(output) if output.status.success() => String::from_utf8_lossy(&output.stdout).trim().to_owned(),
+        _ => "unknown".to_owned(),
+    }
+}
+
+/// Returns a crate's name and its version in `Cargo.lock`.
+pub fn locked_crate(name: &str) -> String {
+    let lock = include_str!("../../Cargo.lock");
+    let package =
+        lock.split("[[package]]").find(|package| package.contains(&format!("\nname = \"{name}\"\n")));
+    let version = package.and_then(|package| package.split("\nversion = \"").nth(1)?.split('"').next());
+    format!("{name} {}", version.unwrap_or("of an unknown version"))
+}

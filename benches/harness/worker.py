@@ -1,0 +1,75 @@
+"""The worker's side of the line protocol between a benchmark and the processes that do the measured work.
+
+A worker prints `ready NAME` when it has started, and answers each line on standard input with one line:
+
+    load JOB ARGUMENT…   holds a job in memory; answers `done`
+    run JOB TIMES        repeats the job on every instance, side by side; answers the CPU time of the process
+                         (user and system), the wall time from the first start to the last end, and the
+                         duration of each repetition, in nanoseconds
+    result JOB FILE      does the job once and writes its result to FILE; answers `done`
+
+An answer `error REASON` ends the worker, and so does the end of the input.
+"""
+
+import sys
+from pathlib import Path
+from threading import Barrier, Thread
+from time import perf_counter_ns, process_time_ns
+
+
+def repeat(run, job, times, barrier, reports):
+    barrier.wait()
+    durations = []
+    begin = perf_counter_ns()
+    for _ in range(times):
+        start = perf_counter_ns()
+        run(job)
+        durations.append(perf_counter_ns() - start)
+    reports.append((begin, perf_counter_ns(), durations))
+
+
+def run_side_by_side(runs, job, times):
+    """CPU time, wall time, and each duration."""
+    barrier, reports = Barrier(len(runs)), []
+    cpu = process_time_ns()
+    others = [Thread(target=repeat, args=(run, job, times, barrier, reports)) for run in runs[1:]]
+    for thread in others:
+        thread.start()
+    repeat(runs[0], job, times, barrier, reports)
+    for thread in others:
+        thread.join()
+    cpu = process_time_ns() - cpu
+    wall = max(end for _, end, _ in reports) - min(begin for begin, _, _ in reports)
+    return [cpu, wall, *(duration for _, _, durations in reports for duration in durations)]
+
+
+def answer_commands(load, runs):
+    jobs = {}
+    for line in sys.stdin:
+        match line.split():
+            case ["load", job, *arguments]:
+                jobs[job] = load(*arguments)
+                print("done", flush=True)
+            case ["run", job, times]:
+                print(*run_side_by_side(runs, jobs[job], int(times)), flush=True)
+            case ["result", job, file]:
+                Path(file).write_bytes(runs[0](jobs[job]))
+                print("done", flush=True)
+            case _:
+                raise ValueError(f"not a command: {line!r}")
+
+
+def serve(start):
+    """Answers commands. `start()` returns the worker's name, `load` and the instances' functions.
+
+    `load(*arguments)` returns a job. Each of the functions does a job once and returns its result.
+    """
+    try:
+        name, load, runs = start()
+        print("ready", name, flush=True)
+        answer_commands(load, runs)
+    except ImportError as error:
+        sys.exit(print("error not present:", error, flush=True))
+    except Exception as error:
+        print("error failed:", *(str(error).strip().splitlines() or [repr(error)])[:1], flush=True)
+        raise

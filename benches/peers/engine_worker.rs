@@ -1,0 +1,80 @@
+//! Engines that are crates, as worker processes: this project's own, and tract.
+
+use std::{fs, num::NonZeroUsize, path::Path, process::Command};
+
+use bench_harness::{Instance, serve as serve_jobs};
+use classify::{
+    backend::Backend,
+    engine::{EnginePlan, Infer, NativeEngine},
+    model::{CROP, GEOMETRY, spec},
+    pixels::Crop,
+};
+use cnn_kernels::Isa;
+use tract_onnx::{
+    prelude::*,
+    tract_hir::internal::{Cost, DimLike},
+};
+
+/// First argument of this program as a worker.
+pub(crate) const ARGUMENT: &str = "--worker";
+
+/// Returns the command that starts this program as the worker of an engine; the setup follows it.
+pub(crate) fn command(engine: &str, variant: &str) -> Command {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args([ARGUMENT, engine, variant]);
+    command
+}
+
+/// Serves an engine: `tract MODEL.onnx THREADS INSTANCES`, or `BACKEND ISA THREADS INSTANCES`.
+pub(crate) fn serve(arguments: &[String]) {
+    let [engine, variant, threads, instances] = arguments else { panic!("not an engine: {arguments:?}") };
+    let [threads, instances]: [usize; 2] = [threads, instances].map(|count| count.parse().unwrap());
+    let bytes = |logits: Vec<f32>| logits.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>();
+    if engine == "tract" {
+        let plan = load_tract(Path::new(variant)).into_optimized().unwrap().into_runnable().unwrap();
+        let load = |arguments: &[&str]| {
+            let bytes = fs::read(arguments[0]).unwrap();
+            let values: Vec<f32> =
+                bytes.chunks_exact(4).map(|value| f32::from_le_bytes(value.try_into().unwrap())).collect();
+            Tensor::from_shape(&[1, 3, CROP, CROP], &values).unwrap()
+        };
+        let instance = |_| -> Instance<Tensor, Vec<f32>> {
+            let plan = plan.clone();
+            Box::new(move |input| {
+                let outputs = plan.run(tvec!(input.clone().into())).unwrap();
+                outputs[0].to_plain_array_view::<f32>().unwrap().iter().copied().collect()
+            })
+        };
+        return serve_jobs("tract", load, (0..instances).map(instance).collect(), bytes);
+    }
+    let backend = Backend::cpus().find(|backend| backend.name() == engine).unwrap();
+    let isa = Isa::available().find(|isa| isa.name() == variant);
+    let [engines, threads] = [instances, instances * threads].map(|count| NonZeroUsize::new(count).unwrap());
+    let engines = NativeEngine::load_all(EnginePlan { backend, engine_count: engines, threads, isa }).unwrap();
+    let load = |arguments: &[&str]| [Crop::new(fs::read(arguments[0]).unwrap(), GEOMETRY.crop).unwrap()];
+    let instance = |mut engine: NativeEngine| -> Instance<[Crop; 1], Vec<f32>> {
+        Box::new(move |crop| engine.infer(crop).unwrap().remove(0))
+    };
+    serve_jobs(engine, load, engines.into_iter().map(instance).collect(), bytes);
+}
+
+fn load_tract(onnx: &Path) -> TypedModel {
+    let fact = f32::fact([1, 3, CROP, CROP]);
+    let model = tract_onnx::onnx().model_for_path(onnx).unwrap().with_input_fact(0, fact.into()).unwrap();
+    model.into_typed().unwrap().into_decluttered().unwrap()
+}
+
+/// Counts the floating-point operations of a forward pass.
+///
+/// A product and its sum are two operations; those with padding are counted, element-wise ones are not.
+pub(crate) fn count_flops(onnx: &Path) -> usize {
+    let model = load_tract(onnx);
+    let count = |node: &TypedNode| {
+        let costs = node.op.cost(&model.node_input_facts(node.id).unwrap()).unwrap();
+        let multiply_adds = costs.iter().filter(|(cost, _)| matches!(cost, Cost::FMA(_)));
+        multiply_adds.map(|(_, count)| 2 * count.to_usize().unwrap()).sum::<usize>()
+    };
+    let flops = model.nodes().iter().map(count).sum();
+    assert!(flops > 0, "{} has no multiply-adds", spec::NAME);
+    flops
+}

@@ -1,0 +1,30 @@
+"""Copies the package onnxruntime into FOLDER and hides AVX-512 from the copy: hide_avx512.py FOLDER.
+
+onnxruntime has no setting for its instruction sets. It asks the CPU (CPUID) for its features and the
+operating system (XGETBV) for the registers that it saves, and uses AVX-512 only if both have it. In the copy
+every XGETBV is replaced by two instructions of the same length whose result is always 7: the registers up to
+AVX's.
+"""
+
+import re
+import shutil
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+# XOR ECX, ECX or MOV RBP, RDX, then XGETBV: its three bytes alone also occur inside other instructions.
+XGETBV = re.compile(rb"(\x31\xc9|\x48\x89\xd5)\x0f\x01\xd0")
+# PUSH 7, POP RAX.
+SEVEN = b"\\1\x6a\x07\x58"
+
+(folder,) = sys.argv[1:]
+package = Path(find_spec("onnxruntime").origin).parent
+copy = Path(folder) / "onnxruntime"
+shutil.rmtree(copy, ignore_errors=True)
+shutil.copytree(package, copy, ignore=shutil.ignore_patterns("__pycache__", "libonnxruntime.so*"))
+(library,) = (copy / "capi").glob("onnxruntime_pybind11_state*.so")
+patched, count = XGETBV.subn(SEVEN, library.read_bytes())
+# A check of any other form would go unnoticed, so the count is verified by hand for each version.
+if count != 4:
+    sys.exit(f"{library.name} has {count} checks, not the four that are known")
+library.write_bytes(patched)

@@ -1,0 +1,56 @@
+// sharp as a worker on one thread: sharp.mjs PACKAGES default|standard-tables
+//
+// `worker.py` describes the protocol, `tools.py` the jobs. PACKAGES holds node_modules. By default sharp
+// computes Huffman tables for each JPEG, which costs time and makes it smaller; `standard-tables` disables
+// that, as in the other tools here. The cache is off.
+
+import { readFileSync, writeFileSync } from "node:fs";
+import { createRequire } from "node:module";
+import { createInterface } from "node:readline";
+
+const [packages, variant] = process.argv.slice(2);
+const sharp = createRequire(`${packages}/`)("sharp");
+sharp.concurrency(1);
+sharp.cache(false);
+
+const JPEG = { quality: 95, chromaSubsampling: "4:4:4", optimiseCoding: variant !== "standard-tables" };
+const jobs = new Map();
+
+const runJob = (job) => {
+    const { data, width, height, output } = jobs.get(job);
+    const image = sharp(data).resize(width, height, { fit: "fill" });
+    return (output === "jpeg" ? image.jpeg(JPEG) : image.removeAlpha().raw()).toBuffer();
+};
+
+/** User and system time of this process in nanoseconds. */
+const cpu = () => {
+    const { user, system } = process.cpuUsage();
+    return (user + system) * 1000;
+};
+
+const commands = {
+    load(job, file, width, height, output) {
+        jobs.set(job, { data: readFileSync(file), width: Number(width), height: Number(height), output });
+        return "done";
+    },
+    async run(job, times) {
+        const [begin, cpuBefore, durations] = [process.hrtime.bigint(), cpu(), []];
+        for (let time = 0; time < Number(times); time += 1) {
+            const start = process.hrtime.bigint();
+            await runJob(job);
+            durations.push(process.hrtime.bigint() - start);
+        }
+        return [cpu() - cpuBefore, process.hrtime.bigint() - begin, ...durations].join(" ");
+    },
+    async result(job, file) {
+        writeFileSync(file, await runJob(job));
+        return "done";
+    },
+};
+
+const { sharp: version, vips } = sharp.versions;
+console.log(`ready sharp ${version} with libvips ${vips}`);
+for await (const line of createInterface({ input: process.stdin })) {
+    const [command, ...rest] = line.split(" ");
+    console.log(await commands[command](...rest));
+}

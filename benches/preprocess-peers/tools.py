@@ -1,0 +1,112 @@
+"""Image libraries as workers on one thread: tools.py pillow|pillow-draft|pyvips|opencv
+
+`worker.py` describes the protocol. `load JOB FILE WIDTH HEIGHT jpeg|pixels` reads a file. The job scales it
+to that size; its result is a JPEG, or the RGB pixels before they are encoded.
+"""
+
+import sys
+from functools import partial
+from io import BytesIO
+from pathlib import Path
+
+import worker
+
+# The stored pictures' settings; chroma is not subsampled.
+QUALITY = 95
+
+
+def pillow(is_draft=False):
+    """`is_draft` lets the JPEG decoder skip pixels, down to twice the wanted size in each direction."""
+    import PIL
+    from PIL import Image, features
+
+    def resize(data, size):
+        image = Image.open(BytesIO(data))
+        if is_draft:
+            image.draft("RGB", tuple(2 * side for side in size))
+        return image.convert("RGB").resize(size, Image.Resampling.LANCZOS)
+
+    def encode(image):
+        out = BytesIO()
+        image.save(out, "JPEG", quality=QUALITY, subsampling="4:4:4")
+        return out.getvalue()
+
+    name = f"Pillow {PIL.__version__} with libjpeg-turbo {features.version('libjpeg_turbo')}"
+    return name, resize, encode, Image.Image.tobytes
+
+
+def pyvips():
+    """`thumbnail` lets the JPEG and WebP decoders skip pixels and resizes with Lanczos3.
+
+    libvips computes a picture when it is encoded or read. The cache of results is off.
+    """
+    import pyvips
+
+    pyvips.cache_set_max(0)
+
+    def resize(data, size):
+        return pyvips.Image.thumbnail_buffer(data, size[0], height=size[1], size="force")
+
+    def encode(image):
+        return image.jpegsave_buffer(Q=QUALITY, subsample_mode="off")
+
+    libvips = ".".join(str(pyvips.version(part)) for part in range(3))
+    return f"pyvips {pyvips.__version__} with libvips {libvips}", resize, encode, pyvips.Image.write_to_memory
+
+
+def opencv():
+    """A JPEG is decoded to the smallest of 1/1, 1/2, 1/4, 1/8 that is twice the wanted size, then averaged.
+
+    OpenCV's Lanczos does not read all pixels when it scales down.
+    """
+    import cv2
+    import numpy as np
+
+    cv2.setNumThreads(1)
+    reduced = {8: cv2.IMREAD_REDUCED_COLOR_8, 4: cv2.IMREAD_REDUCED_COLOR_4, 2: cv2.IMREAD_REDUCED_COLOR_2}
+    settings = [cv2.IMWRITE_JPEG_QUALITY, QUALITY]
+    settings += [cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
+
+    def jpeg_size(data):
+        """Width and height, from the frame header."""
+        at = 2
+        while not 0xC0 <= data[at + 1] <= 0xC2:
+            at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+        height, width = (int.from_bytes(data[at + by : at + by + 2], "big") for by in (5, 7))
+        return width, height
+
+    def decode_flag(data, size):
+        if data.startswith(b"\xff\xd8"):
+            width, height = jpeg_size(data)
+            for by, flag in reduced.items():
+                if width // by >= 2 * size[0] and height // by >= 2 * size[1]:
+                    return flag
+        return cv2.IMREAD_COLOR
+
+    def resize(data, size):
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), decode_flag(data, size))
+        return cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+
+    def encode(image):
+        return cv2.imencode(".jpg", image, settings)[1].tobytes()
+
+    return f"OpenCV {cv2.__version__}", resize, encode, lambda image: cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+
+
+def start():
+    draft = partial(pillow, is_draft=True)
+    tools = {"pillow": pillow, "pillow-draft": draft, "pyvips": pyvips, "opencv": opencv}
+    name, resize, encode, pixels = tools[sys.argv[1]]()
+
+    def load(file, width, height, output):
+        finish = {"jpeg": encode, "pixels": pixels}[output]
+        return Path(file).read_bytes(), (int(width), int(height)), finish
+
+    def run(job):
+        data, size, finish = job
+        return finish(resize(data, size))
+
+    return name, load, [run]
+
+
+worker.serve(start)

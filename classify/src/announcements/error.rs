@@ -1,0 +1,20 @@
+//! Errors of announcements.
+
+use platform::topic::push::PushError;
+
+use super::reason::DeadReason;
+use crate::error::ClassifyError;
+
+/// Reason why an announcement has no prediction.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum EventError {
+    /// The announcement cannot be read.
+    #[error(transparent)]
+    BadPush(#[from] PushError),
+    /// An earlier attempt failed permanently and recorded the failure in place of the prediction.
+    #[error("{message}")]
+    Recorded { reason: DeadReason, message: String },
+    /// The image cannot be classified.
+    #[error(transparent)]
+    Classify(#[from] ClassifyError),
+}

@@ -1,0 +1,103 @@
+//! Makes sure that an image is handled by one task at a time.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use contract::GcsPath;
+use tokio::sync::OwnedMutexGuard;
+
+/// The images that are being handled.
+///
+/// An image that is announced twice at the same time is classified once: the second announcement waits for
+/// its permit and then finds the first one's record.
+#[derive(Debug, Default)]
+pub(super) struct InFlight {
+    images: Mutex<HashMap<GcsPath, Arc<tokio::sync::Mutex<()>>>>,
+}
+
+/// Exclusive permit to handle an image, until dropped.
+#[derive(Debug)]
+pub(super) struct InFlightPermit<'a> {
+    in_flight: &'a InFlight,
+    image: GcsPath,
+    /// `None` until the permit is granted.
+    held: Option<OwnedMutexGuard<()>>,
+}
+
+impl InFlight {
+    /// Waits until no other task handles `image`.
+    pub(super) async fn acquire(&self, image: &GcsPath) -> InFlightPermit<'_> {
+        let lock = Arc::clone(self.images().entry(image.clone()).or_default());
+        // Created before the wait, so that its `Drop` also cleans up for a caller who leaves meanwhile.
+        let mut permit = InFlightPermit { in_flight: self, image: image.clone(), held: None };
+        permit.held = Some(lock.lock_owned().await);
+        permit
+    }
+
+    fn images(&self) -> MutexGuard<'_, HashMap<GcsPath, Arc<tokio::sync::Mutex<()>>>> {
+        self.images.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for InFlightPermit<'_> {
+    fn drop(&mut self) {
+        let mut images = self.in_flight.images();
+        self.held = None;
+        // If only the map refers to the lock, no task handles the image or waits for it.
+        if images.get(&self.image).is_some_and(|lock| Arc::strong_count(lock) == 1) {
+            images.remove(&self.image);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+
+    use futures_util::FutureExt;
+
+    use super::*;
+
+    fn image(name: &str) -> GcsPath {
+        GcsPath::new("b", name).unwrap()
+    }
+
+    #[tokio::test]
+    async fn permits_of_an_image_are_granted_in_order_and_other_images_do_not_wait() {
+        let (in_flight, a) = (InFlight::default(), image("a"));
+        let first = in_flight.acquire(&a).await;
+        let mut second = pin!(in_flight.acquire(&a));
+        let mut third = pin!(in_flight.acquire(&a));
+        assert!(second.as_mut().now_or_never().is_none());
+        assert!(third.as_mut().now_or_never().is_none());
+        let other = in_flight.acquire(&image("b")).await;
+        drop(first);
+        assert!(third.as_mut().now_or_never().is_none(), "in order");
+        let second = second.await;
+        assert!(third.as_mut().now_or_never().is_none(), "one at a time");
+        drop(second);
+        drop((third.await, other));
+        assert!(in_flight.images().is_empty());
+    }
+
+    #[tokio::test]
+    async fn caller_who_leaves_while_waiting_leaves_no_entry() {
+        let (in_flight, a) = (InFlight::default(), image("a"));
+        let first = in_flight.acquire(&a).await;
+        {
+            let mut left = pin!(in_flight.acquire(&a));
+            assert!(left.as_mut().now_or_never().is_none());
+        }
+        {
+            let mut left = pin!(in_flight.acquire(&a));
+            assert!(left.as_mut().now_or_never().is_none());
+            // Grants the permit, but the future is dropped before it is polled again.
+            drop(first);
+        }
+        assert!(in_flight.images().is_empty());
+        drop(in_flight.acquire(&a).await);
+        assert!(in_flight.images().is_empty());
+    }
+}

@@ -1,0 +1,197 @@
+//! The table of outcomes: decides, for pushed and pulled events, which event is acknowledged.
+//!
+//! An acknowledged event is never delivered again. An event that can never succeed is acknowledged as dead,
+//! and one that is not for this service as ignored. An event that may succeed later is refused, so that it
+//! is delivered again: its response has the status of the error's problem. A push is acknowledged with 200,
+//! because some emulators do not accept other statuses of success.
+
+use platform::topic::push::PushError;
+
+use super::{
+    error::EventError,
+    reason::{DeadReason, IgnoreReason},
+};
+use crate::{engine::EngineError, error::ClassifyError, pixels::ImageError};
+
+/// Result of handling an event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The image was classified and its prediction recorded.
+    Accepted,
+    /// The image had been classified before.
+    Duplicate,
+    /// The event is not for this service.
+    Ignored(IgnoreReason),
+    /// The event can never lead to a prediction.
+    Dead(DeadReason),
+    /// The bucket, the results topic or an engine failed. A later attempt may succeed.
+    Transient,
+    /// The queue is full.
+    Overloaded,
+    /// The model is not loaded yet.
+    NotReady,
+    /// The service is shutting down.
+    Draining,
+    /// The model's outputs for this image are unusable.
+    ///
+    /// Refused all the same: another build of the service may succeed, and until then the message ends in
+    /// the subscription's dead letter topic.
+    ModelFailure,
+}
+
+/// Reaction to an event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Acknowledge the event. It is never delivered again.
+    Acknowledge,
+    /// Write the failure in place of the prediction, so that nobody waits for one, then acknowledge.
+    RecordAndAcknowledge,
+    /// Refuse the event, so that it is delivered again.
+    Redeliver,
+}
+
+/// Row of the table: the reaction to an outcome, and its words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Handling {
+    /// The member `status` of the response, and the label `outcome` of `classify_events_total`.
+    pub label: &'static str,
+    /// The member `reason` of the response, and the label of that name; empty if `label` says enough.
+    pub reason: &'static str,
+    /// Reaction to the event.
+    pub action: Action,
+}
+
+impl Handling {
+    /// Returns true if the event is acknowledged, and so never delivered again.
+    pub fn is_acknowledged(&self) -> bool {
+        self.action != Action::Redeliver
+    }
+}
+
+impl Outcome {
+    /// Every outcome.
+    pub const ALL: [Self; 21] = [
+        Self::Accepted,
+        Self::Duplicate,
+        Self::Ignored(IgnoreReason::OurPrediction),
+        Self::Ignored(IgnoreReason::Folder),
+        Self::Ignored(IgnoreReason::OtherPrefix),
+        Self::Ignored(IgnoreReason::OtherEvent),
+        Self::Ignored(IgnoreReason::NotAnImage),
+        Self::Ignored(IgnoreReason::TooLarge),
+        Self::Dead(DeadReason::BadJson),
+        Self::Dead(DeadReason::BadBase64),
+        Self::Dead(DeadReason::BadPath),
+        Self::Dead(DeadReason::WrongBucket),
+        Self::Dead(DeadReason::NoSuchObject),
+        Self::Dead(DeadReason::NotAnImage),
+        Self::Dead(DeadReason::UnsupportedFormat),
+        Self::Dead(DeadReason::TooLarge),
+        Self::Transient,
+        Self::Overloaded,
+        Self::NotReady,
+        Self::Draining,
+        Self::ModelFailure,
+    ];
+
+    /// Returns the row of the table for this outcome.
+    pub const fn handling(self) -> Handling {
+        use DeadReason::{NotAnImage, TooLarge, UnsupportedFormat};
+        match self {
+            Self::Accepted => row("ok", "", Action::Acknowledge),
+            Self::Duplicate => row("duplicate", "", Action::Acknowledge),
+            Self::Ignored(reason) => row("ignored", reason.word(), Action::Acknowledge),
+            Self::Dead(reason @ (NotAnImage | UnsupportedFormat | TooLarge)) => {
+                row("dead", reason.word(), Action::RecordAndAcknowledge)
+            }
+            Self::Dead(reason) => row("dead", reason.word(), Action::Acknowledge),
+            Self::Transient => row("transient", "", Action::Redeliver),
+            Self::Overloaded => row("overloaded", "", Action::Redeliver),
+            Self::NotReady => row("not_ready", "", Action::Redeliver),
+            Self::Draining => row("draining", "", Action::Redeliver),
+            Self::ModelFailure => row("model_failure", "", Action::Redeliver),
+        }
+    }
+
+    /// Returns the outcome of an event that failed with `error`.
+    pub(crate) fn of_error(error: &EventError) -> Self {
+        match error {
+            EventError::BadPush(PushError::BadJson(_)) => Self::Dead(DeadReason::BadJson),
+            EventError::BadPush(PushError::BadBase64(_)) => Self::Dead(DeadReason::BadBase64),
+            EventError::Recorded { reason, .. } => Self::Dead(*reason),
+            EventError::Classify(error) => Self::of_classify_error(error),
+        }
+    }
+
+    /// Returns the outcome of an event whose image could not be classified because of `error`.
+    pub(crate) fn of_classify_error(error: &ClassifyError) -> Self {
+        match error {
+            ClassifyError::BadPath => Self::Dead(DeadReason::BadPath),
+            ClassifyError::WrongBucket(_) => Self::Dead(DeadReason::WrongBucket),
+            ClassifyError::NoSuchObject(_) => Self::Dead(DeadReason::NoSuchObject),
+            ClassifyError::Image(ImageError::NotAnImage(_)) => Self::Dead(DeadReason::NotAnImage),
+            ClassifyError::Image(ImageError::UnsupportedFormat(_)) => {
+                Self::Dead(DeadReason::UnsupportedFormat)
+            }
+            ClassifyError::Image(ImageError::TooManyPixels { .. }) | ClassifyError::TooManyBytes { .. } => {
+                Self::Dead(DeadReason::TooLarge)
+            }
+            ClassifyError::DecodersBusy | ClassifyError::Engine(EngineError::Overloaded) => Self::Overloaded,
+            ClassifyError::Bucket(_)
+            | ClassifyError::Topic(_)
+            | ClassifyError::Engine(EngineError::Failed(_) | EngineError::Lost(_)) => Self::Transient,
+            ClassifyError::UnusableLogits(_) => Self::ModelFailure,
+            ClassifyError::Starting => Self::NotReady,
+            ClassifyError::Draining | ClassifyError::Engine(EngineError::Closed) => Self::Draining,
+        }
+    }
+}
+
+/// Returns the reason that a failure on record states, or `None` if this service never records `word`.
+pub(super) fn recorded_reason(word: &str) -> Option<DeadReason> {
+    Outcome::ALL.into_iter().find_map(|outcome| match outcome {
+        Outcome::Dead(reason)
+            if outcome.handling().action == Action::RecordAndAcknowledge && reason.word() == word =>
+        {
+            Some(reason)
+        }
+        _ => None,
+    })
+}
+
+const fn row(label: &'static str, reason: &'static str, action: Action) -> Handling {
+    Handling { label, reason, action }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exactly_ignored_and_dead_events_have_a_reason_and_are_acknowledged() {
+        for outcome in Outcome::ALL {
+            let handling = outcome.handling();
+            let never_classified = matches!(outcome, Outcome::Dead(_) | Outcome::Ignored(_));
+            assert_eq!(never_classified, !handling.reason.is_empty(), "{outcome:?}");
+            assert!(!never_classified || handling.is_acknowledged(), "{outcome:?}");
+            let recorded = handling.action == Action::RecordAndAcknowledge;
+            assert!(!recorded || matches!(outcome, Outcome::Dead(_)), "{outcome:?}");
+        }
+    }
+
+    #[test]
+    fn every_outcome_has_its_own_label_and_reason() {
+        for (position, outcome) in Outcome::ALL.into_iter().enumerate() {
+            let words = |outcome: Outcome| (outcome.handling().label, outcome.handling().reason);
+            let first = Outcome::ALL.iter().position(|other| words(*other) == words(outcome));
+            assert_eq!(first, Some(position), "{outcome:?}");
+        }
+    }
+
+    #[test]
+    fn only_recorded_reasons_are_read_back() {
+        assert_eq!(recorded_reason("too_large"), Some(DeadReason::TooLarge));
+        assert_eq!(recorded_reason("no_such_object"), None);
+        assert_eq!(recorded_reason(""), None);
+    }
+}

@@ -1,0 +1,69 @@
+//! Reasons why an announced image gets no prediction, and their words for programs.
+
+/// Reason why an announcement can never lead to a prediction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeadReason {
+    /// The body or the message's data is not the JSON of an announcement.
+    BadJson,
+    /// The message's data is not base64.
+    BadBase64,
+    /// The path is not `gs://BUCKET/OBJECT`.
+    BadPath,
+    /// The object is in another bucket than the one this service reads.
+    WrongBucket,
+    /// There is no object at the path.
+    NoSuchObject,
+    /// The object cannot be decoded as an image.
+    NotAnImage,
+    /// The object is an image in an unsupported format.
+    UnsupportedFormat,
+    /// The object exceeds the limit of bytes or pixels.
+    TooLarge,
+}
+
+/// Reason why an announcement is not for this service. A bucket announces every object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IgnoreReason {
+    /// The object is a prediction of this service. Classifying it would create another one, without end.
+    OurPrediction,
+    /// The object is the placeholder of a folder: its name ends with `/`.
+    Folder,
+    /// The object's name does not begin with the configured prefix.
+    OtherPrefix,
+    /// The event is not the creation of an object.
+    OtherEvent,
+    /// The object is not an image, by its content type or its first bytes.
+    NotAnImage,
+    /// The object exceeds the limit of bytes, and its content type does not say that it is an image.
+    TooLarge,
+}
+
+impl DeadReason {
+    /// Returns the member `reason` of responses and records, and the label `reason` of the metrics.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::BadJson => "bad_json",
+            Self::BadBase64 => "bad_base64",
+            Self::BadPath => "bad_path",
+            Self::WrongBucket => "wrong_bucket",
+            Self::NoSuchObject => "no_such_object",
+            Self::NotAnImage => "not_an_image",
+            Self::UnsupportedFormat => "unsupported_format",
+            Self::TooLarge => "too_large",
+        }
+    }
+}
+
+impl IgnoreReason {
+    /// Returns the member `reason` of responses and the label `reason` of the metrics.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::OurPrediction => "our_prediction",
+            Self::Folder => "folder",
+            Self::OtherPrefix => "other_prefix",
+            Self::OtherEvent => "other_event",
+            Self::NotAnImage => "not_an_image",
+            Self::TooLarge => "too_large",
+        }
+    }
+}

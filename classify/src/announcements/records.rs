@@ -1,0 +1,127 @@
+//! Reads the record of an image from the bucket, and publishes and stores new records.
+
+use std::time::SystemTime;
+
+use bytes::Bytes;
+use contract::{GcsPath, PredictionRecord, ResultMessage};
+use metrics::counter;
+use platform::{
+    bucket::{BucketError, Created, ObjectName, SharedBucket},
+    clock,
+    topic::{Message, SharedTopic, TRACEPARENT},
+};
+
+use super::outcome::recorded_reason;
+use crate::error::ClassifyError;
+
+/// Maximum size of a record in bytes. No prediction of this service comes near it.
+const MAX_RECORD_BYTES: usize = 1 << 20;
+const JSON: &str = "application/json";
+
+/// The records in the bucket, and the topic that new ones are published on.
+pub(crate) struct Records {
+    bucket: SharedBucket,
+    results: Option<SharedTopic>,
+}
+
+/// Name of the object that holds an image's record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct RecordKey(ObjectName);
+
+/// Content of the object at a [`RecordKey`].
+pub(crate) enum StoredRecord {
+    /// There is no object.
+    Missing,
+    /// A record of this service.
+    Record(PredictionRecord),
+    /// Something else. It is kept, because nothing in the bucket is ever overwritten.
+    Unreadable,
+}
+
+impl Records {
+    /// Creates the records of the images in `bucket`. New ones are published on `results`, if given.
+    pub(crate) fn new(bucket: SharedBucket, results: Option<SharedTopic>) -> Self {
+        Self { bucket, results }
+    }
+
+    /// Reads the record of the image at `path` in that `generation`.
+    pub(crate) async fn look_up(
+        &self,
+        path: &GcsPath,
+        generation: Option<i64>,
+    ) -> Result<(RecordKey, StoredRecord), ClassifyError> {
+        let key = RecordKey(object_name(path.prediction_object(generation))?);
+        let stored = self.read(&key).await?;
+        Ok((key, stored))
+    }
+
+    /// Reads the record at `key`.
+    pub(crate) async fn read(&self, key: &RecordKey) -> Result<StoredRecord, ClassifyError> {
+        let RecordKey(object) = key;
+        let bytes = match self.bucket.read(object, MAX_RECORD_BYTES).await {
+            Ok(found) => found.data,
+            Err(BucketError::NotFound(_)) => return Ok(StoredRecord::Missing),
+            Err(BucketError::TooLarge { .. }) => Bytes::new(),
+            Err(other) => return Err(other.into()),
+        };
+        let record = serde_json::from_slice(&bytes).ok().filter(|record| match record {
+            PredictionRecord::Done(_) => true,
+            PredictionRecord::Failed { error, .. } => recorded_reason(&error.reason).is_some(),
+        });
+        if record.is_none() {
+            tracing::warn!(%object, "the object in place of a prediction is not a record of this service");
+        }
+        Ok(record.map_or(StoredRecord::Unreadable, StoredRecord::Record))
+    }
+
+    /// Publishes `record`, then stores it at `key` unless there is an object by now.
+    ///
+    /// `stored` is the content of `key` that [`Self::look_up`] returned: only a record that was missing is
+    /// published. `traceparent` is that of the announcement.
+    pub(crate) async fn publish_and_store(
+        &self,
+        key: &RecordKey,
+        stored: &StoredRecord,
+        record: &PredictionRecord,
+        traceparent: Option<String>,
+    ) -> Result<Created, ClassifyError> {
+        // In this order: if the process crashes in between, or the bucket fails, the event is delivered
+        // again, finds no record, and the result is published twice. In the other order it would find the
+        // record, and the result would never be published.
+        if matches!(stored, StoredRecord::Missing) {
+            self.publish(record, traceparent).await?;
+        }
+        let json = to_json(record)?;
+        Ok(self.bucket.create(&key.0, json, JSON).await?)
+    }
+
+    async fn publish(
+        &self,
+        record: &PredictionRecord,
+        traceparent: Option<String>,
+    ) -> Result<(), ClassifyError> {
+        let Some(results) = &self.results else {
+            return Ok(());
+        };
+        let content_type = ("content-type".to_owned(), JSON.to_owned());
+        let traceparent = traceparent.map(|value| (TRACEPARENT.to_owned(), value));
+        let message = Message {
+            data: to_json(&ResultMessage::new(record.clone(), clock::format_rfc3339(SystemTime::now())))?,
+            attributes: traceparent.into_iter().chain([content_type]).collect(),
+        };
+        let published = results.publish(message).await;
+        let outcome = if published.is_ok() { "published" } else { "failed" };
+        counter!("classify_results_total", "outcome" => outcome).increment(1);
+        published.map(drop).map_err(ClassifyError::Topic)
+    }
+}
+
+/// Converts `name` to a valid object name.
+pub(crate) fn object_name(name: impl Into<String>) -> Result<ObjectName, ClassifyError> {
+    ObjectName::new(name).map_err(|_| ClassifyError::BadPath)
+}
+
+fn to_json(value: &impl serde::Serialize) -> Result<Bytes, ClassifyError> {
+    let json = serde_json::to_vec(value).map_err(|error| BucketError::Unavailable(error.into()))?;
+    Ok(json.into())
+}

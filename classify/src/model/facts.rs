@@ -1,0 +1,26 @@
+//! Facts about the compiled-in model that other modules need: name, origin, input size and labels.
+
+use crate::pixels::Geometry;
+
+/// Constants that the build generates from the model's folder: name, checksum, input, output, labels.
+#[expect(clippy::allow_attributes, reason = "whether the labels are many depends on the model")]
+#[allow(clippy::large_const_arrays, reason = "`labels` copies the array into a static once")]
+pub mod spec {
+    include!(concat!(env!("OUT_DIR"), "/model/spec.rs"));
+}
+
+/// Side of the network's square input, in pixels.
+pub const CROP: usize = spec::INPUT[1];
+/// Number of classes, which is the number of network outputs per image.
+pub const CLASSES: usize = spec::LABELS.len();
+/// Resize and crop that turn an image into the network's input.
+#[expect(clippy::cast_possible_truncation, reason = "checked at build time by the assertion below")]
+pub const GEOMETRY: Geometry = Geometry { resize: spec::RESIZE, crop: CROP as u32 };
+
+/// Number of colour channels of the input: red, green and blue.
+pub(super) const CHANNELS: usize = spec::INPUT[0];
+/// Number of input values per channel.
+pub(super) const PLANE: usize = CROP * CROP;
+
+const _: () =
+    assert!(CHANNELS == 3 && spec::INPUT[2] == CROP && CROP < 65_536 && CROP as u64 <= spec::RESIZE as u64);

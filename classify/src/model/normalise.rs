@@ -1,0 +1,150 @@
+//! Turns the bytes of crops into the network's input: `(value / 255 - mean) / std` for each channel.
+
+use burn::tensor::{Device, Int, Tensor, TensorData};
+
+use super::facts::{CHANNELS, CROP, PLANE, spec};
+use crate::pixels::Crop;
+
+/// Bytes per word. Bytes are uploaded to a GPU in words because shaders have no byte type.
+const WORD: usize = 4;
+
+/// Normalises crops, on the CPU or on the GPU.
+#[derive(Clone, Debug)]
+pub(super) enum Normaliser {
+    /// On the CPU, by a table lookup per byte.
+    Cpu(Box<[[f32; 256]; CHANNELS]>),
+    /// On the GPU. The bytes are uploaded, which is a quarter of the size of the normalised floats.
+    Gpu(Box<GpuNormaliser>),
+}
+
+impl Normaliser {
+    /// Creates a normaliser that looks values up on the CPU.
+    pub(super) fn on_cpu() -> Self {
+        Self::Cpu(Box::new(lookup_tables()))
+    }
+
+    /// Creates a normaliser that computes on the GPU `device`.
+    pub(super) fn on_gpu(device: &Device) -> Self {
+        Self::Gpu(Box::new(GpuNormaliser::new(device)))
+    }
+
+    /// Returns `[batch_size, CHANNELS, CROP, CROP]` with `batch` in its first rows.
+    ///
+    /// The remaining rows are padding. Callers guarantee that each crop is `CROP` pixels wide and high
+    /// and that `batch` has at most `batch_size` crops.
+    pub(super) fn input(&self, batch: &[Crop], batch_size: usize, device: &Device) -> Tensor<4> {
+        let shape = [batch_size, CROP, CROP, CHANNELS];
+        let size = batch_size * CHANNELS * PLANE;
+        match self {
+            Self::Cpu(tables) => {
+                let [red, green, blue] = &**tables;
+                let mut nhwc = Vec::with_capacity(size);
+                for crop in batch {
+                    let (pixels, _) = crop.rgb().as_chunks::<CHANNELS>();
+                    nhwc.extend(pixels.iter().flat_map(|&[r, g, b]| {
+                        [red[usize::from(r)], green[usize::from(g)], blue[usize::from(b)]]
+                    }));
+                }
+                nhwc.resize(size, 0.0);
+                // Only the strides change: the fused kernels read the channels of a pixel side by side.
+                Tensor::<4>::from_data(TensorData::new(nhwc, shape), device).permute([0, 3, 1, 2])
+            }
+            Self::Gpu(normaliser) => {
+                let mut bytes = Vec::with_capacity(size);
+                for crop in batch {
+                    bytes.extend_from_slice(crop.rgb());
+                }
+                bytes.resize(size, 0);
+                normaliser.nchw(bytes, shape)
+            }
+        }
+    }
+}
+
+/// Returns the normalised value of each byte, per channel.
+fn lookup_tables() -> [[f32; 256]; CHANNELS] {
+    let mut tables = [[0.0; 256]; CHANNELS];
+    for ((table, mean), std) in tables.iter_mut().zip(spec::MEAN).zip(spec::STD) {
+        for (entry, value) in table.iter_mut().zip(0_u8..=255) {
+            *entry = (f32::from(value) / 255.0 - mean) / std;
+        }
+    }
+    tables
+}
+
+/// Unpacks and normalises bytes on the GPU, as one product and one sum per value.
+#[derive(Clone, Debug)]
+pub(super) struct GpuNormaliser {
+    /// `1 / (255 * std)`, shape `[1, 1, 1, channels]`.
+    factor: Tensor<4>,
+    /// `-mean / std`, shape `[1, 1, 1, channels]`.
+    offset: Tensor<4>,
+    /// Bit offset of each byte within a word, shape `[1, WORD]`.
+    shifts: Tensor<2, Int>,
+    device: Device,
+}
+
+impl GpuNormaliser {
+    fn new(device: &Device) -> Self {
+        let channels = spec::MEAN.len();
+        let row =
+            |values: Vec<f32>| Tensor::<4>::from_data(TensorData::new(values, [1, 1, 1, channels]), device);
+        let factor = spec::STD.iter().map(|std| 1.0 / (255.0 * std)).collect();
+        let offset = spec::MEAN.iter().zip(spec::STD).map(|(mean, std)| -mean / std).collect();
+        let shifts = TensorData::new(vec![0_i32, 8, 16, 24], [1, WORD]);
+        Self {
+            factor: row(factor),
+            offset: row(offset),
+            shifts: Tensor::from_data(shifts, device),
+            device: device.clone(),
+        }
+    }
+
+    /// Converts bytes of shape `[batch, height, width, channels]` to `[batch, channels, height, width]`.
+    fn nchw(&self, mut bytes: Vec<u8>, shape: [usize; 4]) -> Tensor<4> {
+        let values = bytes.len();
+        bytes.resize(values.next_multiple_of(WORD), 0);
+        let words: Vec<i32> = bytes.as_chunks().0.iter().copied().map(i32::from_le_bytes).collect();
+        let count = words.len();
+        let words = Tensor::<2, Int>::from_data(TensorData::new(words, [count, 1]), &self.device);
+        // The shift copies the sign bit into the upper bits; the mask clears all bits above the byte.
+        let unpacked = words.bitwise_right_shift(self.shifts.clone()).bitwise_and_scalar(0xff).float();
+        let pixels = match count * WORD {
+            whole if whole == values => unpacked.reshape(shape),
+            whole => unpacked.reshape([whole]).slice(0..values).reshape(shape),
+        };
+        (pixels * self.factor.clone() + self.offset.clone()).permute([0, 3, 1, 2])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend::Backend;
+
+    #[test]
+    fn lookup_tables_map_0_and_255_to_the_ends_of_the_training_range() {
+        for ((table, mean), std) in lookup_tables().iter().zip(spec::MEAN).zip(spec::STD) {
+            assert!((table[0] + mean / std).abs() < 1e-6);
+            assert!((table[255] - (1.0 - mean) / std).abs() < 1e-6);
+        }
+    }
+
+    #[test]
+    fn gpu_normaliser_equals_the_formula_with_and_without_a_partial_word() {
+        let normaliser = GpuNormaliser::new(&Backend::default().device());
+        // The first shape fills its last word, the second does not.
+        for [batch, height, width] in [[2, 8, 16], [1, 5, 3]] {
+            let bytes: Vec<u8> =
+                (0..batch * height * width * 3).map(|index| u8::try_from(index * 7 % 256).unwrap()).collect();
+            let planes = normaliser.nchw(bytes.clone(), [batch, height, width, 3]);
+            assert_eq!(planes.dims(), [batch, 3, height, width]);
+            let values = planes.permute([0, 2, 3, 1]).try_to_vec_as::<f32>().unwrap();
+            for (index, (value, byte)) in values.iter().zip(bytes).enumerate() {
+                let (mean, std) = (spec::MEAN[index % 3], spec::STD[index % 3]);
+                let expected = (f32::from(byte) / 255.0 - mean) / std;
+                assert!((value - expected).abs() < 1e-5, "{value} instead of {expected} for {byte}");
+            }
+        }
+    }
+}

@@ -1,0 +1,247 @@
+//! Decodes a JPEG or PNG into the square crop that is the network's input.
+//!
+//! The steps are those of the models' reference evaluation. The image is resized so that its shorter side
+//! has a given length, by a triangle filter that widens with the reduction (Pillow's BILINEAR). The crop is
+//! the centre of the result. Both happen in one pass that computes only the pixels of the crop, so an image
+//! of extreme proportions needs no more memory than any other.
+
+use std::{cell::RefCell, io::Cursor};
+
+use fast_image_resize::{
+    FilterType, ResizeAlg, ResizeOptions, Resizer,
+    images::{TypedImage, TypedImageRef},
+    pixels::U8x3,
+};
+use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, Limits, RgbImage, metadata::Orientation};
+
+mod jpeg;
+
+use jpeg::JpegHeader;
+
+/// Maximum number of bytes that a decoder may allocate beside the image: tables, metadata, row buffers.
+const DECODER_OVERHEAD: u64 = 16 << 20;
+
+/// Maximum size in bytes of the resize buffers that a thread keeps for the next image.
+const MAX_KEPT_BUFFERS: usize = 4 << 20;
+
+thread_local! {
+    /// Keeps its buffers for the next image, because allocating them takes as long as the resize.
+    static RESIZER: RefCell<Resizer> = RefCell::new(Resizer::new());
+}
+
+/// Resize and crop that turn an image into the network's input.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Geometry {
+    /// Length of the shorter side after the resize, in pixels.
+    pub resize: u32,
+    /// Side of the square crop at the centre, in pixels; at most `resize`.
+    pub crop: u32,
+}
+
+/// A square of RGB pixels, 8 bits per channel, in row-major order `[side, side, 3]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Crop {
+    rgb: Vec<u8>,
+}
+
+impl Crop {
+    /// Creates a crop, or returns `None` unless `rgb` has `side * side` pixels of three bytes.
+    pub fn new(rgb: Vec<u8>, side: u32) -> Option<Self> {
+        let side = usize::try_from(side).ok()?;
+        (rgb.len() == side.checked_mul(side)?.checked_mul(3)?).then_some(Self { rgb })
+    }
+
+    /// Creates a black crop, for the warm-up and for tests.
+    pub fn black(side: u32) -> Self {
+        Self { rgb: RgbImage::new(side, side).into_raw() }
+    }
+
+    /// Returns the pixels.
+    pub fn rgb(&self) -> &[u8] {
+        &self.rgb
+    }
+}
+
+/// Reason why an image cannot be decoded. Permanent: the same bytes fail again.
+#[derive(Debug, thiserror::Error)]
+pub enum ImageError {
+    /// The bytes are not an image, or a corrupt one.
+    #[error("the bytes are not a readable image")]
+    NotAnImage(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The image is neither a JPEG nor a PNG.
+    #[error("{0} images are not supported")]
+    UnsupportedFormat(&'static str),
+    /// The image has too many pixels.
+    #[error("the image has {pixels} pixels; the limit is {limit}")]
+    TooManyPixels {
+        /// Width times height.
+        pixels: u64,
+        /// Maximum number of pixels.
+        limit: u64,
+    },
+}
+
+impl ImageError {
+    fn corrupt(source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        Self::NotAnImage(source.into())
+    }
+}
+
+/// Returns true if `bytes` begin like an image of any known format, supported or not.
+pub(crate) fn looks_like_image(bytes: &[u8]) -> bool {
+    image::guess_format(bytes).is_ok()
+}
+
+/// Format and size of an image, read from its header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ImageHeader {
+    format: ImageFormat,
+    width: u32,
+    height: u32,
+}
+
+impl ImageHeader {
+    /// Reads the header without decoding pixels. Cheap enough for an async worker.
+    ///
+    /// # Errors
+    /// [`ImageError`]; [`ImageError::TooManyPixels`] when there are more than `max_pixels`.
+    pub fn read(bytes: &[u8], max_pixels: u64) -> Result<Self, ImageError> {
+        let format = image::guess_format(bytes).map_err(ImageError::corrupt)?;
+        let (width, height) = match format {
+            ImageFormat::Png => {
+                png_dimensions(bytes).ok_or_else(|| ImageError::corrupt("the PNG has no IHDR"))?
+            }
+            ImageFormat::Jpeg => match JpegHeader::read(bytes) {
+                Some(JpegHeader { is_complete: false, .. }) => {
+                    return Err(ImageError::corrupt("the JPEG is truncated: it has no end marker"));
+                }
+                Some(JpegHeader { width, height, .. }) => (width, height),
+                // The segments violate the standard, but the decoder may accept them.
+                None => ImageReader::with_format(Cursor::new(bytes), format)
+                    .into_dimensions()
+                    .map_err(ImageError::corrupt)?,
+            },
+            other => {
+                let name = other.extensions_str().first().copied().unwrap_or("such");
+                return Err(ImageError::UnsupportedFormat(name));
+            }
+        };
+        let header = Self { format, width, height };
+        match header.pixels() {
+            0 => Err(ImageError::corrupt("the image has no pixels")),
+            pixels if pixels > max_pixels => Err(ImageError::TooManyPixels { pixels, limit: max_pixels }),
+            _ => Ok(header),
+        }
+    }
+
+    /// Returns width times height, which the cost of decoding is proportional to.
+    pub fn pixels(&self) -> u64 {
+        u64::from(self.width) * u64::from(self.height)
+    }
+}
+
+/// Reads width and height from the IHDR chunk, the first chunk of a PNG.
+///
+/// `image` is not used because it inflates colour profiles and texts before it returns the size.
+fn png_dimensions(bytes: &[u8]) -> Option<(u32, u32)> {
+    let chunk = bytes.get(8..24)?;
+    let (name, rest) = chunk.get(4..)?.split_first_chunk::<4>()?;
+    let (width, rest) = rest.split_first_chunk::<4>()?;
+    let (height, _) = rest.split_first_chunk::<4>()?;
+    (name == b"IHDR").then(|| (u32::from_be_bytes(*width), u32::from_be_bytes(*height)))
+}
+
+/// Decodes `bytes`, resizes and crops the image by `geometry`, and applies the EXIF orientation.
+///
+/// `header` must be the header of `bytes`. Transparent pixels are blended with white. Takes milliseconds
+/// of CPU time, so it must not run on an async worker.
+///
+/// # Errors
+/// [`ImageError::NotAnImage`].
+pub fn crop(bytes: &[u8], header: &ImageHeader, geometry: Geometry) -> Result<Crop, ImageError> {
+    let mut reader = ImageReader::with_format(Cursor::new(bytes), header.format);
+    let mut limits = Limits::default();
+    limits.max_image_width = Some(header.width);
+    limits.max_image_height = Some(header.height);
+    // The largest pixel has eight bytes: RGBA of 16 bits per channel.
+    limits.max_alloc = Some(header.pixels() * 8 + DECODER_OVERHEAD);
+    reader.limits(limits);
+    let mut decoder = reader.into_decoder().map_err(ImageError::corrupt)?;
+    // Corrupt metadata does not make the pixels unreadable.
+    let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
+    let picture = blend_with_white(DynamicImage::from_decoder(decoder).map_err(ImageError::corrupt)?);
+    let centre = resize_centre(&picture, geometry)?;
+    Ok(Crop { rgb: apply_orientation(centre, geometry.crop, orientation)? })
+}
+
+/// Converts the image to RGB. Transparent pixels are blended with white.
+fn blend_with_white(picture: DynamicImage) -> RgbImage {
+    if !picture.color().has_alpha() {
+        return picture.into_rgb8();
+    }
+    let picture = picture.into_rgba8();
+    let mut rgb = RgbImage::new(picture.width(), picture.height());
+    for (to, from) in rgb.pixels_mut().zip(picture.pixels()) {
+        let [red, green, blue, alpha] = from.0;
+        to.0 = [red, green, blue].map(|channel| over_white(channel, alpha));
+    }
+    rgb
+}
+
+fn over_white(channel: u8, alpha: u8) -> u8 {
+    let (channel, alpha) = (u32::from(channel), u32::from(alpha));
+    u8::try_from((channel * alpha + 255 * (255 - alpha) + 127) / 255).unwrap_or(u8::MAX)
+}
+
+/// Computes the crop at the centre of the resized image, as RGB bytes.
+fn resize_centre(picture: &RgbImage, geometry: Geometry) -> Result<Vec<u8>, ImageError> {
+    let (width, height) = (picture.width(), picture.height());
+    let shorter = width.min(height);
+    let (left, box_width) = crop_span(width, shorter, geometry);
+    let (top, box_height) = crop_span(height, shorter, geometry);
+    let options = ResizeOptions::new()
+        .resize_alg(ResizeAlg::Convolution(FilterType::Bilinear))
+        .crop(left, top, box_width, box_height);
+    let mut square = RgbImage::new(geometry.crop, geometry.crop);
+    // Typed, because `Resizer::resize` would compile its loops for thirteen pixel types.
+    let from = TypedImageRef::<U8x3>::from_buffer(width, height, picture).map_err(ImageError::corrupt)?;
+    let mut to =
+        TypedImage::from_buffer(geometry.crop, geometry.crop, &mut square).map_err(ImageError::corrupt)?;
+    RESIZER.with_borrow_mut(|resizer| {
+        let resized = resizer.resize_typed::<U8x3>(&from, &mut to, &options).map_err(ImageError::corrupt);
+        if resizer.size_of_internal_buffers() > MAX_KEPT_BUFFERS {
+            resizer.reset_internal_buffers();
+        }
+        resized
+    })?;
+    Ok(square.into_raw())
+}
+
+/// Computes start and length of the crop along one side, in pixels of the original image.
+///
+/// Rounds as the reference does: the resized length is truncated, and a margin of half a pixel is rounded
+/// to an even number. Exact if the image is not resized.
+fn crop_span(length: u32, shorter: u32, geometry: Geometry) -> (f64, f64) {
+    let resized = u64::from(geometry.resize) * u64::from(length) / u64::from(shorter);
+    let margin = resized.saturating_sub(u64::from(geometry.crop));
+    let half = margin / 2;
+    let start = if margin % 2 == 1 && half % 2 == 1 { half + 1 } else { half };
+    // Exact enough for f64: a side has fewer than 2^32 pixels.
+    let scale = |pixels: u64| pixels as f64 * f64::from(length) / resized as f64;
+    (scale(start), scale(u64::from(geometry.crop)))
+}
+
+/// Turns the crop upright. Done after the resize, when there are fewer pixels to move.
+fn apply_orientation(rgb: Vec<u8>, side: u32, orientation: Orientation) -> Result<Vec<u8>, ImageError> {
+    if orientation == Orientation::NoTransforms {
+        return Ok(rgb);
+    }
+    let square =
+        RgbImage::from_raw(side, side, rgb).ok_or_else(|| ImageError::corrupt("the crop is incomplete"))?;
+    let mut square = DynamicImage::ImageRgb8(square);
+    square.apply_orientation(orientation);
+    Ok(square.into_rgb8().into_raw())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,199 @@
+//! The responses to errors: status, kind and detail of each problem.
+
+use std::time::Duration;
+
+use axum::http::StatusCode;
+use platform::http::Problem;
+
+use super::classify::InvalidRequest;
+use crate::{engine::EngineError, error::ClassifyError, pixels::ImageError};
+
+/// Retry-After of a busy service. Its queue moves within a second.
+const RETRY_SOON: Duration = Duration::from_secs(1);
+/// Retry-After if the bucket, the results topic or another instance must recover first.
+const RETRY_LATER: Duration = Duration::from_secs(5);
+
+impl From<ClassifyError> for Problem {
+    fn from(error: ClassifyError) -> Self {
+        use StatusCode as S;
+        let problem = match &error {
+            ClassifyError::BadPath => {
+                Self::new(S::UNPROCESSABLE_ENTITY, "bad_path", "gcs_path must look like gs://BUCKET/OBJECT.")
+            }
+            ClassifyError::WrongBucket(bucket) => Self::new(
+                S::UNPROCESSABLE_ENTITY,
+                "wrong_bucket",
+                format!("Only objects of gs://{bucket} are classified here."),
+            ),
+            ClassifyError::NoSuchObject(path) => Self::new(
+                S::NOT_FOUND,
+                "no_such_object",
+                format!("There is no {path}. Upload the image first."),
+            ),
+            ClassifyError::Image(ImageError::NotAnImage(_)) => Self::new(
+                S::UNPROCESSABLE_ENTITY,
+                "not_an_image",
+                "The bytes cannot be decoded as an image. Send a complete JPEG or PNG.",
+            ),
+            ClassifyError::Image(ImageError::UnsupportedFormat(format)) => Self::new(
+                S::UNSUPPORTED_MEDIA_TYPE,
+                "unsupported_format",
+                format!("This is a {format} image. Send a JPEG or PNG."),
+            ),
+            ClassifyError::Image(ImageError::TooManyPixels { pixels, limit }) => Self::new(
+                S::UNPROCESSABLE_ENTITY,
+                "too_large",
+                format!("The image has {pixels} pixels; the limit is {limit}. Send a smaller one."),
+            )
+            .with("limit_pixels", *limit),
+            ClassifyError::TooManyBytes { limit } => Self::new(
+                S::PAYLOAD_TOO_LARGE,
+                "too_large",
+                format!("The image has more than {limit} bytes. Send a smaller one."),
+            )
+            .with("limit_bytes", *limit),
+            ClassifyError::DecodersBusy | ClassifyError::Engine(EngineError::Overloaded) => {
+                Self::overloaded("Too many images are waiting. Try again in a moment.", RETRY_SOON)
+            }
+            ClassifyError::Engine(EngineError::Failed(_)) => Self::unavailable(
+                "engine_failed",
+                "The network failed to run. Try again in a moment.",
+                RETRY_SOON,
+            ),
+            ClassifyError::Engine(EngineError::Lost(_)) => Self::unavailable(
+                "engine_lost",
+                "This instance has lost its GPU. Send the request again, and another instance handles it.",
+                RETRY_LATER,
+            ),
+            ClassifyError::UnusableLogits(_) => Self::new(
+                S::INTERNAL_SERVER_ERROR,
+                "model_failure",
+                "The model gives no usable answer for this image. Trying again does not help.",
+            ),
+            ClassifyError::Bucket(_) => Self::unavailable(
+                "bucket_unavailable",
+                "The bucket cannot be reached. Try again in a moment.",
+                RETRY_LATER,
+            ),
+            ClassifyError::Topic(_) => Self::unavailable(
+                "topic_unavailable",
+                "The result cannot be published. Try again in a moment.",
+                RETRY_LATER,
+            ),
+            ClassifyError::Starting => {
+                Self::unavailable("starting", "The model is being loaded. Try again in a moment.", RETRY_SOON)
+            }
+            ClassifyError::Draining | ClassifyError::Engine(EngineError::Closed) => Self::unavailable(
+                "draining",
+                "This instance is shutting down. Send the request again, and another instance handles it.",
+                RETRY_SOON,
+            ),
+        };
+        problem.with_source(error)
+    }
+}
+
+impl From<InvalidRequest> for Problem {
+    fn from(error: InvalidRequest) -> Self {
+        use StatusCode as S;
+        let (status, kind) = match &error {
+            InvalidRequest::Query(_) => (S::BAD_REQUEST, "bad_query"),
+            InvalidRequest::Json(_) => (S::BAD_REQUEST, "bad_json"),
+            InvalidRequest::Multipart(_) => (S::BAD_REQUEST, "bad_multipart"),
+            InvalidRequest::MediaType => (S::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type"),
+            InvalidRequest::NoFile => (S::UNPROCESSABLE_ENTITY, "no_file"),
+            InvalidRequest::TooManyFiles => (S::UNPROCESSABLE_ENTITY, "too_many_files"),
+            InvalidRequest::TopK => (S::UNPROCESSABLE_ENTITY, "bad_top_k"),
+            InvalidRequest::Threshold => (S::UNPROCESSABLE_ENTITY, "bad_threshold"),
+        };
+        Self::new(status, kind, error.to_string()).with_source(error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use contract::GcsPath;
+    use platform::{bucket::BucketError, topic::TopicError};
+
+    use super::*;
+    use crate::{
+        announcements::{DeadReason, Outcome},
+        model::labels::UnusableLogits,
+    };
+
+    /// Every error with its status, kind, Retry-After in seconds, and outcome as an event.
+    fn classify_errors() -> Vec<(ClassifyError, u16, &'static str, Option<u64>, Outcome)> {
+        use ClassifyError as E;
+        use Outcome as O;
+        let dead = O::Dead;
+        let text = || "reason".to_owned();
+        vec![
+            (E::BadPath, 422, "bad_path", None, dead(DeadReason::BadPath)),
+            (E::WrongBucket(text()), 422, "wrong_bucket", None, dead(DeadReason::WrongBucket)),
+            (
+                E::NoSuchObject(GcsPath::new("b", "o").unwrap()),
+                404,
+                "no_such_object",
+                None,
+                dead(DeadReason::NoSuchObject),
+            ),
+            (
+                E::Image(ImageError::NotAnImage("corrupt".into())),
+                422,
+                "not_an_image",
+                None,
+                dead(DeadReason::NotAnImage),
+            ),
+            (
+                E::Image(ImageError::UnsupportedFormat("gif")),
+                415,
+                "unsupported_format",
+                None,
+                dead(DeadReason::UnsupportedFormat),
+            ),
+            (
+                E::Image(ImageError::TooManyPixels { pixels: 2, limit: 1 }),
+                422,
+                "too_large",
+                None,
+                dead(DeadReason::TooLarge),
+            ),
+            (E::TooManyBytes { limit: 1 }, 413, "too_large", None, dead(DeadReason::TooLarge)),
+            (E::DecodersBusy, 429, "overloaded", Some(1), O::Overloaded),
+            (E::Engine(EngineError::Overloaded), 429, "overloaded", Some(1), O::Overloaded),
+            (E::Engine(EngineError::Closed), 503, "draining", Some(1), O::Draining),
+            (E::Engine(EngineError::Failed(text())), 503, "engine_failed", Some(1), O::Transient),
+            (E::Engine(EngineError::Lost(text())), 503, "engine_lost", Some(5), O::Transient),
+            (E::UnusableLogits(UnusableLogits::NotFinite), 500, "model_failure", None, O::ModelFailure),
+            (
+                E::Bucket(BucketError::Unavailable("down".into())),
+                503,
+                "bucket_unavailable",
+                Some(5),
+                O::Transient,
+            ),
+            (E::Topic(TopicError("down".into())), 503, "topic_unavailable", Some(5), O::Transient),
+            (E::Starting, 503, "starting", Some(1), O::NotReady),
+            (E::Draining, 503, "draining", Some(1), O::Draining),
+        ]
+    }
+
+    #[test]
+    fn every_error_has_its_status_kind_and_outcome() {
+        for (error, status, kind, retry_after, outcome) in classify_errors() {
+            assert_eq!(Outcome::of_classify_error(&error), outcome, "{error:?}");
+            let name = format!("{error:?}");
+            let problem = Problem::from(error);
+            assert_eq!((problem.status.as_u16(), problem.kind), (status, kind), "{name}");
+            assert_eq!(problem.retry_after_seconds(), retry_after, "{name}");
+        }
+    }
+
+    #[test]
+    fn exactly_refused_events_have_a_status_that_brings_them_back() {
+        for (error, status, ..) in classify_errors() {
+            let is_refused = !Outcome::of_classify_error(&error).handling().is_acknowledged();
+            assert_eq!(is_refused, status == 429 || status >= 500, "{error:?}");
+        }
+    }
+}

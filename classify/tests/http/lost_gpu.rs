@@ -1,0 +1,71 @@
+//! A lost GPU ends the service with an error, and no request is left without a response.
+
+use classify::{
+    Settings,
+    engine::{Infer, InferError, PendingLogits},
+    model::CLASSES,
+    pixels::Crop,
+};
+
+use crate::rig::{Rig, png, problem};
+
+/// An engine that warms up and loses its GPU with the first batch.
+struct LostAfterWarmUp {
+    is_warm: bool,
+    /// True if the batch hangs, false if it fails.
+    hangs: bool,
+}
+
+impl Infer for LostAfterWarmUp {
+    fn infer(&mut self, batch: &[Crop]) -> Result<Vec<Vec<f32>>, InferError> {
+        self.is_warm = true;
+        Ok(vec![vec![0.0; CLASSES]; batch.len()])
+    }
+
+    fn submit(&mut self, _batch: &[Crop]) -> Result<PendingLogits, InferError> {
+        assert!(self.is_warm, "the engine was not warmed up");
+        match self.hangs {
+            true => Ok(Box::pin(std::future::pending())),
+            false => Err(InferError("the device was reset".into())),
+        }
+    }
+
+    fn overlaps(&self) -> bool {
+        true
+    }
+}
+
+/// Loses the GPU and returns the response's status and kind, and the error that the service ends with.
+async fn lose_gpu(hangs: bool) -> (u16, String, String) {
+    let mut settings = Settings::default();
+    settings.gpu.timeout = std::time::Duration::from_millis(100);
+    let engine: Box<dyn Infer> = Box::new(LostAfterWarmUp { is_warm: false, hangs });
+    let mut rig = Rig::with_engines(settings, vec![engine]).await;
+    let (status, kind) = problem(rig.send_image(png()).send().await).await;
+    let ended = (&mut rig.running).await.unwrap();
+    assert!(!rig.readiness.is_ready() && rig.readiness.is_draining());
+    (status, kind, ended.unwrap_err().to_string())
+}
+
+#[tokio::test]
+async fn gpu_that_fails_is_a_503_and_ends_the_service() {
+    let (status, kind, error) = lose_gpu(false).await;
+    assert_eq!((status, kind.as_str()), (503, "engine_lost"), "the request may be sent again");
+    assert_eq!(error, "the GPU is lost: the device was reset");
+}
+
+#[tokio::test]
+async fn gpu_that_hangs_is_a_503_and_ends_the_service() {
+    let (status, kind, error) = lose_gpu(true).await;
+    assert_eq!((status, kind.as_str()), (503, "engine_lost"), "the request does not wait for ever");
+    assert_eq!(error, "the GPU is lost: a batch has run for more than 0.1 s");
+}
+
+#[tokio::test]
+async fn event_during_the_loss_of_the_gpu_is_refused_with_503() {
+    let engine: Box<dyn Infer> = Box::new(LostAfterWarmUp { is_warm: false, hangs: false });
+    let rig = Rig::with_engines(Settings::default(), vec![engine]).await;
+    rig.store("id/image.jpg", png()).await;
+    let answer = rig.push_event("id/image.jpg").send().await.unwrap();
+    assert_eq!(answer.status(), 503, "refused, so that the event is delivered again");
+}

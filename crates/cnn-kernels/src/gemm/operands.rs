@@ -1,0 +1,53 @@
+//! The operands of a matrix product.
+
+use super::pack::PackedMatrix;
+use crate::shape::Clamp;
+
+/// The left matrix. Each row consists of runs of consecutive elements of `data`.
+///
+/// Run `j` of row `i` begins at element `i * row_stride + j * run_stride`. Rows may overlap, as the pixels
+/// under a kernel do from one step to the next.
+#[derive(Clone, Copy)]
+pub(crate) struct LeftMatrix<'a> {
+    pub(crate) data: &'a [f32],
+    pub(crate) row_stride: usize,
+    /// Number of runs per row.
+    pub(crate) runs: usize,
+    pub(crate) run_stride: usize,
+    /// Number of elements per run.
+    pub(crate) run_len: usize,
+}
+
+impl<'a> LeftMatrix<'a> {
+    /// Creates a matrix whose rows are `depth` elements each, without gaps.
+    pub(crate) fn dense(data: &'a [f32], depth: usize) -> Self {
+        Self { data, row_stride: depth, runs: 1, run_stride: 0, run_len: depth }
+    }
+}
+
+/// The rows of the right matrix by which the runs of the left matrix are multiplied.
+///
+/// Run `j` is multiplied by consecutive rows that begin at row `first + j * run_stride`.
+#[derive(Clone, Copy)]
+pub(crate) struct RightRows {
+    pub(crate) first: usize,
+    pub(crate) run_stride: usize,
+}
+
+impl RightRows {
+    /// All rows, for a left matrix with one run per row.
+    pub(crate) const ALL: Self = Self { first: 0, run_stride: 0 };
+}
+
+/// The product `output = clamp(left × right + bias + residual)`.
+///
+/// The bias belongs to `right`. The output has `rows` rows, as wide as `right`.
+pub(crate) struct Gemm<'a> {
+    pub(crate) left: LeftMatrix<'a>,
+    pub(crate) rows: usize,
+    pub(crate) right: &'a PackedMatrix,
+    pub(crate) right_rows: RightRows,
+    pub(crate) residual: Option<&'a [f32]>,
+    pub(crate) clamp: Clamp,
+    pub(crate) output: &'a mut [f32],
+}

@@ -1,0 +1,35 @@
+//! The state that all clones of a chain share.
+
+use crate::execution::Execution;
+use crate::plan::Plan;
+
+/// Plan, settings and prepared weights of a chain.
+#[derive(Debug)]
+pub(crate) struct ChainState {
+    #[cfg_attr(
+        not(any(feature = "flex", feature = "ndarray", feature = "cube")),
+        expect(dead_code, reason = "without a backend, no chain can run")
+    )]
+    pub(crate) plan: Plan,
+    #[cfg_attr(not(feature = "flex"), expect(dead_code, reason = "only burn-flex offers a choice"))]
+    pub(crate) execution: Execution,
+    /// The chain for the CPU kernels; set in the first forward pass, which brings the weights.
+    #[cfg(feature = "flex")]
+    pub(crate) cpu: std::sync::OnceLock<crate::cpu::CpuChain>,
+    /// Weights and biases per convolution; set in the first forward pass, which brings the weights.
+    #[cfg(feature = "cube")]
+    pub(crate) gpu_weights: std::sync::OnceLock<crate::plain::ChainWeights<burn_cubecl::Cube>>,
+}
+
+impl ChainState {
+    pub(crate) fn new(plan: Plan, execution: Execution) -> Self {
+        Self {
+            plan,
+            execution,
+            #[cfg(feature = "flex")]
+            cpu: std::sync::OnceLock::new(),
+            #[cfg(feature = "cube")]
+            gpu_weights: std::sync::OnceLock::new(),
+        }
+    }
+}

@@ -1,0 +1,120 @@
+//! Reads the entropy-coded data bit by bit and removes its byte stuffing.
+
+/// Maximum number of bits of a Huffman code and the value after it.
+const MAX_CODE_AND_VALUE_BITS: u32 = 16 + 15;
+
+/// Reads bits up to the next marker or the end of the file, and zeros after that.
+///
+/// The zeros are counted, so that [`Self::is_overrun`] can detect that some of them were consumed.
+///
+/// The type is `Copy` so that the reader stays in registers while a row of MCUs is decoded. The functions
+/// for the rare cases are not inlined; they receive a copy and return the changed copy.
+#[derive(Clone, Copy)]
+pub(crate) struct BitReader {
+    /// Index of the next byte to load into `bits`.
+    position: usize,
+    /// The next bits, from the most significant one down. The bits below the first `bit_count` are either the
+    /// bits that follow in the file or zeros; a refill ORs the same bits over them.
+    bits: u64,
+    /// Number of valid bits in `bits`, padding included.
+    bit_count: u32,
+    /// Number of zeros that were added after the last bit of the data. They are the last of the valid bits.
+    padding_bits: u32,
+}
+
+impl BitReader {
+    /// Minimum number of valid bits after [`BitReader::refill`].
+    pub(crate) const MIN_BITS_AFTER_REFILL: u32 = 56;
+
+    /// Creates a reader that starts at the byte with index `position`.
+    pub(crate) fn new(position: usize) -> Self {
+        Self { position, bits: 0, bit_count: 0, padding_bits: 0 }
+    }
+
+    /// Returns the next bits, left-aligned, without consuming them.
+    #[inline(always)]
+    pub(crate) fn peek(&self) -> u64 {
+        self.bits
+    }
+
+    /// Consumes the next `bits` bits, which must be valid.
+    #[inline(always)]
+    pub(crate) fn consume(&mut self, bits: u32) {
+        // Shift instructions use the count modulo 64. The mask tells the compiler that no check is needed.
+        self.bits <<= bits & 63;
+        self.bit_count = self.bit_count.wrapping_sub(bits);
+    }
+
+    /// Loads bytes until at least [`BitReader::MIN_BITS_AFTER_REFILL`] bits are valid.
+    #[inline(always)]
+    pub(crate) fn refill(&mut self, bytes: &[u8]) {
+        match bytes.get(self.position..).and_then(|rest| rest.first_chunk::<8>()) {
+            // Without a byte 0xFF there is neither stuffing nor a marker, and eight bytes load at once.
+            Some(next) if !contains_ff(u64::from_be_bytes(*next)) => {
+                self.bits |= u64::from_be_bytes(*next) >> (self.bit_count & 63);
+                self.position += ((63 - self.bit_count) >> 3) as usize;
+                self.bit_count |= Self::MIN_BITS_AFTER_REFILL;
+            }
+            _ => *self = self.refill_bytewise(bytes),
+        }
+    }
+
+    /// Refills byte by byte: removes stuffing, and pads with zeros from a marker or the end of the file on.
+    #[cold]
+    #[inline(never)]
+    fn refill_bytewise(mut self, bytes: &[u8]) -> Self {
+        self.bits &= !(u64::MAX.checked_shr(self.bit_count).unwrap_or(0));
+        while self.bit_count < Self::MIN_BITS_AFTER_REFILL {
+            let byte = match (bytes.get(self.position), bytes.get(self.position + 1)) {
+                (Some(0xFF), Some(0)) => {
+                    self.position += 2;
+                    0xFF
+                }
+                (None, _) | (Some(0xFF), _) => {
+                    self.padding_bits += 8;
+                    0
+                }
+                (Some(&byte), _) => {
+                    self.position += 1;
+                    byte
+                }
+            };
+            self.bits |= u64::from(byte) << (56 - self.bit_count);
+            self.bit_count += 8;
+        }
+        self
+    }
+
+    /// Returns true if padding was consumed: the data has fewer bits than were read.
+    #[inline(always)]
+    pub(crate) fn is_overrun(&self) -> bool {
+        self.padding_bits > self.bit_count
+    }
+
+    /// Returns true if the next code or its value may consist partly of padding.
+    pub(crate) fn is_nearly_overrun(&self) -> bool {
+        self.padding_bits > 0 && self.bit_count < self.padding_bits + MAX_CODE_AND_VALUE_BITS
+    }
+
+    /// Returns true if the reader stopped at a restart marker.
+    pub(crate) fn is_at_restart_marker(&self, bytes: &[u8]) -> bool {
+        let rest = bytes.get(self.position..).unwrap_or_default();
+        let marker = rest.iter().find(|&&byte| byte != 0xFF);
+        marker.is_some_and(|marker| (0xD0..=0xD7).contains(marker))
+    }
+
+    /// Returns the index of the byte after the last consumed bit, or `None` if whole bytes before the next
+    /// marker were not consumed.
+    pub(crate) fn end_of_data(&self) -> Option<usize> {
+        (self.bit_count < self.padding_bits + 8).then_some(self.position)
+    }
+}
+
+/// Returns true if any byte of `word` is 0xFF.
+#[inline(always)]
+fn contains_ff(word: u64) -> bool {
+    const LOW: u64 = 0x0101_0101_0101_0101;
+    const HIGH: u64 = LOW << 7;
+    // Subtracting 1 from a byte of `!word` that is zero sets its highest bit, which is also set in `word`.
+    (!word).wrapping_sub(LOW) & word & HIGH != 0
+}

@@ -1,0 +1,221 @@
+//! Decodes a file to pixels.
+
+use pulp::{Arch, NullaryFnOnce};
+
+use crate::{
+    ColourSpace, Error, JpegHeader, Scale, colour,
+    header::{Component, ParsedHeaders},
+    huffman::HuffmanTables,
+    plane::{McuGrid, Plane},
+    scan::Scan,
+};
+
+/// A decoder that keeps its memory from one picture to the next.
+///
+/// The memory grows to the needs of the largest picture: its pixels and a row of MCUs.
+pub struct Decoder {
+    tables: HuffmanTables,
+    planes: [Plane; 3],
+    pixels: Vec<u8>,
+}
+
+impl Default for Decoder {
+    fn default() -> Self {
+        Self { tables: HuffmanTables::EMPTY, planes: [Plane::EMPTY; 3], pixels: Vec::new() }
+    }
+}
+
+/// A decoded picture.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Picture<'a> {
+    /// Width in pixels.
+    pub width: u32,
+    /// Height in pixels.
+    pub height: u32,
+    /// The pixels, row by row from the top and without padding between the rows.
+    ///
+    /// A pixel is three bytes, red, green and blue. If the file's colour space is [`ColourSpace::Grey`], a
+    /// pixel is one byte.
+    pub pixels: &'a [u8],
+}
+
+impl Decoder {
+    /// Decodes a file to RGB, or to grey if the file's colour space is [`ColourSpace::Grey`].
+    ///
+    /// Allocates memory for the size in the header, even if the file has too little data for that size.
+    /// Callers that limit memory check [`JpegHeader::read`] first. Bytes after the end marker are ignored.
+    /// The end marker may be missing.
+    ///
+    /// # Errors
+    /// Returns an [`Error`] if the file is not supported, is corrupt, or ends before its last pixel.
+    ///
+    /// # Examples
+    /// Decodes a picture of 45×37 pixels at half its size:
+    ///
+    /// ```
+    /// use jpeg_scaled::{Decoder, Scale};
+    ///
+    /// let file = include_bytes!("../tests/reference/420.jpg");
+    /// let mut decoder = Decoder::default();
+    /// let picture = decoder.decode(file, Scale::Half)?;
+    /// assert_eq!((picture.width, picture.height), (23, 19));
+    /// assert_eq!(picture.pixels.len(), 3 * 23 * 19);
+    /// # Ok::<(), jpeg_scaled::Error>(())
+    /// ```
+    pub fn decode(&mut self, bytes: &[u8], scale: Scale) -> Result<Picture<'_>, Error> {
+        let mut pixels = std::mem::take(&mut self.pixels);
+        let decoded = self.decode_into(bytes, scale, &mut pixels);
+        self.pixels = pixels;
+        let (width, height) = decoded?;
+        Ok(Picture { width, height, pixels: &self.pixels })
+    }
+
+    /// Decodes as [`Self::decode`] into `pixels` and returns the width and height of the picture.
+    ///
+    /// Clears `pixels` first, and grows it if its capacity is too small.
+    ///
+    /// # Errors
+    /// Returns an [`Error`] in the same cases as [`Self::decode`]. `pixels` then contains a part of the
+    /// picture.
+    pub fn decode_into(
+        &mut self,
+        bytes: &[u8],
+        scale: Scale,
+        pixels: &mut Vec<u8>,
+    ) -> Result<(u32, u32), Error> {
+        let Self { tables, planes, .. } = self;
+        Arch::new().dispatch(DecodeCall { tables, planes, bytes, scale, pixels })
+    }
+}
+
+/// The arguments of [`Decoder::decode_into`].
+///
+/// `pulp` runs [`NullaryFnOnce::call`] compiled for the vector instructions of the CPU. Only inlined
+/// functions are compiled that way, so every function on the hot path is `#[inline(always)]`.
+struct DecodeCall<'a> {
+    tables: &'a mut HuffmanTables,
+    planes: &'a mut [Plane; 3],
+    bytes: &'a [u8],
+    scale: Scale,
+    pixels: &'a mut Vec<u8>,
+}
+
+impl NullaryFnOnce for DecodeCall<'_> {
+    type Output = Result<(u32, u32), Error>;
+
+    #[inline(always)]
+    fn call(self) -> Self::Output {
+        let Self { tables, planes, bytes, scale, pixels } = self;
+        let headers = ParsedHeaders::read(bytes)?;
+        let JpegHeader { width, height, colour_space } = headers.header;
+        let (width, height) = (scale.apply(width), scale.apply(height));
+        let grid = McuGrid::new(&headers.header, headers.components(), scale);
+        let planes = &mut planes[..headers.components().len()];
+        for (plane, component) in planes.iter_mut().zip(headers.components()) {
+            plane.set(component, headers.quantization_steps(component)?, &grid)?;
+            set_huffman_tables(tables, &headers, component)?;
+        }
+        let channels = if colour_space == ColourSpace::Grey { 1 } else { 3 };
+        let stride = channels * width as usize;
+        pixels.clear();
+        let len = stride * height as usize;
+        if pixels.capacity() < len {
+            // Frees the old memory before allocating, so that the two do not add up.
+            *pixels = Vec::new();
+            pixels.reserve_exact(len);
+        }
+        let mut scan = Scan::new(bytes, &headers);
+        for mcu_row in 0..grid.rows {
+            scan.decode_row(tables, planes, grid.columns)?;
+            // The last pixel row of a row of MCUs is interpolated with the first one of the next, so it is
+            // written together with that.
+            let ready = if mcu_row + 1 == grid.rows {
+                height as usize
+            } else {
+                (mcu_row + 1) * grid.picture_rows_per_mcu_row() - 1
+            };
+            let first = pixels.len() / stride;
+            pixels.resize(ready * stride, 0);
+            for (row, to) in (first..).zip(pixels[first * stride..].chunks_exact_mut(stride)) {
+                write_row(planes, row, mcu_row, colour_space, to);
+            }
+            planes.iter_mut().for_each(Plane::advance);
+        }
+        scan.check_end()?;
+        Ok((width, height))
+    }
+}
+
+/// Prepares the Huffman tables of `component`.
+fn set_huffman_tables(
+    tables: &mut HuffmanTables,
+    headers: &ParsedHeaders,
+    component: &Component,
+) -> Result<(), Error> {
+    // The numbers of the tables may be out of range in a corrupt file. `dc_code_lengths` and
+    // `ac_code_lengths` check them before they index `tables`.
+    let dc_code_lengths = headers.dc_code_lengths(component)?;
+    tables.dc[component.dc_table].set(dc_code_lengths)?;
+    let ac_code_lengths = headers.ac_code_lengths(component)?;
+    tables.ac[component.ac_table].set(ac_code_lengths)
+}
+
+/// Writes row `row` of the picture.
+#[inline(always)]
+fn write_row(planes: &mut [Plane], row: usize, mcu_row: usize, colour_space: ColourSpace, pixels: &mut [u8]) {
+    match planes {
+        [first, second, third] => {
+            let [first, second, third] = [first, second, third].map(|plane| plane.picture_row(row, mcu_row));
+            match colour_space {
+                ColourSpace::Rgb => colour::interleave_rgb_row(first, second, third, pixels),
+                ColourSpace::YCbCr | ColourSpace::Grey => {
+                    colour::convert_ycbcr_row(first, second, third, pixels)
+                }
+            }
+        }
+        [only, ..] => pixels.copy_from_slice(&only.picture_row(row, mcu_row)[..pixels.len()]),
+        [] => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use pulp::NullaryFnOnce;
+
+    use super::{DecodeCall, Decoder};
+    use crate::Scale;
+
+    /// Returns address and capacity of each of the decoder's buffers.
+    fn buffers(decoder: &Decoder) -> Vec<(*const u8, usize)> {
+        let planes = decoder.planes.iter().flat_map(|plane| plane.buffers());
+        planes.chain([&decoder.pixels]).map(|buffer| (buffer.as_ptr(), buffer.capacity())).collect()
+    }
+
+    #[test]
+    fn a_second_picture_of_the_same_size_reuses_the_memory() {
+        let file = include_bytes!("../tests/reference/420.jpg");
+        for scale in Scale::ALL {
+            let mut decoder = Decoder::default();
+            decoder.decode(file, scale).unwrap();
+            let first = buffers(&decoder);
+            assert!(first.iter().all(|&(_, capacity)| capacity > 0));
+            decoder.decode(file, scale).unwrap();
+            assert_eq!(buffers(&decoder), first);
+        }
+    }
+
+    /// The other tests run with the vector instructions of this machine's CPU.
+    #[test]
+    fn pixels_are_equal_with_and_without_optional_vector_instructions() {
+        let file = include_bytes!("../tests/reference/420.jpg");
+        for scale in Scale::ALL {
+            let Decoder { mut tables, mut planes, mut pixels } = Decoder::default();
+            let (tables, planes) = (&mut tables, &mut planes);
+            let size = DecodeCall { tables, planes, bytes: file, scale, pixels: &mut pixels }.call().unwrap();
+            let mut decoder = Decoder::default();
+            let picture = decoder.decode(file, scale).unwrap();
+            assert_eq!(size, (picture.width, picture.height));
+            assert_eq!(pixels, picture.pixels);
+        }
+    }
+}

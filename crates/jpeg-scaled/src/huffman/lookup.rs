@@ -1,0 +1,277 @@
+//! Look-up tables from the next bits to decoded coefficients.
+//!
+//! A look-up decodes a code and the value after it at once, and two coefficients where both are short. It
+//! finds most coefficients of a file. The others are decoded with the complete [`Codebook`].
+
+use super::{
+    code_lengths::CodeLengths,
+    codebook::{Code, Codebook},
+};
+use crate::Error;
+
+/// Number of bits that index a DC table.
+const DC_LOOKUP_BITS: u32 = 9;
+
+/// Number of bits that index an AC table. More bits would find more pairs, but the tables would displace
+/// other data from the first-level cache.
+pub(crate) const AC_LOOKUP_BITS: u32 = 11;
+
+/// A table that decodes differences of DC coefficients.
+pub(crate) struct DcTable {
+    entries: [DcEntry; 1 << DC_LOOKUP_BITS],
+    codes: Codebook,
+}
+
+/// A decoded difference. `bit_count` is 0 if the code and its value are longer than [`DC_LOOKUP_BITS`].
+#[derive(Clone, Copy)]
+pub(crate) struct DcEntry {
+    /// Length in bits of the code and the value after it.
+    pub(crate) bit_count: u8,
+    pub(crate) difference: i16,
+}
+
+impl DcTable {
+    pub(super) const EMPTY: Self = Self {
+        entries: [DcEntry { bit_count: 0, difference: 0 }; 1 << DC_LOOKUP_BITS],
+        codes: Codebook::EMPTY,
+    };
+
+    /// Replaces the contents by the table of `lengths`.
+    pub(crate) fn set(&mut self, lengths: &CodeLengths) -> Result<(), Error> {
+        self.codes.set(lengths)?;
+        if lengths.symbols().iter().any(|&symbol| symbol > 15) {
+            return Err(Error::Corrupt("the value of a DC code has more than 15 bits"));
+        }
+        let decoded = decode_all_inputs::<{ 1 << DC_LOOKUP_BITS }>(&self.codes);
+        for (entry, coded_value) in self.entries.iter_mut().zip(decoded) {
+            let (bit_count, difference) = coded_value.map_or((0, 0), |coded| (coded.bit_count, coded.value));
+            *entry = DcEntry { bit_count, difference };
+        }
+        Ok(())
+    }
+
+    /// Returns the entry for the next bits, which are left-aligned in `bits`.
+    #[inline(always)]
+    pub(crate) fn look_up(&self, bits: u64) -> DcEntry {
+        self.entries[(bits >> (64 - DC_LOOKUP_BITS)) as usize]
+    }
+
+    /// Returns the length of the code at the start of `bits` and the length of the value after it.
+    pub(crate) fn find_code(&self, bits: u64) -> Option<(u32, u32)> {
+        self.codes.find(bits).map(|code| (code.length, code.symbol.into()))
+    }
+}
+
+/// A table that decodes AC coefficients and the runs of zeros before them.
+pub(crate) struct AcTable {
+    entries: [AcEntry; 1 << AC_LOOKUP_BITS],
+    codes: Codebook,
+}
+
+/// The decoded start of the next bits.
+///
+/// An entry is one of:
+/// - one or two coefficients, each after a run of zeros
+/// - a coefficient and the end of the block
+/// - the end of the block
+/// - nothing, because the code and its value are too long for the table or invalid
+///
+/// The fields are packed into 32 bits, from the lowest bit up:
+///
+/// | bits | field |
+/// |--:|---|
+/// | 8 | number of bits to consume |
+/// | 8 | number of coefficients to advance by, or one of the constants below |
+/// | 4 | number of zeros before the first coefficient |
+/// | 6 | the first coefficient |
+/// | 6 | the last coefficient, equal to the first if there is only one |
+///
+/// The number of bits is lowest because shift instructions use only the low bits of their operand. The
+/// constants are larger than the 64 coefficients of a block, so that one comparison finds all of them.
+#[derive(Clone, Copy)]
+pub(crate) struct AcEntry(u32);
+
+impl AcEntry {
+    const END: u32 = 65;
+    const COEFFICIENT_AND_END: u32 = 66;
+    const NOT_FOUND: u32 = 67;
+
+    /// The entry of bits that the table cannot decode.
+    const NONE: Self = Self(Self::NOT_FOUND << 8);
+
+    fn new(bit_count: u8, advance: u32, zeros: u8, first: i16, last: i16) -> Self {
+        let low_six_bits = |value: i16| u32::from(value.cast_unsigned() & 63);
+        Self(
+            u32::from(bit_count)
+                | advance << 8
+                | u32::from(zeros) << 16
+                | low_six_bits(first) << 20
+                | low_six_bits(last) << 26,
+        )
+    }
+
+    /// Returns the number of bits to consume.
+    #[inline(always)]
+    pub(crate) fn bit_count(self) -> u32 {
+        self.0 & 0xFF
+    }
+
+    /// Returns the number of coefficients to advance by, zeros included. It is at least 65 if the block ends
+    /// here or the table has not decoded the bits.
+    #[inline(always)]
+    pub(crate) fn advances_position_by(self) -> usize {
+        (self.0 >> 8 & 0xFF) as usize
+    }
+
+    /// Returns true if the block ends here.
+    #[inline(always)]
+    pub(crate) fn is_end_of_block(self) -> bool {
+        self.advances_position_by() == Self::END as usize
+    }
+
+    /// Returns true if the block ends after [`AcEntry::first_coefficient`].
+    #[inline(always)]
+    pub(crate) fn is_coefficient_and_end(self) -> bool {
+        self.advances_position_by() == Self::COEFFICIENT_AND_END as usize
+    }
+
+    /// Returns the number of zeros before the first coefficient.
+    #[inline(always)]
+    pub(crate) fn zeros_before_first(self) -> usize {
+        (self.0 >> 16 & 15) as usize
+    }
+
+    /// Returns the first coefficient.
+    #[inline(always)]
+    pub(crate) fn first_coefficient(self) -> i16 {
+        ((self.0 << 6).cast_signed() >> 26) as i16
+    }
+
+    /// Returns the last coefficient, which is the first one if there is only one.
+    #[inline(always)]
+    pub(crate) fn last_coefficient(self) -> i16 {
+        (self.0.cast_signed() >> 26) as i16
+    }
+}
+
+impl AcTable {
+    pub(super) const EMPTY: Self =
+        Self { entries: [AcEntry::NONE; 1 << AC_LOOKUP_BITS], codes: Codebook::EMPTY };
+
+    /// Replaces the contents by the table of `lengths`.
+    pub(crate) fn set(&mut self, lengths: &CodeLengths) -> Result<(), Error> {
+        self.codes.set(lengths)?;
+        let decoded = decode_all_inputs::<{ 1 << AC_LOOKUP_BITS }>(&self.codes);
+        for (index, entry) in self.entries.iter_mut().enumerate() {
+            let Some(first) = decoded[index] else {
+                *entry = AcEntry::NONE;
+                continue;
+            };
+            // The bits of the index after the first code and value, then zeros in place of the unknown bits.
+            let rest = (index << first.bit_count) % decoded.len();
+            let second = decoded[rest]
+                .filter(|second| u32::from(first.bit_count + second.bit_count) <= AC_LOOKUP_BITS);
+            *entry = first.to_entry(second);
+        }
+        Ok(())
+    }
+
+    /// Returns the entry for the next bits, which are left-aligned in `bits`.
+    #[inline(always)]
+    pub(crate) fn look_up(&self, bits: u64) -> AcEntry {
+        self.entries[(bits >> (64 - AC_LOOKUP_BITS)) as usize]
+    }
+
+    /// Returns the length of the code at the start of `bits`, its number of zeros, and the length of the
+    /// coefficient after it.
+    pub(crate) fn find_code(&self, bits: u64) -> Option<(u32, usize, u32)> {
+        let Code { length, symbol } = self.codes.find(bits)?;
+        Some((length, usize::from(symbol >> 4), u32::from(symbol & 15)))
+    }
+}
+
+/// A code and the value after it.
+#[derive(Clone, Copy)]
+struct CodedValue {
+    /// Length in bits of both.
+    bit_count: u8,
+    symbol: u8,
+    value: i16,
+}
+
+impl CodedValue {
+    fn zeros(self) -> u8 {
+        self.symbol >> 4
+    }
+
+    fn is_end_of_block(self) -> bool {
+        self.symbol == 0
+    }
+
+    /// Returns true if an [`AcEntry`] can represent the value and the code is valid: of the codes without a
+    /// value, only end of block and 0xF0 (a run of 16 zeros) are.
+    fn fits_entry(self) -> bool {
+        (-32..32).contains(&self.value) && (self.symbol & 15 > 0 || self.symbol == 0xF0)
+    }
+
+    /// Returns the number of coefficients: the zeros and the one after them.
+    fn coefficient_count(self) -> u32 {
+        u32::from(self.zeros()) + 1
+    }
+
+    /// Combines the code and, if possible, the `second` one after it into an entry.
+    fn to_entry(self, second: Option<Self>) -> AcEntry {
+        let Self { bit_count, value, .. } = self;
+        if self.is_end_of_block() {
+            return AcEntry::new(bit_count, AcEntry::END, 0, 0, 0);
+        }
+        if !self.fits_entry() {
+            return AcEntry::NONE;
+        }
+        match second {
+            Some(second) if second.is_end_of_block() => AcEntry::new(
+                bit_count + second.bit_count,
+                AcEntry::COEFFICIENT_AND_END,
+                self.zeros(),
+                value,
+                value,
+            ),
+            Some(second) if second.fits_entry() => {
+                let advance = self.coefficient_count() + second.coefficient_count();
+                AcEntry::new(bit_count + second.bit_count, advance, self.zeros(), value, second.value)
+            }
+            _ => AcEntry::new(bit_count, self.coefficient_count(), self.zeros(), value, value),
+        }
+    }
+}
+
+/// Decodes the start of every possible input of a table with `INPUTS` entries.
+///
+/// An element is `None` if the input does not contain a whole code and its value.
+fn decode_all_inputs<const INPUTS: usize>(codes: &Codebook) -> [Option<CodedValue>; INPUTS] {
+    let width = INPUTS.trailing_zeros();
+    let mut decoded = [None; INPUTS];
+    for length in 1..=width {
+        for (code, symbol) in codes.codes_of_length(length) {
+            let size = u32::from(symbol & 15);
+            let Some(rest) = width.checked_sub(length + size) else { continue };
+            for bits in 0..1 << size {
+                let (first, value) = ((code << size | u32::from(bits)) << rest, extend(bits, size));
+                #[expect(clippy::cast_possible_truncation, reason = "it is at most `width`")]
+                let bit_count = (length + size) as u8;
+                decoded[first as usize..][..1 << rest].fill(Some(CodedValue { bit_count, symbol, value }));
+            }
+        }
+    }
+    decoded
+}
+
+/// Converts the `size` bits after a code, at most 15, to their value: EXTEND in section F.2.2.1 of the
+/// standard.
+///
+/// Negative values begin with a zero bit.
+#[inline(always)]
+pub(crate) fn extend(bits: u16, size: u32) -> i16 {
+    let is_positive = size == 0 || bits >> (size - 1) == 1;
+    if is_positive { bits.cast_signed() } else { bits.wrapping_sub((1 << size) - 1).cast_signed() }
+}

@@ -1,0 +1,44 @@
+//! Compares decoded pixels with a decoder that computes the standard's definitions in floating point.
+
+use jpeg_scaled::Scale;
+use proptest::{prelude::*, test_runner::TestRunner};
+
+use crate::{
+    files::{Recipe, decode, proptest_config, recipes},
+    naive,
+};
+
+/// Maximum difference of a value from its exact result.
+///
+/// Luminance and colour differences are rounded twice each, and a colour difference is multiplied by up to
+/// 1.772.
+const MAX_DIFFERENCE: f64 = 4.0;
+
+/// Decodes the picture of `recipe` at `scale` and returns the largest difference of a value from its exact
+/// result.
+fn max_difference(recipe: &Recipe, scale: Scale) -> f64 {
+    let file = recipe.encode();
+    let (width, height, rgb) = decode(&file, scale).unwrap();
+    let (expected_width, expected_height) =
+        (scale.apply(recipe.width.into()), scale.apply(recipe.height.into()));
+    assert_eq!((width, height), (expected_width, expected_height));
+    let expected = naive::decode(&file, scale.denominator() as usize);
+    assert_eq!(rgb.len(), expected.len());
+    rgb.iter()
+        .zip(&expected)
+        .map(|(&actual, expected)| (f64::from(actual) - expected).abs())
+        .fold(0.0, f64::max)
+}
+
+#[test]
+fn any_picture_at_any_scale_is_close_to_its_exact_pixels() {
+    TestRunner::new(proptest_config(400))
+        .run(&recipes(), |recipe| {
+            for scale in Scale::ALL {
+                let difference = max_difference(&recipe, scale);
+                prop_assert!(difference <= MAX_DIFFERENCE, "{difference} at {scale:?}");
+            }
+            Ok(())
+        })
+        .unwrap();
+}

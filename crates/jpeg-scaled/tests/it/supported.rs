@@ -1,0 +1,226 @@
+//! Tests that files are decoded, or refused with the documented kind of error.
+
+use jpeg_encoder::{ColorType, Encoder};
+use jpeg_scaled::{ColourSpace, Error, JpegHeader, Scale};
+
+use crate::files::{
+    Recipe, decode, entropy_coded_start, segment_position, usual_file, usual_recipe, with_component_ids,
+    with_inserted, without_segment,
+};
+
+/// Returns Adobe's APP14 segment with the colour transform `transform`.
+fn adobe_segment(transform: u8) -> Vec<u8> {
+    [&b"\xFF\xEE\x00\x0EAdobe\x00\x64\x00\x00\x00\x00"[..], &[transform]].concat()
+}
+
+#[track_caller]
+fn assert_unsupported(file: &[u8], case: &str) {
+    for scale in Scale::ALL {
+        match decode(file, scale) {
+            Err(Error::Unsupported(_)) => {}
+            other => panic!("{case}: {other:?}"),
+        }
+    }
+}
+
+#[track_caller]
+fn assert_corrupt(file: &[u8], case: &str) {
+    for scale in Scale::ALL {
+        match decode(file, scale) {
+            Err(Error::Corrupt(_)) => {}
+            other => panic!("{case}: {other:?}"),
+        }
+    }
+}
+
+/// Asserts that both files decode to the same pixels.
+#[track_caller]
+fn assert_same_pixels(file: &[u8], other: &[u8], case: &str) {
+    for scale in Scale::ALL {
+        assert_eq!(decode(file, scale).unwrap(), decode(other, scale).unwrap(), "{case}");
+    }
+}
+
+#[test]
+fn the_header_has_the_size_and_the_colour_space_of_the_file() {
+    let header = |file: &[u8]| JpegHeader::read(file).unwrap();
+    let file = usual_file();
+    assert_eq!(header(&file), JpegHeader { width: 45, height: 37, colour_space: ColourSpace::YCbCr });
+    let grey = Recipe { sampling: None, ..usual_recipe() }.encode();
+    assert_eq!(header(&grey).colour_space, ColourSpace::Grey);
+
+    // JFIF implies YCbCr. Without JFIF, Adobe's marker decides; without both, the component identifiers do.
+    assert_eq!(header(&with_component_ids(&file, *b"RGB")).colour_space, ColourSpace::YCbCr);
+    let plain = without_segment(&file, 0xE0);
+    assert_eq!(header(&plain).colour_space, ColourSpace::YCbCr);
+    assert_eq!(header(&with_component_ids(&plain, *b"RGB")).colour_space, ColourSpace::Rgb);
+    assert_eq!(header(&with_inserted(&plain, 2, &adobe_segment(0))).colour_space, ColourSpace::Rgb);
+    assert_eq!(header(&with_inserted(&plain, 2, &adobe_segment(1))).colour_space, ColourSpace::YCbCr);
+    assert_eq!(
+        header(&with_inserted(&with_component_ids(&plain, *b"RGB"), 2, &adobe_segment(1))).colour_space,
+        ColourSpace::YCbCr
+    );
+}
+
+#[test]
+fn samples_of_an_rgb_file_are_not_converted() {
+    let grey = Recipe { sampling: None, ..usual_recipe() };
+    let colourful = Recipe { sampling: Some((1, 1)), ..usual_recipe() };
+    let rgb = with_component_ids(&without_segment(&colourful.encode(), 0xE0), *b"RGB");
+    for scale in Scale::ALL {
+        let (_, _, as_rgb) = decode(&rgb, scale).unwrap();
+        let (_, _, as_ycbcr) = decode(&colourful.encode(), scale).unwrap();
+        assert_ne!(as_rgb, as_ycbcr);
+        // A grey file has equal red, green and blue.
+        let (_, _, grey_pixels) = decode(&grey.encode(), scale).unwrap();
+        assert!(grey_pixels.chunks(3).all(|pixel| pixel[0] == pixel[1] && pixel[1] == pixel[2]));
+    }
+}
+
+#[test]
+fn comments_fill_bytes_and_trailing_bytes_are_ignored() {
+    let file = usual_file();
+    let comment = b"\xFF\xFE\x00\x06abcd";
+    assert_same_pixels(&with_inserted(&file, segment_position(&file, 0xDB), comment), &file, "a comment");
+    assert_same_pixels(
+        &with_inserted(&file, segment_position(&file, 0xDA), b"\xFF\xFF\xFF"),
+        &file,
+        "fill bytes",
+    );
+    assert_same_pixels(&[&file[..], b"trailing \xFF\xD8 rubbish \xFF"].concat(), &file, "after the end");
+    let end = file.len() - 2;
+    assert_same_pixels(&with_inserted(&file, end, b"\xFF\xFF"), &file, "fill bytes before the end marker");
+    assert_same_pixels(&file[..end], &file, "no end marker");
+    let mut extended = file.clone();
+    let frame = segment_position(&file, 0xC0);
+    extended[frame + 1] = 0xC1;
+    assert_same_pixels(&extended, &file, "SOF1");
+}
+
+#[test]
+fn a_quantisation_table_of_16_bits_is_decoded() {
+    let file = usual_file();
+    let at = segment_position(&file, 0xDB);
+    let mut table = vec![0xFF, 0xDB, 0, 131, 0x10];
+    table.extend(file[at + 5..at + 69].iter().flat_map(|&step| [0, step]));
+    // Follows the tables of 8 bits and replaces the first one.
+    assert_same_pixels(&with_inserted(&file, segment_position(&file, 0xC0), &table), &file, "16 bits");
+}
+
+#[test]
+fn missing_or_misordered_restart_markers_are_refused() {
+    let recipe = Recipe { width: 200, restart_interval: 1, ..usual_recipe() };
+    let file = recipe.encode();
+    let markers: Vec<usize> = (entropy_coded_start(&file)..file.len() - 2)
+        .filter(|&at| file[at] == 0xFF && (0xD0..=0xD7).contains(&file[at + 1]))
+        .collect();
+    assert_eq!(markers.len(), 13 * 3 - 1);
+    for (number, &at) in markers.iter().enumerate() {
+        assert_same_pixels(&with_inserted(&file, at, b"\xFF"), &file, "a fill byte");
+        assert_eq!(usize::from(file[at + 1] & 7), number % 8);
+        let mut wrong = file.clone();
+        wrong[at + 1] ^= 1;
+        assert_corrupt(&wrong, "another restart marker");
+        wrong[at + 1] = 0xD9;
+        for scale in Scale::ALL {
+            assert_eq!(decode(&wrong, scale), Err(Error::Truncated));
+        }
+        let missing = [&file[..at], &file[at + 2..]].concat();
+        assert!(decode(&missing, Scale::Eighth).is_err());
+        assert_unsupported(&with_inserted(&file, at, b"\x12\x34"), "bytes before a restart marker");
+    }
+}
+
+#[test]
+fn features_outside_the_supported_subset_are_unsupported() {
+    let pixels = usual_recipe().pixels();
+    let encode = |set: fn(&mut Encoder<&mut Vec<u8>>)| {
+        let mut file = Vec::new();
+        let mut encoder = Encoder::new(&mut file, 85);
+        set(&mut encoder);
+        encoder.encode(&pixels, 45, 37, ColorType::Rgb).unwrap();
+        file
+    };
+    assert_unsupported(&encode(|encoder| encoder.set_progressive(true)), "progressive");
+    assert_unsupported(
+        &encode(|encoder| encoder.set_optimized_huffman_tables(true)),
+        "separate scans per component",
+    );
+    let mut cmyk = Vec::new();
+    let four = [&pixels[..], &pixels[..45 * 37]].concat();
+    Encoder::new(&mut cmyk, 85).encode(&four, 45, 37, ColorType::Cmyk).unwrap();
+    assert_unsupported(&cmyk, "CMYK");
+
+    let file = usual_file();
+    let (frame, scan) = (segment_position(&file, 0xC0), segment_position(&file, 0xDA));
+    let changed = |at: usize, byte: u8| {
+        let mut file = file.clone();
+        file[at] = byte;
+        file
+    };
+    for marker in [0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF] {
+        assert_unsupported(&changed(frame + 1, marker), "another coding process");
+    }
+    assert_unsupported(&changed(frame + 4, 12), "12 bits");
+    let mut late_height = changed(frame + 5, 0);
+    late_height[frame + 6] = 0;
+    assert_unsupported(&late_height, "a height that follows the scan");
+    let mut thirds = changed(frame + 11, 0x31);
+    thirds[frame + 14] = 0x21;
+    assert_unsupported(&thirds, "a sampling of two thirds");
+    assert_unsupported(&changed(scan + 12, 1), "a part of the coefficients");
+    let mut swapped = with_component_ids(&file, [2, 1, 3]);
+    swapped[frame + 10] = 1;
+    swapped[frame + 13] = 2;
+    assert_unsupported(&swapped, "components in another order");
+    assert_unsupported(
+        &without_segment(&without_segment(&without_segment(&without_segment(&file, 0xC4), 0xC4), 0xC4), 0xC4),
+        "no tables",
+    );
+    assert_unsupported(&with_inserted(&file, scan, b"rubbish"), "rubbish between segments");
+    let end = file.len() - 2;
+    assert_unsupported(&with_inserted(&file, end, b"more"), "bytes after the last MCU");
+    assert_unsupported(&with_inserted(&file, end, b"\xFF\xDA\x00\x02"), "another scan");
+}
+
+#[test]
+fn violations_of_the_standard_are_corrupt() {
+    let file = usual_file();
+    let (frame, scan) = (segment_position(&file, 0xC0), segment_position(&file, 0xDA));
+    let changed = |at: usize, byte: u8| {
+        let mut file = file.clone();
+        file[at] = byte;
+        file
+    };
+    assert_corrupt(b"\x89PNG\r\n\x1a\n", "no JPEG");
+    assert_corrupt(b"\xFF\xD8\xFF\xD9", "no segments");
+    assert_corrupt(&with_inserted(&file, scan, &file[frame..scan]), "two frame headers");
+    assert_corrupt(&without_segment(&file, 0xC0), "no frame header");
+    assert_corrupt(&without_segment(&without_segment(&file, 0xDB), 0xDB), "no quantisation table");
+    assert_corrupt(&changed(frame + 11, 0), "no sampling");
+    assert_corrupt(&changed(frame + 11, 0x44), "too many blocks");
+    assert_corrupt(&changed(frame + 3, 16), "a wrong length");
+    assert_corrupt(&changed(scan + 6, 0x44), "a Huffman table with an invalid number");
+    assert_corrupt(&changed(segment_position(&file, 0xC4) + 5, 255), "too many codes");
+    let mut no_width = changed(frame + 7, 0);
+    no_width[frame + 8] = 0;
+    assert_corrupt(&no_width, "no width");
+}
+
+#[test]
+fn a_file_that_ends_before_or_in_its_data_is_truncated() {
+    let file = usual_file();
+    for length in [
+        0,
+        1,
+        2,
+        10,
+        entropy_coded_start(&file) - 1,
+        entropy_coded_start(&file),
+        entropy_coded_start(&file) + 20,
+    ] {
+        for scale in Scale::ALL {
+            assert_eq!(decode(&file[..length], scale), Err(Error::Truncated), "{length}");
+        }
+    }
+}

@@ -1,0 +1,37 @@
+//! The id of a request, in the log and in the response.
+
+use axum::{
+    extract::Request,
+    http::{HeaderMap, HeaderName, HeaderValue},
+    middleware::Next,
+    response::Response,
+};
+use uuid::Uuid;
+
+/// Identifies a request in the log, in the response header `x-request-id` and in every problem.
+///
+/// The caller's `x-request-id` is used if it has 1 to 128 of the characters `A-Z a-z 0-9 . _ -`. Otherwise
+/// the id is a random UUID. Handlers find it in the extensions of the request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RequestId(pub String);
+
+const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// Middleware that gives the request a [`RequestId`] and sends the id back.
+pub(super) async fn set_request_id(mut request: Request, next: Next) -> Response {
+    let id = caller_id(request.headers()).unwrap_or_else(|| Uuid::new_v4().to_string());
+    let header = HeaderValue::from_str(&id);
+    request.extensions_mut().insert(RequestId(id));
+    let mut response = next.run(request).await;
+    if let Ok(value) = header {
+        response.headers_mut().insert(X_REQUEST_ID, value);
+    }
+    response
+}
+
+/// Returns the caller's id if it is valid.
+fn caller_id(headers: &HeaderMap) -> Option<String> {
+    let id = headers.get(X_REQUEST_ID)?.to_str().ok()?;
+    let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
+    ((1..=128).contains(&id.len()) && id.bytes().all(allowed)).then(|| id.to_owned())
+}

@@ -1,0 +1,74 @@
+//! The log: its flags and its format.
+
+use std::io::{self, IsTerminal};
+
+use tracing_subscriber::{EnvFilter, fmt, layer::SubscriberExt, util::SubscriberInitExt};
+
+use super::json::JsonLayer;
+
+/// Format of the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum LogFormat {
+    /// Human on a terminal, otherwise JSON.
+    Auto,
+    /// Lines for people.
+    Human,
+    /// One JSON object per line, for Cloud Logging.
+    Json,
+}
+
+/// Settings of the log; each service flattens these flags into its configuration.
+#[derive(Clone, Debug, PartialEq, Eq, clap::Args)]
+pub struct LogArgs {
+    /// Events to log: a level, or levels by target, as in `info,classify=debug`
+    #[arg(long, env = "RUST_LOG", default_value = "info", value_parser = parse_filter)]
+    pub log: String,
+    /// Format of the log
+    #[arg(long, env = "LOG_FORMAT", value_enum, default_value_t = LogFormat::Auto)]
+    pub log_format: LogFormat,
+}
+
+/// Checks a filter. An empty `RUST_LOG` means the default, like an unset one.
+fn parse_filter(text: &str) -> Result<String, String> {
+    if text.trim().is_empty() {
+        return Ok("info".to_owned());
+    }
+    EnvFilter::try_new(text).map(|_| text.to_owned()).map_err(|error| error.to_string())
+}
+
+/// Installs the log of this process, unless one is installed already.
+pub(super) fn install(filter: &str, format: LogFormat) {
+    let (env_filter, bad_filter) = match EnvFilter::try_new(filter) {
+        Ok(env_filter) => (env_filter, None),
+        Err(error) => (EnvFilter::new("info"), Some(error)),
+    };
+    let terminal = io::stderr().is_terminal();
+    let human = match format {
+        LogFormat::Auto => terminal,
+        LogFormat::Human => true,
+        LogFormat::Json => false,
+    };
+    let registry = tracing_subscriber::registry().with(env_filter);
+    let installed = if human {
+        registry.with(fmt::layer().with_writer(io::stderr).with_ansi(terminal)).try_init()
+    } else {
+        registry.with(JsonLayer::new(io::stderr)).try_init()
+    };
+    if installed.is_ok()
+        && let Some(error) = bad_filter
+    {
+        tracing::warn!(filter, %error, "the log filter is invalid; logging at level \"info\"");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn filter_is_checked_and_an_empty_one_is_the_default() {
+        assert_eq!(parse_filter("info,classify=debug"), Ok("info,classify=debug".to_owned()));
+        assert_eq!(parse_filter(" "), Ok("info".to_owned()));
+        assert!(parse_filter("a=b=c").is_err());
+    }
+}

@@ -1,0 +1,124 @@
+//! The weights of a convolution, and the arithmetic that folds scales and shifts per channel into them.
+
+use onnx_ir::GraphProto;
+
+use super::proto::{self, NodeExt, float_tensor};
+
+/// An affine function per channel: `y = scale * x + shift`.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Affine {
+    pub(super) scale: Vec<f64>,
+    pub(super) shift: Vec<f64>,
+}
+
+impl Affine {
+    pub(super) fn identity(channels: usize) -> Self {
+        Self { scale: vec![1.0; channels], shift: vec![0.0; channels] }
+    }
+
+    /// Returns the function that applies `self` first and then `next`.
+    pub(super) fn then(&self, next: &Self) -> Self {
+        let scales = self.scale.iter().zip(&next.scale);
+        let shifts = self.shift.iter().zip(next.scale.iter().zip(&next.shift));
+        Self {
+            scale: scales.map(|(first, second)| first * second).collect(),
+            shift: shifts.map(|(first, (scale, shift))| first * scale + shift).collect(),
+        }
+    }
+}
+
+/// Weights `[outputs, inputs / groups, height, width]` and biases of a convolution, as f64.
+pub(super) struct ConvWeights {
+    weights: Vec<f64>,
+    biases: Vec<f64>,
+    dims: Vec<i64>,
+    groups: usize,
+}
+
+impl ConvWeights {
+    /// Reads the weights of the Conv node `index`; `None` unless they are constant and the kernel is 2D.
+    pub(super) fn read(graph: &GraphProto, index: usize) -> Option<Self> {
+        let node = &graph.node[index];
+        let tensor = proto::initializer(graph, node.input.get(1)?)?;
+        let weights: Vec<f64> = proto::floats(tensor)?.into_iter().map(f64::from).collect();
+        let outputs = usize::try_from(*tensor.dims.first()?).ok()?;
+        let biases = match node.input.get(2).filter(|name| !name.is_empty()) {
+            Some(name) => {
+                proto::floats(proto::initializer(graph, name)?)?.into_iter().map(f64::from).collect()
+            }
+            None => vec![0.0; outputs],
+        };
+        let complete = tensor.dims.len() == 4 && tensor.dims.iter().product::<i64>() == to_i64(weights.len());
+        (complete && outputs > 0 && biases.len() == outputs).then(|| Self {
+            weights,
+            biases,
+            dims: tensor.dims.clone(),
+            groups: node.int("group").and_then(|groups| usize::try_from(groups).ok()).unwrap_or(1),
+        })
+    }
+
+    pub(super) fn outputs(&self) -> usize {
+        self.biases.len()
+    }
+
+    fn inputs_in_group(&self) -> usize {
+        usize::try_from(self.dims[1]).unwrap_or(0)
+    }
+
+    pub(super) fn inputs(&self) -> usize {
+        self.inputs_in_group() * self.groups
+    }
+
+    /// Returns the weights of this convolution followed by `affine`.
+    pub(super) fn with_affine_after(mut self, affine: &Affine) -> Self {
+        let per_output = self.weights.len() / self.outputs();
+        for (weights, scale) in self.weights.chunks_mut(per_output).zip(&affine.scale) {
+            weights.iter_mut().for_each(|weight| *weight *= scale);
+        }
+        for (bias, (scale, shift)) in self.biases.iter_mut().zip(affine.scale.iter().zip(&affine.shift)) {
+            *bias = *bias * scale + shift;
+        }
+        self
+    }
+
+    /// Returns the weights of this convolution preceded by `affine`.
+    ///
+    /// If the convolution pads, `affine` must not shift: the zeros that the convolution pads with are not
+    /// shifted.
+    pub(super) fn with_affine_before(mut self, affine: &Affine) -> Self {
+        let in_group = self.inputs_in_group();
+        let outputs_in_group = self.outputs() / self.groups;
+        let plane = self.weights.len() / self.outputs() / in_group;
+        for (row, weights) in self.weights.chunks_mut(plane).enumerate() {
+            let (output, input) = (row / in_group, row % in_group);
+            let channel = output / outputs_in_group * in_group + input;
+            self.biases[output] += affine.shift[channel] * weights.iter().sum::<f64>();
+            weights.iter_mut().for_each(|weight| *weight *= affine.scale[channel]);
+        }
+        self
+    }
+
+    /// Stores these weights as the inputs of the Conv node `index`.
+    ///
+    /// The constants get new names, since other nodes may share the old ones.
+    pub(super) fn store(self, graph: &mut GraphProto, index: usize) {
+        let base = graph.node[index].output[0].clone();
+        let (weights, biases): (Vec<f32>, Vec<f32>) =
+            (self.weights.into_iter().map(to_f32).collect(), self.biases.into_iter().map(to_f32).collect());
+        let weight_name = proto::fresh_name(graph, &format!("{base}_weight"));
+        graph.initializer.push(float_tensor(&weight_name, &self.dims, &weights));
+        let bias_name = proto::fresh_name(graph, &format!("{base}_bias"));
+        graph.initializer.push(float_tensor(&bias_name, &self.dims[..1], &biases));
+        let input = graph.node[index].input[0].clone();
+        graph.node[index].input = vec![input, weight_name, bias_name];
+    }
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "the folded weights are rounded to f32 once, here")]
+pub(super) fn to_f32(value: f64) -> f32 {
+    value as f32
+}
+
+pub(super) fn to_i64(length: usize) -> i64 {
+    i64::try_from(length).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,279 @@
+//! Fuses chains of convolutions into one custom operator each.
+//!
+//! A chain begins at any value and is as long as possible. It consists of
+//!
+//! - at its beginning, optionally: the addition of a constant to each channel, which is what remains of the
+//!   input's normalisation before a padding convolution (see [`super::fold`]);
+//! - convolutions with the activation after them: dense ones of any size, and depthwise ones;
+//! - inverted residual blocks: 1×1 expand → depthwise → 1×1 project, with or without the addition of the
+//!   block's input;
+//! - GlobalAveragePool, Flatten of a plane of one pixel, and fully connected layers.
+//!
+//! Batch normalisation was folded into the convolutions before. A chain becomes one node of the domain
+//! [`DOMAIN`]. Its attribute `plan` is the Rust expression of a `fused::Plan`, its attribute `rank` the rank
+//! of the output, and its second input holds all weights.
+
+mod conv;
+#[cfg(test)]
+mod tests;
+
+use onnx_ir::{GraphProto, NodeProto};
+
+use super::fold::per_channel_values;
+use super::proto::{self, NodeExt, float_tensor};
+use super::shapes::Shapes;
+use super::tidy;
+use conv::{Conv, UNBOUNDED, find_activation, image_shape, read_conv};
+
+/// Domain of the custom operator.
+pub const DOMAIN: &str = "image-pipeline";
+/// Name of the custom operator.
+pub const CHAIN: &str = "FusedChain";
+
+/// Replaces every chain in a graph by one node; `input` is the graph's image input.
+pub fn fuse(graph: &mut GraphProto, input: &str) {
+    let shapes = Shapes::infer(graph, input);
+    let mut index = 0;
+    while index < graph.node.len() {
+        if let Some(chain) = Chain::starting_at(graph, &shapes, index) {
+            chain.replace_nodes(graph, index);
+        }
+        index += 1;
+    }
+    tidy::remove_dead(graph);
+}
+
+/// A chain of steps, each of which reads only the output of the one before it.
+struct Chain {
+    /// Name of the input value.
+    input: String,
+    /// `[channels, height, width]` of the input.
+    shape: [i64; 3],
+    /// True if the chain begins with the addition of a constant to each channel.
+    shifted: bool,
+    /// Rust expressions of type `fused::Step`.
+    steps: Vec<String>,
+    weights: Vec<f32>,
+    /// Name of the output value.
+    output: String,
+    /// True if the output is one row per image and not a feature map.
+    flat: bool,
+    /// Indices of the nodes that the chain replaces.
+    nodes: Vec<usize>,
+}
+
+impl Chain {
+    /// Returns the longest chain that begins with the node `first`.
+    fn starting_at(graph: &GraphProto, shapes: &Shapes, first: usize) -> Option<Self> {
+        let node = &graph.node[first];
+        let (input, output, weights, nodes) = match read_shift(graph, shapes, node) {
+            Some((input, shift)) => (input, node.output[0].clone(), shift, vec![first]),
+            None => (node.input.first()?.clone(), node.input.first()?.clone(), Vec::new(), Vec::new()),
+        };
+        let mut chain = Self {
+            shape: image_shape(shapes, &input)?,
+            input,
+            shifted: !nodes.is_empty(),
+            steps: Vec::new(),
+            weights,
+            output,
+            flat: false,
+            nodes,
+        };
+        // The chain's input may have other users. The values between its steps may not, because the fused
+        // node does not produce them.
+        let shifted = chain.shifted;
+        let begins = |conv: &Conv| shifted || conv.nodes.first() == Some(&first);
+        if !chain.extend_by_block(graph, shapes, &begins) && !chain.extend_by_layer(graph, shapes, &begins) {
+            return None;
+        }
+        let any = |_: &Conv| true;
+        while chain.extend_by_block(graph, shapes, &any)
+            || chain.extend_by_layer(graph, shapes, &any)
+            || chain.extend_by_pooling(graph, shapes)
+        {}
+        Some(chain)
+    }
+
+    /// Extends the chain by an inverted residual block; returns false if none follows.
+    fn extend_by_block(
+        &mut self,
+        graph: &GraphProto,
+        shapes: &Shapes,
+        may_begin: &dyn Fn(&Conv) -> bool,
+    ) -> bool {
+        let input = self.output.clone();
+        let Some((expand, depthwise, mut project)) = find_inverted_residual(graph, shapes, &input, may_begin)
+        else {
+            return false;
+        };
+        let add = find_residual_addition(graph, shapes, &input, &project);
+        let inner = proto::use_count(graph, &input) - usize::from(add.is_some());
+        // Only the input of the whole chain may have other users.
+        if inner != 1 && !self.nodes.is_empty() {
+            return false;
+        }
+        if let Some((node, clamp, after)) = &add {
+            project.clamp = *clamp;
+            project.output.clone_from(after);
+            project.nodes.extend(node);
+        }
+        let expand_source =
+            expand.as_ref().map_or("None".into(), |expand| format!("Some({})", expand.to_rust()));
+        self.steps.push(format!(
+            "fused::Step::InvertedResidual {{ expand: {expand_source}, depthwise: {}, project: {}, add_input: {} }}",
+            depthwise.to_rust(),
+            project.to_rust(),
+            add.is_some(),
+        ));
+        for conv in expand.into_iter().chain([depthwise, project]) {
+            self.append(conv);
+        }
+        true
+    }
+
+    /// Extends the chain by one convolution or fully connected layer; returns false if none follows.
+    fn extend_by_layer(
+        &mut self,
+        graph: &GraphProto,
+        shapes: &Shapes,
+        may_begin: &dyn Fn(&Conv) -> bool,
+    ) -> bool {
+        // Only the input of the whole chain may have other users.
+        let users = if self.nodes.is_empty() {
+            users(graph, &self.output)
+        } else {
+            proto::only_user(graph, &self.output).into_iter().collect()
+        };
+        let mut convolutions =
+            users.into_iter().filter_map(|user| read_conv(graph, shapes, user, &self.output));
+        let Some(conv) = convolutions.find(|conv| may_begin(conv)) else {
+            return false;
+        };
+        let kind = if conv.depthwise { "Depthwise" } else { "Dense" };
+        self.steps.push(format!("fused::Step::{kind}({})", conv.to_rust()));
+        self.append(conv);
+        true
+    }
+
+    /// Extends the chain by pooling or flattening; returns false if none follows.
+    fn extend_by_pooling(&mut self, graph: &GraphProto, shapes: &Shapes) -> bool {
+        let Some(index) = proto::only_user(graph, &self.output) else {
+            return false;
+        };
+        let node = &graph.node[index];
+        let plane = image_shape(shapes, &self.output);
+        let step = match (node.op_type.as_str(), plane) {
+            ("GlobalAveragePool", Some(_)) => "GlobalAveragePool",
+            ("Flatten", Some([_, 1, 1])) if node.int("axis").unwrap_or(1) == 1 => "Flatten",
+            _ => return false,
+        };
+        self.flat |= step == "Flatten";
+        self.steps.push(format!("fused::Step::{step}"));
+        self.output.clone_from(&node.output[0]);
+        self.nodes.push(index);
+        true
+    }
+
+    /// Appends the weights and nodes of a convolution.
+    fn append(&mut self, conv: Conv) {
+        self.weights.extend(conv.weights);
+        self.nodes.extend(conv.nodes);
+        self.output = conv.output;
+    }
+
+    /// Replaces the node `first` by the chain's node and removes the other nodes of the chain.
+    fn replace_nodes(mut self, graph: &mut GraphProto, first: usize) {
+        let weights = proto::fresh_name(graph, &format!("{}_weights", self.output));
+        let length = i64::try_from(self.weights.len()).unwrap_or(0);
+        graph.initializer.push(float_tensor(&weights, &[length], &self.weights));
+        let [channels, height, width] = self.shape;
+        let plan = format!(
+            "fused::Plan {{ input: [{channels}, {height}, {width}], shifted: {}, steps: vec![{}] }}",
+            self.shifted,
+            self.steps.join(", ")
+        );
+        let mut node = proto::node(CHAIN, &[&self.input, &weights], &[&self.output])
+            .with_text("plan", &plan)
+            .with_int("rank", if self.flat { 2 } else { 4 });
+        node.domain = DOMAIN.into();
+        graph.node[first] = node;
+        self.nodes.retain(|index| *index != first);
+        self.nodes.sort_unstable();
+        for index in self.nodes.into_iter().rev() {
+            graph.node.remove(index);
+        }
+    }
+}
+
+/// If a node adds a constant to each channel of an image, returns the image and the constants.
+fn read_shift(graph: &GraphProto, shapes: &Shapes, node: &NodeProto) -> Option<(String, Vec<f32>)> {
+    let [one, other] = node.input.as_slice() else {
+        return None;
+    };
+    if node.op_type != "Add" {
+        return None;
+    }
+    let operands = |value: &String, constant: &String| {
+        let [channels, ..] = image_shape(shapes, value)?;
+        Some((value.clone(), per_channel_values(graph, constant, usize::try_from(channels).ok()?)?))
+    };
+    operands(one, other).or_else(|| operands(other, one))
+}
+
+/// Returns the indices of the nodes that use a value.
+fn users(graph: &GraphProto, value: &str) -> Vec<usize> {
+    let uses = |node: &NodeProto| node.input.iter().any(|input| input == value);
+    (0..graph.node.len()).filter(|index| uses(&graph.node[*index])).collect()
+}
+
+/// Returns the convolutions of an inverted residual block that reads `input`: expand, depthwise, project.
+///
+/// The addition of the block's input is not part of the result; see [`find_residual_addition`].
+fn find_inverted_residual(
+    graph: &GraphProto,
+    shapes: &Shapes,
+    input: &str,
+    may_begin: &dyn Fn(&Conv) -> bool,
+) -> Option<(Option<Conv>, Conv, Conv)> {
+    let next = |value: &str| read_conv(graph, shapes, proto::only_user(graph, value)?, value);
+    let mut begin = users(graph, input).into_iter().filter_map(|user| read_conv(graph, shapes, user, input));
+    let first = begin.find(|conv| may_begin(conv))?;
+    let (expand, depthwise) = if first.is_pointwise() {
+        let depthwise = next(&first.output)?;
+        (Some(first), depthwise)
+    } else {
+        (None, first)
+    };
+    let project = depthwise.depthwise.then(|| next(&depthwise.output)).flatten()?;
+    project.is_pointwise().then_some((expand, depthwise, project))
+}
+
+/// Finds the node that adds `input` to the output of `project`, and the activation after that node.
+///
+/// Returns the indices of these nodes, the bounds of the activation and the name of the output.
+fn find_residual_addition(
+    graph: &GraphProto,
+    shapes: &Shapes,
+    input: &str,
+    project: &Conv,
+) -> Option<(Vec<usize>, [f32; 2], String)> {
+    // Add broadcasts an operand of another shape; the fused block does not.
+    if project.clamp != UNBOUNDED || image_shape(shapes, input)? != image_shape(shapes, &project.output)? {
+        return None;
+    }
+    let index = proto::only_user(graph, &project.output)?;
+    let node = &graph.node[index];
+    let other = |slot: usize| node.input.get(slot).map(String::as_str);
+    let operands = [other(0)?, other(1)?];
+    let adds = node.op_type == "Add"
+        && (operands == [input, project.output.as_str()] || operands == [project.output.as_str(), input]);
+    if !adds || node.input.len() != 2 {
+        return None;
+    }
+    let output = &node.output[0];
+    Some(match find_activation(graph, output) {
+        Some((after, clamp)) => (vec![index, after], clamp, graph.node[after].output[0].clone()),
+        None => (vec![index], UNBOUNDED, output.clone()),
+    })
+}

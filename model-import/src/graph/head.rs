@@ -1,0 +1,279 @@
+//! Simplifies the classifier head: the pooling and flattening between the last feature map and the classes.
+//!
+//! Exporters write a head in many ways: ReduceMean, AveragePool over the whole plane, Squeeze, Reshape to a
+//! constant shape with batch size 1, Reshape to a shape that Shape, Gather, Unsqueeze and Concat compute,
+//! or a Transpose of a 1x1 plane before one of these. This pass turns them into GlobalAveragePool and
+//! Flatten, or into a Reshape to a constant shape with any batch size.
+
+use onnx_ir::{GraphProto, NodeProto};
+
+use super::proto::{self, NodeExt, int_tensor};
+use super::shapes::{self, Dim, Shapes};
+
+use Dim::{Batch, Known};
+
+/// Simplifies pooling and flattening nodes; `input` is the graph's image input.
+pub fn simplify(graph: &mut GraphProto, input: &str) {
+    let shapes = Shapes::infer(graph, input);
+    let mut index = 0;
+    while index < graph.node.len() {
+        index += match graph.node[index].op_type.as_str() {
+            "ReduceMean" => replace_reduce_mean(graph, index, &shapes),
+            "AveragePool" => replace_average_pool(graph, index, &shapes),
+            "Squeeze" | "Reshape" => replace_reshape(graph, index, &shapes),
+            _ => 1,
+        };
+    }
+}
+
+/// Appends a Flatten to a graph whose output is `[batch, classes, 1, 1]`.
+pub fn flatten_output(graph: &mut GraphProto, input: &str) {
+    let [output] = graph.output.as_slice() else {
+        return;
+    };
+    let name = output.name.clone();
+    let shapes = Shapes::infer(graph, input);
+    let Some([Batch, Known(_), Known(1), Known(1)]) = shapes.shape(&name) else {
+        return;
+    };
+    let plane = proto::fresh_name(graph, &name);
+    for node in &mut graph.node {
+        for value in node.output.iter_mut().chain(&mut node.input) {
+            if *value == name {
+                value.clone_from(&plane);
+            }
+        }
+    }
+    graph.node.push(proto::node("Flatten", &[&plane], &[&name]).with_int("axis", 1));
+}
+
+/// Replaces a ReduceMean over the plane of `[batch, channels, height, width]` by GlobalAveragePool.
+///
+/// The input may also be a transpose `[batch, height, width, channels]` if the node drops the reduced
+/// dimensions. Returns the number of nodes to skip.
+fn replace_reduce_mean(graph: &mut GraphProto, index: usize, shapes: &Shapes) -> usize {
+    let node = &graph.node[index];
+    let keeps = node.int("keepdims").unwrap_or(1) != 0;
+    let (Some(axes), Some(value)) = (proto::axes(graph, node), node.input.first().cloned()) else {
+        return 1;
+    };
+    let (source, perm) = before_transpose(graph, &value, keeps);
+    let Some(rank @ 4) = shapes.shape(&source).map(<[Dim]>::len) else {
+        return 1;
+    };
+    let mut axes: Vec<i64> =
+        shapes::positions(&axes, rank).into_iter().filter_map(|axis| perm.get(axis).copied()).collect();
+    axes.sort_unstable();
+    if axes != [2, 3] {
+        return 1;
+    }
+    let output = graph.node[index].output[0].clone();
+    if keeps {
+        graph.node[index] = proto::node("GlobalAveragePool", &[&source], &[&output]);
+        return 1;
+    }
+    let pooled = proto::fresh_name(graph, &format!("{output}_pooled"));
+    graph.node[index] = proto::node("GlobalAveragePool", &[&source], &[&pooled]);
+    graph.node.insert(index + 1, proto::node("Flatten", &[&pooled], &[&output]).with_int("axis", 1));
+    2
+}
+
+/// If a Transpose to channels-last produces `value`, returns its input and permutation; otherwise `value`
+/// itself and the identity.
+fn before_transpose(graph: &GraphProto, value: &str, keeps_dims: bool) -> (String, Vec<i64>) {
+    let to_channels_last = [0, 2, 3, 1];
+    match proto::producer(graph, value).map(|index| &graph.node[index]) {
+        Some(node)
+            if !keeps_dims && node.op_type == "Transpose" && node.ints("perm") == Some(&to_channels_last) =>
+        {
+            (node.input[0].clone(), to_channels_last.to_vec())
+        }
+        _ => (value.into(), vec![0, 1, 2, 3]),
+    }
+}
+
+/// Replaces an AveragePool whose window is the whole plane by GlobalAveragePool.
+fn replace_average_pool(graph: &mut GraphProto, index: usize, shapes: &Shapes) -> usize {
+    let node = &graph.node[index];
+    let is_whole = || {
+        let [_, _, Known(height), Known(width)] = shapes.shape(node.input.first()?)? else {
+            return None;
+        };
+        let has_pads = node.ints("pads").is_some_and(|pads| pads.iter().any(|pad| *pad != 0));
+        let is_same_padded = node.text("auto_pad").is_some_and(|mode| mode.starts_with("SAME"));
+        Some(node.ints("kernel_shape")? == [*height, *width] && !has_pads && !is_same_padded)
+    };
+    if is_whole() == Some(true) {
+        let (input, output) = (node.input[0].clone(), node.output[0].clone());
+        graph.node[index] = proto::node("GlobalAveragePool", &[&input], &[&output]);
+    }
+    1
+}
+
+/// Replaces a Squeeze or Reshape that makes one row of each image by Flatten.
+///
+/// Another Reshape whose output shape is known gets a constant target shape with any batch size.
+fn replace_reshape(graph: &mut GraphProto, index: usize, shapes: &Shapes) -> usize {
+    if let Some(node) = equivalent_flatten(graph, &graph.node[index], shapes) {
+        graph.node[index] = node;
+    } else if graph.node[index].op_type == "Reshape"
+        && let Some(target) = target_for_any_batch(&graph.node[index], shapes)
+    {
+        let output = graph.node[index].output[0].clone();
+        let shape = proto::fresh_name(graph, &format!("{output}_shape"));
+        graph.initializer.push(int_tensor(&shape, &[i64::try_from(target.len()).unwrap_or(0)], &target));
+        let input = graph.node[index].input[0].clone();
+        graph.node[index] = proto::node("Reshape", &[&input, &shape], &[&output]);
+    }
+    1
+}
+
+/// Returns the Flatten that is equivalent to a Squeeze or Reshape, if there is one.
+fn equivalent_flatten(graph: &GraphProto, node: &NodeProto, shapes: &Shapes) -> Option<NodeProto> {
+    let (value, output) = (node.input.first()?, node.output.first()?);
+    let [Batch, Known(row)] = shapes.shape(output)? else {
+        return None;
+    };
+    // Transposing a 1x1 plane does not change the order of the values.
+    let (source, perm) = before_transpose(graph, value, false);
+    let plane_is_one = matches!(shapes.shape(&source), Some([Batch, _, Known(1), Known(1)]));
+    let source = if perm == [0, 1, 2, 3] || plane_is_one { source } else { value.clone() };
+    let [Batch, image @ ..] = shapes.shape(&source)? else {
+        return None;
+    };
+    (shapes::product(image) == Known(*row))
+        .then(|| proto::node("Flatten", &[&source], &[output]).with_int("axis", 1))
+}
+
+/// Returns the target shape `[-1, sizes…]`, with which a Reshape works for any batch size.
+fn target_for_any_batch(node: &NodeProto, shapes: &Shapes) -> Option<Vec<i64>> {
+    let [Batch, image @ ..] = shapes.shape(node.output.first()?)? else {
+        return None;
+    };
+    let sizes = image.iter().map(|dim| match dim {
+        Known(size) => Some(*size),
+        _ => None,
+    });
+    std::iter::once(Some(-1)).chain(sizes).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::proto::node;
+    use super::super::testing::{graph, operators};
+    use super::super::tidy;
+    use super::*;
+
+    const PLANE: [Option<i64>; 4] = [Some(1), Some(8), Some(7), Some(7)];
+    const PIXEL: [Option<i64>; 4] = [None, Some(8), Some(1), Some(1)];
+
+    fn simplified(
+        dims: &[Option<i64>],
+        constants: Vec<onnx_ir::TensorProto>,
+        nodes: Vec<NodeProto>,
+    ) -> GraphProto {
+        let mut graph = graph(dims, constants, nodes);
+        simplify(&mut graph, "x");
+        tidy::remove_dead(&mut graph);
+        graph
+    }
+
+    #[test]
+    fn reshape_to_one_row_per_image_becomes_flatten() {
+        for target in [[1, -1], [1, 8], [-1, 8], [0, -1]] {
+            let constants = vec![int_tensor("shape", &[2], &target)];
+            let graph = simplified(&PIXEL, constants, vec![node("Reshape", &["x", "shape"], &["y"])]);
+            assert_eq!(operators(&graph), ["Flatten"], "{target:?}");
+            assert!(graph.initializer.is_empty());
+        }
+    }
+
+    #[test]
+    fn reshape_that_splits_or_joins_images_is_kept() {
+        // A row per image would have 8 * 7 * 7 = 392 values.
+        for target in [[-1, 8], [2, -1]] {
+            let constants = vec![int_tensor("shape", &[2], &target)];
+            let graph = simplified(&PLANE, constants, vec![node("Reshape", &["x", "shape"], &["y"])]);
+            assert_eq!(operators(&graph), ["Reshape"], "{target:?}");
+            assert_eq!(graph.node[0].input, ["x", "shape"]);
+        }
+    }
+
+    #[test]
+    fn reshape_to_a_computed_shape_becomes_flatten() {
+        let constants = vec![int_tensor("zero", &[], &[0]), int_tensor("rest", &[1], &[-1])];
+        let nodes = vec![
+            node("Shape", &["x"], &["s"]),
+            node("Gather", &["s", "zero"], &["n"]).with_int("axis", 0),
+            node("Unsqueeze", &["n"], &["n1"]).with_ints("axes", &[0]),
+            node("Concat", &["n1", "rest"], &["shape"]).with_int("axis", 0),
+            node("Reshape", &["x", "shape"], &["y"]),
+        ];
+        assert_eq!(operators(&simplified(&PLANE, constants, nodes)), ["Flatten"]);
+
+        let constants = vec![
+            int_tensor("from", &[1], &[0]),
+            int_tensor("to", &[1], &[1]),
+            int_tensor("rest", &[1], &[-1]),
+        ];
+        let nodes = vec![
+            node("Shape", &["x"], &["s"]),
+            node("Slice", &["s", "from", "to"], &["n"]),
+            node("Cast", &["n"], &["n1"]),
+            node("Concat", &["n1", "rest"], &["shape"]).with_int("axis", 0),
+            node("Reshape", &["x", "shape"], &["y"]),
+        ];
+        assert_eq!(operators(&simplified(&PLANE, constants, nodes)), ["Flatten"]);
+    }
+
+    #[test]
+    fn reshape_of_one_image_to_several_dimensions_works_for_any_batch() {
+        let constants = vec![int_tensor("shape", &[5], &[1, 2, 4, 7, 7])];
+        let graph = simplified(&PLANE, constants, vec![node("Reshape", &["x", "shape"], &["y"])]);
+        assert_eq!(operators(&graph), ["Reshape"]);
+        let shape = proto::initializer(&graph, &graph.node[0].input[1]).unwrap();
+        assert_eq!(proto::integers(shape), Some(vec![-1, 2, 4, 7, 7]));
+    }
+
+    #[test]
+    fn mean_over_the_whole_plane_becomes_global_average_pool() {
+        let mean = |axes: &[i64], keeps| {
+            node("ReduceMean", &["x"], &["y"]).with_ints("axes", axes).with_int("keepdims", keeps)
+        };
+        let operators_of = |node| {
+            let graph = simplified(&PLANE, vec![], vec![node]);
+            operators(&graph).join(" ")
+        };
+        assert_eq!(operators_of(mean(&[2, 3], 1)), "GlobalAveragePool");
+        assert_eq!(operators_of(mean(&[-1, -2], 0)), "GlobalAveragePool Flatten");
+        assert_eq!(operators_of(mean(&[1, 2], 0)), "ReduceMean");
+        let pool = |kernel: &[i64]| node("AveragePool", &["x"], &["y"]).with_ints("kernel_shape", kernel);
+        assert_eq!(operators_of(pool(&[7, 7])), "GlobalAveragePool");
+        assert_eq!(operators_of(pool(&[3, 3])), "AveragePool");
+    }
+
+    #[test]
+    fn transpose_before_pooling_or_flattening_is_removed() {
+        let transpose = node("Transpose", &["x"], &["t"]).with_ints("perm", &[0, 2, 3, 1]);
+        let mean = node("ReduceMean", &["t"], &["y"]).with_ints("axes", &[1, 2]).with_int("keepdims", 0);
+        let graph = simplified(&PLANE, vec![], vec![transpose.clone(), mean]);
+        assert_eq!(operators(&graph), ["GlobalAveragePool", "Flatten"]);
+        let squeeze = node("Squeeze", &["t"], &["y"]).with_ints("axes", &[1, 2]);
+        let graph = simplified(&PIXEL, vec![], vec![transpose.clone(), squeeze]);
+        assert_eq!(operators(&graph), ["Flatten"]);
+        assert_eq!(graph.node[0].input, ["x"]);
+        // Transposing a larger plane changes the order of the values.
+        let constants = vec![int_tensor("shape", &[2], &[-1, 392])];
+        let graph = simplified(&PLANE, constants, vec![transpose, node("Reshape", &["t", "shape"], &["y"])]);
+        assert_eq!(operators(&graph), ["Transpose", "Flatten"]);
+    }
+
+    #[test]
+    fn output_with_a_plane_of_one_pixel_is_flattened() {
+        let mut graph = graph(&PLANE, vec![], vec![node("GlobalAveragePool", &["x"], &["y"])]);
+        flatten_output(&mut graph, "x");
+        assert_eq!(operators(&graph), ["GlobalAveragePool", "Flatten"]);
+        assert_eq!(graph.node[1].output, ["y"]);
+        assert_eq!(graph.node[0].output, graph.node[1].input);
+    }
+}

@@ -1,0 +1,71 @@
+//! A summary of a graph before and after simplification.
+
+use std::collections::BTreeMap;
+use std::fmt::{self, Write as _};
+
+use onnx_ir::GraphProto;
+
+use super::layout::{CHANNELS, Layout};
+
+/// Facts about a graph: its input, output and operators.
+#[derive(Debug, Clone)]
+pub struct Report {
+    /// Name of the input.
+    pub input: String,
+    /// Height of the input image.
+    pub height: usize,
+    /// Width of the input image.
+    pub width: usize,
+    /// Layout of the original input.
+    pub layout: Layout,
+    /// Name of the output.
+    pub output: String,
+    /// Number of outputs per image.
+    pub class_count: usize,
+    /// Version of the standard operator set.
+    pub opset: i64,
+    /// Number of nodes per operator in the original graph.
+    pub before: BTreeMap<String, usize>,
+    /// Number of nodes per operator in the simplified graph.
+    pub after: BTreeMap<String, usize>,
+    /// Number of weights in the simplified graph.
+    pub parameter_count: usize,
+}
+
+/// Counts the nodes of a graph per operator.
+pub(super) fn count_operators(graph: &GraphProto) -> BTreeMap<String, usize> {
+    let mut counts = BTreeMap::new();
+    for node in &graph.node {
+        *counts.entry(node.op_type.clone()).or_default() += 1;
+    }
+    counts
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { height, width, .. } = self;
+        let shape = match self.layout {
+            Layout::ChannelsFirst => format!("[batch, {CHANNELS}, {height}, {width}]"),
+            Layout::ChannelsLast => {
+                format!("[batch, {height}, {width}, {CHANNELS}], made channels-first")
+            }
+        };
+        writeln!(out, "input       {} {shape}", self.input)?;
+        writeln!(out, "output      {} [batch, {}]", self.output, self.class_count)?;
+        writeln!(out, "opset       {}", self.opset)?;
+        writeln!(out, "parameters  {}", self.parameter_count)?;
+        writeln!(out, "operators   {}", format_counts(&self.before))?;
+        write!(out, "simplified  {}", format_counts(&self.after))
+    }
+}
+
+/// Formats as `66 = Add 10, Clip 35, …`.
+fn format_counts(counts: &BTreeMap<String, usize>) -> String {
+    let mut text = format!("{} =", counts.values().sum::<usize>());
+    for (index, (operator, count)) in counts.iter().enumerate() {
+        let comma = if index == 0 { "" } else { "," };
+        // Writing to a String cannot fail.
+        let _ = write!(text, "{comma} {operator} {count}");
+    }
+    text
+}

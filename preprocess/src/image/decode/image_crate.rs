@@ -1,0 +1,202 @@
+//! GIF, BMP, TIFF and WebP, decoded by the `image` crate at full size.
+
+use std::{error::Error, io::Cursor};
+
+use image::{
+    ColorType, ImageDecoder,
+    codecs::{bmp::BmpDecoder, gif::GifDecoder, tiff::TiffDecoder, webp::WebPDecoder},
+    error::ImageFormatHint,
+};
+
+use super::{
+    Decode, DecodeFailure, DecodeJob, DecodedImage, corrupt,
+    opaque::{self, PixelLayout},
+    size_mismatch, working_row_bytes,
+};
+use crate::image::{
+    crop::CropWindow,
+    error::ImageError,
+    exif,
+    format::Format,
+    header::{Coding, ImageHeader, WebPHeader, webp},
+    metadata::MAX_ICC_PROFILE_BYTES,
+    scratch::Scratch,
+    size::to_usize,
+};
+
+/// Maximum number of bytes that a TIFF decoder may allocate for compressed strips and tables.
+const TIFF_TABLE_BYTES: u64 = 32 << 20;
+
+/// The decoders of the `image` crate.
+pub(super) struct ImageCrateDecoder;
+
+/// Memory per pixel, in bytes.
+struct BytesPerPixel {
+    /// The decoded pixels.
+    output: u64,
+    /// Internal buffers of the decoder.
+    internal: u64,
+}
+
+impl Decode for ImageCrateDecoder {
+    fn name(&self) -> &'static str {
+        "image"
+    }
+
+    fn accepts(&self, _: &ImageHeader) -> bool {
+        true
+    }
+
+    /// The bytes per pixel are those in the code of `image` 0.25, image-webp 0.2 and tiff 0.11. Tables and
+    /// metadata are added.
+    fn max_bytes(&self, header: &ImageHeader, _: (u32, u32)) -> u64 {
+        let BytesPerPixel { output, internal } = bytes_per_pixel(header);
+        let pixels = header.pixel_count().saturating_mul(output + internal);
+        pixels.saturating_add(working_row_bytes(header) + table_bytes(header) + metadata_bytes(header))
+    }
+
+    fn decode(&self, job: &DecodeJob<'_>, scratch: &mut Scratch) -> Result<DecodedImage, DecodeFailure> {
+        let ImageHeader { width, height, .. } = *job.header;
+        let to_image_error = |error| image_error(job.header.format(), error);
+        let mut decoder = open_decoder(job).map_err(to_image_error)?;
+        if decoder.dimensions() != (width, height) {
+            return Err(size_mismatch(job));
+        }
+        let bytes = decoder.total_bytes();
+        if bytes > job.header.pixel_count().saturating_mul(bytes_per_pixel(job.header).output) {
+            return Err(ImageError::TooMuchMemory.into());
+        }
+        let (orientation, icc_profile) = match job.header.format() {
+            Format::WebP => {
+                let metadata = webp::read_metadata(job.bytes);
+                (exif::orientation_from_block(metadata.exif), metadata.icc_profile)
+            }
+            // A profile that cannot be read is no reason to refuse the image.
+            _ => (exif::orientation_from_decoder(&mut *decoder), decoder.icc_profile().ok().flatten()),
+        };
+        let colour = decoder.color_type();
+        let pixels = scratch.zeroed_pixels(to_usize(bytes));
+        decoder.read_image_boxed(pixels).map_err(to_image_error)?;
+        Ok(DecodedImage {
+            width,
+            height,
+            is_grey: convert_to_opaque_8_bit(job, pixels, colour)?,
+            crop: CropWindow::whole(width, height),
+            orientation,
+            icc_profile: icc_profile.filter(|profile| profile.len() <= MAX_ICC_PROFILE_BYTES),
+        })
+    }
+}
+
+/// Opens the decoder of the file's format, with its limits set.
+///
+/// `image::ImageReader` would compile the decoders of every format into this crate, also those of JPEG and
+/// PNG, which other decoders of this crate decode.
+fn open_decoder<'a>(job: &DecodeJob<'a>) -> image::ImageResult<Box<dyn ImageDecoder + 'a>> {
+    let reader = Cursor::new(job.bytes);
+    let mut decoder: Box<dyn ImageDecoder + 'a> = match job.header.format() {
+        Format::WebP => Box::new(WebPDecoder::new(reader)?),
+        Format::Gif => Box::new(GifDecoder::new(reader)?),
+        Format::Bmp => Box::new(BmpDecoder::new(reader)?),
+        Format::Tiff => Box::new(TiffDecoder::new(reader)?),
+        Format::Jpeg | Format::Png => {
+            return Err(image::ImageError::Unsupported(ImageFormatHint::Unknown.into()));
+        }
+    };
+    decoder.set_limits(limits(job.header))?;
+    Ok(decoder)
+}
+
+fn bytes_per_pixel(header: &ImageHeader) -> BytesPerPixel {
+    let (output, internal) = match header.coding {
+        // Canvas and frame; before the canvas is allocated, the data that the frame is decoded from.
+        Coding::WebP(WebPHeader { is_animated: true, .. }) => (4, 9),
+        // One entry per block of 4×4 pixels or more. Opaque pixels are decoded as RGBA, then copied.
+        Coding::WebP(WebPHeader { is_lossless: true, has_alpha, .. }) => {
+            if has_alpha {
+                (4, 1)
+            } else {
+                (3, 5)
+            }
+        }
+        // Planes of 1.5 bytes per pixel, rounded up. Alpha is decoded as a lossless image of its own.
+        Coding::WebP(WebPHeader { is_lossless: false, has_alpha, .. }) => {
+            if has_alpha {
+                (4, 8)
+            } else {
+                (3, 2)
+            }
+        }
+        // A frame that is smaller than the canvas, and its palette indices.
+        Coding::Gif(_) => (4, 5),
+        Coding::Bmp => (4, 0),
+        // Decoded as a whole, then copied. Fewer than 8 bits become 8 bits, and CMYK becomes RGB.
+        Coding::Tiff(tiff) => {
+            let bytes = u64::from(tiff.samples_per_pixel) * u64::from(tiff.bits_per_sample.div_ceil(8));
+            (bytes, bytes)
+        }
+        Coding::Jpeg(_) | Coding::Png(_) => (4, 4),
+    };
+    BytesPerPixel { output, internal }
+}
+
+fn table_bytes(header: &ImageHeader) -> u64 {
+    match header.coding {
+        Coding::Tiff(_) => TIFF_TABLE_BYTES,
+        Coding::WebP(webp) => webp.table_bytes,
+        _ => 0,
+    }
+}
+
+/// Returns the bytes that a decoder allocates on opening, before its limits can be set.
+fn metadata_bytes(header: &ImageHeader) -> u64 {
+    match header.coding {
+        Coding::Tiff(tiff) => tiff.entry_value_bytes,
+        // Kept in a buffer that doubles as it grows, so that old and new buffer exist at the same time.
+        Coding::Gif(gif) => 3 * gif.metadata_bytes,
+        _ => 0,
+    }
+}
+
+/// Returns the limits of the decoder. They do not include the output buffer, which the caller allocates.
+fn limits(header: &ImageHeader) -> image::Limits {
+    let mut limits = image::Limits::default();
+    limits.max_image_width = Some(header.width);
+    limits.max_image_height = Some(header.height);
+    let internal = header.pixel_count().saturating_mul(bytes_per_pixel(header).internal);
+    limits.max_alloc = Some(internal.saturating_add(table_bytes(header)));
+    limits
+}
+
+fn image_error(format: Format, error: image::ImageError) -> ImageError {
+    let source: Box<dyn Error + Send + Sync> = Box::new(error);
+    match source.downcast_ref::<image::ImageError>() {
+        Some(image::ImageError::Limits(_)) => ImageError::TooMuchMemory,
+        Some(image::ImageError::Unsupported(_)) => ImageError::UnsupportedFeature { format, source },
+        _ => ImageError::Corrupt { format, source },
+    }
+}
+
+/// Converts the pixels in place to opaque pixels with 8 bits per channel. Returns true if they are grey.
+fn convert_to_opaque_8_bit(
+    job: &DecodeJob<'_>,
+    pixels: &mut [u8],
+    colour: ColorType,
+) -> Result<bool, ImageError> {
+    let layout = match colour {
+        ColorType::L8 | ColorType::L16 => PixelLayout::Grey,
+        ColorType::La8 | ColorType::La16 => PixelLayout::GreyAlpha,
+        ColorType::Rgb8 | ColorType::Rgb16 | ColorType::Rgb32F => PixelLayout::Rgb,
+        ColorType::Rgba8 | ColorType::Rgba16 | ColorType::Rgba32F => PixelLayout::Rgba,
+        _ => return Err(corrupt(job, "its colour type is unknown")),
+    };
+    match colour {
+        ColorType::L16 | ColorType::La16 | ColorType::Rgb16 | ColorType::Rgba16 => {
+            opaque::convert_u16_to_u8(pixels);
+        }
+        ColorType::Rgb32F | ColorType::Rgba32F => opaque::convert_f32_to_u8(pixels),
+        _ => {}
+    }
+    let bytes = to_usize(job.header.pixel_count() * layout.bytes_per_pixel());
+    Ok(opaque::make_opaque(&mut pixels[..bytes], layout))
+}

@@ -1,0 +1,79 @@
+//! JPEG of every process, decoded by zune-jpeg at full size.
+
+use zune_core::{bytestream::ZCursor, colorspace::ColorSpace, options::DecoderOptions};
+use zune_jpeg::JpegDecoder;
+
+use super::{Decode, DecodeFailure, DecodeJob, DecodedImage, corrupt, size_mismatch, working_row_bytes};
+use crate::image::{
+    crop::CropWindow,
+    error::ImageError,
+    exif,
+    header::{Coding, ImageHeader, JpegHeader, JpegProcess, jpeg},
+    scratch::Scratch,
+    size::to_usize,
+};
+
+/// The decoder of zune-jpeg.
+pub(super) struct ZuneJpegDecoder;
+
+impl Decode for ZuneJpegDecoder {
+    fn name(&self) -> &'static str {
+        "zune-jpeg"
+    }
+
+    fn accepts(&self, _: &ImageHeader) -> bool {
+        true
+    }
+
+    /// The pixels, the working rows and the segments; and all coefficients if rows are not ready before the
+    /// last scan.
+    fn max_bytes(&self, header: &ImageHeader, _: (u32, u32)) -> u64 {
+        let Coding::Jpeg(jpeg) = header.coding else { return u64::MAX };
+        let coefficients = if jpeg.needs_all_scans() { 2 * jpeg.sample_count } else { 0 };
+        header.pixel_count() * channels(&jpeg) + coefficients + working_row_bytes(header) + jpeg.segment_bytes
+    }
+
+    fn decode(&self, job: &DecodeJob<'_>, scratch: &mut Scratch) -> Result<DecodedImage, DecodeFailure> {
+        let header = job.header;
+        let Coding::Jpeg(jpeg) = header.coding else {
+            return Err(corrupt(job, "it is not a JPEG").into());
+        };
+        if jpeg.process == JpegProcess::Other {
+            let source = "arithmetic coding, more than 8 bits per sample, or lossless".into();
+            return Err(ImageError::UnsupportedFeature { format: header.format(), source }.into());
+        }
+        let is_grey = jpeg.component_count == 1;
+        let options = DecoderOptions::default()
+            .jpeg_set_out_colorspace(if is_grey { ColorSpace::Luma } else { ColorSpace::RGB })
+            .jpeg_set_max_scans(to_usize(job.max_scans.into()))
+            .set_max_width(to_usize(header.width.into()))
+            .set_max_height(to_usize(header.height.into()))
+            // Strict mode would refuse the bytes that cameras leave between segments, and would still not
+            // detect missing pixels before an end marker.
+            .set_strict_mode(false);
+        let mut decoder = JpegDecoder::new_with_options(ZCursor::new(job.bytes), options);
+        decoder.decode_headers().map_err(|error| corrupt(job, error))?;
+        if decoder.dimensions() != Some((to_usize(header.width.into()), to_usize(header.height.into()))) {
+            return Err(size_mismatch(job));
+        }
+        let pixels = scratch.zeroed_pixels(to_usize(header.pixel_count() * channels(&jpeg)));
+        if decoder.output_buffer_size() != Some(pixels.len()) {
+            return Err(corrupt(job, "its components differ from those in its header").into());
+        }
+        decoder.decode_into(pixels).map_err(|error| corrupt(job, error))?;
+        let metadata = jpeg::read_metadata(job.bytes);
+        Ok(DecodedImage {
+            width: header.width,
+            height: header.height,
+            is_grey,
+            crop: CropWindow::whole(header.width, header.height),
+            orientation: exif::orientation_from_block(metadata.exif),
+            icc_profile: metadata.icc_profile,
+        })
+    }
+}
+
+/// Returns the bytes per decoded pixel.
+fn channels(jpeg: &JpegHeader) -> u64 {
+    if jpeg.component_count == 1 { 1 } else { 3 }
+}

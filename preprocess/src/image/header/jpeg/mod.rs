@@ -1,0 +1,245 @@
+//! Header of a JPEG: its marker segments, through all scans to the end.
+
+mod scan_coverage;
+pub(in crate::image) mod segments;
+
+use std::num::NonZeroU32;
+
+use self::{
+    scan_coverage::ScanCoverage,
+    segments::{EOI, SOS, Segment, Segments},
+};
+use super::{Coding, ImageHeader, endian::read_be16};
+use crate::image::metadata::{MAX_ICC_PROFILE_BYTES, Metadata};
+
+/// The parts of a JPEG header that decide the cost of decoding.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct JpegHeader {
+    /// The coding process.
+    pub process: JpegProcess,
+    /// Number of components: 1 for grey, 3 for colour, 4 for CMYK.
+    pub component_count: u8,
+    /// Bits per sample.
+    pub bits_per_sample: u8,
+    /// Number of scans. Counting stops above the limit.
+    pub scan_count: u32,
+    /// True if the end marker is there and the scans before it cover the image.
+    ///
+    /// The scans must cover every component and, in a progressive JPEG, the last bit of every coefficient.
+    /// Decoders fill missing parts with grey, or leave them coarse, without an error: a file that was cut off
+    /// would pass as an image.
+    ///
+    /// A cut inside a scan does not show in the markers. The decoders report it, with one exception:
+    /// zune-jpeg, which decodes progressive JPEGs without the feature `turbo`, does not detect a cut inside
+    /// the last scan. That scan usually refines the last bit of the luma.
+    pub is_complete: bool,
+    /// Number of samples of all components, with the sides of each rounded up to whole MCUs. A decoder keeps
+    /// them all until the last scan of a progressive JPEG.
+    pub(in crate::image) sample_count: u64,
+    /// Bytes in marker segments, of which decoders keep copies.
+    pub(in crate::image) segment_bytes: u64,
+}
+
+/// Coding process of a JPEG.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum JpegProcess {
+    /// Row by row, with 8 bits per sample and Huffman coding.
+    Baseline,
+    /// In several scans, each of which refines the image.
+    Progressive,
+    /// A process that is rarely used: arithmetic coding, more than 8 bits per sample, or lossless.
+    Other,
+}
+
+const SOF0: u8 = 0xC0;
+const SOF1: u8 = 0xC1;
+const SOF2: u8 = 0xC2;
+const SOF15: u8 = 0xCF;
+const DHT: u8 = 0xC4;
+const JPG: u8 = 0xC8;
+const DAC: u8 = 0xCC;
+const APP1: u8 = 0xE1;
+const APP2: u8 = 0xE2;
+
+impl JpegHeader {
+    /// Returns true if no row of pixels is ready before the last scan, so that decoders keep all samples.
+    pub(in crate::image) fn needs_all_scans(&self) -> bool {
+        self.process != JpegProcess::Baseline || self.scan_count > 1
+    }
+}
+
+pub(super) fn read_header(bytes: &[u8], max_scans: u32) -> Result<Option<ImageHeader>, &'static str> {
+    let mut frame: Option<ImageHeader> = None;
+    let mut coverage = ScanCoverage::default();
+    let (mut scan_count, mut is_complete, mut segment_bytes) = (0, false, 0);
+    for Segment { marker, payload } in Segments::new(bytes) {
+        segment_bytes += payload.len() as u64;
+        match marker {
+            EOI => {
+                is_complete = coverage.is_complete();
+                break;
+            }
+            // A scan before the frame header, so its size is unknown.
+            SOS if frame.is_none() => return Ok(None),
+            SOS => {
+                coverage.add_scan(payload);
+                scan_count += 1;
+                if scan_count > max_scans {
+                    break;
+                }
+            }
+            // These three markers lie in the range of frame headers without being one.
+            DHT | JPG | DAC => {}
+            SOF0..=SOF15 => {
+                if frame.is_some() {
+                    return Err("it has two frame headers");
+                }
+                frame = Some(read_frame_header(marker, payload).ok_or("its frame header is broken")?);
+                coverage.set_frame(marker == SOF2, payload);
+            }
+            _ => {}
+        }
+    }
+    let Some(ImageHeader { width, height, coding: Coding::Jpeg(jpeg) }) = frame else { return Ok(None) };
+    let jpeg = JpegHeader { scan_count, is_complete, segment_bytes, ..jpeg };
+    Ok(Some(ImageHeader { width, height, coding: Coding::Jpeg(jpeg) }))
+}
+
+/// Reads a frame header. The caller fills in the fields that depend on other segments.
+fn read_frame_header(marker: u8, payload: &[u8]) -> Option<ImageHeader> {
+    let &[bits_per_sample, _, _, _, _, component_count] = payload.get(..6)? else { return None };
+    let process = match marker {
+        SOF0 | SOF1 if bits_per_sample == 8 => JpegProcess::Baseline,
+        SOF2 => JpegProcess::Progressive,
+        _ => JpegProcess::Other,
+    };
+    let (height, width) = (read_be16(payload, 1)?, read_be16(payload, 3)?);
+    // The sampling factors: blocks per MCU of each component, horizontally and vertically.
+    let factors: Vec<(u32, u32)> = (0..usize::from(component_count))
+        .map(|index| payload.get(7 + 3 * index).map(|&both| (u32::from(both >> 4), u32::from(both & 15))))
+        .collect::<Option<_>>()?;
+    let max_horizontal = factors.iter().map(|&(horizontal, _)| horizontal).max().and_then(NonZeroU32::new)?;
+    let max_vertical = factors.iter().map(|&(_, vertical)| vertical).max().and_then(NonZeroU32::new)?;
+    const BLOCK_SIDE: u64 = 8;
+    let mcu_count = u64::from(width).div_ceil(BLOCK_SIDE * u64::from(max_horizontal.get()))
+        * u64::from(height).div_ceil(BLOCK_SIDE * u64::from(max_vertical.get()));
+    let blocks_per_mcu: u64 =
+        factors.iter().map(|&(horizontal, vertical)| u64::from(horizontal * vertical)).sum();
+    let sample_count = mcu_count * blocks_per_mcu * BLOCK_SIDE * BLOCK_SIDE;
+    let jpeg = JpegHeader {
+        process,
+        component_count,
+        bits_per_sample,
+        scan_count: 0,
+        is_complete: false,
+        sample_count,
+        segment_bytes: 0,
+    };
+    Some(ImageHeader { width, height, coding: Coding::Jpeg(jpeg) })
+}
+
+/// Reads EXIF block and ICC profile from the segments before the first scan.
+///
+/// A profile that is incomplete or too long is ignored.
+pub(in crate::image) fn read_metadata(bytes: &[u8]) -> Metadata<'_> {
+    let mut exif = None;
+    let mut profile_parts: Vec<(u8, &[u8])> = Vec::new();
+    for Segment { marker, payload } in Segments::new(bytes).take_while(|segment| segment.marker != SOS) {
+        match marker {
+            APP1 if exif.is_none() => exif = payload.strip_prefix(b"Exif\0\0"),
+            APP2 => {
+                if let Some([number, _, part @ ..]) = payload.strip_prefix(b"ICC_PROFILE\0") {
+                    profile_parts.push((*number, part));
+                }
+            }
+            _ => {}
+        }
+    }
+    Metadata { exif, icc_profile: join_profile_parts(profile_parts) }
+}
+
+/// Joins the parts of an ICC profile in the order of their numbers, which start at 1.
+fn join_profile_parts(mut parts: Vec<(u8, &[u8])>) -> Option<Vec<u8>> {
+    parts.sort_by_key(|&(number, _)| number);
+    let complete = parts.iter().zip(1..=u8::MAX).all(|(&(number, _), expected)| number == expected);
+    let bytes: usize = parts.iter().map(|(_, part)| part.len()).sum();
+    let usable =
+        complete && parts.len() <= usize::from(u8::MAX) && (1..=MAX_ICC_PROFILE_BYTES).contains(&bytes);
+    usable.then(|| parts.into_iter().flat_map(|(_, part)| part).copied().collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn profile_with_a_missing_part_or_above_the_limit_is_ignored() {
+        assert_eq!(join_profile_parts(vec![]), None);
+        assert_eq!(join_profile_parts(vec![(2, b"cd"), (1, b"ab")]).unwrap(), b"abcd");
+        assert_eq!(join_profile_parts(vec![(1, b"ab"), (3, b"cd")]), None);
+        assert_eq!(join_profile_parts(vec![(0, b"ab")]), None);
+        let part = vec![0; MAX_ICC_PROFILE_BYTES];
+        assert!(join_profile_parts(vec![(1, &part)]).is_some());
+        assert_eq!(join_profile_parts(vec![(1, &part), (2, b"x")]), None);
+    }
+
+    #[test]
+    fn sample_count_is_rounded_up_to_whole_mcus() {
+        // 4:2:0, 17×17: four MCUs of six blocks.
+        let frame = [8, 0, 17, 0, 17, 3, 1, 0x22, 0, 2, 0x11, 0, 3, 0x11, 0];
+        let Coding::Jpeg(jpeg) = read_frame_header(0xC0, &frame).unwrap().coding else {
+            panic!("not a JPEG")
+        };
+        assert_eq!(
+            (jpeg.process, jpeg.component_count, jpeg.sample_count),
+            (JpegProcess::Baseline, 3, 4 * 6 * 64)
+        );
+        assert!(read_frame_header(0xC0, &frame[..13]).is_none());
+    }
+
+    #[test]
+    fn jpeg_is_complete_when_its_scans_cover_every_coefficient() {
+        let frame =
+            |marker, count| [&[marker, 0, 14, 8, 0, 8, 0, 8, count][..], &[1, 0x11, 0, 9, 0x11, 0]].concat();
+        let scan = |components: &[u8], spectrum: [u8; 3]| {
+            let components: Vec<u8> = components.iter().flat_map(|&number| [number, 0]).collect();
+            let length = u8::try_from(6 + components.len()).unwrap();
+            let count = u8::try_from(components.len() / 2).unwrap();
+            [&[0xFF, SOS, 0, length, count][..], &components, &spectrum, &[5, 5]].concat()
+        };
+        let is_complete = |marker, count, scans: &[Vec<u8>]| {
+            let file =
+                [&[0xFF, 0xD8, 0xFF][..], &frame(marker, count), &scans.concat(), &[0xFF, EOI]].concat();
+            let Coding::Jpeg(jpeg) = read_header(&file, 32).unwrap().unwrap().coding else {
+                panic!("not a JPEG")
+            };
+            assert_eq!(jpeg.scan_count as usize, scans.len());
+            jpeg.is_complete
+        };
+        let all = [0, 63, 0];
+        assert!(is_complete(SOF0, 2, &[scan(&[1, 9], all)]));
+        assert!(is_complete(SOF0, 2, &[scan(&[9], all), scan(&[1], all)]));
+        assert!(!is_complete(SOF0, 2, &[scan(&[1], all)]));
+        assert!(is_complete(SOF0, 1, &[scan(&[1], all)]), "bytes after the last component are ignored");
+        // In a baseline scan, decoders ignore the spectral selection.
+        assert!(
+            is_complete(SOF0, 1, &[scan(&[1], [0, 0, 0])])
+                && is_complete(SOF0, 1, &[scan(&[1], [7, 255, 255])])
+        );
+
+        let averages = scan(&[1, 9], [0, 0, 0x01]);
+        let last_bit_of_averages = scan(&[1, 9], [0, 0, 0x10]);
+        let [low, high] = [[1, 5, 0], [6, 63, 0]].map(|spectrum| scan(&[1], spectrum));
+        let [coarse, fine] = [0x02, 0x20].map(|bits| scan(&[9], [1, 63, bits]));
+        let scans = [averages, low, coarse, fine, high, last_bit_of_averages];
+        assert!(is_complete(SOF2, 2, &scans));
+        for missing in 0..scans.len() {
+            let others = [&scans[..missing], &scans[missing + 1..]].concat();
+            // A missing first scan of a coefficient is not detected; only its last bit is tracked.
+            let detected = !matches!(missing, 0 | 2);
+            assert_eq!(is_complete(SOF2, 2, &others), !detected, "without {missing}");
+        }
+        assert!(!is_complete(SOF2, 1, &[scan(&[1], [0, 64, 0])]));
+        assert!(!is_complete(SOF2, 1, &[]));
+    }
+}

@@ -1,0 +1,48 @@
+//! Coverage of an image by the scans of its JPEG.
+
+/// Records the coefficients that the scans so far contain in full, according to the scan headers.
+pub(super) struct ScanCoverage {
+    /// Identifiers of the components in the frame header.
+    component_ids: Vec<u8>,
+    is_progressive: bool,
+    /// For each possible component identifier, one bit per coefficient that is complete.
+    complete_coefficients: [u64; 256],
+}
+
+impl Default for ScanCoverage {
+    fn default() -> Self {
+        Self { component_ids: Vec::new(), is_progressive: false, complete_coefficients: [0; 256] }
+    }
+}
+
+impl ScanCoverage {
+    /// Sets the components to those of a frame header that has been validated.
+    pub(super) fn set_frame(&mut self, is_progressive: bool, frame_header: &[u8]) {
+        let [.., count] = frame_header.first_chunk::<6>().copied().unwrap_or_default();
+        let components = frame_header.get(6..).unwrap_or_default().as_chunks::<3>().0;
+        self.component_ids = components.iter().take(count.into()).map(|&[id, ..]| id).collect();
+        self.is_progressive = is_progressive;
+    }
+
+    /// Adds the coefficients of a scan. A scan with a damaged header adds none.
+    pub(super) fn add_scan(&mut self, scan_header: &[u8]) {
+        let (count, rest) = scan_header.split_first().unwrap_or((&0, &[]));
+        let (components, rest) = rest.split_at_checked(2 * usize::from(*count)).unwrap_or_default();
+        let coefficients = match *rest {
+            _ if !self.is_progressive => u64::MAX,
+            // The lower half of the last byte is the number of bits that later scans will add.
+            [first @ ..64, last @ ..64, bits, ..] if bits & 15 == 0 => {
+                (u64::MAX << first) & (u64::MAX >> (63 - last))
+            }
+            _ => 0,
+        };
+        for &[id, _] in components.as_chunks().0 {
+            self.complete_coefficients[usize::from(id)] |= coefficients;
+        }
+    }
+
+    /// Returns true if every coefficient of every component is complete.
+    pub(super) fn is_complete(&self) -> bool {
+        self.component_ids.iter().all(|&id| self.complete_coefficients[usize::from(id)] == u64::MAX)
+    }
+}

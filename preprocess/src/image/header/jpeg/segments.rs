@@ -1,0 +1,69 @@
+//! Iteration over the marker segments of a JPEG.
+
+use crate::image::header::endian::read_be16;
+
+/// End of image.
+pub(in crate::image) const EOI: u8 = 0xD9;
+/// Start of scan.
+pub(in crate::image) const SOS: u8 = 0xDA;
+
+/// A marker segment.
+pub(in crate::image) struct Segment<'a> {
+    pub(in crate::image) marker: u8,
+    /// The bytes after the length. Empty for [`EOI`].
+    pub(in crate::image) payload: &'a [u8],
+}
+
+/// Iterates over the marker segments, through all scans to the end.
+///
+/// As decoders do, skips entropy-coded data and unknown bytes between segments. Ends early when the file is
+/// cut off.
+pub(in crate::image) struct Segments<'a> {
+    bytes: &'a [u8],
+    at: usize,
+}
+
+impl<'a> Segments<'a> {
+    pub(in crate::image) fn new(bytes: &'a [u8]) -> Self {
+        const SOI_BYTES: usize = 2;
+        Self { bytes, at: SOI_BYTES }
+    }
+}
+
+impl<'a> Iterator for Segments<'a> {
+    type Item = Segment<'a>;
+
+    fn next(&mut self) -> Option<Segment<'a>> {
+        loop {
+            self.at += memchr::memchr(0xFF, self.bytes.get(self.at..)?)?;
+            // A marker may be preceded by any number of fill bytes 0xFF.
+            self.at += self.bytes.get(self.at..)?.iter().position(|&byte| byte != 0xFF)?;
+            let marker = *self.bytes.get(self.at)?;
+            self.at += 1;
+            match marker {
+                // Stuffed zeros, TEM, RSTn and SOI have no payload.
+                0x00 | 0x01 | 0xD0..=0xD8 => {}
+                EOI => return Some(Segment { marker, payload: &[] }),
+                _ => {
+                    let length = usize::try_from(read_be16(self.bytes, self.at)?).ok()?.max(2);
+                    let payload = self.bytes.get(self.at + 2..self.at + length)?;
+                    self.at += length;
+                    return Some(Segment { marker, payload });
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stuffed_bytes_and_restart_markers_in_a_scan_are_skipped() {
+        let file =
+            [&[0xFF, 0xD8, 0xFF, 0xDA, 0, 2][..], &[1, 0xFF, 0, 0xFF, 0xD0, 2, 0xFF, 0xFF, 0xD9]].concat();
+        let markers: Vec<u8> = Segments::new(&file).map(|segment| segment.marker).collect();
+        assert_eq!(markers, [SOS, EOI]);
+    }
+}

@@ -1,0 +1,15 @@
+//! Metadata that changes how the decoded pixels are shown: EXIF and ICC profile.
+
+/// Maximum length of an ICC profile in bytes. Longer profiles are ignored.
+///
+/// Profiles of printers can be longer; profiles of cameras and displays are not.
+pub(super) const MAX_ICC_PROFILE_BYTES: usize = 1 << 20;
+
+/// EXIF block and ICC profile of an upload.
+#[derive(Debug, Default)]
+pub(super) struct Metadata<'a> {
+    /// The EXIF block, without the prefix `Exif\0\0`.
+    pub(super) exif: Option<&'a [u8]>,
+    /// The ICC profile, joined from its parts.
+    pub(super) icc_profile: Option<Vec<u8>>,
+}

@@ -1,0 +1,105 @@
+//! The choice of a decoder for an upload, and the cost of processing it.
+
+use super::{
+    decode::{self, Decode, DecodeFailure},
+    encode,
+    error::ImageError,
+    header::{self, ImageHeader},
+    recipe::{Limits, Recipe},
+    resize,
+};
+
+/// Memory in bytes for tables of the decoder and the encoder, one ICC profile and its transform.
+const FIXED_BYTES: u64 = 3 << 20;
+
+/// Reads the header of an upload and checks it against the limits.
+///
+/// Costs a millisecond or two at most, whatever the size of the upload.
+///
+/// # Errors
+/// Any [`ImageError`] that does not require decoding.
+pub fn inspect(upload: &[u8], limits: &Limits) -> Result<ImageHeader, ImageError> {
+    let header = header::read_header(upload, limits.max_scans)?;
+    limits.check(&header)?;
+    Ok(header)
+}
+
+/// Cost of processing an upload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cost {
+    /// Number of pixels to decode.
+    pub pixels: u64,
+    /// Maximum number of bytes held at once by decoder, resizer and encoder, besides the upload itself.
+    pub bytes: u64,
+}
+
+/// The decoder selected for an upload, with the resulting size and cost.
+#[derive(Clone, Copy)]
+pub struct ProcessingPlan {
+    pub(super) header: ImageHeader,
+    pub(super) decoder: &'static dyn Decode,
+    /// Index of `decoder` among the decoders that accept this upload.
+    decoder_index: usize,
+    /// Size of the resized image, before its orientation is applied.
+    pub(super) target_size: (u32, u32),
+    cost: Cost,
+}
+
+impl ProcessingPlan {
+    /// Reads the header of an upload, checks it against the limits and selects the preferred decoder.
+    ///
+    /// Decodes no pixels.
+    ///
+    /// # Errors
+    /// Any [`ImageError`] that does not require decoding.
+    pub fn new(upload: &[u8], recipe: &Recipe) -> Result<Self, ImageError> {
+        let header = inspect(upload, &recipe.limits)?;
+        Self::with_decoder(header, 0, recipe)?.ok_or(ImageError::NotAnImage)
+    }
+
+    /// Returns the header of the upload.
+    pub fn header(&self) -> &ImageHeader {
+        &self.header
+    }
+
+    /// Returns the cost of running this plan.
+    pub fn cost(&self) -> Cost {
+        self.cost
+    }
+
+    /// Returns the name of the selected decoder.
+    pub fn decoder_name(&self) -> &'static str {
+        self.decoder.name()
+    }
+
+    /// Plans with the decoder at `decoder_index`. Returns `None` when there are no more decoders.
+    fn with_decoder(
+        header: ImageHeader,
+        decoder_index: usize,
+        recipe: &Recipe,
+    ) -> Result<Option<Self>, ImageError> {
+        let target_size = resize::target_size(header.width, header.height, recipe.shorter_side);
+        let Some(decoder) = decode::decoders_for(&header).nth(decoder_index) else { return Ok(None) };
+        let bytes = decoder
+            .max_bytes(&header, target_size)
+            .saturating_add(resize::max_bytes((header.width, header.height), target_size))
+            .saturating_add(encode::max_bytes(target_size))
+            .saturating_add(FIXED_BYTES);
+        if bytes > recipe.limits.max_bytes {
+            return Err(ImageError::TooCostly { bytes, limit: recipe.limits.max_bytes });
+        }
+        let cost = Cost { pixels: header.pixel_count(), bytes };
+        Ok(Some(Self { header, decoder, decoder_index, target_size, cost }))
+    }
+
+    /// Plans with the next decoder after this plan's decoder has failed.
+    pub(super) fn next_plan(&self, failure: DecodeFailure, recipe: &Recipe) -> Result<Self, ImageError> {
+        let source = match failure {
+            DecodeFailure::Final(error) => return Err(error),
+            DecodeFailure::TryNextDecoder(source) => source,
+        };
+        tracing::debug!(decoder = self.decoder_name(), error = %source, "the decoder refused the file");
+        let next = Self::with_decoder(self.header, self.decoder_index + 1, recipe)?;
+        next.ok_or(ImageError::Corrupt { format: self.header.format(), source })
+    }
+}

@@ -1,0 +1,158 @@
+//! The steps from uploaded bytes to the stored JPEG.
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use image::{DynamicImage, RgbImage, metadata::Orientation};
+
+use super::{
+    colour,
+    decode::{self, DecodeFailure, DecodeJob},
+    encode,
+    error::ImageError,
+    plan::ProcessingPlan,
+    recipe::Recipe,
+    resize,
+    scratch::Scratch,
+};
+
+/// An image ready to be stored.
+#[derive(Clone, Debug)]
+pub struct ProcessedImage {
+    /// The JPEG.
+    pub jpeg: Bytes,
+    /// Width in pixels.
+    pub width: u32,
+    /// Height in pixels.
+    pub height: u32,
+    /// Duration of each step.
+    pub timings: Timings,
+}
+
+/// Duration of each step of [`process`].
+#[derive(Clone, Copy, Debug)]
+pub struct Timings {
+    /// Decoding to opaque RGB or grey pixels.
+    pub decode: Duration,
+    /// Resizing, converting colours and applying the orientation.
+    pub resize: Duration,
+    /// Encoding to JPEG.
+    pub encode: Duration,
+}
+
+/// Result of [`run_plan`].
+pub enum PlanOutcome {
+    /// The image was processed.
+    Done(Box<ProcessedImage>),
+    /// The decoder refused the upload. This plan uses the next decoder and may cost more.
+    TryNext(Box<ProcessingPlan>),
+}
+
+/// Processes an upload as `recipe` says, trying one decoder after the other.
+///
+/// The CPU time grows with the number of pixels. No input makes this function panic.
+///
+/// # Errors
+/// Any [`ImageError`]. Repeating the call gives the same error.
+pub fn process(upload: &[u8], recipe: &Recipe) -> Result<ProcessedImage, ImageError> {
+    let mut plan = ProcessingPlan::new(upload, recipe)?;
+    loop {
+        match run_plan(&plan, upload, recipe)? {
+            PlanOutcome::Done(processed) => return Ok(*processed),
+            PlanOutcome::TryNext(next) => plan = *next,
+        }
+    }
+}
+
+/// Processes an upload with the decoder of `plan` and with no other.
+///
+/// `upload` and `recipe` must be those that the plan was made from. When the decoder refuses the upload, the
+/// caller can reserve the cost of the next plan before running it.
+///
+/// # Errors
+/// Any [`ImageError`]. Repeating the call gives the same error.
+pub fn run_plan(plan: &ProcessingPlan, upload: &[u8], recipe: &Recipe) -> Result<PlanOutcome, ImageError> {
+    let result = Scratch::with(recipe.limits.max_kept_bytes, |scratch| {
+        decode_resize_and_encode(plan, upload, recipe, scratch)
+    });
+    match result {
+        Ok(processed) => Ok(PlanOutcome::Done(Box::new(processed))),
+        Err(failure) => Ok(PlanOutcome::TryNext(Box::new(plan.next_plan(failure, recipe)?))),
+    }
+}
+
+/// Processes an upload up to the pixels that [`process`] would encode, for comparing image quality.
+///
+/// # Errors
+/// As [`process`].
+pub fn process_to_pixels(upload: &[u8], recipe: &Recipe) -> Result<RgbImage, ImageError> {
+    let mut plan = ProcessingPlan::new(upload, recipe)?;
+    loop {
+        let result = Scratch::with(recipe.limits.max_kept_bytes, |scratch| {
+            decode_and_resize(&plan, upload, recipe, scratch)
+        });
+        match result {
+            Ok((image, _)) => return Ok(image),
+            Err(failure) => plan = plan.next_plan(failure, recipe)?,
+        }
+    }
+}
+
+/// Runs every step with the decoder of `plan`.
+fn decode_resize_and_encode(
+    plan: &ProcessingPlan,
+    upload: &[u8],
+    recipe: &Recipe,
+    scratch: &mut Scratch,
+) -> Result<ProcessedImage, DecodeFailure> {
+    let started = Instant::now();
+    let (image, decoded_at) = decode_and_resize(plan, upload, recipe, scratch)?;
+    let resized_at = Instant::now();
+
+    let jpeg = encode::encode_jpeg(&image, recipe.jpeg_quality, &mut scratch.jpeg)?;
+    let processed = ProcessedImage {
+        jpeg: Bytes::copy_from_slice(jpeg),
+        width: image.width(),
+        height: image.height(),
+        timings: Timings {
+            decode: decoded_at - started,
+            resize: resized_at - decoded_at,
+            encode: resized_at.elapsed(),
+        },
+    };
+    scratch.resized = image.into_raw();
+    Ok(processed)
+}
+
+/// Decodes, resizes, converts colours and applies the orientation. Also returns when decoding ended.
+fn decode_and_resize(
+    plan: &ProcessingPlan,
+    upload: &[u8],
+    recipe: &Recipe,
+    scratch: &mut Scratch,
+) -> Result<(RgbImage, Instant), DecodeFailure> {
+    let job = DecodeJob {
+        bytes: upload,
+        header: &plan.header,
+        target_size: plan.target_size,
+        max_scans: recipe.limits.max_scans,
+    };
+    let decoded = decode::decode(plan.decoder, &job, scratch)?;
+    let decoded_at = Instant::now();
+    resize::resize(&decoded, plan.target_size, scratch)?;
+    // After resizing, because a small image is converted and rotated in less time.
+    let Scratch { resized, colour_converter, .. } = scratch;
+    colour::convert_to_srgb(resized, decoded.is_grey, decoded.icc_profile.as_deref(), colour_converter);
+    let resized = std::mem::take(&mut scratch.resized);
+    let image = apply_orientation(resized, plan.target_size, decoded.orientation);
+    Ok((image, decoded_at))
+}
+
+/// Rotates and flips RGB pixels so that the image is upright.
+fn apply_orientation(pixels: Vec<u8>, (width, height): (u32, u32), orientation: Orientation) -> RgbImage {
+    // The resizer writes `width` × `height` pixels. With fewer, `from_raw` would fail and the image be empty.
+    let image = RgbImage::from_raw(width, height, pixels).unwrap_or_default();
+    let mut image = DynamicImage::ImageRgb8(image);
+    image.apply_orientation(orientation);
+    image.into_rgb8()
+}

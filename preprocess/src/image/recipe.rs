@@ -1,0 +1,92 @@
+//! Parameters of the stored image, and limits on uploads.
+
+use super::{
+    encode,
+    error::ImageError,
+    format::Format,
+    header::{Coding, ImageHeader, JpegHeader},
+    resize,
+};
+
+/// Version of the image pipeline, part of [`Recipe::id_text`].
+///
+/// Increase it by hand whenever a change of the code gives a different image for the same upload and
+/// settings. Otherwise an image stored by an earlier version would count as one of this version. The
+/// decoders and the encoder that are compiled in do not count: their results differ by no more than a few
+/// levels.
+///
+/// 2: colours are converted to sRGB.
+const VERSION: u32 = 2;
+
+/// Parameters of the stored image, and limits on uploads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Recipe {
+    /// Length of the shorter side in pixels. Smaller images keep their size.
+    pub shorter_side: u32,
+    /// JPEG quality, 1 to 100.
+    pub jpeg_quality: u8,
+    /// Limits on uploads. They do not change the stored image and are no part of [`Self::id_text`].
+    pub limits: Limits,
+}
+
+impl Recipe {
+    /// Returns the recipe as text, for [`contract::ImageId::from_upload`].
+    ///
+    /// The text changes whenever the same upload would give a different image.
+    pub fn id_text(&self) -> String {
+        let Self { shorter_side, jpeg_quality, limits: _ } = self;
+        let (filter, chroma) = (resize::FILTER_NAME, encode::CHROMA_SUBSAMPLING);
+        format!("v{VERSION} shorter-side={shorter_side} filter={filter} jpeg={jpeg_quality} chroma={chroma}")
+    }
+}
+
+/// Limits on the size of uploads and on the memory used to process them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Maximum number of pixels of a baseline JPEG.
+    pub max_pixels: u64,
+    /// Maximum number of pixels of every other upload, which needs more time and memory per pixel. Values
+    /// above `max_pixels` count as `max_pixels`.
+    pub max_pixels_other: u64,
+    /// Maximum length of a side in pixels.
+    pub max_side: u32,
+    /// Maximum number of scans of a JPEG. A scan of a few bytes costs the decoder a pass over the whole
+    /// image.
+    pub max_scans: u32,
+    /// Maximum number of bytes used to process one upload, besides the upload itself.
+    pub max_bytes: u64,
+    /// Maximum number of bytes of buffers that a thread keeps for the next upload.
+    pub max_kept_bytes: usize,
+}
+
+impl Limits {
+    /// Checks an upload by its header.
+    ///
+    /// # Errors
+    /// - [`ImageError::SideTooLong`], [`ImageError::TooManyPixels`] or [`ImageError::TooManyScans`] when the
+    ///   header exceeds a limit.
+    /// - [`ImageError::Corrupt`] when a JPEG is incomplete.
+    pub(super) fn check(&self, header: &ImageHeader) -> Result<(), ImageError> {
+        let &ImageHeader { width, height, .. } = header;
+        let max_side = self.max_side.min(encode::MAX_SIDE);
+        if width.max(height) > max_side {
+            return Err(ImageError::SideTooLong { width, height, limit: max_side });
+        }
+        let max_pixels = match header.is_baseline_jpeg() {
+            true => self.max_pixels,
+            false => self.max_pixels_other.min(self.max_pixels),
+        };
+        if header.pixel_count() > max_pixels {
+            return Err(ImageError::TooManyPixels { width, height, limit: max_pixels });
+        }
+        match header.coding {
+            Coding::Jpeg(jpeg) if jpeg.scan_count > self.max_scans => {
+                Err(ImageError::TooManyScans { limit: self.max_scans })
+            }
+            Coding::Jpeg(JpegHeader { is_complete: false, .. }) => {
+                Err(ImageError::Corrupt { format: Format::Jpeg, source: "it ends too early".into() })
+            }
+            _ => Ok(()),
+        }
+    }
+}

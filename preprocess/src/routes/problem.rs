@@ -1,0 +1,240 @@
+//! Problem responses: the translation of [`UploadError`], and the problems of requests.
+
+use std::{sync::Arc, time::Duration};
+
+use axum::http::StatusCode;
+use platform::{bucket::BucketError, cpu::CpuError, http::Problem, memory_budget::MemoryBudgetError};
+use serde_json::{Value, json};
+
+use crate::{
+    error::UploadError,
+    image::{Format, ImageError},
+};
+
+/// Retry-After while the bucket or the topic is unavailable.
+const OUTAGE_RETRY_AFTER: Duration = Duration::from_secs(5);
+
+/// Retry-After of an overloaded or stopping instance.
+const OVERLOAD_RETRY_AFTER: Duration = Duration::from_secs(1);
+
+impl From<UploadError> for Problem {
+    fn from(error: UploadError) -> Self {
+        let kind = error.kind();
+        match error {
+            UploadError::EmptyUpload => unprocessable(kind, "The body is empty. Send an image in it."),
+            UploadError::Image(error) => image_problem(error),
+            UploadError::Cpu(CpuError::Overloaded) => overloaded(),
+            UploadError::Memory(error) => memory_problem(error),
+            UploadError::Bucket(BucketError::Unavailable(source)) => {
+                let detail = "The bucket does not respond. Send the same request again; no step is repeated.";
+                let problem = Self::unavailable(kind, detail, OUTAGE_RETRY_AFTER);
+                Self { source: Some(Arc::from(source)), ..problem }
+            }
+            UploadError::Topic(source) => {
+                let detail =
+                    "The image is stored but not announced yet. Send the same request again to complete it.";
+                Self::unavailable(kind, detail, OUTAGE_RETRY_AFTER).with_source(source)
+            }
+            UploadError::Cpu(error @ CpuError::Panicked) => Self::internal(error),
+            UploadError::Bucket(error) => Self::internal(error),
+            UploadError::Internal(error) => Self::internal(error),
+        }
+    }
+}
+
+fn image_problem(error: ImageError) -> Problem {
+    let kind = error.kind();
+    match error {
+        ImageError::NotAnImage => {
+            unprocessable(kind, format!("This is not an image. Send one of: {}.", accepted_formats()))
+        }
+        ImageError::UnsupportedFormat { found } => {
+            unsupported_format(kind, format!("{found} is not accepted."))
+        }
+        ImageError::UnsupportedFeature { format, source } => {
+            unsupported_format(kind, format!("This kind of {format} cannot be read.")).with_source(source)
+        }
+        ImageError::TooManyPixels { width, height, limit } => {
+            let pixels = u64::from(width) * u64::from(height);
+            let detail = format!(
+                "The image has {width}×{height} = {pixels} pixels; at most {limit} are accepted. Make it smaller."
+            );
+            unprocessable(kind, detail).with("limit", limit).with("width", width).with("height", height)
+        }
+        ImageError::SideTooLong { width, height, limit } => {
+            let detail = format!(
+                "The image is {width}×{height}; a side may have at most {limit} pixels. Make it smaller."
+            );
+            unprocessable(kind, detail).with("limit", limit).with("width", width).with("height", height)
+        }
+        ImageError::TooManyScans { limit } => {
+            let detail = format!(
+                "The JPEG has more than {limit} scans. Save it again as a baseline JPEG or with fewer scans."
+            );
+            unprocessable(kind, detail).with("limit", limit)
+        }
+        ImageError::TooCostly { bytes, limit } => {
+            let detail = format!(
+                "Processing this image needs up to {bytes} bytes of memory; the limit is {limit}. Make it smaller, or save it as a baseline JPEG."
+            );
+            unprocessable(kind, detail).with("limit", limit)
+        }
+        ImageError::TooMuchMemory => {
+            let detail = "Decoding this image needs too much memory. Save it with 8 bits per channel and without metadata.";
+            unprocessable(kind, detail)
+        }
+        ImageError::Corrupt { format, source } => {
+            let detail =
+                format!("The {format} is damaged or incomplete. Send the whole file, or save it again.");
+            unprocessable(kind, detail).with_source(source)
+        }
+        error @ (ImageError::Resize(_) | ImageError::Buffer(_) | ImageError::Encode(_)) => {
+            Problem::internal(error)
+        }
+    }
+}
+
+fn unprocessable(kind: &'static str, detail: impl Into<String>) -> Problem {
+    Problem::new(StatusCode::UNPROCESSABLE_ENTITY, kind, detail)
+}
+
+/// Returns the problem of an unsupported file. `reason` is a sentence.
+fn unsupported_format(kind: &'static str, reason: String) -> Problem {
+    let detail = format!("{reason} Convert it to one of: {}.", accepted_formats());
+    let accepted: Value = json!(Format::ALL.map(Format::name));
+    Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, kind, detail).with("accepted", accepted)
+}
+
+fn accepted_formats() -> String {
+    Format::ALL.map(Format::name).join(", ")
+}
+
+fn overloaded() -> Problem {
+    Problem::overloaded("Too many images are waiting. Try again soon.", OVERLOAD_RETRY_AFTER)
+}
+
+/// Memory for an upload or for processing it could not be reserved.
+///
+/// [`MemoryBudgetError::ExceedsBudget`] is a bug: body size and processing cost have limits below the memory
+/// budgets, and exceeding those limits gives other problems.
+pub(super) fn memory_problem(error: MemoryBudgetError) -> Problem {
+    match error {
+        MemoryBudgetError::Overloaded | MemoryBudgetError::TimedOut => overloaded().with_source(error),
+        MemoryBudgetError::ExceedsBudget => Problem::internal(error),
+    }
+}
+
+/// The body took longer than `limit` to arrive.
+pub(super) fn upload_timeout(limit: Duration) -> Problem {
+    let detail = format!(
+        "The upload took longer than {} seconds. Send smaller images, or fewer at once.",
+        limit.as_secs_f64()
+    );
+    Problem::new(StatusCode::REQUEST_TIMEOUT, "upload_timeout", detail)
+}
+
+/// The service is stopping.
+pub(super) fn draining() -> Problem {
+    Problem::unavailable(
+        "draining",
+        "This instance is stopping. Send the request again.",
+        OVERLOAD_RETRY_AFTER,
+    )
+}
+
+/// The content type of the body is none of the accepted ones.
+pub(super) fn unsupported_media_type() -> Problem {
+    let detail = "Send multipart/form-data with the image in the field `file`, or the image itself as image/* or application/octet-stream.";
+    Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", detail)
+}
+
+/// The form has no file.
+pub(super) fn no_file() -> Problem {
+    unprocessable("no_file", "The form has no field `file`. Send the image in a field of that name.")
+}
+
+/// The form has more files than the limit.
+pub(super) fn too_many_files(limit: usize) -> Problem {
+    let detail = format!("A request may have at most {limit} files. Send the others in another request.");
+    unprocessable("too_many_files", detail).with("limit", limit)
+}
+
+/// The form cannot be parsed.
+pub(super) fn bad_multipart() -> Problem {
+    let detail = "The body is not multipart/form-data as its content type says, or it ends too early.";
+    Problem::new(StatusCode::BAD_REQUEST, "bad_multipart", detail)
+}
+
+/// The body could not be received.
+pub(super) fn bad_body() -> Problem {
+    Problem::new(StatusCode::BAD_REQUEST, "bad_body", "The body arrived incomplete. Send it again.")
+}
+
+/// The body is larger than `limit` bytes.
+pub(super) fn body_too_large(limit: usize) -> Problem {
+    let detail = format!("The body has more than {limit} bytes. Send smaller or fewer images.");
+    Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", detail).with("limit", limit)
+}
+
+/// The path has no valid id.
+pub(super) fn bad_id() -> Problem {
+    unprocessable("bad_id", "An id has 32 lowercase hexadecimal digits, as returned by POST /preprocess.")
+}
+
+/// `?wait=` is not a number of seconds.
+pub(super) fn bad_wait() -> Problem {
+    let detail = "`wait` is a number of seconds, such as 10 or 2.5.";
+    Problem::new(StatusCode::BAD_REQUEST, "bad_wait", detail)
+}
+
+/// No image has this id.
+pub(super) fn no_such_image() -> Problem {
+    let detail = "No image has this id. Upload it with POST /preprocess first.";
+    Problem::new(StatusCode::NOT_FOUND, "no_such_image", detail)
+}
+
+#[cfg(test)]
+mod tests {
+    use platform::topic::TopicError;
+
+    use super::*;
+
+    #[test]
+    fn every_upload_error_has_its_status_kind_and_retry_after() {
+        let corrupt = || ImageError::Corrupt { format: Format::Png, source: "cut off".into() };
+        let found = || ImageError::UnsupportedFormat { found: "SVG".to_owned() };
+        let unavailable = || BucketError::Unavailable("no route".into());
+        let cases: Vec<(UploadError, u16, &str, Option<Duration>)> = vec![
+            (UploadError::EmptyUpload, 422, "empty_body", None),
+            (corrupt().into(), 422, "corrupt_image", None),
+            (found().into(), 415, "unsupported_format", None),
+            (ImageError::Encode("bug".into()).into(), 500, "internal", None),
+            (CpuError::Overloaded.into(), 429, "overloaded", Some(OVERLOAD_RETRY_AFTER)),
+            (CpuError::Panicked.into(), 500, "internal", None),
+            (MemoryBudgetError::Overloaded.into(), 429, "overloaded", Some(OVERLOAD_RETRY_AFTER)),
+            (MemoryBudgetError::TimedOut.into(), 429, "overloaded", Some(OVERLOAD_RETRY_AFTER)),
+            (MemoryBudgetError::ExceedsBudget.into(), 500, "internal", None),
+            (unavailable().into(), 503, "bucket_unavailable", Some(OUTAGE_RETRY_AFTER)),
+            (BucketError::NotFound("a".to_owned()).into(), 500, "internal", None),
+            (TopicError::Unavailable("no route".into()).into(), 503, "topic_unavailable", Some(OUTAGE_RETRY_AFTER)),
+            (UploadError::internal("bug"), 500, "internal", None),
+        ];
+        for (error, status, kind, retry_after) in cases {
+            let text = format!("{error:?}");
+            assert_eq!(error.kind(), kind, "{text}");
+            let problem = Problem::from(error);
+            assert_eq!(
+                (problem.status.as_u16(), problem.kind, problem.retry_after),
+                (status, kind, retry_after),
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn source_of_an_unavailable_bucket_goes_to_the_log_and_not_to_the_caller() {
+        let problem = Problem::from(UploadError::from(BucketError::Unavailable("no route".into())));
+        assert_eq!(problem.source.unwrap().to_string(), "no route");
+        assert!(!problem.detail.contains("no route"));
+    }
+}

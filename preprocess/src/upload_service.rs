@@ -1,0 +1,393 @@
+//! Processing of uploads: header → CPU permit → memory → image → bucket → topic.
+//!
+//! Every step is idempotent. When an upload stops between two steps (the caller disconnected, the process was
+//! killed, the topic did not respond), sending the same upload again completes it: the object exists already,
+//! and it is announced unless it has a prediction. Nothing needs to be undone, so these futures may be
+//! dropped at any point.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use contract::{GcsPath, ImageEvent, ImageId};
+use metrics::{counter, histogram};
+use platform::{
+    bucket::{BucketError, Created, ObjectName, SharedBucket},
+    cpu::{CpuError, CpuPool},
+    memory_budget::{MemoryBudget, MemoryBudgetError, MemoryReservation},
+    topic::{Message, SharedTopic, TRACEPARENT},
+};
+use serde::Serialize;
+
+use crate::{
+    error::UploadError,
+    image::{self, ImageError, PlanOutcome, ProcessedImage, ProcessingPlan, Recipe, Timings},
+    trace_context::TraceParent,
+};
+
+/// Content type of the stored image.
+const JPEG_CONTENT_TYPE: &str = "image/jpeg";
+
+/// The bytes of an uploaded file.
+#[derive(Clone, Debug)]
+pub(crate) struct Upload {
+    pub(crate) bytes: Bytes,
+    /// Memory reserved for all files of the request.
+    pub(crate) memory: Arc<MemoryReservation>,
+}
+
+/// A stored image, as described in the response.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct StoredImage {
+    gcs_path: GcsPath,
+    id: ImageId,
+    width: u32,
+    height: u32,
+    /// True if the same upload was stored before.
+    duplicate: bool,
+}
+
+/// Processes, stores and announces uploads, and reads their predictions.
+pub(crate) struct UploadService {
+    recipe: Arc<Recipe>,
+    recipe_text: Arc<str>,
+    cpu: CpuPool,
+    /// Memory for processing, besides the uploads themselves.
+    memory: MemoryBudget,
+    bucket: SharedBucket,
+    topic: Option<SharedTopic>,
+}
+
+impl UploadService {
+    pub(crate) fn new(
+        recipe: Recipe,
+        cpu: CpuPool,
+        memory: MemoryBudget,
+        bucket: SharedBucket,
+        topic: Option<SharedTopic>,
+    ) -> Self {
+        let recipe_text = recipe.id_text().into();
+        Self { recipe: Arc::new(recipe), recipe_text, cpu, memory, bucket, topic }
+    }
+
+    /// Returns the recipe as text.
+    pub(crate) fn recipe_text(&self) -> &str {
+        &self.recipe_text
+    }
+
+    /// Checks, before the body is read, that a CPU permit is free. Reserves nothing, so [`Self::process`] can
+    /// still fail with the same error.
+    pub(crate) fn check_capacity(&self) -> Result<(), UploadError> {
+        if self.cpu.is_full() { Err(cpu_error(CpuError::Overloaded)) } else { Ok(()) }
+    }
+
+    /// Processes, stores and announces an upload, and counts the outcome.
+    pub(crate) async fn process(
+        &self,
+        upload: Upload,
+        trace: &TraceParent,
+    ) -> Result<StoredImage, UploadError> {
+        let result = self.process_and_store(upload, trace).await;
+        let outcome = match &result {
+            Ok(StoredImage { duplicate: false, .. }) => "stored",
+            Ok(StoredImage { duplicate: true, .. }) => "duplicate",
+            Err(error) => error.kind(),
+        };
+        counter!("preprocess_images_total", "outcome" => outcome).increment(1);
+        result
+    }
+
+    async fn process_and_store(
+        &self,
+        upload: Upload,
+        trace: &TraceParent,
+    ) -> Result<StoredImage, UploadError> {
+        if upload.bytes.is_empty() {
+            return Err(UploadError::EmptyUpload);
+        }
+        let bytes_in = upload.bytes.len();
+        let plan = self.plan(&upload).await?;
+        let header = *plan.header();
+        let (id, processed) = self.run_plans(upload, plan).await?;
+        record_timings(&processed.timings);
+
+        let bytes_out = processed.jpeg.len();
+        let ProcessedImage { width, height, .. } = processed;
+        let (gcs_path, duplicate) = self.store(&id, processed.jpeg).await?;
+        let stored = StoredImage { gcs_path, id, width, height, duplicate };
+        if !duplicate || !self.has_prediction(&stored.id).await? {
+            self.announce(&stored, trace).await?;
+        }
+        tracing::info!(
+            id = %stored.id,
+            format = header.format().name(),
+            bytes_in,
+            width_in = header.width,
+            height_in = header.height,
+            bytes_out,
+            width,
+            height,
+            duplicate,
+            "image stored"
+        );
+        Ok(stored)
+    }
+
+    /// Reads the header and selects a decoder.
+    ///
+    /// Reads large uploads on a blocking thread, because a header made to be expensive can occupy a thread
+    /// for some hundredths of a second.
+    async fn plan(&self, upload: &Upload) -> Result<ProcessingPlan, UploadError> {
+        const MAX_BYTES_ON_ASYNC_WORKER: usize = 64 << 10;
+        if upload.bytes.len() <= MAX_BYTES_ON_ASYNC_WORKER {
+            return Ok(ProcessingPlan::new(&upload.bytes, &self.recipe)?);
+        }
+        let (upload, recipe) = (upload.clone(), Arc::clone(&self.recipe));
+        let plan = tokio::task::spawn_blocking(move || ProcessingPlan::new(&upload.bytes, &recipe));
+        Ok(plan.await.map_err(UploadError::internal)??)
+    }
+
+    /// Runs `plan`, and the plans after it while decoders refuse the file. Returns the id and the image.
+    ///
+    /// Each plan gets a CPU permit and memory of its own. Those of the plan before are released first, so
+    /// that no upload waits for memory while it holds some.
+    async fn run_plans(
+        &self,
+        upload: Upload,
+        mut plan: ProcessingPlan,
+    ) -> Result<(ImageId, ProcessedImage), UploadError> {
+        loop {
+            match self.run_plan(upload.clone(), plan).await? {
+                (id, PlanOutcome::Done(processed)) => return Ok((id, *processed)),
+                (_, PlanOutcome::TryNext(next)) => plan = *next,
+            }
+        }
+    }
+
+    /// Runs one plan on the CPU pool.
+    ///
+    /// Also computes the id there, because hashing a large upload takes too long for an async worker.
+    async fn run_plan(
+        &self,
+        upload: Upload,
+        plan: ProcessingPlan,
+    ) -> Result<(ImageId, PlanOutcome), UploadError> {
+        let cost = plan.cost();
+        let permit = self.cpu.try_acquire(cost.pixels).map_err(cpu_error)?;
+        let memory = self.memory.reserve(cost.bytes).await.map_err(memory_error)?;
+        let (recipe, recipe_text) = (Arc::clone(&self.recipe), Arc::clone(&self.recipe_text));
+        let job = move || {
+            // Owned by the job, so that the memory stays reserved until the job ends, even if the caller has
+            // gone.
+            let (_memory, Upload { bytes, memory: _upload_memory }) = (memory, upload);
+            let outcome = image::run_plan(&plan, &bytes, &recipe)?;
+            Ok::<_, ImageError>((ImageId::from_upload(&recipe_text, &bytes), outcome))
+        };
+        Ok(self.cpu.run_with_permit(permit, job).await.map_err(cpu_error)??)
+    }
+
+    /// Stores an image. Returns its path, and true if the object existed before.
+    async fn store(&self, id: &ImageId, jpeg: Bytes) -> Result<(GcsPath, bool), UploadError> {
+        let started = Instant::now();
+        let object = image_object(id)?;
+        let gcs_path = GcsPath::new(self.bucket.name(), object.as_str()).map_err(UploadError::internal)?;
+        let created = self.bucket.create(&object, jpeg, JPEG_CONTENT_TYPE).await?;
+        record_stage("store", started.elapsed());
+        Ok((gcs_path, created == Created::AlreadyThere))
+    }
+
+    async fn announce(&self, stored: &StoredImage, trace: &TraceParent) -> Result<(), UploadError> {
+        let Some(topic) = &self.topic else {
+            return Ok(());
+        };
+        let started = Instant::now();
+        let event = ImageEvent {
+            gcs_path: stored.gcs_path.clone(),
+            id: Some(stored.id.clone()),
+            width: Some(stored.width),
+            height: Some(stored.height),
+        };
+        let message = Message {
+            data: serde_json::to_vec(&event).map_err(UploadError::internal)?.into(),
+            attributes: [
+                ("content-type".to_owned(), JPEG_CONTENT_TYPE.to_owned()),
+                (TRACEPARENT.to_owned(), trace.next_header()),
+            ]
+            .into(),
+        };
+        topic.publish(message).await?;
+        record_stage("publish", started.elapsed());
+        Ok(())
+    }
+
+    /// Returns true if an image with this id is stored.
+    pub(crate) async fn has_image(&self, id: &ImageId) -> Result<bool, UploadError> {
+        Ok(self.bucket.exists(&image_object(id)?).await?)
+    }
+
+    async fn has_prediction(&self, id: &ImageId) -> Result<bool, UploadError> {
+        Ok(self.bucket.exists(&prediction_object(id)?).await?)
+    }
+
+    /// Returns the prediction of an image as stored, or `None` if it has none yet.
+    pub(crate) async fn prediction(&self, id: &ImageId) -> Result<Option<Bytes>, UploadError> {
+        /// Far above the length of any prediction.
+        const MAX_PREDICTION_BYTES: usize = 1 << 20;
+        match self.bucket.read(&prediction_object(id)?, MAX_PREDICTION_BYTES).await {
+            Ok(prediction) => Ok(Some(prediction.data)),
+            Err(BucketError::NotFound(_)) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+/// Counts a shed upload.
+fn cpu_error(error: CpuError) -> UploadError {
+    if error == CpuError::Overloaded {
+        counter!("preprocess_shed_total", "reason" => "overloaded").increment(1);
+    }
+    error.into()
+}
+
+/// Counts a shed upload.
+fn memory_error(error: MemoryBudgetError) -> UploadError {
+    counter!("preprocess_shed_total", "reason" => "memory").increment(1);
+    error.into()
+}
+
+fn image_object(id: &ImageId) -> Result<ObjectName, UploadError> {
+    ObjectName::new(id.image_object()).map_err(UploadError::internal)
+}
+
+fn prediction_object(id: &ImageId) -> Result<ObjectName, UploadError> {
+    ObjectName::new(id.prediction_object()).map_err(UploadError::internal)
+}
+
+fn record_timings(timings: &Timings) {
+    record_stage("decode", timings.decode);
+    record_stage("resize", timings.resize);
+    record_stage("encode", timings.encode);
+}
+
+fn record_stage(stage: &'static str, duration: Duration) {
+    histogram!("preprocess_stage_duration_seconds", "stage" => stage).record(duration.as_secs_f64());
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{num::NonZeroUsize, sync::mpsc};
+
+    use axum::http::HeaderMap;
+    use platform::{bucket::InMemoryBucket, cpu::CpuLimits, memory_budget::MemoryBudgetLimits};
+    use tokio::{sync::oneshot, task::JoinHandle};
+
+    use super::*;
+    use crate::Settings;
+
+    const MEMORY_BYTES: u64 = 64 << 20;
+
+    fn service(bucket: &Arc<InMemoryBucket>, max_jobs: usize, max_weight: u64) -> Arc<UploadService> {
+        let limits = CpuLimits { threads: NonZeroUsize::MIN, max_jobs, max_weight };
+        let cpu = CpuPool::new("test", limits).unwrap();
+        let recipe = Settings::default().recipe();
+        Arc::new(UploadService::new(recipe, cpu, memory(MEMORY_BYTES), bucket.clone(), None))
+    }
+
+    fn memory(bytes: u64) -> MemoryBudget {
+        let limits = MemoryBudgetLimits { bytes, max_waiting: 1, wait_timeout: Duration::from_secs(3600) };
+        MemoryBudget::new("test", "tests", &limits)
+    }
+
+    async fn upload(bytes: impl Into<Bytes>) -> Upload {
+        let memory = memory(MEMORY_BYTES).reserve(1).await.unwrap();
+        Upload { bytes: bytes.into(), memory: Arc::new(memory) }
+    }
+
+    fn png(side: u32) -> Bytes {
+        let mut file = std::io::Cursor::new(Vec::new());
+        ::image::RgbImage::new(side, side).write_to(&mut file, ::image::ImageFormat::Png).unwrap();
+        file.into_inner().into()
+    }
+
+    /// Occupies the only thread until a message is sent or the sender is dropped.
+    async fn occupy(service: &Arc<UploadService>, weight: u64) -> (mpsc::Sender<()>, JoinHandle<()>) {
+        let (release, released) = mpsc::channel();
+        let (started, has_started) = oneshot::channel();
+        let service = Arc::clone(service);
+        let job = tokio::spawn(async move {
+            let wait = move || {
+                started.send(()).unwrap();
+                released.recv().unwrap();
+            };
+            service.cpu.run(weight, wait).await.unwrap();
+        });
+        has_started.await.unwrap();
+        (release, job)
+    }
+
+    fn trace() -> TraceParent {
+        TraceParent::from_headers_or_new(&HeaderMap::new())
+    }
+
+    #[tokio::test]
+    async fn uploads_above_the_limit_of_jobs_or_pixels_are_shed_until_a_job_ends() {
+        // First the number of jobs is at its limit, then the number of pixels.
+        for (max_jobs, max_weight, held_weight) in [(1, 1_000_000, 1), (10, 100, 60)] {
+            let service = service(&Arc::default(), max_jobs, max_weight);
+            let (release, job) = occupy(&service, held_weight).await;
+            let error = service.process(upload(png(8)).await, &trace()).await.unwrap_err();
+            assert!(matches!(error, UploadError::Cpu(CpuError::Overloaded)), "{error:?}");
+            // The number of pixels is not known before the upload has been read.
+            assert_eq!(service.check_capacity().is_err(), max_jobs == 1);
+            release.send(()).unwrap();
+            job.await.unwrap();
+            assert!(service.check_capacity().is_ok());
+            assert!(!service.process(upload(png(8)).await, &trace()).await.unwrap().duplicate);
+        }
+    }
+
+    #[tokio::test]
+    async fn upload_refused_by_its_header_needs_no_thread() {
+        let service = service(&Arc::default(), 1, 1);
+        let (release, job) = occupy(&service, 1).await;
+        let error = service.process(upload(&b"hello"[..]).await, &trace()).await.unwrap_err();
+        assert_eq!(error.kind(), "not_an_image");
+        release.send(()).unwrap();
+        job.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn nothing_is_stored_for_a_caller_that_disconnected_before_its_job_started() {
+        let bucket = Arc::new(InMemoryBucket::default());
+        let service = service(&bucket, 10, 1_000_000);
+        let (release, job) = occupy(&service, 1).await;
+        let upload = upload(png(8)).await;
+        let result = tokio::time::timeout(Duration::ZERO, service.process(upload.clone(), &trace())).await;
+        assert!(result.is_err(), "the only thread is occupied");
+        release.send(()).unwrap();
+        job.await.unwrap();
+        // The thread runs jobs in order: when this job ends, the job of the caller has been skipped.
+        service.cpu.run(1, || ()).await.unwrap();
+        let id = ImageId::from_upload(service.recipe_text(), &upload.bytes);
+        assert!(!service.has_image(&id).await.unwrap());
+    }
+
+    #[tokio::test]
+    async fn upload_waits_for_memory_and_releases_it_when_done() {
+        let service = service(&Arc::default(), 10, 1_000_000);
+        let reservation = service.memory.reserve(MEMORY_BYTES - 1024).await.unwrap();
+        let upload = upload(png(8)).await;
+        let trace = trace();
+        let mut processing = std::pin::pin!(service.process(upload, &trace));
+        assert!(tokio::time::timeout(Duration::ZERO, &mut processing).await.is_err(), "it waits");
+        // Only one upload may wait.
+        let refused = service.memory.reserve(2048).await.unwrap_err();
+        assert_eq!(refused, MemoryBudgetError::Overloaded);
+        assert_eq!(memory_error(refused).kind(), "overloaded");
+        drop(reservation);
+        assert!(!processing.await.unwrap().duplicate);
+        assert_eq!(service.memory.reserved_bytes(), 0);
+    }
+}
