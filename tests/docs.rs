@@ -71,7 +71,7 @@ fn every_variable_in_settings_md_is_a_setting_of_a_program_or_of_the_build() {
     let arguments = arguments();
     let settings: HashSet<&str> =
         arguments.iter().filter_map(|argument| argument.get_env()?.to_str()).collect();
-    // The odd pieces of a text split at backticks are its code spans.
+    // Splitting a cell at backticks leaves its code spans at the odd positions.
     let documented =
         SETTINGS.lines().filter_map(first_cell).flat_map(|cell| cell.split('`').skip(1).step_by(2));
     for name in documented.filter(|name| !name.starts_with("--")) {

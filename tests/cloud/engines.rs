@@ -14,7 +14,7 @@ use classify::{
     pixels::Crop,
 };
 
-/// Index of the class espresso in ImageNet, the classes of all models here.
+/// Index of the ImageNet class espresso. All models here have the classes of ImageNet.
 const ESPRESSO: usize = 967;
 
 /// Predicts espresso for every image and counts the images.
