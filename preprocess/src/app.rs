@@ -52,7 +52,7 @@ impl Application {
             let limits = MemoryBudgetLimits {
                 bytes,
                 max_waiting: settings.preprocess_queue_items.get(),
-                max_wait: settings.preprocess_queue_timeout,
+                wait_timeout: settings.preprocess_queue_timeout,
             };
             MemoryBudget::new("preprocess", purpose, &limits)
         };
