@@ -10,7 +10,7 @@ use platform::{
     http::media_type,
     telemetry::error_chain,
     topic::{
-        announcement::{Announced, Announcement, Announcer, Received},
+        announcement::{Announcement, Announcer, EventContent, ReceivedEvent},
         push::PushError,
     },
 };
@@ -79,15 +79,15 @@ impl AnnouncementHandler {
     ///
     /// Logs acknowledged events. The caller logs the error of a refused event, as the routes do with every
     /// problem.
-    pub(crate) async fn handle(&self, received: Received) -> HandledEvent {
-        let Received { message_id, traceparent, announced } = received;
-        let gcs_path = match &announced {
+    pub(crate) async fn handle(&self, received: ReceivedEvent) -> HandledEvent {
+        let ReceivedEvent { message_id, traceparent, content } = received;
+        let gcs_path = match &content {
             Ok(EventContent::Image(image)) if image.gcs_path.len() <= MAX_PATH_LENGTH => {
                 Some(image.gcs_path.clone())
             }
             _ => None,
         };
-        let processed = self.process(announced, traceparent).await;
+        let processed = self.process(content, traceparent).await;
         let outcome = match &processed {
             Ok(Processed::Classified(answer)) if answer.duplicate => Outcome::Duplicate,
             Ok(Processed::Classified(_)) => Outcome::Accepted,
@@ -108,11 +108,11 @@ impl AnnouncementHandler {
 
     async fn process(
         &self,
-        announced: Result<Announced, PushError>,
+        content: Result<EventContent, PushError>,
         traceparent: Option<String>,
     ) -> Result<Processed, EventError> {
         self.service.admit()?;
-        match announced? {
+        match content? {
             EventContent::Image(image) => self.process_image(&image, traceparent).await,
             EventContent::Other(message) => Ok(Processed::Ignored(IgnoreReason::OtherEvent, message)),
         }

@@ -13,11 +13,11 @@ use crate::{
 /// An engine that reports the size of each batch and waits for the test's verdict on it.
 struct GatedEngine {
     batch_sizes: std_mpsc::Sender<usize>,
-    verdicts: std_mpsc::Receiver<Acknowledgement>,
+    verdicts: std_mpsc::Receiver<Verdict>,
 }
 
 #[derive(Clone, Copy)]
-enum Acknowledgement {
+enum Verdict {
     Answer,
     Fail,
     Panic,
@@ -28,10 +28,10 @@ impl Infer for GatedEngine {
     fn infer(&mut self, batch: &[Crop]) -> Result<Vec<Vec<f32>>, InferError> {
         self.batch_sizes.send(batch.len()).unwrap();
         match self.verdicts.recv().unwrap() {
-            Acknowledgement::Answer => Ok(batch.iter().map(|_| vec![0.0; CLASSES]).collect()),
-            Acknowledgement::Fail => Err(InferError("out of luck".into())),
-            Acknowledgement::Panic => panic!("gone wrong"),
-            Acknowledgement::LoseOne => Ok(batch.iter().skip(1).map(|_| vec![0.0; CLASSES]).collect()),
+            Verdict::Answer => Ok(batch.iter().map(|_| vec![0.0; CLASSES]).collect()),
+            Verdict::Fail => Err(InferError("out of luck".into())),
+            Verdict::Panic => panic!("gone wrong"),
+            Verdict::LoseOne => Ok(batch.iter().skip(1).map(|_| vec![0.0; CLASSES]).collect()),
         }
     }
 
@@ -44,7 +44,7 @@ struct Rig {
     queue: InferenceQueue,
     running: RunningEngines,
     batch_sizes: std_mpsc::Receiver<usize>,
-    verdicts: std_mpsc::Sender<Acknowledgement>,
+    verdicts: std_mpsc::Sender<Verdict>,
 }
 
 impl Rig {
@@ -82,7 +82,7 @@ async fn lone_request_runs_at_once_and_queued_requests_run_together() {
     assert_eq!(rig.next_batch(), 1, "runs alone, at once");
     let queued: Vec<_> = (0..4).map(|_| rig.request()).collect();
     for _ in 0..3 {
-        rig.verdicts.send(Acknowledgement::Answer).unwrap();
+        rig.verdicts.send(Verdict::Answer).unwrap();
     }
     assert!(first.await.is_ok());
     assert!(join_all(queued).await.iter().all(Result::is_ok));
@@ -96,8 +96,8 @@ async fn request_to_a_full_queue_is_refused_at_once() {
     rig.next_batch();
     let queued = rig.request();
     assert_eq!(rig.request().await, Err(EngineError::Overloaded));
-    rig.verdicts.send(Acknowledgement::Answer).unwrap();
-    rig.verdicts.send(Acknowledgement::Answer).unwrap();
+    rig.verdicts.send(Verdict::Answer).unwrap();
+    rig.verdicts.send(Verdict::Answer).unwrap();
     assert!(running.await.is_ok() && queued.await.is_ok(), "admitted requests succeed");
 }
 
@@ -108,8 +108,8 @@ async fn crop_of_a_caller_who_left_does_not_run() {
     rig.next_batch();
     let (gone, stays) = (rig.request(), rig.request());
     drop(gone);
-    rig.verdicts.send(Acknowledgement::Answer).unwrap();
-    rig.verdicts.send(Acknowledgement::Answer).unwrap();
+    rig.verdicts.send(Verdict::Answer).unwrap();
+    rig.verdicts.send(Verdict::Answer).unwrap();
     assert!(first.await.is_ok() && stays.await.is_ok());
     assert_eq!(rig.next_batch(), 1, "only the caller who stayed");
 }
@@ -118,14 +118,14 @@ async fn crop_of_a_caller_who_left_does_not_run() {
 async fn failed_batch_is_an_error_for_its_callers_and_the_engine_continues() {
     let rig = Rig::new(8, 8).await;
     for (verdict, reason) in [
-        (Acknowledgement::Panic, "panicked: gone wrong"),
-        (Acknowledgement::Fail, "out of luck"),
-        (Acknowledgement::LoseOne, "0 outputs for 1 images"),
+        (Verdict::Panic, "panicked: gone wrong"),
+        (Verdict::Fail, "out of luck"),
+        (Verdict::LoseOne, "0 outputs for 1 images"),
     ] {
         rig.verdicts.send(verdict).unwrap();
         assert_eq!(rig.request().await, Err(EngineError::Failed(reason.to_owned())));
     }
-    rig.verdicts.send(Acknowledgement::Answer).unwrap();
+    rig.verdicts.send(Verdict::Answer).unwrap();
     assert!(rig.request().await.is_ok());
 }
 
@@ -138,7 +138,7 @@ async fn closed_queue_finishes_its_crops_and_refuses_new_ones() {
     rig.queue.close();
     assert_eq!(rig.request().await, Err(EngineError::Closed));
     for _ in 0..3 {
-        rig.verdicts.send(Acknowledgement::Answer).unwrap();
+        rig.verdicts.send(Verdict::Answer).unwrap();
     }
     assert!(first.await.is_ok());
     assert!(join_all(queued).await.iter().all(Result::is_ok));

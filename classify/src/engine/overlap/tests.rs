@@ -29,10 +29,10 @@ struct FakeGpu {
 /// A batch that was submitted and has not finished.
 struct Batch {
     images: usize,
-    done: oneshot::Sender<Acknowledgement>,
+    done: oneshot::Sender<Verdict>,
 }
 
-enum Acknowledgement {
+enum Verdict {
     Answer,
     Fail,
     Panic,
@@ -49,9 +49,9 @@ impl Infer for FakeGpu {
         self.submitted.send(Batch { images, done }).map_err(|_| InferError("the device is gone".into()))?;
         Ok(Box::pin(async move {
             match verdict.await {
-                Ok(Acknowledgement::Answer) => Ok(vec![vec![0.0; CLASSES]; images]),
-                Ok(Acknowledgement::Fail) => Err(InferError("out of memory".into())),
-                Ok(Acknowledgement::Panic) => panic!("validation error"),
+                Ok(Verdict::Answer) => Ok(vec![vec![0.0; CLASSES]; images]),
+                Ok(Verdict::Fail) => Err(InferError("out of memory".into())),
+                Ok(Verdict::Panic) => panic!("validation error"),
                 Err(_) => std::future::pending().await,
             }
         }))
@@ -112,7 +112,7 @@ const LONG: Duration = Duration::from_secs(600);
 
 /// Finishes `batch` and returns its number of images.
 fn answer(batch: Batch) -> usize {
-    batch.done.send(Acknowledgement::Answer).ok().unwrap();
+    batch.done.send(Verdict::Answer).ok().unwrap();
     batch.images
 }
 
@@ -157,7 +157,7 @@ async fn fewer_requests_than_the_running_batch_wait_for_its_end() {
 #[tokio::test]
 async fn failed_batch_loses_the_gpu_for_every_caller() {
     for (verdict, reason) in
-        [(Acknowledgement::Fail, "out of memory"), (Verdict::Panic, "panicked: validation error")]
+        [(Verdict::Fail, "out of memory"), (Verdict::Panic, "panicked: validation error")]
     {
         let rig = Rig::new(1, LONG).await;
         let requests = rig.requests(3);
