@@ -9,7 +9,7 @@ use std::{
 };
 
 use bench_harness::{Series, machine, markdown, milliseconds, peers_folder, python, repository, skip};
-use classify::{backend::Backend, network::spec};
+use classify::{backend::Backend, model::spec};
 use serde_json::Value;
 use tempfile::TempDir;
 

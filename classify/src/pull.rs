@@ -5,7 +5,8 @@ use std::sync::Arc;
 use platform::{
     telemetry::error_chain,
     topic::{
-        PullHandler, PullLimits, Subscription, SubscriptionError, Acknowledgement, announcement, push::Delivery,
+        Acknowledgement, PullHandler, PullLimits, Subscription, SubscriptionError, announcement,
+        push::Delivery,
     },
 };
 use tokio_util::sync::CancellationToken;
@@ -22,7 +23,8 @@ pub(crate) async fn run(
     stop: CancellationToken,
 ) -> Result<(), SubscriptionError> {
     let settings = announcements.settings();
-    let limits = PullLimits { max_outstanding: settings.queue_items.get(), drain_timeout: settings.drain_timeout };
+    let limits =
+        PullLimits { max_outstanding: settings.queue_items.get(), drain_timeout: settings.drain_timeout };
     let handler = PullHandler::new(move |delivery: Delivery| {
         let span = tracing::info_span!("message", id = delivery.message_id);
         handle(Arc::clone(&announcements), delivery).instrument(span)

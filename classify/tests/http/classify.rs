@@ -4,7 +4,7 @@ use classify::model::{CLASSES, spec};
 use reqwest::multipart::{Form, Part};
 use serde_json::{Value, json};
 
-use crate::rig::{ESPRESSO, Gate, Rig, Acknowledgement, anonymous, answer, png, problem, sample};
+use crate::rig::{ESPRESSO, Gate, Rig, Verdict, anonymous, answer, png, problem, sample};
 
 #[tokio::test]
 async fn photo_of_coffee_is_espresso_as_body_multipart_and_stored_object() {
@@ -206,7 +206,7 @@ async fn ready_reports_the_model_only_after_the_warm_up() {
     assert_eq!(problem(rig.get("/ready").send().await).await, (503, "starting".to_owned()));
     assert_eq!(problem(rig.send_image(png()).send().await).await, (503, "starting".to_owned()));
     assert_eq!(rig.get("/live").send().await.unwrap().status(), 200);
-    gate.release(Acknowledgement::Espresso);
+    gate.release(Verdict::Espresso);
     let rig = rig.ready().await;
     let (_, body) = answer(rig.get("/ready").send().await).await;
     for (member, value) in
@@ -226,7 +226,7 @@ async fn ready_reports_the_model_only_after_the_warm_up() {
 #[tokio::test]
 async fn warm_up_that_panics_ends_the_service() {
     let (engine, gate) = Gate::new(true);
-    gate.release(Acknowledgement::Panic);
+    gate.release(Verdict::Panic);
     let mut rig = Rig::starting(classify::Settings::default(), vec![engine]).await;
     let error = (&mut rig.running).await.unwrap().unwrap_err();
     assert!(error.to_string().contains("did not warm up"), "{error:#}");

@@ -5,7 +5,7 @@ use std::{num::NonZeroUsize, time::Duration};
 use classify::Settings;
 use futures_util::future::{Either, select};
 
-use crate::rig::{Gate, Rig, Acknowledgement, answer, png};
+use crate::rig::{Gate, Rig, Verdict, answer, png};
 
 /// Settings with a queue of one crop.
 fn shortest_queue() -> Settings {
@@ -28,8 +28,8 @@ async fn request_to_a_full_queue_is_refused_with_429_and_admitted_requests_succe
     assert_eq!(refused.as_ref().unwrap().headers()["retry-after"], "1");
     let (status, body) = answer(refused).await;
     assert_eq!((status, body["kind"].as_str()), (429, Some("overloaded")), "{body}");
-    gate.release(Acknowledgement::Espresso);
-    gate.release(Acknowledgement::Espresso);
+    gate.release(Verdict::Espresso);
+    gate.release(Verdict::Espresso);
     for request in [running, waiting] {
         assert_eq!(request.await.unwrap().unwrap().status(), 200);
     }
@@ -46,8 +46,8 @@ async fn network_does_not_run_for_requests_that_timed_out() {
     assert_eq!(answer(waiting.await).await.0, 504);
     assert_eq!(running.await.unwrap().unwrap().status(), 504);
     // The engine finds only the crops of requests that timed out, until the next request arrives.
-    gate.release(Acknowledgement::Espresso);
-    gate.release(Acknowledgement::Espresso);
+    gate.release(Verdict::Espresso);
+    gate.release(Verdict::Espresso);
     assert_eq!(rig.send_image(png()).send().await.unwrap().status(), 200);
     assert_eq!(gate.next_batch().await, 1);
 }
@@ -56,11 +56,11 @@ async fn network_does_not_run_for_requests_that_timed_out() {
 async fn panic_of_an_engine_is_a_503_and_the_engine_continues() {
     let (engine, gate) = Gate::new(false);
     let rig = Rig::with_engines(Settings::default(), vec![engine]).await;
-    gate.release(Acknowledgement::Panic);
+    gate.release(Verdict::Panic);
     let (status, body) = answer(rig.send_image(png()).send().await).await;
     assert_eq!((status, body["kind"].as_str()), (503, Some("engine_failed")), "{body}");
     assert!(!body.to_string().contains("the test wants it so"), "the text of the panic is private: {body}");
-    gate.release(Acknowledgement::Espresso);
+    gate.release(Verdict::Espresso);
     assert_eq!(rig.send_image(png()).send().await.unwrap().status(), 200);
 }
 
@@ -68,7 +68,7 @@ async fn panic_of_an_engine_is_a_503_and_the_engine_continues() {
 async fn logits_that_are_not_numbers_are_a_500() {
     let (engine, gate) = Gate::new(false);
     let rig = Rig::with_engines(Settings::default(), vec![engine]).await;
-    gate.release(Acknowledgement::Nan);
+    gate.release(Verdict::Nan);
     let (status, body) = answer(rig.send_image(png()).send().await).await;
     assert_eq!((status, body["kind"].as_str()), (500, Some("model_failure")), "{body}");
 }
@@ -88,8 +88,8 @@ async fn shutdown_finishes_admitted_requests_and_closes_the_port() {
         };
     assert_eq!(refused.unwrap().status(), 429);
     rig.stop.cancel();
-    gate.release(Acknowledgement::Espresso);
-    gate.release(Acknowledgement::Espresso);
+    gate.release(Verdict::Espresso);
+    gate.release(Verdict::Espresso);
     for request in [running, waiting] {
         assert_eq!(request.await.unwrap().unwrap().status(), 200);
     }

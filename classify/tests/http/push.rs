@@ -7,7 +7,7 @@ use classify::{
 use futures_util::future::{Either, select};
 use serde_json::{Value, json};
 
-use crate::rig::{Gate, Rig, Acknowledgement, anonymous, answer, notification, png};
+use crate::rig::{Gate, Rig, Verdict, anonymous, answer, notification, png};
 
 /// The object that is announced, and the object of its prediction.
 const OBJECT: &str = "x/image.png";
@@ -56,13 +56,13 @@ async fn provoke(outcome: Outcome) -> ((Rig, Gate), u16, Value) {
         _ => rig.push_event(OBJECT),
     };
     match outcome {
-        Outcome::Accepted => gate.release(Acknowledgement::Espresso),
+        Outcome::Accepted => gate.release(Verdict::Espresso),
         Outcome::Duplicate => {
-            gate.release(Acknowledgement::Espresso);
+            gate.release(Verdict::Espresso);
             assert_eq!(answer(rig.push_event(OBJECT).send().await).await.0, 200);
         }
         Outcome::Transient => rig.bucket.set_down(true),
-        Outcome::ModelFailure => gate.release(Acknowledgement::Nan),
+        Outcome::ModelFailure => gate.release(Verdict::Nan),
         Outcome::Draining => rig.readiness.set_draining(),
         Outcome::NotReady => assert_eq!(gate.next_batch().await, 1),
         _ => {}
@@ -213,7 +213,7 @@ async fn event_delivered_twice_at_the_same_time_is_classified_once() {
         pushes.push(tokio::spawn(rig.push_event(OBJECT).send()));
         pushes.push(tokio::spawn(rig.push_notification(OBJECT, 1).send()));
     }
-    gate.release(Acknowledgement::Espresso);
+    gate.release(Verdict::Espresso);
     let mut words = Vec::new();
     for push in pushes {
         words.push(answer(push.await.unwrap()).await.1["status"].as_str().unwrap().to_owned());

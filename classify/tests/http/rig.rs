@@ -362,7 +362,7 @@ impl Infer for Espresso {
 
 /// Result of a gated engine's next batch.
 #[derive(Clone, Copy)]
-pub(crate) enum Acknowledgement {
+pub(crate) enum Verdict {
     Espresso,
     Nan,
     Panic,
@@ -371,7 +371,7 @@ pub(crate) enum Acknowledgement {
 /// An engine that reports the size of each batch and waits for the test's verdict on it.
 struct GatedEngine {
     batch_sizes: mpsc::UnboundedSender<usize>,
-    verdicts: std_mpsc::Receiver<Acknowledgement>,
+    verdicts: std_mpsc::Receiver<Verdict>,
     /// True if the warm-up waits for a verdict as well.
     gated_warm_up: bool,
 }
@@ -381,9 +381,9 @@ impl Infer for GatedEngine {
         let test_is_over = |_| InferError("the test is over".into());
         self.batch_sizes.send(batch.len()).map_err(|_| InferError("the test is over".into()))?;
         match self.verdicts.recv().map_err(test_is_over)? {
-            Acknowledgement::Espresso => Ok(batch.iter().map(|_| espresso_logits()).collect()),
-            Acknowledgement::Nan => Ok(batch.iter().map(|_| vec![f32::NAN; CLASSES]).collect()),
-            Acknowledgement::Panic => panic!("the test wants it so"),
+            Verdict::Espresso => Ok(batch.iter().map(|_| espresso_logits()).collect()),
+            Verdict::Nan => Ok(batch.iter().map(|_| vec![f32::NAN; CLASSES]).collect()),
+            Verdict::Panic => panic!("the test wants it so"),
         }
     }
 
@@ -395,7 +395,7 @@ impl Infer for GatedEngine {
 /// The test's side of a gated engine.
 pub(crate) struct Gate {
     batch_sizes: mpsc::UnboundedReceiver<usize>,
-    verdicts: std_mpsc::Sender<Acknowledgement>,
+    verdicts: std_mpsc::Sender<Verdict>,
 }
 
 impl Gate {
@@ -418,7 +418,7 @@ impl Gate {
     }
 
     /// Ends the running batch, or the next one, with `verdict`.
-    pub(crate) fn release(&self, verdict: Acknowledgement) {
+    pub(crate) fn release(&self, verdict: Verdict) {
         self.verdicts.send(verdict).unwrap();
     }
 }
