@@ -158,7 +158,7 @@ impl Delivery {
     /// Serializes the wrapped envelope, exactly as Pub/Sub sends it. A missing subscription becomes a local
     /// one.
     pub fn to_envelope(&self, publish_time: SystemTime) -> Vec<u8> {
-        let publish_time = clock::rfc3339(publish_time);
+        let publish_time = clock::format_rfc3339(publish_time);
         let message_id = self.message_id.as_deref().unwrap_or_default();
         let envelope = Envelope {
             message: OutgoingMessage {
