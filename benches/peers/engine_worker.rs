@@ -50,7 +50,8 @@ pub(crate) fn serve(arguments: &[String]) {
     let backend = Backend::cpus().find(|backend| backend.name() == engine).unwrap();
     let isa = Isa::available().find(|isa| isa.name() == variant);
     let [engines, threads] = [instances, instances * threads].map(|count| NonZeroUsize::new(count).unwrap());
-    let engines = NativeEngine::load_all(EnginePlan { backend, engine_count: engines, threads, isa }).unwrap();
+    let engines =
+        NativeEngine::load_all(EnginePlan { backend, engine_count: engines, threads, isa }).unwrap();
     let load = |arguments: &[&str]| [Crop::new(fs::read(arguments[0]).unwrap(), GEOMETRY.crop).unwrap()];
     let instance = |mut engine: NativeEngine| -> Instance<[Crop; 1], Vec<f32>> {
         Box::new(move |crop| engine.infer(crop).unwrap().remove(0))

@@ -172,7 +172,13 @@ mod tests {
                 Some(5),
                 O::Transient,
             ),
-            (E::Topic(TopicError::Unavailable("down".into())), 503, "topic_unavailable", Some(5), O::Transient),
+            (
+                E::Topic(TopicError::Unavailable("down".into())),
+                503,
+                "topic_unavailable",
+                Some(5),
+                O::Transient,
+            ),
             (E::Starting, 503, "starting", Some(1), O::NotReady),
             (E::Draining, 503, "draining", Some(1), O::Draining),
         ]

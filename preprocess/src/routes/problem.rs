@@ -216,7 +216,12 @@ mod tests {
             (MemoryBudgetError::ExceedsBudget.into(), 500, "internal", None),
             (unavailable().into(), 503, "bucket_unavailable", Some(OUTAGE_RETRY_AFTER)),
             (BucketError::NotFound("a".to_owned()).into(), 500, "internal", None),
-            (TopicError::Unavailable("no route".into()).into(), 503, "topic_unavailable", Some(OUTAGE_RETRY_AFTER)),
+            (
+                TopicError::Unavailable("no route".into()).into(),
+                503,
+                "topic_unavailable",
+                Some(OUTAGE_RETRY_AFTER),
+            ),
             (UploadError::internal("bug"), 500, "internal", None),
         ];
         for (error, status, kind, retry_after) in cases {
