@@ -1,4 +1,5 @@
-//! The benchmarks share this code. It provides worker processes, interleaved rounds, medians and Markdown tables.
+//! The benchmarks share this code. It provides worker processes, interleaved rounds, medians and Markdown
+//! tables.
 #![allow(
     clippy::allow_attributes,
     clippy::unwrap_used,
@@ -45,7 +46,8 @@ pub fn peers_folder(bench: &str) -> PathBuf {
     repository().join("target").join(bench)
 }
 
-/// Returns the command that runs a Python script of a benchmark, or `None` if `benches/BENCH/install` has not run.
+/// Returns the command that runs a Python script of a benchmark, or `None` if `benches/BENCH/install` has not
+/// run.
 pub fn python(bench: &str, script: &str) -> Option<Command> {
     let python = peers_folder(bench).join("venv/bin/python");
     python.is_file().then(|| script_command(python, bench, script))

@@ -8,8 +8,8 @@ use crate::{Series, Worker, milliseconds, series::median_and_best};
 pub struct Contender {
     /// The process that does the jobs.
     pub worker: Worker,
-    /// One entry per job, in the order of the jobs. The entry is `None` if the worker is not measured with the
-    /// job.
+    /// One entry per job, in the order of the jobs. The entry is `None` if the worker is not measured with
+    /// the job.
     pub measurements: Vec<Option<Measurement>>,
 }
 
@@ -62,8 +62,8 @@ impl Measurement {
         Ok(())
     }
 
-    /// Returns the CPU time of `other` divided by the CPU time of this worker: the ratio of the medians and the
-    /// ratio of the best rounds.
+    /// Returns the CPU time of `other` divided by the CPU time of this worker: the ratio of the medians and
+    /// the ratio of the best rounds.
     pub fn cpu_ratio(&self, other: &Self) -> (f64, f64) {
         (other.cpu.median() / self.cpu.median(), other.cpu.min() / self.cpu.min())
     }
