@@ -1,7 +1,7 @@
 //! Puts an HTTP server under load with clients that repeat one request over connections that stay open.
 //!
-//! Each client is a thread with a plain socket. Such a client needs little time on the two cores, and it needs
-//! the same time for every server.
+//! Each client is a thread with a plain socket. Such a client needs little time on the two cores, and it
+//! needs the same time for every server.
 
 use std::{
     io::{BufRead, BufReader, Error, ErrorKind, Read, Result, Write},
