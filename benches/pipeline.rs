@@ -1,4 +1,5 @@
-//! Throughput of each stage and of the whole, in images per second: `cargo bench --bench pipeline`.
+//! Measures how many images per second each stage and the whole pipeline process:
+//! `cargo bench --bench pipeline`.
 #![expect(clippy::unwrap_used, reason = "a bench that fails ends the run")]
 #![expect(clippy::print_stdout, reason = "the table is the result")]
 
@@ -18,13 +19,14 @@ use classify::{
 use image_pipeline::{Config, Pipeline};
 use tokio_util::sync::CancellationToken;
 
-/// Concurrent uploads when the whole is measured.
+/// Number of concurrent uploads when the whole pipeline is measured.
 const IN_FLIGHT: usize = 8;
+/// Number of rounds per row of the table.
 const ROUNDS: usize = 10;
 /// Shortest duration of a round.
-const SLICE: Duration = Duration::from_millis(500);
+const ROUND_DURATION: Duration = Duration::from_millis(500);
 
-/// The rows of the table.
+/// The rows of the table. Each row holds a stage and its throughput.
 type Rows = Vec<[String; 2]>;
 
 fn main() {
@@ -36,14 +38,16 @@ fn main() {
     println!("\n{}", markdown::table(columns, rows));
 }
 
-/// Adds the throughput of `run`, which processes `images` images, to the table.
+/// Measures the throughput of `run` and adds a row to the table. Each call of `run` processes `images`
+/// images.
 fn measure(rows: &mut Rows, stage: &str, images: usize, mut run: impl FnMut()) {
     run();
-    let (rounds, slice) = if is_measured_run() { (ROUNDS, SLICE) } else { (1, Duration::ZERO) };
+    let (rounds, round_duration) =
+        if is_measured_run() { (ROUNDS, ROUND_DURATION) } else { (1, Duration::ZERO) };
     let mut throughput = Series::default();
     for _ in 0..rounds {
         let (start, mut runs) = (Instant::now(), 0_usize);
-        while runs == 0 || start.elapsed() < slice {
+        while runs == 0 || start.elapsed() < round_duration {
             run();
             runs += 1;
         }
@@ -53,11 +57,12 @@ fn measure(rows: &mut Rows, stage: &str, images: usize, mut run: impl FnMut()) {
     rows.push([stage.to_owned(), throughput.median_and_max(1)]);
 }
 
+/// Reads a photo from `samples/`.
 fn read_sample(name: &str) -> Vec<u8> {
     fs::read(repository().join("samples").join(name)).unwrap()
 }
 
-/// Measures the way from the bytes of an upload to those of the stored picture, on one thread.
+/// Measures how one thread turns the bytes of an upload into the bytes of the stored picture.
 fn measure_preprocess(rows: &mut Rows) {
     let recipe = preprocess::Settings::default().recipe();
     for name in ["chelsea.jpg", "coffee.jpg", "rocket.jpg"] {
@@ -68,7 +73,7 @@ fn measure_preprocess(rows: &mut Rows) {
     }
 }
 
-/// Measures one network on all cores, with several images per forward pass.
+/// Measures the network on all cores, with 1, 8 and 32 images per forward pass.
 fn measure_classify(rows: &mut Rows) {
     let photo = read_sample("coffee_224.png");
     let header = pixels::ImageHeader::read(&photo, u64::MAX).unwrap();
@@ -84,7 +89,9 @@ fn measure_classify(rows: &mut Rows) {
     }
 }
 
-/// Measures the way from upload to prediction over HTTP, with the bucket on disk and the topic in SQLite.
+/// Measures the whole pipeline, from the upload to the prediction, over HTTP.
+///
+/// The bucket is on disk and the topic is in SQLite.
 fn measure_whole(rows: &mut Rows) {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let folder = tempfile::tempdir().unwrap();
@@ -105,7 +112,7 @@ fn measure_whole(rows: &mut Rows) {
         runtime.block_on(async {
             let mut tasks = tokio::task::JoinSet::new();
             for _ in 0..IN_FLIGHT {
-                // Bytes after the end of the picture give each upload an id of its own.
+                // The bytes after the picture differ for each upload, so that each upload has its own id.
                 uploads += 1;
                 let mut photo = photo.clone();
                 photo.extend_from_slice(&uploads.to_le_bytes());
@@ -120,6 +127,7 @@ fn measure_whole(rows: &mut Rows) {
     runtime.block_on(running).unwrap().unwrap();
 }
 
+/// Uploads a photo and waits for its prediction.
 async fn upload_and_wait(http: reqwest::Client, base: String, photo: Vec<u8>) {
     let upload = http.post(format!("{base}/preprocess")).header("content-type", "image/jpeg").body(photo);
     let uploaded: serde_json::Value =

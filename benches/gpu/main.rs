@@ -1,11 +1,19 @@
-//! The network on this machine's GPU, beside PyTorch and onnxruntime; `benches/gpu/run` starts it.
+//! Compares the network on this machine's GPU with PyTorch and onnxruntime. `benches/gpu/run` starts this
+//! benchmark.
 //!
-//! Each engine is a worker process. A run begins with pixels in the host's memory and ends with all outputs
-//! there. This project's engines are those of the service; for images per second they keep a second batch
-//! under way. Their outputs are compared with the CPU's before anything is measured.
+//! Each engine is a worker process. A run begins with pixels in the host's memory and ends when all outputs
+//! are in the host's memory. The service uses the same engines of this project. When images per second are
+//! measured, this project's engines keep a second batch under way, as in the service. The outputs of this
+//! project's engines are compared with the outputs of the CPU before an engine is measured.
 //!
-//! Settings: `GPU_BENCH_SECONDS` per measurement, `GPU_BENCH_MAX_BATCH`, `GPU_BENCH_OUTPUT` (a Markdown
-//! file), `GPU_BENCH_PYTHON` with the peers, `CLASSIFY_MODEL_ONNX`, `CLASSIFY_ALLOW_SOFTWARE_GPU`.
+//! These environment variables are read:
+//!
+//! - `GPU_BENCH_SECONDS` is the duration of each measurement in seconds.
+//! - `GPU_BENCH_MAX_BATCH` is the largest batch size.
+//! - `GPU_BENCH_OUTPUT` is the Markdown file that the report is written to.
+//! - `GPU_BENCH_PYTHON` is the Python interpreter in which the peers are installed.
+//! - `CLASSIFY_MODEL_ONNX` is the ONNX file for onnxruntime.
+//! - `CLASSIFY_ALLOW_SOFTWARE_GPU`, with any value, allows a GPU that is emulated in software.
 #![expect(clippy::unwrap_used, reason = "a bench that fails ends the run")]
 #![expect(clippy::print_stdout, reason = "the tables are the result")]
 
@@ -34,11 +42,14 @@ use classify::{
 };
 use futures_executor::block_on;
 
+/// First argument that makes this program a worker.
 const WORKER_ARGUMENT: &str = "--worker";
+/// Number of rounds per measurement.
 const ROUNDS: u32 = 5;
-/// Largest difference from the CPU's outputs that f32 may have without a remark.
+/// Largest difference between an engine's outputs in f32 and the CPU's outputs that needs no remark.
 const TOLERANCE: f32 = 1e-3;
-/// Start of a measurement in which the GPU may still do something else; its utilisation is ignored.
+/// Time at the start of a measurement in which the GPU may still do other work. The utilisation during this
+/// time is ignored.
 const SETTLING_TIME: Duration = Duration::from_millis(200);
 
 fn main() {
@@ -89,7 +100,10 @@ fn main() {
     fs::write(repository().join(output), text).unwrap();
 }
 
-/// Opens a GPU and describes it.
+/// Opens a GPU and returns a description of it.
+///
+/// # Errors
+/// Returns the reason why the GPU cannot be used.
 fn open(backend: Backend, precision: Precision) -> Result<String, String> {
     let allow_software = env::var_os("CLASSIFY_ALLOW_SOFTWARE_GPU").is_some();
     let adapter = gpu::open(backend, precision, allow_software).map_err(|refusal| refusal.to_string())?;
@@ -98,7 +112,9 @@ fn open(backend: Backend, precision: Precision) -> Result<String, String> {
     Ok(format!("{engine}: {} by {}, {}{software}; {model}", adapter.name, adapter.api, adapter.driver))
 }
 
-/// Serves the service's engine; `load JOB BATCH SIDE overlapped` keeps a second batch under way.
+/// Runs the service's engine as a worker.
+///
+/// A job that is loaded by `load JOB BATCH SIDE overlapped` keeps a second batch under way.
 fn serve_ours(backend: &str, precision: &str) {
     let backend = Backend::gpus().find(|one| one.name() == backend).unwrap();
     let precision = [Precision::F32, Precision::F16].into_iter().find(|one| one.name() == precision).unwrap();
@@ -110,7 +126,7 @@ fn serve_ours(backend: &str, precision: &str) {
     let mut engine = None;
     let mut under_way = None;
     let run = move |(batch, overlapped): &(Vec<Crop>, bool)| -> Vec<Vec<f32>> {
-        // The network belongs to the thread that runs it.
+        // The network is loaded here because it belongs to the thread that runs it.
         let engine = engine.get_or_insert_with(|| {
             let mut engine = GpuEngine::new(backend, precision, max_batch());
             engine.warm_up().map_err(|error| error.0).unwrap();
@@ -129,11 +145,12 @@ fn serve_ours(backend: &str, precision: &str) {
     });
 }
 
+/// Returns the largest batch size that is measured.
 fn max_batch() -> usize {
     env::var("GPU_BENCH_MAX_BATCH").map_or(64, |batch| batch.parse().unwrap())
 }
 
-/// Returns different parts of a photo.
+/// Returns `count` parts of a photo, which are the input of a batch.
 fn crops(count: usize) -> Vec<Crop> {
     let photo = image::open(repository().join("samples/coffee.jpg")).unwrap();
     let side = GEOMETRY.crop;
@@ -144,9 +161,11 @@ fn crops(count: usize) -> Vec<Crop> {
         .collect()
 }
 
-/// The report so far, and what it is written with.
+/// The results measured so far, and what further measurements need.
 struct Report {
+    /// One Markdown list item per measured engine.
     engines: Vec<String>,
+    /// The rows of the table.
     rows: Vec<Vec<Option<String>>>,
     utilisation: Utilisation,
     /// Duration of a round.
@@ -160,7 +179,7 @@ impl Report {
         Self { engines: Vec::new(), rows: Vec::new(), utilisation: Utilisation::start(), slice }
     }
 
-    /// Measures an engine in batches of 1, 2, 4, …; a failure becomes a row of the table.
+    /// Measures an engine in batches of 1, 2, 4, … up to [`max_batch`]. A failure becomes a row of the table.
     fn measure(&mut self, engine: &str, precision: &str, command: &mut Command, is_ours: bool) {
         println!("{engine} in {precision} …");
         if let Err(reason) = self.try_measure(engine, precision, command, is_ours) {
@@ -206,7 +225,7 @@ impl Report {
         Ok(())
     }
 
-    /// Returns the batches per second and the start of the measurement.
+    /// Returns the number of batches per second and the time at which the measurement started.
     fn measure_job(&self, worker: &mut Worker, job: &str) -> Result<(f64, Instant), String> {
         let mut measurement = Measurement::prepare(worker, job, self.slice)?;
         let begin = Instant::now();
@@ -237,7 +256,8 @@ impl Report {
     }
 }
 
-/// Compares a worker's outputs with the CPU's; describes the difference and the duration of the warm-up.
+/// Compares a worker's outputs with the outputs of the CPU. Returns a description of the difference and of the
+/// time until the worker had its first result.
 fn compare_with_cpu(worker: &mut Worker, precision: &str, folder: &Path) -> Result<String, String> {
     let begin = Instant::now();
     worker.load("batch", &format!("{} {}", max_batch(), GEOMETRY.crop))?;
@@ -245,7 +265,7 @@ fn compare_with_cpu(worker: &mut Worker, precision: &str, folder: &Path) -> Resu
     let seconds = begin.elapsed().as_secs_f64();
     let outputs = bytes.chunks_exact(4).map(|output| f32::from_le_bytes(output.try_into().unwrap()));
     let expected = Network::load(Backend::default()).logits(&crops(max_batch())).unwrap().concat();
-    assert_eq!(outputs.len(), expected.len());
+    assert_eq!(outputs.len(), expected.len(), "number of outputs (left), expected number (right)");
     let difference = outputs.zip(&expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
     let is_far = precision == "f32" && difference > TOLERANCE;
     let remark = if is_far { ", **more than expected of f32**" } else { "" };
@@ -253,9 +273,11 @@ fn compare_with_cpu(worker: &mut Worker, precision: &str, folder: &Path) -> Resu
     Ok(format!("; {outputs}; ready after {seconds:.1} s"))
 }
 
-/// Utilisation of the GPU in per cent, as nvidia-smi prints it ten times per second.
+/// Utilisation of the GPU in per cent. nvidia-smi prints it ten times per second.
 struct Utilisation {
+    /// The time of each reading and the utilisation that was read.
     readings: Arc<Mutex<Vec<(Instant, u32)>>>,
+    /// The process nvidia-smi, or `None` if nvidia-smi does not start.
     process: Option<Child>,
 }
 
@@ -277,6 +299,7 @@ impl Utilisation {
         Self { readings, process }
     }
 
+    /// Returns the median of the readings from `begin` to `end`, or `None` if there are no readings.
     fn median_between(&self, begin: Instant, end: Instant) -> Option<String> {
         let readings = self.readings.lock().unwrap();
         let within = readings.iter().filter(|(at, _)| (begin..=end).contains(at));
@@ -289,7 +312,7 @@ impl Utilisation {
 impl Drop for Utilisation {
     fn drop(&mut self) {
         if let Some(process) = &mut self.process {
-            // Both fail only if the process has ended already.
+            // Both calls fail only if the process has already ended.
             let _ = process.kill();
             let _ = process.wait();
         }

@@ -1,4 +1,5 @@
-//! Shared parts of the benchmarks: worker processes, interleaved rounds, medians and Markdown tables.
+//! The benchmarks share this code. It provides worker processes, interleaved rounds, medians and Markdown
+//! tables.
 #![allow(
     clippy::allow_attributes,
     clippy::unwrap_used,
@@ -34,24 +35,27 @@ pub fn is_measured_run() -> bool {
     std::env::args().any(|argument| argument == "--bench")
 }
 
-/// Prints that `what` is not measured and adds it to the notes below the tables.
+/// Prints that `what` is not measured and adds a sentence that says so to `notes`, which follow the tables.
 pub fn skip(notes: &mut Vec<String>, what: &str) {
     println!("SKIPPED: {what}");
     notes.push(format!("Not measured: {what}."));
 }
 
-/// Returns the folder in which `benches/BENCH/install` puts the peers of a benchmark.
+/// Returns the folder in which `benches/BENCH/install` installs the peers of the benchmark `bench`.
 pub fn peers_folder(bench: &str) -> PathBuf {
     repository().join("target").join(bench)
 }
 
-/// Returns the command for a Python script of a benchmark, or `None` if `benches/BENCH/install` has not run.
+/// Returns the command that runs a Python script of a benchmark, or `None` if `benches/BENCH/install` has not
+/// run.
 pub fn python(bench: &str, script: &str) -> Option<Command> {
     let python = peers_folder(bench).join("venv/bin/python");
     python.is_file().then(|| script_command(python, bench, script))
 }
 
-/// Returns the command that runs a script of a benchmark; Python scripts find the module `worker`.
+/// Returns the command that runs a script of a benchmark.
+///
+/// A Python script can import the module `worker`, which is `benches/harness/worker.py`.
 pub fn script_command(interpreter: impl AsRef<Path>, bench: &str, script: &str) -> Command {
     let mut command = Command::new(interpreter.as_ref());
     command

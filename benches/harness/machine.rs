@@ -1,4 +1,4 @@
-//! The machine and the versions behind a measurement.
+//! Describes the machine and the versions with which a benchmark measures.
 
 use std::{
     env, fs,
@@ -8,12 +8,12 @@ use std::{
 
 use crate::repository;
 
-/// Restarts this program on two cores if it has more; returns a description of the cores.
+/// Restarts this program on two cores if it may use more. Returns a description of the cores that it uses.
 ///
-/// A program that was limited to two cores already (`taskset --cpu-list 2,4 cargo bench …`) keeps them.
+/// A program that is already limited to two cores, as by `taskset --cpu-list 2,4 cargo bench …`, keeps them.
 pub fn keep_to_two_cores() -> String {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    // `0-1` or `0,2-3`.
+    // The value looks like `0-1` or `0,2-3`.
     let allowed = field(&status, "Cpus_allowed_list").unwrap_or("unknown");
     let cores = available_parallelism().map_or(1, usize::from);
     if cores <= 2 {
@@ -23,16 +23,19 @@ pub fn keep_to_two_cores() -> String {
         let (first, last) = range.split_once('-').unwrap_or((range, range));
         first.parse::<usize>().unwrap()..=last.parse().unwrap()
     });
-    let two: Vec<String> = listed.take(2).map(|core| core.to_string()).collect();
-    let mut again = Command::new("taskset");
-    again.args(["--cpu-list", &two.join(",")]).arg(env::current_exe().unwrap()).args(env::args_os().skip(1));
-    match again.status() {
+    let two_cores: Vec<String> = listed.take(2).map(|core| core.to_string()).collect();
+    let mut restart = Command::new("taskset");
+    restart
+        .args(["--cpu-list", &two_cores.join(",")])
+        .arg(env::current_exe().unwrap())
+        .args(env::args_os().skip(1));
+    match restart.status() {
         Ok(status) => exit(status.code().unwrap_or(1)),
         Err(error) => format!("all {cores} cores, because taskset does not start ({error})"),
     }
 }
 
-/// Returns the value of a line `name: value`.
+/// Returns the value of the first line `name: value` in `text`.
 fn field<'a>(text: &'a str, name: &str) -> Option<&'a str> {
     let mut lines = text.lines();
     lines.find_map(|line| Some(line.strip_prefix(name)?.trim_start().strip_prefix(':')?.trim()))
@@ -40,9 +43,9 @@ fn field<'a>(text: &'a str, name: &str) -> Option<&'a str> {
 
 /// Resident memory of a process in MB.
 pub struct Memory {
-    /// At this moment.
+    /// Resident memory at this moment.
     pub current: f64,
-    /// The most since its start, or since its peak was reset.
+    /// Highest resident memory since the process started, or since its peak was reset.
     pub peak: f64,
 }
 
@@ -56,7 +59,9 @@ pub fn process_memory(process: u32) -> Memory {
     Memory { current: megabytes("VmRSS"), peak: megabytes("VmHWM") }
 }
 
-/// Describes machine, date, commit and command as a Markdown list with the lines of `subject` in it.
+/// Describes the machine, the date, the commit and the command as a Markdown list.
+///
+/// `subject` is one or more list items that describe what is measured.
 pub fn describe(cores: &str, subject: &str, command: &str) -> String {
     let cpu = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let model = field(&cpu, "model name").unwrap_or("unknown");
@@ -66,7 +71,7 @@ pub fn describe(cores: &str, subject: &str, command: &str) -> String {
     let date = output_of("date", &["-u", "+%Y-%m-%d %H:%M UTC"]);
     let commit = output_of("git", &["describe", "--always", "--dirty", "--abbrev=12"]);
     let rustc = output_of("rustc", &["--version"]);
-    // Other work on the machine shows in the figures; the load average explains them.
+    // Other work on the machine distorts the figures. The load average lets a reader notice that.
     let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
     let load = load.split(' ').next().unwrap_or_default();
     format!(
@@ -78,7 +83,7 @@ pub fn describe(cores: &str, subject: &str, command: &str) -> String {
     )
 }
 
-/// Returns what a program prints when it runs in the repository, or `unknown`.
+/// Runs a program in the repository's root folder and returns its output, or `unknown` if it fails.
 pub fn output_of(program: &str, arguments: &[&str]) -> String {
     match Command::new(program).args(arguments).current_dir(repository()).output() {
         Ok(output) if output.status.success() => String::from_utf8_lossy(&output.stdout).trim().to_owned(),
@@ -86,7 +91,7 @@ pub fn output_of(program: &str, arguments: &[&str]) -> String {
     }
 }
 
-/// Returns a crate's name and its version in `Cargo.lock`.
+/// Returns the name of a crate and the version that `Cargo.lock` contains.
 pub fn locked_crate(name: &str) -> String {
     let lock = include_str!("../../Cargo.lock");
     let package =

@@ -1,14 +1,15 @@
-//! Contenders that run in turns, so that a disturbance of the machine affects all of them alike.
+//! Runs contenders in turns, so that a disturbance of the machine affects all contenders alike.
 
 use std::time::Duration;
 
 use crate::{Series, Worker, milliseconds, series::median_and_best};
 
-/// A worker and its measurements, one per job; `None` for a job that it is not measured with.
+/// A worker and its measurements.
 pub struct Contender {
     /// The process that does the jobs.
     pub worker: Worker,
-    /// In the order of the jobs.
+    /// One entry per job, in the order of the jobs. The entry is `None` if the worker is not measured with
+    /// the job.
     pub measurements: Vec<Option<Measurement>>,
 }
 
@@ -19,35 +20,37 @@ pub struct Measurement {
     runs_per_round: usize,
     /// Milliseconds of CPU time per run.
     pub cpu: Series,
-    /// Milliseconds per run: the median of each round.
+    /// Wall-clock milliseconds per run. Each round adds its median.
     pub median: Series,
-    /// Milliseconds per run: the minimum of each round.
+    /// Wall-clock milliseconds per run. Each round adds its minimum.
     pub least: Series,
-    /// Runs per second, of all instances together.
+    /// Runs per second of all instances together.
     pub throughput: Series,
 }
 
 impl Measurement {
-    /// Warms the worker up with a loaded job and finds the number of runs that fill `slice`.
+    /// Warms the worker up with a loaded job and finds how many runs take about `round_duration`.
+    ///
+    /// If `round_duration` is zero, each round has one run and there is no warm-up.
     ///
     /// # Errors
-    /// The reason that the worker gives for failing.
-    pub fn prepare(worker: &mut Worker, job: &str, slice: Duration) -> Result<Self, String> {
+    /// Returns the reason that the worker gives for failing.
+    pub fn prepare(worker: &mut Worker, job: &str, round_duration: Duration) -> Result<Self, String> {
         let mut runs_per_round = 1;
-        if !slice.is_zero() {
+        if !round_duration.is_zero() {
             worker.run(job, 5)?;
             let wall = worker.run(job, 5)?.wall.as_secs_f64();
             #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a small count")]
-            let runs = (5.0 * slice.as_secs_f64() / wall) as usize;
+            let runs = (5.0 * round_duration.as_secs_f64() / wall) as usize;
             runs_per_round = runs.max(1);
         }
         Ok(Self { job: job.to_owned(), runs_per_round, ..Default::default() })
     }
 
-    /// Runs the job for about `slice` and adds the figures of this round.
+    /// Runs the job for about one round's duration and adds the figures of the round.
     ///
     /// # Errors
-    /// The reason that the worker gives for failing.
+    /// Returns the reason that the worker gives for failing.
     pub fn run_round(&mut self, worker: &mut Worker) -> Result<(), String> {
         let run = worker.run(&self.job, self.runs_per_round)?;
         let count = run.durations.len() as f64;
@@ -59,20 +62,22 @@ impl Measurement {
         Ok(())
     }
 
-    /// Returns the ratio of another worker's CPU time to this one's, by medians and by best rounds.
+    /// Returns the CPU time of `other` divided by the CPU time of this worker: the ratio of the medians and
+    /// the ratio of the best rounds.
     pub fn cpu_ratio(&self, other: &Self) -> (f64, f64) {
         (other.cpu.median() / self.cpu.median(), other.cpu.min() / self.cpu.min())
     }
 }
 
-/// Formats a ratio of medians with the ratio of best rounds in brackets.
+/// Formats the ratio of medians, followed by the ratio of best rounds in brackets.
 pub fn format_ratio(ratio: (f64, f64)) -> String {
     median_and_best(ratio, 2)
 }
 
-/// Runs every contender with every job once per round, in an order that is reversed after each round.
+/// Measures every contender with every job in each round. The order of the contenders is reversed after each
+/// round.
 ///
-/// `before_round` runs first in each round.
+/// `before_round` is called at the start of each round.
 pub fn run_interleaved(
     rounds: usize,
     jobs: usize,
@@ -88,7 +93,7 @@ pub fn run_interleaved(
                 }
             }
         }
-        // Otherwise each contender would always run after the same other one.
+        // Without reversing, each contender would always run after the same other contender.
         contenders.reverse();
     }
 }

@@ -1,4 +1,4 @@
-//! One figure per round, and its median and extremes.
+//! A series holds one figure per round and computes the median and the extremes.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ impl Series {
         self.0.push(figure);
     }
 
-    /// Returns the median; of an even number of figures the upper one of the middle two.
+    /// Returns the median. For an even number of figures it is the larger of the middle two.
     pub fn median(&self) -> f64 {
         self.sorted()[self.0.len() / 2]
     }

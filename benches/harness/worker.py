@@ -2,13 +2,14 @@
 
 A worker prints `ready NAME` when it has started, and answers each line on standard input with one line:
 
-    load JOB ARGUMENT…   holds a job in memory; answers `done`
-    run JOB TIMES        repeats the job on every instance, side by side; answers the CPU time of the process
-                         (user and system), the wall time from the first start to the last end, and the
-                         duration of each repetition, in nanoseconds
+    load JOB ARGUMENT…   loads a job and keeps it in memory; answers `done`
+    run JOB TIMES        repeats the job TIMES times on every instance, with all instances at the same time;
+                         answers the CPU time of the process (user and system), the wall time from the start
+                         of the first repetition to the end of the last, and the duration of each repetition,
+                         in nanoseconds
     result JOB FILE      does the job once and writes its result to FILE; answers `done`
 
-An answer `error REASON` ends the worker, and so does the end of the input.
+The worker exits after it has answered `error REASON`, and when its standard input is closed.
 """
 
 import sys
@@ -29,7 +30,7 @@ def repeat(run, job, times, barrier, reports):
 
 
 def run_side_by_side(runs, job, times):
-    """CPU time, wall time, and each duration."""
+    """Returns the CPU time, the wall time and the duration of each repetition, all in nanoseconds."""
     barrier, reports = Barrier(len(runs)), []
     cpu = process_time_ns()
     others = [Thread(target=repeat, args=(run, job, times, barrier, reports)) for run in runs[1:]]
@@ -60,9 +61,10 @@ def answer_commands(load, runs):
 
 
 def serve(start):
-    """Answers commands. `start()` returns the worker's name, `load` and the instances' functions.
+    """Answers the commands on standard input until standard input is closed.
 
-    `load(*arguments)` returns a job. Each of the functions does a job once and returns its result.
+    `start()` returns the worker's name, the function `load` and a list with one function per instance.
+    `load(*arguments)` returns a job. Each function of the list does a job once and returns its result.
     """
     try:
         name, load, runs = start()

@@ -1,6 +1,6 @@
-//! The line protocol between a benchmark and the processes that do the measured work.
+//! Implements the line protocol between a benchmark and the processes that do the measured work.
 //!
-//! `worker.py` documents the protocol. [`Worker`] is the benchmark's side; [`serve`] is the other side for
+//! `worker.py` documents the protocol. [`Worker`] is the benchmark's side. [`serve`] is the worker's side for
 //! workers in Rust.
 
 use std::{
@@ -20,7 +20,7 @@ use cpu_time::ProcessTime;
 
 use crate::machine::{Memory, process_memory};
 
-/// A worker process; dropping it kills the process.
+/// A worker process. Dropping this value kills the process.
 pub struct Worker {
     child: Child,
     input: ChildStdin,
@@ -30,11 +30,11 @@ pub struct Worker {
 
 /// Times of one `run` command.
 pub struct Run {
-    /// CPU time of the whole process, user and system.
+    /// CPU time of the whole process, in user and in system mode.
     pub cpu: Duration,
-    /// From the first start to the last end.
+    /// Time from the start of the first repetition to the end of the last.
     pub wall: Duration,
-    /// Duration of each repetition on each instance.
+    /// Durations of all repetitions on all instances.
     pub durations: Vec<Duration>,
 }
 
@@ -42,7 +42,7 @@ impl Worker {
     /// Starts a worker and waits until it is ready.
     ///
     /// # Errors
-    /// The reason that the worker gives for not starting.
+    /// Returns the reason that the worker gives for not starting.
     pub fn start(command: &mut Command) -> Result<Self, String> {
         let child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
         let mut child = child.map_err(|error| format!("{command:?} does not start: {error}"))?;
@@ -53,15 +53,15 @@ impl Worker {
         Ok(worker)
     }
 
-    /// Returns the worker's name and versions.
+    /// Returns the name and versions that the worker printed when it was ready.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Gives the worker a job to hold in memory.
+    /// Makes the worker load a job and keep it in memory.
     ///
     /// # Errors
-    /// The reason that the worker gives for not loading it.
+    /// Returns the reason that the worker gives for not loading the job.
     pub fn load(&mut self, job: &str, arguments: &str) -> Result<(), String> {
         self.send(&format!("load {job} {arguments}"), "done").map(drop)
     }
@@ -69,7 +69,7 @@ impl Worker {
     /// Repeats a job on every instance of the worker.
     ///
     /// # Errors
-    /// The reason that the worker gives for failing.
+    /// Returns the reason that the worker gives for failing.
     pub fn run(&mut self, job: &str, times: usize) -> Result<Run, String> {
         let answer = self.send(&format!("run {job} {times}"), "")?;
         let mut durations = answer.split(' ').map(|value| Duration::from_nanos(value.parse().unwrap()));
@@ -77,10 +77,12 @@ impl Worker {
         Ok(Run { cpu, wall, durations: durations.collect() })
     }
 
-    /// Does a job once and returns its result; `folder` is the worker's working folder.
+    /// Makes the worker do a job once, and returns the result.
+    ///
+    /// `folder` is the worker's working folder.
     ///
     /// # Errors
-    /// The reason that the worker gives for failing.
+    /// Returns the reason that the worker gives for failing.
     pub fn result(&mut self, job: &str, folder: &Path) -> Result<Vec<u8>, String> {
         self.send(&format!("result {job} result"), "done")?;
         Ok(fs::read(folder.join("result")).unwrap())
@@ -91,11 +93,12 @@ impl Worker {
         process_memory(self.child.id())
     }
 
-    /// Makes the kernel forget the worker's peak memory, which restarts at the current value.
+    /// Resets the worker's peak memory to its current memory.
     pub fn reset_peak_memory(&self) {
         fs::write(format!("/proc/{}/clear_refs", self.child.id()), "5").unwrap();
     }
 
+    /// Sends a command and returns the text after `expected` in the answer.
     fn send(&mut self, command: &str, expected: &str) -> Result<String, String> {
         let sent = writeln!(self.input, "{command}").and_then(|()| self.input.flush());
         sent.map_err(|error| format!("{}: {error} at {command:?}", self.name))?;
@@ -111,35 +114,39 @@ impl Worker {
             return Err(reason.to_owned());
         }
         let rest = answer.strip_prefix(expected).filter(|_| line.ends_with('\n'));
-        rest.map(str::to_owned).ok_or_else(|| format!("{} ended, see its output: {line:?}", self.name))
+        rest.map(str::to_owned)
+            .ok_or_else(|| format!("{} gave no valid answer, see its output: {line:?}", self.name))
     }
 }
 
 impl Drop for Worker {
     fn drop(&mut self) {
-        // Both fail only if the process has ended already.
+        // Both calls fail only if the process has already ended.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// One instance of a Rust worker: does a job once.
+/// A function that does a job once. A Rust worker runs each of its instances on a thread of its own.
 pub type Instance<Job, Output> = Box<dyn FnMut(&Job) -> Output + Send>;
 
-/// A command to an instance's thread: the job, its repetitions, and the barrier of all that run it.
+/// What an instance's thread is told to do: the job, the number of repetitions, and the barrier at which all
+/// threads that run the job start together.
 type Order<Job> = (Arc<Job>, usize, Arc<Barrier>);
-/// Start, end, each duration, and the last output.
+/// What an instance's thread reports: the start of its first repetition, the end of its last repetition, the
+/// duration of each repetition, and the last output.
 type Report<Output> = (Instant, Instant, Vec<Duration>, Option<Output>);
 
-/// Answers commands on standard input until it is closed; see `worker.py`.
+/// Answers the commands on standard input until standard input is closed. `worker.py` describes the commands.
 ///
-/// `load` makes a job of its arguments and `bytes` turns a result into the bytes that are compared. Each
-/// instance has a thread of its own for the whole time, so that memory it keeps per thread is reused.
+/// `load` makes a job from the arguments of a `load` command. `to_bytes` converts a result to the bytes that
+/// the benchmark checks. Each instance keeps its thread for the whole time, so that memory that the instance
+/// allocates per thread is reused.
 pub fn serve<Job: Send + Sync + 'static, Output: Send + 'static>(
     name: &str,
     load: impl Fn(&[&str]) -> Job,
     instances: Vec<Instance<Job, Output>>,
-    bytes: impl Fn(Output) -> Vec<u8>,
+    to_bytes: impl Fn(Output) -> Vec<u8>,
 ) {
     panic::set_hook(Box::new(|info| {
         println!("error failed: {}", info.to_string().lines().last().unwrap_or_default());
@@ -157,7 +164,8 @@ pub fn serve<Job: Send + Sync + 'static, Output: Send + 'static>(
                 let durations = (1..=times).map(|repetition| {
                     let start = Instant::now();
                     let output = black_box(instance(&job));
-                    // Freeing a result is measured, as in the workers in Python.
+                    // The measured time includes freeing the output, as in the workers in Python. The last
+                    // output is kept for the report.
                     match repetition < times {
                         true => drop(output),
                         false => last = Some(output),
@@ -200,7 +208,7 @@ pub fn serve<Job: Send + Sync + 'static, Output: Send + 'static>(
             }
             ["result", job, file] => {
                 let (.., result) = run_on(&threads[..1], &jobs[job], 1).remove(0);
-                fs::write(file, bytes(result.unwrap())).unwrap();
+                fs::write(file, to_bytes(result.unwrap())).unwrap();
                 println!("done");
             }
             _ => panic!("not a command: {line:?}"),

@@ -1,4 +1,4 @@
-//! Engines that are crates, as worker processes: this project's own, and tract.
+//! Runs the engines that are Rust crates as worker processes: this project's engines and tract.
 
 use std::{fs, num::NonZeroUsize, path::Path, process::Command};
 
@@ -15,21 +15,29 @@ use tract_onnx::{
     tract_hir::internal::{Cost, DimLike},
 };
 
-/// First argument of this program as a worker.
+/// First argument that makes this program a worker.
 pub(crate) const ARGUMENT: &str = "--worker";
 
-/// Returns the command that starts this program as the worker of an engine; the setup follows it.
+/// Returns the command that starts this program as the worker of an engine.
+///
+/// The caller appends the number of threads per instance and the number of instances.
 pub(crate) fn command(engine: &str, variant: &str) -> Command {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.args([ARGUMENT, engine, variant]);
     command
 }
 
-/// Serves an engine: `tract MODEL.onnx THREADS INSTANCES`, or `BACKEND ISA THREADS INSTANCES`.
+/// Runs this program as the worker of an engine.
+///
+/// `arguments` are `tract MODEL.onnx THREADS INSTANCES` or `BACKEND ISA THREADS INSTANCES`. `THREADS` is the
+/// number of threads of each instance.
 pub(crate) fn serve(arguments: &[String]) {
-    let [engine, variant, threads, instances] = arguments else { panic!("not an engine: {arguments:?}") };
+    let [engine, variant, threads, instances] = arguments else {
+        panic!("expected four arguments, found {arguments:?}")
+    };
     let [threads, instances]: [usize; 2] = [threads, instances].map(|count| count.parse().unwrap());
-    let bytes = |logits: Vec<f32>| logits.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>();
+    let to_bytes =
+        |logits: Vec<f32>| logits.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>();
     if engine == "tract" {
         let plan = load_tract(Path::new(variant)).into_optimized().unwrap().into_runnable().unwrap();
         let load = |arguments: &[&str]| {
@@ -45,7 +53,7 @@ pub(crate) fn serve(arguments: &[String]) {
                 outputs[0].to_plain_array_view::<f32>().unwrap().iter().copied().collect()
             })
         };
-        return serve_jobs("tract", load, (0..instances).map(instance).collect(), bytes);
+        return serve_jobs("tract", load, (0..instances).map(instance).collect(), to_bytes);
     }
     let backend = Backend::cpus().find(|backend| backend.name() == engine).unwrap();
     let isa = Isa::available().find(|isa| isa.name() == variant);
@@ -56,9 +64,10 @@ pub(crate) fn serve(arguments: &[String]) {
     let instance = |mut engine: NativeEngine| -> Instance<[Crop; 1], Vec<f32>> {
         Box::new(move |crop| engine.infer(crop).unwrap().remove(0))
     };
-    serve_jobs(engine, load, engines.into_iter().map(instance).collect(), bytes);
+    serve_jobs(engine, load, engines.into_iter().map(instance).collect(), to_bytes);
 }
 
+/// Loads the model of an ONNX file into tract, without optimising the model for execution.
 fn load_tract(onnx: &Path) -> TypedModel {
     let fact = f32::fact([1, 3, CROP, CROP]);
     let model = tract_onnx::onnx().model_for_path(onnx).unwrap().with_input_fact(0, fact.into()).unwrap();
@@ -67,7 +76,8 @@ fn load_tract(onnx: &Path) -> TypedModel {
 
 /// Counts the floating-point operations of a forward pass.
 ///
-/// A product and its sum are two operations; those with padding are counted, element-wise ones are not.
+/// A multiplication and the addition of its product are two operations. Operations on padding are counted.
+/// Element-wise operations are not counted.
 pub(crate) fn count_flops(onnx: &Path) -> usize {
     let model = load_tract(onnx);
     let count = |node: &TypedNode| {
@@ -76,6 +86,6 @@ pub(crate) fn count_flops(onnx: &Path) -> usize {
         multiply_adds.map(|(_, count)| 2 * count.to_usize().unwrap()).sum::<usize>()
     };
     let flops = model.nodes().iter().map(count).sum();
-    assert!(flops > 0, "{} has no multiply-adds", spec::NAME);
+    assert!(flops > 0, "the ONNX file of {} has no multiply-adds", spec::NAME);
     flops
 }

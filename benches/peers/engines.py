@@ -1,8 +1,8 @@
-"""onnxruntime and OpenVINO as workers: engines.py onnxruntime|openvino MODEL THREADS INSTANCES
+"""Runs onnxruntime or OpenVINO as a worker: engines.py onnxruntime|openvino MODEL THREADS INSTANCES
 
 `worker.py` describes the protocol. Each instance runs the model with `THREADS` threads. A job is the input of
-the network (float32, NCHW, one image), its result the logits. A package in the folder `PEERS_PACKAGES` is
-preferred to the installed one.
+the network (float32, NCHW, one image). The result of a job is the logits. If the environment variable
+`PEERS_PACKAGES` names a folder, Python imports packages from this folder before the installed packages.
 """
 
 import os
@@ -20,7 +20,7 @@ def load_image(file, side):
 
 
 def onnxruntime(model, threads, instances):
-    """One session for all instances: with one thread per run, each calling thread computes for itself."""
+    """All instances share one session. With one thread per run, each calling thread computes its own run."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -40,9 +40,9 @@ def onnxruntime(model, threads, instances):
 
 
 def openvino(model, threads, instances):
-    """One compiled model with a stream and a request per instance.
+    """All instances share one compiled model, which has a stream and a request for each instance.
 
-    float32 is requested explicitly: on a CPU with bfloat16 the default would be that.
+    float32 is requested explicitly, because OpenVINO uses bfloat16 by default on a CPU that supports bfloat16.
     """
     import openvino
     from openvino import properties

@@ -1,4 +1,5 @@
-//! Engines: started, compared on one picture, measured in interleaved rounds, and their tables.
+//! Starts the inference engines, compares their logits for one picture, measures the engines in interleaved
+//! rounds and formats the results as tables.
 
 use std::{fs, path::Path, process::Command, sync::Barrier, thread, time::Instant};
 
@@ -12,19 +13,20 @@ use cnn_kernels::{Isa, ceiling};
 
 use crate::{Effort, Subject, engine_worker};
 
-/// Logits that differ by more come from another network or from another precision.
+/// Largest accepted difference between the logits of two engines. A larger difference means that an engine
+/// runs a different network or uses a different precision.
 const TOLERANCE: f32 = 1e-3;
-/// Multiply-adds that take some hundred microseconds.
+/// Number of rounds of the kernels' multiply-add loop. The loop then takes some hundred microseconds.
 const MULTIPLY_ADDS: usize = 200_000;
-/// The name of the only job.
+/// Name of the only job that the workers get.
 const PICTURE: &str = "picture";
 
-/// Threads of an engine.
+/// How an engine uses threads.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Setup {
-    /// Threads that share one image.
+    /// Number of threads that compute one image together.
     threads: usize,
-    /// Images at the same time, each on threads of its own.
+    /// Number of images that are computed at the same time, each on threads of its own.
     instances: usize,
 }
 
@@ -32,19 +34,20 @@ const ONE_THREAD: Setup = Setup { threads: 1, instances: 1 };
 const SHARED_IMAGE: Setup = Setup { threads: 2, instances: 1 };
 const TWO_IMAGES: Setup = Setup { threads: 1, instances: 2 };
 
-/// An engine in every setup that it has.
+/// An engine and its measurements in every setup that it supports.
 struct Candidate {
     name: String,
-    /// True for an engine of this project.
+    /// True if the engine belongs to this project.
     is_ours: bool,
-    /// True for an engine that could use AVX-512 and is kept from it.
+    /// True if the engine is kept from using the widest instruction set of the CPU.
     is_limited: bool,
     contenders: Vec<(Setup, Contender)>,
-    /// Largest difference of a logit to the first candidate's.
+    /// Largest difference between a logit of this engine and the same logit of the first candidate.
     difference: f32,
 }
 
 impl Candidate {
+    /// Returns the measurement in a setup, or `None` if the engine does not support the setup.
     fn measurement(&self, setup: Setup) -> Option<&Measurement> {
         let (_, contender) = self.contenders.iter().find(|(own, _)| *own == setup)?;
         contender.measurements[0].as_ref()
@@ -58,26 +61,28 @@ impl Candidate {
     }
 }
 
-/// Starts the workers of one engine; the commands lack the setup and the name is the workers' own.
-fn start(
+/// Starts one worker of an engine per setup. Returns the name that the first worker gives, and the workers.
+///
+/// `command` returns the command of a worker without the arguments that select the setup.
+fn start_workers(
     setups: &[Setup],
     folder: &Path,
     input: &str,
     command: impl Fn() -> Command,
 ) -> (String, Vec<(Setup, Contender)>) {
-    let start = |&setup: &Setup| {
+    let start_worker = |&setup: &Setup| {
         let mut command = command();
         command.args([setup.threads, setup.instances].map(|count| count.to_string())).current_dir(folder);
         let mut worker = Worker::start(&mut command).unwrap();
         worker.load(PICTURE, &format!("{input} {CROP}")).unwrap();
         (setup, Contender { worker, measurements: Vec::new() })
     };
-    let contenders: Vec<_> = setups.iter().map(start).collect();
+    let contenders: Vec<_> = setups.iter().map(start_worker).collect();
     (contenders[0].1.worker.name().to_owned(), contenders)
 }
 
-/// Starts every engine that is installed, the peers first.
-fn candidates(subject: &Subject, folder: &Path, notes: &mut Vec<String>) -> Vec<Candidate> {
+/// Starts every installed engine. The engines of this project come last.
+fn start_candidates(subject: &Subject, folder: &Path, notes: &mut Vec<String>) -> Vec<Candidate> {
     let tensor: Vec<u8> = subject.nchw.iter().flat_map(|value| value.to_le_bytes()).collect();
     fs::write(folder.join("input.f32"), tensor).unwrap();
     fs::write(folder.join("crop.rgb"), subject.crop.rgb()).unwrap();
@@ -101,7 +106,7 @@ fn candidates(subject: &Subject, folder: &Path, notes: &mut Vec<String>) -> Vec<
                 skip(notes, &format!("{name}: benches/peers/install installs it"));
                 continue;
             }
-            let (version, contenders) = start(&setups, folder, "input.f32", || {
+            let (version, contenders) = start_workers(&setups, folder, "input.f32", || {
                 let mut command = python("peers", "engines.py").unwrap();
                 command.arg(engine).arg(onnx);
                 if is_limited {
@@ -116,7 +121,7 @@ fn candidates(subject: &Subject, folder: &Path, notes: &mut Vec<String>) -> Vec<
             skip(notes, "tract: without optimisation it takes a second per image");
         } else {
             let command = || engine_worker::command("tract", onnx.to_str().unwrap());
-            let (_, contenders) = start(&[ONE_THREAD, TWO_IMAGES], folder, "input.f32", command);
+            let (_, contenders) = start_workers(&[ONE_THREAD, TWO_IMAGES], folder, "input.f32", command);
             add(machine::locked_crate("tract-onnx").replace("-onnx", ""), false, false, contenders);
         }
     }
@@ -124,7 +129,7 @@ fn candidates(subject: &Subject, folder: &Path, notes: &mut Vec<String>) -> Vec<
         for isa in instruction_sets(backend) {
             let isa_name = isa.map_or("default", Isa::name);
             let command = || engine_worker::command(backend.name(), isa_name);
-            let (_, contenders) = start(&setups, folder, "crop.rgb", command);
+            let (_, contenders) = start_workers(&setups, folder, "crop.rgb", command);
             let on = isa.map(|isa| format!(" on {isa}")).unwrap_or_default();
             let is_limited = isa.is_some_and(|isa| isa < Isa::detect());
             add(format!("this project: {backend}{on}"), true, is_limited, contenders);
@@ -133,21 +138,23 @@ fn candidates(subject: &Subject, folder: &Path, notes: &mut Vec<String>) -> Vec<
     candidates
 }
 
-/// Returns the instruction sets to measure a backend with, widest first; `[None]` if it has no choice.
+/// Returns the instruction sets with which a backend is measured, the widest first.
+///
+/// The only entry is `None` if the backend cannot choose its instruction set.
 fn instruction_sets(backend: Backend) -> Vec<Option<Isa>> {
     if backend.kernel_isa(None).is_none() {
         return vec![None];
     }
     let mut isas: Vec<Option<Isa>> = Isa::available().map(Some).collect();
     isas.reverse();
-    // Plain Rust is measured only on a CPU that has nothing else.
+    // The last entry is plain Rust. It is measured only on a CPU that supports no other instruction set.
     if isas.len() > 1 {
         isas.pop();
     }
     isas
 }
 
-/// Fails unless every engine computes the logits of the first candidate.
+/// Panics unless every engine computes the same logits as the first candidate, up to [`TOLERANCE`].
 fn compare(candidates: &mut [Candidate], folder: &Path) {
     let mut first = None;
     for Candidate { name, contenders, difference, .. } in candidates {
@@ -156,25 +163,29 @@ fn compare(candidates: &mut [Candidate], folder: &Path) {
             let logits: Vec<f32> =
                 bytes.chunks_exact(4).map(|value| f32::from_le_bytes(value.try_into().unwrap())).collect();
             let (reference, expected) = first.get_or_insert_with(|| (name.clone(), logits.clone()));
-            assert_eq!(logits.len(), expected.len(), "{name}");
+            assert_eq!(
+                logits.len(),
+                expected.len(),
+                "{name}: number of logits (left), expected number (right)"
+            );
             let pairs = logits.iter().zip(expected);
-            let apart = pairs.map(|(logit, expected)| (logit - *expected).abs()).fold(0.0, f32::max);
+            let largest = pairs.map(|(logit, expected)| (logit - *expected).abs()).fold(0.0, f32::max);
             assert!(
-                apart <= TOLERANCE,
-                "{name}: logits differ by {apart:e} from those of {reference}; is the ONNX file the one that \
-                 was compiled in, {} of SHA-256 {}?",
+                largest <= TOLERANCE,
+                "{name}: logits differ by {largest:e} from the logits of {reference}, expected at most \
+                 {TOLERANCE:e}; is the ONNX file the compiled-in model {} with the SHA-256 {}?",
                 spec::NAME,
                 spec::ONNX_SHA256
             );
-            *difference = difference.max(apart);
+            *difference = difference.max(largest);
         }
     }
 }
 
-/// Compares and measures all engines; returns the tables.
+/// Compares the logits of all engines, measures the engines and returns the tables.
 pub(crate) fn measure(subject: &Subject, effort: &Effort, notes: &mut Vec<String>) -> Vec<String> {
     let folder = tempfile::tempdir().unwrap();
-    let mut candidates = candidates(subject, folder.path(), notes);
+    let mut candidates = start_candidates(subject, folder.path(), notes);
     compare(&mut candidates, folder.path());
     let contenders = candidates.iter_mut().flat_map(|candidate| &mut candidate.contenders);
     let mut contenders: Vec<&mut Contender> = contenders.map(|(_, contender)| contender).collect();
@@ -183,8 +194,8 @@ pub(crate) fn measure(subject: &Subject, effort: &Effort, notes: &mut Vec<String
     }
     let (mut alone, mut both) = (Series::default(), Series::default());
     run_interleaved(effort.engine_rounds, 1, contenders, || {
-        alone.add(multiply_add_gflops());
-        both.add(multiply_add_gflops_on_two_cores());
+        alone.add(measure_core_gflops());
+        both.add(measure_gflops_of_two_cores());
     });
     let flops = subject.onnx.as_deref().filter(|_| !cfg!(debug_assertions)).map(engine_worker::count_flops);
 
@@ -208,19 +219,19 @@ pub(crate) fn measure(subject: &Subject, effort: &Effort, notes: &mut Vec<String
     pieces
 }
 
-/// Measures the multiply-adds of one core, by the kernels' own loop.
-fn multiply_add_gflops() -> f64 {
+/// Measures how many GFLOP/s of multiply-adds one core reaches in the kernels' own loop.
+fn measure_core_gflops() -> f64 {
     let start = Instant::now();
     let flops = ceiling::multiply_adds(Isa::detect(), MULTIPLY_ADDS);
     flops as f64 / start.elapsed().as_secs_f64() / 1e9
 }
 
-/// Measures the multiply-adds per core while two cores compute.
-fn multiply_add_gflops_on_two_cores() -> f64 {
+/// Measures how many GFLOP/s of multiply-adds each core reaches while two cores compute.
+fn measure_gflops_of_two_cores() -> f64 {
     let barrier = Barrier::new(2);
     let measure = || {
         barrier.wait();
-        multiply_add_gflops()
+        measure_core_gflops()
     };
     thread::scope(|scope| {
         let other = scope.spawn(measure);
@@ -228,11 +239,14 @@ fn multiply_add_gflops_on_two_cores() -> f64 {
     })
 }
 
-fn latency(measurement: &Measurement) -> String {
+/// Formats the median latency, followed by the lowest latency in brackets, in milliseconds.
+fn format_latency(measurement: &Measurement) -> String {
     format!("{:.2} ({:.2})", measurement.median.median(), measurement.least.min())
 }
 
-/// `peak` is the network's MFLOP and the GFLOP/s that a core reaches.
+/// Formats the table with the measurements of all engines.
+///
+/// `peak` holds the MFLOP of one forward pass and the GFLOP/s that a core reaches.
 fn figures_table(candidates: &[Candidate], peak: Option<(f64, f64)>) -> String {
     let reference = format!("logits from {}'s", candidates[0].name);
     let columns = [
@@ -252,9 +266,9 @@ fn figures_table(candidates: &[Candidate], peak: Option<(f64, f64)>) -> String {
         let fraction = peak.zip(alone).map(|((mflop, gflops), alone)| mflop / alone.median.median() / gflops);
         vec![
             Some(candidate.name.clone()),
-            alone.map(latency),
+            alone.map(format_latency),
             alone.map(|alone| alone.throughput.median_and_max(0)),
-            candidate.measurement(SHARED_IMAGE).map(latency),
+            candidate.measurement(SHARED_IMAGE).map(format_latency),
             best.map(|(_, best)| best.throughput.median_and_max(0)),
             best.map(|(setup, _)| by(setup).to_owned()),
             Some(format!("{:.1e}", candidate.difference)),
@@ -264,7 +278,9 @@ fn figures_table(candidates: &[Candidate], peak: Option<(f64, f64)>) -> String {
     format!("### Engines\n\n{}", markdown::table(columns, rows))
 }
 
-/// Compares the first engine of this project with the other candidates, if there are any.
+/// Formats the table that compares the first engine of this project with the other candidates.
+///
+/// Returns `None` if there are no other candidates.
 fn ratio_table(candidates: &[&Candidate]) -> Option<String> {
     let ours = candidates.iter().find(|candidate| candidate.is_ours)?;
     let faster = |theirs: &Candidate, setup| {

@@ -1,10 +1,10 @@
-"""A typical Python service: FastAPI, Pillow and onnxruntime in one process.
+"""Classifies pictures as a typical Python service does: with FastAPI, Pillow and onnxruntime in one process.
 
     fastapi_app.py MODEL.onnx LABELS.txt PORT THREADS
 
 The body of `POST /classify` is the image. Decoding and the network run in the thread pool and release the
 interpreter for other requests; each run of the network has `THREADS` threads. `GET /ready` answers 200 after
-the network has run once. The constants are the preprocessing of this project's models.
+the network has run once. The constants describe the preprocessing that this project's models need.
 """
 
 import io
@@ -25,7 +25,7 @@ SCALE, SHIFT = (1 / (255 * STD)).astype(np.float32), (-MEAN / STD).astype(np.flo
 
 
 def network_input(data):
-    """[1, 3, CROP, CROP]."""
+    """Returns the input of the network for a picture, an array of the shape [1, 3, CROP, CROP]."""
     image = Image.open(io.BytesIO(data)).convert("RGB")
     ratio = RESIZE / min(image.size)
     image = image.resize([round(side * ratio) for side in image.size], Image.Resampling.BILINEAR)

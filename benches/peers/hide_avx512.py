@@ -12,9 +12,10 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 
-# XOR ECX, ECX or MOV RBP, RDX, then XGETBV: its three bytes alone also occur inside other instructions.
+# XOR ECX, ECX or MOV RBP, RDX precedes each XGETBV. The three bytes of XGETBV alone also occur inside other
+# instructions.
 XGETBV = re.compile(rb"(\x31\xc9|\x48\x89\xd5)\x0f\x01\xd0")
-# PUSH 7, POP RAX.
+# PUSH 7 and POP RAX set the result to 7.
 SEVEN = b"\\1\x6a\x07\x58"
 
 (folder,) = sys.argv[1:]
@@ -24,7 +25,7 @@ shutil.rmtree(copy, ignore_errors=True)
 shutil.copytree(package, copy, ignore=shutil.ignore_patterns("__pycache__", "libonnxruntime.so*"))
 (library,) = (copy / "capi").glob("onnxruntime_pybind11_state*.so")
 patched, count = XGETBV.subn(SEVEN, library.read_bytes())
-# A check of any other form would go unnoticed, so the count is verified by hand for each version.
+# The pattern would miss a check of a different form. So a person verifies the count for each new version.
 if count != 4:
-    sys.exit(f"{library.name} has {count} checks, not the four that are known")
+    sys.exit(f"{library.name} has {count} checks of AVX-512, expected 4")
 library.write_bytes(patched)

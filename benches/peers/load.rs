@@ -1,7 +1,7 @@
-//! HTTP clients that send one request again and again over connections that stay open.
+//! Puts an HTTP server under load with clients that repeat one request over connections that stay open.
 //!
-//! The clients are threads with plain sockets: they need little of the two cores, and the same for every
-//! server.
+//! Each client is a thread with a plain socket. Such a client needs little time on the two cores, and it
+//! needs the same time for every server.
 
 use std::{
     io::{BufRead, BufReader, Error, ErrorKind, Read, Result, Write},
@@ -13,10 +13,10 @@ use std::{
 
 use bench_harness::{Series, milliseconds};
 
-/// Read timeout; only a server that hangs reaches it.
+/// Longest time that a client waits for data. Only a server that hangs reaches this timeout.
 const READ_TIMEOUT: Duration = Duration::from_secs(120);
 
-/// A connection that stays open between requests.
+/// An HTTP connection that stays open between requests.
 pub(crate) struct Connection(BufReader<TcpStream>);
 
 impl Connection {
@@ -27,7 +27,7 @@ impl Connection {
         Ok(Self(BufReader::new(stream)))
     }
 
-    /// Sends a whole request and reads the status and body of its response.
+    /// Sends a complete request, and returns the status and the body of the response.
     pub(crate) fn send(&mut self, request: &[u8]) -> Result<(u16, Vec<u8>)> {
         self.0.get_mut().write_all(request)?;
         let status = self.read_line()?;
@@ -45,13 +45,17 @@ impl Connection {
             }
         }
         let (Some(status), Some(length)) = (status, length) else {
-            return Err(Error::new(ErrorKind::InvalidData, "a response without status or length"));
+            return Err(Error::new(
+                ErrorKind::InvalidData,
+                "the response has no valid status or no valid Content-Length",
+            ));
         };
         let mut body = vec![0; length];
         self.0.read_exact(&mut body)?;
         Ok((status, body))
     }
 
+    /// Reads a line and removes its line break.
     fn read_line(&mut self) -> Result<String> {
         let mut line = String::new();
         match self.0.read_line(&mut line)? {
@@ -61,22 +65,24 @@ impl Connection {
     }
 }
 
-/// Responses of a server under load.
+/// What one period of load measured.
 pub(crate) struct Load {
-    /// Responses of status 200 per second.
+    /// Number of responses with status 200 per second.
     pub(crate) throughput: f64,
-    /// Milliseconds to each response of status 200.
+    /// Milliseconds from each request to its response with status 200.
     pub(crate) durations: Series,
-    /// Responses of any other status.
+    /// Number of responses with a status other than 200.
     pub(crate) refused: usize,
 }
 
-/// Repeats a request on `connections` connections for `slice`; calls `sample` halfway.
+/// Repeats a request on each of `connections` connections for `load_duration`.
+///
+/// `sample` is called once, in the middle of that time.
 pub(crate) fn put_under_load(
     address: SocketAddr,
     request: &[u8],
     connections: usize,
-    slice: Duration,
+    load_duration: Duration,
     sample: impl FnOnce(),
 ) -> Load {
     let barrier = Barrier::new(connections + 1);
@@ -85,7 +91,7 @@ pub(crate) fn put_under_load(
         barrier.wait();
         let start = Instant::now();
         let (mut durations, mut refused) = (Vec::new(), 0);
-        while start.elapsed() < slice {
+        while start.elapsed() < load_duration {
             let sent = Instant::now();
             match connection.send(request).unwrap() {
                 (200, _) => durations.push(sent.elapsed()),
@@ -98,14 +104,14 @@ pub(crate) fn put_under_load(
         let clients: Vec<_> = (0..connections).map(|_| scope.spawn(client)).collect();
         barrier.wait();
         let start = Instant::now();
-        thread::sleep(slice / 2);
+        thread::sleep(load_duration / 2);
         sample();
         let clients: Vec<_> = clients.into_iter().map(|client| client.join().unwrap()).collect();
         (start.elapsed(), clients)
     });
     let refused = clients.iter().map(|(_, refused)| refused).sum();
     let durations: Vec<Duration> = clients.into_iter().flat_map(|(durations, _)| durations).collect();
-    assert!(!durations.is_empty(), "{address}: {refused} refusals and no answer");
+    assert!(!durations.is_empty(), "{address}: no response has status 200, {refused} have another status");
     Load {
         throughput: durations.len() as f64 / wall.as_secs_f64(),
         durations: durations.into_iter().map(milliseconds).collect(),

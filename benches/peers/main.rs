@@ -1,12 +1,16 @@
-//! This project's network and service beside their peers: `cargo bench -p peers`.
+//! Compares this project's network and service with their peers: `cargo bench -p peers`.
 //!
-//! First engines run the compiled-in network on one picture, then servers classify the same picture over
-//! HTTP, each in interleaved rounds and all on at most two cores. `benches/peers/install` installs the peers
-//! that are not crates; an absent one is reported as SKIPPED. The tables are printed and replace those of the
-//! same model in `docs/benchmarks/peers.md`.
+//! In the first part, inference engines run the compiled-in network on one picture. In the second part,
+//! servers classify the same picture over HTTP. Both parts measure in interleaved rounds, on at most two
+//! cores.
 //!
-//! `cargo bench -p peers -- engine` or `-- http` runs one of the two parts and writes nothing. The ONNX file
-//! of the compiled-in model is the one in `models/`, or `CLASSIFY_MODEL_ONNX`.
+//! `benches/peers/install` installs the peers that are not crates. A peer that is not installed is reported
+//! as SKIPPED. The benchmark prints its tables. `cargo bench` also writes the tables to
+//! `docs/benchmarks/peers.md`, where they replace the tables of the same model.
+//!
+//! `cargo bench -p peers -- engine` runs only the first part and `-- http` only the second; neither writes
+//! the file. The peers read the compiled-in model from its ONNX file in `models/`, or from the file that
+//! `CLASSIFY_MODEL_ONNX` names.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a bench that fails ends the run")]
 #![expect(clippy::print_stdout, reason = "the tables are the result")]
 
@@ -28,18 +32,21 @@ const TITLE: &str = "# This project beside its peers\n\n\
     Everything in a section is measured in one run, in interleaved rounds. A figure is the median of its\n\
     rounds, with the best round in brackets. Absolute figures apply to this machine only.\n";
 
-/// Amount of measuring.
+/// How much is measured.
 struct Effort {
+    /// Number of rounds in which the engines are measured.
     engine_rounds: usize,
     /// Running time of an engine per round.
     engine_slice: Duration,
+    /// Number of rounds in which the servers are under load.
     http_rounds: usize,
     /// Time under load per round, server and number of connections.
     http_slice: Duration,
-    /// Measured starts per server.
+    /// Number of times that the start of each server is measured.
     starts: usize,
 }
 
+/// The effort under `cargo bench`.
 const FULL: Effort = Effort {
     engine_rounds: 20,
     engine_slice: Duration::from_millis(300),
@@ -48,6 +55,7 @@ const FULL: Effort = Effort {
     starts: 7,
 };
 
+/// The effort under `cargo test`, which only checks that the benchmark runs.
 const QUICK: Effort = Effort {
     engine_rounds: 1,
     engine_slice: Duration::ZERO,
@@ -56,7 +64,7 @@ const QUICK: Effort = Effort {
     starts: 1,
 };
 
-/// The model and the picture that everything is measured with.
+/// The model and the picture with which everything is measured.
 struct Subject {
     /// The model's ONNX file, if it exists.
     onnx: Option<PathBuf>,
@@ -69,6 +77,7 @@ struct Subject {
 }
 
 impl Subject {
+    /// Reads the picture and looks for the ONNX file.
     fn new() -> Self {
         let photo = fs::read(repository().join("samples/coffee_224.png")).unwrap();
         let header = pixels::ImageHeader::read(&photo, u64::MAX).unwrap();
@@ -76,7 +85,7 @@ impl Subject {
         let settings = preprocess::Settings { preprocess_jpeg_quality: 90, ..Default::default() };
         let jpeg = preprocess::image::process(&photo, &settings.recipe()).unwrap().jpeg.into();
         let nchw = normalise(&crop);
-        // A file of another model is found out by its logits.
+        // The engines' logits differ if this is not the file of the compiled-in model.
         let onnx = match std::env::var_os("CLASSIFY_MODEL_ONNX") {
             Some(file) => repository().join(file),
             None => repository().join("models").join(spec::NAME).join("model.onnx"),
@@ -85,7 +94,7 @@ impl Subject {
     }
 }
 
-/// Returns `(value / 255 - mean) / std` of each value, one plane per channel.
+/// Returns `(value / 255 - mean) / std` for each value of the crop, one plane per channel.
 fn normalise(crop: &Crop) -> Vec<f32> {
     let plane = |channel: usize| {
         let values = crop.rgb().iter().skip(channel).step_by(3);

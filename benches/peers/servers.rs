@@ -1,4 +1,5 @@
-//! Servers that classify a JPEG: started several times, put under load in turns, and their tables.
+//! Starts servers that classify a JPEG, measures each start, puts the servers under load in turns and formats
+//! the results as tables.
 
 use std::{
     net::{Ipv4Addr, SocketAddr, TcpListener},
@@ -18,48 +19,49 @@ use crate::{
     load::{Connection, put_under_load},
 };
 
-/// Time that a server has to become ready; only one that hangs reaches it.
+/// Longest time that a server may take to become ready. Only a server that hangs reaches this timeout.
 const START_TIMEOUT: Duration = Duration::from_secs(60);
 /// Pause between two readiness checks.
 const POLL_INTERVAL: Duration = Duration::from_millis(1);
-/// Numbers of connections that the servers are measured with.
+/// The numbers of connections with which each server is measured.
 const CONNECTIONS: [usize; 3] = [1, 8, 64];
 
-/// Returns the command that serves on a port and keeps its files in a folder.
+/// A function of a port and a folder. It returns the command of a server that listens on the port and keeps
+/// its files in the folder.
 type ServerCommand = Box<dyn Fn(u16, &Path) -> Command>;
 
 /// A server and its measurements.
 struct Server {
     name: String,
     command: ServerCommand,
-    /// Path that answers 200 as soon as the server accepts pictures.
+    /// Path of the readiness check, which answers 200 once the server accepts pictures.
     ready: &'static str,
     /// The request with the picture.
     request: Vec<u8>,
-    /// Returns the label in the response to it.
+    /// Returns the label from the response to `request`.
     label: fn(&Value) -> Option<String>,
     /// Milliseconds from the start of the process to the first successful readiness check.
     until_ready: Series,
     /// Milliseconds from the start of the process to the first label.
     until_label: Series,
-    /// One for each of [`CONNECTIONS`].
+    /// One entry per number of connections, in the order of [`CONNECTIONS`].
     under_load: [UnderLoad; 3],
-    /// Peak resident memory of the whole run in MB.
+    /// Peak resident memory in MB, of the process that is put under load.
     peak_memory: f64,
 }
 
-/// Figures of a server with one number of connections.
+/// Figures of a server with one number of connections. Each round adds one figure to each series.
 #[derive(Default)]
 struct UnderLoad {
-    /// Responses of status 200 per second.
+    /// Number of responses with status 200 per second.
     throughput: Series,
-    /// Milliseconds to the median response.
+    /// Median duration of the requests in milliseconds.
     median: Series,
-    /// Milliseconds that 95 % of the responses do not exceed.
+    /// Duration in milliseconds that 95 % of the requests do not exceed.
     p95: Series,
     /// Resident memory in MB halfway through the round.
     memory: Series,
-    /// Responses of any other status, of all rounds.
+    /// Number of responses with a status other than 200, in all rounds together.
     refused: usize,
 }
 
@@ -90,29 +92,29 @@ impl Server {
         }
     }
 
-    /// Starts the server in a fresh folder and waits for its first label.
+    /// Starts the server in a new, empty folder and waits for its first label.
     fn start(&self) -> Running {
         let folder = tempfile::tempdir().unwrap();
-        // The port was free a moment ago; nothing reserves it.
+        // The port is free now. Another program could take it before the server does.
         let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         let ready = format!("GET {} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n", self.ready);
-        let send = |request: &[u8]| Connection::open(address).and_then(|mut open| open.send(request));
+        let send_once = |request: &[u8]| Connection::open(address).and_then(|mut open| open.send(request));
 
         let start = Instant::now();
         let child = (self.command)(port, folder.path()).spawn().unwrap();
         let (until_ready, until_label, label) = Default::default();
-        // Made before the server is ready, so that a panic below kills the process.
+        // This value exists before the server is ready, so that a panic below drops it and kills the process.
         let mut running = Running { child, address, until_ready, until_label, label, _folder: folder };
-        while !matches!(send(ready.as_bytes()), Ok((200, _))) {
-            assert!(start.elapsed() < START_TIMEOUT, "{} is not ready", self.name);
+        while !matches!(send_once(ready.as_bytes()), Ok((200, _))) {
+            assert!(start.elapsed() < START_TIMEOUT, "{} is not ready after {START_TIMEOUT:?}", self.name);
             if let Some(status) = running.child.try_wait().unwrap() {
-                panic!("{} ended: {status}", self.name);
+                panic!("{} ended before it was ready: {status}", self.name);
             }
             thread::sleep(POLL_INTERVAL);
         }
         running.until_ready = start.elapsed();
-        let (status, body) = send(&self.request).unwrap();
+        let (status, body) = send_once(&self.request).unwrap();
         running.until_label = start.elapsed();
         let answer: Value = serde_json::from_slice(&body).unwrap();
         assert_eq!(status, 200, "{}: {answer}", self.name);
@@ -121,35 +123,38 @@ impl Server {
     }
 }
 
-/// A server process; dropping it kills the process.
+/// A server process that has given its first label. Dropping this value kills the process.
 struct Running {
     child: Child,
     address: SocketAddr,
+    /// Time from the start of the process to the first successful readiness check.
     until_ready: Duration,
+    /// Time from the start of the process to the first label.
     until_label: Duration,
+    /// The first label.
     label: String,
     _folder: TempDir,
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // Both fail only if the process has ended already.
+        // Both calls fail only if the process has already ended.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// Returns every server that is installed, this project's first.
-fn servers(subject: &Subject, notes: &mut Vec<String>) -> Vec<Server> {
-    let mut servers = vec![ours(subject)];
+/// Returns all installed servers, this project's server first.
+fn installed_servers(subject: &Subject, notes: &mut Vec<String>) -> Vec<Server> {
+    let mut servers = vec![our_server(subject)];
     match &subject.onnx {
         Some(onnx) if python("peers", "fastapi_app.py").is_some() => {
-            servers.extend([1, 2].map(|threads| fastapi(subject, onnx, threads)));
+            servers.extend([1, 2].map(|threads| fastapi_server(subject, onnx, threads)));
         }
         Some(_) => skip(notes, "FastAPI: benches/peers/install installs it"),
         None => {}
     }
-    match furnace(subject) {
+    match furnace_server(subject) {
         Some(server) => servers.push(server),
         None => {
             let install = "a long build, by benches/peers/install --with-furnace";
@@ -159,8 +164,8 @@ fn servers(subject: &Subject, notes: &mut Vec<String>) -> Vec<Server> {
     servers
 }
 
-/// `image-pipeline` with its default settings; preprocess runs in the same process.
-fn ours(subject: &Subject) -> Server {
+/// Returns `image-pipeline` with its default settings. The preprocess service runs in the same process.
+fn our_server(subject: &Subject) -> Server {
     let backend = Backend::default();
     let command = move |port: u16, folder: &Path| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_peers-image-pipeline"));
@@ -175,8 +180,8 @@ fn ours(subject: &Subject) -> Server {
     Server::new(name, command, ["/ready", "/classify"], &subject.jpeg, named_label)
 }
 
-/// FastAPI, Pillow and onnxruntime, with `threads` threads per run of the network: `fastapi_app.py`.
-fn fastapi(subject: &Subject, onnx: &Path, threads: usize) -> Server {
+/// Returns the server of `fastapi_app.py`, in which each run of the network uses `threads` threads.
+fn fastapi_server(subject: &Subject, onnx: &Path, threads: usize) -> Server {
     let onnx = onnx.to_owned();
     let command = move |port: u16, _: &Path| {
         let mut command = python("peers", "fastapi_app.py").unwrap();
@@ -189,8 +194,9 @@ fn fastapi(subject: &Subject, onnx: &Path, threads: usize) -> Server {
     Server::new(name, command, ["/ready", "/classify"], &subject.jpeg, named_label)
 }
 
-/// furnace from its published crates, with its default settings, if it was built with this model.
-fn furnace(subject: &Subject) -> Option<Server> {
+/// Returns the server furnace with its default settings, or `None` if no furnace with this model is
+/// installed.
+fn furnace_server(subject: &Subject) -> Option<Server> {
     let program = peers_folder("peers").join("bin/furnace");
     let help = machine::output_of(program.to_str()?, &["--help"]);
     let models = help.split_once("Available models: ")?.1.lines().next()?;
@@ -204,11 +210,12 @@ fn furnace(subject: &Subject) -> Option<Server> {
     Some(Server::new(name, command, ["/readyz", "/predict"], &subject.jpeg, label_of_largest_output))
 }
 
+/// Returns the label of a response that names the label.
 fn named_label(answer: &Value) -> Option<String> {
     Some(answer["label"].as_str()?.to_owned())
 }
 
-/// Returns the label of a response that has only the outputs of the network.
+/// Returns the label of a response that contains only the outputs of the network.
 fn label_of_largest_output(answer: &Value) -> Option<String> {
     let outputs = answer["output"].as_array()?.iter().map(|output| output.as_f64().unwrap());
     let (largest, _) = outputs.enumerate().max_by(|(_, a), (_, b)| a.total_cmp(b))?;
@@ -216,13 +223,14 @@ fn label_of_largest_output(answer: &Value) -> Option<String> {
     Some((*label).to_owned())
 }
 
-/// Starts every server several times, then puts all of them under load in turns; returns the tables.
+/// Starts every server several times, then puts all servers under load in turns, and returns the tables.
 pub(crate) fn measure(subject: &Subject, effort: &Effort, notes: &mut Vec<String>) -> Vec<String> {
-    let mut servers = servers(subject, notes);
-    // The first start is not measured: it reads the server's files from the disk.
+    let mut servers = installed_servers(subject, notes);
+    // The first start is not measured, because it reads the server's files from the disk. Later starts read
+    // them from the page cache.
     let labels: Vec<String> = servers.iter().map(|server| server.start().label.clone()).collect();
-    assert!(!labels[0].is_empty());
-    assert!(labels.iter().all(|label| *label == labels[0]), "the servers disagree: {labels:?}");
+    assert!(!labels[0].is_empty(), "{} gives an empty label", servers[0].name);
+    assert!(labels.iter().all(|label| *label == labels[0]), "the servers give different labels: {labels:?}");
     for _ in 0..effort.starts {
         for server in &mut servers {
             let running = server.start();
@@ -231,7 +239,7 @@ pub(crate) fn measure(subject: &Subject, effort: &Effort, notes: &mut Vec<String
         }
     }
 
-    // All servers run at the same time, but only one is under load.
+    // All servers run at the same time, but only one server at a time is under load.
     let running: Vec<Running> = servers.iter().map(Server::start).collect();
     let memory = |running: &Running| machine::process_memory(running.child.id());
     for _ in 0..effort.http_rounds {
@@ -254,6 +262,7 @@ pub(crate) fn measure(subject: &Subject, effort: &Effort, notes: &mut Vec<String
     [Some(figures_table(&servers)), ratio_table(&servers)].into_iter().flatten().collect()
 }
 
+/// Formats the table with the figures of all servers.
 fn figures_table(servers: &[Server]) -> String {
     let mut columns = vec!["server".to_owned()];
     for connections in CONNECTIONS {
@@ -275,7 +284,9 @@ fn figures_table(servers: &[Server]) -> String {
     format!("### HTTP: a JPEG of 224×224 to its label\n\n{}", markdown::table(columns, rows))
 }
 
-/// Compares the throughput of this project with the peers', if there are any.
+/// Formats the table that compares this project's throughput with the throughput of each peer.
+///
+/// Returns `None` if there are no peers.
 fn ratio_table(servers: &[Server]) -> Option<String> {
     let [ours, peers @ ..] = servers else { return None };
     let columns = ["as".to_owned()].into_iter();

@@ -1,7 +1,10 @@
-"""Converts a picture to formats that no crate here encodes: convert.py FROM TO.
+"""Converts the picture FROM to a format that the benchmark's crates do not encode: convert.py FROM TO
 
-`.jpg` becomes a progressive JPEG with the tables and sampling of FROM and libjpeg's scans, `.png` a PNG with
-libpng's filters and compression, `.webp` a lossy WebP, and `.bmp` the uncompressed pixels.
+The extension of TO selects the format:
+    .jpg    a progressive JPEG with the quantisation tables and sampling of FROM, and the scans that libjpeg uses
+    .png    a PNG with the filters and compression that libpng uses
+    .webp   a lossy WebP
+    .bmp    the uncompressed pixels
 """
 
 import sys

@@ -1,11 +1,14 @@
-//! This project's preprocessing beside other image libraries: `cargo bench -p preprocess-peers`.
+//! Compares this project's preprocessing with other image libraries: `cargo bench -p preprocess-peers`.
 //!
-//! Every tool does the same in memory: decode, scale the shorter side to 256, encode a JPEG of this project's
-//! quality in full colour. Each runs on one thread of a worker process, which counts its own CPU time; this
-//! project's worker is this program with an argument. The tools run in turns on each picture, in rounds.
-//! `benches/preprocess-peers/install` installs the peers; an absent one is reported as SKIPPED. The tables
-//! are printed and replace those of the same build, default or `--features turbo`, in
-//! `docs/benchmarks/preprocess-peers.md`.
+//! Every tool does the same work in memory: it decodes a picture, scales the shorter side to 256 pixels and
+//! encodes a JPEG of this project's quality without chroma subsampling. Each tool runs on one thread of a
+//! worker process, which counts its own CPU time. This project's worker is this program with the argument
+//! `--worker`. In each round, every tool processes every picture in turn.
+//!
+//! `benches/preprocess-peers/install` installs the other libraries. A library that is not installed is
+//! reported as SKIPPED. The benchmark prints its tables. `cargo bench` also writes the tables to
+//! `docs/benchmarks/preprocess-peers.md`, where they replace the tables of the same build: default or
+//! `--features turbo`.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a bench that fails ends the run")]
 #![expect(clippy::print_stdout, reason = "the tables are the result")]
 
@@ -17,28 +20,35 @@ use std::time::Duration;
 
 use bench_harness::{is_measured_run, machine, markdown};
 
-/// Amount of measuring.
+/// How much is measured.
 struct Effort {
-    /// Width and height of the large, the middle and the small picture.
+    /// Width and height of the large, the middle and the small picture, in pixels.
     sizes: [(u32, u32); 3],
+    /// Number of rounds in which CPU time is measured.
     rounds: usize,
-    /// Running time of a tool per round and picture.
-    slice: Duration,
-    /// Starts per tool to measure its memory.
-    starts: usize,
+    /// Time that a tool spends on each picture in each round.
+    round_duration: Duration,
+    /// Number of workers started per tool to measure its memory.
+    memory_starts: usize,
 }
 
+/// The effort under `cargo bench`.
 const FULL: Effort = Effort {
     sizes: [(4000, 3000), (1632, 1224), (640, 480)],
     rounds: 20,
-    slice: Duration::from_millis(60),
-    starts: 5,
+    round_duration: Duration::from_millis(60),
+    memory_starts: 5,
 };
 
-const QUICK: Effort =
-    Effort { sizes: [(800, 600), (480, 360), (400, 300)], rounds: 1, slice: Duration::ZERO, starts: 1 };
+/// The effort under `cargo test`, which only checks that the benchmark runs.
+const QUICK: Effort = Effort {
+    sizes: [(800, 600), (480, 360), (400, 300)],
+    rounds: 1,
+    round_duration: Duration::ZERO,
+    memory_starts: 1,
+};
 
-/// Name of this build; the builds differ in their decoders.
+/// Name of this build in the tables. The two builds use different decoders.
 const BUILD: &str = if cfg!(feature = "turbo") { "turbo" } else { "default" };
 
 fn main() {
@@ -56,8 +66,8 @@ fn main() {
     }
     let folder = tempfile::tempdir().unwrap();
     let pictures = pictures::make(folder.path(), effort.sizes, &mut notes);
-    let entrants = tools::measure(folder.path(), &pictures, &effort, &mut notes);
-    let section = report::section(&cores, &pictures, &entrants, notes);
+    let tools = tools::measure(folder.path(), &pictures, &effort, &mut notes);
+    let section = report::format_section(&cores, &pictures, &tools, notes);
     println!("\n{section}");
     if is_measured_run() {
         markdown::write_section("preprocess-peers.md", report::TITLE, &section);

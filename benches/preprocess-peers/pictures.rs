@@ -1,7 +1,7 @@
-//! The pictures that every tool gets, made anew in each run and always the same.
+//! Makes the pictures that every tool gets. Each run makes the same pictures again.
 //!
-//! They are mirrored tiles of the photos in `samples/`, at about the photos' own size. Noise like a sensor's
-//! is added, because smooth pictures would be too easy to decode.
+//! A picture is a grid of mirrored copies of the photos in `samples/`, each at about the photo's own size.
+//! Noise like that of a camera sensor is added, because smooth pictures would be too easy to decode.
 
 use std::{fs, path::Path};
 
@@ -19,62 +19,73 @@ pub(crate) const JPEG_LARGE: &str = "JPEG 12 MP";
 pub(crate) const JPEG_MIDDLE: &str = "JPEG 2 MP";
 pub(crate) const JPEG_SMALL: &str = "JPEG 0.3 MP";
 pub(crate) const PNG_MIDDLE: &str = "PNG 2 MP";
-/// The same pixels in libpng's filters and matches, which take another time to decode.
+/// The same pixels as [`PNG_MIDDLE`] in a file written by libpng. libpng chooses other filters and compresses
+/// differently, so that decoding takes a different time.
 pub(crate) const PNG_OF_LIBPNG: &str = "PNG 2 MP, libpng's";
 const PROGRESSIVE_LARGE: &str = "progressive JPEG 12 MP";
 const WEBP_MIDDLE: &str = "WebP 2 MP";
 
-/// Quality of the JPEGs, typical of phones and web sites; their colour is 4:2:0.
+/// Quality of the JPEGs, which is typical of phones and web sites. The JPEGs use 4:2:0 chroma subsampling.
 const QUALITY: u8 = 85;
-/// Photos per row and per column of the large, the middle and the small picture.
+/// Number of photos in each row and in each column of the large, the middle and the small picture.
 const TILES: [u32; 3] = [8, 3, 1];
 
-/// A file that the tools scale down.
+/// A picture file that the tools scale down.
 pub(crate) struct Picture {
-    /// Name in the tables.
+    /// Name of the picture in the tables.
     pub(crate) name: &'static str,
-    /// Name in the folder of the pictures.
+    /// File name in the folder of the pictures.
     pub(crate) file: &'static str,
     /// Width and height in pixels.
     pub(crate) size: (u32, u32),
-    /// Length of the file.
-    pub(crate) bytes: usize,
-    /// The expected pixels, from 0 to 1 and not rounded: Lanczos3 over all source pixels.
-    pub(crate) becomes: Rgb32FImage,
-    /// Settings of the JPEG that this project makes, which every tool must use.
+    /// Length of the file in bytes.
+    pub(crate) file_length: usize,
+    /// The expected pixels of the scaled picture: all source pixels resized with Lanczos3. The values are
+    /// from 0 to 1 and not rounded to 8 bits.
+    pub(crate) expected: Rgb32FImage,
+    /// Settings of the JPEG that this project makes of the picture. Every tool must use the same settings.
     pub(crate) settings: JpegSettings,
 }
 
 impl Picture {
-    /// Returns the peak signal-to-noise ratio of 8-bit RGB pixels to the expected ones, in dB.
+    /// Returns the peak signal-to-noise ratio of 8-bit RGB pixels, compared with the expected pixels, in dB.
     pub(crate) fn psnr(&self, rgb: &[u8]) -> f64 {
-        assert_eq!(rgb.len(), self.becomes.len(), "pixels of a picture of another size");
-        let pairs = rgb.iter().zip(self.becomes.as_raw());
+        let expected_length = self.expected.len();
+        assert_eq!(rgb.len(), expected_length, "number of bytes (left) is not the expected number (right)");
+        let pairs = rgb.iter().zip(self.expected.as_raw());
         let errors = pairs.map(|(&value, &expected)| f64::from(value) / 255.0 - f64::from(expected));
         -10.0 * (errors.map(|error| error * error).sum::<f64>() / rgb.len() as f64).log10()
     }
 }
 
-/// Sampling and quantisation of a JPEG: equal for JPEGs of the same quality and chroma format.
+/// Sampling factors and quantisation tables of a JPEG.
+///
+/// Two JPEGs of the same quality and chroma subsampling have equal settings.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct JpegSettings {
-    /// Horizontal (high four bits) and vertical sampling per component.
+    /// One byte per component: the horizontal sampling factor in the high four bits, the vertical sampling
+    /// factor in the low four.
     sampling: Vec<u8>,
+    /// The content of all segments with quantisation tables, in file order.
     tables: Vec<u8>,
 }
 
 impl JpegSettings {
+    /// Reads the settings from the segments before the first scan.
     pub(crate) fn read(jpeg: &[u8]) -> Self {
         let (mut sampling, mut tables) = (Vec::new(), Vec::new());
         let mut at = 2;
-        // Up to the first scan.
+        // 0xDA starts the first scan.
         while jpeg[at + 1] != 0xDA {
-            let &[0xFF, marker, high, low] = &jpeg[at..at + 4] else { panic!("no segment at {at}") };
+            let &[0xFF, marker, high, low] = &jpeg[at..at + 4] else {
+                panic!("no JPEG segment at byte {at}")
+            };
             let end = at + 2 + usize::from(u16::from_be_bytes([high, low]));
             let segment = &jpeg[at + 4..end];
             match marker {
                 0xDB => tables.extend_from_slice(segment),
-                // Six bytes of precision, size and component count, then three bytes per component.
+                // A frame header has six bytes of precision, size and component count, then three bytes per
+                // component. The second of the three holds the sampling factors.
                 0xC0..=0xC2 => {
                     sampling = segment[6..].chunks_exact(3).map(|component| component[1]).collect()
                 }
@@ -86,18 +97,19 @@ impl JpegSettings {
     }
 }
 
-/// Writes all pictures into `folder`; `sizes` are those of the large, the middle and the small ones.
+/// Writes all pictures into `folder`. `sizes` holds the width and height of the large, the middle and the
+/// small pictures.
 pub(crate) fn make(folder: &Path, sizes: [(u32, u32); 3], notes: &mut Vec<String>) -> Vec<Picture> {
     let [large, middle, small] = std::array::from_fn(|at| draw_scene(sizes[at], TILES[at]));
-    let write = |name, file, bytes| {
+    let write_picture = |name, file, bytes| {
         fs::write(folder.join(file), bytes).unwrap();
-        describe(folder, name, file)
+        inspect_file(folder, name, file)
     };
     let mut pictures = vec![
-        write(JPEG_LARGE, "large.jpg", encode_jpeg(&large)),
-        write(JPEG_MIDDLE, "middle.jpg", encode_jpeg(&middle)),
-        write(JPEG_SMALL, "small.jpg", encode_jpeg(&small)),
-        write(PNG_MIDDLE, "middle.png", encode_png(&middle)),
+        write_picture(JPEG_LARGE, "large.jpg", encode_jpeg(&large)),
+        write_picture(JPEG_MIDDLE, "middle.jpg", encode_jpeg(&middle)),
+        write_picture(JPEG_SMALL, "small.jpg", encode_jpeg(&small)),
+        write_picture(PNG_MIDDLE, "middle.png", encode_png(&middle)),
     ];
     for (name, from, to) in [
         (PNG_OF_LIBPNG, "middle.png", "middle-libpng.png"),
@@ -105,7 +117,7 @@ pub(crate) fn make(folder: &Path, sizes: [(u32, u32); 3], notes: &mut Vec<String
         (WEBP_MIDDLE, "middle.png", "middle.webp"),
     ] {
         if convert(folder, from, to) {
-            pictures.push(describe(folder, name, to));
+            pictures.push(inspect_file(folder, name, to));
         } else {
             skip(notes, &format!("{name}: Pillow makes it, which benches/preprocess-peers/install installs"));
         }
@@ -121,22 +133,25 @@ fn convert(folder: &Path, from: &str, to: &str) -> bool {
     true
 }
 
-fn describe(folder: &Path, name: &'static str, file: &'static str) -> Picture {
+/// Returns the picture in a file, with the pixels and settings that a tool must make of it.
+fn inspect_file(folder: &Path, name: &'static str, file: &'static str) -> Picture {
     let bytes = fs::read(folder.join(file)).unwrap();
     let processed = preprocess::image::process(&bytes, &recipe()).unwrap();
-    // Decoded by Pillow if possible, and not by a decoder that is measured here.
+    // Pillow, if it is installed, decodes the picture to a BMP, so that the expected pixels do not depend on
+    // a decoder of this project.
     let pixels = if convert(folder, file, "whole.bmp") { "whole.bmp" } else { file };
     let whole = ImageReader::open(folder.join(pixels)).unwrap().decode().unwrap();
     Picture {
         name,
         file,
         size: (whole.width(), whole.height()),
-        bytes: bytes.len(),
-        becomes: resize(&whole.into_rgb32f(), processed.width, processed.height, FilterType::Lanczos3),
+        file_length: bytes.len(),
+        expected: resize(&whole.into_rgb32f(), processed.width, processed.height, FilterType::Lanczos3),
         settings: JpegSettings::read(&processed.jpeg),
     }
 }
 
+/// Draws a picture with `tiles` photos in each row and in each column, and adds noise.
 fn draw_scene((width, height): (u32, u32), tiles: u32) -> RgbImage {
     let (tile_width, tile_height) = (width / tiles, height / tiles);
     let tiles = ["coffee.jpg", "rocket.jpg", "chelsea.jpg"].map(|sample| {
@@ -154,13 +169,17 @@ fn draw_scene((width, height): (u32, u32), tiles: u32) -> RgbImage {
     })
 }
 
-/// Returns the position within a tile; every second tile is mirrored, so that tiles join seamlessly.
+/// Returns the position within a tile of length `length`. Every second tile is mirrored, so that neighbouring
+/// tiles join without an edge.
 fn mirror(at: u32, length: u32) -> u32 {
     let within = at % length;
     if (at / length).is_multiple_of(2) { within } else { length - 1 - within }
 }
 
-/// Returns noise of a roughly normal distribution (xorshift64); half of the values are between -4 and 4.
+/// Returns a random number whose distribution is roughly normal. About half of the numbers are between
+/// -4 and 4.
+///
+/// `random` is the state of a xorshift64 generator.
 fn next_noise(random: &mut u64) -> i8 {
     *random ^= *random << 13;
     *random ^= *random >> 7;

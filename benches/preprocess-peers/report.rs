@@ -1,4 +1,4 @@
-//! The tables, as Markdown.
+//! Formats the measurements of all tools as Markdown tables.
 
 use bench_harness::{
     Measurement, format_ratio,
@@ -9,9 +9,10 @@ use bench_harness::{
 use crate::{
     BUILD,
     pictures::{JPEG_LARGE, JPEG_MIDDLE, JPEG_SMALL, PNG_MIDDLE, PNG_OF_LIBPNG, Picture},
-    tools::{Entrant, OURS, TWO_THREADS, recipe},
+    tools::{MeasuredTool, OURS, TWO_THREADS, recipe},
 };
 
+/// Everything in the file before its first section.
 pub(crate) const TITLE: &str = "# From upload to stored picture, beside its peers\n\n\
     Written by `cargo bench -p preprocess-peers`, which replaces the section of the build that it measured.\n\
     Every tool does the same in memory: decode, scale the shorter side to 256, encode a JPEG of quality 95\n\
@@ -19,13 +20,15 @@ pub(crate) const TITLE: &str = "# From upload to stored picture, beside its peer
     is the median of its rounds, with the best round in brackets. Absolute figures apply to this machine\n\
     only.\n";
 
-/// Lowest accepted PSNR of the large JPEG in dB.
+/// Goal of this project for the large JPEG: the lowest PSNR in dB.
 const MIN_PSNR: f64 = 50.0;
-/// Highest accepted memory for the large JPEG in MB.
+/// Goal of this project for the large JPEG: the highest growth of the peak memory in MB.
 const MAX_MEMORY: f64 = 10.0;
-/// Lowest accepted ratio of the throughput on two threads to that on one.
+/// Goal for the large JPEG: the lowest ratio of this project's throughput on two threads to its throughput
+/// on one thread.
 const MIN_SCALING: f64 = 1.9;
-/// Lowest accepted speed as a multiple of a peer's: peer, picture, multiple.
+/// Goals for this project's speed. Each entry holds a peer, a picture and the lowest ratio of this project's
+/// speed to the peer's speed.
 const MIN_SPEEDS: &[(&str, &str, f64)] = if cfg!(feature = "turbo") {
     &[
         ("sharp", JPEG_LARGE, 1.1),
@@ -47,29 +50,36 @@ const MIN_SPEEDS: &[(&str, &str, f64)] = if cfg!(feature = "turbo") {
     ]
 };
 
-/// Returns the section of this build.
-pub(crate) fn section(cores: &str, pictures: &[Picture], all: &[Entrant], notes: Vec<String>) -> String {
-    let single: Vec<&Entrant> = all.iter().filter(|entrant| entrant.tool.variant != TWO_THREADS).collect();
-    let peers: Vec<&Entrant> = all.iter().filter(|entrant| entrant.tool.name != OURS).collect();
+/// Formats the section of this build, with all tables and `notes`.
+pub(crate) fn format_section(
+    cores: &str,
+    pictures: &[Picture],
+    all: &[MeasuredTool],
+    notes: Vec<String>,
+) -> String {
+    let on_one_thread: Vec<&MeasuredTool> =
+        all.iter().filter(|measured| measured.tool.variant != TWO_THREADS).collect();
+    let peers: Vec<&MeasuredTool> = all.iter().filter(|measured| measured.tool.name != OURS).collect();
     let ours = find(all, OURS, None).unwrap();
 
-    let cpu = by_picture(pictures, &single, |entrant, at| {
-        Some(entrant.contender.measurements[at].as_ref()?.cpu.median_and_min(2))
+    let cpu = table_by_picture(pictures, &on_one_thread, |tool, at| {
+        Some(tool.contender.measurements[at].as_ref()?.cpu.median_and_min(2))
     });
-    let ratios = by_picture(pictures, &peers, |peer, at| Some(format_ratio(cpu_ratio(ours, peer, at)?)));
-    let quality = by_picture(pictures, &single, |entrant, at| {
-        entrant.outputs[at].as_ref().map(|output| format!("{:.1}, {}", output.psnr, output.bytes))
+    let ratios =
+        table_by_picture(pictures, &peers, |peer, at| Some(format_ratio(cpu_ratio(ours, peer, at)?)));
+    let quality = table_by_picture(pictures, &on_one_thread, |tool, at| {
+        tool.outputs[at].as_ref().map(|output| format!("{:.1}, {}", output.psnr, output.jpeg_length))
     });
-    let memory = single.iter().map(|entrant| [entrant.name(), entrant.memory.median_and_min(1)]);
+    let memory = on_one_thread.iter().map(|tool| [tool.label(), tool.memory.median_and_min(1)]);
     let memory = table(["tool", "peak above idle"], memory);
     let mut pieces = vec![
         format!("## {BUILD} build"),
-        describe(cores, &peers),
+        describe_run(cores, &peers),
         picture_table(pictures),
         format!("### CPU time per image, in milliseconds\n\n{cpu}"),
     ];
     if !peers.is_empty() {
-        pieces.push(format!("{}, how many times as fast as:\n\n{ratios}", ours.name()));
+        pieces.push(format!("{}, how many times as fast as:\n\n{ratios}", ours.label()));
     }
     pieces.extend([
         format!(
@@ -89,14 +99,15 @@ pub(crate) fn section(cores: &str, pictures: &[Picture], all: &[Entrant], notes:
     pieces.join("\n\n") + "\n"
 }
 
-fn describe(cores: &str, peers: &[&Entrant]) -> String {
+/// Describes the machine, the peers and the crates of this build as a Markdown list.
+fn describe_run(cores: &str, peers: &[&MeasuredTool]) -> String {
     let codecs: &[&str] = match BUILD {
         "turbo" => &["jpeg-scaled", "turbojpeg", "webpx"],
         _ => &["jpeg-scaled", "zune-jpeg", "image-webp", "jpeg-encoder"],
     };
     let crates = codecs.iter().chain(&["png", "fast_image_resize"]);
     let crates: Vec<String> = crates.map(|name| locked_crate(name)).collect();
-    let mut versions: Vec<&str> = peers.iter().map(|peer| peer.version()).collect();
+    let mut versions: Vec<&str> = peers.iter().map(|peer| peer.versions()).collect();
     versions.dedup();
     let versions = if versions.is_empty() { "none".to_owned() } else { versions.join(", ") };
     let recipe = recipe().id_text();
@@ -105,12 +116,13 @@ fn describe(cores: &str, peers: &[&Entrant]) -> String {
     machine::describe(cores, &subject, &format!("cargo bench -p preprocess-peers{features}"))
 }
 
+/// Formats a table of the pictures that every tool gets.
 fn picture_table(pictures: &[Picture]) -> String {
     let rows = pictures.iter().map(|picture| {
-        let ((width, height), (to_width, to_height)) = (picture.size, picture.becomes.dimensions());
-        let bits = picture.bytes as f64 * 8.0 / f64::from(width) / f64::from(height);
-        let [size, becomes] = [format!("{width}×{height}"), format!("{to_width}×{to_height}")];
-        [picture.name.to_owned(), size, becomes, picture.bytes.to_string(), format!("{bits:.2}")]
+        let ((width, height), (to_width, to_height)) = (picture.size, picture.expected.dimensions());
+        let bits = picture.file_length as f64 * 8.0 / f64::from(width) / f64::from(height);
+        let [size, scaled_size] = [format!("{width}×{height}"), format!("{to_width}×{to_height}")];
+        [picture.name.to_owned(), size, scaled_size, picture.file_length.to_string(), format!("{bits:.2}")]
     });
     format!(
         "### Pictures\n\n{}\n\n\
@@ -120,46 +132,52 @@ fn picture_table(pictures: &[Picture]) -> String {
 }
 
 /// Formats a table with a row per tool and a column per picture.
-fn by_picture(
+///
+/// `cell` gets a tool and the index of a picture.
+fn table_by_picture(
     pictures: &[Picture],
-    entrants: &[&Entrant],
-    cell: impl Fn(&Entrant, usize) -> Option<String>,
+    tools: &[&MeasuredTool],
+    cell: impl Fn(&MeasuredTool, usize) -> Option<String>,
 ) -> String {
     let columns = ["tool"].into_iter().chain(pictures.iter().map(|picture| picture.name));
-    let rows = entrants.iter().map(|entrant| {
-        let cells = (0..pictures.len()).map(|at| cell(entrant, at));
-        [Some(entrant.name())].into_iter().chain(cells).collect::<Vec<_>>()
+    let rows = tools.iter().map(|tool| {
+        let cells = (0..pictures.len()).map(|at| cell(tool, at));
+        [Some(tool.label())].into_iter().chain(cells).collect::<Vec<_>>()
     });
     table(columns, rows)
 }
 
-fn find<'a>(all: &'a [Entrant], name: &str, variant: Option<&str>) -> Option<&'a Entrant> {
-    all.iter().find(|entrant| entrant.tool.name == name && entrant.tool.variant == variant)
+/// Finds the tool with this name and variant; returns `None` if the tool is not installed.
+fn find<'a>(all: &'a [MeasuredTool], name: &str, variant: Option<&str>) -> Option<&'a MeasuredTool> {
+    all.iter().find(|measured| measured.tool.name == name && measured.tool.variant == variant)
 }
 
-/// Returns the ratio of another tool's CPU time to `ours`, by medians and by best rounds.
-fn cpu_ratio(ours: &Entrant, other: &Entrant, picture: usize) -> Option<(f64, f64)> {
-    let [ours, other] = [ours, other].map(|entrant| entrant.contender.measurements[picture].as_ref());
+/// Returns the CPU time of `other` divided by the CPU time of `ours`: the ratio of the medians and the ratio
+/// of the best rounds. Returns `None` if either tool is not measured with the picture.
+fn cpu_ratio(ours: &MeasuredTool, other: &MeasuredTool, picture: usize) -> Option<(f64, f64)> {
+    let [ours, other] = [ours, other].map(|tool| tool.contender.measurements[picture].as_ref());
     Some(ours?.cpu_ratio(other?))
 }
 
-/// Returns the measurements of this project on one and on two threads.
-fn on_one_and_two_threads(all: &[Entrant], picture: usize) -> [&Measurement; 2] {
+/// Returns the measurement of this project on one thread, then the measurement on two threads.
+fn on_one_and_two_threads(all: &[MeasuredTool], picture: usize) -> [&Measurement; 2] {
     [None, TWO_THREADS]
         .map(|variant| find(all, OURS, variant).unwrap().contender.measurements[picture].as_ref().unwrap())
 }
 
-/// Returns the ratio of the throughput on two threads to that on one, by medians and by best rounds.
-fn scaling([one, two]: [&Measurement; 2]) -> (f64, f64) {
+/// Returns the throughput on two threads divided by the throughput on one thread: the ratio of the medians
+/// and the ratio of the best rounds.
+fn throughput_ratio([one, two]: [&Measurement; 2]) -> (f64, f64) {
     let (one, two) = (&one.throughput, &two.throughput);
     (two.median() / one.median(), two.max() / one.max())
 }
 
-fn scaling_table(pictures: &[Picture], all: &[Entrant]) -> String {
+/// Formats a table of this project's throughput on one and on two threads.
+fn scaling_table(pictures: &[Picture], all: &[MeasuredTool]) -> String {
     let rows = pictures.iter().enumerate().map(|(at, picture)| {
         let [one, two] = on_one_and_two_threads(all, at);
         let [alone, both] = [one, two].map(|threads| threads.throughput.median_and_max(1));
-        let [more, cpu] = [scaling([one, two]), one.cpu_ratio(two)].map(format_ratio);
+        let [more, cpu] = [throughput_ratio([one, two]), one.cpu_ratio(two)].map(format_ratio);
         [picture.name.to_owned(), alone, both, more, cpu]
     });
     let columns = ["picture", "1 thread", "2 threads", "times as many", "CPU time per image, times as much"];
@@ -170,7 +188,8 @@ fn scaling_table(pictures: &[Picture], all: &[Entrant]) -> String {
     )
 }
 
-fn goal_table(pictures: &[Picture], all: &[Entrant]) -> String {
+/// Formats a table that says for each goal whether this project reaches it.
+fn goal_table(pictures: &[Picture], all: &[MeasuredTool]) -> String {
     let verdict = |is_reached| if is_reached { "yes" } else { "**no**" }.to_owned();
     let index = |name| pictures.iter().position(|picture| picture.name == name);
     let ours = find(all, OURS, None).unwrap();
@@ -188,7 +207,7 @@ fn goal_table(pictures: &[Picture], all: &[Entrant]) -> String {
     let large = index(JPEG_LARGE).unwrap();
     let psnr = ours.outputs[large].as_ref().unwrap().psnr;
     let memory = ours.memory.median();
-    let scaling = scaling(on_one_and_two_threads(all, large));
+    let scaling = throughput_ratio(on_one_and_two_threads(all, large));
     for (goal, limit, reached, is_reached) in [
         ("dB", format!("≥ {MIN_PSNR:.0}"), format!("{psnr:.1}"), psnr >= MIN_PSNR),
         ("MB above idle", format!("≤ {MAX_MEMORY:.0}"), format!("{memory:.1}"), memory <= MAX_MEMORY),

@@ -1,8 +1,9 @@
-// sharp as a worker on one thread: sharp.mjs PACKAGES default|standard-tables
+// Runs sharp as a worker on one thread: sharp.mjs PACKAGES default|standard-tables
 //
-// `worker.py` describes the protocol, `tools.py` the jobs. PACKAGES holds node_modules. By default sharp
-// computes Huffman tables for each JPEG, which costs time and makes it smaller; `standard-tables` disables
-// that, as in the other tools here. The cache is off.
+// `worker.py` describes the protocol and `tools.py` describes the jobs. PACKAGES is the folder that contains
+// node_modules. By default, sharp computes Huffman tables for each JPEG, which takes time and makes the JPEG
+// smaller. With `standard-tables`, sharp uses the standard tables, as the other tools do. sharp's cache of
+// results is off.
 
 import { readFileSync, writeFileSync } from "node:fs";
 import { createRequire } from "node:module";
@@ -22,7 +23,7 @@ const runJob = (job) => {
     return (output === "jpeg" ? image.jpeg(JPEG) : image.removeAlpha().raw()).toBuffer();
 };
 
-/** User and system time of this process in nanoseconds. */
+/** Returns the user and system time of this process in nanoseconds. */
 const cpu = () => {
     const { user, system } = process.cpuUsage();
     return (user + system) * 1000;

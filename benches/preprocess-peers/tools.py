@@ -1,7 +1,7 @@
-"""Image libraries as workers on one thread: tools.py pillow|pillow-draft|pyvips|opencv
+"""Runs an image library as a worker on one thread: tools.py pillow|pillow-draft|pyvips|opencv
 
-`worker.py` describes the protocol. `load JOB FILE WIDTH HEIGHT jpeg|pixels` reads a file. The job scales it
-to that size; its result is a JPEG, or the RGB pixels before they are encoded.
+`worker.py` describes the protocol. `load JOB FILE WIDTH HEIGHT jpeg|pixels` reads a picture file. The job scales
+the picture to WIDTH×HEIGHT pixels. The result is a JPEG, or the RGB pixels before they are encoded.
 """
 
 import sys
@@ -11,12 +11,12 @@ from pathlib import Path
 
 import worker
 
-# The stored pictures' settings; chroma is not subsampled.
+# Quality of the JPEGs, equal to the quality of this project's stored pictures.
 QUALITY = 95
 
 
 def pillow(is_draft=False):
-    """`is_draft` lets the JPEG decoder skip pixels, down to twice the wanted size in each direction."""
+    """With `is_draft`, the JPEG decoder scales down, but not below twice the wanted size in each direction."""
     import PIL
     from PIL import Image, features
 
@@ -36,9 +36,9 @@ def pillow(is_draft=False):
 
 
 def pyvips():
-    """`thumbnail` lets the JPEG and WebP decoders skip pixels and resizes with Lanczos3.
+    """`thumbnail` lets the JPEG and WebP decoders scale down, and resizes their result with Lanczos3.
 
-    libvips computes a picture when it is encoded or read. The cache of results is off.
+    libvips computes a picture only when the picture is encoded or read. The cache of results is off.
     """
     import pyvips
 
@@ -55,9 +55,10 @@ def pyvips():
 
 
 def opencv():
-    """A JPEG is decoded to the smallest of 1/1, 1/2, 1/4, 1/8 that is twice the wanted size, then averaged.
+    """A JPEG is decoded at 1/8, 1/4, 1/2 or 1/1 of its size, then the pixels are averaged (INTER_AREA).
 
-    OpenCV's Lanczos does not read all pixels when it scales down.
+    The fraction is the smallest that is at least twice the wanted size. INTER_AREA replaces OpenCV's Lanczos,
+    which does not read all pixels when it scales down.
     """
     import cv2
     import numpy as np
@@ -68,7 +69,7 @@ def opencv():
     settings += [cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
 
     def jpeg_size(data):
-        """Width and height, from the frame header."""
+        """Returns the width and height from the frame header."""
         at = 2
         while not 0xC0 <= data[at + 1] <= 0xC2:
             at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")

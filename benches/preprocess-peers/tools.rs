@@ -1,4 +1,5 @@
-//! The tools: started as workers, their results checked, and measured in interleaved rounds.
+//! Starts each compared tool as a worker process, checks its results and measures all tools in interleaved
+//! rounds.
 
 use std::{fs, path::Path, process::Command};
 
@@ -9,7 +10,7 @@ use bench_harness::{script_command, serve, skip};
 use image::ImageFormat;
 use preprocess::{
     Settings,
-    image::{Recipe, pixels, process},
+    image::{Recipe, process, process_to_pixels},
 };
 
 use crate::{
@@ -17,23 +18,25 @@ use crate::{
     pictures::{JPEG_LARGE, JPEG_SMALL, JpegSettings, Picture},
 };
 
-/// First argument of this program as a worker; the number of threads follows.
+/// First argument that makes this program a worker. The second argument is the number of threads.
 pub(crate) const WORKER_ARGUMENT: &str = "--worker";
-/// A result with a lower PSNR in dB shows another picture. OpenCV's, the lowest, have 37.
+/// Lowest accepted PSNR of a tool's result in dB. A result below it does not show the expected picture. The
+/// lowest PSNR measured so far is OpenCV's, 37 dB.
 const MIN_PSNR: f64 = 30.0;
 
-/// A tool in one way of using it.
+/// A tool with one set of options.
 pub(crate) struct Tool {
+    /// Name in the tables and notes, without a version.
     pub(crate) name: &'static str,
-    /// Difference from the default use, if any.
+    /// Difference from the tool's default options, or `None` for the default options.
     pub(crate) variant: Option<&'static str>,
-    /// True if the variant differs from the default use only on JPEGs.
+    /// True if the variant differs from the default options only on JPEGs. Only JPEGs are measured then.
     jpeg_only: bool,
-    /// Returns the command of the worker, or `None` if the tool is not installed.
+    /// Returns the command that starts the tool's worker, or `None` if the tool is not installed.
     command: fn() -> Option<Command>,
 }
 
-/// Every tool, this project last.
+/// Every tool and variant that is compared. This project comes last.
 static TOOLS: [Tool; 8] = {
     const fn tool(
         name: &'static str,
@@ -42,28 +45,32 @@ static TOOLS: [Tool; 8] = {
     ) -> Tool {
         Tool { name, variant, jpeg_only: false, command }
     }
-    let draft = tool("Pillow", Some("draft 2×"), || python_tool("pillow-draft"));
+    let draft = tool("Pillow", Some("draft 2×"), || python_command("pillow-draft"));
     [
-        tool("Pillow", None, || python_tool("pillow")),
+        tool("Pillow", None, || python_command("pillow")),
         Tool { jpeg_only: true, ..draft },
-        tool("pyvips", None, || python_tool("pyvips")),
-        tool("OpenCV", None, || python_tool("opencv")),
-        tool("sharp", None, || sharp("default")),
-        tool("sharp", Some("standard Huffman tables"), || sharp("standard-tables")),
-        tool(OURS, None, || ours(1)),
-        tool(OURS, TWO_THREADS, || ours(2)),
+        tool("pyvips", None, || python_command("pyvips")),
+        tool("OpenCV", None, || python_command("opencv")),
+        tool("sharp", None, || sharp_command("default")),
+        tool("sharp", Some("standard Huffman tables"), || sharp_command("standard-tables")),
+        tool(OURS, None, || our_command(1)),
+        tool(OURS, TWO_THREADS, || our_command(2)),
     ]
 };
+/// Name of this project as a tool.
 pub(crate) const OURS: &str = "this project";
+/// Variant of this project that processes pictures on two threads.
 pub(crate) const TWO_THREADS: Option<&str> = Some("2 threads");
 
-fn python_tool(tool: &str) -> Option<Command> {
+/// Returns the command that starts `tools.py` as the worker of `tool`.
+fn python_command(tool: &str) -> Option<Command> {
     let mut command = python("preprocess-peers", "tools.py")?;
     command.arg(tool);
     Some(command)
 }
 
-fn sharp(variant: &str) -> Option<Command> {
+/// Returns the command that starts `sharp.mjs` as a worker.
+fn sharp_command(variant: &str) -> Option<Command> {
     let packages = peers_folder("preprocess-peers");
     packages.join("node_modules/sharp").is_dir().then(|| {
         let mut command = script_command("node", "preprocess-peers", "sharp.mjs");
@@ -72,79 +79,87 @@ fn sharp(variant: &str) -> Option<Command> {
     })
 }
 
-fn ours(threads: usize) -> Option<Command> {
+/// Returns the command that starts this program as a worker with `threads` threads.
+fn our_command(threads: usize) -> Option<Command> {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.args([WORKER_ARGUMENT, &threads.to_string()]);
     Some(command)
 }
 
-/// Returns the settings of the stored picture.
+/// Returns this project's default recipe, which every tool must reproduce.
 pub(crate) fn recipe() -> Recipe {
     Settings::default().recipe()
 }
 
-/// Serves this project as a worker on `threads` threads.
+/// Runs this project as a worker that processes pictures on `threads` threads.
 pub(crate) fn serve_ours(threads: usize) {
     let load = |arguments: &[&str]| (fs::read(arguments[0]).unwrap(), arguments[3] == "pixels");
     let instance = |_| -> Instance<(Vec<u8>, bool), Vec<u8>> {
         let recipe = recipe();
         Box::new(move |(bytes, wants_pixels)| match wants_pixels {
-            true => pixels(bytes, &recipe).unwrap().into_raw(),
+            true => process_to_pixels(bytes, &recipe).unwrap().into_raw(),
             false => process(bytes, &recipe).unwrap().jpeg.into(),
         })
     };
     serve(&format!("{OURS}, {BUILD} build"), load, (0..threads).map(instance).collect(), |bytes| bytes);
 }
 
-/// A tool and its measurements.
-pub(crate) struct Entrant {
+/// An installed tool and its measurements.
+pub(crate) struct MeasuredTool {
     pub(crate) tool: &'static Tool,
-    /// In the order of the pictures; `None` for a picture that the tool is not measured with.
+    /// The tool's worker, with one measurement per picture, in the order of the pictures.
     pub(crate) contender: Contender,
-    pub(crate) outputs: Vec<Option<Output>>,
-    /// Peak resident memory with the large JPEG above that before it, in MB; one figure per start.
+    /// One entry per picture, in the order of the pictures. The entry is `None` if the tool is not measured
+    /// with the picture.
+    pub(crate) outputs: Vec<Option<OutputQuality>>,
+    /// Growth of the peak resident memory while the large JPEG is processed, in MB. One value per worker
+    /// start.
     pub(crate) memory: Series,
 }
 
-/// Quality and length of a tool's result.
-pub(crate) struct Output {
+/// Quality and length of a tool's result for one picture.
+pub(crate) struct OutputQuality {
     /// PSNR of the pixels before they are encoded, in dB.
     pub(crate) psnr: f64,
-    /// Length of the JPEG.
-    pub(crate) bytes: usize,
+    /// Length of the JPEG in bytes.
+    pub(crate) jpeg_length: usize,
 }
 
-impl Entrant {
+impl MeasuredTool {
+    /// Starts the worker of `tool` and checks its results; returns `None` if the tool is not installed.
     fn start(tool: &'static Tool, folder: &Path, pictures: &[Picture], effort: &Effort) -> Option<Self> {
         let mut worker = start_worker(tool, folder)?;
         let (mut measurements, mut outputs) = (Vec::new(), Vec::new());
         for picture in pictures {
             let is_measured = !tool.jpeg_only || picture.file.ends_with(".jpg");
             outputs.push(is_measured.then(|| check_output(&mut worker, picture, folder)));
-            let prepare = || Measurement::prepare(&mut worker, picture.file, effort.slice).unwrap();
+            let prepare = || Measurement::prepare(&mut worker, picture.file, effort.round_duration).unwrap();
             measurements.push(is_measured.then(prepare));
         }
         let contender = Contender { worker, measurements };
         Some(Self { tool, contender, outputs, memory: Series::default() })
     }
 
-    /// Returns the tool's name with its version and variant.
-    pub(crate) fn name(&self) -> String {
-        let name = self.version().split(" with ").next();
+    /// Returns the label of the tool's rows in the tables: its name, version and variant.
+    pub(crate) fn label(&self) -> String {
+        let name = self.versions().split(" with ").next();
         [name, self.tool.variant].into_iter().flatten().collect::<Vec<_>>().join(", ")
     }
 
-    /// Returns the versions of the tool and of the library below it.
-    pub(crate) fn version(&self) -> &str {
+    /// Returns the name and version of the tool and of the library that it uses.
+    pub(crate) fn versions(&self) -> &str {
         self.contender.worker.name()
     }
 
-    /// Measures the memory for the large JPEG in a fresh worker that holds both files and has warmed up on
-    /// the small one.
+    /// Measures how much the memory of a new worker grows while it processes the large JPEG.
+    ///
+    /// The worker first loads both files and processes the small one, so that neither the files nor the
+    /// libraries' first allocations are part of the growth. The worker then processes the large file three
+    /// times, so that the peak includes memory that a library keeps after a run.
     fn measure_memory(&mut self, folder: &Path, large: &Picture, small: &Picture) {
         let mut worker = start_worker(self.tool, folder).unwrap();
-        load(&mut worker, small, small.file, "jpeg");
-        load(&mut worker, large, large.file, "jpeg");
+        load_job(&mut worker, small, small.file, "jpeg");
+        load_job(&mut worker, large, large.file, "jpeg");
         worker.run(small.file, 3).unwrap();
         worker.reset_peak_memory();
         let idle = worker.memory().current;
@@ -156,59 +171,68 @@ impl Entrant {
 /// Starts a tool's worker in the folder of the pictures; returns `None` if the tool is not installed.
 fn start_worker(tool: &Tool, folder: &Path) -> Option<Worker> {
     let mut command = (tool.command)()?;
-    // Libraries below the tools read these; the workers limit the tools themselves.
+    // These variables limit the libraries that the tools use internally to one thread. Each worker sets the
+    // thread limit of the tool itself.
     for variable in ["OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "VIPS_CONCURRENCY"] {
         command.env(variable, "1");
     }
     Some(Worker::start(command.current_dir(folder)).unwrap())
 }
 
-fn load(worker: &mut Worker, picture: &Picture, job: &str, output: &str) {
-    let (width, height) = picture.becomes.dimensions();
+/// Loads `picture` into `worker` as the job `job`, whose result is `output`: `jpeg` or `pixels`.
+fn load_job(worker: &mut Worker, picture: &Picture, job: &str, output: &str) {
+    let (width, height) = picture.expected.dimensions();
     worker.load(job, &format!("{} {width} {height} {output}", picture.file)).unwrap();
 }
 
-/// Loads a picture into a worker and fails unless the result is of the expected content, size and quality.
-fn check_output(worker: &mut Worker, picture: &Picture, folder: &Path) -> Output {
-    load(worker, picture, "pixels", "pixels");
-    load(worker, picture, picture.file, "jpeg");
+/// Loads a picture into a worker and panics unless the result has the expected content, size and settings.
+///
+/// The job that stays loaded under the picture's file name makes a JPEG.
+fn check_output(worker: &mut Worker, picture: &Picture, folder: &Path) -> OutputQuality {
+    load_job(worker, picture, "pixels", "pixels");
+    load_job(worker, picture, picture.file, "jpeg");
     let name = format!("{} with {}", worker.name(), picture.name);
     let psnr = picture.psnr(&worker.result("pixels", folder).unwrap());
-    assert!(psnr > MIN_PSNR, "{name}: pixels of another picture, {psnr:.1} dB");
+    assert!(psnr > MIN_PSNR, "{name}: PSNR of the pixels is {psnr:.1} dB, expected more than {MIN_PSNR} dB");
     let jpeg = worker.result(picture.file, folder).unwrap();
-    assert_eq!(JpegSettings::read(&jpeg), picture.settings, "{name}: JPEG of another quality or sampling");
+    let (settings, expected) = (JpegSettings::read(&jpeg), &picture.settings);
+    assert_eq!(settings, *expected, "{name}: settings of the JPEG (left) are not this project's (right)");
     let decoded = image::load_from_memory_with_format(&jpeg, ImageFormat::Jpeg).unwrap().into_rgb8();
-    assert_eq!(decoded.dimensions(), picture.becomes.dimensions(), "{name}: JPEG of another size");
-    let of_jpeg = picture.psnr(decoded.as_raw());
-    assert!(of_jpeg > MIN_PSNR, "{name}: JPEG of another picture, {of_jpeg:.1} dB");
-    Output { psnr, bytes: jpeg.len() }
+    let (size, expected) = (decoded.dimensions(), picture.expected.dimensions());
+    assert_eq!(size, expected, "{name}: size of the JPEG (left) is not the expected size (right)");
+    let jpeg_psnr = picture.psnr(decoded.as_raw());
+    assert!(
+        jpeg_psnr > MIN_PSNR,
+        "{name}: PSNR of the JPEG is {jpeg_psnr:.1} dB, expected more than {MIN_PSNR} dB"
+    );
+    OutputQuality { psnr, jpeg_length: jpeg.len() }
 }
 
-/// Starts and checks every tool that is installed, then measures CPU time and afterwards memory.
+/// Starts and checks every installed tool, then measures the tools' CPU time, and last their memory.
 pub(crate) fn measure(
     folder: &Path,
     pictures: &[Picture],
     effort: &Effort,
     notes: &mut Vec<String>,
-) -> Vec<Entrant> {
-    let mut entrants = Vec::new();
+) -> Vec<MeasuredTool> {
+    let mut tools = Vec::new();
     for tool in &TOOLS {
-        match Entrant::start(tool, folder, pictures, effort) {
-            Some(entrant) => entrants.push(entrant),
+        match MeasuredTool::start(tool, folder, pictures, effort) {
+            Some(measured) => tools.push(measured),
             None if tool.variant.is_none() => {
                 skip(notes, &format!("{}: benches/preprocess-peers/install installs it", tool.name));
             }
             None => {}
         }
     }
-    let contenders = entrants.iter_mut().map(|entrant| &mut entrant.contender).collect();
+    let contenders = tools.iter_mut().map(|tool| &mut tool.contender).collect();
     run_interleaved(effort.rounds, pictures.len(), contenders, || ());
 
-    let named = |name| pictures.iter().find(|picture| picture.name == name).unwrap();
-    for _ in 0..effort.starts {
-        for entrant in &mut entrants {
-            entrant.measure_memory(folder, named(JPEG_LARGE), named(JPEG_SMALL));
+    let find_picture = |name| pictures.iter().find(|picture| picture.name == name).unwrap();
+    for _ in 0..effort.memory_starts {
+        for tool in &mut tools {
+            tool.measure_memory(folder, find_picture(JPEG_LARGE), find_picture(JPEG_SMALL));
         }
     }
-    entrants
+    tools
 }
