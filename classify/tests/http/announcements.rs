@@ -1,4 +1,4 @@
-//! Every form of announcement of an image, and announcements of a bucket that are not of an image.
+//! Tests of every form of an image's announcement, and of a bucket's announcements of other objects.
 
 use std::{collections::BTreeSet, time::SystemTime};
 
@@ -25,7 +25,7 @@ fn cloud_event(rig: &Rig, kind: &str, data: impl Into<reqwest::Body>) -> Request
         .header("ce-specversion", "1.0")
 }
 
-/// Builds a structured CloudEvent with `data` as the given member.
+/// Builds a structured CloudEvent whose member `member` is `data`.
 fn structured_event(rig: &Rig, member: &str, data: Value) -> RequestBuilder {
     let mut event =
         json!({"specversion": "1.0", "id": "1", "type": FINALIZED, "datacontenttype": "application/json"});
@@ -38,8 +38,8 @@ fn envelope_of(delivery: &Delivery) -> Value {
     serde_json::from_slice(&delivery.to_envelope(SystemTime::now())).unwrap()
 }
 
-/// Builds the announcement of the image `name` in every form.
-fn announcements(rig: &Rig, name: &str, generation: i64) -> Vec<(&'static str, RequestBuilder)> {
+/// Builds the announcement of the image `name` in every form, with the form's description.
+fn announce_in_every_form(rig: &Rig, name: &str, generation: i64) -> Vec<(&'static str, RequestBuilder)> {
     let path = format!("gs://local/{name}");
     let message = json!({ "gcs_path": path }).to_string();
     let object = resource(name, generation, "image/png");
@@ -81,11 +81,11 @@ fn announcements(rig: &Rig, name: &str, generation: i64) -> Vec<(&'static str, R
 #[tokio::test]
 async fn image_is_classified_for_every_form_of_announcement() {
     let rig = rig().await;
-    let count = announcements(&rig, "x", 1).len();
+    let count = announce_in_every_form(&rig, "x", 1).len();
     for place in 0..count {
         let name = format!("photos/{place}.png");
         rig.store(&name, png()).await;
-        let (form, request) = announcements(&rig, &name, 1).swap_remove(place);
+        let (form, request) = announce_in_every_form(&rig, &name, 1).swap_remove(place);
         let (status, body) = answer(request.send().await).await;
         assert_eq!((status, &body["status"]), (200, &json!("ok")), "{form}: {body}");
         assert_eq!(body["gcs_path"], format!("gs://local/{name}"), "{form}");
@@ -106,7 +106,7 @@ async fn image_announced_in_every_form_is_classified_once() {
         rig.store(name, png()).await;
         let before = rig.classified_count();
         let mut words = Vec::new();
-        for (_, request) in announcements(&rig, name, 1) {
+        for (_, request) in announce_in_every_form(&rig, name, 1) {
             words.push(answer(request.send().await).await.1["status"].clone());
         }
         let (first, rest) = words.split_first().unwrap();
@@ -128,18 +128,18 @@ async fn announced_predictions_of_this_service_are_ignored() {
     }
     let mut announced = BTreeSet::new();
     loop {
-        let new: Vec<String> =
+        let new_names: Vec<String> =
             rig.bucket.names().into_iter().filter(|name| !announced.contains(name)).collect();
-        if new.is_empty() {
+        if new_names.is_empty() {
             break;
         }
-        for name in new {
-            let ours = !images.contains(&name.as_str());
-            for (form, request) in announcements(&rig, &name, 1) {
+        for name in new_names {
+            let is_ours = !images.contains(&name.as_str());
+            for (form, request) in announce_in_every_form(&rig, &name, 1) {
                 let (status, body) = answer(request.send().await).await;
                 assert_eq!(status, 200, "{name}, {form}: {body}");
-                assert_eq!(body["status"] == "ignored", ours, "{name}, {form}: {body}");
-                assert_eq!(body["reason"] == "our_prediction", ours, "{name}, {form}: {body}");
+                assert_eq!(body["status"] == "ignored", is_ours, "{name}, {form}: {body}");
+                assert_eq!(body["reason"] == "our_prediction", is_ours, "{name}, {form}: {body}");
             }
             announced.insert(name);
         }
@@ -158,7 +158,7 @@ async fn each_version_of_an_object_gets_its_own_prediction() {
     assert_eq!(rig.bucket.replace("cat.png", png()), 2);
     assert_eq!(status(rig.push_notification("cat.png", 2)).await, "ok");
     assert_eq!(rig.classified_count(), 2);
-    // A late announcement, one without a version, and one of a version that is already replaced.
+    // These announce an earlier version, no version, and a version that is not in the bucket.
     assert_eq!(status(rig.push_notification("cat.png", 1)).await, "duplicate");
     assert_eq!(status(rig.push_event("cat.png")).await, "duplicate");
     assert_eq!(status(rig.push_notification("cat.png", 9)).await, "duplicate");
@@ -203,7 +203,8 @@ async fn bucket_announcements_of_other_files_are_ignored_and_broken_images_are_d
     let large = vec![0; 1001];
     let webp = b"RIFF\x10\0\0\0WEBPVP8 \0\0\0\0".to_vec();
     let broken = b"\xff\xd8\xff\xe0 and no more".to_vec();
-    // Content type, content, status and reason of the response, true if there is a record.
+    // Each row has the content type, the content, the status and reason of the response, and true if there is
+    // a record.
     let table: [(&str, Vec<u8>, &str, &str, bool); 11] = [
         ("image/png", png(), "ok", "", true),
         ("IMAGE/PNG; name=cat", png(), "ok", "", true),

@@ -1,4 +1,4 @@
-//! Pushes are authenticated before they are handled. `platform` tests the validation of tokens itself.
+//! Tests that a push is authenticated before it is handled. `platform` tests the validation of tokens itself.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ async fn rig_with_push_auth() -> Rig {
     let config = PushAuthConfig {
         audience: "https://classify.example".to_owned(),
         service_account: None,
-        // Nothing listens on port 9, so that fetching the keys fails.
+        // Nothing listens on port 9, so fetching the keys fails.
         jwks_url: "http://127.0.0.1:9/certs".parse().unwrap(),
         min_refresh_interval: PushAuthConfig::MIN_REFRESH_INTERVAL,
         fetch_timeout: Duration::from_secs(5),
@@ -30,7 +30,8 @@ async fn push_without_a_valid_token_is_refused_before_it_is_handled() {
     assert_eq!((status, &problem["kind"]), (401, &json!("unauthenticated")), "{problem}");
     let forged = rig.push_event(OBJECT).bearer_auth("not.a.token");
     assert_eq!(answer(forged.send().await).await.0, 401);
-    // Well-formed, but there is no key to verify it. It may be valid, so the push must be delivered again.
+    // This token is well-formed, but there is no key to verify it. The token may be valid, so the push must
+    // be delivered again.
     let unknown = "eyJhbGciOiJSUzI1NiIsImtpZCI6ImEiLCJ0eXAiOiJKV1QifQ.e30.c2lnbmF0dXJl";
     let (status, problem) = answer(rig.push_event(OBJECT).bearer_auth(unknown).send().await).await;
     assert_eq!((status, &problem["kind"]), (503, &json!("keys_unavailable")), "{problem}");

@@ -1,4 +1,4 @@
-//! `POST /classify`, and the routes that describe the service.
+//! Tests of `POST /classify`, and of the routes that describe the service.
 
 use classify::model::{CLASSES, spec};
 use reqwest::multipart::{Form, Part};
@@ -103,7 +103,7 @@ async fn second_request_is_answered_from_the_record_if_it_has_enough_classes() {
 }
 
 #[tokio::test]
-async fn record_of_another_model_is_neither_used_nor_overwritten() {
+async fn record_of_a_different_model_is_neither_used_nor_overwritten() {
     let rig = Rig::espresso().await;
     rig.store("image.jpg", png()).await;
     let other = json!({"gcs_path": "gs://local/image.jpg", "label": "teapot", "confidence": 0.5, "model": "other",

@@ -1,4 +1,4 @@
-//! Full queues, callers who leave, engines that fail, and the shutdown of the service.
+//! Tests of full queues, callers who leave, engines that fail, and the shutdown of the service.
 
 use std::{num::NonZeroUsize, time::Duration};
 
@@ -7,7 +7,7 @@ use futures_util::future::{Either, select};
 
 use crate::rig::{Gate, Rig, Verdict, answer, png};
 
-/// Settings with a queue of one crop.
+/// Returns settings with a queue of one crop.
 fn shortest_queue() -> Settings {
     Settings { queue_items: NonZeroUsize::MIN, ..Settings::default() }
 }
@@ -18,7 +18,7 @@ async fn request_to_a_full_queue_is_refused_with_429_and_admitted_requests_succe
     let rig = Rig::with_engines(shortest_queue(), vec![engine]).await;
     let running = tokio::spawn(rig.send_image(png()).send());
     assert_eq!(gate.next_batch().await, 1);
-    // One of these two requests waits in the queue, the other finds the queue full.
+    // One of these two requests waits in the queue. The other request finds the queue full.
     let (refused, waiting) =
         match select(tokio::spawn(rig.send_image(png()).send()), tokio::spawn(rig.send_image(png()).send()))
             .await

@@ -1,4 +1,4 @@
-//! Random pushes and requests get a documented response, and never a 5xx.
+//! Tests that random pushes and requests get a documented response, and never a 5xx status.
 
 use classify::announcements::Outcome;
 use platform::topic::push::Delivery;
@@ -15,7 +15,7 @@ fn runner() -> TestRunner {
     TestRunner::new(Config { cases: 256, failure_persistence: None, ..Config::default() })
 }
 
-/// Generates bodies from random bytes to almost valid events.
+/// Generates bodies that range from random bytes to almost valid events.
 fn bodies() -> impl Strategy<Value = Vec<u8>> {
     let noise = || proptest::collection::vec(any::<u8>(), 0..300);
     let path = prop_oneof![

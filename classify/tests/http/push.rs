@@ -1,4 +1,4 @@
-//! `POST /pubsub`: every row of the table of outcomes, and events that are delivered again.
+//! Tests of `POST /pubsub` for every row of the table of outcomes, and for events that are delivered again.
 
 use classify::{
     Settings,
@@ -9,11 +9,14 @@ use serde_json::{Value, json};
 
 use crate::rig::{Gate, Rig, Verdict, anonymous, answer, notification, png};
 
-/// The object that is announced, and the object of its prediction.
+/// Name of the object that is announced.
 const OBJECT: &str = "x/image.png";
+/// Name of the object that has the prediction of [`OBJECT`].
 const PREDICTION: &str = "x/image.png.prediction.json";
 
-/// Pushes an event that has `outcome`. Returns the service with its gate, and the response to the push.
+/// Pushes an event that has `outcome`.
+///
+/// Returns the service with its gate, and the status and body of the response to the push.
 async fn provoke(outcome: Outcome) -> ((Rig, Gate), u16, Value) {
     let (engine, mut gate) = Gate::new(outcome == Outcome::NotReady);
     let mut settings = Settings::default();
@@ -73,7 +76,7 @@ async fn provoke(outcome: Outcome) -> ((Rig, Gate), u16, Value) {
         }
         let _busy = tokio::spawn(rig.push_event("busy").send());
         gate.next_batch().await;
-        // One of these two pushes waits in the queue, the other finds the queue full.
+        // One of these two pushes waits in the queue. The other push finds the queue full.
         match select(Box::pin(request.send()), Box::pin(rig.push_event("waiting").send())).await {
             Either::Left((first, _)) | Either::Right((first, _)) => first,
         }
@@ -117,7 +120,7 @@ async fn every_outcome_is_answered_recorded_and_counted_as_in_the_table() {
             let record = record.unwrap();
             assert_eq!(record["error"]["reason"], handling.reason, "{outcome:?}");
             assert_eq!(record["gcs_path"], format!("gs://local/{OBJECT}"), "{outcome:?}");
-            // Delivered again, the event is answered from the record.
+            // An event that is delivered again is answered from the record.
             let again = answer(rig.push_event(OBJECT).send().await).await;
             assert_eq!(again, (status, body), "{outcome:?}");
         }
@@ -245,7 +248,7 @@ async fn event_with_garbage_in_place_of_its_prediction_is_acknowledged() {
 #[tokio::test]
 async fn image_whose_prediction_name_is_too_long_is_dead() {
     let rig = Rig::espresso().await;
-    // Short enough for the image, too long with the suffix of its prediction.
+    // The name is short enough for the image, but too long with the suffix of the prediction.
     let name = "n".repeat(250);
     rig.store(&name, png()).await;
     let (status, body) = answer(rig.push_event(&name).send().await).await;

@@ -1,4 +1,5 @@
-//! A running service, a bucket that can fail, and engines that the test controls.
+//! The rig of the tests, which has a running service, a bucket that can fail and engines under the test's
+//! control.
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
@@ -31,7 +32,7 @@ use tokio_util::sync::CancellationToken;
 
 /// Index of the class espresso in ImageNet, which every model of this repository has.
 pub(crate) const ESPRESSO: usize = 967;
-/// Timeout of waits that take milliseconds on a machine that is not overloaded.
+/// Timeout of waits. A wait takes milliseconds on a machine that is not overloaded.
 const WAIT_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A bucket in memory that can be unavailable or full.
@@ -88,7 +89,7 @@ impl Bucket for TestBucket {
     ) -> Result<Created, BucketError> {
         self.check()?;
         works_unless(&self.full, "it is full")?;
-        // The limit of a file name on disk.
+        // File systems have the same limit on the length of a file name.
         if object.as_str().split('/').any(|part| part.len() > 255) {
             let (name, reason) = (object.to_string(), "a part is too long".to_owned());
             return Err(BucketError::BadName { name, reason });
@@ -120,7 +121,9 @@ pub(crate) struct Rig {
 }
 
 impl Rig {
-    /// Starts a service with the compiled-in network and waits until it is ready. Results are not published.
+    /// Starts a service with the compiled-in network and waits until the service is ready.
+    ///
+    /// The service publishes no results.
     pub(crate) async fn with_network() -> Self {
         let bucket = Arc::new(TestBucket::default());
         let parts = Parts::new(bucket.clone());
@@ -128,7 +131,7 @@ impl Rig {
         Self::run(application, bucket, Arc::default(), Arc::default()).ready().await
     }
 
-    /// Starts a service with `engines`. Does not wait until it is ready.
+    /// Starts a service with `engines`, and does not wait until the service is ready.
     pub(crate) async fn starting(settings: Settings, engines: Vec<Box<dyn Infer>>) -> Self {
         Self::starting_on(TestBucket::default(), settings, engines, Arc::default()).await
     }
@@ -145,12 +148,12 @@ impl Rig {
         Self::run(application, bucket, results, classified)
     }
 
-    /// Starts a service with `engines` and waits until it is ready.
+    /// Starts a service with `engines` and waits until the service is ready.
     pub(crate) async fn with_engines(settings: Settings, engines: Vec<Box<dyn Infer>>) -> Self {
         Self::starting(settings, engines).await.ready().await
     }
 
-    /// Starts a service with an engine that always answers espresso and waits until it is ready.
+    /// Starts a service whose engine always answers espresso, and waits until the service is ready.
     pub(crate) async fn espresso() -> Self {
         Self::espresso_on(TestBucket::default(), Settings::default()).await
     }
@@ -161,7 +164,7 @@ impl Rig {
         Self::starting_on(bucket, settings, vec![engine], classified).await.ready().await
     }
 
-    /// As [`Self::espresso`], with pushes authenticated by `push_auth`.
+    /// Starts a service like [`Self::espresso`] that authenticates pushes with `push_auth`.
     pub(crate) async fn with_push_auth(push_auth: PushAuth) -> Self {
         let bucket = Arc::new(TestBucket::default());
         let classified = Arc::default();
@@ -177,7 +180,7 @@ impl Rig {
         results: Arc<InMemoryTopic>,
         classified: Arc<AtomicUsize>,
     ) -> Self {
-        // Installs the metrics. The log is off, because it would hide the tests' output.
+        // This call installs the metrics. The log is off, because the log would hide the tests' output.
         telemetry::init("off", LogFormat::Human);
         let (address, readiness) = (application.local_addr(), application.readiness());
         let stop = CancellationToken::new();
@@ -215,7 +218,7 @@ impl Rig {
         self.post(&format!("/classify?{query}")).header("content-type", "image/png").body(png())
     }
 
-    /// Builds a push of `data`, wrapped as Pub/Sub does.
+    /// Builds a push of `data`, which is wrapped as Pub/Sub wraps it.
     pub(crate) fn push(&self, data: impl Into<Bytes>) -> RequestBuilder {
         self.push_delivery(&Delivery { data: data.into(), ..Delivery::default() })
     }
@@ -266,7 +269,7 @@ fn any_port() -> SocketAddr {
     (Ipv4Addr::LOCALHOST, 0).into()
 }
 
-/// Returns status and JSON body of a response.
+/// Returns the status and the JSON body of a response.
 pub(crate) async fn answer(response: Result<Response, reqwest::Error>) -> (u16, Value) {
     let response = response.unwrap();
     let status = response.status().as_u16();
@@ -274,7 +277,7 @@ pub(crate) async fn answer(response: Result<Response, reqwest::Error>) -> (u16, 
     (status, serde_json::from_str(&text).unwrap_or_else(|_| panic!("{status}: {text}")))
 }
 
-/// Returns status and kind of a response that is a problem.
+/// Returns the status and the kind of a response that must be a problem.
 pub(crate) async fn problem(response: Result<reqwest::Response, reqwest::Error>) -> (u16, String) {
     let response = response.unwrap();
     assert_eq!(response.headers()["content-type"], "application/problem+json");
@@ -344,7 +347,7 @@ fn espresso_logits() -> Vec<f32> {
     logits
 }
 
-/// An engine that always answers espresso and counts the images.
+/// An engine that always answers espresso and counts its images.
 struct Espresso {
     classified: Arc<AtomicUsize>,
 }
@@ -360,7 +363,7 @@ impl Infer for Espresso {
     }
 }
 
-/// Result of a gated engine's next batch.
+/// The result that the test chooses for a batch of a gated engine.
 #[derive(Clone, Copy)]
 pub(crate) enum Verdict {
     Espresso,
@@ -399,7 +402,7 @@ pub(crate) struct Gate {
 }
 
 impl Gate {
-    /// Creates an engine and its gate. With `gated_warm_up` the warm-up waits for a verdict as well.
+    /// Creates an engine and its gate. If `gated_warm_up` is true, the warm-up waits for a verdict as well.
     pub(crate) fn new(gated_warm_up: bool) -> (Box<dyn Infer>, Self) {
         let (size_sender, batch_sizes) = mpsc::unbounded_channel();
         let (verdicts, verdict_receiver) = std_mpsc::channel();
@@ -417,7 +420,7 @@ impl Gate {
         std::iter::from_fn(|| self.batch_sizes.try_recv().ok()).count()
     }
 
-    /// Ends the running batch, or the next one, with `verdict`.
+    /// Finishes the running batch with `verdict`, or the next batch if none is running.
     pub(crate) fn release(&self, verdict: Verdict) {
         self.verdicts.send(verdict).unwrap();
     }
