@@ -1,4 +1,4 @@
-//! The compiled-in backends: the implementations of burn's tensors that the network can run on.
+//! The compiled-in backends, which are the implementations of burn's tensors that can run the network.
 //!
 //! Each backend is an entry of the table `BACKENDS`, which the backend's cargo feature compiles in. All other
 //! code is the same for every backend, because burn's type [`Device`] selects the backend at run time.
@@ -9,7 +9,8 @@ use burn::tensor::Device;
 use clap::{ValueEnum, builder::PossibleValue};
 use fused::{Execution, Isa};
 
-/// A compiled-in backend. The default is the first one of the table, which always runs on the CPU.
+/// A compiled-in backend. The default backend is the first entry of the table, which always runs on the
+/// CPU.
 #[derive(Clone, Copy)]
 pub struct Backend(&'static Descriptor);
 
@@ -19,7 +20,7 @@ struct Descriptor {
     name: &'static str,
     /// Sentence for `--help`.
     help: &'static str,
-    /// Programming interface of the GPU; `None` for a backend that runs on the CPU.
+    /// Programming interface of the GPU, or `None` for a backend that runs on the CPU.
     gpu: Option<GpuApi>,
     /// True if the backend runs fused chains of layers on this project's CPU kernels.
     has_kernels: bool,
@@ -34,7 +35,7 @@ struct Descriptor {
 pub enum GpuApi {
     /// NVIDIA's CUDA.
     Cuda,
-    /// wgpu: Vulkan on Linux, Metal or DirectX 12 elsewhere.
+    /// The API of wgpu, which uses Vulkan on Linux, and Metal or DirectX 12 elsewhere.
     Wgpu,
 }
 
@@ -49,7 +50,7 @@ const CPU_BATCH: NonZeroUsize = NonZeroUsize::MIN;
 #[cfg(feature = "gpu")]
 const GPU_BATCH: NonZeroUsize = NonZeroUsize::new(32).unwrap();
 
-/// Every compiled-in backend, the default one first. GPU backends are tried in this order.
+/// Every compiled-in backend, beginning with the default. The service tries GPU backends in this order.
 static BACKENDS: &[Backend] = &[
     #[cfg(feature = "flex")]
     Backend(&Descriptor {
@@ -100,7 +101,7 @@ static BACKENDS: &[Backend] = &[
 ];
 
 impl Backend {
-    /// Returns every compiled-in backend, the default one first.
+    /// Returns every compiled-in backend, beginning with the default.
     pub fn all() -> &'static [Self] {
         BACKENDS
     }
@@ -127,7 +128,9 @@ impl Backend {
         self.0.gpu.is_some()
     }
 
-    /// Returns the programming interface of the GPU, or `None` for a backend that runs on the CPU.
+    /// Returns the programming interface of the backend's GPU.
+    ///
+    /// Returns `None` for a backend that runs on the CPU.
     pub fn gpu_api(self) -> Option<GpuApi> {
         self.0.gpu
     }
@@ -145,7 +148,9 @@ impl Backend {
         self.0.default_max_batch
     }
 
-    /// Returns the instruction set that the CPU kernels use, or `None` for a backend without kernels.
+    /// Returns the instruction set that the CPU kernels use.
+    ///
+    /// Returns `None` for a backend without CPU kernels.
     ///
     /// The result is `isa` if given, else the widest instruction set of this CPU.
     pub fn kernel_isa(self, isa: Option<Isa>) -> Option<Isa> {

@@ -1,4 +1,4 @@
-//! Service 2: receives an event or a request and returns a prediction.
+//! Service 2, which receives an event or a request and returns a prediction.
 //!
 //! Start reading at `app`, which assembles the parts. `routes` receives requests and pushed events, and
 //! `pull` receives pulled events. [`announcements`] handles an event: it classifies each announced image

@@ -1,4 +1,4 @@
-//! Pull mode, in which the service pulls events from a subscription as fast as it handles them.
+//! Pull mode, in which the service pulls events from a subscription.
 
 use std::sync::Arc;
 

@@ -45,7 +45,7 @@ pub(crate) struct Answer {
 }
 
 impl Service {
-    /// Returns an error if the model is not loaded yet or the service is shutting down.
+    /// Returns an error if the model is not loaded yet or the service is draining.
     pub(crate) fn admit(&self) -> Result<(), ClassifyError> {
         if self.readiness.is_draining() {
             Err(ClassifyError::Draining)

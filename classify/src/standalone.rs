@@ -1,4 +1,4 @@
-//! The service as a separate program, which has its own configuration and opens its own parts.
+//! The service as a separate program, with its own configuration.
 
 use std::sync::Arc;
 
@@ -81,12 +81,16 @@ impl Validate for Config {
 }
 
 impl Config {
-    /// Returns the full name of the subscription, or `None` if it or its project is not set.
+    /// Returns the full name of the subscription.
+    ///
+    /// Returns `None` if no subscription is set or its project is not known.
     pub(crate) fn subscription_name(&self) -> Option<String> {
         self.prep_subscription.as_ref()?.resource_name(self.cloud.google_cloud_project.as_deref())
     }
 
-    /// Returns the full name of the results topic, or `None` if it or its project is not set.
+    /// Returns the full name of the results topic.
+    ///
+    /// Returns `None` if no topic is set or its project is not known.
     pub(crate) fn results_topic_name(&self) -> Option<String> {
         self.results_topic.as_ref()?.resource_name(self.cloud.google_cloud_project.as_deref())
     }

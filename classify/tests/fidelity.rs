@@ -75,7 +75,9 @@ fn largest_difference(a: &[f32], b: &[f32]) -> f32 {
     a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
 }
 
-/// Returns the crop and the expected logits of every image in `reference` that is also in `samples/`.
+/// Returns the crop and the expected logits of every image in `reference`.
+///
+/// Images that are not in `samples/` are left out.
 fn read_samples(reference: &Path) -> Vec<(Crop, Vec<f32>)> {
     let reference: Value = serde_json::from_slice(&fs::read(reference).unwrap()).unwrap();
     let images = reference["images"].as_object().unwrap();

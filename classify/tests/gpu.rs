@@ -27,9 +27,11 @@ use platform::bucket::InMemoryBucket;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
-/// Maximum difference between a logit in f16 and the CPU's logit, relative to the largest logit.
+/// Maximum difference between a logit in f16 and the CPU's logit.
 ///
-/// The difference on lavapipe is 0.0073 with the crops of this test.
+/// The difference is relative to the largest logit.
+///
+/// The measured difference on lavapipe is 0.0073, with the crops of this test.
 const F16_TOLERANCE: f32 = 0.02;
 
 /// Opens the first GPU of this machine, if there is one.
@@ -194,7 +196,9 @@ struct ProgramRun {
     log: String,
 }
 
-/// Runs the program with environment variables that hide every driver, until it ends or is ready.
+/// Runs the program until it ends or is ready.
+///
+/// `variables` are environment variables for the program. Further variables hide every driver.
 fn run_without_drivers(variables: &[(&str, &str)]) -> ProgramRun {
     let folder = tempfile::tempdir().unwrap();
     let log = folder.path().join("log");

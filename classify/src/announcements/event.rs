@@ -1,4 +1,6 @@
-//! Handles one announcement. The handler decides whether the image is classified, and returns the outcome.
+//! Handles one announcement.
+//!
+//! The handler decides whether the announced image is classified, and returns the outcome of the event.
 
 use std::sync::Arc;
 
@@ -29,7 +31,7 @@ use crate::{
     service::{Answer, Service},
 };
 
-/// Maximum length in bytes of a path in logs and responses. Cloud Storage accepts no longer path.
+/// Maximum length in bytes of a path in logs and responses. Cloud Storage refuses longer paths.
 const MAX_PATH_LENGTH: usize = 2048;
 
 /// Handles announcements with the parts of the service.
@@ -41,7 +43,7 @@ pub(crate) struct AnnouncementHandler {
 /// The result of an event, with what its response needs.
 pub(crate) struct HandledEvent {
     pub(crate) outcome: Outcome,
-    /// The announced path of the image, or `None` if the path is missing or too long.
+    /// The announced path of the image. `None` if the path is missing or too long.
     pub(crate) gcs_path: Option<String>,
     pub(crate) result: EventResult,
 }
@@ -50,8 +52,9 @@ pub(crate) struct HandledEvent {
 pub(crate) enum EventResult {
     /// The event is acknowledged, and its image has a prediction.
     Classified(Answer),
-    /// The event is acknowledged without a prediction, because the event is ignored or dead. The text says
-    /// why.
+    /// The event is acknowledged without a prediction. The text says why.
+    ///
+    /// The event is ignored or dead.
     NotClassified(String),
     /// The event is refused, so that it is delivered again.
     Refused(ClassifyError),
@@ -207,7 +210,9 @@ impl AnnouncementHandler {
         answer_from_record(record).map(|answer| Answer { duplicate: false, ..answer })
     }
 
-    /// Returns why the announcement is ignored, or `None` if its name and content type are no reason to.
+    /// Returns why the announcement is ignored because of the object's name or content type.
+    ///
+    /// Returns `None` if the name and content type are acceptable.
     fn ignore_by_name(&self, path: &GcsPath, announcement: &Announcement) -> Option<Processed> {
         let by_bucket = announcement.announcer == Announcer::Bucket;
         let prefix = &self.settings().prefix;
@@ -226,7 +231,9 @@ impl AnnouncementHandler {
     }
 }
 
-/// Returns why the announcement is ignored, or `None` if the object's content is no reason to.
+/// Returns why the announcement is ignored because of the object's content.
+///
+/// Returns `None` if the content is acceptable.
 ///
 /// Only an announcement of the bucket is ignored here, because the bucket announces every object. A publisher
 /// who names an object gets an error instead.

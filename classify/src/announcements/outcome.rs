@@ -45,14 +45,15 @@ pub enum Outcome {
 pub enum Action {
     /// The event is acknowledged, and is never delivered again.
     Acknowledge,
-    /// The failure is recorded in place of the prediction, so that nobody waits for a prediction. Then the
-    /// event is acknowledged.
+    /// The failure is recorded and the event is acknowledged.
+    ///
+    /// The record takes the place of the prediction, so that nobody waits for a prediction.
     RecordAndAcknowledge,
     /// The event is refused, so that it is delivered again.
     Redeliver,
 }
 
-/// A row of the table, which has the reaction to an outcome and the outcome's words.
+/// A row of the table, with the reaction to an outcome and the outcome's words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Handling {
     /// The member `status` of the response, and the label `outcome` of `classify_events_total`.
@@ -152,7 +153,9 @@ impl Outcome {
     }
 }
 
-/// Returns the reason that has the word `word`, or `None` if this service never records that word.
+/// Returns the recorded reason whose word is `word`.
+///
+/// Returns `None` if this service never records `word`.
 pub(super) fn recorded_reason(word: &str) -> Option<DeadReason> {
     Outcome::ALL.into_iter().find_map(|outcome| match outcome {
         Outcome::Dead(reason)

@@ -33,9 +33,9 @@ pub enum IgnoreReason {
     OtherPrefix,
     /// The event is not the creation of an object.
     OtherEvent,
-    /// The object's content type or its first bytes show that the object is not an image.
+    /// The object is not an image according to its content type or its first bytes.
     NotAnImage,
-    /// The object exceeds the limit of bytes, and its content type does not say that it is an image.
+    /// The object exceeds the limit of bytes, and its content type is not an image type.
     TooLarge,
 }
 

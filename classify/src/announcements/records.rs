@@ -77,7 +77,7 @@ impl Records {
         Ok(record.map_or(StoredRecord::Unreadable, StoredRecord::Record))
     }
 
-    /// Publishes `record`, then stores it at `key` unless there is an object at `key` by now.
+    /// Publishes `record`, then stores it at `key` unless `key` has an object by now.
     ///
     /// `stored` is the content of `key` that [`Self::look_up`] returned. The record is published only if
     /// `stored` is [`StoredRecord::Missing`]. `traceparent` is the trace context of the announcement.

@@ -27,9 +27,10 @@ pub(super) struct ThreadContext<'a> {
     pub(super) timer: &'a BatchTimer,
 }
 
-/// Returns a batch of the jobs `received` and of jobs that are already waiting, at most `max_batch` in all.
+/// Returns a batch of the jobs `received` and of jobs that are already waiting.
 ///
-/// Jobs whose caller has gone are dropped, so the batch may be empty. This function never waits.
+/// The batch has at most `max_batch` jobs. Jobs whose caller has gone are dropped, so the batch may be
+/// empty. This function never waits.
 pub(super) fn fill_batch(
     received: Vec<Job>,
     jobs: &async_channel::Receiver<Job>,
@@ -50,7 +51,7 @@ fn has_caller(job: &Job) -> bool {
     is_waiting
 }
 
-/// Splits a batch into its crops and its replies, and records the batch's size in the metrics.
+/// Splits a batch into crops and replies, and records the batch's size as a metric.
 pub(super) fn split_batch(batch: Vec<Job>) -> (Vec<Crop>, Vec<Reply>) {
     histogram!("classify_batch_size").record(batch.len() as f64);
     batch.into_iter().map(|job| (job.crop, job.reply)).unzip()

@@ -41,7 +41,7 @@ pub trait Infer: Send {
         Ok(Box::pin(std::future::ready(logits)))
     }
 
-    /// Returns true if the engine runs on a device of its own, such as a GPU.
+    /// Returns true if the engine has its own device, such as a GPU.
     ///
     /// The engine's thread then calls [`Self::submit`] for the next batch before the current batch has
     /// finished. An engine with its own device is lost when a batch fails.

@@ -39,7 +39,9 @@ pub struct EnginePlan {
     pub engine_count: NonZeroUsize,
     /// Number of threads that the engines share.
     pub threads: NonZeroUsize,
-    /// Widest instruction set that the CPU kernels may use, or `None` for the widest of this CPU.
+    /// Widest instruction set that the CPU kernels may use.
+    ///
+    /// `None` selects the widest instruction set of this CPU.
     ///
     /// A backend without CPU kernels ignores this field.
     pub isa: Option<Isa>,

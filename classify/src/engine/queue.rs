@@ -17,7 +17,7 @@ pub(crate) enum EngineError {
     /// The queue is closed because the service is shutting down.
     #[error("the engines are stopping")]
     Closed,
-    /// The batch panicked or failed. The same crop may succeed in another batch.
+    /// The batch panicked or failed. A later attempt with the same crop may succeed.
     #[error("the batch failed: {0}")]
     Failed(String),
     /// The engine is lost. Another instance of the service may succeed.
@@ -25,7 +25,7 @@ pub(crate) enum EngineError {
     Lost(String),
 }
 
-/// Channel that sends a caller the logits of its crop, or the reason why the crop has no logits.
+/// Channel that sends a caller the logits of its crop, or an error.
 pub(super) type Reply = oneshot::Sender<Result<Vec<f32>, EngineError>>;
 
 /// A crop in the queue.
@@ -53,7 +53,7 @@ impl InferenceQueue {
         (Self { jobs, lost_signal }, receiver)
     }
 
-    /// Computes the logits of `crop`, one value per class.
+    /// Computes the logits of `crop`. Returns one value per class.
     ///
     /// The network does not run for the crop if this future is dropped before an engine has received it.
     ///
@@ -77,7 +77,7 @@ impl InferenceQueue {
         tokio::select! {
             biased;
             logits = logits => {
-                logits.unwrap_or_else(|_| Err(EngineError::Failed("the engine's thread has ended".to_owned())))
+                logits.unwrap_or_else(|_| Err(EngineError::Failed("the engine's thread ended".to_owned())))
             }
             // The whole service stops when an engine is lost, so every waiting caller fails at once. The lost
             // engine itself may never reply.

@@ -10,7 +10,7 @@ use crate::{
     pixels::Crop,
 };
 
-/// An engine that reports the size of each batch and waits for the test's verdict on it.
+/// An engine that reports each batch's size and waits for the test's verdict.
 struct GatedEngine {
     batch_sizes: std_mpsc::Sender<usize>,
     verdicts: std_mpsc::Receiver<Verdict>,

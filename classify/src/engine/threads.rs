@@ -65,7 +65,8 @@ pub(crate) fn inference_queue(
 impl EngineStarter {
     /// Sets the maximum running time of a batch. An engine that exceeds it is reported as lost.
     ///
-    /// Only applies to engines with their own device ([`Infer::has_own_device`] returns true), such as a GPU.
+    /// The maximum applies only to engines with their own device ([`Infer::has_own_device`] returns true),
+    /// such as a GPU.
     #[must_use]
     pub(crate) fn with_batch_timeout(self, batch_timeout: Duration) -> Self {
         Self { batch_timeout, ..self }
@@ -130,14 +131,18 @@ impl EngineStarter {
 }
 
 impl RunningEngines {
-    /// Waits until every engine thread has ended, which happens once the queue is closed and empty.
+    /// Waits until every engine thread has ended.
+    ///
+    /// A thread ends once the queue is closed and empty, or its engine is lost.
     pub(crate) async fn wait_until_ended(mut self) {
         // Nothing is ever sent, so `recv` returns when the last thread drops its token.
         let _ = self.all_ended.recv().await;
     }
 }
 
-/// Warms the engine up, sends the result and runs batches until the queue is closed and empty.
+/// Warms the engine up, sends the result of the warm-up and runs batches.
+///
+/// Returns when the warm-up failed, the queue is closed and empty, or the engine is lost.
 fn run_engine(
     mut engine: Box<dyn Infer>,
     context: &ThreadContext<'_>,

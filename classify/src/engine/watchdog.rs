@@ -1,4 +1,4 @@
-//! Detects a batch that never finishes, and signals the rest of the service that an engine is lost.
+//! Detects a batch that never finishes, and signals that an engine is lost.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -70,7 +70,7 @@ impl BatchTimer {
         self.start.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits until a batch has run for longer than `batch_timeout`, then reports the engine as lost.
+    /// Waits until a batch exceeds `batch_timeout`, then reports the engine as lost.
     pub(super) async fn watch(&self, batch_timeout: Duration, lost_signal: &LostSignal) {
         loop {
             let start = *self.lock();

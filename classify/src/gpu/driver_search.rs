@@ -70,7 +70,7 @@ impl DriverSearch {
         variables.chain(libraries).chain(files).collect()
     }
 
-    /// Returns the path at which the dynamic linker would find the library `name`, if there is one.
+    /// Returns the path at which the dynamic linker would find the library `name`.
     fn find_library(&self, name: &str) -> Option<PathBuf> {
         let path = (self.read_variable)("LD_LIBRARY_PATH").unwrap_or_default();
         let named_folders = path.split(':').filter(|folder| !folder.is_empty());

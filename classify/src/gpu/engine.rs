@@ -106,7 +106,9 @@ impl Infer for GpuEngine {
     }
 }
 
-/// Returns the batch sizes of an engine, which are the powers of two below `max_batch`, and `max_batch`.
+/// Returns the batch sizes of an engine.
+///
+/// The sizes are the powers of two below `max_batch`, and `max_batch` itself.
 fn batch_sizes(max_batch: usize) -> Vec<usize> {
     let powers = std::iter::successors(Some(1), |size| Some(size * 2));
     powers.take_while(|&size| size < max_batch).chain([max_batch]).collect()
@@ -120,8 +122,9 @@ fn draw_test_image() -> Crop {
     Crop::new(bytes, side).unwrap_or_else(|| Crop::black(side))
 }
 
-/// Returns the largest difference between a logit and its expected value, relative to the largest expected
-/// logit.
+/// Returns the largest difference between a logit and its expected value.
+///
+/// The difference is relative to the largest expected logit, which is at least 1 here.
 ///
 /// The result is infinite if a logit is not finite or the numbers of logits differ.
 fn relative_difference(logits: &[f32], expected: &[f32]) -> f32 {

@@ -78,10 +78,10 @@ impl fmt::Display for NoGpu {
     }
 }
 
-/// Chooses where the network runs, and opens the GPU if the network runs on one.
+/// Chooses where the network runs, and opens the GPU if the choice is a GPU.
 ///
-/// `backend` is the backend that the configuration names, if it names one. This function blocks while drivers
-/// are loaded, so it must not run on an async worker.
+/// `backend` is the backend that the configuration names, or `None` if the configuration names no backend.
+/// This function blocks while drivers are loaded, so it must not run on an async worker.
 ///
 /// # Errors
 /// Returns [`NoGpu`] when a GPU is required and none can be used.

@@ -71,9 +71,12 @@ impl GpuSettings {
     #[expect(clippy::unused_self, reason = "no compiled-in backend has a cache")]
     pub(super) fn apply_cache(&self) {}
 
-    /// Returns a sentence for each contradiction within these settings, or between them and `backend`.
+    /// Returns a sentence for each contradiction in the settings.
     ///
-    /// `backend` is the backend that the configuration names, if it names one.
+    /// A setting may contradict a different setting or `backend`.
+    ///
+    /// `backend` is the backend that the configuration names, or `None` if the configuration names no
+    /// backend.
     pub(crate) fn problems(&self, backend: Option<Backend>) -> Vec<String> {
         let mut problems = Vec::new();
         let compiled_in = Backend::gpus().next().is_some();

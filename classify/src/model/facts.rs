@@ -1,8 +1,8 @@
-//! The facts about the compiled-in model that other modules need, such as its input size and its labels.
+//! The facts about the compiled-in model that other modules need.
 
 use crate::pixels::Geometry;
 
-/// Constants that the build generates from the model's folder, such as the model's name and labels.
+/// Constants that the build generates from the model's folder.
 #[expect(clippy::allow_attributes, reason = "the number of labels depends on the model")]
 #[allow(clippy::large_const_arrays, reason = "`labels` copies the array into a static once")]
 pub mod spec {

@@ -67,9 +67,9 @@ fn largest_indices(values: &[f32], k: usize) -> Vec<usize> {
     order
 }
 
-/// Builds a prediction that lists the `top_k` best classes, at least one.
+/// Builds a prediction that lists the `top_k` best classes, or one class if `top_k` is 0.
 ///
-/// `probabilities` has one value per class. `backend` is the name of the backend that computed them.
+/// `probabilities` has one value per class. `backend` is the name of the backend that computed the values.
 pub(crate) fn build_prediction(
     probabilities: &[f32],
     top_k: usize,

@@ -33,12 +33,12 @@ pub enum NetworkError {
         /// Expected number of input values.
         expected: usize,
     },
-    /// The output does not have one value per image and class, so the labels do not belong to this model.
+    /// The output has the wrong shape, so the labels do not belong to this model.
     #[error("the network's output has shape {got:?}, but the labels need {expected:?}")]
     Output {
         /// Shape of the output.
         got: [usize; 2],
-        /// Expected shape: the number of images in the batch, and the number of labels.
+        /// Expected shape, which is the number of images in the batch and the number of labels.
         expected: [usize; 2],
     },
     /// The backend failed to return the outputs.
@@ -138,7 +138,7 @@ impl Network {
         self.forward(self.normaliser.normalise(batch, batch_size, &self.device), images)
     }
 
-    /// Submits `input` to the device and returns a future of the logits of its first `images` rows.
+    /// Submits `input` and returns a future of the logits of its first `images` rows.
     fn forward(
         &self,
         input: Tensor<4>,

@@ -113,7 +113,7 @@ impl GpuNormaliser {
         let words: Vec<i32> = bytes.as_chunks().0.iter().copied().map(i32::from_le_bytes).collect();
         let count = words.len();
         let words = Tensor::<2, Int>::from_data(TensorData::new(words, [count, 1]), &self.device);
-        // The shift copies the sign bit into the upper bits; the mask clears all bits above the byte.
+        // The shift copies the sign bit into the upper bits. The mask clears all bits above the byte.
         let unpacked = words.bitwise_right_shift(self.shifts.clone()).bitwise_and_scalar(0xff).float();
         let pixels = match count * WORD_BYTES {
             whole if whole == values => unpacked.reshape(shape),

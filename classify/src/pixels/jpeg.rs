@@ -1,7 +1,8 @@
-//! Reads the size of a JPEG and checks that the file is complete, without decoding the pixels.
+//! Reads the size of a JPEG and checks that the JPEG is complete.
 //!
-//! The crate `image` is not used, because it builds decoding tables before it returns the size. It also fills
-//! the missing part of a truncated file with grey instead of returning an error.
+//! The pixels are not decoded. The crate `image` is not used, because it builds decoding tables before it
+//! returns the size. It also fills the missing part of a truncated file with grey instead of returning an
+//! error.
 
 use memchr::memmem;
 

@@ -18,10 +18,10 @@ mod jpeg;
 
 use jpeg::JpegHeader;
 
-/// Maximum number of bytes that a decoder may allocate beside the pixels, such as for tables.
+/// Maximum number of bytes that a decoder may allocate beside the pixels.
 const DECODER_OVERHEAD: u64 = 16 << 20;
 
-/// Maximum size in bytes of the resize buffers that a thread keeps for the next image.
+/// Maximum size in bytes of the resize buffers that a thread keeps.
 const MAX_KEPT_BUFFERS: usize = 4 << 20;
 
 thread_local! {
@@ -36,7 +36,7 @@ thread_local! {
 pub struct Geometry {
     /// Length of the shorter side after the resize, in pixels.
     pub resize: u32,
-    /// Side of the square crop at the centre, in pixels; at most `resize`.
+    /// Side of the square crop at the centre, in pixels. It is at most `resize`.
     pub crop: u32,
 }
 
@@ -47,7 +47,9 @@ pub struct Crop {
 }
 
 impl Crop {
-    /// Creates a crop, or returns `None` unless `rgb` has `side * side` pixels of three bytes.
+    /// Creates a crop from the bytes of its pixels.
+    ///
+    /// Returns `None` unless `rgb` has `side * side` pixels of three bytes.
     pub fn new(rgb: Vec<u8>, side: u32) -> Option<Self> {
         let side = usize::try_from(side).ok()?;
         (rgb.len() == side.checked_mul(side)?.checked_mul(3)?).then_some(Self { rgb })
@@ -144,7 +146,7 @@ impl ImageHeader {
     }
 }
 
-/// Reads the width and height from the IHDR chunk, which is the first chunk of a PNG.
+/// Reads the width and height from the first chunk of a PNG, IHDR.
 ///
 /// The crate `image` is not used, because it decompresses colour profiles and texts before it returns the
 /// size.
@@ -168,7 +170,7 @@ pub fn crop(bytes: &[u8], header: &ImageHeader, geometry: Geometry) -> Result<Cr
     let mut limits = Limits::default();
     limits.max_image_width = Some(header.width);
     limits.max_image_height = Some(header.height);
-    // The largest pixel has eight bytes: RGBA of 16 bits per channel.
+    // The largest pixel has eight bytes, because it is RGBA with 16 bits per channel.
     limits.max_alloc = Some(header.pixels() * 8 + DECODER_OVERHEAD);
     reader.limits(limits);
     let mut decoder = reader.into_decoder().map_err(ImageError::corrupt)?;
@@ -224,7 +226,9 @@ fn resize_centre(picture: &RgbImage, geometry: Geometry) -> Result<Vec<u8>, Imag
     Ok(square.into_raw())
 }
 
-/// Computes the start and the length of the crop along one side, in pixels of the original image.
+/// Computes the start and the length of the crop along one side.
+///
+/// Both are in pixels of the original image.
 ///
 /// `length` is the length of this side, and `shorter` is the length of the image's shorter side. Numbers are
 /// rounded as in the reference: the resized length is truncated, and a margin with half a pixel is rounded to

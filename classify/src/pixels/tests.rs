@@ -62,7 +62,7 @@ fn images_of_extreme_proportions_become_a_crop() {
     }
 }
 
-/// Computes the value at position `at` of a row that is resized from `length` to `resized` values.
+/// Computes the value at `at` of a row that is resized to `resized` values.
 ///
 /// The computation is the reference's definition of the triangle filter, in floating point.
 fn apply_triangle_filter(row: impl Fn(u32) -> f64, length: u32, resized: u32, at: u32) -> f64 {
@@ -136,7 +136,8 @@ fn grey_images_of_8_and_16_bits_give_the_same_crop() {
 
 /// Encodes `picture` as a JPEG with the EXIF orientation `orientation` (1 to 8).
 fn jpeg_with_exif(picture: &DynamicImage, orientation: u8) -> Vec<u8> {
-    // TIFF, big endian, one directory of one entry: tag 0x0112 (orientation), one SHORT.
+    // The metadata is a big-endian TIFF with one directory. Its only entry is the tag 0x0112 (orientation),
+    // which is a SHORT.
     let mut exif = b"Exif\0\0MM\0\x2a\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0".to_vec();
     exif.extend([orientation, 0, 0, 0, 0, 0, 0]);
     let mut bytes = Vec::new();

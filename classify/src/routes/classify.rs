@@ -102,7 +102,7 @@ fn check_options(top_k: usize, threshold: f32) -> Result<(), InvalidRequest> {
     Ok(())
 }
 
-/// Reads the image or its path, and the options, as the content type of the request says.
+/// Reads a request in the format of its content type.
 async fn read_request(headers: &HeaderMap, body: Bytes) -> Result<(ImageSource, Options), Problem> {
     let image = match media_type_of(headers).as_str() {
         "application/json" => return read_json(&body),
@@ -120,7 +120,9 @@ fn read_json(body: &[u8]) -> Result<(ImageSource, Options), Problem> {
     Ok((ImageSource::Stored(path), request.options))
 }
 
-/// Reads the field `file` of a multipart body, which must be the only field of this name.
+/// Reads the field `file` of a multipart body.
+///
+/// The body must have exactly one field of this name.
 ///
 /// Other fields are ignored.
 async fn read_multipart(headers: &HeaderMap, body: Bytes) -> Result<Bytes, InvalidRequest> {

@@ -10,7 +10,7 @@ use crate::{engine::EngineError, error::ClassifyError, pixels::ImageError};
 
 /// Retry-After of a busy service. The queue of a busy service moves within a second.
 const RETRY_SOON: Duration = Duration::from_secs(1);
-/// Retry-After if the bucket or the results topic must recover, or another instance must take over.
+/// Retry-After while the bucket, the results topic or this instance is unavailable.
 const RETRY_LATER: Duration = Duration::from_secs(5);
 
 impl From<ClassifyError> for Problem {
@@ -121,7 +121,10 @@ mod tests {
         model::labels::UnusableLogits,
     };
 
-    /// Returns every error with its status, kind and Retry-After in seconds, and the outcome of its event.
+    /// Returns every error with its expected problem and outcome.
+    ///
+    /// Each entry has the error, its status, its kind, its Retry-After in seconds, and the outcome of its
+    /// event.
     fn classify_errors() -> Vec<(ClassifyError, u16, &'static str, Option<u64>, Outcome)> {
         use ClassifyError as E;
         use Outcome as O;

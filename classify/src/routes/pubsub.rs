@@ -39,7 +39,7 @@ struct NotClassified {
     gcs_path: Option<String>,
 }
 
-/// Responds with the status 200 to an acknowledged event, and with a problem to a refused event.
+/// Responds with 200 to an acknowledged event, and with a problem to a refused event.
 pub(super) async fn pubsub(
     State(announcements): State<Arc<AnnouncementHandler>>,
     headers: HeaderMap,

@@ -1,4 +1,4 @@
-//! Tests of every form of an image's announcement, and of a bucket's announcements of other objects.
+//! Tests of every form of announcement, and of announcements that are not of images.
 
 use std::{collections::BTreeSet, time::SystemTime};
 

@@ -9,7 +9,7 @@ use crate::rig::{Rig, answer, png};
 
 const OBJECT: &str = "x/image.png";
 
-/// Starts a service that requires a push token but cannot fetch the keys to verify one.
+/// Starts a service that requires a push token but cannot fetch the keys.
 async fn rig_with_push_auth() -> Rig {
     let config = PushAuthConfig {
         audience: "https://classify.example".to_owned(),

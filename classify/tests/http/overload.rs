@@ -1,4 +1,4 @@
-//! Tests of full queues, callers who leave, engines that fail, and the shutdown of the service.
+//! Tests of full queues, callers who leave, failing engines and the shutdown.
 
 use std::{num::NonZeroUsize, time::Duration};
 
@@ -79,7 +79,7 @@ async fn shutdown_finishes_admitted_requests_and_closes_the_port() {
     let mut rig = Rig::with_engines(shortest_queue(), vec![engine]).await;
     let running = tokio::spawn(rig.send_image(png()).send());
     gate.next_batch().await;
-    // When one of these two requests is refused, the other one is in the queue.
+    // When one of these two requests is refused, the other request is in the queue.
     let (refused, waiting) =
         match select(tokio::spawn(rig.send_image(png()).send()), tokio::spawn(rig.send_image(png()).send()))
             .await

@@ -1,4 +1,6 @@
-//! Tests of `POST /pubsub` for every row of the table of outcomes, and for events that are delivered again.
+//! Tests of `POST /pubsub`.
+//!
+//! The tests cover every row of the table of outcomes, and events that are delivered again.
 
 use classify::{
     Settings,

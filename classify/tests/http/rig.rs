@@ -1,5 +1,6 @@
-//! The rig of the tests, which has a running service, a bucket that can fail and engines under the test's
-//! control.
+//! The rig of the tests.
+//!
+//! The rig has a running service, a bucket that can fail, and engines that the test controls.
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
@@ -371,7 +372,7 @@ pub(crate) enum Verdict {
     Panic,
 }
 
-/// An engine that reports the size of each batch and waits for the test's verdict on it.
+/// An engine that reports each batch's size and waits for the test's verdict.
 struct GatedEngine {
     batch_sizes: mpsc::UnboundedSender<usize>,
     verdicts: std_mpsc::Receiver<Verdict>,

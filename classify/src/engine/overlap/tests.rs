@@ -21,7 +21,7 @@ use crate::{
     pixels::Crop,
 };
 
-/// A GPU that passes each batch to the test and finishes the batch with the test's verdict.
+/// A GPU that passes each batch to the test, which decides the result.
 struct FakeGpu {
     submitted: std_mpsc::Sender<Batch>,
 }
