@@ -7,7 +7,7 @@ use classify::{
     pixels::Crop,
 };
 
-use crate::rig::{Rig, png, problem};
+use crate::rig::{Rig, encode_png, read_problem};
 
 /// An engine that warms up and is lost at its first batch.
 struct LostAfterWarmUp {
@@ -43,7 +43,7 @@ async fn lose_engine(hangs: bool) -> (u16, String, String) {
     settings.gpu.timeout = std::time::Duration::from_millis(100);
     let engine: Box<dyn Infer> = Box::new(LostAfterWarmUp { is_warm: false, hangs });
     let mut rig = Rig::with_engines(settings, vec![engine]).await;
-    let (status, kind) = problem(rig.send_image(png()).send().await).await;
+    let (status, kind) = read_problem(rig.send_image(encode_png()).send().await).await;
     let result = (&mut rig.running).await.unwrap();
     assert!(!rig.readiness.is_ready() && rig.readiness.is_draining());
     (status, kind, result.unwrap_err().to_string())
@@ -67,7 +67,7 @@ async fn gpu_that_hangs_is_a_503_and_ends_the_service() {
 async fn event_that_loses_the_engine_is_refused_with_503() {
     let engine: Box<dyn Infer> = Box::new(LostAfterWarmUp { is_warm: false, hangs: false });
     let rig = Rig::with_engines(Settings::default(), vec![engine]).await;
-    rig.store("id/image.jpg", png()).await;
+    rig.store("id/image.jpg", encode_png()).await;
     let answer = rig.push_event("id/image.jpg").send().await.unwrap();
     assert_eq!(answer.status(), 503, "the event is refused, so that it is delivered again");
 }

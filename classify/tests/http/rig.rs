@@ -129,7 +129,7 @@ impl Rig {
         let bucket = Arc::new(TestBucket::default());
         let parts = Parts::new(bucket.clone());
         let application = Application::assemble(any_port(), Settings::default(), parts).await.unwrap();
-        Self::run(application, bucket, Arc::default(), Arc::default()).ready().await
+        Self::run(application, bucket, Arc::default(), Arc::default()).wait_until_ready().await
     }
 
     /// Starts a service with `engines`, and does not wait until the service is ready.
@@ -151,7 +151,7 @@ impl Rig {
 
     /// Starts a service with `engines` and waits until the service is ready.
     pub(crate) async fn with_engines(settings: Settings, engines: Vec<Box<dyn Infer>>) -> Self {
-        Self::starting(settings, engines).await.ready().await
+        Self::starting(settings, engines).await.wait_until_ready().await
     }
 
     /// Starts a service whose engine always answers espresso, and waits until the service is ready.
@@ -162,7 +162,7 @@ impl Rig {
     pub(crate) async fn espresso_on(bucket: TestBucket, settings: Settings) -> Self {
         let classified = Arc::default();
         let engine: Box<dyn Infer> = Box::new(Espresso { classified: Arc::clone(&classified) });
-        Self::starting_on(bucket, settings, vec![engine], classified).await.ready().await
+        Self::starting_on(bucket, settings, vec![engine], classified).await.wait_until_ready().await
     }
 
     /// Starts a service like [`Self::espresso`] that authenticates pushes with `push_auth`.
@@ -172,7 +172,7 @@ impl Rig {
         let engine: Box<dyn Infer> = Box::new(Espresso { classified: Arc::clone(&classified) });
         let parts = Parts { push_guard: Some(Arc::new(push_auth)), ..Parts::new(bucket.clone()) };
         let application = Application::assemble_with(any_port(), Settings::default(), parts, vec![engine]);
-        Self::run(application.await.unwrap(), bucket, Arc::default(), classified).ready().await
+        Self::run(application.await.unwrap(), bucket, Arc::default(), classified).wait_until_ready().await
     }
 
     fn run(
@@ -189,7 +189,8 @@ impl Rig {
         Self { bucket, results, classified, readiness, stop, running, address, client: Client::new() }
     }
 
-    pub(crate) async fn ready(self) -> Self {
+    /// Waits until the service is ready.
+    pub(crate) async fn wait_until_ready(self) -> Self {
         let begin = Instant::now();
         while self.get("/ready").send().await.unwrap().status() != 200 {
             assert!(
@@ -216,7 +217,7 @@ impl Rig {
 
     /// Builds a request with a valid image as the body, and a query.
     pub(crate) fn send_image_with_query(&self, query: &str) -> RequestBuilder {
-        self.post(&format!("/classify?{query}")).header("content-type", "image/png").body(png())
+        self.post(&format!("/classify?{query}")).header("content-type", "image/png").body(encode_png())
     }
 
     /// Builds a push of `data`, which is wrapped as Pub/Sub wraps it.
@@ -240,7 +241,7 @@ impl Rig {
 
     /// Builds a push of Cloud Storage's notification of the new object `name`.
     pub(crate) fn push_notification(&self, name: &str, generation: i64) -> RequestBuilder {
-        self.push_delivery(&notification("OBJECT_FINALIZE", name, generation, "image/jpeg"))
+        self.push_delivery(&build_notification("OBJECT_FINALIZE", name, generation, "image/jpeg"))
     }
 
     pub(crate) async fn store(&self, name: &str, data: impl Into<Bytes>) {
@@ -271,7 +272,7 @@ fn any_port() -> SocketAddr {
 }
 
 /// Returns the status and the JSON body of a response.
-pub(crate) async fn answer(response: Result<Response, reqwest::Error>) -> (u16, Value) {
+pub(crate) async fn read_answer(response: Result<Response, reqwest::Error>) -> (u16, Value) {
     let response = response.unwrap();
     let status = response.status().as_u16();
     let text = response.text().await.unwrap();
@@ -279,17 +280,17 @@ pub(crate) async fn answer(response: Result<Response, reqwest::Error>) -> (u16, 
 }
 
 /// Returns the status and the kind of a response that must be a problem.
-pub(crate) async fn problem(response: Result<reqwest::Response, reqwest::Error>) -> (u16, String) {
+pub(crate) async fn read_problem(response: Result<reqwest::Response, reqwest::Error>) -> (u16, String) {
     let response = response.unwrap();
     assert_eq!(response.headers()["content-type"], "application/problem+json");
-    let (status, body) = answer(Ok(response)).await;
+    let (status, body) = read_answer(Ok(response)).await;
     assert_eq!(body["status"], status, "{body}");
     assert!(body["detail"].as_str().is_some_and(|detail| !detail.is_empty()), "{body}");
     (status, body["kind"].as_str().unwrap().to_owned())
 }
 
 /// Replaces the members of `body` that depend on the compiled-in model and backend.
-pub(crate) fn anonymous(mut body: Value) -> Value {
+pub(crate) fn hide_model_and_backend(mut body: Value) -> Value {
     for (member, replacement) in [("model", "MODEL"), ("backend", "BACKEND")] {
         if body.get(member).is_some() {
             body[member] = json!(replacement);
@@ -299,7 +300,12 @@ pub(crate) fn anonymous(mut body: Value) -> Value {
 }
 
 /// Builds a notification of Cloud Storage about the object `name`.
-pub(crate) fn notification(event_type: &str, name: &str, generation: i64, content_type: &str) -> Delivery {
+pub(crate) fn build_notification(
+    event_type: &str,
+    name: &str,
+    generation: i64,
+    content_type: &str,
+) -> Delivery {
     let version = generation.to_string();
     let attributes = [
         ("bucketId", "local"),
@@ -311,14 +317,14 @@ pub(crate) fn notification(event_type: &str, name: &str, generation: i64, conten
         ("payloadFormat", "JSON_API_V1"),
     ];
     Delivery {
-        data: resource(name, generation, content_type).to_string().into(),
+        data: build_resource(name, generation, content_type).to_string().into(),
         attributes: attributes.map(|(name, value)| (name.to_owned(), value.to_owned())).into(),
         ..Delivery::default()
     }
 }
 
 /// Builds Cloud Storage's resource of the object `name`.
-pub(crate) fn resource(name: &str, generation: i64, content_type: &str) -> Value {
+pub(crate) fn build_resource(name: &str, generation: i64, content_type: &str) -> Value {
     json!({
         "kind": "storage#object",
         "bucket": "local",
@@ -331,13 +337,13 @@ pub(crate) fn resource(name: &str, generation: i64, content_type: &str) -> Value
 }
 
 /// Encodes a small PNG.
-pub(crate) fn png() -> Vec<u8> {
+pub(crate) fn encode_png() -> Vec<u8> {
     let mut bytes = std::io::Cursor::new(Vec::new());
     image::RgbImage::new(8, 8).write_to(&mut bytes, image::ImageFormat::Png).unwrap();
     bytes.into_inner()
 }
 
-pub(crate) fn sample(name: &str) -> Vec<u8> {
+pub(crate) fn read_sample(name: &str) -> Vec<u8> {
     std::fs::read(format!("{}/../samples/{name}", env!("CARGO_MANIFEST_DIR"))).unwrap()
 }
 
