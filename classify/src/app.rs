@@ -163,14 +163,14 @@ impl Application {
         let serving = server.serve(router, service.readiness.clone(), stop.clone(), drain);
         tokio::pin!(serving);
 
-        let running = tokio::select! {
+        let running_engines = tokio::select! {
             started = start_engines(
                 load_engines, starter, &service, address, placement, subscription.as_deref(),
             ) => Some(started?),
             // The service was stopped before the engines had warmed up.
             served = &mut serving => { served?; None }
         };
-        if let Some(running) = running {
+        if let Some(running_engines) = running_engines {
             let pulling = async {
                 let Some(subscription) = &subscription else { return Ok(()) };
                 let result = pull::run(subscription.as_ref(), announcements, stop.clone()).await;
@@ -180,7 +180,7 @@ impl Application {
             let watching = stop_when_engine_is_lost(&queue, &service, &stop);
             let (served, pulled, watched) = tokio::join!(serving, pulling, watching);
             served.context("the listener failed")?;
-            stop_engines(&queue, running).await;
+            stop_engines(&queue, running_engines).await;
             watched?;
             pulled?;
         }
@@ -255,7 +255,7 @@ async fn start_engines(
     let engines =
         tokio::task::spawn_blocking(load_engines).await.context("the network cannot be loaded")??;
     let count = engines.len();
-    let running = starter.start(engines).await?;
+    let running_engines = starter.start(engines).await?;
 
     let Placement { backend, precision, adapter } = placement;
     let EnginePlan { threads, isa, .. } = service.settings.engine_plan(backend);
@@ -293,15 +293,15 @@ async fn start_engines(
         subscription = subscription.map(Subscription::name),
         "classify is ready"
     );
-    Ok(running)
+    Ok(running_engines)
 }
 
 /// Closes the queue and waits until the engines have ended.
 ///
 /// The server has answered or aborted every request by then, so an engine can only be running its last batch.
-async fn stop_engines(queue: &InferenceQueue, running: RunningEngines) {
+async fn stop_engines(queue: &InferenceQueue, running_engines: RunningEngines) {
     queue.close();
-    if tokio::time::timeout(LAST_BATCH_TIMEOUT, running.wait_until_ended()).await.is_err() {
+    if tokio::time::timeout(LAST_BATCH_TIMEOUT, running_engines.wait_until_ended()).await.is_err() {
         tracing::warn!("an engine did not finish its last batch in time; its thread is abandoned");
     }
 }

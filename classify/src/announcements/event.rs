@@ -40,7 +40,7 @@ pub(crate) struct AnnouncementHandler {
     in_flight: InFlight,
 }
 
-/// The result of an event, with what its response needs.
+/// The outcome and the result of an event, from which the response is built.
 pub(crate) struct HandledEvent {
     pub(crate) outcome: Outcome,
     /// The announced path of the image. `None` if the path is missing or too long.
@@ -52,9 +52,9 @@ pub(crate) struct HandledEvent {
 pub(crate) enum EventResult {
     /// The event is acknowledged, and its image has a prediction.
     Classified(Answer),
-    /// The event is acknowledged without a prediction. The text says why.
+    /// The event is acknowledged without a prediction, because it is ignored or dead.
     ///
-    /// The event is ignored or dead.
+    /// The text says why.
     NotClassified(String),
     /// The event is refused, so that it is delivered again.
     Refused(ClassifyError),

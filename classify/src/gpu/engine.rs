@@ -124,7 +124,8 @@ fn draw_test_image() -> Crop {
 
 /// Returns the largest difference between a logit and its expected value.
 ///
-/// The difference is relative to the largest expected logit, which is at least 1 here.
+/// The difference is divided by the largest absolute value of an expected logit, or by 1 if that value is
+/// smaller.
 ///
 /// The result is infinite if a logit is not finite or the numbers of logits differ.
 fn relative_difference(logits: &[f32], expected: &[f32]) -> f32 {
