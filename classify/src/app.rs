@@ -20,7 +20,7 @@ use crate::{
     announcements::{AnnouncementHandler, Records},
     config::Settings,
     engine::{
-        EnginePlan, Infer, InferenceQueue, NativeEngine, RunningEngines, WorkerBuilder, inference_queue,
+        EnginePlan, EngineStarter, Infer, InferenceQueue, NativeEngine, RunningEngines, inference_queue,
     },
     gpu::{self, Adapter, Placement},
     model::spec,
@@ -29,50 +29,51 @@ use crate::{
     service::Service,
 };
 
-/// Time that a running batch gets to finish after everything else has stopped.
+/// Maximum time that the engines may take to finish their last batches at shutdown.
 const LAST_BATCH_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Creates the engines. Runs after the port is open, because loading the network takes time.
+/// Function that creates the engines. It runs after the port is open, because loading the network takes time.
 type EngineLoader = Box<dyn FnOnce() -> anyhow::Result<Vec<Box<dyn Infer>>> + Send>;
 
 /// The external parts of the service, which other services may share.
 pub struct Parts {
     /// Bucket of images and predictions.
     pub bucket: SharedBucket,
-    /// Topic on which new predictions are published; `None` publishes nothing.
+    /// Topic on which new predictions are published, or `None` to publish nothing.
     pub results: Option<SharedTopic>,
-    /// Subscription to pull events from; `None` if they are pushed.
+    /// Subscription from which events are pulled, or `None` if events are pushed.
     pub subscription: Option<SharedSubscription>,
-    /// Authenticates pushes; `None` admits every push.
+    /// Guard that authenticates pushes, or `None` to admit every push.
     pub push_guard: Option<SharedPushGuard>,
 }
 
 impl Parts {
-    /// Creates parts of a bucket only: nothing is published, and every push is admitted.
+    /// Creates parts with only a bucket. Nothing is published, and every push is admitted.
     pub fn new(bucket: SharedBucket) -> Self {
         Self { bucket, results: None, subscription: None, push_guard: None }
     }
 }
 
-/// The service, bound to its port but not serving yet.
+/// The service, which is bound to its port but does not serve yet.
 pub struct Application {
     server: Server,
     service: Arc<Service>,
     placement: Placement,
-    workers: WorkerBuilder,
+    starter: EngineStarter,
     load_engines: EngineLoader,
     subscription: Option<SharedSubscription>,
     push_guard: Option<SharedPushGuard>,
 }
 
 impl Application {
-    /// Assembles the service with the compiled-in network, on a GPU if the settings and the machine allow.
+    /// Assembles the service with the compiled-in network.
     ///
-    /// Port 0 binds to a free port.
+    /// The network runs on a GPU if the settings allow a GPU and the machine has one. The service binds to a
+    /// free port if the port of `address` is 0.
     ///
     /// # Errors
-    /// When a GPU is required and none can be used, opening it times out, the address cannot be bound, or
-    /// threads cannot be started.
+    /// Returns an error when a GPU is required and none can be used, opening the GPU times out, `address`
+    /// cannot be bound, or threads cannot be started.
     pub async fn assemble(address: SocketAddr, settings: Settings, parts: Parts) -> anyhow::Result<Self> {
         let (backend, gpu) = (settings.backend, settings.gpu.clone());
         let choose_placement = move || gpu::choose_placement(backend, &gpu);
@@ -83,10 +84,12 @@ impl Application {
         Self::bind(address, settings, parts, placement, load_engines).await
     }
 
-    /// Assembles the service with `engines` instead of the compiled-in network. Each gets one thread.
+    /// Assembles the service with `engines` instead of the compiled-in network.
+    ///
+    /// Each engine gets one thread.
     ///
     /// # Errors
-    /// When the address cannot be bound or threads cannot be started.
+    /// Returns an error when `address` cannot be bound or threads cannot be started.
     pub async fn assemble_with(
         address: SocketAddr,
         settings: Settings,
@@ -111,10 +114,10 @@ impl Application {
             max_weight: settings.queue_pixels,
         };
         let decoders = CpuPool::new("classify", limits).context("the decoder threads cannot be started")?;
-        let (queue, workers) =
+        let (queue, starter) =
             inference_queue(settings.queue_items, settings.max_batch_on(backend), backend.name());
-        let workers =
-            workers.with_batch_timeout(settings.gpu.timeout).with_warm_up_timeout(settings.warm_up_timeout);
+        let starter =
+            starter.with_batch_timeout(settings.gpu.timeout).with_warm_up_timeout(settings.warm_up_timeout);
         let server = Server::bind(address).await.with_context(|| format!("cannot listen on {address}"))?;
         let readiness = Readiness::default();
         let Parts { bucket, results, subscription, push_guard } = parts;
@@ -127,7 +130,7 @@ impl Application {
             decoders,
             queue,
         });
-        Ok(Self { server, service, placement, workers, load_engines, subscription, push_guard })
+        Ok(Self { server, service, placement, starter, load_engines, subscription, push_guard })
     }
 
     /// Returns the address that the service listens on.
@@ -142,13 +145,15 @@ impl Application {
 
     /// Serves until `stop` is cancelled, then finishes running requests.
     ///
-    /// The port responds at once; images are classified when every engine has warmed up.
+    /// The service responds at once, but it refuses to classify images until every engine has warmed up.
     ///
     /// # Errors
-    /// When the network does not load or warm up, the listener or the subscription fails, or the GPU is lost.
+    /// Returns an error when the network cannot be loaded, an engine does not warm up, the listener or the
+    /// subscription fails, or an engine is lost.
     pub async fn run(self, stop: CancellationToken) -> anyhow::Result<()> {
-        let Self { server, service, placement, workers, load_engines, subscription, push_guard } = self;
-        // A child token: a failed subscription or a lost GPU stops this service but not the caller's others.
+        let Self { server, service, placement, starter, load_engines, subscription, push_guard } = self;
+        // The token is a child, because a failed subscription or a lost engine must stop this service but not
+        // the caller's other services.
         let stop = stop.child_token();
         let queue = service.queue.clone();
         let address = server.local_addr();
@@ -158,24 +163,24 @@ impl Application {
         let serving = server.serve(router, service.readiness.clone(), stop.clone(), drain);
         tokio::pin!(serving);
 
-        let running = tokio::select! {
+        let running_engines = tokio::select! {
             started = start_engines(
-                load_engines, workers, &service, address, placement, subscription.as_deref(),
+                load_engines, starter, &service, address, placement, subscription.as_deref(),
             ) => Some(started?),
-            // Stopped before the engines had warmed up.
+            // The service was stopped before the engines had warmed up.
             served = &mut serving => { served?; None }
         };
-        if let Some(running) = running {
+        if let Some(running_engines) = running_engines {
             let pulling = async {
                 let Some(subscription) = &subscription else { return Ok(()) };
                 let result = pull::run(subscription.as_ref(), announcements, stop.clone()).await;
                 stop.cancel();
                 result
             };
-            let watching = stop_when_gpu_is_lost(&queue, &service, &stop);
+            let watching = stop_when_engine_is_lost(&queue, &service, &stop);
             let (served, pulled, watched) = tokio::join!(serving, pulling, watching);
             served.context("the listener failed")?;
-            stop_engines(&queue, running).await;
+            stop_engines(&queue, running_engines).await;
             watched?;
             pulled?;
         }
@@ -184,22 +189,23 @@ impl Application {
     }
 }
 
-/// Runs `open` with a timeout, on a thread of its own.
+/// Runs `open` on a new thread and waits at most `timeout` for its result.
 ///
-/// A driver may hang for ever. On a thread of tokio's pool it would keep the process from ending.
+/// `open` may hang in a driver for ever. A thread of tokio's pool that hangs would keep the process from
+/// ending.
 async fn run_with_timeout<T: Send + 'static>(
-    limit: Duration,
+    timeout: Duration,
     open: impl FnOnce() -> T + Send + 'static,
 ) -> anyhow::Result<T> {
-    let (report, opened) = oneshot::channel();
+    let (sender, receiver) = oneshot::channel();
     let thread = thread::Builder::new().name("gpu".to_owned());
     // Sending fails if the service was stopped or the timeout has passed.
-    thread.spawn(move || drop(report.send(open())))?;
-    let opened = tokio::time::timeout(limit, opened).await.with_context(|| {
-        let limit = limit.as_secs_f64();
-        format!("no GPU was opened within {limit} s (CLASSIFY_WARM_UP_TIMEOUT)")
+    thread.spawn(move || drop(sender.send(open())))?;
+    let result = tokio::time::timeout(timeout, receiver).await.with_context(|| {
+        let seconds = timeout.as_secs_f64();
+        format!("no GPU was opened within {seconds} s (CLASSIFY_WARM_UP_TIMEOUT)")
     })?;
-    opened.context("the thread that opens the GPU died")
+    result.context("the thread that opens the GPU died")
 }
 
 /// Loads the compiled-in network and creates the engines of `plan`.
@@ -210,34 +216,37 @@ fn load_engines(
 ) -> anyhow::Result<Vec<Box<dyn Infer>>> {
     let backend = plan.backend;
     if backend.is_gpu() {
-        let engine = || Box::new(gpu::GpuEngine::new(backend, precision, max_batch)) as Box<dyn Infer>;
-        return Ok((0..plan.engine_count.get()).map(|_| engine()).collect());
+        let new_engine = || Box::new(gpu::GpuEngine::new(backend, precision, max_batch)) as Box<dyn Infer>;
+        return Ok((0..plan.engine_count.get()).map(|_| new_engine()).collect());
     }
     let engines = NativeEngine::load_all(plan)?;
     Ok(engines.into_iter().map(|engine| Box::new(engine) as Box<dyn Infer>).collect())
 }
 
-/// Waits until the GPU is lost, then stops the service and returns an error.
+/// Waits until an engine is lost, then stops the service.
 ///
-/// The state of a failed driver is unknown, so the process must end and be started again.
-async fn stop_when_gpu_is_lost(
+/// The driver of a lost engine's device is in an unknown state, so the process must end and be started again.
+///
+/// # Errors
+/// Returns an error when an engine is lost. Returns `Ok` when `stop` is cancelled first.
+async fn stop_when_engine_is_lost(
     queue: &InferenceQueue,
     service: &Service,
     stop: &CancellationToken,
 ) -> anyhow::Result<()> {
     let reason = tokio::select! {
-        reason = queue.lost() => reason,
+        reason = queue.wait_until_lost() => reason,
         () = stop.cancelled() => return Ok(()),
     };
     service.readiness.set_draining();
     stop.cancel();
-    anyhow::bail!("the GPU is lost: {reason}")
+    anyhow::bail!("an engine is lost: {reason}")
 }
 
 /// Loads and warms up every engine, then reports the service as ready.
 async fn start_engines(
     load_engines: EngineLoader,
-    workers: WorkerBuilder,
+    starter: EngineStarter,
     service: &Service,
     address: SocketAddr,
     placement: Placement,
@@ -246,7 +255,7 @@ async fn start_engines(
     let engines =
         tokio::task::spawn_blocking(load_engines).await.context("the network cannot be loaded")??;
     let count = engines.len();
-    let running = workers.start(engines).await?;
+    let running_engines = starter.start(engines).await?;
 
     let Placement { backend, precision, adapter } = placement;
     let EnginePlan { threads, isa, .. } = service.settings.engine_plan(backend);
@@ -284,16 +293,16 @@ async fn start_engines(
         subscription = subscription.map(Subscription::name),
         "classify is ready"
     );
-    Ok(running)
+    Ok(running_engines)
 }
 
-/// Closes the queue and waits for the engines.
+/// Closes the queue and waits until the engines have ended.
 ///
-/// The server has answered or aborted every request by now, so only a running batch can be left.
-async fn stop_engines(queue: &InferenceQueue, running: RunningEngines) {
+/// The server has answered or aborted every request by then, so an engine can only be running its last batch.
+async fn stop_engines(queue: &InferenceQueue, running_engines: RunningEngines) {
     queue.close();
-    if tokio::time::timeout(LAST_BATCH_TIMEOUT, running.finished()).await.is_err() {
-        tracing::warn!("an engine is still running a batch at the end; its thread is abandoned");
+    if tokio::time::timeout(LAST_BATCH_TIMEOUT, running_engines.wait_until_ended()).await.is_err() {
+        tracing::warn!("an engine did not finish its last batch in time; its thread is abandoned");
     }
 }
 
@@ -305,10 +314,10 @@ mod tests {
 
     #[tokio::test]
     async fn driver_that_hangs_times_out() {
-        let (test_is_on, forever) = mpsc::channel::<()>();
-        let error = run_with_timeout(Duration::from_millis(50), move || forever.recv()).await.unwrap_err();
+        let (end_of_test, hang) = mpsc::channel::<()>();
+        let error = run_with_timeout(Duration::from_millis(50), move || hang.recv()).await.unwrap_err();
         assert!(error.to_string().contains("within 0.05 s (CLASSIFY_WARM_UP_TIMEOUT)"), "{error}");
-        drop(test_is_on);
+        drop(end_of_test);
         assert_eq!(run_with_timeout(Duration::from_secs(60), || 1).await.unwrap(), 1);
     }
 }

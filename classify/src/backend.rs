@@ -1,7 +1,7 @@
-//! The compiled-in backends: the implementations of burn's tensors that the network can run on.
+//! The compiled-in backends, which are the implementations of burn's tensors that can run the network.
 //!
-//! Each backend is an entry of the table `BACKENDS` behind its cargo feature. All other code uses burn's run-time
-//! [`Device`].
+//! Each backend is an entry of the table `BACKENDS`, which the backend's cargo feature compiles in. All other
+//! code is the same for every backend, because burn's type [`Device`] selects the backend at run time.
 
 use std::{fmt, num::NonZeroUsize};
 
@@ -9,23 +9,24 @@ use burn::tensor::Device;
 use clap::{ValueEnum, builder::PossibleValue};
 use fused::{Execution, Isa};
 
-/// A compiled-in backend. The default is the first one of the table, which always runs on the CPU.
+/// A compiled-in backend. The default backend is the first entry of the table, which always runs on the
+/// CPU.
 #[derive(Clone, Copy)]
 pub struct Backend(&'static Descriptor);
 
-/// Everything that depends on the backend.
+/// Properties of a backend.
 struct Descriptor {
     /// Name in the configuration, in predictions, in metrics and in the response of `/ready`.
     name: &'static str,
     /// Sentence for `--help`.
     help: &'static str,
-    /// Programming interface of the GPU; `None` for a backend that runs on the CPU.
+    /// Programming interface of the GPU, or `None` for a backend that runs on the CPU.
     gpu: Option<GpuApi>,
-    /// True if fused chains run on this project's CPU kernels.
+    /// True if the backend runs fused chains of layers on this project's CPU kernels.
     has_kernels: bool,
-    /// Largest batch unless the configuration sets another.
+    /// Maximum number of images in a batch, unless the configuration sets a maximum.
     default_max_batch: NonZeroUsize,
-    /// Returns burn's device.
+    /// Function that returns burn's device for the backend.
     device: fn() -> Device,
 }
 
@@ -34,19 +35,22 @@ struct Descriptor {
 pub enum GpuApi {
     /// NVIDIA's CUDA.
     Cuda,
-    /// wgpu: Vulkan on Linux, Metal or DirectX 12 elsewhere.
+    /// The API of wgpu, which uses Vulkan on Linux, and Metal or DirectX 12 elsewhere.
     Wgpu,
 }
 
-/// Batch size on a CPU. The working set of several images exceeds the cache, so that each of them would
-/// take longer than alone.
+/// Maximum number of images in a batch on a CPU.
+///
+/// The working set of several images exceeds the cache, so each image of a larger batch would take longer.
 const CPU_BATCH: NonZeroUsize = NonZeroUsize::MIN;
 
-/// Batch size on a GPU: large enough to use the whole GPU, small enough for a low latency.
+/// Maximum number of images in a batch on a GPU.
+///
+/// The number is large enough to use the whole GPU and small enough for a low latency.
 #[cfg(feature = "gpu")]
 const GPU_BATCH: NonZeroUsize = NonZeroUsize::new(32).unwrap();
 
-/// Every compiled-in backend, the default one first. GPU backends are tried in this order.
+/// Every compiled-in backend, beginning with the default. The service tries GPU backends in this order.
 static BACKENDS: &[Backend] = &[
     #[cfg(feature = "flex")]
     Backend(&Descriptor {
@@ -97,7 +101,7 @@ static BACKENDS: &[Backend] = &[
 ];
 
 impl Backend {
-    /// Returns every compiled-in backend, the default one first.
+    /// Returns every compiled-in backend, beginning with the default.
     pub fn all() -> &'static [Self] {
         BACKENDS
     }
@@ -117,37 +121,45 @@ impl Backend {
         self.0.name
     }
 
-    /// Returns true if the backend runs on a GPU. [`gpu::open`](crate::gpu::open) must open it first.
+    /// Returns true if the backend runs on a GPU.
+    ///
+    /// [`gpu::open`](crate::gpu::open) must open the GPU before the backend is used.
     pub fn is_gpu(self) -> bool {
         self.0.gpu.is_some()
     }
 
-    /// Returns the programming interface of the GPU, or `None` for a backend that runs on the CPU.
+    /// Returns the programming interface of the backend's GPU.
+    ///
+    /// Returns `None` for a backend that runs on the CPU.
     pub fn gpu_api(self) -> Option<GpuApi> {
         self.0.gpu
     }
 
-    /// Returns the number of engines that share `threads` unless the configuration sets another.
+    /// Returns the number of engines that share `threads`, unless the configuration sets a number.
     ///
-    /// On a CPU it is one engine per thread, which gives the highest throughput. A GPU runs one batch
-    /// after another, so that further engines would only wait.
+    /// On a CPU there is one engine per thread, which gives the highest throughput. A GPU has one engine. It
+    /// runs one batch at a time, so a second engine would only wait.
     pub fn default_engine_count(self, threads: NonZeroUsize) -> NonZeroUsize {
         if self.is_gpu() { NonZeroUsize::MIN } else { threads }
     }
 
-    /// Returns the largest batch unless the configuration sets another.
+    /// Returns the maximum number of images in a batch, unless the configuration sets a maximum.
     pub fn default_max_batch(self) -> NonZeroUsize {
         self.0.default_max_batch
     }
 
-    /// Returns the instruction set that the CPU kernels use, or `None` for a backend without kernels.
+    /// Returns the instruction set that the CPU kernels use.
     ///
-    /// This is `isa` if given, else the widest one of this CPU.
+    /// Returns `None` for a backend without CPU kernels.
+    ///
+    /// The result is `isa` if given, else the widest instruction set of this CPU.
     pub fn kernel_isa(self, isa: Option<Isa>) -> Option<Isa> {
         self.0.has_kernels.then(|| isa.unwrap_or_else(Isa::detect))
     }
 
-    /// Returns how fused chains run, with instructions no wider than `isa` if given.
+    /// Returns how fused chains of layers run.
+    ///
+    /// The CPU kernels use the instruction set `isa` if given, else the widest of this CPU.
     pub(crate) fn execution(self, isa: Option<Isa>) -> Execution {
         self.kernel_isa(isa).map_or(Execution::Plain, Execution::Kernels)
     }

@@ -87,14 +87,18 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// Returns the engines to run on `backend`: as set, else the backend's defaults.
+    /// Returns the plan of the engines on `backend`.
+    ///
+    /// The backend's default replaces a number of engines that is not set.
     pub fn engine_plan(&self, backend: Backend) -> EnginePlan {
         let Self { threads, isa, .. } = *self;
         let engine_count = self.engine_count.unwrap_or_else(|| backend.default_engine_count(threads));
         EnginePlan { backend, engine_count, threads, isa }
     }
 
-    /// Returns the largest batch on `backend`: as set, else the backend's default.
+    /// Returns the maximum number of images in a batch on `backend`.
+    ///
+    /// The backend's default replaces a maximum that is not set.
     pub fn max_batch_on(&self, backend: Backend) -> NonZeroUsize {
         self.max_batch.unwrap_or_else(|| backend.default_max_batch())
     }

@@ -1,8 +1,8 @@
-//! Defaults of settings, taken from their flags so that each default is stated once.
+//! Reads the defaults of settings from their flags, so that each default is stated once.
 
 use clap::{Args, Command, builder::Resettable};
 
-/// Returns the settings that an empty command line gives. Ignores environment variables.
+/// Returns the settings that an empty command line gives. Environment variables are ignored.
 #[expect(clippy::expect_used, reason = "wrong defaults are a mistake in the code, and tests parse them")]
 pub(crate) fn parsed_defaults<T: Args>() -> T {
     let command = T::augment_args(Command::new("defaults")).mut_args(|arg| arg.env(Resettable::Reset));

@@ -1,4 +1,4 @@
-//! Reasons why an image is not classified. The responses to them are in `routes::problem`.
+//! The reasons why an image is not classified. `routes::problem` has the response to each reason.
 
 use contract::GcsPath;
 use platform::{bucket::BucketError, cpu::CpuError, topic::TopicError};
@@ -19,7 +19,7 @@ pub(crate) enum ClassifyError {
     #[error("the image is larger than {limit} bytes")]
     TooManyBytes { limit: usize },
     #[error("the decoding queue is full")]
-    DecodersBusy,
+    DecodingQueueFull,
     #[error(transparent)]
     Engine(#[from] EngineError),
     #[error("the network's outputs are unusable: {0}")]
@@ -37,8 +37,8 @@ pub(crate) enum ClassifyError {
 impl From<CpuError> for ClassifyError {
     fn from(error: CpuError) -> Self {
         match error {
-            CpuError::Overloaded => Self::DecodersBusy,
-            // Permanent, because the same bytes make the decoder panic again.
+            CpuError::Overloaded => Self::DecodingQueueFull,
+            // The error is permanent, because the same bytes make the decoder panic again.
             CpuError::Panicked => Self::Image(ImageError::NotAnImage(error.into())),
         }
     }
@@ -47,7 +47,7 @@ impl From<CpuError> for ClassifyError {
 impl From<BucketError> for ClassifyError {
     fn from(error: BucketError) -> Self {
         match error {
-            // Permanent, because the bucket never accepts the name.
+            // The error is permanent, because the bucket never accepts the name.
             BucketError::BadName { .. } => Self::BadPath,
             other => Self::Bucket(other),
         }

@@ -1,11 +1,12 @@
-//! Service 2: receives an event or a request and returns a prediction.
+//! Service 2, which receives an event or a request and returns a prediction.
 //!
-//! Start reading at `app`, which assembles the parts. A request arrives in `routes`. `service` reads the
-//! object, or uses the bytes of the request; an announced image goes through [`announcements`], which
-//! classifies each image once and acknowledges or refuses its event. [`pixels`] decodes the image into the
-//! square crop that the network needs. [`engine`] queues and batches crops and runs the network on threads of
-//! its own. [`model`] is the network generated from the ONNX file, with its labels. [`backend`] selects the
-//! burn backend, [`precision`] its float type, and [`gpu`] opens the GPU.
+//! Start reading at `app`, which assembles the parts. `routes` receives requests and pushed events, and
+//! `pull` receives pulled events. [`announcements`] handles an event: it classifies each announced image
+//! once and acknowledges or refuses the event. `service` classifies one image: it reads the object from the
+//! bucket, or takes the bytes of the request. [`pixels`] decodes the image into the square crop that the
+//! network needs. [`engine`] queues and batches crops and runs the network on its own threads. [`model`]
+//! has the network, which the build generates from the ONNX file, and the network's labels. [`backend`]
+//! lists the burn backends, [`precision`] lists the float types of the network, and [`gpu`] opens the GPU.
 //!
 //! The crate knows neither how uploads are decoded for storage nor who publishes events.
 
@@ -37,5 +38,5 @@ pub use config::Settings;
 #[cfg(feature = "cloud")]
 pub use standalone::Config;
 
-/// Version in the response of `/ready` and in the metrics.
+/// Version of the service, for the response of `/ready` and for the metrics.
 pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");

@@ -1,4 +1,4 @@
-//! `classify`: parses the configuration, builds the service, and runs it until SIGTERM or SIGINT.
+//! The program `classify`, which runs the service until SIGTERM or SIGINT.
 
 use classify::{Application, Config};
 use platform::{config::parse_or_exit, shutdown};

@@ -1,4 +1,4 @@
-//! Pull mode: receives events from a subscription as fast as they are handled.
+//! Pull mode, in which the service pulls events from a subscription.
 
 use std::sync::Arc;
 
@@ -16,7 +16,8 @@ use crate::announcements::{AnnouncementHandler, EventResult, HandledEvent};
 
 /// Pulls and handles events until `stop` is cancelled.
 ///
-/// Holds at most as many events as may wait for decoding, so that none is refused because of a full queue.
+/// The service pulls at most as many events at once as images may wait for decoding. A full queue therefore
+/// refuses no event.
 pub(crate) async fn run(
     subscription: &dyn Subscription,
     announcements: Arc<AnnouncementHandler>,
@@ -32,12 +33,14 @@ pub(crate) async fn run(
     subscription.pull(limits, stop, handler).await
 }
 
-/// Handles one event and returns whether it is acknowledged, by the same table as for a push.
+/// Handles one event and returns whether the event is acknowledged.
+///
+/// The table that decides is the same as for a push.
 async fn handle(announcements: Arc<AnnouncementHandler>, delivery: Delivery) -> Acknowledgement {
     let received = announcement::parse_delivery(&delivery);
-    let limit = announcements.settings().request_timeout;
-    let Ok(handled) = tokio::time::timeout(limit, announcements.handle(received)).await else {
-        tracing::warn!(seconds = limit.as_secs_f64(), "an event timed out and will be delivered again");
+    let timeout = announcements.settings().request_timeout;
+    let Ok(handled) = tokio::time::timeout(timeout, announcements.handle(received)).await else {
+        tracing::warn!(seconds = timeout.as_secs_f64(), "an event timed out and will be delivered again");
         return Acknowledgement::Nack;
     };
     let HandledEvent { outcome, result, .. } = handled;

@@ -1,6 +1,6 @@
-//! Classifies an image: reads it, decodes it, runs the network and stores the prediction.
+//! The service, which reads and decodes an image, runs the network and stores the prediction.
 //!
-//! Announced images are handled by [`announcements`](crate::announcements), which uses the same steps.
+//! [`announcements`](crate::announcements) handles announced images with the same steps.
 
 use std::sync::Arc;
 
@@ -34,18 +34,18 @@ pub(crate) struct Service {
     pub(crate) queue: InferenceQueue,
 }
 
-/// The service as the routes share it.
+/// The service, which the routes share.
 pub(crate) type SharedService = Arc<Service>;
 
 /// A prediction for a request or an event.
 pub(crate) struct Answer {
     pub(crate) prediction: Prediction,
-    /// True if the prediction was on record before.
+    /// True if the prediction comes from a record that was stored earlier.
     pub(crate) duplicate: bool,
 }
 
 impl Service {
-    /// Returns an error if the model is not loaded yet or the service is shutting down.
+    /// Returns an error if the model is not loaded yet or the service is draining.
     pub(crate) fn admit(&self) -> Result<(), ClassifyError> {
         if self.readiness.is_draining() {
             Err(ClassifyError::Draining)
@@ -62,22 +62,23 @@ impl Service {
         if image.len() > limit {
             return Err(ClassifyError::TooManyBytes { limit });
         }
-        let probabilities = self.probabilities(image).await?;
-        Ok(Answer { prediction: self.prediction(&probabilities, top_k, None), duplicate: false })
+        let probabilities = self.compute_probabilities(image).await?;
+        Ok(Answer { prediction: self.build_prediction(&probabilities, top_k, None), duplicate: false })
     }
 
     /// Classifies a stored image, or returns its prediction on record.
     ///
-    /// The record is used if it is by this model and has at least `top_k` classes. Does not wait for an
-    /// announcement of the same image that is being handled, because the caller waits for the response.
+    /// The record is used if this model made it and it has at least `top_k` classes. This function does not
+    /// wait while an announcement of the same image is being handled, because the client waits for its
+    /// response.
     pub(crate) async fn classify_object(
         &self,
         path: &GcsPath,
         top_k: usize,
     ) -> Result<Answer, ClassifyError> {
         self.check_bucket(path)?;
-        // A preprocessed image has one version. Of any other image the record depends on the version that
-        // is read, so the image is read first.
+        // A preprocessed image has only one version. Any other image has a record per version, so the image
+        // is read first to learn its version.
         let image = match path.image_id() {
             Some(_) => None,
             None => Some(self.read_image(path).await?),
@@ -85,22 +86,23 @@ impl Service {
         let generation = image.as_ref().and_then(|image| image.generation);
         let (key, stored) = self.records.look_up(path, generation).await?;
         match &stored {
-            StoredRecord::Record(PredictionRecord::Done(found))
-                if found.model == spec::NAME && found.top.len() >= top_k =>
+            StoredRecord::Record(PredictionRecord::Done(prediction))
+                if prediction.model == spec::NAME && prediction.top.len() >= top_k =>
             {
-                return Ok(Answer { prediction: found.clone(), duplicate: true });
+                return Ok(Answer { prediction: prediction.clone(), duplicate: true });
             }
-            // A recorded failure may be due to limits that were raised since, so the image is tried again.
+            // An image with a recorded failure is classified again, because the failure may come from limits
+            // that have been raised since.
             _ => {}
         }
         let image = match image {
             Some(image) => image,
             None => self.read_image(path).await?,
         };
-        let probabilities = self.probabilities(image.data).await?;
+        let probabilities = self.compute_probabilities(image.data).await?;
         let record = self.new_record(path, &probabilities);
         self.records.publish_and_store(&key, &stored, &record, None).await?;
-        let prediction = self.prediction(&probabilities, top_k, Some(path.clone()));
+        let prediction = self.build_prediction(&probabilities, top_k, Some(path.clone()));
         Ok(Answer { prediction, duplicate: false })
     }
 
@@ -127,11 +129,11 @@ impl Service {
     /// Builds the record of an image from its `probabilities`.
     pub(crate) fn new_record(&self, path: &GcsPath, probabilities: &[f32]) -> PredictionRecord {
         let top_k = self.settings.top_k.get();
-        PredictionRecord::Done(self.prediction(probabilities, top_k, Some(path.clone())))
+        PredictionRecord::Done(self.build_prediction(probabilities, top_k, Some(path.clone())))
     }
 
     /// Decodes `image`, runs the network on its crop and computes the probabilities of the classes.
-    pub(crate) async fn probabilities(&self, image: Bytes) -> Result<Vec<f32>, ClassifyError> {
+    pub(crate) async fn compute_probabilities(&self, image: Bytes) -> Result<Vec<f32>, ClassifyError> {
         let header = ImageHeader::read(&image, self.settings.max_pixels)?;
         let crop = self
             .decoders
@@ -143,12 +145,12 @@ impl Service {
                 }
             })??;
         let logits = self.queue.infer(crop).await?;
-        let probabilities = labels::probabilities(&logits)
+        let probabilities = labels::compute_probabilities(&logits)
             .inspect_err(|_| counter!("classify_unsound_outputs_total").increment(1))?;
         Ok(probabilities)
     }
 
-    fn prediction(&self, probabilities: &[f32], top_k: usize, gcs_path: Option<GcsPath>) -> Prediction {
-        labels::prediction(probabilities, top_k, self.backend.name(), gcs_path)
+    fn build_prediction(&self, probabilities: &[f32], top_k: usize, gcs_path: Option<GcsPath>) -> Prediction {
+        labels::build_prediction(probabilities, top_k, self.backend.name(), gcs_path)
     }
 }

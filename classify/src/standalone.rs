@@ -1,4 +1,4 @@
-//! The service as a program of its own: its configuration, and the parts that it opens.
+//! The service as a separate program, with its own configuration.
 
 use std::sync::Arc;
 
@@ -81,12 +81,16 @@ impl Validate for Config {
 }
 
 impl Config {
-    /// Returns the subscription's full name.
+    /// Returns the full name of the subscription.
+    ///
+    /// Returns `None` if no subscription is set or its project is not known.
     pub(crate) fn subscription_name(&self) -> Option<String> {
         self.prep_subscription.as_ref()?.resource_name(self.cloud.google_cloud_project.as_deref())
     }
 
     /// Returns the full name of the results topic.
+    ///
+    /// Returns `None` if no topic is set or its project is not known.
     pub(crate) fn results_topic_name(&self) -> Option<String> {
         self.results_topic.as_ref()?.resource_name(self.cloud.google_cloud_project.as_deref())
     }
@@ -116,11 +120,11 @@ impl Config {
 }
 
 impl Application {
-    /// Opens the parts of `config`, and binds the port.
+    /// Opens the parts that `config` names and assembles the service.
     ///
     /// # Errors
-    /// When the bucket, the results topic or the subscription cannot be opened, or the port cannot be
-    /// bound.
+    /// Returns an error when the bucket, the results topic, the subscription or the push guard cannot be
+    /// opened, or when [`Self::assemble`] fails.
     pub async fn build(config: Config) -> anyhow::Result<Self> {
         let parts = config.open_parts().await?;
         Self::assemble(config.service.listen_address(), config.settings, parts).await
@@ -141,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn default_settings_are_those_of_the_flags() {
+    fn default_settings_equal_the_defaults_of_the_flags() {
         assert_eq!(parse(&["--bucket", "file:data"]).unwrap().settings, Settings::default());
         assert!(Settings::default().problems().is_empty());
     }
@@ -184,7 +188,8 @@ mod tests {
 
     #[test]
     fn help_lists_every_flag() {
-        // Without the parts that depend on environment variables, cargo features and the terminal.
+        // The help is rendered without the parts that depend on environment variables, cargo features and the
+        // terminal.
         let mut command = Config::command()
             .mut_args(|arg| arg.hide_env_values(true))
             .mut_arg("classify-backend", |arg| arg.hide_possible_values(true).hide_default_value(true))

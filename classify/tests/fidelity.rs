@@ -1,8 +1,8 @@
-//! Compares the compiled-in network's logits with those of an independent runtime for the same model.
+//! Compares the compiled-in network's logits with the logits that an independent runtime gives.
 //!
-//! The expected logits are in a `reference_samples.json` in the model's folder, or in the folder of models
-//! beside the repository, if there is one. A test whose file is missing, or is for another model than the
-//! compiled-in one, prints a line that begins with `SKIPPED`.
+//! The expected logits are in the file `reference_samples.json` in the model's folder, or in the folder of
+//! models beside the repository, if there is one. A test prints a line that begins with `SKIPPED` if its
+//! file is missing or is not for the compiled-in model.
 
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "test helpers may panic and print")]
 
@@ -21,7 +21,7 @@ use classify::{
 use fused::Isa;
 use serde_json::Value;
 
-/// Maximum difference of a logit that the project promises. The measured differences are far below.
+/// Maximum difference between a logit and its expected value. The measured differences are far smaller.
 const TOLERANCE: f32 = 1e-3;
 /// Checksum of the model whose expected logits are in the folder beside the repository.
 const SHARED_MODEL_SHA256: &str = "b8d39907f46818f36dc66846d829dc119d9c3fbb480ef01743332c9f1d20bc11";
@@ -30,8 +30,11 @@ fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
-/// Returns the model's folder beside the repository, if it is for the compiled-in model.
-fn shared_model() -> Result<PathBuf, String> {
+/// Returns the model's folder beside the repository.
+///
+/// # Errors
+/// Returns a reason when the folder does not exist or is not for the compiled-in model.
+fn find_shared_model() -> Result<PathBuf, String> {
     let folder = repository().join("../shared/models/mobilenetv2");
     if !folder.is_dir() {
         Err(format!("there is no {}", folder.display()))
@@ -42,11 +45,11 @@ fn shared_model() -> Result<PathBuf, String> {
     }
 }
 
-/// Loads the network on every compiled-in backend, and with every instruction set of this CPU if the
-/// backend has kernels.
+/// Loads the network on every compiled-in backend, with a name for messages.
 ///
-/// GPU backends are included if there is a GPU; `CLASSIFY_ALLOW_SOFTWARE_GPU=1` accepts a software GPU.
-fn networks() -> Vec<(String, Network)> {
+/// A backend with CPU kernels is loaded once per instruction set of this CPU. A GPU backend is loaded if
+/// there is a GPU. `CLASSIFY_ALLOW_SOFTWARE_GPU=1` accepts a software GPU.
+fn load_networks() -> Vec<(String, Network)> {
     let allow_software = std::env::var_os("CLASSIFY_ALLOW_SOFTWARE_GPU").is_some();
     let load = |backend: Backend| -> Vec<(String, Network)> {
         if backend.is_gpu() {
@@ -72,8 +75,10 @@ fn largest_difference(a: &[f32], b: &[f32]) -> f32 {
     a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
 }
 
-/// Returns crop and expected logits of every image in `reference` that is also in `samples/`.
-fn samples(reference: &Path) -> Vec<(Crop, Vec<f32>)> {
+/// Returns the crop and the expected logits of every image in `reference`.
+///
+/// Images that are not in `samples/` are left out.
+fn read_samples(reference: &Path) -> Vec<(Crop, Vec<f32>)> {
     let reference: Value = serde_json::from_slice(&fs::read(reference).unwrap()).unwrap();
     let images = reference["images"].as_object().unwrap();
     let samples: Vec<_> = images
@@ -89,11 +94,11 @@ fn samples(reference: &Path) -> Vec<(Crop, Vec<f32>)> {
     samples
 }
 
-/// Asserts that every network gives the expected logits, and returns a line per comparison.
+/// Asserts that every network gives the logits in `reference`. Returns a line per comparison.
 fn check_samples(reference: &Path) -> Vec<String> {
-    let (crops, expected): (Vec<_>, Vec<_>) = samples(reference).into_iter().unzip();
+    let (crops, expected): (Vec<_>, Vec<_>) = read_samples(reference).into_iter().unzip();
     let mut report = Vec::new();
-    for (name, network) in networks() {
+    for (name, network) in load_networks() {
         for batch in [1, 3] {
             let mut worst = 0.0_f32;
             for (crops, expected) in crops.chunks(batch).zip(expected.chunks(batch)) {
@@ -113,7 +118,7 @@ fn check_samples(reference: &Path) -> Vec<String> {
 #[test]
 fn logits_of_samples_equal_the_reference_in_the_models_folder() {
     let reference = repository().join("models").join(spec::NAME).join("reference_samples.json");
-    // The reference is committed with its model, except for a model that is downloaded.
+    // The repository has the reference of a model, except for a model that is downloaded.
     if !reference.exists() && spec::NAME != "efficientnet-lite0" {
         println!("SKIPPED: there is no {}", reference.display());
         return;
@@ -123,7 +128,7 @@ fn logits_of_samples_equal_the_reference_in_the_models_folder() {
 
 #[test]
 fn logits_of_samples_equal_the_reference_beside_the_repository() {
-    match shared_model() {
+    match find_shared_model() {
         Ok(folder) => println!("{}", check_samples(&folder.join("reference_samples.json")).join("\n")),
         Err(reason) => println!("SKIPPED: {reason}"),
     }
@@ -152,17 +157,17 @@ fn kernels_of_every_isa_give_the_logits_of_the_plain_backend() {
 
 #[test]
 fn logits_of_tensors_equal_the_reference_beside_the_repository() {
-    let folder = match shared_model() {
+    let folder = match find_shared_model() {
         Ok(folder) => folder,
         Err(reason) => {
             println!("SKIPPED: {reason}");
             return;
         }
     };
-    let input = npy(&folder.join("reference_input.npy"));
-    let expected = npy(&folder.join("reference_output.npy"));
+    let input = read_npy(&folder.join("reference_input.npy"));
+    let expected = read_npy(&folder.join("reference_output.npy"));
     let images = expected.len() / CLASSES;
-    for (name, network) in networks() {
+    for (name, network) in load_networks() {
         for batch in [1, images] {
             let mut logits = Vec::new();
             for part in input.chunks(input.len() / images * batch) {
@@ -176,9 +181,9 @@ fn logits_of_tensors_equal_the_reference_beside_the_repository() {
 }
 
 /// Reads a NumPy file of little-endian f32 values in C order.
-fn npy(path: &Path) -> Vec<f32> {
+fn read_npy(path: &Path) -> Vec<f32> {
     let bytes = fs::read(path).unwrap();
-    assert_eq!(&bytes[..8], b"\x93NUMPY\x01\0", "version 1 is expected");
+    assert_eq!(&bytes[..8], b"\x93NUMPY\x01\0", "the file must have version 1");
     let data = 10 + usize::from(u16::from_le_bytes([bytes[8], bytes[9]]));
     let header = std::str::from_utf8(&bytes[10..data]).unwrap();
     assert!(header.contains("'descr': '<f4'") && header.contains("'fortran_order': False"), "{header}");

@@ -27,28 +27,30 @@ use platform::bucket::InMemoryBucket;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
-/// Maximum difference between a logit in f16 and the CPU's, relative to the largest logit.
+/// Maximum difference between a logit in f16 and the CPU's logit.
 ///
-/// 0.0073 was measured on lavapipe with the crops of this test.
+/// The difference is relative to the largest logit.
+///
+/// The measured difference on lavapipe is 0.0073, with the crops of this test.
 const F16_TOLERANCE: f32 = 0.02;
 
-/// Opens the first GPU of this machine, if any.
-fn any_gpu() -> Option<(Backend, Adapter)> {
+/// Opens the first GPU of this machine, if there is one.
+fn open_any_gpu() -> Option<(Backend, Adapter)> {
     let required = env::var_os("CLASSIFY_ALLOW_SOFTWARE_GPU").is_some();
-    let open = |backend| gpu::open(backend, Precision::F32, required);
-    let opened: Vec<_> = Backend::gpus().map(|backend| (backend, open(backend))).collect();
+    let open_gpu = |backend| gpu::open(backend, Precision::F32, required);
+    let results: Vec<_> = Backend::gpus().map(|backend| (backend, open_gpu(backend))).collect();
     let reasons: Vec<String> =
-        opened.iter().filter_map(|(_, opened)| opened.as_ref().err()).map(ToString::to_string).collect();
-    let found = opened.into_iter().find_map(|(backend, adapter)| Some((backend, adapter.ok()?)));
-    if found.is_none() {
+        results.iter().filter_map(|(_, result)| result.as_ref().err()).map(ToString::to_string).collect();
+    let gpu = results.into_iter().find_map(|(backend, result)| Some((backend, result.ok()?)));
+    if gpu.is_none() {
         let reasons = reasons.join("; ");
         assert!(!required, "CLASSIFY_ALLOW_SOFTWARE_GPU is set, and there is no GPU: {reasons}");
         println!("SKIPPED: no GPU: {reasons}");
     }
-    found
+    gpu
 }
 
-fn settings(when: GpuUse, allow_software: bool) -> Settings {
+fn settings_for(when: GpuUse, allow_software: bool) -> Settings {
     Settings { gpu: GpuSettings { when, allow_software, ..GpuSettings::default() }, ..Settings::default() }
 }
 
@@ -57,8 +59,8 @@ fn repository() -> PathBuf {
 }
 
 /// Opens the first GPU of this machine if it supports f16.
-fn any_gpu_with_f16() -> Option<(Backend, Adapter)> {
-    let (backend, _) = any_gpu()?;
+fn open_any_gpu_with_f16() -> Option<(Backend, Adapter)> {
+    let (backend, _) = open_any_gpu()?;
     match gpu::open(backend, Precision::F16, true) {
         Ok(adapter) => Some((backend, adapter)),
         Err(reason) => {
@@ -69,8 +71,8 @@ fn any_gpu_with_f16() -> Option<(Backend, Adapter)> {
     }
 }
 
-/// Cuts different crops out of a photo.
-fn crops(count: u32) -> Vec<Crop> {
+/// Cuts `count` different crops out of a photo.
+fn cut_crops(count: u32) -> Vec<Crop> {
     let photo = image::open(repository().join("samples/coffee.jpg")).unwrap();
     let side = GEOMETRY.crop;
     let crop = |offset| photo.crop_imm(offset * 7, offset * 3, side, side).into_rgb8().into_raw();
@@ -79,10 +81,10 @@ fn crops(count: u32) -> Vec<Crop> {
 
 #[test]
 fn batch_of_every_size_gives_the_logits_of_the_cpu() {
-    let Some((backend, adapter)) = any_gpu() else { return };
+    let Some((backend, adapter)) = open_any_gpu() else { return };
     let mut engine = GpuEngine::new(backend, Precision::F32, 6);
     engine.warm_up().unwrap();
-    let crops = crops(6);
+    let crops = cut_crops(6);
     let expected = Network::load(Backend::default()).logits(&crops).unwrap();
     for size in 1..=crops.len() {
         let outputs = engine.infer(&crops[..size]).unwrap();
@@ -96,25 +98,25 @@ fn batch_of_every_size_gives_the_logits_of_the_cpu() {
 
 #[test]
 fn f16_gives_the_logits_of_the_cpu_within_its_tolerance() {
-    let Some((backend, adapter)) = any_gpu_with_f16() else { return };
+    let Some((backend, adapter)) = open_any_gpu_with_f16() else { return };
     let mut engine = GpuEngine::new(backend, Precision::F16, 2);
     engine.warm_up().unwrap();
-    let crops = crops(2);
+    let crops = cut_crops(2);
     let expected = Network::load(Backend::default()).logits(&crops).unwrap().concat();
     let outputs = engine.infer(&crops).unwrap().concat();
     let largest = expected.iter().map(|value| value.abs()).fold(0.0, f32::max);
     let worst = outputs.iter().zip(&expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
     println!("{backend} on {adapter}, f16: max abs difference {worst:e}, largest output {largest}");
     assert!(worst <= F16_TOLERANCE * largest, "{worst:e} of {largest}");
-    assert!(worst > 1e-3, "{worst:e}: so small a difference means f32");
+    assert!(worst > 1e-3, "{worst:e}: so small a difference means that the network ran in f32");
 }
 
 #[test]
 fn overlapping_batches_keep_their_logits() {
-    let Some((backend, _)) = any_gpu() else { return };
+    let Some((backend, _)) = open_any_gpu() else { return };
     let mut engine = GpuEngine::new(backend, Precision::F32, 2);
     engine.warm_up().unwrap();
-    let crops = crops(3);
+    let crops = cut_crops(3);
     let expected = Network::load(Backend::default()).logits(&crops).unwrap();
     let first = engine.submit(&crops[..2]).unwrap();
     let second = engine.submit(&crops[2..]).unwrap();
@@ -127,8 +129,8 @@ fn overlapping_batches_keep_their_logits() {
 
 #[tokio::test]
 async fn photo_is_classified_over_http() {
-    let Some((backend, adapter)) = any_gpu() else { return };
-    let mut settings = settings(GpuUse::Require, true);
+    let Some((backend, adapter)) = open_any_gpu() else { return };
+    let mut settings = settings_for(GpuUse::Require, true);
     settings.backend = Some(backend);
     settings.max_batch = std::num::NonZeroUsize::new(2);
     settings.gpu.timeout = Duration::from_secs(120);
@@ -161,12 +163,12 @@ async fn photo_is_classified_over_http() {
 }
 
 fn place(backend: Option<Backend>, when: GpuUse, allow_software: bool) -> Result<Placement, NoGpu> {
-    gpu::choose_placement(backend, &settings(when, allow_software).gpu)
+    gpu::choose_placement(backend, &settings_for(when, allow_software).gpu)
 }
 
 #[test]
 fn software_gpu_is_refused_unless_allowed() {
-    let Some((backend, adapter)) = any_gpu() else { return };
+    let Some((backend, adapter)) = open_any_gpu() else { return };
     if !adapter.software {
         println!("SKIPPED: {adapter} is not software");
         return;
@@ -187,15 +189,17 @@ fn software_gpu_is_refused_unless_allowed() {
     assert_eq!(place(None, GpuUse::Never, true).unwrap(), cpu);
 }
 
-/// Exit code and log of a run of the program.
-struct Ended {
-    /// Exit code; `None` if the program became ready and was killed.
+/// The exit code and the log of a run of the program.
+struct ProgramRun {
+    /// Exit code, or `None` if the program became ready and was killed.
     code: Option<i32>,
     log: String,
 }
 
-/// Runs the program with environment variables that hide every driver, until it ends or is ready.
-fn run_without_drivers(variables: &[(&str, &str)]) -> Ended {
+/// Runs the program until it ends or is ready.
+///
+/// `variables` are environment variables for the program. Further variables hide every driver.
+fn run_without_drivers(variables: &[(&str, &str)]) -> ProgramRun {
     let folder = tempfile::tempdir().unwrap();
     let log = folder.path().join("log");
     let mut program = Command::new(env!("CARGO_BIN_EXE_classify"))
@@ -204,7 +208,7 @@ fn run_without_drivers(variables: &[(&str, &str)]) -> Ended {
         .env("HOST", "127.0.0.1")
         .env("BUCKET", format!("file:{}", folder.path().join("bucket").display()))
         .env("LOG_FORMAT", "json")
-        // Hide the drivers of Vulkan, OpenGL and CUDA, in this order.
+        // These variables hide the drivers of Vulkan, OpenGL and CUDA, in this order.
         .env("VK_DRIVER_FILES", "/nonexistent/icd.json")
         .env("__EGL_VENDOR_LIBRARY_FILENAMES", "/nonexistent/egl.json")
         .env("CUDA_VISIBLE_DEVICES", "")
@@ -217,12 +221,12 @@ fn run_without_drivers(variables: &[(&str, &str)]) -> Ended {
     let read = || std::fs::read_to_string(&log).unwrap();
     loop {
         if let Some(status) = program.try_wait().unwrap() {
-            return Ended { code: Some(status.code().unwrap()), log: read() };
+            return ProgramRun { code: Some(status.code().unwrap()), log: read() };
         }
         if read().contains("classify is ready") {
             program.kill().unwrap();
             program.wait().unwrap();
-            return Ended { code: None, log: read() };
+            return ProgramRun { code: None, log: read() };
         }
         assert!(begin.elapsed() < Duration::from_secs(120), "{}", read());
         std::thread::sleep(Duration::from_millis(20));
@@ -231,7 +235,7 @@ fn run_without_drivers(variables: &[(&str, &str)]) -> Ended {
 
 #[test]
 fn required_gpu_that_is_missing_ends_the_service_with_a_report() {
-    let Ended { code, log } = run_without_drivers(&[("CLASSIFY_GPU", "require")]);
+    let ProgramRun { code, log } = run_without_drivers(&[("CLASSIFY_GPU", "require")]);
     assert_eq!(code, Some(1), "{log}");
     for expected in [
         "a GPU is required",
@@ -249,8 +253,8 @@ fn required_gpu_that_is_missing_ends_the_service_with_a_report() {
 }
 
 #[test]
-fn preferred_gpu_that_is_missing_is_one_warning_and_the_cpu_is_used() {
-    let Ended { code, log } = run_without_drivers(&[("RUST_LOG", "info")]);
+fn preferred_gpu_that_is_missing_gives_one_warning_and_the_cpu_is_used() {
+    let ProgramRun { code, log } = run_without_drivers(&[("RUST_LOG", "info")]);
     assert_eq!(code, None, "{log}");
     let warnings: Vec<&str> = log.lines().filter(|line| line.contains("\"severity\":\"WARNING\"")).collect();
     let [warning] = warnings.as_slice() else { panic!("{} warnings: {log}", warnings.len()) };
@@ -260,7 +264,7 @@ fn preferred_gpu_that_is_missing_is_one_warning_and_the_cpu_is_used() {
 #[cfg(feature = "cuda")]
 #[test]
 fn cuda_without_a_driver_is_refused_without_a_panic() {
-    let Ended { code, log } = run_without_drivers(&[("CLASSIFY_BACKEND", "cuda")]);
+    let ProgramRun { code, log } = run_without_drivers(&[("CLASSIFY_BACKEND", "cuda")]);
     assert_eq!(code, Some(1), "{log}");
     assert!(log.contains("cuda: there is no device: NVIDIA's driver (libcuda.so.1) is not here"), "{log}");
     assert!(!log.contains("panicked"), "{log}");

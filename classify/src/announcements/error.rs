@@ -1,4 +1,4 @@
-//! Errors of announcements.
+//! The errors of announcements.
 
 use platform::topic::push::PushError;
 

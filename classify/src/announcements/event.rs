@@ -1,4 +1,6 @@
-//! Handles one announcement: decides if its image is classified, and returns the outcome.
+//! Handles one announcement.
+//!
+//! The handler decides whether the announced image is classified, and returns the outcome of the event.
 
 use std::sync::Arc;
 
@@ -29,7 +31,7 @@ use crate::{
     service::{Answer, Service},
 };
 
-/// Maximum length of a path in logs and responses. Cloud Storage accepts no longer one.
+/// Maximum length in bytes of a path in logs and responses. Cloud Storage refuses longer paths.
 const MAX_PATH_LENGTH: usize = 2048;
 
 /// Handles announcements with the parts of the service.
@@ -38,20 +40,21 @@ pub(crate) struct AnnouncementHandler {
     in_flight: InFlight,
 }
 
-/// An event after it was handled.
+/// The outcome and the result of an event, from which the response is built.
 pub(crate) struct HandledEvent {
     pub(crate) outcome: Outcome,
-    /// The image's path as it was announced.
+    /// The announced path of the image. `None` if the path is missing or too long.
     pub(crate) gcs_path: Option<String>,
     pub(crate) result: EventResult,
 }
 
-/// Result of an event, for its response.
+/// What the response to an event says.
 pub(crate) enum EventResult {
-    /// The event is acknowledged; its image has a prediction.
+    /// The event is acknowledged, and its image has a prediction.
     Classified(Answer),
-    /// The event is acknowledged without a prediction, because it is ignored or dead. Holds a sentence
-    /// that says why.
+    /// The event is acknowledged without a prediction, because it is ignored or dead.
+    ///
+    /// The text says why.
     NotClassified(String),
     /// The event is refused, so that it is delivered again.
     Refused(ClassifyError),
@@ -65,7 +68,9 @@ enum Processed {
 }
 
 impl AnnouncementHandler {
-    /// Creates a handler. An image is handled by one task at a time only within the same handler.
+    /// Creates a handler.
+    ///
+    /// A service must have only one handler, because two handlers may handle the same image at the same time.
     pub(crate) fn new(service: Arc<Service>) -> Self {
         Self { service, in_flight: InFlight::default() }
     }
@@ -77,8 +82,8 @@ impl AnnouncementHandler {
 
     /// Handles an event and counts its outcome.
     ///
-    /// Logs acknowledged events. The caller logs the error of a refused event, as the routes do with every
-    /// problem.
+    /// This function logs acknowledged events. The caller logs the error of a refused event, because the
+    /// routes log every problem.
     pub(crate) async fn handle(&self, received: ReceivedEvent) -> HandledEvent {
         let ReceivedEvent { message_id, traceparent, content } = received;
         let gcs_path = match &content {
@@ -118,10 +123,10 @@ impl AnnouncementHandler {
         }
     }
 
-    /// Classifies each version of an announced image once.
+    /// Classifies an announced image, unless its version has a record.
     ///
-    /// A further announcement is answered from the record. An image that can never be classified gets a
-    /// record of its failure.
+    /// A further announcement of the same version is answered from the record. An image that can never be
+    /// classified gets a record of its failure.
     async fn process_image(
         &self,
         announcement: &Announcement,
@@ -134,22 +139,22 @@ impl AnnouncementHandler {
         }
         let _permit = self.in_flight.acquire(&path).await;
 
-        // A preprocessed image is named by its content and so has one version. Of any other image the
-        // announcement may name the version.
+        // A preprocessed image is named by its content, so it has only one version. The announcement of any
+        // other image may name the version.
         let named_by_content = path.image_id().is_some();
         let announced_key = if named_by_content || announcement.generation.is_some() {
             match self.service.records.look_up(&path, announcement.generation).await? {
                 (_, StoredRecord::Record(record)) => {
                     return answer_from_record(record).map(Processed::Classified);
                 }
-                missing => Some(missing),
+                entry => Some(entry),
             }
         } else {
             None
         };
         let (generation, image) = match self.service.read_image(&path).await {
             Ok(image) => (image.generation, Ok(image.data)),
-            // The bucket does not report the version of an object that it does not return.
+            // The bucket does not report the version of an object that is too large to read.
             Err(error @ ClassifyError::TooManyBytes { .. }) => (announcement.generation, Err(error)),
             Err(error) => return Err(error.into()),
         };
@@ -157,13 +162,13 @@ impl AnnouncementHandler {
             return Ok(ignored);
         }
         let (key, stored) = match announced_key {
-            Some(found) if named_by_content || generation == announcement.generation => found,
-            // The object has another version than the announced one, which may have its own record.
+            Some(entry) if named_by_content || generation == announcement.generation => entry,
+            // The version in the bucket is not the announced version, and may have its own record.
             _ => match self.service.records.look_up(&path, generation).await? {
                 (_, StoredRecord::Record(record)) => {
                     return answer_from_record(record).map(Processed::Classified);
                 }
-                missing => missing,
+                entry => entry,
             },
         };
         self.classify_and_record(&key, &stored, &path, image, traceparent).await.map(Processed::Classified)
@@ -180,7 +185,7 @@ impl AnnouncementHandler {
     ) -> Result<Answer, EventError> {
         let records = &self.service.records;
         let probabilities = match image {
-            Ok(image) => self.service.probabilities(image).await,
+            Ok(image) => self.service.compute_probabilities(image).await,
             Err(error) => Err(error),
         };
         let record = match probabilities {
@@ -196,15 +201,18 @@ impl AnnouncementHandler {
             }
         };
         if records.publish_and_store(key, stored, &record, traceparent).await? == Created::AlreadyThere {
-            // Another instance handled the same event in the meantime. Its record counts.
-            if let StoredRecord::Record(found) = records.read(key).await? {
-                return answer_from_record(found);
+            // Another instance of the service has stored a record of the image in the meantime. Nothing is
+            // overwritten, so the answer comes from that record.
+            if let StoredRecord::Record(first_record) = records.read(key).await? {
+                return answer_from_record(first_record);
             }
         }
         answer_from_record(record).map(|answer| Answer { duplicate: false, ..answer })
     }
 
-    /// Returns why the announcement is ignored, if its name or content type already shows that.
+    /// Returns why the announcement is ignored because of the object's name or content type.
+    ///
+    /// Returns `None` if the name and content type are acceptable.
     fn ignore_by_name(&self, path: &GcsPath, announcement: &Announcement) -> Option<Processed> {
         let by_bucket = announcement.announcer == Announcer::Bucket;
         let prefix = &self.settings().prefix;
@@ -223,10 +231,12 @@ impl AnnouncementHandler {
     }
 }
 
-/// Returns why the announcement is ignored, if the object's content shows that.
+/// Returns why the announcement is ignored because of the object's content.
 ///
-/// Only for an announcement of the bucket, which announces every object. A publisher who names an object
-/// gets the error instead.
+/// Returns `None` if the content is acceptable.
+///
+/// Only an announcement of the bucket is ignored here, because the bucket announces every object. A publisher
+/// who names an object gets an error instead.
 fn ignore_by_content(image: &Result<Bytes, ClassifyError>, announcement: &Announcement) -> Option<Processed> {
     if announcement.announcer == Announcer::Message {
         return None;
@@ -243,7 +253,7 @@ fn ignore_by_content(image: &Result<Bytes, ClassifyError>, announcement: &Announ
     Some(Processed::Ignored(reason, message))
 }
 
-/// Returns true if an object of this content type may be an image.
+/// Returns true if an object of this content type may be an image. `None` is an unknown content type.
 fn may_be_image(content_type: Option<&str>) -> bool {
     let is_unknown = |content_type: &str| media_type(content_type) == "application/octet-stream";
     content_type.is_none_or(|content_type| is_image(content_type) || is_unknown(content_type))
@@ -289,7 +299,7 @@ fn count_and_log(
                 "an event is ignored"
             );
         }
-        // Logged at a level that is on by default, because the event is never delivered again.
+        // This is a warning, which is logged by default, because the event is never delivered again.
         Err(error) if handling.is_acknowledged() => tracing::warn!(
             reason = handling.reason,
             message_id,

@@ -10,29 +10,30 @@ use tokio::sync::OwnedMutexGuard;
 
 /// The images that are being handled.
 ///
-/// An image that is announced twice at the same time is classified once: the second announcement waits for
-/// its permit and then finds the first one's record.
+/// An image that is announced twice at the same time is classified once. The second announcement waits for
+/// its permit and then finds the record of the first announcement.
 #[derive(Debug, Default)]
 pub(super) struct InFlight {
     images: Mutex<HashMap<GcsPath, Arc<tokio::sync::Mutex<()>>>>,
 }
 
-/// Exclusive permit to handle an image, until dropped.
+/// Exclusive permit to handle an image. Dropping the permit releases the image.
 #[derive(Debug)]
 pub(super) struct InFlightPermit<'a> {
     in_flight: &'a InFlight,
     image: GcsPath,
     /// `None` until the permit is granted.
-    held: Option<OwnedMutexGuard<()>>,
+    guard: Option<OwnedMutexGuard<()>>,
 }
 
 impl InFlight {
     /// Waits until no other task handles `image`.
     pub(super) async fn acquire(&self, image: &GcsPath) -> InFlightPermit<'_> {
         let lock = Arc::clone(self.images().entry(image.clone()).or_default());
-        // Created before the wait, so that its `Drop` also cleans up for a caller who leaves meanwhile.
-        let mut permit = InFlightPermit { in_flight: self, image: image.clone(), held: None };
-        permit.held = Some(lock.lock_owned().await);
+        // The permit is created before the wait, so that its `Drop` also cleans up after a caller who leaves
+        // during the wait.
+        let mut permit = InFlightPermit { in_flight: self, image: image.clone(), guard: None };
+        permit.guard = Some(lock.lock_owned().await);
         permit
     }
 
@@ -44,8 +45,8 @@ impl InFlight {
 impl Drop for InFlightPermit<'_> {
     fn drop(&mut self) {
         let mut images = self.in_flight.images();
-        self.held = None;
-        // If only the map refers to the lock, no task handles the image or waits for it.
+        self.guard = None;
+        // If only the map refers to the lock, no task handles the image or waits for a permit.
         if images.get(&self.image).is_some_and(|lock| Arc::strong_count(lock) == 1) {
             images.remove(&self.image);
         }
@@ -74,9 +75,9 @@ mod tests {
         assert!(third.as_mut().now_or_never().is_none());
         let other = in_flight.acquire(&image("b")).await;
         drop(first);
-        assert!(third.as_mut().now_or_never().is_none(), "in order");
+        assert!(third.as_mut().now_or_never().is_none(), "the permits are granted in order");
         let second = second.await;
-        assert!(third.as_mut().now_or_never().is_none(), "one at a time");
+        assert!(third.as_mut().now_or_never().is_none(), "one permit is granted at a time");
         drop(second);
         drop((third.await, other));
         assert!(in_flight.images().is_empty());
@@ -93,7 +94,7 @@ mod tests {
         {
             let mut left = pin!(in_flight.acquire(&a));
             assert!(left.as_mut().now_or_never().is_none());
-            // Grants the permit, but the future is dropped before it is polled again.
+            // Dropping `first` grants the permit, but `left` is dropped before it is polled again.
             drop(first);
         }
         assert!(in_flight.images().is_empty());

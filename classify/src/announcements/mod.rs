@@ -1,7 +1,7 @@
-//! Handles announcements of images, pushed or pulled, from a publisher or from the bucket itself.
+//! Handles the announcements of images, which a publisher or the bucket itself sends.
 //!
-//! `event` handles one announcement: `in_flight` makes sure that an image is classified once at a time,
-//! and `records` stores and publishes its prediction. [`Outcome`] is the table that decides whether an
+//! `event` handles one announcement. `in_flight` makes sure that an image is handled by one task at a time.
+//! `records` publishes and stores the prediction. [`Outcome`] is the table that decides whether an
 //! announcement is acknowledged.
 
 mod error;

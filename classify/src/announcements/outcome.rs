@@ -1,9 +1,10 @@
-//! The table of outcomes: decides, for pushed and pulled events, which event is acknowledged.
+//! The table of outcomes, which decides whether an event is acknowledged.
 //!
-//! An acknowledged event is never delivered again. An event that can never succeed is acknowledged as dead,
-//! and one that is not for this service as ignored. An event that may succeed later is refused, so that it
-//! is delivered again: its response has the status of the error's problem. A push is acknowledged with 200,
-//! because some emulators do not accept other statuses of success.
+//! The table is the same for pushed and pulled events. An acknowledged event is never delivered again. An
+//! event that can never succeed is dead and is acknowledged. An event that is not for this service is
+//! ignored and is acknowledged. An event that may succeed later is refused, so that it is delivered again.
+//! A push is acknowledged with the status 200, because some emulators accept no other status of success. A
+//! push is refused with the problem of its error.
 
 use platform::topic::push::PushError;
 
@@ -16,7 +17,7 @@ use crate::{engine::EngineError, error::ClassifyError, pixels::ImageError};
 /// Result of handling an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// The image was classified and its prediction recorded.
+    /// The image was classified, and its prediction was recorded.
     Accepted,
     /// The image had been classified before.
     Duplicate,
@@ -34,35 +35,38 @@ pub enum Outcome {
     Draining,
     /// The model's outputs for this image are unusable.
     ///
-    /// Refused all the same: another build of the service may succeed, and until then the message ends in
-    /// the subscription's dead letter topic.
+    /// The event is refused all the same, because a later build of the service may succeed. Until then the
+    /// message goes to the subscription's dead letter topic.
     ModelFailure,
 }
 
 /// Reaction to an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// Acknowledge the event. It is never delivered again.
+    /// The event is acknowledged, and is never delivered again.
     Acknowledge,
-    /// Write the failure in place of the prediction, so that nobody waits for one, then acknowledge.
+    /// The failure is recorded and the event is acknowledged.
+    ///
+    /// The record takes the place of the prediction, so that nobody waits for a prediction.
     RecordAndAcknowledge,
-    /// Refuse the event, so that it is delivered again.
+    /// The event is refused, so that it is delivered again.
     Redeliver,
 }
 
-/// Row of the table: the reaction to an outcome, and its words.
+/// A row of the table, with the reaction to an outcome and the outcome's words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Handling {
     /// The member `status` of the response, and the label `outcome` of `classify_events_total`.
     pub label: &'static str,
-    /// The member `reason` of the response, and the label of that name; empty if `label` says enough.
+    /// The member `reason` of the response, and the label `reason` of `classify_events_total`. Empty if
+    /// `label` says enough.
     pub reason: &'static str,
     /// Reaction to the event.
     pub action: Action,
 }
 
 impl Handling {
-    /// Returns true if the event is acknowledged, and so never delivered again.
+    /// Returns true if the event is acknowledged.
     pub fn is_acknowledged(&self) -> bool {
         self.action != Action::Redeliver
     }
@@ -136,7 +140,9 @@ impl Outcome {
             ClassifyError::Image(ImageError::TooManyPixels { .. }) | ClassifyError::TooManyBytes { .. } => {
                 Self::Dead(DeadReason::TooLarge)
             }
-            ClassifyError::DecodersBusy | ClassifyError::Engine(EngineError::Overloaded) => Self::Overloaded,
+            ClassifyError::DecodingQueueFull | ClassifyError::Engine(EngineError::Overloaded) => {
+                Self::Overloaded
+            }
             ClassifyError::Bucket(_)
             | ClassifyError::Topic(_)
             | ClassifyError::Engine(EngineError::Failed(_) | EngineError::Lost(_)) => Self::Transient,
@@ -147,7 +153,9 @@ impl Outcome {
     }
 }
 
-/// Returns the reason that a failure on record states, or `None` if this service never records `word`.
+/// Returns the recorded reason whose word is `word`.
+///
+/// Returns `None` if this service never records `word`.
 pub(super) fn recorded_reason(word: &str) -> Option<DeadReason> {
     Outcome::ALL.into_iter().find_map(|outcome| match outcome {
         Outcome::Dead(reason)

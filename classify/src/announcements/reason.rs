@@ -1,4 +1,4 @@
-//! Reasons why an announced image gets no prediction, and their words for programs.
+//! The reasons why an announced image gets no prediction, and the words of these reasons.
 
 /// Reason why an announcement can never lead to a prediction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -9,7 +9,7 @@ pub enum DeadReason {
     BadBase64,
     /// The path is not `gs://BUCKET/OBJECT`.
     BadPath,
-    /// The object is in another bucket than the one this service reads.
+    /// The object is not in the bucket that this service reads.
     WrongBucket,
     /// There is no object at the path.
     NoSuchObject,
@@ -24,17 +24,18 @@ pub enum DeadReason {
 /// Reason why an announcement is not for this service. A bucket announces every object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum IgnoreReason {
-    /// The object is a prediction of this service. Classifying it would create another one, without end.
+    /// The object is a prediction of this service. Classifying it would create the next prediction,
+    /// without end.
     OurPrediction,
-    /// The object is the placeholder of a folder: its name ends with `/`.
+    /// The object is the placeholder of a folder, so its name ends with `/`.
     Folder,
     /// The object's name does not begin with the configured prefix.
     OtherPrefix,
     /// The event is not the creation of an object.
     OtherEvent,
-    /// The object is not an image, by its content type or its first bytes.
+    /// The object is not an image according to its content type or its first bytes.
     NotAnImage,
-    /// The object exceeds the limit of bytes, and its content type does not say that it is an image.
+    /// The object exceeds the limit of bytes, and its content type is not an image type.
     TooLarge,
 }
 

@@ -14,11 +14,11 @@ use platform::{
 use super::outcome::recorded_reason;
 use crate::error::ClassifyError;
 
-/// Maximum size of a record in bytes. No prediction of this service comes near it.
+/// Maximum size of a record in bytes. The records of this service are far smaller.
 const MAX_RECORD_BYTES: usize = 1 << 20;
 const JSON: &str = "application/json";
 
-/// The records in the bucket, and the topic that new ones are published on.
+/// The records in the bucket, and the topic on which new records are published.
 pub(crate) struct Records {
     bucket: SharedBucket,
     results: Option<SharedTopic>,
@@ -32,19 +32,22 @@ pub(crate) struct RecordKey(ObjectName);
 pub(crate) enum StoredRecord {
     /// There is no object.
     Missing,
-    /// A record of this service.
+    /// The object is a record of this service.
     Record(PredictionRecord),
-    /// Something else. It is kept, because nothing in the bucket is ever overwritten.
+    /// The object is not a record of this service. The object is kept, because nothing in the bucket is ever
+    /// overwritten.
     Unreadable,
 }
 
 impl Records {
-    /// Creates the records of the images in `bucket`. New ones are published on `results`, if given.
+    /// Creates the records of the images in `bucket`. New records are published on `results`, if given.
     pub(crate) fn new(bucket: SharedBucket, results: Option<SharedTopic>) -> Self {
         Self { bucket, results }
     }
 
-    /// Reads the record of the image at `path` in that `generation`.
+    /// Reads the record of the image at `path` whose version is `generation`.
+    ///
+    /// Also returns the key of the record, at which a new record can be stored.
     pub(crate) async fn look_up(
         &self,
         path: &GcsPath,
@@ -59,7 +62,7 @@ impl Records {
     pub(crate) async fn read(&self, key: &RecordKey) -> Result<StoredRecord, ClassifyError> {
         let RecordKey(object) = key;
         let bytes = match self.bucket.read(object, MAX_RECORD_BYTES).await {
-            Ok(found) => found.data,
+            Ok(content) => content.data,
             Err(BucketError::NotFound(_)) => return Ok(StoredRecord::Missing),
             Err(BucketError::TooLarge { .. }) => Bytes::new(),
             Err(other) => return Err(other.into()),
@@ -74,10 +77,10 @@ impl Records {
         Ok(record.map_or(StoredRecord::Unreadable, StoredRecord::Record))
     }
 
-    /// Publishes `record`, then stores it at `key` unless there is an object by now.
+    /// Publishes `record`, then stores it at `key` unless `key` has an object by now.
     ///
-    /// `stored` is the content of `key` that [`Self::look_up`] returned: only a record that was missing is
-    /// published. `traceparent` is that of the announcement.
+    /// `stored` is the content of `key` that [`Self::look_up`] returned. The record is published only if
+    /// `stored` is [`StoredRecord::Missing`]. `traceparent` is the trace context of the announcement.
     pub(crate) async fn publish_and_store(
         &self,
         key: &RecordKey,
@@ -85,9 +88,9 @@ impl Records {
         record: &PredictionRecord,
         traceparent: Option<String>,
     ) -> Result<Created, ClassifyError> {
-        // In this order: if the process crashes in between, or the bucket fails, the event is delivered
-        // again, finds no record, and the result is published twice. In the other order it would find the
-        // record, and the result would never be published.
+        // The record is published before it is stored. If the process crashes in between or the bucket fails,
+        // the event is delivered again. The event then finds no record, so the result is published twice. If
+        // the record were stored first, the event would find it, and the result would never be published.
         if matches!(stored, StoredRecord::Missing) {
             self.publish(record, traceparent).await?;
         }
@@ -116,7 +119,10 @@ impl Records {
     }
 }
 
-/// Converts `name` to a valid object name.
+/// Converts `name` to an object name.
+///
+/// # Errors
+/// Returns [`ClassifyError::BadPath`] when `name` is not a valid object name.
 pub(crate) fn object_name(name: impl Into<String>) -> Result<ObjectName, ClassifyError> {
     ObjectName::new(name).map_err(|_| ClassifyError::BadPath)
 }

@@ -1,4 +1,6 @@
-//! Steps that every worker does with a batch: collect it, run it without unwinding, reply to its callers.
+//! The steps that every engine thread takes with a batch.
+//!
+//! A thread collects the jobs of the batch, runs the engine, catches a panic and replies to the callers.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -15,19 +17,20 @@ use super::{
 };
 use crate::pixels::Crop;
 
-/// Everything that a worker thread needs beside its engine.
-pub(super) struct WorkerContext<'a> {
+/// Everything that an engine's thread needs beside the engine.
+pub(super) struct ThreadContext<'a> {
     pub(super) jobs: &'a async_channel::Receiver<Job>,
     pub(super) max_batch: usize,
-    /// Label of the metrics.
+    /// Value of the metrics' `backend` label.
     pub(super) backend: &'static str,
-    pub(super) lost: &'a LostSignal,
+    pub(super) lost_signal: &'a LostSignal,
     pub(super) timer: &'a BatchTimer,
 }
 
-/// Completes a batch that begins with `received` with the jobs that are already waiting.
+/// Returns a batch of the jobs `received` and of jobs that are already waiting.
 ///
-/// Drops jobs whose caller has gone. Never waits; the batch may be empty.
+/// The batch has at most `max_batch` jobs. Jobs whose caller has gone are dropped, so the batch may be
+/// empty. This function never waits.
 pub(super) fn fill_batch(
     received: Vec<Job>,
     jobs: &async_channel::Receiver<Job>,
@@ -41,33 +44,39 @@ pub(super) fn fill_batch(
 
 /// Returns true if a caller still waits for the reply.
 fn has_caller(job: &Job) -> bool {
-    let has_caller = !job.reply.is_closed();
-    if !has_caller {
+    let is_waiting = !job.reply.is_closed();
+    if !is_waiting {
         counter!("classify_shed_total", "reason" => "caller_left").increment(1);
     }
-    has_caller
+    is_waiting
 }
 
-/// Separates the crops of a batch from its replies and counts the batch.
+/// Splits a batch into crops and replies, and records the batch's size as a metric.
 pub(super) fn split_batch(batch: Vec<Job>) -> (Vec<Crop>, Vec<Reply>) {
     histogram!("classify_batch_size").record(batch.len() as f64);
     batch.into_iter().map(|job| (job.crop, job.reply)).unzip()
 }
 
-/// Runs `work` and returns the text of its error or panic.
+/// Runs `work` and converts an error or a panic to its text.
 pub(super) fn catch_failure<T>(work: impl FnOnce() -> Result<T, InferError>) -> Result<T, String> {
     match catch_unwind(AssertUnwindSafe(work)) {
         Ok(result) => result.map_err(|error| error.0.to_string()),
-        Err(panic) => Err(panic_text(panic.as_ref())),
+        Err(panic) => Err(describe_panic(panic.as_ref())),
     }
 }
 
 /// Returns the text of an engine's panic.
-pub(super) fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
+pub(super) fn describe_panic(panic: &(dyn std::any::Any + Send)) -> String {
     format!("panicked: {}", panic::message(panic))
 }
 
-/// Sends each caller its logits. If there are none, sends `failure` of the reason, and returns the reason.
+/// Sends each caller its logits, or an error if the batch failed.
+///
+/// The batch failed if `logits` is an error or does not have one entry per caller. `failure` builds the
+/// callers' error from the reason. `begin` is the time at which the batch was given to the engine.
+///
+/// # Errors
+/// Returns the reason when the batch failed.
 pub(super) fn reply_to_callers(
     logits: Result<Vec<Vec<f32>>, String>,
     replies: Vec<Reply>,
@@ -83,7 +92,7 @@ pub(super) fn reply_to_callers(
     match logits {
         Ok(logits) => {
             for (reply, logits) in replies.into_iter().zip(logits) {
-                // Fails if the caller left during the forward pass.
+                // Sending fails if the caller left while the network ran.
                 let _ = reply.send(Ok(logits));
             }
             Ok(())

@@ -1,4 +1,4 @@
-//! The interface of an engine.
+//! The trait that every engine implements.
 
 use std::pin::Pin;
 
@@ -7,53 +7,57 @@ use crate::{
     pixels::Crop,
 };
 
-/// The network did not run. The same batch may succeed at another time.
+/// Error of a batch on which the network did not run. A later attempt with the same batch may succeed.
 #[derive(Debug, thiserror::Error)]
 #[error("the network did not run")]
 pub struct InferError(#[source] pub Box<dyn std::error::Error + Send + Sync>);
 
-/// A future of the logits of each crop of a submitted batch, one value per class.
+/// A future of the logits of a submitted batch.
+///
+/// The future returns one entry per crop, in the order of the batch. Each entry has one value per class.
 pub type PendingLogits = Pin<Box<dyn Future<Output = Result<Vec<Vec<f32>>, InferError>> + Send>>;
 
-/// An engine: runs the network on batches of crops. Each engine is used by one thread.
+/// An engine, which runs the network on batches of crops. Only one thread uses each engine.
 pub trait Infer: Send {
-    /// Computes the logits of each crop of `batch`, one value per class, in the order of the batch.
+    /// Computes the logits of `batch`.
     ///
-    /// May panic; the caller catches it.
+    /// Returns one entry per crop, in the order of `batch`. Each entry has one value per class. An
+    /// implementation may panic, because the caller catches the panic.
     ///
     /// # Errors
-    /// [`InferError`].
+    /// Returns [`InferError`] when the network did not run.
     fn infer(&mut self, batch: &[Crop]) -> Result<Vec<Vec<f32>>, InferError>;
 
     /// Submits `batch` and returns a future of its logits.
     ///
-    /// An engine on a GPU returns before the GPU has finished. The default runs [`Self::infer`] first. May
-    /// panic; the caller catches it.
+    /// An engine on a GPU returns before the GPU has finished. The default implementation runs
+    /// [`Self::infer`] to its end before it returns. An implementation may panic, because the caller catches
+    /// the panic.
     ///
     /// # Errors
-    /// [`InferError`].
+    /// Returns [`InferError`] when the batch cannot be submitted.
     fn submit(&mut self, batch: &[Crop]) -> Result<PendingLogits, InferError> {
         let logits = self.infer(batch);
         Ok(Box::pin(std::future::ready(logits)))
     }
 
-    /// Returns true if the engine runs on a device of its own, such as a GPU.
+    /// Returns true if the engine has its own device, such as a GPU.
     ///
-    /// [`Self::submit`] is then called for the next batch before the current one has finished, and a
-    /// failure means that the device is lost.
-    fn overlaps(&self) -> bool {
+    /// The engine's thread then calls [`Self::submit`] for the next batch before the current batch has
+    /// finished. An engine with its own device is lost when a batch fails.
+    fn has_own_device(&self) -> bool {
         false
     }
 
-    /// Prepares the engine. Called once, before its first batch.
+    /// Prepares the engine. The engine's thread calls this method once, before the first batch.
     ///
-    /// The default runs the network on a black crop and checks that the logits are usable.
+    /// The default implementation runs the network on a black crop and checks that the logits are usable.
     ///
     /// # Errors
-    /// [`InferError`].
+    /// Returns [`InferError`] when the network did not run or its logits are unusable.
     fn warm_up(&mut self) -> Result<(), InferError> {
         let logits = self.infer(&[Crop::black(GEOMETRY.crop)])?;
         let first = logits.into_iter().next().unwrap_or_default();
-        labels::probabilities(&first).map(drop).map_err(|error| InferError(error.into()))
+        labels::compute_probabilities(&first).map(drop).map_err(|error| InferError(error.into()))
     }
 }

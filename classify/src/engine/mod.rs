@@ -1,13 +1,14 @@
 //! The queue of crops and the threads that run the network on them.
 //!
-//! One bounded queue feeds any number of engines, each on an operating system thread of its own. A free
-//! engine receives one crop, adds the crops that are already waiting up to the largest batch, and runs: a
-//! lone request never waits for a batch to fill. Crops whose caller has gone are dropped before the network
-//! runs. A batch that panics or fails is an error for its callers; the engine continues.
+//! An engine runs the network on batches of crops. Each engine has its own operating system thread, and one
+//! bounded queue feeds all engines. A free engine receives one crop, adds the crops that are already
+//! waiting, up to the maximum batch, and runs. A lone request therefore never waits for a batch to fill. An
+//! engine drops a crop whose caller has gone. If a batch fails or panics, its callers receive an error and
+//! the engine continues.
 //!
-//! An engine on a GPU is fed by `overlap`, which submits the next batch before the current one has finished.
-//! Such an engine is lost when a batch fails or times out. The state of its driver is then unknown, so the
-//! service ends and must be started again.
+//! The module `overlap` feeds an engine that has its own device, such as a GPU. It submits the next batch
+//! before the current batch has finished. Such an engine is lost when a batch fails or times out, because the
+//! state of the device's driver is then unknown. The service ends and must be started again.
 
 mod batch;
 mod infer;
@@ -16,11 +17,11 @@ mod overlap;
 mod queue;
 #[cfg(test)]
 mod tests;
+mod threads;
 mod watchdog;
-mod worker;
 
 pub use infer::{Infer, InferError, PendingLogits};
 pub use native::{EnginePlan, NativeEngine};
 
 pub(crate) use queue::{EngineError, InferenceQueue};
-pub(crate) use worker::{RunningEngines, WorkerBuilder, inference_queue};
+pub(crate) use threads::{EngineStarter, RunningEngines, inference_queue};

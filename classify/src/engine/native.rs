@@ -1,4 +1,4 @@
-//! The compiled-in network on the CPU, as an engine.
+//! An engine that runs the compiled-in network on the CPU.
 
 use std::{
     num::NonZeroUsize,
@@ -14,20 +14,20 @@ use rayon::{ThreadPool, ThreadPoolBuilder};
 use super::infer::{Infer, InferError};
 use crate::{backend::Backend, model::Network, pixels::Crop};
 
-/// The compiled-in network on the CPU.
+/// An engine that runs the compiled-in network on the CPU.
 ///
-/// An engine that runs alone uses the threads of all engines for its image. Engines that run side by side
-/// use their own threads only: one image per thread gives the highest throughput, and no image waits for
-/// the end of another.
+/// An engine that runs alone uses the threads of all engines for its image. Engines that run at the same
+/// time use only their own threads. One image per thread gives the highest throughput, and no image waits
+/// until a different image has finished.
 #[derive(Debug)]
 pub struct NativeEngine {
     network: Network,
     /// Threads of this engine, used while other engines run.
-    own: Arc<ThreadPool>,
+    own_pool: Arc<ThreadPool>,
     /// Threads of all engines, used while no other engine runs.
-    shared: Arc<ThreadPool>,
+    shared_pool: Arc<ThreadPool>,
     /// Number of engines that are running a batch.
-    running: Arc<AtomicUsize>,
+    running_count: Arc<AtomicUsize>,
 }
 
 /// Number of engines, their threads and their backend.
@@ -39,12 +39,16 @@ pub struct EnginePlan {
     pub engine_count: NonZeroUsize,
     /// Number of threads that the engines share.
     pub threads: NonZeroUsize,
-    /// Widest instruction set to use. Only for a backend with CPU kernels.
+    /// Widest instruction set that the CPU kernels may use.
+    ///
+    /// `None` selects the widest instruction set of this CPU.
+    ///
+    /// A backend without CPU kernels ignores this field.
     pub isa: Option<Isa>,
 }
 
 impl EnginePlan {
-    /// Returns the number of threads of an engine that runs beside others.
+    /// Returns the number of threads that an engine uses while other engines run.
     fn threads_per_engine(&self) -> NonZeroUsize {
         NonZeroUsize::new(self.threads.get() / self.engine_count).unwrap_or(NonZeroUsize::MIN)
     }
@@ -54,28 +58,28 @@ impl NativeEngine {
     /// Loads the network once and creates the engines of `plan`, which share its weights.
     ///
     /// # Errors
-    /// When threads cannot be started.
+    /// Returns [`InferError`] when threads cannot be started.
     ///
     /// # Panics
-    /// When the weights do not fit the code. Both come from the same build.
+    /// Panics if the weights do not fit the network's code. One build generates both, so they fit.
     pub fn load_all(plan: EnginePlan) -> Result<Vec<Self>, InferError> {
         let EnginePlan { backend, engine_count, threads, isa } = plan;
         let threads_per_engine = plan.threads_per_engine();
         let network = Network::load_with_isa(backend, isa);
-        let shared = Arc::new(thread_pool(threads, "engines".to_owned())?);
-        let running = Arc::new(AtomicUsize::new(0));
+        let shared_pool = Arc::new(build_thread_pool(threads, "engines".to_owned())?);
+        let running_count = Arc::new(AtomicUsize::new(0));
         (0..engine_count.get())
             .map(|engine| {
-                let own = if threads_per_engine == threads {
-                    Arc::clone(&shared)
+                let own_pool = if threads_per_engine == threads {
+                    Arc::clone(&shared_pool)
                 } else {
-                    Arc::new(thread_pool(threads_per_engine, format!("engine-{engine}"))?)
+                    Arc::new(build_thread_pool(threads_per_engine, format!("engine-{engine}"))?)
                 };
                 Ok(Self {
                     network: network.clone(),
-                    own,
-                    shared: Arc::clone(&shared),
-                    running: Arc::clone(&running),
+                    own_pool,
+                    shared_pool: Arc::clone(&shared_pool),
+                    running_count: Arc::clone(&running_count),
                 })
             })
             .collect()
@@ -84,34 +88,34 @@ impl NativeEngine {
 
 impl Infer for NativeEngine {
     fn infer(&mut self, batch: &[Crop]) -> Result<Vec<Vec<f32>>, InferError> {
-        let guard = RunningGuard::new(&self.running);
-        let pool = if guard.is_alone { &self.shared } else { &self.own };
-        // Rayon's tasks started within `install` stay on this pool, including those of burn.
+        let guard = RunningGuard::new(&self.running_count);
+        let pool = if guard.is_alone { &self.shared_pool } else { &self.own_pool };
+        // Rayon tasks that are started within `install` stay on this pool. burn starts its tasks there.
         pool.install(|| self.network.logits(batch)).map_err(|error| InferError(error.into()))
     }
 }
 
-/// Counts an engine as running for as long as the guard lives.
+/// Adds a running engine to the count until the guard is dropped.
 struct RunningGuard<'a> {
-    running: &'a AtomicUsize,
-    /// True if no other engine ran when this one began.
+    running_count: &'a AtomicUsize,
+    /// True if no other engine was running when the guard was created.
     is_alone: bool,
 }
 
 impl<'a> RunningGuard<'a> {
-    fn new(running: &'a AtomicUsize) -> Self {
-        // Relaxed suffices: the count guards no memory, and a late count only costs time.
-        Self { running, is_alone: running.fetch_add(1, Ordering::Relaxed) == 0 }
+    fn new(running_count: &'a AtomicUsize) -> Self {
+        // Relaxed suffices, because the count guards no memory and an outdated count only costs time.
+        Self { running_count, is_alone: running_count.fetch_add(1, Ordering::Relaxed) == 0 }
     }
 }
 
 impl Drop for RunningGuard<'_> {
     fn drop(&mut self) {
-        self.running.fetch_sub(1, Ordering::Relaxed);
+        self.running_count.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
-fn thread_pool(threads: NonZeroUsize, name: String) -> Result<ThreadPool, InferError> {
+fn build_thread_pool(threads: NonZeroUsize, name: String) -> Result<ThreadPool, InferError> {
     ThreadPoolBuilder::new()
         .num_threads(threads.get())
         .thread_name(move |thread| format!("{name}-{thread}"))
@@ -131,19 +135,22 @@ mod tests {
             let plan = EnginePlan { backend, engine_count: two, threads: two, isa: None };
             let mut engines = NativeEngine::load_all(plan).unwrap();
             let engine = &mut engines[0];
-            assert_eq!([&engine.shared, &engine.own].map(|pool| pool.current_num_threads()), [2, 1]);
+            assert_eq!(
+                [&engine.shared_pool, &engine.own_pool].map(|pool| pool.current_num_threads()),
+                [2, 1]
+            );
 
             let side = GEOMETRY.crop;
             let gradient = (0..side * side * 3).map(|index| u8::try_from(index % 251).unwrap()).collect();
             let batch = [Crop::new(gradient, side).unwrap()];
-            let alone = engine.infer(&batch).unwrap();
+            let expected = engine.infer(&batch).unwrap();
 
-            let running = Arc::clone(&engine.running);
-            let other = RunningGuard::new(&running);
-            assert!(other.is_alone && !RunningGuard::new(&running).is_alone);
-            assert_eq!(engine.infer(&batch).unwrap(), alone, "{backend}");
-            drop(other);
-            assert_eq!(running.load(Ordering::Relaxed), 0);
+            let running_count = Arc::clone(&engine.running_count);
+            let other_engine = RunningGuard::new(&running_count);
+            assert!(other_engine.is_alone && !RunningGuard::new(&running_count).is_alone);
+            assert_eq!(engine.infer(&batch).unwrap(), expected, "{backend}");
+            drop(other_engine);
+            assert_eq!(running_count.load(Ordering::Relaxed), 0);
         }
     }
 }

@@ -17,15 +17,15 @@ pub(crate) enum EngineError {
     /// The queue is closed because the service is shutting down.
     #[error("the engines are stopping")]
     Closed,
-    /// The batch panicked or failed. The same crop may succeed in another batch.
+    /// The batch panicked or failed. A later attempt with the same crop may succeed.
     #[error("the batch failed: {0}")]
     Failed(String),
-    /// The engine's GPU is lost. Another instance may succeed.
+    /// The engine is lost. Another instance of the service may succeed.
     #[error("the engine is lost: {0}")]
     Lost(String),
 }
 
-/// Sends the logits of a crop, or the reason why there are none, to the caller.
+/// Channel that sends a caller the logits of its crop, or an error.
 pub(super) type Reply = oneshot::Sender<Result<Vec<f32>, EngineError>>;
 
 /// A crop in the queue.
@@ -34,26 +34,33 @@ pub(super) struct Job {
     pub(super) reply: Reply,
 }
 
-/// Handle of the queue: passes crops to whichever engine is free. Clones share the queue.
+/// Sending half of the queue, which passes each crop to a free engine. Clones share the queue.
 #[derive(Clone, Debug)]
 pub(crate) struct InferenceQueue {
     jobs: async_channel::Sender<Job>,
-    lost: LostSignal,
+    lost_signal: LostSignal,
 }
 
 impl InferenceQueue {
-    /// Creates a queue of at most `max_items` crops and returns the engines' end as well.
-    pub(super) fn bounded(max_items: NonZeroUsize, lost: LostSignal) -> (Self, async_channel::Receiver<Job>) {
+    /// Creates a queue of at most `max_items` crops.
+    ///
+    /// Also returns the receiver from which the engines take crops.
+    pub(super) fn bounded(
+        max_items: NonZeroUsize,
+        lost_signal: LostSignal,
+    ) -> (Self, async_channel::Receiver<Job>) {
         let (jobs, receiver) = async_channel::bounded(max_items.get());
-        (Self { jobs, lost }, receiver)
+        (Self { jobs, lost_signal }, receiver)
     }
 
-    /// Computes the logits of `crop`, one value per class.
+    /// Computes the logits of `crop`. Returns one value per class.
     ///
     /// The network does not run for the crop if this future is dropped before an engine has received it.
     ///
     /// # Errors
-    /// [`EngineError`].
+    /// Returns [`EngineError::Overloaded`] when the queue is full, [`EngineError::Closed`] when the queue
+    /// is closed, and [`EngineError::Failed`] or [`EngineError::Lost`] when the network did not run for the
+    /// crop.
     pub(crate) async fn infer(&self, crop: Crop) -> Result<Vec<f32>, EngineError> {
         let (reply, logits) = oneshot::channel();
         self.jobs.try_send(Job { crop, reply }).map_err(|error| match error {
@@ -61,25 +68,26 @@ impl InferenceQueue {
                 counter!("classify_shed_total", "reason" => "queue_full").increment(1);
                 EngineError::Overloaded
             }
-            // The queue is also closed when the last engine is lost.
+            // The queue also closes when the last engine is lost.
             async_channel::TrySendError::Closed(_) => {
-                self.lost.reason().map_or(EngineError::Closed, EngineError::Lost)
+                self.lost_signal.reason().map_or(EngineError::Closed, EngineError::Lost)
             }
         })?;
         report_length(self.jobs.len());
         tokio::select! {
             biased;
             logits = logits => {
-                logits.unwrap_or_else(|_| Err(EngineError::Failed("the engine has gone".to_owned())))
+                logits.unwrap_or_else(|_| Err(EngineError::Failed("the engine's thread ended".to_owned())))
             }
-            // A lost engine may hang and never reply.
-            reason = self.lost.wait() => Err(EngineError::Lost(reason)),
+            // The whole service stops when an engine is lost, so every waiting caller fails at once. The lost
+            // engine itself may never reply.
+            reason = self.lost_signal.wait() => Err(EngineError::Lost(reason)),
         }
     }
 
-    /// Waits until an engine is lost and returns the reason. The process should end then.
-    pub(crate) async fn lost(&self) -> String {
-        self.lost.wait().await
+    /// Waits until an engine is lost and returns the reason. The process must then end.
+    pub(crate) async fn wait_until_lost(&self) -> String {
+        self.lost_signal.wait().await
     }
 
     /// Closes the queue to new crops. Crops in the queue are still classified.
@@ -88,7 +96,7 @@ impl InferenceQueue {
     }
 }
 
-/// Sets the metric of the queue's length.
-pub(super) fn report_length(items: usize) {
-    gauge!("classify_queue_items").set(items as f64);
+/// Sets the metric of the queue's length, in crops.
+pub(super) fn report_length(length: usize) {
+    gauge!("classify_queue_items").set(length as f64);
 }

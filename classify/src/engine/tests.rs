@@ -1,4 +1,4 @@
-//! Tests of the queue and the worker threads, with an engine that the test controls.
+//! Tests of the queue and the engine threads, with an engine that the test controls.
 
 use std::{num::NonZeroUsize, sync::mpsc as std_mpsc, time::Duration};
 
@@ -10,7 +10,7 @@ use crate::{
     pixels::Crop,
 };
 
-/// An engine that reports the size of each batch and waits for the test's verdict on it.
+/// An engine that reports each batch's size and waits for the test's verdict.
 struct GatedEngine {
     batch_sizes: std_mpsc::Sender<usize>,
     verdicts: std_mpsc::Receiver<Verdict>,
@@ -21,7 +21,7 @@ enum Verdict {
     Answer,
     Fail,
     Panic,
-    LoseOne,
+    OmitOne,
 }
 
 impl Infer for GatedEngine {
@@ -31,7 +31,7 @@ impl Infer for GatedEngine {
             Verdict::Answer => Ok(batch.iter().map(|_| vec![0.0; CLASSES]).collect()),
             Verdict::Fail => Err(InferError("out of luck".into())),
             Verdict::Panic => panic!("gone wrong"),
-            Verdict::LoseOne => Ok(batch.iter().skip(1).map(|_| vec![0.0; CLASSES]).collect()),
+            Verdict::OmitOne => Ok(batch.iter().skip(1).map(|_| vec![0.0; CLASSES]).collect()),
         }
     }
 
@@ -50,11 +50,11 @@ struct Rig {
 impl Rig {
     async fn new(max_items: usize, max_batch: usize) -> Self {
         let some = |n| NonZeroUsize::new(n).unwrap();
-        let (queue, workers) = inference_queue(some(max_items), some(max_batch), "fake");
+        let (queue, starter) = inference_queue(some(max_items), some(max_batch), "fake");
         let (size_sender, batch_sizes) = std_mpsc::channel();
         let (verdicts, verdict_receiver) = std_mpsc::channel();
         let engine = GatedEngine { batch_sizes: size_sender, verdicts: verdict_receiver };
-        let running = workers.start(vec![Box::new(engine)]).await.unwrap();
+        let running = starter.start(vec![Box::new(engine)]).await.unwrap();
         Self { queue, running, batch_sizes, verdicts }
     }
 
@@ -63,7 +63,7 @@ impl Rig {
         self.batch_sizes.recv_timeout(Duration::from_secs(60)).unwrap()
     }
 
-    /// Starts a request; it is in the queue when this function returns.
+    /// Starts a request. Its crop is in the queue when this function returns.
     fn request(&self) -> impl Future<Output = Result<Vec<f32>, EngineError>> + Unpin {
         let queue = self.queue.clone();
         let mut request = async move { queue.infer(Crop::black(GEOMETRY.crop)).await }.boxed();
@@ -79,14 +79,14 @@ impl Rig {
 async fn lone_request_runs_at_once_and_queued_requests_run_together() {
     let rig = Rig::new(8, 3).await;
     let first = rig.request();
-    assert_eq!(rig.next_batch(), 1, "runs alone, at once");
+    assert_eq!(rig.next_batch(), 1, "the request runs alone and at once");
     let queued: Vec<_> = (0..4).map(|_| rig.request()).collect();
     for _ in 0..3 {
         rig.verdicts.send(Verdict::Answer).unwrap();
     }
     assert!(first.await.is_ok());
     assert!(join_all(queued).await.iter().all(Result::is_ok));
-    assert_eq!((rig.next_batch(), rig.next_batch()), (3, 1), "a full batch, then the rest");
+    assert_eq!((rig.next_batch(), rig.next_batch()), (3, 1), "the rest runs after a full batch");
 }
 
 #[tokio::test]
@@ -111,7 +111,7 @@ async fn crop_of_a_caller_who_left_does_not_run() {
     rig.verdicts.send(Verdict::Answer).unwrap();
     rig.verdicts.send(Verdict::Answer).unwrap();
     assert!(first.await.is_ok() && stays.await.is_ok());
-    assert_eq!(rig.next_batch(), 1, "only the caller who stayed");
+    assert_eq!(rig.next_batch(), 1, "the batch has only the crop of the caller who stayed");
 }
 
 #[tokio::test]
@@ -120,7 +120,7 @@ async fn failed_batch_is_an_error_for_its_callers_and_the_engine_continues() {
     for (verdict, reason) in [
         (Verdict::Panic, "panicked: gone wrong"),
         (Verdict::Fail, "out of luck"),
-        (Verdict::LoseOne, "0 outputs for 1 images"),
+        (Verdict::OmitOne, "0 outputs for 1 images"),
     ] {
         rig.verdicts.send(verdict).unwrap();
         assert_eq!(rig.request().await, Err(EngineError::Failed(reason.to_owned())));
@@ -142,7 +142,7 @@ async fn closed_queue_finishes_its_crops_and_refuses_new_ones() {
     }
     assert!(first.await.is_ok());
     assert!(join_all(queued).await.iter().all(Result::is_ok));
-    rig.running.finished().await;
+    rig.running.wait_until_ended().await;
 }
 
 /// An engine whose logits are all infinite.
@@ -154,7 +154,7 @@ impl Infer for BrokenEngine {
     }
 }
 
-/// An engine that hangs in its warm-up until the test drops the other end of the channel.
+/// An engine that hangs in its warm-up until the test drops the channel's sender.
 struct HangingEngine {
     test_is_running: std_mpsc::Receiver<()>,
 }
@@ -168,10 +168,10 @@ impl Infer for HangingEngine {
 
 #[tokio::test]
 async fn engine_that_hangs_in_its_warm_up_does_not_start() {
-    let (_queue, workers) = inference_queue(NonZeroUsize::MIN, NonZeroUsize::MIN, "fake");
+    let (_queue, starter) = inference_queue(NonZeroUsize::MIN, NonZeroUsize::MIN, "fake");
     let (end_of_test, test_is_running) = std_mpsc::channel();
-    let workers = workers.with_warm_up_timeout(Duration::from_millis(50));
-    let error = workers.start(vec![Box::new(HangingEngine { test_is_running })]).await.unwrap_err();
+    let starter = starter.with_warm_up_timeout(Duration::from_millis(50));
+    let error = starter.start(vec![Box::new(HangingEngine { test_is_running })]).await.unwrap_err();
     let expected = "an engine did not warm up within 0.05 s (CLASSIFY_WARM_UP_TIMEOUT)";
     assert_eq!(error.to_string(), expected);
     drop(end_of_test);
@@ -179,7 +179,7 @@ async fn engine_that_hangs_in_its_warm_up_does_not_start() {
 
 #[tokio::test]
 async fn engine_with_unusable_logits_does_not_start() {
-    let (_queue, workers) = inference_queue(NonZeroUsize::MIN, NonZeroUsize::MIN, "fake");
-    let error = workers.start(vec![Box::new(BrokenEngine)]).await.unwrap_err();
+    let (_queue, starter) = inference_queue(NonZeroUsize::MIN, NonZeroUsize::MIN, "fake");
+    let error = starter.start(vec![Box::new(BrokenEngine)]).await.unwrap_err();
     assert!(error.to_string().contains("did not warm up"), "{error}");
 }

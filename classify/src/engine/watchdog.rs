@@ -1,4 +1,4 @@
-//! Detects a batch that never ends, and signals the rest of the service that an engine is lost.
+//! Detects a batch that never finishes, and signals that an engine is lost.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -7,7 +7,7 @@ use std::{
 
 use tokio::sync::watch;
 
-/// Signals that an engine is lost, and the reason. Clones share the signal.
+/// Signal that an engine is lost, with the reason. Clones share the signal.
 #[derive(Clone, Debug, Default)]
 pub(super) struct LostSignal {
     reason: watch::Sender<Option<String>>,
@@ -23,7 +23,7 @@ impl LostSignal {
         });
     }
 
-    /// Returns the reason if an engine is lost.
+    /// Returns the reason why an engine is lost, or `None` if no engine is lost.
     pub(super) fn reason(&self) -> Option<String> {
         self.reason.borrow().clone()
     }
@@ -31,30 +31,32 @@ impl LostSignal {
     /// Waits until an engine is lost and returns the reason.
     pub(super) async fn wait(&self) -> String {
         let mut reasons = self.reason.subscribe();
-        // Waiting cannot fail: the sender lives as long as `self`.
+        // Waiting cannot fail, because `self` holds the sender.
         let reason = reasons.wait_for(Option::is_some).await.ok().and_then(|reason| reason.clone());
         reason.unwrap_or_default()
     }
 }
 
-/// Start time of an engine's current batch. Clones share it.
+/// Timer of an engine's current batch. Clones share the timer.
 ///
-/// The engine's thread sets it. The thread may then hang in a driver for ever, which the watchdog task
-/// observes from outside.
+/// The engine's thread sets the timer. That thread may hang in a driver for ever, so a watchdog task reads
+/// the timer.
 #[derive(Clone, Debug, Default)]
 pub(super) struct BatchTimer {
-    since: Arc<Mutex<Option<Instant>>>,
+    /// Time at which the timer was started, or `None` while no batch runs.
+    start: Arc<Mutex<Option<Instant>>>,
 }
 
 impl BatchTimer {
-    /// Starts the timer, from zero if it runs.
+    /// Starts the timer from zero, even if it is already running.
     pub(super) fn restart(&self) {
         *self.lock() = Some(Instant::now());
     }
 
-    /// Starts the timer unless it runs.
+    /// Starts the timer unless it is already running.
     ///
-    /// A batch that is submitted while another one runs is timed from the end of that one.
+    /// If a batch is submitted while the previous batch runs, its time begins when the previous batch has
+    /// finished.
     pub(super) fn start_if_idle(&self) {
         self.lock().get_or_insert_with(Instant::now);
     }
@@ -65,21 +67,22 @@ impl BatchTimer {
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<Instant>> {
-        self.since.lock().unwrap_or_else(PoisonError::into_inner)
+        self.start.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits until a batch has run for longer than `limit`, then reports the engine as lost.
-    pub(super) async fn watch(&self, limit: Duration, lost: &LostSignal) {
+    /// Waits until a batch exceeds `batch_timeout`, then reports the engine as lost.
+    pub(super) async fn watch(&self, batch_timeout: Duration, lost_signal: &LostSignal) {
         loop {
-            let since = *self.lock();
-            let left = match since {
-                Some(since) => limit.saturating_sub(since.elapsed()),
-                None => limit,
+            let start = *self.lock();
+            let remaining = match start {
+                Some(start) => batch_timeout.saturating_sub(start.elapsed()),
+                None => batch_timeout,
             };
-            if left.is_zero() {
-                return lost.report(&format!("a batch has run for more than {} s", limit.as_secs_f64()));
+            if remaining.is_zero() {
+                let seconds = batch_timeout.as_secs_f64();
+                return lost_signal.report(&format!("a batch has run for more than {seconds} s"));
             }
-            tokio::time::sleep(left).await;
+            tokio::time::sleep(remaining).await;
         }
     }
 }

@@ -1,19 +1,21 @@
-//! Description of a GPU, as its driver reports it.
+//! The description of a GPU, as its driver reports it.
 
 use std::fmt;
 
 use serde::Serialize;
 
-/// Names of software drivers, in lower case. Any part of an adapter's name or driver may contain one.
+/// Names of software drivers, in lower case.
+///
+/// An adapter is software if its name or its driver contains one of these names.
 const SOFTWARE_DRIVERS: [&str; 6] =
     ["llvmpipe", "lavapipe", "softpipe", "swiftshader", "microsoft basic render", "software adapter"];
 
-/// A GPU, real or software.
+/// A hardware or software GPU.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Adapter {
     /// Name that the driver reports, such as `NVIDIA L4`.
     pub name: String,
-    /// `discrete`, `integrated`, `virtual`, `cpu` or `other`.
+    /// Kind of the GPU: `discrete`, `integrated`, `virtual`, `cpu` or `other`.
     pub kind: &'static str,
     /// Programming interface: `cuda`, `vulkan`, `metal`, `dx12` or `gl`.
     pub api: String,
@@ -24,7 +26,7 @@ pub struct Adapter {
 }
 
 impl Adapter {
-    /// Creates an adapter. Derives `software` from its kind, name and driver.
+    /// Creates an adapter. `kind`, `name` and `driver` decide whether the adapter is software.
     #[cfg_attr(not(feature = "gpu"), expect(dead_code, reason = "no GPU backend is compiled in"))]
     pub(crate) fn new(name: String, kind: &'static str, api: String, driver: String) -> Self {
         let names_software_driver = |text: &str| {

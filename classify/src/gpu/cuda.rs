@@ -1,4 +1,6 @@
-//! NVIDIA GPUs by CUDA. The driver is loaded when a device is opened, not when the program starts.
+//! GPU access through CUDA.
+//!
+//! NVIDIA's driver is loaded when a device is opened. The program therefore also starts without the driver.
 
 use std::{
     fs,
@@ -11,7 +13,7 @@ use platform::panic;
 
 use super::Adapter;
 
-/// Opens the first device.
+/// Opens the first CUDA device.
 pub(super) fn open() -> Result<Adapter, String> {
     let devices = Device::enumerate(DeviceType::Cuda);
     let Some(device) = devices.first() else {
@@ -23,11 +25,11 @@ pub(super) fn open() -> Result<Adapter, String> {
     let identity = catch_unwind(AssertUnwindSafe(|| device.identity()))
         .map_err(|panic| format!("the device does not open: {}", panic::message(panic.as_ref())))?;
     let name = identity.map_or_else(|| "a device without a name".to_owned(), |identity| identity.name);
-    Ok(Adapter::new(name, "discrete", "cuda".to_owned(), driver_version()))
+    Ok(Adapter::new(name, "discrete", "cuda".to_owned(), read_driver_version()))
 }
 
-/// Returns the kernel driver's version, which is always the version of the library as well.
-fn driver_version() -> String {
+/// Returns the version of NVIDIA's kernel driver. The driver's library always has the same version.
+fn read_driver_version() -> String {
     let version = fs::read_to_string("/proc/driver/nvidia/version").unwrap_or_default();
     match version.lines().next() {
         Some(line) => line.trim_start_matches("NVRM version:").trim().to_owned(),

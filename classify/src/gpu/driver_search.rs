@@ -35,31 +35,31 @@ const DRIVER_FILE_FOLDERS: [&str; 3] =
 
 /// A search for drivers on this machine.
 pub(super) struct DriverSearch {
-    /// Root of the file system; another folder in tests.
+    /// Root of the file system. Tests use a temporary folder.
     root: PathBuf,
-    /// Reads an environment variable.
-    variable: fn(&str) -> Option<String>,
+    /// Function that returns the value of an environment variable.
+    read_variable: fn(&str) -> Option<String>,
 }
 
 impl Default for DriverSearch {
     fn default() -> Self {
-        Self { root: PathBuf::from("/"), variable: |name| env::var(name).ok() }
+        Self { root: PathBuf::from("/"), read_variable: |name| env::var(name).ok() }
     }
 }
 
 impl DriverSearch {
     /// Lists the variables, libraries, driver files and devices, one per line.
     pub(super) fn report(&self) -> Vec<String> {
-        let variables = VARIABLES.iter().map(|&name| match (self.variable)(name) {
+        let variables = VARIABLES.iter().map(|&name| match (self.read_variable)(name) {
             Some(value) => format!("  {name}={value}"),
             None => format!("  {name} is not set"),
         });
         let files = [
-            ("Vulkan's driver files", self.files(&DRIVER_FILE_FOLDERS, |name| name.ends_with(".json"))),
-            ("devices", self.files(&["/dev"], |name| name.starts_with("nvidia"))),
-            ("render nodes", self.files(&["/dev/dri"], |name| name.starts_with("render"))),
+            ("Vulkan's driver files", self.list_files(&DRIVER_FILE_FOLDERS, |name| name.ends_with(".json"))),
+            ("devices", self.list_files(&["/dev"], |name| name.starts_with("nvidia"))),
+            ("render nodes", self.list_files(&["/dev/dri"], |name| name.starts_with("render"))),
         ];
-        let libraries = LIBRARIES.iter().map(|&library| match self.library(library) {
+        let libraries = LIBRARIES.iter().map(|&library| match self.find_library(library) {
             Some(path) => format!("  {library}: {}", path.display()),
             None => format!("  {library}: not in LD_LIBRARY_PATH nor in the usual folders"),
         });
@@ -70,9 +70,9 @@ impl DriverSearch {
         variables.chain(libraries).chain(files).collect()
     }
 
-    /// Returns the path of the library `name`, as the dynamic linker would find it.
-    fn library(&self, name: &str) -> Option<PathBuf> {
-        let path = (self.variable)("LD_LIBRARY_PATH").unwrap_or_default();
+    /// Returns the path at which the dynamic linker would find the library `name`.
+    fn find_library(&self, name: &str) -> Option<PathBuf> {
+        let path = (self.read_variable)("LD_LIBRARY_PATH").unwrap_or_default();
         let named_folders = path.split(':').filter(|folder| !folder.is_empty());
         named_folders
             .chain(LIBRARY_FOLDERS)
@@ -80,19 +80,19 @@ impl DriverSearch {
             .find(|path| self.resolve(path).exists())
     }
 
-    /// Returns the sorted paths of the files in `folders` whose names are `wanted`.
-    fn files(&self, folders: &[&str], wanted: fn(&str) -> bool) -> Vec<String> {
-        let mut found = Vec::new();
+    /// Returns the sorted paths of the files in `folders` whose names satisfy `is_wanted`.
+    fn list_files(&self, folders: &[&str], is_wanted: fn(&str) -> bool) -> Vec<String> {
+        let mut paths = Vec::new();
         for folder in folders {
             let entries = fs::read_dir(self.resolve(Path::new(folder))).into_iter().flatten().flatten();
             let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
-            found.extend(names.filter(|name| wanted(name)).map(|name| format!("{folder}/{name}")));
+            paths.extend(names.filter(|name| is_wanted(name)).map(|name| format!("{folder}/{name}")));
         }
-        found.sort();
-        found
+        paths.sort();
+        paths
     }
 
-    /// Resolves an absolute path within the root.
+    /// Converts an absolute path to the path of the same file within `root`.
     fn resolve(&self, path: &Path) -> PathBuf {
         self.root.join(path.strip_prefix("/").unwrap_or(path))
     }
@@ -110,8 +110,9 @@ mod tests {
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(path, "").unwrap();
         }
-        let variable = |name: &str| (name == "LD_LIBRARY_PATH").then(|| "/nowhere:/opt/driver".to_owned());
-        let report = DriverSearch { root: root.path().to_owned(), variable }.report();
+        let read_variable =
+            |name: &str| (name == "LD_LIBRARY_PATH").then(|| "/nowhere:/opt/driver".to_owned());
+        let report = DriverSearch { root: root.path().to_owned(), read_variable }.report();
         for line in [
             "  VK_DRIVER_FILES is not set",
             "  LD_LIBRARY_PATH=/nowhere:/opt/driver",

@@ -1,12 +1,13 @@
-//! The compiled-in network on a GPU, as an engine.
+//! An engine that runs the compiled-in network on a GPU.
 //!
-//! Batches are padded to one of a few sizes. The GPU's kernels are compiled, and with autotune measured,
-//! per tensor shape; with few sizes all of this happens at warm-up and never during a request. The bytes of
-//! the crops are uploaded and normalised on the GPU. All logits are downloaded, 4 KB per image: the CPU
-//! checks every logit anyway, so choosing the best classes on the GPU would save nothing.
+//! The engine pads each batch to one of a few sizes. CubeCL compiles the GPU's kernels for each tensor shape,
+//! and autotune measures the kernels. With few batch sizes the warm-up does all of this work, so no request
+//! waits for it. The engine uploads the bytes of the crops, and the GPU normalises the bytes. The engine
+//! downloads all logits, which are 4 KB per image. Choosing the best classes on the GPU would save nothing,
+//! because the CPU checks every logit anyway.
 //!
-//! At warm-up the GPU must give the CPU's logits for a test image at each batch size, or the service does
-//! not start.
+//! At warm-up the GPU computes the logits of a test image at each batch size. The service does not start if
+//! these logits differ from the CPU's logits by more than a tolerance.
 
 use std::time::Instant;
 
@@ -20,27 +21,32 @@ use crate::{
     precision::Precision,
 };
 
-/// Maximum difference between a logit of the GPU and of the CPU, relative to the largest logit.
+/// Maximum difference between a GPU's logit and the CPU's logit, relative to the largest logit.
 ///
-/// Matrix units that multiply in reduced precision stay below it; broken drivers exceed it by far.
+/// A GPU that multiplies in reduced precision stays below the tolerance. A broken driver exceeds the
+/// tolerance by far.
 const TOLERANCE: f32 = 0.02;
 
-/// The compiled-in network on an opened GPU.
+/// An engine that runs the compiled-in network on an opened GPU.
 ///
-/// It runs on any backend, but [`NativeEngine`](crate::engine::NativeEngine) makes better use of a CPU.
+/// The engine also runs on a CPU backend, but [`NativeEngine`](crate::engine::NativeEngine) makes better use
+/// of a CPU.
 #[derive(Debug)]
 pub struct GpuEngine {
     backend: Backend,
     precision: Precision,
     batch_sizes: Vec<usize>,
-    /// Loaded at warm-up by the engine's thread: CubeCL has one stream per thread, and one is enough.
+    /// The network, or `None` before the warm-up.
+    ///
+    /// The engine's thread loads the network, because CubeCL has one stream per thread and one stream is
+    /// enough.
     network: Option<Network>,
 }
 
 impl GpuEngine {
     /// Creates an engine for batches of at most `max_batch` images.
     ///
-    /// `backend` must have been opened for `precision`.
+    /// [`gpu::open`](crate::gpu::open) must have opened `backend` for `precision`.
     pub fn new(backend: Backend, precision: Precision, max_batch: usize) -> Self {
         Self { backend, precision, batch_sizes: batch_sizes(max_batch), network: None }
     }
@@ -49,7 +55,7 @@ impl GpuEngine {
         self.network.as_ref().ok_or_else(|| InferError("the network is not loaded on the GPU yet".into()))
     }
 
-    /// Returns the smallest batch size that holds `images`.
+    /// Returns the smallest batch size of at least `images` images.
     fn padded_size(&self, images: usize) -> usize {
         self.batch_sizes.iter().copied().find(|&size| size >= images).unwrap_or(images)
     }
@@ -68,12 +74,12 @@ impl Infer for GpuEngine {
         Ok(Box::pin(async { logits.await.map_err(|error| InferError(error.into())) }))
     }
 
-    fn overlaps(&self) -> bool {
+    fn has_own_device(&self) -> bool {
         true
     }
 
     fn warm_up(&mut self) -> Result<(), InferError> {
-        let image = test_image();
+        let image = draw_test_image();
         let cpu = Network::load(Backend::default());
         let expected = cpu.logits(std::slice::from_ref(&image)).map_err(|error| InferError(error.into()))?;
         let expected = expected.concat();
@@ -100,23 +106,28 @@ impl Infer for GpuEngine {
     }
 }
 
-/// Returns the batch sizes that the GPU is given: the powers of two below `max_batch`, and `max_batch`.
+/// Returns the batch sizes of an engine.
+///
+/// The sizes are the powers of two below `max_batch`, and `max_batch` itself.
 fn batch_sizes(max_batch: usize) -> Vec<usize> {
     let powers = std::iter::successors(Some(1), |size| Some(size * 2));
     powers.take_while(|&size| size < max_batch).chain([max_batch]).collect()
 }
 
-/// Draws an image of three different gradients that has every value of a byte.
-fn test_image() -> Crop {
+/// Draws an image of three different gradients in which every value of a byte occurs.
+fn draw_test_image() -> Crop {
     let side = GEOMETRY.crop;
     let channels = (0..side).flat_map(|y| (0..side).flat_map(move |x| [x + y, x * 3 + y / 2, x * y / 16]));
     let bytes: Vec<u8> = channels.map(|value| u8::try_from(value % 256).unwrap_or(u8::MAX)).collect();
     Crop::new(bytes, side).unwrap_or_else(|| Crop::black(side))
 }
 
-/// Returns the largest difference of a logit, relative to the largest expected logit.
+/// Returns the largest difference between a logit and its expected value.
 ///
-/// Infinite if a logit is not finite or the numbers of logits differ.
+/// The difference is divided by the largest absolute value of an expected logit, or by 1 if that value is
+/// smaller.
+///
+/// The result is infinite if a logit is not finite or the numbers of logits differ.
 fn relative_difference(logits: &[f32], expected: &[f32]) -> f32 {
     if logits.len() != expected.len() || !logits.iter().all(|value| value.is_finite()) {
         return f32::INFINITY;
@@ -151,7 +162,7 @@ mod tests {
 
     #[test]
     fn test_image_has_every_value_of_a_byte() {
-        let image = test_image();
+        let image = draw_test_image();
         let values: std::collections::BTreeSet<u8> = image.rgb().iter().copied().collect();
         assert_eq!(values.len(), 256);
     }

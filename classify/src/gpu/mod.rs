@@ -1,9 +1,10 @@
 //! Chooses the backend at start-up and opens its GPU.
 //!
-//! [`choose_placement`] decides once, before the network is loaded. A backend that the configuration names
-//! runs, or the service does not start. Without a name, `CLASSIFY_GPU` says whether a GPU is required,
-//! preferred or ruled out. A software GPU is refused unless the configuration allows it: burn accepts one
-//! silently, and it would be a hundred times slower than this project's CPU kernels.
+//! [`choose_placement`] decides once, before the network is loaded. If the configuration names a backend,
+//! the service runs on that backend or does not start. If the configuration names no backend,
+//! `CLASSIFY_GPU` says whether a GPU is required, preferred or ruled out. A software GPU is refused unless
+//! the configuration allows it. Without this rule burn would silently use a software GPU, which is a
+//! hundred times slower than this project's CPU kernels.
 
 mod adapter;
 #[cfg(feature = "cuda")]
@@ -32,18 +33,18 @@ pub struct Placement {
     pub backend: Backend,
     /// Float type of the network.
     pub precision: Precision,
-    /// The opened GPU; `None` on the CPU.
+    /// The opened GPU, or `None` if the network runs on the CPU.
     pub adapter: Option<Adapter>,
 }
 
 impl Placement {
-    /// Returns the placement of a CPU backend.
+    /// Returns the placement on `backend`, which must run on the CPU.
     pub fn cpu(backend: Backend) -> Self {
         Self { backend, precision: Precision::F32, adapter: None }
     }
 }
 
-/// A backend without a usable GPU, and the reason.
+/// A backend whose GPU cannot be used, and the reason.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UnusableGpu {
     backend: Backend,
@@ -56,7 +57,7 @@ impl fmt::Display for UnusableGpu {
     }
 }
 
-/// A GPU is required, and none can be used.
+/// Error of a service that requires a GPU and can use none.
 #[derive(Debug, thiserror::Error)]
 pub struct NoGpu {
     unusable: Vec<UnusableGpu>,
@@ -77,12 +78,13 @@ impl fmt::Display for NoGpu {
     }
 }
 
-/// Chooses where the network runs and opens the GPU, if any. `backend` is the one the configuration names.
+/// Chooses where the network runs, and opens the GPU if the choice is a GPU.
 ///
-/// Blocks while the drivers load, so it must not run on an async worker.
+/// `backend` is the backend that the configuration names, or `None` if the configuration names no backend.
+/// This function blocks while drivers are loaded, so it must not run on an async worker.
 ///
 /// # Errors
-/// [`NoGpu`] when a GPU is required and none can be used.
+/// Returns [`NoGpu`] when a GPU is required and none can be used.
 pub fn choose_placement(backend: Option<Backend>, gpu: &GpuSettings) -> Result<Placement, NoGpu> {
     gpu.apply_cache();
     let (candidates, required) = match backend {
@@ -103,7 +105,7 @@ pub fn choose_placement(backend: Option<Backend>, gpu: &GpuSettings) -> Result<P
         return Err(NoGpu { unusable, machine: describe_machine() });
     }
     let fallback = Backend::default();
-    // A program without a GPU backend cannot use a GPU, so the CPU needs no warning.
+    // A program without a GPU backend can never use a GPU, so it falls back to the CPU without a warning.
     if !unusable.is_empty() {
         let reasons = unusable.iter().map(UnusableGpu::to_string).collect::<Vec<_>>().join("; ");
         tracing::warn!(backend = %fallback, reasons, "no GPU can be used: the network runs on the CPU");
@@ -113,21 +115,21 @@ pub fn choose_placement(backend: Option<Backend>, gpu: &GpuSettings) -> Result<P
 
 /// Opens the GPU of `backend` for this process and checks that it supports `precision`.
 ///
-/// Further calls return the same GPU.
+/// Further calls for the same backend return the same GPU.
 ///
 /// # Errors
-/// [`UnusableGpu`] when `backend` runs on the CPU, there is no GPU, the GPU is software and that is not
-/// allowed, or it does not support `precision`.
+/// Returns [`UnusableGpu`] when `backend` runs on the CPU, there is no GPU, the GPU is software and
+/// `allow_software` is false, or the GPU does not support `precision`.
 pub fn open(backend: Backend, precision: Precision, allow_software: bool) -> Result<Adapter, UnusableGpu> {
     let refuse = |reason| UnusableGpu { backend, reason };
-    let opened: Result<Adapter, String> = match backend.gpu_api() {
+    let result: Result<Adapter, String> = match backend.gpu_api() {
         #[cfg(feature = "cuda")]
         Some(GpuApi::Cuda) => cuda::open(),
         #[cfg(feature = "wgpu")]
         Some(GpuApi::Wgpu) => wgpu::open(),
         _ => Err("it runs on the CPU".to_owned()),
     };
-    let adapter = opened.map_err(refuse)?;
+    let adapter = result.map_err(refuse)?;
     if adapter.software && !allow_software {
         return Err(refuse(format!(
             "{adapter} is software, which is slower than this project's CPU kernels; \
@@ -148,7 +150,7 @@ fn describe_machine() -> String {
     let mut lines = Vec::new();
     #[cfg(feature = "wgpu")]
     {
-        let adapters = wgpu::adapters();
+        let adapters = wgpu::list_adapters();
         lines.extend(adapters.iter().map(|adapter| format!("  adapter: {adapter}")));
         if adapters.is_empty() {
             lines.push("  adapters: none".to_owned());

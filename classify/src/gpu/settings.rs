@@ -52,7 +52,9 @@ impl Default for GpuSettings {
 }
 
 impl GpuSettings {
-    /// Sets CubeCL's cache folder. CubeCL reads it once, so only the first call in a process has an effect.
+    /// Sets CubeCL's cache folder.
+    ///
+    /// CubeCL reads the setting once per process, so only the first call has an effect.
     #[cfg(feature = "gpu")]
     pub(super) fn apply_cache(&self) {
         use burn_cubecl::cubecl::config::{CubeClRuntimeConfig, RuntimeConfig, cache::CacheConfig};
@@ -69,7 +71,12 @@ impl GpuSettings {
     #[expect(clippy::unused_self, reason = "no compiled-in backend has a cache")]
     pub(super) fn apply_cache(&self) {}
 
-    /// Returns a sentence per contradiction, within these settings or with the configured `backend`.
+    /// Returns a sentence for each contradiction in the settings.
+    ///
+    /// A setting may contradict a different setting or `backend`.
+    ///
+    /// `backend` is the backend that the configuration names, or `None` if the configuration names no
+    /// backend.
     pub(crate) fn problems(&self, backend: Option<Backend>) -> Vec<String> {
         let mut problems = Vec::new();
         let compiled_in = Backend::gpus().next().is_some();
@@ -108,7 +115,8 @@ impl GpuSettings {
         }
         if self.timeout.is_zero() {
             problems.push(
-                "--classify-gpu-timeout (CLASSIFY_GPU_TIMEOUT): with 0 every batch would be lost".to_owned(),
+                "--classify-gpu-timeout (CLASSIFY_GPU_TIMEOUT): with 0 the engine would be lost at once"
+                    .to_owned(),
             );
         }
         problems
@@ -119,27 +127,27 @@ impl GpuSettings {
 mod tests {
     use super::*;
 
-    fn when(when: GpuUse) -> GpuSettings {
+    fn settings_for(when: GpuUse) -> GpuSettings {
         GpuSettings { when, ..GpuSettings::default() }
     }
 
     #[test]
     fn required_gpu_is_a_problem_without_a_gpu_backend() {
         let compiled_in = Backend::gpus().next().is_some();
-        assert_eq!(when(GpuUse::Require).problems(None).is_empty(), compiled_in);
+        assert_eq!(settings_for(GpuUse::Require).problems(None).is_empty(), compiled_in);
         for accepted in [GpuUse::Prefer, GpuUse::Never] {
-            assert_eq!(when(accepted).problems(None), Vec::<String>::new());
+            assert_eq!(settings_for(accepted).problems(None), Vec::<String>::new());
         }
     }
 
     #[test]
     fn backend_that_contradicts_the_use_of_a_gpu_is_a_problem() {
         let cpu = Some(Backend::default());
-        assert_eq!(when(GpuUse::Require).problems(cpu).len(), 1);
-        assert_eq!(when(GpuUse::Prefer).problems(cpu), Vec::<String>::new());
+        assert_eq!(settings_for(GpuUse::Require).problems(cpu).len(), 1);
+        assert_eq!(settings_for(GpuUse::Prefer).problems(cpu), Vec::<String>::new());
         for gpu in Backend::gpus() {
-            assert_eq!(when(GpuUse::Require).problems(Some(gpu)), Vec::<String>::new());
-            assert_eq!(when(GpuUse::Never).problems(Some(gpu)).len(), 1, "{gpu}");
+            assert_eq!(settings_for(GpuUse::Require).problems(Some(gpu)), Vec::<String>::new());
+            assert_eq!(settings_for(GpuUse::Never).problems(Some(gpu)).len(), 1, "{gpu}");
         }
     }
 

@@ -1,4 +1,4 @@
-//! GPUs by wgpu.
+//! GPU access through wgpu.
 
 use std::sync::OnceLock;
 
@@ -10,31 +10,34 @@ use futures_executor::block_on;
 
 use super::Adapter;
 
-/// Opens burn's default adapter: the fastest one of the first API that has a hardware adapter.
+/// Opens burn's default adapter.
 ///
-/// `CUBECL_WGPU_DEFAULT_DEVICE` selects another one, such as `DiscreteGpu(1)`.
+/// burn tries the graphics APIs in a fixed order, which is Vulkan, DirectX 12 and OpenGL (only Metal on
+/// macOS). burn takes the first API that has a hardware adapter, or else the first API that has a software
+/// adapter. From the adapters of this API burn requests the adapter for high performance. The environment
+/// variable `CUBECL_WGPU_DEFAULT_DEVICE` selects a different adapter, such as `DiscreteGpu(1)`.
 pub(super) fn open() -> Result<Adapter, String> {
     // burn's device can be set up only once per process.
     static OPENED: OnceLock<Result<Adapter, String>> = OnceLock::new();
-    let open = || match Device::wgpu_options().init_with_setup() {
-        Ok((_, setup)) => Ok(adapter(&setup.adapter.get_info())),
+    let set_up = || match Device::wgpu_options().init_with_setup() {
+        Ok((_, setup)) => Ok(describe_adapter(&setup.adapter.get_info())),
         Err(error) => Err(error.to_string()),
     };
-    OPENED.get_or_init(open).clone()
+    OPENED.get_or_init(set_up).clone()
 }
 
 /// Lists the adapters of all APIs.
-pub(super) fn adapters() -> Vec<Adapter> {
+pub(super) fn list_adapters() -> Vec<Adapter> {
     let instance = Instance::new(InstanceDescriptor {
         backends: Backends::all(),
         ..InstanceDescriptor::new_without_display_handle()
     });
     let adapters = block_on(instance.enumerate_adapters(Backends::all()));
-    adapters.iter().map(|found| adapter(&found.get_info())).collect()
+    adapters.iter().map(|adapter| describe_adapter(&adapter.get_info())).collect()
 }
 
-/// Converts wgpu's description of an adapter.
-fn adapter(info: &AdapterInfo) -> Adapter {
+/// Converts wgpu's description of an adapter to an [`Adapter`].
+fn describe_adapter(info: &AdapterInfo) -> Adapter {
     let kind = match info.device_type {
         DeviceType::DiscreteGpu => "discrete",
         DeviceType::IntegratedGpu => "integrated",

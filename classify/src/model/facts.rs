@@ -1,9 +1,9 @@
-//! Facts about the compiled-in model that other modules need: name, origin, input size and labels.
+//! The facts about the compiled-in model that other modules need.
 
 use crate::pixels::Geometry;
 
-/// Constants that the build generates from the model's folder: name, checksum, input, output, labels.
-#[expect(clippy::allow_attributes, reason = "whether the labels are many depends on the model")]
+/// Constants that the build generates from the model's folder.
+#[expect(clippy::allow_attributes, reason = "the number of labels depends on the model")]
 #[allow(clippy::large_const_arrays, reason = "`labels` copies the array into a static once")]
 pub mod spec {
     include!(concat!(env!("OUT_DIR"), "/model/spec.rs"));

@@ -4,10 +4,12 @@ use contract::{Class, GcsPath, Prediction};
 
 use super::facts::{CLASSES, spec};
 
-/// WordNet id (may be empty) and label of each class. A static, so that a lookup copies no table.
+/// WordNet id and label of each class. The id may be empty.
+///
+/// The table is a static, so that a lookup does not copy it.
 static LABELS: [(&str, &str); CLASSES] = spec::LABELS;
 
-/// Reason why logits have no meaning. The same image gives the same logits again.
+/// Reason why the logits of an image are unusable. A second attempt would give the same logits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum UnusableLogits {
     /// A logit is infinite or not a number.
@@ -20,12 +22,12 @@ pub(crate) enum UnusableLogits {
 
 /// Computes the probabilities of the classes from the network's outputs.
 ///
-/// This is the softmax of `logits`. A model that ends in a softmax of its own
-/// ([`spec::OUTPUT_IS_LOGITS`] is false) gives probabilities already; they are only clamped to 0..=1.
+/// The probabilities are the softmax of `logits`. If the model itself ends in a softmax
+/// ([`spec::OUTPUT_IS_LOGITS`] is false), its outputs are probabilities and are only clamped to 0..=1.
 ///
 /// # Errors
-/// [`UnusableLogits`].
-pub(crate) fn probabilities(logits: &[f32]) -> Result<Vec<f32>, UnusableLogits> {
+/// Returns [`UnusableLogits`] when a logit is not finite, or the number of logits is not [`CLASSES`].
+pub(crate) fn compute_probabilities(logits: &[f32]) -> Result<Vec<f32>, UnusableLogits> {
     if logits.len() != CLASSES {
         return Err(UnusableLogits::WrongCount(logits.len()));
     }
@@ -39,7 +41,9 @@ pub(crate) fn probabilities(logits: &[f32]) -> Result<Vec<f32>, UnusableLogits> 
     })
 }
 
-/// Computes the softmax of finite `logits`. Subtracts the largest first, so that no exponential overflows.
+/// Computes the softmax of `logits`, which must be finite.
+///
+/// The largest logit is subtracted from each logit first, so that no exponential overflows.
 #[expect(clippy::cast_possible_truncation, reason = "f32 has enough digits for a probability")]
 fn softmax(logits: &[f32]) -> Vec<f32> {
     let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
@@ -48,9 +52,9 @@ fn softmax(logits: &[f32]) -> Vec<f32> {
     powers.into_iter().map(|power| (power / sum) as f32).collect()
 }
 
-/// Returns the indices of the `k` largest `values`, largest first. Of equal values the lower index is first.
+/// Returns the indices of the `k` largest `values`, in descending order of the values.
 ///
-/// `k` is clamped to the number of values.
+/// The lower index comes first if two values are equal. `k` is clamped to the number of values.
 fn largest_indices(values: &[f32], k: usize) -> Vec<usize> {
     let better = |&a: &usize, &b: &usize| values[b].total_cmp(&values[a]).then(a.cmp(&b));
     let mut order: Vec<usize> = (0..values.len()).collect();
@@ -63,10 +67,10 @@ fn largest_indices(values: &[f32], k: usize) -> Vec<usize> {
     order
 }
 
-/// Builds a prediction that lists the `top_k` best classes, at least one.
+/// Builds a prediction that lists the `top_k` best classes, or one class if `top_k` is 0.
 ///
-/// `probabilities` has one value per class. `backend` is the name of the backend that computed them.
-pub(crate) fn prediction(
+/// `probabilities` has one value per class. `backend` is the name of the backend that computed the values.
+pub(crate) fn build_prediction(
     probabilities: &[f32],
     top_k: usize,
     backend: &str,
@@ -94,9 +98,10 @@ pub(crate) fn prediction(
     }
 }
 
-/// Shortens the class list of `prediction` to at most `top_k` classes of at least `threshold`.
+/// Shortens the class list of `prediction`.
 ///
-/// The label and confidence stay, even if the best class is below the threshold.
+/// At most `top_k` classes remain, each with a confidence of at least `threshold`. The prediction keeps its
+/// label and its confidence, even if its confidence is below the threshold.
 pub(crate) fn shorten(mut prediction: Prediction, top_k: usize, threshold: f32) -> Prediction {
     prediction.top.truncate(top_k);
     prediction.top.retain(|class| class.confidence >= threshold);
@@ -122,16 +127,16 @@ mod tests {
     fn logits_that_are_not_finite_are_an_error() {
         for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
             let mut logits = vec![0.0; CLASSES];
-            assert!(probabilities(&logits).is_ok());
+            assert!(compute_probabilities(&logits).is_ok());
             logits[CLASSES - 1] = bad;
-            assert_eq!(probabilities(&logits), Err(UnusableLogits::NotFinite));
+            assert_eq!(compute_probabilities(&logits), Err(UnusableLogits::NotFinite));
         }
     }
 
     #[test]
     fn a_missing_logit_is_an_error() {
         let logits = vec![0.0; CLASSES - 1];
-        assert_eq!(probabilities(&logits), Err(UnusableLogits::WrongCount(CLASSES - 1)));
+        assert_eq!(compute_probabilities(&logits), Err(UnusableLogits::WrongCount(CLASSES - 1)));
     }
 
     #[test]
@@ -151,7 +156,7 @@ mod tests {
         probabilities[7] = 0.3;
         probabilities[3] = 0.2;
         probabilities[5] = 0.2;
-        let all = prediction(&probabilities, 3, "fake", None);
+        let all = build_prediction(&probabilities, 3, "fake", None);
         assert_eq!(all.top.iter().map(|class| class.index).collect::<Vec<_>>(), [7, 3, 5]);
         assert_eq!((all.label.as_str(), all.confidence), (LABELS[7].1, 0.3));
 

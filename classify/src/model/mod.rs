@@ -1,4 +1,4 @@
-//! The compiled-in model: its facts, its network, its input normalisation and its labels.
+//! The compiled-in model, with its facts, its network, its input normalisation and its labels.
 
 mod facts;
 pub(crate) mod labels;

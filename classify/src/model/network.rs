@@ -1,4 +1,4 @@
-//! The network: burn code and weights that the build generates from the model's ONNX file.
+//! The network. The build generates its burn code and its weights from the model's ONNX file.
 
 use burn::tensor::{Device, FloatDType, Tensor, TensorData};
 use fused::Isa;
@@ -25,20 +25,20 @@ mod generated {
 /// Reason why the network gave no outputs.
 #[derive(Debug, thiserror::Error)]
 pub enum NetworkError {
-    /// The input does not have the size of a batch.
+    /// The input has the wrong number of values.
     #[error("the input has {got} values, but the network expects {expected}")]
     Input {
         /// Number of input values.
         got: usize,
-        /// Number of input values of the whole batch.
+        /// Expected number of input values.
         expected: usize,
     },
-    /// The output is not one value per image and class, so the labels belong to another model.
+    /// The output has the wrong shape, so the labels do not belong to this model.
     #[error("the network's output has shape {got:?}, but the labels need {expected:?}")]
     Output {
         /// Shape of the output.
         got: [usize; 2],
-        /// Number of images in the batch and number of labels.
+        /// Expected shape, which is the number of images in the batch and the number of labels.
         expected: [usize; 2],
     },
     /// The backend failed to return the outputs.
@@ -63,7 +63,7 @@ impl Network {
 
     /// Loads the compiled-in weights for `backend`, limited to instructions no wider than `isa`.
     ///
-    /// `None` selects the widest instructions of this CPU. Backends without own kernels ignore `isa`.
+    /// `None` selects the widest instructions of this CPU. Backends without CPU kernels ignore `isa`.
     pub fn load_with_isa(backend: Backend, isa: Option<Isa>) -> Self {
         Self::load_weights(backend, isa, Precision::default())
     }
@@ -85,37 +85,45 @@ impl Network {
         Self { model: precision.convert_weights(model), precision, device, normaliser }
     }
 
-    /// Computes the logits of each crop, one value per class.
+    /// Computes the logits of `batch`.
+    ///
+    /// Returns one entry per crop, in the order of `batch`. Each entry has one value per class.
     ///
     /// # Errors
-    /// [`NetworkError`]; [`NetworkError::Input`] when a crop is not [`CROP`] pixels wide and high.
+    /// Returns [`NetworkError::Input`] when `batch` is empty or a crop is not [`CROP`] pixels wide and
+    /// high, and [`NetworkError::Output`] or [`NetworkError::Read`] when the network gives no usable
+    /// outputs.
     pub fn logits(&self, batch: &[Crop]) -> Result<Vec<Vec<f32>>, NetworkError> {
         block_on(self.submit(batch, batch.len())?)
     }
 
-    /// Computes the logits of `batch` images that are already normalised.
+    /// Computes the logits of images that are already normalised.
     ///
-    /// `nchw` has the shape `[batch, 3, CROP, CROP]` in row-major order.
+    /// `nchw` has the shape `[images, 3, CROP, CROP]` in row-major order. Returns one entry per image, in the
+    /// order of `nchw`. Each entry has one value per class.
     ///
     /// # Errors
-    /// [`NetworkError`].
-    pub fn logits_of_tensor(&self, nchw: &[f32], batch: usize) -> Result<Vec<Vec<f32>>, NetworkError> {
-        let expected = batch * CHANNELS * PLANE;
-        if batch == 0 || nchw.len() != expected {
+    /// Returns [`NetworkError::Input`] when `images` is 0 or `nchw` has the wrong number of values, and
+    /// [`NetworkError::Output`] or [`NetworkError::Read`] when the network gives no usable outputs.
+    pub fn logits_of_tensor(&self, nchw: &[f32], images: usize) -> Result<Vec<Vec<f32>>, NetworkError> {
+        let expected = images * CHANNELS * PLANE;
+        if images == 0 || nchw.len() != expected {
             return Err(NetworkError::Input { got: nchw.len(), expected });
         }
-        let data = TensorData::new(nchw.to_vec(), [batch, CHANNELS, CROP, CROP]);
-        block_on(self.forward(Tensor::from_data(data, &self.device), batch)?)
+        let data = TensorData::new(nchw.to_vec(), [images, CHANNELS, CROP, CROP]);
+        block_on(self.forward(Tensor::from_data(data, &self.device), images)?)
     }
 
-    /// Submits a batch to the device and returns a future of the logits of each crop.
+    /// Submits `batch` to the device and returns a future of its logits.
     ///
-    /// The device has the work when this function returns. It sees a batch of `batch_size` images: those
-    /// after the last crop are zeros, and their logits are dropped.
+    /// The device has received the work when this function returns. The batch is padded to `batch_size`
+    /// images. The future returns one entry per crop, in the order of `batch`, and drops the logits of the
+    /// padding.
     ///
     /// # Errors
-    /// [`NetworkError`]; [`NetworkError::Input`] when there are no crops, more than `batch_size`, or one
-    /// that is not [`CROP`] pixels wide and high.
+    /// Returns [`NetworkError::Input`] when `batch` is empty, has more than `batch_size` crops, or has a
+    /// crop that is not [`CROP`] pixels wide and high. Returns [`NetworkError::Output`] when the output has
+    /// the wrong shape. The future returns [`NetworkError::Read`] when the outputs cannot be read.
     pub(crate) fn submit(
         &self,
         batch: &[Crop],
@@ -127,10 +135,10 @@ impl Network {
         if images == 0 || images > batch_size || got != images * size {
             return Err(NetworkError::Input { got, expected: images.clamp(1, batch_size.max(1)) * size });
         }
-        self.forward(self.normaliser.input(batch, batch_size, &self.device), images)
+        self.forward(self.normaliser.normalise(batch, batch_size, &self.device), images)
     }
 
-    /// Submits `input` to the device and returns a future of the logits of its first `images` rows.
+    /// Submits `input` and returns a future of the logits of its first `images` rows.
     fn forward(
         &self,
         input: Tensor<4>,

@@ -1,26 +1,28 @@
-//! Turns the bytes of crops into the network's input: `(value / 255 - mean) / std` for each channel.
+//! Normalises the bytes of crops, which makes them the network's input.
+//!
+//! The normalised value of a byte is `(byte / 255 - mean) / std`, with the `mean` and `std` of its channel.
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
 
 use super::facts::{CHANNELS, CROP, PLANE, spec};
 use crate::pixels::Crop;
 
-/// Bytes per word. Bytes are uploaded to a GPU in words because shaders have no byte type.
-const WORD: usize = 4;
+/// Number of bytes in a word. Bytes are uploaded to a GPU in words, because shaders have no byte type.
+const WORD_BYTES: usize = 4;
 
 /// Normalises crops, on the CPU or on the GPU.
 #[derive(Clone, Debug)]
 pub(super) enum Normaliser {
-    /// On the CPU, by a table lookup per byte.
+    /// Normalises on the CPU with a table lookup per byte.
     Cpu(Box<[[f32; 256]; CHANNELS]>),
-    /// On the GPU. The bytes are uploaded, which is a quarter of the size of the normalised floats.
+    /// Normalises on the GPU. The uploaded bytes are a quarter of the size of the normalised floats.
     Gpu(Box<GpuNormaliser>),
 }
 
 impl Normaliser {
-    /// Creates a normaliser that looks values up on the CPU.
+    /// Creates a normaliser that looks each byte up in a table on the CPU.
     pub(super) fn on_cpu() -> Self {
-        Self::Cpu(Box::new(lookup_tables()))
+        Self::Cpu(Box::new(build_lookup_tables()))
     }
 
     /// Creates a normaliser that computes on the GPU `device`.
@@ -28,11 +30,12 @@ impl Normaliser {
         Self::Gpu(Box::new(GpuNormaliser::new(device)))
     }
 
-    /// Returns `[batch_size, CHANNELS, CROP, CROP]` with `batch` in its first rows.
+    /// Returns the network's input for `batch`, of the shape `[batch_size, CHANNELS, CROP, CROP]`.
     ///
-    /// The remaining rows are padding. Callers guarantee that each crop is `CROP` pixels wide and high
-    /// and that `batch` has at most `batch_size` crops.
-    pub(super) fn input(&self, batch: &[Crop], batch_size: usize, device: &Device) -> Tensor<4> {
+    /// The first rows are the crops, in the order of `batch`, and the remaining rows are padding. The
+    /// caller guarantees that each crop is `CROP` pixels wide and high and that `batch` has at most
+    /// `batch_size` crops.
+    pub(super) fn normalise(&self, batch: &[Crop], batch_size: usize, device: &Device) -> Tensor<4> {
         let shape = [batch_size, CROP, CROP, CHANNELS];
         let size = batch_size * CHANNELS * PLANE;
         match self {
@@ -46,7 +49,8 @@ impl Normaliser {
                     }));
                 }
                 nhwc.resize(size, 0.0);
-                // Only the strides change: the fused kernels read the channels of a pixel side by side.
+                // The permutation changes only the strides. The values stay in place, because the fused
+                // kernels read the channels of a pixel side by side.
                 Tensor::<4>::from_data(TensorData::new(nhwc, shape), device).permute([0, 3, 1, 2])
             }
             Self::Gpu(normaliser) => {
@@ -55,14 +59,14 @@ impl Normaliser {
                     bytes.extend_from_slice(crop.rgb());
                 }
                 bytes.resize(size, 0);
-                normaliser.nchw(bytes, shape)
+                normaliser.normalise(bytes, shape)
             }
         }
     }
 }
 
-/// Returns the normalised value of each byte, per channel.
-fn lookup_tables() -> [[f32; 256]; CHANNELS] {
+/// Returns a table per channel, which has the normalised value of each byte.
+fn build_lookup_tables() -> [[f32; 256]; CHANNELS] {
     let mut tables = [[0.0; 256]; CHANNELS];
     for ((table, mean), std) in tables.iter_mut().zip(spec::MEAN).zip(spec::STD) {
         for (entry, value) in table.iter_mut().zip(0_u8..=255) {
@@ -72,14 +76,14 @@ fn lookup_tables() -> [[f32; 256]; CHANNELS] {
     tables
 }
 
-/// Unpacks and normalises bytes on the GPU, as one product and one sum per value.
+/// Unpacks and normalises bytes on the GPU, with one product and one sum per value.
 #[derive(Clone, Debug)]
 pub(super) struct GpuNormaliser {
     /// `1 / (255 * std)`, shape `[1, 1, 1, channels]`.
     factor: Tensor<4>,
     /// `-mean / std`, shape `[1, 1, 1, channels]`.
     offset: Tensor<4>,
-    /// Bit offset of each byte within a word, shape `[1, WORD]`.
+    /// Bit offset of each byte within a word, shape `[1, WORD_BYTES]`.
     shifts: Tensor<2, Int>,
     device: Device,
 }
@@ -91,7 +95,7 @@ impl GpuNormaliser {
             |values: Vec<f32>| Tensor::<4>::from_data(TensorData::new(values, [1, 1, 1, channels]), device);
         let factor = spec::STD.iter().map(|std| 1.0 / (255.0 * std)).collect();
         let offset = spec::MEAN.iter().zip(spec::STD).map(|(mean, std)| -mean / std).collect();
-        let shifts = TensorData::new(vec![0_i32, 8, 16, 24], [1, WORD]);
+        let shifts = TensorData::new(vec![0_i32, 8, 16, 24], [1, WORD_BYTES]);
         Self {
             factor: row(factor),
             offset: row(offset),
@@ -100,16 +104,18 @@ impl GpuNormaliser {
         }
     }
 
-    /// Converts bytes of shape `[batch, height, width, channels]` to `[batch, channels, height, width]`.
-    fn nchw(&self, mut bytes: Vec<u8>, shape: [usize; 4]) -> Tensor<4> {
+    /// Normalises `bytes`, which have the shape `[batch, height, width, channels]`.
+    ///
+    /// The result has the shape `[batch, channels, height, width]`.
+    fn normalise(&self, mut bytes: Vec<u8>, shape: [usize; 4]) -> Tensor<4> {
         let values = bytes.len();
-        bytes.resize(values.next_multiple_of(WORD), 0);
+        bytes.resize(values.next_multiple_of(WORD_BYTES), 0);
         let words: Vec<i32> = bytes.as_chunks().0.iter().copied().map(i32::from_le_bytes).collect();
         let count = words.len();
         let words = Tensor::<2, Int>::from_data(TensorData::new(words, [count, 1]), &self.device);
-        // The shift copies the sign bit into the upper bits; the mask clears all bits above the byte.
+        // The shift copies the sign bit into the upper bits. The mask clears all bits above the byte.
         let unpacked = words.bitwise_right_shift(self.shifts.clone()).bitwise_and_scalar(0xff).float();
-        let pixels = match count * WORD {
+        let pixels = match count * WORD_BYTES {
             whole if whole == values => unpacked.reshape(shape),
             whole => unpacked.reshape([whole]).slice(0..values).reshape(shape),
         };
@@ -124,7 +130,7 @@ mod tests {
 
     #[test]
     fn lookup_tables_map_0_and_255_to_the_ends_of_the_training_range() {
-        for ((table, mean), std) in lookup_tables().iter().zip(spec::MEAN).zip(spec::STD) {
+        for ((table, mean), std) in build_lookup_tables().iter().zip(spec::MEAN).zip(spec::STD) {
             assert!((table[0] + mean / std).abs() < 1e-6);
             assert!((table[255] - (1.0 - mean) / std).abs() < 1e-6);
         }
@@ -133,11 +139,11 @@ mod tests {
     #[test]
     fn gpu_normaliser_equals_the_formula_with_and_without_a_partial_word() {
         let normaliser = GpuNormaliser::new(&Backend::default().device());
-        // The first shape fills its last word, the second does not.
+        // The bytes of the first shape fill whole words. The bytes of the second shape leave a partial word.
         for [batch, height, width] in [[2, 8, 16], [1, 5, 3]] {
             let bytes: Vec<u8> =
                 (0..batch * height * width * 3).map(|index| u8::try_from(index * 7 % 256).unwrap()).collect();
-            let planes = normaliser.nchw(bytes.clone(), [batch, height, width, 3]);
+            let planes = normaliser.normalise(bytes.clone(), [batch, height, width, 3]);
             assert_eq!(planes.dims(), [batch, 3, height, width]);
             let values = planes.permute([0, 2, 3, 1]).try_to_vec_as::<f32>().unwrap();
             for (index, (value, byte)) in values.iter().zip(bytes).enumerate() {

@@ -1,7 +1,8 @@
-//! Reads the size of a JPEG, and checks that it is complete, without decoding it.
+//! Reads the size of a JPEG and checks that the JPEG is complete.
 //!
-//! `image` is not used because it builds decoding tables before it returns the size, and fills the missing
-//! part of a truncated file with grey instead of reporting it.
+//! The pixels are not decoded. The crate `image` is not used, because it builds decoding tables before it
+//! returns the size. It also fills the missing part of a truncated file with grey instead of returning an
+//! error.
 
 use memchr::memmem;
 
@@ -22,7 +23,7 @@ const EOI: u8 = 0xD9;
 const SOS: u8 = 0xDA;
 
 impl JpegHeader {
-    /// Reads the segments before the pixels. Returns `None` if they violate the standard.
+    /// Reads the segments before the pixels. Returns `None` if the segments violate the standard.
     pub(super) fn read(bytes: &[u8]) -> Option<Self> {
         let mut rest = bytes.strip_prefix(&[0xFF, 0xD8])?;
         let mut size = None;
@@ -41,7 +42,7 @@ impl JpegHeader {
                     let is_complete = memmem::rfind(&after[length..], &[0xFF, EOI]).is_some();
                     return Some(Self { width, height, is_complete });
                 }
-                // Frame headers. DHT, JPG and DAC are in the same range of markers.
+                // Frame headers have this range of markers, except for DHT, JPG and DAC.
                 SOF0..=SOF15 if !matches!(marker, 0xC4 | 0xC8 | 0xCC) => {
                     let &[_, height_high, height_low, width_high, width_low] = segment.first_chunk()?;
                     let side = |high, low| u32::from(u16::from_be_bytes([high, low]));
@@ -59,7 +60,7 @@ mod tests {
     use super::*;
 
     /// Builds a JPEG of 300×200 with the segments `before` ahead of its frame header.
-    fn jpeg(before: &[u8], pixels: &[u8]) -> Vec<u8> {
+    fn build_jpeg(before: &[u8], pixels: &[u8]) -> Vec<u8> {
         let frame = [0xFF, 0xC2, 0, 8, 8, 0, 200, 1, 44, 1];
         let scan = [0xFF, 0xFF, SOS, 0, 3, 1];
         [&[0xFF, 0xD8], before, &frame, &scan, pixels].concat()
@@ -68,23 +69,34 @@ mod tests {
     #[test]
     fn size_and_end_marker_are_found() {
         let header = |is_complete| Some(JpegHeader { width: 300, height: 200, is_complete });
-        assert_eq!(JpegHeader::read(&jpeg(&[], &[1, 2, 0xFF, EOI])), header(true));
-        assert_eq!(JpegHeader::read(&jpeg(&[], &[1, 2, 0xFF, EOI, 0, 0])), header(true), "more bytes follow");
-        assert_eq!(JpegHeader::read(&jpeg(&[], &[1, 2])), header(false));
-        // A table is not a frame header, and the end marker of a thumbnail is not that of the image.
+        assert_eq!(JpegHeader::read(&build_jpeg(&[], &[1, 2, 0xFF, EOI])), header(true));
+        assert_eq!(
+            JpegHeader::read(&build_jpeg(&[], &[1, 2, 0xFF, EOI, 0, 0])),
+            header(true),
+            "more bytes follow"
+        );
+        assert_eq!(JpegHeader::read(&build_jpeg(&[], &[1, 2])), header(false));
+        // A table is not a frame header, and the end marker of a thumbnail does not end the image.
         let tables = [0xFF, 0xC4, 0, 4, 9, 9];
         let thumbnail = [0xFF, 0xE1, 0, 6, 0xFF, 0xD8, 0xFF, EOI];
-        assert_eq!(JpegHeader::read(&jpeg(&[tables.as_slice(), &thumbnail].concat(), &[1])), header(false));
+        assert_eq!(
+            JpegHeader::read(&build_jpeg(&[tables.as_slice(), &thumbnail].concat(), &[1])),
+            header(false)
+        );
     }
 
     #[test]
     fn truncated_or_malformed_segments_have_no_header() {
-        let whole = jpeg(&[], &[]);
+        let whole = build_jpeg(&[], &[]);
         for length in 0..whole.len() {
             assert_eq!(JpegHeader::read(&whole[..length]), None, "{length}");
         }
-        assert_eq!(JpegHeader::read(&jpeg(&[7], &[])), None, "bytes between segments");
-        assert_eq!(JpegHeader::read(&jpeg(&[0xFF, 0xE0, 0, 1], &[])), None, "a segment without a length");
+        assert_eq!(JpegHeader::read(&build_jpeg(&[7], &[])), None, "bytes between segments");
+        assert_eq!(
+            JpegHeader::read(&build_jpeg(&[0xFF, 0xE0, 0, 1], &[])),
+            None,
+            "a segment without a length"
+        );
         assert_eq!(JpegHeader::read(&[0xFF, 0xD8, 0xFF, SOS, 0, 2]), None, "pixels without a frame");
     }
 }

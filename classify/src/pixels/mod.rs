@@ -1,9 +1,9 @@
 //! Decodes a JPEG or PNG into the square crop that is the network's input.
 //!
-//! The steps are those of the models' reference evaluation. The image is resized so that its shorter side
-//! has a given length, by a triangle filter that widens with the reduction (Pillow's BILINEAR). The crop is
-//! the centre of the result. Both happen in one pass that computes only the pixels of the crop, so an image
-//! of extreme proportions needs no more memory than any other.
+//! The steps are the same as in the models' reference evaluation. A triangle filter, which widens with the
+//! reduction (Pillow's BILINEAR), resizes the image so that its shorter side has a given length. The crop is
+//! the centre of the resized image. One pass resizes and crops the image and computes only the pixels of the
+//! crop, so an image of extreme proportions needs no more memory than a square image.
 
 use std::{cell::RefCell, io::Cursor};
 
@@ -18,14 +18,16 @@ mod jpeg;
 
 use jpeg::JpegHeader;
 
-/// Maximum number of bytes that a decoder may allocate beside the image: tables, metadata, row buffers.
+/// Maximum number of bytes that a decoder may allocate beside the pixels.
 const DECODER_OVERHEAD: u64 = 16 << 20;
 
-/// Maximum size in bytes of the resize buffers that a thread keeps for the next image.
+/// Maximum size in bytes of the resize buffers that a thread keeps.
 const MAX_KEPT_BUFFERS: usize = 4 << 20;
 
 thread_local! {
-    /// Keeps its buffers for the next image, because allocating them takes as long as the resize.
+    /// Resizer of this thread.
+    ///
+    /// It keeps its buffers for the next image, because allocating the buffers takes as long as the resize.
     static RESIZER: RefCell<Resizer> = RefCell::new(Resizer::new());
 }
 
@@ -34,7 +36,7 @@ thread_local! {
 pub struct Geometry {
     /// Length of the shorter side after the resize, in pixels.
     pub resize: u32,
-    /// Side of the square crop at the centre, in pixels; at most `resize`.
+    /// Side of the square crop at the centre, in pixels. It is at most `resize`.
     pub crop: u32,
 }
 
@@ -45,7 +47,9 @@ pub struct Crop {
 }
 
 impl Crop {
-    /// Creates a crop, or returns `None` unless `rgb` has `side * side` pixels of three bytes.
+    /// Creates a crop from the bytes of its pixels.
+    ///
+    /// Returns `None` unless `rgb` has `side * side` pixels of three bytes.
     pub fn new(rgb: Vec<u8>, side: u32) -> Option<Self> {
         let side = usize::try_from(side).ok()?;
         (rgb.len() == side.checked_mul(side)?.checked_mul(3)?).then_some(Self { rgb })
@@ -56,16 +60,16 @@ impl Crop {
         Self { rgb: RgbImage::new(side, side).into_raw() }
     }
 
-    /// Returns the pixels.
+    /// Returns the pixels, three bytes per pixel in the order red, green, blue.
     pub fn rgb(&self) -> &[u8] {
         &self.rgb
     }
 }
 
-/// Reason why an image cannot be decoded. Permanent: the same bytes fail again.
+/// Reason why an image cannot be decoded. The same bytes always fail again.
 #[derive(Debug, thiserror::Error)]
 pub enum ImageError {
-    /// The bytes are not an image, or a corrupt one.
+    /// The bytes are not an image, or the image is corrupt.
     #[error("the bytes are not a readable image")]
     NotAnImage(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// The image is neither a JPEG nor a PNG.
@@ -101,15 +105,17 @@ pub struct ImageHeader {
 }
 
 impl ImageHeader {
-    /// Reads the header without decoding pixels. Cheap enough for an async worker.
+    /// Reads the header without decoding pixels. This is cheap enough for an async worker.
     ///
     /// # Errors
-    /// [`ImageError`]; [`ImageError::TooManyPixels`] when there are more than `max_pixels`.
+    /// Returns [`ImageError::NotAnImage`] when the header cannot be read, [`ImageError::UnsupportedFormat`]
+    /// when the image is neither a JPEG nor a PNG, and [`ImageError::TooManyPixels`] when the image has
+    /// more than `max_pixels` pixels.
     pub fn read(bytes: &[u8], max_pixels: u64) -> Result<Self, ImageError> {
         let format = image::guess_format(bytes).map_err(ImageError::corrupt)?;
         let (width, height) = match format {
             ImageFormat::Png => {
-                png_dimensions(bytes).ok_or_else(|| ImageError::corrupt("the PNG has no IHDR"))?
+                read_png_size(bytes).ok_or_else(|| ImageError::corrupt("the PNG has no IHDR"))?
             }
             ImageFormat::Jpeg => match JpegHeader::read(bytes) {
                 Some(JpegHeader { is_complete: false, .. }) => {
@@ -134,16 +140,17 @@ impl ImageHeader {
         }
     }
 
-    /// Returns width times height, which the cost of decoding is proportional to.
+    /// Returns the number of pixels. The cost of decoding is proportional to this number.
     pub fn pixels(&self) -> u64 {
         u64::from(self.width) * u64::from(self.height)
     }
 }
 
-/// Reads width and height from the IHDR chunk, the first chunk of a PNG.
+/// Reads the width and height from the first chunk of a PNG, IHDR.
 ///
-/// `image` is not used because it inflates colour profiles and texts before it returns the size.
-fn png_dimensions(bytes: &[u8]) -> Option<(u32, u32)> {
+/// The crate `image` is not used, because it decompresses colour profiles and texts before it returns the
+/// size.
+fn read_png_size(bytes: &[u8]) -> Option<(u32, u32)> {
     let chunk = bytes.get(8..24)?;
     let (name, rest) = chunk.get(4..)?.split_first_chunk::<4>()?;
     let (width, rest) = rest.split_first_chunk::<4>()?;
@@ -151,19 +158,19 @@ fn png_dimensions(bytes: &[u8]) -> Option<(u32, u32)> {
     (name == b"IHDR").then(|| (u32::from_be_bytes(*width), u32::from_be_bytes(*height)))
 }
 
-/// Decodes `bytes`, resizes and crops the image by `geometry`, and applies the EXIF orientation.
+/// Decodes `bytes`, resizes and crops the image to `geometry`, and applies the EXIF orientation.
 ///
-/// `header` must be the header of `bytes`. Transparent pixels are blended with white. Takes milliseconds
-/// of CPU time, so it must not run on an async worker.
+/// `header` must be the header of `bytes`. Transparent pixels are blended with white. This function takes
+/// milliseconds of CPU time, so it must not run on an async worker.
 ///
 /// # Errors
-/// [`ImageError::NotAnImage`].
+/// Returns [`ImageError::NotAnImage`] when the image cannot be decoded.
 pub fn crop(bytes: &[u8], header: &ImageHeader, geometry: Geometry) -> Result<Crop, ImageError> {
     let mut reader = ImageReader::with_format(Cursor::new(bytes), header.format);
     let mut limits = Limits::default();
     limits.max_image_width = Some(header.width);
     limits.max_image_height = Some(header.height);
-    // The largest pixel has eight bytes: RGBA of 16 bits per channel.
+    // The largest pixel has eight bytes, because it is RGBA with 16 bits per channel.
     limits.max_alloc = Some(header.pixels() * 8 + DECODER_OVERHEAD);
     reader.limits(limits);
     let mut decoder = reader.into_decoder().map_err(ImageError::corrupt)?;
@@ -174,7 +181,7 @@ pub fn crop(bytes: &[u8], header: &ImageHeader, geometry: Geometry) -> Result<Cr
     Ok(Crop { rgb: apply_orientation(centre, geometry.crop, orientation)? })
 }
 
-/// Converts the image to RGB. Transparent pixels are blended with white.
+/// Converts `picture` to RGB. Transparent pixels are blended with white.
 fn blend_with_white(picture: DynamicImage) -> RgbImage {
     if !picture.color().has_alpha() {
         return picture.into_rgb8();
@@ -183,12 +190,13 @@ fn blend_with_white(picture: DynamicImage) -> RgbImage {
     let mut rgb = RgbImage::new(picture.width(), picture.height());
     for (to, from) in rgb.pixels_mut().zip(picture.pixels()) {
         let [red, green, blue, alpha] = from.0;
-        to.0 = [red, green, blue].map(|channel| over_white(channel, alpha));
+        to.0 = [red, green, blue].map(|channel| blend_channel(channel, alpha));
     }
     rgb
 }
 
-fn over_white(channel: u8, alpha: u8) -> u8 {
+/// Blends one channel of a pixel with white.
+fn blend_channel(channel: u8, alpha: u8) -> u8 {
     let (channel, alpha) = (u32::from(channel), u32::from(alpha));
     u8::try_from((channel * alpha + 255 * (255 - alpha) + 127) / 255).unwrap_or(u8::MAX)
 }
@@ -203,7 +211,8 @@ fn resize_centre(picture: &RgbImage, geometry: Geometry) -> Result<Vec<u8>, Imag
         .resize_alg(ResizeAlg::Convolution(FilterType::Bilinear))
         .crop(left, top, box_width, box_height);
     let mut square = RgbImage::new(geometry.crop, geometry.crop);
-    // Typed, because `Resizer::resize` would compile its loops for thirteen pixel types.
+    // The typed function is called, because `Resizer::resize` would compile its loops for thirteen pixel
+    // types.
     let from = TypedImageRef::<U8x3>::from_buffer(width, height, picture).map_err(ImageError::corrupt)?;
     let mut to =
         TypedImage::from_buffer(geometry.crop, geometry.crop, &mut square).map_err(ImageError::corrupt)?;
@@ -217,21 +226,26 @@ fn resize_centre(picture: &RgbImage, geometry: Geometry) -> Result<Vec<u8>, Imag
     Ok(square.into_raw())
 }
 
-/// Computes start and length of the crop along one side, in pixels of the original image.
+/// Computes the start and the length of the crop along one side.
 ///
-/// Rounds as the reference does: the resized length is truncated, and a margin of half a pixel is rounded
-/// to an even number. Exact if the image is not resized.
+/// Both are in pixels of the original image.
+///
+/// `length` is the length of this side, and `shorter` is the length of the image's shorter side. Numbers are
+/// rounded as in the reference: the resized length is truncated, and a margin with half a pixel is rounded to
+/// an even number. The result is exact if the image is not resized.
 fn crop_span(length: u32, shorter: u32, geometry: Geometry) -> (f64, f64) {
     let resized = u64::from(geometry.resize) * u64::from(length) / u64::from(shorter);
     let margin = resized.saturating_sub(u64::from(geometry.crop));
     let half = margin / 2;
     let start = if margin % 2 == 1 && half % 2 == 1 { half + 1 } else { half };
-    // Exact enough for f64: a side has fewer than 2^32 pixels.
+    // The conversion to f64 is exact, because the numbers are far below 2^53.
     let scale = |pixels: u64| pixels as f64 * f64::from(length) / resized as f64;
     (scale(start), scale(u64::from(geometry.crop)))
 }
 
-/// Turns the crop upright. Done after the resize, when there are fewer pixels to move.
+/// Turns the crop upright.
+///
+/// This happens after the resize, when there are fewer pixels to move.
 fn apply_orientation(rgb: Vec<u8>, side: u32, orientation: Orientation) -> Result<Vec<u8>, ImageError> {
     if orientation == Orientation::NoTransforms {
         return Ok(rgb);

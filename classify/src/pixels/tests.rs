@@ -1,4 +1,4 @@
-//! Tests of geometry, formats, orientation and limits.
+//! Tests of the crop's geometry, and of image formats, EXIF orientations and limits.
 
 use image::{ExtendedColorType, ImageEncoder, Rgb, codecs::jpeg::JpegEncoder, codecs::png::PngEncoder};
 
@@ -8,18 +8,18 @@ const GEOMETRY: Geometry = Geometry { resize: 256, crop: 224 };
 /// Pixel limit that no image of these tests reaches.
 const NO_LIMIT: u64 = 50_000_000;
 
-fn png(picture: &DynamicImage) -> Vec<u8> {
+fn encode_png(picture: &DynamicImage) -> Vec<u8> {
     let mut bytes = Vec::new();
     picture.write_to(&mut Cursor::new(&mut bytes), ImageFormat::Png).unwrap();
     bytes
 }
 
-fn cropped(bytes: &[u8]) -> Result<Crop, ImageError> {
+fn decode_crop(bytes: &[u8]) -> Result<Crop, ImageError> {
     crop(bytes, &ImageHeader::read(bytes, NO_LIMIT)?, GEOMETRY)
 }
 
 /// Draws a smooth image with a different colour in every corner.
-fn gradient(width: u32, height: u32) -> RgbImage {
+fn draw_gradient(width: u32, height: u32) -> RgbImage {
     let level = |at: u32, of: u32| u8::try_from(at * 255 / of).unwrap();
     RgbImage::from_fn(width, height, |x, y| {
         Rgb([level(x, width), level(y, height), level(x + y, width + height)])
@@ -33,10 +33,10 @@ fn largest_difference(a: &[u8], b: &[u8]) -> u8 {
 
 #[test]
 fn crop_is_the_centre_of_the_resized_image() {
-    // 600 x 400 becomes 384 x 256; the crop begins at 80, 16 of that.
+    // An image of 600 x 400 is resized to 384 x 256. The crop begins at (80, 16) of the resized image.
     assert_eq!(crop_span(600, 400, GEOMETRY), (125.0, 350.0));
     assert_eq!(crop_span(400, 400, GEOMETRY), (25.0, 350.0));
-    // The longer side is truncated: 401 * 256 / 400 = 256.64.
+    // The longer side is 401 * 256 / 400 = 256.64 after the resize, which is truncated to 256.
     assert_eq!(crop_span(401, 400, GEOMETRY), (16.0 * 401.0 / 256.0, 224.0 * 401.0 / 256.0));
 }
 
@@ -49,23 +49,23 @@ fn margin_of_half_a_pixel_is_rounded_to_even() {
 
 #[test]
 fn image_of_the_resized_size_is_cropped_without_change() {
-    let picture = gradient(300, 256);
+    let picture = draw_gradient(300, 256);
     let expected = image::imageops::crop_imm(&picture, 38, 16, 224, 224).to_image();
-    assert_eq!(cropped(&png(&picture.into())).unwrap().rgb(), expected.as_raw());
+    assert_eq!(decode_crop(&encode_png(&picture.into())).unwrap().rgb(), expected.as_raw());
 }
 
 #[test]
 fn images_of_extreme_proportions_become_a_crop() {
     for (width, height) in [(1, 1), (1, 60_000), (60_000, 1), (3, 5), (224, 224), (5000, 17)] {
-        let crop = cropped(&png(&gradient(width, height).into())).unwrap();
+        let crop = decode_crop(&encode_png(&draw_gradient(width, height).into())).unwrap();
         assert_eq!(crop.rgb().len(), 224 * 224 * 3, "{width} x {height}");
     }
 }
 
-/// Computes one value of a resized row in floating point, by the reference's definition.
+/// Computes the value at `at` of a row that is resized to `resized` values.
 ///
-/// The triangle filter is as wide as the reduction.
-fn triangle(row: impl Fn(u32) -> f64, length: u32, resized: u32, at: u32) -> f64 {
+/// The computation is the reference's definition of the triangle filter, in floating point.
+fn apply_triangle_filter(row: impl Fn(u32) -> f64, length: u32, resized: u32, at: u32) -> f64 {
     let scale = f64::from(length) / f64::from(resized);
     let radius = scale.max(1.0);
     let centre = (f64::from(at) + 0.5) * scale;
@@ -79,18 +79,18 @@ fn resize_equals_the_reference_filter() {
     let (width, height) = (337, 301);
     // Neighbouring pixels differ so much that a shift of half a pixel would exceed the tolerance.
     let picture = RgbImage::from_fn(width, height, |x, y| Rgb([((x * 37 + y * 91) % 251) as u8; 3]));
-    let crop = cropped(&png(&picture.clone().into())).unwrap();
-    // The shorter side is 256, the longer 286, so the crop begins at (31 rounded to even, 16).
+    let crop = decode_crop(&encode_png(&picture.clone().into())).unwrap();
+    // The image is resized to 286 x 256, so the crop begins at (31, 16) of the resized image.
     let columns: Vec<Vec<f64>> = (0..224)
         .map(|at| {
             let level = |x, y| f64::from(picture.get_pixel(x, y).0[0]);
-            (0..height).map(|y| triangle(|x| level(x, y), width, 286, at + 31).round()).collect()
+            (0..height).map(|y| apply_triangle_filter(|x| level(x, y), width, 286, at + 31).round()).collect()
         })
         .collect();
     let mut worst = 0.0_f64;
     for y in (0..224).step_by(9) {
         for (x, column) in columns.iter().enumerate() {
-            let expected = triangle(|y| column[y as usize], height, 256, y + 16);
+            let expected = apply_triangle_filter(|y| column[y as usize], height, 256, y + 16);
             let got = f64::from(crop.rgb()[(y as usize * 224 + x) * 3]);
             worst = worst.max((expected - got).abs());
         }
@@ -104,7 +104,7 @@ fn samples_become_their_reference_crops() {
         let read = |file: String| {
             std::fs::read(format!("{}/../samples/{file}", env!("CARGO_MANIFEST_DIR"))).unwrap()
         };
-        let crop = cropped(&read(format!("{name}.jpg"))).unwrap();
+        let crop = decode_crop(&read(format!("{name}.jpg"))).unwrap();
         let reference = image::load_from_memory(&read(format!("{name}_224.png"))).unwrap().into_rgb8();
         // The reference crops were made from the images before their JPEG compression, which changes up
         // to 4 levels on average. A wrong geometry changes 14 and more.
@@ -120,23 +120,24 @@ fn transparent_pixels_are_blended_with_white() {
     let picture = image::RgbaImage::from_fn(256, 256, |x, _| {
         image::Rgba(if x < 128 { [255, 0, 0, 0] } else { [0, 0, 0, 128] })
     });
-    let crop = cropped(&png(&picture.into())).unwrap();
+    let crop = decode_crop(&encode_png(&picture.into())).unwrap();
     assert_eq!(crop.rgb()[..3], [255; 3]);
     assert_eq!(crop.rgb()[223 * 3..224 * 3], [127; 3]);
 }
 
 #[test]
 fn grey_images_of_8_and_16_bits_give_the_same_crop() {
-    let grey = image::DynamicImage::from(gradient(256, 256)).into_luma8();
-    let eight = cropped(&png(&grey.clone().into())).unwrap();
-    let sixteen = cropped(&png(&DynamicImage::from(grey).into_luma16().into())).unwrap();
+    let grey = image::DynamicImage::from(draw_gradient(256, 256)).into_luma8();
+    let eight = decode_crop(&encode_png(&grey.clone().into())).unwrap();
+    let sixteen = decode_crop(&encode_png(&DynamicImage::from(grey).into_luma16().into())).unwrap();
     assert_eq!(eight, sixteen);
     assert!(eight.rgb().as_chunks::<3>().0.iter().all(|[r, g, b]| r == g && g == b));
 }
 
 /// Encodes `picture` as a JPEG with the EXIF orientation `orientation` (1 to 8).
 fn jpeg_with_exif(picture: &DynamicImage, orientation: u8) -> Vec<u8> {
-    // TIFF, big endian, one directory of one entry: tag 0x0112 (orientation), one SHORT.
+    // The metadata is a big-endian TIFF with one directory. Its only entry is the tag 0x0112 (orientation),
+    // which is a SHORT.
     let mut exif = b"Exif\0\0MM\0\x2a\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0".to_vec();
     exif.extend([orientation, 0, 0, 0, 0, 0, 0]);
     let mut bytes = Vec::new();
@@ -148,8 +149,8 @@ fn jpeg_with_exif(picture: &DynamicImage, orientation: u8) -> Vec<u8> {
 
 #[test]
 fn every_exif_orientation_is_turned_upright() {
-    let upright = DynamicImage::from(gradient(320, 256));
-    let expected = cropped(&jpeg_with_exif(&upright, 1)).unwrap();
+    let upright = DynamicImage::from(draw_gradient(320, 256));
+    let expected = decode_crop(&jpeg_with_exif(&upright, 1)).unwrap();
     let stored: [(u8, DynamicImage); 7] = [
         (2, upright.fliph()),
         (3, upright.rotate180()),
@@ -160,41 +161,41 @@ fn every_exif_orientation_is_turned_upright() {
         (8, upright.rotate90()),
     ];
     for (orientation, picture) in stored {
-        let crop = cropped(&jpeg_with_exif(&picture, orientation)).unwrap();
+        let crop = decode_crop(&jpeg_with_exif(&picture, orientation)).unwrap();
         let difference = largest_difference(crop.rgb(), expected.rgb());
         assert!(difference <= 6, "orientation {orientation}: {difference} levels");
-        let unturned = cropped(&jpeg_with_exif(&picture, 1)).unwrap();
+        let unturned = decode_crop(&jpeg_with_exif(&picture, 1)).unwrap();
         assert!(
             largest_difference(unturned.rgb(), expected.rgb()) > 100,
-            "without the orientation the crops must differ"
+            "the crop of an image that was not turned must differ"
         );
     }
 }
 
 #[test]
 fn too_many_pixels_are_refused_by_the_header_alone() {
-    // Only a signature and an IHDR: there are no pixels to decode.
+    // The file has only a signature and an IHDR, so there are no pixels to decode.
     let mut header = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR".to_vec();
     header.extend([0, 0, 0x4e, 0x20, 0, 0, 0x4e, 0x20, 8, 2, 0, 0, 0]);
     let error = ImageHeader::read(&header, NO_LIMIT).unwrap_err();
     assert!(matches!(error, ImageError::TooManyPixels { pixels: 400_000_000, limit: NO_LIMIT }), "{error}");
 
-    let picture = png(&gradient(20, 10).into());
+    let picture = encode_png(&draw_gradient(20, 10).into());
     assert!(matches!(ImageHeader::read(&picture, 199), Err(ImageError::TooManyPixels { pixels: 200, .. })));
     assert_eq!(ImageHeader::read(&picture, 200).unwrap().pixels(), 200);
 }
 
 #[test]
 fn non_images_and_unsupported_formats_are_different_errors() {
-    let not_an_image = |bytes: &[u8]| matches!(cropped(bytes), Err(ImageError::NotAnImage(_)));
+    let not_an_image = |bytes: &[u8]| matches!(decode_crop(bytes), Err(ImageError::NotAnImage(_)));
     assert!(not_an_image(b""));
     assert!(not_an_image(b"hello"));
     assert!(not_an_image(b"\x89PNG\r\n\x1a\n"));
     assert!(not_an_image(b"\xff\xd8\xff\xe0"));
-    let whole = png(&gradient(64, 64).into());
+    let whole = encode_png(&draw_gradient(64, 64).into());
     assert!(not_an_image(&whole[..whole.len() / 2]));
-    assert!(matches!(cropped(b"GIF89a\x01\0\x01\0\0\0\0"), Err(ImageError::UnsupportedFormat("gif"))));
-    assert!(matches!(cropped(b"RIFF\0\0\0\0WEBPVP8 "), Err(ImageError::UnsupportedFormat("webp"))));
+    assert!(matches!(decode_crop(b"GIF89a\x01\0\x01\0\0\0\0"), Err(ImageError::UnsupportedFormat("gif"))));
+    assert!(matches!(decode_crop(b"RIFF\0\0\0\0WEBPVP8 "), Err(ImageError::UnsupportedFormat("webp"))));
 }
 
 #[test]
@@ -207,7 +208,7 @@ fn truncated_jpeg_is_refused_and_malformed_segments_are_tolerated() {
     let cut = &whole[..whole.len() / 2];
     assert!(image::load_from_memory(cut).is_ok());
     assert!(matches!(ImageHeader::read(cut, NO_LIMIT), Err(ImageError::NotAnImage(_))));
-    // A stray byte between two segments, which `image` tolerates.
+    // There is a stray byte between two segments, which `image` tolerates.
     let end_of_first = 4 + usize::from(u16::from_be_bytes([whole[4], whole[5]]));
     let malformed = [&whole[..end_of_first], &[0], &whole[end_of_first..]].concat();
     assert_eq!(JpegHeader::read(&malformed), None);

@@ -1,4 +1,4 @@
-//! `POST /classify`: an image by its path in the bucket, or the image itself, raw or as multipart.
+//! The route `POST /classify`. A request has the path of an image in the bucket, or the image itself.
 
 use axum::{
     Json,
@@ -17,7 +17,7 @@ use crate::{
     service::{Answer, SharedService},
 };
 
-/// Reason why a request is refused before anything is classified. The text is the problem's detail.
+/// Reason why a request is invalid. The text is the detail of the response's problem.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum InvalidRequest {
     #[error("{0}")]
@@ -56,11 +56,12 @@ struct StoredImage {
     options: Options,
 }
 
-/// The response: the prediction's members, and whether the prediction was on record before.
+/// The response, which has the prediction's members.
 #[derive(Debug, Serialize)]
 pub(super) struct Reply {
     #[serde(flatten)]
     prediction: Prediction,
+    /// True if the prediction comes from a record that was stored earlier.
     duplicate: bool,
 }
 
@@ -101,7 +102,7 @@ fn check_options(top_k: usize, threshold: f32) -> Result<(), InvalidRequest> {
     Ok(())
 }
 
-/// Reads the request in the form that its content type names.
+/// Reads a request in the format of its content type.
 async fn read_request(headers: &HeaderMap, body: Bytes) -> Result<(ImageSource, Options), Problem> {
     let image = match media_type_of(headers).as_str() {
         "application/json" => return read_json(&body),
@@ -119,7 +120,11 @@ fn read_json(body: &[u8]) -> Result<(ImageSource, Options), Problem> {
     Ok((ImageSource::Stored(path), request.options))
 }
 
-/// Reads the only field `file` of a multipart body. Ignores other fields.
+/// Reads the field `file` of a multipart body.
+///
+/// The body must have exactly one field of this name.
+///
+/// Other fields are ignored.
 async fn read_multipart(headers: &HeaderMap, body: Bytes) -> Result<Bytes, InvalidRequest> {
     let mut request = Request::new(Body::from(body));
     *request.headers_mut() = headers.clone();

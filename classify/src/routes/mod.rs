@@ -1,4 +1,4 @@
-//! The HTTP routes: read the request, call the service, build the response.
+//! The HTTP routes. A route reads the request, calls the service and builds the response.
 
 mod classify;
 mod problem;
@@ -20,7 +20,7 @@ use serde_json::{Value, json};
 
 use crate::{VERSION, announcements::AnnouncementHandler, model::spec, service::SharedService};
 
-/// Builds all routes within the middleware stack. `push_guard`, if given, authenticates pushes.
+/// Builds the router of all routes, with the middleware. `push_guard`, if given, authenticates pushes.
 pub(crate) fn router(
     service: SharedService,
     announcements: Arc<AnnouncementHandler>,
@@ -45,7 +45,7 @@ pub(crate) fn router(
     with_middleware(routes, "classify", &limits)
 }
 
-/// `GET /`: the model, the backend and the routes of this service.
+/// Handles `GET /`. The response has the model, the backend and the routes of this service.
 async fn index(State(service): State<SharedService>) -> Json<Value> {
     Json(json!({
         "service": "classify",

@@ -1,4 +1,4 @@
-//! The responses to errors: status, kind and detail of each problem.
+//! Converts errors to problems, each with its status, kind and detail.
 
 use std::time::Duration;
 
@@ -8,9 +8,9 @@ use platform::http::Problem;
 use super::classify::InvalidRequest;
 use crate::{engine::EngineError, error::ClassifyError, pixels::ImageError};
 
-/// Retry-After of a busy service. Its queue moves within a second.
+/// Retry-After of a busy service. The queue of a busy service moves within a second.
 const RETRY_SOON: Duration = Duration::from_secs(1);
-/// Retry-After if the bucket, the results topic or another instance must recover first.
+/// Retry-After while the bucket, the results topic or this instance is unavailable.
 const RETRY_LATER: Duration = Duration::from_secs(5);
 
 impl From<ClassifyError> for Problem {
@@ -52,7 +52,7 @@ impl From<ClassifyError> for Problem {
                 format!("The image has more than {limit} bytes. Send a smaller one."),
             )
             .with("limit_bytes", *limit),
-            ClassifyError::DecodersBusy | ClassifyError::Engine(EngineError::Overloaded) => {
+            ClassifyError::DecodingQueueFull | ClassifyError::Engine(EngineError::Overloaded) => {
                 Self::overloaded("Too many images are waiting. Try again in a moment.", RETRY_SOON)
             }
             ClassifyError::Engine(EngineError::Failed(_)) => Self::unavailable(
@@ -121,7 +121,10 @@ mod tests {
         model::labels::UnusableLogits,
     };
 
-    /// Every error with its status, kind, Retry-After in seconds, and outcome as an event.
+    /// Returns every error with its expected problem and outcome.
+    ///
+    /// Each entry has the error, its status, its kind, its Retry-After in seconds, and the outcome of its
+    /// event.
     fn classify_errors() -> Vec<(ClassifyError, u16, &'static str, Option<u64>, Outcome)> {
         use ClassifyError as E;
         use Outcome as O;
@@ -159,7 +162,7 @@ mod tests {
                 dead(DeadReason::TooLarge),
             ),
             (E::TooManyBytes { limit: 1 }, 413, "too_large", None, dead(DeadReason::TooLarge)),
-            (E::DecodersBusy, 429, "overloaded", Some(1), O::Overloaded),
+            (E::DecodingQueueFull, 429, "overloaded", Some(1), O::Overloaded),
             (E::Engine(EngineError::Overloaded), 429, "overloaded", Some(1), O::Overloaded),
             (E::Engine(EngineError::Closed), 503, "draining", Some(1), O::Draining),
             (E::Engine(EngineError::Failed(text())), 503, "engine_failed", Some(1), O::Transient),

@@ -1,4 +1,4 @@
-//! `POST /pubsub`: an event pushed by Pub/Sub or Eventarc.
+//! The route `POST /pubsub`, to which Pub/Sub or Eventarc pushes an event.
 
 use std::sync::Arc;
 
@@ -39,7 +39,7 @@ struct NotClassified {
     gcs_path: Option<String>,
 }
 
-/// Responds 200 to an acknowledged event and with a problem to a refused one.
+/// Responds with 200 to an acknowledged event, and with a problem to a refused event.
 pub(super) async fn pubsub(
     State(announcements): State<Arc<AnnouncementHandler>>,
     headers: HeaderMap,

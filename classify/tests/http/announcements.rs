@@ -1,4 +1,4 @@
-//! Every form of announcement of an image, and announcements of a bucket that are not of an image.
+//! Tests of every form of announcement, and of announcements that are not of images.
 
 use std::{collections::BTreeSet, time::SystemTime};
 
@@ -7,12 +7,12 @@ use platform::topic::push::Delivery;
 use reqwest::RequestBuilder;
 use serde_json::{Value, json};
 
-use crate::rig::{Rig, TestBucket, answer, notification, png, resource};
+use crate::rig::{Rig, TestBucket, build_notification, build_resource, encode_png, read_answer};
 
 const FINALIZED: &str = "google.cloud.storage.object.v1.finalized";
 const MESSAGE_PUBLISHED: &str = "google.cloud.pubsub.topic.v1.messagePublished";
 
-async fn rig() -> Rig {
+async fn start_rig() -> Rig {
     Rig::espresso_on(TestBucket::with_generations(), Settings::default()).await
 }
 
@@ -25,7 +25,7 @@ fn cloud_event(rig: &Rig, kind: &str, data: impl Into<reqwest::Body>) -> Request
         .header("ce-specversion", "1.0")
 }
 
-/// Builds a structured CloudEvent with `data` as the given member.
+/// Builds a structured CloudEvent whose member `member` is `data`.
 fn structured_event(rig: &Rig, member: &str, data: Value) -> RequestBuilder {
     let mut event =
         json!({"specversion": "1.0", "id": "1", "type": FINALIZED, "datacontenttype": "application/json"});
@@ -38,12 +38,12 @@ fn envelope_of(delivery: &Delivery) -> Value {
     serde_json::from_slice(&delivery.to_envelope(SystemTime::now())).unwrap()
 }
 
-/// Builds the announcement of the image `name` in every form.
-fn announcements(rig: &Rig, name: &str, generation: i64) -> Vec<(&'static str, RequestBuilder)> {
+/// Builds the announcement of the image `name` in every form, with the form's description.
+fn announce_in_every_form(rig: &Rig, name: &str, generation: i64) -> Vec<(&'static str, RequestBuilder)> {
     let path = format!("gs://local/{name}");
     let message = json!({ "gcs_path": path }).to_string();
-    let object = resource(name, generation, "image/png");
-    let full = notification("OBJECT_FINALIZE", name, generation, "image/png");
+    let object = build_resource(name, generation, "image/png");
+    let full = build_notification("OBJECT_FINALIZE", name, generation, "image/png");
     let without_payload = Delivery { data: bytes::Bytes::new(), ..full.clone() };
     let mut unwrapped = rig.post("/pubsub").body(object.to_string()).header("x-goog-pubsub-message-id", "1");
     for (name, value) in &full.attributes {
@@ -80,13 +80,13 @@ fn announcements(rig: &Rig, name: &str, generation: i64) -> Vec<(&'static str, R
 
 #[tokio::test]
 async fn image_is_classified_for_every_form_of_announcement() {
-    let rig = rig().await;
-    let count = announcements(&rig, "x", 1).len();
+    let rig = start_rig().await;
+    let count = announce_in_every_form(&rig, "x", 1).len();
     for place in 0..count {
         let name = format!("photos/{place}.png");
-        rig.store(&name, png()).await;
-        let (form, request) = announcements(&rig, &name, 1).swap_remove(place);
-        let (status, body) = answer(request.send().await).await;
+        rig.store(&name, encode_png()).await;
+        let (form, request) = announce_in_every_form(&rig, &name, 1).swap_remove(place);
+        let (status, body) = read_answer(request.send().await).await;
         assert_eq!((status, &body["status"]), (200, &json!("ok")), "{form}: {body}");
         assert_eq!(body["gcs_path"], format!("gs://local/{name}"), "{form}");
         let record = rig.stored(&format!("{name}.1.prediction.json")).await;
@@ -97,17 +97,17 @@ async fn image_is_classified_for_every_form_of_announcement() {
 
 #[tokio::test]
 async fn image_announced_in_every_form_is_classified_once() {
-    let rig = rig().await;
+    let rig = start_rig().await;
     let preprocessed = "0123456789abcdef0123456789abcdef/image.jpg";
     for (name, prediction) in [
         ("photos/cat.png", "photos/cat.png.1.prediction.json"),
         (preprocessed, "0123456789abcdef0123456789abcdef/prediction.json"),
     ] {
-        rig.store(name, png()).await;
+        rig.store(name, encode_png()).await;
         let before = rig.classified_count();
         let mut words = Vec::new();
-        for (_, request) in announcements(&rig, name, 1) {
-            words.push(answer(request.send().await).await.1["status"].clone());
+        for (_, request) in announce_in_every_form(&rig, name, 1) {
+            words.push(read_answer(request.send().await).await.1["status"].clone());
         }
         let (first, rest) = words.split_first().unwrap();
         assert!(first == "ok" && rest.iter().all(|word| word == "duplicate"), "{words:?}");
@@ -120,26 +120,26 @@ async fn image_announced_in_every_form_is_classified_once() {
 
 #[tokio::test]
 async fn announced_predictions_of_this_service_are_ignored() {
-    let rig = rig().await;
+    let rig = start_rig().await;
     let images = ["0123456789abcdef0123456789abcdef/image.jpg", "photos/cat.png", "broken.jpg"];
     for name in images {
-        let image = if name == "broken.jpg" { b"\xff\xd8\xff\xe0".to_vec() } else { png() };
+        let image = if name == "broken.jpg" { b"\xff\xd8\xff\xe0".to_vec() } else { encode_png() };
         rig.store(name, image).await;
     }
     let mut announced = BTreeSet::new();
     loop {
-        let new: Vec<String> =
+        let new_names: Vec<String> =
             rig.bucket.names().into_iter().filter(|name| !announced.contains(name)).collect();
-        if new.is_empty() {
+        if new_names.is_empty() {
             break;
         }
-        for name in new {
-            let ours = !images.contains(&name.as_str());
-            for (form, request) in announcements(&rig, &name, 1) {
-                let (status, body) = answer(request.send().await).await;
+        for name in new_names {
+            let is_ours = !images.contains(&name.as_str());
+            for (form, request) in announce_in_every_form(&rig, &name, 1) {
+                let (status, body) = read_answer(request.send().await).await;
                 assert_eq!(status, 200, "{name}, {form}: {body}");
-                assert_eq!(body["status"] == "ignored", ours, "{name}, {form}: {body}");
-                assert_eq!(body["reason"] == "our_prediction", ours, "{name}, {form}: {body}");
+                assert_eq!(body["status"] == "ignored", is_ours, "{name}, {form}: {body}");
+                assert_eq!(body["reason"] == "our_prediction", is_ours, "{name}, {form}: {body}");
             }
             announced.insert(name);
         }
@@ -151,27 +151,27 @@ async fn announced_predictions_of_this_service_are_ignored() {
 
 #[tokio::test]
 async fn each_version_of_an_object_gets_its_own_prediction() {
-    let rig = rig().await;
-    let status = async |request: RequestBuilder| answer(request.send().await).await.1["status"].clone();
-    rig.store("cat.png", png()).await;
+    let rig = start_rig().await;
+    let status = async |request: RequestBuilder| read_answer(request.send().await).await.1["status"].clone();
+    rig.store("cat.png", encode_png()).await;
     assert_eq!(status(rig.push_notification("cat.png", 1)).await, "ok");
-    assert_eq!(rig.bucket.replace("cat.png", png()), 2);
+    assert_eq!(rig.bucket.replace("cat.png", encode_png()), 2);
     assert_eq!(status(rig.push_notification("cat.png", 2)).await, "ok");
     assert_eq!(rig.classified_count(), 2);
-    // A late announcement, one without a version, and one of a version that is already replaced.
+    // These announce an earlier version, no version, and a version that is not in the bucket.
     assert_eq!(status(rig.push_notification("cat.png", 1)).await, "duplicate");
     assert_eq!(status(rig.push_event("cat.png")).await, "duplicate");
     assert_eq!(status(rig.push_notification("cat.png", 9)).await, "duplicate");
     let request = rig.post("/classify").json(&json!({"gcs_path": "gs://local/cat.png"}));
-    assert_eq!(answer(request.send().await).await.1["duplicate"], true);
+    assert_eq!(read_answer(request.send().await).await.1["duplicate"], true);
     assert_eq!(rig.classified_count(), 2);
     let names = ["cat.png", "cat.png.1.prediction.json", "cat.png.2.prediction.json"];
     assert_eq!(rig.bucket.names(), names);
 
     // A request by path also treats a new version as a new image.
-    assert_eq!(rig.bucket.replace("cat.png", png()), 3);
+    assert_eq!(rig.bucket.replace("cat.png", encode_png()), 3);
     let request = rig.post("/classify").json(&json!({"gcs_path": "gs://local/cat.png"}));
-    assert_eq!(answer(request.send().await).await.1["duplicate"], false);
+    assert_eq!(read_answer(request.send().await).await.1["duplicate"], false);
     assert!(rig.stored("cat.png.3.prediction.json").await.is_some());
 }
 
@@ -180,8 +180,8 @@ async fn prefix_filters_announcements_of_the_bucket_but_not_messages() {
     let settings = Settings { prefix: "photos/".to_owned(), ..Settings::default() };
     let rig = Rig::espresso_on(TestBucket::with_generations(), settings).await;
     for name in ["photos/cat.png", "photos.png", "other/photos/cat.png"] {
-        rig.store(name, png()).await;
-        let (_, body) = answer(rig.push_notification(name, 1).send().await).await;
+        rig.store(name, encode_png()).await;
+        let (_, body) = read_answer(rig.push_notification(name, 1).send().await).await;
         if name == "photos/cat.png" {
             assert_eq!(body["status"], "ok", "{body}");
         } else {
@@ -190,7 +190,7 @@ async fn prefix_filters_announcements_of_the_bucket_but_not_messages() {
                 (&json!("ignored"), &json!("other_prefix")),
                 "{body}"
             );
-            let (_, body) = answer(rig.push_event(name).send().await).await;
+            let (_, body) = read_answer(rig.push_event(name).send().await).await;
             assert_eq!(body["status"], "ok", "a message is not filtered: {body}");
         }
     }
@@ -203,13 +203,14 @@ async fn bucket_announcements_of_other_files_are_ignored_and_broken_images_are_d
     let large = vec![0; 1001];
     let webp = b"RIFF\x10\0\0\0WEBPVP8 \0\0\0\0".to_vec();
     let broken = b"\xff\xd8\xff\xe0 and no more".to_vec();
-    // Content type, content, status and reason of the response, true if there is a record.
+    // Each row has the content type, the content, the status and reason of the response, and true if there is
+    // a record.
     let table: [(&str, Vec<u8>, &str, &str, bool); 11] = [
-        ("image/png", png(), "ok", "", true),
-        ("IMAGE/PNG; name=cat", png(), "ok", "", true),
-        ("application/octet-stream", png(), "ok", "", true),
-        ("", png(), "ok", "", true),
-        ("text/plain", png(), "ignored", "not_an_image", false),
+        ("image/png", encode_png(), "ok", "", true),
+        ("IMAGE/PNG; name=cat", encode_png(), "ok", "", true),
+        ("application/octet-stream", encode_png(), "ok", "", true),
+        ("", encode_png(), "ok", "", true),
+        ("text/plain", encode_png(), "ignored", "not_an_image", false),
         ("image/png", b"hello".to_vec(), "ignored", "not_an_image", false),
         ("application/octet-stream", Vec::new(), "ignored", "not_an_image", false),
         ("application/octet-stream", large.clone(), "ignored", "too_large", false),
@@ -222,8 +223,8 @@ async fn bucket_announcements_of_other_files_are_ignored_and_broken_images_are_d
         rig.store(&name, content).await;
         // The second announcement is answered from the record, if there is one.
         for repeated in [false, true] {
-            let delivery = notification("OBJECT_FINALIZE", &name, 1, content_type);
-            let (status, body) = answer(rig.push_delivery(&delivery).send().await).await;
+            let delivery = build_notification("OBJECT_FINALIZE", &name, 1, content_type);
+            let (status, body) = read_answer(rig.push_delivery(&delivery).send().await).await;
             let word = if repeated && word == "ok" { "duplicate" } else { word };
             assert_eq!((status, &body["status"]), (200, &json!(word)), "{place}: {body}");
             assert_eq!(body["reason"].as_str().unwrap_or_default(), reason, "{place}: {body}");
@@ -239,10 +240,10 @@ async fn bucket_announcements_of_other_files_are_ignored_and_broken_images_are_d
 
 #[tokio::test]
 async fn events_other_than_new_objects_are_ignored() {
-    let rig = rig().await;
-    rig.store("cat.png", png()).await;
-    let object = resource("cat.png", 1, "image/png").to_string();
-    let delivery = |event_type| notification(event_type, "cat.png", 1, "image/png");
+    let rig = start_rig().await;
+    rig.store("cat.png", encode_png()).await;
+    let object = build_resource("cat.png", 1, "image/png").to_string();
+    let delivery = |event_type| build_notification(event_type, "cat.png", 1, "image/png");
     for request in [
         rig.push_delivery(&delivery("OBJECT_DELETE")),
         rig.push_delivery(&delivery("OBJECT_METADATA_UPDATE")),
@@ -250,7 +251,7 @@ async fn events_other_than_new_objects_are_ignored() {
         cloud_event(&rig, "google.cloud.storage.object.v1.deleted", object.clone()),
         cloud_event(&rig, "google.cloud.audit.log.v1.written", object),
     ] {
-        let (status, body) = answer(request.send().await).await;
+        let (status, body) = read_answer(request.send().await).await;
         assert_eq!(status, 200, "{body}");
         assert_eq!((&body["status"], &body["reason"]), (&json!("ignored"), &json!("other_event")), "{body}");
     }
@@ -259,13 +260,13 @@ async fn events_other_than_new_objects_are_ignored() {
 
 #[tokio::test]
 async fn missing_objects_and_other_buckets_are_dead_and_folders_are_ignored() {
-    let rig = rig().await;
-    let (_, body) = answer(rig.push_notification("gone.png", 1).send().await).await;
+    let rig = start_rig().await;
+    let (_, body) = read_answer(rig.push_notification("gone.png", 1).send().await).await;
     assert_eq!(body["reason"], "no_such_object", "{body}");
-    let mut object = resource("cat.png", 1, "image/png");
+    let mut object = build_resource("cat.png", 1, "image/png");
     object["bucket"] = json!("other");
-    let (_, body) = answer(cloud_event(&rig, FINALIZED, object.to_string()).send().await).await;
+    let (_, body) = read_answer(cloud_event(&rig, FINALIZED, object.to_string()).send().await).await;
     assert_eq!(body["reason"], "wrong_bucket", "{body}");
-    let (_, body) = answer(rig.push_notification("photos/", 1).send().await).await;
+    let (_, body) = read_answer(rig.push_notification("photos/", 1).send().await).await;
     assert_eq!((&body["status"], &body["reason"]), (&json!("ignored"), &json!("folder")), "{body}");
 }

@@ -1,20 +1,20 @@
-//! Pushes are authenticated before they are handled. `platform` tests the validation of tokens itself.
+//! Tests that a push is authenticated before it is handled. `platform` tests the validation of tokens itself.
 
 use std::time::Duration;
 
 use platform::http::push_auth::{PushAuth, PushAuthConfig};
 use serde_json::json;
 
-use crate::rig::{Rig, answer, png};
+use crate::rig::{Rig, encode_png, read_answer};
 
 const OBJECT: &str = "x/image.png";
 
-/// Starts a service that requires a push token but cannot fetch the keys to verify one.
+/// Starts a service that requires a push token but cannot fetch the keys.
 async fn rig_with_push_auth() -> Rig {
     let config = PushAuthConfig {
         audience: "https://classify.example".to_owned(),
         service_account: None,
-        // Nothing listens on port 9, so that fetching the keys fails.
+        // Nothing listens on port 9, so fetching the keys fails.
         jwks_url: "http://127.0.0.1:9/certs".parse().unwrap(),
         min_refresh_interval: PushAuthConfig::MIN_REFRESH_INTERVAL,
         fetch_timeout: Duration::from_secs(5),
@@ -25,14 +25,15 @@ async fn rig_with_push_auth() -> Rig {
 #[tokio::test]
 async fn push_without_a_valid_token_is_refused_before_it_is_handled() {
     let rig = rig_with_push_auth().await;
-    rig.store(OBJECT, png()).await;
-    let (status, problem) = answer(rig.push_event(OBJECT).send().await).await;
+    rig.store(OBJECT, encode_png()).await;
+    let (status, problem) = read_answer(rig.push_event(OBJECT).send().await).await;
     assert_eq!((status, &problem["kind"]), (401, &json!("unauthenticated")), "{problem}");
     let forged = rig.push_event(OBJECT).bearer_auth("not.a.token");
-    assert_eq!(answer(forged.send().await).await.0, 401);
-    // Well-formed, but there is no key to verify it. It may be valid, so the push must be delivered again.
+    assert_eq!(read_answer(forged.send().await).await.0, 401);
+    // This token is well-formed, but there is no key to verify it. The token may be valid, so the push must
+    // be delivered again.
     let unknown = "eyJhbGciOiJSUzI1NiIsImtpZCI6ImEiLCJ0eXAiOiJKV1QifQ.e30.c2lnbmF0dXJl";
-    let (status, problem) = answer(rig.push_event(OBJECT).bearer_auth(unknown).send().await).await;
+    let (status, problem) = read_answer(rig.push_event(OBJECT).bearer_auth(unknown).send().await).await;
     assert_eq!((status, &problem["kind"]), (503, &json!("keys_unavailable")), "{problem}");
     assert_eq!(rig.classified_count(), 0);
     assert_eq!(rig.stored(&format!("{OBJECT}.prediction.json")).await, None);
@@ -41,7 +42,7 @@ async fn push_without_a_valid_token_is_refused_before_it_is_handled() {
 #[tokio::test]
 async fn routes_other_than_pubsub_need_no_token() {
     let rig = rig_with_push_auth().await;
-    assert_eq!(answer(rig.send_image(png()).send().await).await.0, 200);
+    assert_eq!(read_answer(rig.send_image(encode_png()).send().await).await.0, 200);
     for path in ["/", "/live", "/ready", "/metrics"] {
         assert_eq!(rig.get(path).send().await.unwrap().status(), 200, "{path}");
     }

@@ -1,4 +1,4 @@
-//! A lost GPU ends the service with an error, and no request is left without a response.
+//! Tests of a lost engine. It ends the service with an error, and every request gets a response.
 
 use classify::{
     Settings,
@@ -7,12 +7,12 @@ use classify::{
     pixels::Crop,
 };
 
-use crate::rig::{Rig, png, problem};
+use crate::rig::{Rig, encode_png, read_problem};
 
-/// An engine that warms up and loses its GPU with the first batch.
+/// An engine that warms up and is lost at its first batch.
 struct LostAfterWarmUp {
     is_warm: bool,
-    /// True if the batch hangs, false if it fails.
+    /// True if the first batch hangs, false if the first batch fails.
     hangs: bool,
 }
 
@@ -30,42 +30,44 @@ impl Infer for LostAfterWarmUp {
         }
     }
 
-    fn overlaps(&self) -> bool {
+    fn has_own_device(&self) -> bool {
         true
     }
 }
 
-/// Loses the GPU and returns the response's status and kind, and the error that the service ends with.
-async fn lose_gpu(hangs: bool) -> (u16, String, String) {
+/// Loses the engine of a service with a request.
+///
+/// Returns the status and kind of the response, and the error with which the service ends.
+async fn lose_engine(hangs: bool) -> (u16, String, String) {
     let mut settings = Settings::default();
     settings.gpu.timeout = std::time::Duration::from_millis(100);
     let engine: Box<dyn Infer> = Box::new(LostAfterWarmUp { is_warm: false, hangs });
     let mut rig = Rig::with_engines(settings, vec![engine]).await;
-    let (status, kind) = problem(rig.send_image(png()).send().await).await;
-    let ended = (&mut rig.running).await.unwrap();
+    let (status, kind) = read_problem(rig.send_image(encode_png()).send().await).await;
+    let result = (&mut rig.running).await.unwrap();
     assert!(!rig.readiness.is_ready() && rig.readiness.is_draining());
-    (status, kind, ended.unwrap_err().to_string())
+    (status, kind, result.unwrap_err().to_string())
 }
 
 #[tokio::test]
 async fn gpu_that_fails_is_a_503_and_ends_the_service() {
-    let (status, kind, error) = lose_gpu(false).await;
+    let (status, kind, error) = lose_engine(false).await;
     assert_eq!((status, kind.as_str()), (503, "engine_lost"), "the request may be sent again");
-    assert_eq!(error, "the GPU is lost: the device was reset");
+    assert_eq!(error, "an engine is lost: the device was reset");
 }
 
 #[tokio::test]
 async fn gpu_that_hangs_is_a_503_and_ends_the_service() {
-    let (status, kind, error) = lose_gpu(true).await;
+    let (status, kind, error) = lose_engine(true).await;
     assert_eq!((status, kind.as_str()), (503, "engine_lost"), "the request does not wait for ever");
-    assert_eq!(error, "the GPU is lost: a batch has run for more than 0.1 s");
+    assert_eq!(error, "an engine is lost: a batch has run for more than 0.1 s");
 }
 
 #[tokio::test]
-async fn event_during_the_loss_of_the_gpu_is_refused_with_503() {
+async fn event_that_loses_the_engine_is_refused_with_503() {
     let engine: Box<dyn Infer> = Box::new(LostAfterWarmUp { is_warm: false, hangs: false });
     let rig = Rig::with_engines(Settings::default(), vec![engine]).await;
-    rig.store("id/image.jpg", png()).await;
+    rig.store("id/image.jpg", encode_png()).await;
     let answer = rig.push_event("id/image.jpg").send().await.unwrap();
-    assert_eq!(answer.status(), 503, "refused, so that the event is delivered again");
+    assert_eq!(answer.status(), 503, "the event is refused, so that it is delivered again");
 }

@@ -1,13 +1,13 @@
-//! Full queues, callers who leave, engines that fail, and the shutdown of the service.
+//! Tests of full queues, callers who leave, failing engines and the shutdown.
 
 use std::{num::NonZeroUsize, time::Duration};
 
 use classify::Settings;
 use futures_util::future::{Either, select};
 
-use crate::rig::{Gate, Rig, Verdict, answer, png};
+use crate::rig::{Gate, Rig, Verdict, encode_png, read_answer};
 
-/// Settings with a queue of one crop.
+/// Returns settings with a queue of one crop.
 fn shortest_queue() -> Settings {
     Settings { queue_items: NonZeroUsize::MIN, ..Settings::default() }
 }
@@ -16,17 +16,19 @@ fn shortest_queue() -> Settings {
 async fn request_to_a_full_queue_is_refused_with_429_and_admitted_requests_succeed() {
     let (engine, mut gate) = Gate::new(false);
     let rig = Rig::with_engines(shortest_queue(), vec![engine]).await;
-    let running = tokio::spawn(rig.send_image(png()).send());
+    let running = tokio::spawn(rig.send_image(encode_png()).send());
     assert_eq!(gate.next_batch().await, 1);
-    // One of these two requests waits in the queue, the other finds the queue full.
-    let (refused, waiting) =
-        match select(tokio::spawn(rig.send_image(png()).send()), tokio::spawn(rig.send_image(png()).send()))
-            .await
-        {
-            Either::Left((first, other)) | Either::Right((first, other)) => (first.unwrap(), other),
-        };
+    // One of these two requests waits in the queue. The other request finds the queue full.
+    let (refused, waiting) = match select(
+        tokio::spawn(rig.send_image(encode_png()).send()),
+        tokio::spawn(rig.send_image(encode_png()).send()),
+    )
+    .await
+    {
+        Either::Left((first, other)) | Either::Right((first, other)) => (first.unwrap(), other),
+    };
     assert_eq!(refused.as_ref().unwrap().headers()["retry-after"], "1");
-    let (status, body) = answer(refused).await;
+    let (status, body) = read_answer(refused).await;
     assert_eq!((status, body["kind"].as_str()), (429, Some("overloaded")), "{body}");
     gate.release(Verdict::Espresso);
     gate.release(Verdict::Espresso);
@@ -40,15 +42,15 @@ async fn network_does_not_run_for_requests_that_timed_out() {
     let (engine, mut gate) = Gate::new(false);
     let settings = Settings { request_timeout: Duration::from_secs(2), ..Settings::default() };
     let rig = Rig::with_engines(settings, vec![engine]).await;
-    let running = tokio::spawn(rig.send_image(png()).send());
+    let running = tokio::spawn(rig.send_image(encode_png()).send());
     gate.next_batch().await;
-    let waiting = rig.send_image(png()).send();
-    assert_eq!(answer(waiting.await).await.0, 504);
+    let waiting = rig.send_image(encode_png()).send();
+    assert_eq!(read_answer(waiting.await).await.0, 504);
     assert_eq!(running.await.unwrap().unwrap().status(), 504);
     // The engine finds only the crops of requests that timed out, until the next request arrives.
     gate.release(Verdict::Espresso);
     gate.release(Verdict::Espresso);
-    assert_eq!(rig.send_image(png()).send().await.unwrap().status(), 200);
+    assert_eq!(rig.send_image(encode_png()).send().await.unwrap().status(), 200);
     assert_eq!(gate.next_batch().await, 1);
 }
 
@@ -57,11 +59,11 @@ async fn panic_of_an_engine_is_a_503_and_the_engine_continues() {
     let (engine, gate) = Gate::new(false);
     let rig = Rig::with_engines(Settings::default(), vec![engine]).await;
     gate.release(Verdict::Panic);
-    let (status, body) = answer(rig.send_image(png()).send().await).await;
+    let (status, body) = read_answer(rig.send_image(encode_png()).send().await).await;
     assert_eq!((status, body["kind"].as_str()), (503, Some("engine_failed")), "{body}");
     assert!(!body.to_string().contains("the test wants it so"), "the text of the panic is private: {body}");
     gate.release(Verdict::Espresso);
-    assert_eq!(rig.send_image(png()).send().await.unwrap().status(), 200);
+    assert_eq!(rig.send_image(encode_png()).send().await.unwrap().status(), 200);
 }
 
 #[tokio::test]
@@ -69,7 +71,7 @@ async fn logits_that_are_not_numbers_are_a_500() {
     let (engine, gate) = Gate::new(false);
     let rig = Rig::with_engines(Settings::default(), vec![engine]).await;
     gate.release(Verdict::Nan);
-    let (status, body) = answer(rig.send_image(png()).send().await).await;
+    let (status, body) = read_answer(rig.send_image(encode_png()).send().await).await;
     assert_eq!((status, body["kind"].as_str()), (500, Some("model_failure")), "{body}");
 }
 
@@ -77,15 +79,17 @@ async fn logits_that_are_not_numbers_are_a_500() {
 async fn shutdown_finishes_admitted_requests_and_closes_the_port() {
     let (engine, mut gate) = Gate::new(false);
     let mut rig = Rig::with_engines(shortest_queue(), vec![engine]).await;
-    let running = tokio::spawn(rig.send_image(png()).send());
+    let running = tokio::spawn(rig.send_image(encode_png()).send());
     gate.next_batch().await;
-    // When one of these two requests is refused, the other one is in the queue.
-    let (refused, waiting) =
-        match select(tokio::spawn(rig.send_image(png()).send()), tokio::spawn(rig.send_image(png()).send()))
-            .await
-        {
-            Either::Left((first, other)) | Either::Right((first, other)) => (first.unwrap(), other),
-        };
+    // When one of these two requests is refused, the other request is in the queue.
+    let (refused, waiting) = match select(
+        tokio::spawn(rig.send_image(encode_png()).send()),
+        tokio::spawn(rig.send_image(encode_png()).send()),
+    )
+    .await
+    {
+        Either::Left((first, other)) | Either::Right((first, other)) => (first.unwrap(), other),
+    };
     assert_eq!(refused.unwrap().status(), 429);
     rig.stop.cancel();
     gate.release(Verdict::Espresso);
@@ -94,5 +98,5 @@ async fn shutdown_finishes_admitted_requests_and_closes_the_port() {
         assert_eq!(request.await.unwrap().unwrap().status(), 200);
     }
     (&mut rig.running).await.unwrap().unwrap();
-    assert!(rig.send_image(png()).send().await.is_err(), "the port is closed");
+    assert!(rig.send_image(encode_png()).send().await.is_err(), "the port is closed");
 }

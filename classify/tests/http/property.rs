@@ -1,4 +1,4 @@
-//! Random pushes and requests get a documented response, and never a 5xx.
+//! Tests that random pushes and requests get a documented response, and never a 5xx status.
 
 use classify::announcements::Outcome;
 use platform::topic::push::Delivery;
@@ -9,13 +9,13 @@ use proptest::{
 use serde_json::json;
 use tokio::runtime::Runtime;
 
-use crate::rig::{Rig, png};
+use crate::rig::{Rig, encode_png};
 
 fn runner() -> TestRunner {
     TestRunner::new(Config { cases: 256, failure_persistence: None, ..Config::default() })
 }
 
-/// Generates bodies from random bytes to almost valid events.
+/// Generates bodies that range from random bytes to almost valid events.
 fn bodies() -> impl Strategy<Value = Vec<u8>> {
     let noise = || proptest::collection::vec(any::<u8>(), 0..300);
     let path = prop_oneof![
@@ -40,9 +40,9 @@ fn bodies() -> impl Strategy<Value = Vec<u8>> {
     prop_oneof![noise(), data, wrapped, half_wrapped, cut]
 }
 
-async fn rig() -> Rig {
+async fn start_rig() -> Rig {
     let rig = Rig::espresso().await;
-    rig.store("good", png()).await;
+    rig.store("good", encode_png()).await;
     rig.store("text", "hello").await;
     rig
 }
@@ -50,7 +50,7 @@ async fn rig() -> Rig {
 #[test]
 fn random_push_is_acknowledged_with_a_documented_outcome() {
     let runtime = Runtime::new().unwrap();
-    let rig = runtime.block_on(rig());
+    let rig = runtime.block_on(start_rig());
     runner()
         .run(&bodies(), |body| {
             let (status, answer) = runtime.block_on(async {
@@ -73,7 +73,7 @@ fn random_push_is_acknowledged_with_a_documented_outcome() {
 #[test]
 fn random_request_has_a_documented_status() {
     let runtime = Runtime::new().unwrap();
-    let rig = runtime.block_on(rig());
+    let rig = runtime.block_on(start_rig());
     let types = prop_oneof![
         Just("application/json"),
         Just("image/jpeg"),
@@ -83,7 +83,7 @@ fn random_request_has_a_documented_status() {
     ];
     let jpeg = proptest::collection::vec(any::<u8>(), 0..300)
         .prop_map(|noise| [b"\xff\xd8\xff\xe0", &noise[..]].concat());
-    let cut_png = (0..png().len()).prop_map(|keep| png()[..keep].to_vec());
+    let cut_png = (0..encode_png().len()).prop_map(|keep| encode_png()[..keep].to_vec());
     runner()
         .run(&(types, prop_oneof![bodies(), jpeg, cut_png]), |(content_type, body)| {
             let response = runtime

@@ -1,4 +1,6 @@
-//! `POST /pubsub`: every row of the table of outcomes, and events that are delivered again.
+//! Tests of `POST /pubsub`.
+//!
+//! The tests cover every row of the table of outcomes, and events that are delivered again.
 
 use classify::{
     Settings,
@@ -7,13 +9,16 @@ use classify::{
 use futures_util::future::{Either, select};
 use serde_json::{Value, json};
 
-use crate::rig::{Gate, Rig, Verdict, anonymous, answer, notification, png};
+use crate::rig::{Gate, Rig, Verdict, build_notification, encode_png, hide_model_and_backend, read_answer};
 
-/// The object that is announced, and the object of its prediction.
+/// Name of the object that is announced.
 const OBJECT: &str = "x/image.png";
+/// Name of the object that has the prediction of [`OBJECT`].
 const PREDICTION: &str = "x/image.png.prediction.json";
 
-/// Pushes an event that has `outcome`. Returns the service with its gate, and the response to the push.
+/// Pushes an event that has `outcome`.
+///
+/// Returns the service with its gate, and the status and body of the response to the push.
 async fn provoke(outcome: Outcome) -> ((Rig, Gate), u16, Value) {
     let (engine, mut gate) = Gate::new(outcome == Outcome::NotReady);
     let mut settings = Settings::default();
@@ -35,7 +40,7 @@ async fn provoke(outcome: Outcome) -> ((Rig, Gate), u16, Value) {
             rig.store(OBJECT, "hello").await;
         }
         Outcome::Dead(DeadReason::UnsupportedFormat) => rig.store(OBJECT, "GIF89a\x01\0\x01\0\0\0\0").await,
-        _ => rig.store(OBJECT, png()).await,
+        _ => rig.store(OBJECT, encode_png()).await,
     }
     let request = match outcome {
         Outcome::Dead(DeadReason::BadJson) => rig.push("not JSON"),
@@ -47,10 +52,10 @@ async fn provoke(outcome: Outcome) -> ((Rig, Gate), u16, Value) {
         Outcome::Ignored(IgnoreReason::OurPrediction) => rig.push_event(PREDICTION),
         Outcome::Ignored(IgnoreReason::Folder) => rig.push_event("x/"),
         Outcome::Ignored(IgnoreReason::OtherEvent) => {
-            rig.push_delivery(&notification("OBJECT_DELETE", OBJECT, 1, "image/png"))
+            rig.push_delivery(&build_notification("OBJECT_DELETE", OBJECT, 1, "image/png"))
         }
         Outcome::Ignored(IgnoreReason::TooLarge) => {
-            rig.push_delivery(&notification("OBJECT_FINALIZE", OBJECT, 1, "application/octet-stream"))
+            rig.push_delivery(&build_notification("OBJECT_FINALIZE", OBJECT, 1, "application/octet-stream"))
         }
         Outcome::Ignored(_) => rig.push_notification(OBJECT, 1),
         _ => rig.push_event(OBJECT),
@@ -59,7 +64,7 @@ async fn provoke(outcome: Outcome) -> ((Rig, Gate), u16, Value) {
         Outcome::Accepted => gate.release(Verdict::Espresso),
         Outcome::Duplicate => {
             gate.release(Verdict::Espresso);
-            assert_eq!(answer(rig.push_event(OBJECT).send().await).await.0, 200);
+            assert_eq!(read_answer(rig.push_event(OBJECT).send().await).await.0, 200);
         }
         Outcome::Transient => rig.bucket.set_down(true),
         Outcome::ModelFailure => gate.release(Verdict::Nan),
@@ -69,11 +74,11 @@ async fn provoke(outcome: Outcome) -> ((Rig, Gate), u16, Value) {
     }
     let response = if outcome == Outcome::Overloaded {
         for object in ["busy", "waiting"] {
-            rig.store(object, png()).await;
+            rig.store(object, encode_png()).await;
         }
         let _busy = tokio::spawn(rig.push_event("busy").send());
         gate.next_batch().await;
-        // One of these two pushes waits in the queue, the other finds the queue full.
+        // One of these two pushes waits in the queue. The other push finds the queue full.
         match select(Box::pin(request.send()), Box::pin(rig.push_event("waiting").send())).await {
             Either::Left((first, _)) | Either::Right((first, _)) => first,
         }
@@ -81,7 +86,7 @@ async fn provoke(outcome: Outcome) -> ((Rig, Gate), u16, Value) {
         request.send().await
     };
     let retry_after = response.as_ref().unwrap().headers().contains_key("retry-after");
-    let (status, body) = answer(response).await;
+    let (status, body) = read_answer(response).await;
     assert_eq!(retry_after, matches!(status, 429 | 503), "{outcome:?}: Retry-After");
     ((rig, gate), status, body)
 }
@@ -117,8 +122,8 @@ async fn every_outcome_is_answered_recorded_and_counted_as_in_the_table() {
             let record = record.unwrap();
             assert_eq!(record["error"]["reason"], handling.reason, "{outcome:?}");
             assert_eq!(record["gcs_path"], format!("gs://local/{OBJECT}"), "{outcome:?}");
-            // Delivered again, the event is answered from the record.
-            let again = answer(rig.push_event(OBJECT).send().await).await;
+            // An event that is delivered again is answered from the record.
+            let again = read_answer(rig.push_event(OBJECT).send().await).await;
             assert_eq!(again, (status, body), "{outcome:?}");
         }
         let metrics = rig.get("/metrics").send().await.unwrap().text().await.unwrap();
@@ -134,9 +139,9 @@ async fn every_outcome_is_answered_recorded_and_counted_as_in_the_table() {
 #[tokio::test]
 async fn responses_and_records_match_their_snapshots() {
     let rig = Rig::espresso().await;
-    rig.store(OBJECT, png()).await;
-    let (_, body) = answer(rig.push_event(OBJECT).send().await).await;
-    insta::assert_json_snapshot!(anonymous(body), @r#"
+    rig.store(OBJECT, encode_png()).await;
+    let (_, body) = read_answer(rig.push_event(OBJECT).send().await).await;
+    insta::assert_json_snapshot!(hide_model_and_backend(body), @r#"
     {
       "confidence": 0.95661324,
       "duplicate": false,
@@ -146,8 +151,8 @@ async fn responses_and_records_match_their_snapshots() {
       "status": "ok"
     }
     "#);
-    let (_, body) = answer(rig.push_event(OBJECT).send().await).await;
-    insta::assert_json_snapshot!(anonymous(body), @r#"
+    let (_, body) = read_answer(rig.push_event(OBJECT).send().await).await;
+    insta::assert_json_snapshot!(hide_model_and_backend(body), @r#"
     {
       "confidence": 0.95661324,
       "duplicate": true,
@@ -157,7 +162,7 @@ async fn responses_and_records_match_their_snapshots() {
       "status": "duplicate"
     }
     "#);
-    let (_, body) = answer(rig.push_event("x/image.png.prediction.json").send().await).await;
+    let (_, body) = read_answer(rig.push_event("x/image.png.prediction.json").send().await).await;
     insta::assert_json_snapshot!(body, @r#"
     {
       "gcs_path": "gs://local/x/image.png.prediction.json",
@@ -166,7 +171,7 @@ async fn responses_and_records_match_their_snapshots() {
       "status": "ignored"
     }
     "#);
-    let (_, body) = answer(rig.push_event("nothing").send().await).await;
+    let (_, body) = read_answer(rig.push_event("nothing").send().await).await;
     insta::assert_json_snapshot!(body, @r#"
     {
       "gcs_path": "gs://local/nothing",
@@ -176,7 +181,7 @@ async fn responses_and_records_match_their_snapshots() {
     }
     "#);
     rig.store("text", "hello").await;
-    assert_eq!(answer(rig.push_event("text").send().await).await.0, 200);
+    assert_eq!(read_answer(rig.push_event("text").send().await).await.0, 200);
     insta::assert_json_snapshot!(rig.stored("text.prediction.json").await, @r#"
     {
       "error": {
@@ -192,10 +197,10 @@ async fn responses_and_records_match_their_snapshots() {
 async fn prediction_of_a_preprocessed_image_is_beside_it() {
     let rig = Rig::espresso().await;
     let id = "0123456789abcdef0123456789abcdef";
-    rig.store(&format!("{id}/image.jpg"), png()).await;
+    rig.store(&format!("{id}/image.jpg"), encode_png()).await;
     let unwrapped =
         json!({"gcs_path": format!("gs://local/{id}/image.jpg"), "id": id, "width": 8, "height": 8});
-    let (status, body) = answer(rig.push_raw(unwrapped.to_string()).send().await).await;
+    let (status, body) = read_answer(rig.push_raw(unwrapped.to_string()).send().await).await;
     assert_eq!((status, &body["status"]), (200, &json!("ok")), "{body}");
     let record = rig.stored(&format!("{id}/prediction.json")).await.unwrap();
     assert_eq!((&record["label"], &record["gcs_path"]), (&body["label"], &body["gcs_path"]));
@@ -205,7 +210,7 @@ async fn prediction_of_a_preprocessed_image_is_beside_it() {
 async fn event_delivered_twice_at_the_same_time_is_classified_once() {
     let (engine, mut gate) = Gate::new(false);
     let rig = Rig::with_engines(Settings::default(), vec![engine]).await;
-    rig.store(OBJECT, png()).await;
+    rig.store(OBJECT, encode_png()).await;
     let mut pushes = vec![tokio::spawn(rig.push_event(OBJECT).send())];
     gate.next_batch().await;
     // The network runs the first image while the other pushes arrive.
@@ -216,7 +221,7 @@ async fn event_delivered_twice_at_the_same_time_is_classified_once() {
     gate.release(Verdict::Espresso);
     let mut words = Vec::new();
     for push in pushes {
-        words.push(answer(push.await.unwrap()).await.1["status"].as_str().unwrap().to_owned());
+        words.push(read_answer(push.await.unwrap()).await.1["status"].as_str().unwrap().to_owned());
     }
     words.sort_unstable();
     assert_eq!(words, ["duplicate", "duplicate", "duplicate", "duplicate", "duplicate", "duplicate", "ok"]);
@@ -228,26 +233,26 @@ async fn dead_image_is_refused_until_its_failure_is_recorded() {
     let rig = Rig::espresso().await;
     rig.store(OBJECT, "hello").await;
     rig.bucket.set_down(true);
-    assert_eq!(answer(rig.push_event(OBJECT).send().await).await.0, 503);
+    assert_eq!(read_answer(rig.push_event(OBJECT).send().await).await.0, 503);
     rig.bucket.set_down(false);
-    assert_eq!(answer(rig.push_event(OBJECT).send().await).await.1["reason"], "not_an_image");
+    assert_eq!(read_answer(rig.push_event(OBJECT).send().await).await.1["reason"], "not_an_image");
 }
 
 #[tokio::test]
 async fn event_with_garbage_in_place_of_its_prediction_is_acknowledged() {
     let rig = Rig::espresso().await;
-    rig.store(OBJECT, png()).await;
+    rig.store(OBJECT, encode_png()).await;
     rig.store(PREDICTION, r#"{"neither":"nor"}"#).await;
-    let (status, body) = answer(rig.push_event(OBJECT).send().await).await;
+    let (status, body) = read_answer(rig.push_event(OBJECT).send().await).await;
     assert_eq!((status, &body["status"]), (200, &json!("ok")), "{body}");
 }
 
 #[tokio::test]
 async fn image_whose_prediction_name_is_too_long_is_dead() {
     let rig = Rig::espresso().await;
-    // Short enough for the image, too long with the suffix of its prediction.
+    // The name is short enough for the image, but too long with the suffix of the prediction.
     let name = "n".repeat(250);
-    rig.store(&name, png()).await;
-    let (status, body) = answer(rig.push_event(&name).send().await).await;
+    rig.store(&name, encode_png()).await;
+    let (status, body) = read_answer(rig.push_event(&name).send().await).await;
     assert_eq!((status, &body["reason"]), (200, &json!("bad_path")), "{body}");
 }

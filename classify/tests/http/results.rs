@@ -1,16 +1,16 @@
-//! Every new record is published on the results topic, once.
+//! Tests that every new record is published once on the results topic.
 
 use contract::ResultMessage;
 use platform::topic::push::Delivery;
 use serde_json::{Value, json};
 
-use crate::rig::{Rig, anonymous, answer, png};
+use crate::rig::{Rig, encode_png, hide_model_and_backend, read_answer};
 
 const ID: &str = "0123456789abcdef0123456789abcdef";
 const TRACE: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 
-/// Returns the data of the messages that have been published.
-fn published(rig: &Rig) -> Vec<Value> {
+/// Returns the data of every published message, in order.
+fn published_data(rig: &Rig) -> Vec<Value> {
     rig.results.messages().iter().map(|message| serde_json::from_slice(&message.data).unwrap()).collect()
 }
 
@@ -18,14 +18,14 @@ fn published(rig: &Rig) -> Vec<Value> {
 async fn published_prediction_equals_the_record() {
     let rig = Rig::espresso().await;
     let name = format!("{ID}/image.jpg");
-    rig.store(&name, png()).await;
+    rig.store(&name, encode_png()).await;
     let announcement = Delivery {
         data: json!({ "gcs_path": format!("gs://local/{name}") }).to_string().into(),
         attributes: [("traceparent".to_owned(), TRACE.to_owned())].into(),
         ..Delivery::default()
     };
     for status in ["ok", "duplicate"] {
-        assert_eq!(answer(rig.push_delivery(&announcement).send().await).await.1["status"], status);
+        assert_eq!(read_answer(rig.push_delivery(&announcement).send().await).await.1["status"], status);
     }
 
     let messages = rig.results.messages();
@@ -39,7 +39,7 @@ async fn published_prediction_equals_the_record() {
     assert_eq!(result.id.unwrap().as_str(), ID);
     assert!(result.predicted_at.starts_with("20") && result.predicted_at.ends_with('Z'));
 
-    let mut data = published(&rig).remove(0);
+    let mut data = published_data(&rig).remove(0);
     for member in ["id", "predicted_at"] {
         assert!(data.as_object_mut().unwrap().remove(member).is_some());
     }
@@ -51,11 +51,11 @@ async fn recorded_failure_is_published() {
     let rig = Rig::espresso().await;
     rig.store("text", "hello").await;
     for _ in 0..2 {
-        assert_eq!(answer(rig.push_event("text").send().await).await.1["status"], "dead");
+        assert_eq!(read_answer(rig.push_event("text").send().await).await.1["status"], "dead");
     }
-    let mut messages = published(&rig);
+    let mut messages = published_data(&rig);
     assert_eq!(messages.len(), 1);
-    let mut data = anonymous(messages.remove(0));
+    let mut data = hide_model_and_backend(messages.remove(0));
     data["predicted_at"] = json!("TIME");
     insta::assert_json_snapshot!(data, @r#"
     {
@@ -73,41 +73,41 @@ async fn recorded_failure_is_published() {
 #[tokio::test]
 async fn nothing_is_published_without_a_new_record() {
     let rig = Rig::espresso().await;
-    rig.store("cat.png", png()).await;
-    rig.store("known.png", png()).await;
+    rig.store("cat.png", encode_png()).await;
+    rig.store("known.png", encode_png()).await;
     rig.store("known.png.prediction.json", r#"{"neither":"nor"}"#).await;
-    assert_eq!(rig.send_image(png()).send().await.unwrap().status(), 200);
+    assert_eq!(rig.send_image(encode_png()).send().await.unwrap().status(), 200);
     for name in ["gone.png", "known.png", "cat.png.prediction.json", "folder/"] {
         assert_eq!(rig.push_event(name).send().await.unwrap().status(), 200);
     }
-    assert_eq!(published(&rig), [] as [Value; 0]);
-    // A request that stores a record publishes it, like an event.
+    assert_eq!(published_data(&rig), [] as [Value; 0]);
+    // A request that stores a record also publishes the record, as an event does.
     for (count, top_k) in [(1, 2), (1, 2), (1, 6)] {
         let request = json!({"gcs_path": "gs://local/cat.png", "top_k": top_k});
         assert_eq!(rig.post("/classify").json(&request).send().await.unwrap().status(), 200);
-        assert_eq!(published(&rig).len(), count);
+        assert_eq!(published_data(&rig).len(), count);
     }
-    assert_eq!(answer(rig.push_event("cat.png").send().await).await.1["status"], "duplicate");
-    assert_eq!(published(&rig).len(), 1);
+    assert_eq!(read_answer(rig.push_event("cat.png").send().await).await.1["status"], "duplicate");
+    assert_eq!(published_data(&rig).len(), 1);
 }
 
 #[tokio::test]
 async fn failed_publication_is_a_503_without_a_record() {
     let rig = Rig::espresso().await;
-    rig.store("cat.png", png()).await;
+    rig.store("cat.png", encode_png()).await;
     rig.store("text", "hello").await;
     for (name, word) in [("cat.png", "ok"), ("text", "dead")] {
-        let before = published(&rig).len();
+        let before = published_data(&rig).len();
         rig.results.fail_next(1);
-        let (status, body) = answer(rig.push_event(name).send().await).await;
+        let (status, body) = read_answer(rig.push_event(name).send().await).await;
         assert_eq!((status, &body["kind"]), (503, &json!("topic_unavailable")), "{body}");
         assert!(rig.stored(&format!("{name}.prediction.json")).await.is_none());
-        assert_eq!(published(&rig).len(), before);
+        assert_eq!(published_data(&rig).len(), before);
 
-        let (status, body) = answer(rig.push_event(name).send().await).await;
+        let (status, body) = read_answer(rig.push_event(name).send().await).await;
         assert_eq!((status, &body["status"]), (200, &json!(word)), "{body}");
         assert!(rig.stored(&format!("{name}.prediction.json")).await.is_some());
-        assert_eq!(published(&rig).len(), before + 1);
+        assert_eq!(published_data(&rig).len(), before + 1);
     }
     let metrics = rig.get("/metrics").send().await.unwrap().text().await.unwrap();
     for outcome in ["published", "failed"] {
@@ -119,13 +119,13 @@ async fn failed_publication_is_a_503_without_a_record() {
 #[tokio::test]
 async fn published_result_whose_record_failed_is_published_again() {
     let rig = Rig::espresso().await;
-    rig.store("cat.png", png()).await;
+    rig.store("cat.png", encode_png()).await;
     rig.bucket.set_full(true);
-    let (status, body) = answer(rig.push_event("cat.png").send().await).await;
+    let (status, body) = read_answer(rig.push_event("cat.png").send().await).await;
     assert_eq!((status, &body["kind"]), (503, &json!("bucket_unavailable")), "{body}");
     rig.bucket.set_full(false);
-    assert_eq!(answer(rig.push_event("cat.png").send().await).await.1["status"], "ok");
-    let [mut first, mut second] = <[Value; 2]>::try_from(published(&rig)).unwrap();
+    assert_eq!(read_answer(rig.push_event("cat.png").send().await).await.1["status"], "ok");
+    let [mut first, mut second] = <[Value; 2]>::try_from(published_data(&rig)).unwrap();
     for message in [&mut first, &mut second] {
         message["predicted_at"] = json!("TIME");
     }

@@ -1,4 +1,6 @@
-//! A running service, a bucket that can fail, and engines that the test controls.
+//! The rig of the tests.
+//!
+//! The rig has a running service, a bucket that can fail, and engines that the test controls.
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
@@ -31,7 +33,7 @@ use tokio_util::sync::CancellationToken;
 
 /// Index of the class espresso in ImageNet, which every model of this repository has.
 pub(crate) const ESPRESSO: usize = 967;
-/// Timeout of waits that take milliseconds on a machine that is not overloaded.
+/// Timeout of waits. A wait takes milliseconds on a machine that is not overloaded.
 const WAIT_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A bucket in memory that can be unavailable or full.
@@ -88,7 +90,7 @@ impl Bucket for TestBucket {
     ) -> Result<Created, BucketError> {
         self.check()?;
         works_unless(&self.full, "it is full")?;
-        // The limit of a file name on disk.
+        // File systems have the same limit on the length of a file name.
         if object.as_str().split('/').any(|part| part.len() > 255) {
             let (name, reason) = (object.to_string(), "a part is too long".to_owned());
             return Err(BucketError::BadName { name, reason });
@@ -120,15 +122,17 @@ pub(crate) struct Rig {
 }
 
 impl Rig {
-    /// Starts a service with the compiled-in network and waits until it is ready. Results are not published.
+    /// Starts a service with the compiled-in network and waits until the service is ready.
+    ///
+    /// The service publishes no results.
     pub(crate) async fn with_network() -> Self {
         let bucket = Arc::new(TestBucket::default());
         let parts = Parts::new(bucket.clone());
         let application = Application::assemble(any_port(), Settings::default(), parts).await.unwrap();
-        Self::run(application, bucket, Arc::default(), Arc::default()).ready().await
+        Self::run(application, bucket, Arc::default(), Arc::default()).wait_until_ready().await
     }
 
-    /// Starts a service with `engines`. Does not wait until it is ready.
+    /// Starts a service with `engines`, and does not wait until the service is ready.
     pub(crate) async fn starting(settings: Settings, engines: Vec<Box<dyn Infer>>) -> Self {
         Self::starting_on(TestBucket::default(), settings, engines, Arc::default()).await
     }
@@ -145,12 +149,12 @@ impl Rig {
         Self::run(application, bucket, results, classified)
     }
 
-    /// Starts a service with `engines` and waits until it is ready.
+    /// Starts a service with `engines` and waits until the service is ready.
     pub(crate) async fn with_engines(settings: Settings, engines: Vec<Box<dyn Infer>>) -> Self {
-        Self::starting(settings, engines).await.ready().await
+        Self::starting(settings, engines).await.wait_until_ready().await
     }
 
-    /// Starts a service with an engine that always answers espresso and waits until it is ready.
+    /// Starts a service whose engine always answers espresso, and waits until the service is ready.
     pub(crate) async fn espresso() -> Self {
         Self::espresso_on(TestBucket::default(), Settings::default()).await
     }
@@ -158,17 +162,17 @@ impl Rig {
     pub(crate) async fn espresso_on(bucket: TestBucket, settings: Settings) -> Self {
         let classified = Arc::default();
         let engine: Box<dyn Infer> = Box::new(Espresso { classified: Arc::clone(&classified) });
-        Self::starting_on(bucket, settings, vec![engine], classified).await.ready().await
+        Self::starting_on(bucket, settings, vec![engine], classified).await.wait_until_ready().await
     }
 
-    /// As [`Self::espresso`], with pushes authenticated by `push_auth`.
+    /// Starts a service like [`Self::espresso`] that authenticates pushes with `push_auth`.
     pub(crate) async fn with_push_auth(push_auth: PushAuth) -> Self {
         let bucket = Arc::new(TestBucket::default());
         let classified = Arc::default();
         let engine: Box<dyn Infer> = Box::new(Espresso { classified: Arc::clone(&classified) });
         let parts = Parts { push_guard: Some(Arc::new(push_auth)), ..Parts::new(bucket.clone()) };
         let application = Application::assemble_with(any_port(), Settings::default(), parts, vec![engine]);
-        Self::run(application.await.unwrap(), bucket, Arc::default(), classified).ready().await
+        Self::run(application.await.unwrap(), bucket, Arc::default(), classified).wait_until_ready().await
     }
 
     fn run(
@@ -177,7 +181,7 @@ impl Rig {
         results: Arc<InMemoryTopic>,
         classified: Arc<AtomicUsize>,
     ) -> Self {
-        // Installs the metrics. The log is off, because it would hide the tests' output.
+        // This call installs the metrics. The log is off, because the log would hide the tests' output.
         telemetry::init("off", LogFormat::Human);
         let (address, readiness) = (application.local_addr(), application.readiness());
         let stop = CancellationToken::new();
@@ -185,7 +189,8 @@ impl Rig {
         Self { bucket, results, classified, readiness, stop, running, address, client: Client::new() }
     }
 
-    pub(crate) async fn ready(self) -> Self {
+    /// Waits until the service is ready.
+    pub(crate) async fn wait_until_ready(self) -> Self {
         let begin = Instant::now();
         while self.get("/ready").send().await.unwrap().status() != 200 {
             assert!(
@@ -212,10 +217,10 @@ impl Rig {
 
     /// Builds a request with a valid image as the body, and a query.
     pub(crate) fn send_image_with_query(&self, query: &str) -> RequestBuilder {
-        self.post(&format!("/classify?{query}")).header("content-type", "image/png").body(png())
+        self.post(&format!("/classify?{query}")).header("content-type", "image/png").body(encode_png())
     }
 
-    /// Builds a push of `data`, wrapped as Pub/Sub does.
+    /// Builds a push of `data`, which is wrapped as Pub/Sub wraps it.
     pub(crate) fn push(&self, data: impl Into<Bytes>) -> RequestBuilder {
         self.push_delivery(&Delivery { data: data.into(), ..Delivery::default() })
     }
@@ -236,7 +241,7 @@ impl Rig {
 
     /// Builds a push of Cloud Storage's notification of the new object `name`.
     pub(crate) fn push_notification(&self, name: &str, generation: i64) -> RequestBuilder {
-        self.push_delivery(&notification("OBJECT_FINALIZE", name, generation, "image/jpeg"))
+        self.push_delivery(&build_notification("OBJECT_FINALIZE", name, generation, "image/jpeg"))
     }
 
     pub(crate) async fn store(&self, name: &str, data: impl Into<Bytes>) {
@@ -266,26 +271,26 @@ fn any_port() -> SocketAddr {
     (Ipv4Addr::LOCALHOST, 0).into()
 }
 
-/// Returns status and JSON body of a response.
-pub(crate) async fn answer(response: Result<Response, reqwest::Error>) -> (u16, Value) {
+/// Returns the status and the JSON body of a response.
+pub(crate) async fn read_answer(response: Result<Response, reqwest::Error>) -> (u16, Value) {
     let response = response.unwrap();
     let status = response.status().as_u16();
     let text = response.text().await.unwrap();
     (status, serde_json::from_str(&text).unwrap_or_else(|_| panic!("{status}: {text}")))
 }
 
-/// Returns status and kind of a response that is a problem.
-pub(crate) async fn problem(response: Result<reqwest::Response, reqwest::Error>) -> (u16, String) {
+/// Returns the status and the kind of a response that must be a problem.
+pub(crate) async fn read_problem(response: Result<reqwest::Response, reqwest::Error>) -> (u16, String) {
     let response = response.unwrap();
     assert_eq!(response.headers()["content-type"], "application/problem+json");
-    let (status, body) = answer(Ok(response)).await;
+    let (status, body) = read_answer(Ok(response)).await;
     assert_eq!(body["status"], status, "{body}");
     assert!(body["detail"].as_str().is_some_and(|detail| !detail.is_empty()), "{body}");
     (status, body["kind"].as_str().unwrap().to_owned())
 }
 
 /// Replaces the members of `body` that depend on the compiled-in model and backend.
-pub(crate) fn anonymous(mut body: Value) -> Value {
+pub(crate) fn hide_model_and_backend(mut body: Value) -> Value {
     for (member, replacement) in [("model", "MODEL"), ("backend", "BACKEND")] {
         if body.get(member).is_some() {
             body[member] = json!(replacement);
@@ -295,7 +300,12 @@ pub(crate) fn anonymous(mut body: Value) -> Value {
 }
 
 /// Builds a notification of Cloud Storage about the object `name`.
-pub(crate) fn notification(event_type: &str, name: &str, generation: i64, content_type: &str) -> Delivery {
+pub(crate) fn build_notification(
+    event_type: &str,
+    name: &str,
+    generation: i64,
+    content_type: &str,
+) -> Delivery {
     let version = generation.to_string();
     let attributes = [
         ("bucketId", "local"),
@@ -307,14 +317,14 @@ pub(crate) fn notification(event_type: &str, name: &str, generation: i64, conten
         ("payloadFormat", "JSON_API_V1"),
     ];
     Delivery {
-        data: resource(name, generation, content_type).to_string().into(),
+        data: build_resource(name, generation, content_type).to_string().into(),
         attributes: attributes.map(|(name, value)| (name.to_owned(), value.to_owned())).into(),
         ..Delivery::default()
     }
 }
 
 /// Builds Cloud Storage's resource of the object `name`.
-pub(crate) fn resource(name: &str, generation: i64, content_type: &str) -> Value {
+pub(crate) fn build_resource(name: &str, generation: i64, content_type: &str) -> Value {
     json!({
         "kind": "storage#object",
         "bucket": "local",
@@ -327,13 +337,13 @@ pub(crate) fn resource(name: &str, generation: i64, content_type: &str) -> Value
 }
 
 /// Encodes a small PNG.
-pub(crate) fn png() -> Vec<u8> {
+pub(crate) fn encode_png() -> Vec<u8> {
     let mut bytes = std::io::Cursor::new(Vec::new());
     image::RgbImage::new(8, 8).write_to(&mut bytes, image::ImageFormat::Png).unwrap();
     bytes.into_inner()
 }
 
-pub(crate) fn sample(name: &str) -> Vec<u8> {
+pub(crate) fn read_sample(name: &str) -> Vec<u8> {
     std::fs::read(format!("{}/../samples/{name}", env!("CARGO_MANIFEST_DIR"))).unwrap()
 }
 
@@ -344,7 +354,7 @@ fn espresso_logits() -> Vec<f32> {
     logits
 }
 
-/// An engine that always answers espresso and counts the images.
+/// An engine that always answers espresso and counts its images.
 struct Espresso {
     classified: Arc<AtomicUsize>,
 }
@@ -360,7 +370,7 @@ impl Infer for Espresso {
     }
 }
 
-/// Result of a gated engine's next batch.
+/// The result that the test chooses for a batch of a gated engine.
 #[derive(Clone, Copy)]
 pub(crate) enum Verdict {
     Espresso,
@@ -368,7 +378,7 @@ pub(crate) enum Verdict {
     Panic,
 }
 
-/// An engine that reports the size of each batch and waits for the test's verdict on it.
+/// An engine that reports each batch's size and waits for the test's verdict.
 struct GatedEngine {
     batch_sizes: mpsc::UnboundedSender<usize>,
     verdicts: std_mpsc::Receiver<Verdict>,
@@ -399,7 +409,7 @@ pub(crate) struct Gate {
 }
 
 impl Gate {
-    /// Creates an engine and its gate. With `gated_warm_up` the warm-up waits for a verdict as well.
+    /// Creates an engine and its gate. If `gated_warm_up` is true, the warm-up waits for a verdict as well.
     pub(crate) fn new(gated_warm_up: bool) -> (Box<dyn Infer>, Self) {
         let (size_sender, batch_sizes) = mpsc::unbounded_channel();
         let (verdicts, verdict_receiver) = std_mpsc::channel();
@@ -417,7 +427,7 @@ impl Gate {
         std::iter::from_fn(|| self.batch_sizes.try_recv().ok()).count()
     }
 
-    /// Ends the running batch, or the next one, with `verdict`.
+    /// Finishes the running batch with `verdict`, or the next batch if none is running.
     pub(crate) fn release(&self, verdict: Verdict) {
         self.verdicts.send(verdict).unwrap();
     }

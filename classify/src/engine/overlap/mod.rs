@@ -1,9 +1,10 @@
-//! Feeds an engine on a GPU so that the GPU never waits for the host between two batches.
+//! Feeds an engine on a GPU so that the GPU never waits between two batches.
 //!
-//! The next batch is submitted before the logits of the current one are read, so that its pixels are
-//! uploaded while the GPU computes. A request that finds the GPU idle is submitted at once. A request that
-//! finds it busy has to wait anyway; it is submitted early only when as many requests wait as the current
-//! batch has images. A smaller batch submitted early would keep a larger one from forming behind it.
+//! The next batch is submitted before the logits of the current batch are read, so that the pixels of the
+//! next batch are uploaded while the GPU computes. A request that arrives while the GPU is idle is submitted
+//! at once. A request that arrives while the GPU is busy has to wait anyway. The next batch is therefore
+//! submitted early only when as many requests wait as the current batch has images. A smaller batch that is
+//! submitted early would keep a larger batch from forming.
 
 use std::{panic::AssertUnwindSafe, time::Instant};
 
@@ -11,7 +12,7 @@ use futures_util::FutureExt;
 
 use super::{
     batch::{
-        WorkerContext, catch_failure, fail_callers, fill_batch, panic_text, reply_to_callers, split_batch,
+        ThreadContext, catch_failure, describe_panic, fail_callers, fill_batch, reply_to_callers, split_batch,
     },
     infer::{Infer, PendingLogits},
     queue::{EngineError, Job, Reply},
@@ -25,62 +26,72 @@ struct SubmittedBatch {
 }
 
 /// Feeds `engine` until the queue is closed and empty, or the engine is lost.
-pub(super) async fn run(engine: &mut dyn Infer, context: &WorkerContext<'_>) {
+pub(super) async fn run(engine: &mut dyn Infer, context: &ThreadContext<'_>) {
     if let Err(reason) = feed(engine, context).await {
-        context.lost.report(&reason);
+        context.lost_signal.report(&reason);
     }
     context.timer.stop();
 }
 
-async fn feed(engine: &mut dyn Infer, context: &WorkerContext<'_>) -> Result<(), String> {
-    let mut running: Option<SubmittedBatch> = None;
+/// Feeds `engine` until the queue is closed and empty.
+///
+/// # Errors
+/// Returns the reason when a batch failed, so that the engine is lost.
+async fn feed(engine: &mut dyn Infer, context: &ThreadContext<'_>) -> Result<(), String> {
+    let mut running_batch: Option<SubmittedBatch> = None;
     loop {
         let mut received = Vec::new();
-        let mut finished = None;
-        match &mut running {
+        // The logits of the running batch, if it has finished while this thread waited for jobs.
+        let mut early_logits = None;
+        match &mut running_batch {
             None => match context.jobs.recv().await {
                 Ok(job) => received.push(job),
                 Err(_) => return Ok(()),
             },
             Some(batch) => {
-                let enough = batch.replies.len().min(context.max_batch);
-                while finished.is_none() && received.len() < enough {
+                let early_size = batch.replies.len().min(context.max_batch);
+                while early_logits.is_none() && received.len() < early_size {
                     tokio::select! {
                         biased;
-                        logits = finish(&mut batch.logits) => finished = Some(logits),
+                        logits = wait_for_logits(&mut batch.logits) => early_logits = Some(logits),
                         job = context.jobs.recv() => match job {
                             Ok(job) => received.push(job),
                             // The queue is closed, so no more jobs can arrive.
-                            Err(_) => finished = Some(finish(&mut batch.logits).await),
+                            Err(_) => early_logits = Some(wait_for_logits(&mut batch.logits).await),
                         },
                     }
                 }
             }
         }
-        let next = match fill_batch(received, context.jobs, context.max_batch) {
+        let next_batch = match fill_batch(received, context.jobs, context.max_batch) {
             batch if batch.is_empty() => None,
             batch => Some(submit(engine, batch, context)?),
         };
-        if let Some(SubmittedBatch { logits: mut pending, replies, begin }) = running.take() {
-            let logits = match finished {
+        if let Some(SubmittedBatch { logits: mut pending, replies, begin }) = running_batch.take() {
+            let logits = match early_logits {
                 Some(logits) => logits,
-                None => finish(&mut pending).await,
+                None => wait_for_logits(&mut pending).await,
             };
             context.timer.stop();
-            if next.is_some() {
+            if next_batch.is_some() {
                 context.timer.restart();
             }
             reply_to_callers(logits, replies, begin, context.backend, EngineError::Lost)?;
         }
-        running = next;
+        running_batch = next_batch;
     }
 }
 
-/// Submits a batch. Its timeout begins now, or when the GPU has finished the batch before.
+/// Submits a batch to the GPU.
+///
+/// The batch's timeout begins now if the GPU is idle, else when the GPU has finished the running batch.
+///
+/// # Errors
+/// Returns the reason when the engine refuses the batch. The callers have then received the error.
 fn submit(
     engine: &mut dyn Infer,
     batch: Vec<Job>,
-    context: &WorkerContext<'_>,
+    context: &ThreadContext<'_>,
 ) -> Result<SubmittedBatch, String> {
     let (crops, replies) = split_batch(batch);
     let begin = Instant::now();
@@ -94,11 +105,13 @@ fn submit(
     }
 }
 
-/// Waits for the logits of a batch. Cancel safe: a later call continues the wait.
-async fn finish(logits: &mut PendingLogits) -> Result<Vec<Vec<f32>>, String> {
+/// Waits for the logits of a batch.
+///
+/// This function is cancel safe, because a later call continues the wait.
+async fn wait_for_logits(logits: &mut PendingLogits) -> Result<Vec<Vec<f32>>, String> {
     match AssertUnwindSafe(logits).catch_unwind().await {
         Ok(logits) => logits.map_err(|error| error.0.to_string()),
-        Err(panic) => Err(panic_text(panic.as_ref())),
+        Err(panic) => Err(describe_panic(panic.as_ref())),
     }
 }
 

@@ -1,4 +1,4 @@
-//! Tests of feeding and losing a GPU, with a fake one that the test controls.
+//! Tests of `overlap` with a fake GPU that the test controls.
 
 use std::{
     num::NonZeroUsize,
@@ -21,12 +21,12 @@ use crate::{
     pixels::Crop,
 };
 
-/// A GPU that passes each batch to the test and finishes it on the test's verdict.
+/// A GPU that passes each batch to the test, which decides the result.
 struct FakeGpu {
     submitted: std_mpsc::Sender<Batch>,
 }
 
-/// A batch that was submitted and has not finished.
+/// A batch that was submitted and has not finished yet.
 struct Batch {
     images: usize,
     done: oneshot::Sender<Verdict>,
@@ -57,7 +57,7 @@ impl Infer for FakeGpu {
         }))
     }
 
-    fn overlaps(&self) -> bool {
+    fn has_own_device(&self) -> bool {
         true
     }
 
@@ -75,10 +75,10 @@ struct Rig {
 impl Rig {
     async fn new(max_batch: usize, batch_timeout: Duration) -> Self {
         let some = |n| NonZeroUsize::new(n).unwrap();
-        let (queue, workers) = inference_queue(some(16), some(max_batch), "fake");
+        let (queue, starter) = inference_queue(some(16), some(max_batch), "fake");
         let (sender, submitted) = std_mpsc::channel();
-        let workers = workers.with_batch_timeout(batch_timeout);
-        let running = workers.start(vec![Box::new(FakeGpu { submitted: sender })]).await.unwrap();
+        let starter = starter.with_batch_timeout(batch_timeout);
+        let running = starter.start(vec![Box::new(FakeGpu { submitted: sender })]).await.unwrap();
         Self { queue, running, submitted }
     }
 
@@ -87,7 +87,7 @@ impl Rig {
         self.submitted.recv_timeout(Duration::from_secs(60)).unwrap()
     }
 
-    /// Starts `count` requests; they are in the queue when this function returns.
+    /// Starts `count` requests. Their crops are in the queue when this function returns.
     fn requests(&self, count: usize) -> Vec<Request> {
         let request = |_| {
             let queue = self.queue.clone();
@@ -108,7 +108,8 @@ async fn all_answered(requests: Vec<Request>) -> bool {
     join_all(requests).await.iter().all(Result::is_ok)
 }
 
-const LONG: Duration = Duration::from_secs(600);
+/// Timeout that no batch of these tests reaches.
+const LONG_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// Finishes `batch` and returns its number of images.
 fn answer(batch: Batch) -> usize {
@@ -118,26 +119,26 @@ fn answer(batch: Batch) -> usize {
 
 #[tokio::test]
 async fn next_batch_is_submitted_before_the_first_has_finished() {
-    let rig = Rig::new(4, LONG).await;
+    let rig = Rig::new(4, LONG_TIMEOUT).await;
     let mut requests = rig.requests(1);
     let first = rig.next_batch();
     assert_eq!(first.images, 1, "a lone request does not wait");
     requests.extend(rig.requests(1));
     let second = rig.next_batch();
-    assert_eq!(second.images, 1, "as many requests as the first batch has images");
+    assert_eq!(second.images, 1, "the second batch waits for as many requests as the first batch has images");
     requests.extend(rig.requests(6));
     assert!(rig.submitted.try_recv().is_err(), "at most two batches are submitted at once");
     answer(first);
     let third = rig.next_batch();
-    assert_eq!(third.images, 4, "a full batch");
+    assert_eq!(third.images, 4, "a full batch runs");
     answer(second);
     assert_eq!(answer(third) + answer(rig.next_batch()), 6);
     assert!(all_answered(requests).await);
 }
 
 #[tokio::test]
-async fn fewer_requests_than_the_running_batch_wait_for_its_end() {
-    let rig = Rig::new(4, LONG).await;
+async fn small_batch_waits_until_the_running_batch_has_finished() {
+    let rig = Rig::new(4, LONG_TIMEOUT).await;
     let mut requests = rig.requests(1);
     let first = rig.next_batch();
     requests.extend(rig.requests(1));
@@ -148,18 +149,21 @@ async fn fewer_requests_than_the_running_batch_wait_for_its_end() {
     assert_eq!(large.images, 4);
     answer(second);
     requests.extend(rig.requests(1));
-    assert!(rig.submitted.recv_timeout(Duration::from_millis(50)).is_err(), "it waits for the running batch");
+    assert!(
+        rig.submitted.recv_timeout(Duration::from_millis(50)).is_err(),
+        "the request waits for the running batch"
+    );
     answer(large);
-    assert_eq!(answer(rig.next_batch()), 1, "it runs as soon as the GPU is idle");
+    assert_eq!(answer(rig.next_batch()), 1, "the request runs as soon as the GPU is idle");
     assert!(all_answered(requests).await);
 }
 
 #[tokio::test]
-async fn failed_batch_loses_the_gpu_for_every_caller() {
+async fn engine_is_lost_for_every_caller_if_a_batch_fails() {
     for (verdict, reason) in
         [(Verdict::Fail, "out of memory"), (Verdict::Panic, "panicked: validation error")]
     {
-        let rig = Rig::new(1, LONG).await;
+        let rig = Rig::new(1, LONG_TIMEOUT).await;
         let requests = rig.requests(3);
         let first = rig.next_batch();
         first.done.send(verdict).ok().unwrap();
@@ -167,16 +171,16 @@ async fn failed_batch_loses_the_gpu_for_every_caller() {
             let error = answer.unwrap_err();
             assert!(matches!(error, EngineError::Lost(_) | EngineError::Failed(_)), "{error}");
         }
-        assert_eq!(rig.queue.lost().await, reason);
+        assert_eq!(rig.queue.wait_until_lost().await, reason);
         let late = rig.queue.infer(Crop::black(GEOMETRY.crop)).await;
         assert_eq!(late, Err(EngineError::Lost(reason.to_owned())));
-        rig.running.finished().await;
+        rig.running.wait_until_ended().await;
     }
 }
 
 #[tokio::test]
-async fn gpu_that_refuses_a_batch_is_lost() {
-    let rig = Rig::new(1, LONG).await;
+async fn engine_is_lost_if_its_gpu_refuses_a_batch() {
+    let rig = Rig::new(1, LONG_TIMEOUT).await;
     drop(rig.submitted);
     assert!(matches!(
         rig.queue.infer(Crop::black(GEOMETRY.crop)).await,
@@ -185,19 +189,19 @@ async fn gpu_that_refuses_a_batch_is_lost() {
 }
 
 #[tokio::test]
-async fn gpu_that_hangs_is_lost() {
+async fn engine_is_lost_if_its_gpu_hangs() {
     let rig = Rig::new(1, Duration::from_millis(50)).await;
     let requests = rig.requests(2);
     let unfinished = rig.next_batch();
     for answer in join_all(requests).await {
         assert!(matches!(answer, Err(EngineError::Lost(_))));
     }
-    assert_eq!(rig.queue.lost().await, "a batch has run for more than 0.05 s");
+    assert_eq!(rig.queue.wait_until_lost().await, "a batch has run for more than 0.05 s");
     drop(unfinished);
 }
 
 #[tokio::test]
-async fn idle_gpu_is_not_lost_by_a_short_timeout() {
+async fn engine_is_not_lost_while_its_gpu_is_idle() {
     let rig = Rig::new(1, Duration::from_millis(20)).await;
     let begin = Instant::now();
     while begin.elapsed() < Duration::from_millis(200) {
@@ -205,13 +209,13 @@ async fn idle_gpu_is_not_lost_by_a_short_timeout() {
         answer(rig.next_batch());
         assert!(all_answered(request).await);
     }
-    let lost = tokio::time::timeout(Duration::from_millis(100), rig.queue.lost()).await;
-    assert!(lost.is_err(), "{lost:?}");
+    let result = tokio::time::timeout(Duration::from_millis(100), rig.queue.wait_until_lost()).await;
+    assert!(result.is_err(), "{result:?}");
 }
 
 #[tokio::test]
 async fn closed_queue_finishes_its_crops_and_refuses_new_ones() {
-    let rig = Rig::new(2, LONG).await;
+    let rig = Rig::new(2, LONG_TIMEOUT).await;
     let requests = rig.requests(5);
     let first = rig.next_batch();
     rig.queue.close();
@@ -221,5 +225,5 @@ async fn closed_queue_finishes_its_crops_and_refuses_new_ones() {
         done += answer(rig.next_batch());
     }
     assert!(all_answered(requests).await);
-    rig.running.finished().await;
+    rig.running.wait_until_ended().await;
 }
