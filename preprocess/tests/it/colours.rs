@@ -15,10 +15,10 @@ use crate::{
     test_image::{COLOURS, assert_quarters, decode, recipe, test_image},
 };
 
-/// A Display P3 colour inside sRGB whose sRGB values differ by several levels.
+/// A colour in Display P3 that sRGB can represent, with levels that differ from the sRGB levels.
 const IN_DISPLAY_P3: [u8; 3] = [180, 100, 60];
 
-/// Converts a colour to sRGB with the matrix between the two spaces, which have the same curve.
+/// Converts a Display P3 colour to sRGB with the matrix between the two spaces, which have the same curve.
 fn to_srgb([red, green, blue]: [u8; 3]) -> [u8; 3] {
     let linear = |level: u8| {
         let level = f64::from(level) / 255.0;
@@ -33,7 +33,7 @@ fn to_srgb([red, green, blue]: [u8; 3]) -> [u8; 3] {
     .map(srgb_level)
 }
 
-/// Encodes linear light, 0 to 1, as an sRGB level.
+/// Converts linear light from 0 to 1 to an sRGB level.
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "from 0 to 255")]
 fn srgb_level(linear: f64) -> u8 {
     let level = if linear <= 0.003_130_8 { linear * 12.92 } else { 1.055 * linear.powf(1.0 / 2.4) - 0.055 };

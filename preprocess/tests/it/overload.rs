@@ -1,4 +1,4 @@
-//! Ten times as many concurrent uploads as the limit.
+//! Tests the service with ten times as many concurrent uploads as its limit.
 //!
 //! Every upload gets a response, refused uploads are not announced, and the memory stays within its limit.
 //!
@@ -60,7 +60,7 @@ struct Service {
     url: String,
 }
 
-/// Measurements since the previous request for them.
+/// Measurements since the previous call of [`Service::read_figures`].
 struct Figures {
     stored: usize,
     peak_bytes: u64,
@@ -139,7 +139,7 @@ async fn service_process() {
 struct Phase {
     name: &'static str,
     senders: usize,
-    /// Refused senders wait for Retry-After instead of retrying at once.
+    /// True if refused senders wait for Retry-After, false if they retry at once.
     respects_retry_after: bool,
 }
 
@@ -161,7 +161,7 @@ const PHASES: [Phase; 4] = [
 /// Numbers of responses in a phase.
 struct Responses {
     stored: usize,
-    /// Of these, the responses before the end of the phase.
+    /// Number of the stored uploads whose response arrived before the end of the phase.
     stored_in_time: usize,
     refused: usize,
 }
@@ -232,7 +232,7 @@ async fn overloaded_service_responds_to_every_upload_within_its_memory() {
             "{name}: {stored} stored, {refused} refused, {rate:.1} per second ({share:.0} %), {work:.2} ms of \
              CPU per image, {peak} KiB peak"
         );
-        // One announcement per response of 200, and none for refused uploads.
+        // There is one announcement per response of 200, and none for refused uploads.
         assert_eq!(figures.stored, stored, "{name}");
         assert_eq!(refused > 0, phase.senders > MAX_IMAGES, "{name}: {refused} refused");
         let bound = settings().preprocess_max_memory as u64 + SLACK_BYTES;

@@ -15,7 +15,7 @@ use crate::{
 #[track_caller]
 fn assert_refused(file: &[u8], kind: &str) {
     match process(file, &recipe()) {
-        Ok(_) => panic!("expected {kind}, was accepted"),
+        Ok(_) => panic!("expected {kind}, but the file was accepted"),
         Err(error) => assert_eq!(error.kind(), kind, "{error:?}"),
     }
 }

@@ -1,4 +1,4 @@
-//! The feature `turbo`: libjpeg-turbo, and the files it leaves to the other decoders.
+//! Tests of the feature `turbo`, which adds libjpeg-turbo to the decoders.
 
 use jpeg_encoder::{ColorType, Encoder};
 use preprocess::image::{PlanOutcome, ProcessingPlan, process, run_plan};
