@@ -315,17 +315,17 @@ mod tests {
 
     /// Occupies the only thread until a message is sent through the returned sender.
     async fn occupy(service: &Arc<UploadService>, weight: u64) -> (mpsc::Sender<()>, JoinHandle<()>) {
-        let (release, released) = mpsc::channel();
-        let (started, has_started) = oneshot::channel();
+        let (release, release_receiver) = mpsc::channel();
+        let (start_sender, start_receiver) = oneshot::channel();
         let service = Arc::clone(service);
         let job = tokio::spawn(async move {
             let wait = move || {
-                started.send(()).unwrap();
-                released.recv().unwrap();
+                start_sender.send(()).unwrap();
+                release_receiver.recv().unwrap();
             };
             service.cpu.run(weight, wait).await.unwrap();
         });
-        has_started.await.unwrap();
+        start_receiver.await.unwrap();
         (release, job)
     }
 

@@ -218,16 +218,16 @@ async fn overloaded_service_responds_to_every_upload_within_its_memory() {
     let files = Arc::new(files);
     let mut service = Service::start();
     let url = service.url.clone();
-    let mut unloaded = 0.0;
+    let mut unloaded_rate = 0.0;
     for phase in PHASES {
         let Responses { stored, stored_in_time, refused } = run_phase(&url, &files, phase).await;
         let figures = service.read_figures();
         let rate = stored_in_time as f64 / PHASE_DURATION.as_secs_f64();
         if phase.senders < MAX_IMAGES {
-            unloaded = rate;
+            unloaded_rate = rate;
         }
         let work = figures.cpu_milliseconds as f64 / stored as f64;
-        let (name, share, peak) = (phase.name, 100.0 * rate / unloaded, figures.peak_bytes >> 10);
+        let (name, share, peak) = (phase.name, 100.0 * rate / unloaded_rate, figures.peak_bytes >> 10);
         println!(
             "{name}: {stored} stored, {refused} refused, {rate:.1} per second ({share:.0} %), {work:.2} ms of \
              CPU per image, {peak} KiB peak"

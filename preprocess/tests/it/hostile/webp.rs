@@ -77,7 +77,7 @@ fn chunk(name: &[u8; 4], data: &[u8]) -> Vec<u8> {
     [name, &length32(data.len()).to_le_bytes()[..], data, &padding].concat()
 }
 
-fn lossless(bits: &Bits) -> Vec<u8> {
+fn lossless_chunk(bits: &Bits) -> Vec<u8> {
     chunk(b"VP8L", &[&bits.bytes[..], &[0; 8]].concat())
 }
 
@@ -88,7 +88,7 @@ fn one_colour(size: (u32, u32)) -> Vec<u8> {
     for symbol in [1, 2, 3, 4, 0] {
         bits.one_symbol(symbol);
     }
-    lossless(&bits)
+    lossless_chunk(&bits)
 }
 
 /// Writes `group_count` groups of codes of the maximum depth. All blocks of the image use the last group.
@@ -106,7 +106,7 @@ fn push_groups(bits: &mut Bits, group_count: u32) {
 fn of_groups(size: (u32, u32), count: u32) -> Vec<u8> {
     let mut bits = Bits::header(size);
     push_groups(&mut bits, count);
-    lossless(&bits)
+    lossless_chunk(&bits)
 }
 
 const ANIMATED: u8 = 2;
@@ -119,7 +119,7 @@ fn extended(flags: u8, (width, height): (u32, u32), chunks: &[u8]) -> Vec<u8> {
     riff(&[&chunk(b"VP8X", &canvas)[..], chunks].concat())
 }
 
-fn frame((width, height): (u32, u32), chunks: &[u8]) -> Vec<u8> {
+fn frame_chunk((width, height): (u32, u32), chunks: &[u8]) -> Vec<u8> {
     let mut data = vec![0; 6];
     data.extend(&(width - 1).to_le_bytes()[..3]);
     data.extend(&(height - 1).to_le_bytes()[..3]);
@@ -129,14 +129,14 @@ fn frame((width, height): (u32, u32), chunks: &[u8]) -> Vec<u8> {
 }
 
 /// Returns the VP8 chunk of the lossy file `quarters.webp`.
-fn lossy() -> Vec<u8> {
+fn lossy_chunk() -> Vec<u8> {
     let file = include_bytes!("../data/quarters.webp");
     let at = file.windows(4).position(|name| name == b"VP8 ").unwrap();
     file[at..].to_vec()
 }
 
-fn lossy_size() -> (u32, u32) {
-    let pixels = lossy();
+fn read_lossy_size() -> (u32, u32) {
+    let pixels = lossy_chunk();
     let side = |at| u32::from(u16::from_le_bytes([pixels[at], pixels[at + 1]]));
     (side(14), side(16))
 }
@@ -145,7 +145,7 @@ pub(super) fn files() -> Vec<HostileFile> {
     let full_size = (5000, 5000);
     let usual = encode(test_image(), ImageFormat::WebP);
     let animation = chunk(b"ANIM", &[0; 6]);
-    let lossy_size = lossy_size();
+    let lossy_size = read_lossy_size();
     let mut alpha = Bits::default();
     // The first byte means that alpha is lossless. The stream after it has no header with a size.
     alpha.push(1, 8);
@@ -188,30 +188,34 @@ pub(super) fn files() -> Vec<HostileFile> {
             riff(&of_groups((2000, 2000), 5000)),
         ),
         hostile_file("webp-too-many-groups-of-codes-in-alpha", RefusedBeforeDecoding("too_much_memory"), {
-            extended(ALPHA, lossy_size, &[chunk(b"ALPH", &alpha), lossy()].concat())
+            extended(ALPHA, lossy_size, &[chunk(b"ALPH", &alpha), lossy_chunk()].concat())
         }),
         hostile_file(
             "webp-too-many-groups-of-codes-in-alpha-after-it",
             RefusedBeforeDecoding("too_much_memory"),
-            { extended(ALPHA, lossy_size, &[lossy(), chunk(b"ALPH", &alpha)].concat()) },
+            { extended(ALPHA, lossy_size, &[lossy_chunk(), chunk(b"ALPH", &alpha)].concat()) },
         ),
         hostile_file("webp-an-animation-of-12-megapixels", Processed, {
-            let frame = frame((3464, 3464), &one_colour((3464, 3464)));
+            let frame = frame_chunk((3464, 3464), &one_colour((3464, 3464)));
             extended(ANIMATED, (3464, 3464), &[&animation[..], &frame].concat())
         }),
         hostile_file("webp-an-animation-of-a-small-frame", Processed, {
-            let frame = frame((8, 8), &one_colour((8, 8)));
+            let frame = frame_chunk((8, 8), &one_colour((8, 8)));
             extended(ANIMATED, (3464, 3464), &[&animation[..], &frame].concat())
         }),
         hostile_file("webp-an-animation-of-25-megapixels", RefusedBeforeDecoding("too_much_memory"), {
-            let frame = frame(full_size, &one_colour(full_size));
+            let frame = frame_chunk(full_size, &one_colour(full_size));
             extended(ANIMATED, full_size, &[&animation[..], &frame].concat())
         }),
         hostile_file("webp-an-animation-with-loss", Processed, {
-            extended(ANIMATED, lossy_size, &[&animation[..], &frame(lossy_size, &lossy())].concat())
+            extended(
+                ANIMATED,
+                lossy_size,
+                &[&animation[..], &frame_chunk(lossy_size, &lossy_chunk())].concat(),
+            )
         }),
         hostile_file("webp-10000-frames", Processed, {
-            let frames = frame((8, 8), &one_colour((8, 8))).repeat(10_000);
+            let frames = frame_chunk((8, 8), &one_colour((8, 8))).repeat(10_000);
             extended(ANIMATED, (8, 8), &[&animation[..], &frames].concat())
         }),
         hostile_file(
@@ -220,12 +224,12 @@ pub(super) fn files() -> Vec<HostileFile> {
             extended(ANIMATED, (8, 8), &animation),
         ),
         hostile_file("webp-a-frame-beside-its-canvas", RefusedBeforeDecoding("corrupt_image"), {
-            let frame = frame((16, 16), &one_colour((16, 16)));
+            let frame = frame_chunk((16, 16), &one_colour((16, 16)));
             extended(ANIMATED, (8, 8), &[&animation[..], &frame].concat())
         }),
         hostile_file("webp-a-frame-in-what-is-no-animation", RefusedBeforeDecoding("corrupt_image"), {
-            let frame = frame(lossy_size, &of_groups(lossy_size, 2000));
-            extended(0, lossy_size, &[lossy(), frame].concat())
+            let frame = frame_chunk(lossy_size, &of_groups(lossy_size, 2000));
+            extended(0, lossy_size, &[lossy_chunk(), frame].concat())
         }),
         hostile_file(
             "webp-two-sizes",
@@ -247,7 +251,7 @@ pub(super) fn files() -> Vec<HostileFile> {
         hostile_file("webp-codes-of-noise", RefusedBeforeDecoding("corrupt_image"), {
             let mut bits = Bits::header((64, 64));
             bits.bytes.extend(noise(2000));
-            riff(&lossless(&bits))
+            riff(&lossless_chunk(&bits))
         }),
         hostile_file("webp-cut-in-its-codes", RefusedBeforeDecoding("corrupt_image"), {
             let codes = of_groups((2000, 2000), 5000);
@@ -259,11 +263,11 @@ pub(super) fn files() -> Vec<HostileFile> {
             usual[..usual.len() / 2].to_vec(),
         ),
         hostile_file("webp-alpha-that-is-cut", RefusedByDecoder("corrupt_image"), {
-            let file = extended(ALPHA, lossy_size, &[lossy(), chunk(b"ALPH", &[0; 400])].concat());
+            let file = extended(ALPHA, lossy_size, &[lossy_chunk(), chunk(b"ALPH", &[0; 400])].concat());
             file[..file.len() - 100].to_vec()
         }),
         hostile_file("webp-with-loss-of-noise", RefusedByDecoder("corrupt_image"), {
-            let mut pixels = lossy();
+            let mut pixels = lossy_chunk();
             let middle = pixels.len() / 2;
             pixels.truncate(middle);
             let length = length32(middle - 8).to_le_bytes();
@@ -272,10 +276,10 @@ pub(super) fn files() -> Vec<HostileFile> {
         }),
         hostile_file("webp-rubbish-after", Processed, [&usual[..], &noise(10_000)].concat()),
         hostile_file("webp-with-loss-and-alpha", Processed, {
-            extended(ALPHA, lossy_size, &[chunk(b"ALPH", &opaque), lossy()].concat())
+            extended(ALPHA, lossy_size, &[chunk(b"ALPH", &opaque), lossy_chunk()].concat())
         }),
         hostile_file("webp-an-animation-with-loss-and-alpha", Processed, {
-            let frame = frame(lossy_size, &[chunk(b"ALPH", &opaque), lossy()].concat());
+            let frame = frame_chunk(lossy_size, &[chunk(b"ALPH", &opaque), lossy_chunk()].concat());
             extended(ANIMATED | ALPHA, lossy_size, &[&animation[..], &frame].concat())
         }),
         hostile_file("webp-usual-with-alpha", Processed, encode(RgbaImage::new(300, 200), ImageFormat::WebP)),
