@@ -1,6 +1,6 @@
 //! Reads a header with `jpeg-scaled` and decodes the file at every scale.
 //!
-//! The stable test `corpus` of that crate replays the corpus.
+//! The stable test `corpus` of `jpeg-scaled` replays the corpus.
 #![no_main]
 
 use std::cell::RefCell;
@@ -12,7 +12,7 @@ use libfuzzer_sys::fuzz_target;
 const MAX_PIXELS: u64 = 1 << 20;
 
 thread_local! {
-    // Shared by all inputs, because state left by one input must not affect the next.
+    // All inputs share one decoder, because state that one input leaves must not affect the next input.
     static WORKSPACE: RefCell<Decoder> = RefCell::default();
 }
 

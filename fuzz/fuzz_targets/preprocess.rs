@@ -1,8 +1,8 @@
 //! Processes an upload with each decoder in turn.
 //!
 //! preprocess catches a panic of a decoder and refuses the upload. A panic anywhere else is a finding, and so
-//! is a plan that needs more memory than it states. The stable test `hostile::corpus` of preprocess replays
-//! the corpus.
+//! is an upload that needs more memory than its plan states. The stable test `hostile::corpus` of preprocess
+//! replays the corpus.
 #![no_main]
 
 use std::{panic::PanicHookInfo, sync::LazyLock};

@@ -1,4 +1,4 @@
-//! The application: builds the parts of the service, serves requests and shuts down.
+//! The application, which builds the parts of the service, serves requests and shuts down.
 
 use std::{net::SocketAddr, sync::Arc};
 
@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{config::Settings, image, routes, upload_service::UploadService};
 
-/// Version in the responses of `/ready` and `/`.
+/// Version that the responses of `/ready` and `/` state.
 pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// The service, bound to its port but not serving yet.
@@ -23,7 +23,7 @@ pub struct Application {
     server: Server,
     settings: Settings,
     upload_service: Arc<UploadService>,
-    /// Memory for uploads from their arrival until they are processed.
+    /// Memory for uploads. An upload holds its memory from its arrival until it is processed.
     upload_memory: MemoryBudget,
     readiness: Readiness,
 }
@@ -34,7 +34,7 @@ impl Application {
     /// Port 0 binds to a free port. Without a `topic`, images are stored but not announced.
     ///
     /// # Errors
-    /// When the address cannot be bound or the threads cannot be started.
+    /// Returns an error when the address cannot be bound or the threads cannot be started.
     pub async fn assemble(
         address: SocketAddr,
         settings: Settings,
@@ -48,7 +48,7 @@ impl Application {
         };
         let cpu = CpuPool::new("preprocess", limits).context("the CPU threads cannot be started")?;
         let server = Server::bind(address).await.with_context(|| format!("cannot listen on {address}"))?;
-        let memory_budget = |purpose, bytes| {
+        let new_memory_budget = |purpose, bytes| {
             let limits = MemoryBudgetLimits {
                 bytes,
                 max_waiting: settings.preprocess_queue_items.get(),
@@ -57,8 +57,8 @@ impl Application {
             MemoryBudget::new("preprocess", purpose, &limits)
         };
         let shares = settings.memory_shares();
-        let upload_memory = memory_budget("uploads", shares.uploads);
-        let processing_memory = memory_budget("pictures", shares.processing);
+        let upload_memory = new_memory_budget("uploads", shares.uploads);
+        let processing_memory = new_memory_budget("pictures", shares.processing);
         let upload_service = UploadService::new(settings.recipe(), cpu, processing_memory, bucket, topic);
         Ok(Self {
             server,
@@ -74,7 +74,7 @@ impl Application {
         self.server.local_addr()
     }
 
-    /// Returns a handle that shows whether the service is ready, also while [`Self::run`] runs.
+    /// Returns a handle that shows whether the service is ready. It stays valid while [`Self::run`] runs.
     pub fn readiness(&self) -> Readiness {
         self.readiness.clone()
     }
@@ -82,7 +82,7 @@ impl Application {
     /// Serves until `stop` is cancelled, then finishes the requests in progress within the drain timeout.
     ///
     /// # Errors
-    /// When the listener fails.
+    /// Returns an error when the listener fails.
     pub async fn run(self, stop: CancellationToken) -> anyhow::Result<()> {
         let Self { server, settings, upload_service, upload_memory, readiness } = self;
         let address = server.local_addr();

@@ -15,28 +15,31 @@ use platform::{
 
 use crate::image::{Limits, Recipe};
 
-/// Minimum memory in bytes for processing, besides the largest upload: enough for one usual photo at a time.
+/// Minimum memory for processing in bytes, in addition to the memory for the largest upload.
+///
+/// This memory is enough for processing one usual photo at a time.
 const MIN_PROCESSING_BYTES: usize = 64 << 20;
 
-/// Maximum bytes of buffers that a thread keeps for the next image. Enough for a photo that is scaled down
-/// while it is decoded.
+/// Maximum length in bytes of all buffers that a thread keeps for the next image.
+///
+/// The buffers for a photo that is scaled down while it is decoded are shorter.
 const MAX_KEPT_BYTES_PER_THREAD: usize = 8 << 20;
 
-/// Shares of the memory limit, in bytes.
+/// The shares into which the memory limit is divided, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct MemoryShares {
-    /// Uploads.
+    /// Memory for the uploads themselves.
     pub(crate) uploads: u64,
-    /// Processing of uploads.
+    /// Memory for processing uploads.
     pub(crate) processing: u64,
-    /// Buffers that each thread keeps, also while it is idle.
+    /// Memory for the buffers that each thread keeps, even while the thread is idle.
     pub(crate) kept_per_thread: usize,
 }
 
 /// Settings of the service.
 ///
-/// The fields have the prefix `preprocess` because flags and variables are named after them, and
-/// `image-pipeline`, which runs both services, has the settings of classify beside these.
+/// The flags and environment variables are named after the fields. The fields have the prefix `preprocess`
+/// because the program `image-pipeline` runs both services and has the flags of both.
 #[derive(Clone, Debug, PartialEq, Eq, Args)]
 #[group(id = "preprocess")]
 pub struct Settings {
@@ -98,7 +101,7 @@ pub struct Settings {
 }
 
 impl Default for Settings {
-    /// Returns the settings of an empty command line. Ignores the environment.
+    /// Returns the settings of an empty command line, and ignores the environment variables.
     #[expect(clippy::expect_used, reason = "the defaults are constants, and a test parses them")]
     fn default() -> Self {
         let command =
@@ -140,7 +143,7 @@ impl Validate for Settings {
 }
 
 impl Settings {
-    /// Returns the recipe, limits included.
+    /// Returns the recipe, which includes the limits on uploads.
     pub fn recipe(&self) -> Recipe {
         let shares = self.memory_shares();
         Recipe {
@@ -183,20 +186,22 @@ mod tests {
 
     #[test]
     fn memory_shares_add_up_to_the_limit() {
-        let settings = |mebibytes: usize, threads: usize| Settings {
+        let settings_with = |mebibytes: usize, threads: usize| Settings {
             preprocess_max_memory: mebibytes << 20,
             preprocess_threads: NonZeroUsize::new(threads).unwrap(),
             ..Settings::default()
         };
-        for (settings, uploads) in [(settings(384, 2), 96), (settings(384, 200), 96), (settings(84, 1), 21)] {
+        for (settings, upload_mebibytes) in
+            [(settings_with(384, 2), 96), (settings_with(384, 200), 96), (settings_with(84, 1), 21)]
+        {
             let shares = settings.memory_shares();
-            assert_eq!(shares.uploads, uploads << 20);
+            assert_eq!(shares.uploads, upload_mebibytes << 20);
             let kept = shares.kept_per_thread * settings.preprocess_threads.get();
             assert!(kept as u64 <= shares.processing / 4, "{shares:?}");
             let sum = shares.uploads + shares.processing + kept as u64;
             assert_eq!(sum, settings.preprocess_max_memory as u64, "{shares:?}");
         }
-        assert_eq!(settings(384, 2).memory_shares().kept_per_thread, MAX_KEPT_BYTES_PER_THREAD);
+        assert_eq!(settings_with(384, 2).memory_shares().kept_per_thread, MAX_KEPT_BYTES_PER_THREAD);
     }
 
     #[test]

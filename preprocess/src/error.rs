@@ -12,7 +12,7 @@ pub(crate) enum UploadError {
     /// The upload has no bytes.
     #[error("the upload is empty")]
     EmptyUpload,
-    /// The upload gives no image.
+    /// The upload cannot be converted to an image.
     #[error(transparent)]
     Image(#[from] ImageError),
     /// No CPU permit was available, or the job panicked.
@@ -27,7 +27,7 @@ pub(crate) enum UploadError {
     /// The image is stored but could not be announced.
     #[error(transparent)]
     Topic(#[from] TopicError),
-    /// A bug.
+    /// An error that only a bug can cause.
     #[error(transparent)]
     Internal(Box<dyn Error + Send + Sync>),
 }
@@ -38,7 +38,7 @@ impl UploadError {
         Self::Internal(source.into())
     }
 
-    /// Returns the stable name of the error, used in responses and metrics.
+    /// Returns the stable name of the error, which appears in responses and metrics.
     pub(crate) fn kind(&self) -> &'static str {
         match self {
             Self::EmptyUpload => "empty_body",

@@ -1,9 +1,9 @@
-//! Service 1: converts uploads to upright RGB JPEGs, stores them and announces them.
+//! Service 1, which converts uploads to upright RGB JPEGs, stores the JPEGs and announces them.
 //!
 //! Start reading at [`Application`], then follow an upload: `routes::upload` receives it, `upload_service`
 //! processes, stores and announces it, and [`image`] decodes, resizes and encodes it.
 //!
-//! - [`Config`] and [`Settings`]: configuration by flags and environment variables.
+//! - [`Config`] and [`Settings`]: the configuration, which flags and environment variables set.
 //! - [`image`]: pure functions from uploaded bytes to the stored JPEG.
 //! - `upload_service`: the steps of an upload, and the lookup of predictions.
 //! - `routes`: `POST /preprocess` and `GET /predictions/{id}`.

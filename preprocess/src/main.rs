@@ -1,4 +1,5 @@
-//! `preprocess`: parses the configuration, builds the service, and runs it until SIGTERM or SIGINT.
+//! The program `preprocess`, which parses the configuration, builds the service, and runs the service until
+//! SIGTERM or SIGINT arrives.
 
 use platform::{config, shutdown};
 use preprocess::{Application, Config};

@@ -1,4 +1,4 @@
-//! The service as a program of its own: its configuration, and the bucket and topic that it opens.
+//! The service as a separate program, which parses its configuration and opens its bucket and its topic.
 
 use std::sync::Arc;
 
@@ -18,7 +18,7 @@ use crate::{Application, Settings};
 #[derive(Clone, Debug, Parser)]
 #[command(name = "preprocess", version, mut_arg("port", |port| port.required(false).default_value("8000")))]
 pub struct Config {
-    /// The listener's address and the bucket.
+    /// Address to listen on, and the bucket.
     #[command(flatten)]
     pub service: ServiceArgs,
     /// Pub/Sub topic that images are announced on, NAME or projects/PROJECT/topics/NAME [default: none,
@@ -28,10 +28,10 @@ pub struct Config {
     /// Access to Google Cloud.
     #[command(flatten)]
     pub cloud: CloudArgs,
-    /// Preparation of images.
+    /// Settings of the service.
     #[command(flatten)]
     pub settings: Settings,
-    /// The log.
+    /// Level and format of the log.
     #[command(flatten)]
     pub log: LogArgs,
 }
@@ -52,7 +52,7 @@ impl Validate for Config {
 }
 
 impl Config {
-    /// Returns the topic's full name.
+    /// Returns the full name of the topic, or `None` when the topic or its project is not set.
     pub(crate) fn topic_name(&self) -> Option<String> {
         self.prep_topic.as_ref()?.resource_name(self.cloud.google_cloud_project.as_deref())
     }
@@ -62,7 +62,7 @@ impl Application {
     /// Opens the bucket and the topic of `config`, and binds the port.
     ///
     /// # Errors
-    /// When the bucket or the topic cannot be opened, or the port cannot be bound.
+    /// Returns an error when the bucket or the topic cannot be opened, or the port cannot be bound.
     pub async fn build(config: Config) -> anyhow::Result<Self> {
         let bucket = config
             .service
@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn default_settings_are_those_of_the_flags() {
+    fn default_settings_equal_the_defaults_of_the_flags() {
         assert_eq!(parse(&[]).unwrap().settings, Settings::default());
     }
 
@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn memory_must_hold_the_largest_upload_and_its_image() {
+    fn too_little_memory_and_too_long_timeouts_are_refused() {
         let (text, _) = parse(&["--preprocess-max-memory=64MiB"]).unwrap_err();
         assert!(text.contains("--preprocess-max-memory (67108864 bytes)"), "{text}");
         parse(&["--preprocess-max-memory=84MiB"]).unwrap();
@@ -147,7 +147,7 @@ mod tests {
 
     #[test]
     fn help_lists_every_flag() {
-        // Without the values of the environment variables, which differ between machines.
+        // Hides the values of the environment variables, because the values differ between machines.
         let mut command = Config::command().term_width(100).mut_args(|arg| arg.hide_env_values(true));
         insta::assert_snapshot!(command.render_help(), @"
         Prepares images: POST a picture to /preprocess, ask for its prediction at /predictions/{id}

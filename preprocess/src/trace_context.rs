@@ -1,10 +1,10 @@
-//! W3C trace context: the header `traceparent`, passed on from the request to the topic message.
+//! W3C trace context. The header `traceparent` of a request is passed on in the topic message.
 
 use axum::http::HeaderMap;
 use platform::topic::TRACEPARENT;
 use uuid::Uuid;
 
-/// Trace of a request, passed on in the announcement of its images.
+/// Trace of a request. The announcements of the uploaded images continue the trace.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct TraceParent {
     /// 32 hexadecimal digits, the same in every span of the trace.
@@ -14,7 +14,8 @@ pub(crate) struct TraceParent {
 }
 
 impl TraceParent {
-    /// Returns the caller's trace if there is exactly one header and it is valid, otherwise a new trace.
+    /// Returns the trace of the caller if there is exactly one `traceparent` header and the header is valid.
+    /// Returns a new trace otherwise.
     pub(crate) fn from_headers_or_new(headers: &HeaderMap) -> Self {
         let mut values = headers.get_all(TRACEPARENT).iter();
         let single = match (values.next(), values.next()) {
@@ -37,10 +38,10 @@ impl TraceParent {
             && is_hex(trace, 32)
             && is_hex(span, 16)
             && is_hex(flags, 2)
-            // Only later versions may have more parts than these.
+            // Only versions after 00 may have more than these four parts.
             && (version != "00" || parts.next().is_none());
         let nonzero = trace.bytes().any(|digit| digit != b'0') && span.bytes().any(|digit| digit != b'0');
-        // Of the flags of a later version, only the sampled bit is defined.
+        // In versions after 00, only the meaning of the sampled bit is certain.
         let flags = match version {
             "00" => flags.to_owned(),
             _ => format!("{:02x}", u8::from_str_radix(flags, 16).ok()? & 1),
@@ -48,11 +49,11 @@ impl TraceParent {
         (well_formed && nonzero).then(|| Self { trace_id: trace.to_owned(), flags })
     }
 
-    /// Returns the header for the next service: the same trace with a new span.
+    /// Returns the header for the next service. The header has the same trace and a new span.
     pub(crate) fn next_header(&self) -> String {
         let random = Uuid::new_v4().simple().to_string();
-        // Never all zeros, which the specification forbids: the first 16 digits include the version of the
-        // UUID.
+        // The specification forbids a span of zeros only. The first 16 digits of a UUID are never all zeros,
+        // because they include the version of the UUID.
         let span = random.get(..16).unwrap_or_default();
         format!("00-{}-{span}-{}", self.trace_id, self.flags)
     }

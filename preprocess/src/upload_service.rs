@@ -1,9 +1,9 @@
-//! Processing of uploads: header → CPU permit → memory → image → bucket → topic.
+//! Processing of uploads. The steps are: header → CPU permit → memory → image → bucket → topic.
 //!
-//! Every step is idempotent. When an upload stops between two steps (the caller disconnected, the process was
-//! killed, the topic did not respond), sending the same upload again completes it: the object exists already,
-//! and it is announced unless it has a prediction. Nothing needs to be undone, so these futures may be
-//! dropped at any point.
+//! Every step is idempotent. An upload can stop between two steps because the caller disconnects, the process
+//! is killed, or the topic does not respond. Sending the same upload again then completes the steps: an
+//! object that exists is not written again, and an image without a prediction is announced again. Nothing
+//! needs to be undone, so the futures of this module may be dropped at any point.
 
 use std::{
     sync::Arc,
@@ -38,7 +38,7 @@ pub(crate) struct Upload {
     pub(crate) memory: Arc<MemoryReservation>,
 }
 
-/// A stored image, as described in the response.
+/// Description of a stored image in the response.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct StoredImage {
     gcs_path: GcsPath,
@@ -54,7 +54,7 @@ pub(crate) struct UploadService {
     recipe: Arc<Recipe>,
     recipe_text: Arc<str>,
     cpu: CpuPool,
-    /// Memory for processing, besides the uploads themselves.
+    /// Memory for processing uploads. The uploads themselves are not included.
     memory: MemoryBudget,
     bucket: SharedBucket,
     topic: Option<SharedTopic>,
@@ -77,13 +77,14 @@ impl UploadService {
         &self.recipe_text
     }
 
-    /// Checks, before the body is read, that a CPU permit is free. Reserves nothing, so [`Self::process`] can
-    /// still fail with the same error.
+    /// Checks that a CPU permit is free, before the body is read.
+    ///
+    /// This function reserves no permit, so [`Self::process`] can still fail with the same error.
     pub(crate) fn check_capacity(&self) -> Result<(), UploadError> {
-        if self.cpu.is_full() { Err(cpu_error(CpuError::Overloaded)) } else { Ok(()) }
+        if self.cpu.is_full() { Err(count_cpu_error(CpuError::Overloaded)) } else { Ok(()) }
     }
 
-    /// Processes, stores and announces an upload, and counts the outcome.
+    /// Processes, stores and announces an upload, and counts the outcome in the metrics.
     pub(crate) async fn process(
         &self,
         upload: Upload,
@@ -137,8 +138,8 @@ impl UploadService {
 
     /// Reads the header and selects a decoder.
     ///
-    /// Reads large uploads on a blocking thread, because a header made to be expensive can occupy a thread
-    /// for some hundredths of a second.
+    /// The header of a large upload is read on a blocking thread, because a header that is written to be
+    /// expensive can occupy a thread for some hundredths of a second.
     async fn plan(&self, upload: &Upload) -> Result<ProcessingPlan, UploadError> {
         const MAX_BYTES_ON_ASYNC_WORKER: usize = 64 << 10;
         if upload.bytes.len() <= MAX_BYTES_ON_ASYNC_WORKER {
@@ -149,10 +150,11 @@ impl UploadService {
         Ok(plan.await.map_err(UploadError::internal)??)
     }
 
-    /// Runs `plan`, and the plans after it while decoders refuse the file. Returns the id and the image.
+    /// Runs `plan`. When its decoder refuses the file, runs the plan of the next decoder, and so on. Returns
+    /// the id and the image.
     ///
-    /// Each plan gets a CPU permit and memory of its own. Those of the plan before are released first, so
-    /// that no upload waits for memory while it holds some.
+    /// Each plan gets its own CPU permit and memory. The permit and the memory of the previous plan are
+    /// released first, so that no upload waits for processing memory while it holds some.
     async fn run_plans(
         &self,
         upload: Upload,
@@ -168,24 +170,24 @@ impl UploadService {
 
     /// Runs one plan on the CPU pool.
     ///
-    /// Also computes the id there, because hashing a large upload takes too long for an async worker.
+    /// The pool also computes the id, because hashing a large upload takes too long for an async worker.
     async fn run_plan(
         &self,
         upload: Upload,
         plan: ProcessingPlan,
     ) -> Result<(ImageId, PlanOutcome), UploadError> {
         let cost = plan.cost();
-        let permit = self.cpu.try_acquire(cost.pixels).map_err(cpu_error)?;
-        let memory = self.memory.reserve(cost.bytes).await.map_err(memory_error)?;
+        let permit = self.cpu.try_acquire(cost.pixels).map_err(count_cpu_error)?;
+        let memory = self.memory.reserve(cost.bytes).await.map_err(count_memory_error)?;
         let (recipe, recipe_text) = (Arc::clone(&self.recipe), Arc::clone(&self.recipe_text));
         let job = move || {
-            // Owned by the job, so that the memory stays reserved until the job ends, even if the caller has
-            // gone.
+            // The job owns both reservations, so that the memory stays reserved until the job ends, even if
+            // the caller has disconnected.
             let (_memory, Upload { bytes, memory: _upload_memory }) = (memory, upload);
             let outcome = image::run_plan(&plan, &bytes, &recipe)?;
             Ok::<_, ImageError>((ImageId::from_upload(&recipe_text, &bytes), outcome))
         };
-        Ok(self.cpu.run_with_permit(permit, job).await.map_err(cpu_error)??)
+        Ok(self.cpu.run_with_permit(permit, job).await.map_err(count_cpu_error)??)
     }
 
     /// Stores an image. Returns its path, and true if the object existed before.
@@ -231,9 +233,9 @@ impl UploadService {
         Ok(self.bucket.exists(&prediction_object(id)?).await?)
     }
 
-    /// Returns the prediction of an image as stored, or `None` if it has none yet.
+    /// Returns the prediction of an image as stored, or `None` if the image has no prediction yet.
     pub(crate) async fn prediction(&self, id: &ImageId) -> Result<Option<Bytes>, UploadError> {
-        /// Far above the length of any prediction.
+        /// Maximum length of a prediction in bytes, far above the length of any prediction.
         const MAX_PREDICTION_BYTES: usize = 1 << 20;
         match self.bucket.read(&prediction_object(id)?, MAX_PREDICTION_BYTES).await {
             Ok(prediction) => Ok(Some(prediction.data)),
@@ -243,16 +245,16 @@ impl UploadService {
     }
 }
 
-/// Counts a shed upload.
-fn cpu_error(error: CpuError) -> UploadError {
+/// Converts an error of the CPU pool, and counts the upload as shed when the pool is overloaded.
+fn count_cpu_error(error: CpuError) -> UploadError {
     if error == CpuError::Overloaded {
         counter!("preprocess_shed_total", "reason" => "overloaded").increment(1);
     }
     error.into()
 }
 
-/// Counts a shed upload.
-fn memory_error(error: MemoryBudgetError) -> UploadError {
+/// Converts an error of the memory budget, and counts the upload as shed.
+fn count_memory_error(error: MemoryBudgetError) -> UploadError {
     counter!("preprocess_shed_total", "reason" => "memory").increment(1);
     error.into()
 }
@@ -288,71 +290,71 @@ mod tests {
 
     const MEMORY_BYTES: u64 = 64 << 20;
 
-    fn service(bucket: &Arc<InMemoryBucket>, max_jobs: usize, max_weight: u64) -> Arc<UploadService> {
+    fn new_service(bucket: &Arc<InMemoryBucket>, max_jobs: usize, max_weight: u64) -> Arc<UploadService> {
         let limits = CpuLimits { threads: NonZeroUsize::MIN, max_jobs, max_weight };
         let cpu = CpuPool::new("test", limits).unwrap();
         let recipe = Settings::default().recipe();
-        Arc::new(UploadService::new(recipe, cpu, memory(MEMORY_BYTES), bucket.clone(), None))
+        Arc::new(UploadService::new(recipe, cpu, new_memory_budget(MEMORY_BYTES), bucket.clone(), None))
     }
 
-    fn memory(bytes: u64) -> MemoryBudget {
+    fn new_memory_budget(bytes: u64) -> MemoryBudget {
         let limits = MemoryBudgetLimits { bytes, max_waiting: 1, wait_timeout: Duration::from_secs(3600) };
         MemoryBudget::new("test", "tests", &limits)
     }
 
-    async fn upload(bytes: impl Into<Bytes>) -> Upload {
-        let memory = memory(MEMORY_BYTES).reserve(1).await.unwrap();
+    async fn new_upload(bytes: impl Into<Bytes>) -> Upload {
+        let memory = new_memory_budget(MEMORY_BYTES).reserve(1).await.unwrap();
         Upload { bytes: bytes.into(), memory: Arc::new(memory) }
     }
 
-    fn png(side: u32) -> Bytes {
+    fn encode_png(side: u32) -> Bytes {
         let mut file = std::io::Cursor::new(Vec::new());
         ::image::RgbImage::new(side, side).write_to(&mut file, ::image::ImageFormat::Png).unwrap();
         file.into_inner().into()
     }
 
-    /// Occupies the only thread until a message is sent or the sender is dropped.
+    /// Occupies the only thread until a message is sent through the returned sender.
     async fn occupy(service: &Arc<UploadService>, weight: u64) -> (mpsc::Sender<()>, JoinHandle<()>) {
-        let (release, released) = mpsc::channel();
-        let (started, has_started) = oneshot::channel();
+        let (release, release_receiver) = mpsc::channel();
+        let (start_sender, start_receiver) = oneshot::channel();
         let service = Arc::clone(service);
         let job = tokio::spawn(async move {
             let wait = move || {
-                started.send(()).unwrap();
-                released.recv().unwrap();
+                start_sender.send(()).unwrap();
+                release_receiver.recv().unwrap();
             };
             service.cpu.run(weight, wait).await.unwrap();
         });
-        has_started.await.unwrap();
+        start_receiver.await.unwrap();
         (release, job)
     }
 
-    fn trace() -> TraceParent {
+    fn new_trace() -> TraceParent {
         TraceParent::from_headers_or_new(&HeaderMap::new())
     }
 
     #[tokio::test]
     async fn uploads_above_the_limit_of_jobs_or_pixels_are_shed_until_a_job_ends() {
-        // First the number of jobs is at its limit, then the number of pixels.
+        // The first case reaches the limit on jobs, the second case reaches the limit on pixels.
         for (max_jobs, max_weight, held_weight) in [(1, 1_000_000, 1), (10, 100, 60)] {
-            let service = service(&Arc::default(), max_jobs, max_weight);
+            let service = new_service(&Arc::default(), max_jobs, max_weight);
             let (release, job) = occupy(&service, held_weight).await;
-            let error = service.process(upload(png(8)).await, &trace()).await.unwrap_err();
+            let error = service.process(new_upload(encode_png(8)).await, &new_trace()).await.unwrap_err();
             assert!(matches!(error, UploadError::Cpu(CpuError::Overloaded)), "{error:?}");
             // The number of pixels is not known before the upload has been read.
             assert_eq!(service.check_capacity().is_err(), max_jobs == 1);
             release.send(()).unwrap();
             job.await.unwrap();
             assert!(service.check_capacity().is_ok());
-            assert!(!service.process(upload(png(8)).await, &trace()).await.unwrap().duplicate);
+            assert!(!service.process(new_upload(encode_png(8)).await, &new_trace()).await.unwrap().duplicate);
         }
     }
 
     #[tokio::test]
     async fn upload_refused_by_its_header_needs_no_thread() {
-        let service = service(&Arc::default(), 1, 1);
+        let service = new_service(&Arc::default(), 1, 1);
         let (release, job) = occupy(&service, 1).await;
-        let error = service.process(upload(&b"hello"[..]).await, &trace()).await.unwrap_err();
+        let error = service.process(new_upload(&b"hello"[..]).await, &new_trace()).await.unwrap_err();
         assert_eq!(error.kind(), "not_an_image");
         release.send(()).unwrap();
         job.await.unwrap();
@@ -361,14 +363,15 @@ mod tests {
     #[tokio::test]
     async fn nothing_is_stored_for_a_caller_that_disconnected_before_its_job_started() {
         let bucket = Arc::new(InMemoryBucket::default());
-        let service = service(&bucket, 10, 1_000_000);
+        let service = new_service(&bucket, 10, 1_000_000);
         let (release, job) = occupy(&service, 1).await;
-        let upload = upload(png(8)).await;
-        let result = tokio::time::timeout(Duration::ZERO, service.process(upload.clone(), &trace())).await;
+        let upload = new_upload(encode_png(8)).await;
+        let trace = new_trace();
+        let result = tokio::time::timeout(Duration::ZERO, service.process(upload.clone(), &trace)).await;
         assert!(result.is_err(), "the only thread is occupied");
         release.send(()).unwrap();
         job.await.unwrap();
-        // The thread runs jobs in order: when this job ends, the job of the caller has been skipped.
+        // The thread runs jobs in order. When this job ends, the job of the caller has been skipped.
         service.cpu.run(1, || ()).await.unwrap();
         let id = ImageId::from_upload(service.recipe_text(), &upload.bytes);
         assert!(!service.has_image(&id).await.unwrap());
@@ -376,16 +379,16 @@ mod tests {
 
     #[tokio::test]
     async fn upload_waits_for_memory_and_releases_it_when_done() {
-        let service = service(&Arc::default(), 10, 1_000_000);
+        let service = new_service(&Arc::default(), 10, 1_000_000);
         let reservation = service.memory.reserve(MEMORY_BYTES - 1024).await.unwrap();
-        let upload = upload(png(8)).await;
-        let trace = trace();
+        let upload = new_upload(encode_png(8)).await;
+        let trace = new_trace();
         let mut processing = std::pin::pin!(service.process(upload, &trace));
-        assert!(tokio::time::timeout(Duration::ZERO, &mut processing).await.is_err(), "it waits");
+        assert!(tokio::time::timeout(Duration::ZERO, &mut processing).await.is_err(), "the upload waits");
         // Only one upload may wait.
         let refused = service.memory.reserve(2048).await.unwrap_err();
         assert_eq!(refused, MemoryBudgetError::Overloaded);
-        assert_eq!(memory_error(refused).kind(), "overloaded");
+        assert_eq!(count_memory_error(refused).kind(), "overloaded");
         drop(reservation);
         assert!(!processing.await.unwrap().duplicate);
         assert_eq!(service.memory.reserved_bytes(), 0);

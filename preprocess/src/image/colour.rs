@@ -1,7 +1,7 @@
 //! Conversion of colours to sRGB, the colour space that classify assumes for every image.
 //!
-//! Phones write Display P3. Shown as sRGB without conversion, its colours are paler than intended. The
-//! conversion runs after resizing, when there are few pixels.
+//! Many phones write images in Display P3. If such an image is read as sRGB without a conversion, its colours
+//! are paler than intended. The conversion runs after resizing, when there are few pixels.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -12,8 +12,8 @@ use moxcms::{ColorProfile, DataColorSpace, Layout, Transform8BitExecutor, Transf
 
 /// Converts colours of one ICC profile to sRGB.
 ///
-/// Kept from one image to the next: making a converter takes longer than using it, and most images have the
-/// same profile as the image before.
+/// A converter is kept from one image to the next, because making a converter takes longer than using it, and
+/// most images have the same profile as the previous image.
 pub(super) struct SrgbConverter {
     icc_profile: Vec<u8>,
     is_grey: bool,
@@ -27,7 +27,7 @@ impl SrgbConverter {
         Self { icc_profile: icc_profile.to_vec(), is_grey, transform }
     }
 
-    /// Returns the approximate number of bytes allocated.
+    /// Returns the approximate number of allocated bytes.
     pub(super) fn allocated_bytes(&self) -> usize {
         const TRANSFORM_BYTES: usize = 256 << 10;
         self.icc_profile.capacity() + TRANSFORM_BYTES
@@ -36,9 +36,9 @@ impl SrgbConverter {
 
 /// Converts `pixels` to three bytes of sRGB per pixel.
 ///
-/// Uses the matrix and curves of an RGB profile, or the curve of a grey profile. Any other profile, or a
-/// damaged one, counts as sRGB. `kept_converter` is the converter of the previous image; it is replaced when
-/// the profile differs.
+/// Uses the matrix and curves of an RGB profile, or the curve of a grey profile. Any other profile and any
+/// damaged profile is ignored, and the pixels are taken as sRGB. `kept_converter` is the converter of the
+/// previous image. The converter is replaced when this image has a different profile.
 pub(super) fn convert_to_srgb(
     pixels: &mut Vec<u8>,
     is_grey: bool,
@@ -55,7 +55,7 @@ pub(super) fn convert_to_srgb(
     }
 }
 
-/// Returns the converted pixels, or `None` when the profile changes nothing or cannot be used.
+/// Returns the converted pixels, or `None` when the profile changes no colour or cannot be used.
 fn try_convert(
     pixels: &[u8],
     is_grey: bool,
@@ -95,8 +95,8 @@ fn create_transform(icc_profile: &[u8], is_grey: bool) -> Option<Arc<Transform8B
 
 /// Returns true if the transform changes any of 216 sample colours by more than one level.
 ///
-/// Cameras that write sRGB embed profiles that differ from each other in the last digits. Their transforms
-/// change nothing visible and are skipped.
+/// Cameras that write sRGB embed profiles that differ from each other in the last digits. The transforms of
+/// these profiles change nothing visible and are skipped.
 fn changes_colours(transform: &Transform8BitExecutor) -> bool {
     let levels = || (0..=u8::MAX).step_by(51);
     let colours: Vec<u8> = levels()

@@ -4,7 +4,8 @@ use super::header::ImageHeader;
 
 /// A rectangle of a decoded image, in pixels. Its edges may lie between pixels.
 ///
-/// The resizer reads only the pixels inside the rectangle, so a crop needs no pass of its own.
+/// The resizer reads only the pixels inside the rectangle, so cropping needs no separate pass over the
+/// pixels.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct CropWindow {
     pub(super) left: f64,

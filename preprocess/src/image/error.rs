@@ -6,10 +6,10 @@ use fast_image_resize::{ImageBufferError, ResizeError};
 
 use super::format::Format;
 
-/// An upload that gives no image.
+/// The reason why an upload gives no image.
 ///
-/// The upload is at fault, except for [`Self::Resize`], [`Self::Buffer`] and [`Self::Encode`], which are
-/// bugs. Every error is permanent: the same upload gives the same error again.
+/// [`Self::Resize`], [`Self::Buffer`] and [`Self::Encode`] are bugs. For every other error, the upload is at
+/// fault. Every error is permanent: the same upload gives the same error again.
 #[derive(Debug, thiserror::Error)]
 pub enum ImageError {
     /// The bytes are not an image of any known format.
@@ -21,7 +21,7 @@ pub enum ImageError {
         /// Name of the format.
         found: String,
     },
-    /// The format is accepted, but the file uses a feature of it that no decoder supports.
+    /// The format is accepted, but the file uses a feature of the format that no decoder supports.
     #[error("this kind of {format} cannot be read")]
     UnsupportedFeature {
         /// Format of the upload.
@@ -74,19 +74,19 @@ pub enum ImageError {
         /// Error of the decoder.
         source: Box<dyn Error + Send + Sync>,
     },
-    /// Resizing failed. A bug, because sizes are checked before.
+    /// Resizing failed. This is a bug, because the size is checked before resizing.
     #[error("resizing failed")]
     Resize(#[from] ResizeError),
-    /// The decoded pixels do not have the length that their size requires. A bug.
+    /// The number of decoded bytes does not match the size of the image. This is a bug.
     #[error("resizing failed")]
     Buffer(#[from] ImageBufferError),
-    /// Encoding failed. A bug, because sizes are checked before.
+    /// Encoding failed. This is a bug, because the size is checked before encoding.
     #[error("encoding failed")]
     Encode(#[source] Box<dyn Error + Send + Sync>),
 }
 
 impl ImageError {
-    /// Returns the stable name of the error, used in responses and metrics.
+    /// Returns the stable name of the error, which appears in responses and metrics.
     pub fn kind(&self) -> &'static str {
         match self {
             Self::NotAnImage => "not_an_image",

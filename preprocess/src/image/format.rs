@@ -5,13 +5,13 @@ use std::fmt;
 /// An accepted image format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
-    /// JPEG: baseline and progressive; RGB, grey and CMYK.
+    /// JPEG, baseline or progressive, in RGB, grey or CMYK.
     Jpeg,
-    /// PNG. Of an animation, the default image is used.
+    /// PNG. The default image of an animation is used.
     Png,
-    /// WebP: lossy and lossless. Of an animation, the first frame is used.
+    /// WebP, lossy or lossless. The first frame of an animation is used.
     WebP,
-    /// GIF. The first frame is used.
+    /// GIF. The first frame of an animation is used.
     Gif,
     /// Windows bitmap.
     Bmp,

@@ -2,7 +2,7 @@
 
 /// Maximum length of an ICC profile in bytes. Longer profiles are ignored.
 ///
-/// Profiles of printers can be longer; profiles of cameras and displays are not.
+/// Profiles of printers can be longer. Profiles of cameras and displays are shorter.
 pub(super) const MAX_ICC_PROFILE_BYTES: usize = 1 << 20;
 
 /// EXIF block and ICC profile of an upload.

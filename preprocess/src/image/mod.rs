@@ -1,10 +1,10 @@
-//! The image pipeline: uploaded bytes in, one upright, opaque sRGB JPEG out.
+//! The image pipeline, which converts an upload to an upright, opaque sRGB JPEG.
 //!
-//! Performs no I/O and reads the clock only to report [`Timings`]. The same bytes under the same [`Recipe`]
-//! always give the same JPEG.
+//! It performs no I/O and reads the clock only to report [`Timings`]. The same bytes under the same
+//! [`Recipe`] always give the same JPEG.
 //!
 //! - [`inspect`] reads format, size and coding from the header and checks them against the [`Limits`].
-//! - [`ProcessingPlan`] selects a decoder and states the cost in pixels and memory; [`run_plan`] runs it.
+//! - [`ProcessingPlan`] selects a decoder and states the cost in pixels and memory. [`run_plan`] runs it.
 //! - [`process`] runs every step: decode → resize → convert colours → apply the orientation → encode.
 //! - [`process_to_pixels`] runs the same steps without encoding.
 

@@ -1,4 +1,4 @@
-//! The choice of a decoder for an upload, and the cost of processing it.
+//! The choice of a decoder for an upload, and the cost of processing the upload.
 
 use super::{
     decode::{self, Decode, DecodeFailure},
@@ -9,15 +9,16 @@ use super::{
     resize,
 };
 
-/// Memory in bytes for tables of the decoder and the encoder, one ICC profile and its transform.
+/// Memory in bytes for the tables of the decoder and the encoder, one ICC profile and its transform.
 const FIXED_BYTES: u64 = 3 << 20;
 
 /// Reads the header of an upload and checks it against the limits.
 ///
-/// Costs a millisecond or two at most, whatever the size of the upload.
+/// Takes a millisecond or two at most for a usual upload, and some hundredths of a second for a header that
+/// is written to be expensive.
 ///
 /// # Errors
-/// Any [`ImageError`] that does not require decoding.
+/// Any [`ImageError`] that can be found without decoding.
 pub fn inspect(upload: &[u8], limits: &Limits) -> Result<ImageHeader, ImageError> {
     let header = header::read_header(upload, limits.max_scans)?;
     limits.check(&header)?;
@@ -29,11 +30,12 @@ pub fn inspect(upload: &[u8], limits: &Limits) -> Result<ImageHeader, ImageError
 pub struct Cost {
     /// Number of pixels to decode.
     pub pixels: u64,
-    /// Maximum number of bytes held at once by decoder, resizer and encoder, besides the upload itself.
+    /// Maximum number of bytes that decoder, resizer and encoder hold at the same time. The upload itself is
+    /// not included.
     pub bytes: u64,
 }
 
-/// The decoder selected for an upload, with the resulting size and cost.
+/// The decoder that is selected for an upload, with the size of the resized image and the cost.
 #[derive(Clone, Copy)]
 pub struct ProcessingPlan {
     pub(super) header: ImageHeader,
@@ -51,7 +53,7 @@ impl ProcessingPlan {
     /// Decodes no pixels.
     ///
     /// # Errors
-    /// Any [`ImageError`] that does not require decoding.
+    /// Any [`ImageError`] that can be found without decoding.
     pub fn new(upload: &[u8], recipe: &Recipe) -> Result<Self, ImageError> {
         let header = inspect(upload, &recipe.limits)?;
         Self::with_decoder(header, 0, recipe)?.ok_or(ImageError::NotAnImage)
@@ -72,7 +74,7 @@ impl ProcessingPlan {
         self.decoder.name()
     }
 
-    /// Plans with the decoder at `decoder_index`. Returns `None` when there are no more decoders.
+    /// Returns the plan for the decoder at `decoder_index`, or `None` when there are no more decoders.
     fn with_decoder(
         header: ImageHeader,
         decoder_index: usize,
@@ -92,7 +94,7 @@ impl ProcessingPlan {
         Ok(Some(Self { header, decoder, decoder_index, target_size, cost }))
     }
 
-    /// Plans with the next decoder after this plan's decoder has failed.
+    /// Returns the plan for the next decoder, after the decoder of this plan has failed.
     pub(super) fn next_plan(&self, failure: DecodeFailure, recipe: &Recipe) -> Result<Self, ImageError> {
         let source = match failure {
             DecodeFailure::Final(error) => return Err(error),

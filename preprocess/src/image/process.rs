@@ -48,7 +48,7 @@ pub enum PlanOutcome {
     TryNext(Box<ProcessingPlan>),
 }
 
-/// Processes an upload as `recipe` says, trying one decoder after the other.
+/// Processes an upload as `recipe` says. Tries one decoder after the other.
 ///
 /// The CPU time grows with the number of pixels. No input makes this function panic.
 ///
@@ -64,10 +64,10 @@ pub fn process(upload: &[u8], recipe: &Recipe) -> Result<ProcessedImage, ImageEr
     }
 }
 
-/// Processes an upload with the decoder of `plan` and with no other.
+/// Processes an upload with the decoder of `plan` only.
 ///
-/// `upload` and `recipe` must be those that the plan was made from. When the decoder refuses the upload, the
-/// caller can reserve the cost of the next plan before running it.
+/// `plan` must have been made from `upload` and `recipe`. When the decoder refuses the upload, the caller can
+/// reserve the cost of the next plan before the next plan is run.
 ///
 /// # Errors
 /// Any [`ImageError`]. Repeating the call gives the same error.
@@ -81,10 +81,10 @@ pub fn run_plan(plan: &ProcessingPlan, upload: &[u8], recipe: &Recipe) -> Result
     }
 }
 
-/// Processes an upload up to the pixels that [`process`] would encode, for comparing image quality.
+/// Returns the pixels that [`process`] would encode, for comparisons of image quality.
 ///
 /// # Errors
-/// As [`process`].
+/// Any [`ImageError`] that [`process`] returns.
 pub fn process_to_pixels(upload: &[u8], recipe: &Recipe) -> Result<RgbImage, ImageError> {
     let mut plan = ProcessingPlan::new(upload, recipe)?;
     loop {
@@ -124,7 +124,7 @@ fn decode_resize_and_encode(
     Ok(processed)
 }
 
-/// Decodes, resizes, converts colours and applies the orientation. Also returns when decoding ended.
+/// Decodes, resizes, converts colours and applies the orientation. Also returns the time when decoding ended.
 fn decode_and_resize(
     plan: &ProcessingPlan,
     upload: &[u8],
@@ -140,7 +140,7 @@ fn decode_and_resize(
     let decoded = decode::decode(plan.decoder, &job, scratch)?;
     let decoded_at = Instant::now();
     resize::resize(&decoded, plan.target_size, scratch)?;
-    // After resizing, because a small image is converted and rotated in less time.
+    // Converting and rotating come after resizing, because they take less time for a small image.
     let Scratch { resized, colour_converter, .. } = scratch;
     colour::convert_to_srgb(resized, decoded.is_grey, decoded.icc_profile.as_deref(), colour_converter);
     let resized = std::mem::take(&mut scratch.resized);
@@ -150,7 +150,8 @@ fn decode_and_resize(
 
 /// Rotates and flips RGB pixels so that the image is upright.
 fn apply_orientation(pixels: Vec<u8>, (width, height): (u32, u32), orientation: Orientation) -> RgbImage {
-    // The resizer writes `width` × `height` pixels. With fewer, `from_raw` would fail and the image be empty.
+    // The resizer writes `width` × `height` pixels. If there were fewer, `from_raw` would return `None` and
+    // the image would be empty.
     let image = RgbImage::from_raw(width, height, pixels).unwrap_or_default();
     let mut image = DynamicImage::ImageRgb8(image);
     image.apply_orientation(orientation);

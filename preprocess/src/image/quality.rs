@@ -1,4 +1,4 @@
-//! Quality of the resized image, compared with a reference resized in floating point.
+//! Quality of the resized image, compared with a reference image that is resized in floating point.
 
 use jpeg_encoder::{ColorType, Encoder, SamplingFactor};
 
@@ -13,7 +13,7 @@ const WIDTH: u16 = 2896;
 const HEIGHT: u16 = 2172;
 
 /// Returns pixels with sharp edges, smooth gradients and fine noise in full colour, as in a photo.
-fn photo() -> Vec<u8> {
+fn generate_photo() -> Vec<u8> {
     let mut state = 1u32;
     let mut grain = move || {
         state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
@@ -35,7 +35,7 @@ fn photo() -> Vec<u8> {
             let disc = if (x - 900.0).hypot(y - 1000.0) < 600.0 { 50.0 } else { 0.0 };
             let noise = grain() * 8.0;
             for (shift, gain) in [(110.0, 0.9), (120.0, 0.7), (100.0, 0.5)] {
-                pixels.push(level(shift + waves * gain + disc * (1.2 - gain) + noise));
+                pixels.push(to_level(shift + waves * gain + disc * (1.2 - gain) + noise));
             }
         }
     }
@@ -43,14 +43,16 @@ fn photo() -> Vec<u8> {
 }
 
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "from 0 to 255")]
-fn level(value: f64) -> u8 {
+fn to_level(value: f64) -> u8 {
     value.clamp(0.0, 255.0).round() as u8
 }
 
-/// Returns, for each of the `to` samples, the index of the first of the `from` samples and the weights.
+/// Returns the weights for resizing a row of `from` samples to `to` samples.
 ///
-/// The filter is Lanczos with three lobes, widened by the scale.
-fn weights(from: usize, to: usize) -> Vec<(usize, Vec<f64>)> {
+/// The result has one entry per resized sample: the index of the first source sample that it depends on, and
+/// the weights of the source samples from this index on. The filter is Lanczos with three lobes, widened by
+/// the scale.
+fn filter_weights(from: usize, to: usize) -> Vec<(usize, Vec<f64>)> {
     const LOBES: f64 = 3.0;
     let sinc =
         |x: f64| if x == 0.0 { 1.0 } else { (std::f64::consts::PI * x).sin() / (std::f64::consts::PI * x) };
@@ -76,13 +78,13 @@ fn weights(from: usize, to: usize) -> Vec<(usize, Vec<f64>)> {
 }
 
 /// Resizes in 64-bit floating point, without rounding.
-fn reference(
+fn resize_reference(
     pixels: &[u8],
     (width, height): (usize, usize),
     (to_width, to_height): (usize, usize),
 ) -> Vec<f64> {
-    let columns = weights(width, to_width);
-    let rows = weights(height, to_height);
+    let columns = filter_weights(width, to_width);
+    let rows = filter_weights(height, to_height);
     let mut narrow = vec![0.0; to_width * height * 3];
     for (row, to) in pixels.chunks_exact(width * 3).zip(narrow.chunks_exact_mut(to_width * 3)) {
         for ((first, taps), to) in columns.iter().zip(to.chunks_exact_mut(3)) {
@@ -110,13 +112,15 @@ fn psnr(found: &[u8], expected: &[f64]) -> f64 {
     10.0 * (255.0f64.powi(2) * found.len() as f64 / squares).log10()
 }
 
-/// Compares each decoder, also those that scale down, with the photo decoded by zune-jpeg at full size.
+/// Compares the output of each decoder with the photo as the `image` crate decodes it at full size.
+///
+/// Some of the decoders scale down while they decode.
 #[test]
 fn resized_photo_of_every_decoder_has_at_least_50_db_against_the_reference() {
     let mut file = Vec::new();
     let mut encoder = Encoder::new(&mut file, 85);
     encoder.set_sampling_factor(SamplingFactor::R_4_2_0);
-    encoder.encode(&photo(), WIDTH, HEIGHT, ColorType::Rgb).unwrap();
+    encoder.encode(&generate_photo(), WIDTH, HEIGHT, ColorType::Rgb).unwrap();
     let whole = image::load_from_memory(&file).unwrap().into_rgb8();
 
     let recipe = crate::Settings::default().recipe();
@@ -124,14 +128,14 @@ fn resized_photo_of_every_decoder_has_at_least_50_db_against_the_reference() {
     let target = resize::target_size(header.width, header.height, recipe.shorter_side);
     let size =
         |(width, height): (u32, u32)| (usize::try_from(width).unwrap(), usize::try_from(height).unwrap());
-    let expected = reference(whole.as_raw(), size(whole.dimensions()), size(target));
+    let expected = resize_reference(whole.as_raw(), size(whole.dimensions()), size(target));
     for decoder in decode::decoders_for(&header) {
-        let psnr = Scratch::with(0, |scratch| {
+        let decibels = Scratch::with(0, |scratch| {
             let job = DecodeJob { bytes: &file, header: &header, target_size: target, max_scans: 1 };
             let decoded = decode::decode(decoder, &job, scratch).unwrap();
             resize::resize(&decoded, target, scratch).unwrap();
             psnr(&scratch.resized, &expected)
         });
-        assert!(psnr >= 50.0, "{}: {psnr:.1} dB", decoder.name());
+        assert!(decibels >= 50.0, "{}: {decibels:.1} dB", decoder.name());
     }
 }

@@ -8,14 +8,14 @@ use super::{
     resize,
 };
 
-/// Version of the image pipeline, part of [`Recipe::id_text`].
+/// Version of the image pipeline, which is part of [`Recipe::id_text`].
 ///
-/// Increase it by hand whenever a change of the code gives a different image for the same upload and
-/// settings. Otherwise an image stored by an earlier version would count as one of this version. The
-/// decoders and the encoder that are compiled in do not count: their results differ by no more than a few
+/// Increase the version by hand whenever a change of the code gives a different image for the same upload and
+/// settings. Otherwise an image that an earlier version stored would be returned for the upload. Different
+/// decoders and encoders do not need different versions, because their results differ by no more than a few
 /// levels.
 ///
-/// 2: colours are converted to sRGB.
+/// Version 2 converts colours to sRGB.
 const VERSION: u32 = 2;
 
 /// Parameters of the stored image, and limits on uploads.
@@ -25,7 +25,7 @@ pub struct Recipe {
     pub shorter_side: u32,
     /// JPEG quality, 1 to 100.
     pub jpeg_quality: u8,
-    /// Limits on uploads. They do not change the stored image and are no part of [`Self::id_text`].
+    /// Limits on uploads. They do not change the stored image and are not part of [`Self::id_text`].
     pub limits: Limits,
 }
 
@@ -45,22 +45,22 @@ impl Recipe {
 pub struct Limits {
     /// Maximum number of pixels of a baseline JPEG.
     pub max_pixels: u64,
-    /// Maximum number of pixels of every other upload, which needs more time and memory per pixel. Values
-    /// above `max_pixels` count as `max_pixels`.
+    /// Maximum number of pixels of every other upload, which needs more time and memory per pixel. A value
+    /// above `max_pixels` has the same effect as `max_pixels`.
     pub max_pixels_other: u64,
     /// Maximum length of a side in pixels.
     pub max_side: u32,
-    /// Maximum number of scans of a JPEG. A scan of a few bytes costs the decoder a pass over the whole
+    /// Maximum number of scans of a JPEG. Even for a scan of a few bytes, the decoder passes over the whole
     /// image.
     pub max_scans: u32,
-    /// Maximum number of bytes used to process one upload, besides the upload itself.
+    /// Maximum number of bytes used to process one upload. The upload itself is not included.
     pub max_bytes: u64,
-    /// Maximum number of bytes of buffers that a thread keeps for the next upload.
+    /// Maximum length in bytes of all buffers that a thread keeps for the next upload.
     pub max_kept_bytes: usize,
 }
 
 impl Limits {
-    /// Checks an upload by its header.
+    /// Checks the header of an upload.
     ///
     /// # Errors
     /// - [`ImageError::SideTooLong`], [`ImageError::TooManyPixels`] or [`ImageError::TooManyScans`] when the

@@ -1,4 +1,4 @@
-//! Resizing: the target size, and the filter that computes the pixels.
+//! Resizing of decoded images: the target size, and the filter that computes the pixels.
 
 use std::f64::consts::PI;
 
@@ -21,7 +21,7 @@ pub(super) const FILTER_NAME: &str = "lanczos3";
 
 /// Returns the size of a `width` × `height` image resized so that its shorter side is `shorter_side`.
 ///
-/// Keeps the shape, never enlarges, and returns no side below 1.
+/// The target size has the same shape as the image, is never larger than the image, and has no side below 1.
 pub(super) fn target_size(width: u32, height: u32, shorter_side: u32) -> (u32, u32) {
     let short = width.min(height);
     if short <= shorter_side {
@@ -29,7 +29,7 @@ pub(super) fn target_size(width: u32, height: u32, shorter_side: u32) -> (u32, u
     }
     let scaled = |side: u32| {
         let rounded = (u64::from(side) * u64::from(shorter_side) + u64::from(short) / 2) / u64::from(short);
-        // Fits, because `shorter_side` < `short` makes the result smaller than `side`.
+        // The result fits into 32 bits, because `shorter_side` < `short` makes it no larger than `side`.
         u32::try_from(rounded).unwrap_or(side).max(1)
     };
     (scaled(width), scaled(height))
@@ -37,8 +37,8 @@ pub(super) fn target_size(width: u32, height: u32, shorter_side: u32) -> (u32, u
 
 /// Returns the maximum number of bytes held while resizing.
 ///
-/// Counts the image that is resized in one direction only, the resized image, and two copies of the latter
-/// for converting its colours and applying the orientation.
+/// Counts the image that is resized in one direction only, the resized image, and two copies of the resized
+/// image for converting its colours and applying the orientation.
 pub(super) fn max_bytes(source: (u32, u32), target: (u32, u32)) -> u64 {
     const CHANNELS: u64 = 3;
     let half_resized = u64::from(target.0) * u64::from(source.1);
@@ -46,10 +46,11 @@ pub(super) fn max_bytes(source: (u32, u32), target: (u32, u32)) -> u64 {
     CHANNELS * (half_resized + 3 * resized)
 }
 
-/// Resizes the crop window of the decoded pixels to `width` × `height`, into `scratch.resized`.
+/// Resizes the crop window of the decoded pixels to `target_size`, and writes the result to
+/// `scratch.resized`.
 ///
 /// # Errors
-/// When the window is not inside the image.
+/// [`ImageError::Resize`] when the window is not inside the image.
 pub(super) fn resize(
     decoded: &DecodedImage,
     target_size: (u32, u32),
@@ -64,8 +65,8 @@ pub(super) fn resize(
 
 /// Resizes pixels of type `P`.
 ///
-/// Generic over the two pixel types in use, because `Resizer::resize` would compile the loops of all thirteen
-/// types into this crate. Only [`resize`] calls it.
+/// This function is generic over the two pixel types in use, because `Resizer::resize` would compile the
+/// loops of all thirteen types into this crate. Only [`resize`] calls this function.
 fn resize_pixels<P: PixelTrait>(
     decoded: &DecodedImage,
     (width, height): (u32, u32),
@@ -97,8 +98,9 @@ const LANCZOS3_SUPPORT: f64 = 3.0;
 
 /// Returns sinc(x) · sinc(x / 3) inside the support, and 0 outside.
 ///
-/// The same function as in fast_image_resize, with one sine instead of two because sin(3a) = 3 sin(a) - 4
-/// sin³(a). For small images, computing the weights with two sines took a twentieth of the time.
+/// The function is the same as in fast_image_resize, but computes one sine instead of two, because
+/// sin(3a) = 3 sin(a) - 4 sin³(a). For small images, computing the weights with two sines took a twentieth of
+/// the time.
 fn lanczos3(x: f64) -> f64 {
     if x == 0.0 {
         return 1.0;
@@ -118,7 +120,7 @@ mod tests {
     use super::*;
 
     /// Resizes a `width` × `height` image whose pixel at (x, y) is `pixel(x, y)`.
-    fn resized(
+    fn resize_pixels_of(
         (width, height): (u32, u32),
         crop: CropWindow,
         target: (u32, u32),
@@ -162,8 +164,13 @@ mod tests {
     fn pixels_outside_the_crop_window_are_not_read() {
         let right = CropWindow { left: 32.0, top: 0.0, width: 32.0, height: 32.0 };
         let cropped =
-            resized((64, 32), right, (16, 16), |x, _| if x < 32 { [255, 0, 0] } else { [0, 0, 255] });
-        // Near its edge the filter may reach outside the window, so only the centre is checked.
+            resize_pixels_of(
+                (64, 32),
+                right,
+                (16, 16),
+                |x, _| if x < 32 { [255, 0, 0] } else { [0, 0, 255] },
+            );
+        // Near the edge of the window, the filter may reach outside, so only the centre is checked.
         assert_eq!(cropped[8 * 16 + 8], [0, 0, 255]);
         assert_eq!(cropped.len(), 16 * 16);
     }
@@ -171,14 +178,14 @@ mod tests {
     #[test]
     fn resizing_to_the_same_size_changes_no_pixel() {
         let pixel = |x: u32, y: u32| [u8::try_from(x * 30).unwrap(), u8::try_from(y * 40).unwrap(), 9];
-        let same_size = resized((7, 5), CropWindow::whole(7, 5), (7, 5), pixel);
+        let same_size = resize_pixels_of((7, 5), CropWindow::whole(7, 5), (7, 5), pixel);
         let expected: Vec<[u8; 3]> =
             (0..5).flat_map(|y| (0..7).map(move |x| (x, y))).map(|(x, y)| pixel(x, y)).collect();
         assert_eq!(same_size, expected);
     }
 
     #[test]
-    fn lanczos3_equals_its_definition_by_two_sines() {
+    fn lanczos3_equals_its_definition_with_two_sines() {
         let sinc = |x: f64| if x == 0.0 { 1.0 } else { (PI * x).sin() / (PI * x) };
         for step in -350..=350 {
             let x = f64::from(step) / 100.0;

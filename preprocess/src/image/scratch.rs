@@ -19,7 +19,7 @@ pub(super) struct Scratch {
     pub(super) jpeg: Vec<u8>,
     /// Resizer with a buffer of its own for the image that is resized in one direction only.
     resizer: Resizer,
-    /// Decoder state of jpeg-scaled. Boxed, because its tables are tens of kilobytes.
+    /// Decoder state of jpeg-scaled. The state is boxed, because its tables have tens of kilobytes.
     jpeg_scaled: Box<jpeg_scaled::Decoder>,
     /// Converter for the ICC profile of the last image that had one.
     pub(super) colour_converter: Option<SrgbConverter>,
@@ -42,22 +42,25 @@ impl Scratch {
         result
     }
 
-    /// Returns the buffer for decoded pixels, resized to `bytes` zeros.
+    /// Returns the buffer for decoded pixels, filled with `length` zeros.
     ///
-    /// Cleared, so that a decoder that leaves a gap does not reveal pixels of another upload.
-    pub(super) fn zeroed_pixels(&mut self, bytes: usize) -> &mut [u8] {
-        if self.pixels.capacity() < bytes {
-            // Drops the old buffer before allocating, so that the two never exist at the same time.
+    /// The buffer is cleared, so that a decoder that leaves a gap does not reveal pixels of an earlier
+    /// upload.
+    pub(super) fn zeroed_pixels(&mut self, length: usize) -> &mut [u8] {
+        if self.pixels.capacity() < length {
+            // Drops the old buffer before the new one is allocated, so that they never exist at the same
+            // time.
             self.pixels = Vec::new();
-            self.pixels = vec![0; bytes];
+            self.pixels = vec![0; length];
         } else {
             self.pixels.clear();
-            self.pixels.resize(bytes, 0);
+            self.pixels.resize(length, 0);
         }
         &mut self.pixels
     }
 
-    /// Decodes a JPEG with jpeg-scaled into the buffer for decoded pixels. Returns width and height.
+    /// Decodes a JPEG with jpeg-scaled into the buffer for decoded pixels. Returns the decoded width and
+    /// height.
     ///
     /// # Errors
     /// Any [`jpeg_scaled::Error`].
@@ -69,7 +72,7 @@ impl Scratch {
         self.jpeg_scaled.decode_into(bytes, scale, &mut self.pixels)
     }
 
-    /// Replaces the buffer for decoded pixels by one that the decoder allocated itself.
+    /// Replaces the buffer for decoded pixels with a buffer that the decoder allocated itself.
     #[cfg(feature = "turbo")]
     pub(super) fn replace_pixels(&mut self, pixels: Vec<u8>) {
         self.pixels = pixels;

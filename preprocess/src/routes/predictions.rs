@@ -18,7 +18,8 @@ use tokio::time::{Instant, sleep_until};
 
 use super::{RouteState, problem};
 
-/// First interval between two reads of the bucket. Each interval is 1.5 times the one before.
+/// First interval between two reads of the bucket. Each later interval is 1.5 times as long as the one
+/// before it.
 const FIRST_POLL_INTERVAL: Duration = Duration::from_millis(50);
 /// Maximum interval between two reads of the bucket.
 const MAX_POLL_INTERVAL: Duration = Duration::from_millis(500);
@@ -26,8 +27,8 @@ const MAX_POLL_INTERVAL: Duration = Duration::from_millis(500);
 /// Responds 200 with the prediction as stored, 202 while the image has none, and 404 if there is no such
 /// image.
 ///
-/// With `?wait=SECONDS`, a response of 202 is delayed until there is a prediction, the time is over, or the
-/// service stops.
+/// With `?wait=SECONDS`, a request for an image without a prediction waits until the prediction is stored,
+/// the time is over, or the service stops.
 pub(super) async fn get_prediction(
     State(state): State<RouteState>,
     Path(id): Path<String>,
@@ -67,7 +68,7 @@ fn pending_response(id: &ImageId) -> Response {
     (StatusCode::ACCEPTED, [(RETRY_AFTER, "1")], body).into_response()
 }
 
-/// Parses the parameter `wait` of a query string. Returns zero if there is none.
+/// Parses the parameter `wait` of a query string. Returns zero if there is no such parameter.
 fn parse_wait(query: &str) -> Result<Duration, Problem> {
     let value = query.split('&').find_map(|pair| pair.strip_prefix("wait="));
     value.map_or(Ok(Duration::ZERO), |value| parse_seconds(value).map_err(|_| problem::bad_wait()))

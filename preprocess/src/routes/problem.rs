@@ -1,4 +1,4 @@
-//! Problem responses: the translation of [`UploadError`], and the problems of requests.
+//! Problem responses to failed uploads ([`UploadError`]) and to invalid requests.
 
 use std::{sync::Arc, time::Duration};
 
@@ -11,10 +11,10 @@ use crate::{
     image::{Format, ImageError},
 };
 
-/// Retry-After while the bucket or the topic is unavailable.
+/// Delay in the header Retry-After while the bucket or the topic is unavailable.
 const OUTAGE_RETRY_AFTER: Duration = Duration::from_secs(5);
 
-/// Retry-After of an overloaded or stopping instance.
+/// Delay in the header Retry-After while the instance is overloaded or stopping.
 const OVERLOAD_RETRY_AFTER: Duration = Duration::from_secs(1);
 
 impl From<UploadError> for Problem {
@@ -98,7 +98,7 @@ fn unprocessable(kind: &'static str, detail: impl Into<String>) -> Problem {
     Problem::new(StatusCode::UNPROCESSABLE_ENTITY, kind, detail)
 }
 
-/// Returns the problem of an unsupported file. `reason` is a sentence.
+/// Returns the problem of an unsupported file. `reason` is a sentence, with which the detail begins.
 fn unsupported_format(kind: &'static str, reason: String) -> Problem {
     let detail = format!("{reason} Convert it to one of: {}.", accepted_formats());
     let accepted: Value = json!(Format::ALL.map(Format::name));
@@ -113,10 +113,10 @@ fn overloaded() -> Problem {
     Problem::overloaded("Too many images are waiting. Try again soon.", OVERLOAD_RETRY_AFTER)
 }
 
-/// Memory for an upload or for processing it could not be reserved.
+/// Returns the problem of memory that could not be reserved, for an upload or for processing an upload.
 ///
-/// [`MemoryBudgetError::ExceedsBudget`] is a bug: body size and processing cost have limits below the memory
-/// budgets, and exceeding those limits gives other problems.
+/// [`MemoryBudgetError::ExceedsBudget`] is a bug, because the limits on the length of a body and on the cost
+/// of processing are below the memory budgets. An upload above these limits gets a different problem.
 pub(super) fn memory_problem(error: MemoryBudgetError) -> Problem {
     match error {
         MemoryBudgetError::Overloaded | MemoryBudgetError::TimedOut => overloaded().with_source(error),
@@ -124,16 +124,16 @@ pub(super) fn memory_problem(error: MemoryBudgetError) -> Problem {
     }
 }
 
-/// The body took longer than `limit` to arrive.
-pub(super) fn upload_timeout(limit: Duration) -> Problem {
+/// Returns the problem of a body that takes longer than `timeout` to arrive.
+pub(super) fn upload_timeout(timeout: Duration) -> Problem {
     let detail = format!(
         "The upload took longer than {} seconds. Send smaller images, or fewer at once.",
-        limit.as_secs_f64()
+        timeout.as_secs_f64()
     );
     Problem::new(StatusCode::REQUEST_TIMEOUT, "upload_timeout", detail)
 }
 
-/// The service is stopping.
+/// Returns the problem of a request that arrives while the service stops.
 pub(super) fn draining() -> Problem {
     Problem::unavailable(
         "draining",
@@ -142,52 +142,52 @@ pub(super) fn draining() -> Problem {
     )
 }
 
-/// The content type of the body is none of the accepted ones.
+/// Returns the problem of a body whose content type is not accepted.
 pub(super) fn unsupported_media_type() -> Problem {
     let detail = "Send multipart/form-data with the image in the field `file`, or the image itself as image/* or application/octet-stream.";
     Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", detail)
 }
 
-/// The form has no file.
+/// Returns the problem of a form without a file.
 pub(super) fn no_file() -> Problem {
     unprocessable("no_file", "The form has no field `file`. Send the image in a field of that name.")
 }
 
-/// The form has more files than the limit.
+/// Returns the problem of a form with more than `limit` files.
 pub(super) fn too_many_files(limit: usize) -> Problem {
     let detail = format!("A request may have at most {limit} files. Send the others in another request.");
     unprocessable("too_many_files", detail).with("limit", limit)
 }
 
-/// The form cannot be parsed.
+/// Returns the problem of a form that cannot be parsed.
 pub(super) fn bad_multipart() -> Problem {
     let detail = "The body is not multipart/form-data as its content type says, or it ends too early.";
     Problem::new(StatusCode::BAD_REQUEST, "bad_multipart", detail)
 }
 
-/// The body could not be received.
+/// Returns the problem of a body that could not be received.
 pub(super) fn bad_body() -> Problem {
     Problem::new(StatusCode::BAD_REQUEST, "bad_body", "The body arrived incomplete. Send it again.")
 }
 
-/// The body is larger than `limit` bytes.
+/// Returns the problem of a body with more than `limit` bytes.
 pub(super) fn body_too_large(limit: usize) -> Problem {
     let detail = format!("The body has more than {limit} bytes. Send smaller or fewer images.");
     Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", detail).with("limit", limit)
 }
 
-/// The path has no valid id.
+/// Returns the problem of a path without a valid id.
 pub(super) fn bad_id() -> Problem {
     unprocessable("bad_id", "An id has 32 lowercase hexadecimal digits, as returned by POST /preprocess.")
 }
 
-/// `?wait=` is not a number of seconds.
+/// Returns the problem of a parameter `wait` that is not a number of seconds.
 pub(super) fn bad_wait() -> Problem {
     let detail = "`wait` is a number of seconds, such as 10 or 2.5.";
     Problem::new(StatusCode::BAD_REQUEST, "bad_wait", detail)
 }
 
-/// No image has this id.
+/// Returns the problem of an id that no image has.
 pub(super) fn no_such_image() -> Problem {
     let detail = "No image has this id. Upload it with POST /preprocess first.";
     Problem::new(StatusCode::NOT_FOUND, "no_such_image", detail)

@@ -1,4 +1,4 @@
-//! `POST /preprocess`: one image as the body, or a form with one or more images.
+//! The route `POST /preprocess`, whose body is one image, or a form with one or more images.
 
 use std::{error::Error, sync::Arc, time::Duration};
 
@@ -26,10 +26,10 @@ use crate::{
 /// Name of the form field that contains an image.
 const FILE_FIELD: &str = "file";
 
-/// Delay before an upload is refused for lack of a CPU permit. Its body is not read during the delay.
+/// Delay before an upload is refused for lack of a CPU permit. The body is not read during the delay.
 ///
-/// Slows down callers that retry at once. Without the delay, reading their bodies took so much CPU time that
-/// ten such callers per permit reduced the throughput to three fifths.
+/// The delay slows down callers that retry at once. Without the delay, reading their bodies took so much CPU
+/// time that ten such callers per permit reduced the throughput to three fifths.
 const REFUSAL_DELAY: Duration = Duration::from_millis(100);
 
 /// Kind of a request body, according to its content type.
@@ -51,8 +51,9 @@ struct UploadedFile {
 
 /// Processes the uploaded images.
 ///
-/// For a single image, responds 200 with the stored image, or with its problem. For several images, responds
-/// with a list in their order: 200 if all of them are stored, otherwise 207.
+/// For a single image, the response is 200 with the stored image, or a problem. For several images, the
+/// response is a list with one entry per image, in the order of the form. The status is 200 if all images are
+/// stored, and 207 otherwise.
 pub(super) async fn post_upload(
     State(state): State<RouteState>,
     request: Request,
@@ -78,7 +79,7 @@ pub(super) async fn post_upload(
 /// Reserves memory for the whole body, then receives the files.
 async fn receive_files(state: &RouteState, request: Request) -> Result<Vec<UploadedFile>, Problem> {
     let settings = &state.settings;
-    let kind = match body_kind(request.headers()) {
+    let kind = match detect_body_kind(request.headers()) {
         BodyKind::Unsupported => return Err(problem::unsupported_media_type()),
         kind => kind,
     };
@@ -120,20 +121,20 @@ async fn receive_files(state: &RouteState, request: Request) -> Result<Vec<Uploa
 ///
 /// A client that is still sending when the connection is closed may never see the response. Reading costs
 /// little compared with processing the accepted uploads.
-async fn drain_body(request: Request, limit: Duration) {
+async fn drain_body(request: Request, upload_timeout: Duration) {
     let mut body = request.into_body().into_data_stream();
     let reading = async { while let Some(Ok(_)) = body.next().await {} };
     // The response is the same after a timeout.
-    let _ = timeout(limit, reading).await;
+    let _ = timeout(upload_timeout, reading).await;
 }
 
-/// Returns the Content-Length, or `limit` if that is smaller or the header is missing.
+/// Returns the Content-Length, but at most `limit`. Returns `limit` if the header is missing.
 fn max_body_length(headers: &HeaderMap, limit: usize) -> usize {
     let length = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
     length.unwrap_or(limit).min(limit)
 }
 
-fn body_kind(headers: &HeaderMap) -> BodyKind {
+fn detect_body_kind(headers: &HeaderMap) -> BodyKind {
     match media_type_of(headers).as_str() {
         "multipart/form-data" => BodyKind::Form,
         "application/octet-stream" => BodyKind::Raw,
@@ -144,8 +145,8 @@ fn body_kind(headers: &HeaderMap) -> BodyKind {
 
 /// Reads the whole body into one buffer.
 ///
-/// The buffer is allocated with its maximum length. Growing it would need old and new buffer at the same
-/// time, whereas pages that are never written to use no memory.
+/// The buffer is allocated with its maximum length, because pages that are never written to use no memory.
+/// While a buffer grows, the old and the new buffer exist at the same time.
 async fn read_body(request: Request, limit: usize, max_length: usize) -> Result<Bytes, Problem> {
     let mut bytes = BytesMut::with_capacity(max_length);
     let mut body = request.into_body().into_data_stream();
@@ -159,7 +160,7 @@ async fn read_body(request: Request, limit: usize, max_length: usize) -> Result<
     Ok(bytes.freeze())
 }
 
-/// Returns true if the body exceeded its length limit.
+/// Returns true if the error means that the body exceeds its length limit.
 fn is_too_large(error: &axum::Error) -> bool {
     std::iter::successors(Some(error as &dyn Error), |&error| error.source())
         .any(|error| error.is::<http_body_util::LengthLimitError>())
@@ -189,7 +190,7 @@ async fn read_form(
             return Err(problem::too_many_files(max_files));
         }
         let name = field.file_name().map(str::to_owned);
-        // Allocated with its maximum length, as in `read_body`.
+        // The buffer is allocated with its maximum length, as in `read_body`.
         let mut bytes = BytesMut::with_capacity(length_left);
         while let Some(chunk) = field.chunk().await.map_err(form_problem)? {
             bytes.extend_from_slice(&chunk);
@@ -200,13 +201,13 @@ async fn read_form(
     Ok(files)
 }
 
-/// Processes several files.
+/// Processes several files and responds with a list of the outcomes.
 ///
-/// Processes as many files at once as there are threads. More would only delay other requests.
+/// As many files as there are threads are processed at the same time. More would only delay other requests.
 async fn process_all(state: &RouteState, files: Vec<UploadedFile>, trace: &TraceParent) -> Response {
     let service = &state.upload_service;
     let entries: Vec<(StatusCode, Value)> = stream::iter(files)
-        .map(|file| async move { list_entry(file.name, service.process(file.upload, trace).await) })
+        .map(|file| async move { describe_outcome(file.name, service.process(file.upload, trace).await) })
         .buffered(state.settings.preprocess_threads.get())
         .collect()
         .await;
@@ -216,8 +217,8 @@ async fn process_all(state: &RouteState, files: Vec<UploadedFile>, trace: &Trace
     (status, Json(list)).into_response()
 }
 
-/// Returns the status of a file and its entry in the list.
-fn list_entry(name: Option<String>, result: Result<StoredImage, UploadError>) -> (StatusCode, Value) {
+/// Returns the status of a file, and the entry of the file in the list.
+fn describe_outcome(name: Option<String>, result: Result<StoredImage, UploadError>) -> (StatusCode, Value) {
     let (status, rest) = match result {
         Ok(stored) => (StatusCode::OK, json!(stored)),
         Err(error) => {
@@ -269,8 +270,8 @@ mod tests {
             ("", BodyKind::Unsupported),
         ] {
             let headers = HeaderMap::from_iter([(CONTENT_TYPE, value.parse().unwrap())]);
-            assert_eq!(body_kind(&headers), expected, "{value:?}");
+            assert_eq!(detect_body_kind(&headers), expected, "{value:?}");
         }
-        assert_eq!(body_kind(&HeaderMap::new()), BodyKind::Unsupported);
+        assert_eq!(detect_body_kind(&HeaderMap::new()), BodyKind::Unsupported);
     }
 }

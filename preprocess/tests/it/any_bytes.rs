@@ -1,4 +1,4 @@
-//! Random and damaged bytes: no panic, and only documented statuses.
+//! Random and damaged bytes must cause no panic and only documented statuses.
 
 use std::{io::Cursor, sync::Arc};
 
@@ -41,10 +41,10 @@ fn valid_files() -> Vec<Arc<[u8]>> {
     photos.into_iter().chain(encoded).map(Arc::from).collect()
 }
 
-/// Generates valid files with some bytes overwritten, some of them cut off.
+/// Generates valid files with some bytes overwritten. Some of the files are also cut off.
 fn damaged_file() -> impl Strategy<Value = Vec<u8>> {
     let changes = prop::collection::vec((any::<Index>(), any::<u8>()), 0..24);
-    // More changes in the header, which decides what decoders do.
+    // The header gets more changes, because it decides what decoders do.
     let header_changes = prop::collection::vec((0..200usize, any::<u8>()), 0..8);
     (select(valid_files()), changes, header_changes, prop::option::of(any::<Index>())).prop_map(
         |(file, changes, header_changes, cut)| {

@@ -15,10 +15,10 @@ use crate::{
     test_image::{COLOURS, assert_quarters, decode, recipe, test_image},
 };
 
-/// A Display P3 colour inside sRGB whose sRGB values differ by several levels.
+/// A colour in Display P3 that sRGB can represent, with levels that differ from the sRGB levels.
 const IN_DISPLAY_P3: [u8; 3] = [180, 100, 60];
 
-/// Converts a colour to sRGB with the matrix between the two spaces, which have the same curve.
+/// Converts a Display P3 colour to sRGB with the matrix between the two spaces, which have the same curve.
 fn to_srgb([red, green, blue]: [u8; 3]) -> [u8; 3] {
     let linear = |level: u8| {
         let level = f64::from(level) / 255.0;
@@ -33,14 +33,14 @@ fn to_srgb([red, green, blue]: [u8; 3]) -> [u8; 3] {
     .map(srgb_level)
 }
 
-/// Encodes linear light, 0 to 1, as an sRGB level.
+/// Converts linear light from 0 to 1 to an sRGB level.
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "from 0 to 255")]
 fn srgb_level(linear: f64) -> u8 {
     let level = if linear <= 0.003_130_8 { linear * 12.92 } else { 1.055 * linear.powf(1.0 / 2.4) - 0.055 };
     (level * 255.0).round() as u8
 }
 
-fn jpeg(colour: [u8; 3], profile: &[u8]) -> Vec<u8> {
+fn encode_jpeg(colour: [u8; 3], profile: &[u8]) -> Vec<u8> {
     let mut file = Vec::new();
     let mut encoder = Encoder::new(&mut file, 100);
     encoder.add_icc_profile(profile).unwrap();
@@ -48,7 +48,7 @@ fn jpeg(colour: [u8; 3], profile: &[u8]) -> Vec<u8> {
     file
 }
 
-fn png(colour: [u8; 3], profile: &[u8]) -> Vec<u8> {
+fn encode_png(colour: [u8; 3], profile: &[u8]) -> Vec<u8> {
     let mut file = Vec::new();
     let mut encoder = PngEncoder::new(&mut file);
     encoder.set_icc_profile(profile.to_vec()).unwrap();
@@ -57,7 +57,7 @@ fn png(colour: [u8; 3], profile: &[u8]) -> Vec<u8> {
     file
 }
 
-fn webp(colour: [u8; 3], profile: &[u8]) -> Vec<u8> {
+fn encode_webp(colour: [u8; 3], profile: &[u8]) -> Vec<u8> {
     let mut file = Vec::new();
     let mut encoder = WebPEncoder::new_lossless(&mut file);
     encoder.set_icc_profile(profile.to_vec()).unwrap();
@@ -87,19 +87,19 @@ fn display_p3_is_converted_to_srgb() {
         expected[0].abs_diff(IN_DISPLAY_P3[0]) >= 6,
         "{expected:?} is too close to the original to test the conversion"
     );
-    assert_same(centre_colour(&jpeg(IN_DISPLAY_P3, &profile)), expected, "JPEG");
-    assert_same(centre_colour(&png(IN_DISPLAY_P3, &profile)), expected, "PNG");
-    assert_same(centre_colour(&webp(IN_DISPLAY_P3, &profile)), expected, "WebP");
+    assert_same(centre_colour(&encode_jpeg(IN_DISPLAY_P3, &profile)), expected, "JPEG");
+    assert_same(centre_colour(&encode_png(IN_DISPLAY_P3, &profile)), expected, "PNG");
+    assert_same(centre_colour(&encode_webp(IN_DISPLAY_P3, &profile)), expected, "WebP");
 }
 
 #[test]
 fn srgb_profile_changes_no_colour() {
     let profile = ColorProfile::new_srgb().encode().unwrap();
-    assert_same(centre_colour(&jpeg(IN_DISPLAY_P3, &profile)), IN_DISPLAY_P3, "JPEG");
+    assert_same(centre_colour(&encode_jpeg(IN_DISPLAY_P3, &profile)), IN_DISPLAY_P3, "JPEG");
 }
 
 #[test]
-fn grey_with_another_gamma_is_converted_to_srgb() {
+fn grey_with_a_linear_curve_is_converted_to_srgb() {
     let profile = ColorProfile::new_gray_with_gamma(1.0).encode().unwrap();
     let grey = GrayImage::from_pixel(320, 300, Luma([55]));
     let expected = [srgb_level(55.0 / 255.0); 3];
@@ -125,7 +125,7 @@ fn unusable_profile_is_ignored() {
         *byte ^= 0xA5;
     }
     for profile in [&b"rubbish"[..], &display_p3[..200], &damaged, &grey, &[0; 3000]] {
-        assert_same(centre_colour(&jpeg(IN_DISPLAY_P3, profile)), IN_DISPLAY_P3, "JPEG");
+        assert_same(centre_colour(&encode_jpeg(IN_DISPLAY_P3, profile)), IN_DISPLAY_P3, "JPEG");
     }
 }
 

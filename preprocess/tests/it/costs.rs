@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// Encodes the test image as a 4:2:0 JPEG.
-fn jpeg(progressive: bool, colour: ColorType) -> Vec<u8> {
+fn encode_jpeg(progressive: bool, colour: ColorType) -> Vec<u8> {
     let mut file = Vec::new();
     let mut encoder = Encoder::new(&mut file, 90);
     encoder.set_progressive(progressive);
@@ -36,8 +36,8 @@ fn find_marker(file: &[u8], marker: u8) -> usize {
 }
 
 /// Replaces the size in the frame header.
-fn with_size(mut file: Vec<u8>, frame: u8, (width, height): (u16, u16)) -> Vec<u8> {
-    let at = find_marker(&file, frame);
+fn with_size(mut file: Vec<u8>, frame_marker: u8, (width, height): (u16, u16)) -> Vec<u8> {
+    let at = find_marker(&file, frame_marker);
     file[at + 5..at + 7].copy_from_slice(&height.to_be_bytes());
     file[at + 7..at + 9].copy_from_slice(&width.to_be_bytes());
     file
@@ -65,26 +65,27 @@ fn error_kind(file: &[u8], recipe: &Recipe) -> &'static str {
 
 #[test]
 fn jpeg_header_states_process_components_bits_and_scans() {
-    let baseline = jpeg_header(&jpeg(false, ColorType::Rgb));
+    let baseline = jpeg_header(&encode_jpeg(false, ColorType::Rgb));
     assert_eq!(
         (baseline.process, baseline.component_count, baseline.bits_per_sample, baseline.scan_count),
         (JpegProcess::Baseline, 3, 8, 1)
     );
     assert!(baseline.is_complete);
-    let progressive = jpeg_header(&jpeg(true, ColorType::Rgb));
+    let progressive = jpeg_header(&encode_jpeg(true, ColorType::Rgb));
     assert_eq!((progressive.process, progressive.component_count), (JpegProcess::Progressive, 3));
     assert!(progressive.scan_count > 3, "{}", progressive.scan_count);
-    assert_eq!(jpeg_header(&jpeg(false, ColorType::Luma)).component_count, 1);
+    assert_eq!(jpeg_header(&encode_jpeg(false, ColorType::Luma)).component_count, 1);
     assert_eq!(jpeg_header(&sample("chelsea.jpg")).process, JpegProcess::Baseline);
 
     // Unknown bytes between segments are skipped.
-    let mut untidy = jpeg(false, ColorType::Rgb);
+    let mut untidy = encode_jpeg(false, ColorType::Rgb);
     let tables = find_marker(&untidy, 0xDB);
     untidy.splice(tables..tables, [0, 0, 0]);
-    let JpegHeader { process: coding, component_count, bits_per_sample, scan_count, is_complete, .. } =
-        jpeg_header(&untidy);
+    let JpegHeader {
+        process: coding_process, component_count, bits_per_sample, scan_count, is_complete, ..
+    } = jpeg_header(&untidy);
     assert_eq!(
-        (coding, component_count, bits_per_sample, scan_count, is_complete),
+        (coding_process, component_count, bits_per_sample, scan_count, is_complete),
         (JpegProcess::Baseline, 3, 8, 1, true)
     );
     process(&untidy, &recipe()).unwrap();
@@ -106,9 +107,9 @@ fn png_and_webp_headers_state_alpha_and_animation() {
 #[test]
 fn only_baseline_jpeg_may_exceed_max_pixels_other() {
     let large = (7000, 5000);
-    let baseline = with_size(jpeg(false, ColorType::Rgb), 0xC0, large);
+    let baseline = with_size(encode_jpeg(false, ColorType::Rgb), 0xC0, large);
     assert_eq!(inspect(&baseline, &recipe().limits).unwrap().pixel_count(), 35_000_000);
-    let progressive = with_size(jpeg(true, ColorType::Rgb), 0xC2, large);
+    let progressive = with_size(encode_jpeg(true, ColorType::Rgb), 0xC2, large);
     assert_eq!(error_kind(&progressive, &recipe()), "too_many_pixels");
     assert_eq!(error_kind(&png_header_only(7000, 5000), &recipe()), "too_many_pixels");
     // A lower limit for baseline JPEG applies to the other formats, too.
@@ -120,18 +121,18 @@ fn only_baseline_jpeg_may_exceed_max_pixels_other() {
 #[test]
 fn jpeg_above_the_scan_limit_is_refused_by_its_header() {
     let limits = recipe().limits;
-    let at_limit = with_scan_count(jpeg(true, ColorType::Rgb), limits.max_scans);
+    let at_limit = with_scan_count(encode_jpeg(true, ColorType::Rgb), limits.max_scans);
     assert_eq!(jpeg_header(&at_limit).scan_count, limits.max_scans);
-    let above_limit = with_scan_count(jpeg(true, ColorType::Rgb), limits.max_scans + 1);
+    let above_limit = with_scan_count(encode_jpeg(true, ColorType::Rgb), limits.max_scans + 1);
     assert_eq!(error_kind(&above_limit, &recipe()), "too_many_scans");
     // Counting stops above the limit.
-    let bomb = with_scan_count(with_size(jpeg(true, ColorType::Rgb), 0xC2, (4000, 4000)), 2000);
+    let bomb = with_scan_count(with_size(encode_jpeg(true, ColorType::Rgb), 0xC2, (4000, 4000)), 2000);
     assert_eq!(error_kind(&bomb, &recipe()), "too_many_scans");
 }
 
 #[test]
 fn jpeg_with_two_frame_headers_is_refused_as_corrupt() {
-    let mut file = jpeg(false, ColorType::Rgb);
+    let mut file = encode_jpeg(false, ColorType::Rgb);
     let frame = find_marker(&file, 0xC0);
     let length = usize::from(u16::from_be_bytes([file[frame + 2], file[frame + 3]])) + 2;
     let again = file[frame..frame + length].to_vec();
@@ -158,8 +159,8 @@ fn webp_with_two_sizes_is_refused_as_corrupt() {
 
 #[test]
 fn cost_of_progressive_jpeg_includes_all_coefficients() {
-    let plain = cost_in_bytes(&with_size(jpeg(false, ColorType::Rgb), 0xC0, (4000, 3000)));
-    let progressive = cost_in_bytes(&with_size(jpeg(true, ColorType::Rgb), 0xC2, (4000, 3000)));
+    let plain = cost_in_bytes(&with_size(encode_jpeg(false, ColorType::Rgb), 0xC0, (4000, 3000)));
+    let progressive = cost_in_bytes(&with_size(encode_jpeg(true, ColorType::Rgb), 0xC2, (4000, 3000)));
     // 4:2:0 has 1.5 samples per pixel of two bytes each.
     assert!(progressive >= plain + 36_000_000, "{plain} {progressive}");
     assert!(plain < 60_000_000, "{plain}");

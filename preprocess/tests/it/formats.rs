@@ -137,7 +137,7 @@ fn png_of_1_bit_is_processed() {
 
 #[test]
 fn transparent_pixels_are_blended_with_white() {
-    // Opaque, half, a quarter and fully transparent.
+    // The quarters have an opacity of 1, a half, a quarter and 0.
     let image = RgbaImage::from_fn(400, 300, |x, y| {
         let alpha = [255, 128, 64, 0][usize::from(x >= 200) + 2 * usize::from(y >= 150)];
         Rgba([200, 0, 0, alpha])

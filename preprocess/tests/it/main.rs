@@ -1,4 +1,4 @@
-//! The service from outside: its images through `image::process`, its responses over HTTP.
+//! Tests of the service from outside, through `image::process` and over HTTP.
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "test helpers fail by panicking")]
 

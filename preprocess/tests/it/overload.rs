@@ -1,4 +1,4 @@
-//! Ten times as many concurrent uploads as the limit.
+//! Tests the service with ten times as many concurrent uploads as its limit.
 //!
 //! Every upload gets a response, refused uploads are not announced, and the memory stays within its limit.
 //!
@@ -60,7 +60,7 @@ struct Service {
     url: String,
 }
 
-/// Measurements since the previous request for them.
+/// Measurements since the previous call of [`Service::read_figures`].
 struct Figures {
     stored: usize,
     peak_bytes: u64,
@@ -139,7 +139,7 @@ async fn service_process() {
 struct Phase {
     name: &'static str,
     senders: usize,
-    /// Refused senders wait for Retry-After instead of retrying at once.
+    /// True if refused senders wait for Retry-After, false if they retry at once.
     respects_retry_after: bool,
 }
 
@@ -161,7 +161,7 @@ const PHASES: [Phase; 4] = [
 /// Numbers of responses in a phase.
 struct Responses {
     stored: usize,
-    /// Of these, the responses before the end of the phase.
+    /// Number of the stored uploads whose response arrived before the end of the phase.
     stored_in_time: usize,
     refused: usize,
 }
@@ -218,21 +218,21 @@ async fn overloaded_service_responds_to_every_upload_within_its_memory() {
     let files = Arc::new(files);
     let mut service = Service::start();
     let url = service.url.clone();
-    let mut unloaded = 0.0;
+    let mut unloaded_rate = 0.0;
     for phase in PHASES {
         let Responses { stored, stored_in_time, refused } = run_phase(&url, &files, phase).await;
         let figures = service.read_figures();
         let rate = stored_in_time as f64 / PHASE_DURATION.as_secs_f64();
         if phase.senders < MAX_IMAGES {
-            unloaded = rate;
+            unloaded_rate = rate;
         }
         let work = figures.cpu_milliseconds as f64 / stored as f64;
-        let (name, share, peak) = (phase.name, 100.0 * rate / unloaded, figures.peak_bytes >> 10);
+        let (name, share, peak) = (phase.name, 100.0 * rate / unloaded_rate, figures.peak_bytes >> 10);
         println!(
             "{name}: {stored} stored, {refused} refused, {rate:.1} per second ({share:.0} %), {work:.2} ms of \
              CPU per image, {peak} KiB peak"
         );
-        // One announcement per response of 200, and none for refused uploads.
+        // There is one announcement per response of 200, and none for refused uploads.
         assert_eq!(figures.stored, stored, "{name}");
         assert_eq!(refused > 0, phase.senders > MAX_IMAGES, "{name}: {refused} refused");
         let bound = settings().preprocess_max_memory as u64 + SLACK_BYTES;

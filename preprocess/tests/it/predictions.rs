@@ -9,7 +9,7 @@ use crate::support::{TestApp, json, problem, sample};
 
 const DONE: &str = r#"{"gcs_path":"gs://test-bucket/x/image.jpg","label":"espresso","confidence":0.9}"#;
 
-/// Starts a service, uploads a sample photo, and returns its id.
+/// Starts a service and uploads a sample photo. Returns the service and the id of the photo.
 async fn start_with_coffee(settings: Settings) -> (TestApp, ImageId) {
     let app = TestApp::start(settings).await;
     let (_, body) = json(app.post("image/jpeg", sample("coffee.jpg")).await).await;
@@ -101,5 +101,5 @@ async fn wait_ends_when_the_service_stops() {
     app.stop.cancel();
     // Otherwise the drain timeout would close the connection before the 30 seconds are over.
     assert_eq!(waiting.await.unwrap(), 202);
-    Arc::into_inner(app).unwrap().stopped().await;
+    Arc::into_inner(app).unwrap().wait_until_stopped().await;
 }

@@ -1,6 +1,7 @@
 //! Public test images of other decoders, many of them damaged.
 //!
-//! Each is processed or refused within the memory that its plans state. `.ci/corpora` downloads them.
+//! Each image is processed or refused within the memory that its plans state. `.ci/corpora` downloads the
+//! images.
 
 use std::{
     fs,
@@ -28,7 +29,7 @@ fn public_file_is_processed_or_refused_within_its_memory() {
         let measured = rig::measure(&fs::read(path).unwrap());
         println!("{}: {measured:?}", path.display());
         processed += usize::from(measured.outcome == rig::PROCESSED);
-        // `internal` is a bug of this crate.
+        // The outcome `internal` means a bug of this crate.
         if exceeds_memory(&measured) || measured.outcome == "internal" {
             wrong.push(format!("{}: {measured:?}", path.display()));
         }

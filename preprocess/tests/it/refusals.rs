@@ -15,7 +15,7 @@ use crate::{
 #[track_caller]
 fn assert_refused(file: &[u8], kind: &str) {
     match process(file, &recipe()) {
-        Ok(_) => panic!("expected {kind}, was accepted"),
+        Ok(_) => panic!("expected {kind}, but the file was accepted"),
         Err(error) => assert_eq!(error.kind(), kind, "{error:?}"),
     }
 }
@@ -28,7 +28,7 @@ fn bytes_of_no_known_format_are_refused_as_not_an_image() {
 }
 
 #[test]
-fn image_of_another_format_is_refused_as_unsupported() {
+fn image_of_a_format_that_is_not_accepted_is_refused_as_unsupported() {
     for file in [
         &b"\0\0\0\x18ftypheic\0\0\0\0mif1heic"[..],
         b"\0\0\0\x1cftypavif\0\0\0\0avifmif1",
@@ -71,7 +71,7 @@ fn truncated_jpeg_is_refused_and_trailing_bytes_are_ignored() {
 }
 
 #[test]
-fn truncated_file_of_another_format_is_refused_as_corrupt() {
+fn truncated_file_of_any_other_format_is_refused_as_corrupt() {
     let image = DynamicImage::ImageRgb8(image::load_from_memory(&sample("chelsea.jpg")).unwrap().into_rgb8());
     for format in [ImageFormat::Png, ImageFormat::WebP, ImageFormat::Gif, ImageFormat::Bmp, ImageFormat::Tiff]
     {

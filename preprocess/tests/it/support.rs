@@ -80,7 +80,7 @@ impl TestApp {
     }
 
     /// Waits until the service has stopped. Does not stop it.
-    pub(crate) async fn stopped(self) {
+    pub(crate) async fn wait_until_stopped(self) {
         self.running.await.unwrap().unwrap();
     }
 }
@@ -92,6 +92,7 @@ pub(crate) fn form<const N: usize>(files: [(&str, Vec<u8>); N]) -> Form {
     })
 }
 
+/// Returns the status and the parsed body of a response.
 pub(crate) async fn json(response: Response) -> (StatusCode, Value) {
     let status = response.status();
     (status, response.json().await.unwrap())

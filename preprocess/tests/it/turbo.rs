@@ -1,4 +1,4 @@
-//! The feature `turbo`: libjpeg-turbo, and the files it leaves to the other decoders.
+//! Tests of the feature `turbo`, which adds libjpeg-turbo to the decoders.
 
 use jpeg_encoder::{ColorType, Encoder};
 use preprocess::image::{PlanOutcome, ProcessingPlan, process, run_plan};
@@ -18,16 +18,16 @@ fn file_refused_by_a_decoder_goes_to_the_next_at_its_own_cost() {
 
     let plan = ProcessingPlan::new(&file, &recipe()).unwrap();
     assert_eq!(plan.decoder_name(), "jpeg-scaled");
-    let next = |plan: &ProcessingPlan| match run_plan(plan, &file, &recipe()).unwrap() {
+    let next_plan = |plan: &ProcessingPlan| match run_plan(plan, &file, &recipe()).unwrap() {
         PlanOutcome::TryNext(next) => *next,
         PlanOutcome::Done(_) => panic!("{} did not refuse the file", plan.decoder_name()),
     };
-    let second = next(&plan);
+    let second = next_plan(&plan);
     assert_eq!(second.decoder_name(), "libjpeg-turbo");
-    let next = next(&second);
-    assert_eq!(next.decoder_name(), "zune-jpeg");
-    assert!(next.cost().bytes > plan.cost().bytes + 4_000_000);
-    assert!(matches!(run_plan(&next, &file, &recipe()).unwrap(), PlanOutcome::Done(_)));
+    let third = next_plan(&second);
+    assert_eq!(third.decoder_name(), "zune-jpeg");
+    assert!(third.cost().bytes > plan.cost().bytes + 4_000_000);
+    assert!(matches!(run_plan(&third, &file, &recipe()).unwrap(), PlanOutcome::Done(_)));
     assert_quarters(&file, COLOURS, "with zeros before its end");
 
     // Without memory for the last decoder, the file is refused.

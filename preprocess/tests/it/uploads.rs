@@ -198,7 +198,7 @@ async fn upload_in_progress_is_finished_when_the_service_stops() {
     app.topic.open.send_replace(true);
     assert_eq!(uploading.await.unwrap(), 200);
     assert_eq!(app.topic.published().len(), 1);
-    Arc::into_inner(app).unwrap().stopped().await;
+    Arc::into_inner(app).unwrap().wait_until_stopped().await;
 }
 
 #[tokio::test]

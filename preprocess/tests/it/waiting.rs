@@ -12,7 +12,7 @@ use crate::support::{TestApp, json, problem, sample};
 
 /// Starts an upload and sends only two bytes of its body.
 ///
-/// Returns once the service has asked for the body, when its memory is reserved.
+/// Returns when the service has asked for the body, because the memory for the body is reserved by then.
 async fn start_stalled_upload(app: &TestApp, length: usize) -> TcpStream {
     let mut stream = TcpStream::connect(app.address()).await.unwrap();
     let head = format!(
@@ -61,7 +61,7 @@ async fn upload_waits_for_memory_and_is_refused_with_429_when_too_many_wait() {
         TestApp::start(Settings { preprocess_queue_items: 1.try_into().unwrap(), ..memory_for_one_upload() })
             .await;
     let stalled = start_stalled_upload(&app, 80 << 20).await;
-    // One of these two waits. The other one exceeds the limit of waiting uploads.
+    // One of these two waits. The other one exceeds the limit on waiting uploads.
     let (mut first, mut second) = (
         Box::pin(app.post("image/jpeg", sample("coffee.jpg"))),
         Box::pin(app.post("image/jpeg", sample("coffee.jpg"))),

@@ -1,4 +1,4 @@
-//! GIF, BMP, TIFF and WebP, decoded by the `image` crate at full size.
+//! Decoder for GIF, BMP, TIFF and WebP that uses the `image` crate and decodes at full size.
 
 use std::{error::Error, io::Cursor};
 
@@ -47,8 +47,8 @@ impl Decode for ImageCrateDecoder {
         true
     }
 
-    /// The bytes per pixel are those in the code of `image` 0.25, image-webp 0.2 and tiff 0.11. Tables and
-    /// metadata are added.
+    /// Counts the bytes per pixel that `image` 0.25, image-webp 0.2 and tiff 0.11 allocate according to their
+    /// code, and adds tables and metadata.
     fn max_bytes(&self, header: &ImageHeader, _: (u32, u32)) -> u64 {
         let BytesPerPixel { output, internal } = bytes_per_pixel(header);
         let pixels = header.pixel_count().saturating_mul(output + internal);
@@ -62,8 +62,8 @@ impl Decode for ImageCrateDecoder {
         if decoder.dimensions() != (width, height) {
             return Err(size_mismatch(job));
         }
-        let bytes = decoder.total_bytes();
-        if bytes > job.header.pixel_count().saturating_mul(bytes_per_pixel(job.header).output) {
+        let total_bytes = decoder.total_bytes();
+        if total_bytes > job.header.pixel_count().saturating_mul(bytes_per_pixel(job.header).output) {
             return Err(ImageError::TooMuchMemory.into());
         }
         let (orientation, icc_profile) = match job.header.format() {
@@ -75,7 +75,7 @@ impl Decode for ImageCrateDecoder {
             _ => (exif::orientation_from_decoder(&mut *decoder), decoder.icc_profile().ok().flatten()),
         };
         let colour = decoder.color_type();
-        let pixels = scratch.zeroed_pixels(to_usize(bytes));
+        let pixels = scratch.zeroed_pixels(to_usize(total_bytes));
         decoder.read_image_boxed(pixels).map_err(to_image_error)?;
         Ok(DecodedImage {
             width,
@@ -88,10 +88,10 @@ impl Decode for ImageCrateDecoder {
     }
 }
 
-/// Opens the decoder of the file's format, with its limits set.
+/// Opens the decoder of the file's format and sets its limits.
 ///
-/// `image::ImageReader` would compile the decoders of every format into this crate, also those of JPEG and
-/// PNG, which other decoders of this crate decode.
+/// `image::ImageReader` would compile the decoders of every format into this crate, including the decoders of
+/// JPEG and PNG, which this crate does not use.
 fn open_decoder<'a>(job: &DecodeJob<'a>) -> image::ImageResult<Box<dyn ImageDecoder + 'a>> {
     let reader = Cursor::new(job.bytes);
     let mut decoder: Box<dyn ImageDecoder + 'a> = match job.header.format() {
@@ -109,9 +109,11 @@ fn open_decoder<'a>(job: &DecodeJob<'a>) -> image::ImageResult<Box<dyn ImageDeco
 
 fn bytes_per_pixel(header: &ImageHeader) -> BytesPerPixel {
     let (output, internal) = match header.coding {
-        // Canvas and frame; before the canvas is allocated, the data that the frame is decoded from.
+        // The decoder holds the canvas and the frame. Before it allocates the canvas, it holds the data that
+        // the frame is decoded from.
         Coding::WebP(WebPHeader { is_animated: true, .. }) => (4, 9),
-        // One entry per block of 4×4 pixels or more. Opaque pixels are decoded as RGBA, then copied.
+        // There is one table entry per block of at least 4×4 pixels. Opaque pixels are decoded as RGBA and
+        // then copied.
         Coding::WebP(WebPHeader { is_lossless: true, has_alpha, .. }) => {
             if has_alpha {
                 (4, 1)
@@ -119,7 +121,8 @@ fn bytes_per_pixel(header: &ImageHeader) -> BytesPerPixel {
                 (3, 5)
             }
         }
-        // Planes of 1.5 bytes per pixel, rounded up. Alpha is decoded as a lossless image of its own.
+        // The planes have 1.5 bytes per pixel, rounded up here to 2. Alpha is decoded as a separate lossless
+        // image.
         Coding::WebP(WebPHeader { is_lossless: false, has_alpha, .. }) => {
             if has_alpha {
                 (4, 8)
@@ -127,10 +130,11 @@ fn bytes_per_pixel(header: &ImageHeader) -> BytesPerPixel {
                 (3, 2)
             }
         }
-        // A frame that is smaller than the canvas, and its palette indices.
+        // The decoder holds a frame that is smaller than the canvas, and the palette indices of the frame.
         Coding::Gif(_) => (4, 5),
         Coding::Bmp => (4, 0),
-        // Decoded as a whole, then copied. Fewer than 8 bits become 8 bits, and CMYK becomes RGB.
+        // The image is decoded as a whole and then copied. Samples of fewer than 8 bits become 8 bits, and
+        // CMYK becomes RGB.
         Coding::Tiff(tiff) => {
             let bytes = u64::from(tiff.samples_per_pixel) * u64::from(tiff.bits_per_sample.div_ceil(8));
             (bytes, bytes)
@@ -148,11 +152,12 @@ fn table_bytes(header: &ImageHeader) -> u64 {
     }
 }
 
-/// Returns the bytes that a decoder allocates on opening, before its limits can be set.
+/// Returns the number of bytes that a decoder allocates when it is opened, before its limits can be set.
 fn metadata_bytes(header: &ImageHeader) -> u64 {
     match header.coding {
         Coding::Tiff(tiff) => tiff.entry_value_bytes,
-        // Kept in a buffer that doubles as it grows, so that old and new buffer exist at the same time.
+        // The metadata is in a buffer that doubles when it is full, so that the old and the new buffer exist
+        // at the same time.
         Coding::Gif(gif) => 3 * gif.metadata_bytes,
         _ => 0,
     }
@@ -197,6 +202,6 @@ fn convert_to_opaque_8_bit(
         ColorType::Rgb32F | ColorType::Rgba32F => opaque::convert_f32_to_u8(pixels),
         _ => {}
     }
-    let bytes = to_usize(job.header.pixel_count() * layout.bytes_per_pixel());
-    Ok(opaque::make_opaque(&mut pixels[..bytes], layout))
+    let length = to_usize(job.header.pixel_count() * layout.bytes_per_pixel());
+    Ok(opaque::make_opaque(&mut pixels[..length], layout))
 }

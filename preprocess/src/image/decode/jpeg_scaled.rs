@@ -1,4 +1,4 @@
-//! Baseline JPEG, decoded by jpeg-scaled, which scales down while it decodes.
+//! Decoder for baseline JPEG that uses jpeg-scaled, which scales down while it decodes.
 
 use jpeg_scaled::{Error, Scale};
 
@@ -34,7 +34,7 @@ impl Decode for JpegScaledDecoder {
         is_grey_or_colour && header.is_baseline_jpeg()
     }
 
-    /// The decoded pixels and the working rows. Segments are not copied.
+    /// Counts the decoded pixels and the working rows. The segments are not copied.
     fn max_bytes(&self, header: &ImageHeader, target_size: (u32, u32)) -> u64 {
         let (width, height) = scaled_size(header, largest_scale(header, target_size).denominator());
         let channels = if header.is_grey_jpeg() { 1 } else { 3 };

@@ -1,6 +1,7 @@
-//! JPEG that jpeg-scaled does not accept, mainly progressive, decoded by libjpeg-turbo.
+//! JPEG decoder that uses the C library libjpeg-turbo through the `turbojpeg` crate.
 //!
-//! libjpeg-turbo scales down while it decodes.
+//! This decoder decodes the files that jpeg-scaled does not accept, mainly progressive JPEGs. libjpeg-turbo
+//! scales down while it decodes.
 
 use turbojpeg::{Decompressor, Error, Image, PixelFormat, ScalingFactor};
 
@@ -25,7 +26,8 @@ impl Decode for LibjpegTurboDecoder {
         "libjpeg-turbo"
     }
 
-    /// Accepts 8 bits of grey or colour. libjpeg-turbo does not convert CMYK or more than 8 bits to RGB.
+    /// Accepts grey and colour with 8 bits per sample. libjpeg-turbo does not convert CMYK or more than 8
+    /// bits to RGB.
     fn accepts(&self, header: &ImageHeader) -> bool {
         matches!(
             header.coding,
@@ -33,8 +35,8 @@ impl Decode for LibjpegTurboDecoder {
         )
     }
 
-    /// The decoded pixels, the working rows and three copies of the segments; and all coefficients if rows
-    /// are not ready before the last scan.
+    /// Counts the decoded pixels, the working rows and three copies of the segments. If no row is ready
+    /// before the last scan, all coefficients are added.
     fn max_bytes(&self, header: &ImageHeader, target_size: (u32, u32)) -> u64 {
         let Coding::Jpeg(jpeg) = header.coding else { return u64::MAX };
         let coefficients = if jpeg.needs_all_scans() { 2 * jpeg.sample_count } else { 0 };
@@ -44,10 +46,10 @@ impl Decode for LibjpegTurboDecoder {
         pixels + coefficients + working_row_bytes(header) + 3 * jpeg.segment_bytes
     }
 
-    /// Treats every warning of libjpeg-turbo as a failure, because with a warning it fills missing pixels
-    /// with grey.
+    /// Treats every warning of libjpeg-turbo as a failure, because after a warning, libjpeg-turbo fills
+    /// missing pixels with grey.
     ///
-    /// Most of these files go on to zune-jpeg. A file that ends too early is refused.
+    /// A file that ends too early is refused. After any other failure, zune-jpeg is tried.
     fn decode(&self, job: &DecodeJob<'_>, scratch: &mut Scratch) -> Result<DecodedImage, DecodeFailure> {
         let try_next = |error: Error| DecodeFailure::TryNextDecoder(error.into());
         let is_grey = job.header.is_grey_jpeg();
@@ -55,8 +57,8 @@ impl Decode for LibjpegTurboDecoder {
         let denominator = largest_denominator(job.header.width, job.header.height, job.target_size);
         let (width, height) = scaled_size(job.header, denominator);
 
-        // A new decompressor for each file: a reused one decodes a file without tables with those of the file
-        // before.
+        // Each file gets a new decompressor. A reused decompressor would decode a file without tables with
+        // the tables of the previous file.
         let mut decompressor = Decompressor::new().map_err(try_next)?;
         let factor = ScalingFactor::new(1, to_usize(denominator.into()));
         decompressor.set_scaling_factor(factor).map_err(try_next)?;
@@ -65,7 +67,7 @@ impl Decode for LibjpegTurboDecoder {
         if (header.width, header.height)
             != (to_usize(job.header.width.into()), to_usize(job.header.height.into()))
         {
-            return Err(DecodeFailure::TryNextDecoder("it found another size".into()));
+            return Err(DecodeFailure::TryNextDecoder("it found a different size".into()));
         }
         let row_pixels = to_usize(width.into());
         let image = Image {

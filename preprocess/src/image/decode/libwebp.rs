@@ -1,4 +1,4 @@
-//! Lossy, opaque WebP, decoded by libwebp, which scales down while it decodes.
+//! Decoder for lossy, opaque WebP that uses libwebp, which scales down while it decodes.
 
 use std::error::Error;
 
@@ -22,7 +22,7 @@ pub(super) struct LibwebpDecoder;
 
 /// Returns the size to decode to.
 ///
-/// libwebp scales to any size. At 1/2, 1/4 and 1/8, each pixel is the average of whole pixels.
+/// libwebp scales to any size. At 1/2, 1/4 and 1/8, each decoded pixel is the average of whole source pixels.
 fn decoded_size(header: &ImageHeader, target_size: (u32, u32)) -> (u32, u32) {
     scaled_size(header, largest_denominator(header.width, header.height, target_size))
 }
@@ -41,7 +41,7 @@ impl Decode for LibwebpDecoder {
         )
     }
 
-    /// The decoded pixels, a copy of them, and the working rows.
+    /// Counts the decoded pixels, a copy of the pixels, and the working rows.
     fn max_bytes(&self, header: &ImageHeader, target_size: (u32, u32)) -> u64 {
         let (width, height) = decoded_size(header, target_size);
         pixel_count(width, height) * 3 * 2 + working_row_bytes(header)
@@ -52,7 +52,7 @@ impl Decode for LibwebpDecoder {
         let (width, height) = decoded_size(job.header, job.target_size);
         let mut decoder = Decoder::new(job.bytes).map_err(|error| try_next(error.to_string().into()))?;
         if (decoder.info().width, decoder.info().height) != (job.header.width, job.header.height) {
-            return Err(try_next("it found another size".into()));
+            return Err(try_next("it found a different size".into()));
         }
         if (width, height) != (job.header.width, job.header.height) {
             decoder = decoder.scale(width, height);
@@ -61,7 +61,7 @@ impl Decode for LibwebpDecoder {
             decoder.decode_rgb_raw().map_err(|error| try_next(error.to_string().into()))?;
         let expected = to_usize(pixel_count(width, height) * 3);
         if (decoded_width, decoded_height) != (width, height) || pixels.len() != expected {
-            return Err(try_next("it decoded to another size".into()));
+            return Err(try_next("it decoded to a different size".into()));
         }
         scratch.replace_pixels(pixels);
         let metadata = webp::read_metadata(job.bytes);

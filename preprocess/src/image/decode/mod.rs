@@ -1,8 +1,8 @@
-//! Decoders: uploaded bytes to opaque pixels.
+//! Decoders, which convert uploaded bytes to opaque pixels.
 //!
 //! Each format has a list of decoders, the preferred one first ([`decoders_for`]). A decoder states which
-//! files it accepts and how much memory it needs. When it refuses a file after all, the next decoder is
-//! tried.
+//! headers it accepts and how much memory it needs. When the decoder refuses the file all the same, the next
+//! decoder is tried.
 
 mod image_crate;
 mod jpeg_scaled;
@@ -28,7 +28,7 @@ use super::{crop::CropWindow, error::ImageError, format::Format, header::ImageHe
 pub(super) struct DecodeJob<'a> {
     /// The whole file.
     pub(super) bytes: &'a [u8],
-    /// The header, which is within the limits.
+    /// The header of the file, which is within the limits.
     pub(super) header: &'a ImageHeader,
     /// Size to which the image will be resized, before its orientation is applied. A decoder may scale down
     /// to no less than twice this size in each direction.
@@ -39,18 +39,18 @@ pub(super) struct DecodeJob<'a> {
 
 /// Properties of a decoded image.
 ///
-/// The pixels are in the scratch buffer, row by row and without padding: opaque, with 8 bits per channel, RGB
-/// or grey.
+/// The pixels are in the scratch buffer, row by row and without padding. They are opaque RGB or grey pixels
+/// with 8 bits per channel.
 #[derive(Debug)]
 pub(super) struct DecodedImage {
     /// Width in pixels as decoded.
     pub(super) width: u32,
     /// Height in pixels as decoded.
     pub(super) height: u32,
-    /// True for one byte per pixel, false for three.
+    /// True for grey pixels of one byte, false for RGB pixels of three bytes.
     pub(super) is_grey: bool,
     /// The part of the pixels that shows the image. When the image was scaled down, the last column and row
-    /// may lie partly outside.
+    /// may lie partly outside this part.
     pub(super) crop: CropWindow,
     /// Orientation that remains to be applied. The caller applies it after resizing, when there are few
     /// pixels.
@@ -74,7 +74,7 @@ impl From<ImageError> for DecodeFailure {
     }
 }
 
-/// A decoder.
+/// A decoder of one or more formats.
 pub(super) trait Decode: Sync {
     /// Returns the name of the library, for the log.
     fn name(&self) -> &'static str;
@@ -82,7 +82,8 @@ pub(super) trait Decode: Sync {
     /// Returns true if the decoder supports a file with this header.
     fn accepts(&self, header: &ImageHeader) -> bool;
 
-    /// Returns the maximum number of bytes held while decoding a file with this header, pixels included.
+    /// Returns the maximum number of bytes that are held while a file with this header is decoded, including
+    /// the pixels.
     fn max_bytes(&self, header: &ImageHeader, target_size: (u32, u32)) -> u64;
 
     /// Decodes a file into the scratch buffer.
@@ -95,7 +96,7 @@ pub(super) trait Decode: Sync {
 /// Returns the decoders of a format, the preferred one first. The last one accepts every file.
 fn decoders_of_format(format: Format) -> &'static [&'static dyn Decode] {
     match format {
-        // `crates/jpeg-scaled/benches/` compares their speed.
+        // `crates/jpeg-scaled/benches/` compares the speed of these decoders.
         Format::Jpeg => &[
             &jpeg_scaled::JpegScaledDecoder,
             #[cfg(feature = "turbo")]
@@ -131,8 +132,8 @@ pub(super) fn decode(
     job: &DecodeJob<'_>,
     scratch: &mut Scratch,
 ) -> Result<DecodedImage, DecodeFailure> {
-    // Decoders are third-party code that processes untrusted bytes, and some have panicked on them (zune-jpeg
-    // 0.5, its issue 409). To the caller, such a file is corrupt.
+    // Decoders are third-party code that processes untrusted bytes, and some have panicked (for example
+    // zune-jpeg 0.5, as its issue 409 describes). A file that causes a panic is reported as corrupt.
     catch_unwind(AssertUnwindSafe(|| decoder.decode(job, scratch)))
         .unwrap_or_else(|_| Err(corrupt(job, "the decoder panicked").into()))
 }
@@ -141,14 +142,14 @@ fn corrupt(job: &DecodeJob<'_>, source: impl Into<Box<dyn Error + Send + Sync>>)
     ImageError::Corrupt { format: job.header.format(), source: source.into() }
 }
 
-/// Returns the failure of a decoder that found another size than the header states.
+/// Returns the failure of a decoder that finds a different size than the header states.
 fn size_mismatch(job: &DecodeJob<'_>) -> DecodeFailure {
     corrupt(job, "its header and its pixels disagree about its size").into()
 }
 
-/// Returns the bytes of the rows that a JPEG or WebP decoder works on at the same time.
+/// Returns the number of bytes in the rows that a JPEG or WebP decoder works on at the same time.
 ///
-/// Per column, 64 samples in three components, as 16-bit coefficients.
+/// The decoder holds 64 samples per column for each of three components, as coefficients of 16 bits.
 fn working_row_bytes(header: &ImageHeader) -> u64 {
     u64::from(header.width) * 64 * 3 * 2
 }

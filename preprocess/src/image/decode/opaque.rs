@@ -1,6 +1,7 @@
 //! Conversion of decoded pixels, in place, to opaque pixels with 8 bits per channel. The background is white.
 //!
-//! Runs before resizing. Otherwise the colours of transparent pixels would bleed into their neighbours.
+//! The conversion runs before resizing. Otherwise the colours of transparent pixels would bleed into their
+//! neighbours.
 
 /// Channels of decoded pixels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,7 +26,7 @@ impl PixelLayout {
 
 /// Blends `pixels` with white and removes their alpha channel. Returns true if they are grey.
 ///
-/// The opaque pixels are shorter and fill the start of the slice. The rest of it is unspecified.
+/// The opaque pixels need fewer bytes and fill the start of the slice. The rest of the slice is unspecified.
 pub(super) fn make_opaque(pixels: &mut [u8], layout: PixelLayout) -> bool {
     match layout {
         PixelLayout::Grey => true,
@@ -82,7 +83,7 @@ fn map_compacting<const N: usize, const M: usize>(bytes: &mut [u8], change: impl
     }
 }
 
-/// Returns `colour` with opacity `alpha` over white, rounded to nearest.
+/// Returns `colour` with opacity `alpha` over white, rounded to the nearest level.
 fn blend_with_white(colour: u8, alpha: u8) -> u8 {
     let (colour, alpha) = (u32::from(colour), u32::from(alpha));
     let mixed = (colour * alpha + 255 * (255 - alpha) + 127) / 255;

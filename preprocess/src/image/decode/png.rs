@@ -1,6 +1,6 @@
-//! PNG, decoded by the `png` crate at full size.
+//! Decoder for PNG that uses the `png` crate and decodes at full size.
 //!
-//! Not by the `image` crate, which inflates an ICC profile without limit.
+//! The `image` crate is not used, because it inflates an ICC profile without a limit.
 
 use std::io::{Cursor, Read};
 
@@ -37,7 +37,8 @@ impl Decode for PngDecoder {
         true
     }
 
-    /// The pixels with 8 bits per channel, four rows with 16, tables and an ICC profile.
+    /// Counts the pixels with 8 bits per channel, four rows with 16 bits per channel, tables and an ICC
+    /// profile.
     fn max_bytes(&self, header: &ImageHeader, _: (u32, u32)) -> u64 {
         let Coding::Png(png) = header.coding else { return u64::MAX };
         let channels = if png.has_colour { 3 } else { 1 } + u64::from(png.has_alpha);
@@ -87,13 +88,12 @@ fn image_error(job: &DecodeJob<'_>, error: DecodingError) -> ImageError {
     }
 }
 
-/// Inflates the profile of an iCCP chunk: a name, a zero byte, the compression method, the compressed
-/// profile.
+/// Inflates the profile of an iCCP chunk. Returns `None` for a profile that is damaged or too long.
 ///
-/// Returns `None` for a profile that is damaged or too long.
+/// The chunk consists of a name, a zero byte, the compression method and the compressed profile.
 fn inflate_icc_profile(chunk: &[u8]) -> Option<Vec<u8>> {
-    let name_bytes = chunk.iter().position(|&byte| byte == 0)?;
-    let compressed = chunk.get(name_bytes + 2..)?;
+    let name_length = chunk.iter().position(|&byte| byte == 0)?;
+    let compressed = chunk.get(name_length + 2..)?;
     let limit = MAX_ICC_PROFILE_BYTES as u64 + 1;
     let mut profile = Vec::new();
     ZlibDecoder::new(compressed).take(limit).read_to_end(&mut profile).ok()?;
@@ -110,13 +110,16 @@ mod tests {
 
     #[test]
     fn icc_profile_is_inflated_up_to_the_limit_and_ignored_above_it() {
-        let chunk = |bytes: usize| {
+        let chunk_of = |length: usize| {
             let mut chunk = ZlibEncoder::new(b"name\0\0".to_vec(), Compression::best());
-            chunk.write_all(&vec![7; bytes]).unwrap();
+            chunk.write_all(&vec![7; length]).unwrap();
             chunk.finish().unwrap()
         };
-        assert_eq!(inflate_icc_profile(&chunk(MAX_ICC_PROFILE_BYTES)).unwrap().len(), MAX_ICC_PROFILE_BYTES);
-        assert_eq!(inflate_icc_profile(&chunk(MAX_ICC_PROFILE_BYTES + 1)), None);
+        assert_eq!(
+            inflate_icc_profile(&chunk_of(MAX_ICC_PROFILE_BYTES)).unwrap().len(),
+            MAX_ICC_PROFILE_BYTES
+        );
+        assert_eq!(inflate_icc_profile(&chunk_of(MAX_ICC_PROFILE_BYTES + 1)), None);
         assert_eq!(inflate_icc_profile(b"name\0\0rubbish"), None);
         assert_eq!(inflate_icc_profile(b"name"), None);
     }

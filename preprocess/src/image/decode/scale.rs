@@ -1,4 +1,4 @@
-//! Scale of a decoder that can scale down while it decodes.
+//! The scale that a decoder uses if it can scale down while it decodes.
 
 use crate::image::header::ImageHeader;
 
@@ -7,16 +7,18 @@ use crate::image::header::ImageHeader;
 ///
 /// With twice the target size, the resized image is as good as one resized from the full size.
 pub(super) fn largest_denominator(width: u32, height: u32, target: (u32, u32)) -> u32 {
-    let enough = |side: u32, wanted: u32, denominator: u32| {
+    let is_long_enough = |side: u32, wanted: u32, denominator: u32| {
         u64::from(side.div_ceil(denominator)) >= 2 * u64::from(wanted)
     };
     [8, 4, 2]
         .into_iter()
-        .find(|&denominator| enough(width, target.0, denominator) && enough(height, target.1, denominator))
+        .find(|&denominator| {
+            is_long_enough(width, target.0, denominator) && is_long_enough(height, target.1, denominator)
+        })
         .unwrap_or(1)
 }
 
-/// Returns the size of an image decoded to 1/`denominator`: both sides rounded up to whole pixels.
+/// Returns the size of an image decoded to 1/`denominator`. Both sides are rounded up to whole pixels.
 pub(super) fn scaled_size(header: &ImageHeader, denominator: u32) -> (u32, u32) {
     (header.width.div_ceil(denominator), header.height.div_ceil(denominator))
 }

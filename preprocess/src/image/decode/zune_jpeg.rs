@@ -1,4 +1,4 @@
-//! JPEG of every process, decoded by zune-jpeg at full size.
+//! JPEG decoder that uses zune-jpeg and decodes at full size.
 
 use zune_core::{bytestream::ZCursor, colorspace::ColorSpace, options::DecoderOptions};
 use zune_jpeg::JpegDecoder;
@@ -25,8 +25,8 @@ impl Decode for ZuneJpegDecoder {
         true
     }
 
-    /// The pixels, the working rows and the segments; and all coefficients if rows are not ready before the
-    /// last scan.
+    /// Counts the pixels, the working rows and the segments. If no row is ready before the last scan, all
+    /// coefficients are added.
     fn max_bytes(&self, header: &ImageHeader, _: (u32, u32)) -> u64 {
         let Coding::Jpeg(jpeg) = header.coding else { return u64::MAX };
         let coefficients = if jpeg.needs_all_scans() { 2 * jpeg.sample_count } else { 0 };
@@ -73,7 +73,7 @@ impl Decode for ZuneJpegDecoder {
     }
 }
 
-/// Returns the bytes per decoded pixel.
+/// Returns the number of bytes per decoded pixel.
 fn channels(jpeg: &JpegHeader) -> u64 {
     if jpeg.component_count == 1 { 1 } else { 3 }
 }

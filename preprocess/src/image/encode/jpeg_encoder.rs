@@ -1,4 +1,4 @@
-//! Encoder in Rust: jpeg-encoder.
+//! JPEG encoder that uses the pure-Rust `jpeg-encoder` crate.
 
 use image::RgbImage;
 use jpeg_encoder::{ColorType, Encoder, SamplingFactor};
@@ -14,13 +14,14 @@ pub(in crate::image) fn encode_jpeg<'a>(
     quality: u8,
     buffer: &'a mut Vec<u8>,
 ) -> Result<&'a [u8], ImageError> {
-    // The encoder refuses 0, so a side that does not fit into 16 bits becomes 0.
-    let side = |length: u32| u16::try_from(length).unwrap_or(0);
+    // A side that does not fit into 16 bits becomes 0, because the encoder refuses a side of 0.
+    let u16_or_zero = |side: u32| u16::try_from(side).unwrap_or(0);
     buffer.clear();
     let mut encoder = Encoder::new(&mut *buffer, quality);
+    // Chroma subsampling would change predictions, as the table in the parent module shows.
     encoder.set_sampling_factor(SamplingFactor::R_4_4_4);
     encoder
-        .encode(pixels.as_raw(), side(pixels.width()), side(pixels.height()), ColorType::Rgb)
+        .encode(pixels.as_raw(), u16_or_zero(pixels.width()), u16_or_zero(pixels.height()), ColorType::Rgb)
         .map_err(|error| ImageError::Encode(error.into()))?;
     Ok(buffer)
 }

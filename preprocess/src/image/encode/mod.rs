@@ -1,9 +1,13 @@
 //! Encoding of RGB pixels to the stored JPEG.
 //!
-//! The stored image is the one that is classified, so encoding must not change predictions. The default is
-//! quality 95 with full colour resolution (4:4:4). The table shows 126 labelled photos with a shorter side of
-//! 256, classified with and without encoding by MobileNetV2 / EfficientNet-Lite0: the number of photos whose
-//! top-1 class changes (at most 3 % are acceptable), and the median change of the probability of that class.
+//! The stored image is the image that is classified, so encoding must not change predictions. The default is
+//! quality 95 with full colour resolution (4:4:4).
+//!
+//! For the table, MobileNetV2 and EfficientNet-Lite0 classified 126 labelled photos with a shorter side of
+//! 256 pixels, before and after encoding. Each cell of the last three columns has the value of MobileNetV2
+//! before the slash and the value of EfficientNet-Lite0 after the slash. A top-1 change is a photo whose most
+//! probable class changes; changes of at most 3 % of the photos are acceptable. The median change is the
+//! median change of the probability of that class.
 //!
 //! | quality | chroma          | bytes  | top-1 changes | in %      | median change |
 //! |--------:|-----------------|-------:|--------------:|----------:|--------------:|
@@ -19,10 +23,10 @@
 //! |      97 | 4:4:4           | 55,300 |         2 / 0 | 1.6 / 0.0 | 0.004 / 0.006 |
 //!
 //! At the same number of bytes, 4:4:4 at a lower quality changes no more predictions than 4:2:0 at a higher
-//! one. Chroma subsampling is therefore not a setting.
+//! quality. Chroma subsampling is therefore not a setting.
 //!
-//! libjpeg-turbo encodes with the feature `turbo`, jpeg-encoder without it. Both use the same quantization
-//! tables and give about the same quality and number of bytes.
+//! With the feature `turbo`, libjpeg-turbo encodes the image. Without the feature, jpeg-encoder does. Both
+//! encoders use the same quantization tables and give about the same quality and number of bytes.
 
 #[cfg(any(test, not(feature = "turbo")))]
 mod jpeg_encoder;
@@ -37,12 +41,14 @@ pub(super) use self::libjpeg_turbo::encode_jpeg;
 /// Chroma subsampling in the recipe text.
 pub(super) const CHROMA_SUBSAMPLING: &str = "4:4:4";
 
-/// Maximum length of a side in pixels: the limit of libjpeg-turbo, slightly below that of the format.
+/// Maximum length of a side in pixels. This is the limit of libjpeg-turbo, slightly below the limit of the
+/// format.
 pub(super) const MAX_SIDE: u32 = 65_500;
 
 /// Returns the maximum number of bytes of an encoded `width` × `height` image, headers included.
 ///
-/// The formula is that of libjpeg-turbo: six bytes per pixel, with the sides rounded up to whole blocks.
+/// The formula comes from libjpeg-turbo. It counts six bytes per pixel, with the sides rounded up to whole
+/// blocks.
 pub(super) fn max_bytes((width, height): (u32, u32)) -> u64 {
     const BLOCK_SIDE: u64 = 8;
     const BYTES_PER_PIXEL: u64 = 6;
@@ -61,7 +67,7 @@ mod tests {
         header::jpeg::segments::{SOS, Segments},
     };
 
-    /// A gradient with noise. Its width is not a multiple of the block size.
+    /// Returns a gradient with noise. The width of the image is not a multiple of the block size.
     fn test_image() -> RgbImage {
         let mut state = 1u32;
         RgbImage::from_fn(341, 256, |x, y| {
@@ -91,8 +97,8 @@ mod tests {
         let mut buffer = Vec::new();
         let file = encode_jpeg(&test_image(), 95, &mut buffer).unwrap();
         let decoded = image::load_from_memory(file).unwrap().into_rgb8();
-        let psnr = psnr(&decoded, &test_image());
-        assert!(psnr >= 40.0, "{psnr:.1} dB");
+        let decibels = psnr(&decoded, &test_image());
+        assert!(decibels >= 40.0, "{decibels:.1} dB");
         let frame = payloads(file, 0xC0)[0];
         assert_eq!((frame[7], frame[10], frame[13]), (0x11, 0x11, 0x11));
     }

@@ -6,7 +6,7 @@ use super::{
 };
 
 pub(super) fn read_header(bytes: &[u8]) -> Option<ImageHeader> {
-    /// Length of the header that OS/2 wrote, which has sides of 16 bits.
+    /// Length of the OS/2 header in bytes. Width and height have 16 bits each in this header.
     const OS2_HEADER_BYTES: u32 = 12;
     let (width, height) = if read_le32(bytes, 14)? == OS2_HEADER_BYTES {
         (read_le16(bytes, 18)?, read_le16(bytes, 20)?)

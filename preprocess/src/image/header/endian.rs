@@ -1,4 +1,6 @@
-//! Integers at a byte offset, in either byte order. Every function returns `None` past the end of the bytes.
+//! Integers at a byte offset, in either byte order.
+//!
+//! Every function returns `None` when the integer does not lie inside the bytes.
 
 fn read_array<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
     bytes.get(at..at.checked_add(N)?)?.try_into().ok()

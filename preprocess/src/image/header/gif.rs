@@ -5,18 +5,19 @@ use super::{Coding, ImageHeader, endian::read_le16};
 /// The part of a GIF header that decides the cost of decoding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct GifHeader {
-    /// Bytes of extensions before the first frame, most of them metadata that decoders keep.
+    /// Length in bytes of the extensions before the first frame. Most extensions are metadata, which decoders
+    /// keep in memory.
     pub(in crate::image) metadata_bytes: u64,
 }
 
 pub(super) fn read_header(bytes: &[u8]) -> Option<ImageHeader> {
     let (width, height) = (read_le16(bytes, 6)?, read_le16(bytes, 8)?);
-    let metadata_bytes = metadata_bytes(bytes)? as u64;
+    let metadata_bytes = extension_bytes(bytes)? as u64;
     Some(ImageHeader { width, height, coding: Coding::Gif(GifHeader { metadata_bytes }) })
 }
 
 /// Returns the length of the extensions before the first frame, or before the end of a file without frames.
-fn metadata_bytes(bytes: &[u8]) -> Option<usize> {
+fn extension_bytes(bytes: &[u8]) -> Option<usize> {
     const SCREEN_BYTES: usize = 13;
     const HAS_COLOUR_TABLE: u8 = 0x80;
     const COLOUR_TABLE_SIZE: u8 = 7;
@@ -26,7 +27,7 @@ fn metadata_bytes(bytes: &[u8]) -> Option<usize> {
     let start = SCREEN_BYTES + 3 * colours;
     let mut at = start;
     while bytes.get(at) == Some(&EXTENSION) {
-        // Skips the introducer and the label. Blocks follow, the last of which is empty.
+        // Skips the introducer and the label. The blocks after them end with an empty block.
         at += 2;
         while let Some(&length) = bytes.get(at) {
             at += 1 + usize::from(length);
@@ -43,10 +44,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn metadata_bytes_counts_the_extensions_before_the_first_frame() {
+    fn extension_bytes_counts_the_extensions_before_the_first_frame() {
         let start = [&b"GIF89a\x01\0\x01\0\x80\0\0"[..], &[0; 6]].concat();
         let extension = b"\x21\xFF\x02ab\x01c\0";
-        let bytes_of = |rest: &[&[u8]]| metadata_bytes(&[&start, &rest.concat()[..]].concat()).unwrap();
+        let bytes_of = |rest: &[&[u8]]| extension_bytes(&[&start, &rest.concat()[..]].concat()).unwrap();
         assert_eq!(bytes_of(&[b"\x2C", extension]), 0);
         assert_eq!(bytes_of(&[extension, extension, b"\x2C"]), 2 * extension.len());
         assert_eq!(bytes_of(&[extension, b"\x21\xFF\xFFcut"]), extension.len() + 6);

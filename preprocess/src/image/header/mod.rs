@@ -1,8 +1,9 @@
-//! Headers of uploads: format, size and coding, read without decoding pixels.
+//! Headers of uploads. A header states format, size and coding, and is read without decoding pixels.
 //!
-//! The header decides, before any CPU permit or memory is reserved, whether an upload is accepted and what it
-//! costs. Reading it must therefore cost next to nothing, which the headers read by the decoders do not
-//! promise. The decoders check the size again, so a header that lies about it gains nothing.
+//! The header decides whether an upload is accepted and how much CPU time and memory is reserved for it.
+//! Reading the header must therefore be cheap. The decoders do not promise that for their own header parsers,
+//! so this module has its own. The decoders check the size again, so a header with a wrong size gains
+//! nothing.
 
 mod bmp;
 mod endian;
@@ -53,7 +54,7 @@ pub enum Coding {
 }
 
 impl ImageHeader {
-    /// Returns the format, as found in the first bytes. File name and content type are ignored.
+    /// Returns the format that the first bytes of the upload show. File name and content type are ignored.
     pub fn format(&self) -> Format {
         match self.coding {
             Coding::Jpeg(_) => Format::Jpeg,
@@ -81,13 +82,17 @@ impl ImageHeader {
     }
 }
 
-/// Reads the header of an upload, in a millisecond or two at most.
+/// Reads the header of an upload.
 ///
-/// Reads all markers of a JPEG until it has more than `max_scans` scans, the chunks of PNG and WebP that come
-/// before the pixels, and a few bytes of the other formats.
+/// - JPEG: all markers, until there are more than `max_scans` scans.
+/// - PNG: the chunks before the pixels.
+/// - WebP: the chunks, and the prefix codes of a lossless image.
+/// - GIF: the extensions before the first frame.
+/// - TIFF: the first directory.
+/// - BMP: a few bytes.
 ///
 /// # Errors
-/// - [`ImageError::NotAnImage`] or [`ImageError::UnsupportedFormat`].
+/// - [`ImageError::NotAnImage`] or [`ImageError::UnsupportedFormat`] when the format is not accepted.
 /// - [`ImageError::Corrupt`] when the format is accepted but the header is damaged or gives no size.
 pub(super) fn read_header(bytes: &[u8], max_scans: u32) -> Result<ImageHeader, ImageError> {
     let format = detect_format(bytes)?;
@@ -105,7 +110,7 @@ pub(super) fn read_header(bytes: &[u8], max_scans: u32) -> Result<ImageHeader, I
         .ok_or_else(|| corrupt("its header gives no size"))
 }
 
-/// Detects the format by the first bytes.
+/// Detects the format from the first bytes.
 fn detect_format(bytes: &[u8]) -> Result<Format, ImageError> {
     let unsupported = |found: &str| Err(ImageError::UnsupportedFormat { found: found.to_owned() });
     match image::guess_format(bytes) {

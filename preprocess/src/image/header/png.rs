@@ -1,4 +1,4 @@
-//! Header of a PNG: the chunks before the pixels.
+//! Header of a PNG, which consists of the chunks before the pixels.
 
 use super::{Coding, ImageHeader, endian::read_be32};
 
@@ -11,17 +11,18 @@ pub struct PngHeader {
     pub has_colour: bool,
     /// True if pixels can be transparent.
     pub has_alpha: bool,
-    /// True for an animation, of which the default image is decoded.
+    /// True for an animation. The default image of an animation is decoded.
     pub is_animated: bool,
 }
 
 pub(super) fn read_header(bytes: &[u8]) -> Option<ImageHeader> {
-    /// Bits of the colour type.
+    /// Bit of the colour type that is set for colour.
     const COLOUR: u8 = 2;
+    /// Bit of the colour type that is set for an alpha channel.
     const ALPHA: u8 = 4;
     let mut chunks = Chunks::new(bytes);
     let (_, header) = chunks.next().filter(|&(name, _)| name == b"IHDR")?;
-    // The header is complete only with all of its 13 bytes.
+    // A complete header has 13 bytes.
     let &[_, colour_type, _, _, _] = header.get(8..13)? else { return None };
     let mut png = PngHeader {
         has_colour: colour_type & COLOUR != 0,
@@ -42,12 +43,13 @@ pub(super) fn read_header(bytes: &[u8]) -> Option<ImageHeader> {
     })
 }
 
-/// Returns the data of the first chunk of this name before the pixels.
+/// Returns the data of the first chunk before the pixels whose name is `wanted`.
 pub(in crate::image) fn find_chunk<'a>(bytes: &'a [u8], wanted: &[u8; 4]) -> Option<&'a [u8]> {
     Chunks::new(bytes).find(|&(name, _)| name == wanted).map(|(_, data)| data)
 }
 
-/// Iterates over name and data of the chunks before the pixels. Ends early when the file is cut off.
+/// Iterates over the names and data of the chunks before the pixels. The iterator ends early when the file is
+/// cut off.
 struct Chunks<'a> {
     rest: &'a [u8],
 }

@@ -1,4 +1,4 @@
-//! Header of a TIFF: size and depth, from its first directory.
+//! Header of a TIFF. The first directory of the file states size and depth.
 
 use super::{
     Coding, ImageHeader,
@@ -8,17 +8,17 @@ use super::{
 /// The parts of a TIFF header that decide the cost of decoding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TiffHeader {
-    /// Samples per pixel: 1 for grey, 3 for RGB, 4 for RGBA or CMYK.
+    /// Number of samples per pixel: 1 for grey, 3 for RGB, 4 for RGBA or CMYK.
     pub samples_per_pixel: u32,
-    /// Bits per sample.
+    /// Number of bits per sample.
     pub bits_per_sample: u32,
-    /// Bytes that the decoder allocates for the values of the directory entries.
+    /// Number of bytes that the decoder allocates for the values of the directory entries.
     pub(in crate::image) entry_value_bytes: u64,
 }
 
-/// Bytes that the tiff 0.11 crate allocates per value of an entry.
+/// Number of bytes that the tiff 0.11 crate allocates for each value of an entry.
 ///
-/// 32 bytes for the value of any type, and eight for the integer converted from it.
+/// The value itself needs 32 bytes, whatever its type. The integer that it is converted to needs eight bytes.
 const BYTES_PER_ENTRY_VALUE: u64 = 40;
 
 /// Tags whose values the tiff 0.11 crate loads when it opens a file, before a memory limit can be set.
@@ -30,8 +30,8 @@ pub(super) fn read_header(bytes: &[u8]) -> Option<ImageHeader> {
     const HEIGHT: u32 = 257;
     const BITS_PER_SAMPLE: u32 = 258;
     const SAMPLES_PER_PIXEL: u32 = 277;
-    /// Values that need more than the four bytes of an entry are stored elsewhere, and the entry has their
-    /// offset.
+    /// Maximum number of 16-bit values in the four bytes of an entry. When there are more values, the entry
+    /// contains their offset instead.
     const MAX_SHORTS_IN_ENTRY: u32 = 2;
     let big_endian = bytes.starts_with(b"MM");
     let read_short = |at| {
@@ -43,7 +43,7 @@ pub(super) fn read_header(bytes: &[u8]) -> Option<ImageHeader> {
 
     let directory = usize::try_from(read_long(4)?).ok()?;
     let (mut width, mut height) = (None, None);
-    // The defaults of the format for a directory without these entries.
+    // The format defines these defaults for a directory without the two entries.
     let (mut samples_per_pixel, mut bits_per_sample) = (1, 1);
     let mut loaded_values = 0;
     for entry in 0..usize::try_from(read_short(directory)?).ok()? {
@@ -52,6 +52,7 @@ pub(super) fn read_header(bytes: &[u8]) -> Option<ImageHeader> {
         if TAGS_LOADED_ON_OPEN.contains(&tag) {
             loaded_values += u64::from(count);
         }
+        // Type 3 is a 16-bit integer, type 4 is a 32-bit integer.
         let value = match read_short(at + 2)? {
             3 if count > MAX_SHORTS_IN_ENTRY => {
                 read_short(usize::try_from(read_long(at + 8)?).ok()?).unwrap_or_default()

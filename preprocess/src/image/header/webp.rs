@@ -14,14 +14,14 @@ pub struct WebPHeader {
     pub is_lossless: bool,
     /// True if pixels can be transparent.
     pub has_alpha: bool,
-    /// True for an animation, of which the first frame is decoded.
+    /// True for an animation. The first frame of an animation is decoded.
     pub is_animated: bool,
-    /// Bytes that the decoder allocates for tables of prefix codes.
+    /// Number of bytes that the decoder allocates for tables of prefix codes.
     pub(in crate::image) table_bytes: u64,
 }
 
 const FOURTEEN_BITS: u32 = 0x3FFF;
-/// Length of `RIFF`, the length of the file, and `WEBP`.
+/// Number of bytes before the first chunk: `RIFF`, the length of the file, and `WEBP`.
 const FILE_HEADER_BYTES: usize = 12;
 
 /// Header of the pixels of a still image, or of a frame of an animation.
@@ -33,10 +33,10 @@ struct Bitstream {
     table_bytes: u64,
 }
 
-/// Reads the header.
+/// Reads the header of a file. Returns `None` when the header gives no size.
 ///
-/// An extended file states its size twice. The two must agree, because decoders allocate memory by either of
-/// them.
+/// An extended file states its size twice, in the extended header and in the pixels. The two sizes must
+/// agree, because some decoders allocate memory for the first size and some for the second.
 pub(super) fn read_header(bytes: &[u8]) -> Result<Option<ImageHeader>, &'static str> {
     let chunks = Chunks::new(bytes);
     let Some((name, canvas)) = chunks.clone().next() else { return Ok(None) };
@@ -46,7 +46,7 @@ pub(super) fn read_header(bytes: &[u8]) -> Result<Option<ImageHeader>, &'static 
     let Some((flags, width, height)) = read_extended_header(canvas) else { return Ok(None) };
     let bitstream = match flags.is_animated {
         true => read_first_frame(chunks)?,
-        // image-webp would decode the frame instead of the image.
+        // image-webp would decode the frame of the animation instead of the still image.
         false if chunks.clone().any(|(name, _)| name == b"ANMF") => {
             return Err("it has a frame and is no animation");
         }
@@ -64,7 +64,7 @@ pub(super) fn read_header(bytes: &[u8]) -> Result<Option<ImageHeader>, &'static 
     Ok(Some(Bitstream { width, height, has_alpha, ..bitstream }.into_header(flags.is_animated)))
 }
 
-/// Reads EXIF block and ICC profile. A profile that is too long is ignored.
+/// Reads the EXIF block and the ICC profile. A profile that is too long is ignored.
 pub(in crate::image) fn read_metadata(bytes: &[u8]) -> Metadata<'_> {
     let chunk = |wanted: &[u8; 4]| Chunks::new(bytes).find(|&(name, _)| name == wanted).map(|(_, data)| data);
     let profile = chunk(b"ICCP").filter(|profile| profile.len() <= MAX_ICC_PROFILE_BYTES);
@@ -85,7 +85,7 @@ struct Flags {
     has_alpha: bool,
 }
 
-/// Reads flags, width and height of the canvas.
+/// Reads the flags of an extended header, and the width and height of the canvas.
 fn read_extended_header(chunk: &[u8]) -> Option<(Flags, u32, u32)> {
     const ANIMATED: u8 = 2;
     const ALPHA: u8 = 16;
@@ -94,7 +94,8 @@ fn read_extended_header(chunk: &[u8]) -> Option<(Flags, u32, u32)> {
     Some((flags, read_le24(chunk, 4)? + 1, read_le24(chunk, 7)? + 1))
 }
 
-/// Reads the first frame of an animation. Returns `None` unless the frame states the size of its pixels.
+/// Reads the first frame of an animation. Returns `None` when there is no frame, or when the header of the
+/// frame and its pixels state different sizes.
 fn read_first_frame(mut chunks: Chunks<'_>) -> Result<Option<Bitstream>, &'static str> {
     const FRAME_HEADER_BYTES: usize = 16;
     let Some((_, frame)) = chunks.find(|&(name, _)| name == b"ANMF") else { return Ok(None) };
@@ -105,7 +106,7 @@ fn read_first_frame(mut chunks: Chunks<'_>) -> Result<Option<Bitstream>, &'stati
 
 /// Reads the first bitstream.
 ///
-/// The first alpha chunk belongs to a lossy bitstream, whether it comes before or after.
+/// The first alpha chunk belongs to a lossy bitstream, whether the chunk comes before or after the bitstream.
 fn read_bitstream(chunks: Chunks<'_>) -> Result<Option<Bitstream>, &'static str> {
     let alpha = chunks.clone().find(|&(name, _)| name == b"ALPH").map(|(_, data)| data);
     let mut pixels = chunks.filter(|&(name, _)| name == b"VP8 " || name == b"VP8L");
@@ -118,7 +119,7 @@ fn read_bitstream(chunks: Chunks<'_>) -> Result<Option<Bitstream>, &'static str>
 }
 
 fn read_lossy(data: &[u8], alpha: Option<&[u8]>) -> Option<Result<Bitstream, CorruptStream>> {
-    /// Bits of the compression method in the first byte of the alpha chunk.
+    /// Mask of the compression method in the first byte of the alpha chunk.
     const METHOD: u8 = 3;
     const LOSSLESS: u8 = 1;
     let (width, height) = (read_le16(data, 6)? & FOURTEEN_BITS, read_le16(data, 8)? & FOURTEEN_BITS);
@@ -153,9 +154,10 @@ fn read_lossless(data: &[u8], has_alpha_chunk: bool) -> Option<Result<Bitstream,
     }))
 }
 
-/// Iterates over name and data of the chunks. Ends at a chunk that is cut off.
+/// Iterates over the names and data of the chunks. The iterator ends at a chunk that is cut off.
 ///
-/// An alpha chunk that is cut off is returned as far as it goes, because decoders start to decode it, too.
+/// For an alpha chunk that is cut off, the iterator returns the data up to the end of the file, because
+/// decoders start to decode such a chunk, too.
 #[derive(Clone)]
 struct Chunks<'a> {
     rest: &'a [u8],

@@ -1,4 +1,4 @@
-//! A hostile file with its expected outcome, and helpers for the writers of files.
+//! A hostile file with its expected outcome, and helpers for the modules that generate hostile files.
 
 /// A hostile file.
 #[derive(Clone)]
@@ -13,32 +13,34 @@ pub(crate) struct HostileFile {
 pub(crate) enum Expected {
     /// The file gives an image.
     Processed,
-    /// The file is refused before decoding, with this kind of problem.
-    RefusedByHeader(&'static str),
-    /// The file is refused by its decoder, with this kind of problem.
+    /// The file is refused before decoding. The string is the expected problem code, such as `side_too_long`.
+    RefusedBeforeDecoding(&'static str),
+    /// The file is refused by the decoder, with this problem code.
     RefusedByDecoder(&'static str),
 }
 
-pub(crate) fn file(name: &'static str, expected: Expected, bytes: Vec<u8>) -> HostileFile {
+pub(crate) fn hostile_file(name: &'static str, expected: Expected, bytes: Vec<u8>) -> HostileFile {
     HostileFile { name, bytes, expected }
 }
 
-/// Returns noise that is the same in every run: the highest bits of Knuth's linear congruential generator.
-pub(crate) fn noise(bytes: usize) -> Vec<u8> {
+/// Returns `length` bytes of noise. The noise is the same in every run.
+///
+/// The bytes are the highest bits of Knuth's linear congruential generator.
+pub(crate) fn noise(length: usize) -> Vec<u8> {
     let mut state: u64 = 5;
     let mut next = || {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         state.to_be_bytes()[0]
     };
-    std::iter::repeat_with(&mut next).take(bytes).collect()
+    std::iter::repeat_with(&mut next).take(length).collect()
 }
 
 /// Converts a length to the 32 bits that the formats use.
-pub(crate) fn length32(bytes: usize) -> u32 {
-    u32::try_from(bytes).unwrap()
+pub(crate) fn length32(length: usize) -> u32 {
+    u32::try_from(length).unwrap()
 }
 
 /// Converts a length to the 16 bits that JPEG uses.
-pub(crate) fn length16(bytes: usize) -> u16 {
-    u16::try_from(bytes).unwrap()
+pub(crate) fn length16(length: usize) -> u16 {
+    u16::try_from(length).unwrap()
 }

@@ -3,12 +3,12 @@
 use image::ImageFormat;
 
 use super::files::{
-    Expected::{Processed, RefusedByDecoder, RefusedByHeader},
-    HostileFile, file,
+    Expected::{Processed, RefusedBeforeDecoding, RefusedByDecoder},
+    HostileFile, hostile_file,
 };
 use crate::test_image::{encode, test_image};
 
-/// Writes the header: a canvas and two colours.
+/// Writes a header with a canvas and a palette of black and white.
 fn screen((width, height): (u16, u16)) -> Vec<u8> {
     let mut file = b"GIF89a".to_vec();
     file.extend(width.to_le_bytes());
@@ -18,7 +18,7 @@ fn screen((width, height): (u16, u16)) -> Vec<u8> {
     file
 }
 
-/// Writes a frame with these compressed pixels.
+/// Writes a frame whose compressed pixels are `pixels`.
 fn frame((left, top): (u16, u16), (width, height): (u16, u16), pixels: &[u8]) -> Vec<u8> {
     let mut frame = vec![0x2C];
     for number in [left, top, width, height] {
@@ -44,14 +44,16 @@ fn extension(name: &[u8; 11], data: &[u8]) -> Vec<u8> {
     [&[0x21, 0xFF, 11][..], name, &blocks(data)].concat()
 }
 
-/// Compresses zeros with LZW as much as the format allows: each code is the one defined by it.
-fn zeros(pixels: u32) -> Vec<u8> {
+/// Compresses `pixel_count` zeros with LZW as much as the format allows.
+///
+/// Each code refers to the table entry that the code itself defines.
+fn compress_zeros(pixel_count: u32) -> Vec<u8> {
     let mut bits = Bits::default();
     let (clear, end) = (4, 5);
     bits.push(clear, 3);
     let (mut next, mut size, mut drawn, mut run) = (6, 3, 1, 1);
     bits.push(0, 3);
-    while drawn < pixels {
+    while drawn < pixel_count {
         if next == 4095 {
             bits.push(clear, size);
             (next, size, run) = (6, 3, 1);
@@ -71,6 +73,7 @@ fn zeros(pixels: u32) -> Vec<u8> {
     bits.bytes()
 }
 
+/// Writes bits, the lowest bit first.
 #[derive(Default)]
 struct Bits {
     bytes: Vec<u8>,
@@ -99,61 +102,77 @@ pub(super) fn files() -> Vec<HostileFile> {
     let usual = encode(test_image(), ImageFormat::Gif);
     let end = [0x3B];
     let full_size = (5000, 5000);
-    let pixels = zeros(25_000_000);
-    let small = frame((0, 0), (8, 8), &zeros(64));
+    let pixels = compress_zeros(25_000_000);
+    let small = frame((0, 0), (8, 8), &compress_zeros(64));
     vec![
-        file(
+        hostile_file(
             "gif-25-megapixels",
             Processed,
             [&screen(full_size)[..], &frame((0, 0), full_size, &pixels), &end].concat(),
         ),
-        file("gif-a-frame-beside-a-canvas-of-25-megapixels", Processed, {
+        hostile_file("gif-a-frame-beside-a-canvas-of-25-megapixels", Processed, {
             [&screen(full_size)[..], &frame((1, 1), (4999, 4999), &pixels), &end].concat()
         }),
-        file(
+        hostile_file(
             "gif-a-small-frame-on-25-megapixels",
             Processed,
             [&screen(full_size)[..], &small, &end].concat(),
         ),
-        file("gif-a-frame-larger-than-its-canvas", RefusedByDecoder("too_much_memory"), {
-            [&screen((8, 8))[..], &frame((0, 0), (16, 16), &zeros(256)), &end].concat()
+        hostile_file("gif-a-frame-larger-than-its-canvas", RefusedByDecoder("too_much_memory"), {
+            [&screen((8, 8))[..], &frame((0, 0), (16, 16), &compress_zeros(256)), &end].concat()
         }),
-        file("gif-a-frame-of-25-megapixels-on-one-pixel", RefusedByDecoder("too_much_memory"), {
+        hostile_file("gif-a-frame-of-25-megapixels-on-one-pixel", RefusedByDecoder("too_much_memory"), {
             [&screen((1, 1))[..], &frame((0, 0), full_size, &pixels), &end].concat()
         }),
-        file(
+        hostile_file(
             "gif-65535-squared",
-            RefusedByHeader("side_too_long"),
+            RefusedBeforeDecoding("side_too_long"),
             [&screen((65_535, 65_535))[..], &small].concat(),
         ),
-        file(
+        hostile_file(
             "gif-12000-squared",
-            RefusedByHeader("too_many_pixels"),
+            RefusedBeforeDecoding("too_many_pixels"),
             [&screen((12_000, 12_000))[..], &small].concat(),
         ),
-        file("gif-100000-frames", Processed, [&screen((8, 8))[..], &small.repeat(100_000), &end].concat()),
-        file("gif-no-frame", RefusedByDecoder("corrupt_image"), [&screen((64, 64))[..], &end].concat()),
-        file("gif-no-width", RefusedByHeader("corrupt_image"), [&screen((0, 64))[..], &small, &end].concat()),
-        file("gif-no-colours", RefusedByDecoder("corrupt_image"), {
+        hostile_file(
+            "gif-100000-frames",
+            Processed,
+            [&screen((8, 8))[..], &small.repeat(100_000), &end].concat(),
+        ),
+        hostile_file(
+            "gif-no-frame",
+            RefusedByDecoder("corrupt_image"),
+            [&screen((64, 64))[..], &end].concat(),
+        ),
+        hostile_file(
+            "gif-no-width",
+            RefusedBeforeDecoding("corrupt_image"),
+            [&screen((0, 64))[..], &small, &end].concat(),
+        ),
+        hostile_file("gif-no-colours", RefusedByDecoder("corrupt_image"), {
             [&b"GIF89a\x08\0\x08\0\0\0\0"[..], &small, &end].concat()
         }),
-        file("gif-19-mb-of-xmp", Processed, {
+        hostile_file("gif-19-mb-of-xmp", Processed, {
             let metadata = extension(b"XMP DataXMP", &vec![7; 19 << 20]);
             [&screen((8, 8))[..], &metadata, &small, &end].concat()
         }),
-        file("gif-a-profile-of-19-mb", Processed, {
+        hostile_file("gif-a-profile-of-19-mb", Processed, {
             let metadata = extension(b"ICCRGBG1012", &vec![7; 19 << 20]);
             [&screen((8, 8))[..], &metadata, &small, &end].concat()
         }),
-        file("gif-a-million-extensions", Processed, {
+        hostile_file("gif-a-million-extensions", Processed, {
             let comments = [0x21, 0xFE, 1, b'x', 0].repeat(1_000_000);
             [&screen((8, 8))[..], &comments, &small, &end].concat()
         }),
-        file("gif-an-extension-without-end", RefusedByDecoder("corrupt_image"), {
+        hostile_file("gif-an-extension-without-end", RefusedByDecoder("corrupt_image"), {
             [&screen((8, 8))[..], &extension(b"XMP DataXMP", &[7; 1000])[..900]].concat()
         }),
-        file("gif-cut-in-its-pixels", RefusedByDecoder("corrupt_image"), usual[..usual.len() / 2].to_vec()),
-        file("gif-codes-that-are-none", RefusedByDecoder("corrupt_image"), {
+        hostile_file(
+            "gif-cut-in-its-pixels",
+            RefusedByDecoder("corrupt_image"),
+            usual[..usual.len() / 2].to_vec(),
+        ),
+        hostile_file("gif-codes-that-are-none", RefusedByDecoder("corrupt_image"), {
             [&screen((64, 64))[..], &frame((0, 0), (64, 64), &[0xFF; 600]), &end].concat()
         }),
     ]

@@ -1,11 +1,11 @@
-//! Hostile JPEGs, most of them written by hand. With their Huffman tables, zero bits are valid pixels.
+//! Hostile JPEGs. Most of them are written by hand, with Huffman tables that make zero bits valid pixels.
 
 use image::{RgbImage, imageops::FilterType};
 use jpeg_encoder::{ColorType, Encoder, SamplingFactor};
 
 use super::files::{
-    Expected::{self, Processed, RefusedByDecoder, RefusedByHeader},
-    HostileFile, file, length16, noise,
+    Expected::{self, Processed, RefusedBeforeDecoding, RefusedByDecoder},
+    HostileFile, hostile_file, length16, noise,
 };
 use crate::{support::sample, test_image::test_image};
 
@@ -71,10 +71,10 @@ fn uniform_grey(size: (u16, u16), components: u8) -> Vec<u8> {
     [head, scan(&numbers, (0, 63), 0, &bits), EOI.to_vec()].concat()
 }
 
-/// Writes a progressive JPEG with this number of scans.
+/// Writes a progressive JPEG with `scan_count` scans.
 ///
-/// The first scan contains the DC coefficients. The others contain only zeros: one for each component, and
-/// the rest for the first component, which must not be subsampled.
+/// The first scan contains the DC coefficients. The other scans contain only zeros: one scan for each
+/// component, and all further scans for the first component, which must not be subsampled.
 fn with_scan_count(size: (u16, u16), factors: &[u8], scan_count: usize) -> Vec<u8> {
     let [width, height] = [size.0, size.1].map(usize::from);
     let down = usize::from(factors[0] & 15);
@@ -97,7 +97,7 @@ fn with_scan_count(size: (u16, u16), factors: &[u8], scan_count: usize) -> Vec<u
     file
 }
 
-/// Encodes a sample photo at another size, as cameras do.
+/// Encodes a sample photo with `width` × `height` pixels and 4:2:0, as cameras do.
 pub(crate) fn photo(width: u32, height: u32) -> Vec<u8> {
     let photo = image::load_from_memory(&sample("coffee.jpg")).unwrap().into_rgb8();
     encoded(&image::imageops::resize(&photo, width, height, FilterType::Triangle), |_| {})
@@ -123,7 +123,7 @@ fn with_restarts(encoder: &mut Encoder<&mut Vec<u8>>) {
 }
 
 /// Returns the offset of the first segment with this marker.
-fn position(file: &[u8], marker: u8) -> usize {
+fn find_marker(file: &[u8], marker: u8) -> usize {
     file.windows(2).position(|pair| pair == [0xFF, marker]).unwrap()
 }
 
@@ -132,7 +132,7 @@ fn cut(file: &[u8], percent: usize) -> Vec<u8> {
     file[..file.len() * percent / 100].to_vec()
 }
 
-/// As [`cut`], with an end marker added.
+/// Truncates a file as [`cut`] does, and adds an end marker.
 fn cut_and_ended(file: &[u8], percent: usize) -> Vec<u8> {
     let mut part = cut(file, percent);
     // Separates the end marker from a marker that was cut in half.
@@ -154,7 +154,7 @@ fn profile_part(number: u8, count: u8, data: &[u8]) -> Vec<u8> {
 /// Writes an EXIF block whose directory refers to itself.
 fn exif_loop() -> Vec<u8> {
     let mut block = b"Exif\0\0II*\0\x08\0\0\0\x01\0".to_vec();
-    // An EXIF directory whose offset is that of the directory it is in.
+    // The entry refers to an EXIF directory, at the offset of the directory that contains the entry.
     block.extend(*b"\x69\x87\x04\0\x01\0\0\0\x08\0\0\0");
     block.extend(*b"\x08\0\0\0");
     segment(APP1, &block)
@@ -178,8 +178,8 @@ pub(super) fn files() -> Vec<HostileFile> {
     let progressive = usual(|encoder| encoder.set_progressive(true));
     let restarts = usual(with_restarts);
     let rocket = sample("rocket.jpg");
-    let frame_at = position(&usual_file, BASELINE);
-    let pixels_at = position(&usual_file, SOS);
+    let frame_at = find_marker(&usual_file, BASELINE);
+    let pixels_at = find_marker(&usual_file, SOS);
     let last_scan_at = progressive.windows(2).rposition(|pair| pair == [0xFF, SOS]).unwrap();
     let mut without_height = usual_file.clone();
     without_height[frame_at + 5..frame_at + 7].copy_from_slice(&[0, 0]);
@@ -192,47 +192,55 @@ pub(super) fn files() -> Vec<HostileFile> {
 
     vec![
         // Decompression bombs.
-        file("jpeg-50-megapixels-in-600-kb", Processed, uniform_grey((8000, 6250), 3)),
-        file("jpeg-grey-50-megapixels", Processed, uniform_grey((8000, 6250), 1)),
-        file("jpeg-cmyk-50-megapixels", Processed, uniform_grey((8000, 6250), 4)),
-        file("jpeg-51-megapixels", RefusedByHeader("too_many_pixels"), uniform_grey((8000, 6400), 3)),
-        file("jpeg-one-row", Processed, uniform_grey((16_384, 1), 3)),
-        file("jpeg-one-column", Processed, uniform_grey((1, 16_384), 3)),
-        file("jpeg-a-side-too-long", RefusedByHeader("side_too_long"), uniform_grey((16_385, 1), 3)),
-        file("jpeg-header-of-64250-squared", RefusedByHeader("side_too_long"), {
+        hostile_file("jpeg-50-megapixels-in-600-kb", Processed, uniform_grey((8000, 6250), 3)),
+        hostile_file("jpeg-grey-50-megapixels", Processed, uniform_grey((8000, 6250), 1)),
+        hostile_file("jpeg-cmyk-50-megapixels", Processed, uniform_grey((8000, 6250), 4)),
+        hostile_file(
+            "jpeg-51-megapixels",
+            RefusedBeforeDecoding("too_many_pixels"),
+            uniform_grey((8000, 6400), 3),
+        ),
+        hostile_file("jpeg-one-row", Processed, uniform_grey((16_384, 1), 3)),
+        hostile_file("jpeg-one-column", Processed, uniform_grey((1, 16_384), 3)),
+        hostile_file(
+            "jpeg-a-side-too-long",
+            RefusedBeforeDecoding("side_too_long"),
+            uniform_grey((16_385, 1), 3),
+        ),
+        hostile_file("jpeg-header-of-64250-squared", RefusedBeforeDecoding("side_too_long"), {
             [&SOI[..], &frame(PROGRESSIVE, (64_250, 64_250), &[0x11; 3]), &EOI].concat()
         }),
-        file(
+        hostile_file(
             "jpeg-progressive-25-megapixels-32-scans",
             Processed,
             with_scan_count((5000, 5000), &[0x11; 3], 32),
         ),
-        file(
+        hostile_file(
             "jpeg-progressive-sampled-4-times",
             Processed,
             with_scan_count((5000, 5000), &[0x22, 0x11, 0x11], 10),
         ),
-        file(
+        hostile_file(
             "jpeg-2000-scans",
-            RefusedByHeader("too_many_scans"),
+            RefusedBeforeDecoding("too_many_scans"),
             with_scan_count((4000, 4000), &[0x11; 3], 2000),
         ),
-        file(
+        hostile_file(
             "jpeg-5000-scans",
-            RefusedByHeader("too_many_pixels"),
+            RefusedBeforeDecoding("too_many_pixels"),
             with_scan_count((8000, 8000), &[0x11; 3], 5000),
         ),
-        file(
+        hostile_file(
             "jpeg-33-scans-of-nothing",
-            RefusedByHeader("too_many_scans"),
+            RefusedBeforeDecoding("too_many_scans"),
             with_scan_count((8, 8), &[0x11], 33),
         ),
-        file("jpeg-a-frame-of-255-components", RefusedByHeader("corrupt_image"), {
+        hostile_file("jpeg-a-frame-of-255-components", RefusedBeforeDecoding("corrupt_image"), {
             let mut payload = vec![8, 0, 8, 0, 8, 255];
             payload.extend([1, 0x11, 0]);
             [&SOI[..], &segment(BASELINE, &payload), &EOI].concat()
         }),
-        file("jpeg-sampled-15-times", RefusedByDecoder("corrupt_image"), {
+        hostile_file("jpeg-sampled-15-times", RefusedByDecoder("corrupt_image"), {
             [
                 &SOI[..],
                 &tables(END_OF_BLOCK),
@@ -243,7 +251,7 @@ pub(super) fn files() -> Vec<HostileFile> {
             ]
             .concat()
         }),
-        file("jpeg-arithmetic-codes", RefusedByDecoder("unsupported_format"), {
+        hostile_file("jpeg-arithmetic-codes", RefusedByDecoder("unsupported_format"), {
             [
                 &SOI[..],
                 &tables(END_OF_BLOCK),
@@ -253,77 +261,85 @@ pub(super) fn files() -> Vec<HostileFile> {
             ]
             .concat()
         }),
-        file("jpeg-no-tables", or_turbo(RefusedByDecoder("corrupt_image"), Processed), {
-            let tables = position(&usual_file, DHT);
+        hostile_file("jpeg-no-tables", or_turbo(RefusedByDecoder("corrupt_image"), Processed), {
+            let tables = find_marker(&usual_file, DHT);
             [&usual_file[..tables], &usual_file[pixels_at..]].concat()
         }),
         // Metadata.
-        file(
+        hostile_file(
             "jpeg-19-mb-of-comments",
             Processed,
             with_segments(&segment(COM, &[7; 65_533]).repeat(290), &usual_file),
         ),
-        file("jpeg-a-profile-of-16-mb", Processed, {
+        hostile_file("jpeg-a-profile-of-16-mb", Processed, {
             let parts: Vec<u8> =
                 (1..=250).flat_map(|number| profile_part(number, 250, &[7; 65_000])).collect();
             with_segments(&parts, &usual_file)
         }),
-        file(
+        hostile_file(
             "jpeg-a-profile-of-noise",
             Processed,
             with_segments(&profile_part(1, 1, &noise(3000)), &usual_file),
         ),
-        file("jpeg-a-profile-in-parts-that-miss-one", Processed, {
+        hostile_file("jpeg-a-profile-in-parts-that-miss-one", Processed, {
             with_segments(&[profile_part(1, 3, b"ab"), profile_part(3, 3, b"cd")].concat(), &usual_file)
         }),
-        file("jpeg-exif-that-goes-round", Processed, with_segments(&exif_loop(), &usual_file)),
-        file("jpeg-exif-of-nothing", Processed, with_segments(&exif_of_nothing(), &usual_file)),
-        file(
+        hostile_file("jpeg-exif-that-goes-round", Processed, with_segments(&exif_loop(), &usual_file)),
+        hostile_file("jpeg-exif-of-nothing", Processed, with_segments(&exif_of_nothing(), &usual_file)),
+        hostile_file(
             "jpeg-exif-twice",
             Processed,
             with_segments(&[exif_loop(), exif_of_nothing()].concat(), &usual_file),
         ),
-        file("jpeg-a-picture-in-its-exif", Processed, {
+        hostile_file("jpeg-a-picture-in-its-exif", Processed, {
             let small = encoded(&RgbImage::new(16, 16), |_| {});
             with_segments(&segment(APP1, &[b"Exif\0\0II*\0\x08\0\0\0\0\0", &small[..]].concat()), &usual_file)
         }),
-        file("jpeg-fill-bytes", Processed, with_segments(&[0xFF; 100_000], &usual_file)),
-        file(
+        hostile_file("jpeg-fill-bytes", Processed, with_segments(&[0xFF; 100_000], &usual_file)),
+        hostile_file(
             "jpeg-a-segment-of-length-0",
             or_turbo(RefusedByDecoder("corrupt_image"), Processed),
             with_segments(&[0xFF, COM, 0, 0], &usual_file),
         ),
         // Truncated and concatenated files.
-        file("jpeg-cut-in-its-header", RefusedByHeader("corrupt_image"), usual_file[..frame_at + 4].to_vec()),
-        file("jpeg-cut-in-its-tables", RefusedByHeader("corrupt_image"), {
-            usual_file[..position(&usual_file, DHT) + 9].to_vec()
+        hostile_file(
+            "jpeg-cut-in-its-header",
+            RefusedBeforeDecoding("corrupt_image"),
+            usual_file[..frame_at + 4].to_vec(),
+        ),
+        hostile_file("jpeg-cut-in-its-tables", RefusedBeforeDecoding("corrupt_image"), {
+            usual_file[..find_marker(&usual_file, DHT) + 9].to_vec()
         }),
-        file("jpeg-cut-in-its-pixels", RefusedByHeader("corrupt_image"), cut(&rocket, 50)),
-        file("jpeg-without-its-end", RefusedByHeader("corrupt_image"), rocket[..rocket.len() - 2].to_vec()),
-        file("jpeg-cut-and-ended-large", RefusedByDecoder("corrupt_image"), {
+        hostile_file("jpeg-cut-in-its-pixels", RefusedBeforeDecoding("corrupt_image"), cut(&rocket, 50)),
+        hostile_file(
+            "jpeg-without-its-end",
+            RefusedBeforeDecoding("corrupt_image"),
+            rocket[..rocket.len() - 2].to_vec(),
+        ),
+        hostile_file("jpeg-cut-and-ended-large", RefusedByDecoder("corrupt_image"), {
             // Large enough to be scaled down while it is decoded.
             cut_and_ended(&photo(1600, 1200), 60)
         }),
-        file("jpeg-cut-and-ended", RefusedByDecoder("corrupt_image"), cut_and_ended(&rocket, 50)),
-        file(
+        hostile_file("jpeg-cut-and-ended", RefusedByDecoder("corrupt_image"), cut_and_ended(&rocket, 50)),
+        hostile_file(
             "jpeg-cut-and-ended-near-its-end",
             RefusedByDecoder("corrupt_image"),
             cut_and_ended(&rocket, 90),
         ),
-        file(
+        hostile_file(
             "jpeg-cut-and-ended-between-restarts",
             RefusedByDecoder("corrupt_image"),
             cut_and_ended(&restarts, 70),
         ),
-        file(
+        hostile_file(
             "jpeg-progressive-cut-and-ended",
-            RefusedByHeader("corrupt_image"),
+            RefusedBeforeDecoding("corrupt_image"),
             cut_and_ended(&progressive, 50),
         ),
-        file("jpeg-progressive-without-its-last-scan", RefusedByHeader("corrupt_image"), {
+        hostile_file("jpeg-progressive-without-its-last-scan", RefusedBeforeDecoding("corrupt_image"), {
             [&progressive[..last_scan_at], &EOI].concat()
         }),
-        file(
+        hostile_file(
             "jpeg-progressive-cut-in-its-last-scan",
             or_turbo(Processed, RefusedByDecoder("corrupt_image")),
             {
@@ -331,41 +347,49 @@ pub(super) fn files() -> Vec<HostileFile> {
                 [&progressive[..half], &[0, 0], &EOI].concat()
             },
         ),
-        file("jpeg-in-planes-without-the-last", RefusedByHeader("corrupt_image"), {
+        hostile_file("jpeg-in-planes-without-the-last", RefusedBeforeDecoding("corrupt_image"), {
             let bits = [0; 2];
             let planes = [1, 2].map(|component| scan(&[component], (0, 63), 0, &bits)).concat();
             let head = [&SOI[..], &tables(END_OF_BLOCK), &frame(BASELINE, (16, 16), &[0x11; 3])].concat();
             [head, planes, EOI.to_vec()].concat()
         }),
-        file("jpeg-no-pixels-at-all", RefusedByDecoder("corrupt_image"), {
+        hostile_file("jpeg-no-pixels-at-all", RefusedByDecoder("corrupt_image"), {
             [&usual_file[..pixels_at + 14], &EOI].concat()
         }),
-        file("jpeg-rubbish-after", Processed, [&usual_file[..], &noise(50_000)].concat()),
-        file("jpeg-another-after", Processed, [&usual_file[..], &progressive].concat()),
-        file("jpeg-begun-twice", RefusedByDecoder("corrupt_image"), [&SOI[..], &usual_file].concat()),
-        file("jpeg-two-frames", RefusedByHeader("corrupt_image"), {
+        hostile_file("jpeg-rubbish-after", Processed, [&usual_file[..], &noise(50_000)].concat()),
+        hostile_file("jpeg-another-after", Processed, [&usual_file[..], &progressive].concat()),
+        hostile_file("jpeg-begun-twice", RefusedByDecoder("corrupt_image"), [&SOI[..], &usual_file].concat()),
+        hostile_file("jpeg-two-frames", RefusedBeforeDecoding("corrupt_image"), {
             [&usual_file[..pixels_at], &frame(BASELINE, (16, 16), &[0x11; 3]), &usual_file[pixels_at..]]
                 .concat()
         }),
-        file("jpeg-no-frame", RefusedByHeader("corrupt_image"), {
+        hostile_file("jpeg-no-frame", RefusedBeforeDecoding("corrupt_image"), {
             [&usual_file[..frame_at], &usual_file[pixels_at..]].concat()
         }),
         // Sizes and restarts.
-        file("jpeg-no-height", RefusedByHeader("corrupt_image"), without_height),
-        file("jpeg-its-height-after", RefusedByHeader("corrupt_image"), height_after),
-        file("jpeg-no-width", RefusedByHeader("corrupt_image"), without_width),
-        file("jpeg-restarts-in-the-wrong-order", Processed, swapped),
-        file("jpeg-restarts-nobody-spoke-of", or_turbo(Processed, RefusedByDecoder("corrupt_image")), {
-            let dri = position(&restarts, DRI);
-            [&restarts[..dri], &restarts[dri + 6..]].concat()
-        }),
-        file("jpeg-restarts-that-never-come", Processed, with_segments(&segment(DRI, &[0, 1]), &usual_file)),
+        hostile_file("jpeg-no-height", RefusedBeforeDecoding("corrupt_image"), without_height),
+        hostile_file("jpeg-its-height-after", RefusedBeforeDecoding("corrupt_image"), height_after),
+        hostile_file("jpeg-no-width", RefusedBeforeDecoding("corrupt_image"), without_width),
+        hostile_file("jpeg-restarts-in-the-wrong-order", Processed, swapped),
+        hostile_file(
+            "jpeg-restarts-nobody-spoke-of",
+            or_turbo(Processed, RefusedByDecoder("corrupt_image")),
+            {
+                let dri = find_marker(&restarts, DRI);
+                [&restarts[..dri], &restarts[dri + 6..]].concat()
+            },
+        ),
+        hostile_file(
+            "jpeg-restarts-that-never-come",
+            Processed,
+            with_segments(&segment(DRI, &[0, 1]), &usual_file),
+        ),
     ]
 }
 
 /// Swaps the first two restart markers.
 fn swapped_restarts(file: &[u8]) -> Vec<u8> {
-    let (first, second) = (position(file, 0xD0), position(file, 0xD1));
+    let (first, second) = (find_marker(file, 0xD0), find_marker(file, 0xD1));
     let mut swapped = file.to_vec();
     swapped.swap(first + 1, second + 1);
     swapped

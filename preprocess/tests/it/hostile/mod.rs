@@ -1,8 +1,9 @@
-//! Hostile files: each has the expected outcome and needs no more memory than its plans state.
+//! Tests with hostile files. Each file has the expected outcome and needs no more memory than its plans
+//! state.
 //!
-//! The files are generated: decompression bombs, invalid sizes, and files that are truncated, concatenated or
-//! mislabelled. The memory is measured in a separate process ([`rig`]), as the peak of the resident memory
-//! minus the resident memory of the process with the file loaded.
+//! The modules generate decompression bombs, files with invalid sizes, and files that are truncated,
+//! concatenated or mislabelled. A separate process ([`rig`]) processes each file and measures its memory: the
+//! peak of the resident memory, minus the resident memory after the file was loaded.
 
 mod corpus;
 mod files;
@@ -57,11 +58,11 @@ fn hostile_file_has_the_expected_outcome_within_its_memory() {
         );
         let (outcome, decoded) = match expected {
             Expected::Processed => (rig::PROCESSED, true),
-            Expected::RefusedByHeader(kind) => (kind, false),
+            Expected::RefusedBeforeDecoding(kind) => (kind, false),
             Expected::RefusedByDecoder(kind) => (kind, true),
         };
         if (&*measured.outcome, measured.decoded) != (outcome, decoded) {
-            wrong.push(format!("{name}: expected {expected:?}: {measured:?}"));
+            wrong.push(format!("{name}: expected {expected:?}, found {measured:?}"));
         }
         if exceeds_memory(&measured) {
             wrong.push(format!("{name}: too much memory: {measured:?}"));
@@ -93,7 +94,7 @@ async fn post_of_a_hostile_file_has_the_expected_status_and_kind() {
                 assert_eq!(response.status(), 200, "{name}");
                 continue;
             }
-            Expected::RefusedByHeader(kind) | Expected::RefusedByDecoder(kind) => kind,
+            Expected::RefusedBeforeDecoding(kind) | Expected::RefusedByDecoder(kind) => kind,
         };
         let (status, body) = problem(response).await;
         let expected_status = if kind == "unsupported_format" { 415 } else { 422 };

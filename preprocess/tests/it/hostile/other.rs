@@ -3,8 +3,8 @@
 use image::ImageFormat;
 
 use super::files::{
-    Expected::{Processed, RefusedByDecoder, RefusedByHeader},
-    HostileFile, file, length32, noise,
+    Expected::{Processed, RefusedBeforeDecoding, RefusedByDecoder},
+    HostileFile, hostile_file, length32, noise,
 };
 use crate::test_image::{encode, test_image};
 
@@ -39,29 +39,53 @@ fn bitmaps() -> Vec<HostileFile> {
     let usual = encode(test_image(), ImageFormat::Bmp);
     let run = [255, 1].repeat(100_000);
     vec![
-        file("bmp-25-megapixels-in-2-bytes", Processed, bmp((5000, 5000), 8, RLE8, &END)),
-        file("bmp-25-megapixels-of-runs", Processed, bmp((5000, 5000), 8, RLE8, &[&run[..], &END].concat())),
-        file("bmp-runs-of-4-bits", Processed, bmp((500, 500), 4, RLE4, &END)),
-        file("bmp-jumps-out-of-the-picture", RefusedByDecoder("corrupt_image"), {
+        hostile_file("bmp-25-megapixels-in-2-bytes", Processed, bmp((5000, 5000), 8, RLE8, &END)),
+        hostile_file(
+            "bmp-25-megapixels-of-runs",
+            Processed,
+            bmp((5000, 5000), 8, RLE8, &[&run[..], &END].concat()),
+        ),
+        hostile_file("bmp-runs-of-4-bits", Processed, bmp((500, 500), 4, RLE4, &END)),
+        hostile_file("bmp-jumps-out-of-the-picture", RefusedByDecoder("corrupt_image"), {
             bmp((64, 64), 8, RLE8, &[0, 2, 255, 255].repeat(1000))
         }),
-        file("bmp-from-top-to-bottom", Processed, bmp((64, -64), 24, UNCOMPRESSED, &[7; 64 * 64 * 3])),
-        file(
+        hostile_file(
+            "bmp-from-top-to-bottom",
+            Processed,
+            bmp((64, -64), 24, UNCOMPRESSED, &[7; 64 * 64 * 3]),
+        ),
+        hostile_file(
             "bmp-the-lowest-height",
-            RefusedByHeader("side_too_long"),
+            RefusedBeforeDecoding("side_too_long"),
             bmp((8, i32::MIN), 24, UNCOMPRESSED, &[7; 64]),
         ),
-        file(
+        hostile_file(
             "bmp-a-negative-width",
-            RefusedByHeader("side_too_long"),
+            RefusedBeforeDecoding("side_too_long"),
             bmp((-8, 8), 24, UNCOMPRESSED, &[7; 192]),
         ),
-        file("bmp-no-width", RefusedByHeader("corrupt_image"), bmp((0, 8), 24, UNCOMPRESSED, &[7; 192])),
-        file("bmp-too-many-pixels", RefusedByHeader("too_many_pixels"), bmp((12_000, 12_000), 8, RLE8, &END)),
-        file("bmp-of-3-bits", RefusedByDecoder("corrupt_image"), bmp((8, 8), 3, UNCOMPRESSED, &[7; 64])),
-        file("bmp-cut", RefusedByDecoder("corrupt_image"), usual[..usual.len() / 2].to_vec()),
-        file("bmp-header-only", RefusedByDecoder("corrupt_image"), bmp((5000, 5000), 24, UNCOMPRESSED, &[])),
-        file("bmp-pixels-outside-the-file", RefusedByDecoder("corrupt_image"), {
+        hostile_file(
+            "bmp-no-width",
+            RefusedBeforeDecoding("corrupt_image"),
+            bmp((0, 8), 24, UNCOMPRESSED, &[7; 192]),
+        ),
+        hostile_file(
+            "bmp-too-many-pixels",
+            RefusedBeforeDecoding("too_many_pixels"),
+            bmp((12_000, 12_000), 8, RLE8, &END),
+        ),
+        hostile_file(
+            "bmp-of-3-bits",
+            RefusedByDecoder("corrupt_image"),
+            bmp((8, 8), 3, UNCOMPRESSED, &[7; 64]),
+        ),
+        hostile_file("bmp-cut", RefusedByDecoder("corrupt_image"), usual[..usual.len() / 2].to_vec()),
+        hostile_file(
+            "bmp-header-only",
+            RefusedByDecoder("corrupt_image"),
+            bmp((5000, 5000), 24, UNCOMPRESSED, &[]),
+        ),
+        hostile_file("bmp-pixels-outside-the-file", RefusedByDecoder("corrupt_image"), {
             let mut outside = usual.clone();
             outside[10..14].copy_from_slice(&u32::MAX.to_le_bytes());
             outside
@@ -73,26 +97,46 @@ pub(super) fn files() -> Vec<HostileFile> {
     let png = encode(test_image(), ImageFormat::Png);
     let script = b"#!/bin/sh\nrm -rf /\n";
     let others = vec![
-        file("a-byte", RefusedByHeader("not_an_image"), vec![0xFF]),
-        file("noise", RefusedByHeader("not_an_image"), noise(100_000)),
-        file("zeros", RefusedByHeader("not_an_image"), vec![0; 19 << 20]),
-        file("text", RefusedByHeader("not_an_image"), b"<!doctype html><title>no picture</title>".to_vec()),
-        file("svg", RefusedByHeader("unsupported_format"), {
+        hostile_file("a-byte", RefusedBeforeDecoding("not_an_image"), vec![0xFF]),
+        hostile_file("noise", RefusedBeforeDecoding("not_an_image"), noise(100_000)),
+        hostile_file("zeros", RefusedBeforeDecoding("not_an_image"), vec![0; 19 << 20]),
+        hostile_file(
+            "text",
+            RefusedBeforeDecoding("not_an_image"),
+            b"<!doctype html><title>no picture</title>".to_vec(),
+        ),
+        hostile_file("svg", RefusedBeforeDecoding("unsupported_format"), {
             b"<svg xmlns=\"http://www.w3.org/2000/svg\"><image href=\"file:///etc/passwd\"/></svg>".to_vec()
         }),
-        file("heic", RefusedByHeader("unsupported_format"), b"\0\0\0\x18ftypheic\0\0\0\0mif1heic".to_vec()),
-        file("avif", RefusedByHeader("unsupported_format"), b"\0\0\0\x1cftypavif\0\0\0\0avifmif1".to_vec()),
-        file("an-archive", RefusedByHeader("not_an_image"), b"PK\x03\x04\x14\0\0\0\x08\0".to_vec()),
-        file("a-picture-that-is-an-archive-too", Processed, [&png[..], b"PK\x05\x06", &[0; 18]].concat()),
-        file(
+        hostile_file(
+            "heic",
+            RefusedBeforeDecoding("unsupported_format"),
+            b"\0\0\0\x18ftypheic\0\0\0\0mif1heic".to_vec(),
+        ),
+        hostile_file(
+            "avif",
+            RefusedBeforeDecoding("unsupported_format"),
+            b"\0\0\0\x1cftypavif\0\0\0\0avifmif1".to_vec(),
+        ),
+        hostile_file(
+            "an-archive",
+            RefusedBeforeDecoding("not_an_image"),
+            b"PK\x03\x04\x14\0\0\0\x08\0".to_vec(),
+        ),
+        hostile_file(
+            "a-picture-that-is-an-archive-too",
+            Processed,
+            [&png[..], b"PK\x05\x06", &[0; 18]].concat(),
+        ),
+        hostile_file(
             "a-script-that-ends-in-a-picture",
-            RefusedByHeader("not_an_image"),
+            RefusedBeforeDecoding("not_an_image"),
             [&script[..], &png].concat(),
         ),
-        file("one-format-in-the-clothes-of-another", RefusedByHeader("corrupt_image"), {
+        hostile_file("one-format-in-the-clothes-of-another", RefusedBeforeDecoding("corrupt_image"), {
             [&[0xFF, 0xD8, 0xFF][..], &png].concat()
         }),
-        file("called-a-jpeg-and-is-a-png", Processed, png),
+        hostile_file("called-a-jpeg-and-is-a-png", Processed, png),
     ];
     [bitmaps(), others].concat()
 }

@@ -17,14 +17,13 @@ use crate::test_image::recipe;
 
 /// Name of the test that runs in the separate process.
 const CHILD_TEST: &str = "hostile::rig::measurement_process";
-/// Environment variable of the separate process with the length of the file, which it reads from standard
-/// input.
+/// Environment variable with the length of the file, which the separate process reads from standard input.
 const LENGTH: &str = "HOSTILE_FILE_BYTES";
 /// Text before the measurement in the output of the process.
 const FIGURES: &str = "figures:";
 /// Outcome of a file that gives an image.
 pub(crate) const PROCESSED: &str = "processed";
-/// Timeout after which the separate process counts as hanging. Far above the time for any file.
+/// Timeout after which the separate process is killed. The timeout is far longer than any file needs.
 const HANG_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// Outcome and cost of processing one file.
@@ -68,16 +67,16 @@ pub(crate) fn measure(file: &[u8]) -> Measurement {
     }
 }
 
-/// Reads the output of the process until it exits.
+/// Reads the output of the process until the process exits.
 fn read_output(child: &mut Child) -> String {
-    let (sender, ended) = mpsc::channel();
+    let (sender, receiver) = mpsc::channel();
     let mut stdout = child.stdout.take().unwrap();
     thread::spawn(move || {
         let mut output = String::new();
         stdout.read_to_string(&mut output).unwrap();
         sender.send(output).unwrap();
     });
-    let output = ended.recv_timeout(HANG_TIMEOUT);
+    let output = receiver.recv_timeout(HANG_TIMEOUT);
     child.kill().unwrap();
     child.wait().unwrap();
     output.unwrap_or_else(|_| panic!("the process hangs"))
@@ -87,7 +86,8 @@ fn read_output(child: &mut Child) -> String {
 #[ignore = "started by the tests of hostile files in a process of its own"]
 fn measurement_process() {
     let Ok(length) = env::var(LENGTH) else { return };
-    // Allocated at once, because growing the buffer would leave free memory that the processing could use.
+    // The buffer is allocated at once, because growing the buffer would leave free memory that the processing
+    // could use.
     let mut file = vec![0; length.parse().unwrap()];
     std::io::stdin().read_exact(&mut file).unwrap();
     let recipe = recipe();

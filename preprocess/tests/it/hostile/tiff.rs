@@ -6,8 +6,8 @@ use flate2::{Compression, write::ZlibEncoder};
 use image::ImageFormat;
 
 use super::files::{
-    Expected::{Processed, RefusedByDecoder, RefusedByHeader},
-    HostileFile, file, length32,
+    Expected::{Processed, RefusedBeforeDecoding, RefusedByDecoder},
+    HostileFile, hostile_file, length32,
 };
 use crate::test_image::{encode, test_image};
 
@@ -60,8 +60,8 @@ fn strip((width, height): (u32, u32), compression: u32, data: &[u8]) -> Vec<u8> 
     tiff(data, &grey((width, height), compression, 8, length32(data.len())))
 }
 
-/// Returns the entries of a grey image in one strip of `bytes` bytes at offset `at`.
-fn grey((width, height): (u32, u32), compression: u32, at: u32, bytes: u32) -> [Entry; 8] {
+/// Returns the entries of a grey image in one strip of `length` bytes at offset `at`.
+fn grey((width, height): (u32, u32), compression: u32, at: u32, length: u32) -> [Entry; 8] {
     [
         (WIDTH, LONG, 1, width),
         (HEIGHT, LONG, 1, height),
@@ -70,13 +70,13 @@ fn grey((width, height): (u32, u32), compression: u32, at: u32, bytes: u32) -> [
         (PHOTOMETRIC, SHORT, 1, 1),
         (STRIPS, LONG, 1, at),
         (ROWS, LONG, 1, height),
-        (STRIP_BYTES, LONG, 1, bytes),
+        (STRIP_BYTES, LONG, 1, length),
     ]
 }
 
 /// Writes a black image in one deflated strip, with this number of samples per pixel and bits per sample.
 fn deep(side: u32, samples: u32, bits: u32, photometric: u32) -> Vec<u8> {
-    let pixels = zeros((side * side * samples * bits / 8) as usize);
+    let pixels = compress_zeros((side * side * samples * bits / 8) as usize);
     let depth_at = 8 + length32(pixels.len());
     let mut data = pixels.clone();
     for _ in 0..samples {
@@ -99,15 +99,16 @@ fn deep(side: u32, samples: u32, bits: u32, photometric: u32) -> Vec<u8> {
     )
 }
 
-fn zeros(bytes: usize) -> Vec<u8> {
+/// Compresses `length` zeros with zlib.
+fn compress_zeros(length: usize) -> Vec<u8> {
     let mut stream = ZlibEncoder::new(Vec::new(), Compression::best());
-    stream.write_all(&vec![0; bytes]).unwrap();
+    stream.write_all(&vec![0; length]).unwrap();
     stream.finish().unwrap()
 }
 
 /// Writes an image whose tiles all refer to the same bytes.
 fn tiles((width, height): (u32, u32), side: u32) -> Vec<u8> {
-    let tile = zeros((side * side) as usize);
+    let tile = compress_zeros((side * side) as usize);
     let count = width.div_ceil(side) * height.div_ceil(side);
     let offsets = 8u32.to_le_bytes().repeat(count as usize);
     let lengths = length32(tile.len()).to_le_bytes().repeat(count as usize);
@@ -149,7 +150,7 @@ fn strips_of_a_pixel(height: u32) -> Vec<u8> {
     )
 }
 
-/// Writes a small image with an additional entry, and `extra_bytes` that its values can refer to.
+/// Writes a small image with an additional entry, and `extra_bytes` bytes that the entry can refer to.
 fn with_entry(entry: Entry, extra_bytes: usize) -> Vec<u8> {
     let data = vec![7; 64 + extra_bytes];
     let mut entries = grey((8, 8), 1, 8, 64).to_vec();
@@ -158,7 +159,7 @@ fn with_entry(entry: Entry, extra_bytes: usize) -> Vec<u8> {
     tiff(&data, &entries)
 }
 
-/// Writes a small image with one entry replaced, and `extra_bytes` that its values can refer to.
+/// Writes a small image with one entry replaced, and `extra_bytes` bytes that the entry can refer to.
 fn with_replaced_entry(entry: Entry, extra_bytes: usize) -> Vec<u8> {
     let mut entries = grey((8, 8), 1, 8, 64);
     *entries.iter_mut().find(|&&mut (tag, ..)| tag == entry.0).unwrap() = entry;
@@ -172,10 +173,14 @@ pub(super) fn files() -> Vec<HostileFile> {
     let next = round.len() - 4;
     round[next..].copy_from_slice(&u32::to_le_bytes(directory));
     vec![
-        file("tiff-25-megapixels-deflated", Processed, strip((5000, 5000), DEFLATE, &zeros(25_000_000))),
-        file("tiff-25-megapixels-in-tiles", Processed, tiles((5000, 5000), 256)),
-        file("tiff-a-tile-of-16-megapixels-for-a-pixel", Processed, tiles((1, 1), 4096)),
-        file("tiff-a-tile-of-a-gigapixel-for-a-pixel", Processed, {
+        hostile_file(
+            "tiff-25-megapixels-deflated",
+            Processed,
+            strip((5000, 5000), DEFLATE, &compress_zeros(25_000_000)),
+        ),
+        hostile_file("tiff-25-megapixels-in-tiles", Processed, tiles((5000, 5000), 256)),
+        hostile_file("tiff-a-tile-of-16-megapixels-for-a-pixel", Processed, tiles((1, 1), 4096)),
+        hostile_file("tiff-a-tile-of-a-gigapixel-for-a-pixel", Processed, {
             let mut file = tiles((1, 1), 16);
             let sides = [TILE_WIDTH, TILE_HEIGHT].map(u16::to_le_bytes);
             for at in 0..file.len() - 12 {
@@ -185,77 +190,85 @@ pub(super) fn files() -> Vec<HostileFile> {
             }
             file
         }),
-        file("tiff-rgb-of-16-bits", Processed, deep(3000, 3, 16, 2)),
-        file("tiff-cmyk", Processed, deep(3000, 4, 8, 5)),
-        file("tiff-grey-of-16-bits", Processed, deep(4000, 1, 16, 1)),
-        file("tiff-1-bit", Processed, deep(4000, 1, 1, 1)),
-        file("tiff-65535-samples", RefusedByHeader("too_much_memory"), {
+        hostile_file("tiff-rgb-of-16-bits", Processed, deep(3000, 3, 16, 2)),
+        hostile_file("tiff-cmyk", Processed, deep(3000, 4, 8, 5)),
+        hostile_file("tiff-grey-of-16-bits", Processed, deep(4000, 1, 16, 1)),
+        hostile_file("tiff-1-bit", Processed, deep(4000, 1, 1, 1)),
+        hostile_file("tiff-65535-samples", RefusedBeforeDecoding("too_much_memory"), {
             let mut entries = grey((5000, 5000), DEFLATE, 8, 64).to_vec();
             entries.push((SAMPLES, SHORT, 1, 65_535));
             entries.sort();
             tiff(&[7; 64], &entries)
         }),
-        file("tiff-16384-strips", Processed, strips_of_a_pixel(16_384)),
-        file("tiff-4-million-strips-for-one-row", RefusedByDecoder("corrupt_image"), {
+        hostile_file("tiff-16384-strips", Processed, strips_of_a_pixel(16_384)),
+        hostile_file("tiff-4-million-strips-for-one-row", RefusedByDecoder("corrupt_image"), {
             with_replaced_entry((STRIPS, LONG, 4 << 20, 8), 16 << 20)
         }),
-        file("tiff-a-million-widths", RefusedByDecoder("corrupt_image"), {
+        hostile_file("tiff-a-million-widths", RefusedByDecoder("corrupt_image"), {
             with_replaced_entry((WIDTH, LONG, 1 << 20, 8), 4 << 20)
         }),
-        file("tiff-a-profile-of-19-mb", Processed, with_entry((PROFILE, UNDEFINED, 19 << 20, 72), 19 << 20)),
-        file(
+        hostile_file(
+            "tiff-a-profile-of-19-mb",
+            Processed,
+            with_entry((PROFILE, UNDEFINED, 19 << 20, 72), 19 << 20),
+        ),
+        hostile_file(
             "tiff-a-profile-longer-than-the-file",
             Processed,
             with_entry((PROFILE, UNDEFINED, u32::MAX, 72), 0),
         ),
-        file(
+        hostile_file(
             "tiff-a-profile-of-5-mb-as-numbers",
             Processed,
             with_entry((PROFILE, LONG, 5 << 20, 72), 20_000_000 - 100),
         ),
-        file("tiff-lzw-that-is-none", RefusedByDecoder("corrupt_image"), strip((64, 64), LZW, &[0xFF; 100])),
-        file(
+        hostile_file(
+            "tiff-lzw-that-is-none",
+            RefusedByDecoder("corrupt_image"),
+            strip((64, 64), LZW, &[0xFF; 100]),
+        ),
+        hostile_file(
             "tiff-packed-bits-too-few",
             RefusedByDecoder("corrupt_image"),
             strip((64, 64), PACKED, &[0x81, 7]),
         ),
-        file(
+        hostile_file(
             "tiff-deflated-noise",
             RefusedByDecoder("corrupt_image"),
             strip((64, 64), DEFLATE, &[0xAB; 100]),
         ),
-        file(
+        hostile_file(
             "tiff-unknown-compression",
             RefusedByDecoder("unsupported_format"),
             strip((64, 64), 34_712, &[7; 100]),
         ),
-        file("tiff-a-strip-outside-the-file", RefusedByDecoder("corrupt_image"), {
+        hostile_file("tiff-a-strip-outside-the-file", RefusedByDecoder("corrupt_image"), {
             tiff(&[7; 64], &grey((8, 8), 1, 1 << 30, 64))
         }),
-        file(
+        hostile_file(
             "tiff-a-strip-of-4-gb",
             RefusedByDecoder("too_much_memory"),
             tiff(&[7; 64], &grey((8, 8), DEFLATE, 8, u32::MAX)),
         ),
-        file(
+        hostile_file(
             "tiff-its-directory-outside-the-file",
-            RefusedByHeader("corrupt_image"),
+            RefusedBeforeDecoding("corrupt_image"),
             b"II*\0\xF0\xFF\xFF\xFF".to_vec(),
         ),
-        file("tiff-directories-that-go-round", RefusedByDecoder("corrupt_image"), round),
-        file("tiff-a-directory-of-65535-entries", RefusedByHeader("corrupt_image"), {
+        hostile_file("tiff-directories-that-go-round", RefusedByDecoder("corrupt_image"), round),
+        hostile_file("tiff-a-directory-of-65535-entries", RefusedBeforeDecoding("corrupt_image"), {
             [&b"MM\0*\0\0\0\x08\xFF\xFF"[..], &[0; 12].repeat(100)].concat()
         }),
-        file("tiff-no-height", RefusedByHeader("corrupt_image"), strip((8, 0), 1, &[7; 64])),
-        file(
+        hostile_file("tiff-no-height", RefusedBeforeDecoding("corrupt_image"), strip((8, 0), 1, &[7; 64])),
+        hostile_file(
             "tiff-too-many-pixels",
-            RefusedByHeader("too_many_pixels"),
+            RefusedBeforeDecoding("too_many_pixels"),
             strip((12_000, 12_000), DEFLATE, &[0]),
         ),
-        file("tiff-cut", RefusedByDecoder("corrupt_image"), strip((64, 64), 1, &[7; 2000])),
-        file(
+        hostile_file("tiff-cut", RefusedByDecoder("corrupt_image"), strip((64, 64), 1, &[7; 2000])),
+        hostile_file(
             "tiff-usual-cut-in-its-directory",
-            RefusedByHeader("corrupt_image"),
+            RefusedBeforeDecoding("corrupt_image"),
             usual[..usual.len() / 2].to_vec(),
         ),
     ]

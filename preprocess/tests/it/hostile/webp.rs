@@ -3,12 +3,12 @@
 use image::{ImageFormat, RgbaImage};
 
 use super::files::{
-    Expected::{Processed, RefusedByDecoder, RefusedByHeader},
-    HostileFile, file, length32, noise,
+    Expected::{Processed, RefusedBeforeDecoding, RefusedByDecoder},
+    HostileFile, hostile_file, length32, noise,
 };
 use crate::test_image::{encode, test_image};
 
-/// Writes bits, the lowest first.
+/// Writes bits, the lowest bit first.
 #[derive(Default)]
 struct Bits {
     bytes: Vec<u8>,
@@ -29,7 +29,7 @@ impl Bits {
         self
     }
 
-    /// Writes signature, size, no alpha, version 0.
+    /// Starts a stream with a signature, a size, no alpha and version 0.
     fn header((width, height): (u32, u32)) -> Self {
         let mut bits = Self::default();
         bits.push(0x2F, 8).push(width - 1, 14).push(height - 1, 14).push(0, 4);
@@ -50,7 +50,7 @@ impl Bits {
         self
     }
 
-    /// Writes a code with the lengths 1, 2, 3 … `longest`, `longest`: complete with few symbols.
+    /// Writes a code with the lengths 1, 2, 3 … `longest`, `longest`, which is complete with few symbols.
     fn deep_code(&mut self, longest: u32) -> &mut Self {
         // The code of the lengths: 16 symbols (0 to 15) of four bits each.
         const ORDER: [u32; 19] = [17, 18, 0, 1, 2, 3, 4, 5, 16, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15];
@@ -58,7 +58,7 @@ impl Bits {
         for symbol in ORDER {
             self.push(if symbol < 16 { 4 } else { 0 }, 3);
         }
-        // The number of lengths that follow. The others are 0.
+        // Writes the number of lengths that follow. The other lengths are 0.
         self.push(1, 1).push(2, 3).push(longest + 1 - 2, 6);
         for length in (1..=longest).chain([longest]) {
             // The highest bit of a code comes first.
@@ -77,7 +77,7 @@ fn chunk(name: &[u8; 4], data: &[u8]) -> Vec<u8> {
     [name, &length32(data.len()).to_le_bytes()[..], data, &padding].concat()
 }
 
-fn lossless(bits: &Bits) -> Vec<u8> {
+fn lossless_chunk(bits: &Bits) -> Vec<u8> {
     chunk(b"VP8L", &[&bits.bytes[..], &[0; 8]].concat())
 }
 
@@ -88,16 +88,16 @@ fn one_colour(size: (u32, u32)) -> Vec<u8> {
     for symbol in [1, 2, 3, 4, 0] {
         bits.one_symbol(symbol);
     }
-    lossless(&bits)
+    lossless_chunk(&bits)
 }
 
-/// Writes `groups` groups of codes of the maximum depth. All blocks of the image use the last group.
-fn groups(bits: &mut Bits, groups: u32) {
-    // No transform, no colour cache, an entropy image of blocks of 4×4.
+/// Writes `group_count` groups of codes of the maximum depth. All blocks of the image use the last group.
+fn push_groups(bits: &mut Bits, group_count: u32) {
+    // Writes no transform, no colour cache, and an entropy image for blocks of 4×4 pixels.
     bits.push(0, 1).push(0, 1).push(1, 1).push(0, 3);
-    let last = groups - 1;
+    let last = group_count - 1;
     bits.one_colour(last >> 8, last & 255);
-    for _ in 0..groups * 5 {
+    for _ in 0..group_count * 5 {
         bits.deep_code(15);
     }
 }
@@ -105,8 +105,8 @@ fn groups(bits: &mut Bits, groups: u32) {
 /// Writes a lossless image with `count` groups of codes.
 fn of_groups(size: (u32, u32), count: u32) -> Vec<u8> {
     let mut bits = Bits::header(size);
-    groups(&mut bits, count);
-    lossless(&bits)
+    push_groups(&mut bits, count);
+    lossless_chunk(&bits)
 }
 
 const ANIMATED: u8 = 2;
@@ -119,7 +119,7 @@ fn extended(flags: u8, (width, height): (u32, u32), chunks: &[u8]) -> Vec<u8> {
     riff(&[&chunk(b"VP8X", &canvas)[..], chunks].concat())
 }
 
-fn frame((width, height): (u32, u32), chunks: &[u8]) -> Vec<u8> {
+fn frame_chunk((width, height): (u32, u32), chunks: &[u8]) -> Vec<u8> {
     let mut data = vec![0; 6];
     data.extend(&(width - 1).to_le_bytes()[..3]);
     data.extend(&(height - 1).to_le_bytes()[..3]);
@@ -129,14 +129,14 @@ fn frame((width, height): (u32, u32), chunks: &[u8]) -> Vec<u8> {
 }
 
 /// Returns the VP8 chunk of the lossy file `quarters.webp`.
-fn lossy() -> Vec<u8> {
+fn lossy_chunk() -> Vec<u8> {
     let file = include_bytes!("../data/quarters.webp");
     let at = file.windows(4).position(|name| name == b"VP8 ").unwrap();
     file[at..].to_vec()
 }
 
-fn lossy_size() -> (u32, u32) {
-    let pixels = lossy();
+fn read_lossy_size() -> (u32, u32) {
+    let pixels = lossy_chunk();
     let side = |at| u32::from(u16::from_le_bytes([pixels[at], pixels[at + 1]]));
     (side(14), side(16))
 }
@@ -145,11 +145,11 @@ pub(super) fn files() -> Vec<HostileFile> {
     let full_size = (5000, 5000);
     let usual = encode(test_image(), ImageFormat::WebP);
     let animation = chunk(b"ANIM", &[0; 6]);
-    let lossy_size = lossy_size();
+    let lossy_size = read_lossy_size();
     let mut alpha = Bits::default();
-    // The method byte of alpha: lossless. The stream has no header with a size.
+    // The first byte means that alpha is lossless. The stream after it has no header with a size.
     alpha.push(1, 8);
-    groups(&mut alpha, 60_000);
+    push_groups(&mut alpha, 60_000);
     let alpha = alpha.bytes;
     let mut opaque = Bits::default();
     opaque.push(1, 8).push(0, 1).push(0, 1).push(0, 1);
@@ -159,99 +159,129 @@ pub(super) fn files() -> Vec<HostileFile> {
     opaque.push(0, 32).push(0, 32);
     let opaque = opaque.bytes;
     vec![
-        file("webp-25-megapixels-in-40-bytes", Processed, riff(&one_colour(full_size))),
-        file("webp-12000-squared", RefusedByHeader("too_many_pixels"), riff(&one_colour((12_000, 12_000)))),
-        file("webp-16384-squared", RefusedByHeader("too_many_pixels"), riff(&one_colour((16_384, 16_384)))),
-        file("webp-with-alpha-25-megapixels", Processed, extended(ALPHA, full_size, &one_colour(full_size))),
-        file("webp-65536-groups-of-codes-for-a-pixel", RefusedByHeader("corrupt_image"), {
+        hostile_file("webp-25-megapixels-in-40-bytes", Processed, riff(&one_colour(full_size))),
+        hostile_file(
+            "webp-12000-squared",
+            RefusedBeforeDecoding("too_many_pixels"),
+            riff(&one_colour((12_000, 12_000))),
+        ),
+        hostile_file(
+            "webp-16384-squared",
+            RefusedBeforeDecoding("too_many_pixels"),
+            riff(&one_colour((16_384, 16_384))),
+        ),
+        hostile_file(
+            "webp-with-alpha-25-megapixels",
+            Processed,
+            extended(ALPHA, full_size, &one_colour(full_size)),
+        ),
+        hostile_file("webp-65536-groups-of-codes-for-a-pixel", RefusedBeforeDecoding("corrupt_image"), {
             riff(&of_groups((1, 1), 65_536))
         }),
-        file("webp-65536-groups-of-codes", RefusedByHeader("too_much_memory"), {
+        hostile_file("webp-65536-groups-of-codes", RefusedBeforeDecoding("too_much_memory"), {
             riff(&of_groups((2000, 2000), 65_536))
         }),
         // The number of groups is accepted, but no pixels follow.
-        file(
+        hostile_file(
             "webp-5000-groups-of-codes",
             RefusedByDecoder("corrupt_image"),
             riff(&of_groups((2000, 2000), 5000)),
         ),
-        file("webp-too-many-groups-of-codes-in-alpha", RefusedByHeader("too_much_memory"), {
-            extended(ALPHA, lossy_size, &[chunk(b"ALPH", &alpha), lossy()].concat())
+        hostile_file("webp-too-many-groups-of-codes-in-alpha", RefusedBeforeDecoding("too_much_memory"), {
+            extended(ALPHA, lossy_size, &[chunk(b"ALPH", &alpha), lossy_chunk()].concat())
         }),
-        file("webp-too-many-groups-of-codes-in-alpha-after-it", RefusedByHeader("too_much_memory"), {
-            extended(ALPHA, lossy_size, &[lossy(), chunk(b"ALPH", &alpha)].concat())
-        }),
-        file("webp-an-animation-of-12-megapixels", Processed, {
-            let frame = frame((3464, 3464), &one_colour((3464, 3464)));
+        hostile_file(
+            "webp-too-many-groups-of-codes-in-alpha-after-it",
+            RefusedBeforeDecoding("too_much_memory"),
+            { extended(ALPHA, lossy_size, &[lossy_chunk(), chunk(b"ALPH", &alpha)].concat()) },
+        ),
+        hostile_file("webp-an-animation-of-12-megapixels", Processed, {
+            let frame = frame_chunk((3464, 3464), &one_colour((3464, 3464)));
             extended(ANIMATED, (3464, 3464), &[&animation[..], &frame].concat())
         }),
-        file("webp-an-animation-of-a-small-frame", Processed, {
-            let frame = frame((8, 8), &one_colour((8, 8)));
+        hostile_file("webp-an-animation-of-a-small-frame", Processed, {
+            let frame = frame_chunk((8, 8), &one_colour((8, 8)));
             extended(ANIMATED, (3464, 3464), &[&animation[..], &frame].concat())
         }),
-        file("webp-an-animation-of-25-megapixels", RefusedByHeader("too_much_memory"), {
-            let frame = frame(full_size, &one_colour(full_size));
+        hostile_file("webp-an-animation-of-25-megapixels", RefusedBeforeDecoding("too_much_memory"), {
+            let frame = frame_chunk(full_size, &one_colour(full_size));
             extended(ANIMATED, full_size, &[&animation[..], &frame].concat())
         }),
-        file("webp-an-animation-with-loss", Processed, {
-            extended(ANIMATED, lossy_size, &[&animation[..], &frame(lossy_size, &lossy())].concat())
+        hostile_file("webp-an-animation-with-loss", Processed, {
+            extended(
+                ANIMATED,
+                lossy_size,
+                &[&animation[..], &frame_chunk(lossy_size, &lossy_chunk())].concat(),
+            )
         }),
-        file("webp-10000-frames", Processed, {
-            let frames = frame((8, 8), &one_colour((8, 8))).repeat(10_000);
+        hostile_file("webp-10000-frames", Processed, {
+            let frames = frame_chunk((8, 8), &one_colour((8, 8))).repeat(10_000);
             extended(ANIMATED, (8, 8), &[&animation[..], &frames].concat())
         }),
-        file("webp-no-frames", RefusedByHeader("corrupt_image"), extended(ANIMATED, (8, 8), &animation)),
-        file("webp-a-frame-beside-its-canvas", RefusedByHeader("corrupt_image"), {
-            let frame = frame((16, 16), &one_colour((16, 16)));
+        hostile_file(
+            "webp-no-frames",
+            RefusedBeforeDecoding("corrupt_image"),
+            extended(ANIMATED, (8, 8), &animation),
+        ),
+        hostile_file("webp-a-frame-beside-its-canvas", RefusedBeforeDecoding("corrupt_image"), {
+            let frame = frame_chunk((16, 16), &one_colour((16, 16)));
             extended(ANIMATED, (8, 8), &[&animation[..], &frame].concat())
         }),
-        file("webp-a-frame-in-what-is-no-animation", RefusedByHeader("corrupt_image"), {
-            let frame = frame(lossy_size, &of_groups(lossy_size, 2000));
-            extended(0, lossy_size, &[lossy(), frame].concat())
+        hostile_file("webp-a-frame-in-what-is-no-animation", RefusedBeforeDecoding("corrupt_image"), {
+            let frame = frame_chunk(lossy_size, &of_groups(lossy_size, 2000));
+            extended(0, lossy_size, &[lossy_chunk(), frame].concat())
         }),
-        file("webp-two-sizes", RefusedByHeader("corrupt_image"), extended(0, (8, 8), &one_colour(full_size))),
-        file("webp-a-profile-of-19-mb", Processed, {
+        hostile_file(
+            "webp-two-sizes",
+            RefusedBeforeDecoding("corrupt_image"),
+            extended(0, (8, 8), &one_colour(full_size)),
+        ),
+        hostile_file("webp-a-profile-of-19-mb", Processed, {
             let profile = chunk(b"ICCP", &vec![7; 19 << 20]);
             extended(0x20, (8, 8), &[&profile[..], &one_colour((8, 8))].concat())
         }),
-        file("webp-exif-of-19-mb", Processed, {
+        hostile_file("webp-exif-of-19-mb", Processed, {
             let exif = chunk(b"EXIF", &[&b"MM\0*\0\0\0\x08\xFF\xFF"[..], &vec![7; 19 << 20]].concat());
             extended(0x08, (8, 8), &[&one_colour((8, 8))[..], &exif].concat())
         }),
-        file("webp-a-million-unknown-chunks", Processed, {
+        hostile_file("webp-a-million-unknown-chunks", Processed, {
             let chunks = chunk(b"WHAT", &[]).repeat(1_000_000);
             extended(0, (8, 8), &[&chunks[..], &one_colour((8, 8))].concat())
         }),
-        file("webp-codes-of-noise", RefusedByHeader("corrupt_image"), {
+        hostile_file("webp-codes-of-noise", RefusedBeforeDecoding("corrupt_image"), {
             let mut bits = Bits::header((64, 64));
             bits.bytes.extend(noise(2000));
-            riff(&lossless(&bits))
+            riff(&lossless_chunk(&bits))
         }),
-        file("webp-cut-in-its-codes", RefusedByHeader("corrupt_image"), {
+        hostile_file("webp-cut-in-its-codes", RefusedBeforeDecoding("corrupt_image"), {
             let codes = of_groups((2000, 2000), 5000);
             riff(&chunk(b"VP8L", &codes[8..codes.len() / 2]))
         }),
-        file("webp-cut-in-its-pixels", RefusedByHeader("corrupt_image"), usual[..usual.len() / 2].to_vec()),
-        file("webp-alpha-that-is-cut", RefusedByDecoder("corrupt_image"), {
-            let file = extended(ALPHA, lossy_size, &[lossy(), chunk(b"ALPH", &[0; 400])].concat());
+        hostile_file(
+            "webp-cut-in-its-pixels",
+            RefusedBeforeDecoding("corrupt_image"),
+            usual[..usual.len() / 2].to_vec(),
+        ),
+        hostile_file("webp-alpha-that-is-cut", RefusedByDecoder("corrupt_image"), {
+            let file = extended(ALPHA, lossy_size, &[lossy_chunk(), chunk(b"ALPH", &[0; 400])].concat());
             file[..file.len() - 100].to_vec()
         }),
-        file("webp-with-loss-of-noise", RefusedByDecoder("corrupt_image"), {
-            let mut pixels = lossy();
+        hostile_file("webp-with-loss-of-noise", RefusedByDecoder("corrupt_image"), {
+            let mut pixels = lossy_chunk();
             let middle = pixels.len() / 2;
             pixels.truncate(middle);
             let length = length32(middle - 8).to_le_bytes();
             pixels[4..8].copy_from_slice(&length);
             riff(&pixels)
         }),
-        file("webp-rubbish-after", Processed, [&usual[..], &noise(10_000)].concat()),
-        file("webp-with-loss-and-alpha", Processed, {
-            extended(ALPHA, lossy_size, &[chunk(b"ALPH", &opaque), lossy()].concat())
+        hostile_file("webp-rubbish-after", Processed, [&usual[..], &noise(10_000)].concat()),
+        hostile_file("webp-with-loss-and-alpha", Processed, {
+            extended(ALPHA, lossy_size, &[chunk(b"ALPH", &opaque), lossy_chunk()].concat())
         }),
-        file("webp-an-animation-with-loss-and-alpha", Processed, {
-            let frame = frame(lossy_size, &[chunk(b"ALPH", &opaque), lossy()].concat());
+        hostile_file("webp-an-animation-with-loss-and-alpha", Processed, {
+            let frame = frame_chunk(lossy_size, &[chunk(b"ALPH", &opaque), lossy_chunk()].concat());
             extended(ANIMATED | ALPHA, lossy_size, &[&animation[..], &frame].concat())
         }),
-        file("webp-usual-with-alpha", Processed, encode(RgbaImage::new(300, 200), ImageFormat::WebP)),
+        hostile_file("webp-usual-with-alpha", Processed, encode(RgbaImage::new(300, 200), ImageFormat::WebP)),
     ]
 }

@@ -1,4 +1,4 @@
-//! Header of a JPEG: its marker segments, through all scans to the end.
+//! Header of a JPEG, which is read from all marker segments, through all scans to the end of the file.
 
 mod scan_coverage;
 pub(in crate::image) mod segments;
@@ -21,31 +21,31 @@ pub struct JpegHeader {
     pub component_count: u8,
     /// Bits per sample.
     pub bits_per_sample: u8,
-    /// Number of scans. Counting stops above the limit.
+    /// Number of scans. Counting stops when the number exceeds the limit.
     pub scan_count: u32,
-    /// True if the end marker is there and the scans before it cover the image.
+    /// True if there is an end marker and the scans before the end marker cover the image.
     ///
     /// The scans must cover every component and, in a progressive JPEG, the last bit of every coefficient.
-    /// Decoders fill missing parts with grey, or leave them coarse, without an error: a file that was cut off
-    /// would pass as an image.
+    /// Decoders fill missing parts with grey, or leave them coarse, without an error. Without this check, a
+    /// file that was cut off would be accepted.
     ///
-    /// A cut inside a scan does not show in the markers. The decoders report it, with one exception:
-    /// zune-jpeg, which decodes progressive JPEGs without the feature `turbo`, does not detect a cut inside
-    /// the last scan. That scan usually refines the last bit of the luma.
+    /// The markers do not show a cut inside a scan. The decoders report such a cut, with one exception.
+    /// Without the feature `turbo`, zune-jpeg decodes progressive JPEGs, and does not detect a cut inside the
+    /// last scan. That scan usually refines the last bit of the luma.
     pub is_complete: bool,
-    /// Number of samples of all components, with the sides of each rounded up to whole MCUs. A decoder keeps
-    /// them all until the last scan of a progressive JPEG.
+    /// Number of samples of all components, with the sides of each component rounded up to whole MCUs
+    /// (minimum coded units). A decoder keeps all samples until the last scan of a progressive JPEG.
     pub(in crate::image) sample_count: u64,
-    /// Bytes in marker segments, of which decoders keep copies.
+    /// Number of bytes in all marker segments. Decoders keep copies of the segments.
     pub(in crate::image) segment_bytes: u64,
 }
 
 /// Coding process of a JPEG.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum JpegProcess {
-    /// Row by row, with 8 bits per sample and Huffman coding.
+    /// The image is coded row by row, with 8 bits per sample and Huffman coding.
     Baseline,
-    /// In several scans, each of which refines the image.
+    /// The image is coded in several scans, each of which refines the image.
     Progressive,
     /// A process that is rarely used: arithmetic coding, more than 8 bits per sample, or lossless.
     Other,
@@ -79,7 +79,7 @@ pub(super) fn read_header(bytes: &[u8], max_scans: u32) -> Result<Option<ImageHe
                 is_complete = coverage.is_complete();
                 break;
             }
-            // A scan before the frame header, so its size is unknown.
+            // The scan comes before the frame header, so the size of the image is unknown.
             SOS if frame.is_none() => return Ok(None),
             SOS => {
                 coverage.add_scan(payload);
@@ -88,7 +88,7 @@ pub(super) fn read_header(bytes: &[u8], max_scans: u32) -> Result<Option<ImageHe
                     break;
                 }
             }
-            // These three markers lie in the range of frame headers without being one.
+            // These three markers lie in the range of the frame headers, but are not frame headers.
             DHT | JPG | DAC => {}
             SOF0..=SOF15 => {
                 if frame.is_some() {
@@ -114,7 +114,8 @@ fn read_frame_header(marker: u8, payload: &[u8]) -> Option<ImageHeader> {
         _ => JpegProcess::Other,
     };
     let (height, width) = (read_be16(payload, 1)?, read_be16(payload, 3)?);
-    // The sampling factors: blocks per MCU of each component, horizontally and vertically.
+    // One entry per component: the sampling factors, which are the numbers of blocks per MCU, horizontally
+    // and vertically.
     let factors: Vec<(u32, u32)> = (0..usize::from(component_count))
         .map(|index| payload.get(7 + 3 * index).map(|&both| (u32::from(both >> 4), u32::from(both & 15))))
         .collect::<Option<_>>()?;
@@ -138,7 +139,7 @@ fn read_frame_header(marker: u8, payload: &[u8]) -> Option<ImageHeader> {
     Some(ImageHeader { width, height, coding: Coding::Jpeg(jpeg) })
 }
 
-/// Reads EXIF block and ICC profile from the segments before the first scan.
+/// Reads the EXIF block and the ICC profile from the segments before the first scan.
 ///
 /// A profile that is incomplete or too long is ignored.
 pub(in crate::image) fn read_metadata(bytes: &[u8]) -> Metadata<'_> {
@@ -161,11 +162,11 @@ pub(in crate::image) fn read_metadata(bytes: &[u8]) -> Metadata<'_> {
 /// Joins the parts of an ICC profile in the order of their numbers, which start at 1.
 fn join_profile_parts(mut parts: Vec<(u8, &[u8])>) -> Option<Vec<u8>> {
     parts.sort_by_key(|&(number, _)| number);
-    let complete = parts.iter().zip(1..=u8::MAX).all(|(&(number, _), expected)| number == expected);
-    let bytes: usize = parts.iter().map(|(_, part)| part.len()).sum();
-    let usable =
-        complete && parts.len() <= usize::from(u8::MAX) && (1..=MAX_ICC_PROFILE_BYTES).contains(&bytes);
-    usable.then(|| parts.into_iter().flat_map(|(_, part)| part).copied().collect())
+    let is_complete = parts.iter().zip(1..=u8::MAX).all(|(&(number, _), expected)| number == expected);
+    let length: usize = parts.iter().map(|(_, part)| part.len()).sum();
+    let is_usable =
+        is_complete && parts.len() <= usize::from(u8::MAX) && (1..=MAX_ICC_PROFILE_BYTES).contains(&length);
+    is_usable.then(|| parts.into_iter().flat_map(|(_, part)| part).copied().collect())
 }
 
 #[cfg(test)]
@@ -185,7 +186,7 @@ mod tests {
 
     #[test]
     fn sample_count_is_rounded_up_to_whole_mcus() {
-        // 4:2:0, 17×17: four MCUs of six blocks.
+        // An image of 17×17 pixels with 4:2:0 has four MCUs of six blocks each.
         let frame = [8, 0, 17, 0, 17, 3, 1, 0x22, 0, 2, 0x11, 0, 3, 0x11, 0];
         let Coding::Jpeg(jpeg) = read_frame_header(0xC0, &frame).unwrap().coding else {
             panic!("not a JPEG")
@@ -235,7 +236,7 @@ mod tests {
         assert!(is_complete(SOF2, 2, &scans));
         for missing in 0..scans.len() {
             let others = [&scans[..missing], &scans[missing + 1..]].concat();
-            // A missing first scan of a coefficient is not detected; only its last bit is tracked.
+            // A missing first scan of a coefficient is not detected, because only its last bit is tracked.
             let detected = !matches!(missing, 0 | 2);
             assert_eq!(is_complete(SOF2, 2, &others), !detected, "without {missing}");
         }

@@ -1,11 +1,11 @@
-//! Coverage of an image by the scans of its JPEG.
+//! The parts of an image that the scans of a JPEG cover.
 
-/// Records the coefficients that the scans so far contain in full, according to the scan headers.
+/// Records which coefficients are complete after the scans so far, according to the scan headers.
 pub(super) struct ScanCoverage {
     /// Identifiers of the components in the frame header.
     component_ids: Vec<u8>,
     is_progressive: bool,
-    /// For each possible component identifier, one bit per coefficient that is complete.
+    /// One entry per possible component identifier. In an entry, the bit of each complete coefficient is set.
     complete_coefficients: [u64; 256],
 }
 
@@ -16,7 +16,7 @@ impl Default for ScanCoverage {
 }
 
 impl ScanCoverage {
-    /// Sets the components to those of a frame header that has been validated.
+    /// Reads the components from `frame_header`, which has been validated.
     pub(super) fn set_frame(&mut self, is_progressive: bool, frame_header: &[u8]) {
         let [.., count] = frame_header.first_chunk::<6>().copied().unwrap_or_default();
         let components = frame_header.get(6..).unwrap_or_default().as_chunks::<3>().0;
@@ -30,7 +30,7 @@ impl ScanCoverage {
         let (components, rest) = rest.split_at_checked(2 * usize::from(*count)).unwrap_or_default();
         let coefficients = match *rest {
             _ if !self.is_progressive => u64::MAX,
-            // The lower half of the last byte is the number of bits that later scans will add.
+            // The lower half of `bits` is the number of bits that later scans add to each coefficient.
             [first @ ..64, last @ ..64, bits, ..] if bits & 15 == 0 => {
                 (u64::MAX << first) & (u64::MAX >> (63 - last))
             }

@@ -10,16 +10,17 @@ pub(in crate::image) const SOS: u8 = 0xDA;
 /// A marker segment.
 pub(in crate::image) struct Segment<'a> {
     pub(in crate::image) marker: u8,
-    /// The bytes after the length. Empty for [`EOI`].
+    /// The bytes after the length. The payload of [`EOI`] is empty.
     pub(in crate::image) payload: &'a [u8],
 }
 
-/// Iterates over the marker segments, through all scans to the end.
+/// Iterates over the marker segments, through all scans to the end marker.
 ///
-/// As decoders do, skips entropy-coded data and unknown bytes between segments. Ends early when the file is
-/// cut off.
+/// The iterator skips entropy-coded data and unknown bytes between segments, as decoders do. It ends early
+/// when the file is cut off.
 pub(in crate::image) struct Segments<'a> {
     bytes: &'a [u8],
+    /// Offset of the next byte to read.
     at: usize,
 }
 

@@ -1,4 +1,4 @@
-//! Reads bits, starting with the lowest bit of each byte.
+//! A reader of single bits, which starts with the lowest bit of each byte.
 
 /// The stream breaks the rules of the format or ends too early.
 #[derive(Debug)]
@@ -7,7 +7,7 @@ pub(in crate::image::header) struct CorruptStream;
 /// Reads a byte slice bit by bit.
 pub(super) struct BitReader<'a> {
     rest: &'a [u8],
-    /// The next `count` bits. The bits above are zeros.
+    /// The next `count` bits. The higher bits are zeros.
     next: u64,
     count: u32,
 }
@@ -25,7 +25,7 @@ impl<'a> BitReader<'a> {
         8 * self.rest.len() + self.count as usize
     }
 
-    /// Returns the next `bits` bits without consuming them. Bits past the end are zeros.
+    /// Returns the next `bits` bits without consuming them. Bits past the end of the slice are zeros.
     pub(super) fn peek(&mut self, bits: u32) -> u32 {
         debug_assert!(bits <= Self::MAX_BITS);
         if self.count < bits {

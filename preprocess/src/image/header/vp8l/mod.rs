@@ -1,12 +1,14 @@
-//! Lossless WebP (VP8L): memory that a decoder needs for the tables of the prefix codes.
+//! Lossless WebP (VP8L). This module computes the memory that a decoder needs for the tables of the prefix
+//! codes.
 //!
 //! An image is divided into blocks. A second, smaller image, the entropy image, assigns each block one of up
-//! to 65,536 groups of five prefix codes. A decoder builds the tables of all groups before the first pixel.
-//! image-webp needs up to about ten kilobytes for a group that a file codes in about ten bytes, so that an
-//! image of one pixel could need more than a gigabyte. The first bytes of the file do not show it.
+//! to 65,536 groups of five prefix codes. A decoder builds the tables of all groups before it decodes the
+//! first pixel. image-webp can need more than 20 kilobytes for a group that a file codes in less than 100
+//! bytes, so that an image of one pixel could need more than a gigabyte. The first bytes of the file do not
+//! show how much memory the image needs.
 //!
-//! This module therefore reads the stream up to the last prefix code and adds up the tables. It stores no
-//! pixels: the number of groups is the largest value in the entropy image plus one.
+//! This module therefore reads the stream up to the last prefix code and adds up the lengths of the tables.
+//! It stores no pixels, because the number of groups is the largest value in the entropy image plus one.
 
 mod bit_reader;
 #[cfg(test)]
@@ -22,7 +24,7 @@ enum PrefixCode {
     Single(u16),
     /// Two symbols of one bit each.
     Two(u16, u16),
-    /// Length of the code of each symbol. 0 for unused symbols.
+    /// Length in bits of the code of each symbol. The length of an unused symbol is 0.
     Lengths(Vec<u8>),
 }
 
@@ -35,7 +37,7 @@ const OTHER_ALPHABETS: [u16; 4] = [256, 256, 256, 40];
 /// Maximum length of a code in bits.
 const MAX_CODE_BITS: usize = 15;
 
-/// Returns the bytes of all tables for a `width` × `height` image.
+/// Returns the number of bytes in all tables for a `width` × `height` image.
 ///
 /// `stream` starts after the signature and the size.
 pub(super) fn table_bytes(stream: &[u8], width: u32, height: u32) -> Result<u64, CorruptStream> {
@@ -48,7 +50,7 @@ pub(super) fn table_bytes(stream: &[u8], width: u32, height: u32) -> Result<u64,
         let blocks = (block_count(width, block_bits), block_count(height, block_bits));
         groups = u64::from(read_largest_value(&mut bits, blocks)?) + 1;
         if groups > pixel_count(blocks.0, blocks.1) {
-            // More groups than blocks. No encoder writes groups that no block uses.
+            // There are more groups than blocks. No encoder writes groups that no block uses.
             return Err(CorruptStream);
         }
     }
@@ -62,12 +64,12 @@ pub(super) fn table_bytes(stream: &[u8], width: u32, height: u32) -> Result<u64,
     Ok(bytes)
 }
 
-/// Bytes of a group without its tables: five trees of 56 bytes, counted three times.
+/// Number of bytes of a group without its tables: five trees of 56 bytes, counted three times.
 ///
 /// While the list of groups grows, the old list and a new one of twice its length exist at the same time.
 const GROUP_BYTES: u64 = 3 * 5 * 56;
 
-/// Returns the number of symbols of the five alphabets of a group.
+/// Returns the number of symbols of each of the five alphabets of a group.
 fn alphabets(cache_symbols: u16) -> impl Iterator<Item = u16> {
     std::iter::once(LITERALS_AND_LENGTHS + cache_symbols).chain(OTHER_ALPHABETS)
 }
@@ -122,9 +124,10 @@ fn read_cache_symbols(bits: &mut BitReader<'_>) -> Result<u16, CorruptStream> {
     }
 }
 
-/// Reads an image coded with a single group. Returns the largest value that red and green form together.
+/// Reads an image that is coded with a single group. Returns the largest value of a pixel.
 ///
-/// Copies and cached colours repeat earlier pixels, so they never exceed the largest literal.
+/// Red is the high byte of a value, and green is the low byte. Copies and cached colours repeat earlier
+/// pixels, so their values never exceed the value of the largest literal.
 fn read_largest_value(bits: &mut BitReader<'_>, (width, height): (u32, u32)) -> Result<u16, CorruptStream> {
     let cache_symbols = read_cache_symbols(bits)?;
     let codes: Vec<PrefixCode> = alphabets(cache_symbols)
@@ -143,8 +146,8 @@ fn read_largest_value(bits: &mut BitReader<'_>, (width, height): (u32, u32)) -> 
     let tables: Vec<LookupTable> = codes.iter().map(LookupTable::new).collect();
     let [greens, reds, blues, alphas, distances] = &tables[..] else { return Err(CorruptStream) };
     let mut largest = 0;
-    let mut left = pixel_count(width, height);
-    while left > 0 {
+    let mut pixels_left = pixel_count(width, height);
+    while pixels_left > 0 {
         let bits_before = bits.remaining();
         let symbol = greens.read_symbol(bits)?;
         let run = match symbol {
@@ -163,9 +166,9 @@ fn read_largest_value(bits: &mut BitReader<'_>, (width, height): (u32, u32)) -> 
             }
             _ => 1,
         };
-        left = left.checked_sub(run.into()).ok_or(CorruptStream)?;
-        // A symbol that needs no bits repeats for all remaining pixels, which may be 2^60. Reading it again
-        // changes nothing.
+        pixels_left = pixels_left.checked_sub(run.into()).ok_or(CorruptStream)?;
+        // A symbol that needs no bits repeats for all remaining pixels, of which there may be 2^60. Reading
+        // the symbol again changes nothing.
         if bits.remaining() == bits_before {
             break;
         }
@@ -185,8 +188,8 @@ fn read_number(bits: &mut BitReader<'_>, symbol: u16) -> Result<u32, CorruptStre
 
 impl PrefixCode {
     fn read(bits: &mut BitReader<'_>, alphabet: u16) -> Result<Self, CorruptStream> {
-        let simple = bits.read(1)? == 1;
-        let code = if simple { Self::read_simple(bits)? } else { Self::read_lengths(bits, alphabet)? };
+        let is_simple = bits.read(1)? == 1;
+        let code = if is_simple { Self::read_simple(bits)? } else { Self::read_lengths(bits, alphabet)? };
         let largest = match code {
             Self::Single(symbol) => symbol,
             Self::Two(first, second) => first.max(second),
@@ -196,13 +199,15 @@ impl PrefixCode {
     }
 
     fn read_simple(bits: &mut BitReader<'_>) -> Result<Self, CorruptStream> {
-        let two = bits.read(1)? == 1;
-        let long = bits.read(1)? == 1;
-        let first = bits.read_u16(if long { 8 } else { 1 })?;
-        if two { Ok(Self::Two(first, bits.read_u16(8)?)) } else { Ok(Self::Single(first)) }
+        let has_second = bits.read(1)? == 1;
+        let is_long = bits.read(1)? == 1;
+        let first = bits.read_u16(if is_long { 8 } else { 1 })?;
+        if has_second { Ok(Self::Two(first, bits.read_u16(8)?)) } else { Ok(Self::Single(first)) }
     }
 
-    /// Reads the lengths of a code. They are coded with a second prefix code, whose lengths come first.
+    /// Reads a code that is written as the lengths of its symbols.
+    ///
+    /// The lengths are coded with a second prefix code. The lengths of the second code come first.
     fn read_lengths(bits: &mut BitReader<'_>, alphabet: u16) -> Result<Self, CorruptStream> {
         const ORDER: [usize; 19] = [17, 18, 0, 1, 2, 3, 4, 5, 16, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15];
         let mut length_code = vec![0; ORDER.len()];
@@ -240,7 +245,9 @@ impl PrefixCode {
         Self::from_lengths(lengths)
     }
 
-    /// Checks that the code is complete: every sequence of bits starts with exactly one code.
+    /// Makes a code from the lengths of its symbols.
+    ///
+    /// The code must be complete, which means that every sequence of bits starts with exactly one code.
     fn from_lengths(lengths: Vec<u8>) -> Result<Self, CorruptStream> {
         let mut used = lengths.iter().enumerate().filter(|&(_, &length)| length > 0);
         let (first, second) = (used.next().ok_or(CorruptStream)?, used.next());
@@ -252,15 +259,15 @@ impl PrefixCode {
         if shares.sum::<u32>() == COMPLETE { Ok(Self::Lengths(lengths)) } else { Err(CorruptStream) }
     }
 
-    /// Returns the bytes that image-webp allocates for this code.
+    /// Returns the number of bytes that image-webp allocates for this code.
     ///
-    /// A table of four bytes for each sequence of at most ten bits, and two nodes of sixteen bytes for each
-    /// symbol with a longer code.
+    /// image-webp allocates a table with four bytes for each sequence of up to ten bits, and two nodes of
+    /// sixteen bytes for each symbol with a longer code.
     fn table_bytes(&self) -> u64 {
         const TABLE_BITS: u8 = 10;
         const ENTRY_BYTES: u64 = 4;
         const NODES_BYTES: u64 = 2 * 16;
-        /// Overhead of two allocations.
+        /// Overhead of the two allocations.
         const HEAP_BYTES: u64 = 2 * 16;
         match self {
             Self::Single(_) => 0,
@@ -276,9 +283,9 @@ impl PrefixCode {
 
 /// Lookup table for reading symbols.
 struct LookupTable {
-    /// Length of the longest code.
+    /// Length of the longest code in bits.
     bits: u32,
-    /// Symbol and length of its code, for each value of the next `bits` bits.
+    /// One entry for each value of the next `bits` bits: the symbol, and the length of its code in bits.
     symbols: Vec<(u16, u8)>,
 }
 
@@ -293,7 +300,7 @@ impl LookupTable {
         };
         let longest = lengths.iter().copied().max().unwrap_or(0);
         let mut symbols = vec![(0, 0); 1 << longest];
-        // The next code, in the highest of 16 bits.
+        // The next code, which starts at the highest of 16 bits.
         let mut code: u32 = 0;
         for length in 1..=longest {
             for (symbol, _) in (0..).zip(lengths).filter(|&(_, &own)| own == length) {

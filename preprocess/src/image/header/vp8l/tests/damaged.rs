@@ -1,4 +1,4 @@
-//! Random bytes and damaged streams.
+//! Property tests with random bytes and with damaged streams.
 
 use proptest::prelude::*;
 
@@ -7,7 +7,7 @@ use super::{
     Writer,
 };
 
-/// Writes a code of a group that is derived from one number.
+/// Writes one prefix code of a group. The number `kind` determines the code.
 fn put_code(writer: &mut Writer, alphabet: usize, kind: u32) {
     match kind % 4 {
         0 => {
@@ -25,8 +25,8 @@ fn put_code(writer: &mut Writer, alphabet: usize, kind: u32) {
     }
 }
 
-/// Generates streams of transforms, an entropy image and groups, each of which may be invalid. Then flips
-/// some bits and may cut off the end.
+/// Generates streams of transforms, an entropy image and groups, each of which may be invalid. In each
+/// stream, some bits are flipped, and the end may be cut off.
 fn damaged_stream() -> impl Strategy<Value = Vec<u8>> {
     let transforms = prop::collection::vec((0..4u32, 0..8u32, 0..1024u32), 0..4);
     let groups = prop::collection::vec(any::<u32>(), 0..12);
@@ -91,9 +91,9 @@ proptest! {
         height in any_side(),
         more in prop::collection::vec(any::<u8>(), 1..16),
     ) {
-        /// Minimum length of a group: five codes of one symbol in four bits each.
+        /// Minimum length of a group in bits: five codes of one symbol, with four bits each.
         const MIN_GROUP_BITS: u64 = 20;
-        /// Maximum bytes of one code: the longest alphabet with the longest codes.
+        /// Maximum number of bytes for one code, that is, for the longest alphabet with the longest codes.
         const MAX_CODE_BYTES: u64 = 4096 + 32 + 32 * (280 + 2048);
         let result = table_bytes(&stream, width, height).ok();
         if let Some(bytes) = result {

@@ -1,4 +1,5 @@
-//! Streams written bit by bit: valid ones, and invalid ones that no encoder writes.
+//! Tests with streams that are written bit by bit. Some streams are valid, and some are invalid streams that
+//! no encoder writes.
 
 mod damaged;
 
@@ -21,7 +22,7 @@ impl Writer {
     /// Writes a code of one or two symbols.
     fn simple(&mut self, symbols: &[u32]) -> &mut Self {
         self.put(1, 1).put(u32::from(symbols.len() == 2), 1);
-        // The first symbol has eight bits.
+        // This bit means that the first symbol is written in eight bits.
         self.put(1, 1);
         symbols.iter().for_each(|&symbol| {
             self.put(symbol, 8);
@@ -29,10 +30,11 @@ impl Writer {
         self
     }
 
-    /// Writes the code of the lengths, which gives each length from 0 to 15 a code of four bits.
+    /// Writes the prefix code of the lengths. It gives each length from 0 to 15 a code of four bits.
     fn lengths_head(&mut self) -> &mut Self {
         self.put(0, 1).put(15, 4);
-        // In the order of the format. The first two and the ninth symbol are runs, which get no code.
+        // The format defines the order of the symbols. The first two and the ninth symbol are runs, which get
+        // no code.
         [0, 0, 4, 4, 4, 4, 4, 4, 0].iter().for_each(|&length| {
             self.put(length, 3);
         });
@@ -46,8 +48,8 @@ impl Writer {
         self.put(u32::from(length).reverse_bits() >> 28, 4)
     }
 
-    /// Writes a code by the lengths of the symbols of its alphabet. Symbols without a given length are
-    /// unused.
+    /// Writes a prefix code as the lengths of the codes of its symbols. The symbols of `alphabet` that have
+    /// no entry in `lengths` are unused.
     fn lengths(&mut self, alphabet: usize, lengths: &[u8]) -> &mut Self {
         self.lengths_head().put(0, 1);
         let rest = std::iter::repeat_n(&0, alphabet - lengths.len());
@@ -83,34 +85,36 @@ impl Writer {
         self.0.chunks(8).map(|bits| (0..).zip(bits).map(|(at, &bit)| u8::from(bit) << at).sum()).collect()
     }
 
-    /// Returns the bytes of the tables, or `None` for a corrupt stream. Asserts that every shorter stream is
-    /// corrupt.
+    /// Returns the number of bytes in the tables, or `None` for a corrupt stream. Asserts that every shorter
+    /// stream is corrupt.
     fn tables(&self, width: u32, height: u32) -> Option<u64> {
         let tables = table_bytes(&self.bytes(), width, height).ok();
         if tables.is_some() {
-            for bytes in 0..self.bytes().len() {
-                assert!(table_bytes(&self.bytes()[..bytes], width, height).is_err(), "{bytes} bytes");
+            for length in 0..self.bytes().len() {
+                assert!(table_bytes(&self.bytes()[..length], width, height).is_err(), "{length} bytes");
             }
         }
         tables
     }
 }
 
-/// Starts a stream without transforms, colour cache and entropy image.
+/// Starts a stream that has no transforms, no colour cache and no entropy image.
 fn plain() -> Writer {
     let mut writer = Writer::default();
     writer.put(0, 3);
     writer
 }
 
-/// Starts a stream without transforms and colour cache, with an entropy image for blocks of 4×4.
+/// Starts a stream that has no transforms and no colour cache, but an entropy image for blocks of 4×4 pixels.
 fn with_groups() -> Writer {
     let mut writer = Writer::default();
     writer.put(0, 2).put(1, 1).put(0, 3);
     writer
 }
 
-/// As [`with_groups`], with the codes of the entropy image: greens as given, a single symbol for the others.
+/// Starts a stream as [`with_groups`] does, and writes the codes of the entropy image.
+///
+/// `greens` are the lengths of the codes of green. The other codes have a single symbol each.
 fn with_greens(greens: &[u8]) -> Writer {
     let mut writer = with_groups();
     writer.put(0, 1).lengths(280, greens).others();
@@ -128,7 +132,7 @@ fn table_bytes_is_the_sum_over_all_codes() {
     let lengths: Vec<u8> = (1..=15).chain([15]).collect();
     let long = plain().lengths(280, &lengths).others().tables(1, 1);
     assert_eq!(long, Some(GROUP_BYTES + 1024 * 4 + 6 * 32 + 32));
-    // A single symbol needs no table, also when it is written by its length.
+    // A single symbol needs no table, even when the code is written as lengths.
     assert_eq!(plain().lengths(280, &[0, 0, 7]).others().tables(1, 1), Some(GROUP_BYTES));
 }
 
@@ -166,7 +170,7 @@ fn colour_cache_extends_the_first_alphabet_and_invalid_sizes_are_refused() {
     for (size, fits) in [(0, false), (1, true), (11, true), (12, false), (15, false)] {
         let mut writer = Writer::default();
         writer.put(0, 1).put(1, 1).put(size, 4).put(0, 1);
-        // The alphabet is valid for every size, so that only the size can be refused.
+        // The lengths are valid for every size of the cache, so that only the size can be refused.
         let cache = if fits { 1 << size } else { 0 };
         writer.lengths(280 + cache, &[1, 1]).others();
         let expected = fits.then_some(GROUP_BYTES + 2 * 4 + 32);
@@ -192,7 +196,7 @@ fn group_count_is_the_largest_value_of_the_entropy_image_plus_one() {
         writer.group();
     });
     assert_eq!(writer.tables(68, 64), Some(257 * GROUP_BYTES));
-    assert_eq!(writer.tables(64, 64), None, "256 blocks");
+    assert_eq!(writer.tables(64, 64), None, "there are only 256 blocks");
 }
 
 #[test]
@@ -209,7 +213,8 @@ fn more_groups_than_blocks_are_refused() {
 
 #[test]
 fn largest_value_is_found_in_every_block_of_the_entropy_image() {
-    // Greens 0 and 2 have one bit each. One of four blocks is 2, which makes three groups.
+    // The greens 0 and 2 have codes of one bit. One of the four blocks has the value 2, so there are three
+    // groups.
     for position in 0..4 {
         let mut writer = with_greens(&[1, 0, 1]);
         (0..4).for_each(|block| {
@@ -220,12 +225,14 @@ fn largest_value_is_found_in_every_block_of_the_entropy_image() {
         });
         assert_eq!(writer.tables(8, 8), Some(3 * GROUP_BYTES), "{position}");
     }
-    // No block is 2, which makes one group.
+    // No block has the value 2, so there is one group.
     let mut writer = with_greens(&[1, 0, 1]);
     assert_eq!(writer.put(0, 4).group().tables(8, 8), Some(GROUP_BYTES));
 }
 
-/// Starts an entropy image whose greens are 0 and `symbols` - 1 runs, with codes of the same length.
+/// Starts a stream whose entropy image has `symbols` symbols of green, with codes of the same length.
+///
+/// The symbols are the value 0 and `symbols` - 1 lengths of runs.
 fn with_runs(symbols: usize) -> Writer {
     let mut lengths = vec![0; 256 + symbols - 1];
     let length = u8::try_from(symbols.ilog2()).unwrap();
@@ -236,14 +243,14 @@ fn with_runs(symbols: usize) -> Writer {
 
 #[test]
 fn runs_fill_the_entropy_image_exactly_or_the_stream_is_refused() {
-    // One block, then a run of three without extra bits.
+    // The image is one block and a run of three blocks, which has no extra bits.
     let mut writer = with_runs(4);
     writer.put(0, 2).put(0b11, 2).group();
     assert_eq!(writer.tables(8, 8), Some(GROUP_BYTES));
     // A run of four is longer than the image.
     assert_eq!(with_runs(8).put(0, 3).put(0b001, 3).group().tables(8, 8), None);
-    // A run of seven or eight, by one extra bit. With the first block, that is the length of the image or one
-    // more.
+    // One extra bit selects a run of seven or eight blocks. Together with the first block, these are all
+    // eight blocks of the image, or one block too many.
     let run = |bit| with_runs(8).put(0, 3).put(0b011, 3).put(bit, 1).group().tables(32, 4);
     assert_eq!(run(0), Some(GROUP_BYTES));
     assert_eq!(run(1), None);
@@ -266,12 +273,12 @@ fn incomplete_and_oversubscribed_codes_are_refused() {
 
 #[test]
 fn runs_of_code_lengths_are_expanded_and_refused_past_the_end() {
-    // Two bits each for the length 1, a repetition of the previous length (16), and runs of zeros (17 and
-    // 18).
+    // Four symbols have codes of two bits: the length 1, a repetition of the previous length (16), and runs
+    // of zeros (17 and 18).
     let runs = |symbols: &[(u32, u32, u32)], limit: Option<u32>| {
         let mut writer = plain();
         writer.put(0, 1).put(15, 4);
-        // In the order of the format: 17, 18, 0, 1, 2, 3, 4, 5, 16, 6 …
+        // The format defines the order of the symbols: 17, 18, 0, 1, 2, 3, 4, 5, 16, 6 …
         let lengths = [2, 2, 0, 2, 0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
         lengths.iter().for_each(|&length| {
             writer.put(length, 3);
@@ -293,9 +300,9 @@ fn runs_of_code_lengths_are_expanded_and_refused_past_the_end() {
     assert_eq!(runs(&[ONE, ONE, zeros(138), zeros(138), ONE, ONE], None), None, "four ones");
     assert_eq!(runs(&[ONE, zeros(138), zeros(130), (17, 7, 3), ONE], None), two);
     assert_eq!(runs(&[ONE, zeros(138), zeros(130), zeros(12)], None), None, "past the end");
-    assert_eq!(runs(&[ONE, ONE], Some(2)), two, "the other lengths are left out");
+    assert_eq!(runs(&[ONE, ONE], Some(2)), two, "the lengths after the first two are left out");
     assert_eq!(runs(&[ONE, zeros(138), ONE], Some(3)), two);
-    // Repeats the previous length three times.
+    // The symbol 16 repeats the previous length three times.
     assert_eq!(runs(&[ONE, (16, 0, 2)], Some(2)), None, "four ones");
 }
 
@@ -343,12 +350,13 @@ fn transforms_are_skipped_and_a_repeated_transform_is_refused() {
 
 #[test]
 fn palette_of_few_colours_makes_the_coded_image_narrower() {
-    // The number of blocks of four pixels in the coded row, which is the maximum number of groups.
+    // `blocks` is the number of blocks of four pixels in the coded row, which is the maximum number of
+    // groups.
     for (colours, blocks) in [(2, 2), (3, 4), (4, 4), (5, 8), (16, 8), (17, 16), (256, 16)] {
         for (groups, fits) in [(blocks, true), (blocks + 1, false)] {
             let mut writer = Writer::default();
             writer.put(1, 1).put(3, 2).put(colours - 1, 8).flat_image(0);
-            // No more transforms, no colour cache, an entropy image.
+            // Writes that there are no more transforms, no colour cache, and an entropy image.
             writer.put(0, 2).put(1, 1).put(0, 3).flat_image(groups - 1);
             (0..groups).for_each(|_| {
                 writer.group();
@@ -361,7 +369,8 @@ fn palette_of_few_colours_makes_the_coded_image_narrower() {
 
 #[test]
 fn symbols_without_bits_are_read_in_constant_time() {
-    // Runs of one block without bits, for 2^60 blocks. Counting them one by one would never end.
+    // The entropy image has 2^60 blocks, in runs of one block that need no bits. Counting the runs one by one
+    // would never end.
     let mut lengths = [0; 257];
     lengths[256] = 1;
     let mut writer = with_greens(&lengths);
@@ -380,10 +389,10 @@ fn stream_of_an_encoder_is_read_up_to_its_last_code() {
     let pixels: Vec<u8> = (0..64 * 48 * 3u32).map(|at| ((at * at) >> 7).to_le_bytes()[0]).collect();
     let mut file = Cursor::new(Vec::new());
     WebPEncoder::new_lossless(&mut file).write_image(&pixels, 64, 48, ExtendedColorType::Rgb8).unwrap();
-    // Skips RIFF, length, WEBP, VP8L, length, signature and size.
+    // The first 25 bytes are RIFF, a length, WEBP, VP8L, a length, the signature and the size.
     let stream = &file.get_ref()[25..];
     let bytes = table_bytes(stream, 64, 48).unwrap();
     assert!(bytes > GROUP_BYTES);
-    // The pixels are not read.
+    // Half of the stream gives the same result, because the pixels are not read.
     assert_eq!(table_bytes(&stream[..stream.len() / 2], 64, 48).unwrap(), bytes);
 }
