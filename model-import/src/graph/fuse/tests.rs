@@ -48,7 +48,7 @@ fn fused(constants: Vec<TensorProto>, nodes: Vec<NodeProto>) -> GraphProto {
     graph
 }
 
-fn plan(graph: &GraphProto, index: usize) -> String {
+fn plan_of(graph: &GraphProto, index: usize) -> String {
     graph.node[index].text("plan").unwrap()
 }
 
@@ -66,16 +66,17 @@ fn residual_block_and_classifier_head_become_one_chain() {
     constants.push(float_tensor("b", &[2], &[7.0, 8.0]));
     let graph = fused(constants, nodes);
     assert_eq!(operators(&graph), [CHAIN]);
-    let conv = |channels, outputs, kernel, pad, clamp| {
+    let conv_source = |channels, outputs, kernel, pad, clamp| {
         format!(
             "fused::Conv {{ channels: {channels}, output_channels: {outputs}, kernel: {kernel}, stride: 1, \
              pads: [{pad}, {pad}, {pad}, {pad}], clamp: [{clamp}, f32::INFINITY] }}"
         )
     };
-    let (expand, depthwise) = (conv(3, 6, 1, 0, "0.0"), conv(6, 6, 3, 1, "0.0"));
-    let (project, classes) = (conv(6, 3, 1, 0, "f32::NEG_INFINITY"), conv(3, 2, 1, 0, "f32::NEG_INFINITY"));
+    let (expand, depthwise) = (conv_source(3, 6, 1, 0, "0.0"), conv_source(6, 6, 3, 1, "0.0"));
+    let (project, classes) =
+        (conv_source(6, 3, 1, 0, "f32::NEG_INFINITY"), conv_source(3, 2, 1, 0, "f32::NEG_INFINITY"));
     assert_eq!(
-        plan(&graph, 0),
+        plan_of(&graph, 0),
         format!(
             "fused::Plan {{ input: [3, 8, 8], shifted: false, steps: vec![fused::Step::InvertedResidual {{ \
              expand: Some({expand}), depthwise: {depthwise}, project: {project}, add_input: true }}, \
@@ -90,7 +91,7 @@ fn residual_block_and_classifier_head_become_one_chain() {
 }
 
 #[test]
-fn addition_of_another_value_than_the_input_is_not_fused_into_the_block() {
+fn addition_of_a_value_that_is_not_the_input_is_not_fused_into_the_block() {
     let mut nodes = vec![conv("x", "q", "q0")];
     nodes.extend(block());
     nodes.push(add("q0", "p0", "y"));
@@ -98,7 +99,7 @@ fn addition_of_another_value_than_the_input_is_not_fused_into_the_block() {
     constants.push(weights("q", [3, 3, 1, 1]));
     let graph = fused(constants, nodes);
     assert_eq!(operators(&graph), [CHAIN, CHAIN, "Add"]);
-    assert!(plan(&graph, 1).contains("add_input: false"));
+    assert!(plan_of(&graph, 1).contains("add_input: false"));
 }
 
 #[test]
@@ -111,7 +112,7 @@ fn addition_of_a_constant_per_channel_begins_a_chain() {
             let graph = fused(vec![constant.clone(), weights("w", [4, 3, 3, 3])], nodes);
             assert_eq!(operators(&graph), [CHAIN]);
             assert_eq!(graph.node[0].input[0], "x");
-            assert!(plan(&graph, 0).starts_with("fused::Plan { input: [3, 8, 8], shifted: true, steps"));
+            assert!(plan_of(&graph, 0).starts_with("fused::Plan { input: [3, 8, 8], shifted: true, steps"));
             assert_eq!(values(&graph, &graph.node[0].input[1])[..3], expected);
         }
     }
@@ -126,7 +127,7 @@ fn shared_sum_and_addition_along_the_width_are_not_fused() {
     // No convolution follows.
     let nodes = vec![add("x", "s", "z"), proto::node("Sigmoid", &["z"], &["y"])];
     assert_eq!(operators(&fused(constants(), nodes)), ["Add", "Sigmoid"]);
-    // One constant per column.
+    // The constant has one value per column.
     let columns = vec![float_tensor("s", &[SIDE], &[1.0; 8]), weights("w", [3, 3, 1, 1])];
     assert_eq!(operators(&fused(columns, vec![add("x", "s", "z"), conv("z", "w", "y")])), ["Add", CHAIN]);
 }
@@ -140,11 +141,11 @@ fn addition_that_broadcasts_is_not_fused_into_the_block() {
     let mut graph = graph(&[None, Some(3), Some(3), Some(3)], block_weights(), nodes);
     fuse(&mut graph, "x");
     assert_eq!(operators(&graph), [CHAIN, "Add"]);
-    assert!(plan(&graph, 0).contains("add_input: false"));
+    assert!(plan_of(&graph, 0).contains("add_input: false"));
 }
 
 #[test]
-fn value_with_another_user_ends_the_chain() {
+fn value_with_a_second_user_ends_the_chain() {
     // The expanded map has a second user, so that no block can be fused, but single convolutions can.
     let mut nodes = block();
     nodes.push(proto::node("GlobalAveragePool", &["e1"], &["s"]));
@@ -154,7 +155,7 @@ fn value_with_another_user_ends_the_chain() {
     assert_eq!(graph.node[0].output[0], "e1");
     assert_eq!(graph.node[1].input[0], "e1");
 
-    // An output of the graph must remain.
+    // The value between the steps is an output of the graph, so it must remain.
     let mut nodes = block();
     nodes.push(relu("p0", "z"));
     let mut graph = graph_of(nodes);
@@ -185,13 +186,13 @@ fn auto_pad_and_both_forms_of_clip_bounds_are_read() {
     let clip = proto::node("Clip", &["c", "", "six"], &["y"]);
     let constants = vec![weights("w", [4, 3, 3, 3]), float_tensor("six", &[], &[6.0])];
     let graph = fused(constants, vec![conv, clip]);
-    let plan = plan(&graph, 0);
+    let plan = plan_of(&graph, 0);
     assert!(plan.contains("pads: [0, 0, 1, 1], clamp: [f32::NEG_INFINITY, 6.0]"), "{plan}");
 
     let conv = conv_lower();
     let clip = proto::node("Clip", &["c"], &["y"]).with_float("min", 0.0).with_float("max", 6.0);
     let graph = fused(vec![weights("w", [4, 3, 3, 3])], vec![conv, clip]);
-    let plan = self::plan(&graph, 0);
+    let plan = plan_of(&graph, 0);
     assert!(plan.contains("pads: [1, 1, 0, 0], clamp: [0.0, 6.0]"), "{plan}");
 }
 
