@@ -1,4 +1,4 @@
-//! The errors of decoding.
+//! Defines the errors of decoding.
 
 /// Error returned when a picture cannot be decoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
