@@ -23,7 +23,7 @@ pub(crate) struct ConvWeights<B: Backend> {
 pub(crate) struct ChainWeights<B: Backend> {
     /// Constants to add to the channels of the input, `[1, channels, 1, 1]`.
     shift: Option<FloatTensor<B>>,
-    /// Weights per convolution, in the order of the steps.
+    /// One entry per convolution, in the order of the steps.
     convolutions: Vec<ConvWeights<B>>,
 }
 
@@ -129,7 +129,7 @@ impl<B: Backend> RemainingWeights<'_, B> {
         if let Some(residual) = residual {
             output = B::float_add(output, residual);
         }
-        // Applies one bound at a time: burn-flex's operator for both at once is not vectorised.
+        // Each bound is applied separately, because burn-flex's operator for both bounds is not vectorised.
         let [lo, hi] = conv.clamp;
         if lo > f32::NEG_INFINITY {
             output = B::float_clamp_min(output, lo.into());
