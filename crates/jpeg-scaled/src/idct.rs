@@ -1,8 +1,8 @@
 //! Inverse DCTs that turn a block into 1, 2×2, 4×4 or 8×8 samples.
 //!
-//! The samples are bit for bit those of libjpeg's "slow integer" method (`jidctred.c` and `jidctint.c`).
-//! Their values depend on the order of the passes, columns before rows, and on the rounding between the
-//! passes. Coefficients larger than an encoder can produce wrap around.
+//! The samples are bit for bit the samples of libjpeg's "slow integer" method (`jidctred.c` and
+//! `jidctint.c`). Their values depend on the order of the passes, columns before rows, and on the rounding
+//! between the passes. Coefficients larger than an encoder can produce wrap around.
 //!
 //! Eight blocks are transformed at once. Each block is a lane of [`Lanes`], and every step is a loop over
 //! contiguous lanes, which the compiler vectorises.

@@ -247,7 +247,7 @@ fn interpolate(near: u8, far: u8, bias: u16) -> u8 {
 #[inline(always)]
 fn upsample_samples(samples: &[u8], row: &mut [u8]) {
     let new_sample = |near: u8, far: u8, bias: u16| u16::from(interpolate(near, far, bias));
-    double(samples, row, |before, sample, after| {
+    double_samples(samples, row, |before, sample, after| {
         [new_sample(sample, before, 1), new_sample(sample, after, 2)]
     });
 }
@@ -259,7 +259,7 @@ fn upsample_samples(samples: &[u8], row: &mut [u8]) {
 #[inline(always)]
 fn upsample_sums(sums: &[u16], row: &mut [u8]) {
     let new_sample = |near: u16, far: u16, bias: u16| (3 * near + far + bias) >> 4;
-    double(sums, row, |before, sum, after| [new_sample(sum, before, 8), new_sample(sum, after, 7)]);
+    double_samples(sums, row, |before, sum, after| [new_sample(sum, before, 8), new_sample(sum, after, 7)]);
 }
 
 /// Computes two samples from each of `values` and its neighbours. `values` must have at least two elements.
@@ -267,7 +267,7 @@ fn upsample_sums(sums: &[u16], row: &mut [u8]) {
 /// The first value is its own neighbour before it, and the last value is its own neighbour after it. The
 /// results of `two_samples` must be less than 256.
 #[inline(always)]
-fn double<T: Copy>(values: &[T], row: &mut [u8], two_samples: impl Fn(T, T, T) -> [u16; 2]) {
+fn double_samples<T: Copy>(values: &[T], row: &mut [u8], two_samples: impl Fn(T, T, T) -> [u16; 2]) {
     // Writing both samples as one number lets the compiler vectorise the loop.
     let pair = |before, value, after| {
         let [left, right] = two_samples(before, value, after);

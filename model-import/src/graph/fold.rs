@@ -159,7 +159,7 @@ fn fold_predecessors(graph: &mut GraphProto, conv: usize) {
     if !shifts || !has_padding(&graph.node[conv]) {
         weights.with_affine_before(&affine).store(graph, conv);
         graph.node[conv].input[0] = value;
-        remove(graph, chain);
+        remove_nodes(graph, chain);
         return;
     }
     let is_single_add = chain.len() == 1 && affine.scale.iter().all(|scale| *scale == 1.0);
@@ -176,10 +176,10 @@ fn fold_predecessors(graph: &mut GraphProto, conv: usize) {
     let last = graph.node[chain[0]].output[0].clone();
     graph.node[first] = proto::node("Add", &[&value, &constant], &[&last]);
     chain.pop();
-    remove(graph, chain);
+    remove_nodes(graph, chain);
 }
 
-fn remove(graph: &mut GraphProto, mut indices: Vec<usize>) {
+fn remove_nodes(graph: &mut GraphProto, mut indices: Vec<usize>) {
     indices.sort_unstable();
     for index in indices.into_iter().rev() {
         graph.node.remove(index);
@@ -200,7 +200,7 @@ fn has_padding(conv: &NodeProto) -> bool {
 #[cfg(test)]
 mod tests {
     use super::super::proto::node;
-    use super::super::testing::{graph, operators, values};
+    use super::super::testing::{build_graph, operators, values};
     use super::*;
 
     const IMAGE: [Option<i64>; 4] = [None, Some(2), Some(4), Some(4)];
@@ -235,7 +235,7 @@ mod tests {
         for inputs in [vec!["x", "w", "b"], vec!["x", "w"]] {
             let with_bias = inputs.len() == 3;
             let nodes = vec![node("Conv", &inputs, &["c"]), batch_norm("c", "y")];
-            let mut graph = graph(&IMAGE, batch_norm_constants(), nodes);
+            let mut graph = build_graph(&IMAGE, batch_norm_constants(), nodes);
             graph.initializer[2] = float_tensor("gamma", &[2], &[4.0, 3.0]);
             fold_after_conv(&mut graph);
             assert_eq!(operators(&graph), ["Conv"]);
@@ -262,7 +262,7 @@ mod tests {
             node("Add", &["f", "shift"], &["g"]),
             node("Relu", &["g"], &["y"]),
         ];
-        let mut graph = graph(&IMAGE, constants, nodes);
+        let mut graph = build_graph(&IMAGE, constants, nodes);
         fold_after_conv(&mut graph);
         assert_eq!(operators(&graph), ["Conv", "Relu"]);
         let input = graph.node[0].input.clone();
@@ -278,7 +278,7 @@ mod tests {
             batch_norm("c", "d"),
             node("Add", &["c", "d"], &["y"]),
         ];
-        let mut shared = graph(&IMAGE, batch_norm_constants(), nodes);
+        let mut shared = build_graph(&IMAGE, batch_norm_constants(), nodes);
         fold_after_conv(&mut shared);
         assert_eq!(operators(&shared), ["Conv", "BatchNormalization", "Add"]);
         // Constants with the dimensions [2] and [1, 1, 1, 2] run along the width, not along the channels.
@@ -286,19 +286,19 @@ mod tests {
             let mut constants = batch_norm_constants();
             constants.push(float_tensor("along", &dims, &[2.0, 4.0]));
             let nodes = vec![node("Conv", &["x", "w"], &["c"]), node("Mul", &["c", "along"], &["y"])];
-            let mut along_width = graph(&IMAGE, constants, nodes);
+            let mut along_width = build_graph(&IMAGE, constants, nodes);
             fold_after_conv(&mut along_width);
             assert_eq!(operators(&along_width), ["Conv", "Mul"]);
         }
         // The convolution's output is an output of the graph.
         let nodes = vec![node("Conv", &["x", "w", "b"], &["y"]), batch_norm("y", "z")];
-        let mut output = graph(&IMAGE, batch_norm_constants(), nodes);
+        let mut output = build_graph(&IMAGE, batch_norm_constants(), nodes);
         output.output.push(proto::value_info("z", &[]));
         fold_after_conv(&mut output);
         assert_eq!(operators(&output), ["Conv", "BatchNormalization"]);
     }
 
-    fn normalised(pads: &[i64]) -> GraphProto {
+    fn normalised_graph(pads: &[i64]) -> GraphProto {
         let mut constants = batch_norm_constants();
         constants.push(float_tensor("scale", &[1, 2, 1, 1], &[2.0, 4.0]));
         constants.push(float_tensor("shift", &[1, 2, 1, 1], &[1.0, 2.0]));
@@ -308,12 +308,12 @@ mod tests {
             node("Conv", &["b", "w", "b0"], &["y"]).with_ints("pads", pads),
         ];
         constants.push(float_tensor("b0", &[2], &[0.5, -0.5]));
-        graph(&IMAGE, constants, nodes)
+        build_graph(&IMAGE, constants, nodes)
     }
 
     #[test]
     fn shift_before_a_padding_convolution_remains_as_an_add() {
-        let mut graph = normalised(&[0, 0, 1, 1]);
+        let mut graph = normalised_graph(&[0, 0, 1, 1]);
         fold_before_conv(&mut graph);
         assert_eq!(operators(&graph), ["Add", "Conv"]);
         let (add, conv) = (graph.node[0].input.clone(), graph.node[1].input.clone());
@@ -330,7 +330,7 @@ mod tests {
 
     #[test]
     fn scale_and_shift_before_an_unpadded_convolution_are_folded() {
-        let mut graph = normalised(&[0, 0, 0, 0]);
+        let mut graph = normalised_graph(&[0, 0, 0, 0]);
         fold_before_conv(&mut graph);
         assert_eq!(operators(&graph), ["Conv"]);
         let conv = graph.node[0].input.clone();
@@ -350,7 +350,7 @@ mod tests {
             node("Mul", &["x", "scale"], &["a"]),
             node("Conv", &["a", "w"], &["y"]).with_int("group", 2).with_ints("pads", &[1, 1, 1, 1]),
         ];
-        let mut graph = graph(&IMAGE, constants, nodes);
+        let mut graph = build_graph(&IMAGE, constants, nodes);
         fold_before_conv(&mut graph);
         assert_eq!(operators(&graph), ["Conv"]);
         let conv = graph.node[0].input.clone();

@@ -171,19 +171,19 @@ fn find_target_for_any_batch(node: &NodeProto, shapes: &Shapes) -> Option<Vec<i6
 #[cfg(test)]
 mod tests {
     use super::super::proto::node;
-    use super::super::testing::{graph, operators};
+    use super::super::testing::{build_graph, operators};
     use super::super::tidy;
     use super::*;
 
     const PLANE: [Option<i64>; 4] = [Some(1), Some(8), Some(7), Some(7)];
     const PIXEL: [Option<i64>; 4] = [None, Some(8), Some(1), Some(1)];
 
-    fn simplified(
+    fn simplify_nodes(
         dims: &[Option<i64>],
         constants: Vec<onnx_ir::TensorProto>,
         nodes: Vec<NodeProto>,
     ) -> GraphProto {
-        let mut graph = graph(dims, constants, nodes);
+        let mut graph = build_graph(dims, constants, nodes);
         simplify(&mut graph, "x");
         tidy::remove_dead(&mut graph);
         graph
@@ -193,7 +193,7 @@ mod tests {
     fn reshape_to_one_row_per_image_becomes_flatten() {
         for target in [[1, -1], [1, 8], [-1, 8], [0, -1]] {
             let constants = vec![int_tensor("shape", &[2], &target)];
-            let graph = simplified(&PIXEL, constants, vec![node("Reshape", &["x", "shape"], &["y"])]);
+            let graph = simplify_nodes(&PIXEL, constants, vec![node("Reshape", &["x", "shape"], &["y"])]);
             assert_eq!(operators(&graph), ["Flatten"], "{target:?}");
             assert!(graph.initializer.is_empty());
         }
@@ -204,7 +204,7 @@ mod tests {
         // A row per image would have 8 * 7 * 7 = 392 values.
         for target in [[-1, 8], [2, -1]] {
             let constants = vec![int_tensor("shape", &[2], &target)];
-            let graph = simplified(&PLANE, constants, vec![node("Reshape", &["x", "shape"], &["y"])]);
+            let graph = simplify_nodes(&PLANE, constants, vec![node("Reshape", &["x", "shape"], &["y"])]);
             assert_eq!(operators(&graph), ["Reshape"], "{target:?}");
             assert_eq!(graph.node[0].input, ["x", "shape"]);
         }
@@ -220,7 +220,7 @@ mod tests {
             node("Concat", &["n1", "rest"], &["shape"]).with_int("axis", 0),
             node("Reshape", &["x", "shape"], &["y"]),
         ];
-        assert_eq!(operators(&simplified(&PLANE, constants, nodes)), ["Flatten"]);
+        assert_eq!(operators(&simplify_nodes(&PLANE, constants, nodes)), ["Flatten"]);
 
         let constants = vec![
             int_tensor("from", &[1], &[0]),
@@ -234,13 +234,13 @@ mod tests {
             node("Concat", &["n1", "rest"], &["shape"]).with_int("axis", 0),
             node("Reshape", &["x", "shape"], &["y"]),
         ];
-        assert_eq!(operators(&simplified(&PLANE, constants, nodes)), ["Flatten"]);
+        assert_eq!(operators(&simplify_nodes(&PLANE, constants, nodes)), ["Flatten"]);
     }
 
     #[test]
     fn reshape_of_one_image_to_several_dimensions_works_for_any_batch() {
         let constants = vec![int_tensor("shape", &[5], &[1, 2, 4, 7, 7])];
-        let graph = simplified(&PLANE, constants, vec![node("Reshape", &["x", "shape"], &["y"])]);
+        let graph = simplify_nodes(&PLANE, constants, vec![node("Reshape", &["x", "shape"], &["y"])]);
         assert_eq!(operators(&graph), ["Reshape"]);
         let shape = proto::initializer(&graph, &graph.node[0].input[1]).unwrap();
         assert_eq!(proto::integers(shape), Some(vec![-1, 2, 4, 7, 7]));
@@ -252,7 +252,7 @@ mod tests {
             node("ReduceMean", &["x"], &["y"]).with_ints("axes", axes).with_int("keepdims", keeps_dims)
         };
         let operators_of = |node| {
-            let graph = simplified(&PLANE, vec![], vec![node]);
+            let graph = simplify_nodes(&PLANE, vec![], vec![node]);
             operators(&graph).join(" ")
         };
         assert_eq!(operators_of(mean(&[2, 3], 1)), "GlobalAveragePool");
@@ -267,21 +267,22 @@ mod tests {
     fn transpose_before_pooling_or_flattening_is_removed() {
         let transpose = node("Transpose", &["x"], &["t"]).with_ints("perm", &[0, 2, 3, 1]);
         let mean = node("ReduceMean", &["t"], &["y"]).with_ints("axes", &[1, 2]).with_int("keepdims", 0);
-        let graph = simplified(&PLANE, vec![], vec![transpose.clone(), mean]);
+        let graph = simplify_nodes(&PLANE, vec![], vec![transpose.clone(), mean]);
         assert_eq!(operators(&graph), ["GlobalAveragePool", "Flatten"]);
         let squeeze = node("Squeeze", &["t"], &["y"]).with_ints("axes", &[1, 2]);
-        let graph = simplified(&PIXEL, vec![], vec![transpose.clone(), squeeze]);
+        let graph = simplify_nodes(&PIXEL, vec![], vec![transpose.clone(), squeeze]);
         assert_eq!(operators(&graph), ["Flatten"]);
         assert_eq!(graph.node[0].input, ["x"]);
         // Transposing a larger plane changes the order of the values.
         let constants = vec![int_tensor("shape", &[2], &[-1, 392])];
-        let graph = simplified(&PLANE, constants, vec![transpose, node("Reshape", &["t", "shape"], &["y"])]);
+        let graph =
+            simplify_nodes(&PLANE, constants, vec![transpose, node("Reshape", &["t", "shape"], &["y"])]);
         assert_eq!(operators(&graph), ["Transpose", "Flatten"]);
     }
 
     #[test]
     fn output_with_a_plane_of_one_pixel_is_flattened() {
-        let mut graph = graph(&PLANE, vec![], vec![node("GlobalAveragePool", &["x"], &["y"])]);
+        let mut graph = build_graph(&PLANE, vec![], vec![node("GlobalAveragePool", &["x"], &["y"])]);
         flatten_output(&mut graph, "x");
         assert_eq!(operators(&graph), ["GlobalAveragePool", "Flatten"]);
         assert_eq!(graph.node[1].output, ["y"]);

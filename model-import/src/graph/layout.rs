@@ -121,7 +121,7 @@ fn reshape_constants(graph: &mut GraphProto, index: usize) -> Result<(), String>
 #[cfg(test)]
 mod tests {
     use super::super::proto::{float_tensor, node, tensor_type};
-    use super::super::testing::{graph, operators};
+    use super::super::testing::{build_graph, operators};
     use super::*;
 
     const CHANNELS_LAST: [Option<i64>; 4] = [None, Some(8), Some(6), Some(3)];
@@ -135,7 +135,7 @@ mod tests {
             node("Relu", &["c"], &["y"]),
         ];
         let constants = vec![float_tensor("scale", &[3], &[1.0, 2.0, 3.0]), float_tensor("one", &[], &[1.0])];
-        let mut graph = graph(&CHANNELS_LAST, constants, nodes);
+        let mut graph = build_graph(&CHANNELS_LAST, constants, nodes);
         assert_eq!(make_channels_first(&mut graph, "x"), Ok(Layout::ChannelsLast));
         assert_eq!(operators(&graph), ["Mul", "Sub", "Relu"]);
         assert_eq!(tensor_type(&graph.input[0]).1, [None, Some(3), Some(8), Some(6)]);
@@ -148,14 +148,14 @@ mod tests {
     #[test]
     fn channels_first_input_is_left_unchanged() {
         let nodes = vec![node("Relu", &["x"], &["y"])];
-        let mut graph = graph(&[Some(1), Some(3), Some(8), Some(6)], vec![], nodes);
+        let mut graph = build_graph(&[Some(1), Some(3), Some(8), Some(6)], vec![], nodes);
         assert_eq!(make_channels_first(&mut graph, "x"), Ok(Layout::ChannelsFirst));
     }
 
     #[test]
     fn input_that_is_not_an_rgb_image_is_refused_with_its_shape() {
         let error_for = |dims: &[Option<i64>]| {
-            let mut graph = graph(dims, vec![], vec![node("Relu", &["x"], &["y"])]);
+            let mut graph = build_graph(dims, vec![], vec![node("Relu", &["x"], &["y"])]);
             make_channels_first(&mut graph, "x").unwrap_err()
         };
         let error = error_for(&CHANNELS_LAST);

@@ -4,8 +4,8 @@
 //!
 //! 1. [`tidy`] turns all constants into initializers and removes nodes that do nothing.
 //! 2. [`layout`] makes the input channels-first.
-//! 3. [`head`] writes pooling and flattening in one form that works for any batch size. It uses the shapes
-//!    that [`shapes`] infers.
+//! 3. [`head`] rewrites pooling and flattening with operators that work for any batch size. This pass uses
+//!    the shapes that [`shapes`] infers.
 //! 4. [`fold`] merges scales and shifts per channel into convolutions.
 //! 5. [`tidy`] removes unused nodes and constants.
 //!

@@ -372,13 +372,13 @@ pub(super) fn format_shape(shape: &[Dim]) -> String {
 #[cfg(test)]
 mod tests {
     use super::super::proto::{float_tensor, node};
-    use super::super::testing::graph;
+    use super::super::testing::build_graph;
     use super::*;
 
     const IMAGE: [Option<i64>; 4] = [Some(1), Some(3), Some(224), Some(225)];
 
     fn shape_after(constants: Vec<onnx_ir::TensorProto>, node: NodeProto) -> Option<Vec<Dim>> {
-        let graph = graph(&IMAGE, constants, vec![node]);
+        let graph = build_graph(&IMAGE, constants, vec![node]);
         Shapes::infer(&graph, "x").shape("y").map(Into::into)
     }
 

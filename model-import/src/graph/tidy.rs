@@ -141,7 +141,7 @@ pub fn find_control_flow(graph: &GraphProto) -> Option<&NodeProto> {
 #[cfg(test)]
 mod tests {
     use super::super::proto::{NodeExt as _, node, value_info};
-    use super::super::testing::{graph, operators};
+    use super::super::testing::{build_graph, operators};
     use super::*;
 
     #[test]
@@ -149,7 +149,8 @@ mod tests {
         let mut constant = node("Constant", &[], &["two"]);
         constant = constant.with_float("value_float", 2.0);
         let weight = float_tensor("weight", &[1], &[3.0]);
-        let mut graph = graph(&[None], vec![weight], vec![constant, node("Mul", &["x", "two"], &["y"])]);
+        let mut graph =
+            build_graph(&[None], vec![weight], vec![constant, node("Mul", &["x", "two"], &["y"])]);
         graph.input.push(value_info("weight", &[Some(1)]));
         collect_constants(&mut graph);
         assert_eq!(operators(&graph), ["Mul"]);
@@ -166,7 +167,7 @@ mod tests {
             node("Relu", &["c"], &["d"]),
             node("Identity", &["d"], &["y"]),
         ];
-        let mut graph = graph(&[None], vec![], nodes);
+        let mut graph = build_graph(&[None], vec![], nodes);
         remove_identities(&mut graph);
         assert_eq!(operators(&graph), ["Relu", "Relu"]);
         assert_eq!(graph.node[0].input, ["x"]);
@@ -177,10 +178,10 @@ mod tests {
     #[test]
     fn dropout_with_used_mask_and_identity_from_input_to_output_are_kept() {
         let nodes = vec![node("Dropout", &["x"], &["a", "mask"]), node("Mul", &["a", "mask"], &["y"])];
-        let mut with_mask = graph(&[None], vec![], nodes);
+        let mut with_mask = build_graph(&[None], vec![], nodes);
         remove_identities(&mut with_mask);
         assert_eq!(operators(&with_mask), ["Dropout", "Mul"]);
-        let mut through = graph(&[None], vec![], vec![node("Identity", &["x"], &["y"])]);
+        let mut through = build_graph(&[None], vec![], vec![node("Identity", &["x"], &["y"])]);
         remove_identities(&mut through);
         assert_eq!(operators(&through), ["Identity"]);
     }
@@ -192,7 +193,7 @@ mod tests {
             node("Shape", &["x"], &["shape"]),
             node("Gather", &["shape", "zero"], &["batch"]),
         ];
-        let mut graph = graph(&[None], vec![int_tensor("zero", &[], &[0])], nodes);
+        let mut graph = build_graph(&[None], vec![int_tensor("zero", &[], &[0])], nodes);
         remove_dead(&mut graph);
         assert_eq!(operators(&graph), ["Relu"]);
         assert!(graph.initializer.is_empty());

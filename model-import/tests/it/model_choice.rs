@@ -26,11 +26,11 @@ fn generated_model(workspace: &Workspace) -> String {
     line.split('"').nth(1).unwrap().into()
 }
 
-fn warnings(lines: &[String]) -> Vec<&String> {
+fn warnings_in(lines: &[String]) -> Vec<&String> {
     lines.iter().filter(|line| line.starts_with("cargo::warning=")).collect()
 }
 
-fn watched(lines: &[String]) -> Vec<String> {
+fn watched_paths_in(lines: &[String]) -> Vec<String> {
     lines.iter().filter_map(|line| line.strip_prefix("cargo::rerun-if-changed=")).map(Into::into).collect()
 }
 
@@ -39,14 +39,14 @@ fn unset_variable_and_missing_file_give_the_fallback_model_with_a_warning() {
     let workspace = Workspace::new();
     let lines = build(&workspace, &[]).unwrap();
     assert_eq!(generated_model(&workspace), "efficientnet-lite0");
-    let warnings = warnings(&lines);
+    let warnings = warnings_in(&lines);
     assert_eq!(warnings.len(), 1, "{lines:?}");
     for part in ["efficientnet-lite0", "mobilenetv2", "fetching is off", "CLASSIFY_MODEL_ONNX"] {
         assert!(warnings[0].contains(part), "{part}: {warnings:?}");
     }
     // A later `fetch` must cause the script to run again. Every watched path must exist, because cargo runs
     // the script at every build if one does not exist.
-    let watched = watched(&lines);
+    let watched = watched_paths_in(&lines);
     assert!(watched.contains(&workspace.model("mobilenetv2").display().to_string()), "{watched:?}");
     for path in &watched {
         assert!(fs::exists(path).unwrap(), "{path} does not exist");
@@ -63,8 +63,8 @@ fn unset_variable_and_existing_file_give_the_default_model() {
     fs::write(&file, common::to_bytes(&common::tiny_network())).unwrap();
     let lines = build(&workspace, &[]).unwrap();
     assert_eq!(generated_model(&workspace), "mobilenetv2");
-    assert!(warnings(&lines).is_empty(), "{lines:?}");
-    assert!(watched(&lines).contains(&file.display().to_string()));
+    assert!(warnings_in(&lines).is_empty(), "{lines:?}");
+    assert!(watched_paths_in(&lines).contains(&file.display().to_string()));
 }
 
 #[test]

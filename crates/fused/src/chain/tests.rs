@@ -60,7 +60,7 @@ fn features() -> Plan {
 }
 
 /// Pseudo-random numbers between -1 and 1.
-fn numbers(count: usize, mut state: u32) -> Vec<f32> {
+fn random_numbers(count: usize, mut state: u32) -> Vec<f32> {
     let mut next = || {
         state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
         f32::from(u16::try_from(state >> 16).unwrap()) / 32_768.0 - 1.0
@@ -73,7 +73,10 @@ fn new_chain(plan: &Plan, execution: Execution) -> Chain {
 }
 
 fn weights_for(plan: &Plan) -> Tensor<1> {
-    Tensor::from_data(TensorData::new(numbers(plan.weights_len(), 7), [plan.weights_len()]), &Device::flex())
+    Tensor::from_data(
+        TensorData::new(random_numbers(plan.weights_len(), 7), [plan.weights_len()]),
+        &Device::flex(),
+    )
 }
 
 fn image_tensor(plan: &Plan, images: &[f32], batch: usize) -> Tensor<4> {
@@ -100,7 +103,7 @@ fn cpu_kernels_agree_with_plain_operators() {
     let (network, features) = (network(), features());
     for isa in Isa::available() {
         for batch in [1, 2, 5] {
-            let images = numbers(batch * network.input.iter().product::<usize>(), 3);
+            let images = random_numbers(batch * network.input.iter().product::<usize>(), 3);
             let [plain, kernels] =
                 [Execution::Plain, Execution::Kernels(isa)].map(|execution| new_chain(&network, execution));
             let expected = run::<2>(&plain, &images, batch);
@@ -120,7 +123,7 @@ fn input_in_pixel_order_gives_bit_identical_outputs() {
     for plan in [network(), Plan { shifted: false, ..network() }] {
         let chain = new_chain(&plan, Execution::Kernels(Isa::detect()));
         let batch = 3;
-        let values = numbers(batch * plan.input.iter().product::<usize>(), 11);
+        let values = random_numbers(batch * plan.input.iter().product::<usize>(), 11);
         let expected = run::<2>(&chain, &values, batch);
         // Stores the values in pixel order; the permuted view has the same logical values.
         let nhwc = image_tensor(&plan, &values, batch).permute([0, 2, 3, 1]).into_data();
@@ -133,7 +136,7 @@ fn input_in_pixel_order_gives_bit_identical_outputs() {
 #[test]
 fn shift_changes_the_output() {
     let plan = features();
-    let values = numbers(plan.input.iter().product::<usize>(), 13);
+    let values = random_numbers(plan.input.iter().product::<usize>(), 13);
     let shifted = run::<4>(&new_chain(&plan, Execution::Plain), &values, 1);
     // Without the shift, the weights begin with the weights of the first convolution.
     let bare = Plan { shifted: false, ..plan.clone() };
@@ -147,7 +150,7 @@ fn outputs_are_bit_identical_for_any_number_of_threads() {
     let plan = network();
     let chain = new_chain(&plan, Execution::Kernels(Isa::detect()));
     let batch = 4;
-    let images = numbers(batch * plan.input.iter().product::<usize>(), 5);
+    let images = random_numbers(batch * plan.input.iter().product::<usize>(), 5);
     let outputs_with = |threads| {
         let pool = ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
         pool.install(|| run::<2>(&chain, &images, batch))

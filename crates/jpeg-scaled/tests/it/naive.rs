@@ -172,7 +172,7 @@ impl Plane {
     }
 
     /// Averages squares of `across` × `down` samples.
-    fn averaged(&self, across: usize, down: usize) -> Self {
+    fn average(&self, across: usize, down: usize) -> Self {
         let (width, height) = (self.width / across, self.samples.len() / self.width / down);
         let mut samples = Vec::new();
         for index in 0..width * height {
@@ -268,9 +268,9 @@ pub(crate) fn decode(file: &[u8], denominator: usize) -> Vec<f64> {
             let (wide, high) = (across / component.blocks_across == 2, down / component.blocks_down == 2);
             // Larger blocks replace the upsampling of a component with half the samples in both directions.
             let (mut plane, wide, high) = if wide && high && denominator > 1 {
-                (plane.averaged(denominator / 2, denominator / 2), false, false)
+                (plane.average(denominator / 2, denominator / 2), false, false)
             } else {
-                (plane.averaged(denominator, denominator), wide, high)
+                (plane.average(denominator, denominator), wide, high)
             };
             // Decoders clamp samples to a byte before upsampling.
             plane.samples.iter_mut().for_each(|sample| *sample = sample.clamp(-128.0, 127.0));

@@ -125,8 +125,8 @@ fn missing_or_misordered_restart_markers_are_refused() {
         for scale in Scale::ALL {
             assert_eq!(decode(&wrong, scale), Err(Error::Truncated));
         }
-        let missing = [&file[..at], &file[at + 2..]].concat();
-        assert!(decode(&missing, Scale::Eighth).is_err());
+        let without_marker = [&file[..at], &file[at + 2..]].concat();
+        assert!(decode(&without_marker, Scale::Eighth).is_err());
         assert_unsupported(&with_inserted(&file, at, b"\x12\x34"), "bytes before a restart marker");
     }
 }

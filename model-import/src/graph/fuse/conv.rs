@@ -209,7 +209,7 @@ fn read_fully_connected(graph: &GraphProto, shapes: &Shapes, node: &NodeProto, i
     let values = proto::floats(matrix)?;
     let complete = values.len() == value_count(&matrix.dims);
     let (outputs, weights) = match node.int("transB").unwrap_or(0) {
-        0 => (columns, transposed(&values, usize::try_from(columns).ok()?)),
+        0 => (columns, transpose(&values, usize::try_from(columns).ok()?)),
         _ => (rows, values),
     };
     let supported = complete
@@ -239,7 +239,7 @@ fn value_count(dims: &[i64]) -> usize {
     dims.iter().product::<i64>().try_into().unwrap_or(usize::MAX)
 }
 
-fn transposed(values: &[f32], columns: usize) -> Vec<f32> {
+fn transpose(values: &[f32], columns: usize) -> Vec<f32> {
     let row = |column: usize| values.iter().skip(column).step_by(columns).copied();
     (0..columns).flat_map(row).collect()
 }

@@ -143,7 +143,7 @@ impl Chain {
     ) -> bool {
         // Only the input of the whole chain may have other users.
         let users = if self.nodes.is_empty() {
-            users(graph, &self.output)
+            find_users(graph, &self.output)
         } else {
             proto::only_user(graph, &self.output).into_iter().collect()
         };
@@ -224,7 +224,7 @@ fn read_shift(graph: &GraphProto, shapes: &Shapes, node: &NodeProto) -> Option<(
 }
 
 /// Returns the indices of the nodes that use a value.
-fn users(graph: &GraphProto, value: &str) -> Vec<usize> {
+fn find_users(graph: &GraphProto, value: &str) -> Vec<usize> {
     let uses = |node: &NodeProto| node.input.iter().any(|input| input == value);
     (0..graph.node.len()).filter(|index| uses(&graph.node[*index])).collect()
 }
@@ -241,7 +241,7 @@ fn find_inverted_residual(
 ) -> Option<(Option<Conv>, Conv, Conv)> {
     let next = |value: &str| read_conv(graph, shapes, proto::only_user(graph, value)?, value);
     let mut candidates =
-        users(graph, input).into_iter().filter_map(|user| read_conv(graph, shapes, user, input));
+        find_users(graph, input).into_iter().filter_map(|user| read_conv(graph, shapes, user, input));
     let first = candidates.find(|conv| may_begin(conv))?;
     let (expand, depthwise) = if first.is_pointwise() {
         let depthwise = next(&first.output)?;
