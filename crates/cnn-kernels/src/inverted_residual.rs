@@ -17,7 +17,7 @@ const MAX_TILE_BYTES: usize = 512 << 10;
 ///
 /// The expanded tensor is several times larger than the input and the output. That tensor is computed in
 /// tiles of a few rows that stay in the cache, and each tile overwrites the previous one except for the rows
-/// that both need. The result is bit for bit the same as if the three operators run one after another.
+/// that both need. The result is bit for bit the same as if the three operators ran one after another.
 #[derive(Clone, Debug)]
 pub struct InvertedResidual {
     expand: Option<PackedConv1x1>,
