@@ -1,13 +1,16 @@
-//! The build script of `classify`: finds the model and generates its code in `OUT_DIR/model/`.
+//! Runs the build script of `classify`, which finds the model and generates its code in `OUT_DIR/model/`.
 //!
-//! Reads the variables `CLASSIFY_MODEL` and `CLASSIFY_MODEL_ONNX` (see [`crate::locate`]) and
-//! `CLASSIFY_MODEL_FETCH` (`auto`, the default, or `never`, which forbids fetching a missing file). Writes
-//! `network.rs` (burn code with a `struct Model`), `network.bpk` (its weights), `network.onnx` (the
-//! simplified graph) and `spec.rs` (constants).
+//! The script reads these environment variables:
 //!
-//! Cargo runs the script again when one of these variables or a watched file changes. A build that used the
-//! fallback model watches the folder of the default model: the next build runs the script again if the
-//! file was put there, and does not try to fetch it at every build.
+//! - `CLASSIFY_MODEL` and `CLASSIFY_MODEL_ONNX` choose the model (see [`crate::locate`]).
+//! - `CLASSIFY_MODEL_FETCH` is `auto` (the default) or `never`, which forbids fetching a missing file.
+//!
+//! The script writes `network.rs` (burn code with a `struct Model`), `network.bpk` (the model's weights),
+//! `network.onnx` (the simplified graph) and `spec.rs` (constants).
+//!
+//! Cargo runs the script again when one of these variables or a watched file changes. A build that contains
+//! the fallback model watches the folder of the default model. The script therefore runs again once the
+//! default model's file is put there, but it does not try to fetch the file at every build.
 
 use std::env;
 use std::fs::{self, File};
@@ -31,7 +34,7 @@ pub fn run() {
     let outcome = generate(&|name| env::var(name).ok());
     let (lines, failed) = match outcome {
         Ok(lines) => (lines, false),
-        Err(error) => (vec![format!("cargo::error={}", on_one_line(&error))], true),
+        Err(error) => (vec![format!("cargo::error={}", join_lines(&error))], true),
     };
     print_lines(&lines);
     if failed {
@@ -51,23 +54,24 @@ fn print_lines(lines: &[String]) {
 /// `variable` returns the value of an environment variable, so that tests need not change the process's own.
 ///
 /// # Errors
-/// See [`locate::locate`], [`Model::read`] and [`codegen::generate`]. Also fails if `CLASSIFY_MODEL_FETCH`
-/// has an invalid value, or a variable that cargo sets is missing.
+/// Returns the errors of [`locate::locate`], [`Model::read`] and [`codegen::generate`],
+/// [`Error::InvalidVariable`] if `CLASSIFY_MODEL_FETCH` has an invalid value, and
+/// [`Error::MissingVariable`] if a variable that cargo sets is missing.
 pub fn generate(variable: &dyn Fn(&'static str) -> Option<String>) -> Result<Vec<String>, Error> {
-    let options = locate_options(variable)?;
+    let options = read_options(variable)?;
     let out = options.writable_folder.join("model");
     let located = locate::locate(&options, &mut |_, _| {})?;
     align_modification_time(&located)?;
-    let lines = directives(&located);
+    let lines = format_directives(&located);
     let LocatedModel { spec, onnx, sha256, .. } = located;
     codegen::generate(&Model::read(spec, onnx, sha256)?, &out)?;
     Ok(lines)
 }
 
-fn locate_options(variable: &dyn Fn(&'static str) -> Option<String>) -> Result<LocateOptions, Error> {
+fn read_options(variable: &dyn Fn(&'static str) -> Option<String>) -> Result<LocateOptions, Error> {
     let set_by_cargo =
         |name| variable(name).map(PathBuf::from).ok_or(Error::MissingVariable { variable: name });
-    // An empty value counts as unset, since compose files and CI matrices cannot unset a variable.
+    // An empty value is treated as unset, because compose files and CI matrices cannot unset a variable.
     let set_by_user = |name| variable(name).filter(|value| !value.is_empty());
     let fetch_allowed = match set_by_user("CLASSIFY_MODEL_FETCH").as_deref() {
         None | Some("auto") => true,
@@ -93,31 +97,31 @@ fn locate_options(variable: &dyn Fn(&'static str) -> Option<String>) -> Result<L
 
 /// Gives a fetched ONNX file the modification time of the `model.toml` that pins its content.
 ///
-/// Cargo runs a build script again if a watched file is newer than the script's start, which is always true
-/// of a file that the script itself has just fetched.
+/// Cargo runs a build script again if a watched file is newer than the start of the script's last run. A file
+/// that the script itself has just fetched is always newer.
 fn align_modification_time(located: &LocatedModel) -> Result<(), Error> {
     let spec = ModelSpec::toml_path(&located.spec.folder);
-    let pinned = modification_time(&spec)?;
-    if located.sha256 == located.spec.onnx.sha256 && modification_time(&located.onnx)? > pinned {
-        // A failure is harmless: the script runs once more in the next build.
+    let pinned = read_modification_time(&spec)?;
+    if located.sha256 == located.spec.onnx.sha256 && read_modification_time(&located.onnx)? > pinned {
+        // A failure is harmless: the next build then runs the script once more.
         let _ = File::options().append(true).open(&located.onnx).and_then(|file| file.set_modified(pinned));
     }
     Ok(())
 }
 
-fn modification_time(file: &Path) -> Result<SystemTime, Error> {
+fn read_modification_time(file: &Path) -> Result<SystemTime, Error> {
     fs::metadata(file).and_then(|metadata| metadata.modified()).map_err(Error::io("read", file))
 }
 
-fn directives(located: &LocatedModel) -> Vec<String> {
+fn format_directives(located: &LocatedModel) -> Vec<String> {
     let variables = WATCHED_VARIABLES.map(|name| format!("cargo::rerun-if-env-changed={name}"));
     let watched = located.watch.iter().map(|path| format!("cargo::rerun-if-changed={}", path.display()));
-    let warning = located.warning.iter().map(|warning| format!("cargo::warning={}", on_one_line(warning)));
+    let warning = located.warning.iter().map(|warning| format!("cargo::warning={}", join_lines(warning)));
     variables.into_iter().chain(watched).chain(warning).collect()
 }
 
 /// Joins the lines of a text, because a cargo directive is a single line.
-fn on_one_line(text: &dyn ToString) -> String {
+fn join_lines(text: &dyn ToString) -> String {
     let text = text.to_string();
     let lines: Vec<&str> = text.lines().map(str::trim).collect();
     lines.join(" ")

@@ -1,8 +1,8 @@
-//! Code generation for the custom operator that [`crate::graph::fuse`] puts into the graph.
+//! Generates the code of the custom operator that [`crate::graph::fuse`] puts into the graph.
 //!
-//! The generated code holds a field of type `fused::Chain`. The weights are not part of that field but the
-//! operator's second input, a constant: burn-onnx makes a field of every constant that a custom operator
-//! reads, so weights in `fused::Chain` would be in the program twice.
+//! The generated code holds a field of type `fused::Chain`, which does not contain the weights. The weights
+//! are the operator's second input, which is a constant: burn-onnx makes a field of every constant that a
+//! custom operator reads, so the program would contain weights in `fused::Chain` twice.
 
 use burn_onnx::ext::proc_macro2::TokenStream;
 use burn_onnx::ext::quote::{format_ident, quote};
@@ -15,7 +15,7 @@ use crate::graph::fuse::{CHAIN, DOMAIN};
 /// Generates a field of type `fused::Chain` and a call of its method `forward`.
 pub(crate) struct ChainOp;
 
-fn output_rank(node: &CustomNode) -> Result<usize, ProcessError> {
+fn read_output_rank(node: &CustomNode) -> Result<usize, ProcessError> {
     let rank = node.attrs.get_i64("rank").and_then(|rank| usize::try_from(rank).ok());
     rank.ok_or_else(|| ProcessError::MissingAttribute("rank".into()))
 }
@@ -30,7 +30,7 @@ impl CustomOp for ChainOp {
     }
 
     fn infer_output_types(&self, node: &CustomNode) -> Result<Vec<ArgType>, ProcessError> {
-        let output = TensorType { dtype: DType::F32, rank: output_rank(node)?, static_shape: None };
+        let output = TensorType { dtype: DType::F32, rank: read_output_rank(node)?, static_shape: None };
         Ok(vec![ArgType::Tensor(output)])
     }
 
@@ -41,7 +41,7 @@ impl CustomOp for ChainOp {
     ) -> Result<TokenStream, ProcessError> {
         let [input, weights] = [0, 1].map(|index| context.arg(&node.inputs[index]));
         let output = arg_to_ident(&node.outputs[0]);
-        let (field, rank) = (format_ident!("{}", node.name), output_rank(node)?);
+        let (field, rank) = (format_ident!("{}", node.name), read_output_rank(node)?);
         Ok(quote! { let #output = self.#field.forward::<#rank>(#input, #weights); })
     }
 

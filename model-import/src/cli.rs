@@ -72,7 +72,7 @@ impl Cli {
     }
 
     fn execute(self) -> anyhow::Result<String> {
-        let models = self.models.unwrap_or_else(nearest_models);
+        let models = self.models.unwrap_or_else(find_nearest_models);
         match self.command {
             Command::Fetch { model, force } => fetch_model(&models, &model, force),
             Command::Inspect { model } => inspect(&models, &model),
@@ -81,10 +81,13 @@ impl Cli {
     }
 }
 
-/// Finds the folder `models` in the current folder or the nearest parent.
-fn nearest_models() -> PathBuf {
-    let here = env::current_dir().unwrap_or_default();
-    here.ancestors()
+/// Finds the folder `models` in the current folder or in the nearest parent that has one.
+///
+/// Returns the relative path `models` if there is no such folder.
+fn find_nearest_models() -> PathBuf {
+    let current_folder = env::current_dir().unwrap_or_default();
+    current_folder
+        .ancestors()
         .map(|folder| folder.join("models"))
         .find(|models| models.is_dir())
         .unwrap_or_else(|| "models".into())
@@ -123,9 +126,9 @@ fn check(models: &Path, model: &str) -> anyhow::Result<String> {
     let model = Model::read(spec, onnx, sha256)?;
     let folder = env::temp_dir().join(format!("model-import-{}", process::id()));
     let outcome = codegen::generate(&model, &folder);
-    let removed = fs::remove_dir_all(&folder);
+    let removal = fs::remove_dir_all(&folder);
     outcome?;
-    removed?;
+    removal?;
     Ok(format!(
         "{head}\n{}\nlabels      {}\nconverts, and its labels fit its outputs",
         model.graph.report,
@@ -133,7 +136,7 @@ fn check(models: &Path, model: &str) -> anyhow::Result<String> {
     ))
 }
 
-/// Finds the ONNX file in a model's folder and checks it, without fetching.
+/// Finds the ONNX file in a model's folder and checks the file. Does not fetch a missing file.
 fn find_pinned_file(models: &Path, spec: &ModelSpec) -> Result<(PathBuf, String), Error> {
     let options = LocateOptions {
         models: models.into(),
@@ -164,8 +167,8 @@ fn progress_bar(size: u64) -> impl FnMut(u64, u64) {
     if let Ok(style) = style {
         bar.set_style(style);
     }
-    move |done, total| {
+    move |received, total| {
         bar.set_length(total);
-        bar.set_position(done);
+        bar.set_position(received);
     }
 }

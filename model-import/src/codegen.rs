@@ -1,10 +1,13 @@
-//! Generates Rust code from a simplified graph: `network.rs` and `network.bpk` through burn-onnx, and
-//! `spec.rs` with the model's constants.
+//! Generates Rust code from a simplified graph.
 //!
-//! The weights are compiled into the program ([`LoadStrategy::Embedded`]): the program is then a single
-//! file, and its first forward pass ends sooner (measured in `model-import/README.md`).
+//! burn-onnx generates `network.rs` and `network.bpk`. This module itself generates `spec.rs`, which contains
+//! the model's constants.
 //!
-//! `register_operators` is the place for custom operators and for replacements of burn-onnx's own.
+//! The weights are compiled into the program ([`LoadStrategy::Embedded`]). The program is then a single file,
+//! and its first forward pass takes less time (`model-import/README.md` has the measurements).
+//!
+//! `register_operators` registers the custom operators. Replacements of burn-onnx's own operators also belong
+//! there.
 
 use std::any::Any;
 use std::cell::Cell;
@@ -26,7 +29,8 @@ use crate::spec::OutputKind;
 /// Writes `network.rs`, `network.bpk`, `network.onnx` and `spec.rs` of a model into the folder `out`.
 ///
 /// # Errors
-/// The graph does not convert, or the folder cannot be written.
+/// Returns [`Error::Conversion`] if burn-onnx cannot convert the graph, and [`Error::Io`] if the folder
+/// cannot be written.
 pub fn generate(model: &Model, out: &Path) -> Result<(), Error> {
     write_network(&model.graph.model, &model.onnx, out, "network")?;
     write_constants(model, out)
@@ -34,24 +38,26 @@ pub fn generate(model: &Model, out: &Path) -> Result<(), Error> {
 
 /// Writes the burn code and the weights of a simplified graph into the folder `out`.
 ///
-/// Writes `<name>.rs` and `<name>.bpk`, generated after chains of convolutions were fused; the crate that
-/// includes the code therefore depends on the crate `fused`. Also writes the two graphs: `<name>.onnx`
-/// without fused chains and `fused/<name>.onnx` with them. `onnx` is the original file, for error messages.
+/// The code `<name>.rs` and the weights `<name>.bpk` are generated from a graph whose chains of convolutions
+/// are fused, so the crate that includes the code must depend on the crate `fused`. The function also writes
+/// the graph without fused chains to `<name>.onnx`, and the graph with fused chains to `fused/<name>.onnx`.
+/// `onnx` is the path of the original file, for error messages.
 ///
 /// # Errors
-/// The graph does not convert, or the folder cannot be written.
+/// Returns [`Error::Conversion`] if burn-onnx cannot convert the graph, and [`Error::Io`] if the folder
+/// cannot be written.
 pub fn write_network(model: &ModelProto, onnx: &Path, out: &Path, name: &str) -> Result<(), Error> {
     let conversion_error = |cause: String| Error::Conversion { onnx: onnx.into(), cause };
-    let write = |model: &ModelProto, file: &Path| {
+    let write_graph = |model: &ModelProto, file: &Path| {
         let bytes = model.write_to_bytes().map_err(|error| conversion_error(error.to_string()))?;
         fs::write(file, bytes).map_err(Error::io("write", file))
     };
     let fused_folder = out.join("fused");
     fs::create_dir_all(&fused_folder).map_err(Error::io("create", &fused_folder))?;
-    write(model, &out.join(format!("{name}.onnx")))?;
+    write_graph(model, &out.join(format!("{name}.onnx")))?;
     // burn-onnx names its output files after its input file.
     let fused = fused_folder.join(format!("{name}.onnx"));
-    write(&with_fused_chains(model), &fused)?;
+    write_graph(&with_fused_chains(model), &fused)?;
 
     let (input, folder) = (fused.to_string_lossy(), out.to_string_lossy());
     catch_panic(|| {
@@ -80,8 +86,10 @@ fn with_fused_chains(model: &ModelProto) -> ModelProto {
     model
 }
 
-/// Registers custom operators and replacements of built-in ones with the code generator
-/// (`burn_onnx::ext::{CustomOp, OpOverride}`).
+/// Registers custom operators with the code generator.
+///
+/// A custom operator implements `burn_onnx::ext::CustomOp`. A replacement of one of burn-onnx's own operators
+/// implements `burn_onnx::ext::OpOverride`.
 fn register_operators(generator: &mut ModelGen) {
     generator.register_custom_op(ChainOp);
 }
@@ -89,13 +97,13 @@ fn register_operators(generator: &mut ModelGen) {
 /// Writes `spec.rs`: the constants with which a service prepares the input and names the outputs.
 ///
 /// # Errors
-/// The folder cannot be written.
+/// Returns [`Error::Io`] if the folder cannot be written.
 pub fn write_constants(model: &Model, out: &Path) -> Result<(), Error> {
     let file = out.join("spec.rs");
-    fs::write(&file, constants_source(model)).map_err(Error::io("write", &file))
+    fs::write(&file, format_constants(model)).map_err(Error::io("write", &file))
 }
 
-fn constants_source(model: &Model) -> String {
+fn format_constants(model: &Model) -> String {
     let spec = &model.spec;
     let report = &model.graph.report;
     let labels = model.labels.iter().fold(String::new(), |mut text, label| {
@@ -145,8 +153,8 @@ thread_local! {
 
 /// Runs the code generator and returns the message of a panic as an error.
 ///
-/// burn-onnx reports every failure by panicking. While it runs, panics of this thread are not printed, since
-/// the caller reports them; panics of other threads are printed as usual.
+/// burn-onnx reports every failure by panicking. While burn-onnx runs, panics of this thread are not printed,
+/// because the caller reports them. Panics of other threads are printed as usual.
 fn catch_panic(run: impl FnOnce()) -> Result<(), String> {
     static HOOK: Once = Once::new();
     HOOK.call_once(|| {

@@ -72,7 +72,7 @@ pub enum Error {
     InvalidVariable {
         /// Name of the variable.
         variable: &'static str,
-        /// Its value.
+        /// Value of the variable.
         value: String,
         /// The reason for refusing the value, and the values that are accepted.
         reason: String,
@@ -83,7 +83,7 @@ pub enum Error {
         /// Name of the variable.
         variable: &'static str,
     },
-    /// The ONNX file does not have the size and checksum of `model.toml`.
+    /// The ONNX file does not have the size and checksum that `model.toml` states.
     #[error(
         "{} is not the file that {} describes: expected {expected}, found {found}; {advice}",
         onnx.display(),
@@ -121,7 +121,7 @@ pub enum Error {
     UnsupportedGraph {
         /// The ONNX file.
         onnx: PathBuf,
-        /// The property that was found, the one that is expected, and advice.
+        /// The property that was found, the property that is expected, and advice for the user.
         reason: String,
     },
     /// burn-onnx cannot generate code for the graph.

@@ -13,10 +13,11 @@ use crate::spec::OnnxFile;
 
 /// Timeouts of a download.
 ///
-/// The defaults are short where no data flows, so that a build without network loses seconds, not minutes.
+/// The default timeouts for connecting and for the response header are short, so that a build without a
+/// network connection loses only seconds.
 #[derive(Debug, Clone)]
 pub struct FetchTimeouts {
-    /// Timeout for resolving the host name, and again for connecting.
+    /// Timeout for resolving the host name, and also for connecting to the server.
     pub connect: Duration,
     /// Timeout for receiving the response header.
     pub response: Duration,
@@ -43,7 +44,7 @@ pub enum FetchError {
     /// `model.toml` has no URL.
     #[error("key `onnx.urls` of its model.toml is empty")]
     NoUrl,
-    /// No URL delivered the file; one message per URL.
+    /// No URL delivered the file. The value holds one message per URL, in the order of the URLs.
     #[error("{}", .0.join("; "))]
     AllUrlsFailed(Vec<String>),
     /// The file cannot be written to its folder.
@@ -56,17 +57,18 @@ pub enum FetchError {
     },
 }
 
-/// A function that is called with the number of bytes received and the total.
+/// A function that is called with the number of bytes received so far and the expected total.
 pub type ProgressCallback<'a> = &'a mut dyn FnMut(u64, u64);
 
 /// Downloads the file to `target`, trying each URL in order.
 ///
-/// The body is written to a separate file (`<target>.<unique>.part`), which is renamed to `target` after size
-/// and SHA-256 were checked. A reader therefore never sees an incomplete file, and concurrent builds do
+/// The body is written to a separate file (`<target>.<unique>.part`), which is renamed to `target` after its
+/// size and SHA-256 are checked. A reader therefore never sees an incomplete file, and concurrent builds do
 /// not disturb each other. No file is created before a server has sent a response header.
 ///
 /// # Errors
-/// No URL delivered the right file, or the target cannot be written.
+/// Returns [`FetchError::NoUrl`] if `onnx` has no URL, [`FetchError::AllUrlsFailed`] if no URL delivered the
+/// right file, and [`FetchError::Write`] if the file cannot be written.
 pub fn fetch(
     onnx: &OnnxFile,
     target: &Path,
@@ -87,11 +89,11 @@ pub fn fetch(
     Err(FetchError::AllUrlsFailed(failures))
 }
 
-/// The failure of one download, by what happens next.
+/// The failure of a download from one URL. The variant tells how to continue.
 enum AttemptError {
     /// The URL did not deliver the file; the message says why.
     TryNextUrl(String),
-    /// The file cannot be written, so another URL cannot help.
+    /// The file cannot be written, so a download from the next URL would fail as well.
     GiveUp(FetchError),
 }
 
@@ -109,7 +111,7 @@ fn fetch_from_url(
             .timeout_recv_response(Some(timeouts.response))
             .timeout_per_read(Some(timeouts.read))
             .timeout_global(Some(timeouts.total))
-            // The expected size and checksum are those of the uncompressed file.
+            // `model.toml` states the size and checksum of the uncompressed file.
             .accept_encoding("identity")
             .build(),
     );
@@ -124,10 +126,10 @@ fn fetch_from_url(
         )));
     }
     let part = PartialFile::create(target).map_err(AttemptError::GiveUp)?;
-    let received = part.receive(&mut body.as_reader(), onnx.size, progress)?;
-    if received != onnx.sha256 {
+    let sha256 = part.receive(&mut body.as_reader(), onnx.size, progress)?;
+    if sha256 != onnx.sha256 {
         return Err(AttemptError::TryNextUrl(format!(
-            "the SHA-256 of the body is {received}, expected {}",
+            "the SHA-256 of the body is {sha256}, expected {}",
             onnx.sha256
         )));
     }
@@ -161,35 +163,35 @@ impl PartialFile {
         progress: ProgressCallback<'_>,
     ) -> Result<String, AttemptError> {
         let mut hasher = Sha256::new();
-        let mut done = 0;
+        let mut received = 0;
         let mut buffer = vec![0; 64 * 1024];
         progress(0, size);
         loop {
             let count = body.read(&mut buffer).map_err(|error| {
                 AttemptError::TryNextUrl(format!(
-                    "reading the body failed after {done} of {size} bytes: {error}"
+                    "reading the body failed after {received} of {size} bytes: {error}"
                 ))
             })?;
             if count == 0 {
                 break;
             }
-            done += count as u64;
-            if done > size {
+            received += count as u64;
+            if received > size {
                 return Err(AttemptError::TryNextUrl(format!(
                     "the body has more than the expected {size} bytes"
                 )));
             }
             hasher.update(&buffer[..count]);
             (&self.file).write_all(&buffer[..count]).map_err(|source| self.write_error(source))?;
-            progress(done, size);
+            progress(received, size);
         }
-        if done < size {
-            return Err(AttemptError::TryNextUrl(format!("the body ended after {done} of {size} bytes")));
+        if received < size {
+            return Err(AttemptError::TryNextUrl(format!("the body ended after {received} of {size} bytes")));
         }
         Ok(hex::encode(hasher.finalize()))
     }
 
-    /// Writes the file to the disk and renames it to the target.
+    /// Flushes the file to the disk and renames it to the target.
     fn persist(self) -> Result<(), FetchError> {
         let write_error = |source| FetchError::Write { path: self.target.clone(), source };
         self.file.sync_all().map_err(write_error)?;
@@ -203,7 +205,7 @@ impl PartialFile {
 
 impl Drop for PartialFile {
     fn drop(&mut self) {
-        // Fails after `persist`, which has renamed the file; then nothing is left to remove.
+        // After `persist`, which has renamed the file, nothing is left to remove and this call fails.
         let _ = fs::remove_file(&self.path);
     }
 }
@@ -211,7 +213,7 @@ impl Drop for PartialFile {
 /// Returns the size of a file in bytes and its SHA-256 in hexadecimal.
 ///
 /// # Errors
-/// The file cannot be read.
+/// Returns an [`io::Error`] if the file cannot be read.
 pub fn size_and_sha256(file: &Path) -> io::Result<(u64, String)> {
     let mut reader = File::open(file)?;
     let mut hasher = Sha256::new();

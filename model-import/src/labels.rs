@@ -1,4 +1,4 @@
-//! The labels file: one line per class, in the order of the network's outputs.
+//! Reads the labels file, which has one line per class, in the order of the network's outputs.
 //!
 //! A line is `n01440764<TAB>tench` (WordNet id and label) or only `tench`. Labels need not be unique:
 //! ImageNet uses "crane" both for the bird and for the machine.
@@ -11,17 +11,17 @@ use crate::Error;
 /// A class of the network.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Label {
-    /// WordNet id such as `n01440764`; empty if the file has none.
+    /// WordNet id such as `n01440764`; empty if the line has only a label.
     pub wnid: String,
-    /// Name of the class for people.
+    /// Human-readable name of the class.
     pub name: String,
 }
 
 /// Reads the labels of a model.
 ///
 /// # Errors
-/// The file cannot be read, is empty, or has a line without a label. An empty line is an error, because it
-/// would shift the labels after it.
+/// Returns [`Error::Io`] if the file cannot be read, and [`Error::Labels`] if the file is empty or has a line
+/// without a label. An empty line is an error, because skipping it would shift the labels after it.
 pub fn read(file: &Path) -> Result<Vec<Label>, Error> {
     let text = fs::read_to_string(file).map_err(Error::io("read", file))?;
     parse(&text).map_err(|(line, reason)| Error::Labels { file: file.into(), line, reason: reason.into() })

@@ -4,8 +4,8 @@
 //! ONNX file. A build goes through these modules in order:
 //!
 //! 1. [`locate`] chooses the model and finds its ONNX file; [`fetch`] downloads the file if it is missing.
-//! 2. [`graph`] simplifies the graph: it folds batch normalisation into convolutions, makes shapes constant
-//!    except for the batch, and moves the channels first.
+//! 2. [`graph`] simplifies the graph: it folds batch normalisation into convolutions, makes all
+//!    dimensions constant except the batch, and moves the channels before height and width.
 //! 3. [`model`] reads the labels and checks that they fit the graph.
 //! 4. [`codegen`] fuses chains of convolutions and writes Rust code and weights.
 //!

@@ -24,7 +24,7 @@ pub const FALLBACK_MODEL: &str = "efficientnet-lite0";
 pub struct LocateOptions {
     /// The folder that holds one folder per model.
     pub models: PathBuf,
-    /// The folder for a fetched file if the model's own folder is not writable.
+    /// The folder that receives a fetched file if the model's own folder is not writable.
     pub writable_folder: PathBuf,
     /// Value of `CLASSIFY_MODEL`.
     pub model: Option<String>,
@@ -41,20 +41,22 @@ pub struct LocateOptions {
 pub struct LocatedModel {
     /// Settings of the model.
     pub spec: ModelSpec,
-    /// The ONNX file; unless the user chose it, its size and checksum are those of `spec`.
+    /// The ONNX file. Its size and checksum match `spec`, unless `CLASSIFY_MODEL_ONNX` names the file.
     pub onnx: PathBuf,
     /// SHA-256 of the ONNX file, in hexadecimal.
     pub sha256: String,
-    /// If the fallback model is used: the reason, and the ways to get the default model.
+    /// The reason for using the fallback model and the ways to get the default model; `None` if the fallback
+    /// model is not used in place of the default model.
     pub warning: Option<String>,
-    /// Files and folders whose change requires another run of the build script.
+    /// Files and folders; the build script must run again if one of them changes.
     pub watch: Vec<PathBuf>,
 }
 
 /// Finds the model and its ONNX file; fetches a missing file if that is allowed.
 ///
 /// # Errors
-/// The model does not exist, its `model.toml` is invalid, or its ONNX file is missing or the wrong one.
+/// Returns the errors of [`read_spec`] and [`find_pinned_file`], and [`Error::InvalidVariable`] if the file
+/// that `CLASSIFY_MODEL_ONNX` names cannot be read.
 pub fn locate(options: &LocateOptions, progress: fetch::ProgressCallback<'_>) -> Result<LocatedModel, Error> {
     let name = options.model.as_deref().unwrap_or(DEFAULT_MODEL);
     let spec = read_spec(&options.models, name)?;
@@ -62,14 +64,14 @@ pub fn locate(options: &LocateOptions, progress: fetch::ProgressCallback<'_>) ->
         return use_chosen_file(options, spec, file);
     }
     match find_pinned_file(options, &spec, progress) {
-        Ok((onnx, sha256)) => Ok(located(spec, onnx, sha256)),
+        Ok((onnx, sha256)) => Ok(new_located_model(spec, onnx, sha256)),
         Err(Error::MissingOnnxFile { cause, advice, .. }) if options.model.is_none() => {
             let fallback = read_spec(&options.models, FALLBACK_MODEL)?;
             let (onnx, sha256) = find_pinned_file(options, &fallback, progress)?;
             // Watches the folder and not the missing file in it: cargo treats a missing file as changed and
             // would run the build script, and with it the fetch, at every build.
             let default_folder = spec.folder.clone();
-            let mut located = located(fallback, onnx, sha256);
+            let mut located = new_located_model(fallback, onnx, sha256);
             located.watch.push(default_folder);
             located.warning = Some(format!(
                 "this build contains the fallback model {FALLBACK_MODEL} instead of {name}: the ONNX file of \
@@ -85,7 +87,8 @@ pub fn locate(options: &LocateOptions, progress: fetch::ProgressCallback<'_>) ->
 /// Reads the settings of the model called `name`.
 ///
 /// # Errors
-/// There is no such model, or its `model.toml` is invalid.
+/// Returns [`Error::UnknownModel`] if no folder in `models` has that name, and the errors of
+/// [`ModelSpec::read`].
 pub fn read_spec(models: &Path, name: &str) -> Result<ModelSpec, Error> {
     let folder = models.join(name);
     // A path such as `..` or `/etc` is not a name.
@@ -94,13 +97,13 @@ pub fn read_spec(models: &Path, name: &str) -> Result<ModelSpec, Error> {
         return Err(Error::UnknownModel {
             name: name.into(),
             models: models.into(),
-            available: model_names(models),
+            available: list_model_names(models),
         });
     }
     ModelSpec::read(&folder)
 }
 
-fn model_names(models: &Path) -> Vec<String> {
+fn list_model_names(models: &Path) -> Vec<String> {
     let mut names: Vec<String> = fs::read_dir(models)
         .into_iter()
         .flatten()
@@ -112,7 +115,7 @@ fn model_names(models: &Path) -> Vec<String> {
     names
 }
 
-/// Uses the file of `CLASSIFY_MODEL_ONNX`, whose checksum need not be that of `model.toml`.
+/// Uses the file that `CLASSIFY_MODEL_ONNX` names. Its checksum may differ from the one in `model.toml`.
 fn use_chosen_file(options: &LocateOptions, spec: ModelSpec, file: &Path) -> Result<LocatedModel, Error> {
     let base = options.models.parent().unwrap_or(Path::new(""));
     let onnx = base.join(file);
@@ -125,10 +128,10 @@ fn use_chosen_file(options: &LocateOptions, spec: ModelSpec, file: &Path) -> Res
             if base.as_os_str().is_empty() { Path::new(".") } else { base }.display()
         ),
     })?;
-    Ok(located(spec, onnx, sha256))
+    Ok(new_located_model(spec, onnx, sha256))
 }
 
-fn located(spec: ModelSpec, onnx: PathBuf, sha256: String) -> LocatedModel {
+fn new_located_model(spec: ModelSpec, onnx: PathBuf, sha256: String) -> LocatedModel {
     let watch = vec![ModelSpec::toml_path(&spec.folder), spec.labels.clone(), onnx.clone()];
     LocatedModel { spec, onnx, sha256, warning: None, watch }
 }
@@ -136,7 +139,8 @@ fn located(spec: ModelSpec, onnx: PathBuf, sha256: String) -> LocatedModel {
 /// Finds or fetches the ONNX file that `model.toml` pins, and returns its path and SHA-256.
 ///
 /// # Errors
-/// The file has another size or checksum, or it is missing and was not fetched.
+/// Returns [`Error::WrongOnnxFile`] if the file has a different size or checksum, [`Error::MissingOnnxFile`]
+/// if the file is missing and was not fetched, and [`Error::Io`] if the file cannot be read.
 pub fn find_pinned_file(
     options: &LocateOptions,
     spec: &ModelSpec,

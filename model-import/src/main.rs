@@ -1,4 +1,4 @@
-//! The command `model-import`; see [`model_import::cli`].
+//! Starts the command `model-import`, which [`model_import::cli`] implements.
 
 use std::process::ExitCode;
 

@@ -1,4 +1,4 @@
-//! A model that was read and checked as a whole: settings, labels and simplified graph.
+//! Combines the settings, the labels and the graph of a model, and checks that they fit together.
 
 use std::path::PathBuf;
 
@@ -25,8 +25,9 @@ impl Model {
     /// Reads the labels and the graph of a model and checks that they fit together.
     ///
     /// # Errors
-    /// The labels file or the ONNX file cannot be read or is not supported, the size of the graph's input
-    /// differs from `input.crop`, or the number of labels differs from the number of outputs.
+    /// Returns the errors of [`labels::read`] and [`graph::simplify_file`], [`Error::UnsupportedGraph`] if
+    /// the size of the graph's input differs from `input.crop`, and [`Error::LabelCount`] if the number of
+    /// labels differs from the number of outputs.
     pub fn read(spec: ModelSpec, onnx: PathBuf, sha256: String) -> Result<Self, Error> {
         let labels = labels::read(&spec.labels)?;
         let graph = graph::simplify_file(&onnx)?;

@@ -1,6 +1,7 @@
-//! The settings of a model, `models/<name>/model.toml`: origin, ONNX file, preprocessing, kind of output.
+//! Reads the settings of a model from `models/<name>/model.toml`.
 //!
-//! Names, layout and sizes of the network's input and output are read from the graph instead.
+//! The settings are the origin of the weights, the ONNX file, the preprocessing and the kind of output. The
+//! names, layout and sizes of the network's input and output are not settings: they come from the graph.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -40,12 +41,14 @@ pub struct OnnxFile {
     pub size: u64,
     /// SHA-256 in lower-case hexadecimal.
     pub sha256: String,
-    /// URLs to fetch the file from, tried in order; empty for a file that is part of the source.
+    /// URLs to fetch the file from, tried in order; empty if the file is part of the repository.
     pub urls: Vec<String>,
 }
 
-/// Preprocessing of an image: resize, crop to the centre square, divide by 255, subtract `mean`, divide by
-/// `std`.
+/// Preprocessing of an image.
+///
+/// The image is resized and cropped to its centre square. Each value is divided by 255, reduced by `mean`,
+/// and then divided by `std`.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct InputSpec {
@@ -63,7 +66,7 @@ pub struct InputSpec {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum OutputKind {
-    /// Logits, to which a softmax is yet to be applied.
+    /// Logits, which a service converts to probabilities with a softmax.
     Logits,
     /// Probabilities, which are the result of a softmax.
     Probabilities,
@@ -103,8 +106,8 @@ impl ModelSpec {
     /// Reads and checks `folder/model.toml`.
     ///
     /// # Errors
-    /// The file cannot be read, is not valid TOML, has an unknown or missing key, or an invalid value. The
-    /// error names the file and the key.
+    /// Returns [`Error::Io`] if the file cannot be read, and [`Error::Spec`] if the file is not valid TOML,
+    /// has an unknown or missing key, or has an invalid value.
     pub fn read(folder: &Path) -> Result<Self, Error> {
         let path = Self::toml_path(folder);
         let text = fs::read_to_string(&path).map_err(Error::io("read", &path))?;

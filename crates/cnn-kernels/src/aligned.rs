@@ -1,4 +1,4 @@
-//! Memory aligned to cache lines.
+//! Allocates memory that is aligned to cache lines.
 
 use std::ops::{Deref, DerefMut};
 
@@ -9,7 +9,7 @@ const FLOATS_PER_LINE: usize = 16;
 #[repr(C, align(64))]
 struct Line([f32; FLOATS_PER_LINE]);
 
-/// A fixed number of `f32` that begin on a cache line.
+/// A buffer with a fixed number of `f32`, which begins at the start of a cache line.
 ///
 /// The kernels accept any slice. They are faster with aligned activations and scratch memory, because then no
 /// vector extends over two cache lines.
@@ -39,7 +39,8 @@ impl Deref for AlignedBuffer {
 
 impl DerefMut for AlignedBuffer {
     fn deref_mut(&mut self) -> &mut [f32] {
-        // SAFETY: as in `deref`. The slice is unique because `self` is borrowed mutably.
+        // SAFETY: the conditions are the same as in `deref`. The slice is unique because `self` is borrowed
+        // mutably.
         unsafe { std::slice::from_raw_parts_mut(self.lines.as_mut_ptr().cast(), self.len) }
     }
 }

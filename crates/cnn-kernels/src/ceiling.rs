@@ -1,4 +1,4 @@
-//! The maximum speed of multiply-adds on this machine, for comparison in benchmarks.
+//! Runs multiply-adds at the maximum speed of this machine, for comparison in benchmarks.
 
 use std::hint::black_box;
 
@@ -7,7 +7,7 @@ use crate::{
     vector::Vector,
 };
 
-/// Number of independent chains of multiply-adds: enough to hide their latency on any CPU.
+/// Number of independent chains of multiply-adds, which is enough to hide their latency on any CPU.
 const CHAINS: usize = 12;
 
 /// Runs `rounds` rounds of multiply-adds in registers and returns the number of floating-point operations.
@@ -20,7 +20,7 @@ pub fn multiply_adds(isa: Isa, rounds: usize) -> usize {
     2 * rounds * CHAINS * isa.lanes()
 }
 
-/// Lanes of the widest vector.
+/// Number of lanes in the widest vector.
 const MAX_LANES: usize = 16;
 
 struct MultiplyAdds {

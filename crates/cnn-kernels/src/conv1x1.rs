@@ -1,4 +1,4 @@
-//! The 1×1 convolution.
+//! Implements the 1×1 convolution.
 
 use crate::{
     gemm::{Gemm, LeftMatrix, PackedMatrix, RightRows},
@@ -35,8 +35,8 @@ impl PackedConv1x1 {
     /// Packs `weights` of shape `[output channels][channels]` and `bias` of shape `[output channels]`.
     ///
     /// # Errors
-    /// Returns an error if the length of `weights` does not match the numbers of channels, or one of them is
-    /// zero.
+    /// Returns an error if the length of `weights` does not match the numbers of channels, or a number of
+    /// channels is zero.
     pub fn new(
         isa: Isa,
         channels: usize,

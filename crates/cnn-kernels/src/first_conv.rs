@@ -1,4 +1,4 @@
-//! The dense convolution of a network's first layer.
+//! Implements the dense convolution of a network's first layer.
 
 use std::ops::Range;
 
@@ -10,9 +10,9 @@ use crate::{
 
 /// A dense convolution with any window and any number of channels.
 ///
-/// It is optimised for few channels: the first layer of a network, typically 3×3 with stride 2 on red, green
-/// and blue. The pixels under one row of the kernel are consecutive in memory, so the matrix product reads
-/// the image in place, one run per row of the kernel.
+/// The convolution is optimised for few input channels, as in the first layer of a network, which is
+/// typically 3×3 with stride 2 on red, green and blue. The pixels under one row of the kernel are consecutive
+/// in memory, so the matrix product reads the image in place, one run per row of the kernel.
 ///
 /// # Examples
 /// Sums up a grey image of 3×3 pixels:
@@ -98,8 +98,9 @@ impl FirstConv {
         Ok(())
     }
 
-    /// Computes output row `y`: the columns whose kernel reaches into the padding one by one, the others at
-    /// once.
+    /// Computes output row `y`.
+    ///
+    /// Columns whose kernel reaches into the padding are computed one by one, and all other columns at once.
     fn compute_row(&self, input: &[f32], y: usize, output_row: &mut [f32]) {
         let inner = self.window.inner_columns();
         for x in (0..inner.start).chain(inner.end..self.window.output().width) {
@@ -108,8 +109,8 @@ impl FirstConv {
         self.compute_columns(input, y, inner, 0..self.window.kernel(), output_row);
     }
 
-    /// Computes the output columns `xs` of row `y`. The kernel's columns `taps` are over the image, the
-    /// others over the padding.
+    /// Computes the output columns `xs` of row `y`. The kernel's columns `taps` are over the image, and
+    /// its other columns are over the padding.
     fn compute_columns(
         &self,
         input: &[f32],
@@ -120,7 +121,7 @@ impl FirstConv {
     ) {
         let (window, channels) = (self.window, self.channels);
         let kernel_rows = window.kernel_rows(y);
-        // Without runs, as when the whole kernel is over the padding, the result is the bias.
+        // If the whole kernel is over the padding, there are no runs and the result is the bias.
         let runs = if taps.is_empty() { 0 } else { kernel_rows.len() };
         let pitch = window.input().width * channels;
         let start = if runs == 0 || xs.is_empty() {

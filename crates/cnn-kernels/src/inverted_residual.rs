@@ -1,4 +1,4 @@
-//! The inverted residual block, computed in tiles.
+//! Computes the inverted residual block in tiles.
 
 use std::ops::Range;
 
@@ -8,16 +8,16 @@ use crate::{
     shape::{ShapeError, Window, check_length, check_rows, checked_volume},
 };
 
-/// Maximum scratch memory of a tile in bytes: half of a second-level cache of 1 MiB. The other half is for
-/// the weights.
+/// Maximum scratch memory of a tile in bytes. It is half of a second-level cache of 1 MiB; the other half is
+/// for the weights.
 const MAX_TILE_BYTES: usize = 512 << 10;
 
 /// The inverted residual block of MobileNetV2: 1×1 expansion, depthwise convolution, 1×1 projection, and an
 /// optional addition of the input.
 ///
-/// The expanded tensor is several times larger than the input and the output. It is computed in tiles of a
-/// few rows that stay in the cache, and each tile overwrites the previous one except for the rows that both
-/// need. The result is bit for bit that of the three operators one after another.
+/// The expanded tensor is several times larger than the input and the output. That tensor is computed in
+/// tiles of a few rows that stay in the cache, and each tile overwrites the previous one except for the rows
+/// that both need. The result is bit for bit the same as if the three operators ran one after another.
 #[derive(Clone, Debug)]
 pub struct InvertedResidual {
     expand: Option<PackedConv1x1>,
@@ -69,17 +69,17 @@ impl InvertedResidual {
 
     /// Sets the maximum scratch memory of a tile in bytes, which is 512 KiB by default.
     ///
-    /// A tile has at least one row, even if that needs more memory.
+    /// A tile has at least one row, even if one row needs more memory.
     #[must_use]
-    pub fn with_tile_bytes(mut self, bytes: usize) -> Self {
+    pub fn with_tile_bytes(mut self, max_bytes: usize) -> Self {
         let window = self.window();
         let mut tiles = 1;
         loop {
-            // Distributes the rows evenly, so that the last tile is not much smaller than the others.
+            // The rows are distributed evenly, so that the last tile is not much smaller than the others.
             self.tile_rows = window.output().height.div_ceil(tiles);
             let ring_rows = (self.tile_rows - 1) * window.stride() + window.kernel();
             self.ring_rows = ring_rows.min(window.input().height);
-            if self.scratch_len() * size_of::<f32>() <= bytes || self.tile_rows == 1 {
+            if self.scratch_len() * size_of::<f32>() <= max_bytes || self.tile_rows == 1 {
                 return self;
             }
             tiles += 1;
@@ -174,7 +174,7 @@ impl InvertedResidual {
         let width = self.window().input().width;
         let (pitch, ring_pitch) = (width * expand.channels(), width * expand.output_channels());
         while !rows.is_empty() {
-            // Consecutive rows up to the end of the ring buffer, where it wraps around.
+            // One call expands the consecutive rows up to the end of the ring buffer.
             let ring_row = rows.start % self.ring_rows;
             let count = rows.len().min(self.ring_rows - ring_row);
             expand.run(

@@ -1,4 +1,4 @@
-//! The supported instruction sets, and the functions that run a kernel with each of them.
+//! Defines the supported instruction sets, and runs kernels with each of them.
 
 use std::{fmt, str::FromStr};
 
@@ -10,9 +10,9 @@ use crate::vector::{Portable, Vector};
 
 /// An instruction set that this machine's CPU supports.
 ///
-/// A value proves that the CPU supports the instructions: all functions that return one check the CPU. These
-/// are [`Isa::detect`], [`Isa::available`] and parsing a name (`"avx2".parse()`). Values are ordered from
-/// narrow vectors to wide ones.
+/// A value proves that the CPU supports the instructions, because every function that returns an `Isa` checks
+/// the CPU: [`Isa::detect`], [`Isa::available`] and parsing a name (`"avx2".parse()`). Values are ordered by
+/// the width of the vectors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Isa(Level);
 
@@ -27,7 +27,7 @@ enum Level {
     Avx512,
 }
 
-/// Every instruction set of this architecture, from narrow to wide.
+/// Every instruction set of this architecture, from narrow vectors to wide ones.
 const LEVELS: &[Level] = &[
     Level::Portable,
     #[cfg(target_arch = "aarch64")]
@@ -79,8 +79,8 @@ impl Isa {
         Self::available().max().unwrap_or(Self::PORTABLE)
     }
 
-    /// Returns all instruction sets that this machine supports, from narrow to wide. The first is
-    /// [`Isa::PORTABLE`].
+    /// Returns all instruction sets that this machine supports, from narrow vectors to wide ones. The
+    /// first is [`Isa::PORTABLE`].
     pub fn available() -> impl Iterator<Item = Self> {
         LEVELS.iter().copied().filter(|level| level.is_available()).map(Self)
     }
@@ -120,7 +120,7 @@ impl Isa {
     /// Runs `kernel` with the vectors of this instruction set.
     ///
     /// # Safety
-    /// As for [`Kernel::run`], except that the CPU is known to support the instructions.
+    /// The requirements of [`Kernel::run`] hold. The CPU always supports the instructions of an `Isa`.
     pub(crate) unsafe fn run<K: Kernel>(self, kernel: K) {
         match self.0 {
             // SAFETY: plain Rust needs no CPU features. The caller guarantees that data and slices are valid
@@ -172,8 +172,8 @@ impl FromStr for Isa {
     type Err = IsaError;
 
     fn from_str(name: &str) -> Result<Self, IsaError> {
-        let missing = if ALL_NAMES.contains(&name) { IsaError::Unavailable } else { IsaError::Unknown };
-        Self::available().find(|isa| isa.name() == name).ok_or(missing)
+        let error = if ALL_NAMES.contains(&name) { IsaError::Unavailable } else { IsaError::Unknown };
+        Self::available().find(|isa| isa.name() == name).ok_or(error)
     }
 }
 
@@ -193,7 +193,7 @@ pub(crate) trait Kernel {
 /// Runs `kernel` compiled with NEON.
 ///
 /// # Safety
-/// As for [`Kernel::run`]. The CPU supports NEON.
+/// The requirements of [`Kernel::run`] hold. The CPU supports NEON.
 #[cfg(target_arch = "aarch64")]
 #[target_feature(enable = "neon")]
 unsafe fn run_neon<K: Kernel>(kernel: K) {
@@ -205,7 +205,7 @@ unsafe fn run_neon<K: Kernel>(kernel: K) {
 /// Runs `kernel` compiled with AVX2 and FMA.
 ///
 /// # Safety
-/// As for [`Kernel::run`]. The CPU supports AVX2 and FMA.
+/// The requirements of [`Kernel::run`] hold. The CPU supports AVX2 and FMA.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma")]
 unsafe fn run_avx2<K: Kernel>(kernel: K) {
@@ -217,7 +217,7 @@ unsafe fn run_avx2<K: Kernel>(kernel: K) {
 /// Runs `kernel` compiled with AVX-512F and AVX-512VL.
 ///
 /// # Safety
-/// As for [`Kernel::run`]. The CPU supports AVX-512F and AVX-512VL.
+/// The requirements of [`Kernel::run`] hold. The CPU supports AVX-512F and AVX-512VL.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,avx512vl")]
 unsafe fn run_avx512<K: Kernel>(kernel: K) {
@@ -245,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn the_name_of_another_architecture_is_unavailable_not_unknown() {
+    fn an_instruction_set_of_a_different_architecture_is_unavailable_not_unknown() {
         let foreign = if cfg!(target_arch = "aarch64") { "avx2" } else { "neon" };
         assert_eq!(foreign.parse::<Isa>(), Err(IsaError::Unavailable));
         assert!(LEVELS.iter().all(|level| ALL_NAMES.contains(&level.name())));

@@ -1,11 +1,10 @@
 //! CPU kernels for convolutional networks, as pure functions over slices.
 //!
-//! - [`Isa`]: the instruction set to use, detected at run time
-//! - [`PackedConv1x1`], [`FirstConv`], [`Depthwise`], [`global_average_pool`]: the operators, whose weights
-//!   are
-//!   packed once, for one [`Isa`]
-//! - [`InvertedResidual`]: three operators combined, computed in tiles that stay in the cache
-//! - [`ceiling`]: the maximum speed of the machine, for benchmarks
+//! - [`Isa`] is an instruction set, which is detected at run time.
+//! - [`PackedConv1x1`], [`FirstConv`], [`Depthwise`] and [`global_average_pool`] are the operators. The
+//!   weights of an operator are packed once, for one [`Isa`].
+//! - [`InvertedResidual`] combines three operators, and computes them in tiles that stay in the cache.
+//! - [`ceiling`] runs multiply-adds at the maximum speed of the machine, for benchmarks.
 //!
 //! Start reading at [`PackedConv1x1`], then the modules `gemm`, where most of the time is spent, and
 //! `vector`, whose trait makes every kernel generic over the instruction set.
@@ -15,7 +14,7 @@
 //!   is possible.
 //! - Kernels neither allocate nor start threads. Callers may split an image into ranges of rows or pixels and
 //!   compute them in parallel, which does not change a bit of the result.
-//! - Sizes that do not match are a [`ShapeError`], and nothing is written.
+//! - If sizes do not match, a kernel returns a [`ShapeError`] and writes nothing.
 //!
 //! All `unsafe` code of the project is in this crate.
 

@@ -1,4 +1,4 @@
-//! Global average pooling.
+//! Implements global average pooling.
 
 use crate::{
     isa::{Isa, Kernel},
@@ -11,7 +11,7 @@ use crate::{
 /// The length of `output` is the number of channels.
 ///
 /// # Errors
-/// Returns an error if `output` is empty or `input` is not a whole number of pixels, at least one.
+/// Returns an error if `output` is empty, or if `input` is empty or not a whole number of pixels.
 ///
 /// # Examples
 /// Averages two pixels with three channels:
@@ -28,8 +28,8 @@ pub fn global_average_pool(isa: Isa, input: &[f32], output: &mut [f32]) -> Resul
     let channels = output.len();
     let pixels = input.len().checked_div(channels).ok_or(ShapeError::Zero)?;
     check_length("input", pixels.max(1) * channels, input.len())?;
-    // SAFETY: `GlobalAverage` uses no packed data. `input` has `pixels` times as many elements as `output`:
-    // checked above.
+    // SAFETY: `GlobalAverage` uses no packed data. The check above guarantees that `input` has `pixels` times
+    // as many elements as `output`.
     unsafe { isa.run(GlobalAverage { input, pixels, output }) };
     Ok(())
 }
@@ -41,7 +41,7 @@ struct GlobalAverage<'a> {
 }
 
 /// Number of vectors that are summed at the same time. Their additions are independent, which hides the
-/// latency.
+/// latency of an addition.
 const PARALLEL_SUMS: usize = 4;
 
 impl Kernel for GlobalAverage<'_> {

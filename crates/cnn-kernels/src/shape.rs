@@ -1,8 +1,8 @@
-//! Sizes, windows and clamps, and the error for sizes that do not match.
+//! Defines sizes, windows and clamps, and the error for sizes that do not match.
 
 use std::{fmt, ops::Range};
 
-/// Error returned when sizes do not match. Nothing was computed.
+/// Error returned when sizes do not match. The function that returns the error has computed nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ShapeError {
     /// The length of a slice does not match the sizes.
@@ -65,7 +65,7 @@ pub(crate) fn checked_volume(factors: &[usize]) -> Result<usize, ShapeError> {
     let product = factors.iter().try_fold(1_usize, |product, factor| product.checked_mul(*factor));
     match product {
         Some(0) => Err(ShapeError::Zero),
-        // A slice has at most isize::MAX bytes. Half of that leaves room for padding to whole vectors.
+        // A slice has at most isize::MAX bytes. Half of that size leaves room for padding to whole vectors.
         Some(product) if product <= isize::MAX.unsigned_abs() / (2 * size_of::<f32>()) => Ok(product),
         _ => Err(ShapeError::TooLarge),
     }
@@ -95,11 +95,11 @@ pub struct Clamp {
 }
 
 impl Clamp {
-    /// No bounds.
+    /// A clamp without bounds.
     pub const NONE: Self = Self { lo: f32::NEG_INFINITY, hi: f32::INFINITY };
-    /// ReLU: negative values become zero.
+    /// The ReLU, which sets negative values to zero.
     pub const RELU: Self = Self { lo: 0.0, hi: f32::INFINITY };
-    /// ReLU6: clamps to the range of 0 to 6.
+    /// The ReLU6, which limits values to the range of 0 to 6.
     pub const RELU6: Self = Self { lo: 0.0, hi: 6.0 };
 }
 
@@ -120,16 +120,16 @@ impl Size {
     }
 }
 
-/// Padding around an image: the number of rows or columns of zeros on each side.
+/// Padding around an image, as numbers of rows or columns of zeros.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Pads {
-    /// Rows above.
+    /// Number of rows above the image.
     pub top: usize,
-    /// Columns to the left.
+    /// Number of columns to the left of the image.
     pub left: usize,
-    /// Rows below.
+    /// Number of rows below the image.
     pub bottom: usize,
-    /// Columns to the right.
+    /// Number of columns to the right of the image.
     pub right: usize,
 }
 
@@ -159,15 +159,15 @@ impl Window {
     /// Returns an error if a size is zero, the kernel is larger than the padded image, or the sizes overflow.
     pub fn new(input: Size, kernel: usize, stride: usize, pads: Pads) -> Result<Self, ShapeError> {
         checked_volume(&[input.height, input.width, kernel, kernel, stride])?;
-        let steps = |size: usize, before: usize, after: usize| {
+        let step_count = |size: usize, before: usize, after: usize| {
             let padded = size.checked_add(before).and_then(|size| size.checked_add(after));
             let padded = padded.ok_or(ShapeError::TooLarge)?;
             let room = padded.checked_sub(kernel).ok_or(ShapeError::WindowTooLarge)?;
             Ok(room / stride + 1)
         };
         let output = Size {
-            height: steps(input.height, pads.top, pads.bottom)?,
-            width: steps(input.width, pads.left, pads.right)?,
+            height: step_count(input.height, pads.top, pads.bottom)?,
+            width: step_count(input.width, pads.left, pads.right)?,
         };
         checked_volume(&[output.height, output.width])?;
         Ok(Self { input, kernel, stride, pads, output })

@@ -1,6 +1,6 @@
 //! Tests that running a packed kernel does not allocate.
 //!
-//! This is a test binary of its own because it replaces the global allocator.
+//! This file is a separate test program, because it replaces the allocator of the whole process.
 
 use std::{
     alloc::{GlobalAlloc, Layout, System},
@@ -16,7 +16,7 @@ thread_local! {
     static ALLOCATIONS: Cell<usize> = const { Cell::new(0) };
 }
 
-/// The system allocator with a count of the allocations of each thread.
+/// An allocator that counts the allocations of each thread and forwards each call to the system allocator.
 struct CountingAllocator;
 
 // SAFETY: every call is forwarded to the system allocator, which fulfils the contract. The count itself does
@@ -38,7 +38,7 @@ unsafe impl GlobalAlloc for CountingAllocator {
 #[global_allocator]
 static ALLOCATOR: CountingAllocator = CountingAllocator;
 
-/// Runs `work` and returns the number of allocations of this thread during it.
+/// Runs `work` and returns the number of allocations that this thread made during `work`.
 fn count_allocations(work: impl FnOnce()) -> usize {
     let before = ALLOCATIONS.get();
     work();

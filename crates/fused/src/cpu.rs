@@ -1,4 +1,6 @@
-//! Runs a chain by the CPU kernels: packs the weights, plans the memory, divides the work between threads.
+//! Runs a chain with the CPU kernels.
+//!
+//! This module packs the weights, plans the memory and divides the work between threads.
 
 use std::{
     ops::Range,
@@ -19,7 +21,7 @@ use crate::plan::{Conv, Plan, Step};
 
 type FlexTensor = FloatTensor<Flex>;
 
-/// Number of elements per block of a transposition: 16 KiB, which fit the first-level cache.
+/// Number of elements per block of a transposition. A block takes 16 KiB, which fit the first-level cache.
 const TRANSPOSE_BLOCK: usize = 4 << 10;
 /// Number of pixels that are shifted at a time. The values of 16 pixels fill whole vector registers for any
 /// number of channels.
@@ -51,8 +53,8 @@ pub(crate) struct CpuChain {
     map_len: usize,
     /// Number of elements of scratch memory per thread.
     scratch_len: usize,
-    /// Unused workspaces. An image removes one and returns it afterwards, so that new ones are allocated only
-    /// if more images run at the same time than ever before.
+    /// Workspaces that no image uses at the moment. Each image takes a workspace and returns it afterwards. A
+    /// workspace is allocated only if more images run at the same time than ever before.
     workspaces: Mutex<Vec<Workspace>>,
 }
 
@@ -88,7 +90,7 @@ impl CpuChain {
     /// Packs the weights of a plan.
     ///
     /// # Panics
-    /// If the number of weights is not that of the plan.
+    /// Panics if the number of weights differs from [`Plan::weights_len`].
     #[expect(
         clippy::panic,
         reason = "a burn operator cannot return an error; only weights of another model have another length"
@@ -117,7 +119,7 @@ impl CpuChain {
         let outputs = stages.iter().map(|stage| stage.unit_count * stage.unit_len);
         let map_len = inputs.chain(outputs).chain([plan.input.iter().product()]).max().unwrap_or(0);
         let scratch_len = stages.iter().map(Stage::scratch_len).max().unwrap_or(0);
-        // Whole cache lines, so that no two threads write to the same one.
+        // Each thread's part consists of whole cache lines, so that no two threads write to the same line.
         let scratch_len = scratch_len.next_multiple_of(16);
         Ok(Self {
             isa,
@@ -135,7 +137,7 @@ impl CpuChain {
     /// Computes the outputs for a batch of images.
     ///
     /// # Panics
-    /// If `input` does not have the plan's shape.
+    /// Panics if `input` does not have the plan's shape.
     #[expect(clippy::panic, reason = "a burn operator cannot return an error")]
     pub(crate) fn run_tensor(&self, input: &FlexTensor) -> FlexTensor {
         let [channels, height, width] = self.output;
@@ -318,7 +320,7 @@ impl Stage {
     }
 }
 
-/// Packs the weights of one step after another.
+/// Packs the weights of a plan step by step.
 struct Packer<'a> {
     isa: Isa,
     /// The weights of the steps that are not packed yet.
@@ -326,7 +328,7 @@ struct Packer<'a> {
 }
 
 impl<'a> Packer<'a> {
-    /// Packs a step whose input is `[channels, height, width]`; `None` if the step changes no values.
+    /// Packs a step whose input is `[channels, height, width]`. Returns `None` if the step changes no values.
     fn pack_step(&mut self, step: &Step, input: [usize; 3]) -> Result<Option<Stage>, ShapeError> {
         let [channels, height, width] = step.output_shape(input);
         let (operator, unit_count) = match step {
@@ -335,8 +337,8 @@ impl<'a> Packer<'a> {
             }
             Step::Dense(conv) => {
                 let (weights, bias) = self.next_weights(conv, conv.channels);
-                let window = window(conv, input)?;
-                let conv = FirstConv::new(self.isa, window, conv.channels, weights, bias, clamp(conv))?;
+                let window = window_of(conv, input)?;
+                let conv = FirstConv::new(self.isa, window, conv.channels, weights, bias, clamp_of(conv))?;
                 (Operator::Dense(conv), height)
             }
             Step::Depthwise(conv) => (Operator::Depthwise(self.pack_depthwise(conv, input)?), height),
@@ -361,12 +363,12 @@ impl<'a> Packer<'a> {
 
     fn pack_pointwise(&mut self, conv: &Conv) -> Result<PackedConv1x1, ShapeError> {
         let (weights, bias) = self.next_weights(conv, conv.channels);
-        PackedConv1x1::new(self.isa, conv.channels, weights, bias, clamp(conv))
+        PackedConv1x1::new(self.isa, conv.channels, weights, bias, clamp_of(conv))
     }
 
     fn pack_depthwise(&mut self, conv: &Conv, input: [usize; 3]) -> Result<Depthwise, ShapeError> {
         let (weights, bias) = self.next_weights(conv, 1);
-        Depthwise::new(self.isa, window(conv, input)?, weights, bias, clamp(conv))
+        Depthwise::new(self.isa, window_of(conv, input)?, weights, bias, clamp_of(conv))
     }
 
     /// Removes the weights and the bias of the next convolution.
@@ -378,12 +380,12 @@ impl<'a> Packer<'a> {
     }
 }
 
-fn window(conv: &Conv, [_, height, width]: [usize; 3]) -> Result<Window, ShapeError> {
+fn window_of(conv: &Conv, [_, height, width]: [usize; 3]) -> Result<Window, ShapeError> {
     let [top, left, bottom, right] = conv.pads;
     Window::new(Size { height, width }, conv.kernel, conv.stride, Pads { top, left, bottom, right })
 }
 
-fn clamp(conv: &Conv) -> Clamp {
+fn clamp_of(conv: &Conv) -> Clamp {
     let [lo, hi] = conv.clamp;
     Clamp { lo, hi }
 }
@@ -400,8 +402,8 @@ fn check_len(what: &'static str, expected: usize, actual: usize) -> Result<(), S
 
 /// Transposes a matrix of `rows` rows: `target[column][row] = source[row][column]`.
 ///
-/// Works on one block of columns at a time, whose part of the target stays in the first-level cache from row
-/// to row.
+/// The function transposes one block of columns at a time. The block's part of `target` stays in the
+/// first-level cache while the function reads all rows.
 fn transpose(source: &[f32], rows: usize, target: &mut [f32]) {
     let columns = source.len() / rows;
     let block_columns = (TRANSPOSE_BLOCK / rows).max(1);

@@ -1,10 +1,11 @@
-//! The choice between CPU kernels and burn's own operators.
+//! Chooses between the CPU kernels and burn's own operators.
 
 use std::cell::Cell;
 
 use cnn_kernels::Isa;
 
-/// The implementation that a chain uses on burn-flex; other backends always use plain burn operators.
+/// The implementation that a chain uses on burn-flex. On other backends, a chain always uses burn's own
+/// operators.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Execution {
     /// The CPU kernels, with this instruction set.
@@ -17,9 +18,9 @@ thread_local! {
     static EXECUTION: Cell<Option<Execution>> = const { Cell::new(None) };
 }
 
-/// Calls `load`, and makes the chains that it creates use `execution`.
+/// Calls `load`. The chains that `load` creates use `execution`.
 ///
-/// The constructors of generated code have no parameter for it, so that the setting is passed through a
+/// The constructors of generated code have no parameter for this setting, so it is passed through a
 /// thread-local variable. A chain keeps the setting with which it was created. Without a surrounding call of
 /// this function, a chain uses the CPU kernels with the best instruction set that the CPU supports.
 pub fn load_with<T>(execution: Execution, load: impl FnOnce() -> T) -> T {

@@ -1,4 +1,4 @@
-//! A chain as an operator of burn's backends.
+//! Defines a chain as an operator of burn's backends.
 #![cfg_attr(
     feature = "ndarray",
     expect(deprecated, reason = "burn-ndarray is supported until burn removes it, which 0.22 has not")
@@ -10,7 +10,9 @@ use burn::backend::{Backend, Dispatch, DispatchTensor, backend_extension, tensor
 
 use crate::{plain, state::ChainState};
 
-/// The operator that a backend must offer to run a chain; by default, a sequence of its own operators.
+/// The operator that a backend must offer to run a chain.
+///
+/// The default implementation runs a sequence of the backend's own operators.
 #[backend_extension(
     Flex: cfg(feature = "flex"),
     NdArray: cfg(feature = "ndarray"),
@@ -30,10 +32,10 @@ pub(crate) trait ChainOps: Backend {
 #[cfg(feature = "ndarray")]
 impl ChainOps for burn::backend::NdArray {}
 
-/// Runs a chain on a GPU by burn's own operators, so that burn's fusion sees each of them.
+/// Runs a chain on a GPU with burn's own operators, so that burn can fuse them.
 ///
-/// The weights are split once: part of a tensor is a view on a CPU, but a copy on a GPU, which would be made
-/// in each forward pass.
+/// The weights are split only in the first forward pass. On a GPU, splitting a tensor copies its parts, and
+/// each forward pass would copy them again.
 #[cfg(feature = "cube")]
 impl ChainOps for burn_cubecl::Cube {
     fn chain(
@@ -59,7 +61,7 @@ impl ChainOps for burn::backend::Flex {
                 state.cpu.get_or_init(prepare).run_tensor(&input)
             }
             crate::Execution::Plain => {
-                // burn-flex is slower on a view.
+                // The operators of burn-flex are slower on a view than on a contiguous tensor.
                 let input = input.to_contiguous();
                 plain::run::<Self>(&state.plan, input, &plain::split_weights::<Self>(&state.plan, weights))
             }

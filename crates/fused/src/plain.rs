@@ -23,7 +23,7 @@ pub(crate) struct ConvWeights<B: Backend> {
 pub(crate) struct ChainWeights<B: Backend> {
     /// Constants to add to the channels of the input, `[1, channels, 1, 1]`.
     shift: Option<FloatTensor<B>>,
-    /// Weights per convolution, in the order of the steps.
+    /// One entry per convolution, in the order of the steps.
     convolutions: Vec<ConvWeights<B>>,
 }
 
@@ -73,13 +73,13 @@ pub(crate) fn run<B: Backend>(
         }
         Step::GlobalAveragePool => B::adaptive_avg_pool2d(map, [1, 1]),
         Step::Flatten => {
-            let [batch, channels] = [shape::<B>(&map)[0], shape::<B>(&map)[1]];
+            let [batch, channels] = [shape_of::<B>(&map)[0], shape_of::<B>(&map)[1]];
             B::float_reshape(map, Shape::new([batch, channels]))
         }
     })
 }
 
-fn shape<B: Backend>(tensor: &FloatTensor<B>) -> Shape {
+fn shape_of<B: Backend>(tensor: &FloatTensor<B>) -> Shape {
     burn::backend::TensorMetadata::shape(tensor)
 }
 
@@ -111,7 +111,7 @@ impl<B: Backend> RemainingWeights<'_, B> {
     ) -> FloatTensor<B> {
         #[expect(clippy::expect_used, reason = "`split_weights` made one entry per convolution of the plan")]
         let ConvWeights { kernel, bias } = self.weights.next().expect("each convolution has weights").clone();
-        let flat = shape::<B>(&input).num_dims() == 2;
+        let flat = shape_of::<B>(&input).num_dims() == 2;
         let input = if flat { add_plane::<B>(input) } else { input };
         let [top, left, bottom, right] = conv.pads;
         let (input, padding) = if (top, left) == (bottom, right) {
@@ -123,13 +123,13 @@ impl<B: Backend> RemainingWeights<'_, B> {
         let options = ConvOptions::new([conv.stride; 2], padding, [1, 1], groups);
         let mut output = B::conv2d(input, kernel, Some(bias), options);
         if flat {
-            let batch = shape::<B>(&output)[0];
+            let batch = shape_of::<B>(&output)[0];
             output = B::float_reshape(output, Shape::new([batch, conv.output_channels]));
         }
         if let Some(residual) = residual {
             output = B::float_add(output, residual);
         }
-        // Applies one bound at a time: burn-flex's operator for both at once is not vectorised.
+        // Each bound is applied separately, because burn-flex's operator for both bounds is not vectorised.
         let [lo, hi] = conv.clamp;
         if lo > f32::NEG_INFINITY {
             output = B::float_clamp_min(output, lo.into());
@@ -144,6 +144,6 @@ impl<B: Backend> RemainingWeights<'_, B> {
 /// Reshapes `[batch, channels]` to `[batch, channels, 1, 1]`, so that a fully connected layer can run as a
 /// convolution.
 fn add_plane<B: Backend>(rows: FloatTensor<B>) -> FloatTensor<B> {
-    let [batch, channels] = [shape::<B>(&rows)[0], shape::<B>(&rows)[1]];
+    let [batch, channels] = [shape_of::<B>(&rows)[0], shape_of::<B>(&rows)[1]];
     B::float_reshape(rows, Shape::new([batch, channels, 1, 1]))
 }

@@ -1,26 +1,26 @@
-//! The plan of a chain: its steps and their parameters.
+//! Defines the plan of a chain, which lists the chain's steps and their parameters.
 
 /// A convolution and the clamp after it.
 ///
-/// The chain's weights hold for each convolution the kernels, `[output channels][channels per group][kernel
-/// rows][kernel columns]`, and then the bias, `[output channels]`.
+/// For each convolution, the chain's weights hold the kernels and then the bias. The kernels have the shape
+/// `[output channels][channels per group][kernel rows][kernel columns]`, and the bias `[output channels]`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Conv {
     /// Number of input channels.
     pub channels: usize,
     /// Number of output channels.
     pub output_channels: usize,
-    /// Height and width of the kernel.
+    /// Height of the kernel, which equals its width.
     pub kernel: usize,
-    /// Distance between two positions of the kernel, in both directions.
+    /// Distance in pixels between two positions of the kernel, in both directions.
     pub stride: usize,
-    /// Zero padding around the input: top, left, bottom, right.
+    /// Numbers of rows or columns of zeros around the input, at the top, left, bottom and right.
     pub pads: [usize; 4],
     /// Lower and upper bound of the output values.
     pub clamp: [f32; 2],
 }
 
-/// A step of a chain, which computes one feature map from the one before.
+/// A step of a chain, which computes a feature map from the previous feature map.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Step {
     /// A convolution in which every output channel depends on every input channel; on a flat input, a fully
@@ -40,9 +40,9 @@ pub enum Step {
         /// True if the block's input is added to its output.
         add_input: bool,
     },
-    /// The mean of each channel.
+    /// The step computes the mean of each channel.
     GlobalAveragePool,
-    /// The removal of height and width, both 1, which makes one row per image.
+    /// The step removes the height and the width, which are both 1, so that each image becomes one row.
     Flatten,
 }
 
@@ -52,7 +52,7 @@ pub struct Plan {
     /// Channels, height and width of the input.
     pub input: [usize; 3],
     /// True if a constant is added to each input channel before the first step. The constants are the first
-    /// of the chain's weights. Padding of the first step is not shifted: it is zero.
+    /// of the chain's weights. The constants are not added to the padding of the first step, which is zero.
     pub shifted: bool,
     /// The steps, in order.
     pub steps: Vec<Step>,

@@ -1,4 +1,4 @@
-//! The state that all clones of a chain share.
+//! Defines the state that all clones of a chain share.
 
 use crate::execution::Execution;
 use crate::plan::Plan;
@@ -13,10 +13,12 @@ pub(crate) struct ChainState {
     pub(crate) plan: Plan,
     #[cfg_attr(not(feature = "flex"), expect(dead_code, reason = "only burn-flex offers a choice"))]
     pub(crate) execution: Execution,
-    /// The chain for the CPU kernels; set in the first forward pass, which brings the weights.
+    /// The chain with the weights packed for the CPU kernels. The first forward pass sets this field, because
+    /// only a forward pass receives the weights.
     #[cfg(feature = "flex")]
     pub(crate) cpu: std::sync::OnceLock<crate::cpu::CpuChain>,
-    /// Weights and biases per convolution; set in the first forward pass, which brings the weights.
+    /// Weights and biases per convolution. The first forward pass sets this field, because only a forward
+    /// pass receives the weights.
     #[cfg(feature = "cube")]
     pub(crate) gpu_weights: std::sync::OnceLock<crate::plain::ChainWeights<burn_cubecl::Cube>>,
 }

@@ -1,6 +1,6 @@
-//! Checks that a chain allocates nothing after its first forward passes.
+//! Checks that a chain allocates no memory of its own after its first forward passes.
 //!
-//! This is a test program of its own, because it replaces the allocator.
+//! This file is a separate test program, because it replaces the allocator of the whole process.
 #![cfg(feature = "flex")]
 #![expect(unsafe_code, reason = "implementing an allocator requires unsafe code")]
 
@@ -14,15 +14,15 @@ use fused::{Chain, Conv, Execution, Isa, Plan, Step, load_with};
 use rayon::ThreadPoolBuilder;
 
 /// Number of bytes allocated since the start of the process.
-static BYTES: AtomicUsize = AtomicUsize::new(0);
+static ALLOCATED_BYTES: AtomicUsize = AtomicUsize::new(0);
 
-/// The system's allocator, with a count of the bytes allocated.
+/// An allocator that counts the allocated bytes and forwards each call to the system's allocator.
 struct CountingAllocator;
 
 // SAFETY: every call is forwarded to the system's allocator.
 unsafe impl GlobalAlloc for CountingAllocator {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        BYTES.fetch_add(layout.size(), Ordering::Relaxed);
+        ALLOCATED_BYTES.fetch_add(layout.size(), Ordering::Relaxed);
         // SAFETY: the caller fulfils the contract of `alloc`, which is the same for the system's allocator.
         unsafe { System.alloc(layout) }
     }
@@ -37,16 +37,16 @@ unsafe impl GlobalAlloc for CountingAllocator {
 static ALLOCATOR: CountingAllocator = CountingAllocator;
 
 /// Returns the number of bytes that all threads together allocate during `work`.
-fn allocated(work: impl FnOnce()) -> usize {
-    let before = BYTES.load(Ordering::Relaxed);
+fn count_allocated_bytes(work: impl FnOnce()) -> usize {
+    let before = ALLOCATED_BYTES.load(Ordering::Relaxed);
     work();
-    BYTES.load(Ordering::Relaxed) - before
+    ALLOCATED_BYTES.load(Ordering::Relaxed) - before
 }
 
 #[test]
 fn repeated_forward_pass_allocates_only_the_tensors_of_burn() {
     assert!(
-        allocated(|| drop(std::hint::black_box(vec![0_u8; 10_000]))) >= 10_000,
+        count_allocated_bytes(|| drop(std::hint::black_box(vec![0_u8; 10_000]))) >= 10_000,
         "the allocator does not count"
     );
 
@@ -81,7 +81,8 @@ fn repeated_forward_pass_allocates_only_the_tensors_of_burn() {
     };
     run();
     run();
-    // The feature maps of one image are 256 KiB. The remaining bytes are the output tensor and burn's own.
-    let bytes = (0..10).map(|_| allocated(run)).min();
-    assert!(bytes.is_some_and(|bytes| bytes < 4096), "{bytes:?} bytes");
+    // The feature maps of one image are 256 KiB. The other bytes are the output tensor and burn's
+    // allocations.
+    let byte_count = (0..10).map(|_| count_allocated_bytes(run)).min();
+    assert!(byte_count.is_some_and(|byte_count| byte_count < 4096), "{byte_count:?} bytes");
 }

@@ -138,7 +138,7 @@ impl Decoder for Turbo {
     }
 }
 
-fn decoders() -> Vec<Box<dyn Decoder>> {
+fn all_decoders() -> Vec<Box<dyn Decoder>> {
     vec![
         Box::new(Scaled::default()),
         Box::new(Zune::default()),
@@ -165,7 +165,7 @@ fn min_and_median(durations: &[Duration]) -> (f64, f64) {
 
 /// Measures all decoders with a file and prints a table.
 fn measure(name: &str, file: &[u8], rounds: usize) {
-    let mut decoders = decoders();
+    let mut decoders = all_decoders();
     let mut durations: Vec<Durations> = decoders.iter().map(|_| Durations::default()).collect();
     let mut resizer = Resizer::new();
     let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::Lanczos3));

@@ -1,9 +1,9 @@
-//! Reads the entropy-coded data bit by bit and removes its byte stuffing.
+//! Reads the entropy-coded data bit by bit, and removes the zero byte that a JPEG stuffs after each 0xFF.
 
-/// Maximum number of bits of a Huffman code and the value after it.
+/// Maximum total number of bits of a Huffman code and the value after it.
 const MAX_CODE_AND_VALUE_BITS: u32 = 16 + 15;
 
-/// Reads bits up to the next marker or the end of the file, and zeros after that.
+/// A reader that returns the bits up to the next marker or the end of the file, and then zeros.
 ///
 /// The zeros are counted, so that [`Self::is_overrun`] can detect that some of them were consumed.
 ///
@@ -13,12 +13,13 @@ const MAX_CODE_AND_VALUE_BITS: u32 = 16 + 15;
 pub(crate) struct BitReader {
     /// Index of the next byte to load into `bits`.
     position: usize,
-    /// The next bits, from the most significant one down. The bits below the first `bit_count` are either the
-    /// bits that follow in the file or zeros; a refill ORs the same bits over them.
+    /// The next bits, beginning at the most significant one. Only the first `bit_count` bits are valid. Each
+    /// bit below them is zero or already equal to the bit that the next refill ORs over it.
     bits: u64,
     /// Number of valid bits in `bits`, padding included.
     bit_count: u32,
-    /// Number of zeros that were added after the last bit of the data. They are the last of the valid bits.
+    /// Number of zeros that were added after the last bit of the data. The zeros are the last of the valid
+    /// bits.
     padding_bits: u32,
 }
 
@@ -37,19 +38,20 @@ impl BitReader {
         self.bits
     }
 
-    /// Consumes the next `bits` bits, which must be valid.
+    /// Consumes the next `count` bits, which must be valid.
     #[inline(always)]
-    pub(crate) fn consume(&mut self, bits: u32) {
+    pub(crate) fn consume(&mut self, count: u32) {
         // Shift instructions use the count modulo 64. The mask tells the compiler that no check is needed.
-        self.bits <<= bits & 63;
-        self.bit_count = self.bit_count.wrapping_sub(bits);
+        self.bits <<= count & 63;
+        self.bit_count = self.bit_count.wrapping_sub(count);
     }
 
     /// Loads bytes until at least [`BitReader::MIN_BITS_AFTER_REFILL`] bits are valid.
     #[inline(always)]
     pub(crate) fn refill(&mut self, bytes: &[u8]) {
         match bytes.get(self.position..).and_then(|rest| rest.first_chunk::<8>()) {
-            // Without a byte 0xFF there is neither stuffing nor a marker, and eight bytes load at once.
+            // If none of the next eight bytes is 0xFF, they contain neither stuffing nor a marker, and can be
+            // loaded at once.
             Some(next) if !contains_ff(u64::from_be_bytes(*next)) => {
                 self.bits |= u64::from_be_bytes(*next) >> (self.bit_count & 63);
                 self.position += ((63 - self.bit_count) >> 3) as usize;
@@ -59,7 +61,8 @@ impl BitReader {
         }
     }
 
-    /// Refills byte by byte: removes stuffing, and pads with zeros from a marker or the end of the file on.
+    /// Loads bytes one by one and removes the stuffing. Pads with zeros at a marker or at the end of the
+    /// file.
     #[cold]
     #[inline(never)]
     fn refill_bytewise(mut self, bytes: &[u8]) -> Self {
@@ -85,7 +88,7 @@ impl BitReader {
         self
     }
 
-    /// Returns true if padding was consumed: the data has fewer bits than were read.
+    /// Returns true if padding was consumed, which means that the data has fewer bits than were read.
     #[inline(always)]
     pub(crate) fn is_overrun(&self) -> bool {
         self.padding_bits > self.bit_count
@@ -115,6 +118,7 @@ impl BitReader {
 fn contains_ff(word: u64) -> bool {
     const LOW: u64 = 0x0101_0101_0101_0101;
     const HIGH: u64 = LOW << 7;
-    // Subtracting 1 from a byte of `!word` that is zero sets its highest bit, which is also set in `word`.
+    // A byte 0xFF of `word` is zero in `!word`. Subtracting 1 from a zero byte sets the byte's highest bit,
+    // which is also set in `word`.
     (!word).wrapping_sub(LOW) & word & HIGH != 0
 }

@@ -11,7 +11,7 @@ use crate::{
 /// Maximum number of look-ups between two refills of the bit reader.
 const LOOKUPS_PER_REFILL: u32 = BitReader::MIN_BITS_AFTER_REFILL / AC_LOOKUP_BITS;
 
-/// Decodes the difference of the DC coefficient to the one before.
+/// Decodes the difference between the DC coefficients of a block and of the component's previous block.
 #[inline(always)]
 pub(crate) fn decode_dc_difference(
     reader: &mut BitReader,
@@ -24,12 +24,12 @@ pub(crate) fn decode_dc_difference(
         reader.consume(entry.bit_count.into());
         return Ok(entry.difference);
     }
-    let (rest, difference) = decode_long_dc_difference(*reader, table);
-    *reader = rest;
+    let (next_reader, difference) = decode_long_dc_difference(*reader, table);
+    *reader = next_reader;
     difference
 }
 
-/// Decodes a difference that is too long for a look-up.
+/// Decodes a difference whose code and value are too long for a look-up.
 #[cold]
 #[inline(never)]
 fn decode_long_dc_difference(mut reader: BitReader, table: &DcTable) -> (BitReader, Result<i16, Error>) {
@@ -43,8 +43,8 @@ fn decode_long_dc_difference(mut reader: BitReader, table: &DcTable) -> (BitRead
 
 /// Decodes the AC coefficients of a block.
 ///
-/// Calls `store` with the position in zigzag order and the value of each coefficient that is not zero, and of
-/// some that are.
+/// Calls `store` with the position in zigzag order and the value of each coefficient that is not zero. Also
+/// calls `store` with the last zero of a run of 16 zeros.
 #[inline(always)]
 fn decode_ac(
     reader: &mut BitReader,
@@ -76,8 +76,8 @@ fn decode_ac(
                     store(next + entry.zeros_before_first(), entry.first_coefficient());
                     return Ok(());
                 }
-                let (rest, decoded) = decode_single_ac(*reader, bytes, table);
-                *reader = rest;
+                let (next_reader, decoded) = decode_single_ac(*reader, bytes, table);
+                *reader = next_reader;
                 match decoded? {
                     Some((zeros, coefficient)) if next + zeros < 64 => {
                         store(next + zeros, coefficient);
@@ -107,7 +107,7 @@ pub(crate) fn decode_ac_into(
 ) -> Result<(), Error> {
     let group = group.as_flattened_mut().as_flattened_mut();
     decode_ac(reader, bytes, table, |position, coefficient| {
-        // The masks and the remainder change nothing; they make the bounds check superfluous.
+        // The masks and the remainder do not change the values, but let the compiler omit the bounds check.
         group[usize::from(ZIGZAG[position & 63] & 63) * LANES + lane % LANES] = coefficient;
     })
 }

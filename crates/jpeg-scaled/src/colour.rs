@@ -1,18 +1,21 @@
 //! Converts rows of samples to rows of RGB pixels, bit for bit as libjpeg does.
 
-/// Pixels converted per iteration: a fixed number, so that the compiler vectorises every step.
+/// Number of pixels that are converted per iteration. The number is a constant, so that the compiler
+/// vectorises every step.
 const CHUNK_PIXELS: usize = 16;
 
-/// Writes a row of RGB pixels from rows of Y, Cb and Cr samples, which are at least as long.
+/// Converts a row of Y, Cb and Cr samples to a row of RGB pixels.
+///
+/// `y`, `cb` and `cr` must have at least as many samples as `rgb` has pixels.
 #[inline(always)]
 pub(crate) fn convert_ycbcr_row(y: &[u8], cb: &[u8], cr: &[u8], rgb: &mut [u8]) {
     let (chunks, rest) = rgb.as_chunks_mut::<{ 3 * CHUNK_PIXELS }>();
-    let converted = chunks.len() * CHUNK_PIXELS;
+    let converted_count = chunks.len() * CHUNK_PIXELS;
     let samples = (y.as_chunks().0.iter()).zip(cb.as_chunks().0).zip(cr.as_chunks().0);
     for (to, ((y, cb), cr)) in chunks.iter_mut().zip(samples) {
         *to = remove_fourth_bytes(&convert_to_words(y, cb, cr));
     }
-    let samples = (y.iter().zip(cb).zip(cr)).skip(converted);
+    let samples = (y.iter().zip(cb).zip(cr)).skip(converted_count);
     for (to, ((&y, &cb), &cr)) in rest.as_chunks_mut::<3>().0.iter_mut().zip(samples) {
         *to = convert_pixel(y, cb, cr);
     }
@@ -21,8 +24,8 @@ pub(crate) fn convert_ycbcr_row(y: &[u8], cb: &[u8], cr: &[u8], rgb: &mut [u8]) 
 /// Converts one pixel from YCbCr to RGB.
 ///
 /// libjpeg multiplies by 1.402, 1.772, -0.34414 and -0.71414, as fixed-point numbers with 16 fraction bits.
-/// Three of these do not fit an `i16`, so an integer is split off: `1.402 * cr` is `cr + 0.402 * cr`. With
-/// 16-bit factors, one vector instruction computes eight products.
+/// Three of these factors do not fit an `i16`, so an integer is split off: `1.402 * cr` is `cr + 0.402 * cr`.
+/// With 16-bit factors, one vector instruction computes eight products.
 #[inline(always)]
 fn convert_pixel(y: u8, cb: u8, cr: u8) -> [u8; 3] {
     const HALF: i32 = 1 << 15;
@@ -44,13 +47,14 @@ fn multiply(value: i16, factor: i16) -> i32 {
 
 /// Returns `integer_part(multiply(value, factor) + HALF)` without a 32-bit addition.
 ///
-/// Keeps one fraction bit of the product, adds a half (1) to it in 16 bits and drops it.
+/// The function keeps one fraction bit of the product, so that adding 1 adds a half, and then drops the
+/// fraction bit.
 #[inline(always)]
 fn multiply_rounded(value: i16, factor: i16) -> i16 {
     (integer_part(multiply(2 * value, factor)) + 1) >> 1
 }
 
-/// Drops the 16 fraction bits.
+/// Returns the integer part of a number with 16 fraction bits.
 #[inline(always)]
 fn integer_part(value: i32) -> i16 {
     (value >> 16) as i16
@@ -77,7 +81,7 @@ fn convert_to_words(
     words
 }
 
-/// Removes the zero byte of each pixel: four words become three.
+/// Removes the zero byte of each pixel, so that four words become three.
 #[inline(always)]
 fn remove_fourth_bytes(words: &[u32; CHUNK_PIXELS]) -> [u8; 3 * CHUNK_PIXELS] {
     let mut bytes = [0; 3 * CHUNK_PIXELS];
@@ -91,7 +95,7 @@ fn remove_fourth_bytes(words: &[u32; CHUNK_PIXELS]) -> [u8; 3 * CHUNK_PIXELS] {
     bytes
 }
 
-/// Writes a row of RGB pixels from rows of red, green and blue samples.
+/// Combines a row of red, green and blue samples to a row of RGB pixels.
 #[inline(always)]
 pub(crate) fn interleave_rgb_row(red: &[u8], green: &[u8], blue: &[u8], rgb: &mut [u8]) {
     for (((to, &red), &green), &blue) in rgb.as_chunks_mut().0.iter_mut().zip(red).zip(green).zip(blue) {

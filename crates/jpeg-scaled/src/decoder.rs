@@ -12,7 +12,7 @@ use crate::{
 
 /// A decoder that keeps its memory from one picture to the next.
 ///
-/// The memory grows to the needs of the largest picture: its pixels and a row of MCUs.
+/// The memory holds the pixels and one row of MCUs of a picture. It grows to what the largest picture needs.
 pub struct Decoder {
     tables: HuffmanTables,
     planes: [Plane; 3],
@@ -43,8 +43,9 @@ impl Decoder {
     /// Decodes a file to RGB, or to grey if the file's colour space is [`ColourSpace::Grey`].
     ///
     /// Allocates memory for the size in the header, even if the file has too little data for that size.
-    /// Callers that limit memory check [`JpegHeader::read`] first. Bytes after the end marker are ignored.
-    /// The end marker may be missing.
+    /// A caller that limits memory should first check the size with [`JpegHeader::read`].
+    ///
+    /// Bytes after the end marker are ignored. The end marker may be missing.
     ///
     /// # Errors
     /// Returns an [`Error`] if the file is not supported, is corrupt, or ends before its last pixel.
@@ -70,7 +71,8 @@ impl Decoder {
         Ok(Picture { width, height, pixels: &self.pixels })
     }
 
-    /// Decodes as [`Self::decode`] into `pixels` and returns the width and height of the picture.
+    /// Decodes a file as [`Self::decode`] does, but into `pixels`. Returns the width and height of the
+    /// picture.
     ///
     /// Clears `pixels` first, and grows it if its capacity is too small.
     ///
@@ -120,23 +122,23 @@ impl NullaryFnOnce for DecodeCall<'_> {
         pixels.clear();
         let len = stride * height as usize;
         if pixels.capacity() < len {
-            // Frees the old memory before allocating, so that the two do not add up.
+            // The old memory is freed before the new memory is allocated, so that both never exist at once.
             *pixels = Vec::new();
             pixels.reserve_exact(len);
         }
         let mut scan = Scan::new(bytes, &headers);
         for mcu_row in 0..grid.rows {
             scan.decode_row(tables, planes, grid.columns)?;
-            // The last pixel row of a row of MCUs is interpolated with the first one of the next, so it is
-            // written together with that.
-            let ready = if mcu_row + 1 == grid.rows {
+            // The last pixel row of a row of MCUs is interpolated with the first pixel row of the next row of
+            // MCUs, so both are written together.
+            let ready_rows = if mcu_row + 1 == grid.rows {
                 height as usize
             } else {
                 (mcu_row + 1) * grid.picture_rows_per_mcu_row() - 1
             };
-            let first = pixels.len() / stride;
-            pixels.resize(ready * stride, 0);
-            for (row, to) in (first..).zip(pixels[first * stride..].chunks_exact_mut(stride)) {
+            let first_row = pixels.len() / stride;
+            pixels.resize(ready_rows * stride, 0);
+            for (row, to) in (first_row..).zip(pixels[first_row * stride..].chunks_exact_mut(stride)) {
                 write_row(planes, row, mcu_row, colour_space, to);
             }
             planes.iter_mut().for_each(Plane::advance);
@@ -160,7 +162,7 @@ fn set_huffman_tables(
     tables.ac[component.ac_table].set(ac_code_lengths)
 }
 
-/// Writes row `row` of the picture.
+/// Writes row `row` of the picture to `pixels`.
 #[inline(always)]
 fn write_row(planes: &mut [Plane], row: usize, mcu_row: usize, colour_space: ColourSpace, pixels: &mut [u8]) {
     match planes {
@@ -185,7 +187,7 @@ mod tests {
     use super::{DecodeCall, Decoder};
     use crate::Scale;
 
-    /// Returns address and capacity of each of the decoder's buffers.
+    /// Returns the address and the capacity of each of the decoder's buffers.
     fn buffers(decoder: &Decoder) -> Vec<(*const u8, usize)> {
         let planes = decoder.planes.iter().flat_map(|plane| plane.buffers());
         planes.chain([&decoder.pixels]).map(|buffer| (buffer.as_ptr(), buffer.capacity())).collect()

@@ -1,10 +1,10 @@
-//! The errors of decoding.
+//! Defines the errors of decoding.
 
 /// Error returned when a picture cannot be decoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
     /// The file uses a feature of JPEG that this crate does not decode, or deviates slightly from the
-    /// standard. Another decoder may be able to decode it.
+    /// standard. A different decoder may be able to decode the file.
     #[error("unsupported: {0}")]
     Unsupported(&'static str),
     /// The bytes violate the JPEG standard.

@@ -38,10 +38,11 @@ pub enum ColourSpace {
 }
 
 impl JpegHeader {
-    /// Parses the segments before the entropy-coded data. Allocates nothing.
+    /// Parses the segments before the entropy-coded data, without allocating memory.
     ///
     /// # Errors
-    /// Returns every [`Error`] that can be detected before the entropy-coded data.
+    /// Returns an [`Error`] if a segment before the entropy-coded data is not supported, corrupt or
+    /// incomplete.
     pub fn read(bytes: &[u8]) -> Result<Self, Error> {
         Ok(ParsedHeaders::read(bytes)?.header)
     }
@@ -51,15 +52,15 @@ impl JpegHeader {
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Component {
     id: u8,
-    /// Number of its blocks per MCU in the horizontal direction.
+    /// Number of the component's blocks per MCU in the horizontal direction.
     pub(crate) blocks_across: usize,
-    /// Number of its blocks per MCU in the vertical direction.
+    /// Number of the component's blocks per MCU in the vertical direction.
     pub(crate) blocks_down: usize,
-    /// Number of its quantisation table.
+    /// Index of the component's quantisation table.
     quantization_table: usize,
-    /// Number of its Huffman table for DC coefficients.
+    /// Index of the component's Huffman table for DC coefficients.
     pub(crate) dc_table: usize,
-    /// Number of its Huffman table for AC coefficients.
+    /// Index of the component's Huffman table for AC coefficients.
     pub(crate) ac_table: usize,
 }
 
@@ -69,13 +70,13 @@ pub(crate) type QuantizationSteps = [i16; 64];
 /// The contents of all segments before the entropy-coded data.
 pub(crate) struct ParsedHeaders<'a> {
     pub(crate) header: JpegHeader,
-    /// The first `component_count` are valid.
+    /// The components, of which the first `component_count` are valid.
     components: [Component; 3],
     component_count: usize,
     quantization_tables: [Option<QuantizationSteps>; 4],
     dc_tables: [Option<CodeLengths<'a>>; 4],
     ac_tables: [Option<CodeLengths<'a>>; 4],
-    /// MCUs between two restart markers, or 0 if the file has none.
+    /// Number of MCUs between two restart markers, or 0 if the file has no restart markers.
     pub(crate) restart_interval: u32,
     /// Index of the first entropy-coded byte.
     pub(crate) entropy_coded_start: usize,
@@ -119,7 +120,7 @@ impl<'a> ParsedHeaders<'a> {
                 0xDA => {
                     headers.parse_scan_header(segment)?;
                     headers.entropy_coded_start = segments.position();
-                    headers.header.colour_space = headers.colour_space(&markers);
+                    headers.header.colour_space = headers.infer_colour_space(&markers);
                     return Ok(headers);
                 }
                 0xDB => headers.parse_quantization_tables(segment)?,
@@ -283,7 +284,7 @@ impl<'a> ParsedHeaders<'a> {
     }
 
     /// Infers the colour space by the rules of libjpeg, which other decoders follow as well.
-    fn colour_space(&self, markers: &ColourMarkers) -> ColourSpace {
+    fn infer_colour_space(&self, markers: &ColourMarkers) -> ColourSpace {
         let [first, second, third] = self.components;
         match markers.adobe_transform {
             _ if self.component_count == 1 => ColourSpace::Grey,
@@ -295,7 +296,7 @@ impl<'a> ParsedHeaders<'a> {
     }
 }
 
-/// Parses a DRI segment: the restart interval in MCUs.
+/// Parses a DRI segment, which contains the restart interval in MCUs.
 fn parse_restart_interval(segment: &[u8]) -> Result<u32, Error> {
     let &[high, low] = segment else { return Err(Error::Corrupt("a restart interval has a wrong length")) };
     Ok(u32::from(u16::from_be_bytes([high, low])))

@@ -1,8 +1,8 @@
 //! Inverse DCTs that turn a block into 1, 2×2, 4×4 or 8×8 samples.
 //!
-//! The samples are bit for bit those of libjpeg's "slow integer" method (`jidctred.c` and `jidctint.c`). Its
-//! result depends on the order of the passes, columns before rows, and on the rounding between them.
-//! Coefficients larger than an encoder can produce wrap around.
+//! The samples are bit for bit the samples of libjpeg's "slow integer" method (`jidctred.c` and
+//! `jidctint.c`). Their values depend on the order of the passes, columns before rows, and on the rounding
+//! between the passes. Coefficients larger than an encoder can produce wrap around.
 //!
 //! Eight blocks are transformed at once. Each block is a lane of [`Lanes`], and every step is a loop over
 //! contiguous lanes, which the compiler vectorises.
@@ -55,7 +55,7 @@ mod fixed {
 }
 use fixed::*;
 
-/// Multiplies two 16-bit numbers, which cannot overflow 32 bits.
+/// Multiplies two 16-bit numbers. The product always fits 32 bits.
 ///
 /// Processors multiply vectors of 16-bit numbers faster than vectors of 32-bit numbers.
 #[inline(always)]
@@ -73,7 +73,7 @@ fn sum<const N: usize>(terms: [(i16, i16); N]) -> i32 {
     sum
 }
 
-/// Removes `bits` fraction bits and rounds to the nearest.
+/// Removes `bits` fraction bits and rounds to the nearest integer.
 #[inline(always)]
 fn descale(value: i32, bits: u32) -> i32 {
     value.wrapping_add(1 << (bits - 1)) >> bits
@@ -93,7 +93,7 @@ fn to_sample(value: i32) -> u8 {
     to_intermediate(value).saturating_add(128).clamp(0, 255) as u8
 }
 
-/// Returns a dequantised coefficient.
+/// Returns a coefficient multiplied by its quantiser step.
 #[inline(always)]
 fn dequantize(group: &BlockGroup, steps: &QuantizationSteps, row: usize, column: usize, lane: usize) -> i16 {
     group[row][column & 7][lane].wrapping_mul(steps[8 * row + (column & 7)])
@@ -131,7 +131,7 @@ fn write_samples<const WIDTH: usize, const HEIGHT: usize>(
     }
 }
 
-/// Transforms to one sample per block, its mean.
+/// Transforms each block to one sample, which is the mean of the block.
 #[inline(always)]
 fn to_1x1(group: &BlockGroup, steps: &QuantizationSteps) -> [[u8; LANES]; 1] {
     let mut samples = [0; LANES];
@@ -141,7 +141,7 @@ fn to_1x1(group: &BlockGroup, steps: &QuantizationSteps) -> [[u8; LANES]; 1] {
     [samples]
 }
 
-/// Transforms to 2×2 samples per block.
+/// Transforms each block to 2×2 samples.
 #[inline(always)]
 fn to_2x2(group: &BlockGroup, steps: &QuantizationSteps) -> [[u8; 2 * LANES]; 2] {
     const PASS_1: u32 = CONSTANT_BITS - PASS_BITS + 2;
@@ -175,7 +175,7 @@ fn idct_to_2([f0, f1, f3, f5, f7]: [i16; 5]) -> [i32; 2] {
     [even.wrapping_add(odd), even.wrapping_sub(odd)]
 }
 
-/// Transforms to 4×4 samples per block.
+/// Transforms each block to 4×4 samples.
 #[inline(always)]
 fn to_4x4(group: &BlockGroup, steps: &QuantizationSteps) -> [[u8; 4 * LANES]; 4] {
     const PASS_1: u32 = CONSTANT_BITS - PASS_BITS + 1;
@@ -226,7 +226,7 @@ fn idct_to_4([f0, f1, f2, f3, f5, f6, f7]: [i16; 7]) -> [i32; 4] {
     ]
 }
 
-/// Transforms to 8×8 samples per block.
+/// Transforms each block to 8×8 samples.
 #[inline(always)]
 fn to_8x8(group: &BlockGroup, steps: &QuantizationSteps) -> [[u8; 8 * LANES]; 8] {
     const PASS_1: u32 = CONSTANT_BITS - PASS_BITS;

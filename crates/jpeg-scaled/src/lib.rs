@@ -3,9 +3,9 @@
 //! Decoding to a smaller size is for callers that make a small picture of a large photo and would discard
 //! most pixels of a full decode.
 //!
-//! - [`JpegHeader`]: reads size and colour space without decoding or allocating
-//! - [`Scale`]: the size of the decoded picture, and the smallest scale that is large enough
-//! - [`Decoder`]: decodes, and keeps its memory from one picture to the next
+//! - [`JpegHeader`] reads the size and the colour space of a picture, without decoding or allocating.
+//! - [`Scale`] chooses the size of the decoded picture.
+//! - [`Decoder`] decodes files and keeps its memory from one picture to the next.
 //!
 //! Start reading at [`Decoder::decode`], then the modules `scan`, which iterates over the MCUs, `block`,
 //! where most of the time is spent, and `idct`.
@@ -16,9 +16,10 @@
 //! consists of the blocks of all components that cover the same area of the picture.
 //!
 //! # Exactness
-//! The pixels are bit for bit those of libjpeg-turbo at the same scale, for every supported sampling. That
-//! includes its "islow" inverse DCT, its larger blocks for subsampled colour differences, and its triangle
-//! filter ("fancy upsampling") or repetition of samples where it uses them.
+//! The pixels are bit for bit the same as libjpeg-turbo's pixels at the same scale, for every supported
+//! sampling. The crate therefore uses the same "islow" inverse DCT and the same larger blocks for subsampled
+//! colour differences. It upsamples with a triangle filter ("fancy upsampling") or by repeating samples, in
+//! the same cases as libjpeg-turbo.
 //!
 //! # Supported files
 //!
@@ -30,7 +31,8 @@
 //! | one scan, with or without restart markers | several scans, a height that follows the scan |
 //! | a missing end marker, if no data is missing | missing tables, other bytes between segments or after the data |
 //!
-//! A picture is never returned with a part missing: data that ends too early is [`Error::Truncated`].
+//! The decoder never returns an incomplete picture: it returns [`Error::Truncated`] if the data ends too
+//! early.
 
 #![forbid(unsafe_code)]
 

@@ -1,4 +1,4 @@
-//! The decoded samples of a component, and their upsampling to rows of the picture.
+//! Stores the decoded samples of a component, and upsamples them to rows of the picture.
 
 use crate::{
     Error, Scale,
@@ -48,7 +48,7 @@ impl McuGrid {
     }
 }
 
-/// Method of increasing the number of samples along one side to the number of pixels.
+/// The method that increases the number of samples along one side to the number of pixels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Upsampling {
     /// Repeats each sample this many times. `Repeat(1)` leaves the samples as they are.
@@ -66,21 +66,23 @@ pub(crate) struct Plane {
     width: usize,
     /// Height of the whole component in samples.
     height: usize,
-    /// Rows of samples per row of MCUs.
+    /// Number of rows of samples per row of MCUs.
     rows: usize,
-    /// Distance between the rows of `samples`.
+    /// Number of samples from the start of one row of `samples` to the start of the next.
     stride: usize,
     horizontal: Upsampling,
     vertical: Upsampling,
     steps: QuantizationSteps,
-    /// The coefficients that are not transformed yet, for each row of blocks in the MCU. All others are zero.
+    /// One group per row of blocks in the MCU, with the coefficients that are not transformed yet. All other
+    /// coefficients are zero.
     groups: [BlockGroup; 4],
-    /// The last row of the previous row of MCUs, then the `rows` of the current one.
+    /// The last row of samples of the previous row of MCUs, followed by the `rows` rows of samples of the
+    /// current row of MCUs.
     samples: Vec<u8>,
     /// An upsampled row, as wide as the picture.
     upsampled_row: Vec<u8>,
-    /// Weighted sums of two rows, times four. If both sides are upsampled, libjpeg rounds only once, after
-    /// the horizontal step.
+    /// Sums of two rows of samples with the weights 3 and 1, which are four times a sample. If both sides are
+    /// upsampled, libjpeg rounds only once, after the horizontal step.
     vertical_sums: Vec<u16>,
 }
 
@@ -109,7 +111,7 @@ impl Plane {
     ) -> Result<(), Error> {
         let (mcu_width, mcu_height) =
             (grid.max_blocks_across * grid.block_side, grid.max_blocks_down * grid.block_side);
-        // As libjpeg, decodes the blocks of a subsampled component to more samples where that is possible,
+        // As in libjpeg, the blocks of a subsampled component are decoded to more samples where possible,
         // instead of upsampling the component afterwards.
         let mut block_side = grid.block_side;
         while block_side < 8
@@ -128,7 +130,7 @@ impl Plane {
         self.height = (grid.height * own_height).div_ceil(8 * grid.max_blocks_down);
         self.rows = own_height;
         self.stride = (grid.columns * component.blocks_across).next_multiple_of(LANES) * block_side;
-        // As libjpeg, repeats samples at 1/8 of the size and if a row has only one or two samples.
+        // As in libjpeg, samples are repeated at 1/8 of the size, and if a row has only one or two samples.
         (self.horizontal, self.vertical) = match (mcu_width / own_width, mcu_height / own_height) {
             (2, 2) if grid.block_side > 1 && self.width > 2 => (Upsampling::Triangle, Upsampling::Triangle),
             (2, 1) if grid.block_side > 1 && self.width > 2 => (Upsampling::Triangle, Upsampling::Repeat(1)),
@@ -158,12 +160,12 @@ impl Plane {
     /// Returns the group for the coefficients of the blocks in row `block_row` of the MCU.
     #[inline(always)]
     pub(crate) fn group(&mut self, block_row: usize) -> &mut BlockGroup {
-        // The mask makes the bounds check superfluous: there are at most four rows.
+        // There are at most four rows. The mask lets the compiler omit the bounds check.
         &mut self.groups[block_row & 3]
     }
 
-    /// Transforms the group of row `block_row` to samples. Its first block is in column `block_column` of the
-    /// picture.
+    /// Transforms the group of row `block_row` to samples. The first block of the group is in column
+    /// `block_column` of the component's blocks.
     #[inline(always)]
     pub(crate) fn transform(&mut self, block_column: usize, block_row: usize) {
         let start = (1 + block_row * self.block_side) * self.stride + block_column * self.block_side;
@@ -182,10 +184,10 @@ impl Plane {
         self.samples.copy_within(last.., 0);
     }
 
-    /// Returns row `row` of the picture, upsampled, while the row `mcu_row` of MCUs is in memory.
+    /// Returns row `row` of the picture, upsampled. The plane must hold the samples of row `mcu_row` of MCUs.
     ///
-    /// The last row of a row of MCUs needs samples of the next one, so it is only available with that. The
-    /// other rows of `mcu_row` are available.
+    /// The last picture row in a row of MCUs needs samples of the next row of MCUs, so it must be requested
+    /// with the next `mcu_row`, except at the bottom of the picture.
     #[inline(always)]
     pub(crate) fn picture_row(&mut self, row: usize, mcu_row: usize) -> &[u8] {
         let nearest = match self.vertical {
@@ -233,8 +235,8 @@ impl Plane {
 
 /// Returns ¾ of `near` plus ¼ of `far`.
 ///
-/// libjpeg rounds halves down for the new sample before `near` (`bias` 1) and up for the one after it (`bias`
-/// 2).
+/// libjpeg rounds halves down for the new sample before `near` (`bias` is 1) and up for the new sample
+/// after `near` (`bias` is 2).
 #[inline(always)]
 fn interpolate(near: u8, far: u8, bias: u16) -> u8 {
     let [low, _] = ((3 * u16::from(near) + u16::from(far) + bias) >> 2).to_le_bytes();
@@ -245,7 +247,7 @@ fn interpolate(near: u8, far: u8, bias: u16) -> u8 {
 #[inline(always)]
 fn upsample_samples(samples: &[u8], row: &mut [u8]) {
     let new_sample = |near: u8, far: u8, bias: u16| u16::from(interpolate(near, far, bias));
-    double(samples, row, |before, sample, after| {
+    double_samples(samples, row, |before, sample, after| {
         [new_sample(sample, before, 1), new_sample(sample, after, 2)]
     });
 }
@@ -253,19 +255,19 @@ fn upsample_samples(samples: &[u8], row: &mut [u8]) {
 /// Doubles the number of samples in a row of sums, which are samples times four.
 ///
 /// Each new sample combines four samples with the weights 9/16, 3/16, 3/16 and 1/16. libjpeg rounds halves up
-/// for the new sample before `near` and down for the one after it.
+/// for the new sample before `near` and down for the new sample after `near`.
 #[inline(always)]
 fn upsample_sums(sums: &[u16], row: &mut [u8]) {
     let new_sample = |near: u16, far: u16, bias: u16| (3 * near + far + bias) >> 4;
-    double(sums, row, |before, sum, after| [new_sample(sum, before, 8), new_sample(sum, after, 7)]);
+    double_samples(sums, row, |before, sum, after| [new_sample(sum, before, 8), new_sample(sum, after, 7)]);
 }
 
-/// Computes two samples from each of `values` and its neighbours. There must be at least two values.
+/// Computes two samples from each of `values` and its neighbours. `values` must have at least two elements.
 ///
-/// The first and the last value are their own neighbours at the edge. The results of `two_samples` must be
-/// less than 256.
+/// The first value is its own neighbour before it, and the last value is its own neighbour after it. The
+/// results of `two_samples` must be less than 256.
 #[inline(always)]
-fn double<T: Copy>(values: &[T], row: &mut [u8], two_samples: impl Fn(T, T, T) -> [u16; 2]) {
+fn double_samples<T: Copy>(values: &[T], row: &mut [u8], two_samples: impl Fn(T, T, T) -> [u16; 2]) {
     // Writing both samples as one number lets the compiler vectorise the loop.
     let pair = |before, value, after| {
         let [left, right] = two_samples(before, value, after);

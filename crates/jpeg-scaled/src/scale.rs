@@ -32,10 +32,10 @@ impl Scale {
         length.div_ceil(self.denominator())
     }
 
-    /// Returns the scale of the smallest picture that is at least `min_size` large.
+    /// Returns the scale of the smallest picture whose width and height are at least `min_size`.
     ///
-    /// Sizes are width and height in pixels. Returns [`Scale::Full`] if `size` itself is smaller than
-    /// `min_size`.
+    /// `size` is the size of the file's picture. Both sizes are width and height in pixels. Returns
+    /// [`Scale::Full`] if `size` itself is smaller than `min_size`.
     ///
     /// ```
     /// use jpeg_scaled::Scale;

@@ -13,13 +13,13 @@ use crate::{
 /// A block of an MCU.
 #[derive(Clone, Copy, Default)]
 struct McuBlock {
-    /// Index of its component.
+    /// Index of the component that the block belongs to.
     component: usize,
-    /// Column in the MCU, in blocks.
+    /// Column of the block among the component's blocks in the MCU.
     column: usize,
-    /// Row in the MCU, in blocks.
+    /// Row of the block among the component's blocks in the MCU.
     row: usize,
-    /// Blocks of its component per MCU in the horizontal direction.
+    /// Number of the component's blocks per MCU in the horizontal direction.
     blocks_across: usize,
     dc_table: usize,
     ac_table: usize,
@@ -34,16 +34,16 @@ pub(crate) struct Scan<'a> {
     block_count: usize,
     /// DC coefficient of the previous block of each component.
     previous_dc: [i16; 3],
-    /// MCUs between two restart markers, or 0 if the file has none.
+    /// Number of MCUs between two restart markers, or 0 if the file has no restart markers.
     restart_interval: u32,
-    /// MCUs up to the next restart marker.
+    /// Number of MCUs before the next restart marker.
     mcus_until_restart: u32,
     /// Number of the next restart marker, 0 to 7.
     next_restart: u8,
 }
 
 impl<'a> Scan<'a> {
-    /// Begins at the first MCU.
+    /// Creates a scan that begins at the first MCU.
     pub(crate) fn new(bytes: &'a [u8], headers: &ParsedHeaders) -> Self {
         let mut scan = Self {
             bytes,
@@ -76,7 +76,7 @@ impl<'a> Scan<'a> {
         planes: &mut [Plane],
         columns: usize,
     ) -> Result<(), Error> {
-        // A local copy stays in registers, which fields of `self` do not.
+        // The compiler keeps a local copy in registers, but not a field of `self`.
         let mut reader = self.reader;
         for column in 0..columns {
             if self.restart_interval > 0 {
@@ -88,13 +88,13 @@ impl<'a> Scan<'a> {
             match self.decode_mcu(&mut reader, tables, planes, column) {
                 Ok(()) if reader.is_overrun() => return Err(self.overrun_error(&reader)),
                 Ok(()) => {}
-                // Invalid codes near the end of the data result from the padding: the data ends too early.
+                // An invalid code near the last bit results from the padding, so the data ends too early.
                 Err(_) if reader.is_nearly_overrun() => return Err(self.overrun_error(&reader)),
                 Err(error) => return Err(error),
             }
         }
         self.reader = reader;
-        // The last group of each row of blocks may be incomplete and not transformed yet.
+        // If the last group of a row of blocks is incomplete, it is not transformed yet.
         for block in &self.blocks[..self.block_count] {
             let block_columns = columns * block.blocks_across;
             if block.column == 0 && !block_columns.is_multiple_of(LANES) {
@@ -118,7 +118,7 @@ impl<'a> Scan<'a> {
             let plane = &mut planes[block.component];
             let block_column = column * block.blocks_across + block.column;
             let lane = block_column % LANES;
-            // The masks make the bounds checks superfluous: table numbers are less than 4.
+            // Table numbers are less than 4. The masks let the compiler omit the bounds checks.
             let difference = decode_dc_difference(reader, bytes, &tables.dc[block.dc_table & 3])?;
             let dc = self.previous_dc[block.component].wrapping_add(difference);
             self.previous_dc[block.component] = dc;
@@ -136,8 +136,8 @@ impl<'a> Scan<'a> {
         Ok(())
     }
 
-    /// Returns the error for data that ends too early. If it ends at a restart marker, the file has more data
-    /// and is corrupt rather than truncated.
+    /// Returns the error for data that ends too early. If the data ends at a restart marker, the file has
+    /// more data after the marker and is corrupt rather than truncated.
     #[cold]
     fn overrun_error(&self, reader: &BitReader) -> Error {
         if reader.is_at_restart_marker(self.bytes) {
@@ -147,7 +147,7 @@ impl<'a> Scan<'a> {
         }
     }
 
-    /// Reads the restart marker that must be next. Returns a reader that begins after it.
+    /// Reads the restart marker that must be next. Returns a reader that begins after the marker.
     #[cold]
     #[inline(never)]
     fn read_restart_marker(&mut self, reader: BitReader) -> Result<BitReader, Error> {
@@ -178,9 +178,9 @@ impl<'a> Scan<'a> {
             Error::Unsupported("bytes between the entropy-coded data and the next marker");
         let start = reader.end_of_data().ok_or(NO_MARKER)?;
         let rest = self.bytes.get(start..).unwrap_or_default();
-        let Some(fill) = rest.iter().position(|&byte| byte != 0xFF) else { return Ok((None, start)) };
-        match rest[fill] {
-            marker if fill > 0 && marker != 0 => Ok((Some(marker), start + fill + 1)),
+        let Some(fill_count) = rest.iter().position(|&byte| byte != 0xFF) else { return Ok((None, start)) };
+        match rest[fill_count] {
+            marker if fill_count > 0 && marker != 0 => Ok((Some(marker), start + fill_count + 1)),
             _ => Err(NO_MARKER),
         }
     }

@@ -2,14 +2,15 @@
 
 use crate::Error;
 
-/// Iterates over the marker segments of a file.
+/// A reader of the marker segments of a file.
 pub(crate) struct Segments<'a> {
     bytes: &'a [u8],
     position: usize,
 }
 
 impl<'a> Segments<'a> {
-    /// Checks for the start-of-image marker (SOI) and begins after it.
+    /// Checks that `bytes` begins with the start-of-image marker (SOI), and creates a reader that begins
+    /// after it.
     pub(crate) fn new(bytes: &'a [u8]) -> Result<Self, Error> {
         match bytes {
             [0xFF, 0xD8, ..] => Ok(Self { bytes, position: 2 }),
@@ -44,11 +45,11 @@ impl<'a> Segments<'a> {
     /// Returns the next marker, after any number of fill bytes (0xFF).
     fn next_marker(&mut self) -> Result<u8, Error> {
         let rest = &self.bytes[self.position..];
-        let fill = rest.iter().position(|&byte| byte != 0xFF).ok_or(Error::Truncated)?;
-        if fill == 0 || rest[fill] == 0 {
+        let fill_count = rest.iter().position(|&byte| byte != 0xFF).ok_or(Error::Truncated)?;
+        if fill_count == 0 || rest[fill_count] == 0 {
             return Err(Error::Unsupported("bytes between segments"));
         }
-        self.position += fill + 1;
-        Ok(rest[fill])
+        self.position += fill_count + 1;
+        Ok(rest[fill_count])
     }
 }

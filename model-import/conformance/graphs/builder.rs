@@ -92,7 +92,7 @@ impl GraphBuilder {
         })
     }
 
-    /// Returns the model with one input and one output; `opset` is the version of its operators.
+    /// Returns the model with one input and one output. `opset` is the version of the standard operator set.
     pub(crate) fn finish(
         self,
         opset: i64,

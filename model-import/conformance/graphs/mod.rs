@@ -1,7 +1,7 @@
-//! Small networks similar to MobileNetV2, in the styles of three exporters.
+//! Builds small networks similar to MobileNetV2, in the styles of three exporters.
 //!
 //! The networks classify 32x32 images into ten classes. They have three inverted residual blocks: one with
-//! residual addition, one that halves height and width, and another one with residual addition. The weights
+//! residual addition, one that halves height and width, and a second one with residual addition. The weights
 //! are pseudo-random.
 
 mod builder;
@@ -153,7 +153,7 @@ pub(crate) fn tf2onnx() -> ModelProto {
             normal
         }
     };
-    let same = |conv: Conv| {
+    let pad_like_keras = |conv: Conv| {
         if conv.stride == 2 { Conv { pads: [0, 0, 1, 1], ..conv } } else { conv }
     };
     let scale = graph.floats(&[3], &[2.1, 1.9, 2.3]);
@@ -161,12 +161,12 @@ pub(crate) fn tf2onnx() -> ModelProto {
     let scaled = graph.op("Mul", &["input_1", &scale], |node| node);
     let shifted = graph.op("Add", &[&scaled, &shift], |node| node);
     let image = graph.op("Transpose", &[&shifted], |node| node.with_ints("perm", &[0, 3, 1, 2]));
-    let stem = graph.conv(&image, &same(Conv::stem(STEM)));
+    let stem = graph.conv(&image, &pad_like_keras(Conv::stem(STEM)));
     let mut value = finish(&mut graph, &stem, STEM, true);
-    value = block(&mut graph, &value, (STEM, STEM), Conv::depthwise(EXPANDED, 1), same, finish);
-    value = block(&mut graph, &value, (STEM, WIDE), Conv::depthwise(EXPANDED, 2), same, finish);
-    value = block(&mut graph, &value, (WIDE, WIDE), Conv::depthwise(EXPANDED, 1), same, finish);
-    let last = graph.conv(&value, &same(Conv::pointwise(WIDE, LAST)));
+    value = block(&mut graph, &value, (STEM, STEM), Conv::depthwise(EXPANDED, 1), pad_like_keras, finish);
+    value = block(&mut graph, &value, (STEM, WIDE), Conv::depthwise(EXPANDED, 2), pad_like_keras, finish);
+    value = block(&mut graph, &value, (WIDE, WIDE), Conv::depthwise(EXPANDED, 1), pad_like_keras, finish);
+    let last = graph.conv(&value, &pad_like_keras(Conv::pointwise(WIDE, LAST)));
     value = finish(&mut graph, &last, LAST, true);
     value = graph.op("Transpose", &[&value], |node| node.with_ints("perm", &[0, 2, 3, 1]));
     value = graph.op("ReduceMean", &[&value], |node| node.with_ints("axes", &[1, 2]).with_int("keepdims", 0));

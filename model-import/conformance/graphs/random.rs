@@ -1,4 +1,4 @@
-//! A pseudo-random number generator, splitmix64, that gives the same numbers on every platform.
+//! Implements the pseudo-random number generator splitmix64, which gives the same numbers on every platform.
 
 /// The state of the generator.
 pub(crate) struct Random(u64);
@@ -16,7 +16,7 @@ impl Random {
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
         mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
         mixed ^= mixed >> 31;
-        // Uses the upper 16 bits, which an f32 represents exactly.
+        // Only the upper 16 bits are used, because an f32 represents them exactly.
         let [high_byte, low_byte, ..] = mixed.to_be_bytes();
         let unit = f32::from(u16::from_be_bytes([high_byte, low_byte])) / 65536.0;
         low + unit * (high - low)

@@ -1,7 +1,8 @@
-//! Networks that model-import converted from graphs in the styles of three exporters.
+//! Contains networks that model-import converted from graphs in the styles of three exporters.
 //!
 //! The folder `graphs/` builds the original graphs, and `build.rs` converts them. The tests compare the
-//! outputs of the converted networks with those of tract, an independent runtime, for the original graphs.
+//! outputs of the converted networks with the outputs of tract, an independent runtime, for the original
+//! graphs.
 
 /// Includes the code of one converted network.
 macro_rules! converted {

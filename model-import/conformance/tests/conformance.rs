@@ -22,7 +22,7 @@ const CLASSES: usize = 10;
 const TOLERANCE: f32 = 1e-4;
 
 /// Returns random images `[batch, 3, 32, 32]` with the value range of normalised photos.
-fn images(batch: usize) -> Vec<f32> {
+fn random_images(batch: usize) -> Vec<f32> {
     random::Random::new(99).floats(batch * 3 * SIDE * SIDE, -2.0, 2.5)
 }
 
@@ -38,7 +38,7 @@ fn to_channels_last(images: &[f32]) -> Vec<f32> {
     images.chunks(3 * plane).flat_map(convert).collect()
 }
 
-/// Returns the outputs of tract for one image after another.
+/// Runs tract on one image after another, and returns the outputs of all images.
 fn run_tract(onnx: &Path, images: &[f32], shape: [usize; 4]) -> Vec<f32> {
     let model = tract_onnx::onnx()
         .model_for_path(onnx)
@@ -76,9 +76,9 @@ fn largest_difference(left: &[f32], right: &[f32]) -> f32 {
     pairs.map(|(left, right)| (left - right).abs()).fold(0.0, f32::max)
 }
 
-fn assert_close(case: &str, expected: &[f32], found: &[f32]) {
-    assert_eq!(expected.len(), found.len(), "{case}");
-    let difference = largest_difference(expected, found);
+fn assert_close(case: &str, expected: &[f32], actual: &[f32]) {
+    assert_eq!(expected.len(), actual.len(), "{case}");
+    let difference = largest_difference(expected, actual);
     println!("{case}: max abs difference {difference:e}");
     assert!(difference <= TOLERANCE, "{case}: max abs difference {difference:e}");
     // If all outputs were about the same, a wrong conversion would not be noticed.
@@ -89,12 +89,12 @@ fn assert_close(case: &str, expected: &[f32], found: &[f32]) {
 
 fn assert_converted_agrees_with_original(name: &str, forward: impl Fn(Tensor<4>) -> Tensor<2>) {
     for batch in [1, 5] {
-        let images = images(batch);
+        let images = random_images(batch);
         let data = TensorData::new(images.clone(), [batch, 3, SIDE, SIDE]);
         let output = forward(Tensor::from_data(data, &Device::flex()));
         assert_eq!(output.dims(), [batch, CLASSES]);
-        let found: Vec<f32> = output.into_data().iter::<f32>().collect();
-        assert_close(&format!("{name}, batch {batch}"), &run_original(name, &images), &found);
+        let actual: Vec<f32> = output.into_data().iter::<f32>().collect();
+        assert_close(&format!("{name}, batch {batch}"), &run_original(name, &images), &actual);
     }
 }
 
@@ -118,16 +118,16 @@ fn converted_tf2onnx_network_agrees_with_the_original() {
 
 #[test]
 fn simplified_graphs_agree_with_the_originals_in_tract() {
-    let images = images(2);
+    let images = random_images(2);
     for name in ["zoo", "torch", "tf2onnx"] {
-        let found = run_tract(&simplified_path(name), &images, CHANNELS_FIRST);
-        assert_close(&format!("{name}, simplified"), &run_original(name, &images), &found);
+        let actual = run_tract(&simplified_path(name), &images, CHANNELS_FIRST);
+        assert_close(&format!("{name}, simplified"), &run_original(name, &images), &actual);
     }
 }
 
 #[test]
 fn simplification_removes_shape_arithmetic_and_normalisation() {
-    let report = |name: &str| graph::simplify_file(&original_path(name)).unwrap().report;
+    let report_of = |name: &str| graph::simplify_file(&original_path(name)).unwrap().report;
     let removed = [
         "BatchNormalization",
         "Shape",
@@ -141,17 +141,17 @@ fn simplification_removes_shape_arithmetic_and_normalisation() {
         "Constant",
     ];
     for name in ["zoo", "torch", "tf2onnx"] {
-        let report = report(name);
+        let report = report_of(name);
         for operator in removed {
             assert!(!report.after.contains_key(operator), "{name} still has {operator}: {report}");
         }
         assert_eq!(report.after["Conv"], report.before["Conv"], "{name}");
     }
-    // Each has two residual additions; tf2onnx also has the shift of the normalisation and the bias of the
-    // classifier.
-    assert_eq!(report("zoo").after["Add"], 2);
-    assert_eq!(report("torch").after["Add"], 2);
-    assert_eq!(report("tf2onnx").after["Add"], 4);
+    // Each graph has two residual additions. The graph of tf2onnx also has the shift of the normalisation and
+    // the bias of the classifier.
+    assert_eq!(report_of("zoo").after["Add"], 2);
+    assert_eq!(report_of("torch").after["Add"], 2);
+    assert_eq!(report_of("tf2onnx").after["Add"], 4);
 }
 
 /// Returns the largest difference between the original and the simplified graph after `spoil` changed a node.
@@ -162,22 +162,22 @@ fn difference_if_spoiled(name: &str, spoil: impl Fn(&mut NodeProto) -> bool) -> 
     let folder = tempfile::TempDir::new().unwrap();
     let file = folder.path().join("spoiled.onnx");
     std::fs::write(&file, model.write_to_bytes().unwrap()).unwrap();
-    let images = images(1);
+    let images = random_images(1);
     largest_difference(&run_original(name, &images), &run_tract(&file, &images, CHANNELS_FIRST))
 }
 
 #[test]
 fn small_mistakes_in_the_graph_exceed_the_tolerance() {
-    // Padding at the top and left instead of at the bottom and right.
+    // This mistake pads at the top and left instead of at the bottom and right.
     let padding = difference_if_spoiled("tf2onnx", |node| {
         let pads = node.attribute.iter_mut().find(|attribute| attribute.ints == [0, 0, 1, 1]);
         pads.map(|pads| pads.ints = vec![1, 1, 0, 0]).is_some()
     });
-    // A convolution without the bias that comes from batch normalisation.
+    // This mistake removes the bias that comes from batch normalisation.
     let shift = difference_if_spoiled("zoo", |node| {
         node.op_type == "Conv" && node.input.len() == 3 && node.input.pop().is_some()
     });
-    // An activation without its upper bound.
+    // This mistake removes the upper bound of an activation.
     let bound = difference_if_spoiled("torch", |node| {
         if node.op_type == "Clip" {
             *node = proto::node("Relu", &[&node.input[0]], &[&node.output[0]]);

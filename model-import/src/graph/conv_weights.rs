@@ -1,10 +1,10 @@
-//! The weights of a convolution, and the arithmetic that folds scales and shifts per channel into them.
+//! Reads and stores the weights of a convolution, and folds scales and shifts per channel into them.
 
 use onnx_ir::GraphProto;
 
 use super::proto::{self, NodeExt, float_tensor};
 
-/// An affine function per channel: `y = scale * x + shift`.
+/// One affine function per channel: `y = scale * x + shift`.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Affine {
     pub(super) scale: Vec<f64>,
@@ -27,16 +27,20 @@ impl Affine {
     }
 }
 
-/// Weights `[outputs, inputs / groups, height, width]` and biases of a convolution, as f64.
+/// The weights and biases of a convolution, as f64.
 pub(super) struct ConvWeights {
+    /// Weights with the dimensions `dims`.
     weights: Vec<f64>,
     biases: Vec<f64>,
+    /// `[outputs, inputs / groups, height, width]`.
     dims: Vec<i64>,
     groups: usize,
 }
 
 impl ConvWeights {
-    /// Reads the weights of the Conv node `index`; `None` unless they are constant and the kernel is 2D.
+    /// Reads the weights of the Conv node `index`.
+    ///
+    /// Returns `None` if the weights are not constants or the kernel does not have two dimensions.
     pub(super) fn read(graph: &GraphProto, index: usize) -> Option<Self> {
         let node = &graph.node[index];
         let tensor = proto::initializer(graph, node.input.get(1)?)?;
@@ -57,21 +61,21 @@ impl ConvWeights {
         })
     }
 
-    pub(super) fn outputs(&self) -> usize {
+    pub(super) fn output_channels(&self) -> usize {
         self.biases.len()
     }
 
-    fn inputs_in_group(&self) -> usize {
+    fn inputs_per_group(&self) -> usize {
         usize::try_from(self.dims[1]).unwrap_or(0)
     }
 
-    pub(super) fn inputs(&self) -> usize {
-        self.inputs_in_group() * self.groups
+    pub(super) fn input_channels(&self) -> usize {
+        self.inputs_per_group() * self.groups
     }
 
     /// Returns the weights of this convolution followed by `affine`.
     pub(super) fn with_affine_after(mut self, affine: &Affine) -> Self {
-        let per_output = self.weights.len() / self.outputs();
+        let per_output = self.weights.len() / self.output_channels();
         for (weights, scale) in self.weights.chunks_mut(per_output).zip(&affine.scale) {
             weights.iter_mut().for_each(|weight| *weight *= scale);
         }
@@ -83,12 +87,12 @@ impl ConvWeights {
 
     /// Returns the weights of this convolution preceded by `affine`.
     ///
-    /// If the convolution pads, `affine` must not shift: the zeros that the convolution pads with are not
+    /// If the convolution pads, every shift of `affine` must be 0, because the zeros of the padding are not
     /// shifted.
     pub(super) fn with_affine_before(mut self, affine: &Affine) -> Self {
-        let in_group = self.inputs_in_group();
-        let outputs_in_group = self.outputs() / self.groups;
-        let plane = self.weights.len() / self.outputs() / in_group;
+        let in_group = self.inputs_per_group();
+        let outputs_in_group = self.output_channels() / self.groups;
+        let plane = self.weights.len() / self.output_channels() / in_group;
         for (row, weights) in self.weights.chunks_mut(plane).enumerate() {
             let (output, input) = (row / in_group, row % in_group);
             let channel = output / outputs_in_group * in_group + input;
@@ -100,7 +104,7 @@ impl ConvWeights {
 
     /// Stores these weights as the inputs of the Conv node `index`.
     ///
-    /// The constants get new names, since other nodes may share the old ones.
+    /// The new constants get new names, because other nodes may still use the old constants.
     pub(super) fn store(self, graph: &mut GraphProto, index: usize) {
         let base = graph.node[index].output[0].clone();
         let (weights, biases): (Vec<f32>, Vec<f32>) =

@@ -1,11 +1,14 @@
 //! Folds nodes that scale and shift channels into the convolution before or after them.
 //!
-//! After a convolution, BatchNormalization and Mul, Add, Sub and Div by constants amount to one scale and one
-//! shift per output channel. They are combined in f64 along the whole chain and rounded to f32 once.
+//! BatchNormalization, and Mul, Add, Sub and Div with a constant, scale and shift each channel. A chain of
+//! such nodes is combined in f64 to one scale and one shift per channel, and the folded weights are rounded
+//! to f32 once.
 //!
-//! Before a convolution (usually the normalisation of the input), a scale is always folded into the weights.
-//! A shift can only be folded if the convolution does not pad, because the convolution pads with zeros that
-//! are not shifted. Otherwise the shift remains as a single Add.
+//! After a convolution, the scale and the shift are both folded into its weights and biases.
+//!
+//! Before a convolution, such nodes usually normalise the input. Their scale is folded into the weights.
+//! Their shift can only be folded if the convolution does not pad, because the convolution pads with zeros
+//! that are not shifted. Otherwise, the shift remains in the graph as a single Add.
 
 use onnx_ir::{GraphProto, NodeProto};
 
@@ -27,12 +30,12 @@ fn fold_successors(graph: &mut GraphProto, conv: usize) {
     let Some(weights) = ConvWeights::read(graph, conv) else {
         return;
     };
-    let channels = weights.outputs();
+    let channels = weights.output_channels();
     let mut affine = Affine::identity(channels);
     let mut chain = Vec::new();
     let mut value = graph.node[conv].output[0].clone();
     while let Some(user) = proto::only_user(graph, &value) {
-        let Some(next) = affine_of(graph, &graph.node[user], &value, channels) else {
+        let Some(next) = read_affine(graph, &graph.node[user], &value, channels) else {
             break;
         };
         affine = affine.then(&next);
@@ -50,10 +53,12 @@ fn fold_successors(graph: &mut GraphProto, conv: usize) {
     }
 }
 
-/// Returns the scale and shift that a node applies to its input `value`, if it does nothing else.
-fn affine_of(graph: &GraphProto, node: &NodeProto, value: &str, channels: usize) -> Option<Affine> {
+/// Returns the scale and shift that a node applies to its input `value`.
+///
+/// Returns `None` if the node does anything else.
+fn read_affine(graph: &GraphProto, node: &NodeProto, value: &str, channels: usize) -> Option<Affine> {
     if node.op_type == "BatchNormalization" {
-        return batch_norm(graph, node, channels);
+        return read_batch_norm(graph, node, channels);
     }
     let (first, second) = (node.input.first()?, node.input.get(1)?);
     let value_is_first = first == value;
@@ -74,7 +79,7 @@ fn affine_of(graph: &GraphProto, node: &NodeProto, value: &str, channels: usize)
     Some(Affine { scale, shift })
 }
 
-fn batch_norm(graph: &GraphProto, node: &NodeProto, channels: usize) -> Option<Affine> {
+fn read_batch_norm(graph: &GraphProto, node: &NodeProto, channels: usize) -> Option<Affine> {
     let in_training_mode = node.int("training_mode").unwrap_or(0) != 0;
     let extra_outputs =
         node.output.iter().skip(1).any(|name| proto::use_count(graph, name) > 0 && !name.is_empty());
@@ -101,8 +106,10 @@ fn batch_norm(graph: &GraphProto, node: &NodeProto, channels: usize) -> Option<A
     Some(Affine { scale, shift })
 }
 
-/// Returns one value per channel of `[batch, channels, height, width]` from a constant that has one value or
-/// one per channel.
+/// Returns the values of a constant that applies to the channels of `[batch, channels, height, width]`.
+///
+/// A constant with a single value is repeated for each channel. Returns `None` if the constant's values do
+/// not run along the channels.
 pub(super) fn per_channel_values(graph: &GraphProto, name: &str, channels: usize) -> Option<Vec<f32>> {
     let tensor = proto::initializer(graph, name)?;
     let values = proto::floats(tensor)?;
@@ -118,7 +125,8 @@ pub(super) fn per_channel_values(graph: &GraphProto, name: &str, channels: usize
 
 /// Folds the scales and shifts before each convolution into its weights, as far as its padding allows.
 pub fn fold_before_conv(graph: &mut GraphProto) {
-    // Refers to convolutions by name, because folding removes nodes and changes the indices of others.
+    // Each convolution is identified by the name of its output, because folding removes nodes and so changes
+    // the indices of other nodes.
     let convolutions = graph.node.iter().filter(|node| node.op_type == "Conv");
     let outputs: Vec<String> = convolutions.flat_map(|node| node.output.first().cloned()).collect();
     for output in outputs {
@@ -132,13 +140,13 @@ fn fold_predecessors(graph: &mut GraphProto, conv: usize) {
     let Some(weights) = ConvWeights::read(graph, conv) else {
         return;
     };
-    let channels = weights.inputs();
+    let channels = weights.input_channels();
     let mut affine = Affine::identity(channels);
     let mut chain = Vec::new();
     let mut value = graph.node[conv].input[0].clone();
     while proto::only_user(graph, &value).is_some()
         && let Some(source) = proto::producer(graph, &value)
-        && let Some((input, step)) = affine_input(graph, &graph.node[source], channels)
+        && let Some((input, step)) = find_affine_input(graph, &graph.node[source], channels)
     {
         affine = step.then(&affine);
         chain.push(source);
@@ -151,7 +159,7 @@ fn fold_predecessors(graph: &mut GraphProto, conv: usize) {
     if !shifts || !has_padding(&graph.node[conv]) {
         weights.with_affine_before(&affine).store(graph, conv);
         graph.node[conv].input[0] = value;
-        remove(graph, chain);
+        remove_nodes(graph, chain);
         return;
     }
     let is_single_add = chain.len() == 1 && affine.scale.iter().all(|scale| *scale == 1.0);
@@ -168,20 +176,20 @@ fn fold_predecessors(graph: &mut GraphProto, conv: usize) {
     let last = graph.node[chain[0]].output[0].clone();
     graph.node[first] = proto::node("Add", &[&value, &constant], &[&last]);
     chain.pop();
-    remove(graph, chain);
+    remove_nodes(graph, chain);
 }
 
-fn remove(graph: &mut GraphProto, mut indices: Vec<usize>) {
+fn remove_nodes(graph: &mut GraphProto, mut indices: Vec<usize>) {
     indices.sort_unstable();
     for index in indices.into_iter().rev() {
         graph.node.remove(index);
     }
 }
 
-/// Returns the input that a node scales and shifts, and the scale and shift.
-fn affine_input(graph: &GraphProto, node: &NodeProto, channels: usize) -> Option<(String, Affine)> {
+/// Returns the name of the input that a node scales and shifts, and the scale and shift.
+fn find_affine_input(graph: &GraphProto, node: &NodeProto, channels: usize) -> Option<(String, Affine)> {
     let value = node.input.iter().find(|input| proto::initializer(graph, input).is_none())?;
-    Some((value.clone(), affine_of(graph, node, value, channels)?))
+    Some((value.clone(), read_affine(graph, node, value, channels)?))
 }
 
 fn has_padding(conv: &NodeProto) -> bool {
@@ -192,7 +200,7 @@ fn has_padding(conv: &NodeProto) -> bool {
 #[cfg(test)]
 mod tests {
     use super::super::proto::node;
-    use super::super::testing::{graph, operators, values};
+    use super::super::testing::{build_graph, operators, values};
     use super::*;
 
     const IMAGE: [Option<i64>; 4] = [None, Some(2), Some(4), Some(4)];
@@ -213,20 +221,21 @@ mod tests {
             .with_float("epsilon", 0.25)
     }
 
-    fn assert_close(found: &[f32], expected: &[f32]) {
-        assert_eq!(found.len(), expected.len());
-        for (found, expected) in found.iter().zip(expected) {
-            assert!((found - expected).abs() < 1e-6, "{found} is not {expected}");
+    fn assert_close(actual: &[f32], expected: &[f32]) {
+        assert_eq!(actual.len(), expected.len());
+        for (actual, expected) in actual.iter().zip(expected) {
+            assert!((actual - expected).abs() < 1e-6, "{actual} is not {expected}");
         }
     }
 
     #[test]
     fn batch_normalisation_after_a_convolution_is_folded() {
-        // Square roots of variance + epsilon are 2 and 3: scales 1 and 1, shifts -0.9 and 1.2.
+        // The square roots of variance + epsilon are 2 and 3. The scales are therefore 4 / 2 = 2 and 3 / 3 =
+        // 1, and the shifts are 0.1 - 1 * 2 = -1.9 and 0.2 + 1 * 1 = 1.2.
         for inputs in [vec!["x", "w", "b"], vec!["x", "w"]] {
             let with_bias = inputs.len() == 3;
             let nodes = vec![node("Conv", &inputs, &["c"]), batch_norm("c", "y")];
-            let mut graph = graph(&IMAGE, batch_norm_constants(), nodes);
+            let mut graph = build_graph(&IMAGE, batch_norm_constants(), nodes);
             graph.initializer[2] = float_tensor("gamma", &[2], &[4.0, 3.0]);
             fold_after_conv(&mut graph);
             assert_eq!(operators(&graph), ["Conv"]);
@@ -253,7 +262,7 @@ mod tests {
             node("Add", &["f", "shift"], &["g"]),
             node("Relu", &["g"], &["y"]),
         ];
-        let mut graph = graph(&IMAGE, constants, nodes);
+        let mut graph = build_graph(&IMAGE, constants, nodes);
         fold_after_conv(&mut graph);
         assert_eq!(operators(&graph), ["Conv", "Relu"]);
         let input = graph.node[0].input.clone();
@@ -269,27 +278,27 @@ mod tests {
             batch_norm("c", "d"),
             node("Add", &["c", "d"], &["y"]),
         ];
-        let mut shared = graph(&IMAGE, batch_norm_constants(), nodes);
+        let mut shared = build_graph(&IMAGE, batch_norm_constants(), nodes);
         fold_after_conv(&mut shared);
         assert_eq!(operators(&shared), ["Conv", "BatchNormalization", "Add"]);
-        // [2] runs along the width, not along the channels; so does [1, 1, 1, 2].
+        // Constants with the dimensions [2] and [1, 1, 1, 2] run along the width, not along the channels.
         for dims in [vec![2], vec![1, 1, 1, 2]] {
             let mut constants = batch_norm_constants();
             constants.push(float_tensor("along", &dims, &[2.0, 4.0]));
             let nodes = vec![node("Conv", &["x", "w"], &["c"]), node("Mul", &["c", "along"], &["y"])];
-            let mut along_width = graph(&IMAGE, constants, nodes);
+            let mut along_width = build_graph(&IMAGE, constants, nodes);
             fold_after_conv(&mut along_width);
             assert_eq!(operators(&along_width), ["Conv", "Mul"]);
         }
         // The convolution's output is an output of the graph.
         let nodes = vec![node("Conv", &["x", "w", "b"], &["y"]), batch_norm("y", "z")];
-        let mut output = graph(&IMAGE, batch_norm_constants(), nodes);
+        let mut output = build_graph(&IMAGE, batch_norm_constants(), nodes);
         output.output.push(proto::value_info("z", &[]));
         fold_after_conv(&mut output);
         assert_eq!(operators(&output), ["Conv", "BatchNormalization"]);
     }
 
-    fn normalised(pads: &[i64]) -> GraphProto {
+    fn normalised_graph(pads: &[i64]) -> GraphProto {
         let mut constants = batch_norm_constants();
         constants.push(float_tensor("scale", &[1, 2, 1, 1], &[2.0, 4.0]));
         constants.push(float_tensor("shift", &[1, 2, 1, 1], &[1.0, 2.0]));
@@ -299,12 +308,12 @@ mod tests {
             node("Conv", &["b", "w", "b0"], &["y"]).with_ints("pads", pads),
         ];
         constants.push(float_tensor("b0", &[2], &[0.5, -0.5]));
-        graph(&IMAGE, constants, nodes)
+        build_graph(&IMAGE, constants, nodes)
     }
 
     #[test]
     fn shift_before_a_padding_convolution_remains_as_an_add() {
-        let mut graph = normalised(&[0, 0, 1, 1]);
+        let mut graph = normalised_graph(&[0, 0, 1, 1]);
         fold_before_conv(&mut graph);
         assert_eq!(operators(&graph), ["Add", "Conv"]);
         let (add, conv) = (graph.node[0].input.clone(), graph.node[1].input.clone());
@@ -321,7 +330,7 @@ mod tests {
 
     #[test]
     fn scale_and_shift_before_an_unpadded_convolution_are_folded() {
-        let mut graph = normalised(&[0, 0, 0, 0]);
+        let mut graph = normalised_graph(&[0, 0, 0, 0]);
         fold_before_conv(&mut graph);
         assert_eq!(operators(&graph), ["Conv"]);
         let conv = graph.node[0].input.clone();
@@ -341,7 +350,7 @@ mod tests {
             node("Mul", &["x", "scale"], &["a"]),
             node("Conv", &["a", "w"], &["y"]).with_int("group", 2).with_ints("pads", &[1, 1, 1, 1]),
         ];
-        let mut graph = graph(&IMAGE, constants, nodes);
+        let mut graph = build_graph(&IMAGE, constants, nodes);
         fold_before_conv(&mut graph);
         assert_eq!(operators(&graph), ["Conv"]);
         let conv = graph.node[0].input.clone();

@@ -1,9 +1,14 @@
-//! Simplifies the classifier head: the pooling and flattening between the last feature map and the classes.
+//! Simplifies the classifier head, which pools and flattens the last feature map.
 //!
-//! Exporters write a head in many ways: ReduceMean, AveragePool over the whole plane, Squeeze, Reshape to a
-//! constant shape with batch size 1, Reshape to a shape that Shape, Gather, Unsqueeze and Concat compute,
-//! or a Transpose of a 1x1 plane before one of these. This pass turns them into GlobalAveragePool and
-//! Flatten, or into a Reshape to a constant shape with any batch size.
+//! A plane is one channel of a feature map, with its height and width. Exporters write a head in many ways:
+//!
+//! - They pool with ReduceMean, or with an AveragePool over the whole plane.
+//! - They flatten with Squeeze, or with a Reshape to a constant shape whose batch size is 1.
+//! - They flatten with a Reshape to a shape that Shape, Gather, Unsqueeze and Concat compute.
+//! - They put a Transpose to channels-last before one of these nodes.
+//!
+//! This pass turns such nodes into GlobalAveragePool and Flatten, or into a Reshape to a constant shape that
+//! works for any batch size.
 
 use onnx_ir::{GraphProto, NodeProto};
 
@@ -12,7 +17,7 @@ use super::shapes::{self, Dim, Shapes};
 
 use Dim::{Batch, Known};
 
-/// Simplifies pooling and flattening nodes; `input` is the graph's image input.
+/// Simplifies the pooling and flattening nodes of a graph. `input` is the name of the graph's image input.
 pub fn simplify(graph: &mut GraphProto, input: &str) {
     let shapes = Shapes::infer(graph, input);
     let mut index = 0;
@@ -49,15 +54,15 @@ pub fn flatten_output(graph: &mut GraphProto, input: &str) {
 
 /// Replaces a ReduceMean over the plane of `[batch, channels, height, width]` by GlobalAveragePool.
 ///
-/// The input may also be a transpose `[batch, height, width, channels]` if the node drops the reduced
-/// dimensions. Returns the number of nodes to skip.
+/// The node's input may also be transposed to `[batch, height, width, channels]`, if the node drops the
+/// reduced dimensions. Returns the number of nodes by which the caller advances.
 fn replace_reduce_mean(graph: &mut GraphProto, index: usize, shapes: &Shapes) -> usize {
     let node = &graph.node[index];
-    let keeps = node.int("keepdims").unwrap_or(1) != 0;
+    let keeps_dims = node.int("keepdims").unwrap_or(1) != 0;
     let (Some(axes), Some(value)) = (proto::axes(graph, node), node.input.first().cloned()) else {
         return 1;
     };
-    let (source, perm) = before_transpose(graph, &value, keeps);
+    let (source, perm) = look_through_transpose(graph, &value, keeps_dims);
     let Some(rank @ 4) = shapes.shape(&source).map(<[Dim]>::len) else {
         return 1;
     };
@@ -68,7 +73,7 @@ fn replace_reduce_mean(graph: &mut GraphProto, index: usize, shapes: &Shapes) ->
         return 1;
     }
     let output = graph.node[index].output[0].clone();
-    if keeps {
+    if keeps_dims {
         graph.node[index] = proto::node("GlobalAveragePool", &[&source], &[&output]);
         return 1;
     }
@@ -78,9 +83,11 @@ fn replace_reduce_mean(graph: &mut GraphProto, index: usize, shapes: &Shapes) ->
     2
 }
 
-/// If a Transpose to channels-last produces `value`, returns its input and permutation; otherwise `value`
-/// itself and the identity.
-fn before_transpose(graph: &GraphProto, value: &str, keeps_dims: bool) -> (String, Vec<i64>) {
+/// Returns the input and the permutation of the Transpose to channels-last that produces `value`.
+///
+/// Returns `value` itself and the identity permutation if no such Transpose produces `value`, or if
+/// `keeps_dims` is true.
+fn look_through_transpose(graph: &GraphProto, value: &str, keeps_dims: bool) -> (String, Vec<i64>) {
     let to_channels_last = [0, 2, 3, 1];
     match proto::producer(graph, value).map(|index| &graph.node[index]) {
         Some(node)
@@ -93,9 +100,11 @@ fn before_transpose(graph: &GraphProto, value: &str, keeps_dims: bool) -> (Strin
 }
 
 /// Replaces an AveragePool whose window is the whole plane by GlobalAveragePool.
+///
+/// Returns the number of nodes by which the caller advances.
 fn replace_average_pool(graph: &mut GraphProto, index: usize, shapes: &Shapes) -> usize {
     let node = &graph.node[index];
-    let is_whole = || {
+    let covers_plane = || {
         let [_, _, Known(height), Known(width)] = shapes.shape(node.input.first()?)? else {
             return None;
         };
@@ -103,21 +112,22 @@ fn replace_average_pool(graph: &mut GraphProto, index: usize, shapes: &Shapes) -
         let is_same_padded = node.text("auto_pad").is_some_and(|mode| mode.starts_with("SAME"));
         Some(node.ints("kernel_shape")? == [*height, *width] && !has_pads && !is_same_padded)
     };
-    if is_whole() == Some(true) {
+    if covers_plane() == Some(true) {
         let (input, output) = (node.input[0].clone(), node.output[0].clone());
         graph.node[index] = proto::node("GlobalAveragePool", &[&input], &[&output]);
     }
     1
 }
 
-/// Replaces a Squeeze or Reshape that makes one row of each image by Flatten.
+/// Replaces a Squeeze or Reshape that turns each image into one row by a Flatten.
 ///
-/// Another Reshape whose output shape is known gets a constant target shape with any batch size.
+/// If any other Reshape has a known output shape, its target becomes a constant shape that works for any
+/// batch size. Returns the number of nodes by which the caller advances.
 fn replace_reshape(graph: &mut GraphProto, index: usize, shapes: &Shapes) -> usize {
-    if let Some(node) = equivalent_flatten(graph, &graph.node[index], shapes) {
+    if let Some(node) = find_equivalent_flatten(graph, &graph.node[index], shapes) {
         graph.node[index] = node;
     } else if graph.node[index].op_type == "Reshape"
-        && let Some(target) = target_for_any_batch(&graph.node[index], shapes)
+        && let Some(target) = find_target_for_any_batch(&graph.node[index], shapes)
     {
         let output = graph.node[index].output[0].clone();
         let shape = proto::fresh_name(graph, &format!("{output}_shape"));
@@ -129,15 +139,15 @@ fn replace_reshape(graph: &mut GraphProto, index: usize, shapes: &Shapes) -> usi
 }
 
 /// Returns the Flatten that is equivalent to a Squeeze or Reshape, if there is one.
-fn equivalent_flatten(graph: &GraphProto, node: &NodeProto, shapes: &Shapes) -> Option<NodeProto> {
+fn find_equivalent_flatten(graph: &GraphProto, node: &NodeProto, shapes: &Shapes) -> Option<NodeProto> {
     let (value, output) = (node.input.first()?, node.output.first()?);
     let [Batch, Known(row)] = shapes.shape(output)? else {
         return None;
     };
     // Transposing a 1x1 plane does not change the order of the values.
-    let (source, perm) = before_transpose(graph, value, false);
-    let plane_is_one = matches!(shapes.shape(&source), Some([Batch, _, Known(1), Known(1)]));
-    let source = if perm == [0, 1, 2, 3] || plane_is_one { source } else { value.clone() };
+    let (source, perm) = look_through_transpose(graph, value, false);
+    let plane_is_one_pixel = matches!(shapes.shape(&source), Some([Batch, _, Known(1), Known(1)]));
+    let source = if perm == [0, 1, 2, 3] || plane_is_one_pixel { source } else { value.clone() };
     let [Batch, image @ ..] = shapes.shape(&source)? else {
         return None;
     };
@@ -145,8 +155,9 @@ fn equivalent_flatten(graph: &GraphProto, node: &NodeProto, shapes: &Shapes) -> 
         .then(|| proto::node("Flatten", &[&source], &[output]).with_int("axis", 1))
 }
 
-/// Returns the target shape `[-1, sizes…]`, with which a Reshape works for any batch size.
-fn target_for_any_batch(node: &NodeProto, shapes: &Shapes) -> Option<Vec<i64>> {
+/// Returns the target shape `[-1, sizes…]`, with which a Reshape works for any batch size, or `None` if a
+/// size is unknown.
+fn find_target_for_any_batch(node: &NodeProto, shapes: &Shapes) -> Option<Vec<i64>> {
     let [Batch, image @ ..] = shapes.shape(node.output.first()?)? else {
         return None;
     };
@@ -160,19 +171,19 @@ fn target_for_any_batch(node: &NodeProto, shapes: &Shapes) -> Option<Vec<i64>> {
 #[cfg(test)]
 mod tests {
     use super::super::proto::node;
-    use super::super::testing::{graph, operators};
+    use super::super::testing::{build_graph, operators};
     use super::super::tidy;
     use super::*;
 
     const PLANE: [Option<i64>; 4] = [Some(1), Some(8), Some(7), Some(7)];
     const PIXEL: [Option<i64>; 4] = [None, Some(8), Some(1), Some(1)];
 
-    fn simplified(
+    fn simplify_nodes(
         dims: &[Option<i64>],
         constants: Vec<onnx_ir::TensorProto>,
         nodes: Vec<NodeProto>,
     ) -> GraphProto {
-        let mut graph = graph(dims, constants, nodes);
+        let mut graph = build_graph(dims, constants, nodes);
         simplify(&mut graph, "x");
         tidy::remove_dead(&mut graph);
         graph
@@ -182,7 +193,7 @@ mod tests {
     fn reshape_to_one_row_per_image_becomes_flatten() {
         for target in [[1, -1], [1, 8], [-1, 8], [0, -1]] {
             let constants = vec![int_tensor("shape", &[2], &target)];
-            let graph = simplified(&PIXEL, constants, vec![node("Reshape", &["x", "shape"], &["y"])]);
+            let graph = simplify_nodes(&PIXEL, constants, vec![node("Reshape", &["x", "shape"], &["y"])]);
             assert_eq!(operators(&graph), ["Flatten"], "{target:?}");
             assert!(graph.initializer.is_empty());
         }
@@ -193,7 +204,7 @@ mod tests {
         // A row per image would have 8 * 7 * 7 = 392 values.
         for target in [[-1, 8], [2, -1]] {
             let constants = vec![int_tensor("shape", &[2], &target)];
-            let graph = simplified(&PLANE, constants, vec![node("Reshape", &["x", "shape"], &["y"])]);
+            let graph = simplify_nodes(&PLANE, constants, vec![node("Reshape", &["x", "shape"], &["y"])]);
             assert_eq!(operators(&graph), ["Reshape"], "{target:?}");
             assert_eq!(graph.node[0].input, ["x", "shape"]);
         }
@@ -209,7 +220,7 @@ mod tests {
             node("Concat", &["n1", "rest"], &["shape"]).with_int("axis", 0),
             node("Reshape", &["x", "shape"], &["y"]),
         ];
-        assert_eq!(operators(&simplified(&PLANE, constants, nodes)), ["Flatten"]);
+        assert_eq!(operators(&simplify_nodes(&PLANE, constants, nodes)), ["Flatten"]);
 
         let constants = vec![
             int_tensor("from", &[1], &[0]),
@@ -223,13 +234,13 @@ mod tests {
             node("Concat", &["n1", "rest"], &["shape"]).with_int("axis", 0),
             node("Reshape", &["x", "shape"], &["y"]),
         ];
-        assert_eq!(operators(&simplified(&PLANE, constants, nodes)), ["Flatten"]);
+        assert_eq!(operators(&simplify_nodes(&PLANE, constants, nodes)), ["Flatten"]);
     }
 
     #[test]
     fn reshape_of_one_image_to_several_dimensions_works_for_any_batch() {
         let constants = vec![int_tensor("shape", &[5], &[1, 2, 4, 7, 7])];
-        let graph = simplified(&PLANE, constants, vec![node("Reshape", &["x", "shape"], &["y"])]);
+        let graph = simplify_nodes(&PLANE, constants, vec![node("Reshape", &["x", "shape"], &["y"])]);
         assert_eq!(operators(&graph), ["Reshape"]);
         let shape = proto::initializer(&graph, &graph.node[0].input[1]).unwrap();
         assert_eq!(proto::integers(shape), Some(vec![-1, 2, 4, 7, 7]));
@@ -237,11 +248,11 @@ mod tests {
 
     #[test]
     fn mean_over_the_whole_plane_becomes_global_average_pool() {
-        let mean = |axes: &[i64], keeps| {
-            node("ReduceMean", &["x"], &["y"]).with_ints("axes", axes).with_int("keepdims", keeps)
+        let mean = |axes: &[i64], keeps_dims| {
+            node("ReduceMean", &["x"], &["y"]).with_ints("axes", axes).with_int("keepdims", keeps_dims)
         };
         let operators_of = |node| {
-            let graph = simplified(&PLANE, vec![], vec![node]);
+            let graph = simplify_nodes(&PLANE, vec![], vec![node]);
             operators(&graph).join(" ")
         };
         assert_eq!(operators_of(mean(&[2, 3], 1)), "GlobalAveragePool");
@@ -256,21 +267,22 @@ mod tests {
     fn transpose_before_pooling_or_flattening_is_removed() {
         let transpose = node("Transpose", &["x"], &["t"]).with_ints("perm", &[0, 2, 3, 1]);
         let mean = node("ReduceMean", &["t"], &["y"]).with_ints("axes", &[1, 2]).with_int("keepdims", 0);
-        let graph = simplified(&PLANE, vec![], vec![transpose.clone(), mean]);
+        let graph = simplify_nodes(&PLANE, vec![], vec![transpose.clone(), mean]);
         assert_eq!(operators(&graph), ["GlobalAveragePool", "Flatten"]);
         let squeeze = node("Squeeze", &["t"], &["y"]).with_ints("axes", &[1, 2]);
-        let graph = simplified(&PIXEL, vec![], vec![transpose.clone(), squeeze]);
+        let graph = simplify_nodes(&PIXEL, vec![], vec![transpose.clone(), squeeze]);
         assert_eq!(operators(&graph), ["Flatten"]);
         assert_eq!(graph.node[0].input, ["x"]);
         // Transposing a larger plane changes the order of the values.
         let constants = vec![int_tensor("shape", &[2], &[-1, 392])];
-        let graph = simplified(&PLANE, constants, vec![transpose, node("Reshape", &["t", "shape"], &["y"])]);
+        let graph =
+            simplify_nodes(&PLANE, constants, vec![transpose, node("Reshape", &["t", "shape"], &["y"])]);
         assert_eq!(operators(&graph), ["Transpose", "Flatten"]);
     }
 
     #[test]
     fn output_with_a_plane_of_one_pixel_is_flattened() {
-        let mut graph = graph(&PLANE, vec![], vec![node("GlobalAveragePool", &["x"], &["y"])]);
+        let mut graph = build_graph(&PLANE, vec![], vec![node("GlobalAveragePool", &["x"], &["y"])]);
         flatten_output(&mut graph, "x");
         assert_eq!(operators(&graph), ["GlobalAveragePool", "Flatten"]);
         assert_eq!(graph.node[1].output, ["y"]);

@@ -1,8 +1,8 @@
 //! Makes the graph's input channels-first.
 //!
-//! Exports by tf2onnx have an input `[batch, height, width, 3]`, followed by a Transpose, often after a
-//! normalisation of the pixel values. The service can write `[batch, 3, height, width]` just as fast, so
-//! this pass removes the Transpose.
+//! A graph that tf2onnx exported has an input `[batch, height, width, 3]`. The graph transposes this input to
+//! channels-first, often after normalising the pixel values. A service can write `[batch, 3, height, width]`
+//! just as fast, so this pass removes the Transpose.
 
 use onnx_ir::GraphProto;
 
@@ -24,7 +24,8 @@ pub enum Layout {
 /// Makes the input `name` channels-first and returns its original layout.
 ///
 /// # Errors
-/// The input is not an image of three channels, or it is channels-last and its Transpose cannot be removed.
+/// Returns a message if the input is not an image of three channels, or if the input is channels-last and its
+/// Transpose cannot be removed.
 pub fn make_channels_first(graph: &mut GraphProto, name: &str) -> Result<Layout, String> {
     let position = graph
         .input
@@ -46,7 +47,7 @@ pub fn make_channels_first(graph: &mut GraphProto, name: &str) -> Result<Layout,
             ));
         }
     }
-    let (normalisation, transpose) = path_to_transpose(graph, name).ok_or_else(|| {
+    let (normalisation, transpose) = find_path_to_transpose(graph, name).ok_or_else(|| {
         format!(
             "its input {name:?} is channels-last ({}), but is not followed by a Transpose to channels-first; \
              export the model with channels first (tf2onnx: --inputs-as-nchw {name})",
@@ -63,8 +64,9 @@ pub fn make_channels_first(graph: &mut GraphProto, name: &str) -> Result<Layout,
     Ok(Layout::ChannelsLast)
 }
 
-/// Finds the element-wise nodes between the input and its Transpose, and the Transpose itself.
-fn path_to_transpose(graph: &GraphProto, input: &str) -> Option<(Vec<usize>, usize)> {
+/// Returns the indices of the element-wise nodes between the input and its Transpose, and the index of the
+/// Transpose.
+fn find_path_to_transpose(graph: &GraphProto, input: &str) -> Option<(Vec<usize>, usize)> {
     let mut value = input;
     let mut element_wise = Vec::new();
     loop {
@@ -119,10 +121,10 @@ fn reshape_constants(graph: &mut GraphProto, index: usize) -> Result<(), String>
 #[cfg(test)]
 mod tests {
     use super::super::proto::{float_tensor, node, tensor_type};
-    use super::super::testing::{graph, operators};
+    use super::super::testing::{build_graph, operators};
     use super::*;
 
-    const LAST: [Option<i64>; 4] = [None, Some(8), Some(6), Some(3)];
+    const CHANNELS_LAST: [Option<i64>; 4] = [None, Some(8), Some(6), Some(3)];
 
     #[test]
     fn transpose_after_the_input_is_removed_and_constants_are_reshaped() {
@@ -133,7 +135,7 @@ mod tests {
             node("Relu", &["c"], &["y"]),
         ];
         let constants = vec![float_tensor("scale", &[3], &[1.0, 2.0, 3.0]), float_tensor("one", &[], &[1.0])];
-        let mut graph = graph(&LAST, constants, nodes);
+        let mut graph = build_graph(&CHANNELS_LAST, constants, nodes);
         assert_eq!(make_channels_first(&mut graph, "x"), Ok(Layout::ChannelsLast));
         assert_eq!(operators(&graph), ["Mul", "Sub", "Relu"]);
         assert_eq!(tensor_type(&graph.input[0]).1, [None, Some(3), Some(8), Some(6)]);
@@ -146,22 +148,22 @@ mod tests {
     #[test]
     fn channels_first_input_is_left_unchanged() {
         let nodes = vec![node("Relu", &["x"], &["y"])];
-        let mut graph = graph(&[Some(1), Some(3), Some(8), Some(6)], vec![], nodes);
+        let mut graph = build_graph(&[Some(1), Some(3), Some(8), Some(6)], vec![], nodes);
         assert_eq!(make_channels_first(&mut graph, "x"), Ok(Layout::ChannelsFirst));
     }
 
     #[test]
     fn input_that_is_not_an_rgb_image_is_refused_with_its_shape() {
-        let refused = |dims: &[Option<i64>]| {
-            let mut graph = graph(dims, vec![], vec![node("Relu", &["x"], &["y"])]);
+        let error_for = |dims: &[Option<i64>]| {
+            let mut graph = build_graph(dims, vec![], vec![node("Relu", &["x"], &["y"])]);
             make_channels_first(&mut graph, "x").unwrap_err()
         };
-        let error = refused(&LAST);
+        let error = error_for(&CHANNELS_LAST);
         assert!(
             error.contains("channels-last ([?, 8, 6, 3])") && error.contains("--inputs-as-nchw"),
             "{error}"
         );
-        assert!(refused(&[None, Some(1), Some(8), Some(8)]).contains("[?, 1, 8, 8]"));
-        assert!(refused(&[None, Some(3)]).contains("[?, 3]"));
+        assert!(error_for(&[None, Some(1), Some(8), Some(8)]).contains("[?, 1, 8, 8]"));
+        assert!(error_for(&[None, Some(3)]).contains("[?, 3]"));
     }
 }

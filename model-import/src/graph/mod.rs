@@ -2,16 +2,16 @@
 //!
 //! [`simplify`] runs these passes, each of which relies on the ones before it:
 //!
-//! 1. [`tidy`] collects all constants in one place and removes identities.
+//! 1. [`tidy`] turns all constants into initializers and removes nodes that do nothing.
 //! 2. [`layout`] makes the input channels-first.
-//! 3. [`head`] writes pooling and flattening in one form that works for any batch size. It uses the shapes
-//!    that [`shapes`] infers.
+//! 3. [`head`] rewrites pooling and flattening with operators that work for any batch size. This pass uses
+//!    the shapes that [`shapes`] infers.
 //! 4. [`fold`] merges scales and shifts per channel into convolutions.
 //! 5. [`tidy`] removes unused nodes and constants.
 //!
-//! A pass is a function that changes the protobuf graph in place. A pass leaves alone every node that it does
-//! not fully understand, so that burn-onnx decides about unusual operators. [`fuse`] is not part of
-//! [`simplify`]: code generation applies it to the simplified graph.
+//! A pass is a function that changes the protobuf graph in place. A pass does not change a node that it does
+//! not fully understand; burn-onnx then accepts or rejects that node. [`fuse`] is not part of [`simplify`]:
+//! code generation applies [`fuse`] to the simplified graph.
 
 use std::fs;
 use std::path::Path;
@@ -41,7 +41,8 @@ use shapes::{Dim, Shapes, format_dims, format_shape};
 /// A simplified graph.
 #[derive(Debug)]
 pub struct SimplifiedGraph {
-    /// The model: input `[batch, 3, height, width]`, output `[batch, classes]`, with a symbolic batch.
+    /// The model, with the input `[batch, 3, height, width]` and the output `[batch, classes]`. The batch is
+    /// symbolic, so that the model accepts any batch size.
     pub model: ModelProto,
     /// Facts about the original and the simplified graph.
     pub report: Report,
@@ -50,7 +51,8 @@ pub struct SimplifiedGraph {
 /// Reads an ONNX file and simplifies its graph.
 ///
 /// # Errors
-/// The file cannot be read, is not an ONNX model, or is not an image classifier as described at [`simplify`].
+/// Returns [`Error::Io`] if the file cannot be read, and [`Error::UnsupportedGraph`] if the file is not an
+/// ONNX model or its graph does not have the form that [`simplify`] requires.
 pub fn simplify_file(onnx: &Path) -> Result<SimplifiedGraph, Error> {
     let bytes = fs::read(onnx).map_err(Error::io("read", onnx))?;
     ModelProto::parse_from_bytes(&bytes)
@@ -67,7 +69,8 @@ pub fn simplify_file(onnx: &Path) -> Result<SimplifiedGraph, Error> {
 /// output with one row of classes per image.
 ///
 /// # Errors
-/// The graph has another form; the message states the form found and the form expected.
+/// Returns a message if the graph has a different form. The message states the form found and the form
+/// expected.
 pub fn simplify(mut model: ModelProto) -> Result<SimplifiedGraph, String> {
     let opset = model
         .opset_import
@@ -101,8 +104,8 @@ pub fn simplify(mut model: ModelProto) -> Result<SimplifiedGraph, String> {
     let before = count_operators(graph);
 
     tidy::collect_constants(graph);
-    let input = single_input(graph)?;
-    let output = single_output(graph)?;
+    let input = read_single_input(graph)?;
+    let output = read_single_output(graph)?;
     tidy::remove_identities(graph);
     let layout = layout::make_channels_first(graph, &input)?;
     head::simplify(graph, &input);
@@ -111,8 +114,8 @@ pub fn simplify(mut model: ModelProto) -> Result<SimplifiedGraph, String> {
     fold::fold_before_conv(graph);
     tidy::remove_dead(graph);
 
-    let (height, width) = image_size(graph, &input)?;
-    let class_count = class_count(graph, &input, &output)?;
+    let (height, width) = read_image_size(graph, &input)?;
+    let class_count = find_class_count(graph, &input, &output)?;
     graph.input = vec![proto::value_info(&input, &[None, Some(CHANNELS), Some(height), Some(width)])];
     graph.output = vec![proto::value_info(&output, &[None, Some(class_count)])];
     let floats = graph.initializer.iter().filter(|tensor| tensor.data_type == proto::FLOAT);
@@ -135,7 +138,7 @@ fn to_usize(size: i64) -> usize {
     usize::try_from(size).unwrap_or(0)
 }
 
-fn single_input(graph: &GraphProto) -> Result<String, String> {
+fn read_single_input(graph: &GraphProto) -> Result<String, String> {
     let [input] = graph.input.as_slice() else {
         let names: Vec<&str> = graph.input.iter().map(|input| input.name.as_str()).collect();
         return Err(format!(
@@ -156,7 +159,7 @@ fn single_input(graph: &GraphProto) -> Result<String, String> {
     Ok(input.name.clone())
 }
 
-fn single_output(graph: &GraphProto) -> Result<String, String> {
+fn read_single_output(graph: &GraphProto) -> Result<String, String> {
     let [output] = graph.output.as_slice() else {
         let names: Vec<&str> = graph.output.iter().map(|output| output.name.as_str()).collect();
         return Err(format!(
@@ -168,7 +171,7 @@ fn single_output(graph: &GraphProto) -> Result<String, String> {
     Ok(output.name.clone())
 }
 
-fn image_size(graph: &GraphProto, input: &str) -> Result<(i64, i64), String> {
+fn read_image_size(graph: &GraphProto, input: &str) -> Result<(i64, i64), String> {
     let info = graph.input.iter().find(|info| info.name == input);
     let dims = info.map(|info| proto::tensor_type(info).1).unwrap_or_default();
     match dims.as_slice() {
@@ -182,21 +185,21 @@ fn image_size(graph: &GraphProto, input: &str) -> Result<(i64, i64), String> {
 }
 
 /// Returns the number of outputs per image.
-fn class_count(graph: &GraphProto, input: &str, output: &str) -> Result<i64, String> {
+fn find_class_count(graph: &GraphProto, input: &str, output: &str) -> Result<i64, String> {
     let shapes = Shapes::infer(graph, input);
     let inferred = shapes.shape(output);
     if let Some([Dim::Batch | Dim::Unknown, Dim::Known(classes)]) = inferred {
         return Ok(*classes);
     }
-    // If the shape cannot be inferred, because an operator is unknown here, the declared shape is used.
+    // If `Shapes` does not know an operator and cannot infer the shape, the declared shape is used.
     let declared = graph.output.first().map(|info| proto::tensor_type(info).1).unwrap_or_default();
-    let found = match (inferred, declared.as_slice()) {
+    let actual = match (inferred, declared.as_slice()) {
         (None, [_, Some(classes)]) => return Ok(*classes),
         (None, _) => format_dims(&declared),
         (Some(shape), _) => format_shape(shape),
     };
     Err(format!(
-        "its output {output:?} has the shape {found}, but an image classifier has [batch, classes]; \
+        "its output {output:?} has the shape {actual}, but an image classifier has [batch, classes]; \
          export the model with one row of class scores per image"
     ))
 }

@@ -1,4 +1,4 @@
-//! Helpers to read and build the protobuf messages of a graph, whose types onnx-ir re-exports.
+//! Reads and builds the protobuf messages of a graph. The crate onnx-ir re-exports the types of the messages.
 
 use onnx_ir::{AttributeProto, AttributeType, GraphProto, NodeProto, TensorProto, ValueInfoProto};
 
@@ -7,7 +7,7 @@ pub const FLOAT: i32 = 1;
 const INT32: i32 = 6;
 const INT64: i32 = 7;
 
-/// Access to the attributes of a node by name.
+/// Methods that read and add attributes of a node, which are identified by name.
 pub trait NodeExt: Sized {
     /// Returns an integer attribute.
     fn int(&self, name: &str) -> Option<i64>;
@@ -124,7 +124,7 @@ pub fn int_tensor(name: &str, dims: &[i64], data: &[i64]) -> TensorProto {
     }
 }
 
-/// Returns the values of a float32 tensor; `None` for other types.
+/// Returns the values of a float32 tensor, or `None` if the tensor has a different type.
 #[must_use]
 pub fn floats(tensor: &TensorProto) -> Option<Vec<f32>> {
     if tensor.data_type != FLOAT {
@@ -137,7 +137,7 @@ pub fn floats(tensor: &TensorProto) -> Option<Vec<f32>> {
     Some(values.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect())
 }
 
-/// Returns the values of an int64 or int32 tensor; `None` for other types.
+/// Returns the values of an int64 or int32 tensor, or `None` if the tensor has a different type.
 #[must_use]
 pub fn integers(tensor: &TensorProto) -> Option<Vec<i64>> {
     let raw = &tensor.raw_data;
@@ -150,7 +150,7 @@ pub fn integers(tensor: &TensorProto) -> Option<Vec<i64>> {
     }
 }
 
-/// Builds an input or output of a graph; a dimension `None` is the symbolic batch.
+/// Builds the declaration of a graph's input or output. A dimension that is `None` is the symbolic batch.
 #[must_use]
 pub fn value_info(name: &str, dims: &[Option<i64>]) -> ValueInfoProto {
     let mut info = ValueInfoProto { name: name.into(), ..Default::default() };
@@ -167,7 +167,9 @@ pub fn value_info(name: &str, dims: &[Option<i64>]) -> ValueInfoProto {
     info
 }
 
-/// Returns element type and dimensions of an input or output; a dimension without fixed size is `None`.
+/// Returns the element type and the dimensions of a graph's input or output.
+///
+/// A dimension without a fixed size is `None`.
 #[must_use]
 pub fn tensor_type(info: &ValueInfoProto) -> (i32, Vec<Option<i64>>) {
     if !info.type_.has_tensor_type() {
@@ -188,7 +190,7 @@ pub fn initializer<'a>(graph: &'a GraphProto, name: &str) -> Option<&'a TensorPr
     graph.initializer.iter().find(|tensor| tensor.name == name)
 }
 
-/// Returns the number of uses of a value by nodes and as an output of the graph.
+/// Returns how often a value is an input of a node or an output of the graph.
 #[must_use]
 pub fn use_count(graph: &GraphProto, name: &str) -> usize {
     let by_nodes = graph.node.iter().flat_map(|node| &node.input);
@@ -196,7 +198,7 @@ pub fn use_count(graph: &GraphProto, name: &str) -> usize {
     by_nodes.chain(outputs).filter(|used| *used == name).count()
 }
 
-/// Returns the index of the only node that uses a value; `None` if the value has no use or several.
+/// Returns the index of the only node that uses a value, or `None` if the value has no use or several uses.
 #[must_use]
 pub fn only_user(graph: &GraphProto, name: &str) -> Option<usize> {
     if use_count(graph, name) != 1 {
@@ -211,11 +213,11 @@ pub fn producer(graph: &GraphProto, name: &str) -> Option<usize> {
     graph.node.iter().position(|node| node.output.iter().any(|output| output == name))
 }
 
-/// Replaces the value `old` by `new` in the inputs of every node.
-pub fn replace_uses(graph: &mut GraphProto, old: &str, new: &str) {
+/// Replaces the value `old_name` by `new_name` in the inputs of every node.
+pub fn replace_uses(graph: &mut GraphProto, old_name: &str, new_name: &str) {
     for input in graph.node.iter_mut().flat_map(|node| &mut node.input) {
-        if input == old {
-            *input = new.into();
+        if input == old_name {
+            *input = new_name.into();
         }
     }
 }
@@ -231,7 +233,9 @@ pub fn fresh_name(graph: &GraphProto, base: &str) -> String {
     (0..).map(|number| format!("{base}_{number}")).find(|name| !is_used(name)).unwrap_or_default()
 }
 
-/// Returns the axes of a Squeeze, Unsqueeze or Reduce: an attribute, or in newer opsets the second input.
+/// Returns the axes of a Squeeze, Unsqueeze or ReduceMean.
+///
+/// The axes are an attribute in older opsets, and the node's second input in newer ones.
 #[must_use]
 pub fn axes(graph: &GraphProto, node: &NodeProto) -> Option<Vec<i64>> {
     if let Some(axes) = node.ints("axes") {

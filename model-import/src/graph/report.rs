@@ -1,4 +1,4 @@
-//! A summary of a graph before and after simplification.
+//! Summarises a graph before and after simplification.
 
 use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
@@ -12,9 +12,9 @@ use super::layout::{CHANNELS, Layout};
 pub struct Report {
     /// Name of the input.
     pub input: String,
-    /// Height of the input image.
+    /// Height of the input image in pixels.
     pub height: usize,
-    /// Width of the input image.
+    /// Width of the input image in pixels.
     pub width: usize,
     /// Layout of the original input.
     pub layout: Layout,
@@ -59,7 +59,7 @@ impl fmt::Display for Report {
     }
 }
 
-/// Formats as `66 = Add 10, Clip 35, …`.
+/// Formats the total and the counts as `66 = Add 10, Clip 35, …`.
 fn format_counts(counts: &BTreeMap<String, usize>) -> String {
     let mut text = format!("{} =", counts.values().sum::<usize>());
     for (index, (operator, count)) in counts.iter().enumerate() {

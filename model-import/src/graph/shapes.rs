@@ -1,8 +1,8 @@
 //! Infers the shapes of the values in a graph, and the integers that the graph computes from shapes.
 //!
-//! Covers only the operators that are usual in image classifiers. The output of any other operator has an
-//! unknown shape, and the passes leave values of unknown shape alone. burn-onnx later infers the shapes of
-//! all operators that it supports.
+//! The inference covers only the operators that are usual in image classifiers. The output of any other
+//! operator has an unknown shape, and the passes do not change nodes whose shapes they need but do not know.
+//! burn-onnx later infers the shapes of all operators that it supports.
 
 use std::collections::HashMap;
 
@@ -23,7 +23,7 @@ pub enum Dim {
 
 use Dim::{Batch, Known, Unknown};
 
-/// Shapes and integers of the values of a graph, by name.
+/// The shapes of a graph's values, and the integers that the graph computes from shapes, by the value's name.
 #[derive(Debug, Default)]
 pub struct Shapes {
     shapes: HashMap<String, Vec<Dim>>,
@@ -169,7 +169,7 @@ impl Shapes {
                     Some(shape) => shape.iter().copied().map(Known).collect(),
                     None => self.integers(node, 1)?.to_vec(),
                 };
-                reshaped(input, &target)
+                infer_reshape(input, &target)
             }
             "Transpose" => {
                 let perm = node.ints("perm")?;
@@ -217,9 +217,9 @@ impl Shapes {
 
 /// Returns the output shape of a Reshape.
 ///
-/// If the input begins with the batch and the target with 1, the graph was exported at batch size 1, and the
-/// target's first dimension is the batch as well.
-fn reshaped(input: &[Dim], target: &[Dim]) -> Option<Vec<Dim>> {
+/// If the input begins with the batch and the target begins with 1, the graph was exported with batch size 1.
+/// The first dimension of the target is then the batch as well.
+fn infer_reshape(input: &[Dim], target: &[Dim]) -> Option<Vec<Dim>> {
     let copied: Option<Vec<Dim>> = target
         .iter()
         .enumerate()
@@ -237,7 +237,7 @@ fn reshaped(input: &[Dim], target: &[Dim]) -> Option<Vec<Dim>> {
     };
     let first_is_batch = match shape.first()? {
         Batch => true,
-        // If the other dimensions hold all elements of one image, the first can only be the batch.
+        // If the other dimensions hold all elements of one image, the first dimension can only be the batch.
         Known(1 | -1) => match others(&shape[1..]) {
             Known(rest) => {
                 rest == elements
@@ -252,16 +252,18 @@ fn reshaped(input: &[Dim], target: &[Dim]) -> Option<Vec<Dim>> {
     };
     if first_is_batch {
         shape[0] = Batch;
-        if let Some(open) = shape.iter().position(|dim| *dim == Known(-1))
+        if let Some(open_axis) = shape.iter().position(|dim| *dim == Known(-1))
             && let Known(rest) = others(&shape[1..])
         {
-            shape[open] = if rest == 0 { Unknown } else { Known(elements / rest) };
+            shape[open_axis] = if rest == 0 { Unknown } else { Known(elements / rest) };
         }
     }
     Some(shape.into_iter().map(|dim| if dim == Known(-1) { Unknown } else { dim }).collect())
 }
 
-/// Returns starts and ends of a Slice: attributes before opset 10, inputs since then.
+/// Returns the starts and ends of a Slice.
+///
+/// The starts and ends are attributes before opset 10, and inputs since opset 10.
 fn slice_bounds(graph: &GraphProto, node: &NodeProto) -> Option<(Vec<i64>, Vec<i64>)> {
     if let (Some(starts), Some(ends)) = (node.ints("starts"), node.ints("ends")) {
         return Some((starts.into(), ends.into()));
@@ -270,7 +272,7 @@ fn slice_bounds(graph: &GraphProto, node: &NodeProto) -> Option<(Vec<i64>, Vec<i
     Some((constant(1)?, constant(2)?))
 }
 
-/// Returns the output shape of a convolution or pooling.
+/// Returns the output shape of a convolution or a pooling node.
 fn windowed_shape(node: &NodeProto, input: &[Dim], kernel: &[i64], channels: Dim) -> Option<Vec<Dim>> {
     let (batch, plane) = (input.first()?, input.get(2..)?);
     let axes = plane.len();
@@ -281,22 +283,22 @@ fn windowed_shape(node: &NodeProto, input: &[Dim], kernel: &[i64], channels: Dim
     if !complete || strides.contains(&0) {
         return None;
     }
-    let same = node.text("auto_pad").is_some_and(|mode| mode.starts_with("SAME"));
-    let ceil = node.int("ceil_mode").unwrap_or(0) != 0;
+    let is_same_padded = node.text("auto_pad").is_some_and(|mode| mode.starts_with("SAME"));
+    let rounds_up = node.int("ceil_mode").unwrap_or(0) != 0;
     let output = plane.iter().enumerate().map(|(axis, dim)| {
         let Known(size) = dim else { return Unknown };
         let stride = strides[axis];
-        if same {
+        if is_same_padded {
             return Known((size + stride - 1) / stride);
         }
         let span = dilations[axis] * (kernel[axis] - 1) + 1;
         let movable = size + pads[axis] + pads[axes + axis] - span;
-        Known((movable + if ceil { stride - 1 } else { 0 }) / stride + 1)
+        Known((movable + if rounds_up { stride - 1 } else { 0 }) / stride + 1)
     });
     Some([*batch, channels].into_iter().chain(output).collect())
 }
 
-/// Returns the shape of two operands after broadcasting.
+/// Returns the shape to which Add and similar operators broadcast two operands.
 fn broadcast_shape(left: &[Dim], right: &[Dim]) -> Option<Vec<Dim>> {
     let rank = left.len().max(right.len());
     let padded = |dims: &[Dim]| [vec![Known(1); rank - dims.len()], dims.to_vec()].concat();
@@ -322,7 +324,7 @@ fn known_sizes(dims: &[Dim]) -> Option<Vec<i64>> {
         .collect()
 }
 
-/// Returns the product of dimensions; the batch times ones is the batch.
+/// Returns the product of dimensions. The product of the batch and ones is the batch.
 pub fn product(dims: &[Dim]) -> Dim {
     dims.iter().fold(Known(1), |product, dim| match (product, dim) {
         (Known(left), Known(right)) => Known(left * right),
@@ -331,7 +333,7 @@ pub fn product(dims: &[Dim]) -> Dim {
     })
 }
 
-/// Converts an axis or index, which is negative if it counts from the end, to a position of at most `length`.
+/// Converts an axis or index to a position of at most `length`. A negative axis counts from the end.
 #[must_use]
 pub fn position(axis: i64, length: usize) -> usize {
     let from_front = if axis < 0 {
@@ -370,13 +372,13 @@ pub(super) fn format_shape(shape: &[Dim]) -> String {
 #[cfg(test)]
 mod tests {
     use super::super::proto::{float_tensor, node};
-    use super::super::testing::graph;
+    use super::super::testing::build_graph;
     use super::*;
 
     const IMAGE: [Option<i64>; 4] = [Some(1), Some(3), Some(224), Some(225)];
 
     fn shape_after(constants: Vec<onnx_ir::TensorProto>, node: NodeProto) -> Option<Vec<Dim>> {
-        let graph = graph(&IMAGE, constants, vec![node]);
+        let graph = build_graph(&IMAGE, constants, vec![node]);
         Shapes::infer(&graph, "x").shape("y").map(Into::into)
     }
 
@@ -415,11 +417,14 @@ mod tests {
     #[test]
     fn reshape_target_that_begins_with_1_keeps_the_batch() {
         let input = [Batch, Known(3), Known(4)];
-        assert_eq!(reshaped(&input, &[Known(1), Known(-1)]), Some(vec![Batch, Known(12)]));
-        assert_eq!(reshaped(&input, &[Known(-1), Known(12)]), Some(vec![Batch, Known(12)]));
-        assert_eq!(reshaped(&input, &[Known(0), Known(4), Known(3)]), Some(vec![Batch, Known(4), Known(3)]));
-        // A row that is part of an image is not one row per image.
-        assert_eq!(reshaped(&input, &[Known(-1), Known(4)]), Some(vec![Unknown, Known(4)]));
-        assert_eq!(reshaped(&input, &[Known(3), Known(-1)]), Some(vec![Known(3), Unknown]));
+        assert_eq!(infer_reshape(&input, &[Known(1), Known(-1)]), Some(vec![Batch, Known(12)]));
+        assert_eq!(infer_reshape(&input, &[Known(-1), Known(12)]), Some(vec![Batch, Known(12)]));
+        assert_eq!(
+            infer_reshape(&input, &[Known(0), Known(4), Known(3)]),
+            Some(vec![Batch, Known(4), Known(3)])
+        );
+        // Four values are only a part of an image, so the first dimension is not the batch.
+        assert_eq!(infer_reshape(&input, &[Known(-1), Known(4)]), Some(vec![Unknown, Known(4)]));
+        assert_eq!(infer_reshape(&input, &[Known(3), Known(-1)]), Some(vec![Known(3), Unknown]));
     }
 }

@@ -1,11 +1,15 @@
-//! Helpers for the unit tests of the passes.
+//! Defines helpers for the unit tests of the passes.
 
 use onnx_ir::{GraphProto, NodeProto, TensorProto};
 
 use super::proto;
 
 /// Builds a graph with input `x` of shape `dims` and output `y`.
-pub(crate) fn graph(dims: &[Option<i64>], constants: Vec<TensorProto>, nodes: Vec<NodeProto>) -> GraphProto {
+pub(crate) fn build_graph(
+    dims: &[Option<i64>],
+    constants: Vec<TensorProto>,
+    nodes: Vec<NodeProto>,
+) -> GraphProto {
     GraphProto {
         input: vec![proto::value_info("x", dims)],
         output: vec![proto::value_info("y", &[])],

@@ -16,9 +16,11 @@ pub fn collect_constants(graph: &mut GraphProto) {
             "Constant" => node.attribute.iter().find_map(|attribute| match attribute.name.as_str() {
                 "value" => attribute.t.as_ref().cloned(),
                 "value_float" => Some(float_tensor("", &[], &[attribute.f])),
-                "value_floats" => Some(float_tensor("", &[dim(attribute.floats.len())], &attribute.floats)),
+                "value_floats" => {
+                    Some(float_tensor("", &[to_dim(attribute.floats.len())], &attribute.floats))
+                }
                 "value_int" => Some(int_tensor("", &[], &[attribute.i])),
-                "value_ints" => Some(int_tensor("", &[dim(attribute.ints.len())], &attribute.ints)),
+                "value_ints" => Some(int_tensor("", &[to_dim(attribute.ints.len())], &attribute.ints)),
                 _ => None,
             }),
             _ => None,
@@ -36,7 +38,7 @@ pub fn collect_constants(graph: &mut GraphProto) {
     graph.input.retain(|input| !constants.contains(&input.name));
 }
 
-fn dim(length: usize) -> i64 {
+fn to_dim(length: usize) -> i64 {
     i64::try_from(length).unwrap_or(i64::MAX)
 }
 
@@ -71,8 +73,8 @@ fn is_identity(graph: &GraphProto, index: usize) -> bool {
 
 /// Removes a node with one input and one output, and connects its users to its input.
 ///
-/// Returns false if that is impossible: the node's output is an output of the graph, and its input is an
-/// input, a constant or another output of the graph.
+/// Returns false and changes nothing if the node's output is an output of the graph and the node's input is
+/// an input, a constant or a different output of the graph.
 fn bypass(graph: &mut GraphProto, index: usize) -> bool {
     let node = &graph.node[index];
     let (Some(input), Some(output)) = (node.input.first().cloned(), node.output.first().cloned()) else {
@@ -104,7 +106,7 @@ fn bypass(graph: &mut GraphProto, index: usize) -> bool {
 
 /// Removes nodes and constants that no output depends on, and the declared shapes of intermediate values.
 ///
-/// The declared shapes contain the batch size of the export, which no longer holds.
+/// The declared shapes contain the batch size of the export, but the simplified graph accepts any batch size.
 pub fn remove_dead(graph: &mut GraphProto) {
     let mut used: HashSet<String> = graph.output.iter().map(|info| info.name.clone()).collect();
     let mut kept: Vec<_> = graph
@@ -125,7 +127,10 @@ pub fn remove_dead(graph: &mut GraphProto) {
     graph.value_info.clear();
 }
 
-/// Finds a node that has a graph inside (If, Loop, Scan): the passes do not see the values used in there.
+/// Finds a node that contains a graph, such as If, Loop or Scan.
+///
+/// The passes cannot simplify a model with such a node, because they do not see which values the inner graph
+/// uses.
 #[must_use]
 pub fn find_control_flow(graph: &GraphProto) -> Option<&NodeProto> {
     graph.node.iter().find(|node| {
@@ -136,7 +141,7 @@ pub fn find_control_flow(graph: &GraphProto) -> Option<&NodeProto> {
 #[cfg(test)]
 mod tests {
     use super::super::proto::{NodeExt as _, node, value_info};
-    use super::super::testing::{graph, operators};
+    use super::super::testing::{build_graph, operators};
     use super::*;
 
     #[test]
@@ -144,7 +149,8 @@ mod tests {
         let mut constant = node("Constant", &[], &["two"]);
         constant = constant.with_float("value_float", 2.0);
         let weight = float_tensor("weight", &[1], &[3.0]);
-        let mut graph = graph(&[None], vec![weight], vec![constant, node("Mul", &["x", "two"], &["y"])]);
+        let mut graph =
+            build_graph(&[None], vec![weight], vec![constant, node("Mul", &["x", "two"], &["y"])]);
         graph.input.push(value_info("weight", &[Some(1)]));
         collect_constants(&mut graph);
         assert_eq!(operators(&graph), ["Mul"]);
@@ -161,7 +167,7 @@ mod tests {
             node("Relu", &["c"], &["d"]),
             node("Identity", &["d"], &["y"]),
         ];
-        let mut graph = graph(&[None], vec![], nodes);
+        let mut graph = build_graph(&[None], vec![], nodes);
         remove_identities(&mut graph);
         assert_eq!(operators(&graph), ["Relu", "Relu"]);
         assert_eq!(graph.node[0].input, ["x"]);
@@ -172,10 +178,10 @@ mod tests {
     #[test]
     fn dropout_with_used_mask_and_identity_from_input_to_output_are_kept() {
         let nodes = vec![node("Dropout", &["x"], &["a", "mask"]), node("Mul", &["a", "mask"], &["y"])];
-        let mut with_mask = graph(&[None], vec![], nodes);
+        let mut with_mask = build_graph(&[None], vec![], nodes);
         remove_identities(&mut with_mask);
         assert_eq!(operators(&with_mask), ["Dropout", "Mul"]);
-        let mut through = graph(&[None], vec![], vec![node("Identity", &["x"], &["y"])]);
+        let mut through = build_graph(&[None], vec![], vec![node("Identity", &["x"], &["y"])]);
         remove_identities(&mut through);
         assert_eq!(operators(&through), ["Identity"]);
     }
@@ -187,7 +193,7 @@ mod tests {
             node("Shape", &["x"], &["shape"]),
             node("Gather", &["shape", "zero"], &["batch"]),
         ];
-        let mut graph = graph(&[None], vec![int_tensor("zero", &[], &[0])], nodes);
+        let mut graph = build_graph(&[None], vec![int_tensor("zero", &[], &[0])], nodes);
         remove_dead(&mut graph);
         assert_eq!(operators(&graph), ["Relu"]);
         assert!(graph.initializer.is_empty());

@@ -14,7 +14,7 @@ pub(crate) fn tiny_network() -> ModelProto {
     network_ending_with("Softmax")
 }
 
-/// Builds the same network with another last operator.
+/// Builds the network of [`tiny_network`] with `operator` as the last operator.
 pub(crate) fn network_ending_with(operator: &str) -> ModelProto {
     let mut model = ModelProto { ir_version: 8, ..Default::default() };
     model.opset_import.push(Default::default());
@@ -41,11 +41,12 @@ pub(crate) fn network_ending_with(operator: &str) -> ModelProto {
     model
 }
 
-pub(crate) fn bytes(model: &ModelProto) -> Vec<u8> {
+pub(crate) fn to_bytes(model: &ModelProto) -> Vec<u8> {
     model.write_to_bytes().unwrap()
 }
 
-/// A workspace: `models/` with model folders, `service/` as the package that is built, and `out/`.
+/// A workspace with three folders: `models/` has the model folders, `service/` is the package that is built,
+/// and `out/` receives the generated code.
 pub(crate) struct Workspace {
     pub(crate) root: TempDir,
 }
@@ -59,7 +60,7 @@ impl Workspace {
         }
         this.add("mobilenetv2");
         this.add("efficientnet-lite0");
-        let onnx = bytes(&tiny_network());
+        let onnx = to_bytes(&tiny_network());
         fs::write(this.model("efficientnet-lite0").join("model.onnx"), onnx).unwrap();
         this
     }
@@ -91,9 +92,9 @@ impl Workspace {
 
 /// Returns a `model.toml` for [`tiny_network`].
 fn model_toml(name: &str) -> String {
-    let onnx = bytes(&tiny_network());
+    let onnx = to_bytes(&tiny_network());
     let size = onnx.len();
-    let sha256 = sha256(&onnx);
+    let sha256 = compute_sha256(&onnx);
     format!(
         "name = \"{name}\"
 license = \"MIT\"
@@ -115,7 +116,7 @@ kind = \"probabilities\"
     )
 }
 
-pub(crate) fn sha256(bytes: &[u8]) -> String {
+pub(crate) fn compute_sha256(bytes: &[u8]) -> String {
     let folder = TempDir::new().unwrap();
     let file = folder.path().join("bytes");
     fs::write(&file, bytes).unwrap();

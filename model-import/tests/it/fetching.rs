@@ -1,4 +1,4 @@
-//! Tests of fetching from servers that behave correctly and servers that do not.
+//! Tests fetching from servers that behave correctly and from servers that do not.
 
 use std::fs;
 use std::io::{Read as _, Write as _};
@@ -24,7 +24,7 @@ fn short_timeouts() -> FetchTimeouts {
     }
 }
 
-/// Starts a server that reads one request and calls `respond`; returns the URL.
+/// Starts a server that reads one request and then calls `respond`. Returns the URL of the server.
 fn serve(respond: impl FnOnce(TcpStream) + Send + 'static) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
@@ -45,7 +45,7 @@ fn response_head(length: usize) -> String {
     format!("HTTP/1.1 200 OK\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n")
 }
 
-/// Sends a response; ignores errors, since in some tests the client closes the connection early.
+/// Sends a response. Errors are ignored, because in some tests the client closes the connection early.
 fn send(mut stream: &TcpStream, head: &str, body: &[u8]) {
     let _ = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(body));
 }
@@ -55,7 +55,7 @@ fn expected_file(urls: &[String]) -> OnnxFile {
     OnnxFile {
         file: "model.onnx".into(),
         size: BODY.len() as u64,
-        sha256: common::sha256(BODY),
+        sha256: common::compute_sha256(BODY),
         urls: urls.to_vec(),
     }
 }
@@ -130,7 +130,7 @@ fn wrong_content_length_is_refused() {
 fn endless_body_is_refused() {
     let url = serve(|stream| {
         send(&stream, "HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n", BODY);
-        // Writes until the client closes the connection.
+        // The server writes until the client closes the connection.
         while (&stream).write_all(&[0; 1024]).is_ok() {}
     });
     assert_fails_with("the body has more than", &[url]);
@@ -149,7 +149,7 @@ fn stalling_server(text: String) -> (String, mpsc::Sender<()>) {
     let (test_end, wait) = mpsc::channel::<()>();
     let url = serve(move |stream| {
         send(&stream, &text, b"");
-        // Returns when the sender is dropped.
+        // `recv` returns when the test drops the sender.
         let _ = wait.recv();
     });
     (url, test_end)

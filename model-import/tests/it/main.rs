@@ -1,4 +1,4 @@
-//! Tests of model-import through its public functions: model folders, the choice of a model, fetching.
+//! Tests model-import through its public functions.
 #![expect(clippy::unwrap_used, reason = "test helpers fail by panicking")]
 
 mod common;

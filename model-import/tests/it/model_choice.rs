@@ -1,4 +1,4 @@
-//! Tests of the choice of a model and its file, without network access.
+//! Tests the choice of a model and its file, without network access.
 
 use std::fs;
 
@@ -26,11 +26,11 @@ fn generated_model(workspace: &Workspace) -> String {
     line.split('"').nth(1).unwrap().into()
 }
 
-fn warnings(lines: &[String]) -> Vec<&String> {
+fn warnings_in(lines: &[String]) -> Vec<&String> {
     lines.iter().filter(|line| line.starts_with("cargo::warning=")).collect()
 }
 
-fn watched(lines: &[String]) -> Vec<String> {
+fn watched_paths_in(lines: &[String]) -> Vec<String> {
     lines.iter().filter_map(|line| line.strip_prefix("cargo::rerun-if-changed=")).map(Into::into).collect()
 }
 
@@ -39,14 +39,14 @@ fn unset_variable_and_missing_file_give_the_fallback_model_with_a_warning() {
     let workspace = Workspace::new();
     let lines = build(&workspace, &[]).unwrap();
     assert_eq!(generated_model(&workspace), "efficientnet-lite0");
-    let warnings = warnings(&lines);
+    let warnings = warnings_in(&lines);
     assert_eq!(warnings.len(), 1, "{lines:?}");
     for part in ["efficientnet-lite0", "mobilenetv2", "fetching is off", "CLASSIFY_MODEL_ONNX"] {
         assert!(warnings[0].contains(part), "{part}: {warnings:?}");
     }
-    // A later `fetch` must cause another run, and cargo runs the script at every build if a watched path does
-    // not exist.
-    let watched = watched(&lines);
+    // A later `fetch` must cause the script to run again. Every watched path must exist, because cargo runs
+    // the script at every build if one does not exist.
+    let watched = watched_paths_in(&lines);
     assert!(watched.contains(&workspace.model("mobilenetv2").display().to_string()), "{watched:?}");
     for path in &watched {
         assert!(fs::exists(path).unwrap(), "{path} does not exist");
@@ -60,11 +60,11 @@ fn unset_variable_and_missing_file_give_the_fallback_model_with_a_warning() {
 fn unset_variable_and_existing_file_give_the_default_model() {
     let workspace = Workspace::new();
     let file = workspace.model("mobilenetv2").join("model.onnx");
-    fs::write(&file, common::bytes(&common::tiny_network())).unwrap();
+    fs::write(&file, common::to_bytes(&common::tiny_network())).unwrap();
     let lines = build(&workspace, &[]).unwrap();
     assert_eq!(generated_model(&workspace), "mobilenetv2");
-    assert!(warnings(&lines).is_empty(), "{lines:?}");
-    assert!(watched(&lines).contains(&file.display().to_string()));
+    assert!(warnings_in(&lines).is_empty(), "{lines:?}");
+    assert!(watched_paths_in(&lines).contains(&file.display().to_string()));
 }
 
 #[test]
@@ -93,13 +93,16 @@ fn chosen_file_is_used_with_the_settings_of_the_model() {
     let workspace = Workspace::new();
     let mut network = common::tiny_network();
     network.producer_name = "somebody else".into();
-    let onnx = common::bytes(&network);
+    let onnx = common::to_bytes(&network);
     fs::write(workspace.root.path().join("mine.onnx"), &onnx).unwrap();
-    // A relative path is relative to the workspace's folder, not to the package's.
+    // A relative path is relative to the workspace's folder, not to the package's folder.
     build(&workspace, &[("CLASSIFY_MODEL_ONNX", "mine.onnx")]).unwrap();
     assert_eq!(generated_model(&workspace), "mobilenetv2");
     let spec = fs::read_to_string(workspace.out().join("model/spec.rs")).unwrap();
-    assert!(spec.contains(&common::sha256(&onnx)), "spec.rs does not have the checksum of the chosen file");
+    assert!(
+        spec.contains(&common::compute_sha256(&onnx)),
+        "spec.rs does not have the checksum of the chosen file"
+    );
 
     let set = [("CLASSIFY_MODEL_ONNX", "mine.onnx"), ("CLASSIFY_MODEL", "efficientnet-lite0")];
     build(&workspace, &set).unwrap();
@@ -118,7 +121,7 @@ fn unknown_model_and_invalid_fetch_setting_are_refused() {
     }
     let error = build(&workspace, &[("CLASSIFY_MODEL_FETCH", "nevre")]).unwrap_err();
     assert!(error.contains("CLASSIFY_MODEL_FETCH=nevre"), "{error}");
-    // An empty value counts as unset.
+    // An empty value is treated as unset.
     build(&workspace, &[("CLASSIFY_MODEL", ""), ("CLASSIFY_MODEL_ONNX", "")]).unwrap();
     assert_eq!(generated_model(&workspace), "efficientnet-lite0");
 }
@@ -128,7 +131,7 @@ fn fetched_file_gets_the_modification_time_of_its_model_toml() {
     let workspace = Workspace::new();
     let folder = workspace.model("mobilenetv2");
     let file = folder.join("model.onnx");
-    fs::write(&file, common::bytes(&common::tiny_network())).unwrap();
+    fs::write(&file, common::to_bytes(&common::tiny_network())).unwrap();
     let pinned = fs::metadata(folder.join("model.toml")).unwrap().modified().unwrap();
     let later = pinned + std::time::Duration::from_secs(60);
     fs::File::options().append(true).open(&file).unwrap().set_modified(later).unwrap();

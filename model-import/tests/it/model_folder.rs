@@ -1,4 +1,4 @@
-//! Tests of code generation from a model folder, and of the errors for an invalid one.
+//! Tests code generation from a model folder, and the errors for an invalid model folder.
 
 use std::fs;
 
@@ -113,17 +113,17 @@ fn crop_that_differs_from_the_input_size_is_refused() {
 /// Creates a workspace whose ONNX file has this content, with matching size and checksum in `model.toml`.
 fn with_onnx(onnx: &[u8]) -> Workspace {
     let workspace = Workspace::new();
-    let tiny = common::bytes(&common::tiny_network());
+    let tiny = common::to_bytes(&common::tiny_network());
     fs::write(workspace.model("efficientnet-lite0").join("model.onnx"), onnx).unwrap();
     let size = |bytes: &[u8]| format!("size = {}", bytes.len());
     workspace.edit("efficientnet-lite0", &size(&tiny), &size(onnx));
-    workspace.edit("efficientnet-lite0", &common::sha256(&tiny), &common::sha256(onnx));
+    workspace.edit("efficientnet-lite0", &common::compute_sha256(&tiny), &common::compute_sha256(onnx));
     workspace
 }
 
 #[test]
 fn file_that_is_not_onnx_is_refused_with_its_name() {
-    let tiny = common::bytes(&common::tiny_network());
+    let tiny = common::to_bytes(&common::tiny_network());
     for garbage in [b"<html>not found</html>".as_slice(), &[0xff; 200], &tiny[..tiny.len() / 2]] {
         let error = build(&with_onnx(garbage)).unwrap_err();
         assert!(error.contains("model.onnx") && error.contains("ONNX model"), "{error}");
@@ -132,7 +132,7 @@ fn file_that_is_not_onnx_is_refused_with_its_name() {
 
 #[test]
 fn unsupported_operator_is_reported_with_file_and_name() {
-    let onnx = common::bytes(&common::network_ending_with("FancySoftmax"));
+    let onnx = common::to_bytes(&common::network_ending_with("FancySoftmax"));
     let error = build(&with_onnx(&onnx)).unwrap_err();
     assert!(error.contains("model.onnx") && error.contains("FancySoftmax"), "{error}");
 }

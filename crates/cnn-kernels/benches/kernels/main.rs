@@ -1,8 +1,9 @@
-//! Measures the kernels on one thread, relative to the ceiling: the maximum speed of multiply-adds on this machine.
+//! Measures the kernels on one thread, relative to the ceiling, which is the maximum speed of multiply-adds
+//! on this machine.
 //!
 //! Run `cargo bench --bench kernels`, optionally with the names of instruction sets.
 //!
-//! Measures the ceiling, every distinct layer of two networks, and the whole networks, for each
+//! The benchmark measures the ceiling, every distinct layer of two networks, and the whole networks, for each
 //! instruction set. Everything runs once per round, so that a disturbance affects all measurements alike. The
 //! minimum of all rounds is the speed of the code; the median includes disturbances by the machine. Absolute
 //! values are not comparable between machines.
@@ -182,7 +183,7 @@ fn measure(network: &Network, isa: Isa, rounds: usize) {
 }
 
 fn main() {
-    // The instruction sets named as arguments, or all.
+    // `isas` contains the instruction sets that the arguments name, or all if there are no arguments.
     let mut isas: Vec<Isa> = std::env::args().skip(1).filter_map(|name| name.parse().ok()).collect();
     if isas.is_empty() {
         isas = Isa::available().collect();

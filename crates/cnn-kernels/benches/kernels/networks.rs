@@ -1,4 +1,4 @@
-//! The layers of two networks.
+//! Defines the layers of two networks.
 
 use cnn_kernels::{
     Clamp, Depthwise, FirstConv, InvertedResidual, Isa, PackedConv1x1, Pads, Size, Window,
@@ -18,7 +18,8 @@ struct Stage {
 pub(crate) struct Network {
     pub(crate) name: &'static str,
     stages: Vec<Stage>,
-    /// Pads as TensorFlow does: an odd row or column of padding is below or to the right.
+    /// True if the network pads as TensorFlow does, with an odd row or column of padding below or to the
+    /// right.
     pads_like_tensorflow: bool,
 }
 
@@ -247,7 +248,7 @@ impl Layer {
     }
 
     /// Returns the number of elements of scratch memory, which also serves as the residual of layers that add
-    /// one.
+    /// a residual.
     pub(crate) fn scratch_len(&self) -> usize {
         match self {
             Self::Block { block, .. } => block.scratch_len(),

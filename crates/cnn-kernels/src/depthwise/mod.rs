@@ -1,4 +1,4 @@
-//! The depthwise convolution, which has a kernel of its own for each channel.
+//! Implements the depthwise convolution, which has a separate kernel for each channel.
 
 mod operator;
 mod rows;
@@ -22,8 +22,8 @@ impl Depthwise {
         self.run_on_ring(input, self.window.input().height, rows, output)
     }
 
-    /// Computes as [`Self::run`] from a ring buffer that contains only the last `ring_rows` rows of the
-    /// image.
+    /// Computes the same as [`Self::run`], but from a ring buffer that contains only the last `ring_rows`
+    /// rows of the image.
     ///
     /// Row `y` of the image is row `y % ring_rows` of the buffer. The buffer must contain every row that is
     /// under the kernel.

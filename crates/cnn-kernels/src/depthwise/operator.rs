@@ -1,4 +1,4 @@
-//! The operator with its packed weights.
+//! Defines the operator with its packed weights.
 
 use crate::{
     aligned::AlignedBuffer,
@@ -8,7 +8,7 @@ use crate::{
 
 /// A depthwise convolution with its weights packed for one instruction set.
 ///
-/// The kernel is 3×3 or 5×5, the stride 1 or 2, and any padding is possible.
+/// The kernel is 3×3 or 5×5, the stride is 1 or 2, and any padding is possible.
 ///
 /// # Examples
 /// Sums up the neighbourhood of each pixel of an image with one channel:

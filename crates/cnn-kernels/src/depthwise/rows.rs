@@ -1,12 +1,12 @@
-//! The loops of the depthwise convolution.
+//! Implements the loops of the depthwise convolution.
 //!
 //! A row of the output is divided into runs of up to eight columns, whose lengths differ by at most one. The
 //! outputs of a run are computed together: each pixel is loaded once for all outputs whose kernels cover it,
-//! and each weight is loaded once for the run. Every output is summed in the same order, from the bias on and
-//! row by row of the kernel.
+//! and each weight is loaded once for the run. Every output is summed in the same order: first the bias,
+//! and then the rows of the kernel one after another.
 //!
-//! The channels are divided into slices so narrow that the rows under the kernel stay in the first-level
-//! cache from one output row to the next. Each pixel is then loaded from outside that cache only once.
+//! The channels are divided into slices. A slice is so narrow that the rows under the kernel stay in the
+//! first-level cache from one output row to the next. Each pixel is then loaded into that cache only once.
 
 use std::ops::Range;
 
@@ -21,17 +21,18 @@ use crate::{isa::Kernel, vector::Vector};
 const MAX_RUN_SPAN: usize = 8;
 /// Side of the largest kernel in pixels.
 const MAX_KERNEL: usize = 5;
-/// Maximum size in bytes of the rows under the kernel in a slice: most of a first-level cache.
+/// Maximum size in bytes of the rows under the kernel in a slice, which is most of a first-level cache.
 const SLICE_BYTES: usize = 24 << 10;
-/// Slices are a multiple of this many channels, which fill a cache line.
+/// The number of channels in a slice is a multiple of this number of channels, which fill a cache line.
 const SLICE_STEP: usize = 16;
 /// Minimum number of channels in a slice.
 ///
-/// With fewer channels, the consecutive parts of memory would be too short for the prefetcher. All channels
-/// are then one slice. The same applies to stride 2, where consecutive output rows share few input rows.
+/// With fewer channels, the consecutive parts of memory would be too short for the prefetcher. One slice then
+/// has all channels. With stride 2, one slice also has all channels, because consecutive output rows share
+/// few input rows.
 const MIN_SLICE_CHANNELS: usize = 32;
 
-/// The rows of a depthwise convolution to compute; see [`Depthwise::run_on_ring`].
+/// The rows of a depthwise convolution that a kernel computes; see [`Depthwise::run_on_ring`].
 pub(super) struct DepthwiseRows<'a> {
     pub(super) operator: &'a Depthwise,
     pub(super) input: &'a [f32],
@@ -45,8 +46,9 @@ impl Kernel for DepthwiseRows<'_> {
     unsafe fn run<V: Vector>(self) {
         let window = self.operator.window;
         // SAFETY: the caller guarantees that the CPU supports `V`, that the weights were packed for it, and
-        // that the slices have the right lengths. `KERNEL` and `STRIDE` are those of the window in every arm,
-        // because `Depthwise::new` accepts only kernels of 3 or 5 and strides of 1 or 2.
+        // that the slices have the right lengths. In every arm, `KERNEL` and `STRIDE` equal the kernel and
+        // stride of the window, because `Depthwise::new` accepts only kernels of 3 or 5 and strides of 1 or
+        // 2.
         unsafe {
             match (window.kernel(), window.stride()) {
                 (3, 1) => self.run_window::<V, 3, 1>(),
@@ -62,7 +64,8 @@ impl DepthwiseRows<'_> {
     /// Computes the rows for a window with a kernel of `KERNEL` × `KERNEL` pixels and the stride `STRIDE`.
     ///
     /// # Safety
-    /// As for [`Kernel::run`]. `KERNEL` and `STRIDE` must be those of the operator's window.
+    /// The requirements of [`Kernel::run`] hold. `KERNEL` and `STRIDE` equal the kernel and stride of the
+    /// operator's window.
     #[inline(always)]
     unsafe fn run_window<V: Vector, const KERNEL: usize, const STRIDE: usize>(self) {
         let channels = self.operator.channels;
@@ -72,7 +75,7 @@ impl DepthwiseRows<'_> {
         while first < channels {
             let slice = first..channels.min(first + slice_channels);
             for (index, y) in self.rows.clone().enumerate() {
-                let row = self.row(y, index, output);
+                let row = self.locate_row(y, index, output);
                 // SAFETY: the caller guarantees that the CPU supports `V`, that the weights were packed for
                 // it, and that the row is valid. A slice begins at a multiple of `SLICE_STEP` channels, which
                 // is a whole number of vectors of every instruction set.
@@ -94,7 +97,7 @@ impl DepthwiseRows<'_> {
 
     /// Returns the pointers for output row `y`, which is row `index` of `output`.
     #[inline(always)]
-    fn row(&self, y: usize, index: usize, output: *mut f32) -> Row<'_> {
+    fn locate_row(&self, y: usize, index: usize, output: *mut f32) -> Row<'_> {
         let Depthwise { window, channels, .. } = self.operator;
         let pitch = window.input().width * channels;
         let kernel_rows = window.kernel_rows(y);
@@ -103,16 +106,17 @@ impl DepthwiseRows<'_> {
             let row = window.input_row(y, tap) % self.ring_rows;
             sources[tap] = self.input[row * pitch..].as_ptr();
         }
-        // In bounds: `output` has a row for each of `self.rows`, and `index` is an index into those.
+        // The pointer stays in bounds, because `output` has a row for each of `self.rows`, and `index` is
+        // less than their number.
         let output = output.wrapping_add(index * window.output().width * channels);
         Row { operator: self.operator, sources, kernel_rows, output }
     }
 }
 
-/// A row of the output to compute.
+/// A row of the output that is to be computed.
 struct Row<'a> {
     operator: &'a Depthwise,
-    /// The input row under each row of the kernel. Only those in `kernel_rows` are valid.
+    /// The input row under each row of the kernel. Only the pointers of `kernel_rows` are valid.
     sources: [*const f32; MAX_KERNEL],
     /// The kernel's rows that are over the image, not over its padding.
     kernel_rows: Range<usize>,
@@ -124,8 +128,8 @@ impl Row<'_> {
     /// Computes the channels in `slice` of all columns.
     ///
     /// # Safety
-    /// As for [`DepthwiseRows::run_window`]. `slice` is inside the channels and begins at a multiple of a
-    /// vector.
+    /// The requirements of [`DepthwiseRows::run_window`] hold. `slice` is inside the channels and begins at a
+    /// multiple of a vector.
     #[inline(always)]
     unsafe fn run<V: Vector, const KERNEL: usize, const STRIDE: usize>(&self, slice: Range<usize>) {
         let width = self.operator.window.output().width;
@@ -157,10 +161,10 @@ impl Row<'_> {
         }
     }
 
-    /// Computes the channels in `slice` of `COLUMNS` columns from `x` on.
+    /// Computes the channels in `slice` of `COLUMNS` columns, beginning with column `x`.
     ///
     /// # Safety
-    /// As for [`Self::run`]. The columns are inside the output.
+    /// The requirements of [`Self::run`] hold. The columns are inside the output.
     #[inline(always)]
     unsafe fn compute_columns<V: Vector, const KERNEL: usize, const STRIDE: usize, const COLUMNS: usize>(
         &self,
@@ -192,13 +196,14 @@ impl Row<'_> {
         }
     }
 
-    /// Computes `lanes` channels from `channel` on, at most a vector, of `COLUMNS` columns from `x` on.
+    /// Computes `lanes` channels, beginning with `channel`, of `COLUMNS` columns, beginning with column `x`.
     ///
-    /// Unless `INNER`, the kernels may reach into the padding at the left and right edges.
+    /// `lanes` is at most the number of lanes in a vector. If `INNER` is false, the kernels may reach into
+    /// the padding at the left and right edges.
     ///
     /// # Safety
-    /// As for [`Self::compute_columns`]. The `lanes` channels are inside the image, and `channel` is a
-    /// multiple of a vector. If `INNER`, the kernels' columns are all over the image.
+    /// The requirements of [`Self::compute_columns`] hold. The `lanes` channels are inside the image, and
+    /// `channel` is a multiple of a vector. If `INNER` is true, the kernels' columns are all over the image.
     #[inline(always)]
     unsafe fn compute_vector<
         V: Vector,
@@ -229,7 +234,8 @@ impl Row<'_> {
                 for (tap, weight) in row_weights.iter_mut().enumerate() {
                     *weight = V::load(first_weight.add(tap * padded_channels));
                 }
-                // Points outside the row where the kernel is over the padding; it is not dereferenced there.
+                // Where the kernel is over the padding, the pointer is outside the row and is not
+                // dereferenced.
                 let source = self.sources[kernel_row].wrapping_add(begin * channels + channel);
                 let source = source.wrapping_sub(left * channels);
                 for column in 0..(COLUMNS - 1) * STRIDE + KERNEL {

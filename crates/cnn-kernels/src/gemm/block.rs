@@ -1,4 +1,4 @@
-//! The innermost loops of the product: a block of the result that stays in registers.
+//! Implements the innermost loops of the product, which compute a block of the result in registers.
 
 use super::operands::Gemm;
 use crate::vector::Vector;
@@ -16,7 +16,7 @@ pub(super) struct Panel<'a> {
     pub(super) vectors: usize,
     /// First row of the left matrix.
     pub(super) start_row: usize,
-    /// The row after the last.
+    /// The row after the last row.
     pub(super) end_row: usize,
 }
 
@@ -54,14 +54,14 @@ pub(super) unsafe fn multiply_panel<V: Vector>(panel: &Panel<'_>) {
     }
 }
 
-/// Multiplies the rows in blocks of `ROWS` rows and of `SHORT` rows, which is one less.
+/// Multiplies the rows in blocks of `ROWS` rows and blocks of `SHORT` rows. `SHORT` is `ROWS - 1`.
 ///
 /// Mixing both sizes often leaves no rows over. Blocks of fewer rows are slower, because they have too few
 /// independent sums to keep the multipliers busy.
 ///
 /// # Safety
-/// As for [`multiply_panel`]. The panel has `VECTORS` full vectors, followed by a half vector if `HALVES` is
-/// 1.
+/// The requirements of [`multiply_panel`] hold. The panel has `VECTORS` full vectors, followed by a half
+/// vector if `HALVES` is 1.
 #[inline(always)]
 unsafe fn multiply_rows<
     V: Vector,
@@ -104,10 +104,10 @@ unsafe fn multiply_rows<
     }
 }
 
-/// Computes a block of the output: `ROWS` rows from `row` on, and all columns of the panel.
+/// Computes all columns of the panel for `ROWS` rows of the output, beginning with `row`.
 ///
 /// # Safety
-/// As for [`multiply_rows`]. The panel has at least `ROWS` rows from `row` on.
+/// The requirements of [`multiply_rows`] hold. The panel has at least `ROWS` rows from `row` on.
 #[inline(always)]
 unsafe fn multiply_block<V: Vector, const ROWS: usize, const VECTORS: usize, const HALVES: usize>(
     panel: &Panel<'_>,
@@ -183,7 +183,7 @@ unsafe fn multiply_add<V: Vector, const VECTORS: usize>(
 /// are not written.
 ///
 /// # Safety
-/// As for [`multiply_block`], which computed the sums.
+/// The requirements of [`multiply_block`], which computed the sums, hold.
 #[inline(always)]
 unsafe fn write_sums<V: Vector, const ROWS: usize, const VECTORS: usize>(
     panel: &Panel<'_>,
@@ -206,10 +206,10 @@ unsafe fn write_sums<V: Vector, const ROWS: usize, const VECTORS: usize>(
     }
 }
 
-/// Implements [`write_sums`] for `VECTORS` vectors, of which the last one has padding lanes unless `FULL`.
+/// Implements [`write_sums`] for `VECTORS` vectors. If `FULL` is false, the last vector has padding lanes.
 ///
 /// # Safety
-/// As for [`write_sums`]. If `FULL`, every lane is a column of the output.
+/// The requirements of [`write_sums`] hold. If `FULL` is true, every lane is a column of the output.
 #[inline(always)]
 unsafe fn write_block<V: Vector, const ROWS: usize, const VECTORS: usize, const FULL: bool>(
     panel: &Panel<'_>,
@@ -222,8 +222,8 @@ unsafe fn write_block<V: Vector, const ROWS: usize, const VECTORS: usize, const 
     let first_column = panel.first_column + column;
     let corner = row * width + first_column;
     let last = (VECTORS - 1) * V::LANES;
-    // SAFETY: the block's rows and columns are inside the output, and the residual has the same size
-    // (asserted by `Gemm::run`). Of a vector with padding lanes, only the lanes inside the row are read and
+    // SAFETY: the block's rows and columns are inside the output, and the residual has the same size,
+    // as `Gemm::run` has asserted. Of a vector with padding lanes, only the lanes inside the row are read and
     // written. The caller guarantees that the CPU supports `V`.
     unsafe {
         if let Some(residual) = residual {

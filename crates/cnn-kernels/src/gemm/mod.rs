@@ -1,4 +1,4 @@
-//! Matrix product with packed weights. Bias, residual and clamp are applied to the sums in registers.
+//! Multiplies a matrix by packed weights. Bias, residual and clamp are applied to the sums in registers.
 //!
 //! Every convolution that combines channels is such a product. A row of the left matrix is the input of one
 //! output pixel: a pixel's channels for a 1×1 convolution, the pixels under the kernel for a larger one. The
@@ -6,7 +6,7 @@
 //!
 //! Each result is summed in one accumulator, which starts with the bias and adds products in ascending order
 //! of the depth. The blocking does not change that order, so splitting the rows between calls does not change
-//! a bit.
+//! a bit of the result.
 
 mod block;
 mod operands;
@@ -32,8 +32,8 @@ impl Gemm<'_> {
             return;
         }
         let Self { left, rows, right, right_rows, .. } = &self;
-        // Callers guarantee these bounds. Checked again because the unsafe code relies on them and the check
-        // is cheap.
+        // Callers guarantee these bounds. They are checked again, because the unsafe code relies on them and
+        // the check is cheap.
         assert!(
             left.runs == 0 || {
                 let last_run = left.runs - 1;
@@ -50,9 +50,9 @@ impl Gemm<'_> {
         unsafe { isa.run(self) }
     }
 
-    /// Returns the number of rows that are multiplied by all panels before the next rows are.
+    /// Returns the number of rows that are multiplied by all panels before the next rows.
     fn rows_per_group(&self) -> usize {
-        if self.right.bytes() > RESIDENT_BYTES {
+        if self.right.byte_count() > RESIDENT_BYTES {
             // The panels do not stay in the second-level cache, so each is loaded once and used for all rows.
             return self.rows;
         }
@@ -66,10 +66,10 @@ impl Kernel for Gemm<'_> {
     #[inline(always)]
     unsafe fn run<V: Vector>(self) {
         let output = self.output.as_mut_ptr();
-        let group = self.rows_per_group();
+        let rows_per_group = self.rows_per_group();
         let mut start_row = 0;
         while start_row < self.rows {
-            let end_row = self.rows.min(start_row + group);
+            let end_row = self.rows.min(start_row + rows_per_group);
             let (mut first_column, mut offset) = (0, 0);
             for index in 0..self.right.panel_count() {
                 let vectors = self.right.panel_vectors(index);

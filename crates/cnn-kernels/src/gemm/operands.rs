@@ -1,4 +1,4 @@
-//! The operands of a matrix product.
+//! Defines the operands of a matrix product.
 
 use super::pack::PackedMatrix;
 use crate::shape::Clamp;

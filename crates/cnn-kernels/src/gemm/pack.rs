@@ -16,7 +16,7 @@ pub(crate) struct PackedMatrix {
     depth: usize,
     width: usize,
     panel_count: usize,
-    /// Number of vectors per row of a panel. The first `wide_panels` panels have one more.
+    /// Number of vectors per row of a panel. The first `wide_panels` panels have one more vector.
     narrow_vectors: usize,
     wide_panels: usize,
     weights: AlignedBuffer,
@@ -80,7 +80,7 @@ impl PackedMatrix {
         self.isa
     }
 
-    /// Returns the number of rows: the number of products per result.
+    /// Returns the number of rows, which is the number of products per result.
     pub(crate) fn depth(&self) -> usize {
         self.depth
     }
@@ -91,7 +91,7 @@ impl PackedMatrix {
     }
 
     /// Returns the size of the packed weights in bytes.
-    pub(crate) fn bytes(&self) -> usize {
+    pub(crate) fn byte_count(&self) -> usize {
         size_of_val::<[f32]>(&self.weights)
     }
 

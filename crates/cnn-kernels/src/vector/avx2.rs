@@ -1,4 +1,4 @@
-//! Vectors of eight lanes, for AVX2 with FMA.
+//! Implements vectors of eight lanes with AVX2 and FMA.
 
 use std::arch::x86_64::*;
 
@@ -8,7 +8,7 @@ use super::Vector;
 #[derive(Clone, Copy)]
 pub(crate) struct F32x8(pub(super) __m256);
 
-/// Eight consecutive elements from index `8 - lanes` on are the mask of the first `lanes` lanes.
+/// The eight elements that begin at index `8 - lanes` are the mask of the first `lanes` lanes.
 static MASKS: [i32; 16] = [-1, -1, -1, -1, -1, -1, -1, -1, 0, 0, 0, 0, 0, 0, 0, 0];
 
 /// Returns the mask of the first `lanes` lanes.

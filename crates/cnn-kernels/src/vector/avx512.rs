@@ -1,4 +1,4 @@
-//! Vectors of sixteen lanes, for AVX-512F with AVX-512VL.
+//! Implements vectors of sixteen lanes with AVX-512F and AVX-512VL.
 //!
 //! AVX-512VL gives the half vectors access to all 32 registers.
 

@@ -1,4 +1,4 @@
-//! Vectors of `f32` lanes, over which the kernels are generic.
+//! Defines vectors of `f32` lanes, over which the kernels are generic.
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
@@ -24,9 +24,9 @@ pub(crate) use portable::Portable;
 ///
 /// # Safety of the functions
 /// - Every function requires that the CPU supports the instructions of the type.
-/// - Functions with a pointer require that the lanes to load are readable there, or the lanes to store
-///   writable.
-///   The pointer needs the alignment of an `f32` only.
+/// - A function that loads lanes requires that these lanes are readable at the pointer. A function that
+///   stores lanes requires that these lanes are writable at the pointer. The pointer only needs the alignment
+///   of an `f32`.
 pub(crate) trait Vector: Copy {
     /// A vector of half as many lanes, or the type itself if half vectors are not faster on this instruction
     /// set.

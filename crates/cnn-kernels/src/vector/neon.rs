@@ -1,4 +1,4 @@
-//! Vectors of four lanes, for NEON.
+//! Implements vectors of four lanes with NEON.
 
 use std::arch::aarch64::*;
 
@@ -37,7 +37,7 @@ impl Vector for F32x4 {
     unsafe fn load_first(source: *const f32, lanes: usize) -> Self {
         debug_assert!(lanes < Self::LANES);
         // SAFETY: the caller guarantees that the CPU supports NEON and that `lanes` lanes are readable. Every
-        // arm reads only those.
+        // arm reads only these lanes.
         Self(unsafe {
             match lanes {
                 0 => vdupq_n_f32(0.0),
@@ -58,7 +58,7 @@ impl Vector for F32x4 {
     unsafe fn store_first(self, target: *mut f32, lanes: usize) {
         debug_assert!(lanes < Self::LANES);
         // SAFETY: the caller guarantees that the CPU supports NEON and that `lanes` lanes are writable. Every
-        // arm writes only those.
+        // arm writes only these lanes.
         unsafe {
             match lanes {
                 0 => {}

@@ -23,7 +23,7 @@ fn array_pairs() -> impl Iterator<Item = ([f32; LEN], [f32; LEN])> {
 ///
 /// # Safety
 /// The CPU supports the instructions of `V`.
-unsafe fn lanes<V: Vector>(vector: V) -> Vec<f32> {
+unsafe fn stored_lanes<V: Vector>(vector: V) -> Vec<f32> {
     let mut lanes = [UNTOUCHED; LEN];
     // SAFETY: the caller guarantees that the CPU supports `V`. The array has more elements than any vector
     // has lanes.
@@ -32,7 +32,7 @@ unsafe fn lanes<V: Vector>(vector: V) -> Vec<f32> {
     lanes[..V::LANES].to_vec()
 }
 
-/// Asserts that the bits are equal. All NaN are considered equal.
+/// Asserts that the bits are equal. All NaN values are considered equal.
 #[track_caller]
 fn assert_lanes(actual: &[f32], expected: impl Iterator<Item = f32>) {
     let bits = |value: f32| if value.is_nan() { f32::NAN.to_bits() } else { value.to_bits() };
@@ -53,8 +53,8 @@ impl Kernel for CheckMaxAndMin {
             // vector has lanes.
             unsafe {
                 let (one, other) = (V::load(one.as_ptr()), V::load(other.as_ptr()));
-                assert_lanes(&lanes(one.max(other)), both().map(|(a, b)| if a > b { a } else { b }));
-                assert_lanes(&lanes(one.min(other)), both().map(|(a, b)| if a < b { a } else { b }));
+                assert_lanes(&stored_lanes(one.max(other)), both().map(|(a, b)| if a > b { a } else { b }));
+                assert_lanes(&stored_lanes(one.min(other)), both().map(|(a, b)| if a < b { a } else { b }));
             }
         }
     }
@@ -74,11 +74,11 @@ impl Kernel for CheckArithmetic {
         // vector has lanes.
         unsafe {
             let [a, b, c] = [&a, &b, &c].map(|array| V::load(array.as_ptr()));
-            assert_lanes(&lanes(a.add(b)), all().map(|((a, b), _)| a + b));
-            assert_lanes(&lanes(a.mul(b)), all().map(|((a, b), _)| a * b));
-            assert_lanes(&lanes(a.mul_add(b, c)), all().map(|((a, b), c)| a * b + c));
-            assert_lanes(&lanes(V::splat(-2.5)), std::iter::repeat(-2.5));
-            assert_lanes(&lanes(a.half()), all().map(|((a, _), _)| a));
+            assert_lanes(&stored_lanes(a.add(b)), all().map(|((a, b), _)| a + b));
+            assert_lanes(&stored_lanes(a.mul(b)), all().map(|((a, b), _)| a * b));
+            assert_lanes(&stored_lanes(a.mul_add(b, c)), all().map(|((a, b), c)| a * b + c));
+            assert_lanes(&stored_lanes(V::splat(-2.5)), std::iter::repeat(-2.5));
+            assert_lanes(&stored_lanes(a.half()), all().map(|((a, _), _)| a));
         }
     }
 }
@@ -104,7 +104,7 @@ impl Kernel for CheckPartialAccess {
             // both targets have at least as many.
             unsafe {
                 let part = V::load_first(source.as_ptr(), count);
-                assert_lanes(&lanes(part), source.iter().copied().chain(std::iter::repeat(0.0)));
+                assert_lanes(&stored_lanes(part), source.iter().copied().chain(std::iter::repeat(0.0)));
 
                 let all = consecutive_numbers(1.0);
                 let mut target = [UNTOUCHED; LEN];
@@ -123,7 +123,7 @@ impl Kernel for CheckPartialAccess {
 /// Runs a check with every instruction set of this machine.
 fn check_all<K: Kernel>(check: impl Fn() -> K) {
     for isa in Isa::available() {
-        // SAFETY: the checks use no packed data, and every access of theirs is inside their own arrays.
+        // SAFETY: the checks use no packed data, and access only their own arrays.
         unsafe { isa.run(check()) };
     }
 }

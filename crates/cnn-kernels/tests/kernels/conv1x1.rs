@@ -1,4 +1,4 @@
-//! Tests of the 1×1 convolution.
+//! Tests the 1×1 convolution.
 
 use cnn_kernels::{Clamp, Isa, PackedConv1x1, ShapeError};
 use proptest::prelude::*;

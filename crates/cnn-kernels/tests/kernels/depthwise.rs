@@ -1,4 +1,4 @@
-//! Tests of the depthwise convolution.
+//! Tests the depthwise convolution.
 
 use cnn_kernels::{Clamp, Depthwise, Isa, Pads, ShapeError, Size, Window};
 use proptest::prelude::*;

@@ -1,4 +1,4 @@
-//! Tests of the dense convolution.
+//! Tests the dense convolution.
 
 use cnn_kernels::{Clamp, FirstConv, Isa, Pads, ShapeError, Size, Window};
 use proptest::prelude::*;

@@ -1,4 +1,4 @@
-//! Tests of the inverted residual block: the tiles do not change the result.
+//! Tests the inverted residual block, whose result must not depend on the tiles.
 
 use cnn_kernels::{Clamp, Depthwise, InvertedResidual, Isa, PackedConv1x1, Pads, ShapeError, Size, Window};
 use proptest::prelude::*;

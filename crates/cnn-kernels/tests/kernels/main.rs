@@ -14,7 +14,7 @@ use cnn_kernels::Isa;
 /// `KERNELS_WIDEST` is the name of the instruction set that must be detected.
 ///
 /// Under an emulator that hides instructions from the detection, all other tests would pass without testing
-/// them.
+/// those instructions.
 #[test]
 fn the_detected_instruction_set_is_the_required_one() {
     if let Ok(widest) = std::env::var("KERNELS_WIDEST") {

@@ -2,7 +2,7 @@
 
 use cnn_kernels::{Clamp, Window};
 
-/// An expected sum, with the data for the tolerance of an `f32` result that was summed in another order.
+/// An expected sum, with the data for the tolerance of an `f32` result that was summed in a different order.
 #[derive(Clone, Copy)]
 pub(crate) struct Expected {
     sum: f64,

@@ -1,4 +1,4 @@
-//! Tests of the global average pooling.
+//! Tests global average pooling.
 
 use cnn_kernels::{Isa, global_average_pool};
 use proptest::prelude::*;

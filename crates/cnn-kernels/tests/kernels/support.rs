@@ -1,4 +1,4 @@
-//! Test helpers: random numbers, guarded memory, and strategies for shapes.
+//! Defines test helpers: random numbers, guarded memory, and strategies for shapes.
 
 use cnn_kernels::{Clamp, Pads, Size};
 use proptest::{prelude::*, sample::select};

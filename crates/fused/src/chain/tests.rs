@@ -60,7 +60,7 @@ fn features() -> Plan {
 }
 
 /// Pseudo-random numbers between -1 and 1.
-fn numbers(count: usize, mut state: u32) -> Vec<f32> {
+fn random_numbers(count: usize, mut state: u32) -> Vec<f32> {
     let mut next = || {
         state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
         f32::from(u16::try_from(state >> 16).unwrap()) / 32_768.0 - 1.0
@@ -68,15 +68,18 @@ fn numbers(count: usize, mut state: u32) -> Vec<f32> {
     (0..count).map(|_| next()).collect()
 }
 
-fn chain(plan: &Plan, execution: Execution) -> Chain {
+fn new_chain(plan: &Plan, execution: Execution) -> Chain {
     load_with(execution, || Chain::new(plan.clone()))
 }
 
-fn weights(plan: &Plan) -> Tensor<1> {
-    Tensor::from_data(TensorData::new(numbers(plan.weights_len(), 7), [plan.weights_len()]), &Device::flex())
+fn weights_for(plan: &Plan) -> Tensor<1> {
+    Tensor::from_data(
+        TensorData::new(random_numbers(plan.weights_len(), 7), [plan.weights_len()]),
+        &Device::flex(),
+    )
 }
 
-fn images(plan: &Plan, images: &[f32], batch: usize) -> Tensor<4> {
+fn image_tensor(plan: &Plan, images: &[f32], batch: usize) -> Tensor<4> {
     let [channels, height, width] = plan.input;
     let images = TensorData::new(images.to_vec(), [batch, channels, height, width]);
     Tensor::from_data(images, &Device::flex())
@@ -84,14 +87,14 @@ fn images(plan: &Plan, images: &[f32], batch: usize) -> Tensor<4> {
 
 fn run<const D: usize>(chain: &Chain, values: &[f32], batch: usize) -> Vec<f32> {
     let plan = &chain.state.plan;
-    chain.forward::<D>(images(plan, values, batch), weights(plan)).try_to_vec_as::<f32>().unwrap()
+    chain.forward::<D>(image_tensor(plan, values, batch), weights_for(plan)).try_to_vec_as::<f32>().unwrap()
 }
 
-fn assert_close(expected: &[f32], found: &[f32], what: &str) {
-    assert_eq!(expected.len(), found.len(), "{what}");
+fn assert_close(expected: &[f32], actual: &[f32], what: &str) {
+    assert_eq!(expected.len(), actual.len(), "{what}");
     let largest = expected.iter().map(|value| value.abs()).fold(1.0, f32::max);
-    for (expected, found) in expected.iter().zip(found) {
-        assert!((expected - found).abs() <= 1e-5 * largest, "{what}: {found} instead of {expected}");
+    for (expected, actual) in expected.iter().zip(actual) {
+        assert!((expected - actual).abs() <= 1e-5 * largest, "{what}: {actual} instead of {expected}");
     }
 }
 
@@ -100,15 +103,15 @@ fn cpu_kernels_agree_with_plain_operators() {
     let (network, features) = (network(), features());
     for isa in Isa::available() {
         for batch in [1, 2, 5] {
-            let images = numbers(batch * network.input.iter().product::<usize>(), 3);
+            let images = random_numbers(batch * network.input.iter().product::<usize>(), 3);
             let [plain, kernels] =
-                [Execution::Plain, Execution::Kernels(isa)].map(|execution| chain(&network, execution));
+                [Execution::Plain, Execution::Kernels(isa)].map(|execution| new_chain(&network, execution));
             let expected = run::<2>(&plain, &images, batch);
             assert!(expected.iter().any(|value| value.abs() > 0.01), "all outputs are about zero");
             assert_close(&expected, &run::<2>(&kernels, &images, batch), &format!("{isa}, {batch}"));
 
             let [plain, kernels] =
-                [Execution::Plain, Execution::Kernels(isa)].map(|execution| chain(&features, execution));
+                [Execution::Plain, Execution::Kernels(isa)].map(|execution| new_chain(&features, execution));
             let expected = run::<4>(&plain, &images, batch);
             assert_close(&expected, &run::<4>(&kernels, &images, batch), &format!("planes, {isa}, {batch}"));
         }
@@ -118,36 +121,36 @@ fn cpu_kernels_agree_with_plain_operators() {
 #[test]
 fn input_in_pixel_order_gives_bit_identical_outputs() {
     for plan in [network(), Plan { shifted: false, ..network() }] {
-        let chain = chain(&plan, Execution::Kernels(Isa::detect()));
+        let chain = new_chain(&plan, Execution::Kernels(Isa::detect()));
         let batch = 3;
-        let values = numbers(batch * plan.input.iter().product::<usize>(), 11);
+        let values = random_numbers(batch * plan.input.iter().product::<usize>(), 11);
         let expected = run::<2>(&chain, &values, batch);
         // Stores the values in pixel order; the permuted view has the same logical values.
-        let nhwc = images(&plan, &values, batch).permute([0, 2, 3, 1]).into_data();
+        let nhwc = image_tensor(&plan, &values, batch).permute([0, 2, 3, 1]).into_data();
         let view = Tensor::<4>::from_data(nhwc, &Device::flex()).permute([0, 3, 1, 2]);
-        let found = chain.forward::<2>(view, weights(&plan)).try_to_vec_as::<f32>().unwrap();
-        assert_eq!(expected, found, "shifted: {}", plan.shifted);
+        let actual = chain.forward::<2>(view, weights_for(&plan)).try_to_vec_as::<f32>().unwrap();
+        assert_eq!(expected, actual, "shifted: {}", plan.shifted);
     }
 }
 
 #[test]
 fn shift_changes_the_output() {
     let plan = features();
-    let values = numbers(plan.input.iter().product::<usize>(), 13);
-    let shifted = run::<4>(&chain(&plan, Execution::Plain), &values, 1);
-    // Without the shift, the weights begin with those of the first convolution.
+    let values = random_numbers(plan.input.iter().product::<usize>(), 13);
+    let shifted = run::<4>(&new_chain(&plan, Execution::Plain), &values, 1);
+    // Without the shift, the weights begin with the weights of the first convolution.
     let bare = Plan { shifted: false, ..plan.clone() };
-    let weights = weights(&plan).slice(3..);
-    let without = chain(&bare, Execution::Plain).forward::<4>(images(&bare, &values, 1), weights);
+    let weights = weights_for(&plan).slice(3..);
+    let without = new_chain(&bare, Execution::Plain).forward::<4>(image_tensor(&bare, &values, 1), weights);
     assert_ne!(shifted, without.try_to_vec_as::<f32>().unwrap());
 }
 
 #[test]
 fn outputs_are_bit_identical_for_any_number_of_threads() {
     let plan = network();
-    let chain = chain(&plan, Execution::Kernels(Isa::detect()));
+    let chain = new_chain(&plan, Execution::Kernels(Isa::detect()));
     let batch = 4;
-    let images = numbers(batch * plan.input.iter().product::<usize>(), 5);
+    let images = random_numbers(batch * plan.input.iter().product::<usize>(), 5);
     let outputs_with = |threads| {
         let pool = ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
         pool.install(|| run::<2>(&chain, &images, batch))
@@ -160,8 +163,8 @@ fn outputs_are_bit_identical_for_any_number_of_threads() {
 
 #[test]
 #[should_panic(expected = "the chain cannot run")]
-fn image_of_another_size_panics() {
-    let chain = chain(&network(), Execution::Kernels(Isa::PORTABLE));
+fn image_of_the_wrong_size_panics() {
+    let chain = new_chain(&network(), Execution::Kernels(Isa::PORTABLE));
     let input = Tensor::<4>::zeros([1, 3, 30, 26], &Device::flex());
-    let _ = chain.forward::<2>(input, weights(&network()));
+    let _ = chain.forward::<2>(input, weights_for(&network()));
 }

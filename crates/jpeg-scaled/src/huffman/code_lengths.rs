@@ -1,13 +1,13 @@
-//! A Huffman table in the form in which a file stores it.
+//! Parses a Huffman table in the form in which a file stores it.
 
 use crate::Error;
 
 /// A Huffman table as stored in a DHT segment: the number of codes of each length, and their symbols.
 #[derive(Clone, Copy)]
 pub(crate) struct CodeLengths<'a> {
-    /// Number of codes of 1 to 16 bits.
+    /// Number of codes of each length, from 1 to 16 bits.
     counts: &'a [u8; 16],
-    /// The symbols, by ascending code.
+    /// The symbols, in ascending order of their codes.
     symbols: &'a [u8],
 }
 
@@ -29,7 +29,7 @@ impl<'a> CodeLengths<'a> {
         self.counts
     }
 
-    /// Returns the symbols, by ascending code.
+    /// Returns the symbols, in ascending order of their codes.
     pub(super) fn symbols(&self) -> &[u8] {
         self.symbols
     }

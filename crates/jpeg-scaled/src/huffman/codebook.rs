@@ -1,20 +1,21 @@
-//! All codes of a Huffman table.
+//! Stores all codes of a Huffman table.
 
 use super::code_lengths::CodeLengths;
 use crate::Error;
 
-/// All codes of a table. Finds those that the look-up tables of [`super::lookup`] do not contain.
+/// All codes of a Huffman table. The codebook decodes the codes that the look-up tables of [`super::lookup`]
+/// do not contain.
 pub(super) struct Codebook {
-    /// The codes by their length in bits.
+    /// The codes of each length. The index is the length in bits.
     by_length: [Codewords; 17],
     symbols: [u8; 256],
-    /// Length and symbol of the code at the start of each number of [`SHORT_BITS`] bits. The length is 0 if
-    /// the code is longer.
-    short: [(u8, u8); 1 << SHORT_BITS],
+    /// Length and symbol of the code at the start of [`SHORT_BITS`] bits. The index is the value of these
+    /// bits. The length is 0 if the code has more than [`SHORT_BITS`] bits.
+    short_codes: [(u8, u8); 1 << SHORT_BITS],
 }
 
-/// Length of the codes that [`Codebook::short`] finds. Most codes that are missing in the look-up tables are
-/// short; they are missing because of the long value after them.
+/// Maximum length of the codes in [`Codebook::short_codes`]. Most codes that are missing in the look-up
+/// tables are short; they are missing because the value after them is long.
 const SHORT_BITS: u8 = 8;
 
 /// The codes of one length, which are consecutive numbers.
@@ -39,16 +40,16 @@ impl Codebook {
     pub(super) const EMPTY: Self = Self {
         by_length: [Codewords { first: 0, end: 0, first_symbol: 0 }; 17],
         symbols: [0; 256],
-        short: [(0, 0); 1 << SHORT_BITS],
+        short_codes: [(0, 0); 1 << SHORT_BITS],
     };
 
-    /// Replaces the contents by the codes of `lengths`.
+    /// Replaces the codes by the codes of `lengths`.
     pub(super) fn set(&mut self, lengths: &CodeLengths) -> Result<(), Error> {
         self.symbols[..lengths.symbols().len()].copy_from_slice(lengths.symbols());
         let (mut first, mut first_symbol) = (0, 0);
         for (length, &count) in (1..).zip(lengths.counts()) {
             let end = first + u32::from(count);
-            // The standard reserves the code of only ones.
+            // The standard reserves the code that consists only of ones.
             if count > 0 && end >= 1 << length {
                 return Err(Error::Corrupt("a Huffman table has more codes than its code lengths allow"));
             }
@@ -56,14 +57,14 @@ impl Codebook {
             first_symbol += usize::from(count);
             first = end << 1;
         }
-        let mut short = Self::EMPTY.short;
+        let mut short_codes = Self::EMPTY.short_codes;
         for length in 1..=SHORT_BITS {
             let rest = SHORT_BITS - length;
             for (code, symbol) in self.codes_of_length(length.into()) {
-                short[(code << rest) as usize..][..1 << rest].fill((length, symbol));
+                short_codes[(code << rest) as usize..][..1 << rest].fill((length, symbol));
             }
         }
-        self.short = short;
+        self.short_codes = short_codes;
         Ok(())
     }
 
@@ -75,7 +76,7 @@ impl Codebook {
 
     /// Returns the code at the start of `bits`, which are left-aligned, or `None` if there is none.
     pub(super) fn find(&self, bits: u64) -> Option<Code> {
-        let (length, symbol) = self.short[(bits >> (64 - SHORT_BITS)) as usize];
+        let (length, symbol) = self.short_codes[(bits >> (64 - SHORT_BITS)) as usize];
         if length > 0 {
             return Some(Code { length: length.into(), symbol });
         }

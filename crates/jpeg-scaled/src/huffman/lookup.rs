@@ -1,7 +1,7 @@
-//! Look-up tables from the next bits to decoded coefficients.
+//! Decodes most coefficients of a file with look-up tables, whose index is the next bits of the file.
 //!
-//! A look-up decodes a code and the value after it at once, and two coefficients where both are short. It
-//! finds most coefficients of a file. The others are decoded with the complete [`Codebook`].
+//! A look-up decodes a code together with the value after it. If two such pairs are short, one look-up
+//! decodes both. The complete [`Codebook`] decodes the codes that a look-up cannot decode.
 
 use super::{
     code_lengths::CodeLengths,
@@ -36,7 +36,7 @@ impl DcTable {
         codes: Codebook::EMPTY,
     };
 
-    /// Replaces the contents by the table of `lengths`.
+    /// Replaces the table by the table of `lengths`.
     pub(crate) fn set(&mut self, lengths: &CodeLengths) -> Result<(), Error> {
         self.codes.set(lengths)?;
         if lengths.symbols().iter().any(|&symbol| symbol > 15) {
@@ -68,9 +68,9 @@ pub(crate) struct AcTable {
     codes: Codebook,
 }
 
-/// The decoded start of the next bits.
+/// The result of a look-up.
 ///
-/// An entry is one of:
+/// The next bits begin with one of:
 /// - one or two coefficients, each after a run of zeros
 /// - a coefficient and the end of the block
 /// - the end of the block
@@ -86,7 +86,7 @@ pub(crate) struct AcTable {
 /// | 6 | the first coefficient |
 /// | 6 | the last coefficient, equal to the first if there is only one |
 ///
-/// The number of bits is lowest because shift instructions use only the low bits of their operand. The
+/// The number of bits comes first because shift instructions use only the low bits of their operand. The
 /// constants are larger than the 64 coefficients of a block, so that one comparison finds all of them.
 #[derive(Clone, Copy)]
 pub(crate) struct AcEntry(u32);
@@ -116,14 +116,14 @@ impl AcEntry {
         self.0 & 0xFF
     }
 
-    /// Returns the number of coefficients to advance by, zeros included. It is at least 65 if the block ends
-    /// here or the table has not decoded the bits.
+    /// Returns the number of coefficients to advance by, zeros included. The number is at least 65 if the
+    /// block ends with this entry or if the table cannot decode the bits.
     #[inline(always)]
     pub(crate) fn advances_position_by(self) -> usize {
         (self.0 >> 8 & 0xFF) as usize
     }
 
-    /// Returns true if the block ends here.
+    /// Returns true if the entry is only the end of the block.
     #[inline(always)]
     pub(crate) fn is_end_of_block(self) -> bool {
         self.advances_position_by() == Self::END as usize
@@ -158,7 +158,7 @@ impl AcTable {
     pub(super) const EMPTY: Self =
         Self { entries: [AcEntry::NONE; 1 << AC_LOOKUP_BITS], codes: Codebook::EMPTY };
 
-    /// Replaces the contents by the table of `lengths`.
+    /// Replaces the table by the table of `lengths`.
     pub(crate) fn set(&mut self, lengths: &CodeLengths) -> Result<(), Error> {
         self.codes.set(lengths)?;
         let decoded = decode_all_inputs::<{ 1 << AC_LOOKUP_BITS }>(&self.codes);
@@ -167,7 +167,8 @@ impl AcTable {
                 *entry = AcEntry::NONE;
                 continue;
             };
-            // The bits of the index after the first code and value, then zeros in place of the unknown bits.
+            // `rest` is the bits of the index after the first code and value, followed by zeros in place of
+            // the unknown bits.
             let rest = (index << first.bit_count) % decoded.len();
             let second = decoded[rest]
                 .filter(|second| u32::from(first.bit_count + second.bit_count) <= AC_LOOKUP_BITS);
@@ -182,8 +183,8 @@ impl AcTable {
         self.entries[(bits >> (64 - AC_LOOKUP_BITS)) as usize]
     }
 
-    /// Returns the length of the code at the start of `bits`, its number of zeros, and the length of the
-    /// coefficient after it.
+    /// Returns the length of the code at the start of `bits`, the code's number of zeros, and the length of
+    /// the coefficient after the code.
     pub(crate) fn find_code(&self, bits: u64) -> Option<(u32, usize, u32)> {
         let Code { length, symbol } = self.codes.find(bits)?;
         Some((length, usize::from(symbol >> 4), u32::from(symbol & 15)))
@@ -193,7 +194,7 @@ impl AcTable {
 /// A code and the value after it.
 #[derive(Clone, Copy)]
 struct CodedValue {
-    /// Length in bits of both.
+    /// Length in bits of the code and the value together.
     bit_count: u8,
     symbol: u8,
     value: i16,
@@ -208,18 +209,19 @@ impl CodedValue {
         self.symbol == 0
     }
 
-    /// Returns true if an [`AcEntry`] can represent the value and the code is valid: of the codes without a
-    /// value, only end of block and 0xF0 (a run of 16 zeros) are.
+    /// Returns true if an [`AcEntry`] can represent the value and the code is valid.
+    ///
+    /// Apart from the end of the block, the only valid code without a value is 0xF0, a run of 16 zeros.
     fn fits_entry(self) -> bool {
         (-32..32).contains(&self.value) && (self.symbol & 15 > 0 || self.symbol == 0xF0)
     }
 
-    /// Returns the number of coefficients: the zeros and the one after them.
+    /// Returns the number of coefficients, which are the zeros and the coefficient after them.
     fn coefficient_count(self) -> u32 {
         u32::from(self.zeros()) + 1
     }
 
-    /// Combines the code and, if possible, the `second` one after it into an entry.
+    /// Returns the entry of this code and, if one entry can hold both, of the `second` code after it.
     fn to_entry(self, second: Option<Self>) -> AcEntry {
         let Self { bit_count, value, .. } = self;
         if self.is_end_of_block() {
@@ -266,10 +268,9 @@ fn decode_all_inputs<const INPUTS: usize>(codes: &Codebook) -> [Option<CodedValu
     decoded
 }
 
-/// Converts the `size` bits after a code, at most 15, to their value: EXTEND in section F.2.2.1 of the
-/// standard.
+/// Converts the `size` bits after a code to their value. `size` is at most 15.
 ///
-/// Negative values begin with a zero bit.
+/// This is the procedure EXTEND in section F.2.2.1 of the standard. Negative values begin with a zero bit.
 #[inline(always)]
 pub(crate) fn extend(bits: u16, size: u32) -> i16 {
     let is_positive = size == 0 || bits >> (size - 1) == 1;

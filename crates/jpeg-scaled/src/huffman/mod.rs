@@ -1,4 +1,5 @@
-//! Huffman codes: as stored in a file, as a complete codebook, and as tables for fast look-ups.
+//! Represents Huffman codes in three forms: as a file stores them, as a complete codebook, and as tables for
+//! fast look-ups.
 
 mod code_lengths;
 mod codebook;
@@ -7,7 +8,7 @@ mod lookup;
 pub(crate) use code_lengths::CodeLengths;
 pub(crate) use lookup::{AC_LOOKUP_BITS, AcTable, DcTable, extend};
 
-/// The Huffman tables of a picture, by the table numbers of its components.
+/// The Huffman tables of a picture. The components refer to the tables by index.
 pub(crate) struct HuffmanTables {
     pub(crate) dc: [DcTable; 4],
     pub(crate) ac: [AcTable; 4],

@@ -1,4 +1,4 @@
-//! Replays the corpus of the fuzz target: its initial files and those that it has found.
+//! Replays the corpus of the fuzz target, which has initial files and files that the fuzzer has found.
 
 use std::{fs, path::PathBuf};
 

@@ -1,4 +1,4 @@
-//! Decodes damaged files: the decoder never panics and never returns a picture with missing pixels.
+//! Checks that the decoder never panics on a damaged file and never returns a picture with missing pixels.
 
 use std::cell::RefCell;
 
@@ -74,7 +74,7 @@ fn damaged_files_never_cause_a_panic() {
     let decoder = RefCell::new(Decoder::default());
     TestRunner::new(proptest_config(2000))
         .run(&(recipes(), damages()), |(recipe, damages)| {
-            // All files share a decoder: the state that one leaves behind must not affect the next.
+            // All files share a decoder, whose state after one file must not affect the next file.
             decode_if_small(&mut decoder.borrow_mut(), &apply_damages(recipe.encode(), &damages));
             Ok(())
         })

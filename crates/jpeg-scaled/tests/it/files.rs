@@ -9,10 +9,10 @@ use proptest::{prelude::*, sample::select, test_runner::Config};
 pub(crate) struct Recipe {
     pub(crate) width: u16,
     pub(crate) height: u16,
-    /// Blocks of luminance per MCU, horizontally and vertically: 1 or 2. `None` is a grey picture.
+    /// Numbers of luminance blocks per MCU, 1 or 2, horizontally and vertically; `None` for a grey picture.
     pub(crate) sampling: Option<(u8, u8)>,
     pub(crate) quality: u8,
-    /// MCUs between restart markers; 0 for no markers.
+    /// Number of MCUs between restart markers, or 0 for a file without restart markers.
     pub(crate) restart_interval: u16,
     /// Amplitude of the noise, 0 to 255.
     pub(crate) noise: u8,

@@ -1,4 +1,4 @@
-//! Integration tests of the public interface.
+//! Tests the public interface.
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "test helpers fail by panicking")]
 

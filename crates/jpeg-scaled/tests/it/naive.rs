@@ -1,4 +1,5 @@
-//! A decoder that computes the standard's definitions in floating point, without optimisation or rounding.
+//! Implements a decoder that computes the standard's definitions in floating point, without optimisation or
+//! rounding.
 
 use std::{
     collections::HashMap,
@@ -19,11 +20,11 @@ fn zigzag_order() -> Vec<(usize, usize)> {
 
 #[derive(Clone, Copy)]
 struct Component {
-    /// Blocks per MCU in the horizontal direction.
+    /// Number of blocks per MCU in the horizontal direction.
     blocks_across: usize,
-    /// Blocks per MCU in the vertical direction.
+    /// Number of blocks per MCU in the vertical direction.
     blocks_down: usize,
-    /// Number of its quantisation table.
+    /// Index of the component's quantisation table.
     quantization_table: usize,
 }
 
@@ -73,11 +74,11 @@ impl BitReader<'_> {
     }
 }
 
-/// Symbols by the length and the bits of their code.
+/// Symbols, by the length and the bits of their codes.
 type Codes = HashMap<(usize, usize), u8>;
 
-/// The contents of a file's segments. The first component uses the first table of each kind, the others the
-/// second.
+/// The contents of a file's segments. The first component uses the first table of each kind, and the other
+/// components use the second table.
 struct ParsedHeaders {
     size: (usize, usize),
     components: Vec<Component>,
@@ -171,7 +172,7 @@ impl Plane {
     }
 
     /// Averages squares of `across` × `down` samples.
-    fn averaged(&self, across: usize, down: usize) -> Self {
+    fn average(&self, across: usize, down: usize) -> Self {
         let (width, height) = (self.width / across, self.samples.len() / self.width / down);
         let mut samples = Vec::new();
         for index in 0..width * height {
@@ -255,20 +256,21 @@ fn interpolate(position: usize, length: usize, sample: impl Fn(usize) -> f64) ->
 
 /// Decodes a file at 1/`denominator` of its size to red, green and blue values between 0 and 255.
 ///
-/// Luminance is averaged. Colour differences are averaged too unless they are subsampled by as much.
+/// Luminance is averaged over squares of `denominator` samples on each side. Colour differences that have
+/// half the samples in both directions are averaged over squares of half that side.
 pub(crate) fn decode(file: &[u8], denominator: usize) -> Vec<f64> {
     let (headers, planes) = decode_planes(file);
     let (across, down) = max_blocks(&headers);
     let (width, height) = (headers.size.0.div_ceil(denominator), headers.size.1.div_ceil(denominator));
-    // Planes with two flags: whether to double their width and their height.
+    // The two flags of a plane tell whether to double its width and its height.
     let scaled: Vec<(Plane, bool, bool)> = (planes.iter().zip(&headers.components))
         .map(|(plane, component)| {
             let (wide, high) = (across / component.blocks_across == 2, down / component.blocks_down == 2);
             // Larger blocks replace the upsampling of a component with half the samples in both directions.
             let (mut plane, wide, high) = if wide && high && denominator > 1 {
-                (plane.averaged(denominator / 2, denominator / 2), false, false)
+                (plane.average(denominator / 2, denominator / 2), false, false)
             } else {
-                (plane.averaged(denominator, denominator), wide, high)
+                (plane.average(denominator, denominator), wide, high)
             };
             // Decoders clamp samples to a byte before upsampling.
             plane.samples.iter_mut().for_each(|sample| *sample = sample.clamp(-128.0, 127.0));

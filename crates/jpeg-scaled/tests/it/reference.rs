@@ -27,13 +27,13 @@ fn reference_files_decode_to_the_recorded_pixels_of_libjpeg_turbo() {
         .collect();
     names.sort();
     let mut decoder = Decoder::default();
-    let mut found = String::new();
+    let mut actual = String::new();
     for name in &names {
         let file = fs::read(reference_folder().join(name)).unwrap();
         for scale in Scale::ALL {
             let picture = decoder.decode(&file, scale).unwrap();
-            found += &format_line(name, scale, picture.width, picture.height, &to_rgb(&picture));
+            actual += &format_line(name, scale, picture.width, picture.height, &to_rgb(&picture));
         }
     }
-    assert_eq!(found, fs::read_to_string(reference_folder().join("pixels.tsv")).unwrap());
+    assert_eq!(actual, fs::read_to_string(reference_folder().join("pixels.tsv")).unwrap());
 }

@@ -103,7 +103,7 @@ fn a_quantisation_table_of_16_bits_is_decoded() {
     let at = segment_position(&file, 0xDB);
     let mut table = vec![0xFF, 0xDB, 0, 131, 0x10];
     table.extend(file[at + 5..at + 69].iter().flat_map(|&step| [0, step]));
-    // Follows the tables of 8 bits and replaces the first one.
+    // This table follows the tables of 8 bits and replaces the first of them.
     assert_same_pixels(&with_inserted(&file, segment_position(&file, 0xC0), &table), &file, "16 bits");
 }
 
@@ -120,13 +120,13 @@ fn missing_or_misordered_restart_markers_are_refused() {
         assert_eq!(usize::from(file[at + 1] & 7), number % 8);
         let mut wrong = file.clone();
         wrong[at + 1] ^= 1;
-        assert_corrupt(&wrong, "another restart marker");
+        assert_corrupt(&wrong, "a different restart marker");
         wrong[at + 1] = 0xD9;
         for scale in Scale::ALL {
             assert_eq!(decode(&wrong, scale), Err(Error::Truncated));
         }
-        let missing = [&file[..at], &file[at + 2..]].concat();
-        assert!(decode(&missing, Scale::Eighth).is_err());
+        let without_marker = [&file[..at], &file[at + 2..]].concat();
+        assert!(decode(&without_marker, Scale::Eighth).is_err());
         assert_unsupported(&with_inserted(&file, at, b"\x12\x34"), "bytes before a restart marker");
     }
 }
@@ -159,7 +159,7 @@ fn features_outside_the_supported_subset_are_unsupported() {
         file
     };
     for marker in [0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF] {
-        assert_unsupported(&changed(frame + 1, marker), "another coding process");
+        assert_unsupported(&changed(frame + 1, marker), "a different coding process");
     }
     assert_unsupported(&changed(frame + 4, 12), "12 bits");
     let mut late_height = changed(frame + 5, 0);
@@ -180,7 +180,7 @@ fn features_outside_the_supported_subset_are_unsupported() {
     assert_unsupported(&with_inserted(&file, scan, b"rubbish"), "rubbish between segments");
     let end = file.len() - 2;
     assert_unsupported(&with_inserted(&file, end, b"more"), "bytes after the last MCU");
-    assert_unsupported(&with_inserted(&file, end, b"\xFF\xDA\x00\x02"), "another scan");
+    assert_unsupported(&with_inserted(&file, end, b"\xFF\xDA\x00\x02"), "a second scan");
 }
 
 #[test]

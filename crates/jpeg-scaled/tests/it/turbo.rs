@@ -1,4 +1,5 @@
-//! Compares decoded pixels with those of libjpeg-turbo itself. Requires the feature `compare`.
+//! Compares decoded pixels with the pixels that libjpeg-turbo decodes. These tests need the feature
+//! `compare`.
 
 use std::fs;
 
@@ -72,7 +73,7 @@ fn any_sampling_decodes_to_the_pixels_of_libjpeg_turbo() {
         .unwrap();
 }
 
-/// Returns name and contents of the reference files.
+/// Returns the name and the contents of each reference file.
 fn reference_files() -> Vec<(&'static str, Vec<u8>)> {
     let recipe = usual_recipe();
     let coarse = Recipe { width: 83, height: 50, quality: 40, noise: 90, ..usual_recipe() };
@@ -94,7 +95,7 @@ fn reference_files() -> Vec<(&'static str, Vec<u8>)> {
 }
 
 #[test]
-fn recorded_hashes_are_those_of_libjpeg_turbo() {
+fn recorded_hashes_match_libjpeg_turbo() {
     let mut lines = String::new();
     let mut names: Vec<_> = reference_files().into_iter().map(|(name, _)| name).collect();
     names.sort_unstable();

@@ -11,20 +11,20 @@ use Dim::{Batch, Known};
 pub(super) struct Conv {
     pub(super) channels: i64,
     pub(super) output_channels: i64,
-    /// Height and width of the kernel.
+    /// Height of the kernel, which equals its width.
     pub(super) kernel: i64,
     pub(super) stride: i64,
     /// Padding at the top, left, bottom and right.
     pub(super) pads: [i64; 4],
     /// Lower and upper bound of the activation.
     pub(super) clamp: [f32; 2],
-    /// True if each channel has its own kernel and sees no other channel.
+    /// True if each output channel depends on a single input channel.
     pub(super) depthwise: bool,
-    /// Weights, then the bias.
+    /// The weights of the kernels, followed by the bias.
     pub(super) weights: Vec<f32>,
     /// Name of the output value.
     pub(super) output: String,
-    /// Indices of the convolution's and the activation's node.
+    /// Index of the convolution's node and, if there is an activation, the index of its node.
     pub(super) nodes: Vec<usize>,
 }
 
@@ -65,7 +65,7 @@ pub(super) fn image_shape(shapes: &Shapes, value: &str) -> Option<[i64; 3]> {
 /// The bounds of a convolution without activation.
 pub(super) const UNBOUNDED: [f32; 2] = [f32::NEG_INFINITY, f32::INFINITY];
 
-/// Finds the Relu or Clip that is the only user of `value`; returns its index and bounds.
+/// Finds the Relu or Clip that is the only user of `value`, and returns its index and its bounds.
 pub(super) fn find_activation(graph: &GraphProto, value: &str) -> Option<(usize, [f32; 2])> {
     let index = proto::only_user(graph, value)?;
     let node = &graph.node[index];
@@ -76,7 +76,9 @@ pub(super) fn find_activation(graph: &GraphProto, value: &str) -> Option<(usize,
     }
 }
 
-/// Returns a bound of a Clip: an attribute before opset 11, an input since then.
+/// Returns a bound of a Clip.
+///
+/// The bound is an attribute before opset 11, and an input since opset 11.
 fn clip_bound(graph: &GraphProto, node: &NodeProto, slot: usize, name: &str) -> Option<f32> {
     let unbounded = UNBOUNDED[slot - 1];
     match node.input.get(slot).filter(|input| !input.is_empty()) {
@@ -90,7 +92,7 @@ fn clip_bound(graph: &GraphProto, node: &NodeProto, slot: usize, name: &str) -> 
 
 /// Reads the node `index` as a convolution of `value`, together with the activation after it.
 ///
-/// Returns `None` if the node is something else, or a convolution that the crate `fused` does not support.
+/// Returns `None` if the node is not a convolution, or if the crate `fused` does not support the convolution.
 pub(super) fn read_conv(graph: &GraphProto, shapes: &Shapes, index: usize, value: &str) -> Option<Conv> {
     let node = &graph.node[index];
     if node.input.first().is_none_or(|input| input != value) {
@@ -163,25 +165,25 @@ fn read_pads(
     kernel: i64,
     stride: i64,
 ) -> Option<[i64; 4]> {
-    let given = match node.ints("pads") {
+    let explicit_pads = match node.ints("pads") {
         Some([top, left, bottom, right]) => [*top, *left, *bottom, *right],
         Some(_) => return None,
         None => [0; 4],
     };
-    // SAME pads as much as the output's size requires. If the total is odd, SAME_UPPER has the extra row or
-    // column at the end and SAME_LOWER at the beginning.
-    let same = |at_end: bool| {
+    // SAME_UPPER and SAME_LOWER pad as much as the output's size requires. If the total is odd, SAME_UPPER
+    // pads the extra row or column at the bottom or right, and SAME_LOWER at the top or left.
+    let same_pads = |extra_at_end: bool| {
         let total = |axis: usize| ((output[axis] - 1) * stride + kernel - input[axis]).max(0);
         let [height, width] = [total(0), total(1)];
         let (top, left) =
-            if at_end { (height / 2, width / 2) } else { (height - height / 2, width - width / 2) };
+            if extra_at_end { (height / 2, width / 2) } else { (height - height / 2, width - width / 2) };
         [top, left, height - top, width - left]
     };
     let pads = match node.text("auto_pad").as_deref() {
-        None | Some("" | "NOTSET") => given,
+        None | Some("" | "NOTSET") => explicit_pads,
         Some("VALID") => [0; 4],
-        Some("SAME_UPPER") => same(true),
-        Some("SAME_LOWER") => same(false),
+        Some("SAME_UPPER") => same_pads(true),
+        Some("SAME_LOWER") => same_pads(false),
         Some(_) => return None,
     };
     let output_size =
@@ -193,7 +195,9 @@ fn read_pads(
     fits.then_some(pads)
 }
 
-/// Reads a Gemm of one row per image with a constant matrix as a 1×1 convolution of a plane of one pixel.
+/// Reads a Gemm with a constant matrix, which is a fully connected layer, as a 1×1 convolution.
+///
+/// The convolution treats each row of the input, which belongs to one image, as a plane of one pixel.
 fn read_fully_connected(graph: &GraphProto, shapes: &Shapes, node: &NodeProto, index: usize) -> Option<Conv> {
     let [Batch, Known(channels)] = shapes.shape(node.input.first()?)? else {
         return None;
@@ -205,7 +209,7 @@ fn read_fully_connected(graph: &GraphProto, shapes: &Shapes, node: &NodeProto, i
     let values = proto::floats(matrix)?;
     let complete = values.len() == value_count(&matrix.dims);
     let (outputs, weights) = match node.int("transB").unwrap_or(0) {
-        0 => (columns, transposed(&values, usize::try_from(columns).ok()?)),
+        0 => (columns, transpose(&values, usize::try_from(columns).ok()?)),
         _ => (rows, values),
     };
     let supported = complete
@@ -235,12 +239,12 @@ fn value_count(dims: &[i64]) -> usize {
     dims.iter().product::<i64>().try_into().unwrap_or(usize::MAX)
 }
 
-fn transposed(values: &[f32], columns: usize) -> Vec<f32> {
+fn transpose(values: &[f32], columns: usize) -> Vec<f32> {
     let row = |column: usize| values.iter().skip(column).step_by(columns).copied();
     (0..columns).flat_map(row).collect()
 }
 
-/// Appends the bias, which is the node's third input, to `weights`; zeros if there is no bias.
+/// Appends the bias, which is the node's third input, to `weights`. Appends zeros if the node has no bias.
 fn with_bias(graph: &GraphProto, node: &NodeProto, mut weights: Vec<f32>, outputs: i64) -> Option<Vec<f32>> {
     let outputs = usize::try_from(outputs).ok()?;
     let bias: Vec<f32> = match node.input.get(2).filter(|name| !name.is_empty()) {

@@ -1,17 +1,19 @@
 //! Fuses chains of convolutions into one custom operator each.
 //!
-//! A chain begins at any value and is as long as possible. It consists of
+//! A chain begins at any value and is as long as possible. Its first node may be the addition of a constant
+//! to each channel, which remains of the input's normalisation before a padding convolution (see
+//! [`super::fold`]). The other nodes of a chain are
 //!
-//! - at its beginning, optionally: the addition of a constant to each channel, which is what remains of the
-//!   input's normalisation before a padding convolution (see [`super::fold`]);
-//! - convolutions with the activation after them: dense ones of any size, and depthwise ones;
-//! - inverted residual blocks: 1×1 expand → depthwise → 1×1 project, with or without the addition of the
+//! - convolutions, dense ones of any size and depthwise ones, each with the activation after it;
+//! - inverted residual blocks (1×1 expand → depthwise → 1×1 project), with or without the addition of the
 //!   block's input;
 //! - GlobalAveragePool, Flatten of a plane of one pixel, and fully connected layers.
 //!
-//! Batch normalisation was folded into the convolutions before. A chain becomes one node of the domain
-//! [`DOMAIN`]. Its attribute `plan` is the Rust expression of a `fused::Plan`, its attribute `rank` the rank
-//! of the output, and its second input holds all weights.
+//! The pass [`super::fold`] has already folded batch normalisation into the convolutions.
+//!
+//! A chain becomes one node of the domain [`DOMAIN`]. The node's attribute `plan` is the Rust expression of a
+//! `fused::Plan`, and its attribute `rank` is the rank of the output. The node's second input holds all
+//! weights.
 
 mod conv;
 #[cfg(test)]
@@ -30,7 +32,7 @@ pub const DOMAIN: &str = "image-pipeline";
 /// Name of the custom operator.
 pub const CHAIN: &str = "FusedChain";
 
-/// Replaces every chain in a graph by one node; `input` is the graph's image input.
+/// Replaces every chain in a graph by one node. `input` is the name of the graph's image input.
 pub fn fuse(graph: &mut GraphProto, input: &str) {
     let shapes = Shapes::infer(graph, input);
     let mut index = 0;
@@ -87,15 +89,15 @@ impl Chain {
         if !chain.extend_by_block(graph, shapes, &begins) && !chain.extend_by_layer(graph, shapes, &begins) {
             return None;
         }
-        let any = |_: &Conv| true;
-        while chain.extend_by_block(graph, shapes, &any)
-            || chain.extend_by_layer(graph, shapes, &any)
+        let any_conv = |_: &Conv| true;
+        while chain.extend_by_block(graph, shapes, &any_conv)
+            || chain.extend_by_layer(graph, shapes, &any_conv)
             || chain.extend_by_pooling(graph, shapes)
         {}
         Some(chain)
     }
 
-    /// Extends the chain by an inverted residual block; returns false if none follows.
+    /// Extends the chain by an inverted residual block. Returns false if no such block follows.
     fn extend_by_block(
         &mut self,
         graph: &GraphProto,
@@ -108,9 +110,9 @@ impl Chain {
             return false;
         };
         let add = find_residual_addition(graph, shapes, &input, &project);
-        let inner = proto::use_count(graph, &input) - usize::from(add.is_some());
+        let uses_by_block = proto::use_count(graph, &input) - usize::from(add.is_some());
         // Only the input of the whole chain may have other users.
-        if inner != 1 && !self.nodes.is_empty() {
+        if uses_by_block != 1 && !self.nodes.is_empty() {
             return false;
         }
         if let Some((node, clamp, after)) = &add {
@@ -132,7 +134,7 @@ impl Chain {
         true
     }
 
-    /// Extends the chain by one convolution or fully connected layer; returns false if none follows.
+    /// Extends the chain by one convolution or fully connected layer. Returns false if no such layer follows.
     fn extend_by_layer(
         &mut self,
         graph: &GraphProto,
@@ -141,7 +143,7 @@ impl Chain {
     ) -> bool {
         // Only the input of the whole chain may have other users.
         let users = if self.nodes.is_empty() {
-            users(graph, &self.output)
+            find_users(graph, &self.output)
         } else {
             proto::only_user(graph, &self.output).into_iter().collect()
         };
@@ -156,7 +158,7 @@ impl Chain {
         true
     }
 
-    /// Extends the chain by pooling or flattening; returns false if none follows.
+    /// Extends the chain by a pooling or flattening node. Returns false if no such node follows.
     fn extend_by_pooling(&mut self, graph: &GraphProto, shapes: &Shapes) -> bool {
         let Some(index) = proto::only_user(graph, &self.output) else {
             return false;
@@ -222,13 +224,14 @@ fn read_shift(graph: &GraphProto, shapes: &Shapes, node: &NodeProto) -> Option<(
 }
 
 /// Returns the indices of the nodes that use a value.
-fn users(graph: &GraphProto, value: &str) -> Vec<usize> {
+fn find_users(graph: &GraphProto, value: &str) -> Vec<usize> {
     let uses = |node: &NodeProto| node.input.iter().any(|input| input == value);
     (0..graph.node.len()).filter(|index| uses(&graph.node[*index])).collect()
 }
 
-/// Returns the convolutions of an inverted residual block that reads `input`: expand, depthwise, project.
+/// Returns the expand, depthwise and project convolutions of an inverted residual block that reads `input`.
 ///
+/// `may_begin` tells whether a convolution may be the block's first one.
 /// The addition of the block's input is not part of the result; see [`find_residual_addition`].
 fn find_inverted_residual(
     graph: &GraphProto,
@@ -237,8 +240,9 @@ fn find_inverted_residual(
     may_begin: &dyn Fn(&Conv) -> bool,
 ) -> Option<(Option<Conv>, Conv, Conv)> {
     let next = |value: &str| read_conv(graph, shapes, proto::only_user(graph, value)?, value);
-    let mut begin = users(graph, input).into_iter().filter_map(|user| read_conv(graph, shapes, user, input));
-    let first = begin.find(|conv| may_begin(conv))?;
+    let mut candidates =
+        find_users(graph, input).into_iter().filter_map(|user| read_conv(graph, shapes, user, input));
+    let first = candidates.find(|conv| may_begin(conv))?;
     let (expand, depthwise) = if first.is_pointwise() {
         let depthwise = next(&first.output)?;
         (Some(first), depthwise)
@@ -258,14 +262,14 @@ fn find_residual_addition(
     input: &str,
     project: &Conv,
 ) -> Option<(Vec<usize>, [f32; 2], String)> {
-    // Add broadcasts an operand of another shape; the fused block does not.
+    // Add broadcasts its operands if their shapes differ; the fused block does not.
     if project.clamp != UNBOUNDED || image_shape(shapes, input)? != image_shape(shapes, &project.output)? {
         return None;
     }
     let index = proto::only_user(graph, &project.output)?;
     let node = &graph.node[index];
-    let other = |slot: usize| node.input.get(slot).map(String::as_str);
-    let operands = [other(0)?, other(1)?];
+    let operand = |slot: usize| node.input.get(slot).map(String::as_str);
+    let operands = [operand(0)?, operand(1)?];
     let adds = node.op_type == "Add"
         && (operands == [input, project.output.as_str()] || operands == [project.output.as_str(), input]);
     if !adds || node.input.len() != 2 {

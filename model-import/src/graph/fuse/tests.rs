@@ -1,21 +1,21 @@
 use onnx_ir::{GraphProto, NodeProto, TensorProto};
 
-use super::super::testing::{graph, operators, values};
+use super::super::testing::{build_graph, operators, values};
 use super::*;
 
 const SIDE: i64 = 8;
 
-fn weights(name: &str, dims: [i64; 4]) -> TensorProto {
+fn weight_tensor(name: &str, dims: [i64; 4]) -> TensorProto {
     let count = usize::try_from(dims.iter().product::<i64>()).unwrap();
     float_tensor(name, &dims, &vec![0.5; count])
 }
 
-fn conv(input: &str, weights: &str, output: &str) -> NodeProto {
+fn conv_node(input: &str, weights: &str, output: &str) -> NodeProto {
     proto::node("Conv", &[input, weights], &[output])
 }
 
 fn depthwise(input: &str, weights: &str, output: &str, channels: i64) -> NodeProto {
-    conv(input, weights, output).with_int("group", channels).with_ints("pads", &[1; 4])
+    conv_node(input, weights, output).with_int("group", channels).with_ints("pads", &[1; 4])
 }
 
 fn relu(input: &str, output: &str) -> NodeProto {
@@ -28,27 +28,27 @@ fn add(left: &str, right: &str, output: &str) -> NodeProto {
 
 /// Weights of a block: expand from 3 to 6 channels, depthwise, project to 3.
 fn block_weights() -> Vec<TensorProto> {
-    vec![weights("e", [6, 3, 1, 1]), weights("d", [6, 1, 3, 3]), weights("p", [3, 6, 1, 1])]
+    vec![weight_tensor("e", [6, 3, 1, 1]), weight_tensor("d", [6, 1, 3, 3]), weight_tensor("p", [3, 6, 1, 1])]
 }
 
 /// Nodes of the block, from `x` to `p0`.
 fn block() -> Vec<NodeProto> {
     vec![
-        conv("x", "e", "e0"),
+        conv_node("x", "e", "e0"),
         relu("e0", "e1"),
         depthwise("e1", "d", "d0", 6),
         relu("d0", "d1"),
-        conv("d1", "p", "p0"),
+        conv_node("d1", "p", "p0"),
     ]
 }
 
-fn fused(constants: Vec<TensorProto>, nodes: Vec<NodeProto>) -> GraphProto {
-    let mut graph = graph(&[None, Some(3), Some(SIDE), Some(SIDE)], constants, nodes);
+fn fuse_nodes(constants: Vec<TensorProto>, nodes: Vec<NodeProto>) -> GraphProto {
+    let mut graph = build_graph(&[None, Some(3), Some(SIDE), Some(SIDE)], constants, nodes);
     fuse(&mut graph, "x");
     graph
 }
 
-fn plan(graph: &GraphProto, index: usize) -> String {
+fn plan_of(graph: &GraphProto, index: usize) -> String {
     graph.node[index].text("plan").unwrap()
 }
 
@@ -64,18 +64,19 @@ fn residual_block_and_classifier_head_become_one_chain() {
     let mut constants = block_weights();
     constants.push(float_tensor("m", &[3, 2], &[1.0, 2.0, 3.0, 4.0, 5.0, 6.0]));
     constants.push(float_tensor("b", &[2], &[7.0, 8.0]));
-    let graph = fused(constants, nodes);
+    let graph = fuse_nodes(constants, nodes);
     assert_eq!(operators(&graph), [CHAIN]);
-    let conv = |channels, outputs, kernel, pad, clamp| {
+    let conv_source = |channels, outputs, kernel, pad, clamp| {
         format!(
             "fused::Conv {{ channels: {channels}, output_channels: {outputs}, kernel: {kernel}, stride: 1, \
              pads: [{pad}, {pad}, {pad}, {pad}], clamp: [{clamp}, f32::INFINITY] }}"
         )
     };
-    let (expand, depthwise) = (conv(3, 6, 1, 0, "0.0"), conv(6, 6, 3, 1, "0.0"));
-    let (project, classes) = (conv(6, 3, 1, 0, "f32::NEG_INFINITY"), conv(3, 2, 1, 0, "f32::NEG_INFINITY"));
+    let (expand, depthwise) = (conv_source(3, 6, 1, 0, "0.0"), conv_source(6, 6, 3, 1, "0.0"));
+    let (project, classes) =
+        (conv_source(6, 3, 1, 0, "f32::NEG_INFINITY"), conv_source(3, 2, 1, 0, "f32::NEG_INFINITY"));
     assert_eq!(
-        plan(&graph, 0),
+        plan_of(&graph, 0),
         format!(
             "fused::Plan {{ input: [3, 8, 8], shifted: false, steps: vec![fused::Step::InvertedResidual {{ \
              expand: Some({expand}), depthwise: {depthwise}, project: {project}, add_input: true }}, \
@@ -90,15 +91,15 @@ fn residual_block_and_classifier_head_become_one_chain() {
 }
 
 #[test]
-fn addition_of_another_value_than_the_input_is_not_fused_into_the_block() {
-    let mut nodes = vec![conv("x", "q", "q0")];
+fn addition_of_a_value_that_is_not_the_input_is_not_fused_into_the_block() {
+    let mut nodes = vec![conv_node("x", "q", "q0")];
     nodes.extend(block());
     nodes.push(add("q0", "p0", "y"));
     let mut constants = block_weights();
-    constants.push(weights("q", [3, 3, 1, 1]));
-    let graph = fused(constants, nodes);
+    constants.push(weight_tensor("q", [3, 3, 1, 1]));
+    let graph = fuse_nodes(constants, nodes);
     assert_eq!(operators(&graph), [CHAIN, CHAIN, "Add"]);
-    assert!(plan(&graph, 1).contains("add_input: false"));
+    assert!(plan_of(&graph, 1).contains("add_input: false"));
 }
 
 #[test]
@@ -107,11 +108,11 @@ fn addition_of_a_constant_per_channel_begins_a_chain() {
     let one = float_tensor("s", &[], &[4.0]);
     for (constant, expected) in [(shift, [1.0, 2.0, 3.0]), (one, [4.0; 3])] {
         for operands in [["x", "s"], ["s", "x"]] {
-            let nodes = vec![add(operands[0], operands[1], "z"), conv("z", "w", "y")];
-            let graph = fused(vec![constant.clone(), weights("w", [4, 3, 3, 3])], nodes);
+            let nodes = vec![add(operands[0], operands[1], "z"), conv_node("z", "w", "y")];
+            let graph = fuse_nodes(vec![constant.clone(), weight_tensor("w", [4, 3, 3, 3])], nodes);
             assert_eq!(operators(&graph), [CHAIN]);
             assert_eq!(graph.node[0].input[0], "x");
-            assert!(plan(&graph, 0).starts_with("fused::Plan { input: [3, 8, 8], shifted: true, steps"));
+            assert!(plan_of(&graph, 0).starts_with("fused::Plan { input: [3, 8, 8], shifted: true, steps"));
             assert_eq!(values(&graph, &graph.node[0].input[1])[..3], expected);
         }
     }
@@ -119,42 +120,45 @@ fn addition_of_a_constant_per_channel_begins_a_chain() {
 
 #[test]
 fn shared_sum_and_addition_along_the_width_are_not_fused() {
-    let constants = || vec![float_tensor("s", &[1, 3, 1, 1], &[1.0; 3]), weights("w", [3, 3, 1, 1])];
+    let constants = || vec![float_tensor("s", &[1, 3, 1, 1], &[1.0; 3]), weight_tensor("w", [3, 3, 1, 1])];
     // The sum has two users.
-    let nodes = vec![add("x", "s", "z"), conv("z", "w", "c"), add("c", "z", "y")];
-    assert_eq!(operators(&fused(constants(), nodes)), ["Add", CHAIN, "Add"]);
+    let nodes = vec![add("x", "s", "z"), conv_node("z", "w", "c"), add("c", "z", "y")];
+    assert_eq!(operators(&fuse_nodes(constants(), nodes)), ["Add", CHAIN, "Add"]);
     // No convolution follows.
     let nodes = vec![add("x", "s", "z"), proto::node("Sigmoid", &["z"], &["y"])];
-    assert_eq!(operators(&fused(constants(), nodes)), ["Add", "Sigmoid"]);
-    // One constant per column.
-    let columns = vec![float_tensor("s", &[SIDE], &[1.0; 8]), weights("w", [3, 3, 1, 1])];
-    assert_eq!(operators(&fused(columns, vec![add("x", "s", "z"), conv("z", "w", "y")])), ["Add", CHAIN]);
+    assert_eq!(operators(&fuse_nodes(constants(), nodes)), ["Add", "Sigmoid"]);
+    // The constant has one value per column.
+    let columns = vec![float_tensor("s", &[SIDE], &[1.0; 8]), weight_tensor("w", [3, 3, 1, 1])];
+    assert_eq!(
+        operators(&fuse_nodes(columns, vec![add("x", "s", "z"), conv_node("z", "w", "y")])),
+        ["Add", CHAIN]
+    );
 }
 
 #[test]
 fn addition_that_broadcasts_is_not_fused_into_the_block() {
     // The projected plane has one pixel, which Add broadcasts over the input.
     let mut nodes = block();
-    nodes[2] = conv("e1", "d", "d0").with_int("group", 6).with_ints("strides", &[2, 2]);
+    nodes[2] = conv_node("e1", "d", "d0").with_int("group", 6).with_ints("strides", &[2, 2]);
     nodes.push(add("x", "p0", "y"));
-    let mut graph = graph(&[None, Some(3), Some(3), Some(3)], block_weights(), nodes);
+    let mut graph = build_graph(&[None, Some(3), Some(3), Some(3)], block_weights(), nodes);
     fuse(&mut graph, "x");
     assert_eq!(operators(&graph), [CHAIN, "Add"]);
-    assert!(plan(&graph, 0).contains("add_input: false"));
+    assert!(plan_of(&graph, 0).contains("add_input: false"));
 }
 
 #[test]
-fn value_with_another_user_ends_the_chain() {
+fn value_with_a_second_user_ends_the_chain() {
     // The expanded map has a second user, so that no block can be fused, but single convolutions can.
     let mut nodes = block();
     nodes.push(proto::node("GlobalAveragePool", &["e1"], &["s"]));
     nodes.push(proto::node("Concat", &["p0", "s"], &["y"]));
-    let graph = fused(block_weights(), nodes);
+    let graph = fuse_nodes(block_weights(), nodes);
     assert_eq!(operators(&graph), [CHAIN, CHAIN, "GlobalAveragePool", "Concat"]);
     assert_eq!(graph.node[0].output[0], "e1");
     assert_eq!(graph.node[1].input[0], "e1");
 
-    // An output of the graph must remain.
+    // The value between the steps is an output of the graph, so it must remain.
     let mut nodes = block();
     nodes.push(relu("p0", "z"));
     let mut graph = graph_of(nodes);
@@ -164,37 +168,40 @@ fn value_with_another_user_ends_the_chain() {
 }
 
 fn graph_of(nodes: Vec<NodeProto>) -> GraphProto {
-    graph(&[None, Some(3), Some(SIDE), Some(SIDE)], block_weights(), nodes)
+    build_graph(&[None, Some(3), Some(SIDE), Some(SIDE)], block_weights(), nodes)
 }
 
 #[test]
 fn unsupported_convolutions_are_not_fused() {
-    let dilated = conv("x", "w", "y").with_ints("dilations", &[2, 2]);
-    assert_eq!(operators(&fused(vec![weights("w", [3, 3, 3, 3])], vec![dilated])), ["Conv"]);
-    let groups_of_three = conv("x", "w", "y").with_int("group", 3);
-    assert_eq!(operators(&fused(vec![weights("w", [6, 1, 3, 3])], vec![groups_of_three])), ["Conv"]);
-    let large = conv("x", "w", "y").with_int("group", 3);
-    assert_eq!(operators(&fused(vec![weights("w", [3, 1, 7, 7])], vec![large])), ["Conv"]);
-    let uneven = conv("x", "w", "y");
-    assert_eq!(operators(&fused(vec![weights("w", [3, 3, 3, 1])], vec![uneven])), ["Conv"]);
+    let dilated = conv_node("x", "w", "y").with_ints("dilations", &[2, 2]);
+    assert_eq!(operators(&fuse_nodes(vec![weight_tensor("w", [3, 3, 3, 3])], vec![dilated])), ["Conv"]);
+    let groups_of_three = conv_node("x", "w", "y").with_int("group", 3);
+    assert_eq!(
+        operators(&fuse_nodes(vec![weight_tensor("w", [6, 1, 3, 3])], vec![groups_of_three])),
+        ["Conv"]
+    );
+    let large = conv_node("x", "w", "y").with_int("group", 3);
+    assert_eq!(operators(&fuse_nodes(vec![weight_tensor("w", [3, 1, 7, 7])], vec![large])), ["Conv"]);
+    let uneven = conv_node("x", "w", "y");
+    assert_eq!(operators(&fuse_nodes(vec![weight_tensor("w", [3, 3, 3, 1])], vec![uneven])), ["Conv"]);
 }
 
 #[test]
 fn auto_pad_and_both_forms_of_clip_bounds_are_read() {
-    let conv = conv("x", "w", "c").with_ints("strides", &[2, 2]).with_text("auto_pad", "SAME_UPPER");
+    let conv = conv_node("x", "w", "c").with_ints("strides", &[2, 2]).with_text("auto_pad", "SAME_UPPER");
     let clip = proto::node("Clip", &["c", "", "six"], &["y"]);
-    let constants = vec![weights("w", [4, 3, 3, 3]), float_tensor("six", &[], &[6.0])];
-    let graph = fused(constants, vec![conv, clip]);
-    let plan = plan(&graph, 0);
+    let constants = vec![weight_tensor("w", [4, 3, 3, 3]), float_tensor("six", &[], &[6.0])];
+    let graph = fuse_nodes(constants, vec![conv, clip]);
+    let plan = plan_of(&graph, 0);
     assert!(plan.contains("pads: [0, 0, 1, 1], clamp: [f32::NEG_INFINITY, 6.0]"), "{plan}");
 
     let conv = conv_lower();
     let clip = proto::node("Clip", &["c"], &["y"]).with_float("min", 0.0).with_float("max", 6.0);
-    let graph = fused(vec![weights("w", [4, 3, 3, 3])], vec![conv, clip]);
-    let plan = self::plan(&graph, 0);
+    let graph = fuse_nodes(vec![weight_tensor("w", [4, 3, 3, 3])], vec![conv, clip]);
+    let plan = plan_of(&graph, 0);
     assert!(plan.contains("pads: [1, 1, 0, 0], clamp: [0.0, 6.0]"), "{plan}");
 }
 
 fn conv_lower() -> NodeProto {
-    conv("x", "w", "c").with_ints("strides", &[2, 2]).with_text("auto_pad", "SAME_LOWER")
+    conv_node("x", "w", "c").with_ints("strides", &[2, 2]).with_text("auto_pad", "SAME_LOWER")
 }
