@@ -256,8 +256,8 @@ impl Report {
     }
 }
 
-/// Compares a worker's outputs with the outputs of the CPU. Returns a description of the difference and of the
-/// time until the worker had its first result.
+/// Compares a worker's outputs with the outputs of the CPU. Returns a description of the difference and of
+/// the time until the worker had its first result.
 fn compare_with_cpu(worker: &mut Worker, precision: &str, folder: &Path) -> Result<String, String> {
     let begin = Instant::now();
     worker.load("batch", &format!("{} {}", max_batch(), GEOMETRY.crop))?;

@@ -42,7 +42,8 @@ def onnxruntime(model, threads, instances):
 def openvino(model, threads, instances):
     """All instances share one compiled model, which has a stream and a request for each instance.
 
-    float32 is requested explicitly, because OpenVINO uses bfloat16 by default on a CPU that supports bfloat16.
+    float32 is requested explicitly, because OpenVINO uses bfloat16 by default on a CPU that
+    supports bfloat16.
     """
     import openvino
     from openvino import properties

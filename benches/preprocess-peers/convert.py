@@ -1,7 +1,7 @@
 """Converts the picture FROM to a format that the benchmark's crates do not encode: convert.py FROM TO
 
 The extension of TO selects the format:
-    .jpg    a progressive JPEG with the quantisation tables and sampling of FROM, and the scans that libjpeg uses
+    .jpg    a progressive JPEG with the quantisation tables and sampling of FROM, and with libjpeg's scans
     .png    a PNG with the filters and compression that libpng uses
     .webp   a lossy WebP
     .bmp    the uncompressed pixels

@@ -1,7 +1,7 @@
 """Runs an image library as a worker on one thread: tools.py pillow|pillow-draft|pyvips|opencv
 
-`worker.py` describes the protocol. `load JOB FILE WIDTH HEIGHT jpeg|pixels` reads a picture file. The job scales
-the picture to WIDTH×HEIGHT pixels. The result is a JPEG, or the RGB pixels before they are encoded.
+`worker.py` describes the protocol. `load JOB FILE WIDTH HEIGHT jpeg|pixels` reads a picture file. The job
+scales the picture to WIDTH×HEIGHT pixels. The result is a JPEG, or the RGB pixels before they are encoded.
 """
 
 import sys
@@ -16,7 +16,7 @@ QUALITY = 95
 
 
 def pillow(is_draft=False):
-    """With `is_draft`, the JPEG decoder scales down, but not below twice the wanted size in each direction."""
+    """With `is_draft`, the JPEG decoder scales down, but not below twice the wanted width and height."""
     import PIL
     from PIL import Image, features
 
