@@ -1,15 +1,12 @@
 //! [`JwksCache`] caches the public keys of Google.
 //!
 //! - A set of keys is fresh for the time in the `max-age` of its header Cache-Control, within bounds. The
-//!   cache returns
-//!   a key of a fresh set at once.
+//!   cache returns a key of a fresh set at once.
 //! - The cache fetches the keys when the set is no longer fresh, or when a token names a key that is not in
-//!   the set. All
-//!   callers wait for the same fetch. After every fetch, successful or not, the cache does not fetch again for a while,
-//!   so that tokens with invented key ids cannot cause many fetches.
+//!   the set. All callers wait for the same fetch. After every fetch, successful or not, the cache does not
+//!   fetch again for a while, so that tokens with invented key ids cannot cause many fetches.
 //! - If fetches fail, the cache uses the old set for one day after the set was fresh. It then discards the
-//!   set, which
-//!   could include a key that Google has revoked.
+//!   set, which could include a key that Google has revoked.
 
 use std::{
     collections::HashMap,
