@@ -1,4 +1,5 @@
-//! Configuration of the program `image-pipeline`: ports, data folder, and the settings of both services.
+//! The configuration of the program `image-pipeline`. It consists of the ports, the data folder and the
+//! settings of both services.
 
 use std::{net::IpAddr, path::PathBuf};
 
@@ -21,7 +22,7 @@ pub struct Config {
     /// Folder of the bucket and the topic; created if missing
     #[arg(long, env = "DATA_DIR", default_value = "data")]
     pub data_dir: PathBuf,
-    /// Delivery of announcements from the topic to classify.
+    /// Settings for the delivery of announcements from the topic to classify.
     #[command(flatten)]
     pub topic: RetryPolicy,
     /// Settings of preprocess.
@@ -30,7 +31,7 @@ pub struct Config {
     /// Settings of classify.
     #[command(flatten)]
     pub classify: classify::Settings,
-    /// Level and format of the log.
+    /// Settings of the log.
     #[command(flatten)]
     pub log: LogArgs,
 }

@@ -1,7 +1,7 @@
-//! The whole pipeline in one process, on one machine, without a cloud account.
+//! This crate runs the whole pipeline in one process, on one machine and without a cloud account.
 //!
-//! [`Pipeline`] runs the two services as Cloud Run does, with a bucket in a folder and a topic in an SQLite
-//! file. Start reading at [`Pipeline::build`].
+//! [`Pipeline`] runs the same two services that run on Cloud Run. The bucket is a folder, and the topic is an
+//! SQLite file. Start reading at [`Pipeline::build`].
 
 mod config;
 mod pipeline;

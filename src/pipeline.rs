@@ -1,4 +1,4 @@
-//! Builds and runs both services with one bucket and one topic.
+//! [`Pipeline`] builds and runs both services, which share one bucket and one topic.
 
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
@@ -14,7 +14,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::Config;
 
-/// The two services, bound to their ports, and the pusher that delivers messages between them.
+/// The two services, bound to their ports, and the pusher, which delivers the messages of preprocess to
+/// classify.
 pub struct Pipeline {
     preprocess: preprocess::Application,
     classify: classify::Application,
@@ -22,13 +23,14 @@ pub struct Pipeline {
 }
 
 impl Pipeline {
-    /// Opens the bucket and the topic and binds both services to their ports.
+    /// Opens the bucket and the topic, and binds both services to their ports.
     ///
-    /// The bucket is the folder `DATA_DIR/bucket`, the topic the file `DATA_DIR/topic.sqlite`.
+    /// The bucket is the folder `DATA_DIR/bucket`, and the topic is the file `DATA_DIR/topic.sqlite`.
     /// [`Pipeline::run`] also delivers the messages that an earlier run left undelivered.
     ///
     /// # Errors
-    /// Returns an error if the data folder cannot be used or a port is in use.
+    /// Returns an error if the data folder cannot be created, the bucket or the topic cannot be opened, a
+    /// port is in use, or the GPU that the settings of classify require is missing.
     pub async fn build(config: Config) -> anyhow::Result<Self> {
         let data_dir = &config.data_dir;
         tokio::fs::create_dir_all(data_dir)
@@ -48,36 +50,37 @@ impl Pipeline {
         .await?;
         let push_url = format!("http://{}/pubsub", loopback_if_unspecified(classify.local_addr()));
         let pusher = topic.pusher(&push_url, config.topic);
-        let announce: SharedTopic = topic;
+        let shared_topic: SharedTopic = topic;
         let preprocess = preprocess::Application::assemble(
             address(config.preprocess_port),
             config.preprocess.clone(),
             bucket,
-            Some(announce),
+            Some(shared_topic),
         )
         .await?;
         Ok(Self { preprocess, classify, pusher })
     }
 
-    /// Returns the address of preprocess, as reachable from this machine.
+    /// Returns the address at which this machine reaches preprocess.
     pub fn preprocess_addr(&self) -> SocketAddr {
         loopback_if_unspecified(self.preprocess.local_addr())
     }
 
-    /// Returns the address of classify, as reachable from this machine.
+    /// Returns the address at which this machine reaches classify.
     pub fn classify_addr(&self) -> SocketAddr {
         loopback_if_unspecified(self.classify.local_addr())
     }
 
-    /// Returns the readiness of classify, which is ready after the model's warm-up.
+    /// Returns the readiness of classify. classify becomes ready after the warm-up of its model.
     pub fn classify_readiness(&self) -> platform::http::Readiness {
         self.classify.readiness()
     }
 
-    /// Serves until `stop` is cancelled or a service fails.
+    /// Serves requests until `stop` is cancelled or a service fails.
     ///
-    /// At shutdown preprocess stops first, then the pusher, then classify. Accepted uploads thus still get
-    /// their predictions if the drain timeouts allow it; the others wait in the topic for the next start.
+    /// At shutdown, preprocess stops first, then the pusher, then classify. In this order, accepted uploads
+    /// still get their predictions, as far as the drain timeouts allow. The announcements of the remaining
+    /// uploads stay in the topic until the next start.
     ///
     /// # Errors
     /// Returns an error if a service fails.
@@ -88,33 +91,35 @@ impl Pipeline {
         let stop_pusher = CancellationToken::new();
         let stop_classify = CancellationToken::new();
 
-        let uploads = async {
+        let run_preprocess = async {
             let result = preprocess.run(stop_preprocess.clone()).await;
             stop_pusher.cancel();
             result.context("preprocess failed")
         };
-        let deliveries = async {
-            // classify refuses deliveries before its warm-up, and every refusal counts as an attempt.
+        let run_pusher = async {
+            // The pusher waits until classify is ready. Before its warm-up, classify refuses deliveries, and
+            // each refusal would use up one of the message's limited delivery attempts.
             tokio::select! {
                 _ = classify_readiness.wait_ready() => pusher.run(stop_pusher.clone()).await,
                 () = stop_pusher.cancelled() => {}
             }
             stop_classify.cancel();
         };
-        let predictions = async {
+        let run_classify = async {
             let result = classify.run(stop_classify.clone()).await;
-            // If classify fails, it is the first to end. The other parts are useless without it.
+            // After a normal shutdown this does nothing, because preprocess has already stopped. If classify
+            // fails, it stops preprocess and through it the pusher: neither is useful without classify.
             stop_preprocess.cancel();
             result.context("classify failed")
         };
-        let (uploads, (), predictions) = tokio::join!(uploads, deliveries, predictions);
-        uploads.and(predictions)
+        let (preprocess_result, (), classify_result) = tokio::join!(run_preprocess, run_pusher, run_classify);
+        preprocess_result.and(classify_result)
     }
 }
 
-/// Returns the address to connect to for a listener on `address`.
+/// Returns the address at which this machine reaches a listener on `address`.
 ///
-/// A listener on all addresses (`0.0.0.0` or `::`) is reached on the loopback address.
+/// For a listener on all addresses (`0.0.0.0` or `::`) this is the loopback address.
 fn loopback_if_unspecified(address: SocketAddr) -> SocketAddr {
     let ip = match address.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),

@@ -1,10 +1,10 @@
-//! Kills the real process repeatedly with `kill -9` and checks that no accepted upload is lost.
+//! This test kills the program repeatedly with `kill -9`, and checks that no accepted upload is lost.
 #![allow(
     clippy::allow_attributes,
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
-    reason = "a test helper that fails fails the test"
+    reason = "a panic in a helper fails the test"
 )]
 
 mod common;
@@ -25,19 +25,20 @@ use tokio::task::JoinSet;
 
 /// Total number of accepted uploads.
 const UPLOAD_COUNT: usize = 1_000;
-/// Number of accepted uploads after which a process is killed.
+/// Number of uploads that each process accepts before the test kills it.
 const UPLOADS_PER_PROCESS: usize = 170;
 /// Number of clients that upload concurrently.
 const CLIENT_COUNT: usize = 6;
 
-/// A process of the real binary. Dropping it kills the process without a chance to clean up.
+/// A process of the program `image-pipeline`. Dropping it kills the process, which cannot clean up.
 struct Process {
     child: Child,
     client: Client,
 }
 
 impl Process {
-    /// Starts the binary on `data_dir` and reads the addresses of its services from its output.
+    /// Starts the program with the data folder `data_dir`, and reads the addresses of the services from the
+    /// output of the program.
     fn start(data_dir: &Path) -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_image-pipeline"))
             .args(["--preprocess-port", "0", "--classify-port", "0", "--log", "warn", "--data-dir"])
@@ -55,13 +56,13 @@ impl Process {
                 break;
             }
         }
-        let [preprocess, .., classify] = urls.as_slice() else {
+        let [preprocess_url, .., classify_url] = urls.as_slice() else {
             panic!("no addresses in the output: {urls:?}")
         };
         let client = Client {
             http: reqwest::Client::new(),
-            preprocess: preprocess.clone(),
-            classify: classify.clone(),
+            preprocess_url: preprocess_url.clone(),
+            classify_url: classify_url.clone(),
         };
         Self { child, client }
     }
@@ -75,20 +76,28 @@ impl Drop for Process {
     }
 }
 
-/// Returns photo number `n`: the same picture with other bytes, so that its id is unique.
-fn numbered_photo(n: usize) -> Vec<u8> {
+/// Returns a photo whose last bytes are `number`.
+///
+/// The decoder ignores these bytes, but the id of an upload depends on them. So every number gives an upload
+/// with its own id.
+fn numbered_photo(number: usize) -> Vec<u8> {
     let mut photo = read_sample("chelsea.jpg");
-    photo.extend_from_slice(&n.to_le_bytes());
+    photo.extend_from_slice(&number.to_le_bytes());
     photo
 }
 
-/// Runs the process on `data_dir` until it has accepted `wanted` uploads, then kills it during requests.
+/// Starts a process with the data folder `data_dir`, and kills the process after it has accepted at least
+/// `min_accepted` uploads.
 ///
-/// Several clients upload concurrently, beginning with photo number `next_photo`. Returns the ids of all
-/// accepted uploads.
-async fn upload_until_killed(data_dir: &Path, next_photo: &Arc<AtomicUsize>, wanted: usize) -> Vec<String> {
+/// [`CLIENT_COUNT`] clients upload concurrently, beginning with the photo of the number `next_photo`. They
+/// are still uploading when the process is killed. Returns the ids of all accepted uploads.
+async fn upload_until_killed(
+    data_dir: &Path,
+    next_photo: &Arc<AtomicUsize>,
+    min_accepted: usize,
+) -> Vec<String> {
     let process = Process::start(data_dir);
-    let (sender, mut accepted) = tokio::sync::mpsc::unbounded_channel();
+    let (sender, mut accepted_ids) = tokio::sync::mpsc::unbounded_channel();
     let killed = Arc::new(AtomicBool::new(false));
     let mut clients = JoinSet::new();
     for _ in 0..CLIENT_COUNT {
@@ -110,16 +119,16 @@ async fn upload_until_killed(data_dir: &Path, next_photo: &Arc<AtomicUsize>, wan
     drop(sender);
 
     let mut ids = Vec::new();
-    while ids.len() < wanted {
-        ids.push(accepted.recv().await.expect("the clients upload until the process is killed"));
+    while ids.len() < min_accepted {
+        ids.push(accepted_ids.recv().await.expect("the clients upload until the process is killed"));
     }
     killed.store(true, Ordering::SeqCst);
     drop(process);
     while let Some(client) = clients.join_next().await {
         client.unwrap();
     }
-    // Uploads accepted between the last `recv` above and the kill must not be lost either.
-    while let Some(id) = accepted.recv().await {
+    // The uploads that were accepted between the last `recv` above and the kill must not be lost either.
+    while let Some(id) = accepted_ids.recv().await {
         ids.push(id);
     }
     ids
@@ -129,16 +138,16 @@ async fn upload_until_killed(data_dir: &Path, next_photo: &Arc<AtomicUsize>, wan
 async fn accepted_uploads_get_their_predictions_after_repeated_kill_9() {
     let folder = tempfile::tempdir().unwrap();
     let next_photo = Arc::new(AtomicUsize::new(0));
-    let (mut accepted, mut kills) = (Vec::new(), 0);
-    while accepted.len() < UPLOAD_COUNT {
-        accepted.extend(upload_until_killed(folder.path(), &next_photo, UPLOADS_PER_PROCESS).await);
-        kills += 1;
+    let (mut ids, mut kill_count) = (Vec::new(), 0);
+    while ids.len() < UPLOAD_COUNT {
+        ids.extend(upload_until_killed(folder.path(), &next_photo, UPLOADS_PER_PROCESS).await);
+        kill_count += 1;
     }
 
     let process = Process::start(folder.path());
-    for id in &accepted {
+    for id in &ids {
         let label = process.client.await_label(id).await;
         assert!(["tabby", "tiger cat", "Egyptian cat"].contains(&label.as_str()), "{label}");
     }
-    println!("{} uploads accepted over {kills} kills, each with its prediction", accepted.len());
+    println!("{} uploads were accepted during {kill_count} kills, and each has its prediction", ids.len());
 }

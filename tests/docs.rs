@@ -1,10 +1,12 @@
-//! The documentation matches the programs: `docs/settings.md` lists every setting with its default, links
-//! lead somewhere, and the README stays short.
+//! These tests compare the documentation with the programs.
+//!
+//! `docs/settings.md` must list every setting with its default, every link must lead to an existing file and
+//! heading, and the README must be short.
 #![allow(
     clippy::allow_attributes,
     clippy::unwrap_used,
     clippy::panic,
-    reason = "a test helper that fails fails the test"
+    reason = "a panic in a helper fails the test"
 )]
 
 use std::{
@@ -18,10 +20,10 @@ use clap::{Arg, CommandFactory};
 const SETTINGS: &str = include_str!("../docs/settings.md");
 const README: &str = include_str!("../README.md");
 
-/// Longest README in words, code blocks and tables included.
+/// Maximum number of words in the README. The words in code blocks and tables are included.
 const MAX_README_WORDS: usize = 950;
 
-/// Variables of the build. No program has them as an argument.
+/// Environment variables that only the build reads. No program has an argument for them.
 const BUILD_VARIABLES: [&str; 3] = ["CLASSIFY_MODEL", "CLASSIFY_MODEL_ONNX", "CLASSIFY_MODEL_FETCH"];
 
 /// Returns the first cell of a table row, or `None` for any other line.
@@ -29,14 +31,14 @@ fn first_cell(line: &str) -> Option<&str> {
     line.strip_prefix('|')?.split('|').next()
 }
 
-/// Returns the table row of `docs/settings.md` that names the variable in its first cell.
+/// Returns the table row of `docs/settings.md` whose first cell names `variable`.
 fn row_of(variable: &str) -> Option<&'static str> {
     let name = format!("`{variable}`");
     SETTINGS.lines().find(|line| first_cell(line).is_some_and(|cell| cell.contains(&name)))
 }
 
 /// Returns the arguments of the three programs.
-fn arguments() -> Vec<Arg> {
+fn program_arguments() -> Vec<Arg> {
     [image_pipeline::Config::command(), preprocess::Config::command(), classify::Config::command()]
         .iter()
         .flat_map(|command| command.get_arguments().cloned().collect::<Vec<_>>())
@@ -45,15 +47,15 @@ fn arguments() -> Vec<Arg> {
 
 #[test]
 fn every_setting_of_the_programs_is_in_settings_md_with_its_default() {
-    let mut variables = 0;
-    for argument in arguments() {
+    let mut variable_count = 0;
+    for argument in program_arguments() {
         let Some(variable) = argument.get_env() else {
             assert!(["help", "version"].contains(&argument.get_id().as_str()), "{argument} has no variable");
             continue;
         };
         let variable = variable.to_str().unwrap();
         let row = row_of(variable).unwrap_or_else(|| panic!("{variable} is not in docs/settings.md"));
-        variables += 1;
+        variable_count += 1;
         if argument.is_hide_default_value_set() {
             continue;
         }
@@ -63,15 +65,15 @@ fn every_setting_of_the_programs_is_in_settings_md_with_its_default() {
             assert!(documented.contains(default), "{variable} is {default} by default, not {documented}");
         }
     }
-    assert!(variables > 40, "{variables}");
+    assert!(variable_count > 40, "{variable_count}");
 }
 
 #[test]
 fn every_variable_in_settings_md_is_a_setting_of_a_program_or_of_the_build() {
-    let arguments = arguments();
+    let arguments = program_arguments();
     let settings: HashSet<&str> =
         arguments.iter().filter_map(|argument| argument.get_env()?.to_str()).collect();
-    // Splitting a cell at backticks leaves its code spans at the odd positions.
+    // When a cell is split at its backticks, the parts at odd positions are the code spans.
     let documented =
         SETTINGS.lines().filter_map(first_cell).flat_map(|cell| cell.split('`').skip(1).step_by(2));
     for name in documented.filter(|name| !name.starts_with("--")) {
@@ -81,49 +83,55 @@ fn every_variable_in_settings_md_is_a_setting_of_a_program_or_of_the_build() {
 
 #[test]
 fn flag_has_the_words_of_its_variable_or_settings_md_names_it() {
-    for argument in arguments() {
+    for argument in program_arguments() {
         let Some(variable) = argument.get_env().and_then(|variable| variable.to_str()) else { continue };
         let flag = argument.get_long().unwrap();
-        let same = flag.replace('-', "_").eq_ignore_ascii_case(variable);
-        let named = row_of(variable).is_some_and(|row| row.contains(&format!("`--{flag}`")));
-        assert!(same || named, "--{flag} for {variable}");
+        let has_same_words = flag.replace('-', "_").eq_ignore_ascii_case(variable);
+        let is_documented = row_of(variable).is_some_and(|row| row.contains(&format!("`--{flag}`")));
+        assert!(has_same_words || is_documented, "--{flag} for {variable}");
     }
 }
 
 #[test]
 fn readme_has_at_most_950_words() {
-    let words = README.split_whitespace().count();
-    assert!(words <= MAX_README_WORDS, "{words} words: move what a first reader does not need to docs/");
+    let word_count = README.split_whitespace().count();
+    assert!(
+        word_count <= MAX_README_WORDS,
+        "{word_count} words: move what a first reader does not need to docs/"
+    );
 }
 
-/// Returns the lines of a Markdown text outside of its code blocks.
-fn prose(text: &str) -> impl Iterator<Item = &str> {
+/// Returns the lines of the Markdown `text` that are outside code blocks.
+fn prose_lines(text: &str) -> impl Iterator<Item = &str> {
     let mut in_code = false;
     text.lines().filter(move |line| {
-        let fence = line.trim_start().starts_with("```");
-        in_code ^= fence;
-        !in_code && !fence
+        let is_fence = line.trim_start().starts_with("```");
+        in_code ^= is_fence;
+        !in_code && !is_fence
     })
 }
 
 /// Returns the targets of the Markdown links in `text`.
 fn link_targets(text: &str) -> Vec<&str> {
-    prose(text).flat_map(|line| line.split("](").skip(1)).filter_map(|rest| rest.split(')').next()).collect()
+    prose_lines(text)
+        .flat_map(|line| line.split("](").skip(1))
+        .filter_map(|rest| rest.split(')').next())
+        .collect()
 }
 
-/// Returns the anchors that GitHub gives to the headings of a Markdown text.
-fn anchors(text: &str) -> HashSet<String> {
+/// Returns the anchors that GitHub gives to the headings in the Markdown `text`.
+fn heading_anchors(text: &str) -> HashSet<String> {
     let anchor = |heading: &str| {
         let kept = heading.trim().chars().filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'));
         kept.flat_map(char::to_lowercase).map(|c| if c == ' ' { '-' } else { c }).collect()
     };
-    prose(text)
+    prose_lines(text)
         .filter(|line| line.starts_with('#'))
         .map(|line| anchor(line.trim_start_matches('#')))
         .collect()
 }
 
-/// Returns the Markdown files in `folder` and below.
+/// Returns the paths of the Markdown files in `folder` and in the folders below it.
 fn markdown_files(folder: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
     entries
@@ -140,21 +148,22 @@ fn relative_links_of_the_documentation_lead_to_an_existing_file_and_heading() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut files = markdown_files(&root.join("docs"));
     files.extend(["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md"].map(|name| root.join(name)));
-    let mut links = 0;
+    let mut link_count = 0;
     let mut broken = Vec::new();
     for file in &files {
         let text = fs::read_to_string(file).unwrap();
         for target in link_targets(&text).into_iter().filter(|target| !target.contains("://")) {
-            links += 1;
+            link_count += 1;
             let (path, anchor) = target.split_once('#').unwrap_or((target, ""));
             let path = if path.is_empty() { file.clone() } else { file.parent().unwrap().join(path) };
             let leads_somewhere = path.exists()
-                && (anchor.is_empty() || anchors(&fs::read_to_string(&path).unwrap()).contains(anchor));
+                && (anchor.is_empty()
+                    || heading_anchors(&fs::read_to_string(&path).unwrap()).contains(anchor));
             if !leads_somewhere {
                 broken.push(format!("{}: {target}", file.display()));
             }
         }
     }
     assert!(broken.is_empty(), "{broken:#?}");
-    assert!(links > 40, "{links}");
+    assert!(link_count > 40, "{link_count}");
 }

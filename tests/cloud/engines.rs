@@ -1,4 +1,4 @@
-//! Fake engines for the tests.
+//! Fake engines that take the place of the network in tests.
 
 use std::{
     sync::{
@@ -14,10 +14,10 @@ use classify::{
     pixels::Crop,
 };
 
-/// Index of the ImageNet class espresso. All models here have the classes of ImageNet.
+/// Index of the class espresso in ImageNet. Every model in this project has the classes of ImageNet.
 const ESPRESSO: usize = 967;
 
-/// Predicts espresso for every image and counts the images.
+/// An engine that predicts espresso for every image. Clones share one count of images.
 #[derive(Clone, Default)]
 pub(crate) struct Espresso(Arc<AtomicUsize>);
 
@@ -41,7 +41,7 @@ impl Infer for Espresso {
     }
 }
 
-/// Runs the inner engine after a delay.
+/// An engine that sleeps for the given time before it runs the inner engine on a batch.
 pub(crate) struct Slow<E>(pub(crate) E, pub(crate) Duration);
 
 impl<E: Infer> Infer for Slow<E> {
@@ -55,7 +55,7 @@ impl<E: Infer> Infer for Slow<E> {
     }
 }
 
-/// Returns invalid outputs (NaN) for every image.
+/// An engine that returns invalid outputs (NaN) for every image.
 pub(crate) struct Broken;
 
 impl Infer for Broken {

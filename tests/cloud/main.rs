@@ -1,13 +1,14 @@
-//! Runs the services as on Google Cloud, on emulators of Cloud Storage and Pub/Sub.
+//! These tests run the services as they run on Google Cloud, with emulators of Cloud Storage and Pub/Sub.
 //!
-//! Each service runs on its own: upload → bucket → topic → push or pull → prediction and result. If
+//! preprocess stores an upload in the bucket and announces it on a topic. Pub/Sub pushes the announcement to
+//! classify, or classify pulls it. classify stores a prediction in the bucket and publishes a result. If
 //! `.ci/emulators` has not installed the emulators, the tests print SKIPPED and pass.
 #![allow(
     clippy::allow_attributes,
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
-    reason = "a test helper that fails fails the test"
+    reason = "a panic in a helper fails the test"
 )]
 
 #[path = "../common/mod.rs"]
@@ -61,10 +62,10 @@ async fn upload_gets_one_prediction_and_one_published_result() {
         assert_eq!(result[member], record[member], "{member}");
     }
 
-    // The same upload again publishes no second result.
+    // A repeated upload publishes no second result. The upload after it gives such a result time to arrive.
     let (_, again) = client.upload(read_sample("coffee.jpg")).await.unwrap();
     assert_eq!((&again["id"], &again["duplicate"]), (&uploaded["id"], &json!(true)));
-    client.upload_accepted(read_sample("chelsea.jpg")).await;
+    client.upload_and_get_id(read_sample("chelsea.jpg")).await;
     cloud.await_results(2).await;
     cloud.only_result_for(&path);
     preprocess.stop().await;
@@ -101,7 +102,7 @@ async fn photo_copied_into_the_bucket_is_classified_once_per_version() {
         }
         let prediction = cloud.await_object(&format!("in/my photo.jpg.{generation}.prediction.json")).await;
         assert_eq!(prediction["label"], "espresso");
-        // The bucket also announces the prediction, and a text file.
+        // The bucket also announces the prediction and a text file. classify must ignore both announcements.
         for (name, content_type) in [
             (format!("in/my photo.jpg.{generation}.prediction.json"), "application/json"),
             (format!("in/{version}.txt"), "text/plain"),
@@ -116,14 +117,14 @@ async fn photo_copied_into_the_bucket_is_classified_once_per_version() {
             cloud.pubsub.publish(&cloud.images, resource.to_string().as_bytes(), &attributes).await.unwrap();
         }
     }
-    // Announced last, to give the other announcements time. Their order of delivery is not defined, but
+    // The last announcement gives the earlier ones time to arrive. Pub/Sub does not guarantee the order, but
     // classify's own tests check each kind of ignored announcement.
     let path = cloud.store_and_announce(&"0".repeat(32), &numbered_photo(9)).await;
     cloud.await_results(2).await;
     cloud.only_result_for(&path);
     let results = &cloud.seen["gs://images/in/my photo.jpg"];
     assert_eq!(results.len(), 2, "{results:?}");
-    assert_eq!(engine.image_count(), 3, "two versions and the last one");
+    assert_eq!(engine.image_count(), 3, "two versions of the photo and the last image");
     classify.stop().await;
 }
 
@@ -157,9 +158,9 @@ async fn uploads_get_predictions_although_classify_is_down_refuses_or_restarts()
 
     // Nothing listens on the port of classify.
     for number in 0..3 {
-        ids.push(client.upload_accepted(numbered_photo(number)).await);
+        ids.push(client.upload_and_get_id(numbered_photo(number)).await);
     }
-    // A server that is not ready refuses every push.
+    // This server refuses every push, as classify does before it is ready.
     let refused = Arc::new(Notify::new());
     let refusing = any({
         let refused = Arc::clone(&refused);
@@ -172,7 +173,7 @@ async fn uploads_get_predictions_although_classify_is_down_refuses_or_restarts()
     let app = Router::new().fallback(refusing);
     let not_ready = tokio::spawn(async move { axum::serve(listener, app).await.unwrap() });
     for number in 3..6 {
-        ids.push(client.upload_accepted(numbered_photo(number)).await);
+        ids.push(client.upload_and_get_id(numbered_photo(number)).await);
     }
     for _ in 0..3 {
         tokio::time::timeout(TEST_TIMEOUT, refused.notified()).await.expect("Pub/Sub retries");
@@ -180,12 +181,12 @@ async fn uploads_get_predictions_although_classify_is_down_refuses_or_restarts()
     not_ready.abort();
     let _ = not_ready.await;
 
-    // classify runs twice, with uploads before, during and after each run.
+    // classify runs twice. Some of the uploads are still undelivered when it stops.
     for run in 0..2_u8 {
         let slow = Slow(Espresso::default(), Duration::from_millis(200));
         let classify = cloud.start_classify_with(port, slow).await;
         for number in 0..5 {
-            ids.push(client.upload_accepted(numbered_photo(10 + 10 * run + number)).await);
+            ids.push(client.upload_and_get_id(numbered_photo(10 + 10 * run + number)).await);
         }
         cloud.await_results(usize::from(run) * 5 + 2).await;
         classify.stop().await;
@@ -209,17 +210,19 @@ async fn permanent_failure_is_recorded_and_model_failure_becomes_a_dead_letter()
     cloud.create_push_subscription(port, &options).await;
     let classify = cloud.start_classify_with(port, Broken).await;
 
-    // Not an image: the failure is recorded and published.
+    // The first object is not an image. classify records and publishes the failure.
     let id = "1".repeat(32);
     let path = cloud.store_and_announce(&id, b"hello").await;
     let record = cloud.await_object(&format!("{id}/prediction.json")).await;
     assert_eq!(record["error"]["reason"], "not_an_image");
     cloud.await_results(1).await;
     assert_eq!(cloud.only_result_for(&path)["error"]["reason"], "not_an_image");
-    // Not an event: acknowledged, otherwise it would become the first dead letter.
+    // The second message is not an event. classify acknowledges it; otherwise it would become the first dead
+    // letter.
     cloud.pubsub.publish(&cloud.images, b"\xff\xfe", &json!({ "a": "b" })).await.unwrap();
 
-    // An image with an invalid output of the network: refused until it becomes a dead letter.
+    // The third message announces an image for which the network has an invalid output. classify refuses the
+    // message until it becomes a dead letter.
     let id = "2".repeat(32);
     let path = cloud.store_and_announce(&id, &read_sample("coffee.jpg")).await;
     let begin = Instant::now();
@@ -273,14 +276,15 @@ async fn uploads_get_predictions_although_a_pulling_classify_restarts() {
     let mut ids = Vec::new();
     let classify = cloud.start_classify(0, &pull).await;
     for number in 0..8 {
-        ids.push(client.upload_accepted(numbered_photo(number)).await);
+        ids.push(client.upload_and_get_id(numbered_photo(number)).await);
     }
     cloud.await_results(2).await;
-    // Stopped with deliveries in progress. Only one restart: the emulator keeps sending every other message
-    // to the closed stream, and redelivers these only when their lease has expired.
+    // classify stops while deliveries are in progress. It restarts only once, because the emulator keeps
+    // sending every second message to the closed stream, and redelivers such a message only when its lease
+    // has expired.
     classify.stop().await;
     for number in 8..12 {
-        ids.push(client.upload_accepted(numbered_photo(number)).await);
+        ids.push(client.upload_and_get_id(numbered_photo(number)).await);
     }
     let classify = cloud.start_classify(0, &pull).await;
     for id in &ids {
@@ -291,7 +295,7 @@ async fn uploads_get_predictions_although_a_pulling_classify_restarts() {
     let ready: Value = ready.json().await.unwrap();
     assert_eq!(ready["subscription"], "projects/test/subscriptions/classify-pull");
     classify.stop().await;
-    // All messages are acknowledged, so none is left to deliver.
+    // The subscription is empty, because all messages are acknowledged.
     assert_eq!(cloud.pubsub.pull("projects/test/subscriptions/classify-pull").await.unwrap(), []);
     preprocess.stop().await;
 }
@@ -300,7 +304,7 @@ async fn uploads_get_predictions_although_a_pulling_classify_restarts() {
 async fn missing_subscription_stops_classify_with_an_error_that_names_it() {
     let Some(cloud) = Cloud::start().await else { return };
     let classify = cloud.start_classify(0, &["--mode=pull", "--prep-subscription=nowhere"]).await;
-    let ended = tokio::time::timeout(TEST_TIMEOUT, classify.task).await.expect("classify ends").unwrap();
-    let error = format!("{:#}", ended.unwrap_err());
+    let result = tokio::time::timeout(TEST_TIMEOUT, classify.task).await.expect("classify ends").unwrap();
+    let error = format!("{:#}", result.unwrap_err());
     assert!(error.contains("projects/test/subscriptions/nowhere"), "{error}");
 }

@@ -1,4 +1,4 @@
-//! Starts the emulators and the services on them, and gives a test access to both.
+//! [`Cloud`] starts the emulators, and starts services that use them.
 
 use std::{
     collections::BTreeMap,
@@ -32,16 +32,19 @@ use crate::common::{Client, TEST_TIMEOUT, read_sample};
 /// Name of the bucket.
 pub(crate) const BUCKET: &str = "images";
 
-/// Both emulators, with a bucket, a topic for images, and a topic for results with a subscription.
+/// The two emulators. They have a bucket, a topic of announcements, and a topic of results with a
+/// subscription.
 pub(crate) struct Cloud {
     pub(crate) storage: StorageEmulator,
     pub(crate) pubsub: PubSubEmulator,
     pub(crate) bucket: GcsBucket,
     /// Topic of the announcements.
     pub(crate) images: String,
+    /// Topic of the results.
     results: String,
+    /// Subscription to the topic of the results.
     results_pull: String,
-    /// Results read from the results topic so far, by the path of the image.
+    /// The results that the test has read from the subscription so far, by the path of the image.
     pub(crate) seen: BTreeMap<String, Vec<Value>>,
 }
 
@@ -70,9 +73,9 @@ impl Cloud {
             .collect()
     }
 
-    /// Starts preprocess as its program does.
-    pub(crate) async fn start_preprocess(&self, more: &[&str]) -> RunningService {
-        let flags = self.flags().into_iter().chain(more.iter().copied().map(str::to_owned));
+    /// Starts preprocess in the way its program does, with additional flags.
+    pub(crate) async fn start_preprocess(&self, more_flags: &[&str]) -> RunningService {
+        let flags = self.flags().into_iter().chain(more_flags.iter().copied().map(str::to_owned));
         let flags = ["preprocess", "--port=0"].map(str::to_owned).into_iter().chain(flags);
         let config = preprocess::Config::try_parse_from(flags).unwrap();
         let service = preprocess::Application::build(config).await.unwrap();
@@ -80,9 +83,9 @@ impl Cloud {
         RunningService::start(address, |stop| service.run(stop))
     }
 
-    /// Starts classify as its program does, with the real network.
-    pub(crate) async fn start_classify(&self, port: u16, more: &[&str]) -> RunningService {
-        let flags = self.flags().into_iter().chain(more.iter().copied().map(str::to_owned));
+    /// Starts classify with the real network in the way its program does, with additional flags.
+    pub(crate) async fn start_classify(&self, port: u16, more_flags: &[&str]) -> RunningService {
+        let flags = self.flags().into_iter().chain(more_flags.iter().copied().map(str::to_owned));
         let fixed =
             ["classify".to_owned(), format!("--port={port}"), "--results-topic=predictions".to_owned()];
         let config = classify::Config::try_parse_from(fixed.into_iter().chain(flags)).unwrap();
@@ -93,7 +96,7 @@ impl Cloud {
         running
     }
 
-    /// Starts classify with a fake engine.
+    /// Starts classify with `engine` instead of the real network.
     pub(crate) async fn start_classify_with(
         &self,
         port: u16,
@@ -123,7 +126,8 @@ impl Cloud {
         self.pubsub.create_push_subscription("classify-push", &self.images, &url, options).await.unwrap();
     }
 
-    /// Stores `data` as the image `id` and announces it, as preprocess does. Returns the image's path.
+    /// Stores `data` as the image `id` and announces the image, as preprocess does. Returns the path of the
+    /// image.
     pub(crate) async fn store_and_announce(&self, id: &str, data: &[u8]) -> String {
         let object = format!("{id}/image.jpg");
         self.storage.upload(BUCKET, &object, "image/jpeg", data.to_vec().into()).await.unwrap();
@@ -142,7 +146,7 @@ impl Cloud {
         }
     }
 
-    /// Reads the messages that are on the results topic now.
+    /// Reads the results that are available now into [`Self::seen`].
     pub(crate) async fn read_results(&mut self) {
         for message in self.pubsub.pull(&self.results_pull).await.unwrap() {
             let result: Value = serde_json::from_slice(&message.data).unwrap();
@@ -151,14 +155,15 @@ impl Cloud {
         }
     }
 
-    /// Returns the result for `path`, which must be the only one.
+    /// Returns the result for the image at `path`, and checks that there is only one.
     pub(crate) fn only_result_for(&self, path: &str) -> &Value {
         let results = self.seen.get(path).map(Vec::as_slice).unwrap_or_default();
         let [result] = results else { panic!("{} results for {path}: {results:?}", results.len()) };
         result
     }
 
-    /// Reads a JSON object from the bucket. Returns `None` if it does not exist.
+    /// Reads the object `name` from the bucket and parses it as JSON. Returns `None` if there is no such
+    /// object.
     pub(crate) async fn read_object(&self, name: &str) -> Option<Value> {
         match self.bucket.read(&ObjectName::new(name).unwrap(), 1 << 20).await {
             Ok(object) => Some(serde_json::from_slice(&object.data).unwrap()),
@@ -167,7 +172,7 @@ impl Cloud {
         }
     }
 
-    /// Waits until the object exists and returns it.
+    /// Waits until the object `name` exists, and returns its JSON.
     pub(crate) async fn await_object(&self, name: &str) -> Value {
         let begin = Instant::now();
         loop {
@@ -180,15 +185,16 @@ impl Cloud {
     }
 }
 
-/// A running service.
+/// A service that runs in a task.
 pub(crate) struct RunningService {
+    /// Base URL of the service, without a trailing slash.
     pub(crate) url: String,
     stop: CancellationToken,
     pub(crate) task: JoinHandle<anyhow::Result<()>>,
 }
 
 impl RunningService {
-    /// Starts a service that listens on `address`.
+    /// Starts the service that listens on `address`. `run` receives the token that stops the service.
     pub(crate) fn start<F>(address: SocketAddr, run: impl FnOnce(CancellationToken) -> F) -> Self
     where
         F: Future<Output = anyhow::Result<()>> + Send + 'static,
@@ -198,42 +204,45 @@ impl RunningService {
         Self { url: format!("http://{address}"), stop, task }
     }
 
-    /// Stops the service and waits until it has ended without an error.
+    /// Stops the service, and checks that it ends without an error.
     pub(crate) async fn stop(self) {
         self.stop.cancel();
-        tokio::time::timeout(TEST_TIMEOUT, self.task).await.expect("drains").unwrap().unwrap();
+        tokio::time::timeout(TEST_TIMEOUT, self.task).await.expect("the service drains").unwrap().unwrap();
     }
 }
 
-/// Returns a client of the services.
+/// Returns a client of the services. Without `classify`, the client can only call preprocess.
 pub(crate) fn client_of(preprocess: &RunningService, classify: Option<&RunningService>) -> Client {
-    let classify = classify.map_or_else(String::new, |classify| classify.url.clone());
-    Client { http: reqwest::Client::new(), preprocess: preprocess.url.clone(), classify }
+    let classify_url = classify.map_or_else(String::new, |classify| classify.url.clone());
+    Client { http: reqwest::Client::new(), preprocess_url: preprocess.url.clone(), classify_url }
 }
 
-/// Returns a port that is free now, for a service that a test starts more than once on the same port.
+/// Returns a port that is free now. A test can use it to start a service twice on the same port.
 pub(crate) fn free_port() -> u16 {
     TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port()
 }
 
 /// Starts a proxy that forwards every push to the service on `port`.
 ///
-/// Returns the proxy's own port and its count of pushes.
+/// Returns the port of the proxy, and the number of pushes that the proxy has received.
 pub(crate) async fn start_counting_proxy(port: u16) -> (u16, Arc<AtomicUsize>) {
-    let pushes = Arc::new(AtomicUsize::new(0));
-    let (counted, client) = (Arc::clone(&pushes), reqwest::Client::new());
+    let push_count = Arc::new(AtomicUsize::new(0));
+    let (counter, client) = (Arc::clone(&push_count), reqwest::Client::new());
     let forward = any(move |headers: HeaderMap, body: Bytes| async move {
-        counted.fetch_add(1, Ordering::SeqCst);
+        counter.fetch_add(1, Ordering::SeqCst);
         let push = client.post(format!("http://127.0.0.1:{port}/pubsub")).headers(headers).body(body);
         push.send().await.map_or(StatusCode::BAD_GATEWAY, |response| response.status())
     });
     let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
-    let own_port = listener.local_addr().unwrap().port();
+    let proxy_port = listener.local_addr().unwrap().port();
     tokio::spawn(async move { axum::serve(listener, Router::new().fallback(forward)).await.unwrap() });
-    (own_port, pushes)
+    (proxy_port, push_count)
 }
 
-/// Returns the same picture with `number` appended, so that its id is unique.
+/// Returns a photo whose last byte is `number`.
+///
+/// The decoder ignores this byte, but the id of an upload depends on it. So every number gives an upload with
+/// its own id.
 pub(crate) fn numbered_photo(number: u8) -> Vec<u8> {
     let mut photo = read_sample("coffee.jpg");
     photo.push(number);

@@ -1,4 +1,4 @@
-//! Runs the whole pipeline for a test, with both services on free ports, and makes a client's requests.
+//! Helpers that run the whole pipeline on free ports and send requests to its services.
 
 #![allow(
     dead_code,
@@ -8,7 +8,7 @@
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
-    reason = "each test binary uses a part of this module; a helper that fails fails the test"
+    reason = "each test binary uses a part of this module, and a panic in a helper fails the test"
 )]
 
 use std::{path::Path, time::Duration};
@@ -21,7 +21,7 @@ use serde_json::Value;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-/// Maximum time that a test waits for anything. Long, because it only bounds a hang.
+/// Maximum time that a test waits for anything. The time is long because only a test that hangs reaches it.
 pub const TEST_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// A running pipeline.
@@ -31,20 +31,22 @@ pub struct RunningPipeline {
     running: JoinHandle<anyhow::Result<()>>,
 }
 
-/// A client of the two services at these base URLs.
+/// A client of the two services.
 #[derive(Clone)]
 pub struct Client {
     pub http: reqwest::Client,
-    pub preprocess: String,
-    pub classify: String,
+    /// Base URL of preprocess, without a trailing slash.
+    pub preprocess_url: String,
+    /// Base URL of classify, without a trailing slash.
+    pub classify_url: String,
 }
 
-/// Starts the pipeline on `data_dir` and waits until classify is ready.
+/// Starts a pipeline with the data folder `data_dir`, and waits until classify is ready.
 pub async fn start_pipeline(data_dir: &Path) -> RunningPipeline {
     start_pipeline_with(data_dir, &[]).await
 }
 
-/// Starts the pipeline like [`start_pipeline`], with additional flags.
+/// Starts a pipeline like [`start_pipeline`], with additional flags.
 pub async fn start_pipeline_with(data_dir: &Path, flags: &[&str]) -> RunningPipeline {
     let data_dir = data_dir.to_str().unwrap();
     let fixed = ["image-pipeline", "--data-dir", data_dir, "--preprocess-port", "0", "--classify-port", "0"];
@@ -52,8 +54,8 @@ pub async fn start_pipeline_with(data_dir: &Path, flags: &[&str]) -> RunningPipe
     let pipeline = Pipeline::build(config).await.unwrap();
     let client = Client {
         http: reqwest::Client::new(),
-        preprocess: format!("http://{}", pipeline.preprocess_addr()),
-        classify: format!("http://{}", pipeline.classify_addr()),
+        preprocess_url: format!("http://{}", pipeline.preprocess_addr()),
+        classify_url: format!("http://{}", pipeline.classify_addr()),
     };
     let readiness = pipeline.classify_readiness();
     let stop = CancellationToken::new();
@@ -66,34 +68,37 @@ impl RunningPipeline {
     /// Stops the pipeline and returns the result of [`Pipeline::run`].
     pub async fn stop(self) -> anyhow::Result<()> {
         self.stop.cancel();
-        tokio::time::timeout(TEST_TIMEOUT, self.running).await.expect("drains").expect("does not panic")
+        tokio::time::timeout(TEST_TIMEOUT, self.running)
+            .await
+            .expect("the pipeline drains")
+            .expect("no panic")
     }
 }
 
 impl Client {
-    /// Sends `POST /preprocess` with one file and returns the status and the body.
+    /// Sends `POST /preprocess` with the file `photo`, and returns the status and the body of the response.
     pub async fn upload(&self, photo: Vec<u8>) -> reqwest::Result<(StatusCode, Value)> {
         let part = multipart::Part::bytes(photo).file_name("photo.jpg");
         let form = multipart::Form::new().part("file", part);
         let response =
-            self.http.post(format!("{}/preprocess", self.preprocess)).multipart(form).send().await?;
+            self.http.post(format!("{}/preprocess", self.preprocess_url)).multipart(form).send().await?;
         Ok((response.status(), response.json().await?))
     }
 
-    /// Uploads `photo`, which must be accepted, and returns its id.
-    pub async fn upload_accepted(&self, photo: Vec<u8>) -> String {
+    /// Uploads `photo`, checks that preprocess accepts it, and returns its id.
+    pub async fn upload_and_get_id(&self, photo: Vec<u8>) -> String {
         let (status, body) = self.upload(photo).await.unwrap();
         assert_eq!(status, StatusCode::OK, "{body}");
         body["id"].as_str().unwrap().to_owned()
     }
 
-    /// Waits for the prediction of an upload and returns its record.
+    /// Waits until the upload `id` has a prediction record, and returns the record.
     pub async fn await_prediction(&self, id: &str) -> PredictionRecord {
         tokio::time::timeout(TEST_TIMEOUT, async {
             loop {
                 let response = self
                     .http
-                    .get(format!("{}/predictions/{id}?wait=20", self.preprocess))
+                    .get(format!("{}/predictions/{id}?wait=20", self.preprocess_url))
                     .send()
                     .await
                     .unwrap();
@@ -105,27 +110,30 @@ impl Client {
             }
         })
         .await
-        .unwrap_or_else(|_| panic!("no prediction of {id} in {TEST_TIMEOUT:?}"))
+        .unwrap_or_else(|_| panic!("{id} has no prediction after {TEST_TIMEOUT:?}"))
     }
 
-    /// Waits for the prediction of an upload, which must succeed, and returns its label.
+    /// Waits until the upload `id` has a prediction record, checks that classification succeeded, and returns
+    /// the label.
     pub async fn await_label(&self, id: &str) -> String {
         match self.await_prediction(id).await {
             PredictionRecord::Done(prediction) => prediction.label,
-            PredictionRecord::Failed { error, .. } => panic!("{id} failed: {error:?}"),
+            PredictionRecord::Failed { error, .. } => panic!("{id} cannot be classified: {error:?}"),
         }
     }
 
-    /// Sends `POST /pubsub` with `body` and returns the status and the body of the response.
+    /// Sends `POST /pubsub` with `body` to classify, and returns the status and the body of the response.
     pub async fn push_event(&self, body: impl Into<reqwest::Body>) -> (StatusCode, Value) {
-        let request =
-            self.http.post(format!("{}/pubsub", self.classify)).header("content-type", "application/json");
+        let request = self
+            .http
+            .post(format!("{}/pubsub", self.classify_url))
+            .header("content-type", "application/json");
         let response = request.body(body).send().await.unwrap();
         (response.status(), response.json().await.unwrap())
     }
 }
 
-/// Reads a photo from `samples/`.
+/// Returns the content of the file `name` in `samples/`.
 pub fn read_sample(name: &str) -> Vec<u8> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("samples").join(name);
     std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))

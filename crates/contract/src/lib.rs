@@ -1,41 +1,43 @@
-//! The contract between the two services: the JSON of their messages, and the names of their objects.
+//! This crate defines the contract between the two services. It contains the JSON of their messages and the
+//! names of their objects.
 //!
-//! Members may be added to the JSON. No member may change its name, type or meaning.
+//! A change may add members to the JSON. No change may alter the name, type or meaning of a member.
 
 use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-/// File name of the preprocessed image in the folder of an upload.
+/// File name of the preprocessed image. The image is in the folder of its upload.
 pub const IMAGE_FILE: &str = "image.jpg";
-/// File name of the prediction in the folder of an upload.
+/// File name of the prediction. The prediction is in the folder of its upload.
 pub const PREDICTION_FILE: &str = "prediction.json";
 
-/// Identifies an upload by its content.
+/// The id of an upload, which depends only on its content and the preprocessing recipe.
 ///
-/// The id is the first 128 bits of the SHA-256 of the preprocessing recipe and the uploaded bytes, as 32
-/// lowercase hexadecimal digits. The same bytes with the same recipe have the same id.
+/// The id is the first 128 bits of the SHA-256 of the recipe and the uploaded bytes, written as 32 lowercase
+/// hexadecimal digits. The same bytes with the same recipe have the same id.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct ImageId(String);
 
-/// A text is not an [`ImageId`].
+/// The error of parsing a text that is not an [`ImageId`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("an id is 32 lowercase hexadecimal digits")]
 pub struct InvalidImageId;
 
 impl ImageId {
-    /// Computes the id of `upload`, the bytes as received.
+    /// Computes the id of the upload whose received bytes are `upload`.
     ///
-    /// `recipe` is a text that changes whenever the same upload would give another image.
+    /// `recipe` names the preprocessing. It must change whenever preprocessing would turn the same upload
+    /// into a different image.
     pub fn from_upload(recipe: &str, upload: &[u8]) -> Self {
         let digest =
             Sha256::new().chain_update(recipe.as_bytes()).chain_update([0]).chain_update(upload).finalize();
         Self(hex::encode(&digest[..16]))
     }
 
-    /// Returns the 32 digits.
+    /// Returns the id as 32 hexadecimal digits.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -61,8 +63,8 @@ impl FromStr for ImageId {
     type Err = InvalidImageId;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let digit = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
-        if text.len() == 32 && text.bytes().all(digit) {
+        let is_digit = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
+        if text.len() == 32 && text.bytes().all(is_digit) {
             Ok(Self(text.to_owned()))
         } else {
             Err(InvalidImageId)
@@ -84,7 +86,7 @@ impl From<ImageId> for String {
     }
 }
 
-/// Path of an object, `gs://BUCKET/OBJECT`, also if the bucket is not in Cloud Storage.
+/// Path of an object, `gs://BUCKET/OBJECT`. Objects in a bucket outside Cloud Storage have such a path, too.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct GcsPath {
@@ -92,7 +94,7 @@ pub struct GcsPath {
     object: String,
 }
 
-/// A text is not a [`GcsPath`].
+/// The error of creating a [`GcsPath`] from unsuitable text.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("a path looks like gs://BUCKET/OBJECT")]
 pub struct InvalidGcsPath;
@@ -101,7 +103,7 @@ impl GcsPath {
     /// Creates the path of `object` in `bucket`.
     ///
     /// # Errors
-    /// [`InvalidGcsPath`] if either name is empty, or if the bucket's name contains `/`.
+    /// Returns [`InvalidGcsPath`] if either name is empty, or if the name of the bucket contains `/`.
     pub fn new(bucket: &str, object: &str) -> Result<Self, InvalidGcsPath> {
         if bucket.is_empty() || bucket.contains('/') || object.is_empty() {
             return Err(InvalidGcsPath);
@@ -119,16 +121,17 @@ impl GcsPath {
         &self.object
     }
 
-    /// Returns the id if this is the path of a preprocessed image, `gs://BUCKET/<id>/image.jpg`.
+    /// Returns the id of the upload if this is the path of a preprocessed image,
+    /// `gs://BUCKET/<id>/image.jpg`.
     pub fn image_id(&self) -> Option<ImageId> {
         self.object.strip_suffix(IMAGE_FILE)?.strip_suffix('/')?.parse().ok()
     }
 
     /// Returns the object name of the prediction for the image at this path.
     ///
-    /// For a preprocessed image it is `<id>/prediction.json`. For any other image it is
-    /// `<object>.<generation>.prediction.json`, or `<object>.prediction.json` in a bucket without
-    /// generations. So every version of every image has a prediction of its own.
+    /// The prediction for a preprocessed image is `<id>/prediction.json`. The prediction for any other image
+    /// is `<object>.<generation>.prediction.json`, or `<object>.prediction.json` in a bucket without
+    /// generations. So every version of every image has its own prediction.
     pub fn prediction_object(&self, generation: Option<i64>) -> String {
         match (self.image_id(), generation) {
             (Some(id), _) => id.prediction_object(),
@@ -137,7 +140,7 @@ impl GcsPath {
         }
     }
 
-    /// Returns true if the object has the name of a prediction.
+    /// Returns true if the name of the object is the name of a prediction.
     pub fn is_prediction(&self) -> bool {
         let file = self.object.rsplit('/').next().unwrap_or_default();
         file == PREDICTION_FILE || file.ends_with(".prediction.json")
@@ -190,31 +193,31 @@ pub struct ImageEvent {
     pub height: Option<u32>,
 }
 
-/// A class of the model with its probability.
+/// A class, with the probability that the model gives to it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Class {
-    /// Name for people, such as `golden retriever`. Not unique; the key is `index`.
+    /// Name for people, such as `golden retriever`. Two classes can have the same name; `index` is unique.
     pub label: String,
-    /// Index of the model's output.
+    /// Index of the class in the output of the model.
     pub index: usize,
     /// WordNet id, such as `n02099601`, if the labels of the model have one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub wnid: Option<String>,
-    /// Softmax probability, 0 to 1.
+    /// Softmax probability of the class, 0 to 1.
     pub confidence: f32,
 }
 
 /// The result of classifying an image.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Prediction {
-    /// Path of the image. Absent for an image in the request, which is not stored.
+    /// Path of the image. The path is absent if the image came in the request and is not stored.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gcs_path: Option<GcsPath>,
     /// Label of the most probable class.
     pub label: String,
-    /// Softmax probability of this class, 0 to 1.
+    /// Softmax probability of the most probable class, 0 to 1.
     pub confidence: f32,
-    /// The most probable classes, in descending order.
+    /// The most probable classes, in descending order of their probability.
     pub top: Vec<Class>,
     /// Name of the model.
     pub model: String,
@@ -225,7 +228,7 @@ pub struct Prediction {
 /// Reason why an image can never be classified.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failure {
-    /// Stable word for programs, such as `not_an_image`.
+    /// Word for programs, such as `not_an_image`. A word never changes its meaning.
     pub reason: String,
     /// Sentence for people.
     pub message: String,
@@ -241,13 +244,13 @@ pub enum PredictionRecord {
     Failed {
         /// Path of the image.
         gcs_path: GcsPath,
-        /// Reason.
+        /// Reason why the image can never be classified.
         error: Failure,
     },
 }
 
 impl PredictionRecord {
-    /// Returns the path of the image, if it is stored.
+    /// Returns the path of the image, or `None` if the image is not stored.
     pub fn gcs_path(&self) -> Option<&GcsPath> {
         match self {
             Self::Done(prediction) => prediction.gcs_path.as_ref(),
@@ -258,22 +261,22 @@ impl PredictionRecord {
 
 /// Data of a message on the results topic.
 ///
-/// The schema of the topic, `deploy/results.proto`, refuses unknown members, so that a new member must be
-/// added and deployed there first.
+/// The schema of the topic, `deploy/results.proto`, refuses unknown members. A new member must therefore be
+/// in the deployed schema before a service publishes it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ResultMessage {
-    /// Content of `prediction.json`.
+    /// The prediction record, with the content of `prediction.json`.
     #[serde(flatten)]
     pub record: PredictionRecord,
-    /// Id of the upload, if the image is a preprocessed one.
+    /// Id of the upload. It is absent if the image is not a preprocessed image.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub id: Option<ImageId>,
-    /// Time of the prediction, RFC 3339 in UTC.
+    /// Time of the prediction, as RFC 3339 in UTC.
     pub predicted_at: String,
 }
 
 impl ResultMessage {
-    /// Creates the message for a record. `predicted_at` is RFC 3339 in UTC.
+    /// Creates the message for `record`. `predicted_at` is the time of the prediction, as RFC 3339 in UTC.
     pub fn new(record: PredictionRecord, predicted_at: String) -> Self {
         let id = record.gcs_path().and_then(GcsPath::image_id);
         Self { record, id, predicted_at }
@@ -304,7 +307,8 @@ mod tests {
             ("a/cat.jpg", Some(8), "a/cat.jpg.8.prediction.json"),
             ("a/cat.png", Some(7), "a/cat.png.7.prediction.json"),
             ("a/image.jpg", Some(7), "a/image.jpg.7.prediction.json"),
-            // A preprocessed image is named after its content, so that it has one version.
+            // The name of a preprocessed image depends on its content, so that the image has only one
+            // version.
             (preprocessed.as_str(), None, "0123456789abcdef0123456789abcdef/prediction.json"),
             (preprocessed.as_str(), Some(7), "0123456789abcdef0123456789abcdef/prediction.json"),
         ];
@@ -350,7 +354,7 @@ mod tests {
         PredictionRecord::Failed { gcs_path: path("cat.jpg"), error }
     }
 
-    /// Returns all members in the JSON of results, by the name of the message in the schema.
+    /// Returns the names of all members in the JSON of results, by the name of their message in the schema.
     fn members_by_message() -> BTreeMap<String, BTreeSet<String>> {
         let keys = |value: &Value| value.as_object().unwrap().keys().cloned().collect::<BTreeSet<_>>();
         let [done, failed] = [done_record(), failed_record()]
@@ -366,17 +370,17 @@ mod tests {
     fn results_have_exactly_the_members_of_their_schema() {
         let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../../deploy/results.proto");
         let schema = std::fs::read_to_string(file).unwrap();
-        let mut open = Vec::new();
+        let mut open_messages = Vec::new();
         let mut fields = BTreeMap::<String, BTreeSet<String>>::new();
         for line in schema.lines().filter_map(|line| line.split("//").next()).map(str::trim) {
             let words: Vec<&str> = line.split_whitespace().collect();
             match words[..] {
-                ["message", name, "{"] => open.push(name),
+                ["message", name, "{"] => open_messages.push(name),
                 ["}"] => {
-                    open.pop();
+                    open_messages.pop();
                 }
                 [.., name, "=", number] if number.trim_end_matches(';').parse::<u32>().is_ok() => {
-                    let message = (*open.last().unwrap()).to_owned();
+                    let message = (*open_messages.last().unwrap()).to_owned();
                     assert!(fields.entry(message).or_default().insert(name.to_owned()), "{line}");
                 }
                 _ => {}

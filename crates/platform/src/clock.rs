@@ -1,4 +1,4 @@
-//! Timestamps as text and as numbers.
+//! Functions that convert timestamps to text and to numbers.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -37,7 +37,11 @@ mod tests {
         assert_eq!(text(1_709_210_096), "2024-02-29T12:34:56.000042Z");
         assert_eq!(text(4_107_542_400), "2100-03-01T00:00:00.000042Z");
         let nanoseconds = UNIX_EPOCH + Duration::from_nanos(1_767_323_045_678_999_999);
-        assert_eq!(format_rfc3339(nanoseconds), "2026-01-02T03:04:05.678999Z", "truncated, not rounded");
+        assert_eq!(
+            format_rfc3339(nanoseconds),
+            "2026-01-02T03:04:05.678999Z",
+            "the nanoseconds are cut off, not rounded"
+        );
         assert_eq!(format_rfc3339(UNIX_EPOCH + Duration::from_secs(5)), "1970-01-01T00:00:05.000000Z");
     }
 

@@ -1,4 +1,5 @@
-//! Access to Google Cloud: the project, emulators, and the time limit of a call.
+//! Settings for calls to Google Cloud. They contain the project, the addresses of emulators and the timeout
+//! of a call.
 
 use std::{fmt, str::FromStr, time::Duration};
 
@@ -10,7 +11,7 @@ use crate::config::{Validate, parse_seconds};
 
 /// Settings for calls to Google Cloud; each service flattens these flags into its configuration.
 ///
-/// Without emulators, calls go to Google's own addresses with Application Default Credentials.
+/// If no emulator is set, calls go to the addresses of Google, with Application Default Credentials.
 #[derive(Clone, Debug, PartialEq, Eq, Args)]
 pub struct CloudArgs {
     /// Project of topics and subscriptions whose names do not include one
@@ -64,7 +65,7 @@ impl Endpoint {
         &self.0
     }
 
-    /// Returns credentials for an emulator: emulators do not check them.
+    /// Returns credentials for an emulator. They are anonymous, because emulators do not check credentials.
     pub(crate) fn credentials() -> Credentials {
         anonymous::Builder::new().build()
     }
@@ -94,10 +95,11 @@ impl fmt::Display for Endpoint {
     }
 }
 
-/// Returns the pauses between the attempts of a call: 0.1 s, 0.2 s, … up to 2 s, each shortened by a
-/// random part.
+/// Returns the policy for the pauses between the attempts of a call.
 ///
-/// The default of Google's clients starts at one second, too long for a request that waits for the call.
+/// The pauses are at most 0.1 s, 0.2 s, 0.4 s and so on up to 2 s, and each is shortened by a random part. By
+/// default, Google's clients begin with a pause of one second, which is too long for a request that waits for
+/// the call.
 pub(crate) fn retry_backoff() -> ExponentialBackoff {
     ExponentialBackoffBuilder::new()
         .with_initial_delay(Duration::from_millis(100))
@@ -105,7 +107,7 @@ pub(crate) fn retry_backoff() -> ExponentialBackoff {
         .clamp()
 }
 
-/// A call to Google Cloud took longer than its timeout.
+/// The error of a call to Google Cloud that took longer than its timeout.
 #[derive(Debug, thiserror::Error)]
 #[error("no response within {0:?}")]
 pub(crate) struct TimedOut(pub(crate) Duration);

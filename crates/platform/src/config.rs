@@ -1,4 +1,4 @@
-//! Parses flags and environment, and reports every problem at once.
+//! This module parses flags and environment variables, and reports all problems at once.
 
 use std::{
     collections::HashSet,
@@ -14,26 +14,27 @@ use clap::{
     error::{ContextKind, ContextValue, Error, ErrorKind},
 };
 
-/// A configuration with rules that concern more than the syntax of one value.
+/// A configuration with rules beyond the syntax of its single values.
 pub trait Validate {
-    /// Returns one sentence per broken rule. The sentence names the flags.
+    /// Returns one sentence for each rule that this configuration breaks. The sentence names the flags.
     fn problems(&self) -> Vec<String> {
         Vec::new()
     }
 }
 
-/// Exit status of a bad configuration (`EX_USAGE`).
+/// Exit status of a program whose configuration is invalid (`EX_USAGE`).
 pub const EXIT_USAGE: i32 = 64;
 
-/// Parses flags and environment, or prints a text and exits.
+/// Parses the flags and environment variables of this process. If they give no configuration, this function
+/// prints a text and exits the process.
 ///
-/// `--help` and `--version` exit 0. A bad configuration prints every problem and exits 64. Parsing opens
-/// no port and makes no call to Google Cloud.
+/// For `--help` and `--version` the exit status is 0. For an invalid configuration the text lists all
+/// problems, and the exit status is 64. Parsing opens no port and makes no call to Google Cloud.
 pub fn parse_or_exit<C: clap::Parser + Validate>() -> C {
     match parse_from(std::env::args_os()) {
         Ok(configuration) => configuration,
         Err((text, status)) => {
-            // If the text cannot be written, the exit status is all that is left to report.
+            // If the text cannot be written, the exit status still reports the problem.
             let _ = match status {
                 0 => io::stdout().write_all(text.as_bytes()),
                 _ => io::stderr().write_all(text.as_bytes()),
@@ -43,11 +44,12 @@ pub fn parse_or_exit<C: clap::Parser + Validate>() -> C {
     }
 }
 
-/// Parses `args`, whose first element is the program's name.
+/// Parses `args` and the environment variables. The first element of `args` is the name of the program.
 ///
 /// # Errors
-/// The text to print and the exit status. The text of a bad configuration has one line per problem, with
-/// the flag and its environment variable, and then a hint at `--help`.
+/// Returns the text to print and the exit status if the arguments give no configuration. For an invalid
+/// configuration, the text has one line per problem, with the flag and its environment variable, and a last
+/// line that refers to `--help`.
 pub fn parse_from<C: clap::Parser + Validate>(
     args: impl IntoIterator<Item = OsString>,
 ) -> Result<C, (String, i32)> {
@@ -72,7 +74,7 @@ pub fn parse_from<C: clap::Parser + Validate>(
     if let (Some(matches), true) = (matches, problems.is_empty()) {
         match validate::<C>(&matches) {
             Ok(configuration) => return Ok(configuration),
-            Err(found) => problems = found,
+            Err(broken_rules) => problems = broken_rules,
         }
     }
     let mut text = problems.join("\n");
@@ -86,20 +88,22 @@ fn validate<C: clap::Parser + Validate>(matches: &ArgMatches) -> Result<C, Vec<S
     if problems.is_empty() { Ok(configuration) } else { Err(problems) }
 }
 
-/// Finds every problem in the arguments.
+/// A parser that finds all problems in the arguments.
 ///
-/// clap stops at the first problem. This parser records it, changes the command so that clap accepts the
-/// argument, and parses again, until clap has no more complaints.
+/// clap stops at the first problem. This parser records the problem, changes the command so that clap accepts
+/// the argument, and parses again, until clap reports no problem.
 struct LenientParser {
     command: Command,
     args: Vec<OsString>,
     problems: Vec<String>,
-    /// Ids of the arguments that accept any value by now. Each is relaxed once, so that parsing ends.
+    /// Ids of the arguments that this parser has relaxed, which accept any value now. An argument is relaxed
+    /// only once, so that the repeated parsing comes to an end.
     relaxed: HashSet<String>,
 }
 
 impl LenientParser {
-    /// Records the problem and relaxes the command. Returns true if parsing again can find more problems.
+    /// Records the problem that `error` describes, and relaxes the argument that caused it. Returns true if
+    /// parsing again can find more problems.
     fn record_and_relax(&mut self, error: &Error) -> bool {
         let subjects = match error.get(ContextKind::InvalidArg) {
             Some(ContextValue::String(subject)) => vec![subject.clone()],
@@ -150,31 +154,34 @@ impl LenientParser {
 
     /// Returns the argument that clap's error calls `subject`, such as `--port <PORT>`.
     ///
-    /// The command is built first, because only then its arguments have the names that errors use.
+    /// This function builds a copy of the command first, because only the arguments of a built command have
+    /// the names that errors use.
     fn find_arg(&self, subject: &str) -> Option<Arg> {
         let mut built = self.command.clone();
         built.build();
         built.get_arguments().find(|arg| arg.to_string() == subject).cloned()
     }
 
-    /// Makes `arg` optional and accept any value, or none. Returns false if that was done before.
+    /// Changes the command so that `arg` is optional and accepts any value or no value. Returns false if
+    /// `arg` was changed before.
     fn relax(&mut self, arg: &Arg) -> bool {
         if !self.relaxed.insert(arg.get_id().to_string()) {
             return false;
         }
-        let positional = arg.is_positional();
+        let is_positional = arg.is_positional();
         self.command = std::mem::take(&mut self.command).mut_arg(arg.get_id(), |arg| {
             let arg = arg.required(false).value_parser(ValueParser::os_string());
-            if positional { arg } else { arg.action(ArgAction::Append).num_args(0..=1) }
+            if is_positional { arg } else { arg.action(ArgAction::Append).num_args(0..=1) }
         });
         true
     }
 
-    /// Removes an unknown flag from the arguments, and the value that seems to follow it. Returns false if
-    /// the flag is not found.
+    /// Removes the unknown flag `flag` from the arguments. If the next argument looks like the value of the
+    /// flag, this function removes that argument, too. Returns false if the arguments do not contain the
+    /// flag.
     fn remove_unknown(&mut self, flag: &str) -> bool {
         let with_value = format!("{flag}=");
-        let Some(at) = self
+        let Some(position) = self
             .args
             .iter()
             .skip(1)
@@ -182,21 +189,22 @@ impl LenientParser {
         else {
             return false;
         };
-        let removed = self.args.remove(at + 1);
+        // The position does not count the name of the program.
+        let removed = self.args.remove(position + 1);
         let takes_positionals = self.command.get_positionals().next().is_some();
         let is_value = |arg: &OsString| !arg.to_string_lossy().starts_with('-');
         if removed.to_string_lossy().starts_with('-')
             && removed == flag
             && !takes_positionals
-            && self.args.get(at + 1).is_some_and(is_value)
+            && self.args.get(position + 1).is_some_and(is_value)
         {
-            self.args.remove(at + 1);
+            self.args.remove(position + 1);
         }
         true
     }
 }
 
-/// Returns both ways to set the value, such as `--port / PORT`.
+/// Returns the flag and the environment variable of an argument, such as `--port / PORT`.
 fn flag_and_variable(arg: &Arg) -> String {
     let flag = match arg.get_long() {
         Some(long) => format!("--{long}"),
@@ -208,7 +216,8 @@ fn flag_and_variable(arg: &Arg) -> String {
     }
 }
 
-/// Describes what is wrong with a value. The value is quoted, so that control characters are escaped.
+/// Describes the problem of the value that `error` is about. The description quotes the value, which escapes
+/// control characters.
 fn value_problem(error: &Error) -> String {
     let value = match error.get(ContextKind::InvalidValue) {
         Some(ContextValue::String(value)) if !value.is_empty() => value,
@@ -231,10 +240,11 @@ fn first_line(error: &Error) -> String {
     line.strip_prefix("error: ").unwrap_or(line).to_owned()
 }
 
-/// Parses a duration in seconds, such as `30` or `2.5`; for use as a clap `value_parser`.
+/// Parses a duration in seconds, such as `30` or `2.5`. clap arguments use this function as their
+/// `value_parser`.
 ///
 /// # Errors
-/// A sentence with the expected syntax.
+/// Returns a sentence with the expected syntax if `text` is not a number of seconds.
 pub fn parse_seconds(text: &str) -> Result<Duration, String> {
     text.trim()
         .parse::<f64>()
@@ -243,10 +253,12 @@ pub fn parse_seconds(text: &str) -> Result<Duration, String> {
         .ok_or_else(|| "expected seconds, as in 30 or 2.5".to_owned())
 }
 
-/// Parses a size in bytes, such as `20MiB`, `512KiB` or `1048576`; for use as a clap `value_parser`.
+/// Parses a size in bytes, such as `20MiB`, `512KiB` or `1048576`. clap arguments use this function as their
+/// `value_parser`.
 ///
 /// # Errors
-/// A sentence with the expected syntax.
+/// Returns a sentence with the expected syntax if `text` is not a size, or a sentence about the limit if the
+/// size is too large for this machine.
 pub fn parse_bytes(text: &str) -> Result<usize, String> {
     let expected = || "expected bytes, as in 20MiB, 512KiB or 1048576".to_owned();
     let text = text.trim();
@@ -287,7 +299,7 @@ mod tests {
         timeout: Duration,
         #[arg(long, value_parser = parse_bytes, default_value = "20MiB")]
         max_body: usize,
-        /// cargo sets this variable for every test, to a text that is not a number.
+        /// cargo sets this variable for every test. Its value is not a number.
         #[arg(long, env = "CARGO_PKG_NAME", hide_env = true)]
         number: Option<u32>,
         #[arg(long)]

@@ -1,4 +1,5 @@
-//! Runs CPU work on a bounded thread pool, off the async workers.
+//! A thread pool for CPU work. It accepts a bounded number of jobs, and keeps them away from the async
+//! workers.
 //!
 //! ```
 //! use std::num::NonZeroUsize;
@@ -39,30 +40,30 @@ pub fn cores() -> NonZeroUsize {
     std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN)
 }
 
-/// Size of a pool and of its queue.
+/// Limits of a [`CpuPool`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CpuLimits {
     /// Number of threads in the pool.
     pub threads: NonZeroUsize,
-    /// Maximum number of jobs, waiting and running together.
+    /// Maximum number of accepted jobs. Waiting and running jobs are both counted.
     pub max_jobs: usize,
-    /// Maximum total weight (in pixels) of these jobs. A job that alone exceeds it is accepted when the
-    /// pool is empty.
+    /// Maximum total weight of the accepted jobs, in pixels. A job whose own weight exceeds the maximum is
+    /// accepted if the pool has no other job.
     pub max_weight: u64,
 }
 
-/// Reason why a job gave no result.
+/// Reason why a job has no result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum CpuError {
-    /// The pool and its queue are full. The same call may succeed later.
+    /// The limits of the pool do not allow another job now. The same call may succeed later.
     #[error("the queue for CPU work is full")]
     Overloaded,
-    /// The job panicked. The pool keeps working.
+    /// The job panicked. The pool still accepts other jobs.
     #[error("the job panicked")]
     Panicked,
 }
 
-/// A rayon thread pool that accepts a bounded amount of work.
+/// A rayon thread pool that accepts a bounded number and weight of jobs.
 #[derive(Debug)]
 pub struct CpuPool {
     pool: rayon::ThreadPool,
@@ -70,32 +71,33 @@ pub struct CpuPool {
 }
 
 impl CpuPool {
-    /// Starts a pool. `name` is the prefix of the names of its threads and of its gauges
-    /// (`<name>_cpu_pending`, `<name>_cpu_ongoing`).
+    /// Starts a pool. `name` is the prefix of the names of the threads and of the gauges, which are
+    /// `<name>_cpu_pending` and `<name>_cpu_ongoing`.
     ///
     /// # Errors
-    /// When the threads cannot be started.
+    /// Returns an error if the threads cannot be started.
     pub fn new(name: &'static str, limits: CpuLimits) -> std::io::Result<Self> {
         let pool = rayon::ThreadPoolBuilder::new()
             .num_threads(limits.threads.get())
             .thread_name(move |index| format!("{name}-cpu-{index}"))
-            // Without a handler rayon aborts the process. Panics of jobs are caught in `run_with_permit`,
-            // but dropping a result that its caller no longer wants may panic too.
+            // Without a handler, rayon aborts the process at a panic. `run_with_permit` catches the panics of
+            // jobs, but not a panic in the destructor of a result that no caller waits for.
             .panic_handler(|payload| log_panic(&*payload))
             .build()
             .map_err(std::io::Error::other)?;
         Ok(Self { pool, limiter: Arc::new(Limiter::new(name, limits)) })
     }
 
-    /// Reserves capacity for a job of `weight` pixels that will run later, in [`Self::run_with_permit`].
+    /// Reserves capacity for a job of `weight` pixels that [`Self::run_with_permit`] will run later.
     ///
     /// # Errors
-    /// [`CpuError::Overloaded`] when the limits do not allow another job of this weight.
+    /// Returns [`CpuError::Overloaded`] if the limits do not allow another job of this weight.
     pub fn try_acquire(&self, weight: u64) -> Result<CpuPermit, CpuError> {
         self.limiter.try_acquire(weight)
     }
 
-    /// Returns true if [`Self::try_acquire`] would refuse every job at this moment, however light.
+    /// Returns true if the pool has the maximum number of jobs, so that [`Self::try_acquire`] refuses any
+    /// job.
     pub fn is_full(&self) -> bool {
         let usage = self.limiter.usage();
         usage.pending + usage.ongoing >= self.limiter.limits.max_jobs
@@ -103,10 +105,12 @@ impl CpuPool {
 
     /// Runs `job` on the pool and returns its result. `weight` is the cost of the job in pixels.
     ///
-    /// The job is skipped if this future is dropped before the job starts. A panic in the job is caught.
+    /// If this future is dropped before the job starts, the job does not run. If the job panics, the panic is
+    /// caught.
     ///
     /// # Errors
-    /// [`CpuError`].
+    /// Returns [`CpuError::Overloaded`] if the limits do not allow another job of this weight, and
+    /// [`CpuError::Panicked`] if the job panicked.
     pub async fn run<T, F>(&self, weight: u64, job: F) -> Result<T, CpuError>
     where
         T: Send + 'static,
@@ -115,10 +119,10 @@ impl CpuPool {
         self.run_with_permit(self.try_acquire(weight)?, job).await
     }
 
-    /// Like [`Self::run`], with a permit that was acquired before.
+    /// Runs `job` like [`Self::run`], in the capacity that `permit` reserves.
     ///
     /// # Errors
-    /// [`CpuError::Panicked`].
+    /// Returns [`CpuError::Panicked`] if the job panicked.
     pub async fn run_with_permit<T, F>(&self, mut permit: CpuPermit, job: F) -> Result<T, CpuError>
     where
         T: Send + 'static,
@@ -137,9 +141,10 @@ impl CpuPool {
                     CpuError::Panicked
                 })
             });
-            // Released before the result is sent: a caller that has the result may submit the next job.
+            // The capacity is released before the result is sent, because a caller that has the result may
+            // submit its next job at once.
             drop(permit);
-            // Fails only if the caller has gone, and then nobody needs the result.
+            // Sending fails only if the caller has dropped its future. Then nobody needs the result.
             let _ = sender.send(result);
         });
         receiver.await.unwrap_or(Err(CpuError::Panicked))
@@ -150,7 +155,7 @@ fn log_panic(payload: &(dyn Any + Send)) {
     tracing::error!(panic = panic::message(payload), "a CPU job panicked");
 }
 
-/// Counts the jobs of a pool and enforces its limits.
+/// The limits of a pool, and the jobs that it has accepted.
 #[derive(Debug)]
 struct Limiter {
     limits: CpuLimits,
@@ -191,18 +196,19 @@ impl Limiter {
     }
 
     fn usage(&self) -> MutexGuard<'_, Usage> {
-        // A poisoned lock is safe to use: no code that holds it can stop halfway through an update.
+        // The state behind a poisoned lock is still valid, because no code that holds the lock can panic in
+        // the middle of an update.
         self.usage.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn report(&self, usage: &Usage) {
-        let count = |n: usize| u32::try_from(n).map_or(f64::INFINITY, f64::from);
-        metrics::gauge!(Arc::clone(&self.pending_gauge)).set(count(usage.pending));
-        metrics::gauge!(Arc::clone(&self.ongoing_gauge)).set(count(usage.ongoing));
+        let to_f64 = |n: usize| u32::try_from(n).map_or(f64::INFINITY, f64::from);
+        metrics::gauge!(Arc::clone(&self.pending_gauge)).set(to_f64(usage.pending));
+        metrics::gauge!(Arc::clone(&self.ongoing_gauge)).set(to_f64(usage.ongoing));
     }
 }
 
-/// Capacity of a [`CpuPool`] reserved for one job; released on drop.
+/// The capacity of a [`CpuPool`] that is reserved for one job. Dropping the permit releases the capacity.
 #[derive(Debug)]
 pub struct CpuPermit {
     limiter: Arc<Limiter>,
@@ -244,7 +250,8 @@ mod tests {
         Arc::new(CpuPool::new("test", CpuLimits { threads, max_jobs, max_weight }).unwrap())
     }
 
-    /// Starts a job that runs until the returned sender is dropped.
+    /// Starts a job of the given weight that runs until the returned sender is dropped, and waits until the
+    /// job runs.
     async fn start_gated_job(
         pool: &Arc<CpuPool>,
         weight: u64,
@@ -328,11 +335,11 @@ mod tests {
         assert_eq!(
             pool.run(1, || ()).await,
             Err(CpuError::Overloaded),
-            "the dropped future's job still holds its permit"
+            "the skipped job still holds its permit"
         );
         drop(open);
         assert_eq!(first.await.unwrap(), Ok(42));
-        // A skipped job drops its sender without a message.
+        // A job that does not run drops its sender without sending a message.
         let outcome = tokio::task::spawn_blocking(move || has_run.recv()).await.unwrap();
         assert!(outcome.is_err());
     }

@@ -1,7 +1,8 @@
-//! Starts emulators of Google Cloud for tests (feature `testing`).
+//! Emulators of Google Cloud for tests (feature `testing`).
 //!
-//! An emulator listens on a free port and is killed on drop. `.ci/emulators` downloads the programs. If one
-//! is missing, `start` returns `None`, and a notice on stderr says how to get it.
+//! An emulator is a process that listens on a free port. Dropping the emulator kills the process.
+//! `.ci/emulators` downloads the programs. If a program is missing, `start` returns `None`, and a notice on
+//! stderr says how to get the program.
 
 use std::{
     io,
@@ -18,15 +19,16 @@ use serde_json::{Value, json};
 
 use crate::cloud::{CloudArgs, Endpoint};
 
-/// Project of the topics and subscriptions of tests.
+/// Project of the topics and subscriptions that tests create.
 pub const PROJECT: &str = "test";
-/// Maximum time until an emulator responds. It takes seconds; the rest is for busy machines.
+/// Maximum time until an emulator responds. An emulator usually takes a few seconds, and longer on a busy
+/// machine.
 const START_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Failure of an emulator, or of a call to it.
+/// The error of starting or calling an emulator.
 pub type EmulatorError = Box<dyn std::error::Error + Send + Sync>;
 
-/// An emulator of Cloud Storage (fake-gcs-server), which keeps its objects in memory.
+/// The emulator fake-gcs-server of Cloud Storage. It keeps its objects in memory.
 #[derive(Debug)]
 pub struct StorageEmulator(EmulatorProcess);
 
@@ -37,9 +39,9 @@ pub struct PubSubEmulator(EmulatorProcess);
 /// Options of a push subscription.
 #[derive(Clone, Debug)]
 pub struct PushOptions {
-    /// Maximum seconds to wait for a response before the message is delivered again; at least 10.
+    /// Time in seconds after which a message without a response is delivered again. The minimum is 10.
     pub ack_deadline_seconds: u32,
-    /// Topic for messages that five deliveries failed to acknowledge.
+    /// Topic for the messages that are still unacknowledged after five deliveries.
     pub dead_letter_topic: Option<String>,
 }
 
@@ -54,7 +56,7 @@ impl Default for PushOptions {
 pub struct PulledMessage {
     /// Payload.
     pub data: Bytes,
-    /// Attributes, as JSON.
+    /// Attributes, as a JSON object.
     pub attributes: Value,
 }
 
@@ -62,7 +64,7 @@ impl StorageEmulator {
     /// Starts an emulator without buckets. Returns `None` if the program is not installed.
     ///
     /// # Errors
-    /// When the program does not start.
+    /// Returns an error if the program does not start, or does not respond in time.
     pub async fn start() -> Result<Option<Self>, EmulatorError> {
         let Some(program) = installed_program("fake-gcs-server") else {
             return Ok(None);
@@ -80,16 +82,16 @@ impl StorageEmulator {
     /// Creates a bucket.
     ///
     /// # Errors
-    /// When the emulator refuses it.
+    /// Returns an error if the emulator refuses the request.
     pub async fn create_bucket(&self, name: &str) -> Result<(), EmulatorError> {
         let path = format!("/storage/v1/b?project={PROJECT}");
         self.0.call(Method::POST, &path, &json!({ "name": name })).await.map(drop)
     }
 
-    /// Writes an object, also over an existing one.
+    /// Writes an object, and replaces an existing object of that name. Returns the resource of the object.
     ///
     /// # Errors
-    /// When the emulator refuses it.
+    /// Returns an error if the emulator refuses the request.
     pub async fn upload(
         &self,
         bucket: &str,
@@ -108,10 +110,10 @@ impl StorageEmulator {
         Ok(request.send().await?.error_for_status()?.json().await?)
     }
 
-    /// Returns the emulator's address.
+    /// Returns the address of the emulator.
     ///
     /// # Errors
-    /// When the address is invalid, which does not happen.
+    /// Returns an error if the address is invalid, which does not happen.
     pub fn endpoint(&self) -> Result<Endpoint, EmulatorError> {
         Ok(self.0.url.parse()?)
     }
@@ -121,7 +123,7 @@ impl PubSubEmulator {
     /// Starts an emulator without topics. Returns `None` if the program is not installed.
     ///
     /// # Errors
-    /// When the program does not start.
+    /// Returns an error if the program does not start, or does not respond in time.
     pub async fn start() -> Result<Option<Self>, EmulatorError> {
         let Some(jar) = installed_program("pubsub-emulator.jar") else {
             return Ok(None);
@@ -136,20 +138,21 @@ impl PubSubEmulator {
     /// Creates a topic and returns its full name.
     ///
     /// # Errors
-    /// When the emulator refuses it.
+    /// Returns an error if the emulator refuses the request.
     pub async fn create_topic(&self, name: &str) -> Result<String, EmulatorError> {
         let name = format!("projects/{PROJECT}/topics/{name}");
         self.0.call(Method::PUT, &format!("/v1/{name}"), &json!({})).await?;
         Ok(name)
     }
 
-    /// Creates a subscription to `topic` (its full name) that pushes to `url`. Returns its full name.
+    /// Creates a subscription that pushes the messages of `topic`, a full name, to `url`. Returns the full
+    /// name of the subscription.
     ///
-    /// It has no retry policy, because the emulator with one loses messages that are due in the same
-    /// millisecond.
+    /// The subscription has no retry policy: with a retry policy, the emulator loses messages that are due in
+    /// the same millisecond.
     ///
     /// # Errors
-    /// When the emulator refuses it.
+    /// Returns an error if the emulator refuses the request.
     pub async fn create_push_subscription(
         &self,
         name: &str,
@@ -168,10 +171,11 @@ impl PubSubEmulator {
         self.create_subscription(name, &body).await
     }
 
-    /// Creates a subscription to `topic` (its full name) to pull from. Returns its full name.
+    /// Creates a subscription from which the messages of `topic`, a full name, can be pulled. Returns the
+    /// full name of the subscription.
     ///
     /// # Errors
-    /// When the emulator refuses it.
+    /// Returns an error if the emulator refuses the request.
     pub async fn create_pull_subscription(&self, name: &str, topic: &str) -> Result<String, EmulatorError> {
         self.create_subscription(name, &json!({ "topic": topic, "ackDeadlineSeconds": 10 })).await
     }
@@ -182,20 +186,20 @@ impl PubSubEmulator {
         Ok(name)
     }
 
-    /// Publishes a message.
+    /// Publishes a message to `topic`, a full name. `attributes` is a JSON object.
     ///
     /// # Errors
-    /// When the emulator refuses it.
+    /// Returns an error if the emulator refuses the request.
     pub async fn publish(&self, topic: &str, data: &[u8], attributes: &Value) -> Result<(), EmulatorError> {
         let message = json!({ "data": BASE64_STANDARD.encode(data), "attributes": attributes });
         let path = format!("/v1/{topic}:publish");
         self.0.call(Method::POST, &path, &json!({ "messages": [message] })).await.map(drop)
     }
 
-    /// Pulls and acknowledges the messages that `subscription` (its full name) has now.
+    /// Pulls and acknowledges the messages that `subscription`, a full name, has now.
     ///
     /// # Errors
-    /// When the emulator does not respond.
+    /// Returns an error if the emulator does not respond, or its response is invalid.
     pub async fn pull(&self, subscription: &str) -> Result<Vec<PulledMessage>, EmulatorError> {
         let request = json!({ "maxMessages": 1000, "returnImmediately": true });
         let answer = self.0.call(Method::POST, &format!("/v1/{subscription}:pull"), &request).await?;
@@ -216,19 +220,19 @@ impl PubSubEmulator {
             .collect()
     }
 
-    /// Returns the emulator's address.
+    /// Returns the address of the emulator.
     ///
     /// # Errors
-    /// When the address is invalid, which does not happen.
+    /// Returns an error if the address is invalid, which does not happen.
     pub fn endpoint(&self) -> Result<Endpoint, EmulatorError> {
         Ok(self.0.url.parse()?)
     }
 }
 
-/// Returns settings that point to the given emulators.
+/// Returns settings for calls to the given emulators.
 ///
 /// # Errors
-/// When an address is invalid, which does not happen.
+/// Returns an error if the address of an emulator is invalid, which does not happen.
 pub fn cloud_args(
     storage: Option<&StorageEmulator>,
     pubsub: Option<&PubSubEmulator>,
@@ -241,7 +245,7 @@ pub fn cloud_args(
     })
 }
 
-/// The process of an emulator, killed on drop.
+/// The process of an emulator. Dropping this value kills the process.
 #[derive(Debug)]
 struct EmulatorProcess {
     process: Child,
@@ -250,7 +254,7 @@ struct EmulatorProcess {
 }
 
 impl EmulatorProcess {
-    /// Starts `command` and waits until it responds at `path`.
+    /// Starts `command`, and waits until the process answers GET requests for `path`.
     async fn start(mut command: Command, url: &str, path: &str) -> Result<Self, EmulatorError> {
         let process = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
         let mut emulator = Self { process, url: url.to_owned(), client: Client::new() };
@@ -283,25 +287,26 @@ impl EmulatorProcess {
 
 impl Drop for EmulatorProcess {
     fn drop(&mut self) {
-        // A failure cannot be reported from here.
+        // A destructor cannot report a failure.
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
 }
 
-/// Returns the path of a program that `.ci/emulators` has downloaded, or prints a notice.
+/// Returns the path of the program `name`, which `.ci/emulators` downloads. Returns `None` and prints a
+/// notice if the program is missing.
 fn installed_program(name: &str) -> Option<PathBuf> {
     let path = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../target/emulators")).join(name);
     let exists = path.exists();
     if !exists {
         let notice = format!("SKIPPED: no {name} in target/emulators; .ci/emulators downloads it\n");
-        // Fails if stderr is closed, and then nobody reads it.
+        // Writing fails only if stderr is closed. Then nobody reads it.
         let _ = io::Write::write_all(&mut io::stderr(), notice.as_bytes());
     }
     exists.then_some(path)
 }
 
-/// Returns a port that is free at this moment.
+/// Returns a port that is free now.
 fn free_port() -> io::Result<u16> {
     Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
 }

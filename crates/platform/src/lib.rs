@@ -1,21 +1,21 @@
-//! The parts that both services are built on. Start reading at [`bucket`] and [`topic`].
+//! This crate contains the parts that both services share. Start reading at [`bucket`] and [`topic`].
 //!
-//! - [`bucket`]: stores images and predictions (Cloud Storage, a folder)
-//! - [`topic`]: announces images and delivers the announcements (Pub/Sub, SQLite)
-//! - [`http`]: error responses, middleware, health endpoints, the server
-//! - [`cpu`]: runs CPU work on a bounded thread pool, off the async workers
-//! - [`memory_budget`]: bounds the memory of concurrent jobs
-//! - [`config`]: parses flags and environment, and reports every problem at once
-//! - [`telemetry`]: log and metrics
-//! - [`shutdown`]: turns SIGTERM and SIGINT into a cancellation
-//! - [`clock`]: formats timestamps
-//! - [`mod@panic`]: the message of a caught panic
-//! - `service`: the settings of a service that runs as a program of its own
-//! - `cloud`: access to Google Cloud
-//! - `emulators`: starts emulators of Google Cloud for tests
+//! - [`bucket`] stores images and predictions, in Cloud Storage or in a folder.
+//! - [`topic`] announces images and delivers the announcements, with Pub/Sub or SQLite.
+//! - [`http`] has the error responses, the middleware, the health endpoints and the server.
+//! - [`cpu`] runs CPU work on a bounded thread pool, away from the async workers.
+//! - [`memory_budget`] bounds the memory of concurrent jobs.
+//! - [`config`] parses flags and environment variables, and reports all problems at once.
+//! - [`telemetry`] has the log and the metrics.
+//! - [`shutdown`] cancels a token at SIGTERM and SIGINT.
+//! - [`clock`] formats timestamps.
+//! - [`mod@panic`] returns the message of a caught panic.
+//! - `service` has the settings that both services share when each runs as its own program.
+//! - `cloud` has the settings for calls to Google Cloud.
+//! - `emulators` starts emulators of Google Cloud for tests.
 //!
-//! Everything about Google Cloud is behind the feature `cloud`, test doubles and conformance suites are
-//! behind `testing`. This crate knows nothing about images or models.
+//! The feature `cloud` enables the code for Google Cloud. The feature `testing` enables test doubles and
+//! conformance suites. No code in this crate depends on images or models.
 
 pub mod bucket;
 pub mod clock;

@@ -1,4 +1,5 @@
-//! Bounds the memory of concurrent jobs: each reserves its bytes before it allocates them.
+//! A [`MemoryBudget`] bounds the memory of concurrent jobs. A job reserves its bytes before it allocates
+//! them.
 
 use std::{sync::Arc, time::Duration};
 
@@ -7,28 +8,30 @@ use tokio::{
     time::timeout,
 };
 
-/// Bytes per semaphore permit. Reservations are rounded up to it, because a semaphore hands out fewer
-/// than 2^32 permits per call.
+/// Number of bytes in a unit. Each permit of the semaphore is for one unit, and reservations are rounded up
+/// to whole units.
+///
+/// A unit is larger than a byte, because one call can acquire fewer than 2^32 permits.
 const UNIT_BYTES: u64 = 1024;
 
-/// Size of a budget and of its queue.
+/// Limits of a [`MemoryBudget`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MemoryBudgetLimits {
-    /// Maximum number of bytes reserved at any time.
+    /// Maximum number of bytes that are reserved at the same time.
     pub bytes: u64,
-    /// Maximum number of waiting callers.
+    /// Maximum number of callers that wait for memory.
     pub max_waiting: usize,
-    /// Maximum time that a caller waits.
+    /// Maximum time that a caller waits for memory.
     pub wait_timeout: Duration,
 }
 
 /// Reason why memory was not reserved.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum MemoryBudgetError {
-    /// More bytes were requested than the whole budget has. Waiting does not help.
+    /// The caller requested more bytes than the whole budget has. The same call always fails.
     #[error("the request is larger than the memory budget")]
     ExceedsBudget,
-    /// Too many callers are waiting already. The same call may succeed later.
+    /// The maximum number of callers is waiting already. The same call may succeed later.
     #[error("the queue for memory is full")]
     Overloaded,
     /// Not enough memory was released in time. The same call may succeed later.
@@ -36,9 +39,10 @@ pub enum MemoryBudgetError {
     TimedOut,
 }
 
-/// A bounded number of bytes, reserved in the order of the requests.
+/// A bounded number of bytes that jobs can reserve.
 ///
-/// Because of that order, many small requests cannot starve a large one.
+/// Waiting callers get their bytes in the order of their calls. So many small requests cannot starve a large
+/// one.
 #[derive(Clone, Debug)]
 pub struct MemoryBudget {
     shared: Arc<Shared>,
@@ -55,8 +59,8 @@ struct Shared {
 }
 
 impl MemoryBudget {
-    /// Creates a budget. `name` is the prefix of its gauge `<name>_memory_bytes`, and `purpose` the value
-    /// of the gauge's label `for`.
+    /// Creates a budget. Its gauge has the name `<name>_memory_bytes` and the label `for` with the value
+    /// `purpose`.
     pub fn new(name: &str, purpose: &'static str, limits: &MemoryBudgetLimits) -> Self {
         let total_units = (limits.bytes / UNIT_BYTES).min(u32::MAX.into());
         let permits = usize::try_from(total_units).unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS);
@@ -72,15 +76,15 @@ impl MemoryBudget {
         }
     }
 
-    /// Reserves `bytes`, and waits until they are free if necessary.
+    /// Reserves `bytes` bytes. If they are not free, the caller waits for them in a queue.
     ///
-    /// Dropping the future gives up the place in the queue.
+    /// Dropping the future removes the caller from the queue.
     ///
     /// # Errors
-    /// [`MemoryBudgetError`].
+    /// Returns a [`MemoryBudgetError`] if the bytes cannot be reserved.
     pub async fn reserve(&self, bytes: u64) -> Result<MemoryReservation, MemoryBudgetError> {
         let shared = &self.shared;
-        let units = units(bytes).filter(|&units| u64::from(units) <= shared.total_units);
+        let units = units_for(bytes).filter(|&units| u64::from(units) <= shared.total_units);
         let units = units.ok_or(MemoryBudgetError::ExceedsBudget)?;
         let free_units = || Arc::clone(&shared.free_units);
         let permit = match free_units().try_acquire_many_owned(units) {
@@ -88,7 +92,7 @@ impl MemoryBudget {
             Err(_) => {
                 let _waiting = shared.queue.try_acquire().map_err(|_| MemoryBudgetError::Overloaded)?;
                 let permit = timeout(shared.wait_timeout, free_units().acquire_many_owned(units)).await;
-                // The inner error means that the semaphore is closed, which never happens.
+                // The inner error means that the semaphore is closed. This semaphore is never closed.
                 permit.map_err(|_| MemoryBudgetError::TimedOut)?.map_err(|_| MemoryBudgetError::TimedOut)?
             }
         };
@@ -103,8 +107,9 @@ impl MemoryBudget {
     }
 }
 
-/// Returns `bytes` in units, rounded up, or `None` if that is more than a semaphore can hand out.
-fn units(bytes: u64) -> Option<u32> {
+/// Returns the number of units for `bytes` bytes, rounded up. Returns `None` if one call cannot acquire that
+/// many.
+fn units_for(bytes: u64) -> Option<u32> {
     u32::try_from(bytes.div_ceil(UNIT_BYTES)).ok()
 }
 
@@ -119,7 +124,7 @@ impl Shared {
     }
 }
 
-/// Bytes reserved from a [`MemoryBudget`]; released on drop.
+/// Bytes that are reserved from a [`MemoryBudget`]. Dropping the reservation releases them.
 #[derive(Debug)]
 pub struct MemoryReservation {
     /// `Some` until the reservation is dropped.
@@ -128,12 +133,13 @@ pub struct MemoryReservation {
 }
 
 impl MemoryReservation {
-    /// Reduces the reservation to `bytes`. Does nothing if it is smaller already.
+    /// Reduces the reservation to `bytes` bytes. This does nothing if the reservation is smaller already.
     pub fn shrink_to(&mut self, bytes: u64) {
         let Some(permit) = &mut self.permit else { return };
-        let wanted = units(bytes).and_then(|units| usize::try_from(units).ok()).unwrap_or(usize::MAX);
-        let surplus = permit.num_permits().saturating_sub(wanted);
-        drop(permit.split(surplus));
+        let wanted_units =
+            units_for(bytes).and_then(|units| usize::try_from(units).ok()).unwrap_or(usize::MAX);
+        let surplus_units = permit.num_permits().saturating_sub(wanted_units);
+        drop(permit.split(surplus_units));
         self.shared.report();
     }
 }
@@ -162,10 +168,10 @@ mod tests {
         let budget = budget(0);
         let most = budget.reserve(99 * KIB).await.unwrap();
         let mut rest = budget.reserve(1).await.unwrap();
-        assert_eq!(budget.reserved_bytes(), 100 * KIB, "rounded up to whole units");
+        assert_eq!(budget.reserved_bytes(), 100 * KIB, "reservations are rounded up to whole KiB");
         rest.shrink_to(1);
         rest.shrink_to(5 * KIB);
-        assert_eq!(budget.reserved_bytes(), 100 * KIB, "already smaller");
+        assert_eq!(budget.reserved_bytes(), 100 * KIB, "the reservation was smaller already");
         rest.shrink_to(0);
         assert_eq!(budget.reserved_bytes(), 99 * KIB);
         drop((most, rest));
@@ -215,7 +221,7 @@ mod tests {
         let held = budget.reserve(60 * KIB).await.unwrap();
         for _ in 0..3 {
             let dropped = timeout(Duration::ZERO, budget.reserve(100 * KIB)).await;
-            assert!(dropped.is_err(), "it must wait");
+            assert!(dropped.is_err(), "the call must wait");
         }
         drop(held);
         assert_eq!(budget.reserved_bytes(), 0);

@@ -1,8 +1,8 @@
-//! The message of a caught panic.
+//! [`message`] returns the message of a caught panic.
 
 use std::any::Any;
 
-/// Returns the message in a panic's payload, or `no message` if the payload is not a text.
+/// Returns the message in the payload of a panic. If the payload is not a text, this returns `no message`.
 pub fn message(payload: &(dyn Any + Send)) -> &str {
     payload
         .downcast_ref::<&str>()

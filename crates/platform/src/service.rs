@@ -1,12 +1,14 @@
-//! Settings that every service has when it runs as a program of its own.
+//! The settings that both services share when each runs as its own program.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use crate::bucket::BucketLocation;
 
-/// The listener's address and the bucket; each service flattens these flags into its configuration.
+/// Settings for the address of a service and for the bucket. Each service flattens these flags into its
+/// configuration.
 ///
-/// `--port` has no default here because every service has its own. A service sets it on its command:
+/// `--port` has no default here, because the services have different defaults. A service sets the default on
+/// its command:
 ///
 /// ```
 /// use clap::Parser;

@@ -1,10 +1,11 @@
-//! Shutdown on SIGTERM or SIGINT.
+//! [`stop_on_signal`] tells a program to shut down at SIGTERM or SIGINT.
 
 use tokio_util::sync::CancellationToken;
 
 /// Returns a token that is cancelled at the first SIGTERM or SIGINT.
 ///
-/// Must be called within a tokio runtime.
+/// # Panics
+/// This function panics if it is called outside a tokio runtime.
 pub fn stop_on_signal() -> CancellationToken {
     let stop = CancellationToken::new();
     let signalled = stop.clone();

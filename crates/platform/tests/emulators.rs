@@ -1,11 +1,12 @@
-//! Cloud Storage and Pub/Sub, on emulators.
+//! Tests of the bucket and the topic of Google Cloud, with emulators.
 //!
-//! Each test starts its own emulators. Without the programs of `.ci/emulators` it prints SKIPPED and passes.
+//! Each test starts its own emulators. If `.ci/emulators` has not installed them, the test prints SKIPPED and
+//! passes.
 #![allow(
     clippy::allow_attributes,
     clippy::unwrap_used,
     clippy::panic,
-    reason = "a test helper that fails fails the test"
+    reason = "a panic in a helper fails the test"
 )]
 
 use std::{
@@ -32,7 +33,7 @@ use serde_json::json;
 use tokio::{net::TcpListener, sync::mpsc};
 use tokio_util::sync::CancellationToken;
 
-/// Timeout that only a failing test reaches.
+/// Timeout for everything a test waits for. Only a failing test reaches it.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 fn object(name: &str) -> ObjectName {
@@ -47,7 +48,7 @@ async fn serve(app: Router) -> String {
     format!("http://{address}")
 }
 
-/// Returns settings for a Cloud Storage and a Pub/Sub at `url`, with a short timeout.
+/// Returns settings for emulators of Cloud Storage and Pub/Sub at `url`, with a short timeout.
 fn short_timeout(url: &str) -> CloudArgs {
     CloudArgs {
         storage_emulator_host: Some(url.parse().unwrap()),
@@ -102,7 +103,7 @@ async fn temporary_failure_is_retried() {
     let Some(emulator) = StorageEmulator::start().await.unwrap() else { return };
     emulator.create_bucket("images").await.unwrap();
     let upstream = emulator.endpoint().unwrap().to_string();
-    // The first attempt of every call fails with 503, the second one succeeds.
+    // The first attempt of every call fails with 503, and the second attempt succeeds.
     let attempts = Arc::new(AtomicUsize::new(0));
     let client = reqwest::Client::new();
     let flaky = any({
@@ -210,7 +211,7 @@ async fn publishing_succeeds_once_the_missing_topic_exists() {
 
 const LIMITS: PullLimits = PullLimits { max_outstanding: 2, drain_timeout: Duration::from_secs(8) };
 
-/// Publishes `count` messages, `0`, `1`, …
+/// Publishes `count` messages with the data `0`, `1` and so on.
 async fn publish(emulator: &PubSubEmulator, topic: &str, count: usize) {
     for number in 0..count {
         emulator.publish(topic, number.to_string().as_bytes(), &json!({ "a": "b" })).await.unwrap();
@@ -263,7 +264,7 @@ async fn pull_respects_max_outstanding_and_redelivers_refused_messages() {
                 let (open, max_open) = (Arc::clone(&open), Arc::clone(&max_open));
                 async move {
                     max_open.fetch_max(open.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
-                    // Long enough for further messages to arrive, if they were allowed to.
+                    // This is long enough for a third message to arrive, if the limit did not prevent it.
                     tokio::time::sleep(Duration::from_millis(100)).await;
                     open.fetch_sub(1, Ordering::SeqCst);
                     let refused = delivery.data == "3" && times.fetch_add(1, Ordering::SeqCst) == 0;
@@ -302,7 +303,7 @@ async fn lease_is_extended_while_a_message_is_handled() {
             let handle = move |_| {
                 sender.send(()).unwrap();
                 async {
-                    // Longer than the subscription's ack deadline of 10 seconds.
+                    // This is longer than the ack deadline of the subscription, which is 10 seconds.
                     tokio::time::sleep(Duration::from_secs(14)).await;
                     Acknowledgement::Ack
                 }
@@ -315,7 +316,7 @@ async fn lease_is_extended_while_a_message_is_handled() {
     // The open message is finished and acknowledged after the stop, and is not delivered again.
     stop.cancel();
     pulling.await.unwrap().unwrap();
-    assert!(seen.recv().await.is_none(), "it was delivered twice");
+    assert!(seen.recv().await.is_none(), "the message was delivered twice");
     tokio::time::sleep(Duration::from_secs(1)).await;
     assert_eq!(emulator.pull("projects/test/subscriptions/pull").await.unwrap(), []);
 }

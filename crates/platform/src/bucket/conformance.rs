@@ -1,13 +1,13 @@
-//! Tests that every implementation of a bucket must pass (feature `testing`).
+//! The tests that every implementation of a bucket must pass (feature `testing`).
 
 use bytes::Bytes;
 
 use super::{Bucket, BucketError, Created, ObjectName};
 
-/// Checks that `bucket`, which must be empty, behaves as [`Bucket`] documents.
+/// Checks that `bucket` behaves as the documentation of [`Bucket`] says. The bucket must be empty.
 ///
 /// # Panics
-/// At the first difference.
+/// This function panics at the first difference.
 pub async fn check(bucket: &dyn Bucket) {
     assert!(!bucket.name().is_empty() && !bucket.name().contains('/'), "{:?}", bucket.name());
     second_write_changes_nothing(bucket).await;
@@ -106,7 +106,7 @@ async fn one_of_concurrent_writers_wins(bucket: &dyn Bucket) {
             .map(|(_, data)| data)
             .collect();
         assert_eq!(winners.len(), 1, "{results:?}");
-        assert!(read(bucket, &name).await == *winners[0], "the content is not that of the winner");
+        assert!(read(bucket, &name).await == *winners[0], "the content comes from a writer that did not win");
     }
 }
 

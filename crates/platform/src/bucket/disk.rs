@@ -1,4 +1,4 @@
-//! A bucket in a folder.
+//! [`DiskBucket`] keeps the objects of a bucket in a folder.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -13,33 +13,35 @@ use uuid::Uuid;
 
 use super::{Bucket, BucketError, Created, Object, ObjectName};
 
-/// Folder below the root where objects are written before they get their name.
+/// Name of the folder for temporary files, below the root. Objects are written there before they get their
+/// names.
 const TEMP_FOLDER: &str = ".tmp";
-/// Age at which a temporary file is removed. No write takes that long, so that its writer must have been
-/// killed. A younger file may belong to another process that uses the same folder.
+/// Age at which a temporary file is stale and is removed. No write takes that long, so the writer of a stale
+/// file must have been killed. The writer of a younger file may be another process that uses the same bucket
+/// now.
 const STALE_AFTER: Duration = Duration::from_secs(60 * 60);
 
 /// A bucket in a folder.
 ///
-/// A write creates a temporary file, syncs it to disk, links it to its name (which fails if the name
-/// exists), and syncs the folder.
+/// A write creates a temporary file, syncs the file to disk, links it to the name of the object, and syncs
+/// the folder of the object. The link fails if the name exists, so an object is never replaced.
 ///
-/// Object names are paths below the root. So if `a` is an object, `a/b` cannot be one. Content types are not
-/// stored.
+/// Object names are paths below the root. If `a` is an object, `a/b` therefore cannot be an object. Content
+/// types are not stored.
 #[derive(Debug, Clone)]
 pub struct DiskBucket {
     root: PathBuf,
 }
 
 impl DiskBucket {
-    /// Opens the bucket in `root`, and creates the folder if it is missing.
+    /// Opens the bucket in the folder `root`, and creates the folder if it is missing.
     ///
     /// # Errors
-    /// [`BucketError::Unavailable`] if the folder cannot be created.
+    /// Returns [`BucketError::Unavailable`] if the folder cannot be created or synced.
     pub async fn open(root: &Path) -> Result<Self, BucketError> {
         let root = root.to_owned();
         run_blocking(move || {
-            // Absolute, so that a later change of the working directory does not move the bucket.
+            // With an absolute path, a later change of the working directory does not move the bucket.
             let root = std::path::absolute(root).map_err(unavailable)?;
             let temp = root.join(TEMP_FOLDER);
             fs::create_dir_all(&temp).map_err(unavailable)?;
@@ -52,13 +54,13 @@ impl DiskBucket {
         .await
     }
 
-    /// Returns the path of an object, or the reason why the name cannot be stored.
+    /// Returns the path of the file of `object`, or an error if an object of this name cannot be stored.
     fn object_path(&self, object: &ObjectName) -> Result<PathBuf, BucketError> {
         let name = object.as_str();
         if name.split('/').next() == Some(TEMP_FOLDER) {
             return Err(bad_name(object, "names below .tmp are reserved for unfinished files"));
         }
-        // An `ObjectName` has no empty, `.` or `..` part, so that the path stays below the root.
+        // No part of an `ObjectName` is empty, `.` or `..`. So the path stays below the root.
         Ok(self.root.join(name))
     }
 
@@ -81,7 +83,8 @@ impl DiskBucket {
         if created == Created::AlreadyThere && !target.is_file() {
             return Err(bad_name(object, "a folder of that name exists"));
         }
-        // Also for an existing object, because its writer may not have synced the folders yet.
+        // The folders are synced for an existing object, too, because its writer may not have synced them
+        // yet.
         for folder in folder.ancestors().take_while(|folder| folder.starts_with(&self.root)) {
             sync_folder(folder).map_err(unavailable)?;
         }
@@ -106,7 +109,7 @@ impl DiskBucket {
             return Err(too_large());
         }
         let mut data = Vec::with_capacity(size);
-        // Objects never change. `take` enforces the limit even if somebody appends to the file.
+        // `take` enforces the limit even if another program appends to the file now.
         file.take(metadata.len()).read_to_end(&mut data).map_err(unavailable)?;
         Ok(Object { data: data.into(), generation: None })
     }
@@ -150,7 +153,7 @@ impl Bucket for DiskBucket {
     }
 }
 
-/// Runs file operations on a thread for blocking work. They run to completion even if the caller is
+/// Runs `operation` on a thread for blocking work. The operation runs to its end even if the caller is
 /// cancelled.
 async fn run_blocking<T: Send + 'static>(
     operation: impl FnOnce() -> Result<T, BucketError> + Send + 'static,
@@ -169,11 +172,13 @@ fn bad_name(object: &ObjectName, reason: &str) -> BucketError {
     BucketError::BadName { name: object.to_string(), reason: reason.to_owned() }
 }
 
-/// Maps an error of a write. One that the name causes is permanent.
+/// Converts the error of a write. An error that the name of the object causes becomes
+/// [`BucketError::BadName`], which is permanent.
 fn write_error(object: &ObjectName, error: io::Error) -> BucketError {
     match error.kind() {
         ErrorKind::InvalidFilename => bad_name(object, "a part is too long for the file system"),
-        // `create_dir_all` fails with either, depending on which part of the path is a file.
+        // If a part of the path is a file, the position of that part decides with which of the two errors
+        // `create_dir_all` fails.
         ErrorKind::NotADirectory | ErrorKind::AlreadyExists => {
             bad_name(object, "a part of the name is an object, not a folder")
         }
@@ -181,17 +186,18 @@ fn write_error(object: &ObjectName, error: io::Error) -> BucketError {
     }
 }
 
-/// Returns true if the error means that no such object can exist.
+/// Returns true if `error` means that the object does not exist.
 fn means_absent(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory | ErrorKind::InvalidFilename)
 }
 
-/// Makes the directory entries of `folder` durable.
+/// Syncs the directory entries of `folder` to disk.
 fn sync_folder(folder: &Path) -> io::Result<()> {
     File::open(folder)?.sync_all()
 }
 
-/// A complete and durable file without its final name; removed on drop.
+/// A temporary file with the whole content of an object, synced to disk. Dropping this value removes the
+/// file.
 struct TempFile {
     path: PathBuf,
 }
@@ -215,7 +221,8 @@ impl Drop for TempFile {
     }
 }
 
-/// Removes the temporary files of killed processes. A failure is harmless: the next start tries again.
+/// Removes the stale files in the folder `temp`, which killed processes have left there. A failure is only
+/// logged, because the next start tries again.
 fn remove_stale_files(temp: &Path, stale_after: Duration) {
     let age = |entry: &fs::DirEntry| entry.metadata().ok()?.modified().ok()?.elapsed().ok();
     for entry in fs::read_dir(temp).into_iter().flatten().flatten() {

@@ -1,4 +1,4 @@
-//! A bucket in Cloud Storage.
+//! [`GcsBucket`] is a bucket in Cloud Storage.
 
 use std::time::Duration;
 
@@ -12,15 +12,15 @@ use google_cloud_storage::{
 use super::{Bucket, BucketError, Created, Object, ObjectName};
 use crate::cloud::{CloudArgs, Endpoint, TimedOut, retry_backoff};
 
-/// Name of an object that does not exist. Reading it shows whether the bucket exists, with no permission but
-/// the one to read objects.
+/// Name of an object that does not exist. The error of reading it tells whether the bucket exists. The read
+/// needs no permission except the one to read objects.
 const PROBE_OBJECT: &str = ".is-the-bucket-there";
 
 /// A bucket in Cloud Storage, or in an emulator of it.
 ///
-/// Every write carries the CRC32C of its data, which the server checks, and the precondition that the object
-/// does not exist. A call that fails is retried within the timeout, unless its error is permanent (no
-/// permission, no bucket).
+/// Every write carries the CRC32C of its data, which the server checks. It also carries the precondition that
+/// the object does not exist. A call that fails is retried until the timeout, unless its error is permanent,
+/// such as a missing permission or bucket.
 #[derive(Debug, Clone)]
 pub struct GcsBucket {
     storage: Storage,
@@ -31,20 +31,20 @@ pub struct GcsBucket {
 }
 
 impl GcsBucket {
-    /// Opens the bucket `name` and checks that it exists.
+    /// Opens the bucket `name`, and checks that it exists.
     ///
-    /// An unreachable Cloud Storage is only logged, because it may be reachable when the first request
-    /// arrives.
+    /// If Cloud Storage is unreachable, this function logs a warning and returns no error, because Cloud
+    /// Storage may be reachable again when the first request arrives.
     ///
     /// # Errors
-    /// [`BucketError::Unavailable`] if there are no credentials, the bucket does not exist, or its objects
-    /// may not be read.
+    /// Returns [`BucketError::Unavailable`] if there are no credentials, the bucket does not exist, or the
+    /// credentials do not allow reading its objects.
     pub async fn open(name: &str, cloud: &CloudArgs) -> Result<Self, BucketError> {
         let mut builder = Storage::builder()
             .with_retry_policy(RetryableErrors.with_time_limit(cloud.cloud_timeout))
             .with_backoff_policy(retry_backoff())
-            // Always in one request: only then the server checks the checksum before the object becomes
-            // visible.
+            // A write is always a single request. Only then does the server check the checksum before the
+            // object becomes visible.
             .with_resumable_upload_threshold(usize::MAX);
         if let Some(emulator) = &cloud.storage_emulator_host {
             builder = builder.with_endpoint(emulator.as_str()).with_credentials(Endpoint::credentials());
@@ -60,7 +60,7 @@ impl GcsBucket {
         Ok(bucket)
     }
 
-    /// Checks that the bucket exists and that its objects may be read.
+    /// Checks that the bucket exists and that the credentials allow reading its objects.
     async fn probe(&self) -> Result<(), BucketError> {
         let error =
             match self.with_timeout(self.storage.read_object(&self.resource_name, PROBE_OBJECT).send()).await
@@ -95,7 +95,7 @@ impl GcsBucket {
         tracing::warn!(bucket = self.name, %error, "the bucket is unreachable; starting all the same");
     }
 
-    /// Limits the time of a call.
+    /// Waits for `call` until the timeout.
     async fn with_timeout<T>(&self, call: impl Future<Output = T>) -> Result<T, TimedOut> {
         tokio::time::timeout(self.timeout, call).await.map_err(|_| TimedOut(self.timeout))
     }
@@ -135,8 +135,9 @@ impl Bucket for GcsBucket {
             .send_unbuffered();
         match self.with_timeout(write).await {
             Ok(Ok(_)) => Ok(Created::New),
-            // Also if an earlier attempt of this call succeeded and its response was lost. That is
-            // harmless: an existing object has the same content, or its writer was first.
+            // The precondition failed: the object exists. An earlier attempt of this call may have written
+            // the object if its response was lost. This result is still correct, because a caller that
+            // receives it leaves the existing object as it is.
             Ok(Err(error)) if error.http_status_code() == Some(412) => Ok(Created::AlreadyThere),
             Ok(Err(error)) => Err(unavailable(error)),
             Err(timed_out) => Err(BucketError::Unavailable(timed_out.into())),
@@ -169,7 +170,7 @@ impl Bucket for GcsBucket {
     }
 }
 
-/// Reads the body, or returns `None` as soon as it is longer than `limit`.
+/// Reads the body of `response`. Returns `None` as soon as the body has more than `limit` bytes.
 async fn read_body(response: &mut ReadObjectResponse, limit: usize) -> Result<Option<Bytes>, Error> {
     let mut data = BytesMut::new();
     while let Some(chunk) = response.next().await {
@@ -184,15 +185,17 @@ async fn read_body(response: &mut ReadObjectResponse, limit: usize) -> Result<Op
 
 fn read_error(object: &ObjectName, error: Error) -> BucketError {
     match error.http_status_code() {
-        // Not `NotFound`, which is permanent: the bucket may be restored with its objects.
+        // This is not `NotFound`, which is permanent, because the bucket may be restored with its objects.
         Some(404) if is_missing_bucket(&error) => unavailable(error),
         Some(404) => BucketError::NotFound(object.to_string()),
         _ => unavailable(error),
     }
 }
 
-/// Returns true if a 404 is about the bucket, not the object. Only the text of Cloud Storage differs: "The
-/// specified bucket does not exist."
+/// Returns true if `error`, which has status 404, means that the bucket is missing, and not only the object.
+///
+/// The two errors differ only in their text. For a missing bucket the text is "The specified bucket does not
+/// exist."
 fn is_missing_bucket(error: &Error) -> bool {
     let in_status = error.status().is_some_and(|status| status.message.contains("bucket does not exist"));
     let in_body = || {

@@ -1,4 +1,4 @@
-//! A test double for a bucket.
+//! [`InMemoryBucket`] replaces a bucket in tests.
 
 use std::{
     collections::BTreeMap,
@@ -10,11 +10,11 @@ use bytes::Bytes;
 
 use super::{Bucket, BucketError, Created, Object, ObjectName};
 
-/// A bucket in memory, for tests (feature `testing`). Calls can be made to fail.
+/// A bucket in memory, for tests (feature `testing`). A test can make calls fail.
 #[derive(Debug, Default)]
 pub struct InMemoryBucket {
     state: Mutex<State>,
-    /// True if reads return the generation.
+    /// True if reads return the generation of the object.
     has_generations: bool,
 }
 
@@ -29,14 +29,16 @@ struct State {
 struct InjectedFailure;
 
 impl InMemoryBucket {
-    /// Creates a bucket that numbers the versions of its objects, like Cloud Storage: 1, 2, …
+    /// Creates a bucket that numbers the versions of an object, as Cloud Storage does. The numbers are 1, 2
+    /// and so on.
     pub fn with_generations() -> Self {
         Self { has_generations: true, ..Self::default() }
     }
 
-    /// Writes an object, also over an existing one, and returns its generation.
+    /// Writes an object, replaces an existing object of that name, and returns the generation of the new
+    /// version.
     ///
-    /// This crate never does that; tests use it to act as another writer.
+    /// The services never replace an object. Tests use this method to act as another writer.
     pub fn replace(&self, object: &ObjectName, data: Bytes) -> i64 {
         let mut state = self.state();
         let generation = state.objects.get(object.as_str()).map_or(1, |(_, generation)| generation + 1);
@@ -44,7 +46,7 @@ impl InMemoryBucket {
         generation
     }
 
-    /// Makes the next `calls` calls fail with [`BucketError::Unavailable`].
+    /// Makes the next `calls` calls of [`Bucket`] methods fail with [`BucketError::Unavailable`].
     pub fn fail_next(&self, calls: usize) {
         self.state().failures_left = calls;
     }

@@ -1,16 +1,16 @@
-//! The setting `BUCKET`.
+//! [`BucketLocation`] is the value of the setting `BUCKET`.
 
 use std::{path::PathBuf, str::FromStr, sync::Arc};
 
 use super::{BucketError, DiskBucket, GcsBucket, SharedBucket};
 use crate::cloud::CloudArgs;
 
-/// Location of the bucket, parsed from `BUCKET`.
+/// Location of the bucket, parsed from the setting `BUCKET`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum BucketLocation {
-    /// `file:PATH`: a folder on disk.
+    /// A folder on disk, written `file:PATH`.
     Disk(PathBuf),
-    /// `NAME` or `gs://NAME`: a bucket of Cloud Storage.
+    /// A bucket of Cloud Storage, written `NAME` or `gs://NAME`.
     CloudStorage(String),
 }
 
@@ -36,7 +36,8 @@ impl FromStr for BucketLocation {
     }
 }
 
-/// Checks length and characters of a bucket name. Cloud Storage has a few more rules.
+/// Checks the length and the characters of a bucket name. This function leaves a few more rules to Cloud
+/// Storage.
 ///
 /// <https://cloud.google.com/storage/docs/buckets#naming>
 fn is_bucket_name(name: &str) -> bool {
@@ -52,8 +53,8 @@ impl BucketLocation {
     /// Opens the bucket.
     ///
     /// # Errors
-    /// [`BucketError::Unavailable`] if the folder cannot be created, or if the bucket of Cloud Storage does
-    /// not exist or its objects may not be read.
+    /// Returns [`BucketError::Unavailable`] if the folder cannot be created, if the bucket of Cloud Storage
+    /// does not exist, or if there are no credentials that allow reading its objects.
     pub async fn open(&self, cloud: &CloudArgs) -> Result<SharedBucket, BucketError> {
         match self {
             Self::Disk(path) => Ok(Arc::new(DiskBucket::open(path).await?)),

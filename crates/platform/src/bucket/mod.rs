@@ -1,7 +1,7 @@
-//! Storage of images and predictions.
+//! A [`Bucket`] stores images and predictions.
 //!
-//! Every write is create-only: an object never changes once it exists, so that repeating an operation is
-//! harmless. One conformance suite (`conformance`) tests every implementation.
+//! A write can only create an object, and an object never changes. So it is harmless to repeat an operation.
+//! One conformance suite (`conformance`) tests every implementation.
 
 #[cfg(any(test, feature = "testing"))]
 pub mod conformance;
@@ -28,15 +28,15 @@ pub use in_memory::InMemoryBucket;
 pub use location::BucketLocation;
 pub use name::{InvalidObjectName, ObjectName};
 
-/// Bucket name in the `gs://` paths of a bucket that is not in Cloud Storage.
+/// Name of a bucket outside Cloud Storage in `gs://` paths.
 pub const LOCAL_BUCKET: &str = "local";
 
-/// Result of a create-only write.
+/// Result of [`Bucket::create`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Created {
     /// The object was written.
     New,
-    /// An object of that name exists already and was left unchanged.
+    /// An object of that name exists already. It was not changed.
     AlreadyThere,
 }
 
@@ -45,30 +45,30 @@ pub enum Created {
 pub struct Object {
     /// The content.
     pub data: Bytes,
-    /// Version of the object, if the bucket numbers versions. This crate never writes a second version, but
-    /// others with access to a bucket of Cloud Storage may.
+    /// Number of the object's version, or `None` if the bucket does not number versions. The services never
+    /// write a second version of an object, but other programs with access to a bucket of Cloud Storage may.
     pub generation: Option<i64>,
 }
 
 /// Reason why a bucket operation failed.
 #[derive(Debug, thiserror::Error)]
 pub enum BucketError {
-    /// The object does not exist. Permanent.
+    /// The object does not exist. This error is permanent.
     #[error("there is no object {0}")]
     NotFound(String),
-    /// The object is larger than the caller's limit. Permanent.
+    /// The object is larger than the limit of the caller. This error is permanent.
     #[error("the object {name} is larger than {limit} bytes")]
     TooLarge {
-        /// The object.
+        /// The name of the object.
         name: String,
-        /// The caller's limit in bytes.
+        /// The limit of the caller in bytes.
         limit: usize,
     },
-    /// The bucket cannot store an object of this name: a part of it is too long for the file system, or is
-    /// the name of an object and not of a folder. Permanent.
+    /// The bucket cannot store an object of this name. For example, a part of the name is too long for the
+    /// file system, or the part before a `/` is the name of an object. This error is permanent.
     #[error("the bucket cannot store an object {name}: {reason}")]
     BadName {
-        /// The object.
+        /// The name of the object.
         name: String,
         /// The rule that the name breaks.
         reason: String,
@@ -78,19 +78,20 @@ pub enum BucketError {
     Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
 
-/// Stores objects, each of which is written once.
+/// A store of objects. Each object is written only once.
 #[async_trait]
 pub trait Bucket: Send + Sync + 'static {
-    /// Returns the bucket's name in `gs://` paths.
+    /// Returns the name of the bucket in `gs://` paths.
     fn name(&self) -> &str;
 
     /// Writes `data` as `object` unless an object of that name exists.
     ///
-    /// When this returns, the object is durable, also for [`Created::AlreadyThere`]. A reader sees the whole
-    /// object or none.
+    /// When this method returns `Ok`, the object is durable. This is also true for [`Created::AlreadyThere`].
+    /// A reader sees the whole object or no object.
     ///
     /// # Errors
-    /// [`BucketError::BadName`], [`BucketError::Unavailable`].
+    /// Returns [`BucketError::BadName`] if the bucket cannot store an object of this name, and
+    /// [`BucketError::Unavailable`] if the bucket does not respond.
     async fn create(
         &self,
         object: &ObjectName,
@@ -101,16 +102,17 @@ pub trait Bucket: Send + Sync + 'static {
     /// Reads an object of at most `limit` bytes.
     ///
     /// # Errors
-    /// [`BucketError::NotFound`] (also for a name that the bucket cannot store),
-    /// [`BucketError::TooLarge`], [`BucketError::Unavailable`].
+    /// Returns [`BucketError::NotFound`] if the object does not exist or the bucket cannot store an object of
+    /// this name, [`BucketError::TooLarge`] if the object has more than `limit` bytes, and
+    /// [`BucketError::Unavailable`] if the bucket does not respond.
     async fn read(&self, object: &ObjectName, limit: usize) -> Result<Object, BucketError>;
 
     /// Returns true if the object exists.
     ///
     /// # Errors
-    /// [`BucketError::Unavailable`].
+    /// Returns [`BucketError::Unavailable`] if the bucket does not respond.
     async fn exists(&self, object: &ObjectName) -> Result<bool, BucketError>;
 }
 
-/// A bucket shared by the parts of a process.
+/// A bucket that the parts of a process share.
 pub type SharedBucket = Arc<dyn Bucket>;

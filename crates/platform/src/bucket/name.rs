@@ -1,16 +1,17 @@
-//! Validated names of objects.
+//! [`ObjectName`] is the validated name of an object.
 
 use std::fmt;
 
-/// The name is empty, absolute, too long, or has a part that could lead out of the bucket.
+/// The error of validating a name that is not an [`ObjectName`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("not an object name: {0:?}")]
 pub struct InvalidObjectName(pub String);
 
 /// A validated object name, such as `<id>/image.jpg`.
 ///
-/// It has at most 1,024 bytes (the limit of Cloud Storage) and no control character. Its parts, separated
-/// by `/`, are not empty, `.` or `..`, so that the name cannot lead out of the bucket.
+/// The name has at most 1,024 bytes, which is the limit of Cloud Storage. It has no control character and no
+/// backslash. None of the parts between its `/` is empty, `.` or `..`, so the name cannot lead out of the
+/// bucket.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ObjectName(String);
 
@@ -18,12 +19,12 @@ impl ObjectName {
     /// Validates `name`.
     ///
     /// # Errors
-    /// [`InvalidObjectName`].
+    /// Returns [`InvalidObjectName`] if `name` breaks a rule.
     pub fn new(name: impl Into<String>) -> Result<Self, InvalidObjectName> {
         let name = name.into();
-        let good_part = |part: &str| !part.is_empty() && part != "." && part != "..";
-        let good_char = |c: char| !c.is_control() && c != '\\';
-        if name.len() <= 1024 && name.split('/').all(good_part) && name.chars().all(good_char) {
+        let is_good_part = |part: &str| !part.is_empty() && part != "." && part != "..";
+        let is_good_char = |c: char| !c.is_control() && c != '\\';
+        if name.len() <= 1024 && name.split('/').all(is_good_part) && name.chars().all(is_good_char) {
             Ok(Self(name))
         } else {
             Err(InvalidObjectName(name))

@@ -1,4 +1,4 @@
-//! `/live` and `/ready`.
+//! The routes `/live` and `/ready`, and the state that `/ready` reports.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use tokio::sync::watch;
 
 use super::Problem;
 
-/// State of a service: starting, ready, or draining. Clones share the state.
+/// State of a service, which is starting, ready or draining. Clones share the state.
 #[derive(Clone, Debug, Default)]
 pub struct Readiness {
     phase: watch::Sender<Phase>,
@@ -28,18 +28,19 @@ enum Phase {
 }
 
 impl Readiness {
-    /// Marks the service as ready, unless it is draining. `info` is the body of `/ready`.
+    /// Marks the service as ready. `info` becomes the body of `/ready`. This does nothing if the service is
+    /// draining.
     pub fn set_ready(&self, info: Value) {
         self.phase.send_if_modified(|phase| {
-            let draining = matches!(phase, Phase::Draining);
-            if !draining {
+            let is_draining = matches!(phase, Phase::Draining);
+            if !is_draining {
                 *phase = Phase::Ready(info);
             }
-            !draining
+            !is_draining
         });
     }
 
-    /// Marks the service as draining. It cannot become ready again.
+    /// Marks the service as draining. A draining service cannot become ready again.
     pub fn set_draining(&self) {
         self.phase.send_replace(Phase::Draining);
     }
@@ -54,10 +55,11 @@ impl Readiness {
         matches!(*self.phase.borrow(), Phase::Draining)
     }
 
-    /// Waits until the service is ready and returns the body of `/ready`, or `None` if it drains instead.
+    /// Waits until the service is ready, and returns the body of `/ready`. Returns `None` if the service is
+    /// draining.
     pub async fn wait_ready(&self) -> Option<Value> {
         let mut phases = self.phase.subscribe();
-        // Waiting fails only if the sender is dropped, and `self` holds it.
+        // Waiting fails only if the sender is dropped, and `self` holds the sender.
         let phase = phases.wait_for(|phase| !matches!(phase, Phase::Starting)).await.ok()?;
         match &*phase {
             Phase::Ready(info) => Some(info.clone()),
@@ -68,8 +70,9 @@ impl Readiness {
 
 /// Returns the routes `GET /live` and `GET /ready`.
 ///
-/// `/live` answers 200 while the process runs. `/ready` answers 200 with the info of
-/// [`Readiness::set_ready`], or a problem with 503 (`starting` or `draining`).
+/// `/live` always answers with status 200. `/ready` answers with status 200 and the info of
+/// [`Readiness::set_ready`] if the service is ready. Otherwise it answers with status 503 and a problem of
+/// the kind `starting` or `draining`.
 pub fn health_routes(readiness: Readiness) -> Router {
     Router::new()
         .route("/live", get(|| async { Json(json!({ "status": "live" })) }))
@@ -77,7 +80,7 @@ pub fn health_routes(readiness: Readiness) -> Router {
         .with_state(readiness)
 }
 
-/// Returns true if `path` is polled by machines. Its requests are logged at level debug only.
+/// Returns true if monitoring polls `path`. Requests for such a path are logged only at level debug.
 pub(super) fn is_probe(path: &str) -> bool {
     matches!(path, "/live" | "/ready" | "/metrics")
 }

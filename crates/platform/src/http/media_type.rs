@@ -1,13 +1,14 @@
-//! Media types, for comparisons that ignore case and parameters.
+//! Functions that return a media type in a form that can be compared.
 
 use axum::http::{HeaderMap, header::CONTENT_TYPE};
 
-/// Returns `content_type` without its parameters, in lower case: `image/jpeg` for `Image/JPEG; q=1`.
+/// Returns `content_type` in lower case and without its parameters, such as `image/jpeg` for `Image/JPEG;
+/// q=1`.
 pub fn media_type(content_type: &str) -> String {
     content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
 }
 
-/// Returns the media type of the header Content-Type, or an empty string if there is none.
+/// Returns the media type in the header Content-Type, or an empty string if there is no such header.
 pub fn media_type_of(headers: &HeaderMap) -> String {
     media_type(headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default())
 }

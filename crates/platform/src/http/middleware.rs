@@ -1,4 +1,4 @@
-//! The middleware stack, in its order.
+//! [`with_middleware`] wraps routes in the middleware stack of the services.
 
 use std::{any::Any, sync::Arc, time::Instant};
 
@@ -21,31 +21,34 @@ use crate::panic;
 /// Wraps `routes` in the middleware stack.
 ///
 /// `service` is the prefix of the metrics `<service>_requests_total {route,status}` and
-/// `<service>_request_duration_seconds {route}`. Merge the health and metrics routes into `routes` first:
-/// routes that are merged later are outside the stack.
+/// `<service>_request_duration_seconds {route}`. `routes` must include the health and metrics routes, because
+/// routes that are merged into the result are outside the stack.
 pub fn with_middleware(routes: Router, service: &'static str, limits: &HttpLimits) -> Router {
-    // A request passes these layers from the last to the first, its response from the first to the last.
+    // A request passes these layers from the last to the first, and its response from the first to the last.
     routes
-        // 7. The body limit, which also counts the bytes of a body without an announced length. It replaces
-        //    axum's own limit of 2 MiB.
+        // 7. The body limit also counts the bytes of a body without an announced length. It replaces the
+        // limit of
+        //    axum, which is 2 MiB.
         .layer(DefaultBodyLimit::disable())
         .layer(RequestBodyLimitLayer::new(limits.max_body_bytes))
-        // 6. The timeout, which drops the handler. Inside 5, because the drop may panic too.
+        // 6. The timeout drops the handler. This layer is inside layer 5, because the drop may panic, too.
         .layer(TimeoutLayer::with_status_code(StatusCode::GATEWAY_TIMEOUT, limits.request_timeout))
-        // 5. A panic in a handler or in the layers above becomes a response with 500.
+        // 5. A panic in the handler or in layers 6 and 7 becomes a response with status 500.
         .layer(CatchPanicLayer::custom(respond_to_panic))
-        // 4. Every error of the handler and of the layers above becomes a problem with the request id, and
-        //    is logged within the span of 2.
+        // 4. An error of the handler or of layers 5 to 7 becomes a problem with the request id, and is logged
+        //    within the span of layer 2.
         .layer(from_fn_with_state(limits.clone(), render_problems))
-        // 3. and 2. Metrics, the span and the access log, which see the status that the client sees.
+        // 3. and 2. These layers record the metrics and the access log, within the span of the request. They
+        // see
+        //    the same status as the client.
         .layer(from_fn_with_state(Arc::new(RequestMetrics::new(service)), observe))
-        // 1. The request id, which the span and every problem contain.
+        // 1. The request gets its id, which the span and every problem contain.
         .layer(from_fn(set_request_id))
-        // 0. The rest of a request body that nobody read.
+        // 0. The part of the request body that no handler has read is drained.
         .layer(from_fn(drain_unread_body))
 }
 
-/// Names of a service's request metrics, formatted once.
+/// The names of the request metrics of a service. They are formatted only once.
 struct RequestMetrics {
     requests_total: Arc<str>,
     duration_seconds: Arc<str>,
@@ -60,12 +63,14 @@ impl RequestMetrics {
     }
 }
 
-/// Middleware that runs the request in a span, counts and times it, and logs its status.
+/// Middleware that runs the request in a span. It counts the request, records its duration, and logs its
+/// status.
 async fn observe(State(names): State<Arc<RequestMetrics>>, request: Request, next: Next) -> Response {
-    let started = Instant::now();
+    let start = Instant::now();
     let method = request.method().clone();
     let path = request.uri().path().to_owned();
-    // The pattern instead of the path, because clients could create any number of label values.
+    // The label is the pattern of the route and not the path, because clients could create any number of
+    // paths.
     let route = request
         .extensions()
         .get::<MatchedPath>()
@@ -74,7 +79,7 @@ async fn observe(State(names): State<Arc<RequestMetrics>>, request: Request, nex
     let span = tracing::info_span!("request", %method, route, request_id = id);
     async move {
         let response = next.run(request).await;
-        let elapsed = started.elapsed().as_secs_f64();
+        let elapsed = start.elapsed().as_secs_f64();
         let status = response.status();
         metrics::counter!(
             Arc::clone(&names.requests_total),

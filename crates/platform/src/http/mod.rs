@@ -1,10 +1,10 @@
-//! The HTTP layer of both services.
+//! This module has the parts of HTTP that both services share.
 //!
-//! - [`Problem`]: RFC 9457 error responses; the public part is sent, the private part is logged
-//! - [`with_middleware`]: the middleware stack and its order
-//! - [`Readiness`], [`health_routes`]: `/live` and `/ready`
-//! - [`Server`]: binds, serves, and drains within a timeout
-//! - [`PushGuard`]: decides which pushes are accepted; `push_auth` verifies the token that Pub/Sub sends
+//! - [`Problem`] is an error response of RFC 9457. Its public part is sent, and its private part is logged.
+//! - [`with_middleware`] wraps routes in the middleware stack.
+//! - [`Readiness`] and [`health_routes`] provide `/live` and `/ready`.
+//! - [`Server`] serves requests, and drains within a timeout.
+//! - [`PushGuard`] decides which pushes are accepted. `push_auth` verifies the token that Pub/Sub sends.
 
 mod health;
 mod limits;

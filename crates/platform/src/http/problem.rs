@@ -1,4 +1,4 @@
-//! RFC 9457 problem details.
+//! [`Problem`] is an error response in the form of RFC 9457 (problem details).
 
 use std::{error::Error, sync::Arc, time::Duration};
 
@@ -16,28 +16,28 @@ use serde_json::{Map, Value};
 /// Content type of every problem.
 pub(super) const PROBLEM_JSON: &str = "application/problem+json";
 
-/// An error response with a private source for the log.
+/// An error response. It has a private source that only the log contains.
 ///
-/// The body is `{"type":"urn:problem:<kind>","title","status","kind","detail","request_id",…}` with
-/// content type `application/problem+json`. The middleware ([`super::with_middleware`]) adds the request
-/// id and logs the source once.
+/// The body is JSON with the members `type` (`urn:problem:<kind>`), `title`, `status`, `kind`, `detail`,
+/// `request_id` and those in `extensions`. Its content type is `application/problem+json`. The middleware
+/// ([`super::with_middleware`]) adds the request id, and logs the source once.
 #[derive(Clone, Debug)]
 pub struct Problem {
     /// HTTP status.
     pub status: StatusCode,
-    /// Stable word for programs, such as `not_an_image`.
+    /// Word for programs, such as `not_an_image`. A word never changes its meaning.
     pub kind: &'static str,
-    /// Sentence for the caller: the reason and the remedy.
+    /// Sentence for the caller. It says what is wrong and what the caller can do.
     pub detail: String,
-    /// Time after which the caller may retry; the header Retry-After.
+    /// Time after which the caller may try again. The header Retry-After contains it.
     pub retry_after: Option<Duration>,
-    /// Additional members of the body.
+    /// Additional members of the body, by their names.
     pub extensions: Map<String, Value>,
-    /// Cause of the problem; only the log contains it.
+    /// Cause of the problem. Only the log contains the cause.
     pub source: Option<Arc<dyn Error + Send + Sync>>,
 }
 
-/// The body. The order of the fields is the order of its members.
+/// The body of a problem. The order of the fields is the order of the members in the JSON.
 #[derive(Serialize)]
 struct Members<'a> {
     r#type: String,
@@ -51,18 +51,19 @@ struct Members<'a> {
     extensions: Map<String, Value>,
 }
 
-/// Sentence of every 500. It is the same for all, because the cause is private.
+/// Sentence in every response with status 500. The sentence does not depend on the cause, because the cause
+/// is private.
 pub(super) const INTERNAL_DETAIL: &str = "Something went wrong here; the request may be tried again.";
 
 const STANDARD_MEMBERS: [&str; 6] = ["type", "title", "status", "kind", "detail", "request_id"];
 
 impl Problem {
-    /// Creates a problem with the required members only.
+    /// Creates a problem without a Retry-After, a source and additional members.
     pub fn new(status: StatusCode, kind: &'static str, detail: impl Into<String>) -> Self {
         Self { status, kind, detail: detail.into(), retry_after: None, extensions: Map::new(), source: None }
     }
 
-    /// Creates a 429 `overloaded` with Retry-After.
+    /// Creates a problem with status 429, the kind `overloaded` and a Retry-After.
     pub fn overloaded(detail: impl Into<String>, retry_after: Duration) -> Self {
         Self {
             retry_after: Some(retry_after),
@@ -70,31 +71,33 @@ impl Problem {
         }
     }
 
-    /// Creates a 503 with Retry-After: a dependency did not respond, or this service is not ready.
+    /// Creates a problem with status 503 and a Retry-After. It means that a dependency did not respond, or
+    /// that this service is not ready.
     pub fn unavailable(kind: &'static str, detail: impl Into<String>, retry_after: Duration) -> Self {
         Self { retry_after: Some(retry_after), ..Self::new(StatusCode::SERVICE_UNAVAILABLE, kind, detail) }
     }
 
-    /// Creates a 500 `internal`, whose body has no details. `source` goes to the log.
+    /// Creates a problem with status 500 and the kind `internal`. The body says nothing about `source`, which
+    /// only the log contains.
     pub fn internal(source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", INTERNAL_DETAIL).with_source(source)
     }
 
-    /// Sets the cause, for the log.
+    /// Sets the cause of the problem, which only the log contains.
     #[must_use]
     pub fn with_source(mut self, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         self.source = Some(Arc::from(source.into()));
         self
     }
 
-    /// Adds a member to the body. A standard member cannot be replaced.
+    /// Adds a member to the body. A member with the name of a standard member is left out of the body.
     #[must_use]
     pub fn with(mut self, name: &str, value: impl Into<Value>) -> Self {
         self.extensions.insert(name.to_owned(), value.into());
         self
     }
 
-    /// Sets Content-Type and Retry-After.
+    /// Sets the headers Content-Type and Retry-After.
     pub(super) fn set_headers(&self, headers: &mut HeaderMap) {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(PROBLEM_JSON));
         if let Some(seconds) = self.retry_after_seconds() {
@@ -104,13 +107,13 @@ impl Problem {
 
     /// Returns [`Self::retry_after`] in whole seconds, at least one.
     ///
-    /// Rounded up, because a caller who retries too early is refused again.
+    /// The time is rounded up, because a caller that tries again too early is refused again.
     pub fn retry_after_seconds(&self) -> Option<u64> {
         let retry_after = self.retry_after?;
         Some((retry_after.as_secs() + u64::from(retry_after.subsec_nanos() > 0)).max(1))
     }
 
-    /// Serializes the body.
+    /// Returns the body as JSON.
     pub(super) fn body(&self, request_id: Option<&str>) -> Body {
         let mut extensions = self.extensions.clone();
         extensions.retain(|name, _| !STANDARD_MEMBERS.contains(&name.as_str()));
@@ -138,7 +141,8 @@ impl IntoResponse for Problem {
         let mut response = Response::new(self.body(None));
         *response.status_mut() = self.status;
         self.set_headers(response.headers_mut());
-        // For the middleware, which replaces the body by one with the request id and logs the source.
+        // The middleware reads the problem from the extensions. It replaces the body with a body that has the
+        // request id, and logs the source.
         response.extensions_mut().insert(self);
         response
     }

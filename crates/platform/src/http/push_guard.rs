@@ -1,4 +1,4 @@
-//! The check of push requests.
+//! A [`PushGuard`] decides which push requests reach their handler.
 
 use std::sync::Arc;
 
@@ -9,21 +9,23 @@ use axum::{
     response::Response,
 };
 
-/// Decides which push requests are accepted, by their headers alone.
+/// A check of push requests that reads only their headers.
 #[async_trait]
 pub trait PushGuard: Send + Sync + 'static {
-    /// Returns the request if it is accepted, and otherwise the response that refuses it.
+    /// Returns the request if this guard accepts it. Otherwise returns the response to the request.
     ///
     /// An implementation may describe the sender in the extensions of the request.
     async fn admit(&self, request: Request) -> Result<Request, Response>;
 }
 
-/// A guard shared by concurrent requests.
+/// A guard that concurrent requests share.
 pub type SharedPushGuard = Arc<dyn PushGuard>;
 
-/// Middleware that passes on only the requests that `guard` accepts. It reads nothing of the body.
+/// Middleware that passes only the requests that `guard` accepts to their handler. It does not read their
+/// bodies.
 ///
-/// Use it on one route, as `.route_layer(middleware::from_fn_with_state(guard, guard_pushes))`.
+/// The middleware is for a single route, as in `.route_layer(middleware::from_fn_with_state(guard,
+/// guard_pushes))`.
 pub async fn guard_pushes(State(guard): State<SharedPushGuard>, request: Request, next: Next) -> Response {
     match guard.admit(request).await {
         Ok(request) => next.run(request).await,

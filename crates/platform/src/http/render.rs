@@ -1,4 +1,4 @@
-//! Turns every error response into a problem, and logs it once.
+//! [`render_problems`] turns every error response into a problem, and logs the problem once.
 
 use axum::{
     body::{Body, to_bytes},
@@ -15,24 +15,25 @@ use axum::{
 use super::{HttpLimits, Problem, RequestId, health::is_probe, problem::INTERNAL_DETAIL};
 use crate::telemetry::error_chain;
 
-/// Maximum number of bytes read from a plain error body. The sentences of axum are far shorter.
+/// Maximum number of bytes that are read from the body of a plain error. The sentences of axum are far
+/// shorter.
 const MAX_PLAIN_BYTES: usize = 4096;
 
-/// Middleware that renders problems with the request id, and turns plain errors into problems.
+/// Middleware that adds the request id to problems, and turns plain error responses into problems.
 pub(super) async fn render_problems(
     State(limits): State<HttpLimits>,
     request: Request,
     next: Next,
 ) -> Response {
     let request_id = request.extensions().get::<RequestId>().cloned();
-    let probe = is_probe(request.uri().path());
+    let is_probe = is_probe(request.uri().path());
     let (mut parts, body) = next.run(request).await.into_parts();
     let problem = match parts.extensions.remove::<Problem>() {
         Some(problem) => problem,
         None if is_plain_error(&parts) => problem_from_plain_error(parts.status, body, &limits).await,
         None => return Response::from_parts(parts, body),
     };
-    log(&problem, probe);
+    log(&problem, is_probe);
     parts.status = problem.status;
     parts.headers.remove(CONTENT_LENGTH);
     problem.set_headers(&mut parts.headers);
@@ -40,12 +41,14 @@ pub(super) async fn render_problems(
     Response::from_parts(parts, problem.body(request_id))
 }
 
-/// Returns true for an error response of axum, tower-http or an extractor: no body, or plain text.
+/// Returns true if the response is an error without a content type or with plain text. axum, its extractors
+/// and tower-http send such errors.
 ///
-/// A handler that sends another content type has written its error body on purpose.
+/// An error with any other content type is from a handler, which wrote its body on purpose.
 fn is_plain_error(parts: &Parts) -> bool {
-    let error = parts.status.is_client_error() || parts.status.is_server_error();
-    error && parts.headers.get(CONTENT_TYPE).is_none_or(|value| value.as_bytes().starts_with(b"text/plain"))
+    let is_error = parts.status.is_client_error() || parts.status.is_server_error();
+    is_error
+        && parts.headers.get(CONTENT_TYPE).is_none_or(|value| value.as_bytes().starts_with(b"text/plain"))
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -55,28 +58,29 @@ struct PlainError(String);
 async fn problem_from_plain_error(status: StatusCode, body: Body, limits: &HttpLimits) -> Problem {
     let bytes = to_bytes(body, MAX_PLAIN_BYTES).await.unwrap_or_default();
     let text = String::from_utf8_lossy(&bytes).trim().to_owned();
-    let (kind, standard) = describe(status);
+    let (kind, sentence) = describe(status);
     match status {
         StatusCode::PAYLOAD_TOO_LARGE => {
             let limit = limits.max_body_bytes;
-            Problem::new(status, kind, format!("{standard} The limit is {limit} bytes."))
+            Problem::new(status, kind, format!("{sentence} The limit is {limit} bytes."))
                 .with("limit_bytes", limit)
         }
         StatusCode::GATEWAY_TIMEOUT => {
             let seconds = limits.request_timeout.as_secs_f64();
-            Problem::new(status, kind, format!("{standard} The limit is {seconds} s."))
+            Problem::new(status, kind, format!("{sentence} The limit is {seconds} s."))
         }
-        // The text of a server error may be private. That of a client error tells the caller what is wrong.
+        // The text of a server error may be private. The text of a client error tells the caller what is
+        // wrong.
         _ if status.is_server_error() && !text.is_empty() => {
-            Problem::new(status, kind, standard).with_source(PlainError(text))
+            Problem::new(status, kind, sentence).with_source(PlainError(text))
         }
-        StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED => Problem::new(status, kind, standard),
+        StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED => Problem::new(status, kind, sentence),
         _ if status.is_client_error() && !text.is_empty() => Problem::new(status, kind, text),
-        _ => Problem::new(status, kind, standard),
+        _ => Problem::new(status, kind, sentence),
     }
 }
 
-/// Returns the kind and the sentence for a status.
+/// Returns the kind and the sentence of the problem for `status`.
 fn describe(status: StatusCode) -> (&'static str, &'static str) {
     match status {
         StatusCode::BAD_REQUEST => ("bad_request", "The request cannot be understood."),
@@ -107,12 +111,13 @@ fn describe(status: StatusCode) -> (&'static str, &'static str) {
     }
 }
 
-/// Logs a problem with its source. A probe's problem is expected, and logged at level debug.
-fn log(problem: &Problem, probe: bool) {
+/// Logs `problem` with its source. A problem in the response to a probe is logged at level debug, because it
+/// is expected while a service starts or drains.
+fn log(problem: &Problem, is_probe: bool) {
     let Problem { kind, detail, status, source, .. } = problem;
     let status = status.as_u16();
     let error = source.as_ref().map(|source| error_chain(source.as_ref()));
-    if probe {
+    if is_probe {
         tracing::debug!(status, kind, detail, error, "problem");
     } else if status == 500 {
         tracing::error!(status, kind, detail, error, "problem");

@@ -1,4 +1,4 @@
-//! The id of a request, in the log and in the response.
+//! A [`RequestId`] identifies a request in the log and in the response.
 
 use axum::{
     extract::Request,
@@ -8,16 +8,16 @@ use axum::{
 };
 use uuid::Uuid;
 
-/// Identifies a request in the log, in the response header `x-request-id` and in every problem.
+/// The id of a request. The log, the response header `x-request-id` and every problem contain the id.
 ///
-/// The caller's `x-request-id` is used if it has 1 to 128 of the characters `A-Z a-z 0-9 . _ -`. Otherwise
-/// the id is a random UUID. Handlers find it in the extensions of the request.
+/// If the request has a header `x-request-id` with 1 to 128 of the characters `A-Z a-z 0-9 . _ -`, its value
+/// is the id. Otherwise the id is a random UUID. Handlers find the id in the extensions of the request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RequestId(pub String);
 
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// Middleware that gives the request a [`RequestId`] and sends the id back.
+/// Middleware that adds a [`RequestId`] to the request, and the header `x-request-id` to the response.
 pub(super) async fn set_request_id(mut request: Request, next: Next) -> Response {
     let id = caller_id(request.headers()).unwrap_or_else(|| Uuid::new_v4().to_string());
     let header = HeaderValue::from_str(&id);
@@ -29,9 +29,9 @@ pub(super) async fn set_request_id(mut request: Request, next: Next) -> Response
     response
 }
 
-/// Returns the caller's id if it is valid.
+/// Returns the id in the header `x-request-id`, if there is a valid one.
 fn caller_id(headers: &HeaderMap) -> Option<String> {
     let id = headers.get(X_REQUEST_ID)?.to_str().ok()?;
-    let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
-    ((1..=128).contains(&id.len()) && id.bytes().all(allowed)).then(|| id.to_owned())
+    let is_allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
+    ((1..=128).contains(&id.len()) && id.bytes().all(is_allowed)).then(|| id.to_owned())
 }

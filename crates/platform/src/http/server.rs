@@ -1,4 +1,4 @@
-//! The server: binds, serves, and drains within a timeout.
+//! [`Server`] binds an address, serves requests, and drains within a timeout.
 
 use std::{
     future::{Future, IntoFuture},
@@ -26,10 +26,10 @@ pub struct Server {
 }
 
 impl Server {
-    /// Binds `address`. Port 0 picks a free one.
+    /// Binds `address`. If the port is 0, the system picks a free port.
     ///
     /// # Errors
-    /// When the address cannot be bound.
+    /// Returns an error if the address cannot be bound.
     pub async fn bind(address: SocketAddr) -> io::Result<Self> {
         let listener = TcpListener::bind(address).await?;
         let address = listener.local_addr()?;
@@ -43,11 +43,12 @@ impl Server {
 
     /// Serves requests until `stop` is cancelled, then drains.
     ///
-    /// Draining sets `readiness`, closes the listener and waits until the open requests are answered.
-    /// After `drain_timeout` the remaining connections are closed and their handlers dropped.
+    /// To drain, the server marks `readiness` as draining, closes the listener, and waits until all open
+    /// requests are answered. After `drain_timeout` it closes the remaining connections and drops their
+    /// handlers.
     ///
     /// # Errors
-    /// When the listener fails.
+    /// Returns an error if the listener fails.
     pub async fn serve(
         self,
         app: Router,
@@ -55,7 +56,7 @@ impl Server {
         stop: CancellationToken,
         drain_timeout: Duration,
     ) -> io::Result<()> {
-        // Dropping this future must close the connections too: each runs in a task of its own.
+        // If this future is dropped, the guard closes the connections, each of which has its own task.
         let cut = CancellationToken::new();
         let _cut_on_drop = cut.clone().drop_guard();
         let listener = CuttableListener { listener: self.listener, cut };
@@ -66,13 +67,13 @@ impl Server {
                 readiness.set_draining();
             })
             .into_future();
-        let deadline = async {
+        let drain_deadline = async {
             stop.cancelled().await;
             tokio::time::sleep(drain_timeout).await;
         };
         tokio::select! {
             result = serving => result,
-            () = deadline => {
+            () = drain_deadline => {
                 tracing::warn!(
                     seconds = drain_timeout.as_secs_f64(),
                     "the drain timeout is over; open connections are closed"
@@ -83,7 +84,7 @@ impl Server {
     }
 }
 
-/// A listener whose connections can all be closed at once, by cancelling `cut`.
+/// A listener whose connections all close when `cut` is cancelled.
 struct CuttableListener {
     listener: TcpListener,
     cut: CancellationToken,
@@ -95,7 +96,7 @@ impl Listener for CuttableListener {
 
     async fn accept(&mut self) -> (Self::Io, Self::Addr) {
         let (stream, address) = Listener::accept(&mut self.listener).await;
-        // A response is written at once, so that Nagle's algorithm would only delay it.
+        // A response is written at once, and Nagle's algorithm would only delay its last part.
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "TCP_NODELAY cannot be set");
         }
@@ -108,14 +109,16 @@ impl Listener for CuttableListener {
     }
 }
 
-/// A connection that fails once `cut` is cancelled. The failure ends its task, which drops the handler.
+/// A connection whose reads and writes fail after `cut` is cancelled. The failure ends the task of the
+/// connection, and the end of the task drops the handler.
 struct CuttableStream {
     stream: TcpStream,
     cut: Pin<Box<WaitForCancellationFutureOwned>>,
 }
 
 impl CuttableStream {
-    /// Returns the stream, or an error once it is cut. Registers the task to be woken when that happens.
+    /// Returns the stream, or an error after `cut` is cancelled. The cancellation wakes the task of
+    /// `context`.
     fn poll_uncut(&mut self, context: &mut Context<'_>) -> Poll<io::Result<Pin<&mut TcpStream>>> {
         match self.cut.as_mut().poll(context) {
             Poll::Ready(()) => Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into())),

@@ -1,4 +1,4 @@
-//! The middleware stack and the server, over real sockets.
+//! Tests of the middleware stack and the server over real sockets.
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::*;
 
-/// Timeout that only a failing test reaches.
+/// Timeout for everything a test waits for. Only a failing test reaches it.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 struct Service {
@@ -46,7 +46,7 @@ impl Service {
         let address = server.local_addr();
         let stop = CancellationToken::new();
         let serving = tokio::spawn(server.serve(app, readiness.clone(), stop.clone(), drain_timeout));
-        // A proxy of the environment must not affect the tests.
+        // A proxy that the environment sets must not affect the tests.
         let client = Client::builder().no_proxy().timeout(PATIENCE).build().unwrap();
         Self { address, readiness, stop, serving, client }
     }
@@ -60,7 +60,7 @@ impl Service {
     }
 
     async fn wait_until_drained(self) {
-        timeout(PATIENCE, self.serving).await.expect("drained in time").unwrap().unwrap();
+        timeout(PATIENCE, self.serving).await.expect("the service drains in time").unwrap().unwrap();
     }
 }
 
@@ -187,7 +187,7 @@ async fn too_large_body_is_refused_with_413() {
     assert_eq!(body["limit_bytes"], 1000);
     assert!(body["detail"].as_str().unwrap().contains("1000 bytes"), "{body}");
 
-    // Chunked: the length is not announced.
+    // A chunked body does not announce its length.
     let mut stream = TcpStream::connect(service.address).await.unwrap();
     let head = "POST / HTTP/1.1\r\nhost: x\r\nconnection: close\r\ntransfer-encoding: chunked\r\n\r\n";
     stream.write_all(head.as_bytes()).await.unwrap();
@@ -224,11 +224,11 @@ async fn panic_becomes_500_and_the_server_keeps_running() {
 
 #[tokio::test]
 async fn slow_handler_is_dropped_with_504() {
-    let (alive, mut dropped) = mpsc::channel::<()>(1);
+    let (sender, mut receiver) = mpsc::channel::<()>(1);
     let never = move || {
-        let alive = alive.clone();
+        let sender = sender.clone();
         async move {
-            let _alive = alive;
+            let _sender = sender;
             std::future::pending::<()>().await
         }
     };
@@ -238,8 +238,8 @@ async fn slow_handler_is_dropped_with_504() {
     assert!(body["detail"].as_str().unwrap().contains("0.02 s"), "{body}");
     service.stop.cancel();
     service.wait_until_drained().await;
-    // `recv` returns `None` once every sender is dropped: those of the handler and of the routes.
-    assert_eq!(timeout(PATIENCE, dropped.recv()).await, Ok(None));
+    // `recv` returns `None` when the handler and the routes have dropped their senders.
+    assert_eq!(timeout(PATIENCE, receiver.recv()).await, Ok(None));
 }
 
 #[tokio::test]
@@ -258,7 +258,7 @@ async fn ready_is_503_while_starting_and_draining() {
     assert_eq!(service.get("/live").await.status(), 200);
 }
 
-/// A route whose handler sends to `started` and then waits for `gate`.
+/// Returns a route whose handler sends to `started` and then waits for `gate`.
 fn gated_route(started: mpsc::Sender<()>, gate: Arc<Notify>) -> Router {
     let wait = move || {
         let (started, gate) = (started.clone(), Arc::clone(&gate));
@@ -280,7 +280,7 @@ async fn open_request_is_answered_while_draining() {
     has_started.recv().await.unwrap();
     assert!(!service.readiness.is_draining());
     service.stop.cancel();
-    // Connections are refused once the listener is closed.
+    // Connections are refused when the listener is closed.
     let refused = async { while TcpStream::connect(service.address).await.is_ok() {} };
     timeout(PATIENCE, refused).await.unwrap();
     assert!(service.readiness.is_draining());
@@ -317,14 +317,15 @@ async fn connections_are_closed_after_the_drain_timeout() {
     let service = Service::start_with_timeouts(routes, PATIENCE, Duration::from_millis(20)).await;
     let request = tokio::spawn(service.client.get(service.url("/stuck")).send());
     has_started.recv().await.unwrap();
-    let mut half = TcpStream::connect(service.address).await.unwrap();
-    half.write_all(b"POST / HTTP/1.1\r\nhost: x\r\ncontent-le").await.unwrap();
+    let mut half_request = TcpStream::connect(service.address).await.unwrap();
+    half_request.write_all(b"POST / HTTP/1.1\r\nhost: x\r\ncontent-le").await.unwrap();
     service.stop.cancel();
     service.wait_until_drained().await;
     assert!(request.await.unwrap().is_err(), "the connection was closed");
     timeout(PATIENCE, is_dropped).await.expect("the handler is dropped").unwrap();
-    // The stream ends or is reset; in either case it is closed.
-    let _ = timeout(PATIENCE, half.read_to_end(&mut Vec::new())).await.expect("closed");
+    // The connection ends or is reset. In both cases it is closed.
+    let _ =
+        timeout(PATIENCE, half_request.read_to_end(&mut Vec::new())).await.expect("the connection is closed");
 }
 
 #[tokio::test]
@@ -344,13 +345,14 @@ async fn requests_are_counted_by_route_and_status() {
     assert!(text.contains(bucket), "{text}");
 }
 
-/// Sends `sent` on a new connection, and returns what is received until `end` or the end of the connection.
-async fn exchange(service: &Service, sent: &[u8], end: &str) -> String {
+/// Sends `sent` on a new connection. Returns the bytes that the connection receives until they contain `last`
+/// or the server closes the connection.
+async fn exchange(service: &Service, sent: &[u8], last: &str) -> String {
     let mut stream = TcpStream::connect(service.address).await.unwrap();
     stream.write_all(sent).await.unwrap();
     let mut received = Vec::new();
     timeout(PATIENCE, async {
-        while !String::from_utf8_lossy(&received).contains(end) {
+        while !String::from_utf8_lossy(&received).contains(last) {
             let mut part = [0; 4096];
             match stream.read(&mut part).await.unwrap() {
                 0 => break,
@@ -366,7 +368,7 @@ async fn exchange(service: &Service, sent: &[u8], end: &str) -> String {
 #[tokio::test]
 async fn connection_is_reused_after_an_unread_body() {
     let service = Service::start(Router::new().route("/refuse", post(|| async { "no" }))).await;
-    // Larger than the read buffer of the server and than the body limit.
+    // The body is larger than the read buffer of the server and than the body limit.
     let body = "x".repeat(600_000);
     let refused = format!("POST /refuse HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n{body}", body.len());
     let next = "GET /live HTTP/1.1\r\nhost: x\r\n\r\n";

@@ -1,4 +1,4 @@
-//! The part of a request body that no handler has read.
+//! [`drain_unread_body`] drains the part of a request body that no handler has read.
 
 use std::{
     pin::Pin,
@@ -16,36 +16,37 @@ use axum::{
 };
 use http_body_util::BodyExt;
 
-/// Maximum number of bytes drained from a request body.
+/// Maximum number of bytes that are drained from a request body.
 const MAX_DRAINED_BYTES: usize = 1 << 20;
-/// Maximum time spent draining a request body.
+/// Maximum time for draining a request body.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Middleware that drains the part of a request body that the handler has not read.
 ///
-/// A connection with unread bytes cannot be reused, and closing it can discard the response before the
-/// client, which is still sending, has received it. The response carries `Connection: close` if the limits
-/// above are exceeded, or if the client waits for permission to send (`Expect: 100-continue`).
+/// A connection with unread bytes cannot be reused. If the server closed it while the client is still
+/// sending, the client might never receive the response. The body is not drained to its end if it exceeds
+/// [`MAX_DRAINED_BYTES`] or [`DRAIN_TIMEOUT`], or if the client waits for permission to send it (`Expect:
+/// 100-continue`). Then the response has the header `Connection: close`.
 pub(super) async fn drain_unread_body(request: Request, next: Next) -> Response {
     if request.body().is_end_stream() {
         return next.run(request).await;
     }
-    let closable = request.version() < Version::HTTP_2;
+    let is_http_1 = request.version() < Version::HTTP_2;
     let client_waits = request.headers().contains_key(header::EXPECT);
     let (parts, body) = request.into_parts();
     let body = SharedBody(Arc::new(Mutex::new(body)));
     let request = Request::from_parts(parts, Body::new(body.clone()));
 
     let mut response = next.run(request).await;
-    let ended = body.lock().is_end_stream()
+    let has_ended = body.lock().is_end_stream()
         || (!client_waits && tokio::time::timeout(DRAIN_TIMEOUT, drain(body)).await.unwrap_or(false));
-    if !ended && closable {
+    if !has_ended && is_http_1 {
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     response
 }
 
-/// Reads and discards `body`. Returns true if the body ended within [`MAX_DRAINED_BYTES`].
+/// Reads and discards the rest of `body`. Returns true if the rest has at most [`MAX_DRAINED_BYTES`].
 async fn drain(mut body: SharedBody) -> bool {
     let mut remaining = MAX_DRAINED_BYTES;
     while let Some(frame) = body.frame().await {
@@ -58,7 +59,8 @@ async fn drain(mut body: SharedBody) -> bool {
     true
 }
 
-/// A body shared by the handler and this middleware, which continues where the handler stopped.
+/// A request body that the handler and this middleware share. The middleware reads the bytes that the handler
+/// has not read.
 #[derive(Clone)]
 struct SharedBody(Arc<Mutex<Body>>);
 

@@ -1,4 +1,4 @@
-//! An error with its sources, as one line of text.
+//! [`error_chain`] formats an error and its sources as one line of text.
 
 use std::error::Error;
 

@@ -1,13 +1,14 @@
-//! Log lines as JSON for Cloud Logging.
+//! [`JsonLayer`] writes log lines as JSON for Cloud Logging.
 //!
-//! Cloud Logging reads `severity`, `time` and `message`; every other member becomes searchable. The fields
-//! of the spans around an event are members beside the fields of the event, so that one search for a
-//! `request_id` finds every line of a request.
+//! Cloud Logging reads the members `severity`, `time` and `message`, and makes all other members searchable.
+//! A line contains the fields of its event and the fields of the spans around the event. So one search for a
+//! `request_id` finds all lines of a request.
 //!
-//! No crate writes these lines:
+//! None of these crates writes such lines:
 //! - `tracing-subscriber`'s feature `json` names the members `level` and `timestamp`, which Cloud Logging
 //!   does not read, and nests the fields of spans.
-//! - `tracing-stackdriver` 0.10 nests the fields of spans under `span`, and changes names to camelCase.
+//! - `tracing-stackdriver` 0.10 nests the fields of spans in the member `span`, and changes names to
+//!   camelCase.
 //! - `json-subscriber` 0.3 can rename and flatten members, but writes a member twice when an event and a
 //!   span have a field of the same name.
 
@@ -81,19 +82,21 @@ where
             }
         }
         event.record(&mut fields);
-        let line = line(event, fields.0, (self.now)());
-        // There is nowhere to report that the log cannot be written.
+        let line = build_line(event, fields.0, (self.now)());
+        // A failure is ignored, because only the log could report it.
         let _ = write_line(&mut self.writer.make_writer_for(event.metadata()), &line);
     }
 }
 
-fn line<'a>(event: &Event<'a>, mut fields: BTreeMap<String, Value>, now: SystemTime) -> Line<'a> {
+/// Returns the line for `event`. `fields` are the fields of the event and of its spans.
+fn build_line<'a>(event: &Event<'a>, mut fields: BTreeMap<String, Value>, now: SystemTime) -> Line<'a> {
     let message = match fields.remove("message") {
         Some(Value::String(message)) => message,
         Some(other) => other.to_string(),
         None => String::new(),
     };
-    // JSON readers disagree on duplicate members, so a field with a reserved name is renamed.
+    // JSON readers disagree on duplicate members. So a field with the name of another member gets a `_` at
+    // its end.
     for reserved in ["severity", "time", "target"] {
         if let Some(value) = fields.remove(reserved) {
             fields.insert(format!("{reserved}_"), value);
@@ -108,7 +111,7 @@ fn line<'a>(event: &Event<'a>, mut fields: BTreeMap<String, Value>, now: SystemT
     }
 }
 
-/// Writes `line` in a single write, so that lines of several threads or processes do not mix.
+/// Writes `line` in a single write, so that the lines of different threads and processes do not mix.
 fn write_line(writer: &mut impl Write, line: &Line<'_>) -> io::Result<()> {
     let mut text = serde_json::to_vec(line)?;
     text.push(b'\n');

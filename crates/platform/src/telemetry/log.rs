@@ -1,4 +1,4 @@
-//! The log: its flags and its format.
+//! The settings of the log, and the function that installs it.
 
 use std::io::{self, IsTerminal};
 
@@ -9,7 +9,7 @@ use super::json::JsonLayer;
 /// Format of the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum LogFormat {
-    /// Human on a terminal, otherwise JSON.
+    /// `Human` if stderr is a terminal, otherwise `Json`.
     Auto,
     /// Lines for people.
     Human,
@@ -17,7 +17,7 @@ pub enum LogFormat {
     Json,
 }
 
-/// Settings of the log; each service flattens these flags into its configuration.
+/// Settings of the log. Each service flattens these flags into its configuration.
 #[derive(Clone, Debug, PartialEq, Eq, clap::Args)]
 pub struct LogArgs {
     /// Events to log: a level, or levels by target, as in `info,classify=debug`
@@ -28,7 +28,7 @@ pub struct LogArgs {
     pub log_format: LogFormat,
 }
 
-/// Checks a filter. An empty `RUST_LOG` means the default, like an unset one.
+/// Checks that `text` is a valid filter. An empty `RUST_LOG` means the default, as an unset one does.
 fn parse_filter(text: &str) -> Result<String, String> {
     if text.trim().is_empty() {
         return Ok("info".to_owned());
@@ -36,26 +36,26 @@ fn parse_filter(text: &str) -> Result<String, String> {
     EnvFilter::try_new(text).map(|_| text.to_owned()).map_err(|error| error.to_string())
 }
 
-/// Installs the log of this process, unless one is installed already.
+/// Installs the log of this process. This does nothing if a log is installed already.
 pub(super) fn install(filter: &str, format: LogFormat) {
-    let (env_filter, bad_filter) = match EnvFilter::try_new(filter) {
+    let (env_filter, filter_error) = match EnvFilter::try_new(filter) {
         Ok(env_filter) => (env_filter, None),
         Err(error) => (EnvFilter::new("info"), Some(error)),
     };
-    let terminal = io::stderr().is_terminal();
-    let human = match format {
-        LogFormat::Auto => terminal,
+    let is_terminal = io::stderr().is_terminal();
+    let is_human = match format {
+        LogFormat::Auto => is_terminal,
         LogFormat::Human => true,
         LogFormat::Json => false,
     };
     let registry = tracing_subscriber::registry().with(env_filter);
-    let installed = if human {
-        registry.with(fmt::layer().with_writer(io::stderr).with_ansi(terminal)).try_init()
+    let result = if is_human {
+        registry.with(fmt::layer().with_writer(io::stderr).with_ansi(is_terminal)).try_init()
     } else {
         registry.with(JsonLayer::new(io::stderr)).try_init()
     };
-    if installed.is_ok()
-        && let Some(error) = bad_filter
+    if result.is_ok()
+        && let Some(error) = filter_error
     {
         tracing::warn!(filter, %error, "the log filter is invalid; logging at level \"info\"");
     }

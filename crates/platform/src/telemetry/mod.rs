@@ -1,7 +1,7 @@
-//! Log and metrics.
+//! This module has the log and the metrics of a service.
 //!
-//! The log goes to stderr, one line per event: for people on a terminal, otherwise JSON that Cloud
-//! Logging reads. Metrics are collected in the process and served at `/metrics`.
+//! The log has one line per event and goes to stderr. On a terminal the lines are for people; otherwise they
+//! are JSON for Cloud Logging. The process collects its metrics, and serves them at `/metrics`.
 
 mod error_chain;
 mod json;
@@ -14,9 +14,9 @@ pub use self::{
     metrics::metrics_routes,
 };
 
-/// Starts the log and the metrics recorder of this process. `filter` has the syntax of `RUST_LOG`.
+/// Installs the log and the recorder of the metrics for this process. `filter` has the syntax of `RUST_LOG`.
 ///
-/// Only the first call has an effect, so that every test of a process may call it.
+/// Only the first call has an effect. So all tests of a process may call this function.
 pub fn init(filter: &str, format: LogFormat) {
     log::install(filter, format);
     if let Err(error) = metrics::recorder() {

@@ -1,4 +1,4 @@
-//! Tests that every implementation of a topic must pass (feature `testing`).
+//! The tests that every implementation of a topic must pass (feature `testing`).
 
 use std::{collections::BTreeMap, future::Future};
 
@@ -6,13 +6,13 @@ use bytes::Bytes;
 
 use super::{Message, Topic, push::Delivery};
 
-/// Publishes to `topic`, which must be empty, and checks that the same messages are delivered.
+/// Publishes messages to `topic`, which must be empty, and checks that the same messages are delivered.
 ///
-/// `collect` is called with the number of published messages. It waits for as many distinct ones and returns
-/// the deliveries.
+/// `collect` gets the number of published messages. It must wait for that many distinct messages, and return
+/// their deliveries.
 ///
 /// # Panics
-/// At the first difference from the documentation of [`Topic`].
+/// This function panics at the first difference from the documentation of [`Topic`].
 pub async fn check<F, C>(topic: &dyn Topic, collect: F)
 where
     F: FnOnce(usize) -> C,
@@ -33,7 +33,7 @@ where
     for delivery in collect(published.len()).await {
         let Delivery { data, attributes, message_id, subscription, .. } = delivery;
         assert!(subscription.is_some_and(|name| name.starts_with("projects/")));
-        // Delivery is at least once: an id may be delivered again, with the same content.
+        // Delivery is at least once, so a message may be delivered again with the same content.
         delivered.insert(message_id.unwrap_or_default(), Message { data, attributes });
     }
     assert_eq!(delivered, published);
@@ -48,7 +48,7 @@ fn messages() -> Vec<Message> {
     let every_byte: Vec<u8> = (0..=255).cycle().take(100_000).collect();
     vec![
         Message { data: Bytes::from_static(b"{\"gcs_path\":\"gs://b/o\"}"), attributes: attributes.clone() },
-        // Equal messages are two messages.
+        // Two messages with equal content are different messages.
         Message { data: Bytes::from_static(b"same"), ..Message::default() },
         Message { data: Bytes::from_static(b"same"), ..Message::default() },
         // Pub/Sub accepts a message without data only if it has attributes.

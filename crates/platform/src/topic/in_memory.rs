@@ -1,4 +1,4 @@
-//! A test double for a topic.
+//! [`InMemoryTopic`] replaces a topic in tests.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -6,8 +6,8 @@ use async_trait::async_trait;
 
 use super::{Message, Topic, TopicError};
 
-/// A topic in memory, for tests (feature `testing`). It keeps the published messages and delivers none.
-/// Calls can be made to fail.
+/// A topic in memory, for tests (feature `testing`). It keeps the published messages and delivers none of
+/// them. A test can make calls fail.
 #[derive(Debug, Default)]
 pub struct InMemoryTopic {
     state: Mutex<State>,
@@ -29,7 +29,7 @@ impl InMemoryTopic {
         self.state().failures_left = calls;
     }
 
-    /// Returns the published messages, in their order.
+    /// Returns the published messages, in the order of their publication.
     pub fn messages(&self) -> Vec<Message> {
         self.state().messages.clone()
     }

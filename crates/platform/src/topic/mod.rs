@@ -1,4 +1,4 @@
-//! Announces images, and delivers the announcements to the classifier.
+//! A [`Topic`] announces images, and delivers the announcements to classify.
 //!
 //! - [`Topic`]: the publisher's side; `PubSubTopic` publishes to Pub/Sub, [`SqliteTopic`] to a file
 //! - [`push`]: the JSON of a push request, as Pub/Sub sends it
@@ -36,7 +36,7 @@ pub const TRACEPARENT: &str = "traceparent";
 /// A message to publish.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Message {
-    /// Payload.
+    /// Payload of the message.
     pub data: Bytes,
     /// Attributes of the message, such as `content-type` and `traceparent`.
     pub attributes: BTreeMap<String, String>,
@@ -50,15 +50,16 @@ pub enum TopicError {
     Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
 
-/// Publishes messages, which are delivered at least once.
+/// A topic to publish messages to. Each message is delivered at least once.
 #[async_trait]
 pub trait Topic: Send + Sync + 'static {
-    /// Publishes `message`, and returns its id once it is durable.
+    /// Publishes `message`, and returns the id of the message when the message is durable.
     ///
     /// # Errors
-    /// [`TopicError`]. The message may have been published all the same.
+    /// Returns [`TopicError`] if the topic does not confirm the message. The message may have been published
+    /// all the same.
     async fn publish(&self, message: Message) -> Result<String, TopicError>;
 }
 
-/// A topic shared by the parts of a process.
+/// A topic that the parts of a process share.
 pub type SharedTopic = Arc<dyn Topic>;

@@ -1,4 +1,4 @@
-//! Push requests of Pub/Sub, wrapped or unwrapped.
+//! This module parses and creates push requests in the forms of Pub/Sub, which are wrapped and unwrapped.
 
 use std::{collections::BTreeMap, time::SystemTime};
 
@@ -10,25 +10,25 @@ use serde_json::{Map, Value};
 
 use crate::clock;
 
-/// A message that was delivered, pushed or pulled.
+/// A delivered message, which was pushed or pulled.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Delivery {
-    /// Payload, decoded.
+    /// Decoded payload of the message.
     pub data: Bytes,
     /// Attributes of the message.
     pub attributes: BTreeMap<String, String>,
     /// Id of the message, if the push contains it.
     pub message_id: Option<String>,
-    /// `projects/…/subscriptions/…`, if the push contains it.
+    /// Name of the subscription, `projects/…/subscriptions/…`, if the push contains it.
     pub subscription: Option<String>,
-    /// 1 for the first attempt, if the push contains it.
+    /// Number of the delivery attempt, if the push contains it. The first attempt is 1.
     pub delivery_attempt: Option<u32>,
 }
 
-/// Reason why a body is not a push. Permanent, so that the message is acknowledged.
+/// Reason why a body is not a push. The reason is permanent, so the message is acknowledged.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PushError {
-    /// The body is not JSON, or not that of a push.
+    /// The body is not JSON, or not the JSON of a push.
     #[error("the body is not the JSON of a push: {0}")]
     BadJson(String),
     /// The data of the message or event is not base64.
@@ -38,7 +38,7 @@ pub enum PushError {
 
 /// Prefix of the headers with the metadata of an unwrapped message.
 const METADATA_PREFIX: &str = "x-goog-pubsub-";
-/// Headers that are not message attributes of an unwrapped push; all others are.
+/// Headers of an unwrapped push that are not attributes of the message. All other headers are attributes.
 const TRANSPORT_HEADERS: [&str; 13] = [
     "accept",
     "accept-encoding",
@@ -100,7 +100,7 @@ impl Delivery {
     /// `message`.
     ///
     /// # Errors
-    /// [`PushError`].
+    /// Returns [`PushError`] if the body is not a push.
     pub fn parse(headers: &HeaderMap, body: &Bytes) -> Result<Self, PushError> {
         if headers.keys().any(|name| name.as_str().starts_with(METADATA_PREFIX)) {
             return Ok(Self::from_unwrapped(headers, body));

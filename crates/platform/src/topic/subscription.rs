@@ -1,4 +1,4 @@
-//! Pulling messages from a subscription.
+//! A [`Subscription`] is a source of messages to pull.
 
 use std::{fmt, future::Future, pin::Pin, sync::Arc, time::Duration};
 
@@ -12,7 +12,7 @@ use super::push::Delivery;
 pub enum Acknowledgement {
     /// The message is handled and is not delivered again.
     Ack,
-    /// The message is delivered again, to this receiver or another one.
+    /// The message is delivered again, to this receiver or to a different one.
     Nack,
 }
 
@@ -21,11 +21,12 @@ pub enum Acknowledgement {
 pub struct PullLimits {
     /// Maximum number of messages handled at the same time.
     pub max_outstanding: usize,
-    /// Maximum time to finish the open messages after the stop.
+    /// Maximum time to finish the open messages after the stop token is cancelled.
     pub drain_timeout: Duration,
 }
 
-/// Pulling failed permanently: the subscription does not exist, or may not be pulled from.
+/// The permanent error of pulling from a subscription that does not exist or that the credentials do not
+/// allow.
 #[derive(Debug, thiserror::Error)]
 #[error("the subscription {name} cannot be pulled from")]
 pub struct SubscriptionError {
@@ -43,7 +44,7 @@ impl SubscriptionError {
 
 type BoxedAcknowledgement = Pin<Box<dyn Future<Output = Acknowledgement> + Send>>;
 
-/// Handles each message that is pulled.
+/// A handler for each message that is pulled.
 pub struct PullHandler(Box<dyn Fn(Delivery) -> BoxedAcknowledgement + Send + Sync>);
 
 impl PullHandler {
@@ -75,11 +76,12 @@ pub trait Subscription: Send + Sync + 'static {
 
     /// Pulls messages until `stop` is cancelled, and handles each in a task of its own.
     ///
-    /// The lease of a message is held until `handler` has decided about it. After the stop no more messages
-    /// are handled, and the open ones are finished. Those that exceed the drain timeout are delivered again.
+    /// The lease of a message is held until `handler` has decided about the message. After `stop` is
+    /// cancelled, no more messages are handled, and the open messages are finished. Messages that are still
+    /// open after the drain timeout are delivered again.
     ///
     /// # Errors
-    /// [`SubscriptionError`].
+    /// Returns [`SubscriptionError`] if pulling fails permanently.
     async fn pull(
         &self,
         limits: PullLimits,
@@ -88,5 +90,5 @@ pub trait Subscription: Send + Sync + 'static {
     ) -> Result<(), SubscriptionError>;
 }
 
-/// A subscription shared by the parts of a process.
+/// A subscription that the parts of a process share.
 pub type SharedSubscription = Arc<dyn Subscription>;

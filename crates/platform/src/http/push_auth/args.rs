@@ -1,4 +1,4 @@
-//! The flags of the check, and the configuration made of them.
+//! The flags for the check of push tokens, and the configuration that they give.
 
 use std::time::Duration;
 
@@ -6,12 +6,12 @@ use reqwest::Url;
 
 use crate::config::Validate;
 
-/// Address of the public keys for Google's OpenID Connect tokens.
+/// Address of the public keys with which Google signs OpenID Connect tokens.
 pub const DEFAULT_JWKS_URL: &str = "https://www.googleapis.com/oauth2/v3/certs";
 
-/// Settings of the check of push tokens; a service flattens these flags into its configuration.
+/// Settings for the check of push tokens. A service flattens these flags into its configuration.
 ///
-/// An empty value is the same as none.
+/// An empty value means the same as an absent value.
 #[derive(Clone, Debug, PartialEq, Eq, clap::Args)]
 #[group(id = "push_auth")]
 pub struct PushAuthArgs {
@@ -61,21 +61,22 @@ impl Validate for PushAuthArgs {
     }
 }
 
-/// Returns the value without surrounding whitespace, or `None` if nothing is left.
+/// Returns `value` without the whitespace around it, or `None` if nothing else is left.
 fn non_empty(value: Option<&str>) -> Option<&str> {
     value.map(str::trim).filter(|value| !value.is_empty())
 }
 
-/// Parses an address whose response cannot be changed in transit: https, or http on this machine.
+/// Parses the address of the keys. The scheme must be https, or http if the host is this machine, so that
+/// nobody can change the keys in transit.
 ///
-/// An empty text means the default.
+/// An empty text means the default address.
 fn parse_jwks_url(text: &str) -> Result<Url, String> {
     let text = non_empty(Some(text)).unwrap_or(DEFAULT_JWKS_URL);
     let url = Url::parse(text).map_err(|error| error.to_string())?;
-    let local = matches!(url.host_str(), Some("localhost" | "127.0.0.1" | "[::1]"));
+    let is_local = matches!(url.host_str(), Some("localhost" | "127.0.0.1" | "[::1]"));
     match url.scheme() {
         "https" => Ok(url),
-        "http" if local => Ok(url),
+        "http" if is_local => Ok(url),
         _ => {
             Err("expected an https address, because whoever can change the keys can forge tokens".to_owned())
         }
@@ -85,13 +86,13 @@ fn parse_jwks_url(text: &str) -> Result<Url, String> {
 /// Configuration of a [`super::PushAuth`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PushAuthConfig {
-    /// The claim `aud` of a valid token.
+    /// The claim `aud` that a token must have.
     pub audience: String,
-    /// The claim `email` of a valid token. `None` accepts every account.
+    /// The claim `email` that a token must have. `None` accepts every account.
     pub service_account: Option<String>,
     /// Address of the JSON Web Key Set.
     pub jwks_url: Url,
-    /// Minimum time between two fetches of the keys.
+    /// Minimum time from the end of a fetch of the keys to the next fetch.
     pub min_refresh_interval: Duration,
     /// Maximum time for a fetch of the keys.
     pub fetch_timeout: Duration,
@@ -100,6 +101,6 @@ pub struct PushAuthConfig {
 impl PushAuthConfig {
     /// Default of [`Self::min_refresh_interval`].
     pub const MIN_REFRESH_INTERVAL: Duration = Duration::from_secs(30);
-    /// Default of [`Self::fetch_timeout`]: half of the shortest ack deadline of Pub/Sub.
+    /// Default of [`Self::fetch_timeout`]. It is half of the shortest ack deadline of Pub/Sub.
     pub const FETCH_TIMEOUT: Duration = Duration::from_secs(5);
 }

@@ -1,34 +1,35 @@
-//! Reasons for refusing a push.
+//! [`PushAuthError`] is the reason why a push is refused.
 
 use std::time::Duration;
 
 /// Reason why a push is refused.
 ///
-/// The text is for the log: it may contain claims of the token, but never the token itself.
+/// The message of the error is for the log. It may contain claims of the token, but never the token itself.
 ///
-/// A refusal never acknowledges the message. Pub/Sub delivers it again under the retry policy of the
-/// subscription, until the configuration is corrected.
+/// A refused push does not acknowledge its message. Pub/Sub delivers the message again, as the retry policy
+/// of the subscription says.
 #[derive(Debug, thiserror::Error)]
 pub enum PushAuthError {
-    /// There is no header Authorization, or nothing after its scheme.
+    /// The request has no header Authorization, or the header has no token after its scheme.
     #[error("the request has no token")]
     NoToken,
     /// The scheme of the header is not Bearer.
     #[error("the header Authorization has another scheme than Bearer")]
     NotBearer,
-    /// The header is longer than one with any token of Google.
+    /// The header is longer than the maximum. The field is its length in bytes.
     #[error("the header Authorization has {0} bytes")]
     TooLong(usize),
-    /// The token is not three parts of base64url with JSON in the first two.
+    /// The token does not consist of three parts in base64url, with JSON in the first two parts. The field
+    /// says what is wrong.
     #[error("the token is malformed: {0}")]
     Malformed(&'static str),
-    /// The token is signed with another algorithm, or not at all.
+    /// The header of the token names an algorithm that is not RS256.
     #[error("the token's algorithm is not RS256")]
     WrongAlgorithm,
     /// The token does not name the key that signed it.
     #[error("the token has no key id")]
     NoKeyId,
-    /// Google has verified the token already, and removed its signature.
+    /// Google has verified the token already, and has removed its signature.
     #[error(
         "Google removed the token's signature, as Cloud Run does when it has verified the caller itself: \
          unset PUSH_AUDIENCE there"
@@ -37,28 +38,28 @@ pub enum PushAuthError {
     /// The token is signed with a key that Google does not publish.
     #[error("the token is signed with an unknown key")]
     UnknownKey,
-    /// The signature does not match the token and the key.
+    /// The signature is not that of the named key for this token.
     #[error("the signature is wrong")]
     BadSignature,
-    /// A claim is missing, or has the wrong type.
+    /// The claim of this name is missing, or has the wrong type.
     #[error("the claim {0} is missing or malformed")]
     BadClaim(&'static str),
     /// The claim `exp` is in the past.
     #[error("the token has expired")]
     Expired,
-    /// The claim `iat` or `nbf` is in the future.
+    /// The claim of this name, `iat` or `nbf`, is in the future.
     #[error("the claim {0} is in the future")]
     NotYetValid(&'static str),
-    /// The token is not issued by Google.
+    /// The issuer of the token, in the field, is not Google.
     #[error("the token is issued by {0:?}")]
     WrongIssuer(String),
-    /// The token is for another service.
+    /// The token is for a different service. The field is its audience.
     #[error("the token is for the audience {0}")]
     WrongAudience(String),
-    /// Google has not verified the e-mail address.
+    /// Google has not verified the e-mail address in the token.
     #[error("the e-mail address of the token is not verified")]
     UnverifiedEmail,
-    /// The token belongs to another service account than that of the subscription.
+    /// The token belongs to a service account, in the field, that is not the configured one.
     #[error("the token belongs to {0:?}")]
     WrongEmail(String),
     /// No keys are available to verify the token.

@@ -1,12 +1,12 @@
-//! A cache of Google's public keys.
+//! [`JwksCache`] caches the public keys of Google.
 //!
-//! - A set of keys is fresh for the `max-age` of its Cache-Control, within bounds. A key of a fresh set is
-//!   returned without waiting.
-//! - The keys are fetched when the set is no longer fresh, or when a token names a key that is not in it.
-//!   All callers wait for the same fetch. A pause follows every fetch, successful or not, so that tokens
-//!   with invented key ids cannot cause more fetches.
-//! - When a fetch fails, the old keys stay in use for another day. After that they could include a key that
-//!   Google has revoked.
+//! - A set of keys is fresh for the time in the `max-age` of its header Cache-Control, within bounds. The
+//!   cache returns a key of a fresh set at once.
+//! - The cache fetches the keys when the set is no longer fresh, or when a token names a key that is not in
+//!   the set. All callers wait for the same fetch. After every fetch, successful or not, the cache does not
+//!   fetch again for a while, so that tokens with invented key ids cannot cause many fetches.
+//! - If fetches fail, the cache uses the old set for one day after the set was fresh. It then discards the
+//!   set, which could include a key that Google has revoked.
 
 use std::{
     collections::HashMap,
@@ -27,28 +27,28 @@ use tokio::{
 use super::PushAuthError;
 use crate::telemetry::error_chain;
 
-/// Lifetime of a set without `max-age`.
+/// Time for which a set without a `max-age` is fresh.
 const DEFAULT_LIFETIME: Duration = Duration::from_secs(60 * 60);
-/// Minimum lifetime of a set, whatever its `max-age`.
+/// Minimum time for which a set is fresh, for any `max-age`.
 const MIN_LIFETIME: Duration = Duration::from_secs(60);
-/// Maximum lifetime of a set, whatever its `max-age`.
+/// Maximum time for which a set is fresh, for any `max-age`.
 const MAX_LIFETIME: Duration = Duration::from_secs(24 * 60 * 60);
-/// Maximum time that a set is used beyond its lifetime, while fetches fail.
+/// Maximum time for which a set is used while it is no longer fresh and fetches fail.
 const MAX_STALENESS: Duration = Duration::from_secs(24 * 60 * 60);
-/// Maximum size of a set in bytes. Google's has about 1,500.
+/// Maximum size of a set in bytes. The set of Google has about 1,500 bytes.
 const MAX_JWKS_BYTES: usize = 1 << 20;
 
 /// Keys by their ids.
 type Keys = HashMap<String, Arc<DecodingKey>>;
 
-/// Caches the JSON Web Key Set at an address.
+/// A cache of the JSON Web Key Set at an address.
 pub(super) struct JwksCache {
     shared: Arc<Shared>,
-    /// Held while a fetch runs.
+    /// Lock that a fetch holds while it runs.
     fetch_lock: Arc<tokio::sync::Mutex<()>>,
 }
 
-/// State shared with the fetch, which runs in a task of its own.
+/// State that the cache shares with its fetches, each of which runs in its own task.
 struct Shared {
     client: Client,
     url: Url,
@@ -60,7 +60,7 @@ struct Shared {
 #[derive(Default)]
 struct State {
     set: Option<KeySet>,
-    /// When the last fetch ended.
+    /// Time at which the last fetch ended.
     last_fetch: Option<Instant>,
 }
 
@@ -81,15 +81,16 @@ impl JwksCache {
         Self { shared: Arc::new(shared), fetch_lock: Arc::default() }
     }
 
-    /// Returns the key with the id `key_id`, and fetches the keys first if necessary.
+    /// Returns the key with the id `key_id`. If necessary, this method fetches the keys first.
     pub(super) async fn key(&self, key_id: &str) -> Result<Arc<DecodingKey>, PushAuthError> {
         if let Some(key) = self.shared.fresh_key(key_id) {
             return Ok(key);
         }
         let fetching = Arc::clone(&self.fetch_lock).lock_owned().await;
-        // Checked again, because another caller may have fetched the key while this one waited.
+        // This is checked again, because another caller may have fetched the key while this caller waited.
         if self.shared.fresh_key(key_id).is_none() && self.shared.may_fetch() {
-            // In a task of its own, so that a caller that goes away does not cancel the fetch for the others.
+            // The fetch has its own task. So a caller that drops its future does not cancel the fetch for the
+            // other callers.
             let fetch = tokio::spawn(Arc::clone(&self.shared).refresh(fetching));
             if let Err(error) = fetch.await {
                 tracing::error!(%error, "the task that fetches the keys for push tokens panicked");
@@ -101,7 +102,7 @@ impl JwksCache {
 
 impl Shared {
     fn state(&self) -> MutexGuard<'_, State> {
-        // A poisoned lock is safe to use: every change is a single assignment.
+        // The state behind a poisoned lock is still valid, because every change is a single assignment.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -128,7 +129,7 @@ impl Shared {
         }
     }
 
-    /// Fetches the keys, or keeps the old ones if that fails.
+    /// Fetches the keys and replaces the set. If the fetch fails, the old set stays.
     async fn refresh(self: Arc<Self>, _fetching: OwnedMutexGuard<()>) {
         let fetched = match timeout(self.fetch_timeout, self.fetch()).await {
             Ok(fetched) => fetched,
@@ -158,7 +159,7 @@ impl Shared {
         if response.status() != StatusCode::OK {
             return Err(FetchError::Status(response.status()));
         }
-        let lifetime = lifetime(response.headers());
+        let lifetime = lifetime_from(response.headers());
         let mut body = Vec::new();
         while let Some(chunk) = response.chunk().await? {
             if body.len() + chunk.len() > MAX_JWKS_BYTES {
@@ -188,7 +189,8 @@ enum FetchError {
 
 #[derive(Deserialize)]
 struct JwkSet {
-    /// Each key is deserialized on its own, so that one of a new type does not invalidate the others.
+    /// The keys as JSON. Each key is deserialized separately, so that a key of an unknown type does not
+    /// invalidate the other keys.
     keys: Vec<Value>,
 }
 
@@ -210,7 +212,7 @@ impl Jwk {
     }
 }
 
-/// Returns the keys of a set that can verify RS256 signatures.
+/// Returns the keys in the JSON Web Key Set `body` that can verify RS256 signatures.
 fn parse_keys(body: &[u8]) -> Result<Keys, FetchError> {
     let set: JwkSet = serde_json::from_slice(body)?;
     let key_count = set.keys.len();
@@ -227,8 +229,8 @@ fn parse_keys(body: &[u8]) -> Result<Keys, FetchError> {
     if keys.is_empty() { Err(FetchError::NoKeys(key_count)) } else { Ok(keys) }
 }
 
-/// Returns the lifetime of a set, from the `max-age` of its Cache-Control.
-fn lifetime(headers: &HeaderMap) -> Duration {
+/// Returns the time for which a set is fresh. It is the `max-age` in Cache-Control, within bounds.
+fn lifetime_from(headers: &HeaderMap) -> Duration {
     headers
         .get_all(CACHE_CONTROL)
         .iter()
@@ -252,7 +254,7 @@ mod tests {
     fn max_age_is_bounded_and_has_a_default() {
         let lifetime = |values: &[&'static str]| {
             let values = values.iter().map(|value| (CACHE_CONTROL, HeaderValue::from_static(value)));
-            lifetime(&values.collect()).as_secs()
+            lifetime_from(&values.collect()).as_secs()
         };
         assert_eq!(lifetime(&["public, max-age=19800, must-revalidate"]), 19_800);
         assert_eq!(lifetime(&["private,MAX-AGE=600"]), 600);

@@ -1,15 +1,15 @@
-//! Verifies the OpenID Connect token that Pub/Sub sends with a push.
+//! This module verifies the OpenID Connect token that Pub/Sub sends with a push.
 //!
-//! On a service that only Pub/Sub can call, this is a second line of defence. On a public service it is the
-//! only check. If Cloud Run itself verifies the caller, it may remove the signature of the token before it
-//! forwards the request. Such pushes are refused and counted as `signature_removed`, and this check must be
-//! disabled for that service.
+//! On a service that only Pub/Sub can call, this check is a second line of defence. On a public service it is
+//! the only check. If Cloud Run itself verifies the caller, Cloud Run may remove the signature of the token
+//! before it forwards the request. This check refuses such a push with the outcome `signature_removed`, so it
+//! must be disabled on that service.
 //!
-//! - [`PushAuthArgs`]: the flags; an audience enables the check
-//! - [`PushAuth`]: verifies the header Authorization; a [`PushGuard`]
-//! - [`PushAuthError`]: the reason for a refusal; `problem` turns it into a response
-//! - `verifier`: the rules for tokens
-//! - `jwks`: Google's public keys
+//! - [`PushAuthArgs`] has the flags. The flag for the audience enables the check.
+//! - [`PushAuth`] is the [`PushGuard`] that verifies the header Authorization.
+//! - [`PushAuthError`] is the reason for a refusal. `problem` turns the reason into a response.
+//! - `verifier` has the rules for tokens.
+//! - `jwks` caches the public keys of Google.
 
 mod args;
 mod error;
@@ -42,27 +42,27 @@ use self::{
 };
 use super::{Problem, PushGuard};
 
-/// Verifies the tokens of pushes.
+/// A verifier for the tokens of pushes.
 ///
-/// The metric `push_auth_total{outcome}` counts the results: `accepted`, or the reason of the refusal
-/// ([`PushAuthError::outcome`]).
+/// The metric `push_auth_total{outcome}` counts the verifications by their outcome. The outcome is `accepted`
+/// or the reason for the refusal ([`PushAuthError::outcome`]).
 pub struct PushAuth {
     rules: TokenRules,
     keys: JwksCache,
 }
 
-/// The HTTP client for Google's keys cannot be created.
+/// The error of creating the HTTP client that fetches the keys of Google.
 #[derive(Debug, thiserror::Error)]
 #[error("the HTTP client for Google's keys cannot be created")]
 pub struct PushAuthSetupError(#[from] reqwest::Error);
 
 impl PushAuth {
-    /// Creates the verifier. The keys are fetched when the first token arrives.
+    /// Creates the verifier. The verifier fetches the keys when the first token arrives.
     ///
     /// # Errors
-    /// [`PushAuthSetupError`].
+    /// Returns [`PushAuthSetupError`] if the HTTP client cannot be created.
     pub fn new(config: PushAuthConfig) -> Result<Self, PushAuthSetupError> {
-        // No redirects: they would lead away from the trusted address.
+        // The client follows no redirect, because a redirect could lead away from the trusted address.
         let client = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build()?;
         Ok(Self::with_client(config, client))
     }
@@ -76,13 +76,13 @@ impl PushAuth {
         }
     }
 
-    /// Verifies the value of the header Authorization.
+    /// Verifies `authorization`, the value of the header Authorization.
     ///
-    /// The signature is verified on the calling async worker, because one RSA verification takes less than
-    /// a tenth of a millisecond.
+    /// This method verifies the signature on the calling async worker, because an RSA verification takes less
+    /// than a tenth of a millisecond.
     ///
     /// # Errors
-    /// [`PushAuthError`] is the reason why the push is refused.
+    /// Returns a [`PushAuthError`] if the push must be refused.
     pub async fn verify(&self, authorization: Option<&HeaderValue>) -> Result<Claims, PushAuthError> {
         let verified = self.check(authorization).await;
         let outcome = verified.as_ref().map_or_else(PushAuthError::outcome, |_| "accepted");
@@ -104,8 +104,9 @@ impl fmt::Debug for PushAuth {
     }
 }
 
-/// Puts the [`Claims`] of a verified token into the extensions of the request. A refusal is the [`Problem`]
-/// of its [`PushAuthError`]; a 401 also has the header `WWW-Authenticate: Bearer`.
+/// An accepted request has the [`Claims`] of its token in its extensions. The response to a refused request
+/// is the [`Problem`] for the [`PushAuthError`]. With status 401 it also has the header `WWW-Authenticate:
+/// Bearer`.
 #[async_trait]
 impl PushGuard for PushAuth {
     async fn admit(&self, mut request: Request) -> Result<Request, Response> {

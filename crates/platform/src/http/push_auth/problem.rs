@@ -1,4 +1,4 @@
-//! The responses to refused pushes.
+//! This module turns a [`PushAuthError`] into a response.
 
 use axum::http::StatusCode;
 
@@ -7,9 +7,9 @@ use crate::http::Problem;
 
 /// | status | kind | when |
 /// |---|---|---|
-/// | 401 | `unauthenticated` | there is no valid token for this service |
-/// | 403 | `forbidden` | the token is valid and belongs to another account |
-/// | 503 | `keys_unavailable` | no token can be verified now; with Retry-After |
+/// | 401 | `unauthenticated` | the request has no valid token for this service |
+/// | 403 | `forbidden` | the token is valid, but belongs to an account that may not push |
+/// | 503 | `keys_unavailable` | no token can be verified now; the response has a Retry-After |
 impl From<PushAuthError> for Problem {
     fn from(error: PushAuthError) -> Self {
         use PushAuthError as E;

@@ -1,6 +1,7 @@
-//! The rules for tokens.
+//! This module has the rules that a token must satisfy.
 //!
-//! Nothing in a token decides how it is verified: only RS256 is accepted, and the token must say so.
+//! A token cannot choose the algorithm of its verification. The algorithm is always RS256, and a token that
+//! names any other algorithm is refused.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -12,26 +13,26 @@ use serde_json::Value;
 
 use super::PushAuthError;
 
-/// Maximum length of the header Authorization in bytes. A token of Google has about a thousand.
+/// Maximum length of the header Authorization in bytes. A token of Google has about 1,000 bytes.
 const MAX_HEADER_BYTES: usize = 16 << 10;
-/// Maximum difference between Google's clock and ours.
+/// Maximum difference between the clock of Google and the clock of this machine.
 const LEEWAY: Duration = Duration::from_secs(60);
-/// Values of the claim `iss`; Google uses both.
+/// Accepted values of the claim `iss`. Google uses both.
 const ISSUERS: [&str; 2] = ["https://accounts.google.com", "accounts.google.com"];
 /// Text that Google puts in place of a removed signature.
 const REMOVED_SIGNATURE: &str = "SIGNATURE_REMOVED_BY_GOOGLE";
-/// Maximum number of characters of a claim in the log.
+/// Maximum number of characters of a claim that an error contains.
 const MAX_LOGGED_CHARS: usize = 200;
 
-/// The sender of a push, from a verified token.
+/// The claims of a verified token that describe the sender of a push.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Claims {
-    /// The claim `email`: the address of the service account.
+    /// The claim `email`, which is the e-mail address of the service account.
     pub email: String,
 }
 
-/// Returns the token in the header Authorization. The case of the scheme does not matter, and one or more
-/// spaces may follow it.
+/// Returns the token in `authorization`, the value of the header Authorization. The case of the scheme does
+/// not matter, and one or more spaces may follow the scheme.
 pub(super) fn bearer_token(authorization: Option<&HeaderValue>) -> Result<&str, PushAuthError> {
     let value = authorization.ok_or(PushAuthError::NoToken)?;
     if value.len() > MAX_HEADER_BYTES {
@@ -48,18 +49,19 @@ pub(super) fn bearer_token(authorization: Option<&HeaderValue>) -> Result<&str, 
     }
 }
 
-/// A JSON Web Token in its compact form, not yet verified.
+/// The parts of a JSON Web Token that is not yet verified.
 #[derive(Debug)]
 pub(super) struct Token<'a> {
-    /// Id of the key that signed the token, according to its header.
+    /// Id of the key that signed the token, as the header of the token says.
     pub(super) key_id: String,
-    /// The signed bytes: header and payload as received.
+    /// The signed text, which consists of the header, a dot and the payload as received.
     message: &'a str,
     payload: &'a str,
     signature: &'a str,
 }
 
-/// The header of a token. `crit` lists extensions that a verifier must support; this one supports none.
+/// The header of a token. `crit` lists the extensions that a verifier must support. This verifier supports no
+/// extension.
 #[derive(Deserialize)]
 struct Header {
     alg: String,
@@ -98,7 +100,7 @@ impl<'a> Token<'a> {
         match crypto::verify(self.signature, self.message.as_bytes(), key, Algorithm::RS256) {
             Ok(true) => decode(self.payload).ok_or(PushAuthError::Malformed("its payload is not base64url")),
             Ok(false) => Err(PushAuthError::BadSignature),
-            // The key is an RSA key, so that only the encoding of the signature can be at fault.
+            // The key is an RSA key. So only the encoding of the signature can cause this error.
             Err(_) => Err(PushAuthError::Malformed("its signature is not base64url")),
         }
     }
@@ -108,7 +110,7 @@ fn decode(part: &str) -> Option<Vec<u8>> {
     BASE64_URL_SAFE_NO_PAD.decode(part).ok()
 }
 
-/// The claims before their check; each may be missing or of any type.
+/// The claims before the check. Each claim may be missing or have any type.
 #[derive(Deserialize)]
 struct RawClaims {
     exp: Option<Value>,
@@ -134,28 +136,28 @@ impl TokenRules {
             .map_err(|_| PushAuthError::Malformed("its payload is not a set of claims"))?;
 
         let now = now.duration_since(UNIX_EPOCH).unwrap_or_default();
-        let expires = time(claims.exp, "exp")?;
-        let issued = time(claims.iat, "iat")?;
-        let not_before = claims.nbf.map(|nbf| time(Some(nbf), "nbf")).transpose()?;
-        if now >= expires.saturating_add(LEEWAY) {
+        let expires_at = parse_time(claims.exp, "exp")?;
+        let issued_at = parse_time(claims.iat, "iat")?;
+        let not_before = claims.nbf.map(|nbf| parse_time(Some(nbf), "nbf")).transpose()?;
+        if now >= expires_at.saturating_add(LEEWAY) {
             return Err(PushAuthError::Expired);
         }
         let latest_start = now.saturating_add(LEEWAY);
-        if issued > latest_start {
+        if issued_at > latest_start {
             return Err(PushAuthError::NotYetValid("iat"));
         }
         if not_before.is_some_and(|not_before| not_before > latest_start) {
             return Err(PushAuthError::NotYetValid("nbf"));
         }
 
-        let issuer = text(claims.iss, "iss")?;
+        let issuer = parse_text(claims.iss, "iss")?;
         if !ISSUERS.contains(&issuer.as_str()) {
             return Err(PushAuthError::WrongIssuer(truncate(issuer)));
         }
         self.check_audience(&claims.aud.ok_or(PushAuthError::BadClaim("aud"))?)?;
 
-        let email = text(claims.email, "email")?;
-        // Google sends a boolean. The text "true" proves nothing.
+        let email = parse_text(claims.email, "email")?;
+        // Google sends a boolean. Therefore the text "true" is not accepted.
         let verified = claims.email_verified.ok_or(PushAuthError::BadClaim("email_verified"))?;
         if verified != Value::Bool(true) {
             return Err(PushAuthError::UnverifiedEmail);
@@ -166,27 +168,28 @@ impl TokenRules {
         Ok(Claims { email })
     }
 
-    /// Checks that the audience is this service alone. Any recipient of a token for several services could
-    /// use it at the others.
+    /// Checks that this service is the only audience. If a token had several audiences, each of them could
+    /// use the token to push to the others.
     fn check_audience(&self, audience: &Value) -> Result<(), PushAuthError> {
-        let only = match audience {
+        let only_audience = match audience {
             Value::Array(several) if several.len() == 1 => several.first(),
             _ => Some(audience),
         };
-        if only.and_then(Value::as_str) == Some(&self.audience) {
+        if only_audience.and_then(Value::as_str) == Some(&self.audience) {
             return Ok(());
         }
         Err(PushAuthError::WrongAudience(truncate(audience.to_string())))
     }
 }
 
-/// Returns a claim in whole seconds since the start of 1970, the form that Google uses.
-fn time(claim: Option<Value>, name: &'static str) -> Result<Duration, PushAuthError> {
+/// Parses a claim that is a time in whole seconds since the start of 1970, which is the form that Google
+/// uses.
+fn parse_time(claim: Option<Value>, name: &'static str) -> Result<Duration, PushAuthError> {
     let seconds = claim.as_ref().and_then(Value::as_u64).ok_or(PushAuthError::BadClaim(name))?;
     Ok(Duration::from_secs(seconds))
 }
 
-fn text(claim: Option<Value>, name: &'static str) -> Result<String, PushAuthError> {
+fn parse_text(claim: Option<Value>, name: &'static str) -> Result<String, PushAuthError> {
     match claim {
         Some(Value::String(text)) => Ok(text),
         _ => Err(PushAuthError::BadClaim(name)),

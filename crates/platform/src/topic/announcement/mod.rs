@@ -1,4 +1,4 @@
-//! Finds the image that a delivery announces.
+//! This module finds the image that a delivery announces.
 //!
 //! An image is announced in one of three forms:
 //! - the message of the contract, `{"gcs_path":"gs://…"}`;
@@ -59,7 +59,8 @@ pub enum EventContent {
 /// The announcement of an image.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Announcement {
-    /// Path of the image, not yet validated. An invalid path is another error than invalid JSON.
+    /// Path of the image. The path is not yet validated, because an invalid path is a different error from
+    /// invalid JSON.
     pub gcs_path: String,
     /// Sender of the announcement.
     pub announcer: Announcer,
@@ -159,7 +160,7 @@ fn parse_object<'a>(
     }))
 }
 
-/// The attributes of a CloudEvent that matter here, and its data.
+/// The attributes of a CloudEvent that this module reads, and the data of the event.
 struct CloudEvent {
     kind: String,
     id: Option<String>,

@@ -1,4 +1,4 @@
-//! Publishes to a topic of Pub/Sub.
+//! [`PubSubTopic`] publishes to a topic of Pub/Sub.
 
 use std::time::Duration;
 
@@ -11,13 +11,13 @@ use crate::{
     topic::{Message, Topic, TopicError},
 };
 
-/// Time for which a message waits for others, to be sent in one request. Short, because an upload waits
-/// for every message.
+/// Maximum time for which a message waits for other messages, to be sent in the same request. The time is
+/// short because an upload waits for its message.
 const BATCH_DELAY: Duration = Duration::from_millis(2);
 
 /// A topic of Pub/Sub, or of an emulator of it.
 ///
-/// A message counts as published once Pub/Sub has confirmed it. A call that fails is retried within the
+/// A message is published when Pub/Sub has confirmed the message. A call that fails is retried within the
 /// timeout. After the timeout the message may have been published all the same.
 #[derive(Debug, Clone)]
 pub struct PubSubTopic {
@@ -32,7 +32,7 @@ impl PubSubTopic {
     /// permission than publishing.
     ///
     /// # Errors
-    /// [`TopicError`] if there are no credentials.
+    /// Returns [`TopicError`] if there are no credentials.
     pub async fn open(topic: &str, cloud: &CloudArgs) -> Result<Self, TopicError> {
         let mut builder = Publisher::builder(topic)
             .set_delay_threshold(BATCH_DELAY)

@@ -1,4 +1,4 @@
-//! Pulls from a subscription of Pub/Sub.
+//! [`PubSubSubscription`] pulls from a subscription of Pub/Sub.
 
 use std::{future::Future, time::Duration};
 
@@ -12,13 +12,13 @@ use crate::{
     topic::{Acknowledgement, PullHandler, PullLimits, Subscription, SubscriptionError, push::Delivery},
 };
 
-/// Time between the handler's nack and that to Pub/Sub. Without it, a subscription without a retry policy
-/// would deliver the message again at once, in a loop.
+/// Time between the nack of the handler and the nack to Pub/Sub. Without this delay, a subscription without a
+/// retry policy would deliver the message again at once, in a loop.
 const NACK_DELAY: Duration = Duration::from_secs(1);
 /// Time by which a lease is extended repeatedly: the minimum of Pub/Sub.
 ///
-/// It is the delay of the redelivery after a crash, or if a message is sent just when the stream is closed. A
-/// process that stalls for longer receives its messages twice, which is harmless.
+/// A message is redelivered after this time if the process crashes, or if the message is sent just when the
+/// stream closes. A process that stalls for longer receives its messages twice, which is harmless.
 const LEASE_EXTENSION: Duration = Duration::from_secs(10);
 /// Maximum time to send the last acknowledgements.
 const ACK_FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
@@ -36,7 +36,7 @@ impl PubSubSubscription {
     /// A missing subscription is an error of [`Subscription::pull`].
     ///
     /// # Errors
-    /// [`SubscriptionError`] if there are no credentials.
+    /// Returns [`SubscriptionError`] if there are no credentials.
     pub async fn open(name: &str, cloud: &CloudArgs) -> Result<Self, SubscriptionError> {
         let mut builder = Subscriber::builder();
         if let Some(emulator) = &cloud.pubsub_emulator_host {
@@ -95,8 +95,9 @@ impl Subscription for PubSubSubscription {
                 },
             }
         };
-        // First, so that no more messages are sent here. The leases of the open messages are extended all
-        // the same. Messages that were received but not handled are returned in the end.
+        // The stream is dropped first, so that Pub/Sub sends no more messages here. The leases of the open
+        // messages are extended all the same. Messages that were received but not handled are returned in the
+        // end.
         drop(messages);
         let finish = async {
             while let Some(done) = open_messages.join_next().await {

@@ -1,7 +1,7 @@
-//! A topic in an SQLite file, which pushes its messages itself.
+//! [`SqliteTopic`] is a topic in an SQLite file.
 //!
-//! - `store`: the file, accessed by one thread
-//! - `pusher`: delivers the messages
+//! - `store` reads and writes the file in one thread.
+//! - `pusher` delivers the messages.
 
 mod pusher;
 mod store;
@@ -36,9 +36,9 @@ impl SqliteTopic {
     /// Opens the topic in the file at `path`, and creates the file and its folder if they are missing.
     ///
     /// # Errors
-    /// [`TopicError`] if the file cannot be used.
+    /// Returns [`TopicError`] if the file cannot be used.
     pub async fn open(path: &Path) -> Result<Arc<Self>, TopicError> {
-        // The push address is a local service, so that a redirect or a proxy can only be a mistake.
+        // The push address is a local service. So a redirect or a proxy can only be a mistake.
         let client = reqwest::Client::builder()
             .redirect(reqwest::redirect::Policy::none())
             .no_proxy()

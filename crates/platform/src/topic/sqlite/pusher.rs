@@ -1,4 +1,4 @@
-//! Delivers a topic's messages by HTTP POST.
+//! A [`Pusher`] delivers the messages of a topic by HTTP POST.
 
 use std::{
     collections::HashSet,
@@ -26,7 +26,7 @@ use crate::{
 
 /// Maximum number of bytes of an error response that are kept for the dead letter.
 const MAX_REASON_BYTES: usize = 500;
-/// Pause after the file could not be read.
+/// Pause before the next attempt after an attempt to read the file failed.
 const STORE_ERROR_PAUSE: Duration = Duration::from_secs(1);
 
 /// Settings of redelivery: when an unacknowledged message is sent again, and when it is given up.
@@ -97,14 +97,14 @@ impl Default for RetryPolicy {
     }
 }
 
-/// Delivers the messages of a topic.
+/// A task that delivers the messages of a topic.
 #[derive(Debug)]
 pub struct Pusher {
     context: Arc<PushContext>,
     published: Arc<Notify>,
 }
 
-/// State shared by the pushes.
+/// State that all pushes share.
 #[derive(Debug)]
 struct PushContext {
     store: Arc<Store>,
@@ -126,12 +126,12 @@ impl Pusher {
 
     /// Delivers messages until `stop` is cancelled, then waits for the open pushes.
     ///
-    /// The wait ends after the ack deadline. Messages that are not acknowledged by then are delivered again
-    /// after the next start.
+    /// The pusher waits at most until the ack deadline. Messages that are not acknowledged by then are
+    /// delivered again after the next start.
     pub async fn run(self, stop: CancellationToken) {
         let Self { context, published } = self;
         let mut pushes = JoinSet::new();
-        // Leases are kept in memory only, so that none has to expire after a crash.
+        // Leases are only in memory. So after a crash, no lease has to expire before a redelivery.
         let mut leased = HashSet::new();
         while !stop.is_cancelled() {
             let free = context.policy.max_outstanding.max(1) - leased.len();
@@ -161,7 +161,8 @@ impl Pusher {
                 () = stop.cancelled() => {}
                 Some(done) = pushes.join_next() => {
                     release(&mut leased, done);
-                    // The pushes that have ended meanwhile, so that one query claims messages for all.
+                    // The other pushes that have ended are released, too, so that one query fills all free
+                    // places.
                     while let Some(done) = pushes.try_join_next() {
                         release(&mut leased, done);
                     }
@@ -182,7 +183,7 @@ impl Pusher {
 /// Releases the lease of a push that has ended.
 ///
 /// A push that panicked returns no id, so that its message stays leased until the next start. Delivered at
-/// once, it would probably panic again.
+/// once, the message would probably cause a panic again.
 fn release(leased: &mut HashSet<i64>, done: Result<i64, tokio::task::JoinError>) {
     match done {
         Ok(id) => {
@@ -203,13 +204,13 @@ impl PushContext {
         let horizon = now.saturating_add(millis(self.policy.max_backoff));
         let claim = self.store.claim(now, horizon, leased, limit).await?;
         let until_next = claim.next_due_ms.map(|next| {
-            // One more, because due times are rounded down to milliseconds.
+            // One millisecond is added, because due times are rounded down to milliseconds.
             Duration::from_millis(next.saturating_sub(now).unsigned_abs() + 1)
         });
         Ok((claim.messages, until_next))
     }
 
-    /// Pushes a message and records the outcome.
+    /// Pushes a message, and records the outcome in the file.
     async fn deliver(&self, claimed: ClaimedMessage) {
         let (id, attempt) = (claimed.id, claimed.attempt);
         let outcome = if attempt > self.policy.max_attempts {
@@ -282,7 +283,7 @@ impl PushContext {
     }
 }
 
-/// Returns the pause after the given attempt, the first of which is 1.
+/// Returns the pause after the attempt with the number `attempt`. The first attempt is 1.
 ///
 /// The pause doubles up to a maximum. It is shortened by up to a fifth, depending on message and attempt, so
 /// that messages that failed together are not delivered together again.

@@ -1,4 +1,4 @@
-//! The file of a topic, accessed by one thread.
+//! A [`Store`] is the file of a topic. One thread reads and writes the file.
 //!
 //! All jobs that arrive while a transaction is committed share the next transaction. Under load many messages
 //! share one fsync; without load a message does not wait for others.
@@ -64,9 +64,9 @@ impl From<rusqlite::Error> for StoreError {
 #[cfg(test)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct TopicStats {
-    /// Published and not yet acknowledged.
+    /// Number of published messages that are not yet acknowledged.
     pub(super) pending: u64,
-    /// Given up.
+    /// Number of dead letters, which are no longer delivered.
     pub(super) dead: u64,
 }
 
@@ -89,7 +89,7 @@ pub(super) struct ClaimedMessage {
 #[derive(Debug)]
 pub(super) struct Claim {
     pub(super) messages: Vec<ClaimedMessage>,
-    /// Due time of the next message that is not due yet.
+    /// Earliest due time of the messages that are not due yet.
     pub(super) next_due_ms: Option<i64>,
 }
 
@@ -130,7 +130,7 @@ impl Store {
         let job: Job = Box::new(move |connection| {
             let result = connection.and_then(|connection| Ok(work(connection)?));
             Box::new(move |committed| {
-                // Fails only if the caller has gone, and then nobody needs the result.
+                // Sending fails only if the caller has dropped its future. Then nobody needs the result.
                 let _ = sender.send(result.and_then(|value| committed.map(|()| value)));
             })
         });
@@ -168,7 +168,7 @@ impl Store {
             connection
                 .prepare_cached("UPDATE messages SET due_ms = ?1 WHERE due_ms > ?2")?
                 .execute([now_ms, horizon_ms])?;
-            // Leased messages are due as well; they are read and skipped.
+            // Leased messages are due, too. The query returns them, and the filter skips them.
             let row_limit = i64::try_from(limit + leased.len()).unwrap_or(i64::MAX);
             let messages = connection
                 .prepare_cached(
@@ -249,7 +249,8 @@ fn connect(path: &Path) -> rusqlite::Result<Connection> {
     Ok(connection)
 }
 
-/// Body of the thread: runs batches of jobs in transactions until the [`Store`] is dropped.
+/// Runs batches of jobs in transactions until the [`Store`] is dropped. The thread of the file runs this
+/// function.
 fn run_jobs(connection: &Connection, mut receiver: mpsc::Receiver<Job>) {
     while let Some(first) = receiver.blocking_recv() {
         let mut batch = vec![first];

@@ -1,4 +1,4 @@
-//! The topic and its pusher, against an HTTP receiver.
+//! Tests of the topic and its pusher, with an HTTP receiver.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 use super::{pusher::retry_pause, *};
 use crate::topic::{conformance, push::Delivery};
 
-/// Timeout that only a failing test reaches.
+/// Timeout for everything a test waits for. Only a failing test reaches it.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Returns a policy with pauses too short to delay a test.
@@ -328,7 +328,7 @@ async fn unacknowledged_messages_are_delivered_after_a_restart() {
     let (_, running) = start(&topic, &silent.url(), RetryPolicy { max_outstanding: 2, ..policy() });
     silent.next().await;
     silent.next().await;
-    // Like a crash: no outcome is recorded.
+    // As in a crash, no outcome is recorded.
     running.abort();
     assert!(running.await.unwrap_err().is_cancelled());
     drop(topic);

@@ -1,4 +1,4 @@
-//! The cache of keys.
+//! Tests of the cache of keys.
 
 use tokio::{sync::mpsc, task::JoinSet, time::timeout};
 
@@ -36,7 +36,7 @@ async fn invented_key_ids_cause_at_most_one_fetch_per_pause() {
     for expected in [1, 2, 3] {
         for _ in 0..1000 {
             invented += 1;
-            // Unsigned, because the key is looked up before the signature is verified.
+            // The signature does not matter, because the key is looked up before the signature is verified.
             let token = format!("{}.e30.AAAA", encode(&header(&format!("invented-{invented}"))));
             assert_eq!(rig.outcome(&bearer(&token)).await, "unknown_key");
         }
@@ -64,7 +64,7 @@ async fn concurrent_invented_key_ids_cause_one_fetch() {
 async fn new_key_is_accepted_after_one_fetch() {
     let rig = Rig::start_warm().await;
     rig.set_reply(Reply::with_keys([public_jwk("a", &KEY_A), public_jwk("b", &KEY_B)]));
-    assert_eq!(rig.outcome(&valid_header_by_b()).await, "unknown_key", "the pause is not over");
+    assert_eq!(rig.outcome(&valid_header_by_b()).await, "unknown_key", "the pause is not over yet");
     advance(PAUSE).await;
     assert_eq!(rig.outcome(&valid_header_by_b()).await, "accepted");
     assert_eq!(rig.outcome(&valid_header()).await, "accepted");

@@ -1,4 +1,4 @@
-//! The check on a route, within the middleware stack.
+//! Tests of the check on a route, within the middleware stack.
 
 use axum::{
     Extension,
@@ -13,8 +13,9 @@ use tower::ServiceExt;
 use super::*;
 use crate::http::{HttpLimits, SharedPushGuard, guard_pushes, with_middleware};
 
-/// Serves `POST /push` behind the check, which counts its calls, and `POST /open` without it.
-fn app(auth: &Arc<PushAuth>) -> (Router, Arc<AtomicUsize>) {
+/// Returns routes in the middleware stack, and the number of calls of `POST /push`, which is behind the
+/// check. `POST /open` is not behind the check.
+fn build_app(auth: &Arc<PushAuth>) -> (Router, Arc<AtomicUsize>) {
     let calls = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&calls);
     let push = move |Extension(claims): Extension<Claims>, body: String| async move {
@@ -39,7 +40,7 @@ async fn send(app: &Router, path: &str, authorization: Option<HeaderValue>) -> (
     (Response::from_parts(parts, ()), String::from_utf8(body.to_vec()).unwrap())
 }
 
-/// Checks that a response is a problem.
+/// Checks that the response is a problem with this status and kind.
 fn assert_problem((response, body): &(Response<()>, String), status: u16, kind: &str) {
     assert_eq!(response.status().as_u16(), status, "{body}");
     assert_eq!(response.headers()["content-type"], "application/problem+json");
@@ -51,7 +52,7 @@ fn assert_problem((response, body): &(Response<()>, String), status: u16, kind: 
 #[tokio::test]
 async fn only_a_push_with_a_valid_token_reaches_the_handler() {
     let rig = Rig::start_warm().await;
-    let (app, calls) = app(&rig.auth);
+    let (app, calls) = build_app(&rig.auth);
 
     let refused = send(&app, "/push", None).await;
     assert_problem(&refused, 401, "unauthenticated");
@@ -75,7 +76,7 @@ async fn only_a_push_with_a_valid_token_reaches_the_handler() {
 #[tokio::test]
 async fn push_without_available_keys_is_refused_with_503_and_retry_after() {
     let rig = Rig::start(Reply::failing()).await;
-    let (app, calls) = app(&rig.auth);
+    let (app, calls) = build_app(&rig.auth);
     let refused = send(&app, "/push", Some(valid_header())).await;
     assert_problem(&refused, 503, "keys_unavailable");
     let seconds: u64 = refused.0.headers()["retry-after"].to_str().unwrap().parse().unwrap();
@@ -86,7 +87,7 @@ async fn push_without_available_keys_is_refused_with_503_and_retry_after() {
 #[tokio::test]
 async fn push_is_refused_before_its_body_arrives() {
     let rig = Rig::start_warm().await;
-    let (app, _) = app(&rig.auth);
+    let (app, _) = build_app(&rig.auth);
     let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(async move { axum::serve(listener, app).await });

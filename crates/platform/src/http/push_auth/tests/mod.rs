@@ -1,4 +1,4 @@
-//! The check, against a key server on this machine.
+//! Tests of the check, with a key server on this machine.
 
 mod keys;
 mod middleware;
@@ -37,14 +37,15 @@ use super::*;
 
 const AUDIENCE: &str = "https://classify.example/pubsub";
 const ACCOUNT: &str = "push@project.iam.gserviceaccount.com";
-/// Timeout that only a failing test reaches.
+/// Timeout for everything a test waits for. Only a failing test reaches it.
 const PATIENCE: Duration = Duration::from_secs(60);
 const PAUSE: Duration = PushAuthConfig::MIN_REFRESH_INTERVAL;
-/// Lifetime of the key server's sets.
+/// Time for which a set of the key server is fresh.
 const LIFETIME: Duration = Duration::from_secs(60);
 
-/// The key that Google uses in these tests has the id "a", another one the id "b".
+/// The key with the id "a", which the key server publishes in most tests.
 static KEY_A: LazyLock<EncodingKey> = LazyLock::new(|| key(include_str!("../testdata/test-only-key-a.pem")));
+/// The key with the id "b", which the key server publishes only in some tests.
 static KEY_B: LazyLock<EncodingKey> = LazyLock::new(|| key(include_str!("../testdata/test-only-key-b.pem")));
 
 /// Decodes the base64 between the BEGIN and END lines of a PEM file.
@@ -74,7 +75,7 @@ fn header(key_id: &str) -> Value {
     json!({ "alg": "RS256", "kid": key_id, "typ": "JWT" })
 }
 
-/// Returns claims like those of Pub/Sub.
+/// Returns claims as in a token of Pub/Sub.
 fn claims() -> Value {
     let now = get_current_timestamp();
     json!({
@@ -84,7 +85,7 @@ fn claims() -> Value {
 }
 
 fn without(mut object: Value, member: &str) -> Value {
-    object.as_object_mut().unwrap().remove(member).expect("it was there");
+    object.as_object_mut().unwrap().remove(member).expect("the member exists");
     object
 }
 
@@ -132,12 +133,12 @@ struct Reply {
     status: StatusCode,
     cache_control: &'static str,
     body: String,
-    /// The response waits for a permit of this semaphore.
+    /// Semaphore that the response waits for, if any.
     gate: Option<Arc<Semaphore>>,
 }
 
 impl Reply {
-    /// Returns keys with a lifetime of [`LIFETIME`].
+    /// Returns a response with `keys`, which are fresh for [`LIFETIME`].
     fn with_keys(keys: impl IntoIterator<Item = Value>) -> Self {
         Self::with_body(jwks(keys))
     }
@@ -150,7 +151,7 @@ impl Reply {
         Self { status: StatusCode::INTERNAL_SERVER_ERROR, ..Self::with_keys([public_jwk("a", &KEY_A)]) }
     }
 
-    /// Makes the response wait for the returned semaphore.
+    /// Returns the response, and a semaphore. The response waits for a permit of the semaphore.
     fn gated(mut self) -> (Self, Arc<Semaphore>) {
         let gate = Arc::new(Semaphore::new(0));
         self.gate = Some(Arc::clone(&gate));
@@ -172,7 +173,7 @@ async fn serve_keys(State(server): State<Arc<KeyServer>>) -> Response {
     (status, [(CACHE_CONTROL, cache_control)], body).into_response()
 }
 
-/// A verifier with its key server.
+/// A verifier and its key server.
 struct Rig {
     auth: Arc<PushAuth>,
     server: Arc<KeyServer>,
@@ -189,7 +190,7 @@ impl Rig {
         Self { auth, server }
     }
 
-    /// Starts with key "a" published and already fetched.
+    /// Starts a key server that publishes key "a", and a verifier that has fetched the key.
     async fn start_warm() -> Self {
         let rig = Self::start(Reply::with_keys([public_jwk("a", &KEY_A)])).await;
         assert_eq!(rig.outcome(&valid_header()).await, "accepted");
@@ -204,7 +205,7 @@ impl Rig {
         *self.server.fetches.borrow()
     }
 
-    /// Waits until the `count`th fetch has reached the server.
+    /// Waits until `count` fetches have reached the server.
     async fn wait_for_fetch(&self, count: usize) {
         self.server.fetches.subscribe().wait_for(|fetches| *fetches == count).await.unwrap();
     }
@@ -222,7 +223,7 @@ fn verifier(jwks_url: &str) -> Arc<PushAuth> {
         min_refresh_interval: PAUSE,
         fetch_timeout: PATIENCE,
     };
-    // A proxy of the environment must not affect the tests.
+    // A proxy that the environment sets must not affect the tests.
     Arc::new(PushAuth::with_client(config, Client::builder().no_proxy().build().unwrap()))
 }
 
@@ -230,7 +231,8 @@ fn outcome(verified: &Result<Claims, PushAuthError>) -> &'static str {
     verified.as_ref().map_or_else(PushAuthError::outcome, |_| "accepted")
 }
 
-/// Advances tokio's clock. Tokens are not affected, because their times are those of the system clock.
+/// Advances the clock of tokio. This does not affect the validity of tokens, which depends on the clock of
+/// the system.
 async fn advance(duration: Duration) {
     time::pause();
     time::advance(duration).await;

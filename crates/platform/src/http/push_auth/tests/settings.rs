@@ -1,4 +1,4 @@
-//! The flags, and the responses to refused pushes.
+//! Tests of the flags, and of the responses to refused pushes.
 
 use clap::Parser;
 

@@ -1,4 +1,4 @@
-//! Tokens that are accepted, and tokens that are refused.
+//! Tests of tokens that are accepted, and of tokens that are refused.
 
 use proptest::prelude::*;
 
@@ -6,10 +6,11 @@ use super::*;
 use crate::telemetry::error_chain;
 
 async fn refusal(rig: &Rig, authorization: &HeaderValue) -> PushAuthError {
-    rig.auth.verify(Some(authorization)).await.expect_err("this must be refused")
+    rig.auth.verify(Some(authorization)).await.expect_err("the push must be refused")
 }
 
-/// Checks that the header is refused, and that neither the response nor the log contains the token.
+/// Checks that the verifier refuses the header with this outcome and status, and that neither the response
+/// nor the log contains the token.
 async fn assert_refused(rig: &Rig, authorization: &HeaderValue, outcome: &str, status: u16) {
     let error = refusal(rig, authorization).await;
     assert_eq!(error.outcome(), outcome, "{error}: {authorization:?}");
@@ -142,7 +143,7 @@ async fn changed_or_forged_token_is_refused() {
         401,
     )
     .await;
-    // RSA signatures with another hash or padding than RS256.
+    // The hash or the padding of these RSA signatures is not that of RS256.
     for algorithm in [Algorithm::RS512, Algorithm::PS256] {
         let other = sign(&header("a"), &claims(), &KEY_A, algorithm);
         assert_refused(&rig, &bearer(&other), "bad_signature", 401).await;
@@ -159,7 +160,7 @@ async fn token_cannot_choose_its_algorithm() {
         let unsigned = format!("{}.{}.", encode(&header), encode(&claims()));
         assert_refused(&rig, &bearer(&unsigned), "wrong_algorithm", 401).await;
     }
-    // The public key as the secret of an HMAC, in all its encodings.
+    // The secret of an HMAC is the public key, in all its encodings.
     let pem = include_str!("../testdata/test-only-key-a.pub.pem");
     let modulus = public_jwk("a", &KEY_A)["n"].as_str().unwrap().to_owned();
     let secrets = [
@@ -190,7 +191,7 @@ async fn invalid_token_header_is_refused() {
     assert_refused(&rig, &signed(without(header("a"), "alg")), "malformed", 401).await;
     assert_refused(&rig, &signed(with(header("a"), "crit", json!(["b64"]))), "malformed", 401).await;
     assert_refused(&rig, &signed(header("c")), "unknown_key", 401).await;
-    // A key inside the token is not trusted.
+    // The verifier does not trust a key in the token.
     let own = with(header("a"), "jwk", public_jwk("a", &KEY_B));
     assert_refused(&rig, &bearer(&sign(&own, &claims(), &KEY_B, Algorithm::RS256)), "bad_signature", 401)
         .await;
@@ -250,7 +251,7 @@ async fn outcomes_are_counted() {
     }
 }
 
-/// Returns a runtime, and a verifier that has fetched key "a".
+/// Returns a runtime, and a rig on it whose verifier has fetched key "a".
 fn warm_runtime() -> (tokio::runtime::Runtime, Rig) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let rig = runtime.block_on(Rig::start_warm());
