@@ -18,7 +18,7 @@ const FIXED_BYTES: u64 = 3 << 20;
 /// is written to be expensive.
 ///
 /// # Errors
-/// Any [`ImageError`] that can be found without decoding.
+/// Returns any [`ImageError`] that can be found without decoding.
 pub fn inspect(upload: &[u8], limits: &Limits) -> Result<ImageHeader, ImageError> {
     let header = header::read_header(upload, limits.max_scans)?;
     limits.check(&header)?;
@@ -53,7 +53,7 @@ impl ProcessingPlan {
     /// Decodes no pixels.
     ///
     /// # Errors
-    /// Any [`ImageError`] that can be found without decoding.
+    /// Returns any [`ImageError`] that can be found without decoding.
     pub fn new(upload: &[u8], recipe: &Recipe) -> Result<Self, ImageError> {
         let header = inspect(upload, &recipe.limits)?;
         Self::with_decoder(header, 0, recipe)?.ok_or(ImageError::NotAnImage)

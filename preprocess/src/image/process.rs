@@ -53,7 +53,7 @@ pub enum PlanOutcome {
 /// The CPU time grows with the number of pixels. No input makes this function panic.
 ///
 /// # Errors
-/// Any [`ImageError`]. Repeating the call gives the same error.
+/// Returns any [`ImageError`]. Repeating the call gives the same error.
 pub fn process(upload: &[u8], recipe: &Recipe) -> Result<ProcessedImage, ImageError> {
     let mut plan = ProcessingPlan::new(upload, recipe)?;
     loop {
@@ -70,7 +70,7 @@ pub fn process(upload: &[u8], recipe: &Recipe) -> Result<ProcessedImage, ImageEr
 /// reserve the cost of the next plan before the next plan is run.
 ///
 /// # Errors
-/// Any [`ImageError`]. Repeating the call gives the same error.
+/// Returns any [`ImageError`]. Repeating the call gives the same error.
 pub fn run_plan(plan: &ProcessingPlan, upload: &[u8], recipe: &Recipe) -> Result<PlanOutcome, ImageError> {
     let result = Scratch::with(recipe.limits.max_kept_bytes, |scratch| {
         decode_resize_and_encode(plan, upload, recipe, scratch)
@@ -84,7 +84,7 @@ pub fn run_plan(plan: &ProcessingPlan, upload: &[u8], recipe: &Recipe) -> Result
 /// Returns the pixels that [`process`] would encode, for comparisons of image quality.
 ///
 /// # Errors
-/// Any [`ImageError`] that [`process`] returns.
+/// Returns any [`ImageError`] that [`process`] returns.
 pub fn process_to_pixels(upload: &[u8], recipe: &Recipe) -> Result<RgbImage, ImageError> {
     let mut plan = ProcessingPlan::new(upload, recipe)?;
     loop {

@@ -50,7 +50,7 @@ pub(super) fn max_bytes(source: (u32, u32), target: (u32, u32)) -> u64 {
 /// `scratch.resized`.
 ///
 /// # Errors
-/// [`ImageError::Resize`] when the window is not inside the image.
+/// Returns [`ImageError::Resize`] when the window is not inside the image.
 pub(super) fn resize(
     decoded: &DecodedImage,
     target_size: (u32, u32),

@@ -17,7 +17,7 @@ pub(super) struct Scratch {
     pub(super) resized: Vec<u8>,
     /// The encoded image.
     pub(super) jpeg: Vec<u8>,
-    /// Resizer with a buffer of its own for the image that is resized in one direction only.
+    /// The resizer, which has its own buffer for the image that is resized in one direction only.
     resizer: Resizer,
     /// Decoder state of jpeg-scaled. The state is boxed, because its tables have tens of kilobytes.
     jpeg_scaled: Box<jpeg_scaled::Decoder>,
@@ -63,7 +63,7 @@ impl Scratch {
     /// height.
     ///
     /// # Errors
-    /// Any [`jpeg_scaled::Error`].
+    /// Returns any [`jpeg_scaled::Error`].
     pub(super) fn decode_with_jpeg_scaled(
         &mut self,
         bytes: &[u8],

@@ -1,4 +1,4 @@
-//! Conversion of other colour spaces to sRGB.
+//! Tests of the conversion of other colour spaces to sRGB.
 
 use flate2::{Compression, write::ZlibEncoder};
 use image::{

@@ -1,4 +1,4 @@
-//! Costs derived from the header, and uploads refused by their header.
+//! Tests of the costs that follow from the header, and of uploads that are refused because of their header.
 
 use image::{ImageFormat, Rgb, RgbImage, RgbaImage};
 use jpeg_encoder::{ColorType, Encoder, SamplingFactor};

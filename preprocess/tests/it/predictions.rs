@@ -1,4 +1,5 @@
-//! `GET /predictions/{id}`: pending, available and failed predictions, and waiting for one.
+//! Tests of `GET /predictions/{id}` with pending, available and failed predictions, and of the wait for a
+//! prediction.
 
 use std::sync::{Arc, atomic::Ordering};
 

@@ -1,4 +1,4 @@
-//! Public test images of other decoders, many of them damaged.
+//! Tests with public test images of other decoders. Many of the images are damaged.
 //!
 //! Each image is processed or refused within the memory that its plans state. `.ci/corpora` downloads the
 //! images.

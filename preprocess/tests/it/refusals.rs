@@ -1,4 +1,4 @@
-//! Refused uploads and their problems.
+//! Tests of refused uploads and of the problems in their responses.
 
 use image::{DynamicImage, ImageFormat, RgbImage};
 use preprocess::{

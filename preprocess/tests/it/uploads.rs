@@ -1,4 +1,4 @@
-//! `POST /preprocess`: response, stored image and announcement.
+//! Tests of `POST /preprocess`: the response, the stored image and the announcement.
 
 use std::sync::{Arc, atomic::Ordering};
 

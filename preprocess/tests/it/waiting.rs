@@ -1,4 +1,4 @@
-//! Uploads that arrive slowly or wait for memory.
+//! Tests with uploads that arrive slowly or wait for memory.
 
 use std::time::Duration;
 

@@ -91,7 +91,7 @@ impl Decode for ImageCrateDecoder {
 /// Opens the decoder of the file's format and sets its limits.
 ///
 /// `image::ImageReader` would compile the decoders of every format into this crate, including the decoders of
-/// JPEG and PNG, which this crate does not use.
+/// JPEG and PNG, for which this crate uses other libraries.
 fn open_decoder<'a>(job: &DecodeJob<'a>) -> image::ImageResult<Box<dyn ImageDecoder + 'a>> {
     let reader = Cursor::new(job.bytes);
     let mut decoder: Box<dyn ImageDecoder + 'a> = match job.header.format() {

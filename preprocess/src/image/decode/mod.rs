@@ -89,7 +89,7 @@ pub(super) trait Decode: Sync {
     /// Decodes a file into the scratch buffer.
     ///
     /// # Errors
-    /// [`DecodeFailure`] when the decoder refuses the file.
+    /// Returns [`DecodeFailure`] when the decoder refuses the file.
     fn decode(&self, job: &DecodeJob<'_>, scratch: &mut Scratch) -> Result<DecodedImage, DecodeFailure>;
 }
 
@@ -126,7 +126,7 @@ pub fn jpeg_decoder_names() -> Vec<&'static str> {
 /// Decodes a file with `decoder`.
 ///
 /// # Errors
-/// [`DecodeFailure`] when the decoder refuses the file or panics.
+/// Returns [`DecodeFailure`] when the decoder refuses the file or panics.
 pub(super) fn decode(
     decoder: &dyn Decode,
     job: &DecodeJob<'_>,

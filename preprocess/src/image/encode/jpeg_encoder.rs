@@ -8,7 +8,7 @@ use crate::image::error::ImageError;
 /// Encodes `pixels` as a baseline JPEG of `quality` (1 to 100) into `buffer`.
 ///
 /// # Errors
-/// [`ImageError::Encode`] when a side is 0 or longer than [`super::MAX_SIDE`].
+/// Returns [`ImageError::Encode`] when a side is 0 or longer than [`super::MAX_SIDE`].
 pub(in crate::image) fn encode_jpeg<'a>(
     pixels: &RgbImage,
     quality: u8,
