@@ -193,7 +193,7 @@ pub(super) fn files() -> Vec<HostileFile> {
         hostile_file(
             "webp-too-many-groups-of-codes-in-alpha-after-it",
             RefusedBeforeDecoding("too_much_memory"),
-            { extended(ALPHA, lossy_size, &[lossy_chunk(), chunk(b"ALPH", &alpha)].concat()) },
+            extended(ALPHA, lossy_size, &[lossy_chunk(), chunk(b"ALPH", &alpha)].concat()),
         ),
         hostile_file("webp-an-animation-of-12-megapixels", Processed, {
             let frame = frame_chunk((3464, 3464), &one_colour((3464, 3464)));
