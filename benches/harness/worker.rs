@@ -130,10 +130,10 @@ impl Drop for Worker {
 /// A function that does a job once. A Rust worker runs each of its instances on a thread of its own.
 pub type Instance<Job, Output> = Box<dyn FnMut(&Job) -> Output + Send>;
 
-/// What an instance's thread is told to do: the job, the number of repetitions, and the barrier at which all
-/// threads that run the job start together.
+/// Order for the thread of an instance: the job, the number of repetitions, and the barrier at which all threads
+/// that run the job start together.
 type Order<Job> = (Arc<Job>, usize, Arc<Barrier>);
-/// What an instance's thread reports: the start of its first repetition, the end of its last repetition, the
+/// Report of the thread of an instance: the start of the first repetition, the end of the last repetition, the
 /// duration of each repetition, and the last output.
 type Report<Output> = (Instant, Instant, Vec<Duration>, Option<Output>);
 

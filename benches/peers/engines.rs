@@ -21,7 +21,7 @@ const MULTIPLY_ADDS: usize = 200_000;
 /// Name of the only job that the workers get.
 const PICTURE: &str = "picture";
 
-/// How an engine uses threads.
+/// Division of an engine's threads among images.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Setup {
     /// Number of threads that compute one image together.

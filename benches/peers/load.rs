@@ -65,7 +65,7 @@ impl Connection {
     }
 }
 
-/// What one period of load measured.
+/// Measurements of one period of load.
 pub(crate) struct Load {
     /// Number of responses with status 200 per second.
     pub(crate) throughput: f64,

@@ -32,7 +32,7 @@ const TITLE: &str = "# This project beside its peers\n\n\
     Everything in a section is measured in one run, in interleaved rounds. A figure is the median of its\n\
     rounds, with the best round in brackets. Absolute figures apply to this machine only.\n";
 
-/// How much is measured.
+/// Number and length of the measurements.
 struct Effort {
     /// Number of rounds in which the engines are measured.
     engine_rounds: usize,

@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use bench_harness::{is_measured_run, machine, markdown};
 
-/// How much is measured.
+/// Sizes of the pictures, and number and length of the measurements.
 struct Effort {
     /// Width and height of the large, the middle and the small picture, in pixels.
     sizes: [(u32, u32); 3],

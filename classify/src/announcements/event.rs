@@ -48,7 +48,7 @@ pub(crate) struct HandledEvent {
     pub(crate) result: EventResult,
 }
 
-/// What the response to an event says.
+/// Content of the response to an event.
 pub(crate) enum EventResult {
     /// The event is acknowledged, and its image has a prediction.
     Classified(Answer),
