@@ -5,13 +5,11 @@ use std::{num::NonZeroUsize, time::Duration};
 use clap::Args;
 use fused::Isa;
 use platform::{
-    config::{Validate, parse_bytes, parse_seconds},
+    config::{Validate, parse_bytes, parse_defaults, parse_seconds},
     cpu::cores,
 };
 
-use crate::{
-    backend::Backend, defaults::parsed_defaults, engine::EnginePlan, gpu::GpuSettings, model::CLASSES,
-};
+use crate::{backend::Backend, engine::EnginePlan, gpu::GpuSettings, model::CLASSES};
 
 /// Settings of the service.
 ///
@@ -106,7 +104,7 @@ impl Settings {
 
 impl Default for Settings {
     fn default() -> Self {
-        parsed_defaults()
+        parse_defaults()
     }
 }
 

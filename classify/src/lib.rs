@@ -20,7 +20,6 @@ pub mod announcements;
 mod app;
 pub mod backend;
 mod config;
-mod defaults;
 pub mod engine;
 mod error;
 pub mod gpu;

@@ -1,14 +1,13 @@
 //! Settings of the service, from flags and environment variables.
 
 use std::{
-    ffi::OsString,
     num::{NonZeroU32, NonZeroU64, NonZeroUsize},
     time::Duration,
 };
 
-use clap::{Args, Command, FromArgMatches, builder::Resettable, value_parser};
+use clap::{Args, value_parser};
 use platform::{
-    config::{Validate, parse_bytes, parse_seconds},
+    config::{Validate, parse_bytes, parse_defaults, parse_seconds},
     cpu::cores,
     http::HttpLimits,
 };
@@ -101,14 +100,8 @@ pub struct Settings {
 }
 
 impl Default for Settings {
-    /// Returns the settings of an empty command line, and ignores the environment variables.
-    #[expect(clippy::expect_used, reason = "the defaults are constants, and a test parses them")]
     fn default() -> Self {
-        let command =
-            Self::augment_args(Command::new("preprocess")).mut_args(|arg| arg.env(Resettable::Reset));
-        let matches = command.try_get_matches_from(std::iter::empty::<OsString>());
-        let settings = matches.and_then(|matches| Self::from_arg_matches(&matches));
-        settings.expect("the defaults are valid values")
+        parse_defaults()
     }
 }
 

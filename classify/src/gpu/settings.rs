@@ -3,9 +3,9 @@
 use std::{path::PathBuf, time::Duration};
 
 use clap::{ArgAction, Args, ValueEnum, builder::BoolishValueParser};
-use platform::config::parse_seconds;
+use platform::config::{parse_defaults, parse_seconds};
 
-use crate::{backend::Backend, defaults::parsed_defaults, precision::Precision};
+use crate::{backend::Backend, precision::Precision};
 
 /// Use of a GPU when the configuration names no backend.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -47,7 +47,7 @@ pub struct GpuSettings {
 
 impl Default for GpuSettings {
     fn default() -> Self {
-        parsed_defaults()
+        parse_defaults()
     }
 }
 

@@ -7,7 +7,7 @@ use clap::Args;
 use google_cloud_auth::credentials::{Credentials, anonymous};
 use google_cloud_gax::exponential_backoff::{ExponentialBackoff, ExponentialBackoffBuilder};
 
-use crate::config::{Validate, parse_seconds};
+use crate::config::{Validate, parse_defaults, parse_seconds};
 
 /// Settings for calls to Google Cloud; each service flattens these flags into its configuration.
 ///
@@ -36,12 +36,7 @@ pub struct CloudArgs {
 
 impl Default for CloudArgs {
     fn default() -> Self {
-        Self {
-            google_cloud_project: None,
-            storage_emulator_host: None,
-            pubsub_emulator_host: None,
-            cloud_timeout: Duration::from_secs(10),
-        }
+        parse_defaults()
     }
 }
 

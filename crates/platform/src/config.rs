@@ -9,8 +9,8 @@ use std::{
 };
 
 use clap::{
-    Arg, ArgAction, ArgMatches, Command,
-    builder::ValueParser,
+    Arg, ArgAction, ArgMatches, Args, Command,
+    builder::{Resettable, ValueParser},
     error::{ContextKind, ContextValue, Error, ErrorKind},
 };
 
@@ -20,6 +20,19 @@ pub trait Validate {
     fn problems(&self) -> Vec<String> {
         Vec::new()
     }
+}
+
+/// Returns the settings that an empty command line gives. Environment variables are ignored.
+///
+/// An `impl Default` calls this function, so that each default is stated once, in the attribute of its flag.
+///
+/// # Panics
+/// Panics if a setting is required or its default is not a valid value.
+#[expect(clippy::expect_used, reason = "wrong defaults are a mistake in the code, and tests parse them")]
+pub fn parse_defaults<T: Args>() -> T {
+    let command = T::augment_args(Command::new("defaults")).mut_args(|arg| arg.env(Resettable::Reset));
+    let matches = command.try_get_matches_from(["defaults"]).expect("no setting is required");
+    T::from_arg_matches(&matches).expect("every default is valid")
 }
 
 /// Exit status of a program whose configuration is invalid (`EX_USAGE`).

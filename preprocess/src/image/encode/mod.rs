@@ -3,27 +3,9 @@
 //! The stored image is the image that is classified, so encoding must not change predictions. The default is
 //! quality 95 with full colour resolution (4:4:4).
 //!
-//! For the table, MobileNetV2 and EfficientNet-Lite0 classified 126 labelled photos with a shorter side of
-//! 256 pixels, before and after encoding. Each cell of the last three columns has the value of MobileNetV2
-//! before the slash and the value of EfficientNet-Lite0 after the slash. A top-1 change is a photo whose most
-//! probable class changes; changes of at most 3 % of the photos are acceptable. The median change is the
-//! median change of the probability of that class.
-//!
-//! | quality | chroma          | bytes  | top-1 changes | in %      | median change |
-//! |--------:|-----------------|-------:|--------------:|----------:|--------------:|
-//! |      85 | 4:2:0, averaged | 18,800 |        11 / 9 | 8.7 / 7.1 | 0.033 / 0.029 |
-//! |      85 | 4:4:4           | 23,500 |         6 / 6 | 4.8 / 4.8 | 0.022 / 0.024 |
-//! |      90 | 4:2:0, averaged | 23,400 |         7 / 4 | 5.6 / 3.2 | 0.024 / 0.023 |
-//! |      90 | 4:4:4           | 29,600 |         2 / 4 | 1.6 / 3.2 | 0.011 / 0.015 |
-//! |      92 | 4:2:0, averaged | 25,800 |         4 / 2 | 3.2 / 1.6 | 0.014 / 0.016 |
-//! |      92 | 4:4:4           | 32,800 |         3 / 2 | 2.4 / 1.6 | 0.009 / 0.012 |
-//! |      95 | 4:2:0, averaged | 33,200 |         2 / 3 | 1.6 / 2.4 | 0.011 / 0.016 |
-//! |  **95** | **4:4:4**       | 42,800 |         1 / 1 | 0.8 / 0.8 | 0.006 / 0.009 |
-//! |      97 | 4:2:0, averaged | 41,200 |         1 / 1 | 0.8 / 0.8 | 0.006 / 0.013 |
-//! |      97 | 4:4:4           | 55,300 |         2 / 0 | 1.6 / 0.0 | 0.004 / 0.006 |
-//!
-//! At the same number of bytes, 4:4:4 at a lower quality changes no more predictions than 4:2:0 at a higher
-//! quality. Chroma subsampling is therefore not a setting.
+//! `docs/formats.md` has the measurements of other qualities and of chroma subsampling. At the same number of
+//! bytes, 4:4:4 at a lower quality changes no more predictions than 4:2:0 at a higher quality. Chroma
+//! subsampling is therefore not a setting.
 //!
 //! With the feature `turbo`, libjpeg-turbo encodes the image. Without the feature, jpeg-encoder does. Both
 //! encoders use the same quantization tables and give about the same quality and number of bytes.

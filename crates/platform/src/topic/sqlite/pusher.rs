@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use super::store::{ClaimedMessage, Store, StoreError};
 use crate::{
     clock::{millis, unix_millis},
-    config::parse_seconds,
+    config::{parse_defaults, parse_seconds},
     telemetry::error_chain,
     topic::push::Delivery,
 };
@@ -87,13 +87,7 @@ pub struct RetryPolicy {
 
 impl Default for RetryPolicy {
     fn default() -> Self {
-        Self {
-            ack_deadline: Duration::from_secs(60),
-            min_backoff: Duration::from_millis(100),
-            max_backoff: Duration::from_secs(60),
-            max_attempts: 20,
-            max_outstanding: 16,
-        }
+        parse_defaults()
     }
 }
 
