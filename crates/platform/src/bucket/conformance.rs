@@ -7,15 +7,15 @@ use super::{Bucket, BucketError, Created, ObjectName};
 /// Checks that `bucket` behaves as the documentation of [`Bucket`] says. The bucket must be empty.
 ///
 /// # Panics
-/// This function panics at the first difference.
+/// Panics at the first difference from the documentation.
 pub async fn check(bucket: &dyn Bucket) {
     assert!(!bucket.name().is_empty() && !bucket.name().contains('/'), "{:?}", bucket.name());
     second_write_changes_nothing(bucket).await;
     missing_object_is_not_found(bucket).await;
-    larger_object_is_refused(bucket).await;
-    content_is_unchanged(bucket).await;
+    object_larger_than_the_limit_is_refused(bucket).await;
+    content_is_read_back_unchanged(bucket).await;
     similar_names_are_different_objects(bucket).await;
-    one_of_concurrent_writers_wins(bucket).await;
+    exactly_one_concurrent_writer_wins(bucket).await;
 }
 
 async fn second_write_changes_nothing(bucket: &dyn Bucket) {
@@ -29,14 +29,14 @@ async fn second_write_changes_nothing(bucket: &dyn Bucket) {
 
 async fn missing_object_is_not_found(bucket: &dyn Bucket) {
     for missing in ["missing", "missing/image.jpg", "once/image.jpg2", "once/image"] {
-        let result = bucket.read(&object(missing), 100).await;
+        let result = bucket.read(&object_name(missing), 100).await;
         assert!(matches!(result, Err(BucketError::NotFound(_))), "{missing}: {result:?}");
         assert!(!exists(bucket, missing).await, "{missing}");
     }
 }
 
-async fn larger_object_is_refused(bucket: &dyn Bucket) {
-    let name = object("limit");
+async fn object_larger_than_the_limit_is_refused(bucket: &dyn Bucket) {
+    let name = object_name("limit");
     assert_eq!(create(bucket, "limit", b"12345").await, Created::New);
     for limit in [0, 4] {
         let result = bucket.read(&name, limit).await;
@@ -50,15 +50,18 @@ async fn larger_object_is_refused(bucket: &dyn Bucket) {
     }
 }
 
-async fn content_is_unchanged(bucket: &dyn Bucket) {
+async fn content_is_read_back_unchanged(bucket: &dyn Bucket) {
     let every_byte: Vec<u8> = (0..=255).cycle().take(1_000_000).collect();
     for (name, data) in [("empty", &[][..]), ("binary", &every_byte), ("newlines", b"\r\n\0\n")] {
         assert_eq!(create(bucket, name, data).await, Created::New, "{name}");
-        assert!(read(bucket, name).await == data, "{name} has changed");
+        assert!(read(bucket, name).await == data, "the content of {name} has changed");
     }
-    let empty =
-        bucket.read(&object("empty"), 0).await.map_err(|error| error.to_string()).map(|object| object.data);
-    assert_eq!(empty, Ok(Bytes::new()), "an empty object fits any limit");
+    let empty = bucket
+        .read(&object_name("empty"), 0)
+        .await
+        .map_err(|error| error.to_string())
+        .map(|object| object.data);
+    assert_eq!(empty, Ok(Bytes::new()), "an empty object can be read with the limit 0");
 }
 
 async fn similar_names_are_different_objects(bucket: &dyn Bucket) {
@@ -87,7 +90,7 @@ async fn similar_names_are_different_objects(bucket: &dyn Bucket) {
     }
 }
 
-async fn one_of_concurrent_writers_wins(bucket: &dyn Bucket) {
+async fn exactly_one_concurrent_writer_wins(bucket: &dyn Bucket) {
     for round in 0..8 {
         let name = format!("race/{round}");
         let writers: [Vec<u8>; 4] = [b'a', b'b', b'c', b'd'].map(|letter| vec![letter; 50_000]);
@@ -106,33 +109,33 @@ async fn one_of_concurrent_writers_wins(bucket: &dyn Bucket) {
             .map(|(_, data)| data)
             .collect();
         assert_eq!(winners.len(), 1, "{results:?}");
-        assert!(read(bucket, &name).await == *winners[0], "the content comes from a writer that did not win");
+        assert!(read(bucket, &name).await == *winners[0], "the content is not that of the winner");
     }
 }
 
 async fn create(bucket: &dyn Bucket, name: &str, data: &[u8]) -> Created {
     let data = Bytes::copy_from_slice(data);
-    match bucket.create(&object(name), data, "application/octet-stream").await {
+    match bucket.create(&object_name(name), data, "application/octet-stream").await {
         Ok(created) => created,
-        Err(error) => unreachable!("creating {name:?}: {error}"),
+        Err(error) => unreachable!("creating {name:?} failed: {error}"),
     }
 }
 
 async fn read(bucket: &dyn Bucket, name: &str) -> Bytes {
-    match bucket.read(&object(name), 10_000_000).await {
+    match bucket.read(&object_name(name), 10_000_000).await {
         Ok(object) => object.data,
-        Err(error) => unreachable!("reading {name:?}: {error}"),
+        Err(error) => unreachable!("reading {name:?} failed: {error}"),
     }
 }
 
 async fn exists(bucket: &dyn Bucket, name: &str) -> bool {
-    match bucket.exists(&object(name)).await {
+    match bucket.exists(&object_name(name)).await {
         Ok(exists) => exists,
-        Err(error) => unreachable!("checking {name:?}: {error}"),
+        Err(error) => unreachable!("checking for {name:?} failed: {error}"),
     }
 }
 
-fn object(name: &str) -> ObjectName {
+fn object_name(name: &str) -> ObjectName {
     match ObjectName::new(name) {
         Ok(object) => object,
         Err(error) => unreachable!("{error}"),

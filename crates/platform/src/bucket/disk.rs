@@ -13,21 +13,23 @@ use uuid::Uuid;
 
 use super::{Bucket, BucketError, Created, Object, ObjectName};
 
-/// Name of the folder for temporary files, below the root. Objects are written there before they get their
-/// names.
+/// Name of the folder for temporary files, below the root. The content of an object is written there before
+/// the object gets its name.
 const TEMP_FOLDER: &str = ".tmp";
-/// Age at which a temporary file is stale and is removed. No write takes that long, so the writer of a stale
-/// file must have been killed. The writer of a younger file may be another process that uses the same bucket
-/// now.
+/// Age from which a temporary file is stale. [`DiskBucket::open`] removes stale files.
+///
+/// No write takes that long, so the process that was writing a stale file must have been killed. A younger
+/// file may belong to another process that is writing to the same bucket.
 const STALE_AFTER: Duration = Duration::from_secs(60 * 60);
 
 /// A bucket in a folder.
 ///
-/// A write creates a temporary file, syncs the file to disk, links it to the name of the object, and syncs
-/// the folder of the object. The link fails if the name exists, so an object is never replaced.
+/// A write creates a temporary file, syncs the file to disk, adds a hard link with the path of the object,
+/// and syncs the folder of the object. Adding the link fails if the path exists, so an object is never
+/// replaced.
 ///
-/// Object names are paths below the root. If `a` is an object, `a/b` therefore cannot be an object. Content
-/// types are not stored.
+/// The name of an object is its path below the root. If `a` is an object, `a/b` therefore cannot be an
+/// object. Content types are not stored.
 #[derive(Debug, Clone)]
 pub struct DiskBucket {
     root: PathBuf,
@@ -41,11 +43,12 @@ impl DiskBucket {
     pub async fn open(root: &Path) -> Result<Self, BucketError> {
         let root = root.to_owned();
         run_blocking(move || {
-            // With an absolute path, a later change of the working directory does not move the bucket.
+            // An absolute path stays valid if the working directory changes.
             let root = std::path::absolute(root).map_err(unavailable)?;
             let temp = root.join(TEMP_FOLDER);
             fs::create_dir_all(&temp).map_err(unavailable)?;
             remove_stale_files(&temp, STALE_AFTER);
+            // Makes the entries of the temporary folder and of the root durable.
             for folder in root.ancestors().take(2) {
                 sync_folder(folder).map_err(unavailable)?;
             }
@@ -58,7 +61,7 @@ impl DiskBucket {
     fn object_path(&self, object: &ObjectName) -> Result<PathBuf, BucketError> {
         let name = object.as_str();
         if name.split('/').next() == Some(TEMP_FOLDER) {
-            return Err(bad_name(object, "names below .tmp are reserved for unfinished files"));
+            return Err(bad_name(object, "names below .tmp are reserved for temporary files"));
         }
         // No part of an `ObjectName` is empty, `.` or `..`. So the path stays below the root.
         Ok(self.root.join(name))
@@ -83,8 +86,8 @@ impl DiskBucket {
         if created == Created::AlreadyThere && !target.is_file() {
             return Err(bad_name(object, "a folder of that name exists"));
         }
-        // The folders are synced for an existing object, too, because its writer may not have synced them
-        // yet.
+        // The folders of an object that existed before are synced, too, because its writer may not have
+        // synced them yet.
         for folder in folder.ancestors().take_while(|folder| folder.starts_with(&self.root)) {
             sync_folder(folder).map_err(unavailable)?;
         }
@@ -109,7 +112,7 @@ impl DiskBucket {
             return Err(too_large());
         }
         let mut data = Vec::with_capacity(size);
-        // `take` enforces the limit even if another program appends to the file now.
+        // `take` enforces the limit even if another program is appending to the file.
         file.take(metadata.len()).read_to_end(&mut data).map_err(unavailable)?;
         Ok(Object { data: data.into(), generation: None })
     }
@@ -153,8 +156,8 @@ impl Bucket for DiskBucket {
     }
 }
 
-/// Runs `operation` on a thread for blocking work. The operation runs to its end even if the caller is
-/// cancelled.
+/// Runs `operation` on Tokio's pool for blocking work. The operation runs to its end even if this future is
+/// dropped.
 async fn run_blocking<T: Send + 'static>(
     operation: impl FnOnce() -> Result<T, BucketError> + Send + 'static,
 ) -> Result<T, BucketError> {
@@ -172,13 +175,13 @@ fn bad_name(object: &ObjectName, reason: &str) -> BucketError {
     BucketError::BadName { name: object.to_string(), reason: reason.to_owned() }
 }
 
-/// Converts the error of a write. An error that the name of the object causes becomes
+/// Converts the error of a write. An error that is caused by the name of the object becomes
 /// [`BucketError::BadName`], which is permanent.
 fn write_error(object: &ObjectName, error: io::Error) -> BucketError {
     match error.kind() {
-        ErrorKind::InvalidFilename => bad_name(object, "a part is too long for the file system"),
-        // If a part of the path is a file, the position of that part decides with which of the two errors
-        // `create_dir_all` fails.
+        ErrorKind::InvalidFilename => bad_name(object, "a part of the name is too long for the file system"),
+        // `create_dir_all` fails with one of these two errors if a part of the path is a file. Which one
+        // depends on the position of that part.
         ErrorKind::NotADirectory | ErrorKind::AlreadyExists => {
             bad_name(object, "a part of the name is an object, not a folder")
         }
@@ -196,8 +199,8 @@ fn sync_folder(folder: &Path) -> io::Result<()> {
     File::open(folder)?.sync_all()
 }
 
-/// A temporary file with the whole content of an object, synced to disk. Dropping this value removes the
-/// file.
+/// A temporary file with the whole content of an object, synced to disk. Dropping this value removes the path
+/// of the temporary file, but not the object that was linked to the file.
 struct TempFile {
     path: PathBuf,
 }
@@ -221,8 +224,8 @@ impl Drop for TempFile {
     }
 }
 
-/// Removes the stale files in the folder `temp`, which killed processes have left there. A failure is only
-/// logged, because the next start tries again.
+/// Removes the stale files in the folder `temp`. A failure is only logged, because the next start tries
+/// again.
 fn remove_stale_files(temp: &Path, stale_after: Duration) {
     let age = |entry: &fs::DirEntry| entry.metadata().ok()?.modified().ok()?.elapsed().ok();
     for entry in fs::read_dir(temp).into_iter().flatten().flatten() {
@@ -253,7 +256,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn bucket_conforms() {
+    async fn bucket_passes_the_conformance_suite() {
         let folder = tempfile::tempdir().unwrap();
         let root = folder.path().join("not/there/yet");
         conformance::check(&DiskBucket::open(&root).await.unwrap()).await;
@@ -274,34 +277,34 @@ mod tests {
     async fn temporary_file_is_invisible_and_removed_once_stale() {
         let folder = tempfile::tempdir().unwrap();
         let bucket = DiskBucket::open(folder.path()).await.unwrap();
-        let half = folder.path().join(TEMP_FOLDER).join("half");
-        fs::write(&half, "ha").unwrap();
-        let object = name(".tmp/half");
+        let unfinished = folder.path().join(TEMP_FOLDER).join("unfinished");
+        fs::write(&unfinished, "ha").unwrap();
+        let object = name(".tmp/unfinished");
         assert!(!bucket.exists(&object).await.unwrap());
         assert!(matches!(bucket.read(&object, 9).await, Err(BucketError::NotFound(_))));
-        let written = bucket.create(&object, Bytes::new(), "text/plain").await;
-        assert!(matches!(written, Err(BucketError::BadName { .. })), "{written:?}");
+        let created = bucket.create(&object, Bytes::new(), "text/plain").await;
+        assert!(matches!(created, Err(BucketError::BadName { .. })), "{created:?}");
 
         DiskBucket::open(folder.path()).await.unwrap();
-        assert!(half.exists(), "another process may be writing it");
-        let long_ago = SystemTime::now() - 2 * STALE_AFTER;
-        File::options().write(true).open(&half).unwrap().set_modified(long_ago).unwrap();
+        assert!(unfinished.exists(), "another process may be writing the file");
+        let two_hours_ago = SystemTime::now() - 2 * STALE_AFTER;
+        File::options().write(true).open(&unfinished).unwrap().set_modified(two_hours_ago).unwrap();
         DiskBucket::open(folder.path()).await.unwrap();
-        assert!(!half.exists());
+        assert!(!unfinished.exists());
     }
 
     #[tokio::test]
-    async fn name_cannot_be_an_object_and_a_folder() {
+    async fn name_of_a_folder_or_below_an_object_is_refused() {
         let folder = tempfile::tempdir().unwrap();
         let bucket = DiskBucket::open(folder.path()).await.unwrap();
         let data = Bytes::from_static(b"x");
         bucket.create(&name("a/b"), data.clone(), "text/plain").await.unwrap();
-        for below in ["a/b/c", "a/b/c/d", "a"] {
-            let written = bucket.create(&name(below), data.clone(), "text/plain").await;
-            assert!(matches!(written, Err(BucketError::BadName { .. })), "{below}: {written:?}");
-            assert!(!bucket.exists(&name(below)).await.unwrap(), "{below}");
-            let read = bucket.read(&name(below), 9).await;
-            assert!(matches!(read, Err(BucketError::NotFound(_))), "{below}: {read:?}");
+        for refused in ["a/b/c", "a/b/c/d", "a"] {
+            let created = bucket.create(&name(refused), data.clone(), "text/plain").await;
+            assert!(matches!(created, Err(BucketError::BadName { .. })), "{refused}: {created:?}");
+            assert!(!bucket.exists(&name(refused)).await.unwrap(), "{refused}");
+            let read = bucket.read(&name(refused), 9).await;
+            assert!(matches!(read, Err(BucketError::NotFound(_))), "{refused}: {read:?}");
         }
         assert_eq!(temp_file_count(folder.path()), 0);
     }
@@ -311,17 +314,17 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let bucket = DiskBucket::open(folder.path()).await.unwrap();
         let part = "x".repeat(256);
-        for long in [part.clone(), format!("a/{part}"), format!("{part}/a")] {
-            let written = bucket.create(&name(&long), Bytes::new(), "text/plain").await;
-            assert!(matches!(written, Err(BucketError::BadName { .. })), "{written:?}");
-            assert!(!bucket.exists(&name(&long)).await.unwrap());
-            let read = bucket.read(&name(&long), 9).await;
+        for too_long in [part.clone(), format!("a/{part}"), format!("{part}/a")] {
+            let created = bucket.create(&name(&too_long), Bytes::new(), "text/plain").await;
+            assert!(matches!(created, Err(BucketError::BadName { .. })), "{created:?}");
+            assert!(!bucket.exists(&name(&too_long)).await.unwrap());
+            let read = bucket.read(&name(&too_long), 9).await;
             assert!(matches!(read, Err(BucketError::NotFound(_))), "{read:?}");
         }
     }
 
     #[tokio::test]
-    async fn root_that_is_a_file_is_unavailable() {
+    async fn opening_a_root_that_is_a_file_fails() {
         let folder = tempfile::tempdir().unwrap();
         let root = folder.path().join("file");
         fs::write(&root, "").unwrap();

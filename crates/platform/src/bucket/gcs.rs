@@ -12,20 +12,20 @@ use google_cloud_storage::{
 use super::{Bucket, BucketError, Created, Object, ObjectName};
 use crate::cloud::{CloudArgs, Endpoint, TimedOut, retry_backoff};
 
-/// Name of an object that does not exist. The error of reading it tells whether the bucket exists. The read
-/// needs no permission except the one to read objects.
+/// Name of an object that does not exist. The error of reading it shows whether the bucket exists. The read
+/// needs only the permission to read objects. A request for the bucket itself would need another permission.
 const PROBE_OBJECT: &str = ".is-the-bucket-there";
 
 /// A bucket in Cloud Storage, or in an emulator of it.
 ///
-/// Every write carries the CRC32C of its data, which the server checks. It also carries the precondition that
+/// Every write request contains the CRC32C of the data, which the server checks, and the precondition that
 /// the object does not exist. A call that fails is retried until the timeout, unless its error is permanent,
 /// such as a missing permission or bucket.
 #[derive(Debug, Clone)]
 pub struct GcsBucket {
     storage: Storage,
     name: String,
-    /// `projects/_/buckets/NAME`.
+    /// Name of the bucket in requests, `projects/_/buckets/NAME`.
     resource_name: String,
     timeout: Duration,
 }
@@ -33,7 +33,7 @@ pub struct GcsBucket {
 impl GcsBucket {
     /// Opens the bucket `name`, and checks that it exists.
     ///
-    /// If Cloud Storage is unreachable, this function logs a warning and returns no error, because Cloud
+    /// If Cloud Storage is unreachable, this function logs a warning and returns the bucket, because Cloud
     /// Storage may be reachable again when the first request arrives.
     ///
     /// # Errors
@@ -43,8 +43,8 @@ impl GcsBucket {
         let mut builder = Storage::builder()
             .with_retry_policy(RetryableErrors.with_time_limit(cloud.cloud_timeout))
             .with_backoff_policy(retry_backoff())
-            // A write is always a single request. Only then does the server check the checksum before the
-            // object becomes visible.
+            // Makes every write a single request, because only then does the server check the checksum before
+            // the object becomes visible.
             .with_resumable_upload_threshold(usize::MAX);
         if let Some(emulator) = &cloud.storage_emulator_host {
             builder = builder.with_endpoint(emulator.as_str()).with_credentials(Endpoint::credentials());
@@ -79,8 +79,8 @@ impl GcsBucket {
             }
             Some(404) => Ok(()),
             Some(status @ (401 | 403)) => refused(format!(
-                "the objects of gs://{} may not be read with these credentials (status {status}); they need \
-                 the roles Storage Object Viewer and Storage Object Creator on it",
+                "the credentials do not allow reading objects of gs://{} (status {status}); they need the \
+                 roles Storage Object Viewer and Storage Object Creator on this bucket",
                 self.name
             )),
             _ if error.is_authentication() => Err(unavailable(error)),
@@ -92,15 +92,15 @@ impl GcsBucket {
     }
 
     fn warn_unreachable(&self, error: &dyn std::error::Error) {
-        tracing::warn!(bucket = self.name, %error, "the bucket is unreachable; starting all the same");
+        tracing::warn!(bucket = self.name, %error, "the bucket is unreachable and was not checked");
     }
 
-    /// Waits for `call` until the timeout.
+    /// Waits for the result of `call`, but no longer than the timeout.
     async fn with_timeout<T>(&self, call: impl Future<Output = T>) -> Result<T, TimedOut> {
         tokio::time::timeout(self.timeout, call).await.map_err(|_| TimedOut(self.timeout))
     }
 
-    async fn read_whole(&self, object: &ObjectName, limit: usize) -> Result<Object, BucketError> {
+    async fn read_without_timeout(&self, object: &ObjectName, limit: usize) -> Result<Object, BucketError> {
         let too_large = || BucketError::TooLarge { name: object.to_string(), limit };
         let request = self.storage.read_object(&self.resource_name, object.as_str());
         let mut response = request.send().await.map_err(|error| read_error(object, error))?;
@@ -135,9 +135,9 @@ impl Bucket for GcsBucket {
             .send_unbuffered();
         match self.with_timeout(write).await {
             Ok(Ok(_)) => Ok(Created::New),
-            // The precondition failed: the object exists. An earlier attempt of this call may have written
-            // the object if its response was lost. This result is still correct, because a caller that
-            // receives it leaves the existing object as it is.
+            // The precondition failed, so the object exists. If the response to an earlier attempt of this
+            // call was lost, that attempt may have written the object. The caller then learns that the object
+            // existed before, which is harmless, because the content is the same.
             Ok(Err(error)) if error.http_status_code() == Some(412) => Ok(Created::AlreadyThere),
             Ok(Err(error)) => Err(unavailable(error)),
             Err(timed_out) => Err(BucketError::Unavailable(timed_out.into())),
@@ -145,7 +145,7 @@ impl Bucket for GcsBucket {
     }
 
     async fn read(&self, object: &ObjectName, limit: usize) -> Result<Object, BucketError> {
-        match self.with_timeout(self.read_whole(object, limit)).await {
+        match self.with_timeout(self.read_without_timeout(object, limit)).await {
             Ok(result) => result,
             Err(timed_out) => Err(BucketError::Unavailable(timed_out.into())),
         }
@@ -161,7 +161,7 @@ impl Bucket for GcsBucket {
             Ok(Ok(_)) => Ok(true),
             Ok(Err(error)) => match error.http_status_code() {
                 Some(404) if !is_missing_bucket(&error) => Ok(false),
-                // The range is not satisfiable, because an empty object has no first byte.
+                // An empty object exists but has no first byte, so the range is not satisfiable.
                 Some(416) => Ok(true),
                 _ => Err(unavailable(error)),
             },
@@ -185,7 +185,7 @@ async fn read_body(response: &mut ReadObjectResponse, limit: usize) -> Result<Op
 
 fn read_error(object: &ObjectName, error: Error) -> BucketError {
     match error.http_status_code() {
-        // This is not `NotFound`, which is permanent, because the bucket may be restored with its objects.
+        // `NotFound` would be a permanent error, but a missing bucket may be restored with its objects.
         Some(404) if is_missing_bucket(&error) => unavailable(error),
         Some(404) => BucketError::NotFound(object.to_string()),
         _ => unavailable(error),
@@ -194,8 +194,8 @@ fn read_error(object: &ObjectName, error: Error) -> BucketError {
 
 /// Returns true if `error`, which has status 404, means that the bucket is missing, and not only the object.
 ///
-/// The two errors differ only in their text. For a missing bucket the text is "The specified bucket does not
-/// exist."
+/// The errors of a missing bucket and of a missing object differ only in their text. The text for a bucket is
+/// "The specified bucket does not exist."
 fn is_missing_bucket(error: &Error) -> bool {
     let in_status = error.status().is_some_and(|status| status.message.contains("bucket does not exist"));
     let in_body = || {

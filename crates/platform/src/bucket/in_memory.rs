@@ -1,4 +1,4 @@
-//! [`InMemoryBucket`] replaces a bucket in tests.
+//! [`InMemoryBucket`] takes the place of a real bucket in tests.
 
 use std::{
     collections::BTreeMap,
@@ -10,17 +10,19 @@ use bytes::Bytes;
 
 use super::{Bucket, BucketError, Created, Object, ObjectName};
 
-/// A bucket in memory, for tests (feature `testing`). A test can make calls fail.
+/// A bucket in memory, for tests (feature `testing`). [`Self::fail_next`] makes calls fail.
 #[derive(Debug, Default)]
 pub struct InMemoryBucket {
     state: Mutex<State>,
-    /// True if reads return the generation of the object.
+    /// True if [`Bucket::read`] returns the generation of the object.
     has_generations: bool,
 }
 
 #[derive(Debug, Default)]
 struct State {
+    /// Content and generation of each object, by name.
     objects: BTreeMap<String, (Bytes, i64)>,
+    /// Number of calls that are still to fail.
     failures_left: usize,
 }
 
@@ -29,18 +31,17 @@ struct State {
 struct InjectedFailure;
 
 impl InMemoryBucket {
-    /// Creates a bucket that numbers the versions of an object, as Cloud Storage does. The numbers are 1, 2
-    /// and so on.
+    /// Creates a bucket that numbers the versions of each object, as Cloud Storage does. The versions of an
+    /// object have the generations 1, 2 and so on.
     pub fn with_generations() -> Self {
         Self { has_generations: true, ..Self::default() }
     }
 
-    /// Writes an object, replaces an existing object of that name, and returns the generation of the new
-    /// version.
+    /// Writes an object, even if an object of this name exists. Returns the generation of the new version.
     ///
-    /// The services never replace an object. Tests use this method to act as another writer.
+    /// Tests use this method to simulate another program, because the services never replace an object.
     pub fn replace(&self, object: &ObjectName, data: Bytes) -> i64 {
-        let mut state = self.state();
+        let mut state = self.lock_state();
         let generation = state.objects.get(object.as_str()).map_or(1, |(_, generation)| generation + 1);
         state.objects.insert(object.to_string(), (data, generation));
         generation
@@ -48,21 +49,21 @@ impl InMemoryBucket {
 
     /// Makes the next `calls` calls of [`Bucket`] methods fail with [`BucketError::Unavailable`].
     pub fn fail_next(&self, calls: usize) {
-        self.state().failures_left = calls;
+        self.lock_state().failures_left = calls;
     }
 
     /// Returns the names of all objects, in alphabetical order.
     pub fn names(&self) -> Vec<String> {
-        self.state().objects.keys().cloned().collect()
+        self.lock_state().objects.keys().cloned().collect()
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn lock_state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Returns the state, or the failure that [`Self::fail_next`] injected.
-    fn state_or_failure(&self) -> Result<MutexGuard<'_, State>, BucketError> {
-        let mut state = self.state();
+    /// Locks the state, unless [`Self::fail_next`] makes this call fail.
+    fn lock_state_or_fail(&self) -> Result<MutexGuard<'_, State>, BucketError> {
+        let mut state = self.lock_state();
         if state.failures_left > 0 {
             state.failures_left -= 1;
             return Err(BucketError::Unavailable(InjectedFailure.into()));
@@ -83,7 +84,7 @@ impl Bucket for InMemoryBucket {
         data: Bytes,
         _content_type: &str,
     ) -> Result<Created, BucketError> {
-        let mut state = self.state_or_failure()?;
+        let mut state = self.lock_state_or_fail()?;
         if state.objects.contains_key(object.as_str()) {
             return Ok(Created::AlreadyThere);
         }
@@ -92,7 +93,7 @@ impl Bucket for InMemoryBucket {
     }
 
     async fn read(&self, object: &ObjectName, limit: usize) -> Result<Object, BucketError> {
-        match self.state_or_failure()?.objects.get(object.as_str()) {
+        match self.lock_state_or_fail()?.objects.get(object.as_str()) {
             None => Err(BucketError::NotFound(object.to_string())),
             Some((data, _)) if data.len() > limit => {
                 Err(BucketError::TooLarge { name: object.to_string(), limit })
@@ -104,7 +105,7 @@ impl Bucket for InMemoryBucket {
     }
 
     async fn exists(&self, object: &ObjectName) -> Result<bool, BucketError> {
-        Ok(self.state_or_failure()?.objects.contains_key(object.as_str()))
+        Ok(self.lock_state_or_fail()?.objects.contains_key(object.as_str()))
     }
 }
 
@@ -114,13 +115,13 @@ mod tests {
     use crate::bucket::conformance;
 
     #[tokio::test]
-    async fn bucket_conforms() {
+    async fn bucket_passes_the_conformance_suite() {
         conformance::check(&InMemoryBucket::default()).await;
         conformance::check(&InMemoryBucket::with_generations()).await;
     }
 
     #[tokio::test]
-    async fn reads_return_generations_if_enabled() {
+    async fn read_returns_the_generation_if_enabled() {
         let bucket = InMemoryBucket::with_generations();
         let object = ObjectName::new("a").unwrap();
         assert_eq!(bucket.create(&object, Bytes::new(), "text/plain").await.unwrap(), Created::New);
@@ -131,7 +132,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn injected_failures_are_counted_down() {
+    async fn only_the_requested_number_of_calls_fails() {
         let bucket = InMemoryBucket::default();
         let object = ObjectName::new("a").unwrap();
         bucket.fail_next(2);

@@ -19,7 +19,7 @@ impl FromStr for BucketLocation {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         match text.strip_prefix("file:") {
-            Some("") => Err("file: needs a folder, as in file:data/bucket".to_owned()),
+            Some("") => Err("expected a folder after file:, as in file:data/bucket".to_owned()),
             Some(path) => Ok(Self::Disk(path.into())),
             None => {
                 let name = text.strip_prefix("gs://").unwrap_or(text);
@@ -36,17 +36,16 @@ impl FromStr for BucketLocation {
     }
 }
 
-/// Checks the length and the characters of a bucket name. This function leaves a few more rules to Cloud
-/// Storage.
+/// Returns true if `name` has the length and the characters of a bucket name.
 ///
-/// <https://cloud.google.com/storage/docs/buckets#naming>
+/// Cloud Storage itself checks the other rules of <https://cloud.google.com/storage/docs/buckets#naming>.
 fn is_bucket_name(name: &str) -> bool {
-    let edge = |b: &u8| b.is_ascii_lowercase() || b.is_ascii_digit();
-    let inner = |b: u8| edge(&b) || matches!(b, b'-' | b'_' | b'.');
+    let allowed_at_ends = |b: &u8| b.is_ascii_lowercase() || b.is_ascii_digit();
+    let allowed = |b: u8| allowed_at_ends(&b) || matches!(b, b'-' | b'_' | b'.');
     (3..=222).contains(&name.len())
-        && name.bytes().all(inner)
-        && name.as_bytes().first().is_some_and(edge)
-        && name.as_bytes().last().is_some_and(edge)
+        && name.bytes().all(allowed)
+        && name.as_bytes().first().is_some_and(allowed_at_ends)
+        && name.as_bytes().last().is_some_and(allowed_at_ends)
 }
 
 impl BucketLocation {
@@ -54,7 +53,7 @@ impl BucketLocation {
     ///
     /// # Errors
     /// Returns [`BucketError::Unavailable`] if the folder cannot be created, if the bucket of Cloud Storage
-    /// does not exist, or if there are no credentials that allow reading its objects.
+    /// does not exist, or if no credentials are found that allow reading its objects.
     pub async fn open(&self, cloud: &CloudArgs) -> Result<SharedBucket, BucketError> {
         match self {
             Self::Disk(path) => Ok(Arc::new(DiskBucket::open(path).await?)),
@@ -68,7 +67,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn file_prefix_is_a_folder() {
+    fn text_after_the_file_prefix_is_a_folder() {
         assert_eq!("file:data/bucket".parse(), Ok(BucketLocation::Disk("data/bucket".into())));
         assert_eq!("file:/a b".parse(), Ok(BucketLocation::Disk("/a b".into())));
     }
@@ -85,12 +84,13 @@ mod tests {
     }
 
     #[test]
-    fn any_other_text_is_refused_with_the_expected_forms() {
-        let long = "a".repeat(223);
-        let bad = ["", "file:", "data/bucket", "s3://bucket", "gs://", "ab", "Images", "-images", "images-"];
-        for bad in bad.into_iter().chain(["gs://images/folder", "im ages", &long]) {
-            let error = bad.parse::<BucketLocation>().unwrap_err();
-            assert!(error.contains("file:"), "{bad:?}: {error}");
+    fn invalid_location_is_refused_with_the_expected_forms() {
+        let too_long = "a".repeat(223);
+        let invalid =
+            ["", "file:", "data/bucket", "s3://bucket", "gs://", "ab", "Images", "-images", "images-"];
+        for text in invalid.into_iter().chain(["gs://images/folder", "im ages", &too_long]) {
+            let error = text.parse::<BucketLocation>().unwrap_err();
+            assert!(error.contains("file:"), "{text:?}: {error}");
         }
     }
 }

@@ -1,7 +1,7 @@
 //! A [`Bucket`] stores images and predictions.
 //!
-//! A write can only create an object, and an object never changes. So it is harmless to repeat an operation.
-//! One conformance suite (`conformance`) tests every implementation.
+//! No operation changes or deletes an object, so every operation can safely be repeated. The conformance
+//! suite in `conformance` tests every implementation.
 
 #[cfg(any(test, feature = "testing"))]
 pub mod conformance;
@@ -28,7 +28,7 @@ pub use in_memory::InMemoryBucket;
 pub use location::BucketLocation;
 pub use name::{InvalidObjectName, ObjectName};
 
-/// Name of a bucket outside Cloud Storage in `gs://` paths.
+/// Bucket name in the `gs://` paths of objects that are not in Cloud Storage.
 pub const LOCAL_BUCKET: &str = "local";
 
 /// Result of [`Bucket::create`].
@@ -36,7 +36,7 @@ pub const LOCAL_BUCKET: &str = "local";
 pub enum Created {
     /// The object was written.
     New,
-    /// An object of that name exists already. It was not changed.
+    /// An object of this name already existed and was not changed.
     AlreadyThere,
 }
 
@@ -45,8 +45,9 @@ pub enum Created {
 pub struct Object {
     /// The content.
     pub data: Bytes,
-    /// Number of the object's version, or `None` if the bucket does not number versions. The services never
-    /// write a second version of an object, but other programs with access to a bucket of Cloud Storage may.
+    /// Number of the object's version, or `None` if the bucket does not number versions.
+    ///
+    /// The services never overwrite an object, but other programs may overwrite an object in Cloud Storage.
     pub generation: Option<i64>,
 }
 
@@ -56,24 +57,26 @@ pub enum BucketError {
     /// The object does not exist. This error is permanent.
     #[error("there is no object {0}")]
     NotFound(String),
-    /// The object is larger than the limit of the caller. This error is permanent.
+    /// The object is larger than the caller allows. This error is permanent.
     #[error("the object {name} is larger than {limit} bytes")]
     TooLarge {
         /// The name of the object.
         name: String,
-        /// The limit of the caller in bytes.
+        /// Maximum size that the caller allows, in bytes.
         limit: usize,
     },
-    /// The bucket cannot store an object of this name. For example, a part of the name is too long for the
-    /// file system, or the part before a `/` is the name of an object. This error is permanent.
+    /// The bucket cannot store an object of this name. This error is permanent.
+    ///
+    /// For example, a part of the name is too long for the file system, or the name is `a/b` and `a` is
+    /// already an object.
     #[error("the bucket cannot store an object {name}: {reason}")]
     BadName {
         /// The name of the object.
         name: String,
-        /// The rule that the name breaks.
+        /// Reason why the name cannot be used.
         reason: String,
     },
-    /// The bucket is unreachable, or did not respond in time. The same call may succeed later.
+    /// The bucket is unreachable, failed, or did not respond in time. The same call may succeed later.
     #[error("the bucket is unavailable")]
     Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
@@ -81,17 +84,17 @@ pub enum BucketError {
 /// A store of objects. Each object is written only once.
 #[async_trait]
 pub trait Bucket: Send + Sync + 'static {
-    /// Returns the name of the bucket in `gs://` paths.
+    /// Returns the name of the bucket, as `gs://` paths contain it.
     fn name(&self) -> &str;
 
-    /// Writes `data` as `object` unless an object of that name exists.
+    /// Creates `object` with the content `data`, unless an object of this name exists.
     ///
-    /// When this method returns `Ok`, the object is durable. This is also true for [`Created::AlreadyThere`].
-    /// A reader sees the whole object or no object.
+    /// When this method returns `Ok`, the object is durable, even if it existed before. A concurrent reader
+    /// sees the whole object or no object. A bucket may ignore `content_type`.
     ///
     /// # Errors
     /// Returns [`BucketError::BadName`] if the bucket cannot store an object of this name, and
-    /// [`BucketError::Unavailable`] if the bucket does not respond.
+    /// [`BucketError::Unavailable`] if the bucket fails or does not respond.
     async fn create(
         &self,
         object: &ObjectName,
@@ -104,13 +107,13 @@ pub trait Bucket: Send + Sync + 'static {
     /// # Errors
     /// Returns [`BucketError::NotFound`] if the object does not exist or the bucket cannot store an object of
     /// this name, [`BucketError::TooLarge`] if the object has more than `limit` bytes, and
-    /// [`BucketError::Unavailable`] if the bucket does not respond.
+    /// [`BucketError::Unavailable`] if the bucket fails or does not respond.
     async fn read(&self, object: &ObjectName, limit: usize) -> Result<Object, BucketError>;
 
     /// Returns true if the object exists.
     ///
     /// # Errors
-    /// Returns [`BucketError::Unavailable`] if the bucket does not respond.
+    /// Returns [`BucketError::Unavailable`] if the bucket fails or does not respond.
     async fn exists(&self, object: &ObjectName) -> Result<bool, BucketError>;
 }
 

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// The error of validating a name that is not an [`ObjectName`].
+/// The error for a text that breaks a rule of [`ObjectName`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("not an object name: {0:?}")]
 pub struct InvalidObjectName(pub String);
@@ -10,8 +10,8 @@ pub struct InvalidObjectName(pub String);
 /// A validated object name, such as `<id>/image.jpg`.
 ///
 /// The name has at most 1,024 bytes, which is the limit of Cloud Storage. It has no control character and no
-/// backslash. None of the parts between its `/` is empty, `.` or `..`, so the name cannot lead out of the
-/// bucket.
+/// backslash. `/` separates the name into parts, none of which is empty, `.` or `..`. So the path of an
+/// object stays inside the folder of its bucket.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ObjectName(String);
 
@@ -19,7 +19,7 @@ impl ObjectName {
     /// Validates `name`.
     ///
     /// # Errors
-    /// Returns [`InvalidObjectName`] if `name` breaks a rule.
+    /// Returns [`InvalidObjectName`] if `name` breaks a rule of this type.
     pub fn new(name: impl Into<String>) -> Result<Self, InvalidObjectName> {
         let name = name.into();
         let is_good_part = |part: &str| !part.is_empty() && part != "." && part != "..";
@@ -31,7 +31,7 @@ impl ObjectName {
         }
     }
 
-    /// Returns the name.
+    /// Returns the name as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -50,19 +50,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn name_that_could_lead_out_of_the_bucket_is_refused() {
-        let long = "x".repeat(1025);
-        let bad = [
+    fn invalid_name_is_refused() {
+        let too_long = "x".repeat(1025);
+        let invalid = [
             "", "/", "/a", "a/", "a//b", ".", "..", "../a", "a/..", "a/../b", "a/./b", "a\\b", "a\0", "a\n",
-            "a\u{7f}", &long,
+            "a\u{7f}", &too_long,
         ];
-        for name in bad {
+        for name in invalid {
             assert_eq!(ObjectName::new(name), Err(InvalidObjectName(name.to_owned())));
         }
     }
 
     #[test]
-    fn ordinary_name_is_accepted() {
+    fn valid_name_is_accepted() {
         for name in ["a", "a/b.jpg", "...", "a..b", ".hidden", "ä b/ç", &"x".repeat(1024)] {
             assert_eq!(ObjectName::new(name).unwrap().as_str(), name);
         }
@@ -70,7 +70,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn name_stays_below_its_root(text in "[./a\\\\\0]{0,12}") {
+        fn path_of_a_valid_name_stays_below_the_root(text in "[./a\\\\\0]{0,12}") {
             if let Ok(name) = ObjectName::new(text) {
                 let path = std::path::Path::new("/root").join(name.as_str());
                 let normal = |part| matches!(part, std::path::Component::Normal(_));
