@@ -1,4 +1,4 @@
-//! Tests of the bucket and the topic of Google Cloud, with emulators.
+//! Tests of `GcsBucket`, `PubSubTopic` and `PubSubSubscription` with emulators of Google Cloud.
 //!
 //! Each test starts its own emulators. If `.ci/emulators` has not installed them, the test prints SKIPPED and
 //! passes.
@@ -33,7 +33,7 @@ use serde_json::json;
 use tokio::{net::TcpListener, sync::mpsc};
 use tokio_util::sync::CancellationToken;
 
-/// Timeout for everything a test waits for. Only a failing test reaches it.
+/// Maximum time that a test waits for anything. Only a failing test reaches it.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 fn object(name: &str) -> ObjectName {
@@ -48,8 +48,8 @@ async fn serve(app: Router) -> String {
     format!("http://{address}")
 }
 
-/// Returns settings for emulators of Cloud Storage and Pub/Sub at `url`, with a short timeout.
-fn short_timeout(url: &str) -> CloudArgs {
+/// Returns settings for emulators of Cloud Storage and Pub/Sub at `url`. The timeout is two seconds.
+fn cloud_args_with_short_timeout(url: &str) -> CloudArgs {
     CloudArgs {
         storage_emulator_host: Some(url.parse().unwrap()),
         pubsub_emulator_host: Some(url.parse().unwrap()),
@@ -59,7 +59,7 @@ fn short_timeout(url: &str) -> CloudArgs {
 }
 
 #[tokio::test]
-async fn cloud_storage_bucket_conforms() {
+async fn cloud_storage_bucket_passes_the_conformance_suite() {
     let Some(emulator) = StorageEmulator::start().await.unwrap() else { return };
     emulator.create_bucket("images").await.unwrap();
     let cloud = cloud_args(Some(&emulator), None).unwrap();
@@ -84,22 +84,22 @@ async fn every_version_of_an_object_has_its_own_generation() {
     assert_eq!(generations.len(), 2, "{generations:?}");
 }
 
-/// Uses a fake server, because fake-gcs-server has the same response for a missing bucket and a missing
-/// object. Cloud Storage has two responses for a missing bucket.
+/// This test does not use fake-gcs-server, which has the same response for a missing bucket and a missing
+/// object. Cloud Storage has two different responses for a missing bucket.
 #[tokio::test]
 async fn opening_a_missing_bucket_is_an_error() {
     const TEXT: &str = "The specified bucket does not exist.";
     let json = json!({ "error": { "code": 404, "message": TEXT, "errors": [] } });
     for body in [TEXT.to_owned(), json.to_string()] {
         let url = serve(Router::new().fallback(any((StatusCode::NOT_FOUND, body)))).await;
-        let error = GcsBucket::open("nowhere", &short_timeout(&url)).await.unwrap_err();
+        let error = GcsBucket::open("nowhere", &cloud_args_with_short_timeout(&url)).await.unwrap_err();
         let BucketError::Unavailable(reason) = error else { panic!("{error}") };
         assert_eq!(reason.to_string(), "there is no bucket gs://nowhere");
     }
 }
 
 #[tokio::test]
-async fn temporary_failure_is_retried() {
+async fn call_is_retried_after_a_temporary_failure() {
     let Some(emulator) = StorageEmulator::start().await.unwrap() else { return };
     emulator.create_bucket("images").await.unwrap();
     let upstream = emulator.endpoint().unwrap().to_string();
@@ -112,19 +112,19 @@ async fn temporary_failure_is_retried() {
             if attempts.fetch_add(1, Ordering::SeqCst).is_multiple_of(2) {
                 return (StatusCode::SERVICE_UNAVAILABLE, HeaderMap::new(), Bytes::new());
             }
-            let answer = client.request(method, format!("{upstream}{uri}")).headers(headers).body(body);
-            let answer = answer.send().await.unwrap();
-            (answer.status(), answer.headers().clone(), answer.bytes().await.unwrap())
+            let request = client.request(method, format!("{upstream}{uri}")).headers(headers).body(body);
+            let response = request.send().await.unwrap();
+            (response.status(), response.headers().clone(), response.bytes().await.unwrap())
         }
     });
     let url = serve(Router::new().fallback(flaky)).await;
-    let cloud = CloudArgs { cloud_timeout: Duration::from_secs(10), ..short_timeout(&url) };
+    let cloud = CloudArgs { cloud_timeout: Duration::from_secs(10), ..cloud_args_with_short_timeout(&url) };
     let bucket = GcsBucket::open("images", &cloud).await.unwrap();
     let created = bucket.create(&object("a"), "data".into(), "text/plain").await.unwrap();
     assert_eq!(created, Created::New);
     assert_eq!(bucket.read(&object("a"), 10).await.unwrap().data, "data");
     assert!(!bucket.exists(&object("b")).await.unwrap());
-    assert_eq!(attempts.load(Ordering::SeqCst), 8, "two for each of four calls");
+    assert_eq!(attempts.load(Ordering::SeqCst), 8, "each of the four calls takes two attempts");
 }
 
 #[tokio::test]
@@ -136,20 +136,20 @@ async fn forbidden_call_is_not_retried() {
         async { StatusCode::FORBIDDEN }
     });
     let url = serve(Router::new().fallback(refusing)).await;
-    let error = GcsBucket::open("images", &short_timeout(&url)).await.unwrap_err();
+    let error = GcsBucket::open("images", &cloud_args_with_short_timeout(&url)).await.unwrap_err();
     let BucketError::Unavailable(reason) = error else { panic!("{error}") };
     assert!(reason.to_string().contains("Storage Object Viewer"), "{reason}");
     assert_eq!(attempts.load(Ordering::SeqCst), 1);
 }
 
 #[tokio::test]
-async fn unreachable_or_hanging_cloud_is_unavailable_after_the_timeout() {
+async fn calls_to_an_unreachable_or_hanging_cloud_fail_within_the_timeout() {
     let closed = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
     let hanging = serve(Router::new().fallback(any(std::future::pending::<StatusCode>))).await;
     for url in [format!("http://{closed}"), hanging] {
-        let cloud = short_timeout(&url);
+        let cloud = cloud_args_with_short_timeout(&url);
         let begin = Instant::now();
-        // An unreachable Cloud Storage does not prevent the start.
+        // Opening the bucket succeeds even if Cloud Storage is unreachable.
         let bucket = GcsBucket::open("images", &cloud).await.unwrap();
         let unavailable = |error: &BucketError| matches!(error, BucketError::Unavailable(_));
         let data = Bytes::from_static(b"data");
@@ -162,7 +162,7 @@ async fn unreachable_or_hanging_cloud_is_unavailable_after_the_timeout() {
     }
 }
 
-/// Starts a server that acknowledges every push. Returns its address and its deliveries.
+/// Starts a server that acknowledges every push. Returns its address and the deliveries that it receives.
 async fn start_receiver() -> (String, mpsc::UnboundedReceiver<Delivery>) {
     let (sender, receiver) = mpsc::unbounded_channel();
     let push = any(move |headers: HeaderMap, body: Bytes| async move {
@@ -185,7 +185,7 @@ async fn collect(deliveries: &mut mpsc::UnboundedReceiver<Delivery>, expected: u
 }
 
 #[tokio::test]
-async fn pushing_pubsub_topic_conforms() {
+async fn pubsub_topic_with_a_push_subscription_passes_the_conformance_suite() {
     let Some(emulator) = PubSubEmulator::start().await.unwrap() else { return };
     let name = emulator.create_topic("images").await.unwrap();
     let (url, mut deliveries) = start_receiver().await;
@@ -196,7 +196,7 @@ async fn pushing_pubsub_topic_conforms() {
 }
 
 #[tokio::test]
-async fn publishing_succeeds_once_the_missing_topic_exists() {
+async fn publishing_fails_until_the_missing_topic_is_created() {
     let Some(emulator) = PubSubEmulator::start().await.unwrap() else { return };
     let cloud = cloud_args(None, Some(&emulator)).unwrap();
     let topic = PubSubTopic::open("projects/test/topics/later", &cloud).await.unwrap();
@@ -211,7 +211,7 @@ async fn publishing_succeeds_once_the_missing_topic_exists() {
 
 const LIMITS: PullLimits = PullLimits { max_outstanding: 2, drain_timeout: Duration::from_secs(8) };
 
-/// Publishes `count` messages with the data `0`, `1` and so on.
+/// Publishes `count` messages. Their data is `0`, `1` and so on.
 async fn publish(emulator: &PubSubEmulator, topic: &str, count: usize) {
     for number in 0..count {
         emulator.publish(topic, number.to_string().as_bytes(), &json!({ "a": "b" })).await.unwrap();
@@ -219,7 +219,7 @@ async fn publish(emulator: &PubSubEmulator, topic: &str, count: usize) {
 }
 
 #[tokio::test]
-async fn pulled_pubsub_topic_conforms() {
+async fn pubsub_topic_with_a_pull_subscription_passes_the_conformance_suite() {
     let Some(emulator) = PubSubEmulator::start().await.unwrap() else { return };
     let cloud = cloud_args(None, Some(&emulator)).unwrap();
     let topic = PubSubTopic::open(&emulator.create_topic("images").await.unwrap(), &cloud).await.unwrap();
@@ -251,23 +251,26 @@ async fn pull_respects_max_outstanding_and_redelivers_refused_messages() {
     publish(&emulator, &topic, 6).await;
 
     let (sender, mut seen) = mpsc::unbounded_channel();
-    let open = Arc::new(AtomicUsize::new(0));
-    let max_open = Arc::new(AtomicUsize::new(0));
+    let in_progress = Arc::new(AtomicUsize::new(0));
+    let max_in_progress = Arc::new(AtomicUsize::new(0));
     let stop = CancellationToken::new();
     let pulling = tokio::spawn({
-        let (stop, open, max_open) = (stop.clone(), Arc::clone(&open), Arc::clone(&max_open));
+        let (stop, in_progress, max_in_progress) =
+            (stop.clone(), Arc::clone(&in_progress), Arc::clone(&max_in_progress));
         async move {
             let subscription = PubSubSubscription::open(&name, &cloud).await.unwrap();
-            let times = Arc::new(AtomicUsize::new(0));
+            let attempts = Arc::new(AtomicUsize::new(0));
             let handle = move |delivery: Delivery| {
-                let (sender, times) = (sender.clone(), Arc::clone(&times));
-                let (open, max_open) = (Arc::clone(&open), Arc::clone(&max_open));
+                let (sender, attempts) = (sender.clone(), Arc::clone(&attempts));
+                let (in_progress, max_in_progress) = (Arc::clone(&in_progress), Arc::clone(&max_in_progress));
                 async move {
-                    max_open.fetch_max(open.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
-                    // This is long enough for a third message to arrive, if the limit did not prevent it.
+                    max_in_progress
+                        .fetch_max(in_progress.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+                    // Without the limit, a third message would arrive within this time.
                     tokio::time::sleep(Duration::from_millis(100)).await;
-                    open.fetch_sub(1, Ordering::SeqCst);
-                    let refused = delivery.data == "3" && times.fetch_add(1, Ordering::SeqCst) == 0;
+                    in_progress.fetch_sub(1, Ordering::SeqCst);
+                    // Only the first attempt to handle message 3 is refused.
+                    let refused = delivery.data == "3" && attempts.fetch_add(1, Ordering::SeqCst) == 0;
                     sender.send(delivery).unwrap();
                     if refused { Acknowledgement::Nack } else { Acknowledgement::Ack }
                 }
@@ -282,7 +285,7 @@ async fn pull_respects_max_outstanding_and_redelivers_refused_messages() {
     }
     numbers.sort();
     assert_eq!(numbers, ["0", "1", "2", "3", "3", "4", "5"]);
-    assert_eq!(max_open.load(Ordering::SeqCst), LIMITS.max_outstanding);
+    assert_eq!(max_in_progress.load(Ordering::SeqCst), LIMITS.max_outstanding);
     stop.cancel();
     pulling.await.unwrap().unwrap();
 }
@@ -313,7 +316,7 @@ async fn lease_is_extended_while_a_message_is_handled() {
         }
     });
     tokio::time::timeout(PATIENCE, seen.recv()).await.unwrap().unwrap();
-    // The open message is finished and acknowledged after the stop, and is not delivered again.
+    // After the stop, the handler finishes its message, which is acknowledged and not delivered again.
     stop.cancel();
     pulling.await.unwrap().unwrap();
     assert!(seen.recv().await.is_none(), "the message was delivered twice");
@@ -322,7 +325,7 @@ async fn lease_is_extended_while_a_message_is_handled() {
 }
 
 #[tokio::test]
-async fn message_open_after_the_drain_timeout_is_redelivered() {
+async fn message_unfinished_after_the_drain_timeout_is_redelivered() {
     let Some(emulator) = PubSubEmulator::start().await.unwrap() else { return };
     let cloud = cloud_args(None, Some(&emulator)).unwrap();
     let topic = emulator.create_topic("images").await.unwrap();
@@ -331,17 +334,17 @@ async fn message_open_after_the_drain_timeout_is_redelivered() {
     let stop = CancellationToken::new();
     let subscription = PubSubSubscription::open(&name, &cloud).await.unwrap();
     let limits = PullLimits { drain_timeout: Duration::from_millis(10), ..LIMITS };
-    let stopping = stop.clone();
+    let handler_stop = stop.clone();
     let handler = PullHandler::new(move |_| {
-        stopping.cancel();
+        handler_stop.cancel();
         std::future::pending()
     });
     subscription.pull(limits, stop, handler).await.unwrap();
     let begin = Instant::now();
-    let mut back = BTreeSet::new();
-    while back.len() < 5 {
-        assert!(begin.elapsed() < PATIENCE, "{back:?}");
-        back.extend(emulator.pull(&name).await.unwrap().into_iter().map(|message| message.data));
+    let mut redelivered = BTreeSet::new();
+    while redelivered.len() < 5 {
+        assert!(begin.elapsed() < PATIENCE, "{redelivered:?}");
+        redelivered.extend(emulator.pull(&name).await.unwrap().into_iter().map(|message| message.data));
     }
 }
 

@@ -1,4 +1,4 @@
-//! [`InMemoryTopic`] replaces a topic in tests.
+//! [`InMemoryTopic`] takes the place of a real topic in tests.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -6,8 +6,9 @@ use async_trait::async_trait;
 
 use super::{Message, Topic, TopicError};
 
-/// A topic in memory, for tests (feature `testing`). It keeps the published messages and delivers none of
-/// them. A test can make calls fail.
+/// A topic in memory, for tests (feature `testing`).
+///
+/// The topic keeps the published messages and delivers none of them. [`Self::fail_next`] makes calls fail.
 #[derive(Debug, Default)]
 pub struct InMemoryTopic {
     state: Mutex<State>,
@@ -16,6 +17,7 @@ pub struct InMemoryTopic {
 #[derive(Debug, Default)]
 struct State {
     messages: Vec<Message>,
+    /// Number of calls that are still to fail.
     failures_left: usize,
 }
 
@@ -24,17 +26,17 @@ struct State {
 struct InjectedFailure;
 
 impl InMemoryTopic {
-    /// Makes the next `calls` calls of `publish` fail.
+    /// Makes the next `calls` calls of [`Topic::publish`] fail.
     pub fn fail_next(&self, calls: usize) {
-        self.state().failures_left = calls;
+        self.lock_state().failures_left = calls;
     }
 
     /// Returns the published messages, in the order of their publication.
     pub fn messages(&self) -> Vec<Message> {
-        self.state().messages.clone()
+        self.lock_state().messages.clone()
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn lock_state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -42,7 +44,7 @@ impl InMemoryTopic {
 #[async_trait]
 impl Topic for InMemoryTopic {
     async fn publish(&self, message: Message) -> Result<String, TopicError> {
-        let mut state = self.state();
+        let mut state = self.lock_state();
         if state.failures_left > 0 {
             state.failures_left -= 1;
             return Err(TopicError::Unavailable(InjectedFailure.into()));
@@ -58,25 +60,25 @@ mod tests {
     use crate::topic::{conformance, push::Delivery};
 
     #[tokio::test]
-    async fn topic_conforms() {
+    async fn topic_passes_the_conformance_suite() {
         let topic = InMemoryTopic::default();
-        let delivered = async |expected: usize| {
+        let collect = async |expected: usize| {
             let messages = topic.messages();
             assert_eq!(messages.len(), expected);
-            let delivery = |(message, id): (Message, usize)| Delivery {
+            let to_delivery = |(message, id): (Message, usize)| Delivery {
                 data: message.data,
                 attributes: message.attributes,
                 message_id: Some(id.to_string()),
                 subscription: Some("projects/local/subscriptions/test".to_owned()),
                 delivery_attempt: None,
             };
-            messages.into_iter().zip(1..).map(delivery).collect()
+            messages.into_iter().zip(1..).map(to_delivery).collect()
         };
-        conformance::check(&topic, delivered).await;
+        conformance::check(&topic, collect).await;
     }
 
     #[tokio::test]
-    async fn injected_failures_are_counted_down() {
+    async fn only_the_requested_number_of_calls_fails() {
         let topic = InMemoryTopic::default();
         topic.fail_next(1);
         assert!(topic.publish(Message::default()).await.is_err());

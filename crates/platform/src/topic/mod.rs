@@ -1,9 +1,11 @@
-//! A [`Topic`] announces images, and delivers the announcements to classify.
+//! A [`Topic`] receives messages, which are delivered to a service by push or by pull. Most messages announce
+//! an image to classify.
 //!
-//! - [`Topic`]: the publisher's side; `PubSubTopic` publishes to Pub/Sub, [`SqliteTopic`] to a file
-//! - [`push`]: the JSON of a push request, as Pub/Sub sends it
-//! - [`Subscription`]: pulls messages; `PubSubSubscription` pulls from Pub/Sub
-//! - [`announcement`]: finds the image that a delivery announces
+//! - [`Topic`] publishes messages: `PubSubTopic` to Pub/Sub, [`SqliteTopic`] to an SQLite file.
+//! - [`Pusher`] delivers the messages of a [`SqliteTopic`] by HTTP.
+//! - [`Subscription`] pulls messages: `PubSubSubscription` from Pub/Sub.
+//! - [`push`] parses and creates push requests in the JSON of Pub/Sub.
+//! - [`announcement`] finds the image that a message announces.
 
 pub mod announcement;
 #[cfg(any(test, feature = "testing"))]
@@ -30,7 +32,7 @@ pub use subscription::{
     Acknowledgement, PullHandler, PullLimits, SharedSubscription, Subscription, SubscriptionError,
 };
 
-/// Name of the HTTP header and of the message attribute with the W3C trace context.
+/// Name of the HTTP header and of the message attribute that contain the W3C trace context.
 pub const TRACEPARENT: &str = "traceparent";
 
 /// A message to publish.
@@ -42,10 +44,10 @@ pub struct Message {
     pub attributes: BTreeMap<String, String>,
 }
 
-/// Reason why a message was not published.
+/// Reason why a topic cannot be opened, or does not confirm a message.
 #[derive(Debug, thiserror::Error)]
 pub enum TopicError {
-    /// The topic is unreachable, or did not respond in time. The same call may succeed later.
+    /// The topic is unreachable, failed, or did not respond in time. The same call may succeed later.
     #[error("the topic is unavailable")]
     Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
@@ -53,11 +55,11 @@ pub enum TopicError {
 /// A topic to publish messages to. Each message is delivered at least once.
 #[async_trait]
 pub trait Topic: Send + Sync + 'static {
-    /// Publishes `message`, and returns the id of the message when the message is durable.
+    /// Publishes `message`, waits until the message is durable, and returns its id.
     ///
     /// # Errors
-    /// Returns [`TopicError`] if the topic does not confirm the message. The message may have been published
-    /// all the same.
+    /// Returns [`TopicError`] if the topic does not confirm the message. The message may still have been
+    /// published.
     async fn publish(&self, message: Message) -> Result<String, TopicError>;
 }
 

@@ -1,4 +1,7 @@
-//! This module parses and creates push requests in the forms of Pub/Sub, which are wrapped and unwrapped.
+//! This module parses and creates push requests, with which Pub/Sub delivers a message by HTTP.
+//!
+//! The body of a wrapped request is a JSON envelope that contains the message. The body of an unwrapped
+//! request is the data of the message.
 
 use std::{collections::BTreeMap, time::SystemTime};
 
@@ -10,35 +13,36 @@ use serde_json::{Map, Value};
 
 use crate::clock;
 
-/// A delivered message, which was pushed or pulled.
+/// A message that was delivered by push or by pull.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Delivery {
     /// Decoded payload of the message.
     pub data: Bytes,
     /// Attributes of the message.
     pub attributes: BTreeMap<String, String>,
-    /// Id of the message, if the push contains it.
+    /// Id of the message, if the delivery contains it.
     pub message_id: Option<String>,
-    /// Name of the subscription, `projects/…/subscriptions/…`, if the push contains it.
+    /// Name of the subscription, `projects/…/subscriptions/…`, if the delivery contains it.
     pub subscription: Option<String>,
-    /// Number of the delivery attempt, if the push contains it. The first attempt is 1.
+    /// Number of the delivery attempt, if the delivery contains it. The first attempt is 1.
     pub delivery_attempt: Option<u32>,
 }
 
-/// Reason why a body is not a push. The reason is permanent, so the message is acknowledged.
+/// Reason why a delivery cannot be parsed. The error is permanent, because a redelivery has the same content.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PushError {
-    /// The body is not JSON, or not the JSON of a push.
-    #[error("the body is not the JSON of a push: {0}")]
+    /// The body or the data is not JSON, or a required member is missing or has the wrong type.
+    #[error("the delivery cannot be parsed: {0}")]
     BadJson(String),
     /// The data of the message or event is not base64.
     #[error("the data is not base64: {0}")]
     BadBase64(String),
 }
 
-/// Prefix of the headers with the metadata of an unwrapped message.
+/// Prefix of the headers that contain the metadata of an unwrapped message.
 const METADATA_PREFIX: &str = "x-goog-pubsub-";
-/// Headers of an unwrapped push that are not attributes of the message. All other headers are attributes.
+/// Headers of an unwrapped push that are not attributes of the message. Headers that begin with
+/// `x-forwarded-` are not attributes either.
 const TRANSPORT_HEADERS: [&str; 13] = [
     "accept",
     "accept-encoding",
@@ -54,10 +58,10 @@ const TRANSPORT_HEADERS: [&str; 13] = [
     "user-agent",
     "via",
 ];
-/// Subscription in the envelopes of a topic that is not in Pub/Sub.
+/// Subscription name in the envelope of a delivery that has no subscription.
 const LOCAL_SUBSCRIPTION: &str = "projects/local/subscriptions/push";
 
-/// The member `message` of a wrapped push. Pub/Sub sends both spellings of the id.
+/// The member `message` of a parsed envelope. Pub/Sub sends both spellings of the id.
 #[derive(Deserialize)]
 struct IncomingMessage {
     data: Option<String>,
@@ -68,7 +72,7 @@ struct IncomingMessage {
     message_id_snake: Option<String>,
 }
 
-/// The envelope of a wrapped push, with the members in the order of Pub/Sub.
+/// The envelope of a wrapped push. The members have the order in which Pub/Sub sends them.
 #[derive(Serialize)]
 struct Envelope<'a> {
     message: OutgoingMessage<'a>,
@@ -77,6 +81,7 @@ struct Envelope<'a> {
     delivery_attempt: Option<u32>,
 }
 
+/// The member `message` of a created envelope.
 #[derive(Serialize)]
 struct OutgoingMessage<'a> {
     attributes: &'a BTreeMap<String, String>,
@@ -94,10 +99,10 @@ struct OutgoingMessage<'a> {
 impl Delivery {
     /// Parses a push request.
     ///
-    /// A wrapped body is the envelope `{"message":{"data":"<base64>",…},"subscription":…}`; without `data`
-    /// the message is empty. An unwrapped body is the data itself, and the metadata is in headers
-    /// `x-goog-pubsub-*`. A body is unwrapped if it has such headers, or if it is JSON without the member
-    /// `message`.
+    /// A wrapped body is the envelope `{"message":{"data":"<base64>",…},"subscription":…}`. If the message
+    /// has no `data`, its data is empty. An unwrapped body is the data itself, and headers `x-goog-pubsub-*`
+    /// may contain the metadata. A request is unwrapped if it has such a header, or if its body is JSON
+    /// without the member `message`.
     ///
     /// # Errors
     /// Returns [`PushError`] if the body is not a push.
@@ -117,12 +122,12 @@ impl Delivery {
     }
 
     fn from_wrapped(message: Value, envelope: &Map<String, Value>) -> Result<Self, PushError> {
-        // serde would also accept an array for a struct.
+        // serde would also parse the struct from an array.
         if !message.is_object() {
-            return Err(PushError::BadJson("message is not an object".to_owned()));
+            return Err(PushError::BadJson("the member message is not an object".to_owned()));
         }
         let message: IncomingMessage = serde_json::from_value(message)
-            .map_err(|error| PushError::BadJson(format!("message: {error}")))?;
+            .map_err(|error| PushError::BadJson(format!("in the member message: {error}")))?;
         let data = BASE64_STANDARD
             .decode(message.data.unwrap_or_default())
             .map_err(|error| PushError::BadBase64(error.to_string()))?;
@@ -155,8 +160,8 @@ impl Delivery {
         delivery
     }
 
-    /// Serializes the wrapped envelope, exactly as Pub/Sub sends it. A missing subscription becomes a local
-    /// one.
+    /// Returns the JSON of the wrapped envelope, exactly as Pub/Sub sends it. If the subscription is `None`,
+    /// its name in the envelope is `projects/local/subscriptions/push`.
     pub fn to_envelope(&self, publish_time: SystemTime) -> Vec<u8> {
         let publish_time = clock::format_rfc3339(publish_time);
         let message_id = self.message_id.as_deref().unwrap_or_default();
@@ -197,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn envelope_of_pubsub_is_parsed() {
+    fn envelope_that_pubsub_sent_is_parsed() {
         let delivery = parse(
             r#"{"subscription":"projects/test/subscriptions/s","deliveryAttempt":3,"message":{
                "publishTime":"2026-01-01T00:00:00.1Z","publish_time":"2026-01-01T00:00:00.1Z",
@@ -232,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn metadata_of_an_unwrapped_push_is_in_headers() {
+    fn metadata_of_an_unwrapped_push_is_read_from_headers() {
         let mut headers = HeaderMap::new();
         for (name, value) in [
             ("x-goog-pubsub-message-id", "9"),
@@ -258,13 +263,13 @@ mod tests {
 
     #[test]
     fn body_that_is_not_a_push_is_refused() {
-        let deep = "[".repeat(1000);
-        let not_json_of_a_push = [
+        let deeply_nested = "[".repeat(1000);
+        let invalid_json = [
             "",
             "no",
             "{",
             "\u{feff}{}",
-            &deep,
+            &deeply_nested,
             r#"{"message":"hi"}"#,
             r#"{"message":null}"#,
             r#"{"message":["aGVsbG8="]}"#,
@@ -272,7 +277,7 @@ mod tests {
             r#"{"message":{"attributes":{"a":1}}}"#,
             r#"{"message":{"attributes":[]}}"#,
         ];
-        for body in not_json_of_a_push {
+        for body in invalid_json {
             assert!(matches!(parse(body), Err(PushError::BadJson(_))), "{body}: {:?}", parse(body));
         }
         for data in ["%%%", "aGVsbG8", "a", "aGVs bG8="] {
@@ -282,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn envelope_is_serialized_like_that_of_pubsub() {
+    fn created_envelope_has_the_members_of_a_pubsub_push() {
         let delivery = Delivery {
             data: Bytes::from_static(b"hello"),
             attributes: attributes(&[("b", "2"), ("a", "1 \"quoted\"")]),
@@ -302,7 +307,7 @@ mod tests {
         }
 
         #[test]
-        fn anything_like_an_envelope_is_parsed_without_a_panic(
+        fn damaged_envelope_is_parsed_without_a_panic(
             message in "[{}\\[\\]\":,a-z0-9]{0,20}",
             data in "[A-Za-z0-9+/= -]{0,12}",
         ) {
@@ -315,7 +320,7 @@ mod tests {
         }
 
         #[test]
-        fn serialized_envelope_is_parsed_back(
+        fn created_envelope_is_parsed_to_the_same_delivery(
             data in proptest::collection::vec(any::<u8>(), 0..100),
             attributes in proptest::collection::btree_map(".{0,10}", ".{0,10}", 0..4),
             message_id in "[0-9]{1,20}",

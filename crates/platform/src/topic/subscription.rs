@@ -1,4 +1,4 @@
-//! A [`Subscription`] is a source of messages to pull.
+//! A [`Subscription`] pulls messages and passes them to a handler.
 
 use std::{fmt, future::Future, pin::Pin, sync::Arc, time::Duration};
 
@@ -16,19 +16,18 @@ pub enum Acknowledgement {
     Nack,
 }
 
-/// Limits of a pull.
+/// Limits of [`Subscription::pull`].
 #[derive(Clone, Copy, Debug)]
 pub struct PullLimits {
     /// Maximum number of messages handled at the same time.
     pub max_outstanding: usize,
-    /// Maximum time to finish the open messages after the stop token is cancelled.
+    /// Maximum time to finish the messages in progress after the stop token is cancelled.
     pub drain_timeout: Duration,
 }
 
-/// The permanent error of pulling from a subscription that does not exist or that the credentials do not
-/// allow.
+/// The permanent error of a subscription that does not exist or that the credentials may not pull from.
 #[derive(Debug, thiserror::Error)]
-#[error("the subscription {name} cannot be pulled from")]
+#[error("pulling from the subscription {name} failed")]
 pub struct SubscriptionError {
     name: String,
     #[source]
@@ -36,19 +35,19 @@ pub struct SubscriptionError {
 }
 
 impl SubscriptionError {
-    /// Creates the error of the subscription `name`.
+    /// Creates an error of the subscription `name` with the cause `source`.
     pub fn new(name: &str, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
         Self { name: name.to_owned(), source: source.into() }
     }
 }
 
-type BoxedAcknowledgement = Pin<Box<dyn Future<Output = Acknowledgement> + Send>>;
+type AcknowledgementFuture = Pin<Box<dyn Future<Output = Acknowledgement> + Send>>;
 
-/// A handler for each message that is pulled.
-pub struct PullHandler(Box<dyn Fn(Delivery) -> BoxedAcknowledgement + Send + Sync>);
+/// An async function that handles each pulled message.
+pub struct PullHandler(Box<dyn Fn(Delivery) -> AcknowledgementFuture + Send + Sync>);
 
 impl PullHandler {
-    /// Wraps an async function.
+    /// Creates a handler that calls `handle`.
     pub fn new<F>(handle: impl Fn(Delivery) -> F + Send + Sync + 'static) -> Self
     where
         F: Future<Output = Acknowledgement> + Send + 'static,
@@ -68,17 +67,17 @@ impl fmt::Debug for PullHandler {
     }
 }
 
-/// A source of messages to pull.
+/// A source from which messages are pulled.
 #[async_trait]
 pub trait Subscription: Send + Sync + 'static {
-    /// Returns the name, `projects/PROJECT/subscriptions/NAME`.
+    /// Returns the full name, `projects/PROJECT/subscriptions/NAME`.
     fn name(&self) -> &str;
 
-    /// Pulls messages until `stop` is cancelled, and handles each in a task of its own.
+    /// Pulls messages until `stop` is cancelled, and runs `handler` for each message in a separate task.
     ///
-    /// The lease of a message is held until `handler` has decided about the message. After `stop` is
-    /// cancelled, no more messages are handled, and the open messages are finished. Messages that are still
-    /// open after the drain timeout are delivered again.
+    /// The lease of a message is extended until the handler has decided about the message. After `stop` is
+    /// cancelled, the handler gets no more messages, and this method waits for the messages in progress.
+    /// Messages that are unfinished after the drain timeout are delivered again.
     ///
     /// # Errors
     /// Returns [`SubscriptionError`] if pulling fails permanently.

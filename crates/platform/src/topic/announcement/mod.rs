@@ -1,14 +1,14 @@
-//! This module finds the image that a delivery announces.
+//! This module finds the image that a delivered message or event announces.
 //!
 //! An image is announced in one of three forms:
-//! - the message of the contract, `{"gcs_path":"gs://…"}`;
-//! - a notification of Cloud Storage on a Pub/Sub topic: the attributes `eventType`, `bucketId`, `objectId`
-//!   and `objectGeneration`, and the object's resource as the data;
-//! - a CloudEvent of Eventarc, binary or structured.
+//! - a message of the contract, `{"gcs_path":"gs://…"}`, which preprocess or another publisher sends;
+//! - a notification that Cloud Storage publishes to a Pub/Sub topic: the attributes are `eventType`,
+//!   `bucketId`, `objectId` and `objectGeneration`, and the data is the object's resource, which is the JSON
+//!   that describes the object;
+//! - a CloudEvent that Eventarc sends: its attributes are HTTP headers (binary) or in the body (structured).
 //!
-//! Messages and notifications are wrapped or unwrapped, with or without metadata in headers, or are the data
-//! of a CloudEvent of Pub/Sub. A required member that is missing is a [`PushError`]. An optional member that
-//! is missing or invalid is ignored.
+//! Messages and notifications arrive as push requests, as pulled messages, or as the data of a CloudEvent.
+//! A missing required member is a [`PushError`]. A missing or invalid optional member is ignored.
 
 #[cfg(test)]
 mod tests;
@@ -21,20 +21,21 @@ use serde_json::Value;
 use super::push::{Delivery, PushError};
 use crate::{http::media_type_of, topic::TRACEPARENT};
 
-/// Prefix of the event types of notifications.
+/// Prefix of all event types in notifications of Cloud Storage.
 const NOTIFICATION_PREFIX: &str = "OBJECT_";
-/// Event type of the notification of a new object.
+/// Event type in the notification of a new object.
 const OBJECT_FINALIZE: &str = "OBJECT_FINALIZE";
-/// Type of the CloudEvent of a new object.
-const FINALIZED: &str = "google.cloud.storage.object.v1.finalized";
-/// Type of the CloudEvent of a Pub/Sub message.
+/// Type of the CloudEvent for a new object.
+const CLOUD_EVENT_FINALIZED: &str = "google.cloud.storage.object.v1.finalized";
+/// Type of the CloudEvent that contains a Pub/Sub message.
 const MESSAGE_PUBLISHED: &str = "google.cloud.pubsub.topic.v1.messagePublished";
 /// Content type of a structured CloudEvent.
-const CLOUD_EVENT: &str = "application/cloudevents+json";
+const STRUCTURED_CONTENT_TYPE: &str = "application/cloudevents+json";
 /// Value of the member `kind` in an object's resource.
 const OBJECT_KIND: &str = "storage#object";
-/// Maximum number of characters of an unknown event type in a text. None of Google's types is longer.
-const MAX_TYPE_CHARS: usize = 100;
+/// Maximum number of characters of an event type that [`EventContent::Other`] repeats. Google's event types
+/// are shorter.
+const MAX_EVENT_TYPE_CHARS: usize = 100;
 
 /// A delivered message or event.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,38 +53,38 @@ pub struct ReceivedEvent {
 pub enum EventContent {
     /// The event announces an image.
     Image(Announcement),
-    /// The event announces no image, for this reason.
+    /// The event announces no image. The text is the reason.
     Other(String),
 }
 
 /// The announcement of an image.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Announcement {
-    /// Path of the image. The path is not yet validated, because an invalid path is a different error from
-    /// invalid JSON.
+    /// Path of the image. The path is not validated here, because callers report an invalid path differently
+    /// from invalid JSON.
     pub gcs_path: String,
     /// Sender of the announcement.
     pub announcer: Announcer,
     /// Version of the object, if the announcement contains it.
     pub generation: Option<i64>,
-    /// Content type of the object, if the announcement contains it. Never empty.
+    /// Content type of the object, if the announcement contains one that is not empty.
     pub content_type: Option<String>,
 }
 
 /// Sender of an announcement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Announcer {
-    /// A publisher, which has chosen this object.
+    /// A publisher, which sent a message about this object.
     Message,
     /// The bucket, which announces every new object, image or not.
     Bucket,
 }
 
-/// Parses an HTTP request: a push of Pub/Sub, or a CloudEvent.
+/// Parses an HTTP request, which is a push request of Pub/Sub or a CloudEvent.
 pub fn parse_request(headers: &HeaderMap, body: &Bytes) -> ReceivedEvent {
     let event = match CloudEvent::from_binary(headers, body) {
         Some(event) => Ok(Some(event)),
-        None if is_structured(headers) => CloudEvent::from_structured(body).map(Some),
+        None if is_structured_cloud_event(headers) => CloudEvent::from_structured(body).map(Some),
         None => Ok(None),
     };
     match event {
@@ -112,18 +113,19 @@ fn parse_push(headers: &HeaderMap, body: &Bytes) -> ReceivedEvent {
 fn parse_content(delivery: &Delivery) -> Result<EventContent, PushError> {
     let data = serde_json::from_slice::<Value>(&delivery.data);
     match attribute(delivery, "eventType") {
-        // The payload takes precedence, because a header cannot carry every name. Without a payload
-        // (`payloadFormat` is `NONE`), the attributes have all that is required.
+        // The data takes precedence over the attributes, because attributes may arrive as HTTP headers, which
+        // cannot contain every object name. If the notification has no data (`payloadFormat` is `NONE`), the
+        // attributes contain all required values.
         Some(OBJECT_FINALIZE) => parse_object(&data.unwrap_or_default(), |name| attribute(delivery, name)),
         Some(other) if other.starts_with(NOTIFICATION_PREFIX) => Ok(other_event(other)),
         _ => {
-            let data = data.map_err(|error| PushError::BadJson(format!("the data: {error}")))?;
+            let data = data.map_err(|error| PushError::BadJson(format!("the data is not JSON: {error}")))?;
             parse_message(&data)
         }
     }
 }
 
-/// Parses the message of the contract, or an object's resource without its attributes.
+/// Parses the data of a message of the contract, or of a notification without its attributes.
 fn parse_message(data: &Value) -> Result<EventContent, PushError> {
     match data.get("gcs_path") {
         Some(Value::String(path)) => Ok(EventContent::Image(Announcement {
@@ -132,11 +134,11 @@ fn parse_message(data: &Value) -> Result<EventContent, PushError> {
             generation: None,
             content_type: None,
         })),
-        Some(_) => Err(PushError::BadJson("the data: gcs_path is not a string".to_owned())),
-        // A notification without its attributes. It may be about another event than a new object. Then the
-        // object does not exist, or is classified already, and both cases are handled later.
+        Some(_) => Err(PushError::BadJson("gcs_path is not a string".to_owned())),
+        // Without its attributes, a notification may be about an event other than a new object. In that case
+        // the object was deleted or is already classified, and the caller handles both cases.
         None if data.get("kind").is_some_and(|kind| kind == OBJECT_KIND) => parse_object(data, |_| None),
-        None => Err(PushError::BadJson("the data: gcs_path is missing".to_owned())),
+        None => Err(PushError::BadJson("the data has no member gcs_path".to_owned())),
     }
 }
 
@@ -149,7 +151,7 @@ fn parse_object<'a>(
     let bucket = text("bucket").or_else(|| attribute("bucketId"));
     let name = text("name").or_else(|| attribute("objectId"));
     let (Some(bucket), Some(name)) = (bucket, name) else {
-        return Err(PushError::BadJson("the data: the bucket or name of the object is missing".to_owned()));
+        return Err(PushError::BadJson("the bucket or the name of the object is missing".to_owned()));
     };
     let generation = resource.get("generation").and_then(parse_i64);
     Ok(EventContent::Image(Announcement {
@@ -160,20 +162,21 @@ fn parse_object<'a>(
     }))
 }
 
-/// The attributes of a CloudEvent that this module reads, and the data of the event.
+/// The attributes of a CloudEvent that this module needs, and the data of the event.
 struct CloudEvent {
-    kind: String,
+    event_type: String,
     id: Option<String>,
     traceparent: Option<String>,
     data: Bytes,
 }
 
 impl CloudEvent {
-    /// Parses an event whose attributes are headers and whose data is the body.
+    /// Parses an event whose attributes are headers and whose data is the body. Returns `None` if the request
+    /// has no header `ce-type`.
     fn from_binary(headers: &HeaderMap, body: &Bytes) -> Option<Self> {
         let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
         Some(Self {
-            kind: text("ce-type")?,
+            event_type: text("ce-type")?,
             id: text("ce-id"),
             traceparent: text("ce-traceparent").or_else(|| text(TRACEPARENT)),
             data: body.clone(),
@@ -185,7 +188,8 @@ impl CloudEvent {
         let event: Value =
             serde_json::from_slice(body).map_err(|error| PushError::BadJson(error.to_string()))?;
         let text = |member: &str| event.get(member).and_then(Value::as_str).map(str::to_owned);
-        let kind = text("type").ok_or_else(|| PushError::BadJson("the event has no type".to_owned()))?;
+        let event_type =
+            text("type").ok_or_else(|| PushError::BadJson("the event has no type".to_owned()))?;
         let data = match (text("data_base64"), event.get("data")) {
             (Some(base64), _) => BASE64_STANDARD
                 .decode(base64)
@@ -194,48 +198,50 @@ impl CloudEvent {
             (None, Some(data)) => data.to_string().into(),
             (None, None) => Bytes::new(),
         };
-        Ok(Self { kind, id: text("id"), traceparent: text(TRACEPARENT), data })
+        Ok(Self { event_type, id: text("id"), traceparent: text(TRACEPARENT), data })
     }
 
     fn into_received_event(self) -> ReceivedEvent {
-        let Self { kind, id, traceparent: trace, data } = self;
-        let trace = trace.as_deref().and_then(valid_traceparent);
-        if kind == MESSAGE_PUBLISHED {
-            // The data is the wrapped push that Pub/Sub would have sent without Eventarc.
+        let Self { event_type, id, traceparent, data } = self;
+        let traceparent = traceparent.as_deref().and_then(valid_traceparent);
+        if event_type == MESSAGE_PUBLISHED {
+            // The data is the envelope of a wrapped push request, as Pub/Sub sends it without Eventarc.
             let inner = parse_push(&HeaderMap::new(), &data);
             return ReceivedEvent {
                 message_id: inner.message_id.or(id),
-                traceparent: inner.traceparent.or(trace),
+                traceparent: inner.traceparent.or(traceparent),
                 content: inner.content,
             };
         }
-        let content = if kind == FINALIZED {
+        let content = if event_type == CLOUD_EVENT_FINALIZED {
             serde_json::from_slice::<Value>(&data)
-                .map_err(|error| PushError::BadJson(format!("the data: {error}")))
+                .map_err(|error| PushError::BadJson(format!("the data is not JSON: {error}")))
                 .and_then(|resource| parse_object(&resource, |_| None))
         } else {
-            Ok(other_event(&kind))
+            Ok(other_event(&event_type))
         };
-        ReceivedEvent { message_id: id, traceparent: trace, content }
+        ReceivedEvent { message_id: id, traceparent, content }
     }
 }
 
-fn is_structured(headers: &HeaderMap) -> bool {
-    media_type_of(headers) == CLOUD_EVENT
+fn is_structured_cloud_event(headers: &HeaderMap) -> bool {
+    media_type_of(headers) == STRUCTURED_CONTENT_TYPE
 }
 
-fn other_event(kind: &str) -> EventContent {
-    let kind: String = kind.chars().take(MAX_TYPE_CHARS).collect();
-    EventContent::Other(format!("{kind} is not the event of a new object"))
+/// Returns the content of an event whose type is not that of a new object.
+fn other_event(event_type: &str) -> EventContent {
+    let event_type: String = event_type.chars().take(MAX_EVENT_TYPE_CHARS).collect();
+    EventContent::Other(format!("{event_type} is not the event of a new object"))
 }
 
-/// Returns an attribute. Case is ignored, because an attribute in a header loses its case.
+/// Returns the attribute `name`. The name may differ in case, because an attribute that arrives as an HTTP
+/// header has a lower-case name.
 fn attribute<'a>(delivery: &'a Delivery, name: &str) -> Option<&'a str> {
     let found = delivery.attributes.iter().find(|(attribute, _)| attribute.eq_ignore_ascii_case(name));
     found.map(|(_, value)| value.as_str())
 }
 
-/// Parses a 64-bit integer, which Google's JSON has as a string.
+/// Parses a 64-bit integer. Google's JSON contains such integers as strings.
 fn parse_i64(value: &Value) -> Option<i64> {
     match value {
         Value::String(text) => text.parse().ok(),
@@ -243,7 +249,8 @@ fn parse_i64(value: &Value) -> Option<i64> {
     }
 }
 
-/// Returns `text` if it looks like a trace context: version 00 has 55 characters, later ones may have more.
+/// Returns `text` if its length and its characters are possible in a W3C trace context. Version 00 has 55
+/// characters, and later versions may have more.
 fn valid_traceparent(text: &str) -> Option<String> {
     let valid_characters = text.bytes().all(|b| b.is_ascii_hexdigit() || b == b'-');
     ((55..=128).contains(&text.len()) && valid_characters).then(|| text.to_owned())

@@ -1,4 +1,4 @@
-//! Deliveries in the forms of Pub/Sub, Cloud Storage and Eventarc.
+//! Tests the parsing of deliveries that look like those of Pub/Sub, Cloud Storage and Eventarc.
 
 use std::time::UNIX_EPOCH;
 
@@ -21,7 +21,7 @@ fn receive(pairs: &[(&'static str, &str)], body: impl ToString) -> ReceivedEvent
     parse_request(&headers(pairs), &Bytes::from(body.to_string()))
 }
 
-/// Returns the resource of an object, like that in a notification or CloudEvent.
+/// Returns the resource of an object, as a notification or a CloudEvent contains it.
 fn resource() -> Value {
     json!({
         "kind": "storage#object",
@@ -59,6 +59,7 @@ fn attributes(event_type: &str, payload_format: &str) -> Vec<(&'static str, Stri
     .into()
 }
 
+/// Returns the envelope of a wrapped push request.
 fn wrapped(data: impl ToString, attributes: &[(&str, String)]) -> Value {
     let delivery = Delivery {
         data: data.to_string().into(),
@@ -74,13 +75,13 @@ fn contract_message() -> Value {
     json!({"gcs_path": "gs://photos/a/image.jpg", "id": 7, "kind": "storage#object", "new": {"field": [1]}})
 }
 
-/// Returns the headers that Eventarc sends with an event of Cloud Storage.
-fn cloud_event(kind: &str) -> [(&'static str, &str); 9] {
+/// Returns the headers of a binary CloudEvent.
+fn cloud_event_headers(event_type: &str) -> [(&'static str, &str); 9] {
     [
         ("ce-id", "1096434104173400"),
         ("ce-source", "//storage.googleapis.com/projects/_/buckets/photos"),
         ("ce-specversion", "1.0"),
-        ("ce-type", kind),
+        ("ce-type", event_type),
         ("ce-time", "2026-04-23T07:38:57.230Z"),
         ("ce-subject", "objects/t%C3%A4glich/cat%201.jpg"),
         ("ce-bucket", "photos"),
@@ -89,11 +90,12 @@ fn cloud_event(kind: &str) -> [(&'static str, &str); 9] {
     ]
 }
 
-fn structured(kind: &str, data: (&str, Value)) -> Value {
+/// Returns a structured CloudEvent. `data` is the name and the value of the member that contains the data.
+fn structured(event_type: &str, data: (&str, Value)) -> Value {
     let mut event = json!({
         "specversion": "1.0",
         "id": "1096434104173400",
-        "type": kind,
+        "type": event_type,
         "source": "//storage.googleapis.com/projects/_/buckets/photos",
         "subject": "objects/täglich/cat 1.jpg",
         "bucket": "photos",
@@ -105,7 +107,8 @@ fn structured(kind: &str, data: (&str, Value)) -> Value {
     event
 }
 
-const STRUCTURED: [(&str, &str); 1] = [("content-type", "application/CloudEvents+json; charset=utf-8")];
+const STRUCTURED_HEADERS: [(&str, &str); 1] =
+    [("content-type", "application/CloudEvents+json; charset=utf-8")];
 
 fn base64(data: impl ToString) -> Value {
     BASE64_STANDARD.encode(data.to_string()).into()
@@ -121,15 +124,15 @@ fn contract_message_is_parsed_in_every_form() {
     });
     let metadata = [("x-goog-pubsub-message-id", "2070443601311540"), ("traceparent", TRACE)];
     let trace = [("traceparent", TRACE.to_owned())];
-    let event = || wrapped(contract_message(), &trace);
+    let envelope = || wrapped(contract_message(), &trace);
     for (form, got, has_metadata) in [
-        ("wrapped", receive(&[], event()), true),
+        ("wrapped", receive(&[], envelope()), true),
         ("unwrapped", receive(&[], contract_message()), false),
         ("unwrapped, with metadata", receive(&metadata, contract_message()), true),
-        ("through Eventarc", receive(&cloud_event(MESSAGE_PUBLISHED), event()), true),
+        ("through Eventarc", receive(&cloud_event_headers(MESSAGE_PUBLISHED), envelope()), true),
         (
             "through Eventarc, structured",
-            receive(&STRUCTURED, structured(MESSAGE_PUBLISHED, ("data", event()))),
+            receive(&STRUCTURED_HEADERS, structured(MESSAGE_PUBLISHED, ("data", envelope()))),
             true,
         ),
     ] {
@@ -149,10 +152,10 @@ fn new_object_is_parsed_in_every_form() {
             content_type: content_type.map(str::to_owned),
         }))
     };
-    let with_json = attributes(OBJECT_FINALIZE, "JSON_API_V1");
-    let without = attributes(OBJECT_FINALIZE, "NONE");
+    let with_data = attributes(OBJECT_FINALIZE, "JSON_API_V1");
+    let without_data = attributes(OBJECT_FINALIZE, "NONE");
     let full = expected(Some("image/jpeg"), Some(1_587_627_537_231_057));
-    // A header cannot carry this name, so that it must be read from the JSON.
+    // A header cannot contain `täglich`, so the object's name must be read from the data.
     let as_headers = [
         ("x-goog-pubsub-message-id", "1"),
         ("eventtype", OBJECT_FINALIZE),
@@ -161,30 +164,33 @@ fn new_object_is_parsed_in_every_form() {
         ("objectgeneration", "1587627537231057"),
         ("payloadformat", "JSON_API_V1"),
     ];
-    let notification = || wrapped(resource(), &with_json);
+    let notification = || wrapped(resource(), &with_data);
     for (form, got, expected) in [
         ("wrapped", receive(&[], notification()), full.clone()),
         (
-            "wrapped, no payload",
-            receive(&[], wrapped("", &without)),
+            "wrapped, without data",
+            receive(&[], wrapped("", &without_data)),
             expected(None, Some(1_587_627_537_231_057)),
         ),
         ("unwrapped, with metadata", receive(&as_headers, resource()), full.clone()),
         ("unwrapped", receive(&[], resource()), full.clone()),
-        ("binary CloudEvent", receive(&cloud_event(FINALIZED), resource()), full.clone()),
+        ("binary CloudEvent", receive(&cloud_event_headers(CLOUD_EVENT_FINALIZED), resource()), full.clone()),
         (
             "structured CloudEvent",
-            receive(&STRUCTURED, structured(FINALIZED, ("data", resource()))),
+            receive(&STRUCTURED_HEADERS, structured(CLOUD_EVENT_FINALIZED, ("data", resource()))),
             full.clone(),
         ),
         (
             "structured CloudEvent in base64",
-            receive(&STRUCTURED, structured(FINALIZED, ("data_base64", base64(resource())))),
+            receive(
+                &STRUCTURED_HEADERS,
+                structured(CLOUD_EVENT_FINALIZED, ("data_base64", base64(resource()))),
+            ),
             full.clone(),
         ),
         (
             "notification through Eventarc",
-            receive(&cloud_event(MESSAGE_PUBLISHED), notification()),
+            receive(&cloud_event_headers(MESSAGE_PUBLISHED), notification()),
             full.clone(),
         ),
     ] {
@@ -192,8 +198,8 @@ fn new_object_is_parsed_in_every_form() {
     }
     assert_eq!(receive(&[], notification()).message_id.as_deref(), Some("2070443601311540"));
     for event in [
-        receive(&cloud_event(FINALIZED), resource()),
-        receive(&STRUCTURED, structured(FINALIZED, ("data", resource()))),
+        receive(&cloud_event_headers(CLOUD_EVENT_FINALIZED), resource()),
+        receive(&STRUCTURED_HEADERS, structured(CLOUD_EVENT_FINALIZED, ("data", resource()))),
     ] {
         assert_eq!(event.message_id.as_deref(), Some("1096434104173400"));
         assert_eq!(event.traceparent.as_deref(), Some(TRACE));
@@ -201,7 +207,7 @@ fn new_object_is_parsed_in_every_form() {
 }
 
 #[test]
-fn object_name_is_read_from_a_header_without_a_payload() {
+fn object_name_is_read_from_a_header_if_there_is_no_data() {
     let got = receive(
         &[
             ("x-goog-pubsub-message-id", "1"),
@@ -219,12 +225,13 @@ fn object_name_is_read_from_a_header_without_a_payload() {
 
 #[test]
 fn other_event_types_announce_no_image() {
-    for kind in ["OBJECT_DELETE", "OBJECT_METADATA_UPDATE", "OBJECT_ARCHIVE"] {
-        let got = receive(&[], wrapped(resource(), &attributes(kind, "JSON_API_V1")));
-        assert!(matches!(&got.content, Ok(EventContent::Other(why)) if why.contains(kind)), "{got:?}");
+    for event_type in ["OBJECT_DELETE", "OBJECT_METADATA_UPDATE", "OBJECT_ARCHIVE"] {
+        let got = receive(&[], wrapped(resource(), &attributes(event_type, "JSON_API_V1")));
+        let Ok(EventContent::Other(reason)) = &got.content else { panic!("{got:?}") };
+        assert!(reason.contains(event_type), "{reason}");
     }
     let long = "x".repeat(10_000);
-    for kind in [
+    for event_type in [
         "google.cloud.storage.object.v1.deleted",
         "google.cloud.storage.object.v1.metadataUpdated",
         "google.cloud.storage.object.v1.archived",
@@ -233,38 +240,39 @@ fn other_event_types_announce_no_image() {
         &long,
     ] {
         for got in [
-            receive(&cloud_event(kind), resource()),
-            receive(&STRUCTURED, structured(kind, ("data", resource()))),
+            receive(&cloud_event_headers(event_type), resource()),
+            receive(&STRUCTURED_HEADERS, structured(event_type, ("data", resource()))),
         ] {
-            let Ok(EventContent::Other(why)) = &got.content else { panic!("{got:?}") };
-            assert!(why.len() < 200 && (kind.len() > 100 || why.contains(kind)), "{why}");
+            let Ok(EventContent::Other(reason)) = &got.content else { panic!("{got:?}") };
+            assert!(reason.len() < 200, "{reason}");
+            assert!(event_type.len() > 100 || reason.contains(event_type), "{reason}");
         }
     }
 }
 
 #[test]
-fn missing_required_member_is_an_error() {
-    let nameless = json!({"kind": "storage#object", "bucket": "photos"});
-    let bad_json: [(&[(&'static str, &str)], String); 10] = [
+fn missing_or_invalid_required_member_is_an_error() {
+    let resource_without_name = json!({"kind": "storage#object", "bucket": "photos"});
+    let invalid_json: [(&[(&'static str, &str)], String); 10] = [
         (&[], String::new()),
         (&[], "not JSON".to_owned()),
         (&[], "[]".to_owned()),
         (&[], json!({"path": "gs://b/o"}).to_string()),
         (&[], json!({"gcs_path": 7, "name": "n", "bucket": "b"}).to_string()),
         (&[], wrapped("{}", &[]).to_string()),
-        (&[], nameless.to_string()),
-        (&[("ce-type", FINALIZED)], nameless.to_string()),
-        (&[("ce-type", FINALIZED)], String::new()),
-        (&STRUCTURED, json!({"data": resource()}).to_string()),
+        (&[], resource_without_name.to_string()),
+        (&[("ce-type", CLOUD_EVENT_FINALIZED)], resource_without_name.to_string()),
+        (&[("ce-type", CLOUD_EVENT_FINALIZED)], String::new()),
+        (&STRUCTURED_HEADERS, json!({"data": resource()}).to_string()),
     ];
-    for (headers, body) in bad_json {
+    for (headers, body) in invalid_json {
         let got = receive(headers, &body);
         assert!(matches!(got.content, Err(PushError::BadJson(_))), "{body}: {got:?}");
     }
     for got in [
         receive(&[], json!({"message": {"data": "*"}})),
         receive(&[("ce-type", MESSAGE_PUBLISHED)], json!({"message": {"data": "*"}})),
-        receive(&STRUCTURED, structured(FINALIZED, ("data_base64", "*".into()))),
+        receive(&STRUCTURED_HEADERS, structured(CLOUD_EVENT_FINALIZED, ("data_base64", "*".into()))),
     ] {
         assert!(matches!(got.content, Err(PushError::BadBase64(_))), "{got:?}");
     }
@@ -307,10 +315,10 @@ proptest! {
     fn any_request_is_parsed_without_a_panic(
         chosen in proptest::collection::vec(
             (0_usize..10, prop_oneof![
-                Just(FINALIZED.to_owned()),
+                Just(CLOUD_EVENT_FINALIZED.to_owned()),
                 Just(MESSAGE_PUBLISHED.to_owned()),
                 Just(OBJECT_FINALIZE.to_owned()),
-                Just(CLOUD_EVENT.to_owned()),
+                Just(STRUCTURED_CONTENT_TYPE.to_owned()),
                 "[ -~]{0,20}",
             ]),
             0..6,
@@ -319,7 +327,7 @@ proptest! {
             proptest::collection::vec(any::<u8>(), 0..200),
             "[{}\\[\\]\":,a-z0-9]{0,40}".prop_map(String::into_bytes),
             ("(type|data|data_base64|message|bucket|name|kind|gcs_path)", "[ -~]{0,20}")
-                .prop_map(|(member, text)| json!({"type": FINALIZED, "name": "n", (member): text}).to_string().into_bytes()),
+                .prop_map(|(member, text)| json!({"type": CLOUD_EVENT_FINALIZED, "name": "n", (member): text}).to_string().into_bytes()),
         ],
     ) {
         const NAMES: [&str; 10] = [

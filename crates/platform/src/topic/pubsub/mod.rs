@@ -1,4 +1,4 @@
-//! Pub/Sub: publishes to a topic, and pulls from a subscription. Push requests are in [`super::push`].
+//! Topics and subscriptions of Pub/Sub. [`super::push`] parses the push requests of Pub/Sub.
 
 mod name;
 mod publisher;

@@ -1,6 +1,7 @@
-//! Names of topics and subscriptions.
+//! Names of topics and subscriptions, as settings contain them.
 //!
-//! A name is `projects/PROJECT/topics/NAME`, or `NAME` alone if another setting gives the project.
+//! The name of a topic is `projects/PROJECT/topics/NAME`, or `NAME` alone if another setting contains the
+//! project. The name of a subscription has `subscriptions` in place of `topics`.
 
 use std::str::FromStr;
 
@@ -21,7 +22,7 @@ struct Name {
 impl TopicName {
     /// Returns `projects/PROJECT/topics/NAME`, or `None` if the project is unknown.
     ///
-    /// `project` is used for a name without a project.
+    /// `project` is the project of a name that does not contain one.
     pub fn resource_name(&self, project: Option<&str>) -> Option<String> {
         self.0.resource_name("topics", project)
     }
@@ -30,7 +31,7 @@ impl TopicName {
 impl SubscriptionName {
     /// Returns `projects/PROJECT/subscriptions/NAME`, or `None` if the project is unknown.
     ///
-    /// `project` is used for a name without a project.
+    /// `project` is the project of a name that does not contain one.
     pub fn resource_name(&self, project: Option<&str>) -> Option<String> {
         self.0.resource_name("subscriptions", project)
     }
@@ -57,12 +58,12 @@ impl Name {
         let parts: Vec<&str> = text.split('/').collect();
         let (project, name) = match parts.as_slice() {
             [name] => (None, *name),
-            ["projects", project, kind, name] if *kind == collection && is_project(project) => {
+            ["projects", project, kind, name] if *kind == collection && is_valid_project(project) => {
                 (Some((*project).to_owned()), *name)
             }
             _ => return Err(expected_forms(collection)),
         };
-        if is_name(name) {
+        if is_valid_name(name) {
             Ok(Self { project, name: name.to_owned() })
         } else {
             Err(expected_forms(collection))
@@ -78,20 +79,23 @@ impl Name {
 fn expected_forms(collection: &str) -> String {
     format!(
         "expected NAME or projects/PROJECT/{collection}/NAME, where NAME begins with a letter and has 3 to \
-         255 of letters, digits, - . _ ~ + %"
+         255 characters: letters, digits, - . _ ~ + %"
     )
 }
 
-/// Checks a name under the rules of <https://cloud.google.com/pubsub/docs/pubsub-basics#resource_names>.
-fn is_name(name: &str) -> bool {
+/// Returns true if `name` has a valid length and valid characters.
+///
+/// The rules are in <https://cloud.google.com/pubsub/docs/pubsub-basics#resource_names>.
+fn is_valid_name(name: &str) -> bool {
     let allowed = |b: u8| b.is_ascii_alphanumeric() || b"-._~+%".contains(&b);
     (3..=255).contains(&name.len())
         && name.bytes().all(allowed)
         && name.as_bytes().first().is_some_and(u8::is_ascii_alphabetic)
 }
 
-/// Checks a project id. Permissive, because old ids have the form `example.com:project`.
-fn is_project(project: &str) -> bool {
+/// Returns true if all characters of `project` are valid in a project id. Old ids contain dots and a colon,
+/// as in `example.com:project`.
+fn is_valid_project(project: &str) -> bool {
     let allowed = |b: u8| b.is_ascii_alphanumeric() || b"-.:_".contains(&b);
     !project.is_empty() && project.bytes().all(allowed)
 }
@@ -101,7 +105,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn missing_project_is_filled_in() {
+    fn resource_name_contains_the_given_project_if_the_name_has_none() {
         let short: TopicName = "images".parse().unwrap();
         assert_eq!(short.resource_name(Some("p")).as_deref(), Some("projects/p/topics/images"));
         assert_eq!(short.resource_name(None), None);
@@ -118,7 +122,7 @@ mod tests {
 
     #[test]
     fn invalid_name_is_refused_with_the_expected_forms() {
-        let bad = [
+        let invalid = [
             "",
             "ab",
             "1abc",
@@ -130,7 +134,7 @@ mod tests {
             "/images",
             "gs://images",
         ];
-        for text in bad {
+        for text in invalid {
             let error = text.parse::<TopicName>().unwrap_err();
             assert!(error.contains("projects/PROJECT/topics/NAME"), "{text:?}: {error}");
         }

@@ -11,14 +11,14 @@ use crate::{
     topic::{Message, Topic, TopicError},
 };
 
-/// Maximum time for which a message waits for other messages, to be sent in the same request. The time is
-/// short because an upload waits for its message.
+/// Maximum time for which a message waits for other messages that can share its request. The time is short,
+/// because every upload waits until its message is published.
 const BATCH_DELAY: Duration = Duration::from_millis(2);
 
 /// A topic of Pub/Sub, or of an emulator of it.
 ///
-/// A message is published when Pub/Sub has confirmed the message. A call that fails is retried within the
-/// timeout. After the timeout the message may have been published all the same.
+/// [`Topic::publish`] returns the id when Pub/Sub has confirmed the message. A call that fails is retried
+/// until the timeout. If the timeout ends the call, the message may still have been published.
 #[derive(Debug, Clone)]
 pub struct PubSubTopic {
     publisher: Publisher,
@@ -28,8 +28,8 @@ pub struct PubSubTopic {
 impl PubSubTopic {
     /// Creates a publisher to `topic`, `projects/PROJECT/topics/NAME`.
     ///
-    /// A missing topic is an error of the first message, because checking it here would need one more
-    /// permission than publishing.
+    /// If the topic does not exist, this function succeeds and [`Topic::publish`] fails. A check would need
+    /// another permission besides the one to publish.
     ///
     /// # Errors
     /// Returns [`TopicError`] if there are no credentials.
@@ -49,7 +49,8 @@ impl PubSubTopic {
 #[async_trait]
 impl Topic for PubSubTopic {
     async fn publish(&self, message: Message) -> Result<String, TopicError> {
-        // Without an ordering key, because the client stops publishing for a key after one failure.
+        // The message has no ordering key, because the client publishes no more messages with the same key
+        // after one of them has failed.
         let message = model::Message::new().set_data(message.data).set_attributes(message.attributes);
         match tokio::time::timeout(self.timeout, self.publisher.publish(message)).await {
             Ok(Ok(id)) => Ok(id),

@@ -12,15 +12,15 @@ use crate::{
     topic::{Acknowledgement, PullHandler, PullLimits, Subscription, SubscriptionError, push::Delivery},
 };
 
-/// Time between the nack of the handler and the nack to Pub/Sub. Without this delay, a subscription without a
-/// retry policy would deliver the message again at once, in a loop.
+/// Time between the handler's nack and the nack that is sent to Pub/Sub. Without this delay, a subscription
+/// that has no retry policy would deliver the message again at once, in a loop.
 const NACK_DELAY: Duration = Duration::from_secs(1);
-/// Time by which a lease is extended repeatedly: the minimum of Pub/Sub.
+/// Duration of each lease extension. Pub/Sub allows no shorter one.
 ///
-/// A message is redelivered after this time if the process crashes, or if the message is sent just when the
-/// stream closes. A process that stalls for longer receives its messages twice, which is harmless.
+/// A message is redelivered after this time if the process crashes, or if Pub/Sub sends the message while the
+/// stream is being closed. A process that stalls for longer receives its messages twice, which is harmless.
 const LEASE_EXTENSION: Duration = Duration::from_secs(10);
-/// Maximum time to send the last acknowledgements.
+/// Maximum time to send the last acknowledgements when pulling ends.
 const ACK_FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A subscription of Pub/Sub, or of an emulator of it, to pull from.
@@ -33,7 +33,7 @@ pub struct PubSubSubscription {
 impl PubSubSubscription {
     /// Creates a subscriber to `name`, `projects/PROJECT/subscriptions/NAME`.
     ///
-    /// A missing subscription is an error of [`Subscription::pull`].
+    /// If the subscription does not exist, this function succeeds and [`Subscription::pull`] fails.
     ///
     /// # Errors
     /// Returns [`SubscriptionError`] if there are no credentials.
@@ -46,7 +46,7 @@ impl PubSubSubscription {
         Ok(Self { subscriber, name: name.to_owned() })
     }
 
-    fn delivery(&self, message: model::Message, receipt: &Handler) -> Delivery {
+    fn to_delivery(&self, message: model::Message, receipt: &Handler) -> Delivery {
         let attempt = receipt.delivery_attempt().and_then(|attempt| u32::try_from(attempt).ok());
         Delivery {
             data: message.data,
@@ -64,8 +64,7 @@ impl Subscription for PubSubSubscription {
         &self.name
     }
 
-    /// Extends the lease of a message until the handler has decided about it. Reconnects if the connection
-    /// breaks.
+    /// Pulls messages as the trait describes, and reconnects if the connection breaks.
     async fn pull(
         &self,
         limits: PullLimits,
@@ -79,46 +78,46 @@ impl Subscription for PubSubSubscription {
             .set_max_lease_extension(LEASE_EXTENSION)
             .build();
         let shutdown = messages.shutdown_token();
-        let mut open_messages = JoinSet::new();
-        let ended = loop {
+        let mut in_progress = JoinSet::new();
+        let result = loop {
             tokio::select! {
                 () = stop.cancelled() => break Ok(()),
-                Some(done) = open_messages.join_next() => log_panic(done),
-                // Pub/Sub enforces the limit, too, but its emulator does not.
-                next = messages.next(), if open_messages.len() < limits.max_outstanding => match next {
+                Some(done) = in_progress.join_next() => log_panic(done),
+                // Pub/Sub enforces `max_outstanding` itself, but its emulator does not.
+                next = messages.next(), if in_progress.len() < limits.max_outstanding => match next {
                     Some(Ok((message, receipt))) => {
-                        let handling = handler.handle(self.delivery(message, &receipt));
-                        open_messages.spawn(settle(handling, receipt, stop.clone()));
+                        let handling = handler.handle(self.to_delivery(message, &receipt));
+                        in_progress.spawn(send_decision(handling, receipt, stop.clone()));
                     }
                     Some(Err(error)) => break Err(SubscriptionError::new(&self.name, error)),
                     None => break Ok(()),
                 },
             }
         };
-        // The stream is dropped first, so that Pub/Sub sends no more messages here. The leases of the open
-        // messages are extended all the same. Messages that were received but not handled are returned in the
-        // end.
+        // The stream is dropped first, so that Pub/Sub sends no more messages to this process. The client
+        // still extends the leases of the messages in progress. Messages that were received but not handled
+        // are delivered again.
         drop(messages);
-        let finish = async {
-            while let Some(done) = open_messages.join_next().await {
+        let all_done = async {
+            while let Some(done) = in_progress.join_next().await {
                 log_panic(done);
             }
         };
-        if timeout(limits.drain_timeout, finish).await.is_err() {
-            tracing::warn!("the drain timeout is over; the open messages are delivered again");
+        if timeout(limits.drain_timeout, all_done).await.is_err() {
+            tracing::warn!("the drain timeout is over; unfinished messages are delivered again");
         }
-        // A task that is dropped returns its message.
-        open_messages.shutdown().await;
+        // Ending a task drops the receipt of its message, so that the message is delivered again.
+        in_progress.shutdown().await;
         if timeout(ACK_FLUSH_TIMEOUT, shutdown.shutdown()).await.is_err() {
-            tracing::warn!("the last acknowledgements could not be sent; their messages are delivered again");
+            tracing::warn!("the last acknowledgements could not be sent; the messages are delivered again");
         }
-        ended
+        result
     }
 }
 
 /// Waits for the handler's decision, and sends it to Pub/Sub. If this future is dropped, or the handler
 /// panics, the message is delivered again.
-async fn settle(
+async fn send_decision(
     handling: impl Future<Output = Acknowledgement> + Send + 'static,
     receipt: Handler,
     stop: CancellationToken,

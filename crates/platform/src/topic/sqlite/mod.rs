@@ -23,12 +23,13 @@ use crate::clock::unix_millis;
 /// A topic in an SQLite file, whose messages are pushed to one address.
 ///
 /// A message is durable when [`Topic::publish`] returns, and is delivered at least once, even if the process
-/// is killed. Only one process may use the file, and only one [`Pusher`] may run.
+/// is killed. Only one process may use the file, and only one [`Pusher`] may run, because the pusher keeps in
+/// memory which messages it is delivering.
 #[derive(Debug)]
 pub struct SqliteTopic {
     store: Arc<Store>,
     client: reqwest::Client,
-    /// Wakes the pusher after a message was published.
+    /// Wakes the pusher when a message is published.
     published: Arc<Notify>,
 }
 
@@ -38,7 +39,7 @@ impl SqliteTopic {
     /// # Errors
     /// Returns [`TopicError`] if the file cannot be used.
     pub async fn open(path: &Path) -> Result<Arc<Self>, TopicError> {
-        // The push address is a local service. So a redirect or a proxy can only be a mistake.
+        // The push address is that of a local service, so a redirect or a proxy can only be a mistake.
         let client = reqwest::Client::builder()
             .redirect(reqwest::redirect::Policy::none())
             .no_proxy()

@@ -24,12 +24,12 @@ use crate::{
     topic::push::Delivery,
 };
 
-/// Maximum number of bytes of an error response that are kept for the dead letter.
+/// Maximum number of bytes of an error response that become part of the reason for a redelivery.
 const MAX_REASON_BYTES: usize = 500;
-/// Pause before the next attempt after an attempt to read the file failed.
+/// Pause after an error of the store, before the pusher claims messages again.
 const STORE_ERROR_PAUSE: Duration = Duration::from_secs(1);
 
-/// Settings of redelivery: when an unacknowledged message is sent again, and when it is given up.
+/// Settings that decide when an unacknowledged message is delivered again, and when it becomes a dead letter.
 #[derive(Clone, Debug, PartialEq, Eq, Args)]
 #[group(id = "topic")]
 pub struct RetryPolicy {
@@ -118,20 +118,21 @@ impl Pusher {
         Self { context: Arc::new(PushContext { store, client, url: url.to_owned(), policy }), published }
     }
 
-    /// Delivers messages until `stop` is cancelled, then waits for the open pushes.
+    /// Delivers messages until `stop` is cancelled, then waits for the pushes in progress.
     ///
-    /// The pusher waits at most until the ack deadline. Messages that are not acknowledged by then are
+    /// This method waits for at most the ack deadline. Messages that are not acknowledged by then are
     /// delivered again after the next start.
     pub async fn run(self, stop: CancellationToken) {
         let Self { context, published } = self;
         let mut pushes = JoinSet::new();
-        // Leases are only in memory. So after a crash, no lease has to expire before a redelivery.
+        // Ids of the messages that are being delivered. They are kept only in memory, so that a message can
+        // be delivered again immediately after a crash.
         let mut leased = HashSet::new();
         while !stop.is_cancelled() {
-            let free = context.policy.max_outstanding.max(1) - leased.len();
+            let free_capacity = context.policy.max_outstanding.max(1) - leased.len();
             let mut pause = None;
-            if free > 0 {
-                match context.claim(leased.clone(), free).await {
+            if free_capacity > 0 {
+                match context.claim(leased.clone(), free_capacity).await {
                     Ok((messages, until_next)) => {
                         pause = until_next;
                         for message in messages {
@@ -154,11 +155,11 @@ impl Pusher {
             tokio::select! {
                 () = stop.cancelled() => {}
                 Some(done) = pushes.join_next() => {
-                    release(&mut leased, done);
-                    // The other pushes that have ended are released, too, so that one query fills all free
-                    // places.
+                    release_lease(&mut leased, done);
+                    // The leases of other pushes that have ended are released, too, so that one query claims
+                    // messages for all of them.
                     while let Some(done) = pushes.try_join_next() {
-                        release(&mut leased, done);
+                        release_lease(&mut leased, done);
                     }
                 }
                 () = published.notified(), if has_capacity => {}
@@ -168,17 +169,17 @@ impl Pusher {
         let all_done = async { while pushes.join_next().await.is_some() {} };
         if timeout(context.policy.ack_deadline, all_done).await.is_err() {
             tracing::warn!(
-                "some pushes are still open; their messages are delivered again after the next start"
+                "some pushes have not ended; their messages are delivered again after the next start"
             );
         }
     }
 }
 
-/// Releases the lease of a push that has ended.
+/// Releases the lease of a message whose push has ended.
 ///
-/// A push that panicked returns no id, so that its message stays leased until the next start. Delivered at
-/// once, the message would probably cause a panic again.
-fn release(leased: &mut HashSet<i64>, done: Result<i64, tokio::task::JoinError>) {
+/// A push that panicked returns no id, so its message stays leased until the next start. If the message were
+/// delivered at once, it would probably cause a panic again.
+fn release_lease(leased: &mut HashSet<i64>, done: Result<i64, tokio::task::JoinError>) {
     match done {
         Ok(id) => {
             leased.remove(&id);
@@ -188,17 +189,18 @@ fn release(leased: &mut HashSet<i64>, done: Result<i64, tokio::task::JoinError>)
 }
 
 impl PushContext {
-    /// Claims messages that are due. Returns them, and the time until the next one is due.
+    /// Claims messages that are due. Returns the messages, and the time until the next message is due.
     async fn claim(
         &self,
         leased: HashSet<i64>,
         limit: usize,
     ) -> Result<(Vec<ClaimedMessage>, Option<Duration>), StoreError> {
         let now = unix_millis(SystemTime::now());
-        let horizon = now.saturating_add(millis(self.policy.max_backoff));
-        let claim = self.store.claim(now, horizon, leased, limit).await?;
+        let latest_valid_due = now.saturating_add(millis(self.policy.max_backoff));
+        let claim = self.store.claim(now, latest_valid_due, leased, limit).await?;
         let until_next = claim.next_due_ms.map(|next| {
-            // One millisecond is added, because due times are rounded down to milliseconds.
+            // Due times are rounded down to milliseconds, so the message may be due up to one millisecond
+            // later.
             Duration::from_millis(next.saturating_sub(now).unsigned_abs() + 1)
         });
         Ok((claim.messages, until_next))
@@ -208,13 +210,13 @@ impl PushContext {
     async fn deliver(&self, claimed: ClaimedMessage) {
         let (id, attempt) = (claimed.id, claimed.attempt);
         let outcome = if attempt > self.policy.max_attempts {
-            // The process was killed during the last attempt.
-            Err("no answer to the last attempt".to_owned())
+            // The process ended during the last attempt, so the outcome of that attempt is unknown.
+            Err("no response to the last attempt".to_owned())
         } else {
             self.post(claimed).await
         };
         let store = &self.store;
-        let (word, recorded) = match outcome {
+        let (outcome_label, recorded) = match outcome {
             Ok(()) => ("acknowledged", store.acknowledge(id).await),
             Err(reason) if attempt >= self.policy.max_attempts => {
                 tracing::error!(id, attempt, reason, "a message becomes a dead letter");
@@ -227,14 +229,14 @@ impl PushContext {
                 ("refused", store.reschedule(id, due).await)
             }
         };
-        metrics::counter!("topic_push_total", "outcome" => word).increment(1);
+        metrics::counter!("topic_push_total", "outcome" => outcome_label).increment(1);
         if let Err(error) = recorded {
             // The message stays due and is delivered again.
             tracing::error!(id, error = error_chain(&error), "the outcome of a push cannot be recorded");
         }
     }
 
-    /// Posts a message. An error is the reason why the response is not an acknowledgement.
+    /// Posts a message. The error is the reason why the message was not acknowledged.
     async fn post(&self, claimed: ClaimedMessage) -> Result<(), String> {
         let published = UNIX_EPOCH + Duration::from_millis(claimed.published_ms.unsigned_abs());
         let delivery = Delivery {
@@ -272,20 +274,21 @@ impl PushContext {
         };
         match timeout(self.policy.ack_deadline, exchange).await {
             Ok(outcome) => outcome,
-            Err(_) => Err(format!("no answer within {:?}", self.policy.ack_deadline)),
+            Err(_) => Err(format!("no response within {:?}", self.policy.ack_deadline)),
         }
     }
 }
 
 /// Returns the pause after the attempt with the number `attempt`. The first attempt is 1.
 ///
-/// The pause doubles up to a maximum. It is shortened by up to a fifth, depending on message and attempt, so
-/// that messages that failed together are not delivered together again.
+/// The pause doubles with every attempt up to the maximum backoff. It is then shortened by up to a fifth. The
+/// amount depends on the message and the attempt, so that messages that failed together are not delivered
+/// together again.
 pub(super) fn retry_pause(policy: &RetryPolicy, id: i64, attempt: u32) -> Duration {
     let doublings = attempt.saturating_sub(1).min(31);
-    let full = policy.min_backoff.saturating_mul(1 << doublings).min(policy.max_backoff);
+    let full_pause = policy.min_backoff.saturating_mul(1 << doublings).min(policy.max_backoff);
     let mut hasher = DefaultHasher::new();
     (id, attempt).hash(&mut hasher);
-    let shorter = u32::try_from(hasher.finish() % 200).unwrap_or_default();
-    full / 1000 * (1000 - shorter)
+    let removed_permille = u32::try_from(hasher.finish() % 200).unwrap_or_default();
+    full_pause / 1000 * (1000 - removed_permille)
 }

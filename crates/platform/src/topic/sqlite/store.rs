@@ -1,7 +1,8 @@
-//! A [`Store`] is the file of a topic. One thread reads and writes the file.
+//! A [`Store`] keeps the messages of a topic in an SQLite file. One thread reads and writes the file.
 //!
-//! All jobs that arrive while a transaction is committed share the next transaction. Under load many messages
-//! share one fsync; without load a message does not wait for others.
+//! The thread runs jobs in transactions. All jobs that arrive during a transaction run in the next
+//! transaction. Under load, many messages therefore share one fsync. Without load, a message does not wait
+//! for others.
 
 use std::{
     collections::{BTreeMap, HashSet},
@@ -20,10 +21,13 @@ use tokio::sync::{mpsc, oneshot};
 use crate::topic::{Message, TopicError};
 
 /// Maximum number of jobs per transaction.
-const MAX_BATCH: usize = 256;
+const MAX_JOBS_PER_TRANSACTION: usize = 256;
+/// Number of jobs that can wait for the thread. A further caller waits until there is room.
+const JOB_QUEUE_CAPACITY: usize = MAX_JOBS_PER_TRANSACTION;
 /// Maximum time to wait for another process that has locked the file.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// Tables for waiting messages and for dead letters. Times are in milliseconds since the Unix epoch.
 const SCHEMA: &str = "
     CREATE TABLE IF NOT EXISTS messages (
         id           INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -45,12 +49,13 @@ const SCHEMA: &str = "
     );
 ";
 
-/// Reason why a job failed. `Clone`, because a failed commit is reported to every job of the transaction.
+/// Reason why a job failed. The type is `Clone`, because a failed commit is the error of every job in the
+/// transaction.
 #[derive(Clone, Debug, thiserror::Error)]
 pub(super) enum StoreError {
     #[error("SQLite failed")]
     Sqlite(#[from] Arc<rusqlite::Error>),
-    #[error("the thread of the file has ended")]
+    #[error("the thread of the topic's file has ended")]
     Closed,
 }
 
@@ -70,18 +75,20 @@ pub(super) struct TopicStats {
     pub(super) dead: u64,
 }
 
-/// Runs within a transaction, or receives the reason why there is none. The returned function sends the
-/// result to the caller after the commit.
-type Job = Box<dyn FnOnce(Result<&Connection, StoreError>) -> Reply + Send>;
-type Reply = Box<dyn FnOnce(Result<(), StoreError>)>;
+/// A unit of work for the store's thread. It is called with the connection in an open transaction, or with
+/// the error that prevented the transaction.
+type Job = Box<dyn FnOnce(Result<&Connection, StoreError>) -> SendResult + Send>;
+/// Sends the result of a job to its caller. It is called with the result of the commit.
+type SendResult = Box<dyn FnOnce(Result<(), StoreError>)>;
 
-/// A message claimed for delivery.
+/// A message that the pusher has claimed for delivery.
 #[derive(Debug)]
 pub(super) struct ClaimedMessage {
     pub(super) id: i64,
     pub(super) message: Message,
+    /// Time of publication, in milliseconds since the Unix epoch.
     pub(super) published_ms: i64,
-    /// Number of the delivery attempt; the first is 1.
+    /// Number of the delivery attempt. The first attempt is 1.
     pub(super) attempt: u32,
 }
 
@@ -93,7 +100,8 @@ pub(super) struct Claim {
     pub(super) next_due_ms: Option<i64>,
 }
 
-/// A handle to the thread of the file. Dropping it ends the thread, which closes the file.
+/// A handle to the thread that reads and writes the file. Dropping the handle ends the thread, which closes
+/// the file.
 #[derive(Debug)]
 pub(super) struct Store {
     jobs: mpsc::Sender<Job>,
@@ -113,7 +121,7 @@ impl Store {
             std::fs::create_dir_all(folder).map_err(|error| TopicError::Unavailable(error.into()))?;
         }
         let connection = connect(&path).map_err(|error| TopicError::Unavailable(error.into()))?;
-        let (jobs, receiver) = mpsc::channel(MAX_BATCH);
+        let (jobs, receiver) = mpsc::channel(JOB_QUEUE_CAPACITY);
         thread::Builder::new()
             .name("topic".to_owned())
             .spawn(move || run_jobs(&connection, receiver))
@@ -122,7 +130,7 @@ impl Store {
     }
 
     /// Runs `work` in a transaction, and returns its result after the commit.
-    pub(super) async fn call<T: Send + 'static>(
+    pub(super) async fn run_in_transaction<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, StoreError> {
@@ -130,7 +138,7 @@ impl Store {
         let job: Job = Box::new(move |connection| {
             let result = connection.and_then(|connection| Ok(work(connection)?));
             Box::new(move |committed| {
-                // Sending fails only if the caller has dropped its future. Then nobody needs the result.
+                // Sending fails only if the caller has dropped its future and does not need the result.
                 let _ = sender.send(result.and_then(|value| committed.map(|()| value)));
             })
         });
@@ -140,13 +148,13 @@ impl Store {
 
     /// Adds a message that is due at once, and returns its id.
     pub(super) async fn insert(&self, message: Message, now_ms: i64) -> Result<i64, StoreError> {
-        self.call(move |connection| {
+        self.run_in_transaction(move |connection| {
             connection
                 .prepare_cached(
                     "INSERT INTO messages (data, attributes, published_ms, due_ms)
                      VALUES (?1, ?2, ?3, ?3)",
                 )?
-                .execute(params![message.data.as_ref(), to_json(&message.attributes)?, now_ms])?;
+                .execute(params![message.data.as_ref(), attributes_to_json(&message.attributes)?, now_ms])?;
             Ok(connection.last_insert_rowid())
         })
         .await
@@ -154,34 +162,38 @@ impl Store {
 
     /// Claims up to `limit` messages that are due and not in `leased`, in the order of their due times.
     ///
-    /// The attempt is counted before the delivery, so that a message that crashes this process is not
-    /// delivered forever. A due time after `horizon_ms` means that the clock was set back, and becomes due at
-    /// once.
+    /// This method counts the attempt before the delivery, so that a message that crashes this process is not
+    /// delivered forever.
+    ///
+    /// `latest_valid_due_ms` is the current time plus the maximum backoff. A later due time means that the
+    /// clock was set back, and the message becomes due at once.
     pub(super) async fn claim(
         &self,
         now_ms: i64,
-        horizon_ms: i64,
+        latest_valid_due_ms: i64,
         leased: HashSet<i64>,
         limit: usize,
     ) -> Result<Claim, StoreError> {
-        self.call(move |connection| {
+        self.run_in_transaction(move |connection| {
             connection
                 .prepare_cached("UPDATE messages SET due_ms = ?1 WHERE due_ms > ?2")?
-                .execute([now_ms, horizon_ms])?;
-            // Leased messages are due, too. The query returns them, and the filter skips them.
+                .execute([now_ms, latest_valid_due_ms])?;
+            // Leased messages are still due, so the query returns them, too. The limit makes room for them,
+            // and the filter skips them.
             let row_limit = i64::try_from(limit + leased.len()).unwrap_or(i64::MAX);
             let messages = connection
                 .prepare_cached(
                     "SELECT id, data, attributes, published_ms, attempts + 1 FROM messages
                      WHERE due_ms <= ?1 ORDER BY due_ms, id LIMIT ?2",
                 )?
-                .query_map([now_ms, row_limit], claimed_message)?
+                .query_map([now_ms, row_limit], parse_claimed_message)?
                 .filter(|row| !row.as_ref().is_ok_and(|message| leased.contains(&message.id)))
                 .take(limit)
                 .collect::<rusqlite::Result<Vec<_>>>()?;
-            let mut count = connection.prepare_cached("UPDATE messages SET attempts = ?2 WHERE id = ?1")?;
+            let mut set_attempts =
+                connection.prepare_cached("UPDATE messages SET attempts = ?2 WHERE id = ?1")?;
             for message in &messages {
-                count.execute(params![message.id, message.attempt])?;
+                set_attempts.execute(params![message.id, message.attempt])?;
             }
             let next_due_ms = connection
                 .prepare_cached("SELECT min(due_ms) FROM messages WHERE due_ms > ?1")?
@@ -191,14 +203,14 @@ impl Store {
         .await
     }
 
-    /// Deletes a message that was delivered.
+    /// Deletes an acknowledged message.
     pub(super) async fn acknowledge(&self, id: i64) -> Result<(), StoreError> {
-        self.call(move |connection| delete(connection, id)).await
+        self.run_in_transaction(move |connection| delete(connection, id)).await
     }
 
-    /// Sets the due time of a message that is to be delivered again.
+    /// Sets the time when a message is delivered again.
     pub(super) async fn reschedule(&self, id: i64, due_ms: i64) -> Result<(), StoreError> {
-        self.call(move |connection| {
+        self.run_in_transaction(move |connection| {
             connection
                 .prepare_cached("UPDATE messages SET due_ms = ?2 WHERE id = ?1")?
                 .execute([id, due_ms])?;
@@ -214,7 +226,7 @@ impl Store {
         died_ms: i64,
         reason: String,
     ) -> Result<(), StoreError> {
-        self.call(move |connection| {
+        self.run_in_transaction(move |connection| {
             connection
                 .prepare_cached(
                     "INSERT OR REPLACE INTO dead
@@ -229,7 +241,7 @@ impl Store {
 
     #[cfg(test)]
     pub(super) async fn stats(&self) -> Result<TopicStats, StoreError> {
-        self.call(|connection| {
+        self.run_in_transaction(|connection| {
             let sql = "SELECT (SELECT count(*) FROM messages), (SELECT count(*) FROM dead)";
             connection.query_row(sql, [], |row| {
                 let count = |column| row.get(column).map(|n: i64| n.unsigned_abs());
@@ -243,34 +255,34 @@ impl Store {
 fn connect(path: &Path) -> rusqlite::Result<Connection> {
     let connection = Connection::open(path)?;
     connection.busy_timeout(BUSY_TIMEOUT)?;
-    // FULL syncs every commit to disk before it returns.
+    // With FULL, a commit is synced to disk before it returns.
     connection.execute_batch("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;")?;
     connection.execute_batch(SCHEMA)?;
     Ok(connection)
 }
 
-/// Runs batches of jobs in transactions until the [`Store`] is dropped. The thread of the file runs this
-/// function.
+/// Runs jobs in transactions until the [`Store`] is dropped. This is the function of the store's thread.
 fn run_jobs(connection: &Connection, mut receiver: mpsc::Receiver<Job>) {
     while let Some(first) = receiver.blocking_recv() {
         let mut batch = vec![first];
-        while batch.len() < MAX_BATCH
+        while batch.len() < MAX_JOBS_PER_TRANSACTION
             && let Ok(next) = receiver.try_recv()
         {
             batch.push(next);
         }
         match Transaction::new_unchecked(connection, TransactionBehavior::Immediate) {
             Ok(transaction) => {
-                let replies: Vec<Reply> = batch.into_iter().map(|job| job(Ok(&transaction))).collect();
+                let senders: Vec<SendResult> = batch.into_iter().map(|job| job(Ok(&transaction))).collect();
                 let committed = transaction.commit().map_err(StoreError::from);
-                for reply in replies {
-                    reply(committed.clone());
+                for send_result in senders {
+                    send_result(committed.clone());
                 }
             }
             Err(error) => {
                 let error = StoreError::from(error);
                 for job in batch {
-                    job(Err(error.clone()))(Ok(()));
+                    let send_result = job(Err(error.clone()));
+                    send_result(Ok(()));
                 }
             }
         }
@@ -282,7 +294,7 @@ fn delete(connection: &Connection, id: i64) -> rusqlite::Result<()> {
     Ok(())
 }
 
-fn claimed_message(row: &rusqlite::Row<'_>) -> rusqlite::Result<ClaimedMessage> {
+fn parse_claimed_message(row: &rusqlite::Row<'_>) -> rusqlite::Result<ClaimedMessage> {
     let attributes: String = row.get(2)?;
     Ok(ClaimedMessage {
         id: row.get(0)?,
@@ -297,7 +309,7 @@ fn claimed_message(row: &rusqlite::Row<'_>) -> rusqlite::Result<ClaimedMessage> 
     })
 }
 
-fn to_json(attributes: &BTreeMap<String, String>) -> rusqlite::Result<String> {
+fn attributes_to_json(attributes: &BTreeMap<String, String>) -> rusqlite::Result<String> {
     serde_json::to_string(attributes).map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))
 }
 
@@ -309,7 +321,7 @@ impl Store {
             let sql = "SELECT due_ms, attempts FROM messages WHERE id = ?1";
             connection.query_row(sql, [id], |row| Ok((row.get(0)?, row.get(1)?))).optional()
         };
-        self.call(query).await.unwrap()
+        self.run_in_transaction(query).await.unwrap()
     }
 
     /// Returns the number of attempts and the reason of a dead letter.
@@ -318,6 +330,6 @@ impl Store {
             let sql = "SELECT attempts, reason FROM dead WHERE id = ?1";
             connection.query_row(sql, [id], |row| Ok((row.get(0)?, row.get(1)?))).optional()
         };
-        self.call(query).await.unwrap()
+        self.run_in_transaction(query).await.unwrap()
     }
 }

@@ -1,4 +1,4 @@
-//! Tests of the topic and its pusher, with an HTTP receiver.
+//! Tests of the topic and its pusher, which delivers to an HTTP server in the test.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 use super::{pusher::retry_pause, *};
 use crate::topic::{conformance, push::Delivery};
 
-/// Timeout for everything a test waits for. Only a failing test reaches it.
+/// Maximum time that a test waits for anything. Only a failing test reaches it.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Returns a policy with pauses too short to delay a test.
@@ -36,22 +36,24 @@ fn policy() -> RetryPolicy {
     }
 }
 
-/// Returns a receiver's response to its n-th push, counted from 0.
-type Responder = fn(usize) -> Reply;
+/// Returns the response to a push. The argument is the number of the push, counted from 0.
+type Responder = fn(usize) -> Response;
 
-enum Reply {
+enum Response {
     Status(StatusCode),
+    /// The receiver does not respond.
     Never,
 }
 
-/// A push endpoint that records its deliveries.
+/// A push endpoint, which returns its deliveries to the test.
 struct Receiver {
     address: SocketAddr,
     deliveries: mpsc::UnboundedReceiver<Delivery>,
 }
 
-struct Endpoint {
-    count: AtomicUsize,
+/// State of the HTTP handler of a [`Receiver`].
+struct ReceiverState {
+    push_count: AtomicUsize,
     responder: Responder,
     deliveries: mpsc::UnboundedSender<Delivery>,
 }
@@ -59,8 +61,9 @@ struct Endpoint {
 impl Receiver {
     async fn start(responder: Responder) -> Self {
         let (sender, deliveries) = mpsc::unbounded_channel();
-        let endpoint = Arc::new(Endpoint { count: AtomicUsize::new(0), responder, deliveries: sender });
-        let app = Router::new().route("/push", post(receive)).with_state(endpoint);
+        let state =
+            Arc::new(ReceiverState { push_count: AtomicUsize::new(0), responder, deliveries: sender });
+        let app = Router::new().route("/push", post(receive)).with_state(state);
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         tokio::spawn(async move { axum::serve(listener, app).await });
@@ -72,26 +75,26 @@ impl Receiver {
     }
 
     async fn next(&mut self) -> Delivery {
-        timeout(PATIENCE, self.deliveries.recv()).await.expect("a push in time").unwrap()
+        timeout(PATIENCE, self.deliveries.recv()).await.expect("a push should arrive in time").unwrap()
     }
 }
 
-async fn receive(State(endpoint): State<Arc<Endpoint>>, headers: HeaderMap, body: Bytes) -> StatusCode {
+async fn receive(State(state): State<Arc<ReceiverState>>, headers: HeaderMap, body: Bytes) -> StatusCode {
     assert_eq!(headers["content-type"], "application/json");
-    let number = endpoint.count.fetch_add(1, Ordering::SeqCst);
-    endpoint.deliveries.send(Delivery::parse(&headers, &body).unwrap()).unwrap();
-    match (endpoint.responder)(number) {
-        Reply::Status(status) => status,
-        Reply::Never => std::future::pending().await,
+    let number = state.push_count.fetch_add(1, Ordering::SeqCst);
+    state.deliveries.send(Delivery::parse(&headers, &body).unwrap()).unwrap();
+    match (state.responder)(number) {
+        Response::Status(status) => status,
+        Response::Never => std::future::pending().await,
     }
 }
 
-fn always_ok(_: usize) -> Reply {
-    Reply::Status(StatusCode::OK)
+fn always_ok(_: usize) -> Response {
+    Response::Status(StatusCode::OK)
 }
 
-fn always_503(_: usize) -> Reply {
-    Reply::Status(StatusCode::SERVICE_UNAVAILABLE)
+fn always_503(_: usize) -> Response {
+    Response::Status(StatusCode::SERVICE_UNAVAILABLE)
 }
 
 async fn open(folder: &TempDir) -> Arc<SqliteTopic> {
@@ -105,7 +108,7 @@ fn start(topic: &Arc<SqliteTopic>, url: &str, policy: RetryPolicy) -> (Cancellat
 
 async fn stop((stop, running): (CancellationToken, JoinHandle<()>)) {
     stop.cancel();
-    timeout(PATIENCE, running).await.expect("stops in time").unwrap();
+    timeout(PATIENCE, running).await.expect("the pusher should stop in time").unwrap();
 }
 
 fn message(text: &str) -> Message {
@@ -120,7 +123,7 @@ async fn wait_until<F: Future<Output = bool>>(mut condition: impl FnMut() -> F) 
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
     };
-    timeout(PATIENCE, polling).await.expect("in time");
+    timeout(PATIENCE, polling).await.expect("the condition should become true in time");
 }
 
 async fn wait_for_stats(topic: &SqliteTopic, stats: TopicStats) {
@@ -128,7 +131,7 @@ async fn wait_for_stats(topic: &SqliteTopic, stats: TopicStats) {
 }
 
 #[tokio::test]
-async fn topic_conforms() {
+async fn topic_passes_the_conformance_suite() {
     let folder = tempfile::tempdir().unwrap();
     let topic = open(&folder).await;
     let mut receiver = Receiver::start(always_ok).await;
@@ -158,7 +161,7 @@ async fn acknowledged_message_is_delivered_once() {
     assert_eq!(delivery.delivery_attempt, Some(1));
     wait_for_stats(&topic, TopicStats::default()).await;
     stop(pusher).await;
-    assert!(receiver.deliveries.try_recv().is_err(), "it was delivered twice");
+    assert!(receiver.deliveries.try_recv().is_err(), "the message was delivered twice");
 }
 
 #[tokio::test]
@@ -166,7 +169,7 @@ async fn status_200_201_202_or_204_acknowledges() {
     let folder = tempfile::tempdir().unwrap();
     let topic = open(&folder).await;
     let statuses: Responder =
-        |number| Reply::Status(StatusCode::from_u16([200, 201, 202, 204][number]).unwrap());
+        |number| Response::Status(StatusCode::from_u16([200, 201, 202, 204][number]).unwrap());
     let mut receiver = Receiver::start(statuses).await;
     let pusher = start(&topic, &receiver.url(), policy());
     for text in ["a", "b", "c", "d"] {
@@ -182,7 +185,7 @@ async fn any_other_status_causes_a_redelivery() {
     let folder = tempfile::tempdir().unwrap();
     let topic = open(&folder).await;
     let responder: Responder =
-        |number| Reply::Status(StatusCode::from_u16([503, 429, 500, 301, 203, 400, 200][number]).unwrap());
+        |number| Response::Status(StatusCode::from_u16([503, 429, 500, 301, 203, 400, 200][number]).unwrap());
     let mut receiver = Receiver::start(responder).await;
     let pusher = start(&topic, &receiver.url(), policy());
     topic.publish(message("a")).await.unwrap();
@@ -195,14 +198,14 @@ async fn any_other_status_causes_a_redelivery() {
 }
 
 #[tokio::test]
-async fn message_is_delivered_once_the_receiver_starts() {
+async fn message_is_delivered_when_the_receiver_starts_later() {
     let folder = tempfile::tempdir().unwrap();
     let topic = open(&folder).await;
-    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let url = format!("http://{}/push", free.local_addr().unwrap());
-    drop(free);
-    let unlimited = RetryPolicy { max_attempts: u32::MAX, ..policy() };
-    let pusher = start(&topic, &url, unlimited);
+    let unused_port = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/push", unused_port.local_addr().unwrap());
+    drop(unused_port);
+    let without_limit = RetryPolicy { max_attempts: u32::MAX, ..policy() };
+    let pusher = start(&topic, &url, without_limit);
     let id: i64 = topic.publish(message("a")).await.unwrap().parse().unwrap();
     wait_until(|| async { topic.store.due_and_attempts(id).await.unwrap().1 >= 3 }).await;
     stop(pusher).await;
@@ -221,11 +224,12 @@ async fn response_after_the_ack_deadline_causes_a_redelivery() {
     let folder = tempfile::tempdir().unwrap();
     let topic = open(&folder).await;
     let responder: Responder = |number| {
-        if number == 0 { Reply::Never } else { always_ok(number) }
+        if number == 0 { Response::Never } else { always_ok(number) }
     };
     let mut receiver = Receiver::start(responder).await;
-    let impatient = RetryPolicy { ack_deadline: Duration::from_millis(100), ..policy_without_max_attempts() };
-    let pusher = start(&topic, &receiver.url(), impatient);
+    let short_deadline =
+        RetryPolicy { ack_deadline: Duration::from_millis(100), ..policy_without_max_attempts() };
+    let pusher = start(&topic, &receiver.url(), short_deadline);
     topic.publish(message("a")).await.unwrap();
     assert_eq!(receiver.next().await.delivery_attempt, Some(1));
     assert_eq!(receiver.next().await.delivery_attempt, Some(2));
@@ -245,7 +249,7 @@ async fn message_becomes_a_dead_letter_after_max_attempts() {
     }
     wait_for_stats(&topic, TopicStats { pending: 0, dead: 1 }).await;
     stop(pusher).await;
-    assert!(receiver.deliveries.try_recv().is_err(), "it was delivered a fourth time");
+    assert!(receiver.deliveries.try_recv().is_err(), "the message was delivered a fourth time");
     let dead = topic.store.dead_letter(id.parse().unwrap()).await;
     assert_eq!(dead, Some((3, "status 503".to_owned())));
 }
@@ -265,7 +269,7 @@ async fn message_whose_last_attempt_was_interrupted_becomes_a_dead_letter() {
     wait_for_stats(&topic, TopicStats { pending: 0, dead: 1 }).await;
     stop(pusher).await;
     assert!(receiver.deliveries.try_recv().is_err());
-    assert_eq!(topic.store.dead_letter(id).await.unwrap().1, "no answer to the last attempt");
+    assert_eq!(topic.store.dead_letter(id).await.unwrap().1, "no response to the last attempt");
 }
 
 #[test]
@@ -284,21 +288,21 @@ fn pause_doubles_up_to_the_maximum_with_jitter() {
 }
 
 #[tokio::test]
-async fn refused_message_is_due_after_the_pause() {
+async fn refused_message_becomes_due_after_the_retry_pause() {
     let folder = tempfile::tempdir().unwrap();
     let topic = open(&folder).await;
     let mut receiver = Receiver::start(always_503).await;
     let hour = Duration::from_secs(3600);
-    let slow = RetryPolicy { min_backoff: hour, max_backoff: 8 * hour, ..policy() };
+    let long_backoff = RetryPolicy { min_backoff: hour, max_backoff: 8 * hour, ..policy() };
     let id: i64 = topic.publish(message("a")).await.unwrap().parse().unwrap();
     for attempt in 1..=3 {
         let before = unix_millis(SystemTime::now());
-        let pusher = start(&topic, &receiver.url(), slow.clone());
+        let pusher = start(&topic, &receiver.url(), long_backoff.clone());
         receiver.next().await;
         stop(pusher).await;
         let after = unix_millis(SystemTime::now());
         let (due, attempts) = topic.store.due_and_attempts(id).await.unwrap();
-        let pause = crate::clock::millis(retry_pause(&slow, id, attempt));
+        let pause = crate::clock::millis(retry_pause(&long_backoff, id, attempt));
         assert_eq!(attempts, attempt);
         assert!((before + pause..=after + pause).contains(&due), "{attempt}: {due}");
         topic.store.reschedule(id, 0).await.unwrap();
@@ -324,11 +328,11 @@ async fn unacknowledged_messages_are_delivered_after_a_restart() {
     for text in ["a", "b", "c"] {
         topic.publish(message(text)).await.unwrap();
     }
-    let mut silent = Receiver::start(|_| Reply::Never).await;
-    let (_, running) = start(&topic, &silent.url(), RetryPolicy { max_outstanding: 2, ..policy() });
-    silent.next().await;
-    silent.next().await;
-    // As in a crash, no outcome is recorded.
+    let mut unresponsive = Receiver::start(|_| Response::Never).await;
+    let (_, running) = start(&topic, &unresponsive.url(), RetryPolicy { max_outstanding: 2, ..policy() });
+    unresponsive.next().await;
+    unresponsive.next().await;
+    // After the abort, as after a crash, no outcome is recorded.
     running.abort();
     assert!(running.await.unwrap_err().is_cancelled());
     drop(topic);
@@ -350,7 +354,7 @@ async fn unacknowledged_messages_are_delivered_after_a_restart() {
 }
 
 #[tokio::test]
-async fn stopping_pusher_finishes_open_pushes_and_starts_no_new_ones() {
+async fn stopped_pusher_finishes_the_pushes_in_progress_and_starts_no_others() {
     static GATE: tokio::sync::Semaphore = tokio::sync::Semaphore::const_new(0);
     async fn gated(State(arrived): State<mpsc::UnboundedSender<()>>) -> StatusCode {
         arrived.send(()).unwrap();
@@ -373,7 +377,7 @@ async fn stopping_pusher_finishes_open_pushes_and_starts_no_new_ones() {
     arrived.recv().await.unwrap();
     stop.cancel();
     tokio::task::yield_now().await;
-    assert!(!running.is_finished(), "two pushes are open");
+    assert!(!running.is_finished(), "the pusher stopped although two pushes are in progress");
     GATE.add_permits(2);
     timeout(PATIENCE, running).await.unwrap().unwrap();
     assert_eq!(topic.stats().await.unwrap(), TopicStats { pending: 1, dead: 0 });
@@ -381,10 +385,10 @@ async fn stopping_pusher_finishes_open_pushes_and_starts_no_new_ones() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn two_thousand_messages_are_each_delivered_once_with_eight_at_a_time() {
+async fn each_of_2000_messages_is_delivered_once_and_at_most_eight_at_a_time() {
     #[derive(Default)]
     struct Concurrency {
-        now: AtomicUsize,
+        current: AtomicUsize,
         max: AtomicUsize,
     }
     async fn counted(
@@ -392,11 +396,11 @@ async fn two_thousand_messages_are_each_delivered_once_with_eight_at_a_time() {
         headers: HeaderMap,
         body: Bytes,
     ) -> StatusCode {
-        let now = concurrency.now.fetch_add(1, Ordering::SeqCst) + 1;
-        concurrency.max.fetch_max(now, Ordering::SeqCst);
+        let current = concurrency.current.fetch_add(1, Ordering::SeqCst) + 1;
+        concurrency.max.fetch_max(current, Ordering::SeqCst);
         tokio::task::yield_now().await;
         seen.send(Delivery::parse(&headers, &body).unwrap().message_id.unwrap()).unwrap();
-        concurrency.now.fetch_sub(1, Ordering::SeqCst);
+        concurrency.current.fetch_sub(1, Ordering::SeqCst);
         StatusCode::OK
     }
     let concurrency = Arc::new(Concurrency::default());
@@ -420,11 +424,11 @@ async fn two_thousand_messages_are_each_delivered_once_with_eight_at_a_time() {
     stop(pusher).await;
     let mut delivered = BTreeSet::new();
     while let Ok(id) = seen.try_recv() {
-        assert!(delivered.insert(id), "delivered twice although acknowledged");
+        assert!(delivered.insert(id), "a message was delivered twice although it was acknowledged");
     }
     assert_eq!(delivered, published);
     let max = concurrency.max.load(Ordering::SeqCst);
-    assert!((2..=8).contains(&max), "{max} at the same time");
+    assert!((2..=8).contains(&max), "{max} pushes at the same time");
 }
 
 #[tokio::test]
@@ -432,7 +436,7 @@ async fn commits_are_synced_to_disk() {
     let folder = tempfile::tempdir().unwrap();
     let topic = open(&folder).await;
     let pragma = |name: &'static str| {
-        topic.store.call(move |connection| {
+        topic.store.run_in_transaction(move |connection| {
             connection.pragma_query_value(None, name, |row| row.get::<_, rusqlite::types::Value>(0))
         })
     };
