@@ -36,7 +36,7 @@ use tokio_util::sync::CancellationToken;
 /// Maximum time that a test waits for anything. Only a failing test reaches it.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-fn object(name: &str) -> ObjectName {
+fn object_name(name: &str) -> ObjectName {
     ObjectName::new(name).unwrap()
 }
 
@@ -77,7 +77,7 @@ async fn every_version_of_an_object_has_its_own_generation() {
     let mut generations = BTreeSet::new();
     for data in ["one", "two"] {
         emulator.upload("images", "a/b c.jpg", "image/jpeg", data.into()).await.unwrap();
-        let read = bucket.read(&object("a/b c.jpg"), 10).await.unwrap();
+        let read = bucket.read(&object_name("a/b c.jpg"), 10).await.unwrap();
         assert_eq!(read.data, data);
         generations.insert(read.generation.unwrap());
     }
@@ -120,10 +120,10 @@ async fn call_is_retried_after_a_temporary_failure() {
     let url = serve(Router::new().fallback(flaky)).await;
     let cloud = CloudArgs { cloud_timeout: Duration::from_secs(10), ..cloud_args_with_short_timeout(&url) };
     let bucket = GcsBucket::open("images", &cloud).await.unwrap();
-    let created = bucket.create(&object("a"), "data".into(), "text/plain").await.unwrap();
+    let created = bucket.create(&object_name("a"), "data".into(), "text/plain").await.unwrap();
     assert_eq!(created, Created::New);
-    assert_eq!(bucket.read(&object("a"), 10).await.unwrap().data, "data");
-    assert!(!bucket.exists(&object("b")).await.unwrap());
+    assert_eq!(bucket.read(&object_name("a"), 10).await.unwrap().data, "data");
+    assert!(!bucket.exists(&object_name("b")).await.unwrap());
     assert_eq!(attempts.load(Ordering::SeqCst), 8, "each of the four calls takes two attempts");
 }
 
@@ -153,9 +153,12 @@ async fn calls_to_an_unreachable_or_hanging_cloud_fail_within_the_timeout() {
         let bucket = GcsBucket::open("images", &cloud).await.unwrap();
         let unavailable = |error: &BucketError| matches!(error, BucketError::Unavailable(_));
         let data = Bytes::from_static(b"data");
-        assert!(unavailable(&bucket.create(&object("a"), data, "text/plain").await.unwrap_err()), "{url}");
-        assert!(unavailable(&bucket.read(&object("a"), 10).await.unwrap_err()), "{url}");
-        assert!(unavailable(&bucket.exists(&object("a")).await.unwrap_err()), "{url}");
+        assert!(
+            unavailable(&bucket.create(&object_name("a"), data, "text/plain").await.unwrap_err()),
+            "{url}"
+        );
+        assert!(unavailable(&bucket.read(&object_name("a"), 10).await.unwrap_err()), "{url}");
+        assert!(unavailable(&bucket.exists(&object_name("a")).await.unwrap_err()), "{url}");
         let topic = PubSubTopic::open("projects/test/topics/images", &cloud).await.unwrap();
         topic.publish(Message { data: "x".into(), ..Message::default() }).await.unwrap_err();
         assert!(begin.elapsed() < PATIENCE, "{url}: {:?}", begin.elapsed());

@@ -40,7 +40,8 @@ async fn object_larger_than_the_limit_is_refused(bucket: &dyn Bucket) {
     assert_eq!(create(bucket, "limit", b"12345").await, Created::New);
     for limit in [0, 4] {
         let result = bucket.read(&name, limit).await;
-        let too_large = matches!(&result, Err(BucketError::TooLarge { limit: l, .. }) if *l == limit);
+        let too_large =
+            matches!(&result, Err(BucketError::TooLarge { limit: reported, .. }) if *reported == limit);
         assert!(too_large, "limit {limit}: {result:?}");
     }
     for limit in [5, 6, usize::MAX] {

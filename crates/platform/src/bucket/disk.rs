@@ -247,7 +247,7 @@ mod tests {
     use super::*;
     use crate::bucket::conformance;
 
-    fn name(text: &str) -> ObjectName {
+    fn object_name(text: &str) -> ObjectName {
         ObjectName::new(text).unwrap()
     }
 
@@ -267,10 +267,10 @@ mod tests {
     async fn object_exists_after_reopening() {
         let folder = tempfile::tempdir().unwrap();
         let bucket = DiskBucket::open(folder.path()).await.unwrap();
-        bucket.create(&name("a/b"), Bytes::from_static(b"x"), "text/plain").await.unwrap();
+        bucket.create(&object_name("a/b"), Bytes::from_static(b"x"), "text/plain").await.unwrap();
         drop(bucket);
         let bucket = DiskBucket::open(folder.path()).await.unwrap();
-        assert_eq!(bucket.read(&name("a/b"), 1).await.unwrap().data, "x");
+        assert_eq!(bucket.read(&object_name("a/b"), 1).await.unwrap().data, "x");
     }
 
     #[tokio::test]
@@ -279,7 +279,7 @@ mod tests {
         let bucket = DiskBucket::open(folder.path()).await.unwrap();
         let unfinished = folder.path().join(TEMP_FOLDER).join("unfinished");
         fs::write(&unfinished, "ha").unwrap();
-        let object = name(".tmp/unfinished");
+        let object = object_name(".tmp/unfinished");
         assert!(!bucket.exists(&object).await.unwrap());
         assert!(matches!(bucket.read(&object, 9).await, Err(BucketError::NotFound(_))));
         let created = bucket.create(&object, Bytes::new(), "text/plain").await;
@@ -298,12 +298,12 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let bucket = DiskBucket::open(folder.path()).await.unwrap();
         let data = Bytes::from_static(b"x");
-        bucket.create(&name("a/b"), data.clone(), "text/plain").await.unwrap();
+        bucket.create(&object_name("a/b"), data.clone(), "text/plain").await.unwrap();
         for refused in ["a/b/c", "a/b/c/d", "a"] {
-            let created = bucket.create(&name(refused), data.clone(), "text/plain").await;
+            let created = bucket.create(&object_name(refused), data.clone(), "text/plain").await;
             assert!(matches!(created, Err(BucketError::BadName { .. })), "{refused}: {created:?}");
-            assert!(!bucket.exists(&name(refused)).await.unwrap(), "{refused}");
-            let read = bucket.read(&name(refused), 9).await;
+            assert!(!bucket.exists(&object_name(refused)).await.unwrap(), "{refused}");
+            let read = bucket.read(&object_name(refused), 9).await;
             assert!(matches!(read, Err(BucketError::NotFound(_))), "{refused}: {read:?}");
         }
         assert_eq!(temp_file_count(folder.path()), 0);
@@ -315,10 +315,10 @@ mod tests {
         let bucket = DiskBucket::open(folder.path()).await.unwrap();
         let part = "x".repeat(256);
         for too_long in [part.clone(), format!("a/{part}"), format!("{part}/a")] {
-            let created = bucket.create(&name(&too_long), Bytes::new(), "text/plain").await;
+            let created = bucket.create(&object_name(&too_long), Bytes::new(), "text/plain").await;
             assert!(matches!(created, Err(BucketError::BadName { .. })), "{created:?}");
-            assert!(!bucket.exists(&name(&too_long)).await.unwrap());
-            let read = bucket.read(&name(&too_long), 9).await;
+            assert!(!bucket.exists(&object_name(&too_long)).await.unwrap());
+            let read = bucket.read(&object_name(&too_long), 9).await;
             assert!(matches!(read, Err(BucketError::NotFound(_))), "{read:?}");
         }
     }

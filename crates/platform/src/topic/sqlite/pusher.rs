@@ -95,6 +95,7 @@ impl Default for RetryPolicy {
 #[derive(Debug)]
 pub struct Pusher {
     context: Arc<PushContext>,
+    /// Wakes the pusher when a message is published.
     published: Arc<Notify>,
 }
 

@@ -160,7 +160,8 @@ impl Store {
         .await
     }
 
-    /// Claims up to `limit` messages that are due and not in `leased`, in the order of their due times.
+    /// Claims up to `limit` messages that are due, in the order of their due times. Skips the messages whose
+    /// ids are in `leased`, because the pusher is delivering them.
     ///
     /// This method counts the attempt before the delivery, so that a message that crashes this process is not
     /// delivered forever.
