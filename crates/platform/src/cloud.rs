@@ -9,12 +9,12 @@ use google_cloud_gax::exponential_backoff::{ExponentialBackoff, ExponentialBacko
 
 use crate::config::{Validate, parse_defaults, parse_seconds};
 
-/// Settings for calls to Google Cloud; each service flattens these flags into its configuration.
+/// Settings for calls to Google Cloud. Each service flattens these flags into its configuration.
 ///
 /// If no emulator is set, calls go to the addresses of Google, with Application Default Credentials.
 #[derive(Clone, Debug, PartialEq, Eq, Args)]
 pub struct CloudArgs {
-    /// Project of topics and subscriptions whose names do not include one
+    /// Project of topics and subscriptions whose names do not include a project
     #[arg(long, env = "GOOGLE_CLOUD_PROJECT", value_name = "PROJECT")]
     pub google_cloud_project: Option<String>,
     /// Address of a Cloud Storage emulator, as in localhost:4443
@@ -43,7 +43,7 @@ impl Default for CloudArgs {
 impl Validate for CloudArgs {
     fn problems(&self) -> Vec<String> {
         if self.cloud_timeout.is_zero() {
-            vec!["--cloud-timeout (CLOUD_TIMEOUT): 0 would fail every call".to_owned()]
+            vec!["--cloud-timeout (CLOUD_TIMEOUT): with 0, every call would time out".to_owned()]
         } else {
             Vec::new()
         }
@@ -90,11 +90,11 @@ impl fmt::Display for Endpoint {
     }
 }
 
-/// Returns the policy for the pauses between the attempts of a call.
+/// Returns the backoff between the attempts of a call.
 ///
-/// The pauses are at most 0.1 s, 0.2 s, 0.4 s and so on up to 2 s, and each is shortened by a random part. By
-/// default, Google's clients begin with a pause of one second, which is too long for a request that waits for
-/// the call.
+/// The pauses are at most 0.1 s, 0.2 s, 0.4 s and so on up to 2 s, and each is shortened by a random amount.
+/// The default of Google's clients begins with a pause of up to one second, which is too long for a request
+/// that waits for the call.
 pub(crate) fn retry_backoff() -> ExponentialBackoff {
     ExponentialBackoffBuilder::new()
         .with_initial_delay(Duration::from_millis(100))
