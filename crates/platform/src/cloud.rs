@@ -19,10 +19,10 @@ pub struct CloudArgs {
     pub google_cloud_project: Option<String>,
     /// Address of a Cloud Storage emulator, as in localhost:4443
     #[arg(long, env = "STORAGE_EMULATOR_HOST", value_name = "ADDRESS")]
-    pub storage_emulator_host: Option<Endpoint>,
+    pub storage_emulator_host: Option<EmulatorAddress>,
     /// Address of a Pub/Sub emulator, as in localhost:8085
     #[arg(long, env = "PUBSUB_EMULATOR_HOST", value_name = "ADDRESS")]
-    pub pubsub_emulator_host: Option<Endpoint>,
+    pub pubsub_emulator_host: Option<EmulatorAddress>,
     /// Maximum seconds for a call to Cloud Storage or Pub/Sub, retries included
     #[arg(
         long,
@@ -52,9 +52,9 @@ impl Validate for CloudArgs {
 
 /// Address of an emulator: scheme, host and port. `localhost:8085` means `http://localhost:8085`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Endpoint(String);
+pub struct EmulatorAddress(String);
 
-impl Endpoint {
+impl EmulatorAddress {
     /// Returns the address with its scheme and without a trailing slash, as Google's clients expect it.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -66,7 +66,7 @@ impl Endpoint {
     }
 }
 
-impl FromStr for Endpoint {
+impl FromStr for EmulatorAddress {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
@@ -84,7 +84,7 @@ impl FromStr for Endpoint {
     }
 }
 
-impl fmt::Display for Endpoint {
+impl fmt::Display for EmulatorAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
@@ -120,14 +120,14 @@ mod tests {
             ("https://127.0.0.1", "https://127.0.0.1"),
             ("[::1]:8085", "http://[::1]:8085"),
         ] {
-            assert_eq!(text.parse::<Endpoint>().unwrap().as_str(), address);
+            assert_eq!(text.parse::<EmulatorAddress>().unwrap().as_str(), address);
         }
     }
 
     #[test]
     fn text_that_is_not_host_and_port_is_refused() {
         for text in ["", "/", "http://", "ftp://x", "a b", "http://host/path", "user@host:1", "host?x"] {
-            assert!(text.parse::<Endpoint>().is_err(), "{text:?}");
+            assert!(text.parse::<EmulatorAddress>().is_err(), "{text:?}");
         }
     }
 }

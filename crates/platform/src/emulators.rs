@@ -17,7 +17,7 @@ use bytes::Bytes;
 use reqwest::{Client, Method, StatusCode};
 use serde_json::{Value, json};
 
-use crate::cloud::{CloudArgs, Endpoint};
+use crate::cloud::{CloudArgs, EmulatorAddress};
 
 /// Project of the topics and subscriptions that tests create.
 pub const PROJECT: &str = "test";
@@ -115,7 +115,7 @@ impl StorageEmulator {
     ///
     /// # Errors
     /// Returns an error if the address is invalid, which does not happen.
-    pub fn endpoint(&self) -> Result<Endpoint, EmulatorError> {
+    pub fn endpoint(&self) -> Result<EmulatorAddress, EmulatorError> {
         Ok(self.0.url.parse()?)
     }
 }
@@ -225,7 +225,7 @@ impl PubSubEmulator {
     ///
     /// # Errors
     /// Returns an error if the address is invalid, which does not happen.
-    pub fn endpoint(&self) -> Result<Endpoint, EmulatorError> {
+    pub fn endpoint(&self) -> Result<EmulatorAddress, EmulatorError> {
         Ok(self.0.url.parse()?)
     }
 }
