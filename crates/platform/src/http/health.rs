@@ -80,7 +80,8 @@ pub fn health_routes(readiness: Readiness) -> Router {
         .with_state(readiness)
 }
 
-/// Returns true if monitoring polls `path`. Requests for such a path are logged only at level debug.
+/// Returns true if `path` is one that monitoring polls. Requests for such a path are logged only at level
+/// debug.
 pub(super) fn is_probe(path: &str) -> bool {
     matches!(path, "/live" | "/ready" | "/metrics")
 }
@@ -96,7 +97,7 @@ async fn ready(State(readiness): State<Readiness>) -> Response {
         }
         Phase::Draining => Problem::unavailable(
             "draining",
-            "This instance is stopping; try again and another one will answer.",
+            "This instance is shutting down; try again, and another instance answers.",
             retry_after,
         )
         .into_response(),
