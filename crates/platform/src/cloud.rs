@@ -11,7 +11,7 @@ use crate::config::{Validate, parse_defaults, parse_seconds};
 
 /// Settings for calls to Google Cloud. Each service flattens these flags into its configuration.
 ///
-/// If no emulator is set, calls go to the addresses of Google, with Application Default Credentials.
+/// If no emulator is set, calls go to Google's servers, with Application Default Credentials.
 #[derive(Clone, Debug, PartialEq, Eq, Args)]
 pub struct CloudArgs {
     /// Project of topics and subscriptions whose names do not include a project

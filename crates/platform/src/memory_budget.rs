@@ -52,7 +52,7 @@ pub struct MemoryBudget {
 #[derive(Debug)]
 struct Shared {
     free_units: Arc<Semaphore>,
-    /// One permit for each caller that may wait in addition to those that wait now.
+    /// Every waiting caller holds one permit.
     waiting_slots: Semaphore,
     total_units: u64,
     wait_timeout: Duration,

@@ -14,6 +14,8 @@ use tokio::sync::watch;
 use super::Problem;
 
 /// State of a service, which is starting, ready or draining. Clones share the state.
+///
+/// A draining service answers its open requests and then stops.
 #[derive(Clone, Debug, Default)]
 pub struct Readiness {
     phase: watch::Sender<Phase>,

@@ -15,7 +15,7 @@ use axum::{
 use super::{HttpLimits, Problem, RequestId, health::is_probe, problem::INTERNAL_DETAIL};
 use crate::telemetry::error_chain;
 
-/// Maximum number of bytes that are read from the body of a plain error. The errors of axum are far shorter.
+/// Maximum number of bytes that are read from the body of a plain error. axum's error texts are far shorter.
 const MAX_PLAIN_BYTES: usize = 4096;
 
 /// Middleware that adds the request id to problems, and turns plain error responses into problems.
@@ -43,7 +43,7 @@ pub(super) async fn render_problems(
 /// Returns true if the response is an error without a content type or with plain text. axum, its extractors
 /// and tower-http send such errors.
 ///
-/// An error with any other content type comes from a handler, whose body must be kept.
+/// An error with any other content type comes from a handler and is sent unchanged.
 fn is_plain_error(parts: &Parts) -> bool {
     let is_error = parts.status.is_client_error() || parts.status.is_server_error();
     is_error

@@ -1,7 +1,7 @@
 //! The log and the metrics of a process.
 //!
 //! The log has one line per event and goes to stderr. By default, the lines are human-readable on a terminal
-//! and JSON for Cloud Logging elsewhere. The route `/metrics` serves the metrics.
+//! and JSON for Cloud Logging otherwise. The route `/metrics` serves the metrics.
 
 mod error_chain;
 mod json;

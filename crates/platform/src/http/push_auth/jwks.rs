@@ -5,8 +5,8 @@
 //! - The cache fetches the keys when the set is no longer fresh, or when a token names a key that is not in
 //!   the set. All callers wait for the same fetch. After every fetch, successful or not, the cache does not
 //!   fetch again for `min_refresh_interval`, so that tokens with invented key ids cannot cause many fetches.
-//! - While fetches fail, the cache uses the old set for one more day. After that day it no longer uses the
-//!   set, because Google may have revoked a key in it.
+//! - A set that is no longer fresh is stale. While fetches fail, the cache uses a stale set for one more day.
+//!   It does not use the set for longer, because Google may have revoked one of the keys.
 
 use std::{
     collections::HashMap,
@@ -33,7 +33,7 @@ const DEFAULT_LIFETIME: Duration = Duration::from_secs(60 * 60);
 const MIN_LIFETIME: Duration = Duration::from_secs(60);
 /// Maximum time for which a set is fresh, even if its `max-age` is longer.
 const MAX_LIFETIME: Duration = Duration::from_secs(24 * 60 * 60);
-/// Maximum time for which a set that is no longer fresh is used because fetches fail.
+/// Maximum time for which a stale set is used while fetches fail.
 const MAX_STALENESS: Duration = Duration::from_secs(24 * 60 * 60);
 /// Maximum size of a set in bytes. The set of Google has about 1,500 bytes.
 const MAX_JWKS_BYTES: usize = 1 << 20;
@@ -118,8 +118,7 @@ impl Shared {
         self.lock_state().last_fetch_end.is_none_or(|end| end.elapsed() >= self.min_refresh_interval)
     }
 
-    /// Returns the key with the id `key_id` from the set, which may be up to [`MAX_STALENESS`] past its
-    /// freshness.
+    /// Returns the key with the id `key_id`. The set may be stale, but for no longer than [`MAX_STALENESS`].
     fn usable_key(&self, key_id: &str) -> Result<Arc<DecodingKey>, PushAuthError> {
         let state = self.lock_state();
         match state.set.as_ref().filter(|set| Instant::now() < set.fresh_until + MAX_STALENESS) {
@@ -135,7 +134,7 @@ impl Shared {
 
     /// Fetches the keys and replaces the set. If the fetch fails, the old set stays.
     ///
-    /// The lock of the fetch is released when this method returns.
+    /// `_fetch_guard` holds the fetch lock until this method returns.
     async fn refresh(self: Arc<Self>, _fetch_guard: OwnedMutexGuard<()>) {
         let result = match timeout(self.fetch_timeout, self.fetch()).await {
             Ok(result) => result,
