@@ -149,8 +149,8 @@ impl PubSubEmulator {
     /// Creates a subscription that pushes the messages of `topic`, a full name, to `url`. Returns the full
     /// name of the subscription.
     ///
-    /// The subscription has no retry policy, because the emulator loses messages of subscriptions with a retry
-    /// policy if the messages are due in the same millisecond.
+    /// The subscription has no retry policy. If a subscription has one, the emulator loses messages that are
+    /// due in the same millisecond.
     ///
     /// # Errors
     /// Returns an error if the emulator refuses the request.

@@ -6,8 +6,8 @@ use std::time::Duration;
 ///
 /// The message of the error is for the log. It may contain claims of the token, but never the token itself.
 ///
-/// The message of a refused push stays unacknowledged. Pub/Sub delivers it again according to the retry policy
-/// of the subscription.
+/// The message of a refused push stays unacknowledged. Pub/Sub delivers it again according to the retry
+/// policy of the subscription.
 #[derive(Debug, thiserror::Error)]
 pub enum PushAuthError {
     /// The request has no header Authorization, or the header has no token after its scheme.

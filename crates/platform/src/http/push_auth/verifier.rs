@@ -64,7 +64,7 @@ pub(super) struct Token<'a> {
 /// The header of a token. `alg` is the algorithm of the signature, and `kid` is the id of the key. `crit`
 /// lists the extensions that a verifier must support; this verifier supports none.
 #[derive(Deserialize)]
-struct Header {
+struct JwtHeader {
     alg: String,
     kid: Option<String>,
     crit: Option<Value>,
@@ -81,7 +81,7 @@ impl<'a> Token<'a> {
         let (message, header, payload, signature) =
             split(token).ok_or(malformed("the number of parts is not three"))?;
         let header = decode_base64url(header).ok_or(malformed("the token header is not base64url"))?;
-        let header: Header =
+        let header: JwtHeader =
             serde_json::from_slice(&header).map_err(|_| malformed("the token header is not a JWT header"))?;
         if header.alg != "RS256" {
             return Err(PushAuthError::WrongAlgorithm);
