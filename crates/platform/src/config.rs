@@ -243,6 +243,7 @@ fn value_problem(error: &Error) -> String {
     }
 }
 
+/// Returns the first line of clap's message, without the prefix `error: `.
 fn first_line(error: &Error) -> String {
     let text = error.render().to_string();
     let line = text.lines().next().unwrap_or_default();
@@ -334,7 +335,7 @@ mod tests {
         parse_from(["service"].into_iter().chain(args.split_whitespace()).map(OsString::from))
     }
 
-    fn problems(args: &str) -> String {
+    fn error_text(args: &str) -> String {
         let (text, status) = parse(args).unwrap_err();
         assert_eq!(status, EXIT_USAGE, "{text}");
         text
@@ -355,7 +356,7 @@ mod tests {
     #[test]
     fn every_problem_is_reported_at_once() {
         insta::assert_snapshot!(
-            problems("--port abc --timeout=-1 --max-body 3MB --log-format xml --verbose=maybe --bogus 7 --other=8"),
+            error_text("--port abc --timeout=-1 --max-body 3MB --log-format xml --verbose=maybe --bogus 7 --other=8"),
             @r#"
         --port / TEST_CONFIG_PORT: "abc": invalid digit found in string
         --timeout: "-1": expected seconds, as in 30 or 2.5
@@ -373,7 +374,7 @@ mod tests {
 
     #[test]
     fn flag_without_its_value_is_reported() {
-        insta::assert_snapshot!(problems("--bucket b --number 1 --timeout=x --port"), @r#"
+        insta::assert_snapshot!(error_text("--bucket b --number 1 --timeout=x --port"), @r#"
         --timeout: "x": expected seconds, as in 30 or 2.5
         --port / TEST_CONFIG_PORT: a value is needed
         try '--help'
@@ -382,7 +383,7 @@ mod tests {
 
     #[test]
     fn repeated_flag_is_reported_once() {
-        insta::assert_snapshot!(problems("--bucket b --number 1 --port x --port 1 --port 2"), @r#"
+        insta::assert_snapshot!(error_text("--bucket b --number 1 --port x --port 1 --port 2"), @r#"
         --port / TEST_CONFIG_PORT: "x": invalid digit found in string
         try '--help'
         "#);
@@ -391,7 +392,7 @@ mod tests {
     #[test]
     fn broken_rules_are_reported_if_all_values_parse() {
         insta::assert_snapshot!(
-            problems("--bucket b --number 1 --timeout 0 --port 1 --max-body 1"),
+            error_text("--bucket b --number 1 --timeout 0 --port 1 --max-body 1"),
             @r#"
         --timeout: must be more than 0
         --max-body: too little for --port 1
@@ -402,7 +403,7 @@ mod tests {
 
     #[test]
     fn stray_word_is_reported() {
-        insta::assert_snapshot!(problems("stray --bucket b --number 1 --port x"), @r#"
+        insta::assert_snapshot!(error_text("stray --bucket b --number 1 --port x"), @r#"
         unexpected argument 'stray' found
         --port / TEST_CONFIG_PORT: "x": invalid digit found in string
         try '--help'

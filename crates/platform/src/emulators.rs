@@ -275,6 +275,7 @@ impl EmulatorProcess {
         }
     }
 
+    /// Sends a request with the JSON `body`, and returns the JSON of the response.
     async fn call(&self, method: Method, path: &str, body: &Value) -> Result<Value, EmulatorError> {
         let request = self.client.request(method, format!("{}{path}", self.url)).json(body);
         let response = request.send().await?;

@@ -16,7 +16,7 @@ use super::{HttpLimits, Problem, RequestId, health::is_probe, problem::INTERNAL_
 use crate::telemetry::error_chain;
 
 /// Maximum number of bytes that are read from the body of a plain error. axum's error texts are far shorter.
-const MAX_PLAIN_BYTES: usize = 4096;
+const MAX_PLAIN_ERROR_BYTES: usize = 4096;
 
 /// Middleware that adds the request id to problems, and turns plain error responses into problems.
 pub(super) async fn render_problems(
@@ -55,7 +55,7 @@ fn is_plain_error(parts: &Parts) -> bool {
 struct PlainError(String);
 
 async fn problem_from_plain_error(status: StatusCode, body: Body, limits: &HttpLimits) -> Problem {
-    let bytes = to_bytes(body, MAX_PLAIN_BYTES).await.unwrap_or_default();
+    let bytes = to_bytes(body, MAX_PLAIN_ERROR_BYTES).await.unwrap_or_default();
     let text = String::from_utf8_lossy(&bytes).trim().to_owned();
     let (kind, detail) = kind_and_detail(status);
     match status {

@@ -38,7 +38,7 @@ pub use self::{
 };
 use self::{
     jwks::JwksCache,
-    verifier::{Token, TokenRules, bearer_token},
+    verifier::{TokenRules, UnverifiedToken, bearer_token},
 };
 use super::{Problem, PushGuard};
 
@@ -94,10 +94,10 @@ impl PushAuth {
         &self,
         authorization: Option<&HeaderValue>,
     ) -> Result<Claims, PushAuthError> {
-        let token = Token::parse(bearer_token(authorization)?)?;
+        let token = UnverifiedToken::parse(bearer_token(authorization)?)?;
         let key = self.keys.find_key(&token.key_id).await?;
         let payload = token.verified_payload(&key)?;
-        self.rules.check(&payload, SystemTime::now())
+        self.rules.check_claims(&payload, SystemTime::now())
     }
 }
 

@@ -52,11 +52,11 @@ pub(super) fn bearer_token(authorization: Option<&HeaderValue>) -> Result<&str, 
 
 /// The parts of a JSON Web Token that is not yet verified.
 #[derive(Debug)]
-pub(super) struct Token<'a> {
+pub(super) struct UnverifiedToken<'a> {
     /// Id of the key that signed the token, according to the token's header.
     pub(super) key_id: String,
     /// The signed text, which consists of the header, a dot and the payload as received.
-    message: &'a str,
+    signed_text: &'a str,
     payload: &'a str,
     signature: &'a str,
 }
@@ -70,15 +70,15 @@ struct JwtHeader {
     crit: Option<Value>,
 }
 
-impl<'a> Token<'a> {
+impl<'a> UnverifiedToken<'a> {
     pub(super) fn parse(token: &'a str) -> Result<Self, PushAuthError> {
         let malformed = PushAuthError::Malformed;
         let split = |token: &'a str| {
-            let (message, signature) = token.rsplit_once('.')?;
-            let (header, payload) = message.split_once('.')?;
-            (!payload.contains('.')).then_some((message, header, payload, signature))
+            let (signed_text, signature) = token.rsplit_once('.')?;
+            let (header, payload) = signed_text.split_once('.')?;
+            (!payload.contains('.')).then_some((signed_text, header, payload, signature))
         };
-        let (message, header, payload, signature) =
+        let (signed_text, header, payload, signature) =
             split(token).ok_or(malformed("the number of parts is not three"))?;
         let header = decode_base64url(header).ok_or(malformed("the token header is not base64url"))?;
         let header: JwtHeader =
@@ -93,12 +93,12 @@ impl<'a> Token<'a> {
             return Err(PushAuthError::SignatureRemoved);
         }
         let key_id = header.kid.filter(|kid| !kid.is_empty()).ok_or(PushAuthError::NoKeyId)?;
-        Ok(Self { key_id, message, payload, signature })
+        Ok(Self { key_id, signed_text, payload, signature })
     }
 
     /// Verifies the signature with `key` and returns the payload.
     pub(super) fn verified_payload(&self, key: &DecodingKey) -> Result<Vec<u8>, PushAuthError> {
-        match crypto::verify(self.signature, self.message.as_bytes(), key, Algorithm::RS256) {
+        match crypto::verify(self.signature, self.signed_text.as_bytes(), key, Algorithm::RS256) {
             Ok(true) => {
                 decode_base64url(self.payload).ok_or(PushAuthError::Malformed("the payload is not base64url"))
             }
@@ -134,7 +134,7 @@ pub(super) struct TokenRules {
 
 impl TokenRules {
     /// Checks the claims in the payload of a token whose signature is verified.
-    pub(super) fn check(&self, payload: &[u8], now: SystemTime) -> Result<Claims, PushAuthError> {
+    pub(super) fn check_claims(&self, payload: &[u8], now: SystemTime) -> Result<Claims, PushAuthError> {
         let claims: RawClaims = serde_json::from_slice(payload)
             .map_err(|_| PushAuthError::Malformed("the payload is not a set of claims"))?;
 
