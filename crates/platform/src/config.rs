@@ -70,7 +70,7 @@ pub fn parse_from<C: clap::Parser + Validate>(
         command: C::command(),
         args: args.into_iter().collect(),
         problems: Vec::new(),
-        relaxed: HashSet::new(),
+        relaxed_ids: HashSet::new(),
     };
     let matches = loop {
         match parser.command.clone().try_get_matches_from(&parser.args) {
@@ -103,15 +103,15 @@ fn validate<C: clap::Parser + Validate>(matches: &ArgMatches) -> Result<C, Vec<S
 
 /// A parser that finds all problems in the arguments and the environment variables.
 ///
-/// clap stops at the first problem. This parser records the problem, changes the command so that clap accepts
-/// the argument, and parses again, until clap reports no problem.
+/// clap stops at the first problem. This parser records the problem, makes clap accept the argument or
+/// removes an unknown argument, and parses again, until it can find no more problems.
 struct LenientParser {
     command: Command,
     args: Vec<OsString>,
     problems: Vec<String>,
     /// Ids of the arguments that accept any value now. Each argument is relaxed at most once, so that the
     /// repeated parsing ends.
-    relaxed: HashSet<String>,
+    relaxed_ids: HashSet<String>,
 }
 
 impl LenientParser {
@@ -129,17 +129,17 @@ impl LenientParser {
                 arg_names.iter().any(|arg_name| self.remove_unknown(arg_name))
             }
             ErrorKind::MissingRequiredArgument => {
-                let mut relaxed = false;
+                let mut any_relaxed = false;
                 for arg_name in &arg_names {
                     match self.find_arg(arg_name) {
                         Some(arg) => {
                             self.problems.push(format!("{}: a value is needed", flag_and_variable(&arg)));
-                            relaxed |= self.relax(&arg);
+                            any_relaxed |= self.relax(&arg);
                         }
                         None => self.problems.push(format!("{arg_name}: a value is needed")),
                     }
                 }
-                relaxed
+                any_relaxed
             }
             ErrorKind::ValueValidation | ErrorKind::InvalidValue => {
                 match arg_names.first().and_then(|arg_name| self.find_arg(arg_name)) {
@@ -178,7 +178,7 @@ impl LenientParser {
     /// Changes the command so that `arg` is optional and accepts any value or no value. Returns false if
     /// `arg` was changed before.
     fn relax(&mut self, arg: &Arg) -> bool {
-        if !self.relaxed.insert(arg.get_id().to_string()) {
+        if !self.relaxed_ids.insert(arg.get_id().to_string()) {
             return false;
         }
         let is_positional = arg.is_positional();
