@@ -43,7 +43,8 @@ impl Validate for Config {
         if self.topic.ack_deadline <= self.classify.request_timeout {
             problems.push(
                 "--topic-ack-deadline (TOPIC_ACK_DEADLINE) must exceed --classify-request-timeout \
-                 (CLASSIFY_REQUEST_TIMEOUT), or slow announcements are delivered again while they are handled"
+                 (CLASSIFY_REQUEST_TIMEOUT); otherwise an announcement may be delivered again while classify \
+                 handles it"
                     .to_owned(),
             );
         }
@@ -68,7 +69,7 @@ mod tests {
     }
 
     #[test]
-    fn defaults_of_the_program_are_the_defaults_of_its_parts() {
+    fn defaults_of_the_program_are_the_defaults_of_its_settings_structs() {
         let config = parse(&[]).unwrap();
         assert_eq!(config.topic, RetryPolicy::default());
         assert_eq!(config.preprocess, preprocess::Settings::default());

@@ -22,7 +22,7 @@ async fn main() -> anyhow::Result<()> {
 }
 
 /// Prints the commands for a first prediction.
-#[expect(clippy::print_stdout, reason = "this is for the person at the terminal, not for the log")]
+#[expect(clippy::print_stdout, reason = "these lines are for the person at the terminal, not for the log")]
 fn print_first_steps(preprocess: SocketAddr, classify: SocketAddr) {
     println!(
         "\nReady. Upload a photo, then request its prediction with the id from the response:\n\

@@ -97,8 +97,8 @@ impl Pipeline {
             result.context("preprocess failed")
         };
         let run_pusher = async {
-            // The pusher waits until classify is ready. Before its warm-up, classify refuses deliveries, and
-            // each refusal would use up one of the message's limited delivery attempts.
+            // The pusher waits until classify is ready. Until then, classify refuses deliveries, and each
+            // refusal would use up one of the message's limited delivery attempts.
             tokio::select! {
                 _ = classify_readiness.wait_ready() => pusher.run(stop_pusher.clone()).await,
                 () = stop_pusher.cancelled() => {}
@@ -108,7 +108,7 @@ impl Pipeline {
         let run_classify = async {
             let result = classify.run(stop_classify.clone()).await;
             // After a normal shutdown this does nothing, because preprocess has already stopped. If classify
-            // fails, it stops preprocess and through it the pusher: neither is useful without classify.
+            // failed, this stops preprocess, which then stops the pusher. Neither is useful without classify.
             stop_preprocess.cancel();
             result.context("classify failed")
         };

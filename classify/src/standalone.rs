@@ -217,16 +217,16 @@ mod tests {
                   Pub/Sub topic that new predictions are published on, NAME or projects/PROJECT/topics/NAME
                   [env: RESULTS_TOPIC]
               --push-audience <AUDIENCE>
-                  Audience that the token of a push must have; enables the check of push tokens [env:
+                  Audience that a push token must name; enables the check of push tokens [env:
                   PUSH_AUDIENCE]
               --push-service-account <EMAIL>
-                  Service account (its e-mail address) that the token of a push must belong to [default: any
-                  that Google issued a token for the audience to] [env: PUSH_SERVICE_ACCOUNT]
+                  E-mail address of the service account that a push token must belong to [default: any
+                  account with a Google-signed token for the audience] [env: PUSH_SERVICE_ACCOUNT]
               --push-jwks-url <URL>
-                  Address of the public keys for the tokens of pushes [env: PUSH_JWKS_URL] [default:
+                  URL of the public keys that push tokens are verified with [env: PUSH_JWKS_URL] [default:
                   https://www.googleapis.com/oauth2/v3/certs]
               --google-cloud-project <PROJECT>
-                  Project of topics and subscriptions whose names do not include one [env:
+                  Project of topics and subscriptions whose names do not include a project [env:
                   GOOGLE_CLOUD_PROJECT]
               --storage-emulator-host <ADDRESS>
                   Address of a Cloud Storage emulator, as in localhost:4443 [env: STORAGE_EMULATOR_HOST]

@@ -166,7 +166,7 @@ mod tests {
                   Pub/Sub topic that images are announced on, NAME or projects/PROJECT/topics/NAME [default:
                   none, images are stored and not announced] [env: PREP_TOPIC]
               --google-cloud-project <PROJECT>
-                  Project of topics and subscriptions whose names do not include one [env:
+                  Project of topics and subscriptions whose names do not include a project [env:
                   GOOGLE_CLOUD_PROJECT]
               --storage-emulator-host <ADDRESS>
                   Address of a Cloud Storage emulator, as in localhost:4443 [env: STORAGE_EMULATOR_HOST]

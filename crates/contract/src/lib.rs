@@ -1,22 +1,22 @@
-//! This crate defines the contract between the two services. It contains the JSON of their messages and the
-//! names of their objects.
+//! This crate defines the contract between the services preprocess and classify. It contains the JSON of
+//! their messages and of `prediction.json`, and the names of the objects in the bucket.
 //!
-//! A change may add members to the JSON. No change may alter the name, type or meaning of a member.
+//! A change may add members to the JSON. No change may alter the name, type or meaning of an existing member.
 
 use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-/// File name of the preprocessed image. The image is in the folder of its upload.
+/// File name of the preprocessed image. Its folder is named after the id of the upload.
 pub const IMAGE_FILE: &str = "image.jpg";
-/// File name of the prediction. The prediction is in the folder of its upload.
+/// File name of the prediction. Its folder is named after the id of the upload.
 pub const PREDICTION_FILE: &str = "prediction.json";
 
-/// The id of an upload, which depends only on its content and the preprocessing recipe.
+/// The id of an upload, computed from its bytes and the preprocessing recipe.
 ///
-/// The id is the first 128 bits of the SHA-256 of the recipe and the uploaded bytes, written as 32 lowercase
-/// hexadecimal digits. The same bytes with the same recipe have the same id.
+/// The recipe is a text with all parameters of the preprocessing. The id is the first 128 bits of the SHA-256
+/// of the recipe, a zero byte and the uploaded bytes, written as 32 lowercase hexadecimal digits.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct ImageId(String);
@@ -27,10 +27,9 @@ pub struct ImageId(String);
 pub struct InvalidImageId;
 
 impl ImageId {
-    /// Computes the id of the upload whose received bytes are `upload`.
+    /// Computes the id of an upload that consists of the bytes `upload`.
     ///
-    /// `recipe` names the preprocessing. It must change whenever preprocessing would turn the same upload
-    /// into a different image.
+    /// `recipe` must change whenever preprocessing would turn the same upload into a different image.
     pub fn from_upload(recipe: &str, upload: &[u8]) -> Self {
         let digest =
             Sha256::new().chain_update(recipe.as_bytes()).chain_update([0]).chain_update(upload).finalize();
@@ -63,8 +62,8 @@ impl FromStr for ImageId {
     type Err = InvalidImageId;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let is_digit = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
-        if text.len() == 32 && text.bytes().all(is_digit) {
+        let is_hex_digit = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
+        if text.len() == 32 && text.bytes().all(is_hex_digit) {
             Ok(Self(text.to_owned()))
         } else {
             Err(InvalidImageId)
@@ -86,7 +85,7 @@ impl From<ImageId> for String {
     }
 }
 
-/// Path of an object, `gs://BUCKET/OBJECT`. Objects in a bucket outside Cloud Storage have such a path, too.
+/// Path of an object, `gs://BUCKET/OBJECT`. Objects in a bucket on disk have such paths, too.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct GcsPath {
@@ -94,7 +93,7 @@ pub struct GcsPath {
     object: String,
 }
 
-/// The error of creating a [`GcsPath`] from unsuitable text.
+/// The error of creating a [`GcsPath`] from invalid names or text.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("a path looks like gs://BUCKET/OBJECT")]
 pub struct InvalidGcsPath;
@@ -129,9 +128,12 @@ impl GcsPath {
 
     /// Returns the object name of the prediction for the image at this path.
     ///
+    /// `generation` is the number by which Cloud Storage identifies the version of an object. It is `None` in
+    /// a bucket without generations.
+    ///
     /// The prediction for a preprocessed image is `<id>/prediction.json`. The prediction for any other image
-    /// is `<object>.<generation>.prediction.json`, or `<object>.prediction.json` in a bucket without
-    /// generations. So every version of every image has its own prediction.
+    /// is `<object>.<generation>.prediction.json`, so that every version of the image has its own prediction.
+    /// Without a generation it is `<object>.prediction.json`.
     pub fn prediction_object(&self, generation: Option<i64>) -> String {
         match (self.image_id(), generation) {
             (Some(id), _) => id.prediction_object(),
@@ -193,14 +195,15 @@ pub struct ImageEvent {
     pub height: Option<u32>,
 }
 
-/// A class, with the probability that the model gives to it.
+/// A class and the probability that the model assigns to it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Class {
-    /// Name for people, such as `golden retriever`. Two classes can have the same name; `index` is unique.
+    /// Human-readable name, such as `golden retriever`. Two classes can have the same name, but not the same
+    /// `index`.
     pub label: String,
     /// Index of the class in the output of the model.
     pub index: usize,
-    /// WordNet id, such as `n02099601`, if the labels of the model have one.
+    /// WordNet id, such as `n02099601`. It is absent if the model's labels do not have one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub wnid: Option<String>,
     /// Softmax probability of the class, 0 to 1.
@@ -228,9 +231,9 @@ pub struct Prediction {
 /// Reason why an image can never be classified.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failure {
-    /// Word for programs, such as `not_an_image`. A word never changes its meaning.
+    /// Machine-readable word, such as `not_an_image`. The meaning of a word never changes.
     pub reason: String,
-    /// Sentence for people.
+    /// Human-readable sentence.
     pub message: String,
 }
 
@@ -301,18 +304,17 @@ mod tests {
     #[test]
     fn every_version_of_an_image_has_its_own_prediction() {
         let preprocessed = format!("{ID}/image.jpg");
-        let table = [
+        let cases = [
             ("a/cat.jpg", None, "a/cat.jpg.prediction.json"),
             ("a/cat.jpg", Some(7), "a/cat.jpg.7.prediction.json"),
             ("a/cat.jpg", Some(8), "a/cat.jpg.8.prediction.json"),
             ("a/cat.png", Some(7), "a/cat.png.7.prediction.json"),
             ("a/image.jpg", Some(7), "a/image.jpg.7.prediction.json"),
-            // The name of a preprocessed image depends on its content, so that the image has only one
-            // version.
+            // A preprocessed image has only one version, because its id is a hash of the upload.
             (preprocessed.as_str(), None, "0123456789abcdef0123456789abcdef/prediction.json"),
             (preprocessed.as_str(), Some(7), "0123456789abcdef0123456789abcdef/prediction.json"),
         ];
-        for (object, generation, expected) in table {
+        for (object, generation, expected) in cases {
             assert_eq!(path(object).prediction_object(generation), expected);
         }
     }
@@ -354,15 +356,15 @@ mod tests {
         PredictionRecord::Failed { gcs_path: path("cat.jpg"), error }
     }
 
-    /// Returns the names of all members in the JSON of results, by the name of their message in the schema.
+    /// Returns the member names in the JSON of results, keyed by the schema message that declares them.
     fn members_by_message() -> BTreeMap<String, BTreeSet<String>> {
-        let keys = |value: &Value| value.as_object().unwrap().keys().cloned().collect::<BTreeSet<_>>();
+        let names = |value: &Value| value.as_object().unwrap().keys().cloned().collect::<BTreeSet<_>>();
         let [done, failed] = [done_record(), failed_record()]
             .map(|record| serde_json::to_value(ResultMessage::new(record, PREDICTED_AT.to_owned())).unwrap());
         BTreeMap::from([
-            ("Prediction".to_owned(), &keys(&done) | &keys(&failed)),
-            ("Class".to_owned(), keys(&done["top"][0])),
-            ("Failure".to_owned(), keys(&failed["error"])),
+            ("Prediction".to_owned(), &names(&done) | &names(&failed)),
+            ("Class".to_owned(), names(&done["top"][0])),
+            ("Failure".to_owned(), names(&failed["error"])),
         ])
     }
 
@@ -370,6 +372,7 @@ mod tests {
     fn results_have_exactly_the_members_of_their_schema() {
         let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../../deploy/results.proto");
         let schema = std::fs::read_to_string(file).unwrap();
+        // The names of the messages around the current line, the innermost message last.
         let mut open_messages = Vec::new();
         let mut fields = BTreeMap::<String, BTreeSet<String>>::new();
         for line in schema.lines().filter_map(|line| line.split("//").next()).map(str::trim) {
@@ -394,7 +397,7 @@ mod tests {
         let [prediction, failure] = [done_record(), failed_record()]
             .map(|record| ResultMessage::new(record, PREDICTED_AT.to_owned()));
         let json = serde_json::to_string(&prediction).unwrap();
-        assert!(json.contains(r#""confidence":0.93"#), "the number is not widened to f64: {json}");
+        assert!(json.contains(r#""confidence":0.93"#), "the f32 must not be widened to f64: {json}");
         let expected = json!({
             "gcs_path": "gs://b/cat.jpg",
             "error": {"reason": "not_an_image", "message": "no image"},

@@ -36,11 +36,11 @@ mod tests {
         assert_eq!(text(951_782_400), "2000-02-29T00:00:00.000042Z");
         assert_eq!(text(1_709_210_096), "2024-02-29T12:34:56.000042Z");
         assert_eq!(text(4_107_542_400), "2100-03-01T00:00:00.000042Z");
-        let nanoseconds = UNIX_EPOCH + Duration::from_nanos(1_767_323_045_678_999_999);
+        let with_nanoseconds = UNIX_EPOCH + Duration::from_nanos(1_767_323_045_678_999_999);
         assert_eq!(
-            format_rfc3339(nanoseconds),
+            format_rfc3339(with_nanoseconds),
             "2026-01-02T03:04:05.678999Z",
-            "the nanoseconds are cut off, not rounded"
+            "the time is truncated to microseconds, not rounded"
         );
         assert_eq!(format_rfc3339(UNIX_EPOCH + Duration::from_secs(5)), "1970-01-01T00:00:05.000000Z");
     }

@@ -9,20 +9,20 @@ use google_cloud_gax::exponential_backoff::{ExponentialBackoff, ExponentialBacko
 
 use crate::config::{Validate, parse_defaults, parse_seconds};
 
-/// Settings for calls to Google Cloud; each service flattens these flags into its configuration.
+/// Settings for calls to Google Cloud. Each service flattens these flags into its configuration.
 ///
-/// If no emulator is set, calls go to the addresses of Google, with Application Default Credentials.
+/// If no emulator is set, calls go to Google's servers, with Application Default Credentials.
 #[derive(Clone, Debug, PartialEq, Eq, Args)]
 pub struct CloudArgs {
-    /// Project of topics and subscriptions whose names do not include one
+    /// Project of topics and subscriptions whose names do not include a project
     #[arg(long, env = "GOOGLE_CLOUD_PROJECT", value_name = "PROJECT")]
     pub google_cloud_project: Option<String>,
     /// Address of a Cloud Storage emulator, as in localhost:4443
     #[arg(long, env = "STORAGE_EMULATOR_HOST", value_name = "ADDRESS")]
-    pub storage_emulator_host: Option<Endpoint>,
+    pub storage_emulator_host: Option<EmulatorAddress>,
     /// Address of a Pub/Sub emulator, as in localhost:8085
     #[arg(long, env = "PUBSUB_EMULATOR_HOST", value_name = "ADDRESS")]
-    pub pubsub_emulator_host: Option<Endpoint>,
+    pub pubsub_emulator_host: Option<EmulatorAddress>,
     /// Maximum seconds for a call to Cloud Storage or Pub/Sub, retries included
     #[arg(
         long,
@@ -43,7 +43,7 @@ impl Default for CloudArgs {
 impl Validate for CloudArgs {
     fn problems(&self) -> Vec<String> {
         if self.cloud_timeout.is_zero() {
-            vec!["--cloud-timeout (CLOUD_TIMEOUT): 0 would fail every call".to_owned()]
+            vec!["--cloud-timeout (CLOUD_TIMEOUT): with 0, every call would time out".to_owned()]
         } else {
             Vec::new()
         }
@@ -52,9 +52,9 @@ impl Validate for CloudArgs {
 
 /// Address of an emulator: scheme, host and port. `localhost:8085` means `http://localhost:8085`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Endpoint(String);
+pub struct EmulatorAddress(String);
 
-impl Endpoint {
+impl EmulatorAddress {
     /// Returns the address with its scheme and without a trailing slash, as Google's clients expect it.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -66,7 +66,7 @@ impl Endpoint {
     }
 }
 
-impl FromStr for Endpoint {
+impl FromStr for EmulatorAddress {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
@@ -84,17 +84,17 @@ impl FromStr for Endpoint {
     }
 }
 
-impl fmt::Display for Endpoint {
+impl fmt::Display for EmulatorAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
 }
 
-/// Returns the policy for the pauses between the attempts of a call.
+/// Returns the backoff between the attempts of a call.
 ///
-/// The pauses are at most 0.1 s, 0.2 s, 0.4 s and so on up to 2 s, and each is shortened by a random part. By
-/// default, Google's clients begin with a pause of one second, which is too long for a request that waits for
-/// the call.
+/// The pauses are at most 0.1 s, 0.2 s, 0.4 s and so on up to 2 s, and each is shortened by a random amount.
+/// The default of Google's clients begins with a pause of up to one second, which is too long for a request
+/// that waits for the call.
 pub(crate) fn retry_backoff() -> ExponentialBackoff {
     ExponentialBackoffBuilder::new()
         .with_initial_delay(Duration::from_millis(100))
@@ -120,14 +120,14 @@ mod tests {
             ("https://127.0.0.1", "https://127.0.0.1"),
             ("[::1]:8085", "http://[::1]:8085"),
         ] {
-            assert_eq!(text.parse::<Endpoint>().unwrap().as_str(), address);
+            assert_eq!(text.parse::<EmulatorAddress>().unwrap().as_str(), address);
         }
     }
 
     #[test]
     fn text_that_is_not_host_and_port_is_refused() {
         for text in ["", "/", "http://", "ftp://x", "a b", "http://host/path", "user@host:1", "host?x"] {
-            assert!(text.parse::<Endpoint>().is_err(), "{text:?}");
+            assert!(text.parse::<EmulatorAddress>().is_err(), "{text:?}");
         }
     }
 }

@@ -14,7 +14,7 @@ use clap::{
     error::{ContextKind, ContextValue, Error, ErrorKind},
 };
 
-/// A configuration with rules beyond the syntax of its single values.
+/// A configuration whose values must satisfy rules that cannot be checked while each value is parsed.
 pub trait Validate {
     /// Returns one sentence for each rule that this configuration breaks. The sentence names the flags.
     fn problems(&self) -> Vec<String> {
@@ -38,11 +38,11 @@ pub fn parse_defaults<T: Args>() -> T {
 /// Exit status of a program whose configuration is invalid (`EX_USAGE`).
 pub const EXIT_USAGE: i32 = 64;
 
-/// Parses the flags and environment variables of this process. If they give no configuration, this function
-/// prints a text and exits the process.
+/// Parses the flags and environment variables of this process, or prints a text and exits.
 ///
-/// For `--help` and `--version` the exit status is 0. For an invalid configuration the text lists all
-/// problems, and the exit status is 64. Parsing opens no port and makes no call to Google Cloud.
+/// For `--help` and `--version`, the text is the requested one, and the exit status is 0. For an invalid
+/// configuration, the text lists all problems, and the exit status is 64. Parsing opens no port and makes no
+/// call to Google Cloud.
 pub fn parse_or_exit<C: clap::Parser + Validate>() -> C {
     match parse_from(std::env::args_os()) {
         Ok(configuration) => configuration,
@@ -60,9 +60,9 @@ pub fn parse_or_exit<C: clap::Parser + Validate>() -> C {
 /// Parses `args` and the environment variables. The first element of `args` is the name of the program.
 ///
 /// # Errors
-/// Returns the text to print and the exit status if the arguments give no configuration. For an invalid
-/// configuration, the text has one line per problem, with the flag and its environment variable, and a last
-/// line that refers to `--help`.
+/// Returns the text to print and the exit status if the configuration is invalid, or if the arguments include
+/// `--help` or `--version`. For an invalid configuration, the text has one line per problem, with the flag
+/// and its environment variable, and a last line that refers to `--help`.
 pub fn parse_from<C: clap::Parser + Validate>(
     args: impl IntoIterator<Item = OsString>,
 ) -> Result<C, (String, i32)> {
@@ -70,7 +70,7 @@ pub fn parse_from<C: clap::Parser + Validate>(
         command: C::command(),
         args: args.into_iter().collect(),
         problems: Vec::new(),
-        relaxed: HashSet::new(),
+        relaxed_ids: HashSet::new(),
     };
     let matches = loop {
         match parser.command.clone().try_get_matches_from(&parser.args) {
@@ -101,48 +101,48 @@ fn validate<C: clap::Parser + Validate>(matches: &ArgMatches) -> Result<C, Vec<S
     if problems.is_empty() { Ok(configuration) } else { Err(problems) }
 }
 
-/// A parser that finds all problems in the arguments.
+/// A parser that finds all problems in the arguments and the environment variables.
 ///
-/// clap stops at the first problem. This parser records the problem, changes the command so that clap accepts
-/// the argument, and parses again, until clap reports no problem.
+/// clap stops at the first problem. This parser records the problem, makes clap accept the argument or
+/// removes an unknown argument, and parses again, until it can find no more problems.
 struct LenientParser {
     command: Command,
     args: Vec<OsString>,
     problems: Vec<String>,
-    /// Ids of the arguments that this parser has relaxed, which accept any value now. An argument is relaxed
-    /// only once, so that the repeated parsing comes to an end.
-    relaxed: HashSet<String>,
+    /// Ids of the arguments that accept any value now. Each argument is relaxed at most once, so that the
+    /// repeated parsing ends.
+    relaxed_ids: HashSet<String>,
 }
 
 impl LenientParser {
-    /// Records the problem that `error` describes, and relaxes the argument that caused it. Returns true if
-    /// parsing again can find more problems.
+    /// Records the problem that `error` describes, and relaxes or removes the argument that caused it.
+    /// Returns true if parsing again can find more problems.
     fn record_and_relax(&mut self, error: &Error) -> bool {
-        let subjects = match error.get(ContextKind::InvalidArg) {
-            Some(ContextValue::String(subject)) => vec![subject.clone()],
-            Some(ContextValue::Strings(subjects)) => subjects.clone(),
+        let arg_names = match error.get(ContextKind::InvalidArg) {
+            Some(ContextValue::String(arg_name)) => vec![arg_name.clone()],
+            Some(ContextValue::Strings(arg_names)) => arg_names.clone(),
             _ => Vec::new(),
         };
         match error.kind() {
             ErrorKind::UnknownArgument => {
                 self.problems.push(first_line(error));
-                subjects.iter().any(|subject| self.remove_unknown(subject))
+                arg_names.iter().any(|arg_name| self.remove_unknown(arg_name))
             }
             ErrorKind::MissingRequiredArgument => {
-                let mut relaxed = false;
-                for subject in &subjects {
-                    match self.find_arg(subject) {
+                let mut any_relaxed = false;
+                for arg_name in &arg_names {
+                    match self.find_arg(arg_name) {
                         Some(arg) => {
                             self.problems.push(format!("{}: a value is needed", flag_and_variable(&arg)));
-                            relaxed |= self.relax(&arg);
+                            any_relaxed |= self.relax(&arg);
                         }
-                        None => self.problems.push(format!("{subject}: a value is needed")),
+                        None => self.problems.push(format!("{arg_name}: a value is needed")),
                     }
                 }
-                relaxed
+                any_relaxed
             }
             ErrorKind::ValueValidation | ErrorKind::InvalidValue => {
-                match subjects.first().and_then(|subject| self.find_arg(subject)) {
+                match arg_names.first().and_then(|arg_name| self.find_arg(arg_name)) {
                     Some(arg) => {
                         self.problems.push(format!("{}: {}", flag_and_variable(&arg), value_problem(error)));
                         self.relax(&arg)
@@ -155,7 +155,7 @@ impl LenientParser {
             }
             ErrorKind::TooManyValues => {
                 self.problems.push(first_line(error));
-                let arg = subjects.first().and_then(|subject| self.find_arg(subject));
+                let arg = arg_names.first().and_then(|arg_name| self.find_arg(arg_name));
                 arg.is_some_and(|arg| self.relax(&arg))
             }
             _ => {
@@ -165,20 +165,20 @@ impl LenientParser {
         }
     }
 
-    /// Returns the argument that clap's error calls `subject`, such as `--port <PORT>`.
+    /// Returns the argument that clap's errors call `arg_name`, such as `--port <PORT>`.
     ///
-    /// This function builds a copy of the command first, because only the arguments of a built command have
-    /// the names that errors use.
-    fn find_arg(&self, subject: &str) -> Option<Arg> {
+    /// The search uses a built copy of the command, because only the arguments of a built command have the
+    /// names that errors contain.
+    fn find_arg(&self, arg_name: &str) -> Option<Arg> {
         let mut built = self.command.clone();
         built.build();
-        built.get_arguments().find(|arg| arg.to_string() == subject).cloned()
+        built.get_arguments().find(|arg| arg.to_string() == arg_name).cloned()
     }
 
     /// Changes the command so that `arg` is optional and accepts any value or no value. Returns false if
     /// `arg` was changed before.
     fn relax(&mut self, arg: &Arg) -> bool {
-        if !self.relaxed.insert(arg.get_id().to_string()) {
+        if !self.relaxed_ids.insert(arg.get_id().to_string()) {
             return false;
         }
         let is_positional = arg.is_positional();
@@ -190,25 +190,21 @@ impl LenientParser {
     }
 
     /// Removes the unknown flag `flag` from the arguments. If the next argument looks like the value of the
-    /// flag, this function removes that argument, too. Returns false if the arguments do not contain the
-    /// flag.
+    /// flag, that argument is removed, too. Returns false if the arguments do not contain the flag.
     fn remove_unknown(&mut self, flag: &str) -> bool {
-        let with_value = format!("{flag}=");
-        let Some(position) = self
-            .args
-            .iter()
-            .skip(1)
-            .position(|arg| arg == flag || arg.to_str().is_some_and(|arg| arg.starts_with(&with_value)))
-        else {
+        let flag_with_equals = format!("{flag}=");
+        let Some(position) = self.args.iter().skip(1).position(|arg| {
+            arg == flag || arg.to_str().is_some_and(|arg| arg.starts_with(&flag_with_equals))
+        }) else {
             return false;
         };
-        // The position does not count the name of the program.
+        // `position` does not count the name of the program.
         let removed = self.args.remove(position + 1);
-        let takes_positionals = self.command.get_positionals().next().is_some();
+        let accepts_positionals = self.command.get_positionals().next().is_some();
         let is_value = |arg: &OsString| !arg.to_string_lossy().starts_with('-');
         if removed.to_string_lossy().starts_with('-')
             && removed == flag
-            && !takes_positionals
+            && !accepts_positionals
             && self.args.get(position + 1).is_some_and(is_value)
         {
             self.args.remove(position + 1);
@@ -229,8 +225,8 @@ fn flag_and_variable(arg: &Arg) -> String {
     }
 }
 
-/// Describes the problem of the value that `error` is about. The description quotes the value, which escapes
-/// control characters.
+/// Describes the invalid value that `error` reports. The value is quoted, and its control characters are
+/// escaped.
 fn value_problem(error: &Error) -> String {
     let value = match error.get(ContextKind::InvalidValue) {
         Some(ContextValue::String(value)) if !value.is_empty() => value,
@@ -243,10 +239,11 @@ fn value_problem(error: &Error) -> String {
         Some(ContextValue::Strings(choices)) if !choices.is_empty() => {
             format!("{value:?} is none of {}", choices.join(", "))
         }
-        _ => format!("{value:?} is not a value"),
+        _ => format!("{value:?} is not a valid value"),
     }
 }
 
+/// Returns the first line of clap's message, without the prefix `error: `.
 fn first_line(error: &Error) -> String {
     let text = error.render().to_string();
     let line = text.lines().next().unwrap_or_default();
@@ -312,7 +309,7 @@ mod tests {
         timeout: Duration,
         #[arg(long, value_parser = parse_bytes, default_value = "20MiB")]
         max_body: usize,
-        /// cargo sets this variable for every test. Its value is not a number.
+        /// cargo sets this variable for every test. Its value, the name of the package, is not a number.
         #[arg(long, env = "CARGO_PKG_NAME", hide_env = true)]
         number: Option<u32>,
         #[arg(long)]
@@ -338,7 +335,7 @@ mod tests {
         parse_from(["service"].into_iter().chain(args.split_whitespace()).map(OsString::from))
     }
 
-    fn problems(args: &str) -> String {
+    fn error_text(args: &str) -> String {
         let (text, status) = parse(args).unwrap_err();
         assert_eq!(status, EXIT_USAGE, "{text}");
         text
@@ -359,7 +356,7 @@ mod tests {
     #[test]
     fn every_problem_is_reported_at_once() {
         insta::assert_snapshot!(
-            problems("--port abc --timeout=-1 --max-body 3MB --log-format xml --verbose=maybe --bogus 7 --other=8"),
+            error_text("--port abc --timeout=-1 --max-body 3MB --log-format xml --verbose=maybe --bogus 7 --other=8"),
             @r#"
         --port / TEST_CONFIG_PORT: "abc": invalid digit found in string
         --timeout: "-1": expected seconds, as in 30 or 2.5
@@ -377,7 +374,7 @@ mod tests {
 
     #[test]
     fn flag_without_its_value_is_reported() {
-        insta::assert_snapshot!(problems("--bucket b --number 1 --timeout=x --port"), @r#"
+        insta::assert_snapshot!(error_text("--bucket b --number 1 --timeout=x --port"), @r#"
         --timeout: "x": expected seconds, as in 30 or 2.5
         --port / TEST_CONFIG_PORT: a value is needed
         try '--help'
@@ -386,16 +383,16 @@ mod tests {
 
     #[test]
     fn repeated_flag_is_reported_once() {
-        insta::assert_snapshot!(problems("--bucket b --number 1 --port x --port 1 --port 2"), @r#"
+        insta::assert_snapshot!(error_text("--bucket b --number 1 --port x --port 1 --port 2"), @r#"
         --port / TEST_CONFIG_PORT: "x": invalid digit found in string
         try '--help'
         "#);
     }
 
     #[test]
-    fn rules_between_values_are_checked_once_all_values_parse() {
+    fn broken_rules_are_reported_if_all_values_parse() {
         insta::assert_snapshot!(
-            problems("--bucket b --number 1 --timeout 0 --port 1 --max-body 1"),
+            error_text("--bucket b --number 1 --timeout 0 --port 1 --max-body 1"),
             @r#"
         --timeout: must be more than 0
         --max-body: too little for --port 1
@@ -406,7 +403,7 @@ mod tests {
 
     #[test]
     fn stray_word_is_reported() {
-        insta::assert_snapshot!(problems("stray --bucket b --number 1 --port x"), @r#"
+        insta::assert_snapshot!(error_text("stray --bucket b --number 1 --port x"), @r#"
         unexpected argument 'stray' found
         --port / TEST_CONFIG_PORT: "x": invalid digit found in string
         try '--help'

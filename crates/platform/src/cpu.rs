@@ -1,5 +1,5 @@
-//! A thread pool for CPU work. It accepts a bounded number of jobs, and keeps them away from the async
-//! workers.
+//! A thread pool for CPU work. It accepts a bounded number of jobs, and keeps them off the worker threads of
+//! tokio.
 //!
 //! ```
 //! use std::num::NonZeroUsize;
@@ -15,7 +15,7 @@
 //! let sum = pool.run(640 * 480, || (1..=10).sum::<u32>()).await?;
 //! assert_eq!(sum, 55);
 //!
-//! // A permit reserves capacity before the input is ready. The pool is full while the permit lives.
+//! // A permit reserves capacity before the input of its job is ready. One permit fills this pool.
 //! let permit = pool.try_acquire(640 * 480)?;
 //! assert_eq!(pool.run(1, || ()).await, Err(CpuError::Overloaded));
 //! assert_eq!(pool.run_with_permit(permit, || "done").await?, "done");
@@ -71,8 +71,8 @@ pub struct CpuPool {
 }
 
 impl CpuPool {
-    /// Starts a pool. `name` is the prefix of the names of the threads and of the gauges, which are
-    /// `<name>_cpu_pending` and `<name>_cpu_ongoing`.
+    /// Starts a pool. Its threads are called `<name>-cpu-<index>`, and its gauges `<name>_cpu_pending` and
+    /// `<name>_cpu_ongoing`.
     ///
     /// # Errors
     /// Returns an error if the threads cannot be started.
@@ -99,7 +99,7 @@ impl CpuPool {
     /// Returns true if the pool has the maximum number of jobs, so that [`Self::try_acquire`] refuses any
     /// job.
     pub fn is_full(&self) -> bool {
-        let usage = self.limiter.usage();
+        let usage = self.limiter.lock_usage();
         usage.pending + usage.ongoing >= self.limiter.limits.max_jobs
     }
 
@@ -134,17 +134,17 @@ impl CpuPool {
             if sender.is_closed() {
                 return;
             }
-            permit.start();
+            permit.mark_started();
             let result = span.in_scope(|| {
                 catch_unwind(AssertUnwindSafe(job)).map_err(|payload| {
                     log_panic(&*payload);
                     CpuError::Panicked
                 })
             });
-            // The capacity is released before the result is sent, because a caller that has the result may
-            // submit its next job at once.
+            // The capacity is released before the result is sent. Otherwise a caller that submits its next
+            // job on receiving the result could be refused as overloaded.
             drop(permit);
-            // Sending fails only if the caller has dropped its future. Then nobody needs the result.
+            // Sending fails only if the caller has dropped its future and no longer needs the result.
             let _ = sender.send(result);
         });
         receiver.await.unwrap_or(Err(CpuError::Panicked))
@@ -155,7 +155,7 @@ fn log_panic(payload: &(dyn Any + Send)) {
     tracing::error!(panic = panic::message(payload), "a CPU job panicked");
 }
 
-/// The limits of a pool, and the jobs that it has accepted.
+/// The limits of a pool, and the part of its capacity that is in use.
 #[derive(Debug)]
 struct Limiter {
     limits: CpuLimits,
@@ -166,8 +166,11 @@ struct Limiter {
 
 #[derive(Debug, Default)]
 struct Usage {
+    /// Number of permits whose jobs have not started.
     pending: usize,
+    /// Number of jobs that are running.
     ongoing: usize,
+    /// Total weight of the pending and the ongoing jobs, in pixels.
     weight: u64,
 }
 
@@ -182,7 +185,7 @@ impl Limiter {
     }
 
     fn try_acquire(self: &Arc<Self>, weight: u64) -> Result<CpuPermit, CpuError> {
-        let mut usage = self.usage();
+        let mut usage = self.lock_usage();
         let jobs = usage.pending + usage.ongoing;
         let weight_fits = jobs == 0 || usage.weight.saturating_add(weight) <= self.limits.max_weight;
         if jobs >= self.limits.max_jobs || !weight_fits {
@@ -190,19 +193,19 @@ impl Limiter {
         }
         usage.pending += 1;
         usage.weight += weight;
-        self.report(&usage);
+        self.set_gauges(&usage);
         drop(usage);
         Ok(CpuPermit { limiter: Arc::clone(self), weight, started: false })
     }
 
-    fn usage(&self) -> MutexGuard<'_, Usage> {
+    fn lock_usage(&self) -> MutexGuard<'_, Usage> {
         // The state behind a poisoned lock is still valid, because no code that holds the lock can panic in
         // the middle of an update.
         self.usage.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn report(&self, usage: &Usage) {
-        let to_f64 = |n: usize| u32::try_from(n).map_or(f64::INFINITY, f64::from);
+    fn set_gauges(&self, usage: &Usage) {
+        let to_f64 = |count: usize| u32::try_from(count).map_or(f64::INFINITY, f64::from);
         metrics::gauge!(Arc::clone(&self.pending_gauge)).set(to_f64(usage.pending));
         metrics::gauge!(Arc::clone(&self.ongoing_gauge)).set(to_f64(usage.ongoing));
     }
@@ -217,25 +220,25 @@ pub struct CpuPermit {
 }
 
 impl CpuPermit {
-    fn start(&mut self) {
-        let mut usage = self.limiter.usage();
+    fn mark_started(&mut self) {
+        let mut usage = self.limiter.lock_usage();
         usage.pending -= 1;
         usage.ongoing += 1;
         self.started = true;
-        self.limiter.report(&usage);
+        self.limiter.set_gauges(&usage);
     }
 }
 
 impl Drop for CpuPermit {
     fn drop(&mut self) {
-        let mut usage = self.limiter.usage();
+        let mut usage = self.limiter.lock_usage();
         if self.started {
             usage.ongoing -= 1;
         } else {
             usage.pending -= 1;
         }
         usage.weight -= self.weight;
-        self.limiter.report(&usage);
+        self.limiter.set_gauges(&usage);
     }
 }
 
@@ -250,8 +253,7 @@ mod tests {
         Arc::new(CpuPool::new("test", CpuLimits { threads, max_jobs, max_weight }).unwrap())
     }
 
-    /// Starts a job of the given weight that runs until the returned sender is dropped, and waits until the
-    /// job runs.
+    /// Starts a job that runs until the returned sender is dropped. Returns when the job is running.
     async fn start_gated_job(
         pool: &Arc<CpuPool>,
         weight: u64,
@@ -350,13 +352,13 @@ mod tests {
         let (open, first) = start_gated_job(&pool, 3).await;
         let permit = pool.limiter.try_acquire(4).unwrap();
         {
-            let usage = pool.limiter.usage();
+            let usage = pool.limiter.lock_usage();
             assert_eq!((usage.pending, usage.ongoing, usage.weight), (1, 1, 7));
         }
         drop(permit);
         drop(open);
         first.await.unwrap().unwrap();
-        let usage = pool.limiter.usage();
+        let usage = pool.limiter.lock_usage();
         assert_eq!((usage.pending, usage.ongoing, usage.weight), (0, 0, 0));
     }
 }

@@ -1,8 +1,8 @@
 //! Emulators of Google Cloud for tests (feature `testing`).
 //!
 //! An emulator is a process that listens on a free port. Dropping the emulator kills the process.
-//! `.ci/emulators` downloads the programs. If a program is missing, `start` returns `None`, and a notice on
-//! stderr says how to get the program.
+//! `.ci/emulators` downloads the programs. If a program is missing, `start` returns `None` and prints to
+//! stderr how to get the program.
 
 use std::{
     io,
@@ -17,31 +17,31 @@ use bytes::Bytes;
 use reqwest::{Client, Method, StatusCode};
 use serde_json::{Value, json};
 
-use crate::cloud::{CloudArgs, Endpoint};
+use crate::cloud::{CloudArgs, EmulatorAddress};
 
 /// Project of the topics and subscriptions that tests create.
 pub const PROJECT: &str = "test";
-/// Maximum time until an emulator responds. An emulator usually takes a few seconds, and longer on a busy
+/// Maximum time that an emulator may take to start. It usually takes a few seconds, and longer on a busy
 /// machine.
 const START_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The error of starting or calling an emulator.
 pub type EmulatorError = Box<dyn std::error::Error + Send + Sync>;
 
-/// The emulator fake-gcs-server of Cloud Storage. It keeps its objects in memory.
+/// The program fake-gcs-server, which emulates Cloud Storage and keeps its objects in memory.
 #[derive(Debug)]
 pub struct StorageEmulator(EmulatorProcess);
 
-/// Google's emulator of Pub/Sub.
+/// Google's Pub/Sub emulator.
 #[derive(Debug)]
 pub struct PubSubEmulator(EmulatorProcess);
 
 /// Options of a push subscription.
 #[derive(Clone, Debug)]
 pub struct PushOptions {
-    /// Time in seconds after which a message without a response is delivered again. The minimum is 10.
+    /// Time in seconds after which an unacknowledged message is delivered again. The minimum is 10.
     pub ack_deadline_seconds: u32,
-    /// Topic for the messages that are still unacknowledged after five deliveries.
+    /// Full name of the topic that receives messages which are still unacknowledged after five deliveries.
     pub dead_letter_topic: Option<String>,
 }
 
@@ -88,7 +88,8 @@ impl StorageEmulator {
         self.0.call(Method::POST, &path, &json!({ "name": name })).await.map(drop)
     }
 
-    /// Writes an object, and replaces an existing object of that name. Returns the resource of the object.
+    /// Writes an object, and replaces an existing object of that name. Returns the metadata of the object as
+    /// JSON.
     ///
     /// # Errors
     /// Returns an error if the emulator refuses the request.
@@ -114,7 +115,7 @@ impl StorageEmulator {
     ///
     /// # Errors
     /// Returns an error if the address is invalid, which does not happen.
-    pub fn endpoint(&self) -> Result<Endpoint, EmulatorError> {
+    pub fn endpoint(&self) -> Result<EmulatorAddress, EmulatorError> {
         Ok(self.0.url.parse()?)
     }
 }
@@ -148,8 +149,8 @@ impl PubSubEmulator {
     /// Creates a subscription that pushes the messages of `topic`, a full name, to `url`. Returns the full
     /// name of the subscription.
     ///
-    /// The subscription has no retry policy: with a retry policy, the emulator loses messages that are due in
-    /// the same millisecond.
+    /// The subscription has no retry policy. If a subscription has one, the emulator loses messages that are
+    /// due in the same millisecond.
     ///
     /// # Errors
     /// Returns an error if the emulator refuses the request.
@@ -165,8 +166,8 @@ impl PubSubEmulator {
             "pushConfig": { "pushEndpoint": url },
             "ackDeadlineSeconds": options.ack_deadline_seconds,
         });
-        if let Some(dead) = &options.dead_letter_topic {
-            body["deadLetterPolicy"] = json!({ "deadLetterTopic": dead, "maxDeliveryAttempts": 5 });
+        if let Some(topic) = &options.dead_letter_topic {
+            body["deadLetterPolicy"] = json!({ "deadLetterTopic": topic, "maxDeliveryAttempts": 5 });
         }
         self.create_subscription(name, &body).await
     }
@@ -202,14 +203,14 @@ impl PubSubEmulator {
     /// Returns an error if the emulator does not respond, or its response is invalid.
     pub async fn pull(&self, subscription: &str) -> Result<Vec<PulledMessage>, EmulatorError> {
         let request = json!({ "maxMessages": 1000, "returnImmediately": true });
-        let answer = self.0.call(Method::POST, &format!("/v1/{subscription}:pull"), &request).await?;
-        let received = answer["receivedMessages"].as_array().cloned().unwrap_or_default();
+        let response = self.0.call(Method::POST, &format!("/v1/{subscription}:pull"), &request).await?;
+        let received = response["receivedMessages"].as_array().cloned().unwrap_or_default();
         if received.is_empty() {
             return Ok(Vec::new());
         }
-        let ids: Vec<&Value> = received.iter().map(|received| &received["ackId"]).collect();
+        let ack_ids: Vec<&Value> = received.iter().map(|received| &received["ackId"]).collect();
         let acknowledge = format!("/v1/{subscription}:acknowledge");
-        self.0.call(Method::POST, &acknowledge, &json!({ "ackIds": ids })).await?;
+        self.0.call(Method::POST, &acknowledge, &json!({ "ackIds": ack_ids })).await?;
         received
             .iter()
             .map(|received| {
@@ -224,7 +225,7 @@ impl PubSubEmulator {
     ///
     /// # Errors
     /// Returns an error if the address is invalid, which does not happen.
-    pub fn endpoint(&self) -> Result<Endpoint, EmulatorError> {
+    pub fn endpoint(&self) -> Result<EmulatorAddress, EmulatorError> {
         Ok(self.0.url.parse()?)
     }
 }
@@ -254,26 +255,27 @@ struct EmulatorProcess {
 }
 
 impl EmulatorProcess {
-    /// Starts `command`, and waits until the process answers GET requests for `path`.
+    /// Starts `command`, and waits until a GET request for `path` succeeds.
     async fn start(mut command: Command, url: &str, path: &str) -> Result<Self, EmulatorError> {
         let process = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
         let mut emulator = Self { process, url: url.to_owned(), client: Client::new() };
-        let begin = Instant::now();
+        let started_at = Instant::now();
         loop {
-            let answer = emulator.client.get(format!("{url}{path}")).send().await;
-            if answer.is_ok_and(|answer| answer.status().is_success()) {
+            let response = emulator.client.get(format!("{url}{path}")).send().await;
+            if response.is_ok_and(|response| response.status().is_success()) {
                 return Ok(emulator);
             }
             if let Some(status) = emulator.process.try_wait()? {
                 return Err(format!("{command:?} ended with {status}").into());
             }
-            if begin.elapsed() > START_TIMEOUT {
+            if started_at.elapsed() > START_TIMEOUT {
                 return Err(format!("{command:?} does not respond at {url}{path}").into());
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }
 
+    /// Sends a request with the JSON `body`, and returns the JSON of the response.
     async fn call(&self, method: Method, path: &str, body: &Value) -> Result<Value, EmulatorError> {
         let request = self.client.request(method, format!("{}{path}", self.url)).json(body);
         let response = request.send().await?;
@@ -287,20 +289,20 @@ impl EmulatorProcess {
 
 impl Drop for EmulatorProcess {
     fn drop(&mut self) {
-        // A destructor cannot report a failure.
+        // Failures are ignored, because a destructor cannot return them.
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
 }
 
-/// Returns the path of the program `name`, which `.ci/emulators` downloads. Returns `None` and prints a
-/// notice if the program is missing.
+/// Returns the path to which `.ci/emulators` downloads the program `name`. If the program is missing, prints
+/// a notice and returns `None`.
 fn installed_program(name: &str) -> Option<PathBuf> {
     let path = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../target/emulators")).join(name);
     let exists = path.exists();
     if !exists {
         let notice = format!("SKIPPED: no {name} in target/emulators; .ci/emulators downloads it\n");
-        // Writing fails only if stderr is closed. Then nobody reads it.
+        // Writing fails only if stderr is closed. Then nobody would read the notice.
         let _ = io::Write::write_all(&mut io::stderr(), notice.as_bytes());
     }
     exists.then_some(path)

@@ -4,13 +4,13 @@
 //! - [`topic`] announces images and delivers the announcements, with Pub/Sub or SQLite.
 //! - [`http`] has the error responses, the middleware, the health endpoints and the server.
 //! - [`cpu`] runs CPU work on a bounded thread pool, away from the async workers.
-//! - [`memory_budget`] bounds the memory of concurrent jobs.
+//! - [`memory_budget`] bounds the memory that concurrent jobs reserve.
 //! - [`config`] parses flags and environment variables, and reports all problems at once.
 //! - [`telemetry`] has the log and the metrics.
-//! - [`shutdown`] cancels a token at SIGTERM and SIGINT.
+//! - [`shutdown`] cancels a token at SIGTERM or SIGINT, so that the program stops.
 //! - [`clock`] formats timestamps.
-//! - [`mod@panic`] returns the message of a caught panic.
-//! - `service` has the settings that both services share when each runs as its own program.
+//! - [`mod@panic`] extracts the message of a caught panic.
+//! - `service` has the port, host and bucket settings of the programs `preprocess` and `classify`.
 //! - `cloud` has the settings for calls to Google Cloud.
 //! - `emulators` starts emulators of Google Cloud for tests.
 //!

@@ -11,7 +11,8 @@ use tokio::{
 /// Number of bytes in a unit. Each permit of the semaphore is for one unit, and reservations are rounded up
 /// to whole units.
 ///
-/// A unit is larger than a byte, because one call can acquire fewer than 2^32 permits.
+/// A unit is larger than a byte, because one call can acquire at most [`u32::MAX`] permits, and a budget can
+/// have more bytes than that.
 const UNIT_BYTES: u64 = 1024;
 
 /// Limits of a [`MemoryBudget`].
@@ -41,8 +42,8 @@ pub enum MemoryBudgetError {
 
 /// A bounded number of bytes that jobs can reserve.
 ///
-/// Waiting callers get their bytes in the order of their calls. So many small requests cannot starve a large
-/// one.
+/// Waiting callers get their bytes in the order of their calls. Small requests therefore cannot starve a
+/// large one.
 #[derive(Clone, Debug)]
 pub struct MemoryBudget {
     shared: Arc<Shared>,
@@ -51,10 +52,11 @@ pub struct MemoryBudget {
 #[derive(Debug)]
 struct Shared {
     free_units: Arc<Semaphore>,
-    queue: Semaphore,
+    /// Every waiting caller holds one permit.
+    waiting_slots: Semaphore,
     total_units: u64,
     wait_timeout: Duration,
-    gauge: Arc<str>,
+    gauge_name: Arc<str>,
     purpose: &'static str,
 }
 
@@ -67,10 +69,10 @@ impl MemoryBudget {
         Self {
             shared: Arc::new(Shared {
                 free_units: Arc::new(Semaphore::new(permits)),
-                queue: Semaphore::new(limits.max_waiting),
+                waiting_slots: Semaphore::new(limits.max_waiting),
                 total_units,
                 wait_timeout: limits.wait_timeout,
-                gauge: format!("{name}_memory_bytes").into(),
+                gauge_name: format!("{name}_memory_bytes").into(),
                 purpose,
             }),
         }
@@ -90,13 +92,13 @@ impl MemoryBudget {
         let permit = match free_units().try_acquire_many_owned(units) {
             Ok(permit) => permit,
             Err(_) => {
-                let _waiting = shared.queue.try_acquire().map_err(|_| MemoryBudgetError::Overloaded)?;
+                let _slot = shared.waiting_slots.try_acquire().map_err(|_| MemoryBudgetError::Overloaded)?;
                 let permit = timeout(shared.wait_timeout, free_units().acquire_many_owned(units)).await;
                 // The inner error means that the semaphore is closed. This semaphore is never closed.
                 permit.map_err(|_| MemoryBudgetError::TimedOut)?.map_err(|_| MemoryBudgetError::TimedOut)?
             }
         };
-        shared.report();
+        shared.set_gauge();
         Ok(MemoryReservation { permit: Some(permit), shared: Arc::clone(shared) })
     }
 
@@ -108,7 +110,7 @@ impl MemoryBudget {
 }
 
 /// Returns the number of units for `bytes` bytes, rounded up. Returns `None` if one call cannot acquire that
-/// many.
+/// many units.
 fn units_for(bytes: u64) -> Option<u32> {
     u32::try_from(bytes.div_ceil(UNIT_BYTES)).ok()
 }
@@ -119,8 +121,9 @@ impl Shared {
     }
 
     #[expect(clippy::cast_precision_loss, reason = "exact up to 8 PiB, far beyond any budget")]
-    fn report(&self) {
-        metrics::gauge!(Arc::clone(&self.gauge), "for" => self.purpose).set(self.reserved_bytes() as f64);
+    fn set_gauge(&self) {
+        metrics::gauge!(Arc::clone(&self.gauge_name), "for" => self.purpose)
+            .set(self.reserved_bytes() as f64);
     }
 }
 
@@ -133,21 +136,20 @@ pub struct MemoryReservation {
 }
 
 impl MemoryReservation {
-    /// Reduces the reservation to `bytes` bytes. This does nothing if the reservation is smaller already.
+    /// Reduces the reservation to `bytes` bytes. This does nothing if the reservation is already smaller.
     pub fn shrink_to(&mut self, bytes: u64) {
         let Some(permit) = &mut self.permit else { return };
-        let wanted_units =
-            units_for(bytes).and_then(|units| usize::try_from(units).ok()).unwrap_or(usize::MAX);
-        let surplus_units = permit.num_permits().saturating_sub(wanted_units);
+        let kept_units = units_for(bytes).and_then(|units| usize::try_from(units).ok()).unwrap_or(usize::MAX);
+        let surplus_units = permit.num_permits().saturating_sub(kept_units);
         drop(permit.split(surplus_units));
-        self.shared.report();
+        self.shared.set_gauge();
     }
 }
 
 impl Drop for MemoryReservation {
     fn drop(&mut self) {
         drop(self.permit.take());
-        self.shared.report();
+        self.shared.set_gauge();
     }
 }
 
@@ -166,15 +168,15 @@ mod tests {
     #[tokio::test]
     async fn dropped_and_shrunk_reservations_are_released() {
         let budget = budget(0);
-        let most = budget.reserve(99 * KIB).await.unwrap();
-        let mut rest = budget.reserve(1).await.unwrap();
+        let large = budget.reserve(99 * KIB).await.unwrap();
+        let mut small = budget.reserve(1).await.unwrap();
         assert_eq!(budget.reserved_bytes(), 100 * KIB, "reservations are rounded up to whole KiB");
-        rest.shrink_to(1);
-        rest.shrink_to(5 * KIB);
-        assert_eq!(budget.reserved_bytes(), 100 * KIB, "the reservation was smaller already");
-        rest.shrink_to(0);
+        small.shrink_to(1);
+        small.shrink_to(5 * KIB);
+        assert_eq!(budget.reserved_bytes(), 100 * KIB, "a smaller reservation must not grow");
+        small.shrink_to(0);
         assert_eq!(budget.reserved_bytes(), 99 * KIB);
-        drop((most, rest));
+        drop((large, small));
         assert_eq!(budget.reserved_bytes(), 0);
     }
 

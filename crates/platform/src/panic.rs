@@ -1,8 +1,8 @@
-//! [`message`] returns the message of a caught panic.
+//! [`message`] extracts the message of a caught panic.
 
 use std::any::Any;
 
-/// Returns the message in the payload of a panic. If the payload is not a text, this returns `no message`.
+/// Returns the message in the payload of a panic, or `no message` if the payload is not a text.
 pub fn message(payload: &(dyn Any + Send)) -> &str {
     payload
         .downcast_ref::<&str>()

@@ -1,4 +1,4 @@
-//! The settings that both services share when each runs as its own program.
+//! The settings that the programs `preprocess` and `classify` share, each of which runs one service.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
@@ -7,8 +7,8 @@ use crate::bucket::BucketLocation;
 /// Settings for the address of a service and for the bucket. Each service flattens these flags into its
 /// configuration.
 ///
-/// `--port` has no default here, because the services have different defaults. A service sets the default on
-/// its command:
+/// `--port` has no default here, because the services have different ones. Each service sets its own default
+/// with `mut_arg`:
 ///
 /// ```
 /// use clap::Parser;

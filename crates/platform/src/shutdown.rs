@@ -8,10 +8,10 @@ use tokio_util::sync::CancellationToken;
 /// This function panics if it is called outside a tokio runtime.
 pub fn stop_on_signal() -> CancellationToken {
     let stop = CancellationToken::new();
-    let signalled = stop.clone();
+    let token = stop.clone();
     tokio::spawn(async move {
         wait_for_signal().await;
-        signalled.cancel();
+        token.cancel();
     });
     stop
 }
@@ -24,8 +24,8 @@ async fn wait_for_signal() {
         }
     };
     tokio::select! {
-        () = interrupt => tracing::info!(signal = "SIGINT", "asked to stop"),
-        () = wait_for_sigterm() => tracing::info!(signal = "SIGTERM", "asked to stop"),
+        () = interrupt => tracing::info!(signal = "SIGINT", "shutting down"),
+        () = wait_for_sigterm() => tracing::info!(signal = "SIGTERM", "shutting down"),
     }
 }
 

@@ -10,7 +10,7 @@ use google_cloud_storage::{
 };
 
 use super::{Bucket, BucketError, Created, Object, ObjectName};
-use crate::cloud::{CloudArgs, Endpoint, TimedOut, retry_backoff};
+use crate::cloud::{CloudArgs, EmulatorAddress, TimedOut, retry_backoff};
 
 /// Name of an object that does not exist. The error of reading it shows whether the bucket exists. The read
 /// needs only the permission to read objects. A request for the bucket itself would need another permission.
@@ -47,7 +47,8 @@ impl GcsBucket {
             // the object becomes visible.
             .with_resumable_upload_threshold(usize::MAX);
         if let Some(emulator) = &cloud.storage_emulator_host {
-            builder = builder.with_endpoint(emulator.as_str()).with_credentials(Endpoint::credentials());
+            builder =
+                builder.with_endpoint(emulator.as_str()).with_credentials(EmulatorAddress::credentials());
         }
         let storage = builder.build().await.map_err(|error| BucketError::Unavailable(error.into()))?;
         let bucket = Self {

@@ -14,6 +14,8 @@ use tokio::sync::watch;
 use super::Problem;
 
 /// State of a service, which is starting, ready or draining. Clones share the state.
+///
+/// A draining service answers its open requests and then stops.
 #[derive(Clone, Debug, Default)]
 pub struct Readiness {
     phase: watch::Sender<Phase>,
@@ -80,7 +82,8 @@ pub fn health_routes(readiness: Readiness) -> Router {
         .with_state(readiness)
 }
 
-/// Returns true if monitoring polls `path`. Requests for such a path are logged only at level debug.
+/// Returns true if `path` is one that monitoring polls. Requests for such a path are logged only at level
+/// debug.
 pub(super) fn is_probe(path: &str) -> bool {
     matches!(path, "/live" | "/ready" | "/metrics")
 }
@@ -96,7 +99,7 @@ async fn ready(State(readiness): State<Readiness>) -> Response {
         }
         Phase::Draining => Problem::unavailable(
             "draining",
-            "This instance is stopping; try again and another one will answer.",
+            "This instance is shutting down; try again, and another instance answers.",
             retry_after,
         )
         .into_response(),

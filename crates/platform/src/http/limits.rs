@@ -7,7 +7,6 @@ use std::time::Duration;
 pub struct HttpLimits {
     /// Maximum size of a request body in bytes. The response to a larger body is 413.
     pub max_body_bytes: usize,
-    /// Maximum time to handle a request. When the time is over, the handler is dropped, and the response is
-    /// 504.
+    /// Maximum time to handle a request. After this time, the handler is dropped, and the response is 504.
     pub request_timeout: Duration,
 }

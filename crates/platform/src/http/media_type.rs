@@ -1,4 +1,4 @@
-//! Functions that return a media type in a form that can be compared.
+//! Functions that normalise a media type, so that it can be compared.
 
 use axum::http::{HeaderMap, header::CONTENT_TYPE};
 

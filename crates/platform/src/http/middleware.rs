@@ -26,35 +26,34 @@ use crate::panic;
 pub fn with_middleware(routes: Router, service: &'static str, limits: &HttpLimits) -> Router {
     // A request passes these layers from the last to the first, and its response from the first to the last.
     routes
-        // 7. The body limit also counts the bytes of a body without an announced length. It replaces the
-        // limit of
-        //    axum, which is 2 MiB.
+        // 7. The body limit also counts the bytes of a body without an announced length. It replaces axum's
+        //    limit of 2 MiB.
         .layer(DefaultBodyLimit::disable())
         .layer(RequestBodyLimitLayer::new(limits.max_body_bytes))
-        // 6. The timeout drops the handler. This layer is inside layer 5, because the drop may panic, too.
+        // 6. The timeout drops the handler. This layer is inside layer 5, because dropping the handler may
+        //    panic, too.
         .layer(TimeoutLayer::with_status_code(StatusCode::GATEWAY_TIMEOUT, limits.request_timeout))
         // 5. A panic in the handler or in layers 6 and 7 becomes a response with status 500.
         .layer(CatchPanicLayer::custom(respond_to_panic))
         // 4. An error of the handler or of layers 5 to 7 becomes a problem with the request id, and is logged
-        //    within the span of layer 2.
+        //    within the span of layer 3.
         .layer(from_fn_with_state(limits.clone(), render_problems))
-        // 3. and 2. These layers record the metrics and the access log, within the span of the request. They
-        // see
-        //    the same status as the client.
-        .layer(from_fn_with_state(Arc::new(RequestMetrics::new(service)), observe))
-        // 1. The request gets its id, which the span and every problem contain.
+        // 3. The request runs in its span, and its metrics and a line of the log are recorded. This layer is
+        //    outside layer 4, so that it records the status that the client receives.
+        .layer(from_fn_with_state(Arc::new(RequestMetricNames::new(service)), observe_request))
+        // 2. The request gets its id, which the span and every problem contain.
         .layer(from_fn(set_request_id))
-        // 0. The part of the request body that no handler has read is drained.
+        // 1. The part of the request body that no handler has read is drained.
         .layer(from_fn(drain_unread_body))
 }
 
-/// The names of the request metrics of a service. They are formatted only once.
-struct RequestMetrics {
+/// The names of the request metrics of a service, formatted once for all requests.
+struct RequestMetricNames {
     requests_total: Arc<str>,
     duration_seconds: Arc<str>,
 }
 
-impl RequestMetrics {
+impl RequestMetricNames {
     fn new(service: &str) -> Self {
         Self {
             requests_total: format!("{service}_requests_total").into(),
@@ -65,12 +64,16 @@ impl RequestMetrics {
 
 /// Middleware that runs the request in a span. It counts the request, records its duration, and logs its
 /// status.
-async fn observe(State(names): State<Arc<RequestMetrics>>, request: Request, next: Next) -> Response {
+async fn observe_request(
+    State(names): State<Arc<RequestMetricNames>>,
+    request: Request,
+    next: Next,
+) -> Response {
     let start = Instant::now();
     let method = request.method().clone();
     let path = request.uri().path().to_owned();
-    // The label is the pattern of the route and not the path, because clients could create any number of
-    // paths.
+    // The label `route` is the pattern of the route and not the path. Otherwise clients could create any
+    // number of time series.
     let route = request
         .extensions()
         .get::<MatchedPath>()

@@ -16,7 +16,7 @@ use serde_json::{Map, Value};
 /// Content type of every problem.
 pub(super) const PROBLEM_JSON: &str = "application/problem+json";
 
-/// An error response. It has a private source that only the log contains.
+/// An error response with a private source, which only the log contains.
 ///
 /// The body is JSON with the members `type` (`urn:problem:<kind>`), `title`, `status`, `kind`, `detail`,
 /// `request_id` and those in `extensions`. Its content type is `application/problem+json`. The middleware
@@ -25,13 +25,13 @@ pub(super) const PROBLEM_JSON: &str = "application/problem+json";
 pub struct Problem {
     /// HTTP status.
     pub status: StatusCode,
-    /// Word for programs, such as `not_an_image`. A word never changes its meaning.
+    /// Machine-readable word, such as `not_an_image`. The meaning of a word never changes.
     pub kind: &'static str,
     /// Sentence for the caller. It says what is wrong and what the caller can do.
     pub detail: String,
     /// Time after which the caller may try again. The header Retry-After contains it.
     pub retry_after: Option<Duration>,
-    /// Additional members of the body, by their names.
+    /// Additional members of the body, keyed by name.
     pub extensions: Map<String, Value>,
     /// Cause of the problem. Only the log contains the cause.
     pub source: Option<Arc<dyn Error + Send + Sync>>,
@@ -39,7 +39,7 @@ pub struct Problem {
 
 /// The body of a problem. The order of the fields is the order of the members in the JSON.
 #[derive(Serialize)]
-struct Members<'a> {
+struct ProblemBody<'a> {
     r#type: String,
     title: &'static str,
     status: u16,
@@ -51,14 +51,14 @@ struct Members<'a> {
     extensions: Map<String, Value>,
 }
 
-/// Sentence in every response with status 500. The sentence does not depend on the cause, because the cause
-/// is private.
-pub(super) const INTERNAL_DETAIL: &str = "Something went wrong here; the request may be tried again.";
+/// The `detail` of every problem with status 500. It does not depend on the cause, because the cause is
+/// private.
+pub(super) const INTERNAL_DETAIL: &str = "The service failed to handle the request; try again later.";
 
 const STANDARD_MEMBERS: [&str; 6] = ["type", "title", "status", "kind", "detail", "request_id"];
 
 impl Problem {
-    /// Creates a problem without a Retry-After, a source and additional members.
+    /// Creates a problem without a Retry-After, a source or additional members.
     pub fn new(status: StatusCode, kind: &'static str, detail: impl Into<String>) -> Self {
         Self { status, kind, detail: detail.into(), retry_after: None, extensions: Map::new(), source: None }
     }
@@ -71,8 +71,8 @@ impl Problem {
         }
     }
 
-    /// Creates a problem with status 503 and a Retry-After. It means that a dependency did not respond, or
-    /// that this service is not ready.
+    /// Creates a problem with status 503 and a Retry-After. The problem means that a dependency did not
+    /// respond, or that this service is not ready.
     pub fn unavailable(kind: &'static str, detail: impl Into<String>, retry_after: Duration) -> Self {
         Self { retry_after: Some(retry_after), ..Self::new(StatusCode::SERVICE_UNAVAILABLE, kind, detail) }
     }
@@ -117,7 +117,7 @@ impl Problem {
     pub(super) fn body(&self, request_id: Option<&str>) -> Body {
         let mut extensions = self.extensions.clone();
         extensions.retain(|name, _| !STANDARD_MEMBERS.contains(&name.as_str()));
-        let members = Members {
+        let body = ProblemBody {
             r#type: format!("urn:problem:{}", self.kind),
             title: self.status.canonical_reason().unwrap_or("Error"),
             status: self.status.as_u16(),
@@ -126,8 +126,8 @@ impl Problem {
             request_id,
             extensions,
         };
-        match serde_json::to_vec(&members) {
-            Ok(body) => Body::from(body),
+        match serde_json::to_vec(&body) {
+            Ok(json) => Body::from(json),
             Err(error) => {
                 tracing::error!(%error, kind = self.kind, "a problem cannot be serialized as JSON");
                 Body::empty()

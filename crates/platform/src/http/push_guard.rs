@@ -21,11 +21,9 @@ pub trait PushGuard: Send + Sync + 'static {
 /// A guard that concurrent requests share.
 pub type SharedPushGuard = Arc<dyn PushGuard>;
 
-/// Middleware that passes only the requests that `guard` accepts to their handler. It does not read their
-/// bodies.
+/// Middleware that refuses the requests that `guard` does not accept. It does not read their bodies.
 ///
-/// The middleware is for a single route, as in `.route_layer(middleware::from_fn_with_state(guard,
-/// guard_pushes))`.
+/// The route of pushes applies it with `.route_layer(middleware::from_fn_with_state(guard, guard_pushes))`.
 pub async fn guard_pushes(State(guard): State<SharedPushGuard>, request: Request, next: Next) -> Response {
     match guard.admit(request).await {
         Ok(request) => next.run(request).await,

@@ -1,4 +1,4 @@
-//! [`render_problems`] turns every error response into a problem, and logs the problem once.
+//! [`render_problems`] turns plain error responses into problems, and logs every problem once.
 
 use axum::{
     body::{Body, to_bytes},
@@ -15,9 +15,8 @@ use axum::{
 use super::{HttpLimits, Problem, RequestId, health::is_probe, problem::INTERNAL_DETAIL};
 use crate::telemetry::error_chain;
 
-/// Maximum number of bytes that are read from the body of a plain error. The sentences of axum are far
-/// shorter.
-const MAX_PLAIN_BYTES: usize = 4096;
+/// Maximum number of bytes that are read from the body of a plain error. axum's error texts are far shorter.
+const MAX_PLAIN_ERROR_BYTES: usize = 4096;
 
 /// Middleware that adds the request id to problems, and turns plain error responses into problems.
 pub(super) async fn render_problems(
@@ -33,7 +32,7 @@ pub(super) async fn render_problems(
         None if is_plain_error(&parts) => problem_from_plain_error(parts.status, body, &limits).await,
         None => return Response::from_parts(parts, body),
     };
-    log(&problem, is_probe);
+    log_problem(&problem, is_probe);
     parts.status = problem.status;
     parts.headers.remove(CONTENT_LENGTH);
     problem.set_headers(&mut parts.headers);
@@ -44,7 +43,7 @@ pub(super) async fn render_problems(
 /// Returns true if the response is an error without a content type or with plain text. axum, its extractors
 /// and tower-http send such errors.
 ///
-/// An error with any other content type is from a handler, which wrote its body on purpose.
+/// An error with any other content type comes from a handler and is sent unchanged.
 fn is_plain_error(parts: &Parts) -> bool {
     let is_error = parts.status.is_client_error() || parts.status.is_server_error();
     is_error
@@ -56,36 +55,36 @@ fn is_plain_error(parts: &Parts) -> bool {
 struct PlainError(String);
 
 async fn problem_from_plain_error(status: StatusCode, body: Body, limits: &HttpLimits) -> Problem {
-    let bytes = to_bytes(body, MAX_PLAIN_BYTES).await.unwrap_or_default();
+    let bytes = to_bytes(body, MAX_PLAIN_ERROR_BYTES).await.unwrap_or_default();
     let text = String::from_utf8_lossy(&bytes).trim().to_owned();
-    let (kind, sentence) = describe(status);
+    let (kind, detail) = kind_and_detail(status);
     match status {
         StatusCode::PAYLOAD_TOO_LARGE => {
             let limit = limits.max_body_bytes;
-            Problem::new(status, kind, format!("{sentence} The limit is {limit} bytes."))
+            Problem::new(status, kind, format!("{detail} The limit is {limit} bytes."))
                 .with("limit_bytes", limit)
         }
         StatusCode::GATEWAY_TIMEOUT => {
             let seconds = limits.request_timeout.as_secs_f64();
-            Problem::new(status, kind, format!("{sentence} The limit is {seconds} s."))
+            Problem::new(status, kind, format!("{detail} The limit is {seconds} s."))
         }
-        // The text of a server error may be private. The text of a client error tells the caller what is
-        // wrong.
+        // The text of a server error may be private, so only the log contains it. The text of a client error
+        // is sent, because it tells the caller what is wrong.
         _ if status.is_server_error() && !text.is_empty() => {
-            Problem::new(status, kind, sentence).with_source(PlainError(text))
+            Problem::new(status, kind, detail).with_source(PlainError(text))
         }
-        StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED => Problem::new(status, kind, sentence),
+        StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED => Problem::new(status, kind, detail),
         _ if status.is_client_error() && !text.is_empty() => Problem::new(status, kind, text),
-        _ => Problem::new(status, kind, sentence),
+        _ => Problem::new(status, kind, detail),
     }
 }
 
-/// Returns the kind and the sentence of the problem for `status`.
-fn describe(status: StatusCode) -> (&'static str, &'static str) {
+/// Returns the kind and the detail of the problem for `status`.
+fn kind_and_detail(status: StatusCode) -> (&'static str, &'static str) {
     match status {
         StatusCode::BAD_REQUEST => ("bad_request", "The request cannot be understood."),
         StatusCode::UNAUTHORIZED => ("unauthorized", "The request needs valid credentials."),
-        StatusCode::FORBIDDEN => ("forbidden", "These credentials do not allow this."),
+        StatusCode::FORBIDDEN => ("forbidden", "These credentials do not permit this request."),
         StatusCode::NOT_FOUND => ("not_found", "There is nothing at this address."),
         StatusCode::METHOD_NOT_ALLOWED => {
             ("method_not_allowed", "This address does not accept this method; see the header Allow.")
@@ -105,15 +104,15 @@ fn describe(status: StatusCode) -> (&'static str, &'static str) {
         StatusCode::TOO_MANY_REQUESTS => ("overloaded", "The service is overloaded; try again later."),
         StatusCode::INTERNAL_SERVER_ERROR => ("internal", INTERNAL_DETAIL),
         StatusCode::SERVICE_UNAVAILABLE => ("unavailable", "Try again later."),
-        StatusCode::GATEWAY_TIMEOUT => ("timeout", "The request took too long and was dropped."),
+        StatusCode::GATEWAY_TIMEOUT => ("timeout", "The request took too long to handle and was dropped."),
         _ if status.is_client_error() => ("client_error", "The request cannot be served."),
         _ => ("server_error", "The request could not be served; try again later."),
     }
 }
 
-/// Logs `problem` with its source. A problem in the response to a probe is logged at level debug, because it
-/// is expected while a service starts or drains.
-fn log(problem: &Problem, is_probe: bool) {
+/// Logs `problem` with its source. A problem in the response to a monitoring probe is logged at level debug,
+/// because such a problem is expected while a service starts or drains.
+fn log_problem(problem: &Problem, is_probe: bool) {
     let Problem { kind, detail, status, source, .. } = problem;
     let status = status.as_u16();
     let error = source.as_ref().map(|source| error_chain(source.as_ref()));

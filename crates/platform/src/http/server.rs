@@ -1,4 +1,5 @@
-//! [`Server`] binds an address, serves requests, and drains within a timeout.
+//! [`Server`] binds an address and serves requests. At shutdown, it waits for the open requests, but not
+//! longer than a timeout.
 
 use std::{
     future::{Future, IntoFuture},
@@ -56,14 +57,15 @@ impl Server {
         stop: CancellationToken,
         drain_timeout: Duration,
     ) -> io::Result<()> {
-        // If this future is dropped, the guard closes the connections, each of which has its own task.
-        let cut = CancellationToken::new();
-        let _cut_on_drop = cut.clone().drop_guard();
-        let listener = CuttableListener { listener: self.listener, cut };
-        let stopped = stop.clone();
+        // Each connection runs in its own task. The guard aborts the connections when this future ends or is
+        // dropped.
+        let abort = CancellationToken::new();
+        let _abort_on_drop = abort.clone().drop_guard();
+        let listener = AbortableListener { listener: self.listener, abort };
+        let graceful_stop = stop.clone();
         let serving = axum::serve(listener, app)
             .with_graceful_shutdown(async move {
-                stopped.cancelled().await;
+                graceful_stop.cancelled().await;
                 readiness.set_draining();
             })
             .into_future();
@@ -84,24 +86,24 @@ impl Server {
     }
 }
 
-/// A listener whose connections all close when `cut` is cancelled.
-struct CuttableListener {
+/// A listener whose connections all end when `abort` is cancelled.
+struct AbortableListener {
     listener: TcpListener,
-    cut: CancellationToken,
+    abort: CancellationToken,
 }
 
-impl Listener for CuttableListener {
-    type Io = CuttableStream;
+impl Listener for AbortableListener {
+    type Io = AbortableStream;
     type Addr = SocketAddr;
 
     async fn accept(&mut self) -> (Self::Io, Self::Addr) {
         let (stream, address) = Listener::accept(&mut self.listener).await;
-        // A response is written at once, and Nagle's algorithm would only delay its last part.
+        // Each response is written as a whole, so Nagle's algorithm would only delay its last packet.
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "TCP_NODELAY cannot be set");
         }
-        let cut = Box::pin(self.cut.clone().cancelled_owned());
-        (CuttableStream { stream, cut }, address)
+        let aborted = Box::pin(self.abort.clone().cancelled_owned());
+        (AbortableStream { stream, aborted }, address)
     }
 
     fn local_addr(&self) -> io::Result<Self::Addr> {
@@ -109,41 +111,41 @@ impl Listener for CuttableListener {
     }
 }
 
-/// A connection whose reads and writes fail after `cut` is cancelled. The failure ends the task of the
+/// A connection whose reads and writes fail after `aborted` completes. The failure ends the task of the
 /// connection, and the end of the task drops the handler.
-struct CuttableStream {
+struct AbortableStream {
     stream: TcpStream,
-    cut: Pin<Box<WaitForCancellationFutureOwned>>,
+    aborted: Pin<Box<WaitForCancellationFutureOwned>>,
 }
 
-impl CuttableStream {
-    /// Returns the stream, or an error after `cut` is cancelled. The cancellation wakes the task of
+impl AbortableStream {
+    /// Returns the stream, or an error if the connection is aborted. A later abort wakes the task of
     /// `context`.
-    fn poll_uncut(&mut self, context: &mut Context<'_>) -> Poll<io::Result<Pin<&mut TcpStream>>> {
-        match self.cut.as_mut().poll(context) {
+    fn poll_unless_aborted(&mut self, context: &mut Context<'_>) -> Poll<io::Result<Pin<&mut TcpStream>>> {
+        match self.aborted.as_mut().poll(context) {
             Poll::Ready(()) => Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into())),
             Poll::Pending => Poll::Ready(Ok(Pin::new(&mut self.stream))),
         }
     }
 }
 
-impl AsyncRead for CuttableStream {
+impl AsyncRead for AbortableStream {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        ready!(self.poll_uncut(context))?.poll_read(context, buffer)
+        ready!(self.poll_unless_aborted(context))?.poll_read(context, buffer)
     }
 }
 
-impl AsyncWrite for CuttableStream {
+impl AsyncWrite for AbortableStream {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        ready!(self.poll_uncut(context))?.poll_write(context, bytes)
+        ready!(self.poll_unless_aborted(context))?.poll_write(context, bytes)
     }
 
     fn poll_write_vectored(
@@ -151,7 +153,7 @@ impl AsyncWrite for CuttableStream {
         context: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        ready!(self.poll_uncut(context))?.poll_write_vectored(context, slices)
+        ready!(self.poll_unless_aborted(context))?.poll_write_vectored(context, slices)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -159,10 +161,10 @@ impl AsyncWrite for CuttableStream {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        ready!(self.poll_uncut(context))?.poll_flush(context)
+        ready!(self.poll_unless_aborted(context))?.poll_flush(context)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        ready!(self.poll_uncut(context))?.poll_shutdown(context)
+        ready!(self.poll_unless_aborted(context))?.poll_shutdown(context)
     }
 }

@@ -23,9 +23,9 @@ use tokio_util::sync::CancellationToken;
 use super::*;
 
 /// Timeout for everything a test waits for. Only a failing test reaches it.
-const PATIENCE: Duration = Duration::from_secs(60);
+const TEST_TIMEOUT: Duration = Duration::from_secs(60);
 
-struct Service {
+struct TestService {
     address: SocketAddr,
     readiness: Readiness,
     stop: CancellationToken,
@@ -33,9 +33,9 @@ struct Service {
     client: Client,
 }
 
-impl Service {
+impl TestService {
     async fn start(routes: Router) -> Self {
-        Self::start_with_timeouts(routes, PATIENCE, PATIENCE).await
+        Self::start_with_timeouts(routes, TEST_TIMEOUT, TEST_TIMEOUT).await
     }
 
     async fn start_with_timeouts(routes: Router, request_timeout: Duration, drain_timeout: Duration) -> Self {
@@ -47,7 +47,7 @@ impl Service {
         let stop = CancellationToken::new();
         let serving = tokio::spawn(server.serve(app, readiness.clone(), stop.clone(), drain_timeout));
         // A proxy that the environment sets must not affect the tests.
-        let client = Client::builder().no_proxy().timeout(PATIENCE).build().unwrap();
+        let client = Client::builder().no_proxy().timeout(TEST_TIMEOUT).build().unwrap();
         Self { address, readiness, stop, serving, client }
     }
 
@@ -60,11 +60,11 @@ impl Service {
     }
 
     async fn wait_until_drained(self) {
-        timeout(PATIENCE, self.serving).await.expect("the service drains in time").unwrap().unwrap();
+        timeout(TEST_TIMEOUT, self.serving).await.expect("the service drains in time").unwrap().unwrap();
     }
 }
 
-/// Checks that `response` is a problem, and returns its body.
+/// Checks that `response` is a problem with this status and kind, and returns its body.
 async fn expect_problem(response: reqwest::Response, status: u16, kind: &str) -> Value {
     assert_eq!(response.status().as_u16(), status);
     assert_eq!(response.headers()["content-type"], "application/problem+json");
@@ -90,7 +90,7 @@ async fn problem_has_its_members_and_headers() {
             .with("status", "cannot be replaced")
             .with_source(secret_error())
     };
-    let service = Service::start(Router::new().route("/refuse", get(refuse))).await;
+    let service = TestService::start(Router::new().route("/refuse", get(refuse))).await;
     let request = service.client.get(service.url("/refuse")).header("x-request-id", "fixed.id-1");
     let response = request.send().await.unwrap();
     assert_eq!(response.status(), 429);
@@ -115,14 +115,14 @@ async fn problem_without_the_middleware_hides_its_source() {
 #[tokio::test]
 async fn retry_after_is_at_least_a_second() {
     let refuse = || async { Problem::unavailable("x", "Later.", Duration::ZERO) };
-    let service = Service::start(Router::new().route("/", get(refuse))).await;
+    let service = TestService::start(Router::new().route("/", get(refuse))).await;
     assert_eq!(service.get("/").await.headers()["retry-after"], "1");
 }
 
 #[tokio::test]
 async fn valid_request_id_is_kept_and_any_other_replaced() {
     let echo = |axum::Extension(id): axum::Extension<RequestId>| async move { id.0 };
-    let service = Service::start(Router::new().route("/", get(echo))).await;
+    let service = TestService::start(Router::new().route("/", get(echo))).await;
     let long = "x".repeat(128);
     for good in ["a", "A-b_c.9", &long] {
         let request = service.client.get(service.url("/")).header("x-request-id", good);
@@ -148,7 +148,7 @@ async fn errors_of_axum_become_problems() {
         .route("/json", post(json_body))
         .route("/query", get(query))
         .route("/text", get(|| async { (StatusCode::INTERNAL_SERVER_ERROR, "a secret path") }));
-    let service = Service::start(routes).await;
+    let service = TestService::start(routes).await;
 
     expect_problem(service.get("/nowhere").await, 404, "not_found").await;
     let response = service.get("/json").await;
@@ -167,9 +167,9 @@ async fn errors_of_axum_become_problems() {
 
 #[tokio::test]
 async fn response_with_a_content_type_of_its_own_is_unchanged() {
-    let own = || async { (StatusCode::CONFLICT, Json(json!({ "mine": true }))) };
+    let json_error = || async { (StatusCode::CONFLICT, Json(json!({ "mine": true }))) };
     let text = || async { "plain text" };
-    let service = Service::start(Router::new().route("/", get(own)).route("/ok", get(text))).await;
+    let service = TestService::start(Router::new().route("/", get(json_error)).route("/ok", get(text))).await;
     let response = service.get("/").await;
     assert_eq!(response.status(), 409);
     assert_eq!(response.json::<Value>().await.unwrap(), json!({ "mine": true }));
@@ -179,7 +179,7 @@ async fn response_with_a_content_type_of_its_own_is_unchanged() {
 #[tokio::test]
 async fn too_large_body_is_refused_with_413() {
     let length = |body: Bytes| async move { body.len().to_string() };
-    let service = Service::start(Router::new().route("/", post(length))).await;
+    let service = TestService::start(Router::new().route("/", post(length))).await;
     let post = || service.client.post(service.url("/"));
     let fits = post().body(vec![0; 1000]).send().await.unwrap();
     assert_eq!(fits.text().await.unwrap(), "1000");
@@ -193,15 +193,15 @@ async fn too_large_body_is_refused_with_413() {
     stream.write_all(head.as_bytes()).await.unwrap();
     let chunk = format!("2bc\r\n{}\r\n", "x".repeat(700));
     stream.write_all(format!("{chunk}{chunk}0\r\n\r\n").as_bytes()).await.unwrap();
-    let mut answer = String::new();
-    timeout(PATIENCE, stream.read_to_string(&mut answer)).await.unwrap().unwrap();
-    assert!(answer.starts_with("HTTP/1.1 413 "), "{answer}");
-    assert!(answer.contains("\"limit_bytes\":1000"), "{answer}");
+    let mut response = String::new();
+    timeout(TEST_TIMEOUT, stream.read_to_string(&mut response)).await.unwrap().unwrap();
+    assert!(response.starts_with("HTTP/1.1 413 "), "{response}");
+    assert!(response.contains("\"limit_bytes\":1000"), "{response}");
 }
 
 #[tokio::test]
 async fn body_above_the_limit_of_axum_is_accepted() {
-    let limits = HttpLimits { max_body_bytes: 5 << 20, request_timeout: PATIENCE };
+    let limits = HttpLimits { max_body_bytes: 5 << 20, request_timeout: TEST_TIMEOUT };
     let length = |body: Bytes| async move { body.len().to_string() };
     let app = with_middleware(Router::new().route("/", post(length)), "test", &limits);
     let request = axum::http::Request::post("/").body(axum::body::Body::from(vec![0; 4 << 20])).unwrap();
@@ -214,7 +214,7 @@ async fn panic_becomes_500_and_the_server_keeps_running() {
     async fn boom() {
         panic!("a secret reason");
     }
-    let service = Service::start(Router::new().route("/boom", get(boom))).await;
+    let service = TestService::start(Router::new().route("/boom", get(boom))).await;
     for _ in 0..3 {
         let body = expect_problem(service.get("/boom").await, 500, "internal").await;
         assert!(!body.to_string().contains("secret"), "{body}");
@@ -233,18 +233,18 @@ async fn slow_handler_is_dropped_with_504() {
         }
     };
     let routes = Router::new().route("/", get(never));
-    let service = Service::start_with_timeouts(routes, Duration::from_millis(20), Duration::ZERO).await;
+    let service = TestService::start_with_timeouts(routes, Duration::from_millis(20), Duration::ZERO).await;
     let body = expect_problem(service.get("/").await, 504, "timeout").await;
     assert!(body["detail"].as_str().unwrap().contains("0.02 s"), "{body}");
     service.stop.cancel();
     service.wait_until_drained().await;
     // `recv` returns `None` when the handler and the routes have dropped their senders.
-    assert_eq!(timeout(PATIENCE, receiver.recv()).await, Ok(None));
+    assert_eq!(timeout(TEST_TIMEOUT, receiver.recv()).await, Ok(None));
 }
 
 #[tokio::test]
 async fn ready_is_503_while_starting_and_draining() {
-    let service = Service::start(Router::new()).await;
+    let service = TestService::start(Router::new()).await;
     assert_eq!(service.get("/live").await.status(), 200);
     let response = service.get("/ready").await;
     assert_eq!(response.headers()["retry-after"], "1");
@@ -275,16 +275,16 @@ fn gated_route(started: mpsc::Sender<()>, gate: Arc<Notify>) -> Router {
 async fn open_request_is_answered_while_draining() {
     let gate = Arc::new(Notify::new());
     let (started, mut has_started) = mpsc::channel(1);
-    let service = Service::start(gated_route(started, Arc::clone(&gate))).await;
+    let service = TestService::start(gated_route(started, Arc::clone(&gate))).await;
     let request = tokio::spawn(service.client.get(service.url("/gated")).send());
     has_started.recv().await.unwrap();
     assert!(!service.readiness.is_draining());
     service.stop.cancel();
-    // Connections are refused when the listener is closed.
-    let refused = async { while TcpStream::connect(service.address).await.is_ok() {} };
-    timeout(PATIENCE, refused).await.unwrap();
+    // The listener is closed once connections are refused.
+    let listener_closed = async { while TcpStream::connect(service.address).await.is_ok() {} };
+    timeout(TEST_TIMEOUT, listener_closed).await.unwrap();
     assert!(service.readiness.is_draining());
-    assert!(!service.serving.is_finished(), "a request is open");
+    assert!(!service.serving.is_finished(), "the server must wait for the open request");
     gate.notify_one();
     let response = request.await.unwrap().unwrap();
     assert_eq!(response.text().await.unwrap(), "done");
@@ -314,18 +314,19 @@ async fn connections_are_closed_after_the_drain_timeout() {
         }
     };
     let routes = Router::new().route("/stuck", get(stuck));
-    let service = Service::start_with_timeouts(routes, PATIENCE, Duration::from_millis(20)).await;
+    let service = TestService::start_with_timeouts(routes, TEST_TIMEOUT, Duration::from_millis(20)).await;
     let request = tokio::spawn(service.client.get(service.url("/stuck")).send());
     has_started.recv().await.unwrap();
-    let mut half_request = TcpStream::connect(service.address).await.unwrap();
-    half_request.write_all(b"POST / HTTP/1.1\r\nhost: x\r\ncontent-le").await.unwrap();
+    let mut partial_request = TcpStream::connect(service.address).await.unwrap();
+    partial_request.write_all(b"POST / HTTP/1.1\r\nhost: x\r\ncontent-le").await.unwrap();
     service.stop.cancel();
     service.wait_until_drained().await;
-    assert!(request.await.unwrap().is_err(), "the connection was closed");
-    timeout(PATIENCE, is_dropped).await.expect("the handler is dropped").unwrap();
+    assert!(request.await.unwrap().is_err(), "the connection must be closed");
+    timeout(TEST_TIMEOUT, is_dropped).await.expect("the handler is dropped").unwrap();
     // The connection ends or is reset. In both cases it is closed.
-    let _ =
-        timeout(PATIENCE, half_request.read_to_end(&mut Vec::new())).await.expect("the connection is closed");
+    let _ = timeout(TEST_TIMEOUT, partial_request.read_to_end(&mut Vec::new()))
+        .await
+        .expect("the connection is closed");
 }
 
 #[tokio::test]
@@ -333,7 +334,7 @@ async fn requests_are_counted_by_route_and_status() {
     crate::telemetry::init("off", crate::telemetry::LogFormat::Json);
     let routes =
         Router::new().route("/counted/{name}", get(|| async {})).merge(crate::telemetry::metrics_routes());
-    let service = Service::start(routes).await;
+    let service = TestService::start(routes).await;
     service.get("/counted/a").await;
     service.get("/counted/b").await;
     service.get("/somewhere/else").await;
@@ -345,14 +346,14 @@ async fn requests_are_counted_by_route_and_status() {
     assert!(text.contains(bucket), "{text}");
 }
 
-/// Sends `sent` on a new connection. Returns the bytes that the connection receives until they contain `last`
-/// or the server closes the connection.
-async fn exchange(service: &Service, sent: &[u8], last: &str) -> String {
+/// Sends `request` on a new connection. Returns the received text as soon as it contains `end_marker` or the
+/// server closes the connection.
+async fn send_raw(service: &TestService, request: &[u8], end_marker: &str) -> String {
     let mut stream = TcpStream::connect(service.address).await.unwrap();
-    stream.write_all(sent).await.unwrap();
+    stream.write_all(request).await.unwrap();
     let mut received = Vec::new();
-    timeout(PATIENCE, async {
-        while !String::from_utf8_lossy(&received).contains(last) {
+    timeout(TEST_TIMEOUT, async {
+        while !String::from_utf8_lossy(&received).contains(end_marker) {
             let mut part = [0; 4096];
             match stream.read(&mut part).await.unwrap() {
                 0 => break,
@@ -367,12 +368,14 @@ async fn exchange(service: &Service, sent: &[u8], last: &str) -> String {
 
 #[tokio::test]
 async fn connection_is_reused_after_an_unread_body() {
-    let service = Service::start(Router::new().route("/refuse", post(|| async { "no" }))).await;
+    let service = TestService::start(Router::new().route("/refuse", post(|| async { "no" }))).await;
     // The body is larger than the read buffer of the server and than the body limit.
     let body = "x".repeat(600_000);
-    let refused = format!("POST /refuse HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n{body}", body.len());
-    let next = "GET /live HTTP/1.1\r\nhost: x\r\n\r\n";
-    let received = exchange(&service, format!("{refused}{next}").as_bytes(), "HTTP/1.1 200").await;
+    let refused_request =
+        format!("POST /refuse HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+    let next_request = "GET /live HTTP/1.1\r\nhost: x\r\n\r\n";
+    let received =
+        send_raw(&service, format!("{refused_request}{next_request}").as_bytes(), "HTTP/1.1 200").await;
     assert!(received.starts_with("HTTP/1.1 413"), "{received}");
     assert!(received.contains("HTTP/1.1 200"), "{received}");
     assert!(!received.contains("connection: close"), "{received}");
@@ -382,10 +385,10 @@ async fn connection_is_reused_after_an_unread_body() {
 
 #[tokio::test]
 async fn connection_is_closed_if_the_body_does_not_arrive() {
-    let service = Service::start(Router::new().route("/refuse", post(|| async { "no" }))).await;
+    let service = TestService::start(Router::new().route("/refuse", post(|| async { "no" }))).await;
     for expectation in ["", "expect: 100-continue\r\n"] {
         let head = format!("POST /refuse HTTP/1.1\r\nhost: x\r\ncontent-length: 500\r\n{expectation}\r\n");
-        let received = exchange(&service, head.as_bytes(), "never").await;
+        let received = send_raw(&service, head.as_bytes(), "never").await;
         assert!(received.starts_with("HTTP/1.1 200"), "{received}");
         assert!(received.contains("connection: close"), "{received}");
         assert!(received.ends_with("no"), "{received}");

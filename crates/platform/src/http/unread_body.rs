@@ -23,30 +23,32 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Middleware that drains the part of a request body that the handler has not read.
 ///
-/// A connection with unread bytes cannot be reused. If the server closed it while the client is still
-/// sending, the client might never receive the response. The body is not drained to its end if it exceeds
-/// [`MAX_DRAINED_BYTES`] or [`DRAIN_TIMEOUT`], or if the client waits for permission to send it (`Expect:
-/// 100-continue`). Then the response has the header `Connection: close`.
+/// A connection with unread bytes cannot be reused. If the server closed the connection while the client is
+/// still sending, the client might never receive the response.
+///
+/// Draining stops after [`MAX_DRAINED_BYTES`] or [`DRAIN_TIMEOUT`]. A body is not drained at all if the
+/// client waits for permission to send it (`Expect: 100-continue`). If the end of the body was not reached,
+/// the response has the header `Connection: close`.
 pub(super) async fn drain_unread_body(request: Request, next: Next) -> Response {
     if request.body().is_end_stream() {
         return next.run(request).await;
     }
     let is_http_1 = request.version() < Version::HTTP_2;
-    let client_waits = request.headers().contains_key(header::EXPECT);
+    let awaits_continue = request.headers().contains_key(header::EXPECT);
     let (parts, body) = request.into_parts();
     let body = SharedBody(Arc::new(Mutex::new(body)));
     let request = Request::from_parts(parts, Body::new(body.clone()));
 
     let mut response = next.run(request).await;
-    let has_ended = body.lock().is_end_stream()
-        || (!client_waits && tokio::time::timeout(DRAIN_TIMEOUT, drain(body)).await.unwrap_or(false));
-    if !has_ended && is_http_1 {
+    let reached_end = body.lock().is_end_stream()
+        || (!awaits_continue && tokio::time::timeout(DRAIN_TIMEOUT, drain(body)).await.unwrap_or(false));
+    if !reached_end && is_http_1 {
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     response
 }
 
-/// Reads and discards the rest of `body`. Returns true if the rest has at most [`MAX_DRAINED_BYTES`].
+/// Reads and discards the rest of `body`, up to [`MAX_DRAINED_BYTES`]. Returns true if the end was reached.
 async fn drain(mut body: SharedBody) -> bool {
     let mut remaining = MAX_DRAINED_BYTES;
     while let Some(frame) = body.frame().await {

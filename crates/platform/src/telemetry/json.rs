@@ -1,7 +1,7 @@
 //! [`JsonLayer`] writes log lines as JSON for Cloud Logging.
 //!
 //! Cloud Logging reads the members `severity`, `time` and `message`, and makes all other members searchable.
-//! A line contains the fields of its event and the fields of the spans around the event. So one search for a
+//! A line contains the fields of its event and of the spans around the event. Therefore, one search for a
 //! `request_id` finds all lines of a request.
 //!
 //! None of these crates writes such lines:
@@ -95,8 +95,8 @@ fn build_line<'a>(event: &Event<'a>, mut fields: BTreeMap<String, Value>, now: S
         Some(other) => other.to_string(),
         None => String::new(),
     };
-    // JSON readers disagree on duplicate members. So a field with the name of another member gets a `_` at
-    // its end.
+    // A field that has the name of another member gets the suffix `_`, because JSON readers treat duplicate
+    // members differently.
     for reserved in ["severity", "time", "target"] {
         if let Some(value) = fields.remove(reserved) {
             fields.insert(format!("{reserved}_"), value);
@@ -180,9 +180,9 @@ mod tests {
     use super::*;
 
     #[derive(Clone, Default)]
-    struct Captured(Arc<Mutex<Vec<u8>>>);
+    struct CapturedLog(Arc<Mutex<Vec<u8>>>);
 
-    impl Write for Captured {
+    impl Write for CapturedLog {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
             self.0.lock().unwrap().extend_from_slice(bytes);
             Ok(bytes.len())
@@ -193,19 +193,19 @@ mod tests {
         }
     }
 
-    fn capture(log: impl FnOnce()) -> String {
-        let captured = Captured::default();
+    fn capture_log(emit: impl FnOnce()) -> String {
+        let captured = CapturedLog::default();
         let writer = captured.clone();
         let now = || UNIX_EPOCH + Duration::from_millis(1_700_000_000_123);
         let layer = JsonLayer { writer: move || writer.clone(), now };
-        tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), log);
+        tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), emit);
         let bytes = captured.0.lock().unwrap().clone();
         String::from_utf8(bytes).unwrap()
     }
 
     #[test]
     fn event_and_span_fields_are_members_of_one_object() {
-        let text = capture(|| {
+        let text = capture_log(|| {
             let outer = tracing::info_span!("request", request_id = "abc", status = tracing::field::Empty);
             let _outer = outer.enter();
             outer.record("status", 200);
@@ -223,7 +223,7 @@ mod tests {
 
     #[test]
     fn control_characters_are_escaped() {
-        let text = capture(|| {
+        let text = capture_log(|| {
             tracing::info!(name = "a\nb\u{1b}[31m", other = %"c\r\nd", "e\nf\0{}", "\u{7}");
         });
         assert_eq!(text.lines().count(), 1, "{text:?}");
@@ -236,7 +236,7 @@ mod tests {
     #[test]
     fn every_level_has_a_severity_of_cloud_logging() {
         let levels = [Level::TRACE, Level::DEBUG, Level::INFO, Level::WARN, Level::ERROR];
-        let words = levels.map(severity);
-        assert_eq!(words, ["DEFAULT", "DEBUG", "INFO", "WARNING", "ERROR"]);
+        let severities = levels.map(severity);
+        assert_eq!(severities, ["DEFAULT", "DEBUG", "INFO", "WARNING", "ERROR"]);
     }
 }

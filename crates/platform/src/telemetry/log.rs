@@ -11,7 +11,7 @@ use super::json::JsonLayer;
 pub enum LogFormat {
     /// `Human` if stderr is a terminal, otherwise `Json`.
     Auto,
-    /// Lines for people.
+    /// Human-readable lines.
     Human,
     /// One JSON object per line, for Cloud Logging.
     Json,
@@ -28,7 +28,8 @@ pub struct LogArgs {
     pub log_format: LogFormat,
 }
 
-/// Checks that `text` is a valid filter. An empty `RUST_LOG` means the default, as an unset one does.
+/// Returns `text` if it is a valid filter of log events. Returns the default filter, `info`, if `text` is
+/// empty, so that an empty `RUST_LOG` has the same effect as an unset one.
 fn parse_filter(text: &str) -> Result<String, String> {
     if text.trim().is_empty() {
         return Ok("info".to_owned());
@@ -66,7 +67,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn filter_is_checked_and_an_empty_one_is_the_default() {
+    fn invalid_filter_is_refused_and_empty_filter_is_the_default() {
         assert_eq!(parse_filter("info,classify=debug"), Ok("info,classify=debug".to_owned()));
         assert_eq!(parse_filter(" "), Ok("info".to_owned()));
         assert!(parse_filter("a=b=c").is_err());

@@ -5,8 +5,8 @@ use std::{sync::OnceLock, thread, time::Duration};
 use axum::{Router, http::header::CONTENT_TYPE, routing::get};
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 
-/// Upper bounds of the buckets of every histogram `*_duration_seconds`, in seconds. The smallest bound is for
-/// a single inference of a small network, and the largest bound is for the longest request.
+/// Upper bounds of the buckets of every histogram `*_duration_seconds`, in seconds. They range from a single
+/// inference of a small network to the longest request.
 const DURATION_BUCKETS: [f64; 16] =
     [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 10.0, 30.0];
 /// Upper bounds of the buckets of every histogram `*_batch_size`, in images.
@@ -27,11 +27,11 @@ fn install_recorder() -> Result<PrometheusHandle, BuildError> {
         .install_recorder()?;
     // The recorder keeps every sample until the sample is aggregated. Without this thread, a process whose
     // metrics nobody reads would keep all samples. The thread runs until the process ends.
-    let upkeep = handle.clone();
+    let upkeep_handle = handle.clone();
     let spawned = thread::Builder::new().name("metrics-upkeep".to_owned()).spawn(move || {
         loop {
             thread::sleep(UPKEEP_INTERVAL);
-            upkeep.run_upkeep();
+            upkeep_handle.run_upkeep();
         }
     });
     if let Err(error) = spawned {

@@ -1,7 +1,7 @@
-//! This module has the log and the metrics of a service.
+//! The log and the metrics of a process.
 //!
-//! The log has one line per event and goes to stderr. On a terminal the lines are for people; otherwise they
-//! are JSON for Cloud Logging. The process collects its metrics, and serves them at `/metrics`.
+//! The log has one line per event and goes to stderr. By default, the lines are human-readable on a terminal
+//! and JSON for Cloud Logging otherwise. The route `/metrics` serves the metrics.
 
 mod error_chain;
 mod json;
@@ -16,7 +16,7 @@ pub use self::{
 
 /// Installs the log and the recorder of the metrics for this process. `filter` has the syntax of `RUST_LOG`.
 ///
-/// Only the first call has an effect. So all tests of a process may call this function.
+/// Only the first call has an effect. Every test of a process may therefore call this function.
 pub fn init(filter: &str, format: LogFormat) {
     log::install(filter, format);
     if let Err(error) = metrics::recorder() {

@@ -1,4 +1,4 @@
-//! The flags for the check of push tokens, and the configuration that they give.
+//! The flags for the check of push tokens, and the configuration that they produce.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use reqwest::Url;
 
 use crate::config::Validate;
 
-/// Address of the public keys with which Google signs OpenID Connect tokens.
+/// Address of the public keys that verify Google's OpenID Connect tokens.
 pub const DEFAULT_JWKS_URL: &str = "https://www.googleapis.com/oauth2/v3/certs";
 
 /// Settings for the check of push tokens. A service flattens these flags into its configuration.
@@ -15,14 +15,14 @@ pub const DEFAULT_JWKS_URL: &str = "https://www.googleapis.com/oauth2/v3/certs";
 #[derive(Clone, Debug, PartialEq, Eq, clap::Args)]
 #[group(id = "push_auth")]
 pub struct PushAuthArgs {
-    /// Audience that the token of a push must have; enables the check of push tokens
+    /// Audience that a push token must name; enables the check of push tokens
     #[arg(long, env = "PUSH_AUDIENCE", value_name = "AUDIENCE")]
     pub push_audience: Option<String>,
-    /// Service account (its e-mail address) that the token of a push must belong to [default: any that
-    /// Google issued a token for the audience to]
+    /// E-mail address of the service account that a push token must belong to [default: any account with a
+    /// Google-signed token for the audience]
     #[arg(long, env = "PUSH_SERVICE_ACCOUNT", value_name = "EMAIL")]
     pub push_service_account: Option<String>,
-    /// Address of the public keys for the tokens of pushes
+    /// URL of the public keys that push tokens are verified with
     #[arg(
         long,
         env = "PUSH_JWKS_URL",
@@ -34,7 +34,7 @@ pub struct PushAuthArgs {
 }
 
 impl PushAuthArgs {
-    /// Returns the configuration of the check, or `None` if it is disabled.
+    /// Returns the configuration of the check, or `None` if the check is disabled.
     pub fn config(&self) -> Option<PushAuthConfig> {
         let audience = non_empty(self.push_audience.as_deref())?;
         Some(PushAuthConfig {
@@ -53,7 +53,7 @@ impl Validate for PushAuthArgs {
         if account.is_some() && non_empty(self.push_audience.as_deref()).is_none() {
             return vec![
                 "--push-service-account (PUSH_SERVICE_ACCOUNT) needs --push-audience (PUSH_AUDIENCE): without \
-                 it no token is checked"
+                 an audience, no token is checked"
                     .to_owned(),
             ];
         }
@@ -61,7 +61,7 @@ impl Validate for PushAuthArgs {
     }
 }
 
-/// Returns `value` without the whitespace around it, or `None` if nothing else is left.
+/// Returns `value` without surrounding whitespace, or `None` if the result is empty.
 fn non_empty(value: Option<&str>) -> Option<&str> {
     value.map(str::trim).filter(|value| !value.is_empty())
 }
@@ -101,6 +101,7 @@ pub struct PushAuthConfig {
 impl PushAuthConfig {
     /// Default of [`Self::min_refresh_interval`].
     pub const MIN_REFRESH_INTERVAL: Duration = Duration::from_secs(30);
-    /// Default of [`Self::fetch_timeout`]. It is half of the shortest ack deadline of Pub/Sub.
+    /// Default of [`Self::fetch_timeout`]. It is half of the shortest ack deadline of Pub/Sub, so that a push
+    /// that waits for the keys is answered in time.
     pub const FETCH_TIMEOUT: Duration = Duration::from_secs(5);
 }

@@ -6,21 +6,21 @@ use std::time::Duration;
 ///
 /// The message of the error is for the log. It may contain claims of the token, but never the token itself.
 ///
-/// A refused push does not acknowledge its message. Pub/Sub delivers the message again, as the retry policy
-/// of the subscription says.
+/// The message of a refused push stays unacknowledged. Pub/Sub delivers it again according to the retry
+/// policy of the subscription.
 #[derive(Debug, thiserror::Error)]
 pub enum PushAuthError {
     /// The request has no header Authorization, or the header has no token after its scheme.
     #[error("the request has no token")]
     NoToken,
     /// The scheme of the header is not Bearer.
-    #[error("the header Authorization has another scheme than Bearer")]
+    #[error("the header Authorization does not use the scheme Bearer")]
     NotBearer,
     /// The header is longer than the maximum. The field is its length in bytes.
     #[error("the header Authorization has {0} bytes")]
     TooLong(usize),
     /// The token does not consist of three parts in base64url, with JSON in the first two parts. The field
-    /// says what is wrong.
+    /// names the defect.
     #[error("the token is malformed: {0}")]
     Malformed(&'static str),
     /// The header of the token names an algorithm that is not RS256.
@@ -31,14 +31,14 @@ pub enum PushAuthError {
     NoKeyId,
     /// Google has verified the token already, and has removed its signature.
     #[error(
-        "Google removed the token's signature, as Cloud Run does when it has verified the caller itself: \
-         unset PUSH_AUDIENCE there"
+        "Google removed the token's signature; Cloud Run does so if it verifies callers itself, and then \
+         PUSH_AUDIENCE must be unset"
     )]
     SignatureRemoved,
     /// The token is signed with a key that Google does not publish.
     #[error("the token is signed with an unknown key")]
     UnknownKey,
-    /// The signature is not that of the named key for this token.
+    /// The token was not signed with the key that it names, or was changed afterwards.
     #[error("the signature is wrong")]
     BadSignature,
     /// The claim of this name is missing, or has the wrong type.
@@ -50,7 +50,7 @@ pub enum PushAuthError {
     /// The claim of this name, `iat` or `nbf`, is in the future.
     #[error("the claim {0} is in the future")]
     NotYetValid(&'static str),
-    /// The issuer of the token, in the field, is not Google.
+    /// The token was not issued by Google. The field is its issuer.
     #[error("the token is issued by {0:?}")]
     WrongIssuer(String),
     /// The token is for a different service. The field is its audience.
@@ -59,11 +59,12 @@ pub enum PushAuthError {
     /// Google has not verified the e-mail address in the token.
     #[error("the e-mail address of the token is not verified")]
     UnverifiedEmail,
-    /// The token belongs to a service account, in the field, that is not the configured one.
+    /// The token belongs to an account that is not the configured one. The field is the e-mail address of the
+    /// account.
     #[error("the token belongs to {0:?}")]
     WrongEmail(String),
     /// No keys are available to verify the token.
-    #[error("there are no keys to verify the token with")]
+    #[error("no keys are available to verify the token")]
     KeysUnavailable {
         /// Time until the keys may be fetched again.
         retry_after: Duration,

@@ -1,12 +1,12 @@
 //! [`JwksCache`] caches the public keys of Google.
 //!
-//! - A set of keys is fresh for the time in the `max-age` of its header Cache-Control, within bounds. The
-//!   cache returns a key of a fresh set at once.
+//! - A set of keys is fresh for the `max-age` in the header Cache-Control of its response, but at least a
+//!   minute and at most a day. The cache returns a key of a fresh set at once.
 //! - The cache fetches the keys when the set is no longer fresh, or when a token names a key that is not in
 //!   the set. All callers wait for the same fetch. After every fetch, successful or not, the cache does not
-//!   fetch again for a while, so that tokens with invented key ids cannot cause many fetches.
-//! - If fetches fail, the cache uses the old set for one day after the set was fresh. It then discards the
-//!   set, which could include a key that Google has revoked.
+//!   fetch again for `min_refresh_interval`, so that tokens with invented key ids cannot cause many fetches.
+//! - A set that is no longer fresh is stale. While fetches fail, the cache uses a stale set for one more day.
+//!   It does not use the set for longer, because Google may have revoked one of the keys.
 
 use std::{
     collections::HashMap,
@@ -29,22 +29,22 @@ use crate::telemetry::error_chain;
 
 /// Time for which a set without a `max-age` is fresh.
 const DEFAULT_LIFETIME: Duration = Duration::from_secs(60 * 60);
-/// Minimum time for which a set is fresh, for any `max-age`.
+/// Minimum time for which a set is fresh, even if its `max-age` is shorter.
 const MIN_LIFETIME: Duration = Duration::from_secs(60);
-/// Maximum time for which a set is fresh, for any `max-age`.
+/// Maximum time for which a set is fresh, even if its `max-age` is longer.
 const MAX_LIFETIME: Duration = Duration::from_secs(24 * 60 * 60);
-/// Maximum time for which a set is used while it is no longer fresh and fetches fail.
+/// Maximum time for which a stale set is used while fetches fail.
 const MAX_STALENESS: Duration = Duration::from_secs(24 * 60 * 60);
 /// Maximum size of a set in bytes. The set of Google has about 1,500 bytes.
 const MAX_JWKS_BYTES: usize = 1 << 20;
 
-/// Keys by their ids.
-type Keys = HashMap<String, Arc<DecodingKey>>;
+/// Keys, keyed by their ids.
+type KeysById = HashMap<String, Arc<DecodingKey>>;
 
 /// A cache of the JSON Web Key Set at an address.
 pub(super) struct JwksCache {
     shared: Arc<Shared>,
-    /// Lock that a fetch holds while it runs.
+    /// Lock that a fetch holds while it runs, so that there is one fetch at a time.
     fetch_lock: Arc<tokio::sync::Mutex<()>>,
 }
 
@@ -61,11 +61,11 @@ struct Shared {
 struct State {
     set: Option<KeySet>,
     /// Time at which the last fetch ended.
-    last_fetch: Option<Instant>,
+    last_fetch_end: Option<Instant>,
 }
 
 struct KeySet {
-    keys: Keys,
+    keys: KeysById,
     fresh_until: Instant,
 }
 
@@ -82,16 +82,16 @@ impl JwksCache {
     }
 
     /// Returns the key with the id `key_id`. If necessary, this method fetches the keys first.
-    pub(super) async fn key(&self, key_id: &str) -> Result<Arc<DecodingKey>, PushAuthError> {
+    pub(super) async fn find_key(&self, key_id: &str) -> Result<Arc<DecodingKey>, PushAuthError> {
         if let Some(key) = self.shared.fresh_key(key_id) {
             return Ok(key);
         }
-        let fetching = Arc::clone(&self.fetch_lock).lock_owned().await;
-        // This is checked again, because another caller may have fetched the key while this caller waited.
+        let fetch_guard = Arc::clone(&self.fetch_lock).lock_owned().await;
+        // Another caller may have fetched the key while this caller waited for the lock.
         if self.shared.fresh_key(key_id).is_none() && self.shared.may_fetch() {
-            // The fetch has its own task. So a caller that drops its future does not cancel the fetch for the
-            // other callers.
-            let fetch = tokio::spawn(Arc::clone(&self.shared).refresh(fetching));
+            // The fetch runs in its own task, so that it continues for the other callers if this caller drops
+            // its future.
+            let fetch = tokio::spawn(Arc::clone(&self.shared).refresh(fetch_guard));
             if let Err(error) = fetch.await {
                 tracing::error!(%error, "the task that fetches the keys for push tokens panicked");
             }
@@ -101,46 +101,51 @@ impl JwksCache {
 }
 
 impl Shared {
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn lock_state(&self) -> MutexGuard<'_, State> {
         // The state behind a poisoned lock is still valid, because every change is a single assignment.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Returns the key with the id `key_id` if the set is fresh and contains it.
     fn fresh_key(&self, key_id: &str) -> Option<Arc<DecodingKey>> {
-        let state = self.state();
+        let state = self.lock_state();
         let set = state.set.as_ref().filter(|set| Instant::now() < set.fresh_until)?;
         set.keys.get(key_id).cloned()
     }
 
+    /// Returns true if `min_refresh_interval` has passed since the last fetch.
     fn may_fetch(&self) -> bool {
-        self.state().last_fetch.is_none_or(|fetched| fetched.elapsed() >= self.min_refresh_interval)
+        self.lock_state().last_fetch_end.is_none_or(|end| end.elapsed() >= self.min_refresh_interval)
     }
 
+    /// Returns the key with the id `key_id`. The set may be stale, but for no longer than [`MAX_STALENESS`].
     fn usable_key(&self, key_id: &str) -> Result<Arc<DecodingKey>, PushAuthError> {
-        let state = self.state();
+        let state = self.lock_state();
         match state.set.as_ref().filter(|set| Instant::now() < set.fresh_until + MAX_STALENESS) {
             Some(set) => set.keys.get(key_id).cloned().ok_or(PushAuthError::UnknownKey),
             None => {
-                let since = state.last_fetch.map(|fetched| fetched.elapsed()).unwrap_or_default();
+                let elapsed = state.last_fetch_end.map(|end| end.elapsed()).unwrap_or_default();
                 Err(PushAuthError::KeysUnavailable {
-                    retry_after: self.min_refresh_interval.saturating_sub(since),
+                    retry_after: self.min_refresh_interval.saturating_sub(elapsed),
                 })
             }
         }
     }
 
     /// Fetches the keys and replaces the set. If the fetch fails, the old set stays.
-    async fn refresh(self: Arc<Self>, _fetching: OwnedMutexGuard<()>) {
-        let fetched = match timeout(self.fetch_timeout, self.fetch()).await {
-            Ok(fetched) => fetched,
+    ///
+    /// `_fetch_guard` holds the fetch lock until this method returns.
+    async fn refresh(self: Arc<Self>, _fetch_guard: OwnedMutexGuard<()>) {
+        let result = match timeout(self.fetch_timeout, self.fetch()).await {
+            Ok(result) => result,
             Err(_) => Err(FetchError::Timeout(self.fetch_timeout)),
         };
         let now = Instant::now();
-        match fetched {
+        match result {
             Ok((keys, lifetime)) => {
                 tracing::debug!(keys = keys.len(), ?lifetime, "fetched the keys for push tokens");
                 let set = KeySet { keys, fresh_until: now + lifetime };
-                *self.state() = State { set: Some(set), last_fetch: Some(now) };
+                *self.lock_state() = State { set: Some(set), last_fetch_end: Some(now) };
             }
             Err(error) => {
                 let url = self.url.as_str();
@@ -149,12 +154,12 @@ impl Shared {
                     error = error_chain(&error),
                     "the keys for push tokens cannot be fetched"
                 );
-                self.state().last_fetch = Some(now);
+                self.lock_state().last_fetch_end = Some(now);
             }
         }
     }
 
-    async fn fetch(&self) -> Result<(Keys, Duration), FetchError> {
+    async fn fetch(&self) -> Result<(KeysById, Duration), FetchError> {
         let mut response = self.client.get(self.url.clone()).send().await?;
         if response.status() != StatusCode::OK {
             return Err(FetchError::Status(response.status()));
@@ -194,6 +199,7 @@ struct JwkSet {
     keys: Vec<Value>,
 }
 
+/// A public key (RFC 7517). For an RSA key, `n` is the modulus and `e` the exponent, both in base64url.
 #[derive(Deserialize)]
 struct Jwk {
     kty: String,
@@ -213,10 +219,10 @@ impl Jwk {
 }
 
 /// Returns the keys in the JSON Web Key Set `body` that can verify RS256 signatures.
-fn parse_keys(body: &[u8]) -> Result<Keys, FetchError> {
+fn parse_keys(body: &[u8]) -> Result<KeysById, FetchError> {
     let set: JwkSet = serde_json::from_slice(body)?;
     let key_count = set.keys.len();
-    let keys: Keys = set
+    let keys: KeysById = set
         .keys
         .into_iter()
         .filter_map(|key| serde_json::from_value::<Jwk>(key).ok())
@@ -229,7 +235,8 @@ fn parse_keys(body: &[u8]) -> Result<Keys, FetchError> {
     if keys.is_empty() { Err(FetchError::NoKeys(key_count)) } else { Ok(keys) }
 }
 
-/// Returns the time for which a set is fresh. It is the `max-age` in Cache-Control, within bounds.
+/// Returns the time for which a set is fresh. It is the `max-age` in Cache-Control, limited to the range from
+/// [`MIN_LIFETIME`] to [`MAX_LIFETIME`].
 fn lifetime_from(headers: &HeaderMap) -> Duration {
     headers
         .get_all(CACHE_CONTROL)

@@ -2,12 +2,12 @@
 //!
 //! On a service that only Pub/Sub can call, this check is a second line of defence. On a public service it is
 //! the only check. If Cloud Run itself verifies the caller, Cloud Run may remove the signature of the token
-//! before it forwards the request. This check refuses such a push with the outcome `signature_removed`, so it
-//! must be disabled on that service.
+//! before it forwards the request. This check must be disabled on such a service, because it would refuse the
+//! pushes with the outcome `signature_removed`.
 //!
 //! - [`PushAuthArgs`] has the flags. The flag for the audience enables the check.
 //! - [`PushAuth`] is the [`PushGuard`] that verifies the header Authorization.
-//! - [`PushAuthError`] is the reason for a refusal. `problem` turns the reason into a response.
+//! - [`PushAuthError`] is the reason for a refusal. `problem` turns it into a response.
 //! - `verifier` has the rules for tokens.
 //! - `jwks` caches the public keys of Google.
 
@@ -38,7 +38,7 @@ pub use self::{
 };
 use self::{
     jwks::JwksCache,
-    verifier::{Token, TokenRules, bearer_token},
+    verifier::{TokenRules, UnverifiedToken, bearer_token},
 };
 use super::{Problem, PushGuard};
 
@@ -84,17 +84,20 @@ impl PushAuth {
     /// # Errors
     /// Returns a [`PushAuthError`] if the push must be refused.
     pub async fn verify(&self, authorization: Option<&HeaderValue>) -> Result<Claims, PushAuthError> {
-        let verified = self.check(authorization).await;
-        let outcome = verified.as_ref().map_or_else(PushAuthError::outcome, |_| "accepted");
+        let result = self.verify_without_metrics(authorization).await;
+        let outcome = result.as_ref().map_or_else(PushAuthError::outcome, |_| "accepted");
         metrics::counter!("push_auth_total", "outcome" => outcome).increment(1);
-        verified
+        result
     }
 
-    async fn check(&self, authorization: Option<&HeaderValue>) -> Result<Claims, PushAuthError> {
-        let token = Token::parse(bearer_token(authorization)?)?;
-        let key = self.keys.key(&token.key_id).await?;
+    async fn verify_without_metrics(
+        &self,
+        authorization: Option<&HeaderValue>,
+    ) -> Result<Claims, PushAuthError> {
+        let token = UnverifiedToken::parse(bearer_token(authorization)?)?;
+        let key = self.keys.find_key(&token.key_id).await?;
         let payload = token.verified_payload(&key)?;
-        self.rules.check(&payload, SystemTime::now())
+        self.rules.check_claims(&payload, SystemTime::now())
     }
 }
 
@@ -105,8 +108,8 @@ impl fmt::Debug for PushAuth {
 }
 
 /// An accepted request has the [`Claims`] of its token in its extensions. The response to a refused request
-/// is the [`Problem`] for the [`PushAuthError`]. With status 401 it also has the header `WWW-Authenticate:
-/// Bearer`.
+/// is the [`Problem`] for the [`PushAuthError`]. A response with status 401 also has the header
+/// `WWW-Authenticate: Bearer`.
 #[async_trait]
 impl PushGuard for PushAuth {
     async fn admit(&self, mut request: Request) -> Result<Request, Response> {

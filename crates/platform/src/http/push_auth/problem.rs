@@ -1,10 +1,12 @@
-//! This module turns a [`PushAuthError`] into a response.
+//! Converts a [`PushAuthError`] into the response to the refused push.
 
 use axum::http::StatusCode;
 
 use super::PushAuthError;
 use crate::http::Problem;
 
+/// The status and the kind depend on the error:
+///
 /// | status | kind | when |
 /// |---|---|---|
 /// | 401 | `unauthenticated` | the request has no valid token for this service |
@@ -17,8 +19,8 @@ impl From<PushAuthError> for Problem {
         const TOKEN_NEEDED: &str = "This address accepts pushes with a token: the header `Authorization: \
             Bearer` with an OpenID Connect token that Google signed. Enable authentication in the push \
             subscription.";
-        const NOT_GENUINE: &str = "Google did not sign this token, or it was changed afterwards.";
-        const INCOMPLETE: &str =
+        const NOT_GENUINE: &str = "Google did not sign this token, or the token was changed afterwards.";
+        const BAD_CLAIM: &str =
             "A claim of the token is missing or malformed; send the token as Google issued it.";
         const NOT_VALID_NOW: &str = "The token is not valid at this time; send a fresh one.";
         const WRONG_AUDIENCE: &str =
@@ -26,7 +28,7 @@ impl From<PushAuthError> for Problem {
         const WRONG_ACCOUNT: &str =
             "The token's account may not push here; check the service account of the push subscription.";
         const NO_KEYS: &str = "The token cannot be verified now; try again later.";
-        const SIGNATURE_REMOVED: &str = "The signature of the token was removed before it arrived.";
+        const REMOVED_SIGNATURE: &str = "The signature of the token was removed before it arrived.";
 
         let detail = match &error {
             E::NoToken | E::NotBearer => TOKEN_NEEDED,
@@ -37,8 +39,8 @@ impl From<PushAuthError> for Problem {
             | E::UnknownKey
             | E::BadSignature
             | E::WrongIssuer(_) => NOT_GENUINE,
-            E::SignatureRemoved => SIGNATURE_REMOVED,
-            E::BadClaim(_) => INCOMPLETE,
+            E::SignatureRemoved => REMOVED_SIGNATURE,
+            E::BadClaim(_) => BAD_CLAIM,
             E::Expired | E::NotYetValid(_) => NOT_VALID_NOW,
             E::WrongAudience(_) => WRONG_AUDIENCE,
             E::UnverifiedEmail | E::WrongEmail(_) => {

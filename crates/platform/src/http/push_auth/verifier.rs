@@ -1,4 +1,4 @@
-//! This module has the rules that a token must satisfy.
+//! The rules that a token must satisfy.
 //!
 //! A token cannot choose the algorithm of its verification. The algorithm is always RS256, and a token that
 //! names any other algorithm is refused.
@@ -16,13 +16,13 @@ use super::PushAuthError;
 /// Maximum length of the header Authorization in bytes. A token of Google has about 1,000 bytes.
 const MAX_HEADER_BYTES: usize = 16 << 10;
 /// Maximum difference between the clock of Google and the clock of this machine.
-const LEEWAY: Duration = Duration::from_secs(60);
+const MAX_CLOCK_SKEW: Duration = Duration::from_secs(60);
 /// Accepted values of the claim `iss`. Google uses both.
 const ISSUERS: [&str; 2] = ["https://accounts.google.com", "accounts.google.com"];
-/// Text that Google puts in place of a removed signature.
+/// Text that replaces a signature which Google has removed.
 const REMOVED_SIGNATURE: &str = "SIGNATURE_REMOVED_BY_GOOGLE";
-/// Maximum number of characters of a claim that an error contains.
-const MAX_LOGGED_CHARS: usize = 200;
+/// Maximum number of characters of a claim that an error quotes.
+const MAX_QUOTED_CHARS: usize = 200;
 
 /// The claims of a verified token that describe the sender of a push.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,7 +38,8 @@ pub(super) fn bearer_token(authorization: Option<&HeaderValue>) -> Result<&str, 
     if value.len() > MAX_HEADER_BYTES {
         return Err(PushAuthError::TooLong(value.len()));
     }
-    let value = value.to_str().map_err(|_| PushAuthError::Malformed("the header is not ASCII"))?;
+    let value =
+        value.to_str().map_err(|_| PushAuthError::Malformed("the header Authorization is not ASCII"))?;
     let (scheme, token) = value.split_once(' ').unwrap_or((value, ""));
     let token = token.trim_start_matches(' ');
     match (scheme, token) {
@@ -51,62 +52,64 @@ pub(super) fn bearer_token(authorization: Option<&HeaderValue>) -> Result<&str, 
 
 /// The parts of a JSON Web Token that is not yet verified.
 #[derive(Debug)]
-pub(super) struct Token<'a> {
-    /// Id of the key that signed the token, as the header of the token says.
+pub(super) struct UnverifiedToken<'a> {
+    /// Id of the key that signed the token, according to the token's header.
     pub(super) key_id: String,
     /// The signed text, which consists of the header, a dot and the payload as received.
-    message: &'a str,
+    signed_text: &'a str,
     payload: &'a str,
     signature: &'a str,
 }
 
-/// The header of a token. `crit` lists the extensions that a verifier must support. This verifier supports no
-/// extension.
+/// The header of a token. `alg` is the algorithm of the signature, and `kid` is the id of the key. `crit`
+/// lists the extensions that a verifier must support; this verifier supports none.
 #[derive(Deserialize)]
-struct Header {
+struct JwtHeader {
     alg: String,
     kid: Option<String>,
     crit: Option<Value>,
 }
 
-impl<'a> Token<'a> {
+impl<'a> UnverifiedToken<'a> {
     pub(super) fn parse(token: &'a str) -> Result<Self, PushAuthError> {
         let malformed = PushAuthError::Malformed;
         let split = |token: &'a str| {
-            let (message, signature) = token.rsplit_once('.')?;
-            let (header, payload) = message.split_once('.')?;
-            (!payload.contains('.')).then_some((message, header, payload, signature))
+            let (signed_text, signature) = token.rsplit_once('.')?;
+            let (header, payload) = signed_text.split_once('.')?;
+            (!payload.contains('.')).then_some((signed_text, header, payload, signature))
         };
-        let (message, header, payload, signature) =
-            split(token).ok_or(malformed("it does not have three parts"))?;
-        let header = decode(header).ok_or(malformed("its header is not base64url"))?;
-        let header: Header =
-            serde_json::from_slice(&header).map_err(|_| malformed("its header is not that of a JWT"))?;
+        let (signed_text, header, payload, signature) =
+            split(token).ok_or(malformed("the number of parts is not three"))?;
+        let header = decode_base64url(header).ok_or(malformed("the token header is not base64url"))?;
+        let header: JwtHeader =
+            serde_json::from_slice(&header).map_err(|_| malformed("the token header is not a JWT header"))?;
         if header.alg != "RS256" {
             return Err(PushAuthError::WrongAlgorithm);
         }
         if header.crit.is_some() {
-            return Err(malformed("its header has critical extensions"));
+            return Err(malformed("the token header has critical extensions"));
         }
         if signature == REMOVED_SIGNATURE {
             return Err(PushAuthError::SignatureRemoved);
         }
         let key_id = header.kid.filter(|kid| !kid.is_empty()).ok_or(PushAuthError::NoKeyId)?;
-        Ok(Self { key_id, message, payload, signature })
+        Ok(Self { key_id, signed_text, payload, signature })
     }
 
     /// Verifies the signature with `key` and returns the payload.
     pub(super) fn verified_payload(&self, key: &DecodingKey) -> Result<Vec<u8>, PushAuthError> {
-        match crypto::verify(self.signature, self.message.as_bytes(), key, Algorithm::RS256) {
-            Ok(true) => decode(self.payload).ok_or(PushAuthError::Malformed("its payload is not base64url")),
+        match crypto::verify(self.signature, self.signed_text.as_bytes(), key, Algorithm::RS256) {
+            Ok(true) => {
+                decode_base64url(self.payload).ok_or(PushAuthError::Malformed("the payload is not base64url"))
+            }
             Ok(false) => Err(PushAuthError::BadSignature),
-            // The key is an RSA key. So only the encoding of the signature can cause this error.
-            Err(_) => Err(PushAuthError::Malformed("its signature is not base64url")),
+            // The key is an RSA key, so only the encoding of the signature can cause this error.
+            Err(_) => Err(PushAuthError::Malformed("the signature is not base64url")),
         }
     }
 }
 
-fn decode(part: &str) -> Option<Vec<u8>> {
+fn decode_base64url(part: &str) -> Option<Vec<u8>> {
     BASE64_URL_SAFE_NO_PAD.decode(part).ok()
 }
 
@@ -131,22 +134,22 @@ pub(super) struct TokenRules {
 
 impl TokenRules {
     /// Checks the claims in the payload of a token whose signature is verified.
-    pub(super) fn check(&self, payload: &[u8], now: SystemTime) -> Result<Claims, PushAuthError> {
+    pub(super) fn check_claims(&self, payload: &[u8], now: SystemTime) -> Result<Claims, PushAuthError> {
         let claims: RawClaims = serde_json::from_slice(payload)
-            .map_err(|_| PushAuthError::Malformed("its payload is not a set of claims"))?;
+            .map_err(|_| PushAuthError::Malformed("the payload is not a set of claims"))?;
 
         let now = now.duration_since(UNIX_EPOCH).unwrap_or_default();
         let expires_at = parse_time(claims.exp, "exp")?;
         let issued_at = parse_time(claims.iat, "iat")?;
         let not_before = claims.nbf.map(|nbf| parse_time(Some(nbf), "nbf")).transpose()?;
-        if now >= expires_at.saturating_add(LEEWAY) {
+        if now >= expires_at.saturating_add(MAX_CLOCK_SKEW) {
             return Err(PushAuthError::Expired);
         }
-        let latest_start = now.saturating_add(LEEWAY);
-        if issued_at > latest_start {
+        let latest_valid_start = now.saturating_add(MAX_CLOCK_SKEW);
+        if issued_at > latest_valid_start {
             return Err(PushAuthError::NotYetValid("iat"));
         }
-        if not_before.is_some_and(|not_before| not_before > latest_start) {
+        if not_before.is_some_and(|not_before| not_before > latest_valid_start) {
             return Err(PushAuthError::NotYetValid("nbf"));
         }
 
@@ -157,9 +160,9 @@ impl TokenRules {
         self.check_audience(&claims.aud.ok_or(PushAuthError::BadClaim("aud"))?)?;
 
         let email = parse_text(claims.email, "email")?;
-        // Google sends a boolean. Therefore the text "true" is not accepted.
-        let verified = claims.email_verified.ok_or(PushAuthError::BadClaim("email_verified"))?;
-        if verified != Value::Bool(true) {
+        // Google sends a boolean, so the text "true" is not accepted.
+        let email_verified = claims.email_verified.ok_or(PushAuthError::BadClaim("email_verified"))?;
+        if email_verified != Value::Bool(true) {
             return Err(PushAuthError::UnverifiedEmail);
         }
         if self.service_account.as_ref().is_some_and(|expected| *expected != email) {
@@ -172,7 +175,7 @@ impl TokenRules {
     /// use the token to push to the others.
     fn check_audience(&self, audience: &Value) -> Result<(), PushAuthError> {
         let only_audience = match audience {
-            Value::Array(several) if several.len() == 1 => several.first(),
+            Value::Array(audiences) if audiences.len() == 1 => audiences.first(),
             _ => Some(audience),
         };
         if only_audience.and_then(Value::as_str) == Some(&self.audience) {
@@ -197,7 +200,7 @@ fn parse_text(claim: Option<Value>, name: &'static str) -> Result<String, PushAu
 }
 
 fn truncate(text: String) -> String {
-    match text.char_indices().nth(MAX_LOGGED_CHARS) {
+    match text.char_indices().nth(MAX_QUOTED_CHARS) {
         Some((end, _)) => format!("{}…", &text[..end]),
         None => text,
     }

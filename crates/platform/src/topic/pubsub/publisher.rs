@@ -7,7 +7,7 @@ use google_cloud_gax::retry_policy::RetryPolicyExt;
 use google_cloud_pubsub::{client::Publisher, model, retry_policy::RetryableErrors};
 
 use crate::{
-    cloud::{CloudArgs, Endpoint, TimedOut, retry_backoff},
+    cloud::{CloudArgs, EmulatorAddress, TimedOut, retry_backoff},
     topic::{Message, Topic, TopicError},
 };
 
@@ -39,7 +39,8 @@ impl PubSubTopic {
             .with_retry_policy(RetryableErrors.with_time_limit(cloud.cloud_timeout))
             .with_backoff_policy(retry_backoff());
         if let Some(emulator) = &cloud.pubsub_emulator_host {
-            builder = builder.with_endpoint(emulator.as_str()).with_credentials(Endpoint::credentials());
+            builder =
+                builder.with_endpoint(emulator.as_str()).with_credentials(EmulatorAddress::credentials());
         }
         let publisher = builder.build().await.map_err(|error| TopicError::Unavailable(error.into()))?;
         Ok(Self { publisher, timeout: cloud.cloud_timeout })

@@ -8,7 +8,7 @@ use tokio::{task::JoinSet, time::timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    cloud::{CloudArgs, Endpoint},
+    cloud::{CloudArgs, EmulatorAddress},
     topic::{Acknowledgement, PullHandler, PullLimits, Subscription, SubscriptionError, push::Delivery},
 };
 
@@ -40,7 +40,8 @@ impl PubSubSubscription {
     pub async fn open(name: &str, cloud: &CloudArgs) -> Result<Self, SubscriptionError> {
         let mut builder = Subscriber::builder();
         if let Some(emulator) = &cloud.pubsub_emulator_host {
-            builder = builder.with_endpoint(emulator.as_str()).with_credentials(Endpoint::credentials());
+            builder =
+                builder.with_endpoint(emulator.as_str()).with_credentials(EmulatorAddress::credentials());
         }
         let subscriber = builder.build().await.map_err(|error| SubscriptionError::new(name, error))?;
         Ok(Self { subscriber, name: name.to_owned() })

@@ -11,11 +11,11 @@ async fn ten_thousand_tokens_at_a_cold_start_cause_one_fetch() {
     let rig = Rig::start(reply).await;
     let tokens: Vec<_> = (0..16).map(|_| valid_header()).collect();
     let (started, mut starts) = mpsc::channel(TOKENS);
-    let mut verifying = JoinSet::new();
+    let mut verifications = JoinSet::new();
     for number in 0..TOKENS {
         let (auth, started) = (Arc::clone(&rig.auth), started.clone());
         let token = tokens[number % tokens.len()].clone();
-        verifying.spawn(async move {
+        verifications.spawn(async move {
             started.send(()).await.unwrap();
             auth.verify(Some(&token)).await
         });
@@ -24,13 +24,13 @@ async fn ten_thousand_tokens_at_a_cold_start_cause_one_fetch() {
         starts.recv().await.unwrap();
     }
     gate.add_permits(1);
-    let verified = verifying.join_all().await;
-    assert_eq!(verified.iter().filter(|verified| verified.is_ok()).count(), TOKENS);
+    let results = verifications.join_all().await;
+    assert_eq!(results.iter().filter(|result| result.is_ok()).count(), TOKENS);
     assert_eq!(rig.fetch_count(), 1);
 }
 
 #[tokio::test]
-async fn invented_key_ids_cause_at_most_one_fetch_per_pause() {
+async fn invented_key_ids_cause_at_most_one_fetch_per_refresh_interval() {
     let rig = Rig::start_warm().await;
     let mut invented = 0;
     for expected in [1, 2, 3] {
@@ -41,7 +41,7 @@ async fn invented_key_ids_cause_at_most_one_fetch_per_pause() {
             assert_eq!(rig.outcome(&bearer(&token)).await, "unknown_key");
         }
         assert_eq!(rig.fetch_count(), expected);
-        advance(PAUSE).await;
+        advance(MIN_REFRESH_INTERVAL).await;
     }
     assert_eq!(rig.outcome(&valid_header()).await, "accepted");
 }
@@ -49,14 +49,14 @@ async fn invented_key_ids_cause_at_most_one_fetch_per_pause() {
 #[tokio::test]
 async fn concurrent_invented_key_ids_cause_one_fetch() {
     let rig = Rig::start_warm().await;
-    advance(PAUSE).await;
-    let mut verifying = JoinSet::new();
+    advance(MIN_REFRESH_INTERVAL).await;
+    let mut verifications = JoinSet::new();
     for number in 0..1000 {
         let auth = Arc::clone(&rig.auth);
         let token = bearer(&format!("{}.e30.AAAA", encode(&header(&format!("invented-{number}")))));
-        verifying.spawn(async move { outcome(&auth.verify(Some(&token)).await) });
+        verifications.spawn(async move { outcome(&auth.verify(Some(&token)).await) });
     }
-    assert!(verifying.join_all().await.iter().all(|outcome| *outcome == "unknown_key"));
+    assert!(verifications.join_all().await.iter().all(|outcome| *outcome == "unknown_key"));
     assert_eq!(rig.fetch_count(), 2);
 }
 
@@ -64,9 +64,13 @@ async fn concurrent_invented_key_ids_cause_one_fetch() {
 async fn new_key_is_accepted_after_one_fetch() {
     let rig = Rig::start_warm().await;
     rig.set_reply(Reply::with_keys([public_jwk("a", &KEY_A), public_jwk("b", &KEY_B)]));
-    assert_eq!(rig.outcome(&valid_header_by_b()).await, "unknown_key", "the pause is not over yet");
-    advance(PAUSE).await;
-    assert_eq!(rig.outcome(&valid_header_by_b()).await, "accepted");
+    assert_eq!(
+        rig.outcome(&valid_header_signed_by_b()).await,
+        "unknown_key",
+        "the refresh interval is not over yet"
+    );
+    advance(MIN_REFRESH_INTERVAL).await;
+    assert_eq!(rig.outcome(&valid_header_signed_by_b()).await, "accepted");
     assert_eq!(rig.outcome(&valid_header()).await, "accepted");
     assert_eq!(rig.fetch_count(), 2);
 }
@@ -80,12 +84,12 @@ async fn withdrawn_key_is_refused_after_the_lifetime() {
     assert_eq!(rig.fetch_count(), 1, "the set is fresh for a minute");
     advance(LIFETIME / 2).await;
     assert_eq!(rig.outcome(&valid_header()).await, "unknown_key");
-    assert_eq!(rig.outcome(&valid_header_by_b()).await, "accepted");
+    assert_eq!(rig.outcome(&valid_header_signed_by_b()).await, "accepted");
     assert_eq!(rig.fetch_count(), 2);
 }
 
 #[tokio::test]
-async fn key_id_may_change_its_key() {
+async fn refreshed_set_can_change_the_key_of_an_id() {
     let rig = Rig::start_warm().await;
     rig.set_reply(Reply::with_keys([public_jwk("a", &KEY_B)]));
     advance(LIFETIME).await;
@@ -94,8 +98,8 @@ async fn key_id_may_change_its_key() {
 }
 
 #[tokio::test]
-async fn failed_fetch_is_retried_after_the_pause() {
-    let wrong_content = [
+async fn failed_fetch_is_retried_after_the_refresh_interval() {
+    let invalid_bodies = [
         "",
         "<html>",
         "null",
@@ -106,8 +110,8 @@ async fn failed_fetch_is_retried_after_the_pause() {
         "{\"keys\":[{}]}",
         "{\"keys\":[{\"kty\":\"RSA\",\"kid\":\"a\",\"n\":\"?\",\"e\":\"AQAB\"}]}",
     ];
-    let too_large = format!("{}{}", " ".repeat(1 << 20), jwks([public_jwk("a", &KEY_A)]));
-    let replies = wrong_content
+    let too_large = format!("{}{}", " ".repeat(1 << 20), key_set([public_jwk("a", &KEY_A)]));
+    let replies = invalid_bodies
         .into_iter()
         .map(Reply::with_body)
         .chain([Reply::with_body(too_large), Reply::failing()]);
@@ -116,11 +120,14 @@ async fn failed_fetch_is_retried_after_the_pause() {
         for _ in 0..3 {
             let error = rig.auth.verify(Some(&valid_header())).await.unwrap_err();
             let PushAuthError::KeysUnavailable { retry_after } = error else { panic!("{error}") };
-            assert!(retry_after <= PAUSE && retry_after > PAUSE - PATIENCE / 4, "{retry_after:?}");
+            assert!(
+                retry_after <= MIN_REFRESH_INTERVAL && retry_after > MIN_REFRESH_INTERVAL / 2,
+                "{retry_after:?}"
+            );
         }
         assert_eq!(rig.fetch_count(), 1);
         rig.set_reply(Reply::with_keys([public_jwk("a", &KEY_A)]));
-        advance(PAUSE).await;
+        advance(MIN_REFRESH_INTERVAL).await;
         assert_eq!(rig.outcome(&valid_header()).await, "accepted");
         assert_eq!(rig.fetch_count(), 2);
     }
@@ -145,15 +152,15 @@ async fn old_keys_are_used_for_a_day_while_fetches_fail() {
         for _ in 0..10 {
             assert_eq!(rig.outcome(&valid_header()).await, "accepted");
         }
-        assert_eq!(rig.fetch_count(), 2, "one fetch, then a pause");
+        assert_eq!(rig.fetch_count(), 2, "the refresh interval is not over yet");
         assert_eq!(rig.outcome(&forged_header("c")).await, "unknown_key");
-        advance(DAY - PAUSE).await;
+        advance(DAY - MIN_REFRESH_INTERVAL).await;
         assert_eq!(rig.outcome(&valid_header()).await, "accepted");
         assert_eq!(rig.fetch_count(), 3);
-        advance(PAUSE).await;
+        advance(MIN_REFRESH_INTERVAL).await;
         assert_eq!(rig.outcome(&valid_header()).await, "keys_unavailable");
         rig.set_reply(Reply::with_keys([public_jwk("a", &KEY_A)]));
-        advance(PAUSE).await;
+        advance(MIN_REFRESH_INTERVAL).await;
         assert_eq!(rig.outcome(&valid_header()).await, "accepted");
     }
 }
@@ -167,11 +174,11 @@ async fn hanging_key_server_times_out_at_a_cold_start() {
         let auth = Arc::clone(&rig.auth);
         waiting.spawn(async move { outcome(&auth.verify(Some(&valid_header())).await) });
     }
-    rig.wait_for_fetch(1).await;
-    advance(PATIENCE / 2).await;
+    rig.wait_for_fetches(1).await;
+    advance(FETCH_TIMEOUT / 2).await;
     assert!(waiting.try_join_next().is_none());
-    advance(PATIENCE / 2).await;
-    let outcomes = timeout(PATIENCE, waiting.join_all()).await.unwrap();
+    advance(FETCH_TIMEOUT / 2).await;
+    let outcomes = timeout(TEST_TIMEOUT, waiting.join_all()).await.unwrap();
     assert_eq!(outcomes, ["keys_unavailable"; 3]);
     assert_eq!(rig.fetch_count(), 1);
 }
@@ -181,16 +188,17 @@ async fn known_keys_are_accepted_while_the_key_server_hangs() {
     let rig = Rig::start_warm().await;
     let (reply, gate) = Reply::with_keys([public_jwk("a", &KEY_A), public_jwk("b", &KEY_B)]).gated();
     rig.set_reply(reply);
-    advance(PAUSE).await;
+    advance(MIN_REFRESH_INTERVAL).await;
     let auth = Arc::clone(&rig.auth);
-    let waiting = tokio::spawn(async move { outcome(&auth.verify(Some(&valid_header_by_b())).await) });
-    rig.wait_for_fetch(2).await;
+    let waiting_caller =
+        tokio::spawn(async move { outcome(&auth.verify(Some(&valid_header_signed_by_b())).await) });
+    rig.wait_for_fetches(2).await;
     for _ in 0..10 {
         assert_eq!(rig.outcome(&valid_header()).await, "accepted");
     }
-    assert!(!waiting.is_finished());
+    assert!(!waiting_caller.is_finished());
     gate.add_permits(1);
-    assert_eq!(timeout(PATIENCE, waiting).await.unwrap().unwrap(), "accepted");
+    assert_eq!(timeout(TEST_TIMEOUT, waiting_caller).await.unwrap().unwrap(), "accepted");
 }
 
 #[tokio::test]
@@ -198,14 +206,14 @@ async fn fetch_continues_if_its_caller_is_cancelled() {
     let (reply, gate) = Reply::with_keys([public_jwk("a", &KEY_A)]).gated();
     let rig = Rig::start(reply).await;
     let auth = Arc::clone(&rig.auth);
-    let leaving = tokio::spawn(async move { outcome(&auth.verify(Some(&valid_header())).await) });
-    rig.wait_for_fetch(1).await;
-    leaving.abort();
-    assert!(leaving.await.unwrap_err().is_cancelled());
+    let cancelled_caller = tokio::spawn(async move { outcome(&auth.verify(Some(&valid_header())).await) });
+    rig.wait_for_fetches(1).await;
+    cancelled_caller.abort();
+    assert!(cancelled_caller.await.unwrap_err().is_cancelled());
     let auth = Arc::clone(&rig.auth);
-    let staying = tokio::spawn(async move { outcome(&auth.verify(Some(&valid_header())).await) });
+    let next_caller = tokio::spawn(async move { outcome(&auth.verify(Some(&valid_header())).await) });
     gate.add_permits(1);
-    assert_eq!(timeout(PATIENCE, staying).await.unwrap().unwrap(), "accepted");
+    assert_eq!(timeout(TEST_TIMEOUT, next_caller).await.unwrap().unwrap(), "accepted");
     assert_eq!(rig.fetch_count(), 1);
 }
 
@@ -222,23 +230,24 @@ async fn keys_that_cannot_verify_rs256_are_ignored() {
         "kty": "EC", "kid": "ec", "use": "sig", "alg": "ES256", "crv": "P-256",
         "x": "MKBCTNIcKUSDii11ySs3526iDZ8AiTo7Tu6KPAqv7D4", "y": "4Etl6SRW2YiLUrN5vfvVHuhp7x8PxltmWWlbbM4IFyM",
     });
-    let rsa = |key_id: &str, member: &str, value: &str| with(public_jwk(key_id, &KEY_A), member, value);
+    let rsa_key_with =
+        |key_id: &str, member: &str, value: &str| with(public_jwk(key_id, &KEY_A), member, value);
     let rig = Rig::start(Reply::with_keys([
         elliptic,
         json!("not a key"),
-        rsa("encrypts", "use", "enc"),
-        rsa("rs512", "alg", "RS512"),
-        rsa("oct", "kty", "oct"),
-        without(public_jwk("nothing-more", &KEY_A), "use"),
+        rsa_key_with("encrypts", "use", "enc"),
+        rsa_key_with("rs512", "alg", "RS512"),
+        rsa_key_with("oct", "kty", "oct"),
+        without(public_jwk("no-use", &KEY_A), "use"),
         without(public_jwk("no-algorithm", &KEY_A), "alg"),
         public_jwk("a", &KEY_A),
     ]))
     .await;
-    let by = |key_id: &str| bearer(&sign(&header(key_id), &claims(), &KEY_A, Algorithm::RS256));
-    for key_id in ["a", "nothing-more", "no-algorithm"] {
-        assert_eq!(rig.outcome(&by(key_id)).await, "accepted", "{key_id}");
+    let header_signed_by = |key_id: &str| bearer(&sign(&header(key_id), &claims(), &KEY_A, Algorithm::RS256));
+    for key_id in ["a", "no-use", "no-algorithm"] {
+        assert_eq!(rig.outcome(&header_signed_by(key_id)).await, "accepted", "{key_id}");
     }
     for key_id in ["ec", "encrypts", "rs512", "oct"] {
-        assert_eq!(rig.outcome(&by(key_id)).await, "unknown_key", "{key_id}");
+        assert_eq!(rig.outcome(&header_signed_by(key_id)).await, "unknown_key", "{key_id}");
     }
 }

@@ -1,4 +1,4 @@
-//! Tests of the check on a route, within the middleware stack.
+//! Tests of the check of push tokens on a route, within the middleware stack.
 
 use axum::{
     Extension,
@@ -13,8 +13,8 @@ use tower::ServiceExt;
 use super::*;
 use crate::http::{HttpLimits, SharedPushGuard, guard_pushes, with_middleware};
 
-/// Returns routes in the middleware stack, and the number of calls of `POST /push`, which is behind the
-/// check. `POST /open` is not behind the check.
+/// Returns an app with the middleware stack, and a counter of the calls of its handler `POST /push`. The
+/// check protects `POST /push`, but not `POST /open`.
 fn build_app(auth: &Arc<PushAuth>) -> (Router, Arc<AtomicUsize>) {
     let calls = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&calls);
@@ -26,7 +26,7 @@ fn build_app(auth: &Arc<PushAuth>) -> (Router, Arc<AtomicUsize>) {
     let guard = from_fn_with_state(guard, guard_pushes);
     let routes =
         Router::new().route("/push", post(push)).route_layer(guard).route("/open", post(|| async { "open" }));
-    let limits = HttpLimits { max_body_bytes: 1 << 30, request_timeout: PATIENCE };
+    let limits = HttpLimits { max_body_bytes: 1 << 30, request_timeout: TEST_TIMEOUT };
     (with_middleware(routes, "test", &limits), calls)
 }
 
@@ -95,6 +95,6 @@ async fn push_is_refused_before_its_body_arrives() {
     let head = "POST /push HTTP/1.1\r\nhost: here\r\ncontent-length: 1000000\r\n\r\n";
     connection.write_all(head.as_bytes()).await.unwrap();
     let mut status = [0; 12];
-    time::timeout(PATIENCE, connection.read_exact(&mut status)).await.unwrap().unwrap();
+    time::timeout(TEST_TIMEOUT, connection.read_exact(&mut status)).await.unwrap().unwrap();
     assert_eq!(&status, b"HTTP/1.1 401");
 }

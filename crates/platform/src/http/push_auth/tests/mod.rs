@@ -1,4 +1,4 @@
-//! Tests of the check, with a key server on this machine.
+//! Tests of the check of push tokens, with a key server on this machine.
 
 mod keys;
 mod middleware;
@@ -38,8 +38,10 @@ use super::*;
 const AUDIENCE: &str = "https://classify.example/pubsub";
 const ACCOUNT: &str = "push@project.iam.gserviceaccount.com";
 /// Timeout for everything a test waits for. Only a failing test reaches it.
-const PATIENCE: Duration = Duration::from_secs(60);
-const PAUSE: Duration = PushAuthConfig::MIN_REFRESH_INTERVAL;
+const TEST_TIMEOUT: Duration = Duration::from_secs(60);
+const MIN_REFRESH_INTERVAL: Duration = PushAuthConfig::MIN_REFRESH_INTERVAL;
+/// Maximum time for a fetch of the keys. Only a fetch from a server that does not respond takes so long.
+const FETCH_TIMEOUT: Duration = Duration::from_secs(60);
 /// Time for which a set of the key server is fresh.
 const LIFETIME: Duration = Duration::from_secs(60);
 
@@ -49,14 +51,15 @@ static KEY_A: LazyLock<EncodingKey> = LazyLock::new(|| key(include_str!("../test
 static KEY_B: LazyLock<EncodingKey> = LazyLock::new(|| key(include_str!("../testdata/test-only-key-b.pem")));
 
 /// Decodes the base64 between the BEGIN and END lines of a PEM file.
-fn der(pem: &str) -> Vec<u8> {
+fn pem_to_der(pem: &str) -> Vec<u8> {
     let lines = pem.lines().skip_while(|line| !line.starts_with("-----BEGIN")).skip(1);
     let text: String = lines.take_while(|line| !line.starts_with("-----END")).collect();
     BASE64_STANDARD.decode(text).unwrap()
 }
 
+/// Parses the private key in a PEM file.
 fn key(pem: &str) -> EncodingKey {
-    EncodingKey::from_rsa_der(&der(pem))
+    EncodingKey::from_rsa_der(&pem_to_der(pem))
 }
 
 /// Returns the public half of `key` in the form that Google publishes.
@@ -67,7 +70,7 @@ fn public_jwk(key_id: &str, key: &EncodingKey) -> Value {
     jwk
 }
 
-fn jwks(keys: impl IntoIterator<Item = Value>) -> String {
+fn key_set(keys: impl IntoIterator<Item = Value>) -> String {
     json!({ "keys": Vec::from_iter(keys) }).to_string()
 }
 
@@ -75,7 +78,7 @@ fn header(key_id: &str) -> Value {
     json!({ "alg": "RS256", "kid": key_id, "typ": "JWT" })
 }
 
-/// Returns claims as in a token of Pub/Sub.
+/// Returns valid claims, with the members that tokens of Pub/Sub have.
 fn claims() -> Value {
     let now = get_current_timestamp();
     json!({
@@ -118,7 +121,7 @@ fn valid_header() -> HeaderValue {
 }
 
 /// Returns a header with a token signed by key "b".
-fn valid_header_by_b() -> HeaderValue {
+fn valid_header_signed_by_b() -> HeaderValue {
     bearer(&sign(&header("b"), &claims(), &KEY_B, Algorithm::RS256))
 }
 
@@ -127,20 +130,20 @@ fn forged_header(key_id: &str) -> HeaderValue {
     bearer(&sign(&header(key_id), &claims(), &KEY_B, Algorithm::RS256))
 }
 
-/// Response of the key server.
+/// A response of the key server.
 #[derive(Clone)]
 struct Reply {
     status: StatusCode,
     cache_control: &'static str,
     body: String,
-    /// Semaphore that the response waits for, if any.
+    /// If set, the server sends the response after it acquires a permit of this semaphore.
     gate: Option<Arc<Semaphore>>,
 }
 
 impl Reply {
     /// Returns a response with `keys`, which are fresh for [`LIFETIME`].
     fn with_keys(keys: impl IntoIterator<Item = Value>) -> Self {
-        Self::with_body(jwks(keys))
+        Self::with_body(key_set(keys))
     }
 
     fn with_body(body: impl Into<String>) -> Self {
@@ -151,7 +154,8 @@ impl Reply {
         Self { status: StatusCode::INTERNAL_SERVER_ERROR, ..Self::with_keys([public_jwk("a", &KEY_A)]) }
     }
 
-    /// Returns the response, and a semaphore. The response waits for a permit of the semaphore.
+    /// Returns the response and a semaphore. The server does not send the response before the semaphore has a
+    /// permit.
     fn gated(mut self) -> (Self, Arc<Semaphore>) {
         let gate = Arc::new(Semaphore::new(0));
         self.gate = Some(Arc::clone(&gate));
@@ -161,19 +165,19 @@ impl Reply {
 
 struct KeyServer {
     reply: Mutex<Reply>,
-    fetches: watch::Sender<usize>,
+    fetch_count: watch::Sender<usize>,
 }
 
 async fn serve_keys(State(server): State<Arc<KeyServer>>) -> Response {
-    server.fetches.send_modify(|fetches| *fetches += 1);
+    server.fetch_count.send_modify(|count| *count += 1);
     let Reply { status, cache_control, body, gate } = server.reply.lock().unwrap().clone();
     if let Some(gate) = gate {
-        let _opened = gate.acquire().await.unwrap();
+        let _permit = gate.acquire().await.unwrap();
     }
     (status, [(CACHE_CONTROL, cache_control)], body).into_response()
 }
 
-/// A verifier and its key server.
+/// A verifier and the key server from which it fetches the keys.
 struct Rig {
     auth: Arc<PushAuth>,
     server: Arc<KeyServer>,
@@ -181,7 +185,7 @@ struct Rig {
 
 impl Rig {
     async fn start(reply: Reply) -> Self {
-        let server = Arc::new(KeyServer { reply: Mutex::new(reply), fetches: watch::Sender::new(0) });
+        let server = Arc::new(KeyServer { reply: Mutex::new(reply), fetch_count: watch::Sender::new(0) });
         let routes = Router::new().route("/certs", get(serve_keys)).with_state(Arc::clone(&server));
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -202,12 +206,12 @@ impl Rig {
     }
 
     fn fetch_count(&self) -> usize {
-        *self.server.fetches.borrow()
+        *self.server.fetch_count.borrow()
     }
 
     /// Waits until `count` fetches have reached the server.
-    async fn wait_for_fetch(&self, count: usize) {
-        self.server.fetches.subscribe().wait_for(|fetches| *fetches == count).await.unwrap();
+    async fn wait_for_fetches(&self, count: usize) {
+        self.server.fetch_count.subscribe().wait_for(|fetches| *fetches == count).await.unwrap();
     }
 
     async fn outcome(&self, authorization: &HeaderValue) -> &'static str {
@@ -220,15 +224,15 @@ fn verifier(jwks_url: &str) -> Arc<PushAuth> {
         audience: AUDIENCE.to_owned(),
         service_account: Some(ACCOUNT.to_owned()),
         jwks_url: jwks_url.parse().unwrap(),
-        min_refresh_interval: PAUSE,
-        fetch_timeout: PATIENCE,
+        min_refresh_interval: MIN_REFRESH_INTERVAL,
+        fetch_timeout: FETCH_TIMEOUT,
     };
     // A proxy that the environment sets must not affect the tests.
     Arc::new(PushAuth::with_client(config, Client::builder().no_proxy().build().unwrap()))
 }
 
-fn outcome(verified: &Result<Claims, PushAuthError>) -> &'static str {
-    verified.as_ref().map_or_else(PushAuthError::outcome, |_| "accepted")
+fn outcome(result: &Result<Claims, PushAuthError>) -> &'static str {
+    result.as_ref().map_or_else(PushAuthError::outcome, |_| "accepted")
 }
 
 /// Advances the clock of tokio. This does not affect the validity of tokens, which depends on the clock of

@@ -74,8 +74,8 @@ fn verifier_is_created_without_a_fetch() {
 #[test]
 fn every_error_has_its_outcome_and_response() {
     use PushAuthError as E;
-    let text = String::new;
-    let table = [
+    let any_text = String::new;
+    let cases = [
         (E::NoToken, "no_token", 401, "unauthenticated"),
         (E::NotBearer, "not_bearer", 401, "unauthenticated"),
         (E::TooLong(7), "too_long", 401, "unauthenticated"),
@@ -88,17 +88,22 @@ fn every_error_has_its_outcome_and_response() {
         (E::BadClaim("x"), "bad_claim", 401, "unauthenticated"),
         (E::Expired, "expired", 401, "unauthenticated"),
         (E::NotYetValid("x"), "not_yet_valid", 401, "unauthenticated"),
-        (E::WrongIssuer(text()), "wrong_issuer", 401, "unauthenticated"),
-        (E::WrongAudience(text()), "wrong_audience", 401, "unauthenticated"),
+        (E::WrongIssuer(any_text()), "wrong_issuer", 401, "unauthenticated"),
+        (E::WrongAudience(any_text()), "wrong_audience", 401, "unauthenticated"),
         (E::UnverifiedEmail, "unverified_email", 403, "forbidden"),
-        (E::WrongEmail(text()), "wrong_email", 403, "forbidden"),
-        (E::KeysUnavailable { retry_after: PAUSE }, "keys_unavailable", 503, "keys_unavailable"),
+        (E::WrongEmail(any_text()), "wrong_email", 403, "forbidden"),
+        (
+            E::KeysUnavailable { retry_after: MIN_REFRESH_INTERVAL },
+            "keys_unavailable",
+            503,
+            "keys_unavailable",
+        ),
     ];
-    for (error, outcome, status, kind) in table {
+    for (error, outcome, status, kind) in cases {
         assert_eq!(error.outcome(), outcome);
         let problem = Problem::from(error);
         assert_eq!((problem.status.as_u16(), problem.kind), (status, kind), "{outcome}");
-        assert_eq!(problem.retry_after, (status == 503).then_some(PAUSE), "{outcome}");
+        assert_eq!(problem.retry_after, (status == 503).then_some(MIN_REFRESH_INTERVAL), "{outcome}");
         assert!(!problem.detail.is_empty() && problem.source.is_some(), "{outcome}");
     }
 }

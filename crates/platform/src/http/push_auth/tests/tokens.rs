@@ -1,18 +1,14 @@
-//! Tests of tokens that are accepted, and of tokens that are refused.
+//! Tests of accepted and of refused tokens.
 
 use proptest::prelude::*;
 
 use super::*;
 use crate::telemetry::error_chain;
 
-async fn refusal(rig: &Rig, authorization: &HeaderValue) -> PushAuthError {
-    rig.auth.verify(Some(authorization)).await.expect_err("the push must be refused")
-}
-
 /// Checks that the verifier refuses the header with this outcome and status, and that neither the response
 /// nor the log contains the token.
 async fn assert_refused(rig: &Rig, authorization: &HeaderValue, outcome: &str, status: u16) {
-    let error = refusal(rig, authorization).await;
+    let error = rig.auth.verify(Some(authorization)).await.expect_err("the push must be refused");
     assert_eq!(error.outcome(), outcome, "{error}: {authorization:?}");
     let problem = Problem::from(error);
     assert_eq!(problem.status.as_u16(), status);
@@ -24,7 +20,7 @@ async fn assert_refused(rig: &Rig, authorization: &HeaderValue, outcome: &str, s
 }
 
 #[tokio::test]
-async fn valid_token_gives_its_claims() {
+async fn claims_of_a_valid_token_are_returned() {
     let rig = Rig::start(Reply::with_keys([public_jwk("a", &KEY_A)])).await;
     let claims = rig.auth.verify(Some(&valid_header())).await.unwrap();
     assert_eq!(claims, Claims { email: ACCOUNT.to_owned() });
@@ -54,7 +50,7 @@ async fn every_account_is_accepted_if_none_is_configured() {
     let rig = Rig::start_warm().await;
     let rules = TokenRules { audience: AUDIENCE.to_owned(), service_account: None };
     let other = with(claims(), "email", "other@project.iam.gserviceaccount.com");
-    assert!(rules.check(other.to_string().as_bytes(), SystemTime::now()).is_ok());
+    assert!(rules.check_claims(other.to_string().as_bytes(), SystemTime::now()).is_ok());
     assert_refused(&rig, &bearer(&token(&other)), "wrong_email", 403).await;
 }
 
@@ -91,14 +87,14 @@ async fn wrong_claim_is_refused() {
 }
 
 #[tokio::test]
-async fn missing_claim_is_refused() {
+async fn missing_claim_or_malformed_payload_is_refused() {
     let rig = Rig::start_warm().await;
     for claim in ["exp", "iat", "iss", "aud", "email", "email_verified"] {
         assert_refused(&rig, &bearer(&token(&without(claims(), claim))), "bad_claim", 401).await;
         assert_refused(&rig, &bearer(&token(&with(claims(), claim, Value::Null))), "bad_claim", 401).await;
     }
-    let twice = claims().to_string().replacen('{', "{\"aud\":\"x\",", 1);
-    for payload in ["null", "[]", "7", "{", "", &twice] {
+    let duplicate_claim = claims().to_string().replacen('{', "{\"aud\":\"x\",", 1);
+    for payload in ["null", "[]", "7", "{", "", &duplicate_claim] {
         let message = format!("{}.{}", encode(&header("a")), BASE64_URL_SAFE_NO_PAD.encode(payload));
         let signature = crypto::sign(message.as_bytes(), &KEY_A, Algorithm::RS256).unwrap();
         assert_refused(&rig, &bearer(&format!("{message}.{signature}")), "malformed", 401).await;
@@ -106,12 +102,12 @@ async fn missing_claim_is_refused() {
 }
 
 #[test]
-fn token_times_have_a_leeway_of_a_minute() {
+fn clocks_may_differ_by_a_minute() {
     let rules = TokenRules { audience: AUDIENCE.to_owned(), service_account: None };
     let now = 2_000_000_000;
     let outcome_at = |claims: Value, seconds: u64| {
-        let at = SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
-        outcome(&rules.check(claims.to_string().as_bytes(), at))
+        let time = SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
+        outcome(&rules.check_claims(claims.to_string().as_bytes(), time))
     };
     let claims = with(with(claims(), "exp", now + 3600), "iat", now);
     assert_eq!(outcome_at(claims.clone(), now), "accepted");
@@ -131,9 +127,15 @@ async fn changed_or_forged_token_is_refused() {
     assert_refused(&rig, &forged_header("a"), "bad_signature", 401).await;
     let token = token(&claims());
     let (message, signature) = token.rsplit_once('.').unwrap();
-    let (head, _) = message.split_once('.').unwrap();
-    let richer = encode(&with(claims(), "email", "root@project.iam.gserviceaccount.com"));
-    assert_refused(&rig, &bearer(&format!("{head}.{richer}.{signature}")), "bad_signature", 401).await;
+    let (header_part, _) = message.split_once('.').unwrap();
+    let changed_claims = encode(&with(claims(), "email", "root@project.iam.gserviceaccount.com"));
+    assert_refused(
+        &rig,
+        &bearer(&format!("{header_part}.{changed_claims}.{signature}")),
+        "bad_signature",
+        401,
+    )
+    .await;
     assert_refused(&rig, &bearer(&format!("{message}.")), "bad_signature", 401).await;
     assert_refused(&rig, &bearer(&format!("{message}.AAAA")), "bad_signature", 401).await;
     assert_refused(
@@ -143,10 +145,10 @@ async fn changed_or_forged_token_is_refused() {
         401,
     )
     .await;
-    // The hash or the padding of these RSA signatures is not that of RS256.
+    // These RSA signatures use a hash or a padding other than that of RS256.
     for algorithm in [Algorithm::RS512, Algorithm::PS256] {
-        let other = sign(&header("a"), &claims(), &KEY_A, algorithm);
-        assert_refused(&rig, &bearer(&other), "bad_signature", 401).await;
+        let signed = sign(&header("a"), &claims(), &KEY_A, algorithm);
+        assert_refused(&rig, &bearer(&signed), "bad_signature", 401).await;
     }
 }
 
@@ -160,23 +162,23 @@ async fn token_cannot_choose_its_algorithm() {
         let unsigned = format!("{}.{}.", encode(&header), encode(&claims()));
         assert_refused(&rig, &bearer(&unsigned), "wrong_algorithm", 401).await;
     }
-    // The secret of an HMAC is the public key, in all its encodings.
+    // An attacker knows the public key, and could use any encoding of it as the secret of an HMAC.
     let pem = include_str!("../testdata/test-only-key-a.pub.pem");
     let modulus = public_jwk("a", &KEY_A)["n"].as_str().unwrap().to_owned();
     let secrets = [
         pem.as_bytes().to_vec(),
         pem.trim_end().as_bytes().to_vec(),
-        der(pem),
+        pem_to_der(pem),
         BASE64_URL_SAFE_NO_PAD.decode(&modulus).unwrap(),
         modulus.into_bytes(),
         public_jwk("a", &KEY_A).to_string().into_bytes(),
     ];
     for secret in secrets {
         let secret = EncodingKey::from_secret(&secret);
-        let honest = sign(&with(header("a"), "alg", "HS256"), &claims(), &secret, Algorithm::HS256);
-        assert_refused(&rig, &bearer(&honest), "wrong_algorithm", 401).await;
-        let disguised = sign(&header("a"), &claims(), &secret, Algorithm::HS256);
-        assert_refused(&rig, &bearer(&disguised), "bad_signature", 401).await;
+        let names_hs256 = sign(&with(header("a"), "alg", "HS256"), &claims(), &secret, Algorithm::HS256);
+        assert_refused(&rig, &bearer(&names_hs256), "wrong_algorithm", 401).await;
+        let names_rs256 = sign(&header("a"), &claims(), &secret, Algorithm::HS256);
+        assert_refused(&rig, &bearer(&names_rs256), "bad_signature", 401).await;
     }
 }
 
@@ -191,10 +193,15 @@ async fn invalid_token_header_is_refused() {
     assert_refused(&rig, &signed(without(header("a"), "alg")), "malformed", 401).await;
     assert_refused(&rig, &signed(with(header("a"), "crit", json!(["b64"]))), "malformed", 401).await;
     assert_refused(&rig, &signed(header("c")), "unknown_key", 401).await;
-    // The verifier does not trust a key in the token.
-    let own = with(header("a"), "jwk", public_jwk("a", &KEY_B));
-    assert_refused(&rig, &bearer(&sign(&own, &claims(), &KEY_B, Algorithm::RS256)), "bad_signature", 401)
-        .await;
+    // The verifier does not trust a key that the token itself contains.
+    let with_own_key = with(header("a"), "jwk", public_jwk("a", &KEY_B));
+    assert_refused(
+        &rig,
+        &bearer(&sign(&with_own_key, &claims(), &KEY_B, Algorithm::RS256)),
+        "bad_signature",
+        401,
+    )
+    .await;
 }
 
 #[tokio::test]
@@ -251,7 +258,7 @@ async fn outcomes_are_counted() {
     }
 }
 
-/// Returns a runtime, and a rig on it whose verifier has fetched key "a".
+/// Returns a runtime, and a rig that runs on it and whose verifier has fetched key "a".
 fn warm_runtime() -> (tokio::runtime::Runtime, Rig) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let rig = runtime.block_on(Rig::start_warm());
@@ -259,15 +266,15 @@ fn warm_runtime() -> (tokio::runtime::Runtime, Rig) {
 }
 
 #[test]
-fn any_bytes_are_refused_without_a_panic() {
+fn arbitrary_bytes_are_refused_without_a_panic() {
     let (runtime, rig) = warm_runtime();
     proptest!(|(bytes in prop::collection::vec(any::<u8>(), 0..200), shape in 0_u8..4)| {
-        let head = encode(&header("a"));
+        let jwt_header = encode(&header("a"));
         let header = match shape {
             0 => bytes,
             1 => [b"Bearer ".as_slice(), &bytes].concat(),
             2 => format!("Bearer {}", BASE64_URL_SAFE_NO_PAD.encode(bytes)).into_bytes(),
-            _ => format!("Bearer {head}.{}.AAAA", BASE64_URL_SAFE_NO_PAD.encode(bytes)).into_bytes(),
+            _ => format!("Bearer {jwt_header}.{}.AAAA", BASE64_URL_SAFE_NO_PAD.encode(bytes)).into_bytes(),
         };
         if let Ok(header) = HeaderValue::from_bytes(&header) {
             prop_assert!(runtime.block_on(rig.auth.verify(Some(&header))).is_err());
@@ -280,9 +287,9 @@ fn token_with_one_changed_character_is_refused() {
     let (runtime, rig) = warm_runtime();
     let token = token(&claims());
     verify_in(&runtime, &rig, &token).unwrap();
-    proptest!(|(at in 0..token.len(), replacement in "[A-Za-z0-9_.=-]")| {
+    proptest!(|(position in 0..token.len(), replacement in "[A-Za-z0-9_.=-]")| {
         let mut changed = token.clone();
-        changed.replace_range(at..=at, &replacement);
+        changed.replace_range(position..=position, &replacement);
         if changed != token {
             prop_assert!(verify_in(&runtime, &rig, &changed).is_err());
         }
