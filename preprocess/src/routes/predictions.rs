@@ -18,14 +18,15 @@ use tokio::time::{Instant, sleep_until};
 
 use super::{RouteState, problem};
 
-/// First interval between two reads of the bucket. Each later interval is 1.5 times as long as the one
-/// before it.
+/// First interval between two reads of the bucket while a request waits for a prediction.
+///
+/// Each later interval is 1.5 times as long as the one before it.
 const FIRST_POLL_INTERVAL: Duration = Duration::from_millis(50);
 /// Maximum interval between two reads of the bucket.
 const MAX_POLL_INTERVAL: Duration = Duration::from_millis(500);
 
-/// Responds 200 with the prediction as stored, 202 while the image has none, and 404 if there is no such
-/// image.
+/// Responds with 200 and the stored prediction, with 202 if the image has no prediction yet, or with 404 if
+/// there is no such image.
 ///
 /// With `?wait=SECONDS`, a request for an image without a prediction waits until the prediction is stored,
 /// the time is over, or the service stops.
