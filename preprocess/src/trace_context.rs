@@ -53,8 +53,7 @@ impl TraceParent {
     pub(crate) fn next_header(&self) -> String {
         let random = Uuid::new_v4().simple().to_string();
         // The specification forbids a span id of zeros only. The first 16 digits of a UUID are never all
-        // zeros,
-        // because they include the version of the UUID.
+        // zeros, because they include the version of the UUID.
         let span = random.get(..16).unwrap_or_default();
         format!("00-{}-{span}-{}", self.trace_id, self.flags)
     }

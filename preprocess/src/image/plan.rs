@@ -15,8 +15,7 @@ const FIXED_BYTES: u64 = 3 << 20;
 /// Reads the header of an upload and checks it against the limits.
 ///
 /// Takes at most two milliseconds for a usual upload, and tens of milliseconds for a header that is crafted
-/// to
-/// be expensive.
+/// to be expensive.
 ///
 /// # Errors
 /// Returns any [`ImageError`] that can be found without decoding.

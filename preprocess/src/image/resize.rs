@@ -100,9 +100,8 @@ const LANCZOS3_SUPPORT: f64 = 3.0;
 /// Returns sinc(x) · sinc(x / 3) inside the support, and 0 outside.
 ///
 /// The values are those of the Lanczos filter in fast_image_resize. This function computes one sine instead
-/// of
-/// two, because sin(3a) = 3 sin(a) - 4 sin³(a). For small images, computing the weights with two sines took a
-/// twentieth of the processing time.
+/// of two, because sin(3a) = 3 sin(a) - 4 sin³(a). For small images, computing the weights with two sines
+/// took a twentieth of the processing time.
 fn lanczos3(x: f64) -> f64 {
     if x == 0.0 {
         return 1.0;

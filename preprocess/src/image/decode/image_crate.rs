@@ -122,8 +122,7 @@ fn bytes_per_pixel(header: &ImageHeader) -> BytesPerPixel {
             }
         }
         // The YUV planes have 1.5 bytes per pixel, rounded up to 2 here. Alpha is decoded as a separate
-        // lossless
-        // image.
+        // lossless image.
         Coding::WebP(WebPHeader { is_lossless: false, has_alpha, .. }) => {
             if has_alpha {
                 (4, 8)

@@ -50,8 +50,7 @@ pub(super) struct DecodedImage {
     /// True for grey pixels of one byte, false for RGB pixels of three bytes.
     pub(super) is_grey: bool,
     /// The part of the pixels that shows the image. If the image was scaled down, this part may end inside
-    /// the
-    /// last column and row.
+    /// the last column and row.
     pub(super) crop: CropWindow,
     /// Orientation that remains to be applied. The caller applies it after resizing, when there are few
     /// pixels.

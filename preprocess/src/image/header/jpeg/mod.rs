@@ -53,11 +53,12 @@ pub enum JpegProcess {
 
 /// Frame header (start of frame) of a baseline JPEG.
 const SOF0: u8 = 0xC0;
-/// Frame header of a JPEG like baseline, but with more tables.
+/// Frame header of an extended sequential JPEG, which is decoded like a baseline JPEG if it has 8-bit
+/// samples.
 const SOF1: u8 = 0xC1;
 /// Frame header of a progressive JPEG.
 const SOF2: u8 = 0xC2;
-/// The last frame header marker.
+/// The last marker in the range of the frame headers.
 const SOF15: u8 = 0xCF;
 /// Huffman tables.
 const DHT: u8 = 0xC4;
@@ -247,9 +248,8 @@ mod tests {
         assert!(is_complete(SOF2, 2, &scans));
         for missing in 0..scans.len() {
             let others = [&scans[..missing], &scans[missing + 1..]].concat();
-            // Without the first scan of a coefficient, the JPEG still counts as complete, because only the
-            // last
-            // bit of a coefficient is tracked.
+            // A missing first scan of a coefficient is not detected, because only the last bit of each
+            // coefficient is tracked.
             let is_detected = !matches!(missing, 0 | 2);
             assert_eq!(is_complete(SOF2, 2, &others), !is_detected, "without scan {missing}");
         }

@@ -17,8 +17,7 @@ pub(in crate::image) struct Segment<'a> {
 /// Iterates over the marker segments of a file.
 ///
 /// The iterator skips entropy-coded data and unknown bytes between segments, as decoders do. The iterator
-/// does
-/// not stop at [`EOI`], and ends early if the file is cut off.
+/// does not stop at [`EOI`], and ends early if the file is cut off.
 pub(in crate::image) struct Segments<'a> {
     bytes: &'a [u8],
     /// Offset of the next byte to read.

@@ -167,8 +167,8 @@ fn read_largest_value(bits: &mut BitReader<'_>, (width, height): (u32, u32)) -> 
             _ => 1,
         };
         pixels_left = pixels_left.checked_sub(run.into()).ok_or(CorruptStream)?;
-        // A symbol that needs no bits follows again and again, for up to 2^60 remaining pixels. Reading the
-        // symbol again would change nothing.
+        // If a symbol needs no bits, all remaining pixels repeat the symbol. There may be 2^60 of them, and
+        // reading the symbol again would change nothing.
         if bits.remaining() == bits_before {
             break;
         }
@@ -208,9 +208,9 @@ impl PrefixCode {
 
     /// Reads a code that is stored as the code lengths of its symbols.
     ///
-    /// The lengths are themselves coded with a prefix code, which is stored before them.
+    /// The code lengths are coded with a second prefix code, which is stored before them.
     fn read_lengths(bits: &mut BitReader<'_>, alphabet_size: u16) -> Result<Self, CorruptStream> {
-        /// Symbols of the code for lengths, in the order in which their own code lengths are stored.
+        /// Symbols of the second code, in the order in which their code lengths are stored.
         const ORDER: [usize; 19] = [17, 18, 0, 1, 2, 3, 4, 5, 16, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15];
         let mut length_code = vec![0; ORDER.len()];
         let count = bits.read(4)? as usize + 4;
@@ -258,7 +258,7 @@ impl PrefixCode {
         if second.is_none() {
             return Ok(Self::Single(u16::try_from(first.0).map_err(|_| CorruptStream)?));
         }
-        // A code of n bits starts 1/2^n of all sequences. The shares of a complete code add up to one.
+        // A code of n bits is the start of 1/2^n of all sequences. In a complete code, these shares add up to one.
         const COMPLETE: u32 = 1 << MAX_CODE_BITS;
         let shares = lengths.iter().filter(|&&length| length > 0).map(|&length| COMPLETE >> length);
         if shares.sum::<u32>() == COMPLETE { Ok(Self::Lengths(lengths)) } else { Err(CorruptStream) }
@@ -306,14 +306,14 @@ impl LookupTable {
         let longest = lengths.iter().copied().max().unwrap_or(0);
         let mut symbols = vec![(0, 0); 1 << longest];
         // The next code, left-aligned in 16 bits.
-        let mut code: u32 = 0;
+        let mut next_code: u32 = 0;
         for length in 1..=longest {
             for (symbol, _) in (0..).zip(lengths).filter(|&(_, &own)| own == length) {
-                let first = (code.reverse_bits() >> 16) as usize;
+                let first = (next_code.reverse_bits() >> 16) as usize;
                 for entry in symbols.iter_mut().skip(first).step_by(1 << length) {
                     *entry = (symbol, length);
                 }
-                code += 1 << (16 - length);
+                next_code += 1 << (16 - length);
             }
         }
         Self { bits: longest.into(), symbols }
