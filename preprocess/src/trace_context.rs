@@ -4,7 +4,7 @@ use axum::http::HeaderMap;
 use platform::topic::TRACEPARENT;
 use uuid::Uuid;
 
-/// The trace of a request, read from its header `traceparent`.
+/// The trace that a request belongs to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct TraceParent {
     /// 32 hexadecimal digits, the same in every span of the trace.
@@ -14,7 +14,7 @@ pub(crate) struct TraceParent {
 }
 
 impl TraceParent {
-    /// Returns the trace of the caller if there is exactly one `traceparent` header and the header is valid.
+    /// Returns the caller's trace if there is exactly one `traceparent` header and the header is valid.
     /// Returns a new trace otherwise.
     pub(crate) fn from_headers_or_new(headers: &HeaderMap) -> Self {
         let mut values = headers.get_all(TRACEPARENT).iter();

@@ -204,6 +204,7 @@ impl UploadService {
         Ok((gcs_path, created == Created::AlreadyThere))
     }
 
+    /// Publishes the announcement of a stored image, if the service has a topic.
     async fn announce(&self, stored: &StoredImage, trace: &TraceParent) -> Result<(), UploadError> {
         let Some(topic) = &self.topic else {
             return Ok(());
@@ -237,8 +238,8 @@ impl UploadService {
         Ok(self.bucket.exists(&prediction_object_name(id)?).await?)
     }
 
-    /// Returns the stored JSON of an image's prediction, or `None` if the image has no prediction yet.
-    pub(crate) async fn prediction(&self, id: &ImageId) -> Result<Option<Bytes>, UploadError> {
+    /// Reads the stored JSON of an image's prediction. Returns `None` if the image has no prediction yet.
+    pub(crate) async fn read_prediction(&self, id: &ImageId) -> Result<Option<Bytes>, UploadError> {
         /// Maximum length of a prediction in bytes, far above the length of any prediction.
         const MAX_PREDICTION_BYTES: usize = 1 << 20;
         match self.bucket.read(&prediction_object_name(id)?, MAX_PREDICTION_BYTES).await {
@@ -249,8 +250,7 @@ impl UploadService {
     }
 }
 
-/// Converts an error of the CPU pool. If the pool is overloaded, counts the upload in the metric of shed
-/// load.
+/// Converts an error of the CPU pool. If the pool is overloaded, adds the upload to `preprocess_shed_total`.
 fn count_cpu_error(error: CpuError) -> UploadError {
     if error == CpuError::Overloaded {
         counter!("preprocess_shed_total", "reason" => "overloaded").increment(1);
@@ -258,7 +258,7 @@ fn count_cpu_error(error: CpuError) -> UploadError {
     error.into()
 }
 
-/// Converts an error of the memory budget, and counts the upload in the metric of shed load.
+/// Converts an error of the memory budget, and adds the upload to `preprocess_shed_total`.
 fn count_memory_error(error: MemoryBudgetError) -> UploadError {
     counter!("preprocess_shed_total", "reason" => "memory").increment(1);
     error.into()

@@ -91,7 +91,7 @@ fn create_transform(icc_profile: &[u8], is_grey: bool) -> Option<Arc<Transform8B
     let options = TransformOptions::default();
     let transform =
         profile.create_transform_8bit(source_layout(is_grey), &srgb, Layout::Rgb, options).ok()?;
-    // A grey profile always has a transform, because `changes_colours` tests RGB colours only.
+    // `changes_colours` tests RGB colours only, so the transform of a grey profile is always kept.
     (is_grey || changes_colours(&*transform)).then_some(transform)
 }
 

@@ -42,7 +42,7 @@ pub struct ProcessingPlan {
     pub(super) decoder: &'static dyn Decode,
     /// Index of `decoder` among the decoders that accept this upload.
     decoder_index: usize,
-    /// Size of the resized image, before its orientation is applied.
+    /// Size of the resized image, before the orientation is applied.
     pub(super) target_size: (u32, u32),
     cost: Cost,
 }

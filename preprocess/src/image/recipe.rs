@@ -8,7 +8,7 @@ use super::{
     resize,
 };
 
-/// Version of the image pipeline, which is part of [`Recipe::id_text`].
+/// Version of the image pipeline, and a part of [`Recipe::id_text`].
 ///
 /// Increase the version by hand whenever a change of the code gives a different image for the same upload and
 /// settings. Otherwise the response for an upload would name the image that an earlier version stored.

@@ -21,8 +21,7 @@ pub(super) const FILTER_NAME: &str = "lanczos3";
 
 /// Returns the size of a `width` × `height` image resized so that its shorter side is `shorter_side`.
 ///
-/// The target size has the aspect ratio of the image, is never larger than the image, and has no side below
-/// 1.
+/// The target size keeps the aspect ratio, never exceeds the size of the image, and has no side of 0.
 pub(super) fn target_size(width: u32, height: u32, shorter_side: u32) -> (u32, u32) {
     let short = width.min(height);
     if short <= shorter_side {
@@ -30,7 +29,7 @@ pub(super) fn target_size(width: u32, height: u32, shorter_side: u32) -> (u32, u
     }
     let scaled = |side: u32| {
         let rounded = (u64::from(side) * u64::from(shorter_side) + u64::from(short) / 2) / u64::from(short);
-        // The result fits into 32 bits, because `shorter_side` < `short` makes it no larger than `side`.
+        // The result fits into 32 bits. It does not exceed `side`, because `shorter_side` < `short`.
         u32::try_from(rounded).unwrap_or(side).max(1)
     };
     (scaled(width), scaled(height))
@@ -38,8 +37,8 @@ pub(super) fn target_size(width: u32, height: u32, shorter_side: u32) -> (u32, u
 
 /// Returns the maximum number of bytes held while resizing.
 ///
-/// Counts the intermediate image, whose width alone is resized, the resized image, and two copies of the
-/// resized image, for converting its colours and for applying the orientation.
+/// Counts the intermediate image (resized in width only), the resized image, and two copies of the resized
+/// image for converting its colours and applying the orientation.
 pub(super) fn max_bytes(source: (u32, u32), target: (u32, u32)) -> u64 {
     const CHANNELS: u64 = 3;
     let intermediate = u64::from(target.0) * u64::from(source.1);

@@ -171,6 +171,8 @@ fn is_too_large(error: &axum::Error) -> bool {
 }
 
 /// Reads the names and bytes of the files of a form. Other fields are ignored.
+///
+/// `limit` and `max_length` have the same meaning as in [`read_body`].
 async fn read_form(
     request: Request<Body>,
     max_files: usize,

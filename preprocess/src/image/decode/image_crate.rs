@@ -153,7 +153,7 @@ fn table_bytes(header: &ImageHeader) -> u64 {
     }
 }
 
-/// Returns the number of bytes that a decoder allocates when it is opened, before its limits can be set.
+/// Returns the number of bytes that a decoder allocates when it is opened, before limits can be set.
 fn metadata_bytes(header: &ImageHeader) -> u64 {
     match header.coding {
         Coding::Tiff(tiff) => tiff.entry_value_bytes,

@@ -28,9 +28,9 @@ use super::{crop::CropWindow, error::ImageError, format::Format, header::ImageHe
 pub(super) struct DecodeJob<'a> {
     /// The whole file.
     pub(super) bytes: &'a [u8],
-    /// The header of the file, which is within the limits.
+    /// The header of the file. The header is within the limits.
     pub(super) header: &'a ImageHeader,
-    /// Size to which the image will be resized, before its orientation is applied. A decoder may scale the
+    /// Size to which the image will be resized, before the orientation is applied. A decoder may scale the
     /// image down while it decodes, but not below twice this size in either direction.
     pub(super) target_size: (u32, u32),
     /// Maximum number of scans of a JPEG.
@@ -82,8 +82,7 @@ pub(super) trait Decode: Sync {
     /// Returns true if the decoder supports a file with this header.
     fn accepts(&self, header: &ImageHeader) -> bool;
 
-    /// Returns the maximum number of bytes that are held while a file with this header is decoded, including
-    /// the pixels.
+    /// Returns the maximum number of bytes that decoding a file with this header needs, including the pixels.
     fn max_bytes(&self, header: &ImageHeader, target_size: (u32, u32)) -> u64;
 
     /// Decodes a file into the scratch buffer.

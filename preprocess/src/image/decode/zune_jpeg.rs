@@ -26,7 +26,7 @@ impl Decode for ZuneJpegDecoder {
     }
 
     /// Counts the pixels, the working rows and the segments. If no row is ready before the last scan, also
-    /// counts all coefficients, which have two bytes each.
+    /// counts all coefficients, with two bytes each.
     fn max_bytes(&self, header: &ImageHeader, _: (u32, u32)) -> u64 {
         let Coding::Jpeg(jpeg) = header.coding else { return u64::MAX };
         let coefficients = if jpeg.needs_all_scans() { 2 * jpeg.sample_count } else { 0 };

@@ -1,4 +1,4 @@
-//! Header of a JPEG, which is collected from all marker segments up to the end marker.
+//! Header of a JPEG, collected from all marker segments up to the end marker.
 
 mod scan_coverage;
 pub(in crate::image) mod segments;
@@ -53,8 +53,7 @@ pub enum JpegProcess {
 
 /// Frame header (start of frame) of a baseline JPEG.
 const SOF0: u8 = 0xC0;
-/// Frame header of an extended sequential JPEG, which is decoded like a baseline JPEG if it has 8-bit
-/// samples.
+/// Frame header of an extended sequential JPEG. With 8-bit samples, it is decoded like a baseline JPEG.
 const SOF1: u8 = 0xC1;
 /// Frame header of a progressive JPEG.
 const SOF2: u8 = 0xC2;

@@ -42,7 +42,7 @@ impl<'a> Iterator for Segments<'a> {
             let marker = *self.bytes.get(self.offset)?;
             self.offset += 1;
             match marker {
-                // Stuffed zeros, TEM, RSTn and SOI have no payload.
+                // Stuffed zeros and the markers TEM, RSTn and SOI have no payload and are skipped.
                 0x00 | 0x01 | 0xD0..=0xD8 => {}
                 EOI => return Some(Segment { marker, payload: &[] }),
                 _ => {

@@ -208,7 +208,7 @@ impl PrefixCode {
 
     /// Reads a code that is stored as the code lengths of its symbols.
     ///
-    /// The code lengths are coded with a second prefix code, which is stored before them.
+    /// The code lengths are coded with a second prefix code. The second code is stored first.
     fn read_lengths(bits: &mut BitReader<'_>, alphabet_size: u16) -> Result<Self, CorruptStream> {
         /// Symbols of the second code, in the order in which their code lengths are stored.
         const ORDER: [usize; 19] = [17, 18, 0, 1, 2, 3, 4, 5, 16, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15];
@@ -258,7 +258,8 @@ impl PrefixCode {
         if second.is_none() {
             return Ok(Self::Single(u16::try_from(first.0).map_err(|_| CorruptStream)?));
         }
-        // A code of n bits is the start of 1/2^n of all sequences. In a complete code, these shares add up to one.
+        // A code of n bits is the start of 1/2^n of all sequences. In a complete code, these shares add up to
+        // one.
         const COMPLETE: u32 = 1 << MAX_CODE_BITS;
         let shares = lengths.iter().filter(|&&length| length > 0).map(|&length| COMPLETE >> length);
         if shares.sum::<u32>() == COMPLETE { Ok(Self::Lengths(lengths)) } else { Err(CorruptStream) }

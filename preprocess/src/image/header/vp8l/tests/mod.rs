@@ -1,4 +1,5 @@
-//! Tests with valid and invalid streams, which are written bit by bit because no encoder writes most of them.
+//! Tests with valid and invalid streams. The tests write most streams bit by bit, because no encoder produces
+//! them.
 
 mod damaged;
 
@@ -264,7 +265,7 @@ fn stream_with_runs(symbol_count: usize) -> BitWriter {
 
 #[test]
 fn runs_fill_the_entropy_image_exactly_or_the_stream_is_refused() {
-    // The image is one block and a run of three blocks, which has no extra bits.
+    // The image is one block and a run of three blocks. The length of this run needs no extra bits.
     let mut writer = stream_with_runs(4);
     writer.put(0, 2).put(0b11, 2).put_group();
     assert_eq!(writer.checked_table_bytes(8, 8), Some(GROUP_BYTES));
