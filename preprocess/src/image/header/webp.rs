@@ -109,8 +109,7 @@ fn read_first_frame(mut chunks: Chunks<'_>) -> Result<Option<Bitstream>, &'stati
 /// Reads the header of the first bitstream.
 ///
 /// The alpha channel of a lossy bitstream is in a separate chunk before or after the bitstream. The first
-/// such
-/// chunk is used.
+/// such chunk is used.
 fn read_bitstream(chunks: Chunks<'_>) -> Result<Option<Bitstream>, &'static str> {
     let alpha = chunks.clone().find(|&(name, _)| name == b"ALPH").map(|(_, data)| data);
     let mut pixels = chunks.filter(|&(name, _)| name == b"VP8 " || name == b"VP8L");
