@@ -103,6 +103,7 @@ fn read_first_frame(mut chunks: Chunks<'_>) -> Result<Option<Bitstream>, &'stati
     let Some((_, frame)) = chunks.find(|&(name, _)| name == b"ANMF") else { return Ok(None) };
     let (Some(width), Some(height)) = (read_le24(frame, 6), read_le24(frame, 9)) else { return Ok(None) };
     let bitstream = read_bitstream(Chunks { rest: frame.get(FRAME_HEADER_BYTES..).unwrap_or_default() })?;
+    // The frame header stores each side minus one.
     Ok(bitstream.filter(|bitstream| (bitstream.width, bitstream.height) == (width + 1, height + 1)))
 }
 
@@ -125,6 +126,7 @@ fn read_lossy(data: &[u8], alpha: Option<&[u8]>) -> Option<Result<Bitstream, Cor
     /// Mask of the compression method in the first byte of the alpha chunk.
     const METHOD: u8 = 3;
     const LOSSLESS: u8 = 1;
+    // The width follows the frame tag and the start code.
     let (width, height) = (read_le16(data, 6)? & SIDE_MASK, read_le16(data, 8)? & SIDE_MASK);
     let table_bytes = match alpha {
         Some([first, stream @ ..]) if first & METHOD == LOSSLESS => vp8l::table_bytes(stream, width, height),

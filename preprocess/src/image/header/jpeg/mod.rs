@@ -123,7 +123,8 @@ fn read_frame_header(marker: u8, payload: &[u8]) -> Option<ImageHeader> {
         _ => JpegProcess::Other,
     };
     let (height, width) = (read_be16(payload, 1)?, read_be16(payload, 3)?);
-    // Sampling factors of each component: the number of blocks per MCU horizontally and vertically.
+    // Each component has three bytes: its identifier, its sampling factors and its quantization table. The
+    // sampling factors are the numbers of blocks per MCU, horizontally and vertically.
     let factors: Vec<(u32, u32)> = (0..usize::from(component_count))
         .map(|index| payload.get(7 + 3 * index).map(|&both| (u32::from(both >> 4), u32::from(both & 15))))
         .collect::<Option<_>>()?;

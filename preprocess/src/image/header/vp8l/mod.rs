@@ -44,18 +44,18 @@ pub(super) fn table_bytes(stream: &[u8], width: u32, height: u32) -> Result<u64,
     let mut bits = BitReader::new(stream);
     let width = skip_transforms(&mut bits, width, height)?;
     let cache_symbols = read_cache_symbols(&mut bits)?;
-    let mut groups = 1;
+    let mut group_count = 1;
     if bits.read(1)? == 1 {
         let block_bits = bits.read(3)? + 2;
-        let blocks = (block_count(width, block_bits), block_count(height, block_bits));
-        groups = u64::from(read_largest_value(&mut bits, blocks)?) + 1;
-        if groups > pixel_count(blocks.0, blocks.1) {
+        let entropy_size = (block_count(width, block_bits), block_count(height, block_bits));
+        group_count = u64::from(read_largest_value(&mut bits, entropy_size)?) + 1;
+        if group_count > pixel_count(entropy_size.0, entropy_size.1) {
             // There are more groups than blocks. No encoder writes groups that no block uses.
             return Err(CorruptStream);
         }
     }
     let mut bytes = 0;
-    for _ in 0..groups {
+    for _ in 0..group_count {
         bytes += GROUP_BYTES;
         for alphabet_size in alphabet_sizes(cache_symbols) {
             bytes += PrefixCode::read(&mut bits, alphabet_size)?.table_bytes();
@@ -84,17 +84,17 @@ fn skip_transforms(bits: &mut BitReader<'_>, mut width: u32, height: u32) -> Res
     const PREDICTOR: u32 = 0;
     const COLOUR: u32 = 1;
     const PALETTE: u32 = 3;
-    let mut seen = [false; 4];
+    let mut seen_transforms = [false; 4];
     while bits.read(1)? == 1 {
         let transform = bits.read(2)?;
-        if std::mem::replace(&mut seen[transform as usize], true) {
+        if std::mem::replace(&mut seen_transforms[transform as usize], true) {
             return Err(CorruptStream);
         }
         match transform {
             PREDICTOR | COLOUR => {
                 let block_bits = bits.read(3)? + 2;
-                let blocks = (block_count(width, block_bits), block_count(height, block_bits));
-                read_largest_value(bits, blocks)?;
+                let transform_size = (block_count(width, block_bits), block_count(height, block_bits));
+                read_largest_value(bits, transform_size)?;
             }
             PALETTE => {
                 let colours = bits.read(8)? + 1;
@@ -191,18 +191,18 @@ impl PrefixCode {
         let is_simple = bits.read(1)? == 1;
         let code =
             if is_simple { Self::read_simple(bits)? } else { Self::read_lengths(bits, alphabet_size)? };
-        let largest = match code {
+        let largest_symbol = match code {
             Self::Single(symbol) => symbol,
             Self::Two(first, second) => first.max(second),
             Self::Lengths(_) => 0,
         };
-        if largest < alphabet_size { Ok(code) } else { Err(CorruptStream) }
+        if largest_symbol < alphabet_size { Ok(code) } else { Err(CorruptStream) }
     }
 
     fn read_simple(bits: &mut BitReader<'_>) -> Result<Self, CorruptStream> {
         let has_second = bits.read(1)? == 1;
-        let is_long = bits.read(1)? == 1;
-        let first = bits.read_u16(if is_long { 8 } else { 1 })?;
+        let first_has_8_bits = bits.read(1)? == 1;
+        let first = bits.read_u16(if first_has_8_bits { 8 } else { 1 })?;
         if has_second { Ok(Self::Two(first, bits.read_u16(8)?)) } else { Ok(Self::Single(first)) }
     }
 
