@@ -1,4 +1,4 @@
-//! The application, which builds the parts of the service, serves requests and shuts down.
+//! Builds the service, serves requests and shuts down.
 
 use std::{net::SocketAddr, sync::Arc};
 
@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{config::Settings, image, routes, upload_service::UploadService};
 
-/// Version that the responses of `/ready` and `/` state.
+/// Version in the responses of `/ready` and `/`.
 pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// The service, bound to its port but not serving yet.
@@ -23,13 +23,14 @@ pub struct Application {
     server: Server,
     settings: Settings,
     upload_service: Arc<UploadService>,
-    /// Memory for uploads. An upload holds its memory from its arrival until it is processed.
+    /// Memory for uploaded files. A request reserves memory before its body is read, and holds the memory
+    /// until its images are processed.
     upload_memory: MemoryBudget,
     readiness: Readiness,
 }
 
 impl Application {
-    /// Builds the service with this bucket and topic and binds it to `address`.
+    /// Builds the service with this bucket and topic, and binds it to `address`.
     ///
     /// Port 0 binds to a free port. Without a `topic`, images are stored but not announced.
     ///
@@ -74,7 +75,9 @@ impl Application {
         self.server.local_addr()
     }
 
-    /// Returns a handle that shows whether the service is ready. It stays valid while [`Self::run`] runs.
+    /// Returns a handle that shows whether the service is ready.
+    ///
+    /// Call this method before [`Self::run`], which consumes the application.
     pub fn readiness(&self) -> Readiness {
         self.readiness.clone()
     }

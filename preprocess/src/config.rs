@@ -14,20 +14,20 @@ use platform::{
 
 use crate::image::{Limits, Recipe};
 
-/// Minimum memory for processing in bytes, in addition to the memory for the largest upload.
+/// Minimum difference in bytes between the memory limit and the maximum length of a body.
 ///
-/// This memory is enough for processing one usual photo at a time.
+/// This is enough memory to process one usual photo at a time.
 const MIN_PROCESSING_BYTES: usize = 64 << 20;
 
-/// Maximum length in bytes of all buffers that a thread keeps for the next image.
+/// Maximum total length, in bytes, of the buffers that a thread keeps for the next image.
 ///
-/// The buffers for a photo that is scaled down while it is decoded are shorter.
+/// A photo that is scaled down while it is decoded needs less.
 const MAX_KEPT_BYTES_PER_THREAD: usize = 8 << 20;
 
 /// The shares into which the memory limit is divided, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct MemoryShares {
-    /// Memory for the uploads themselves.
+    /// Memory for uploaded files.
     pub(crate) uploads: u64,
     /// Memory for processing uploads.
     pub(crate) processing: u64,
@@ -55,7 +55,7 @@ pub struct Settings {
     /// Maximum number of pixels of a baseline JPEG
     #[arg(long, env, value_name = "PIXELS", default_value = "50000000")]
     pub preprocess_max_pixels: NonZeroU64,
-    /// Maximum number of pixels of any other upload; never above that of a baseline JPEG
+    /// Maximum number of pixels of any other upload; --preprocess-max-pixels applies as well
     #[arg(long, env, value_name = "PIXELS", default_value = "25000000")]
     pub preprocess_max_pixels_other: NonZeroU64,
     /// Maximum number of scans of a JPEG; progressive JPEGs usually have about ten
@@ -136,7 +136,7 @@ impl Validate for Settings {
 }
 
 impl Settings {
-    /// Returns the recipe, which includes the limits on uploads.
+    /// Returns the recipe: the parameters of the stored image and the limits on uploads.
     pub fn recipe(&self) -> Recipe {
         let shares = self.memory_shares();
         Recipe {
@@ -155,8 +155,12 @@ impl Settings {
 
     /// Divides the memory limit into fixed shares.
     ///
-    /// Uploads and processing have separate shares because an upload keeps its memory while it waits for
-    /// memory for processing. With a common share, uploads could wait for each other forever.
+    /// Uploaded files get a quarter of the memory, or more if the largest body needs more. The kept buffers
+    /// of all threads get at most an eighth of the rest. Processing gets the remainder.
+    ///
+    /// Uploaded files and processing have separate shares, because an upload holds memory of the first share
+    /// while it waits for memory of the second. With a common share, uploads could wait for each other
+    /// forever.
     pub(crate) fn memory_shares(&self) -> MemoryShares {
         let uploads = (self.preprocess_max_memory / 4).max(self.preprocess_max_body_bytes);
         let rest = self.preprocess_max_memory.saturating_sub(uploads);
@@ -198,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn default_settings_break_no_rule() {
+    fn default_settings_are_valid() {
         assert_eq!(Settings::default().problems(), Vec::<String>::new());
     }
 }

@@ -6,7 +6,7 @@ use platform::{bucket::BucketError, cpu::CpuError, memory_budget::MemoryBudgetEr
 
 use crate::image::ImageError;
 
-/// An upload could not be processed, stored or announced, or a prediction could not be read.
+/// The reason why an upload was not processed, stored or announced, or why a prediction was not read.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum UploadError {
     /// The upload has no bytes.

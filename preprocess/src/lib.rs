@@ -1,11 +1,11 @@
-//! Service 1, which converts uploads to upright RGB JPEGs, stores the JPEGs and announces them.
+//! Service 1, which converts uploads to upright RGB JPEGs, stores the JPEGs and announces them on a topic.
 //!
 //! Start reading at [`Application`], then follow an upload: `routes::upload` receives it, `upload_service`
 //! processes, stores and announces it, and [`image`] decodes, resizes and encodes it.
 //!
-//! - [`Config`] and [`Settings`]: the configuration, which flags and environment variables set.
+//! - [`Config`] and [`Settings`]: the configuration, read from flags and environment variables.
 //! - [`image`]: pure functions from uploaded bytes to the stored JPEG.
-//! - `upload_service`: the steps of an upload, and the lookup of predictions.
+//! - `upload_service`: processes, stores and announces uploads, and looks up predictions.
 //! - `routes`: `POST /preprocess` and `GET /predictions/{id}`.
 //!
 //! The service knows no models and no labels. It reads predictions from the bucket, where classify writes

@@ -77,8 +77,8 @@ impl Application {
             }
             None => {
                 tracing::warn!(
-                    "PREP_TOPIC is not set: images are stored and not announced; classify learns of them only \
-                     through notifications of the bucket"
+                    "PREP_TOPIC is not set, so images are stored but not announced; classify is notified of \
+                     them only if the bucket sends notifications"
                 );
                 None
             }
@@ -187,8 +187,8 @@ mod tests {
                   Maximum number of pixels of a baseline JPEG [env: PREPROCESS_MAX_PIXELS] [default:
                   50000000]
               --preprocess-max-pixels-other <PIXELS>
-                  Maximum number of pixels of any other upload; never above that of a baseline JPEG [env:
-                  PREPROCESS_MAX_PIXELS_OTHER] [default: 25000000]
+                  Maximum number of pixels of any other upload; --preprocess-max-pixels applies as well
+                  [env: PREPROCESS_MAX_PIXELS_OTHER] [default: 25000000]
               --preprocess-max-scans <COUNT>
                   Maximum number of scans of a JPEG; progressive JPEGs usually have about ten [env:
                   PREPROCESS_MAX_SCANS] [default: 32]

@@ -1,10 +1,10 @@
-//! W3C trace context. The header `traceparent` of a request is passed on in the topic message.
+//! W3C trace context. The trace of a request continues in the messages on the topic.
 
 use axum::http::HeaderMap;
 use platform::topic::TRACEPARENT;
 use uuid::Uuid;
 
-/// Trace of a request. The announcements of the uploaded images continue the trace.
+/// The trace that a request belongs to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct TraceParent {
     /// 32 hexadecimal digits, the same in every span of the trace.
@@ -14,7 +14,7 @@ pub(crate) struct TraceParent {
 }
 
 impl TraceParent {
-    /// Returns the trace of the caller if there is exactly one `traceparent` header and the header is valid.
+    /// Returns the caller's trace if there is exactly one `traceparent` header and the header is valid.
     /// Returns a new trace otherwise.
     pub(crate) fn from_headers_or_new(headers: &HeaderMap) -> Self {
         let mut values = headers.get_all(TRACEPARENT).iter();
@@ -49,11 +49,11 @@ impl TraceParent {
         (well_formed && nonzero).then(|| Self { trace_id: trace.to_owned(), flags })
     }
 
-    /// Returns the header for the next service. The header has the same trace and a new span.
+    /// Returns the `traceparent` for the next service, with the same trace and a new span.
     pub(crate) fn next_header(&self) -> String {
         let random = Uuid::new_v4().simple().to_string();
-        // The specification forbids a span of zeros only. The first 16 digits of a UUID are never all zeros,
-        // because they include the version of the UUID.
+        // The specification forbids a span id of zeros only. The first 16 digits of a UUID are never all
+        // zeros, because they include the version of the UUID.
         let span = random.get(..16).unwrap_or_default();
         format!("00-{}-{span}-{}", self.trace_id, self.flags)
     }

@@ -1,9 +1,12 @@
-//! Processing of uploads. The steps are: header → CPU permit → memory → image → bucket → topic.
+//! Processes, stores and announces uploads.
 //!
-//! Every step is idempotent. An upload can stop between two steps because the caller disconnects, the process
-//! is killed, or the topic does not respond. Sending the same upload again then completes the steps: an
-//! object that exists is not written again, and an image without a prediction is announced again. Nothing
-//! needs to be undone, so the futures of this module may be dropped at any point.
+//! For each upload, the service reads the header, acquires a CPU permit, reserves memory, converts the upload
+//! to a JPEG, stores the JPEG in the bucket and announces it on the topic.
+//!
+//! Every step is idempotent. An upload can stop between two steps, for example because the caller disconnects
+//! or the process is killed. Sending the same upload again completes the missing steps. A stored image is not
+//! written again. An image without a prediction is announced again, because its announcement may be missing.
+//! No step has to be undone, so the futures of this module may be dropped at any point.
 
 use std::{
     sync::Arc,
@@ -30,12 +33,12 @@ use crate::{
 /// Content type of the stored image.
 const JPEG_CONTENT_TYPE: &str = "image/jpeg";
 
-/// The bytes of an uploaded file.
+/// An uploaded file.
 #[derive(Clone, Debug)]
 pub(crate) struct Upload {
     pub(crate) bytes: Bytes,
-    /// Memory reserved for all files of the request.
-    pub(crate) memory: Arc<MemoryReservation>,
+    /// Memory reserved for all files of the request, which share the reservation.
+    pub(crate) reservation: Arc<MemoryReservation>,
 }
 
 /// Description of a stored image in the response.
@@ -54,8 +57,8 @@ pub(crate) struct UploadService {
     recipe: Arc<Recipe>,
     recipe_text: Arc<str>,
     cpu: CpuPool,
-    /// Memory for processing uploads. The uploads themselves are not included.
-    memory: MemoryBudget,
+    /// Memory for processing uploads. The uploaded files have a budget of their own.
+    processing_memory: MemoryBudget,
     bucket: SharedBucket,
     topic: Option<SharedTopic>,
 }
@@ -64,22 +67,23 @@ impl UploadService {
     pub(crate) fn new(
         recipe: Recipe,
         cpu: CpuPool,
-        memory: MemoryBudget,
+        processing_memory: MemoryBudget,
         bucket: SharedBucket,
         topic: Option<SharedTopic>,
     ) -> Self {
         let recipe_text = recipe.id_text().into();
-        Self { recipe: Arc::new(recipe), recipe_text, cpu, memory, bucket, topic }
+        Self { recipe: Arc::new(recipe), recipe_text, cpu, processing_memory, bucket, topic }
     }
 
-    /// Returns the recipe as text.
+    /// Returns the text of the recipe, which is hashed into every image id.
     pub(crate) fn recipe_text(&self) -> &str {
         &self.recipe_text
     }
 
-    /// Checks that a CPU permit is free, before the body is read.
+    /// Returns an error if no CPU permit is free.
     ///
-    /// This function reserves no permit, so [`Self::process`] can still fail with the same error.
+    /// The caller checks the capacity before it reads a body. The check acquires no permit, so
+    /// [`Self::process`] can still fail with the same error.
     pub(crate) fn check_capacity(&self) -> Result<(), UploadError> {
         if self.cpu.is_full() { Err(count_cpu_error(CpuError::Overloaded)) } else { Ok(()) }
     }
@@ -90,7 +94,7 @@ impl UploadService {
         upload: Upload,
         trace: &TraceParent,
     ) -> Result<StoredImage, UploadError> {
-        let result = self.process_and_store(upload, trace).await;
+        let result = self.process_store_and_announce(upload, trace).await;
         let outcome = match &result {
             Ok(StoredImage { duplicate: false, .. }) => "stored",
             Ok(StoredImage { duplicate: true, .. }) => "duplicate",
@@ -100,7 +104,7 @@ impl UploadService {
         result
     }
 
-    async fn process_and_store(
+    async fn process_store_and_announce(
         &self,
         upload: Upload,
         trace: &TraceParent,
@@ -138,8 +142,8 @@ impl UploadService {
 
     /// Reads the header and selects a decoder.
     ///
-    /// The header of a large upload is read on a blocking thread, because a header that is written to be
-    /// expensive can occupy a thread for some hundredths of a second.
+    /// The header of a large upload is read on a blocking thread, because a header that is crafted to be
+    /// expensive can occupy a thread for tens of milliseconds.
     async fn plan(&self, upload: &Upload) -> Result<ProcessingPlan, UploadError> {
         const MAX_BYTES_ON_ASYNC_WORKER: usize = 64 << 10;
         if upload.bytes.len() <= MAX_BYTES_ON_ASYNC_WORKER {
@@ -150,11 +154,11 @@ impl UploadService {
         Ok(plan.await.map_err(UploadError::internal)??)
     }
 
-    /// Runs `plan`. When its decoder refuses the file, runs the plan of the next decoder, and so on. Returns
-    /// the id and the image.
+    /// Runs `plan`. If its decoder refuses the file, runs the plan of the next decoder, until one succeeds or
+    /// no decoder is left.
     ///
-    /// Each plan gets its own CPU permit and memory. The permit and the memory of the previous plan are
-    /// released first, so that no upload waits for processing memory while it holds some.
+    /// A plan's CPU permit and processing memory are released before the next plan reserves its own.
+    /// Otherwise uploads that hold processing memory could wait for each other forever.
     async fn run_plans(
         &self,
         upload: Upload,
@@ -178,28 +182,29 @@ impl UploadService {
     ) -> Result<(ImageId, PlanOutcome), UploadError> {
         let cost = plan.cost();
         let permit = self.cpu.try_acquire(cost.pixels).map_err(count_cpu_error)?;
-        let memory = self.memory.reserve(cost.bytes).await.map_err(count_memory_error)?;
+        let reservation = self.processing_memory.reserve(cost.bytes).await.map_err(count_memory_error)?;
         let (recipe, recipe_text) = (Arc::clone(&self.recipe), Arc::clone(&self.recipe_text));
         let job = move || {
-            // The job owns both reservations, so that the memory stays reserved until the job ends, even if
-            // the caller has disconnected.
-            let (_memory, Upload { bytes, memory: _upload_memory }) = (memory, upload);
+            // The job owns the reservations for processing and for the uploaded file. The memory stays
+            // reserved until the job ends, even if the caller has disconnected.
+            let (_processing, Upload { bytes, reservation: _uploaded }) = (reservation, upload);
             let outcome = image::run_plan(&plan, &bytes, &recipe)?;
             Ok::<_, ImageError>((ImageId::from_upload(&recipe_text, &bytes), outcome))
         };
         Ok(self.cpu.run_with_permit(permit, job).await.map_err(count_cpu_error)??)
     }
 
-    /// Stores an image. Returns its path, and true if the object existed before.
+    /// Stores an image. Returns the path of the object, and true if the object existed before.
     async fn store(&self, id: &ImageId, jpeg: Bytes) -> Result<(GcsPath, bool), UploadError> {
         let started = Instant::now();
-        let object = image_object(id)?;
+        let object = image_object_name(id)?;
         let gcs_path = GcsPath::new(self.bucket.name(), object.as_str()).map_err(UploadError::internal)?;
         let created = self.bucket.create(&object, jpeg, JPEG_CONTENT_TYPE).await?;
         record_stage("store", started.elapsed());
         Ok((gcs_path, created == Created::AlreadyThere))
     }
 
+    /// Publishes the announcement of a stored image, if the service has a topic.
     async fn announce(&self, stored: &StoredImage, trace: &TraceParent) -> Result<(), UploadError> {
         let Some(topic) = &self.topic else {
             return Ok(());
@@ -226,18 +231,18 @@ impl UploadService {
 
     /// Returns true if an image with this id is stored.
     pub(crate) async fn has_image(&self, id: &ImageId) -> Result<bool, UploadError> {
-        Ok(self.bucket.exists(&image_object(id)?).await?)
+        Ok(self.bucket.exists(&image_object_name(id)?).await?)
     }
 
     async fn has_prediction(&self, id: &ImageId) -> Result<bool, UploadError> {
-        Ok(self.bucket.exists(&prediction_object(id)?).await?)
+        Ok(self.bucket.exists(&prediction_object_name(id)?).await?)
     }
 
-    /// Returns the prediction of an image as stored, or `None` if the image has no prediction yet.
-    pub(crate) async fn prediction(&self, id: &ImageId) -> Result<Option<Bytes>, UploadError> {
+    /// Reads the stored JSON of an image's prediction. Returns `None` if the image has no prediction yet.
+    pub(crate) async fn read_prediction(&self, id: &ImageId) -> Result<Option<Bytes>, UploadError> {
         /// Maximum length of a prediction in bytes, far above the length of any prediction.
         const MAX_PREDICTION_BYTES: usize = 1 << 20;
-        match self.bucket.read(&prediction_object(id)?, MAX_PREDICTION_BYTES).await {
+        match self.bucket.read(&prediction_object_name(id)?, MAX_PREDICTION_BYTES).await {
             Ok(prediction) => Ok(Some(prediction.data)),
             Err(BucketError::NotFound(_)) => Ok(None),
             Err(error) => Err(error.into()),
@@ -245,7 +250,7 @@ impl UploadService {
     }
 }
 
-/// Converts an error of the CPU pool, and counts the upload as shed when the pool is overloaded.
+/// Converts an error of the CPU pool. If the pool is overloaded, adds the upload to `preprocess_shed_total`.
 fn count_cpu_error(error: CpuError) -> UploadError {
     if error == CpuError::Overloaded {
         counter!("preprocess_shed_total", "reason" => "overloaded").increment(1);
@@ -253,17 +258,17 @@ fn count_cpu_error(error: CpuError) -> UploadError {
     error.into()
 }
 
-/// Converts an error of the memory budget, and counts the upload as shed.
+/// Converts an error of the memory budget, and adds the upload to `preprocess_shed_total`.
 fn count_memory_error(error: MemoryBudgetError) -> UploadError {
     counter!("preprocess_shed_total", "reason" => "memory").increment(1);
     error.into()
 }
 
-fn image_object(id: &ImageId) -> Result<ObjectName, UploadError> {
+fn image_object_name(id: &ImageId) -> Result<ObjectName, UploadError> {
     ObjectName::new(id.image_object()).map_err(UploadError::internal)
 }
 
-fn prediction_object(id: &ImageId) -> Result<ObjectName, UploadError> {
+fn prediction_object_name(id: &ImageId) -> Result<ObjectName, UploadError> {
     ObjectName::new(id.prediction_object()).map_err(UploadError::internal)
 }
 
@@ -303,8 +308,8 @@ mod tests {
     }
 
     async fn new_upload(bytes: impl Into<Bytes>) -> Upload {
-        let memory = new_memory_budget(MEMORY_BYTES).reserve(1).await.unwrap();
-        Upload { bytes: bytes.into(), memory: Arc::new(memory) }
+        let reservation = new_memory_budget(MEMORY_BYTES).reserve(1).await.unwrap();
+        Upload { bytes: bytes.into(), reservation: Arc::new(reservation) }
     }
 
     fn encode_png(side: u32) -> Bytes {
@@ -314,7 +319,7 @@ mod tests {
     }
 
     /// Occupies the only thread until a message is sent through the returned sender.
-    async fn occupy(service: &Arc<UploadService>, weight: u64) -> (mpsc::Sender<()>, JoinHandle<()>) {
+    async fn occupy_thread(service: &Arc<UploadService>, weight: u64) -> (mpsc::Sender<()>, JoinHandle<()>) {
         let (release, release_receiver) = mpsc::channel();
         let (start_sender, start_receiver) = oneshot::channel();
         let service = Arc::clone(service);
@@ -338,10 +343,10 @@ mod tests {
         // The first case reaches the limit on jobs, the second case reaches the limit on pixels.
         for (max_jobs, max_weight, held_weight) in [(1, 1_000_000, 1), (10, 100, 60)] {
             let service = new_service(&Arc::default(), max_jobs, max_weight);
-            let (release, job) = occupy(&service, held_weight).await;
+            let (release, job) = occupy_thread(&service, held_weight).await;
             let error = service.process(new_upload(encode_png(8)).await, &new_trace()).await.unwrap_err();
             assert!(matches!(error, UploadError::Cpu(CpuError::Overloaded)), "{error:?}");
-            // The number of pixels is not known before the upload has been read.
+            // The check is made before the upload is read, so it cannot apply the limit on pixels.
             assert_eq!(service.check_capacity().is_err(), max_jobs == 1);
             release.send(()).unwrap();
             job.await.unwrap();
@@ -351,9 +356,9 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn upload_refused_by_its_header_needs_no_thread() {
+    async fn upload_is_refused_by_its_header_while_the_only_thread_is_busy() {
         let service = new_service(&Arc::default(), 1, 1);
-        let (release, job) = occupy(&service, 1).await;
+        let (release, job) = occupy_thread(&service, 1).await;
         let error = service.process(new_upload(&b"hello"[..]).await, &new_trace()).await.unwrap_err();
         assert_eq!(error.kind(), "not_an_image");
         release.send(()).unwrap();
@@ -364,33 +369,37 @@ mod tests {
     async fn nothing_is_stored_for_a_caller_that_disconnected_before_its_job_started() {
         let bucket = Arc::new(InMemoryBucket::default());
         let service = new_service(&bucket, 10, 1_000_000);
-        let (release, job) = occupy(&service, 1).await;
+        let (release, job) = occupy_thread(&service, 1).await;
         let upload = new_upload(encode_png(8)).await;
         let trace = new_trace();
         let result = tokio::time::timeout(Duration::ZERO, service.process(upload.clone(), &trace)).await;
-        assert!(result.is_err(), "the only thread is occupied");
+        assert!(result.is_err(), "the upload should wait for the only thread");
         release.send(()).unwrap();
         job.await.unwrap();
-        // The thread runs jobs in order. When this job ends, the job of the caller has been skipped.
+        // The only thread runs its jobs in order. When the next job has ended, the caller's job is over as
+        // well.
         service.cpu.run(1, || ()).await.unwrap();
         let id = ImageId::from_upload(service.recipe_text(), &upload.bytes);
         assert!(!service.has_image(&id).await.unwrap());
     }
 
     #[tokio::test]
-    async fn upload_waits_for_memory_and_releases_it_when_done() {
+    async fn upload_waits_for_memory_and_releases_its_reservation_when_done() {
         let service = new_service(&Arc::default(), 10, 1_000_000);
-        let reservation = service.memory.reserve(MEMORY_BYTES - 1024).await.unwrap();
+        let reservation = service.processing_memory.reserve(MEMORY_BYTES - 1024).await.unwrap();
         let upload = new_upload(encode_png(8)).await;
         let trace = new_trace();
         let mut processing = std::pin::pin!(service.process(upload, &trace));
-        assert!(tokio::time::timeout(Duration::ZERO, &mut processing).await.is_err(), "the upload waits");
+        assert!(
+            tokio::time::timeout(Duration::ZERO, &mut processing).await.is_err(),
+            "the upload should wait for memory"
+        );
         // Only one upload may wait.
-        let refused = service.memory.reserve(2048).await.unwrap_err();
+        let refused = service.processing_memory.reserve(2048).await.unwrap_err();
         assert_eq!(refused, MemoryBudgetError::Overloaded);
         assert_eq!(count_memory_error(refused).kind(), "overloaded");
         drop(reservation);
         assert!(!processing.await.unwrap().duplicate);
-        assert_eq!(service.memory.reserved_bytes(), 0);
+        assert_eq!(service.processing_memory.reserved_bytes(), 0);
     }
 }

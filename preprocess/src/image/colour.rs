@@ -17,7 +17,7 @@ use moxcms::{ColorProfile, DataColorSpace, Layout, Transform8BitExecutor, Transf
 pub(super) struct SrgbConverter {
     icc_profile: Vec<u8>,
     is_grey: bool,
-    /// `None` for sRGB itself and for profiles that cannot be used.
+    /// `None` if the profile changes no colour or cannot be used.
     transform: Option<Arc<Transform8BitExecutor>>,
 }
 
@@ -34,10 +34,10 @@ impl SrgbConverter {
     }
 }
 
-/// Converts `pixels` to three bytes of sRGB per pixel.
+/// Converts RGB or grey `pixels` to sRGB, with three bytes per pixel.
 ///
-/// Uses the matrix and curves of an RGB profile, or the curve of a grey profile. Any other profile and any
-/// damaged profile is ignored, and the pixels are taken as sRGB. `kept_converter` is the converter of the
+/// Uses the matrix and curves of an RGB profile, or the curve of a grey profile. A profile of another kind or
+/// a damaged profile is ignored, and the pixels are treated as sRGB. `kept_converter` is the converter of the
 /// previous image. The converter is replaced when this image has a different profile.
 pub(super) fn convert_to_srgb(
     pixels: &mut Vec<u8>,
@@ -45,7 +45,7 @@ pub(super) fn convert_to_srgb(
     icc_profile: Option<&[u8]>,
     kept_converter: &mut Option<SrgbConverter>,
 ) {
-    // A profile is untrusted input, so a panic of moxcms must not fail the upload.
+    // An untrusted profile may cause a panic in moxcms. The image is then treated as sRGB.
     let converted =
         catch_unwind(AssertUnwindSafe(|| try_convert(pixels, is_grey, icc_profile?, kept_converter)));
     match converted {
@@ -55,7 +55,7 @@ pub(super) fn convert_to_srgb(
     }
 }
 
-/// Returns the converted pixels, or `None` when the profile changes no colour or cannot be used.
+/// Returns the converted pixels, or `None` if the profile changes no colour or cannot be used.
 fn try_convert(
     pixels: &[u8],
     is_grey: bool,
@@ -76,27 +76,29 @@ fn source_layout(is_grey: bool) -> Layout {
     if is_grey { Layout::Gray } else { Layout::Rgb }
 }
 
+/// Returns the transform to sRGB, or `None` if the profile changes no colour or cannot be used.
 fn create_transform(icc_profile: &[u8], is_grey: bool) -> Option<Arc<Transform8BitExecutor>> {
     let profile = ColorProfile::new_from_slice(icc_profile).ok()?;
-    let usable = match profile.color_space {
+    let is_usable = match profile.color_space {
         DataColorSpace::Rgb => !is_grey && profile.is_matrix_shaper(),
         DataColorSpace::Gray => is_grey,
         _ => false,
     };
-    if !usable {
+    if !is_usable {
         return None;
     }
     let srgb = ColorProfile::new_srgb();
     let options = TransformOptions::default();
     let transform =
         profile.create_transform_8bit(source_layout(is_grey), &srgb, Layout::Rgb, options).ok()?;
+    // `changes_colours` tests RGB colours only, so the transform of a grey profile is always kept.
     (is_grey || changes_colours(&*transform)).then_some(transform)
 }
 
 /// Returns true if the transform changes any of 216 sample colours by more than one level.
 ///
-/// Cameras that write sRGB embed profiles that differ from each other in the last digits. The transforms of
-/// these profiles change nothing visible and are skipped.
+/// Many cameras embed sRGB profiles whose numbers differ slightly from the standard. The transforms of these
+/// profiles change nothing visible and are skipped.
 fn changes_colours(transform: &Transform8BitExecutor) -> bool {
     let levels = || (0..=u8::MAX).step_by(51);
     let colours: Vec<u8> = levels()

@@ -20,10 +20,10 @@ impl CropWindow {
         Self { left: 0.0, top: 0.0, width: f64::from(width), height: f64::from(height) }
     }
 
-    /// Returns the window that shows the image after decoding to 1/`denominator` of its size.
+    /// Returns the window of an image that was decoded at 1/`denominator` of its size.
     ///
-    /// Decoders round the scaled sides up to whole pixels. The window keeps the exact, fractional size, so
-    /// that the shape of the image does not change.
+    /// Decoders round the scaled sides up to whole pixels. The window has the exact, fractional size, so that
+    /// the aspect ratio of the image does not change.
     pub(super) fn scaled(header: &ImageHeader, denominator: u32) -> Self {
         let [width, height] =
             [header.width, header.height].map(|side| f64::from(side) / f64::from(denominator));

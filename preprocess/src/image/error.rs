@@ -6,10 +6,10 @@ use fast_image_resize::{ImageBufferError, ResizeError};
 
 use super::format::Format;
 
-/// The reason why an upload gives no image.
+/// The reason why an upload cannot be converted.
 ///
-/// [`Self::Resize`], [`Self::Buffer`] and [`Self::Encode`] are bugs. For every other error, the upload is at
-/// fault. Every error is permanent: the same upload gives the same error again.
+/// Only a bug causes [`Self::Resize`], [`Self::Buffer`] and [`Self::Encode`]. The upload causes every other
+/// error. Every error is permanent: the same upload gives the same error again.
 #[derive(Debug, thiserror::Error)]
 pub enum ImageError {
     /// The bytes are not an image of any known format.
@@ -71,7 +71,7 @@ pub enum ImageError {
     Corrupt {
         /// Format of the upload.
         format: Format,
-        /// Error of the decoder.
+        /// Error of the decoder, or a description of the damage.
         source: Box<dyn Error + Send + Sync>,
     },
     /// Resizing failed. This is a bug, because the size is checked before resizing.

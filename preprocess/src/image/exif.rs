@@ -1,7 +1,7 @@
 //! The EXIF orientation of an image.
 //!
-//! When the orientation is missing or cannot be read, the image is taken as upright, because damaged metadata
-//! is no reason to refuse an image.
+//! An image whose orientation is missing or cannot be read is treated as upright, because damaged metadata is
+//! no reason to refuse an image.
 
 use image::{ImageDecoder, metadata::Orientation};
 
@@ -12,8 +12,7 @@ pub(super) fn orientation_from_block(exif: Option<&[u8]>) -> Orientation {
 
 /// Reads the orientation through a decoder of the `image` crate.
 ///
-/// This function serves GIF, BMP and TIFF, because the module `header` does not locate the EXIF block of
-/// these formats.
+/// Used for GIF, BMP and TIFF, because the module `header` does not locate the EXIF block in these formats.
 pub(super) fn orientation_from_decoder(decoder: &mut dyn ImageDecoder) -> Orientation {
     decoder.orientation().unwrap_or(Orientation::NoTransforms)
 }

@@ -1,11 +1,13 @@
 //! The image pipeline, which converts an upload to an upright, opaque sRGB JPEG.
 //!
-//! It performs no I/O and reads the clock only to report [`Timings`]. The same bytes under the same
+//! The pipeline performs no I/O, and reads the clock only to report [`Timings`]. The same bytes with the same
 //! [`Recipe`] always give the same JPEG.
 //!
 //! - [`inspect`] reads format, size and coding from the header and checks them against the [`Limits`].
-//! - [`ProcessingPlan`] selects a decoder and states the cost in pixels and memory. [`run_plan`] runs it.
-//! - [`process`] runs every step: decode → resize → convert colours → apply the orientation → encode.
+//! - [`ProcessingPlan`] selects a decoder and states the cost in pixels and memory.
+//! - [`run_plan`] processes an upload with the decoder of a plan.
+//! - [`process`] selects the decoder itself and runs every step: decode → resize → convert colours → apply
+//!   the orientation → encode.
 //! - [`process_to_pixels`] runs the same steps without encoding.
 
 mod colour;

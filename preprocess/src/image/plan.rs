@@ -9,13 +9,13 @@ use super::{
     resize,
 };
 
-/// Memory in bytes for the tables of the decoder and the encoder, one ICC profile and its transform.
+/// Memory that every upload needs, in bytes: tables of decoder and encoder, an ICC profile and its transform.
 const FIXED_BYTES: u64 = 3 << 20;
 
 /// Reads the header of an upload and checks it against the limits.
 ///
-/// Takes a millisecond or two at most for a usual upload, and some hundredths of a second for a header that
-/// is written to be expensive.
+/// Takes at most two milliseconds for a usual upload, and tens of milliseconds for a header that is crafted
+/// to be expensive.
 ///
 /// # Errors
 /// Returns any [`ImageError`] that can be found without decoding.
@@ -35,14 +35,14 @@ pub struct Cost {
     pub bytes: u64,
 }
 
-/// The decoder that is selected for an upload, with the size of the resized image and the cost.
+/// The decoder selected for an upload, the size of the resized image, and the cost of processing.
 #[derive(Clone, Copy)]
 pub struct ProcessingPlan {
     pub(super) header: ImageHeader,
     pub(super) decoder: &'static dyn Decode,
     /// Index of `decoder` among the decoders that accept this upload.
     decoder_index: usize,
-    /// Size of the resized image, before its orientation is applied.
+    /// Size of the resized image, before the orientation is applied.
     pub(super) target_size: (u32, u32),
     cost: Cost,
 }
@@ -94,7 +94,10 @@ impl ProcessingPlan {
         Ok(Some(Self { header, decoder, decoder_index, target_size, cost }))
     }
 
-    /// Returns the plan for the next decoder, after the decoder of this plan has failed.
+    /// Returns the plan for the next decoder, after the decoder of this plan has failed with `failure`.
+    ///
+    /// # Errors
+    /// Returns an error when the failure is final or no decoder is left.
     pub(super) fn next_plan(&self, failure: DecodeFailure, recipe: &Recipe) -> Result<Self, ImageError> {
         let source = match failure {
             DecodeFailure::Final(error) => return Err(error),

@@ -48,7 +48,7 @@ pub enum PlanOutcome {
     TryNext(Box<ProcessingPlan>),
 }
 
-/// Processes an upload as `recipe` says. Tries one decoder after the other.
+/// Processes an upload according to `recipe`. If a decoder refuses the upload, tries the next decoder.
 ///
 /// The CPU time grows with the number of pixels. No input makes this function panic.
 ///
@@ -66,8 +66,8 @@ pub fn process(upload: &[u8], recipe: &Recipe) -> Result<ProcessedImage, ImageEr
 
 /// Processes an upload with the decoder of `plan` only.
 ///
-/// `plan` must have been made from `upload` and `recipe`. When the decoder refuses the upload, the caller can
-/// reserve the cost of the next plan before the next plan is run.
+/// `plan` must have been made from `upload` and `recipe`. If the decoder refuses the upload, the function
+/// returns the plan for the next decoder, so that the caller can reserve its cost before running it.
 ///
 /// # Errors
 /// Returns any [`ImageError`]. Repeating the call gives the same error.
@@ -124,7 +124,7 @@ fn decode_resize_and_encode(
     Ok(processed)
 }
 
-/// Decodes, resizes, converts colours and applies the orientation. Also returns the time when decoding ended.
+/// Decodes, resizes, converts colours and applies the orientation. Also returns when decoding ended.
 fn decode_and_resize(
     plan: &ProcessingPlan,
     upload: &[u8],
@@ -150,8 +150,8 @@ fn decode_and_resize(
 
 /// Rotates and flips RGB pixels so that the image is upright.
 fn apply_orientation(pixels: Vec<u8>, (width, height): (u32, u32), orientation: Orientation) -> RgbImage {
-    // The resizer writes `width` × `height` pixels. If there were fewer, `from_raw` would return `None` and
-    // the image would be empty.
+    // `from_raw` returns `None` only for fewer than `width` × `height` pixels, but the resizer writes all of
+    // them. The empty default image is therefore never used.
     let image = RgbImage::from_raw(width, height, pixels).unwrap_or_default();
     let mut image = DynamicImage::ImageRgb8(image);
     image.apply_orientation(orientation);

@@ -1,4 +1,4 @@
-//! Quality of the resized image, compared with a reference image that is resized in floating point.
+//! Compares resized images with a reference image that is resized in floating point.
 
 use jpeg_encoder::{ColorType, Encoder, SamplingFactor};
 
@@ -26,16 +26,16 @@ fn generate_photo() -> Vec<u8> {
             // Waves of increasing frequency and decreasing amplitude.
             let waves: f64 = (0..8)
                 .map(|octave| {
-                    let fine = 0.002 * f64::from(1 << octave);
-                    let turn = f64::from(octave) * 1.3;
-                    let along = x * turn.cos() + y * turn.sin();
-                    (along * fine + turn).sin() * 60.0 / f64::from(octave + 1)
+                    let frequency = 0.002 * f64::from(1 << octave);
+                    let angle = f64::from(octave) * 1.3;
+                    let position = x * angle.cos() + y * angle.sin();
+                    (position * frequency + angle).sin() * 60.0 / f64::from(octave + 1)
                 })
                 .sum();
             let disc = if (x - 900.0).hypot(y - 1000.0) < 600.0 { 50.0 } else { 0.0 };
             let noise = grain() * 8.0;
-            for (shift, gain) in [(110.0, 0.9), (120.0, 0.7), (100.0, 0.5)] {
-                pixels.push(to_level(shift + waves * gain + disc * (1.2 - gain) + noise));
+            for (base, gain) in [(110.0, 0.9), (120.0, 0.7), (100.0, 0.5)] {
+                pixels.push(to_level(base + waves * gain + disc * (1.2 - gain) + noise));
             }
         }
     }
@@ -47,26 +47,25 @@ fn to_level(value: f64) -> u8 {
     value.clamp(0.0, 255.0).round() as u8
 }
 
-/// Returns the weights for resizing a row of `from` samples to `to` samples.
+/// Returns the weights for resizing a row of `source_length` samples to `target_length` samples.
 ///
-/// The result has one entry per resized sample: the index of the first source sample that it depends on, and
-/// the weights of the source samples from this index on. The filter is Lanczos with three lobes, widened by
-/// the scale.
-fn filter_weights(from: usize, to: usize) -> Vec<(usize, Vec<f64>)> {
+/// The result has one entry per resized sample: the index of the first source sample with a weight, and the
+/// weights from this sample on. The filter is Lanczos with three lobes, widened by the scale.
+fn filter_weights(source_length: usize, target_length: usize) -> Vec<(usize, Vec<f64>)> {
     const LOBES: f64 = 3.0;
     let sinc =
         |x: f64| if x == 0.0 { 1.0 } else { (std::f64::consts::PI * x).sin() / (std::f64::consts::PI * x) };
-    let scale = from as f64 / to as f64;
-    (0..to)
+    let scale = source_length as f64 / target_length as f64;
+    (0..target_length)
         .map(|index| {
             let centre = (index as f64 + 0.5) * scale;
             let reach = LOBES * scale;
             #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "inside the image")]
-            let [first, last] =
-                [(centre - reach).max(0.0), (centre + reach).min(from as f64)].map(|at| at as usize);
+            let [first, last] = [(centre - reach).max(0.0), (centre + reach).min(source_length as f64)]
+                .map(|end| end as usize);
             let mut taps: Vec<f64> = (first..last)
-                .map(|at| {
-                    let x = (at as f64 + 0.5 - centre) / scale;
+                .map(|source_index| {
+                    let x = (source_index as f64 + 0.5 - centre) / scale;
                     if x.abs() < LOBES { sinc(x) * sinc(x / LOBES) } else { 0.0 }
                 })
                 .collect();
@@ -85,21 +84,21 @@ fn resize_reference(
 ) -> Vec<f64> {
     let columns = filter_weights(width, to_width);
     let rows = filter_weights(height, to_height);
-    let mut narrow = vec![0.0; to_width * height * 3];
-    for (row, to) in pixels.chunks_exact(width * 3).zip(narrow.chunks_exact_mut(to_width * 3)) {
+    let mut narrowed = vec![0.0; to_width * height * 3];
+    for (row, to) in pixels.chunks_exact(width * 3).zip(narrowed.chunks_exact_mut(to_width * 3)) {
         for ((first, taps), to) in columns.iter().zip(to.chunks_exact_mut(3)) {
             for (tap, from) in taps.iter().zip(row[first * 3..].chunks_exact(3)) {
                 to.iter_mut().zip(from).for_each(|(to, &from)| *to += tap * f64::from(from));
             }
         }
     }
-    let mut small = vec![0.0; to_width * to_height * 3];
-    for ((first, taps), to) in rows.iter().zip(small.chunks_exact_mut(to_width * 3)) {
-        for (tap, from) in taps.iter().zip(narrow[first * to_width * 3..].chunks_exact(to_width * 3)) {
+    let mut resized = vec![0.0; to_width * to_height * 3];
+    for ((first, taps), to) in rows.iter().zip(resized.chunks_exact_mut(to_width * 3)) {
+        for (tap, from) in taps.iter().zip(narrowed[first * to_width * 3..].chunks_exact(to_width * 3)) {
             to.iter_mut().zip(from).for_each(|(to, from)| *to += tap * from);
         }
     }
-    small
+    resized
 }
 
 fn psnr(found: &[u8], expected: &[f64]) -> f64 {
@@ -112,11 +111,11 @@ fn psnr(found: &[u8], expected: &[f64]) -> f64 {
     10.0 * (255.0f64.powi(2) * found.len() as f64 / squares).log10()
 }
 
-/// Compares the output of each decoder with the photo as the `image` crate decodes it at full size.
+/// Decodes and resizes a photo with each decoder, some of which scale down while they decode.
 ///
-/// Some of the decoders scale down while they decode.
+/// The reference is the same photo, which the `image` crate decodes at full size.
 #[test]
-fn resized_photo_of_every_decoder_has_at_least_50_db_against_the_reference() {
+fn resized_output_of_every_decoder_has_a_psnr_of_at_least_50_db() {
     let mut file = Vec::new();
     let mut encoder = Encoder::new(&mut file, 85);
     encoder.set_sampling_factor(SamplingFactor::R_4_2_0);

@@ -8,12 +8,12 @@ use super::{
     resize,
 };
 
-/// Version of the image pipeline, which is part of [`Recipe::id_text`].
+/// Version of the image pipeline, and a part of [`Recipe::id_text`].
 ///
 /// Increase the version by hand whenever a change of the code gives a different image for the same upload and
-/// settings. Otherwise an image that an earlier version stored would be returned for the upload. Different
-/// decoders and encoders do not need different versions, because their results differ by no more than a few
-/// levels.
+/// settings. Otherwise the response for an upload would name the image that an earlier version stored.
+/// Different decoders and encoders do not need different versions, because their results differ by a few
+/// levels at most.
 ///
 /// Version 2 converts colours to sRGB.
 const VERSION: u32 = 2;
@@ -30,7 +30,7 @@ pub struct Recipe {
 }
 
 impl Recipe {
-    /// Returns the recipe as text, for [`contract::ImageId::from_upload`].
+    /// Returns the text of the recipe, which [`contract::ImageId::from_upload`] hashes into the image id.
     ///
     /// The text changes whenever the same upload would give a different image.
     pub fn id_text(&self) -> String {
@@ -84,7 +84,7 @@ impl Limits {
                 Err(ImageError::TooManyScans { limit: self.max_scans })
             }
             Coding::Jpeg(JpegHeader { is_complete: false, .. }) => {
-                Err(ImageError::Corrupt { format: Format::Jpeg, source: "it ends too early".into() })
+                Err(ImageError::Corrupt { format: Format::Jpeg, source: "the file is incomplete".into() })
             }
             _ => Ok(()),
         }

@@ -21,7 +21,7 @@ pub(super) const FILTER_NAME: &str = "lanczos3";
 
 /// Returns the size of a `width` × `height` image resized so that its shorter side is `shorter_side`.
 ///
-/// The target size has the same shape as the image, is never larger than the image, and has no side below 1.
+/// The target size keeps the aspect ratio, never exceeds the size of the image, and has no side of 0.
 pub(super) fn target_size(width: u32, height: u32, shorter_side: u32) -> (u32, u32) {
     let short = width.min(height);
     if short <= shorter_side {
@@ -29,7 +29,7 @@ pub(super) fn target_size(width: u32, height: u32, shorter_side: u32) -> (u32, u
     }
     let scaled = |side: u32| {
         let rounded = (u64::from(side) * u64::from(shorter_side) + u64::from(short) / 2) / u64::from(short);
-        // The result fits into 32 bits, because `shorter_side` < `short` makes it no larger than `side`.
+        // The result fits into 32 bits. It does not exceed `side`, because `shorter_side` < `short`.
         u32::try_from(rounded).unwrap_or(side).max(1)
     };
     (scaled(width), scaled(height))
@@ -37,13 +37,13 @@ pub(super) fn target_size(width: u32, height: u32, shorter_side: u32) -> (u32, u
 
 /// Returns the maximum number of bytes held while resizing.
 ///
-/// Counts the image that is resized in one direction only, the resized image, and two copies of the resized
+/// Counts the intermediate image (resized in width only), the resized image, and two copies of the resized
 /// image for converting its colours and applying the orientation.
 pub(super) fn max_bytes(source: (u32, u32), target: (u32, u32)) -> u64 {
     const CHANNELS: u64 = 3;
-    let half_resized = u64::from(target.0) * u64::from(source.1);
+    let intermediate = u64::from(target.0) * u64::from(source.1);
     let resized = pixel_count(target.0, target.1);
-    CHANNELS * (half_resized + 3 * resized)
+    CHANNELS * (intermediate + 3 * resized)
 }
 
 /// Resizes the crop window of the decoded pixels to `target_size`, and writes the result to
@@ -65,8 +65,8 @@ pub(super) fn resize(
 
 /// Resizes pixels of type `P`.
 ///
-/// This function is generic over the two pixel types in use, because `Resizer::resize` would compile the
-/// loops of all thirteen types into this crate. Only [`resize`] calls this function.
+/// Only two pixel types are in use. `Resizer::resize` would compile the loops of all thirteen pixel types of
+/// fast_image_resize into this crate, so this function calls `Resizer::resize_typed`.
 fn resize_pixels<P: PixelTrait>(
     decoded: &DecodedImage,
     (width, height): (u32, u32),
@@ -98,9 +98,9 @@ const LANCZOS3_SUPPORT: f64 = 3.0;
 
 /// Returns sinc(x) · sinc(x / 3) inside the support, and 0 outside.
 ///
-/// The function is the same as in fast_image_resize, but computes one sine instead of two, because
-/// sin(3a) = 3 sin(a) - 4 sin³(a). For small images, computing the weights with two sines took a twentieth of
-/// the time.
+/// The values are those of the Lanczos filter in fast_image_resize. This function computes one sine instead
+/// of two, because sin(3a) = 3 sin(a) - 4 sin³(a). For small images, computing the weights with two sines
+/// took a twentieth of the processing time.
 fn lanczos3(x: f64) -> f64 {
     if x == 0.0 {
         return 1.0;
@@ -120,7 +120,7 @@ mod tests {
     use super::*;
 
     /// Resizes a `width` × `height` image whose pixel at (x, y) is `pixel(x, y)`.
-    fn resize_pixels_of(
+    fn resize_generated_image(
         (width, height): (u32, u32),
         crop: CropWindow,
         target: (u32, u32),
@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn target_size_has_the_shorter_side_and_keeps_the_shape() {
+    fn target_size_has_the_given_shorter_side_and_the_same_aspect_ratio() {
         assert_eq!(target_size(4000, 3000, 256), (341, 256));
         assert_eq!(target_size(3000, 4000, 256), (256, 341));
         assert_eq!(target_size(512, 512, 256), (256, 256));
@@ -164,7 +164,7 @@ mod tests {
     fn pixels_outside_the_crop_window_are_not_read() {
         let right = CropWindow { left: 32.0, top: 0.0, width: 32.0, height: 32.0 };
         let cropped =
-            resize_pixels_of(
+            resize_generated_image(
                 (64, 32),
                 right,
                 (16, 16),
@@ -178,7 +178,7 @@ mod tests {
     #[test]
     fn resizing_to_the_same_size_changes_no_pixel() {
         let pixel = |x: u32, y: u32| [u8::try_from(x * 30).unwrap(), u8::try_from(y * 40).unwrap(), 9];
-        let same_size = resize_pixels_of((7, 5), CropWindow::whole(7, 5), (7, 5), pixel);
+        let same_size = resize_generated_image((7, 5), CropWindow::whole(7, 5), (7, 5), pixel);
         let expected: Vec<[u8; 3]> =
             (0..5).flat_map(|y| (0..7).map(move |x| (x, y))).map(|(x, y)| pixel(x, y)).collect();
         assert_eq!(same_size, expected);

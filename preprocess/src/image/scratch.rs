@@ -1,6 +1,6 @@
 //! Buffers that a thread keeps from one image to the next.
 //!
-//! Fresh memory costs CPU time twice: the system clears it, and each page causes a page fault on first use.
+//! Fresh memory costs CPU time twice: each page causes a page fault on first use, and the system clears it.
 
 use std::cell::Cell;
 
@@ -17,9 +17,9 @@ pub(super) struct Scratch {
     pub(super) resized: Vec<u8>,
     /// The encoded image.
     pub(super) jpeg: Vec<u8>,
-    /// The resizer, which has its own buffer for the image that is resized in one direction only.
+    /// The resizer, which has its own buffer for the intermediate image (resized in width only).
     resizer: Resizer,
-    /// Decoder state of jpeg-scaled. The state is boxed, because its tables have tens of kilobytes.
+    /// Decoder state of jpeg-scaled. The state is boxed, because its tables take tens of kilobytes.
     jpeg_scaled: Box<jpeg_scaled::Decoder>,
     /// Converter for the ICC profile of the last image that had one.
     pub(super) colour_converter: Option<SrgbConverter>,
@@ -28,8 +28,8 @@ pub(super) struct Scratch {
 impl Scratch {
     /// Calls `work` with this thread's buffers.
     ///
-    /// Keeps the buffers afterwards unless they have grown to more than `max_kept_bytes`. Drops them when
-    /// `work` panics.
+    /// Keeps the buffers afterwards unless they have grown to more than `max_kept_bytes`. Drops the buffers
+    /// if `work` panics.
     pub(super) fn with<R>(max_kept_bytes: usize, work: impl FnOnce(&mut Self) -> R) -> R {
         thread_local! {
             static KEPT: Cell<Option<Scratch>> = const { Cell::new(None) };

@@ -25,9 +25,9 @@ use crate::{app::VERSION, config::Settings, upload_service::UploadService};
 struct RouteState {
     settings: Arc<Settings>,
     upload_service: Arc<UploadService>,
-    /// Memory for uploads, reserved before a body is read.
+    /// Memory for uploaded files, reserved before a body is read.
     upload_memory: MemoryBudget,
-    /// Cancelled when the service starts to drain.
+    /// Cancelled when the service begins to shut down.
     stop: CancellationToken,
 }
 

@@ -18,14 +18,15 @@ use tokio::time::{Instant, sleep_until};
 
 use super::{RouteState, problem};
 
-/// First interval between two reads of the bucket. Each later interval is 1.5 times as long as the one
-/// before it.
+/// First interval between two reads of the bucket while a request waits for a prediction.
+///
+/// Each later interval is 1.5 times as long as the previous one.
 const FIRST_POLL_INTERVAL: Duration = Duration::from_millis(50);
 /// Maximum interval between two reads of the bucket.
 const MAX_POLL_INTERVAL: Duration = Duration::from_millis(500);
 
-/// Responds 200 with the prediction as stored, 202 while the image has none, and 404 if there is no such
-/// image.
+/// Responds with 200 and the stored prediction, with 202 if the image has no prediction yet, or with 404 if
+/// there is no such image.
 ///
 /// With `?wait=SECONDS`, a request for an image without a prediction waits until the prediction is stored,
 /// the time is over, or the service stops.
@@ -38,7 +39,7 @@ pub(super) async fn get_prediction(
     let wait = parse_wait(query.as_deref().unwrap_or_default())?.min(state.settings.preprocess_max_wait);
     let deadline = Instant::now() + wait;
 
-    if let Some(prediction) = state.upload_service.prediction(&id).await? {
+    if let Some(prediction) = state.upload_service.read_prediction(&id).await? {
         return Ok(prediction_response(prediction));
     }
     if !state.upload_service.has_image(&id).await? {
@@ -51,7 +52,7 @@ pub(super) async fn get_prediction(
             () = sleep_until(next_poll) => {}
             () = state.stop.cancelled() => break,
         }
-        if let Some(prediction) = state.upload_service.prediction(&id).await? {
+        if let Some(prediction) = state.upload_service.read_prediction(&id).await? {
             return Ok(prediction_response(prediction));
         }
         interval = MAX_POLL_INTERVAL.min(interval.mul_f64(1.5));

@@ -98,7 +98,7 @@ fn unprocessable(kind: &'static str, detail: impl Into<String>) -> Problem {
     Problem::new(StatusCode::UNPROCESSABLE_ENTITY, kind, detail)
 }
 
-/// Returns the problem of an unsupported file. `reason` is a sentence, with which the detail begins.
+/// Returns the problem of an unsupported file. The detail begins with `reason`, which is a sentence.
 fn unsupported_format(kind: &'static str, reason: String) -> Problem {
     let detail = format!("{reason} Convert it to one of: {}.", accepted_formats());
     let accepted: Value = json!(Format::ALL.map(Format::name));
@@ -113,10 +113,11 @@ fn overloaded() -> Problem {
     Problem::overloaded("Too many images are waiting. Try again soon.", OVERLOAD_RETRY_AFTER)
 }
 
-/// Returns the problem of memory that could not be reserved, for an upload or for processing an upload.
+/// Returns the problem of a failed reservation of memory, either for an uploaded file or for its processing.
 ///
-/// [`MemoryBudgetError::ExceedsBudget`] is a bug, because the limits on the length of a body and on the cost
-/// of processing are below the memory budgets. An upload above these limits gets a different problem.
+/// [`MemoryBudgetError::ExceedsBudget`] becomes an internal error, because only a bug can cause it. The
+/// limits on body length and on processing memory do not exceed the memory budgets, and uploads above these
+/// limits are refused with other problems.
 pub(super) fn memory_problem(error: MemoryBudgetError) -> Problem {
     match error {
         MemoryBudgetError::Overloaded | MemoryBudgetError::TimedOut => overloaded().with_source(error),

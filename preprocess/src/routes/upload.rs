@@ -28,8 +28,8 @@ const FILE_FIELD: &str = "file";
 
 /// Delay before an upload is refused for lack of a CPU permit. The body is not read during the delay.
 ///
-/// The delay slows down callers that retry at once. Without the delay, reading their bodies took so much CPU
-/// time that ten such callers per permit reduced the throughput to three fifths.
+/// The delay slows down callers that retry at once. Without the delay, ten such callers per permit reduced
+/// the throughput by 40 %, because reading their bodies took much CPU time.
 const REFUSAL_DELAY: Duration = Duration::from_millis(100);
 
 /// Kind of a request body, according to its content type.
@@ -45,6 +45,7 @@ enum BodyKind {
 
 /// One file of a request.
 struct UploadedFile {
+    /// File name in the form, if the form states one.
     name: Option<String>,
     upload: Upload,
 }
@@ -89,7 +90,7 @@ async fn receive_files(state: &RouteState, request: Request) -> Result<Vec<Uploa
         return Err(error.into());
     }
     let max_length = max_body_length(request.headers(), settings.preprocess_max_body_bytes);
-    let mut memory = state.upload_memory.reserve(max_length as u64).await.map_err(|error| {
+    let mut reservation = state.upload_memory.reserve(max_length as u64).await.map_err(|error| {
         counter!("preprocess_shed_total", "reason" => "uploads").increment(1);
         problem::memory_problem(error)
     })?;
@@ -110,10 +111,12 @@ async fn receive_files(state: &RouteState, request: Request) -> Result<Vec<Uploa
     let files = timeout(settings.preprocess_upload_timeout, receiving)
         .await
         .map_err(|_| problem::upload_timeout(settings.preprocess_upload_timeout))??;
-    memory.shrink_to(files.iter().map(|(_, bytes)| bytes.len() as u64).sum());
-    let memory = Arc::new(memory);
-    let to_file =
-        |(name, bytes)| UploadedFile { name, upload: Upload { bytes, memory: Arc::clone(&memory) } };
+    reservation.shrink_to(files.iter().map(|(_, bytes)| bytes.len() as u64).sum());
+    let reservation = Arc::new(reservation);
+    let to_file = |(name, bytes)| UploadedFile {
+        name,
+        upload: Upload { bytes, reservation: Arc::clone(&reservation) },
+    };
     Ok(files.into_iter().map(to_file).collect())
 }
 
@@ -124,11 +127,11 @@ async fn receive_files(state: &RouteState, request: Request) -> Result<Vec<Uploa
 async fn drain_body(request: Request, upload_timeout: Duration) {
     let mut body = request.into_body().into_data_stream();
     let reading = async { while let Some(Ok(_)) = body.next().await {} };
-    // The response is the same after a timeout.
+    // The outcome is ignored, because the request is refused in any case.
     let _ = timeout(upload_timeout, reading).await;
 }
 
-/// Returns the Content-Length, but at most `limit`. Returns `limit` if the header is missing.
+/// Returns the Content-Length, but at most `limit`. Returns `limit` if the header is missing or invalid.
 fn max_body_length(headers: &HeaderMap, limit: usize) -> usize {
     let length = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
     length.unwrap_or(limit).min(limit)
@@ -143,10 +146,11 @@ fn detect_body_kind(headers: &HeaderMap) -> BodyKind {
     }
 }
 
-/// Reads the whole body into one buffer.
+/// Reads the whole body, which has at most `max_length` bytes, into one buffer. `limit` is the configured
+/// limit, which the error for a longer body states.
 ///
-/// The buffer is allocated with its maximum length, because pages that are never written to use no memory.
-/// While a buffer grows, the old and the new buffer exist at the same time.
+/// The buffer is allocated at its maximum length, so that it never grows. While a buffer grows, the old and
+/// the new buffer exist at the same time. Pages that are never written to use no memory.
 async fn read_body(request: Request, limit: usize, max_length: usize) -> Result<Bytes, Problem> {
     let mut bytes = BytesMut::with_capacity(max_length);
     let mut body = request.into_body().into_data_stream();
@@ -167,6 +171,8 @@ fn is_too_large(error: &axum::Error) -> bool {
 }
 
 /// Reads the names and bytes of the files of a form. Other fields are ignored.
+///
+/// `limit` and `max_length` have the same meaning as in [`read_body`].
 async fn read_form(
     request: Request<Body>,
     max_files: usize,
@@ -190,7 +196,7 @@ async fn read_form(
             return Err(problem::too_many_files(max_files));
         }
         let name = field.file_name().map(str::to_owned);
-        // The buffer is allocated with its maximum length, as in `read_body`.
+        // The buffer is allocated at its maximum length, as in `read_body`.
         let mut bytes = BytesMut::with_capacity(length_left);
         while let Some(chunk) = field.chunk().await.map_err(form_problem)? {
             bytes.extend_from_slice(&chunk);
@@ -203,7 +209,7 @@ async fn read_form(
 
 /// Processes several files and responds with a list of the outcomes.
 ///
-/// As many files as there are threads are processed at the same time. More would only delay other requests.
+/// At most one file per CPU thread is processed at the same time. More would only delay other requests.
 async fn process_all(state: &RouteState, files: Vec<UploadedFile>, trace: &TraceParent) -> Response {
     let service = &state.upload_service;
     let entries: Vec<(StatusCode, Value)> = stream::iter(files)
@@ -217,7 +223,7 @@ async fn process_all(state: &RouteState, files: Vec<UploadedFile>, trace: &Trace
     (status, Json(list)).into_response()
 }
 
-/// Returns the status of a file, and the entry of the file in the list.
+/// Returns the status of a file, and its entry in the list.
 fn describe_outcome(name: Option<String>, result: Result<StoredImage, UploadError>) -> (StatusCode, Value) {
     let (status, rest) = match result {
         Ok(stored) => (StatusCode::OK, json!(stored)),
@@ -235,7 +241,7 @@ fn describe_outcome(name: Option<String>, result: Result<StoredImage, UploadErro
 
 /// Logs a problem with its private source and returns its public members.
 ///
-/// The middleware, which logs other problems, does not see the problem of one of several files.
+/// The middleware logs the problem of a whole request, but does not see the problem of one of several files.
 fn log_and_describe(problem: &Problem) -> Value {
     if problem.status.is_server_error() {
         tracing::error!(kind = problem.kind, source = ?problem.source, "processing one of several files failed");

@@ -47,8 +47,8 @@ impl Decode for ImageCrateDecoder {
         true
     }
 
-    /// Counts the bytes per pixel that `image` 0.25, image-webp 0.2 and tiff 0.11 allocate according to their
-    /// code, and adds tables and metadata.
+    /// Counts the bytes that `image` 0.25, image-webp 0.2 and tiff 0.11 allocate according to their source
+    /// code: a fixed number per pixel, working rows, tables and metadata.
     fn max_bytes(&self, header: &ImageHeader, _: (u32, u32)) -> u64 {
         let BytesPerPixel { output, internal } = bytes_per_pixel(header);
         let pixels = header.pixel_count().saturating_mul(output + internal);
@@ -109,11 +109,11 @@ fn open_decoder<'a>(job: &DecodeJob<'a>) -> image::ImageResult<Box<dyn ImageDeco
 
 fn bytes_per_pixel(header: &ImageHeader) -> BytesPerPixel {
     let (output, internal) = match header.coding {
-        // The decoder holds the canvas and the frame. Before it allocates the canvas, it holds the data that
-        // the frame is decoded from.
+        // The decoder holds the decoded frame, at first together with the data that the frame is decoded
+        // from, and afterwards together with the canvas.
         Coding::WebP(WebPHeader { is_animated: true, .. }) => (4, 9),
-        // There is one table entry per block of at least 4×4 pixels. Opaque pixels are decoded as RGBA and
-        // then copied.
+        // The transforms and the entropy image have one entry per block of at least 4×4 pixels. Opaque pixels
+        // are decoded as RGBA and then copied to RGB.
         Coding::WebP(WebPHeader { is_lossless: true, has_alpha, .. }) => {
             if has_alpha {
                 (4, 1)
@@ -121,8 +121,8 @@ fn bytes_per_pixel(header: &ImageHeader) -> BytesPerPixel {
                 (3, 5)
             }
         }
-        // The planes have 1.5 bytes per pixel, rounded up here to 2. Alpha is decoded as a separate lossless
-        // image.
+        // The YUV planes have 1.5 bytes per pixel, rounded up to 2 here. Alpha is decoded as a separate
+        // lossless image.
         Coding::WebP(WebPHeader { is_lossless: false, has_alpha, .. }) => {
             if has_alpha {
                 (4, 8)
@@ -130,7 +130,8 @@ fn bytes_per_pixel(header: &ImageHeader) -> BytesPerPixel {
                 (3, 2)
             }
         }
-        // The decoder holds a frame that is smaller than the canvas, and the palette indices of the frame.
+        // The decoder holds the palette indices of the frame. A frame that is smaller than the canvas is
+        // decoded into a buffer of its own.
         Coding::Gif(_) => (4, 5),
         Coding::Bmp => (4, 0),
         // The image is decoded as a whole and then copied. Samples of fewer than 8 bits become 8 bits, and
@@ -152,18 +153,18 @@ fn table_bytes(header: &ImageHeader) -> u64 {
     }
 }
 
-/// Returns the number of bytes that a decoder allocates when it is opened, before its limits can be set.
+/// Returns the number of bytes that a decoder allocates when it is opened, before limits can be set.
 fn metadata_bytes(header: &ImageHeader) -> u64 {
     match header.coding {
         Coding::Tiff(tiff) => tiff.entry_value_bytes,
-        // The metadata is in a buffer that doubles when it is full, so that the old and the new buffer exist
-        // at the same time.
+        // The buffer for the metadata doubles its length when it is full. The old and the new buffer then
+        // exist at the same time.
         Coding::Gif(gif) => 3 * gif.metadata_bytes,
         _ => 0,
     }
 }
 
-/// Returns the limits of the decoder. They do not include the output buffer, which the caller allocates.
+/// Returns the limits of the decoder, without the output buffer, which the caller allocates.
 fn limits(header: &ImageHeader) -> image::Limits {
     let mut limits = image::Limits::default();
     limits.max_image_width = Some(header.width);
@@ -182,7 +183,7 @@ fn image_error(format: Format, error: image::ImageError) -> ImageError {
     }
 }
 
-/// Converts the pixels in place to opaque pixels with 8 bits per channel. Returns true if they are grey.
+/// Converts the pixels in place to opaque pixels with 8 bits per channel. Returns true for grey pixels.
 fn convert_to_opaque_8_bit(
     job: &DecodeJob<'_>,
     pixels: &mut [u8],
@@ -193,7 +194,7 @@ fn convert_to_opaque_8_bit(
         ColorType::La8 | ColorType::La16 => PixelLayout::GreyAlpha,
         ColorType::Rgb8 | ColorType::Rgb16 | ColorType::Rgb32F => PixelLayout::Rgb,
         ColorType::Rgba8 | ColorType::Rgba16 | ColorType::Rgba32F => PixelLayout::Rgba,
-        _ => return Err(corrupt(job, "its colour type is unknown")),
+        _ => return Err(corrupt(job, "the colour type is unknown")),
     };
     match colour {
         ColorType::L16 | ColorType::La16 | ColorType::Rgb16 | ColorType::Rgba16 => {

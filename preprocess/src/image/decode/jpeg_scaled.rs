@@ -18,7 +18,8 @@ use crate::image::{
 /// The decoder of jpeg-scaled.
 pub(super) struct JpegScaledDecoder;
 
-fn largest_scale(header: &ImageHeader, target_size: (u32, u32)) -> Scale {
+/// Returns the scale to decode at. See [`largest_denominator`].
+fn scale_for(header: &ImageHeader, target_size: (u32, u32)) -> Scale {
     let denominator = largest_denominator(header.width, header.height, target_size);
     Scale::ALL.into_iter().find(|scale| scale.denominator() == denominator).unwrap_or(Scale::Full)
 }
@@ -34,15 +35,15 @@ impl Decode for JpegScaledDecoder {
         is_grey_or_colour && header.is_baseline_jpeg()
     }
 
-    /// Counts the decoded pixels and the working rows. The segments are not copied.
+    /// Counts the decoded pixels and the working rows. jpeg-scaled does not copy the segments.
     fn max_bytes(&self, header: &ImageHeader, target_size: (u32, u32)) -> u64 {
-        let (width, height) = scaled_size(header, largest_scale(header, target_size).denominator());
+        let (width, height) = scaled_size(header, scale_for(header, target_size).denominator());
         let channels = if header.is_grey_jpeg() { 1 } else { 3 };
         pixel_count(width, height) * channels + working_row_bytes(header)
     }
 
     fn decode(&self, job: &DecodeJob<'_>, scratch: &mut Scratch) -> Result<DecodedImage, DecodeFailure> {
-        let scale = largest_scale(job.header, job.target_size);
+        let scale = scale_for(job.header, job.target_size);
         let (width, height) =
             scratch.decode_with_jpeg_scaled(job.bytes, scale).map_err(|error| match error {
                 Error::Truncated => corrupt(job, error).into(),

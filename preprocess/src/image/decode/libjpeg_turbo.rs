@@ -1,6 +1,6 @@
 //! JPEG decoder that uses the C library libjpeg-turbo through the `turbojpeg` crate.
 //!
-//! This decoder decodes the files that jpeg-scaled does not accept, mainly progressive JPEGs. libjpeg-turbo
+//! The decoder is used for files that jpeg-scaled does not accept, mainly progressive JPEGs. libjpeg-turbo
 //! scales down while it decodes.
 
 use turbojpeg::{Decompressor, Error, Image, PixelFormat, ScalingFactor};
@@ -26,8 +26,8 @@ impl Decode for LibjpegTurboDecoder {
         "libjpeg-turbo"
     }
 
-    /// Accepts grey and colour with 8 bits per sample. libjpeg-turbo does not convert CMYK or more than 8
-    /// bits to RGB.
+    /// Accepts grey and colour JPEGs with 8 bits per sample. libjpeg-turbo converts neither CMYK nor more
+    /// than 8 bits per sample to 8-bit RGB.
     fn accepts(&self, header: &ImageHeader) -> bool {
         matches!(
             header.coding,
@@ -36,7 +36,7 @@ impl Decode for LibjpegTurboDecoder {
     }
 
     /// Counts the decoded pixels, the working rows and three copies of the segments. If no row is ready
-    /// before the last scan, all coefficients are added.
+    /// before the last scan, also counts all coefficients, with two bytes each.
     fn max_bytes(&self, header: &ImageHeader, target_size: (u32, u32)) -> u64 {
         let Coding::Jpeg(jpeg) = header.coding else { return u64::MAX };
         let coefficients = if jpeg.needs_all_scans() { 2 * jpeg.sample_count } else { 0 };
@@ -46,8 +46,8 @@ impl Decode for LibjpegTurboDecoder {
         pixels + coefficients + working_row_bytes(header) + 3 * jpeg.segment_bytes
     }
 
-    /// Treats every warning of libjpeg-turbo as a failure, because after a warning, libjpeg-turbo fills
-    /// missing pixels with grey.
+    /// Treats every warning of libjpeg-turbo as a failure, because libjpeg-turbo only warns about missing
+    /// pixels and fills them with grey.
     ///
     /// A file that ends too early is refused. After any other failure, zune-jpeg is tried.
     fn decode(&self, job: &DecodeJob<'_>, scratch: &mut Scratch) -> Result<DecodedImage, DecodeFailure> {
@@ -67,7 +67,9 @@ impl Decode for LibjpegTurboDecoder {
         if (header.width, header.height)
             != (to_usize(job.header.width.into()), to_usize(job.header.height.into()))
         {
-            return Err(DecodeFailure::TryNextDecoder("it found a different size".into()));
+            return Err(DecodeFailure::TryNextDecoder(
+                "the decoder found a different size than the header states".into(),
+            ));
         }
         let row_pixels = to_usize(width.into());
         let image = Image {
@@ -78,6 +80,7 @@ impl Decode for LibjpegTurboDecoder {
             format,
         };
         decompressor.decompress(job.bytes, image).map_err(|error| match &error {
+            // Matches "Premature end of JPEG file" and "premature end of data segment".
             Error::TurboJpegError(message) if message.contains("remature end") => corrupt(job, error).into(),
             _ => try_next(error),
         })?;

@@ -22,7 +22,8 @@ pub(super) struct LibwebpDecoder;
 
 /// Returns the size to decode to.
 ///
-/// libwebp scales to any size. At 1/2, 1/4 and 1/8, each decoded pixel is the average of whole source pixels.
+/// libwebp can scale to any size. This decoder scales to 1/2, 1/4 or 1/8 only, so that each decoded pixel is
+/// the average of whole source pixels.
 fn decoded_size(header: &ImageHeader, target_size: (u32, u32)) -> (u32, u32) {
     scaled_size(header, largest_denominator(header.width, header.height, target_size))
 }
@@ -52,7 +53,7 @@ impl Decode for LibwebpDecoder {
         let (width, height) = decoded_size(job.header, job.target_size);
         let mut decoder = Decoder::new(job.bytes).map_err(|error| try_next(error.to_string().into()))?;
         if (decoder.info().width, decoder.info().height) != (job.header.width, job.header.height) {
-            return Err(try_next("it found a different size".into()));
+            return Err(try_next("the decoder found a different size than the header states".into()));
         }
         if (width, height) != (job.header.width, job.header.height) {
             decoder = decoder.scale(width, height);
@@ -61,7 +62,7 @@ impl Decode for LibwebpDecoder {
             decoder.decode_rgb_raw().map_err(|error| try_next(error.to_string().into()))?;
         let expected = to_usize(pixel_count(width, height) * 3);
         if (decoded_width, decoded_height) != (width, height) || pixels.len() != expected {
-            return Err(try_next("it decoded to a different size".into()));
+            return Err(try_next("the decoded size differs from the requested size".into()));
         }
         scratch.replace_pixels(pixels);
         let metadata = webp::read_metadata(job.bytes);

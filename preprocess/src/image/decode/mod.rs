@@ -1,8 +1,8 @@
 //! Decoders, which convert uploaded bytes to opaque pixels.
 //!
 //! Each format has a list of decoders, the preferred one first ([`decoders_for`]). A decoder states which
-//! headers it accepts and how much memory it needs. When the decoder refuses the file all the same, the next
-//! decoder is tried.
+//! headers it accepts and how much memory it needs. If a decoder accepts the header but refuses the file, the
+//! next decoder is tried.
 
 mod image_crate;
 mod jpeg_scaled;
@@ -28,10 +28,10 @@ use super::{crop::CropWindow, error::ImageError, format::Format, header::ImageHe
 pub(super) struct DecodeJob<'a> {
     /// The whole file.
     pub(super) bytes: &'a [u8],
-    /// The header of the file, which is within the limits.
+    /// The header of the file. The header is within the limits.
     pub(super) header: &'a ImageHeader,
-    /// Size to which the image will be resized, before its orientation is applied. A decoder may scale down
-    /// to no less than twice this size in each direction.
+    /// Size to which the image will be resized, before the orientation is applied. A decoder may scale the
+    /// image down while it decodes, but not below twice this size in either direction.
     pub(super) target_size: (u32, u32),
     /// Maximum number of scans of a JPEG.
     pub(super) max_scans: u32,
@@ -49,8 +49,8 @@ pub(super) struct DecodedImage {
     pub(super) height: u32,
     /// True for grey pixels of one byte, false for RGB pixels of three bytes.
     pub(super) is_grey: bool,
-    /// The part of the pixels that shows the image. When the image was scaled down, the last column and row
-    /// may lie partly outside this part.
+    /// The part of the pixels that shows the image. If the image was scaled down, this part may end inside
+    /// the last column and row.
     pub(super) crop: CropWindow,
     /// Orientation that remains to be applied. The caller applies it after resizing, when there are few
     /// pixels.
@@ -59,10 +59,10 @@ pub(super) struct DecodedImage {
     pub(super) icc_profile: Option<Vec<u8>>,
 }
 
-/// A decoder refused a file.
+/// The reason why a decoder refused a file.
 #[derive(Debug)]
 pub(super) enum DecodeFailure {
-    /// Another decoder may succeed.
+    /// Another decoder may accept the file.
     TryNextDecoder(Box<dyn Error + Send + Sync>),
     /// The file is at fault, so no other decoder is tried.
     Final(ImageError),
@@ -82,8 +82,7 @@ pub(super) trait Decode: Sync {
     /// Returns true if the decoder supports a file with this header.
     fn accepts(&self, header: &ImageHeader) -> bool;
 
-    /// Returns the maximum number of bytes that are held while a file with this header is decoded, including
-    /// the pixels.
+    /// Returns the maximum number of bytes that decoding a file with this header needs, including the pixels.
     fn max_bytes(&self, header: &ImageHeader, target_size: (u32, u32)) -> u64;
 
     /// Decodes a file into the scratch buffer.
@@ -142,14 +141,14 @@ fn corrupt(job: &DecodeJob<'_>, source: impl Into<Box<dyn Error + Send + Sync>>)
     ImageError::Corrupt { format: job.header.format(), source: source.into() }
 }
 
-/// Returns the failure of a decoder that finds a different size than the header states.
+/// Returns the failure for a file whose pixels have a different size than its header states.
 fn size_mismatch(job: &DecodeJob<'_>) -> DecodeFailure {
-    corrupt(job, "its header and its pixels disagree about its size").into()
+    corrupt(job, "the header and the pixels state different sizes").into()
 }
 
 /// Returns the number of bytes in the rows that a JPEG or WebP decoder works on at the same time.
 ///
-/// The decoder holds 64 samples per column for each of three components, as coefficients of 16 bits.
+/// Counts 64 rows of coefficients for each of three components, with 16 bits per coefficient.
 fn working_row_bytes(header: &ImageHeader) -> u64 {
     u64::from(header.width) * 64 * 3 * 2
 }

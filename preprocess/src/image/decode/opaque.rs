@@ -1,4 +1,4 @@
-//! Conversion of decoded pixels, in place, to opaque pixels with 8 bits per channel. The background is white.
+//! Converts decoded pixels, in place, to opaque pixels with 8 bits per channel. The background is white.
 //!
 //! The conversion runs before resizing. Otherwise the colours of transparent pixels would bleed into their
 //! neighbours.
@@ -24,7 +24,7 @@ impl PixelLayout {
     }
 }
 
-/// Blends `pixels` with white and removes their alpha channel. Returns true if they are grey.
+/// Blends `pixels` with white and removes the alpha channel. Returns true for grey pixels.
 ///
 /// The opaque pixels need fewer bytes and fill the start of the slice. The rest of the slice is unspecified.
 pub(super) fn make_opaque(pixels: &mut [u8], layout: PixelLayout) -> bool {
@@ -44,7 +44,7 @@ pub(super) fn make_opaque(pixels: &mut [u8], layout: PixelLayout) -> bool {
     }
 }
 
-/// Converts 16-bit samples in native byte order to 8 bits, at the start of `samples`.
+/// Converts 16-bit samples in native byte order to 8-bit samples, which fill the start of `samples`.
 pub(super) fn convert_u16_to_u8(samples: &mut [u8]) {
     map_compacting(samples, |sample: [u8; 2]| {
         let rounded = (u32::from(u16::from_ne_bytes(sample)) + 128) / 257;
@@ -52,7 +52,8 @@ pub(super) fn convert_u16_to_u8(samples: &mut [u8]) {
     });
 }
 
-/// Converts 32-bit floats from 0 to 1 in native byte order to 8 bits, at the start of `samples`.
+/// Converts 32-bit floats from 0 to 1 in native byte order to 8-bit samples, which fill the start of
+/// `samples`.
 pub(super) fn convert_f32_to_u8(samples: &mut [u8]) {
     #[expect(
         clippy::cast_possible_truncation,
@@ -66,19 +67,19 @@ pub(super) fn convert_f32_to_u8(samples: &mut [u8]) {
 
 /// Replaces each group of `N` bytes by `M` bytes, without gaps. `M` must not exceed `N`.
 ///
-/// Copies a few hundred groups at a time to a buffer, so that the bytes read and the bytes written never
+/// Copies a block of groups at a time to a buffer, so that the bytes read and the bytes written do not
 /// overlap and the compiler vectorises the loop.
-fn map_compacting<const N: usize, const M: usize>(bytes: &mut [u8], change: impl Fn([u8; N]) -> [u8; M]) {
-    const MAX_GROUPS: usize = 256;
-    let mut copy = [[0; N]; MAX_GROUPS];
+fn map_compacting<const N: usize, const M: usize>(bytes: &mut [u8], convert: impl Fn([u8; N]) -> [u8; M]) {
+    const GROUPS_PER_BLOCK: usize = 256;
+    let mut block = [[0; N]; GROUPS_PER_BLOCK];
     let count = bytes.len() / N;
-    for first in (0..count).step_by(MAX_GROUPS) {
-        let groups = MAX_GROUPS.min(count - first);
-        let from = &mut copy[..groups];
+    for first in (0..count).step_by(GROUPS_PER_BLOCK) {
+        let groups = GROUPS_PER_BLOCK.min(count - first);
+        let from = &mut block[..groups];
         from.as_flattened_mut().copy_from_slice(&bytes[N * first..][..N * groups]);
         let to = bytes[M * first..][..M * groups].as_chunks_mut().0;
         for (to, &from) in to.iter_mut().zip(&*from) {
-            *to = change(from);
+            *to = convert(from);
         }
     }
 }
@@ -115,10 +116,10 @@ mod tests {
     }
 
     #[test]
-    fn opaque_pixels_have_no_gaps_in_more_than_one_block_of_groups() {
-        let mut pixels: Vec<u8> = (0..1000u16).flat_map(|at| [at.to_le_bytes()[0], 255]).collect();
+    fn opaque_pixels_have_no_gaps_between_blocks() {
+        let mut pixels: Vec<u8> = (0..1000u16).flat_map(|index| [index.to_le_bytes()[0], 255]).collect();
         make_opaque(&mut pixels, PixelLayout::GreyAlpha);
-        let expected: Vec<u8> = (0..1000u16).map(|at| at.to_le_bytes()[0]).collect();
+        let expected: Vec<u8> = (0..1000u16).map(|index| index.to_le_bytes()[0]).collect();
         assert_eq!(pixels[..1000], expected);
     }
 

@@ -37,13 +37,13 @@ impl Decode for PngDecoder {
         true
     }
 
-    /// Counts the pixels with 8 bits per channel, four rows with 16 bits per channel, tables and an ICC
-    /// profile.
+    /// Counts the pixels with 8 bits per channel, four rows of RGBA with 16 bits per channel, tables and an
+    /// ICC profile.
     fn max_bytes(&self, header: &ImageHeader, _: (u32, u32)) -> u64 {
         let Coding::Png(png) = header.coding else { return u64::MAX };
         let channels = if png.has_colour { 3 } else { 1 } + u64::from(png.has_alpha);
-        let rows = u64::from(header.width) * 8 * 4;
-        header.pixel_count() * channels + rows + (MAX_TABLE_BYTES + MAX_ICC_PROFILE_BYTES) as u64
+        let row_bytes = u64::from(header.width) * 8 * 4;
+        header.pixel_count() * channels + row_bytes + (MAX_TABLE_BYTES + MAX_ICC_PROFILE_BYTES) as u64
     }
 
     fn decode(&self, job: &DecodeJob<'_>, scratch: &mut Scratch) -> Result<DecodedImage, DecodeFailure> {
@@ -63,7 +63,7 @@ impl Decode for PngDecoder {
             ColorType::GrayscaleAlpha => PixelLayout::GreyAlpha,
             ColorType::Rgb => PixelLayout::Rgb,
             ColorType::Rgba => PixelLayout::Rgba,
-            ColorType::Indexed => return Err(corrupt(job, "it has no palette").into()),
+            ColorType::Indexed => return Err(corrupt(job, "the palette is missing").into()),
         };
         let pixels = scratch.zeroed_pixels(to_usize(job.header.pixel_count() * layout.bytes_per_pixel()));
         let frame = reader.next_frame(pixels).map_err(to_image_error)?;
@@ -88,7 +88,7 @@ fn image_error(job: &DecodeJob<'_>, error: DecodingError) -> ImageError {
     }
 }
 
-/// Inflates the profile of an iCCP chunk. Returns `None` for a profile that is damaged or too long.
+/// Inflates the profile in an iCCP chunk. Returns `None` if the profile is damaged or too long.
 ///
 /// The chunk consists of a name, a zero byte, the compression method and the compressed profile.
 fn inflate_icc_profile(chunk: &[u8]) -> Option<Vec<u8>> {
@@ -110,16 +110,16 @@ mod tests {
 
     #[test]
     fn icc_profile_is_inflated_up_to_the_limit_and_ignored_above_it() {
-        let chunk_of = |length: usize| {
+        let iccp_chunk = |length: usize| {
             let mut chunk = ZlibEncoder::new(b"name\0\0".to_vec(), Compression::best());
             chunk.write_all(&vec![7; length]).unwrap();
             chunk.finish().unwrap()
         };
         assert_eq!(
-            inflate_icc_profile(&chunk_of(MAX_ICC_PROFILE_BYTES)).unwrap().len(),
+            inflate_icc_profile(&iccp_chunk(MAX_ICC_PROFILE_BYTES)).unwrap().len(),
             MAX_ICC_PROFILE_BYTES
         );
-        assert_eq!(inflate_icc_profile(&chunk_of(MAX_ICC_PROFILE_BYTES + 1)), None);
+        assert_eq!(inflate_icc_profile(&iccp_chunk(MAX_ICC_PROFILE_BYTES + 1)), None);
         assert_eq!(inflate_icc_profile(b"name\0\0rubbish"), None);
         assert_eq!(inflate_icc_profile(b"name"), None);
     }

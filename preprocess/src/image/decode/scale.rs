@@ -1,11 +1,11 @@
-//! The scale that a decoder uses if it can scale down while it decodes.
+//! The scale at which a decoder decodes if it can scale down while it decodes.
 
 use crate::image::header::ImageHeader;
 
 /// Returns the largest denominator of 8, 4, 2 and 1 that leaves both sides at least twice as long as
 /// `target`.
 ///
-/// With twice the target size, the resized image is as good as one resized from the full size.
+/// Resizing from at least twice the target size gives as good an image as resizing from the full size.
 pub(super) fn largest_denominator(width: u32, height: u32, target: (u32, u32)) -> u32 {
     let is_long_enough = |side: u32, wanted: u32, denominator: u32| {
         u64::from(side.div_ceil(denominator)) >= 2 * u64::from(wanted)
@@ -18,7 +18,8 @@ pub(super) fn largest_denominator(width: u32, height: u32, target: (u32, u32)) -
         .unwrap_or(1)
 }
 
-/// Returns the size of an image decoded to 1/`denominator`. Both sides are rounded up to whole pixels.
+/// Returns the size of an image decoded at 1/`denominator` of its size. Both sides are rounded up to whole
+/// pixels.
 pub(super) fn scaled_size(header: &ImageHeader, denominator: u32) -> (u32, u32) {
     (header.width.div_ceil(denominator), header.height.div_ceil(denominator))
 }

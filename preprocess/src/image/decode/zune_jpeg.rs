@@ -25,8 +25,8 @@ impl Decode for ZuneJpegDecoder {
         true
     }
 
-    /// Counts the pixels, the working rows and the segments. If no row is ready before the last scan, all
-    /// coefficients are added.
+    /// Counts the pixels, the working rows and the segments. If no row is ready before the last scan, also
+    /// counts all coefficients, with two bytes each.
     fn max_bytes(&self, header: &ImageHeader, _: (u32, u32)) -> u64 {
         let Coding::Jpeg(jpeg) = header.coding else { return u64::MAX };
         let coefficients = if jpeg.needs_all_scans() { 2 * jpeg.sample_count } else { 0 };
@@ -36,10 +36,10 @@ impl Decode for ZuneJpegDecoder {
     fn decode(&self, job: &DecodeJob<'_>, scratch: &mut Scratch) -> Result<DecodedImage, DecodeFailure> {
         let header = job.header;
         let Coding::Jpeg(jpeg) = header.coding else {
-            return Err(corrupt(job, "it is not a JPEG").into());
+            return Err(corrupt(job, "the file is not a JPEG").into());
         };
         if jpeg.process == JpegProcess::Other {
-            let source = "arithmetic coding, more than 8 bits per sample, or lossless".into();
+            let source = "arithmetic coding, lossless coding or more than 8 bits per sample".into();
             return Err(ImageError::UnsupportedFeature { format: header.format(), source }.into());
         }
         let is_grey = jpeg.component_count == 1;
@@ -58,7 +58,7 @@ impl Decode for ZuneJpegDecoder {
         }
         let pixels = scratch.zeroed_pixels(to_usize(header.pixel_count() * channels(&jpeg)));
         if decoder.output_buffer_size() != Some(pixels.len()) {
-            return Err(corrupt(job, "its components differ from those in its header").into());
+            return Err(corrupt(job, "the decoder found other components than the header states").into());
         }
         decoder.decode_into(pixels).map_err(|error| corrupt(job, error))?;
         let metadata = jpeg::read_metadata(job.bytes);
@@ -73,7 +73,7 @@ impl Decode for ZuneJpegDecoder {
     }
 }
 
-/// Returns the number of bytes per decoded pixel.
+/// Returns the number of channels of a decoded pixel, each of which has one byte.
 fn channels(jpeg: &JpegHeader) -> u64 {
     if jpeg.component_count == 1 { 1 } else { 3 }
 }

@@ -5,7 +5,7 @@ use jpeg_encoder::{ColorType, Encoder, SamplingFactor};
 
 use crate::image::error::ImageError;
 
-/// Encodes `pixels` as a baseline JPEG of `quality` (1 to 100) into `buffer`.
+/// Encodes `pixels` as a baseline JPEG of `quality` (1 to 100). Returns the file, a slice of `buffer`.
 ///
 /// # Errors
 /// Returns [`ImageError::Encode`] when a side is 0 or longer than [`super::MAX_SIDE`].
@@ -18,7 +18,7 @@ pub(in crate::image) fn encode_jpeg<'a>(
     let u16_or_zero = |side: u32| u16::try_from(side).unwrap_or(0);
     buffer.clear();
     let mut encoder = Encoder::new(&mut *buffer, quality);
-    // Chroma subsampling would change predictions, as the table in the parent module shows.
+    // Chroma subsampling would change predictions, as the measurements in `docs/formats.md` show.
     encoder.set_sampling_factor(SamplingFactor::R_4_4_4);
     encoder
         .encode(pixels.as_raw(), u16_or_zero(pixels.width()), u16_or_zero(pixels.height()), ColorType::Rgb)

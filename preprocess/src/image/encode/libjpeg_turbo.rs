@@ -5,7 +5,7 @@ use turbojpeg::{Compressor, Error, Image, PixelFormat, Subsamp};
 
 use crate::image::{error::ImageError, size::to_usize};
 
-/// Encodes `pixels` as a baseline JPEG of `quality` (1 to 100) into `buffer`.
+/// Encodes `pixels` as a baseline JPEG of `quality` (1 to 100). Returns the file, a slice of `buffer`.
 ///
 /// # Errors
 /// Returns [`ImageError::Encode`] when a side is 0 or longer than [`super::MAX_SIDE`].
@@ -18,15 +18,15 @@ pub(in crate::image) fn encode_jpeg<'a>(
     let (width, height) = pixels.dimensions();
     let max_bytes = to_usize(super::max_bytes((width, height)));
     if buffer.len() < max_bytes {
-        // Zeroed memory uses no pages until it is written to. The old buffer is dropped before the new one is
-        // allocated, so that they never exist at the same time.
+        // The old buffer is dropped before the new one is allocated, so that the two never exist at the same
+        // time. Zeroed memory uses no pages until it is written to.
         *buffer = Vec::new();
         *buffer = vec![0; max_bytes];
     }
     // Each image gets a new compressor. Reusing a compressor is no faster and gives the same bytes.
     let mut compressor = Compressor::new().map_err(to_image_error)?;
     compressor.set_quality(quality.into()).map_err(to_image_error)?;
-    // Chroma subsampling would change predictions, as the table in the parent module shows.
+    // Chroma subsampling would change predictions, as the measurements in `docs/formats.md` show.
     compressor.set_subsamp(Subsamp::None).map_err(to_image_error)?;
     let (width, height) = (to_usize(width.into()), to_usize(height.into()));
     let pixels = pixels.as_raw().as_slice();

@@ -1,4 +1,4 @@
-//! Encoding of RGB pixels to the stored JPEG.
+//! Encodes RGB pixels to the stored JPEG.
 //!
 //! The stored image is the image that is classified, so encoding must not change predictions. The default is
 //! quality 95 with full colour resolution (4:4:4).
@@ -7,7 +7,7 @@
 //! bytes, 4:4:4 at a lower quality changes no more predictions than 4:2:0 at a higher quality. Chroma
 //! subsampling is therefore not a setting.
 //!
-//! With the feature `turbo`, libjpeg-turbo encodes the image. Without the feature, jpeg-encoder does. Both
+//! libjpeg-turbo encodes the image with the feature `turbo`, and jpeg-encoder without the feature. Both
 //! encoders use the same quantization tables and give about the same quality and number of bytes.
 
 #[cfg(any(test, not(feature = "turbo")))]
@@ -20,7 +20,7 @@ pub(super) use self::jpeg_encoder::encode_jpeg;
 #[cfg(feature = "turbo")]
 pub(super) use self::libjpeg_turbo::encode_jpeg;
 
-/// Chroma subsampling in the recipe text.
+/// Chroma subsampling, as named in the recipe text.
 pub(super) const CHROMA_SUBSAMPLING: &str = "4:4:4";
 
 /// Maximum length of a side in pixels. This is the limit of libjpeg-turbo, slightly below the limit of the
@@ -81,6 +81,7 @@ mod tests {
         let decoded = image::load_from_memory(file).unwrap().into_rgb8();
         let decibels = psnr(&decoded, &test_image());
         assert!(decibels >= 40.0, "{decibels:.1} dB");
+        // At these offsets, the frame header (SOF0) has the sampling factors of its three components, 1×1.
         let frame = payloads(file, 0xC0)[0];
         assert_eq!((frame[7], frame[10], frame[13]), (0x11, 0x11, 0x11));
     }
@@ -126,13 +127,13 @@ mod tests {
 
     #[cfg(feature = "turbo")]
     #[test]
-    fn both_encoders_give_the_same_tables_and_about_the_same_quality_and_size() {
+    fn both_encoders_give_the_same_quantization_tables_and_about_the_same_quality_and_size() {
         for quality in [50, 90, 95, 100] {
             let (mut first, mut second) = (Vec::new(), Vec::new());
             let c = encode_jpeg(&test_image(), quality, &mut first).unwrap();
             let rust = jpeg_encoder::encode_jpeg(&test_image(), quality, &mut second).unwrap();
-            let tables = |file: &[u8]| payloads(file, 0xDB).concat();
-            assert_eq!(tables(c), tables(rust), "quantization at {quality}");
+            let quantization_tables = |file: &[u8]| payloads(file, 0xDB).concat();
+            assert_eq!(quantization_tables(c), quantization_tables(rust), "quality {quality}");
             let [c_psnr, rust_psnr] = [c, rust]
                 .map(|file| psnr(&image::load_from_memory(file).unwrap().into_rgb8(), &test_image()));
             println!("{quality}: {} and {} bytes, {c_psnr:.2} and {rust_psnr:.2} dB", c.len(), rust.len());

@@ -2,7 +2,7 @@
 
 use super::{Coding, ImageHeader, endian::read_le16};
 
-/// The part of a GIF header that decides the cost of decoding.
+/// The part of a GIF header that determines the cost of decoding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct GifHeader {
     /// Length in bytes of the extensions before the first frame. Most extensions are metadata, which decoders
@@ -18,25 +18,26 @@ pub(super) fn read_header(bytes: &[u8]) -> Option<ImageHeader> {
 
 /// Returns the length of the extensions before the first frame, or before the end of a file without frames.
 fn extension_bytes(bytes: &[u8]) -> Option<usize> {
+    /// Length in bytes of the signature and the screen descriptor.
     const SCREEN_BYTES: usize = 13;
     const HAS_COLOUR_TABLE: u8 = 0x80;
-    const COLOUR_TABLE_SIZE: u8 = 7;
+    const COLOUR_TABLE_SIZE_MASK: u8 = 7;
     const EXTENSION: u8 = 0x21;
     let flags = *bytes.get(10)?;
-    let colours = if flags & HAS_COLOUR_TABLE == 0 { 0 } else { 2usize << (flags & COLOUR_TABLE_SIZE) };
+    let colours = if flags & HAS_COLOUR_TABLE == 0 { 0 } else { 2usize << (flags & COLOUR_TABLE_SIZE_MASK) };
     let start = SCREEN_BYTES + 3 * colours;
-    let mut at = start;
-    while bytes.get(at) == Some(&EXTENSION) {
+    let mut offset = start;
+    while bytes.get(offset) == Some(&EXTENSION) {
         // Skips the introducer and the label. The blocks after them end with an empty block.
-        at += 2;
-        while let Some(&length) = bytes.get(at) {
-            at += 1 + usize::from(length);
+        offset += 2;
+        while let Some(&length) = bytes.get(offset) {
+            offset += 1 + usize::from(length);
             if length == 0 {
                 break;
             }
         }
     }
-    Some(at.min(bytes.len()).saturating_sub(start))
+    Some(offset.min(bytes.len()).saturating_sub(start))
 }
 
 #[cfg(test)]
@@ -47,10 +48,11 @@ mod tests {
     fn extension_bytes_counts_the_extensions_before_the_first_frame() {
         let start = [&b"GIF89a\x01\0\x01\0\x80\0\0"[..], &[0; 6]].concat();
         let extension = b"\x21\xFF\x02ab\x01c\0";
-        let bytes_of = |rest: &[&[u8]]| extension_bytes(&[&start, &rest.concat()[..]].concat()).unwrap();
-        assert_eq!(bytes_of(&[b"\x2C", extension]), 0);
-        assert_eq!(bytes_of(&[extension, extension, b"\x2C"]), 2 * extension.len());
-        assert_eq!(bytes_of(&[extension, b"\x21\xFF\xFFcut"]), extension.len() + 6);
-        assert_eq!(bytes_of(&[]), 0);
+        let count_after_start =
+            |rest: &[&[u8]]| extension_bytes(&[&start, &rest.concat()[..]].concat()).unwrap();
+        assert_eq!(count_after_start(&[b"\x2C", extension]), 0);
+        assert_eq!(count_after_start(&[extension, extension, b"\x2C"]), 2 * extension.len());
+        assert_eq!(count_after_start(&[extension, b"\x21\xFF\xFFcut"]), extension.len() + 6);
+        assert_eq!(count_after_start(&[]), 0);
     }
 }

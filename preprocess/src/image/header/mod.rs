@@ -2,8 +2,8 @@
 //!
 //! The header decides whether an upload is accepted and how much CPU time and memory is reserved for it.
 //! Reading the header must therefore be cheap. The decoders do not promise that for their own header parsers,
-//! so this module has its own. The decoders check the size again, so a header with a wrong size gains
-//! nothing.
+//! so this module has parsers of its own. The decoders check the size again, so a header with a wrong size
+//! does not get a file past the limits.
 
 mod bmp;
 mod endian;
@@ -32,11 +32,11 @@ pub struct ImageHeader {
     pub width: u32,
     /// Height in pixels as stored, before the EXIF orientation is applied.
     pub height: u32,
-    /// Format, and the parts of its header that decide the cost of decoding.
+    /// Format, and the parts of the header that determine the cost of decoding.
     pub coding: Coding,
 }
 
-/// Format of an upload, and the parts of its header that decide the cost of decoding.
+/// Format of an upload, and the parts of its header that determine the cost of decoding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Coding {
     /// JPEG.
@@ -76,7 +76,7 @@ impl ImageHeader {
         matches!(self.coding, Coding::Jpeg(JpegHeader { component_count: 1, .. }))
     }
 
-    /// Returns true if the upload is a baseline JPEG, the only format that is decoded fast and row by row.
+    /// Returns true if the upload is a baseline JPEG. Only a baseline JPEG is decoded fast and row by row.
     pub fn is_baseline_jpeg(&self) -> bool {
         matches!(self.coding, Coding::Jpeg(JpegHeader { process: JpegProcess::Baseline, .. }))
     }
@@ -93,7 +93,7 @@ impl ImageHeader {
 ///
 /// # Errors
 /// - [`ImageError::NotAnImage`] or [`ImageError::UnsupportedFormat`] when the format is not accepted.
-/// - [`ImageError::Corrupt`] when the format is accepted but the header is damaged or gives no size.
+/// - [`ImageError::Corrupt`] when the format is accepted but the header is damaged or states no size.
 pub(super) fn read_header(bytes: &[u8], max_scans: u32) -> Result<ImageHeader, ImageError> {
     let format = detect_format(bytes)?;
     let corrupt = |reason: &'static str| ImageError::Corrupt { format, source: reason.into() };
@@ -107,7 +107,7 @@ pub(super) fn read_header(bytes: &[u8], max_scans: u32) -> Result<ImageHeader, I
     };
     header
         .filter(|header| header.width > 0 && header.height > 0)
-        .ok_or_else(|| corrupt("its header gives no size"))
+        .ok_or_else(|| corrupt("the header states no size"))
 }
 
 /// Detects the format from the first bytes.
@@ -128,10 +128,10 @@ fn detect_format(bytes: &[u8]) -> Result<Format, ImageError> {
     }
 }
 
-/// Detects common formats that the `image` crate does not recognise, so that the error can name them.
+/// Detects common formats that the `image` crate does not recognise, so that the error can name the format.
 fn detect_unsupported_format(bytes: &[u8]) -> Option<&'static str> {
     let start = bytes.get(..bytes.len().min(1024))?;
-    let contains = |needle: &[u8]| start.windows(needle.len()).any(|window| window == needle);
+    let start_contains = |needle: &[u8]| start.windows(needle.len()).any(|window| window == needle);
     match start.get(4..12) {
         Some(b"ftypavis") => return Some("AVIF"),
         Some(brand) if brand.starts_with(b"ftyp") => return Some("HEIC or a video"),
@@ -146,7 +146,7 @@ fn detect_unsupported_format(bytes: &[u8]) -> Option<&'static str> {
     if start.starts_with(b"%PDF-") {
         return Some("PDF");
     }
-    if contains(b"<svg") {
+    if start_contains(b"<svg") {
         return Some("SVG");
     }
     None

@@ -4,7 +4,7 @@ use super::{Coding, ImageHeader, endian::read_be32};
 
 const SIGNATURE_BYTES: usize = 8;
 
-/// The parts of a PNG header that decide the cost of decoding.
+/// The parts of a PNG header that determine the cost of decoding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PngHeader {
     /// True for RGB and for a palette, false for grey.
@@ -48,7 +48,7 @@ pub(in crate::image) fn find_chunk<'a>(bytes: &'a [u8], wanted: &[u8; 4]) -> Opt
     Chunks::new(bytes).find(|&(name, _)| name == wanted).map(|(_, data)| data)
 }
 
-/// Iterates over the names and data of the chunks before the pixels. The iterator ends early when the file is
+/// Iterates over the names and data of the chunks before the pixels. The iterator ends early if the file is
 /// cut off.
 struct Chunks<'a> {
     rest: &'a [u8],

@@ -5,7 +5,7 @@ use super::{
     endian::{read_be16, read_be32, read_le16, read_le32},
 };
 
-/// The parts of a TIFF header that decide the cost of decoding.
+/// The parts of a TIFF header that determine the cost of decoding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TiffHeader {
     /// Number of samples per pixel: 1 for grey, 3 for RGB, 4 for RGBA or CMYK.
@@ -18,7 +18,7 @@ pub struct TiffHeader {
 
 /// Number of bytes that the tiff 0.11 crate allocates for each value of an entry.
 ///
-/// The value itself needs 32 bytes, whatever its type. The integer that it is converted to needs eight bytes.
+/// A value of any type needs 32 bytes. Its conversion to an integer needs eight more bytes.
 const BYTES_PER_ENTRY_VALUE: u64 = 40;
 
 /// Tags whose values the tiff 0.11 crate loads when it opens a file, before a memory limit can be set.
@@ -30,35 +30,39 @@ pub(super) fn read_header(bytes: &[u8]) -> Option<ImageHeader> {
     const HEIGHT: u32 = 257;
     const BITS_PER_SAMPLE: u32 = 258;
     const SAMPLES_PER_PIXEL: u32 = 277;
-    /// Maximum number of 16-bit values in the four bytes of an entry. When there are more values, the entry
-    /// contains their offset instead.
+    /// Type of an entry with 16-bit integers.
+    const SHORT: u32 = 3;
+    /// Type of an entry with 32-bit integers.
+    const LONG: u32 = 4;
+    /// Maximum number of 16-bit values that fit into the four-byte value field of an entry.
+    ///
+    /// More values are stored elsewhere, and the field contains their offset.
     const MAX_SHORTS_IN_ENTRY: u32 = 2;
     let big_endian = bytes.starts_with(b"MM");
-    let read_short = |at| {
-        if big_endian { read_be16(bytes, at) } else { read_le16(bytes, at) }
+    let read_short = |offset| {
+        if big_endian { read_be16(bytes, offset) } else { read_le16(bytes, offset) }
     };
-    let read_long = |at| {
-        if big_endian { read_be32(bytes, at) } else { read_le32(bytes, at) }
+    let read_long = |offset| {
+        if big_endian { read_be32(bytes, offset) } else { read_le32(bytes, offset) }
     };
 
-    let directory = usize::try_from(read_long(4)?).ok()?;
+    let directory_offset = usize::try_from(read_long(4)?).ok()?;
     let (mut width, mut height) = (None, None);
-    // The format defines these defaults for a directory without the two entries.
+    // The defaults of the format, for a directory without these two entries.
     let (mut samples_per_pixel, mut bits_per_sample) = (1, 1);
     let mut loaded_values = 0;
-    for entry in 0..usize::try_from(read_short(directory)?).ok()? {
-        let at = directory.checked_add(2 + 12 * entry)?;
-        let (tag, count) = (read_short(at)?, read_long(at + 4)?);
+    for entry in 0..usize::try_from(read_short(directory_offset)?).ok()? {
+        let entry_offset = directory_offset.checked_add(2 + 12 * entry)?;
+        let (tag, count) = (read_short(entry_offset)?, read_long(entry_offset + 4)?);
         if TAGS_LOADED_ON_OPEN.contains(&tag) {
             loaded_values += u64::from(count);
         }
-        // Type 3 is a 16-bit integer, type 4 is a 32-bit integer.
-        let value = match read_short(at + 2)? {
-            3 if count > MAX_SHORTS_IN_ENTRY => {
-                read_short(usize::try_from(read_long(at + 8)?).ok()?).unwrap_or_default()
+        let value = match read_short(entry_offset + 2)? {
+            SHORT if count > MAX_SHORTS_IN_ENTRY => {
+                read_short(usize::try_from(read_long(entry_offset + 8)?).ok()?).unwrap_or_default()
             }
-            3 => read_short(at + 8)?,
-            4 => read_long(at + 8)?,
+            SHORT => read_short(entry_offset + 8)?,
+            LONG => read_long(entry_offset + 8)?,
             _ => continue,
         };
         match tag {

@@ -7,7 +7,7 @@ use super::{
 };
 use crate::image::metadata::{MAX_ICC_PROFILE_BYTES, Metadata};
 
-/// The parts of a WebP header that decide the cost of decoding.
+/// The parts of a WebP header that determine the cost of decoding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WebPHeader {
     /// True for lossless coding (VP8L), false for a VP8 frame.
@@ -20,11 +20,12 @@ pub struct WebPHeader {
     pub(in crate::image) table_bytes: u64,
 }
 
-const FOURTEEN_BITS: u32 = 0x3FFF;
+/// Mask of the 14 bits that store a side of a bitstream.
+const SIDE_MASK: u32 = 0x3FFF;
 /// Number of bytes before the first chunk: `RIFF`, the length of the file, and `WEBP`.
 const FILE_HEADER_BYTES: usize = 12;
 
-/// Header of the pixels of a still image, or of a frame of an animation.
+/// Header of a bitstream, which stores the pixels of a still image or of one frame of an animation.
 struct Bitstream {
     width: u32,
     height: u32,
@@ -33,9 +34,9 @@ struct Bitstream {
     table_bytes: u64,
 }
 
-/// Reads the header of a file. Returns `None` when the header gives no size.
+/// Reads the header of a file. Returns `None` if the header states no size.
 ///
-/// An extended file states its size twice, in the extended header and in the pixels. The two sizes must
+/// An extended file states its size twice, in the extended header and in the bitstream. The two sizes must
 /// agree, because some decoders allocate memory for the first size and some for the second.
 pub(super) fn read_header(bytes: &[u8]) -> Result<Option<ImageHeader>, &'static str> {
     let chunks = Chunks::new(bytes);
@@ -46,25 +47,25 @@ pub(super) fn read_header(bytes: &[u8]) -> Result<Option<ImageHeader>, &'static 
     let Some((flags, width, height)) = read_extended_header(canvas) else { return Ok(None) };
     let bitstream = match flags.is_animated {
         true => read_first_frame(chunks)?,
-        // image-webp would decode the frame of the animation instead of the still image.
+        // image-webp would decode the animation frame instead of the still image.
         false if chunks.clone().any(|(name, _)| name == b"ANMF") => {
-            return Err("it has a frame and is no animation");
+            return Err("the file has an animation frame but is not an animation");
         }
         false => read_bitstream(chunks)?,
     };
-    let Some(bitstream) = bitstream else { return Err("it ends before its pixels") };
+    let Some(bitstream) = bitstream else { return Err("the header of the pixels is missing or damaged") };
     let fits = match flags.is_animated {
         true => bitstream.width <= width && bitstream.height <= height,
         false => (bitstream.width, bitstream.height) == (width, height),
     };
     if !fits {
-        return Err("its header and its pixels disagree about its size");
+        return Err("the header and the pixels state different sizes");
     }
     let has_alpha = flags.has_alpha || bitstream.has_alpha;
     Ok(Some(Bitstream { width, height, has_alpha, ..bitstream }.into_header(flags.is_animated)))
 }
 
-/// Reads the EXIF block and the ICC profile. A profile that is too long is ignored.
+/// Reads the EXIF block and the ICC profile. A profile above the length limit is ignored.
 pub(in crate::image) fn read_metadata(bytes: &[u8]) -> Metadata<'_> {
     let chunk = |wanted: &[u8; 4]| Chunks::new(bytes).find(|&(name, _)| name == wanted).map(|(_, data)| data);
     let profile = chunk(b"ICCP").filter(|profile| profile.len() <= MAX_ICC_PROFILE_BYTES);
@@ -91,6 +92,7 @@ fn read_extended_header(chunk: &[u8]) -> Option<(Flags, u32, u32)> {
     const ALPHA: u8 = 16;
     let flags = *chunk.first()?;
     let flags = Flags { is_animated: flags & ANIMATED != 0, has_alpha: flags & ALPHA != 0 };
+    // The file stores each side minus one.
     Some((flags, read_le24(chunk, 4)? + 1, read_le24(chunk, 7)? + 1))
 }
 
@@ -101,12 +103,14 @@ fn read_first_frame(mut chunks: Chunks<'_>) -> Result<Option<Bitstream>, &'stati
     let Some((_, frame)) = chunks.find(|&(name, _)| name == b"ANMF") else { return Ok(None) };
     let (Some(width), Some(height)) = (read_le24(frame, 6), read_le24(frame, 9)) else { return Ok(None) };
     let bitstream = read_bitstream(Chunks { rest: frame.get(FRAME_HEADER_BYTES..).unwrap_or_default() })?;
+    // The frame header stores each side minus one.
     Ok(bitstream.filter(|bitstream| (bitstream.width, bitstream.height) == (width + 1, height + 1)))
 }
 
-/// Reads the first bitstream.
+/// Reads the header of the first bitstream.
 ///
-/// The first alpha chunk belongs to a lossy bitstream, whether the chunk comes before or after the bitstream.
+/// The alpha channel of a lossy bitstream is in a separate chunk before or after the bitstream. The first
+/// such chunk is used.
 fn read_bitstream(chunks: Chunks<'_>) -> Result<Option<Bitstream>, &'static str> {
     let alpha = chunks.clone().find(|&(name, _)| name == b"ALPH").map(|(_, data)| data);
     let mut pixels = chunks.filter(|&(name, _)| name == b"VP8 " || name == b"VP8L");
@@ -115,14 +119,15 @@ fn read_bitstream(chunks: Chunks<'_>) -> Result<Option<Bitstream>, &'static str>
         Some((_, data)) => read_lossy(data, alpha),
         None => None,
     };
-    bitstream.transpose().map_err(|CorruptStream| "its prefix codes are broken")
+    bitstream.transpose().map_err(|CorruptStream| "the prefix codes are damaged")
 }
 
 fn read_lossy(data: &[u8], alpha: Option<&[u8]>) -> Option<Result<Bitstream, CorruptStream>> {
     /// Mask of the compression method in the first byte of the alpha chunk.
     const METHOD: u8 = 3;
     const LOSSLESS: u8 = 1;
-    let (width, height) = (read_le16(data, 6)? & FOURTEEN_BITS, read_le16(data, 8)? & FOURTEEN_BITS);
+    // The width follows the frame tag and the start code.
+    let (width, height) = (read_le16(data, 6)? & SIDE_MASK, read_le16(data, 8)? & SIDE_MASK);
     let table_bytes = match alpha {
         Some([first, stream @ ..]) if first & METHOD == LOSSLESS => vp8l::table_bytes(stream, width, height),
         _ => Ok(0),
@@ -141,7 +146,7 @@ fn read_lossless(data: &[u8], has_alpha_chunk: bool) -> Option<Result<Bitstream,
     const HEADER_BYTES: usize = 5;
     const ALPHA: u32 = 1 << 28;
     let bits = read_le32(data, 1)?;
-    let side = |bits: u32| (bits & FOURTEEN_BITS) + 1;
+    let side = |bits: u32| (bits & SIDE_MASK) + 1;
     let (width, height) = (side(bits), side(bits >> 14));
     let has_alpha = has_alpha_chunk || bits & ALPHA != 0;
     let table_bytes = vp8l::table_bytes(data.get(HEADER_BYTES..)?, width, height);
@@ -156,8 +161,8 @@ fn read_lossless(data: &[u8], has_alpha_chunk: bool) -> Option<Result<Bitstream,
 
 /// Iterates over the names and data of the chunks. The iterator ends at a chunk that is cut off.
 ///
-/// For an alpha chunk that is cut off, the iterator returns the data up to the end of the file, because
-/// decoders start to decode such a chunk, too.
+/// An alpha chunk that is cut off is returned with the data up to the end of the file, because decoders start
+/// to decode such a chunk.
 #[derive(Clone)]
 struct Chunks<'a> {
     rest: &'a [u8],

@@ -1,4 +1,4 @@
-//! Header of a JPEG, which is read from all marker segments, through all scans to the end of the file.
+//! Header of a JPEG, collected from all marker segments up to the end marker.
 
 mod scan_coverage;
 pub(in crate::image) mod segments;
@@ -12,7 +12,7 @@ use self::{
 use super::{Coding, ImageHeader, endian::read_be16};
 use crate::image::metadata::{MAX_ICC_PROFILE_BYTES, Metadata};
 
-/// The parts of a JPEG header that decide the cost of decoding.
+/// The parts of a JPEG header that determine the cost of decoding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct JpegHeader {
     /// The coding process.
@@ -21,12 +21,12 @@ pub struct JpegHeader {
     pub component_count: u8,
     /// Bits per sample.
     pub bits_per_sample: u8,
-    /// Number of scans. Counting stops when the number exceeds the limit.
+    /// Number of scans. If there are more scans than the limit, this is the limit plus one.
     pub scan_count: u32,
     /// True if there is an end marker and the scans before the end marker cover the image.
     ///
     /// The scans must cover every component and, in a progressive JPEG, the last bit of every coefficient.
-    /// Decoders fill missing parts with grey, or leave them coarse, without an error. Without this check, a
+    /// Decoders fill missing parts with grey or leave them coarse, and report no error. Without this check, a
     /// file that was cut off would be accepted.
     ///
     /// The markers do not show a cut inside a scan. The decoders report such a cut, with one exception.
@@ -34,7 +34,7 @@ pub struct JpegHeader {
     /// last scan. That scan usually refines the last bit of the luma.
     pub is_complete: bool,
     /// Number of samples of all components, with the sides of each component rounded up to whole MCUs
-    /// (minimum coded units). A decoder keeps all samples until the last scan of a progressive JPEG.
+    /// (minimum coded units). A decoder of a progressive JPEG keeps all samples until the last scan.
     pub(in crate::image) sample_count: u64,
     /// Number of bytes in all marker segments. Decoders keep copies of the segments.
     pub(in crate::image) segment_bytes: u64,
@@ -47,18 +47,27 @@ pub enum JpegProcess {
     Baseline,
     /// The image is coded in several scans, each of which refines the image.
     Progressive,
-    /// A process that is rarely used: arithmetic coding, more than 8 bits per sample, or lossless.
+    /// A rare process: arithmetic coding, lossless coding or more than 8 bits per sample.
     Other,
 }
 
+/// Frame header (start of frame) of a baseline JPEG.
 const SOF0: u8 = 0xC0;
+/// Frame header of an extended sequential JPEG. With 8-bit samples, it is decoded like a baseline JPEG.
 const SOF1: u8 = 0xC1;
+/// Frame header of a progressive JPEG.
 const SOF2: u8 = 0xC2;
+/// The last marker in the range of the frame headers.
 const SOF15: u8 = 0xCF;
+/// Huffman tables.
 const DHT: u8 = 0xC4;
+/// Reserved for extensions.
 const JPG: u8 = 0xC8;
+/// Parameters of arithmetic coding.
 const DAC: u8 = 0xCC;
+/// Application segment, usually with EXIF.
 const APP1: u8 = 0xE1;
+/// Application segment, usually with a part of the ICC profile.
 const APP2: u8 = 0xE2;
 
 impl JpegHeader {
@@ -88,13 +97,13 @@ pub(super) fn read_header(bytes: &[u8], max_scans: u32) -> Result<Option<ImageHe
                     break;
                 }
             }
-            // These three markers lie in the range of the frame headers, but are not frame headers.
+            // These three markers lie between SOF0 and SOF15, but are not frame headers.
             DHT | JPG | DAC => {}
             SOF0..=SOF15 => {
                 if frame.is_some() {
-                    return Err("it has two frame headers");
+                    return Err("the file has two frame headers");
                 }
-                frame = Some(read_frame_header(marker, payload).ok_or("its frame header is broken")?);
+                frame = Some(read_frame_header(marker, payload).ok_or("the frame header is damaged")?);
                 coverage.set_frame(marker == SOF2, payload);
             }
             _ => {}
@@ -114,8 +123,8 @@ fn read_frame_header(marker: u8, payload: &[u8]) -> Option<ImageHeader> {
         _ => JpegProcess::Other,
     };
     let (height, width) = (read_be16(payload, 1)?, read_be16(payload, 3)?);
-    // One entry per component: the sampling factors, which are the numbers of blocks per MCU, horizontally
-    // and vertically.
+    // Each component has three bytes: its identifier, its sampling factors and its quantization table. The
+    // sampling factors are the numbers of blocks per MCU, horizontally and vertically.
     let factors: Vec<(u32, u32)> = (0..usize::from(component_count))
         .map(|index| payload.get(7 + 3 * index).map(|&both| (u32::from(both >> 4), u32::from(both & 15))))
         .collect::<Option<_>>()?;
@@ -141,7 +150,7 @@ fn read_frame_header(marker: u8, payload: &[u8]) -> Option<ImageHeader> {
 
 /// Reads the EXIF block and the ICC profile from the segments before the first scan.
 ///
-/// A profile that is incomplete or too long is ignored.
+/// A profile that is incomplete or above the length limit is ignored.
 pub(in crate::image) fn read_metadata(bytes: &[u8]) -> Metadata<'_> {
     let mut exif = None;
     let mut profile_parts: Vec<(u8, &[u8])> = Vec::new();
@@ -217,11 +226,14 @@ mod tests {
             assert_eq!(jpeg.scan_count as usize, scans.len());
             jpeg.is_complete
         };
-        let all = [0, 63, 0];
-        assert!(is_complete(SOF0, 2, &[scan(&[1, 9], all)]));
-        assert!(is_complete(SOF0, 2, &[scan(&[9], all), scan(&[1], all)]));
-        assert!(!is_complete(SOF0, 2, &[scan(&[1], all)]));
-        assert!(is_complete(SOF0, 1, &[scan(&[1], all)]), "bytes after the last component are ignored");
+        let whole_spectrum = [0, 63, 0];
+        assert!(is_complete(SOF0, 2, &[scan(&[1, 9], whole_spectrum)]));
+        assert!(is_complete(SOF0, 2, &[scan(&[9], whole_spectrum), scan(&[1], whole_spectrum)]));
+        assert!(!is_complete(SOF0, 2, &[scan(&[1], whole_spectrum)]));
+        assert!(
+            is_complete(SOF0, 1, &[scan(&[1], whole_spectrum)]),
+            "bytes after the last component are ignored"
+        );
         // In a baseline scan, decoders ignore the spectral selection.
         assert!(
             is_complete(SOF0, 1, &[scan(&[1], [0, 0, 0])])
@@ -236,9 +248,10 @@ mod tests {
         assert!(is_complete(SOF2, 2, &scans));
         for missing in 0..scans.len() {
             let others = [&scans[..missing], &scans[missing + 1..]].concat();
-            // A missing first scan of a coefficient is not detected, because only its last bit is tracked.
-            let detected = !matches!(missing, 0 | 2);
-            assert_eq!(is_complete(SOF2, 2, &others), !detected, "without {missing}");
+            // A missing first scan of a coefficient is not detected, because only the last bit of each
+            // coefficient is tracked.
+            let is_detected = !matches!(missing, 0 | 2);
+            assert_eq!(is_complete(SOF2, 2, &others), !is_detected, "without scan {missing}");
         }
         assert!(!is_complete(SOF2, 1, &[scan(&[1], [0, 64, 0])]));
         assert!(!is_complete(SOF2, 1, &[]));

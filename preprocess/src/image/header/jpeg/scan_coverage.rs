@@ -1,6 +1,6 @@
-//! The parts of an image that the scans of a JPEG cover.
+//! Tracks which parts of an image the scans of a JPEG cover.
 
-/// Records which coefficients are complete after the scans so far, according to the scan headers.
+/// The coefficients that are complete after the scans so far, according to the scan headers.
 pub(super) struct ScanCoverage {
     /// Identifiers of the components in the frame header.
     component_ids: Vec<u8>,
@@ -16,7 +16,7 @@ impl Default for ScanCoverage {
 }
 
 impl ScanCoverage {
-    /// Reads the components from `frame_header`, which has been validated.
+    /// Reads the components from `frame_header`, which the caller has validated.
     pub(super) fn set_frame(&mut self, is_progressive: bool, frame_header: &[u8]) {
         let [.., count] = frame_header.first_chunk::<6>().copied().unwrap_or_default();
         let components = frame_header.get(6..).unwrap_or_default().as_chunks::<3>().0;
@@ -30,8 +30,9 @@ impl ScanCoverage {
         let (components, rest) = rest.split_at_checked(2 * usize::from(*count)).unwrap_or_default();
         let coefficients = match *rest {
             _ if !self.is_progressive => u64::MAX,
-            // The lower half of `bits` is the number of bits that later scans add to each coefficient.
-            [first @ ..64, last @ ..64, bits, ..] if bits & 15 == 0 => {
+            // The low four bits of `approximation` are the number of bits that later scans add to each
+            // coefficient.
+            [first @ ..64, last @ ..64, approximation, ..] if approximation & 15 == 0 => {
                 (u64::MAX << first) & (u64::MAX >> (63 - last))
             }
             _ => 0,

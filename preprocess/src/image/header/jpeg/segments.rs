@@ -1,4 +1,4 @@
-//! Iteration over the marker segments of a JPEG.
+//! Iterates over the marker segments of a JPEG.
 
 use crate::image::header::endian::read_be16;
 
@@ -14,20 +14,20 @@ pub(in crate::image) struct Segment<'a> {
     pub(in crate::image) payload: &'a [u8],
 }
 
-/// Iterates over the marker segments, through all scans to the end marker.
+/// Iterates over the marker segments of a file.
 ///
-/// The iterator skips entropy-coded data and unknown bytes between segments, as decoders do. It ends early
-/// when the file is cut off.
+/// The iterator skips entropy-coded data and unknown bytes between segments, as decoders do. The iterator
+/// does not stop at [`EOI`], and ends early if the file is cut off.
 pub(in crate::image) struct Segments<'a> {
     bytes: &'a [u8],
     /// Offset of the next byte to read.
-    at: usize,
+    offset: usize,
 }
 
 impl<'a> Segments<'a> {
     pub(in crate::image) fn new(bytes: &'a [u8]) -> Self {
         const SOI_BYTES: usize = 2;
-        Self { bytes, at: SOI_BYTES }
+        Self { bytes, offset: SOI_BYTES }
     }
 }
 
@@ -36,19 +36,20 @@ impl<'a> Iterator for Segments<'a> {
 
     fn next(&mut self) -> Option<Segment<'a>> {
         loop {
-            self.at += memchr::memchr(0xFF, self.bytes.get(self.at..)?)?;
+            self.offset += memchr::memchr(0xFF, self.bytes.get(self.offset..)?)?;
             // A marker may be preceded by any number of fill bytes 0xFF.
-            self.at += self.bytes.get(self.at..)?.iter().position(|&byte| byte != 0xFF)?;
-            let marker = *self.bytes.get(self.at)?;
-            self.at += 1;
+            self.offset += self.bytes.get(self.offset..)?.iter().position(|&byte| byte != 0xFF)?;
+            let marker = *self.bytes.get(self.offset)?;
+            self.offset += 1;
             match marker {
-                // Stuffed zeros, TEM, RSTn and SOI have no payload.
+                // Stuffed zeros and the markers TEM, RSTn and SOI have no payload and are skipped.
                 0x00 | 0x01 | 0xD0..=0xD8 => {}
                 EOI => return Some(Segment { marker, payload: &[] }),
                 _ => {
-                    let length = usize::try_from(read_be16(self.bytes, self.at)?).ok()?.max(2);
-                    let payload = self.bytes.get(self.at + 2..self.at + length)?;
-                    self.at += length;
+                    // The length includes its own two bytes.
+                    let length = usize::try_from(read_be16(self.bytes, self.offset)?).ok()?.max(2);
+                    let payload = self.bytes.get(self.offset + 2..self.offset + length)?;
+                    self.offset += length;
                     return Some(Segment { marker, payload });
                 }
             }

@@ -1,15 +1,15 @@
-//! A reader of single bits, which starts with the lowest bit of each byte.
+//! Reads bits from bytes, the lowest bit of each byte first.
 
-/// The stream breaks the rules of the format or ends too early.
+/// The stream violates the format or ends too early.
 #[derive(Debug)]
 pub(in crate::image::header) struct CorruptStream;
 
 /// Reads a byte slice bit by bit.
 pub(super) struct BitReader<'a> {
     rest: &'a [u8],
-    /// The next `count` bits. The higher bits are zeros.
-    next: u64,
-    count: u32,
+    /// The next `buffered_bits` bits. The higher bits are zeros.
+    buffer: u64,
+    buffered_bits: u32,
 }
 
 impl<'a> BitReader<'a> {
@@ -17,28 +17,28 @@ impl<'a> BitReader<'a> {
     const MAX_BITS: u32 = 32;
 
     pub(super) fn new(bytes: &'a [u8]) -> Self {
-        Self { rest: bytes, next: 0, count: 0 }
+        Self { rest: bytes, buffer: 0, buffered_bits: 0 }
     }
 
     /// Returns the number of bits that have not been read.
     pub(super) fn remaining(&self) -> usize {
-        8 * self.rest.len() + self.count as usize
+        8 * self.rest.len() + self.buffered_bits as usize
     }
 
     /// Returns the next `bits` bits without consuming them. Bits past the end of the slice are zeros.
     pub(super) fn peek(&mut self, bits: u32) -> u32 {
         debug_assert!(bits <= Self::MAX_BITS);
-        if self.count < bits {
+        if self.buffered_bits < bits {
             self.refill();
         }
         let mask = (1u64 << bits) - 1;
-        u32::try_from(self.next & mask).unwrap_or_default()
+        u32::try_from(self.buffer & mask).unwrap_or_default()
     }
 
-    /// Skips bits that [`Self::peek`] has returned.
+    /// Skips bits that [`Self::peek`] has returned. Fails if some of them are past the end of the slice.
     pub(super) fn skip(&mut self, bits: u32) -> Result<(), CorruptStream> {
-        self.count = self.count.checked_sub(bits).ok_or(CorruptStream)?;
-        self.next >>= bits;
+        self.buffered_bits = self.buffered_bits.checked_sub(bits).ok_or(CorruptStream)?;
+        self.buffer >>= bits;
         Ok(())
     }
 
@@ -57,11 +57,11 @@ impl<'a> BitReader<'a> {
     }
 
     fn refill(&mut self) {
-        while self.count <= Self::MAX_BITS {
+        while self.buffered_bits <= Self::MAX_BITS {
             let Some((&byte, rest)) = self.rest.split_first() else { return };
             self.rest = rest;
-            self.next |= u64::from(byte) << self.count;
-            self.count += 8;
+            self.buffer |= u64::from(byte) << self.buffered_bits;
+            self.buffered_bits += 8;
         }
     }
 }

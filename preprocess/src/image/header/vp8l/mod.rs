@@ -1,14 +1,14 @@
-//! Lossless WebP (VP8L). This module computes the memory that a decoder needs for the tables of the prefix
-//! codes.
+//! Computes the memory that a decoder needs for the prefix codes of a lossless WebP (VP8L).
 //!
 //! An image is divided into blocks. A second, smaller image, the entropy image, assigns each block one of up
-//! to 65,536 groups of five prefix codes. A decoder builds the tables of all groups before it decodes the
+//! to 65,536 groups of five prefix codes. A decoder builds lookup tables for all groups before it decodes the
 //! first pixel. image-webp can need more than 20 kilobytes for a group that a file codes in less than 100
 //! bytes, so that an image of one pixel could need more than a gigabyte. The first bytes of the file do not
 //! show how much memory the image needs.
 //!
 //! This module therefore reads the stream up to the last prefix code and adds up the lengths of the tables.
-//! It stores no pixels, because the number of groups is the largest value in the entropy image plus one.
+//! The number of groups is the largest value in the entropy image plus one, so this module does not store the
+//! pixels of the entropy image.
 
 mod bit_reader;
 #[cfg(test)]
@@ -18,7 +18,7 @@ use self::bit_reader::BitReader;
 pub(super) use self::bit_reader::CorruptStream;
 use crate::image::size::pixel_count;
 
-/// Prefix code of one alphabet.
+/// Prefix code of the symbols of one alphabet.
 enum PrefixCode {
     /// A single symbol, coded in no bits.
     Single(u16),
@@ -28,37 +28,37 @@ enum PrefixCode {
     Lengths(Vec<u8>),
 }
 
-/// Number of literals, the first symbols of the first alphabet.
+/// Number of literals, which are the first symbols of the first alphabet.
 const LITERALS: u16 = 256;
-/// Number of symbols of the first alphabet without a colour cache: literals, then lengths of copies.
+/// Number of symbols of the first alphabet without a colour cache: the literals, then the lengths of copies.
 const LITERALS_AND_LENGTHS: u16 = LITERALS + 24;
 /// Number of symbols of the other alphabets of a group: red, blue, alpha, distance.
-const OTHER_ALPHABETS: [u16; 4] = [256, 256, 256, 40];
+const OTHER_ALPHABET_SIZES: [u16; 4] = [256, 256, 256, 40];
 /// Maximum length of a code in bits.
 const MAX_CODE_BITS: usize = 15;
 
-/// Returns the number of bytes in all tables for a `width` × `height` image.
+/// Returns the number of bytes that image-webp allocates for the prefix codes of a `width` × `height` image.
 ///
 /// `stream` starts after the signature and the size.
 pub(super) fn table_bytes(stream: &[u8], width: u32, height: u32) -> Result<u64, CorruptStream> {
     let mut bits = BitReader::new(stream);
     let width = skip_transforms(&mut bits, width, height)?;
     let cache_symbols = read_cache_symbols(&mut bits)?;
-    let mut groups = 1;
+    let mut group_count = 1;
     if bits.read(1)? == 1 {
         let block_bits = bits.read(3)? + 2;
-        let blocks = (block_count(width, block_bits), block_count(height, block_bits));
-        groups = u64::from(read_largest_value(&mut bits, blocks)?) + 1;
-        if groups > pixel_count(blocks.0, blocks.1) {
+        let entropy_size = (block_count(width, block_bits), block_count(height, block_bits));
+        group_count = u64::from(read_largest_value(&mut bits, entropy_size)?) + 1;
+        if group_count > pixel_count(entropy_size.0, entropy_size.1) {
             // There are more groups than blocks. No encoder writes groups that no block uses.
             return Err(CorruptStream);
         }
     }
     let mut bytes = 0;
-    for _ in 0..groups {
+    for _ in 0..group_count {
         bytes += GROUP_BYTES;
-        for alphabet in alphabets(cache_symbols) {
-            bytes += PrefixCode::read(&mut bits, alphabet)?.table_bytes();
+        for alphabet_size in alphabet_sizes(cache_symbols) {
+            bytes += PrefixCode::read(&mut bits, alphabet_size)?.table_bytes();
         }
     }
     Ok(bytes)
@@ -70,8 +70,8 @@ pub(super) fn table_bytes(stream: &[u8], width: u32, height: u32) -> Result<u64,
 const GROUP_BYTES: u64 = 3 * 5 * 56;
 
 /// Returns the number of symbols of each of the five alphabets of a group.
-fn alphabets(cache_symbols: u16) -> impl Iterator<Item = u16> {
-    std::iter::once(LITERALS_AND_LENGTHS + cache_symbols).chain(OTHER_ALPHABETS)
+fn alphabet_sizes(cache_symbols: u16) -> impl Iterator<Item = u16> {
+    std::iter::once(LITERALS_AND_LENGTHS + cache_symbols).chain(OTHER_ALPHABET_SIZES)
 }
 
 /// Returns the number of blocks of 2^`bits` pixels along a side.
@@ -79,27 +79,27 @@ fn block_count(side: u32, bits: u32) -> u32 {
     side.div_ceil(1 << bits)
 }
 
-/// Skips the transforms, which are applied after decoding. Returns the width of the coded image.
+/// Skips the transforms, which decoders apply after decoding. Returns the width of the coded image.
 fn skip_transforms(bits: &mut BitReader<'_>, mut width: u32, height: u32) -> Result<u32, CorruptStream> {
     const PREDICTOR: u32 = 0;
     const COLOUR: u32 = 1;
     const PALETTE: u32 = 3;
-    let mut seen = [false; 4];
+    let mut seen_transforms = [false; 4];
     while bits.read(1)? == 1 {
         let transform = bits.read(2)?;
-        if std::mem::replace(&mut seen[transform as usize], true) {
+        if std::mem::replace(&mut seen_transforms[transform as usize], true) {
             return Err(CorruptStream);
         }
         match transform {
             PREDICTOR | COLOUR => {
                 let block_bits = bits.read(3)? + 2;
-                let blocks = (block_count(width, block_bits), block_count(height, block_bits));
-                read_largest_value(bits, blocks)?;
+                let transform_size = (block_count(width, block_bits), block_count(height, block_bits));
+                read_largest_value(bits, transform_size)?;
             }
             PALETTE => {
                 let colours = bits.read(8)? + 1;
                 read_largest_value(bits, (colours, 1))?;
-                // With few colours, several pixels are packed into one.
+                // With few colours, several pixels are packed into one coded pixel.
                 width = match colours {
                     0..=2 => block_count(width, 3),
                     3..=4 => block_count(width, 2),
@@ -124,14 +124,14 @@ fn read_cache_symbols(bits: &mut BitReader<'_>) -> Result<u16, CorruptStream> {
     }
 }
 
-/// Reads an image that is coded with a single group. Returns the largest value of a pixel.
+/// Reads an entropy or transform image. Returns the largest value of a pixel.
 ///
-/// Red is the high byte of a value, and green is the low byte. Copies and cached colours repeat earlier
-/// pixels, so their values never exceed the value of the largest literal.
+/// Such an image is coded with a single group of prefix codes. Red is the high byte of a value, and green is
+/// the low byte. Copies and cached colours repeat earlier pixels, so the largest value is that of a literal.
 fn read_largest_value(bits: &mut BitReader<'_>, (width, height): (u32, u32)) -> Result<u16, CorruptStream> {
     let cache_symbols = read_cache_symbols(bits)?;
-    let codes: Vec<PrefixCode> = alphabets(cache_symbols)
-        .map(|alphabet| PrefixCode::read(bits, alphabet))
+    let codes: Vec<PrefixCode> = alphabet_sizes(cache_symbols)
+        .map(|alphabet_size| PrefixCode::read(bits, alphabet_size))
         .collect::<Result<_, _>>()?;
     if let [
         PrefixCode::Single(green @ ..LITERALS),
@@ -167,8 +167,8 @@ fn read_largest_value(bits: &mut BitReader<'_>, (width, height): (u32, u32)) -> 
             _ => 1,
         };
         pixels_left = pixels_left.checked_sub(run.into()).ok_or(CorruptStream)?;
-        // A symbol that needs no bits repeats for all remaining pixels, of which there may be 2^60. Reading
-        // the symbol again changes nothing.
+        // If a symbol needs no bits, all remaining pixels repeat the symbol. There may be 2^60 of them, and
+        // reading the symbol again would change nothing.
         if bits.remaining() == bits_before {
             break;
         }
@@ -187,28 +187,30 @@ fn read_number(bits: &mut BitReader<'_>, symbol: u16) -> Result<u32, CorruptStre
 }
 
 impl PrefixCode {
-    fn read(bits: &mut BitReader<'_>, alphabet: u16) -> Result<Self, CorruptStream> {
+    fn read(bits: &mut BitReader<'_>, alphabet_size: u16) -> Result<Self, CorruptStream> {
         let is_simple = bits.read(1)? == 1;
-        let code = if is_simple { Self::read_simple(bits)? } else { Self::read_lengths(bits, alphabet)? };
-        let largest = match code {
+        let code =
+            if is_simple { Self::read_simple(bits)? } else { Self::read_lengths(bits, alphabet_size)? };
+        let largest_symbol = match code {
             Self::Single(symbol) => symbol,
             Self::Two(first, second) => first.max(second),
             Self::Lengths(_) => 0,
         };
-        if largest < alphabet { Ok(code) } else { Err(CorruptStream) }
+        if largest_symbol < alphabet_size { Ok(code) } else { Err(CorruptStream) }
     }
 
     fn read_simple(bits: &mut BitReader<'_>) -> Result<Self, CorruptStream> {
         let has_second = bits.read(1)? == 1;
-        let is_long = bits.read(1)? == 1;
-        let first = bits.read_u16(if is_long { 8 } else { 1 })?;
+        let first_has_8_bits = bits.read(1)? == 1;
+        let first = bits.read_u16(if first_has_8_bits { 8 } else { 1 })?;
         if has_second { Ok(Self::Two(first, bits.read_u16(8)?)) } else { Ok(Self::Single(first)) }
     }
 
-    /// Reads a code that is written as the lengths of its symbols.
+    /// Reads a code that is stored as the code lengths of its symbols.
     ///
-    /// The lengths are coded with a second prefix code. The lengths of the second code come first.
-    fn read_lengths(bits: &mut BitReader<'_>, alphabet: u16) -> Result<Self, CorruptStream> {
+    /// The code lengths are coded with a second prefix code. The second code is stored first.
+    fn read_lengths(bits: &mut BitReader<'_>, alphabet_size: u16) -> Result<Self, CorruptStream> {
+        /// Symbols of the second code, in the order in which their code lengths are stored.
         const ORDER: [usize; 19] = [17, 18, 0, 1, 2, 3, 4, 5, 16, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15];
         let mut length_code = vec![0; ORDER.len()];
         let count = bits.read(4)? as usize + 4;
@@ -217,17 +219,19 @@ impl PrefixCode {
         }
         let length_table = LookupTable::new(&Self::from_lengths(length_code)?);
 
-        let mut symbols_left = alphabet;
+        let mut symbols_left = alphabet_size;
         if bits.read(1)? == 1 {
-            let size = 2 + 2 * bits.read(3)?;
-            let count = bits.read_u16(size)?.checked_add(2);
-            symbols_left = count.filter(|&count| count <= alphabet).ok_or(CorruptStream)?;
+            let count_bits = 2 + 2 * bits.read(3)?;
+            let count = bits.read_u16(count_bits)?.checked_add(2);
+            symbols_left = count.filter(|&count| count <= alphabet_size).ok_or(CorruptStream)?;
         }
-        let alphabet = usize::from(alphabet);
-        let mut lengths = Vec::with_capacity(alphabet);
+        let alphabet_size = usize::from(alphabet_size);
+        let mut lengths = Vec::with_capacity(alphabet_size);
+        // The format defines 8 as the length before the first.
         let mut previous = 8;
-        while lengths.len() < alphabet && symbols_left > 0 {
+        while lengths.len() < alphabet_size && symbols_left > 0 {
             symbols_left -= 1;
+            // The symbol 16 repeats the previous length. The symbols 17 and 18 are runs of zeros.
             let (length, run) = match length_table.read_symbol(bits)? {
                 16 => (previous, 3 + bits.read(2)?),
                 17 => (0, 3 + bits.read(3)?),
@@ -239,13 +243,13 @@ impl PrefixCode {
             }
             lengths.resize(lengths.len() + run as usize, length);
         }
-        if lengths.len() > alphabet {
+        if lengths.len() > alphabet_size {
             return Err(CorruptStream);
         }
         Self::from_lengths(lengths)
     }
 
-    /// Makes a code from the lengths of its symbols.
+    /// Creates a code from the code lengths of its symbols.
     ///
     /// The code must be complete, which means that every sequence of bits starts with exactly one code.
     fn from_lengths(lengths: Vec<u8>) -> Result<Self, CorruptStream> {
@@ -254,6 +258,8 @@ impl PrefixCode {
         if second.is_none() {
             return Ok(Self::Single(u16::try_from(first.0).map_err(|_| CorruptStream)?));
         }
+        // A code of n bits is the start of 1/2^n of all sequences. In a complete code, these shares add up to
+        // one.
         const COMPLETE: u32 = 1 << MAX_CODE_BITS;
         let shares = lengths.iter().filter(|&&length| length > 0).map(|&length| COMPLETE >> length);
         if shares.sum::<u32>() == COMPLETE { Ok(Self::Lengths(lengths)) } else { Err(CorruptStream) }
@@ -274,8 +280,8 @@ impl PrefixCode {
             Self::Two(..) => 2 * ENTRY_BYTES + 2 * NODES_BYTES + HEAP_BYTES,
             Self::Lengths(lengths) => {
                 let longest = lengths.iter().copied().max().unwrap_or(0);
-                let long = lengths.iter().filter(|&&length| length > TABLE_BITS).count();
-                (ENTRY_BYTES << longest.min(TABLE_BITS)) + NODES_BYTES * long as u64 + HEAP_BYTES
+                let long_code_count = lengths.iter().filter(|&&length| length > TABLE_BITS).count();
+                (ENTRY_BYTES << longest.min(TABLE_BITS)) + NODES_BYTES * long_code_count as u64 + HEAP_BYTES
             }
         }
     }
@@ -300,15 +306,15 @@ impl LookupTable {
         };
         let longest = lengths.iter().copied().max().unwrap_or(0);
         let mut symbols = vec![(0, 0); 1 << longest];
-        // The next code, which starts at the highest of 16 bits.
-        let mut code: u32 = 0;
+        // The next code, left-aligned in 16 bits.
+        let mut next_code: u32 = 0;
         for length in 1..=longest {
             for (symbol, _) in (0..).zip(lengths).filter(|&(_, &own)| own == length) {
-                let first = (code.reverse_bits() >> 16) as usize;
+                let first = (next_code.reverse_bits() >> 16) as usize;
                 for entry in symbols.iter_mut().skip(first).step_by(1 << length) {
                     *entry = (symbol, length);
                 }
-                code += 1 << (16 - length);
+                next_code += 1 << (16 - length);
             }
         }
         Self { bits: longest.into(), symbols }

@@ -4,44 +4,44 @@ use proptest::prelude::*;
 
 use super::{
     super::{GROUP_BYTES, table_bytes},
-    Writer,
+    BitWriter,
 };
 
 /// Writes one prefix code of a group. The number `kind` determines the code.
-fn put_code(writer: &mut Writer, alphabet: usize, kind: u32) {
+fn put_code(writer: &mut BitWriter, alphabet_size: usize, kind: u32) {
     match kind % 4 {
         0 => {
-            writer.simple(&[kind >> 2 & 31]);
+            writer.put_simple_code(&[kind >> 2 & 31]);
         }
         1 => {
-            writer.simple(&[kind >> 2 & 31, kind >> 7 & 31]);
+            writer.put_simple_code(&[kind >> 2 & 31, kind >> 7 & 31]);
         }
         2 => {
-            writer.lengths(alphabet, &vec![kind.to_le_bytes()[1] & 15; 1 << (kind >> 4 & 3)]);
+            writer.put_code_lengths(alphabet_size, &vec![kind.to_le_bytes()[1] & 15; 1 << (kind >> 4 & 3)]);
         }
         _ => {
-            writer.lengths(alphabet, &(1..=15).chain([15]).collect::<Vec<u8>>());
+            writer.put_code_lengths(alphabet_size, &(1..=15).chain([15]).collect::<Vec<u8>>());
         }
     }
 }
 
-/// Generates streams of transforms, an entropy image and groups, each of which may be invalid. In each
-/// stream, some bits are flipped, and the end may be cut off.
+/// Generates streams of transforms, an entropy image and groups, each of which may be invalid. Flips up to
+/// three bits of each stream and cuts some streams off.
 fn damaged_stream() -> impl Strategy<Value = Vec<u8>> {
     let transforms = prop::collection::vec((0..4u32, 0..8u32, 0..1024u32), 0..4);
     let groups = prop::collection::vec(any::<u32>(), 0..12);
-    let noise = prop::collection::vec(any::<prop::sample::Index>(), 0..4);
-    (transforms, prop::option::of(0..6u32), groups, noise, any::<prop::sample::Index>(), any::<bool>())
+    let flips = prop::collection::vec(any::<prop::sample::Index>(), 0..4);
+    (transforms, prop::option::of(0..6u32), groups, flips, any::<prop::sample::Index>(), any::<bool>())
         .prop_map(|(transforms, largest, kinds, flips, end, cut)| {
-            let mut writer = Writer::default();
+            let mut writer = BitWriter::default();
             for (transform, block_bits, value) in transforms {
                 writer.put(1, 1).put(transform, 2);
                 match transform {
                     0 | 1 => {
-                        writer.put(block_bits, 3).flat_image(value);
+                        writer.put(block_bits, 3).put_flat_image(value);
                     }
                     3 => {
-                        writer.put(value & 255, 8).flat_image(value);
+                        writer.put(value & 255, 8).put_flat_image(value);
                     }
                     _ => {}
                 }
@@ -49,21 +49,21 @@ fn damaged_stream() -> impl Strategy<Value = Vec<u8>> {
             writer.put(0, 2);
             match largest {
                 Some(largest) => {
-                    writer.put(1, 1).put(0, 3).flat_image(largest);
+                    writer.put(1, 1).put(0, 3).put_flat_image(largest);
                 }
                 None => {
                     writer.put(0, 1);
                 }
             }
-            let alphabets = [280, 256, 256, 256, 40].into_iter().cycle();
-            for (&kind, alphabet) in kinds.iter().zip(alphabets) {
-                put_code(&mut writer, alphabet, kind);
+            let alphabet_sizes = [280, 256, 256, 256, 40].into_iter().cycle();
+            for (&kind, alphabet_size) in kinds.iter().zip(alphabet_sizes) {
+                put_code(&mut writer, alphabet_size, kind);
             }
             for flip in flips {
-                let at = flip.index(writer.0.len());
-                writer.0[at] = !writer.0[at];
+                let index = flip.index(writer.0.len());
+                writer.0[index] = !writer.0[index];
             }
-            let mut bytes = writer.bytes();
+            let mut bytes = writer.to_bytes();
             if cut {
                 bytes.truncate(end.index(bytes.len()));
             }
