@@ -139,7 +139,7 @@ impl InvertedResidual {
         let actual = scratch.len();
         let scratch = scratch.get_mut(..self.scratch_len());
         let scratch =
-            scratch.ok_or(ShapeError::Length { what: "scratch", expected: self.scratch_len(), actual })?;
+            scratch.ok_or(ShapeError::Length { slice: "scratch", expected: self.scratch_len(), actual })?;
         let (ring, filtered) = scratch.split_at_mut(self.ring_len());
 
         let filtered_pitch = window.output().width * self.depthwise.channels();

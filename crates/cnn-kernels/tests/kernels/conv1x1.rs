@@ -87,7 +87,7 @@ fn nan_in_the_input_stays_nan_in_the_output() {
 fn wrong_lengths_are_refused_before_anything_is_written() {
     let isa = Isa::detect();
     let refused = PackedConv1x1::new(isa, 3, &[0.0; 7], &[0.0; 2], Clamp::NONE).map(|_| ());
-    assert_eq!(refused, Err(ShapeError::Length { what: "weights", expected: 6, actual: 7 }));
+    assert_eq!(refused, Err(ShapeError::Length { slice: "weights", expected: 6, actual: 7 }));
     let refused = PackedConv1x1::new(isa, 3, &[], &[], Clamp::NONE).map(|_| ());
     assert_eq!(refused, Err(ShapeError::Zero));
 

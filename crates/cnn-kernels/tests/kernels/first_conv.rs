@@ -54,7 +54,7 @@ fn wrong_lengths_and_rows_are_refused() {
         FirstConv::new(Isa::detect(), window, 3, &vec![0.0; weights], &[0.0; 2], Clamp::NONE)
     };
     let refused = new(53).map(|_| ());
-    assert_eq!(refused, Err(ShapeError::Length { what: "weights", expected: 54, actual: 53 }));
+    assert_eq!(refused, Err(ShapeError::Length { slice: "weights", expected: 54, actual: 53 }));
     let conv = new(54).unwrap();
     let mut output = [7.0; 8];
     assert!(conv.run(&[0.0; 47], 0..2, &mut output).is_err());
