@@ -332,7 +332,7 @@ impl PackedStep {
         match &self.operator {
             Operator::Dense(conv) => conv.run(input, units, output),
             Operator::Pointwise(conv) => {
-                let pixels = units.start * conv.channels()..units.end * conv.channels();
+                let pixels = units.start * conv.input_channels()..units.end * conv.input_channels();
                 conv.run(&input[pixels], None, output)
             }
             Operator::Depthwise(conv) => conv.run(input, units, output),
