@@ -7,7 +7,7 @@ use crate::{
     vector::Vector,
 };
 
-/// Number of accumulators. Their multiply-adds do not depend on each other, and twelve of them hide the
+/// Number of accumulators. Their multiply-adds do not depend on each other, and twelve are enough to hide the
 /// latency of a multiply-add on any CPU.
 const ACCUMULATORS: usize = 12;
 
@@ -36,7 +36,7 @@ impl SimdKernel for MultiplyAdds {
         // because no vector has more than `MAX_LANES` lanes.
         unsafe {
             // `black_box` keeps the compiler from computing the results itself. With these constants, the
-            // accumulators stay finite and are never subnormal, which would slow the CPU down.
+            // accumulators stay finite and never become subnormal. Subnormal numbers slow the CPU down.
             let factor = V::splat(black_box(0.999_999_9));
             let addend = V::splat(black_box(1e-7));
             let mut accumulators = [addend; ACCUMULATORS];

@@ -12,7 +12,8 @@ use crate::{
 ///
 /// The convolution is optimised for few input channels, as in the first layer of a network, which typically
 /// has a 3×3 kernel, stride 2 and the channels red, green and blue. The pixels under a row of the kernel are
-/// consecutive in memory. The matrix product therefore reads them in place, as one run per row of the kernel.
+/// consecutive in memory. The matrix product therefore reads them in place: each row of the kernel is one run
+/// of the left matrix.
 ///
 /// # Examples
 /// Adds up the pixels of a grey image of 3×3 pixels:
@@ -83,7 +84,7 @@ impl FirstConv {
 
     /// Computes the output rows `rows` of the image `input` and writes them to `output`.
     ///
-    /// `input` is the whole image. `output` has room for only the rows `rows`.
+    /// `input` holds the whole image, and `output` only the rows in `rows`.
     ///
     /// # Errors
     /// Returns an error, and writes nothing, if the length of `input` or `output` is wrong, or if `rows` is

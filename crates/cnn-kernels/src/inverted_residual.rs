@@ -10,7 +10,7 @@ use crate::{
 
 /// Default maximum size in bytes of a tile's scratch memory. It is half of a second-level cache of 1 MiB. The
 /// other half is for the weights.
-const MAX_TILE_BYTES: usize = 512 << 10;
+const DEFAULT_MAX_TILE_BYTES: usize = 512 << 10;
 
 /// The inverted residual block of MobileNetV2: 1×1 expansion, depthwise convolution, 1×1 projection, and an
 /// optional addition of the input.
@@ -37,8 +37,8 @@ impl InvertedResidual {
     /// the input is added to the result of `project` before the clamp of `project`.
     ///
     /// # Errors
-    /// Returns an error if an operator has other input channels than the previous operator's output channels,
-    /// or if `add_input` is true and the input's shape differs from the output's.
+    /// Returns an error if the number of channels differs between the output of an operator and the input of
+    /// the next one, or if `add_input` is true and the input's shape differs from the output's.
     pub fn new(
         expand: Option<PackedConv1x1>,
         depthwise: Depthwise,
@@ -66,14 +66,14 @@ impl InvertedResidual {
         }
         checked_volume(&[window.input().pixels(), block.input_channels()])?;
         checked_volume(&[window.output().pixels(), block.output_channels()])?;
-        Ok(block.with_tile_bytes(MAX_TILE_BYTES))
+        Ok(block.with_max_tile_bytes(DEFAULT_MAX_TILE_BYTES))
     }
 
     /// Sets the maximum size in bytes of a tile's scratch memory, which is 512 KiB by default.
     ///
     /// A tile has at least one row, even if that row needs more memory.
     #[must_use]
-    pub fn with_tile_bytes(mut self, max_bytes: usize) -> Self {
+    pub fn with_max_tile_bytes(mut self, max_bytes: usize) -> Self {
         let window = self.window();
         let mut tile_count = 1;
         loop {
@@ -120,7 +120,7 @@ impl InvertedResidual {
 
     /// Computes the output rows `rows` of the image `input` and writes them to `output`.
     ///
-    /// `input` is the whole image. `output` has room for only the rows `rows`. The contents of `scratch` are
+    /// `input` holds the whole image, and `output` only the rows in `rows`. The contents of `scratch` are
     /// overwritten.
     ///
     /// # Errors
@@ -145,7 +145,7 @@ impl InvertedResidual {
         let (ring, filtered) = scratch.split_at_mut(self.ring_len());
 
         let filtered_row_len = window.output().width * self.depthwise.channels();
-        // The ring buffer contains the last rows before this one.
+        // The end of the input rows that are already expanded. The ring buffer contains the last of them.
         let mut expanded_end = 0;
         for (index, output_tile) in output.chunks_mut(self.tile_rows * output_row_len).enumerate() {
             let start = rows.start + index * self.tile_rows;

@@ -10,9 +10,9 @@ use crate::vector::{Portable, Vector};
 
 /// An instruction set that this machine's CPU supports.
 ///
-/// A value proves that the CPU supports the instructions, because every function that creates an `Isa` checks
-/// the CPU: [`Isa::detect`], [`Isa::available`] and parsing a name (`"avx2".parse()`). Values are ordered by
-/// the width of the vectors.
+/// An `Isa` proves that the CPU supports the instructions, because every function that creates one checks the
+/// CPU: [`Isa::detect`], [`Isa::available`] and parsing a name (`"avx2".parse()`). Values are ordered by the
+/// width of the vectors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Isa(Level);
 
@@ -178,7 +178,7 @@ impl FromStr for Isa {
     }
 }
 
-/// A computation that is generic over the type of [`Vector`], together with its input and output.
+/// A computation that can run with any type of [`Vector`], together with its input and output.
 pub(crate) trait SimdKernel {
     /// Runs the computation.
     ///

@@ -14,10 +14,10 @@
 //! - An image is an `f32` slice of shape `[height][width][channels]` without padding. Any number of channels
 //!   is possible.
 //! - Running an operator neither allocates memory nor starts threads. Callers may split an image into ranges
-//!   of rows or pixels and compute them in parallel. The results are bit-identical.
+//!   of rows or pixels and compute them in parallel. The results are bit-identical to those of a single call.
 //! - If sizes do not match, an operator returns a [`ShapeError`] and writes nothing.
-//! - In comments, a kernel is the weights of a convolution, unless the text is about `SimdKernel`, the
-//!   private trait of computations.
+//! - "Kernel" has two meanings: the weights that a convolution moves over an image, and a computation that
+//!   runs with vector instructions (the private trait `SimdKernel`).
 //!
 //! Except for tests, all `unsafe` code of the project is in this crate.
 

@@ -56,7 +56,7 @@ impl SimdKernel for GlobalAverage<'_> {
         // loop runs only while `PARALLEL_SUMS` whole vectors remain, and the second loop accesses at most the
         // remaining channels.
         unsafe {
-            #[expect(clippy::cast_precision_loss, reason = "images are smaller than 2^24 pixels")]
+            #[expect(clippy::cast_precision_loss, reason = "an image has fewer than 2^24 pixels")]
             let scale = V::splat(1.0 / self.pixels as f32);
             while channel + PARALLEL_SUMS * V::LANES <= channels {
                 let mut sums = [V::splat(0.0); PARALLEL_SUMS];

@@ -65,7 +65,7 @@ fn operators_run_without_allocating() {
         let first = FirstConv::new(isa, window, 5, &[0.1; 21 * 5 * 9], &[0.1; 21], Clamp::RELU).unwrap();
         let block =
             InvertedResidual::new(Some(expand.clone()), depthwise.clone(), project.clone(), true).unwrap();
-        let block = block.with_tile_bytes(10_000);
+        let block = block.with_max_tile_bytes(10_000);
 
         let input = AlignedBuffer::zeroed(size.pixels() * 5);
         let mut expanded = AlignedBuffer::zeroed(size.pixels() * 21);

@@ -109,6 +109,7 @@ impl CpuChain {
             .unwrap_or_else(|error| panic!("the weights do not fit the chain's plan: {error}"))
     }
 
+    /// Packs `weights`, which must have [`Plan::weights_len`] elements.
     pub(crate) fn new(isa: Isa, plan: &Plan, weights: &[f32]) -> Result<Self, ShapeError> {
         let expected = plan.weights_len();
         if weights.len() != expected {
@@ -187,9 +188,9 @@ impl CpuChain {
         let threads = rayon::current_num_threads();
         // Images run in parallel, one per thread, as long as enough remain for all threads. The remaining
         // images run one after another, each on all threads.
-        let whole_images = batch / threads * threads;
-        let (images, rest_images) = images.split_at(whole_images * image_len);
-        let (outputs, rest_outputs) = outputs.split_at_mut(whole_images * output_len);
+        let parallel_images = batch / threads * threads;
+        let (images, rest_images) = images.split_at(parallel_images * image_len);
+        let (outputs, rest_outputs) = outputs.split_at_mut(parallel_images * output_len);
         let pairs = images.par_chunks(image_len).zip(outputs.par_chunks_mut(output_len));
         pairs.try_for_each(|(image, output)| self.run_image(image, layout, output, 1))?;
         let mut pairs = rest_images.chunks(image_len).zip(rest_outputs.chunks_mut(output_len));

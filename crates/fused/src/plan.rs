@@ -11,7 +11,7 @@ pub struct Conv {
     pub input_channels: usize,
     /// Number of output channels.
     pub output_channels: usize,
-    /// Height of the kernel, which equals its width.
+    /// Height and width of each kernel.
     pub kernel: usize,
     /// Distance in pixels between neighbouring kernel positions, both vertically and horizontally.
     pub stride: usize,
@@ -65,11 +65,10 @@ impl Conv {
         self.output_channels * channels_per_group * self.kernel * self.kernel
     }
 
-    /// Returns the output size along one axis, which has `before` and `after` elements of padding at its
-    /// ends.
+    /// Returns the output size along one axis, with `before` and `after` elements of padding at its two ends.
     ///
-    /// For a plan with an invalid window, the result is meaningless, but the function does not panic. The
-    /// constructors of the CPU kernels refuse such a window.
+    /// If the kernel is larger than the padded input or the stride is 0, the result is meaningless, but the
+    /// function does not panic. The constructors of the CPU kernels refuse such a convolution.
     fn output_size(&self, size: usize, before: usize, after: usize) -> usize {
         (size + before + after).saturating_sub(self.kernel) / self.stride.max(1) + 1
     }

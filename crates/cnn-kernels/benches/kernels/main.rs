@@ -5,8 +5,8 @@
 //!
 //! For each instruction set, the benchmark measures the ceiling, every distinct layer of two networks, and
 //! the whole networks. Each round measures everything once, so that a disturbance affects all measurements
-//! alike. The minimum of all rounds is the speed of the code, and the median includes disturbances by the
-//! machine. Absolute values are not comparable between machines.
+//! alike. The minimum duration of all rounds measures the code alone, and the median includes disturbances.
+//! Absolute values are not comparable between machines.
 #![expect(clippy::unwrap_used, reason = "a benchmark may end with a panic")]
 #![expect(clippy::print_stdout, reason = "the benchmark prints its results")]
 #![expect(clippy::cast_precision_loss, reason = "the figures are rounded when they are printed")]

@@ -69,7 +69,7 @@ pub(crate) fn all() -> [Network; 2] {
     ]
 }
 
-/// An operator to measure, and the numbers of pixels that it does not know itself.
+/// An operator to measure, with the parts of its shape that the operator itself does not store.
 pub(crate) enum Layer {
     First(FirstConv),
     Conv1x1 { conv: PackedConv1x1, pixels: usize, residual: bool },

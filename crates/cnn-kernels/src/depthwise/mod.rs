@@ -13,7 +13,7 @@ use rows::DepthwiseRows;
 impl Depthwise {
     /// Computes the output rows `rows` of the image `input` and writes them to `output`.
     ///
-    /// `input` is the whole image. `output` has room for only the rows `rows`.
+    /// `input` holds the whole image, and `output` only the rows in `rows`.
     ///
     /// # Errors
     /// Returns an error, and writes nothing, if the length of `input` or `output` is wrong, or if `rows` is

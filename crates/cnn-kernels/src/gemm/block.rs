@@ -14,9 +14,9 @@ pub(super) struct Panel<'a> {
     pub(super) first_column: usize,
     /// Number of vectors per row of the panel.
     pub(super) vectors: usize,
-    /// First row of the left matrix.
+    /// First of the rows of the left matrix.
     pub(super) start_row: usize,
-    /// The row after the last row of the left matrix.
+    /// The row after the last of the rows.
     pub(super) end_row: usize,
 }
 
@@ -78,6 +78,8 @@ unsafe fn multiply_rows<
     let rows = panel.end_row - panel.start_row;
     let blocks = rows.div_ceil(ROWS);
     let short_blocks = blocks * ROWS - rows;
+    // If the rows are too few for a mixture that covers all of them, there are as many full blocks as
+    // possible.
     let full_blocks = if short_blocks <= blocks { blocks - short_blocks } else { rows / ROWS };
     // SAFETY: the caller guarantees that the CPU supports `V` and that the panel is valid. No block reaches
     // beyond `panel.end_row`: the full blocks have at most `rows` rows together, and each loop checks that

@@ -50,7 +50,7 @@ impl Gemm<'_> {
         assert!(self.residual.is_none_or(|residual| residual.len() == self.output.len()));
         let isa = right.isa();
         // SAFETY: `isa` is the instruction set for which `right` was packed, and the assertions above
-        // guarantee that every element that the kernel reads or writes is inside its slice.
+        // guarantee that every element that is read or written is inside its slice.
         unsafe { isa.run(self) }
     }
 
@@ -77,7 +77,7 @@ impl SimdKernel for Gemm<'_> {
             let (mut first_column, mut offset) = (0, 0);
             for index in 0..self.right.panel_count() {
                 let vectors = self.right.panel_vectors(index);
-                let weights = self.right.panel(offset);
+                let weights = self.right.weights_from(offset);
                 let panel = Panel { gemm: &self, output, weights, first_column, vectors, start_row, end_row };
                 // SAFETY: the caller guarantees that the CPU supports `V` and that the right matrix was
                 // packed for it. `weights`, `first_column` and `vectors` describe panel `index` of that

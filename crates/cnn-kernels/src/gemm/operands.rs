@@ -19,7 +19,7 @@ pub(crate) struct LeftMatrix<'a> {
 }
 
 impl<'a> LeftMatrix<'a> {
-    /// Creates a matrix of rows of `depth` elements that are stored one after another.
+    /// Creates a matrix whose rows have `depth` elements and are stored one after another.
     pub(crate) fn dense(data: &'a [f32], depth: usize) -> Self {
         Self { data, row_stride: depth, runs: 1, run_stride: 0, run_len: depth }
     }

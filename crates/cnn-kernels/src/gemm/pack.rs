@@ -108,7 +108,7 @@ impl PackedMatrix {
     }
 
     /// Returns the weights from element `offset` on: the panel that begins there, and the panels after it.
-    pub(crate) fn panel(&self, offset: usize) -> &[f32] {
+    pub(crate) fn weights_from(&self, offset: usize) -> &[f32] {
         &self.weights[offset..]
     }
 

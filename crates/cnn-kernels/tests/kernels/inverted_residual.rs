@@ -76,7 +76,7 @@ proptest! {
                 let expected = run_one_after_another(&operators, &input, add_input);
                 let block =
                     InvertedResidual::new(operators.expand, operators.depthwise, operators.project, add_input).unwrap();
-                let block = block.with_tile_bytes(tile_bytes);
+                let block = block.with_max_tile_bytes(tile_bytes);
                 let Size { height, width } = window.output();
                 let compute_rows = |from: usize, to: usize| {
                     run_guarded((to - from) * width * outputs, |output| {
@@ -104,8 +104,8 @@ fn tile_fits_the_permitted_memory_or_has_a_single_row() {
     let block = InvertedResidual::new(expand, depthwise, project, true).unwrap();
     assert!(block.scratch_len() * 4 <= 512 << 10);
     // A tile of one row needs 3 expanded rows and 1 filtered row, even if less memory is permitted.
-    assert_eq!(block.clone().with_tile_bytes(0).scratch_len(), 4 * 56 * 144);
-    assert_eq!(block.with_tile_bytes(usize::MAX).scratch_len(), 2 * 56 * 56 * 144);
+    assert_eq!(block.clone().with_max_tile_bytes(0).scratch_len(), 4 * 56 * 144);
+    assert_eq!(block.with_max_tile_bytes(usize::MAX).scratch_len(), 2 * 56 * 56 * 144);
 }
 
 #[test]
