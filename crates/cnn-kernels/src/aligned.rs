@@ -2,28 +2,31 @@
 
 use std::ops::{Deref, DerefMut};
 
-const FLOATS_PER_LINE: usize = 16;
+const FLOATS_PER_CACHE_LINE: usize = 16;
 
 /// The contents of a cache line.
 #[derive(Clone, Copy)]
 #[repr(C, align(64))]
-struct Line([f32; FLOATS_PER_LINE]);
+struct CacheLine([f32; FLOATS_PER_CACHE_LINE]);
 
-/// A buffer with a fixed number of `f32`, which begins at the start of a cache line.
+/// A buffer of a fixed number of `f32`, aligned to a cache line.
 ///
-/// The kernels accept any slice. They are faster with aligned activations and scratch memory, because then no
-/// vector extends over two cache lines.
+/// The operators accept any slice. They are faster with aligned feature maps and scratch memory, because then
+/// no vector extends over two cache lines.
 #[derive(Clone)]
 pub struct AlignedBuffer {
-    lines: Vec<Line>,
+    lines: Vec<CacheLine>,
     len: usize,
 }
 
 impl AlignedBuffer {
-    /// Allocates `len` zeros.
+    /// Allocates a buffer of `len` zeros.
     #[must_use]
     pub fn zeroed(len: usize) -> Self {
-        Self { lines: vec![Line([0.0; FLOATS_PER_LINE]); len.div_ceil(FLOATS_PER_LINE)], len }
+        Self {
+            lines: vec![CacheLine([0.0; FLOATS_PER_CACHE_LINE]); len.div_ceil(FLOATS_PER_CACHE_LINE)],
+            len,
+        }
     }
 }
 
@@ -31,8 +34,8 @@ impl Deref for AlignedBuffer {
     type Target = [f32];
 
     fn deref(&self) -> &[f32] {
-        // SAFETY: `lines` is contiguous and initialised, a `Line` has exactly the layout of its 16 floats
-        // (`repr(C)`, no padding), and `zeroed` allocated enough lines for `len` floats.
+        // SAFETY: `lines` is contiguous and initialised, a `CacheLine` has exactly the layout of its 16
+        // floats (`repr(C)`, no padding), and `zeroed` allocated enough lines for `len` floats.
         unsafe { std::slice::from_raw_parts(self.lines.as_ptr().cast(), self.len) }
     }
 }
@@ -56,7 +59,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_buffer_is_aligned_to_a_cache_line_and_has_the_requested_length() {
+    fn buffer_is_aligned_to_a_cache_line_and_has_the_requested_length() {
         for len in [0, 1, 15, 16, 17, 1000] {
             let mut buffer = AlignedBuffer::zeroed(len);
             assert_eq!(buffer.len(), len);

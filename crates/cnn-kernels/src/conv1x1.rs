@@ -8,15 +8,15 @@ use crate::{
 
 /// A 1×1 convolution with its weights packed for one instruction set.
 ///
-/// A fully connected layer is a 1×1 convolution of an image with a single pixel.
+/// A fully connected layer is a 1×1 convolution of an image that has a single pixel.
 ///
 /// # Examples
-/// Converts an image of two pixels with two channels to three channels:
+/// Computes three output channels from two input channels, for an image of two pixels:
 ///
 /// ```
 /// use cnn_kernels::{Clamp, Isa, PackedConv1x1};
 ///
-/// let weights = [1.0, 0.0, 0.0, 1.0, 1.0, 1.0]; // [output channels][channels]
+/// let weights = [1.0, 0.0, 0.0, 1.0, 1.0, 1.0]; // [output channels][input channels]
 /// let bias = [0.0, 0.0, -10.0];
 /// let conv = PackedConv1x1::new(Isa::detect(), 2, &weights, &bias, Clamp::RELU)?;
 ///
@@ -32,24 +32,24 @@ pub struct PackedConv1x1 {
 }
 
 impl PackedConv1x1 {
-    /// Packs `weights` of shape `[output channels][channels]` and `bias` of shape `[output channels]`.
+    /// Packs `weights` of shape `[output channels][input channels]` and `bias` of shape `[output channels]`.
     ///
     /// # Errors
-    /// Returns an error if the length of `weights` does not match the numbers of channels, or a number of
+    /// Returns an error if the length of `weights` does not match the numbers of channels, or if a number of
     /// channels is zero.
     pub fn new(
         isa: Isa,
-        channels: usize,
+        input_channels: usize,
         weights: &[f32],
         bias: &[f32],
         clamp: Clamp,
     ) -> Result<Self, ShapeError> {
-        Ok(Self { matrix: PackedMatrix::from_columns(isa, channels, weights, bias)?, clamp })
+        Ok(Self { matrix: PackedMatrix::from_columns(isa, input_channels, weights, bias)?, clamp })
     }
 
     /// Returns the number of input channels.
     #[must_use]
-    pub fn channels(&self) -> usize {
+    pub fn input_channels(&self) -> usize {
         self.matrix.depth()
     }
 
@@ -61,20 +61,21 @@ impl PackedConv1x1 {
 
     /// Computes `output = clamp(weights · input + bias + residual)` for each pixel of `input`.
     ///
-    /// `input` may be any part of an image: splitting an image does not change a bit of the result.
+    /// `input` may be a part of an image. Computing the parts of an image separately gives bit-identical
+    /// results.
     ///
     /// # Errors
-    /// Returns an error, and writes nothing, if the slices are not the same whole number of pixels.
+    /// Returns an error, and writes nothing, if the slices do not all hold the same whole number of pixels.
     pub fn run(&self, input: &[f32], residual: Option<&[f32]>, output: &mut [f32]) -> Result<(), ShapeError> {
-        let pixels = input.len() / self.channels();
-        check_length("input", pixels * self.channels(), input.len())?;
+        let pixels = input.len() / self.input_channels();
+        check_length("input", pixels * self.input_channels(), input.len())?;
         let expected = pixels.checked_mul(self.output_channels()).ok_or(ShapeError::TooLarge)?;
         check_length("output", expected, output.len())?;
         if let Some(residual) = residual {
             check_length("residual", expected, residual.len())?;
         }
         Gemm {
-            left: LeftMatrix::dense(input, self.channels()),
+            left: LeftMatrix::dense(input, self.input_channels()),
             rows: pixels,
             right: &self.matrix,
             right_rows: RightRows::ALL,

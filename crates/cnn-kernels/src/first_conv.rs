@@ -10,12 +10,13 @@ use crate::{
 
 /// A dense convolution with any window and any number of channels.
 ///
-/// The convolution is optimised for few input channels, as in the first layer of a network, which is
-/// typically 3×3 with stride 2 on red, green and blue. The pixels under one row of the kernel are consecutive
-/// in memory, so the matrix product reads the image in place, one run per row of the kernel.
+/// The convolution is optimised for few input channels, as in the first layer of a network, which typically
+/// has a 3×3 kernel, stride 2 and the channels red, green and blue. The pixels under a row of the kernel are
+/// consecutive in memory. The matrix product therefore reads them in place: each row of the kernel is one run
+/// of the left matrix.
 ///
 /// # Examples
-/// Sums up a grey image of 3×3 pixels:
+/// Adds up the pixels of a grey image of 3×3 pixels:
 ///
 /// ```
 /// use cnn_kernels::{Clamp, FirstConv, Isa, Pads, Size, Window};
@@ -31,38 +32,39 @@ use crate::{
 #[derive(Clone, Debug)]
 pub struct FirstConv {
     window: Window,
-    channels: usize,
+    input_channels: usize,
     matrix: PackedMatrix,
     clamp: Clamp,
 }
 
 impl FirstConv {
-    /// Packs `weights` of shape `[output channels][channels][kernel rows][kernel columns]` and `bias` of
-    /// shape `[output channels]`.
+    /// Packs `weights` of shape `[output channels][input channels][kernel rows][kernel columns]` and `bias`
+    /// of shape `[output channels]`.
     ///
     /// # Errors
-    /// Returns an error if the length of `weights` does not match the sizes, or a number of channels is zero.
+    /// Returns an error if the length of `weights` does not match the kernel and the numbers of channels, or
+    /// if a number of channels is zero.
     pub fn new(
         isa: Isa,
         window: Window,
-        channels: usize,
+        input_channels: usize,
         weights: &[f32],
         bias: &[f32],
         clamp: Clamp,
     ) -> Result<Self, ShapeError> {
-        let taps = window.kernel() * window.kernel();
-        let depth = checked_volume(&[taps, channels])?;
+        let kernel_area = window.kernel() * window.kernel();
+        let depth = checked_volume(&[kernel_area, input_channels])?;
         check_length("weights", checked_volume(&[depth, bias.len()])?, weights.len())?;
-        checked_volume(&[window.input().pixels(), channels])?;
+        checked_volume(&[window.input().pixels(), input_channels])?;
         checked_volume(&[window.output().pixels(), bias.len()])?;
         let matrix = PackedMatrix::new(isa, depth, bias, |row, column| {
-            let (tap, channel) = (row / channels, row % channels);
-            weights[(column * channels + channel) * taps + tap]
+            let (position, channel) = (row / input_channels, row % input_channels);
+            weights[(column * input_channels + channel) * kernel_area + position]
         })?;
-        Ok(Self { window, channels, matrix, clamp })
+        Ok(Self { window, input_channels, matrix, clamp })
     }
 
-    /// Returns the window.
+    /// Returns the kernel size, stride, padding and image sizes of the convolution.
     #[must_use]
     pub fn window(&self) -> Window {
         self.window
@@ -70,8 +72,8 @@ impl FirstConv {
 
     /// Returns the number of input channels.
     #[must_use]
-    pub fn channels(&self) -> usize {
-        self.channels
+    pub fn input_channels(&self) -> usize {
+        self.input_channels
     }
 
     /// Returns the number of output channels.
@@ -82,13 +84,13 @@ impl FirstConv {
 
     /// Computes the output rows `rows` of the image `input` and writes them to `output`.
     ///
-    /// `input` is the whole image; `output` has room for the rows in `rows` only.
+    /// `input` holds the whole image, and `output` only the rows in `rows`.
     ///
     /// # Errors
-    /// Returns an error, and writes nothing, if the length of `input` or `output` is wrong or `rows` are not
-    /// inside the output.
+    /// Returns an error, and writes nothing, if the length of `input` or `output` is wrong, or if `rows` is
+    /// not a range of the output's rows.
     pub fn run(&self, input: &[f32], rows: Range<usize>, output: &mut [f32]) -> Result<(), ShapeError> {
-        check_length("input", self.window.input().pixels() * self.channels, input.len())?;
+        check_length("input", self.window.input().pixels() * self.input_channels, input.len())?;
         check_rows(&rows, self.window.output().height)?;
         let row_len = self.window.output().width * self.output_channels();
         check_length("output", rows.len() * row_len, output.len())?;
@@ -100,54 +102,57 @@ impl FirstConv {
 
     /// Computes output row `y`.
     ///
-    /// Columns whose kernel reaches into the padding are computed one by one, and all other columns at once.
+    /// Columns at which the kernel reaches into the padding are computed one by one, and all other columns in
+    /// one product.
     fn compute_row(&self, input: &[f32], y: usize, output_row: &mut [f32]) {
-        let inner = self.window.inner_columns();
-        for x in (0..inner.start).chain(inner.end..self.window.output().width) {
+        let inner_columns = self.window.inner_columns();
+        for x in (0..inner_columns.start).chain(inner_columns.end..self.window.output().width) {
             self.compute_columns(input, y, x..x + 1, self.window.kernel_columns(x), output_row);
         }
-        self.compute_columns(input, y, inner, 0..self.window.kernel(), output_row);
+        self.compute_columns(input, y, inner_columns, 0..self.window.kernel(), output_row);
     }
 
-    /// Computes the output columns `xs` of row `y`. The kernel's columns `taps` are over the image, and
-    /// its other columns are over the padding.
+    /// Computes the output columns `columns` of row `y`.
+    ///
+    /// At each of these columns, the kernel columns `kernel_columns` are over the image, and the other kernel
+    /// columns are over the padding.
     fn compute_columns(
         &self,
         input: &[f32],
         y: usize,
-        xs: Range<usize>,
-        taps: Range<usize>,
+        columns: Range<usize>,
+        kernel_columns: Range<usize>,
         output_row: &mut [f32],
     ) {
-        let (window, channels) = (self.window, self.channels);
+        let (window, input_channels) = (self.window, self.input_channels);
         let kernel_rows = window.kernel_rows(y);
         // If the whole kernel is over the padding, there are no runs and the result is the bias.
-        let runs = if taps.is_empty() { 0 } else { kernel_rows.len() };
-        let pitch = window.input().width * channels;
-        let start = if runs == 0 || xs.is_empty() {
+        let runs = if kernel_columns.is_empty() { 0 } else { kernel_rows.len() };
+        let input_row_len = window.input().width * input_channels;
+        let start = if runs == 0 || columns.is_empty() {
             0
         } else {
-            window.input_row(y, kernel_rows.start) * pitch
-                + window.input_column(xs.start, taps.start) * channels
+            window.input_row(y, kernel_rows.start) * input_row_len
+                + window.input_column(columns.start, kernel_columns.start) * input_channels
         };
-        let width = self.output_channels();
+        let output_channels = self.output_channels();
         Gemm {
             left: LeftMatrix {
                 data: &input[start..],
-                row_stride: window.stride() * channels,
+                row_stride: window.stride() * input_channels,
                 runs,
-                run_stride: pitch,
-                run_len: taps.len() * channels,
+                run_stride: input_row_len,
+                run_len: kernel_columns.len() * input_channels,
             },
-            rows: xs.len(),
+            rows: columns.len(),
             right: &self.matrix,
             right_rows: RightRows {
-                first: (kernel_rows.start * window.kernel() + taps.start) * channels,
-                run_stride: window.kernel() * channels,
+                first: (kernel_rows.start * window.kernel() + kernel_columns.start) * input_channels,
+                run_stride: window.kernel() * input_channels,
             },
             residual: None,
             clamp: self.clamp,
-            output: &mut output_row[xs.start * width..xs.end * width],
+            output: &mut output_row[columns.start * output_channels..columns.end * output_channels],
         }
         .run();
     }

@@ -1,4 +1,4 @@
-//! Computes the inverted residual block in tiles.
+//! Computes inverted residual blocks in tiles that stay in the cache.
 
 use std::ops::Range;
 
@@ -8,16 +8,16 @@ use crate::{
     shape::{ShapeError, Window, check_length, check_rows, checked_volume},
 };
 
-/// Maximum scratch memory of a tile in bytes. It is half of a second-level cache of 1 MiB; the other half is
-/// for the weights.
-const MAX_TILE_BYTES: usize = 512 << 10;
+/// Default maximum size in bytes of a tile's scratch memory. It is half of a second-level cache of 1 MiB. The
+/// other half is for the weights.
+const DEFAULT_MAX_TILE_BYTES: usize = 512 << 10;
 
 /// The inverted residual block of MobileNetV2: 1×1 expansion, depthwise convolution, 1×1 projection, and an
 /// optional addition of the input.
 ///
-/// The expanded tensor is several times larger than the input and the output. That tensor is computed in
-/// tiles of a few rows that stay in the cache, and each tile overwrites the previous one except for the rows
-/// that both need. The result is bit for bit the same as if the three operators ran one after another.
+/// The expanded image is several times larger than the input and the output. It is therefore computed in
+/// tiles of a few rows that stay in the cache. Each tile overwrites the previous one, except for the rows
+/// that both need. The result is bit-identical to running the three operators one after another.
 #[derive(Clone, Debug)]
 pub struct InvertedResidual {
     expand: Option<PackedConv1x1>,
@@ -26,19 +26,19 @@ pub struct InvertedResidual {
     add_input: bool,
     /// Number of output rows per tile.
     tile_rows: usize,
-    /// Number of rows of the expanded tensor in the ring buffer.
+    /// Number of rows of the expanded image that the ring buffer holds.
     ring_rows: usize,
 }
 
 impl InvertedResidual {
-    /// Combines the operators to a block.
+    /// Combines the operators into a block.
     ///
-    /// Without `expand`, the depthwise convolution reads the input of the block. With `add_input`, the input
-    /// is added to the output of `project`.
+    /// If `expand` is `None`, the depthwise convolution reads the input of the block. If `add_input` is true,
+    /// the input is added to the result of `project` before the clamp of `project`.
     ///
     /// # Errors
-    /// Returns an error if the channels of consecutive operators differ, or if `add_input` is true and input
-    /// and output have different shapes.
+    /// Returns an error if the number of channels differs between the output of an operator and the input of
+    /// the next one, or if `add_input` is true and the input's shape differs from the output's.
     pub fn new(
         expand: Option<PackedConv1x1>,
         depthwise: Depthwise,
@@ -50,43 +50,45 @@ impl InvertedResidual {
                 "the output channels of expand differ from the channels of depthwise",
             ));
         }
-        if project.channels() != depthwise.channels() {
+        if project.input_channels() != depthwise.channels() {
             return Err(ShapeError::Mismatch(
                 "the input channels of project differ from the channels of depthwise",
             ));
         }
         let window = depthwise.window();
         let block = Self { expand, depthwise, project, add_input, tile_rows: 1, ring_rows: 0 };
-        if add_input && (window.input() != window.output() || block.channels() != block.output_channels()) {
+        if add_input
+            && (window.input() != window.output() || block.input_channels() != block.output_channels())
+        {
             return Err(ShapeError::Mismatch(
-                "the input cannot be added because its shape differs from the output",
+                "the input cannot be added because its shape differs from the output's shape",
             ));
         }
-        checked_volume(&[window.input().pixels(), block.channels()])?;
+        checked_volume(&[window.input().pixels(), block.input_channels()])?;
         checked_volume(&[window.output().pixels(), block.output_channels()])?;
-        Ok(block.with_tile_bytes(MAX_TILE_BYTES))
+        Ok(block.with_max_tile_bytes(DEFAULT_MAX_TILE_BYTES))
     }
 
-    /// Sets the maximum scratch memory of a tile in bytes, which is 512 KiB by default.
+    /// Sets the maximum size in bytes of a tile's scratch memory, which is 512 KiB by default.
     ///
-    /// A tile has at least one row, even if one row needs more memory.
+    /// A tile has at least one row, even if that row needs more memory.
     #[must_use]
-    pub fn with_tile_bytes(mut self, max_bytes: usize) -> Self {
+    pub fn with_max_tile_bytes(mut self, max_bytes: usize) -> Self {
         let window = self.window();
-        let mut tiles = 1;
+        let mut tile_count = 1;
         loop {
-            // The rows are distributed evenly, so that the last tile is not much smaller than the others.
-            self.tile_rows = window.output().height.div_ceil(tiles);
+            // Divides the rows evenly, so that the last tile is not much smaller than the others.
+            self.tile_rows = window.output().height.div_ceil(tile_count);
             let ring_rows = (self.tile_rows - 1) * window.stride() + window.kernel();
             self.ring_rows = ring_rows.min(window.input().height);
             if self.scratch_len() * size_of::<f32>() <= max_bytes || self.tile_rows == 1 {
                 return self;
             }
-            tiles += 1;
+            tile_count += 1;
         }
     }
 
-    /// Returns the window of the depthwise convolution.
+    /// Returns the kernel size, stride, padding and image sizes of the depthwise convolution.
     #[must_use]
     pub fn window(&self) -> Window {
         self.depthwise.window()
@@ -94,8 +96,8 @@ impl InvertedResidual {
 
     /// Returns the number of input channels.
     #[must_use]
-    pub fn channels(&self) -> usize {
-        self.expand.as_ref().map_or(self.depthwise.channels(), PackedConv1x1::channels)
+    pub fn input_channels(&self) -> usize {
+        self.expand.as_ref().map_or(self.depthwise.channels(), PackedConv1x1::input_channels)
     }
 
     /// Returns the number of output channels.
@@ -110,7 +112,7 @@ impl InvertedResidual {
         self.ring_len() + self.tile_rows * self.window().output().width * self.depthwise.channels()
     }
 
-    /// Returns the number of elements of the ring buffer, which is 0 without an expansion.
+    /// Returns the number of elements of the ring buffer, which is 0 if the block has no expansion.
     fn ring_len(&self) -> usize {
         let rows = if self.expand.is_some() { self.ring_rows } else { 0 };
         rows * self.window().input().width * self.depthwise.channels()
@@ -118,12 +120,12 @@ impl InvertedResidual {
 
     /// Computes the output rows `rows` of the image `input` and writes them to `output`.
     ///
-    /// `input` is the whole image; `output` has room for the rows in `rows` only. The contents of `scratch`
-    /// are overwritten.
+    /// `input` holds the whole image, and `output` only the rows in `rows`. The contents of `scratch` are
+    /// overwritten.
     ///
     /// # Errors
-    /// Returns an error, and writes nothing, if the length of `input` or `output` is wrong, `rows` are not
-    /// inside the output, or `scratch` is shorter than [`Self::scratch_len`].
+    /// Returns an error, and writes nothing, if the length of `input` or `output` is wrong, if `rows` is not
+    /// a range of the output's rows, or if `scratch` is shorter than [`Self::scratch_len`].
     pub fn run(
         &self,
         input: &[f32],
@@ -132,32 +134,35 @@ impl InvertedResidual {
         output: &mut [f32],
     ) -> Result<(), ShapeError> {
         let window = self.window();
-        check_length("input", window.input().pixels() * self.channels(), input.len())?;
+        check_length("input", window.input().pixels() * self.input_channels(), input.len())?;
         check_rows(&rows, window.output().height)?;
-        let output_pitch = window.output().width * self.output_channels();
-        check_length("output", rows.len() * output_pitch, output.len())?;
+        let output_row_len = window.output().width * self.output_channels();
+        check_length("output", rows.len() * output_row_len, output.len())?;
         let actual = scratch.len();
         let scratch = scratch.get_mut(..self.scratch_len());
         let scratch =
-            scratch.ok_or(ShapeError::Length { what: "scratch", expected: self.scratch_len(), actual })?;
+            scratch.ok_or(ShapeError::Length { slice: "scratch", expected: self.scratch_len(), actual })?;
         let (ring, filtered) = scratch.split_at_mut(self.ring_len());
 
-        let filtered_pitch = window.output().width * self.depthwise.channels();
+        let filtered_row_len = window.output().width * self.depthwise.channels();
+        // The end of the input rows that are already expanded. The ring buffer contains the last of them.
         let mut expanded_end = 0;
-        for (index, output_tile) in output.chunks_mut(self.tile_rows * output_pitch).enumerate() {
+        for (index, output_tile) in output.chunks_mut(self.tile_rows * output_row_len).enumerate() {
             let start = rows.start + index * self.tile_rows;
             let tile = start..rows.end.min(start + self.tile_rows);
-            let filtered = &mut filtered[..tile.len() * filtered_pitch];
+            let filtered = &mut filtered[..tile.len() * filtered_row_len];
             match &self.expand {
                 Some(expand) => {
-                    let needed = window.input_rows(&tile);
-                    self.expand_rows(expand, input, expanded_end.max(needed.start)..needed.end, ring)?;
-                    expanded_end = needed.end;
+                    let needed_rows = window.input_rows(&tile);
+                    let new_rows = expanded_end.max(needed_rows.start)..needed_rows.end;
+                    self.expand_rows(expand, input, new_rows, ring)?;
+                    expanded_end = needed_rows.end;
                     self.depthwise.run_on_ring(ring, self.ring_rows, tile.clone(), filtered)?;
                 }
                 None => self.depthwise.run(input, tile.clone(), filtered)?,
             }
-            let residual = self.add_input.then(|| &input[tile.start * output_pitch..tile.end * output_pitch]);
+            let residual =
+                self.add_input.then(|| &input[tile.start * output_row_len..tile.end * output_row_len]);
             self.project.run(filtered, residual, output_tile)?;
         }
         Ok(())
@@ -172,15 +177,16 @@ impl InvertedResidual {
         ring: &mut [f32],
     ) -> Result<(), ShapeError> {
         let width = self.window().input().width;
-        let (pitch, ring_pitch) = (width * expand.channels(), width * expand.output_channels());
+        let (input_row_len, ring_row_len) =
+            (width * expand.input_channels(), width * expand.output_channels());
         while !rows.is_empty() {
-            // One call expands the consecutive rows up to the end of the ring buffer.
+            // Each call expands the rows up to the end of the ring buffer, where the buffer wraps around.
             let ring_row = rows.start % self.ring_rows;
             let count = rows.len().min(self.ring_rows - ring_row);
             expand.run(
-                &input[rows.start * pitch..(rows.start + count) * pitch],
+                &input[rows.start * input_row_len..(rows.start + count) * input_row_len],
                 None,
-                &mut ring[ring_row * ring_pitch..(ring_row + count) * ring_pitch],
+                &mut ring[ring_row * ring_row_len..(ring_row + count) * ring_row_len],
             )?;
             rows.start += count;
         }

@@ -1,4 +1,4 @@
-//! Defines the supported instruction sets, and runs kernels with each of them.
+//! Defines the supported instruction sets, and runs computations with each of them.
 
 use std::{fmt, str::FromStr};
 
@@ -10,9 +10,9 @@ use crate::vector::{Portable, Vector};
 
 /// An instruction set that this machine's CPU supports.
 ///
-/// A value proves that the CPU supports the instructions, because every function that returns an `Isa` checks
-/// the CPU: [`Isa::detect`], [`Isa::available`] and parsing a name (`"avx2".parse()`). Values are ordered by
-/// the width of the vectors.
+/// An `Isa` proves that the CPU supports the instructions, because every function that creates one checks the
+/// CPU: [`Isa::detect`], [`Isa::available`] and parsing a name (`"avx2".parse()`). Values are ordered by the
+/// width of the vectors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Isa(Level);
 
@@ -27,7 +27,7 @@ enum Level {
     Avx512,
 }
 
-/// Every instruction set of this architecture, from narrow vectors to wide ones.
+/// All instruction sets of the target architecture, from narrow vectors to wide ones.
 const LEVELS: &[Level] = &[
     Level::Portable,
     #[cfg(target_arch = "aarch64")]
@@ -38,8 +38,8 @@ const LEVELS: &[Level] = &[
     Level::Avx512,
 ];
 
-/// The names of the instruction sets of all architectures. They distinguish an instruction set that is not
-/// available from a misspelt name.
+/// The names of the instruction sets of all architectures. Parsing a name needs them to distinguish an
+/// unavailable instruction set from a misspelt name.
 const ALL_NAMES: [&str; 4] = ["portable", "neon", "avx2", "avx512"];
 
 impl Level {
@@ -55,7 +55,7 @@ impl Level {
         }
     }
 
-    /// Returns true if this machine's CPU supports the instructions.
+    /// Returns true if this machine's CPU supports the instruction set.
     fn is_available(self) -> bool {
         match self {
             Self::Portable => true,
@@ -79,8 +79,8 @@ impl Isa {
         Self::available().max().unwrap_or(Self::PORTABLE)
     }
 
-    /// Returns all instruction sets that this machine supports, from narrow vectors to wide ones. The
-    /// first is [`Isa::PORTABLE`].
+    /// Returns all instruction sets that this machine supports, from narrow vectors to wide ones. The first
+    /// is [`Isa::PORTABLE`].
     pub fn available() -> impl Iterator<Item = Self> {
         LEVELS.iter().copied().filter(|level| level.is_available()).map(Self)
     }
@@ -91,7 +91,7 @@ impl Isa {
         self.0.name()
     }
 
-    /// Returns the number of lanes in a vector.
+    /// Returns the number of `f32` lanes in a vector.
     pub(crate) fn lanes(self) -> usize {
         match self.0 {
             Level::Portable => Portable::LANES,
@@ -120,22 +120,23 @@ impl Isa {
     /// Runs `kernel` with the vectors of this instruction set.
     ///
     /// # Safety
-    /// The requirements of [`Kernel::run`] hold. The CPU always supports the instructions of an `Isa`.
-    pub(crate) unsafe fn run<K: Kernel>(self, kernel: K) {
+    /// The requirements of [`SimdKernel::run`] hold. The first of them always holds, because an `Isa` exists
+    /// only if the CPU supports its instructions.
+    pub(crate) unsafe fn run<K: SimdKernel>(self, kernel: K) {
         match self.0 {
-            // SAFETY: plain Rust needs no CPU features. The caller guarantees that data and slices are valid
-            // for the kernel.
+            // SAFETY: plain Rust needs no CPU features. The caller guarantees that packed weights and slices
+            // are valid for the kernel.
             Level::Portable => unsafe { kernel.run::<Portable>() },
             // SAFETY: an `Isa` of this level exists only if the CPU supports NEON. The caller guarantees that
-            // data and slices are valid for the kernel.
+            // packed weights and slices are valid for the kernel.
             #[cfg(target_arch = "aarch64")]
             Level::Neon => unsafe { run_neon(kernel) },
             // SAFETY: an `Isa` of this level exists only if the CPU supports AVX2 and FMA. The caller
-            // guarantees that data and slices are valid for the kernel.
+            // guarantees that packed weights and slices are valid for the kernel.
             #[cfg(target_arch = "x86_64")]
             Level::Avx2 => unsafe { run_avx2(kernel) },
             // SAFETY: an `Isa` of this level exists only if the CPU supports AVX-512F and AVX-512VL. The
-            // caller guarantees that data and slices are valid for the kernel.
+            // caller guarantees that packed weights and slices are valid for the kernel.
             #[cfg(target_arch = "x86_64")]
             Level::Avx512 => unsafe { run_avx512(kernel) },
         }
@@ -161,7 +162,7 @@ impl fmt::Display for IsaError {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unknown => write!(formatter, "not one of {}", ALL_NAMES.join(", ")),
-            Self::Unavailable => formatter.write_str("this CPU does not have these instructions"),
+            Self::Unavailable => formatter.write_str("this CPU does not support these instructions"),
         }
     }
 }
@@ -177,52 +178,52 @@ impl FromStr for Isa {
     }
 }
 
-/// A computation that is generic over the [`Vector`], together with its input and output.
-pub(crate) trait Kernel {
+/// A computation that can run with any type of [`Vector`], together with its input and output.
+pub(crate) trait SimdKernel {
     /// Runs the computation.
     ///
     /// Implementations are `#[inline(always)]`, so that they are compiled with the instructions of `V`.
     ///
     /// # Safety
     /// - The CPU supports the instructions of `V`.
-    /// - Packed data was packed for `V`.
-    /// - Every slice has the length that the kernel documents or its constructor checks.
+    /// - Packed weights were packed for `V`.
+    /// - Every slice has the length that the computation requires.
     unsafe fn run<V: Vector>(self);
 }
 
 /// Runs `kernel` compiled with NEON.
 ///
 /// # Safety
-/// The requirements of [`Kernel::run`] hold. The CPU supports NEON.
+/// The requirements of [`SimdKernel::run`] hold. The CPU supports NEON.
 #[cfg(target_arch = "aarch64")]
 #[target_feature(enable = "neon")]
-unsafe fn run_neon<K: Kernel>(kernel: K) {
-    // SAFETY: the caller guarantees that the CPU supports these instructions and that data and slices are
-    // valid for the kernel.
+unsafe fn run_neon<K: SimdKernel>(kernel: K) {
+    // SAFETY: the caller guarantees that the CPU supports these instructions and that packed weights and
+    // slices are valid for the kernel.
     unsafe { kernel.run::<F32x4>() }
 }
 
 /// Runs `kernel` compiled with AVX2 and FMA.
 ///
 /// # Safety
-/// The requirements of [`Kernel::run`] hold. The CPU supports AVX2 and FMA.
+/// The requirements of [`SimdKernel::run`] hold. The CPU supports AVX2 and FMA.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma")]
-unsafe fn run_avx2<K: Kernel>(kernel: K) {
-    // SAFETY: the caller guarantees that the CPU supports these instructions and that data and slices are
-    // valid for the kernel.
+unsafe fn run_avx2<K: SimdKernel>(kernel: K) {
+    // SAFETY: the caller guarantees that the CPU supports these instructions and that packed weights and
+    // slices are valid for the kernel.
     unsafe { kernel.run::<F32x8>() }
 }
 
 /// Runs `kernel` compiled with AVX-512F and AVX-512VL.
 ///
 /// # Safety
-/// The requirements of [`Kernel::run`] hold. The CPU supports AVX-512F and AVX-512VL.
+/// The requirements of [`SimdKernel::run`] hold. The CPU supports AVX-512F and AVX-512VL.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,avx512vl")]
-unsafe fn run_avx512<K: Kernel>(kernel: K) {
-    // SAFETY: the caller guarantees that the CPU supports these instructions and that data and slices are
-    // valid for the kernel.
+unsafe fn run_avx512<K: SimdKernel>(kernel: K) {
+    // SAFETY: the caller guarantees that the CPU supports these instructions and that packed weights and
+    // slices are valid for the kernel.
     unsafe { kernel.run::<F32x16>() }
 }
 
@@ -231,13 +232,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_detected_instruction_set_is_the_widest_available() {
+    fn detected_instruction_set_is_the_widest_available() {
         assert_eq!(Isa::available().last(), Some(Isa::detect()));
         assert_eq!(Isa::available().next(), Some(Isa::PORTABLE));
     }
 
     #[test]
-    fn a_name_parses_to_its_instruction_set() {
+    fn name_parses_to_its_instruction_set() {
         for isa in Isa::available() {
             assert_eq!(isa.name().parse(), Ok(isa));
         }
@@ -245,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn an_instruction_set_of_a_different_architecture_is_unavailable_not_unknown() {
+    fn instruction_set_of_another_architecture_is_unavailable_rather_than_unknown() {
         let foreign = if cfg!(target_arch = "aarch64") { "avx2" } else { "neon" };
         assert_eq!(foreign.parse::<Isa>(), Err(IsaError::Unavailable));
         assert!(LEVELS.iter().all(|level| ALL_NAMES.contains(&level.name())));

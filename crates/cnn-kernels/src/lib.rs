@@ -1,22 +1,25 @@
 //! CPU kernels for convolutional networks, as pure functions over slices.
 //!
-//! - [`Isa`] is an instruction set, which is detected at run time.
-//! - [`PackedConv1x1`], [`FirstConv`], [`Depthwise`] and [`global_average_pool`] are the operators. The
-//!   weights of an operator are packed once, for one [`Isa`].
-//! - [`InvertedResidual`] combines three operators, and computes them in tiles that stay in the cache.
-//! - [`ceiling`] runs multiply-adds at the maximum speed of the machine, for benchmarks.
+//! - [`Isa`] is an instruction set that the CPU was found to support at run time.
+//! - [`PackedConv1x1`], [`FirstConv`], [`Depthwise`] and [`global_average_pool`] are the operators. An
+//!   operator with weights packs them when it is created, for one [`Isa`].
+//! - [`InvertedResidual`] combines two 1×1 convolutions and a depthwise convolution. It computes them in
+//!   tiles that stay in the cache.
+//! - [`ceiling`] runs multiply-adds at the maximum speed of the CPU, for comparison in benchmarks.
 //!
-//! Start reading at [`PackedConv1x1`], then the modules `gemm`, where most of the time is spent, and
-//! `vector`, whose trait makes every kernel generic over the instruction set.
+//! Start reading at [`PackedConv1x1`]. Then read the private modules `gemm`, which takes most of the
+//! computing time, and `vector`, whose trait `Vector` makes the kernels generic over the instruction set.
 //!
 //! # Conventions
 //! - An image is an `f32` slice of shape `[height][width][channels]` without padding. Any number of channels
 //!   is possible.
-//! - Kernels neither allocate nor start threads. Callers may split an image into ranges of rows or pixels and
-//!   compute them in parallel, which does not change a bit of the result.
-//! - If sizes do not match, a kernel returns a [`ShapeError`] and writes nothing.
+//! - Running an operator neither allocates memory nor starts threads. Callers may split an image into ranges
+//!   of rows or pixels and compute them in parallel. The results are bit-identical to those of a single call.
+//! - If sizes do not match, an operator returns a [`ShapeError`] and writes nothing.
+//! - "Kernel" has two meanings: the weights that a convolution moves over an image, and a computation that
+//!   runs with vector instructions (the private trait `SimdKernel`).
 //!
-//! All `unsafe` code of the project is in this crate.
+//! Except for tests, all `unsafe` code of the project is in this crate.
 
 mod aligned;
 pub mod ceiling;

@@ -1,7 +1,7 @@
 //! Implements global average pooling.
 
 use crate::{
-    isa::{Isa, Kernel},
+    isa::{Isa, SimdKernel},
     shape::{ShapeError, check_length},
     vector::Vector,
 };
@@ -11,7 +11,7 @@ use crate::{
 /// The length of `output` is the number of channels.
 ///
 /// # Errors
-/// Returns an error if `output` is empty, or if `input` is empty or not a whole number of pixels.
+/// Returns an error if `output` is empty, or if `input` does not hold a positive whole number of pixels.
 ///
 /// # Examples
 /// Averages two pixels with three channels:
@@ -28,8 +28,8 @@ pub fn global_average_pool(isa: Isa, input: &[f32], output: &mut [f32]) -> Resul
     let channels = output.len();
     let pixels = input.len().checked_div(channels).ok_or(ShapeError::Zero)?;
     check_length("input", pixels.max(1) * channels, input.len())?;
-    // SAFETY: `GlobalAverage` uses no packed data. The check above guarantees that `input` has `pixels` times
-    // as many elements as `output`.
+    // SAFETY: `GlobalAverage` uses no packed weights. The check above guarantees that `input` has `pixels`
+    // times as many elements as `output`.
     unsafe { isa.run(GlobalAverage { input, pixels, output }) };
     Ok(())
 }
@@ -40,11 +40,11 @@ struct GlobalAverage<'a> {
     output: &'a mut [f32],
 }
 
-/// Number of vectors that are summed at the same time. Their additions are independent, which hides the
-/// latency of an addition.
+/// Number of vectors that are summed at the same time. Their additions do not depend on each other, which
+/// hides the latency of an addition.
 const PARALLEL_SUMS: usize = 4;
 
-impl Kernel for GlobalAverage<'_> {
+impl SimdKernel for GlobalAverage<'_> {
     #[inline(always)]
     unsafe fn run<V: Vector>(self) {
         let channels = self.output.len();
@@ -52,38 +52,38 @@ impl Kernel for GlobalAverage<'_> {
         let input = self.input.as_ptr();
         let mut channel = 0;
         // SAFETY: the caller guarantees that the CPU supports `V` and that `input` consists of `pixels`
-        // pixels with as many channels as `output` is long. Every load and store is inside the channels of
-        // one pixel: the first loop runs only while whole vectors remain, the second one touches only the
-        // remaining `lanes` lanes.
+        // pixels of `channels` channels. Every load and store is inside the channels of one pixel: the first
+        // loop runs only while `PARALLEL_SUMS` whole vectors remain, and the second loop accesses at most the
+        // remaining channels.
         unsafe {
-            #[expect(clippy::cast_precision_loss, reason = "images are smaller than 2^24 pixels")]
+            #[expect(clippy::cast_precision_loss, reason = "an image has fewer than 2^24 pixels")]
             let scale = V::splat(1.0 / self.pixels as f32);
             while channel + PARALLEL_SUMS * V::LANES <= channels {
                 let mut sums = [V::splat(0.0); PARALLEL_SUMS];
                 for pixel in 0..self.pixels {
-                    for (vector, sum) in sums.iter_mut().enumerate() {
-                        *sum = sum.add(V::load(input.add(pixel * channels + channel + vector * V::LANES)));
+                    for (index, sum) in sums.iter_mut().enumerate() {
+                        *sum = sum.add(V::load(input.add(pixel * channels + channel + index * V::LANES)));
                     }
                 }
-                for (vector, sum) in sums.iter().enumerate() {
-                    sum.mul(scale).store(output.add(channel + vector * V::LANES));
+                for (index, sum) in sums.iter().enumerate() {
+                    sum.mul(scale).store(output.add(channel + index * V::LANES));
                 }
                 channel += PARALLEL_SUMS * V::LANES;
             }
             while channel < channels {
-                let lanes = channels - channel;
+                let remaining = channels - channel;
                 let mut sum = V::splat(0.0);
                 for pixel in 0..self.pixels {
                     let source = input.add(pixel * channels + channel);
-                    sum = sum.add(if lanes < V::LANES {
-                        V::load_first(source, lanes)
+                    sum = sum.add(if remaining < V::LANES {
+                        V::load_first(source, remaining)
                     } else {
                         V::load(source)
                     });
                 }
                 let (mean, target) = (sum.mul(scale), output.add(channel));
-                if lanes < V::LANES {
-                    mean.store_first(target, lanes)
+                if remaining < V::LANES {
+                    mean.store_first(target, remaining)
                 } else {
                     mean.store(target)
                 }

@@ -1,26 +1,26 @@
-//! Defines sizes, windows and clamps, and the error for sizes that do not match.
+//! Defines image sizes, windows, clamps, and the error for sizes that do not match.
 
 use std::{fmt, ops::Range};
 
-/// Error returned when sizes do not match. The function that returns the error has computed nothing.
+/// Error returned when sizes do not match. A function that returns this error has written nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ShapeError {
     /// The length of a slice does not match the sizes.
     Length {
         /// Name of the slice.
-        what: &'static str,
+        slice: &'static str,
         /// Expected number of elements.
         expected: usize,
         /// Actual number of elements.
         actual: usize,
     },
-    /// A size is zero that must be at least one.
+    /// A size that must be positive is zero.
     Zero,
     /// The sizes exceed the address space.
     TooLarge,
-    /// The window is larger than the padded image.
-    WindowTooLarge,
-    /// The depthwise convolution does not support the kernel or stride.
+    /// The kernel is larger than the padded image.
+    KernelTooLarge,
+    /// The depthwise convolution does not support the combination of kernel and stride.
     Unsupported {
         /// Height and width of the kernel.
         kernel: usize,
@@ -29,54 +29,58 @@ pub enum ShapeError {
     },
     /// A range of rows is not inside the output.
     Rows {
-        /// End of the range.
+        /// End of the range, exclusive.
         end: usize,
         /// Number of rows of the output.
         height: usize,
     },
-    /// Two operators of a block do not match.
+    /// The operators of a block do not match. The message says which of them.
     Mismatch(&'static str),
 }
 
 impl fmt::Display for ShapeError {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Length { what, expected, actual } => {
-                write!(formatter, "{what} should have {expected} elements and has {actual}")
+            Self::Length { slice, expected, actual } => {
+                write!(formatter, "{slice} should have {expected} elements but has {actual}")
             }
-            Self::Zero => formatter.write_str("a size is zero"),
-            Self::TooLarge => formatter.write_str("the sizes are larger than memory can be"),
-            Self::WindowTooLarge => formatter.write_str("the window is larger than the padded image"),
+            Self::Zero => formatter.write_str("a size is zero but must be positive"),
+            Self::TooLarge => formatter.write_str("the sizes exceed the address space"),
+            Self::KernelTooLarge => formatter.write_str("the kernel is larger than the padded image"),
             Self::Unsupported { kernel, stride } => {
-                write!(formatter, "no depthwise kernel of {kernel}x{kernel} with stride {stride}")
+                write!(
+                    formatter,
+                    "a {kernel}x{kernel} depthwise convolution with stride {stride} is not supported"
+                )
             }
             Self::Rows { end, height } => {
-                write!(formatter, "rows up to {end} of an output of {height} rows")
+                write!(formatter, "the row range ends at {end}, but the output has {height} rows")
             }
-            Self::Mismatch(what) => formatter.write_str(what),
+            Self::Mismatch(message) => formatter.write_str(message),
         }
     }
 }
 
 impl std::error::Error for ShapeError {}
 
-/// Returns the product of `factors`, checked to be positive and small enough for an array of `f32`.
+/// Returns the product of `factors` if it is positive and memory can hold that many `f32`.
 pub(crate) fn checked_volume(factors: &[usize]) -> Result<usize, ShapeError> {
     let product = factors.iter().try_fold(1_usize, |product, factor| product.checked_mul(*factor));
     match product {
         Some(0) => Err(ShapeError::Zero),
-        // A slice has at most isize::MAX bytes. Half of that size leaves room for padding to whole vectors.
+        // A slice has at most `isize::MAX` bytes. The limit is half of that, because callers add padding to
+        // whole vectors.
         Some(product) if product <= isize::MAX.unsigned_abs() / (2 * size_of::<f32>()) => Ok(product),
         _ => Err(ShapeError::TooLarge),
     }
 }
 
-/// Checks that the slice named `what` has `expected` elements.
-pub(crate) fn check_length(what: &'static str, expected: usize, actual: usize) -> Result<(), ShapeError> {
-    if expected == actual { Ok(()) } else { Err(ShapeError::Length { what, expected, actual }) }
+/// Checks that the slice named `slice` has `expected` elements.
+pub(crate) fn check_length(slice: &'static str, expected: usize, actual: usize) -> Result<(), ShapeError> {
+    if expected == actual { Ok(()) } else { Err(ShapeError::Length { slice, expected, actual }) }
 }
 
-/// Checks that `rows` is a range inside `height` rows.
+/// Checks that `rows` is a range of the `height` rows of an output.
 pub(crate) fn check_rows(rows: &Range<usize>, height: usize) -> Result<(), ShapeError> {
     if rows.start <= rows.end && rows.end <= height {
         Ok(())
@@ -85,7 +89,7 @@ pub(crate) fn check_rows(rows: &Range<usize>, height: usize) -> Result<(), Shape
     }
 }
 
-/// Bounds of an activation: `x` becomes `min(max(x, lo), hi)`, and NaN stays NaN.
+/// Bounds of an output value: `x` becomes `min(max(x, lo), hi)`, and NaN stays NaN.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Clamp {
     /// Lower bound.
@@ -120,7 +124,7 @@ impl Size {
     }
 }
 
-/// Padding around an image, as numbers of rows or columns of zeros.
+/// Padding around an image, in rows or columns of zeros.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Pads {
     /// Number of rows above the image.
@@ -134,14 +138,14 @@ pub struct Pads {
 }
 
 impl Pads {
-    /// Creates the same padding on all four sides.
+    /// Creates padding of `pixels` rows or columns on each of the four sides.
     #[must_use]
     pub fn all(pixels: usize) -> Self {
         Self { top: pixels, left: pixels, bottom: pixels, right: pixels }
     }
 }
 
-/// A square kernel that moves over a padded image, and the size of the resulting image.
+/// A square kernel that moves over a padded image, and the size of the output image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Window {
     input: Size,
@@ -159,15 +163,15 @@ impl Window {
     /// Returns an error if a size is zero, the kernel is larger than the padded image, or the sizes overflow.
     pub fn new(input: Size, kernel: usize, stride: usize, pads: Pads) -> Result<Self, ShapeError> {
         checked_volume(&[input.height, input.width, kernel, kernel, stride])?;
-        let step_count = |size: usize, before: usize, after: usize| {
+        let position_count = |size: usize, before: usize, after: usize| {
             let padded = size.checked_add(before).and_then(|size| size.checked_add(after));
             let padded = padded.ok_or(ShapeError::TooLarge)?;
-            let room = padded.checked_sub(kernel).ok_or(ShapeError::WindowTooLarge)?;
+            let room = padded.checked_sub(kernel).ok_or(ShapeError::KernelTooLarge)?;
             Ok(room / stride + 1)
         };
         let output = Size {
-            height: step_count(input.height, pads.top, pads.bottom)?,
-            width: step_count(input.width, pads.left, pads.right)?,
+            height: position_count(input.height, pads.top, pads.bottom)?,
+            width: position_count(input.width, pads.left, pads.right)?,
         };
         checked_volume(&[output.height, output.width])?;
         Ok(Self { input, kernel, stride, pads, output })
@@ -179,19 +183,19 @@ impl Window {
         self.input
     }
 
-    /// Returns the size of the resulting image, which has one pixel per step.
+    /// Returns the size of the output image, which has one pixel per kernel position.
     #[must_use]
     pub fn output(&self) -> Size {
         self.output
     }
 
-    /// Returns the side of the kernel in pixels.
+    /// Returns the height of the kernel in pixels, which equals its width.
     #[must_use]
     pub fn kernel(&self) -> usize {
         self.kernel
     }
 
-    /// Returns the distance between two steps in pixels.
+    /// Returns the distance in pixels between neighbouring kernel positions.
     #[must_use]
     pub fn stride(&self) -> usize {
         self.stride
@@ -203,29 +207,29 @@ impl Window {
         self.pads
     }
 
-    /// Returns the rows of the kernel that are over the image, not over its padding, at output row `y`.
+    /// Returns the kernel rows that are over the image, not over its padding, at output row `y`.
     pub(crate) fn kernel_rows(&self, y: usize) -> Range<usize> {
-        taps_over_image(y * self.stride, self.kernel, self.pads.top, self.input.height)
+        range_over_image(y * self.stride, self.kernel, self.pads.top, self.input.height)
     }
 
-    /// Returns the columns of the kernel that are over the image, not over its padding, at output column `x`.
+    /// Returns the kernel columns that are over the image, not over its padding, at output column `x`.
     pub(crate) fn kernel_columns(&self, x: usize) -> Range<usize> {
-        taps_over_image(x * self.stride, self.kernel, self.pads.left, self.input.width)
+        range_over_image(x * self.stride, self.kernel, self.pads.left, self.input.width)
     }
 
-    /// Returns the input row under row `tap` of the kernel at output row `y`. `tap` must be one of
-    /// [`Self::kernel_rows`].
-    pub(crate) fn input_row(&self, y: usize, tap: usize) -> usize {
-        y * self.stride + tap - self.pads.top
+    /// Returns the input row under row `kernel_row` of the kernel at output row `y`. `kernel_row` must be one
+    /// of [`Self::kernel_rows`].
+    pub(crate) fn input_row(&self, y: usize, kernel_row: usize) -> usize {
+        y * self.stride + kernel_row - self.pads.top
     }
 
-    /// Returns the input column under column `tap` of the kernel at output column `x`. `tap` must be one of
-    /// [`Self::kernel_columns`].
-    pub(crate) fn input_column(&self, x: usize, tap: usize) -> usize {
-        x * self.stride + tap - self.pads.left
+    /// Returns the input column under column `kernel_column` of the kernel at output column `x`.
+    /// `kernel_column` must be one of [`Self::kernel_columns`].
+    pub(crate) fn input_column(&self, x: usize, kernel_column: usize) -> usize {
+        x * self.stride + kernel_column - self.pads.left
     }
 
-    /// Returns the input rows that the output rows `rows` depend on.
+    /// Returns the input rows from which the output rows `rows` are computed.
     pub(crate) fn input_rows(&self, rows: &Range<usize>) -> Range<usize> {
         let start = (rows.start * self.stride).saturating_sub(self.pads.top);
         let end = (rows.end.saturating_sub(1) * self.stride + self.kernel).saturating_sub(self.pads.top);
@@ -243,12 +247,13 @@ impl Window {
     }
 }
 
-/// Returns the rows or columns of a kernel that are over an image of `size` rows or columns.
+/// Returns the kernel rows that are over the image, not over its padding. Works the same for columns.
 ///
-/// `begin` is the position of the kernel, counted from the start of the padding of `before` rows or columns.
-fn taps_over_image(begin: usize, kernel: usize, before: usize, size: usize) -> Range<usize> {
-    let end = (size + before).saturating_sub(begin).min(kernel);
-    before.saturating_sub(begin).min(end)..end
+/// The kernel has `kernel` rows and the image `size` rows. The padding before the image has `padding` rows.
+/// `position` is the first row under the kernel, counted from the start of the padding.
+fn range_over_image(position: usize, kernel: usize, padding: usize, size: usize) -> Range<usize> {
+    let end = (size + padding).saturating_sub(position).min(kernel);
+    padding.saturating_sub(position).min(end)..end
 }
 
 #[cfg(test)]
@@ -258,7 +263,7 @@ mod tests {
     const IMAGE: Size = Size { height: 5, width: 4 };
 
     #[test]
-    fn padding_and_stride_give_the_same_size_as_in_onnx() {
+    fn output_size_follows_from_padding_and_stride_as_in_onnx() {
         let pads = Pads { top: 0, left: 1, bottom: 1, right: 2 };
         let window = Window::new(IMAGE, 3, 2, pads).unwrap();
         assert_eq!(window.output(), Size { height: 2, width: 3 });
@@ -271,13 +276,13 @@ mod tests {
 
     #[test]
     fn windows_with_invalid_sizes_are_refused() {
-        assert_eq!(Window::new(IMAGE, 6, 1, Pads::default()), Err(ShapeError::WindowTooLarge));
+        assert_eq!(Window::new(IMAGE, 6, 1, Pads::default()), Err(ShapeError::KernelTooLarge));
         assert_eq!(Window::new(IMAGE, 3, 0, Pads::default()), Err(ShapeError::Zero));
         assert_eq!(Window::new(IMAGE, 3, 1, Pads::all(usize::MAX)), Err(ShapeError::TooLarge));
     }
 
     #[test]
-    fn a_kernel_completely_over_the_padding_has_no_rows_over_the_image() {
+    fn kernel_completely_over_the_padding_has_no_rows_over_the_image() {
         let window = Window::new(IMAGE, 3, 1, Pads::all(4)).unwrap();
         assert!(window.kernel_rows(0).is_empty());
         assert!(window.kernel_rows(window.output().height - 1).is_empty());

@@ -1,4 +1,4 @@
-//! Tests that running a packed kernel does not allocate.
+//! Checks that running an operator allocates no memory.
 //!
 //! This file is a separate test program, because it replaces the allocator of the whole process.
 
@@ -13,23 +13,23 @@ use cnn_kernels::{
 };
 
 thread_local! {
-    static ALLOCATIONS: Cell<usize> = const { Cell::new(0) };
+    static ALLOCATION_COUNT: Cell<usize> = const { Cell::new(0) };
 }
 
 /// An allocator that counts the allocations of each thread and forwards each call to the system allocator.
 struct CountingAllocator;
 
-// SAFETY: every call is forwarded to the system allocator, which fulfils the contract. The count itself does
-// not allocate.
+// SAFETY: every call is forwarded to the system allocator, which fulfils the contract of `GlobalAlloc`.
+// Counting does not allocate.
 unsafe impl GlobalAlloc for CountingAllocator {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.set(ALLOCATIONS.get() + 1);
+        ALLOCATION_COUNT.set(ALLOCATION_COUNT.get() + 1);
         // SAFETY: the caller guarantees that `layout` is valid.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
-        // SAFETY: the caller guarantees that `memory` was allocated by this allocator with `layout`. `alloc`
+        // SAFETY: the caller guarantees that `memory` was allocated with `layout` by this allocator, which
         // gets its memory from the system allocator.
         unsafe { System.dealloc(memory, layout) }
     }
@@ -40,46 +40,47 @@ static ALLOCATOR: CountingAllocator = CountingAllocator;
 
 /// Runs `work` and returns the number of allocations that this thread made during `work`.
 fn count_allocations(work: impl FnOnce()) -> usize {
-    let before = ALLOCATIONS.get();
+    let before = ALLOCATION_COUNT.get();
     work();
-    ALLOCATIONS.get() - before
+    ALLOCATION_COUNT.get() - before
 }
 
 #[test]
-fn an_allocation_is_counted() {
+fn allocation_is_counted() {
     assert_eq!(count_allocations(|| drop(std::hint::black_box(Box::new(1)))), 1);
 }
 
 #[test]
-fn packed_kernels_run_without_allocating() {
+fn operators_run_without_allocating() {
     let size = Size { height: 9, width: 9 };
     let window = Window::new(size, 3, 1, Pads::all(1)).unwrap();
     for isa in Isa::available() {
-        let conv = |channels: usize, outputs: usize| {
-            let weights = vec![0.1; channels * outputs];
-            PackedConv1x1::new(isa, channels, &weights, &vec![0.1; outputs], Clamp::RELU6).unwrap()
+        let conv = |input_channels: usize, output_channels: usize| {
+            let weights = vec![0.1; input_channels * output_channels];
+            let bias = vec![0.1; output_channels];
+            PackedConv1x1::new(isa, input_channels, &weights, &bias, Clamp::RELU6).unwrap()
         };
         let depthwise = Depthwise::new(isa, window, &[0.1; 9 * 21], &[0.1; 21], Clamp::RELU6).unwrap();
         let (expand, project) = (conv(5, 21), conv(21, 5));
         let first = FirstConv::new(isa, window, 5, &[0.1; 21 * 5 * 9], &[0.1; 21], Clamp::RELU).unwrap();
         let block =
             InvertedResidual::new(Some(expand.clone()), depthwise.clone(), project.clone(), true).unwrap();
-        let block = block.with_tile_bytes(10_000);
+        let block = block.with_max_tile_bytes(10_000);
 
         let input = AlignedBuffer::zeroed(size.pixels() * 5);
-        let mut wide = AlignedBuffer::zeroed(size.pixels() * 21);
-        let mut filtered = wide.clone();
+        let mut expanded = AlignedBuffer::zeroed(size.pixels() * 21);
+        let mut filtered = expanded.clone();
         let mut output = input.clone();
         let mut scratch = AlignedBuffer::zeroed(block.scratch_len());
         let mut means = [0.0; 21];
         let count = count_allocations(|| {
-            first.run(&input, 0..9, &mut wide).unwrap();
-            expand.run(&input, None, &mut wide).unwrap();
-            depthwise.run(&wide, 0..9, &mut filtered).unwrap();
+            first.run(&input, 0..9, &mut expanded).unwrap();
+            expand.run(&input, None, &mut expanded).unwrap();
+            depthwise.run(&expanded, 0..9, &mut filtered).unwrap();
             project.run(&filtered, Some(&input), &mut output).unwrap();
             block.run(&input, 0..9, &mut scratch, &mut output).unwrap();
-            global_average_pool(isa, &wide, &mut means).unwrap();
+            global_average_pool(isa, &expanded, &mut means).unwrap();
         });
-        assert_eq!(count, 0, "{isa}");
+        assert_eq!(count, 0, "allocations on {isa}");
     }
 }

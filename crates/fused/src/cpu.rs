@@ -1,6 +1,6 @@
 //! Runs a chain with the CPU kernels.
 //!
-//! This module packs the weights, plans the memory and divides the work between threads.
+//! This module packs the weights, reuses memory between images and divides the work between threads.
 
 use std::{
     ops::Range,
@@ -21,53 +21,59 @@ use crate::plan::{Conv, Plan, Step};
 
 type FlexTensor = FloatTensor<Flex>;
 
-/// Number of elements per block of a transposition. A block takes 16 KiB, which fit the first-level cache.
-const TRANSPOSE_BLOCK: usize = 4 << 10;
-/// Number of pixels that are shifted at a time. The values of 16 pixels fill whole vector registers for any
-/// number of channels.
-const SHIFTED_PIXELS: usize = 16;
+/// Number of elements that [`transpose`] writes per block. A block takes 16 KiB, which fit the first-level
+/// cache.
+const TRANSPOSE_BLOCK_LEN: usize = 4 << 10;
+/// Number of pixels to which [`CpuChain::add_shift`] adds the shift at a time. The values of 16 pixels fill
+/// whole vector registers for any number of channels.
+const SHIFT_BLOCK_PIXELS: usize = 16;
 
-/// Order of the values of an image in memory.
+/// The order of an image's values in memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Order {
-    /// `[channels][height][width]`.
-    Planes,
+enum ImageLayout {
+    /// `[channels][height][width]`, the order of burn.
+    Planar,
     /// `[height][width][channels]`, the order of the CPU kernels.
-    Pixels,
+    Interleaved,
 }
 
 /// A chain with packed weights.
 #[derive(Debug)]
 pub(crate) struct CpuChain {
     isa: Isa,
-    /// `[channels, height, width]` of the input.
-    input: [usize; 3],
-    /// `[channels, height, width]` of the output.
-    output: [usize; 3],
-    /// True if the output is one row per image and not a feature map.
-    flat: bool,
-    /// Constants to add to the channels of [`SHIFTED_PIXELS`] pixels; empty if the plan has no shift.
+    /// `[channels, height, width]`.
+    input_shape: [usize; 3],
+    /// `[channels, height, width]`.
+    output_shape: [usize; 3],
+    /// True if the output tensor has the shape `[batch, channels]`, without height and width.
+    is_flat: bool,
+    /// The constants that are added to the input channels, repeated for [`SHIFT_BLOCK_PIXELS`] pixels. Empty
+    /// if the plan adds none.
     shift: Vec<f32>,
-    stages: Vec<Stage>,
+    steps: Vec<PackedStep>,
     /// Number of elements of the largest feature map.
     map_len: usize,
     /// Number of elements of scratch memory per thread.
     scratch_len: usize,
-    /// Workspaces that no image uses at the moment. Each image takes a workspace and returns it afterwards. A
-    /// workspace is allocated only if more images run at the same time than ever before.
-    workspaces: Mutex<Vec<Workspace>>,
+    /// Workspaces that are not in use. [`Self::run_image`] removes one and returns it afterwards. A workspace
+    /// is allocated only if none of these is large enough.
+    free_workspaces: Mutex<Vec<Workspace>>,
 }
 
 /// A step with packed weights.
 #[derive(Debug)]
-struct Stage {
+struct PackedStep {
     operator: Operator,
+    /// Number of elements of the input.
     input_len: usize,
-    /// Number of parts of the output, rows or pixels, that can be computed independently.
+    /// Number of units of the output. A unit is the smallest part that can be computed separately: a pixel, a
+    /// row or the whole output.
     unit_count: usize,
+    /// Number of elements per unit.
     unit_len: usize,
 }
 
+/// The operator of `cnn-kernels` that computes a step.
 #[derive(Debug)]
 enum Operator {
     Dense(FirstConv),
@@ -77,12 +83,12 @@ enum Operator {
     Pool,
 }
 
-/// The memory to run one image.
+/// The memory for computing one image.
 #[derive(Debug)]
 struct Workspace {
-    /// The feature maps before and after a stage.
+    /// The input and the output of the current step.
     maps: [AlignedBuffer; 2],
-    /// Scratch memory of all threads that work on the image.
+    /// Scratch memory, which is divided equally between the threads that work on the image.
     scratch: AlignedBuffer,
 }
 
@@ -90,10 +96,11 @@ impl CpuChain {
     /// Packs the weights of a plan.
     ///
     /// # Panics
-    /// Panics if the number of weights differs from [`Plan::weights_len`].
+    /// Panics if the number of weights differs from [`Plan::weights_len`], or if the kernels do not support
+    /// the plan.
     #[expect(
         clippy::panic,
-        reason = "a burn operator cannot return an error; only weights of another model have another length"
+        reason = "a burn operator cannot return an error, and generated code passes matching plans and weights"
     )]
     pub(crate) fn from_tensor(isa: Isa, plan: &Plan, weights: &FlexTensor) -> Self {
         let weights = weights.to_contiguous();
@@ -102,136 +109,147 @@ impl CpuChain {
             .unwrap_or_else(|error| panic!("the weights do not fit the chain's plan: {error}"))
     }
 
+    /// Packs `weights`, which must have [`Plan::weights_len`] elements.
     pub(crate) fn new(isa: Isa, plan: &Plan, weights: &[f32]) -> Result<Self, ShapeError> {
         let expected = plan.weights_len();
         if weights.len() != expected {
-            return Err(ShapeError::Length { what: "weights", expected, actual: weights.len() });
+            return Err(ShapeError::Length { slice: "weights", expected, actual: weights.len() });
         }
         let (shift, weights) = weights.split_at(plan.shift_len());
-        let mut packer = Packer { isa, weights };
+        let mut packer = Packer { isa, remaining_weights: weights };
         let mut shape = plan.input;
-        let mut stages = Vec::new();
+        let mut steps = Vec::new();
         for step in &plan.steps {
-            stages.extend(packer.pack_step(step, shape)?);
+            steps.extend(packer.pack_step(step, shape)?);
             shape = step.output_shape(shape);
         }
-        let inputs = stages.iter().map(|stage| stage.input_len);
-        let outputs = stages.iter().map(|stage| stage.unit_count * stage.unit_len);
+        let inputs = steps.iter().map(|step| step.input_len);
+        let outputs = steps.iter().map(|step| step.unit_count * step.unit_len);
         let map_len = inputs.chain(outputs).chain([plan.input.iter().product()]).max().unwrap_or(0);
-        let scratch_len = stages.iter().map(Stage::scratch_len).max().unwrap_or(0);
-        // Each thread's part consists of whole cache lines, so that no two threads write to the same line.
+        let scratch_len = steps.iter().map(PackedStep::scratch_len).max().unwrap_or(0);
+        // Rounds up to whole cache lines of 16 floats, so that the parts of two threads never share one.
         let scratch_len = scratch_len.next_multiple_of(16);
         Ok(Self {
             isa,
-            input: plan.input,
-            output: shape,
-            flat: plan.is_flat(),
-            shift: shift.repeat(SHIFTED_PIXELS),
-            stages,
+            input_shape: plan.input,
+            output_shape: shape,
+            is_flat: plan.is_flat(),
+            shift: shift.repeat(SHIFT_BLOCK_PIXELS),
+            steps,
             map_len,
             scratch_len,
-            workspaces: Mutex::default(),
+            free_workspaces: Mutex::default(),
         })
     }
 
-    /// Computes the outputs for a batch of images.
+    /// Computes the output for a batch of images of shape `[batch, channels, height, width]`.
     ///
     /// # Panics
     /// Panics if `input` does not have the plan's shape.
     #[expect(clippy::panic, reason = "a burn operator cannot return an error")]
     pub(crate) fn run_tensor(&self, input: &FlexTensor) -> FlexTensor {
-        let [channels, height, width] = self.output;
+        let [channels, height, width] = self.output_shape;
         let batch = input.layout().shape()[0];
-        let shape = if self.flat {
+        let shape = if self.is_flat {
             Shape::new([batch, channels])
         } else {
             Shape::new([batch, channels, height, width])
         };
         let mut output = FlexTensor::zeros(shape, DType::F32);
-        let planes;
-        let (images, order) = match pixel_order_values(input) {
-            Some(images) => (images, Order::Pixels),
+        let contiguous;
+        let (images, layout) = match interleaved_values(input) {
+            Some(images) => (images, ImageLayout::Interleaved),
             None => {
-                planes = input.to_contiguous();
-                (planes.as_slice::<f32>().unwrap_or_default(), Order::Planes)
+                contiguous = input.to_contiguous();
+                (contiguous.as_slice::<f32>().unwrap_or_default(), ImageLayout::Planar)
             }
         };
-        if let Err(error) = self.run(images, order, batch, output.storage_mut()) {
-            panic!("the chain cannot run on a batch of {batch} with {} values in all: {error}", images.len());
+        if let Err(error) = self.run(images, layout, batch, output.storage_mut()) {
+            panic!(
+                "the chain cannot run on a batch of {batch} images with {} values in total: {error}",
+                images.len()
+            );
         }
         output
     }
 
-    /// Computes the outputs for `batch` images.
-    fn run(&self, images: &[f32], order: Order, batch: usize, outputs: &mut [f32]) -> Result<(), ShapeError> {
-        let image_len: usize = self.input.iter().product();
-        let output_len: usize = self.output.iter().product();
+    /// Computes the outputs for `batch` images. The outputs are planar.
+    fn run(
+        &self,
+        images: &[f32],
+        layout: ImageLayout,
+        batch: usize,
+        outputs: &mut [f32],
+    ) -> Result<(), ShapeError> {
+        let image_len: usize = self.input_shape.iter().product();
+        let output_len: usize = self.output_shape.iter().product();
         check_len("input", batch * image_len, images.len())?;
         check_len("output", batch * output_len, outputs.len())?;
         let threads = rayon::current_num_threads();
-        // Up to a multiple of the thread count, images run in parallel, one per thread. The remaining images
-        // run one after another, each on all threads.
-        let whole_images = batch / threads * threads;
-        let (images, rest) = images.split_at(whole_images * image_len);
-        let (outputs, rest_outputs) = outputs.split_at_mut(whole_images * output_len);
+        // Images run in parallel, one per thread, as long as enough remain for all threads. The remaining
+        // images run one after another, each on all threads.
+        let parallel_images = batch / threads * threads;
+        let (images, rest_images) = images.split_at(parallel_images * image_len);
+        let (outputs, rest_outputs) = outputs.split_at_mut(parallel_images * output_len);
         let pairs = images.par_chunks(image_len).zip(outputs.par_chunks_mut(output_len));
-        pairs.try_for_each(|(image, output)| self.run_image(image, order, output, 1))?;
-        let mut pairs = rest.chunks(image_len).zip(rest_outputs.chunks_mut(output_len));
-        pairs.try_for_each(|(image, output)| self.run_image(image, order, output, threads))
+        pairs.try_for_each(|(image, output)| self.run_image(image, layout, output, 1))?;
+        let mut pairs = rest_images.chunks(image_len).zip(rest_outputs.chunks_mut(output_len));
+        pairs.try_for_each(|(image, output)| self.run_image(image, layout, output, threads))
     }
 
     /// Computes the output for one image with `threads` threads.
     fn run_image(
         &self,
         image: &[f32],
-        order: Order,
+        layout: ImageLayout,
         output: &mut [f32],
         threads: usize,
     ) -> Result<(), ShapeError> {
         let mut workspace = self.acquire_workspace(threads);
-        let result = self.run_stages(image, order, output, threads, &mut workspace);
-        self.workspaces.lock().unwrap_or_else(PoisonError::into_inner).push(workspace);
+        let result = self.run_steps(image, layout, output, threads, &mut workspace);
+        self.free_workspaces.lock().unwrap_or_else(PoisonError::into_inner).push(workspace);
         result
     }
 
-    fn run_stages(
+    /// Runs all steps in the memory of `workspace`.
+    fn run_steps(
         &self,
         image: &[f32],
-        order: Order,
+        layout: ImageLayout,
         output: &mut [f32],
         threads: usize,
         workspace: &mut Workspace,
     ) -> Result<(), ShapeError> {
         let Workspace { maps: [source, target], scratch } = workspace;
         let (mut source, mut target) = (source, target);
-        let mut stages = self.stages.iter();
-        match (order, self.shift.is_empty()) {
-            (Order::Planes, true) => transpose(image, self.input[0], source),
-            (Order::Planes, false) => {
-                transpose(image, self.input[0], target);
+        let mut steps = self.steps.iter();
+        match (layout, self.shift.is_empty()) {
+            (ImageLayout::Planar, true) => transpose(image, self.input_shape[0], source),
+            (ImageLayout::Planar, false) => {
+                transpose(image, self.input_shape[0], target);
                 self.add_shift(&target[..image.len()], source);
             }
-            (Order::Pixels, false) => self.add_shift(image, source),
-            // The first stage can read the image without a copy.
-            (Order::Pixels, true) => match stages.next() {
-                Some(stage) => {
-                    let to = &mut source[..stage.unit_count * stage.unit_len];
-                    stage.run(self.isa, image, to, scratch, threads)?;
+            (ImageLayout::Interleaved, false) => self.add_shift(image, source),
+            // The first step reads the image directly, without a copy.
+            (ImageLayout::Interleaved, true) => match steps.next() {
+                Some(step) => {
+                    let step_output = &mut source[..step.unit_count * step.unit_len];
+                    step.run(self.isa, image, step_output, scratch, threads)?;
                 }
                 None => source[..image.len()].copy_from_slice(image),
             },
         }
-        for stage in stages {
-            let to = &mut target[..stage.unit_count * stage.unit_len];
-            stage.run(self.isa, &source[..stage.input_len], to, scratch, threads)?;
+        for step in steps {
+            let step_output = &mut target[..step.unit_count * step.unit_len];
+            step.run(self.isa, &source[..step.input_len], step_output, scratch, threads)?;
             std::mem::swap(&mut source, &mut target);
         }
-        // Converts pixels to planes: a transposition in which pixels are the rows.
-        transpose(&source[..output.len()], output.len() / self.output[0], output);
+        // Converts the interleaved output to planar by transposing a matrix with one row per pixel.
+        transpose(&source[..output.len()], output.len() / self.output_shape[0], output);
         Ok(())
     }
 
-    /// Adds the shift to the channels of `image`, which is in pixel order.
+    /// Writes the sum of the interleaved `image` and the shift to `target`.
     fn add_shift(&self, image: &[f32], target: &mut [f32]) {
         let block_len = self.shift.len();
         for (image, target) in image.chunks(block_len).zip(target.chunks_mut(block_len)) {
@@ -241,21 +259,22 @@ impl CpuChain {
         }
     }
 
-    /// Removes an unused workspace that is large enough, or allocates one.
+    /// Returns a free workspace that is large enough, or allocates one.
     fn acquire_workspace(&self, threads: usize) -> Workspace {
-        let scratch = self.scratch_len * threads;
-        let mut free = self.workspaces.lock().unwrap_or_else(PoisonError::into_inner);
-        match free.iter().position(|workspace| workspace.scratch.len() >= scratch) {
+        let scratch_len = self.scratch_len * threads;
+        let mut free = self.free_workspaces.lock().unwrap_or_else(PoisonError::into_inner);
+        match free.iter().position(|workspace| workspace.scratch.len() >= scratch_len) {
             Some(index) => free.swap_remove(index),
             None => Workspace {
                 maps: [AlignedBuffer::zeroed(self.map_len), AlignedBuffer::zeroed(self.map_len)],
-                scratch: AlignedBuffer::zeroed(scratch),
+                scratch: AlignedBuffer::zeroed(scratch_len),
             },
         }
     }
 }
 
-impl Stage {
+impl PackedStep {
+    /// Returns the number of elements of scratch memory that each thread needs.
     fn scratch_len(&self) -> usize {
         match &self.operator {
             Operator::Block(block) => block.scratch_len(),
@@ -275,30 +294,34 @@ impl Stage {
         if threads == 1 || self.unit_count == 1 {
             return self.run_units(isa, input, 0..self.unit_count, scratch, output);
         }
-        let units = self.unit_count.div_ceil(threads);
+        let part_units = self.unit_count.div_ceil(threads);
         let scratch_len = scratch.len() / threads;
-        let parts = output.par_chunks_mut(units * self.unit_len).enumerate();
+        let parts = output.par_chunks_mut(part_units * self.unit_len).enumerate();
+        // `par_chunks_mut` panics if the chunk size is 0.
         if scratch_len == 0 {
-            return parts
-                .try_for_each(|(part, output)| self.run_part(isa, input, part * units, &mut [], output));
+            return parts.try_for_each(|(part, output)| {
+                self.run_part(isa, input, part * part_units, &mut [], output)
+            });
         }
         parts.zip(scratch.par_chunks_mut(scratch_len)).try_for_each(|((part, output), scratch)| {
-            self.run_part(isa, input, part * units, scratch, output)
+            self.run_part(isa, input, part * part_units, scratch, output)
         })
     }
 
-    /// Computes as many units as `output` has room for, beginning with `first`.
+    /// Computes consecutive units, beginning with `first_unit`, until `output` is full.
     fn run_part(
         &self,
         isa: Isa,
         input: &[f32],
-        first: usize,
+        first_unit: usize,
         scratch: &mut [f32],
         output: &mut [f32],
     ) -> Result<(), ShapeError> {
-        self.run_units(isa, input, first..first + output.len() / self.unit_len, scratch, output)
+        let units = first_unit..first_unit + output.len() / self.unit_len;
+        self.run_units(isa, input, units, scratch, output)
     }
 
+    /// Computes the units `units` and writes them to `output`, which has no room for other units.
     fn run_units(
         &self,
         isa: Isa,
@@ -310,7 +333,7 @@ impl Stage {
         match &self.operator {
             Operator::Dense(conv) => conv.run(input, units, output),
             Operator::Pointwise(conv) => {
-                let pixels = units.start * conv.channels()..units.end * conv.channels();
+                let pixels = units.start * conv.input_channels()..units.end * conv.input_channels();
                 conv.run(&input[pixels], None, output)
             }
             Operator::Depthwise(conv) => conv.run(input, units, output),
@@ -320,31 +343,34 @@ impl Stage {
     }
 }
 
-/// Packs the weights of a plan step by step.
+/// Packs the weights of a plan, one step at a time.
 struct Packer<'a> {
     isa: Isa,
-    /// The weights of the steps that are not packed yet.
-    weights: &'a [f32],
+    /// The weights of the convolutions that are not packed yet.
+    remaining_weights: &'a [f32],
 }
 
 impl<'a> Packer<'a> {
-    /// Packs a step whose input is `[channels, height, width]`. Returns `None` if the step changes no values.
-    fn pack_step(&mut self, step: &Step, input: [usize; 3]) -> Result<Option<Stage>, ShapeError> {
-        let [channels, height, width] = step.output_shape(input);
+    /// Packs a step for an input of shape `[channels, height, width]`.
+    ///
+    /// Returns `None` for a step that only reshapes its input and therefore needs no computation.
+    fn pack_step(&mut self, step: &Step, input_shape: [usize; 3]) -> Result<Option<PackedStep>, ShapeError> {
+        let [channels, height, width] = step.output_shape(input_shape);
         let (operator, unit_count) = match step {
             Step::Dense(conv) if conv.is_pointwise() => {
                 (Operator::Pointwise(self.pack_pointwise(conv)?), height * width)
             }
             Step::Dense(conv) => {
-                let (weights, bias) = self.next_weights(conv, conv.channels);
-                let window = window_of(conv, input)?;
-                let conv = FirstConv::new(self.isa, window, conv.channels, weights, bias, clamp_of(conv))?;
+                let (weights, bias) = self.next_weights(conv, conv.input_channels);
+                let window = window_of(conv, input_shape)?;
+                let conv =
+                    FirstConv::new(self.isa, window, conv.input_channels, weights, bias, clamp_of(conv))?;
                 (Operator::Dense(conv), height)
             }
-            Step::Depthwise(conv) => (Operator::Depthwise(self.pack_depthwise(conv, input)?), height),
+            Step::Depthwise(conv) => (Operator::Depthwise(self.pack_depthwise(conv, input_shape)?), height),
             Step::InvertedResidual { expand, depthwise, project, add_input } => {
                 let expand = expand.as_ref().map(|expand| self.pack_pointwise(expand)).transpose()?;
-                let depthwise = self.pack_depthwise(depthwise, input)?;
+                let depthwise = self.pack_depthwise(depthwise, input_shape)?;
                 let project = self.pack_pointwise(project)?;
                 let block = InvertedResidual::new(expand, depthwise, project, *add_input)?;
                 (Operator::Block(Box::new(block)), height)
@@ -353,29 +379,29 @@ impl<'a> Packer<'a> {
             Step::Flatten => return Ok(None),
         };
         let output_len = channels * height * width;
-        Ok(Some(Stage {
+        Ok(Some(PackedStep {
             operator,
-            input_len: input.iter().product(),
+            input_len: input_shape.iter().product(),
             unit_count,
             unit_len: output_len / unit_count,
         }))
     }
 
     fn pack_pointwise(&mut self, conv: &Conv) -> Result<PackedConv1x1, ShapeError> {
-        let (weights, bias) = self.next_weights(conv, conv.channels);
-        PackedConv1x1::new(self.isa, conv.channels, weights, bias, clamp_of(conv))
+        let (weights, bias) = self.next_weights(conv, conv.input_channels);
+        PackedConv1x1::new(self.isa, conv.input_channels, weights, bias, clamp_of(conv))
     }
 
-    fn pack_depthwise(&mut self, conv: &Conv, input: [usize; 3]) -> Result<Depthwise, ShapeError> {
+    fn pack_depthwise(&mut self, conv: &Conv, input_shape: [usize; 3]) -> Result<Depthwise, ShapeError> {
         let (weights, bias) = self.next_weights(conv, 1);
-        Depthwise::new(self.isa, window_of(conv, input)?, weights, bias, clamp_of(conv))
+        Depthwise::new(self.isa, window_of(conv, input_shape)?, weights, bias, clamp_of(conv))
     }
 
-    /// Removes the weights and the bias of the next convolution.
+    /// Removes and returns the kernels and the bias of the next convolution.
     fn next_weights(&mut self, conv: &Conv, channels_per_group: usize) -> (&'a [f32], &'a [f32]) {
-        let (weights, rest) = self.weights.split_at(conv.weights_len(channels_per_group));
+        let (weights, rest) = self.remaining_weights.split_at(conv.kernels_len(channels_per_group));
         let (bias, rest) = rest.split_at(conv.output_channels);
-        self.weights = rest;
+        self.remaining_weights = rest;
         (weights, bias)
     }
 }
@@ -390,29 +416,31 @@ fn clamp_of(conv: &Conv) -> Clamp {
     Clamp { lo, hi }
 }
 
-/// Returns the values of a tensor `[batch, channels, height, width]` if they are in pixel order in memory.
-fn pixel_order_values(input: &FlexTensor) -> Option<&[f32]> {
+/// Returns the values of `input`, of shape `[batch, channels, height, width]`, if it is a view of interleaved
+/// images.
+fn interleaved_values(input: &FlexTensor) -> Option<&[f32]> {
     let (begin, end) = input.layout().permute(&[0, 2, 3, 1]).contiguous_offsets()?;
     Some(&input.storage::<f32>()[begin..end])
 }
 
-fn check_len(what: &'static str, expected: usize, actual: usize) -> Result<(), ShapeError> {
-    if expected == actual { Ok(()) } else { Err(ShapeError::Length { what, expected, actual }) }
+/// Checks that the slice named `slice` has `expected` elements.
+fn check_len(slice: &'static str, expected: usize, actual: usize) -> Result<(), ShapeError> {
+    if expected == actual { Ok(()) } else { Err(ShapeError::Length { slice, expected, actual }) }
 }
 
 /// Transposes a matrix of `rows` rows: `target[column][row] = source[row][column]`.
 ///
 /// The function transposes one block of columns at a time. The block's part of `target` stays in the
-/// first-level cache while the function reads all rows.
+/// first-level cache while the function reads the block's part of every row.
 fn transpose(source: &[f32], rows: usize, target: &mut [f32]) {
     let columns = source.len() / rows;
-    let block_columns = (TRANSPOSE_BLOCK / rows).max(1);
+    let block_columns = (TRANSPOSE_BLOCK_LEN / rows).max(1);
     for (index, target) in target[..source.len()].chunks_mut(block_columns * rows).enumerate() {
-        let first = index * block_columns;
+        let first_column = index * block_columns;
         for (row, source) in source.chunks_exact(columns).enumerate() {
-            let source = &source[first..columns.min(first + block_columns)];
-            for (value, pixel) in source.iter().zip(target.chunks_exact_mut(rows)) {
-                pixel[row] = *value;
+            let source = &source[first_column..columns.min(first_column + block_columns)];
+            for (value, target_column) in source.iter().zip(target.chunks_exact_mut(rows)) {
+                target_column[row] = *value;
             }
         }
     }

@@ -18,11 +18,11 @@ thread_local! {
     static EXECUTION: Cell<Option<Execution>> = const { Cell::new(None) };
 }
 
-/// Calls `load`. The chains that `load` creates use `execution`.
+/// Calls `load` and returns its result. Chains that `load` creates use `execution`.
 ///
 /// The constructors of generated code have no parameter for this setting, so it is passed through a
-/// thread-local variable. A chain keeps the setting with which it was created. Without a surrounding call of
-/// this function, a chain uses the CPU kernels with the best instruction set that the CPU supports.
+/// thread-local variable. A chain keeps the setting with which it was created. A chain that is created
+/// outside of `load_with` uses the CPU kernels with the widest instruction set that the CPU supports.
 pub fn load_with<T>(execution: Execution, load: impl FnOnce() -> T) -> T {
     struct Restore(Option<Execution>);
     impl Drop for Restore {
@@ -34,7 +34,7 @@ pub fn load_with<T>(execution: Execution, load: impl FnOnce() -> T) -> T {
     load()
 }
 
-/// Returns the setting of the surrounding call of [`load_with`], or the default.
+/// Returns the argument of the innermost [`load_with`] that is running on this thread, or the default.
 pub(crate) fn current() -> Execution {
     EXECUTION.get().unwrap_or_else(|| Execution::Kernels(Isa::detect()))
 }
@@ -44,7 +44,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn load_with_applies_during_the_call_and_is_undone_after_a_panic() {
+    fn load_with_applies_only_during_the_call_even_if_it_panics() {
         let outside = current();
         assert_eq!(load_with(Execution::Plain, current), Execution::Plain);
         let inner = || load_with(Execution::Kernels(Isa::PORTABLE), current);

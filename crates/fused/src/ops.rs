@@ -1,7 +1,7 @@
-//! Defines a chain as an operator of burn's backends.
+//! Defines the burn operator that runs a chain, and implements it for each backend.
 #![cfg_attr(
     feature = "ndarray",
-    expect(deprecated, reason = "burn-ndarray is supported until burn removes it, which 0.22 has not")
+    expect(deprecated, reason = "burn 0.22 deprecates burn-ndarray but still contains it")
 )]
 
 use std::sync::Arc;
@@ -10,16 +10,16 @@ use burn::backend::{Backend, Dispatch, DispatchTensor, backend_extension, tensor
 
 use crate::{plain, state::ChainState};
 
-/// The operator that a backend must offer to run a chain.
+/// The operator that runs a chain on a backend.
 ///
-/// The default implementation runs a sequence of the backend's own operators.
+/// The default implementation calls the backend's own operators one after another.
 #[backend_extension(
     Flex: cfg(feature = "flex"),
     NdArray: cfg(feature = "ndarray"),
     Cube: cfg(feature = "cube")
 )]
 pub(crate) trait ChainOps: Backend {
-    /// Computes the chain's output for `input` `[batch, channels, height, width]`.
+    /// Computes the chain's output for `input` of shape `[batch, channels, height, width]`.
     fn chain(
         input: FloatTensor<Self>,
         weights: FloatTensor<Self>,
@@ -34,8 +34,8 @@ impl ChainOps for burn::backend::NdArray {}
 
 /// Runs a chain on a GPU with burn's own operators, so that burn can fuse them.
 ///
-/// The weights are split only in the first forward pass. On a GPU, splitting a tensor copies its parts, and
-/// each forward pass would copy them again.
+/// Only the first forward pass splits the weights by convolution, because splitting a tensor on a GPU copies
+/// it.
 #[cfg(feature = "cube")]
 impl ChainOps for burn_cubecl::Cube {
     fn chain(
@@ -58,7 +58,7 @@ impl ChainOps for burn::backend::Flex {
         match state.execution {
             crate::Execution::Kernels(isa) => {
                 let prepare = || crate::cpu::CpuChain::from_tensor(isa, &state.plan, &weights);
-                state.cpu.get_or_init(prepare).run_tensor(&input)
+                state.cpu_chain.get_or_init(prepare).run_tensor(&input)
             }
             crate::Execution::Plain => {
                 // The operators of burn-flex are slower on a view than on a contiguous tensor.

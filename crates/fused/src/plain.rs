@@ -1,4 +1,4 @@
-//! Runs a chain as a sequence of a backend's own operators.
+//! Runs a chain with the backend's own operators, one after another.
 
 use burn::{
     backend::{
@@ -11,23 +11,24 @@ use burn::{
 
 use crate::plan::{Conv, Plan, Step};
 
-/// Weights and bias of a convolution, in the shapes that burn's convolution expects.
+/// Kernels and bias of a convolution, in the shapes that burn's convolution expects.
 #[derive(Clone, Debug)]
 pub(crate) struct ConvWeights<B: Backend> {
     kernel: FloatTensor<B>,
     bias: FloatTensor<B>,
 }
 
-/// The weights of a chain, split by convolution.
+/// The weights of a chain as separate tensors.
 #[derive(Clone, Debug)]
 pub(crate) struct ChainWeights<B: Backend> {
-    /// Constants to add to the channels of the input, `[1, channels, 1, 1]`.
+    /// Constants that are added to the input channels, of shape `[1, channels, 1, 1]`; `None` if the plan
+    /// adds none.
     shift: Option<FloatTensor<B>>,
     /// One entry per convolution, in the order of the steps.
     convolutions: Vec<ConvWeights<B>>,
 }
 
-/// Splits the tensor that holds all weights of `plan` by convolution.
+/// Splits `weights`, which holds all weights of `plan`, into separate tensors.
 pub(crate) fn split_weights<B: Backend>(plan: &Plan, weights: FloatTensor<B>) -> ChainWeights<B> {
     let mut offset = 0;
     let mut next_tensor = |shape: &[usize]| {
@@ -39,16 +40,17 @@ pub(crate) fn split_weights<B: Backend>(plan: &Plan, weights: FloatTensor<B>) ->
     let shift = plan.shifted.then(|| next_tensor(&[1, plan.shift_len(), 1, 1]));
     let convolutions = plan.steps.iter().flat_map(Step::convolutions);
     let convolutions = convolutions
-        .map(|(conv, channels)| ConvWeights {
-            kernel: next_tensor(&[conv.output_channels, channels, conv.kernel, conv.kernel]),
+        .map(|(conv, channels_per_group)| ConvWeights {
+            kernel: next_tensor(&[conv.output_channels, channels_per_group, conv.kernel, conv.kernel]),
             bias: next_tensor(&[conv.output_channels]),
         })
         .collect();
     ChainWeights { shift, convolutions }
 }
 
-/// Computes the output of `plan` for `input` `[batch, channels, height, width]`, with the weights of
-/// [`split_weights`].
+/// Runs the steps of `plan` on `input` of shape `[batch, channels, height, width]`.
+///
+/// `weights` is the result of [`split_weights`] for `plan`.
 pub(crate) fn run<B: Backend>(
     plan: &Plan,
     input: FloatTensor<B>,
@@ -58,18 +60,18 @@ pub(crate) fn run<B: Backend>(
         Some(shift) => B::float_add(input, shift.clone()),
         None => input,
     };
-    let mut weights = RemainingWeights { weights: weights.convolutions.iter() };
+    let mut convolutions = ConvolutionRunner { remaining_weights: weights.convolutions.iter() };
     plan.steps.iter().fold(input, |map, step| match step {
-        Step::Dense(conv) => weights.dense(conv, map, None),
-        Step::Depthwise(conv) => weights.depthwise(conv, map),
+        Step::Dense(conv) => convolutions.run_dense(conv, map, None),
+        Step::Depthwise(conv) => convolutions.run_depthwise(conv, map),
         Step::InvertedResidual { expand, depthwise, project, add_input } => {
             let residual = add_input.then(|| map.clone());
             let expanded = match expand {
-                Some(expand) => weights.dense(expand, map, None),
+                Some(expand) => convolutions.run_dense(expand, map, None),
                 None => map,
             };
-            let filtered = weights.depthwise(depthwise, expanded);
-            weights.dense(project, filtered, residual)
+            let filtered = convolutions.run_depthwise(depthwise, expanded);
+            convolutions.run_dense(project, filtered, residual)
         }
         Step::GlobalAveragePool => B::adaptive_avg_pool2d(map, [1, 1]),
         Step::Flatten => {
@@ -83,26 +85,28 @@ fn shape_of<B: Backend>(tensor: &FloatTensor<B>) -> Shape {
     burn::backend::TensorMetadata::shape(tensor)
 }
 
-/// The weights of the convolutions that have not run yet.
-struct RemainingWeights<'a, B: Backend> {
-    weights: std::slice::Iter<'a, ConvWeights<B>>,
+/// Runs the convolutions of a chain in the order of their weights.
+struct ConvolutionRunner<'a, B: Backend> {
+    /// The weights of the convolutions that have not run yet.
+    remaining_weights: std::slice::Iter<'a, ConvWeights<B>>,
 }
 
-impl<B: Backend> RemainingWeights<'_, B> {
-    fn dense(
+impl<B: Backend> ConvolutionRunner<'_, B> {
+    fn run_dense(
         &mut self,
         conv: &Conv,
         input: FloatTensor<B>,
         residual: Option<FloatTensor<B>>,
     ) -> FloatTensor<B> {
-        self.convolution(conv, 1, input, residual)
+        self.run_convolution(conv, 1, input, residual)
     }
 
-    fn depthwise(&mut self, conv: &Conv, input: FloatTensor<B>) -> FloatTensor<B> {
-        self.convolution(conv, conv.channels, input, None)
+    fn run_depthwise(&mut self, conv: &Conv, input: FloatTensor<B>) -> FloatTensor<B> {
+        self.run_convolution(conv, conv.input_channels, input, None)
     }
 
-    fn convolution(
+    /// Runs a convolution with `groups` groups. The residual, if any, is added before the clamp.
+    fn run_convolution(
         &mut self,
         conv: &Conv,
         groups: usize,
@@ -110,19 +114,21 @@ impl<B: Backend> RemainingWeights<'_, B> {
         residual: Option<FloatTensor<B>>,
     ) -> FloatTensor<B> {
         #[expect(clippy::expect_used, reason = "`split_weights` made one entry per convolution of the plan")]
-        let ConvWeights { kernel, bias } = self.weights.next().expect("each convolution has weights").clone();
-        let flat = shape_of::<B>(&input).num_dims() == 2;
-        let input = if flat { add_plane::<B>(input) } else { input };
+        let ConvWeights { kernel, bias } =
+            self.remaining_weights.next().expect("each convolution has weights").clone();
+        let is_flat = shape_of::<B>(&input).num_dims() == 2;
+        let input = if is_flat { add_spatial_dims::<B>(input) } else { input };
         let [top, left, bottom, right] = conv.pads;
         let (input, padding) = if (top, left) == (bottom, right) {
             (input, [top, left])
         } else {
+            // burn's convolution pads opposite sides equally, so a separate operator adds unequal padding.
             let pads = [(0, 0), (0, 0), (top, bottom), (left, right)];
             (B::float_pad(input, &pads, PadMode::Constant(0.0)), [0, 0])
         };
         let options = ConvOptions::new([conv.stride; 2], padding, [1, 1], groups);
         let mut output = B::conv2d(input, kernel, Some(bias), options);
-        if flat {
+        if is_flat {
             let batch = shape_of::<B>(&output)[0];
             output = B::float_reshape(output, Shape::new([batch, conv.output_channels]));
         }
@@ -143,7 +149,7 @@ impl<B: Backend> RemainingWeights<'_, B> {
 
 /// Reshapes `[batch, channels]` to `[batch, channels, 1, 1]`, so that a fully connected layer can run as a
 /// convolution.
-fn add_plane<B: Backend>(rows: FloatTensor<B>) -> FloatTensor<B> {
+fn add_spatial_dims<B: Backend>(rows: FloatTensor<B>) -> FloatTensor<B> {
     let [batch, channels] = [shape_of::<B>(&rows)[0], shape_of::<B>(&rows)[1]];
     B::float_reshape(rows, Shape::new([batch, channels, 1, 1]))
 }

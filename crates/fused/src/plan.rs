@@ -1,48 +1,48 @@
-//! Defines the plan of a chain, which lists the chain's steps and their parameters.
+//! Describes a chain, a sequence of layers that runs as one operator: its steps and their parameters.
 
-/// A convolution and the clamp after it.
+/// A convolution with square kernels, followed by a clamp.
 ///
-/// For each convolution, the chain's weights hold the kernels and then the bias. The kernels have the shape
-/// `[output channels][channels per group][kernel rows][kernel columns]`, and the bias `[output channels]`.
+/// In the chain's weights, each convolution stores its kernels, laid out as
+/// `[output channels][channels per group][kernel rows][kernel columns]`, followed by its bias,
+/// `[output channels]`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Conv {
     /// Number of input channels.
-    pub channels: usize,
+    pub input_channels: usize,
     /// Number of output channels.
     pub output_channels: usize,
-    /// Height of the kernel, which equals its width.
+    /// Height and width of each kernel.
     pub kernel: usize,
-    /// Distance in pixels between two positions of the kernel, in both directions.
+    /// Distance in pixels between neighbouring kernel positions, both vertically and horizontally.
     pub stride: usize,
-    /// Numbers of rows or columns of zeros around the input, at the top, left, bottom and right.
+    /// Numbers of rows or columns of zeros that are added to the input at its top, left, bottom and right.
     pub pads: [usize; 4],
-    /// Lower and upper bound of the output values.
+    /// Lower and upper bound of the clamp.
     pub clamp: [f32; 2],
 }
 
-/// A step of a chain, which computes a feature map from the previous feature map.
+/// A step of a chain. Its input is the output of the previous step.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Step {
-    /// A convolution in which every output channel depends on every input channel; on a flat input, a fully
-    /// connected layer.
+    /// A convolution in which every output channel depends on every input channel. On a flattened input, it
+    /// is a fully connected layer.
     Dense(Conv),
     /// A convolution in which every output channel depends on one input channel only.
     Depthwise(Conv),
-    /// Expand (1×1, dense) → depthwise → project (1×1, dense). The block's input may be added to the result
-    /// before its clamp.
+    /// The inverted residual block of MobileNetV2: expand (1×1, dense) → depthwise → project (1×1, dense).
     InvertedResidual {
-        /// The first convolution; `None` if the depthwise convolution reads the block's input.
+        /// The first convolution. If it is `None`, the depthwise convolution reads the block's input.
         expand: Option<Conv>,
         /// The depthwise convolution.
         depthwise: Conv,
         /// The last convolution.
         project: Conv,
-        /// True if the block's input is added to its output.
+        /// True if the block's input is added to the result of `project` before the clamp of `project`.
         add_input: bool,
     },
-    /// The step computes the mean of each channel.
+    /// Computes the mean of each channel over all pixels.
     GlobalAveragePool,
-    /// The step removes the height and the width, which are both 1, so that each image becomes one row.
+    /// Removes height and width, both of which must be 1. The output is one row of channels per image.
     Flatten,
 }
 
@@ -52,37 +52,42 @@ pub struct Plan {
     /// Channels, height and width of the input.
     pub input: [usize; 3],
     /// True if a constant is added to each input channel before the first step. The constants are the first
-    /// of the chain's weights. The constants are not added to the padding of the first step, which is zero.
+    /// values of the chain's weights. The first step pads the shifted input with zeros, not with the
+    /// constants.
     pub shifted: bool,
     /// The steps, in order.
     pub steps: Vec<Step>,
 }
 
 impl Conv {
-    /// Returns the number of values of the kernels, which is the number of weights without the bias.
-    pub(crate) fn weights_len(&self, channels_per_group: usize) -> usize {
+    /// Returns the number of values in all kernels, without the bias.
+    pub(crate) fn kernels_len(&self, channels_per_group: usize) -> usize {
         self.output_channels * channels_per_group * self.kernel * self.kernel
     }
 
-    /// Returns the output size along one axis.
+    /// Returns the output size along one axis, with `before` and `after` elements of padding at its two ends.
+    ///
+    /// If the kernel is larger than the padded input or the stride is 0, the result is meaningless, but the
+    /// function does not panic. The constructors of the CPU kernels refuse such a convolution.
     fn output_size(&self, size: usize, before: usize, after: usize) -> usize {
         (size + before + after).saturating_sub(self.kernel) / self.stride.max(1) + 1
     }
 
-    /// Returns `[channels, height, width]` of the output for an input of this shape.
-    pub(crate) fn output_shape(&self, [_, height, width]: [usize; 3]) -> [usize; 3] {
+    /// Returns the shape of the output for an input of shape `input`, both `[channels, height, width]`.
+    pub(crate) fn output_shape(&self, input: [usize; 3]) -> [usize; 3] {
+        let [_, height, width] = input;
         let [top, left, bottom, right] = self.pads;
         [self.output_channels, self.output_size(height, top, bottom), self.output_size(width, left, right)]
     }
 
-    /// Returns true if each output pixel depends on one input pixel and no pixel is skipped.
+    /// Returns true for a 1×1 kernel with stride 1 and no padding, which computes each pixel separately.
     pub(crate) fn is_pointwise(&self) -> bool {
         self.kernel == 1 && self.stride == 1 && self.pads == [0; 4]
     }
 }
 
 impl Step {
-    /// Returns `[channels, height, width]` of the output for an input of this shape.
+    /// Returns the shape of the output for an input of shape `input`, both `[channels, height, width]`.
     pub(crate) fn output_shape(&self, input: [usize; 3]) -> [usize; 3] {
         match self {
             Self::Dense(conv) | Self::Depthwise(conv) => conv.output_shape(input),
@@ -96,7 +101,7 @@ impl Step {
 
     /// Returns the convolutions in the order of their weights, each with its number of channels per group.
     pub(crate) fn convolutions(&self) -> impl Iterator<Item = (Conv, usize)> {
-        let dense = |conv: Conv| (conv, conv.channels);
+        let dense = |conv: Conv| (conv, conv.input_channels);
         let convolutions = match *self {
             Self::Dense(conv) => [Some(dense(conv)), None, None],
             Self::Depthwise(conv) => [Some((conv, 1)), None, None],
@@ -110,12 +115,12 @@ impl Step {
 }
 
 impl Plan {
-    /// Returns the number of values in the chain's weights.
+    /// Returns the number of values in the chain's weights: shift constants, kernels and biases.
     #[must_use]
     pub fn weights_len(&self) -> usize {
         let convolutions = self.steps.iter().flat_map(Step::convolutions);
         let steps_len: usize = convolutions
-            .map(|(conv, channels_per_group)| conv.weights_len(channels_per_group) + conv.output_channels)
+            .map(|(conv, channels_per_group)| conv.kernels_len(channels_per_group) + conv.output_channels)
             .sum();
         self.shift_len() + steps_len
     }
@@ -125,7 +130,7 @@ impl Plan {
         if self.shifted { self.input[0] } else { 0 }
     }
 
-    /// Returns true if the output is one row per image and not a feature map.
+    /// Returns true if the output has the shape `[batch, channels]`, without height and width.
     #[must_use]
     pub fn is_flat(&self) -> bool {
         self.steps.contains(&Step::Flatten)
@@ -137,12 +142,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn plan_adds_up_shapes_and_weights_of_its_steps() {
+    fn output_shape_and_weights_len_follow_from_the_steps() {
         let relu6 = [0.0, 6.0];
-        let stem =
-            Conv { channels: 3, output_channels: 8, kernel: 3, stride: 2, pads: [0, 0, 1, 1], clamp: relu6 };
-        let depthwise = Conv { channels: 8, pads: [1; 4], stride: 1, ..stem };
-        let project = Conv { channels: 8, output_channels: 4, kernel: 1, stride: 1, pads: [0; 4], ..stem };
+        let stem = Conv {
+            input_channels: 3,
+            output_channels: 8,
+            kernel: 3,
+            stride: 2,
+            pads: [0, 0, 1, 1],
+            clamp: relu6,
+        };
+        let depthwise = Conv { input_channels: 8, pads: [1; 4], stride: 1, ..stem };
+        let project =
+            Conv { input_channels: 8, output_channels: 4, kernel: 1, stride: 1, pads: [0; 4], ..stem };
         let block = Step::InvertedResidual { expand: None, depthwise, project, add_input: false };
         let plan = Plan {
             input: [3, 10, 9],

@@ -3,7 +3,7 @@
 use crate::execution::Execution;
 use crate::plan::Plan;
 
-/// Plan, settings and prepared weights of a chain.
+/// Plan, requested execution and prepared weights of a chain.
 #[derive(Debug)]
 pub(crate) struct ChainState {
     #[cfg_attr(
@@ -11,14 +11,14 @@ pub(crate) struct ChainState {
         expect(dead_code, reason = "without a backend, no chain can run")
     )]
     pub(crate) plan: Plan,
-    #[cfg_attr(not(feature = "flex"), expect(dead_code, reason = "only burn-flex offers a choice"))]
+    #[cfg_attr(not(feature = "flex"), expect(dead_code, reason = "only burn-flex has two implementations"))]
     pub(crate) execution: Execution,
-    /// The chain with the weights packed for the CPU kernels. The first forward pass sets this field, because
-    /// only a forward pass receives the weights.
+    /// The chain with its weights packed for the CPU kernels. The first forward pass sets this field, because
+    /// the weights are an argument of the forward pass.
     #[cfg(feature = "flex")]
-    pub(crate) cpu: std::sync::OnceLock<crate::cpu::CpuChain>,
-    /// Weights and biases per convolution. The first forward pass sets this field, because only a forward
-    /// pass receives the weights.
+    pub(crate) cpu_chain: std::sync::OnceLock<crate::cpu::CpuChain>,
+    /// The weights as separate tensors on the GPU. The first forward pass sets this field, because the
+    /// weights are an argument of the forward pass.
     #[cfg(feature = "cube")]
     pub(crate) gpu_weights: std::sync::OnceLock<crate::plain::ChainWeights<burn_cubecl::Cube>>,
 }
@@ -29,7 +29,7 @@ impl ChainState {
             plan,
             execution,
             #[cfg(feature = "flex")]
-            cpu: std::sync::OnceLock::new(),
+            cpu_chain: std::sync::OnceLock::new(),
             #[cfg(feature = "cube")]
             gpu_weights: std::sync::OnceLock::new(),
         }

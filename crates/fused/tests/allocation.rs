@@ -47,13 +47,13 @@ fn count_allocated_bytes(work: impl FnOnce()) -> usize {
 fn repeated_forward_pass_allocates_only_the_tensors_of_burn() {
     assert!(
         count_allocated_bytes(|| drop(std::hint::black_box(vec![0_u8; 10_000]))) >= 10_000,
-        "the allocator does not count"
+        "the allocator does not count allocations"
     );
 
     let clamp = [0.0, 6.0];
-    let stem = Conv { channels: 3, output_channels: 16, kernel: 3, stride: 2, pads: [1; 4], clamp };
-    let pointwise = |channels, output_channels| Conv {
-        channels,
+    let stem = Conv { input_channels: 3, output_channels: 16, kernel: 3, stride: 2, pads: [1; 4], clamp };
+    let pointwise = |input_channels, output_channels| Conv {
+        input_channels,
         output_channels,
         kernel: 1,
         stride: 1,
@@ -62,7 +62,7 @@ fn repeated_forward_pass_allocates_only_the_tensors_of_burn() {
     };
     let block = Step::InvertedResidual {
         expand: Some(pointwise(16, 96)),
-        depthwise: Conv { channels: 96, output_channels: 96, stride: 1, ..stem },
+        depthwise: Conv { input_channels: 96, output_channels: 96, stride: 1, ..stem },
         project: pointwise(96, 16),
         add_input: true,
     };
@@ -73,7 +73,7 @@ fn repeated_forward_pass_allocates_only_the_tensors_of_burn() {
     let weights = Tensor::<1>::zeros([plan.weights_len()], &device);
     let chain = load_with(Execution::Kernels(Isa::detect()), || Chain::new(plan));
     let pool = ThreadPoolBuilder::new().num_threads(2).build().unwrap();
-    // Two images that run side by side, and one that is divided between both threads.
+    // On two threads, the first two images run in parallel, and both threads share the rows of the third.
     let images = Tensor::<4>::ones([3, 3, 128, 128], &device);
     let run = || {
         let (images, weights) = (images.clone(), weights.clone());
@@ -81,8 +81,8 @@ fn repeated_forward_pass_allocates_only_the_tensors_of_burn() {
     };
     run();
     run();
-    // The feature maps of one image are 256 KiB. The other bytes are the output tensor and burn's
-    // allocations.
+    // A feature map has 256 KiB, so fewer than 4096 bytes can only be the output tensor and burn's own
+    // allocations. The minimum of ten passes excludes what other threads of the test program allocate.
     let byte_count = (0..10).map(|_| count_allocated_bytes(run)).min();
-    assert!(byte_count.is_some_and(|byte_count| byte_count < 4096), "{byte_count:?} bytes");
+    assert!(byte_count.is_some_and(|byte_count| byte_count < 4096), "a pass allocated {byte_count:?} bytes");
 }

@@ -1,15 +1,15 @@
-//! Measures the kernels on one thread, relative to the ceiling, which is the maximum speed of multiply-adds
-//! on this machine.
+//! Measures the kernels on one thread and compares them with the ceiling, which is the maximum speed of
+//! multiply-adds on this machine.
 //!
-//! Run `cargo bench --bench kernels`, optionally with the names of instruction sets.
+//! Run `cargo bench -p cnn-kernels`. To measure only some instruction sets, append `--` and their names.
 //!
-//! The benchmark measures the ceiling, every distinct layer of two networks, and the whole networks, for each
-//! instruction set. Everything runs once per round, so that a disturbance affects all measurements alike. The
-//! minimum of all rounds is the speed of the code; the median includes disturbances by the machine. Absolute
-//! values are not comparable between machines.
-#![expect(clippy::unwrap_used, reason = "a failure ends the benchmark")]
-#![expect(clippy::print_stdout, reason = "the table is the result")]
-#![expect(clippy::cast_precision_loss, reason = "the figures are rounded for display anyway")]
+//! For each instruction set, the benchmark measures the ceiling, every distinct layer of two networks, and
+//! the whole networks. Each round measures everything once, so that a disturbance affects all measurements
+//! alike. The minimum duration of all rounds measures the code alone, and the median includes disturbances.
+//! Absolute values are not comparable between machines.
+#![expect(clippy::unwrap_used, reason = "a benchmark may end with a panic")]
+#![expect(clippy::print_stdout, reason = "the benchmark prints its results")]
+#![expect(clippy::cast_precision_loss, reason = "the figures are rounded when they are printed")]
 
 mod networks;
 
@@ -21,7 +21,7 @@ use std::{
 use cnn_kernels::{AlignedBuffer, Isa, ceiling};
 use networks::{Layer, Network};
 
-/// Number of times that everything is measured.
+/// Number of rounds.
 const ROUNDS: usize = 40;
 
 /// The durations of a measurement, one per round.
@@ -30,7 +30,7 @@ struct Durations(Vec<Duration>);
 
 impl Durations {
     /// Adds the time since `start`.
-    fn add(&mut self, start: Instant) {
+    fn add_since(&mut self, start: Instant) {
         self.0.push(start.elapsed());
     }
 
@@ -47,7 +47,7 @@ impl Durations {
     }
 }
 
-/// A layer to measure, with its memory.
+/// A layer to measure, with its memory and its measurements.
 struct LayerBench {
     layer: Layer,
     input: AlignedBuffer,
@@ -65,34 +65,36 @@ impl LayerBench {
         Self { layer, input, output, scratch, durations: Durations::default() }
     }
 
+    /// Measures the layer once.
     fn run_round(&mut self) {
-        // The first run warms the caches, as the previous layer of a network would.
+        // The first run fills the caches, as the previous layer of a network would.
         self.layer.run(&self.input, &mut self.scratch, &mut self.output);
         let start = Instant::now();
         self.layer.run(&self.input, &mut self.scratch, &mut self.output);
-        self.durations.add(start);
+        self.durations.add_since(start);
         black_box(&self.output);
     }
 }
 
-/// A whole network to measure, with its memory.
+/// A whole network to measure, with its memory and its measurements.
 struct NetworkBench {
     layers: Vec<Layer>,
-    buffers: [AlignedBuffer; 2],
+    /// The input and the output of the current layer.
+    maps: [AlignedBuffer; 2],
     scratch: AlignedBuffer,
     durations: Durations,
 }
 
 impl NetworkBench {
     fn new(layers: Vec<Layer>) -> Self {
-        let largest = layers.iter().map(|layer| layer.input_len().max(layer.output_len())).max().unwrap();
-        let scratch = layers.iter().map(Layer::scratch_len).max().unwrap();
-        let buffers = [AlignedBuffer::zeroed(largest), AlignedBuffer::zeroed(largest)];
-        Self { layers, buffers, scratch: AlignedBuffer::zeroed(scratch), durations: Durations::default() }
+        let map_len = layers.iter().map(|layer| layer.input_len().max(layer.output_len())).max().unwrap();
+        let scratch_len = layers.iter().map(Layer::scratch_len).max().unwrap();
+        let maps = [AlignedBuffer::zeroed(map_len), AlignedBuffer::zeroed(map_len)];
+        Self { layers, maps, scratch: AlignedBuffer::zeroed(scratch_len), durations: Durations::default() }
     }
 
     fn run(&mut self) {
-        let [source, target] = &mut self.buffers;
+        let [source, target] = &mut self.maps;
         let (mut source, mut target) = (source, target);
         for layer in &self.layers {
             let (input, output) = (&source[..layer.input_len()], &mut target[..layer.output_len()]);
@@ -101,19 +103,20 @@ impl NetworkBench {
         }
     }
 
+    /// Measures the network once.
     fn run_round(&mut self) {
-        // The first run warms the caches, as the previous image would under load.
+        // The first run fills the caches, as the previous image would under load.
         self.run();
         let start = Instant::now();
         self.run();
-        self.durations.add(start);
-        black_box(&self.buffers);
+        self.durations.add_since(start);
+        black_box(&self.maps);
     }
 }
 
-/// Prints the share of each kind of layer in the time of the network.
+/// Prints the share of the network's computing time that each kind of layer takes.
 fn print_shares(network: &Network, isa: Isa, benches: &[LayerBench], ceiling: f64) {
-    // Name, seconds and floating-point operations of each kind.
+    // Name, seconds and number of floating-point operations of each kind.
     let mut kinds: Vec<(&str, f64, usize)> = Vec::new();
     for layer in network.layers(isa) {
         let bench = benches.iter().find(|bench| bench.layer.name() == layer.name()).unwrap();
@@ -140,17 +143,17 @@ fn print_shares(network: &Network, isa: Isa, benches: &[LayerBench], ceiling: f6
 
 /// Measures a network on one instruction set and prints its tables.
 fn measure(network: &Network, isa: Isa, rounds: usize) {
-    // Runs for some hundred microseconds.
+    // This many rounds of multiply-adds take a few hundred microseconds.
     let ceiling_rounds = 200_000;
     let mut flops = 0;
     let mut ceiling_durations = Durations::default();
     let mut layers: Vec<_> = network.distinct_layers(isa).into_iter().map(LayerBench::new).collect();
     let mut by_layer = NetworkBench::new(network.layers(isa));
-    let mut in_tiles = NetworkBench::new(network.blocks(isa));
+    let mut in_tiles = NetworkBench::new(network.layers_in_blocks(isa));
     for _ in 0..rounds {
         let start = Instant::now();
         flops = ceiling::multiply_adds(isa, ceiling_rounds);
-        ceiling_durations.add(start);
+        ceiling_durations.add_since(start);
         layers.iter_mut().for_each(LayerBench::run_round);
         by_layer.run_round();
         in_tiles.run_round();
@@ -183,12 +186,13 @@ fn measure(network: &Network, isa: Isa, rounds: usize) {
 }
 
 fn main() {
-    // `isas` contains the instruction sets that the arguments name, or all if there are no arguments.
+    // The arguments name the instruction sets to measure. Without a name, all available ones are measured.
     let mut isas: Vec<Isa> = std::env::args().skip(1).filter_map(|name| name.parse().ok()).collect();
     if isas.is_empty() {
         isas = Isa::available().collect();
     }
-    // `cargo bench` passes this flag. `cargo test --benches` does not, and one round suffices for it.
+    // `cargo bench` passes this flag. `cargo test --benches` does not. It only checks that the benchmark
+    // runs, so one round is enough.
     let rounds = if std::env::args().any(|argument| argument == "--bench") { ROUNDS } else { 1 };
     for network in networks::all() {
         for isa in &isas {

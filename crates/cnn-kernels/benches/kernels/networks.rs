@@ -1,15 +1,18 @@
-//! Defines the layers of two networks.
+//! Builds the layers of the two networks that the benchmark measures.
 
 use cnn_kernels::{
     Clamp, Depthwise, FirstConv, InvertedResidual, Isa, PackedConv1x1, Pads, Size, Window,
     global_average_pool,
 };
 
-/// A stage of inverted residual blocks.
+/// Consecutive inverted residual blocks that have the same number of output channels.
 struct Stage {
+    /// Number of expanded channels per input channel of a block.
     expansion: usize,
+    /// Number of output channels.
     channels: usize,
     blocks: usize,
+    /// Stride of the first block. The other blocks have stride 1.
     stride: usize,
     kernel: usize,
 }
@@ -18,14 +21,14 @@ struct Stage {
 pub(crate) struct Network {
     pub(crate) name: &'static str,
     stages: Vec<Stage>,
-    /// True if the network pads as TensorFlow does, with an odd row or column of padding below or to the
-    /// right.
+    /// True if the network pads as TensorFlow does. If the number of padding rows or columns is odd, there is
+    /// one more of them at the bottom or at the right.
     pads_like_tensorflow: bool,
 }
 
 /// Returns the networks to measure.
 pub(crate) fn all() -> [Network; 2] {
-    // Expansion, channels, blocks, stride and kernel of each stage.
+    // Each row has the expansion, channels, blocks, stride and kernel of a stage.
     let stages = |rows: [(usize, usize, usize, usize, usize); 7]| {
         let stage = |(expansion, channels, blocks, stride, kernel)| Stage {
             expansion,
@@ -66,7 +69,7 @@ pub(crate) fn all() -> [Network; 2] {
     ]
 }
 
-/// An operator with its shape.
+/// An operator to measure, with the parts of its shape that the operator itself does not store.
 pub(crate) enum Layer {
     First(FirstConv),
     Conv1x1 { conv: PackedConv1x1, pixels: usize, residual: bool },
@@ -76,20 +79,20 @@ pub(crate) enum Layer {
 }
 
 impl Network {
-    /// Returns all operators in order.
+    /// Returns all operators in the order in which they run.
     pub(crate) fn layers(&self, isa: Isa) -> Vec<Layer> {
         self.build(isa, |operators| operators.into_layers())
     }
 
-    /// Returns all operators in order, with each inverted residual block as one operator.
-    pub(crate) fn blocks(&self, isa: Isa) -> Vec<Layer> {
+    /// Returns the same operators as [`Self::layers`], but with each inverted residual block as one operator.
+    pub(crate) fn layers_in_blocks(&self, isa: Isa) -> Vec<Layer> {
         self.build(isa, |operators| vec![operators.into_block()])
     }
 
-    /// Returns one operator or block of each shape.
+    /// Returns the operators of [`Self::layers`] and [`Self::layers_in_blocks`], but only one of each shape.
     pub(crate) fn distinct_layers(&self, isa: Isa) -> Vec<Layer> {
         let mut distinct: Vec<Layer> = Vec::new();
-        for layer in self.layers(isa).into_iter().chain(self.blocks(isa)) {
+        for layer in self.layers(isa).into_iter().chain(self.layers_in_blocks(isa)) {
             if distinct.iter().all(|other| other.name() != layer.name()) {
                 distinct.push(layer);
             }
@@ -97,7 +100,8 @@ impl Network {
         distinct
     }
 
-    fn build(&self, isa: Isa, block: impl Fn(BlockOperators) -> Vec<Layer>) -> Vec<Layer> {
+    /// Builds the network. `to_layers` converts the operators of each inverted residual block.
+    fn build(&self, isa: Isa, to_layers: impl Fn(BlockOperators) -> Vec<Layer>) -> Vec<Layer> {
         let mut channels = 32;
         let first = self.window(Size { height: 224, width: 224 }, 3, 2);
         let weights = small_weights(channels * 27);
@@ -109,9 +113,9 @@ impl Network {
                 let stride = if index == 0 { stage.stride } else { 1 };
                 let window = self.window(size, stage.kernel, stride);
                 let expanded = channels * stage.expansion;
-                let taps = stage.kernel * stage.kernel;
-                let (weights, bias) = (small_weights(expanded * taps), small_weights(expanded));
-                layers.extend(block(BlockOperators {
+                let kernel_area = stage.kernel * stage.kernel;
+                let (weights, bias) = (small_weights(expanded * kernel_area), small_weights(expanded));
+                layers.extend(to_layers(BlockOperators {
                     expand: (stage.expansion > 1).then(|| conv1x1(isa, channels, expanded, Clamp::RELU6)),
                     depthwise: Depthwise::new(isa, window, &weights, &bias, Clamp::RELU6).unwrap(),
                     project: conv1x1(isa, expanded, stage.channels, Clamp::NONE),
@@ -137,18 +141,18 @@ impl Network {
     }
 }
 
-/// Returns weights that keep the activations small through a whole network, because arithmetic with denormal
-/// or infinite values has a different speed.
+/// Returns weights with which the values stay moderate throughout a network. Arithmetic with subnormal or
+/// infinite values would have a different speed.
 fn small_weights(len: usize) -> Vec<f32> {
     (0..len).map(|index| if index % 3 == 0 { 0.02 } else { -0.01 }).collect()
 }
 
-fn conv1x1(isa: Isa, channels: usize, outputs: usize, clamp: Clamp) -> PackedConv1x1 {
-    PackedConv1x1::new(isa, channels, &small_weights(channels * outputs), &small_weights(outputs), clamp)
-        .unwrap()
+fn conv1x1(isa: Isa, input_channels: usize, output_channels: usize, clamp: Clamp) -> PackedConv1x1 {
+    let weights = small_weights(input_channels * output_channels);
+    PackedConv1x1::new(isa, input_channels, &weights, &small_weights(output_channels), clamp).unwrap()
 }
 
-/// The operators of an inverted residual.
+/// The operators of an inverted residual block.
 struct BlockOperators {
     expand: Option<PackedConv1x1>,
     depthwise: Depthwise,
@@ -177,6 +181,7 @@ impl BlockOperators {
 }
 
 impl Layer {
+    /// Returns a name that describes the shape of the layer.
     pub(crate) fn name(&self) -> String {
         let window = |window: Window| {
             let (kernel, stride, size) = (window.kernel(), window.stride(), window.input());
@@ -184,21 +189,31 @@ impl Layer {
         };
         match self {
             Self::First(conv) => {
-                format!("first {} {}→{}", window(conv.window()), conv.channels(), conv.output_channels())
+                format!(
+                    "first {} {}→{}",
+                    window(conv.window()),
+                    conv.input_channels(),
+                    conv.output_channels()
+                )
             }
             Self::Conv1x1 { conv, pixels, residual } => {
                 let plus = if *residual { " + residual" } else { "" };
-                format!("1×1 {}→{} on {pixels} pixels{plus}", conv.channels(), conv.output_channels())
+                format!("1×1 {}→{} on {pixels} pixels{plus}", conv.input_channels(), conv.output_channels())
             }
             Self::Depthwise(conv) => format!("depthwise {} {}", window(conv.window()), conv.channels()),
             Self::Block { block, .. } => {
-                format!("block {} {}→{}", window(block.window()), block.channels(), block.output_channels())
+                format!(
+                    "block {} {}→{}",
+                    window(block.window()),
+                    block.input_channels(),
+                    block.output_channels()
+                )
             }
             Self::Pool { pixels, channels, .. } => format!("pool {channels} on {pixels} pixels"),
         }
     }
 
-    /// Returns the kind of the layer. Layers of the same kind have the same bottleneck.
+    /// Returns the kind of the layer. The same resource limits the speed of all layers of a kind.
     pub(crate) fn kind(&self) -> &'static str {
         match self {
             Self::First(_) => "first convolution",
@@ -211,14 +226,18 @@ impl Layer {
         }
     }
 
-    /// Returns the number of floating-point operations: two per product, including products with the padding.
+    /// Returns the number of floating-point operations. A product counts as two, even if one factor is
+    /// padding.
     pub(crate) fn flops(&self) -> usize {
         match self {
             Self::First(conv) => {
-                let taps = conv.window().kernel() * conv.window().kernel();
-                2 * conv.window().output().pixels() * taps * conv.channels() * conv.output_channels()
+                let kernel_area = conv.window().kernel() * conv.window().kernel();
+                2 * conv.window().output().pixels()
+                    * kernel_area
+                    * conv.input_channels()
+                    * conv.output_channels()
             }
-            Self::Conv1x1 { conv, pixels, .. } => 2 * pixels * conv.channels() * conv.output_channels(),
+            Self::Conv1x1 { conv, pixels, .. } => 2 * pixels * conv.input_channels() * conv.output_channels(),
             Self::Depthwise(conv) => {
                 2 * conv.window().output().pixels() * conv.window().kernel().pow(2) * conv.channels()
             }
@@ -229,10 +248,10 @@ impl Layer {
 
     pub(crate) fn input_len(&self) -> usize {
         match self {
-            Self::First(conv) => conv.window().input().pixels() * conv.channels(),
-            Self::Conv1x1 { conv, pixels, .. } => pixels * conv.channels(),
+            Self::First(conv) => conv.window().input().pixels() * conv.input_channels(),
+            Self::Conv1x1 { conv, pixels, .. } => pixels * conv.input_channels(),
             Self::Depthwise(conv) => conv.window().input().pixels() * conv.channels(),
-            Self::Block { block, .. } => block.window().input().pixels() * block.channels(),
+            Self::Block { block, .. } => block.window().input().pixels() * block.input_channels(),
             Self::Pool { pixels, channels, .. } => pixels * channels,
         }
     }
@@ -247,8 +266,7 @@ impl Layer {
         }
     }
 
-    /// Returns the number of elements of scratch memory, which also serves as the residual of layers that add
-    /// a residual.
+    /// Returns the number of elements of scratch memory. A layer that adds a residual reads it from there.
     pub(crate) fn scratch_len(&self) -> usize {
         match self {
             Self::Block { block, .. } => block.scratch_len(),

@@ -13,20 +13,19 @@ use rows::DepthwiseRows;
 impl Depthwise {
     /// Computes the output rows `rows` of the image `input` and writes them to `output`.
     ///
-    /// `input` is the whole image; `output` has room for the rows in `rows` only.
+    /// `input` holds the whole image, and `output` only the rows in `rows`.
     ///
     /// # Errors
-    /// Returns an error, and writes nothing, if the length of `input` or `output` is wrong or `rows` are not
-    /// inside the output.
+    /// Returns an error, and writes nothing, if the length of `input` or `output` is wrong, or if `rows` is
+    /// not a range of the output's rows.
     pub fn run(&self, input: &[f32], rows: Range<usize>, output: &mut [f32]) -> Result<(), ShapeError> {
         self.run_on_ring(input, self.window.input().height, rows, output)
     }
 
-    /// Computes the same as [`Self::run`], but from a ring buffer that contains only the last `ring_rows`
-    /// rows of the image.
+    /// Computes the same as [`Self::run`], but reads the image from a ring buffer of `ring_rows` rows.
     ///
-    /// Row `y` of the image is row `y % ring_rows` of the buffer. The buffer must contain every row that is
-    /// under the kernel.
+    /// Row `y` of the image is row `y % ring_rows` of the buffer. The buffer must contain every image row
+    /// from which the output rows are computed.
     pub(crate) fn run_on_ring(
         &self,
         input: &[f32],
@@ -38,11 +37,11 @@ impl Depthwise {
         check_rows(&rows, self.window.output().height)?;
         let row_len = self.window.output().width * self.channels;
         check_length("output", rows.len() * row_len, output.len())?;
-        let kernel = DepthwiseRows { operator: self, input, ring_rows, rows, output };
-        // SAFETY: `Depthwise::new` packed the weights for `self.isa` and accepts only the kernels and strides
+        let computation = DepthwiseRows { operator: self, input, ring_rows, rows, output };
+        // SAFETY: `Depthwise::new` packed the weights for `self.isa`. It accepts only the kernels and strides
         // that `DepthwiseRows` implements. The checks above guarantee that input and output have the lengths
-        // that it requires and that `rows` are rows of the output.
-        unsafe { self.isa.run(kernel) };
+        // that `DepthwiseRows` requires and that `rows` is a range of the output's rows.
+        unsafe { self.isa.run(computation) };
         Ok(())
     }
 }

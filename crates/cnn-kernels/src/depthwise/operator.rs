@@ -1,4 +1,4 @@
-//! Defines the operator with its packed weights.
+//! Defines the depthwise convolution and packs its weights.
 
 use crate::{
     aligned::AlignedBuffer,
@@ -8,10 +8,10 @@ use crate::{
 
 /// A depthwise convolution with its weights packed for one instruction set.
 ///
-/// The kernel is 3×3 or 5×5, the stride is 1 or 2, and any padding is possible.
+/// The kernel is 3×3 or 5×5, the stride is 1 or 2, and the padding is arbitrary.
 ///
 /// # Examples
-/// Sums up the neighbourhood of each pixel of an image with one channel:
+/// Adds up the 3×3 neighbourhood of each pixel of an image with one channel:
 ///
 /// ```
 /// use cnn_kernels::{Clamp, Depthwise, Isa, Pads, Size, Window};
@@ -42,8 +42,8 @@ impl Depthwise {
     /// Packs `weights` of shape `[channels][kernel rows][kernel columns]` and `bias` of shape `[channels]`.
     ///
     /// # Errors
-    /// Returns an error if the length of `weights` does not match the sizes, there are no channels, or the
-    /// kernel or stride is not supported.
+    /// Returns an error if the length of `weights` does not match the kernel and the number of channels, if
+    /// there are no channels, or if the kernel or stride is not supported.
     pub fn new(
         isa: Isa,
         window: Window,
@@ -55,15 +55,15 @@ impl Depthwise {
         if !matches!((kernel, stride), (3 | 5, 1 | 2)) {
             return Err(ShapeError::Unsupported { kernel, stride });
         }
-        let (channels, taps) = (bias.len(), kernel * kernel);
-        check_length("weights", checked_volume(&[taps, channels])?, weights.len())?;
+        let (channels, kernel_area) = (bias.len(), kernel * kernel);
+        check_length("weights", checked_volume(&[kernel_area, channels])?, weights.len())?;
         checked_volume(&[window.input().pixels(), channels])?;
         checked_volume(&[window.output().pixels(), channels])?;
         let padded_channels = channels.next_multiple_of(isa.lanes());
-        let mut packed = AlignedBuffer::zeroed(taps * padded_channels);
-        for (channel, kernel) in weights.chunks_exact(taps).enumerate() {
-            for (tap, weight) in kernel.iter().enumerate() {
-                packed[tap * padded_channels + channel] = *weight;
+        let mut packed = AlignedBuffer::zeroed(kernel_area * padded_channels);
+        for (channel, kernel) in weights.chunks_exact(kernel_area).enumerate() {
+            for (position, weight) in kernel.iter().enumerate() {
+                packed[position * padded_channels + channel] = *weight;
             }
         }
         let mut padded_bias = AlignedBuffer::zeroed(padded_channels);
@@ -71,7 +71,7 @@ impl Depthwise {
         Ok(Self { isa, window, channels, weights: packed, bias: padded_bias, padded_channels, clamp })
     }
 
-    /// Returns the window.
+    /// Returns the kernel size, stride, padding and image sizes of the convolution.
     #[must_use]
     pub fn window(&self) -> Window {
         self.window

@@ -1,12 +1,12 @@
-//! Implements the innermost loops of the product, which compute a block of the result in registers.
+//! Implements the innermost loops of the matrix product, which compute a block of the output in registers.
 
 use super::operands::Gemm;
 use crate::vector::Vector;
 
-/// A panel of the right matrix, and the rows of the left matrix to multiply by it.
+/// A panel of the right matrix, and the rows of the left matrix that are multiplied by it.
 pub(super) struct Panel<'a> {
     pub(super) gemm: &'a Gemm<'a>,
-    /// The first element of the whole output.
+    /// Pointer to the first element of the whole output.
     pub(super) output: *mut f32,
     /// The weights of the panel, row by row. The weights of later panels may follow.
     pub(super) weights: &'a [f32],
@@ -14,30 +14,32 @@ pub(super) struct Panel<'a> {
     pub(super) first_column: usize,
     /// Number of vectors per row of the panel.
     pub(super) vectors: usize,
-    /// First row of the left matrix.
+    /// First of the rows of the left matrix.
     pub(super) start_row: usize,
-    /// The row after the last row.
+    /// The row after the last of the rows.
     pub(super) end_row: usize,
 }
 
 /// Multiplies the rows by the panel, in blocks of as many rows as the registers allow.
 ///
 /// The registers hold the accumulators of a block, one row of the panel and one value of the left matrix. If
-/// the panel's last vector is at most half full, only that half is computed.
+/// at most half of the panel's last vector contains columns, only that half is computed.
 ///
 /// # Safety
-/// - The CPU supports the instructions of `V`, and the product's right matrix was packed for `V`.
+/// - The CPU supports the instructions of `V`, and the right matrix was packed for `V`.
 /// - The bounds that [`Gemm::run`] asserts hold.
-/// - `panel` describes a panel of that matrix, and its rows are rows of the output, to which `output` points.
+/// - `panel` describes a panel of the right matrix and rows of the output, and `panel.output` points to the
+///   output.
 #[inline(always)]
 pub(super) unsafe fn multiply_panel<V: Vector>(panel: &Panel<'_>) {
-    let last = panel.gemm.right.width() - panel.first_column - (panel.vectors - 1) * V::LANES;
-    let is_half = V::Half::LANES < V::LANES && last <= V::Half::LANES;
+    let last_columns = panel.gemm.right.width() - panel.first_column - (panel.vectors - 1) * V::LANES;
+    let last_is_half = V::Half::LANES < V::LANES && last_columns <= V::Half::LANES;
     // SAFETY: the caller guarantees that the CPU supports `V` and that the panel is valid. `VECTORS + HALVES`
-    // is the panel's number of vectors in each arm, and `HALVES` is 1 only if the last vector is at most half
-    // full. The wildcards stand for 1 vector, because no panel has more than `V::MAX_PANEL_VECTORS`.
+    // is the panel's number of vectors in each arm, and `HALVES` is 1 only if at most half of the last vector
+    // contains columns. The wildcards of the second element stand for 1 vector, because no panel has more
+    // than `V::MAX_PANEL_VECTORS`.
     unsafe {
-        match (V::REGISTERS, panel.vectors, is_half) {
+        match (V::REGISTERS, panel.vectors, last_is_half) {
             (32, 4, false) => multiply_rows::<V, 6, 5, 4, 0>(panel),
             (32, 3, false) => multiply_rows::<V, 8, 7, 3, 0>(panel),
             (32, 2, false) => multiply_rows::<V, 12, 11, 2, 0>(panel),
@@ -56,11 +58,11 @@ pub(super) unsafe fn multiply_panel<V: Vector>(panel: &Panel<'_>) {
 
 /// Multiplies the rows in blocks of `ROWS` rows and blocks of `SHORT` rows. `SHORT` is `ROWS - 1`.
 ///
-/// Mixing both sizes often leaves no rows over. Blocks of fewer rows are slower, because they have too few
-/// independent sums to keep the multipliers busy.
+/// A mixture of both sizes usually covers all rows. Remaining rows are computed in smaller blocks. These are
+/// slower, because they have too few independent sums to keep the multipliers busy.
 ///
 /// # Safety
-/// The requirements of [`multiply_panel`] hold. The panel has `VECTORS` full vectors, followed by a half
+/// The requirements of [`multiply_panel`] hold. The panel has `VECTORS` whole vectors, followed by a half
 /// vector if `HALVES` is 1.
 #[inline(always)]
 unsafe fn multiply_rows<
@@ -76,6 +78,8 @@ unsafe fn multiply_rows<
     let rows = panel.end_row - panel.start_row;
     let blocks = rows.div_ceil(ROWS);
     let short_blocks = blocks * ROWS - rows;
+    // If the rows are too few for a mixture that covers all of them, there are as many full blocks as
+    // possible.
     let full_blocks = if short_blocks <= blocks { blocks - short_blocks } else { rows / ROWS };
     // SAFETY: the caller guarantees that the CPU supports `V` and that the panel is valid. No block reaches
     // beyond `panel.end_row`: the full blocks have at most `rows` rows together, and each loop checks that
@@ -107,31 +111,31 @@ unsafe fn multiply_rows<
 /// Computes all columns of the panel for `ROWS` rows of the output, beginning with `row`.
 ///
 /// # Safety
-/// The requirements of [`multiply_rows`] hold. The panel has at least `ROWS` rows from `row` on.
+/// The requirements of [`multiply_rows`] hold. `row + ROWS` is at most `panel.end_row`.
 #[inline(always)]
 unsafe fn multiply_block<V: Vector, const ROWS: usize, const VECTORS: usize, const HALVES: usize>(
     panel: &Panel<'_>,
     row: usize,
 ) {
     let Gemm { left, right, right_rows, .. } = panel.gemm;
-    let columns = panel.vectors * V::LANES;
-    let tail = VECTORS * V::LANES;
+    let panel_columns = panel.vectors * V::LANES;
+    let half_column = VECTORS * V::LANES;
     // SAFETY: `Gemm::run` has asserted that all runs of all rows are inside `left.data` and that `right_rows`
-    // are rows of the right matrix. The panel's rows and the bias are padded to whole vectors, so loading
-    // whole vectors stays inside them. The caller guarantees that the CPU supports `V`.
+    // are rows of the right matrix. The panel's rows and the bias are padded to whole vectors, so every
+    // vector that is loaded is inside them. The caller guarantees that the CPU supports `V`.
     unsafe {
         let bias = right.bias().as_ptr().add(panel.first_column);
         let mut sums = [load_row::<V, VECTORS>(bias); ROWS];
-        let mut half_sums = [load_row::<V::Half, HALVES>(bias.add(tail)); ROWS];
+        let mut half_sums = [load_row::<V::Half, HALVES>(bias.add(half_column)); ROWS];
 
         for run in 0..left.runs {
             let run_start = left.data.as_ptr().add(row * left.row_stride + run * left.run_stride);
             let weights_start =
-                panel.weights.as_ptr().add((right_rows.first + run * right_rows.run_stride) * columns);
+                panel.weights.as_ptr().add((right_rows.first + run * right_rows.run_stride) * panel_columns);
             for step in 0..left.run_len {
-                let weights_row = weights_start.add(step * columns);
+                let weights_row = weights_start.add(step * panel_columns);
                 let weights = load_row::<V, VECTORS>(weights_row);
-                let half_weights = load_row::<V::Half, HALVES>(weights_row.add(tail));
+                let half_weights = load_row::<V::Half, HALVES>(weights_row.add(half_column));
                 for block_row in 0..ROWS {
                     let value = V::splat(*run_start.add(block_row * left.row_stride + step));
                     multiply_add(&mut sums[block_row], value, &weights);
@@ -141,7 +145,7 @@ unsafe fn multiply_block<V: Vector, const ROWS: usize, const VECTORS: usize, con
         }
 
         write_sums(panel, row, 0, sums);
-        write_sums(panel, row, tail, half_sums);
+        write_sums(panel, row, half_column, half_sums);
     }
 }
 
@@ -179,11 +183,11 @@ unsafe fn multiply_add<V: Vector, const VECTORS: usize>(
 
 /// Adds the residual to the sums, clamps them and writes them to the output.
 ///
-/// `column` is the column in the panel at which the sums begin. The padding lanes of the panel's last vector
-/// are not written.
+/// The sums begin at row `row` of the output and at column `column` of the panel. The padding lanes of the
+/// panel's last vector are not written.
 ///
 /// # Safety
-/// The requirements of [`multiply_block`], which computed the sums, hold.
+/// The requirements of [`multiply_block`], which calls this function, hold.
 #[inline(always)]
 unsafe fn write_sums<V: Vector, const ROWS: usize, const VECTORS: usize>(
     panel: &Panel<'_>,
@@ -195,8 +199,8 @@ unsafe fn write_sums<V: Vector, const ROWS: usize, const VECTORS: usize>(
         return;
     }
     let columns_left = panel.gemm.right.width() - panel.first_column - column;
-    // SAFETY: the caller guarantees that the CPU supports `V` and that the block is inside the output. `FULL`
-    // is true only if all lanes of all vectors are columns of the output.
+    // SAFETY: the caller guarantees that the CPU supports `V` and that the rows are rows of the output.
+    // `FULL` is true only if all lanes of all vectors are columns of the output.
     unsafe {
         if columns_left >= VECTORS * V::LANES {
             write_block::<V, ROWS, VECTORS, true>(panel, row, column, sums);
@@ -206,7 +210,7 @@ unsafe fn write_sums<V: Vector, const ROWS: usize, const VECTORS: usize>(
     }
 }
 
-/// Implements [`write_sums`] for `VECTORS` vectors. If `FULL` is false, the last vector has padding lanes.
+/// Implements [`write_sums`] for at least one vector. If `FULL` is false, the last vector has padding lanes.
 ///
 /// # Safety
 /// The requirements of [`write_sums`] hold. If `FULL` is true, every lane is a column of the output.
@@ -220,20 +224,20 @@ unsafe fn write_block<V: Vector, const ROWS: usize, const VECTORS: usize, const 
     let Gemm { right, residual, clamp, .. } = panel.gemm;
     let width = right.width();
     let first_column = panel.first_column + column;
-    let corner = row * width + first_column;
-    let last = (VECTORS - 1) * V::LANES;
-    // SAFETY: the block's rows and columns are inside the output, and the residual has the same size,
-    // as `Gemm::run` has asserted. Of a vector with padding lanes, only the lanes inside the row are read and
+    let first_element = row * width + first_column;
+    let last_vector = (VECTORS - 1) * V::LANES;
+    // SAFETY: the block's rows and columns are inside the output. `Gemm::run` has asserted that the residual
+    // has the size of the output. If the last vector has padding lanes, only its other lanes are read and
     // written. The caller guarantees that the CPU supports `V`.
     unsafe {
         if let Some(residual) = residual {
             for (block_row, sums) in sums.iter_mut().enumerate() {
-                let source = residual.as_ptr().add(corner + block_row * width);
+                let source = residual.as_ptr().add(first_element + block_row * width);
                 for (vector, sum) in sums.iter_mut().enumerate() {
                     let addend = if FULL || vector + 1 < VECTORS {
                         V::load(source.add(vector * V::LANES))
                     } else {
-                        V::load_first(source.add(last), width - first_column - last)
+                        V::load_first(source.add(last_vector), width - first_column - last_vector)
                     };
                     *sum = sum.add(addend);
                 }
@@ -241,14 +245,14 @@ unsafe fn write_block<V: Vector, const ROWS: usize, const VECTORS: usize, const 
         }
         let (lo, hi) = (V::splat(clamp.lo), V::splat(clamp.hi));
         for (block_row, sums) in sums.iter().enumerate() {
-            let target = panel.output.add(corner + block_row * width);
+            let target = panel.output.add(first_element + block_row * width);
             for (vector, sum) in sums.iter().enumerate() {
-                // `max` and `min` return their second operand if either is NaN, so a NaN sum stays NaN.
+                // `max` and `min` return their second operand if one of them is NaN, so a NaN sum stays NaN.
                 let value = hi.min(lo.max(*sum));
                 if FULL || vector + 1 < VECTORS {
                     value.store(target.add(vector * V::LANES));
                 } else {
-                    value.store_first(target.add(last), width - first_column - last);
+                    value.store_first(target.add(last_vector), width - first_column - last_vector);
                 }
             }
         }

@@ -1,12 +1,13 @@
 //! Multiplies a matrix by packed weights. Bias, residual and clamp are applied to the sums in registers.
 //!
-//! Every convolution that combines channels is such a product. A row of the left matrix is the input of one
-//! output pixel: a pixel's channels for a 1×1 convolution, the pixels under the kernel for a larger one. The
-//! right matrix contains the weights, packed into panels. Both matrices are read in place.
+//! Every convolution that combines channels is computed as such a product. A row of the left matrix holds the
+//! values from which one output pixel is computed: the channels of the input pixel for a 1×1 convolution, the
+//! pixels under the kernel for a larger one. The right matrix holds the weights. Its columns are divided into
+//! panels, which are stored one after another.
 //!
-//! Each result is summed in one accumulator, which starts with the bias and adds products in ascending order
-//! of the depth. The blocking does not change that order, so splitting the rows between calls does not change
-//! a bit of the result.
+//! Each element of the output is summed in one accumulator: first the bias, then the products in the order of
+//! the right matrix's rows. This order does not depend on the other elements, so computing some of the rows
+//! in a separate call gives bit-identical results.
 
 mod block;
 mod operands;
@@ -15,14 +16,17 @@ mod pack;
 pub(crate) use operands::{Gemm, LeftMatrix, RightRows};
 pub(crate) use pack::PackedMatrix;
 
-use crate::{isa::Kernel, vector::Vector};
+use crate::{isa::SimdKernel, vector::Vector};
 use block::{Panel, multiply_panel};
 
-/// Maximum size in bytes of weights that stay in the second-level cache from one group of rows to the next.
+/// Maximum size in bytes of a right matrix that stays in the second-level cache from one group of rows to the
+/// next.
 const RESIDENT_BYTES: usize = 512 << 10;
 
-/// Size in bytes of a group of left rows. A group stays in the first-level cache, beside the panel in use,
-/// while it is multiplied by all panels.
+/// Approximate size in bytes of a group of rows of the left matrix.
+///
+/// A group stays in the first-level cache, together with the current panel, while it is multiplied by all
+/// panels.
 const GROUP_BYTES: usize = 16 << 10;
 
 impl Gemm<'_> {
@@ -32,13 +36,13 @@ impl Gemm<'_> {
             return;
         }
         let Self { left, rows, right, right_rows, .. } = &self;
-        // Callers guarantee these bounds. They are checked again, because the unsafe code relies on them and
-        // the check is cheap.
+        // Callers guarantee these bounds. The bounds are checked again because the unsafe code relies on them
+        // and the check is cheap.
         assert!(
             left.runs == 0 || {
                 let last_run = left.runs - 1;
-                let last = (rows - 1) * left.row_stride + last_run * left.run_stride + left.run_len;
-                last <= left.data.len()
+                let end = (rows - 1) * left.row_stride + last_run * left.run_stride + left.run_len;
+                end <= left.data.len()
                     && right_rows.first + last_run * right_rows.run_stride + left.run_len <= right.depth()
             }
         );
@@ -46,14 +50,14 @@ impl Gemm<'_> {
         assert!(self.residual.is_none_or(|residual| residual.len() == self.output.len()));
         let isa = right.isa();
         // SAFETY: `isa` is the instruction set for which `right` was packed, and the assertions above
-        // guarantee that every element that the kernel reads or writes is inside its slice.
+        // guarantee that every element that is read or written is inside its slice.
         unsafe { isa.run(self) }
     }
 
-    /// Returns the number of rows that are multiplied by all panels before the next rows.
+    /// Returns the number of rows in a group. A group is multiplied by all panels before the next group.
     fn rows_per_group(&self) -> usize {
         if self.right.byte_count() > RESIDENT_BYTES {
-            // The panels do not stay in the second-level cache, so each is loaded once and used for all rows.
+            // The panels do not stay in the second-level cache. A single group loads each panel only once.
             return self.rows;
         }
         let row_bytes = (self.left.row_stride * size_of::<f32>()).max(1);
@@ -62,7 +66,7 @@ impl Gemm<'_> {
     }
 }
 
-impl Kernel for Gemm<'_> {
+impl SimdKernel for Gemm<'_> {
     #[inline(always)]
     unsafe fn run<V: Vector>(self) {
         let output = self.output.as_mut_ptr();
@@ -73,11 +77,11 @@ impl Kernel for Gemm<'_> {
             let (mut first_column, mut offset) = (0, 0);
             for index in 0..self.right.panel_count() {
                 let vectors = self.right.panel_vectors(index);
-                let weights = self.right.panel(offset);
+                let weights = self.right.weights_from(offset);
                 let panel = Panel { gemm: &self, output, weights, first_column, vectors, start_row, end_row };
-                // SAFETY: the caller guarantees that the CPU supports `V` and that the matrix was packed for
-                // it. `weights`, `first_column` and `vectors` describe panel `index` of that matrix, and the
-                // rows are rows of the output.
+                // SAFETY: the caller guarantees that the CPU supports `V` and that the right matrix was
+                // packed for it. `weights`, `first_column` and `vectors` describe panel `index` of that
+                // matrix. `start_row..end_row` are rows of the output.
                 unsafe { multiply_panel::<V>(&panel) };
                 first_column += vectors * V::LANES;
                 offset += vectors * V::LANES * self.right.depth();

@@ -5,8 +5,8 @@ use crate::shape::Clamp;
 
 /// The left matrix. Each row consists of runs of consecutive elements of `data`.
 ///
-/// Run `j` of row `i` begins at element `i * row_stride + j * run_stride`. Rows may overlap, as the pixels
-/// under a kernel do from one step to the next.
+/// Run `j` of row `i` begins at element `i * row_stride + j * run_stride`. Rows may overlap, because
+/// neighbouring positions of a convolution's kernel have pixels in common.
 #[derive(Clone, Copy)]
 pub(crate) struct LeftMatrix<'a> {
     pub(crate) data: &'a [f32],
@@ -19,7 +19,7 @@ pub(crate) struct LeftMatrix<'a> {
 }
 
 impl<'a> LeftMatrix<'a> {
-    /// Creates a matrix whose rows are `depth` elements each, without gaps.
+    /// Creates a matrix whose rows have `depth` elements and are stored one after another.
     pub(crate) fn dense(data: &'a [f32], depth: usize) -> Self {
         Self { data, row_stride: depth, runs: 1, run_stride: 0, run_len: depth }
     }
@@ -27,7 +27,7 @@ impl<'a> LeftMatrix<'a> {
 
 /// The rows of the right matrix by which the runs of the left matrix are multiplied.
 ///
-/// Run `j` is multiplied by consecutive rows that begin at row `first + j * run_stride`.
+/// Run `j` is multiplied by the consecutive rows that begin with row `first + j * run_stride`.
 #[derive(Clone, Copy)]
 pub(crate) struct RightRows {
     pub(crate) first: usize,
@@ -39,9 +39,9 @@ impl RightRows {
     pub(crate) const ALL: Self = Self { first: 0, run_stride: 0 };
 }
 
-/// The product `output = clamp(left × right + bias + residual)`.
+/// The matrix product `output = clamp(left × right + bias + residual)`.
 ///
-/// The bias belongs to `right`. The output has `rows` rows, as wide as `right`.
+/// The bias is stored in `right`. The output has `rows` rows and as many columns as `right`.
 pub(crate) struct Gemm<'a> {
     pub(crate) left: LeftMatrix<'a>,
     pub(crate) rows: usize,

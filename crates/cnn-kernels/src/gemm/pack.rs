@@ -1,4 +1,4 @@
-//! Packs weights into the order in which the kernels read them.
+//! Packs weights into the order in which the matrix product reads them.
 
 use crate::{
     aligned::AlignedBuffer,
@@ -6,19 +6,21 @@ use crate::{
     shape::{ShapeError, check_length, checked_volume},
 };
 
-/// A matrix of `depth` rows and `width` columns with a bias for each column.
+/// A matrix of `depth` rows and `width` columns, with a bias for each column.
 ///
-/// The columns are divided into panels of a few vectors each, whose sizes differ by at most one vector. A
-/// panel is stored row by row, padded with zeros to whole vectors, so that a kernel reads it sequentially.
+/// The columns are divided into panels. The rows of a panel are a few vectors long, padded with zeros to
+/// whole vectors, and stored one after another, so that a panel is read sequentially. The numbers of vectors
+/// per row differ by at most one between panels.
 #[derive(Clone, Debug)]
 pub(crate) struct PackedMatrix {
     isa: Isa,
     depth: usize,
     width: usize,
     panel_count: usize,
-    /// Number of vectors per row of a panel. The first `wide_panels` panels have one more vector.
-    narrow_vectors: usize,
-    wide_panels: usize,
+    /// Number of vectors per row of a narrow panel. A row of a wide panel has one more vector.
+    narrow_panel_vectors: usize,
+    /// Number of wide panels, which come first.
+    wide_panel_count: usize,
     weights: AlignedBuffer,
     bias: AlignedBuffer,
 }
@@ -42,8 +44,8 @@ impl PackedMatrix {
             depth,
             width,
             panel_count,
-            narrow_vectors: vectors / panel_count,
-            wide_panels: vectors % panel_count,
+            narrow_panel_vectors: vectors / panel_count,
+            wide_panel_count: vectors % panel_count,
             weights: AlignedBuffer::zeroed(len),
             bias: AlignedBuffer::zeroed(padded_width),
         };
@@ -64,7 +66,7 @@ impl PackedMatrix {
         Ok(packed)
     }
 
-    /// Packs `weights` of shape `[columns][depth]`, the layout of ONNX.
+    /// Packs `weights` of shape `[columns][rows]`, which is the layout of ONNX.
     pub(crate) fn from_columns(
         isa: Isa,
         depth: usize,
@@ -80,7 +82,7 @@ impl PackedMatrix {
         self.isa
     }
 
-    /// Returns the number of rows, which is the number of products per result.
+    /// Returns the number of rows, which is the number of products per element of the output.
     pub(crate) fn depth(&self) -> usize {
         self.depth
     }
@@ -102,11 +104,11 @@ impl PackedMatrix {
 
     /// Returns the number of vectors per row of panel `panel`.
     pub(crate) fn panel_vectors(&self, panel: usize) -> usize {
-        self.narrow_vectors + usize::from(panel < self.wide_panels)
+        self.narrow_panel_vectors + usize::from(panel < self.wide_panel_count)
     }
 
-    /// Returns the panel that begins at element `offset`, followed by the panels after it.
-    pub(crate) fn panel(&self, offset: usize) -> &[f32] {
+    /// Returns the weights from element `offset` on: the panel that begins there, and the panels after it.
+    pub(crate) fn weights_from(&self, offset: usize) -> &[f32] {
         &self.weights[offset..]
     }
 

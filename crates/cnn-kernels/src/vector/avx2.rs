@@ -8,7 +8,7 @@ use super::Vector;
 #[derive(Clone, Copy)]
 pub(crate) struct F32x8(pub(super) __m256);
 
-/// The eight elements that begin at index `8 - lanes` are the mask of the first `lanes` lanes.
+/// A table of masks. The eight elements from index `8 - lanes` on are the mask of the first `lanes` lanes.
 static MASKS: [i32; 16] = [-1, -1, -1, -1, -1, -1, -1, -1, 0, 0, 0, 0, 0, 0, 0, 0];
 
 /// Returns the mask of the first `lanes` lanes.

@@ -10,15 +10,15 @@ use super::{F32x8, Vector};
 #[derive(Clone, Copy)]
 pub(crate) struct F32x16(__m512);
 
-/// Returns the mask of the first `lanes` lanes.
+/// Returns the mask of the first `lanes` lanes. `lanes` must be less than 16.
 #[inline(always)]
 fn mask_of_first(lanes: usize) -> __mmask16 {
     !(__mmask16::MAX << lanes)
 }
 
 impl Vector for F32x16 {
-    // A half vector takes half the time on CPUs that execute a 512-bit instruction in two halves, such as Zen
-    // 4.
+    // Some CPUs, such as Zen 4, execute a 512-bit instruction in two halves. A 256-bit instruction takes them
+    // half the time.
     type Half = F32x8;
 
     const LANES: usize = 16;

@@ -1,4 +1,4 @@
-//! Defines vectors of `f32` lanes, over which the kernels are generic.
+//! Defines SIMD vectors of `f32` lanes behind a common trait, over which the kernels are generic.
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
@@ -18,9 +18,8 @@ pub(crate) use portable::Portable;
 
 /// A vector of `f32` lanes in a register.
 ///
-/// All functions are `#[inline(always)]`, and so is every function between them and the `#[target_feature]`
-/// function in `crate::isa`. The intrinsics become single instructions only if they are inlined into that
-/// function.
+/// Implementations are `#[inline(always)]`, and so are their callers up to the `#[target_feature]` function
+/// in `crate::isa`. An intrinsic becomes a single instruction only if it is inlined into that function.
 ///
 /// # Safety of the functions
 /// - Every function requires that the CPU supports the instructions of the type.
@@ -28,8 +27,7 @@ pub(crate) use portable::Portable;
 ///   stores lanes requires that these lanes are writable at the pointer. The pointer only needs the alignment
 ///   of an `f32`.
 pub(crate) trait Vector: Copy {
-    /// A vector of half as many lanes, or the type itself if half vectors are not faster on this instruction
-    /// set.
+    /// A vector of half as many lanes, or `Self` if half vectors are not faster on this instruction set.
     type Half: Vector;
 
     /// Number of lanes.
@@ -41,12 +39,12 @@ pub(crate) trait Vector: Copy {
 
     /// Creates a vector with `value` in every lane.
     unsafe fn splat(value: f32) -> Self;
-    /// Returns the first lanes, as many as [`Self::Half`] has.
+    /// Returns the first half of the lanes, or all lanes if [`Self::Half`] is `Self`.
     unsafe fn half(self) -> Self::Half;
     /// Loads all lanes from `source`.
     unsafe fn load(source: *const f32) -> Self;
-    /// Loads the first `lanes` lanes from `source` and sets the others to zero. `lanes` must be less than
-    /// [`Self::LANES`].
+    /// Loads the first `lanes` lanes from `source` and sets the other lanes to zero. `lanes` must be less
+    /// than [`Self::LANES`].
     unsafe fn load_first(source: *const f32, lanes: usize) -> Self;
     /// Stores all lanes to `target`.
     unsafe fn store(self, target: *mut f32);
@@ -58,9 +56,9 @@ pub(crate) trait Vector: Copy {
     unsafe fn add(self, other: Self) -> Self;
     /// Returns `self * other`.
     unsafe fn mul(self, other: Self) -> Self;
-    /// Returns `if self > other { self } else { other }` per lane, which is `other` if either is NaN.
+    /// Returns `if self > other { self } else { other }` per lane, which is `other` if one of them is NaN.
     unsafe fn max(self, other: Self) -> Self;
-    /// Returns `if self < other { self } else { other }` per lane, which is `other` if either is NaN.
+    /// Returns `if self < other { self } else { other }` per lane, which is `other` if one of them is NaN.
     unsafe fn min(self, other: Self) -> Self;
 }
 

@@ -32,7 +32,7 @@ impl Vector for F32x4 {
         Self(unsafe { vld1q_f32(source) })
     }
 
-    // NEON has no masked loads and stores, so the lanes are loaded one by one or in pairs.
+    // NEON has no masked loads and stores, so lanes are loaded and stored one by one or in pairs.
     #[inline(always)]
     unsafe fn load_first(source: *const f32, lanes: usize) -> Self {
         debug_assert!(lanes < Self::LANES);
@@ -90,8 +90,8 @@ impl Vector for F32x4 {
         Self(unsafe { vmulq_f32(self.0, other.0) })
     }
 
-    // `vmaxq_f32` and `vminq_f32` return NaN if either operand is NaN. The trait requires `other` in that
-    // case.
+    // `vmaxq_f32` and `vminq_f32` would not do: they return NaN if either operand is NaN, but the trait
+    // requires `other`.
     #[inline(always)]
     unsafe fn max(self, other: Self) -> Self {
         // SAFETY: the caller guarantees that the CPU supports NEON.

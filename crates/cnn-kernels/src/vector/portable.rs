@@ -57,8 +57,8 @@ impl Vector for Portable {
     #[inline(always)]
     unsafe fn store_first(self, target: *mut f32, lanes: usize) {
         for (lane, value) in self.0.iter().take(lanes).enumerate() {
-            // SAFETY: the caller guarantees that `lanes` elements are writable, and `take` keeps
-            // `lane` below `lanes`.
+            // SAFETY: the caller guarantees that `lanes` elements are writable, and `take` keeps `lane` below
+            // `lanes`.
             unsafe { target.add(lane).write(*value) }
         }
     }

@@ -8,18 +8,18 @@ use crate::{
     support::{any_clamp, assert_same_bits, proptest_config, random_numbers, run_guarded},
 };
 
-/// Numbers of channels, output channels and pixels.
+/// Numbers of input channels, output channels and pixels.
 type Shape = (usize, usize, usize);
 
 /// Checks a convolution on every instruction set.
 ///
-/// The numbers are correct, nothing outside the output is written, and the bits are the same if the pixels
-/// before and after `split` are computed separately.
-fn check((channels, outputs, pixels): Shape, split: usize, add: bool, clamp: Clamp, seed: u64) {
+/// The function asserts that the output is correct, that nothing outside the output is written, and that the
+/// output has the same bits if the pixels before and after `split` are computed separately.
+fn check((channels, outputs, pixels): Shape, split: usize, with_residual: bool, clamp: Clamp, seed: u64) {
     let input = random_numbers(seed, pixels * channels);
     let weights = random_numbers(seed + 1, outputs * channels);
     let bias = random_numbers(seed + 2, outputs);
-    let residual = add.then(|| random_numbers(seed + 3, pixels * outputs));
+    let residual = with_residual.then(|| random_numbers(seed + 3, pixels * outputs));
     let mut expected = Vec::new();
     for pixel in 0..pixels {
         for output in 0..outputs {
@@ -38,14 +38,14 @@ fn check((channels, outputs, pixels): Shape, split: usize, add: bool, clamp: Cla
         let whole =
             run_guarded(pixels * outputs, |output| conv.run(&input, residual.as_deref(), output).unwrap());
         assert_all_close(&expected, &whole, isa.name());
-        let part = |from: usize, to: usize| {
+        let compute_part = |from: usize, to: usize| {
             let residual = residual.as_ref().map(|residual| &residual[from * outputs..to * outputs]);
             run_guarded((to - from) * outputs, |output| {
                 conv.run(&input[from * channels..to * channels], residual, output).unwrap();
             })
         };
         let split = split.min(pixels);
-        assert_same_bits(&whole, &[part(0, split), part(split, pixels)].concat(), isa.name());
+        assert_same_bits(&whole, &[compute_part(0, split), compute_part(split, pixels)].concat(), isa.name());
     }
 }
 
@@ -56,11 +56,12 @@ proptest! {
     fn any_shape_gives_the_expected_sums(
         shape in (1..180_usize, 1..150_usize, 1..70_usize),
         split in 0..70_usize,
-        add: bool,
+        with_residual: bool,
         clamp in any_clamp(),
         seed: u64,
     ) {
-        check(shape, split, add, clamp, seed >> 1);
+        // `check` adds small numbers to the seed, which must not overflow.
+        check(shape, split, with_residual, clamp, seed >> 1);
     }
 }
 
@@ -70,7 +71,7 @@ fn weights_larger_than_the_cache_give_the_expected_sums() {
 }
 
 #[test]
-fn a_single_pixel_with_many_channels_gives_the_expected_sums() {
+fn single_pixel_with_many_channels_gives_the_expected_sums() {
     check((1280, 1000, 1), 1, false, Clamp::NONE, 2);
 }
 
@@ -86,16 +87,16 @@ fn nan_in_the_input_stays_nan_in_the_output() {
 #[test]
 fn wrong_lengths_are_refused_before_anything_is_written() {
     let isa = Isa::detect();
-    let refused = PackedConv1x1::new(isa, 3, &[0.0; 7], &[0.0; 2], Clamp::NONE).map(|_| ());
-    assert_eq!(refused, Err(ShapeError::Length { what: "weights", expected: 6, actual: 7 }));
-    let refused = PackedConv1x1::new(isa, 3, &[], &[], Clamp::NONE).map(|_| ());
-    assert_eq!(refused, Err(ShapeError::Zero));
+    let result = PackedConv1x1::new(isa, 3, &[0.0; 7], &[0.0; 2], Clamp::NONE).map(|_| ());
+    assert_eq!(result, Err(ShapeError::Length { slice: "weights", expected: 6, actual: 7 }));
+    let result = PackedConv1x1::new(isa, 3, &[], &[], Clamp::NONE).map(|_| ());
+    assert_eq!(result, Err(ShapeError::Zero));
 
     let conv = PackedConv1x1::new(isa, 3, &[1.0; 6], &[0.0; 2], Clamp::NONE).unwrap();
     let mut output = [7.0; 4];
     for (input, residual) in [(5, 4), (3, 4), (6, 3)] {
-        let refused = conv.run(&vec![1.0; input], Some(&vec![1.0; residual]), &mut output);
-        assert!(matches!(refused, Err(ShapeError::Length { .. })), "{refused:?}");
-        assert_same_bits(&output, &[7.0; 4], "untouched");
+        let result = conv.run(&vec![1.0; input], Some(&vec![1.0; residual]), &mut output);
+        assert!(matches!(result, Err(ShapeError::Length { .. })), "{result:?}");
+        assert_same_bits(&output, &[7.0; 4], "output after an error");
     }
 }

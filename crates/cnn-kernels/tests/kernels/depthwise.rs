@@ -10,12 +10,14 @@ use crate::{
     },
 };
 
-/// Checks a convolution on every instruction set, whole and with the rows before and after `split` computed
-/// separately.
+/// Checks a convolution on every instruction set.
+///
+/// The function asserts that the output is correct, that nothing outside the output is written, and that the
+/// output has the same bits if the rows before and after `split` are computed separately.
 fn check(window: Window, pads: Pads, channels: usize, split: usize, clamp: Clamp, seed: u64) {
-    let taps = window.kernel() * window.kernel();
+    let kernel_area = window.kernel() * window.kernel();
     let input = random_numbers(seed, window.input().pixels() * channels);
-    let weights = random_numbers(seed + 1, channels * taps);
+    let weights = random_numbers(seed + 1, channels * kernel_area);
     let bias = random_numbers(seed + 2, channels);
     let expected = convolution(window, (pads.top, pads.left), channels, &input, &weights, &bias);
     let expected: Vec<_> = expected.into_iter().map(|sum| sum.clamped(clamp)).collect();
@@ -23,14 +25,14 @@ fn check(window: Window, pads: Pads, channels: usize, split: usize, clamp: Clamp
     let split = split.min(height);
     for isa in Isa::available() {
         let depthwise = Depthwise::new(isa, window, &weights, &bias, clamp).unwrap();
-        let rows = |from: usize, to: usize| {
+        let compute_rows = |from: usize, to: usize| {
             run_guarded((to - from) * width * channels, |output| {
                 depthwise.run(&input, from..to, output).unwrap()
             })
         };
-        let whole = rows(0, height);
+        let whole = compute_rows(0, height);
         assert_all_close(&expected, &whole, isa.name());
-        assert_same_bits(&whole, &[rows(0, split), rows(split, height)].concat(), isa.name());
+        assert_same_bits(&whole, &[compute_rows(0, split), compute_rows(split, height)].concat(), isa.name());
     }
 }
 
@@ -47,8 +49,9 @@ proptest! {
         clamp in any_clamp(),
         seed: u64,
     ) {
-        // `Window::new` refuses images that are smaller than the kernel, padding included.
+        // `Window::new` refuses an image that is smaller than the kernel even with its padding.
         if let Ok(window) = Window::new(size, kernel, stride, pads) {
+            // `check` adds small numbers to the seed, which must not overflow.
             check(window, pads, channels, split, clamp, seed >> 1);
         }
     }
@@ -71,8 +74,8 @@ fn unsupported_kernels_and_wrong_lengths_are_refused() {
     let size = Size { height: 8, width: 8 };
     let window = |kernel, stride| Window::new(size, kernel, stride, Pads::default()).unwrap();
     for (kernel, stride) in [(1, 1), (7, 1), (3, 3)] {
-        let refused = Depthwise::new(isa, window(kernel, stride), &[], &[], Clamp::NONE).map(|_| ());
-        assert_eq!(refused, Err(ShapeError::Unsupported { kernel, stride }));
+        let result = Depthwise::new(isa, window(kernel, stride), &[], &[], Clamp::NONE).map(|_| ());
+        assert_eq!(result, Err(ShapeError::Unsupported { kernel, stride }));
     }
     let depthwise = Depthwise::new(isa, window(3, 1), &[0.0; 18], &[0.0; 2], Clamp::NONE).unwrap();
     let input = [1.0; 128];
@@ -82,7 +85,7 @@ fn unsupported_kernels_and_wrong_lengths_are_refused() {
         assert!(depthwise.run(&input, rows, &mut output).is_err());
     }
     assert!(depthwise.run(&input[1..], 0..2, &mut output).is_err());
-    assert_same_bits(&output, &[7.0; 24], "untouched");
+    assert_same_bits(&output, &[7.0; 24], "output after errors");
     depthwise.run(&input, 4..6, &mut output).unwrap();
-    assert_same_bits(&output, &[0.0; 24], "written");
+    assert_same_bits(&output, &[0.0; 24], "output of valid rows");
 }

@@ -1,4 +1,4 @@
-//! Tests the dense convolution.
+//! Tests the dense convolution of a network's first layer.
 
 use cnn_kernels::{Clamp, FirstConv, Isa, Pads, ShapeError, Size, Window};
 use proptest::prelude::*;
@@ -35,13 +35,14 @@ proptest! {
             let split = split.min(height);
             for isa in Isa::available() {
                 let conv = FirstConv::new(isa, window, channels, &weights, &bias, clamp).unwrap();
-                let rows = |from: usize, to: usize| {
+                let compute_rows = |from: usize, to: usize| {
                     let len = (to - from) * width * outputs;
                     run_guarded(len, |output| conv.run(&input, from..to, output).unwrap())
                 };
-                let whole = rows(0, height);
+                let whole = compute_rows(0, height);
                 assert_all_close(&expected, &whole, isa.name());
-                assert_same_bits(&whole, &[rows(0, split), rows(split, height)].concat(), isa.name());
+                let parts = [compute_rows(0, split), compute_rows(split, height)];
+                assert_same_bits(&whole, &parts.concat(), isa.name());
             }
         }
     }
@@ -53,12 +54,12 @@ fn wrong_lengths_and_rows_are_refused() {
     let new = |weights: usize| {
         FirstConv::new(Isa::detect(), window, 3, &vec![0.0; weights], &[0.0; 2], Clamp::NONE)
     };
-    let refused = new(53).map(|_| ());
-    assert_eq!(refused, Err(ShapeError::Length { what: "weights", expected: 54, actual: 53 }));
+    let result = new(53).map(|_| ());
+    assert_eq!(result, Err(ShapeError::Length { slice: "weights", expected: 54, actual: 53 }));
     let conv = new(54).unwrap();
     let mut output = [7.0; 8];
     assert!(conv.run(&[0.0; 47], 0..2, &mut output).is_err());
     assert!(conv.run(&[0.0; 48], 1..3, &mut output).is_err());
     assert!(conv.run(&[0.0; 48], 1..2, &mut output).is_err());
-    assert_same_bits(&output, &[7.0; 8], "untouched");
+    assert_same_bits(&output, &[7.0; 8], "output after errors");
 }

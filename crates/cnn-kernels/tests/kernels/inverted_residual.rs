@@ -1,14 +1,14 @@
-//! Tests the inverted residual block, whose result must not depend on the tiles.
+//! Tests that the output of an inverted residual block does not depend on its tiles.
 
 use cnn_kernels::{Clamp, Depthwise, InvertedResidual, Isa, PackedConv1x1, Pads, ShapeError, Size, Window};
 use proptest::prelude::*;
 
 use crate::support::{any_pads, any_size, assert_same_bits, proptest_config, random_numbers, run_guarded};
 
-/// Numbers of channels of the input, of the expanded tensor and of the output.
+/// Numbers of channels of the input, of the expanded image and of the output.
 type Channels = (usize, usize, usize);
 
-/// The operators of a block.
+/// The operators of a block, which can run separately.
 struct Operators {
     expand: Option<PackedConv1x1>,
     depthwise: Depthwise,
@@ -26,8 +26,8 @@ fn random_operators(
         PackedConv1x1::new(isa, from, &random_numbers(seed, from * to), &random_numbers(seed + 1, to), clamp)
             .unwrap()
     };
-    let taps = window.kernel() * window.kernel();
-    let (weights, bias) = (random_numbers(seed + 2, inner * taps), random_numbers(seed + 3, inner));
+    let kernel_area = window.kernel() * window.kernel();
+    let (weights, bias) = (random_numbers(seed + 2, inner * kernel_area), random_numbers(seed + 3, inner));
     Operators {
         expand: expand.then(|| conv(channels, inner, Clamp::RELU6, seed)),
         depthwise: Depthwise::new(isa, window, &weights, &bias, Clamp::RELU6).unwrap(),
@@ -35,7 +35,7 @@ fn random_operators(
     }
 }
 
-/// Runs the operators one after another. Other tests compare each operator with naive loops.
+/// Runs the operators one after another. Other tests compare each operator with a naive loop.
 fn run_one_after_another(operators: &Operators, input: &[f32], add_input: bool) -> Vec<f32> {
     let window = operators.depthwise.window();
     let inner = operators.depthwise.channels();
@@ -55,7 +55,7 @@ proptest! {
     #![proptest_config(proptest_config(200))]
 
     #[test]
-    fn any_shape_in_any_tiles_has_the_bits_of_the_separate_operators(
+    fn block_with_any_tiles_is_bit_identical_to_the_separate_operators(
         size in any_size(15),
         (kernel, stride) in prop_oneof![Just((3, 1)), Just((3, 2)), Just((5, 1)), Just((5, 2))],
         pads in any_pads(4),
@@ -76,9 +76,9 @@ proptest! {
                 let expected = run_one_after_another(&operators, &input, add_input);
                 let block =
                     InvertedResidual::new(operators.expand, operators.depthwise, operators.project, add_input).unwrap();
-                let block = block.with_tile_bytes(tile_bytes);
+                let block = block.with_max_tile_bytes(tile_bytes);
                 let Size { height, width } = window.output();
-                let rows = |from: usize, to: usize| {
+                let compute_rows = |from: usize, to: usize| {
                     run_guarded((to - from) * width * outputs, |output| {
                         run_guarded(block.scratch_len(), |scratch| {
                             // The initial contents of the scratch memory must not affect the result.
@@ -87,24 +87,25 @@ proptest! {
                         });
                     })
                 };
-                assert_same_bits(&expected, &rows(0, height), isa.name());
+                assert_same_bits(&expected, &compute_rows(0, height), isa.name());
                 let split = split.min(height);
-                assert_same_bits(&expected, &[rows(0, split), rows(split, height)].concat(), isa.name());
+                let parts = [compute_rows(0, split), compute_rows(split, height)];
+                assert_same_bits(&expected, &parts.concat(), isa.name());
             }
         }
     }
 }
 
 #[test]
-fn a_tile_needs_at_most_the_permitted_memory_or_a_single_row() {
+fn tile_fits_the_permitted_memory_or_has_a_single_row() {
     let window = Window::new(Size { height: 56, width: 56 }, 3, 1, Pads::all(1)).unwrap();
     let Operators { expand, depthwise, project } =
         random_operators(Isa::detect(), window, (24, 144, 24), true, 1);
     let block = InvertedResidual::new(expand, depthwise, project, true).unwrap();
     assert!(block.scratch_len() * 4 <= 512 << 10);
     // A tile of one row needs 3 expanded rows and 1 filtered row, even if less memory is permitted.
-    assert_eq!(block.clone().with_tile_bytes(0).scratch_len(), 4 * 56 * 144);
-    assert_eq!(block.with_tile_bytes(usize::MAX).scratch_len(), 2 * 56 * 56 * 144);
+    assert_eq!(block.clone().with_max_tile_bytes(0).scratch_len(), 4 * 56 * 144);
+    assert_eq!(block.with_max_tile_bytes(usize::MAX).scratch_len(), 2 * 56 * 56 * 144);
 }
 
 #[test]
@@ -129,5 +130,5 @@ fn mismatched_operators_and_wrong_lengths_are_refused() {
     assert!(block.run(&input[1..], 0..2, &mut scratch, &mut output).is_err());
     assert!(block.run(&input, 5..7, &mut scratch, &mut output).is_err());
     assert!(block.run(&input, 0..3, &mut scratch, &mut output).is_err());
-    assert_same_bits(&output, &[7.0; 60], "untouched");
+    assert_same_bits(&output, &[7.0; 60], "output after errors");
 }

@@ -1,4 +1,4 @@
-//! Compares every kernel, on every instruction set of this machine, with a naive loop in `f64`.
+//! Compares the operators, on every instruction set of this machine, with naive loops in `f64`.
 #![expect(clippy::unwrap_used, reason = "test helpers fail by panicking")]
 
 mod conv1x1;
@@ -11,12 +11,12 @@ mod support;
 
 use cnn_kernels::Isa;
 
-/// `KERNELS_WIDEST` is the name of the instruction set that must be detected.
+/// Checks that the detected instruction set is the one that `KERNELS_WIDEST` names.
 ///
-/// Under an emulator that hides instructions from the detection, all other tests would pass without testing
-/// those instructions.
+/// The other tests skip an instruction set that is not detected. Without this test, they would pass under an
+/// emulator that does not report the instruction set to be tested.
 #[test]
-fn the_detected_instruction_set_is_the_required_one() {
+fn detected_instruction_set_is_the_required_one() {
     if let Ok(widest) = std::env::var("KERNELS_WIDEST") {
         assert_eq!(Isa::detect().name(), widest);
     }

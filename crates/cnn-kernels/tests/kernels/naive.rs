@@ -1,55 +1,61 @@
-//! Computes the expected results in `f64` from the definitions.
+//! Computes expected results with naive loops in `f64`.
 
 use cnn_kernels::{Clamp, Window};
 
-/// An expected sum, with the data for the tolerance of an `f32` result that was summed in a different order.
+/// An expected sum, and the values that determine its tolerance.
+///
+/// The tolerance allows for the rounding errors of a sum in `f32`, whose terms may be added in a different
+/// order.
 #[derive(Clone, Copy)]
 pub(crate) struct Expected {
     sum: f64,
     /// Maximum magnitude of the products and the partial sums.
     magnitude: f64,
-    terms: u32,
+    term_count: u32,
 }
 
 impl Expected {
     pub(crate) fn new(start: f32) -> Self {
-        Self { sum: start.into(), magnitude: f64::from(start).abs(), terms: 1 }
+        Self { sum: start.into(), magnitude: f64::from(start).abs(), term_count: 1 }
     }
 
     pub(crate) fn add(&mut self, a: f32, b: f32) {
         let product = f64::from(a) * f64::from(b);
         self.sum += product;
         self.magnitude = self.magnitude.max(self.sum.abs()).max(product.abs());
-        self.terms += 1;
+        self.term_count += 1;
     }
 
     pub(crate) fn scaled(self, factor: f64) -> Self {
-        Self { sum: self.sum * factor, magnitude: self.magnitude * factor, terms: self.terms }
+        Self { sum: self.sum * factor, magnitude: self.magnitude * factor, term_count: self.term_count }
     }
 
     pub(crate) fn clamped(self, clamp: Clamp) -> Self {
         Self { sum: self.sum.clamp(clamp.lo.into(), clamp.hi.into()), ..self }
     }
 
-    /// Asserts that `actual` is within the tolerance, which grows with the square root of the number of terms
-    /// as rounding errors do.
-    pub(crate) fn assert_close(self, actual: f32, what: &str) {
-        let tolerance = 1e-6 * f64::from(self.terms).sqrt() * self.magnitude;
+    /// Asserts that `actual` is within the tolerance.
+    ///
+    /// Like the rounding errors, the tolerance grows with the square root of the number of terms.
+    pub(crate) fn assert_close(self, actual: f32, context: &str) {
+        let tolerance = 1e-6 * f64::from(self.term_count).sqrt() * self.magnitude;
         let error = (f64::from(actual) - self.sum).abs();
-        assert!(error <= tolerance, "{what}: {actual} instead of {} (tolerance {tolerance:e})", self.sum);
+        assert!(error <= tolerance, "{context}: {actual} instead of {} (tolerance {tolerance:e})", self.sum);
     }
 }
 
 /// Asserts that every element is within its tolerance.
-pub(crate) fn assert_all_close(expected: &[Expected], actual: &[f32], what: &str) {
-    assert_eq!(expected.len(), actual.len(), "{what}");
+pub(crate) fn assert_all_close(expected: &[Expected], actual: &[f32], context: &str) {
+    assert_eq!(expected.len(), actual.len(), "{context}");
     for (index, (expected, actual)) in expected.iter().zip(actual).enumerate() {
-        expected.assert_close(*actual, &format!("{what}, element {index}"));
+        expected.assert_close(*actual, &format!("{context}, element {index}"));
     }
 }
 
-/// Computes a convolution in `groups` groups with `weights` of shape
-/// `[outputs][channels / groups][rows][columns]`.
+/// Computes a convolution with `groups` groups.
+///
+/// `pads` is the padding at the top and at the left. The weights have the shape
+/// `[output channels][input channels / groups][kernel rows][kernel columns]`.
 pub(crate) fn convolution(
     window: Window,
     pads: (usize, usize),
@@ -74,9 +80,9 @@ pub(crate) fn convolution(
                     }
                     let pixel = (iy - top) * size.width + ix - left;
                     for channel in 0..group_channels {
-                        let from = output / group_outputs * group_channels + channel;
+                        let input_channel = output / group_outputs * group_channels + channel;
                         let weight = ((output * group_channels + channel) * kernel + ky) * kernel + kx;
-                        expected.add(input[pixel * channels + from], weights[weight]);
+                        expected.add(input[pixel * channels + input_channel], weights[weight]);
                     }
                 }
                 results.push(expected);

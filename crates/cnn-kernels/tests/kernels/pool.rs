@@ -31,7 +31,7 @@ proptest! {
 }
 
 #[test]
-fn an_input_without_whole_pixels_is_refused() {
+fn input_without_whole_pixels_is_refused() {
     let mut output = [7.0; 3];
     for len in [0, 4] {
         assert!(global_average_pool(Isa::detect(), &vec![0.0; len], &mut output).is_err());

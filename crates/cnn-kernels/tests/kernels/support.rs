@@ -1,17 +1,17 @@
-//! Defines test helpers: random numbers, guarded memory, and strategies for shapes.
+//! Defines helpers for the tests: random numbers, guarded memory, and proptest strategies for shapes.
 
 use cnn_kernels::{Clamp, Pads, Size};
 use proptest::{prelude::*, sample::select};
 
-/// Returns a configuration with `default` cases, or with the number in `KERNELS_CASES`, for runs under a slow
-/// emulator.
-pub(crate) fn proptest_config(default: u32) -> ProptestConfig {
+/// Returns a configuration with `default_cases` test cases, or with the number in `KERNELS_CASES`, which is
+/// for runs under a slow emulator.
+pub(crate) fn proptest_config(default_cases: u32) -> ProptestConfig {
     let cases = std::env::var("KERNELS_CASES").ok().and_then(|cases| cases.parse().ok());
-    // Failing cases are small and printed, so files with them are not needed.
-    ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(cases.unwrap_or(default)) }
+    // proptest prints a failing case, so it need not be saved to a file.
+    ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(cases.unwrap_or(default_cases)) }
 }
 
-/// Returns numbers between -1 and 1 that depend only on the seed (xorshift).
+/// Returns pseudo-random numbers between -1 and 1 (xorshift).
 pub(crate) fn random_numbers(seed: u64, len: usize) -> Vec<f32> {
     let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
     let mut next = || {
@@ -24,26 +24,26 @@ pub(crate) fn random_numbers(seed: u64, len: usize) -> Vec<f32> {
     (0..len).map(|_| next()).collect()
 }
 
-/// Number of guard elements on each side of an output: more than any vector has lanes.
+/// Number of guard elements before and after an output. It is larger than the number of lanes of any vector.
 const GUARD: usize = 67;
 /// Initial value of memory that must not be overwritten.
 const UNTOUCHED: f32 = 12345.678;
 
-/// Runs `kernel` with an output of `len` elements between guards and returns the output. Asserts that the
-/// guards are not overwritten.
-pub(crate) fn run_guarded(len: usize, kernel: impl FnOnce(&mut [f32])) -> Vec<f32> {
+/// Calls `write_output` with an output of `len` elements between guard elements, and returns the output.
+/// Asserts that no guard element was overwritten.
+pub(crate) fn run_guarded(len: usize, write_output: impl FnOnce(&mut [f32])) -> Vec<f32> {
     let mut memory = vec![UNTOUCHED; GUARD + len + GUARD];
-    kernel(&mut memory[GUARD..GUARD + len]);
+    write_output(&mut memory[GUARD..GUARD + len]);
     let intact = |guard: &[f32]| guard.iter().all(|value| value.to_bits() == UNTOUCHED.to_bits());
-    assert!(intact(&memory[..GUARD]), "written before the output");
-    assert!(intact(&memory[GUARD + len..]), "written after the output");
+    assert!(intact(&memory[..GUARD]), "an element before the output was overwritten");
+    assert!(intact(&memory[GUARD + len..]), "an element after the output was overwritten");
     memory[GUARD..GUARD + len].to_vec()
 }
 
 /// Asserts that the bits are equal, not only the numbers.
-pub(crate) fn assert_same_bits(one: &[f32], other: &[f32], what: &str) {
+pub(crate) fn assert_same_bits(one: &[f32], other: &[f32], context: &str) {
     let bits = |values: &[f32]| values.iter().map(|value| value.to_bits()).collect::<Vec<_>>();
-    assert_eq!(bits(one), bits(other), "{what}");
+    assert_eq!(bits(one), bits(other), "{context}");
 }
 
 pub(crate) fn any_clamp() -> impl Strategy<Value = Clamp> {

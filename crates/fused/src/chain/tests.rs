@@ -7,59 +7,66 @@ use super::Chain;
 use crate::{Conv, Execution, Isa, Plan, Step, load_with};
 
 const RELU6: [f32; 2] = [0.0, 6.0];
-const NONE: [f32; 2] = [f32::NEG_INFINITY, f32::INFINITY];
+const UNBOUNDED: [f32; 2] = [f32::NEG_INFINITY, f32::INFINITY];
 
-fn pointwise(channels: usize, output_channels: usize, clamp: [f32; 2]) -> Conv {
-    Conv { channels, output_channels, kernel: 1, stride: 1, pads: [0; 4], clamp }
+fn pointwise(input_channels: usize, output_channels: usize, clamp: [f32; 2]) -> Conv {
+    Conv { input_channels, output_channels, kernel: 1, stride: 1, pads: [0; 4], clamp }
 }
 
 fn depthwise(channels: usize, kernel: usize, stride: usize, pads: [usize; 4]) -> Conv {
-    Conv { channels, output_channels: channels, kernel, stride, pads, clamp: RELU6 }
+    Conv { input_channels: channels, output_channels: channels, kernel, stride, pads, clamp: RELU6 }
 }
 
-fn block(channels: usize, kernel: usize, stride: usize, outputs: usize, clamp: [f32; 2]) -> Step {
-    let wide = 3 * channels + 1;
+fn block(channels: usize, kernel: usize, stride: usize, output_channels: usize, clamp: [f32; 2]) -> Step {
+    let expanded = 3 * channels + 1;
     Step::InvertedResidual {
-        expand: Some(pointwise(channels, wide, RELU6)),
-        depthwise: depthwise(wide, kernel, stride, [kernel / 2; 4]),
-        project: pointwise(wide, outputs, clamp),
-        add_input: stride == 1 && channels == outputs,
+        expand: Some(pointwise(channels, expanded, RELU6)),
+        depthwise: depthwise(expanded, kernel, stride, [kernel / 2; 4]),
+        project: pointwise(expanded, output_channels, clamp),
+        add_input: stride == 1 && channels == output_channels,
     }
 }
 
-/// A small network with every kind of step, channel counts that do not fill a vector, and asymmetric padding.
-fn network() -> Plan {
-    let stem =
-        Conv { channels: 3, output_channels: 9, kernel: 3, stride: 2, pads: [0, 0, 1, 1], clamp: RELU6 };
+/// Returns a small network with every kind of step, asymmetric padding, and channel counts that do not fill a
+/// SIMD vector.
+fn network_plan() -> Plan {
+    let stem = Conv {
+        input_channels: 3,
+        output_channels: 9,
+        kernel: 3,
+        stride: 2,
+        pads: [0, 0, 1, 1],
+        clamp: RELU6,
+    };
     let first = Step::InvertedResidual {
         expand: None,
         depthwise: depthwise(9, 3, 1, [1; 4]),
-        project: pointwise(9, 5, NONE),
+        project: pointwise(9, 5, UNBOUNDED),
         add_input: false,
     };
     let steps = vec![
         Step::Dense(stem),
         first,
-        block(5, 5, 1, 5, NONE),
-        block(5, 3, 2, 7, NONE),
+        block(5, 5, 1, 5, UNBOUNDED),
+        block(5, 3, 2, 7, UNBOUNDED),
         block(7, 3, 1, 7, [-0.5, 2.0]),
         Step::Depthwise(depthwise(7, 5, 2, [1, 2, 2, 1])),
         Step::Dense(pointwise(7, 20, RELU6)),
         Step::GlobalAveragePool,
         Step::Flatten,
-        Step::Dense(pointwise(20, 11, NONE)),
+        Step::Dense(pointwise(20, 11, UNBOUNDED)),
     ];
     Plan { input: [3, 31, 26], shifted: true, steps }
 }
 
-/// The same network without its last steps, so that the output is a feature map.
-fn features() -> Plan {
-    let mut plan = network();
+/// Returns the first steps of [`network_plan`], whose output is a feature map.
+fn feature_map_plan() -> Plan {
+    let mut plan = network_plan();
     plan.steps.truncate(6);
     plan
 }
 
-/// Pseudo-random numbers between -1 and 1.
+/// Returns pseudo-random numbers between -1 and 1.
 fn random_numbers(count: usize, mut state: u32) -> Vec<f32> {
     let mut next = || {
         state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
@@ -90,17 +97,17 @@ fn run<const D: usize>(chain: &Chain, values: &[f32], batch: usize) -> Vec<f32> 
     chain.forward::<D>(image_tensor(plan, values, batch), weights_for(plan)).try_to_vec_as::<f32>().unwrap()
 }
 
-fn assert_close(expected: &[f32], actual: &[f32], what: &str) {
-    assert_eq!(expected.len(), actual.len(), "{what}");
+fn assert_close(expected: &[f32], actual: &[f32], context: &str) {
+    assert_eq!(expected.len(), actual.len(), "{context}");
     let largest = expected.iter().map(|value| value.abs()).fold(1.0, f32::max);
     for (expected, actual) in expected.iter().zip(actual) {
-        assert!((expected - actual).abs() <= 1e-5 * largest, "{what}: {actual} instead of {expected}");
+        assert!((expected - actual).abs() <= 1e-5 * largest, "{context}: {actual} instead of {expected}");
     }
 }
 
 #[test]
 fn cpu_kernels_agree_with_plain_operators() {
-    let (network, features) = (network(), features());
+    let (network, feature_map) = (network_plan(), feature_map_plan());
     for isa in Isa::available() {
         for batch in [1, 2, 5] {
             let images = random_numbers(batch * network.input.iter().product::<usize>(), 3);
@@ -108,24 +115,28 @@ fn cpu_kernels_agree_with_plain_operators() {
                 [Execution::Plain, Execution::Kernels(isa)].map(|execution| new_chain(&network, execution));
             let expected = run::<2>(&plain, &images, batch);
             assert!(expected.iter().any(|value| value.abs() > 0.01), "all outputs are about zero");
-            assert_close(&expected, &run::<2>(&kernels, &images, batch), &format!("{isa}, {batch}"));
+            assert_close(&expected, &run::<2>(&kernels, &images, batch), &format!("{isa}, batch of {batch}"));
 
-            let [plain, kernels] =
-                [Execution::Plain, Execution::Kernels(isa)].map(|execution| new_chain(&features, execution));
+            let [plain, kernels] = [Execution::Plain, Execution::Kernels(isa)]
+                .map(|execution| new_chain(&feature_map, execution));
             let expected = run::<4>(&plain, &images, batch);
-            assert_close(&expected, &run::<4>(&kernels, &images, batch), &format!("planes, {isa}, {batch}"));
+            assert_close(
+                &expected,
+                &run::<4>(&kernels, &images, batch),
+                &format!("feature map, {isa}, batch of {batch}"),
+            );
         }
     }
 }
 
 #[test]
-fn input_in_pixel_order_gives_bit_identical_outputs() {
-    for plan in [network(), Plan { shifted: false, ..network() }] {
+fn view_of_interleaved_images_gives_bit_identical_outputs() {
+    for plan in [network_plan(), Plan { shifted: false, ..network_plan() }] {
         let chain = new_chain(&plan, Execution::Kernels(Isa::detect()));
         let batch = 3;
         let values = random_numbers(batch * plan.input.iter().product::<usize>(), 11);
         let expected = run::<2>(&chain, &values, batch);
-        // Stores the values in pixel order; the permuted view has the same logical values.
+        // The values are interleaved in memory, and the permuted view has the dimensions of `values`.
         let nhwc = image_tensor(&plan, &values, batch).permute([0, 2, 3, 1]).into_data();
         let view = Tensor::<4>::from_data(nhwc, &Device::flex()).permute([0, 3, 1, 2]);
         let actual = chain.forward::<2>(view, weights_for(&plan)).try_to_vec_as::<f32>().unwrap();
@@ -135,19 +146,20 @@ fn input_in_pixel_order_gives_bit_identical_outputs() {
 
 #[test]
 fn shift_changes_the_output() {
-    let plan = features();
+    let plan = feature_map_plan();
     let values = random_numbers(plan.input.iter().product::<usize>(), 13);
     let shifted = run::<4>(&new_chain(&plan, Execution::Plain), &values, 1);
     // Without the shift, the weights begin with the weights of the first convolution.
-    let bare = Plan { shifted: false, ..plan.clone() };
+    let unshifted_plan = Plan { shifted: false, ..plan.clone() };
     let weights = weights_for(&plan).slice(3..);
-    let without = new_chain(&bare, Execution::Plain).forward::<4>(image_tensor(&bare, &values, 1), weights);
-    assert_ne!(shifted, without.try_to_vec_as::<f32>().unwrap());
+    let unshifted = new_chain(&unshifted_plan, Execution::Plain)
+        .forward::<4>(image_tensor(&unshifted_plan, &values, 1), weights);
+    assert_ne!(shifted, unshifted.try_to_vec_as::<f32>().unwrap());
 }
 
 #[test]
 fn outputs_are_bit_identical_for_any_number_of_threads() {
-    let plan = network();
+    let plan = network_plan();
     let chain = new_chain(&plan, Execution::Kernels(Isa::detect()));
     let batch = 4;
     let images = random_numbers(batch * plan.input.iter().product::<usize>(), 5);
@@ -164,7 +176,7 @@ fn outputs_are_bit_identical_for_any_number_of_threads() {
 #[test]
 #[should_panic(expected = "the chain cannot run")]
 fn image_of_the_wrong_size_panics() {
-    let chain = new_chain(&network(), Execution::Kernels(Isa::PORTABLE));
+    let chain = new_chain(&network_plan(), Execution::Kernels(Isa::PORTABLE));
     let input = Tensor::<4>::zeros([1, 3, 30, 26], &Device::flex());
-    let _ = chain.forward::<2>(input, weights_for(&network()));
+    let _ = chain.forward::<2>(input, weights_for(&network_plan()));
 }

@@ -48,8 +48,8 @@ impl Conv {
         };
         let clamp = clamp.map(bound).join(", ");
         format!(
-            "fused::Conv {{ channels: {channels}, output_channels: {output_channels}, kernel: {kernel}, \
-             stride: {stride}, pads: {pads:?}, clamp: [{clamp}] }}"
+            "fused::Conv {{ input_channels: {channels}, output_channels: {output_channels}, \
+             kernel: {kernel}, stride: {stride}, pads: {pads:?}, clamp: [{clamp}] }}"
         )
     }
 }

@@ -68,8 +68,8 @@ fn residual_block_and_classifier_head_become_one_chain() {
     assert_eq!(operators(&graph), [CHAIN]);
     let conv_source = |channels, outputs, kernel, pad, clamp| {
         format!(
-            "fused::Conv {{ channels: {channels}, output_channels: {outputs}, kernel: {kernel}, stride: 1, \
-             pads: [{pad}, {pad}, {pad}, {pad}], clamp: [{clamp}, f32::INFINITY] }}"
+            "fused::Conv {{ input_channels: {channels}, output_channels: {outputs}, kernel: {kernel}, \
+             stride: 1, pads: [{pad}, {pad}, {pad}, {pad}], clamp: [{clamp}, f32::INFINITY] }}"
         )
     };
     let (expand, depthwise) = (conv_source(3, 6, 1, 0, "0.0"), conv_source(6, 6, 3, 1, "0.0"));
