@@ -48,7 +48,7 @@ impl McuGrid {
     }
 }
 
-/// The method that increases the number of samples along one side to the number of pixels.
+/// A method of increasing the number of samples along one side to the number of pixels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Upsampling {
     /// Repeats each sample this many times. `Repeat(1)` leaves the samples as they are.
@@ -67,22 +67,23 @@ pub(crate) struct Plane {
     /// Height of the whole component in samples.
     height: usize,
     /// Number of rows of samples per row of MCUs.
-    rows: usize,
+    rows_per_mcu_row: usize,
     /// Number of samples from the start of one row of `samples` to the start of the next.
     stride: usize,
     horizontal: Upsampling,
     vertical: Upsampling,
     steps: QuantizationSteps,
-    /// One group per row of blocks in the MCU, with the coefficients that are not transformed yet. All other
-    /// coefficients are zero.
+    /// One group per row of blocks in an MCU. A group holds the coefficients that are decoded but not
+    /// transformed yet, and zeros elsewhere.
     groups: [BlockGroup; 4],
-    /// The last row of samples of the previous row of MCUs, followed by the `rows` rows of samples of the
-    /// current row of MCUs.
+    /// The last row of samples of the previous row of MCUs, followed by the rows of samples of the current
+    /// row of MCUs.
     samples: Vec<u8>,
     /// An upsampled row, as wide as the picture.
     upsampled_row: Vec<u8>,
-    /// Sums of two rows of samples with the weights 3 and 1, which are four times a sample. If both sides are
-    /// upsampled, libjpeg rounds only once, after the horizontal step.
+    /// Weighted sums of two rows of samples. The weights are 3 and 1, so a sum is four times an interpolated
+    /// sample. libjpeg does not round the sums if both sides are upsampled, only the result of the horizontal
+    /// step.
     vertical_sums: Vec<u16>,
 }
 
@@ -91,7 +92,7 @@ impl Plane {
         block_side: 0,
         width: 0,
         height: 0,
-        rows: 0,
+        rows_per_mcu_row: 0,
         stride: 0,
         horizontal: Upsampling::Repeat(1),
         vertical: Upsampling::Repeat(1),
@@ -128,7 +129,7 @@ impl Plane {
         self.block_side = block_side;
         self.width = (grid.width * own_width).div_ceil(8 * grid.max_blocks_across);
         self.height = (grid.height * own_height).div_ceil(8 * grid.max_blocks_down);
-        self.rows = own_height;
+        self.rows_per_mcu_row = own_height;
         self.stride = (grid.columns * component.blocks_across).next_multiple_of(LANES) * block_side;
         // As in libjpeg, samples are repeated at 1/8 of the size, and if a row has only one or two samples.
         (self.horizontal, self.vertical) = match (mcu_width / own_width, mcu_height / own_height) {
@@ -140,7 +141,7 @@ impl Plane {
         self.steps = *steps;
         // Decoding of the previous picture may have failed and left coefficients behind.
         self.groups = Self::EMPTY.groups;
-        self.samples.resize((1 + self.rows) * self.stride, 0);
+        self.samples.resize((1 + self.rows_per_mcu_row) * self.stride, 0);
         self.upsampled_row.resize(grid.columns * mcu_width, 0);
         self.vertical_sums.resize(self.width, 0);
         Ok(())
@@ -178,9 +179,9 @@ impl Plane {
         );
     }
 
-    /// Makes room for the next row of MCUs: keeps only the last row of samples.
+    /// Makes room for the next row of MCUs. Keeps only the last row of samples, which interpolation needs.
     pub(crate) fn advance(&mut self) {
-        let last = self.rows * self.stride;
+        let last = self.rows_per_mcu_row * self.stride;
         self.samples.copy_within(last.., 0);
     }
 
@@ -195,7 +196,7 @@ impl Plane {
             Upsampling::Triangle => row / 2,
         };
         // `samples` begins one row before the row of MCUs.
-        let offset = |sample_row: usize| (sample_row + 1 - mcu_row * self.rows) * self.stride;
+        let offset = |sample_row: usize| (sample_row + 1 - mcu_row * self.rows_per_mcu_row) * self.stride;
         let mut samples = &self.samples[offset(nearest)..][..self.stride];
         if self.vertical == Upsampling::Triangle {
             let (next_nearest, bias) = if row.is_multiple_of(2) {

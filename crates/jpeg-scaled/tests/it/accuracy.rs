@@ -10,8 +10,8 @@ use crate::{
 
 /// Maximum difference of a value from its exact result.
 ///
-/// Luminance and colour differences are rounded twice each, and a colour difference is multiplied by up to
-/// 1.772.
+/// Luminance and colour differences are each rounded twice, and the conversion to RGB multiplies a colour
+/// difference by up to 1.772.
 const MAX_DIFFERENCE: f64 = 4.0;
 
 /// Decodes the picture of `recipe` at `scale` and returns the largest difference of a value from its exact
