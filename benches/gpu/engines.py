@@ -2,9 +2,9 @@
 """Runs PyTorch (eager or compiled) or onnxruntime on a GPU as a worker: engines.py ENGINE PRECISION MODEL
 
 `worker.py` describes the protocol. `load JOB BATCH SIDE` makes a batch of random pixels in the host's memory.
-The result of a job is the network's outputs, also in the host's memory. PyTorch normalises on the GPU.
-onnxruntime normalises on the CPU, because its model expects floats. PyTorch runs torchvision's MobileNetV2
-with random weights, which need the same arithmetic as trained weights.
+The result of a job is the network's outputs, also in the host's memory. PyTorch normalises the pixels on the
+GPU. onnxruntime gets pixels that are normalised on the CPU, because its model expects floats. PyTorch runs
+torchvision's MobileNetV2 with random weights, which need the same arithmetic as trained weights.
 """
 
 import sys

@@ -98,7 +98,8 @@ impl Worker {
         fs::write(format!("/proc/{}/clear_refs", self.child.id()), "5").unwrap();
     }
 
-    /// Sends a command and reads the answer, which must begin with `expected`. Returns the rest of the answer.
+    /// Sends a command and reads the answer, which must begin with `expected`. Returns the rest of the
+    /// answer.
     fn send(&mut self, command: &str, expected: &str) -> Result<String, String> {
         let sent = writeln!(self.input, "{command}").and_then(|()| self.input.flush());
         sent.map_err(|error| format!("{}: sending {command:?} failed: {error}", self.name))?;
@@ -133,14 +134,16 @@ pub type Instance<Job, Output> = Box<dyn FnMut(&Job) -> Output + Send>;
 /// Order to the thread of an instance: the job, the number of repetitions, and a barrier that makes all
 /// threads start the job together.
 type Order<Job> = (Arc<Job>, usize, Arc<Barrier>);
-/// Report from the thread of an instance: the start of the first repetition, the end of the last repetition, the
-/// duration of each repetition, and the last output.
+/// Report from the thread of an instance: the start of the first repetition, the end of the last repetition,
+/// the duration of each repetition, and the last output.
 type Report<Output> = (Instant, Instant, Vec<Duration>, Option<Output>);
 
-/// Answers the commands on standard input until standard input is closed. `worker.py` describes the commands.
+/// Answers the commands on standard input until standard input is closed. `worker.py` describes the
+/// commands.
 ///
-/// `load` creates a job from the arguments of a `load` command. `to_bytes` converts a result to the bytes that
-/// the benchmark checks. Each instance stays on the same thread, so that it can reuse thread-local memory.
+/// `load` creates a job from the arguments of a `load` command. `to_bytes` converts a result to the bytes
+/// that the benchmark checks. Each instance stays on the same thread, so that it can reuse thread-local
+/// memory.
 pub fn serve<Job: Send + Sync + 'static, Output: Send + 'static>(
     name: &str,
     load: impl Fn(&[&str]) -> Job,

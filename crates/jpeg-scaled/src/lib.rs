@@ -13,14 +13,14 @@
 //! # Terms
 //! A picture has one component (luminance) or three, such as luminance and two colour differences. JPEG
 //! divides each component into blocks of 8×8 samples and transforms each block to 64 coefficients: the DC
-//! coefficient, which represents the mean, and 63 AC coefficients. An MCU (minimum coded unit) consists of the
-//! blocks of all components that cover the same area of the picture.
+//! coefficient, which represents the mean, and 63 AC coefficients. An MCU (minimum coded unit) consists of
+//! the blocks of all components that cover the same area of the picture.
 //!
 //! # Exactness
 //! The pixels are bit for bit the same as libjpeg-turbo's pixels at the same scale, for every supported
 //! sampling. The crate therefore computes the same inverse DCT ("islow"). At a smaller scale, it decodes the
-//! blocks of subsampled components to more samples than other blocks, as libjpeg-turbo does. It upsamples with
-//! a triangle filter ("fancy upsampling") or by repeating samples, in the same cases as libjpeg-turbo.
+//! blocks of subsampled components to more samples than other blocks, as libjpeg-turbo does. It upsamples
+//! with a triangle filter ("fancy upsampling") or by repeating samples, in the same cases as libjpeg-turbo.
 //!
 //! # Supported files
 //!
