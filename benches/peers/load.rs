@@ -1,7 +1,7 @@
 //! Puts an HTTP server under load with clients that repeat one request over connections that stay open.
 //!
-//! Each client is a thread with a plain socket. Clients and server share two cores; such clients leave most of
-//! the time to the server, and they need the same time for every server.
+//! Each client is a thread with a plain socket. Clients and server share two cores. Such clients leave most
+//! of the CPU time to the server, and take the same time for every server.
 
 use std::{
     io::{BufRead, BufReader, Error, ErrorKind, Read, Result, Write},

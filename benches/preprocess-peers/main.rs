@@ -2,9 +2,9 @@
 //!
 //! A tool is this project or one of the other libraries. Every tool does the same work in memory: it decodes
 //! a picture, scales the shorter side to 256 pixels and encodes a JPEG of this project's quality without
-//! chroma subsampling. Each tool runs on one thread of a worker process, which measures its own CPU time. This
-//! project's worker is this program with the argument `--worker`. In each round, every tool processes every
-//! picture.
+//! chroma subsampling. Each tool runs on one thread of a worker process, which measures its own CPU time.
+//! This project's worker is this program with the argument `--worker`. In each round, every tool processes
+//! every picture.
 //!
 //! `benches/preprocess-peers/install` installs the other libraries. A library that is not installed is
 //! reported as SKIPPED. The benchmark prints its tables. `cargo bench` also writes the tables to

@@ -1,5 +1,7 @@
-//! Reads the entropy-coded data bit by bit, without the stuffing: a zero byte that follows each byte 0xFF of
-//! data to distinguish it from a marker.
+//! Reads the entropy-coded data bit by bit.
+//!
+//! After each data byte 0xFF, a JPEG file has a zero byte, which distinguishes the 0xFF from a marker. The
+//! reader removes these zero bytes, called stuffing.
 
 /// Maximum total number of bits of a Huffman code and the value after it.
 const MAX_CODE_AND_VALUE_BITS: u32 = 16 + 15;
@@ -53,8 +55,8 @@ impl BitReader {
             // If none of the next eight bytes is 0xFF, they contain neither stuffing nor a marker, and can be
             // loaded at once.
             Some(next) if !contains_ff(u64::from_be_bytes(*next)) => {
-                // Only the bytes that fit completely count as loaded, so 56 to 63 bits are valid afterwards.
-                // OR sets the count to that range and keeps its remainder modulo 8.
+                // Only the bytes that fit completely count as loaded. OR raises the count to 56 to 63 and
+                // keeps its remainder modulo 8.
                 self.bits |= u64::from_be_bytes(*next) >> (self.bit_count & 63);
                 self.position += ((63 - self.bit_count) >> 3) as usize;
                 self.bit_count |= Self::MIN_BITS_AFTER_REFILL;
@@ -68,6 +70,7 @@ impl BitReader {
     #[cold]
     #[inline(never)]
     fn refill_bytewise(mut self, bytes: &[u8]) -> Self {
+        // The fast path of `refill` may have set bits below the valid ones.
         self.bits &= !(u64::MAX.checked_shr(self.bit_count).unwrap_or(0));
         while self.bit_count < Self::MIN_BITS_AFTER_REFILL {
             let byte = match (bytes.get(self.position), bytes.get(self.position + 1)) {

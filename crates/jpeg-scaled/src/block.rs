@@ -62,6 +62,7 @@ fn decode_ac(
             // `after > 64` covers three rare cases: the end of the block, a code that is not in the look-up
             // table, and corrupt data. The hot path needs only one branch.
             if after > 64 {
+                // The block is complete. The entry belongs to the next block.
                 if next == 64 {
                     return Ok(());
                 }
@@ -130,6 +131,7 @@ fn decode_single_ac(
     table: &AcTable,
 ) -> (BitReader, Result<ZerosAndCoefficient, Error>) {
     reader.refill(bytes);
+    // A code without a value (size 0) is the end of the block, or a run of 16 zeros if its `zeros` is 15.
     let decoded = match table.find_code(reader.peek()) {
         Some((length, 0, 0)) => {
             reader.consume(length);

@@ -131,17 +131,18 @@ impl NullaryFnOnce for DecodeCall<'_> {
         let mut scan = Scan::new(bytes, &headers);
         for mcu_row in 0..grid.rows {
             scan.decode_row(tables, planes, grid.columns)?;
-            // The last pixel row of a row of MCUs needs samples of the next row of MCUs, so it is written
-            // when that row is decoded.
-            let ready_rows = if mcu_row + 1 == grid.rows {
+            // The last pixel row of a row of MCUs needs samples of the next row of MCUs. It is written after
+            // the next row of MCUs is decoded.
+            let ready_row_count = if mcu_row + 1 == grid.rows {
                 height as usize
             } else {
                 (mcu_row + 1) * grid.picture_rows_per_mcu_row() - 1
             };
             let first_row = pixels.len() / stride;
-            pixels.resize(ready_rows * stride, 0);
-            for (row, to) in (first_row..).zip(pixels[first_row * stride..].chunks_exact_mut(stride)) {
-                write_row(planes, row, mcu_row, colour_space, to);
+            pixels.resize(ready_row_count * stride, 0);
+            let new_rows = pixels[first_row * stride..].chunks_exact_mut(stride);
+            for (row, row_pixels) in (first_row..).zip(new_rows) {
+                write_row(planes, row, mcu_row, colour_space, row_pixels);
             }
             planes.iter_mut().for_each(Plane::advance);
         }

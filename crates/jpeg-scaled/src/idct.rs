@@ -9,11 +9,12 @@
 //! contiguous lanes, which the compiler vectorises. `f0` to `f7` are the coefficients of a row or column, in
 //! ascending order of frequency.
 //!
-//! # Scale of the values
-//! Each number of bits to shift by is the sum of these terms:
-//! - [`CONSTANT_BITS`], because the constants are fixed-point numbers.
-//! - [`PASS_BITS`], which the first pass keeps as fraction bits and the second pass removes.
-//! - 3, because the two passes together compute 8 times a sample.
+//! # Shifts
+//! The results of a pass are multiples of the samples. A shift divides them by a power of two, whose exponent
+//! consists of these terms:
+//! - [`CONSTANT_BITS`], the fraction bits of the constants.
+//! - [`PASS_BITS`], fraction bits that the first pass leaves in its results and the second pass removes.
+//! - 3 in the second pass, because the two passes together compute 8 times a sample.
 //! - 1 or 2, because [`idct_to_4`] returns sums of two samples of the full transform, and [`idct_to_2`]
 //!   returns sums of four.
 

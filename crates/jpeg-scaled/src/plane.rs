@@ -70,7 +70,9 @@ pub(crate) struct Plane {
     rows_per_mcu_row: usize,
     /// Number of samples from the start of one row of `samples` to the start of the next.
     stride: usize,
+    /// Method that increases the number of samples in a row.
     horizontal: Upsampling,
+    /// Method that increases the number of rows.
     vertical: Upsampling,
     steps: QuantizationSteps,
     /// One group per row of blocks in an MCU. A group holds the coefficients that are decoded but not
@@ -82,8 +84,8 @@ pub(crate) struct Plane {
     /// An upsampled row, as wide as the picture.
     upsampled_row: Vec<u8>,
     /// Weighted sums of two rows of samples. The weights are 3 and 1, so a sum is four times an interpolated
-    /// sample. libjpeg does not round the sums if both sides are upsampled, only the result of the horizontal
-    /// step.
+    /// sample. If both sides are upsampled, libjpeg does not round these sums. It rounds only the result of
+    /// the horizontal step.
     vertical_sums: Vec<u16>,
 }
 
@@ -112,8 +114,8 @@ impl Plane {
     ) -> Result<(), Error> {
         let (mcu_width, mcu_height) =
             (grid.max_blocks_across * grid.block_side, grid.max_blocks_down * grid.block_side);
-        // As in libjpeg, the blocks of a subsampled component are decoded to more samples where possible,
-        // instead of upsampling the component afterwards.
+        // As in libjpeg, the blocks of a subsampled component are decoded to more samples where possible, so
+        // that the component is not upsampled afterwards.
         let mut block_side = grid.block_side;
         while block_side < 8
             && mcu_width.is_multiple_of(2 * block_side * component.blocks_across)
@@ -121,6 +123,7 @@ impl Plane {
         {
             block_side *= 2;
         }
+        // Size of an MCU in samples of this component.
         let (own_width, own_height) =
             (block_side * component.blocks_across, block_side * component.blocks_down);
         if !mcu_width.is_multiple_of(own_width) || !mcu_height.is_multiple_of(own_height) {
@@ -240,8 +243,9 @@ impl Plane {
 /// after `near` (`bias` is 2).
 #[inline(always)]
 fn interpolate(near: u8, far: u8, bias: u16) -> u8 {
-    let [low, _] = ((3 * u16::from(near) + u16::from(far) + bias) >> 2).to_le_bytes();
-    low
+    // The sum fits in the low byte.
+    let [sum, _] = ((3 * u16::from(near) + u16::from(far) + bias) >> 2).to_le_bytes();
+    sum
 }
 
 /// Doubles the number of samples in a row.

@@ -90,7 +90,8 @@ impl<'a> Scan<'a> {
             match self.decode_mcu(&mut reader, tables, planes, column) {
                 Ok(()) if reader.is_overrun() => return Err(self.overrun_error(&reader)),
                 Ok(()) => {}
-                // Near the end of the data, padding may form an invalid code. The data then ends too early.
+                // Padding after the data may form an invalid code. The error is then that the data ends too
+                // early.
                 Err(_) if reader.is_nearly_overrun() => return Err(self.overrun_error(&reader)),
                 Err(error) => return Err(error),
             }

@@ -56,7 +56,7 @@ impl DcTable {
         self.entries[(bits >> (64 - DC_LOOKUP_BITS)) as usize]
     }
 
-    /// Returns the length of the code at the start of `bits` and the length of the value after it.
+    /// Returns the length in bits of the code at the start of `bits`, and of the value after it.
     pub(crate) fn find_code(&self, bits: u64) -> Option<(u32, u32)> {
         self.codes.find(bits).map(|code| (code.length, code.symbol.into()))
     }
@@ -68,13 +68,11 @@ pub(crate) struct AcTable {
     codes: Codebook,
 }
 
-/// The result of a look-up.
-///
-/// The next bits begin with one of:
+/// An entry of an [`AcTable`]. It describes with what the next bits begin:
 /// - one or two coefficients, each after a run of zeros
-/// - a coefficient and the end of the block
-/// - the end of the block
-/// - nothing, because the code and its value are too long for the table or invalid
+/// - a coefficient, after a run of zeros, and the end of the block
+/// - only the end of the block
+/// - a code that the table cannot decode, because it is invalid or too long together with its value
 ///
 /// The fields are packed into 32 bits, from the lowest bit up:
 ///
@@ -86,18 +84,21 @@ pub(crate) struct AcTable {
 /// | 6 | the first coefficient |
 /// | 6 | the last coefficient, equal to the first if there is only one |
 ///
-/// The number of bits comes first because shift instructions use only the low bits of their operand. These
-/// constants are greater than 64, the number of coefficients in a block, so that one comparison detects them
-/// all.
+/// The number of bits comes first because shift instructions use only the low bits of their operand. The
+/// three constants are greater than 64, the number of coefficients in a block, so that one comparison detects
+/// them.
 #[derive(Clone, Copy)]
 pub(crate) struct AcEntry(u32);
 
 impl AcEntry {
+    /// Position increment of an entry that is only the end of the block.
     const END: u32 = 65;
+    /// Position increment of an entry that is a coefficient and the end of the block.
     const COEFFICIENT_AND_END: u32 = 66;
+    /// Position increment of an entry that the table cannot decode.
     const NOT_FOUND: u32 = 67;
 
-    /// The entry of bits that the table cannot decode.
+    /// The entry for bits that the table cannot decode.
     const NONE: Self = Self(Self::NOT_FOUND << 8);
 
     fn new(bit_count: u8, position_increment: u32, zeros: u8, first: i16, last: i16) -> Self {
@@ -184,8 +185,8 @@ impl AcTable {
         self.entries[(bits >> (64 - AC_LOOKUP_BITS)) as usize]
     }
 
-    /// Returns the length of the code at the start of `bits`, the code's number of zeros, and the length of
-    /// the coefficient after the code.
+    /// Returns the length in bits of the code at the start of `bits`, the number of zeros before the
+    /// coefficient, and the length in bits of the coefficient after the code.
     pub(crate) fn find_code(&self, bits: u64) -> Option<(u32, usize, u32)> {
         let Code { length, symbol } = self.codes.find(bits)?;
         Some((length, usize::from(symbol >> 4), u32::from(symbol & 15)))
