@@ -4,7 +4,7 @@
 //! Each engine is a worker process. A run begins with pixels in the host's memory and ends when all outputs
 //! are in the host's memory. This project's engines are the GPU engines of the service. Before one of them is
 //! measured, its outputs are compared with the outputs of the CPU. While its images per second are measured,
-//! it computes one batch and already has the next batch submitted, as in the service.
+//! the next batch is always submitted before the previous one is complete, as in the service.
 //!
 //! The benchmark reads these environment variables:
 //!

@@ -54,7 +54,7 @@ impl Candidate {
         contender.measurements[0].as_ref()
     }
 
-    /// Returns the setup with two threads that has the highest throughput.
+    /// Returns the setup with two threads that has the highest throughput, and its measurement.
     fn best_on_two_threads(&self) -> Option<(Setup, &Measurement)> {
         let setups = [SHARED_IMAGE, TWO_IMAGES].into_iter();
         let measured = setups.filter_map(|setup| Some((setup, self.measurement(setup)?)));
@@ -199,10 +199,10 @@ pub(crate) fn measure(subject: &Subject, effort: &Effort, notes: &mut Vec<String
         measurements
             .push(Some(Measurement::prepare(worker, PICTURE_JOB, effort.engine_round_duration).unwrap()));
     }
-    let (mut gflops_alone, mut gflops_of_two) = (Series::default(), Series::default());
+    let (mut gflops_alone, mut gflops_beside_another) = (Series::default(), Series::default());
     run_interleaved(effort.engine_rounds, 1, contenders, || {
         gflops_alone.add(measure_core_gflops());
-        gflops_of_two.add(measure_gflops_of_two_cores());
+        gflops_beside_another.add(measure_gflops_of_two_cores());
     });
     let flops = subject.onnx.as_deref().filter(|_| !cfg!(debug_assertions)).map(engine_worker::count_flops);
 
@@ -214,11 +214,11 @@ pub(crate) fn measure(subject: &Subject, effort: &Effort, notes: &mut Vec<String
     pieces.extend(peak.map(|(mflop, gflops)| {
         format!(
             "FMA ceiling of a core on {}: {gflops:.0} GFLOP/s alone, {:.0} while the other core computes \
-             too. The network has {:.3} GFLOP by its ONNX file (two per product of a weight and a pixel): \
-             at least {:.2} ms on one core. This project starts with the bytes of the crop, the peers with \
-             the normalised tensor.",
+             too. According to its ONNX file, the network has {:.3} GFLOP, two for each product of a weight \
+             and a pixel. They take at least {:.2} ms on one core. This project starts with the bytes of the \
+             crop, the peers with the normalised tensor.",
             Isa::detect(),
-            gflops_of_two.max(),
+            gflops_beside_another.max(),
             mflop / 1e3,
             mflop / gflops
         )

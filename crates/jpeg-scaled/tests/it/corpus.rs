@@ -1,4 +1,4 @@
-//! Replays the corpus of the fuzz target, which has initial files and files that the fuzzer has found.
+//! Replays the corpus of the fuzz target: its initial files and the files that the fuzzer has found.
 
 use std::{fs, path::PathBuf};
 
@@ -53,8 +53,8 @@ fn write_fuzz_corpus() {
     let restarts = Recipe { restart_interval: 1, width: 40, ..small.clone() }.encode();
     let file = usual_file();
     let middle = usize::midpoint(entropy_coded_start(&file), file.len());
-    let mut wide = file.clone();
-    wide[segment_position(&file, 0xC0) + 7] = 2;
+    let mut too_wide = file.clone();
+    too_wide[segment_position(&file, 0xC0) + 7] = 2;
     let files: [(&str, Vec<u8>); 14] = [
         ("420", file.clone()),
         ("420-fine", Recipe { quality: 100, noise: 255, ..small.clone() }.encode()),
@@ -69,7 +69,7 @@ fn write_fuzz_corpus() {
         ("marker-inside", with_inserted(&file, middle, b"\xFF\xD3")),
         ("no-tables", without_segment(&file, 0xC4)),
         ("no-pixels", file[..entropy_coded_start(&file)].to_vec()),
-        ("wider-than-it-is", wide),
+        ("width-too-large", too_wide),
     ];
     fs::create_dir_all(corpus_folder()).unwrap();
     for (name, file) in files {
