@@ -25,7 +25,7 @@ def pytorch(is_compiled, precision):
     import torchvision
 
     if not torch.cuda.is_available():
-        raise RuntimeError("PyTorch sees no CUDA device")
+        raise RuntimeError("PyTorch finds no CUDA device")
     mean, std = (torch.tensor(values, device="cuda").view(1, 3, 1, 1) for values in (MEAN, STD))
     dtype = {"f32": torch.float32, "f16": torch.float16}[precision]
     network = torchvision.models.mobilenet_v2(weights=None).eval().to("cuda", dtype)
@@ -48,7 +48,7 @@ def onnxruntime(model):
     import onnxruntime
 
     if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
-        raise RuntimeError("this onnxruntime is not onnxruntime-gpu")
+        raise RuntimeError("the installed onnxruntime has no CUDA support; install onnxruntime-gpu")
     session = onnxruntime.InferenceSession(model, providers=["CUDAExecutionProvider"])
     if session.get_providers()[0] != "CUDAExecutionProvider":
         raise RuntimeError("onnxruntime cannot use the GPU")

@@ -108,7 +108,7 @@ fn main() {
 fn open(backend: Backend, precision: Precision) -> Result<String, String> {
     let allow_software = env::var_os("CLASSIFY_ALLOW_SOFTWARE_GPU").is_some();
     let adapter = gpu::open(backend, precision, allow_software).map_err(|refusal| refusal.to_string())?;
-    let software = if adapter.software { ", **software: its figures say nothing about a GPU**" } else { "" };
+    let software = if adapter.software { ", **software: the figures do not apply to a GPU**" } else { "" };
     let (model, engine) = (spec::NAME, format!("{backend} in {precision}"));
     Ok(format!("{engine}: {} by {}, {}{software}; {model}", adapter.name, adapter.api, adapter.driver))
 }

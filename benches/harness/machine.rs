@@ -10,9 +10,9 @@ use crate::repository;
 
 /// Limits this program to two cores and returns a description of them.
 ///
-/// If the program may use more cores, this function runs the program again with `taskset` and exits with its
-/// status. If the program is already limited to two cores, as by `taskset --cpu-list 2,4 cargo bench …`, it
-/// keeps these cores.
+/// If the program may use more cores, this function runs the program again with `taskset` and exits with the
+/// status of that run. A program that is already limited to two cores, as by
+/// `taskset --cpu-list 2,4 cargo bench …`, keeps these cores.
 pub fn keep_to_two_cores() -> String {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     // The value looks like `0-1` or `0,2-3`.

@@ -25,6 +25,7 @@ pub struct Worker {
     child: Child,
     input: ChildStdin,
     output: BufReader<ChildStdout>,
+    /// The name that the worker printed when it was ready. Until then, the command that started it.
     name: String,
 }
 

@@ -120,7 +120,7 @@ fn start_candidates(subject: &Subject, folder: &Path, notes: &mut Vec<String>) -
             add(format!("{version}{suffix}"), false, is_limited, contenders);
         }
         if cfg!(debug_assertions) {
-            skip(notes, "tract: without optimisation it takes a second per image");
+            skip(notes, "tract: an unoptimised build takes a second per image");
         } else {
             let command = || engine_worker::command("tract", onnx.to_str().unwrap());
             let (_, contenders) = start_workers(&[ONE_THREAD, TWO_IMAGES], folder, "input.f32", command);

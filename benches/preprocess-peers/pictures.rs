@@ -43,7 +43,7 @@ pub(crate) struct Picture {
     /// The expected pixels of the scaled picture: all source pixels resized with Lanczos3. The values are
     /// from 0 to 1 and not rounded to 8 bits.
     pub(crate) expected: Rgb32FImage,
-    /// Settings of the JPEG that this project makes of the picture. Every tool must use the same settings.
+    /// Settings of the JPEG that this project makes from the picture. Every tool must use the same settings.
     pub(crate) settings: JpegSettings,
 }
 

@@ -185,8 +185,8 @@ fn load_job(worker: &mut Worker, picture: &Picture, job: &str, output: &str) {
     worker.load(job, &format!("{} {width} {height} {output}", picture.file)).unwrap();
 }
 
-/// Loads a picture into a worker and checks the result. The job with the picture's file name, which makes a
-/// JPEG, stays loaded.
+/// Loads a picture into a worker and checks the result. Afterwards, the worker has a job that is named after
+/// the picture's file and makes a JPEG.
 ///
 /// # Panics
 /// Panics if the result does not have the expected content, size and settings.

@@ -12,7 +12,7 @@ use libfuzzer_sys::fuzz_target;
 const MAX_PIXELS: u64 = 1 << 20;
 
 thread_local! {
-    // All inputs share one decoder, because its state after one input must not affect the next input.
+    // All inputs share a decoder, to check that one input does not affect the decoding of the next.
     static DECODER: RefCell<Decoder> = RefCell::default();
 }
 

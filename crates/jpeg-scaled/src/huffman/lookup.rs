@@ -68,7 +68,7 @@ pub(crate) struct AcTable {
     codes: Codebook,
 }
 
-/// An entry of an [`AcTable`]. It describes with what the next bits begin:
+/// An entry of an [`AcTable`]. The bits that select the entry begin with one of:
 /// - one or two coefficients, each after a run of zeros
 /// - a coefficient, after a run of zeros, and the end of the block
 /// - only the end of the block

@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use jpeg_scaled::{Decoder, Error, JpegHeader, Scale};
 use proptest::{prelude::*, sample::Index, test_runner::TestRunner};
 
-use crate::files::{decode, proptest_config, recipes, to_rgb};
+use crate::files::{decode, proptest_config, test_pictures, to_rgb};
 
 /// Decodes a file at every scale if its header announces a small picture, as a caller with a size limit does.
 fn decode_if_small(decoder: &mut Decoder, file: &[u8]) {
@@ -77,9 +77,9 @@ fn apply_damages(mut file: Vec<u8>, damages: &[Damage]) -> Vec<u8> {
 fn damaged_files_never_cause_a_panic() {
     let decoder = RefCell::new(Decoder::default());
     TestRunner::new(proptest_config(2000))
-        .run(&(recipes(), damages()), |(recipe, damages)| {
-            // All files share a decoder, because its state after one file must not affect the next file.
-            decode_if_small(&mut decoder.borrow_mut(), &apply_damages(recipe.encode(), &damages));
+        .run(&(test_pictures(), damages()), |(test_picture, damages)| {
+            // All files share a decoder, to check that one file does not affect the decoding of the next.
+            decode_if_small(&mut decoder.borrow_mut(), &apply_damages(test_picture.encode(), &damages));
             Ok(())
         })
         .unwrap();
@@ -90,8 +90,8 @@ fn random_bytes_after_a_valid_header_never_cause_a_panic() {
     let decoder = RefCell::new(Decoder::default());
     let bytes = prop::collection::vec(any::<u8>(), 0..2000);
     TestRunner::new(proptest_config(500))
-        .run(&(recipes(), bytes), |(recipe, bytes)| {
-            let file = recipe.encode();
+        .run(&(test_pictures(), bytes), |(test_picture, bytes)| {
+            let file = test_picture.encode();
             let header = &file[..crate::files::entropy_coded_start(&file)];
             decode_if_small(&mut decoder.borrow_mut(), &[header, &bytes].concat());
             Ok(())
@@ -103,8 +103,8 @@ fn random_bytes_after_a_valid_header_never_cause_a_panic() {
 fn decoding_a_cut_file_fails_with_truncated_unless_only_the_end_marker_is_missing() {
     let cuts = prop::collection::vec(any::<Index>(), 40);
     TestRunner::new(proptest_config(300))
-        .run(&(recipes(), cuts), |(recipe, cuts)| {
-            let file = recipe.encode();
+        .run(&(test_pictures(), cuts), |(test_picture, cuts)| {
+            let file = test_picture.encode();
             let last_lengths = file.len() - 12..file.len();
             let lengths = cuts.iter().map(|cut| cut.index(file.len()));
             let lengths: Vec<usize> = lengths.chain(last_lengths).collect();
@@ -133,8 +133,8 @@ fn decoding_a_cut_file_fails_with_truncated_unless_only_the_end_marker_is_missin
 fn a_used_decoder_decodes_like_a_new_one() {
     let decoder = RefCell::new(Decoder::default());
     TestRunner::new(proptest_config(200))
-        .run(&(recipes(), damages()), |(recipe, damages)| {
-            let file = recipe.encode();
+        .run(&(test_pictures(), damages()), |(test_picture, damages)| {
+            let file = test_picture.encode();
             decode_if_small(&mut decoder.borrow_mut(), &apply_damages(file.clone(), &damages));
             for scale in Scale::ALL {
                 let expected = decode(&file, scale).unwrap();

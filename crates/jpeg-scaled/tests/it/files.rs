@@ -6,7 +6,7 @@ use proptest::{prelude::*, sample::select, test_runner::Config};
 
 /// The settings with which a test picture is drawn and encoded.
 #[derive(Clone, Debug)]
-pub(crate) struct Recipe {
+pub(crate) struct TestPicture {
     pub(crate) width: u16,
     pub(crate) height: u16,
     /// Number of luminance blocks per MCU, horizontally and vertically, each 1 or 2. `None` makes the picture
@@ -20,13 +20,13 @@ pub(crate) struct Recipe {
     pub(crate) seed: u64,
 }
 
-/// Generates recipes of small pictures with every combination of settings.
-pub(crate) fn recipes() -> impl Strategy<Value = Recipe> {
+/// Generates small pictures with every combination of settings.
+pub(crate) fn test_pictures() -> impl Strategy<Value = TestPicture> {
     let sampling = select(vec![None, Some((1, 1)), Some((2, 1)), Some((1, 2)), Some((2, 2))]);
     let restart_interval = prop_oneof![Just(0), 1..8u16];
     let noise = select(vec![0, 8, 64, 255]);
     (1..70u16, 1..70u16, sampling, 1..101u8, restart_interval, noise, any::<u64>()).prop_map(
-        |(width, height, sampling, quality, restart_interval, noise, seed)| Recipe {
+        |(width, height, sampling, quality, restart_interval, noise, seed)| TestPicture {
             width,
             height,
             sampling,
@@ -50,7 +50,7 @@ pub(crate) fn next_random(state: &mut u64) -> u8 {
     state.to_be_bytes()[0]
 }
 
-impl Recipe {
+impl TestPicture {
     /// Draws the picture, which consists of waves, an edge and noise, and returns its RGB pixels.
     pub(crate) fn pixels(&self) -> Vec<u8> {
         let mut random = self.seed | 1;
@@ -93,14 +93,14 @@ impl Recipe {
     }
 }
 
-/// Encodes [`usual_recipe`].
+/// Encodes [`usual_picture`].
 pub(crate) fn usual_file() -> Vec<u8> {
-    usual_recipe().encode()
+    usual_picture().encode()
 }
 
 /// A coloured picture of 45×37 pixels with the most common settings.
-pub(crate) fn usual_recipe() -> Recipe {
-    Recipe {
+pub(crate) fn usual_picture() -> TestPicture {
+    TestPicture {
         width: 45,
         height: 37,
         sampling: Some((2, 2)),

@@ -4,8 +4,8 @@ use jpeg_encoder::{ColorType, Encoder};
 use jpeg_scaled::{ColourSpace, Error, JpegHeader, Scale};
 
 use crate::files::{
-    Recipe, decode, entropy_coded_start, segment_position, usual_file, usual_recipe, with_component_ids,
-    with_inserted, without_segment,
+    TestPicture, decode, entropy_coded_start, segment_position, usual_file, usual_picture,
+    with_component_ids, with_inserted, without_segment,
 };
 
 /// Returns Adobe's APP14 segment with the colour transform `transform`.
@@ -46,7 +46,7 @@ fn the_header_has_the_size_and_the_colour_space_of_the_file() {
     let header = |file: &[u8]| JpegHeader::read(file).unwrap();
     let file = usual_file();
     assert_eq!(header(&file), JpegHeader { width: 45, height: 37, colour_space: ColourSpace::YCbCr });
-    let grey = Recipe { sampling: None, ..usual_recipe() }.encode();
+    let grey = TestPicture { sampling: None, ..usual_picture() }.encode();
     assert_eq!(header(&grey).colour_space, ColourSpace::Grey);
 
     // JFIF implies YCbCr. Without JFIF, Adobe's marker decides; without both, the component identifiers do.
@@ -64,8 +64,8 @@ fn the_header_has_the_size_and_the_colour_space_of_the_file() {
 
 #[test]
 fn samples_of_an_rgb_file_are_not_converted() {
-    let grey = Recipe { sampling: None, ..usual_recipe() };
-    let colourful = Recipe { sampling: Some((1, 1)), ..usual_recipe() };
+    let grey = TestPicture { sampling: None, ..usual_picture() };
+    let colourful = TestPicture { sampling: Some((1, 1)), ..usual_picture() };
     let rgb = with_component_ids(&without_segment(&colourful.encode(), 0xE0), *b"RGB");
     for scale in Scale::ALL {
         let (_, _, as_rgb) = decode(&rgb, scale).unwrap();
@@ -113,8 +113,8 @@ fn a_quantisation_table_of_16_bits_is_decoded() {
 
 #[test]
 fn missing_or_misordered_restart_markers_are_refused() {
-    let recipe = Recipe { width: 200, restart_interval: 1, ..usual_recipe() };
-    let file = recipe.encode();
+    let test_picture = TestPicture { width: 200, restart_interval: 1, ..usual_picture() };
+    let file = test_picture.encode();
     let markers: Vec<usize> = (entropy_coded_start(&file)..file.len() - 2)
         .filter(|&position| file[position] == 0xFF && (0xD0..=0xD7).contains(&file[position + 1]))
         .collect();
@@ -137,7 +137,7 @@ fn missing_or_misordered_restart_markers_are_refused() {
 
 #[test]
 fn features_outside_the_supported_subset_are_refused_as_unsupported() {
-    let pixels = usual_recipe().pixels();
+    let pixels = usual_picture().pixels();
     let encode = |set: fn(&mut Encoder<&mut Vec<u8>>)| {
         let mut file = Vec::new();
         let mut encoder = Encoder::new(&mut file, 85);
