@@ -5,6 +5,9 @@ use std::time::Duration;
 
 use crate::{Series, Worker, milliseconds, series::median_and_best};
 
+/// Number of runs that warm up a worker, and of runs that then determine the duration of a run.
+const WARM_UP_RUNS: usize = 5;
+
 /// A worker and its measurements.
 pub struct Contender {
     /// The process that runs the jobs.
@@ -39,10 +42,10 @@ impl Measurement {
     pub fn prepare(worker: &mut Worker, job: &str, round_duration: Duration) -> Result<Self, String> {
         let mut runs_per_round = 1;
         if !round_duration.is_zero() {
-            worker.run(job, 5)?;
-            let wall = worker.run(job, 5)?.wall.as_secs_f64();
+            worker.run(job, WARM_UP_RUNS)?;
+            let wall = worker.run(job, WARM_UP_RUNS)?.wall.as_secs_f64();
             #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a small count")]
-            let runs = (5.0 * round_duration.as_secs_f64() / wall) as usize;
+            let runs = (WARM_UP_RUNS as f64 * round_duration.as_secs_f64() / wall) as usize;
             runs_per_round = runs.max(1);
         }
         Ok(Self { job: job.to_owned(), runs_per_round, ..Default::default() })

@@ -35,24 +35,24 @@ struct Server {
     name: String,
     command: ServerCommand,
     /// Path of the readiness check, which answers 200 once the server accepts pictures.
-    ready: &'static str,
+    ready_path: &'static str,
     /// The request with the picture.
     request: Vec<u8>,
     /// Returns the label from the response to `request`.
-    label: fn(&Value) -> Option<String>,
+    read_label: fn(&Value) -> Option<String>,
     /// Milliseconds from the start of the process to the first successful readiness check.
     until_ready: Series,
     /// Milliseconds from the start of the process to the first label.
     until_label: Series,
     /// One entry per number of connections, in the order of [`CONNECTIONS`].
-    under_load: [UnderLoad; 3],
+    under_load: [LoadFigures; 3],
     /// Peak resident memory in MB, of the process that is put under load.
     peak_memory: f64,
 }
 
 /// Figures of a server with one number of connections. Each round adds one figure to each series.
 #[derive(Default)]
-struct UnderLoad {
+struct LoadFigures {
     /// Number of responses with status 200 per second.
     throughput: Series,
     /// Median duration of the requests in milliseconds.
@@ -69,12 +69,12 @@ impl Server {
     fn new(
         name: impl Into<String>,
         command: impl Fn(u16, &Path) -> Command + 'static,
-        [ready, path]: [&'static str; 2],
+        [ready_path, classify_path]: [&'static str; 2],
         jpeg: &[u8],
-        label: fn(&Value) -> Option<String>,
+        read_label: fn(&Value) -> Option<String>,
     ) -> Self {
         let head = format!(
-            "POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: image/jpeg\r\n\
+            "POST {classify_path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: image/jpeg\r\n\
              Content-Length: {}\r\n\r\n",
             jpeg.len()
         );
@@ -82,9 +82,9 @@ impl Server {
         Self {
             name: name.into(),
             command: Box::new(command),
-            ready,
+            ready_path,
             request: [head.as_bytes(), jpeg].concat(),
-            label,
+            read_label,
             until_ready,
             until_label,
             under_load,
@@ -98,7 +98,7 @@ impl Server {
         // This finds a free port. Another program could bind the port before the server does.
         let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-        let ready = format!("GET {} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n", self.ready);
+        let ready_request = format!("GET {} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n", self.ready_path);
         let send_once =
             |request: &[u8]| Connection::open(address).and_then(|mut connection| connection.send(request));
 
@@ -107,7 +107,7 @@ impl Server {
         let (until_ready, until_label, label) = Default::default();
         // This value exists before the server is ready, so that a panic below drops it and kills the process.
         let mut running = RunningServer { child, address, until_ready, until_label, label, _folder: folder };
-        while !matches!(send_once(ready.as_bytes()), Ok((200, _))) {
+        while !matches!(send_once(ready_request.as_bytes()), Ok((200, _))) {
             assert!(start.elapsed() < START_TIMEOUT, "{} is not ready after {START_TIMEOUT:?}", self.name);
             if let Some(status) = running.child.try_wait().unwrap() {
                 panic!("{} ended before it was ready: {status}", self.name);
@@ -119,7 +119,7 @@ impl Server {
         running.until_label = start.elapsed();
         let answer: Value = serde_json::from_slice(&body).unwrap();
         assert_eq!(status, 200, "{}: {answer}", self.name);
-        running.label = (self.label)(&answer).unwrap();
+        running.label = (self.read_label)(&answer).unwrap();
         running
     }
 }
@@ -277,7 +277,7 @@ fn figures_table(servers: &[Server]) -> String {
     columns.extend(["memory at 8, MB", "at most, MB", "ready, ms", "first label, ms"].map(str::to_owned));
     let rows = servers.iter().map(|server| {
         let mut row = vec![server.name.clone()];
-        for UnderLoad { throughput, median_duration, p95_duration, refused, .. } in &server.under_load {
+        for LoadFigures { throughput, median_duration, p95_duration, refused, .. } in &server.under_load {
             let refused = if *refused > 0 { format!(", {refused} refused") } else { String::new() };
             row.push(throughput.median_and_max(0) + &refused);
             row.push(format!("{:.1}, {:.1}", median_duration.median(), p95_duration.median()));
