@@ -95,7 +95,7 @@ impl AcEntry {
     const END: u32 = 65;
     /// Position increment of an entry that is a coefficient and the end of the block.
     const COEFFICIENT_AND_END: u32 = 66;
-    /// Position increment of an entry that the table cannot decode.
+    /// Position increment of an entry for bits that the table cannot decode.
     const NOT_FOUND: u32 = 67;
 
     /// The entry for bits that the table cannot decode.
