@@ -1,6 +1,6 @@
 //! Measures how many images per second each stage and the whole pipeline process:
 //! `cargo bench --bench pipeline`.
-#![expect(clippy::unwrap_used, reason = "a bench that fails ends the run")]
+#![expect(clippy::unwrap_used, reason = "a failure ends the benchmark")]
 #![expect(clippy::print_stdout, reason = "the table is the result")]
 
 use std::{
@@ -20,7 +20,7 @@ use image_pipeline::{Config, Pipeline};
 use tokio_util::sync::CancellationToken;
 
 /// Number of concurrent uploads when the whole pipeline is measured.
-const IN_FLIGHT: usize = 8;
+const UPLOADS_IN_FLIGHT: usize = 8;
 /// Number of rounds per row of the table.
 const ROUNDS: usize = 10;
 /// Shortest duration of a round.
@@ -33,14 +33,15 @@ fn main() {
     let mut rows = Vec::new();
     measure_preprocess(&mut rows);
     measure_classify(&mut rows);
-    measure_whole(&mut rows);
+    measure_whole_pipeline(&mut rows);
     let columns = ["stage", "images/s: median of the rounds (best)"];
     println!("\n{}", markdown::table(columns, rows));
 }
 
-/// Measures the throughput of `run` and adds a row to the table. Each call of `run` processes `images`
-/// images.
-fn measure(rows: &mut Rows, stage: &str, images: usize, mut run: impl FnMut()) {
+/// Measures the throughput of `run` and adds a row to the table.
+///
+/// Each call of `run` processes `image_count` images.
+fn measure(rows: &mut Rows, stage: &str, image_count: usize, mut run: impl FnMut()) {
     run();
     let (rounds, round_duration) =
         if is_measured_run() { (ROUNDS, ROUND_DURATION) } else { (1, Duration::ZERO) };
@@ -51,7 +52,7 @@ fn measure(rows: &mut Rows, stage: &str, images: usize, mut run: impl FnMut()) {
             run();
             runs += 1;
         }
-        throughput.add((runs * images) as f64 / start.elapsed().as_secs_f64());
+        throughput.add((runs * image_count) as f64 / start.elapsed().as_secs_f64());
     }
     println!("{stage}: {}", throughput.median_and_max(1));
     rows.push([stage.to_owned(), throughput.median_and_max(1)]);
@@ -62,7 +63,7 @@ fn read_sample(name: &str) -> Vec<u8> {
     fs::read(repository().join("samples").join(name)).unwrap()
 }
 
-/// Measures how one thread turns the bytes of an upload into the bytes of the stored picture.
+/// Measures how fast one thread converts the bytes of an upload to the bytes of the stored picture.
 fn measure_preprocess(rows: &mut Rows) {
     let recipe = preprocess::Settings::default().recipe();
     for name in ["chelsea.jpg", "coffee.jpg", "rocket.jpg"] {
@@ -92,14 +93,14 @@ fn measure_classify(rows: &mut Rows) {
 /// Measures the whole pipeline, from the upload to the prediction, over HTTP.
 ///
 /// The bucket is on disk and the topic is in SQLite.
-fn measure_whole(rows: &mut Rows) {
+fn measure_whole_pipeline(rows: &mut Rows) {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let folder = tempfile::tempdir().unwrap();
     let arguments = ["image-pipeline", "--preprocess-port", "0", "--classify-port", "0", "--data-dir"];
     let data_dir = folder.path().to_str().unwrap();
     let config = Config::try_parse_from(arguments.into_iter().chain([data_dir])).unwrap();
     let pipeline = runtime.block_on(Pipeline::build(config)).unwrap();
-    let base = format!("http://{}", pipeline.preprocess_addr());
+    let base_url = format!("http://{}", pipeline.preprocess_addr());
     let readiness = pipeline.classify_readiness();
     let stop = CancellationToken::new();
     let running = runtime.spawn(pipeline.run(stop.clone()));
@@ -108,15 +109,16 @@ fn measure_whole(rows: &mut Rows) {
     let http = reqwest::Client::new();
     let photo = read_sample("coffee.jpg");
     let mut uploads = 0_u64;
-    measure(rows, &format!("the whole, {IN_FLIGHT} uploads in flight"), IN_FLIGHT, || {
+    let stage = format!("whole pipeline, {UPLOADS_IN_FLIGHT} uploads in flight");
+    measure(rows, &stage, UPLOADS_IN_FLIGHT, || {
         runtime.block_on(async {
             let mut tasks = tokio::task::JoinSet::new();
-            for _ in 0..IN_FLIGHT {
+            for _ in 0..UPLOADS_IN_FLIGHT {
                 // The bytes after the picture differ for each upload, so that each upload has its own id.
                 uploads += 1;
                 let mut photo = photo.clone();
                 photo.extend_from_slice(&uploads.to_le_bytes());
-                tasks.spawn(upload_and_wait(http.clone(), base.clone(), photo));
+                tasks.spawn(upload_and_wait(http.clone(), base_url.clone(), photo));
             }
             while let Some(task) = tasks.join_next().await {
                 task.unwrap();
@@ -128,11 +130,11 @@ fn measure_whole(rows: &mut Rows) {
 }
 
 /// Uploads a photo and waits for its prediction.
-async fn upload_and_wait(http: reqwest::Client, base: String, photo: Vec<u8>) {
-    let upload = http.post(format!("{base}/preprocess")).header("content-type", "image/jpeg").body(photo);
+async fn upload_and_wait(http: reqwest::Client, base_url: String, photo: Vec<u8>) {
+    let upload = http.post(format!("{base_url}/preprocess")).header("content-type", "image/jpeg").body(photo);
     let uploaded: serde_json::Value =
         upload.send().await.unwrap().error_for_status().unwrap().json().await.unwrap();
     let id = uploaded["id"].as_str().unwrap();
-    let answer = http.get(format!("{base}/predictions/{id}?wait=30")).send().await.unwrap();
+    let answer = http.get(format!("{base_url}/predictions/{id}?wait=30")).send().await.unwrap();
     assert_eq!(answer.status(), reqwest::StatusCode::OK);
 }

@@ -2,9 +2,9 @@
 """Runs PyTorch (eager or compiled) or onnxruntime on a GPU as a worker: engines.py ENGINE PRECISION MODEL
 
 `worker.py` describes the protocol. `load JOB BATCH SIDE` makes a batch of random pixels in the host's memory.
-The result of a job is the network's outputs, also in the host's memory. PyTorch normalises on the GPU.
-onnxruntime normalises on the CPU, because its model expects floats. PyTorch runs torchvision's MobileNetV2
-with random weights, which need the same arithmetic as trained weights.
+The result of a job is the network's outputs, also in the host's memory. PyTorch normalises the pixels on the
+GPU. onnxruntime gets pixels that are normalised on the CPU, because its model expects floats. PyTorch runs
+torchvision's MobileNetV2 with random weights, which need the same arithmetic as trained weights.
 """
 
 import sys
@@ -25,7 +25,7 @@ def pytorch(is_compiled, precision):
     import torchvision
 
     if not torch.cuda.is_available():
-        raise RuntimeError("PyTorch sees no CUDA device")
+        raise RuntimeError("PyTorch finds no CUDA device")
     mean, std = (torch.tensor(values, device="cuda").view(1, 3, 1, 1) for values in (MEAN, STD))
     dtype = {"f32": torch.float32, "f16": torch.float16}[precision]
     network = torchvision.models.mobilenet_v2(weights=None).eval().to("cuda", dtype)
@@ -48,7 +48,7 @@ def onnxruntime(model):
     import onnxruntime
 
     if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
-        raise RuntimeError("this onnxruntime is not onnxruntime-gpu")
+        raise RuntimeError("the installed onnxruntime has no CUDA support; install onnxruntime-gpu")
     session = onnxruntime.InferenceSession(model, providers=["CUDAExecutionProvider"])
     if session.get_providers()[0] != "CUDAExecutionProvider":
         raise RuntimeError("onnxruntime cannot use the GPU")

@@ -2,19 +2,19 @@
 //! benchmark.
 //!
 //! Each engine is a worker process. A run begins with pixels in the host's memory and ends when all outputs
-//! are in the host's memory. The service uses the same engines of this project. When images per second are
-//! measured, this project's engines keep a second batch under way, as in the service. The outputs of this
-//! project's engines are compared with the outputs of the CPU before an engine is measured.
+//! are in the host's memory. This project's engines are the GPU engines of the service. Before one of them is
+//! measured, its outputs are compared with the outputs of the CPU. While its images per second are measured,
+//! the next batch is always submitted before the previous one is complete, as in the service.
 //!
-//! These environment variables are read:
+//! The benchmark reads these environment variables:
 //!
 //! - `GPU_BENCH_SECONDS` is the duration of each measurement in seconds.
 //! - `GPU_BENCH_MAX_BATCH` is the largest batch size.
 //! - `GPU_BENCH_OUTPUT` is the Markdown file that the report is written to.
-//! - `GPU_BENCH_PYTHON` is the Python interpreter in which the peers are installed.
+//! - `GPU_BENCH_PYTHON` is the Python interpreter in which PyTorch and onnxruntime are installed.
 //! - `CLASSIFY_MODEL_ONNX` is the ONNX file for onnxruntime.
 //! - `CLASSIFY_ALLOW_SOFTWARE_GPU`, with any value, allows a GPU that is emulated in software.
-#![expect(clippy::unwrap_used, reason = "a bench that fails ends the run")]
+#![expect(clippy::unwrap_used, reason = "a failure ends the benchmark")]
 #![expect(clippy::print_stdout, reason = "the tables are the result")]
 
 use std::{
@@ -46,10 +46,11 @@ use futures_executor::block_on;
 const WORKER_ARGUMENT: &str = "--worker";
 /// Number of rounds per measurement.
 const ROUNDS: u32 = 5;
-/// Largest difference between an engine's outputs in f32 and the CPU's outputs that needs no remark.
+/// Largest expected difference between an engine's outputs in f32 and the CPU's outputs. The report marks a
+/// larger difference.
 const TOLERANCE: f32 = 1e-3;
-/// Time at the start of a measurement in which the GPU may still do other work. The utilisation during this
-/// time is ignored.
+/// Time at the start of a measurement in which the GPU may still do other work. The report ignores the
+/// utilisation during this time.
 const SETTLING_TIME: Duration = Duration::from_millis(200);
 
 fn main() {
@@ -107,36 +108,39 @@ fn main() {
 fn open(backend: Backend, precision: Precision) -> Result<String, String> {
     let allow_software = env::var_os("CLASSIFY_ALLOW_SOFTWARE_GPU").is_some();
     let adapter = gpu::open(backend, precision, allow_software).map_err(|refusal| refusal.to_string())?;
-    let software = if adapter.software { ", **software: its figures say nothing about a GPU**" } else { "" };
+    let software = if adapter.software { ", **software: the figures do not apply to a GPU**" } else { "" };
     let (model, engine) = (spec::NAME, format!("{backend} in {precision}"));
     Ok(format!("{engine}: {} by {}, {}{software}; {model}", adapter.name, adapter.api, adapter.driver))
 }
 
 /// Runs the service's engine as a worker.
 ///
-/// A job that is loaded by `load JOB BATCH SIDE overlapped` keeps a second batch under way.
+/// A run of a job that was loaded by `load JOB BATCH SIDE overlapped` submits a batch and waits for the
+/// previous batch. A run of any other job waits for the batch that it submits.
 fn serve_ours(backend: &str, precision: &str) {
-    let backend = Backend::gpus().find(|one| one.name() == backend).unwrap();
-    let precision = [Precision::F32, Precision::F16].into_iter().find(|one| one.name() == precision).unwrap();
+    let backend = Backend::gpus().find(|candidate| candidate.name() == backend).unwrap();
+    let precision =
+        [Precision::F32, Precision::F16].into_iter().find(|candidate| candidate.name() == precision).unwrap();
     let name = match open(backend, precision) {
         Ok(name) => name,
         Err(reason) => return println!("error {reason}"),
     };
     let load = |arguments: &[&str]| (crops(arguments[0].parse().unwrap()), arguments.len() == 3);
     let mut engine = None;
-    let mut under_way = None;
+    let mut submitted = None;
     let run = move |(batch, overlapped): &(Vec<Crop>, bool)| -> Vec<Vec<f32>> {
-        // The network is loaded here because it belongs to the thread that runs it.
+        // The network must be loaded on the thread that runs it.
         let engine = engine.get_or_insert_with(|| {
-            let mut engine = GpuEngine::new(backend, precision, max_batch());
+            let mut engine = GpuEngine::new(backend, precision, max_batch_size());
             engine.warm_up().map_err(|error| error.0).unwrap();
             engine
         });
         let next = engine.submit(batch).unwrap();
-        match under_way.replace(next).filter(|_| *overlapped) {
+        match submitted.replace(next).filter(|_| *overlapped) {
             Some(previous) => block_on(previous).unwrap(),
+            // The first run of an overlapped job has no previous batch to wait for.
             None if *overlapped => Vec::new(),
-            None => block_on(under_way.take().unwrap()).unwrap(),
+            None => block_on(submitted.take().unwrap()).unwrap(),
         }
     };
     let run: Instance<(Vec<Crop>, bool), Vec<Vec<f32>>> = Box::new(run);
@@ -146,40 +150,42 @@ fn serve_ours(backend: &str, precision: &str) {
 }
 
 /// Returns the largest batch size that is measured.
-fn max_batch() -> usize {
+fn max_batch_size() -> usize {
     env::var("GPU_BENCH_MAX_BATCH").map_or(64, |batch| batch.parse().unwrap())
 }
 
-/// Returns `count` parts of a photo, which are the input of a batch.
+/// Returns a batch of `count` images, which are different parts of a photo.
 fn crops(count: usize) -> Vec<Crop> {
     let photo = image::open(repository().join("samples/coffee.jpg")).unwrap();
     let side = GEOMETRY.crop;
-    let (right, down) = (photo.width() - side, photo.height() - side);
+    let (max_left, max_top) = (photo.width() - side, photo.height() - side);
     (0..u32::try_from(count).unwrap())
-        .map(|n| photo.crop_imm(n * 5 % right, n * 3 % down, side, side).into_rgb8().into_raw())
+        .map(|index| {
+            photo.crop_imm(index * 5 % max_left, index * 3 % max_top, side, side).into_rgb8().into_raw()
+        })
         .map(|rgb| Crop::new(rgb, side).unwrap())
         .collect()
 }
 
-/// The results measured so far, and what further measurements need.
+/// The results so far, and the state that further measurements use.
 struct Report {
     /// One Markdown list item per measured engine.
     engines: Vec<String>,
-    /// The rows of the table.
+    /// The rows of the table of measurements.
     rows: Vec<Vec<Option<String>>>,
     utilisation: Utilisation,
-    /// Duration of a round.
-    slice: Duration,
+    round_duration: Duration,
 }
 
 impl Report {
     fn start() -> Self {
         let seconds = env::var("GPU_BENCH_SECONDS").map_or(1.0, |seconds| seconds.parse().unwrap());
-        let slice = Duration::from_secs_f64(seconds) / ROUNDS;
-        Self { engines: Vec::new(), rows: Vec::new(), utilisation: Utilisation::start(), slice }
+        let round_duration = Duration::from_secs_f64(seconds) / ROUNDS;
+        Self { engines: Vec::new(), rows: Vec::new(), utilisation: Utilisation::start(), round_duration }
     }
 
-    /// Measures an engine in batches of 1, 2, 4, … up to [`max_batch`]. A failure becomes a row of the table.
+    /// Measures an engine with batches of 1, 2, 4, … up to [`max_batch_size`] images. A failure becomes a row
+    /// of the table.
     fn measure(&mut self, engine: &str, precision: &str, command: &mut Command, is_ours: bool) {
         println!("{engine} in {precision} …");
         if let Err(reason) = self.try_measure(engine, precision, command, is_ours) {
@@ -188,6 +194,10 @@ impl Report {
         }
     }
 
+    /// Measures an engine as [`Self::measure`] does.
+    ///
+    /// # Errors
+    /// Returns the reason that the worker gives for failing.
     fn try_measure(
         &mut self,
         engine: &str,
@@ -205,10 +215,10 @@ impl Report {
             self.engines.push(description);
         }
         let sizes = std::iter::successors(Some(1), |size| Some(size * 2));
-        for size in sizes.take_while(|&size| size <= max_batch()) {
+        for size in sizes.take_while(|&size| size <= max_batch_size()) {
             worker.load("batch", &format!("{size} {}", GEOMETRY.crop))?;
-            let (latency, mut begin) = self.measure_job(&mut worker, "batch")?;
-            let mut throughput = latency;
+            let (single_throughput, mut begin) = self.measure_job(&mut worker, "batch")?;
+            let mut throughput = single_throughput;
             if is_ours {
                 worker.load("batch", &format!("{size} {} overlapped", GEOMETRY.crop))?;
                 (throughput, begin) = self.measure_job(&mut worker, "batch")?;
@@ -218,7 +228,7 @@ impl Report {
                 Some(precision.to_owned()),
                 Some(size.to_string()),
                 Some(format!("{:.1}", throughput * size as f64)),
-                Some(format!("{:.2}", 1e3 / latency)),
+                Some(format!("{:.2}", 1e3 / single_throughput)),
                 self.utilisation.median_between(begin + SETTLING_TIME, Instant::now()),
             ]);
         }
@@ -227,7 +237,7 @@ impl Report {
 
     /// Returns the number of batches per second and the time at which the measurement started.
     fn measure_job(&self, worker: &mut Worker, job: &str) -> Result<(f64, Instant), String> {
-        let mut measurement = Measurement::prepare(worker, job, self.slice)?;
+        let mut measurement = Measurement::prepare(worker, job, self.round_duration)?;
         let begin = Instant::now();
         for _ in 0..ROUNDS {
             measurement.run_round(worker)?;
@@ -248,32 +258,33 @@ impl Report {
         let columns = ["engine", "precision", "batch", "images/s", "ms per batch", "GPU busy"];
         format!(
             "# The network on a GPU\n\nWritten by `benches/gpu/run`.\n\n{machine}\n\n\
-             Pixels start and outputs end in the host's memory. The latency is that of one batch alone.\n\
-             wgpu and cuda reach their images per second with two batches under way, as in the service.\n\
-             Medians of five rounds, after a warm-up.\n\n{}\n",
+             Pixels start and outputs end in the host's memory. The milliseconds per batch are measured\n\
+             with one batch at a time, the images per second of wgpu and cuda with two, as in the service.\n\
+             Figures are medians of five rounds after a warm-up.\n\n{}\n",
             markdown::table(columns, self.rows)
         )
     }
 }
 
-/// Compares a worker's outputs with the outputs of the CPU. Returns a description of the difference and of
-/// the time until the worker had its first result.
+/// Compares a worker's outputs with the outputs of the CPU. Returns a description of the largest difference
+/// and of the time until the worker's first result.
 fn compare_with_cpu(worker: &mut Worker, precision: &str, folder: &Path) -> Result<String, String> {
     let begin = Instant::now();
-    worker.load("batch", &format!("{} {}", max_batch(), GEOMETRY.crop))?;
+    worker.load("batch", &format!("{} {}", max_batch_size(), GEOMETRY.crop))?;
     let bytes = worker.result("batch", folder)?;
     let seconds = begin.elapsed().as_secs_f64();
     let outputs = bytes.chunks_exact(4).map(|output| f32::from_le_bytes(output.try_into().unwrap()));
-    let expected = Network::load(Backend::default()).logits(&crops(max_batch())).unwrap().concat();
-    assert_eq!(outputs.len(), expected.len(), "number of outputs (left), expected number (right)");
-    let difference = outputs.zip(&expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
-    let is_far = precision == "f32" && difference > TOLERANCE;
-    let remark = if is_far { ", **more than expected of f32**" } else { "" };
-    let outputs = format!("outputs differ from the CPU's by at most {difference:.1e}{remark}");
-    Ok(format!("; {outputs}; ready after {seconds:.1} s"))
+    let expected = Network::load(Backend::default()).logits(&crops(max_batch_size())).unwrap().concat();
+    assert_eq!(outputs.len(), expected.len(), "number of outputs (left) is not the expected number (right)");
+    let differences = outputs.zip(&expected).map(|(output, expected)| (output - expected).abs());
+    let max_difference = differences.fold(0.0, f32::max);
+    let exceeds_tolerance = precision == "f32" && max_difference > TOLERANCE;
+    let remark = if exceeds_tolerance { ", **more than expected of f32**" } else { "" };
+    let comparison = format!("outputs differ from the CPU's by at most {max_difference:.1e}{remark}");
+    Ok(format!("; {comparison}; first result after {seconds:.1} s"))
 }
 
-/// Utilisation of the GPU in per cent. nvidia-smi prints it ten times per second.
+/// Reads the utilisation of the GPU, in per cent, which nvidia-smi prints ten times per second.
 struct Utilisation {
     /// The time of each reading and the utilisation that was read.
     readings: Arc<Mutex<Vec<(Instant, u32)>>>,
@@ -302,8 +313,8 @@ impl Utilisation {
     /// Returns the median of the readings from `begin` to `end`, or `None` if there are no readings.
     fn median_between(&self, begin: Instant, end: Instant) -> Option<String> {
         let readings = self.readings.lock().unwrap();
-        let within = readings.iter().filter(|(at, _)| (begin..=end).contains(at));
-        let mut percents: Vec<u32> = within.map(|&(_, percent)| percent).collect();
+        let in_range = readings.iter().filter(|(time, _)| (begin..=end).contains(time));
+        let mut percents: Vec<u32> = in_range.map(|&(_, percent)| percent).collect();
         percents.sort_unstable();
         percents.get(percents.len() / 2).map(|percent| format!("{percent} %"))
     }

@@ -1,5 +1,6 @@
-//! The benchmarks share this code. It provides worker processes, interleaved rounds, medians and Markdown
-//! tables.
+//! Provides worker processes, interleaved rounds, medians and Markdown tables to the benchmarks.
+//!
+//! The peers of a benchmark are the other libraries and programs with which it compares this project.
 #![allow(
     clippy::allow_attributes,
     clippy::unwrap_used,
@@ -7,7 +8,7 @@
     clippy::missing_panics_doc,
     clippy::print_stdout,
     clippy::print_stderr,
-    reason = "a benchmark that fails ends the run, and its result is what it prints"
+    reason = "a failure ends the benchmark, and the printed text is its result"
 )]
 
 pub mod machine;
@@ -35,19 +36,19 @@ pub fn is_measured_run() -> bool {
     std::env::args().any(|argument| argument == "--bench")
 }
 
-/// Prints that `what` is not measured and adds a sentence that says so to `notes`, which follow the tables.
-pub fn skip(notes: &mut Vec<String>, what: &str) {
-    println!("SKIPPED: {what}");
-    notes.push(format!("Not measured: {what}."));
+/// Reports that `subject` is not measured. Prints a line, and adds a sentence to the notes after the tables.
+pub fn skip(notes: &mut Vec<String>, subject: &str) {
+    println!("SKIPPED: {subject}");
+    notes.push(format!("Not measured: {subject}."));
 }
 
-/// Returns the folder in which `benches/BENCH/install` installs the peers of the benchmark `bench`.
+/// Returns the folder into which the script `install` of the benchmark `bench` installs its peers.
 pub fn peers_folder(bench: &str) -> PathBuf {
     repository().join("target").join(bench)
 }
 
-/// Returns the command that runs a Python script of a benchmark, or `None` if `benches/BENCH/install` has not
-/// run.
+/// Returns the command that runs a Python script of a benchmark, or `None` if the benchmark's peers are not
+/// installed.
 pub fn python(bench: &str, script: &str) -> Option<Command> {
     let python = peers_folder(bench).join("venv/bin/python");
     python.is_file().then(|| script_command(python, bench, script))

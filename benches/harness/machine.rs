@@ -1,4 +1,4 @@
-//! Describes the machine and the versions with which a benchmark measures.
+//! Describes the machine and the software versions that a benchmark runs with.
 
 use std::{
     env, fs,
@@ -8,9 +8,11 @@ use std::{
 
 use crate::repository;
 
-/// Restarts this program on two cores if it may use more. Returns a description of the cores that it uses.
+/// Limits this program to two cores and returns a description of them.
 ///
-/// A program that is already limited to two cores, as by `taskset --cpu-list 2,4 cargo bench …`, keeps them.
+/// If the program may use more cores, this function runs the program again with `taskset` and exits with the
+/// status of that run. A program that is already limited to two cores, as by
+/// `taskset --cpu-list 2,4 cargo bench …`, keeps these cores.
 pub fn keep_to_two_cores() -> String {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     // The value looks like `0-1` or `0,2-3`.
@@ -19,11 +21,11 @@ pub fn keep_to_two_cores() -> String {
     if cores <= 2 {
         return format!("{cores} cores (of {allowed})");
     }
-    let listed = allowed.split(',').flat_map(|range| {
+    let core_numbers = allowed.split(',').flat_map(|range| {
         let (first, last) = range.split_once('-').unwrap_or((range, range));
         first.parse::<usize>().unwrap()..=last.parse().unwrap()
     });
-    let two_cores: Vec<String> = listed.take(2).map(|core| core.to_string()).collect();
+    let two_cores: Vec<String> = core_numbers.take(2).map(|core| core.to_string()).collect();
     let mut restart = Command::new("taskset");
     restart
         .args(["--cpu-list", &two_cores.join(",")])
@@ -41,7 +43,7 @@ fn field<'a>(text: &'a str, name: &str) -> Option<&'a str> {
     lines.find_map(|line| Some(line.strip_prefix(name)?.trim_start().strip_prefix(':')?.trim()))
 }
 
-/// Resident memory of a process in MB.
+/// Resident memory of a process, in MB.
 pub struct Memory {
     /// Resident memory at this moment.
     pub current: f64,
@@ -59,15 +61,15 @@ pub fn process_memory(process: u32) -> Memory {
     Memory { current: megabytes("VmRSS"), peak: megabytes("VmHWM") }
 }
 
-/// Describes the machine, the date, the commit and the command as a Markdown list.
+/// Returns a Markdown list that describes the machine, the date, the commit and the command.
 ///
-/// `subject` is one or more list items that describe what is measured.
+/// `subject` is one or more further list items, which describe the measured programs.
 pub fn describe(cores: &str, subject: &str, command: &str) -> String {
     let cpu = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let model = field(&cpu, "model name").unwrap_or("unknown");
     let flags: Vec<&str> = field(&cpu, "flags").unwrap_or_default().split(' ').collect();
-    let listed = ["avx2", "fma", "avx512f", "avx512_vnni"].into_iter().filter(|flag| flags.contains(flag));
-    let flags = listed.collect::<Vec<_>>().join(", ");
+    let relevant = ["avx2", "fma", "avx512f", "avx512_vnni"].into_iter().filter(|flag| flags.contains(flag));
+    let flags = relevant.collect::<Vec<_>>().join(", ");
     let date = output_of("date", &["-u", "+%Y-%m-%d %H:%M UTC"]);
     let commit = output_of("git", &["describe", "--always", "--dirty", "--abbrev=12"]);
     let rustc = output_of("rustc", &["--version"]);
@@ -91,7 +93,7 @@ pub fn output_of(program: &str, arguments: &[&str]) -> String {
     }
 }
 
-/// Returns the name of a crate and the version that `Cargo.lock` contains.
+/// Returns the name of a crate and its version in `Cargo.lock`.
 pub fn locked_crate(name: &str) -> String {
     let lock = include_str!("../../Cargo.lock");
     let package =

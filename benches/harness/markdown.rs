@@ -14,7 +14,11 @@ pub fn table(
     let rule = format!("|---|{}", "--:|".repeat(columns.len() - 1));
     let rows = rows.into_iter().map(|cells| {
         let cells: Vec<Option<String>> = cells.into_iter().map(Into::into).collect();
-        assert_eq!(cells.len(), rule.matches('|').count() - 1, "cells (left) and columns (right): {cells:?}");
+        assert_eq!(
+            cells.len(),
+            rule.matches('|').count() - 1,
+            "number of cells (left) is not the number of columns (right): {cells:?}"
+        );
         format_row(cells.into_iter().map(|cell| cell.unwrap_or("–".to_owned())).collect())
     });
     [format_row(columns), rule.clone()].into_iter().chain(rows).collect::<Vec<_>>().join("\n")

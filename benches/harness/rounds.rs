@@ -1,35 +1,39 @@
-//! Runs contenders in turns, so that a disturbance of the machine affects all contenders alike.
+//! Runs the contenders of a benchmark in interleaved rounds, so that other work on the machine affects all of
+//! them alike.
 
 use std::time::Duration;
 
 use crate::{Series, Worker, milliseconds, series::median_and_best};
 
+/// Number of runs that warm up a worker, and of runs that then determine the duration of a run.
+const WARM_UP_RUNS: usize = 5;
+
 /// A worker and its measurements.
 pub struct Contender {
-    /// The process that does the jobs.
+    /// The process that runs the jobs.
     pub worker: Worker,
     /// One entry per job, in the order of the jobs. The entry is `None` if the worker is not measured with
     /// the job.
     pub measurements: Vec<Option<Measurement>>,
 }
 
-/// Figures of one worker with one job.
+/// Figures of one worker with one job. Each round adds one figure to each series.
 #[derive(Default)]
 pub struct Measurement {
     job: String,
     runs_per_round: usize,
     /// Milliseconds of CPU time per run.
     pub cpu: Series,
-    /// Wall-clock milliseconds per run. Each round adds its median.
-    pub median: Series,
-    /// Wall-clock milliseconds per run. Each round adds its minimum.
-    pub least: Series,
+    /// Median wall-clock milliseconds per run.
+    pub median_duration: Series,
+    /// Minimum wall-clock milliseconds per run.
+    pub min_duration: Series,
     /// Runs per second of all instances together.
     pub throughput: Series,
 }
 
 impl Measurement {
-    /// Warms the worker up with a loaded job and finds how many runs take about `round_duration`.
+    /// Warms up the worker with a loaded job and determines how many runs take about `round_duration`.
     ///
     /// If `round_duration` is zero, each round has one run and there is no warm-up.
     ///
@@ -38,16 +42,16 @@ impl Measurement {
     pub fn prepare(worker: &mut Worker, job: &str, round_duration: Duration) -> Result<Self, String> {
         let mut runs_per_round = 1;
         if !round_duration.is_zero() {
-            worker.run(job, 5)?;
-            let wall = worker.run(job, 5)?.wall.as_secs_f64();
+            worker.run(job, WARM_UP_RUNS)?;
+            let wall = worker.run(job, WARM_UP_RUNS)?.wall.as_secs_f64();
             #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a small count")]
-            let runs = (5.0 * round_duration.as_secs_f64() / wall) as usize;
+            let runs = (WARM_UP_RUNS as f64 * round_duration.as_secs_f64() / wall) as usize;
             runs_per_round = runs.max(1);
         }
         Ok(Self { job: job.to_owned(), runs_per_round, ..Default::default() })
     }
 
-    /// Runs the job for about one round's duration and adds the figures of the round.
+    /// Runs the job for the duration of a round and adds the figures of the round.
     ///
     /// # Errors
     /// Returns the reason that the worker gives for failing.
@@ -57,8 +61,8 @@ impl Measurement {
         self.cpu.add(milliseconds(run.cpu) / count);
         self.throughput.add(count / run.wall.as_secs_f64());
         let durations: Series = run.durations.into_iter().map(milliseconds).collect();
-        self.median.add(durations.median());
-        self.least.add(durations.min());
+        self.median_duration.add(durations.median());
+        self.min_duration.add(durations.min());
         Ok(())
     }
 
@@ -69,24 +73,24 @@ impl Measurement {
     }
 }
 
-/// Formats the ratio of medians, followed by the ratio of best rounds in brackets.
+/// Formats the ratio of the medians, followed by the ratio of the best rounds in brackets.
 pub fn format_ratio(ratio: (f64, f64)) -> String {
     median_and_best(ratio, 2)
 }
 
-/// Measures every contender with every job in each round. The order of the contenders is reversed after each
-/// round.
+/// Measures every contender with every job in each round.
 ///
-/// `before_round` is called at the start of each round.
+/// `before_round` is called at the start of each round. The order of the contenders is reversed after each
+/// round.
 pub fn run_interleaved(
-    rounds: usize,
-    jobs: usize,
+    round_count: usize,
+    job_count: usize,
     mut contenders: Vec<&mut Contender>,
     mut before_round: impl FnMut(),
 ) {
-    for _ in 0..rounds {
+    for _ in 0..round_count {
         before_round();
-        for job in 0..jobs {
+        for job in 0..job_count {
             for Contender { worker, measurements } in &mut contenders {
                 if let Some(measurement) = &mut measurements[job] {
                     measurement.run_round(worker).unwrap();

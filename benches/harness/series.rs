@@ -1,13 +1,13 @@
-//! A series holds one figure per round and computes the median and the extremes.
+//! Computes the median and the extremes of a series of figures.
 
 use std::time::Duration;
 
-/// One figure per round.
+/// A list of figures, most often one per round.
 #[derive(Clone, Debug, Default)]
 pub struct Series(Vec<f64>);
 
 impl Series {
-    /// Adds the figure of one more round.
+    /// Adds a figure.
     pub fn add(&mut self, figure: f64) {
         self.0.push(figure);
     }

@@ -1,7 +1,7 @@
 //! Implements the line protocol between a benchmark and the processes that do the measured work.
 //!
 //! `worker.py` documents the protocol. [`Worker`] is the benchmark's side. [`serve`] is the worker's side for
-//! workers in Rust.
+//! workers in Rust. A worker consists of one or more instances, which run a job at the same time.
 
 use std::{
     collections::HashMap,
@@ -25,14 +25,15 @@ pub struct Worker {
     child: Child,
     input: ChildStdin,
     output: BufReader<ChildStdout>,
+    /// The name that the worker printed when it was ready. Until then, the command that started it.
     name: String,
 }
 
-/// Times of one `run` command.
+/// Times of one call of [`Worker::run`].
 pub struct Run {
     /// CPU time of the whole process, in user and in system mode.
     pub cpu: Duration,
-    /// Time from the start of the first repetition to the end of the last.
+    /// Wall-clock time from the start of the first repetition to the end of the last.
     pub wall: Duration,
     /// Durations of all repetitions on all instances.
     pub durations: Vec<Duration>,
@@ -66,18 +67,18 @@ impl Worker {
         self.send(&format!("load {job} {arguments}"), "done").map(drop)
     }
 
-    /// Repeats a job on every instance of the worker.
+    /// Runs a job `repetitions` times on every instance of the worker.
     ///
     /// # Errors
     /// Returns the reason that the worker gives for failing.
-    pub fn run(&mut self, job: &str, times: usize) -> Result<Run, String> {
-        let answer = self.send(&format!("run {job} {times}"), "")?;
+    pub fn run(&mut self, job: &str, repetitions: usize) -> Result<Run, String> {
+        let answer = self.send(&format!("run {job} {repetitions}"), "")?;
         let mut durations = answer.split(' ').map(|value| Duration::from_nanos(value.parse().unwrap()));
         let (cpu, wall) = (durations.next().unwrap(), durations.next().unwrap());
         Ok(Run { cpu, wall, durations: durations.collect() })
     }
 
-    /// Makes the worker do a job once, and returns the result.
+    /// Runs a job once and returns the result.
     ///
     /// `folder` is the worker's working folder.
     ///
@@ -98,14 +99,15 @@ impl Worker {
         fs::write(format!("/proc/{}/clear_refs", self.child.id()), "5").unwrap();
     }
 
-    /// Sends a command and returns the text after `expected` in the answer.
+    /// Sends a command and reads the answer, which must begin with `expected`. Returns the rest of the
+    /// answer.
     fn send(&mut self, command: &str, expected: &str) -> Result<String, String> {
         let sent = writeln!(self.input, "{command}").and_then(|()| self.input.flush());
-        sent.map_err(|error| format!("{}: {error} at {command:?}", self.name))?;
+        sent.map_err(|error| format!("{}: sending {command:?} failed: {error}", self.name))?;
         self.read(expected)
     }
 
-    /// Reads one answer and returns the text after `expected`.
+    /// Reads an answer, which must begin with `expected`. Returns the rest of the answer.
     fn read(&mut self, expected: &str) -> Result<String, String> {
         let mut line = String::new();
         self.output.read_line(&mut line).unwrap();
@@ -115,7 +117,7 @@ impl Worker {
         }
         let rest = answer.strip_prefix(expected).filter(|_| line.ends_with('\n'));
         rest.map(str::to_owned)
-            .ok_or_else(|| format!("{} gave no valid answer, see its output: {line:?}", self.name))
+            .ok_or_else(|| format!("{} gave an invalid answer, see its error output: {line:?}", self.name))
     }
 }
 
@@ -127,21 +129,22 @@ impl Drop for Worker {
     }
 }
 
-/// A function that does a job once. A Rust worker runs each of its instances on a thread of its own.
+/// An instance of a worker in Rust: a function that runs a job once, on a thread of its own.
 pub type Instance<Job, Output> = Box<dyn FnMut(&Job) -> Output + Send>;
 
-/// Order for the thread of an instance: the job, the number of repetitions, and the barrier at which all threads
-/// that run the job start together.
+/// Order to the thread of an instance: the job, the number of repetitions, and a barrier that makes all
+/// threads start the job together.
 type Order<Job> = (Arc<Job>, usize, Arc<Barrier>);
-/// Report of the thread of an instance: the start of the first repetition, the end of the last repetition, the
-/// duration of each repetition, and the last output.
+/// Report from the thread of an instance: the start of the first repetition, the end of the last repetition,
+/// the duration of each repetition, and the last output.
 type Report<Output> = (Instant, Instant, Vec<Duration>, Option<Output>);
 
-/// Answers the commands on standard input until standard input is closed. `worker.py` describes the commands.
+/// Answers the commands on standard input until standard input is closed. `worker.py` describes the
+/// commands.
 ///
-/// `load` makes a job from the arguments of a `load` command. `to_bytes` converts a result to the bytes that
-/// the benchmark checks. Each instance keeps its thread for the whole time, so that memory that the instance
-/// allocates per thread is reused.
+/// `load` creates a job from the arguments of a `load` command. `to_bytes` converts a result to the bytes
+/// that the benchmark checks. Each instance stays on the same thread, so that it can reuse thread-local
+/// memory.
 pub fn serve<Job: Send + Sync + 'static, Output: Send + 'static>(
     name: &str,
     load: impl Fn(&[&str]) -> Job,
@@ -153,36 +156,38 @@ pub fn serve<Job: Send + Sync + 'static, Output: Send + 'static>(
         eprintln!("{info}");
         exit(1);
     }));
-    let (report, reports) = mpsc::channel::<Report<Output>>();
-    let threads = instances.into_iter().map(|mut instance| {
-        let (order, orders) = mpsc::channel::<Order<Job>>();
-        let report = report.clone();
+    let (report_sender, reports) = mpsc::channel::<Report<Output>>();
+    let order_senders = instances.into_iter().map(|mut instance| {
+        let (order_sender, orders) = mpsc::channel::<Order<Job>>();
+        let report_sender = report_sender.clone();
         thread::spawn(move || {
-            for (job, times, barrier) in orders {
+            for (job, repetitions, barrier) in orders {
                 barrier.wait();
-                let (start, mut last) = (Instant::now(), None);
-                let durations = (1..=times).map(|repetition| {
+                let (start, mut last_output) = (Instant::now(), None);
+                let durations = (1..=repetitions).map(|repetition| {
                     let start = Instant::now();
                     let output = black_box(instance(&job));
                     // The measured time includes freeing the output, as in the workers in Python. The last
                     // output is kept for the report.
-                    match repetition < times {
+                    match repetition < repetitions {
                         true => drop(output),
-                        false => last = Some(output),
+                        false => last_output = Some(output),
                     }
                     start.elapsed()
                 });
                 let durations = durations.collect();
-                report.send((start, Instant::now(), durations, last)).unwrap();
+                report_sender.send((start, Instant::now(), durations, last_output)).unwrap();
             }
         });
-        order
+        order_sender
     });
-    let threads: Vec<mpsc::Sender<Order<Job>>> = threads.collect();
-    let run_on = |threads: &[mpsc::Sender<Order<Job>>], job: &Arc<Job>, times| {
-        let barrier = Arc::new(Barrier::new(threads.len()));
-        threads.iter().for_each(|order| order.send((job.clone(), times, barrier.clone())).unwrap());
-        reports.iter().take(threads.len()).collect::<Vec<Report<Output>>>()
+    let order_senders: Vec<mpsc::Sender<Order<Job>>> = order_senders.collect();
+    let run_on = |senders: &[mpsc::Sender<Order<Job>>], job: &Arc<Job>, repetitions| {
+        let barrier = Arc::new(Barrier::new(senders.len()));
+        for sender in senders {
+            sender.send((job.clone(), repetitions, barrier.clone())).unwrap();
+        }
+        reports.iter().take(senders.len()).collect::<Vec<Report<Output>>>()
     };
 
     let mut jobs = HashMap::new();
@@ -195,10 +200,10 @@ pub fn serve<Job: Send + Sync + 'static, Output: Send + 'static>(
                 jobs.insert(job.to_owned(), Arc::new(load(arguments)));
                 println!("done");
             }
-            ["run", job, times] => {
-                let cpu = ProcessTime::now();
-                let reports = run_on(&threads, &jobs[job], times.parse().unwrap());
-                let cpu = cpu.elapsed();
+            ["run", job, repetitions] => {
+                let cpu_start = ProcessTime::now();
+                let reports = run_on(&order_senders, &jobs[job], repetitions.parse().unwrap());
+                let cpu = cpu_start.elapsed();
                 let start = reports.iter().map(|&(start, ..)| start).min().unwrap();
                 let end = reports.iter().map(|&(_, end, ..)| end).max().unwrap();
                 let durations = reports.iter().flat_map(|(.., durations, _)| durations);
@@ -207,7 +212,7 @@ pub fn serve<Job: Send + Sync + 'static, Output: Send + 'static>(
                 println!("{}", times.collect::<Vec<_>>().join(" "));
             }
             ["result", job, file] => {
-                let (.., result) = run_on(&threads[..1], &jobs[job], 1).remove(0);
+                let (.., result) = run_on(&order_senders[..1], &jobs[job], 1).remove(0);
                 fs::write(file, to_bytes(result.unwrap())).unwrap();
                 println!("done");
             }

@@ -67,7 +67,7 @@ pub(crate) fn serve(arguments: &[String]) {
     serve_jobs(engine, load, engines.into_iter().map(instance).collect(), to_bytes);
 }
 
-/// Loads the model of an ONNX file into tract, without optimising the model for execution.
+/// Loads an ONNX file into tract. The model is not optimised for execution.
 fn load_tract(onnx: &Path) -> TypedModel {
     let fact = f32::fact([1, 3, CROP, CROP]);
     let model = tract_onnx::onnx().model_for_path(onnx).unwrap().with_input_fact(0, fact.into()).unwrap();

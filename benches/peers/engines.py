@@ -2,7 +2,7 @@
 
 `worker.py` describes the protocol. Each instance runs the model with `THREADS` threads. A job is the input of
 the network (float32, NCHW, one image). The result of a job is the logits. If the environment variable
-`PEERS_PACKAGES` names a folder, Python imports packages from this folder before the installed packages.
+`PEERS_PACKAGES` names a folder, packages in this folder are preferred to the installed packages.
 """
 
 import os
@@ -10,7 +10,7 @@ import sys
 
 sys.path[:0] = filter(None, [os.environ.get("PEERS_PACKAGES")])
 
-import numpy as np  # noqa: E402  after the preferred packages
+import numpy as np  # noqa: E402  must follow the change of sys.path
 
 import worker  # noqa: E402
 
@@ -20,7 +20,10 @@ def load_image(file, side):
 
 
 def onnxruntime(model, threads, instances):
-    """All instances share one session. With one thread per run, each calling thread computes its own run."""
+    """Runs onnxruntime. All instances share one session, whose runs use `threads` threads each.
+
+    With one thread per run, onnxruntime computes a run on the thread that calls it.
+    """
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -40,10 +43,9 @@ def onnxruntime(model, threads, instances):
 
 
 def openvino(model, threads, instances):
-    """All instances share one compiled model, which has a stream and a request for each instance.
+    """Runs OpenVINO. All instances share one compiled model, with a stream and a request for each instance.
 
-    float32 is requested explicitly, because OpenVINO uses bfloat16 by default on a CPU that
-    supports bfloat16.
+    float32 is requested explicitly, because OpenVINO uses bfloat16 by default if the CPU supports it.
     """
     import openvino
     from openvino import properties

@@ -13,13 +13,14 @@ use cnn_kernels::{Isa, ceiling};
 
 use crate::{Effort, Subject, engine_worker};
 
-/// Largest accepted difference between the logits of two engines. A larger difference means that an engine
-/// runs a different network or uses a different precision.
+/// Largest accepted difference between the same logit of two engines. A larger difference means that an
+/// engine runs a different network or uses a different precision.
 const TOLERANCE: f32 = 1e-3;
-/// Number of rounds of the kernels' multiply-add loop. The loop then takes some hundred microseconds.
-const MULTIPLY_ADDS: usize = 200_000;
-/// Name of the only job that the workers get.
-const PICTURE: &str = "picture";
+/// Number of rounds of the multiply-add loop with which the speed of a core is measured. With this number the
+/// loop takes some hundred microseconds.
+const MULTIPLY_ADD_ROUNDS: usize = 200_000;
+/// Name of the only job that the workers run.
+const PICTURE_JOB: &str = "picture";
 
 /// Division of an engine's threads among images.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -49,11 +50,11 @@ struct Candidate {
 impl Candidate {
     /// Returns the measurement in a setup, or `None` if the engine does not support the setup.
     fn measurement(&self, setup: Setup) -> Option<&Measurement> {
-        let (_, contender) = self.contenders.iter().find(|(own, _)| *own == setup)?;
+        let (_, contender) = self.contenders.iter().find(|(measured, _)| *measured == setup)?;
         contender.measurements[0].as_ref()
     }
 
-    /// Returns the setup with two threads that has the highest throughput.
+    /// Returns the setup with two threads that has the highest throughput, and its measurement.
     fn best_on_two_threads(&self) -> Option<(Setup, &Measurement)> {
         let setups = [SHARED_IMAGE, TWO_IMAGES].into_iter();
         let measured = setups.filter_map(|setup| Some((setup, self.measurement(setup)?)));
@@ -61,7 +62,8 @@ impl Candidate {
     }
 }
 
-/// Starts one worker of an engine per setup. Returns the name that the first worker gives, and the workers.
+/// Starts one worker of an engine per setup. Returns the engine's name as the workers report it, and the
+/// workers.
 ///
 /// `command` returns the command of a worker without the arguments that select the setup.
 fn start_workers(
@@ -74,7 +76,7 @@ fn start_workers(
         let mut command = command();
         command.args([setup.threads, setup.instances].map(|count| count.to_string())).current_dir(folder);
         let mut worker = Worker::start(&mut command).unwrap();
-        worker.load(PICTURE, &format!("{input} {CROP}")).unwrap();
+        worker.load(PICTURE_JOB, &format!("{input} {CROP}")).unwrap();
         (setup, Contender { worker, measurements: Vec::new() })
     };
     let contenders: Vec<_> = setups.iter().map(start_worker).collect();
@@ -118,7 +120,7 @@ fn start_candidates(subject: &Subject, folder: &Path, notes: &mut Vec<String>) -
             add(format!("{version}{suffix}"), false, is_limited, contenders);
         }
         if cfg!(debug_assertions) {
-            skip(notes, "tract: without optimisation it takes a second per image");
+            skip(notes, "tract: an unoptimised build takes a second per image");
         } else {
             let command = || engine_worker::command("tract", onnx.to_str().unwrap());
             let (_, contenders) = start_workers(&[ONE_THREAD, TWO_IMAGES], folder, "input.f32", command);
@@ -130,9 +132,9 @@ fn start_candidates(subject: &Subject, folder: &Path, notes: &mut Vec<String>) -
             let isa_name = isa.map_or("default", Isa::name);
             let command = || engine_worker::command(backend.name(), isa_name);
             let (_, contenders) = start_workers(&setups, folder, "crop.rgb", command);
-            let on = isa.map(|isa| format!(" on {isa}")).unwrap_or_default();
+            let suffix = isa.map(|isa| format!(" on {isa}")).unwrap_or_default();
             let is_limited = isa.is_some_and(|isa| isa < Isa::detect());
-            add(format!("this project: {backend}{on}"), true, is_limited, contenders);
+            add(format!("this project: {backend}{suffix}"), true, is_limited, contenders);
         }
     }
     candidates
@@ -140,7 +142,7 @@ fn start_candidates(subject: &Subject, folder: &Path, notes: &mut Vec<String>) -
 
 /// Returns the instruction sets with which a backend is measured, the widest first.
 ///
-/// The only entry is `None` if the backend cannot choose its instruction set.
+/// If the backend cannot choose its instruction set, the only entry is `None`.
 fn instruction_sets(backend: Backend) -> Vec<Option<Isa>> {
     if backend.kernel_isa(None).is_none() {
         return vec![None];
@@ -154,26 +156,30 @@ fn instruction_sets(backend: Backend) -> Vec<Option<Isa>> {
     isas
 }
 
-/// Panics unless every engine computes the same logits as the first candidate, up to [`TOLERANCE`].
-fn compare(candidates: &mut [Candidate], folder: &Path) {
+/// Compares the logits of every engine with the logits of the first candidate and stores the largest
+/// difference.
+///
+/// # Panics
+/// Panics if a difference exceeds [`TOLERANCE`].
+fn compare_logits(candidates: &mut [Candidate], folder: &Path) {
     let mut first = None;
     for Candidate { name, contenders, difference, .. } in candidates {
         for (_, contender) in contenders {
-            let bytes = contender.worker.result(PICTURE, folder).unwrap();
+            let bytes = contender.worker.result(PICTURE_JOB, folder).unwrap();
             let logits: Vec<f32> =
                 bytes.chunks_exact(4).map(|value| f32::from_le_bytes(value.try_into().unwrap())).collect();
             let (reference, expected) = first.get_or_insert_with(|| (name.clone(), logits.clone()));
             assert_eq!(
                 logits.len(),
                 expected.len(),
-                "{name}: number of logits (left), expected number (right)"
+                "{name}: number of logits (left) is not the expected number (right)"
             );
             let pairs = logits.iter().zip(expected);
             let largest = pairs.map(|(logit, expected)| (logit - *expected).abs()).fold(0.0, f32::max);
             assert!(
                 largest <= TOLERANCE,
-                "{name}: logits differ by {largest:e} from the logits of {reference}, expected at most \
-                 {TOLERANCE:e}; is the ONNX file the compiled-in model {} with the SHA-256 {}?",
+                "{name}: a logit differs by {largest:e} from the logit of {reference}, expected at most \
+                 {TOLERANCE:e}; is the ONNX file that of the compiled-in model {}, with the SHA-256 {}?",
                 spec::NAME,
                 spec::ONNX_SHA256
             );
@@ -186,47 +192,48 @@ fn compare(candidates: &mut [Candidate], folder: &Path) {
 pub(crate) fn measure(subject: &Subject, effort: &Effort, notes: &mut Vec<String>) -> Vec<String> {
     let folder = tempfile::tempdir().unwrap();
     let mut candidates = start_candidates(subject, folder.path(), notes);
-    compare(&mut candidates, folder.path());
+    compare_logits(&mut candidates, folder.path());
     let contenders = candidates.iter_mut().flat_map(|candidate| &mut candidate.contenders);
     let mut contenders: Vec<&mut Contender> = contenders.map(|(_, contender)| contender).collect();
     for Contender { worker, measurements } in &mut contenders {
-        measurements.push(Some(Measurement::prepare(worker, PICTURE, effort.engine_slice).unwrap()));
+        measurements
+            .push(Some(Measurement::prepare(worker, PICTURE_JOB, effort.engine_round_duration).unwrap()));
     }
-    let (mut alone, mut both) = (Series::default(), Series::default());
+    let (mut gflops_alone, mut gflops_beside_another) = (Series::default(), Series::default());
     run_interleaved(effort.engine_rounds, 1, contenders, || {
-        alone.add(measure_core_gflops());
-        both.add(measure_gflops_of_two_cores());
+        gflops_alone.add(measure_core_gflops());
+        gflops_beside_another.add(measure_gflops_of_two_cores());
     });
     let flops = subject.onnx.as_deref().filter(|_| !cfg!(debug_assertions)).map(engine_worker::count_flops);
 
-    let peak = flops.map(|flops| (flops as f64 / 1e6, alone.max()));
+    let peak = flops.map(|flops| (flops as f64 / 1e6, gflops_alone.max()));
     let mut pieces = vec![figures_table(&candidates, peak)];
     pieces.extend(ratio_table(&candidates.iter().collect::<Vec<_>>()));
     let limited: Vec<&Candidate> = candidates.iter().filter(|candidate| candidate.is_limited).collect();
     pieces.extend(ratio_table(&limited));
-    pieces.extend(peak.map(|(mflop, alone)| {
+    pieces.extend(peak.map(|(mflop, gflops)| {
         format!(
-            "FMA ceiling of a core on {}: {alone:.0} GFLOP/s alone, {:.0} while the other core computes too. \
-             The network has {:.3} GFLOP by its ONNX file (two per product of a weight and a pixel): \
-             at least {:.2} ms on one core. This project starts with the bytes of the crop, the peers with \
-             the normalised tensor.",
+            "FMA ceiling of a core on {}: {gflops:.0} GFLOP/s alone, {:.0} while the other core computes \
+             too. According to its ONNX file, the network has {:.3} GFLOP, two for each product of a weight \
+             and a pixel. They take at least {:.2} ms on one core. This project starts with the bytes of the \
+             crop, the peers with the normalised tensor.",
             Isa::detect(),
-            both.max(),
+            gflops_beside_another.max(),
             mflop / 1e3,
-            mflop / alone
+            mflop / gflops
         )
     }));
     pieces
 }
 
-/// Measures how many GFLOP/s of multiply-adds one core reaches in the kernels' own loop.
+/// Measures how many GFLOP/s one core reaches in a loop of multiply-adds.
 fn measure_core_gflops() -> f64 {
     let start = Instant::now();
-    let flops = ceiling::multiply_adds(Isa::detect(), MULTIPLY_ADDS);
+    let flops = ceiling::multiply_adds(Isa::detect(), MULTIPLY_ADD_ROUNDS);
     flops as f64 / start.elapsed().as_secs_f64() / 1e9
 }
 
-/// Measures how many GFLOP/s of multiply-adds each core reaches while two cores compute.
+/// Measures how many GFLOP/s each core reaches in the same loop while two cores compute.
 fn measure_gflops_of_two_cores() -> f64 {
     let barrier = Barrier::new(2);
     let measure = || {
@@ -241,12 +248,12 @@ fn measure_gflops_of_two_cores() -> f64 {
 
 /// Formats the median latency, followed by the lowest latency in brackets, in milliseconds.
 fn format_latency(measurement: &Measurement) -> String {
-    format!("{:.2} ({:.2})", measurement.median.median(), measurement.least.min())
+    format!("{:.2} ({:.2})", measurement.median_duration.median(), measurement.min_duration.min())
 }
 
 /// Formats the table with the measurements of all engines.
 ///
-/// `peak` holds the MFLOP of one forward pass and the GFLOP/s that a core reaches.
+/// `peak` holds the MFLOP of one forward pass and the highest GFLOP/s of a core.
 fn figures_table(candidates: &[Candidate], peak: Option<(f64, f64)>) -> String {
     let reference = format!("logits from {}'s", candidates[0].name);
     let columns = [
@@ -262,17 +269,19 @@ fn figures_table(candidates: &[Candidate], peak: Option<(f64, f64)>) -> String {
     let rows = candidates.iter().map(|candidate| {
         let alone = candidate.measurement(ONE_THREAD);
         let best = candidate.best_on_two_threads();
-        let by = |setup| if setup == SHARED_IMAGE { "two threads per image" } else { "one image per thread" };
-        let fraction = peak.zip(alone).map(|((mflop, gflops), alone)| mflop / alone.median.median() / gflops);
+        let describe_setup =
+            |setup| if setup == SHARED_IMAGE { "two threads per image" } else { "one image per thread" };
+        let fraction_of_peak =
+            peak.zip(alone).map(|((mflop, gflops), alone)| mflop / alone.median_duration.median() / gflops);
         vec![
             Some(candidate.name.clone()),
             alone.map(format_latency),
             alone.map(|alone| alone.throughput.median_and_max(0)),
             candidate.measurement(SHARED_IMAGE).map(format_latency),
             best.map(|(_, best)| best.throughput.median_and_max(0)),
-            best.map(|(setup, _)| by(setup).to_owned()),
+            best.map(|(setup, _)| describe_setup(setup).to_owned()),
             Some(format!("{:.1e}", candidate.difference)),
-            fraction.map(|fraction| format!("{:.0} %", 100.0 * fraction)),
+            fraction_of_peak.map(|fraction| format!("{:.0} %", 100.0 * fraction)),
         ]
     });
     format!("### Engines\n\n{}", markdown::table(columns, rows))
@@ -283,11 +292,11 @@ fn figures_table(candidates: &[Candidate], peak: Option<(f64, f64)>) -> String {
 /// Returns `None` if there are no other candidates.
 fn ratio_table(candidates: &[&Candidate]) -> Option<String> {
     let ours = candidates.iter().find(|candidate| candidate.is_ours)?;
-    let faster = |theirs: &Candidate, setup| {
+    let latency_ratio = |theirs: &Candidate, setup| {
         let (ours, theirs) = (ours.measurement(setup)?, theirs.measurement(setup)?);
-        Some(format!("{:.2}", theirs.median.median() / ours.median.median()))
+        Some(format!("{:.2}", theirs.median_duration.median() / ours.median_duration.median()))
     };
-    let more = |theirs: &Candidate| {
+    let throughput_ratio = |theirs: &Candidate| {
         let ((_, ours), (_, theirs)) = (ours.best_on_two_threads()?, theirs.best_on_two_threads()?);
         Some(format!("{:.2}", ours.throughput.median() / theirs.throughput.median()))
     };
@@ -295,7 +304,9 @@ fn ratio_table(candidates: &[&Candidate]) -> Option<String> {
     let rows: Vec<_> = others
         .map(|theirs| {
             let name = Some(theirs.name.clone());
-            vec![name, faster(theirs, ONE_THREAD), faster(theirs, SHARED_IMAGE), more(theirs)]
+            let (one_thread, shared) =
+                (latency_ratio(theirs, ONE_THREAD), latency_ratio(theirs, SHARED_IMAGE));
+            vec![name, one_thread, shared, throughput_ratio(theirs)]
         })
         .collect();
     let columns = ["as", "1 thread", "lone image on 2 threads", "2 threads, images/s"];

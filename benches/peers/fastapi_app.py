@@ -3,7 +3,7 @@
     fastapi_app.py MODEL.onnx LABELS.txt PORT THREADS
 
 The body of `POST /classify` is the image. Decoding and the network run in the thread pool and release the
-interpreter for other requests; each run of the network has `THREADS` threads. `GET /ready` answers 200 after
+interpreter for other requests. Each run of the network uses `THREADS` threads. `GET /ready` answers 200 after
 the network has run once. The constants describe the preprocessing that this project's models need.
 """
 
@@ -25,7 +25,7 @@ SCALE, SHIFT = (1 / (255 * STD)).astype(np.float32), (-MEAN / STD).astype(np.flo
 
 
 def network_input(data):
-    """Returns the input of the network for a picture, an array of the shape [1, 3, CROP, CROP]."""
+    """Decodes a picture to the input of the network, an array of the shape [1, 3, CROP, CROP]."""
     image = Image.open(io.BytesIO(data)).convert("RGB")
     ratio = RESIZE / min(image.size)
     image = image.resize([round(side * ratio) for side in image.size], Image.Resampling.BILINEAR)
@@ -35,7 +35,7 @@ def network_input(data):
     return np.ascontiguousarray(planes[None])
 
 
-def build(model, labels, threads):
+def build_app(model, labels, threads):
     # Each line is a class: its WordNet id, a tab and its label, or the label alone.
     lines = Path(labels).read_text(encoding="utf-8").splitlines()
     labels = [line.split("\t")[-1].strip() for line in lines]
@@ -71,5 +71,5 @@ def build(model, labels, threads):
 
 if __name__ == "__main__":
     model, labels, port, threads = sys.argv[1:]
-    app = build(model, labels, int(threads))
+    app = build_app(model, labels, int(threads))
     uvicorn.run(app, host="127.0.0.1", port=int(port), log_level="warning", access_log=False)

@@ -1,7 +1,7 @@
 //! Puts an HTTP server under load with clients that repeat one request over connections that stay open.
 //!
-//! Each client is a thread with a plain socket. Such a client needs little time on the two cores, and it
-//! needs the same time for every server.
+//! Each client is a thread with a plain socket. Clients and server share two cores. Such clients leave most
+//! of the CPU time to the server, and take the same time for every server.
 
 use std::{
     io::{BufRead, BufReader, Error, ErrorKind, Read, Result, Write},
@@ -30,8 +30,8 @@ impl Connection {
     /// Sends a complete request, and returns the status and the body of the response.
     pub(crate) fn send(&mut self, request: &[u8]) -> Result<(u16, Vec<u8>)> {
         self.0.get_mut().write_all(request)?;
-        let status = self.read_line()?;
-        let status = status.split(' ').nth(1).and_then(|code| code.parse().ok());
+        let status_line = self.read_line()?;
+        let status = status_line.split(' ').nth(1).and_then(|code| code.parse().ok());
         let mut length = None;
         loop {
             let header = self.read_line()?;
@@ -75,33 +75,33 @@ pub(crate) struct Load {
     pub(crate) refused: usize,
 }
 
-/// Repeats a request on each of `connections` connections for `load_duration`.
+/// Repeats a request on each of `connection_count` connections for `load_duration`.
 ///
 /// `sample` is called once, in the middle of that time.
 pub(crate) fn put_under_load(
     address: SocketAddr,
     request: &[u8],
-    connections: usize,
+    connection_count: usize,
     load_duration: Duration,
     sample: impl FnOnce(),
 ) -> Load {
-    let barrier = Barrier::new(connections + 1);
+    let barrier = Barrier::new(connection_count + 1);
     let client = || {
         let mut connection = Connection::open(address).unwrap();
         barrier.wait();
         let start = Instant::now();
         let (mut durations, mut refused) = (Vec::new(), 0);
         while start.elapsed() < load_duration {
-            let sent = Instant::now();
+            let sent_at = Instant::now();
             match connection.send(request).unwrap() {
-                (200, _) => durations.push(sent.elapsed()),
+                (200, _) => durations.push(sent_at.elapsed()),
                 _ => refused += 1,
             }
         }
         (durations, refused)
     };
     let (wall, clients) = thread::scope(|scope| {
-        let clients: Vec<_> = (0..connections).map(|_| scope.spawn(client)).collect();
+        let clients: Vec<_> = (0..connection_count).map(|_| scope.spawn(client)).collect();
         barrier.wait();
         let start = Instant::now();
         thread::sleep(load_duration / 2);
@@ -111,7 +111,10 @@ pub(crate) fn put_under_load(
     });
     let refused = clients.iter().map(|(_, refused)| refused).sum();
     let durations: Vec<Duration> = clients.into_iter().flat_map(|(durations, _)| durations).collect();
-    assert!(!durations.is_empty(), "{address}: no response has status 200, {refused} have another status");
+    assert!(
+        !durations.is_empty(),
+        "{address}: no response has status 200, {refused} responses have another status"
+    );
     Load {
         throughput: durations.len() as f64 / wall.as_secs_f64(),
         durations: durations.into_iter().map(milliseconds).collect(),

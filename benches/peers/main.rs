@@ -1,4 +1,5 @@
-//! Compares this project's network and service with their peers: `cargo bench -p peers`.
+//! Compares this project's network and service with other inference engines and servers, their peers:
+//! `cargo bench -p peers`.
 //!
 //! In the first part, inference engines run the compiled-in network on one picture. In the second part,
 //! servers classify the same picture over HTTP. Both parts measure in interleaved rounds, on at most two
@@ -11,7 +12,7 @@
 //! `cargo bench -p peers -- engine` runs only the first part and `-- http` only the second; neither writes
 //! the file. The peers read the compiled-in model from its ONNX file in `models/`, or from the file that
 //! `CLASSIFY_MODEL_ONNX` names.
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a bench that fails ends the run")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a failure ends the benchmark")]
 #![expect(clippy::print_stdout, reason = "the tables are the result")]
 
 mod engine_worker;
@@ -36,48 +37,48 @@ const TITLE: &str = "# This project beside its peers\n\n\
 struct Effort {
     /// Number of rounds in which the engines are measured.
     engine_rounds: usize,
-    /// Running time of an engine per round.
-    engine_slice: Duration,
+    /// Time that each engine is measured per round.
+    engine_round_duration: Duration,
     /// Number of rounds in which the servers are under load.
     http_rounds: usize,
-    /// Time under load per round, server and number of connections.
-    http_slice: Duration,
+    /// Time that each server is under load per round and number of connections.
+    load_duration: Duration,
     /// Number of times that the start of each server is measured.
-    starts: usize,
+    start_count: usize,
 }
 
 /// The effort under `cargo bench`.
 const FULL: Effort = Effort {
     engine_rounds: 20,
-    engine_slice: Duration::from_millis(300),
+    engine_round_duration: Duration::from_millis(300),
     http_rounds: 7,
-    http_slice: Duration::from_secs(2),
-    starts: 7,
+    load_duration: Duration::from_secs(2),
+    start_count: 7,
 };
 
 /// The effort under `cargo test`, which only checks that the benchmark runs.
 const QUICK: Effort = Effort {
     engine_rounds: 1,
-    engine_slice: Duration::ZERO,
+    engine_round_duration: Duration::ZERO,
     http_rounds: 1,
-    http_slice: Duration::from_millis(100),
-    starts: 1,
+    load_duration: Duration::from_millis(100),
+    start_count: 1,
 };
 
-/// The model and the picture with which everything is measured.
+/// The model and the picture that every engine and server is measured with.
 struct Subject {
     /// The model's ONNX file, if it exists.
     onnx: Option<PathBuf>,
-    /// The picture as the network sees it, in bytes.
+    /// The crop of the picture that the network classifies, in bytes.
     crop: Crop,
-    /// The picture as the network's input, `[1, 3, CROP, CROP]`.
+    /// The normalised crop, which is the network's input, `[1, 3, CROP, CROP]`.
     nchw: Vec<f32>,
     /// The picture as a client sends it: 224×224, 15 KB.
     jpeg: Vec<u8>,
 }
 
 impl Subject {
-    /// Reads the picture and looks for the ONNX file.
+    /// Reads the picture and checks that the ONNX file exists.
     fn new() -> Self {
         let photo = fs::read(repository().join("samples/coffee_224.png")).unwrap();
         let header = pixels::ImageHeader::read(&photo, u64::MAX).unwrap();
@@ -85,7 +86,8 @@ impl Subject {
         let settings = preprocess::Settings { preprocess_jpeg_quality: 90, ..Default::default() };
         let jpeg = preprocess::image::process(&photo, &settings.recipe()).unwrap().jpeg.into();
         let nchw = normalise(&crop);
-        // The engines' logits differ if this is not the file of the compiled-in model.
+        // If this is not the file of the compiled-in model, the engines' logits differ and the benchmark
+        // fails.
         let onnx = match std::env::var_os("CLASSIFY_MODEL_ONNX") {
             Some(file) => repository().join(file),
             None => repository().join("models").join(spec::NAME).join("model.onnx"),
@@ -112,6 +114,7 @@ fn main() {
     let is_measured = bench_harness::is_measured_run();
     let effort = if is_measured { FULL } else { QUICK };
     let is_named = |part: &str| arguments.iter().any(|argument| argument == part);
+    // Naming neither part means both parts.
     let all_parts = is_named("engine") == is_named("http");
 
     let subject = Subject::new();

@@ -1,5 +1,5 @@
-//! Starts servers that classify a JPEG, measures each start, puts the servers under load in turns and formats
-//! the results as tables.
+//! Starts servers that classify a JPEG, measures each start, puts one server after the other under load and
+//! formats the results as tables.
 
 use std::{
     net::{Ipv4Addr, SocketAddr, TcpListener},
@@ -35,30 +35,30 @@ struct Server {
     name: String,
     command: ServerCommand,
     /// Path of the readiness check, which answers 200 once the server accepts pictures.
-    ready: &'static str,
+    ready_path: &'static str,
     /// The request with the picture.
     request: Vec<u8>,
     /// Returns the label from the response to `request`.
-    label: fn(&Value) -> Option<String>,
+    read_label: fn(&Value) -> Option<String>,
     /// Milliseconds from the start of the process to the first successful readiness check.
     until_ready: Series,
     /// Milliseconds from the start of the process to the first label.
     until_label: Series,
     /// One entry per number of connections, in the order of [`CONNECTIONS`].
-    under_load: [UnderLoad; 3],
+    under_load: [LoadFigures; 3],
     /// Peak resident memory in MB, of the process that is put under load.
     peak_memory: f64,
 }
 
 /// Figures of a server with one number of connections. Each round adds one figure to each series.
 #[derive(Default)]
-struct UnderLoad {
+struct LoadFigures {
     /// Number of responses with status 200 per second.
     throughput: Series,
     /// Median duration of the requests in milliseconds.
-    median: Series,
+    median_duration: Series,
     /// Duration in milliseconds that 95 % of the requests do not exceed.
-    p95: Series,
+    p95_duration: Series,
     /// Resident memory in MB halfway through the round.
     memory: Series,
     /// Number of responses with a status other than 200, in all rounds together.
@@ -69,12 +69,12 @@ impl Server {
     fn new(
         name: impl Into<String>,
         command: impl Fn(u16, &Path) -> Command + 'static,
-        [ready, path]: [&'static str; 2],
+        [ready_path, classify_path]: [&'static str; 2],
         jpeg: &[u8],
-        label: fn(&Value) -> Option<String>,
+        read_label: fn(&Value) -> Option<String>,
     ) -> Self {
         let head = format!(
-            "POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: image/jpeg\r\n\
+            "POST {classify_path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: image/jpeg\r\n\
              Content-Length: {}\r\n\r\n",
             jpeg.len()
         );
@@ -82,9 +82,9 @@ impl Server {
         Self {
             name: name.into(),
             command: Box::new(command),
-            ready,
+            ready_path,
             request: [head.as_bytes(), jpeg].concat(),
-            label,
+            read_label,
             until_ready,
             until_label,
             under_load,
@@ -93,20 +93,21 @@ impl Server {
     }
 
     /// Starts the server in a new, empty folder and waits for its first label.
-    fn start(&self) -> Running {
+    fn start(&self) -> RunningServer {
         let folder = tempfile::tempdir().unwrap();
-        // The port is free now. Another program could take it before the server does.
+        // This finds a free port. Another program could bind the port before the server does.
         let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-        let ready = format!("GET {} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n", self.ready);
-        let send_once = |request: &[u8]| Connection::open(address).and_then(|mut open| open.send(request));
+        let ready_request = format!("GET {} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n", self.ready_path);
+        let send_once =
+            |request: &[u8]| Connection::open(address).and_then(|mut connection| connection.send(request));
 
         let start = Instant::now();
         let child = (self.command)(port, folder.path()).spawn().unwrap();
         let (until_ready, until_label, label) = Default::default();
         // This value exists before the server is ready, so that a panic below drops it and kills the process.
-        let mut running = Running { child, address, until_ready, until_label, label, _folder: folder };
-        while !matches!(send_once(ready.as_bytes()), Ok((200, _))) {
+        let mut running = RunningServer { child, address, until_ready, until_label, label, _folder: folder };
+        while !matches!(send_once(ready_request.as_bytes()), Ok((200, _))) {
             assert!(start.elapsed() < START_TIMEOUT, "{} is not ready after {START_TIMEOUT:?}", self.name);
             if let Some(status) = running.child.try_wait().unwrap() {
                 panic!("{} ended before it was ready: {status}", self.name);
@@ -118,13 +119,13 @@ impl Server {
         running.until_label = start.elapsed();
         let answer: Value = serde_json::from_slice(&body).unwrap();
         assert_eq!(status, 200, "{}: {answer}", self.name);
-        running.label = (self.label)(&answer).unwrap();
+        running.label = (self.read_label)(&answer).unwrap();
         running
     }
 }
 
 /// A server process that has given its first label. Dropping this value kills the process.
-struct Running {
+struct RunningServer {
     child: Child,
     address: SocketAddr,
     /// Time from the start of the process to the first successful readiness check.
@@ -136,7 +137,7 @@ struct Running {
     _folder: TempDir,
 }
 
-impl Drop for Running {
+impl Drop for RunningServer {
     fn drop(&mut self) {
         // Both calls fail only if the process has already ended.
         let _ = self.child.kill();
@@ -157,8 +158,8 @@ fn installed_servers(subject: &Subject, notes: &mut Vec<String>) -> Vec<Server> 
     match furnace_server(subject) {
         Some(server) => servers.push(server),
         None => {
-            let install = "a long build, by benches/peers/install --with-furnace";
-            skip(notes, &format!("furnace with {}: {install}", spec::NAME));
+            let reason = "benches/peers/install --with-furnace installs it, in a long build";
+            skip(notes, &format!("furnace with {}: {reason}", spec::NAME));
         }
     }
     servers
@@ -210,12 +211,12 @@ fn furnace_server(subject: &Subject) -> Option<Server> {
     Some(Server::new(name, command, ["/readyz", "/predict"], &subject.jpeg, label_of_largest_output))
 }
 
-/// Returns the label of a response that names the label.
+/// Returns the label that a response contains.
 fn named_label(answer: &Value) -> Option<String> {
     Some(answer["label"].as_str()?.to_owned())
 }
 
-/// Returns the label of a response that contains only the outputs of the network.
+/// Returns the label for a response that contains only the outputs of the network.
 fn label_of_largest_output(answer: &Value) -> Option<String> {
     let outputs = answer["output"].as_array()?.iter().map(|output| output.as_f64().unwrap());
     let (largest, _) = outputs.enumerate().max_by(|(_, a), (_, b)| a.total_cmp(b))?;
@@ -223,15 +224,15 @@ fn label_of_largest_output(answer: &Value) -> Option<String> {
     Some((*label).to_owned())
 }
 
-/// Starts every server several times, then puts all servers under load in turns, and returns the tables.
+/// Starts every server several times, then puts one server after the other under load. Returns the tables.
 pub(crate) fn measure(subject: &Subject, effort: &Effort, notes: &mut Vec<String>) -> Vec<String> {
     let mut servers = installed_servers(subject, notes);
     // The first start is not measured, because it reads the server's files from the disk. Later starts read
-    // them from the page cache.
+    // the files from the page cache.
     let labels: Vec<String> = servers.iter().map(|server| server.start().label.clone()).collect();
     assert!(!labels[0].is_empty(), "{} gives an empty label", servers[0].name);
     assert!(labels.iter().all(|label| *label == labels[0]), "the servers give different labels: {labels:?}");
-    for _ in 0..effort.starts {
+    for _ in 0..effort.start_count {
         for server in &mut servers {
             let running = server.start();
             server.until_ready.add(milliseconds(running.until_ready));
@@ -240,18 +241,23 @@ pub(crate) fn measure(subject: &Subject, effort: &Effort, notes: &mut Vec<String
     }
 
     // All servers run at the same time, but only one server at a time is under load.
-    let running: Vec<Running> = servers.iter().map(Server::start).collect();
-    let memory = |running: &Running| machine::process_memory(running.child.id());
+    let running: Vec<RunningServer> = servers.iter().map(Server::start).collect();
+    let memory = |running: &RunningServer| machine::process_memory(running.child.id());
     for _ in 0..effort.http_rounds {
         for (index, connections) in CONNECTIONS.into_iter().enumerate() {
             for (server, running) in servers.iter_mut().zip(&running) {
                 let figures = &mut server.under_load[index];
                 let sample = || figures.memory.add(memory(running).current);
-                let load =
-                    put_under_load(running.address, &server.request, connections, effort.http_slice, sample);
+                let load = put_under_load(
+                    running.address,
+                    &server.request,
+                    connections,
+                    effort.load_duration,
+                    sample,
+                );
                 figures.throughput.add(load.throughput);
-                figures.median.add(load.durations.median());
-                figures.p95.add(load.durations.p95());
+                figures.median_duration.add(load.durations.median());
+                figures.p95_duration.add(load.durations.p95());
                 figures.refused += load.refused;
             }
         }
@@ -271,10 +277,10 @@ fn figures_table(servers: &[Server]) -> String {
     columns.extend(["memory at 8, MB", "at most, MB", "ready, ms", "first label, ms"].map(str::to_owned));
     let rows = servers.iter().map(|server| {
         let mut row = vec![server.name.clone()];
-        for UnderLoad { throughput, median, p95, refused, .. } in &server.under_load {
+        for LoadFigures { throughput, median_duration, p95_duration, refused, .. } in &server.under_load {
             let refused = if *refused > 0 { format!(", {refused} refused") } else { String::new() };
             row.push(throughput.median_and_max(0) + &refused);
-            row.push(format!("{:.1}, {:.1}", median.median(), p95.median()));
+            row.push(format!("{:.1}, {:.1}", median_duration.median(), p95_duration.median()));
         }
         row.push(format!("{:.0}", server.under_load[1].memory.median()));
         row.push(format!("{:.0}", server.peak_memory));

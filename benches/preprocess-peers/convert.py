@@ -1,4 +1,4 @@
-"""Converts the picture FROM to a format that the benchmark's crates do not encode: convert.py FROM TO
+"""Converts the picture file FROM to a format that the benchmark's crates do not encode: convert.py FROM TO
 
 The extension of TO selects the format:
     .jpg    a progressive JPEG with the quantisation tables and sampling of FROM, and with libjpeg's scans

@@ -1,4 +1,4 @@
-//! Makes the pictures that every tool gets. Each run makes the same pictures again.
+//! Creates the pictures that every tool processes. Each run creates the same pictures.
 //!
 //! A picture is a grid of mirrored copies of the photos in `samples/`, each at about the photo's own size.
 //! Noise like that of a camera sensor is added, because smooth pictures would be too easy to decode.
@@ -20,7 +20,7 @@ pub(crate) const JPEG_MIDDLE: &str = "JPEG 2 MP";
 pub(crate) const JPEG_SMALL: &str = "JPEG 0.3 MP";
 pub(crate) const PNG_MIDDLE: &str = "PNG 2 MP";
 /// The same pixels as [`PNG_MIDDLE`] in a file written by libpng. libpng chooses other filters and compresses
-/// differently, so that decoding takes a different time.
+/// differently, so decoding this file takes a different time.
 pub(crate) const PNG_OF_LIBPNG: &str = "PNG 2 MP, libpng's";
 const PROGRESSIVE_LARGE: &str = "progressive JPEG 12 MP";
 const WEBP_MIDDLE: &str = "WebP 2 MP";
@@ -30,7 +30,7 @@ const QUALITY: u8 = 85;
 /// Number of photos in each row and in each column of the large, the middle and the small picture.
 const TILES: [u32; 3] = [8, 3, 1];
 
-/// A picture file that the tools scale down.
+/// A picture file that the tools scale down, and the expected result.
 pub(crate) struct Picture {
     /// Name of the picture in the tables.
     pub(crate) name: &'static str,
@@ -43,7 +43,7 @@ pub(crate) struct Picture {
     /// The expected pixels of the scaled picture: all source pixels resized with Lanczos3. The values are
     /// from 0 to 1 and not rounded to 8 bits.
     pub(crate) expected: Rgb32FImage,
-    /// Settings of the JPEG that this project makes of the picture. Every tool must use the same settings.
+    /// Settings of the JPEG that this project makes from the picture. Every tool must use the same settings.
     pub(crate) settings: JpegSettings,
 }
 
@@ -74,14 +74,14 @@ impl JpegSettings {
     /// Reads the settings from the segments before the first scan.
     pub(crate) fn read(jpeg: &[u8]) -> Self {
         let (mut sampling, mut tables) = (Vec::new(), Vec::new());
-        let mut at = 2;
-        // 0xDA starts the first scan.
-        while jpeg[at + 1] != 0xDA {
-            let &[0xFF, marker, high, low] = &jpeg[at..at + 4] else {
-                panic!("no JPEG segment at byte {at}")
+        let mut start = 2;
+        // The marker 0xDA starts the first scan.
+        while jpeg[start + 1] != 0xDA {
+            let &[0xFF, marker, high, low] = &jpeg[start..start + 4] else {
+                panic!("no JPEG segment starts at byte {start}")
             };
-            let end = at + 2 + usize::from(u16::from_be_bytes([high, low]));
-            let segment = &jpeg[at + 4..end];
+            let end = start + 2 + usize::from(u16::from_be_bytes([high, low]));
+            let segment = &jpeg[start + 4..end];
             match marker {
                 0xDB => tables.extend_from_slice(segment),
                 // A frame header has six bytes of precision, size and component count, then three bytes per
@@ -91,16 +91,17 @@ impl JpegSettings {
                 }
                 _ => {}
             }
-            at = end;
+            start = end;
         }
         Self { sampling, tables }
     }
 }
 
-/// Writes all pictures into `folder`. `sizes` holds the width and height of the large, the middle and the
-/// small pictures.
-pub(crate) fn make(folder: &Path, sizes: [(u32, u32); 3], notes: &mut Vec<String>) -> Vec<Picture> {
-    let [large, middle, small] = std::array::from_fn(|at| draw_scene(sizes[at], TILES[at]));
+/// Writes all pictures into `folder`.
+///
+/// `sizes` holds the width and height of the large, the middle and the small pictures.
+pub(crate) fn create(folder: &Path, sizes: [(u32, u32); 3], notes: &mut Vec<String>) -> Vec<Picture> {
+    let [large, middle, small] = std::array::from_fn(|index| draw_scene(sizes[index], TILES[index]));
     let write_picture = |name, file, bytes| {
         fs::write(folder.join(file), bytes).unwrap();
         inspect_file(folder, name, file)
@@ -119,13 +120,13 @@ pub(crate) fn make(folder: &Path, sizes: [(u32, u32); 3], notes: &mut Vec<String
         if convert(folder, from, to) {
             pictures.push(inspect_file(folder, name, to));
         } else {
-            skip(notes, &format!("{name}: Pillow makes it, which benches/preprocess-peers/install installs"));
+            skip(notes, &format!("{name}: Pillow is missing; benches/preprocess-peers/install installs it"));
         }
     }
     pictures
 }
 
-/// Converts a picture with Pillow; returns false if Pillow is not installed.
+/// Converts a picture with Pillow. Returns false if Pillow is not installed.
 fn convert(folder: &Path, from: &str, to: &str) -> bool {
     let Some(mut convert) = python("preprocess-peers", "convert.py") else { return false };
     let status = convert.args([from, to]).current_dir(folder).status().unwrap();
@@ -133,20 +134,20 @@ fn convert(folder: &Path, from: &str, to: &str) -> bool {
     true
 }
 
-/// Returns the picture in a file, with the pixels and settings that a tool must make of it.
+/// Reads a picture file and computes the pixels and the JPEG settings that every tool must produce from it.
 fn inspect_file(folder: &Path, name: &'static str, file: &'static str) -> Picture {
     let bytes = fs::read(folder.join(file)).unwrap();
     let processed = preprocess::image::process(&bytes, &recipe()).unwrap();
-    // Pillow, if it is installed, decodes the picture to a BMP, so that the expected pixels do not depend on
-    // a decoder of this project.
-    let pixels = if convert(folder, file, "whole.bmp") { "whole.bmp" } else { file };
-    let whole = ImageReader::open(folder.join(pixels)).unwrap().decode().unwrap();
+    // If Pillow is installed, it decodes the picture to a BMP, so that the expected pixels do not depend on a
+    // decoder of this project.
+    let decoded_file = if convert(folder, file, "decoded.bmp") { "decoded.bmp" } else { file };
+    let full_size = ImageReader::open(folder.join(decoded_file)).unwrap().decode().unwrap();
     Picture {
         name,
         file,
-        size: (whole.width(), whole.height()),
+        size: (full_size.width(), full_size.height()),
         file_length: bytes.len(),
-        expected: resize(&whole.into_rgb32f(), processed.width, processed.height, FilterType::Lanczos3),
+        expected: resize(&full_size.into_rgb32f(), processed.width, processed.height, FilterType::Lanczos3),
         settings: JpegSettings::read(&processed.jpeg),
     }
 }
@@ -154,26 +155,26 @@ fn inspect_file(folder: &Path, name: &'static str, file: &'static str) -> Pictur
 /// Draws a picture with `tiles` photos in each row and in each column, and adds noise.
 fn draw_scene((width, height): (u32, u32), tiles: u32) -> RgbImage {
     let (tile_width, tile_height) = (width / tiles, height / tiles);
-    let tiles = ["coffee.jpg", "rocket.jpg", "chelsea.jpg"].map(|sample| {
+    let photos = ["coffee.jpg", "rocket.jpg", "chelsea.jpg"].map(|sample| {
         let photo = image::open(repository().join("samples").join(sample)).unwrap();
         photo.resize_exact(tile_width, tile_height, FilterType::Lanczos3).into_rgb8()
     });
     let mut random = 1;
     RgbImage::from_fn(width, height, |x, y| {
         let (column, row) = (x / tile_width, y / tile_height);
-        let tile = &tiles[((column + row) % 3) as usize];
-        let mut pixel = *tile.get_pixel(mirror(x, tile_width), mirror(y, tile_height));
+        let tile = &photos[((column + row) % 3) as usize];
+        let mut pixel = *tile.get_pixel(position_in_tile(x, tile_width), position_in_tile(y, tile_height));
         let noise = next_noise(&mut random);
         pixel.0 = pixel.0.map(|value| value.saturating_add_signed(noise));
         pixel
     })
 }
 
-/// Returns the position within a tile of length `length`. Every second tile is mirrored, so that neighbouring
-/// tiles join without an edge.
-fn mirror(at: u32, length: u32) -> u32 {
-    let within = at % length;
-    if (at / length).is_multiple_of(2) { within } else { length - 1 - within }
+/// Converts a position in the picture to a position in a tile of length `length`. Every second tile is
+/// mirrored, so that neighbouring tiles join without an edge.
+fn position_in_tile(position: u32, length: u32) -> u32 {
+    let offset = position % length;
+    if (position / length).is_multiple_of(2) { offset } else { length - 1 - offset }
 }
 
 /// Returns a random number whose distribution is roughly normal. About half of the numbers are between
@@ -184,8 +185,8 @@ fn next_noise(random: &mut u64) -> i8 {
     *random ^= *random << 13;
     *random ^= *random >> 7;
     *random ^= *random << 17;
-    let [one, other, ..] = random.to_le_bytes();
-    i8::try_from((i16::from(one) + i16::from(other) - 255) / 20).unwrap()
+    let [first, second, ..] = random.to_le_bytes();
+    i8::try_from((i16::from(first) + i16::from(second) - 255) / 20).unwrap()
 }
 
 fn encode_jpeg(picture: &RgbImage) -> Vec<u8> {

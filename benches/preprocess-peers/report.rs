@@ -12,7 +12,7 @@ use crate::{
     tools::{MeasuredTool, OURS, TWO_THREADS, recipe},
 };
 
-/// Everything in the file before its first section.
+/// The text of the file before its first section.
 pub(crate) const TITLE: &str = "# From upload to stored picture, beside its peers\n\n\
     Written by `cargo bench -p preprocess-peers`, which replaces the section of the build that it measured.\n\
     Every tool does the same in memory: decode, scale the shorter side to 256, encode a JPEG of quality 95\n\
@@ -20,16 +20,16 @@ pub(crate) const TITLE: &str = "# From upload to stored picture, beside its peer
     is the median of its rounds, with the best round in brackets. Absolute figures apply to this machine\n\
     only.\n";
 
-/// Goal of this project for the large JPEG: the lowest PSNR in dB.
-const MIN_PSNR: f64 = 50.0;
-/// Goal of this project for the large JPEG: the highest growth of the peak memory in MB.
-const MAX_MEMORY: f64 = 10.0;
-/// Goal for the large JPEG: the lowest ratio of this project's throughput on two threads to its throughput
+/// Goal for the large JPEG: the minimum PSNR of this project's result in dB.
+const GOAL_MIN_PSNR: f64 = 50.0;
+/// Goal for the large JPEG: the maximum growth of this project's peak memory in MB.
+const GOAL_MAX_MEMORY_GROWTH: f64 = 10.0;
+/// Goal for the large JPEG: the minimum ratio of this project's throughput on two threads to its throughput
 /// on one thread.
-const MIN_SCALING: f64 = 1.9;
-/// Goals for this project's speed. Each entry holds a peer, a picture and the lowest ratio of this project's
+const GOAL_MIN_SCALING: f64 = 1.9;
+/// Goals for this project's speed. Each entry holds a peer, a picture and the minimum ratio of this project's
 /// speed to the peer's speed.
-const MIN_SPEEDS: &[(&str, &str, f64)] = if cfg!(feature = "turbo") {
+const GOAL_MIN_SPEED_RATIOS: &[(&str, &str, f64)] = if cfg!(feature = "turbo") {
     &[
         ("sharp", JPEG_LARGE, 1.1),
         ("sharp", JPEG_MIDDLE, 1.5),
@@ -54,21 +54,22 @@ const MIN_SPEEDS: &[(&str, &str, f64)] = if cfg!(feature = "turbo") {
 pub(crate) fn format_section(
     cores: &str,
     pictures: &[Picture],
-    all: &[MeasuredTool],
+    tools: &[MeasuredTool],
     notes: Vec<String>,
 ) -> String {
     let on_one_thread: Vec<&MeasuredTool> =
-        all.iter().filter(|measured| measured.tool.variant != TWO_THREADS).collect();
-    let peers: Vec<&MeasuredTool> = all.iter().filter(|measured| measured.tool.name != OURS).collect();
-    let ours = find(all, OURS, None).unwrap();
+        tools.iter().filter(|measured| measured.tool.variant != TWO_THREADS).collect();
+    let peers: Vec<&MeasuredTool> = tools.iter().filter(|measured| measured.tool.name != OURS).collect();
+    let ours = find_tool(tools, OURS, None).unwrap();
 
-    let cpu = table_by_picture(pictures, &on_one_thread, |tool, at| {
-        Some(tool.contender.measurements[at].as_ref()?.cpu.median_and_min(2))
+    let cpu = table_by_picture(pictures, &on_one_thread, |tool, picture| {
+        Some(tool.contender.measurements[picture].as_ref()?.cpu.median_and_min(2))
     });
-    let ratios =
-        table_by_picture(pictures, &peers, |peer, at| Some(format_ratio(cpu_ratio(ours, peer, at)?)));
-    let quality = table_by_picture(pictures, &on_one_thread, |tool, at| {
-        tool.outputs[at].as_ref().map(|output| format!("{:.1}, {}", output.psnr, output.jpeg_length))
+    let ratios = table_by_picture(pictures, &peers, |peer, picture| {
+        Some(format_ratio(cpu_ratio(ours, peer, picture)?))
+    });
+    let quality = table_by_picture(pictures, &on_one_thread, |tool, picture| {
+        tool.outputs[picture].as_ref().map(|output| format!("{:.1}, {}", output.psnr, output.jpeg_length))
     });
     let memory = on_one_thread.iter().map(|tool| [tool.label(), tool.memory.median_and_min(1)]);
     let memory = table(["tool", "peak above idle"], memory);
@@ -84,16 +85,16 @@ pub(crate) fn format_section(
     pieces.extend([
         format!(
             "### Quality in dB, and bytes of the JPEG\n\n{quality}\n\n\
-             PSNR of the pixels before they are encoded, against Lanczos3 in float32 over the full decode \
-             (by Pillow, or by the crate `image` if Pillow is not installed)."
+             PSNR of the pixels before they are encoded. They are compared with a full decode (by Pillow, or \
+             by the crate `image` if Pillow is not installed) that is resized with Lanczos3 in float32."
         ),
         format!(
             "### Memory for {JPEG_LARGE}, in MB\n\n{memory}\n\n\
              Resident memory, by the kernel's high-water mark. The idle process has processed small \
              pictures and holds the bytes of the file. Median (minimum) of a few processes."
         ),
-        scaling_table(pictures, all),
-        goal_table(pictures, all),
+        scaling_table(pictures, tools),
+        goal_table(pictures, tools),
     ]);
     pieces.extend(notes);
     pieces.join("\n\n") + "\n"
@@ -116,7 +117,7 @@ fn describe_run(cores: &str, peers: &[&MeasuredTool]) -> String {
     machine::describe(cores, &subject, &format!("cargo bench -p preprocess-peers{features}"))
 }
 
-/// Formats a table of the pictures that every tool gets.
+/// Formats a table of the pictures that every tool processes.
 fn picture_table(pictures: &[Picture]) -> String {
     let rows = pictures.iter().map(|picture| {
         let ((width, height), (to_width, to_height)) = (picture.size, picture.expected.dimensions());
@@ -133,7 +134,7 @@ fn picture_table(pictures: &[Picture]) -> String {
 
 /// Formats a table with a row per tool and a column per picture.
 ///
-/// `cell` gets a tool and the index of a picture.
+/// `cell` formats the cell for a tool and the picture with an index.
 fn table_by_picture(
     pictures: &[Picture],
     tools: &[&MeasuredTool],
@@ -141,15 +142,15 @@ fn table_by_picture(
 ) -> String {
     let columns = ["tool"].into_iter().chain(pictures.iter().map(|picture| picture.name));
     let rows = tools.iter().map(|tool| {
-        let cells = (0..pictures.len()).map(|at| cell(tool, at));
+        let cells = (0..pictures.len()).map(|picture| cell(tool, picture));
         [Some(tool.label())].into_iter().chain(cells).collect::<Vec<_>>()
     });
     table(columns, rows)
 }
 
-/// Finds the tool with this name and variant; returns `None` if the tool is not installed.
-fn find<'a>(all: &'a [MeasuredTool], name: &str, variant: Option<&str>) -> Option<&'a MeasuredTool> {
-    all.iter().find(|measured| measured.tool.name == name && measured.tool.variant == variant)
+/// Returns the tool with a name and a variant, or `None` if the tool is not installed.
+fn find_tool<'a>(tools: &'a [MeasuredTool], name: &str, variant: Option<&str>) -> Option<&'a MeasuredTool> {
+    tools.iter().find(|measured| measured.tool.name == name && measured.tool.variant == variant)
 }
 
 /// Returns the CPU time of `other` divided by the CPU time of `ours`: the ratio of the medians and the ratio
@@ -160,9 +161,10 @@ fn cpu_ratio(ours: &MeasuredTool, other: &MeasuredTool, picture: usize) -> Optio
 }
 
 /// Returns the measurement of this project on one thread, then the measurement on two threads.
-fn on_one_and_two_threads(all: &[MeasuredTool], picture: usize) -> [&Measurement; 2] {
-    [None, TWO_THREADS]
-        .map(|variant| find(all, OURS, variant).unwrap().contender.measurements[picture].as_ref().unwrap())
+fn on_one_and_two_threads(tools: &[MeasuredTool], picture: usize) -> [&Measurement; 2] {
+    [None, TWO_THREADS].map(|variant| {
+        find_tool(tools, OURS, variant).unwrap().contender.measurements[picture].as_ref().unwrap()
+    })
 }
 
 /// Returns the throughput on two threads divided by the throughput on one thread: the ratio of the medians
@@ -173,49 +175,57 @@ fn throughput_ratio([one, two]: [&Measurement; 2]) -> (f64, f64) {
 }
 
 /// Formats a table of this project's throughput on one and on two threads.
-fn scaling_table(pictures: &[Picture], all: &[MeasuredTool]) -> String {
-    let rows = pictures.iter().enumerate().map(|(at, picture)| {
-        let [one, two] = on_one_and_two_threads(all, at);
-        let [alone, both] = [one, two].map(|threads| threads.throughput.median_and_max(1));
-        let [more, cpu] = [throughput_ratio([one, two]), one.cpu_ratio(two)].map(format_ratio);
-        [picture.name.to_owned(), alone, both, more, cpu]
+fn scaling_table(pictures: &[Picture], tools: &[MeasuredTool]) -> String {
+    let rows = pictures.iter().enumerate().map(|(index, picture)| {
+        let [one, two] = on_one_and_two_threads(tools, index);
+        let [throughput_of_one, throughput_of_two] =
+            [one, two].map(|measurement| measurement.throughput.median_and_max(1));
+        let [ratio, cpu_ratio] = [throughput_ratio([one, two]), one.cpu_ratio(two)].map(format_ratio);
+        [picture.name.to_owned(), throughput_of_one, throughput_of_two, ratio, cpu_ratio]
     });
     let columns = ["picture", "1 thread", "2 threads", "times as many", "CPU time per image, times as much"];
     format!(
         "### Images per second of this project\n\n{}\n\n\
-         By the wall clock: other work on the machine, which the load average above shows, distorts them.",
+         These are wall-clock figures. Other work on the machine, which the load average above shows, \
+         distorts them.",
         table(columns, rows)
     )
 }
 
-/// Formats a table that says for each goal whether this project reaches it.
-fn goal_table(pictures: &[Picture], all: &[MeasuredTool]) -> String {
+/// Formats a table of the goals, with this project's figures and whether they reach the goals.
+fn goal_table(pictures: &[Picture], tools: &[MeasuredTool]) -> String {
     let verdict = |is_reached| if is_reached { "yes" } else { "**no**" }.to_owned();
     let index = |name| pictures.iter().position(|picture| picture.name == name);
-    let ours = find(all, OURS, None).unwrap();
+    let ours = find_tool(tools, OURS, None).unwrap();
     let mut rows = Vec::new();
-    for &(peer, picture, at_least) in MIN_SPEEDS {
-        let ratio =
-            find(all, peer, None).zip(index(picture)).and_then(|(peer, at)| cpu_ratio(ours, peer, at));
+    for &(peer, picture, min_ratio) in GOAL_MIN_SPEED_RATIOS {
+        let ratio = find_tool(tools, peer, None)
+            .zip(index(picture))
+            .and_then(|(peer, picture)| cpu_ratio(ours, peer, picture));
         rows.push([
             format!("{picture}, times as fast as {peer}"),
-            format!("≥ {at_least:.1}"),
+            format!("≥ {min_ratio:.1}"),
             ratio.map_or("–".to_owned(), format_ratio),
-            ratio.map_or("not measured".to_owned(), |(median, _)| verdict(median >= at_least)),
+            ratio.map_or("not measured".to_owned(), |(median, _)| verdict(median >= min_ratio)),
         ]);
     }
     let large = index(JPEG_LARGE).unwrap();
     let psnr = ours.outputs[large].as_ref().unwrap().psnr;
     let memory = ours.memory.median();
-    let scaling = throughput_ratio(on_one_and_two_threads(all, large));
+    let scaling = throughput_ratio(on_one_and_two_threads(tools, large));
     for (goal, limit, reached, is_reached) in [
-        ("dB", format!("≥ {MIN_PSNR:.0}"), format!("{psnr:.1}"), psnr >= MIN_PSNR),
-        ("MB above idle", format!("≤ {MAX_MEMORY:.0}"), format!("{memory:.1}"), memory <= MAX_MEMORY),
+        ("dB", format!("≥ {GOAL_MIN_PSNR:.0}"), format!("{psnr:.1}"), psnr >= GOAL_MIN_PSNR),
+        (
+            "MB above idle",
+            format!("≤ {GOAL_MAX_MEMORY_GROWTH:.0}"),
+            format!("{memory:.1}"),
+            memory <= GOAL_MAX_MEMORY_GROWTH,
+        ),
         (
             "images per second on two threads, times those on one",
-            format!("≥ {MIN_SCALING:.1}"),
+            format!("≥ {GOAL_MIN_SCALING:.1}"),
             format_ratio(scaling),
-            scaling.0 >= MIN_SCALING,
+            scaling.0 >= GOAL_MIN_SCALING,
         ),
     ] {
         rows.push([format!("{JPEG_LARGE}, {goal}"), limit, reached, verdict(is_reached)]);

@@ -1,9 +1,9 @@
 // Runs sharp as a worker on one thread: sharp.mjs PACKAGES default|standard-tables
 //
 // `worker.py` describes the protocol and `tools.py` describes the jobs. PACKAGES is the folder that contains
-// node_modules. By default, sharp computes Huffman tables for each JPEG, which takes time and makes the JPEG
-// smaller. With `standard-tables`, sharp uses the standard tables, as the other tools do. sharp's cache of
-// results is off.
+// node_modules. With `default`, sharp computes Huffman tables for each JPEG, which takes time and makes the
+// JPEG smaller. With `standard-tables`, sharp uses the standard tables, as the other tools do. sharp's cache
+// of results is off.
 
 import { readFileSync, writeFileSync } from "node:fs";
 import { createRequire } from "node:module";
@@ -23,8 +23,8 @@ const runJob = (job) => {
     return (output === "jpeg" ? image.jpeg(JPEG) : image.removeAlpha().raw()).toBuffer();
 };
 
-/** Returns the user and system time of this process in nanoseconds. */
-const cpu = () => {
+/** Returns the CPU time of this process, user and system, in nanoseconds. */
+const cpuTime = () => {
     const { user, system } = process.cpuUsage();
     return (user + system) * 1000;
 };
@@ -35,13 +35,13 @@ const commands = {
         return "done";
     },
     async run(job, times) {
-        const [begin, cpuBefore, durations] = [process.hrtime.bigint(), cpu(), []];
-        for (let time = 0; time < Number(times); time += 1) {
+        const [begin, cpuBefore, durations] = [process.hrtime.bigint(), cpuTime(), []];
+        for (let repetition = 0; repetition < Number(times); repetition += 1) {
             const start = process.hrtime.bigint();
             await runJob(job);
             durations.push(process.hrtime.bigint() - start);
         }
-        return [cpu() - cpuBefore, process.hrtime.bigint() - begin, ...durations].join(" ");
+        return [cpuTime() - cpuBefore, process.hrtime.bigint() - begin, ...durations].join(" ");
     },
     async result(job, file) {
         writeFileSync(file, await runJob(job));

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import worker
 
-# Quality of the JPEGs, equal to the quality of this project's stored pictures.
+# Quality of the JPEGs, equal to the quality of the pictures that this project stores.
 QUALITY = 95
 
 
 def pillow(is_draft=False):
-    """With `is_draft`, the JPEG decoder scales down, but not below twice the wanted width and height."""
+    """Uses Pillow. With `is_draft`, its JPEG decoder scales down, but not below twice the wanted size."""
     import PIL
     from PIL import Image, features
 
@@ -27,18 +27,18 @@ def pillow(is_draft=False):
         return image.convert("RGB").resize(size, Image.Resampling.LANCZOS)
 
     def encode(image):
-        out = BytesIO()
-        image.save(out, "JPEG", quality=QUALITY, subsampling="4:4:4")
-        return out.getvalue()
+        output = BytesIO()
+        image.save(output, "JPEG", quality=QUALITY, subsampling="4:4:4")
+        return output.getvalue()
 
     name = f"Pillow {PIL.__version__} with libjpeg-turbo {features.version('libjpeg_turbo')}"
     return name, resize, encode, Image.Image.tobytes
 
 
 def pyvips():
-    """`thumbnail` lets the JPEG and WebP decoders scale down, and resizes their result with Lanczos3.
+    """Uses pyvips. `thumbnail` lets the JPEG and WebP decoders scale down, then resizes with Lanczos3.
 
-    libvips computes a picture only when the picture is encoded or read. The cache of results is off.
+    libvips computes a picture only when the picture is encoded or read. Its cache of results is off.
     """
     import pyvips
 
@@ -55,32 +55,33 @@ def pyvips():
 
 
 def opencv():
-    """A JPEG is decoded at 1/8, 1/4, 1/2 or 1/1 of its size, then the pixels are averaged (INTER_AREA).
+    """Uses OpenCV. A JPEG is decoded at 1/8, 1/4, 1/2 or 1/1 of its size, then its pixels are averaged.
 
-    The fraction is the smallest that is at least twice the wanted size. INTER_AREA replaces OpenCV's Lanczos,
-    which does not read all pixels when it scales down.
+    The chosen fraction is the smallest that gives at least twice the wanted size. The pixels are averaged
+    (INTER_AREA) because OpenCV's Lanczos does not read all pixels when it scales down.
     """
     import cv2
     import numpy as np
 
     cv2.setNumThreads(1)
-    reduced = {8: cv2.IMREAD_REDUCED_COLOR_8, 4: cv2.IMREAD_REDUCED_COLOR_4, 2: cv2.IMREAD_REDUCED_COLOR_2}
+    flags = {8: cv2.IMREAD_REDUCED_COLOR_8, 4: cv2.IMREAD_REDUCED_COLOR_4, 2: cv2.IMREAD_REDUCED_COLOR_2}
     settings = [cv2.IMWRITE_JPEG_QUALITY, QUALITY]
     settings += [cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
 
     def jpeg_size(data):
         """Returns the width and height from the frame header."""
-        at = 2
-        while not 0xC0 <= data[at + 1] <= 0xC2:
-            at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
-        height, width = (int.from_bytes(data[at + by : at + by + 2], "big") for by in (5, 7))
+        start = 2
+        while not 0xC0 <= data[start + 1] <= 0xC2:
+            start += 2 + int.from_bytes(data[start + 2 : start + 4], "big")
+        height = int.from_bytes(data[start + 5 : start + 7], "big")
+        width = int.from_bytes(data[start + 7 : start + 9], "big")
         return width, height
 
     def decode_flag(data, size):
         if data.startswith(b"\xff\xd8"):
             width, height = jpeg_size(data)
-            for by, flag in reduced.items():
-                if width // by >= 2 * size[0] and height // by >= 2 * size[1]:
+            for divisor, flag in flags.items():
+                if width // divisor >= 2 * size[0] and height // divisor >= 2 * size[1]:
                     return flag
         return cv2.IMREAD_COLOR
 
@@ -95,12 +96,13 @@ def opencv():
 
 
 def start():
-    draft = partial(pillow, is_draft=True)
-    tools = {"pillow": pillow, "pillow-draft": draft, "pyvips": pyvips, "opencv": opencv}
-    name, resize, encode, pixels = tools[sys.argv[1]]()
+    """Returns the name of the tool, the function that loads a job, and the only instance."""
+    pillow_draft = partial(pillow, is_draft=True)
+    tools = {"pillow": pillow, "pillow-draft": pillow_draft, "pyvips": pyvips, "opencv": opencv}
+    name, resize, encode, to_pixels = tools[sys.argv[1]]()
 
     def load(file, width, height, output):
-        finish = {"jpeg": encode, "pixels": pixels}[output]
+        finish = {"jpeg": encode, "pixels": to_pixels}[output]
         return Path(file).read_bytes(), (int(width), int(height)), finish
 
     def run(job):

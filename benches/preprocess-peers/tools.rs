@@ -20,8 +20,8 @@ use crate::{
 
 /// First argument that makes this program a worker. The second argument is the number of threads.
 pub(crate) const WORKER_ARGUMENT: &str = "--worker";
-/// Lowest accepted PSNR of a tool's result in dB. A result below it does not show the expected picture. The
-/// lowest PSNR measured so far is OpenCV's, 37 dB.
+/// Lowest accepted PSNR of a tool's result in dB. A result with a lower PSNR does not show the expected
+/// picture. The lowest PSNR measured so far is OpenCV's, 37 dB.
 const MIN_PSNR: f64 = 30.0;
 
 /// A tool with one set of options.
@@ -112,8 +112,8 @@ pub(crate) struct MeasuredTool {
     /// One entry per picture, in the order of the pictures. The entry is `None` if the tool is not measured
     /// with the picture.
     pub(crate) outputs: Vec<Option<OutputQuality>>,
-    /// Growth of the peak resident memory while the large JPEG is processed, in MB. One value per worker
-    /// start.
+    /// Growth of the peak resident memory while the large JPEG is processed, in MB. One figure per started
+    /// worker.
     pub(crate) memory: Series,
 }
 
@@ -126,7 +126,7 @@ pub(crate) struct OutputQuality {
 }
 
 impl MeasuredTool {
-    /// Starts the worker of `tool` and checks its results; returns `None` if the tool is not installed.
+    /// Starts the worker of `tool` and checks its results. Returns `None` if the tool is not installed.
     fn start(tool: &'static Tool, folder: &Path, pictures: &[Picture], effort: &Effort) -> Option<Self> {
         let mut worker = start_worker(tool, folder)?;
         let (mut measurements, mut outputs) = (Vec::new(), Vec::new());
@@ -168,11 +168,11 @@ impl MeasuredTool {
     }
 }
 
-/// Starts a tool's worker in the folder of the pictures; returns `None` if the tool is not installed.
+/// Starts a tool's worker in the folder of the pictures. Returns `None` if the tool is not installed.
 fn start_worker(tool: &Tool, folder: &Path) -> Option<Worker> {
     let mut command = (tool.command)()?;
-    // These variables limit the libraries that the tools use internally to one thread. Each worker sets the
-    // thread limit of the tool itself.
+    // These variables limit the libraries inside the tools to one thread. Each worker sets the thread limit
+    // of the tool itself.
     for variable in ["OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "VIPS_CONCURRENCY"] {
         command.env(variable, "1");
     }
@@ -185,9 +185,11 @@ fn load_job(worker: &mut Worker, picture: &Picture, job: &str, output: &str) {
     worker.load(job, &format!("{} {width} {height} {output}", picture.file)).unwrap();
 }
 
-/// Loads a picture into a worker and panics unless the result has the expected content, size and settings.
+/// Loads a picture into a worker and checks the result. Afterwards, the worker has a job that is named after
+/// the picture's file and makes a JPEG.
 ///
-/// The job that stays loaded under the picture's file name makes a JPEG.
+/// # Panics
+/// Panics if the result does not have the expected content, size and settings.
 fn check_output(worker: &mut Worker, picture: &Picture, folder: &Path) -> OutputQuality {
     load_job(worker, picture, "pixels", "pixels");
     load_job(worker, picture, picture.file, "jpeg");
@@ -208,7 +210,7 @@ fn check_output(worker: &mut Worker, picture: &Picture, folder: &Path) -> Output
     OutputQuality { psnr, jpeg_length: jpeg.len() }
 }
 
-/// Starts and checks every installed tool, then measures the tools' CPU time, and last their memory.
+/// Starts and checks every installed tool, then measures the CPU time of all tools, and finally their memory.
 pub(crate) fn measure(
     folder: &Path,
     pictures: &[Picture],
@@ -226,10 +228,10 @@ pub(crate) fn measure(
         }
     }
     let contenders = tools.iter_mut().map(|tool| &mut tool.contender).collect();
-    run_interleaved(effort.rounds, pictures.len(), contenders, || ());
+    run_interleaved(effort.round_count, pictures.len(), contenders, || ());
 
     let find_picture = |name| pictures.iter().find(|picture| picture.name == name).unwrap();
-    for _ in 0..effort.memory_starts {
+    for _ in 0..effort.memory_worker_count {
         for tool in &mut tools {
             tool.measure_memory(folder, find_picture(JPEG_LARGE), find_picture(JPEG_SMALL));
         }

@@ -8,12 +8,12 @@ use std::cell::RefCell;
 use jpeg_scaled::{ColourSpace, Decoder, JpegHeader, Scale};
 use libfuzzer_sys::fuzz_target;
 
-/// Maximum number of pixels to decode. Callers of the crate check such a limit, too.
+/// Maximum number of pixels to decode. Callers of the crate also check such a limit.
 const MAX_PIXELS: u64 = 1 << 20;
 
 thread_local! {
-    // All inputs share one decoder, because state that one input leaves must not affect the next input.
-    static WORKSPACE: RefCell<Decoder> = RefCell::default();
+    // All inputs share a decoder, to check that one input does not affect the decoding of the next.
+    static DECODER: RefCell<Decoder> = RefCell::default();
 }
 
 fuzz_target!(|bytes: &[u8]| {
@@ -21,9 +21,9 @@ fuzz_target!(|bytes: &[u8]| {
     if u64::from(width) * u64::from(height) > MAX_PIXELS {
         return;
     }
-    WORKSPACE.with_borrow_mut(|workspace| {
+    DECODER.with_borrow_mut(|decoder| {
         for scale in Scale::ALL {
-            let Ok(image) = workspace.decode(bytes, scale) else { continue };
+            let Ok(image) = decoder.decode(bytes, scale) else { continue };
             assert_eq!((image.width, image.height), (scale.apply(width), scale.apply(height)));
             let channels = if colour_space == ColourSpace::Grey { 1 } else { 3 };
             assert_eq!(image.pixels.len(), channels * image.width as usize * image.height as usize);

@@ -15,17 +15,17 @@ use preprocess::{
 };
 
 #[global_allocator]
-static MEMORY: PeakAlloc = PeakAlloc;
+static ALLOCATOR: PeakAlloc = PeakAlloc;
 
-/// Accepts small images only, so that many are processed per second. The target size is so small that
-/// decoders scale down.
+/// A recipe that accepts only small images, so that many are processed per second. Its target size is smaller
+/// still, so that decoders scale the images down.
 static RECIPE: LazyLock<Recipe> = LazyLock::new(|| {
     let default = Settings::default().recipe();
     let limits = Limits { max_pixels: 1 << 18, max_kept_bytes: 1 << 20, ..default.limits };
     Recipe { shorter_side: 32, limits, ..default }
 });
 
-/// Aborts unless the panic comes from a crate of the registry, that is, from a decoder.
+/// Aborts unless the panic comes from a crate of the registry. Such a crate is a decoder.
 fn abort_on_own_panic(info: &PanicHookInfo<'_>) {
     let is_in_registry = info.location().is_some_and(|location| location.file().contains("/registry/"));
     if !is_in_registry {
@@ -39,12 +39,13 @@ fuzz_target!(
     |bytes: &[u8]| {
         let Ok(mut plan) = ProcessingPlan::new(bytes, &RECIPE) else { return };
         loop {
-            let before = MEMORY.current_usage();
-            MEMORY.reset_peak_usage();
+            let usage_before = ALLOCATOR.current_usage();
+            ALLOCATOR.reset_peak_usage();
             let outcome = run_plan(&plan, bytes, &RECIPE);
-            let used = (MEMORY.peak_usage() - before) as u64;
+            let used = (ALLOCATOR.peak_usage() - usage_before) as u64;
             let stated = plan.cost().bytes;
-            assert!(used <= stated, "{} used {used} bytes of {stated}", plan.decoder_name());
+            let decoder = plan.decoder_name();
+            assert!(used <= stated, "{decoder} used {used} bytes, but its plan states {stated}");
             match outcome {
                 Ok(PlanOutcome::TryNext(next)) => plan = *next,
                 Ok(PlanOutcome::Done(processed)) => {

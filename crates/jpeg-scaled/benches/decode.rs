@@ -1,11 +1,12 @@
-//! Measures decoding and resizing photos to a shorter side of 256 pixels, in comparison with other decoders.
+//! Measures how long jpeg-scaled and other decoders take to decode a photo and to resize it to a shorter side
+//! of 256 pixels.
 //!
 //! Run `cargo bench -p jpeg-scaled`, and add `--features compare` for libjpeg-turbo.
 //!
 //! jpeg-scaled decodes at the smallest scale with at least twice the target size; zune-jpeg can only decode
-//! in full. Every decoder reuses its memory. All decoders run once per round, so that a disturbance affects
-//! all of them alike. The minimum of all rounds is the speed of the code; the median includes disturbances by
-//! the machine. Only the ratios are comparable between machines.
+//! at full size. Every decoder reuses its memory. All decoders run once per round, so that other work on the
+//! machine affects all of them alike. The minimum of the rounds shows the speed of the code; the median also
+//! shows the effect of other work. Only the ratios are comparable between machines.
 #![expect(clippy::unwrap_used, reason = "a failure ends the benchmark")]
 #![expect(clippy::print_stdout, reason = "the table is the result")]
 
@@ -25,16 +26,18 @@ use jpeg_encoder::{ColorType, Encoder, SamplingFactor};
 use jpeg_scaled::{JpegHeader, Scale};
 use zune_jpeg::JpegDecoder;
 
-/// Number of times that everything is measured.
+/// Number of times that every decoder decodes every photo.
 const ROUNDS: usize = 25;
 
 /// Shorter side of a resized photo in pixels.
 const TARGET_SIDE: u32 = 256;
 
-/// Maximum change of a value by noise. Without noise, the file of an enlarged photo is unrealistically small.
+/// Maximum change that noise makes to a value. Without noise, the file of an enlarged photo would be
+/// unrealistically small.
 const MAX_NOISE: u32 = 11;
 
-/// Encodes a sample photo, enlarged to `width` × `height` and with noise, with the settings of a camera.
+/// Enlarges a sample photo to `width` × `height` pixels, adds noise and encodes it with the settings of a
+/// camera.
 fn encode_photo(width: u16, height: u16) -> Vec<u8> {
     let sample = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../samples/chelsea.jpg");
     let mut decoder = JpegDecoder::new(Cursor::new(fs::read(sample).unwrap()));
@@ -91,7 +94,7 @@ struct Zune(Vec<u8>);
 
 impl Decoder for Zune {
     fn name(&self) -> &'static str {
-        "zune-jpeg, in full"
+        "zune-jpeg, at full size"
     }
 
     fn decode(&mut self, file: &[u8]) -> (u32, u32, &[u8]) {
@@ -108,24 +111,25 @@ impl Decoder for Zune {
 struct Turbo {
     decompressor: turbojpeg::Decompressor,
     pixels: Vec<u8>,
-    scaled: bool,
+    /// True to decode at the smallest sufficient scale, false to decode at full size.
+    is_scaled: bool,
 }
 
 #[cfg(feature = "compare")]
 impl Turbo {
-    fn new(scaled: bool) -> Self {
-        Self { decompressor: turbojpeg::Decompressor::new().unwrap(), pixels: Vec::new(), scaled }
+    fn new(is_scaled: bool) -> Self {
+        Self { decompressor: turbojpeg::Decompressor::new().unwrap(), pixels: Vec::new(), is_scaled }
     }
 }
 
 #[cfg(feature = "compare")]
 impl Decoder for Turbo {
     fn name(&self) -> &'static str {
-        if self.scaled { "libjpeg-turbo" } else { "libjpeg-turbo, in full" }
+        if self.is_scaled { "libjpeg-turbo" } else { "libjpeg-turbo, at full size" }
     }
 
     fn decode(&mut self, file: &[u8]) -> (u32, u32, &[u8]) {
-        let denominator = if self.scaled { choose_scale(file).denominator() as usize } else { 1 };
+        let denominator = if self.is_scaled { choose_scale(file).denominator() as usize } else { 1 };
         let factor = turbojpeg::ScalingFactor::new(1, denominator);
         self.decompressor.set_scaling_factor(factor).unwrap();
         let header = self.decompressor.read_header(file).unwrap().scaled(factor);
@@ -149,21 +153,21 @@ fn all_decoders() -> Vec<Box<dyn Decoder>> {
     ]
 }
 
-/// The durations of a decoder, one per round.
+/// The durations that a decoder takes, one per round.
 #[derive(Default)]
 struct Durations {
     decode: Vec<Duration>,
     decode_and_resize: Vec<Duration>,
 }
 
-/// Returns minimum and median in milliseconds.
+/// Returns the minimum and the median in milliseconds.
 fn min_and_median(durations: &[Duration]) -> (f64, f64) {
     let mut sorted: Vec<f64> = durations.iter().map(|duration| 1e3 * duration.as_secs_f64()).collect();
     sorted.sort_by(f64::total_cmp);
     (sorted[0], sorted[sorted.len() / 2])
 }
 
-/// Measures all decoders with a file and prints a table.
+/// Measures all decoders with one file and prints a table of their durations.
 fn measure(name: &str, file: &[u8], rounds: usize) {
     let mut decoders = all_decoders();
     let mut durations: Vec<Durations> = decoders.iter().map(|_| Durations::default()).collect();
@@ -174,20 +178,22 @@ fn measure(name: &str, file: &[u8], rounds: usize) {
             let start = Instant::now();
             let (width, height, pixels) = decoder.decode(file);
             durations.decode.push(start.elapsed());
-            let longer = TARGET_SIDE * width.max(height) / width.min(height);
-            let (to_width, to_height) =
-                if width < height { (TARGET_SIDE, longer) } else { (longer, TARGET_SIDE) };
+            let longer_side = TARGET_SIDE * width.max(height) / width.min(height);
+            let (small_width, small_height) =
+                if width < height { (TARGET_SIDE, longer_side) } else { (longer_side, TARGET_SIDE) };
             let source = ImageRef::new(width, height, pixels, PixelType::U8x3).unwrap();
-            let mut small = Image::new(to_width, to_height, PixelType::U8x3);
+            let mut small = Image::new(small_width, small_height, PixelType::U8x3);
             resizer.resize(&source, &mut small, &options).unwrap();
             durations.decode_and_resize.push(start.elapsed());
             black_box(small);
         }
     }
 
-    let (own, _) = min_and_median(&durations[0].decode_and_resize);
+    let (own_total, _) = min_and_median(&durations[0].decode_and_resize);
     println!("\n## {name}, {} kB, at 1/{}\n", file.len() / 1000, choose_scale(file).denominator());
-    println!("| | decode: min, ms | median | with resize: min, ms | median | relative to jpeg-scaled |");
+    println!(
+        "| | decode: min, ms | median, ms | with resize: min, ms | median, ms | relative to jpeg-scaled |"
+    );
     println!("|---|--:|--:|--:|--:|--:|");
     for (decoder, durations) in decoders.iter().zip(&durations) {
         let (decode, decode_median) = min_and_median(&durations.decode);
@@ -195,7 +201,7 @@ fn measure(name: &str, file: &[u8], rounds: usize) {
         println!(
             "| {} | {decode:.2} | {decode_median:.2} | {total:.2} | {total_median:.2} | {:.2} |",
             decoder.name(),
-            total / own
+            total / own_total
         );
     }
 }

@@ -1,4 +1,7 @@
-//! Reads the entropy-coded data bit by bit, and removes the zero byte that a JPEG stuffs after each 0xFF.
+//! Reads the entropy-coded data bit by bit.
+//!
+//! After each data byte 0xFF, a JPEG file has a zero byte, which distinguishes the 0xFF from a marker. The
+//! reader removes these zero bytes, called stuffing.
 
 /// Maximum total number of bits of a Huffman code and the value after it.
 const MAX_CODE_AND_VALUE_BITS: u32 = 16 + 15;
@@ -14,12 +17,11 @@ pub(crate) struct BitReader {
     /// Index of the next byte to load into `bits`.
     position: usize,
     /// The next bits, beginning at the most significant one. Only the first `bit_count` bits are valid. Each
-    /// bit below them is zero or already equal to the bit that the next refill ORs over it.
+    /// bit below them is zero or already has the value that the next refill ORs into it.
     bits: u64,
     /// Number of valid bits in `bits`, padding included.
     bit_count: u32,
-    /// Number of zeros that were added after the last bit of the data. The zeros are the last of the valid
-    /// bits.
+    /// Number of zeros that were added after the last bit of the data. They are at the end of the valid bits.
     padding_bits: u32,
 }
 
@@ -53,6 +55,8 @@ impl BitReader {
             // If none of the next eight bytes is 0xFF, they contain neither stuffing nor a marker, and can be
             // loaded at once.
             Some(next) if !contains_ff(u64::from_be_bytes(*next)) => {
+                // Only the bytes that fit completely count as loaded. OR raises the count to 56 to 63 and
+                // keeps its remainder modulo 8.
                 self.bits |= u64::from_be_bytes(*next) >> (self.bit_count & 63);
                 self.position += ((63 - self.bit_count) >> 3) as usize;
                 self.bit_count |= Self::MIN_BITS_AFTER_REFILL;
@@ -66,6 +70,7 @@ impl BitReader {
     #[cold]
     #[inline(never)]
     fn refill_bytewise(mut self, bytes: &[u8]) -> Self {
+        // The fast path of `refill` may have set bits below the valid ones.
         self.bits &= !(u64::MAX.checked_shr(self.bit_count).unwrap_or(0));
         while self.bit_count < Self::MIN_BITS_AFTER_REFILL {
             let byte = match (bytes.get(self.position), bytes.get(self.position + 1)) {
@@ -106,8 +111,8 @@ impl BitReader {
         marker.is_some_and(|marker| (0xD0..=0xD7).contains(marker))
     }
 
-    /// Returns the index of the byte after the last consumed bit, or `None` if whole bytes before the next
-    /// marker were not consumed.
+    /// Returns the index of the byte after the last consumed bit, or `None` if at least one whole byte before
+    /// the next marker was not consumed.
     pub(crate) fn end_of_data(&self) -> Option<usize> {
         (self.bit_count < self.padding_bits + 8).then_some(self.position)
     }

@@ -43,8 +43,8 @@ fn decode_long_dc_difference(mut reader: BitReader, table: &DcTable) -> (BitRead
 
 /// Decodes the AC coefficients of a block.
 ///
-/// Calls `store` with the position in zigzag order and the value of each coefficient that is not zero. Also
-/// calls `store` with the last zero of a run of 16 zeros.
+/// Calls `store` at least once for each coefficient that is not zero, with its position in zigzag order and
+/// its value. Also calls `store` for the last zero of a run of 16 zeros.
 #[inline(always)]
 fn decode_ac(
     reader: &mut BitReader,
@@ -58,10 +58,11 @@ fn decode_ac(
         reader.refill(bytes);
         for _ in 0..LOOKUPS_PER_REFILL {
             let entry = table.look_up(reader.peek());
-            let after = next + entry.advances_position_by();
+            let after = next + entry.position_increment();
             // `after > 64` covers three rare cases: the end of the block, a code that is not in the look-up
             // table, and corrupt data. The hot path needs only one branch.
             if after > 64 {
+                // The block is complete. The entry belongs to the next block.
                 if next == 64 {
                     return Ok(());
                 }
@@ -89,6 +90,7 @@ fn decode_ac(
                 continue 'refill;
             }
             reader.consume(entry.bit_count());
+            // If the entry has only one coefficient, both calls store it. That is faster than a branch.
             store(next + entry.zeros_before_first(), entry.first_coefficient());
             store(after - 1, entry.last_coefficient());
             next = after;
@@ -96,7 +98,7 @@ fn decode_ac(
     }
 }
 
-/// Decodes the AC coefficients of a block into its lane of `group`, which must contain zeros.
+/// Decodes the AC coefficients of a block into lane `lane` of `group`. The lane must contain zeros.
 #[inline(always)]
 pub(crate) fn decode_ac_into(
     reader: &mut BitReader,
@@ -129,6 +131,7 @@ fn decode_single_ac(
     table: &AcTable,
 ) -> (BitReader, Result<ZerosAndCoefficient, Error>) {
     reader.refill(bytes);
+    // A code without a value (size 0) is the end of the block, or a run of 16 zeros if its `zeros` is 15.
     let decoded = match table.find_code(reader.peek()) {
         Some((length, 0, 0)) => {
             reader.consume(length);

@@ -24,8 +24,8 @@ pub(crate) fn convert_ycbcr_row(y: &[u8], cb: &[u8], cr: &[u8], rgb: &mut [u8]) 
 /// Converts one pixel from YCbCr to RGB.
 ///
 /// libjpeg multiplies by 1.402, 1.772, -0.34414 and -0.71414, as fixed-point numbers with 16 fraction bits.
-/// Three of these factors do not fit an `i16`, so an integer is split off: `1.402 * cr` is `cr + 0.402 * cr`.
-/// With 16-bit factors, one vector instruction computes eight products.
+/// Three of these factors do not fit in an `i16`, so an integer is split off: `1.402 * cr` is
+/// `cr + 0.402 * cr`. With 16-bit factors, one vector instruction computes eight products.
 #[inline(always)]
 fn convert_pixel(y: u8, cb: u8, cr: u8) -> [u8; 3] {
     const HALF: i32 = 1 << 15;
@@ -85,10 +85,10 @@ fn convert_to_words(
 #[inline(always)]
 fn remove_fourth_bytes(words: &[u32; CHUNK_PIXELS]) -> [u8; 3 * CHUNK_PIXELS] {
     let mut bytes = [0; 3 * CHUNK_PIXELS];
-    let fours = words.as_chunks::<4>().0;
-    for (to, &[first, second, third, fourth]) in bytes.as_chunks_mut::<12>().0.iter_mut().zip(fours) {
-        let words = [first | second << 24, second >> 8 | third << 16, third >> 16 | fourth << 8];
-        for (to, word) in to.as_chunks_mut().0.iter_mut().zip(words) {
+    let groups = words.as_chunks::<4>().0;
+    for (to, &[first, second, third, fourth]) in bytes.as_chunks_mut::<12>().0.iter_mut().zip(groups) {
+        let packed = [first | second << 24, second >> 8 | third << 16, third >> 16 | fourth << 8];
+        for (to, word) in to.as_chunks_mut().0.iter_mut().zip(packed) {
             *to = word.to_le_bytes();
         }
     }

@@ -12,7 +12,8 @@ use crate::{
 
 /// A decoder that keeps its memory from one picture to the next.
 ///
-/// The memory holds the pixels and one row of MCUs of a picture. It grows to what the largest picture needs.
+/// The memory holds the pixels and one row of MCUs of a picture. It is as large as the largest picture so far
+/// has needed.
 pub struct Decoder {
     tables: HuffmanTables,
     planes: [Plane; 3],
@@ -92,8 +93,9 @@ impl Decoder {
 
 /// The arguments of [`Decoder::decode_into`].
 ///
-/// `pulp` runs [`NullaryFnOnce::call`] compiled for the vector instructions of the CPU. Only inlined
-/// functions are compiled that way, so every function on the hot path is `#[inline(always)]`.
+/// `pulp` compiles [`NullaryFnOnce::call`] for several sets of vector instructions and runs the version for
+/// this CPU. Functions that `call` calls are included only if they are inlined, so every function on the hot
+/// path is `#[inline(always)]`.
 struct DecodeCall<'a> {
     tables: &'a mut HuffmanTables,
     planes: &'a mut [Plane; 3],
@@ -129,17 +131,18 @@ impl NullaryFnOnce for DecodeCall<'_> {
         let mut scan = Scan::new(bytes, &headers);
         for mcu_row in 0..grid.rows {
             scan.decode_row(tables, planes, grid.columns)?;
-            // The last pixel row of a row of MCUs is interpolated with the first pixel row of the next row of
-            // MCUs, so both are written together.
-            let ready_rows = if mcu_row + 1 == grid.rows {
+            // The last pixel row of a row of MCUs needs samples of the next row of MCUs. It is written after
+            // the next row of MCUs is decoded.
+            let ready_row_count = if mcu_row + 1 == grid.rows {
                 height as usize
             } else {
                 (mcu_row + 1) * grid.picture_rows_per_mcu_row() - 1
             };
             let first_row = pixels.len() / stride;
-            pixels.resize(ready_rows * stride, 0);
-            for (row, to) in (first_row..).zip(pixels[first_row * stride..].chunks_exact_mut(stride)) {
-                write_row(planes, row, mcu_row, colour_space, to);
+            pixels.resize(ready_row_count * stride, 0);
+            let new_rows = pixels[first_row * stride..].chunks_exact_mut(stride);
+            for (row, row_pixels) in (first_row..).zip(new_rows) {
+                write_row(planes, row, mcu_row, colour_space, row_pixels);
             }
             planes.iter_mut().for_each(Plane::advance);
         }
@@ -154,8 +157,8 @@ fn set_huffman_tables(
     headers: &ParsedHeaders,
     component: &Component,
 ) -> Result<(), Error> {
-    // The numbers of the tables may be out of range in a corrupt file. `dc_code_lengths` and
-    // `ac_code_lengths` check them before they index `tables`.
+    // The table numbers of a corrupt file may be out of range. The calls of `dc_code_lengths` and
+    // `ac_code_lengths` fail in that case, before a table number indexes `tables`.
     let dc_code_lengths = headers.dc_code_lengths(component)?;
     tables.dc[component.dc_table].set(dc_code_lengths)?;
     let ac_code_lengths = headers.ac_code_lengths(component)?;
@@ -206,7 +209,7 @@ mod tests {
         }
     }
 
-    /// The other tests run with the vector instructions of this machine's CPU.
+    /// Calling [`NullaryFnOnce::call`] directly, not through `pulp`, uses no optional vector instructions.
     #[test]
     fn pixels_are_equal_with_and_without_optional_vector_instructions() {
         let file = include_bytes!("../tests/reference/420.jpg");

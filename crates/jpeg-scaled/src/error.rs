@@ -1,4 +1,4 @@
-//! Defines the errors of decoding.
+//! Defines the error type of the crate.
 
 /// Error returned when a picture cannot be decoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

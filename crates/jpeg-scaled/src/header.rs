@@ -2,7 +2,7 @@
 
 use crate::{Error, huffman::CodeLengths, segments::Segments, zigzag::ZIGZAG};
 
-/// Maximum number of blocks in an MCU, of all components together.
+/// Maximum number of blocks in an MCU, over all components.
 pub(crate) const MAX_BLOCKS_PER_MCU: usize = 10;
 
 /// Size and colour space of a picture, read without decoding it.
@@ -85,7 +85,9 @@ pub(crate) struct ParsedHeaders<'a> {
 /// The markers from which the colour space is inferred.
 #[derive(Default)]
 struct ColourMarkers {
+    /// True if the file has a JFIF segment.
     jfif: bool,
+    /// The colour transform in Adobe's APP14 segment. 0 means RGB.
     adobe_transform: Option<u8>,
 }
 
@@ -110,6 +112,7 @@ impl<'a> ParsedHeaders<'a> {
         let mut markers = ColourMarkers::default();
         loop {
             let (marker, segment) = segments.next_segment()?;
+            // Table B.1 of the standard lists the markers.
             match marker {
                 0xC0 | 0xC1 => headers.parse_frame_header(segment)?,
                 0xC2 => return Err(Error::Unsupported("progressive JPEG")),
@@ -201,9 +204,9 @@ impl<'a> ParsedHeaders<'a> {
             // A scan of one component stores its blocks row by row, whatever the sampling factors.
             (only.blocks_across, only.blocks_down) = (1, 1);
         }
-        let blocks =
+        let block_counts =
             self.components().iter().map(|component| component.blocks_across * component.blocks_down);
-        if blocks.sum::<usize>() > MAX_BLOCKS_PER_MCU {
+        if block_counts.sum::<usize>() > MAX_BLOCKS_PER_MCU {
             return Err(Error::Corrupt("an MCU has too many blocks"));
         }
         Ok(())
@@ -212,11 +215,11 @@ impl<'a> ParsedHeaders<'a> {
     /// Parses a DQT segment, which contains any number of tables.
     fn parse_quantization_tables(&mut self, mut segment: &[u8]) -> Result<(), Error> {
         const BAD_LENGTH: Error = Error::Corrupt("a quantisation table has a wrong length");
-        while let Some((&kind, rest)) = segment.split_first() {
-            let slot = self.quantization_tables.get_mut(usize::from(kind & 15));
+        while let Some((&precision_and_number, rest)) = segment.split_first() {
+            let slot = self.quantization_tables.get_mut(usize::from(precision_and_number & 15));
             let slot = slot.ok_or(Error::Corrupt("a quantisation table number is out of range"))?;
             let mut steps = [0; 64];
-            match kind >> 4 {
+            match precision_and_number >> 4 {
                 0 => {
                     let (stored, rest) = rest.split_first_chunk::<64>().ok_or(BAD_LENGTH)?;
                     for (&index, &step) in ZIGZAG.iter().zip(stored) {
@@ -242,13 +245,13 @@ impl<'a> ParsedHeaders<'a> {
 
     /// Parses a DHT segment, which contains any number of tables.
     fn parse_huffman_tables(&mut self, mut segment: &'a [u8]) -> Result<(), Error> {
-        while let Some((&kind, rest)) = segment.split_first() {
-            let tables = match kind >> 4 {
+        while let Some((&class_and_number, rest)) = segment.split_first() {
+            let tables = match class_and_number >> 4 {
                 0 => &mut self.dc_tables,
                 1 => &mut self.ac_tables,
                 _ => return Err(Error::Corrupt("the class of a Huffman table is invalid")),
             };
-            let slot = tables.get_mut(usize::from(kind & 15));
+            let slot = tables.get_mut(usize::from(class_and_number & 15));
             let slot = slot.ok_or(BAD_HUFFMAN_TABLE_NUMBER)?;
             let (codes, rest) = CodeLengths::split_from(rest)?;
             *slot = Some(codes);

@@ -1,11 +1,22 @@
-//! Inverse DCTs that turn a block into 1, 2×2, 4×4 or 8×8 samples.
+//! Inverse DCTs that transform a block to 1, 2×2, 4×4 or 8×8 samples.
 //!
 //! The samples are bit for bit the samples of libjpeg's "slow integer" method (`jidctred.c` and
-//! `jidctint.c`). Their values depend on the order of the passes, columns before rows, and on the rounding
-//! between the passes. Coefficients larger than an encoder can produce wrap around.
+//! `jidctint.c`). Like libjpeg, the transforms process the columns in a first pass and the rows in a second
+//! pass, and round the intermediate values between the passes. Out-of-range coefficients, which only corrupt
+//! files contain, overflow with wrap-around.
 //!
 //! Eight blocks are transformed at once. Each block is a lane of [`Lanes`], and every step is a loop over
-//! contiguous lanes, which the compiler vectorises.
+//! contiguous lanes, which the compiler vectorises. `f0` to `f7` are the coefficients of a row or column, in
+//! ascending order of frequency.
+//!
+//! # Shifts
+//! The results of a pass are multiples of the samples. A shift divides them by a power of two, whose exponent
+//! consists of these terms:
+//! - [`CONSTANT_BITS`], the fraction bits of the constants.
+//! - [`PASS_BITS`], fraction bits that the first pass leaves in its results and the second pass removes.
+//! - 3 in the second pass, because the two passes together compute 8 times a sample.
+//! - 1 or 2, because [`idct_to_4`] returns sums of two samples of the full transform, and [`idct_to_2`]
+//!   returns sums of four.
 
 #![expect(clippy::needless_range_loop, reason = "one index addresses several arrays")]
 
@@ -63,9 +74,9 @@ fn multiply(value: i16, constant: i16) -> i32 {
     i32::from(value) * i32::from(constant)
 }
 
-/// Returns the sum of the products of each value and its constant.
+/// Multiplies each value by its constant and returns the sum of the products.
 #[inline(always)]
-fn sum<const N: usize>(terms: [(i16, i16); N]) -> i32 {
+fn sum_products<const N: usize>(terms: [(i16, i16); N]) -> i32 {
     let mut sum = 0i32;
     for (value, constant) in terms {
         sum = sum.wrapping_add(multiply(value, constant));
@@ -79,10 +90,10 @@ fn descale(value: i32, bits: u32) -> i32 {
     value.wrapping_add(1 << (bits - 1)) >> bits
 }
 
-/// Converts a result of the first pass to the 16 bits that the second pass uses.
+/// Converts the result of a pass to 16 bits.
 #[inline(always)]
-#[expect(clippy::cast_possible_truncation, reason = "it fits, or wraps around as documented above")]
-fn to_intermediate(value: i32) -> i16 {
+#[expect(clippy::cast_possible_truncation, reason = "only out-of-range coefficients wrap around")]
+fn wrap_to_i16(value: i32) -> i16 {
     value as i16
 }
 
@@ -90,43 +101,45 @@ fn to_intermediate(value: i32) -> i16 {
 #[inline(always)]
 #[expect(clippy::cast_sign_loss, reason = "clamped")]
 fn to_sample(value: i32) -> u8 {
-    to_intermediate(value).saturating_add(128).clamp(0, 255) as u8
+    wrap_to_i16(value).saturating_add(128).clamp(0, 255) as u8
 }
 
 /// Returns a coefficient multiplied by its quantiser step.
 #[inline(always)]
 fn dequantize(group: &BlockGroup, steps: &QuantizationSteps, row: usize, column: usize, lane: usize) -> i16 {
+    // Columns are less than 8. The mask lets the compiler omit the bounds check.
     group[row][column & 7][lane].wrapping_mul(steps[8 * row + (column & 7)])
 }
 
-/// Transforms a group to `side` × `side` samples per block and clears the group.
+/// Transforms each block of a group to `side` × `side` samples and clears the group.
 ///
-/// Writes the samples to the start of each of the rows in `rows`, which are `stride` samples apart.
+/// Writes the blocks side by side to the start of each row of `output`. Rows are `stride` samples apart.
 #[inline(always)]
 pub(crate) fn transform(
     group: &mut BlockGroup,
     steps: &QuantizationSteps,
     side: usize,
-    rows: &mut [u8],
+    output: &mut [u8],
     stride: usize,
 ) {
     match side {
-        1 => write_samples(&to_1x1(group, steps), rows, stride),
-        2 => write_samples(&to_2x2(group, steps), rows, stride),
-        4 => write_samples(&to_4x4(group, steps), rows, stride),
-        _ => write_samples(&to_8x8(group, steps), rows, stride),
+        1 => write_samples(&to_1x1(group, steps), output, stride),
+        2 => write_samples(&to_2x2(group, steps), output, stride),
+        4 => write_samples(&to_4x4(group, steps), output, stride),
+        _ => write_samples(&to_8x8(group, steps), output, stride),
     }
     *group = EMPTY_GROUP;
 }
 
-/// Copies the samples to the start of each row.
+/// Copies each row of `samples` to the start of a row of `output`. Rows of `output` are `stride` samples
+/// apart.
 #[inline(always)]
 fn write_samples<const WIDTH: usize, const HEIGHT: usize>(
     samples: &[[u8; WIDTH]; HEIGHT],
-    rows: &mut [u8],
+    output: &mut [u8],
     stride: usize,
 ) {
-    for (to, from) in rows.chunks_mut(stride).zip(samples) {
+    for (to, from) in output.chunks_mut(stride).zip(samples) {
         to[..WIDTH].copy_from_slice(from);
     }
 }
@@ -144,15 +157,15 @@ fn to_1x1(group: &BlockGroup, steps: &QuantizationSteps) -> [[u8; LANES]; 1] {
 /// Transforms each block to 2×2 samples.
 #[inline(always)]
 fn to_2x2(group: &BlockGroup, steps: &QuantizationSteps) -> [[u8; 2 * LANES]; 2] {
-    const PASS_1: u32 = CONSTANT_BITS - PASS_BITS + 2;
-    const PASS_2: u32 = CONSTANT_BITS + PASS_BITS + 3 + 2;
+    const FIRST_PASS_SHIFT: u32 = CONSTANT_BITS - PASS_BITS + 2;
+    const SECOND_PASS_SHIFT: u32 = CONSTANT_BITS + PASS_BITS + 3 + 2;
     let mut rows = [[[0; LANES]; 5]; 2];
     for (index, column) in [0, 1, 3, 5, 7].into_iter().enumerate() {
         for lane in 0..LANES {
             let f = |row| dequantize(group, steps, row, column, lane);
             let samples = idct_to_2([f(0), f(1), f(3), f(5), f(7)]);
-            rows[0][index][lane] = to_intermediate(descale(samples[0], PASS_1));
-            rows[1][index][lane] = to_intermediate(descale(samples[1], PASS_1));
+            rows[0][index][lane] = wrap_to_i16(descale(samples[0], FIRST_PASS_SHIFT));
+            rows[1][index][lane] = wrap_to_i16(descale(samples[1], FIRST_PASS_SHIFT));
         }
     }
     let mut samples = [[0; 2 * LANES]; 2];
@@ -160,33 +173,34 @@ fn to_2x2(group: &BlockGroup, steps: &QuantizationSteps) -> [[u8; 2 * LANES]; 2]
         for lane in 0..LANES {
             let [left, right] =
                 idct_to_2([row[0][lane], row[1][lane], row[2][lane], row[3][lane], row[4][lane]]);
-            to[2 * lane] = to_sample(descale(left, PASS_2));
-            to[2 * lane + 1] = to_sample(descale(right, PASS_2));
+            to[2 * lane] = to_sample(descale(left, SECOND_PASS_SHIFT));
+            to[2 * lane + 1] = to_sample(descale(right, SECOND_PASS_SHIFT));
         }
     }
     samples
 }
 
-/// Transforms a row or column to two samples. Coefficients 2, 4 and 6 do not contribute.
+/// Transforms a row or column of eight coefficients to two values, each the sum of four neighbouring samples.
+/// `f2`, `f4` and `f6` do not contribute to these sums.
 #[inline(always)]
 fn idct_to_2([f0, f1, f3, f5, f7]: [i16; 5]) -> [i32; 2] {
-    let even = i32::from(f0) << (CONSTANT_BITS + 2);
-    let odd = sum([(f7, -F_0_720), (f5, F_0_850), (f3, -F_1_272), (f1, F_3_624)]);
-    [even.wrapping_add(odd), even.wrapping_sub(odd)]
+    let dc = i32::from(f0) << (CONSTANT_BITS + 2);
+    let odd = sum_products([(f7, -F_0_720), (f5, F_0_850), (f3, -F_1_272), (f1, F_3_624)]);
+    [dc.wrapping_add(odd), dc.wrapping_sub(odd)]
 }
 
 /// Transforms each block to 4×4 samples.
 #[inline(always)]
 fn to_4x4(group: &BlockGroup, steps: &QuantizationSteps) -> [[u8; 4 * LANES]; 4] {
-    const PASS_1: u32 = CONSTANT_BITS - PASS_BITS + 1;
-    const PASS_2: u32 = CONSTANT_BITS + PASS_BITS + 3 + 1;
+    const FIRST_PASS_SHIFT: u32 = CONSTANT_BITS - PASS_BITS + 1;
+    const SECOND_PASS_SHIFT: u32 = CONSTANT_BITS + PASS_BITS + 3 + 1;
     let mut rows = [[[0; LANES]; 7]; 4];
     for (index, column) in [0, 1, 2, 3, 5, 6, 7].into_iter().enumerate() {
         for lane in 0..LANES {
             let f = |row| dequantize(group, steps, row, column, lane);
             let samples = idct_to_4([f(0), f(1), f(2), f(3), f(5), f(6), f(7)]);
             for (row, sample) in rows.iter_mut().zip(samples) {
-                row[index][lane] = to_intermediate(descale(sample, PASS_1));
+                row[index][lane] = wrap_to_i16(descale(sample, FIRST_PASS_SHIFT));
             }
         }
     }
@@ -203,21 +217,22 @@ fn to_4x4(group: &BlockGroup, steps: &QuantizationSteps) -> [[u8; 4 * LANES]; 4]
                 row[6][lane],
             ]);
             for index in 0..4 {
-                to[4 * lane + index] = to_sample(descale(samples_of_row[index], PASS_2));
+                to[4 * lane + index] = to_sample(descale(samples_of_row[index], SECOND_PASS_SHIFT));
             }
         }
     }
     samples
 }
 
-/// Transforms a row or column to four samples. Coefficient 4 does not contribute.
+/// Transforms a row or column of eight coefficients to four values, each the sum of two neighbouring samples.
+/// `f4` does not contribute to these sums.
 #[inline(always)]
 fn idct_to_4([f0, f1, f2, f3, f5, f6, f7]: [i16; 7]) -> [i32; 4] {
-    let mean = i32::from(f0) << (CONSTANT_BITS + 1);
-    let even = sum([(f2, F_1_847), (f6, -F_0_765)]);
-    let (outer, inner) = (mean.wrapping_add(even), mean.wrapping_sub(even));
-    let odd_inner = sum([(f7, -F_0_211), (f5, F_1_451), (f3, -F_2_172), (f1, F_1_061)]);
-    let odd_outer = sum([(f7, -F_0_509), (f5, -F_0_601), (f3, F_0_899), (f1, F_2_562)]);
+    let dc = i32::from(f0) << (CONSTANT_BITS + 1);
+    let even = sum_products([(f2, F_1_847), (f6, -F_0_765)]);
+    let (outer, inner) = (dc.wrapping_add(even), dc.wrapping_sub(even));
+    let odd_inner = sum_products([(f7, -F_0_211), (f5, F_1_451), (f3, -F_2_172), (f1, F_1_061)]);
+    let odd_outer = sum_products([(f7, -F_0_509), (f5, -F_0_601), (f3, F_0_899), (f1, F_2_562)]);
     [
         outer.wrapping_add(odd_outer),
         inner.wrapping_add(odd_inner),
@@ -229,15 +244,15 @@ fn idct_to_4([f0, f1, f2, f3, f5, f6, f7]: [i16; 7]) -> [i32; 4] {
 /// Transforms each block to 8×8 samples.
 #[inline(always)]
 fn to_8x8(group: &BlockGroup, steps: &QuantizationSteps) -> [[u8; 8 * LANES]; 8] {
-    const PASS_1: u32 = CONSTANT_BITS - PASS_BITS;
-    const PASS_2: u32 = CONSTANT_BITS + PASS_BITS + 3;
+    const FIRST_PASS_SHIFT: u32 = CONSTANT_BITS - PASS_BITS;
+    const SECOND_PASS_SHIFT: u32 = CONSTANT_BITS + PASS_BITS + 3;
     let mut rows = [[[0; LANES]; 8]; 8];
     for column in 0..8 {
         for lane in 0..LANES {
             let f = |row| dequantize(group, steps, row, column, lane);
             let samples = idct_to_8([f(0), f(1), f(2), f(3), f(4), f(5), f(6), f(7)]);
             for (row, sample) in rows.iter_mut().zip(samples) {
-                row[column][lane] = to_intermediate(descale(sample, PASS_1));
+                row[column][lane] = wrap_to_i16(descale(sample, FIRST_PASS_SHIFT));
             }
         }
     }
@@ -255,19 +270,19 @@ fn to_8x8(group: &BlockGroup, steps: &QuantizationSteps) -> [[u8; 8 * LANES]; 8]
                 row[7][lane],
             ]);
             for index in 0..8 {
-                to[8 * lane + index] = to_sample(descale(samples_of_row[index], PASS_2));
+                to[8 * lane + index] = to_sample(descale(samples_of_row[index], SECOND_PASS_SHIFT));
             }
         }
     }
     samples
 }
 
-/// Transforms a row or column to eight samples.
+/// Transforms a row or column of eight coefficients to eight samples.
 #[inline(always)]
 fn idct_to_8([f0, f1, f2, f3, f4, f5, f6, f7]: [i16; 8]) -> [i32; 8] {
     let (f0, f4) = (i32::from(f0), i32::from(f4));
-    let outer = sum([(f2, F_0_541 + F_0_765), (f6, F_0_541)]);
-    let inner = sum([(f2, F_0_541), (f6, F_0_541 - F_1_847)]);
+    let outer = sum_products([(f2, F_0_541 + F_0_765), (f6, F_0_541)]);
+    let inner = sum_products([(f2, F_0_541), (f6, F_0_541 - F_1_847)]);
     let (plus, minus) = ((f0 + f4) << CONSTANT_BITS, (f0 - f4) << CONSTANT_BITS);
     let even = [
         plus.wrapping_add(outer),
@@ -277,25 +292,25 @@ fn idct_to_8([f0, f1, f2, f3, f4, f5, f6, f7]: [i16; 8]) -> [i32; 8] {
     ];
     // libjpeg adds coefficients before it multiplies, to save multiplications. The results are the same.
     let odd = [
-        sum([
+        sum_products([
             (f1, F_1_175 + F_1_501 - F_0_899 - F_0_390),
             (f3, F_1_175),
             (f5, F_1_175 - F_0_390),
             (f7, F_1_175 - F_0_899),
         ]),
-        sum([
+        sum_products([
             (f1, F_1_175),
             (f3, F_3_072 - F_2_562 + F_1_175 - F_1_961),
             (f5, F_1_175 - F_2_562),
             (f7, F_1_175 - F_1_961),
         ]),
-        sum([
+        sum_products([
             (f1, F_1_175 - F_0_390),
             (f3, F_1_175 - F_2_562),
             (f5, F_1_175 + F_2_053 - F_2_562 - F_0_390),
             (f7, F_1_175),
         ]),
-        sum([
+        sum_products([
             (f1, F_1_175 - F_0_899),
             (f3, F_1_175 - F_1_961),
             (f5, F_1_175),

@@ -1,6 +1,6 @@
-//! Decodes baseline JPEG in full, or directly to 1/2, 1/4 or 1/8 of the size, in safe Rust.
+//! Decodes baseline JPEG at full size, or directly at 1/2, 1/4 or 1/8 of the width and height, in safe Rust.
 //!
-//! Decoding to a smaller size is for callers that make a small picture of a large photo and would discard
+//! Decoding to a smaller size is for callers that make a small picture from a large photo. They would discard
 //! most pixels of a full decode.
 //!
 //! - [`JpegHeader`] reads the size and the colour space of a picture, without decoding or allocating.
@@ -11,15 +11,16 @@
 //! where most of the time is spent, and `idct`.
 //!
 //! # Terms
-//! JPEG divides each component of a picture into blocks of 8×8 samples and transforms each block to 64
-//! coefficients: the DC coefficient, which is the mean, and 63 AC coefficients. An MCU (minimum coded unit)
-//! consists of the blocks of all components that cover the same area of the picture.
+//! A picture has one component (luminance) or three, such as luminance and two colour differences. JPEG
+//! divides each component into blocks of 8×8 samples and transforms each block to 64 coefficients: the DC
+//! coefficient, which represents the mean, and 63 AC coefficients. An MCU (minimum coded unit) consists of
+//! the blocks of all components that cover the same area of the picture.
 //!
 //! # Exactness
 //! The pixels are bit for bit the same as libjpeg-turbo's pixels at the same scale, for every supported
-//! sampling. The crate therefore uses the same "islow" inverse DCT and the same larger blocks for subsampled
-//! colour differences. It upsamples with a triangle filter ("fancy upsampling") or by repeating samples, in
-//! the same cases as libjpeg-turbo.
+//! sampling. The crate therefore computes the same inverse DCT ("islow"). At a smaller scale, it decodes the
+//! blocks of subsampled components to more samples than other blocks, as libjpeg-turbo does. It upsamples
+//! with a triangle filter ("fancy upsampling") or by repeating samples, in the same cases as libjpeg-turbo.
 //!
 //! # Supported files
 //!
@@ -27,9 +28,9 @@
 //! |---|---|
 //! | SOF0 and SOF1 with 8 bits and Huffman coding | progressive, arithmetic, lossless, 12 bits |
 //! | grey, YCbCr, RGB | CMYK and YCCK |
-//! | 4:4:4, 4:2:2, 4:4:0, 4:2:0, 4:1:1 and other samplings with whole ratios | other samplings |
+//! | 4:4:4, 4:2:2, 4:4:0, 4:2:0, 4:1:1 and other samplings whose ratios are whole numbers | other samplings |
 //! | one scan, with or without restart markers | several scans, a height that follows the scan |
-//! | a missing end marker, if no data is missing | missing tables, other bytes between segments or after the data |
+//! | a missing end marker, if no data is missing | missing Huffman tables, bytes that belong to no segment |
 //!
 //! The decoder never returns an incomplete picture: it returns [`Error::Truncated`] if the data ends too
 //! early.

@@ -48,7 +48,7 @@ impl McuGrid {
     }
 }
 
-/// The method that increases the number of samples along one side to the number of pixels.
+/// A method of increasing the number of samples along one side to the number of pixels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Upsampling {
     /// Repeats each sample this many times. `Repeat(1)` leaves the samples as they are.
@@ -67,22 +67,25 @@ pub(crate) struct Plane {
     /// Height of the whole component in samples.
     height: usize,
     /// Number of rows of samples per row of MCUs.
-    rows: usize,
+    rows_per_mcu_row: usize,
     /// Number of samples from the start of one row of `samples` to the start of the next.
     stride: usize,
+    /// Method that increases the number of samples in a row.
     horizontal: Upsampling,
+    /// Method that increases the number of rows.
     vertical: Upsampling,
     steps: QuantizationSteps,
-    /// One group per row of blocks in the MCU, with the coefficients that are not transformed yet. All other
-    /// coefficients are zero.
+    /// One group per row of blocks in an MCU. A group holds the coefficients that are decoded but not
+    /// transformed yet, and zeros elsewhere.
     groups: [BlockGroup; 4],
-    /// The last row of samples of the previous row of MCUs, followed by the `rows` rows of samples of the
-    /// current row of MCUs.
+    /// The last row of samples of the previous row of MCUs, followed by the rows of samples of the current
+    /// row of MCUs.
     samples: Vec<u8>,
     /// An upsampled row, as wide as the picture.
     upsampled_row: Vec<u8>,
-    /// Sums of two rows of samples with the weights 3 and 1, which are four times a sample. If both sides are
-    /// upsampled, libjpeg rounds only once, after the horizontal step.
+    /// Weighted sums of two rows of samples. The weights are 3 and 1, so a sum is four times an interpolated
+    /// sample. If both sides are upsampled, libjpeg does not round these sums. It rounds only the result of
+    /// the horizontal step.
     vertical_sums: Vec<u16>,
 }
 
@@ -91,7 +94,7 @@ impl Plane {
         block_side: 0,
         width: 0,
         height: 0,
-        rows: 0,
+        rows_per_mcu_row: 0,
         stride: 0,
         horizontal: Upsampling::Repeat(1),
         vertical: Upsampling::Repeat(1),
@@ -111,8 +114,8 @@ impl Plane {
     ) -> Result<(), Error> {
         let (mcu_width, mcu_height) =
             (grid.max_blocks_across * grid.block_side, grid.max_blocks_down * grid.block_side);
-        // As in libjpeg, the blocks of a subsampled component are decoded to more samples where possible,
-        // instead of upsampling the component afterwards.
+        // As in libjpeg, the blocks of a subsampled component are decoded to more samples where possible, so
+        // that the component is not upsampled afterwards.
         let mut block_side = grid.block_side;
         while block_side < 8
             && mcu_width.is_multiple_of(2 * block_side * component.blocks_across)
@@ -120,6 +123,7 @@ impl Plane {
         {
             block_side *= 2;
         }
+        // Size of an MCU in samples of this component.
         let (own_width, own_height) =
             (block_side * component.blocks_across, block_side * component.blocks_down);
         if !mcu_width.is_multiple_of(own_width) || !mcu_height.is_multiple_of(own_height) {
@@ -128,7 +132,7 @@ impl Plane {
         self.block_side = block_side;
         self.width = (grid.width * own_width).div_ceil(8 * grid.max_blocks_across);
         self.height = (grid.height * own_height).div_ceil(8 * grid.max_blocks_down);
-        self.rows = own_height;
+        self.rows_per_mcu_row = own_height;
         self.stride = (grid.columns * component.blocks_across).next_multiple_of(LANES) * block_side;
         // As in libjpeg, samples are repeated at 1/8 of the size, and if a row has only one or two samples.
         (self.horizontal, self.vertical) = match (mcu_width / own_width, mcu_height / own_height) {
@@ -140,7 +144,7 @@ impl Plane {
         self.steps = *steps;
         // Decoding of the previous picture may have failed and left coefficients behind.
         self.groups = Self::EMPTY.groups;
-        self.samples.resize((1 + self.rows) * self.stride, 0);
+        self.samples.resize((1 + self.rows_per_mcu_row) * self.stride, 0);
         self.upsampled_row.resize(grid.columns * mcu_width, 0);
         self.vertical_sums.resize(self.width, 0);
         Ok(())
@@ -178,9 +182,9 @@ impl Plane {
         );
     }
 
-    /// Makes room for the next row of MCUs: keeps only the last row of samples.
+    /// Makes room for the next row of MCUs. Keeps only the last row of samples, which interpolation needs.
     pub(crate) fn advance(&mut self) {
-        let last = self.rows * self.stride;
+        let last = self.rows_per_mcu_row * self.stride;
         self.samples.copy_within(last.., 0);
     }
 
@@ -195,7 +199,7 @@ impl Plane {
             Upsampling::Triangle => row / 2,
         };
         // `samples` begins one row before the row of MCUs.
-        let offset = |sample_row: usize| (sample_row + 1 - mcu_row * self.rows) * self.stride;
+        let offset = |sample_row: usize| (sample_row + 1 - mcu_row * self.rows_per_mcu_row) * self.stride;
         let mut samples = &self.samples[offset(nearest)..][..self.stride];
         if self.vertical == Upsampling::Triangle {
             let (next_nearest, bias) = if row.is_multiple_of(2) {
@@ -239,8 +243,9 @@ impl Plane {
 /// after `near` (`bias` is 2).
 #[inline(always)]
 fn interpolate(near: u8, far: u8, bias: u16) -> u8 {
-    let [low, _] = ((3 * u16::from(near) + u16::from(far) + bias) >> 2).to_le_bytes();
-    low
+    // The sum fits in the low byte.
+    let [sum, _] = ((3 * u16::from(near) + u16::from(far) + bias) >> 2).to_le_bytes();
+    sum
 }
 
 /// Doubles the number of samples in a row.

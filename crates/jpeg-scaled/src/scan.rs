@@ -21,11 +21,13 @@ struct McuBlock {
     row: usize,
     /// Number of the component's blocks per MCU in the horizontal direction.
     blocks_across: usize,
+    /// Index of the component's Huffman table for DC coefficients.
     dc_table: usize,
+    /// Index of the component's Huffman table for AC coefficients.
     ac_table: usize,
 }
 
-/// The only scan of a picture, and the position up to which it is decoded.
+/// The state of decoding the scan. A supported file has only one scan.
 pub(crate) struct Scan<'a> {
     bytes: &'a [u8],
     reader: BitReader,
@@ -88,13 +90,14 @@ impl<'a> Scan<'a> {
             match self.decode_mcu(&mut reader, tables, planes, column) {
                 Ok(()) if reader.is_overrun() => return Err(self.overrun_error(&reader)),
                 Ok(()) => {}
-                // An invalid code near the last bit results from the padding, so the data ends too early.
+                // Padding after the data may form an invalid code. The error is then that the data ends too
+                // early.
                 Err(_) if reader.is_nearly_overrun() => return Err(self.overrun_error(&reader)),
                 Err(error) => return Err(error),
             }
         }
         self.reader = reader;
-        // If the last group of a row of blocks is incomplete, it is not transformed yet.
+        // `decode_mcu` transforms only complete groups. The last group of a row of blocks may be incomplete.
         for block in &self.blocks[..self.block_count] {
             let block_columns = columns * block.blocks_across;
             if block.column == 0 && !block_columns.is_multiple_of(LANES) {

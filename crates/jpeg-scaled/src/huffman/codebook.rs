@@ -9,12 +9,12 @@ pub(super) struct Codebook {
     /// The codes of each length. The index is the length in bits.
     by_length: [Codewords; 17],
     symbols: [u8; 256],
-    /// Length and symbol of the code at the start of [`SHORT_BITS`] bits. The index is the value of these
-    /// bits. The length is 0 if the code has more than [`SHORT_BITS`] bits.
+    /// Length and symbol of the code at the start of the next [`SHORT_BITS`] bits, which are the index. The
+    /// length is 0 if the code is longer than [`SHORT_BITS`] or invalid.
     short_codes: [(u8, u8); 1 << SHORT_BITS],
 }
 
-/// Maximum length of the codes in [`Codebook::short_codes`]. Most codes that are missing in the look-up
+/// Maximum length of the codes in [`Codebook::short_codes`]. Most codes that are missing from the look-up
 /// tables are short; they are missing because the value after them is long.
 const SHORT_BITS: u8 = 8;
 
@@ -59,9 +59,9 @@ impl Codebook {
         }
         let mut short_codes = Self::EMPTY.short_codes;
         for length in 1..=SHORT_BITS {
-            let rest = SHORT_BITS - length;
+            let unused_bits = SHORT_BITS - length;
             for (code, symbol) in self.codes_of_length(length.into()) {
-                short_codes[(code << rest) as usize..][..1 << rest].fill((length, symbol));
+                short_codes[(code << unused_bits) as usize..][..1 << unused_bits].fill((length, symbol));
             }
         }
         self.short_codes = short_codes;

@@ -1,6 +1,6 @@
-//! Decodes most coefficients of a file with look-up tables, whose index is the next bits of the file.
+//! Decodes most coefficients with look-up tables. The index into a table is the next bits of the file.
 //!
-//! A look-up decodes a code together with the value after it. If two such pairs are short, one look-up
+//! A look-up decodes a code together with the value after it. If two such pairs are short enough, one look-up
 //! decodes both. The complete [`Codebook`] decodes the codes that a look-up cannot decode.
 
 use super::{
@@ -56,7 +56,7 @@ impl DcTable {
         self.entries[(bits >> (64 - DC_LOOKUP_BITS)) as usize]
     }
 
-    /// Returns the length of the code at the start of `bits` and the length of the value after it.
+    /// Returns the length in bits of the code at the start of `bits`, and of the value after it.
     pub(crate) fn find_code(&self, bits: u64) -> Option<(u32, u32)> {
         self.codes.find(bits).map(|code| (code.length, code.symbol.into()))
     }
@@ -68,42 +68,44 @@ pub(crate) struct AcTable {
     codes: Codebook,
 }
 
-/// The result of a look-up.
-///
-/// The next bits begin with one of:
+/// An entry of an [`AcTable`]. The bits that select the entry begin with one of:
 /// - one or two coefficients, each after a run of zeros
-/// - a coefficient and the end of the block
-/// - the end of the block
-/// - nothing, because the code and its value are too long for the table or invalid
+/// - a coefficient, after a run of zeros, and the end of the block
+/// - only the end of the block
+/// - a code that the table cannot decode, because it is invalid or too long together with its value
 ///
 /// The fields are packed into 32 bits, from the lowest bit up:
 ///
 /// | bits | field |
 /// |--:|---|
 /// | 8 | number of bits to consume |
-/// | 8 | number of coefficients to advance by, or one of the constants below |
+/// | 8 | number of coefficients to advance by, or `END`, `COEFFICIENT_AND_END` or `NOT_FOUND` |
 /// | 4 | number of zeros before the first coefficient |
 /// | 6 | the first coefficient |
 /// | 6 | the last coefficient, equal to the first if there is only one |
 ///
 /// The number of bits comes first because shift instructions use only the low bits of their operand. The
-/// constants are larger than the 64 coefficients of a block, so that one comparison finds all of them.
+/// three constants are greater than 64, the number of coefficients in a block, so that one comparison detects
+/// them.
 #[derive(Clone, Copy)]
 pub(crate) struct AcEntry(u32);
 
 impl AcEntry {
+    /// Position increment of an entry that is only the end of the block.
     const END: u32 = 65;
+    /// Position increment of an entry that is a coefficient and the end of the block.
     const COEFFICIENT_AND_END: u32 = 66;
+    /// Position increment of an entry for bits that the table cannot decode.
     const NOT_FOUND: u32 = 67;
 
-    /// The entry of bits that the table cannot decode.
+    /// The entry for bits that the table cannot decode.
     const NONE: Self = Self(Self::NOT_FOUND << 8);
 
-    fn new(bit_count: u8, advance: u32, zeros: u8, first: i16, last: i16) -> Self {
+    fn new(bit_count: u8, position_increment: u32, zeros: u8, first: i16, last: i16) -> Self {
         let low_six_bits = |value: i16| u32::from(value.cast_unsigned() & 63);
         Self(
             u32::from(bit_count)
-                | advance << 8
+                | position_increment << 8
                 | u32::from(zeros) << 16
                 | low_six_bits(first) << 20
                 | low_six_bits(last) << 26,
@@ -119,20 +121,20 @@ impl AcEntry {
     /// Returns the number of coefficients to advance by, zeros included. The number is at least 65 if the
     /// block ends with this entry or if the table cannot decode the bits.
     #[inline(always)]
-    pub(crate) fn advances_position_by(self) -> usize {
+    pub(crate) fn position_increment(self) -> usize {
         (self.0 >> 8 & 0xFF) as usize
     }
 
     /// Returns true if the entry is only the end of the block.
     #[inline(always)]
     pub(crate) fn is_end_of_block(self) -> bool {
-        self.advances_position_by() == Self::END as usize
+        self.position_increment() == Self::END as usize
     }
 
     /// Returns true if the block ends after [`AcEntry::first_coefficient`].
     #[inline(always)]
     pub(crate) fn is_coefficient_and_end(self) -> bool {
-        self.advances_position_by() == Self::COEFFICIENT_AND_END as usize
+        self.position_increment() == Self::COEFFICIENT_AND_END as usize
     }
 
     /// Returns the number of zeros before the first coefficient.
@@ -167,8 +169,8 @@ impl AcTable {
                 *entry = AcEntry::NONE;
                 continue;
             };
-            // `rest` is the bits of the index after the first code and value, followed by zeros in place of
-            // the unknown bits.
+            // `rest` holds the bits of the index after the first code and value, followed by zeros in place
+            // of the bits that are not part of the index.
             let rest = (index << first.bit_count) % decoded.len();
             let second = decoded[rest]
                 .filter(|second| u32::from(first.bit_count + second.bit_count) <= AC_LOOKUP_BITS);
@@ -183,8 +185,8 @@ impl AcTable {
         self.entries[(bits >> (64 - AC_LOOKUP_BITS)) as usize]
     }
 
-    /// Returns the length of the code at the start of `bits`, the code's number of zeros, and the length of
-    /// the coefficient after the code.
+    /// Returns the length in bits of the code at the start of `bits`, the number of zeros before the
+    /// coefficient, and the length in bits of the coefficient after the code.
     pub(crate) fn find_code(&self, bits: u64) -> Option<(u32, usize, u32)> {
         let Code { length, symbol } = self.codes.find(bits)?;
         Some((length, usize::from(symbol >> 4), u32::from(symbol & 15)))
@@ -239,8 +241,14 @@ impl CodedValue {
                 value,
             ),
             Some(second) if second.fits_entry() => {
-                let advance = self.coefficient_count() + second.coefficient_count();
-                AcEntry::new(bit_count + second.bit_count, advance, self.zeros(), value, second.value)
+                let position_increment = self.coefficient_count() + second.coefficient_count();
+                AcEntry::new(
+                    bit_count + second.bit_count,
+                    position_increment,
+                    self.zeros(),
+                    value,
+                    second.value,
+                )
             }
             _ => AcEntry::new(bit_count, self.coefficient_count(), self.zeros(), value, value),
         }
@@ -249,19 +257,20 @@ impl CodedValue {
 
 /// Decodes the start of every possible input of a table with `INPUTS` entries.
 ///
-/// An element is `None` if the input does not contain a whole code and its value.
+/// An element is `None` if its input is too short for the code and the value, or begins with an invalid code.
 fn decode_all_inputs<const INPUTS: usize>(codes: &Codebook) -> [Option<CodedValue>; INPUTS] {
-    let width = INPUTS.trailing_zeros();
+    let index_bits = INPUTS.trailing_zeros();
     let mut decoded = [None; INPUTS];
-    for length in 1..=width {
+    for length in 1..=index_bits {
         for (code, symbol) in codes.codes_of_length(length) {
             let size = u32::from(symbol & 15);
-            let Some(rest) = width.checked_sub(length + size) else { continue };
+            let Some(unused_bits) = index_bits.checked_sub(length + size) else { continue };
             for bits in 0..1 << size {
-                let (first, value) = ((code << size | u32::from(bits)) << rest, extend(bits, size));
-                #[expect(clippy::cast_possible_truncation, reason = "it is at most `width`")]
+                let first_index = (code << size | u32::from(bits)) << unused_bits;
+                #[expect(clippy::cast_possible_truncation, reason = "the sum is at most `index_bits`")]
                 let bit_count = (length + size) as u8;
-                decoded[first as usize..][..1 << rest].fill(Some(CodedValue { bit_count, symbol, value }));
+                let coded_value = CodedValue { bit_count, symbol, value: extend(bits, size) };
+                decoded[first_index as usize..][..1 << unused_bits].fill(Some(coded_value));
             }
         }
     }

@@ -4,23 +4,23 @@ use jpeg_scaled::Scale;
 use proptest::{prelude::*, test_runner::TestRunner};
 
 use crate::{
-    files::{Recipe, decode, proptest_config, recipes},
+    files::{TestPicture, decode, proptest_config, test_pictures},
     naive,
 };
 
 /// Maximum difference of a value from its exact result.
 ///
-/// Luminance and colour differences are rounded twice each, and a colour difference is multiplied by up to
-/// 1.772.
+/// Luminance and colour differences are each rounded twice, and the conversion to RGB multiplies a colour
+/// difference by up to 1.772.
 const MAX_DIFFERENCE: f64 = 4.0;
 
-/// Decodes the picture of `recipe` at `scale` and returns the largest difference of a value from its exact
+/// Encodes a picture, decodes it at `scale` and returns the largest difference of a value from its exact
 /// result.
-fn max_difference(recipe: &Recipe, scale: Scale) -> f64 {
-    let file = recipe.encode();
+fn max_difference(test_picture: &TestPicture, scale: Scale) -> f64 {
+    let file = test_picture.encode();
     let (width, height, rgb) = decode(&file, scale).unwrap();
     let (expected_width, expected_height) =
-        (scale.apply(recipe.width.into()), scale.apply(recipe.height.into()));
+        (scale.apply(test_picture.width.into()), scale.apply(test_picture.height.into()));
     assert_eq!((width, height), (expected_width, expected_height));
     let expected = naive::decode(&file, scale.denominator() as usize);
     assert_eq!(rgb.len(), expected.len());
@@ -33,9 +33,9 @@ fn max_difference(recipe: &Recipe, scale: Scale) -> f64 {
 #[test]
 fn any_picture_at_any_scale_is_close_to_its_exact_pixels() {
     TestRunner::new(proptest_config(400))
-        .run(&recipes(), |recipe| {
+        .run(&test_pictures(), |test_picture| {
             for scale in Scale::ALL {
-                let difference = max_difference(&recipe, scale);
+                let difference = max_difference(&test_picture, scale);
                 prop_assert!(difference <= MAX_DIFFERENCE, "{difference} at {scale:?}");
             }
             Ok(())

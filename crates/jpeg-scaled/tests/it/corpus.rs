@@ -1,11 +1,11 @@
-//! Replays the corpus of the fuzz target, which has initial files and files that the fuzzer has found.
+//! Replays the corpus of the fuzz target: its initial files and the files that the fuzzer has found.
 
 use std::{fs, path::PathBuf};
 
 use jpeg_scaled::{ColourSpace, Decoder, JpegHeader, Scale};
 
 use crate::files::{
-    Recipe, entropy_coded_start, segment_position, usual_file, usual_recipe, with_component_ids,
+    TestPicture, entropy_coded_start, segment_position, usual_file, usual_picture, with_component_ids,
     with_inserted, without_segment,
 };
 
@@ -48,20 +48,20 @@ fn every_file_of_the_fuzz_corpus_is_decoded_or_refused() {
 #[test]
 #[ignore = "writes the initial files of the fuzz corpus"]
 fn write_fuzz_corpus() {
-    let small = Recipe { width: 19, height: 21, ..usual_recipe() };
-    let sampled = |across, down| Recipe { sampling: Some((across, down)), ..small.clone() }.encode();
-    let restarts = Recipe { restart_interval: 1, width: 40, ..small.clone() }.encode();
+    let small = TestPicture { width: 19, height: 21, ..usual_picture() };
+    let sampled = |across, down| TestPicture { sampling: Some((across, down)), ..small.clone() }.encode();
+    let restarts = TestPicture { restart_interval: 1, width: 40, ..small.clone() }.encode();
     let file = usual_file();
     let middle = usize::midpoint(entropy_coded_start(&file), file.len());
-    let mut wide = file.clone();
-    wide[segment_position(&file, 0xC0) + 7] = 2;
+    let mut too_wide = file.clone();
+    too_wide[segment_position(&file, 0xC0) + 7] = 2;
     let files: [(&str, Vec<u8>); 14] = [
         ("420", file.clone()),
-        ("420-fine", Recipe { quality: 100, noise: 255, ..small.clone() }.encode()),
+        ("420-fine", TestPicture { quality: 100, noise: 255, ..small.clone() }.encode()),
         ("422", sampled(2, 1)),
         ("440", sampled(1, 2)),
         ("444", sampled(1, 1)),
-        ("grey", Recipe { sampling: None, ..small.clone() }.encode()),
+        ("grey", TestPicture { sampling: None, ..small.clone() }.encode()),
         ("rgb", with_component_ids(&without_segment(&sampled(1, 1), 0xE0), *b"RGB")),
         ("restarts", restarts.clone()),
         ("restarts-cut", restarts[..restarts.len() - 30].to_vec()),
@@ -69,7 +69,7 @@ fn write_fuzz_corpus() {
         ("marker-inside", with_inserted(&file, middle, b"\xFF\xD3")),
         ("no-tables", without_segment(&file, 0xC4)),
         ("no-pixels", file[..entropy_coded_start(&file)].to_vec()),
-        ("wider-than-it-is", wide),
+        ("width-too-large", too_wide),
     ];
     fs::create_dir_all(corpus_folder()).unwrap();
     for (name, file) in files {

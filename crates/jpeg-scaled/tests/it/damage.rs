@@ -5,12 +5,12 @@ use std::cell::RefCell;
 use jpeg_scaled::{Decoder, Error, JpegHeader, Scale};
 use proptest::{prelude::*, sample::Index, test_runner::TestRunner};
 
-use crate::files::{decode, proptest_config, recipes, to_rgb};
+use crate::files::{decode, proptest_config, test_pictures, to_rgb};
 
-/// Decodes at every scale if the header announces a small picture, as a caller with a size limit does.
+/// Decodes a file at every scale if its header announces a small picture, as a caller with a size limit does.
 fn decode_if_small(decoder: &mut Decoder, file: &[u8]) {
-    let small = |header: JpegHeader| header.width <= 2048 && header.height <= 2048;
-    if !JpegHeader::read(file).is_ok_and(small) {
+    let is_small = |header: JpegHeader| header.width <= 2048 && header.height <= 2048;
+    if !JpegHeader::read(file).is_ok_and(is_small) {
         return;
     }
     for scale in Scale::ALL {
@@ -25,22 +25,26 @@ fn decode_if_small(decoder: &mut Decoder, file: &[u8]) {
     }
 }
 
-/// A change to a file. An index is a position in the file.
+/// A change to a file. [`Index`] selects the position of the change.
 #[derive(Clone, Debug)]
 enum Damage {
+    /// Replaces a byte.
     Overwrite(Index, u8),
+    /// Inverts a bit, 0 to 7.
     FlipBit(Index, u8),
+    /// Inserts bytes.
     Insert(Index, Vec<u8>),
+    /// Removes this many bytes.
     Remove(Index, usize),
 }
 
 fn damages() -> impl Strategy<Value = Vec<Damage>> {
     let damage = prop_oneof![
-        (any::<Index>(), any::<u8>()).prop_map(|(at, byte)| Damage::Overwrite(at, byte)),
-        (any::<Index>(), 0..8u8).prop_map(|(at, bit)| Damage::FlipBit(at, bit)),
+        (any::<Index>(), any::<u8>()).prop_map(|(index, byte)| Damage::Overwrite(index, byte)),
+        (any::<Index>(), 0..8u8).prop_map(|(index, bit)| Damage::FlipBit(index, bit)),
         (any::<Index>(), prop::collection::vec(any::<u8>(), 1..5))
-            .prop_map(|(at, bytes)| Damage::Insert(at, bytes)),
-        (any::<Index>(), 1..5usize).prop_map(|(at, length)| Damage::Remove(at, length)),
+            .prop_map(|(index, bytes)| Damage::Insert(index, bytes)),
+        (any::<Index>(), 1..5usize).prop_map(|(index, length)| Damage::Remove(index, length)),
     ];
     prop::collection::vec(damage, 1..6)
 }
@@ -48,21 +52,21 @@ fn damages() -> impl Strategy<Value = Vec<Damage>> {
 fn apply_damages(mut file: Vec<u8>, damages: &[Damage]) -> Vec<u8> {
     for damage in damages {
         match damage {
-            Damage::Overwrite(at, byte) => {
-                let at = at.index(file.len());
-                file[at] = *byte;
+            Damage::Overwrite(index, byte) => {
+                let position = index.index(file.len());
+                file[position] = *byte;
             }
-            Damage::FlipBit(at, bit) => {
-                let at = at.index(file.len());
-                file[at] ^= 1 << bit;
+            Damage::FlipBit(index, bit) => {
+                let position = index.index(file.len());
+                file[position] ^= 1 << bit;
             }
-            Damage::Insert(at, bytes) => {
-                let at = at.index(file.len());
-                file.splice(at..at, bytes.iter().copied());
+            Damage::Insert(index, bytes) => {
+                let position = index.index(file.len());
+                file.splice(position..position, bytes.iter().copied());
             }
-            Damage::Remove(at, length) => {
-                let at = at.index(file.len());
-                file.drain(at..(at + length).min(file.len() - 1));
+            Damage::Remove(index, length) => {
+                let position = index.index(file.len());
+                file.drain(position..(position + length).min(file.len() - 1));
             }
         }
     }
@@ -73,9 +77,9 @@ fn apply_damages(mut file: Vec<u8>, damages: &[Damage]) -> Vec<u8> {
 fn damaged_files_never_cause_a_panic() {
     let decoder = RefCell::new(Decoder::default());
     TestRunner::new(proptest_config(2000))
-        .run(&(recipes(), damages()), |(recipe, damages)| {
-            // All files share a decoder, whose state after one file must not affect the next file.
-            decode_if_small(&mut decoder.borrow_mut(), &apply_damages(recipe.encode(), &damages));
+        .run(&(test_pictures(), damages()), |(test_picture, damages)| {
+            // All files share a decoder, to check that one file does not affect the decoding of the next.
+            decode_if_small(&mut decoder.borrow_mut(), &apply_damages(test_picture.encode(), &damages));
             Ok(())
         })
         .unwrap();
@@ -86,8 +90,8 @@ fn random_bytes_after_a_valid_header_never_cause_a_panic() {
     let decoder = RefCell::new(Decoder::default());
     let bytes = prop::collection::vec(any::<u8>(), 0..2000);
     TestRunner::new(proptest_config(500))
-        .run(&(recipes(), bytes), |(recipe, bytes)| {
-            let file = recipe.encode();
+        .run(&(test_pictures(), bytes), |(test_picture, bytes)| {
+            let file = test_picture.encode();
             let header = &file[..crate::files::entropy_coded_start(&file)];
             decode_if_small(&mut decoder.borrow_mut(), &[header, &bytes].concat());
             Ok(())
@@ -96,25 +100,26 @@ fn random_bytes_after_a_valid_header_never_cause_a_panic() {
 }
 
 #[test]
-fn a_cut_file_is_truncated_unless_only_its_end_marker_is_missing() {
+fn decoding_a_cut_file_fails_with_truncated_unless_only_the_end_marker_is_missing() {
     let cuts = prop::collection::vec(any::<Index>(), 40);
     TestRunner::new(proptest_config(300))
-        .run(&(recipes(), cuts), |(recipe, cuts)| {
-            let file = recipe.encode();
-            let last = file.len() - 12..file.len();
-            let lengths: Vec<usize> = cuts.iter().map(|cut| cut.index(file.len())).chain(last).collect();
+        .run(&(test_pictures(), cuts), |(test_picture, cuts)| {
+            let file = test_picture.encode();
+            let last_lengths = file.len() - 12..file.len();
+            let lengths = cuts.iter().map(|cut| cut.index(file.len()));
+            let lengths: Vec<usize> = lengths.chain(last_lengths).collect();
             for scale in Scale::ALL {
                 let whole = decode(&file, scale).unwrap();
                 for &length in &lengths {
                     match decode(&file[..length], scale) {
                         Ok(pixels) => {
                             // Only the end marker and a byte of padding may be missing.
-                            prop_assert!(length + 3 >= file.len(), "{length} of {} bytes", file.len());
+                            prop_assert!(length + 3 >= file.len(), "cut to {length} of {} bytes", file.len());
                             prop_assert_eq!(&pixels, &whole);
                         }
                         Err(error) => {
                             prop_assert_eq!(error, Error::Truncated);
-                            prop_assert!(length < file.len() - 2, "{length} of {} bytes", file.len());
+                            prop_assert!(length < file.len() - 2, "cut to {length} of {} bytes", file.len());
                         }
                     }
                 }
@@ -128,8 +133,8 @@ fn a_cut_file_is_truncated_unless_only_its_end_marker_is_missing() {
 fn a_used_decoder_decodes_like_a_new_one() {
     let decoder = RefCell::new(Decoder::default());
     TestRunner::new(proptest_config(200))
-        .run(&(recipes(), damages()), |(recipe, damages)| {
-            let file = recipe.encode();
+        .run(&(test_pictures(), damages()), |(test_picture, damages)| {
+            let file = test_picture.encode();
             decode_if_small(&mut decoder.borrow_mut(), &apply_damages(file.clone(), &damages));
             for scale in Scale::ALL {
                 let expected = decode(&file, scale).unwrap();

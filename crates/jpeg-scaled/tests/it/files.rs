@@ -4,12 +4,13 @@ use jpeg_encoder::{ColorType, Encoder, SamplingFactor};
 use jpeg_scaled::{Decoder, Error, Picture, Scale};
 use proptest::{prelude::*, sample::select, test_runner::Config};
 
-/// A picture and the settings of its encoder.
+/// The settings with which a test picture is drawn and encoded.
 #[derive(Clone, Debug)]
-pub(crate) struct Recipe {
+pub(crate) struct TestPicture {
     pub(crate) width: u16,
     pub(crate) height: u16,
-    /// Numbers of luminance blocks per MCU, 1 or 2, horizontally and vertically; `None` for a grey picture.
+    /// Number of luminance blocks per MCU, horizontally and vertically, each 1 or 2. `None` makes the picture
+    /// grey.
     pub(crate) sampling: Option<(u8, u8)>,
     pub(crate) quality: u8,
     /// Number of MCUs between restart markers, or 0 for a file without restart markers.
@@ -20,12 +21,12 @@ pub(crate) struct Recipe {
 }
 
 /// Generates small pictures with every combination of settings.
-pub(crate) fn recipes() -> impl Strategy<Value = Recipe> {
+pub(crate) fn test_pictures() -> impl Strategy<Value = TestPicture> {
     let sampling = select(vec![None, Some((1, 1)), Some((2, 1)), Some((1, 2)), Some((2, 2))]);
     let restart_interval = prop_oneof![Just(0), 1..8u16];
     let noise = select(vec![0, 8, 64, 255]);
     (1..70u16, 1..70u16, sampling, 1..101u8, restart_interval, noise, any::<u64>()).prop_map(
-        |(width, height, sampling, quality, restart_interval, noise, seed)| Recipe {
+        |(width, height, sampling, quality, restart_interval, noise, seed)| TestPicture {
             width,
             height,
             sampling,
@@ -49,8 +50,8 @@ pub(crate) fn next_random(state: &mut u64) -> u8 {
     state.to_be_bytes()[0]
 }
 
-impl Recipe {
-    /// Draws RGB pixels: waves, an edge and noise.
+impl TestPicture {
+    /// Draws the picture, which consists of waves, an edge and noise, and returns its RGB pixels.
     pub(crate) fn pixels(&self) -> Vec<u8> {
         let mut random = self.seed | 1;
         let mut pixels = Vec::new();
@@ -58,10 +59,12 @@ impl Recipe {
             for x in 0..self.width {
                 let (across, down) = (f32::from(x), f32::from(y));
                 let edge = if x + 2 * y > self.width { 40.0 } else { 0.0 };
-                for (wave, base) in [(9.0f32, 120.0f32), (17.0, 90.0), (31.0, 150.0)] {
+                for (wavelength, base) in [(9.0f32, 120.0f32), (17.0, 90.0), (31.0, 150.0)] {
                     let noise = f32::from(self.noise) * (f32::from(next_random(&mut random)) / 255.0 - 0.5);
-                    let value =
-                        base + edge + 60.0 * (across / wave).sin() * (down / wave + 1.0).cos() + noise;
+                    let value = base
+                        + edge
+                        + 60.0 * (across / wavelength).sin() * (down / wavelength + 1.0).cos()
+                        + noise;
                     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped")]
                     pixels.push(value.clamp(0.0, 255.0) as u8);
                 }
@@ -90,14 +93,14 @@ impl Recipe {
     }
 }
 
-/// Encodes [`usual_recipe`].
+/// Encodes [`usual_picture`].
 pub(crate) fn usual_file() -> Vec<u8> {
-    usual_recipe().encode()
+    usual_picture().encode()
 }
 
 /// A coloured picture of 45×37 pixels with the most common settings.
-pub(crate) fn usual_recipe() -> Recipe {
-    Recipe {
+pub(crate) fn usual_picture() -> TestPicture {
+    TestPicture {
         width: 45,
         height: 37,
         sampling: Some((2, 2)),
@@ -111,7 +114,7 @@ pub(crate) fn usual_recipe() -> Recipe {
 /// Width, height and pixels.
 pub(crate) type Pixels = (u32, u32, Vec<u8>);
 
-/// Decodes with a new decoder.
+/// Decodes a file to RGB with a new decoder.
 pub(crate) fn decode(file: &[u8], scale: Scale) -> Result<Pixels, Error> {
     let mut decoder = Decoder::default();
     let picture = decoder.decode(file, scale)?;
@@ -120,11 +123,11 @@ pub(crate) fn decode(file: &[u8], scale: Scale) -> Result<Pixels, Error> {
 
 /// Returns the index of the 0xFF byte of the first segment with `marker`.
 pub(crate) fn segment_position(file: &[u8], marker: u8) -> usize {
-    let mut at = 2;
-    while file[at + 1] != marker {
-        at += 2 + usize::from(u16::from_be_bytes([file[at + 2], file[at + 3]]));
+    let mut position = 2;
+    while file[position + 1] != marker {
+        position += 2 + usize::from(u16::from_be_bytes([file[position + 2], file[position + 3]]));
     }
-    at
+    position
 }
 
 /// Returns the index of the first entropy-coded byte.
@@ -133,16 +136,16 @@ pub(crate) fn entropy_coded_start(file: &[u8]) -> usize {
     scan + 2 + usize::from(u16::from_be_bytes([file[scan + 2], file[scan + 3]]))
 }
 
-/// Returns `file` with `bytes` inserted at index `at`.
-pub(crate) fn with_inserted(file: &[u8], at: usize, bytes: &[u8]) -> Vec<u8> {
-    [&file[..at], bytes, &file[at..]].concat()
+/// Returns `file` with `bytes` inserted at index `position`.
+pub(crate) fn with_inserted(file: &[u8], position: usize, bytes: &[u8]) -> Vec<u8> {
+    [&file[..position], bytes, &file[position..]].concat()
 }
 
 /// Returns `file` without the first segment with `marker`.
 pub(crate) fn without_segment(file: &[u8], marker: u8) -> Vec<u8> {
-    let at = segment_position(file, marker);
-    let length = usize::from(u16::from_be_bytes([file[at + 2], file[at + 3]]));
-    [&file[..at], &file[at + 2 + length..]].concat()
+    let start = segment_position(file, marker);
+    let length = usize::from(u16::from_be_bytes([file[start + 2], file[start + 3]]));
+    [&file[..start], &file[start + 2 + length..]].concat()
 }
 
 /// Returns `file`, which has three components, with `ids` as component identifiers.
@@ -156,10 +159,10 @@ pub(crate) fn with_component_ids(file: &[u8], ids: [u8; 3]) -> Vec<u8> {
     file
 }
 
-/// Returns the pixels as RGB. Grey values are repeated three times.
+/// Returns the pixels as RGB. A grey value becomes three equal values.
 pub(crate) fn to_rgb(picture: &Picture<'_>) -> Vec<u8> {
-    let count = picture.width as usize * picture.height as usize;
-    match picture.pixels.len() / count {
+    let pixel_count = picture.width as usize * picture.height as usize;
+    match picture.pixels.len() / pixel_count {
         1 => picture.pixels.iter().flat_map(|&level| [level; 3]).collect(),
         _ => picture.pixels.to_vec(),
     }

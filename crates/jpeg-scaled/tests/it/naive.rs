@@ -1,5 +1,4 @@
-//! Implements a decoder that computes the standard's definitions in floating point, without optimisation or
-//! rounding.
+//! Implements the standard's definitions in floating point, without optimisation or rounding.
 
 use std::{
     collections::HashMap,
@@ -10,7 +9,7 @@ use crate::files::{entropy_coded_start, segment_position};
 
 /// Computes the row and column of each coefficient in zigzag order.
 fn zigzag_order() -> Vec<(usize, usize)> {
-    let mut order: Vec<(usize, usize)> = (0..64).map(|at| (at / 8, at % 8)).collect();
+    let mut order: Vec<(usize, usize)> = (0..64).map(|index| (index / 8, index % 8)).collect();
     order.sort_by_key(|&(row, column)| {
         let diagonal = row + column;
         (diagonal, if diagonal % 2 == 0 { column } else { row })
@@ -77,9 +76,12 @@ impl BitReader<'_> {
 /// Symbols, by the length and the bits of their codes.
 type Codes = HashMap<(usize, usize), u8>;
 
-/// The contents of a file's segments. The first component uses the first table of each kind, and the other
-/// components use the second table.
+/// The contents of a file's segments.
+///
+/// The first component is assumed to use the first DC table and the first AC table, and the other components
+/// the second tables. The files that the tests encode meet this assumption.
 struct ParsedHeaders {
+    /// Width and height in pixels.
     size: (usize, usize),
     components: Vec<Component>,
     quantization_tables: Vec<Vec<f64>>,
@@ -97,13 +99,14 @@ fn parse_headers(file: &[u8]) -> ParsedHeaders {
         ac_tables: Vec::new(),
         restart_interval: 0,
     };
-    let mut at = 2;
-    while at < segment_position(file, 0xDA) {
-        let length = usize::from(u16::from_be_bytes([file[at + 2], file[at + 3]]));
-        let segment = &file[at + 4..at + 2 + length];
-        match file[at + 1] {
+    let mut position = 2;
+    while position < segment_position(file, 0xDA) {
+        let length = usize::from(u16::from_be_bytes([file[position + 2], file[position + 3]]));
+        let segment = &file[position + 4..position + 2 + length];
+        match file[position + 1] {
             0xC0 => {
-                let side = |at: usize| usize::from(u16::from_be_bytes([segment[at], segment[at + 1]]));
+                let side =
+                    |start: usize| usize::from(u16::from_be_bytes([segment[start], segment[start + 1]]));
                 headers.size = (side(3), side(1));
                 headers.components = segment[6..]
                     .chunks(3)
@@ -132,7 +135,7 @@ fn parse_headers(file: &[u8]) -> ParsedHeaders {
             0xDD => headers.restart_interval = usize::from(u16::from_be_bytes([segment[0], segment[1]])),
             _ => {}
         }
-        at += 2 + length;
+        position += 2 + length;
     }
     if let [only] = &mut headers.components[..] {
         (only.blocks_across, only.blocks_down) = (1, 1);
@@ -171,7 +174,7 @@ impl Plane {
         self.samples[y * self.width + x]
     }
 
-    /// Averages squares of `across` × `down` samples.
+    /// Replaces each rectangle of `across` × `down` samples by its mean.
     fn average(&self, across: usize, down: usize) -> Self {
         let (width, height) = (self.width / across, self.samples.len() / self.width / down);
         let mut samples = Vec::new();
@@ -245,8 +248,8 @@ fn max_blocks(headers: &ParsedHeaders) -> (usize, usize) {
     (max(|component| component.blocks_across), max(|component| component.blocks_down))
 }
 
-/// Returns the sample at `position` of a row or column that is doubled from `length` samples: ¾ of the
-/// nearest sample and ¼ of the next nearest.
+/// Returns the sample at `position` of a row or column whose `length` samples are doubled: ¾ of the nearest
+/// sample plus ¼ of the next nearest.
 fn interpolate(position: usize, length: usize, sample: impl Fn(usize) -> f64) -> f64 {
     let nearest = position / 2;
     let next_nearest =
@@ -256,37 +259,39 @@ fn interpolate(position: usize, length: usize, sample: impl Fn(usize) -> f64) ->
 
 /// Decodes a file at 1/`denominator` of its size to red, green and blue values between 0 and 255.
 ///
-/// Luminance is averaged over squares of `denominator` samples on each side. Colour differences that have
+/// Luminance is averaged over squares of `denominator` × `denominator` samples. Colour differences that have
 /// half the samples in both directions are averaged over squares of half that side.
 pub(crate) fn decode(file: &[u8], denominator: usize) -> Vec<f64> {
     let (headers, planes) = decode_planes(file);
     let (across, down) = max_blocks(&headers);
     let (width, height) = (headers.size.0.div_ceil(denominator), headers.size.1.div_ceil(denominator));
-    // The two flags of a plane tell whether to double its width and its height.
+    // The two flags of a plane are true if its width or its height must be doubled.
     let scaled: Vec<(Plane, bool, bool)> = (planes.iter().zip(&headers.components))
         .map(|(plane, component)| {
-            let (wide, high) = (across / component.blocks_across == 2, down / component.blocks_down == 2);
+            let (double_width, double_height) =
+                (across / component.blocks_across == 2, down / component.blocks_down == 2);
             // Larger blocks replace the upsampling of a component with half the samples in both directions.
-            let (mut plane, wide, high) = if wide && high && denominator > 1 {
+            let has_larger_blocks = double_width && double_height && denominator > 1;
+            let (mut plane, double_width, double_height) = if has_larger_blocks {
                 (plane.average(denominator / 2, denominator / 2), false, false)
             } else {
-                (plane.average(denominator, denominator), wide, high)
+                (plane.average(denominator, denominator), double_width, double_height)
             };
             // Decoders clamp samples to a byte before upsampling.
             plane.samples.iter_mut().for_each(|sample| *sample = sample.clamp(-128.0, 127.0));
-            (plane, wide, high)
+            (plane, double_width, double_height)
         })
         .collect();
-    let sample = |(plane, wide, high): &(Plane, bool, bool), x: usize, y: usize| {
+    let sample = |(plane, double_width, double_height): &(Plane, bool, bool), x: usize, y: usize| {
         let (own_width, own_height) =
             (headers.size.0.div_ceil(2 * denominator), headers.size.1.div_ceil(2 * denominator));
         // libjpeg repeats samples at 1/8 of the size, and in rows of one or two samples.
-        let repeated = denominator == 8 || (*wide && own_width <= 2);
-        match (wide, high) {
+        let is_repeated = denominator == 8 || (*double_width && own_width <= 2);
+        match (double_width, double_height) {
             (false, false) => plane.sample(x, y),
-            (true, true) if repeated => plane.sample(x / 2, y / 2),
-            (true, _) if repeated => plane.sample(x / 2, y),
-            (_, true) if repeated => plane.sample(x, y / 2),
+            (true, true) if is_repeated => plane.sample(x / 2, y / 2),
+            (true, _) if is_repeated => plane.sample(x / 2, y),
+            (_, true) if is_repeated => plane.sample(x, y / 2),
             (true, true) => interpolate(x, own_width, |x| interpolate(y, own_height, |y| plane.sample(x, y))),
             (true, _) => interpolate(x, own_width, |x| plane.sample(x, y)),
             (_, true) => interpolate(y, own_height, |y| plane.sample(x, y)),

@@ -4,8 +4,8 @@ use jpeg_encoder::{ColorType, Encoder};
 use jpeg_scaled::{ColourSpace, Error, JpegHeader, Scale};
 
 use crate::files::{
-    Recipe, decode, entropy_coded_start, segment_position, usual_file, usual_recipe, with_component_ids,
-    with_inserted, without_segment,
+    TestPicture, decode, entropy_coded_start, segment_position, usual_file, usual_picture,
+    with_component_ids, with_inserted, without_segment,
 };
 
 /// Returns Adobe's APP14 segment with the colour transform `transform`.
@@ -46,7 +46,7 @@ fn the_header_has_the_size_and_the_colour_space_of_the_file() {
     let header = |file: &[u8]| JpegHeader::read(file).unwrap();
     let file = usual_file();
     assert_eq!(header(&file), JpegHeader { width: 45, height: 37, colour_space: ColourSpace::YCbCr });
-    let grey = Recipe { sampling: None, ..usual_recipe() }.encode();
+    let grey = TestPicture { sampling: None, ..usual_picture() }.encode();
     assert_eq!(header(&grey).colour_space, ColourSpace::Grey);
 
     // JFIF implies YCbCr. Without JFIF, Adobe's marker decides; without both, the component identifiers do.
@@ -64,8 +64,8 @@ fn the_header_has_the_size_and_the_colour_space_of_the_file() {
 
 #[test]
 fn samples_of_an_rgb_file_are_not_converted() {
-    let grey = Recipe { sampling: None, ..usual_recipe() };
-    let colourful = Recipe { sampling: Some((1, 1)), ..usual_recipe() };
+    let grey = TestPicture { sampling: None, ..usual_picture() };
+    let colourful = TestPicture { sampling: Some((1, 1)), ..usual_picture() };
     let rgb = with_component_ids(&without_segment(&colourful.encode(), 0xE0), *b"RGB");
     for scale in Scale::ALL {
         let (_, _, as_rgb) = decode(&rgb, scale).unwrap();
@@ -87,7 +87,11 @@ fn comments_fill_bytes_and_trailing_bytes_are_ignored() {
         &file,
         "fill bytes",
     );
-    assert_same_pixels(&[&file[..], b"trailing \xFF\xD8 rubbish \xFF"].concat(), &file, "after the end");
+    assert_same_pixels(
+        &[&file[..], b"trailing \xFF\xD8 rubbish \xFF"].concat(),
+        &file,
+        "bytes after the end marker",
+    );
     let end = file.len() - 2;
     assert_same_pixels(&with_inserted(&file, end, b"\xFF\xFF"), &file, "fill bytes before the end marker");
     assert_same_pixels(&file[..end], &file, "no end marker");
@@ -100,40 +104,40 @@ fn comments_fill_bytes_and_trailing_bytes_are_ignored() {
 #[test]
 fn a_quantisation_table_of_16_bits_is_decoded() {
     let file = usual_file();
-    let at = segment_position(&file, 0xDB);
+    let position = segment_position(&file, 0xDB);
     let mut table = vec![0xFF, 0xDB, 0, 131, 0x10];
-    table.extend(file[at + 5..at + 69].iter().flat_map(|&step| [0, step]));
+    table.extend(file[position + 5..position + 69].iter().flat_map(|&step| [0, step]));
     // This table follows the tables of 8 bits and replaces the first of them.
     assert_same_pixels(&with_inserted(&file, segment_position(&file, 0xC0), &table), &file, "16 bits");
 }
 
 #[test]
 fn missing_or_misordered_restart_markers_are_refused() {
-    let recipe = Recipe { width: 200, restart_interval: 1, ..usual_recipe() };
-    let file = recipe.encode();
+    let test_picture = TestPicture { width: 200, restart_interval: 1, ..usual_picture() };
+    let file = test_picture.encode();
     let markers: Vec<usize> = (entropy_coded_start(&file)..file.len() - 2)
-        .filter(|&at| file[at] == 0xFF && (0xD0..=0xD7).contains(&file[at + 1]))
+        .filter(|&position| file[position] == 0xFF && (0xD0..=0xD7).contains(&file[position + 1]))
         .collect();
     assert_eq!(markers.len(), 13 * 3 - 1);
-    for (number, &at) in markers.iter().enumerate() {
-        assert_same_pixels(&with_inserted(&file, at, b"\xFF"), &file, "a fill byte");
-        assert_eq!(usize::from(file[at + 1] & 7), number % 8);
+    for (number, &position) in markers.iter().enumerate() {
+        assert_same_pixels(&with_inserted(&file, position, b"\xFF"), &file, "a fill byte");
+        assert_eq!(usize::from(file[position + 1] & 7), number % 8);
         let mut wrong = file.clone();
-        wrong[at + 1] ^= 1;
+        wrong[position + 1] ^= 1;
         assert_corrupt(&wrong, "a different restart marker");
-        wrong[at + 1] = 0xD9;
+        wrong[position + 1] = 0xD9;
         for scale in Scale::ALL {
             assert_eq!(decode(&wrong, scale), Err(Error::Truncated));
         }
-        let without_marker = [&file[..at], &file[at + 2..]].concat();
+        let without_marker = [&file[..position], &file[position + 2..]].concat();
         assert!(decode(&without_marker, Scale::Eighth).is_err());
-        assert_unsupported(&with_inserted(&file, at, b"\x12\x34"), "bytes before a restart marker");
+        assert_unsupported(&with_inserted(&file, position, b"\x12\x34"), "bytes before a restart marker");
     }
 }
 
 #[test]
-fn features_outside_the_supported_subset_are_unsupported() {
-    let pixels = usual_recipe().pixels();
+fn features_outside_the_supported_subset_are_refused_as_unsupported() {
+    let pixels = usual_picture().pixels();
     let encode = |set: fn(&mut Encoder<&mut Vec<u8>>)| {
         let mut file = Vec::new();
         let mut encoder = Encoder::new(&mut file, 85);
@@ -147,15 +151,15 @@ fn features_outside_the_supported_subset_are_unsupported() {
         "separate scans per component",
     );
     let mut cmyk = Vec::new();
-    let four = [&pixels[..], &pixels[..45 * 37]].concat();
-    Encoder::new(&mut cmyk, 85).encode(&four, 45, 37, ColorType::Cmyk).unwrap();
+    let cmyk_pixels = [&pixels[..], &pixels[..45 * 37]].concat();
+    Encoder::new(&mut cmyk, 85).encode(&cmyk_pixels, 45, 37, ColorType::Cmyk).unwrap();
     assert_unsupported(&cmyk, "CMYK");
 
     let file = usual_file();
     let (frame, scan) = (segment_position(&file, 0xC0), segment_position(&file, 0xDA));
-    let changed = |at: usize, byte: u8| {
+    let changed = |position: usize, byte: u8| {
         let mut file = file.clone();
-        file[at] = byte;
+        file[position] = byte;
         file
     };
     for marker in [0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF] {
@@ -165,9 +169,9 @@ fn features_outside_the_supported_subset_are_unsupported() {
     let mut late_height = changed(frame + 5, 0);
     late_height[frame + 6] = 0;
     assert_unsupported(&late_height, "a height that follows the scan");
-    let mut thirds = changed(frame + 11, 0x31);
-    thirds[frame + 14] = 0x21;
-    assert_unsupported(&thirds, "a sampling of two thirds");
+    let mut two_thirds = changed(frame + 11, 0x31);
+    two_thirds[frame + 14] = 0x21;
+    assert_unsupported(&two_thirds, "a sampling of two thirds");
     assert_unsupported(&changed(scan + 12, 1), "a part of the coefficients");
     let mut swapped = with_component_ids(&file, [2, 1, 3]);
     swapped[frame + 10] = 1;
@@ -175,7 +179,7 @@ fn features_outside_the_supported_subset_are_unsupported() {
     assert_unsupported(&swapped, "components in another order");
     assert_unsupported(
         &without_segment(&without_segment(&without_segment(&without_segment(&file, 0xC4), 0xC4), 0xC4), 0xC4),
-        "no tables",
+        "no Huffman tables",
     );
     assert_unsupported(&with_inserted(&file, scan, b"rubbish"), "rubbish between segments");
     let end = file.len() - 2;
@@ -184,12 +188,12 @@ fn features_outside_the_supported_subset_are_unsupported() {
 }
 
 #[test]
-fn violations_of_the_standard_are_corrupt() {
+fn violations_of_the_standard_are_refused_as_corrupt() {
     let file = usual_file();
     let (frame, scan) = (segment_position(&file, 0xC0), segment_position(&file, 0xDA));
-    let changed = |at: usize, byte: u8| {
+    let changed = |position: usize, byte: u8| {
         let mut file = file.clone();
-        file[at] = byte;
+        file[position] = byte;
         file
     };
     assert_corrupt(b"\x89PNG\r\n\x1a\n", "no JPEG");
@@ -197,7 +201,7 @@ fn violations_of_the_standard_are_corrupt() {
     assert_corrupt(&with_inserted(&file, scan, &file[frame..scan]), "two frame headers");
     assert_corrupt(&without_segment(&file, 0xC0), "no frame header");
     assert_corrupt(&without_segment(&without_segment(&file, 0xDB), 0xDB), "no quantisation table");
-    assert_corrupt(&changed(frame + 11, 0), "no sampling");
+    assert_corrupt(&changed(frame + 11, 0), "a sampling factor of zero");
     assert_corrupt(&changed(frame + 11, 0x44), "too many blocks");
     assert_corrupt(&changed(frame + 3, 16), "a wrong length");
     assert_corrupt(&changed(scan + 6, 0x44), "a Huffman table with an invalid number");
@@ -208,7 +212,7 @@ fn violations_of_the_standard_are_corrupt() {
 }
 
 #[test]
-fn a_file_that_ends_before_or_in_its_data_is_truncated() {
+fn a_file_that_ends_before_or_in_its_data_is_refused_as_truncated() {
     let file = usual_file();
     for length in [
         0,
@@ -220,7 +224,7 @@ fn a_file_that_ends_before_or_in_its_data_is_truncated() {
         entropy_coded_start(&file) + 20,
     ] {
         for scale in Scale::ALL {
-            assert_eq!(decode(&file[..length], scale), Err(Error::Truncated), "{length}");
+            assert_eq!(decode(&file[..length], scale), Err(Error::Truncated), "cut to {length} bytes");
         }
     }
 }

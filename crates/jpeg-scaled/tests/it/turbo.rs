@@ -9,7 +9,8 @@ use turbojpeg::{Decompressor, Image, PixelFormat, ScalingFactor, Subsamp};
 
 use crate::{
     files::{
-        Pixels, Recipe, decode, proptest_config, recipes, usual_recipe, with_component_ids, without_segment,
+        Pixels, TestPicture, decode, proptest_config, test_pictures, usual_picture, with_component_ids,
+        without_segment,
     },
     reference::{format_line, reference_folder},
 };
@@ -27,12 +28,12 @@ fn decode_with_turbo(file: &[u8], scale: Scale) -> Pixels {
     (u32::try_from(width).unwrap(), u32::try_from(height).unwrap(), pixels)
 }
 
-/// Encodes a recipe with libjpeg-turbo, which supports more samplings than `jpeg-encoder`.
-fn encode_with_turbo(recipe: &Recipe, subsampling: Subsamp) -> Vec<u8> {
-    let (width, height) = (usize::from(recipe.width), usize::from(recipe.height));
-    let pixels = recipe.pixels();
+/// Encodes a picture with libjpeg-turbo, which supports more samplings than `jpeg-encoder`.
+fn encode_with_turbo(test_picture: &TestPicture, subsampling: Subsamp) -> Vec<u8> {
+    let (width, height) = (usize::from(test_picture.width), usize::from(test_picture.height));
+    let pixels = test_picture.pixels();
     let image = Image { pixels: &pixels[..], width, pitch: 3 * width, height, format: PixelFormat::RGB };
-    turbojpeg::compress(image, recipe.quality.into(), subsampling).unwrap().to_vec()
+    turbojpeg::compress(image, test_picture.quality.into(), subsampling).unwrap().to_vec()
 }
 
 /// Checks that both decoders return the same pixels at every scale.
@@ -46,7 +47,7 @@ fn check_equal_to_turbo(file: &[u8]) -> Result<(), TestCaseError> {
 #[test]
 fn any_picture_decodes_to_the_pixels_of_libjpeg_turbo() {
     TestRunner::new(proptest_config(2000))
-        .run(&recipes(), |recipe| check_equal_to_turbo(&recipe.encode()))
+        .run(&test_pictures(), |test_picture| check_equal_to_turbo(&test_picture.encode()))
         .unwrap();
 }
 
@@ -62,8 +63,8 @@ fn any_sampling_decodes_to_the_pixels_of_libjpeg_turbo() {
         Subsamp::Gray,
     ]);
     TestRunner::new(proptest_config(2000))
-        .run(&(recipes(), samplings), |(recipe, sampling)| {
-            let file = encode_with_turbo(&recipe, sampling);
+        .run(&(test_pictures(), samplings), |(test_picture, sampling)| {
+            let file = encode_with_turbo(&test_picture, sampling);
             check_equal_to_turbo(&file)?;
             if sampling == Subsamp::None {
                 check_equal_to_turbo(&with_component_ids(&without_segment(&file, 0xE0), *b"RGB"))?;
@@ -75,21 +76,22 @@ fn any_sampling_decodes_to_the_pixels_of_libjpeg_turbo() {
 
 /// Returns the name and the contents of each reference file.
 fn reference_files() -> Vec<(&'static str, Vec<u8>)> {
-    let recipe = usual_recipe();
-    let coarse = Recipe { width: 83, height: 50, quality: 40, noise: 90, ..usual_recipe() };
-    let sampled = |across, down| Recipe { sampling: Some((across, down)), ..recipe.clone() }.encode();
-    let rgb = encode_with_turbo(&recipe, Subsamp::None);
+    let test_picture = usual_picture();
+    let coarse = TestPicture { width: 83, height: 50, quality: 40, noise: 90, ..usual_picture() };
+    let sampled =
+        |across, down| TestPicture { sampling: Some((across, down)), ..test_picture.clone() }.encode();
+    let rgb = encode_with_turbo(&test_picture, Subsamp::None);
     vec![
-        ("420.jpg", recipe.encode()),
+        ("420.jpg", test_picture.encode()),
         ("420-coarse.jpg", coarse.encode()),
-        ("420-fine.jpg", Recipe { quality: 100, noise: 255, ..recipe.clone() }.encode()),
-        ("420-restarts.jpg", Recipe { restart_interval: 2, ..recipe.clone() }.encode()),
-        ("420-tiny.jpg", Recipe { width: 3, height: 5, ..recipe.clone() }.encode()),
-        ("411.jpg", encode_with_turbo(&recipe, Subsamp::Sub4x1)),
+        ("420-fine.jpg", TestPicture { quality: 100, noise: 255, ..test_picture.clone() }.encode()),
+        ("420-restarts.jpg", TestPicture { restart_interval: 2, ..test_picture.clone() }.encode()),
+        ("420-tiny.jpg", TestPicture { width: 3, height: 5, ..test_picture.clone() }.encode()),
+        ("411.jpg", encode_with_turbo(&test_picture, Subsamp::Sub4x1)),
         ("422.jpg", sampled(2, 1)),
         ("440.jpg", sampled(1, 2)),
         ("444.jpg", sampled(1, 1)),
-        ("grey.jpg", Recipe { sampling: None, ..recipe.clone() }.encode()),
+        ("grey.jpg", TestPicture { sampling: None, ..test_picture.clone() }.encode()),
         ("rgb.jpg", with_component_ids(&without_segment(&rgb, 0xE0), *b"RGB")),
     ]
 }
