@@ -43,7 +43,7 @@ enum Command {
         #[arg(long)]
         force: bool,
     },
-    /// Show input, output and operators of an ONNX file, before and after simplification.
+    /// Show the input, the output and the operators of an ONNX file, before and after simplification.
     Inspect {
         /// Name of a model, or path of an ONNX file.
         model: String,
@@ -56,7 +56,7 @@ enum Command {
 }
 
 impl Cli {
-    /// Runs the command; prints its result to standard output or its error to standard error.
+    /// Runs the command and prints the result to standard output, or the error to standard error.
     #[expect(clippy::print_stdout, clippy::print_stderr, reason = "this is a command for a terminal")]
     pub fn run(self) -> ExitCode {
         match self.execute() {
@@ -106,23 +106,24 @@ fn fetch_model(models: &Path, name: &str, force: bool) -> anyhow::Result<String>
 
 fn inspect(models: &Path, model: &str) -> anyhow::Result<String> {
     let file = Path::new(model);
-    let (onnx, head) = if file.is_file() {
+    let (onnx, summary) = if file.is_file() {
         let (size, sha256) = fetch::size_and_sha256(file).map_err(Error::io("read", file))?;
-        let head = format!("file        {}\nsize        {size} bytes\nsha256      {sha256}", file.display());
-        (file.to_owned(), head)
+        let summary =
+            format!("file        {}\nsize        {size} bytes\nsha256      {sha256}", file.display());
+        (file.to_owned(), summary)
     } else {
         let spec = locate::read_spec(models, model)?;
         let (onnx, sha256) = find_pinned_file(models, &spec)?;
-        let head = describe(&spec, &onnx, &sha256);
-        (onnx, head)
+        let summary = describe(&spec, &onnx, &sha256);
+        (onnx, summary)
     };
-    Ok(format!("{head}\n{}", graph::simplify_file(&onnx)?.report))
+    Ok(format!("{summary}\n{}", graph::simplify_file(&onnx)?.report))
 }
 
 fn check(models: &Path, model: &str) -> anyhow::Result<String> {
     let spec = locate::read_spec(models, model)?;
     let (onnx, sha256) = find_pinned_file(models, &spec)?;
-    let head = describe(&spec, &onnx, &sha256);
+    let summary = describe(&spec, &onnx, &sha256);
     let model = Model::read(spec, onnx, sha256)?;
     let folder = env::temp_dir().join(format!("model-import-{}", process::id()));
     let outcome = codegen::generate(&model, &folder);
@@ -130,7 +131,7 @@ fn check(models: &Path, model: &str) -> anyhow::Result<String> {
     outcome?;
     removal?;
     Ok(format!(
-        "{head}\n{}\nlabels      {}\nconverts, and its labels fit its outputs",
+        "{summary}\n{}\nlabels      {}\nThe model converts, and its labels fit its outputs.",
         model.graph.report,
         model.labels.len()
     ))
