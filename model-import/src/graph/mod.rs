@@ -192,8 +192,7 @@ fn find_class_count(graph: &GraphProto, input: &str, output: &str) -> Result<i64
     if let Some([Dim::Batch | Dim::Unknown, Dim::Known(classes)]) = inferred {
         return Ok(*classes);
     }
-    // The output has no inferred shape if `Shapes` does not know an operator. The declared shape is used
-    // then.
+    // If `Shapes` does not know an operator, the output's declared shape is used in place of an inferred one.
     let declared = graph.output.first().map(|info| proto::tensor_type(info).1).unwrap_or_default();
     let actual = match (inferred, declared.as_slice()) {
         (None, [_, Some(classes)]) => return Ok(*classes),
