@@ -32,26 +32,26 @@ pub const WATCHED_VARIABLES: [&str; 3] = ["CLASSIFY_MODEL", "CLASSIFY_MODEL_ONNX
 /// On failure, prints the error as a directive, which cargo shows to the user, and exits with 1.
 pub fn run() {
     let outcome = generate(&|name| env::var(name).ok());
-    let (lines, failed) = match outcome {
-        Ok(lines) => (lines, false),
+    let (directives, failed) = match outcome {
+        Ok(directives) => (directives, false),
         Err(error) => (vec![format!("cargo::error={}", join_lines(&error))], true),
     };
-    print_lines(&lines);
+    print_directives(&directives);
     if failed {
         process::exit(1);
     }
 }
 
 #[expect(clippy::print_stdout, reason = "cargo reads a build script's standard output")]
-fn print_lines(lines: &[String]) {
-    for line in lines {
-        println!("{line}");
+fn print_directives(directives: &[String]) {
+    for directive in directives {
+        println!("{directive}");
     }
 }
 
 /// Generates the code and returns the directives for cargo.
 ///
-/// `variable` returns the value of an environment variable, so that tests need not change the process's own.
+/// `variable` returns the value of an environment variable. Tests pass a function that returns fixed values.
 ///
 /// # Errors
 /// Returns the errors of [`locate::locate`], [`Model::read`] and [`codegen::generate`],
@@ -62,10 +62,10 @@ pub fn generate(variable: &dyn Fn(&'static str) -> Option<String>) -> Result<Vec
     let out = options.writable_folder.join("model");
     let located = locate::locate(&options, &mut |_, _| {})?;
     align_modification_time(&located)?;
-    let lines = format_directives(&located);
+    let directives = format_directives(&located);
     let LocatedModel { spec, onnx, sha256, .. } = located;
     codegen::generate(&Model::read(spec, onnx, sha256)?, &out)?;
-    Ok(lines)
+    Ok(directives)
 }
 
 fn read_options(variable: &dyn Fn(&'static str) -> Option<String>) -> Result<LocateOptions, Error> {

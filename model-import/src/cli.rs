@@ -24,7 +24,7 @@ const EXIT_CODES: &str = "Exit codes:
 #[derive(Debug, Parser)]
 #[command(name = "model-import", version, about, after_help = EXIT_CODES)]
 pub struct Cli {
-    /// Folder of models [default: `models` in the current folder or the nearest parent].
+    /// Folder that holds the model folders [default: `models` in the current folder or the nearest parent].
     #[arg(long, global = true, value_name = "DIR")]
     models: Option<PathBuf>,
 
@@ -36,10 +36,10 @@ pub struct Cli {
 enum Command {
     /// Fetch the ONNX file of a model into the model's folder and check it.
     Fetch {
-        /// Name of a model: a folder in the folder of models.
+        /// Name of a model, which is the name of its folder.
         #[arg(default_value = locate::DEFAULT_MODEL)]
         model: String,
-        /// Fetch the file even if there is one already.
+        /// Fetch the file even if it exists already.
         #[arg(long)]
         force: bool,
     },
@@ -50,7 +50,7 @@ enum Command {
     },
     /// Run all checks of a build, including the conversion to code.
     Check {
-        /// Name of a model: a folder in the folder of models.
+        /// Name of a model, which is the name of its folder.
         model: String,
     },
 }
@@ -101,7 +101,7 @@ fn fetch_model(models: &Path, name: &str, force: bool) -> anyhow::Result<String>
             .with_context(|| format!("cannot fetch the ONNX file of model {name}"))?;
     }
     let (onnx, sha256) = find_pinned_file(models, &spec)?;
-    Ok(describe(&spec, &onnx, &sha256))
+    Ok(format_summary(&spec, &onnx, &sha256))
 }
 
 fn inspect(models: &Path, model: &str) -> anyhow::Result<String> {
@@ -114,7 +114,7 @@ fn inspect(models: &Path, model: &str) -> anyhow::Result<String> {
     } else {
         let spec = locate::read_spec(models, model)?;
         let (onnx, sha256) = find_pinned_file(models, &spec)?;
-        let summary = describe(&spec, &onnx, &sha256);
+        let summary = format_summary(&spec, &onnx, &sha256);
         (onnx, summary)
     };
     Ok(format!("{summary}\n{}", graph::simplify_file(&onnx)?.report))
@@ -123,7 +123,7 @@ fn inspect(models: &Path, model: &str) -> anyhow::Result<String> {
 fn check(models: &Path, model: &str) -> anyhow::Result<String> {
     let spec = locate::read_spec(models, model)?;
     let (onnx, sha256) = find_pinned_file(models, &spec)?;
-    let summary = describe(&spec, &onnx, &sha256);
+    let summary = format_summary(&spec, &onnx, &sha256);
     let model = Model::read(spec, onnx, sha256)?;
     let folder = env::temp_dir().join(format!("model-import-{}", process::id()));
     let outcome = codegen::generate(&model, &folder);
@@ -150,7 +150,7 @@ fn find_pinned_file(models: &Path, spec: &ModelSpec) -> Result<(PathBuf, String)
     locate::find_pinned_file(&options, spec, &mut |_, _| {})
 }
 
-fn describe(spec: &ModelSpec, onnx: &Path, sha256: &str) -> String {
+fn format_summary(spec: &ModelSpec, onnx: &Path, sha256: &str) -> String {
     format!(
         "model       {}\nlicence     {}\nsource      {}\nfile        {}\nsize        {} bytes\nsha256      {sha256}",
         spec.name,

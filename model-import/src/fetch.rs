@@ -125,15 +125,15 @@ fn fetch_from_url(
             onnx.size
         )));
     }
-    let part = PartialFile::create(target).map_err(AttemptError::GiveUp)?;
-    let sha256 = part.receive(&mut body.as_reader(), onnx.size, progress)?;
+    let partial_file = PartialFile::create(target).map_err(AttemptError::GiveUp)?;
+    let sha256 = partial_file.receive(&mut body.as_reader(), onnx.size, progress)?;
     if sha256 != onnx.sha256 {
         return Err(AttemptError::TryNextUrl(format!(
             "the SHA-256 of the body is {sha256}, expected {}",
             onnx.sha256
         )));
     }
-    part.persist().map_err(AttemptError::GiveUp)
+    partial_file.persist().map_err(AttemptError::GiveUp)
 }
 
 /// An incomplete file, which is removed when this value is dropped.

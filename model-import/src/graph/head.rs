@@ -1,6 +1,6 @@
 //! Simplifies the classifier head, which pools and flattens the last feature map.
 //!
-//! Exporters write a head in many ways. In this list, a plane is the height and width of one channel:
+//! In this module, a plane is the height and width of one channel. Exporters write a head in many ways:
 //!
 //! - They pool with ReduceMean, or with an AveragePool over the whole plane.
 //! - They flatten with Squeeze, or with a Reshape to a constant shape whose batch size is 1.
