@@ -24,7 +24,7 @@ use crate::model::Model;
 use crate::spec::ModelSpec;
 use crate::{Error, codegen};
 
-/// Environment variables that select the model and allow or forbid fetching it.
+/// Environment variables that select the model and allow or forbid fetching its file.
 pub const WATCHED_VARIABLES: [&str; 3] = ["CLASSIFY_MODEL", "CLASSIFY_MODEL_ONNX", "CLASSIFY_MODEL_FETCH"];
 
 /// Runs the whole build script: generates the code and prints the directives for cargo.

@@ -1,9 +1,8 @@
 //! Generates the code of the custom operator that [`crate::graph::fuse`] puts into the graph.
 //!
 //! For each such operator, the generated struct has a field of type `fused::Chain`. The field does not
-//! contain the weights, which are the operator's second input, a constant. burn-onnx generates a field for
-//! every constant that an operator reads, so the program would contain the weights twice if `fused::Chain`
-//! contained them too.
+//! contain the weights. The weights are a constant, the operator's second input, and burn-onnx generates a
+//! field for every constant. If `fused::Chain` contained the weights too, the program would have them twice.
 
 use burn_onnx::ext::proc_macro2::TokenStream;
 use burn_onnx::ext::quote::{format_ident, quote};

@@ -1,4 +1,4 @@
-//! The command `model-import`: fetches, inspects and checks models.
+//! Implements the command `model-import`, which fetches, inspects and checks models.
 
 use std::io::{IsTerminal as _, stderr};
 use std::path::{Path, PathBuf};

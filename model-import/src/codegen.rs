@@ -6,8 +6,8 @@
 //! The weights are compiled into the program ([`LoadStrategy::Embedded`]). The program is then a single file,
 //! and its first forward pass takes less time (`model-import/README.md` has the measurements).
 //!
-//! `register_operators` registers the custom operators. Replacements of burn-onnx's own operators also belong
-//! there.
+//! `register_operators` registers the custom operators. A replacement of one of burn-onnx's own operators
+//! would be registered there, too.
 
 use std::any::Any;
 use std::cell::Cell;

@@ -45,14 +45,14 @@ pub struct LocatedModel {
     pub onnx: PathBuf,
     /// SHA-256 of the ONNX file, in hexadecimal.
     pub sha256: String,
-    /// The reason for using the fallback model and the ways to get the default model; `None` if the fallback
-    /// model is not used in place of the default model.
+    /// The reason for using the fallback model, and the ways to get the default model. `None` unless the
+    /// fallback model replaces the default model.
     pub warning: Option<String>,
     /// Files and folders whose change makes cargo run the build script again.
     pub watch: Vec<PathBuf>,
 }
 
-/// Finds the model and its ONNX file; fetches a missing file if that is allowed.
+/// Finds the model and its ONNX file, and fetches a missing file if that is allowed.
 ///
 /// # Errors
 /// Returns the errors of [`read_spec`] and [`find_pinned_file`], and [`Error::InvalidVariable`] if the file

@@ -19,7 +19,7 @@ pub struct ModelSpec {
     pub name: String,
     /// SPDX expression of the weights' licence.
     pub license: String,
-    /// Origin of the weights, as a text for people.
+    /// Human-readable origin of the weights.
     pub source: String,
     /// The ONNX file, with its size and checksum.
     pub onnx: OnnxFile,

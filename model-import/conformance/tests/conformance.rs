@@ -1,4 +1,4 @@
-//! Compares converted networks on burn-flex with tract on the original graphs.
+//! Compares the outputs of converted networks on burn-flex with tract's outputs for the original graphs.
 #![expect(
     clippy::unwrap_used,
     clippy::print_stdout,

@@ -229,8 +229,8 @@ mod tests {
 
     #[test]
     fn batch_normalisation_after_a_convolution_is_folded() {
-        // The square roots of variance + epsilon are 2 and 3. The scales are therefore 4 / 2 = 2 and 3 / 3 =
-        // 1, and the shifts are 0.1 - 1 * 2 = -1.9 and 0.2 + 1 * 1 = 1.2.
+        // The square roots of `variance + epsilon` are 2 and 3. The scales are 4 / 2 = 2 and 3 / 3 = 1. The
+        // shifts are 0.1 - 1 * 2 = -1.9 and 0.2 + 1 * 1 = 1.2.
         for inputs in [vec!["x", "w", "b"], vec!["x", "w"]] {
             let with_bias = inputs.len() == 3;
             let nodes = vec![node("Conv", &inputs, &["c"]), batch_norm("c", "y")];

@@ -87,8 +87,8 @@ fn replace_reduce_mean(graph: &mut GraphProto, index: usize, shapes: &Shapes) ->
 /// Returns the input and the permutation of the Transpose to channels-last that produces `value`.
 ///
 /// Returns `value` itself and the identity permutation if no such Transpose produces `value`, or if
-/// `keeps_dims` is true. A node that keeps its dimensions has a channels-last output, which only the
-/// Transpose makes.
+/// `keeps_dims` is true. If the node that reads `value` keeps its dimensions, its output is channels-last, so
+/// the Transpose cannot be skipped.
 fn look_through_transpose(graph: &GraphProto, value: &str, keeps_dims: bool) -> (String, Vec<i64>) {
     let to_channels_last = [0, 2, 3, 1];
     match proto::producer(graph, value).map(|index| &graph.node[index]) {
@@ -119,7 +119,7 @@ fn replace_average_pool(graph: &mut GraphProto, index: usize, shapes: &Shapes) -
     1
 }
 
-/// Replaces a Squeeze or Reshape that turns each image into one row by a Flatten.
+/// Replaces a Squeeze or Reshape by a Flatten if the node turns each image into one row.
 ///
 /// If any other Reshape has a known output shape, its target becomes a constant shape that works for any
 /// batch size.
@@ -155,8 +155,9 @@ fn find_equivalent_flatten(graph: &GraphProto, node: &NodeProto, shapes: &Shapes
         .then(|| proto::node("Flatten", &[&source], &[output]).with_int("axis", 1))
 }
 
-/// Returns the target shape `[-1, sizes…]`, with which a Reshape works for any batch size, or `None` if a
-/// size is unknown.
+/// Returns the target shape `[-1, sizes…]`, which makes a Reshape work for any batch size.
+///
+/// Returns `None` if a size is unknown.
 fn find_target_for_any_batch(node: &NodeProto, shapes: &Shapes) -> Option<Vec<i64>> {
     let [Batch, image @ ..] = shapes.shape(node.output.first()?)? else {
         return None;

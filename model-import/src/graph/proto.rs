@@ -1,4 +1,4 @@
-//! Reads and builds the protobuf messages of a graph. The crate onnx-ir re-exports the types of the messages.
+//! Reads and builds the protobuf messages of a graph. The message types come from the crate onnx-ir.
 
 use onnx_ir::{AttributeProto, AttributeType, GraphProto, NodeProto, TensorProto, ValueInfoProto};
 
@@ -190,7 +190,7 @@ pub fn initializer<'a>(graph: &'a GraphProto, name: &str) -> Option<&'a TensorPr
     graph.initializer.iter().find(|tensor| tensor.name == name)
 }
 
-/// Returns how often a value is an input of a node or an output of the graph.
+/// Returns the number of times that a value is an input of a node or an output of the graph.
 #[must_use]
 pub fn use_count(graph: &GraphProto, name: &str) -> usize {
     let inputs = graph.node.iter().flat_map(|node| &node.input);

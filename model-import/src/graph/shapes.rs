@@ -331,8 +331,8 @@ fn known_sizes(dims: &[Dim]) -> Option<Vec<i64>> {
 
 /// Returns the product of dimensions.
 ///
-/// The product is [`Batch`] if one factor is the batch and the others are 1. With any other factor that is
-/// not [`Known`], it is [`Unknown`].
+/// The product is [`Known`] if all factors are known, [`Batch`] if one factor is the batch and the others are
+/// 1, and [`Unknown`] otherwise.
 pub fn product(dims: &[Dim]) -> Dim {
     dims.iter().fold(Known(1), |product, dim| match (product, dim) {
         (Known(left), Known(right)) => Known(left * right),

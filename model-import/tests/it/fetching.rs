@@ -50,7 +50,7 @@ fn send(mut stream: &TcpStream, head: &str, body: &[u8]) {
     let _ = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(body));
 }
 
-/// Returns the size and checksum of [`BODY`], with these URLs.
+/// Describes a file with the content [`BODY`] at these URLs.
 fn expected_file(urls: &[String]) -> OnnxFile {
     OnnxFile {
         file: "model.onnx".into(),

@@ -5,7 +5,8 @@ use std::fs;
 use crate::common::{self, Workspace};
 use model_import::build_script::{self, WATCHED_VARIABLES};
 
-/// Runs the build script's code with these environment variables and fetching switched off.
+/// Runs the build script's code with the environment variables in `set`. Fetching is off unless `set` enables
+/// it.
 fn build(workspace: &Workspace, set: &[(&str, &str)]) -> Result<Vec<String>, String> {
     let root = workspace.root.path();
     build_script::generate(&|name| match name {

@@ -18,7 +18,7 @@ pub(super) struct Conv {
     pub(super) pads: [i64; 4],
     /// Lower and upper bound of the activation.
     pub(super) clamp: [f32; 2],
-    /// True if each output channel depends on the input channel with the same index only.
+    /// True if each output channel depends only on the input channel with the same index.
     pub(super) depthwise: bool,
     /// The weights of the kernels, followed by the bias.
     pub(super) weights: Vec<f32>,
@@ -158,7 +158,7 @@ fn read_convolution(graph: &GraphProto, shapes: &Shapes, node: &NodeProto, index
 
 /// Returns the padding at the top, left, bottom and right, from `pads` or `auto_pad`.
 ///
-/// Returns `None` if the padding does not lead to the size `output`.
+/// Returns `None` if the convolution's output would not have the size `output`.
 fn read_pads(
     node: &NodeProto,
     input: [i64; 2],
@@ -196,7 +196,7 @@ fn read_pads(
     fits.then_some(pads)
 }
 
-/// Reads a Gemm with a constant matrix, which is a fully connected layer, as a 1×1 convolution.
+/// Reads a fully connected layer, which is a Gemm with a constant matrix, as a 1×1 convolution.
 ///
 /// Each row of the input belongs to one image. The convolution treats the row as a feature map of one pixel.
 fn read_fully_connected(graph: &GraphProto, shapes: &Shapes, node: &NodeProto, index: usize) -> Option<Conv> {

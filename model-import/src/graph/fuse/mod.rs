@@ -1,14 +1,13 @@
 //! Fuses chains of convolutions into one custom operator each.
 //!
-//! A chain is a sequence of nodes, each of which reads only the output of the previous one. It begins at any
-//! value and is as long as possible. Its first node may add a constant to each channel. [`super::fold`]
-//! leaves such an addition if the input is normalised before a convolution that pads. The other nodes of a
-//! chain are
+//! A chain is a sequence of nodes, each of which reads only the output of the previous one. It is as
+//! long as possible. Its first node may add a constant to each channel. [`super::fold`] leaves such an
+//! addition if the input is normalised before a convolution that pads. The rest of a chain consists of
 //!
 //! - convolutions, dense or depthwise, each with the activation after it;
 //! - inverted residual blocks (1×1 expand → depthwise → 1×1 project), with or without the addition of the
 //!   block's input;
-//! - GlobalAveragePool, Flatten of a plane of one pixel, and fully connected layers.
+//! - GlobalAveragePool, Flatten of a feature map with one pixel, and fully connected layers.
 //!
 //! The pass [`super::fold`] has already folded batch normalisation into the convolutions.
 //!
