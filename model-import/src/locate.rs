@@ -149,7 +149,7 @@ pub fn find_pinned_file(
 ) -> Result<(PathBuf, String), Error> {
     for file in [spec.onnx_path(), path_in_writable_folder(options, spec)] {
         if file.is_file() {
-            return verify(spec, file);
+            return verify_pinned_file(spec, file);
         }
     }
     fetch_pinned_file(options, spec, progress).map_err(|cause| Error::MissingOnnxFile {
@@ -160,7 +160,7 @@ pub fn find_pinned_file(
     })
 }
 
-fn verify(spec: &ModelSpec, file: PathBuf) -> Result<(PathBuf, String), Error> {
+fn verify_pinned_file(spec: &ModelSpec, file: PathBuf) -> Result<(PathBuf, String), Error> {
     let (size, sha256) = fetch::size_and_sha256(&file).map_err(Error::io("read", &file))?;
     let expected = &spec.onnx;
     if size == expected.size && sha256 == expected.sha256 {

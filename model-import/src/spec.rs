@@ -116,7 +116,7 @@ impl ModelSpec {
             line: error.span().map(|span| text[..span.start.min(text.len())].matches('\n').count() + 1),
             reason: error.message().into(),
         })?;
-        check(&file, folder).map_err(|reason| Error::Spec { file: path, line: None, reason })?;
+        check_values(&file, folder).map_err(|reason| Error::Spec { file: path, line: None, reason })?;
         Ok(Self {
             folder: folder.into(),
             name: file.name,
@@ -130,7 +130,7 @@ impl ModelSpec {
     }
 }
 
-fn check(file: &ModelToml, folder: &Path) -> Result<(), String> {
+fn check_values(file: &ModelToml, folder: &Path) -> Result<(), String> {
     let folder_name = folder.file_name().unwrap_or_default().to_string_lossy();
     if file.name != folder_name {
         return Err(format!(

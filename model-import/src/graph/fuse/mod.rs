@@ -60,7 +60,7 @@ struct Chain {
     /// Name of the output value.
     output: String,
     /// True if the output is one row per image instead of a feature map.
-    flat: bool,
+    has_flat_output: bool,
     /// Indices of the nodes that the chain replaces.
     nodes: Vec<usize>,
 }
@@ -80,7 +80,7 @@ impl Chain {
             steps: Vec::new(),
             weights,
             output,
-            flat: false,
+            has_flat_output: false,
             nodes,
         };
         // The chain's input may have other users. The values between its steps may not, because the fused
@@ -172,7 +172,7 @@ impl Chain {
             ("Flatten", Some([_, 1, 1])) if node.int("axis").unwrap_or(1) == 1 => "Flatten",
             _ => return false,
         };
-        self.flat |= step == "Flatten";
+        self.has_flat_output |= step == "Flatten";
         self.steps.push(format!("fused::Step::{step}"));
         self.output.clone_from(&node.output[0]);
         self.nodes.push(index);
@@ -199,7 +199,7 @@ impl Chain {
         );
         let mut node = proto::node(CHAIN, &[&self.input, &weights], &[&self.output])
             .with_text("plan", &plan)
-            .with_int("rank", if self.flat { 2 } else { 4 });
+            .with_int("rank", if self.has_flat_output { 2 } else { 4 });
         node.domain = DOMAIN.into();
         graph.node[first] = node;
         self.nodes.retain(|index| *index != first);
