@@ -1,16 +1,16 @@
-//! Runs the build script of `classify`, which finds the model and generates its code in `OUT_DIR/model/`.
+//! Implements the build script of `classify`, which finds a model and generates the model's code.
+//!
+//! The generated files are in `OUT_DIR/model/`: `network.rs` (burn code with a `struct Model`), `network.bpk`
+//! (the model's weights), `network.onnx` (the simplified graph) and `spec.rs` (constants).
 //!
 //! The script reads these environment variables:
 //!
 //! - `CLASSIFY_MODEL` and `CLASSIFY_MODEL_ONNX` choose the model (see [`crate::locate`]).
 //! - `CLASSIFY_MODEL_FETCH` is `auto` (the default) or `never`, which forbids fetching a missing file.
 //!
-//! The script writes `network.rs` (burn code with a `struct Model`), `network.bpk` (the model's weights),
-//! `network.onnx` (the simplified graph) and `spec.rs` (constants).
-//!
-//! Cargo runs the script again when one of these variables or a watched file changes. A build that contains
-//! the fallback model watches the folder of the default model. The script therefore runs again once the
-//! default model's file is put there, but it does not try to fetch the file at every build.
+//! Cargo runs the script again when one of these variables or a watched file changes. A build that uses
+//! the fallback model also watches the folder of the default model. The script therefore runs again after the
+//! default model's file is put there, but does not try to fetch the file at every build.
 
 use std::env;
 use std::fs::{self, File};
@@ -24,7 +24,7 @@ use crate::model::Model;
 use crate::spec::ModelSpec;
 use crate::{Error, codegen};
 
-/// Environment variables that select the model and allow or forbid fetching it.
+/// Environment variables that select the model and allow or forbid fetching its file.
 pub const WATCHED_VARIABLES: [&str; 3] = ["CLASSIFY_MODEL", "CLASSIFY_MODEL_ONNX", "CLASSIFY_MODEL_FETCH"];
 
 /// Runs the whole build script: generates the code and prints the directives for cargo.
@@ -32,26 +32,26 @@ pub const WATCHED_VARIABLES: [&str; 3] = ["CLASSIFY_MODEL", "CLASSIFY_MODEL_ONNX
 /// On failure, prints the error as a directive, which cargo shows to the user, and exits with 1.
 pub fn run() {
     let outcome = generate(&|name| env::var(name).ok());
-    let (lines, failed) = match outcome {
-        Ok(lines) => (lines, false),
+    let (directives, failed) = match outcome {
+        Ok(directives) => (directives, false),
         Err(error) => (vec![format!("cargo::error={}", join_lines(&error))], true),
     };
-    print_lines(&lines);
+    print_directives(&directives);
     if failed {
         process::exit(1);
     }
 }
 
 #[expect(clippy::print_stdout, reason = "cargo reads a build script's standard output")]
-fn print_lines(lines: &[String]) {
-    for line in lines {
-        println!("{line}");
+fn print_directives(directives: &[String]) {
+    for directive in directives {
+        println!("{directive}");
     }
 }
 
 /// Generates the code and returns the directives for cargo.
 ///
-/// `variable` returns the value of an environment variable, so that tests need not change the process's own.
+/// `variable` returns the value of an environment variable. Tests pass a function that returns fixed values.
 ///
 /// # Errors
 /// Returns the errors of [`locate::locate`], [`Model::read`] and [`codegen::generate`],
@@ -62,10 +62,10 @@ pub fn generate(variable: &dyn Fn(&'static str) -> Option<String>) -> Result<Vec
     let out = options.writable_folder.join("model");
     let located = locate::locate(&options, &mut |_, _| {})?;
     align_modification_time(&located)?;
-    let lines = format_directives(&located);
+    let directives = format_directives(&located);
     let LocatedModel { spec, onnx, sha256, .. } = located;
     codegen::generate(&Model::read(spec, onnx, sha256)?, &out)?;
-    Ok(lines)
+    Ok(directives)
 }
 
 fn read_options(variable: &dyn Fn(&'static str) -> Option<String>) -> Result<LocateOptions, Error> {
@@ -98,12 +98,13 @@ fn read_options(variable: &dyn Fn(&'static str) -> Option<String>) -> Result<Loc
 /// Gives a fetched ONNX file the modification time of the `model.toml` that pins its content.
 ///
 /// Cargo runs a build script again if a watched file is newer than the start of the script's last run. A file
-/// that the script itself has just fetched is always newer.
+/// that the script has just fetched is newer, so without this change the next build would run the script
+/// again.
 fn align_modification_time(located: &LocatedModel) -> Result<(), Error> {
     let spec = ModelSpec::toml_path(&located.spec.folder);
     let pinned = read_modification_time(&spec)?;
     if located.sha256 == located.spec.onnx.sha256 && read_modification_time(&located.onnx)? > pinned {
-        // A failure is harmless: the next build then runs the script once more.
+        // A failure only costs time: the next build runs the script once more.
         let _ = File::options().append(true).open(&located.onnx).and_then(|file| file.set_modified(pinned));
     }
     Ok(())
@@ -120,7 +121,7 @@ fn format_directives(located: &LocatedModel) -> Vec<String> {
     variables.into_iter().chain(watched).chain(warning).collect()
 }
 
-/// Joins the lines of a text, because a cargo directive is a single line.
+/// Joins the lines of a text with spaces, because a cargo directive is a single line.
 fn join_lines(text: &dyn ToString) -> String {
     let text = text.to_string();
     let lines: Vec<&str> = text.lines().map(str::trim).collect();

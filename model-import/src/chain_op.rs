@@ -1,8 +1,8 @@
 //! Generates the code of the custom operator that [`crate::graph::fuse`] puts into the graph.
 //!
-//! The generated code holds a field of type `fused::Chain`, which does not contain the weights. The weights
-//! are the operator's second input, which is a constant: burn-onnx makes a field of every constant that a
-//! custom operator reads, so the program would contain weights in `fused::Chain` twice.
+//! For each such operator, the generated struct has a field of type `fused::Chain`. The field does not
+//! contain the weights. The weights are a constant, the operator's second input, and burn-onnx generates a
+//! field for every constant. If `fused::Chain` contained the weights too, the program would have them twice.
 
 use burn_onnx::ext::proc_macro2::TokenStream;
 use burn_onnx::ext::quote::{format_ident, quote};
@@ -12,7 +12,7 @@ use burn_onnx::ext::{
 
 use crate::graph::fuse::{CHAIN, DOMAIN};
 
-/// Generates a field of type `fused::Chain` and a call of its method `forward`.
+/// Generates a field of type `fused::Chain` and a call of the field's method `forward`.
 pub(crate) struct ChainOp;
 
 fn read_output_rank(node: &CustomNode) -> Result<usize, ProcessError> {

@@ -1,4 +1,4 @@
-//! The command `model-import`: fetches, inspects and checks models.
+//! Implements the command `model-import`, which fetches, inspects and checks models.
 
 use std::io::{IsTerminal as _, stderr};
 use std::path::{Path, PathBuf};
@@ -24,7 +24,7 @@ const EXIT_CODES: &str = "Exit codes:
 #[derive(Debug, Parser)]
 #[command(name = "model-import", version, about, after_help = EXIT_CODES)]
 pub struct Cli {
-    /// Folder of models [default: `models` in the current folder or the nearest parent].
+    /// Folder that holds the model folders [default: `models` in the current folder or the nearest parent].
     #[arg(long, global = true, value_name = "DIR")]
     models: Option<PathBuf>,
 
@@ -36,27 +36,27 @@ pub struct Cli {
 enum Command {
     /// Fetch the ONNX file of a model into the model's folder and check it.
     Fetch {
-        /// Name of a model: a folder in the folder of models.
+        /// Name of a model, which is the name of its folder.
         #[arg(default_value = locate::DEFAULT_MODEL)]
         model: String,
-        /// Fetch the file even if there is one already.
+        /// Fetch the file even if it exists already.
         #[arg(long)]
         force: bool,
     },
-    /// Show input, output and operators of an ONNX file, before and after simplification.
+    /// Show the input, the output and the operators of an ONNX file, before and after simplification.
     Inspect {
         /// Name of a model, or path of an ONNX file.
         model: String,
     },
     /// Run all checks of a build, including the conversion to code.
     Check {
-        /// Name of a model: a folder in the folder of models.
+        /// Name of a model, which is the name of its folder.
         model: String,
     },
 }
 
 impl Cli {
-    /// Runs the command; prints its result to standard output or its error to standard error.
+    /// Runs the command and prints the result to standard output, or the error to standard error.
     #[expect(clippy::print_stdout, clippy::print_stderr, reason = "this is a command for a terminal")]
     pub fn run(self) -> ExitCode {
         match self.execute() {
@@ -101,28 +101,29 @@ fn fetch_model(models: &Path, name: &str, force: bool) -> anyhow::Result<String>
             .with_context(|| format!("cannot fetch the ONNX file of model {name}"))?;
     }
     let (onnx, sha256) = find_pinned_file(models, &spec)?;
-    Ok(describe(&spec, &onnx, &sha256))
+    Ok(format_summary(&spec, &onnx, &sha256))
 }
 
 fn inspect(models: &Path, model: &str) -> anyhow::Result<String> {
     let file = Path::new(model);
-    let (onnx, head) = if file.is_file() {
+    let (onnx, summary) = if file.is_file() {
         let (size, sha256) = fetch::size_and_sha256(file).map_err(Error::io("read", file))?;
-        let head = format!("file        {}\nsize        {size} bytes\nsha256      {sha256}", file.display());
-        (file.to_owned(), head)
+        let summary =
+            format!("file        {}\nsize        {size} bytes\nsha256      {sha256}", file.display());
+        (file.to_owned(), summary)
     } else {
         let spec = locate::read_spec(models, model)?;
         let (onnx, sha256) = find_pinned_file(models, &spec)?;
-        let head = describe(&spec, &onnx, &sha256);
-        (onnx, head)
+        let summary = format_summary(&spec, &onnx, &sha256);
+        (onnx, summary)
     };
-    Ok(format!("{head}\n{}", graph::simplify_file(&onnx)?.report))
+    Ok(format!("{summary}\n{}", graph::simplify_file(&onnx)?.report))
 }
 
 fn check(models: &Path, model: &str) -> anyhow::Result<String> {
     let spec = locate::read_spec(models, model)?;
     let (onnx, sha256) = find_pinned_file(models, &spec)?;
-    let head = describe(&spec, &onnx, &sha256);
+    let summary = format_summary(&spec, &onnx, &sha256);
     let model = Model::read(spec, onnx, sha256)?;
     let folder = env::temp_dir().join(format!("model-import-{}", process::id()));
     let outcome = codegen::generate(&model, &folder);
@@ -130,7 +131,7 @@ fn check(models: &Path, model: &str) -> anyhow::Result<String> {
     outcome?;
     removal?;
     Ok(format!(
-        "{head}\n{}\nlabels      {}\nconverts, and its labels fit its outputs",
+        "{summary}\n{}\nlabels      {}\nThe model converts, and its labels fit its outputs.",
         model.graph.report,
         model.labels.len()
     ))
@@ -149,7 +150,7 @@ fn find_pinned_file(models: &Path, spec: &ModelSpec) -> Result<(PathBuf, String)
     locate::find_pinned_file(&options, spec, &mut |_, _| {})
 }
 
-fn describe(spec: &ModelSpec, onnx: &Path, sha256: &str) -> String {
+fn format_summary(spec: &ModelSpec, onnx: &Path, sha256: &str) -> String {
     format!(
         "model       {}\nlicence     {}\nsource      {}\nfile        {}\nsize        {} bytes\nsha256      {sha256}",
         spec.name,

@@ -1,13 +1,13 @@
 //! Generates Rust code from a simplified graph.
 //!
-//! burn-onnx generates `network.rs` and `network.bpk`. This module itself generates `spec.rs`, which contains
-//! the model's constants.
+//! burn-onnx generates `network.rs` and `network.bpk`. This module generates `spec.rs`, which contains the
+//! model's constants.
 //!
 //! The weights are compiled into the program ([`LoadStrategy::Embedded`]). The program is then a single file,
 //! and its first forward pass takes less time (`model-import/README.md` has the measurements).
 //!
-//! `register_operators` registers the custom operators. Replacements of burn-onnx's own operators also belong
-//! there.
+//! `register_operators` registers the custom operators. A replacement of one of burn-onnx's own operators
+//! would be registered there, too.
 
 use std::any::Any;
 use std::cell::Cell;
@@ -38,10 +38,10 @@ pub fn generate(model: &Model, out: &Path) -> Result<(), Error> {
 
 /// Writes the burn code and the weights of a simplified graph into the folder `out`.
 ///
-/// The code `<name>.rs` and the weights `<name>.bpk` are generated from a graph whose chains of convolutions
-/// are fused, so the crate that includes the code must depend on the crate `fused`. The function also writes
-/// the graph without fused chains to `<name>.onnx`, and the graph with fused chains to `fused/<name>.onnx`.
-/// `onnx` is the path of the original file, for error messages.
+/// Chains of convolutions are fused before the code `<name>.rs` and the weights `<name>.bpk` are generated,
+/// so the crate that includes the code must depend on the crate `fused`. The function also writes the graph
+/// before fusing to `<name>.onnx` and the graph after fusing to `fused/<name>.onnx`. `onnx` is the path of
+/// the original file, for error messages.
 ///
 /// # Errors
 /// Returns [`Error::Conversion`] if burn-onnx cannot convert the graph, and [`Error::Io`] if the folder
@@ -94,7 +94,7 @@ fn register_operators(generator: &mut ModelGen) {
     generator.register_custom_op(ChainOp);
 }
 
-/// Writes `spec.rs`: the constants with which a service prepares the input and names the outputs.
+/// Writes `spec.rs`, the constants that a service needs to prepare the input and to name the outputs.
 ///
 /// # Errors
 /// Returns [`Error::Io`] if the folder cannot be written.
@@ -151,10 +151,10 @@ thread_local! {
     static PANICS_ARE_SILENT: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Runs the code generator and returns the message of a panic as an error.
+/// Runs the code generator. If the generator panics, returns the panic's message as the error.
 ///
-/// burn-onnx reports every failure by panicking. While burn-onnx runs, panics of this thread are not printed,
-/// because the caller reports them. Panics of other threads are printed as usual.
+/// burn-onnx reports every failure by panicking. While burn-onnx runs, a panic of this thread is not printed,
+/// because the caller reports the error. Panics of other threads are printed as usual.
 fn catch_panic(run: impl FnOnce()) -> Result<(), String> {
     static HOOK: Once = Once::new();
     HOOK.call_once(|| {
@@ -184,7 +184,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_panic_is_returned_as_its_message() {
+    fn panic_is_returned_as_its_message() {
         let text = catch_panic(|| panic!("node {} is odd", 7)).unwrap_err();
         assert_eq!(text, "node 7 is odd");
         assert!(catch_panic(|| ()).is_ok());

@@ -42,7 +42,7 @@ impl Default for FetchTimeouts {
 #[derive(Debug, thiserror::Error)]
 pub enum FetchError {
     /// `model.toml` has no URL.
-    #[error("key `onnx.urls` of its model.toml is empty")]
+    #[error("key `onnx.urls` of the model's model.toml is empty")]
     NoUrl,
     /// No URL delivered the file. The value holds one message per URL, in the order of the URLs.
     #[error("{}", .0.join("; "))]
@@ -89,11 +89,11 @@ pub fn fetch(
     Err(FetchError::AllUrlsFailed(failures))
 }
 
-/// The failure of a download from one URL. The variant tells how to continue.
+/// The failure of a download from one URL.
 enum AttemptError {
-    /// The URL did not deliver the file; the message says why.
+    /// The URL did not deliver the file, so the next URL is tried. The message is the reason.
     TryNextUrl(String),
-    /// The file cannot be written, so a download from the next URL would fail as well.
+    /// The file cannot be written, so no other URL is tried.
     GiveUp(FetchError),
 }
 
@@ -125,15 +125,15 @@ fn fetch_from_url(
             onnx.size
         )));
     }
-    let part = PartialFile::create(target).map_err(AttemptError::GiveUp)?;
-    let sha256 = part.receive(&mut body.as_reader(), onnx.size, progress)?;
+    let partial_file = PartialFile::create(target).map_err(AttemptError::GiveUp)?;
+    let sha256 = partial_file.receive(&mut body.as_reader(), onnx.size, progress)?;
     if sha256 != onnx.sha256 {
         return Err(AttemptError::TryNextUrl(format!(
             "the SHA-256 of the body is {sha256}, expected {}",
             onnx.sha256
         )));
     }
-    part.persist().map_err(AttemptError::GiveUp)
+    partial_file.persist().map_err(AttemptError::GiveUp)
 }
 
 /// An incomplete file, which is removed when this value is dropped.
@@ -155,7 +155,7 @@ impl PartialFile {
         }
     }
 
-    /// Writes the body, which must have `size` bytes, to the file and returns its SHA-256.
+    /// Writes the body, which must have `size` bytes, to the file and returns the SHA-256 of the body.
     fn receive(
         &self,
         body: &mut dyn Read,
@@ -205,7 +205,7 @@ impl PartialFile {
 
 impl Drop for PartialFile {
     fn drop(&mut self) {
-        // After `persist`, which has renamed the file, nothing is left to remove and this call fails.
+        // After `persist` has renamed the file, this call finds no file and fails.
         let _ = fs::remove_file(&self.path);
     }
 }

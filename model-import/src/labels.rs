@@ -11,7 +11,7 @@ use crate::Error;
 /// A class of the network.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Label {
-    /// WordNet id such as `n01440764`; empty if the line has only a label.
+    /// WordNet id such as `n01440764`, or an empty string if the line has only a label.
     pub wnid: String,
     /// Human-readable name of the class.
     pub name: String,

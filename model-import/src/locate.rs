@@ -45,14 +45,14 @@ pub struct LocatedModel {
     pub onnx: PathBuf,
     /// SHA-256 of the ONNX file, in hexadecimal.
     pub sha256: String,
-    /// The reason for using the fallback model and the ways to get the default model; `None` if the fallback
-    /// model is not used in place of the default model.
+    /// The reason for using the fallback model, and the ways to get the default model. `None` unless the
+    /// fallback model replaces the default model.
     pub warning: Option<String>,
-    /// Files and folders; the build script must run again if one of them changes.
+    /// Files and folders whose change makes cargo run the build script again.
     pub watch: Vec<PathBuf>,
 }
 
-/// Finds the model and its ONNX file; fetches a missing file if that is allowed.
+/// Finds the model and its ONNX file, and fetches a missing file if that is allowed.
 ///
 /// # Errors
 /// Returns the errors of [`read_spec`] and [`find_pinned_file`], and [`Error::InvalidVariable`] if the file
@@ -68,8 +68,9 @@ pub fn locate(options: &LocateOptions, progress: fetch::ProgressCallback<'_>) ->
         Err(Error::MissingOnnxFile { cause, advice, .. }) if options.model.is_none() => {
             let fallback = read_spec(&options.models, FALLBACK_MODEL)?;
             let (onnx, sha256) = find_pinned_file(options, &fallback, progress)?;
-            // Watches the folder and not the missing file in it: cargo treats a missing file as changed and
-            // would run the build script, and with it the fetch, at every build.
+            // Watches the folder instead of the missing file. Cargo treats a missing file as changed, so it
+            // would run the build script at every build, and the script would try to fetch the file each
+            // time.
             let default_folder = spec.folder.clone();
             let mut located = new_located_model(fallback, onnx, sha256);
             located.watch.push(default_folder);
@@ -91,7 +92,7 @@ pub fn locate(options: &LocateOptions, progress: fetch::ProgressCallback<'_>) ->
 /// [`ModelSpec::read`].
 pub fn read_spec(models: &Path, name: &str) -> Result<ModelSpec, Error> {
     let folder = models.join(name);
-    // A path such as `..` or `/etc` is not a name.
+    // A path such as `..` or `/etc` is not accepted as a name.
     let is_name = !name.is_empty() && !name.contains(['/', '\\']) && name != "." && name != "..";
     if !is_name || !folder.is_dir() {
         return Err(Error::UnknownModel {
@@ -148,7 +149,7 @@ pub fn find_pinned_file(
 ) -> Result<(PathBuf, String), Error> {
     for file in [spec.onnx_path(), path_in_writable_folder(options, spec)] {
         if file.is_file() {
-            return verify(spec, file);
+            return verify_pinned_file(spec, file);
         }
     }
     fetch_pinned_file(options, spec, progress).map_err(|cause| Error::MissingOnnxFile {
@@ -159,7 +160,7 @@ pub fn find_pinned_file(
     })
 }
 
-fn verify(spec: &ModelSpec, file: PathBuf) -> Result<(PathBuf, String), Error> {
+fn verify_pinned_file(spec: &ModelSpec, file: PathBuf) -> Result<(PathBuf, String), Error> {
     let (size, sha256) = fetch::size_and_sha256(&file).map_err(Error::io("read", &file))?;
     let expected = &spec.onnx;
     if size == expected.size && sha256 == expected.sha256 {
@@ -189,7 +190,7 @@ fn fetch_pinned_file(
     let mut fetch_to =
         |target: PathBuf| fetch::fetch(&spec.onnx, &target, &options.timeouts, progress).map(|()| target);
     let path = match fetch_to(spec.onnx_path()) {
-        // The checkout may be read-only; the build's own folder is always writable.
+        // The checkout may be read-only. The build's own folder is always writable.
         Err(fetch::FetchError::Write { .. }) => fetch_to(path_in_writable_folder(options, spec)),
         outcome => outcome,
     };

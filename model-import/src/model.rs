@@ -36,7 +36,7 @@ impl Model {
         if report.height != crop || report.width != crop {
             return Err(Error::UnsupportedGraph {
                 reason: format!(
-                    "its input {:?} is {}x{} (height x width), but key `input.crop` of {} is {crop}; \
+                    "the input {:?} is {}x{} (height x width), but key `input.crop` of {} is {crop}; \
                      the network's input must be a square of that side",
                     report.input,
                     report.height,

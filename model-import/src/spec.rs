@@ -1,7 +1,7 @@
 //! Reads the settings of a model from `models/<name>/model.toml`.
 //!
-//! The settings are the origin of the weights, the ONNX file, the preprocessing and the kind of output. The
-//! names, layout and sizes of the network's input and output are not settings: they come from the graph.
+//! The settings state the origin of the weights, the ONNX file, the preprocessing and the kind of output. The
+//! names, layout and sizes of the network's input and output are read from the graph instead.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -19,7 +19,7 @@ pub struct ModelSpec {
     pub name: String,
     /// SPDX expression of the weights' licence.
     pub license: String,
-    /// Origin of the weights, as a text for people.
+    /// Human-readable origin of the weights.
     pub source: String,
     /// The ONNX file, with its size and checksum.
     pub onnx: OnnxFile,
@@ -47,8 +47,8 @@ pub struct OnnxFile {
 
 /// Preprocessing of an image.
 ///
-/// The image is resized and cropped to its centre square. Each value is divided by 255, reduced by `mean`,
-/// and then divided by `std`.
+/// The image is resized and cropped to its centre square. Each value is divided by 255, `mean` is subtracted,
+/// and the difference is divided by `std`.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct InputSpec {
@@ -116,7 +116,7 @@ impl ModelSpec {
             line: error.span().map(|span| text[..span.start.min(text.len())].matches('\n').count() + 1),
             reason: error.message().into(),
         })?;
-        check(&file, folder).map_err(|reason| Error::Spec { file: path, line: None, reason })?;
+        check_values(&file, folder).map_err(|reason| Error::Spec { file: path, line: None, reason })?;
         Ok(Self {
             folder: folder.into(),
             name: file.name,
@@ -130,7 +130,7 @@ impl ModelSpec {
     }
 }
 
-fn check(file: &ModelToml, folder: &Path) -> Result<(), String> {
+fn check_values(file: &ModelToml, folder: &Path) -> Result<(), String> {
     let folder_name = folder.file_name().unwrap_or_default().to_string_lossy();
     if file.name != folder_name {
         return Err(format!(
@@ -180,7 +180,7 @@ fn check(file: &ModelToml, folder: &Path) -> Result<(), String> {
     Ok(())
 }
 
-/// Returns true if `name` is a file name without any folder, so that the file is in the model's own folder.
+/// Returns true if `name` is a file name without a folder, so that the file is in the model's own folder.
 fn is_plain_file_name(name: &str) -> bool {
     !name.is_empty() && name != "." && name != ".." && !name.contains(['/', '\\', '\0'])
 }

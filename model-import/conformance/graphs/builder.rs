@@ -27,7 +27,7 @@ impl GraphBuilder {
     }
 
     /// Adds a float constant.
-    pub(crate) fn floats(&mut self, dims: &[usize], data: &[f32]) -> String {
+    pub(crate) fn float_constant(&mut self, dims: &[usize], data: &[f32]) -> String {
         let name = self.unique_name("const");
         let dims: Vec<i64> = dims.iter().map(|dim| i64::try_from(*dim).unwrap()).collect();
         self.graph.initializer.push(proto::float_tensor(&name, &dims, data));
@@ -35,45 +35,47 @@ impl GraphBuilder {
     }
 
     /// Adds a float constant of random numbers in `low..high`.
-    pub(crate) fn random(&mut self, dims: &[usize], low: f32, high: f32) -> String {
+    pub(crate) fn random_constant(&mut self, dims: &[usize], low: f32, high: f32) -> String {
         let data = self.random.floats(dims.iter().product(), low, high);
-        self.floats(dims, &data)
+        self.float_constant(dims, &data)
     }
 
     /// Adds an integer constant.
-    pub(crate) fn ints(&mut self, dims: &[i64], data: &[i64]) -> String {
+    pub(crate) fn int_constant(&mut self, dims: &[i64], data: &[i64]) -> String {
         let name = self.unique_name("ints");
         self.graph.initializer.push(proto::int_tensor(&name, dims, data));
         name
     }
 
-    /// Adds a node, to which `finish` adds attributes.
-    pub(crate) fn op(
+    /// Adds a node with one output. `add_attributes` adds the attributes of the node.
+    pub(crate) fn node(
         &mut self,
         op: &str,
         inputs: &[&str],
-        finish: impl FnOnce(NodeProto) -> NodeProto,
+        add_attributes: impl FnOnce(NodeProto) -> NodeProto,
     ) -> String {
         let output = self.unique_name(&op.to_lowercase());
-        self.graph.node.push(finish(proto::node(op, inputs, &[&output])));
+        self.graph.node.push(add_attributes(proto::node(op, inputs, &[&output])));
         output
     }
 
     /// Adds a convolution with random weights.
     pub(crate) fn conv(&mut self, input: &str, conv: &Conv) -> String {
-        let Conv { inputs, outputs, size, stride, pads, groups, bias } = *conv;
-        // The range is wide enough for outputs below 0 and above 6, the bounds of Clip.
-        let fan_in: usize = inputs / groups * size * size;
+        let Conv { input_channels, output_channels, kernel, stride, pads, groups, bias } = *conv;
+        let inputs_per_group = input_channels / groups;
+        // Weights in this range give some outputs below 0 and some above 6, the bounds of Clip.
+        let fan_in: usize = inputs_per_group * kernel * kernel;
         let bound = (6.0 / f32::from(u16::try_from(fan_in).unwrap())).sqrt();
-        let weights = self.random(&[outputs, inputs / groups, size, size], -bound, bound);
-        let mut names = vec![input.to_owned(), weights];
+        let dims = [output_channels, inputs_per_group, kernel, kernel];
+        let weights = self.random_constant(&dims, -bound, bound);
+        let mut inputs = vec![input.to_owned(), weights];
         if bias {
-            names.push(self.random(&[outputs], -0.5, 0.5));
+            inputs.push(self.random_constant(&[output_channels], -0.5, 0.5));
         }
-        let names: Vec<&str> = names.iter().map(String::as_str).collect();
-        let [size, stride, groups] = [size, stride, groups].map(|value| i64::try_from(value).unwrap());
-        self.op("Conv", &names, |node| {
-            node.with_ints("kernel_shape", &[size, size])
+        let inputs: Vec<&str> = inputs.iter().map(String::as_str).collect();
+        let [kernel, stride, groups] = [kernel, stride, groups].map(|value| i64::try_from(value).unwrap());
+        self.node("Conv", &inputs, |node| {
+            node.with_ints("kernel_shape", &[kernel, kernel])
                 .with_ints("strides", &[stride, stride])
                 .with_ints("pads", &pads)
                 .with_ints("dilations", &[1, 1])
@@ -81,18 +83,21 @@ impl GraphBuilder {
         })
     }
 
-    /// Adds a BatchNormalization. None of its parameters is 0 or 1, so that a mistake in folding is noticed.
+    /// Adds a BatchNormalization. None of its parameters is 0 or 1, so a mistake in folding changes the
+    /// output.
     pub(crate) fn batch_norm(&mut self, input: &str, channels: usize) -> String {
-        let scale = self.random(&[channels], 0.5, 1.5);
-        let shift = self.random(&[channels], -0.5, 0.8);
-        let mean = self.random(&[channels], -0.4, 0.4);
-        let variance = self.random(&[channels], 0.3, 1.7);
-        self.op("BatchNormalization", &[input, &scale, &shift, &mean, &variance], |node| {
+        let scale = self.random_constant(&[channels], 0.5, 1.5);
+        let shift = self.random_constant(&[channels], -0.5, 0.8);
+        let mean = self.random_constant(&[channels], -0.4, 0.4);
+        let variance = self.random_constant(&[channels], 0.3, 1.7);
+        self.node("BatchNormalization", &[input, &scale, &shift, &mean, &variance], |node| {
             node.with_float("epsilon", 1e-3)
         })
     }
 
-    /// Returns the model with one input and one output. `opset` is the version of the standard operator set.
+    /// Returns the model with one input and one output, each given as its name and its dimensions.
+    ///
+    /// `opset` is the version of the standard operator set.
     pub(crate) fn finish(
         self,
         opset: i64,
@@ -110,7 +115,7 @@ impl GraphBuilder {
             producer_name: "conformance".into(),
             ..Default::default()
         };
-        // The type of an entry has no public name, but `Default` can be inferred.
+        // onnx-ir does not export the type of an entry, so the entry is created with an inferred `Default`.
         model.opset_import.push(Default::default());
         model.opset_import[0].version = opset;
         if opset < 9 {
@@ -130,9 +135,10 @@ impl GraphBuilder {
 /// Parameters of a convolution.
 #[derive(Clone, Copy)]
 pub(crate) struct Conv {
-    pub(crate) inputs: usize,
-    pub(crate) outputs: usize,
-    pub(crate) size: usize,
+    pub(crate) input_channels: usize,
+    pub(crate) output_channels: usize,
+    /// Height of the kernel, which equals its width.
+    pub(crate) kernel: usize,
     pub(crate) stride: usize,
     /// Padding at the top, left, bottom and right.
     pub(crate) pads: [i64; 4],
@@ -141,15 +147,15 @@ pub(crate) struct Conv {
 }
 
 impl Conv {
-    pub(crate) fn pointwise(inputs: usize, outputs: usize) -> Self {
-        Self { inputs, outputs, size: 1, stride: 1, pads: [0; 4], groups: 1, bias: false }
+    pub(crate) fn pointwise(input_channels: usize, output_channels: usize) -> Self {
+        Self { input_channels, output_channels, kernel: 1, stride: 1, pads: [0; 4], groups: 1, bias: false }
     }
 
     pub(crate) fn depthwise(channels: usize, stride: usize) -> Self {
         Self {
-            inputs: channels,
-            outputs: channels,
-            size: 3,
+            input_channels: channels,
+            output_channels: channels,
+            kernel: 3,
             stride,
             pads: [1; 4],
             groups: channels,
@@ -157,7 +163,16 @@ impl Conv {
         }
     }
 
-    pub(crate) fn stem(outputs: usize) -> Self {
-        Self { inputs: 3, outputs, size: 3, stride: 2, pads: [1; 4], groups: 1, bias: false }
+    /// Returns the first convolution of a network, which halves height and width.
+    pub(crate) fn stem(output_channels: usize) -> Self {
+        Self {
+            input_channels: 3,
+            output_channels,
+            kernel: 3,
+            stride: 2,
+            pads: [1; 4],
+            groups: 1,
+            bias: false,
+        }
     }
 }

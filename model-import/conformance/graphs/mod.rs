@@ -34,25 +34,27 @@ pub(crate) fn all() -> [(&'static str, ModelProto); 3] {
 /// Adds an inverted residual block: expand, depthwise, project, and a residual addition if the block does not
 /// change the shape.
 ///
-/// `with` adapts the parameters of each convolution to the exporter's style. `finish` adds the nodes that the
-/// exporter writes after each convolution; its last parameter is true if there is an activation.
+/// `channels` is the number of input and of output channels. `adapt` changes the parameters of each
+/// convolution to the exporter's style. `after_conv` adds the nodes that the exporter writes after a
+/// convolution. Its parameters are the convolution's output, the number of output channels, and true if there
+/// is an activation.
 fn block(
     graph: &mut GraphBuilder,
     input: &str,
-    widths: (usize, usize),
+    channels: (usize, usize),
     depthwise: Conv,
-    with: impl Fn(Conv) -> Conv,
-    finish: impl Fn(&mut GraphBuilder, &str, usize, bool) -> String,
+    adapt: impl Fn(Conv) -> Conv,
+    after_conv: impl Fn(&mut GraphBuilder, &str, usize, bool) -> String,
 ) -> String {
-    let (narrow, out) = widths;
-    let expanded = graph.conv(input, &with(Conv::pointwise(narrow, EXPANDED)));
-    let expanded = finish(graph, &expanded, EXPANDED, true);
-    let filtered = graph.conv(&expanded, &with(depthwise));
-    let filtered = finish(graph, &filtered, EXPANDED, true);
-    let projected = graph.conv(&filtered, &with(Conv::pointwise(EXPANDED, out)));
-    let projected = finish(graph, &projected, out, false);
-    if depthwise.stride == 1 && narrow == out {
-        graph.op("Add", &[input, &projected], |node| node)
+    let (input_channels, output_channels) = channels;
+    let expanded = graph.conv(input, &adapt(Conv::pointwise(input_channels, EXPANDED)));
+    let expanded = after_conv(graph, &expanded, EXPANDED, true);
+    let filtered = graph.conv(&expanded, &adapt(depthwise));
+    let filtered = after_conv(graph, &filtered, EXPANDED, true);
+    let projected = graph.conv(&filtered, &adapt(Conv::pointwise(EXPANDED, output_channels)));
+    let projected = after_conv(graph, &projected, output_channels, false);
+    if depthwise.stride == 1 && input_channels == output_channels {
+        graph.node("Add", &[input, &projected], |node| node)
     } else {
         projected
     }
@@ -64,26 +66,26 @@ fn block(
 /// classifier is a 1x1 convolution, and the last node is a Reshape to a constant shape with batch size 1.
 pub(crate) fn zoo() -> ModelProto {
     let mut graph = GraphBuilder::new(7);
-    let finish = |graph: &mut GraphBuilder, value: &str, channels: usize, active: bool| {
-        let normal = graph.batch_norm(value, channels);
-        if active {
-            graph.op("Clip", &[&normal], |node| node.with_float("min", 0.0).with_float("max", 6.0))
+    let after_conv = |graph: &mut GraphBuilder, value: &str, channels: usize, has_activation: bool| {
+        let normalised = graph.batch_norm(value, channels);
+        if has_activation {
+            graph.node("Clip", &[&normalised], |node| node.with_float("min", 0.0).with_float("max", 6.0))
         } else {
-            normal
+            normalised
         }
     };
-    let plain = |conv: Conv| conv;
+    let unchanged = |conv: Conv| conv;
     let stem = graph.conv("data", &Conv::stem(STEM));
-    let mut value = finish(&mut graph, &stem, STEM, true);
-    value = block(&mut graph, &value, (STEM, STEM), Conv::depthwise(EXPANDED, 1), plain, finish);
-    value = block(&mut graph, &value, (STEM, WIDE), Conv::depthwise(EXPANDED, 2), plain, finish);
-    value = block(&mut graph, &value, (WIDE, WIDE), Conv::depthwise(EXPANDED, 1), plain, finish);
+    let mut value = after_conv(&mut graph, &stem, STEM, true);
+    value = block(&mut graph, &value, (STEM, STEM), Conv::depthwise(EXPANDED, 1), unchanged, after_conv);
+    value = block(&mut graph, &value, (STEM, WIDE), Conv::depthwise(EXPANDED, 2), unchanged, after_conv);
+    value = block(&mut graph, &value, (WIDE, WIDE), Conv::depthwise(EXPANDED, 1), unchanged, after_conv);
     let last = graph.conv(&value, &Conv::pointwise(WIDE, LAST));
-    value = finish(&mut graph, &last, LAST, true);
-    value = graph.op("GlobalAveragePool", &[&value], |node| node);
+    value = after_conv(&mut graph, &last, LAST, true);
+    value = graph.node("GlobalAveragePool", &[&value], |node| node);
     value = graph.conv(&value, &Conv::pointwise(LAST, 10));
-    let shape = graph.ints(&[2], &[1, -1]);
-    graph.op("Reshape", &[&value, &shape], |node| node);
+    let shape = graph.int_constant(&[2], &[1, -1]);
+    graph.node("Reshape", &[&value, &shape], |node| node);
     graph.finish(
         7,
         ("data", &[Some(1), Some(3), Some(SIDE), Some(SIDE)]),
@@ -97,34 +99,34 @@ pub(crate) fn zoo() -> ModelProto {
 /// Gather, Unsqueeze and Concat compute.
 pub(crate) fn torch() -> ModelProto {
     let mut graph = GraphBuilder::new(11);
-    let finish = |graph: &mut GraphBuilder, value: &str, _: usize, active: bool| {
-        if active {
-            let (low, high) = (graph.floats(&[], &[0.0]), graph.floats(&[], &[6.0]));
-            graph.op("Clip", &[value, &low, &high], |node| node)
+    let after_conv = |graph: &mut GraphBuilder, value: &str, _: usize, has_activation: bool| {
+        if has_activation {
+            let (low, high) = (graph.float_constant(&[], &[0.0]), graph.float_constant(&[], &[6.0]));
+            graph.node("Clip", &[value, &low, &high], |node| node)
         } else {
             value.into()
         }
     };
-    let biased = |conv: Conv| Conv { bias: true, ..conv };
-    let stem = graph.conv("input", &biased(Conv::stem(STEM)));
-    let mut value = finish(&mut graph, &stem, STEM, true);
-    value = block(&mut graph, &value, (STEM, STEM), Conv::depthwise(EXPANDED, 1), biased, finish);
-    value = block(&mut graph, &value, (STEM, WIDE), Conv::depthwise(EXPANDED, 2), biased, finish);
-    value = block(&mut graph, &value, (WIDE, WIDE), Conv::depthwise(EXPANDED, 1), biased, finish);
-    let last = graph.conv(&value, &biased(Conv::pointwise(WIDE, LAST)));
-    value = finish(&mut graph, &last, LAST, true);
-    value = graph.op("GlobalAveragePool", &[&value], |node| node);
+    let with_bias = |conv: Conv| Conv { bias: true, ..conv };
+    let stem = graph.conv("input", &with_bias(Conv::stem(STEM)));
+    let mut value = after_conv(&mut graph, &stem, STEM, true);
+    value = block(&mut graph, &value, (STEM, STEM), Conv::depthwise(EXPANDED, 1), with_bias, after_conv);
+    value = block(&mut graph, &value, (STEM, WIDE), Conv::depthwise(EXPANDED, 2), with_bias, after_conv);
+    value = block(&mut graph, &value, (WIDE, WIDE), Conv::depthwise(EXPANDED, 1), with_bias, after_conv);
+    let last = graph.conv(&value, &with_bias(Conv::pointwise(WIDE, LAST)));
+    value = after_conv(&mut graph, &last, LAST, true);
+    value = graph.node("GlobalAveragePool", &[&value], |node| node);
 
-    let shape = graph.op("Shape", &[&value], |node| node);
-    let first = graph.ints(&[], &[0]);
-    let batch = graph.op("Gather", &[&shape, &first], |node| node.with_int("axis", 0));
-    let batch = graph.op("Unsqueeze", &[&batch], |node| node.with_ints("axes", &[0]));
-    let rest = graph.ints(&[1], &[-1]);
-    let target = graph.op("Concat", &[&batch, &rest], |node| node.with_int("axis", 0));
-    value = graph.op("Reshape", &[&value, &target], |node| node);
-    let weights = graph.random(&[10, LAST], -0.4, 0.4);
-    let bias = graph.random(&[10], -0.5, 0.5);
-    graph.op("Gemm", &[&value, &weights, &bias], |node| {
+    let shape = graph.node("Shape", &[&value], |node| node);
+    let first = graph.int_constant(&[], &[0]);
+    let batch = graph.node("Gather", &[&shape, &first], |node| node.with_int("axis", 0));
+    let batch = graph.node("Unsqueeze", &[&batch], |node| node.with_ints("axes", &[0]));
+    let rest = graph.int_constant(&[1], &[-1]);
+    let target = graph.node("Concat", &[&batch, &rest], |node| node.with_int("axis", 0));
+    value = graph.node("Reshape", &[&value, &target], |node| node);
+    let weights = graph.random_constant(&[10, LAST], -0.4, 0.4);
+    let bias = graph.random_constant(&[10], -0.5, 0.5);
+    graph.node("Gemm", &[&value, &weights, &bias], |node| {
         node.with_float("alpha", 1.0).with_float("beta", 1.0).with_int("transB", 1)
     });
     graph.finish(12, ("input", &[None, Some(3), Some(SIDE), Some(SIDE)]), ("output", &[None, Some(CLASSES)]))
@@ -137,44 +139,45 @@ pub(crate) fn torch() -> ModelProto {
 /// MatMul, Add and Softmax.
 pub(crate) fn tf2onnx() -> ModelProto {
     let mut graph = GraphBuilder::new(23);
-    let finish = |graph: &mut GraphBuilder, value: &str, channels: usize, active: bool| {
-        let normal = if active {
-            let scale = graph.random(&[1, channels, 1, 1], 0.5, 1.5);
-            let shift = graph.random(&[channels, 1, 1], -0.5, 0.8);
-            let scaled = graph.op("Mul", &[value, &scale], |node| node);
-            graph.op("Add", &[&shift, &scaled], |node| node)
+    let after_conv = |graph: &mut GraphBuilder, value: &str, channels: usize, has_activation: bool| {
+        let normalised = if has_activation {
+            let scale = graph.random_constant(&[1, channels, 1, 1], 0.5, 1.5);
+            let shift = graph.random_constant(&[channels, 1, 1], -0.5, 0.8);
+            let scaled = graph.node("Mul", &[value, &scale], |node| node);
+            graph.node("Add", &[&shift, &scaled], |node| node)
         } else {
             graph.batch_norm(value, channels)
         };
-        if active {
-            let (low, high) = (graph.floats(&[], &[0.0]), graph.floats(&[], &[6.0]));
-            graph.op("Clip", &[&normal, &low, &high], |node| node)
+        if has_activation {
+            let (low, high) = (graph.float_constant(&[], &[0.0]), graph.float_constant(&[], &[6.0]));
+            graph.node("Clip", &[&normalised, &low, &high], |node| node)
         } else {
-            normal
+            normalised
         }
     };
     let pad_like_keras = |conv: Conv| {
         if conv.stride == 2 { Conv { pads: [0, 0, 1, 1], ..conv } } else { conv }
     };
-    let scale = graph.floats(&[3], &[2.1, 1.9, 2.3]);
-    let shift = graph.floats(&[3], &[-1.1, -0.9, -1.0]);
-    let scaled = graph.op("Mul", &["input_1", &scale], |node| node);
-    let shifted = graph.op("Add", &[&scaled, &shift], |node| node);
-    let image = graph.op("Transpose", &[&shifted], |node| node.with_ints("perm", &[0, 3, 1, 2]));
+    let scale = graph.float_constant(&[3], &[2.1, 1.9, 2.3]);
+    let shift = graph.float_constant(&[3], &[-1.1, -0.9, -1.0]);
+    let scaled = graph.node("Mul", &["input_1", &scale], |node| node);
+    let shifted = graph.node("Add", &[&scaled, &shift], |node| node);
+    let image = graph.node("Transpose", &[&shifted], |node| node.with_ints("perm", &[0, 3, 1, 2]));
     let stem = graph.conv(&image, &pad_like_keras(Conv::stem(STEM)));
-    let mut value = finish(&mut graph, &stem, STEM, true);
-    value = block(&mut graph, &value, (STEM, STEM), Conv::depthwise(EXPANDED, 1), pad_like_keras, finish);
-    value = block(&mut graph, &value, (STEM, WIDE), Conv::depthwise(EXPANDED, 2), pad_like_keras, finish);
-    value = block(&mut graph, &value, (WIDE, WIDE), Conv::depthwise(EXPANDED, 1), pad_like_keras, finish);
+    let mut value = after_conv(&mut graph, &stem, STEM, true);
+    value = block(&mut graph, &value, (STEM, STEM), Conv::depthwise(EXPANDED, 1), pad_like_keras, after_conv);
+    value = block(&mut graph, &value, (STEM, WIDE), Conv::depthwise(EXPANDED, 2), pad_like_keras, after_conv);
+    value = block(&mut graph, &value, (WIDE, WIDE), Conv::depthwise(EXPANDED, 1), pad_like_keras, after_conv);
     let last = graph.conv(&value, &pad_like_keras(Conv::pointwise(WIDE, LAST)));
-    value = finish(&mut graph, &last, LAST, true);
-    value = graph.op("Transpose", &[&value], |node| node.with_ints("perm", &[0, 2, 3, 1]));
-    value = graph.op("ReduceMean", &[&value], |node| node.with_ints("axes", &[1, 2]).with_int("keepdims", 0));
-    let weights = graph.random(&[LAST, 10], -0.4, 0.4);
-    let bias = graph.random(&[10], -0.5, 0.5);
-    value = graph.op("MatMul", &[&value, &weights], |node| node);
-    value = graph.op("Add", &[&value, &bias], |node| node);
-    graph.op("Softmax", &[&value], |node| node.with_int("axis", -1));
+    value = after_conv(&mut graph, &last, LAST, true);
+    value = graph.node("Transpose", &[&value], |node| node.with_ints("perm", &[0, 2, 3, 1]));
+    value =
+        graph.node("ReduceMean", &[&value], |node| node.with_ints("axes", &[1, 2]).with_int("keepdims", 0));
+    let weights = graph.random_constant(&[LAST, 10], -0.4, 0.4);
+    let bias = graph.random_constant(&[10], -0.5, 0.5);
+    value = graph.node("MatMul", &[&value, &weights], |node| node);
+    value = graph.node("Add", &[&value, &bias], |node| node);
+    graph.node("Softmax", &[&value], |node| node.with_int("axis", -1));
     graph.finish(
         13,
         ("input_1", &[None, Some(SIDE), Some(SIDE), Some(3)]),

@@ -1,4 +1,4 @@
-//! Compares converted networks on burn-flex with tract on the original graphs.
+//! Compares the outputs of converted networks on burn-flex with tract's outputs for the original graphs.
 #![expect(
     clippy::unwrap_used,
     clippy::print_stdout,
@@ -81,7 +81,7 @@ fn assert_close(case: &str, expected: &[f32], actual: &[f32]) {
     let difference = largest_difference(expected, actual);
     println!("{case}: max abs difference {difference:e}");
     assert!(difference <= TOLERANCE, "{case}: max abs difference {difference:e}");
-    // If all outputs were about the same, a wrong conversion would not be noticed.
+    // If all outputs were about the same, this check would accept a wrong conversion.
     let spread =
         expected.iter().copied().fold(f32::MIN, f32::max) - expected.iter().copied().fold(f32::MAX, f32::min);
     assert!(spread > 100.0 * TOLERANCE, "{case}: outputs are all about the same ({spread:e})");
@@ -154,11 +154,12 @@ fn simplification_removes_shape_arithmetic_and_normalisation() {
     assert_eq!(report_of("tf2onnx").after["Add"], 4);
 }
 
-/// Returns the largest difference between the original and the simplified graph after `spoil` changed a node.
+/// Changes one node of the simplified graph, and returns the largest difference of its outputs from the
+/// original's. `spoil` returns true for the node that it changed.
 fn difference_if_spoiled(name: &str, spoil: impl Fn(&mut NodeProto) -> bool) -> f32 {
     let mut model = graph::simplify_file(&original_path(name)).unwrap().model;
     let nodes = &mut model.graph.mut_or_insert_default().node;
-    assert!(nodes.iter_mut().any(spoil), "{name} has no such node");
+    assert!(nodes.iter_mut().any(spoil), "`spoil` changed no node of {name}");
     let folder = tempfile::TempDir::new().unwrap();
     let file = folder.path().join("spoiled.onnx");
     std::fs::write(&file, model.write_to_bytes().unwrap()).unwrap();

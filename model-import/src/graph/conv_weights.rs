@@ -29,10 +29,11 @@ impl Affine {
 
 /// The weights and biases of a convolution, as f64.
 pub(super) struct ConvWeights {
-    /// Weights with the dimensions `dims`.
+    /// The kernels, laid out as `dims` states.
     weights: Vec<f64>,
+    /// One bias per output channel.
     biases: Vec<f64>,
-    /// `[outputs, inputs / groups, height, width]`.
+    /// `[output channels, input channels / groups, height, width]`.
     dims: Vec<i64>,
     groups: usize,
 }
@@ -52,8 +53,8 @@ impl ConvWeights {
             }
             None => vec![0.0; outputs],
         };
-        let complete = tensor.dims.len() == 4 && tensor.dims.iter().product::<i64>() == to_i64(weights.len());
-        (complete && outputs > 0 && biases.len() == outputs).then(|| Self {
+        let is_valid = tensor.dims.len() == 4 && tensor.dims.iter().product::<i64>() == to_i64(weights.len());
+        (is_valid && outputs > 0 && biases.len() == outputs).then(|| Self {
             weights,
             biases,
             dims: tensor.dims.clone(),
@@ -73,10 +74,10 @@ impl ConvWeights {
         self.inputs_per_group() * self.groups
     }
 
-    /// Returns the weights of this convolution followed by `affine`.
+    /// Returns the weights of a convolution that equals this one followed by `affine`.
     pub(super) fn with_affine_after(mut self, affine: &Affine) -> Self {
-        let per_output = self.weights.len() / self.output_channels();
-        for (weights, scale) in self.weights.chunks_mut(per_output).zip(&affine.scale) {
+        let weights_per_output = self.weights.len() / self.output_channels();
+        for (weights, scale) in self.weights.chunks_mut(weights_per_output).zip(&affine.scale) {
             weights.iter_mut().for_each(|weight| *weight *= scale);
         }
         for (bias, (scale, shift)) in self.biases.iter_mut().zip(affine.scale.iter().zip(&affine.shift)) {
@@ -85,19 +86,20 @@ impl ConvWeights {
         self
     }
 
-    /// Returns the weights of this convolution preceded by `affine`.
+    /// Returns the weights of a convolution that equals this one preceded by `affine`.
     ///
-    /// If the convolution pads, every shift of `affine` must be 0, because the zeros of the padding are not
-    /// shifted.
+    /// If the convolution pads, every shift of `affine` must be 0. Padding follows `affine`, so its zeros are
+    /// not shifted, but a folded shift would apply to them too.
     pub(super) fn with_affine_before(mut self, affine: &Affine) -> Self {
-        let in_group = self.inputs_per_group();
-        let outputs_in_group = self.output_channels() / self.groups;
-        let plane = self.weights.len() / self.output_channels() / in_group;
-        for (row, weights) in self.weights.chunks_mut(plane).enumerate() {
-            let (output, input) = (row / in_group, row % in_group);
-            let channel = output / outputs_in_group * in_group + input;
-            self.biases[output] += affine.shift[channel] * weights.iter().sum::<f64>();
-            weights.iter_mut().for_each(|weight| *weight *= affine.scale[channel]);
+        let inputs_per_group = self.inputs_per_group();
+        let outputs_per_group = self.output_channels() / self.groups;
+        let kernel_len = self.weights.len() / self.output_channels() / inputs_per_group;
+        for (index, kernel) in self.weights.chunks_mut(kernel_len).enumerate() {
+            let (output, input_in_group) = (index / inputs_per_group, index % inputs_per_group);
+            let group = output / outputs_per_group;
+            let input = group * inputs_per_group + input_in_group;
+            self.biases[output] += affine.shift[input] * kernel.iter().sum::<f64>();
+            kernel.iter_mut().for_each(|weight| *weight *= affine.scale[input]);
         }
         self
     }

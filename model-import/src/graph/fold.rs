@@ -1,14 +1,14 @@
 //! Folds nodes that scale and shift channels into the convolution before or after them.
 //!
-//! BatchNormalization, and Mul, Add, Sub and Div with a constant, scale and shift each channel. A chain of
-//! such nodes is combined in f64 to one scale and one shift per channel, and the folded weights are rounded
-//! to f32 once.
+//! BatchNormalization scales and shifts each channel, and so do Mul, Add, Sub and Div with a constant.
+//! Successive nodes of these kinds are combined in f64 to one scale and one shift per channel. The folded
+//! weights are rounded to f32 once.
 //!
 //! After a convolution, the scale and the shift are both folded into its weights and biases.
 //!
 //! Before a convolution, such nodes usually normalise the input. Their scale is folded into the weights.
-//! Their shift can only be folded if the convolution does not pad, because the convolution pads with zeros
-//! that are not shifted. Otherwise, the shift remains in the graph as a single Add.
+//! Their shift can only be folded if the convolution does not pad, because the padding zeros are not shifted.
+//! Otherwise, the shift remains in the graph as a single Add.
 
 use onnx_ir::{GraphProto, NodeProto};
 
@@ -32,7 +32,7 @@ fn fold_successors(graph: &mut GraphProto, conv: usize) {
     };
     let channels = weights.output_channels();
     let mut affine = Affine::identity(channels);
-    let mut chain = Vec::new();
+    let mut folded_nodes = Vec::new();
     let mut value = graph.node[conv].output[0].clone();
     while let Some(user) = proto::only_user(graph, &value) {
         let Some(next) = read_affine(graph, &graph.node[user], &value, channels) else {
@@ -40,17 +40,14 @@ fn fold_successors(graph: &mut GraphProto, conv: usize) {
         };
         affine = affine.then(&next);
         value.clone_from(&graph.node[user].output[0]);
-        chain.push(user);
+        folded_nodes.push(user);
     }
-    if chain.is_empty() {
+    if folded_nodes.is_empty() {
         return;
     }
     weights.with_affine_after(&affine).store(graph, conv);
     graph.node[conv].output[0] = value;
-    chain.sort_unstable();
-    for index in chain.into_iter().rev() {
-        graph.node.remove(index);
-    }
+    remove_nodes(graph, folded_nodes);
 }
 
 /// Returns the scale and shift that a node applies to its input `value`.
@@ -67,12 +64,12 @@ fn read_affine(graph: &GraphProto, node: &NodeProto, value: &str, channels: usiz
         per_channel_values(graph, constant, channels)?.into_iter().map(f64::from).collect();
     let ones = vec![1.0; channels];
     let zeros = vec![0.0; channels];
-    let negative = |values: &[f64]| values.iter().map(|value| -value).collect();
+    let negated = |values: &[f64]| values.iter().map(|value| -value).collect();
     let (scale, shift) = match (node.op_type.as_str(), value_is_first) {
         ("Mul", _) => (constant, zeros),
         ("Add", _) => (ones, constant),
-        ("Sub", true) => (ones, negative(&constant)),
-        ("Sub", false) => (negative(&ones), constant),
+        ("Sub", true) => (ones, negated(&constant)),
+        ("Sub", false) => (negated(&ones), constant),
         ("Div", true) => (constant.iter().map(|value| 1.0 / value).collect(), zeros),
         _ => return None,
     };
@@ -81,10 +78,10 @@ fn read_affine(graph: &GraphProto, node: &NodeProto, value: &str, channels: usiz
 
 fn read_batch_norm(graph: &GraphProto, node: &NodeProto, channels: usize) -> Option<Affine> {
     let in_training_mode = node.int("training_mode").unwrap_or(0) != 0;
-    let extra_outputs =
+    let statistics_are_used =
         node.output.iter().skip(1).any(|name| proto::use_count(graph, name) > 0 && !name.is_empty());
-    // `spatial = 0` (opset 7) means statistics per pixel.
-    if in_training_mode || extra_outputs || node.int("spatial") == Some(0) {
+    // With `spatial = 0` (opset 7), every pixel has its own statistics.
+    if in_training_mode || statistics_are_used || node.int("spatial") == Some(0) {
         return None;
     }
     let parameter = |slot: usize| {
@@ -106,10 +103,10 @@ fn read_batch_norm(graph: &GraphProto, node: &NodeProto, channels: usize) -> Opt
     Some(Affine { scale, shift })
 }
 
-/// Returns the values of a constant that applies to the channels of `[batch, channels, height, width]`.
+/// Returns one value per channel of a constant that is broadcast to `[batch, channels, height, width]`.
 ///
-/// A constant with a single value is repeated for each channel. Returns `None` if the constant's values do
-/// not run along the channels.
+/// A single value is repeated for each channel. Returns `None` if `name` is not a constant, or if the
+/// constant varies along another dimension than the channels.
 pub(super) fn per_channel_values(graph: &GraphProto, name: &str, channels: usize) -> Option<Vec<f32>> {
     let tensor = proto::initializer(graph, name)?;
     let values = proto::floats(tensor)?;
@@ -123,7 +120,7 @@ pub(super) fn per_channel_values(graph: &GraphProto, name: &str, channels: usize
     (along_channels && values.len() == channels).then_some(values)
 }
 
-/// Folds the scales and shifts before each convolution into its weights, as far as its padding allows.
+/// Folds the scales before each convolution into its weights, and the shifts if the convolution does not pad.
 pub fn fold_before_conv(graph: &mut GraphProto) {
     // Each convolution is identified by the name of its output, because folding removes nodes and so changes
     // the indices of other nodes.
@@ -142,41 +139,43 @@ fn fold_predecessors(graph: &mut GraphProto, conv: usize) {
     };
     let channels = weights.input_channels();
     let mut affine = Affine::identity(channels);
-    let mut chain = Vec::new();
+    let mut folded_nodes = Vec::new();
     let mut value = graph.node[conv].input[0].clone();
     while proto::only_user(graph, &value).is_some()
         && let Some(source) = proto::producer(graph, &value)
         && let Some((input, step)) = find_affine_input(graph, &graph.node[source], channels)
     {
         affine = step.then(&affine);
-        chain.push(source);
+        folded_nodes.push(source);
         value = input;
     }
-    let Some(&first) = chain.last() else {
+    // The nodes were collected from the convolution backwards.
+    let (Some(&first), Some(&last)) = (folded_nodes.last(), folded_nodes.first()) else {
         return;
     };
-    let shifts = affine.shift.iter().any(|shift| *shift != 0.0);
-    if !shifts || !has_padding(&graph.node[conv]) {
+    let has_shift = affine.shift.iter().any(|shift| *shift != 0.0);
+    if !has_shift || !has_padding(&graph.node[conv]) {
         weights.with_affine_before(&affine).store(graph, conv);
         graph.node[conv].input[0] = value;
-        remove_nodes(graph, chain);
+        remove_nodes(graph, folded_nodes);
         return;
     }
-    let is_single_add = chain.len() == 1 && affine.scale.iter().all(|scale| *scale == 1.0);
+    let is_single_add = folded_nodes.len() == 1 && affine.scale.iter().all(|scale| *scale == 1.0);
     if is_single_add || affine.scale.contains(&0.0) {
         return;
     }
-    // scale * x + shift = scale * (x + shift / scale)
+    // The scale becomes part of the weights, so the Add must come before it:
+    // `scale * x + shift = scale * (x + shift / scale)`.
     let offset = affine.shift.iter().zip(&affine.scale);
     let offset: Vec<f32> = offset.map(|(shift, scale)| to_f32(shift / scale)).collect();
-    let only_scale = Affine { shift: vec![0.0; channels], ..affine };
-    weights.with_affine_before(&only_scale).store(graph, conv);
+    let scale_only = Affine { shift: vec![0.0; channels], ..affine };
+    weights.with_affine_before(&scale_only).store(graph, conv);
     let constant = proto::fresh_name(graph, &format!("{value}_offset"));
     graph.initializer.push(float_tensor(&constant, &[1, to_i64(channels), 1, 1], &offset));
-    let last = graph.node[chain[0]].output[0].clone();
-    graph.node[first] = proto::node("Add", &[&value, &constant], &[&last]);
-    chain.pop();
-    remove_nodes(graph, chain);
+    let output = graph.node[last].output[0].clone();
+    graph.node[first] = proto::node("Add", &[&value, &constant], &[&output]);
+    folded_nodes.retain(|index| *index != first);
+    remove_nodes(graph, folded_nodes);
 }
 
 fn remove_nodes(graph: &mut GraphProto, mut indices: Vec<usize>) {
@@ -186,15 +185,15 @@ fn remove_nodes(graph: &mut GraphProto, mut indices: Vec<usize>) {
     }
 }
 
-/// Returns the name of the input that a node scales and shifts, and the scale and shift.
+/// Returns the name of the input that a node scales and shifts, with the scale and the shift.
 fn find_affine_input(graph: &GraphProto, node: &NodeProto, channels: usize) -> Option<(String, Affine)> {
     let value = node.input.iter().find(|input| proto::initializer(graph, input).is_none())?;
     Some((value.clone(), read_affine(graph, node, value, channels)?))
 }
 
 fn has_padding(conv: &NodeProto) -> bool {
-    let automatic = conv.text("auto_pad").is_some_and(|mode| mode.starts_with("SAME"));
-    automatic || conv.ints("pads").is_some_and(|pads| pads.iter().any(|pad| *pad != 0))
+    let is_same_padded = conv.text("auto_pad").is_some_and(|mode| mode.starts_with("SAME"));
+    is_same_padded || conv.ints("pads").is_some_and(|pads| pads.iter().any(|pad| *pad != 0))
 }
 
 #[cfg(test)]
@@ -230,8 +229,8 @@ mod tests {
 
     #[test]
     fn batch_normalisation_after_a_convolution_is_folded() {
-        // The square roots of variance + epsilon are 2 and 3. The scales are therefore 4 / 2 = 2 and 3 / 3 =
-        // 1, and the shifts are 0.1 - 1 * 2 = -1.9 and 0.2 + 1 * 1 = 1.2.
+        // The square roots of `variance + epsilon` are 2 and 3. The scales are 4 / 2 = 2 and 3 / 3 = 1. The
+        // shifts are 0.1 - 1 * 2 = -1.9 and 0.2 + 1 * 1 = 1.2.
         for inputs in [vec!["x", "w", "b"], vec!["x", "w"]] {
             let with_bias = inputs.len() == 3;
             let nodes = vec![node("Conv", &inputs, &["c"]), batch_norm("c", "y")];
@@ -253,12 +252,12 @@ mod tests {
         let mut constants = batch_norm_constants();
         constants.push(float_tensor("scale", &[1, 2, 1, 1], &[2.0, 4.0]));
         constants.push(float_tensor("shift", &[2, 1, 1], &[1.0, 2.0]));
-        constants.push(float_tensor("half", &[], &[2.0]));
+        constants.push(float_tensor("two", &[], &[2.0]));
         let nodes = vec![
             node("Conv", &["x", "w", "b"], &["c"]),
             node("Mul", &["scale", "c"], &["d"]),
             node("Sub", &["shift", "d"], &["e"]),
-            node("Div", &["e", "half"], &["f"]),
+            node("Div", &["e", "two"], &["f"]),
             node("Add", &["f", "shift"], &["g"]),
             node("Relu", &["g"], &["y"]),
         ];
@@ -336,7 +335,7 @@ mod tests {
         let conv = graph.node[0].input.clone();
         assert_eq!(conv[0], "x");
         assert_close(&values(&graph, &conv[1]), &[2.0, 8.0, 6.0, 16.0]);
-        // 0.5 + 1 * 1 + 2 * 2, -0.5 + 3 * 1 + 4 * 2
+        // bias + weights * shifts: 0.5 + 1 * 1 + 2 * 2 and -0.5 + 3 * 1 + 4 * 2
         assert_close(&values(&graph, &conv[2]), &[5.5, 10.5]);
     }
 

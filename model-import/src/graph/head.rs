@@ -1,6 +1,6 @@
 //! Simplifies the classifier head, which pools and flattens the last feature map.
 //!
-//! A plane is one channel of a feature map, with its height and width. Exporters write a head in many ways:
+//! In this module, a plane is the height and width of one channel. Exporters write a head in many ways:
 //!
 //! - They pool with ReduceMean, or with an AveragePool over the whole plane.
 //! - They flatten with Squeeze, or with a Reshape to a constant shape whose batch size is 1.
@@ -8,7 +8,8 @@
 //! - They put a Transpose to channels-last before one of these nodes.
 //!
 //! This pass turns such nodes into GlobalAveragePool and Flatten, or into a Reshape to a constant shape that
-//! works for any batch size.
+//! works for any batch size. The functions that replace a node return the distance from its index to the next
+//! node that [`simplify`] visits.
 
 use onnx_ir::{GraphProto, NodeProto};
 
@@ -54,8 +55,8 @@ pub fn flatten_output(graph: &mut GraphProto, input: &str) {
 
 /// Replaces a ReduceMean over the plane of `[batch, channels, height, width]` by GlobalAveragePool.
 ///
-/// The node's input may also be transposed to `[batch, height, width, channels]`, if the node drops the
-/// reduced dimensions. Returns the number of nodes by which the caller advances.
+/// If the node drops the reduced dimensions, its input may also be transposed to
+/// `[batch, height, width, channels]`.
 fn replace_reduce_mean(graph: &mut GraphProto, index: usize, shapes: &Shapes) -> usize {
     let node = &graph.node[index];
     let keeps_dims = node.int("keepdims").unwrap_or(1) != 0;
@@ -67,7 +68,7 @@ fn replace_reduce_mean(graph: &mut GraphProto, index: usize, shapes: &Shapes) ->
         return 1;
     };
     let mut axes: Vec<i64> =
-        shapes::positions(&axes, rank).into_iter().filter_map(|axis| perm.get(axis).copied()).collect();
+        shapes::resolve_axes(&axes, rank).into_iter().filter_map(|axis| perm.get(axis).copied()).collect();
     axes.sort_unstable();
     if axes != [2, 3] {
         return 1;
@@ -86,7 +87,8 @@ fn replace_reduce_mean(graph: &mut GraphProto, index: usize, shapes: &Shapes) ->
 /// Returns the input and the permutation of the Transpose to channels-last that produces `value`.
 ///
 /// Returns `value` itself and the identity permutation if no such Transpose produces `value`, or if
-/// `keeps_dims` is true.
+/// `keeps_dims` is true. If the node that reads `value` keeps its dimensions, its output is channels-last, so
+/// the Transpose cannot be skipped.
 fn look_through_transpose(graph: &GraphProto, value: &str, keeps_dims: bool) -> (String, Vec<i64>) {
     let to_channels_last = [0, 2, 3, 1];
     match proto::producer(graph, value).map(|index| &graph.node[index]) {
@@ -100,8 +102,6 @@ fn look_through_transpose(graph: &GraphProto, value: &str, keeps_dims: bool) -> 
 }
 
 /// Replaces an AveragePool whose window is the whole plane by GlobalAveragePool.
-///
-/// Returns the number of nodes by which the caller advances.
 fn replace_average_pool(graph: &mut GraphProto, index: usize, shapes: &Shapes) -> usize {
     let node = &graph.node[index];
     let covers_plane = || {
@@ -119,10 +119,10 @@ fn replace_average_pool(graph: &mut GraphProto, index: usize, shapes: &Shapes) -
     1
 }
 
-/// Replaces a Squeeze or Reshape that turns each image into one row by a Flatten.
+/// Replaces a Squeeze or Reshape by a Flatten if the node turns each image into one row.
 ///
 /// If any other Reshape has a known output shape, its target becomes a constant shape that works for any
-/// batch size. Returns the number of nodes by which the caller advances.
+/// batch size.
 fn replace_reshape(graph: &mut GraphProto, index: usize, shapes: &Shapes) -> usize {
     if let Some(node) = find_equivalent_flatten(graph, &graph.node[index], shapes) {
         graph.node[index] = node;
@@ -155,8 +155,9 @@ fn find_equivalent_flatten(graph: &GraphProto, node: &NodeProto, shapes: &Shapes
         .then(|| proto::node("Flatten", &[&source], &[output]).with_int("axis", 1))
 }
 
-/// Returns the target shape `[-1, sizes…]`, with which a Reshape works for any batch size, or `None` if a
-/// size is unknown.
+/// Returns the target shape `[-1, sizes…]`, which makes a Reshape work for any batch size.
+///
+/// Returns `None` if a size is unknown.
 fn find_target_for_any_batch(node: &NodeProto, shapes: &Shapes) -> Option<Vec<i64>> {
     let [Batch, image @ ..] = shapes.shape(node.output.first()?)? else {
         return None;
@@ -175,8 +176,8 @@ mod tests {
     use super::super::tidy;
     use super::*;
 
-    const PLANE: [Option<i64>; 4] = [Some(1), Some(8), Some(7), Some(7)];
-    const PIXEL: [Option<i64>; 4] = [None, Some(8), Some(1), Some(1)];
+    const FEATURE_MAP: [Option<i64>; 4] = [Some(1), Some(8), Some(7), Some(7)];
+    const POOLED: [Option<i64>; 4] = [None, Some(8), Some(1), Some(1)];
 
     fn simplify_nodes(
         dims: &[Option<i64>],
@@ -193,7 +194,7 @@ mod tests {
     fn reshape_to_one_row_per_image_becomes_flatten() {
         for target in [[1, -1], [1, 8], [-1, 8], [0, -1]] {
             let constants = vec![int_tensor("shape", &[2], &target)];
-            let graph = simplify_nodes(&PIXEL, constants, vec![node("Reshape", &["x", "shape"], &["y"])]);
+            let graph = simplify_nodes(&POOLED, constants, vec![node("Reshape", &["x", "shape"], &["y"])]);
             assert_eq!(operators(&graph), ["Flatten"], "{target:?}");
             assert!(graph.initializer.is_empty());
         }
@@ -201,10 +202,11 @@ mod tests {
 
     #[test]
     fn reshape_that_splits_or_joins_images_is_kept() {
-        // A row per image would have 8 * 7 * 7 = 392 values.
+        // One row per image would have 8 * 7 * 7 = 392 values.
         for target in [[-1, 8], [2, -1]] {
             let constants = vec![int_tensor("shape", &[2], &target)];
-            let graph = simplify_nodes(&PLANE, constants, vec![node("Reshape", &["x", "shape"], &["y"])]);
+            let graph =
+                simplify_nodes(&FEATURE_MAP, constants, vec![node("Reshape", &["x", "shape"], &["y"])]);
             assert_eq!(operators(&graph), ["Reshape"], "{target:?}");
             assert_eq!(graph.node[0].input, ["x", "shape"]);
         }
@@ -220,7 +222,7 @@ mod tests {
             node("Concat", &["n1", "rest"], &["shape"]).with_int("axis", 0),
             node("Reshape", &["x", "shape"], &["y"]),
         ];
-        assert_eq!(operators(&simplify_nodes(&PLANE, constants, nodes)), ["Flatten"]);
+        assert_eq!(operators(&simplify_nodes(&FEATURE_MAP, constants, nodes)), ["Flatten"]);
 
         let constants = vec![
             int_tensor("from", &[1], &[0]),
@@ -234,13 +236,13 @@ mod tests {
             node("Concat", &["n1", "rest"], &["shape"]).with_int("axis", 0),
             node("Reshape", &["x", "shape"], &["y"]),
         ];
-        assert_eq!(operators(&simplify_nodes(&PLANE, constants, nodes)), ["Flatten"]);
+        assert_eq!(operators(&simplify_nodes(&FEATURE_MAP, constants, nodes)), ["Flatten"]);
     }
 
     #[test]
     fn reshape_of_one_image_to_several_dimensions_works_for_any_batch() {
         let constants = vec![int_tensor("shape", &[5], &[1, 2, 4, 7, 7])];
-        let graph = simplify_nodes(&PLANE, constants, vec![node("Reshape", &["x", "shape"], &["y"])]);
+        let graph = simplify_nodes(&FEATURE_MAP, constants, vec![node("Reshape", &["x", "shape"], &["y"])]);
         assert_eq!(operators(&graph), ["Reshape"]);
         let shape = proto::initializer(&graph, &graph.node[0].input[1]).unwrap();
         assert_eq!(proto::integers(shape), Some(vec![-1, 2, 4, 7, 7]));
@@ -252,7 +254,7 @@ mod tests {
             node("ReduceMean", &["x"], &["y"]).with_ints("axes", axes).with_int("keepdims", keeps_dims)
         };
         let operators_of = |node| {
-            let graph = simplify_nodes(&PLANE, vec![], vec![node]);
+            let graph = simplify_nodes(&FEATURE_MAP, vec![], vec![node]);
             operators(&graph).join(" ")
         };
         assert_eq!(operators_of(mean(&[2, 3], 1)), "GlobalAveragePool");
@@ -267,22 +269,25 @@ mod tests {
     fn transpose_before_pooling_or_flattening_is_removed() {
         let transpose = node("Transpose", &["x"], &["t"]).with_ints("perm", &[0, 2, 3, 1]);
         let mean = node("ReduceMean", &["t"], &["y"]).with_ints("axes", &[1, 2]).with_int("keepdims", 0);
-        let graph = simplify_nodes(&PLANE, vec![], vec![transpose.clone(), mean]);
+        let graph = simplify_nodes(&FEATURE_MAP, vec![], vec![transpose.clone(), mean]);
         assert_eq!(operators(&graph), ["GlobalAveragePool", "Flatten"]);
         let squeeze = node("Squeeze", &["t"], &["y"]).with_ints("axes", &[1, 2]);
-        let graph = simplify_nodes(&PIXEL, vec![], vec![transpose.clone(), squeeze]);
+        let graph = simplify_nodes(&POOLED, vec![], vec![transpose.clone(), squeeze]);
         assert_eq!(operators(&graph), ["Flatten"]);
         assert_eq!(graph.node[0].input, ["x"]);
         // Transposing a larger plane changes the order of the values.
         let constants = vec![int_tensor("shape", &[2], &[-1, 392])];
-        let graph =
-            simplify_nodes(&PLANE, constants, vec![transpose, node("Reshape", &["t", "shape"], &["y"])]);
+        let graph = simplify_nodes(
+            &FEATURE_MAP,
+            constants,
+            vec![transpose, node("Reshape", &["t", "shape"], &["y"])],
+        );
         assert_eq!(operators(&graph), ["Transpose", "Flatten"]);
     }
 
     #[test]
     fn output_with_a_plane_of_one_pixel_is_flattened() {
-        let mut graph = build_graph(&PLANE, vec![], vec![node("GlobalAveragePool", &["x"], &["y"])]);
+        let mut graph = build_graph(&FEATURE_MAP, vec![], vec![node("GlobalAveragePool", &["x"], &["y"])]);
         flatten_output(&mut graph, "x");
         assert_eq!(operators(&graph), ["GlobalAveragePool", "Flatten"]);
         assert_eq!(graph.node[1].output, ["y"]);

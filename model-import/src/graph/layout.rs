@@ -31,7 +31,7 @@ pub fn make_channels_first(graph: &mut GraphProto, name: &str) -> Result<Layout,
         .input
         .iter()
         .position(|input| input.name == name)
-        .ok_or_else(|| format!("its input {name:?} is missing"))?;
+        .ok_or_else(|| format!("the input {name:?} is missing"))?;
     let (_, dims) = proto::tensor_type(&graph.input[position]);
     let channels = Some(CHANNELS);
     match dims.as_slice() {
@@ -41,7 +41,7 @@ pub fn make_channels_first(graph: &mut GraphProto, name: &str) -> Result<Layout,
         [_, _, _, last] if *last == channels => {}
         _ => {
             return Err(format!(
-                "its input {name:?} has the shape {}, expected an image [batch, {CHANNELS}, height, width] \
+                "the input {name:?} has the shape {}, expected an image [batch, {CHANNELS}, height, width] \
                  or [batch, height, width, {CHANNELS}]; export the model with an RGB image as its input",
                 format_dims(&dims)
             ));
@@ -49,7 +49,7 @@ pub fn make_channels_first(graph: &mut GraphProto, name: &str) -> Result<Layout,
     }
     let (normalisation, transpose) = find_path_to_transpose(graph, name).ok_or_else(|| {
         format!(
-            "its input {name:?} is channels-last ({}), but is not followed by a Transpose to channels-first; \
+            "the input {name:?} is channels-last ({}), but is not followed by a Transpose to channels-first; \
              export the model with channels first (tf2onnx: --inputs-as-nchw {name})",
             format_dims(&dims)
         )

@@ -1,6 +1,6 @@
 //! Simplifies an ONNX graph for code generation.
 //!
-//! [`simplify`] runs these passes, each of which relies on the ones before it:
+//! [`simplify`] runs these passes. Each pass relies on the earlier ones:
 //!
 //! 1. [`tidy`] turns all constants into initializers and removes nodes that do nothing.
 //! 2. [`layout`] makes the input channels-first.
@@ -57,7 +57,7 @@ pub fn simplify_file(onnx: &Path) -> Result<SimplifiedGraph, Error> {
     let bytes = fs::read(onnx).map_err(Error::io("read", onnx))?;
     ModelProto::parse_from_bytes(&bytes)
         .map_err(|error| {
-            format!("it is not an ONNX model ({error}); check that the file is complete and not an HTML page")
+            format!("the file is not an ONNX model ({error}); check that it is complete and not an HTML page")
         })
         .and_then(simplify)
         .map_err(|reason| Error::UnsupportedGraph { onnx: onnx.into(), reason })
@@ -69,8 +69,8 @@ pub fn simplify_file(onnx: &Path) -> Result<SimplifiedGraph, Error> {
 /// output with one row of classes per image.
 ///
 /// # Errors
-/// Returns a message if the graph has a different form. The message states the form found and the form
-/// expected.
+/// Returns a message if the graph has a different form. The message states the form that was found and the
+/// form that is expected.
 pub fn simplify(mut model: ModelProto) -> Result<SimplifiedGraph, String> {
     let opset = model
         .opset_import
@@ -78,25 +78,26 @@ pub fn simplify(mut model: ModelProto) -> Result<SimplifiedGraph, String> {
         .find(|import| import.domain.is_empty() || import.domain == "ai.onnx")
         .map(|import| import.version)
         .ok_or(
-            "it is not a valid ONNX model: `opset_import` has no version of the standard operators; \
+            "the file is not a valid ONNX model: `opset_import` has no version of the standard operators; \
              check that the file is complete, or export the model again",
         )?;
-    let graph = model.graph.as_mut().ok_or(
-        "it is an ONNX model without a graph; check that the file is complete, or export the model again",
-    )?;
+    let graph = model
+        .graph
+        .as_mut()
+        .ok_or("the ONNX model has no graph; check that the file is complete, or export the model again")?;
     if graph.node.is_empty() {
-        return Err("it is an ONNX model whose graph has no nodes; export the model again".into());
+        return Err("the graph of the ONNX model has no nodes; export the model again".into());
     }
     if let Some(tensor) = graph.initializer.iter().find(|tensor| !tensor.external_data.is_empty()) {
         return Err(format!(
-            "its constant {:?} is stored in a separate file, but all weights must be in the ONNX file; \
+            "the constant {:?} is stored in a separate file, but all weights must be in the ONNX file; \
              save the model without external data",
             tensor.name
         ));
     }
     if let Some(node) = tidy::find_control_flow(graph) {
         return Err(format!(
-            "its node {:?} is a {} with a graph inside, but control flow is not supported; \
+            "the node {:?} is a {} that contains a graph, but control flow is not supported; \
              export the model for inference only",
             node.name, node.op_type
         ));
@@ -142,7 +143,7 @@ fn read_single_input(graph: &GraphProto) -> Result<String, String> {
     let [input] = graph.input.as_slice() else {
         let names: Vec<&str> = graph.input.iter().map(|input| input.name.as_str()).collect();
         return Err(format!(
-            "it has {} inputs, {names:?}, but an image classifier has one; \
+            "the graph has {} inputs, {names:?}, but an image classifier has one; \
              export the model with the image as its only input",
             names.len()
         ));
@@ -150,7 +151,7 @@ fn read_single_input(graph: &GraphProto) -> Result<String, String> {
     let (element_type, _) = proto::tensor_type(input);
     if element_type != proto::FLOAT {
         return Err(format!(
-            "its input {:?} has element type {element_type} (of ONNX's TensorProto.DataType), expected {} \
+            "the input {:?} has element type {element_type} (of ONNX's TensorProto.DataType), expected {} \
              (float32); export the model with a float32 input",
             input.name,
             proto::FLOAT
@@ -163,7 +164,7 @@ fn read_single_output(graph: &GraphProto) -> Result<String, String> {
     let [output] = graph.output.as_slice() else {
         let names: Vec<&str> = graph.output.iter().map(|output| output.name.as_str()).collect();
         return Err(format!(
-            "it has {} outputs, {names:?}, but an image classifier has one; \
+            "the graph has {} outputs, {names:?}, but an image classifier has one; \
              export the model with the classes as its only output",
             names.len()
         ));
@@ -177,7 +178,7 @@ fn read_image_size(graph: &GraphProto, input: &str) -> Result<(i64, i64), String
     match dims.as_slice() {
         [_, _, Some(height), Some(width)] => Ok((*height, *width)),
         _ => Err(format!(
-            "its input {input:?} has the shape {}, but height and width must be fixed numbers; \
+            "the input {input:?} has the shape {}, but height and width must be fixed numbers; \
              export the model with a fixed image size",
             format_dims(&dims)
         )),
@@ -191,7 +192,7 @@ fn find_class_count(graph: &GraphProto, input: &str, output: &str) -> Result<i64
     if let Some([Dim::Batch | Dim::Unknown, Dim::Known(classes)]) = inferred {
         return Ok(*classes);
     }
-    // If `Shapes` does not know an operator and cannot infer the shape, the declared shape is used.
+    // If `Shapes` does not know an operator, the output's declared shape is used in place of an inferred one.
     let declared = graph.output.first().map(|info| proto::tensor_type(info).1).unwrap_or_default();
     let actual = match (inferred, declared.as_slice()) {
         (None, [_, Some(classes)]) => return Ok(*classes),
@@ -199,7 +200,7 @@ fn find_class_count(graph: &GraphProto, input: &str, output: &str) -> Result<i64
         (Some(shape), _) => format_shape(shape),
     };
     Err(format!(
-        "its output {output:?} has the shape {actual}, but an image classifier has [batch, classes]; \
+        "the output {output:?} has the shape {actual}, but an image classifier has [batch, classes]; \
          export the model with one row of class scores per image"
     ))
 }

@@ -1,4 +1,4 @@
-//! Reads and builds the protobuf messages of a graph. The crate onnx-ir re-exports the types of the messages.
+//! Reads and builds the protobuf messages of a graph. The message types come from the crate onnx-ir.
 
 use onnx_ir::{AttributeProto, AttributeType, GraphProto, NodeProto, TensorProto, ValueInfoProto};
 
@@ -7,7 +7,7 @@ pub const FLOAT: i32 = 1;
 const INT32: i32 = 6;
 const INT64: i32 = 7;
 
-/// Methods that read and add attributes of a node, which are identified by name.
+/// Methods that read and add the attributes of a node by name.
 pub trait NodeExt: Sized {
     /// Returns an integer attribute.
     fn int(&self, name: &str) -> Option<i64>;
@@ -150,7 +150,7 @@ pub fn integers(tensor: &TensorProto) -> Option<Vec<i64>> {
     }
 }
 
-/// Builds the declaration of a graph's input or output. A dimension that is `None` is the symbolic batch.
+/// Builds the declaration of a graph's input or output. `None` stands for the symbolic batch dimension.
 #[must_use]
 pub fn value_info(name: &str, dims: &[Option<i64>]) -> ValueInfoProto {
     let mut info = ValueInfoProto { name: name.into(), ..Default::default() };
@@ -190,15 +190,17 @@ pub fn initializer<'a>(graph: &'a GraphProto, name: &str) -> Option<&'a TensorPr
     graph.initializer.iter().find(|tensor| tensor.name == name)
 }
 
-/// Returns how often a value is an input of a node or an output of the graph.
+/// Returns the number of times that a value is an input of a node or an output of the graph.
 #[must_use]
 pub fn use_count(graph: &GraphProto, name: &str) -> usize {
-    let by_nodes = graph.node.iter().flat_map(|node| &node.input);
+    let inputs = graph.node.iter().flat_map(|node| &node.input);
     let outputs = graph.output.iter().map(|output| &output.name);
-    by_nodes.chain(outputs).filter(|used| *used == name).count()
+    inputs.chain(outputs).filter(|used| *used == name).count()
 }
 
-/// Returns the index of the only node that uses a value, or `None` if the value has no use or several uses.
+/// Returns the index of the only node that uses a value.
+///
+/// Returns `None` if the value has several uses, or is not an input of any node.
 #[must_use]
 pub fn only_user(graph: &GraphProto, name: &str) -> Option<usize> {
     if use_count(graph, name) != 1 {

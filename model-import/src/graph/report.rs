@@ -47,7 +47,7 @@ impl fmt::Display for Report {
         let shape = match self.layout {
             Layout::ChannelsFirst => format!("[batch, {CHANNELS}, {height}, {width}]"),
             Layout::ChannelsLast => {
-                format!("[batch, {height}, {width}, {CHANNELS}], made channels-first")
+                format!("[batch, {height}, {width}, {CHANNELS}], converted to channels-first")
             }
         };
         writeln!(out, "input       {} {shape}", self.input)?;

@@ -1,7 +1,7 @@
 //! Infers the shapes of the values in a graph, and the integers that the graph computes from shapes.
 //!
 //! The inference covers only the operators that are usual in image classifiers. The output of any other
-//! operator has an unknown shape, and the passes do not change nodes whose shapes they need but do not know.
+//! operator has an unknown shape, and a graph pass that needs an unknown shape leaves the node unchanged.
 //! burn-onnx later infers the shapes of all operators that it supports.
 
 use std::collections::HashMap;
@@ -23,11 +23,13 @@ pub enum Dim {
 
 use Dim::{Batch, Known, Unknown};
 
-/// The shapes of a graph's values, and the integers that the graph computes from shapes, by the value's name.
+/// Shapes of the values in a graph, and elements of its integer constants and shape computations.
+///
+/// Both are keyed by the name of the value.
 #[derive(Debug, Default)]
 pub struct Shapes {
     shapes: HashMap<String, Vec<Dim>>,
-    /// Elements of integer constants and of values computed from shapes.
+    /// Elements of the integer constants and of the values that are computed from shapes.
     integers: HashMap<String, Vec<Dim>>,
 }
 
@@ -72,17 +74,17 @@ impl Shapes {
         this
     }
 
-    /// Returns the shape of a value, or `None` if not even its rank is known.
+    /// Returns the shape of a value, or `None` if its rank is unknown.
     #[must_use]
     pub fn shape(&self, name: &str) -> Option<&[Dim]> {
         self.shapes.get(name).map(Vec::as_slice)
     }
 
-    fn input(&self, node: &NodeProto, slot: usize) -> Option<&[Dim]> {
+    fn input_shape(&self, node: &NodeProto, slot: usize) -> Option<&[Dim]> {
         self.shape(node.input.get(slot)?)
     }
 
-    fn integers(&self, node: &NodeProto, slot: usize) -> Option<&[Dim]> {
+    fn input_integers(&self, node: &NodeProto, slot: usize) -> Option<&[Dim]> {
         self.integers.get(node.input.get(slot)?).map(Vec::as_slice)
     }
 
@@ -90,27 +92,27 @@ impl Shapes {
     fn output_integers(&self, graph: &GraphProto, node: &NodeProto) -> Option<Vec<Dim>> {
         match node.op_type.as_str() {
             "Shape" => {
-                let shape = self.input(node, 0)?;
-                let start = position(node.int("start").unwrap_or(0), shape.len());
-                let end = node.int("end").map_or(shape.len(), |end| position(end, shape.len()));
+                let shape = self.input_shape(node, 0)?;
+                let start = resolve_axis(node.int("start").unwrap_or(0), shape.len());
+                let end = node.int("end").map_or(shape.len(), |end| resolve_axis(end, shape.len()));
                 shape.get(start..end).map(Into::into)
             }
-            "Cast" | "Identity" | "Unsqueeze" | "Squeeze" => self.integers(node, 0).map(Into::into),
+            "Cast" | "Identity" | "Unsqueeze" | "Squeeze" => self.input_integers(node, 0).map(Into::into),
             "Gather" => {
-                let integers = self.integers(node, 0)?;
-                let indices = self.integers(node, 1)?;
-                let pick = |index: &Dim| match index {
-                    Known(index) => integers.get(position(*index, integers.len())).copied(),
+                let integers = self.input_integers(node, 0)?;
+                let indices = self.input_integers(node, 1)?;
+                let element_at = |index: &Dim| match index {
+                    Known(index) => integers.get(resolve_axis(*index, integers.len())).copied(),
                     _ => None,
                 };
-                indices.iter().map(pick).collect()
+                indices.iter().map(element_at).collect()
             }
             "Concat" => {
-                let parts = (0..node.input.len()).map(|slot| self.integers(node, slot));
+                let parts = (0..node.input.len()).map(|slot| self.input_integers(node, slot));
                 parts.collect::<Option<Vec<_>>>().map(|parts| parts.concat())
             }
             "Slice" => {
-                let integers = self.integers(node, 0)?;
+                let integers = self.input_integers(node, 0)?;
                 let (starts, ends) = slice_bounds(graph, node)?;
                 let step_is_one = node.input.get(4).is_none_or(|steps| {
                     proto::initializer(graph, steps)
@@ -120,17 +122,19 @@ impl Shapes {
                 let (&[start], &[end], true) = (starts.as_slice(), ends.as_slice(), step_is_one) else {
                     return None;
                 };
-                integers.get(position(start, integers.len())..position(end, integers.len())).map(Into::into)
+                integers
+                    .get(resolve_axis(start, integers.len())..resolve_axis(end, integers.len()))
+                    .map(Into::into)
             }
             _ => None,
         }
     }
 
     fn output_shape(&self, graph: &GraphProto, node: &NodeProto) -> Option<Vec<Dim>> {
-        let input = self.input(node, 0)?;
+        let input = self.input_shape(node, 0)?;
         match node.op_type.as_str() {
             "Conv" => {
-                let weights = self.input(node, 1)?;
+                let weights = self.input_shape(node, 1)?;
                 let kernel = known_sizes(weights.get(2..)?)?;
                 windowed_shape(node, input, &kernel, *weights.first()?)
             }
@@ -138,36 +142,36 @@ impl Shapes {
                 windowed_shape(node, input, node.ints("kernel_shape")?, *input.get(1)?)
             }
             "GlobalAveragePool" | "GlobalMaxPool" => {
-                let (head, plane) = input.split_at_checked(2)?;
-                Some([head, &vec![Known(1); plane.len()]].concat())
+                let (batch_and_channels, spatial) = input.split_at_checked(2)?;
+                Some([batch_and_channels, &vec![Known(1); spatial.len()]].concat())
             }
             "BatchNormalization" | "Clip" | "Relu" | "LeakyRelu" | "PRelu" | "Elu" | "Sigmoid" | "Tanh"
             | "HardSigmoid" | "HardSwish" | "Swish" | "Gelu" | "Erf" | "Exp" | "Sqrt" | "Neg" | "LRN"
             | "Softmax" | "LogSoftmax" | "Identity" | "Dropout" | "Cast" => Some(input.into()),
             "Add" | "Sub" | "Mul" | "Div" | "Pow" | "Max" | "Min" => {
-                broadcast_shape(input, self.input(node, 1)?)
+                broadcast_shape(input, self.input_shape(node, 1)?)
             }
             "Gemm" => {
-                let weights = self.input(node, 1)?;
-                let outputs = usize::from(node.int("transB").unwrap_or(0) == 0);
-                let rows = usize::from(node.int("transA").unwrap_or(0) != 0);
-                Some(vec![*input.get(rows)?, *weights.get(outputs)?])
+                let weights = self.input_shape(node, 1)?;
+                let output_axis = usize::from(node.int("transB").unwrap_or(0) == 0);
+                let row_axis = usize::from(node.int("transA").unwrap_or(0) != 0);
+                Some(vec![*input.get(row_axis)?, *weights.get(output_axis)?])
             }
             "MatMul" => {
-                let [_, columns] = self.input(node, 1)? else {
+                let [_, columns] = self.input_shape(node, 1)? else {
                     return None;
                 };
                 let (_, rows) = input.split_last()?;
                 Some([rows, &[*columns]].concat())
             }
             "Flatten" => {
-                let axis = position(node.int("axis").unwrap_or(1), input.len());
+                let axis = resolve_axis(node.int("axis").unwrap_or(1), input.len());
                 Some(vec![product(&input[..axis]), product(&input[axis..])])
             }
             "Reshape" => {
                 let target = match node.ints("shape") {
                     Some(shape) => shape.iter().copied().map(Known).collect(),
-                    None => self.integers(node, 1)?.to_vec(),
+                    None => self.input_integers(node, 1)?.to_vec(),
                 };
                 infer_reshape(input, &target)
             }
@@ -176,22 +180,22 @@ impl Shapes {
                 perm.iter().map(|axis| input.get(usize::try_from(*axis).ok()?).copied()).collect()
             }
             "Squeeze" => {
-                let axes = positions(&proto::axes(graph, node)?, input.len());
+                let axes = resolve_axes(&proto::axes(graph, node)?, input.len());
                 let kept = input.iter().enumerate().filter(|(axis, _)| !axes.contains(axis));
                 Some(kept.map(|(_, dim)| *dim).collect())
             }
             "Unsqueeze" => {
                 let axes = proto::axes(graph, node)?;
                 let rank = input.len() + axes.len();
-                let axes = positions(&axes, rank);
+                let axes = resolve_axes(&axes, rank);
                 let mut dims = input.iter();
-                let next = |axis| {
+                let dim_at = |axis| {
                     if axes.contains(&axis) { Some(Known(1)) } else { dims.next().copied() }
                 };
-                (0..rank).map(next).collect()
+                (0..rank).map(dim_at).collect()
             }
             "ReduceMean" => {
-                let axes = positions(&proto::axes(graph, node)?, input.len());
+                let axes = resolve_axes(&proto::axes(graph, node)?, input.len());
                 let keeps_dims = node.int("keepdims").unwrap_or(1) != 0;
                 let dims = input.iter().enumerate().filter_map(|(axis, dim)| {
                     if axes.contains(&axis) { keeps_dims.then_some(Known(1)) } else { Some(*dim) }
@@ -199,15 +203,15 @@ impl Shapes {
                 Some(dims.collect())
             }
             "Concat" => {
-                let axis = position(node.int("axis")?, input.len());
+                let axis = resolve_axis(node.int("axis")?, input.len());
                 let parts: Vec<&[Dim]> =
-                    (0..node.input.len()).map(|slot| self.input(node, slot)).collect::<Option<_>>()?;
-                let along = parts.iter().map(|part| match part.get(axis) {
+                    (0..node.input.len()).map(|slot| self.input_shape(node, slot)).collect::<Option<_>>()?;
+                let sizes_on_axis = parts.iter().map(|part| match part.get(axis) {
                     Some(Known(size)) => Some(*size),
                     _ => None,
                 });
                 let mut shape = input.to_vec();
-                *shape.get_mut(axis)? = along.sum::<Option<i64>>().map_or(Unknown, Known);
+                *shape.get_mut(axis)? = sizes_on_axis.sum::<Option<i64>>().map_or(Unknown, Known);
                 Some(shape)
             }
             _ => None,
@@ -217,28 +221,31 @@ impl Shapes {
 
 /// Returns the output shape of a Reshape.
 ///
-/// If the input begins with the batch and the target begins with 1, the graph was exported with batch size 1.
-/// The first dimension of the target is then the batch as well.
+/// In `target`, 0 copies the input's dimension on the same axis, and -1 stands for the dimension to be
+/// inferred.
+///
+/// A target that begins with 1 or -1 keeps the batch if its other dimensions hold exactly one image. A
+/// leading 1 comes from an export with batch size 1.
 fn infer_reshape(input: &[Dim], target: &[Dim]) -> Option<Vec<Dim>> {
-    let copied: Option<Vec<Dim>> = target
+    let with_zeros_replaced: Option<Vec<Dim>> = target
         .iter()
         .enumerate()
         .map(|(axis, dim)| if *dim == Known(0) { input.get(axis).copied() } else { Some(*dim) })
         .collect();
-    let mut shape = copied?;
+    let mut shape = with_zeros_replaced?;
     let [Batch, image @ ..] = input else {
         return Some(shape.into_iter().map(|dim| if dim == Known(-1) { Unknown } else { dim }).collect());
     };
     let Known(elements) = product(image) else {
         return Some(shape.into_iter().map(|dim| if dim == Known(-1) { Unknown } else { dim }).collect());
     };
-    let others = |shape: &[Dim]| {
+    let product_without_inferred = |shape: &[Dim]| {
         product(shape.iter().filter(|dim| **dim != Known(-1)).copied().collect::<Vec<_>>().as_slice())
     };
     let first_is_batch = match shape.first()? {
         Batch => true,
-        // If the other dimensions hold all elements of one image, the first dimension can only be the batch.
-        Known(1 | -1) => match others(&shape[1..]) {
+        // If the other dimensions hold exactly one image, the first dimension can only be the batch.
+        Known(1 | -1) => match product_without_inferred(&shape[1..]) {
             Known(rest) => {
                 rest == elements
                     || (*shape.first()? == Known(1)
@@ -252,18 +259,16 @@ fn infer_reshape(input: &[Dim], target: &[Dim]) -> Option<Vec<Dim>> {
     };
     if first_is_batch {
         shape[0] = Batch;
-        if let Some(open_axis) = shape.iter().position(|dim| *dim == Known(-1))
-            && let Known(rest) = others(&shape[1..])
+        if let Some(inferred_axis) = shape.iter().position(|dim| *dim == Known(-1))
+            && let Known(rest) = product_without_inferred(&shape[1..])
         {
-            shape[open_axis] = if rest == 0 { Unknown } else { Known(elements / rest) };
+            shape[inferred_axis] = if rest == 0 { Unknown } else { Known(elements / rest) };
         }
     }
     Some(shape.into_iter().map(|dim| if dim == Known(-1) { Unknown } else { dim }).collect())
 }
 
-/// Returns the starts and ends of a Slice.
-///
-/// The starts and ends are attributes before opset 10, and inputs since opset 10.
+/// Returns the starts and ends of a Slice, which are attributes before opset 10 and inputs since then.
 fn slice_bounds(graph: &GraphProto, node: &NodeProto) -> Option<(Vec<i64>, Vec<i64>)> {
     if let (Some(starts), Some(ends)) = (node.ints("starts"), node.ints("ends")) {
         return Some((starts.into(), ends.into()));
@@ -274,31 +279,31 @@ fn slice_bounds(graph: &GraphProto, node: &NodeProto) -> Option<(Vec<i64>, Vec<i
 
 /// Returns the output shape of a convolution or a pooling node.
 fn windowed_shape(node: &NodeProto, input: &[Dim], kernel: &[i64], channels: Dim) -> Option<Vec<Dim>> {
-    let (batch, plane) = (input.first()?, input.get(2..)?);
-    let axes = plane.len();
+    let (batch, spatial) = (input.first()?, input.get(2..)?);
+    let axes = spatial.len();
     let attribute = |name: &str| node.ints(name).map_or_else(|| vec![1; axes], <[i64]>::to_vec);
     let (strides, dilations) = (attribute("strides"), attribute("dilations"));
     let pads = node.ints("pads").map_or_else(|| vec![0; 2 * axes], <[i64]>::to_vec);
-    let complete = [kernel.len(), strides.len(), dilations.len()] == [axes; 3] && pads.len() == 2 * axes;
-    if !complete || strides.contains(&0) {
+    let lengths_match = [kernel.len(), strides.len(), dilations.len()] == [axes; 3] && pads.len() == 2 * axes;
+    if !lengths_match || strides.contains(&0) {
         return None;
     }
     let is_same_padded = node.text("auto_pad").is_some_and(|mode| mode.starts_with("SAME"));
     let rounds_up = node.int("ceil_mode").unwrap_or(0) != 0;
-    let output = plane.iter().enumerate().map(|(axis, dim)| {
+    let output = spatial.iter().enumerate().map(|(axis, dim)| {
         let Known(size) = dim else { return Unknown };
         let stride = strides[axis];
         if is_same_padded {
             return Known((size + stride - 1) / stride);
         }
         let span = dilations[axis] * (kernel[axis] - 1) + 1;
-        let movable = size + pads[axis] + pads[axes + axis] - span;
-        Known((movable + if rounds_up { stride - 1 } else { 0 }) / stride + 1)
+        let travel = size + pads[axis] + pads[axes + axis] - span;
+        Known((travel + if rounds_up { stride - 1 } else { 0 }) / stride + 1)
     });
     Some([*batch, channels].into_iter().chain(output).collect())
 }
 
-/// Returns the shape to which Add and similar operators broadcast two operands.
+/// Returns the shape to which operators such as Add broadcast two operands.
 fn broadcast_shape(left: &[Dim], right: &[Dim]) -> Option<Vec<Dim>> {
     let rank = left.len().max(right.len());
     let padded = |dims: &[Dim]| [vec![Known(1); rank - dims.len()], dims.to_vec()].concat();
@@ -324,7 +329,10 @@ fn known_sizes(dims: &[Dim]) -> Option<Vec<i64>> {
         .collect()
 }
 
-/// Returns the product of dimensions. The product of the batch and ones is the batch.
+/// Returns the product of dimensions.
+///
+/// The product is [`Known`] if all factors are known, [`Batch`] if one factor is the batch and the others are
+/// 1, and [`Unknown`] otherwise.
 pub fn product(dims: &[Dim]) -> Dim {
     dims.iter().fold(Known(1), |product, dim| match (product, dim) {
         (Known(left), Known(right)) => Known(left * right),
@@ -333,9 +341,9 @@ pub fn product(dims: &[Dim]) -> Dim {
     })
 }
 
-/// Converts an axis or index to a position of at most `length`. A negative axis counts from the end.
+/// Converts an axis or index to the range `0..=length`. A negative value counts from the end.
 #[must_use]
-pub fn position(axis: i64, length: usize) -> usize {
+pub fn resolve_axis(axis: i64, length: usize) -> usize {
     let from_front = if axis < 0 {
         length.saturating_sub(usize::try_from(axis.unsigned_abs()).unwrap_or(usize::MAX))
     } else {
@@ -344,10 +352,10 @@ pub fn position(axis: i64, length: usize) -> usize {
     from_front.min(length)
 }
 
-/// Converts each axis with [`position`].
+/// Converts several axes as [`resolve_axis`] does.
 #[must_use]
-pub fn positions(axes: &[i64], length: usize) -> Vec<usize> {
-    axes.iter().map(|axis| position(*axis, length)).collect()
+pub fn resolve_axes(axes: &[i64], length: usize) -> Vec<usize> {
+    axes.iter().map(|axis| resolve_axis(*axis, length)).collect()
 }
 
 /// Formats dimensions as `[?, 3, 224, 224]`.
@@ -410,8 +418,8 @@ mod tests {
         let squeezed = node("Unsqueeze", &["x"], &["y"]).with_ints("axes", &[0, -1]);
         let expected = vec![Known(1), Batch, Known(3), Known(224), Known(225), Known(1)];
         assert_eq!(shape_after(vec![], squeezed), Some(expected));
-        assert_eq!(position(-1, 4), 3);
-        assert_eq!(position(9, 4), 4);
+        assert_eq!(resolve_axis(-1, 4), 3);
+        assert_eq!(resolve_axis(9, 4), 4);
     }
 
     #[test]
@@ -423,7 +431,7 @@ mod tests {
             infer_reshape(&input, &[Known(0), Known(4), Known(3)]),
             Some(vec![Batch, Known(4), Known(3)])
         );
-        // Four values are only a part of an image, so the first dimension is not the batch.
+        // Each image of 12 elements becomes three rows of 4, so the first dimension is not the batch.
         assert_eq!(infer_reshape(&input, &[Known(-1), Known(4)]), Some(vec![Unknown, Known(4)]));
         assert_eq!(infer_reshape(&input, &[Known(3), Known(-1)]), Some(vec![Known(3), Unknown]));
     }

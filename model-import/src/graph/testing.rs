@@ -1,4 +1,4 @@
-//! Defines helpers for the unit tests of the passes.
+//! Provides helpers for the unit tests of the graph passes.
 
 use onnx_ir::{GraphProto, NodeProto, TensorProto};
 

@@ -71,10 +71,10 @@ fn is_identity(graph: &GraphProto, index: usize) -> bool {
     }
 }
 
-/// Removes a node with one input and one output, and connects its users to its input.
+/// Removes a node with one input and one output, and connects the node's users to the node's input.
 ///
-/// Returns false and changes nothing if the node's output is an output of the graph and the node's input is
-/// an input, a constant or a different output of the graph.
+/// Returns false and changes nothing if the node connects an input, a constant or another output of the graph
+/// directly to an output of the graph.
 fn bypass(graph: &mut GraphProto, index: usize) -> bool {
     let node = &graph.node[index];
     let (Some(input), Some(output)) = (node.input.first().cloned(), node.output.first().cloned()) else {
@@ -106,7 +106,7 @@ fn bypass(graph: &mut GraphProto, index: usize) -> bool {
 
 /// Removes nodes and constants that no output depends on, and the declared shapes of intermediate values.
 ///
-/// The declared shapes contain the batch size of the export, but the simplified graph accepts any batch size.
+/// The declared shapes are wrong after simplification: they contain the batch size of the export.
 pub fn remove_dead(graph: &mut GraphProto) {
     let mut used: HashSet<String> = graph.output.iter().map(|info| info.name.clone()).collect();
     let mut kept: Vec<_> = graph
@@ -129,8 +129,8 @@ pub fn remove_dead(graph: &mut GraphProto) {
 
 /// Finds a node that contains a graph, such as If, Loop or Scan.
 ///
-/// The passes cannot simplify a model with such a node, because they do not see which values the inner graph
-/// uses.
+/// The graph passes cannot simplify a model with such a node, because they do not see which values the inner
+/// graph uses.
 #[must_use]
 pub fn find_control_flow(graph: &GraphProto) -> Option<&NodeProto> {
     graph.node.iter().find(|node| {
@@ -181,9 +181,9 @@ mod tests {
         let mut with_mask = build_graph(&[None], vec![], nodes);
         remove_identities(&mut with_mask);
         assert_eq!(operators(&with_mask), ["Dropout", "Mul"]);
-        let mut through = build_graph(&[None], vec![], vec![node("Identity", &["x"], &["y"])]);
-        remove_identities(&mut through);
-        assert_eq!(operators(&through), ["Identity"]);
+        let mut input_to_output = build_graph(&[None], vec![], vec![node("Identity", &["x"], &["y"])]);
+        remove_identities(&mut input_to_output);
+        assert_eq!(operators(&input_to_output), ["Identity"]);
     }
 
     #[test]

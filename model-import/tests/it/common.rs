@@ -45,8 +45,8 @@ pub(crate) fn to_bytes(model: &ModelProto) -> Vec<u8> {
     model.write_to_bytes().unwrap()
 }
 
-/// A workspace with three folders: `models/` has the model folders, `service/` is the package that is built,
-/// and `out/` receives the generated code.
+/// A workspace with three folders: `models/` holds the model folders, `service/` stands for the package that
+/// is built, and `out/` receives the generated code.
 pub(crate) struct Workspace {
     pub(crate) root: TempDir,
 }
@@ -58,14 +58,14 @@ impl Workspace {
         for folder in ["service", "out"] {
             fs::create_dir(this.root.path().join(folder)).unwrap();
         }
-        this.add("mobilenetv2");
-        this.add("efficientnet-lite0");
+        this.add_model("mobilenetv2");
+        this.add_model("efficientnet-lite0");
         let onnx = to_bytes(&tiny_network());
-        fs::write(this.model("efficientnet-lite0").join("model.onnx"), onnx).unwrap();
+        fs::write(this.model_folder("efficientnet-lite0").join("model.onnx"), onnx).unwrap();
         this
     }
 
-    pub(crate) fn model(&self, name: &str) -> PathBuf {
+    pub(crate) fn model_folder(&self, name: &str) -> PathBuf {
         self.root.path().join("models").join(name)
     }
 
@@ -74,8 +74,8 @@ impl Workspace {
     }
 
     /// Creates a model folder for [`tiny_network`], without the ONNX file.
-    fn add(&self, name: &str) {
-        let folder = self.model(name);
+    fn add_model(&self, name: &str) {
+        let folder = self.model_folder(name);
         fs::create_dir_all(&folder).unwrap();
         fs::write(folder.join("model.toml"), model_toml(name)).unwrap();
         fs::write(folder.join("labels.txt"), "n1\tcat\nn2\tdog\nbird\nfish\n").unwrap();
@@ -83,7 +83,7 @@ impl Workspace {
 
     /// Replaces a text in the `model.toml` of a model.
     pub(crate) fn edit(&self, name: &str, from: &str, to: &str) {
-        let file = self.model(name).join("model.toml");
+        let file = self.model_folder(name).join("model.toml");
         let text = fs::read_to_string(&file).unwrap();
         assert!(text.contains(from), "{from} is not in {text}");
         fs::write(&file, text.replace(from, to)).unwrap();

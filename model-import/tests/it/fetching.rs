@@ -45,12 +45,12 @@ fn response_head(length: usize) -> String {
     format!("HTTP/1.1 200 OK\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n")
 }
 
-/// Sends a response. Errors are ignored, because in some tests the client closes the connection early.
+/// Sends a response. Ignores errors, because in some tests the client closes the connection early.
 fn send(mut stream: &TcpStream, head: &str, body: &[u8]) {
     let _ = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(body));
 }
 
-/// Returns the settings of a file with the content [`BODY`].
+/// Describes a file with the content [`BODY`] at these URLs.
 fn expected_file(urls: &[String]) -> OnnxFile {
     OnnxFile {
         file: "model.onnx".into(),

@@ -5,7 +5,8 @@ use std::fs;
 use crate::common::{self, Workspace};
 use model_import::build_script::{self, WATCHED_VARIABLES};
 
-/// Runs the build script's code with these environment variables and fetching switched off.
+/// Runs the build script's code with the environment variables in `set`. Fetching is off unless `set` enables
+/// it.
 fn build(workspace: &Workspace, set: &[(&str, &str)]) -> Result<Vec<String>, String> {
     let root = workspace.root.path();
     build_script::generate(&|name| match name {
@@ -44,10 +45,10 @@ fn unset_variable_and_missing_file_give_the_fallback_model_with_a_warning() {
     for part in ["efficientnet-lite0", "mobilenetv2", "fetching is off", "CLASSIFY_MODEL_ONNX"] {
         assert!(warnings[0].contains(part), "{part}: {warnings:?}");
     }
-    // A later `fetch` must cause the script to run again. Every watched path must exist, because cargo runs
-    // the script at every build if one does not exist.
+    // Fetching the file later must make cargo run the script again. Every watched path must exist, because
+    // cargo runs the script at every build if a watched path does not exist.
     let watched = watched_paths_in(&lines);
-    assert!(watched.contains(&workspace.model("mobilenetv2").display().to_string()), "{watched:?}");
+    assert!(watched.contains(&workspace.model_folder("mobilenetv2").display().to_string()), "{watched:?}");
     for path in &watched {
         assert!(fs::exists(path).unwrap(), "{path} does not exist");
     }
@@ -59,7 +60,7 @@ fn unset_variable_and_missing_file_give_the_fallback_model_with_a_warning() {
 #[test]
 fn unset_variable_and_existing_file_give_the_default_model() {
     let workspace = Workspace::new();
-    let file = workspace.model("mobilenetv2").join("model.onnx");
+    let file = workspace.model_folder("mobilenetv2").join("model.onnx");
     fs::write(&file, common::to_bytes(&common::tiny_network())).unwrap();
     let lines = build(&workspace, &[]).unwrap();
     assert_eq!(generated_model(&workspace), "mobilenetv2");
@@ -80,7 +81,7 @@ fn named_model_without_its_file_fails_with_advice() {
 #[test]
 fn wrong_file_of_the_default_model_fails_instead_of_falling_back() {
     let workspace = Workspace::new();
-    let file = workspace.model("mobilenetv2").join("model.onnx");
+    let file = workspace.model_folder("mobilenetv2").join("model.onnx");
     fs::write(&file, "a page that says: log in first").unwrap();
     let error = build(&workspace, &[]).unwrap_err();
     for part in ["mobilenetv2/model.onnx", "expected", "found 30 bytes", "fetch mobilenetv2 --force"] {
@@ -129,7 +130,7 @@ fn unknown_model_and_invalid_fetch_setting_are_refused() {
 #[test]
 fn fetched_file_gets_the_modification_time_of_its_model_toml() {
     let workspace = Workspace::new();
-    let folder = workspace.model("mobilenetv2");
+    let folder = workspace.model_folder("mobilenetv2");
     let file = folder.join("model.onnx");
     fs::write(&file, common::to_bytes(&common::tiny_network())).unwrap();
     let pinned = fs::metadata(folder.join("model.toml")).unwrap().modified().unwrap();

@@ -5,7 +5,7 @@ use std::fs;
 use crate::common::{self, CLASSES, Workspace};
 use model_import::build_script::generate;
 
-/// Builds the fallback model of a workspace, whose ONNX file exists.
+/// Builds the fallback model of a workspace. [`Workspace::new`] creates that model's ONNX file.
 fn build(workspace: &Workspace) -> Result<Vec<String>, String> {
     let root = workspace.root.path().to_owned();
     generate(&|name| match name {
@@ -88,7 +88,7 @@ fn invalid_value_is_reported_with_its_key() {
 #[test]
 fn wrong_number_of_labels_is_reported_with_both_files_and_counts() {
     let workspace = Workspace::new();
-    let labels = workspace.model("efficientnet-lite0").join("labels.txt");
+    let labels = workspace.model_folder("efficientnet-lite0").join("labels.txt");
     fs::write(&labels, "cat\ndog\n").unwrap();
     let error = build(&workspace).unwrap_err();
     for part in ["labels.txt", "model.onnx", "2 labels", &format!("{CLASSES} classes")] {
@@ -110,11 +110,12 @@ fn crop_that_differs_from_the_input_size_is_refused() {
     );
 }
 
-/// Creates a workspace whose ONNX file has this content, with matching size and checksum in `model.toml`.
-fn with_onnx(onnx: &[u8]) -> Workspace {
+/// Creates a workspace whose fallback model has this ONNX file, with matching size and checksum in
+/// `model.toml`.
+fn workspace_with_onnx(onnx: &[u8]) -> Workspace {
     let workspace = Workspace::new();
     let tiny = common::to_bytes(&common::tiny_network());
-    fs::write(workspace.model("efficientnet-lite0").join("model.onnx"), onnx).unwrap();
+    fs::write(workspace.model_folder("efficientnet-lite0").join("model.onnx"), onnx).unwrap();
     let size = |bytes: &[u8]| format!("size = {}", bytes.len());
     workspace.edit("efficientnet-lite0", &size(&tiny), &size(onnx));
     workspace.edit("efficientnet-lite0", &common::compute_sha256(&tiny), &common::compute_sha256(onnx));
@@ -125,7 +126,7 @@ fn with_onnx(onnx: &[u8]) -> Workspace {
 fn file_that_is_not_onnx_is_refused_with_its_name() {
     let tiny = common::to_bytes(&common::tiny_network());
     for garbage in [b"<html>not found</html>".as_slice(), &[0xff; 200], &tiny[..tiny.len() / 2]] {
-        let error = build(&with_onnx(garbage)).unwrap_err();
+        let error = build(&workspace_with_onnx(garbage)).unwrap_err();
         assert!(error.contains("model.onnx") && error.contains("ONNX model"), "{error}");
     }
 }
@@ -133,6 +134,6 @@ fn file_that_is_not_onnx_is_refused_with_its_name() {
 #[test]
 fn unsupported_operator_is_reported_with_file_and_name() {
     let onnx = common::to_bytes(&common::network_ending_with("FancySoftmax"));
-    let error = build(&with_onnx(&onnx)).unwrap_err();
+    let error = build(&workspace_with_onnx(&onnx)).unwrap_err();
     assert!(error.contains("model.onnx") && error.contains("FancySoftmax"), "{error}");
 }

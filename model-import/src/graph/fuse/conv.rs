@@ -18,7 +18,7 @@ pub(super) struct Conv {
     pub(super) pads: [i64; 4],
     /// Lower and upper bound of the activation.
     pub(super) clamp: [f32; 2],
-    /// True if each output channel depends on a single input channel.
+    /// True if each output channel depends only on the input channel with the same index.
     pub(super) depthwise: bool,
     /// The weights of the kernels, followed by the bias.
     pub(super) weights: Vec<f32>,
@@ -55,7 +55,7 @@ impl Conv {
 }
 
 /// Returns `[channels, height, width]` of a value that is a feature map.
-pub(super) fn image_shape(shapes: &Shapes, value: &str) -> Option<[i64; 3]> {
+pub(super) fn feature_map_shape(shapes: &Shapes, value: &str) -> Option<[i64; 3]> {
     match shapes.shape(value)? {
         [Batch, Known(channels), Known(height), Known(width)] => Some([*channels, *height, *width]),
         _ => None,
@@ -76,9 +76,7 @@ pub(super) fn find_activation(graph: &GraphProto, value: &str) -> Option<(usize,
     }
 }
 
-/// Returns a bound of a Clip.
-///
-/// The bound is an attribute before opset 11, and an input since opset 11.
+/// Returns a bound of a Clip, which is an attribute before opset 11 and an input since then.
 fn clip_bound(graph: &GraphProto, node: &NodeProto, slot: usize, name: &str) -> Option<f32> {
     let unbounded = UNBOUNDED[slot - 1];
     match node.input.get(slot).filter(|input| !input.is_empty()) {
@@ -103,19 +101,19 @@ pub(super) fn read_conv(graph: &GraphProto, shapes: &Shapes, index: usize, value
         "Gemm" => read_fully_connected(graph, shapes, node, index)?,
         _ => return None,
     };
-    if let Some((after, clamp)) = find_activation(graph, &conv.output) {
+    if let Some((activation, clamp)) = find_activation(graph, &conv.output) {
         conv.clamp = clamp;
-        conv.output.clone_from(&graph.node[after].output[0]);
-        conv.nodes.push(after);
+        conv.output.clone_from(&graph.node[activation].output[0]);
+        conv.nodes.push(activation);
     }
     Some(conv)
 }
 
 fn read_convolution(graph: &GraphProto, shapes: &Shapes, node: &NodeProto, index: usize) -> Option<Conv> {
-    let [channels, height, width] = image_shape(shapes, node.input.first()?)?;
-    let [output_channels, output_height, output_width] = image_shape(shapes, node.output.first()?)?;
+    let [channels, height, width] = feature_map_shape(shapes, node.input.first()?)?;
+    let [output_channels, output_height, output_width] = feature_map_shape(shapes, node.output.first()?)?;
     let weights = proto::initializer(graph, node.input.get(1)?)?;
-    let [outputs, in_group, kernel, kernel_width] = *weights.dims.as_slice() else {
+    let [outputs, inputs_per_group, kernel, kernel_width] = *weights.dims.as_slice() else {
         return None;
     };
     let values = proto::floats(weights)?;
@@ -124,7 +122,8 @@ fn read_convolution(graph: &GraphProto, shapes: &Shapes, node: &NodeProto, index
     let [stride, stride_width] = *strides.as_slice() else {
         return None;
     };
-    let dilated = node.ints("dilations").is_some_and(|dilations| dilations.iter().any(|by| *by != 1));
+    let dilated =
+        node.ints("dilations").is_some_and(|dilations| dilations.iter().any(|dilation| *dilation != 1));
     let depthwise = groups > 1;
     let supported = values.len() == value_count(&weights.dims)
         && kernel == kernel_width
@@ -134,10 +133,10 @@ fn read_convolution(graph: &GraphProto, shapes: &Shapes, node: &NodeProto, index
         && if depthwise {
             groups == channels
                 && outputs == channels
-                && in_group == 1
+                && inputs_per_group == 1
                 && matches!((kernel, stride), (3 | 5, 1 | 2))
         } else {
-            groups == 1 && in_group == channels
+            groups == 1 && inputs_per_group == channels
         };
     if !supported {
         return None;
@@ -158,6 +157,8 @@ fn read_convolution(graph: &GraphProto, shapes: &Shapes, node: &NodeProto, index
 }
 
 /// Returns the padding at the top, left, bottom and right, from `pads` or `auto_pad`.
+///
+/// Returns `None` if the convolution's output would not have the size `output`.
 fn read_pads(
     node: &NodeProto,
     input: [i64; 2],
@@ -170,8 +171,8 @@ fn read_pads(
         Some(_) => return None,
         None => [0; 4],
     };
-    // SAME_UPPER and SAME_LOWER pad as much as the output's size requires. If the total is odd, SAME_UPPER
-    // pads the extra row or column at the bottom or right, and SAME_LOWER at the top or left.
+    // SAME_UPPER and SAME_LOWER pad as much as the output's size requires. If the padding of an axis is odd,
+    // SAME_UPPER puts the extra row or column at the bottom or right, and SAME_LOWER at the top or left.
     let same_pads = |extra_at_end: bool| {
         let total = |axis: usize| ((output[axis] - 1) * stride + kernel - input[axis]).max(0);
         let [height, width] = [total(0), total(1)];
@@ -195,9 +196,9 @@ fn read_pads(
     fits.then_some(pads)
 }
 
-/// Reads a Gemm with a constant matrix, which is a fully connected layer, as a 1×1 convolution.
+/// Reads a fully connected layer, which is a Gemm with a constant matrix, as a 1×1 convolution.
 ///
-/// The convolution treats each row of the input, which belongs to one image, as a plane of one pixel.
+/// Each row of the input belongs to one image. The convolution treats the row as a feature map of one pixel.
 fn read_fully_connected(graph: &GraphProto, shapes: &Shapes, node: &NodeProto, index: usize) -> Option<Conv> {
     let [Batch, Known(channels)] = shapes.shape(node.input.first()?)? else {
         return None;
@@ -207,12 +208,12 @@ fn read_fully_connected(graph: &GraphProto, shapes: &Shapes, node: &NodeProto, i
         return None;
     };
     let values = proto::floats(matrix)?;
-    let complete = values.len() == value_count(&matrix.dims);
+    let values_match_dims = values.len() == value_count(&matrix.dims);
     let (outputs, weights) = match node.int("transB").unwrap_or(0) {
         0 => (columns, transpose(&values, usize::try_from(columns).ok()?)),
         _ => (rows, values),
     };
-    let supported = complete
+    let supported = values_match_dims
         && node.int("transA").unwrap_or(0) == 0
         && node.float("alpha").unwrap_or(1.0) == 1.0
         && node.float("beta").unwrap_or(1.0) == 1.0
@@ -234,7 +235,7 @@ fn read_fully_connected(graph: &GraphProto, shapes: &Shapes, node: &NodeProto, i
     })
 }
 
-/// Returns the number of values of a tensor with these dimensions.
+/// Returns the number of values in a tensor with these dimensions.
 fn value_count(dims: &[i64]) -> usize {
     dims.iter().product::<i64>().try_into().unwrap_or(usize::MAX)
 }

@@ -1,13 +1,13 @@
 //! Fuses chains of convolutions into one custom operator each.
 //!
-//! A chain begins at any value and is as long as possible. Its first node may be the addition of a constant
-//! to each channel, which remains of the input's normalisation before a padding convolution (see
-//! [`super::fold`]). The other nodes of a chain are
+//! A chain is a sequence of nodes, each of which reads only the output of the previous one. It is as
+//! long as possible. Its first node may add a constant to each channel. [`super::fold`] leaves such an
+//! addition if the input is normalised before a convolution that pads. The rest of a chain consists of
 //!
-//! - convolutions, dense ones of any size and depthwise ones, each with the activation after it;
+//! - convolutions, dense or depthwise, each with the activation after it;
 //! - inverted residual blocks (1×1 expand → depthwise → 1×1 project), with or without the addition of the
 //!   block's input;
-//! - GlobalAveragePool, Flatten of a plane of one pixel, and fully connected layers.
+//! - GlobalAveragePool, Flatten of a feature map with one pixel, and fully connected layers.
 //!
 //! The pass [`super::fold`] has already folded batch normalisation into the convolutions.
 //!
@@ -25,7 +25,7 @@ use super::fold::per_channel_values;
 use super::proto::{self, NodeExt, float_tensor};
 use super::shapes::Shapes;
 use super::tidy;
-use conv::{Conv, UNBOUNDED, find_activation, image_shape, read_conv};
+use conv::{Conv, UNBOUNDED, feature_map_shape, find_activation, read_conv};
 
 /// Domain of the custom operator.
 pub const DOMAIN: &str = "image-pipeline";
@@ -45,27 +45,28 @@ pub fn fuse(graph: &mut GraphProto, input: &str) {
     tidy::remove_dead(graph);
 }
 
-/// A chain of steps, each of which reads only the output of the one before it.
+/// A chain under construction.
 struct Chain {
     /// Name of the input value.
     input: String,
     /// `[channels, height, width]` of the input.
-    shape: [i64; 3],
+    input_shape: [i64; 3],
     /// True if the chain begins with the addition of a constant to each channel.
     shifted: bool,
     /// Rust expressions of type `fused::Step`.
     steps: Vec<String>,
+    /// The constants that are added to the channels, followed by the weights of the steps.
     weights: Vec<f32>,
     /// Name of the output value.
     output: String,
-    /// True if the output is one row per image and not a feature map.
-    flat: bool,
+    /// True if the output is one row per image instead of a feature map.
+    has_flat_output: bool,
     /// Indices of the nodes that the chain replaces.
     nodes: Vec<usize>,
 }
 
 impl Chain {
-    /// Returns the longest chain that begins with the node `first`.
+    /// Returns the longest chain that begins with the node `first`, or `None` if no chain begins there.
     fn starting_at(graph: &GraphProto, shapes: &Shapes, first: usize) -> Option<Self> {
         let node = &graph.node[first];
         let (input, output, weights, nodes) = match read_shift(graph, shapes, node) {
@@ -73,13 +74,13 @@ impl Chain {
             None => (node.input.first()?.clone(), node.input.first()?.clone(), Vec::new(), Vec::new()),
         };
         let mut chain = Self {
-            shape: image_shape(shapes, &input)?,
+            input_shape: feature_map_shape(shapes, &input)?,
             input,
             shifted: !nodes.is_empty(),
             steps: Vec::new(),
             weights,
             output,
-            flat: false,
+            has_flat_output: false,
             nodes,
         };
         // The chain's input may have other users. The values between its steps may not, because the fused
@@ -109,16 +110,17 @@ impl Chain {
         else {
             return false;
         };
-        let add = find_residual_addition(graph, shapes, &input, &project);
-        let uses_by_block = proto::use_count(graph, &input) - usize::from(add.is_some());
-        // Only the input of the whole chain may have other users.
-        if uses_by_block != 1 && !self.nodes.is_empty() {
+        let addition = find_residual_addition(graph, shapes, &input, &project);
+        // The block uses its input in its first convolution, and in the addition if there is one. Only the
+        // input of the whole chain may have other users.
+        let uses_besides_addition = proto::use_count(graph, &input) - usize::from(addition.is_some());
+        if uses_besides_addition != 1 && !self.nodes.is_empty() {
             return false;
         }
-        if let Some((node, clamp, after)) = &add {
+        if let Some((nodes, clamp, output)) = &addition {
             project.clamp = *clamp;
-            project.output.clone_from(after);
-            project.nodes.extend(node);
+            project.output.clone_from(output);
+            project.nodes.extend(nodes);
         }
         let expand_source =
             expand.as_ref().map_or("None".into(), |expand| format!("Some({})", expand.to_rust()));
@@ -126,7 +128,7 @@ impl Chain {
             "fused::Step::InvertedResidual {{ expand: {expand_source}, depthwise: {}, project: {}, add_input: {} }}",
             depthwise.to_rust(),
             project.to_rust(),
-            add.is_some(),
+            addition.is_some(),
         ));
         for conv in expand.into_iter().chain([depthwise, project]) {
             self.append(conv);
@@ -164,13 +166,13 @@ impl Chain {
             return false;
         };
         let node = &graph.node[index];
-        let plane = image_shape(shapes, &self.output);
-        let step = match (node.op_type.as_str(), plane) {
+        let shape = feature_map_shape(shapes, &self.output);
+        let step = match (node.op_type.as_str(), shape) {
             ("GlobalAveragePool", Some(_)) => "GlobalAveragePool",
             ("Flatten", Some([_, 1, 1])) if node.int("axis").unwrap_or(1) == 1 => "Flatten",
             _ => return false,
         };
-        self.flat |= step == "Flatten";
+        self.has_flat_output |= step == "Flatten";
         self.steps.push(format!("fused::Step::{step}"));
         self.output.clone_from(&node.output[0]);
         self.nodes.push(index);
@@ -189,7 +191,7 @@ impl Chain {
         let weights = proto::fresh_name(graph, &format!("{}_weights", self.output));
         let length = i64::try_from(self.weights.len()).unwrap_or(0);
         graph.initializer.push(float_tensor(&weights, &[length], &self.weights));
-        let [channels, height, width] = self.shape;
+        let [channels, height, width] = self.input_shape;
         let plan = format!(
             "fused::Plan {{ input: [{channels}, {height}, {width}], shifted: {}, steps: vec![{}] }}",
             self.shifted,
@@ -197,7 +199,7 @@ impl Chain {
         );
         let mut node = proto::node(CHAIN, &[&self.input, &weights], &[&self.output])
             .with_text("plan", &plan)
-            .with_int("rank", if self.flat { 2 } else { 4 });
+            .with_int("rank", if self.has_flat_output { 2 } else { 4 });
         node.domain = DOMAIN.into();
         graph.node[first] = node;
         self.nodes.retain(|index| *index != first);
@@ -208,19 +210,19 @@ impl Chain {
     }
 }
 
-/// If a node adds a constant to each channel of an image, returns the image and the constants.
+/// Returns the feature map and the constants if a node adds a constant to each channel of a feature map.
 fn read_shift(graph: &GraphProto, shapes: &Shapes, node: &NodeProto) -> Option<(String, Vec<f32>)> {
-    let [one, other] = node.input.as_slice() else {
+    let [left, right] = node.input.as_slice() else {
         return None;
     };
     if node.op_type != "Add" {
         return None;
     }
-    let operands = |value: &String, constant: &String| {
-        let [channels, ..] = image_shape(shapes, value)?;
+    let read_operands = |value: &String, constant: &String| {
+        let [channels, ..] = feature_map_shape(shapes, value)?;
         Some((value.clone(), per_channel_values(graph, constant, usize::try_from(channels).ok()?)?))
     };
-    operands(one, other).or_else(|| operands(other, one))
+    read_operands(left, right).or_else(|| read_operands(right, left))
 }
 
 /// Returns the indices of the nodes that use a value.
@@ -231,8 +233,8 @@ fn find_users(graph: &GraphProto, value: &str) -> Vec<usize> {
 
 /// Returns the expand, depthwise and project convolutions of an inverted residual block that reads `input`.
 ///
-/// `may_begin` tells whether a convolution may be the block's first one.
-/// The addition of the block's input is not part of the result; see [`find_residual_addition`].
+/// `may_begin` returns true for a convolution that may be the first one of the block. The addition of the
+/// block's input is not part of the result; see [`find_residual_addition`].
 fn find_inverted_residual(
     graph: &GraphProto,
     shapes: &Shapes,
@@ -253,9 +255,9 @@ fn find_inverted_residual(
     project.is_pointwise().then_some((expand, depthwise, project))
 }
 
-/// Finds the node that adds `input` to the output of `project`, and the activation after that node.
+/// Finds the node that adds `input` to the output of `project`, and the activation after that node, if any.
 ///
-/// Returns the indices of these nodes, the bounds of the activation and the name of the output.
+/// Returns the indices of these nodes, the bounds of the activation and the name of the last node's output.
 fn find_residual_addition(
     graph: &GraphProto,
     shapes: &Shapes,
@@ -263,21 +265,25 @@ fn find_residual_addition(
     project: &Conv,
 ) -> Option<(Vec<usize>, [f32; 2], String)> {
     // Add broadcasts its operands if their shapes differ; the fused block does not.
-    if project.clamp != UNBOUNDED || image_shape(shapes, input)? != image_shape(shapes, &project.output)? {
+    if project.clamp != UNBOUNDED
+        || feature_map_shape(shapes, input)? != feature_map_shape(shapes, &project.output)?
+    {
         return None;
     }
     let index = proto::only_user(graph, &project.output)?;
     let node = &graph.node[index];
     let operand = |slot: usize| node.input.get(slot).map(String::as_str);
     let operands = [operand(0)?, operand(1)?];
-    let adds = node.op_type == "Add"
+    let adds_input = node.op_type == "Add"
         && (operands == [input, project.output.as_str()] || operands == [project.output.as_str(), input]);
-    if !adds || node.input.len() != 2 {
+    if !adds_input || node.input.len() != 2 {
         return None;
     }
     let output = &node.output[0];
     Some(match find_activation(graph, output) {
-        Some((after, clamp)) => (vec![index, after], clamp, graph.node[after].output[0].clone()),
+        Some((activation, clamp)) => {
+            (vec![index, activation], clamp, graph.node[activation].output[0].clone())
+        }
         None => (vec![index], UNBOUNDED, output.clone()),
     })
 }

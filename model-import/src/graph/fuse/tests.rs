@@ -26,12 +26,12 @@ fn add(left: &str, right: &str, output: &str) -> NodeProto {
     proto::node("Add", &[left, right], &[output])
 }
 
-/// Weights of a block: expand from 3 to 6 channels, depthwise, project to 3.
+/// Returns the weights of a block that expands 3 channels to 6 and projects them to 3.
 fn block_weights() -> Vec<TensorProto> {
     vec![weight_tensor("e", [6, 3, 1, 1]), weight_tensor("d", [6, 1, 3, 3]), weight_tensor("p", [3, 6, 1, 1])]
 }
 
-/// Nodes of the block, from `x` to `p0`.
+/// Returns the nodes of the block with these weights. Its input is `x` and its output `p0`.
 fn block() -> Vec<NodeProto> {
     vec![
         conv_node("x", "e", "e0"),
@@ -137,7 +137,7 @@ fn shared_sum_and_addition_along_the_width_are_not_fused() {
 
 #[test]
 fn addition_that_broadcasts_is_not_fused_into_the_block() {
-    // The projected plane has one pixel, which Add broadcasts over the input.
+    // The projected feature map has one pixel, which Add broadcasts over the input.
     let mut nodes = block();
     nodes[2] = conv_node("e1", "d", "d0").with_int("group", 6).with_ints("strides", &[2, 2]);
     nodes.push(add("x", "p0", "y"));
@@ -149,7 +149,7 @@ fn addition_that_broadcasts_is_not_fused_into_the_block() {
 
 #[test]
 fn value_with_a_second_user_ends_the_chain() {
-    // The expanded map has a second user, so that no block can be fused, but single convolutions can.
+    // The expanded feature map has a second user, so single convolutions are fused but not the block.
     let mut nodes = block();
     nodes.push(proto::node("GlobalAveragePool", &["e1"], &["s"]));
     nodes.push(proto::node("Concat", &["p0", "s"], &["y"]));
@@ -158,16 +158,16 @@ fn value_with_a_second_user_ends_the_chain() {
     assert_eq!(graph.node[0].output[0], "e1");
     assert_eq!(graph.node[1].input[0], "e1");
 
-    // The value between the steps is an output of the graph, so it must remain.
+    // The block's output `p0` is also an output of the graph, so the chain must end there.
     let mut nodes = block();
     nodes.push(relu("p0", "z"));
-    let mut graph = graph_of(nodes);
+    let mut graph = graph_with_block_weights(nodes);
     graph.output = vec![proto::value_info("p0", &[]), proto::value_info("z", &[])];
     fuse(&mut graph, "x");
     assert_eq!(operators(&graph), [CHAIN, "Relu"]);
 }
 
-fn graph_of(nodes: Vec<NodeProto>) -> GraphProto {
+fn graph_with_block_weights(nodes: Vec<NodeProto>) -> GraphProto {
     build_graph(&[None, Some(3), Some(SIDE), Some(SIDE)], block_weights(), nodes)
 }
 
@@ -175,15 +175,15 @@ fn graph_of(nodes: Vec<NodeProto>) -> GraphProto {
 fn unsupported_convolutions_are_not_fused() {
     let dilated = conv_node("x", "w", "y").with_ints("dilations", &[2, 2]);
     assert_eq!(operators(&fuse_nodes(vec![weight_tensor("w", [3, 3, 3, 3])], vec![dilated])), ["Conv"]);
-    let groups_of_three = conv_node("x", "w", "y").with_int("group", 3);
+    let two_outputs_per_input = conv_node("x", "w", "y").with_int("group", 3);
     assert_eq!(
-        operators(&fuse_nodes(vec![weight_tensor("w", [6, 1, 3, 3])], vec![groups_of_three])),
+        operators(&fuse_nodes(vec![weight_tensor("w", [6, 1, 3, 3])], vec![two_outputs_per_input])),
         ["Conv"]
     );
-    let large = conv_node("x", "w", "y").with_int("group", 3);
-    assert_eq!(operators(&fuse_nodes(vec![weight_tensor("w", [3, 1, 7, 7])], vec![large])), ["Conv"]);
-    let uneven = conv_node("x", "w", "y");
-    assert_eq!(operators(&fuse_nodes(vec![weight_tensor("w", [3, 3, 3, 1])], vec![uneven])), ["Conv"]);
+    let depthwise_7x7 = conv_node("x", "w", "y").with_int("group", 3);
+    assert_eq!(operators(&fuse_nodes(vec![weight_tensor("w", [3, 1, 7, 7])], vec![depthwise_7x7])), ["Conv"]);
+    let non_square = conv_node("x", "w", "y");
+    assert_eq!(operators(&fuse_nodes(vec![weight_tensor("w", [3, 3, 3, 1])], vec![non_square])), ["Conv"]);
 }
 
 #[test]
@@ -195,13 +195,13 @@ fn auto_pad_and_both_forms_of_clip_bounds_are_read() {
     let plan = plan_of(&graph, 0);
     assert!(plan.contains("pads: [0, 0, 1, 1], clamp: [f32::NEG_INFINITY, 6.0]"), "{plan}");
 
-    let conv = conv_lower();
+    let conv = same_lower_conv();
     let clip = proto::node("Clip", &["c"], &["y"]).with_float("min", 0.0).with_float("max", 6.0);
     let graph = fuse_nodes(vec![weight_tensor("w", [4, 3, 3, 3])], vec![conv, clip]);
     let plan = plan_of(&graph, 0);
     assert!(plan.contains("pads: [1, 1, 0, 0], clamp: [0.0, 6.0]"), "{plan}");
 }
 
-fn conv_lower() -> NodeProto {
+fn same_lower_conv() -> NodeProto {
     conv_node("x", "w", "c").with_ints("strides", &[2, 2]).with_text("auto_pad", "SAME_LOWER")
 }
