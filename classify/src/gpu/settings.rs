@@ -23,7 +23,7 @@ pub enum GpuUse {
 #[derive(Clone, Debug, PartialEq, Args)]
 #[group(id = "classify-gpu-settings")]
 pub struct GpuSettings {
-    /// Use of a GPU if no backend is named: require, prefer (else the CPU, with a warning) or never
+    /// Use of a GPU if --classify-backend is not set: require, prefer (else the CPU, with a warning) or never
     #[arg(id = "classify-gpu", long, env = "CLASSIFY_GPU", value_name = "WHEN", value_enum)]
     #[arg(hide_possible_values = true, default_value_t)]
     pub when: GpuUse,
@@ -35,8 +35,8 @@ pub struct GpuSettings {
     #[arg(id = "classify-precision", long, env = "CLASSIFY_PRECISION", value_name = "PRECISION", value_enum)]
     #[arg(hide_possible_values = true, default_value_t)]
     pub precision: Precision,
-    /// Folder that keeps the fastest kernels, as measured by autotune, for the next start [default: the
-    /// user's cache folder; in a checkout target/environment]
+    /// Folder that stores the results of autotune, the choice of the fastest kernels for the GPU [default:
+    /// the user's cache folder; target/environment in a checkout]
     #[arg(id = "classify-gpu-cache", long, env = "CLASSIFY_GPU_CACHE", value_name = "FOLDER")]
     pub cache: Option<PathBuf>,
     /// Seconds after which an unfinished batch counts as lost and the service ends
