@@ -1,4 +1,4 @@
-//! The compiled-in model, with its facts, its network, its input normalisation and its labels.
+//! The compiled-in model: its constants, its network, the normalisation of its input, and its labels.
 
 mod facts;
 pub(crate) mod labels;

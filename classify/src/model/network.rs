@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{backend::Backend, pixels::Crop, precision::Precision};
 
-#[expect(clippy::allow_attributes, reason = "which lints the generated code violates depends on the model")]
+#[expect(clippy::allow_attributes, reason = "the lints that the generated code violates depend on the model")]
 #[allow(
     warnings,
     clippy::all,
@@ -61,9 +61,9 @@ impl Network {
         Self::load_with_isa(backend, None)
     }
 
-    /// Loads the compiled-in weights for `backend`, limited to instructions no wider than `isa`.
+    /// Loads the compiled-in weights for `backend`. The CPU kernels use no wider instruction set than `isa`.
     ///
-    /// `None` selects the widest instructions of this CPU. Backends without CPU kernels ignore `isa`.
+    /// `None` selects the widest instruction set of this CPU. Backends without CPU kernels ignore `isa`.
     pub fn load_with_isa(backend: Backend, isa: Option<Isa>) -> Self {
         Self::load_weights(backend, isa, Precision::default())
     }
@@ -130,10 +130,11 @@ impl Network {
         batch_size: usize,
     ) -> Result<impl Future<Output = Result<Vec<Vec<f32>>, NetworkError>> + Send + 'static, NetworkError>
     {
-        let (images, size) = (batch.len(), CHANNELS * PLANE);
+        let (images, image_size) = (batch.len(), CHANNELS * PLANE);
         let got = batch.iter().map(|crop| crop.rgb().len()).sum();
-        if images == 0 || images > batch_size || got != images * size {
-            return Err(NetworkError::Input { got, expected: images.clamp(1, batch_size.max(1)) * size });
+        if images == 0 || images > batch_size || got != images * image_size {
+            let expected = images.clamp(1, batch_size.max(1)) * image_size;
+            return Err(NetworkError::Input { got, expected });
         }
         self.forward(self.normaliser.normalise(batch, batch_size, &self.device), images)
     }
@@ -184,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn padding_of_a_batch_has_no_logits_and_changes_none() {
+    fn padding_of_a_batch_changes_no_logits_and_is_not_returned() {
         let network = Network::load(Backend::default());
         let bytes = (0..CHANNELS * PLANE).map(|index| u8::try_from(index * 7 % 256).unwrap()).collect();
         let crops = [Crop::new(bytes, GEOMETRY.crop).unwrap(), Crop::black(GEOMETRY.crop)];

@@ -49,7 +49,7 @@ async fn feed(engine: &mut dyn Infer, context: &ThreadContext<'_>) -> Result<(),
                 Err(_) => return Ok(()),
             },
             Some(batch) => {
-                // The next batch is submitted early once so many jobs have been received.
+                // Number of received jobs at which the next batch is submitted early.
                 let early_batch_size = batch.replies.len().min(context.max_batch);
                 while early_logits.is_none() && received.len() < early_batch_size {
                     tokio::select! {
