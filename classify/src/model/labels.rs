@@ -2,7 +2,7 @@
 
 use contract::{Class, GcsPath, Prediction};
 
-use super::facts::{CLASSES, spec};
+use super::constants::{CLASSES, spec};
 
 /// WordNet id and label of each class. The id may be empty.
 ///

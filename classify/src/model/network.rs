@@ -6,7 +6,7 @@ use futures_executor::block_on;
 use futures_util::FutureExt;
 
 use super::{
-    facts::{CHANNELS, CLASSES, CROP, PLANE},
+    constants::{CHANNELS, CLASSES, CROP, PLANE},
     normalise::Normaliser,
 };
 use crate::{backend::Backend, pixels::Crop, precision::Precision};

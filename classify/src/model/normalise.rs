@@ -4,7 +4,7 @@
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
 
-use super::facts::{CHANNELS, CROP, PLANE, spec};
+use super::constants::{CHANNELS, CROP, PLANE, spec};
 use crate::pixels::Crop;
 
 /// Number of bytes in a word. Bytes are uploaded to the GPU in words, because GPU shaders have no byte type.
