@@ -1,8 +1,8 @@
 //! Service 2, which classifies images.
 //!
 //! A request contains an image, or the path of an image in the bucket. An event, which Pub/Sub or Eventarc
-//! delivers, announces a new image in the bucket. The service stores the predictions of images in the bucket
-//! there as well.
+//! delivers, announces a new image in the bucket. The prediction of an image in the bucket is stored in the
+//! bucket as well.
 //!
 //! Start reading at `app`, which assembles the parts. `routes` receives requests and pushed events, and
 //! `pull` receives pulled events. [`announcements`] handles an event: it classifies each announced image once

@@ -16,8 +16,8 @@ use crate::announcements::{AnnouncementHandler, EventResult, HandledEvent};
 
 /// Pulls and handles events until `stop` is cancelled.
 ///
-/// At most as many events are handled at the same time as images may wait for decoding. Pulled events alone
-/// therefore never exceed the capacity of the decoding queue.
+/// The number of events in progress is at most the number of images that may wait for decoding. Pulled events
+/// alone therefore never exceed the capacity of the decoding queue.
 pub(crate) async fn run(
     subscription: &dyn Subscription,
     announcements: Arc<AnnouncementHandler>,

@@ -81,8 +81,8 @@ impl AnnouncementHandler {
 
     /// Handles an event and counts its outcome.
     ///
-    /// This function logs acknowledged events. The caller logs a refused event, because the HTTP middleware
-    /// logs every problem anyway.
+    /// This function logs acknowledged events. The caller logs refused events. For a pushed event, the HTTP
+    /// middleware does so when it logs the problem.
     pub(crate) async fn handle(&self, received: ReceivedEvent) -> HandledEvent {
         let ReceivedEvent { message_id, traceparent, content } = received;
         let gcs_path = match &content {

@@ -23,7 +23,7 @@ pub(super) struct InFlightImages {
 pub(super) struct InFlightPermit<'a> {
     in_flight: &'a InFlightImages,
     image: GcsPath,
-    /// `None` until the permit is granted.
+    /// The locked lock of the image, or `None` until the permit is granted.
     guard: Option<OwnedMutexGuard<()>>,
 }
 

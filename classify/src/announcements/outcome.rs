@@ -4,7 +4,7 @@
 //! event that can never succeed is dead and is acknowledged. An event that is not for this service is ignored
 //! and is acknowledged. An event that may succeed later is refused, so that it is delivered again. The
 //! response to an acknowledged push has the status 200, because some emulators accept no other status of
-//! success. The response to a refused push is the problem of the error.
+//! success. The response to a refused push is a problem, which describes the error.
 
 use platform::topic::push::PushError;
 

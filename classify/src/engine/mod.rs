@@ -6,9 +6,9 @@
 //! fill. An engine drops a crop whose caller has gone. If a batch fails or panics, its callers receive an
 //! error and the engine continues.
 //!
-//! The module `overlap` feeds an engine that has its own device, such as a GPU. It submits the next batch
-//! before the current batch has finished. Such an engine is lost when a batch fails or times out, because the
-//! state of the device's driver is then unknown. The service ends and must be started again.
+//! The module `overlap` submits batches to an engine that has its own device, such as a GPU. The next batch
+//! is submitted before the current batch has finished. Such an engine is lost when a batch fails or times
+//! out, because the state of the device's driver is then unknown. The service ends and must be started again.
 
 mod batch;
 mod infer;

@@ -16,9 +16,9 @@ use crate::{backend::Backend, model::Network, pixels::Crop};
 
 /// An engine that runs the compiled-in network on the CPU.
 ///
-/// An engine that runs while no other engine runs uses the threads of all engines. Engines that run at the
-/// same time use only their own threads. Running one image per thread gives the highest throughput, and no
-/// running image waits for another one.
+/// While only one engine runs, the engine uses the threads of all engines. While several engines run, each
+/// engine uses only its own threads. One image per thread gives the highest throughput, and no running image
+/// waits for another one.
 #[derive(Debug)]
 pub struct NativeEngine {
     network: Network,

@@ -32,12 +32,13 @@ pub(crate) struct EngineStarter {
     warm_up_timeout: Duration,
 }
 
-/// Handle to the running engine threads. Keeps their watchdogs alive.
+/// Handle to the running engine threads. Keeps the watchdog tasks alive.
 #[derive(Debug)]
 pub(crate) struct RunningEngines {
     /// Channel that closes when the last engine thread has ended.
     all_ended: mpsc::Receiver<()>,
-    /// The watchdog tasks. Dropping the set aborts the tasks.
+    /// The watchdog tasks, which report an engine whose batch never finishes. Dropping the set aborts the
+    /// tasks.
     _watchdogs: JoinSet<()>,
 }
 

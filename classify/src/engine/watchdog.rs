@@ -40,7 +40,7 @@ impl LostSignal {
 /// Timer of an engine's current batch. Clones share the timer.
 ///
 /// The engine's thread starts and stops the timer. That thread may hang in a driver for ever, so a separate
-/// task watches the timer.
+/// task, the watchdog, watches the timer.
 #[derive(Clone, Debug, Default)]
 pub(super) struct BatchTimer {
     /// Time at which the timer was started, or `None` while no batch runs.
@@ -50,7 +50,7 @@ pub(super) struct BatchTimer {
 impl BatchTimer {
     /// Starts the timer from zero, even if it is already running.
     pub(super) fn restart(&self) {
-        *self.lock() = Some(Instant::now());
+        *self.lock_start() = Some(Instant::now());
     }
 
     /// Starts the timer unless it is already running.
@@ -58,22 +58,22 @@ impl BatchTimer {
     /// A batch that is submitted while the previous batch runs does not start the timer. The timer is
     /// restarted when the previous batch has finished.
     pub(super) fn start_if_idle(&self) {
-        self.lock().get_or_insert_with(Instant::now);
+        self.lock_start().get_or_insert_with(Instant::now);
     }
 
     /// Stops the timer, because no batch runs any more.
     pub(super) fn stop(&self) {
-        *self.lock() = None;
+        *self.lock_start() = None;
     }
 
-    fn lock(&self) -> MutexGuard<'_, Option<Instant>> {
+    fn lock_start(&self) -> MutexGuard<'_, Option<Instant>> {
         self.start.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Waits until a batch exceeds `batch_timeout`, then reports the engine as lost.
     pub(super) async fn watch(&self, batch_timeout: Duration, lost_signal: &LostSignal) {
         loop {
-            let start = *self.lock();
+            let start = *self.lock_start();
             let remaining = match start {
                 Some(start) => batch_timeout.saturating_sub(start.elapsed()),
                 None => batch_timeout,

@@ -1,9 +1,9 @@
 //! Chooses the backend at start-up and opens its GPU.
 //!
-//! [`choose_placement`] decides once, before the network is loaded. If the configuration names a backend, the
-//! service runs on that backend or does not start. If the configuration names no backend, `CLASSIFY_GPU`
-//! decides whether a GPU is required, preferred or ruled out. A software GPU is refused unless the
-//! configuration allows software GPUs. Otherwise burn would silently use one, and the service would be a
+//! [`choose_placement`] makes the choice once, before the network is loaded. If the configuration names a
+//! backend, the service runs on that backend or does not start. If the configuration names no backend,
+//! `CLASSIFY_GPU` decides whether a GPU is required, preferred or ruled out. A software GPU is refused unless
+//! the configuration allows software GPUs. Otherwise burn would silently use one, and the service would be a
 //! hundred times slower than on this project's CPU kernels.
 
 mod adapter;

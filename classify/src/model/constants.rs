@@ -19,8 +19,8 @@ pub const GEOMETRY: Geometry = Geometry { resize: spec::RESIZE, crop: CROP as u3
 
 /// Number of colour channels of the input: red, green and blue.
 pub(super) const CHANNELS: usize = spec::INPUT[0];
-/// Number of input values per channel of an image.
-pub(super) const PLANE: usize = CROP * CROP;
+/// Number of pixels of the network's input.
+pub(super) const CROP_PIXELS: usize = CROP * CROP;
 
 const _: () =
     assert!(CHANNELS == 3 && spec::INPUT[2] == CROP && CROP < 65_536 && CROP as u64 <= spec::RESIZE as u64);

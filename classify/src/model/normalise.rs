@@ -4,7 +4,7 @@
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
 
-use super::constants::{CHANNELS, CROP, PLANE, spec};
+use super::constants::{CHANNELS, CROP, CROP_PIXELS, spec};
 use crate::pixels::Crop;
 
 /// Number of bytes in a word. Bytes are uploaded to the GPU in words, because GPU shaders have no byte type.
@@ -37,7 +37,7 @@ impl Normaliser {
     /// `batch_size` crops.
     pub(super) fn normalise(&self, batch: &[Crop], batch_size: usize, device: &Device) -> Tensor<4> {
         let shape = [batch_size, CROP, CROP, CHANNELS];
-        let size = batch_size * CHANNELS * PLANE;
+        let size = batch_size * CHANNELS * CROP_PIXELS;
         match self {
             Self::Cpu(tables) => {
                 let [red, green, blue] = &**tables;

@@ -36,6 +36,7 @@ impl JpegHeader {
             let prefix_length = rest.iter().position(|&byte| byte != 0xFF)?;
             let (&marker, after) = rest[prefix_length..].split_first()?;
             let length = usize::from(u16::from_be_bytes(*after.first_chunk()?));
+            // The length includes its own two bytes.
             let segment = after.get(2..length)?;
             if prefix_length == 0 || marker == 0 {
                 return None;

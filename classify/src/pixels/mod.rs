@@ -152,6 +152,7 @@ impl ImageHeader {
 /// The crate `image` is not used, because it decompresses colour profiles and texts before it returns the
 /// size.
 fn read_png_size(bytes: &[u8]) -> Option<(u32, u32)> {
+    // The signature has 8 bytes. The chunk begins with its length, its name, the width and the height.
     let chunk = bytes.get(8..24)?;
     let (name, rest) = chunk.get(4..)?.split_first_chunk::<4>()?;
     let (width, rest) = rest.split_first_chunk::<4>()?;
@@ -199,6 +200,7 @@ fn blend_with_white(picture: DynamicImage) -> RgbImage {
 /// Blends one channel of a pixel with white.
 fn blend_channel(channel: u8, alpha: u8) -> u8 {
     let (channel, alpha) = (u32::from(channel), u32::from(alpha));
+    // Adding 127 rounds the quotient to the nearest integer.
     u8::try_from((channel * alpha + 255 * (255 - alpha) + 127) / 255).unwrap_or(u8::MAX)
 }
 

@@ -36,7 +36,7 @@ fn crop_is_the_centre_of_the_resized_image() {
     // An image of 600 x 400 is resized to 384 x 256. The crop begins at (80, 16) of the resized image.
     assert_eq!(crop_span(600, 400, GEOMETRY), (125.0, 350.0));
     assert_eq!(crop_span(400, 400, GEOMETRY), (25.0, 350.0));
-    // The longer side is 401 * 256 / 400 = 256.64 after the resize, which is truncated to 256.
+    // The longer side is 401 * 256 / 400 = 256.64 after the resize, rounded down to 256.
     assert_eq!(crop_span(401, 400, GEOMETRY), (16.0 * 401.0 / 256.0, 224.0 * 401.0 / 256.0));
 }
 

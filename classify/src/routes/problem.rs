@@ -8,9 +8,9 @@ use platform::http::Problem;
 use super::classify::InvalidRequest;
 use crate::{engine::EngineError, error::ClassifyError, pixels::ImageError};
 
-/// Value of Retry-After while a queue is full or an instance starts or stops. A queue moves within a second.
+/// Retry-After for short failures, such as a full queue. A queue moves within a second.
 const RETRY_SOON: Duration = Duration::from_secs(1);
-/// Value of Retry-After while the bucket or the results topic is unavailable or an engine is lost.
+/// Retry-After for long failures, such as an unreachable bucket or a lost engine.
 const RETRY_LATER: Duration = Duration::from_secs(5);
 
 impl From<ClassifyError> for Problem {

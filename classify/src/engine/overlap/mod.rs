@@ -1,4 +1,4 @@
-//! Feeds an engine on a GPU so that the GPU never waits between two batches.
+//! Submits batches to an engine on a GPU so that the GPU never waits between two batches.
 //!
 //! The next batch is submitted before the logits of the current batch are read, so that the pixels of the
 //! next batch are uploaded while the GPU computes. A request that arrives while the GPU is idle is submitted
