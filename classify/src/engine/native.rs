@@ -129,7 +129,7 @@ mod tests {
     use crate::model::GEOMETRY;
 
     #[test]
-    fn engine_beside_others_uses_its_own_threads_and_gives_the_same_logits() {
+    fn engine_gives_the_same_logits_alone_and_beside_another_engine() {
         let two = const { NonZeroUsize::new(2).unwrap() };
         for backend in Backend::cpus() {
             let plan = EnginePlan { backend, engine_count: two, threads: two, isa: None };

@@ -1,4 +1,4 @@
-//! The route `POST /classify`. A request has the path of an image in the bucket, or the image itself.
+//! The route `POST /classify`. A request contains the path of an image in the bucket, or the image itself.
 
 use axum::{
     Json,
@@ -48,9 +48,9 @@ pub(super) struct Options {
     threshold: Option<f32>,
 }
 
-/// The JSON body of a request for a stored image.
+/// The JSON body of a request for an image in the bucket.
 #[derive(Deserialize)]
-struct StoredImage {
+struct ClassifyRequest {
     gcs_path: String,
     #[serde(flatten)]
     options: Options,
@@ -71,7 +71,8 @@ enum ImageSource {
     Body(Bytes),
 }
 
-pub(super) async fn classify(
+/// Classifies the image of a request and builds the response.
+pub(super) async fn handle_classify(
     State(service): State<SharedService>,
     query: Result<Query<Options>, QueryRejection>,
     headers: HeaderMap,
@@ -115,7 +116,7 @@ async fn parse_request(headers: &HeaderMap, body: Bytes) -> Result<(ImageSource,
 }
 
 fn parse_json(body: &[u8]) -> Result<(ImageSource, Options), Problem> {
-    let request: StoredImage = serde_json::from_slice(body).map_err(InvalidRequest::Json)?;
+    let request: ClassifyRequest = serde_json::from_slice(body).map_err(InvalidRequest::Json)?;
     let path = request.gcs_path.parse().map_err(|_| ClassifyError::BadPath)?;
     Ok((ImageSource::Stored(path), request.options))
 }

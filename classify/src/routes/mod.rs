@@ -37,7 +37,7 @@ pub(crate) fn router(
     let health = health_routes(service.readiness.clone());
     let routes = Router::new()
         .route("/", get(index))
-        .route("/classify", post(classify::classify))
+        .route("/classify", post(classify::handle_classify))
         .with_state(service)
         .merge(Router::new().route("/pubsub", pubsub).with_state(announcements))
         .merge(health)
