@@ -35,7 +35,7 @@ const LAST_BATCH_TIMEOUT: Duration = Duration::from_secs(1);
 /// Function that creates the engines. It runs after the port is open, because loading the network takes time.
 type EngineLoader = Box<dyn FnOnce() -> anyhow::Result<Vec<Box<dyn Infer>>> + Send>;
 
-/// The external parts of the service, which other services may share.
+/// The bucket, topic, subscription and push guard of the service. Other services may share them.
 pub struct Parts {
     /// Bucket of images and predictions.
     pub bucket: SharedBucket,
@@ -54,7 +54,7 @@ impl Parts {
     }
 }
 
-/// The service, which is bound to its port but does not serve yet.
+/// The assembled service. It is bound to its port but does not serve requests yet.
 pub struct Application {
     server: Server,
     service: Arc<Service>,
@@ -77,7 +77,7 @@ impl Application {
     pub async fn assemble(address: SocketAddr, settings: Settings, parts: Parts) -> anyhow::Result<Self> {
         let (backend, gpu) = (settings.backend, settings.gpu.clone());
         let choose_placement = move || gpu::choose_placement(backend, &gpu);
-        let placement = run_with_timeout(settings.warm_up_timeout, choose_placement).await??;
+        let placement = open_gpu_with_timeout(settings.warm_up_timeout, choose_placement).await??;
         let Placement { backend, precision, .. } = placement;
         let (plan, max_batch) = (settings.engine_plan(backend), settings.max_batch_on(backend).get());
         let load_engines: EngineLoader = Box::new(move || load_engines(plan, precision, max_batch));
@@ -149,7 +149,7 @@ impl Application {
     ///
     /// # Errors
     /// Returns an error when the network cannot be loaded, an engine does not warm up, the listener or the
-    /// subscription fails, or an engine is lost.
+    /// subscription fails, or an engine is lost because its GPU failed or hung.
     pub async fn run(self, stop: CancellationToken) -> anyhow::Result<()> {
         let Self { server, service, placement, starter, load_engines, subscription, push_guard } = self;
         // The token is a child, because a failed subscription or a lost engine must stop this service but not
@@ -157,10 +157,10 @@ impl Application {
         let stop = stop.child_token();
         let queue = service.queue.clone();
         let address = server.local_addr();
-        let drain = service.settings.drain_timeout;
+        let drain_timeout = service.settings.drain_timeout;
         let announcements = Arc::new(AnnouncementHandler::new(Arc::clone(&service)));
         let router = routes::router(Arc::clone(&service), Arc::clone(&announcements), push_guard);
-        let serving = server.serve(router, service.readiness.clone(), stop.clone(), drain);
+        let serving = server.serve(router, service.readiness.clone(), stop.clone(), drain_timeout);
         tokio::pin!(serving);
 
         let running_engines = tokio::select! {
@@ -177,30 +177,30 @@ impl Application {
                 stop.cancel();
                 result
             };
-            let watching = stop_when_engine_is_lost(&queue, &service, &stop);
-            let (served, pulled, watched) = tokio::join!(serving, pulling, watching);
-            served.context("the listener failed")?;
+            let watching_engines = stop_when_engine_is_lost(&queue, &service, &stop);
+            let (serve_result, pull_result, engine_result) = tokio::join!(serving, pulling, watching_engines);
+            serve_result.context("the listener failed")?;
             stop_engines(&queue, running_engines).await;
-            watched?;
-            pulled?;
+            engine_result?;
+            pull_result?;
         }
         tracing::info!("classify has stopped");
         Ok(())
     }
 }
 
-/// Runs `open` on a new thread and waits at most `timeout` for its result.
+/// Runs `open_gpu` on a new thread and waits at most `timeout` for the result.
 ///
-/// `open` may hang in a driver for ever. A thread of tokio's pool that hangs would keep the process from
+/// `open_gpu` may hang in a driver for ever. A thread of tokio's pool that hangs would keep the process from
 /// ending.
-async fn run_with_timeout<T: Send + 'static>(
+async fn open_gpu_with_timeout<T: Send + 'static>(
     timeout: Duration,
-    open: impl FnOnce() -> T + Send + 'static,
+    open_gpu: impl FnOnce() -> T + Send + 'static,
 ) -> anyhow::Result<T> {
     let (sender, receiver) = oneshot::channel();
     let thread = thread::Builder::new().name("gpu".to_owned());
     // Sending fails if the service was stopped or the timeout has passed.
-    thread.spawn(move || drop(sender.send(open())))?;
+    thread.spawn(move || drop(sender.send(open_gpu())))?;
     let result = tokio::time::timeout(timeout, receiver).await.with_context(|| {
         let seconds = timeout.as_secs_f64();
         format!("no GPU was opened within {seconds} s (CLASSIFY_WARM_UP_TIMEOUT)")
@@ -254,7 +254,7 @@ async fn start_engines(
 ) -> anyhow::Result<RunningEngines> {
     let engines =
         tokio::task::spawn_blocking(load_engines).await.context("the network cannot be loaded")??;
-    let count = engines.len();
+    let engine_count = engines.len();
     let running_engines = starter.start(engines).await?;
 
     let Placement { backend, precision, adapter } = placement;
@@ -276,7 +276,7 @@ async fn start_engines(
         "adapter": adapter,
         "precision": precision,
         "isa": isa,
-        "engines": count,
+        "engines": engine_count,
         "threads": threads,
         "subscription": subscription.map(Subscription::name),
     }));
@@ -287,7 +287,7 @@ async fn start_engines(
         adapter = adapter.map(tracing::field::display),
         precision,
         isa,
-        engines = count,
+        engines = engine_count,
         threads,
         version = VERSION,
         subscription = subscription.map(Subscription::name),
@@ -298,11 +298,12 @@ async fn start_engines(
 
 /// Closes the queue and waits until the engines have ended.
 ///
-/// The server has answered or aborted every request by then, so an engine can only be running its last batch.
+/// The caller has stopped the server, which answers or aborts every request first. Each engine is therefore
+/// idle or runs its last batch.
 async fn stop_engines(queue: &InferenceQueue, running_engines: RunningEngines) {
     queue.close();
     if tokio::time::timeout(LAST_BATCH_TIMEOUT, running_engines.wait_until_ended()).await.is_err() {
-        tracing::warn!("an engine did not finish its last batch in time; its thread is abandoned");
+        tracing::warn!("an engine did not finish its last batch in time; the engine's thread is abandoned");
     }
 }
 
@@ -313,11 +314,11 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn driver_that_hangs_times_out() {
+    async fn opening_a_gpu_times_out_if_the_driver_hangs() {
         let (end_of_test, hang) = mpsc::channel::<()>();
-        let error = run_with_timeout(Duration::from_millis(50), move || hang.recv()).await.unwrap_err();
+        let error = open_gpu_with_timeout(Duration::from_millis(50), move || hang.recv()).await.unwrap_err();
         assert!(error.to_string().contains("within 0.05 s (CLASSIFY_WARM_UP_TIMEOUT)"), "{error}");
         drop(end_of_test);
-        assert_eq!(run_with_timeout(Duration::from_secs(60), || 1).await.unwrap(), 1);
+        assert_eq!(open_gpu_with_timeout(Duration::from_secs(60), || 1).await.unwrap(), 1);
     }
 }

@@ -1,7 +1,8 @@
-//! The compiled-in backends, which are the implementations of burn's tensors that can run the network.
+//! The burn backends that are compiled into this program and can run the network.
 //!
-//! Each backend is an entry of the table `BACKENDS`, which the backend's cargo feature compiles in. All other
-//! code is the same for every backend, because burn's type [`Device`] selects the backend at run time.
+//! A backend computes burn's tensors on a CPU or a GPU. Each backend is an entry of the table `BACKENDS`. A
+//! cargo feature compiles the entry in. All other code is the same for every backend, because burn's type
+//! [`Device`] selects the backend at run time.
 
 use std::{fmt, num::NonZeroUsize};
 
@@ -9,8 +10,7 @@ use burn::tensor::Device;
 use clap::{ValueEnum, builder::PossibleValue};
 use fused::{Execution, Isa};
 
-/// A compiled-in backend. The default backend is the first entry of the table, which always runs on the
-/// CPU.
+/// A compiled-in backend. The default is the first entry of `BACKENDS`, a CPU backend.
 #[derive(Clone, Copy)]
 pub struct Backend(&'static Descriptor);
 
@@ -18,13 +18,13 @@ pub struct Backend(&'static Descriptor);
 struct Descriptor {
     /// Name in the configuration, in predictions, in metrics and in the response of `/ready`.
     name: &'static str,
-    /// Sentence for `--help`.
+    /// Description in `--help`.
     help: &'static str,
     /// Programming interface of the GPU, or `None` for a backend that runs on the CPU.
     gpu: Option<GpuApi>,
-    /// True if the backend runs fused chains of layers on this project's CPU kernels.
-    has_kernels: bool,
-    /// Maximum number of images in a batch, unless the configuration sets a maximum.
+    /// True if the backend runs convolutions on this project's CPU kernels.
+    has_cpu_kernels: bool,
+    /// Maximum number of images in a batch if the configuration sets none.
     default_max_batch: NonZeroUsize,
     /// Function that returns burn's device for the backend.
     device: fn() -> Device,
@@ -39,63 +39,63 @@ pub enum GpuApi {
     Wgpu,
 }
 
-/// Maximum number of images in a batch on a CPU.
+/// Default maximum number of images in a batch on a CPU.
 ///
 /// The working set of several images exceeds the cache, so each image of a larger batch would take longer.
-const CPU_BATCH: NonZeroUsize = NonZeroUsize::MIN;
+const CPU_MAX_BATCH: NonZeroUsize = NonZeroUsize::MIN;
 
-/// Maximum number of images in a batch on a GPU.
+/// Default maximum number of images in a batch on a GPU.
 ///
 /// The number is large enough to use the whole GPU and small enough for a low latency.
 #[cfg(feature = "gpu")]
-const GPU_BATCH: NonZeroUsize = NonZeroUsize::new(32).unwrap();
+const GPU_MAX_BATCH: NonZeroUsize = NonZeroUsize::new(32).unwrap();
 
 /// Every compiled-in backend, beginning with the default. The service tries GPU backends in this order.
 static BACKENDS: &[Backend] = &[
     #[cfg(feature = "flex")]
     Backend(&Descriptor {
         name: "fused",
-        help: "burn-flex with the convolutions on our CPU kernels",
+        help: "burn-flex with this project's CPU kernels for convolutions",
         gpu: None,
-        has_kernels: true,
-        default_max_batch: CPU_BATCH,
+        has_cpu_kernels: true,
+        default_max_batch: CPU_MAX_BATCH,
         device: Device::flex,
     }),
     #[cfg(feature = "flex")]
     Backend(&Descriptor {
         name: "flex",
-        help: "burn-flex, burn's pure Rust CPU backend, as it is",
+        help: "burn-flex, burn's CPU backend in pure Rust",
         gpu: None,
-        has_kernels: false,
-        default_max_batch: CPU_BATCH,
+        has_cpu_kernels: false,
+        default_max_batch: CPU_MAX_BATCH,
         device: Device::flex,
     }),
     #[cfg(feature = "ndarray")]
     Backend(&Descriptor {
         name: "ndarray",
-        help: "burn-ndarray, deprecated by burn since 0.22",
+        help: "burn-ndarray, which burn deprecated in 0.22",
         gpu: None,
-        has_kernels: false,
-        default_max_batch: CPU_BATCH,
+        has_cpu_kernels: false,
+        default_max_batch: CPU_MAX_BATCH,
         #[expect(deprecated, reason = "supported until a burn release drops it")]
         device: Device::ndarray,
     }),
     #[cfg(feature = "cuda")]
     Backend(&Descriptor {
         name: "cuda",
-        help: "An NVIDIA GPU by burn-cuda",
+        help: "An NVIDIA GPU through burn-cuda",
         gpu: Some(GpuApi::Cuda),
-        has_kernels: false,
-        default_max_batch: GPU_BATCH,
+        has_cpu_kernels: false,
+        default_max_batch: GPU_MAX_BATCH,
         device: || Device::cuda(0),
     }),
     #[cfg(feature = "wgpu")]
     Backend(&Descriptor {
         name: "wgpu",
-        help: "A GPU by burn-wgpu: Vulkan on Linux, Metal or DirectX 12 elsewhere",
+        help: "A GPU through burn-wgpu: Vulkan on Linux, Metal or DirectX 12 elsewhere",
         gpu: Some(GpuApi::Wgpu),
-        has_kernels: false,
-        default_max_batch: GPU_BATCH,
+        has_cpu_kernels: false,
+        default_max_batch: GPU_MAX_BATCH,
         device: || Device::wgpu(burn::tensor::DeviceKind::DefaultDevice),
     }),
 ];
@@ -135,29 +135,27 @@ impl Backend {
         self.0.gpu
     }
 
-    /// Returns the number of engines that share `threads`, unless the configuration sets a number.
+    /// Returns the number of engines that share `threads` if the configuration sets none.
     ///
-    /// On a CPU there is one engine per thread, which gives the highest throughput. A GPU has one engine. It
-    /// runs one batch at a time, so a second engine would only wait.
+    /// On a CPU there is one engine per thread, which gives the highest throughput. On a GPU there is one
+    /// engine. A GPU runs one batch at a time, so a second engine would only wait.
     pub fn default_engine_count(self, threads: NonZeroUsize) -> NonZeroUsize {
         if self.is_gpu() { NonZeroUsize::MIN } else { threads }
     }
 
-    /// Returns the maximum number of images in a batch, unless the configuration sets a maximum.
+    /// Returns the maximum number of images in a batch if the configuration sets none.
     pub fn default_max_batch(self) -> NonZeroUsize {
         self.0.default_max_batch
     }
 
-    /// Returns the instruction set that the CPU kernels use.
+    /// Returns the instruction set that the CPU kernels use, or `None` for a backend without CPU kernels.
     ///
-    /// Returns `None` for a backend without CPU kernels.
-    ///
-    /// The result is `isa` if given, else the widest instruction set of this CPU.
+    /// The instruction set is `isa` if given, else the widest instruction set of this CPU.
     pub fn kernel_isa(self, isa: Option<Isa>) -> Option<Isa> {
-        self.0.has_kernels.then(|| isa.unwrap_or_else(Isa::detect))
+        self.0.has_cpu_kernels.then(|| isa.unwrap_or_else(Isa::detect))
     }
 
-    /// Returns how fused chains of layers run.
+    /// Returns the implementation of convolutions: this project's CPU kernels or burn's own operators.
     ///
     /// The CPU kernels use the instruction set `isa` if given, else the widest of this CPU.
     pub(crate) fn execution(self, isa: Option<Isa>) -> Execution {
@@ -211,12 +209,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_default_backend_runs_on_the_cpu() {
+    fn default_backend_runs_on_the_cpu() {
         assert!(!Backend::default().is_gpu());
     }
 
     #[test]
-    fn every_name_is_unique_and_is_parsed_as_its_backend() {
+    fn every_backend_has_a_unique_name_and_is_parsed_from_it() {
         for &backend in Backend::all() {
             assert_eq!(Backend::all().iter().filter(|other| other.name() == backend.name()).count(), 1);
             assert_eq!(Backend::from_str(backend.name(), false), Ok(backend));

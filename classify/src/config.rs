@@ -13,15 +13,16 @@ use crate::{backend::Backend, engine::EnginePlan, gpu::GpuSettings, model::CLASS
 
 /// Settings of the service.
 ///
-/// Flags and variables begin with `classify`, because `image-pipeline` has those of preprocess as well.
+/// The names of flags and variables begin with `classify`, because the program `image-pipeline` also has the
+/// settings of preprocess.
 #[derive(Clone, Debug, PartialEq, Args)]
 #[group(id = "classify")]
 pub struct Settings {
-    /// Backend that runs the network, without fallback to another one [default: a GPU as --classify-gpu
-    /// allows, else the first CPU backend]
+    /// Backend that runs the network. The service does not start if this backend cannot be used [default: a
+    /// GPU backend if --classify-gpu allows it, else the first CPU backend]
     #[arg(id = "classify-backend", long, env = "CLASSIFY_BACKEND", value_name = "BACKEND", value_enum)]
     pub backend: Option<Backend>,
-    /// Use of a GPU.
+    /// Settings of the GPU.
     #[command(flatten)]
     pub gpu: GpuSettings,
     /// Number of engines that run in parallel. When only one is busy it uses all threads [default: one
@@ -57,8 +58,8 @@ pub struct Settings {
     #[arg(id = "classify-max-pixels", long, env = "CLASSIFY_MAX_PIXELS", value_name = "PIXELS")]
     #[arg(default_value_t = 50_000_000)]
     pub max_pixels: u64,
-    /// Prefix of the names of objects that are classified when the bucket announces them, such as photos/.
-    /// Messages with a gcs_path are not filtered [default: none, all objects are classified]
+    /// Prefix of object names, such as photos/. Bucket notifications for other objects are ignored; a message
+    /// with a gcs_path is not filtered [default: none, all objects are classified]
     #[arg(id = "classify-prefix", long, env = "CLASSIFY_PREFIX", value_name = "PREFIX")]
     #[arg(default_value = "", hide_default_value = true)]
     pub prefix: String,
@@ -87,7 +88,7 @@ pub struct Settings {
 impl Settings {
     /// Returns the plan of the engines on `backend`.
     ///
-    /// The backend's default replaces a number of engines that is not set.
+    /// The number of engines is the backend's default if the settings contain none.
     pub fn engine_plan(&self, backend: Backend) -> EnginePlan {
         let Self { threads, isa, .. } = *self;
         let engine_count = self.engine_count.unwrap_or_else(|| backend.default_engine_count(threads));
@@ -96,7 +97,7 @@ impl Settings {
 
     /// Returns the maximum number of images in a batch on `backend`.
     ///
-    /// The backend's default replaces a maximum that is not set.
+    /// The maximum is the backend's default if the settings contain none.
     pub fn max_batch_on(&self, backend: Backend) -> NonZeroUsize {
         self.max_batch.unwrap_or_else(|| backend.default_max_batch())
     }

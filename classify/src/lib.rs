@@ -1,14 +1,18 @@
-//! Service 2, which receives an event or a request and returns a prediction.
+//! Service 2, which classifies images.
+//!
+//! A request contains an image, or the path of an image in the bucket. An event, which Pub/Sub or Eventarc
+//! delivers, announces a new image in the bucket. The prediction of an image in the bucket is stored in the
+//! bucket as well.
 //!
 //! Start reading at `app`, which assembles the parts. `routes` receives requests and pushed events, and
-//! `pull` receives pulled events. [`announcements`] handles an event: it classifies each announced image
-//! once and acknowledges or refuses the event. `service` classifies one image: it reads the object from the
-//! bucket, or takes the bytes of the request. [`pixels`] decodes the image into the square crop that the
-//! network needs. [`engine`] queues and batches crops and runs the network on its own threads. [`model`]
-//! has the network, which the build generates from the ONNX file, and the network's labels. [`backend`]
-//! lists the burn backends, [`precision`] lists the float types of the network, and [`gpu`] opens the GPU.
+//! `pull` receives pulled events. [`announcements`] handles an event: it classifies each announced image once
+//! and acknowledges or refuses the event. `service` classifies one image, from the bucket or from the body of
+//! a request. [`pixels`] decodes the image into the square crop that the network needs. [`engine`] queues and
+//! batches crops and runs the network on its own threads. [`model`] has the network, which the build
+//! generates from the ONNX file, and the network's labels. [`backend`] lists the burn backends, [`precision`]
+//! lists the float types of the network, and [`gpu`] opens the GPU.
 //!
-//! The crate knows neither how uploads are decoded for storage nor who publishes events.
+//! The crate does not depend on service 1, which stores uploads and publishes the events that announce them.
 
 #[cfg(not(any(feature = "flex", feature = "ndarray")))]
 compile_error!(

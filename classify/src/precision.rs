@@ -8,13 +8,13 @@ use burn::{
 };
 use clap::ValueEnum;
 
-/// Float type of the network's weights and activations. Its input and its logits are always f32.
+/// Float type of the network's weights and activations. The network's input and logits are always f32.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum Precision {
-    /// 32 bits, 24 of them significant.
+    /// 32 bits, with a 24-bit significand.
     #[default]
     F32,
-    /// 16 bits, 11 of them significant; only on a GPU that supports it.
+    /// 16 bits, with an 11-bit significand; only on a GPU that supports it.
     F16,
 }
 

@@ -16,8 +16,8 @@ use crate::announcements::{AnnouncementHandler, EventResult, HandledEvent};
 
 /// Pulls and handles events until `stop` is cancelled.
 ///
-/// The service pulls at most as many events at once as images may wait for decoding. A full queue therefore
-/// refuses no event.
+/// The number of events in progress is at most the number of images that may wait for decoding. Pulled events
+/// alone therefore never exceed the capacity of the decoding queue.
 pub(crate) async fn run(
     subscription: &dyn Subscription,
     announcements: Arc<AnnouncementHandler>,
@@ -33,9 +33,7 @@ pub(crate) async fn run(
     subscription.pull(limits, stop, handler).await
 }
 
-/// Handles one event and returns whether the event is acknowledged.
-///
-/// The table that decides is the same as for a push.
+/// Handles one event. Returns the acknowledgement that its outcome requires, as for a pushed event.
 async fn handle(announcements: Arc<AnnouncementHandler>, delivery: Delivery) -> Acknowledgement {
     let received = announcement::parse_delivery(&delivery);
     let timeout = announcements.settings().request_timeout;

@@ -23,7 +23,7 @@ use crate::{
     pixels::{self, ImageHeader},
 };
 
-/// The parts that classify an image, shared by all requests.
+/// Classifies images. All requests and events share one service.
 pub(crate) struct Service {
     pub(crate) settings: Settings,
     pub(crate) backend: Backend,
@@ -34,7 +34,7 @@ pub(crate) struct Service {
     pub(crate) queue: InferenceQueue,
 }
 
-/// The service, which the routes share.
+/// Handle to the service that the routes share.
 pub(crate) type SharedService = Arc<Service>;
 
 /// A prediction for a request or an event.
@@ -45,8 +45,12 @@ pub(crate) struct Answer {
 }
 
 impl Service {
-    /// Returns an error if the model is not loaded yet or the service is draining.
-    pub(crate) fn admit(&self) -> Result<(), ClassifyError> {
+    /// Checks that the service is ready to classify images.
+    ///
+    /// # Errors
+    /// Returns [`ClassifyError::Starting`] until every engine has warmed up, and [`ClassifyError::Draining`]
+    /// after the shutdown has begun.
+    pub(crate) fn check_ready(&self) -> Result<(), ClassifyError> {
         if self.readiness.is_draining() {
             Err(ClassifyError::Draining)
         } else if self.readiness.is_ready() {
@@ -66,11 +70,11 @@ impl Service {
         Ok(Answer { prediction: self.build_prediction(&probabilities, top_k, None), duplicate: false })
     }
 
-    /// Classifies a stored image, or returns its prediction on record.
+    /// Classifies an image in the bucket, or returns the recorded prediction of the image.
     ///
-    /// The record is used if this model made it and it has at least `top_k` classes. This function does not
-    /// wait while an announcement of the same image is being handled, because the client waits for its
-    /// response.
+    /// A recorded prediction is used if it comes from this model and has at least `top_k` classes. An
+    /// announcement of the same image may be handled at the same time. This function does not wait for the
+    /// announcement, because a client waits for the response.
     pub(crate) async fn classify_object(
         &self,
         path: &GcsPath,
@@ -84,8 +88,8 @@ impl Service {
             None => Some(self.read_image(path).await?),
         };
         let generation = image.as_ref().and_then(|image| image.generation);
-        let (key, stored) = self.records.look_up(path, generation).await?;
-        match &stored {
+        let (key, existing_object) = self.records.look_up(path, generation).await?;
+        match &existing_object {
             StoredRecord::Record(PredictionRecord::Done(prediction))
                 if prediction.model == spec::NAME && prediction.top.len() >= top_k =>
             {
@@ -101,7 +105,7 @@ impl Service {
         };
         let probabilities = self.compute_probabilities(image.data).await?;
         let record = self.new_record(path, &probabilities);
-        self.records.publish_and_store(&key, &stored, &record, None).await?;
+        self.records.publish_and_store(&key, &existing_object, &record, None).await?;
         let prediction = self.build_prediction(&probabilities, top_k, Some(path.clone()));
         Ok(Answer { prediction, duplicate: false })
     }
@@ -126,7 +130,7 @@ impl Service {
         })
     }
 
-    /// Builds the record of an image from its `probabilities`.
+    /// Builds the record of the image at `path` from the `probabilities` of its classes.
     pub(crate) fn new_record(&self, path: &GcsPath, probabilities: &[f32]) -> PredictionRecord {
         let top_k = self.settings.top_k.get();
         PredictionRecord::Done(self.build_prediction(probabilities, top_k, Some(path.clone())))

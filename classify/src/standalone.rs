@@ -19,7 +19,7 @@ use crate::{Application, Parts, Settings};
 #[derive(Clone, Debug, Parser)]
 #[command(name = "classify", version, mut_arg("port", |port| port.required(false).default_value("8001")))]
 pub struct Config {
-    /// The listener's address and the bucket.
+    /// Address to listen on, and the bucket.
     #[command(flatten)]
     pub service: ServiceArgs,
     /// Delivery of events: pushed to /pubsub, or pulled from --prep-subscription
@@ -31,16 +31,16 @@ pub struct Config {
     /// Pub/Sub topic that new predictions are published on, NAME or projects/PROJECT/topics/NAME
     #[arg(long, env = "RESULTS_TOPIC", value_name = "TOPIC")]
     pub results_topic: Option<TopicName>,
-    /// The check of push tokens.
+    /// Check of push tokens.
     #[command(flatten)]
     pub push_auth: PushAuthArgs,
     /// Access to Google Cloud.
     #[command(flatten)]
     pub cloud: CloudArgs,
-    /// Classification of images.
+    /// Settings of the classification.
     #[command(flatten)]
     pub settings: Settings,
-    /// The log.
+    /// Settings of the log.
     #[command(flatten)]
     pub log: LogArgs,
 }
@@ -56,14 +56,14 @@ pub enum Mode {
 
 impl Validate for Config {
     fn problems(&self) -> Vec<String> {
-        const PROJECT_NEEDED: &str = "give its full name, projects/PROJECT/…, or set the project with \
+        const PROJECT_NEEDED: &str = "give the full name, projects/PROJECT/…, or set the project with \
                                       --google-cloud-project (GOOGLE_CLOUD_PROJECT)";
         let mut problems = self.settings.problems();
         problems.extend(self.push_auth.problems());
         problems.extend(self.cloud.problems());
         match (self.mode, &self.prep_subscription) {
             (Mode::Pull, None) => problems.push(
-                "--mode pull (CLASSIFY_MODE): --prep-subscription (PREP_SUBSCRIPTION) is needed".to_owned(),
+                "--mode pull (CLASSIFY_MODE): --prep-subscription (PREP_SUBSCRIPTION) must be set".to_owned(),
             ),
             (Mode::Push, Some(_)) => problems.push(
                 "--prep-subscription (PREP_SUBSCRIPTION): needs --mode pull (CLASSIFY_MODE)".to_owned(),
@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn every_invalid_value_is_reported_at_once() {
+    fn all_invalid_values_are_reported_together() {
         let (text, status) = parse(&[
             "--bucket=file:data",
             "--classify-top-k=100000",
@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn pull_without_a_subscription_or_a_project_is_refused() {
+    fn pull_mode_needs_a_subscription_and_a_project() {
         let (text, _) = parse(&["--bucket=images", "--mode=pull", "--results-topic=results"]).unwrap_err();
         for variable in ["PREP_SUBSCRIPTION", "RESULTS_TOPIC"] {
             assert!(text.contains(variable), "{variable} in {text}");
@@ -236,19 +236,20 @@ mod tests {
                   Maximum seconds for a call to Cloud Storage or Pub/Sub, retries included [env:
                   CLOUD_TIMEOUT] [default: 10]
               --classify-backend <BACKEND>
-                  Backend that runs the network, without fallback to another one [default: a GPU as
-                  --classify-gpu allows, else the first CPU backend] [env: CLASSIFY_BACKEND]
+                  Backend that runs the network. The service does not start if this backend cannot be used
+                  [default: a GPU backend if --classify-gpu allows it, else the first CPU backend] [env:
+                  CLASSIFY_BACKEND]
               --classify-gpu <WHEN>
-                  Use of a GPU if no backend is named: require, prefer (else the CPU, with a warning) or
-                  never [env: CLASSIFY_GPU] [default: prefer]
+                  Use of a GPU if --classify-backend is not set: require, prefer (else the CPU, with a
+                  warning) or never [env: CLASSIFY_GPU] [default: prefer]
               --classify-allow-software-gpu
                   Accept a software GPU; for tests [env: CLASSIFY_ALLOW_SOFTWARE_GPU]
               --classify-precision <PRECISION>
                   Float type on a GPU: f32, or f16 if the GPU supports it [env: CLASSIFY_PRECISION]
                   [default: f32]
               --classify-gpu-cache <FOLDER>
-                  Folder that keeps the fastest kernels, as measured by autotune, for the next start
-                  [default: the user's cache folder; in a checkout target/environment] [env:
+                  Folder that stores the results of autotune, the choice of the fastest kernels for the GPU
+                  [default: the user's cache folder; target/environment in a checkout] [env:
                   CLASSIFY_GPU_CACHE]
               --classify-gpu-timeout <SECONDS>
                   Seconds after which an unfinished batch counts as lost and the service ends [env:
@@ -277,8 +278,8 @@ mod tests {
               --classify-max-pixels <PIXELS>
                   Maximum number of pixels of an image [env: CLASSIFY_MAX_PIXELS] [default: 50000000]
               --classify-prefix <PREFIX>
-                  Prefix of the names of objects that are classified when the bucket announces them, such as
-                  photos/. Messages with a gcs_path are not filtered [default: none, all objects are
+                  Prefix of object names, such as photos/. Bucket notifications for other objects are
+                  ignored; a message with a gcs_path is not filtered [default: none, all objects are
                   classified] [env: CLASSIFY_PREFIX]
               --classify-top-k <N>
                   Number of classes in a prediction unless the request sets top_k [env: CLASSIFY_TOP_K]

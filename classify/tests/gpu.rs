@@ -50,8 +50,8 @@ fn open_any_gpu() -> Option<(Backend, Adapter)> {
     gpu
 }
 
-fn settings_for(when: GpuUse, allow_software: bool) -> Settings {
-    Settings { gpu: GpuSettings { when, allow_software, ..GpuSettings::default() }, ..Settings::default() }
+fn settings_for(gpu_use: GpuUse, allow_software: bool) -> Settings {
+    Settings { gpu: GpuSettings { gpu_use, allow_software, ..GpuSettings::default() }, ..Settings::default() }
 }
 
 fn repository() -> PathBuf {
@@ -162,8 +162,8 @@ async fn photo_is_classified_over_http() {
     running.await.unwrap().unwrap();
 }
 
-fn place(backend: Option<Backend>, when: GpuUse, allow_software: bool) -> Result<Placement, NoGpu> {
-    gpu::choose_placement(backend, &settings_for(when, allow_software).gpu)
+fn place(backend: Option<Backend>, gpu_use: GpuUse, allow_software: bool) -> Result<Placement, NoGpu> {
+    gpu::choose_placement(backend, &settings_for(gpu_use, allow_software).gpu)
 }
 
 #[test]
@@ -266,6 +266,9 @@ fn preferred_gpu_that_is_missing_gives_one_warning_and_the_cpu_is_used() {
 fn cuda_without_a_driver_is_refused_without_a_panic() {
     let ProgramRun { code, log } = run_without_drivers(&[("CLASSIFY_BACKEND", "cuda")]);
     assert_eq!(code, Some(1), "{log}");
-    assert!(log.contains("cuda: there is no device: NVIDIA's driver (libcuda.so.1) is not here"), "{log}");
+    assert!(
+        log.contains("cuda: no CUDA device was found: NVIDIA's driver (libcuda.so.1) is not installed"),
+        "{log}"
+    );
     assert!(!log.contains("panicked"), "{log}");
 }

@@ -1,14 +1,14 @@
-//! The errors of announcements.
+//! The error of an event whose image gets no prediction.
 
 use platform::topic::push::PushError;
 
 use super::reason::DeadReason;
 use crate::error::ClassifyError;
 
-/// Reason why an announcement has no prediction.
+/// Reason why the image of an event gets no prediction.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum EventError {
-    /// The announcement cannot be read.
+    /// The announcement cannot be parsed.
     #[error(transparent)]
     BadPush(#[from] PushError),
     /// An earlier attempt failed permanently and recorded the failure in place of the prediction.

@@ -1,4 +1,4 @@
-//! Handles one announcement.
+//! Handles one event, which announces an image.
 //!
 //! The handler decides whether the announced image is classified, and returns the outcome of the event.
 
@@ -19,8 +19,8 @@ use platform::{
 
 use super::{
     error::EventError,
-    in_flight::InFlight,
-    outcome::{Action, Outcome, recorded_reason},
+    in_flight::InFlightImages,
+    outcome::{Action, Outcome, parse_recorded_reason},
     reason::{DeadReason, IgnoreReason},
     records::{RecordKey, StoredRecord},
 };
@@ -34,10 +34,10 @@ use crate::{
 /// Maximum length in bytes of a path in logs and responses. Cloud Storage refuses longer paths.
 const MAX_PATH_LENGTH: usize = 2048;
 
-/// Handles announcements with the parts of the service.
+/// Handles announcements: reads, classifies and records the announced images.
 pub(crate) struct AnnouncementHandler {
     service: Arc<Service>,
-    in_flight: InFlight,
+    in_flight: InFlightImages,
 }
 
 /// The outcome and the result of an event, from which the response is built.
@@ -52,18 +52,17 @@ pub(crate) struct HandledEvent {
 pub(crate) enum EventResult {
     /// The event is acknowledged, and its image has a prediction.
     Classified(Answer),
-    /// The event is acknowledged without a prediction, because it is ignored or dead.
-    ///
-    /// The text says why.
+    /// The event is acknowledged without a prediction, because it is ignored or dead. The text is the reason.
     NotClassified(String),
     /// The event is refused, so that it is delivered again.
     Refused(ClassifyError),
 }
 
-/// Result of an event that did not fail.
-enum Processed {
+/// Decision about an event that did not fail.
+enum Disposition {
+    /// The image has a prediction.
     Classified(Answer),
-    /// The event is not for this service. The text says why.
+    /// The event is not for this service. The text describes the reason.
     Ignored(IgnoreReason, String),
 }
 
@@ -72,7 +71,7 @@ impl AnnouncementHandler {
     ///
     /// A service must have only one handler, because two handlers may handle the same image at the same time.
     pub(crate) fn new(service: Arc<Service>) -> Self {
-        Self { service, in_flight: InFlight::default() }
+        Self { service, in_flight: InFlightImages::default() }
     }
 
     /// Returns the settings of the service.
@@ -82,8 +81,8 @@ impl AnnouncementHandler {
 
     /// Handles an event and counts its outcome.
     ///
-    /// This function logs acknowledged events. The caller logs the error of a refused event, because the
-    /// routes log every problem.
+    /// This function logs acknowledged events. The caller logs refused events. For a pushed event, the HTTP
+    /// middleware does so when it logs the problem.
     pub(crate) async fn handle(&self, received: ReceivedEvent) -> HandledEvent {
         let ReceivedEvent { message_id, traceparent, content } = received;
         let gcs_path = match &content {
@@ -92,17 +91,17 @@ impl AnnouncementHandler {
             }
             _ => None,
         };
-        let processed = self.process(content, traceparent).await;
-        let outcome = match &processed {
-            Ok(Processed::Classified(answer)) if answer.duplicate => Outcome::Duplicate,
-            Ok(Processed::Classified(_)) => Outcome::Accepted,
-            Ok(Processed::Ignored(reason, _)) => Outcome::Ignored(*reason),
+        let disposition = self.process(content, traceparent).await;
+        let outcome = match &disposition {
+            Ok(Disposition::Classified(answer)) if answer.duplicate => Outcome::Duplicate,
+            Ok(Disposition::Classified(_)) => Outcome::Accepted,
+            Ok(Disposition::Ignored(reason, _)) => Outcome::Ignored(*reason),
             Err(error) => Outcome::of_error(error),
         };
-        count_and_log(outcome, &processed, message_id.as_deref(), gcs_path.as_deref());
-        let result = match processed {
-            Ok(Processed::Classified(answer)) => EventResult::Classified(answer),
-            Ok(Processed::Ignored(_, message)) => EventResult::NotClassified(message),
+        count_and_log(outcome, &disposition, message_id.as_deref(), gcs_path.as_deref());
+        let result = match disposition {
+            Ok(Disposition::Classified(answer)) => EventResult::Classified(answer),
+            Ok(Disposition::Ignored(_, message)) => EventResult::NotClassified(message),
             Err(EventError::Classify(error)) if outcome.handling().action == Action::Redeliver => {
                 EventResult::Refused(error)
             }
@@ -115,11 +114,11 @@ impl AnnouncementHandler {
         &self,
         content: Result<EventContent, PushError>,
         traceparent: Option<String>,
-    ) -> Result<Processed, EventError> {
-        self.service.admit()?;
+    ) -> Result<Disposition, EventError> {
+        self.service.check_ready()?;
         match content? {
             EventContent::Image(image) => self.process_image(&image, traceparent).await,
-            EventContent::Other(message) => Ok(Processed::Ignored(IgnoreReason::OtherEvent, message)),
+            EventContent::Other(message) => Ok(Disposition::Ignored(IgnoreReason::OtherEvent, message)),
         }
     }
 
@@ -131,21 +130,22 @@ impl AnnouncementHandler {
         &self,
         announcement: &Announcement,
         traceparent: Option<String>,
-    ) -> Result<Processed, EventError> {
+    ) -> Result<Disposition, EventError> {
         let path: GcsPath = announcement.gcs_path.parse().map_err(|_| ClassifyError::BadPath)?;
         self.service.check_bucket(&path)?;
-        if let Some(ignored) = self.ignore_by_name(&path, announcement) {
+        if let Some(ignored) = self.ignore_by_metadata(&path, announcement) {
             return Ok(ignored);
         }
         let _permit = self.in_flight.acquire(&path).await;
 
-        // A preprocessed image is named by its content, so it has only one version. The announcement of any
-        // other image may name the version.
+        // The name of a preprocessed image is derived from its content, so the image has only one version.
+        // The announcement of any other image may contain the version. If the version is known, the record is
+        // looked up before the image is read.
         let named_by_content = path.image_id().is_some();
-        let announced_key = if named_by_content || announcement.generation.is_some() {
+        let announced_record = if named_by_content || announcement.generation.is_some() {
             match self.service.records.look_up(&path, announcement.generation).await? {
                 (_, StoredRecord::Record(record)) => {
-                    return answer_from_record(record).map(Processed::Classified);
+                    return answer_from_record(record).map(Disposition::Classified);
                 }
                 entry => Some(entry),
             }
@@ -161,24 +161,28 @@ impl AnnouncementHandler {
         if let Some(ignored) = ignore_by_content(&image, announcement) {
             return Ok(ignored);
         }
-        let (key, stored) = match announced_key {
+        let (key, existing_object) = match announced_record {
             Some(entry) if named_by_content || generation == announcement.generation => entry,
-            // The version in the bucket is not the announced version, and may have its own record.
+            // The record of the version that was read has not been looked up yet.
             _ => match self.service.records.look_up(&path, generation).await? {
                 (_, StoredRecord::Record(record)) => {
-                    return answer_from_record(record).map(Processed::Classified);
+                    return answer_from_record(record).map(Disposition::Classified);
                 }
                 entry => entry,
             },
         };
-        self.classify_and_record(&key, &stored, &path, image, traceparent).await.map(Processed::Classified)
+        self.classify_and_record(&key, &existing_object, &path, image, traceparent)
+            .await
+            .map(Disposition::Classified)
     }
 
     /// Classifies an image that has no record yet, and stores its record at `key`.
+    ///
+    /// `image` is an error if the object is too large to read. This failure is recorded like any other.
     async fn classify_and_record(
         &self,
         key: &RecordKey,
-        stored: &StoredRecord,
+        existing_object: &StoredRecord,
         path: &GcsPath,
         image: Result<Bytes, ClassifyError>,
         traceparent: Option<String>,
@@ -195,12 +199,14 @@ impl AnnouncementHandler {
                 if handling.action == Action::RecordAndAcknowledge {
                     let failure = Failure { reason: handling.reason.to_owned(), message: error.to_string() };
                     let record = PredictionRecord::Failed { gcs_path: path.clone(), error: failure };
-                    records.publish_and_store(key, stored, &record, traceparent).await?;
+                    records.publish_and_store(key, existing_object, &record, traceparent).await?;
                 }
                 return Err(error.into());
             }
         };
-        if records.publish_and_store(key, stored, &record, traceparent).await? == Created::AlreadyThere {
+        if records.publish_and_store(key, existing_object, &record, traceparent).await?
+            == Created::AlreadyThere
+        {
             // Another instance of the service has stored a record of the image in the meantime. Nothing is
             // overwritten, so the answer comes from that record.
             if let StoredRecord::Record(first_record) = records.read(key).await? {
@@ -210,47 +216,47 @@ impl AnnouncementHandler {
         answer_from_record(record).map(|answer| Answer { duplicate: false, ..answer })
     }
 
-    /// Returns why the announcement is ignored because of the object's name or content type.
-    ///
-    /// Returns `None` if the name and content type are acceptable.
-    fn ignore_by_name(&self, path: &GcsPath, announcement: &Announcement) -> Option<Processed> {
-        let by_bucket = announcement.announcer == Announcer::Bucket;
+    /// Returns [`Disposition::Ignored`] if the object's name or content type excludes it from classification.
+    fn ignore_by_metadata(&self, path: &GcsPath, announcement: &Announcement) -> Option<Disposition> {
+        let is_from_bucket = announcement.announcer == Announcer::Bucket;
         let prefix = &self.settings().prefix;
         let (reason, message) = if path.is_prediction() {
             (IgnoreReason::OurPrediction, format!("{path} is a prediction"))
         } else if path.object().ends_with('/') {
             (IgnoreReason::Folder, format!("{path} is the placeholder of a folder"))
-        } else if by_bucket && !path.object().starts_with(prefix) {
+        } else if is_from_bucket && !path.object().starts_with(prefix) {
             (IgnoreReason::OtherPrefix, format!("the name does not begin with {prefix}"))
-        } else if by_bucket && !may_be_image(announcement.content_type.as_deref()) {
-            (IgnoreReason::NotAnImage, "the object's content type is not that of an image".to_owned())
+        } else if is_from_bucket && !may_be_image(announcement.content_type.as_deref()) {
+            (IgnoreReason::NotAnImage, "the object's content type is not an image type".to_owned())
         } else {
             return None;
         };
-        Some(Processed::Ignored(reason, message))
+        Some(Disposition::Ignored(reason, message))
     }
 }
 
-/// Returns why the announcement is ignored because of the object's content.
-///
-/// Returns `None` if the content is acceptable.
+/// Returns [`Disposition::Ignored`] if the object's content excludes it from classification.
 ///
 /// Only an announcement of the bucket is ignored here, because the bucket announces every object. A publisher
 /// who names an object gets an error instead.
-fn ignore_by_content(image: &Result<Bytes, ClassifyError>, announcement: &Announcement) -> Option<Processed> {
+fn ignore_by_content(
+    image: &Result<Bytes, ClassifyError>,
+    announcement: &Announcement,
+) -> Option<Disposition> {
     if announcement.announcer == Announcer::Message {
         return None;
     }
     let (reason, message) = match image {
         Ok(bytes) if !pixels::looks_like_image(bytes) => {
-            (IgnoreReason::NotAnImage, "the object does not begin like an image".to_owned())
+            (IgnoreReason::NotAnImage, "the object does not begin like a file of any image format".to_owned())
         }
-        Err(error) if !is_image(announcement.content_type.as_deref().unwrap_or_default()) => {
-            (IgnoreReason::TooLarge, format!("{error}, if it is one"))
-        }
+        Err(_) if !is_image(announcement.content_type.as_deref().unwrap_or_default()) => (
+            IgnoreReason::TooLarge,
+            "the object exceeds the size limit and is not declared as an image".to_owned(),
+        ),
         _ => return None,
     };
-    Some(Processed::Ignored(reason, message))
+    Some(Disposition::Ignored(reason, message))
 }
 
 /// Returns true if an object of this content type may be an image. `None` is an unknown content type.
@@ -263,12 +269,12 @@ fn is_image(content_type: &str) -> bool {
     media_type(content_type).starts_with("image/")
 }
 
-/// Returns the answer that a stored record gives.
+/// Converts a stored record to an answer, or to an error if the record is of a failure.
 fn answer_from_record(record: PredictionRecord) -> Result<Answer, EventError> {
     match record {
         PredictionRecord::Done(prediction) => Ok(Answer { prediction, duplicate: true }),
         PredictionRecord::Failed { error, .. } => Err(EventError::Recorded {
-            reason: recorded_reason(&error.reason).unwrap_or(DeadReason::NotAnImage),
+            reason: parse_recorded_reason(&error.reason).unwrap_or(DeadReason::NotAnImage),
             message: error.message,
         }),
     }
@@ -276,21 +282,21 @@ fn answer_from_record(record: PredictionRecord) -> Result<Answer, EventError> {
 
 fn count_and_log(
     outcome: Outcome,
-    processed: &Result<Processed, EventError>,
+    disposition: &Result<Disposition, EventError>,
     message_id: Option<&str>,
     gcs_path: Option<&str>,
 ) {
     let handling = outcome.handling();
     counter!("classify_events_total", "outcome" => handling.label, "reason" => handling.reason).increment(1);
-    match processed {
-        Ok(Processed::Classified(Answer { prediction, duplicate })) => tracing::info!(
+    match disposition {
+        Ok(Disposition::Classified(Answer { prediction, duplicate })) => tracing::info!(
             gcs_path,
             label = prediction.label,
             confidence = prediction.confidence,
             duplicate,
             "classified"
         ),
-        Ok(Processed::Ignored(_, message)) => {
+        Ok(Disposition::Ignored(_, message)) => {
             tracing::debug!(
                 reason = handling.reason,
                 message_id,
@@ -299,7 +305,7 @@ fn count_and_log(
                 "an event is ignored"
             );
         }
-        // This is a warning, which is logged by default, because the event is never delivered again.
+        // The level is `warn` and not `debug`, because the event is never delivered again.
         Err(error) if handling.is_acknowledged() => tracing::warn!(
             reason = handling.reason,
             message_id,

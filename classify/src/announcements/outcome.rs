@@ -1,10 +1,10 @@
 //! The table of outcomes, which decides whether an event is acknowledged.
 //!
 //! The table is the same for pushed and pulled events. An acknowledged event is never delivered again. An
-//! event that can never succeed is dead and is acknowledged. An event that is not for this service is
-//! ignored and is acknowledged. An event that may succeed later is refused, so that it is delivered again.
-//! A push is acknowledged with the status 200, because some emulators accept no other status of success. A
-//! push is refused with the problem of its error.
+//! event that can never succeed is dead and is acknowledged. An event that is not for this service is ignored
+//! and is acknowledged. An event that may succeed later is refused, so that it is delivered again. The
+//! response to an acknowledged push has the status 200, because some emulators accept no other status of
+//! success. The response to a refused push is a problem, which describes the error.
 
 use platform::topic::push::PushError;
 
@@ -27,7 +27,7 @@ pub enum Outcome {
     Dead(DeadReason),
     /// The bucket, the results topic or an engine failed. A later attempt may succeed.
     Transient,
-    /// The queue is full.
+    /// Too many images wait for decoding or for an engine.
     Overloaded,
     /// The model is not loaded yet.
     NotReady,
@@ -35,15 +35,15 @@ pub enum Outcome {
     Draining,
     /// The model's outputs for this image are unusable.
     ///
-    /// The event is refused all the same, because a later build of the service may succeed. Until then the
-    /// message goes to the subscription's dead letter topic.
+    /// The event is refused, because a later build of the service may succeed. Pub/Sub moves an event that is
+    /// refused too often to the subscription's dead letter topic.
     ModelFailure,
 }
 
 /// Reaction to an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// The event is acknowledged, and is never delivered again.
+    /// The event is acknowledged.
     Acknowledge,
     /// The failure is recorded and the event is acknowledged.
     ///
@@ -53,7 +53,7 @@ pub enum Action {
     Redeliver,
 }
 
-/// A row of the table, with the reaction to an outcome and the outcome's words.
+/// A row of the table: the reaction to an outcome, and the names of the outcome in responses and metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Handling {
     /// The member `status` of the response, and the label `outcome` of `classify_events_total`.
@@ -98,7 +98,7 @@ impl Outcome {
         Self::ModelFailure,
     ];
 
-    /// Returns the row of the table for this outcome.
+    /// Returns this outcome's row of the table.
     pub const fn handling(self) -> Handling {
         use DeadReason::{NotAnImage, TooLarge, UnsupportedFormat};
         match self {
@@ -153,10 +153,10 @@ impl Outcome {
     }
 }
 
-/// Returns the recorded reason whose word is `word`.
+/// Parses the reason of a recorded failure from its `word`.
 ///
 /// Returns `None` if this service never records `word`.
-pub(super) fn recorded_reason(word: &str) -> Option<DeadReason> {
+pub(super) fn parse_recorded_reason(word: &str) -> Option<DeadReason> {
     Outcome::ALL.into_iter().find_map(|outcome| match outcome {
         Outcome::Dead(reason)
             if outcome.handling().action == Action::RecordAndAcknowledge && reason.word() == word =>
@@ -176,7 +176,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn exactly_ignored_and_dead_events_have_a_reason_and_are_acknowledged() {
+    fn ignored_and_dead_events_are_acknowledged_and_only_they_have_a_reason() {
         for outcome in Outcome::ALL {
             let handling = outcome.handling();
             let never_classified = matches!(outcome, Outcome::Dead(_) | Outcome::Ignored(_));
@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn every_outcome_has_its_own_label_and_reason() {
+    fn every_outcome_has_a_unique_pair_of_label_and_reason() {
         for (position, outcome) in Outcome::ALL.into_iter().enumerate() {
             let words = |outcome: Outcome| (outcome.handling().label, outcome.handling().reason);
             let first = Outcome::ALL.iter().position(|other| words(*other) == words(outcome));
@@ -197,9 +197,9 @@ mod tests {
     }
 
     #[test]
-    fn only_recorded_reasons_are_read_back() {
-        assert_eq!(recorded_reason("too_large"), Some(DeadReason::TooLarge));
-        assert_eq!(recorded_reason("no_such_object"), None);
-        assert_eq!(recorded_reason(""), None);
+    fn only_reasons_that_are_recorded_are_parsed() {
+        assert_eq!(parse_recorded_reason("too_large"), Some(DeadReason::TooLarge));
+        assert_eq!(parse_recorded_reason("no_such_object"), None);
+        assert_eq!(parse_recorded_reason(""), None);
     }
 }

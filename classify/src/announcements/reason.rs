@@ -1,4 +1,4 @@
-//! The reasons why an announced image gets no prediction, and the words of these reasons.
+//! The reasons why an announced image gets no prediction, and their names in responses, records and metrics.
 
 /// Reason why an announcement can never lead to a prediction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,13 +21,13 @@ pub enum DeadReason {
     TooLarge,
 }
 
-/// Reason why an announcement is not for this service. A bucket announces every object.
+/// Reason why an announcement is not for this service. A bucket announces every new object, image or not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum IgnoreReason {
-    /// The object is a prediction of this service. Classifying it would create the next prediction,
-    /// without end.
+    /// The object is a prediction of this service. A prediction of a prediction would be announced and
+    /// classified too, without end.
     OurPrediction,
-    /// The object is the placeholder of a folder, so its name ends with `/`.
+    /// The object is the placeholder of a folder. The name of a placeholder ends with `/`.
     Folder,
     /// The object's name does not begin with the configured prefix.
     OtherPrefix,

@@ -1,4 +1,6 @@
 //! Reads the record of an image from the bucket, and publishes and stores new records.
+//!
+//! A record is the prediction of an image, or the reason why the image can never be classified.
 
 use std::time::SystemTime;
 
@@ -11,12 +13,12 @@ use platform::{
     topic::{Message, SharedTopic, TRACEPARENT},
 };
 
-use super::outcome::recorded_reason;
+use super::outcome::parse_recorded_reason;
 use crate::error::ClassifyError;
 
 /// Maximum size of a record in bytes. The records of this service are far smaller.
 const MAX_RECORD_BYTES: usize = 1 << 20;
-const JSON: &str = "application/json";
+const JSON_CONTENT_TYPE: &str = "application/json";
 
 /// The records in the bucket, and the topic on which new records are published.
 pub(crate) struct Records {
@@ -40,7 +42,7 @@ pub(crate) enum StoredRecord {
 }
 
 impl Records {
-    /// Creates the records of the images in `bucket`. New records are published on `results`, if given.
+    /// Creates access to the records in `bucket`. New records are published on `results`, if given.
     pub(crate) fn new(bucket: SharedBucket, results: Option<SharedTopic>) -> Self {
         Self { bucket, results }
     }
@@ -64,38 +66,40 @@ impl Records {
         let bytes = match self.bucket.read(object, MAX_RECORD_BYTES).await {
             Ok(content) => content.data,
             Err(BucketError::NotFound(_)) => return Ok(StoredRecord::Missing),
+            // The object is too large to be a record. Empty bytes are not a record either.
             Err(BucketError::TooLarge { .. }) => Bytes::new(),
             Err(other) => return Err(other.into()),
         };
         let record = serde_json::from_slice(&bytes).ok().filter(|record| match record {
             PredictionRecord::Done(_) => true,
-            PredictionRecord::Failed { error, .. } => recorded_reason(&error.reason).is_some(),
+            PredictionRecord::Failed { error, .. } => parse_recorded_reason(&error.reason).is_some(),
         });
         if record.is_none() {
-            tracing::warn!(%object, "the object in place of a prediction is not a record of this service");
+            tracing::warn!(%object, "the object that has the name of a record is not a record of this service");
         }
         Ok(record.map_or(StoredRecord::Unreadable, StoredRecord::Record))
     }
 
-    /// Publishes `record`, then stores it at `key` unless `key` has an object by now.
+    /// Publishes `record`, then stores the record at `key` unless an object exists at `key` by then.
     ///
-    /// `stored` is the content of `key` that [`Self::look_up`] returned. The record is published only if
-    /// `stored` is [`StoredRecord::Missing`]. `traceparent` is the trace context of the announcement.
+    /// `existing_object` is the object at `key` that [`Self::look_up`] found. The record is published only if
+    /// `existing_object` is [`StoredRecord::Missing`]. `traceparent` is the trace context of the
+    /// announcement.
     pub(crate) async fn publish_and_store(
         &self,
         key: &RecordKey,
-        stored: &StoredRecord,
+        existing_object: &StoredRecord,
         record: &PredictionRecord,
         traceparent: Option<String>,
     ) -> Result<Created, ClassifyError> {
         // The record is published before it is stored. If the process crashes in between or the bucket fails,
         // the event is delivered again. The event then finds no record, so the result is published twice. If
         // the record were stored first, the event would find it, and the result would never be published.
-        if matches!(stored, StoredRecord::Missing) {
+        if matches!(existing_object, StoredRecord::Missing) {
             self.publish(record, traceparent).await?;
         }
         let json = to_json(record)?;
-        Ok(self.bucket.create(&key.0, json, JSON).await?)
+        Ok(self.bucket.create(&key.0, json, JSON_CONTENT_TYPE).await?)
     }
 
     async fn publish(
@@ -106,7 +110,7 @@ impl Records {
         let Some(results) = &self.results else {
             return Ok(());
         };
-        let content_type = ("content-type".to_owned(), JSON.to_owned());
+        let content_type = ("content-type".to_owned(), JSON_CONTENT_TYPE.to_owned());
         let traceparent = traceparent.map(|value| (TRACEPARENT.to_owned(), value));
         let message = Message {
             data: to_json(&ResultMessage::new(record.clone(), clock::format_rfc3339(SystemTime::now())))?,

@@ -1,6 +1,6 @@
-//! The steps that every engine thread takes with a batch.
+//! The steps of an engine's thread for each batch.
 //!
-//! A thread collects the jobs of the batch, runs the engine, catches a panic and replies to the callers.
+//! The thread collects the jobs of the batch, runs the engine, catches a panic and replies to the callers.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -12,12 +12,12 @@ use platform::panic;
 
 use super::{
     infer::InferError,
-    queue::{EngineError, Job, Reply, report_length},
+    queue::{EngineError, Job, ReplySender, report_length},
     watchdog::{BatchTimer, LostSignal},
 };
 use crate::pixels::Crop;
 
-/// Everything that an engine's thread needs beside the engine.
+/// Everything that an engine's thread needs besides the engine.
 pub(super) struct ThreadContext<'a> {
     pub(super) jobs: &'a async_channel::Receiver<Job>,
     pub(super) max_batch: usize,
@@ -27,10 +27,10 @@ pub(super) struct ThreadContext<'a> {
     pub(super) timer: &'a BatchTimer,
 }
 
-/// Returns a batch of the jobs `received` and of jobs that are already waiting.
+/// Builds a batch from the `received` jobs and the jobs that already wait in the queue.
 ///
-/// The batch has at most `max_batch` jobs. Jobs whose caller has gone are dropped, so the batch may be
-/// empty. This function never waits.
+/// The batch has at most `max_batch` jobs. Jobs whose caller has gone are dropped, so the batch may be empty.
+/// This function never waits for a job.
 pub(super) fn fill_batch(
     received: Vec<Job>,
     jobs: &async_channel::Receiver<Job>,
@@ -51,13 +51,13 @@ fn has_caller(job: &Job) -> bool {
     is_waiting
 }
 
-/// Splits a batch into crops and replies, and records the batch's size as a metric.
-pub(super) fn split_batch(batch: Vec<Job>) -> (Vec<Crop>, Vec<Reply>) {
+/// Splits a batch into its crops and its reply channels, and records its size as a metric.
+pub(super) fn split_batch(batch: Vec<Job>) -> (Vec<Crop>, Vec<ReplySender>) {
     histogram!("classify_batch_size").record(batch.len() as f64);
     batch.into_iter().map(|job| (job.crop, job.reply)).unzip()
 }
 
-/// Runs `work` and converts an error or a panic to its text.
+/// Runs `work` and converts an error or a panic to a text.
 pub(super) fn catch_failure<T>(work: impl FnOnce() -> Result<T, InferError>) -> Result<T, String> {
     match catch_unwind(AssertUnwindSafe(work)) {
         Ok(result) => result.map_err(|error| error.0.to_string()),
@@ -73,13 +73,13 @@ pub(super) fn describe_panic(panic: &(dyn std::any::Any + Send)) -> String {
 /// Sends each caller its logits, or an error if the batch failed.
 ///
 /// The batch failed if `logits` is an error or does not have one entry per caller. `failure` builds the
-/// callers' error from the reason. `begin` is the time at which the batch was given to the engine.
+/// callers' error from the reason. `begin` is the time at which the engine received the batch.
 ///
 /// # Errors
 /// Returns the reason when the batch failed.
 pub(super) fn reply_to_callers(
     logits: Result<Vec<Vec<f32>>, String>,
-    replies: Vec<Reply>,
+    replies: Vec<ReplySender>,
     begin: Instant,
     backend: &'static str,
     failure: fn(String) -> EngineError,
@@ -105,7 +105,7 @@ pub(super) fn reply_to_callers(
 }
 
 /// Sends `error` to each caller.
-pub(super) fn fail_callers(replies: Vec<Reply>, error: &EngineError) {
+pub(super) fn fail_callers(replies: Vec<ReplySender>, error: &EngineError) {
     for reply in replies {
         let _ = reply.send(Err(error.clone()));
     }

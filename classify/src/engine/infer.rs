@@ -7,7 +7,7 @@ use crate::{
     pixels::Crop,
 };
 
-/// Error of a batch on which the network did not run. A later attempt with the same batch may succeed.
+/// Error of a batch that the network did not run on. A later attempt with the same batch may succeed.
 #[derive(Debug, thiserror::Error)]
 #[error("the network did not run")]
 pub struct InferError(#[source] pub Box<dyn std::error::Error + Send + Sync>);
@@ -17,7 +17,7 @@ pub struct InferError(#[source] pub Box<dyn std::error::Error + Send + Sync>);
 /// The future returns one entry per crop, in the order of the batch. Each entry has one value per class.
 pub type PendingLogits = Pin<Box<dyn Future<Output = Result<Vec<Vec<f32>>, InferError>> + Send>>;
 
-/// An engine, which runs the network on batches of crops. Only one thread uses each engine.
+/// An engine, which runs the network on batches of crops. Each engine is used by only one thread.
 pub trait Infer: Send {
     /// Computes the logits of `batch`.
     ///
@@ -44,7 +44,8 @@ pub trait Infer: Send {
     /// Returns true if the engine has its own device, such as a GPU.
     ///
     /// The engine's thread then calls [`Self::submit`] for the next batch before the current batch has
-    /// finished. An engine with its own device is lost when a batch fails.
+    /// finished. If a batch fails, an engine with its own device is lost: the service stops using the engine
+    /// and ends.
     fn has_own_device(&self) -> bool {
         false
     }

@@ -16,9 +16,9 @@ use crate::{backend::Backend, model::Network, pixels::Crop};
 
 /// An engine that runs the compiled-in network on the CPU.
 ///
-/// An engine that runs alone uses the threads of all engines for its image. Engines that run at the same
-/// time use only their own threads. One image per thread gives the highest throughput, and no image waits
-/// until a different image has finished.
+/// While only one engine runs, the engine uses the threads of all engines. While several engines run, each
+/// engine uses only its own threads. One image per thread gives the highest throughput, and no running image
+/// waits for another one.
 #[derive(Debug)]
 pub struct NativeEngine {
     network: Network,
@@ -41,9 +41,8 @@ pub struct EnginePlan {
     pub threads: NonZeroUsize,
     /// Widest instruction set that the CPU kernels may use.
     ///
-    /// `None` selects the widest instruction set of this CPU.
-    ///
-    /// A backend without CPU kernels ignores this field.
+    /// `None` selects the widest instruction set of this CPU. A backend without CPU kernels ignores this
+    /// field.
     pub isa: Option<Isa>,
 }
 
@@ -61,7 +60,8 @@ impl NativeEngine {
     /// Returns [`InferError`] when threads cannot be started.
     ///
     /// # Panics
-    /// Panics if the weights do not fit the network's code. One build generates both, so they fit.
+    /// Panics if the weights do not fit the network's code. This cannot happen, because one build generates
+    /// both.
     pub fn load_all(plan: EnginePlan) -> Result<Vec<Self>, InferError> {
         let EnginePlan { backend, engine_count, threads, isa } = plan;
         let threads_per_engine = plan.threads_per_engine();
@@ -90,12 +90,12 @@ impl Infer for NativeEngine {
     fn infer(&mut self, batch: &[Crop]) -> Result<Vec<Vec<f32>>, InferError> {
         let guard = RunningGuard::new(&self.running_count);
         let pool = if guard.is_alone { &self.shared_pool } else { &self.own_pool };
-        // Rayon tasks that are started within `install` stay on this pool. burn starts its tasks there.
+        // burn runs the network as Rayon tasks. Tasks that are started within `install` run on this pool.
         pool.install(|| self.network.logits(batch)).map_err(|error| InferError(error.into()))
     }
 }
 
-/// Adds a running engine to the count until the guard is dropped.
+/// Counts an engine as running until the guard is dropped.
 struct RunningGuard<'a> {
     running_count: &'a AtomicUsize,
     /// True if no other engine was running when the guard was created.
@@ -104,7 +104,7 @@ struct RunningGuard<'a> {
 
 impl<'a> RunningGuard<'a> {
     fn new(running_count: &'a AtomicUsize) -> Self {
-        // Relaxed suffices, because the count guards no memory and an outdated count only costs time.
+        // `Relaxed` suffices, because the count guards no memory and an outdated count only costs time.
         Self { running_count, is_alone: running_count.fetch_add(1, Ordering::Relaxed) == 0 }
     }
 }
@@ -129,7 +129,7 @@ mod tests {
     use crate::model::GEOMETRY;
 
     #[test]
-    fn engine_beside_others_uses_its_own_threads_and_gives_the_same_logits() {
+    fn engine_gives_the_same_logits_alone_and_beside_another_engine() {
         let two = const { NonZeroUsize::new(2).unwrap() };
         for backend in Backend::cpus() {
             let plan = EnginePlan { backend, engine_count: two, threads: two, isa: None };

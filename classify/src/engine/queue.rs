@@ -8,7 +8,7 @@ use tokio::sync::oneshot;
 use super::watchdog::LostSignal;
 use crate::pixels::Crop;
 
-/// Reason why a crop has no logits.
+/// Reason why a caller receives no logits for its crop.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum EngineError {
     /// The queue is full. A later attempt may succeed.
@@ -25,13 +25,13 @@ pub(crate) enum EngineError {
     Lost(String),
 }
 
-/// Channel that sends a caller the logits of its crop, or an error.
-pub(super) type Reply = oneshot::Sender<Result<Vec<f32>, EngineError>>;
+/// Sender of a crop's logits, or of an error, to the caller.
+pub(super) type ReplySender = oneshot::Sender<Result<Vec<f32>, EngineError>>;
 
-/// A crop in the queue.
+/// A crop in the queue, with the channel to its caller.
 pub(super) struct Job {
     pub(super) crop: Crop,
-    pub(super) reply: Reply,
+    pub(super) reply: ReplySender,
 }
 
 /// Sending half of the queue, which passes each crop to a free engine. Clones share the queue.
@@ -44,7 +44,7 @@ pub(crate) struct InferenceQueue {
 impl InferenceQueue {
     /// Creates a queue of at most `max_items` crops.
     ///
-    /// Also returns the receiver from which the engines take crops.
+    /// Also returns the receiving half of the queue, which is for the engines.
     pub(super) fn bounded(
         max_items: NonZeroUsize,
         lost_signal: LostSignal,
@@ -68,7 +68,7 @@ impl InferenceQueue {
                 counter!("classify_shed_total", "reason" => "queue_full").increment(1);
                 EngineError::Overloaded
             }
-            // The queue also closes when the last engine is lost.
+            // The queue also closes when the last engine is lost. The lost signal then has a reason.
             async_channel::TrySendError::Closed(_) => {
                 self.lost_signal.reason().map_or(EngineError::Closed, EngineError::Lost)
             }

@@ -16,11 +16,13 @@ struct GatedEngine {
     verdicts: std_mpsc::Receiver<Verdict>,
 }
 
+/// Result of a batch, which the test chooses.
 #[derive(Clone, Copy)]
 enum Verdict {
     Answer,
     Fail,
     Panic,
+    /// Answers with one output too few.
     OmitOne,
 }
 
@@ -29,8 +31,8 @@ impl Infer for GatedEngine {
         self.batch_sizes.send(batch.len()).unwrap();
         match self.verdicts.recv().unwrap() {
             Verdict::Answer => Ok(batch.iter().map(|_| vec![0.0; CLASSES]).collect()),
-            Verdict::Fail => Err(InferError("out of luck".into())),
-            Verdict::Panic => panic!("gone wrong"),
+            Verdict::Fail => Err(InferError("test failure".into())),
+            Verdict::Panic => panic!("test panic"),
             Verdict::OmitOne => Ok(batch.iter().skip(1).map(|_| vec![0.0; CLASSES]).collect()),
         }
     }
@@ -40,22 +42,23 @@ impl Infer for GatedEngine {
     }
 }
 
+/// A queue with one [`GatedEngine`], and the channels that control the engine.
 struct Rig {
     queue: InferenceQueue,
-    running: RunningEngines,
+    running_engines: RunningEngines,
     batch_sizes: std_mpsc::Receiver<usize>,
     verdicts: std_mpsc::Sender<Verdict>,
 }
 
 impl Rig {
     async fn new(max_items: usize, max_batch: usize) -> Self {
-        let some = |n| NonZeroUsize::new(n).unwrap();
-        let (queue, starter) = inference_queue(some(max_items), some(max_batch), "fake");
+        let non_zero = |n| NonZeroUsize::new(n).unwrap();
+        let (queue, starter) = inference_queue(non_zero(max_items), non_zero(max_batch), "fake");
         let (size_sender, batch_sizes) = std_mpsc::channel();
         let (verdicts, verdict_receiver) = std_mpsc::channel();
         let engine = GatedEngine { batch_sizes: size_sender, verdicts: verdict_receiver };
-        let running = starter.start(vec![Box::new(engine)]).await.unwrap();
-        Self { queue, running, batch_sizes, verdicts }
+        let running_engines = starter.start(vec![Box::new(engine)]).await.unwrap();
+        Self { queue, running_engines, batch_sizes, verdicts }
     }
 
     /// Waits for the engine's next batch and returns its size.
@@ -64,7 +67,7 @@ impl Rig {
     }
 
     /// Starts a request. Its crop is in the queue when this function returns.
-    fn request(&self) -> impl Future<Output = Result<Vec<f32>, EngineError>> + Unpin {
+    fn start_request(&self) -> impl Future<Output = Result<Vec<f32>, EngineError>> + Unpin {
         let queue = self.queue.clone();
         let mut request = async move { queue.infer(Crop::black(GEOMETRY.crop)).await }.boxed();
         // The first poll puts the crop in the queue.
@@ -78,24 +81,24 @@ impl Rig {
 #[tokio::test]
 async fn lone_request_runs_at_once_and_queued_requests_run_together() {
     let rig = Rig::new(8, 3).await;
-    let first = rig.request();
+    let first = rig.start_request();
     assert_eq!(rig.next_batch(), 1, "the request runs alone and at once");
-    let queued: Vec<_> = (0..4).map(|_| rig.request()).collect();
+    let queued: Vec<_> = (0..4).map(|_| rig.start_request()).collect();
     for _ in 0..3 {
         rig.verdicts.send(Verdict::Answer).unwrap();
     }
     assert!(first.await.is_ok());
     assert!(join_all(queued).await.iter().all(Result::is_ok));
-    assert_eq!((rig.next_batch(), rig.next_batch()), (3, 1), "the rest runs after a full batch");
+    assert_eq!((rig.next_batch(), rig.next_batch()), (3, 1), "the remaining request runs after a full batch");
 }
 
 #[tokio::test]
 async fn request_to_a_full_queue_is_refused_at_once() {
     let rig = Rig::new(1, 1).await;
-    let running = rig.request();
+    let running = rig.start_request();
     rig.next_batch();
-    let queued = rig.request();
-    assert_eq!(rig.request().await, Err(EngineError::Overloaded));
+    let queued = rig.start_request();
+    assert_eq!(rig.start_request().await, Err(EngineError::Overloaded));
     rig.verdicts.send(Verdict::Answer).unwrap();
     rig.verdicts.send(Verdict::Answer).unwrap();
     assert!(running.await.is_ok() && queued.await.is_ok(), "admitted requests succeed");
@@ -104,9 +107,9 @@ async fn request_to_a_full_queue_is_refused_at_once() {
 #[tokio::test]
 async fn crop_of_a_caller_who_left_does_not_run() {
     let rig = Rig::new(8, 8).await;
-    let first = rig.request();
+    let first = rig.start_request();
     rig.next_batch();
-    let (gone, stays) = (rig.request(), rig.request());
+    let (gone, stays) = (rig.start_request(), rig.start_request());
     drop(gone);
     rig.verdicts.send(Verdict::Answer).unwrap();
     rig.verdicts.send(Verdict::Answer).unwrap();
@@ -115,34 +118,34 @@ async fn crop_of_a_caller_who_left_does_not_run() {
 }
 
 #[tokio::test]
-async fn failed_batch_is_an_error_for_its_callers_and_the_engine_continues() {
+async fn callers_of_a_failed_batch_get_an_error_and_the_engine_continues() {
     let rig = Rig::new(8, 8).await;
     for (verdict, reason) in [
-        (Verdict::Panic, "panicked: gone wrong"),
-        (Verdict::Fail, "out of luck"),
+        (Verdict::Panic, "panicked: test panic"),
+        (Verdict::Fail, "test failure"),
         (Verdict::OmitOne, "0 outputs for 1 images"),
     ] {
         rig.verdicts.send(verdict).unwrap();
-        assert_eq!(rig.request().await, Err(EngineError::Failed(reason.to_owned())));
+        assert_eq!(rig.start_request().await, Err(EngineError::Failed(reason.to_owned())));
     }
     rig.verdicts.send(Verdict::Answer).unwrap();
-    assert!(rig.request().await.is_ok());
+    assert!(rig.start_request().await.is_ok());
 }
 
 #[tokio::test]
 async fn closed_queue_finishes_its_crops_and_refuses_new_ones() {
     let rig = Rig::new(8, 2).await;
-    let first = rig.request();
+    let first = rig.start_request();
     rig.next_batch();
-    let queued: Vec<_> = (0..3).map(|_| rig.request()).collect();
+    let queued: Vec<_> = (0..3).map(|_| rig.start_request()).collect();
     rig.queue.close();
-    assert_eq!(rig.request().await, Err(EngineError::Closed));
+    assert_eq!(rig.start_request().await, Err(EngineError::Closed));
     for _ in 0..3 {
         rig.verdicts.send(Verdict::Answer).unwrap();
     }
     assert!(first.await.is_ok());
     assert!(join_all(queued).await.iter().all(Result::is_ok));
-    rig.running.wait_until_ended().await;
+    rig.running_engines.wait_until_ended().await;
 }
 
 /// An engine whose logits are all infinite.

@@ -21,7 +21,7 @@ use super::{
     watchdog::{BatchTimer, LostSignal},
 };
 
-/// Starts the engines that take crops from a queue.
+/// Starts the engines, which receive crops from a queue.
 #[derive(Debug)]
 pub(crate) struct EngineStarter {
     jobs: async_channel::Receiver<Job>,
@@ -32,12 +32,13 @@ pub(crate) struct EngineStarter {
     warm_up_timeout: Duration,
 }
 
-/// Handle to the running engine threads. Keeps their watchdogs alive.
+/// Handle to the running engine threads. Keeps the watchdog tasks alive.
 #[derive(Debug)]
 pub(crate) struct RunningEngines {
     /// Channel that closes when the last engine thread has ended.
     all_ended: mpsc::Receiver<()>,
-    /// The watchdog tasks. Dropping the set aborts the tasks.
+    /// The watchdog tasks, which report an engine whose batch never finishes. Dropping the set aborts the
+    /// tasks.
     _watchdogs: JoinSet<()>,
 }
 
@@ -63,10 +64,10 @@ pub(crate) fn inference_queue(
 }
 
 impl EngineStarter {
-    /// Sets the maximum running time of a batch. An engine that exceeds it is reported as lost.
+    /// Sets the maximum running time of a batch. An engine whose batch takes longer is reported as lost.
     ///
-    /// The maximum applies only to engines with their own device ([`Infer::has_own_device`] returns true),
-    /// such as a GPU.
+    /// The maximum applies only to an engine with its own device, such as a GPU ([`Infer::has_own_device`]
+    /// returns true).
     #[must_use]
     pub(crate) fn with_batch_timeout(self, batch_timeout: Duration) -> Self {
         Self { batch_timeout, ..self }

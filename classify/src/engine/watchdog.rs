@@ -7,7 +7,7 @@ use std::{
 
 use tokio::sync::watch;
 
-/// Signal that an engine is lost, with the reason. Clones share the signal.
+/// Signal that an engine is lost, and the reason. Clones share the signal.
 #[derive(Clone, Debug, Default)]
 pub(super) struct LostSignal {
     reason: watch::Sender<Option<String>>,
@@ -39,8 +39,8 @@ impl LostSignal {
 
 /// Timer of an engine's current batch. Clones share the timer.
 ///
-/// The engine's thread sets the timer. That thread may hang in a driver for ever, so a watchdog task reads
-/// the timer.
+/// The engine's thread starts and stops the timer. That thread may hang in a driver for ever, so a separate
+/// task, the watchdog, watches the timer.
 #[derive(Clone, Debug, Default)]
 pub(super) struct BatchTimer {
     /// Time at which the timer was started, or `None` while no batch runs.
@@ -50,30 +50,30 @@ pub(super) struct BatchTimer {
 impl BatchTimer {
     /// Starts the timer from zero, even if it is already running.
     pub(super) fn restart(&self) {
-        *self.lock() = Some(Instant::now());
+        *self.lock_start() = Some(Instant::now());
     }
 
     /// Starts the timer unless it is already running.
     ///
-    /// If a batch is submitted while the previous batch runs, its time begins when the previous batch has
-    /// finished.
+    /// A batch that is submitted while the previous batch runs does not start the timer. The timer is
+    /// restarted when the previous batch has finished.
     pub(super) fn start_if_idle(&self) {
-        self.lock().get_or_insert_with(Instant::now);
+        self.lock_start().get_or_insert_with(Instant::now);
     }
 
-    /// Stops the timer because no batch runs.
+    /// Stops the timer, because no batch runs any more.
     pub(super) fn stop(&self) {
-        *self.lock() = None;
+        *self.lock_start() = None;
     }
 
-    fn lock(&self) -> MutexGuard<'_, Option<Instant>> {
+    fn lock_start(&self) -> MutexGuard<'_, Option<Instant>> {
         self.start.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Waits until a batch exceeds `batch_timeout`, then reports the engine as lost.
     pub(super) async fn watch(&self, batch_timeout: Duration, lost_signal: &LostSignal) {
         loop {
-            let start = *self.lock();
+            let start = *self.lock_start();
             let remaining = match start {
                 Some(start) => batch_timeout.saturating_sub(start.elapsed()),
                 None => batch_timeout,

@@ -10,18 +10,18 @@ use serde::Serialize;
 const SOFTWARE_DRIVERS: [&str; 6] =
     ["llvmpipe", "lavapipe", "softpipe", "swiftshader", "microsoft basic render", "software adapter"];
 
-/// A hardware or software GPU.
+/// A GPU in hardware, or a GPU that software emulates.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Adapter {
     /// Name that the driver reports, such as `NVIDIA L4`.
     pub name: String,
-    /// Kind of the GPU: `discrete`, `integrated`, `virtual`, `cpu` or `other`.
+    /// Kind of the adapter: `discrete`, `integrated`, `virtual`, `cpu` or `other`.
     pub kind: &'static str,
-    /// Programming interface: `cuda`, `vulkan`, `metal`, `dx12` or `gl`.
+    /// Programming interface that opens the adapter: `cuda`, `vulkan`, `metal`, `dx12` or `gl`.
     pub api: String,
     /// Name and version of the driver, as far as the driver reports them.
     pub driver: String,
-    /// True if the adapter is a program on the CPU.
+    /// True if the adapter is a program that computes on the CPU instead of a GPU.
     pub software: bool,
 }
 
@@ -50,7 +50,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn software_is_recognised_by_kind_name_or_driver() {
+    fn software_adapter_is_recognised_by_kind_name_or_driver() {
         for (name, kind, driver, software) in [
             ("NVIDIA L4", "discrete", "NVIDIA 550.90", false),
             ("AMD Radeon 780M", "integrated", "radv Mesa 24.1", false),

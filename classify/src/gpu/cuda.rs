@@ -1,6 +1,6 @@
 //! GPU access through CUDA.
 //!
-//! NVIDIA's driver is loaded when a device is opened. The program therefore also starts without the driver.
+//! The program loads NVIDIA's driver when it opens a device. It therefore also starts without the driver.
 
 use std::{
     fs,
@@ -17,18 +17,20 @@ use super::Adapter;
 pub(super) fn open() -> Result<Adapter, String> {
     let devices = Device::enumerate(DeviceType::Cuda);
     let Some(device) = devices.first() else {
-        return Err("there is no device: NVIDIA's driver (libcuda.so.1) is not here, or has none for this \
-                    process"
-            .to_owned());
+        return Err(
+            "no CUDA device was found: NVIDIA's driver (libcuda.so.1) is not installed, or it offers \
+             no device to this process"
+                .to_owned(),
+        );
     };
     // CubeCL panics if the driver refuses to open the device.
     let identity = catch_unwind(AssertUnwindSafe(|| device.identity()))
-        .map_err(|panic| format!("the device does not open: {}", panic::message(panic.as_ref())))?;
+        .map_err(|panic| format!("the CUDA device cannot be opened: {}", panic::message(panic.as_ref())))?;
     let name = identity.map_or_else(|| "a device without a name".to_owned(), |identity| identity.name);
     Ok(Adapter::new(name, "discrete", "cuda".to_owned(), read_driver_version()))
 }
 
-/// Returns the version of NVIDIA's kernel driver. The driver's library always has the same version.
+/// Returns the version of NVIDIA's kernel driver, which is also the version of the library libcuda.
 fn read_driver_version() -> String {
     let version = fs::read_to_string("/proc/driver/nvidia/version").unwrap_or_default();
     match version.lines().next() {

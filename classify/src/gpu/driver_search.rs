@@ -1,4 +1,4 @@
-//! Searches the usual places for GPU drivers and lists what it found.
+//! Searches the usual places for GPU drivers and lists the files and devices that exist.
 //!
 //! The list is part of the error when a GPU is required and none can be used.
 
@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// Environment variables that select the drivers to load.
+/// Environment variables that select the drivers to load and the devices to use.
 const VARIABLES: [&str; 6] = [
     "VK_DRIVER_FILES",
     "VK_ICD_FILENAMES",
@@ -33,7 +33,7 @@ const LIBRARY_FOLDERS: [&str; 8] = [
 const DRIVER_FILE_FOLDERS: [&str; 3] =
     ["/etc/vulkan/icd.d", "/usr/local/share/vulkan/icd.d", "/usr/share/vulkan/icd.d"];
 
-/// A search for drivers on this machine.
+/// Searches for GPU drivers on this machine.
 pub(super) struct DriverSearch {
     /// Root of the file system. Tests use a temporary folder.
     root: PathBuf,
@@ -48,7 +48,7 @@ impl Default for DriverSearch {
 }
 
 impl DriverSearch {
-    /// Lists the variables, libraries, driver files and devices, one per line.
+    /// Lists the environment variables, libraries, driver files and devices, one item per line.
     pub(super) fn report(&self) -> Vec<String> {
         let variables = VARIABLES.iter().map(|&name| match (self.read_variable)(name) {
             Some(value) => format!("  {name}={value}"),
@@ -73,8 +73,8 @@ impl DriverSearch {
     /// Returns the path at which the dynamic linker would find the library `name`.
     fn find_library(&self, name: &str) -> Option<PathBuf> {
         let path = (self.read_variable)("LD_LIBRARY_PATH").unwrap_or_default();
-        let named_folders = path.split(':').filter(|folder| !folder.is_empty());
-        named_folders
+        let path_folders = path.split(':').filter(|folder| !folder.is_empty());
+        path_folders
             .chain(LIBRARY_FOLDERS)
             .map(|folder| Path::new(folder).join(name))
             .find(|path| self.resolve(path).exists())

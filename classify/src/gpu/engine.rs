@@ -1,10 +1,10 @@
 //! An engine that runs the compiled-in network on a GPU.
 //!
-//! The engine pads each batch to one of a few sizes. CubeCL compiles the GPU's kernels for each tensor shape,
-//! and autotune measures the kernels. With few batch sizes the warm-up does all of this work, so no request
-//! waits for it. The engine uploads the bytes of the crops, and the GPU normalises the bytes. The engine
-//! downloads all logits, which are 4 KB per image. Choosing the best classes on the GPU would save nothing,
-//! because the CPU checks every logit anyway.
+//! The engine pads each batch to one of a few sizes. For each tensor shape, CubeCL (burn's GPU compiler)
+//! compiles kernels and autotune finds the fastest ones. With few batch sizes the warm-up can do all of this
+//! work, so that no request waits for it. The engine uploads the bytes of the crops, and the GPU normalises
+//! the bytes. The engine downloads all logits, which are 4 KB per image. Choosing the best classes on the GPU
+//! would save nothing, because the CPU checks every logit anyway.
 //!
 //! At warm-up the GPU computes the logits of a test image at each batch size. The service does not start if
 //! these logits differ from the CPU's logits by more than a tolerance.
@@ -35,11 +35,12 @@ const TOLERANCE: f32 = 0.02;
 pub struct GpuEngine {
     backend: Backend,
     precision: Precision,
+    /// The sizes that batches are padded to, in ascending order.
     batch_sizes: Vec<usize>,
     /// The network, or `None` before the warm-up.
     ///
-    /// The engine's thread loads the network, because CubeCL has one stream per thread and one stream is
-    /// enough.
+    /// CubeCL has a separate stream of GPU commands for each thread. The engine's thread therefore loads the
+    /// network itself, so that all commands of the engine are in one stream.
     network: Option<Network>,
 }
 
@@ -55,7 +56,7 @@ impl GpuEngine {
         self.network.as_ref().ok_or_else(|| InferError("the network is not loaded on the GPU yet".into()))
     }
 
-    /// Returns the smallest batch size of at least `images` images.
+    /// Returns the smallest of the engine's batch sizes that is at least `images`.
     fn padded_size(&self, images: usize) -> usize {
         self.batch_sizes.iter().copied().find(|&size| size >= images).unwrap_or(images)
     }
@@ -114,7 +115,7 @@ fn batch_sizes(max_batch: usize) -> Vec<usize> {
     powers.take_while(|&size| size < max_batch).chain([max_batch]).collect()
 }
 
-/// Draws an image of three different gradients in which every value of a byte occurs.
+/// Draws an image in which every byte value occurs. Each channel is a different gradient.
 fn draw_test_image() -> Crop {
     let side = GEOMETRY.crop;
     let channels = (0..side).flat_map(|y| (0..side).flat_map(move |x| [x + y, x * 3 + y / 2, x * y / 16]));
@@ -124,10 +125,8 @@ fn draw_test_image() -> Crop {
 
 /// Returns the largest difference between a logit and its expected value.
 ///
-/// The difference is divided by the largest absolute value of an expected logit, or by 1 if that value is
-/// smaller.
-///
-/// The result is infinite if a logit is not finite or the numbers of logits differ.
+/// The difference is divided by the largest absolute value of the expected logits, or by 1 if that value is
+/// less than 1. The result is infinite if a logit is not finite or the numbers of logits differ.
 fn relative_difference(logits: &[f32], expected: &[f32]) -> f32 {
     if logits.len() != expected.len() || !logits.iter().all(|value| value.is_finite()) {
         return f32::INFINITY;
@@ -161,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn test_image_has_every_value_of_a_byte() {
+    fn test_image_has_every_byte_value() {
         let image = draw_test_image();
         let values: std::collections::BTreeSet<u8> = image.rgb().iter().copied().collect();
         assert_eq!(values.len(), 256);

@@ -1,10 +1,10 @@
 //! Chooses the backend at start-up and opens its GPU.
 //!
-//! [`choose_placement`] decides once, before the network is loaded. If the configuration names a backend,
-//! the service runs on that backend or does not start. If the configuration names no backend,
-//! `CLASSIFY_GPU` says whether a GPU is required, preferred or ruled out. A software GPU is refused unless
-//! the configuration allows it. Without this rule burn would silently use a software GPU, which is a
-//! hundred times slower than this project's CPU kernels.
+//! [`choose_placement`] makes the choice once, before the network is loaded. If the configuration names a
+//! backend, the service runs on that backend or does not start. If the configuration names no backend,
+//! `CLASSIFY_GPU` decides whether a GPU is required, preferred or ruled out. A software GPU is refused unless
+//! the configuration allows software GPUs. Otherwise burn would silently use one, and the service would be a
+//! hundred times slower than on this project's CPU kernels.
 
 mod adapter;
 #[cfg(feature = "cuda")]
@@ -57,12 +57,13 @@ impl fmt::Display for UnusableGpu {
     }
 }
 
-/// Error of a service that requires a GPU and can use none.
+/// Error of a configuration that requires a GPU on a machine where none can be used.
 #[derive(Debug, thiserror::Error)]
 pub struct NoGpu {
     unusable: Vec<UnusableGpu>,
-    /// Lines about the drivers and devices of this machine.
-    machine: String,
+    /// The adapters, drivers and devices of this machine, one per line. Empty if no GPU backend is compiled
+    /// in.
+    machine_report: String,
 }
 
 impl fmt::Display for NoGpu {
@@ -71,14 +72,14 @@ impl fmt::Display for NoGpu {
         for gpu in &self.unusable {
             write!(f, "\n  {gpu}")?;
         }
-        if !self.machine.is_empty() {
-            write!(f, "\nDrivers and devices of this machine:\n{}", self.machine)?;
+        if !self.machine_report.is_empty() {
+            write!(f, "\nDrivers and devices of this machine:\n{}", self.machine_report)?;
         }
         Ok(())
     }
 }
 
-/// Chooses where the network runs, and opens the GPU if the choice is a GPU.
+/// Chooses the backend that runs the network, and opens the GPU if the backend runs on one.
 ///
 /// `backend` is the backend that the configuration names, or `None` if the configuration names no backend.
 /// This function blocks while drivers are loaded, so it must not run on an async worker.
@@ -86,12 +87,12 @@ impl fmt::Display for NoGpu {
 /// # Errors
 /// Returns [`NoGpu`] when a GPU is required and none can be used.
 pub fn choose_placement(backend: Option<Backend>, gpu: &GpuSettings) -> Result<Placement, NoGpu> {
-    gpu.apply_cache();
+    gpu.set_cache_folder();
     let (candidates, required) = match backend {
         Some(backend) if !backend.is_gpu() => return Ok(Placement::cpu(backend)),
         Some(backend) => (vec![backend], true),
-        None if gpu.when == GpuUse::Never => return Ok(Placement::cpu(Backend::default())),
-        None => (Backend::gpus().collect(), gpu.when == GpuUse::Require),
+        None if gpu.gpu_use == GpuUse::Never => return Ok(Placement::cpu(Backend::default())),
+        None => (Backend::gpus().collect(), gpu.gpu_use == GpuUse::Require),
     };
     let mut unusable = Vec::new();
     let precision = gpu.precision;
@@ -102,10 +103,11 @@ pub fn choose_placement(backend: Option<Backend>, gpu: &GpuSettings) -> Result<P
         }
     }
     if required {
-        return Err(NoGpu { unusable, machine: describe_machine() });
+        return Err(NoGpu { unusable, machine_report: report_machine() });
     }
     let fallback = Backend::default();
-    // A program without a GPU backend can never use a GPU, so it falls back to the CPU without a warning.
+    // `unusable` is empty if no GPU backend is compiled in. The fallback is then expected, so there is no
+    // warning.
     if !unusable.is_empty() {
         let reasons = unusable.iter().map(UnusableGpu::to_string).collect::<Vec<_>>().join("; ");
         tracing::warn!(backend = %fallback, reasons, "no GPU can be used: the network runs on the CPU");
@@ -121,23 +123,23 @@ pub fn choose_placement(backend: Option<Backend>, gpu: &GpuSettings) -> Result<P
 /// Returns [`UnusableGpu`] when `backend` runs on the CPU, there is no GPU, the GPU is software and
 /// `allow_software` is false, or the GPU does not support `precision`.
 pub fn open(backend: Backend, precision: Precision, allow_software: bool) -> Result<Adapter, UnusableGpu> {
-    let refuse = |reason| UnusableGpu { backend, reason };
+    let unusable = |reason| UnusableGpu { backend, reason };
     let result: Result<Adapter, String> = match backend.gpu_api() {
         #[cfg(feature = "cuda")]
         Some(GpuApi::Cuda) => cuda::open(),
         #[cfg(feature = "wgpu")]
         Some(GpuApi::Wgpu) => wgpu::open(),
-        _ => Err("it runs on the CPU".to_owned()),
+        _ => Err("the backend runs on the CPU".to_owned()),
     };
-    let adapter = result.map_err(refuse)?;
+    let adapter = result.map_err(unusable)?;
     if adapter.software && !allow_software {
-        return Err(refuse(format!(
+        return Err(unusable(format!(
             "{adapter} is software, which is slower than this project's CPU kernels; \
              CLASSIFY_ALLOW_SOFTWARE_GPU=1 allows it, for tests"
         )));
     }
     if !backend.device().supports_dtype(precision.dtype()) {
-        return Err(refuse(format!(
+        return Err(unusable(format!(
             "{adapter} does not support {precision}; every GPU supports CLASSIFY_PRECISION=f32"
         )));
     }
@@ -146,7 +148,7 @@ pub fn open(backend: Backend, precision: Precision, allow_software: bool) -> Res
 
 /// Lists the adapters, drivers and devices of this machine, one per line.
 #[cfg(feature = "gpu")]
-fn describe_machine() -> String {
+fn report_machine() -> String {
     let mut lines = Vec::new();
     #[cfg(feature = "wgpu")]
     {
@@ -161,6 +163,6 @@ fn describe_machine() -> String {
 }
 
 #[cfg(not(feature = "gpu"))]
-fn describe_machine() -> String {
+fn report_machine() -> String {
     String::new()
 }

@@ -23,10 +23,10 @@ pub enum GpuUse {
 #[derive(Clone, Debug, PartialEq, Args)]
 #[group(id = "classify-gpu-settings")]
 pub struct GpuSettings {
-    /// Use of a GPU if no backend is named: require, prefer (else the CPU, with a warning) or never
+    /// Use of a GPU if --classify-backend is not set: require, prefer (else the CPU, with a warning) or never
     #[arg(id = "classify-gpu", long, env = "CLASSIFY_GPU", value_name = "WHEN", value_enum)]
     #[arg(hide_possible_values = true, default_value_t)]
-    pub when: GpuUse,
+    pub gpu_use: GpuUse,
     /// Accept a software GPU; for tests
     #[arg(id = "classify-allow-software-gpu", long, env = "CLASSIFY_ALLOW_SOFTWARE_GPU")]
     #[arg(action = ArgAction::SetTrue, value_parser = BoolishValueParser::new())]
@@ -35,8 +35,8 @@ pub struct GpuSettings {
     #[arg(id = "classify-precision", long, env = "CLASSIFY_PRECISION", value_name = "PRECISION", value_enum)]
     #[arg(hide_possible_values = true, default_value_t)]
     pub precision: Precision,
-    /// Folder that keeps the fastest kernels, as measured by autotune, for the next start [default: the
-    /// user's cache folder; in a checkout target/environment]
+    /// Folder that stores the results of autotune, the choice of the fastest kernels for the GPU [default:
+    /// the user's cache folder; target/environment in a checkout]
     #[arg(id = "classify-gpu-cache", long, env = "CLASSIFY_GPU_CACHE", value_name = "FOLDER")]
     pub cache: Option<PathBuf>,
     /// Seconds after which an unfinished batch counts as lost and the service ends
@@ -56,7 +56,7 @@ impl GpuSettings {
     ///
     /// CubeCL reads the setting once per process, so only the first call has an effect.
     #[cfg(feature = "gpu")]
-    pub(super) fn apply_cache(&self) {
+    pub(super) fn set_cache_folder(&self) {
         use burn_cubecl::cubecl::config::{CubeClRuntimeConfig, RuntimeConfig, cache::CacheConfig};
 
         let Some(folder) = &self.cache else { return };
@@ -69,19 +69,17 @@ impl GpuSettings {
 
     #[cfg(not(feature = "gpu"))]
     #[expect(clippy::unused_self, reason = "no compiled-in backend has a cache")]
-    pub(super) fn apply_cache(&self) {}
+    pub(super) fn set_cache_folder(&self) {}
 
-    /// Returns a sentence for each contradiction in the settings.
-    ///
-    /// A setting may contradict a different setting or `backend`.
+    /// Returns a message for each setting that is invalid or contradicts another setting or `backend`.
     ///
     /// `backend` is the backend that the configuration names, or `None` if the configuration names no
     /// backend.
     pub(crate) fn problems(&self, backend: Option<Backend>) -> Vec<String> {
         let mut problems = Vec::new();
-        let compiled_in = Backend::gpus().next().is_some();
-        match (self.when, backend) {
-            (GpuUse::Require, _) if !compiled_in => problems.push(
+        let has_gpu_backend = Backend::gpus().next().is_some();
+        match (self.gpu_use, backend) {
+            (GpuUse::Require, _) if !has_gpu_backend => problems.push(
                 "--classify-gpu (CLASSIFY_GPU) requires a GPU, but no backend of this program runs on one: build \
                  it with the cargo feature `wgpu` or `cuda`"
                     .to_owned(),
@@ -97,18 +95,18 @@ impl GpuSettings {
             _ => {}
         }
         if self.precision == Precision::F16 {
-            let problem = |why: &dyn std::fmt::Display| {
-                format!("--classify-precision (CLASSIFY_PRECISION) f16 needs a GPU, but {why}")
+            let problem = |reason: &dyn std::fmt::Display| {
+                format!("--classify-precision (CLASSIFY_PRECISION) f16 needs a GPU, but {reason}")
             };
             match backend {
-                _ if !compiled_in => problems.push(problem(
+                _ if !has_gpu_backend => problems.push(problem(
                     &"no backend of this program runs on one: build it with the cargo feature `wgpu` or `cuda`",
                 )),
                 Some(backend) if !backend.is_gpu() => problems.push(problem(&format_args!(
                     "--classify-backend (CLASSIFY_BACKEND) {backend} runs on the CPU"
                 ))),
-                None if self.when == GpuUse::Never => {
-                    problems.push(problem(&"--classify-gpu (CLASSIFY_GPU) rules one out"));
+                None if self.gpu_use == GpuUse::Never => {
+                    problems.push(problem(&"--classify-gpu (CLASSIFY_GPU) rules a GPU out"));
                 }
                 _ => {}
             }
@@ -127,14 +125,14 @@ impl GpuSettings {
 mod tests {
     use super::*;
 
-    fn settings_for(when: GpuUse) -> GpuSettings {
-        GpuSettings { when, ..GpuSettings::default() }
+    fn settings_for(gpu_use: GpuUse) -> GpuSettings {
+        GpuSettings { gpu_use, ..GpuSettings::default() }
     }
 
     #[test]
     fn required_gpu_is_a_problem_without_a_gpu_backend() {
-        let compiled_in = Backend::gpus().next().is_some();
-        assert_eq!(settings_for(GpuUse::Require).problems(None).is_empty(), compiled_in);
+        let has_gpu_backend = Backend::gpus().next().is_some();
+        assert_eq!(settings_for(GpuUse::Require).problems(None).is_empty(), has_gpu_backend);
         for accepted in [GpuUse::Prefer, GpuUse::Never] {
             assert_eq!(settings_for(accepted).problems(None), Vec::<String>::new());
         }
@@ -153,9 +151,9 @@ mod tests {
 
     #[test]
     fn f16_is_a_problem_if_no_gpu_can_be_used() {
-        let f16 = |when| GpuSettings { when, precision: Precision::F16, ..GpuSettings::default() };
-        let compiled_in = Backend::gpus().next().is_some();
-        assert_eq!(f16(GpuUse::Prefer).problems(None).is_empty(), compiled_in);
+        let f16 = |gpu_use| GpuSettings { gpu_use, precision: Precision::F16, ..GpuSettings::default() };
+        let has_gpu_backend = Backend::gpus().next().is_some();
+        assert_eq!(f16(GpuUse::Prefer).problems(None).is_empty(), has_gpu_backend);
         assert!(f16(GpuUse::Never).problems(None)[0].contains("CLASSIFY_PRECISION"));
         assert!(f16(GpuUse::Prefer).problems(Some(Backend::default()))[0].contains("CLASSIFY_PRECISION"));
         for gpu in Backend::gpus() {

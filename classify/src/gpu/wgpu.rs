@@ -12,10 +12,10 @@ use super::Adapter;
 
 /// Opens burn's default adapter.
 ///
-/// burn tries the graphics APIs in a fixed order, which is Vulkan, DirectX 12 and OpenGL (only Metal on
-/// macOS). burn takes the first API that has a hardware adapter, or else the first API that has a software
-/// adapter. From the adapters of this API burn requests the adapter for high performance. The environment
-/// variable `CUBECL_WGPU_DEFAULT_DEVICE` selects a different adapter, such as `DiscreteGpu(1)`.
+/// burn tries the graphics APIs in a fixed order: Vulkan, DirectX 12 and OpenGL (only Metal on macOS). burn
+/// uses the first API that has a hardware adapter, or else the first API that has a software adapter. If this
+/// API has several adapters, burn requests the one with the highest performance. The environment variable
+/// `CUBECL_WGPU_DEFAULT_DEVICE` selects a different adapter, such as `DiscreteGpu(1)`.
 pub(super) fn open() -> Result<Adapter, String> {
     // burn's device can be set up only once per process.
     static OPENED: OnceLock<Result<Adapter, String>> = OnceLock::new();

@@ -1,15 +1,15 @@
-//! Turns the network's logits into probabilities, and probabilities into a labelled prediction.
+//! Converts the network's logits to probabilities, and the probabilities to a prediction with labels.
 
 use contract::{Class, GcsPath, Prediction};
 
-use super::facts::{CLASSES, spec};
+use super::constants::{CLASSES, spec};
 
 /// WordNet id and label of each class. The id may be empty.
 ///
 /// The table is a static, so that a lookup does not copy it.
 static LABELS: [(&str, &str); CLASSES] = spec::LABELS;
 
-/// Reason why the logits of an image are unusable. A second attempt would give the same logits.
+/// Reason why the logits of an image are unusable. The network gives the same logits at every attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum UnusableLogits {
     /// A logit is infinite or not a number.
@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_logit_is_an_error() {
+    fn missing_logit_is_an_error() {
         let logits = vec![0.0; CLASSES - 1];
         assert_eq!(compute_probabilities(&logits), Err(UnusableLogits::WrongCount(CLASSES - 1)));
     }

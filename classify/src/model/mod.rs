@@ -1,9 +1,9 @@
-//! The compiled-in model, with its facts, its network, its input normalisation and its labels.
+//! The compiled-in model: its constants, its network, the normalisation of its input, and its labels.
 
-mod facts;
+mod constants;
 pub(crate) mod labels;
 mod network;
 mod normalise;
 
-pub use facts::{CLASSES, CROP, GEOMETRY, spec};
+pub use constants::{CLASSES, CROP, GEOMETRY, spec};
 pub use network::{Network, NetworkError};

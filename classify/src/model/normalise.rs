@@ -1,13 +1,13 @@
-//! Normalises the bytes of crops, which makes them the network's input.
+//! Converts crops to the network's input by normalising their bytes.
 //!
 //! The normalised value of a byte is `(byte / 255 - mean) / std`, with the `mean` and `std` of its channel.
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
 
-use super::facts::{CHANNELS, CROP, PLANE, spec};
+use super::constants::{CHANNELS, CROP, CROP_PIXELS, spec};
 use crate::pixels::Crop;
 
-/// Number of bytes in a word. Bytes are uploaded to a GPU in words, because shaders have no byte type.
+/// Number of bytes in a word. Bytes are uploaded to the GPU in words, because GPU shaders have no byte type.
 const WORD_BYTES: usize = 4;
 
 /// Normalises crops, on the CPU or on the GPU.
@@ -37,7 +37,7 @@ impl Normaliser {
     /// `batch_size` crops.
     pub(super) fn normalise(&self, batch: &[Crop], batch_size: usize, device: &Device) -> Tensor<4> {
         let shape = [batch_size, CROP, CROP, CHANNELS];
-        let size = batch_size * CHANNELS * PLANE;
+        let size = batch_size * CHANNELS * CROP_PIXELS;
         match self {
             Self::Cpu(tables) => {
                 let [red, green, blue] = &**tables;
@@ -49,8 +49,8 @@ impl Normaliser {
                     }));
                 }
                 nhwc.resize(size, 0.0);
-                // The permutation changes only the strides. The values stay in place, because the fused
-                // kernels read the channels of a pixel side by side.
+                // The permutation changes only the strides. The channels of a pixel stay next to each other
+                // in memory, as the CPU kernels need them.
                 Tensor::<4>::from_data(TensorData::new(nhwc, shape), device).permute([0, 3, 1, 2])
             }
             Self::Gpu(normaliser) => {
@@ -65,7 +65,7 @@ impl Normaliser {
     }
 }
 
-/// Returns a table per channel, which has the normalised value of each byte.
+/// Builds a table for each channel that maps every byte to its normalised value.
 fn build_lookup_tables() -> [[f32; 256]; CHANNELS] {
     let mut tables = [[0.0; 256]; CHANNELS];
     for ((table, mean), std) in tables.iter_mut().zip(spec::MEAN).zip(spec::STD) {
@@ -91,14 +91,14 @@ pub(super) struct GpuNormaliser {
 impl GpuNormaliser {
     fn new(device: &Device) -> Self {
         let channels = spec::MEAN.len();
-        let row =
+        let channel_tensor =
             |values: Vec<f32>| Tensor::<4>::from_data(TensorData::new(values, [1, 1, 1, channels]), device);
         let factor = spec::STD.iter().map(|std| 1.0 / (255.0 * std)).collect();
         let offset = spec::MEAN.iter().zip(spec::STD).map(|(mean, std)| -mean / std).collect();
         let shifts = TensorData::new(vec![0_i32, 8, 16, 24], [1, WORD_BYTES]);
         Self {
-            factor: row(factor),
-            offset: row(offset),
+            factor: channel_tensor(factor),
+            offset: channel_tensor(offset),
             shifts: Tensor::from_data(shifts, device),
             device: device.clone(),
         }
@@ -108,16 +108,17 @@ impl GpuNormaliser {
     ///
     /// The result has the shape `[batch, channels, height, width]`.
     fn normalise(&self, mut bytes: Vec<u8>, shape: [usize; 4]) -> Tensor<4> {
-        let values = bytes.len();
-        bytes.resize(values.next_multiple_of(WORD_BYTES), 0);
+        let value_count = bytes.len();
+        bytes.resize(value_count.next_multiple_of(WORD_BYTES), 0);
         let words: Vec<i32> = bytes.as_chunks().0.iter().copied().map(i32::from_le_bytes).collect();
-        let count = words.len();
-        let words = Tensor::<2, Int>::from_data(TensorData::new(words, [count, 1]), &self.device);
-        // The shift copies the sign bit into the upper bits. The mask clears all bits above the byte.
+        let word_count = words.len();
+        let words = Tensor::<2, Int>::from_data(TensorData::new(words, [word_count, 1]), &self.device);
+        // The right shift fills the upper bits with copies of the sign bit. The mask clears all bits above
+        // the byte.
         let unpacked = words.bitwise_right_shift(self.shifts.clone()).bitwise_and_scalar(0xff).float();
-        let pixels = match count * WORD_BYTES {
-            whole if whole == values => unpacked.reshape(shape),
-            whole => unpacked.reshape([whole]).slice(0..values).reshape(shape),
+        let pixels = match word_count * WORD_BYTES {
+            unpacked_count if unpacked_count == value_count => unpacked.reshape(shape),
+            unpacked_count => unpacked.reshape([unpacked_count]).slice(0..value_count).reshape(shape),
         };
         (pixels * self.factor.clone() + self.offset.clone()).permute([0, 3, 1, 2])
     }

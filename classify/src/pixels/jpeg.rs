@@ -17,23 +17,28 @@ pub(super) struct JpegHeader {
     pub(super) is_complete: bool,
 }
 
+/// First marker of a frame header, which contains the size of the image.
 const SOF0: u8 = 0xC0;
+/// Last marker of a frame header.
 const SOF15: u8 = 0xCF;
+/// Marker of the end of the image.
 const EOI: u8 = 0xD9;
+/// Marker of the header that precedes the pixels.
 const SOS: u8 = 0xDA;
 
 impl JpegHeader {
-    /// Reads the segments before the pixels. Returns `None` if the segments violate the standard.
+    /// Reads the segments that precede the pixels. Returns `None` if these segments violate the standard.
     pub(super) fn read(bytes: &[u8]) -> Option<Self> {
         let mut rest = bytes.strip_prefix(&[0xFF, 0xD8])?;
         let mut size = None;
         loop {
-            // Any number of fill bytes (0xFF) may precede a marker.
-            let fill = rest.iter().position(|&byte| byte != 0xFF)?;
-            let (&marker, after) = rest[fill..].split_first()?;
+            // A marker is a byte after 0xFF. Any number of further 0xFF bytes may precede the marker.
+            let prefix_length = rest.iter().position(|&byte| byte != 0xFF)?;
+            let (&marker, after) = rest[prefix_length..].split_first()?;
             let length = usize::from(u16::from_be_bytes(*after.first_chunk()?));
+            // The length includes its own two bytes.
             let segment = after.get(2..length)?;
-            if fill == 0 || marker == 0 {
+            if prefix_length == 0 || marker == 0 {
                 return None;
             }
             match marker {
@@ -42,7 +47,7 @@ impl JpegHeader {
                     let is_complete = memmem::rfind(&after[length..], &[0xFF, EOI]).is_some();
                     return Some(Self { width, height, is_complete });
                 }
-                // Frame headers have this range of markers, except for DHT, JPG and DAC.
+                // The markers DHT, JPG and DAC are in this range but do not begin a frame header.
                 SOF0..=SOF15 if !matches!(marker, 0xC4 | 0xC8 | 0xCC) => {
                     let &[_, height_high, height_low, width_high, width_low] = segment.first_chunk()?;
                     let side = |high, low| u32::from(u16::from_be_bytes([high, low]));
@@ -59,7 +64,7 @@ impl JpegHeader {
 mod tests {
     use super::*;
 
-    /// Builds a JPEG of 300×200 with the segments `before` ahead of its frame header.
+    /// Builds a JPEG of 300×200 pixels. The segments `before` precede its frame header.
     fn build_jpeg(before: &[u8], pixels: &[u8]) -> Vec<u8> {
         let frame = [0xFF, 0xC2, 0, 8, 8, 0, 200, 1, 44, 1];
         let scan = [0xFF, 0xFF, SOS, 0, 3, 1];
@@ -73,7 +78,7 @@ mod tests {
         assert_eq!(
             JpegHeader::read(&build_jpeg(&[], &[1, 2, 0xFF, EOI, 0, 0])),
             header(true),
-            "more bytes follow"
+            "bytes after the end marker"
         );
         assert_eq!(JpegHeader::read(&build_jpeg(&[], &[1, 2])), header(false));
         // A table is not a frame header, and the end marker of a thumbnail does not end the image.
@@ -86,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn truncated_or_malformed_segments_have_no_header() {
+    fn header_of_truncated_or_malformed_segments_is_none() {
         let whole = build_jpeg(&[], &[]);
         for length in 0..whole.len() {
             assert_eq!(JpegHeader::read(&whole[..length]), None, "{length}");

@@ -1,9 +1,9 @@
 //! Decodes a JPEG or PNG into the square crop that is the network's input.
 //!
-//! The steps are the same as in the models' reference evaluation. A triangle filter, which widens with the
-//! reduction (Pillow's BILINEAR), resizes the image so that its shorter side has a given length. The crop is
-//! the centre of the resized image. One pass resizes and crops the image and computes only the pixels of the
-//! crop, so an image of extreme proportions needs no more memory than a square image.
+//! The steps are the same as in the models' reference evaluation. A triangle filter (Pillow's BILINEAR, whose
+//! radius grows with the reduction) resizes the image so that its shorter side has a given length. The crop
+//! is the centre of the resized image. One pass resizes and crops the image and computes only the pixels of
+//! the crop, so an image of extreme proportions needs no more memory than a square image.
 
 use std::{cell::RefCell, io::Cursor};
 
@@ -18,16 +18,17 @@ mod jpeg;
 
 use jpeg::JpegHeader;
 
-/// Maximum number of bytes that a decoder may allocate beside the pixels.
-const DECODER_OVERHEAD: u64 = 16 << 20;
+/// Maximum number of bytes that a decoder may allocate in addition to the pixels.
+const MAX_DECODER_OVERHEAD: u64 = 16 << 20;
 
 /// Maximum size in bytes of the resize buffers that a thread keeps.
-const MAX_KEPT_BUFFERS: usize = 4 << 20;
+const MAX_KEPT_BUFFER_BYTES: usize = 4 << 20;
 
 thread_local! {
     /// Resizer of this thread.
     ///
-    /// It keeps its buffers for the next image, because allocating the buffers takes as long as the resize.
+    /// The resizer keeps its buffers for the next image, because allocating the buffers takes as long as the
+    /// resize.
     static RESIZER: RefCell<Resizer> = RefCell::new(Resizer::new());
 }
 
@@ -91,7 +92,7 @@ impl ImageError {
     }
 }
 
-/// Returns true if `bytes` begin like an image of any known format, supported or not.
+/// Returns true if `bytes` begin with the signature of an image format, supported or not.
 pub(crate) fn looks_like_image(bytes: &[u8]) -> bool {
     image::guess_format(bytes).is_ok()
 }
@@ -151,6 +152,7 @@ impl ImageHeader {
 /// The crate `image` is not used, because it decompresses colour profiles and texts before it returns the
 /// size.
 fn read_png_size(bytes: &[u8]) -> Option<(u32, u32)> {
+    // The signature has 8 bytes. The chunk begins with its length, its name, the width and the height.
     let chunk = bytes.get(8..24)?;
     let (name, rest) = chunk.get(4..)?.split_first_chunk::<4>()?;
     let (width, rest) = rest.split_first_chunk::<4>()?;
@@ -171,10 +173,10 @@ pub fn crop(bytes: &[u8], header: &ImageHeader, geometry: Geometry) -> Result<Cr
     limits.max_image_width = Some(header.width);
     limits.max_image_height = Some(header.height);
     // The largest pixel has eight bytes, because it is RGBA with 16 bits per channel.
-    limits.max_alloc = Some(header.pixels() * 8 + DECODER_OVERHEAD);
+    limits.max_alloc = Some(header.pixels() * 8 + MAX_DECODER_OVERHEAD);
     reader.limits(limits);
     let mut decoder = reader.into_decoder().map_err(ImageError::corrupt)?;
-    // Corrupt metadata does not make the pixels unreadable.
+    // Corrupt EXIF metadata is ignored, because the pixels may be intact.
     let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
     let picture = blend_with_white(DynamicImage::from_decoder(decoder).map_err(ImageError::corrupt)?);
     let centre = resize_centre(&picture, geometry)?;
@@ -198,6 +200,7 @@ fn blend_with_white(picture: DynamicImage) -> RgbImage {
 /// Blends one channel of a pixel with white.
 fn blend_channel(channel: u8, alpha: u8) -> u8 {
     let (channel, alpha) = (u32::from(channel), u32::from(alpha));
+    // Adding 127 rounds the quotient to the nearest integer.
     u8::try_from((channel * alpha + 255 * (255 - alpha) + 127) / 255).unwrap_or(u8::MAX)
 }
 
@@ -218,7 +221,7 @@ fn resize_centre(picture: &RgbImage, geometry: Geometry) -> Result<Vec<u8>, Imag
         TypedImage::from_buffer(geometry.crop, geometry.crop, &mut square).map_err(ImageError::corrupt)?;
     RESIZER.with_borrow_mut(|resizer| {
         let resized = resizer.resize_typed::<U8x3>(&from, &mut to, &options).map_err(ImageError::corrupt);
-        if resizer.size_of_internal_buffers() > MAX_KEPT_BUFFERS {
+        if resizer.size_of_internal_buffers() > MAX_KEPT_BUFFER_BYTES {
             resizer.reset_internal_buffers();
         }
         resized
@@ -226,13 +229,11 @@ fn resize_centre(picture: &RgbImage, geometry: Geometry) -> Result<Vec<u8>, Imag
     Ok(square.into_raw())
 }
 
-/// Computes the start and the length of the crop along one side.
-///
-/// Both are in pixels of the original image.
+/// Computes the start and the length of the crop along one side, in pixels of the original image.
 ///
 /// `length` is the length of this side, and `shorter` is the length of the image's shorter side. Numbers are
-/// rounded as in the reference: the resized length is truncated, and a margin with half a pixel is rounded to
-/// an even number. The result is exact if the image is not resized.
+/// rounded as in the reference evaluation: the resized length is rounded down, and a start that ends in half
+/// a pixel is rounded to the nearest even number. The result is exact if the image is not resized.
 fn crop_span(length: u32, shorter: u32, geometry: Geometry) -> (f64, f64) {
     let resized = u64::from(geometry.resize) * u64::from(length) / u64::from(shorter);
     let margin = resized.saturating_sub(u64::from(geometry.crop));
@@ -243,9 +244,9 @@ fn crop_span(length: u32, shorter: u32, geometry: Geometry) -> (f64, f64) {
     (scale(start), scale(u64::from(geometry.crop)))
 }
 
-/// Turns the crop upright.
+/// Turns the crop upright, according to the EXIF orientation.
 ///
-/// This happens after the resize, when there are fewer pixels to move.
+/// The crop is turned after the resize, because it has fewer pixels than the image.
 fn apply_orientation(rgb: Vec<u8>, side: u32, orientation: Orientation) -> Result<Vec<u8>, ImageError> {
     if orientation == Orientation::NoTransforms {
         return Ok(rgb);

@@ -20,7 +20,7 @@ fn decode_crop(bytes: &[u8]) -> Result<Crop, ImageError> {
 
 /// Draws a smooth image with a different colour in every corner.
 fn draw_gradient(width: u32, height: u32) -> RgbImage {
-    let level = |at: u32, of: u32| u8::try_from(at * 255 / of).unwrap();
+    let level = |position: u32, length: u32| u8::try_from(position * 255 / length).unwrap();
     RgbImage::from_fn(width, height, |x, y| {
         Rgb([level(x, width), level(y, height), level(x + y, width + height)])
     })
@@ -36,7 +36,7 @@ fn crop_is_the_centre_of_the_resized_image() {
     // An image of 600 x 400 is resized to 384 x 256. The crop begins at (80, 16) of the resized image.
     assert_eq!(crop_span(600, 400, GEOMETRY), (125.0, 350.0));
     assert_eq!(crop_span(400, 400, GEOMETRY), (25.0, 350.0));
-    // The longer side is 401 * 256 / 400 = 256.64 after the resize, which is truncated to 256.
+    // The longer side is 401 * 256 / 400 = 256.64 after the resize, rounded down to 256.
     assert_eq!(crop_span(401, 400, GEOMETRY), (16.0 * 401.0 / 256.0, 224.0 * 401.0 / 256.0));
 }
 
@@ -55,20 +55,20 @@ fn image_of_the_resized_size_is_cropped_without_change() {
 }
 
 #[test]
-fn images_of_extreme_proportions_become_a_crop() {
+fn image_of_extreme_proportions_becomes_a_whole_crop() {
     for (width, height) in [(1, 1), (1, 60_000), (60_000, 1), (3, 5), (224, 224), (5000, 17)] {
         let crop = decode_crop(&encode_png(&draw_gradient(width, height).into())).unwrap();
         assert_eq!(crop.rgb().len(), 224 * 224 * 3, "{width} x {height}");
     }
 }
 
-/// Computes the value at `at` of a row that is resized to `resized` values.
+/// Resizes a row of `length` values to `resized` values, and returns the value at `index` of the result.
 ///
 /// The computation is the reference's definition of the triangle filter, in floating point.
-fn apply_triangle_filter(row: impl Fn(u32) -> f64, length: u32, resized: u32, at: u32) -> f64 {
+fn apply_triangle_filter(row: impl Fn(u32) -> f64, length: u32, resized: u32, index: u32) -> f64 {
     let scale = f64::from(length) / f64::from(resized);
     let radius = scale.max(1.0);
-    let centre = (f64::from(at) + 0.5) * scale;
+    let centre = (f64::from(index) + 0.5) * scale;
     let weight = |x: u32| (1.0 - ((f64::from(x) + 0.5 - centre) / radius).abs()).max(0.0);
     let sum: f64 = (0..length).map(weight).sum();
     (0..length).map(|x| weight(x) * row(x)).sum::<f64>() / sum
@@ -82,9 +82,11 @@ fn resize_equals_the_reference_filter() {
     let crop = decode_crop(&encode_png(&picture.clone().into())).unwrap();
     // The image is resized to 286 x 256, so the crop begins at (31, 16) of the resized image.
     let columns: Vec<Vec<f64>> = (0..224)
-        .map(|at| {
+        .map(|crop_x| {
             let level = |x, y| f64::from(picture.get_pixel(x, y).0[0]);
-            (0..height).map(|y| apply_triangle_filter(|x| level(x, y), width, 286, at + 31).round()).collect()
+            (0..height)
+                .map(|y| apply_triangle_filter(|x| level(x, y), width, 286, crop_x + 31).round())
+                .collect()
         })
         .collect();
     let mut worst = 0.0_f64;
@@ -99,15 +101,15 @@ fn resize_equals_the_reference_filter() {
 }
 
 #[test]
-fn samples_become_their_reference_crops() {
+fn crops_of_the_sample_images_match_the_reference_crops() {
     for name in ["chelsea", "coffee", "rocket"] {
         let read = |file: String| {
             std::fs::read(format!("{}/../samples/{file}", env!("CARGO_MANIFEST_DIR"))).unwrap()
         };
         let crop = decode_crop(&read(format!("{name}.jpg"))).unwrap();
         let reference = image::load_from_memory(&read(format!("{name}_224.png"))).unwrap().into_rgb8();
-        // The reference crops were made from the images before their JPEG compression, which changes up
-        // to 4 levels on average. A wrong geometry changes 14 and more.
+        // The reference crops were made from the images before their JPEG compression. The compression
+        // changes a value by up to 4 levels on average. A wrong geometry changes a value by 14 or more.
         let sum: u32 =
             crop.rgb().iter().zip(reference.as_raw()).map(|(a, b)| u32::from(a.abs_diff(*b))).sum();
         let average = f64::from(sum) / f64::from(224 * 224 * 3);
@@ -148,7 +150,7 @@ fn jpeg_with_exif(picture: &DynamicImage, orientation: u8) -> Vec<u8> {
 }
 
 #[test]
-fn every_exif_orientation_is_turned_upright() {
+fn image_of_every_exif_orientation_is_turned_upright() {
     let upright = DynamicImage::from(draw_gradient(320, 256));
     let expected = decode_crop(&jpeg_with_exif(&upright, 1)).unwrap();
     let stored: [(u8, DynamicImage); 7] = [
@@ -173,7 +175,7 @@ fn every_exif_orientation_is_turned_upright() {
 }
 
 #[test]
-fn too_many_pixels_are_refused_by_the_header_alone() {
+fn image_with_too_many_pixels_is_refused_before_decoding() {
     // The file has only a signature and an IHDR, so there are no pixels to decode.
     let mut header = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR".to_vec();
     header.extend([0, 0, 0x4e, 0x20, 0, 0, 0x4e, 0x20, 8, 2, 0, 0, 0]);
@@ -186,7 +188,7 @@ fn too_many_pixels_are_refused_by_the_header_alone() {
 }
 
 #[test]
-fn non_images_and_unsupported_formats_are_different_errors() {
+fn corrupt_image_and_unsupported_format_are_different_errors() {
     let not_an_image = |bytes: &[u8]| matches!(decode_crop(bytes), Err(ImageError::NotAnImage(_)));
     assert!(not_an_image(b""));
     assert!(not_an_image(b"hello"));
@@ -216,7 +218,7 @@ fn truncated_jpeg_is_refused_and_malformed_segments_are_tolerated() {
 }
 
 #[test]
-fn crop_of_the_wrong_length_is_none() {
+fn crop_is_none_if_the_number_of_bytes_is_wrong() {
     assert!(Crop::new(vec![0; 12], 2).is_some());
     assert!(Crop::new(vec![0; 11], 2).is_none());
     assert!(Crop::new(vec![0; 12], u32::MAX).is_none());

@@ -1,4 +1,4 @@
-//! The route `POST /classify`. A request has the path of an image in the bucket, or the image itself.
+//! The route `POST /classify`. A request contains the path of an image in the bucket, or the image itself.
 
 use axum::{
     Json,
@@ -41,45 +41,46 @@ pub(super) enum InvalidRequest {
     Threshold,
 }
 
-/// Options of the class list. Members of the JSON body take precedence over the query.
+/// Options for the list of classes in the response. Members of the JSON body take precedence over the query.
 #[derive(Clone, Copy, Debug, Default, Deserialize)]
 pub(super) struct Options {
     top_k: Option<usize>,
     threshold: Option<f32>,
 }
 
-/// The JSON body of a request for a stored image.
+/// The JSON body of a request for an image in the bucket.
 #[derive(Deserialize)]
-struct StoredImage {
+struct ClassifyRequest {
     gcs_path: String,
     #[serde(flatten)]
     options: Options,
 }
 
-/// The response, which has the prediction's members.
+/// The JSON body of the response: the members of the prediction, and `duplicate`.
 #[derive(Debug, Serialize)]
-pub(super) struct Reply {
+pub(super) struct ClassifyResponse {
     #[serde(flatten)]
     prediction: Prediction,
     /// True if the prediction comes from a record that was stored earlier.
     duplicate: bool,
 }
 
-/// The image to classify.
+/// The image to classify: its path in the bucket, or the bytes in the body of the request.
 enum ImageSource {
     Stored(GcsPath),
     Body(Bytes),
 }
 
-pub(super) async fn classify(
+/// Classifies the image of a request and builds the response.
+pub(super) async fn handle_classify(
     State(service): State<SharedService>,
     query: Result<Query<Options>, QueryRejection>,
     headers: HeaderMap,
     body: Bytes,
-) -> Result<Json<Reply>, Problem> {
-    service.admit()?;
+) -> Result<Json<ClassifyResponse>, Problem> {
+    service.check_ready()?;
     let Query(query) = query.map_err(|error| InvalidRequest::Query(error.body_text()))?;
-    let (source, options) = read_request(&headers, body).await?;
+    let (source, options) = parse_request(&headers, body).await?;
     let top_k = options.top_k.or(query.top_k).unwrap_or_else(|| service.settings.top_k.get());
     let threshold = options.threshold.or(query.threshold).unwrap_or(0.0);
     check_options(top_k, threshold)?;
@@ -89,7 +90,7 @@ pub(super) async fn classify(
         ImageSource::Body(image) => service.classify_bytes(image, top_k).await?,
     };
     tracing::info!(label = prediction.label, confidence = prediction.confidence, duplicate, "classified");
-    Ok(Json(Reply { prediction: labels::shorten(prediction, top_k, threshold), duplicate }))
+    Ok(Json(ClassifyResponse { prediction: labels::shorten(prediction, top_k, threshold), duplicate }))
 }
 
 fn check_options(top_k: usize, threshold: f32) -> Result<(), InvalidRequest> {
@@ -102,10 +103,10 @@ fn check_options(top_k: usize, threshold: f32) -> Result<(), InvalidRequest> {
     Ok(())
 }
 
-/// Reads a request in the format of its content type.
-async fn read_request(headers: &HeaderMap, body: Bytes) -> Result<(ImageSource, Options), Problem> {
+/// Parses a request in the format that its content type names.
+async fn parse_request(headers: &HeaderMap, body: Bytes) -> Result<(ImageSource, Options), Problem> {
     let image = match media_type_of(headers).as_str() {
-        "application/json" => return read_json(&body),
+        "application/json" => return parse_json(&body),
         "multipart/form-data" => read_multipart(headers, body).await?,
         "application/octet-stream" => body,
         image if image.starts_with("image/") => body,
@@ -114,17 +115,15 @@ async fn read_request(headers: &HeaderMap, body: Bytes) -> Result<(ImageSource, 
     Ok((ImageSource::Body(image), Options::default()))
 }
 
-fn read_json(body: &[u8]) -> Result<(ImageSource, Options), Problem> {
-    let request: StoredImage = serde_json::from_slice(body).map_err(InvalidRequest::Json)?;
+fn parse_json(body: &[u8]) -> Result<(ImageSource, Options), Problem> {
+    let request: ClassifyRequest = serde_json::from_slice(body).map_err(InvalidRequest::Json)?;
     let path = request.gcs_path.parse().map_err(|_| ClassifyError::BadPath)?;
     Ok((ImageSource::Stored(path), request.options))
 }
 
 /// Reads the field `file` of a multipart body.
 ///
-/// The body must have exactly one field of this name.
-///
-/// Other fields are ignored.
+/// The body must have exactly one field of this name. Other fields are ignored.
 async fn read_multipart(headers: &HeaderMap, body: Bytes) -> Result<Bytes, InvalidRequest> {
     let mut request = Request::new(Body::from(body));
     *request.headers_mut() = headers.clone();

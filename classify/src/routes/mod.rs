@@ -31,13 +31,13 @@ pub(crate) fn router(
         request_timeout: service.settings.request_timeout,
     };
     let pubsub = match push_guard {
-        Some(guard) => post(pubsub::pubsub).layer(middleware::from_fn_with_state(guard, guard_pushes)),
-        None => post(pubsub::pubsub),
+        Some(guard) => post(pubsub::handle_push).layer(middleware::from_fn_with_state(guard, guard_pushes)),
+        None => post(pubsub::handle_push),
     };
     let health = health_routes(service.readiness.clone());
     let routes = Router::new()
         .route("/", get(index))
-        .route("/classify", post(classify::classify))
+        .route("/classify", post(classify::handle_classify))
         .with_state(service)
         .merge(Router::new().route("/pubsub", pubsub).with_state(announcements))
         .merge(health)
@@ -45,7 +45,7 @@ pub(crate) fn router(
     with_middleware(routes, "classify", &limits)
 }
 
-/// Handles `GET /`. The response has the model, the backend and the routes of this service.
+/// Handles `GET /`. The response contains the model, the backend and the routes of this service.
 async fn index(State(service): State<SharedService>) -> Json<Value> {
     Json(json!({
         "service": "classify",

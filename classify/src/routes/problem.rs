@@ -1,4 +1,4 @@
-//! Converts errors to problems, each with its status, kind and detail.
+//! Converts errors to problems, which are error responses with a status, a kind and a detail.
 
 use std::time::Duration;
 
@@ -8,9 +8,9 @@ use platform::http::Problem;
 use super::classify::InvalidRequest;
 use crate::{engine::EngineError, error::ClassifyError, pixels::ImageError};
 
-/// Retry-After of a busy service. The queue of a busy service moves within a second.
+/// Retry-After for short failures, such as a full queue. A queue moves within a second.
 const RETRY_SOON: Duration = Duration::from_secs(1);
-/// Retry-After while the bucket, the results topic or this instance is unavailable.
+/// Retry-After for long failures, such as an unreachable bucket or a lost engine.
 const RETRY_LATER: Duration = Duration::from_secs(5);
 
 impl From<ClassifyError> for Problem {
@@ -123,8 +123,8 @@ mod tests {
 
     /// Returns every error with its expected problem and outcome.
     ///
-    /// Each entry has the error, its status, its kind, its Retry-After in seconds, and the outcome of its
-    /// event.
+    /// Each entry consists of the error, the status, kind and Retry-After (in seconds) of its problem, and
+    /// the outcome of an event that fails with the error.
     fn classify_errors() -> Vec<(ClassifyError, u16, &'static str, Option<u64>, Outcome)> {
         use ClassifyError as E;
         use Outcome as O;
@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn exactly_refused_events_have_a_status_that_brings_them_back() {
+    fn event_is_refused_exactly_if_its_status_causes_redelivery() {
         for (error, status, ..) in classify_errors() {
             let is_refused = !Outcome::of_classify_error(&error).handling().is_acknowledged();
             assert_eq!(is_refused, status == 429 || status >= 500, "{error:?}");

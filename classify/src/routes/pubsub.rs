@@ -39,8 +39,8 @@ struct NotClassified {
     gcs_path: Option<String>,
 }
 
-/// Responds with 200 to an acknowledged event, and with a problem to a refused event.
-pub(super) async fn pubsub(
+/// Handles a pushed event. The response is 200 if the event is acknowledged, and a problem if it is refused.
+pub(super) async fn handle_push(
     State(announcements): State<Arc<AnnouncementHandler>>,
     headers: HeaderMap,
     body: Bytes,

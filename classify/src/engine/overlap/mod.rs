@@ -1,4 +1,4 @@
-//! Feeds an engine on a GPU so that the GPU never waits between two batches.
+//! Submits batches to an engine on a GPU so that the GPU never waits between two batches.
 //!
 //! The next batch is submitted before the logits of the current batch are read, so that the pixels of the
 //! next batch are uploaded while the GPU computes. A request that arrives while the GPU is idle is submitted
@@ -15,13 +15,13 @@ use super::{
         ThreadContext, catch_failure, describe_panic, fail_callers, fill_batch, reply_to_callers, split_batch,
     },
     infer::{Infer, PendingLogits},
-    queue::{EngineError, Job, Reply},
+    queue::{EngineError, Job, ReplySender},
 };
 
 /// A batch that was submitted to the GPU.
 struct SubmittedBatch {
     logits: PendingLogits,
-    replies: Vec<Reply>,
+    replies: Vec<ReplySender>,
     begin: Instant,
 }
 
@@ -36,7 +36,7 @@ pub(super) async fn run(engine: &mut dyn Infer, context: &ThreadContext<'_>) {
 /// Feeds `engine` until the queue is closed and empty.
 ///
 /// # Errors
-/// Returns the reason when a batch failed, so that the engine is lost.
+/// Returns the reason when a batch failed. The engine is then lost.
 async fn feed(engine: &mut dyn Infer, context: &ThreadContext<'_>) -> Result<(), String> {
     let mut running_batch: Option<SubmittedBatch> = None;
     loop {
@@ -49,8 +49,9 @@ async fn feed(engine: &mut dyn Infer, context: &ThreadContext<'_>) -> Result<(),
                 Err(_) => return Ok(()),
             },
             Some(batch) => {
-                let early_size = batch.replies.len().min(context.max_batch);
-                while early_logits.is_none() && received.len() < early_size {
+                // Number of received jobs at which the next batch is submitted early.
+                let early_batch_size = batch.replies.len().min(context.max_batch);
+                while early_logits.is_none() && received.len() < early_batch_size {
                     tokio::select! {
                         biased;
                         logits = wait_for_logits(&mut batch.logits) => early_logits = Some(logits),
@@ -84,7 +85,7 @@ async fn feed(engine: &mut dyn Infer, context: &ThreadContext<'_>) -> Result<(),
 
 /// Submits a batch to the GPU.
 ///
-/// The batch's timeout begins now if the GPU is idle, else when the GPU has finished the running batch.
+/// The batch's timeout begins now if the GPU is idle, or else when the GPU has finished the running batch.
 ///
 /// # Errors
 /// Returns the reason when the engine refuses the batch. The callers have then received the error.
@@ -107,7 +108,7 @@ fn submit(
 
 /// Waits for the logits of a batch.
 ///
-/// This function is cancel safe, because a later call continues the wait.
+/// This function is cancel safe. After it is cancelled, a later call continues to wait for the same logits.
 async fn wait_for_logits(logits: &mut PendingLogits) -> Result<Vec<Vec<f32>>, String> {
     match AssertUnwindSafe(logits).catch_unwind().await {
         Ok(logits) => logits.map_err(|error| error.0.to_string()),

@@ -28,10 +28,11 @@ struct FakeGpu {
 
 /// A batch that was submitted and has not finished yet.
 struct Batch {
-    images: usize,
-    done: oneshot::Sender<Verdict>,
+    image_count: usize,
+    verdict_sender: oneshot::Sender<Verdict>,
 }
 
+/// Result of a batch, which the test chooses.
 enum Verdict {
     Answer,
     Fail,
@@ -44,12 +45,14 @@ impl Infer for FakeGpu {
     }
 
     fn submit(&mut self, batch: &[Crop]) -> Result<PendingLogits, InferError> {
-        let (done, verdict) = oneshot::channel();
-        let images = batch.len();
-        self.submitted.send(Batch { images, done }).map_err(|_| InferError("the device is gone".into()))?;
+        let (verdict_sender, verdict) = oneshot::channel();
+        let image_count = batch.len();
+        self.submitted
+            .send(Batch { image_count, verdict_sender })
+            .map_err(|_| InferError("the device is gone".into()))?;
         Ok(Box::pin(async move {
             match verdict.await {
-                Ok(Verdict::Answer) => Ok(vec![vec![0.0; CLASSES]; images]),
+                Ok(Verdict::Answer) => Ok(vec![vec![0.0; CLASSES]; image_count]),
                 Ok(Verdict::Fail) => Err(InferError("out of memory".into())),
                 Ok(Verdict::Panic) => panic!("validation error"),
                 Err(_) => std::future::pending().await,
@@ -66,20 +69,21 @@ impl Infer for FakeGpu {
     }
 }
 
+/// A queue with one [`FakeGpu`], and the channel of the batches that the GPU has received.
 struct Rig {
     queue: InferenceQueue,
-    running: RunningEngines,
+    running_engines: RunningEngines,
     submitted: std_mpsc::Receiver<Batch>,
 }
 
 impl Rig {
     async fn new(max_batch: usize, batch_timeout: Duration) -> Self {
-        let some = |n| NonZeroUsize::new(n).unwrap();
-        let (queue, starter) = inference_queue(some(16), some(max_batch), "fake");
+        let non_zero = |n| NonZeroUsize::new(n).unwrap();
+        let (queue, starter) = inference_queue(non_zero(16), non_zero(max_batch), "fake");
         let (sender, submitted) = std_mpsc::channel();
         let starter = starter.with_batch_timeout(batch_timeout);
-        let running = starter.start(vec![Box::new(FakeGpu { submitted: sender })]).await.unwrap();
-        Self { queue, running, submitted }
+        let running_engines = starter.start(vec![Box::new(FakeGpu { submitted: sender })]).await.unwrap();
+        Self { queue, running_engines, submitted }
     }
 
     /// Waits for the batch that is submitted next.
@@ -88,7 +92,7 @@ impl Rig {
     }
 
     /// Starts `count` requests. Their crops are in the queue when this function returns.
-    fn requests(&self, count: usize) -> Vec<Request> {
+    fn start_requests(&self, count: usize) -> Vec<Request> {
         let request = |_| {
             let queue = self.queue.clone();
             let mut request = async move { queue.infer(Crop::black(GEOMETRY.crop)).await }.boxed();
@@ -104,7 +108,7 @@ impl Rig {
 
 type Request = BoxFuture<'static, Result<Vec<f32>, EngineError>>;
 
-async fn all_answered(requests: Vec<Request>) -> bool {
+async fn all_succeed(requests: Vec<Request>) -> bool {
     join_all(requests).await.iter().all(Result::is_ok)
 }
 
@@ -113,60 +117,63 @@ const LONG_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// Finishes `batch` and returns its number of images.
 fn answer(batch: Batch) -> usize {
-    batch.done.send(Verdict::Answer).ok().unwrap();
-    batch.images
+    batch.verdict_sender.send(Verdict::Answer).ok().unwrap();
+    batch.image_count
 }
 
 #[tokio::test]
 async fn next_batch_is_submitted_before_the_first_has_finished() {
     let rig = Rig::new(4, LONG_TIMEOUT).await;
-    let mut requests = rig.requests(1);
+    let mut requests = rig.start_requests(1);
     let first = rig.next_batch();
-    assert_eq!(first.images, 1, "a lone request does not wait");
-    requests.extend(rig.requests(1));
+    assert_eq!(first.image_count, 1, "a lone request does not wait");
+    requests.extend(rig.start_requests(1));
     let second = rig.next_batch();
-    assert_eq!(second.images, 1, "the second batch waits for as many requests as the first batch has images");
-    requests.extend(rig.requests(6));
+    assert_eq!(
+        second.image_count, 1,
+        "the second batch waits for as many requests as the first batch has images"
+    );
+    requests.extend(rig.start_requests(6));
     assert!(rig.submitted.try_recv().is_err(), "at most two batches are submitted at once");
     answer(first);
     let third = rig.next_batch();
-    assert_eq!(third.images, 4, "a full batch runs");
+    assert_eq!(third.image_count, 4, "a full batch runs");
     answer(second);
     assert_eq!(answer(third) + answer(rig.next_batch()), 6);
-    assert!(all_answered(requests).await);
+    assert!(all_succeed(requests).await);
 }
 
 #[tokio::test]
 async fn small_batch_waits_until_the_running_batch_has_finished() {
     let rig = Rig::new(4, LONG_TIMEOUT).await;
-    let mut requests = rig.requests(1);
+    let mut requests = rig.start_requests(1);
     let first = rig.next_batch();
-    requests.extend(rig.requests(1));
+    requests.extend(rig.start_requests(1));
     let second = rig.next_batch();
-    requests.extend(rig.requests(4));
+    requests.extend(rig.start_requests(4));
     answer(first);
     let large = rig.next_batch();
-    assert_eq!(large.images, 4);
+    assert_eq!(large.image_count, 4);
     answer(second);
-    requests.extend(rig.requests(1));
+    requests.extend(rig.start_requests(1));
     assert!(
         rig.submitted.recv_timeout(Duration::from_millis(50)).is_err(),
         "the request waits for the running batch"
     );
     answer(large);
     assert_eq!(answer(rig.next_batch()), 1, "the request runs as soon as the GPU is idle");
-    assert!(all_answered(requests).await);
+    assert!(all_succeed(requests).await);
 }
 
 #[tokio::test]
-async fn engine_is_lost_for_every_caller_if_a_batch_fails() {
+async fn every_caller_gets_an_error_if_a_batch_fails() {
     for (verdict, reason) in
         [(Verdict::Fail, "out of memory"), (Verdict::Panic, "panicked: validation error")]
     {
         let rig = Rig::new(1, LONG_TIMEOUT).await;
-        let requests = rig.requests(3);
+        let requests = rig.start_requests(3);
         let first = rig.next_batch();
-        first.done.send(verdict).ok().unwrap();
+        first.verdict_sender.send(verdict).ok().unwrap();
         for answer in join_all(requests).await {
             let error = answer.unwrap_err();
             assert!(matches!(error, EngineError::Lost(_) | EngineError::Failed(_)), "{error}");
@@ -174,7 +181,7 @@ async fn engine_is_lost_for_every_caller_if_a_batch_fails() {
         assert_eq!(rig.queue.wait_until_lost().await, reason);
         let late = rig.queue.infer(Crop::black(GEOMETRY.crop)).await;
         assert_eq!(late, Err(EngineError::Lost(reason.to_owned())));
-        rig.running.wait_until_ended().await;
+        rig.running_engines.wait_until_ended().await;
     }
 }
 
@@ -191,7 +198,7 @@ async fn engine_is_lost_if_its_gpu_refuses_a_batch() {
 #[tokio::test]
 async fn engine_is_lost_if_its_gpu_hangs() {
     let rig = Rig::new(1, Duration::from_millis(50)).await;
-    let requests = rig.requests(2);
+    let requests = rig.start_requests(2);
     let unfinished = rig.next_batch();
     for answer in join_all(requests).await {
         assert!(matches!(answer, Err(EngineError::Lost(_))));
@@ -205,9 +212,9 @@ async fn engine_is_not_lost_while_its_gpu_is_idle() {
     let rig = Rig::new(1, Duration::from_millis(20)).await;
     let begin = Instant::now();
     while begin.elapsed() < Duration::from_millis(200) {
-        let request = rig.requests(1);
+        let request = rig.start_requests(1);
         answer(rig.next_batch());
-        assert!(all_answered(request).await);
+        assert!(all_succeed(request).await);
     }
     let result = tokio::time::timeout(Duration::from_millis(100), rig.queue.wait_until_lost()).await;
     assert!(result.is_err(), "{result:?}");
@@ -216,14 +223,14 @@ async fn engine_is_not_lost_while_its_gpu_is_idle() {
 #[tokio::test]
 async fn closed_queue_finishes_its_crops_and_refuses_new_ones() {
     let rig = Rig::new(2, LONG_TIMEOUT).await;
-    let requests = rig.requests(5);
+    let requests = rig.start_requests(5);
     let first = rig.next_batch();
     rig.queue.close();
     assert_eq!(rig.queue.infer(Crop::black(GEOMETRY.crop)).await, Err(EngineError::Closed));
-    let mut done = answer(first);
-    while done < 5 {
-        done += answer(rig.next_batch());
+    let mut answered_count = answer(first);
+    while answered_count < 5 {
+        answered_count += answer(rig.next_batch());
     }
-    assert!(all_answered(requests).await);
-    rig.running.wait_until_ended().await;
+    assert!(all_succeed(requests).await);
+    rig.running_engines.wait_until_ended().await;
 }

@@ -1,4 +1,4 @@
-//! The facts about the compiled-in model that other modules need.
+//! The constants of the compiled-in model: its input size, its classes and the geometry of its crop.
 
 use crate::pixels::Geometry;
 
@@ -14,13 +14,13 @@ pub const CROP: usize = spec::INPUT[1];
 /// Number of classes, which is the number of network outputs per image.
 pub const CLASSES: usize = spec::LABELS.len();
 /// Resize and crop that turn an image into the network's input.
-#[expect(clippy::cast_possible_truncation, reason = "checked at build time by the assertion below")]
+#[expect(clippy::cast_possible_truncation, reason = "the assertion below limits `CROP`")]
 pub const GEOMETRY: Geometry = Geometry { resize: spec::RESIZE, crop: CROP as u32 };
 
 /// Number of colour channels of the input: red, green and blue.
 pub(super) const CHANNELS: usize = spec::INPUT[0];
-/// Number of input values per channel.
-pub(super) const PLANE: usize = CROP * CROP;
+/// Number of pixels of the network's input.
+pub(super) const CROP_PIXELS: usize = CROP * CROP;
 
 const _: () =
     assert!(CHANNELS == 3 && spec::INPUT[2] == CROP && CROP < 65_536 && CROP as u64 <= spec::RESIZE as u64);
