@@ -26,7 +26,7 @@ const TOLERANCE: f32 = 1e-3;
 /// SHA-256 of the ONNX file whose expected logits are in the folder beside the repository.
 const SHARED_MODEL_SHA256: &str = "b8d39907f46818f36dc66846d829dc119d9c3fbb480ef01743332c9f1d20bc11";
 
-fn repository() -> PathBuf {
+fn repository_root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
@@ -35,7 +35,7 @@ fn repository() -> PathBuf {
 /// # Errors
 /// Returns the reason for the skip if the folder does not exist or belongs to another model.
 fn find_shared_model() -> Result<PathBuf, String> {
-    let folder = repository().join("../shared/models/mobilenetv2");
+    let folder = repository_root().join("../shared/models/mobilenetv2");
     if !folder.is_dir() {
         Err(format!("there is no {}", folder.display()))
     } else if spec::ONNX_SHA256 != SHARED_MODEL_SHA256 {
@@ -83,7 +83,7 @@ fn read_samples(reference: &Path) -> Vec<(Crop, Vec<f32>)> {
     let samples: Vec<_> = images
         .iter()
         .filter_map(|(file, expected)| {
-            let picture = fs::read(repository().join("samples").join(file)).ok()?;
+            let picture = fs::read(repository_root().join("samples").join(file)).ok()?;
             let rgb = image::load_from_memory(&picture).unwrap().into_rgb8().into_raw();
             let logits: Vec<f32> = serde_json::from_value(expected["logits"].clone()).unwrap();
             Some((Crop::new(rgb, GEOMETRY.crop).unwrap(), logits))
@@ -117,7 +117,7 @@ fn check_samples(reference: &Path) -> Vec<String> {
 
 #[test]
 fn logits_of_samples_equal_the_reference_in_the_models_folder() {
-    let reference = repository().join("models").join(spec::NAME).join("reference_samples.json");
+    let reference = repository_root().join("models").join(spec::NAME).join("reference_samples.json");
     // Only EfficientNet-Lite0 is in the repository with its reference. The build downloads other models.
     if !reference.exists() && spec::NAME != "efficientnet-lite0" {
         println!("SKIPPED: there is no {}", reference.display());
@@ -135,14 +135,14 @@ fn logits_of_samples_equal_the_reference_beside_the_repository() {
 }
 
 #[test]
-fn kernels_of_every_isa_give_the_logits_of_the_plain_backend() {
+fn kernels_of_every_instruction_set_give_the_logits_of_the_plain_backend() {
     let (fused, plain): (Vec<Backend>, Vec<Backend>) =
         Backend::all().iter().partition(|backend| backend.kernel_isa(None).is_some());
     let (Some(&fused), Some(&plain)) = (fused.first(), plain.first()) else {
         println!("SKIPPED: only one kind of backend is compiled in");
         return;
     };
-    let photo = fs::read(repository().join("samples/coffee.jpg")).unwrap();
+    let photo = fs::read(repository_root().join("samples/coffee.jpg")).unwrap();
     let side = GEOMETRY.crop;
     let rgb = image::load_from_memory(&photo).unwrap().crop_imm(40, 20, side, side).into_rgb8().into_raw();
     let crops = [Crop::new(rgb, side).unwrap()];

@@ -1,8 +1,8 @@
 //! Tests of the service on a GPU.
 //!
-//! With `CLASSIFY_ALLOW_SOFTWARE_GPU=1`, the tests accept a software GPU, such as Mesa's lavapipe, and fail if
-//! there is no GPU. Without the variable, a test that finds no GPU passes and prints a line that begins with
-//! `SKIPPED`.
+//! With `CLASSIFY_ALLOW_SOFTWARE_GPU=1`, the tests accept a software GPU, such as Mesa's lavapipe, and fail
+//! if there is no GPU. Without the variable, a test that finds no GPU passes and prints a line that begins
+//! with `SKIPPED`.
 
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "test helpers may panic and print")]
 
@@ -53,7 +53,7 @@ fn settings_for(when: GpuUse, allow_software: bool) -> Settings {
     Settings { gpu: GpuSettings { when, allow_software, ..GpuSettings::default() }, ..Settings::default() }
 }
 
-fn repository() -> PathBuf {
+fn repository_root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
@@ -72,7 +72,7 @@ fn open_any_gpu_with_f16() -> Option<(Backend, Adapter)> {
 
 /// Returns `count` different crops of a photo.
 fn cut_crops(count: u32) -> Vec<Crop> {
-    let photo = image::open(repository().join("samples/coffee.jpg")).unwrap();
+    let photo = image::open(repository_root().join("samples/coffee.jpg")).unwrap();
     let side = GEOMETRY.crop;
     let crop = |offset| photo.crop_imm(offset * 7, offset * 3, side, side).into_rgb8().into_raw();
     (0..count).map(|offset| Crop::new(crop(offset), side).unwrap()).collect()
@@ -145,7 +145,7 @@ async fn photo_is_classified_over_http() {
     assert_eq!(ready["adapter"]["name"], adapter.name);
     assert_eq!(ready["precision"], "f32");
 
-    let photo = std::fs::read(repository().join("samples/coffee.jpg")).unwrap();
+    let photo = std::fs::read(repository_root().join("samples/coffee.jpg")).unwrap();
     let client = reqwest::Client::new();
     let send = || async {
         let request = client.post(format!("http://{address}/classify")).header("content-type", "image/jpeg");
@@ -153,9 +153,9 @@ async fn photo_is_classified_over_http() {
         assert_eq!(response.status(), 200);
         response.json::<Value>().await.unwrap()
     };
-    for answer in futures_util::future::join_all((0..5).map(|_| send())).await {
-        assert_eq!(answer["label"], "espresso", "{answer}");
-        assert_eq!(answer["backend"], backend.name());
+    for prediction in futures_util::future::join_all((0..5).map(|_| send())).await {
+        assert_eq!(prediction["label"], "espresso", "{prediction}");
+        assert_eq!(prediction["backend"], backend.name());
     }
     stop.cancel();
     running.await.unwrap().unwrap();

@@ -7,7 +7,7 @@ use platform::topic::push::Delivery;
 use reqwest::RequestBuilder;
 use serde_json::{Value, json};
 
-use crate::rig::{Rig, TestBucket, build_notification, build_resource, encode_png, read_answer};
+use crate::rig::{Rig, TestBucket, build_notification, build_resource, encode_png, read_json};
 
 const FINALIZED: &str = "google.cloud.storage.object.v1.finalized";
 const MESSAGE_PUBLISHED: &str = "google.cloud.pubsub.topic.v1.messagePublished";
@@ -87,7 +87,7 @@ async fn image_is_classified_for_every_form_of_announcement() {
         let name = format!("photos/{index}.png");
         rig.store(&name, encode_png()).await;
         let (form, request) = announce_in_every_form(&rig, &name, 1).swap_remove(index);
-        let (status, body) = read_answer(request.send().await).await;
+        let (status, body) = read_json(request.send().await).await;
         assert_eq!((status, &body["status"]), (200, &json!("ok")), "{form}: {body}");
         assert_eq!(body["gcs_path"], format!("gs://local/{name}"), "{form}");
         let record = rig.stored(&format!("{name}.1.prediction.json")).await;
@@ -108,7 +108,7 @@ async fn image_announced_in_every_form_is_classified_once() {
         let before = rig.classified_count();
         let mut statuses = Vec::new();
         for (_, request) in announce_in_every_form(&rig, name, 1) {
-            statuses.push(read_answer(request.send().await).await.1["status"].clone());
+            statuses.push(read_json(request.send().await).await.1["status"].clone());
         }
         let (first, rest) = statuses.split_first().unwrap();
         assert!(first == "ok" && rest.iter().all(|status| status == "duplicate"), "{statuses:?}");
@@ -137,7 +137,7 @@ async fn announcements_of_the_predictions_of_this_service_are_ignored() {
         for name in new_names {
             let is_prediction = !images.contains(&name.as_str());
             for (form, request) in announce_in_every_form(&rig, &name, 1) {
-                let (status, body) = read_answer(request.send().await).await;
+                let (status, body) = read_json(request.send().await).await;
                 assert_eq!(status, 200, "{name}, {form}: {body}");
                 assert_eq!(body["status"] == "ignored", is_prediction, "{name}, {form}: {body}");
                 assert_eq!(body["reason"] == "our_prediction", is_prediction, "{name}, {form}: {body}");
@@ -153,7 +153,7 @@ async fn announcements_of_the_predictions_of_this_service_are_ignored() {
 #[tokio::test]
 async fn each_version_of_an_object_gets_its_own_prediction() {
     let rig = start_rig().await;
-    let status = async |request: RequestBuilder| read_answer(request.send().await).await.1["status"].clone();
+    let status = async |request: RequestBuilder| read_json(request.send().await).await.1["status"].clone();
     rig.store("cat.png", encode_png()).await;
     assert_eq!(status(rig.push_notification("cat.png", 1)).await, "ok");
     assert_eq!(rig.bucket.replace("cat.png", encode_png()), 2);
@@ -164,7 +164,7 @@ async fn each_version_of_an_object_gets_its_own_prediction() {
     assert_eq!(status(rig.push_event("cat.png")).await, "duplicate");
     assert_eq!(status(rig.push_notification("cat.png", 9)).await, "duplicate");
     let request = rig.post("/classify").json(&json!({"gcs_path": "gs://local/cat.png"}));
-    assert_eq!(read_answer(request.send().await).await.1["duplicate"], true);
+    assert_eq!(read_json(request.send().await).await.1["duplicate"], true);
     assert_eq!(rig.classified_count(), 2);
     let names = ["cat.png", "cat.png.1.prediction.json", "cat.png.2.prediction.json"];
     assert_eq!(rig.bucket.names(), names);
@@ -172,7 +172,7 @@ async fn each_version_of_an_object_gets_its_own_prediction() {
     // `POST /classify` with a path also treats a new version as a new image.
     assert_eq!(rig.bucket.replace("cat.png", encode_png()), 3);
     let request = rig.post("/classify").json(&json!({"gcs_path": "gs://local/cat.png"}));
-    assert_eq!(read_answer(request.send().await).await.1["duplicate"], false);
+    assert_eq!(read_json(request.send().await).await.1["duplicate"], false);
     assert!(rig.stored("cat.png.3.prediction.json").await.is_some());
 }
 
@@ -182,7 +182,7 @@ async fn prefix_filters_notifications_of_the_bucket_but_not_messages() {
     let rig = Rig::espresso_on(TestBucket::with_generations(), settings).await;
     for name in ["photos/cat.png", "photos.png", "other/photos/cat.png"] {
         rig.store(name, encode_png()).await;
-        let (_, body) = read_answer(rig.push_notification(name, 1).send().await).await;
+        let (_, body) = read_json(rig.push_notification(name, 1).send().await).await;
         if name == "photos/cat.png" {
             assert_eq!(body["status"], "ok", "{body}");
         } else {
@@ -191,7 +191,7 @@ async fn prefix_filters_notifications_of_the_bucket_but_not_messages() {
                 (&json!("ignored"), &json!("other_prefix")),
                 "{body}"
             );
-            let (_, body) = read_answer(rig.push_event(name).send().await).await;
+            let (_, body) = read_json(rig.push_event(name).send().await).await;
             assert_eq!(body["status"], "ok", "the prefix does not apply to messages: {body}");
         }
     }
@@ -225,7 +225,7 @@ async fn notifications_of_other_files_are_ignored_and_of_broken_images_are_dead(
         // The second announcement is answered from the record, if there is one.
         for repeated in [false, true] {
             let delivery = build_notification("OBJECT_FINALIZE", &name, 1, content_type);
-            let (status, body) = read_answer(rig.push_delivery(&delivery).send().await).await;
+            let (status, body) = read_json(rig.push_delivery(&delivery).send().await).await;
             let expected = if repeated && expected == "ok" { "duplicate" } else { expected };
             assert_eq!((status, &body["status"]), (200, &json!(expected)), "{row}: {body}");
             assert_eq!(body["reason"].as_str().unwrap_or_default(), reason, "{row}: {body}");
@@ -252,7 +252,7 @@ async fn notifications_of_anything_but_a_new_object_are_ignored() {
         binary_event(&rig, "google.cloud.storage.object.v1.deleted", resource.clone()),
         binary_event(&rig, "google.cloud.audit.log.v1.written", resource),
     ] {
-        let (status, body) = read_answer(request.send().await).await;
+        let (status, body) = read_json(request.send().await).await;
         assert_eq!(status, 200, "{body}");
         assert_eq!((&body["status"], &body["reason"]), (&json!("ignored"), &json!("other_event")), "{body}");
     }
@@ -262,12 +262,12 @@ async fn notifications_of_anything_but_a_new_object_are_ignored() {
 #[tokio::test]
 async fn events_of_missing_objects_or_other_buckets_are_dead_and_of_folders_are_ignored() {
     let rig = start_rig().await;
-    let (_, body) = read_answer(rig.push_notification("gone.png", 1).send().await).await;
+    let (_, body) = read_json(rig.push_notification("gone.png", 1).send().await).await;
     assert_eq!(body["reason"], "no_such_object", "{body}");
     let mut resource = build_resource("cat.png", 1, "image/png");
     resource["bucket"] = json!("other");
-    let (_, body) = read_answer(binary_event(&rig, FINALIZED, resource.to_string()).send().await).await;
+    let (_, body) = read_json(binary_event(&rig, FINALIZED, resource.to_string()).send().await).await;
     assert_eq!(body["reason"], "wrong_bucket", "{body}");
-    let (_, body) = read_answer(rig.push_notification("photos/", 1).send().await).await;
+    let (_, body) = read_json(rig.push_notification("photos/", 1).send().await).await;
     assert_eq!((&body["status"], &body["reason"]), (&json!("ignored"), &json!("folder")), "{body}");
 }

@@ -5,7 +5,7 @@ use reqwest::multipart::{Form, Part};
 use serde_json::{Value, json};
 
 use crate::rig::{
-    ESPRESSO, Gate, Rig, Verdict, encode_png, hide_model_and_backend, read_answer, read_problem, read_sample,
+    ESPRESSO, Gate, Rig, Verdict, encode_png, hide_model_and_backend, read_json, read_problem, read_sample,
 };
 
 #[tokio::test]
@@ -14,14 +14,14 @@ async fn photo_of_coffee_is_espresso_as_raw_body_form_and_stored_object() {
     let photo = read_sample("coffee.jpg");
     rig.store("a/coffee.jpg", photo.clone()).await;
 
-    let raw = read_answer(
+    let raw = read_json(
         rig.post("/classify").header("content-type", "image/jpeg").body(photo.clone()).send().await,
     )
     .await;
     let form = Form::new().text("note", "ignored").part("file", Part::bytes(photo));
-    let multipart = read_answer(rig.post("/classify").multipart(form).send().await).await;
+    let multipart = read_json(rig.post("/classify").multipart(form).send().await).await;
     let stored =
-        read_answer(rig.post("/classify").json(&json!({"gcs_path": "gs://local/a/coffee.jpg"})).send().await)
+        read_json(rig.post("/classify").json(&json!({"gcs_path": "gs://local/a/coffee.jpg"})).send().await)
             .await;
 
     for (status, body) in [&raw, &multipart, &stored] {
@@ -40,7 +40,7 @@ async fn responses_match_their_snapshots() {
     let rig = Rig::espresso().await;
     rig.store("a/image.jpg", encode_png()).await;
     let request = json!({"gcs_path": "gs://local/a/image.jpg", "top_k": 2, "something": "else"});
-    let (status, body) = read_answer(rig.post("/classify").json(&request).send().await).await;
+    let (status, body) = read_json(rig.post("/classify").json(&request).send().await).await;
     assert_eq!(status, 200);
     insta::assert_json_snapshot!(hide_model_and_backend(body), @r#"
     {
@@ -66,7 +66,7 @@ async fn responses_match_their_snapshots() {
       ]
     }
     "#);
-    let (status, body) = read_answer(rig.post_image_with_query("top_k=1").send().await).await;
+    let (status, body) = read_json(rig.post_image_with_query("top_k=1").send().await).await;
     assert_eq!(status, 200);
     insta::assert_json_snapshot!(hide_model_and_backend(body), @r#"
     {
@@ -93,7 +93,7 @@ async fn second_request_is_answered_from_the_record_if_the_record_has_enough_cla
     rig.store("image.jpg", encode_png()).await;
     let is_duplicate = async |top_k: usize| {
         let request = json!({"gcs_path": "gs://local/image.jpg", "top_k": top_k});
-        let (status, body) = read_answer(rig.post("/classify").json(&request).send().await).await;
+        let (status, body) = read_json(rig.post("/classify").json(&request).send().await).await;
         assert_eq!((status, body["top"].as_array().unwrap().len()), (200, top_k));
         body["duplicate"].as_bool().unwrap()
     };
@@ -113,7 +113,7 @@ async fn record_of_a_different_model_is_neither_used_nor_overwritten() {
         "backend": "other", "top": (0..9).map(|index| json!({"label": "teapot", "index": index, "confidence": 0.1})).collect::<Vec<_>>()});
     rig.store("image.jpg.prediction.json", other.to_string()).await;
     let request = json!({"gcs_path": "gs://local/image.jpg"});
-    let (status, body) = read_answer(rig.post("/classify").json(&request).send().await).await;
+    let (status, body) = read_json(rig.post("/classify").json(&request).send().await).await;
     assert_eq!(
         (status, &body["model"], &body["duplicate"]),
         (200, &json!(spec::NAME), &json!(false)),
@@ -129,9 +129,9 @@ async fn record_of_a_different_model_is_neither_used_nor_overwritten() {
 #[tokio::test]
 async fn threshold_shortens_the_list_and_keeps_the_label() {
     let rig = Rig::espresso().await;
-    let (_, body) = read_answer(rig.post_image_with_query("threshold=0.5").send().await).await;
+    let (_, body) = read_json(rig.post_image_with_query("threshold=0.5").send().await).await;
     assert_eq!(body["top"].as_array().unwrap().len(), 1, "{body}");
-    let (_, body) = read_answer(rig.post_image_with_query("threshold=1").send().await).await;
+    let (_, body) = read_json(rig.post_image_with_query("threshold=1").send().await).await;
     assert_eq!((&body["top"], &body["label"]), (&json!([]), &json!(spec::LABELS[ESPRESSO].1)), "{body}");
 }
 
@@ -219,7 +219,7 @@ async fn ready_reports_the_model_only_after_the_warm_up() {
     assert_eq!(rig.get("/live").send().await.unwrap().status(), 200);
     gate.release(Verdict::Espresso);
     let rig = rig.wait_until_ready().await;
-    let (_, body) = read_answer(rig.get("/ready").send().await).await;
+    let (_, body) = read_json(rig.get("/ready").send().await).await;
     for (member, value) in
         [("service", "classify"), ("model", spec::NAME), ("model_sha256", spec::ONNX_SHA256)]
     {
@@ -229,7 +229,7 @@ async fn ready_reports_the_model_only_after_the_warm_up() {
         (&body["backend"], &body["engines"]),
         (&json!(classify::backend::Backend::default().name()), &json!(1))
     );
-    let (status, index) = read_answer(rig.get("/").send().await).await;
+    let (status, index) = read_json(rig.get("/").send().await).await;
     assert_eq!((status, &index["model"]), (200, &json!(spec::NAME)));
     assert!(index["routes"].as_object().unwrap().contains_key("POST /classify"));
 }

@@ -69,6 +69,6 @@ async fn event_that_loses_the_engine_is_refused_with_503() {
     let engine: Box<dyn Infer> = Box::new(LostAfterWarmUp { is_warm: false, hangs: false });
     let rig = Rig::with_engines(Settings::default(), vec![engine]).await;
     rig.store("id/image.jpg", encode_png()).await;
-    let answer = rig.push_event("id/image.jpg").send().await.unwrap();
-    assert_eq!(answer.status(), 503, "the event is refused, so that it is delivered again");
+    let response = rig.push_event("id/image.jpg").send().await.unwrap();
+    assert_eq!(response.status(), 503, "the event is refused, so that it is delivered again");
 }

@@ -5,7 +5,7 @@ use std::{num::NonZeroUsize, time::Duration};
 use classify::Settings;
 use futures_util::future::{Either, select};
 
-use crate::rig::{Gate, Rig, Verdict, encode_png, read_answer};
+use crate::rig::{Gate, Rig, Verdict, encode_png, read_json};
 
 /// Returns settings with a queue that holds one crop.
 fn shortest_queue() -> Settings {
@@ -28,7 +28,7 @@ async fn request_to_a_full_queue_is_refused_with_429_and_admitted_requests_succe
         Either::Left((first, other)) | Either::Right((first, other)) => (first.unwrap(), other),
     };
     assert_eq!(refused.as_ref().unwrap().headers()["retry-after"], "1");
-    let (status, body) = read_answer(refused).await;
+    let (status, body) = read_json(refused).await;
     assert_eq!((status, body["kind"].as_str()), (429, Some("overloaded")), "{body}");
     gate.release(Verdict::Espresso);
     gate.release(Verdict::Espresso);
@@ -45,7 +45,7 @@ async fn network_does_not_run_for_requests_that_timed_out() {
     let running = tokio::spawn(rig.post_image(encode_png()).send());
     gate.next_batch().await;
     let waiting = rig.post_image(encode_png()).send();
-    assert_eq!(read_answer(waiting.await).await.0, 504);
+    assert_eq!(read_json(waiting.await).await.0, 504);
     assert_eq!(running.await.unwrap().unwrap().status(), 504);
     // Until the next request arrives, the queue contains only the crop of a request that timed out.
     gate.release(Verdict::Espresso);
@@ -59,7 +59,7 @@ async fn panic_of_an_engine_gives_503_and_the_engine_continues() {
     let (engine, gate) = Gate::new(false);
     let rig = Rig::with_engines(Settings::default(), vec![engine]).await;
     gate.release(Verdict::Panic);
-    let (status, body) = read_answer(rig.post_image(encode_png()).send().await).await;
+    let (status, body) = read_json(rig.post_image(encode_png()).send().await).await;
     assert_eq!((status, body["kind"].as_str()), (503, Some("engine_failed")), "{body}");
     assert!(!body.to_string().contains("panic for this test"), "the panic message is private: {body}");
     gate.release(Verdict::Espresso);
@@ -71,7 +71,7 @@ async fn nan_logits_give_500() {
     let (engine, gate) = Gate::new(false);
     let rig = Rig::with_engines(Settings::default(), vec![engine]).await;
     gate.release(Verdict::Nan);
-    let (status, body) = read_answer(rig.post_image(encode_png()).send().await).await;
+    let (status, body) = read_json(rig.post_image(encode_png()).send().await).await;
     assert_eq!((status, body["kind"].as_str()), (500, Some("model_failure")), "{body}");
 }
 

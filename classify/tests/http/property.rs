@@ -53,18 +53,18 @@ fn random_push_is_acknowledged_with_a_documented_outcome() {
     let rig = runtime.block_on(start_rig());
     test_runner()
         .run(&bodies(), |body| {
-            let (status, answer) = runtime.block_on(async {
+            let (status, text) = runtime.block_on(async {
                 let response = rig.push_raw(body).send().await.unwrap();
                 (response.status(), response.text().await.unwrap())
             });
-            prop_assert_eq!(status.as_u16(), 200, "{}", answer);
-            let answer: serde_json::Value = serde_json::from_str(&answer).unwrap();
+            prop_assert_eq!(status.as_u16(), 200, "{}", text);
+            let body: serde_json::Value = serde_json::from_str(&text).unwrap();
             let is_documented = Outcome::ALL.into_iter().map(Outcome::handling).any(|handling| {
                 handling.is_acknowledged()
-                    && answer["status"] == handling.label
-                    && answer["reason"].as_str().unwrap_or("") == handling.reason
+                    && body["status"] == handling.label
+                    && body["reason"].as_str().unwrap_or("") == handling.reason
             });
-            prop_assert!(is_documented, "{}", answer);
+            prop_assert!(is_documented, "{}", body);
             Ok(())
         })
         .unwrap();

@@ -9,7 +9,7 @@ use classify::{
 use futures_util::future::{Either, select};
 use serde_json::{Value, json};
 
-use crate::rig::{Gate, Rig, Verdict, build_notification, encode_png, hide_model_and_backend, read_answer};
+use crate::rig::{Gate, Rig, Verdict, build_notification, encode_png, hide_model_and_backend, read_json};
 
 /// Name of the announced object.
 const OBJECT: &str = "x/image.png";
@@ -64,7 +64,7 @@ async fn provoke(outcome: Outcome) -> ((Rig, Gate), u16, Value) {
         Outcome::Accepted => gate.release(Verdict::Espresso),
         Outcome::Duplicate => {
             gate.release(Verdict::Espresso);
-            assert_eq!(read_answer(rig.push_event(OBJECT).send().await).await.0, 200);
+            assert_eq!(read_json(rig.push_event(OBJECT).send().await).await.0, 200);
         }
         Outcome::Transient => rig.bucket.set_down(true),
         Outcome::ModelFailure => gate.release(Verdict::Nan),
@@ -86,7 +86,7 @@ async fn provoke(outcome: Outcome) -> ((Rig, Gate), u16, Value) {
         request.send().await
     };
     let has_retry_after = response.as_ref().unwrap().headers().contains_key("retry-after");
-    let (status, body) = read_answer(response).await;
+    let (status, body) = read_json(response).await;
     assert_eq!(has_retry_after, matches!(status, 429 | 503), "{outcome:?}: Retry-After with {status}");
     ((rig, gate), status, body)
 }
@@ -123,7 +123,7 @@ async fn every_outcome_is_answered_recorded_and_counted_as_in_the_table() {
             assert_eq!(record["error"]["reason"], handling.reason, "{outcome:?}");
             assert_eq!(record["gcs_path"], format!("gs://local/{OBJECT}"), "{outcome:?}");
             // The same event, delivered again, is answered from the record.
-            let again = read_answer(rig.push_event(OBJECT).send().await).await;
+            let again = read_json(rig.push_event(OBJECT).send().await).await;
             assert_eq!(again, (status, body), "{outcome:?}");
         }
         let metrics = rig.get("/metrics").send().await.unwrap().text().await.unwrap();
@@ -140,7 +140,7 @@ async fn every_outcome_is_answered_recorded_and_counted_as_in_the_table() {
 async fn responses_and_records_match_their_snapshots() {
     let rig = Rig::espresso().await;
     rig.store(OBJECT, encode_png()).await;
-    let (_, body) = read_answer(rig.push_event(OBJECT).send().await).await;
+    let (_, body) = read_json(rig.push_event(OBJECT).send().await).await;
     insta::assert_json_snapshot!(hide_model_and_backend(body), @r#"
     {
       "confidence": 0.95661324,
@@ -151,7 +151,7 @@ async fn responses_and_records_match_their_snapshots() {
       "status": "ok"
     }
     "#);
-    let (_, body) = read_answer(rig.push_event(OBJECT).send().await).await;
+    let (_, body) = read_json(rig.push_event(OBJECT).send().await).await;
     insta::assert_json_snapshot!(hide_model_and_backend(body), @r#"
     {
       "confidence": 0.95661324,
@@ -162,7 +162,7 @@ async fn responses_and_records_match_their_snapshots() {
       "status": "duplicate"
     }
     "#);
-    let (_, body) = read_answer(rig.push_event("x/image.png.prediction.json").send().await).await;
+    let (_, body) = read_json(rig.push_event("x/image.png.prediction.json").send().await).await;
     insta::assert_json_snapshot!(body, @r#"
     {
       "gcs_path": "gs://local/x/image.png.prediction.json",
@@ -171,7 +171,7 @@ async fn responses_and_records_match_their_snapshots() {
       "status": "ignored"
     }
     "#);
-    let (_, body) = read_answer(rig.push_event("nothing").send().await).await;
+    let (_, body) = read_json(rig.push_event("nothing").send().await).await;
     insta::assert_json_snapshot!(body, @r#"
     {
       "gcs_path": "gs://local/nothing",
@@ -181,7 +181,7 @@ async fn responses_and_records_match_their_snapshots() {
     }
     "#);
     rig.store("text", "hello").await;
-    assert_eq!(read_answer(rig.push_event("text").send().await).await.0, 200);
+    assert_eq!(read_json(rig.push_event("text").send().await).await.0, 200);
     insta::assert_json_snapshot!(rig.stored("text.prediction.json").await, @r#"
     {
       "error": {
@@ -200,7 +200,7 @@ async fn prediction_of_a_preprocessed_image_is_stored_beside_the_image() {
     rig.store(&format!("{id}/image.jpg"), encode_png()).await;
     let unwrapped =
         json!({"gcs_path": format!("gs://local/{id}/image.jpg"), "id": id, "width": 8, "height": 8});
-    let (status, body) = read_answer(rig.push_raw(unwrapped.to_string()).send().await).await;
+    let (status, body) = read_json(rig.push_raw(unwrapped.to_string()).send().await).await;
     assert_eq!((status, &body["status"]), (200, &json!("ok")), "{body}");
     let record = rig.stored(&format!("{id}/prediction.json")).await.unwrap();
     assert_eq!((&record["label"], &record["gcs_path"]), (&body["label"], &body["gcs_path"]));
@@ -221,7 +221,7 @@ async fn event_delivered_several_times_at_once_is_classified_once() {
     gate.release(Verdict::Espresso);
     let mut statuses = Vec::new();
     for push in pushes {
-        statuses.push(read_answer(push.await.unwrap()).await.1["status"].as_str().unwrap().to_owned());
+        statuses.push(read_json(push.await.unwrap()).await.1["status"].as_str().unwrap().to_owned());
     }
     statuses.sort_unstable();
     assert_eq!(
@@ -236,9 +236,9 @@ async fn event_of_a_dead_image_is_refused_until_the_failure_is_recorded() {
     let rig = Rig::espresso().await;
     rig.store(OBJECT, "hello").await;
     rig.bucket.set_down(true);
-    assert_eq!(read_answer(rig.push_event(OBJECT).send().await).await.0, 503);
+    assert_eq!(read_json(rig.push_event(OBJECT).send().await).await.0, 503);
     rig.bucket.set_down(false);
-    assert_eq!(read_answer(rig.push_event(OBJECT).send().await).await.1["reason"], "not_an_image");
+    assert_eq!(read_json(rig.push_event(OBJECT).send().await).await.1["reason"], "not_an_image");
 }
 
 #[tokio::test]
@@ -246,7 +246,7 @@ async fn event_whose_prediction_record_is_unreadable_is_acknowledged() {
     let rig = Rig::espresso().await;
     rig.store(OBJECT, encode_png()).await;
     rig.store(PREDICTION, r#"{"neither":"nor"}"#).await;
-    let (status, body) = read_answer(rig.push_event(OBJECT).send().await).await;
+    let (status, body) = read_json(rig.push_event(OBJECT).send().await).await;
     assert_eq!((status, &body["status"]), (200, &json!("ok")), "{body}");
 }
 
@@ -256,6 +256,6 @@ async fn image_whose_prediction_name_is_too_long_is_dead() {
     // The bucket accepts this name, but with the suffix of the prediction the name is too long.
     let name = "n".repeat(250);
     rig.store(&name, encode_png()).await;
-    let (status, body) = read_answer(rig.push_event(&name).send().await).await;
+    let (status, body) = read_json(rig.push_event(&name).send().await).await;
     assert_eq!((status, &body["reason"]), (200, &json!("bad_path")), "{body}");
 }

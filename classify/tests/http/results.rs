@@ -4,7 +4,7 @@ use contract::ResultMessage;
 use platform::topic::push::Delivery;
 use serde_json::{Value, json};
 
-use crate::rig::{Rig, encode_png, hide_model_and_backend, read_answer};
+use crate::rig::{Rig, encode_png, hide_model_and_backend, read_json};
 
 const ID: &str = "0123456789abcdef0123456789abcdef";
 const TRACEPARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
@@ -25,7 +25,7 @@ async fn published_prediction_equals_the_record() {
         ..Delivery::default()
     };
     for status in ["ok", "duplicate"] {
-        assert_eq!(read_answer(rig.push_delivery(&announcement).send().await).await.1["status"], status);
+        assert_eq!(read_json(rig.push_delivery(&announcement).send().await).await.1["status"], status);
     }
 
     let messages = rig.results.messages();
@@ -51,7 +51,7 @@ async fn recorded_failure_is_published() {
     let rig = Rig::espresso().await;
     rig.store("text", "hello").await;
     for _ in 0..2 {
-        assert_eq!(read_answer(rig.push_event("text").send().await).await.1["status"], "dead");
+        assert_eq!(read_json(rig.push_event("text").send().await).await.1["status"], "dead");
     }
     let mut messages = published_data(&rig);
     assert_eq!(messages.len(), 1);
@@ -88,7 +88,7 @@ async fn nothing_is_published_without_a_new_record() {
         assert_eq!(rig.post("/classify").json(&request).send().await.unwrap().status(), 200);
         assert_eq!(published_data(&rig).len(), count);
     }
-    assert_eq!(read_answer(rig.push_event("cat.png").send().await).await.1["status"], "duplicate");
+    assert_eq!(read_json(rig.push_event("cat.png").send().await).await.1["status"], "duplicate");
     assert_eq!(published_data(&rig).len(), 1);
 }
 
@@ -100,12 +100,12 @@ async fn failed_publication_gives_503_and_leaves_no_record() {
     for (name, expected) in [("cat.png", "ok"), ("text", "dead")] {
         let before = published_data(&rig).len();
         rig.results.fail_next(1);
-        let (status, body) = read_answer(rig.push_event(name).send().await).await;
+        let (status, body) = read_json(rig.push_event(name).send().await).await;
         assert_eq!((status, &body["kind"]), (503, &json!("topic_unavailable")), "{body}");
         assert!(rig.stored(&format!("{name}.prediction.json")).await.is_none());
         assert_eq!(published_data(&rig).len(), before);
 
-        let (status, body) = read_answer(rig.push_event(name).send().await).await;
+        let (status, body) = read_json(rig.push_event(name).send().await).await;
         assert_eq!((status, &body["status"]), (200, &json!(expected)), "{body}");
         assert!(rig.stored(&format!("{name}.prediction.json")).await.is_some());
         assert_eq!(published_data(&rig).len(), before + 1);
@@ -122,10 +122,10 @@ async fn result_whose_record_could_not_be_stored_is_published_again() {
     let rig = Rig::espresso().await;
     rig.store("cat.png", encode_png()).await;
     rig.bucket.set_full(true);
-    let (status, body) = read_answer(rig.push_event("cat.png").send().await).await;
+    let (status, body) = read_json(rig.push_event("cat.png").send().await).await;
     assert_eq!((status, &body["kind"]), (503, &json!("bucket_unavailable")), "{body}");
     rig.bucket.set_full(false);
-    assert_eq!(read_answer(rig.push_event("cat.png").send().await).await.1["status"], "ok");
+    assert_eq!(read_json(rig.push_event("cat.png").send().await).await.1["status"], "ok");
     let [mut first, mut second] = <[Value; 2]>::try_from(published_data(&rig)).unwrap();
     for message in [&mut first, &mut second] {
         message["predicted_at"] = json!("TIME");

@@ -277,7 +277,7 @@ fn any_port() -> SocketAddr {
 }
 
 /// Returns the status and the JSON body of a response.
-pub(crate) async fn read_answer(response: Result<Response, reqwest::Error>) -> (u16, Value) {
+pub(crate) async fn read_json(response: Result<Response, reqwest::Error>) -> (u16, Value) {
     let response = response.unwrap();
     let status = response.status().as_u16();
     let text = response.text().await.unwrap();
@@ -288,7 +288,7 @@ pub(crate) async fn read_answer(response: Result<Response, reqwest::Error>) -> (
 pub(crate) async fn read_problem(response: Result<reqwest::Response, reqwest::Error>) -> (u16, String) {
     let response = response.unwrap();
     assert_eq!(response.headers()["content-type"], "application/problem+json");
-    let (status, body) = read_answer(Ok(response)).await;
+    let (status, body) = read_json(Ok(response)).await;
     assert_eq!(body["status"], status, "{body}");
     assert!(body["detail"].as_str().is_some_and(|detail| !detail.is_empty()), "{body}");
     (status, body["kind"].as_str().unwrap().to_owned())
