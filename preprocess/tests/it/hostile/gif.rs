@@ -110,18 +110,18 @@ pub(super) fn files() -> Vec<HostileFile> {
             Processed,
             [&screen(full_size)[..], &frame((0, 0), full_size, &pixels), &end].concat(),
         ),
-        hostile_file("gif-a-frame-beside-a-canvas-of-25-megapixels", Processed, {
+        hostile_file("gif-frame-at-an-offset-on-25-megapixels", Processed, {
             [&screen(full_size)[..], &frame((1, 1), (4999, 4999), &pixels), &end].concat()
         }),
         hostile_file(
-            "gif-a-small-frame-on-25-megapixels",
+            "gif-small-frame-on-25-megapixels",
             Processed,
             [&screen(full_size)[..], &small, &end].concat(),
         ),
-        hostile_file("gif-a-frame-larger-than-its-canvas", RefusedByDecoder("too_much_memory"), {
+        hostile_file("gif-frame-larger-than-its-canvas", RefusedByDecoder("too_much_memory"), {
             [&screen((8, 8))[..], &frame((0, 0), (16, 16), &compress_zeros(256)), &end].concat()
         }),
-        hostile_file("gif-a-frame-of-25-megapixels-on-one-pixel", RefusedByDecoder("too_much_memory"), {
+        hostile_file("gif-frame-of-25-megapixels-on-one-pixel", RefusedByDecoder("too_much_memory"), {
             [&screen((1, 1))[..], &frame((0, 0), full_size, &pixels), &end].concat()
         }),
         hostile_file(
@@ -140,39 +140,39 @@ pub(super) fn files() -> Vec<HostileFile> {
             [&screen((8, 8))[..], &small.repeat(100_000), &end].concat(),
         ),
         hostile_file(
-            "gif-no-frame",
+            "gif-without-a-frame",
             RefusedByDecoder("corrupt_image"),
             [&screen((64, 64))[..], &end].concat(),
         ),
         hostile_file(
-            "gif-no-width",
+            "gif-zero-width",
             RefusedBeforeDecoding("corrupt_image"),
             [&screen((0, 64))[..], &small, &end].concat(),
         ),
-        hostile_file("gif-no-colours", RefusedByDecoder("corrupt_image"), {
+        hostile_file("gif-without-a-palette", RefusedByDecoder("corrupt_image"), {
             [&b"GIF89a\x08\0\x08\0\0\0\0"[..], &small, &end].concat()
         }),
         hostile_file("gif-19-mb-of-xmp", Processed, {
             let metadata = extension(b"XMP DataXMP", &vec![7; 19 << 20]);
             [&screen((8, 8))[..], &metadata, &small, &end].concat()
         }),
-        hostile_file("gif-a-profile-of-19-mb", Processed, {
+        hostile_file("gif-profile-of-19-mb", Processed, {
             let metadata = extension(b"ICCRGBG1012", &vec![7; 19 << 20]);
             [&screen((8, 8))[..], &metadata, &small, &end].concat()
         }),
-        hostile_file("gif-a-million-extensions", Processed, {
+        hostile_file("gif-million-extensions", Processed, {
             let comments = [0x21, 0xFE, 1, b'x', 0].repeat(1_000_000);
             [&screen((8, 8))[..], &comments, &small, &end].concat()
         }),
-        hostile_file("gif-an-extension-without-end", RefusedByDecoder("corrupt_image"), {
+        hostile_file("gif-unterminated-extension", RefusedByDecoder("corrupt_image"), {
             [&screen((8, 8))[..], &extension(b"XMP DataXMP", &[7; 1000])[..900]].concat()
         }),
         hostile_file(
-            "gif-cut-in-its-pixels",
+            "gif-truncated-in-its-pixels",
             RefusedByDecoder("corrupt_image"),
             usual[..usual.len() / 2].to_vec(),
         ),
-        hostile_file("gif-codes-that-are-none", RefusedByDecoder("corrupt_image"), {
+        hostile_file("gif-invalid-lzw-codes", RefusedByDecoder("corrupt_image"), {
             [&screen((64, 64))[..], &frame((0, 0), (64, 64), &[0xFF; 600]), &end].concat()
         }),
     ]

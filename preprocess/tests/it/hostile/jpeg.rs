@@ -203,7 +203,7 @@ pub(super) fn files() -> Vec<HostileFile> {
         hostile_file("jpeg-one-row", Processed, uniform_grey((16_384, 1), 3)),
         hostile_file("jpeg-one-column", Processed, uniform_grey((1, 16_384), 3)),
         hostile_file(
-            "jpeg-a-side-too-long",
+            "jpeg-side-too-long",
             RefusedBeforeDecoding("side_too_long"),
             uniform_grey((16_385, 1), 3),
         ),
@@ -216,7 +216,7 @@ pub(super) fn files() -> Vec<HostileFile> {
             with_scan_count((5000, 5000), &[0x11; 3], 32),
         ),
         hostile_file(
-            "jpeg-progressive-sampled-4-times",
+            "jpeg-progressive-25-megapixels-subsampled",
             Processed,
             with_scan_count((5000, 5000), &[0x22, 0x11, 0x11], 10),
         ),
@@ -231,16 +231,16 @@ pub(super) fn files() -> Vec<HostileFile> {
             with_scan_count((8000, 8000), &[0x11; 3], 5000),
         ),
         hostile_file(
-            "jpeg-33-scans-of-nothing",
+            "jpeg-33-scans-of-one-block",
             RefusedBeforeDecoding("too_many_scans"),
             with_scan_count((8, 8), &[0x11], 33),
         ),
-        hostile_file("jpeg-a-frame-of-255-components", RefusedBeforeDecoding("corrupt_image"), {
+        hostile_file("jpeg-frame-of-255-components", RefusedBeforeDecoding("corrupt_image"), {
             let mut payload = vec![8, 0, 8, 0, 8, 255];
             payload.extend([1, 0x11, 0]);
             [&SOI[..], &segment(BASELINE, &payload), &EOI].concat()
         }),
-        hostile_file("jpeg-sampled-15-times", RefusedByDecoder("corrupt_image"), {
+        hostile_file("jpeg-sampling-factor-15", RefusedByDecoder("corrupt_image"), {
             [
                 &SOI[..],
                 &tables(END_OF_BLOCK),
@@ -251,7 +251,7 @@ pub(super) fn files() -> Vec<HostileFile> {
             ]
             .concat()
         }),
-        hostile_file("jpeg-arithmetic-codes", RefusedByDecoder("unsupported_format"), {
+        hostile_file("jpeg-arithmetic-coding", RefusedByDecoder("unsupported_format"), {
             [
                 &SOI[..],
                 &tables(END_OF_BLOCK),
@@ -261,78 +261,94 @@ pub(super) fn files() -> Vec<HostileFile> {
             ]
             .concat()
         }),
-        hostile_file("jpeg-no-tables", or_turbo(RefusedByDecoder("corrupt_image"), Processed), {
-            let tables = find_marker(&usual_file, DHT);
-            [&usual_file[..tables], &usual_file[pixels_at..]].concat()
-        }),
+        hostile_file(
+            "jpeg-without-huffman-tables",
+            or_turbo(RefusedByDecoder("corrupt_image"), Processed),
+            {
+                let tables = find_marker(&usual_file, DHT);
+                [&usual_file[..tables], &usual_file[pixels_at..]].concat()
+            },
+        ),
         // Metadata.
         hostile_file(
             "jpeg-19-mb-of-comments",
             Processed,
             with_segments(&segment(COM, &[7; 65_533]).repeat(290), &usual_file),
         ),
-        hostile_file("jpeg-a-profile-of-16-mb", Processed, {
+        hostile_file("jpeg-profile-of-16-mb", Processed, {
             let parts: Vec<u8> =
                 (1..=250).flat_map(|number| profile_part(number, 250, &[7; 65_000])).collect();
             with_segments(&parts, &usual_file)
         }),
         hostile_file(
-            "jpeg-a-profile-of-noise",
+            "jpeg-profile-of-noise",
             Processed,
             with_segments(&profile_part(1, 1, &noise(3000)), &usual_file),
         ),
-        hostile_file("jpeg-a-profile-in-parts-that-miss-one", Processed, {
+        hostile_file("jpeg-profile-with-a-missing-part", Processed, {
             with_segments(&[profile_part(1, 3, b"ab"), profile_part(3, 3, b"cd")].concat(), &usual_file)
         }),
-        hostile_file("jpeg-exif-that-goes-round", Processed, with_segments(&exif_loop(), &usual_file)),
-        hostile_file("jpeg-exif-of-nothing", Processed, with_segments(&exif_of_nothing(), &usual_file)),
+        hostile_file("jpeg-exif-directory-loop", Processed, with_segments(&exif_loop(), &usual_file)),
         hostile_file(
-            "jpeg-exif-twice",
+            "jpeg-exif-without-its-entries",
+            Processed,
+            with_segments(&exif_of_nothing(), &usual_file),
+        ),
+        hostile_file(
+            "jpeg-two-exif-segments",
             Processed,
             with_segments(&[exif_loop(), exif_of_nothing()].concat(), &usual_file),
         ),
-        hostile_file("jpeg-a-picture-in-its-exif", Processed, {
+        hostile_file("jpeg-image-in-its-exif", Processed, {
             let small = encoded(&RgbImage::new(16, 16), |_| {});
             with_segments(&segment(APP1, &[b"Exif\0\0II*\0\x08\0\0\0\0\0", &small[..]].concat()), &usual_file)
         }),
         hostile_file("jpeg-fill-bytes", Processed, with_segments(&[0xFF; 100_000], &usual_file)),
         hostile_file(
-            "jpeg-a-segment-of-length-0",
+            "jpeg-segment-of-length-0",
             or_turbo(RefusedByDecoder("corrupt_image"), Processed),
             with_segments(&[0xFF, COM, 0, 0], &usual_file),
         ),
         // Truncated and concatenated files.
         hostile_file(
-            "jpeg-cut-in-its-header",
+            "jpeg-truncated-in-its-header",
             RefusedBeforeDecoding("corrupt_image"),
             usual_file[..frame_at + 4].to_vec(),
         ),
-        hostile_file("jpeg-cut-in-its-tables", RefusedBeforeDecoding("corrupt_image"), {
+        hostile_file("jpeg-truncated-in-its-tables", RefusedBeforeDecoding("corrupt_image"), {
             usual_file[..find_marker(&usual_file, DHT) + 9].to_vec()
         }),
-        hostile_file("jpeg-cut-in-its-pixels", RefusedBeforeDecoding("corrupt_image"), cut(&rocket, 50)),
         hostile_file(
-            "jpeg-without-its-end",
+            "jpeg-truncated-in-its-pixels",
+            RefusedBeforeDecoding("corrupt_image"),
+            cut(&rocket, 50),
+        ),
+        hostile_file(
+            "jpeg-without-its-end-marker",
             RefusedBeforeDecoding("corrupt_image"),
             rocket[..rocket.len() - 2].to_vec(),
         ),
-        hostile_file("jpeg-cut-and-ended-large", RefusedByDecoder("corrupt_image"), {
+        hostile_file("jpeg-large-truncated-with-end-marker", RefusedByDecoder("corrupt_image"), {
             // Large enough to be scaled down while it is decoded.
             cut_and_ended(&photo(1600, 1200), 60)
         }),
-        hostile_file("jpeg-cut-and-ended", RefusedByDecoder("corrupt_image"), cut_and_ended(&rocket, 50)),
         hostile_file(
-            "jpeg-cut-and-ended-near-its-end",
+            "jpeg-truncated-with-end-marker",
+            RefusedByDecoder("corrupt_image"),
+            cut_and_ended(&rocket, 50),
+        ),
+        hostile_file(
+            "jpeg-truncated-near-its-end-with-end-marker",
             RefusedByDecoder("corrupt_image"),
             cut_and_ended(&rocket, 90),
         ),
         hostile_file(
-            "jpeg-cut-and-ended-between-restarts",
+            "jpeg-truncated-between-restarts-with-end-marker",
             RefusedByDecoder("corrupt_image"),
             cut_and_ended(&restarts, 70),
         ),
         hostile_file(
-            "jpeg-progressive-cut-and-ended",
+            "jpeg-progressive-truncated-with-end-marker",
             RefusedBeforeDecoding("corrupt_image"),
             cut_and_ended(&progressive, 50),
         ),
@@ -340,47 +356,51 @@ pub(super) fn files() -> Vec<HostileFile> {
             [&progressive[..last_scan_at], &EOI].concat()
         }),
         hostile_file(
-            "jpeg-progressive-cut-in-its-last-scan",
+            "jpeg-progressive-truncated-in-its-last-scan",
             or_turbo(Processed, RefusedByDecoder("corrupt_image")),
             {
                 let half = (last_scan_at + progressive.len()) / 2;
                 [&progressive[..half], &[0, 0], &EOI].concat()
             },
         ),
-        hostile_file("jpeg-in-planes-without-the-last", RefusedBeforeDecoding("corrupt_image"), {
-            let bits = [0; 2];
-            let planes = [1, 2].map(|component| scan(&[component], (0, 63), 0, &bits)).concat();
-            let head = [&SOI[..], &tables(END_OF_BLOCK), &frame(BASELINE, (16, 16), &[0x11; 3])].concat();
-            [head, planes, EOI.to_vec()].concat()
-        }),
-        hostile_file("jpeg-no-pixels-at-all", RefusedByDecoder("corrupt_image"), {
+        hostile_file(
+            "jpeg-without-the-scan-of-the-last-component",
+            RefusedBeforeDecoding("corrupt_image"),
+            {
+                let bits = [0; 2];
+                let planes = [1, 2].map(|component| scan(&[component], (0, 63), 0, &bits)).concat();
+                let head = [&SOI[..], &tables(END_OF_BLOCK), &frame(BASELINE, (16, 16), &[0x11; 3])].concat();
+                [head, planes, EOI.to_vec()].concat()
+            },
+        ),
+        hostile_file("jpeg-without-pixels", RefusedByDecoder("corrupt_image"), {
             [&usual_file[..pixels_at + 14], &EOI].concat()
         }),
-        hostile_file("jpeg-rubbish-after", Processed, [&usual_file[..], &noise(50_000)].concat()),
-        hostile_file("jpeg-another-after", Processed, [&usual_file[..], &progressive].concat()),
-        hostile_file("jpeg-begun-twice", RefusedByDecoder("corrupt_image"), [&SOI[..], &usual_file].concat()),
+        hostile_file("jpeg-trailing-noise", Processed, [&usual_file[..], &noise(50_000)].concat()),
+        hostile_file("jpeg-followed-by-another-jpeg", Processed, [&usual_file[..], &progressive].concat()),
+        hostile_file(
+            "jpeg-two-start-markers",
+            RefusedByDecoder("corrupt_image"),
+            [&SOI[..], &usual_file].concat(),
+        ),
         hostile_file("jpeg-two-frames", RefusedBeforeDecoding("corrupt_image"), {
             [&usual_file[..pixels_at], &frame(BASELINE, (16, 16), &[0x11; 3]), &usual_file[pixels_at..]]
                 .concat()
         }),
-        hostile_file("jpeg-no-frame", RefusedBeforeDecoding("corrupt_image"), {
+        hostile_file("jpeg-without-a-frame", RefusedBeforeDecoding("corrupt_image"), {
             [&usual_file[..frame_at], &usual_file[pixels_at..]].concat()
         }),
         // Sizes and restarts.
-        hostile_file("jpeg-no-height", RefusedBeforeDecoding("corrupt_image"), without_height),
-        hostile_file("jpeg-its-height-after", RefusedBeforeDecoding("corrupt_image"), height_after),
-        hostile_file("jpeg-no-width", RefusedBeforeDecoding("corrupt_image"), without_width),
+        hostile_file("jpeg-zero-height", RefusedBeforeDecoding("corrupt_image"), without_height),
+        hostile_file("jpeg-height-after-the-pixels", RefusedBeforeDecoding("corrupt_image"), height_after),
+        hostile_file("jpeg-zero-width", RefusedBeforeDecoding("corrupt_image"), without_width),
         hostile_file("jpeg-restarts-in-the-wrong-order", Processed, swapped),
+        hostile_file("jpeg-undeclared-restarts", or_turbo(Processed, RefusedByDecoder("corrupt_image")), {
+            let dri = find_marker(&restarts, DRI);
+            [&restarts[..dri], &restarts[dri + 6..]].concat()
+        }),
         hostile_file(
-            "jpeg-restarts-nobody-spoke-of",
-            or_turbo(Processed, RefusedByDecoder("corrupt_image")),
-            {
-                let dri = find_marker(&restarts, DRI);
-                [&restarts[..dri], &restarts[dri + 6..]].concat()
-            },
-        ),
-        hostile_file(
-            "jpeg-restarts-that-never-come",
+            "jpeg-declared-restarts-are-missing",
             Processed,
             with_segments(&segment(DRI, &[0, 1]), &usual_file),
         ),

@@ -46,7 +46,7 @@ fn bitmaps() -> Vec<HostileFile> {
             bmp((5000, 5000), 8, RLE8, &[&run[..], &END].concat()),
         ),
         hostile_file("bmp-runs-of-4-bits", Processed, bmp((500, 500), 4, RLE4, &END)),
-        hostile_file("bmp-jumps-out-of-the-picture", RefusedByDecoder("corrupt_image"), {
+        hostile_file("bmp-jumps-outside-the-image", RefusedByDecoder("corrupt_image"), {
             bmp((64, 64), 8, RLE8, &[0, 2, 255, 255].repeat(1000))
         }),
         hostile_file(
@@ -55,17 +55,17 @@ fn bitmaps() -> Vec<HostileFile> {
             bmp((64, -64), 24, UNCOMPRESSED, &[7; 64 * 64 * 3]),
         ),
         hostile_file(
-            "bmp-the-lowest-height",
+            "bmp-minimum-height",
             RefusedBeforeDecoding("side_too_long"),
             bmp((8, i32::MIN), 24, UNCOMPRESSED, &[7; 64]),
         ),
         hostile_file(
-            "bmp-a-negative-width",
+            "bmp-negative-width",
             RefusedBeforeDecoding("side_too_long"),
             bmp((-8, 8), 24, UNCOMPRESSED, &[7; 192]),
         ),
         hostile_file(
-            "bmp-no-width",
+            "bmp-zero-width",
             RefusedBeforeDecoding("corrupt_image"),
             bmp((0, 8), 24, UNCOMPRESSED, &[7; 192]),
         ),
@@ -75,11 +75,11 @@ fn bitmaps() -> Vec<HostileFile> {
             bmp((12_000, 12_000), 8, RLE8, &END),
         ),
         hostile_file(
-            "bmp-of-3-bits",
+            "bmp-3-bits-per-pixel",
             RefusedByDecoder("corrupt_image"),
             bmp((8, 8), 3, UNCOMPRESSED, &[7; 64]),
         ),
-        hostile_file("bmp-cut", RefusedByDecoder("corrupt_image"), usual[..usual.len() / 2].to_vec()),
+        hostile_file("bmp-truncated", RefusedByDecoder("corrupt_image"), usual[..usual.len() / 2].to_vec()),
         hostile_file(
             "bmp-header-only",
             RefusedByDecoder("corrupt_image"),
@@ -97,7 +97,7 @@ pub(super) fn files() -> Vec<HostileFile> {
     let png = encode(test_image(), ImageFormat::Png);
     let script = b"#!/bin/sh\nrm -rf /\n";
     let others = vec![
-        hostile_file("a-byte", RefusedBeforeDecoding("not_an_image"), vec![0xFF]),
+        hostile_file("one-byte", RefusedBeforeDecoding("not_an_image"), vec![0xFF]),
         hostile_file("noise", RefusedBeforeDecoding("not_an_image"), noise(100_000)),
         hostile_file("zeros", RefusedBeforeDecoding("not_an_image"), vec![0; 19 << 20]),
         hostile_file(
@@ -118,25 +118,17 @@ pub(super) fn files() -> Vec<HostileFile> {
             RefusedBeforeDecoding("unsupported_format"),
             b"\0\0\0\x1cftypavif\0\0\0\0avifmif1".to_vec(),
         ),
+        hostile_file("zip", RefusedBeforeDecoding("not_an_image"), b"PK\x03\x04\x14\0\0\0\x08\0".to_vec()),
+        hostile_file("png-that-is-also-a-zip", Processed, [&png[..], b"PK\x05\x06", &[0; 18]].concat()),
         hostile_file(
-            "an-archive",
-            RefusedBeforeDecoding("not_an_image"),
-            b"PK\x03\x04\x14\0\0\0\x08\0".to_vec(),
-        ),
-        hostile_file(
-            "a-picture-that-is-an-archive-too",
-            Processed,
-            [&png[..], b"PK\x05\x06", &[0; 18]].concat(),
-        ),
-        hostile_file(
-            "a-script-that-ends-in-a-picture",
+            "script-followed-by-a-png",
             RefusedBeforeDecoding("not_an_image"),
             [&script[..], &png].concat(),
         ),
-        hostile_file("one-format-in-the-clothes-of-another", RefusedBeforeDecoding("corrupt_image"), {
+        hostile_file("png-after-a-jpeg-signature", RefusedBeforeDecoding("corrupt_image"), {
             [&[0xFF, 0xD8, 0xFF][..], &png].concat()
         }),
-        hostile_file("called-a-jpeg-and-is-a-png", Processed, png),
+        hostile_file("png-declared-as-jpeg", Processed, png),
     ];
     [bitmaps(), others].concat()
 }

@@ -68,8 +68,8 @@ pub(super) fn files() -> Vec<HostileFile> {
     let first_pixels = usual.windows(4).position(|name| name == b"IDAT").unwrap();
     vec![
         hostile_file("png-25-megapixels", Processed, usual_black(5000, 8, RGBA, 20_000)),
-        hostile_file("png-25-megapixels-of-16-bits", Processed, usual_black(5000, 16, RGBA, 40_000)),
-        hostile_file("png-25-megapixels-of-1-bit", Processed, usual_black(5000, 1, GREY, 625)),
+        hostile_file("png-25-megapixels-at-16-bits", Processed, usual_black(5000, 16, RGBA, 40_000)),
+        hostile_file("png-25-megapixels-at-1-bit", Processed, usual_black(5000, 1, GREY, 625)),
         // Interlacing adds at most seven filter bytes per row.
         hostile_file("png-interlaced", Processed, black((4000, 4000), 17_000, &interlaced)),
         hostile_file(
@@ -78,7 +78,7 @@ pub(super) fn files() -> Vec<HostileFile> {
             usual_black(12_000, 8, GREY, 12_000),
         ),
         hostile_file(
-            "png-a-side-too-long",
+            "png-side-too-long",
             RefusedBeforeDecoding("side_too_long"),
             png_header_only(u32::MAX, 1),
         ),
@@ -87,21 +87,21 @@ pub(super) fn files() -> Vec<HostileFile> {
             RefusedBeforeDecoding("side_too_long"),
             png_header_only(1 << 31, 1 << 31),
         ),
-        hostile_file("png-no-height", RefusedBeforeDecoding("corrupt_image"), png_header_only(10, 0)),
+        hostile_file("png-zero-height", RefusedBeforeDecoding("corrupt_image"), png_header_only(10, 0)),
         hostile_file("png-header-only", RefusedByDecoder("corrupt_image"), png_header_only(5000, 5000)),
-        hostile_file("png-pixels-that-never-end", Processed, {
+        hostile_file("png-300-mb-of-data-for-64-pixels", Processed, {
             let pixels = compress_zeros(BOMB_BYTES);
             [&header((8, 8), 8, RGB, false)[..], &png_chunk(b"IDAT", &pixels), &png_chunk(b"IEND", &[])]
                 .concat()
         }),
-        hostile_file("png-a-profile-of-300-mb", Processed, with(b"iCCP", &compressed(b"x", BOMB_BYTES))),
+        hostile_file("png-profile-of-300-mb", Processed, with(b"iCCP", &compressed(b"x", BOMB_BYTES))),
         hostile_file(
-            "png-a-profile-of-noise",
+            "png-profile-of-noise",
             Processed,
             with(b"iCCP", &[b"x\0\0", &noise(5000)[..]].concat()),
         ),
-        hostile_file("png-a-text-of-300-mb", Processed, with(b"zTXt", &compressed(b"Comment", BOMB_BYTES))),
-        hostile_file("png-an-international-text-of-300-mb", Processed, {
+        hostile_file("png-text-of-300-mb", Processed, with(b"zTXt", &compressed(b"Comment", BOMB_BYTES))),
+        hostile_file("png-international-text-of-300-mb", Processed, {
             with(b"iTXt", &[b"Comment\0\x01\0\0\0", &compress_zeros(BOMB_BYTES)[..]].concat())
         }),
         hostile_file("png-100000-texts", Processed, {
@@ -113,27 +113,27 @@ pub(super) fn files() -> Vec<HostileFile> {
             RefusedByDecoder("too_much_memory"),
             with(b"eXIf", &noise(15 << 20)),
         ),
-        hostile_file("png-exif-of-nothing", Processed, with(b"eXIf", b"MM\0*\0\0\0\x08\xFF\xFF")),
+        hostile_file("png-exif-without-its-entries", Processed, with(b"eXIf", b"MM\0*\0\0\0\x08\xFF\xFF")),
         hostile_file(
-            "png-a-palette-that-is-not-there",
+            "png-missing-palette",
             RefusedByDecoder("corrupt_image"),
             usual_black(64, 8, PALETTE, 64),
         ),
-        hostile_file("png-an-animation-of-a-billion-frames", Processed, {
+        hostile_file("png-animation-of-a-billion-frames", Processed, {
             with(b"acTL", &[0x3B, 0x9A, 0xCA, 0, 0, 0, 0, 0])
         }),
-        hostile_file("png-a-chunk-longer-than-the-file", RefusedByDecoder("corrupt_image"), {
+        hostile_file("png-chunk-longer-than-the-file", RefusedByDecoder("corrupt_image"), {
             let mut cut = usual[..33].to_vec();
             cut.extend(b"\x7F\xFF\xFF\xFFtEXt");
             cut
         }),
-        hostile_file("png-a-wrong-checksum", RefusedByDecoder("corrupt_image"), {
+        hostile_file("png-wrong-checksum", RefusedByDecoder("corrupt_image"), {
             let mut wrong = usual.clone();
             wrong[29] ^= 1;
             wrong
         }),
         hostile_file(
-            "png-cut-in-its-pixels",
+            "png-truncated-in-its-pixels",
             RefusedByDecoder("corrupt_image"),
             usual[..first_pixels + 200].to_vec(),
         ),
@@ -142,6 +142,6 @@ pub(super) fn files() -> Vec<HostileFile> {
             RefusedByDecoder("corrupt_image"),
             [&usual[..33], &usual[8..]].concat(),
         ),
-        hostile_file("png-rubbish-after", Processed, [&usual[..], &noise(10_000)].concat()),
+        hostile_file("png-trailing-noise", Processed, [&usual[..], &noise(10_000)].concat()),
     ]
 }

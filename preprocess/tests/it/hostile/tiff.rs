@@ -179,8 +179,8 @@ pub(super) fn files() -> Vec<HostileFile> {
             strip((5000, 5000), DEFLATE, &compress_zeros(25_000_000)),
         ),
         hostile_file("tiff-25-megapixels-in-tiles", Processed, tiles((5000, 5000), 256)),
-        hostile_file("tiff-a-tile-of-16-megapixels-for-a-pixel", Processed, tiles((1, 1), 4096)),
-        hostile_file("tiff-a-tile-of-a-gigapixel-for-a-pixel", Processed, {
+        hostile_file("tiff-tile-of-16-megapixels-for-one-pixel", Processed, tiles((1, 1), 4096)),
+        hostile_file("tiff-tile-of-a-gigapixel-for-one-pixel", Processed, {
             let mut file = tiles((1, 1), 16);
             let sides = [TILE_WIDTH, TILE_HEIGHT].map(u16::to_le_bytes);
             for at in 0..file.len() - 12 {
@@ -190,11 +190,11 @@ pub(super) fn files() -> Vec<HostileFile> {
             }
             file
         }),
-        hostile_file("tiff-rgb-of-16-bits", Processed, deep(3000, 3, 16, 2)),
+        hostile_file("tiff-rgb-at-16-bits", Processed, deep(3000, 3, 16, 2)),
         hostile_file("tiff-cmyk", Processed, deep(3000, 4, 8, 5)),
-        hostile_file("tiff-grey-of-16-bits", Processed, deep(4000, 1, 16, 1)),
+        hostile_file("tiff-grey-at-16-bits", Processed, deep(4000, 1, 16, 1)),
         hostile_file("tiff-1-bit", Processed, deep(4000, 1, 1, 1)),
-        hostile_file("tiff-65535-samples", RefusedBeforeDecoding("too_much_memory"), {
+        hostile_file("tiff-65535-samples-per-pixel", RefusedBeforeDecoding("too_much_memory"), {
             let mut entries = grey((5000, 5000), DEFLATE, 8, 64).to_vec();
             entries.push((SAMPLES, SHORT, 1, 65_535));
             entries.sort();
@@ -204,31 +204,31 @@ pub(super) fn files() -> Vec<HostileFile> {
         hostile_file("tiff-4-million-strips-for-one-row", RefusedByDecoder("corrupt_image"), {
             with_replaced_entry((STRIPS, LONG, 4 << 20, 8), 16 << 20)
         }),
-        hostile_file("tiff-a-million-widths", RefusedByDecoder("corrupt_image"), {
+        hostile_file("tiff-million-values-for-the-width", RefusedByDecoder("corrupt_image"), {
             with_replaced_entry((WIDTH, LONG, 1 << 20, 8), 4 << 20)
         }),
         hostile_file(
-            "tiff-a-profile-of-19-mb",
+            "tiff-profile-of-19-mb",
             Processed,
             with_entry((PROFILE, UNDEFINED, 19 << 20, 72), 19 << 20),
         ),
         hostile_file(
-            "tiff-a-profile-longer-than-the-file",
+            "tiff-profile-longer-than-the-file",
             Processed,
             with_entry((PROFILE, UNDEFINED, u32::MAX, 72), 0),
         ),
         hostile_file(
-            "tiff-a-profile-of-5-mb-as-numbers",
+            "tiff-profile-of-5-million-integers",
             Processed,
             with_entry((PROFILE, LONG, 5 << 20, 72), 20_000_000 - 100),
         ),
         hostile_file(
-            "tiff-lzw-that-is-none",
+            "tiff-invalid-lzw-codes",
             RefusedByDecoder("corrupt_image"),
             strip((64, 64), LZW, &[0xFF; 100]),
         ),
         hostile_file(
-            "tiff-packed-bits-too-few",
+            "tiff-packbits-data-too-short",
             RefusedByDecoder("corrupt_image"),
             strip((64, 64), PACKED, &[0x81, 7]),
         ),
@@ -242,32 +242,36 @@ pub(super) fn files() -> Vec<HostileFile> {
             RefusedByDecoder("unsupported_format"),
             strip((64, 64), 34_712, &[7; 100]),
         ),
-        hostile_file("tiff-a-strip-outside-the-file", RefusedByDecoder("corrupt_image"), {
+        hostile_file("tiff-strip-outside-the-file", RefusedByDecoder("corrupt_image"), {
             tiff(&[7; 64], &grey((8, 8), 1, 1 << 30, 64))
         }),
         hostile_file(
-            "tiff-a-strip-of-4-gb",
+            "tiff-strip-of-4-gb",
             RefusedByDecoder("too_much_memory"),
             tiff(&[7; 64], &grey((8, 8), DEFLATE, 8, u32::MAX)),
         ),
         hostile_file(
-            "tiff-its-directory-outside-the-file",
+            "tiff-directory-outside-the-file",
             RefusedBeforeDecoding("corrupt_image"),
             b"II*\0\xF0\xFF\xFF\xFF".to_vec(),
         ),
-        hostile_file("tiff-directories-that-go-round", RefusedByDecoder("corrupt_image"), round),
-        hostile_file("tiff-a-directory-of-65535-entries", RefusedBeforeDecoding("corrupt_image"), {
+        hostile_file("tiff-directory-loop", RefusedByDecoder("corrupt_image"), round),
+        hostile_file("tiff-directory-of-65535-entries", RefusedBeforeDecoding("corrupt_image"), {
             [&b"MM\0*\0\0\0\x08\xFF\xFF"[..], &[0; 12].repeat(100)].concat()
         }),
-        hostile_file("tiff-no-height", RefusedBeforeDecoding("corrupt_image"), strip((8, 0), 1, &[7; 64])),
+        hostile_file("tiff-zero-height", RefusedBeforeDecoding("corrupt_image"), strip((8, 0), 1, &[7; 64])),
         hostile_file(
             "tiff-too-many-pixels",
             RefusedBeforeDecoding("too_many_pixels"),
             strip((12_000, 12_000), DEFLATE, &[0]),
         ),
-        hostile_file("tiff-cut", RefusedByDecoder("corrupt_image"), strip((64, 64), 1, &[7; 2000])),
         hostile_file(
-            "tiff-usual-cut-in-its-directory",
+            "tiff-strip-shorter-than-its-pixels",
+            RefusedByDecoder("corrupt_image"),
+            strip((64, 64), 1, &[7; 2000]),
+        ),
+        hostile_file(
+            "tiff-first-half-of-a-file",
             RefusedBeforeDecoding("corrupt_image"),
             usual[..usual.len() / 2].to_vec(),
         ),

@@ -171,43 +171,43 @@ pub(super) fn files() -> Vec<HostileFile> {
             riff(&one_colour((16_384, 16_384))),
         ),
         hostile_file(
-            "webp-with-alpha-25-megapixels",
+            "webp-25-megapixels-with-alpha-flag",
             Processed,
             extended(ALPHA, full_size, &one_colour(full_size)),
         ),
-        hostile_file("webp-65536-groups-of-codes-for-a-pixel", RefusedBeforeDecoding("corrupt_image"), {
+        hostile_file("webp-65536-code-groups-for-one-pixel", RefusedBeforeDecoding("corrupt_image"), {
             riff(&of_groups((1, 1), 65_536))
         }),
-        hostile_file("webp-65536-groups-of-codes", RefusedBeforeDecoding("too_much_memory"), {
+        hostile_file("webp-65536-code-groups", RefusedBeforeDecoding("too_much_memory"), {
             riff(&of_groups((2000, 2000), 65_536))
         }),
         // The number of groups is accepted, but no pixels follow.
         hostile_file(
-            "webp-5000-groups-of-codes",
+            "webp-5000-code-groups",
             RefusedByDecoder("corrupt_image"),
             riff(&of_groups((2000, 2000), 5000)),
         ),
-        hostile_file("webp-too-many-groups-of-codes-in-alpha", RefusedBeforeDecoding("too_much_memory"), {
+        hostile_file("webp-60000-code-groups-in-alpha", RefusedBeforeDecoding("too_much_memory"), {
             extended(ALPHA, lossy_size, &[chunk(b"ALPH", &alpha), lossy_chunk()].concat())
         }),
         hostile_file(
-            "webp-too-many-groups-of-codes-in-alpha-after-it",
+            "webp-60000-code-groups-in-alpha-after-the-pixels",
             RefusedBeforeDecoding("too_much_memory"),
             extended(ALPHA, lossy_size, &[lossy_chunk(), chunk(b"ALPH", &alpha)].concat()),
         ),
-        hostile_file("webp-an-animation-of-12-megapixels", Processed, {
+        hostile_file("webp-animation-of-12-megapixels", Processed, {
             let frame = frame_chunk((3464, 3464), &one_colour((3464, 3464)));
             extended(ANIMATED, (3464, 3464), &[&animation[..], &frame].concat())
         }),
-        hostile_file("webp-an-animation-of-a-small-frame", Processed, {
+        hostile_file("webp-animation-of-a-small-frame", Processed, {
             let frame = frame_chunk((8, 8), &one_colour((8, 8)));
             extended(ANIMATED, (3464, 3464), &[&animation[..], &frame].concat())
         }),
-        hostile_file("webp-an-animation-of-25-megapixels", RefusedBeforeDecoding("too_much_memory"), {
+        hostile_file("webp-animation-of-25-megapixels", RefusedBeforeDecoding("too_much_memory"), {
             let frame = frame_chunk(full_size, &one_colour(full_size));
             extended(ANIMATED, full_size, &[&animation[..], &frame].concat())
         }),
-        hostile_file("webp-an-animation-with-loss", Processed, {
+        hostile_file("webp-lossy-animation", Processed, {
             extended(
                 ANIMATED,
                 lossy_size,
@@ -219,24 +219,24 @@ pub(super) fn files() -> Vec<HostileFile> {
             extended(ANIMATED, (8, 8), &[&animation[..], &frames].concat())
         }),
         hostile_file(
-            "webp-no-frames",
+            "webp-animation-without-a-frame",
             RefusedBeforeDecoding("corrupt_image"),
             extended(ANIMATED, (8, 8), &animation),
         ),
-        hostile_file("webp-a-frame-beside-its-canvas", RefusedBeforeDecoding("corrupt_image"), {
+        hostile_file("webp-frame-larger-than-its-canvas", RefusedBeforeDecoding("corrupt_image"), {
             let frame = frame_chunk((16, 16), &one_colour((16, 16)));
             extended(ANIMATED, (8, 8), &[&animation[..], &frame].concat())
         }),
-        hostile_file("webp-a-frame-in-what-is-no-animation", RefusedBeforeDecoding("corrupt_image"), {
+        hostile_file("webp-frame-without-the-animation-flag", RefusedBeforeDecoding("corrupt_image"), {
             let frame = frame_chunk(lossy_size, &of_groups(lossy_size, 2000));
             extended(0, lossy_size, &[lossy_chunk(), frame].concat())
         }),
         hostile_file(
-            "webp-two-sizes",
+            "webp-contradictory-sizes",
             RefusedBeforeDecoding("corrupt_image"),
             extended(0, (8, 8), &one_colour(full_size)),
         ),
-        hostile_file("webp-a-profile-of-19-mb", Processed, {
+        hostile_file("webp-profile-of-19-mb", Processed, {
             let profile = chunk(b"ICCP", &vec![7; 19 << 20]);
             extended(0x20, (8, 8), &[&profile[..], &one_colour((8, 8))].concat())
         }),
@@ -244,29 +244,29 @@ pub(super) fn files() -> Vec<HostileFile> {
             let exif = chunk(b"EXIF", &[&b"MM\0*\0\0\0\x08\xFF\xFF"[..], &vec![7; 19 << 20]].concat());
             extended(0x08, (8, 8), &[&one_colour((8, 8))[..], &exif].concat())
         }),
-        hostile_file("webp-a-million-unknown-chunks", Processed, {
+        hostile_file("webp-million-unknown-chunks", Processed, {
             let chunks = chunk(b"WHAT", &[]).repeat(1_000_000);
             extended(0, (8, 8), &[&chunks[..], &one_colour((8, 8))].concat())
         }),
-        hostile_file("webp-codes-of-noise", RefusedBeforeDecoding("corrupt_image"), {
+        hostile_file("webp-random-codes", RefusedBeforeDecoding("corrupt_image"), {
             let mut bits = Bits::header((64, 64));
             bits.bytes.extend(noise(2000));
             riff(&lossless_chunk(&bits))
         }),
-        hostile_file("webp-cut-in-its-codes", RefusedBeforeDecoding("corrupt_image"), {
+        hostile_file("webp-truncated-in-its-codes", RefusedBeforeDecoding("corrupt_image"), {
             let codes = of_groups((2000, 2000), 5000);
             riff(&chunk(b"VP8L", &codes[8..codes.len() / 2]))
         }),
         hostile_file(
-            "webp-cut-in-its-pixels",
+            "webp-truncated-in-its-pixels",
             RefusedBeforeDecoding("corrupt_image"),
             usual[..usual.len() / 2].to_vec(),
         ),
-        hostile_file("webp-alpha-that-is-cut", RefusedByDecoder("corrupt_image"), {
+        hostile_file("webp-truncated-alpha", RefusedByDecoder("corrupt_image"), {
             let file = extended(ALPHA, lossy_size, &[lossy_chunk(), chunk(b"ALPH", &[0; 400])].concat());
             file[..file.len() - 100].to_vec()
         }),
-        hostile_file("webp-with-loss-of-noise", RefusedByDecoder("corrupt_image"), {
+        hostile_file("webp-truncated-lossy-pixels", RefusedByDecoder("corrupt_image"), {
             let mut pixels = lossy_chunk();
             let middle = pixels.len() / 2;
             pixels.truncate(middle);
@@ -274,14 +274,14 @@ pub(super) fn files() -> Vec<HostileFile> {
             pixels[4..8].copy_from_slice(&length);
             riff(&pixels)
         }),
-        hostile_file("webp-rubbish-after", Processed, [&usual[..], &noise(10_000)].concat()),
-        hostile_file("webp-with-loss-and-alpha", Processed, {
+        hostile_file("webp-trailing-noise", Processed, [&usual[..], &noise(10_000)].concat()),
+        hostile_file("webp-lossy-with-alpha", Processed, {
             extended(ALPHA, lossy_size, &[chunk(b"ALPH", &opaque), lossy_chunk()].concat())
         }),
-        hostile_file("webp-an-animation-with-loss-and-alpha", Processed, {
+        hostile_file("webp-lossy-animation-with-alpha", Processed, {
             let frame = frame_chunk(lossy_size, &[chunk(b"ALPH", &opaque), lossy_chunk()].concat());
             extended(ANIMATED | ALPHA, lossy_size, &[&animation[..], &frame].concat())
         }),
-        hostile_file("webp-usual-with-alpha", Processed, encode(RgbaImage::new(300, 200), ImageFormat::WebP)),
+        hostile_file("webp-with-alpha", Processed, encode(RgbaImage::new(300, 200), ImageFormat::WebP)),
     ]
 }
