@@ -7,7 +7,7 @@ use super::files::{
     Expected::{self, Processed, RefusedBeforeDecoding, RefusedByDecoder},
     HostileFile, hostile_file, length16, noise,
 };
-use crate::{support::sample, test_image::test_image};
+use crate::{support::read_sample, test_image::test_image};
 
 const SOI: [u8; 2] = [0xFF, 0xD8];
 const EOI: [u8; 2] = [0xFF, 0xD9];
@@ -99,7 +99,7 @@ fn with_scan_count(size: (u16, u16), factors: &[u8], scan_count: usize) -> Vec<u
 
 /// Encodes a sample photo with `width` × `height` pixels and 4:2:0, as cameras do.
 pub(crate) fn photo(width: u32, height: u32) -> Vec<u8> {
-    let photo = image::load_from_memory(&sample("coffee.jpg")).unwrap().into_rgb8();
+    let photo = image::load_from_memory(&read_sample("coffee.jpg")).unwrap().into_rgb8();
     encoded(&image::imageops::resize(&photo, width, height, FilterType::Triangle), |_| {})
 }
 
@@ -177,7 +177,7 @@ pub(super) fn files() -> Vec<HostileFile> {
     let usual_file = usual(|_| {});
     let progressive = usual(|encoder| encoder.set_progressive(true));
     let restarts = usual(with_restarts);
-    let rocket = sample("rocket.jpg");
+    let rocket = read_sample("rocket.jpg");
     let frame_at = find_marker(&usual_file, BASELINE);
     let pixels_at = find_marker(&usual_file, SOS);
     let last_scan_at = progressive.windows(2).rposition(|pair| pair == [0xFF, SOS]).unwrap();

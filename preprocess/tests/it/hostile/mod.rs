@@ -24,7 +24,7 @@ use crate::{
         files::{Expected, HostileFile},
         rig::Measurement,
     },
-    support::{TestApp, problem},
+    support::{TestApp, read_problem},
 };
 
 /// Maximum memory in bytes for any file.
@@ -96,7 +96,7 @@ async fn post_of_a_hostile_file_has_the_expected_status_and_kind() {
             }
             Expected::RefusedBeforeDecoding(kind) | Expected::RefusedByDecoder(kind) => kind,
         };
-        let (status, body) = problem(response).await;
+        let (status, body) = read_problem(response).await;
         let expected_status = if kind == "unsupported_format" { 415 } else { 422 };
         assert_eq!((status, body["kind"].as_str().unwrap()), (expected_status, kind), "{name}");
         assert_eq!(body["type"], format!("urn:problem:{kind}"), "{name}");
