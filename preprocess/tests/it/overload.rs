@@ -112,7 +112,7 @@ impl Drop for Service {
 }
 
 #[tokio::test]
-#[ignore = "started by the overload test in a process of its own"]
+#[ignore = "the overload test starts it in a separate process"]
 async fn service_process() {
     if env::var_os(SERVICE_VARIABLE).is_none() {
         return;
