@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-# shellcheck shell=bash disable=SC2034 # what is assigned here is used by the scripts that source this
+# shellcheck shell=bash disable=SC2034 # the scripts that source this file use its variables
 # Functions that up, smoke, logs and down share.
 #
 # The scripts look up every resource before they create it, so a second run changes nothing.

@@ -118,7 +118,7 @@ fn check_samples(reference: &Path) -> Vec<String> {
 #[test]
 fn logits_of_samples_equal_the_reference_in_the_models_folder() {
     let reference = repository_root().join("models").join(spec::NAME).join("reference_samples.json");
-    // Only EfficientNet-Lite0 is in the repository with its reference. The build downloads other models.
+    // The repository contains only EfficientNet-Lite0 with its reference. The build downloads other models.
     if !reference.exists() && spec::NAME != "efficientnet-lite0" {
         println!("SKIPPED: there is no {}", reference.display());
         return;

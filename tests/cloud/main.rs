@@ -95,7 +95,7 @@ async fn photo_copied_into_the_bucket_is_classified_once_per_version() {
         });
         let notification = resource.to_string();
         let message = json!({ "gcs_path": "gs://images/in/my photo.jpg" }).to_string();
-        // The photo is announced twice as the bucket does it and once as another publisher does it.
+        // The photo is announced three times: by the bucket, by another publisher, and by the bucket again.
         for (data, attributes) in
             [(&notification, &attributes), (&message, &json!({})), (&notification, &attributes)]
         {

@@ -15,7 +15,7 @@ use crate::{
     test_image::{COLOURS, assert_quarters, decode, recipe, test_image},
 };
 
-/// A Display P3 colour that sRGB can represent, but with other levels.
+/// A Display P3 colour that sRGB can represent. Its levels in sRGB are different.
 const DISPLAY_P3_COLOUR: [u8; 3] = [180, 100, 60];
 
 /// Converts a Display P3 colour to sRGB.

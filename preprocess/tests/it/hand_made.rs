@@ -34,7 +34,9 @@ pub(crate) fn tiff(image: &RgbImage, orientation: u8) -> Vec<u8> {
     let pixels = image.as_raw();
     let pixels_end = 8 + u32::try_from(pixels.len()).unwrap();
     let directory_offset = pixels_end + 6;
-    // Each entry has a tag, a type, a number of values, and the value or the offset of the values.
+    // Each entry has a tag, a type, a number of values, and the value or the offset of the values. The tags
+    // are ImageWidth, ImageLength, BitsPerSample, Compression, PhotometricInterpretation, StripOffsets,
+    // Orientation, SamplesPerPixel, RowsPerStrip and StripByteCounts.
     let entries: [(u16, u16, u32, u32); 10] = [
         (256, LONG, 1, image.width()),
         (257, LONG, 1, image.height()),

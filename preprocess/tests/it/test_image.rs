@@ -1,5 +1,5 @@
-//! A test image whose four quarters have different colours, which makes every rotation and flip visible. Also
-//! assertions on processed images.
+//! A test image, and assertions on processed images. The quarters of the test image have different colours,
+//! so that every rotation and flip is visible.
 
 use std::io::Cursor;
 
@@ -53,7 +53,7 @@ pub(crate) fn decode(processed: &ProcessedImage) -> RgbImage {
     decoded.into_rgb8()
 }
 
-/// Returns the colours at the centres of the four quarter_colours, row by row.
+/// Returns the colours at the centres of the four quarters, row by row.
 pub(crate) fn quarter_colours(image: &RgbImage) -> [[u8; 3]; 4] {
     let (width, height) = image.dimensions();
     [(1, 1), (3, 1), (1, 3), (3, 3)].map(|(x, y)| image.get_pixel(width * x / 4, height * y / 4).0)

@@ -9,6 +9,7 @@ use super::files::{
 };
 use crate::{support::read_sample, test_image::test_image};
 
+// Markers, with their names in the JPEG standard.
 const SOI: [u8; 2] = [0xFF, 0xD8];
 const EOI: [u8; 2] = [0xFF, 0xD9];
 const BASELINE: u8 = 0xC0;
@@ -43,6 +44,8 @@ fn frame_header(marker: u8, (width, height): (u16, u16), factors: &[u8]) -> Vec<
 }
 
 /// Writes a scan: the coefficients `first` to `last` of these components, coded as `bits`.
+///
+/// `approximation` is the parameter for successive approximation.
 fn scan(components: &[u8], (first, last): (u8, u8), approximation: u8, bits: &[u8]) -> Vec<u8> {
     let mut payload = vec![u8::try_from(components.len()).unwrap()];
     payload.extend(components.iter().flat_map(|&component| [component, 0]));
@@ -52,8 +55,8 @@ fn scan(components: &[u8], (first, last): (u8, u8), approximation: u8, bits: &[u
 
 /// Writes a quantization table of ones, and two Huffman tables with a single code, the bit 0.
 ///
-/// In the DC table the code means that the coefficient does not change. In the AC table it means the symbol
-/// `ac_symbol`.
+/// In the DC table, the code means that the coefficient is the same as in the previous block. In the AC
+/// table, the code means the symbol `ac_symbol`.
 fn tables(ac_symbol: u8) -> Vec<u8> {
     let quantization = [&[0][..], &[1; 64]].concat();
     let huffman_table = |class: u8, symbol: u8| [&[class, 1][..], &[0; 15], &[symbol]].concat();

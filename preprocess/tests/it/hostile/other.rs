@@ -8,6 +8,7 @@ use super::files::{
 };
 use crate::test_image::{encode, test_image};
 
+// Values of the compression of a BMP.
 const UNCOMPRESSED: u32 = 0;
 const RLE8: u32 = 1;
 const RLE4: u32 = 2;

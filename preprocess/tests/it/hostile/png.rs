@@ -16,6 +16,7 @@ use crate::{
 /// Decompressed length of a bomb. No image may need so much memory.
 const BOMB_BYTES: usize = 300 << 20;
 
+// Colour types.
 const GREY: u8 = 0;
 const RGB: u8 = 2;
 const PALETTE: u8 = 3;

@@ -1,4 +1,4 @@
-//! Measures the memory and the CPU time that processing one file takes.
+//! Measures the memory and the CPU time that processing one file needs.
 //!
 //! A separate process processes the file, so that other tests do not influence the measurement. The process
 //! is this test program, which runs only the test [`CHILD_TEST`].

@@ -118,6 +118,7 @@ fn code_groups_chunk(size: (u32, u32), group_count: u32) -> Vec<u8> {
     lossless_chunk(&bits)
 }
 
+// Flags of the chunk VP8X.
 const ANIMATION_FLAG: u8 = 2;
 const ALPHA_FLAG: u8 = 16;
 const PROFILE_FLAG: u8 = 0x20;
