@@ -33,7 +33,7 @@ ARG MODEL=mobilenetv2
 COPY --from=planner /src/recipe.json recipe.json
 # Creates a workspace of empty crates and builds nothing.
 RUN cargo chef cook --locked --no-build --recipe-path recipe.json
-# Copies only the sources. The manifest of model-import does not match the workspace of empty crates.
+# Copies no manifest, because all manifests must be those that cargo chef created for this workspace.
 COPY model-import/src model-import/src
 COPY models models
 # The dev profile optimises dependencies. Here that would take minutes to save milliseconds.

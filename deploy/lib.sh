@@ -3,7 +3,7 @@
 # Functions that up, smoke, logs and down share.
 #
 # The scripts look up every resource before they create it, so a second run changes nothing.
-# Commands that only read run through `look`. Commands that change something run through `change`,
+# Commands that only read run through `query`. Commands that change something run through `change`,
 # which with --dry-run only prints them.
 
 set -euo pipefail
@@ -109,18 +109,18 @@ load_settings() {
     : "${PREPROCESS_IMAGE:=$registry/preprocess:$IMAGE_TAG}"
     : "${CLASSIFY_IMAGE:=$registry/classify-$CLASSIFY_ON:$IMAGE_TAG}"
 
-    here=(--project="$GOOGLE_CLOUD_PROJECT" --quiet)
+    project_flags=(--project="$GOOGLE_CLOUD_PROJECT" --quiet)
 }
 
-# account NAME: prints the email address of a service account of this project.
-account() {
+# account_email NAME: prints the email address of a service account of this project.
+account_email() {
     printf '%s@%s.iam.gserviceaccount.com' "$1" "$GOOGLE_CLOUD_PROJECT"
 }
 
-# look COMMAND...: runs a command that only reads, and stores its output in $answer. Returns 1 if
+# query COMMAND...: runs a command that only reads, and stores its output in $answer. Returns 1 if
 # the resource does not exist. Any other failure, such as a missing permission, ends the script.
 # Otherwise the script would create a resource that may exist.
-look() {
+query() {
     local problem
     if answer=$("$@" 2>"$scratch/stderr"); then
         return 0
@@ -172,11 +172,11 @@ grant() {
     local role=$1 member=$2 name=$4 group
     read -ra group <<<"$3"
     shift 4
-    look gcloud "${group[@]}" get-iam-policy "$name" "$@" --flatten='bindings[].members' \
-        --format='value(bindings.role,bindings.members)' "${here[@]}" || answer=''
+    query gcloud "${group[@]}" get-iam-policy "$name" "$@" --flatten='bindings[].members' \
+        --format='value(bindings.role,bindings.members)' "${project_flags[@]}" || answer=''
     if ! grep -qxF "$role"$'\t'"$member" <<<"$answer"; then
         change_with_retries gcloud "${group[@]}" add-iam-policy-binding "$name" "$@" \
-            --member="$member" --role="$role" --format=none "${here[@]}"
+            --member="$member" --role="$role" --format=none "${project_flags[@]}"
     fi
 }
 

@@ -212,7 +212,7 @@ async fn images_over_the_limits_are_refused_before_they_are_decoded() {
 #[tokio::test]
 async fn ready_reports_the_model_only_after_the_warm_up() {
     let (engine, mut gate) = Gate::new(true);
-    let rig = Rig::starting(classify::Settings::default(), vec![engine]).await;
+    let rig = Rig::start_without_waiting(classify::Settings::default(), vec![engine]).await;
     gate.next_batch().await;
     assert_eq!(read_problem(rig.get("/ready").send().await).await, (503, "starting".to_owned()));
     assert_eq!(read_problem(rig.post_image(encode_png()).send().await).await, (503, "starting".to_owned()));
@@ -238,7 +238,7 @@ async fn ready_reports_the_model_only_after_the_warm_up() {
 async fn warm_up_that_panics_ends_the_service() {
     let (engine, gate) = Gate::new(true);
     gate.release(Verdict::Panic);
-    let mut rig = Rig::starting(classify::Settings::default(), vec![engine]).await;
+    let mut rig = Rig::start_without_waiting(classify::Settings::default(), vec![engine]).await;
     let error = (&mut rig.running).await.unwrap().unwrap_err();
     assert!(error.to_string().contains("did not warm up"), "{error:#}");
 }
@@ -250,7 +250,7 @@ async fn warm_up_that_hangs_ends_the_service() {
         warm_up_timeout: std::time::Duration::from_millis(100),
         ..classify::Settings::default()
     };
-    let mut rig = Rig::starting(settings, vec![engine]).await;
+    let mut rig = Rig::start_without_waiting(settings, vec![engine]).await;
     let error = (&mut rig.running).await.unwrap().unwrap_err();
     assert!(
         error.to_string().contains("did not warm up within 0.1 s (CLASSIFY_WARM_UP_TIMEOUT)"),

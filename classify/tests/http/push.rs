@@ -30,7 +30,7 @@ async fn provoke(outcome: Outcome) -> ((Rig, Gate), u16, Value) {
         _ => {}
     }
     let rig = if outcome == Outcome::NotReady {
-        Rig::starting(settings, vec![engine]).await
+        Rig::start_without_waiting(settings, vec![engine]).await
     } else {
         Rig::with_engines(settings, vec![engine]).await
     };

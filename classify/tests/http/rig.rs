@@ -133,11 +133,11 @@ impl Rig {
     }
 
     /// Starts a service with `engines` without waiting until the service is ready.
-    pub(crate) async fn starting(settings: Settings, engines: Vec<Box<dyn Infer>>) -> Self {
-        Self::starting_on(TestBucket::default(), settings, engines, Arc::default()).await
+    pub(crate) async fn start_without_waiting(settings: Settings, engines: Vec<Box<dyn Infer>>) -> Self {
+        Self::start_on_bucket(TestBucket::default(), settings, engines, Arc::default()).await
     }
 
-    async fn starting_on(
+    async fn start_on_bucket(
         bucket: TestBucket,
         settings: Settings,
         engines: Vec<Box<dyn Infer>>,
@@ -151,7 +151,7 @@ impl Rig {
 
     /// Starts a service with `engines` and waits until the service is ready.
     pub(crate) async fn with_engines(settings: Settings, engines: Vec<Box<dyn Infer>>) -> Self {
-        Self::starting(settings, engines).await.wait_until_ready().await
+        Self::start_without_waiting(settings, engines).await.wait_until_ready().await
     }
 
     /// Starts a service whose engine always predicts espresso, and waits until the service is ready.
@@ -163,7 +163,7 @@ impl Rig {
     pub(crate) async fn espresso_on(bucket: TestBucket, settings: Settings) -> Self {
         let classified_count = Arc::default();
         let engine: Box<dyn Infer> = Box::new(Espresso { classified_count: Arc::clone(&classified_count) });
-        Self::starting_on(bucket, settings, vec![engine], classified_count).await.wait_until_ready().await
+        Self::start_on_bucket(bucket, settings, vec![engine], classified_count).await.wait_until_ready().await
     }
 
     /// Starts a service like [`Self::espresso`] that authenticates pushes with `push_auth`.
