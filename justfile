@@ -1,5 +1,5 @@
-# Commands for daily work. `just` is in Debian from 13 on, in Homebrew, and on PyPI as `rust-just`. Every recipe is
-# one line, so each runs without it, too: `.ci/run --list` prints the steps.
+# Commands for daily work. `just` is in Debian since version 13, in Homebrew, and on PyPI as `rust-just`. Every
+# recipe is a single command, which also runs without `just`. `.ci/run --list` prints the steps of CI.
 
 # Lists the recipes.
 default:
@@ -9,22 +9,22 @@ default:
 run *ARGUMENTS:
     cargo run --locked --release -- {{ ARGUMENTS }}
 
-# Runs the tests of one crate, or of the default build.
+# Runs the tests of one crate, or all tests of the default build.
 test CRATE='':
     .ci/run test{{ if CRATE == '' { '' } else { ':' + CRATE } }}
 
-# Checks format and lints of what changed against git.
+# Checks the format and lints of changed files.
 check:
     .ci/run check
 
-# Measures the pipeline, or a package of benchmarks: peers, preprocess-peers, gpu-bench, cnn-kernels, jpeg-scaled.
+# Measures the pipeline, or one benchmark package: peers, preprocess-peers, gpu-bench, cnn-kernels, jpeg-scaled.
 bench PACKAGE='image-pipeline':
     .ci/run bench:{{ PACKAGE }}
 
-# Runs everything that must hold before a change lands, or the named steps of it.
+# Runs all checks that must pass before a change is merged, or only the named steps.
 ci *STEPS:
     .ci/run {{ STEPS }}
 
-# Runs the checks that take long and seldom find anything, or the named steps of them.
+# Runs the checks that take long and seldom find anything, or only the named steps.
 nightly *STEPS:
     .ci/nightly {{ STEPS }}

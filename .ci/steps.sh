@@ -1,27 +1,27 @@
 # shellcheck shell=bash
-# Runs named steps in order and prints the time of each. `.ci/run` and `.ci/nightly` source this file.
+# Runs named steps in order and prints the time of each step. `.ci/run` and `.ci/nightly` source this file.
 #
-# The sourcing script declares its steps with `step NAME 'sentence'` and a function `step_NAME`, in which each
-# `-` of the name is a `_`. `extra NAME 'sentence'` declares a step that runs only when it is named. A step that
-# accepts an argument is called as NAME:ARGUMENT. The script ends with `main "$@"`.
+# The sourcing script declares each step with `step NAME 'description'` and defines a function `step_NAME`, with
+# `_` in place of each `-`. `extra NAME 'description'` declares a step that runs only if it is named.
+# NAME:ARGUMENT runs a step with an argument. The script ends with `main "$@"`.
 
-# All commands of a step run in the repository's root.
+# The commands of all steps run in the root of the repository.
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 step_names=()
 extra_names=()
-declare -A sentences
+declare -A descriptions
 
-step() { step_names+=("$1") && sentences[$1]=$2; }
-extra() { extra_names+=("$1") && sentences[$1]=$2; }
+step() { step_names+=("$1") && descriptions[$1]=$2; }
+extra() { extra_names+=("$1") && descriptions[$1]=$2; }
 
 fail() {
     printf 'FAILED: %s\n' "$1" >&2
     exit 1
 }
 
-# install_cargo_tool PROGRAM VERSION: installs a program from its published crate into target/tools. Optimising it
-# would take longer than it then runs.
+# install_cargo_tool PROGRAM VERSION: installs a program from its published crate into target/tools. The program is
+# compiled without optimisation, because optimising it would take longer than running it.
 install_cargo_tool() {
     if ! "target/tools/bin/$1" --version 2>/dev/null | grep -qwF "$2"; then
         CARGO_PROFILE_RELEASE_OPT_LEVEL=0 CARGO_PROFILE_RELEASE_LTO=off \
@@ -31,7 +31,7 @@ install_cargo_tool() {
 
 list_steps() {
     local name
-    for name in "$@"; do printf '%-16s%s\n' "$name" "${sentences[$name]}"; done
+    for name in "$@"; do printf '%-16s%s\n' "$name" "${descriptions[$name]}"; done
 }
 
 usage() {
@@ -43,8 +43,8 @@ usage() {
     fi
 }
 
-# print_output SKIPS: copies its input to its output and the lines with SKIPPED to the file SKIPS, too. Leaves
-# out what passing tests printed under `--show-output`, except for those lines.
+# print_output SKIPS: copies standard input to standard output, and every line with SKIPPED also to the file SKIPS.
+# Leaves out other lines that passed tests printed under `--show-output`.
 print_output() {
     local line hidden=false
     while IFS= read -r line || [[ -n $line ]]; do
@@ -60,14 +60,15 @@ print_output() {
     done
 }
 
-# run_step NAME[:ARGUMENT]: runs one step and adds its seconds to `times`. Ends the script if the step fails,
-# or, in CI, if the step skips something that .ci/allowed-skips does not allow.
+# run_step NAME[:ARGUMENT]: runs one step and appends its time to $times. Sets $failed if the step fails. In CI, a
+# step also fails if it skips a check and .ci/allowed-skips does not allow that.
 run_step() {
     local name=${1%%:*} argument=() skips status began=$SECONDS
     [[ $1 != *:* ]] || argument=("${1#*:}")
-    printf '\n=== %s: %s (%d s so far)\n' "$1" "${sentences[$name]}" $((SECONDS - started))
+    printf '\n=== %s: %s (%d s so far)\n' "$1" "${descriptions[$name]}" $((SECONDS - started))
     skips=$(mktemp)
-    # A subshell with errexit of its own: `set -e` has no effect in a function that a condition calls.
+    # The step runs in a subshell with `set -e`. If a condition called the function, `set -e` would have no effect
+    # in it.
     set +e
     (
         set -e
@@ -79,7 +80,7 @@ run_step() {
         if [[ -n ${CI:-} ]]; then
             status=1
         else
-            echo 'CI would fail here.'
+            echo 'In CI this step would fail.'
         fi
     fi
     rm -f "$skips"
@@ -89,9 +90,9 @@ run_step() {
 
 print_times() {
     local line
-    printf '\n=== seconds of each step\n'
+    printf '\n=== time of each step\n'
     for line in "${times[@]}"; do printf '%s\n' "$line"; done
-    printf '%6d s  in all\n' $((SECONDS - started))
+    printf '%6d s  in total\n' $((SECONDS - started))
 }
 
 # main [--list | STEP...]
@@ -105,7 +106,7 @@ main() {
         --help | -h) usage && return ;;
     esac
     for name in "$@"; do
-        if [[ -z ${name%%:*} || -z ${sentences[${name%%:*}]:-} ]]; then
+        if [[ -z ${name%%:*} || -z ${descriptions[${name%%:*}]:-} ]]; then
             printf 'unknown step %s\n\n' "$name" >&2
             usage >&2
             exit 64
@@ -116,7 +117,7 @@ main() {
         run_step "$name"
         if [[ -n $failed ]]; then
             print_times
-            fail "step $failed; '$0 $failed' runs it alone"
+            fail "step $failed; run '$0 $failed' to repeat only this step"
         fi
     done
     print_times

@@ -1,15 +1,17 @@
 # syntax=docker/dockerfile:1.10
 # SPDX-License-Identifier: GPL-3.0-or-later
 #
-# The image of classify on CPUs. From the repository's root:
+# Builds the image of classify for CPUs. From the repository's root:
 #   docker build --file deploy/classify-cpu.Dockerfile --tag classify-cpu .
 #
-# The model becomes a part of the program, so an image runs the one it was built with.
-# Base images are pinned by tag: their digests could not be looked up where this was written.
+# The model is compiled into the program, so an image always runs the model that it was built with.
+# Base images are pinned by tag and not by digest, because the digests were not available during
+# development.
 
-# Debian with its C compiler, which aws-lc (TLS) and SQLite are built with; neither needs cmake.
+# This image contains the C compiler that aws-lc (TLS) and SQLite need. They need no cmake.
 FROM rust:1.95.0-bookworm AS chef
-# The image's own toolchain: rust-toolchain.toml would fetch components that a build does not need.
+# Selects the toolchain of the image. rust-toolchain.toml would download components that a build does
+# not need.
 ENV RUSTUP_TOOLCHAIN=1.95.0 CARGO_INCREMENTAL=0
 RUN cargo install cargo-chef --locked --version 0.1.78
 WORKDIR /src
@@ -18,17 +20,17 @@ FROM chef AS planner
 COPY . .
 RUN cargo chef prepare --recipe-path recipe.json
 
-# Fetches the model and checks its size and sum. A stage of its own, from model-import alone: a change
-# of the services does not fetch it again.
+# Downloads the model and verifies its size and checksum. This stage depends only on model-import, so
+# that a change of the services does not download the model again.
 FROM chef AS model
 ARG MODEL=mobilenetv2
 COPY --from=planner /src/recipe.json recipe.json
-# Lays the workspace out with empty crates and builds nothing.
+# Creates a workspace of empty crates and builds nothing.
 RUN cargo chef cook --locked --no-build --recipe-path recipe.json
-# The sources and not the manifests, which those of the layout would not fit.
+# Copies no manifest, because all manifests must be those that cargo chef created for this workspace.
 COPY model-import/src model-import/src
 COPY models models
-# Optimised dependencies (the dev profile's setting) take minutes to build, to save milliseconds here.
+# The dev profile optimises dependencies. Here that would take minutes to save milliseconds.
 RUN cargo run --locked --package model-import --config 'profile.dev.package."*".opt-level=0' -- fetch "$MODEL"
 
 FROM chef AS build
@@ -39,18 +41,19 @@ RUN cargo chef cook --locked --release --package classify --no-default-features 
         --recipe-path recipe.json
 COPY . .
 COPY --from=model /src/models models
-# Naming the model makes the build fail rather than take another one.
+# With these variables the build fails if the model is missing, instead of using another model.
 RUN CLASSIFY_MODEL="$MODEL" CLASSIFY_MODEL_FETCH=never \
     cargo build --locked --release --package classify --no-default-features --features "$FEATURES"
 
-# glibc, the certificates for TLS and no shell; the user is 65532, who may write nothing.
+# This image contains glibc and certificates for TLS, but no shell. The service runs as the
+# unprivileged user 65532.
 FROM gcr.io/distroless/cc-debian12:nonroot
 ARG REVISION=unknown
 LABEL org.opencontainers.image.title="classify-cpu" \
-      org.opencontainers.image.description="An image in, a prediction out, on the CPU." \
+      org.opencontainers.image.description="Classifies images on the CPU." \
       org.opencontainers.image.licenses="GPL-3.0-or-later" \
       org.opencontainers.image.revision="$REVISION"
 COPY --from=build /src/target/release/classify /usr/local/bin/classify
 USER 65532:65532
-# The port is $PORT, 8001 where it is not set; Cloud Run sets it.
+# The service listens on $PORT, which Cloud Run sets, or on port 8001 if $PORT is not set.
 ENTRYPOINT ["/usr/local/bin/classify"]

@@ -1,15 +1,16 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-# shellcheck shell=bash disable=SC2034 # what is assigned here is used by the scripts that source this
-# What up, smoke, logs and down share: settings, looking without changing, changing with a trace.
+# shellcheck shell=bash disable=SC2034 # the scripts that source this file use its variables
+# Functions that up, smoke, logs and down share.
 #
-# Every resource is looked up before it is made, so a second run changes nothing. Reading goes
-# through `look`, writing through `change`: --dry-run stops the second and leaves the first.
+# The scripts look up every resource before they create it, so a second run changes nothing.
+# Commands that only read run through `query`. Commands that change something run through `change`,
+# which with --dry-run only prints them.
 
 set -euo pipefail
 
 deploy_dir=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 dry_run=false
-changes=0
+change_count=0
 answer=''
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
@@ -23,13 +24,14 @@ say() {
     printf '== %s\n' "$1"
 }
 
-# usage SCRIPT: prints the comment block at the head of SCRIPT, which is its manual.
+# usage SCRIPT: prints the comment block at the head of SCRIPT, which is the text of --help.
 usage() {
     sed -n '/^# Usage:/,/^[^#]/{/^#/!q;s/^# \{0,1\}//;p}' "$1"
 }
 
-# load_settings: the environment wins; then deploy/env (or the file that DEPLOY_ENV names); then the
-# defaults below, which docs/deploy.md explains.
+# load_settings: sets one variable per setting. The environment takes precedence over deploy/env (or
+# the file that DEPLOY_ENV names), and deploy/env over the defaults below. docs/deploy.md explains
+# the settings.
 load_settings() {
     local file=${DEPLOY_ENV:-$deploy_dir/env} line name
     if [[ -f $file ]]; then
@@ -40,7 +42,7 @@ load_settings() {
             [[ -v $name ]] || printf -v "$name" '%s' "${line#*=}"
         done <"$file"
     elif [[ -n ${DEPLOY_ENV:-} ]]; then
-        die "$file, which DEPLOY_ENV names, is not there"
+        die "DEPLOY_ENV names $file, which does not exist"
     fi
 
     [[ -n ${GOOGLE_CLOUD_PROJECT:-} ]] ||
@@ -81,17 +83,18 @@ load_settings() {
             : "${CLASSIFY_CONCURRENCY:=16}"
             ;;
         gpu)
-            # As much as classify's queue holds by default (CLASSIFY_QUEUE_ITEMS): more would be
-            # refused with 429, fewer would leave the batches small.
+            # The concurrency equals the default capacity of classify's queue
+            # (CLASSIFY_QUEUE_ITEMS). More requests would be refused with 429, and fewer requests
+            # would make the batches small.
             : "${CLASSIFY_CPU:=4}" "${CLASSIFY_MEMORY:=16Gi}" "${CLASSIFY_MAX_INSTANCES:=1}"
             : "${CLASSIFY_CONCURRENCY:=64}"
             ;;
-        *) die "CLASSIFY_ON is cpu or gpu, not $CLASSIFY_ON" ;;
+        *) die "CLASSIFY_ON must be cpu or gpu, not $CLASSIFY_ON" ;;
     esac
     : "${PUSH_ACCOUNT:=image-push}"
     : "${CHECK_PUSH_TOKENS:=false}"
     [[ $CHECK_PUSH_TOKENS == true || $CHECK_PUSH_TOKENS == false ]] ||
-        die "CHECK_PUSH_TOKENS is true or false, not $CHECK_PUSH_TOKENS"
+        die "CHECK_PUSH_TOKENS must be true or false, not $CHECK_PUSH_TOKENS"
 
     : "${RESULTS_TOPIC:=}"
     : "${RESULTS_SCHEMA:=prediction}"
@@ -99,87 +102,89 @@ load_settings() {
     : "${BIGQUERY_TABLE:=predictions}"
     : "${BIGQUERY_SUBSCRIPTION:=predictions-to-bigquery}"
     [[ -z $BIGQUERY_DATASET || -n $RESULTS_TOPIC ]] ||
-        die 'BIGQUERY_DATASET is fed from RESULTS_TOPIC: set that too'
+        die 'BIGQUERY_DATASET needs RESULTS_TOPIC: set both'
 
     registry=$REGION-docker.pkg.dev/$GOOGLE_CLOUD_PROJECT/$REPOSITORY
     : "${IMAGE_TAG:=latest}"
     : "${PREPROCESS_IMAGE:=$registry/preprocess:$IMAGE_TAG}"
     : "${CLASSIFY_IMAGE:=$registry/classify-$CLASSIFY_ON:$IMAGE_TAG}"
 
-    here=(--project="$GOOGLE_CLOUD_PROJECT" --quiet)
+    project_flags=(--project="$GOOGLE_CLOUD_PROJECT" --quiet)
 }
 
-# account NAME: the address of one of this project's service accounts.
-account() {
+# account_email NAME: prints the email address of a service account of this project.
+account_email() {
     printf '%s@%s.iam.gserviceaccount.com' "$1" "$GOOGLE_CLOUD_PROJECT"
 }
 
-# look COMMAND...: runs a command that only reads and leaves what it says in $answer. Fails when what
-# it asks for is not there. Any other failure, such as a missing permission, ends the script: taking
-# it for "not there" would go on to make things twice or in the wrong place.
-look() {
+# query COMMAND...: runs a command that only reads, and stores its output in $answer. Returns 1 if
+# the resource does not exist. Any other failure, such as a missing permission, ends the script.
+# Otherwise the script would create a resource that may exist.
+query() {
     local problem
     if answer=$("$@" 2>"$scratch/stderr"); then
         return 0
     fi
-    # bq tells of errors on stdout.
+    # bq prints errors to stdout.
     problem=$(cat "$scratch/stderr")$answer
     answer=''
     if [[ ! $problem =~ PERMISSION_DENIED|[Pp]ermission.*denied|403 ]] &&
         [[ $problem =~ NOT_FOUND|[Nn]ot\ found|[Cc]annot\ find|could\ not\ be\ found|does\ not\ exist ]]; then
         return 1
     fi
-    # Only a dry run comes here before the APIs are enabled.
+    # A dry run does not enable the APIs. A resource of an API that is not enabled does not exist.
     if $dry_run && [[ $problem =~ SERVICE_DISABLED|has\ not\ been\ used|is\ not\ enabled ]]; then
         return 1
     fi
-    die "could not look something up: $*
+    die "cannot find out whether a resource exists: $*
 $problem"
 }
 
-# change COMMAND...: shows a command that changes something and, unless this is a dry run, runs it.
+# change COMMAND...: prints a command that changes something, and runs it unless this is a dry run.
 change() {
-    changes=$((changes + 1))
+    change_count=$((change_count + 1))
     printf '+'
     printf ' %q' "$@"
     printf '\n'
     $dry_run || "$@" || die "failed: $*"
 }
 
-# insist COMMAND...: a change that is tried again for half a minute. A new account or role takes some
-# seconds until every part of Google Cloud knows it; until then a binding fails as if it did not exist.
-insist() {
+# change_with_retries COMMAND...: runs `change`, and retries for half a minute. Google Cloud needs
+# some seconds to make a new account known everywhere. Until then, granting a role to the account
+# fails as if the account did not exist.
+change_with_retries() {
     local try
     for try in 1 2 3 4 5; do
         if (change "$@"); then
-            changes=$((changes + 1))
+            # `change` ran in a subshell, which cannot change the variable of this shell.
+            change_count=$((change_count + 1))
             return 0
         fi
-        say "try $try of 6 failed; waiting"
+        say "attempt $try of 6 failed; waiting"
         sleep 6
     done
     change "$@"
 }
 
-# grant ROLE MEMBER GROUP NAME [FLAG...]: binds MEMBER to ROLE on the resource NAME of a gcloud
-# command group, such as "pubsub topics", unless it is bound.
+# grant ROLE MEMBER GROUP NAME [FLAG...]: grants ROLE on the resource NAME to MEMBER, unless MEMBER
+# has the role already. GROUP is the gcloud command group of the resource, such as "pubsub topics".
 grant() {
     local role=$1 member=$2 name=$4 group
     read -ra group <<<"$3"
     shift 4
-    look gcloud "${group[@]}" get-iam-policy "$name" "$@" --flatten='bindings[].members' \
-        --format='value(bindings.role,bindings.members)' "${here[@]}" || answer=''
+    query gcloud "${group[@]}" get-iam-policy "$name" "$@" --flatten='bindings[].members' \
+        --format='value(bindings.role,bindings.members)' "${project_flags[@]}" || answer=''
     if ! grep -qxF "$role"$'\t'"$member" <<<"$answer"; then
-        insist gcloud "${group[@]}" add-iam-policy-binding "$name" "$@" \
-            --member="$member" --role="$role" --format=none "${here[@]}"
+        change_with_retries gcloud "${group[@]}" add-iam-policy-binding "$name" "$@" \
+            --member="$member" --role="$role" --format=none "${project_flags[@]}"
     fi
 }
 
-# finish: the last line of a script that changes things.
+# finish: prints the number of changes.
 finish() {
     if $dry_run; then
-        say "dry run: $changes change(s) would be made"
+        say "dry run: $change_count change(s) would be made"
     else
-        say "$changes change(s) made"
+        say "$change_count change(s) made"
     fi
 }

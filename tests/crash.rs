@@ -30,15 +30,15 @@ const UPLOADS_PER_PROCESS: usize = 170;
 /// Number of clients that upload concurrently.
 const CLIENT_COUNT: usize = 6;
 
-/// A process of the program `image-pipeline`. Dropping it kills the process, which cannot clean up.
+/// A process that runs the program `image-pipeline`. Dropping this value kills the process with SIGKILL.
 struct Process {
     child: Child,
     client: Client,
 }
 
 impl Process {
-    /// Starts the program with the data folder `data_dir`, and reads the addresses of the services from the
-    /// output of the program.
+    /// Starts the program with the data folder `data_dir`, and reads the addresses of both services from its
+    /// output.
     fn start(data_dir: &Path) -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_image-pipeline"))
             .args(["--preprocess-port", "0", "--classify-port", "0", "--log", "warn", "--data-dir"])
@@ -57,7 +57,7 @@ impl Process {
             }
         }
         let [preprocess_url, .., classify_url] = urls.as_slice() else {
-            panic!("no addresses in the output: {urls:?}")
+            panic!("the output does not have two addresses: {urls:?}")
         };
         let client = Client {
             http: reqwest::Client::new(),
@@ -79,7 +79,7 @@ impl Drop for Process {
 /// Returns a photo whose last bytes are `number`.
 ///
 /// The decoder ignores these bytes, but the id of an upload depends on them. So every number gives an upload
-/// with its own id.
+/// with a different id.
 fn numbered_photo(number: usize) -> Vec<u8> {
     let mut photo = read_sample("chelsea.jpg");
     photo.extend_from_slice(&number.to_le_bytes());
@@ -89,8 +89,8 @@ fn numbered_photo(number: usize) -> Vec<u8> {
 /// Starts a process with the data folder `data_dir`, and kills the process after it has accepted at least
 /// `min_accepted` uploads.
 ///
-/// [`CLIENT_COUNT`] clients upload concurrently, beginning with the photo of the number `next_photo`. They
-/// are still uploading when the process is killed. Returns the ids of all accepted uploads.
+/// [`CLIENT_COUNT`] clients upload concurrently, beginning with photo number `next_photo`. The clients are
+/// still uploading when the process is killed. Returns the ids of all accepted uploads.
 async fn upload_until_killed(
     data_dir: &Path,
     next_photo: &Arc<AtomicUsize>,
@@ -127,7 +127,7 @@ async fn upload_until_killed(
     while let Some(client) = clients.join_next().await {
         client.unwrap();
     }
-    // The uploads that were accepted between the last `recv` above and the kill must not be lost either.
+    // Uploads that were accepted between the last `recv` above and the kill must not be lost either.
     while let Some(id) = accepted_ids.recv().await {
         ids.push(id);
     }
@@ -149,5 +149,8 @@ async fn accepted_uploads_get_their_predictions_after_repeated_kill_9() {
         let label = process.client.await_label(id).await;
         assert!(["tabby", "tiger cat", "Egyptian cat"].contains(&label.as_str()), "{label}");
     }
-    println!("{} uploads were accepted during {kill_count} kills, and each has its prediction", ids.len());
+    println!(
+        "{} uploads were accepted during {kill_count} kills. Each upload has its prediction.",
+        ids.len()
+    );
 }

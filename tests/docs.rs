@@ -1,7 +1,7 @@
 //! These tests compare the documentation with the programs.
 //!
-//! `docs/settings.md` must list every setting with its default, every link must lead to an existing file and
-//! heading, and the README must be short.
+//! `docs/settings.md` must list every setting with its default, every relative link must lead to an existing
+//! file and heading, and the README must be short.
 #![allow(
     clippy::allow_attributes,
     clippy::unwrap_used,
@@ -32,7 +32,7 @@ fn first_cell(line: &str) -> Option<&str> {
 }
 
 /// Returns the table row of `docs/settings.md` whose first cell names `variable`.
-fn row_of(variable: &str) -> Option<&'static str> {
+fn settings_row(variable: &str) -> Option<&'static str> {
     let name = format!("`{variable}`");
     SETTINGS.lines().find(|line| first_cell(line).is_some_and(|cell| cell.contains(&name)))
 }
@@ -54,7 +54,7 @@ fn every_setting_of_the_programs_is_in_settings_md_with_its_default() {
             continue;
         };
         let variable = variable.to_str().unwrap();
-        let row = row_of(variable).unwrap_or_else(|| panic!("{variable} is not in docs/settings.md"));
+        let row = settings_row(variable).unwrap_or_else(|| panic!("{variable} is not in docs/settings.md"));
         variable_count += 1;
         if argument.is_hide_default_value_set() {
             continue;
@@ -65,7 +65,7 @@ fn every_setting_of_the_programs_is_in_settings_md_with_its_default() {
             assert!(documented.contains(default), "{variable} is {default} by default, not {documented}");
         }
     }
-    assert!(variable_count > 40, "{variable_count}");
+    assert!(variable_count > 40, "only {variable_count} variables were compared");
 }
 
 #[test]
@@ -77,18 +77,24 @@ fn every_variable_in_settings_md_is_a_setting_of_a_program_or_of_the_build() {
     let documented =
         SETTINGS.lines().filter_map(first_cell).flat_map(|cell| cell.split('`').skip(1).step_by(2));
     for name in documented.filter(|name| !name.starts_with("--")) {
-        assert!(settings.contains(name) || BUILD_VARIABLES.contains(&name), "nothing reads {name}");
+        assert!(
+            settings.contains(name) || BUILD_VARIABLES.contains(&name),
+            "no program and no build reads {name}"
+        );
     }
 }
 
 #[test]
-fn flag_has_the_words_of_its_variable_or_settings_md_names_it() {
+fn flag_has_the_same_words_as_its_variable_or_is_named_in_settings_md() {
     for argument in program_arguments() {
         let Some(variable) = argument.get_env().and_then(|variable| variable.to_str()) else { continue };
         let flag = argument.get_long().unwrap();
         let has_same_words = flag.replace('-', "_").eq_ignore_ascii_case(variable);
-        let is_documented = row_of(variable).is_some_and(|row| row.contains(&format!("`--{flag}`")));
-        assert!(has_same_words || is_documented, "--{flag} for {variable}");
+        let is_documented = settings_row(variable).is_some_and(|row| row.contains(&format!("`--{flag}`")));
+        assert!(
+            has_same_words || is_documented,
+            "--{flag} has other words than {variable} and is not in docs/settings.md"
+        );
     }
 }
 
@@ -97,7 +103,7 @@ fn readme_has_at_most_950_words() {
     let word_count = README.split_whitespace().count();
     assert!(
         word_count <= MAX_README_WORDS,
-        "{word_count} words: move what a first reader does not need to docs/"
+        "{word_count} words: move the parts that a newcomer does not need first to docs/"
     );
 }
 
@@ -119,11 +125,12 @@ fn link_targets(text: &str) -> Vec<&str> {
         .collect()
 }
 
-/// Returns the anchors that GitHub gives to the headings in the Markdown `text`.
+/// Returns the link anchors that GitHub generates for the headings in the Markdown `text`.
 fn heading_anchors(text: &str) -> HashSet<String> {
     let anchor = |heading: &str| {
-        let kept = heading.trim().chars().filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'));
-        kept.flat_map(char::to_lowercase).map(|c| if c == ' ' { '-' } else { c }).collect()
+        let kept_chars =
+            heading.trim().chars().filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'));
+        kept_chars.flat_map(char::to_lowercase).map(|c| if c == ' ' { '-' } else { c }).collect()
     };
     prose_lines(text)
         .filter(|line| line.starts_with('#'))
@@ -156,14 +163,14 @@ fn relative_links_of_the_documentation_lead_to_an_existing_file_and_heading() {
             link_count += 1;
             let (path, anchor) = target.split_once('#').unwrap_or((target, ""));
             let path = if path.is_empty() { file.clone() } else { file.parent().unwrap().join(path) };
-            let leads_somewhere = path.exists()
+            let target_exists = path.exists()
                 && (anchor.is_empty()
                     || heading_anchors(&fs::read_to_string(&path).unwrap()).contains(anchor));
-            if !leads_somewhere {
+            if !target_exists {
                 broken.push(format!("{}: {target}", file.display()));
             }
         }
     }
     assert!(broken.is_empty(), "{broken:#?}");
-    assert!(link_count > 40, "{link_count}");
+    assert!(link_count > 40, "only {link_count} links were found");
 }

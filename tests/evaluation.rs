@@ -10,11 +10,12 @@ use std::path::PathBuf;
 use common::start_pipeline;
 use contract::PredictionRecord;
 
-/// Number of photos, out of 127, for which the most probable class in onnxruntime is the correct class. Both
-/// models have the same number.
+/// Number of photos, out of 127, whose most probable class in onnxruntime is the correct class. The number is
+/// the same for both models.
 ///
-/// The reference resizes the shorter side of a photo to 256 pixels with Pillow's filter BILINEAR, and crops
-/// the centre to 224 × 224 pixels. Unlike preprocess, it stores no JPEG before the classification.
+/// For this reference, the shorter side of each photo was resized to 256 pixels with Pillow's filter
+/// BILINEAR, and the centre was cropped to 224 × 224 pixels. Unlike in preprocess, no JPEG was stored in
+/// between.
 const REFERENCE_TOP_1: usize = 113;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -45,9 +46,9 @@ async fn top_1_accuracy_on_127_photos_is_within_one_photo_of_onnxruntime() {
     assert_eq!(photo_count, 127);
     assert!(top_1 + 1 >= REFERENCE_TOP_1, "top-1 {top_1}, reference {REFERENCE_TOP_1}");
     if model_and_backend.starts_with("mobilenetv2 ") {
-        // With the filter of preprocess, which is sharper than BILINEAR, EfficientNet-Lite0 classifies a few
-        // more photos correctly, also in onnxruntime. MobileNetV2 does not. For MobileNetV2, a result above
-        // the reference is therefore as suspicious as a result below it.
+        // The filter of preprocess is sharper than BILINEAR. With that filter, EfficientNet-Lite0 classifies
+        // a few more photos correctly, also in onnxruntime, but MobileNetV2 does not. For MobileNetV2, a
+        // result above the reference is therefore as suspicious as a result below it.
         assert!(top_1 <= REFERENCE_TOP_1 + 1, "top-1 {top_1}, reference {REFERENCE_TOP_1}");
     }
     pipeline.stop().await.unwrap();

@@ -13,8 +13,8 @@ use serde_json::json;
 /// EfficientNet-Lite0 also predicts a missile, with only 38 % confidence. For the JPEG of quality 95 that
 /// preprocess stores, it predicts a drilling platform.
 ///
-/// Both labels are allowed, because onnxruntime gives the same two for a JPEG encoded by Pillow: the change
-/// comes from the model, not from this pipeline.
+/// Both labels are allowed, because onnxruntime also predicts a drilling platform after Pillow encoded the
+/// photo as JPEG. So the change comes from the model, not from this pipeline.
 const SAMPLES: [(&str, &[&str]); 3] = [
     ("coffee.jpg", &["espresso"]),
     ("rocket.jpg", &["missile", "drilling platform"]),
@@ -60,7 +60,7 @@ async fn prediction_names_the_model_and_backend_that_ready_reports() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn same_upload_twice_is_one_image_with_one_prediction() {
+async fn repeated_upload_is_a_duplicate_with_the_same_path_and_prediction() {
     let folder = tempfile::tempdir().unwrap();
     let pipeline = start_pipeline(folder.path()).await;
     let (_, first) = pipeline.client.upload(read_sample("coffee.jpg")).await.unwrap();
@@ -78,7 +78,7 @@ async fn same_upload_twice_is_one_image_with_one_prediction() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn events_that_can_never_succeed_are_acknowledged_as_dead_and_block_nothing() {
+async fn events_that_can_never_succeed_are_acknowledged_as_dead_and_later_uploads_succeed() {
     let folder = tempfile::tempdir().unwrap();
     let pipeline = start_pipeline(folder.path()).await;
     for event in [
@@ -97,10 +97,10 @@ async fn events_that_can_never_succeed_are_acknowledged_as_dead_and_block_nothin
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn file_that_is_no_image_gets_a_prediction_record_with_the_reason() {
+async fn announced_file_that_is_not_an_image_gets_a_prediction_record_with_the_reason() {
     let folder = tempfile::tempdir().unwrap();
     let pipeline = start_pipeline(folder.path()).await;
-    // Another program with access to the bucket could store such a file.
+    // The test writes the file as another program with access to the bucket could do it.
     let id = "0123456789abcdef0123456789abcdef";
     let image_folder = folder.path().join("bucket").join(id);
     std::fs::create_dir_all(&image_folder).unwrap();

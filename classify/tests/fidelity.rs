@@ -1,8 +1,8 @@
-//! Compares the compiled-in network's logits with the logits that an independent runtime gives.
+//! Compares the logits of the compiled-in network with the logits of an independent runtime.
 //!
-//! The expected logits are in the file `reference_samples.json` in the model's folder, or in the folder of
-//! models beside the repository, if there is one. A test prints a line that begins with `SKIPPED` if its
-//! file is missing or is not for the compiled-in model.
+//! The expected logits are in a file `reference_samples.json`, either in the folder of the model or in a
+//! folder beside the repository. A test prints a line that begins with `SKIPPED` if its file is missing or
+//! belongs to another model.
 
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "test helpers may panic and print")]
 
@@ -23,19 +23,19 @@ use serde_json::Value;
 
 /// Maximum difference between a logit and its expected value. The measured differences are far smaller.
 const TOLERANCE: f32 = 1e-3;
-/// Checksum of the model whose expected logits are in the folder beside the repository.
+/// SHA-256 of the ONNX file whose expected logits are in the folder beside the repository.
 const SHARED_MODEL_SHA256: &str = "b8d39907f46818f36dc66846d829dc119d9c3fbb480ef01743332c9f1d20bc11";
 
-fn repository() -> PathBuf {
+fn repository_root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
-/// Returns the model's folder beside the repository.
+/// Returns the folder beside the repository that contains expected logits of the compiled-in model.
 ///
 /// # Errors
-/// Returns a reason when the folder does not exist or is not for the compiled-in model.
+/// Returns the reason for the skip if the folder does not exist or belongs to another model.
 fn find_shared_model() -> Result<PathBuf, String> {
-    let folder = repository().join("../shared/models/mobilenetv2");
+    let folder = repository_root().join("../shared/models/mobilenetv2");
     if !folder.is_dir() {
         Err(format!("there is no {}", folder.display()))
     } else if spec::ONNX_SHA256 != SHARED_MODEL_SHA256 {
@@ -45,10 +45,10 @@ fn find_shared_model() -> Result<PathBuf, String> {
     }
 }
 
-/// Loads the network on every compiled-in backend, with a name for messages.
+/// Loads the network on every compiled-in backend. Returns each network with a name for messages.
 ///
-/// A backend with CPU kernels is loaded once per instruction set of this CPU. A GPU backend is loaded if
-/// there is a GPU. `CLASSIFY_ALLOW_SOFTWARE_GPU=1` accepts a software GPU.
+/// A backend with CPU kernels is loaded once for each instruction set that this CPU supports. A GPU backend
+/// is loaded if there is a GPU. `CLASSIFY_ALLOW_SOFTWARE_GPU=1` accepts a software GPU.
 fn load_networks() -> Vec<(String, Network)> {
     let allow_software = std::env::var_os("CLASSIFY_ALLOW_SOFTWARE_GPU").is_some();
     let load = |backend: Backend| -> Vec<(String, Network)> {
@@ -70,21 +70,20 @@ fn load_networks() -> Vec<(String, Network)> {
     Backend::all().iter().copied().flat_map(load).collect()
 }
 
+/// Returns the largest absolute difference between elements at the same position.
 fn largest_difference(a: &[f32], b: &[f32]) -> f32 {
     assert_eq!(a.len(), b.len());
     a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
 }
 
-/// Returns the crop and the expected logits of every image in `reference`.
-///
-/// Images that are not in `samples/` are left out.
+/// Returns the crop and the expected logits of every image that is in the file `reference` and in `samples/`.
 fn read_samples(reference: &Path) -> Vec<(Crop, Vec<f32>)> {
     let reference: Value = serde_json::from_slice(&fs::read(reference).unwrap()).unwrap();
     let images = reference["images"].as_object().unwrap();
     let samples: Vec<_> = images
         .iter()
         .filter_map(|(file, expected)| {
-            let picture = fs::read(repository().join("samples").join(file)).ok()?;
+            let picture = fs::read(repository_root().join("samples").join(file)).ok()?;
             let rgb = image::load_from_memory(&picture).unwrap().into_rgb8().into_raw();
             let logits: Vec<f32> = serde_json::from_value(expected["logits"].clone()).unwrap();
             Some((Crop::new(rgb, GEOMETRY.crop).unwrap(), logits))
@@ -94,7 +93,8 @@ fn read_samples(reference: &Path) -> Vec<(Crop, Vec<f32>)> {
     samples
 }
 
-/// Asserts that every network gives the logits in `reference`. Returns a line per comparison.
+/// Asserts that the logits of every network are within [`TOLERANCE`] of those in the file `reference`.
+/// Returns one line of text per comparison.
 fn check_samples(reference: &Path) -> Vec<String> {
     let (crops, expected): (Vec<_>, Vec<_>) = read_samples(reference).into_iter().unzip();
     let mut report = Vec::new();
@@ -117,8 +117,8 @@ fn check_samples(reference: &Path) -> Vec<String> {
 
 #[test]
 fn logits_of_samples_equal_the_reference_in_the_models_folder() {
-    let reference = repository().join("models").join(spec::NAME).join("reference_samples.json");
-    // The repository has the reference of a model, except for a model that is downloaded.
+    let reference = repository_root().join("models").join(spec::NAME).join("reference_samples.json");
+    // The repository contains only EfficientNet-Lite0 with its reference. The build downloads other models.
     if !reference.exists() && spec::NAME != "efficientnet-lite0" {
         println!("SKIPPED: there is no {}", reference.display());
         return;
@@ -135,14 +135,14 @@ fn logits_of_samples_equal_the_reference_beside_the_repository() {
 }
 
 #[test]
-fn kernels_of_every_isa_give_the_logits_of_the_plain_backend() {
+fn kernels_of_every_instruction_set_give_the_logits_of_the_plain_backend() {
     let (fused, plain): (Vec<Backend>, Vec<Backend>) =
         Backend::all().iter().partition(|backend| backend.kernel_isa(None).is_some());
     let (Some(&fused), Some(&plain)) = (fused.first(), plain.first()) else {
         println!("SKIPPED: only one kind of backend is compiled in");
         return;
     };
-    let photo = fs::read(repository().join("samples/coffee.jpg")).unwrap();
+    let photo = fs::read(repository_root().join("samples/coffee.jpg")).unwrap();
     let side = GEOMETRY.crop;
     let rgb = image::load_from_memory(&photo).unwrap().crop_imm(40, 20, side, side).into_rgb8().into_raw();
     let crops = [Crop::new(rgb, side).unwrap()];
@@ -156,7 +156,7 @@ fn kernels_of_every_isa_give_the_logits_of_the_plain_backend() {
 }
 
 #[test]
-fn logits_of_tensors_equal_the_reference_beside_the_repository() {
+fn logits_of_input_tensors_equal_the_reference_beside_the_repository() {
     let folder = match find_shared_model() {
         Ok(folder) => folder,
         Err(reason) => {
@@ -166,11 +166,11 @@ fn logits_of_tensors_equal_the_reference_beside_the_repository() {
     };
     let input = read_npy(&folder.join("reference_input.npy"));
     let expected = read_npy(&folder.join("reference_output.npy"));
-    let images = expected.len() / CLASSES;
+    let image_count = expected.len() / CLASSES;
     for (name, network) in load_networks() {
-        for batch in [1, images] {
+        for batch in [1, image_count] {
             let mut logits = Vec::new();
-            for part in input.chunks(input.len() / images * batch) {
+            for part in input.chunks(input.len() / image_count * batch) {
                 logits.extend(network.logits_of_tensor(part, batch).unwrap().concat());
             }
             let worst = largest_difference(&logits, &expected);
@@ -183,9 +183,9 @@ fn logits_of_tensors_equal_the_reference_beside_the_repository() {
 /// Reads a NumPy file of little-endian f32 values in C order.
 fn read_npy(path: &Path) -> Vec<f32> {
     let bytes = fs::read(path).unwrap();
-    assert_eq!(&bytes[..8], b"\x93NUMPY\x01\0", "the file must have version 1");
-    let data = 10 + usize::from(u16::from_le_bytes([bytes[8], bytes[9]]));
-    let header = std::str::from_utf8(&bytes[10..data]).unwrap();
+    assert_eq!(&bytes[..8], b"\x93NUMPY\x01\0", "the file must be a NumPy file of version 1.0");
+    let data_offset = 10 + usize::from(u16::from_le_bytes([bytes[8], bytes[9]]));
+    let header = std::str::from_utf8(&bytes[10..data_offset]).unwrap();
     assert!(header.contains("'descr': '<f4'") && header.contains("'fortran_order': False"), "{header}");
-    bytes[data..].as_chunks().0.iter().copied().map(f32::from_le_bytes).collect()
+    bytes[data_offset..].as_chunks().0.iter().copied().map(f32::from_le_bytes).collect()
 }

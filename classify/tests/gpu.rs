@@ -1,7 +1,8 @@
 //! Tests of the service on a GPU.
 //!
-//! `CLASSIFY_ALLOW_SOFTWARE_GPU=1` accepts a software GPU, such as Mesa's lavapipe, and makes a missing GPU a
-//! failure. Without the variable a test that finds no GPU prints a line that begins with `SKIPPED`.
+//! With `CLASSIFY_ALLOW_SOFTWARE_GPU=1`, the tests accept a software GPU, such as Mesa's lavapipe, and fail
+//! if there is no GPU. Without the variable, a test that finds no GPU passes and prints a line that begins
+//! with `SKIPPED`.
 
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "test helpers may panic and print")]
 
@@ -27,11 +28,9 @@ use platform::bucket::InMemoryBucket;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
-/// Maximum difference between a logit in f16 and the CPU's logit.
+/// Maximum difference between a logit computed in f16 and the CPU's logit, relative to the largest logit.
 ///
-/// The difference is relative to the largest logit.
-///
-/// The measured difference on lavapipe is 0.0073, with the crops of this test.
+/// With the crops of this test, the difference on lavapipe is 0.0073.
 const F16_TOLERANCE: f32 = 0.02;
 
 /// Opens the first GPU of this machine, if there is one.
@@ -54,7 +53,7 @@ fn settings_for(gpu_use: GpuUse, allow_software: bool) -> Settings {
     Settings { gpu: GpuSettings { gpu_use, allow_software, ..GpuSettings::default() }, ..Settings::default() }
 }
 
-fn repository() -> PathBuf {
+fn repository_root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
@@ -71,9 +70,9 @@ fn open_any_gpu_with_f16() -> Option<(Backend, Adapter)> {
     }
 }
 
-/// Cuts `count` different crops out of a photo.
+/// Returns `count` different crops of a photo.
 fn cut_crops(count: u32) -> Vec<Crop> {
-    let photo = image::open(repository().join("samples/coffee.jpg")).unwrap();
+    let photo = image::open(repository_root().join("samples/coffee.jpg")).unwrap();
     let side = GEOMETRY.crop;
     let crop = |offset| photo.crop_imm(offset * 7, offset * 3, side, side).into_rgb8().into_raw();
     (0..count).map(|offset| Crop::new(crop(offset), side).unwrap()).collect()
@@ -112,7 +111,7 @@ fn f16_gives_the_logits_of_the_cpu_within_its_tolerance() {
 }
 
 #[test]
-fn overlapping_batches_keep_their_logits() {
+fn batches_that_run_at_the_same_time_get_their_own_logits() {
     let Some((backend, _)) = open_any_gpu() else { return };
     let mut engine = GpuEngine::new(backend, Precision::F32, 2);
     engine.warm_up().unwrap();
@@ -146,7 +145,7 @@ async fn photo_is_classified_over_http() {
     assert_eq!(ready["adapter"]["name"], adapter.name);
     assert_eq!(ready["precision"], "f32");
 
-    let photo = std::fs::read(repository().join("samples/coffee.jpg")).unwrap();
+    let photo = std::fs::read(repository_root().join("samples/coffee.jpg")).unwrap();
     let client = reqwest::Client::new();
     let send = || async {
         let request = client.post(format!("http://{address}/classify")).header("content-type", "image/jpeg");
@@ -154,51 +153,55 @@ async fn photo_is_classified_over_http() {
         assert_eq!(response.status(), 200);
         response.json::<Value>().await.unwrap()
     };
-    for answer in futures_util::future::join_all((0..5).map(|_| send())).await {
-        assert_eq!(answer["label"], "espresso", "{answer}");
-        assert_eq!(answer["backend"], backend.name());
+    for prediction in futures_util::future::join_all((0..5).map(|_| send())).await {
+        assert_eq!(prediction["label"], "espresso", "{prediction}");
+        assert_eq!(prediction["backend"], backend.name());
     }
     stop.cancel();
     running.await.unwrap().unwrap();
 }
 
-fn place(backend: Option<Backend>, gpu_use: GpuUse, allow_software: bool) -> Result<Placement, NoGpu> {
+fn choose_placement(
+    backend: Option<Backend>,
+    gpu_use: GpuUse,
+    allow_software: bool,
+) -> Result<Placement, NoGpu> {
     gpu::choose_placement(backend, &settings_for(gpu_use, allow_software).gpu)
 }
 
 #[test]
-fn software_gpu_is_refused_unless_allowed() {
+fn software_gpu_is_refused_unless_the_settings_allow_it() {
     let Some((backend, adapter)) = open_any_gpu() else { return };
     if !adapter.software {
-        println!("SKIPPED: {adapter} is not software");
+        println!("SKIPPED: {adapter} is not a software GPU");
         return;
     }
-    let refused = place(None, GpuUse::Require, false).unwrap_err().to_string();
+    let refused = choose_placement(None, GpuUse::Require, false).unwrap_err().to_string();
     assert!(
         refused.contains("is software") && refused.contains("CLASSIFY_ALLOW_SOFTWARE_GPU=1"),
         "{refused}"
     );
     assert!(refused.contains(&adapter.name), "{refused}");
-    let named = place(Some(backend), GpuUse::Prefer, false);
+    let named = choose_placement(Some(backend), GpuUse::Prefer, false);
     assert!(named.is_err(), "a named backend has no fallback");
     let cpu = Placement::cpu(Backend::default());
-    assert_eq!(place(None, GpuUse::Prefer, false).unwrap(), cpu);
-    let allowed = place(None, GpuUse::Prefer, true).unwrap();
+    assert_eq!(choose_placement(None, GpuUse::Prefer, false).unwrap(), cpu);
+    let allowed = choose_placement(None, GpuUse::Prefer, true).unwrap();
     let precision = Precision::F32;
     assert_eq!(allowed, Placement { backend, precision, adapter: Some(adapter) });
-    assert_eq!(place(None, GpuUse::Never, true).unwrap(), cpu);
+    assert_eq!(choose_placement(None, GpuUse::Never, true).unwrap(), cpu);
 }
 
-/// The exit code and the log of a run of the program.
+/// The result of running the program classify.
 struct ProgramRun {
     /// Exit code, or `None` if the program became ready and was killed.
     code: Option<i32>,
     log: String,
 }
 
-/// Runs the program until it ends or is ready.
+/// Runs the program classify without GPU drivers until it ends or is ready.
 ///
-/// `variables` are environment variables for the program. Further variables hide every driver.
+/// `variables` are additional environment variables for the program.
 fn run_without_drivers(variables: &[(&str, &str)]) -> ProgramRun {
     let folder = tempfile::tempdir().unwrap();
     let log = folder.path().join("log");
@@ -218,17 +221,17 @@ fn run_without_drivers(variables: &[(&str, &str)]) -> ProgramRun {
         .spawn()
         .unwrap();
     let begin = Instant::now();
-    let read = || std::fs::read_to_string(&log).unwrap();
+    let read_log = || std::fs::read_to_string(&log).unwrap();
     loop {
         if let Some(status) = program.try_wait().unwrap() {
-            return ProgramRun { code: Some(status.code().unwrap()), log: read() };
+            return ProgramRun { code: Some(status.code().unwrap()), log: read_log() };
         }
-        if read().contains("classify is ready") {
+        if read_log().contains("classify is ready") {
             program.kill().unwrap();
             program.wait().unwrap();
-            return ProgramRun { code: None, log: read() };
+            return ProgramRun { code: None, log: read_log() };
         }
-        assert!(begin.elapsed() < Duration::from_secs(120), "{}", read());
+        assert!(begin.elapsed() < Duration::from_secs(120), "{}", read_log());
         std::thread::sleep(Duration::from_millis(20));
     }
 }
@@ -253,7 +256,7 @@ fn required_gpu_that_is_missing_ends_the_service_with_a_report() {
 }
 
 #[test]
-fn preferred_gpu_that_is_missing_gives_one_warning_and_the_cpu_is_used() {
+fn preferred_gpu_that_is_missing_causes_one_warning_and_the_cpu_is_used() {
     let ProgramRun { code, log } = run_without_drivers(&[("RUST_LOG", "info")]);
     assert_eq!(code, None, "{log}");
     let warnings: Vec<&str> = log.lines().filter(|line| line.contains("\"severity\":\"WARNING\"")).collect();

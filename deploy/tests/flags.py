@@ -2,11 +2,11 @@
 """Checks that the installed gcloud and bq know every command and flag that the scripts use.
 
 Usage: flags.py CALLS CACHE [README]
-CALLS   what stub.py recorded: one JSON object a line
-CACHE   folder that the help texts are kept in; gcloud takes a second or more for each
-README  a Markdown file: the gcloud and bq commands in its ```sh blocks are checked as well
+CALLS   file with the calls that stub.py recorded, one JSON object per line
+CACHE   folder for the help texts, because gcloud needs a second or more to print one
+README  Markdown file; the gcloud and bq commands in its ```sh blocks are checked, too
 
-Prints a line for each distinct command, exits 1 if any of them is not known.
+Prints one line per distinct command. Exits with 1 if a command or flag is unknown.
 """
 
 import hashlib
@@ -21,15 +21,16 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 
-def from_readme(text):
-    """Commands in the ```sh blocks, in the form that stub.py records."""
+def commands_in_readme(text):
+    """Yields the commands in the ```sh blocks, in the form that stub.py records."""
     for block in re.findall(r"^ *```sh\n(.*?)^ *```", text, re.S | re.M):
         for line in block.replace("\\\n", " ").splitlines():
             line = line.strip()
             if not line.startswith(("gcloud ", "bq ")):
                 continue
             program, *words = shlex.split(line, comments=True)
-            # What comes before the first flag. A name at its end does no harm: gcloud's help skips it.
+            # The words before the first flag. If the last word is the name of a resource, gcloud's help
+            # ignores it.
             command = list(itertools.takewhile(lambda word: re.fullmatch(r"[a-z-]*[a-z]", word), words))
             command = [word for word in command if not word.startswith("-")][: 1 if program == "bq" else None]
             flags = sorted({w.partition("=")[0] for w in words if w.startswith("--")})
@@ -37,16 +38,18 @@ def from_readme(text):
 
 
 def run(command):
+    """Returns the exit status and the output of a command, without terminal colours."""
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     return done.returncode, re.sub(r"\x1b\[[0-9;]*m", "", done.stdout + done.stderr)
 
 
-def cached(cache, version, command):
+def help_text(cache, version, command):
+    """Returns the help text that `command` prints, or None for an unknown command. Uses the cache if possible."""
     name = hashlib.sha256(json.dumps([version, command]).encode()).hexdigest()[:24]
     path = cache / f"{command[0]}-{name}.txt"
     if not path.exists():
         code, text = run(command)
-        # bq ends with 1 after every help text; only that of a command it knows has this line.
+        # bq exits with 1 after every help text. Only the help text of a known command contains this line.
         known = code == 0 if command[0] == "gcloud" else command == ["bq", "--help"] or f"Flags for {command[2]}:" in text
         if not known:
             return None
@@ -55,7 +58,10 @@ def cached(cache, version, command):
 
 
 def known_flags(text):
-    """Flags in a help text: `--flag`, `--[no-]flag` of gcloud, `--[no]flag` and `-d,--[no]flag` of bq."""
+    """Returns the flags in a help text.
+
+    gcloud writes `--flag` and `--[no-]flag`. bq writes `--flag`, `--[no]flag` and `-d,--[no]flag`.
+    """
     found = set()
     for negation, name in re.findall(r"--(\[no-?\])?([a-z][a-z0-9_-]*)", text):
         found.add(f"--{name}")
@@ -70,35 +76,35 @@ def main():
     _, version = run(["gcloud", "version"])
     wanted = {}
     recorded = [json.loads(line) for line in calls.read_text().splitlines()]
-    for call in recorded + [c for readme in readmes for c in from_readme(readme.read_text())]:
+    for call in recorded + [c for readme in readmes for c in commands_in_readme(readme.read_text())]:
         wanted.setdefault((call["program"], *call["command"]), set()).update(call["flags"])
 
-    # gcloud spends its second on one core.
+    # Fills the cache. Each gcloud process needs one core for a second or more.
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
         helps = [["gcloud", *words, "--help"] if program == "gcloud" else ["bq", "help", *words] for program, *words in wanted]
-        list(pool.map(lambda command: cached(cache, version, command), helps))
+        list(pool.map(lambda command: help_text(cache, version, command), helps))
 
-    bad = 0
+    error_count = 0
     for command, flags in sorted(wanted.items()):
         program, *words = command
         if program == "gcloud":
-            text = cached(cache, version, ["gcloud", *words, "--help"])
+            text = help_text(cache, version, ["gcloud", *words, "--help"])
         else:
-            own = cached(cache, version, ["bq", "help", *words])
-            text = own and own + (cached(cache, version, ["bq", "--help"]) or "")
+            command_help = help_text(cache, version, ["bq", "help", *words])
+            text = command_help and command_help + (help_text(cache, version, ["bq", "--help"]) or "")
         if text is None:
             print(f"unknown command: {' '.join(command)}")
-            bad += 1
+            error_count += 1
             continue
-        # A command with subcommands has help too, but is nothing that can be run.
+        # A command group has a help text, too, but cannot be run.
         if program == "gcloud" and re.search(rf"^ +gcloud {' '.join(words)} (GROUP|COMMAND)\b", text, re.M):
-            print(f"not a whole command: {' '.join(command)}")
-            bad += 1
+            print(f"a command group, not a command: {' '.join(command)}")
+            error_count += 1
             continue
         unknown = sorted(flags - known_flags(text))
-        bad += len(unknown)
+        error_count += len(unknown)
         print(f"{' '.join(command)}: {'unknown: ' + ' '.join(unknown) if unknown else f'{len(flags)} flags known'}")
-    sys.exit(1 if bad else 0)
+    sys.exit(1 if error_count else 0)
 
 
 if __name__ == "__main__":

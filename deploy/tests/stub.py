@@ -1,19 +1,19 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Stands in for gcloud, bq and curl: remembers what was made, answers from that, records every call.
+"""Replaces gcloud, bq and curl in tests. Stores the created resources, responds from them, and records every call.
 
-A second run of a script sees what its first run made and nothing else, so "changes nothing the second
-time" is a real question here and not a canned answer. A command it does not know is an error.
+The state is kept between runs of a script. So a test can check that a second run finds the resources of the first run
+and changes nothing. An unknown command is an error.
 
-STUB_STATE   file that the made things are kept in, as JSON
-STUB_LOG     file that every call is added to, as one line of shell
-STUB_CALLS   file that every call is added to, as JSON, for flags.py
-STUB_DENY    a call that starts with these words is refused for a missing permission
-STUB_FLAKY   so many bindings fail before the first succeeds
-STUB_READY   number of the revision that is ready after a deployment; 00001 is the newest
-STUB_DIGEST  digest that every image tag points at; "none": there is no image
-STUB_ANSWERS file with curl's answers, a JSON list of [status, body], served in order
-STUB_GCLOUD, STUB_PUBSUB  the real gcloud and the address of a Pub/Sub emulator: topics and
-             subscriptions are then made and described by these two
+STUB_STATE      file with the created resources, as JSON
+STUB_LOG        file to which every call is appended, as one line of shell
+STUB_CALLS      file to which every call is appended, as JSON, for flags.py
+STUB_DENY       calls that start with these words are refused because of a missing permission
+STUB_FLAKY      number of policy bindings that fail before the first one succeeds
+STUB_READY      number of the revision that is ready after a deployment; the newest revision is 00001
+STUB_DIGEST     digest of the image at every tag; "none" means that there is no image
+STUB_RESPONSES  file with the responses to curl in order, a JSON list of [status, body]
+STUB_GCLOUD, STUB_PUBSUB  path of the real gcloud and address of a Pub/Sub emulator. If they are set, the real gcloud
+                creates, describes and updates topics and subscriptions in the emulator
 """
 
 import json
@@ -37,7 +37,7 @@ def fail(message, code=1, stream=sys.stderr):
 
 
 def split(arguments):
-    """Positional words and flags; a flag without a value maps to True."""
+    """Returns the positional words, and the values of the flags. A flag without a value has the value True."""
     words, flags = [], {}
     for argument in arguments:
         if argument.startswith("--"):
@@ -49,24 +49,28 @@ def split(arguments):
 
 
 class State:
+    """The created resources, which are stored in a file between calls."""
+
     def __init__(self):
         self.path = Path(os.environ["STUB_STATE"])
         kept = json.loads(self.path.read_text()) if self.path.exists() else {}
-        self.things = kept.get("things", {})
+        # The flags with which each resource was created, by its kind and name.
+        self.resources = kept.get("resources", {})
+        # Each grant is a list of a resource, a role and a member.
         self.grants = kept.get("grants", [])
         self.apis = kept.get("apis", [])
-        self.answered = kept.get("answered", 0)
-        self.failed = kept.get("failed", 0)
+        self.response_count = kept.get("response_count", 0)
+        self.failed_binding_count = kept.get("failed_binding_count", 0)
 
     def save(self):
         self.path.write_text(json.dumps({k: v for k, v in vars(self).items() if k != "path"}))
 
     def remove(self, key):
-        del self.things[key]
+        del self.resources[key]
         self.grants = [grant for grant in self.grants if grant[0] != key]
 
 
-def record(program, command, arguments):
+def record_call(program, command, arguments):
     with open(os.environ["STUB_LOG"], "a") as log:
         log.write(shlex.join([program, *arguments]) + "\n")
     if program != "curl":
@@ -75,17 +79,17 @@ def record(program, command, arguments):
             calls.write(json.dumps({"program": program, "command": command, "flags": flags}) + "\n")
 
 
-def described(kind, name, flags, wanted):
-    """What `describe --format=value(…)` prints of a thing that was made with these flags."""
+def describe(kind, name, flags, output_format):
+    """Returns the output of `describe` for a resource that was created with these flags."""
     if kind == "projects":
         return NUMBER
-    if kind == "run services" and wanted == "value(status.url)":
+    if kind == "run services" and output_format == "value(status.url)":
         return f"https://{name}-{NUMBER}.us-central1.run.app"
     if kind == "run services":
         return f"{flags['--labels'].removeprefix('settings=')} {name}-00001 {name}-{flags['ready']}"
-    if kind == "pubsub schemas" and wanted:
+    if kind == "pubsub schemas" and output_format:
         return Path(flags["--definition-file"]).read_text()
-    if kind == "pubsub subscriptions" and wanted:
+    if kind == "pubsub subscriptions" and output_format:
         names = ["--push-endpoint", "--push-auth-service-account", "--push-auth-token-audience",
                  "--ack-deadline", "--min-retry-delay", "--max-retry-delay", "--dead-letter-topic",
                  "--max-delivery-attempts"]
@@ -100,7 +104,7 @@ def gcloud(state, arguments):
     if group is None:
         fail(f"stub: unknown command: gcloud {line}", 2)
     verb, *names = words[len(group.split()):]
-    record("gcloud", [*group.split(), verb], arguments)
+    record_call("gcloud", [*group.split(), verb], arguments)
     name = names[0] if names else ""
     kind = "run services" if group == "run" else group
     if kind == "iam service-accounts" and "@" not in name:
@@ -137,26 +141,26 @@ def gcloud(state, arguments):
             fail("ERROR: (gcloud.artifacts.docker.images.describe) Image not found.")
         print(digest)
     elif kind == "storage buckets notifications" and verb == "list":
-        topic = state.things.get(key, {}).get("--topic")
+        topic = state.resources.get(key, {}).get("--topic")
         print(json.dumps([{"topic": f"//pubsub.googleapis.com/projects/p/topics/{topic}"}] if topic else []))
     elif verb == "get-iam-policy":
-        for thing, role, member in state.grants:
-            if thing == key:
+        for resource, role, member in state.grants:
+            if resource == key:
                 print(f"{role}\t{member}")
     elif verb == "add-iam-policy-binding":
-        if state.failed < int(os.environ.get("STUB_FLAKY", 0)):
-            state.failed += 1
+        if state.failed_binding_count < int(os.environ.get("STUB_FLAKY", 0)):
+            state.failed_binding_count += 1
             state.save()
             fail(f"ERROR: (gcloud) INVALID_ARGUMENT: {flags['--member']} does not exist.")
         state.grants.append([key, flags["--role"], flags["--member"]])
     elif verb in ("create", "deploy", "update", "commit"):
-        if verb == "create" and key in state.things:
+        if verb == "create" and key in state.resources:
             fail(f"ERROR: (gcloud) ALREADY_EXISTS: {key}")
-        state.things[key] = state.things.get(key, {}) | flags | {"ready": os.environ.get("STUB_READY", "00001")}
-    elif kind != "projects" and key not in state.things:
+        state.resources[key] = state.resources.get(key, {}) | flags | {"ready": os.environ.get("STUB_READY", "00001")}
+    elif kind != "projects" and key not in state.resources:
         fail(f"ERROR: (gcloud) NOT_FOUND: Resource not found (resource={name}).")
     elif verb == "describe":
-        print(described(kind, name, state.things.get(key, {}), flags.get("--format")))
+        print(describe(kind, name, state.resources.get(key, {}), flags.get("--format")))
     elif verb == "delete":
         state.remove(key)
     else:
@@ -166,37 +170,38 @@ def gcloud(state, arguments):
 def bq(state, arguments):
     words, flags = split(arguments)
     verb, name = words
-    record("bq", [verb], arguments)
+    record_call("bq", [verb], arguments)
     key = f"bq {name}"
     if verb == "mk":
-        state.things[key] = flags
-    elif key not in state.things:
-        # bq tells of errors on stdout.
+        state.resources[key] = flags
+    elif key not in state.resources:
+        # bq prints errors to stdout.
         fail(f"BigQuery error in {verb} operation: Not found: {name}", 2, sys.stdout)
     elif verb == "show":
-        print(Path(state.things[key]["--schema"]).read_text() if "--schema" in flags else name)
+        print(Path(state.resources[key]["--schema"]).read_text() if "--schema" in flags else name)
     elif verb == "update":
-        state.things[key] |= flags
+        state.resources[key] |= flags
     elif verb == "get-iam-policy":
         print(json.dumps({"bindings": [{"role": r, "members": [m]} for k, r, m in state.grants if k == key]}))
     elif verb == "add-iam-policy-binding":
         state.grants.append([key, flags["--role"], flags["--member"]])
     elif verb == "rm":
-        for thing in [thing for thing in state.things if thing.startswith(key)]:
-            state.remove(thing)
+        # Tables have the name of their dataset as prefix, so they are removed, too.
+        for resource in [resource for resource in state.resources if resource.startswith(key)]:
+            state.remove(resource)
     else:
         fail(f"stub: unknown command: bq {verb}", 2)
 
 
 def curl(state, arguments):
-    record("curl", [], arguments)
-    status, body = json.loads(Path(os.environ["STUB_ANSWERS"]).read_text())[state.answered]
-    state.answered += 1
+    record_call("curl", [], arguments)
+    status, body = json.loads(Path(os.environ["STUB_RESPONSES"]).read_text())[state.response_count]
+    state.response_count += 1
     Path(arguments[arguments.index("--output") + 1]).write_text(body)
     print(status, end="")
 
 
 if __name__ == "__main__":
-    kept = State()
-    {"gcloud": gcloud, "bq": bq, "curl": curl}[sys.argv[1]](kept, sys.argv[2:])
-    kept.save()
+    state = State()
+    {"gcloud": gcloud, "bq": bq, "curl": curl}[sys.argv[1]](state, sys.argv[2:])
+    state.save()

@@ -1,4 +1,4 @@
-//! Fake engines that take the place of the network in tests.
+//! Fake inference engines, which the tests use instead of the real network.
 
 use std::{
     sync::{
@@ -14,10 +14,10 @@ use classify::{
     pixels::Crop,
 };
 
-/// Index of the class espresso in ImageNet. Every model in this project has the classes of ImageNet.
+/// Index of the class `espresso`. Every model in this project has the classes of ImageNet.
 const ESPRESSO: usize = 967;
 
-/// An engine that predicts espresso for every image. Clones share one count of images.
+/// An engine that predicts espresso for every image and counts the images. Clones share the counter.
 #[derive(Clone, Default)]
 pub(crate) struct Espresso(Arc<AtomicUsize>);
 
@@ -31,9 +31,9 @@ impl Espresso {
 impl Infer for Espresso {
     fn infer(&mut self, batch: &[Crop]) -> Result<Vec<Vec<f32>>, InferError> {
         self.0.fetch_add(batch.len(), Ordering::SeqCst);
-        let mut outputs = vec![0.0; CLASSES];
-        outputs[ESPRESSO] = 10.0;
-        Ok(vec![outputs; batch.len()])
+        let mut logits = vec![0.0; CLASSES];
+        logits[ESPRESSO] = 10.0;
+        Ok(vec![logits; batch.len()])
     }
 
     fn warm_up(&mut self) -> Result<(), InferError> {
@@ -41,7 +41,7 @@ impl Infer for Espresso {
     }
 }
 
-/// An engine that sleeps for the given time before it runs the inner engine on a batch.
+/// An engine that sleeps for the given duration before it runs the inner engine on a batch.
 pub(crate) struct Slow<E>(pub(crate) E, pub(crate) Duration);
 
 impl<E: Infer> Infer for Slow<E> {
@@ -55,7 +55,7 @@ impl<E: Infer> Infer for Slow<E> {
     }
 }
 
-/// An engine that returns invalid outputs (NaN) for every image.
+/// An engine that returns invalid logits (NaN) for every image.
 pub(crate) struct Broken;
 
 impl Infer for Broken {

@@ -62,7 +62,8 @@ async fn upload_gets_one_prediction_and_one_published_result() {
         assert_eq!(result[member], record[member], "{member}");
     }
 
-    // A repeated upload publishes no second result. The upload after it gives such a result time to arrive.
+    // Repeating the upload publishes no second result. The upload of another photo after it gives an
+    // unwanted second result time to arrive.
     let (_, again) = client.upload(read_sample("coffee.jpg")).await.unwrap();
     assert_eq!((&again["id"], &again["duplicate"]), (&uploaded["id"], &json!(true)));
     client.upload_and_get_id(read_sample("chelsea.jpg")).await;
@@ -94,15 +95,15 @@ async fn photo_copied_into_the_bucket_is_classified_once_per_version() {
         });
         let notification = resource.to_string();
         let message = json!({ "gcs_path": "gs://images/in/my photo.jpg" }).to_string();
-        // The bucket announces the photo twice, and another publisher announces it once.
+        // The photo is announced three times: by the bucket, by another publisher, and by the bucket again.
         for (data, attributes) in
             [(&notification, &attributes), (&message, &json!({})), (&notification, &attributes)]
         {
-            cloud.pubsub.publish(&cloud.images, data.as_bytes(), attributes).await.unwrap();
+            cloud.pubsub.publish(&cloud.announcements_topic, data.as_bytes(), attributes).await.unwrap();
         }
         let prediction = cloud.await_object(&format!("in/my photo.jpg.{generation}.prediction.json")).await;
         assert_eq!(prediction["label"], "espresso");
-        // The bucket also announces the prediction and a text file. classify must ignore both announcements.
+        // The bucket also announces the prediction, and a text file. classify must ignore both announcements.
         for (name, content_type) in [
             (format!("in/my photo.jpg.{generation}.prediction.json"), "application/json"),
             (format!("in/{version}.txt"), "text/plain"),
@@ -114,7 +115,11 @@ async fn photo_copied_into_the_bucket_is_classified_once_per_version() {
                 "objectGeneration": "1",
             });
             let resource = json!({ "bucket": BUCKET, "name": name, "contentType": content_type });
-            cloud.pubsub.publish(&cloud.images, resource.to_string().as_bytes(), &attributes).await.unwrap();
+            cloud
+                .pubsub
+                .publish(&cloud.announcements_topic, resource.to_string().as_bytes(), &attributes)
+                .await
+                .unwrap();
         }
     }
     // The last announcement gives the earlier ones time to arrive. Pub/Sub does not guarantee the order, but
@@ -122,7 +127,7 @@ async fn photo_copied_into_the_bucket_is_classified_once_per_version() {
     let path = cloud.store_and_announce(&"0".repeat(32), &numbered_photo(9)).await;
     cloud.await_results(2).await;
     cloud.only_result_for(&path);
-    let results = &cloud.seen["gs://images/in/my photo.jpg"];
+    let results = &cloud.results_by_path["gs://images/in/my photo.jpg"];
     assert_eq!(results.len(), 2, "{results:?}");
     assert_eq!(engine.image_count(), 3, "two versions of the photo and the last image");
     classify.stop().await;
@@ -148,7 +153,7 @@ async fn announcement_redelivered_during_a_slow_response_is_classified_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn uploads_get_predictions_although_classify_is_down_refuses_or_restarts() {
+async fn uploads_get_predictions_although_classify_was_down_refused_pushes_or_restarted() {
     let Some(mut cloud) = Cloud::start().await else { return };
     let port = free_port();
     cloud.create_push_subscription(port, &PushOptions::default()).await;
@@ -162,7 +167,7 @@ async fn uploads_get_predictions_although_classify_is_down_refuses_or_restarts()
     }
     // This server refuses every push, as classify does before it is ready.
     let refused = Arc::new(Notify::new());
-    let refusing = any({
+    let refuse_push = any({
         let refused = Arc::clone(&refused);
         move || {
             refused.notify_one();
@@ -170,18 +175,18 @@ async fn uploads_get_predictions_although_classify_is_down_refuses_or_restarts()
         }
     });
     let listener = tokio::net::TcpListener::bind(("127.0.0.1", port)).await.unwrap();
-    let app = Router::new().fallback(refusing);
-    let not_ready = tokio::spawn(async move { axum::serve(listener, app).await.unwrap() });
+    let app = Router::new().fallback(refuse_push);
+    let refusing_server = tokio::spawn(async move { axum::serve(listener, app).await.unwrap() });
     for number in 3..6 {
         ids.push(client.upload_and_get_id(numbered_photo(number)).await);
     }
     for _ in 0..3 {
-        tokio::time::timeout(TEST_TIMEOUT, refused.notified()).await.expect("Pub/Sub retries");
+        tokio::time::timeout(TEST_TIMEOUT, refused.notified()).await.expect("Pub/Sub pushes again");
     }
-    not_ready.abort();
-    let _ = not_ready.await;
+    refusing_server.abort();
+    let _ = refusing_server.await;
 
-    // classify runs twice. Some of the uploads are still undelivered when it stops.
+    // classify runs twice. Each time it stops, some of the uploads are still undelivered.
     for run in 0..2_u8 {
         let slow = Slow(Espresso::default(), Duration::from_millis(200));
         let classify = cloud.start_classify_with(port, slow).await;
@@ -210,7 +215,7 @@ async fn permanent_failure_is_recorded_and_model_failure_becomes_a_dead_letter()
     cloud.create_push_subscription(port, &options).await;
     let classify = cloud.start_classify_with(port, Broken).await;
 
-    // The first object is not an image. classify records and publishes the failure.
+    // The first announced object is not an image. classify records and publishes the failure.
     let id = "1".repeat(32);
     let path = cloud.store_and_announce(&id, b"hello").await;
     let record = cloud.await_object(&format!("{id}/prediction.json")).await;
@@ -219,9 +224,9 @@ async fn permanent_failure_is_recorded_and_model_failure_becomes_a_dead_letter()
     assert_eq!(cloud.only_result_for(&path)["error"]["reason"], "not_an_image");
     // The second message is not an event. classify acknowledges it; otherwise it would become the first dead
     // letter.
-    cloud.pubsub.publish(&cloud.images, b"\xff\xfe", &json!({ "a": "b" })).await.unwrap();
+    cloud.pubsub.publish(&cloud.announcements_topic, b"\xff\xfe", &json!({ "a": "b" })).await.unwrap();
 
-    // The third message announces an image for which the network has an invalid output. classify refuses the
+    // The third message announces an image, for which the engine returns invalid logits. classify refuses the
     // message until it becomes a dead letter.
     let id = "2".repeat(32);
     let path = cloud.store_and_announce(&id, &read_sample("coffee.jpg")).await;
@@ -242,7 +247,7 @@ async fn permanent_failure_is_recorded_and_model_failure_becomes_a_dead_letter()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn upload_that_could_not_be_announced_is_completed_by_repeating_it() {
+async fn repeated_upload_is_announced_if_the_first_announcement_failed() {
     let Some(mut cloud) = Cloud::start().await else { return };
     let preprocess = cloud.start_preprocess(&["--prep-topic=later", "--cloud-timeout=5"]).await;
     let client = client_of(&preprocess, None);
@@ -253,8 +258,7 @@ async fn upload_that_could_not_be_announced_is_completed_by_repeating_it() {
         "{body}"
     );
 
-    let topic = cloud.pubsub.create_topic("later").await.unwrap();
-    cloud.images = topic;
+    cloud.announcements_topic = cloud.pubsub.create_topic("later").await.unwrap();
     let port = free_port();
     let classify = cloud.start_classify_with(port, Espresso::default()).await;
     cloud.create_push_subscription(port, &PushOptions::default()).await;
@@ -267,14 +271,14 @@ async fn upload_that_could_not_be_announced_is_completed_by_repeating_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn uploads_get_predictions_although_a_pulling_classify_restarts() {
+async fn uploads_get_predictions_although_a_pulling_classify_was_restarted() {
     let Some(mut cloud) = Cloud::start().await else { return };
-    cloud.pubsub.create_pull_subscription("classify-pull", &cloud.images).await.unwrap();
+    cloud.pubsub.create_pull_subscription("classify-pull", &cloud.announcements_topic).await.unwrap();
     let preprocess = cloud.start_preprocess(&["--prep-topic=preprocessed-images"]).await;
     let client = client_of(&preprocess, None);
-    let pull = ["--mode=pull", "--prep-subscription=classify-pull"];
+    let pull_flags = ["--mode=pull", "--prep-subscription=classify-pull"];
     let mut ids = Vec::new();
-    let classify = cloud.start_classify(0, &pull).await;
+    let classify = cloud.start_classify(0, &pull_flags).await;
     for number in 0..8 {
         ids.push(client.upload_and_get_id(numbered_photo(number)).await);
     }
@@ -286,7 +290,7 @@ async fn uploads_get_predictions_although_a_pulling_classify_restarts() {
     for number in 8..12 {
         ids.push(client.upload_and_get_id(numbered_photo(number)).await);
     }
-    let classify = cloud.start_classify(0, &pull).await;
+    let classify = cloud.start_classify(0, &pull_flags).await;
     for id in &ids {
         assert_eq!(client.await_label(id).await, "espresso");
     }
@@ -301,10 +305,10 @@ async fn uploads_get_predictions_although_a_pulling_classify_restarts() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn missing_subscription_stops_classify_with_an_error_that_names_it() {
+async fn missing_subscription_stops_classify_with_an_error_that_names_the_subscription() {
     let Some(cloud) = Cloud::start().await else { return };
     let classify = cloud.start_classify(0, &["--mode=pull", "--prep-subscription=nowhere"]).await;
-    let result = tokio::time::timeout(TEST_TIMEOUT, classify.task).await.expect("classify ends").unwrap();
+    let result = tokio::time::timeout(TEST_TIMEOUT, classify.task).await.expect("classify stops").unwrap();
     let error = format!("{:#}", result.unwrap_err());
     assert!(error.contains("projects/test/subscriptions/nowhere"), "{error}");
 }

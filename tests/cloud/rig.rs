@@ -1,4 +1,4 @@
-//! [`Cloud`] starts the emulators, and starts services that use them.
+//! Starts the emulators, and services that use the emulators. See [`Cloud`].
 
 use std::{
     collections::BTreeMap,
@@ -32,20 +32,20 @@ use crate::common::{Client, TEST_TIMEOUT, read_sample};
 /// Name of the bucket.
 pub(crate) const BUCKET: &str = "images";
 
-/// The two emulators. They have a bucket, a topic of announcements, and a topic of results with a
+/// The two emulators, with a bucket, a topic for announcements, and a topic for results that has a pull
 /// subscription.
 pub(crate) struct Cloud {
     pub(crate) storage: StorageEmulator,
     pub(crate) pubsub: PubSubEmulator,
     pub(crate) bucket: GcsBucket,
-    /// Topic of the announcements.
-    pub(crate) images: String,
-    /// Topic of the results.
-    results: String,
-    /// Subscription to the topic of the results.
-    results_pull: String,
-    /// The results that the test has read from the subscription so far, by the path of the image.
-    pub(crate) seen: BTreeMap<String, Vec<Value>>,
+    /// Full name of the topic for announcements.
+    pub(crate) announcements_topic: String,
+    /// Full name of the topic for results.
+    results_topic: String,
+    /// Full name of the subscription to the results.
+    results_subscription: String,
+    /// The results that the test has read so far. The key is the path of the image.
+    pub(crate) results_by_path: BTreeMap<String, Vec<Value>>,
 }
 
 impl Cloud {
@@ -54,12 +54,21 @@ impl Cloud {
         let storage = StorageEmulator::start().await.unwrap()?;
         let pubsub = PubSubEmulator::start().await.unwrap()?;
         storage.create_bucket(BUCKET).await.unwrap();
-        let images = pubsub.create_topic("preprocessed-images").await.unwrap();
-        let results = pubsub.create_topic("predictions").await.unwrap();
-        let results_pull = pubsub.create_pull_subscription("predictions-pull", &results).await.unwrap();
+        let announcements_topic = pubsub.create_topic("preprocessed-images").await.unwrap();
+        let results_topic = pubsub.create_topic("predictions").await.unwrap();
+        let results_subscription =
+            pubsub.create_pull_subscription("predictions-pull", &results_topic).await.unwrap();
         let cloud = cloud_args(Some(&storage), Some(&pubsub)).unwrap();
         let bucket = GcsBucket::open(BUCKET, &cloud).await.unwrap();
-        Some(Self { storage, pubsub, bucket, images, results, results_pull, seen: BTreeMap::new() })
+        Some(Self {
+            storage,
+            pubsub,
+            bucket,
+            announcements_topic,
+            results_topic,
+            results_subscription,
+            results_by_path: BTreeMap::new(),
+        })
     }
 
     /// Returns the flags that both services need to use these emulators.
@@ -73,7 +82,7 @@ impl Cloud {
             .collect()
     }
 
-    /// Starts preprocess in the way its program does, with additional flags.
+    /// Starts preprocess as its program starts it, with additional flags.
     pub(crate) async fn start_preprocess(&self, more_flags: &[&str]) -> RunningService {
         let flags = self.flags().into_iter().chain(more_flags.iter().copied().map(str::to_owned));
         let flags = ["preprocess", "--port=0"].map(str::to_owned).into_iter().chain(flags);
@@ -83,7 +92,8 @@ impl Cloud {
         RunningService::start(address, |stop| service.run(stop))
     }
 
-    /// Starts classify with the real network in the way its program does, with additional flags.
+    /// Starts classify with the real network as its program starts it, with additional flags. Waits until
+    /// classify is ready.
     pub(crate) async fn start_classify(&self, port: u16, more_flags: &[&str]) -> RunningService {
         let flags = self.flags().into_iter().chain(more_flags.iter().copied().map(str::to_owned));
         let fixed =
@@ -96,14 +106,14 @@ impl Cloud {
         running
     }
 
-    /// Starts classify with `engine` instead of the real network.
+    /// Starts classify with `engine` instead of the real network, and waits until classify is ready.
     pub(crate) async fn start_classify_with(
         &self,
         port: u16,
         engine: impl Infer + 'static,
     ) -> RunningService {
         let cloud = cloud_args(Some(&self.storage), Some(&self.pubsub)).unwrap();
-        let results = PubSubTopic::open(&self.results, &cloud).await.unwrap();
+        let results = PubSubTopic::open(&self.results_topic, &cloud).await.unwrap();
         let parts = Parts { results: Some(Arc::new(results)), ..Parts::new(Arc::new(self.bucket.clone())) };
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         let service = classify::Application::assemble_with(
@@ -123,7 +133,10 @@ impl Cloud {
     /// Creates a subscription that pushes the announcements to classify on `port`.
     pub(crate) async fn create_push_subscription(&self, port: u16, options: &PushOptions) {
         let url = format!("http://127.0.0.1:{port}/pubsub");
-        self.pubsub.create_push_subscription("classify-push", &self.images, &url, options).await.unwrap();
+        self.pubsub
+            .create_push_subscription("classify-push", &self.announcements_topic, &url, options)
+            .await
+            .unwrap();
     }
 
     /// Stores `data` as the image `id` and announces the image, as preprocess does. Returns the path of the
@@ -133,31 +146,31 @@ impl Cloud {
         self.storage.upload(BUCKET, &object, "image/jpeg", data.to_vec().into()).await.unwrap();
         let path = format!("gs://{BUCKET}/{object}");
         let event = json!({ "gcs_path": path }).to_string();
-        self.pubsub.publish(&self.images, event.as_bytes(), &json!({})).await.unwrap();
+        self.pubsub.publish(&self.announcements_topic, event.as_bytes(), &json!({})).await.unwrap();
         path
     }
 
     /// Reads the results topic until it has results for `image_count` different images.
     pub(crate) async fn await_results(&mut self, image_count: usize) {
         let begin = Instant::now();
-        while self.seen.len() < image_count {
-            assert!(begin.elapsed() < TEST_TIMEOUT, "{:?}", self.seen);
+        while self.results_by_path.len() < image_count {
+            assert!(begin.elapsed() < TEST_TIMEOUT, "{:?}", self.results_by_path);
             self.read_results().await;
         }
     }
 
-    /// Reads the results that are available now into [`Self::seen`].
+    /// Reads the results that are available now and adds them to [`Self::results_by_path`].
     pub(crate) async fn read_results(&mut self) {
-        for message in self.pubsub.pull(&self.results_pull).await.unwrap() {
+        for message in self.pubsub.pull(&self.results_subscription).await.unwrap() {
             let result: Value = serde_json::from_slice(&message.data).unwrap();
             let path = result["gcs_path"].as_str().unwrap().to_owned();
-            self.seen.entry(path).or_default().push(result);
+            self.results_by_path.entry(path).or_default().push(result);
         }
     }
 
-    /// Returns the result for the image at `path`, and checks that there is only one.
+    /// Returns the result for the image at `path`, and checks that it is the only one.
     pub(crate) fn only_result_for(&self, path: &str) -> &Value {
-        let results = self.seen.get(path).map(Vec::as_slice).unwrap_or_default();
+        let results = self.results_by_path.get(path).map(Vec::as_slice).unwrap_or_default();
         let [result] = results else { panic!("{} results for {path}: {results:?}", results.len()) };
         result
     }
@@ -179,7 +192,7 @@ impl Cloud {
             if let Some(object) = self.read_object(name).await {
                 return object;
             }
-            assert!(begin.elapsed() < TEST_TIMEOUT, "no {name}");
+            assert!(begin.elapsed() < TEST_TIMEOUT, "there is no object {name}");
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }
@@ -194,7 +207,8 @@ pub(crate) struct RunningService {
 }
 
 impl RunningService {
-    /// Starts the service that listens on `address`. `run` receives the token that stops the service.
+    /// Spawns a task that runs the service which listens on `address`. `run` receives the token that stops
+    /// the service.
     pub(crate) fn start<F>(address: SocketAddr, run: impl FnOnce(CancellationToken) -> F) -> Self
     where
         F: Future<Output = anyhow::Result<()>> + Send + 'static,
@@ -204,10 +218,10 @@ impl RunningService {
         Self { url: format!("http://{address}"), stop, task }
     }
 
-    /// Stops the service, and checks that it ends without an error.
+    /// Stops the service, and checks that the service ends without an error.
     pub(crate) async fn stop(self) {
         self.stop.cancel();
-        tokio::time::timeout(TEST_TIMEOUT, self.task).await.expect("the service drains").unwrap().unwrap();
+        tokio::time::timeout(TEST_TIMEOUT, self.task).await.expect("the service stops").unwrap().unwrap();
     }
 }
 
@@ -217,7 +231,10 @@ pub(crate) fn client_of(preprocess: &RunningService, classify: Option<&RunningSe
     Client { http: reqwest::Client::new(), preprocess_url: preprocess.url.clone(), classify_url }
 }
 
-/// Returns a port that is free now. A test can use it to start a service twice on the same port.
+/// Returns a port that is free now.
+///
+/// A service that starts on port 0 has another port after each start. A test that restarts a service needs a
+/// port that stays the same.
 pub(crate) fn free_port() -> u16 {
     TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port()
 }
@@ -242,7 +259,7 @@ pub(crate) async fn start_counting_proxy(port: u16) -> (u16, Arc<AtomicUsize>) {
 /// Returns a photo whose last byte is `number`.
 ///
 /// The decoder ignores this byte, but the id of an upload depends on it. So every number gives an upload with
-/// its own id.
+/// a different id.
 pub(crate) fn numbered_photo(number: u8) -> Vec<u8> {
     let mut photo = read_sample("coffee.jpg");
     photo.push(number);

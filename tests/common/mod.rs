@@ -21,7 +21,7 @@ use serde_json::Value;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-/// Maximum time that a test waits for anything. The time is long because only a test that hangs reaches it.
+/// Timeout of every wait in these tests. The timeout is long because only a test that hangs reaches it.
 pub const TEST_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// A running pipeline.
@@ -41,7 +41,7 @@ pub struct Client {
     pub classify_url: String,
 }
 
-/// Starts a pipeline with the data folder `data_dir`, and waits until classify is ready.
+/// Starts a pipeline that stores its data in the folder `data_dir`, and waits until classify is ready.
 pub async fn start_pipeline(data_dir: &Path) -> RunningPipeline {
     start_pipeline_with(data_dir, &[]).await
 }
@@ -49,8 +49,9 @@ pub async fn start_pipeline(data_dir: &Path) -> RunningPipeline {
 /// Starts a pipeline like [`start_pipeline`], with additional flags.
 pub async fn start_pipeline_with(data_dir: &Path, flags: &[&str]) -> RunningPipeline {
     let data_dir = data_dir.to_str().unwrap();
-    let fixed = ["image-pipeline", "--data-dir", data_dir, "--preprocess-port", "0", "--classify-port", "0"];
-    let config = Config::try_parse_from(fixed.iter().chain(flags)).unwrap();
+    let fixed_flags =
+        ["image-pipeline", "--data-dir", data_dir, "--preprocess-port", "0", "--classify-port", "0"];
+    let config = Config::try_parse_from(fixed_flags.iter().chain(flags)).unwrap();
     let pipeline = Pipeline::build(config).await.unwrap();
     let client = Client {
         http: reqwest::Client::new(),
@@ -70,8 +71,8 @@ impl RunningPipeline {
         self.stop.cancel();
         tokio::time::timeout(TEST_TIMEOUT, self.running)
             .await
-            .expect("the pipeline drains")
-            .expect("no panic")
+            .expect("the pipeline stops")
+            .expect("the pipeline does not panic")
     }
 }
 

@@ -1,4 +1,4 @@
-//! Tests of every form of announcement, and of announcements that are not of images.
+//! Tests of every form of announcement, and of announcements that do not lead to a prediction.
 
 use std::{collections::BTreeSet, time::SystemTime};
 
@@ -7,7 +7,7 @@ use platform::topic::push::Delivery;
 use reqwest::RequestBuilder;
 use serde_json::{Value, json};
 
-use crate::rig::{Rig, TestBucket, build_notification, build_resource, encode_png, read_answer};
+use crate::rig::{Rig, TestBucket, build_notification, build_resource, encode_png, read_json};
 
 const FINALIZED: &str = "google.cloud.storage.object.v1.finalized";
 const MESSAGE_PUBLISHED: &str = "google.cloud.pubsub.topic.v1.messagePublished";
@@ -16,8 +16,8 @@ async fn start_rig() -> Rig {
     Rig::espresso_on(TestBucket::with_generations(), Settings::default()).await
 }
 
-/// Builds a binary CloudEvent, as Eventarc sends it.
-fn cloud_event(rig: &Rig, kind: &str, data: impl Into<reqwest::Body>) -> RequestBuilder {
+/// Builds a push of a CloudEvent in binary mode, as Eventarc sends it.
+fn binary_event(rig: &Rig, kind: &str, data: impl Into<reqwest::Body>) -> RequestBuilder {
     rig.push_raw(data)
         .header("ce-type", kind)
         .header("ce-id", "1096434104173400")
@@ -25,28 +25,29 @@ fn cloud_event(rig: &Rig, kind: &str, data: impl Into<reqwest::Body>) -> Request
         .header("ce-specversion", "1.0")
 }
 
-/// Builds a structured CloudEvent whose member `member` is `data`.
-fn structured_event(rig: &Rig, member: &str, data: Value) -> RequestBuilder {
+/// Builds a push of a CloudEvent in structured mode. The member `data_member` of the event holds `data`.
+fn structured_event(rig: &Rig, data_member: &str, data: Value) -> RequestBuilder {
     let mut event =
         json!({"specversion": "1.0", "id": "1", "type": FINALIZED, "datacontenttype": "application/json"});
-    event[member] = data;
+    event[data_member] = data;
     rig.post("/pubsub").header("content-type", "application/cloudevents+json").body(event.to_string())
 }
 
-/// Wraps `delivery` as Pub/Sub pushes it.
+/// Returns the envelope in which Pub/Sub pushes `delivery`.
 fn envelope_of(delivery: &Delivery) -> Value {
     serde_json::from_slice(&delivery.to_envelope(SystemTime::now())).unwrap()
 }
 
-/// Builds the announcement of the image `name` in every form, with the form's description.
+/// Builds one push for every form of announcement of the image `name`. Returns each push with a description.
 fn announce_in_every_form(rig: &Rig, name: &str, generation: i64) -> Vec<(&'static str, RequestBuilder)> {
     let path = format!("gs://local/{name}");
     let message = json!({ "gcs_path": path }).to_string();
-    let object = build_resource(name, generation, "image/png");
-    let full = build_notification("OBJECT_FINALIZE", name, generation, "image/png");
-    let without_payload = Delivery { data: bytes::Bytes::new(), ..full.clone() };
-    let mut unwrapped = rig.post("/pubsub").body(object.to_string()).header("x-goog-pubsub-message-id", "1");
-    for (name, value) in &full.attributes {
+    let resource = build_resource(name, generation, "image/png");
+    let notification = build_notification("OBJECT_FINALIZE", name, generation, "image/png");
+    let without_payload = Delivery { data: bytes::Bytes::new(), ..notification.clone() };
+    let mut unwrapped =
+        rig.post("/pubsub").body(resource.to_string()).header("x-goog-pubsub-message-id", "1");
+    for (name, value) in &notification.attributes {
         unwrapped = unwrapped.header(name, value);
     }
     let delivery = Delivery { data: message.clone().into(), ..Delivery::default() };
@@ -59,21 +60,21 @@ fn announce_in_every_form(rig: &Rig, name: &str, generation: i64) -> Vec<(&'stat
         ),
         (
             "message, through Eventarc",
-            cloud_event(rig, MESSAGE_PUBLISHED, envelope_of(&delivery).to_string()),
+            binary_event(rig, MESSAGE_PUBLISHED, envelope_of(&delivery).to_string()),
         ),
-        ("notification", rig.push_delivery(&full)),
+        ("notification", rig.push_delivery(&notification)),
         ("notification without a payload", rig.push_delivery(&without_payload)),
-        ("notification, unwrapped", rig.push_raw(object.to_string())),
+        ("notification, unwrapped", rig.push_raw(resource.to_string())),
         ("notification, unwrapped, with metadata", unwrapped),
         (
             "notification, through Eventarc",
-            cloud_event(rig, MESSAGE_PUBLISHED, envelope_of(&full).to_string()),
+            binary_event(rig, MESSAGE_PUBLISHED, envelope_of(&notification).to_string()),
         ),
-        ("binary CloudEvent", cloud_event(rig, FINALIZED, object.to_string())),
-        ("structured CloudEvent", structured_event(rig, "data", object.clone())),
+        ("binary CloudEvent", binary_event(rig, FINALIZED, resource.to_string())),
+        ("structured CloudEvent", structured_event(rig, "data", resource.clone())),
         (
             "structured CloudEvent in base64",
-            structured_event(rig, "data_base64", envelope_of(&full)["message"]["data"].clone()),
+            structured_event(rig, "data_base64", envelope_of(&notification)["message"]["data"].clone()),
         ),
     ]
 }
@@ -81,18 +82,18 @@ fn announce_in_every_form(rig: &Rig, name: &str, generation: i64) -> Vec<(&'stat
 #[tokio::test]
 async fn image_is_classified_for_every_form_of_announcement() {
     let rig = start_rig().await;
-    let count = announce_in_every_form(&rig, "x", 1).len();
-    for place in 0..count {
-        let name = format!("photos/{place}.png");
+    let form_count = announce_in_every_form(&rig, "x", 1).len();
+    for index in 0..form_count {
+        let name = format!("photos/{index}.png");
         rig.store(&name, encode_png()).await;
-        let (form, request) = announce_in_every_form(&rig, &name, 1).swap_remove(place);
-        let (status, body) = read_answer(request.send().await).await;
+        let (form, request) = announce_in_every_form(&rig, &name, 1).swap_remove(index);
+        let (status, body) = read_json(request.send().await).await;
         assert_eq!((status, &body["status"]), (200, &json!("ok")), "{form}: {body}");
         assert_eq!(body["gcs_path"], format!("gs://local/{name}"), "{form}");
         let record = rig.stored(&format!("{name}.1.prediction.json")).await;
         assert_eq!(record.unwrap()["label"], body["label"], "{form}");
     }
-    assert_eq!(rig.classified_count(), count);
+    assert_eq!(rig.classified_count(), form_count);
 }
 
 #[tokio::test]
@@ -105,12 +106,12 @@ async fn image_announced_in_every_form_is_classified_once() {
     ] {
         rig.store(name, encode_png()).await;
         let before = rig.classified_count();
-        let mut words = Vec::new();
+        let mut statuses = Vec::new();
         for (_, request) in announce_in_every_form(&rig, name, 1) {
-            words.push(read_answer(request.send().await).await.1["status"].clone());
+            statuses.push(read_json(request.send().await).await.1["status"].clone());
         }
-        let (first, rest) = words.split_first().unwrap();
-        assert!(first == "ok" && rest.iter().all(|word| word == "duplicate"), "{words:?}");
+        let (first, rest) = statuses.split_first().unwrap();
+        assert!(first == "ok" && rest.iter().all(|status| status == "duplicate"), "{statuses:?}");
         assert_eq!(rig.classified_count(), before + 1);
         assert!(rig.stored(prediction).await.is_some());
     }
@@ -119,7 +120,7 @@ async fn image_announced_in_every_form_is_classified_once() {
 }
 
 #[tokio::test]
-async fn announced_predictions_of_this_service_are_ignored() {
+async fn announcements_of_the_predictions_of_this_service_are_ignored() {
     let rig = start_rig().await;
     let images = ["0123456789abcdef0123456789abcdef/image.jpg", "photos/cat.png", "broken.jpg"];
     for name in images {
@@ -134,12 +135,12 @@ async fn announced_predictions_of_this_service_are_ignored() {
             break;
         }
         for name in new_names {
-            let is_ours = !images.contains(&name.as_str());
+            let is_prediction = !images.contains(&name.as_str());
             for (form, request) in announce_in_every_form(&rig, &name, 1) {
-                let (status, body) = read_answer(request.send().await).await;
+                let (status, body) = read_json(request.send().await).await;
                 assert_eq!(status, 200, "{name}, {form}: {body}");
-                assert_eq!(body["status"] == "ignored", is_ours, "{name}, {form}: {body}");
-                assert_eq!(body["reason"] == "our_prediction", is_ours, "{name}, {form}: {body}");
+                assert_eq!(body["status"] == "ignored", is_prediction, "{name}, {form}: {body}");
+                assert_eq!(body["reason"] == "our_prediction", is_prediction, "{name}, {form}: {body}");
             }
             announced.insert(name);
         }
@@ -152,36 +153,36 @@ async fn announced_predictions_of_this_service_are_ignored() {
 #[tokio::test]
 async fn each_version_of_an_object_gets_its_own_prediction() {
     let rig = start_rig().await;
-    let status = async |request: RequestBuilder| read_answer(request.send().await).await.1["status"].clone();
+    let status = async |request: RequestBuilder| read_json(request.send().await).await.1["status"].clone();
     rig.store("cat.png", encode_png()).await;
     assert_eq!(status(rig.push_notification("cat.png", 1)).await, "ok");
     assert_eq!(rig.bucket.replace("cat.png", encode_png()), 2);
     assert_eq!(status(rig.push_notification("cat.png", 2)).await, "ok");
     assert_eq!(rig.classified_count(), 2);
-    // These announce an earlier version, no version, and a version that is not in the bucket.
+    // The next three events announce an earlier version, no version, and a version that is not in the bucket.
     assert_eq!(status(rig.push_notification("cat.png", 1)).await, "duplicate");
     assert_eq!(status(rig.push_event("cat.png")).await, "duplicate");
     assert_eq!(status(rig.push_notification("cat.png", 9)).await, "duplicate");
     let request = rig.post("/classify").json(&json!({"gcs_path": "gs://local/cat.png"}));
-    assert_eq!(read_answer(request.send().await).await.1["duplicate"], true);
+    assert_eq!(read_json(request.send().await).await.1["duplicate"], true);
     assert_eq!(rig.classified_count(), 2);
     let names = ["cat.png", "cat.png.1.prediction.json", "cat.png.2.prediction.json"];
     assert_eq!(rig.bucket.names(), names);
 
-    // A request by path also treats a new version as a new image.
+    // `POST /classify` with a path also treats a new version as a new image.
     assert_eq!(rig.bucket.replace("cat.png", encode_png()), 3);
     let request = rig.post("/classify").json(&json!({"gcs_path": "gs://local/cat.png"}));
-    assert_eq!(read_answer(request.send().await).await.1["duplicate"], false);
+    assert_eq!(read_json(request.send().await).await.1["duplicate"], false);
     assert!(rig.stored("cat.png.3.prediction.json").await.is_some());
 }
 
 #[tokio::test]
-async fn prefix_filters_announcements_of_the_bucket_but_not_messages() {
+async fn prefix_filters_notifications_of_the_bucket_but_not_messages() {
     let settings = Settings { prefix: "photos/".to_owned(), ..Settings::default() };
     let rig = Rig::espresso_on(TestBucket::with_generations(), settings).await;
     for name in ["photos/cat.png", "photos.png", "other/photos/cat.png"] {
         rig.store(name, encode_png()).await;
-        let (_, body) = read_answer(rig.push_notification(name, 1).send().await).await;
+        let (_, body) = read_json(rig.push_notification(name, 1).send().await).await;
         if name == "photos/cat.png" {
             assert_eq!(body["status"], "ok", "{body}");
         } else {
@@ -190,21 +191,21 @@ async fn prefix_filters_announcements_of_the_bucket_but_not_messages() {
                 (&json!("ignored"), &json!("other_prefix")),
                 "{body}"
             );
-            let (_, body) = read_answer(rig.push_event(name).send().await).await;
-            assert_eq!(body["status"], "ok", "a message is not filtered: {body}");
+            let (_, body) = read_json(rig.push_event(name).send().await).await;
+            assert_eq!(body["status"], "ok", "the prefix does not apply to messages: {body}");
         }
     }
 }
 
 #[tokio::test]
-async fn bucket_announcements_of_other_files_are_ignored_and_broken_images_are_dead() {
+async fn notifications_of_other_files_are_ignored_and_of_broken_images_are_dead() {
     let settings = Settings { max_image_bytes: 1000, ..Settings::default() };
     let rig = Rig::espresso_on(TestBucket::with_generations(), settings).await;
     let large = vec![0; 1001];
     let webp = b"RIFF\x10\0\0\0WEBPVP8 \0\0\0\0".to_vec();
     let broken = b"\xff\xd8\xff\xe0 and no more".to_vec();
-    // Each row has the content type, the content, the status and reason of the response, and true if there is
-    // a record.
+    // Each row has the content type, the content, the status and reason in the response, and true if the
+    // event leaves a record.
     let table: [(&str, Vec<u8>, &str, &str, bool); 11] = [
         ("image/png", encode_png(), "ok", "", true),
         ("IMAGE/PNG; name=cat", encode_png(), "ok", "", true),
@@ -218,20 +219,20 @@ async fn bucket_announcements_of_other_files_are_ignored_and_broken_images_are_d
         ("application/octet-stream", broken, "dead", "not_an_image", true),
         ("image/webp", webp, "dead", "unsupported_format", true),
     ];
-    for (place, (content_type, content, word, reason, recorded)) in table.into_iter().enumerate() {
-        let name = format!("{place}");
+    for (row, (content_type, content, expected, reason, recorded)) in table.into_iter().enumerate() {
+        let name = format!("{row}");
         rig.store(&name, content).await;
         // The second announcement is answered from the record, if there is one.
         for repeated in [false, true] {
             let delivery = build_notification("OBJECT_FINALIZE", &name, 1, content_type);
-            let (status, body) = read_answer(rig.push_delivery(&delivery).send().await).await;
-            let word = if repeated && word == "ok" { "duplicate" } else { word };
-            assert_eq!((status, &body["status"]), (200, &json!(word)), "{place}: {body}");
-            assert_eq!(body["reason"].as_str().unwrap_or_default(), reason, "{place}: {body}");
+            let (status, body) = read_json(rig.push_delivery(&delivery).send().await).await;
+            let expected = if repeated && expected == "ok" { "duplicate" } else { expected };
+            assert_eq!((status, &body["status"]), (200, &json!(expected)), "{row}: {body}");
+            assert_eq!(body["reason"].as_str().unwrap_or_default(), reason, "{row}: {body}");
             let record = rig.stored(&format!("{name}.1.prediction.json")).await;
-            assert_eq!(record.is_some(), recorded, "{place}");
-            if word == "dead" {
-                assert_eq!(record.unwrap()["error"]["reason"], reason, "{place}");
+            assert_eq!(record.is_some(), recorded, "{row}");
+            if expected == "dead" {
+                assert_eq!(record.unwrap()["error"]["reason"], reason, "{row}");
             }
         }
     }
@@ -239,19 +240,19 @@ async fn bucket_announcements_of_other_files_are_ignored_and_broken_images_are_d
 }
 
 #[tokio::test]
-async fn events_other_than_new_objects_are_ignored() {
+async fn notifications_of_anything_but_a_new_object_are_ignored() {
     let rig = start_rig().await;
     rig.store("cat.png", encode_png()).await;
-    let object = build_resource("cat.png", 1, "image/png").to_string();
+    let resource = build_resource("cat.png", 1, "image/png").to_string();
     let delivery = |event_type| build_notification(event_type, "cat.png", 1, "image/png");
     for request in [
         rig.push_delivery(&delivery("OBJECT_DELETE")),
         rig.push_delivery(&delivery("OBJECT_METADATA_UPDATE")),
         rig.push_delivery(&delivery("OBJECT_ARCHIVE")),
-        cloud_event(&rig, "google.cloud.storage.object.v1.deleted", object.clone()),
-        cloud_event(&rig, "google.cloud.audit.log.v1.written", object),
+        binary_event(&rig, "google.cloud.storage.object.v1.deleted", resource.clone()),
+        binary_event(&rig, "google.cloud.audit.log.v1.written", resource),
     ] {
-        let (status, body) = read_answer(request.send().await).await;
+        let (status, body) = read_json(request.send().await).await;
         assert_eq!(status, 200, "{body}");
         assert_eq!((&body["status"], &body["reason"]), (&json!("ignored"), &json!("other_event")), "{body}");
     }
@@ -259,14 +260,14 @@ async fn events_other_than_new_objects_are_ignored() {
 }
 
 #[tokio::test]
-async fn missing_objects_and_other_buckets_are_dead_and_folders_are_ignored() {
+async fn events_of_missing_objects_or_other_buckets_are_dead_and_of_folders_are_ignored() {
     let rig = start_rig().await;
-    let (_, body) = read_answer(rig.push_notification("gone.png", 1).send().await).await;
+    let (_, body) = read_json(rig.push_notification("gone.png", 1).send().await).await;
     assert_eq!(body["reason"], "no_such_object", "{body}");
-    let mut object = build_resource("cat.png", 1, "image/png");
-    object["bucket"] = json!("other");
-    let (_, body) = read_answer(cloud_event(&rig, FINALIZED, object.to_string()).send().await).await;
+    let mut resource = build_resource("cat.png", 1, "image/png");
+    resource["bucket"] = json!("other");
+    let (_, body) = read_json(binary_event(&rig, FINALIZED, resource.to_string()).send().await).await;
     assert_eq!(body["reason"], "wrong_bucket", "{body}");
-    let (_, body) = read_answer(rig.push_notification("photos/", 1).send().await).await;
+    let (_, body) = read_json(rig.push_notification("photos/", 1).send().await).await;
     assert_eq!((&body["status"], &body["reason"]), (&json!("ignored"), &json!("folder")), "{body}");
 }

@@ -5,23 +5,23 @@ use reqwest::multipart::{Form, Part};
 use serde_json::{Value, json};
 
 use crate::rig::{
-    ESPRESSO, Gate, Rig, Verdict, encode_png, hide_model_and_backend, read_answer, read_problem, read_sample,
+    ESPRESSO, Gate, Rig, Verdict, encode_png, hide_model_and_backend, read_json, read_problem, read_sample,
 };
 
 #[tokio::test]
-async fn photo_of_coffee_is_espresso_as_body_multipart_and_stored_object() {
+async fn photo_of_coffee_is_espresso_as_raw_body_form_and_stored_object() {
     let rig = Rig::with_network().await;
     let photo = read_sample("coffee.jpg");
     rig.store("a/coffee.jpg", photo.clone()).await;
 
-    let raw = read_answer(
+    let raw = read_json(
         rig.post("/classify").header("content-type", "image/jpeg").body(photo.clone()).send().await,
     )
     .await;
     let form = Form::new().text("note", "ignored").part("file", Part::bytes(photo));
-    let multipart = read_answer(rig.post("/classify").multipart(form).send().await).await;
+    let multipart = read_json(rig.post("/classify").multipart(form).send().await).await;
     let stored =
-        read_answer(rig.post("/classify").json(&json!({"gcs_path": "gs://local/a/coffee.jpg"})).send().await)
+        read_json(rig.post("/classify").json(&json!({"gcs_path": "gs://local/a/coffee.jpg"})).send().await)
             .await;
 
     for (status, body) in [&raw, &multipart, &stored] {
@@ -40,7 +40,7 @@ async fn responses_match_their_snapshots() {
     let rig = Rig::espresso().await;
     rig.store("a/image.jpg", encode_png()).await;
     let request = json!({"gcs_path": "gs://local/a/image.jpg", "top_k": 2, "something": "else"});
-    let (status, body) = read_answer(rig.post("/classify").json(&request).send().await).await;
+    let (status, body) = read_json(rig.post("/classify").json(&request).send().await).await;
     assert_eq!(status, 200);
     insta::assert_json_snapshot!(hide_model_and_backend(body), @r#"
     {
@@ -66,7 +66,7 @@ async fn responses_match_their_snapshots() {
       ]
     }
     "#);
-    let (status, body) = read_answer(rig.send_image_with_query("top_k=1").send().await).await;
+    let (status, body) = read_json(rig.post_image_with_query("top_k=1").send().await).await;
     assert_eq!(status, 200);
     insta::assert_json_snapshot!(hide_model_and_backend(body), @r#"
     {
@@ -88,20 +88,20 @@ async fn responses_match_their_snapshots() {
 }
 
 #[tokio::test]
-async fn second_request_is_answered_from_the_record_if_it_has_enough_classes() {
+async fn second_request_is_answered_from_the_record_if_the_record_has_enough_classes() {
     let rig = Rig::espresso().await;
     rig.store("image.jpg", encode_png()).await;
-    let ask = async |top_k: usize| {
+    let is_duplicate = async |top_k: usize| {
         let request = json!({"gcs_path": "gs://local/image.jpg", "top_k": top_k});
-        let (status, body) = read_answer(rig.post("/classify").json(&request).send().await).await;
+        let (status, body) = read_json(rig.post("/classify").json(&request).send().await).await;
         assert_eq!((status, body["top"].as_array().unwrap().len()), (200, top_k));
         body["duplicate"].as_bool().unwrap()
     };
-    assert!(!ask(2).await);
-    assert!(ask(2).await, "the record has the default number of classes, which is enough");
-    assert!(ask(5).await);
-    assert!(!ask(6).await, "the record has too few classes");
-    assert!(ask(5).await, "the record was not overwritten");
+    assert!(!is_duplicate(2).await);
+    assert!(is_duplicate(2).await, "the record has the default number of classes, which is enough");
+    assert!(is_duplicate(5).await);
+    assert!(!is_duplicate(6).await, "the record has too few classes");
+    assert!(is_duplicate(5).await, "the record still has five classes");
     assert_eq!(rig.stored("image.jpg.prediction.json").await.unwrap()["top"].as_array().unwrap().len(), 5);
 }
 
@@ -113,74 +113,79 @@ async fn record_of_a_different_model_is_neither_used_nor_overwritten() {
         "backend": "other", "top": (0..9).map(|index| json!({"label": "teapot", "index": index, "confidence": 0.1})).collect::<Vec<_>>()});
     rig.store("image.jpg.prediction.json", other.to_string()).await;
     let request = json!({"gcs_path": "gs://local/image.jpg"});
-    let (status, body) = read_answer(rig.post("/classify").json(&request).send().await).await;
+    let (status, body) = read_json(rig.post("/classify").json(&request).send().await).await;
     assert_eq!(
         (status, &body["model"], &body["duplicate"]),
         (200, &json!(spec::NAME), &json!(false)),
         "{body}"
     );
-    assert_eq!(rig.stored("image.jpg.prediction.json").await.unwrap(), other, "nothing is ever overwritten");
+    assert_eq!(
+        rig.stored("image.jpg.prediction.json").await.unwrap(),
+        other,
+        "a record is never overwritten"
+    );
 }
 
 #[tokio::test]
 async fn threshold_shortens_the_list_and_keeps_the_label() {
     let rig = Rig::espresso().await;
-    let (_, body) = read_answer(rig.send_image_with_query("threshold=0.5").send().await).await;
+    let (_, body) = read_json(rig.post_image_with_query("threshold=0.5").send().await).await;
     assert_eq!(body["top"].as_array().unwrap().len(), 1, "{body}");
-    let (_, body) = read_answer(rig.send_image_with_query("threshold=1").send().await).await;
+    let (_, body) = read_json(rig.post_image_with_query("threshold=1").send().await).await;
     assert_eq!((&body["top"], &body["label"]), (&json!([]), &json!(spec::LABELS[ESPRESSO].1)), "{body}");
 }
 
 #[tokio::test]
-async fn bad_requests_have_their_status_and_kind() {
+async fn bad_request_is_refused_with_the_status_and_kind_of_its_problem() {
     let rig = Rig::espresso().await;
     rig.store("text", "hello").await;
     rig.store("good", encode_png()).await;
     let json = |body: Value| rig.post("/classify").json(&body).send();
     let path = |path: &str| json(json!({ "gcs_path": path }));
-    let is = |status: u16, kind: &str| (status, kind.to_owned());
+    let problem = |status: u16, kind: &str| (status, kind.to_owned());
 
     let text = rig.post("/classify").header("content-type", "application/json").body("{").send();
-    assert_eq!(read_problem(text.await).await, is(400, "bad_json"));
-    assert_eq!(read_problem(json(json!({"path": "x"})).await).await, is(400, "bad_json"));
+    assert_eq!(read_problem(text.await).await, problem(400, "bad_json"));
+    assert_eq!(read_problem(json(json!({"path": "x"})).await).await, problem(400, "bad_json"));
     assert_eq!(
         read_problem(json(json!({"gcs_path": "gs://local/good", "top_k": "many"})).await).await,
-        is(400, "bad_json")
+        problem(400, "bad_json")
     );
-    assert_eq!(read_problem(path("http://local/x").await).await, is(422, "bad_path"));
-    assert_eq!(read_problem(path("gs://local/../x").await).await, is(422, "bad_path"));
-    assert_eq!(read_problem(path("gs://other/x").await).await, is(422, "wrong_bucket"));
-    assert_eq!(read_problem(path("gs://local/nothing").await).await, is(404, "no_such_object"));
-    assert_eq!(read_problem(path("gs://local/text").await).await, is(422, "not_an_image"));
-    assert_eq!(read_problem(rig.send_image("").send().await).await, is(422, "not_an_image"));
+    assert_eq!(read_problem(path("http://local/x").await).await, problem(422, "bad_path"));
+    assert_eq!(read_problem(path("gs://local/../x").await).await, problem(422, "bad_path"));
+    assert_eq!(read_problem(path("gs://other/x").await).await, problem(422, "wrong_bucket"));
+    assert_eq!(read_problem(path("gs://local/nothing").await).await, problem(404, "no_such_object"));
+    assert_eq!(read_problem(path("gs://local/text").await).await, problem(422, "not_an_image"));
+    assert_eq!(read_problem(rig.post_image("").send().await).await, problem(422, "not_an_image"));
     assert_eq!(
-        read_problem(rig.send_image("GIF89a\x01\0\x01\0\0\0\0").send().await).await,
-        is(415, "unsupported_format")
+        read_problem(rig.post_image("GIF89a\x01\0\x01\0\0\0\0").send().await).await,
+        problem(415, "unsupported_format")
     );
     let form = rig
         .post("/classify")
         .header("content-type", "application/x-www-form-urlencoded")
         .body("gcs_path=x")
         .send();
-    assert_eq!(read_problem(form.await).await, is(415, "unsupported_media_type"));
+    assert_eq!(read_problem(form.await).await, problem(415, "unsupported_media_type"));
     let multipart = |form| rig.post("/classify").multipart(form).send();
-    assert_eq!(read_problem(multipart(Form::new().text("other", "x")).await).await, is(422, "no_file"));
-    let two = Form::new().part("file", Part::bytes(encode_png())).part("file", Part::bytes(encode_png()));
-    assert_eq!(read_problem(multipart(two).await).await, is(422, "too_many_files"));
+    assert_eq!(read_problem(multipart(Form::new().text("other", "x")).await).await, problem(422, "no_file"));
+    let two_files =
+        Form::new().part("file", Part::bytes(encode_png())).part("file", Part::bytes(encode_png()));
+    assert_eq!(read_problem(multipart(two_files).await).await, problem(422, "too_many_files"));
     let broken =
         rig.post("/classify").header("content-type", "multipart/form-data; boundary=x").body("--y").send();
-    assert_eq!(read_problem(broken.await).await, is(400, "bad_multipart"));
+    assert_eq!(read_problem(broken.await).await, problem(400, "bad_multipart"));
 
-    let query = |name: &str, value: &str| rig.send_image_with_query(&format!("{name}={value}")).send();
-    assert_eq!(read_problem(query("top_k", "many").await).await, is(400, "bad_query"));
+    let query = |name: &str, value: &str| rig.post_image_with_query(&format!("{name}={value}")).send();
+    assert_eq!(read_problem(query("top_k", "many").await).await, problem(400, "bad_query"));
     for top_k in ["0".to_owned(), (CLASSES + 1).to_string()] {
-        assert_eq!(read_problem(query("top_k", &top_k).await).await, is(422, "bad_top_k"));
+        assert_eq!(read_problem(query("top_k", &top_k).await).await, problem(422, "bad_top_k"));
     }
     for threshold in ["-0.1", "1.1", "NaN"] {
-        assert_eq!(read_problem(query("threshold", threshold).await).await, is(422, "bad_threshold"));
+        assert_eq!(read_problem(query("threshold", threshold).await).await, problem(422, "bad_threshold"));
     }
     rig.bucket.set_down(true);
-    assert_eq!(read_problem(path("gs://local/good").await).await, is(503, "bucket_unavailable"));
+    assert_eq!(read_problem(path("gs://local/good").await).await, problem(503, "bucket_unavailable"));
 }
 
 #[tokio::test]
@@ -193,10 +198,10 @@ async fn images_over_the_limits_are_refused_before_they_are_decoded() {
     };
     let (engine, _gate) = Gate::new(false);
     let rig = Rig::with_engines(settings, vec![engine]).await;
-    assert_eq!(read_problem(rig.send_image(encode_png()).send().await).await, (422, "too_large".to_owned()));
-    assert_eq!(read_problem(rig.send_image(vec![0; 2001]).send().await).await, (413, "too_large".to_owned()));
+    assert_eq!(read_problem(rig.post_image(encode_png()).send().await).await, (422, "too_large".to_owned()));
+    assert_eq!(read_problem(rig.post_image(vec![0; 2001]).send().await).await, (413, "too_large".to_owned()));
     assert_eq!(
-        read_problem(rig.send_image(vec![0; 3001]).send().await).await,
+        read_problem(rig.post_image(vec![0; 3001]).send().await).await,
         (413, "body_too_large".to_owned())
     );
     rig.store("large", vec![0; 2001]).await;
@@ -207,14 +212,14 @@ async fn images_over_the_limits_are_refused_before_they_are_decoded() {
 #[tokio::test]
 async fn ready_reports_the_model_only_after_the_warm_up() {
     let (engine, mut gate) = Gate::new(true);
-    let rig = Rig::starting(classify::Settings::default(), vec![engine]).await;
+    let rig = Rig::start_without_waiting(classify::Settings::default(), vec![engine]).await;
     gate.next_batch().await;
     assert_eq!(read_problem(rig.get("/ready").send().await).await, (503, "starting".to_owned()));
-    assert_eq!(read_problem(rig.send_image(encode_png()).send().await).await, (503, "starting".to_owned()));
+    assert_eq!(read_problem(rig.post_image(encode_png()).send().await).await, (503, "starting".to_owned()));
     assert_eq!(rig.get("/live").send().await.unwrap().status(), 200);
     gate.release(Verdict::Espresso);
     let rig = rig.wait_until_ready().await;
-    let (_, body) = read_answer(rig.get("/ready").send().await).await;
+    let (_, body) = read_json(rig.get("/ready").send().await).await;
     for (member, value) in
         [("service", "classify"), ("model", spec::NAME), ("model_sha256", spec::ONNX_SHA256)]
     {
@@ -224,7 +229,7 @@ async fn ready_reports_the_model_only_after_the_warm_up() {
         (&body["backend"], &body["engines"]),
         (&json!(classify::backend::Backend::default().name()), &json!(1))
     );
-    let (status, index) = read_answer(rig.get("/").send().await).await;
+    let (status, index) = read_json(rig.get("/").send().await).await;
     assert_eq!((status, &index["model"]), (200, &json!(spec::NAME)));
     assert!(index["routes"].as_object().unwrap().contains_key("POST /classify"));
 }
@@ -233,7 +238,7 @@ async fn ready_reports_the_model_only_after_the_warm_up() {
 async fn warm_up_that_panics_ends_the_service() {
     let (engine, gate) = Gate::new(true);
     gate.release(Verdict::Panic);
-    let mut rig = Rig::starting(classify::Settings::default(), vec![engine]).await;
+    let mut rig = Rig::start_without_waiting(classify::Settings::default(), vec![engine]).await;
     let error = (&mut rig.running).await.unwrap().unwrap_err();
     assert!(error.to_string().contains("did not warm up"), "{error:#}");
 }
@@ -245,7 +250,7 @@ async fn warm_up_that_hangs_ends_the_service() {
         warm_up_timeout: std::time::Duration::from_millis(100),
         ..classify::Settings::default()
     };
-    let mut rig = Rig::starting(settings, vec![engine]).await;
+    let mut rig = Rig::start_without_waiting(settings, vec![engine]).await;
     let error = (&mut rig.running).await.unwrap().unwrap_err();
     assert!(
         error.to_string().contains("did not warm up within 0.1 s (CLASSIFY_WARM_UP_TIMEOUT)"),

@@ -1,4 +1,5 @@
-//! Tests of a lost engine. It ends the service with an error, and every request gets a response.
+//! Tests of an engine whose device is lost. The service ends with an error, and every request gets a
+//! response.
 
 use classify::{
     Settings,
@@ -9,10 +10,10 @@ use classify::{
 
 use crate::rig::{Rig, encode_png, read_problem};
 
-/// An engine that warms up and is lost at its first batch.
+/// An engine that is lost at its first batch after the warm-up.
 struct LostAfterWarmUp {
     is_warm: bool,
-    /// True if the first batch hangs, false if the first batch fails.
+    /// True if that batch hangs, false if it fails.
     hangs: bool,
 }
 
@@ -35,7 +36,7 @@ impl Infer for LostAfterWarmUp {
     }
 }
 
-/// Loses the engine of a service with a request.
+/// Starts a service, and sends a request whose batch hangs or fails, so that the engine is lost.
 ///
 /// Returns the status and kind of the response, and the error with which the service ends.
 async fn lose_engine(hangs: bool) -> (u16, String, String) {
@@ -43,23 +44,23 @@ async fn lose_engine(hangs: bool) -> (u16, String, String) {
     settings.gpu.timeout = std::time::Duration::from_millis(100);
     let engine: Box<dyn Infer> = Box::new(LostAfterWarmUp { is_warm: false, hangs });
     let mut rig = Rig::with_engines(settings, vec![engine]).await;
-    let (status, kind) = read_problem(rig.send_image(encode_png()).send().await).await;
+    let (status, kind) = read_problem(rig.post_image(encode_png()).send().await).await;
     let result = (&mut rig.running).await.unwrap();
     assert!(!rig.readiness.is_ready() && rig.readiness.is_draining());
     (status, kind, result.unwrap_err().to_string())
 }
 
 #[tokio::test]
-async fn gpu_that_fails_is_a_503_and_ends_the_service() {
+async fn gpu_that_fails_gives_503_and_ends_the_service() {
     let (status, kind, error) = lose_engine(false).await;
-    assert_eq!((status, kind.as_str()), (503, "engine_lost"), "the request may be sent again");
+    assert_eq!((status, kind.as_str()), (503, "engine_lost"), "the caller may send the request again");
     assert_eq!(error, "an engine is lost: the device was reset");
 }
 
 #[tokio::test]
-async fn gpu_that_hangs_is_a_503_and_ends_the_service() {
+async fn gpu_that_hangs_gives_503_and_ends_the_service() {
     let (status, kind, error) = lose_engine(true).await;
-    assert_eq!((status, kind.as_str()), (503, "engine_lost"), "the request does not wait for ever");
+    assert_eq!((status, kind.as_str()), (503, "engine_lost"), "the request is not left without a response");
     assert_eq!(error, "an engine is lost: a batch has run for more than 0.1 s");
 }
 
@@ -68,6 +69,6 @@ async fn event_that_loses_the_engine_is_refused_with_503() {
     let engine: Box<dyn Infer> = Box::new(LostAfterWarmUp { is_warm: false, hangs: false });
     let rig = Rig::with_engines(Settings::default(), vec![engine]).await;
     rig.store("id/image.jpg", encode_png()).await;
-    let answer = rig.push_event("id/image.jpg").send().await.unwrap();
-    assert_eq!(answer.status(), 503, "the event is refused, so that it is delivered again");
+    let response = rig.push_event("id/image.jpg").send().await.unwrap();
+    assert_eq!(response.status(), 503, "the event is refused, so that it is delivered again");
 }

@@ -1,4 +1,4 @@
-//! Tests of the service from outside, over HTTP on a free port.
+//! Tests that start the service on a free port and send HTTP requests to it.
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "test helpers may panic")]
 

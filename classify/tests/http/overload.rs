@@ -1,13 +1,13 @@
-//! Tests of full queues, callers who leave, failing engines and the shutdown.
+//! Tests of full queues, requests that time out, failing engines and the shutdown.
 
 use std::{num::NonZeroUsize, time::Duration};
 
 use classify::Settings;
 use futures_util::future::{Either, select};
 
-use crate::rig::{Gate, Rig, Verdict, encode_png, read_answer};
+use crate::rig::{Gate, Rig, Verdict, encode_png, read_json};
 
-/// Returns settings with a queue of one crop.
+/// Returns settings with a queue that holds one crop.
 fn shortest_queue() -> Settings {
     Settings { queue_items: NonZeroUsize::MIN, ..Settings::default() }
 }
@@ -16,19 +16,19 @@ fn shortest_queue() -> Settings {
 async fn request_to_a_full_queue_is_refused_with_429_and_admitted_requests_succeed() {
     let (engine, mut gate) = Gate::new(false);
     let rig = Rig::with_engines(shortest_queue(), vec![engine]).await;
-    let running = tokio::spawn(rig.send_image(encode_png()).send());
+    let running = tokio::spawn(rig.post_image(encode_png()).send());
     assert_eq!(gate.next_batch().await, 1);
     // One of these two requests waits in the queue. The other request finds the queue full.
     let (refused, waiting) = match select(
-        tokio::spawn(rig.send_image(encode_png()).send()),
-        tokio::spawn(rig.send_image(encode_png()).send()),
+        tokio::spawn(rig.post_image(encode_png()).send()),
+        tokio::spawn(rig.post_image(encode_png()).send()),
     )
     .await
     {
         Either::Left((first, other)) | Either::Right((first, other)) => (first.unwrap(), other),
     };
     assert_eq!(refused.as_ref().unwrap().headers()["retry-after"], "1");
-    let (status, body) = read_answer(refused).await;
+    let (status, body) = read_json(refused).await;
     assert_eq!((status, body["kind"].as_str()), (429, Some("overloaded")), "{body}");
     gate.release(Verdict::Espresso);
     gate.release(Verdict::Espresso);
@@ -42,36 +42,36 @@ async fn network_does_not_run_for_requests_that_timed_out() {
     let (engine, mut gate) = Gate::new(false);
     let settings = Settings { request_timeout: Duration::from_secs(2), ..Settings::default() };
     let rig = Rig::with_engines(settings, vec![engine]).await;
-    let running = tokio::spawn(rig.send_image(encode_png()).send());
+    let running = tokio::spawn(rig.post_image(encode_png()).send());
     gate.next_batch().await;
-    let waiting = rig.send_image(encode_png()).send();
-    assert_eq!(read_answer(waiting.await).await.0, 504);
+    let waiting = rig.post_image(encode_png()).send();
+    assert_eq!(read_json(waiting.await).await.0, 504);
     assert_eq!(running.await.unwrap().unwrap().status(), 504);
-    // The engine finds only the crops of requests that timed out, until the next request arrives.
+    // Until the next request arrives, the queue contains only the crop of a request that timed out.
     gate.release(Verdict::Espresso);
     gate.release(Verdict::Espresso);
-    assert_eq!(rig.send_image(encode_png()).send().await.unwrap().status(), 200);
+    assert_eq!(rig.post_image(encode_png()).send().await.unwrap().status(), 200);
     assert_eq!(gate.next_batch().await, 1);
 }
 
 #[tokio::test]
-async fn panic_of_an_engine_is_a_503_and_the_engine_continues() {
+async fn panic_of_an_engine_gives_503_and_the_engine_continues() {
     let (engine, gate) = Gate::new(false);
     let rig = Rig::with_engines(Settings::default(), vec![engine]).await;
     gate.release(Verdict::Panic);
-    let (status, body) = read_answer(rig.send_image(encode_png()).send().await).await;
+    let (status, body) = read_json(rig.post_image(encode_png()).send().await).await;
     assert_eq!((status, body["kind"].as_str()), (503, Some("engine_failed")), "{body}");
-    assert!(!body.to_string().contains("the test wants it so"), "the text of the panic is private: {body}");
+    assert!(!body.to_string().contains("panic for this test"), "the panic message is private: {body}");
     gate.release(Verdict::Espresso);
-    assert_eq!(rig.send_image(encode_png()).send().await.unwrap().status(), 200);
+    assert_eq!(rig.post_image(encode_png()).send().await.unwrap().status(), 200);
 }
 
 #[tokio::test]
-async fn logits_that_are_not_numbers_are_a_500() {
+async fn nan_logits_give_500() {
     let (engine, gate) = Gate::new(false);
     let rig = Rig::with_engines(Settings::default(), vec![engine]).await;
     gate.release(Verdict::Nan);
-    let (status, body) = read_answer(rig.send_image(encode_png()).send().await).await;
+    let (status, body) = read_json(rig.post_image(encode_png()).send().await).await;
     assert_eq!((status, body["kind"].as_str()), (500, Some("model_failure")), "{body}");
 }
 
@@ -79,12 +79,12 @@ async fn logits_that_are_not_numbers_are_a_500() {
 async fn shutdown_finishes_admitted_requests_and_closes_the_port() {
     let (engine, mut gate) = Gate::new(false);
     let mut rig = Rig::with_engines(shortest_queue(), vec![engine]).await;
-    let running = tokio::spawn(rig.send_image(encode_png()).send());
+    let running = tokio::spawn(rig.post_image(encode_png()).send());
     gate.next_batch().await;
     // When one of these two requests is refused, the other request is in the queue.
     let (refused, waiting) = match select(
-        tokio::spawn(rig.send_image(encode_png()).send()),
-        tokio::spawn(rig.send_image(encode_png()).send()),
+        tokio::spawn(rig.post_image(encode_png()).send()),
+        tokio::spawn(rig.post_image(encode_png()).send()),
     )
     .await
     {
@@ -98,5 +98,5 @@ async fn shutdown_finishes_admitted_requests_and_closes_the_port() {
         assert_eq!(request.await.unwrap().unwrap().status(), 200);
     }
     (&mut rig.running).await.unwrap().unwrap();
-    assert!(rig.send_image(encode_png()).send().await.is_err(), "the port is closed");
+    assert!(rig.post_image(encode_png()).send().await.is_err(), "the port is closed");
 }

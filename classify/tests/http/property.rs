@@ -11,7 +11,7 @@ use tokio::runtime::Runtime;
 
 use crate::rig::{Rig, encode_png};
 
-fn runner() -> TestRunner {
+fn test_runner() -> TestRunner {
     TestRunner::new(Config { cases: 256, failure_persistence: None, ..Config::default() })
 }
 
@@ -29,15 +29,15 @@ fn bodies() -> impl Strategy<Value = Vec<u8>> {
     let wrapped = data.clone().prop_map(|data| {
         Delivery { data: data.into(), ..Delivery::default() }.to_envelope(std::time::SystemTime::UNIX_EPOCH)
     });
-    let half_wrapped = (any::<String>(), any::<bool>()).prop_map(|(data, wrap)| {
+    let invalid_envelope = (any::<String>(), any::<bool>()).prop_map(|(data, wrap)| {
         let message = json!({ "data": data });
         if wrap { json!({ "message": message }) } else { json!({ "message": data }) }.to_string().into_bytes()
     });
-    let cut = wrapped.clone().prop_flat_map(|body| {
+    let truncated = wrapped.clone().prop_flat_map(|body| {
         let length = body.len();
         (Just(body), 0..=length).prop_map(|(body, keep)| body[..keep].to_vec())
     });
-    prop_oneof![noise(), data, wrapped, half_wrapped, cut]
+    prop_oneof![noise(), data, wrapped, invalid_envelope, truncated]
 }
 
 async fn start_rig() -> Rig {
@@ -51,20 +51,20 @@ async fn start_rig() -> Rig {
 fn random_push_is_acknowledged_with_a_documented_outcome() {
     let runtime = Runtime::new().unwrap();
     let rig = runtime.block_on(start_rig());
-    runner()
+    test_runner()
         .run(&bodies(), |body| {
-            let (status, answer) = runtime.block_on(async {
+            let (status, text) = runtime.block_on(async {
                 let response = rig.push_raw(body).send().await.unwrap();
                 (response.status(), response.text().await.unwrap())
             });
-            prop_assert_eq!(status.as_u16(), 200, "{}", answer);
-            let answer: serde_json::Value = serde_json::from_str(&answer).unwrap();
-            let documented = Outcome::ALL.into_iter().map(Outcome::handling).any(|handling| {
+            prop_assert_eq!(status.as_u16(), 200, "{}", text);
+            let body: serde_json::Value = serde_json::from_str(&text).unwrap();
+            let is_documented = Outcome::ALL.into_iter().map(Outcome::handling).any(|handling| {
                 handling.is_acknowledged()
-                    && answer["status"] == handling.label
-                    && answer["reason"].as_str().unwrap_or("") == handling.reason
+                    && body["status"] == handling.label
+                    && body["reason"].as_str().unwrap_or("") == handling.reason
             });
-            prop_assert!(documented, "{}", answer);
+            prop_assert!(is_documented, "{}", body);
             Ok(())
         })
         .unwrap();
@@ -83,9 +83,9 @@ fn random_request_has_a_documented_status() {
     ];
     let jpeg = proptest::collection::vec(any::<u8>(), 0..300)
         .prop_map(|noise| [b"\xff\xd8\xff\xe0", &noise[..]].concat());
-    let cut_png = (0..encode_png().len()).prop_map(|keep| encode_png()[..keep].to_vec());
-    runner()
-        .run(&(types, prop_oneof![bodies(), jpeg, cut_png]), |(content_type, body)| {
+    let truncated_png = (0..encode_png().len()).prop_map(|keep| encode_png()[..keep].to_vec());
+    test_runner()
+        .run(&(types, prop_oneof![bodies(), jpeg, truncated_png]), |(content_type, body)| {
             let response = runtime
                 .block_on(rig.post("/classify").header("content-type", content_type).body(body).send())
                 .unwrap();

@@ -1,6 +1,6 @@
 //! Tests of `POST /pubsub`.
 //!
-//! The tests cover every row of the table of outcomes, and events that are delivered again.
+//! The tests cover every row of the table of outcomes, and repeated deliveries of an event.
 
 use classify::{
     Settings,
@@ -9,16 +9,16 @@ use classify::{
 use futures_util::future::{Either, select};
 use serde_json::{Value, json};
 
-use crate::rig::{Gate, Rig, Verdict, build_notification, encode_png, hide_model_and_backend, read_answer};
+use crate::rig::{Gate, Rig, Verdict, build_notification, encode_png, hide_model_and_backend, read_json};
 
-/// Name of the object that is announced.
+/// Name of the announced object.
 const OBJECT: &str = "x/image.png";
-/// Name of the object that has the prediction of [`OBJECT`].
+/// Name of the object that holds the prediction of [`OBJECT`].
 const PREDICTION: &str = "x/image.png.prediction.json";
 
-/// Pushes an event that has `outcome`.
+/// Starts a service and pushes an event that is handled with the outcome `outcome`.
 ///
-/// Returns the service with its gate, and the status and body of the response to the push.
+/// Returns the service with the gate of its engine, and the status and body of the response to the push.
 async fn provoke(outcome: Outcome) -> ((Rig, Gate), u16, Value) {
     let (engine, mut gate) = Gate::new(outcome == Outcome::NotReady);
     let mut settings = Settings::default();
@@ -30,7 +30,7 @@ async fn provoke(outcome: Outcome) -> ((Rig, Gate), u16, Value) {
         _ => {}
     }
     let rig = if outcome == Outcome::NotReady {
-        Rig::starting(settings, vec![engine]).await
+        Rig::start_without_waiting(settings, vec![engine]).await
     } else {
         Rig::with_engines(settings, vec![engine]).await
     };
@@ -64,7 +64,7 @@ async fn provoke(outcome: Outcome) -> ((Rig, Gate), u16, Value) {
         Outcome::Accepted => gate.release(Verdict::Espresso),
         Outcome::Duplicate => {
             gate.release(Verdict::Espresso);
-            assert_eq!(read_answer(rig.push_event(OBJECT).send().await).await.0, 200);
+            assert_eq!(read_json(rig.push_event(OBJECT).send().await).await.0, 200);
         }
         Outcome::Transient => rig.bucket.set_down(true),
         Outcome::ModelFailure => gate.release(Verdict::Nan),
@@ -85,9 +85,9 @@ async fn provoke(outcome: Outcome) -> ((Rig, Gate), u16, Value) {
     } else {
         request.send().await
     };
-    let retry_after = response.as_ref().unwrap().headers().contains_key("retry-after");
-    let (status, body) = read_answer(response).await;
-    assert_eq!(retry_after, matches!(status, 429 | 503), "{outcome:?}: Retry-After");
+    let has_retry_after = response.as_ref().unwrap().headers().contains_key("retry-after");
+    let (status, body) = read_json(response).await;
+    assert_eq!(has_retry_after, matches!(status, 429 | 503), "{outcome:?}: Retry-After with {status}");
     ((rig, gate), status, body)
 }
 
@@ -122,8 +122,8 @@ async fn every_outcome_is_answered_recorded_and_counted_as_in_the_table() {
             let record = record.unwrap();
             assert_eq!(record["error"]["reason"], handling.reason, "{outcome:?}");
             assert_eq!(record["gcs_path"], format!("gs://local/{OBJECT}"), "{outcome:?}");
-            // An event that is delivered again is answered from the record.
-            let again = read_answer(rig.push_event(OBJECT).send().await).await;
+            // The same event, delivered again, is answered from the record.
+            let again = read_json(rig.push_event(OBJECT).send().await).await;
             assert_eq!(again, (status, body), "{outcome:?}");
         }
         let metrics = rig.get("/metrics").send().await.unwrap().text().await.unwrap();
@@ -140,7 +140,7 @@ async fn every_outcome_is_answered_recorded_and_counted_as_in_the_table() {
 async fn responses_and_records_match_their_snapshots() {
     let rig = Rig::espresso().await;
     rig.store(OBJECT, encode_png()).await;
-    let (_, body) = read_answer(rig.push_event(OBJECT).send().await).await;
+    let (_, body) = read_json(rig.push_event(OBJECT).send().await).await;
     insta::assert_json_snapshot!(hide_model_and_backend(body), @r#"
     {
       "confidence": 0.95661324,
@@ -151,7 +151,7 @@ async fn responses_and_records_match_their_snapshots() {
       "status": "ok"
     }
     "#);
-    let (_, body) = read_answer(rig.push_event(OBJECT).send().await).await;
+    let (_, body) = read_json(rig.push_event(OBJECT).send().await).await;
     insta::assert_json_snapshot!(hide_model_and_backend(body), @r#"
     {
       "confidence": 0.95661324,
@@ -162,7 +162,7 @@ async fn responses_and_records_match_their_snapshots() {
       "status": "duplicate"
     }
     "#);
-    let (_, body) = read_answer(rig.push_event("x/image.png.prediction.json").send().await).await;
+    let (_, body) = read_json(rig.push_event("x/image.png.prediction.json").send().await).await;
     insta::assert_json_snapshot!(body, @r#"
     {
       "gcs_path": "gs://local/x/image.png.prediction.json",
@@ -171,7 +171,7 @@ async fn responses_and_records_match_their_snapshots() {
       "status": "ignored"
     }
     "#);
-    let (_, body) = read_answer(rig.push_event("nothing").send().await).await;
+    let (_, body) = read_json(rig.push_event("nothing").send().await).await;
     insta::assert_json_snapshot!(body, @r#"
     {
       "gcs_path": "gs://local/nothing",
@@ -181,7 +181,7 @@ async fn responses_and_records_match_their_snapshots() {
     }
     "#);
     rig.store("text", "hello").await;
-    assert_eq!(read_answer(rig.push_event("text").send().await).await.0, 200);
+    assert_eq!(read_json(rig.push_event("text").send().await).await.0, 200);
     insta::assert_json_snapshot!(rig.stored("text.prediction.json").await, @r#"
     {
       "error": {
@@ -194,65 +194,68 @@ async fn responses_and_records_match_their_snapshots() {
 }
 
 #[tokio::test]
-async fn prediction_of_a_preprocessed_image_is_beside_it() {
+async fn prediction_of_a_preprocessed_image_is_stored_beside_the_image() {
     let rig = Rig::espresso().await;
     let id = "0123456789abcdef0123456789abcdef";
     rig.store(&format!("{id}/image.jpg"), encode_png()).await;
     let unwrapped =
         json!({"gcs_path": format!("gs://local/{id}/image.jpg"), "id": id, "width": 8, "height": 8});
-    let (status, body) = read_answer(rig.push_raw(unwrapped.to_string()).send().await).await;
+    let (status, body) = read_json(rig.push_raw(unwrapped.to_string()).send().await).await;
     assert_eq!((status, &body["status"]), (200, &json!("ok")), "{body}");
     let record = rig.stored(&format!("{id}/prediction.json")).await.unwrap();
     assert_eq!((&record["label"], &record["gcs_path"]), (&body["label"], &body["gcs_path"]));
 }
 
 #[tokio::test]
-async fn event_delivered_twice_at_the_same_time_is_classified_once() {
+async fn event_delivered_several_times_at_once_is_classified_once() {
     let (engine, mut gate) = Gate::new(false);
     let rig = Rig::with_engines(Settings::default(), vec![engine]).await;
     rig.store(OBJECT, encode_png()).await;
     let mut pushes = vec![tokio::spawn(rig.push_event(OBJECT).send())];
     gate.next_batch().await;
-    // The network runs the first image while the other pushes arrive.
+    // The engine is still running the image of the first push while the other pushes arrive.
     for _ in 0..3 {
         pushes.push(tokio::spawn(rig.push_event(OBJECT).send()));
         pushes.push(tokio::spawn(rig.push_notification(OBJECT, 1).send()));
     }
     gate.release(Verdict::Espresso);
-    let mut words = Vec::new();
+    let mut statuses = Vec::new();
     for push in pushes {
-        words.push(read_answer(push.await.unwrap()).await.1["status"].as_str().unwrap().to_owned());
+        statuses.push(read_json(push.await.unwrap()).await.1["status"].as_str().unwrap().to_owned());
     }
-    words.sort_unstable();
-    assert_eq!(words, ["duplicate", "duplicate", "duplicate", "duplicate", "duplicate", "duplicate", "ok"]);
-    assert_eq!(gate.further_batches(), 0, "the network ran once");
+    statuses.sort_unstable();
+    assert_eq!(
+        statuses,
+        ["duplicate", "duplicate", "duplicate", "duplicate", "duplicate", "duplicate", "ok"]
+    );
+    assert_eq!(gate.count_further_batches(), 0, "the network ran once");
 }
 
 #[tokio::test]
-async fn dead_image_is_refused_until_its_failure_is_recorded() {
+async fn event_of_a_dead_image_is_refused_until_the_failure_is_recorded() {
     let rig = Rig::espresso().await;
     rig.store(OBJECT, "hello").await;
     rig.bucket.set_down(true);
-    assert_eq!(read_answer(rig.push_event(OBJECT).send().await).await.0, 503);
+    assert_eq!(read_json(rig.push_event(OBJECT).send().await).await.0, 503);
     rig.bucket.set_down(false);
-    assert_eq!(read_answer(rig.push_event(OBJECT).send().await).await.1["reason"], "not_an_image");
+    assert_eq!(read_json(rig.push_event(OBJECT).send().await).await.1["reason"], "not_an_image");
 }
 
 #[tokio::test]
-async fn event_with_garbage_in_place_of_its_prediction_is_acknowledged() {
+async fn event_whose_prediction_record_is_unreadable_is_acknowledged() {
     let rig = Rig::espresso().await;
     rig.store(OBJECT, encode_png()).await;
     rig.store(PREDICTION, r#"{"neither":"nor"}"#).await;
-    let (status, body) = read_answer(rig.push_event(OBJECT).send().await).await;
+    let (status, body) = read_json(rig.push_event(OBJECT).send().await).await;
     assert_eq!((status, &body["status"]), (200, &json!("ok")), "{body}");
 }
 
 #[tokio::test]
 async fn image_whose_prediction_name_is_too_long_is_dead() {
     let rig = Rig::espresso().await;
-    // The name is short enough for the image, but too long with the suffix of the prediction.
+    // The bucket accepts this name, but with the suffix of the prediction the name is too long.
     let name = "n".repeat(250);
     rig.store(&name, encode_png()).await;
-    let (status, body) = read_answer(rig.push_event(&name).send().await).await;
+    let (status, body) = read_json(rig.push_event(&name).send().await).await;
     assert_eq!((status, &body["reason"]), (200, &json!("bad_path")), "{body}");
 }

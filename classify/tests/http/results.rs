@@ -4,10 +4,10 @@ use contract::ResultMessage;
 use platform::topic::push::Delivery;
 use serde_json::{Value, json};
 
-use crate::rig::{Rig, encode_png, hide_model_and_backend, read_answer};
+use crate::rig::{Rig, encode_png, hide_model_and_backend, read_json};
 
 const ID: &str = "0123456789abcdef0123456789abcdef";
-const TRACE: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+const TRACEPARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 
 /// Returns the data of every published message, in order.
 fn published_data(rig: &Rig) -> Vec<Value> {
@@ -21,16 +21,16 @@ async fn published_prediction_equals_the_record() {
     rig.store(&name, encode_png()).await;
     let announcement = Delivery {
         data: json!({ "gcs_path": format!("gs://local/{name}") }).to_string().into(),
-        attributes: [("traceparent".to_owned(), TRACE.to_owned())].into(),
+        attributes: [("traceparent".to_owned(), TRACEPARENT.to_owned())].into(),
         ..Delivery::default()
     };
     for status in ["ok", "duplicate"] {
-        assert_eq!(read_answer(rig.push_delivery(&announcement).send().await).await.1["status"], status);
+        assert_eq!(read_json(rig.push_delivery(&announcement).send().await).await.1["status"], status);
     }
 
     let messages = rig.results.messages();
     assert_eq!(messages.len(), 1, "a duplicate publishes nothing");
-    let attributes = [("content-type", "application/json"), ("traceparent", TRACE)];
+    let attributes = [("content-type", "application/json"), ("traceparent", TRACEPARENT)];
     assert_eq!(
         messages[0].attributes,
         attributes.map(|(name, value)| (name.to_owned(), value.to_owned())).into()
@@ -51,7 +51,7 @@ async fn recorded_failure_is_published() {
     let rig = Rig::espresso().await;
     rig.store("text", "hello").await;
     for _ in 0..2 {
-        assert_eq!(read_answer(rig.push_event("text").send().await).await.1["status"], "dead");
+        assert_eq!(read_json(rig.push_event("text").send().await).await.1["status"], "dead");
     }
     let mut messages = published_data(&rig);
     assert_eq!(messages.len(), 1);
@@ -76,55 +76,56 @@ async fn nothing_is_published_without_a_new_record() {
     rig.store("cat.png", encode_png()).await;
     rig.store("known.png", encode_png()).await;
     rig.store("known.png.prediction.json", r#"{"neither":"nor"}"#).await;
-    assert_eq!(rig.send_image(encode_png()).send().await.unwrap().status(), 200);
+    assert_eq!(rig.post_image(encode_png()).send().await.unwrap().status(), 200);
     for name in ["gone.png", "known.png", "cat.png.prediction.json", "folder/"] {
         assert_eq!(rig.push_event(name).send().await.unwrap().status(), 200);
     }
     assert_eq!(published_data(&rig), [] as [Value; 0]);
-    // A request that stores a record also publishes the record, as an event does.
+    // `POST /classify` also publishes the record that it stores. The second request finds that record. The
+    // third request needs more classes, but an existing record is not replaced.
     for (count, top_k) in [(1, 2), (1, 2), (1, 6)] {
         let request = json!({"gcs_path": "gs://local/cat.png", "top_k": top_k});
         assert_eq!(rig.post("/classify").json(&request).send().await.unwrap().status(), 200);
         assert_eq!(published_data(&rig).len(), count);
     }
-    assert_eq!(read_answer(rig.push_event("cat.png").send().await).await.1["status"], "duplicate");
+    assert_eq!(read_json(rig.push_event("cat.png").send().await).await.1["status"], "duplicate");
     assert_eq!(published_data(&rig).len(), 1);
 }
 
 #[tokio::test]
-async fn failed_publication_is_a_503_without_a_record() {
+async fn failed_publication_gives_503_and_leaves_no_record() {
     let rig = Rig::espresso().await;
     rig.store("cat.png", encode_png()).await;
     rig.store("text", "hello").await;
-    for (name, word) in [("cat.png", "ok"), ("text", "dead")] {
+    for (name, expected) in [("cat.png", "ok"), ("text", "dead")] {
         let before = published_data(&rig).len();
         rig.results.fail_next(1);
-        let (status, body) = read_answer(rig.push_event(name).send().await).await;
+        let (status, body) = read_json(rig.push_event(name).send().await).await;
         assert_eq!((status, &body["kind"]), (503, &json!("topic_unavailable")), "{body}");
         assert!(rig.stored(&format!("{name}.prediction.json")).await.is_none());
         assert_eq!(published_data(&rig).len(), before);
 
-        let (status, body) = read_answer(rig.push_event(name).send().await).await;
-        assert_eq!((status, &body["status"]), (200, &json!(word)), "{body}");
+        let (status, body) = read_json(rig.push_event(name).send().await).await;
+        assert_eq!((status, &body["status"]), (200, &json!(expected)), "{body}");
         assert!(rig.stored(&format!("{name}.prediction.json")).await.is_some());
         assert_eq!(published_data(&rig).len(), before + 1);
     }
     let metrics = rig.get("/metrics").send().await.unwrap().text().await.unwrap();
     for outcome in ["published", "failed"] {
-        let counted = format!("classify_results_total{{outcome=\"{outcome}\"}}");
-        assert!(metrics.contains(&counted), "{counted} in {metrics}");
+        let counter = format!("classify_results_total{{outcome=\"{outcome}\"}}");
+        assert!(metrics.contains(&counter), "{counter} is not in {metrics}");
     }
 }
 
 #[tokio::test]
-async fn published_result_whose_record_failed_is_published_again() {
+async fn result_whose_record_could_not_be_stored_is_published_again() {
     let rig = Rig::espresso().await;
     rig.store("cat.png", encode_png()).await;
     rig.bucket.set_full(true);
-    let (status, body) = read_answer(rig.push_event("cat.png").send().await).await;
+    let (status, body) = read_json(rig.push_event("cat.png").send().await).await;
     assert_eq!((status, &body["kind"]), (503, &json!("bucket_unavailable")), "{body}");
     rig.bucket.set_full(false);
-    assert_eq!(read_answer(rig.push_event("cat.png").send().await).await.1["status"], "ok");
+    assert_eq!(read_json(rig.push_event("cat.png").send().await).await.1["status"], "ok");
     let [mut first, mut second] = <[Value; 2]>::try_from(published_data(&rig)).unwrap();
     for message in [&mut first, &mut second] {
         message["predicted_at"] = json!("TIME");

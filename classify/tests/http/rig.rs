@@ -1,6 +1,4 @@
-//! The rig of the tests.
-//!
-//! The rig has a running service, a bucket that can fail, and engines that the test controls.
+//! The test rig: a running service, a bucket that can fail, and engines that the test controls.
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
@@ -31,16 +29,18 @@ use serde_json::{Value, json};
 use tokio::{sync::mpsc, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
-/// Index of the class espresso in ImageNet, which every model of this repository has.
+/// Index of the class `espresso`. Every model in this project has the classes of ImageNet.
 pub(crate) const ESPRESSO: usize = 967;
-/// Timeout of waits. A wait takes milliseconds on a machine that is not overloaded.
+/// Timeout of every wait. On a machine that is not overloaded, a wait takes milliseconds.
 const WAIT_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A bucket in memory that can be unavailable or full.
 #[derive(Default)]
 pub(crate) struct TestBucket {
     objects: InMemoryBucket,
+    /// True if every operation fails.
     down: AtomicBool,
+    /// True if creating an object fails.
     full: AtomicBool,
 }
 
@@ -50,7 +50,7 @@ impl TestBucket {
         Self { objects: InMemoryBucket::with_generations(), ..Self::default() }
     }
 
-    /// Replaces an object with a new version and returns the generation.
+    /// Replaces an object with a new version and returns the generation of the new version.
     pub(crate) fn replace(&self, name: &str, data: impl Into<Bytes>) -> i64 {
         self.objects.replace(&ObjectName::new(name).unwrap(), data.into())
     }
@@ -67,13 +67,13 @@ impl TestBucket {
         self.full.store(full, Ordering::SeqCst);
     }
 
-    fn check(&self) -> Result<(), BucketError> {
-        works_unless(&self.down, "switched off")
+    fn fail_if_down(&self) -> Result<(), BucketError> {
+        fail_if(&self.down, "the bucket is switched off")
     }
 }
 
-fn works_unless(broken: &AtomicBool, why: &str) -> Result<(), BucketError> {
-    if broken.load(Ordering::SeqCst) { Err(BucketError::Unavailable(why.into())) } else { Ok(()) }
+fn fail_if(flag: &AtomicBool, reason: &str) -> Result<(), BucketError> {
+    if flag.load(Ordering::SeqCst) { Err(BucketError::Unavailable(reason.into())) } else { Ok(()) }
 }
 
 #[async_trait]
@@ -88,8 +88,8 @@ impl Bucket for TestBucket {
         data: Bytes,
         content_type: &str,
     ) -> Result<Created, BucketError> {
-        self.check()?;
-        works_unless(&self.full, "it is full")?;
+        self.fail_if_down()?;
+        fail_if(&self.full, "the bucket is full")?;
         // File systems have the same limit on the length of a file name.
         if object.as_str().split('/').any(|part| part.len() > 255) {
             let (name, reason) = (object.to_string(), "a part is too long".to_owned());
@@ -99,21 +99,21 @@ impl Bucket for TestBucket {
     }
 
     async fn read(&self, object: &ObjectName, limit: usize) -> Result<Object, BucketError> {
-        self.check()?;
+        self.fail_if_down()?;
         self.objects.read(object, limit).await
     }
 
     async fn exists(&self, object: &ObjectName) -> Result<bool, BucketError> {
-        self.check()?;
+        self.fail_if_down()?;
         self.objects.exists(object).await
     }
 }
 
-/// A running service.
+/// A running service. Dropping this value stops the service.
 pub(crate) struct Rig {
     pub(crate) bucket: Arc<TestBucket>,
     pub(crate) results: Arc<InMemoryTopic>,
-    classified: Arc<AtomicUsize>,
+    classified_count: Arc<AtomicUsize>,
     pub(crate) readiness: Readiness,
     pub(crate) stop: CancellationToken,
     pub(crate) running: JoinHandle<anyhow::Result<()>>,
@@ -132,61 +132,64 @@ impl Rig {
         Self::run(application, bucket, Arc::default(), Arc::default()).wait_until_ready().await
     }
 
-    /// Starts a service with `engines`, and does not wait until the service is ready.
-    pub(crate) async fn starting(settings: Settings, engines: Vec<Box<dyn Infer>>) -> Self {
-        Self::starting_on(TestBucket::default(), settings, engines, Arc::default()).await
+    /// Starts a service with `engines` without waiting until the service is ready.
+    pub(crate) async fn start_without_waiting(settings: Settings, engines: Vec<Box<dyn Infer>>) -> Self {
+        Self::start_on_bucket(TestBucket::default(), settings, engines, Arc::default()).await
     }
 
-    async fn starting_on(
+    async fn start_on_bucket(
         bucket: TestBucket,
         settings: Settings,
         engines: Vec<Box<dyn Infer>>,
-        classified: Arc<AtomicUsize>,
+        classified_count: Arc<AtomicUsize>,
     ) -> Self {
         let (bucket, results) = (Arc::new(bucket), Arc::new(InMemoryTopic::default()));
         let parts = Parts { results: Some(results.clone()), ..Parts::new(bucket.clone()) };
         let application = Application::assemble_with(any_port(), settings, parts, engines).await.unwrap();
-        Self::run(application, bucket, results, classified)
+        Self::run(application, bucket, results, classified_count)
     }
 
     /// Starts a service with `engines` and waits until the service is ready.
     pub(crate) async fn with_engines(settings: Settings, engines: Vec<Box<dyn Infer>>) -> Self {
-        Self::starting(settings, engines).await.wait_until_ready().await
+        Self::start_without_waiting(settings, engines).await.wait_until_ready().await
     }
 
-    /// Starts a service whose engine always answers espresso, and waits until the service is ready.
+    /// Starts a service whose engine always predicts espresso, and waits until the service is ready.
     pub(crate) async fn espresso() -> Self {
         Self::espresso_on(TestBucket::default(), Settings::default()).await
     }
 
+    /// Starts a service like [`Self::espresso`] with this bucket and these settings.
     pub(crate) async fn espresso_on(bucket: TestBucket, settings: Settings) -> Self {
-        let classified = Arc::default();
-        let engine: Box<dyn Infer> = Box::new(Espresso { classified: Arc::clone(&classified) });
-        Self::starting_on(bucket, settings, vec![engine], classified).await.wait_until_ready().await
+        let classified_count = Arc::default();
+        let engine: Box<dyn Infer> = Box::new(Espresso { classified_count: Arc::clone(&classified_count) });
+        Self::start_on_bucket(bucket, settings, vec![engine], classified_count).await.wait_until_ready().await
     }
 
     /// Starts a service like [`Self::espresso`] that authenticates pushes with `push_auth`.
     pub(crate) async fn with_push_auth(push_auth: PushAuth) -> Self {
         let bucket = Arc::new(TestBucket::default());
-        let classified = Arc::default();
-        let engine: Box<dyn Infer> = Box::new(Espresso { classified: Arc::clone(&classified) });
+        let classified_count = Arc::default();
+        let engine: Box<dyn Infer> = Box::new(Espresso { classified_count: Arc::clone(&classified_count) });
         let parts = Parts { push_guard: Some(Arc::new(push_auth)), ..Parts::new(bucket.clone()) };
         let application = Application::assemble_with(any_port(), Settings::default(), parts, vec![engine]);
-        Self::run(application.await.unwrap(), bucket, Arc::default(), classified).wait_until_ready().await
+        Self::run(application.await.unwrap(), bucket, Arc::default(), classified_count)
+            .wait_until_ready()
+            .await
     }
 
     fn run(
         application: Application,
         bucket: Arc<TestBucket>,
         results: Arc<InMemoryTopic>,
-        classified: Arc<AtomicUsize>,
+        classified_count: Arc<AtomicUsize>,
     ) -> Self {
-        // This call installs the metrics. The log is off, because the log would hide the tests' output.
+        // This call installs the metrics. The log is off because it would hide the output of the tests.
         telemetry::init("off", LogFormat::Human);
         let (address, readiness) = (application.local_addr(), application.readiness());
         let stop = CancellationToken::new();
         let running = tokio::spawn(application.run(stop.clone()));
-        Self { bucket, results, classified, readiness, stop, running, address, client: Client::new() }
+        Self { bucket, results, classified_count, readiness, stop, running, address, client: Client::new() }
     }
 
     /// Waits until the service is ready.
@@ -195,7 +198,7 @@ impl Rig {
         while self.get("/ready").send().await.unwrap().status() != 200 {
             assert!(
                 begin.elapsed() < WAIT_TIMEOUT && !self.running.is_finished(),
-                "the service does not become ready"
+                "the service did not become ready"
             );
             tokio::task::yield_now().await;
         }
@@ -211,25 +214,27 @@ impl Rig {
     }
 
     /// Builds a request with an image as the body.
-    pub(crate) fn send_image(&self, image: impl Into<reqwest::Body>) -> RequestBuilder {
+    pub(crate) fn post_image(&self, image: impl Into<reqwest::Body>) -> RequestBuilder {
         self.post("/classify").header("content-type", "image/png").body(image)
     }
 
     /// Builds a request with a valid image as the body, and a query.
-    pub(crate) fn send_image_with_query(&self, query: &str) -> RequestBuilder {
+    pub(crate) fn post_image_with_query(&self, query: &str) -> RequestBuilder {
         self.post(&format!("/classify?{query}")).header("content-type", "image/png").body(encode_png())
     }
 
-    /// Builds a push of `data`, which is wrapped as Pub/Sub wraps it.
+    /// Builds a push of a message with `data`, in the envelope of Pub/Sub.
     pub(crate) fn push(&self, data: impl Into<Bytes>) -> RequestBuilder {
         self.push_delivery(&Delivery { data: data.into(), ..Delivery::default() })
     }
 
+    /// Builds a push of `delivery` in the envelope of Pub/Sub, with the message id 1.
     pub(crate) fn push_delivery(&self, delivery: &Delivery) -> RequestBuilder {
         let delivery = Delivery { message_id: Some("1".to_owned()), ..delivery.clone() };
         self.push_raw(delivery.to_envelope(std::time::SystemTime::UNIX_EPOCH))
     }
 
+    /// Builds a push whose body is `body`, without an envelope.
     pub(crate) fn push_raw(&self, body: impl Into<reqwest::Body>) -> RequestBuilder {
         self.post("/pubsub").header("content-type", "application/json").body(body)
     }
@@ -239,7 +244,7 @@ impl Rig {
         self.push(json!({ "gcs_path": format!("gs://local/{name}") }).to_string())
     }
 
-    /// Builds a push of Cloud Storage's notification of the new object `name`.
+    /// Builds a push of the notification that Cloud Storage sends for the new object `name`.
     pub(crate) fn push_notification(&self, name: &str, generation: i64) -> RequestBuilder {
         self.push_delivery(&build_notification("OBJECT_FINALIZE", name, generation, "image/jpeg"))
     }
@@ -251,7 +256,7 @@ impl Rig {
 
     /// Returns the number of images that the engine of [`Self::espresso`] has classified.
     pub(crate) fn classified_count(&self) -> usize {
-        self.classified.load(Ordering::SeqCst)
+        self.classified_count.load(Ordering::SeqCst)
     }
 
     /// Returns the JSON of the object `name`, if there is one.
@@ -272,24 +277,24 @@ fn any_port() -> SocketAddr {
 }
 
 /// Returns the status and the JSON body of a response.
-pub(crate) async fn read_answer(response: Result<Response, reqwest::Error>) -> (u16, Value) {
+pub(crate) async fn read_json(response: Result<Response, reqwest::Error>) -> (u16, Value) {
     let response = response.unwrap();
     let status = response.status().as_u16();
     let text = response.text().await.unwrap();
     (status, serde_json::from_str(&text).unwrap_or_else(|_| panic!("{status}: {text}")))
 }
 
-/// Returns the status and the kind of a response that must be a problem.
+/// Returns the status and the kind of a response, and asserts that the response is a problem.
 pub(crate) async fn read_problem(response: Result<reqwest::Response, reqwest::Error>) -> (u16, String) {
     let response = response.unwrap();
     assert_eq!(response.headers()["content-type"], "application/problem+json");
-    let (status, body) = read_answer(Ok(response)).await;
+    let (status, body) = read_json(Ok(response)).await;
     assert_eq!(body["status"], status, "{body}");
     assert!(body["detail"].as_str().is_some_and(|detail| !detail.is_empty()), "{body}");
     (status, body["kind"].as_str().unwrap().to_owned())
 }
 
-/// Replaces the members of `body` that depend on the compiled-in model and backend.
+/// Replaces the members of `body` that depend on the compiled-in model or backend with fixed text.
 pub(crate) fn hide_model_and_backend(mut body: Value) -> Value {
     for (member, replacement) in [("model", "MODEL"), ("backend", "BACKEND")] {
         if body.get(member).is_some() {
@@ -299,7 +304,7 @@ pub(crate) fn hide_model_and_backend(mut body: Value) -> Value {
     body
 }
 
-/// Builds a notification of Cloud Storage about the object `name`.
+/// Builds the notification that Cloud Storage sends about the object `name`.
 pub(crate) fn build_notification(
     event_type: &str,
     name: &str,
@@ -323,7 +328,7 @@ pub(crate) fn build_notification(
     }
 }
 
-/// Builds Cloud Storage's resource of the object `name`.
+/// Builds the JSON resource that describes the object `name` in notifications of Cloud Storage.
 pub(crate) fn build_resource(name: &str, generation: i64, content_type: &str) -> Value {
     json!({
         "kind": "storage#object",
@@ -354,14 +359,14 @@ fn espresso_logits() -> Vec<f32> {
     logits
 }
 
-/// An engine that always answers espresso and counts its images.
+/// An engine that always predicts espresso and counts its images.
 struct Espresso {
-    classified: Arc<AtomicUsize>,
+    classified_count: Arc<AtomicUsize>,
 }
 
 impl Infer for Espresso {
     fn infer(&mut self, batch: &[Crop]) -> Result<Vec<Vec<f32>>, InferError> {
-        self.classified.fetch_add(batch.len(), Ordering::SeqCst);
+        self.classified_count.fetch_add(batch.len(), Ordering::SeqCst);
         Ok(batch.iter().map(|_| espresso_logits()).collect())
     }
 
@@ -370,7 +375,7 @@ impl Infer for Espresso {
     }
 }
 
-/// The result that the test chooses for a batch of a gated engine.
+/// The result of a batch, which the test chooses.
 #[derive(Clone, Copy)]
 pub(crate) enum Verdict {
     Espresso,
@@ -378,11 +383,11 @@ pub(crate) enum Verdict {
     Panic,
 }
 
-/// An engine that reports each batch's size and waits for the test's verdict.
+/// An engine that reports the size of each batch to the test and waits for the test's verdict.
 struct GatedEngine {
     batch_sizes: mpsc::UnboundedSender<usize>,
     verdicts: std_mpsc::Receiver<Verdict>,
-    /// True if the warm-up waits for a verdict as well.
+    /// True if the warm-up also waits for a verdict.
     gated_warm_up: bool,
 }
 
@@ -393,7 +398,7 @@ impl Infer for GatedEngine {
         match self.verdicts.recv().map_err(test_is_over)? {
             Verdict::Espresso => Ok(batch.iter().map(|_| espresso_logits()).collect()),
             Verdict::Nan => Ok(batch.iter().map(|_| vec![f32::NAN; CLASSES]).collect()),
-            Verdict::Panic => panic!("the test wants it so"),
+            Verdict::Panic => panic!("panic for this test"),
         }
     }
 
@@ -402,14 +407,15 @@ impl Infer for GatedEngine {
     }
 }
 
-/// The test's side of a gated engine.
+/// Controls a [`GatedEngine`]: receives the sizes of its batches and sends it verdicts.
 pub(crate) struct Gate {
     batch_sizes: mpsc::UnboundedReceiver<usize>,
     verdicts: std_mpsc::Sender<Verdict>,
 }
 
 impl Gate {
-    /// Creates an engine and its gate. If `gated_warm_up` is true, the warm-up waits for a verdict as well.
+    /// Creates an engine and the gate that controls it. If `gated_warm_up` is true, the warm-up also waits
+    /// for a verdict.
     pub(crate) fn new(gated_warm_up: bool) -> (Box<dyn Infer>, Self) {
         let (size_sender, batch_sizes) = mpsc::unbounded_channel();
         let (verdicts, verdict_receiver) = std_mpsc::channel();
@@ -423,11 +429,11 @@ impl Gate {
     }
 
     /// Returns the number of batches that the engine has started since the last [`Self::next_batch`].
-    pub(crate) fn further_batches(&mut self) -> usize {
+    pub(crate) fn count_further_batches(&mut self) -> usize {
         std::iter::from_fn(|| self.batch_sizes.try_recv().ok()).count()
     }
 
-    /// Finishes the running batch with `verdict`, or the next batch if none is running.
+    /// Sends the verdict for the running batch, or for the next batch if none is running.
     pub(crate) fn release(&self, verdict: Verdict) {
         self.verdicts.send(verdict).unwrap();
     }

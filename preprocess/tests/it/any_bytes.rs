@@ -1,4 +1,4 @@
-//! Random and damaged bytes must cause no panic and only documented statuses.
+//! Tests that random bytes and damaged files cause no panic and only documented statuses.
 
 use std::{io::Cursor, sync::Arc};
 
@@ -11,10 +11,10 @@ use proptest::{
 };
 use tokio::runtime::Runtime;
 
-use crate::support::{TestApp, form, sample};
+use crate::support::{TestApp, file_form, read_sample};
 
-/// Statuses that an upload can cause. None of them is 5xx.
-const DOCUMENTED: [u16; 5] = [200, 400, 413, 415, 422];
+/// Documented statuses of a request with one file. None of them is a 5xx status.
+const DOCUMENTED_STATUSES: [u16; 5] = [200, 400, 413, 415, 422];
 
 fn proptest_config(cases: u32) -> Config {
     Config { cases, failure_persistence: None, ..Config::default() }
@@ -22,7 +22,7 @@ fn proptest_config(cases: u32) -> Config {
 
 /// Returns the sample photos, and a small image in every format.
 fn valid_files() -> Vec<Arc<[u8]>> {
-    let photos = ["coffee.jpg", "chelsea.jpg", "rocket.jpg", "chelsea_224.png"].map(sample);
+    let photos = ["coffee.jpg", "chelsea.jpg", "rocket.jpg", "chelsea_224.png"].map(read_sample);
     let small =
         DynamicImage::from(image::load_from_memory(&photos[0]).unwrap().thumbnail(40, 40).into_rgb8());
     let formats = [
@@ -41,25 +41,25 @@ fn valid_files() -> Vec<Arc<[u8]>> {
     photos.into_iter().chain(encoded).map(Arc::from).collect()
 }
 
-/// Generates valid files with some bytes overwritten. Some of the files are also cut off.
+/// Generates valid files with some bytes overwritten. Some of the files are also truncated.
 fn damaged_file() -> impl Strategy<Value = Vec<u8>> {
     let changes = prop::collection::vec((any::<Index>(), any::<u8>()), 0..24);
-    // The header gets more changes, because it decides what decoders do.
+    // Additional changes hit the header, because the header has the most influence on the decoders.
     let header_changes = prop::collection::vec((0..200usize, any::<u8>()), 0..8);
     (select(valid_files()), changes, header_changes, prop::option::of(any::<Index>())).prop_map(
-        |(file, changes, header_changes, cut)| {
+        |(file, changes, header_changes, length)| {
             let mut file = file.to_vec();
-            for (at, byte) in changes {
-                let at = at.index(file.len());
-                file[at] = byte;
+            for (position, byte) in changes {
+                let index = position.index(file.len());
+                file[index] = byte;
             }
-            for (at, byte) in header_changes {
-                if let Some(old) = file.get_mut(at) {
+            for (index, byte) in header_changes {
+                if let Some(old) = file.get_mut(index) {
                     *old = byte;
                 }
             }
-            if let Some(cut) = cut {
-                file.truncate(cut.index(file.len()));
+            if let Some(length) = length {
+                file.truncate(length.index(file.len()));
             }
             file
         },
@@ -68,7 +68,7 @@ fn damaged_file() -> impl Strategy<Value = Vec<u8>> {
 
 /// Generates random bytes after the signature of a format, and damaged files.
 fn any_file() -> impl Strategy<Value = Vec<u8>> {
-    let magic = select(vec![
+    let signature = select(vec![
         &b""[..],
         b"\xFF\xD8\xFF",
         b"\x89PNG\r\n\x1a\n",
@@ -79,7 +79,7 @@ fn any_file() -> impl Strategy<Value = Vec<u8>> {
         b"MM\0*",
     ]);
     let bytes = prop::collection::vec(any::<u8>(), 0..2048);
-    let random = (magic, bytes).prop_map(|(magic, bytes)| [magic, &bytes].concat());
+    let random = (signature, bytes).prop_map(|(signature, bytes)| [signature, &bytes].concat());
     prop_oneof![random, damaged_file()]
 }
 
@@ -110,12 +110,17 @@ fn post_of_any_file_has_a_documented_status() {
     TestRunner::new(proptest_config(96))
         .run(&(content_type, any_file()), |(content_type, file)| {
             let status_raw = runtime.block_on(app.post(content_type, file.clone())).status().as_u16();
-            prop_assert!(DOCUMENTED.contains(&status_raw), "{status_raw} for a body of {content_type}");
-            let one = runtime.block_on(app.post_form(form([("a", file.clone())]))).status().as_u16();
-            prop_assert!(DOCUMENTED.contains(&one), "{one} for a form");
-            let two =
-                runtime.block_on(app.post_form(form([("a", file.clone()), ("b", file)]))).status().as_u16();
-            prop_assert!([200, 207].contains(&two), "{two} for a form of two");
+            prop_assert!(
+                DOCUMENTED_STATUSES.contains(&status_raw),
+                "{status_raw} for a body of the type {content_type}"
+            );
+            let one = runtime.block_on(app.post_form(file_form([("a", file.clone())]))).status().as_u16();
+            prop_assert!(DOCUMENTED_STATUSES.contains(&one), "{one} for a form with one file");
+            let two = runtime
+                .block_on(app.post_form(file_form([("a", file.clone()), ("b", file)])))
+                .status()
+                .as_u16();
+            prop_assert!([200, 207].contains(&two), "{two} for a form with two files");
             Ok(())
         })
         .unwrap();
@@ -142,7 +147,7 @@ fn post_of_any_form_has_a_documented_status() {
         .run(&body, |body| {
             let response = runtime.block_on(app.post("multipart/form-data; boundary=b", body));
             let status = response.status().as_u16();
-            prop_assert!(DOCUMENTED.contains(&status) || status == 207, "{status}");
+            prop_assert!(DOCUMENTED_STATUSES.contains(&status) || status == 207, "{status}");
             Ok(())
         })
         .unwrap();

@@ -15,11 +15,13 @@ use crate::{
     test_image::{COLOURS, assert_quarters, decode, recipe, test_image},
 };
 
-/// A colour in Display P3 that sRGB can represent, with levels that differ from the sRGB levels.
-const IN_DISPLAY_P3: [u8; 3] = [180, 100, 60];
+/// A Display P3 colour that sRGB can represent. Its levels in sRGB are different.
+const DISPLAY_P3_COLOUR: [u8; 3] = [180, 100, 60];
 
-/// Converts a Display P3 colour to sRGB with the matrix between the two spaces, which have the same curve.
-fn to_srgb([red, green, blue]: [u8; 3]) -> [u8; 3] {
+/// Converts a Display P3 colour to sRGB.
+///
+/// Both colour spaces have the same transfer curve. Linear light is converted with a matrix.
+fn display_p3_to_srgb([red, green, blue]: [u8; 3]) -> [u8; 3] {
     let linear = |level: u8| {
         let level = f64::from(level) / 255.0;
         if level <= 0.04045 { level / 12.92 } else { ((level + 0.055) / 1.055).powf(2.4) }
@@ -33,8 +35,8 @@ fn to_srgb([red, green, blue]: [u8; 3]) -> [u8; 3] {
     .map(srgb_level)
 }
 
-/// Converts linear light from 0 to 1 to an sRGB level.
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "from 0 to 255")]
+/// Converts linear light, from 0 to 1, to an sRGB level, from 0 to 255.
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the level is from 0 to 255")]
 fn srgb_level(linear: f64) -> u8 {
     let level = if linear <= 0.003_130_8 { linear * 12.92 } else { 1.055 * linear.powf(1.0 / 2.4) - 0.055 };
     (level * 255.0).round() as u8
@@ -72,30 +74,32 @@ fn centre_colour(file: &[u8]) -> [u8; 3] {
     image.get_pixel(image.width() / 2, image.height() / 2).0
 }
 
-/// Asserts that two colours are equal except for the rounding of two JPEGs.
+/// Asserts that two colours differ by at most two levels per channel.
+///
+/// A colour is rounded twice: when the test encodes the file and when the processed image is encoded.
 #[track_caller]
-fn assert_same(found: [u8; 3], expected: [u8; 3], what: &str) {
+fn assert_same(found: [u8; 3], expected: [u8; 3], description: &str) {
     let same = found.iter().zip(expected).all(|(&a, b)| a.abs_diff(b) <= 2);
-    assert!(same, "{what}: found {found:?}, expected {expected:?}");
+    assert!(same, "{description}: found {found:?}, expected {expected:?}");
 }
 
 #[test]
 fn display_p3_is_converted_to_srgb() {
     let profile = ColorProfile::new_display_p3().encode().unwrap();
-    let expected = to_srgb(IN_DISPLAY_P3);
+    let expected = display_p3_to_srgb(DISPLAY_P3_COLOUR);
     assert!(
-        expected[0].abs_diff(IN_DISPLAY_P3[0]) >= 6,
-        "{expected:?} is too close to the original to test the conversion"
+        expected[0].abs_diff(DISPLAY_P3_COLOUR[0]) >= 6,
+        "{expected:?} is too close to the original colour to test the conversion"
     );
-    assert_same(centre_colour(&encode_jpeg(IN_DISPLAY_P3, &profile)), expected, "JPEG");
-    assert_same(centre_colour(&encode_png(IN_DISPLAY_P3, &profile)), expected, "PNG");
-    assert_same(centre_colour(&encode_webp(IN_DISPLAY_P3, &profile)), expected, "WebP");
+    assert_same(centre_colour(&encode_jpeg(DISPLAY_P3_COLOUR, &profile)), expected, "JPEG");
+    assert_same(centre_colour(&encode_png(DISPLAY_P3_COLOUR, &profile)), expected, "PNG");
+    assert_same(centre_colour(&encode_webp(DISPLAY_P3_COLOUR, &profile)), expected, "WebP");
 }
 
 #[test]
 fn srgb_profile_changes_no_colour() {
     let profile = ColorProfile::new_srgb().encode().unwrap();
-    assert_same(centre_colour(&encode_jpeg(IN_DISPLAY_P3, &profile)), IN_DISPLAY_P3, "JPEG");
+    assert_same(centre_colour(&encode_jpeg(DISPLAY_P3_COLOUR, &profile)), DISPLAY_P3_COLOUR, "JPEG");
 }
 
 #[test]
@@ -124,8 +128,8 @@ fn unusable_profile_is_ignored() {
     for byte in &mut damaged[128..] {
         *byte ^= 0xA5;
     }
-    for profile in [&b"rubbish"[..], &display_p3[..200], &damaged, &grey, &[0; 3000]] {
-        assert_same(centre_colour(&encode_jpeg(IN_DISPLAY_P3, profile)), IN_DISPLAY_P3, "JPEG");
+    for profile in [&b"not a profile"[..], &display_p3[..200], &damaged, &grey, &[0; 3000]] {
+        assert_same(centre_colour(&encode_jpeg(DISPLAY_P3_COLOUR, profile)), DISPLAY_P3_COLOUR, "JPEG");
     }
 }
 
@@ -136,5 +140,5 @@ fn profile_that_inflates_to_64_mebibytes_is_ignored() {
         chunk.write_all(&vec![0; 1 << 20]).unwrap();
     }
     let file = png_with_chunk(&test_image(), b"iCCP", &chunk.finish().unwrap());
-    assert_quarters(&file, COLOURS, "64 MiB of profile");
+    assert_quarters(&file, COLOURS, "PNG with a profile of 64 MiB");
 }

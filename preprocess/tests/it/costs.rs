@@ -1,4 +1,5 @@
-//! Tests of the costs that follow from the header, and of uploads that are refused because of their header.
+//! Tests of headers, of the costs that are computed from a header, and of uploads that are refused because of
+//! their header.
 
 use image::{ImageFormat, Rgb, RgbImage, RgbaImage};
 use jpeg_encoder::{ColorType, Encoder, SamplingFactor};
@@ -8,7 +9,7 @@ use preprocess::image::{
 
 use crate::{
     hand_made::png_header_only,
-    support::sample,
+    support::read_sample,
     test_image::{encode, recipe, test_image},
 };
 
@@ -35,19 +36,19 @@ fn find_marker(file: &[u8], marker: u8) -> usize {
     file.windows(2).position(|pair| pair == [0xFF, marker]).unwrap()
 }
 
-/// Replaces the size in the frame header.
+/// Replaces the size in the frame header, whose marker is `frame_marker`.
 fn with_size(mut file: Vec<u8>, frame_marker: u8, (width, height): (u16, u16)) -> Vec<u8> {
-    let at = find_marker(&file, frame_marker);
-    file[at + 5..at + 7].copy_from_slice(&height.to_be_bytes());
-    file[at + 7..at + 9].copy_from_slice(&width.to_be_bytes());
+    let frame = find_marker(&file, frame_marker);
+    file[frame + 5..frame + 7].copy_from_slice(&height.to_be_bytes());
+    file[frame + 7..frame + 9].copy_from_slice(&width.to_be_bytes());
     file
 }
 
 /// Repeats the last scan until the file has `scan_count` scans.
 fn with_scan_count(mut file: Vec<u8>, scan_count: u32) -> Vec<u8> {
-    let last = file.windows(2).rposition(|pair| pair == [0xFF, 0xDA]).unwrap();
+    let last_scan = file.windows(2).rposition(|pair| pair == [0xFF, 0xDA]).unwrap();
     let end = file.len() - 2;
-    let scan = file[last..end].to_vec();
+    let scan = file[last_scan..end].to_vec();
     for _ in jpeg_header(&file).scan_count..scan_count {
         file.splice(end..end, scan.iter().copied());
     }
@@ -58,13 +59,13 @@ fn cost_in_bytes(file: &[u8]) -> u64 {
     ProcessingPlan::new(file, &recipe()).unwrap().cost().bytes
 }
 
-/// Returns the kind of the error of processing a file.
+/// Processes a file that must be refused, and returns the kind of the error.
 fn error_kind(file: &[u8], recipe: &Recipe) -> &'static str {
     process(file, recipe).unwrap_err().kind()
 }
 
 #[test]
-fn jpeg_header_states_process_components_bits_and_scans() {
+fn jpeg_header_has_process_components_bits_and_scans_of_the_file() {
     let baseline = jpeg_header(&encode_jpeg(false, ColorType::Rgb));
     assert_eq!(
         (baseline.process, baseline.component_count, baseline.bits_per_sample, baseline.scan_count),
@@ -75,24 +76,24 @@ fn jpeg_header_states_process_components_bits_and_scans() {
     assert_eq!((progressive.process, progressive.component_count), (JpegProcess::Progressive, 3));
     assert!(progressive.scan_count > 3, "{}", progressive.scan_count);
     assert_eq!(jpeg_header(&encode_jpeg(false, ColorType::Luma)).component_count, 1);
-    assert_eq!(jpeg_header(&sample("chelsea.jpg")).process, JpegProcess::Baseline);
+    assert_eq!(jpeg_header(&read_sample("chelsea.jpg")).process, JpegProcess::Baseline);
 
     // Unknown bytes between segments are skipped.
-    let mut untidy = encode_jpeg(false, ColorType::Rgb);
-    let tables = find_marker(&untidy, 0xDB);
-    untidy.splice(tables..tables, [0, 0, 0]);
+    let mut with_unknown_bytes = encode_jpeg(false, ColorType::Rgb);
+    let tables = find_marker(&with_unknown_bytes, 0xDB);
+    with_unknown_bytes.splice(tables..tables, [0, 0, 0]);
     let JpegHeader {
         process: coding_process, component_count, bits_per_sample, scan_count, is_complete, ..
-    } = jpeg_header(&untidy);
+    } = jpeg_header(&with_unknown_bytes);
     assert_eq!(
         (coding_process, component_count, bits_per_sample, scan_count, is_complete),
         (JpegProcess::Baseline, 3, 8, 1, true)
     );
-    process(&untidy, &recipe()).unwrap();
+    process(&with_unknown_bytes, &recipe()).unwrap();
 }
 
 #[test]
-fn png_and_webp_headers_state_alpha_and_animation() {
+fn png_and_webp_headers_have_alpha_and_animation_of_the_file() {
     let alpha_and_animation = |file: &[u8]| match inspect(file, &recipe().limits).unwrap().coding {
         Coding::Png(png) => (png.has_alpha, png.is_animated),
         Coding::WebP(webp) => (webp.has_alpha, webp.is_animated),
@@ -112,7 +113,7 @@ fn only_baseline_jpeg_may_exceed_max_pixels_other() {
     let progressive = with_size(encode_jpeg(true, ColorType::Rgb), 0xC2, large);
     assert_eq!(error_kind(&progressive, &recipe()), "too_many_pixels");
     assert_eq!(error_kind(&png_header_only(7000, 5000), &recipe()), "too_many_pixels");
-    // A lower limit for baseline JPEG applies to the other formats, too.
+    // `max_pixels` also limits the other formats if it is lower than `max_pixels_other`.
     let limits = Limits { max_pixels: 1000, ..recipe().limits };
     let refused = inspect(&png_header_only(100, 100), &limits).unwrap_err();
     assert!(matches!(refused, ImageError::TooManyPixels { limit: 1000, .. }), "{refused:?}");
@@ -125,7 +126,7 @@ fn jpeg_above_the_scan_limit_is_refused_by_its_header() {
     assert_eq!(jpeg_header(&at_limit).scan_count, limits.max_scans);
     let above_limit = with_scan_count(encode_jpeg(true, ColorType::Rgb), limits.max_scans + 1);
     assert_eq!(error_kind(&above_limit, &recipe()), "too_many_scans");
-    // Counting stops above the limit.
+    // The header has many more scans than the limit. Counting stops above the limit.
     let bomb = with_scan_count(with_size(encode_jpeg(true, ColorType::Rgb), 0xC2, (4000, 4000)), 2000);
     assert_eq!(error_kind(&bomb, &recipe()), "too_many_scans");
 }
@@ -135,8 +136,8 @@ fn jpeg_with_two_frame_headers_is_refused_as_corrupt() {
     let mut file = encode_jpeg(false, ColorType::Rgb);
     let frame = find_marker(&file, 0xC0);
     let length = usize::from(u16::from_be_bytes([file[frame + 2], file[frame + 3]])) + 2;
-    let again = file[frame..frame + length].to_vec();
-    file.splice(frame..frame, again);
+    let frame_header = file[frame..frame + length].to_vec();
+    file.splice(frame..frame, frame_header);
     assert_eq!(error_kind(&file, &recipe()), "corrupt_image");
 }
 
@@ -159,11 +160,12 @@ fn webp_with_two_sizes_is_refused_as_corrupt() {
 
 #[test]
 fn cost_of_progressive_jpeg_includes_all_coefficients() {
-    let plain = cost_in_bytes(&with_size(encode_jpeg(false, ColorType::Rgb), 0xC0, (4000, 3000)));
+    let baseline = cost_in_bytes(&with_size(encode_jpeg(false, ColorType::Rgb), 0xC0, (4000, 3000)));
     let progressive = cost_in_bytes(&with_size(encode_jpeg(true, ColorType::Rgb), 0xC2, (4000, 3000)));
-    // 4:2:0 has 1.5 samples per pixel of two bytes each.
-    assert!(progressive >= plain + 36_000_000, "{plain} {progressive}");
-    assert!(plain < 60_000_000, "{plain}");
+    // A progressive image keeps all its coefficients. 4:2:0 has 1.5 coefficients per pixel, and a coefficient
+    // has two bytes.
+    assert!(progressive >= baseline + 36_000_000, "baseline {baseline}, progressive {progressive}");
+    assert!(baseline < 60_000_000, "{baseline}");
     let png = cost_in_bytes(&png_header_only(4000, 3000));
     assert!((36_000_000..60_000_000).contains(&png), "{png}");
 }

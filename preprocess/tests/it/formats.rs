@@ -1,4 +1,4 @@
-//! Every accepted format, in each of its variants, gives the same upright RGB image.
+//! Tests that every accepted format, in each of its variants, gives the same upright RGB image.
 
 use image::{
     DynamicImage, Frame, GrayImage, ImageEncoder, ImageFormat, Luma, LumaA, Rgb, RgbImage, Rgba, RgbaImage,
@@ -10,9 +10,10 @@ use preprocess::image::{Format, PlanOutcome, ProcessingPlan, Recipe, inspect, pr
 
 use crate::{
     hand_made::{exif, palette_png, tiff},
-    support::sample,
+    support::read_sample,
     test_image::{
-        BLUE, COLOURS, GREEN, RED, assert_near, assert_quarters, decode, encode, quarters, recipe, test_image,
+        BLUE, COLOURS, GREEN, RED, assert_near, assert_quarters, decode, encode, quarter_colours, recipe,
+        test_image,
     },
 };
 
@@ -42,15 +43,15 @@ fn progressive_jpeg_is_processed() {
     assert_quarters(&file, COLOURS, "progressive");
 }
 
-/// The test image with 1600×1200 pixels, written by libwebp, because the encoder of the `image` crate is
-/// lossless.
+/// The test image as a lossy WebP of 1600×1200 pixels. libwebp wrote the file, because the WebP encoder of
+/// the `image` crate is lossless.
 const LOSSY_WEBP: &[u8] = include_bytes!("data/quarters.webp");
 
 #[test]
-fn lossy_webp_is_processed_and_refused_when_cut_off() {
+fn lossy_webp_is_processed_and_refused_if_truncated() {
     assert_quarters(LOSSY_WEBP, COLOURS, "lossy WebP");
-    let cut = process(&LOSSY_WEBP[..LOSSY_WEBP.len() - 50], &recipe()).unwrap_err();
-    assert_eq!(cut.kind(), "corrupt_image");
+    let error = process(&LOSSY_WEBP[..LOSSY_WEBP.len() - 50], &recipe()).unwrap_err();
+    assert_eq!(error.kind(), "corrupt_image");
     let plan = ProcessingPlan::new(LOSSY_WEBP, &recipe()).unwrap();
     assert_eq!(plan.decoder_name(), if cfg!(feature = "turbo") { "libwebp" } else { "image" });
     assert!(matches!(run_plan(&plan, LOSSY_WEBP, &recipe()).unwrap(), PlanOutcome::Done(_)));
@@ -62,13 +63,13 @@ fn grey_of_8_and_16_bits_is_processed() {
     let grey = GrayImage::from_fn(400, 300, |x, y| {
         Luma([levels[usize::from(x >= 200) + 2 * usize::from(y >= 150)]])
     });
-    let deep = DynamicImage::ImageLuma8(grey.clone()).into_luma16();
+    let grey16 = DynamicImage::ImageLuma8(grey.clone()).into_luma16();
     let expected = levels.map(|level| [level; 3]);
     for format in [ImageFormat::Jpeg, ImageFormat::Png, ImageFormat::Bmp, ImageFormat::Tiff] {
         assert_quarters(&encode(grey.clone(), format), expected, &format!("8-bit {format:?}"));
     }
     for format in [ImageFormat::Png, ImageFormat::Tiff] {
-        assert_quarters(&encode(deep.clone(), format), expected, &format!("16-bit {format:?}"));
+        assert_quarters(&encode(grey16.clone(), format), expected, &format!("16-bit {format:?}"));
     }
 }
 
@@ -83,7 +84,7 @@ fn colour_of_16_bits_per_channel_is_processed() {
 
 #[test]
 fn cmyk_and_ycck_jpeg_are_processed() {
-    // An ink value is the difference from white.
+    // The amount of cyan, magenta or yellow is the difference of red, green or blue from white.
     let inks: Vec<u8> = test_image()
         .pixels()
         .flat_map(|pixel| {
@@ -114,15 +115,15 @@ fn palette_png_of_every_depth_with_transparency_is_processed() {
             };
             (0..400 / pixels_per_byte).map(byte).collect::<Vec<u8>>()
         };
-        // An uncompressed deflate block holds 65,535 bytes, so the image with 8 bits has a third of the
-        // height.
+        // `palette_png` writes a single deflate block of at most 65,535 bytes, so the image with 8 bits per
+        // pixel has a third of the height.
         let rows: Vec<Vec<u8>> = match bits {
             8 => (0..100).map(|y| row(y * 3)).collect(),
             _ => (0..300).map(row).collect(),
         };
         let file = palette_png(400, bits, &rows, &palette);
         let processed = process(&file, &recipe()).unwrap();
-        for (found, expected) in quarters(&decode(&processed)).into_iter().zip(expected) {
+        for (found, expected) in quarter_colours(&decode(&processed)).into_iter().zip(expected) {
             assert_near(found, expected, &format!("{bits} bits"));
         }
     }
@@ -137,7 +138,7 @@ fn png_of_1_bit_is_processed() {
 
 #[test]
 fn transparent_pixels_are_blended_with_white() {
-    // The quarters have an opacity of 1, a half, a quarter and 0.
+    // The opacity of the quarters is 1, a half, a quarter and 0.
     let image = RgbaImage::from_fn(400, 300, |x, y| {
         let alpha = [255, 128, 64, 0][usize::from(x >= 200) + 2 * usize::from(y >= 150)];
         Rgba([200, 0, 0, alpha])
@@ -149,13 +150,14 @@ fn transparent_pixels_are_blended_with_white() {
     let grey = image::GrayAlphaImage::from_fn(400, 300, |x, _| LumaA([0, if x < 200 { 255 } else { 0 }]));
     let black_and_white = [[0; 3], [255; 3], [0; 3], [255; 3]];
     assert_quarters(&encode(grey, ImageFormat::Png), black_and_white, "grey with alpha");
-    let hole = RgbaImage::from_fn(400, 300, |x, _| if x < 200 { Rgba([0, 0, 0, 255]) } else { Rgba([0; 4]) });
-    assert_quarters(&encode(hole, ImageFormat::Gif), black_and_white, "GIF");
+    let half_transparent =
+        RgbaImage::from_fn(400, 300, |x, _| if x < 200 { Rgba([0, 0, 0, 255]) } else { Rgba([0; 4]) });
+    assert_quarters(&encode(half_transparent, ImageFormat::Gif), black_and_white, "GIF");
 }
 
 #[test]
 fn colours_of_transparent_pixels_do_not_bleed_into_their_neighbours() {
-    // White stripes between transparent stripes whose colour is black. The result must be white.
+    // White stripes alternate with transparent stripes whose colour is black. The result must be white.
     let stripes = RgbaImage::from_fn(800, 600, |x, _| {
         if x % 2 == 0 { Rgba([255, 255, 255, 255]) } else { Rgba([0, 0, 0, 0]) }
     });
@@ -163,12 +165,12 @@ fn colours_of_transparent_pixels_do_not_bleed_into_their_neighbours() {
     assert!(decode(&processed).pixels().all(|pixel| pixel.0.iter().all(|&level| level >= 250)));
 }
 
-/// Returns the test image rotated so that applying `orientation` makes it upright.
+/// Returns the test image, rotated or flipped so that applying `orientation` makes it upright.
 fn rotated_for(orientation: u8) -> RgbImage {
     let inverse = match orientation {
         6 => 8,
         8 => 6,
-        own_inverse => own_inverse,
+        self_inverse => self_inverse,
     };
     let mut image = DynamicImage::ImageRgb8(test_image());
     image.apply_orientation(Orientation::from_exif(inverse).unwrap());
@@ -240,7 +242,7 @@ fn image_with_a_short_side_keeps_its_size() {
 
 #[test]
 fn same_upload_gives_the_same_bytes() {
-    let file = sample("chelsea.jpg");
+    let file = read_sample("chelsea.jpg");
     assert_eq!(process(&file, &recipe()).unwrap().jpeg, process(&file, &recipe()).unwrap().jpeg);
 }
 

@@ -1,8 +1,8 @@
-//! Writers of files that the encoder crates cannot write.
+//! Writes files that the encoder crates cannot write.
 
 use image::RgbImage;
 
-/// Writes an EXIF block that contains only an orientation.
+/// Writes an EXIF block with a single entry, the orientation.
 pub(crate) fn exif(orientation: u8, big_endian: bool) -> Vec<u8> {
     let mut block = Vec::new();
     let short = |value: u16| {
@@ -11,15 +11,18 @@ pub(crate) fn exif(orientation: u8, big_endian: bool) -> Vec<u8> {
     let long = |value: u32| {
         if big_endian { value.to_be_bytes() } else { value.to_le_bytes() }
     };
+    // The header: byte order, the number 42 and the offset of the directory.
     block.extend(if big_endian { b"MM" } else { b"II" });
     block.extend(short(42));
     block.extend(long(8));
+    // The number of entries, and the entry: the tag of the orientation, the type SHORT, one value, padding.
     block.extend(short(1));
     block.extend(short(0x112));
     block.extend(short(3));
     block.extend(long(1));
     block.extend(short(orientation.into()));
     block.extend(short(0));
+    // There is no further directory.
     block.extend(long(0));
     block
 }
@@ -30,7 +33,10 @@ pub(crate) fn tiff(image: &RgbImage, orientation: u8) -> Vec<u8> {
     const LONG: u16 = 4;
     let pixels = image.as_raw();
     let pixels_end = 8 + u32::try_from(pixels.len()).unwrap();
-    let bits_end = pixels_end + 6;
+    let directory_offset = pixels_end + 6;
+    // Each entry has a tag, a type, a number of values, and the value or the offset of the values. The tags
+    // are ImageWidth, ImageLength, BitsPerSample, Compression, PhotometricInterpretation, StripOffsets,
+    // Orientation, SamplesPerPixel, RowsPerStrip and StripByteCounts.
     let entries: [(u16, u16, u32, u32); 10] = [
         (256, LONG, 1, image.width()),
         (257, LONG, 1, image.height()),
@@ -44,8 +50,9 @@ pub(crate) fn tiff(image: &RgbImage, orientation: u8) -> Vec<u8> {
         (279, LONG, 1, pixels_end - 8),
     ];
     let mut file = b"II*\0".to_vec();
-    file.extend(bits_end.to_le_bytes());
+    file.extend(directory_offset.to_le_bytes());
     file.extend(pixels);
+    // The three values of BitsPerSample.
     file.extend([8, 0, 8, 0, 8, 0]);
     file.extend(10u16.to_le_bytes());
     for (tag, kind, count, value) in entries {
@@ -58,11 +65,13 @@ pub(crate) fn tiff(image: &RgbImage, orientation: u8) -> Vec<u8> {
     file
 }
 
-/// Writes a palette PNG with `bits` per pixel. `rows` are the packed rows, and the palette has RGBA colours.
+/// Writes a palette PNG with `bits` bits per pixel. `rows` contains the packed pixels of each row, and
+/// `palette` contains RGBA colours.
 pub(crate) fn palette_png(width: u32, bits: u8, rows: &[Vec<u8>], palette: &[[u8; 4]]) -> Vec<u8> {
     let mut header = Vec::new();
     header.extend(width.to_be_bytes());
     header.extend(u32::try_from(rows.len()).unwrap().to_be_bytes());
+    // Bit depth, colour type (palette), compression, filter and interlacing.
     header.extend([bits, 3, 0, 0, 0]);
     let colours: Vec<u8> = palette.iter().flat_map(|&[red, green, blue, _]| [red, green, blue]).collect();
     let alphas: Vec<u8> = palette.iter().map(|&[_, _, _, alpha]| alpha).collect();
@@ -82,14 +91,16 @@ pub(crate) fn png_header_only(width: u32, height: u32) -> Vec<u8> {
     let mut header = Vec::new();
     header.extend(width.to_be_bytes());
     header.extend(height.to_be_bytes());
+    // Bit depth, colour type (RGB), compression, filter and interlacing.
     header.extend([8, 2, 0, 0, 0]);
     let mut file = b"\x89PNG\r\n\x1a\n".to_vec();
     file.extend(png_chunk(b"IHDR", &header));
     file
 }
 
-/// Encodes `image` as a PNG with an additional chunk right after its header.
+/// Encodes `image` as a PNG, and inserts a chunk right after the header.
 pub(crate) fn png_with_chunk(image: &RgbImage, name: &[u8; 4], data: &[u8]) -> Vec<u8> {
+    /// Length of the signature and of the chunk IHDR.
     const HEADER_END: usize = 8 + 25;
     let mut file = std::io::Cursor::new(Vec::new());
     image.write_to(&mut file, image::ImageFormat::Png).unwrap();
@@ -98,6 +109,7 @@ pub(crate) fn png_with_chunk(image: &RgbImage, name: &[u8; 4], data: &[u8]) -> V
     file
 }
 
+/// Writes a chunk: the length of the data, the name, the data and their checksum.
 pub(crate) fn png_chunk(name: &[u8; 4], data: &[u8]) -> Vec<u8> {
     let mut chunk = u32::try_from(data.len()).unwrap().to_be_bytes().to_vec();
     chunk.extend(name);
@@ -109,10 +121,12 @@ pub(crate) fn png_chunk(name: &[u8; 4], data: &[u8]) -> Vec<u8> {
 /// Writes a zlib stream of one uncompressed block.
 fn zlib_stored(data: &[u8]) -> Vec<u8> {
     let length = u16::try_from(data.len()).unwrap();
+    // The zlib header, and the byte that starts a last and uncompressed block.
     let mut stream = vec![0x78, 0x01, 0x01];
     stream.extend(length.to_le_bytes());
     stream.extend((!length).to_le_bytes());
     stream.extend(data);
+    // The checksum Adler-32.
     let (low, high) = data.iter().fold((1u32, 0u32), |(low, high), &byte| {
         let low = (low + u32::from(byte)) % 65_521;
         (low, (high + low) % 65_521)

@@ -1,4 +1,4 @@
-//! Tests of the service from outside, through `image::process` and over HTTP.
+//! Tests of the public interface of preprocess: of `image::process`, and of the service over HTTP.
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "test helpers fail by panicking")]
 

@@ -1,4 +1,4 @@
-//! Tests the service with ten times as many concurrent uploads as its limit.
+//! Tests the service with ten times as many concurrent uploads as it accepts.
 //!
 //! Every upload gets a response, refused uploads are not announced, and the memory stays within its limit.
 //!
@@ -26,19 +26,19 @@ use crate::{
         jpeg::photo,
         rig::{peak_resident_bytes, reset_peak_resident_bytes},
     },
-    support::{TestApp, sample},
+    support::{TestApp, read_sample},
 };
 
-/// Name of the test that runs the service in its process.
-const SERVICE: &str = "overload::service_process";
-/// Environment variable that is set in the process of the service.
-const IS_SERVICE: &str = "OVERLOADED_SERVICE";
+/// Name of the test that runs the service in the separate process.
+const SERVICE_TEST: &str = "overload::service_process";
+/// Environment variable that is set only in the process of the service.
+const SERVICE_VARIABLE: &str = "OVERLOADED_SERVICE";
 /// Text before the address in the output of the service.
-const ADDRESS: &str = "address:";
+const ADDRESS_LABEL: &str = "address:";
 /// Text before the measurements in the output of the service.
-const FIGURES: &str = "figures:";
+const FIGURES_LABEL: &str = "figures:";
 
-/// Maximum number of images in the service at the same time.
+/// Maximum number of images that the service processes or queues at the same time.
 const MAX_IMAGES: usize = 8;
 /// Duration of each phase.
 const PHASE_DURATION: Duration = Duration::from_secs(2);
@@ -52,7 +52,7 @@ fn settings() -> Settings {
     }
 }
 
-/// The process of the service. Dropping this value kills it.
+/// The process of the service. Dropping this value kills the process.
 struct Service {
     child: Child,
     stdin: ChildStdin,
@@ -70,8 +70,8 @@ struct Figures {
 impl Service {
     fn start() -> Self {
         let mut child = Command::new(env::current_exe().unwrap())
-            .args(["--exact", SERVICE, "--ignored", "--nocapture"])
-            .env(IS_SERVICE, "1")
+            .args(["--exact", SERVICE_TEST, "--ignored", "--nocapture"])
+            .env(SERVICE_VARIABLE, "1")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -79,23 +79,24 @@ impl Service {
         let stdin = child.stdin.take().unwrap();
         let stdout = BufReader::new(child.stdout.take().unwrap());
         let mut service = Self { child, stdin, stdout, url: String::new() };
-        service.url = service.read_line(ADDRESS);
+        service.url = service.read_line(ADDRESS_LABEL);
         service
     }
 
+    /// Asks the service for its measurements and reads the response.
     fn read_figures(&mut self) -> Figures {
         self.stdin.write_all(b"?").unwrap();
-        let line = self.read_line(FIGURES);
+        let line = self.read_line(FIGURES_LABEL);
         let mut figures = line.split_whitespace().map(|figure| figure.parse::<u64>().unwrap());
         let mut next = || figures.next().unwrap();
         Figures { stored: usize::try_from(next()).unwrap(), peak_bytes: next(), cpu_milliseconds: next() }
     }
 
-    /// Reads lines up to the one that contains `label` and returns the text after the label.
+    /// Reads lines until one contains `label`, and returns the text after the label.
     fn read_line(&mut self, label: &str) -> String {
         loop {
             let mut line = String::new();
-            assert!(self.stdout.read_line(&mut line).unwrap() > 0, "the service died");
+            assert!(self.stdout.read_line(&mut line).unwrap() > 0, "the service ended unexpectedly");
             if let Some((_, rest)) = line.split_once(label) {
                 return rest.trim().to_owned();
             }
@@ -111,16 +112,16 @@ impl Drop for Service {
 }
 
 #[tokio::test]
-#[ignore = "started by the overload test in a process of its own"]
+#[ignore = "the overload test starts it in a separate process"]
 async fn service_process() {
-    if env::var_os(IS_SERVICE).is_none() {
+    if env::var_os(SERVICE_VARIABLE).is_none() {
         return;
     }
     let app = TestApp::start(settings()).await;
-    println!("{ADDRESS} {}", app.url("/preprocess"));
+    println!("{ADDRESS_LABEL} {}", app.url("/preprocess"));
     let resident_before = reset_peak_resident_bytes();
     let (mut stored_before, mut started) = (0, ProcessTime::now());
-    // Ends when the process of the test closes the pipe.
+    // The loop ends when the process of the test closes the pipe.
     loop {
         let read = tokio::task::spawn_blocking(|| std::io::stdin().read_exact(&mut [0])).await.unwrap();
         if read.is_err() {
@@ -129,7 +130,7 @@ async fn service_process() {
         let stored = app.topic.published().len();
         let peak = peak_resident_bytes().saturating_sub(resident_before);
         let milliseconds = started.elapsed().as_millis();
-        println!("{FIGURES} {} {peak} {milliseconds}", stored - stored_before);
+        println!("{FIGURES_LABEL} {} {peak} {milliseconds}", stored - stored_before);
         (stored_before, started) = (stored, ProcessTime::now());
     }
 }
@@ -138,38 +139,38 @@ async fn service_process() {
 #[derive(Clone, Copy)]
 struct Phase {
     name: &'static str,
-    senders: usize,
+    sender_count: usize,
     /// True if refused senders wait for Retry-After, false if they retry at once.
     respects_retry_after: bool,
 }
 
 const PHASES: [Phase; 4] = [
-    Phase { name: "warm", senders: MAX_IMAGES / 2, respects_retry_after: true },
-    Phase { name: "unloaded", senders: MAX_IMAGES / 2, respects_retry_after: true },
+    Phase { name: "warm", sender_count: MAX_IMAGES / 2, respects_retry_after: true },
+    Phase { name: "unloaded", sender_count: MAX_IMAGES / 2, respects_retry_after: true },
     Phase {
         name: "overloaded by senders that respect Retry-After",
-        senders: 10 * MAX_IMAGES,
+        sender_count: 10 * MAX_IMAGES,
         respects_retry_after: true,
     },
     Phase {
         name: "overloaded by senders that retry at once",
-        senders: 10 * MAX_IMAGES,
+        sender_count: 10 * MAX_IMAGES,
         respects_retry_after: false,
     },
 ];
 
 /// Numbers of responses in a phase.
-struct Responses {
+struct ResponseCounts {
     stored: usize,
-    /// Number of the stored uploads whose response arrived before the end of the phase.
+    /// Number of stored uploads whose response arrived before the end of the phase.
     stored_in_time: usize,
     refused: usize,
 }
 
-/// Sends uploads from several senders until the end of the phase. All uploads differ, so that none is a
-/// duplicate.
-async fn run_phase(url: &str, files: &Arc<Vec<Vec<u8>>>, phase: Phase) -> Responses {
-    let Phase { name, senders: sender_count, respects_retry_after } = phase;
+/// Sends uploads from several senders until the end of the phase. All uploads differ, because a duplicate
+/// needs less work.
+async fn run_phase(url: &str, files: &Arc<Vec<Vec<u8>>>, phase: Phase) -> ResponseCounts {
+    let Phase { name, sender_count, respects_retry_after } = phase;
     let client = reqwest::Client::new();
     let [stored, stored_in_time, refused] = std::array::from_fn(|_| Arc::new(AtomicUsize::new(0)));
     let end = Instant::now() + PHASE_DURATION;
@@ -208,33 +209,33 @@ async fn run_phase(url: &str, files: &Arc<Vec<Vec<u8>>>, phase: Phase) -> Respon
     }
     let [stored, stored_in_time, refused] =
         [stored, stored_in_time, refused].map(|count| count.load(Ordering::SeqCst));
-    Responses { stored, stored_in_time, refused }
+    ResponseCounts { stored, stored_in_time, refused }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn overloaded_service_responds_to_every_upload_within_its_memory() {
-    let samples = ["coffee.jpg", "rocket.jpg", "chelsea.jpg", "coffee.jpg", "rocket.jpg"].map(sample);
+    let samples = ["coffee.jpg", "rocket.jpg", "chelsea.jpg", "coffee.jpg", "rocket.jpg"].map(read_sample);
     let files: Vec<_> = samples.into_iter().chain([photo(1633, 1225), photo(4000, 3000)]).collect();
     let files = Arc::new(files);
     let mut service = Service::start();
     let url = service.url.clone();
     let mut unloaded_rate = 0.0;
     for phase in PHASES {
-        let Responses { stored, stored_in_time, refused } = run_phase(&url, &files, phase).await;
+        let ResponseCounts { stored, stored_in_time, refused } = run_phase(&url, &files, phase).await;
         let figures = service.read_figures();
         let rate = stored_in_time as f64 / PHASE_DURATION.as_secs_f64();
-        if phase.senders < MAX_IMAGES {
+        if phase.sender_count < MAX_IMAGES {
             unloaded_rate = rate;
         }
-        let work = figures.cpu_milliseconds as f64 / stored as f64;
+        let cpu_time = figures.cpu_milliseconds as f64 / stored as f64;
         let (name, share, peak) = (phase.name, 100.0 * rate / unloaded_rate, figures.peak_bytes >> 10);
         println!(
-            "{name}: {stored} stored, {refused} refused, {rate:.1} per second ({share:.0} %), {work:.2} ms of \
-             CPU per image, {peak} KiB peak"
+            "{name}: {stored} stored, {refused} refused, {rate:.1} per second ({share:.0} %), \
+             {cpu_time:.2} ms of CPU per image, {peak} KiB peak"
         );
-        // There is one announcement per response of 200, and none for refused uploads.
+        // Every upload that got a 200 response was announced once. Refused uploads were not announced.
         assert_eq!(figures.stored, stored, "{name}");
-        assert_eq!(refused > 0, phase.senders > MAX_IMAGES, "{name}: {refused} refused");
+        assert_eq!(refused > 0, phase.sender_count > MAX_IMAGES, "{name}: {refused} refused");
         let bound = settings().preprocess_max_memory as u64 + SLACK_BYTES;
         assert!(figures.peak_bytes <= bound, "{name}: {} of {bound} bytes", figures.peak_bytes);
     }

@@ -6,41 +6,41 @@ use std::sync::{Arc, atomic::Ordering};
 use contract::ImageId;
 use preprocess::Settings;
 
-use crate::support::{TestApp, json, problem, sample};
+use crate::support::{TestApp, read_json, read_problem, read_sample};
 
 const DONE: &str = r#"{"gcs_path":"gs://test-bucket/x/image.jpg","label":"espresso","confidence":0.9}"#;
 
 /// Starts a service and uploads a sample photo. Returns the service and the id of the photo.
 async fn start_with_coffee(settings: Settings) -> (TestApp, ImageId) {
     let app = TestApp::start(settings).await;
-    let (_, body) = json(app.post("image/jpeg", sample("coffee.jpg")).await).await;
+    let (_, body) = read_json(app.post("image/jpeg", read_sample("coffee.jpg")).await).await;
     let id = body["id"].as_str().unwrap().parse().unwrap();
     (app, id)
 }
 
 #[tokio::test]
-async fn prediction_is_pending_with_202_and_then_returned_as_stored() {
+async fn pending_prediction_gives_202_and_stored_prediction_is_returned_unchanged() {
     let (app, id) = start_with_coffee(Settings::default()).await;
     let path = format!("/predictions/{id}");
     let pending = app.get(&path).await;
     assert_eq!(pending.headers()["retry-after"], "1");
-    let (status, body) = json(pending).await;
+    let (status, body) = read_json(pending).await;
     assert_eq!((status.as_u16(), body), (202, serde_json::json!({ "id": id, "status": "pending" })));
 
-    app.bucket.put(id.prediction_object(), DONE).await;
+    app.bucket.store(id.prediction_object(), DONE).await;
     let done = app.get(&path).await;
     assert_eq!(
         (done.status().as_u16(), &done.headers()["content-type"]),
         (200, &"application/json".parse().unwrap())
     );
-    assert_eq!(done.text().await.unwrap(), DONE, "byte for byte");
+    assert_eq!(done.text().await.unwrap(), DONE, "the response equals the stored object byte for byte");
 }
 
 #[tokio::test]
-async fn failed_prediction_is_returned_as_stored() {
+async fn record_of_a_failure_is_returned_unchanged() {
     let (app, id) = start_with_coffee(Settings::default()).await;
     let failed = r#"{"gcs_path":"gs://b/o","error":{"reason":"not_an_image","message":"…"}}"#;
-    app.bucket.put(id.prediction_object(), failed).await;
+    app.bucket.store(id.prediction_object(), failed).await;
     let response = app.get(&format!("/predictions/{id}?wait=30")).await;
     assert_eq!(response.status(), 200);
     assert_eq!(response.text().await.unwrap(), failed);
@@ -58,40 +58,40 @@ async fn unknown_image_invalid_id_and_invalid_wait_are_refused() {
         (format!("/predictions/{id}?wait=soon"), 400, "bad_wait"),
         (format!("/predictions/{id}?wait=-1"), 400, "bad_wait"),
     ] {
-        let (found, body) = problem(app.get(&path).await).await;
+        let (found, body) = read_problem(app.get(&path).await).await;
         assert_eq!((found, body["kind"].as_str().unwrap()), (status, kind), "{path}");
     }
     app.bucket.broken.store(true, Ordering::SeqCst);
-    let (status, body) = problem(app.get(&format!("/predictions/{id}")).await).await;
+    let (status, body) = read_problem(app.get(&format!("/predictions/{id}")).await).await;
     assert_eq!((status, body["kind"].as_str().unwrap()), (503, "bucket_unavailable"));
 }
 
 #[tokio::test]
-async fn wait_ends_when_the_prediction_is_stored() {
+async fn wait_ends_with_the_prediction_when_it_is_stored() {
     let (app, id) = start_with_coffee(Settings::default()).await;
     let app = Arc::new(app);
     let waiting = tokio::spawn({
         let (app, path) = (Arc::clone(&app), format!("/predictions/{id}?wait=30"));
         async move { app.get(&path).await }
     });
-    // The first read has found no prediction, so a later one must find it.
+    // The first read found no prediction. A later read must find the one that is stored now.
     app.bucket.was_read.notified().await;
-    app.bucket.put(id.prediction_object(), DONE).await;
+    app.bucket.store(id.prediction_object(), DONE).await;
     assert_eq!(waiting.await.unwrap().text().await.unwrap(), DONE);
 }
 
 #[tokio::test]
-async fn wait_ends_after_max_wait() {
+async fn wait_ends_with_202_after_the_maximum_wait() {
     let max_wait = std::time::Duration::from_millis(120);
     let (app, id) =
         start_with_coffee(Settings { preprocess_max_wait: max_wait, ..Settings::default() }).await;
-    // A wait longer than the maximum is shortened. Otherwise the request would time out with 504.
+    // A wait above the maximum is shortened. Otherwise the request would time out with 504.
     assert_eq!(app.get(&format!("/predictions/{id}?wait=1e9")).await.status(), 202);
     assert_eq!(app.get(&format!("/predictions/{id}?wait=0.05")).await.status(), 202);
 }
 
 #[tokio::test]
-async fn wait_ends_when_the_service_stops() {
+async fn wait_ends_with_202_when_the_service_stops() {
     let (app, id) = start_with_coffee(Settings::default()).await;
     let app = Arc::new(app);
     let waiting = tokio::spawn({
@@ -100,7 +100,8 @@ async fn wait_ends_when_the_service_stops() {
     });
     app.bucket.was_read.notified().await;
     app.stop.cancel();
-    // Otherwise the drain timeout would close the connection before the 30 seconds are over.
+    // The service answers at once. If it waited, the drain timeout would close the connection before the 30
+    // seconds are over.
     assert_eq!(waiting.await.unwrap(), 202);
     Arc::into_inner(app).unwrap().wait_until_stopped().await;
 }

@@ -1,7 +1,7 @@
-//! Tests with public test images of other decoders. Many of the images are damaged.
+//! Tests with the public test images of other image libraries. Many of the images are damaged.
 //!
-//! Each image is processed or refused within the memory that its plans state. `.ci/corpora` downloads the
-//! images.
+//! Each image must be processed or refused within the memory of its processing plans. `.ci/corpora` downloads
+//! the images.
 
 use std::{
     fs,
@@ -10,14 +10,14 @@ use std::{
 
 use crate::hostile::{exceeds_memory, rig};
 
-/// Returns every file of a folder and its subfolders.
+/// Returns every file in a folder and its subfolders.
 fn files_in(folder: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
     entries.flat_map(|path| if path.is_dir() { files_in(&path) } else { vec![path] }).collect()
 }
 
 #[test]
-fn public_file_is_processed_or_refused_within_its_memory() {
+fn public_image_is_processed_or_refused_within_the_planned_memory() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/corpora");
     if !folder.is_dir() {
         println!("SKIPPED: public images: {} is not there (see .ci/corpora)", folder.display());
@@ -34,7 +34,7 @@ fn public_file_is_processed_or_refused_within_its_memory() {
             wrong.push(format!("{}: {measured:?}", path.display()));
         }
     }
-    println!("{processed} of {} processed", files.len());
+    println!("{processed} of {} images were processed", files.len());
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
-    assert!(processed * 2 > files.len(), "{processed} of {} processed", files.len());
+    assert!(processed * 2 > files.len(), "only {processed} of {} images were processed", files.len());
 }

@@ -1,4 +1,4 @@
-//! Tests of refused uploads and of the problems in their responses.
+//! Tests of refused uploads, and of the problem details in the responses.
 
 use image::{DynamicImage, ImageFormat, RgbImage};
 use preprocess::{
@@ -8,7 +8,7 @@ use preprocess::{
 
 use crate::{
     hand_made::png_header_only,
-    support::{TestApp, form, json, problem, sample},
+    support::{TestApp, file_form, read_json, read_problem, read_sample},
     test_image::recipe,
 };
 
@@ -62,32 +62,33 @@ fn header_without_a_size_is_refused_as_corrupt() {
 
 #[test]
 fn truncated_jpeg_is_refused_and_trailing_bytes_are_ignored() {
-    let whole = sample("rocket.jpg");
-    for part in [whole.len() / 2, whole.len() - 1000, whole.len() - 2] {
-        assert_refused(&whole[..part], "corrupt_image");
+    let whole = read_sample("rocket.jpg");
+    for length in [whole.len() / 2, whole.len() - 1000, whole.len() - 2] {
+        assert_refused(&whole[..length], "corrupt_image");
     }
-    let more = [whole, b"a film of three seconds".to_vec()].concat();
-    process(&more, &recipe()).unwrap();
+    let with_trailer = [whole, b"a film of three seconds".to_vec()].concat();
+    process(&with_trailer, &recipe()).unwrap();
 }
 
 #[test]
 fn truncated_file_of_any_other_format_is_refused_as_corrupt() {
-    let image = DynamicImage::ImageRgb8(image::load_from_memory(&sample("chelsea.jpg")).unwrap().into_rgb8());
+    let image =
+        DynamicImage::ImageRgb8(image::load_from_memory(&read_sample("chelsea.jpg")).unwrap().into_rgb8());
     for format in [ImageFormat::Png, ImageFormat::WebP, ImageFormat::Gif, ImageFormat::Bmp, ImageFormat::Tiff]
     {
         let mut file = std::io::Cursor::new(Vec::new());
         image.write_to(&mut file, format).unwrap();
         let file = file.into_inner();
         match process(&file[..file.len() / 2], &recipe()) {
-            Ok(_) => panic!("half a {format:?} was accepted"),
+            Ok(_) => panic!("the first half of a {format:?} file was accepted"),
             Err(error) => assert_eq!(error.kind(), "corrupt_image", "{format:?}: {error:?}"),
         }
     }
 }
 
 #[test]
-fn limits_are_checked_before_decoding() {
-    // These files consist of a header only, so decoding them would give `corrupt_image`.
+fn image_above_a_limit_is_refused_before_it_is_decoded() {
+    // These files have a header but no pixels, so decoding them would give `corrupt_image`.
     assert_refused(&png_header_only(16_000, 16_000), "too_many_pixels");
     assert_refused(&png_header_only(16_385, 1), "side_too_long");
     assert_refused(&png_header_only(1, u32::MAX), "side_too_long");
@@ -95,7 +96,7 @@ fn limits_are_checked_before_decoding() {
 }
 
 #[test]
-fn image_at_a_limit_is_accepted_and_above_it_refused() {
+fn image_at_a_limit_is_accepted_and_image_above_it_is_refused() {
     let limits = Limits { max_pixels: 100, max_side: 20, ..recipe().limits };
     assert!(inspect(&png_header_only(10, 10), &limits).is_ok());
     assert!(inspect(&png_header_only(20, 5), &limits).is_ok());
@@ -105,9 +106,9 @@ fn image_at_a_limit_is_accepted_and_above_it_refused() {
 }
 
 #[tokio::test]
-async fn problem_of_a_refused_image_has_a_remedy_and_the_limits() {
+async fn problem_of_a_refused_image_tells_what_to_do_and_names_the_limits() {
     let app = TestApp::start(Settings::default()).await;
-    let (_, too_many_pixels) = problem(app.post("image/png", png_header_only(8_000, 8_000)).await).await;
+    let (_, too_many_pixels) = read_problem(app.post("image/png", png_header_only(8_000, 8_000)).await).await;
     insta::assert_json_snapshot!(too_many_pixels, @r#"
 {
   "detail": "The image has 8000×8000 = 64000000 pixels; at most 25000000 are accepted. Make it smaller.",
@@ -120,7 +121,8 @@ async fn problem_of_a_refused_image_has_a_remedy_and_the_limits() {
   "width": 8000
 }
 "#);
-    let (_, unsupported) = problem(app.post("image/heic", "\0\0\0\x18ftypheic\0\0\0\0mif1heic").await).await;
+    let (_, unsupported) =
+        read_problem(app.post("image/heic", "\0\0\0\x18ftypheic\0\0\0\0mif1heic").await).await;
     insta::assert_json_snapshot!(unsupported, @r#"
 {
   "accepted": [
@@ -138,7 +140,7 @@ async fn problem_of_a_refused_image_has_a_remedy_and_the_limits() {
   "type": "urn:problem:unsupported_format"
 }
 "#);
-    let (_, not_an_image) = problem(app.post("image/png", "hello").await).await;
+    let (_, not_an_image) = read_problem(app.post("image/png", "hello").await).await;
     insta::assert_json_snapshot!(not_an_image, @r#"
 {
   "detail": "This is not an image. Send one of: JPEG, PNG, WebP, GIF, BMP, TIFF.",
@@ -154,19 +156,23 @@ async fn problem_of_a_refused_image_has_a_remedy_and_the_limits() {
 async fn request_without_a_valid_body_is_refused() {
     let app =
         TestApp::start(Settings { preprocess_max_files: 2.try_into().unwrap(), ..Settings::default() }).await;
-    let coffee = sample("coffee.jpg");
+    let coffee = read_sample("coffee.jpg");
     let refusals = [
         (app.post("image/jpeg", "").await, 422, "empty_body"),
-        (app.post_form(form([("empty.jpg", Vec::new())])).await, 422, "empty_body"),
+        (app.post_form(file_form([("empty.jpg", Vec::new())])).await, 422, "empty_body"),
         (app.post("text/plain", coffee.clone()).await, 415, "unsupported_media_type"),
-        (app.request().body(coffee.clone()).send().await.unwrap(), 415, "unsupported_media_type"),
+        (app.upload_request().body(coffee.clone()).send().await.unwrap(), 415, "unsupported_media_type"),
         (app.post("multipart/form-data", coffee.clone()).await, 400, "bad_multipart"),
         (app.post("multipart/form-data; boundary=x", "--x\r\nrubbish").await, 400, "bad_multipart"),
         (app.post_form(reqwest::multipart::Form::new().text("name", "x")).await, 422, "no_file"),
-        (app.post_form(form([("a", vec![1]), ("b", vec![2]), ("c", vec![3])])).await, 422, "too_many_files"),
+        (
+            app.post_form(file_form([("a", vec![1]), ("b", vec![2]), ("c", vec![3])])).await,
+            422,
+            "too_many_files",
+        ),
     ];
     for (response, status, kind) in refusals {
-        let (found, body) = problem(response).await;
+        let (found, body) = read_problem(response).await;
         assert_eq!((found, body["kind"].as_str().unwrap()), (status, kind));
     }
     assert!(app.topic.published().is_empty());
@@ -175,16 +181,17 @@ async fn request_without_a_valid_body_is_refused() {
 #[tokio::test]
 async fn body_above_the_limit_is_refused_with_413() {
     let app = TestApp::start(Settings { preprocess_max_body_bytes: 10_000, ..Settings::default() }).await;
-    let coffee = sample("coffee.jpg");
-    for response in
-        [app.post("image/jpeg", coffee.clone()).await, app.post_form(form([("coffee.jpg", coffee)])).await]
-    {
-        let (status, body) = problem(response).await;
+    let coffee = read_sample("coffee.jpg");
+    for response in [
+        app.post("image/jpeg", coffee.clone()).await,
+        app.post_form(file_form([("coffee.jpg", coffee)])).await,
+    ] {
+        let (status, body) = read_problem(response).await;
         assert_eq!((status, body["kind"].as_str().unwrap()), (413, "body_too_large"));
         assert!(body["detail"].as_str().unwrap().contains("10000"), "{body}");
     }
     let small = RgbImage::new(8, 8);
     let mut png = std::io::Cursor::new(Vec::new());
     small.write_to(&mut png, ImageFormat::Png).unwrap();
-    assert_eq!(json(app.post("image/png", png.into_inner()).await).await.0, 200);
+    assert_eq!(read_json(app.post("image/png", png.into_inner()).await).await.0, 200);
 }

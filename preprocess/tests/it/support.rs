@@ -1,4 +1,4 @@
-//! A running service with a bucket and a topic whose failures tests control.
+//! A running service, with a bucket and a topic whose failures the test controls.
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
@@ -27,8 +27,8 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-/// Reads a file of the folder `samples/` of the repository.
-pub(crate) fn sample(name: &str) -> Vec<u8> {
+/// Returns the content of the file `name` in the folder `samples/` of the repository.
+pub(crate) fn read_sample(name: &str) -> Vec<u8> {
     std::fs::read(format!("{}/../samples/{name}", env!("CARGO_MANIFEST_DIR"))).unwrap()
 }
 
@@ -43,6 +43,7 @@ pub(crate) struct TestApp {
 }
 
 impl TestApp {
+    /// Starts a service with these settings.
     pub(crate) async fn start(settings: Settings) -> Self {
         let bucket = Arc::new(TestBucket::default());
         let topic = Arc::new(TestTopic::default());
@@ -67,39 +68,43 @@ impl TestApp {
         self.client.get(self.url(path)).send().await.unwrap()
     }
 
+    /// Sends `POST /preprocess` with this body.
     pub(crate) async fn post(&self, content_type: &str, body: impl Into<reqwest::Body>) -> Response {
-        self.request().header("content-type", content_type).body(body).send().await.unwrap()
+        self.upload_request().header("content-type", content_type).body(body).send().await.unwrap()
     }
 
+    /// Sends `POST /preprocess` with this multipart form.
     pub(crate) async fn post_form(&self, form: Form) -> Response {
-        self.request().multipart(form).send().await.unwrap()
+        self.upload_request().multipart(form).send().await.unwrap()
     }
 
-    pub(crate) fn request(&self) -> reqwest::RequestBuilder {
+    /// Builds a request `POST /preprocess` without a body.
+    pub(crate) fn upload_request(&self) -> reqwest::RequestBuilder {
         self.client.post(self.url("/preprocess"))
     }
 
-    /// Waits until the service has stopped. Does not stop it.
+    /// Waits until the service has stopped. The test stops the service with [`Self::stop`].
     pub(crate) async fn wait_until_stopped(self) {
         self.running.await.unwrap().unwrap();
     }
 }
 
-/// Returns a form with these files in the field `file`.
-pub(crate) fn form<const N: usize>(files: [(&str, Vec<u8>); N]) -> Form {
+/// Returns a form that has each of these files in a field named `file`.
+pub(crate) fn file_form<const N: usize>(files: [(&str, Vec<u8>); N]) -> Form {
     files.into_iter().fold(Form::new(), |form, (name, bytes)| {
         form.part("file", Part::bytes(bytes).file_name(name.to_owned()))
     })
 }
 
 /// Returns the status and the parsed body of a response.
-pub(crate) async fn json(response: Response) -> (StatusCode, Value) {
+pub(crate) async fn read_json(response: Response) -> (StatusCode, Value) {
     let status = response.status();
     (status, response.json().await.unwrap())
 }
 
-/// Returns status and body of a problem response, without the request id, which differs each time.
-pub(crate) async fn problem(response: Response) -> (u16, Value) {
+/// Returns the status and the body of a problem response. The body is returned without the request id, which
+/// differs for every request.
+pub(crate) async fn read_problem(response: Response) -> (u16, Value) {
     assert_eq!(response.headers()["content-type"], "application/problem+json");
     let status = response.status().as_u16();
     let mut body: Value = response.json().await.unwrap();
@@ -108,7 +113,7 @@ pub(crate) async fn problem(response: Response) -> (u16, Value) {
     (status, body)
 }
 
-/// A bucket in memory that fails while `broken` is set and signals each read.
+/// A bucket in memory that fails while `broken` is true. Every read notifies `was_read`.
 #[derive(Default)]
 pub(crate) struct TestBucket {
     inner: InMemoryBucket,
@@ -117,18 +122,20 @@ pub(crate) struct TestBucket {
 }
 
 impl TestBucket {
-    pub(crate) async fn put(&self, object: String, content: &'static str) {
+    /// Stores a JSON object.
+    pub(crate) async fn store(&self, object: String, content: &'static str) {
         let object = ObjectName::new(object).unwrap();
         let created =
             self.inner.create(&object, Bytes::from_static(content.as_bytes()), "application/json").await;
         assert_eq!(created.unwrap(), Created::New);
     }
 
-    pub(crate) async fn image(&self, id: &ImageId) -> Bytes {
+    /// Returns the stored image of an upload.
+    pub(crate) async fn read_image(&self, id: &ImageId) -> Bytes {
         self.inner.read(&ObjectName::new(id.image_object()).unwrap(), usize::MAX).await.unwrap().data
     }
 
-    fn check(&self) -> Result<(), BucketError> {
+    fn fail_if_broken(&self) -> Result<(), BucketError> {
         match self.broken.load(Ordering::SeqCst) {
             true => Err(BucketError::Unavailable("the disk is on fire".into())),
             false => Ok(()),
@@ -148,24 +155,25 @@ impl Bucket for TestBucket {
         data: Bytes,
         content_type: &str,
     ) -> Result<Created, BucketError> {
-        self.check()?;
+        self.fail_if_broken()?;
         self.inner.create(object, data, content_type).await
     }
 
     async fn read(&self, object: &ObjectName, limit: usize) -> Result<Object, BucketError> {
-        self.check()?;
-        let outcome = self.inner.read(object, limit).await;
+        self.fail_if_broken()?;
+        let result = self.inner.read(object, limit).await;
         self.was_read.notify_one();
-        outcome
+        result
     }
 
     async fn exists(&self, object: &ObjectName) -> Result<bool, BucketError> {
-        self.check()?;
+        self.fail_if_broken()?;
         self.inner.exists(object).await
     }
 }
 
-/// A topic that records messages, fails while `broken` is set, and blocks while `open` is false.
+/// A topic that records its messages. Publishing fails while `broken` is true, and blocks while `open` is
+/// false. Every call of [`Topic::publish`] notifies `publishing`.
 pub(crate) struct TestTopic {
     published: Mutex<Vec<Message>>,
     pub(crate) broken: AtomicBool,

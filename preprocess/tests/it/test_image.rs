@@ -1,4 +1,5 @@
-//! A test image that shows every rotation and flip, and assertions on the processed image.
+//! A test image, and assertions on processed images. The quarters of the test image have different colours,
+//! so that every rotation and flip is visible.
 
 use std::io::Cursor;
 
@@ -16,9 +17,11 @@ pub(crate) const YELLOW: [u8; 3] = [230, 220, 50];
 /// Colours of the quarters of the test image, row by row.
 pub(crate) const COLOURS: [[u8; 3]; 4] = [RED, GREEN, BLUE, YELLOW];
 
-/// Tolerance for the rounding of JPEG. Different test colours are much further apart.
+/// Maximum difference per channel that encoding a test colour as JPEG may cause. The test colours differ from
+/// each other by much more.
 const TOLERANCE: u8 = 12;
 
+/// Returns the recipe of the default settings.
 pub(crate) fn recipe() -> Recipe {
     Settings::default().recipe()
 }
@@ -41,6 +44,7 @@ pub(crate) fn encode(image: impl Into<DynamicImage>, format: ImageFormat) -> Vec
     file.into_inner()
 }
 
+/// Decodes a processed image, and asserts that it is an RGB JPEG of the stated size.
 pub(crate) fn decode(processed: &ProcessedImage) -> RgbImage {
     assert_eq!(image::guess_format(&processed.jpeg).unwrap(), ImageFormat::Jpeg);
     let decoded = image::load_from_memory(&processed.jpeg).unwrap();
@@ -50,24 +54,24 @@ pub(crate) fn decode(processed: &ProcessedImage) -> RgbImage {
 }
 
 /// Returns the colours at the centres of the four quarters, row by row.
-pub(crate) fn quarters(image: &RgbImage) -> [[u8; 3]; 4] {
+pub(crate) fn quarter_colours(image: &RgbImage) -> [[u8; 3]; 4] {
     let (width, height) = image.dimensions();
     [(1, 1), (3, 1), (1, 3), (3, 3)].map(|(x, y)| image.get_pixel(width * x / 4, height * y / 4).0)
 }
 
-/// Asserts that two colours are equal within the tolerance.
+/// Asserts that two colours are equal within [`TOLERANCE`].
 #[track_caller]
-pub(crate) fn assert_near(found: [u8; 3], expected: [u8; 3], what: &str) {
+pub(crate) fn assert_near(found: [u8; 3], expected: [u8; 3], description: &str) {
     let near = found.iter().zip(expected).all(|(&a, b)| a.abs_diff(b) <= TOLERANCE);
-    assert!(near, "{what}: found {found:?}, expected {expected:?}");
+    assert!(near, "{description}: found {found:?}, expected {expected:?}");
 }
 
-/// Processes a file of the shape of the test image and asserts the colours of its quarters.
+/// Processes a file with the aspect ratio of the test image, and asserts the colours of its quarters.
 #[track_caller]
-pub(crate) fn assert_quarters(file: &[u8], expected: [[u8; 3]; 4], what: &str) {
-    let processed = process(file, &recipe()).unwrap_or_else(|error| panic!("{what}: {error:?}"));
-    assert_eq!((processed.width, processed.height), (341, 256), "{what}");
-    for (found, expected) in quarters(&decode(&processed)).into_iter().zip(expected) {
-        assert_near(found, expected, what);
+pub(crate) fn assert_quarters(file: &[u8], expected: [[u8; 3]; 4], description: &str) {
+    let processed = process(file, &recipe()).unwrap_or_else(|error| panic!("{description}: {error:?}"));
+    assert_eq!((processed.width, processed.height), (341, 256), "{description}");
+    for (found, expected) in quarter_colours(&decode(&processed)).into_iter().zip(expected) {
+        assert_near(found, expected, description);
     }
 }

@@ -4,15 +4,16 @@ use jpeg_encoder::{ColorType, Encoder};
 use preprocess::image::{PlanOutcome, ProcessingPlan, process, run_plan};
 
 use crate::{
-    support::sample,
+    support::read_sample,
     test_image::{COLOURS, assert_quarters, recipe, test_image},
 };
 
 #[test]
-fn file_refused_by_a_decoder_goes_to_the_next_at_its_own_cost() {
+fn file_refused_by_one_decoder_is_passed_to_the_next_with_the_cost_of_that_decoder() {
     let mut file = Vec::new();
     let large = image::imageops::resize(&test_image(), 1600, 1200, image::imageops::FilterType::Nearest);
     Encoder::new(&mut file, 90).encode(large.as_raw(), 1600, 1200, ColorType::Rgb).unwrap();
+    // Inserts zeros before the end marker. The first two decoders refuse such a file.
     let end = file.len() - 2;
     file.splice(end..end, [0; 40]);
 
@@ -28,19 +29,19 @@ fn file_refused_by_a_decoder_goes_to_the_next_at_its_own_cost() {
     assert_eq!(third.decoder_name(), "zune-jpeg");
     assert!(third.cost().bytes > plan.cost().bytes + 4_000_000);
     assert!(matches!(run_plan(&third, &file, &recipe()).unwrap(), PlanOutcome::Done(_)));
-    assert_quarters(&file, COLOURS, "with zeros before its end");
+    assert_quarters(&file, COLOURS, "JPEG with zeros before its end marker");
 
-    // Without memory for the last decoder, the file is refused.
+    // If only the last decoder exceeds the memory limit, the file is refused nevertheless.
     let mut recipe = recipe();
     recipe.limits.max_bytes = plan.cost().bytes.max(second.cost().bytes);
     assert_eq!(process(&file, &recipe).unwrap_err().kind(), "too_much_memory");
 }
 
 #[test]
-fn cut_off_jpeg_with_an_end_marker_is_refused() {
+fn truncated_jpeg_with_an_end_marker_is_refused() {
     for progressive in [false, true] {
         let whole = {
-            let photo = image::load_from_memory(&sample("chelsea.jpg")).unwrap().into_rgb8();
+            let photo = image::load_from_memory(&read_sample("chelsea.jpg")).unwrap().into_rgb8();
             let mut file = Vec::new();
             let mut encoder = Encoder::new(&mut file, 90);
             encoder.set_progressive(progressive);
@@ -50,10 +51,10 @@ fn cut_off_jpeg_with_an_end_marker_is_refused() {
             file
         };
         process(&whole, &recipe()).unwrap();
-        for part in [whole.len() / 2, whole.len() * 9 / 10] {
-            let cut = [&whole[..part], &[0xFF, 0xD9]].concat();
-            let kind = process(&cut, &recipe()).unwrap_err().kind();
-            assert_eq!(kind, "corrupt_image", "progressive: {progressive}, {part} bytes");
+        for length in [whole.len() / 2, whole.len() * 9 / 10] {
+            let truncated = [&whole[..length], &[0xFF, 0xD9]].concat();
+            let kind = process(&truncated, &recipe()).unwrap_err().kind();
+            assert_eq!(kind, "corrupt_image", "progressive: {progressive}, {length} bytes");
         }
     }
 }

@@ -5,14 +5,15 @@ use std::sync::{Arc, atomic::Ordering};
 use contract::{ImageEvent, ImageId};
 use preprocess::Settings;
 
-use crate::support::{TestApp, form, json, problem, sample};
+use crate::support::{TestApp, file_form, read_json, read_problem, read_sample};
 
 #[tokio::test]
 async fn photo_is_stored_and_announced() {
     let app = TestApp::start(Settings::default()).await;
-    let (status, body) = json(app.post_form(form([("coffee.jpg", sample("coffee.jpg"))])).await).await;
+    let (status, body) =
+        read_json(app.post_form(file_form([("coffee.jpg", read_sample("coffee.jpg"))])).await).await;
     assert_eq!(status, 200);
-    // The id is part of the contract, because it names existing objects. It must not change between versions
+    // The id is part of the names of existing objects. A new version of preprocess must not change the id,
     // unless the recipe changes.
     insta::assert_json_snapshot!(body, @r#"
 {
@@ -25,7 +26,7 @@ async fn photo_is_stored_and_announced() {
 "#);
 
     let id: ImageId = body["id"].as_str().unwrap().parse().unwrap();
-    let stored = image::load_from_memory(&app.bucket.image(&id).await).unwrap();
+    let stored = image::load_from_memory(&app.bucket.read_image(&id).await).unwrap();
     assert_eq!(
         (body["width"].as_u64(), body["height"].as_u64()),
         (Some(stored.width().into()), Some(stored.height().into()))
@@ -46,21 +47,22 @@ async fn photo_is_stored_and_announced() {
 #[tokio::test]
 async fn form_and_raw_body_with_the_same_file_have_the_same_id() {
     let app = TestApp::start(Settings::default()).await;
-    let rocket = sample("rocket.jpg");
-    let (_, first) = json(app.post("application/octet-stream", rocket.clone()).await).await;
-    let form = form([("rocket.jpg", rocket.clone())]).text("caption", "ignored");
-    let (_, second) = json(app.post_form(form).await).await;
-    let (_, third) = json(app.post("image/jpeg", rocket).await).await;
+    let rocket = read_sample("rocket.jpg");
+    let (_, first) = read_json(app.post("application/octet-stream", rocket.clone()).await).await;
+    let form = file_form([("rocket.jpg", rocket.clone())]).text("caption", "ignored");
+    let (_, second) = read_json(app.post_form(form).await).await;
+    let (_, third) = read_json(app.post("image/jpeg", rocket).await).await;
     assert_eq!(first["id"], second["id"]);
     assert_eq!(first["id"], third["id"]);
     assert_eq!([&first["duplicate"], &second["duplicate"], &third["duplicate"]], [false, true, true]);
 }
 
 #[tokio::test]
-async fn several_files_are_listed_in_their_order() {
+async fn several_files_are_listed_in_the_order_of_the_form() {
     let app = TestApp::start(Settings::default()).await;
     let names = ["rocket.jpg", "coffee.jpg", "chelsea.jpg"];
-    let (status, body) = json(app.post_form(form(names.map(|name| (name, sample(name))))).await).await;
+    let (status, body) =
+        read_json(app.post_form(file_form(names.map(|name| (name, read_sample(name))))).await).await;
     assert_eq!(status, 200);
     let listed: Vec<&str> =
         body.as_array().unwrap().iter().map(|entry| entry["file"].as_str().unwrap()).collect();
@@ -69,14 +71,14 @@ async fn several_files_are_listed_in_their_order() {
 }
 
 #[tokio::test]
-async fn several_files_of_which_some_are_refused_give_207() {
+async fn form_with_accepted_and_refused_files_gives_207() {
     let app = TestApp::start(Settings::default()).await;
     let files = [
-        ("coffee.jpg", sample("coffee.jpg")),
+        ("coffee.jpg", read_sample("coffee.jpg")),
         ("notes.txt", b"hello".to_vec()),
         ("drawing.svg", b"<svg/>".to_vec()),
     ];
-    let (status, body) = json(app.post_form(form(files)).await).await;
+    let (status, body) = read_json(app.post_form(file_form(files)).await).await;
     assert_eq!(status, 207);
     insta::assert_json_snapshot!(body, @r#"
 [
@@ -119,45 +121,45 @@ async fn several_files_of_which_some_are_refused_give_207() {
 }
 
 #[tokio::test]
-async fn failed_file_of_several_has_retry_after() {
+async fn form_with_files_that_cannot_be_announced_gives_207_with_retry_after() {
     let app = TestApp::start(Settings::default()).await;
     app.topic.broken.store(true, Ordering::SeqCst);
-    let files = [("coffee.jpg", sample("coffee.jpg")), ("chelsea.jpg", sample("chelsea.jpg"))];
-    let (status, body) = json(app.post_form(form(files)).await).await;
+    let files = [("coffee.jpg", read_sample("coffee.jpg")), ("chelsea.jpg", read_sample("chelsea.jpg"))];
+    let (status, body) = read_json(app.post_form(file_form(files)).await).await;
     assert_eq!(status, 207);
     for entry in body.as_array().unwrap() {
         assert_eq!((&entry["status"], &entry["error"]["kind"]), (&503.into(), &"topic_unavailable".into()));
         assert!(entry["error"]["retry_after"].as_u64().unwrap() >= 1);
-        assert!(!entry.to_string().contains("on fire"), "the source is private");
+        assert!(!entry.to_string().contains("on fire"), "the cause of the failure is private");
     }
 }
 
 #[tokio::test]
 async fn duplicate_is_announced_until_it_has_a_prediction() {
     let app = TestApp::start(Settings::default()).await;
-    let upload = || async { json(app.post("image/jpeg", sample("coffee.jpg")).await).await.1 };
+    let upload = || async { read_json(app.post("image/jpeg", read_sample("coffee.jpg")).await).await.1 };
     let first = upload().await;
     assert_eq!(first["duplicate"], false);
     assert_eq!(upload().await["duplicate"], true);
     assert_eq!(app.topic.published().len(), 2);
 
     let id: ImageId = first["id"].as_str().unwrap().parse().unwrap();
-    app.bucket.put(id.prediction_object(), "{}").await;
+    app.bucket.store(id.prediction_object(), "{}").await;
     assert_eq!(upload().await["duplicate"], true);
     assert_eq!(app.topic.published().len(), 2);
 }
 
 #[tokio::test]
-async fn retry_announces_an_image_that_the_topic_refused() {
+async fn repeated_upload_announces_an_image_that_the_topic_refused() {
     let app = TestApp::start(Settings::default()).await;
     app.topic.broken.store(true, Ordering::SeqCst);
-    let refused = app.post("image/jpeg", sample("coffee.jpg")).await;
+    let refused = app.post("image/jpeg", read_sample("coffee.jpg")).await;
     assert!(refused.headers().contains_key("retry-after"));
-    let (status, body) = problem(refused).await;
+    let (status, body) = read_problem(refused).await;
     assert_eq!((status, body["kind"].as_str().unwrap()), (503, "topic_unavailable"));
 
     app.topic.broken.store(false, Ordering::SeqCst);
-    let (status, body) = json(app.post("image/jpeg", sample("coffee.jpg")).await).await;
+    let (status, body) = read_json(app.post("image/jpeg", read_sample("coffee.jpg")).await).await;
     assert_eq!((status.as_u16(), &body["duplicate"]), (200, &true.into()));
     assert_eq!(app.topic.published().len(), 1);
 }
@@ -166,23 +168,23 @@ async fn retry_announces_an_image_that_the_topic_refused() {
 async fn unavailable_bucket_gives_503_and_no_announcement() {
     let app = TestApp::start(Settings::default()).await;
     app.bucket.broken.store(true, Ordering::SeqCst);
-    let refused = app.post("image/jpeg", sample("coffee.jpg")).await;
+    let refused = app.post("image/jpeg", read_sample("coffee.jpg")).await;
     assert!(refused.headers().contains_key("retry-after"));
-    let (status, body) = problem(refused).await;
+    let (status, body) = read_problem(refused).await;
     assert_eq!((status, body["kind"].as_str().unwrap()), (503, "bucket_unavailable"));
-    assert!(!body.to_string().contains("on fire"), "the source is private");
+    assert!(!body.to_string().contains("on fire"), "the cause of the failure is private");
     assert!(app.topic.published().is_empty(), "an image that is not stored must not be announced");
 }
 
 #[tokio::test]
-async fn announcement_continues_the_trace_of_the_caller() {
+async fn announcement_continues_the_trace_of_the_request() {
     let app = TestApp::start(Settings::default()).await;
     let trace = "4bf92f3577b34da6a3ce929d0e0e4736";
-    let request = app.request().header("traceparent", format!("00-{trace}-00f067aa0ba902b7-01"));
-    request.header("content-type", "image/jpeg").body(sample("coffee.jpg")).send().await.unwrap();
+    let request = app.upload_request().header("traceparent", format!("00-{trace}-00f067aa0ba902b7-01"));
+    request.header("content-type", "image/jpeg").body(read_sample("coffee.jpg")).send().await.unwrap();
     let announced = app.topic.published()[0].attributes["traceparent"].clone();
     assert!(announced.starts_with(&format!("00-{trace}-")) && announced.ends_with("-01"), "{announced}");
-    assert!(!announced.contains("00f067aa0ba902b7"), "the span is new");
+    assert!(!announced.contains("00f067aa0ba902b7"), "the announcement has a span of its own");
 }
 
 #[tokio::test]
@@ -191,7 +193,7 @@ async fn upload_in_progress_is_finished_when_the_service_stops() {
     app.topic.open.send_replace(false);
     let uploading = tokio::spawn({
         let app = Arc::clone(&app);
-        async move { json(app.post("image/jpeg", sample("coffee.jpg")).await).await.0 }
+        async move { read_json(app.post("image/jpeg", read_sample("coffee.jpg")).await).await.0 }
     });
     app.topic.publishing.notified().await;
     app.stop.cancel();
@@ -204,10 +206,10 @@ async fn upload_in_progress_is_finished_when_the_service_stops() {
 #[tokio::test]
 async fn index_ready_live_and_metrics_respond_with_200() {
     let app = TestApp::start(Settings::default()).await;
-    let (status, index) = json(app.get("/").await).await;
+    let (status, index) = read_json(app.get("/").await).await;
     assert_eq!(status, 200);
     assert!(index["routes"]["POST /preprocess"].is_string());
-    let (status, ready) = json(app.get("/ready").await).await;
+    let (status, ready) = read_json(app.get("/ready").await).await;
     assert_eq!((status.as_u16(), &ready["service"]), (200, &"preprocess".into()));
     assert_eq!(ready["recipe"], Settings::default().recipe().id_text());
     assert_eq!(app.get("/live").await.status(), 200);

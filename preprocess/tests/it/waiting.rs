@@ -8,11 +8,12 @@ use tokio::{
     net::TcpStream,
 };
 
-use crate::support::{TestApp, json, problem, sample};
+use crate::support::{TestApp, read_json, read_problem, read_sample};
 
 /// Starts an upload and sends only two bytes of its body.
 ///
-/// Returns when the service has asked for the body, because the memory for the body is reserved by then.
+/// Returns after the service has asked for the body, because at that time the service has reserved memory for
+/// the body.
 async fn start_stalled_upload(app: &TestApp, length: usize) -> TcpStream {
     let mut stream = TcpStream::connect(app.address()).await.unwrap();
     let head = format!(
@@ -52,7 +53,7 @@ async fn slow_upload_is_refused_with_408_and_its_memory_is_released() {
         assert!(response.starts_with("HTTP/1.1 408 "), "{response}");
         assert!(response.contains("\"kind\":\"upload_timeout\""), "{response}");
     }
-    assert_eq!(json(app.post("image/jpeg", sample("coffee.jpg")).await).await.0, 200);
+    assert_eq!(read_json(app.post("image/jpeg", read_sample("coffee.jpg")).await).await.0, 200);
 }
 
 #[tokio::test]
@@ -61,21 +62,21 @@ async fn upload_waits_for_memory_and_is_refused_with_429_when_too_many_wait() {
         TestApp::start(Settings { preprocess_queue_items: 1.try_into().unwrap(), ..memory_for_one_upload() })
             .await;
     let stalled = start_stalled_upload(&app, 80 << 20).await;
-    // One of these two waits. The other one exceeds the limit on waiting uploads.
+    // One of these two uploads waits. The other upload exceeds the limit on waiting uploads.
     let (mut first, mut second) = (
-        Box::pin(app.post("image/jpeg", sample("coffee.jpg"))),
-        Box::pin(app.post("image/jpeg", sample("coffee.jpg"))),
+        Box::pin(app.post("image/jpeg", read_sample("coffee.jpg"))),
+        Box::pin(app.post("image/jpeg", read_sample("coffee.jpg"))),
     );
     let (refused, waiting) = tokio::select! {
         refused = &mut first => (refused, second),
         refused = &mut second => (refused, first),
     };
     assert_eq!(refused.headers()["retry-after"], "1");
-    let (status, body) = problem(refused).await;
+    let (status, body) = read_problem(refused).await;
     assert_eq!((status, body["kind"].as_str().unwrap()), (429, "overloaded"));
-    // The memory of a caller that disconnects is released.
+    // When the stalled upload disconnects, its memory is released.
     drop(stalled);
-    assert_eq!(json(waiting.await).await.0, 200);
+    assert_eq!(read_json(waiting.await).await.0, 200);
 }
 
 #[tokio::test]
@@ -84,24 +85,24 @@ async fn upload_that_waits_too_long_for_memory_is_refused_with_429() {
         Settings { preprocess_queue_timeout: Duration::from_millis(50), ..memory_for_one_upload() };
     let app = TestApp::start(settings).await;
     let _stalled = start_stalled_upload(&app, 80 << 20).await;
-    let (status, body) = problem(app.post("image/jpeg", sample("coffee.jpg")).await).await;
+    let (status, body) = read_problem(app.post("image/jpeg", read_sample("coffee.jpg")).await).await;
     assert_eq!((status, body["kind"].as_str().unwrap()), (429, "overloaded"));
 }
 
 #[tokio::test]
-async fn body_of_unknown_length_reserves_the_maximum_length() {
+async fn body_of_unknown_length_reserves_memory_for_the_maximum_length() {
     let app = TestApp::start(Settings {
         preprocess_queue_timeout: Duration::from_millis(50),
         ..memory_for_one_upload()
     })
     .await;
-    let chunk = || Ok::<_, std::io::Error>(sample("coffee.jpg"));
+    let chunk = || Ok::<_, std::io::Error>(read_sample("coffee.jpg"));
     let chunked = || reqwest::Body::wrap_stream(futures_util::stream::iter([chunk()]));
-    assert_eq!(json(app.post("image/jpeg", chunked()).await).await.0, 200);
+    assert_eq!(read_json(app.post("image/jpeg", chunked()).await).await.0, 200);
     let stalled = start_stalled_upload(&app, 1 << 20).await;
-    assert_eq!(problem(app.post("image/jpeg", chunked()).await).await.0, 429);
+    assert_eq!(read_problem(app.post("image/jpeg", chunked()).await).await.0, 429);
     assert_eq!(
-        json(app.post("image/jpeg", sample("coffee.jpg")).await).await.0,
+        read_json(app.post("image/jpeg", read_sample("coffee.jpg")).await).await.0,
         200,
         "an upload with a Content-Length needs less memory"
     );

@@ -7,24 +7,25 @@ use preprocess::image::{Coding, Limits, ProcessingPlan, Recipe, process};
 use super::{FILES, files::HostileFile};
 use crate::test_image::recipe;
 
-/// Maximum length of a corpus file. Mutating longer files is too slow.
+/// Maximum length of a corpus file. Fuzzing is too slow with longer files.
 const MAX_CORPUS_FILE_BYTES: usize = 12_000;
 
-fn folder(target: &str) -> PathBuf {
+fn corpus_folder(target: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus").join(target)
 }
 
-fn corpus(target: &str) -> impl Iterator<Item = Vec<u8>> {
-    fs::read_dir(folder(target)).unwrap().map(|entry| fs::read(entry.unwrap().path()).unwrap())
+/// Returns the content of every file in the corpus of a fuzz target.
+fn read_corpus(target: &str) -> impl Iterator<Item = Vec<u8>> {
+    fs::read_dir(corpus_folder(target)).unwrap().map(|entry| fs::read(entry.unwrap().path()).unwrap())
 }
 
 /// Replays the corpus of `fuzz/fuzz_targets/header.rs`.
 #[test]
-fn header_corpus_gives_plans_within_the_limits_or_errors() {
+fn every_file_of_the_header_corpus_gives_a_plan_within_the_limits_or_an_error() {
     let recipe = recipe();
     let limits = &recipe.limits;
     let (mut planned, mut refused) = (0, 0);
-    for file in corpus("header") {
+    for file in read_corpus("header") {
         let Ok(plan) = ProcessingPlan::new(&file, &recipe) else {
             refused += 1;
             continue;
@@ -44,13 +45,14 @@ fn header_corpus_gives_plans_within_the_limits_or_errors() {
 
 /// Replays the corpus of `fuzz/fuzz_targets/preprocess.rs`.
 ///
-/// Does not check the memory, because a counting allocator would also count the other tests of this program.
+/// The fuzz target also checks the memory with a counting allocator. Here the allocator would also count the
+/// tests that run at the same time.
 #[test]
-fn preprocess_corpus_gives_images_or_errors() {
+fn every_file_of_the_preprocess_corpus_gives_an_image_or_an_error() {
     let limits = Limits { max_pixels: 1 << 18, max_kept_bytes: 1 << 20, ..recipe().limits };
     let recipe = Recipe { shorter_side: 32, limits, ..recipe() };
     let (mut processed, mut refused) = (0, 0);
-    for file in corpus("preprocess") {
+    for file in read_corpus("preprocess") {
         match process(&file, &recipe) {
             Ok(image) => {
                 assert!(image.width >= 1 && image.height >= 1);
@@ -67,11 +69,11 @@ fn preprocess_corpus_gives_images_or_errors() {
 #[ignore = "overwrites the fuzz corpus"]
 fn write_the_corpus() {
     for target in ["header", "preprocess"] {
-        fs::create_dir_all(folder(target)).unwrap();
+        fs::create_dir_all(corpus_folder(target)).unwrap();
         for HostileFile { name, bytes, .. } in
             FILES.iter().filter(|file| file.bytes.len() <= MAX_CORPUS_FILE_BYTES)
         {
-            fs::write(folder(target).join(name), bytes).unwrap();
+            fs::write(corpus_folder(target).join(name), bytes).unwrap();
         }
     }
 }

@@ -1,6 +1,6 @@
-//! A hostile file with its expected outcome, and helpers for the modules that generate hostile files.
+//! The type of a hostile file with its expected outcome, and helpers to generate hostile files.
 
-/// A hostile file.
+/// A hostile file and its expected outcome.
 #[derive(Clone)]
 pub(crate) struct HostileFile {
     pub(crate) name: &'static str,
@@ -8,14 +8,15 @@ pub(crate) struct HostileFile {
     pub(crate) expected: Expected,
 }
 
-/// Expected outcome of processing a file.
+/// Expected outcome of processing a hostile file.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Expected {
     /// The file gives an image.
     Processed,
-    /// The file is refused before decoding. The string is the expected problem code, such as `side_too_long`.
+    /// The file is refused before it is decoded. The string is the kind of the problem, such as
+    /// `side_too_long`.
     RefusedBeforeDecoding(&'static str),
-    /// The file is refused by the decoder, with this problem code.
+    /// The file is refused by the decoders. The string is the kind of the problem.
     RefusedByDecoder(&'static str),
 }
 

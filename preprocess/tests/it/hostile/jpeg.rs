@@ -1,4 +1,4 @@
-//! Hostile JPEGs. Most of them are written by hand, with Huffman tables that make zero bits valid pixels.
+//! Hostile JPEGs. Most of them are written by hand, with Huffman tables in which zero bits are valid pixels.
 
 use image::{RgbImage, imageops::FilterType};
 use jpeg_encoder::{ColorType, Encoder, SamplingFactor};
@@ -7,8 +7,9 @@ use super::files::{
     Expected::{self, Processed, RefusedBeforeDecoding, RefusedByDecoder},
     HostileFile, hostile_file, length16, noise,
 };
-use crate::{support::sample, test_image::test_image};
+use crate::{support::read_sample, test_image::test_image};
 
+// Markers, with their names in the JPEG standard.
 const SOI: [u8; 2] = [0xFF, 0xD8];
 const EOI: [u8; 2] = [0xFF, 0xD9];
 const BASELINE: u8 = 0xC0;
@@ -23,13 +24,15 @@ const APP1: u8 = 0xE1;
 const APP2: u8 = 0xE2;
 const COM: u8 = 0xFE;
 
+/// Writes a segment: a marker, the length and the payload.
 fn segment(marker: u8, payload: &[u8]) -> Vec<u8> {
     let length = length16(payload.len() + 2).to_be_bytes();
     [&[0xFF, marker], &length[..], payload].concat()
 }
 
-/// Writes a frame header. `factors` are the sampling factors of each component, packed into one byte.
-fn frame(marker: u8, (width, height): (u16, u16), factors: &[u8]) -> Vec<u8> {
+/// Writes a frame header. `factors` has one byte per component, with the horizontal sampling factor in the
+/// upper and the vertical sampling factor in the lower four bits.
+fn frame_header(marker: u8, (width, height): (u16, u16), factors: &[u8]) -> Vec<u8> {
     let mut payload = vec![8];
     payload.extend(height.to_be_bytes());
     payload.extend(width.to_be_bytes());
@@ -40,85 +43,95 @@ fn frame(marker: u8, (width, height): (u16, u16), factors: &[u8]) -> Vec<u8> {
     segment(marker, &payload)
 }
 
-/// Writes a scan with the spectral selection `first` to `last`.
-fn scan(components: &[u8], (first, last): (u8, u8), refinement: u8, bits: &[u8]) -> Vec<u8> {
+/// Writes a scan: the coefficients `first` to `last` of these components, coded as `bits`.
+///
+/// `approximation` is the parameter for successive approximation.
+fn scan(components: &[u8], (first, last): (u8, u8), approximation: u8, bits: &[u8]) -> Vec<u8> {
     let mut payload = vec![u8::try_from(components.len()).unwrap()];
     payload.extend(components.iter().flat_map(|&component| [component, 0]));
-    payload.extend([first, last, refinement]);
+    payload.extend([first, last, approximation]);
     [segment(SOS, &payload), bits.to_vec()].concat()
 }
 
-/// Writes a quantization table of ones, and Huffman codes of one bit: 0 means no difference for DC and the
-/// symbol `ac` for AC.
-fn tables(ac: u8) -> Vec<u8> {
+/// Writes a quantization table of ones, and two Huffman tables with a single code, the bit 0.
+///
+/// In the DC table, the code means that the coefficient is the same as in the previous block. In the AC
+/// table, the code means the symbol `ac_symbol`.
+fn tables(ac_symbol: u8) -> Vec<u8> {
     let quantization = [&[0][..], &[1; 64]].concat();
-    let code = |class: u8, symbol: u8| [&[class, 1][..], &[0; 15], &[symbol]].concat();
-    [segment(DQT, &quantization), segment(DHT, &code(0, 0)), segment(DHT, &code(0x10, ac))].concat()
+    let huffman_table = |class: u8, symbol: u8| [&[class, 1][..], &[0; 15], &[symbol]].concat();
+    [
+        segment(DQT, &quantization),
+        segment(DHT, &huffman_table(0, 0)),
+        segment(DHT, &huffman_table(0x10, ac_symbol)),
+    ]
+    .concat()
 }
 
-/// The symbol that ends a block.
+/// The AC symbol that ends a block.
 const END_OF_BLOCK: u8 = 0;
-/// The symbol that ends 16,384 blocks plus the number in the 14 bits after it.
-const END_OF_BLOCKS: u8 = 0xE0;
+/// The AC symbol that ends several blocks at once: 16,384 plus the number in the 14 bits after the symbol.
+const END_OF_BLOCK_RUN: u8 = 0xE0;
 
 /// Writes a uniform grey baseline JPEG without subsampling, in two bits per block.
 fn uniform_grey(size: (u16, u16), components: u8) -> Vec<u8> {
     let blocks = usize::from(size.0).div_ceil(8) * usize::from(size.1).div_ceil(8) * usize::from(components);
     let factors = vec![0x11; components.into()];
-    let numbers: Vec<u8> = (1..=components).collect();
+    let component_ids: Vec<u8> = (1..=components).collect();
     let bits = vec![0; (2 * blocks).div_ceil(8)];
-    let head = [&SOI[..], &tables(END_OF_BLOCK), &frame(BASELINE, size, &factors)].concat();
-    [head, scan(&numbers, (0, 63), 0, &bits), EOI.to_vec()].concat()
+    let head = [&SOI[..], &tables(END_OF_BLOCK), &frame_header(BASELINE, size, &factors)].concat();
+    [head, scan(&component_ids, (0, 63), 0, &bits), EOI.to_vec()].concat()
 }
 
 /// Writes a progressive JPEG with `scan_count` scans.
 ///
 /// The first scan contains the DC coefficients. The other scans contain only zeros: one scan for each
-/// component, and all further scans for the first component, which must not be subsampled.
+/// component, and all further scans for the first component, which must have the largest sampling factors.
 fn with_scan_count(size: (u16, u16), factors: &[u8], scan_count: usize) -> Vec<u8> {
     let [width, height] = [size.0, size.1].map(usize::from);
-    let down = usize::from(factors[0] & 15);
-    let mcus = width.div_ceil(8 * down) * height.div_ceil(8 * down);
-    let blocks_of_an_mcu: usize =
-        factors.iter().map(|&both| usize::from(both >> 4) * usize::from(both & 15)).sum();
-    let numbers: Vec<u8> = (1..).take(factors.len()).collect();
-    let averages = vec![0; (mcus * blocks_of_an_mcu).div_ceil(8)];
+    let max_factor = usize::from(factors[0] & 15);
+    let mcu_count = width.div_ceil(8 * max_factor) * height.div_ceil(8 * max_factor);
+    let blocks_per_mcu: usize =
+        factors.iter().map(|&factor| usize::from(factor >> 4) * usize::from(factor & 15)).sum();
+    let component_ids: Vec<u8> = (1..).take(factors.len()).collect();
+    let dc_bits = vec![0; (mcu_count * blocks_per_mcu).div_ceil(8)];
     let empty_scan = |component: u8| {
-        let smaller = if component == 1 { 1 } else { down };
-        let blocks = width.div_ceil(8 * smaller) * height.div_ceil(8 * smaller);
+        let subsampling = if component == 1 { 1 } else { max_factor };
+        let blocks = width.div_ceil(8 * subsampling) * height.div_ceil(8 * subsampling);
+        // One code of 15 bits ends 16,384 blocks.
         let bits = vec![0; (blocks.div_ceil(1 << 14) * 15).div_ceil(8)];
         scan(&[component], (1, 63), 0, &bits)
     };
-    let mut file = [&SOI[..], &tables(END_OF_BLOCKS), &frame(PROGRESSIVE, size, factors)].concat();
-    file.extend(scan(&numbers, (0, 0), 0, &averages));
-    numbers.iter().skip(1).for_each(|&component| file.extend(empty_scan(component)));
-    file.extend(empty_scan(1).repeat(scan_count - numbers.len()));
+    let mut file = [&SOI[..], &tables(END_OF_BLOCK_RUN), &frame_header(PROGRESSIVE, size, factors)].concat();
+    file.extend(scan(&component_ids, (0, 0), 0, &dc_bits));
+    component_ids.iter().skip(1).for_each(|&component| file.extend(empty_scan(component)));
+    file.extend(empty_scan(1).repeat(scan_count - component_ids.len()));
     file.extend(EOI);
     file
 }
 
-/// Encodes a sample photo with `width` × `height` pixels and 4:2:0, as cameras do.
+/// Resizes a sample photo to `width` × `height` pixels, and encodes it with 4:2:0 subsampling as cameras do.
 pub(crate) fn photo(width: u32, height: u32) -> Vec<u8> {
-    let photo = image::load_from_memory(&sample("coffee.jpg")).unwrap().into_rgb8();
-    encoded(&image::imageops::resize(&photo, width, height, FilterType::Triangle), |_| {})
+    let photo = image::load_from_memory(&read_sample("coffee.jpg")).unwrap().into_rgb8();
+    encode(&image::imageops::resize(&photo, width, height, FilterType::Triangle), |_| {})
 }
 
-/// Encodes the test image with changed settings of the encoder.
-fn usual(change: impl FnOnce(&mut Encoder<&mut Vec<u8>>)) -> Vec<u8> {
-    encoded(&test_image(), change)
+/// Encodes the test image, after `configure` has changed the settings of the encoder.
+fn encode_test_image(configure: impl FnOnce(&mut Encoder<&mut Vec<u8>>)) -> Vec<u8> {
+    encode(&test_image(), configure)
 }
 
-fn encoded(image: &RgbImage, change: impl FnOnce(&mut Encoder<&mut Vec<u8>>)) -> Vec<u8> {
+fn encode(image: &RgbImage, configure: impl FnOnce(&mut Encoder<&mut Vec<u8>>)) -> Vec<u8> {
     let mut file = Vec::new();
     let mut encoder = Encoder::new(&mut file, 90);
     encoder.set_sampling_factor(SamplingFactor::R_4_2_0);
-    change(&mut encoder);
+    configure(&mut encoder);
     let (width, height) = (image.width().try_into().unwrap(), image.height().try_into().unwrap());
     encoder.encode(image.as_raw(), width, height, ColorType::Rgb).unwrap();
     file
 }
 
-fn with_restarts(encoder: &mut Encoder<&mut Vec<u8>>) {
+fn enable_restarts(encoder: &mut Encoder<&mut Vec<u8>>) {
     encoder.set_restart_interval(4);
 }
 
@@ -128,17 +141,17 @@ fn find_marker(file: &[u8], marker: u8) -> usize {
 }
 
 /// Truncates a file to a percentage of its length.
-fn cut(file: &[u8], percent: usize) -> Vec<u8> {
+fn truncate(file: &[u8], percent: usize) -> Vec<u8> {
     file[..file.len() * percent / 100].to_vec()
 }
 
-/// Truncates a file as [`cut`] does, and adds an end marker.
-fn cut_and_ended(file: &[u8], percent: usize) -> Vec<u8> {
-    let mut part = cut(file, percent);
-    // Separates the end marker from a marker that was cut in half.
-    part.extend([0, 0]);
-    part.extend(EOI);
-    part
+/// Truncates a file as [`truncate`] does, and adds an end marker.
+fn truncate_and_end(file: &[u8], percent: usize) -> Vec<u8> {
+    let mut truncated = truncate(file, percent);
+    // If the last byte is the first half of a marker, the zeros separate it from the end marker.
+    truncated.extend([0, 0]);
+    truncated.extend(EOI);
+    truncated
 }
 
 /// Inserts segments right after the start marker.
@@ -146,13 +159,13 @@ fn with_segments(segments: &[u8], file: &[u8]) -> Vec<u8> {
     [&file[..2], segments, &file[2..]].concat()
 }
 
-/// Writes a part of an ICC profile.
+/// Writes a segment with part `number` of an ICC profile that has `count` parts.
 fn profile_part(number: u8, count: u8, data: &[u8]) -> Vec<u8> {
     segment(APP2, &[b"ICC_PROFILE\0", &[number, count][..], data].concat())
 }
 
 /// Writes an EXIF block whose directory refers to itself.
-fn exif_loop() -> Vec<u8> {
+fn exif_with_directory_loop() -> Vec<u8> {
     let mut block = b"Exif\0\0II*\0\x08\0\0\0\x01\0".to_vec();
     // The entry refers to an EXIF directory, at the offset of the directory that contains the entry.
     block.extend(*b"\x69\x87\x04\0\x01\0\0\0\x08\0\0\0");
@@ -160,35 +173,34 @@ fn exif_loop() -> Vec<u8> {
     segment(APP1, &block)
 }
 
-/// Writes an EXIF block that announces 65,535 entries and ends before the first.
-fn exif_of_nothing() -> Vec<u8> {
+/// Writes an EXIF block that declares 65,535 entries and ends before the first entry.
+fn exif_without_entries() -> Vec<u8> {
     segment(APP1, b"Exif\0\0MM\0*\0\0\0\x08\xFF\xFF")
 }
 
-/// Returns the expected outcome with or without the feature `turbo`.
+/// Returns `turbo` if the feature `turbo` is enabled, and `expected` otherwise.
 ///
-/// libjpeg-turbo uses the standard tables when a file has none, skips a segment that is too short, and is
-/// stricter about restart markers.
-fn or_turbo(expected: Expected, turbo: Expected) -> Expected {
+/// libjpeg-turbo uses the standard Huffman tables if a file has none, skips a segment that is too short, and
+/// is stricter about restart markers.
+fn expected_or_with_turbo(expected: Expected, turbo: Expected) -> Expected {
     if cfg!(feature = "turbo") { turbo } else { expected }
 }
 
 pub(super) fn files() -> Vec<HostileFile> {
-    let usual_file = usual(|_| {});
-    let progressive = usual(|encoder| encoder.set_progressive(true));
-    let restarts = usual(with_restarts);
-    let rocket = sample("rocket.jpg");
-    let frame_at = find_marker(&usual_file, BASELINE);
-    let pixels_at = find_marker(&usual_file, SOS);
-    let last_scan_at = progressive.windows(2).rposition(|pair| pair == [0xFF, SOS]).unwrap();
-    let mut without_height = usual_file.clone();
-    without_height[frame_at + 5..frame_at + 7].copy_from_slice(&[0, 0]);
-    let mut height_after = without_height[..without_height.len() - 2].to_vec();
-    height_after.extend(segment(DNL, &300u16.to_be_bytes()));
-    height_after.extend(EOI);
-    let mut without_width = usual_file.clone();
-    without_width[frame_at + 7..frame_at + 9].copy_from_slice(&[0, 0]);
-    let swapped: Vec<u8> = swapped_restarts(&restarts);
+    let valid_file = encode_test_image(|_| {});
+    let progressive = encode_test_image(|encoder| encoder.set_progressive(true));
+    let restarts = encode_test_image(enable_restarts);
+    let rocket = read_sample("rocket.jpg");
+    let frame_offset = find_marker(&valid_file, BASELINE);
+    let scan_offset = find_marker(&valid_file, SOS);
+    let last_scan_offset = progressive.windows(2).rposition(|pair| pair == [0xFF, SOS]).unwrap();
+    let mut without_height = valid_file.clone();
+    without_height[frame_offset + 5..frame_offset + 7].copy_from_slice(&[0, 0]);
+    let mut height_after_pixels = without_height[..without_height.len() - 2].to_vec();
+    height_after_pixels.extend(segment(DNL, &300u16.to_be_bytes()));
+    height_after_pixels.extend(EOI);
+    let mut without_width = valid_file.clone();
+    without_width[frame_offset + 7..frame_offset + 9].copy_from_slice(&[0, 0]);
 
     vec![
         // Decompression bombs.
@@ -203,12 +215,12 @@ pub(super) fn files() -> Vec<HostileFile> {
         hostile_file("jpeg-one-row", Processed, uniform_grey((16_384, 1), 3)),
         hostile_file("jpeg-one-column", Processed, uniform_grey((1, 16_384), 3)),
         hostile_file(
-            "jpeg-a-side-too-long",
+            "jpeg-side-too-long",
             RefusedBeforeDecoding("side_too_long"),
             uniform_grey((16_385, 1), 3),
         ),
         hostile_file("jpeg-header-of-64250-squared", RefusedBeforeDecoding("side_too_long"), {
-            [&SOI[..], &frame(PROGRESSIVE, (64_250, 64_250), &[0x11; 3]), &EOI].concat()
+            [&SOI[..], &frame_header(PROGRESSIVE, (64_250, 64_250), &[0x11; 3]), &EOI].concat()
         }),
         hostile_file(
             "jpeg-progressive-25-megapixels-32-scans",
@@ -216,7 +228,7 @@ pub(super) fn files() -> Vec<HostileFile> {
             with_scan_count((5000, 5000), &[0x11; 3], 32),
         ),
         hostile_file(
-            "jpeg-progressive-sampled-4-times",
+            "jpeg-progressive-25-megapixels-subsampled",
             Processed,
             with_scan_count((5000, 5000), &[0x22, 0x11, 0x11], 10),
         ),
@@ -231,164 +243,201 @@ pub(super) fn files() -> Vec<HostileFile> {
             with_scan_count((8000, 8000), &[0x11; 3], 5000),
         ),
         hostile_file(
-            "jpeg-33-scans-of-nothing",
+            "jpeg-33-scans-of-one-block",
             RefusedBeforeDecoding("too_many_scans"),
             with_scan_count((8, 8), &[0x11], 33),
         ),
-        hostile_file("jpeg-a-frame-of-255-components", RefusedBeforeDecoding("corrupt_image"), {
+        hostile_file("jpeg-frame-of-255-components", RefusedBeforeDecoding("corrupt_image"), {
             let mut payload = vec![8, 0, 8, 0, 8, 255];
             payload.extend([1, 0x11, 0]);
             [&SOI[..], &segment(BASELINE, &payload), &EOI].concat()
         }),
-        hostile_file("jpeg-sampled-15-times", RefusedByDecoder("corrupt_image"), {
+        hostile_file("jpeg-sampling-factor-15", RefusedByDecoder("corrupt_image"), {
             [
                 &SOI[..],
                 &tables(END_OF_BLOCK),
-                &frame(PROGRESSIVE, (64, 64), &[0xFF, 0x11, 0x11]),
+                &frame_header(PROGRESSIVE, (64, 64), &[0xFF, 0x11, 0x11]),
                 &scan(&[1, 2, 3], (0, 0), 0, &[0; 64]),
                 &[1, 2, 3].map(|component| scan(&[component], (1, 63), 0, &[0; 64])).concat(),
                 &EOI,
             ]
             .concat()
         }),
-        hostile_file("jpeg-arithmetic-codes", RefusedByDecoder("unsupported_format"), {
+        hostile_file("jpeg-arithmetic-coding", RefusedByDecoder("unsupported_format"), {
             [
                 &SOI[..],
                 &tables(END_OF_BLOCK),
-                &frame(ARITHMETIC, (64, 64), &[0x11; 3]),
+                &frame_header(ARITHMETIC, (64, 64), &[0x11; 3]),
                 &scan(&[1, 2, 3], (0, 63), 0, &[0; 64]),
                 &EOI,
             ]
             .concat()
         }),
-        hostile_file("jpeg-no-tables", or_turbo(RefusedByDecoder("corrupt_image"), Processed), {
-            let tables = find_marker(&usual_file, DHT);
-            [&usual_file[..tables], &usual_file[pixels_at..]].concat()
-        }),
+        hostile_file(
+            "jpeg-without-huffman-tables",
+            expected_or_with_turbo(RefusedByDecoder("corrupt_image"), Processed),
+            {
+                let tables = find_marker(&valid_file, DHT);
+                [&valid_file[..tables], &valid_file[scan_offset..]].concat()
+            },
+        ),
         // Metadata.
         hostile_file(
             "jpeg-19-mb-of-comments",
             Processed,
-            with_segments(&segment(COM, &[7; 65_533]).repeat(290), &usual_file),
+            with_segments(&segment(COM, &[7; 65_533]).repeat(290), &valid_file),
         ),
-        hostile_file("jpeg-a-profile-of-16-mb", Processed, {
+        hostile_file("jpeg-profile-of-16-mb", Processed, {
             let parts: Vec<u8> =
                 (1..=250).flat_map(|number| profile_part(number, 250, &[7; 65_000])).collect();
-            with_segments(&parts, &usual_file)
+            with_segments(&parts, &valid_file)
         }),
         hostile_file(
-            "jpeg-a-profile-of-noise",
+            "jpeg-profile-of-noise",
             Processed,
-            with_segments(&profile_part(1, 1, &noise(3000)), &usual_file),
+            with_segments(&profile_part(1, 1, &noise(3000)), &valid_file),
         ),
-        hostile_file("jpeg-a-profile-in-parts-that-miss-one", Processed, {
-            with_segments(&[profile_part(1, 3, b"ab"), profile_part(3, 3, b"cd")].concat(), &usual_file)
+        hostile_file("jpeg-profile-with-a-missing-part", Processed, {
+            with_segments(&[profile_part(1, 3, b"ab"), profile_part(3, 3, b"cd")].concat(), &valid_file)
         }),
-        hostile_file("jpeg-exif-that-goes-round", Processed, with_segments(&exif_loop(), &usual_file)),
-        hostile_file("jpeg-exif-of-nothing", Processed, with_segments(&exif_of_nothing(), &usual_file)),
         hostile_file(
-            "jpeg-exif-twice",
+            "jpeg-exif-directory-loop",
             Processed,
-            with_segments(&[exif_loop(), exif_of_nothing()].concat(), &usual_file),
+            with_segments(&exif_with_directory_loop(), &valid_file),
         ),
-        hostile_file("jpeg-a-picture-in-its-exif", Processed, {
-            let small = encoded(&RgbImage::new(16, 16), |_| {});
-            with_segments(&segment(APP1, &[b"Exif\0\0II*\0\x08\0\0\0\0\0", &small[..]].concat()), &usual_file)
-        }),
-        hostile_file("jpeg-fill-bytes", Processed, with_segments(&[0xFF; 100_000], &usual_file)),
         hostile_file(
-            "jpeg-a-segment-of-length-0",
-            or_turbo(RefusedByDecoder("corrupt_image"), Processed),
-            with_segments(&[0xFF, COM, 0, 0], &usual_file),
+            "jpeg-exif-without-its-entries",
+            Processed,
+            with_segments(&exif_without_entries(), &valid_file),
+        ),
+        hostile_file(
+            "jpeg-two-exif-segments",
+            Processed,
+            with_segments(&[exif_with_directory_loop(), exif_without_entries()].concat(), &valid_file),
+        ),
+        hostile_file("jpeg-image-in-its-exif", Processed, {
+            let small = encode(&RgbImage::new(16, 16), |_| {});
+            with_segments(&segment(APP1, &[b"Exif\0\0II*\0\x08\0\0\0\0\0", &small[..]].concat()), &valid_file)
+        }),
+        hostile_file("jpeg-fill-bytes", Processed, with_segments(&[0xFF; 100_000], &valid_file)),
+        hostile_file(
+            "jpeg-segment-of-length-0",
+            expected_or_with_turbo(RefusedByDecoder("corrupt_image"), Processed),
+            with_segments(&[0xFF, COM, 0, 0], &valid_file),
         ),
         // Truncated and concatenated files.
         hostile_file(
-            "jpeg-cut-in-its-header",
+            "jpeg-truncated-in-its-header",
             RefusedBeforeDecoding("corrupt_image"),
-            usual_file[..frame_at + 4].to_vec(),
+            valid_file[..frame_offset + 4].to_vec(),
         ),
-        hostile_file("jpeg-cut-in-its-tables", RefusedBeforeDecoding("corrupt_image"), {
-            usual_file[..find_marker(&usual_file, DHT) + 9].to_vec()
+        hostile_file("jpeg-truncated-in-its-tables", RefusedBeforeDecoding("corrupt_image"), {
+            valid_file[..find_marker(&valid_file, DHT) + 9].to_vec()
         }),
-        hostile_file("jpeg-cut-in-its-pixels", RefusedBeforeDecoding("corrupt_image"), cut(&rocket, 50)),
         hostile_file(
-            "jpeg-without-its-end",
+            "jpeg-truncated-in-its-pixels",
+            RefusedBeforeDecoding("corrupt_image"),
+            truncate(&rocket, 50),
+        ),
+        hostile_file(
+            "jpeg-without-its-end-marker",
             RefusedBeforeDecoding("corrupt_image"),
             rocket[..rocket.len() - 2].to_vec(),
         ),
-        hostile_file("jpeg-cut-and-ended-large", RefusedByDecoder("corrupt_image"), {
-            // Large enough to be scaled down while it is decoded.
-            cut_and_ended(&photo(1600, 1200), 60)
+        hostile_file("jpeg-large-truncated-with-end-marker", RefusedByDecoder("corrupt_image"), {
+            // The photo is large enough to be scaled down while it is decoded.
+            truncate_and_end(&photo(1600, 1200), 60)
         }),
-        hostile_file("jpeg-cut-and-ended", RefusedByDecoder("corrupt_image"), cut_and_ended(&rocket, 50)),
         hostile_file(
-            "jpeg-cut-and-ended-near-its-end",
+            "jpeg-truncated-with-end-marker",
             RefusedByDecoder("corrupt_image"),
-            cut_and_ended(&rocket, 90),
+            truncate_and_end(&rocket, 50),
         ),
         hostile_file(
-            "jpeg-cut-and-ended-between-restarts",
+            "jpeg-truncated-near-its-end-with-end-marker",
             RefusedByDecoder("corrupt_image"),
-            cut_and_ended(&restarts, 70),
+            truncate_and_end(&rocket, 90),
         ),
         hostile_file(
-            "jpeg-progressive-cut-and-ended",
+            "jpeg-truncated-between-restarts-with-end-marker",
+            RefusedByDecoder("corrupt_image"),
+            truncate_and_end(&restarts, 70),
+        ),
+        hostile_file(
+            "jpeg-progressive-truncated-with-end-marker",
             RefusedBeforeDecoding("corrupt_image"),
-            cut_and_ended(&progressive, 50),
+            truncate_and_end(&progressive, 50),
         ),
         hostile_file("jpeg-progressive-without-its-last-scan", RefusedBeforeDecoding("corrupt_image"), {
-            [&progressive[..last_scan_at], &EOI].concat()
+            [&progressive[..last_scan_offset], &EOI].concat()
         }),
         hostile_file(
-            "jpeg-progressive-cut-in-its-last-scan",
-            or_turbo(Processed, RefusedByDecoder("corrupt_image")),
+            "jpeg-progressive-truncated-in-its-last-scan",
+            expected_or_with_turbo(Processed, RefusedByDecoder("corrupt_image")),
             {
-                let half = (last_scan_at + progressive.len()) / 2;
+                let half = (last_scan_offset + progressive.len()) / 2;
                 [&progressive[..half], &[0, 0], &EOI].concat()
             },
         ),
-        hostile_file("jpeg-in-planes-without-the-last", RefusedBeforeDecoding("corrupt_image"), {
-            let bits = [0; 2];
-            let planes = [1, 2].map(|component| scan(&[component], (0, 63), 0, &bits)).concat();
-            let head = [&SOI[..], &tables(END_OF_BLOCK), &frame(BASELINE, (16, 16), &[0x11; 3])].concat();
-            [head, planes, EOI.to_vec()].concat()
+        hostile_file(
+            "jpeg-without-the-scan-of-the-last-component",
+            RefusedBeforeDecoding("corrupt_image"),
+            {
+                let bits = [0; 2];
+                let planes = [1, 2].map(|component| scan(&[component], (0, 63), 0, &bits)).concat();
+                let head =
+                    [&SOI[..], &tables(END_OF_BLOCK), &frame_header(BASELINE, (16, 16), &[0x11; 3])].concat();
+                [head, planes, EOI.to_vec()].concat()
+            },
+        ),
+        hostile_file("jpeg-without-pixels", RefusedByDecoder("corrupt_image"), {
+            [&valid_file[..scan_offset + 14], &EOI].concat()
         }),
-        hostile_file("jpeg-no-pixels-at-all", RefusedByDecoder("corrupt_image"), {
-            [&usual_file[..pixels_at + 14], &EOI].concat()
-        }),
-        hostile_file("jpeg-rubbish-after", Processed, [&usual_file[..], &noise(50_000)].concat()),
-        hostile_file("jpeg-another-after", Processed, [&usual_file[..], &progressive].concat()),
-        hostile_file("jpeg-begun-twice", RefusedByDecoder("corrupt_image"), [&SOI[..], &usual_file].concat()),
+        hostile_file("jpeg-trailing-noise", Processed, [&valid_file[..], &noise(50_000)].concat()),
+        hostile_file("jpeg-followed-by-another-jpeg", Processed, [&valid_file[..], &progressive].concat()),
+        hostile_file(
+            "jpeg-two-start-markers",
+            RefusedByDecoder("corrupt_image"),
+            [&SOI[..], &valid_file].concat(),
+        ),
         hostile_file("jpeg-two-frames", RefusedBeforeDecoding("corrupt_image"), {
-            [&usual_file[..pixels_at], &frame(BASELINE, (16, 16), &[0x11; 3]), &usual_file[pixels_at..]]
-                .concat()
+            [
+                &valid_file[..scan_offset],
+                &frame_header(BASELINE, (16, 16), &[0x11; 3]),
+                &valid_file[scan_offset..],
+            ]
+            .concat()
         }),
-        hostile_file("jpeg-no-frame", RefusedBeforeDecoding("corrupt_image"), {
-            [&usual_file[..frame_at], &usual_file[pixels_at..]].concat()
+        hostile_file("jpeg-without-a-frame", RefusedBeforeDecoding("corrupt_image"), {
+            [&valid_file[..frame_offset], &valid_file[scan_offset..]].concat()
         }),
         // Sizes and restarts.
-        hostile_file("jpeg-no-height", RefusedBeforeDecoding("corrupt_image"), without_height),
-        hostile_file("jpeg-its-height-after", RefusedBeforeDecoding("corrupt_image"), height_after),
-        hostile_file("jpeg-no-width", RefusedBeforeDecoding("corrupt_image"), without_width),
-        hostile_file("jpeg-restarts-in-the-wrong-order", Processed, swapped),
+        hostile_file("jpeg-zero-height", RefusedBeforeDecoding("corrupt_image"), without_height),
         hostile_file(
-            "jpeg-restarts-nobody-spoke-of",
-            or_turbo(Processed, RefusedByDecoder("corrupt_image")),
+            "jpeg-height-after-the-pixels",
+            RefusedBeforeDecoding("corrupt_image"),
+            height_after_pixels,
+        ),
+        hostile_file("jpeg-zero-width", RefusedBeforeDecoding("corrupt_image"), without_width),
+        hostile_file("jpeg-restarts-in-the-wrong-order", Processed, swap_restarts(&restarts)),
+        hostile_file(
+            "jpeg-undeclared-restarts",
+            expected_or_with_turbo(Processed, RefusedByDecoder("corrupt_image")),
             {
                 let dri = find_marker(&restarts, DRI);
                 [&restarts[..dri], &restarts[dri + 6..]].concat()
             },
         ),
         hostile_file(
-            "jpeg-restarts-that-never-come",
+            "jpeg-declared-restarts-are-missing",
             Processed,
-            with_segments(&segment(DRI, &[0, 1]), &usual_file),
+            with_segments(&segment(DRI, &[0, 1]), &valid_file),
         ),
     ]
 }
 
 /// Swaps the first two restart markers.
-fn swapped_restarts(file: &[u8]) -> Vec<u8> {
+fn swap_restarts(file: &[u8]) -> Vec<u8> {
     let (first, second) = (find_marker(file, 0xD0), find_marker(file, 0xD1));
     let mut swapped = file.to_vec();
     swapped.swap(first + 1, second + 1);

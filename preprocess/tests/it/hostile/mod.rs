@@ -1,9 +1,9 @@
-//! Tests with hostile files. Each file has the expected outcome and needs no more memory than its plans
-//! state.
+//! Tests with hostile files. Each file must have its expected outcome, and must need no more memory than its
+//! processing plans state.
 //!
 //! The modules generate decompression bombs, files with invalid sizes, and files that are truncated,
-//! concatenated or mislabelled. A separate process ([`rig`]) processes each file and measures its memory: the
-//! peak of the resident memory, minus the resident memory after the file was loaded.
+//! concatenated or mislabelled. A separate process ([`rig`]) processes each file and measures the memory that
+//! this needs: the peak of the resident memory, minus the resident memory after the file was loaded.
 
 mod corpus;
 mod files;
@@ -24,16 +24,17 @@ use crate::{
         files::{Expected, HostileFile},
         rig::Measurement,
     },
-    support::{TestApp, problem},
+    support::{TestApp, read_problem},
 };
 
-/// Maximum memory in bytes for any file.
+/// Maximum memory in bytes that processing a file may need, whatever its plans state.
 const MAX_BYTES: u64 = 256_000_000;
 
-/// Memory that no plan covers: pages kept by the allocator, and pages of the program used for the first time.
+/// Memory that no plan includes: pages that the allocator keeps, and pages of the program that are used for
+/// the first time.
 const SLACK_BYTES: u64 = 4 << 20;
 
-/// Returns true if a file needed more memory than its plans state, or more than [`MAX_BYTES`].
+/// Returns true if a file needed more memory than its plans state or than [`MAX_BYTES`].
 pub(crate) fn exceeds_memory(measured: &Measurement) -> bool {
     measured.peak_bytes > (measured.planned_bytes + SLACK_BYTES).min(MAX_BYTES)
 }
@@ -44,12 +45,12 @@ static FILES: LazyLock<Vec<HostileFile>> = LazyLock::new(|| {
 });
 
 #[test]
-fn hostile_file_has_the_expected_outcome_within_its_memory() {
-    let mut wrong = Vec::new();
+fn hostile_file_has_the_expected_outcome_within_the_planned_memory() {
+    let mut failures = Vec::new();
     for &HostileFile { name, ref bytes, expected } in FILES.iter() {
         let measured = rig::measure(bytes);
         println!(
-            "{name}: {} bytes, {}, {} of {} KiB, {} ms",
+            "{name}: {} bytes, {}, {} KiB of {} KiB planned, {} ms",
             bytes.len(),
             measured.outcome,
             measured.peak_bytes >> 10,
@@ -62,20 +63,20 @@ fn hostile_file_has_the_expected_outcome_within_its_memory() {
             Expected::RefusedByDecoder(kind) => (kind, true),
         };
         if (&*measured.outcome, measured.decoded) != (outcome, decoded) {
-            wrong.push(format!("{name}: expected {expected:?}, found {measured:?}"));
+            failures.push(format!("{name}: expected {expected:?}, found {measured:?}"));
         }
         if exceeds_memory(&measured) {
-            wrong.push(format!("{name}: too much memory: {measured:?}"));
+            failures.push(format!("{name}: too much memory: {measured:?}"));
         }
     }
-    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
 }
 
 #[test]
 fn photo_of_12_megapixels_needs_less_than_10_megabytes() {
     let measured = rig::measure(&jpeg::photo(4000, 3000));
     println!(
-        "12 megapixels: {} of {} KiB, {} ms",
+        "12 megapixels: {} KiB of {} KiB planned, {} ms",
         measured.peak_bytes >> 10,
         measured.planned_bytes >> 10,
         measured.cpu_milliseconds
@@ -96,7 +97,7 @@ async fn post_of_a_hostile_file_has_the_expected_status_and_kind() {
             }
             Expected::RefusedBeforeDecoding(kind) | Expected::RefusedByDecoder(kind) => kind,
         };
-        let (status, body) = problem(response).await;
+        let (status, body) = read_problem(response).await;
         let expected_status = if kind == "unsupported_format" { 415 } else { 422 };
         assert_eq!((status, body["kind"].as_str().unwrap()), (expected_status, kind), "{name}");
         assert_eq!(body["type"], format!("urn:problem:{kind}"), "{name}");

@@ -1,4 +1,4 @@
-//! Hostile PNGs: zlib bombs in pixels and metadata.
+//! Hostile PNGs: zlib bombs in pixels and in metadata, invalid chunks, and truncated files.
 
 use std::io::Write;
 
@@ -13,9 +13,10 @@ use crate::{
     test_image::test_image,
 };
 
-/// Number of zeros in a bomb, which is more memory than any image may use.
+/// Decompressed length of a bomb. No image may need so much memory.
 const BOMB_BYTES: usize = 300 << 20;
 
+// Colour types.
 const GREY: u8 = 0;
 const RGB: u8 = 2;
 const PALETTE: u8 = 3;
@@ -25,60 +26,61 @@ const RGBA: u8 = 6;
 fn compress_zeros(length: usize) -> Vec<u8> {
     const PIECE: usize = 1 << 20;
     let mut stream = ZlibEncoder::new(Vec::new(), Compression::best());
-    let mut left = length;
-    while left > 0 {
-        let piece = left.min(PIECE);
+    let mut remaining = length;
+    while remaining > 0 {
+        let piece = remaining.min(PIECE);
         stream.write_all(&vec![0; piece]).unwrap();
-        left -= piece;
+        remaining -= piece;
     }
     stream.finish().unwrap()
 }
 
-fn header((width, height): (u32, u32), bits: u8, colour: u8, interlaced: bool) -> Vec<u8> {
+/// Writes the signature and the header.
+fn header((width, height): (u32, u32), bit_depth: u8, colour_type: u8, interlaced: bool) -> Vec<u8> {
     let mut payload = Vec::new();
     payload.extend(width.to_be_bytes());
     payload.extend(height.to_be_bytes());
-    payload.extend([bits, colour, 0, 0, interlaced.into()]);
+    payload.extend([bit_depth, colour_type, 0, 0, interlaced.into()]);
     [&b"\x89PNG\r\n\x1a\n"[..], &png_chunk(b"IHDR", &payload)].concat()
 }
 
-/// Writes a black image.
-fn black(size: (u32, u32), row_bytes: usize, header: &[u8]) -> Vec<u8> {
-    let pixels = compress_zeros((row_bytes + 1) * size.1 as usize);
+/// Writes a black image. Each row has one filter byte and `row_bytes` bytes of pixels.
+fn black_with_header(header: &[u8], height: u32, row_bytes: usize) -> Vec<u8> {
+    let pixels = compress_zeros((row_bytes + 1) * height as usize);
     [header, &png_chunk(b"IDAT", &pixels), &png_chunk(b"IEND", &[])].concat()
 }
 
-fn usual_black(side: u32, bits: u8, colour: u8, row_bytes: usize) -> Vec<u8> {
-    black((side, side), row_bytes, &header((side, side), bits, colour, false))
+/// Writes a square black image that is not interlaced.
+fn black_square(side: u32, bit_depth: u8, colour_type: u8, row_bytes: usize) -> Vec<u8> {
+    black_with_header(&header((side, side), bit_depth, colour_type, false), side, row_bytes)
 }
 
 /// Writes the data of a profile or text chunk: a name, the compression method, and `length` compressed zeros.
-fn compressed(name: &[u8], length: usize) -> Vec<u8> {
+fn named_zeros(name: &[u8], length: usize) -> Vec<u8> {
     [name, b"\0\0", &compress_zeros(length)].concat()
 }
 
-fn usual() -> Vec<u8> {
-    png_with_chunk(&test_image(), b"tEXt", b"Comment\0none")
-}
-
 pub(super) fn files() -> Vec<HostileFile> {
-    let usual = usual();
-    let with = |name: &[u8; 4], data: &[u8]| png_with_chunk(&test_image(), name, data);
+    let with_chunk = |name: &[u8; 4], data: &[u8]| png_with_chunk(&test_image(), name, data);
+    let valid_file = with_chunk(b"tEXt", b"Comment\0none");
+    // Length of the signature and of the chunk IHDR.
+    let header_end = 8 + 25;
     let interlaced = header((4000, 4000), 8, RGBA, true);
-    let first_pixels = usual.windows(4).position(|name| name == b"IDAT").unwrap();
+    let pixels_offset = valid_file.windows(4).position(|name| name == b"IDAT").unwrap();
     vec![
-        hostile_file("png-25-megapixels", Processed, usual_black(5000, 8, RGBA, 20_000)),
-        hostile_file("png-25-megapixels-of-16-bits", Processed, usual_black(5000, 16, RGBA, 40_000)),
-        hostile_file("png-25-megapixels-of-1-bit", Processed, usual_black(5000, 1, GREY, 625)),
-        // Interlacing adds at most seven filter bytes per row.
-        hostile_file("png-interlaced", Processed, black((4000, 4000), 17_000, &interlaced)),
+        hostile_file("png-25-megapixels", Processed, black_square(5000, 8, RGBA, 20_000)),
+        hostile_file("png-25-megapixels-at-16-bits", Processed, black_square(5000, 16, RGBA, 40_000)),
+        hostile_file("png-25-megapixels-at-1-bit", Processed, black_square(5000, 1, GREY, 625)),
+        // An interlaced image is stored as seven smaller images, which have more rows and therefore more
+        // filter bytes. So the data has 1000 bytes per row more than the pixels need.
+        hostile_file("png-interlaced", Processed, black_with_header(&interlaced, 4000, 17_000)),
         hostile_file(
             "png-12000-squared",
             RefusedBeforeDecoding("too_many_pixels"),
-            usual_black(12_000, 8, GREY, 12_000),
+            black_square(12_000, 8, GREY, 12_000),
         ),
         hostile_file(
-            "png-a-side-too-long",
+            "png-side-too-long",
             RefusedBeforeDecoding("side_too_long"),
             png_header_only(u32::MAX, 1),
         ),
@@ -87,61 +89,70 @@ pub(super) fn files() -> Vec<HostileFile> {
             RefusedBeforeDecoding("side_too_long"),
             png_header_only(1 << 31, 1 << 31),
         ),
-        hostile_file("png-no-height", RefusedBeforeDecoding("corrupt_image"), png_header_only(10, 0)),
+        hostile_file("png-zero-height", RefusedBeforeDecoding("corrupt_image"), png_header_only(10, 0)),
         hostile_file("png-header-only", RefusedByDecoder("corrupt_image"), png_header_only(5000, 5000)),
-        hostile_file("png-pixels-that-never-end", Processed, {
+        hostile_file("png-300-mb-of-data-for-64-pixels", Processed, {
             let pixels = compress_zeros(BOMB_BYTES);
             [&header((8, 8), 8, RGB, false)[..], &png_chunk(b"IDAT", &pixels), &png_chunk(b"IEND", &[])]
                 .concat()
         }),
-        hostile_file("png-a-profile-of-300-mb", Processed, with(b"iCCP", &compressed(b"x", BOMB_BYTES))),
+        hostile_file("png-profile-of-300-mb", Processed, with_chunk(b"iCCP", &named_zeros(b"x", BOMB_BYTES))),
         hostile_file(
-            "png-a-profile-of-noise",
+            "png-profile-of-noise",
             Processed,
-            with(b"iCCP", &[b"x\0\0", &noise(5000)[..]].concat()),
+            with_chunk(b"iCCP", &[b"x\0\0", &noise(5000)[..]].concat()),
         ),
-        hostile_file("png-a-text-of-300-mb", Processed, with(b"zTXt", &compressed(b"Comment", BOMB_BYTES))),
-        hostile_file("png-an-international-text-of-300-mb", Processed, {
-            with(b"iTXt", &[b"Comment\0\x01\0\0\0", &compress_zeros(BOMB_BYTES)[..]].concat())
+        hostile_file(
+            "png-text-of-300-mb",
+            Processed,
+            with_chunk(b"zTXt", &named_zeros(b"Comment", BOMB_BYTES)),
+        ),
+        hostile_file("png-international-text-of-300-mb", Processed, {
+            with_chunk(b"iTXt", &[b"Comment\0\x01\0\0\0", &compress_zeros(BOMB_BYTES)[..]].concat())
         }),
         hostile_file("png-100000-texts", Processed, {
             let texts = png_chunk(b"tEXt", b"Comment\0none").repeat(100_000);
-            [&usual[..33], &texts, &usual[33..]].concat()
+            [&valid_file[..header_end], &texts, &valid_file[header_end..]].concat()
         }),
         hostile_file(
             "png-exif-of-15-mb",
             RefusedByDecoder("too_much_memory"),
-            with(b"eXIf", &noise(15 << 20)),
+            with_chunk(b"eXIf", &noise(15 << 20)),
         ),
-        hostile_file("png-exif-of-nothing", Processed, with(b"eXIf", b"MM\0*\0\0\0\x08\xFF\xFF")),
         hostile_file(
-            "png-a-palette-that-is-not-there",
-            RefusedByDecoder("corrupt_image"),
-            usual_black(64, 8, PALETTE, 64),
+            "png-exif-without-its-entries",
+            Processed,
+            with_chunk(b"eXIf", b"MM\0*\0\0\0\x08\xFF\xFF"),
         ),
-        hostile_file("png-an-animation-of-a-billion-frames", Processed, {
-            with(b"acTL", &[0x3B, 0x9A, 0xCA, 0, 0, 0, 0, 0])
+        hostile_file(
+            "png-missing-palette",
+            RefusedByDecoder("corrupt_image"),
+            black_square(64, 8, PALETTE, 64),
+        ),
+        hostile_file("png-animation-of-a-billion-frames", Processed, {
+            with_chunk(b"acTL", &[0x3B, 0x9A, 0xCA, 0, 0, 0, 0, 0])
         }),
-        hostile_file("png-a-chunk-longer-than-the-file", RefusedByDecoder("corrupt_image"), {
-            let mut cut = usual[..33].to_vec();
-            cut.extend(b"\x7F\xFF\xFF\xFFtEXt");
-            cut
+        hostile_file("png-chunk-longer-than-the-file", RefusedByDecoder("corrupt_image"), {
+            let mut file = valid_file[..header_end].to_vec();
+            file.extend(b"\x7F\xFF\xFF\xFFtEXt");
+            file
         }),
-        hostile_file("png-a-wrong-checksum", RefusedByDecoder("corrupt_image"), {
-            let mut wrong = usual.clone();
-            wrong[29] ^= 1;
-            wrong
+        hostile_file("png-wrong-checksum", RefusedByDecoder("corrupt_image"), {
+            let mut file = valid_file.clone();
+            // The first byte of the checksum of the header.
+            file[header_end - 4] ^= 1;
+            file
         }),
         hostile_file(
-            "png-cut-in-its-pixels",
+            "png-truncated-in-its-pixels",
             RefusedByDecoder("corrupt_image"),
-            usual[..first_pixels + 200].to_vec(),
+            valid_file[..pixels_offset + 200].to_vec(),
         ),
         hostile_file(
             "png-two-headers",
             RefusedByDecoder("corrupt_image"),
-            [&usual[..33], &usual[8..]].concat(),
+            [&valid_file[..header_end], &valid_file[8..]].concat(),
         ),
-        hostile_file("png-rubbish-after", Processed, [&usual[..], &noise(10_000)].concat()),
+        hostile_file("png-trailing-noise", Processed, [&valid_file[..], &noise(10_000)].concat()),
     ]
 }

@@ -1,5 +1,7 @@
-//! Measures the memory and CPU time for one file in a separate process, which runs a single test of this
-//! program.
+//! Measures the memory and the CPU time that processing one file needs.
+//!
+//! A separate process processes the file, so that other tests do not influence the measurement. The process
+//! is this test program, which runs only the test [`CHILD_TEST`].
 
 use std::{
     env, fs,
@@ -17,13 +19,13 @@ use crate::test_image::recipe;
 
 /// Name of the test that runs in the separate process.
 const CHILD_TEST: &str = "hostile::rig::measurement_process";
-/// Environment variable with the length of the file, which the separate process reads from standard input.
-const LENGTH: &str = "HOSTILE_FILE_BYTES";
+/// Environment variable with the length of the file. The separate process reads the file from standard input.
+const LENGTH_VARIABLE: &str = "HOSTILE_FILE_BYTES";
 /// Text before the measurement in the output of the process.
-const FIGURES: &str = "figures:";
+const FIGURES_LABEL: &str = "figures:";
 /// Outcome of a file that gives an image.
 pub(crate) const PROCESSED: &str = "processed";
-/// Timeout after which the separate process is killed. The timeout is far longer than any file needs.
+/// Timeout after which the separate process is killed. No file needs nearly as long.
 const HANG_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// Outcome and cost of processing one file.
@@ -33,9 +35,9 @@ pub(crate) struct Measurement {
     pub(crate) outcome: String,
     /// True if a decoder was started.
     pub(crate) decoded: bool,
-    /// Maximum of the bytes that the plans state.
+    /// Number of bytes that the plans state; of several plans, the largest number.
     pub(crate) planned_bytes: u64,
-    /// Peak of the resident memory, minus the resident memory with the file loaded.
+    /// Peak of the resident memory, minus the resident memory after the file was loaded.
     pub(crate) peak_bytes: u64,
     /// CPU time in milliseconds.
     pub(crate) cpu_milliseconds: u64,
@@ -45,7 +47,7 @@ pub(crate) struct Measurement {
 pub(crate) fn measure(file: &[u8]) -> Measurement {
     let mut child = Command::new(env::current_exe().unwrap())
         .args(["--exact", CHILD_TEST, "--ignored", "--nocapture"])
-        .env(LENGTH, file.len().to_string())
+        .env(LENGTH_VARIABLE, file.len().to_string())
         // The backtrace of a caught panic would need tens of megabytes for symbol names.
         .env("RUST_BACKTRACE", "0")
         .stdin(Stdio::piped())
@@ -54,16 +56,18 @@ pub(crate) fn measure(file: &[u8]) -> Measurement {
         .unwrap();
     child.stdin.take().unwrap().write_all(file).unwrap();
     let output = read_output(&mut child);
-    // The test harness prints no line break before the output of the test.
-    let (_, figures) = output.split_once(FIGURES).unwrap_or_else(|| panic!("the process died: {output}"));
+    // The label can be in the middle of a line, because the test harness prints the name of the test first.
+    let (_, figures) = output
+        .split_once(FIGURES_LABEL)
+        .unwrap_or_else(|| panic!("the process printed no measurement: {output}"));
     let mut figures = figures.split_whitespace();
-    let mut next = || figures.next().unwrap();
+    let mut next_figure = || figures.next().unwrap();
     Measurement {
-        outcome: next().to_owned(),
-        decoded: next().parse().unwrap(),
-        planned_bytes: next().parse().unwrap(),
-        peak_bytes: next().parse().unwrap(),
-        cpu_milliseconds: next().parse().unwrap(),
+        outcome: next_figure().to_owned(),
+        decoded: next_figure().parse().unwrap(),
+        planned_bytes: next_figure().parse().unwrap(),
+        peak_bytes: next_figure().parse().unwrap(),
+        cpu_milliseconds: next_figure().parse().unwrap(),
     }
 }
 
@@ -79,15 +83,15 @@ fn read_output(child: &mut Child) -> String {
     let output = receiver.recv_timeout(HANG_TIMEOUT);
     child.kill().unwrap();
     child.wait().unwrap();
-    output.unwrap_or_else(|_| panic!("the process hangs"))
+    output.unwrap_or_else(|_| panic!("the process did not end within {HANG_TIMEOUT:?}"))
 }
 
 #[test]
-#[ignore = "started by the tests of hostile files in a process of its own"]
+#[ignore = "the tests of hostile files start it in a separate process"]
 fn measurement_process() {
-    let Ok(length) = env::var(LENGTH) else { return };
-    // The buffer is allocated at once, because growing the buffer would leave free memory that the processing
-    // could use.
+    let Ok(length) = env::var(LENGTH_VARIABLE) else { return };
+    // The buffer has its final size from the start. A growing buffer would leave free memory behind, which
+    // the processing could use without raising the peak.
     let mut file = vec![0; length.parse().unwrap()];
     std::io::stdin().read_exact(&mut file).unwrap();
     let recipe = recipe();
@@ -95,22 +99,24 @@ fn measurement_process() {
     let (outcome, decoded, planned_bytes) = process_file(&file, &recipe);
     let milliseconds = started.elapsed().as_millis();
     let peak = peak_resident_bytes().saturating_sub(resident_before);
-    println!("{FIGURES} {outcome} {decoded} {planned_bytes} {peak} {milliseconds}");
+    println!("{FIGURES_LABEL} {outcome} {decoded} {planned_bytes} {peak} {milliseconds}");
 }
 
-/// Returns the outcome, true if a decoder was started, and the maximum of the bytes that the plans state.
+/// Processes a file.
+///
+/// Returns the outcome, true if a decoder was started, and the largest number of bytes that a plan states.
 fn process_file(file: &[u8], recipe: &Recipe) -> (String, bool, u64) {
     let mut planned_bytes = 0;
-    let mut next = ProcessingPlan::new(file, recipe);
+    let mut next_plan = ProcessingPlan::new(file, recipe);
     let mut decoded = false;
     loop {
-        let plan = match next {
+        let plan = match next_plan {
             Ok(plan) => plan,
             Err(error) => return (error.kind().to_owned(), decoded, planned_bytes),
         };
         planned_bytes = planned_bytes.max(plan.cost().bytes);
         decoded = true;
-        next = match run_plan(&plan, file, recipe) {
+        next_plan = match run_plan(&plan, file, recipe) {
             Ok(PlanOutcome::Done(_)) => return (PROCESSED.to_owned(), decoded, planned_bytes),
             Ok(PlanOutcome::TryNext(plan)) => Ok(*plan),
             Err(error) => Err(error),
@@ -129,7 +135,7 @@ pub(crate) fn peak_resident_bytes() -> u64 {
     read_process_status("VmHWM:")
 }
 
-/// Reads a value of `/proc/self/status` in bytes.
+/// Reads a value in kilobytes from `/proc/self/status`, and returns it in bytes.
 fn read_process_status(name: &str) -> u64 {
     let status = fs::read_to_string("/proc/self/status").unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();

@@ -11,39 +11,43 @@ use super::files::{
 };
 use crate::test_image::{encode, test_image};
 
+// Types of an entry.
 const SHORT: u16 = 3;
 const LONG: u16 = 4;
 const UNDEFINED: u16 = 7;
 
+// Tags of an entry.
 const WIDTH: u16 = 256;
 const HEIGHT: u16 = 257;
-const BITS: u16 = 258;
+const BITS_PER_SAMPLE: u16 = 258;
 const COMPRESSION: u16 = 259;
 const PHOTOMETRIC: u16 = 262;
-const STRIPS: u16 = 273;
-const SAMPLES: u16 = 277;
-const ROWS: u16 = 278;
-const STRIP_BYTES: u16 = 279;
+const STRIP_OFFSETS: u16 = 273;
+const SAMPLES_PER_PIXEL: u16 = 277;
+const ROWS_PER_STRIP: u16 = 278;
+const STRIP_BYTE_COUNTS: u16 = 279;
 const TILE_WIDTH: u16 = 322;
 const TILE_HEIGHT: u16 = 323;
-const TILES: u16 = 324;
-const TILE_BYTES: u16 = 325;
-const PROFILE: u16 = 34_675;
+const TILE_OFFSETS: u16 = 324;
+const TILE_BYTE_COUNTS: u16 = 325;
+const ICC_PROFILE: u16 = 34_675;
 
+// Values of the entry `COMPRESSION`.
 const DEFLATE: u32 = 8;
 const LZW: u32 = 5;
-const PACKED: u32 = 32_773;
+const PACK_BITS: u32 = 32_773;
 
 /// A directory entry: tag, type, number of values, and the value or the offset of the values.
 type Entry = (u16, u16, u32, u32);
 
-/// Writes a header of 8 bytes, the data, and the directory.
+/// Writes a file: the header of 8 bytes, the data, and a directory with these entries.
 fn tiff(data: &[u8], entries: &[Entry]) -> Vec<u8> {
-    let directory = 8 + data.len() + data.len() % 2;
+    // The directory must have an even offset.
+    let directory_offset = 8 + data.len() + data.len() % 2;
     let mut file = b"II*\0".to_vec();
-    file.extend(length32(directory).to_le_bytes());
+    file.extend(length32(directory_offset).to_le_bytes());
     file.extend(data);
-    file.resize(directory, 0);
+    file.resize(directory_offset, 0);
     file.extend(u16::try_from(entries.len()).unwrap().to_le_bytes());
     for &(tag, kind, count, value) in entries {
         file.extend(tag.to_le_bytes());
@@ -55,34 +59,39 @@ fn tiff(data: &[u8], entries: &[Entry]) -> Vec<u8> {
     file
 }
 
-/// Writes a grey image of 8 bits per pixel in one strip.
-fn strip((width, height): (u32, u32), compression: u32, data: &[u8]) -> Vec<u8> {
-    tiff(data, &grey((width, height), compression, 8, length32(data.len())))
+/// Writes a grey image of 8 bits per pixel whose only strip contains `data`.
+fn grey_image(size: (u32, u32), compression: u32, data: &[u8]) -> Vec<u8> {
+    tiff(data, &grey_entries(size, compression, 8, length32(data.len())))
 }
 
-/// Returns the entries of a grey image in one strip of `length` bytes at offset `at`.
-fn grey((width, height): (u32, u32), compression: u32, at: u32, length: u32) -> [Entry; 8] {
+/// Returns the entries of a grey image with one strip of `length` bytes at offset `strip_offset`.
+fn grey_entries((width, height): (u32, u32), compression: u32, strip_offset: u32, length: u32) -> [Entry; 8] {
     [
         (WIDTH, LONG, 1, width),
         (HEIGHT, LONG, 1, height),
-        (BITS, SHORT, 1, 8),
+        (BITS_PER_SAMPLE, SHORT, 1, 8),
         (COMPRESSION, SHORT, 1, compression),
         (PHOTOMETRIC, SHORT, 1, 1),
-        (STRIPS, LONG, 1, at),
-        (ROWS, LONG, 1, height),
-        (STRIP_BYTES, LONG, 1, length),
+        (STRIP_OFFSETS, LONG, 1, strip_offset),
+        (ROWS_PER_STRIP, LONG, 1, height),
+        (STRIP_BYTE_COUNTS, LONG, 1, length),
     ]
 }
 
-/// Writes a black image in one deflated strip, with this number of samples per pixel and bits per sample.
-fn deep(side: u32, samples: u32, bits: u32, photometric: u32) -> Vec<u8> {
+/// Writes a square black image in one deflated strip, with `samples` samples per pixel and `bits` bits per
+/// sample.
+fn black_image(side: u32, samples: u32, bits: u32, photometric: u32) -> Vec<u8> {
     let pixels = compress_zeros((side * side * samples * bits / 8) as usize);
-    let depth_at = 8 + length32(pixels.len());
+    let depth_offset = 8 + length32(pixels.len());
     let mut data = pixels.clone();
     for _ in 0..samples {
         data.extend(u16::try_from(bits).unwrap().to_le_bytes());
     }
-    let depth = if samples > 2 { (BITS, SHORT, samples, depth_at) } else { (BITS, SHORT, 1, bits) };
+    let depth = if samples > 2 {
+        (BITS_PER_SAMPLE, SHORT, samples, depth_offset)
+    } else {
+        (BITS_PER_SAMPLE, SHORT, 1, bits)
+    };
     tiff(
         &data,
         &[
@@ -91,10 +100,10 @@ fn deep(side: u32, samples: u32, bits: u32, photometric: u32) -> Vec<u8> {
             depth,
             (COMPRESSION, SHORT, 1, DEFLATE),
             (PHOTOMETRIC, SHORT, 1, photometric),
-            (STRIPS, LONG, 1, 8),
-            (SAMPLES, SHORT, 1, samples),
-            (ROWS, LONG, 1, side),
-            (STRIP_BYTES, LONG, 1, length32(pixels.len())),
+            (STRIP_OFFSETS, LONG, 1, 8),
+            (SAMPLES_PER_PIXEL, SHORT, 1, samples),
+            (ROWS_PER_STRIP, LONG, 1, side),
+            (STRIP_BYTE_COUNTS, LONG, 1, length32(pixels.len())),
         ],
     )
 }
@@ -106,170 +115,186 @@ fn compress_zeros(length: usize) -> Vec<u8> {
     stream.finish().unwrap()
 }
 
-/// Writes an image whose tiles all refer to the same bytes.
-fn tiles((width, height): (u32, u32), side: u32) -> Vec<u8> {
-    let tile = compress_zeros((side * side) as usize);
-    let count = width.div_ceil(side) * height.div_ceil(side);
+/// Writes a black image in square tiles. All tiles refer to the same bytes.
+fn tiled_image((width, height): (u32, u32), tile_side: u32) -> Vec<u8> {
+    let tile = compress_zeros((tile_side * tile_side) as usize);
+    let count = width.div_ceil(tile_side) * height.div_ceil(tile_side);
     let offsets = 8u32.to_le_bytes().repeat(count as usize);
     let lengths = length32(tile.len()).to_le_bytes().repeat(count as usize);
-    let (offsets_at, lengths_at) = (8 + length32(tile.len()), 8 + length32(tile.len() + offsets.len()));
-    let one = |many_at, value| if count == 1 { value } else { many_at };
+    let (offsets_offset, lengths_offset) =
+        (8 + length32(tile.len()), 8 + length32(tile.len() + offsets.len()));
+    // An entry with a single value contains the value itself.
+    let value_or_offset = |offset, value| if count == 1 { value } else { offset };
     tiff(
         &[tile.clone(), offsets, lengths].concat(),
         &[
             (WIDTH, LONG, 1, width),
             (HEIGHT, LONG, 1, height),
-            (BITS, SHORT, 1, 8),
+            (BITS_PER_SAMPLE, SHORT, 1, 8),
             (COMPRESSION, SHORT, 1, DEFLATE),
             (PHOTOMETRIC, SHORT, 1, 1),
-            (TILE_WIDTH, LONG, 1, side),
-            (TILE_HEIGHT, LONG, 1, side),
-            (TILES, LONG, count, one(offsets_at, 8)),
-            (TILE_BYTES, LONG, count, one(lengths_at, length32(tile.len()))),
+            (TILE_WIDTH, LONG, 1, tile_side),
+            (TILE_HEIGHT, LONG, 1, tile_side),
+            (TILE_OFFSETS, LONG, count, value_or_offset(offsets_offset, 8)),
+            (TILE_BYTE_COUNTS, LONG, count, value_or_offset(lengths_offset, length32(tile.len()))),
         ],
     )
 }
 
-/// Writes an image of one column with a strip per row. All strips refer to the same byte.
-fn strips_of_a_pixel(height: u32) -> Vec<u8> {
+/// Writes an image of one column with one strip per row. All strips refer to the same byte.
+fn strips_of_one_pixel(height: u32) -> Vec<u8> {
     let offsets = 8u32.to_le_bytes().repeat(height as usize);
     let lengths = 1u32.to_le_bytes().repeat(height as usize);
-    let lengths_at = 12 + length32(offsets.len());
+    let lengths_offset = 12 + length32(offsets.len());
     tiff(
         &[vec![7, 0, 0, 0], offsets, lengths].concat(),
         &[
             (WIDTH, LONG, 1, 1),
             (HEIGHT, LONG, 1, height),
-            (BITS, SHORT, 1, 8),
+            (BITS_PER_SAMPLE, SHORT, 1, 8),
             (COMPRESSION, SHORT, 1, 1),
             (PHOTOMETRIC, SHORT, 1, 1),
-            (STRIPS, LONG, height, 12),
-            (ROWS, LONG, 1, 1),
-            (STRIP_BYTES, LONG, height, lengths_at),
+            (STRIP_OFFSETS, LONG, height, 12),
+            (ROWS_PER_STRIP, LONG, 1, 1),
+            (STRIP_BYTE_COUNTS, LONG, height, lengths_offset),
         ],
     )
 }
 
-/// Writes a small image with an additional entry, and `extra_bytes` bytes that the entry can refer to.
+/// Writes a small image with an additional entry. The entry can refer to `extra_bytes` bytes from offset 72.
 fn with_entry(entry: Entry, extra_bytes: usize) -> Vec<u8> {
     let data = vec![7; 64 + extra_bytes];
-    let mut entries = grey((8, 8), 1, 8, 64).to_vec();
+    let mut entries = grey_entries((8, 8), 1, 8, 64).to_vec();
     entries.push(entry);
     entries.sort();
     tiff(&data, &entries)
 }
 
-/// Writes a small image with one entry replaced, and `extra_bytes` bytes that the entry can refer to.
+/// Writes a small image in which `entry` replaces the entry with the same tag. The entry can refer to
+/// `extra_bytes` bytes from offset 72.
 fn with_replaced_entry(entry: Entry, extra_bytes: usize) -> Vec<u8> {
-    let mut entries = grey((8, 8), 1, 8, 64);
+    let mut entries = grey_entries((8, 8), 1, 8, 64);
     *entries.iter_mut().find(|&&mut (tag, ..)| tag == entry.0).unwrap() = entry;
     tiff(&vec![7; 64 + extra_bytes], &entries)
 }
 
 pub(super) fn files() -> Vec<HostileFile> {
-    let usual = encode(test_image(), ImageFormat::Tiff);
-    let mut round = strip((8, 8), 1, &[7; 64]);
-    let directory = 8 + 64;
-    let next = round.len() - 4;
-    round[next..].copy_from_slice(&u32::to_le_bytes(directory));
+    let valid_file = encode(test_image(), ImageFormat::Tiff);
+    // The last four bytes are the offset of the next directory. They are replaced with the offset of the
+    // directory itself.
+    let mut directory_loop = grey_image((8, 8), 1, &[7; 64]);
+    let directory_offset = 8 + 64;
+    let next_offset = directory_loop.len() - 4;
+    directory_loop[next_offset..].copy_from_slice(&u32::to_le_bytes(directory_offset));
     vec![
         hostile_file(
             "tiff-25-megapixels-deflated",
             Processed,
-            strip((5000, 5000), DEFLATE, &compress_zeros(25_000_000)),
+            grey_image((5000, 5000), DEFLATE, &compress_zeros(25_000_000)),
         ),
-        hostile_file("tiff-25-megapixels-in-tiles", Processed, tiles((5000, 5000), 256)),
-        hostile_file("tiff-a-tile-of-16-megapixels-for-a-pixel", Processed, tiles((1, 1), 4096)),
-        hostile_file("tiff-a-tile-of-a-gigapixel-for-a-pixel", Processed, {
-            let mut file = tiles((1, 1), 16);
-            let sides = [TILE_WIDTH, TILE_HEIGHT].map(u16::to_le_bytes);
-            for at in 0..file.len() - 12 {
-                if sides.iter().any(|tag| file[at..].starts_with(tag)) && file[at + 2..at + 4] == [4, 0] {
-                    file[at + 8..at + 12].copy_from_slice(&32_768u32.to_le_bytes());
+        hostile_file("tiff-25-megapixels-in-tiles", Processed, tiled_image((5000, 5000), 256)),
+        hostile_file("tiff-tile-of-16-megapixels-for-one-pixel", Processed, tiled_image((1, 1), 4096)),
+        hostile_file("tiff-tile-of-a-gigapixel-for-one-pixel", Processed, {
+            // Changes the values of both entries with the size of a tile.
+            let mut file = tiled_image((1, 1), 16);
+            let tags = [TILE_WIDTH, TILE_HEIGHT].map(u16::to_le_bytes);
+            for entry in 0..file.len() - 12 {
+                if tags.iter().any(|tag| file[entry..].starts_with(tag))
+                    && file[entry + 2..entry + 4] == [4, 0]
+                {
+                    file[entry + 8..entry + 12].copy_from_slice(&32_768u32.to_le_bytes());
                 }
             }
             file
         }),
-        hostile_file("tiff-rgb-of-16-bits", Processed, deep(3000, 3, 16, 2)),
-        hostile_file("tiff-cmyk", Processed, deep(3000, 4, 8, 5)),
-        hostile_file("tiff-grey-of-16-bits", Processed, deep(4000, 1, 16, 1)),
-        hostile_file("tiff-1-bit", Processed, deep(4000, 1, 1, 1)),
-        hostile_file("tiff-65535-samples", RefusedBeforeDecoding("too_much_memory"), {
-            let mut entries = grey((5000, 5000), DEFLATE, 8, 64).to_vec();
-            entries.push((SAMPLES, SHORT, 1, 65_535));
+        hostile_file("tiff-rgb-at-16-bits", Processed, black_image(3000, 3, 16, 2)),
+        hostile_file("tiff-cmyk", Processed, black_image(3000, 4, 8, 5)),
+        hostile_file("tiff-grey-at-16-bits", Processed, black_image(4000, 1, 16, 1)),
+        hostile_file("tiff-1-bit", Processed, black_image(4000, 1, 1, 1)),
+        hostile_file("tiff-65535-samples-per-pixel", RefusedBeforeDecoding("too_much_memory"), {
+            let mut entries = grey_entries((5000, 5000), DEFLATE, 8, 64).to_vec();
+            entries.push((SAMPLES_PER_PIXEL, SHORT, 1, 65_535));
             entries.sort();
             tiff(&[7; 64], &entries)
         }),
-        hostile_file("tiff-16384-strips", Processed, strips_of_a_pixel(16_384)),
-        hostile_file("tiff-4-million-strips-for-one-row", RefusedByDecoder("corrupt_image"), {
-            with_replaced_entry((STRIPS, LONG, 4 << 20, 8), 16 << 20)
+        hostile_file("tiff-16384-strips", Processed, strips_of_one_pixel(16_384)),
+        hostile_file("tiff-4-million-offsets-for-one-strip", RefusedByDecoder("corrupt_image"), {
+            with_replaced_entry((STRIP_OFFSETS, LONG, 4 << 20, 8), 16 << 20)
         }),
-        hostile_file("tiff-a-million-widths", RefusedByDecoder("corrupt_image"), {
+        hostile_file("tiff-million-values-for-the-width", RefusedByDecoder("corrupt_image"), {
             with_replaced_entry((WIDTH, LONG, 1 << 20, 8), 4 << 20)
         }),
         hostile_file(
-            "tiff-a-profile-of-19-mb",
+            "tiff-profile-of-19-mb",
             Processed,
-            with_entry((PROFILE, UNDEFINED, 19 << 20, 72), 19 << 20),
+            with_entry((ICC_PROFILE, UNDEFINED, 19 << 20, 72), 19 << 20),
         ),
         hostile_file(
-            "tiff-a-profile-longer-than-the-file",
+            "tiff-profile-longer-than-the-file",
             Processed,
-            with_entry((PROFILE, UNDEFINED, u32::MAX, 72), 0),
+            with_entry((ICC_PROFILE, UNDEFINED, u32::MAX, 72), 0),
         ),
         hostile_file(
-            "tiff-a-profile-of-5-mb-as-numbers",
+            "tiff-profile-of-5-million-integers",
             Processed,
-            with_entry((PROFILE, LONG, 5 << 20, 72), 20_000_000 - 100),
+            with_entry((ICC_PROFILE, LONG, 5 << 20, 72), 20_000_000 - 100),
         ),
         hostile_file(
-            "tiff-lzw-that-is-none",
+            "tiff-invalid-lzw-codes",
             RefusedByDecoder("corrupt_image"),
-            strip((64, 64), LZW, &[0xFF; 100]),
+            grey_image((64, 64), LZW, &[0xFF; 100]),
         ),
         hostile_file(
-            "tiff-packed-bits-too-few",
+            "tiff-packbits-data-too-short",
             RefusedByDecoder("corrupt_image"),
-            strip((64, 64), PACKED, &[0x81, 7]),
+            grey_image((64, 64), PACK_BITS, &[0x81, 7]),
         ),
         hostile_file(
             "tiff-deflated-noise",
             RefusedByDecoder("corrupt_image"),
-            strip((64, 64), DEFLATE, &[0xAB; 100]),
+            grey_image((64, 64), DEFLATE, &[0xAB; 100]),
         ),
         hostile_file(
             "tiff-unknown-compression",
             RefusedByDecoder("unsupported_format"),
-            strip((64, 64), 34_712, &[7; 100]),
+            grey_image((64, 64), 34_712, &[7; 100]),
         ),
-        hostile_file("tiff-a-strip-outside-the-file", RefusedByDecoder("corrupt_image"), {
-            tiff(&[7; 64], &grey((8, 8), 1, 1 << 30, 64))
+        hostile_file("tiff-strip-outside-the-file", RefusedByDecoder("corrupt_image"), {
+            tiff(&[7; 64], &grey_entries((8, 8), 1, 1 << 30, 64))
         }),
         hostile_file(
-            "tiff-a-strip-of-4-gb",
+            "tiff-strip-of-4-gb",
             RefusedByDecoder("too_much_memory"),
-            tiff(&[7; 64], &grey((8, 8), DEFLATE, 8, u32::MAX)),
+            tiff(&[7; 64], &grey_entries((8, 8), DEFLATE, 8, u32::MAX)),
         ),
         hostile_file(
-            "tiff-its-directory-outside-the-file",
+            "tiff-directory-outside-the-file",
             RefusedBeforeDecoding("corrupt_image"),
             b"II*\0\xF0\xFF\xFF\xFF".to_vec(),
         ),
-        hostile_file("tiff-directories-that-go-round", RefusedByDecoder("corrupt_image"), round),
-        hostile_file("tiff-a-directory-of-65535-entries", RefusedBeforeDecoding("corrupt_image"), {
+        hostile_file("tiff-directory-loop", RefusedByDecoder("corrupt_image"), directory_loop),
+        hostile_file("tiff-directory-of-65535-entries", RefusedBeforeDecoding("corrupt_image"), {
             [&b"MM\0*\0\0\0\x08\xFF\xFF"[..], &[0; 12].repeat(100)].concat()
         }),
-        hostile_file("tiff-no-height", RefusedBeforeDecoding("corrupt_image"), strip((8, 0), 1, &[7; 64])),
+        hostile_file(
+            "tiff-zero-height",
+            RefusedBeforeDecoding("corrupt_image"),
+            grey_image((8, 0), 1, &[7; 64]),
+        ),
         hostile_file(
             "tiff-too-many-pixels",
             RefusedBeforeDecoding("too_many_pixels"),
-            strip((12_000, 12_000), DEFLATE, &[0]),
+            grey_image((12_000, 12_000), DEFLATE, &[0]),
         ),
-        hostile_file("tiff-cut", RefusedByDecoder("corrupt_image"), strip((64, 64), 1, &[7; 2000])),
         hostile_file(
-            "tiff-usual-cut-in-its-directory",
+            "tiff-strip-shorter-than-its-pixels",
+            RefusedByDecoder("corrupt_image"),
+            grey_image((64, 64), 1, &[7; 2000]),
+        ),
+        hostile_file(
+            "tiff-first-half-of-a-file",
             RefusedBeforeDecoding("corrupt_image"),
-            usual[..usual.len() / 2].to_vec(),
+            valid_file[..valid_file.len() / 2].to_vec(),
         ),
     ]
 }
