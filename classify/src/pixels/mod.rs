@@ -7,12 +7,8 @@
 
 use std::{cell::RefCell, io::Cursor};
 
-use fast_image_resize::{
-    FilterType, ResizeAlg, ResizeOptions, Resizer,
-    images::{TypedImage, TypedImageRef},
-    pixels::U8x3,
-};
 use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, Limits, RgbImage, metadata::Orientation};
+use resize::{Channels, CropWindow, FilterType, Resizer, Source};
 
 mod jpeg;
 
@@ -29,7 +25,7 @@ thread_local! {
     ///
     /// The resizer keeps its buffers for the next image, because allocating the buffers takes as long as the
     /// resize.
-    static RESIZER: RefCell<Resizer> = RefCell::new(Resizer::new());
+    static RESIZER: RefCell<Resizer> = RefCell::default();
 }
 
 /// Resize and crop that turn an image into the network's input.
@@ -210,21 +206,21 @@ fn resize_centre(picture: &RgbImage, geometry: Geometry) -> Result<Vec<u8>, Imag
     let shorter = width.min(height);
     let (left, box_width) = crop_span(width, shorter, geometry);
     let (top, box_height) = crop_span(height, shorter, geometry);
-    let options = ResizeOptions::new()
-        .resize_alg(ResizeAlg::Convolution(FilterType::Bilinear))
-        .crop(left, top, box_width, box_height);
+    let source = Source {
+        pixels: picture,
+        width,
+        height,
+        channels: Channels::Rgb,
+        crop: CropWindow { left, top, width: box_width, height: box_height },
+    };
     let mut square = RgbImage::new(geometry.crop, geometry.crop);
-    // The typed function is called, because `Resizer::resize` would compile its loops for thirteen pixel
-    // types.
-    let from = TypedImageRef::<U8x3>::from_buffer(width, height, picture).map_err(ImageError::corrupt)?;
-    let mut to =
-        TypedImage::from_buffer(geometry.crop, geometry.crop, &mut square).map_err(ImageError::corrupt)?;
     RESIZER.with_borrow_mut(|resizer| {
-        let resized = resizer.resize_typed::<U8x3>(&from, &mut to, &options).map_err(ImageError::corrupt);
-        if resizer.size_of_internal_buffers() > MAX_KEPT_BUFFER_BYTES {
-            resizer.reset_internal_buffers();
+        let resized =
+            resizer.resize(&source, FilterType::Bilinear, (geometry.crop, geometry.crop), &mut square);
+        if resizer.buffer_bytes() > MAX_KEPT_BUFFER_BYTES {
+            resizer.free_buffer();
         }
-        resized
+        resized.map_err(ImageError::corrupt)
     })?;
     Ok(square.into_raw())
 }

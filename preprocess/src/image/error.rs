@@ -2,14 +2,11 @@
 
 use std::error::Error;
 
-use fast_image_resize::{ImageBufferError, ResizeError};
-
 use super::format::Format;
 
 /// The reason why an upload cannot be converted.
 ///
-/// Only a bug causes [`Self::Resize`], [`Self::Buffer`] and [`Self::Encode`]. The upload causes every other
-/// error. Every error is permanent: the same upload gives the same error again.
+/// Only a bug causes [`Self::Resize`] and [`Self::Encode`]. The upload causes every other error. Every error is permanent: the same upload gives the same error again.
 #[derive(Debug, thiserror::Error)]
 pub enum ImageError {
     /// The bytes are not an image of any known format.
@@ -74,12 +71,9 @@ pub enum ImageError {
         /// Error of the decoder, or a description of the damage.
         source: Box<dyn Error + Send + Sync>,
     },
-    /// Resizing failed. This is a bug, because the size is checked before resizing.
+    /// Resizing failed. This is a bug, because the sizes are checked before resizing.
     #[error("resizing failed")]
-    Resize(#[from] ResizeError),
-    /// The number of decoded bytes does not match the size of the image. This is a bug.
-    #[error("resizing failed")]
-    Buffer(#[from] ImageBufferError),
+    Resize(#[from] resize::Error),
     /// Encoding failed. This is a bug, because the size is checked before encoding.
     #[error("encoding failed")]
     Encode(#[source] Box<dyn Error + Send + Sync>),
@@ -96,7 +90,7 @@ impl ImageError {
             Self::TooManyScans { .. } => "too_many_scans",
             Self::TooCostly { .. } | Self::TooMuchMemory => "too_much_memory",
             Self::Corrupt { .. } => "corrupt_image",
-            Self::Resize(_) | Self::Buffer(_) | Self::Encode(_) => "internal",
+            Self::Resize(_) | Self::Encode(_) => "internal",
         }
     }
 }

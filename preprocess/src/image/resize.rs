@@ -2,14 +2,9 @@
 
 use std::f64::consts::PI;
 
-use fast_image_resize::{
-    Filter, FilterType, PixelTrait, ResizeAlg, ResizeOptions,
-    images::{TypedImage, TypedImageRef},
-    pixels::{U8, U8x3},
-};
+use resize::{Channels, Filter, FilterType, Source};
 
 use super::{
-    crop::CropWindow,
     decode::DecodedImage,
     error::ImageError,
     scratch::Scratch,
@@ -50,47 +45,29 @@ pub(super) fn max_bytes(source: (u32, u32), target: (u32, u32)) -> u64 {
 /// `scratch.resized`.
 ///
 /// # Errors
-/// Returns [`ImageError::Resize`] when the window is not inside the image.
+/// Returns [`ImageError::Resize`] when the crop window is not inside the image, or when the decoder returned
+/// fewer pixels than the image has.
 pub(super) fn resize(
     decoded: &DecodedImage,
     target_size: (u32, u32),
     scratch: &mut Scratch,
 ) -> Result<(), ImageError> {
-    if decoded.is_grey {
-        resize_pixels::<U8>(decoded, target_size, scratch)
-    } else {
-        resize_pixels::<U8x3>(decoded, target_size, scratch)
-    }
-}
-
-/// Resizes pixels of type `P`.
-///
-/// Only two pixel types are in use. `Resizer::resize` would compile the loops of all thirteen pixel types of
-/// fast_image_resize into this crate, so this function calls `Resizer::resize_typed`.
-fn resize_pixels<P: PixelTrait>(
-    decoded: &DecodedImage,
-    (width, height): (u32, u32),
-    scratch: &mut Scratch,
-) -> Result<(), ImageError> {
-    let channels = P::size();
-    let CropWindow { left, top, width: crop_width, height: crop_height } = decoded.crop;
+    let (width, height) = target_size;
+    let (channels, bytes_per_pixel) = if decoded.is_grey { (Channels::Grey, 1) } else { (Channels::Rgb, 3) };
+    let source_length = to_usize(pixel_count(decoded.width, decoded.height)) * bytes_per_pixel;
     let filter =
         Filter::new(FILTER_NAME, lanczos3, LANCZOS3_SUPPORT).map_or(FilterType::Lanczos3, FilterType::Custom);
-    let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(filter)).crop(
-        left,
-        top,
-        crop_width,
-        crop_height,
-    );
     let (pixels, resizer, resized) = scratch.for_resizing();
     resized.clear();
-    resized.resize(to_usize(pixel_count(width, height)) * channels, 0);
-    let source_bytes = to_usize(pixel_count(decoded.width, decoded.height)) * channels;
-    let source = pixels.get(..source_bytes).unwrap_or_default();
-    let source = TypedImageRef::<P>::from_buffer(decoded.width, decoded.height, source)?;
-    let mut target = TypedImage::<P>::from_buffer(width, height, resized)?;
-    resizer.resize_typed(&source, &mut target, &options)?;
-    Ok(())
+    resized.resize(to_usize(pixel_count(width, height)) * bytes_per_pixel, 0);
+    let source = Source {
+        pixels: pixels.get(..source_length).unwrap_or_default(),
+        width: decoded.width,
+        height: decoded.height,
+        channels,
+        crop: decoded.crop,
+    };
+    Ok(resizer.resize(&source, filter, target_size, resized)?)
 }
 
 /// Distance from the centre, in pixels, beyond which the filter is zero.
@@ -117,7 +94,7 @@ fn lanczos3(x: f64) -> f64 {
 mod tests {
     use image::metadata::Orientation;
 
-    use super::*;
+    use super::{super::crop::CropWindow, *};
 
     /// Resizes a `width` × `height` image whose pixel at (x, y) is `pixel(x, y)`.
     fn resize_generated_image(

@@ -4,7 +4,7 @@
 
 use std::cell::Cell;
 
-use fast_image_resize::Resizer;
+use resize::Resizer;
 
 use super::colour::SrgbConverter;
 
@@ -86,7 +86,7 @@ impl Scratch {
     fn allocated_bytes(&self) -> usize {
         let buffers = [&self.pixels, &self.resized, &self.jpeg].map(Vec::capacity);
         let converter = self.colour_converter.as_ref().map_or(0, SrgbConverter::allocated_bytes);
-        buffers.into_iter().sum::<usize>() + self.resizer.size_of_internal_buffers() + converter
+        buffers.into_iter().sum::<usize>() + self.resizer.buffer_bytes() + converter
     }
 }
 

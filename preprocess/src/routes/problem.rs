@@ -88,9 +88,7 @@ fn image_problem(error: ImageError) -> Problem {
                 format!("The {format} is damaged or incomplete. Send the whole file, or save it again.");
             unprocessable(kind, detail).with_source(source)
         }
-        error @ (ImageError::Resize(_) | ImageError::Buffer(_) | ImageError::Encode(_)) => {
-            Problem::internal(error)
-        }
+        error @ (ImageError::Resize(_) | ImageError::Encode(_)) => Problem::internal(error),
     }
 }
 

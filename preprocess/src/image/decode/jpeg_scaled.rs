@@ -8,7 +8,7 @@ use super::{
     size_mismatch, working_row_bytes,
 };
 use crate::image::{
-    crop::CropWindow,
+    crop::scaled_window,
     exif,
     header::{Coding, ImageHeader, jpeg},
     scratch::Scratch,
@@ -58,7 +58,7 @@ impl Decode for JpegScaledDecoder {
             width,
             height,
             is_grey: job.header.is_grey_jpeg(),
-            crop: CropWindow::scaled(job.header, scale.denominator()),
+            crop: scaled_window(job.header, scale.denominator()),
             orientation: exif::orientation_from_block(metadata.exif),
             icc_profile: metadata.icc_profile,
         })

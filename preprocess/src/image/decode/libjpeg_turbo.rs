@@ -11,7 +11,7 @@ use super::{
     working_row_bytes,
 };
 use crate::image::{
-    crop::CropWindow,
+    crop::scaled_window,
     exif,
     header::{Coding, ImageHeader, jpeg},
     scratch::Scratch,
@@ -90,7 +90,7 @@ impl Decode for LibjpegTurboDecoder {
             width,
             height,
             is_grey,
-            crop: CropWindow::scaled(job.header, denominator),
+            crop: scaled_window(job.header, denominator),
             orientation: exif::orientation_from_block(metadata.exif),
             icc_profile: metadata.icc_profile,
         })

@@ -1,0 +1,180 @@
+//! Resizes 8-bit grey and RGB images with fast_image_resize.
+//!
+//! fast_image_resize has generic loops, which the compiler instantiates in the crate that calls them. Both
+//! services call this crate instead. The loops are then compiled once, only for two of the thirteen pixel types,
+//! and not again after each change to a service.
+
+use fast_image_resize::{
+    PixelTrait, ResizeAlg, ResizeOptions,
+    images::{TypedImage, TypedImageRef},
+    pixels::{U8, U8x3},
+};
+
+pub use fast_image_resize::{Filter, FilterType};
+
+/// Channels of a pixel, one byte per channel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Channels {
+    /// One byte per pixel.
+    Grey,
+    /// Three bytes per pixel: red, green and blue.
+    Rgb,
+}
+
+/// A rectangle of the source, in pixels. Its edges may lie between pixels.
+///
+/// The resizer reads only the pixels inside the rectangle, so cropping needs no separate pass over the pixels.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct CropWindow {
+    /// Distance from the left edge of the source.
+    pub left: f64,
+    /// Distance from the upper edge of the source.
+    pub top: f64,
+    /// Width of the rectangle.
+    pub width: f64,
+    /// Height of the rectangle.
+    pub height: f64,
+}
+
+impl CropWindow {
+    /// Returns the window that covers a whole `width` × `height` image.
+    pub fn whole(width: u32, height: u32) -> Self {
+        Self { left: 0.0, top: 0.0, width: f64::from(width), height: f64::from(height) }
+    }
+}
+
+/// The image to resize.
+#[derive(Clone, Copy, Debug)]
+pub struct Source<'a> {
+    /// Pixels in row-major order, `[height, width, channels]`.
+    pub pixels: &'a [u8],
+    /// Width in pixels.
+    pub width: u32,
+    /// Height in pixels.
+    pub height: u32,
+    /// Channels of a pixel.
+    pub channels: Channels,
+    /// Part of the image that fills the target. Pixels outside are not read.
+    pub crop: CropWindow,
+}
+
+/// Reason why an image cannot be resized.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A buffer has fewer bytes than its width, height and channels require.
+    #[error("a buffer does not match the size of its image")]
+    Buffer(#[from] fast_image_resize::ImageBufferError),
+    /// The crop window is not inside the source.
+    #[error("the image cannot be resized")]
+    Resize(#[from] fast_image_resize::ResizeError),
+}
+
+/// Resizes images and keeps the buffer for the intermediate image, which is resized in one direction only.
+#[derive(Default)]
+pub struct Resizer(fast_image_resize::Resizer);
+
+impl Resizer {
+    /// Resizes the crop window of `source` to `width` × `height` pixels.
+    ///
+    /// Writes the pixels to `target`, in the layout of the source. The filter grows with the reduction, as in
+    /// Pillow.
+    ///
+    /// # Errors
+    /// Returns [`Error::Buffer`] when `source.pixels` or `target` is too short, and [`Error::Resize`] when the
+    /// crop window is not inside the source.
+    pub fn resize(
+        &mut self,
+        source: &Source<'_>,
+        filter: FilterType,
+        (width, height): (u32, u32),
+        target: &mut [u8],
+    ) -> Result<(), Error> {
+        match source.channels {
+            Channels::Grey => self.resize_typed::<U8>(source, filter, (width, height), target),
+            Channels::Rgb => self.resize_typed::<U8x3>(source, filter, (width, height), target),
+        }
+    }
+
+    fn resize_typed<P: PixelTrait>(
+        &mut self,
+        source: &Source<'_>,
+        filter: FilterType,
+        (width, height): (u32, u32),
+        target: &mut [u8],
+    ) -> Result<(), Error> {
+        let CropWindow { left, top, width: crop_width, height: crop_height } = source.crop;
+        let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(filter)).crop(
+            left,
+            top,
+            crop_width,
+            crop_height,
+        );
+        let source = TypedImageRef::<P>::from_buffer(source.width, source.height, source.pixels)?;
+        let mut target = TypedImage::<P>::from_buffer(width, height, target)?;
+        Ok(self.0.resize_typed(&source, &mut target, &options)?)
+    }
+
+    /// Returns the size of the kept buffer in bytes.
+    pub fn buffer_bytes(&self) -> usize {
+        self.0.size_of_internal_buffers()
+    }
+
+    /// Frees the kept buffer.
+    pub fn free_buffer(&mut self) {
+        self.0.reset_internal_buffers();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Two columns of grey pixels: the left one is black, the right one is white.
+    const BLACK_AND_WHITE: [u8; 4] = [0, 255, 0, 255];
+
+    fn source(pixels: &[u8], channels: Channels, crop: CropWindow) -> Source<'_> {
+        Source { pixels, width: 2, height: 2, channels, crop }
+    }
+
+    const RIGHT_COLUMN: CropWindow = CropWindow { left: 1.0, top: 0.0, width: 1.0, height: 2.0 };
+
+    #[test]
+    fn pixels_outside_the_crop_window_are_not_read() {
+        let mut target = [0; 1];
+        let source = source(&BLACK_AND_WHITE, Channels::Grey, RIGHT_COLUMN);
+        Resizer::default().resize(&source, FilterType::Bilinear, (1, 1), &mut target).unwrap();
+        assert_eq!(target, [255]);
+    }
+
+    #[test]
+    fn grey_and_rgb_give_the_same_values() {
+        let rgb = BLACK_AND_WHITE.map(|value| [value; 3]);
+        let whole = CropWindow::whole(2, 2);
+        let (mut grey_target, mut rgb_target) = ([0; 6], [0; 18]);
+        let mut resizer = Resizer::default();
+        let grey = source(&BLACK_AND_WHITE, Channels::Grey, whole);
+        resizer.resize(&grey, FilterType::Lanczos3, (3, 2), &mut grey_target).unwrap();
+        let rgb = source(rgb.as_flattened(), Channels::Rgb, whole);
+        resizer.resize(&rgb, FilterType::Lanczos3, (3, 2), &mut rgb_target).unwrap();
+        assert_eq!(rgb_target.as_chunks::<3>().0, grey_target.map(|value| [value; 3]));
+    }
+
+    #[test]
+    fn buffer_that_is_too_short_is_an_error() {
+        let mut resizer = Resizer::default();
+        let short_source = source(&BLACK_AND_WHITE, Channels::Rgb, RIGHT_COLUMN);
+        let result = resizer.resize(&short_source, FilterType::Bilinear, (1, 1), &mut [0; 3]);
+        assert!(matches!(result, Err(Error::Buffer(_))), "{result:?}");
+        let grey = source(&BLACK_AND_WHITE, Channels::Grey, RIGHT_COLUMN);
+        let result = resizer.resize(&grey, FilterType::Bilinear, (2, 2), &mut [0; 3]);
+        assert!(matches!(result, Err(Error::Buffer(_))), "{result:?}");
+    }
+
+    #[test]
+    fn crop_window_outside_the_source_is_an_error() {
+        let outside = CropWindow { width: 2.0, ..RIGHT_COLUMN };
+        let grey = source(&BLACK_AND_WHITE, Channels::Grey, outside);
+        let result = Resizer::default().resize(&grey, FilterType::Bilinear, (1, 1), &mut [0; 1]);
+        assert!(matches!(result, Err(Error::Resize(_))), "{result:?}");
+    }
+}
