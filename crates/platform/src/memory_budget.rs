@@ -8,7 +8,7 @@ use tokio::{
     time::timeout,
 };
 
-/// Number of bytes in a unit. Each permit of the semaphore is for one unit, and reservations are rounded up
+/// Number of bytes in a unit. A permit of the semaphore stands for one unit, so reservations are rounded up
 /// to whole units.
 ///
 /// A unit is larger than a byte, because one call can acquire at most [`u32::MAX`] permits, and a budget can
@@ -19,7 +19,7 @@ const UNIT_BYTES: u64 = 1024;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MemoryBudgetLimits {
     /// Maximum number of bytes that are reserved at the same time.
-    pub bytes: u64,
+    pub max_bytes: u64,
     /// Maximum number of callers that wait for memory.
     pub max_waiting: usize,
     /// Maximum time that a caller waits for memory.
@@ -52,7 +52,7 @@ pub struct MemoryBudget {
 #[derive(Debug)]
 struct Shared {
     free_units: Arc<Semaphore>,
-    /// Every waiting caller holds one permit.
+    /// Permits for waiting. Every waiting caller holds one.
     waiting_slots: Semaphore,
     total_units: u64,
     wait_timeout: Duration,
@@ -61,10 +61,10 @@ struct Shared {
 }
 
 impl MemoryBudget {
-    /// Creates a budget. Its gauge has the name `<name>_memory_bytes` and the label `for` with the value
-    /// `purpose`.
+    /// Creates a budget. The number of reserved bytes is the gauge `<name>_memory_bytes`, whose label `for`
+    /// has the value `purpose`.
     pub fn new(name: &str, purpose: &'static str, limits: &MemoryBudgetLimits) -> Self {
-        let total_units = (limits.bytes / UNIT_BYTES).min(u32::MAX.into());
+        let total_units = (limits.max_bytes / UNIT_BYTES).min(u32::MAX.into());
         let permits = usize::try_from(total_units).unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS);
         Self {
             shared: Arc::new(Shared {
@@ -88,12 +88,12 @@ impl MemoryBudget {
         let shared = &self.shared;
         let units = units_for(bytes).filter(|&units| u64::from(units) <= shared.total_units);
         let units = units.ok_or(MemoryBudgetError::ExceedsBudget)?;
-        let free_units = || Arc::clone(&shared.free_units);
-        let permit = match free_units().try_acquire_many_owned(units) {
+        let semaphore = || Arc::clone(&shared.free_units);
+        let permit = match semaphore().try_acquire_many_owned(units) {
             Ok(permit) => permit,
             Err(_) => {
                 let _slot = shared.waiting_slots.try_acquire().map_err(|_| MemoryBudgetError::Overloaded)?;
-                let permit = timeout(shared.wait_timeout, free_units().acquire_many_owned(units)).await;
+                let permit = timeout(shared.wait_timeout, semaphore().acquire_many_owned(units)).await;
                 // The inner error means that the semaphore is closed. This semaphore is never closed.
                 permit.map_err(|_| MemoryBudgetError::TimedOut)?.map_err(|_| MemoryBudgetError::TimedOut)?
             }
@@ -161,7 +161,7 @@ mod tests {
 
     fn budget(max_waiting: usize) -> MemoryBudget {
         let limits =
-            MemoryBudgetLimits { bytes: 100 * KIB, max_waiting, wait_timeout: Duration::from_secs(5) };
+            MemoryBudgetLimits { max_bytes: 100 * KIB, max_waiting, wait_timeout: Duration::from_secs(5) };
         MemoryBudget::new("test", "tests", &limits)
     }
 

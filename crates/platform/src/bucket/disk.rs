@@ -13,8 +13,8 @@ use uuid::Uuid;
 
 use super::{Bucket, BucketError, Created, Object, ObjectName};
 
-/// Name of the folder for temporary files, below the root. The content of an object is written there before
-/// the object gets its name.
+/// Name of the folder for temporary files, below the root. A write first creates a temporary file with the
+/// content of the object.
 const TEMP_FOLDER: &str = ".tmp";
 /// Age from which a temporary file is stale. [`DiskBucket::open`] removes stale files.
 ///
@@ -48,7 +48,8 @@ impl DiskBucket {
             let temp = root.join(TEMP_FOLDER);
             fs::create_dir_all(&temp).map_err(unavailable)?;
             remove_stale_files(&temp, STALE_AFTER);
-            // Makes the entries of the temporary folder and of the root durable.
+            // The root has the directory entry of the temporary folder, and the parent of the root has the
+            // entry of the root. Syncing both folders makes the two entries durable.
             for folder in root.ancestors().take(2) {
                 sync_folder(folder).map_err(unavailable)?;
             }
@@ -86,8 +87,8 @@ impl DiskBucket {
         if created == Created::AlreadyThere && !target.is_file() {
             return Err(bad_name(object, "a folder of that name exists"));
         }
-        // The folders of an object that existed before are synced, too, because its writer may not have
-        // synced them yet.
+        // The folders are synced even if the object existed before, because the writer of that object may not
+        // have synced them yet.
         for folder in folder.ancestors().take_while(|folder| folder.starts_with(&self.root)) {
             sync_folder(folder).map_err(unavailable)?;
         }
@@ -132,7 +133,7 @@ impl DiskBucket {
 #[async_trait]
 impl Bucket for DiskBucket {
     fn name(&self) -> &str {
-        super::LOCAL_BUCKET
+        super::LOCAL_BUCKET_NAME
     }
 
     async fn create(

@@ -12,9 +12,10 @@ use google_cloud_storage::{
 use super::{Bucket, BucketError, Created, Object, ObjectName};
 use crate::cloud::{CloudArgs, EmulatorAddress, TimedOut, retry_backoff};
 
-/// Name of an object that does not exist. The error of reading it shows whether the bucket exists. The read
-/// needs only the permission to read objects. A request for the bucket itself would need another permission.
-const PROBE_OBJECT: &str = ".is-the-bucket-there";
+/// Name of an object that does not exist. The error of reading this object shows whether the bucket exists.
+/// The read needs only the permission to read objects. A request for the bucket itself would need another
+/// one.
+const PROBE_OBJECT_NAME: &str = ".is-the-bucket-there";
 
 /// A bucket in Cloud Storage, or in an emulator of it.
 ///
@@ -63,23 +64,22 @@ impl GcsBucket {
 
     /// Checks that the bucket exists and that the credentials allow reading its objects.
     async fn probe(&self) -> Result<(), BucketError> {
-        let error =
-            match self.with_timeout(self.storage.read_object(&self.resource_name, PROBE_OBJECT).send()).await
-            {
-                Ok(Ok(_)) => return Ok(()),
-                Ok(Err(error)) => error,
-                Err(timed_out) => {
-                    self.warn_unreachable(&timed_out);
-                    return Ok(());
-                }
-            };
-        let refused = |reason: String| Err(BucketError::Unavailable(reason.into()));
+        let read = self.storage.read_object(&self.resource_name, PROBE_OBJECT_NAME).send();
+        let error = match self.with_timeout(read).await {
+            Ok(Ok(_)) => return Ok(()),
+            Ok(Err(error)) => error,
+            Err(timed_out) => {
+                self.warn_unreachable(&timed_out);
+                return Ok(());
+            }
+        };
+        let unusable = |reason: String| Err(BucketError::Unavailable(reason.into()));
         match error.http_status_code() {
             Some(404) if is_missing_bucket(&error) => {
-                refused(format!("there is no bucket gs://{}", self.name))
+                unusable(format!("there is no bucket gs://{}", self.name))
             }
             Some(404) => Ok(()),
-            Some(status @ (401 | 403)) => refused(format!(
+            Some(status @ (401 | 403)) => unusable(format!(
                 "the credentials do not allow reading objects of gs://{} (status {status}); they need the \
                  roles Storage Object Viewer and Storage Object Creator on this bucket",
                 self.name
@@ -162,7 +162,7 @@ impl Bucket for GcsBucket {
             Ok(Ok(_)) => Ok(true),
             Ok(Err(error)) => match error.http_status_code() {
                 Some(404) if !is_missing_bucket(&error) => Ok(false),
-                // An empty object exists but has no first byte, so the range is not satisfiable.
+                // The object is empty: it has no first byte, so the server cannot satisfy the range.
                 Some(416) => Ok(true),
                 _ => Err(unavailable(error)),
             },

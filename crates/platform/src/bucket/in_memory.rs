@@ -22,7 +22,7 @@ pub struct InMemoryBucket {
 struct State {
     /// Content and generation of each object, by name.
     objects: BTreeMap<String, (Bytes, i64)>,
-    /// Number of calls that are still to fail.
+    /// Number of further calls that must fail.
     failures_left: usize,
 }
 
@@ -47,9 +47,9 @@ impl InMemoryBucket {
         generation
     }
 
-    /// Makes the next `calls` calls of [`Bucket`] methods fail with [`BucketError::Unavailable`].
-    pub fn fail_next(&self, calls: usize) {
-        self.lock_state().failures_left = calls;
+    /// Makes the next `call_count` calls of [`Bucket`] methods fail with [`BucketError::Unavailable`].
+    pub fn fail_next(&self, call_count: usize) {
+        self.lock_state().failures_left = call_count;
     }
 
     /// Returns the names of all objects, in alphabetical order.
@@ -75,7 +75,7 @@ impl InMemoryBucket {
 #[async_trait]
 impl Bucket for InMemoryBucket {
     fn name(&self) -> &str {
-        super::LOCAL_BUCKET
+        super::LOCAL_BUCKET_NAME
     }
 
     async fn create(
@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn read_returns_the_generation_if_enabled() {
+    async fn read_returns_the_generation_if_the_bucket_has_generations() {
         let bucket = InMemoryBucket::with_generations();
         let object = ObjectName::new("a").unwrap();
         assert_eq!(bucket.create(&object, Bytes::new(), "text/plain").await.unwrap(), Created::New);
@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn only_the_requested_number_of_calls_fails() {
+    async fn fail_next_makes_exactly_that_many_calls_fail() {
         let bucket = InMemoryBucket::default();
         let object = ObjectName::new("a").unwrap();
         bucket.fail_next(2);

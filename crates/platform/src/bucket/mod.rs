@@ -29,7 +29,7 @@ pub use location::BucketLocation;
 pub use name::{InvalidObjectName, ObjectName};
 
 /// Bucket name in the `gs://` paths of objects that are not in Cloud Storage.
-pub const LOCAL_BUCKET: &str = "local";
+pub const LOCAL_BUCKET_NAME: &str = "local";
 
 /// Result of [`Bucket::create`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
