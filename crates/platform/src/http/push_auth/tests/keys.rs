@@ -5,42 +5,42 @@ use tokio::{sync::mpsc, task::JoinSet, time::timeout};
 use super::*;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn ten_thousand_tokens_at_a_cold_start_cause_one_fetch() {
-    const TOKENS: usize = 10_000;
+async fn ten_thousand_callers_at_a_cold_start_cause_one_fetch() {
+    const CALLER_COUNT: usize = 10_000;
     let (reply, gate) = Reply::with_keys([public_jwk("a", &KEY_A)]).gated();
     let rig = Rig::start(reply).await;
-    let tokens: Vec<_> = (0..16).map(|_| valid_header()).collect();
-    let (started, mut starts) = mpsc::channel(TOKENS);
+    let headers: Vec<_> = (0..16).map(|_| valid_header()).collect();
+    let (started, mut starts) = mpsc::channel(CALLER_COUNT);
     let mut verifications = JoinSet::new();
-    for number in 0..TOKENS {
+    for number in 0..CALLER_COUNT {
         let (auth, started) = (Arc::clone(&rig.auth), started.clone());
-        let token = tokens[number % tokens.len()].clone();
+        let header = headers[number % headers.len()].clone();
         verifications.spawn(async move {
             started.send(()).await.unwrap();
-            auth.verify(Some(&token)).await
+            auth.verify(Some(&header)).await
         });
     }
-    for _ in 0..TOKENS {
+    for _ in 0..CALLER_COUNT {
         starts.recv().await.unwrap();
     }
     gate.add_permits(1);
     let results = verifications.join_all().await;
-    assert_eq!(results.iter().filter(|result| result.is_ok()).count(), TOKENS);
+    assert_eq!(results.iter().filter(|result| result.is_ok()).count(), CALLER_COUNT);
     assert_eq!(rig.fetch_count(), 1);
 }
 
 #[tokio::test]
 async fn invented_key_ids_cause_at_most_one_fetch_per_refresh_interval() {
     let rig = Rig::start_warm().await;
-    let mut invented = 0;
-    for expected in [1, 2, 3] {
+    let mut invented_count = 0;
+    for expected_fetch_count in [1, 2, 3] {
         for _ in 0..1000 {
-            invented += 1;
+            invented_count += 1;
             // The signature does not matter, because the key is looked up before the signature is verified.
-            let token = format!("{}.e30.AAAA", encode(&header(&format!("invented-{invented}"))));
+            let token = format!("{}.e30.AAAA", encode(&header(&format!("invented-{invented_count}"))));
             assert_eq!(rig.outcome(&bearer(&token)).await, "unknown_key");
         }
-        assert_eq!(rig.fetch_count(), expected);
+        assert_eq!(rig.fetch_count(), expected_fetch_count);
         advance(MIN_REFRESH_INTERVAL).await;
     }
     assert_eq!(rig.outcome(&valid_header()).await, "accepted");
@@ -53,8 +53,8 @@ async fn concurrent_invented_key_ids_cause_one_fetch() {
     let mut verifications = JoinSet::new();
     for number in 0..1000 {
         let auth = Arc::clone(&rig.auth);
-        let token = bearer(&format!("{}.e30.AAAA", encode(&header(&format!("invented-{number}")))));
-        verifications.spawn(async move { outcome(&auth.verify(Some(&token)).await) });
+        let header = bearer(&format!("{}.e30.AAAA", encode(&header(&format!("invented-{number}")))));
+        verifications.spawn(async move { outcome(&auth.verify(Some(&header)).await) });
     }
     assert!(verifications.join_all().await.iter().all(|outcome| *outcome == "unknown_key"));
     assert_eq!(rig.fetch_count(), 2);
@@ -76,7 +76,7 @@ async fn new_key_is_accepted_after_one_fetch() {
 }
 
 #[tokio::test]
-async fn withdrawn_key_is_refused_after_the_lifetime() {
+async fn withdrawn_key_is_accepted_until_the_set_is_stale() {
     let rig = Rig::start_warm().await;
     rig.set_reply(Reply::with_keys([public_jwk("b", &KEY_B)]));
     advance(LIFETIME / 2).await;
@@ -134,7 +134,7 @@ async fn failed_fetch_is_retried_after_the_refresh_interval() {
 }
 
 #[tokio::test]
-async fn unreachable_key_server_makes_keys_unavailable() {
+async fn keys_are_unavailable_if_the_key_server_is_unreachable() {
     let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
     let address = listener.local_addr().unwrap();
     drop(listener);
@@ -143,7 +143,7 @@ async fn unreachable_key_server_makes_keys_unavailable() {
 }
 
 #[tokio::test]
-async fn old_keys_are_used_for_a_day_while_fetches_fail() {
+async fn stale_keys_are_accepted_for_a_day_while_fetches_fail() {
     const DAY: Duration = Duration::from_secs(24 * 60 * 60);
     for reply in [Reply::failing(), Reply::with_body("<html>"), Reply::with_keys([])] {
         let rig = Rig::start_warm().await;
@@ -166,7 +166,7 @@ async fn old_keys_are_used_for_a_day_while_fetches_fail() {
 }
 
 #[tokio::test]
-async fn hanging_key_server_times_out_at_a_cold_start() {
+async fn keys_are_unavailable_if_the_key_server_hangs_at_a_cold_start() {
     let (reply, _gate) = Reply::with_keys([public_jwk("a", &KEY_A)]).gated();
     let rig = Rig::start(reply).await;
     let mut waiting = JoinSet::new();

@@ -42,13 +42,15 @@ const TEST_TIMEOUT: Duration = Duration::from_secs(60);
 const MIN_REFRESH_INTERVAL: Duration = PushAuthConfig::MIN_REFRESH_INTERVAL;
 /// Maximum time for a fetch of the keys. Only a fetch from a server that does not respond takes so long.
 const FETCH_TIMEOUT: Duration = Duration::from_secs(60);
-/// Time for which a set of the key server is fresh.
+/// Time for which the keys of the key server are fresh.
 const LIFETIME: Duration = Duration::from_secs(60);
 
 /// The key with the id "a", which the key server publishes in most tests.
-static KEY_A: LazyLock<EncodingKey> = LazyLock::new(|| key(include_str!("../testdata/test-only-key-a.pem")));
+static KEY_A: LazyLock<EncodingKey> =
+    LazyLock::new(|| private_key(include_str!("../testdata/test-only-key-a.pem")));
 /// The key with the id "b", which the key server publishes only in some tests.
-static KEY_B: LazyLock<EncodingKey> = LazyLock::new(|| key(include_str!("../testdata/test-only-key-b.pem")));
+static KEY_B: LazyLock<EncodingKey> =
+    LazyLock::new(|| private_key(include_str!("../testdata/test-only-key-b.pem")));
 
 /// Decodes the base64 between the BEGIN and END lines of a PEM file.
 fn pem_to_der(pem: &str) -> Vec<u8> {
@@ -58,7 +60,7 @@ fn pem_to_der(pem: &str) -> Vec<u8> {
 }
 
 /// Parses the private key in a PEM file.
-fn key(pem: &str) -> EncodingKey {
+fn private_key(pem: &str) -> EncodingKey {
     EncodingKey::from_rsa_der(&pem_to_der(pem))
 }
 
@@ -102,9 +104,9 @@ fn encode(part: &Value) -> String {
 }
 
 fn sign(header: &Value, claims: &Value, key: &EncodingKey, algorithm: Algorithm) -> String {
-    let message = format!("{}.{}", encode(header), encode(claims));
-    let signature = crypto::sign(message.as_bytes(), key, algorithm).unwrap();
-    format!("{message}.{signature}")
+    let signed_text = format!("{}.{}", encode(header), encode(claims));
+    let signature = crypto::sign(signed_text.as_bytes(), key, algorithm).unwrap();
+    format!("{signed_text}.{signature}")
 }
 
 /// Returns a token signed by key "a".

@@ -13,7 +13,7 @@ async fn assert_refused(rig: &Rig, authorization: &HeaderValue, outcome: &str, s
     let problem = Problem::from(error);
     assert_eq!(problem.status.as_u16(), status);
     let text = String::from_utf8_lossy(authorization.as_bytes());
-    let source = error_chain(problem.source.expect("a source for the log").as_ref());
+    let source = error_chain(problem.source.expect("the problem must have a source").as_ref());
     for part in text.split([' ', '.']).filter(|part| part.len() > 20) {
         assert!(!source.contains(part) && !problem.detail.contains(part), "{source} {}", problem.detail);
     }
