@@ -62,9 +62,9 @@ mod tests {
     #[tokio::test]
     async fn topic_passes_the_conformance_suite() {
         let topic = InMemoryTopic::default();
-        let collect = async |expected: usize| {
+        let collect = async |message_count: usize| {
             let messages = topic.messages();
-            assert_eq!(messages.len(), expected);
+            assert_eq!(messages.len(), message_count);
             let to_delivery = |(message, id): (Message, usize)| Delivery {
                 data: message.data,
                 attributes: message.attributes,

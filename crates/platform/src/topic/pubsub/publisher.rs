@@ -18,8 +18,7 @@ const BATCH_DELAY: Duration = Duration::from_millis(2);
 /// A topic of Pub/Sub, or of an emulator of it.
 ///
 /// [`Topic::publish`] returns the id when Pub/Sub has confirmed the message. A call that fails is retried
-/// until the timeout. If the timeout ends the call, Pub/Sub may
-/// still have published the message.
+/// until the timeout. If the timeout ends the call, Pub/Sub may still have published the message.
 #[derive(Debug, Clone)]
 pub struct PubSubTopic {
     publisher: Publisher,
