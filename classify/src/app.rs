@@ -7,7 +7,7 @@ use fused::Isa;
 use metrics::gauge;
 use platform::{
     bucket::SharedBucket,
-    cpu::{CpuLimits, CpuPool, core_count},
+    cpu::{CpuLimits, CpuPool, cores},
     http::{Readiness, Server, SharedPushGuard},
     topic::{SharedSubscription, SharedTopic, Subscription},
 };
@@ -109,7 +109,7 @@ impl Application {
     ) -> anyhow::Result<Self> {
         let backend = placement.backend;
         let limits = CpuLimits {
-            threads: core_count(),
+            threads: cores(),
             max_jobs: settings.queue_items.get(),
             max_weight: settings.queue_pixels,
         };

@@ -6,7 +6,7 @@ use clap::Args;
 use fused::Isa;
 use platform::{
     config::{Validate, parse_bytes, parse_defaults, parse_seconds},
-    cpu::core_count,
+    cpu::cores,
 };
 
 use crate::{backend::Backend, engine::EnginePlan, gpu::GpuSettings, model::CLASSES};
@@ -31,7 +31,7 @@ pub struct Settings {
     pub engine_count: Option<NonZeroUsize>,
     /// Number of threads that the engines share [default: one per core]
     #[arg(id = "classify-threads", long, env = "CLASSIFY_THREADS", value_name = "N")]
-    #[arg(default_value_t = core_count(), hide_default_value = true)]
+    #[arg(default_value_t = cores(), hide_default_value = true)]
     pub threads: NonZeroUsize,
     /// Widest instruction set that the backend `fused` may use: portable, neon, avx2 or avx512 [default:
     /// the widest of this CPU]

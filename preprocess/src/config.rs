@@ -8,7 +8,7 @@ use std::{
 use clap::{Args, value_parser};
 use platform::{
     config::{Validate, parse_bytes, parse_defaults, parse_seconds},
-    cpu::core_count,
+    cpu::cores,
     http::HttpLimits,
 };
 
@@ -74,7 +74,7 @@ pub struct Settings {
     #[arg(long, env, value_name = "BYTES", default_value = "240MiB", value_parser = parse_bytes)]
     pub preprocess_max_picture_memory: usize,
     /// Number of threads that decode, resize and encode [default: one per core]
-    #[arg(long, env, value_name = "COUNT", default_value_t = core_count(), hide_default_value = true)]
+    #[arg(long, env, value_name = "COUNT", default_value_t = cores(), hide_default_value = true)]
     pub preprocess_threads: NonZeroUsize,
     /// Maximum number of images that wait or are processed; more are refused (429)
     #[arg(long, env, value_name = "COUNT", default_value = "64")]

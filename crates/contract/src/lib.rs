@@ -9,9 +9,9 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 /// File name of the preprocessed image, whose object name is `<id>/image.jpg`.
-pub const IMAGE_FILE: &str = "image.jpg";
+pub const IMAGE_FILE_NAME: &str = "image.jpg";
 /// File name of the prediction for a preprocessed image, whose object name is `<id>/prediction.json`.
-pub const PREDICTION_FILE: &str = "prediction.json";
+pub const PREDICTION_FILE_NAME: &str = "prediction.json";
 
 /// The id of an upload, computed from its bytes and the preprocessing recipe.
 ///
@@ -44,12 +44,12 @@ impl ImageId {
 
     /// Returns the object name of the preprocessed image, `<id>/image.jpg`.
     pub fn image_object_name(&self) -> String {
-        format!("{}/{IMAGE_FILE}", self.0)
+        format!("{}/{IMAGE_FILE_NAME}", self.0)
     }
 
     /// Returns the object name of the prediction, `<id>/prediction.json`.
     pub fn prediction_object_name(&self) -> String {
-        format!("{}/{PREDICTION_FILE}", self.0)
+        format!("{}/{PREDICTION_FILE_NAME}", self.0)
     }
 }
 
@@ -124,7 +124,7 @@ impl GcsPath {
     /// Returns the id of the upload if this is the path of a preprocessed image,
     /// `gs://BUCKET/<id>/image.jpg`.
     pub fn image_id(&self) -> Option<ImageId> {
-        self.object.strip_suffix(IMAGE_FILE)?.strip_suffix('/')?.parse().ok()
+        self.object.strip_suffix(IMAGE_FILE_NAME)?.strip_suffix('/')?.parse().ok()
     }
 
     /// Returns the object name of the prediction for the image at this path.
@@ -138,15 +138,15 @@ impl GcsPath {
     pub fn prediction_object_name(&self, generation: Option<i64>) -> String {
         match (self.image_id(), generation) {
             (Some(id), _) => id.prediction_object_name(),
-            (None, Some(generation)) => format!("{}.{generation}.{PREDICTION_FILE}", self.object),
-            (None, None) => format!("{}.{PREDICTION_FILE}", self.object),
+            (None, Some(generation)) => format!("{}.{generation}.{PREDICTION_FILE_NAME}", self.object),
+            (None, None) => format!("{}.{PREDICTION_FILE_NAME}", self.object),
         }
     }
 
     /// Returns true if the object has the name of a prediction.
     pub fn is_prediction(&self) -> bool {
         let file_name = self.object.rsplit('/').next().unwrap_or_default();
-        file_name == PREDICTION_FILE || file_name.ends_with(".prediction.json")
+        file_name == PREDICTION_FILE_NAME || file_name.ends_with(".prediction.json")
     }
 }
 

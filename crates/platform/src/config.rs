@@ -146,7 +146,8 @@ impl LenientParser {
             ErrorKind::ValueValidation | ErrorKind::InvalidValue => {
                 match arg_names.first().and_then(|arg_name| self.find_arg(arg_name)) {
                     Some(arg) => {
-                        self.problems.push(format!("{}: {}", flag_and_variable(&arg), value_problem(error)));
+                        let problem = describe_invalid_value(error);
+                        self.problems.push(format!("{}: {problem}", flag_and_variable(&arg)));
                         self.relax(&arg)
                     }
                     None => {
@@ -229,7 +230,7 @@ fn flag_and_variable(arg: &Arg) -> String {
 
 /// Describes the invalid value that `error` reports. The value is quoted, and its control characters are
 /// escaped.
-fn value_problem(error: &Error) -> String {
+fn describe_invalid_value(error: &Error) -> String {
     let value = match error.get(ContextKind::InvalidValue) {
         Some(ContextValue::String(value)) if !value.is_empty() => value,
         _ => return "a value is needed".to_owned(),

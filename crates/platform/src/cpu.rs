@@ -38,7 +38,7 @@ use tokio::sync::oneshot;
 use crate::panic;
 
 /// Returns the number of cores that this process may use.
-pub fn core_count() -> NonZeroUsize {
+pub fn cores() -> NonZeroUsize {
     std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN)
 }
 
@@ -250,7 +250,7 @@ mod tests {
 
     use super::*;
 
-    fn pool(threads: usize, max_jobs: usize, max_weight: u64) -> Arc<CpuPool> {
+    fn new_pool(threads: usize, max_jobs: usize, max_weight: u64) -> Arc<CpuPool> {
         let threads = NonZeroUsize::new(threads).unwrap();
         Arc::new(CpuPool::new("test", CpuLimits { threads, max_jobs, max_weight }).unwrap())
     }
@@ -277,13 +277,13 @@ mod tests {
 
     #[tokio::test]
     async fn job_runs_on_a_pool_thread_and_returns_its_result() {
-        let thread = pool(2, 4, 10).run(1, || std::thread::current().name().map(str::to_owned)).await;
+        let thread = new_pool(2, 4, 10).run(1, || std::thread::current().name().map(str::to_owned)).await;
         assert!(thread.unwrap().unwrap().starts_with("test-cpu-"));
     }
 
     #[tokio::test]
     async fn job_beyond_max_jobs_is_refused() {
-        let pool = pool(1, 1, 100);
+        let pool = new_pool(1, 1, 100);
         assert!(!pool.is_full());
         let (blocker, running_job) = start_blocked_job(&pool, 1).await;
         assert!(pool.is_full());
@@ -295,7 +295,7 @@ mod tests {
 
     #[tokio::test]
     async fn job_beyond_max_weight_is_refused() {
-        let pool = pool(2, 10, 100);
+        let pool = new_pool(2, 10, 100);
         let (blocker, running_job) = start_blocked_job(&pool, 60).await;
         assert_eq!(pool.run(41, || ()).await, Err(CpuError::Overloaded));
         assert_eq!(pool.run(40, || 7).await, Ok(7));
@@ -306,7 +306,7 @@ mod tests {
 
     #[tokio::test]
     async fn job_heavier_than_max_weight_runs_alone() {
-        let pool = pool(2, 10, 100);
+        let pool = new_pool(2, 10, 100);
         let (blocker, heavy_job) = start_blocked_job(&pool, 1000).await;
         assert_eq!(pool.run(1, || ()).await, Err(CpuError::Overloaded));
         drop(blocker);
@@ -319,7 +319,7 @@ mod tests {
 
     #[tokio::test]
     async fn panic_is_caught_and_releases_the_permit() {
-        let pool = pool(1, 1, 10);
+        let pool = new_pool(1, 1, 10);
         for _ in 0..3 {
             assert_eq!(pool.run(10, || panic!("in a job")).await, Err::<(), _>(CpuError::Panicked));
         }
@@ -328,7 +328,7 @@ mod tests {
 
     #[tokio::test]
     async fn job_is_skipped_if_its_future_is_dropped_before_it_starts() {
-        let pool = pool(1, 2, 100);
+        let pool = new_pool(1, 2, 100);
         let (blocker, running_job) = start_blocked_job(&pool, 1).await;
         let (ran, has_run) = mpsc::channel::<()>();
         {
@@ -350,7 +350,7 @@ mod tests {
 
     #[tokio::test]
     async fn pending_and_ongoing_jobs_are_counted() {
-        let pool = pool(1, 5, 100);
+        let pool = new_pool(1, 5, 100);
         let (blocker, running_job) = start_blocked_job(&pool, 3).await;
         let permit = pool.limiter.try_acquire(4).unwrap();
         {

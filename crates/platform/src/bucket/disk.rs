@@ -15,7 +15,7 @@ use super::{Bucket, BucketError, Created, Object, ObjectName};
 
 /// Name of the folder for temporary files, below the root. A write first creates a temporary file with the
 /// content of the object.
-const TEMP_FOLDER: &str = ".tmp";
+const TEMP_FOLDER_NAME: &str = ".tmp";
 /// Age from which a temporary file is stale. [`DiskBucket::open`] removes stale files.
 ///
 /// No write takes that long, so the process that was writing a stale file must have been killed. A younger
@@ -45,9 +45,9 @@ impl DiskBucket {
         run_blocking(move || {
             // An absolute path stays valid if the working directory changes.
             let root = std::path::absolute(root).map_err(unavailable)?;
-            let temp = root.join(TEMP_FOLDER);
-            fs::create_dir_all(&temp).map_err(unavailable)?;
-            remove_stale_files(&temp, STALE_AFTER);
+            let temp_folder = root.join(TEMP_FOLDER_NAME);
+            fs::create_dir_all(&temp_folder).map_err(unavailable)?;
+            remove_stale_files(&temp_folder, STALE_AFTER);
             // The root has the directory entry of the temporary folder, and the parent of the root has the
             // entry of the root. Syncing both folders makes the two entries durable.
             for folder in root.ancestors().take(2) {
@@ -61,7 +61,7 @@ impl DiskBucket {
     /// Returns the path of the file of `object`, or an error if an object of this name cannot be stored.
     fn object_path(&self, object: &ObjectName) -> Result<PathBuf, BucketError> {
         let name = object.as_str();
-        if name.split('/').next() == Some(TEMP_FOLDER) {
+        if name.split('/').next() == Some(TEMP_FOLDER_NAME) {
             return Err(bad_name(object, "names below .tmp are reserved for temporary files"));
         }
         // No part of an `ObjectName` is empty, `.` or `..`. So the path stays below the root.
@@ -75,8 +75,9 @@ impl DiskBucket {
             Ok(_) => Created::AlreadyThere,
             Err(error) if error.kind() == ErrorKind::NotFound => {
                 fs::create_dir_all(folder).map_err(|error| write_error(object, error))?;
-                let temp = TempFile::write(&self.root.join(TEMP_FOLDER), data).map_err(unavailable)?;
-                match fs::hard_link(&temp.path, &target) {
+                let temp_folder = self.root.join(TEMP_FOLDER_NAME);
+                let temp_file = TempFile::write(&temp_folder, data).map_err(unavailable)?;
+                match fs::hard_link(&temp_file.path, &target) {
                     Ok(()) => Created::New,
                     Err(error) if error.kind() == ErrorKind::AlreadyExists => Created::AlreadyThere,
                     Err(error) => return Err(write_error(object, error)),
@@ -210,10 +211,10 @@ impl TempFile {
     fn write(folder: &Path, data: &[u8]) -> io::Result<Self> {
         let path = folder.join(Uuid::new_v4().to_string());
         let mut file = OpenOptions::new().write(true).create_new(true).open(&path)?;
-        let temp = Self { path };
+        let temp_file = Self { path };
         file.write_all(data)?;
         file.sync_all()?;
-        Ok(temp)
+        Ok(temp_file)
     }
 }
 
@@ -225,11 +226,10 @@ impl Drop for TempFile {
     }
 }
 
-/// Removes the stale files in the folder `temp`. A failure is only logged, because the next start tries
-/// again.
-fn remove_stale_files(temp: &Path, stale_after: Duration) {
+/// Removes the stale files in `temp_folder`. A failure is only logged, because the next start tries again.
+fn remove_stale_files(temp_folder: &Path, stale_after: Duration) {
     let age = |entry: &fs::DirEntry| entry.metadata().ok()?.modified().ok()?.elapsed().ok();
-    for entry in fs::read_dir(temp).into_iter().flatten().flatten() {
+    for entry in fs::read_dir(temp_folder).into_iter().flatten().flatten() {
         if age(&entry).is_some_and(|age| age >= stale_after) {
             match fs::remove_file(entry.path()) {
                 Ok(()) => tracing::info!(path = ?entry.path(), "removed a stale temporary file"),
@@ -253,7 +253,7 @@ mod tests {
     }
 
     fn temp_file_count(root: &Path) -> usize {
-        fs::read_dir(root.join(TEMP_FOLDER)).unwrap().count()
+        fs::read_dir(root.join(TEMP_FOLDER_NAME)).unwrap().count()
     }
 
     #[tokio::test]
@@ -278,7 +278,7 @@ mod tests {
     async fn temporary_file_is_invisible_and_removed_once_stale() {
         let folder = tempfile::tempdir().unwrap();
         let bucket = DiskBucket::open(folder.path()).await.unwrap();
-        let unfinished = folder.path().join(TEMP_FOLDER).join("unfinished");
+        let unfinished = folder.path().join(TEMP_FOLDER_NAME).join("unfinished");
         fs::write(&unfinished, "ha").unwrap();
         let object = object_name(".tmp/unfinished");
         assert!(!bucket.exists(&object).await.unwrap());
