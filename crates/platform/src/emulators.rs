@@ -39,7 +39,7 @@ pub struct PubSubEmulator(EmulatorProcess);
 /// Options of a push subscription.
 #[derive(Clone, Debug)]
 pub struct PushOptions {
-    /// Time in seconds after which an unacknowledged message is delivered again. The minimum is 10.
+    /// Time in seconds after which an unacknowledged message is delivered again. Pub/Sub requires at least 10.
     pub ack_deadline_seconds: u32,
     /// Full name of the topic that receives messages which are still unacknowledged after five deliveries.
     pub dead_letter_topic: Option<String>,

@@ -34,7 +34,7 @@ use tokio::{net::TcpListener, sync::mpsc};
 use tokio_util::sync::CancellationToken;
 
 /// Maximum time that a test waits for anything. Only a failing test reaches it.
-const PATIENCE: Duration = Duration::from_secs(60);
+const TEST_TIMEOUT: Duration = Duration::from_secs(60);
 
 fn object_name(name: &str) -> ObjectName {
     ObjectName::new(name).unwrap()
@@ -161,7 +161,7 @@ async fn calls_to_an_unreachable_or_hanging_cloud_fail_within_the_timeout() {
         assert!(unavailable(&bucket.exists(&object_name("a")).await.unwrap_err()), "{url}");
         let topic = PubSubTopic::open("projects/test/topics/images", &cloud).await.unwrap();
         topic.publish(Message { data: "x".into(), ..Message::default() }).await.unwrap_err();
-        assert!(begin.elapsed() < PATIENCE, "{url}: {:?}", begin.elapsed());
+        assert!(begin.elapsed() < TEST_TIMEOUT, "{url}: {:?}", begin.elapsed());
     }
 }
 
@@ -180,7 +180,7 @@ async fn collect(deliveries: &mut mpsc::UnboundedReceiver<Delivery>, message_cou
     let mut ids = BTreeSet::new();
     let mut collected = Vec::new();
     while ids.len() < message_count {
-        let delivery = tokio::time::timeout(PATIENCE, deliveries.recv()).await.unwrap().unwrap();
+        let delivery = tokio::time::timeout(TEST_TIMEOUT, deliveries.recv()).await.unwrap().unwrap();
         ids.insert(delivery.message_id.clone());
         collected.push(delivery);
     }
@@ -284,7 +284,7 @@ async fn pull_respects_max_outstanding_and_redelivers_refused_messages() {
     });
     let mut numbers = Vec::new();
     while numbers.len() < 7 {
-        let delivery = tokio::time::timeout(PATIENCE, seen.recv()).await.unwrap().unwrap();
+        let delivery = tokio::time::timeout(TEST_TIMEOUT, seen.recv()).await.unwrap().unwrap();
         numbers.push(String::from_utf8(delivery.data.to_vec()).unwrap());
     }
     numbers.sort();
@@ -315,11 +315,11 @@ async fn lease_is_extended_while_a_message_is_handled() {
                     Acknowledgement::Ack
                 }
             };
-            let limits = PullLimits { drain_timeout: PATIENCE, ..LIMITS };
+            let limits = PullLimits { drain_timeout: TEST_TIMEOUT, ..LIMITS };
             subscription.pull(limits, stop, PullHandler::new(handle)).await
         }
     });
-    tokio::time::timeout(PATIENCE, seen.recv()).await.unwrap().unwrap();
+    tokio::time::timeout(TEST_TIMEOUT, seen.recv()).await.unwrap().unwrap();
     // After the stop, the handler finishes its message, which is acknowledged and not delivered again.
     stop.cancel();
     pulling.await.unwrap().unwrap();
@@ -347,7 +347,7 @@ async fn message_unfinished_after_the_drain_timeout_is_redelivered() {
     let begin = Instant::now();
     let mut redelivered = BTreeSet::new();
     while redelivered.len() < 5 {
-        assert!(begin.elapsed() < PATIENCE, "{redelivered:?}");
+        assert!(begin.elapsed() < TEST_TIMEOUT, "{redelivered:?}");
         let messages = emulator.pull(&subscription_name).await.unwrap();
         redelivered.extend(messages.into_iter().map(|message| message.data));
     }
@@ -361,6 +361,6 @@ async fn pulling_from_a_missing_subscription_is_an_error() {
     let subscription = PubSubSubscription::open(subscription_name, &cloud).await.unwrap();
     let handler = PullHandler::new(|_| std::future::ready(Acknowledgement::Ack));
     let pull = subscription.pull(LIMITS, CancellationToken::new(), handler);
-    let error = tokio::time::timeout(PATIENCE, pull).await.unwrap().unwrap_err();
+    let error = tokio::time::timeout(TEST_TIMEOUT, pull).await.unwrap().unwrap_err();
     assert!(error.to_string().contains(subscription_name), "{error}");
 }

@@ -78,6 +78,7 @@ impl GcsBucket {
             Some(404) if is_missing_bucket(&error) => {
                 unusable(format!("there is no bucket gs://{}", self.name))
             }
+            // Only the object is missing, so the bucket exists.
             Some(404) => Ok(()),
             Some(status @ (401 | 403)) => unusable(format!(
                 "the credentials do not allow reading objects of gs://{} (status {status}); they need the \

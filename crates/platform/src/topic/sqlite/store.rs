@@ -28,6 +28,8 @@ const JOB_QUEUE_CAPACITY: usize = MAX_JOBS_PER_TRANSACTION;
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Tables for waiting messages and for dead letters. Times are in milliseconds since the Unix epoch.
+///
+/// Because of AUTOINCREMENT, the id of a deleted message is never used again.
 const SCHEMA: &str = "
     CREATE TABLE IF NOT EXISTS messages (
         id           INTEGER PRIMARY KEY AUTOINCREMENT,

@@ -23,12 +23,12 @@ use super::{pusher::retry_pause, *};
 use crate::topic::{conformance, push::Delivery};
 
 /// Maximum time that a test waits for anything. Only a failing test reaches it.
-const PATIENCE: Duration = Duration::from_secs(60);
+const TEST_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Returns a policy with pauses too short to delay a test.
 fn policy() -> RetryPolicy {
     RetryPolicy {
-        ack_deadline: PATIENCE,
+        ack_deadline: TEST_TIMEOUT,
         min_backoff: Duration::from_millis(1),
         max_backoff: Duration::from_millis(2),
         max_attempts: 20,
@@ -75,7 +75,7 @@ impl Receiver {
     }
 
     async fn next_delivery(&mut self) -> Delivery {
-        timeout(PATIENCE, self.deliveries.recv()).await.expect("a push should arrive in time").unwrap()
+        timeout(TEST_TIMEOUT, self.deliveries.recv()).await.expect("a push should arrive in time").unwrap()
     }
 }
 
@@ -112,7 +112,7 @@ fn start_pusher(
 
 async fn stop_pusher((stop, running): (CancellationToken, JoinHandle<()>)) {
     stop.cancel();
-    timeout(PATIENCE, running).await.expect("the pusher should stop in time").unwrap();
+    timeout(TEST_TIMEOUT, running).await.expect("the pusher should stop in time").unwrap();
 }
 
 fn message(text: &str) -> Message {
@@ -127,7 +127,7 @@ async fn wait_until<F: Future<Output = bool>>(mut condition: impl FnMut() -> F) 
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
     };
-    timeout(PATIENCE, polling).await.expect("the condition should become true in time");
+    timeout(TEST_TIMEOUT, polling).await.expect("the condition should become true in time");
 }
 
 async fn wait_for_stats(topic: &SqliteTopic, stats: TopicStats) {
@@ -383,7 +383,7 @@ async fn stopped_pusher_finishes_the_pushes_in_progress_and_starts_no_others() {
     tokio::task::yield_now().await;
     assert!(!running.is_finished(), "the pusher stopped although two pushes are in progress");
     GATE.add_permits(2);
-    timeout(PATIENCE, running).await.unwrap().unwrap();
+    timeout(TEST_TIMEOUT, running).await.unwrap().unwrap();
     assert_eq!(topic.stats().await.unwrap(), TopicStats { pending: 1, dead: 0 });
     assert!(arrived.try_recv().is_err(), "a third push was started");
 }

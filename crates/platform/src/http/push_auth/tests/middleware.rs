@@ -57,16 +57,16 @@ async fn only_a_push_with_a_valid_token_reaches_the_handler() {
     let refused = send(&app, "/push", None).await;
     assert_problem(&refused, 401, "unauthenticated");
     assert_eq!(refused.0.headers()["www-authenticate"], "Bearer");
-    let refused = send(&app, "/push", Some(forged_header("a"))).await;
+    let refused = send(&app, "/push", Some(forged_authorization("a"))).await;
     assert_problem(&refused, 401, "unauthenticated");
-    let other = with(claims(), "email", "other@project.iam.gserviceaccount.com");
-    let refused = send(&app, "/push", Some(bearer(&token(&other)))).await;
+    let other = with(valid_claims(), "email", "other@project.iam.gserviceaccount.com");
+    let refused = send(&app, "/push", Some(bearer(&signed_token(&other)))).await;
     assert_problem(&refused, 403, "forbidden");
     assert!(!refused.1.contains("other@") && !refused.1.contains(ACCOUNT), "{}", refused.1);
     assert!(!refused.0.headers().contains_key("www-authenticate"));
     assert_eq!(calls.load(SeqCst), 0);
 
-    let (response, body) = send(&app, "/push", Some(valid_header())).await;
+    let (response, body) = send(&app, "/push", Some(valid_authorization())).await;
     assert_eq!((response.status(), body), (StatusCode::OK, format!("{ACCOUNT} hello")));
     assert_eq!(calls.load(SeqCst), 1);
     let (response, body) = send(&app, "/open", None).await;
@@ -77,7 +77,7 @@ async fn only_a_push_with_a_valid_token_reaches_the_handler() {
 async fn push_without_available_keys_is_refused_with_503_and_retry_after() {
     let rig = Rig::start(Reply::failing()).await;
     let (app, calls) = build_app(&rig.auth);
-    let refused = send(&app, "/push", Some(valid_header())).await;
+    let refused = send(&app, "/push", Some(valid_authorization())).await;
     assert_problem(&refused, 503, "keys_unavailable");
     let seconds: u64 = refused.0.headers()["retry-after"].to_str().unwrap().parse().unwrap();
     assert!((1..=30).contains(&seconds), "{seconds}");

@@ -76,12 +76,12 @@ fn key_set(keys: impl IntoIterator<Item = Value>) -> String {
     json!({ "keys": Vec::from_iter(keys) }).to_string()
 }
 
-fn header(key_id: &str) -> Value {
+fn token_header(key_id: &str) -> Value {
     json!({ "alg": "RS256", "kid": key_id, "typ": "JWT" })
 }
 
 /// Returns valid claims, with the members that tokens of Pub/Sub have.
-fn claims() -> Value {
+fn valid_claims() -> Value {
     let now = get_current_timestamp();
     json!({
         "aud": AUDIENCE, "azp": "113774264463038321964", "email": ACCOUNT, "email_verified": true,
@@ -109,27 +109,28 @@ fn sign(header: &Value, claims: &Value, key: &EncodingKey, algorithm: Algorithm)
     format!("{signed_text}.{signature}")
 }
 
-/// Returns a token signed by key "a".
-fn token(claims: &Value) -> String {
-    sign(&header("a"), claims, &KEY_A, Algorithm::RS256)
+/// Returns a token with these claims that key "a" signed.
+fn signed_token(claims: &Value) -> String {
+    sign(&token_header("a"), claims, &KEY_A, Algorithm::RS256)
 }
 
 fn bearer(token: &str) -> HeaderValue {
     HeaderValue::try_from(format!("Bearer {token}")).unwrap()
 }
 
-fn valid_header() -> HeaderValue {
-    bearer(&token(&claims()))
+/// Returns the header Authorization with a valid token that key "a" signed.
+fn valid_authorization() -> HeaderValue {
+    bearer(&signed_token(&valid_claims()))
 }
 
-/// Returns a header with a token signed by key "b".
-fn valid_header_signed_by_b() -> HeaderValue {
-    bearer(&sign(&header("b"), &claims(), &KEY_B, Algorithm::RS256))
+/// Returns the header Authorization with a valid token that key "b" signed.
+fn authorization_signed_by_b() -> HeaderValue {
+    bearer(&sign(&token_header("b"), &valid_claims(), &KEY_B, Algorithm::RS256))
 }
 
-/// Returns a header with a token that names the key `key_id` and is signed by key "b".
-fn forged_header(key_id: &str) -> HeaderValue {
-    bearer(&sign(&header(key_id), &claims(), &KEY_B, Algorithm::RS256))
+/// Returns the header Authorization with a token that names the key `key_id`, but that key "b" signed.
+fn forged_authorization(key_id: &str) -> HeaderValue {
+    bearer(&sign(&token_header(key_id), &valid_claims(), &KEY_B, Algorithm::RS256))
 }
 
 /// A response of the key server.
@@ -192,14 +193,14 @@ impl Rig {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
         tokio::spawn(async move { axum::serve(listener, routes).await });
-        let auth = verifier(&format!("http://{address}/certs"));
+        let auth = new_verifier(&format!("http://{address}/certs"));
         Self { auth, server }
     }
 
     /// Starts a key server that publishes key "a", and a verifier that has fetched the key.
     async fn start_warm() -> Self {
         let rig = Self::start(Reply::with_keys([public_jwk("a", &KEY_A)])).await;
-        assert_eq!(rig.outcome(&valid_header()).await, "accepted");
+        assert_eq!(rig.outcome(&valid_authorization()).await, "accepted");
         rig
     }
 
@@ -221,7 +222,7 @@ impl Rig {
     }
 }
 
-fn verifier(jwks_url: &str) -> Arc<PushAuth> {
+fn new_verifier(jwks_url: &str) -> Arc<PushAuth> {
     let config = PushAuthConfig {
         audience: AUDIENCE.to_owned(),
         service_account: Some(ACCOUNT.to_owned()),
