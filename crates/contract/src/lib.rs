@@ -129,12 +129,12 @@ impl GcsPath {
 
     /// Returns the object name of the prediction for the image at this path.
     ///
-    /// `generation` is the number by which Cloud Storage identifies the version of an object. It is `None` in
-    /// a bucket without generations.
+    /// `generation` is the number by which Cloud Storage identifies the version of an object. Callers pass
+    /// `None` if the bucket has no generations.
     ///
-    /// The prediction for a preprocessed image is `<id>/prediction.json`. The prediction for any other image
-    /// is `<object>.<generation>.prediction.json`, so that every version of the image has its own prediction.
-    /// Without a generation it is `<object>.prediction.json`.
+    /// The name is `<id>/prediction.json` for a preprocessed image. For any other image it is
+    /// `<object>.<generation>.prediction.json`, so that every version of the image has its own prediction.
+    /// Without a generation, the name is `<object>.prediction.json`.
     pub fn prediction_object_name(&self, generation: Option<i64>) -> String {
         match (self.image_id(), generation) {
             (Some(id), _) => id.prediction_object_name(),

@@ -17,7 +17,7 @@
 //! let sum = pool.run(640 * 480, || (1..=10).sum::<u32>()).await?;
 //! assert_eq!(sum, 55);
 //!
-//! // A permit reserves capacity before the input of its job is ready. One permit fills this pool.
+//! // A permit reserves capacity for a job before the input of the job is ready. One permit fills this pool.
 //! let permit = pool.try_acquire(640 * 480)?;
 //! assert_eq!(pool.run(1, || ()).await, Err(CpuError::Overloaded));
 //! assert_eq!(pool.run_with_permit(permit, || "done").await?, "done");
@@ -157,7 +157,7 @@ fn log_panic(payload: &(dyn Any + Send)) {
     tracing::error!(panic = panic::message(payload), "a CPU job panicked");
 }
 
-/// The limits of a pool, and the part of its capacity that is in use.
+/// The limits of a pool and their current usage.
 #[derive(Debug)]
 struct Limiter {
     limits: CpuLimits,

@@ -28,7 +28,7 @@ const START_TIMEOUT: Duration = Duration::from_secs(60);
 /// The error of starting or calling an emulator.
 pub type EmulatorError = Box<dyn std::error::Error + Send + Sync>;
 
-/// The program fake-gcs-server, which emulates Cloud Storage and keeps its objects in memory.
+/// The program fake-gcs-server, which emulates Cloud Storage and keeps objects in memory.
 #[derive(Debug)]
 pub struct StorageEmulator(EmulatorProcess);
 
@@ -39,7 +39,7 @@ pub struct PubSubEmulator(EmulatorProcess);
 /// Options of a push subscription.
 #[derive(Clone, Debug)]
 pub struct PushOptions {
-    /// Time in seconds after which an unacknowledged message is delivered again. Pub/Sub requires at least 10.
+    /// Time in seconds after which an unacknowledged message is delivered again. Pub/Sub's minimum is 10.
     pub ack_deadline_seconds: u32,
     /// Full name of the topic that receives messages which are still unacknowledged after five deliveries.
     pub dead_letter_topic: Option<String>,

@@ -78,7 +78,7 @@ impl MemoryBudget {
         }
     }
 
-    /// Reserves `bytes` bytes. If they are not free, the caller waits for them in a queue.
+    /// Reserves `bytes` bytes. If fewer bytes are free, the caller waits in a queue.
     ///
     /// Dropping the future removes the caller from the queue.
     ///

@@ -17,10 +17,10 @@ use crate::cloud::{CloudArgs, EmulatorAddress, TimedOut, retry_backoff};
 /// one.
 const PROBE_OBJECT_NAME: &str = ".is-the-bucket-there";
 
-/// A bucket in Cloud Storage, or in an emulator of it.
+/// A bucket in Cloud Storage or in an emulator of Cloud Storage.
 ///
 /// Every write request contains the CRC32C of the data, which the server checks, and the precondition that
-/// the object does not exist. A call that fails is retried until the timeout, unless its error is permanent,
+/// the object does not exist. A call that fails is retried until the timeout, unless the error is permanent,
 /// such as a missing permission or bucket.
 #[derive(Debug, Clone)]
 pub struct GcsBucket {

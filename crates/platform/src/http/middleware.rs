@@ -39,8 +39,8 @@ pub fn with_middleware(routes: Router, metric_prefix: &'static str, limits: &Htt
         // 4. An error of the handler or of layers 5 to 7 becomes a problem with the request id, and is logged
         //    within the span of layer 3.
         .layer(from_fn_with_state(limits.clone(), render_problems))
-        // 3. The request runs in its span, and its metrics and a line of the log are recorded. This layer is
-        //    outside layer 4, so that it records the status that the client receives.
+        // 3. The request runs in a span. When the request is answered, metrics and a line of the log are
+        //    recorded. This layer is outside layer 4, so that it records the status that the client receives.
         .layer(from_fn_with_state(Arc::new(RequestMetricNames::new(metric_prefix)), observe_request))
         // 2. The request gets its id, which the span and every problem contain.
         .layer(from_fn(set_request_id))

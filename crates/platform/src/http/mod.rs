@@ -1,6 +1,6 @@
 //! The parts of an HTTP service that preprocess and classify share.
 //!
-//! - [`Problem`] is an error response of RFC 9457. Its public part is sent, and its private cause is logged.
+//! - [`Problem`] is an error response of RFC 9457. The public part is sent, and the private cause is logged.
 //! - [`with_middleware`] wraps routes in the middleware stack.
 //! - [`Readiness`] and [`health_routes`] provide `/live` and `/ready`.
 //! - [`Server`] serves requests. At shutdown, it waits for the open requests, up to the drain timeout.

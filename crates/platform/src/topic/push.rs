@@ -162,8 +162,8 @@ impl Delivery {
         delivery
     }
 
-    /// Returns the JSON of the wrapped envelope, exactly as Pub/Sub sends it. If the subscription is `None`,
-    /// its name in the envelope is `projects/local/subscriptions/push`.
+    /// Returns the JSON of the wrapped envelope, exactly as Pub/Sub sends it. If [`Self::subscription`] is
+    /// `None`, the envelope contains the name `projects/local/subscriptions/push`.
     pub fn to_envelope(&self, publish_time: SystemTime) -> Vec<u8> {
         let publish_time = clock::format_rfc3339(publish_time);
         let message_id = self.message_id.as_deref().unwrap_or_default();

@@ -15,7 +15,7 @@ use crate::{
 /// time is short, because every upload waits until its message is published.
 const BATCH_DELAY: Duration = Duration::from_millis(2);
 
-/// A topic of Pub/Sub, or of an emulator of it.
+/// A topic in Pub/Sub or in an emulator of Pub/Sub.
 ///
 /// [`Topic::publish`] returns the id when Pub/Sub has confirmed the message. A call that fails is retried
 /// until the timeout. If the timeout ends the call, Pub/Sub may still have published the message.

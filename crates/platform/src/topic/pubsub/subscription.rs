@@ -23,7 +23,7 @@ const LEASE_EXTENSION: Duration = Duration::from_secs(10);
 /// Maximum time to send the last acknowledgements when pulling ends.
 const ACK_FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// A subscription of Pub/Sub, or of an emulator of it, to pull from.
+/// A subscription in Pub/Sub or in an emulator of Pub/Sub, from which messages are pulled.
 #[derive(Debug, Clone)]
 pub struct PubSubSubscription {
     subscriber: Subscriber,

@@ -33,7 +33,7 @@ const STORE_ERROR_PAUSE: Duration = Duration::from_secs(1);
 #[derive(Clone, Debug, PartialEq, Eq, Args)]
 #[group(id = "topic")]
 pub struct RetryPolicy {
-    /// Seconds that a subscriber has to answer before its message is delivered again
+    /// Seconds that a subscriber has to answer before the message is delivered again
     #[arg(
         id = "topic_ack_deadline",
         long = "topic-ack-deadline",

@@ -72,10 +72,12 @@ fn public_jwk(key_id: &str, key: &EncodingKey) -> Value {
     jwk
 }
 
+/// Returns a JSON Web Key Set with `keys`.
 fn key_set(keys: impl IntoIterator<Item = Value>) -> String {
     json!({ "keys": Vec::from_iter(keys) }).to_string()
 }
 
+/// Returns the header of a token that names the key `key_id`.
 fn token_header(key_id: &str) -> Value {
     json!({ "alg": "RS256", "kid": key_id, "typ": "JWT" })
 }
@@ -89,20 +91,24 @@ fn valid_claims() -> Value {
     })
 }
 
+/// Removes a member of a JSON object.
 fn without(mut object: Value, member: &str) -> Value {
-    object.as_object_mut().unwrap().remove(member).expect("the member exists");
+    object.as_object_mut().unwrap().remove(member).expect("the object must have the member");
     object
 }
 
+/// Sets a member of a JSON object.
 fn with(mut object: Value, member: &str, value: impl Into<Value>) -> Value {
     object[member] = value.into();
     object
 }
 
+/// Encodes the header or the claims of a token.
 fn encode(part: &Value) -> String {
     BASE64_URL_SAFE_NO_PAD.encode(part.to_string())
 }
 
+/// Returns a token with this header and these claims, signed with `key`.
 fn sign(header: &Value, claims: &Value, key: &EncodingKey, algorithm: Algorithm) -> String {
     let signed_text = format!("{}.{}", encode(header), encode(claims));
     let signature = crypto::sign(signed_text.as_bytes(), key, algorithm).unwrap();
@@ -114,6 +120,7 @@ fn signed_token(claims: &Value) -> String {
     sign(&token_header("a"), claims, &KEY_A, Algorithm::RS256)
 }
 
+/// Returns the header Authorization with `token`.
 fn bearer(token: &str) -> HeaderValue {
     HeaderValue::try_from(format!("Bearer {token}")).unwrap()
 }
