@@ -173,9 +173,9 @@ impl LenientParser {
     /// The search uses a built copy of the command, because only the arguments of a built command have the
     /// names that errors contain.
     fn find_arg(&self, arg_name: &str) -> Option<Arg> {
-        let mut built = self.command.clone();
-        built.build();
-        built.get_arguments().find(|arg| arg.to_string() == arg_name).cloned()
+        let mut built_command = self.command.clone();
+        built_command.build();
+        built_command.get_arguments().find(|arg| arg.to_string() == arg_name).cloned()
     }
 
     /// Relaxes `arg`, so that it is optional and accepts any value or no value. Returns false if `arg` was
@@ -424,7 +424,7 @@ mod tests {
     }
 
     #[test]
-    fn seconds_are_parsed() {
+    fn number_of_seconds_is_parsed_and_other_text_refused() {
         assert_eq!(parse_seconds("30"), Ok(Duration::from_secs(30)));
         assert_eq!(parse_seconds(" 0.25 "), Ok(Duration::from_millis(250)));
         for bad in ["", "-1", "NaN", "inf", "1e30", "5s", "1,5"] {
@@ -433,7 +433,7 @@ mod tests {
     }
 
     #[test]
-    fn byte_sizes_are_parsed() {
+    fn size_in_bytes_is_parsed_and_other_text_refused() {
         assert_eq!(parse_bytes("0"), Ok(0));
         assert_eq!(parse_bytes("1048576"), Ok(1 << 20));
         assert_eq!(parse_bytes("512KiB"), Ok(512 << 10));

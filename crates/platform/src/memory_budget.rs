@@ -52,8 +52,8 @@ pub struct MemoryBudget {
 #[derive(Debug)]
 struct Shared {
     free_units: Arc<Semaphore>,
-    /// Permits for waiting. Every waiting caller holds one.
-    waiting_slots: Semaphore,
+    /// Every waiting caller holds one of these permits.
+    waiting_permits: Semaphore,
     total_units: u64,
     wait_timeout: Duration,
     gauge_name: Arc<str>,
@@ -65,11 +65,11 @@ impl MemoryBudget {
     /// has the value `purpose`.
     pub fn new(name: &str, purpose: &'static str, limits: &MemoryBudgetLimits) -> Self {
         let total_units = (limits.max_bytes / UNIT_BYTES).min(u32::MAX.into());
-        let permits = usize::try_from(total_units).unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS);
+        let unit_permits = usize::try_from(total_units).unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS);
         Self {
             shared: Arc::new(Shared {
-                free_units: Arc::new(Semaphore::new(permits)),
-                waiting_slots: Semaphore::new(limits.max_waiting),
+                free_units: Arc::new(Semaphore::new(unit_permits)),
+                waiting_permits: Semaphore::new(limits.max_waiting),
                 total_units,
                 wait_timeout: limits.wait_timeout,
                 gauge_name: format!("{name}_memory_bytes").into(),
@@ -92,7 +92,8 @@ impl MemoryBudget {
         let permit = match semaphore().try_acquire_many_owned(units) {
             Ok(permit) => permit,
             Err(_) => {
-                let _slot = shared.waiting_slots.try_acquire().map_err(|_| MemoryBudgetError::Overloaded)?;
+                let _waiting_permit =
+                    shared.waiting_permits.try_acquire().map_err(|_| MemoryBudgetError::Overloaded)?;
                 let permit = timeout(shared.wait_timeout, semaphore().acquire_many_owned(units)).await;
                 // The inner error means that the semaphore is closed. This semaphore is never closed.
                 permit.map_err(|_| MemoryBudgetError::TimedOut)?.map_err(|_| MemoryBudgetError::TimedOut)?
@@ -192,11 +193,11 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn waiting_callers_are_bounded_in_number_and_time() {
         let budget = budget(1);
-        let all = budget.reserve(100 * KIB).await.unwrap();
+        let whole_budget = budget.reserve(100 * KIB).await.unwrap();
         let (first, second) = tokio::join!(budget.reserve(KIB), budget.reserve(KIB));
         assert_eq!(first.unwrap_err(), MemoryBudgetError::TimedOut);
         assert_eq!(second.unwrap_err(), MemoryBudgetError::Overloaded);
-        drop(all);
+        drop(whole_budget);
         budget.reserve(100 * KIB).await.unwrap();
     }
 

@@ -104,12 +104,12 @@ async fn call_is_retried_after_a_temporary_failure() {
     emulator.create_bucket("images").await.unwrap();
     let upstream = emulator.endpoint().unwrap().to_string();
     // The first attempt of every call fails with 503, and the second attempt succeeds.
-    let attempts = Arc::new(AtomicUsize::new(0));
+    let attempt_count = Arc::new(AtomicUsize::new(0));
     let client = reqwest::Client::new();
     let flaky = any({
-        let attempts = Arc::clone(&attempts);
+        let attempt_count = Arc::clone(&attempt_count);
         move |method: reqwest::Method, uri: axum::http::Uri, headers: HeaderMap, body: Bytes| async move {
-            if attempts.fetch_add(1, Ordering::SeqCst).is_multiple_of(2) {
+            if attempt_count.fetch_add(1, Ordering::SeqCst).is_multiple_of(2) {
                 return (StatusCode::SERVICE_UNAVAILABLE, HeaderMap::new(), Bytes::new());
             }
             let request = client.request(method, format!("{upstream}{uri}")).headers(headers).body(body);
@@ -124,22 +124,22 @@ async fn call_is_retried_after_a_temporary_failure() {
     assert_eq!(created, Created::New);
     assert_eq!(bucket.read(&object_name("a"), 10).await.unwrap().data, "data");
     assert!(!bucket.exists(&object_name("b")).await.unwrap());
-    assert_eq!(attempts.load(Ordering::SeqCst), 8, "each of the four calls takes two attempts");
+    assert_eq!(attempt_count.load(Ordering::SeqCst), 8, "each of the four calls takes two attempts");
 }
 
 #[tokio::test]
 async fn forbidden_call_is_not_retried() {
-    let attempts = Arc::new(AtomicUsize::new(0));
-    let counted = Arc::clone(&attempts);
+    let attempt_count = Arc::new(AtomicUsize::new(0));
+    let handler_attempt_count = Arc::clone(&attempt_count);
     let refusing = any(move || {
-        counted.fetch_add(1, Ordering::SeqCst);
+        handler_attempt_count.fetch_add(1, Ordering::SeqCst);
         async { StatusCode::FORBIDDEN }
     });
     let url = serve(Router::new().fallback(refusing)).await;
     let error = GcsBucket::open("images", &cloud_args_with_short_timeout(&url)).await.unwrap_err();
     let BucketError::Unavailable(reason) = error else { panic!("{error}") };
     assert!(reason.to_string().contains("Storage Object Viewer"), "{reason}");
-    assert_eq!(attempts.load(Ordering::SeqCst), 1);
+    assert_eq!(attempt_count.load(Ordering::SeqCst), 1);
 }
 
 #[tokio::test]
@@ -263,9 +263,9 @@ async fn pull_respects_max_outstanding_and_redelivers_refused_messages() {
             (stop.clone(), Arc::clone(&in_progress), Arc::clone(&max_in_progress));
         async move {
             let subscription = PubSubSubscription::open(&subscription_name, &cloud).await.unwrap();
-            let attempts = Arc::new(AtomicUsize::new(0));
+            let attempt_count = Arc::new(AtomicUsize::new(0));
             let handle = move |delivery: Delivery| {
-                let (sender, attempts) = (sender.clone(), Arc::clone(&attempts));
+                let (sender, attempt_count) = (sender.clone(), Arc::clone(&attempt_count));
                 let (in_progress, max_in_progress) = (Arc::clone(&in_progress), Arc::clone(&max_in_progress));
                 async move {
                     max_in_progress
@@ -274,7 +274,7 @@ async fn pull_respects_max_outstanding_and_redelivers_refused_messages() {
                     tokio::time::sleep(Duration::from_millis(100)).await;
                     in_progress.fetch_sub(1, Ordering::SeqCst);
                     // Only the first attempt to handle message 3 is refused.
-                    let refused = delivery.data == "3" && attempts.fetch_add(1, Ordering::SeqCst) == 0;
+                    let refused = delivery.data == "3" && attempt_count.fetch_add(1, Ordering::SeqCst) == 0;
                     sender.send(delivery).unwrap();
                     if refused { Acknowledgement::Nack } else { Acknowledgement::Ack }
                 }

@@ -83,7 +83,7 @@ fn secret_error() -> std::io::Error {
 }
 
 #[tokio::test]
-async fn problem_has_its_members_and_headers() {
+async fn problem_is_sent_with_its_members_and_headers_but_without_its_source() {
     let refuse = || async {
         Problem::overloaded("Too many pixels are waiting.", Duration::from_millis(2100))
             .with("limit", 7)

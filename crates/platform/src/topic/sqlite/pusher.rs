@@ -196,13 +196,13 @@ impl PushContext {
         leased_ids: HashSet<i64>,
         limit: usize,
     ) -> Result<(Vec<ClaimedMessage>, Option<Duration>), StoreError> {
-        let now = unix_millis(SystemTime::now());
-        let latest_valid_due = now.saturating_add(millis(self.policy.max_backoff));
-        let claim = self.store.claim(now, latest_valid_due, leased_ids, limit).await?;
-        let until_next = claim.next_due_ms.map(|next| {
+        let now_ms = unix_millis(SystemTime::now());
+        let latest_valid_due_ms = now_ms.saturating_add(millis(self.policy.max_backoff));
+        let claim = self.store.claim(now_ms, latest_valid_due_ms, leased_ids, limit).await?;
+        let until_next = claim.next_due_ms.map(|next_due_ms| {
             // Due times are rounded down to milliseconds, so the message may be due up to one millisecond
             // later.
-            Duration::from_millis(next.saturating_sub(now).unsigned_abs() + 1)
+            Duration::from_millis(next_due_ms.saturating_sub(now_ms).unsigned_abs() + 1)
         });
         Ok((claim.messages, until_next))
     }
@@ -226,8 +226,8 @@ impl PushContext {
             Err(reason) => {
                 let pause = retry_pause(&self.policy, id, attempt);
                 tracing::info!(id, attempt, reason, ?pause, "a message will be delivered again");
-                let due = unix_millis(SystemTime::now()).saturating_add(millis(pause));
-                ("refused", store.reschedule(id, due).await)
+                let due_ms = unix_millis(SystemTime::now()).saturating_add(millis(pause));
+                ("refused", store.reschedule(id, due_ms).await)
             }
         };
         metrics::counter!("topic_push_total", "outcome" => outcome_label).increment(1);

@@ -275,9 +275,10 @@ fn run_jobs(connection: &Connection, mut job_receiver: mpsc::Receiver<Job>) {
         }
         match Transaction::new_unchecked(connection, TransactionBehavior::Immediate) {
             Ok(transaction) => {
-                let senders: Vec<SendResult> = batch.into_iter().map(|job| job(Ok(&transaction))).collect();
+                let result_senders: Vec<SendResult> =
+                    batch.into_iter().map(|job| job(Ok(&transaction))).collect();
                 let committed = transaction.commit().map_err(StoreError::from);
-                for send_result in senders {
+                for send_result in result_senders {
                     send_result(committed.clone());
                 }
             }

@@ -172,9 +172,9 @@ async fn acknowledged_message_is_delivered_once() {
 async fn status_200_201_202_or_204_acknowledges() {
     let folder = tempfile::tempdir().unwrap();
     let topic = open_topic(&folder).await;
-    let statuses: Responder =
+    let responder: Responder =
         |number| Response::Status(StatusCode::from_u16([200, 201, 202, 204][number]).unwrap());
-    let mut receiver = Receiver::start(statuses).await;
+    let mut receiver = Receiver::start(responder).await;
     let pusher = start_pusher(&topic, &receiver.url(), policy());
     for text in ["a", "b", "c", "d"] {
         topic.publish(message(text)).await.unwrap();
@@ -253,8 +253,8 @@ async fn message_becomes_a_dead_letter_after_max_attempts() {
     wait_for_stats(&topic, TopicStats { pending: 0, dead: 1 }).await;
     stop_pusher(pusher).await;
     assert!(receiver.deliveries.try_recv().is_err(), "the message was delivered a fourth time");
-    let dead = topic.store.dead_letter(id.parse().unwrap()).await;
-    assert_eq!(dead, Some((3, "status 503".to_owned())));
+    let dead_letter = topic.store.dead_letter(id.parse().unwrap()).await;
+    assert_eq!(dead_letter, Some((3, "status 503".to_owned())));
 }
 
 #[tokio::test]
@@ -286,8 +286,8 @@ fn pause_doubles_up_to_the_maximum_with_jitter() {
             assert!(pause <= full && pause > full * 79 / 100, "{id} {attempt}: {pause:?}");
         }
     }
-    let different: BTreeSet<_> = (0..100).map(|id| retry_pause(&policy, id, 1)).collect();
-    assert!(different.len() > 50, "{different:?}");
+    let distinct_pauses: BTreeSet<_> = (0..100).map(|id| retry_pause(&policy, id, 1)).collect();
+    assert!(distinct_pauses.len() > 50, "{distinct_pauses:?}");
 }
 
 #[tokio::test]
