@@ -58,35 +58,35 @@ impl DiskBucket {
         .await
     }
 
-    /// Returns the path of the file of `object`, or an error if an object of this name cannot be stored.
-    fn object_path(&self, object: &ObjectName) -> Result<PathBuf, BucketError> {
-        let name = object.as_str();
+    /// Returns the path of the object's file, or an error if an object of this name cannot be stored.
+    fn object_path(&self, object_name: &ObjectName) -> Result<PathBuf, BucketError> {
+        let name = object_name.as_str();
         if name.split('/').next() == Some(TEMP_FOLDER_NAME) {
-            return Err(bad_name(object, "names below .tmp are reserved for temporary files"));
+            return Err(bad_name(object_name, "names below .tmp are reserved for temporary files"));
         }
         // No part of an `ObjectName` is empty, `.` or `..`. So the path stays below the root.
         Ok(self.root.join(name))
     }
 
-    fn create_blocking(&self, object: &ObjectName, data: &[u8]) -> Result<Created, BucketError> {
-        let target = self.object_path(object)?;
+    fn create_blocking(&self, object_name: &ObjectName, data: &[u8]) -> Result<Created, BucketError> {
+        let target = self.object_path(object_name)?;
         let folder = target.parent().unwrap_or(&self.root);
         let created = match fs::metadata(&target) {
             Ok(_) => Created::AlreadyThere,
             Err(error) if error.kind() == ErrorKind::NotFound => {
-                fs::create_dir_all(folder).map_err(|error| write_error(object, error))?;
+                fs::create_dir_all(folder).map_err(|error| write_error(object_name, error))?;
                 let temp_folder = self.root.join(TEMP_FOLDER_NAME);
                 let temp_file = TempFile::write(&temp_folder, data).map_err(unavailable)?;
                 match fs::hard_link(&temp_file.path, &target) {
                     Ok(()) => Created::New,
                     Err(error) if error.kind() == ErrorKind::AlreadyExists => Created::AlreadyThere,
-                    Err(error) => return Err(write_error(object, error)),
+                    Err(error) => return Err(write_error(object_name, error)),
                 }
             }
-            Err(error) => return Err(write_error(object, error)),
+            Err(error) => return Err(write_error(object_name, error)),
         };
         if created == Created::AlreadyThere && !target.is_file() {
-            return Err(bad_name(object, "a folder of that name exists"));
+            return Err(bad_name(object_name, "a folder of that name exists"));
         }
         // The folders are synced even if the object existed before, because the writer of that object may not
         // have synced them yet.
@@ -96,10 +96,10 @@ impl DiskBucket {
         Ok(created)
     }
 
-    fn read_blocking(&self, object: &ObjectName, limit: usize) -> Result<Object, BucketError> {
-        let not_found = || BucketError::NotFound(object.to_string());
-        let too_large = || BucketError::TooLarge { name: object.to_string(), limit };
-        let path = self.object_path(object).map_err(|_| not_found())?;
+    fn read_blocking(&self, object_name: &ObjectName, limit: usize) -> Result<Object, BucketError> {
+        let not_found = || BucketError::NotFound(object_name.to_string());
+        let too_large = || BucketError::TooLarge { name: object_name.to_string(), limit };
+        let path = self.object_path(object_name).map_err(|_| not_found())?;
         let file = match File::open(path) {
             Ok(file) => file,
             Err(error) if means_absent(&error) => return Err(not_found()),
@@ -119,8 +119,8 @@ impl DiskBucket {
         Ok(Object { data: data.into(), generation: None })
     }
 
-    fn exists_blocking(&self, object: &ObjectName) -> Result<bool, BucketError> {
-        let Ok(path) = self.object_path(object) else {
+    fn exists_blocking(&self, object_name: &ObjectName) -> Result<bool, BucketError> {
+        let Ok(path) = self.object_path(object_name) else {
             return Ok(false);
         };
         match fs::metadata(path) {
@@ -139,22 +139,22 @@ impl Bucket for DiskBucket {
 
     async fn create(
         &self,
-        object: &ObjectName,
+        object_name: &ObjectName,
         data: Bytes,
         _content_type: &str,
     ) -> Result<Created, BucketError> {
-        let (bucket, object) = (self.clone(), object.clone());
-        run_blocking(move || bucket.create_blocking(&object, &data)).await
+        let (bucket, object_name) = (self.clone(), object_name.clone());
+        run_blocking(move || bucket.create_blocking(&object_name, &data)).await
     }
 
-    async fn read(&self, object: &ObjectName, limit: usize) -> Result<Object, BucketError> {
-        let (bucket, object) = (self.clone(), object.clone());
-        run_blocking(move || bucket.read_blocking(&object, limit)).await
+    async fn read(&self, object_name: &ObjectName, limit: usize) -> Result<Object, BucketError> {
+        let (bucket, object_name) = (self.clone(), object_name.clone());
+        run_blocking(move || bucket.read_blocking(&object_name, limit)).await
     }
 
-    async fn exists(&self, object: &ObjectName) -> Result<bool, BucketError> {
-        let (bucket, object) = (self.clone(), object.clone());
-        run_blocking(move || bucket.exists_blocking(&object)).await
+    async fn exists(&self, object_name: &ObjectName) -> Result<bool, BucketError> {
+        let (bucket, object_name) = (self.clone(), object_name.clone());
+        run_blocking(move || bucket.exists_blocking(&object_name)).await
     }
 }
 
@@ -173,19 +173,21 @@ fn unavailable(error: io::Error) -> BucketError {
     BucketError::Unavailable(error.into())
 }
 
-fn bad_name(object: &ObjectName, reason: &str) -> BucketError {
-    BucketError::BadName { name: object.to_string(), reason: reason.to_owned() }
+fn bad_name(object_name: &ObjectName, reason: &str) -> BucketError {
+    BucketError::BadName { name: object_name.to_string(), reason: reason.to_owned() }
 }
 
 /// Converts the error of a write. An error that is caused by the name of the object becomes
 /// [`BucketError::BadName`], which is permanent.
-fn write_error(object: &ObjectName, error: io::Error) -> BucketError {
+fn write_error(object_name: &ObjectName, error: io::Error) -> BucketError {
     match error.kind() {
-        ErrorKind::InvalidFilename => bad_name(object, "a part of the name is too long for the file system"),
+        ErrorKind::InvalidFilename => {
+            bad_name(object_name, "a part of the name is too long for the file system")
+        }
         // `create_dir_all` fails with one of these two errors if a part of the path is a file. Which one
         // depends on the position of that part.
         ErrorKind::NotADirectory | ErrorKind::AlreadyExists => {
-            bad_name(object, "a part of the name is an object, not a folder")
+            bad_name(object_name, "a part of the name is an object, not a folder")
         }
         _ => unavailable(error),
     }
@@ -280,10 +282,10 @@ mod tests {
         let bucket = DiskBucket::open(folder.path()).await.unwrap();
         let unfinished = folder.path().join(TEMP_FOLDER_NAME).join("unfinished");
         fs::write(&unfinished, "ha").unwrap();
-        let object = object_name(".tmp/unfinished");
-        assert!(!bucket.exists(&object).await.unwrap());
-        assert!(matches!(bucket.read(&object, 9).await, Err(BucketError::NotFound(_))));
-        let created = bucket.create(&object, Bytes::new(), "text/plain").await;
+        let reserved_name = object_name(".tmp/unfinished");
+        assert!(!bucket.exists(&reserved_name).await.unwrap());
+        assert!(matches!(bucket.read(&reserved_name, 9).await, Err(BucketError::NotFound(_))));
+        let created = bucket.create(&reserved_name, Bytes::new(), "text/plain").await;
         assert!(matches!(created, Err(BucketError::BadName { .. })), "{created:?}");
 
         DiskBucket::open(folder.path()).await.unwrap();

@@ -102,10 +102,14 @@ impl GcsBucket {
         tokio::time::timeout(self.timeout, call).await.map_err(|_| TimedOut(self.timeout))
     }
 
-    async fn read_without_timeout(&self, object: &ObjectName, limit: usize) -> Result<Object, BucketError> {
-        let too_large = || BucketError::TooLarge { name: object.to_string(), limit };
-        let request = self.storage.read_object(&self.resource_name, object.as_str());
-        let mut response = request.send().await.map_err(|error| read_error(object, error))?;
+    async fn read_without_timeout(
+        &self,
+        object_name: &ObjectName,
+        limit: usize,
+    ) -> Result<Object, BucketError> {
+        let too_large = || BucketError::TooLarge { name: object_name.to_string(), limit };
+        let request = self.storage.read_object(&self.resource_name, object_name.as_str());
+        let mut response = request.send().await.map_err(|error| read_error(object_name, error))?;
         let metadata = response.object();
         if usize::try_from(metadata.size).is_ok_and(|size| size > limit) {
             return Err(too_large());
@@ -123,14 +127,14 @@ impl Bucket for GcsBucket {
 
     async fn create(
         &self,
-        object: &ObjectName,
+        object_name: &ObjectName,
         data: Bytes,
         content_type: &str,
     ) -> Result<Created, BucketError> {
         let checksum = crc32c::crc32c(&data);
         let write = self
             .storage
-            .write_object(&self.resource_name, object.as_str(), data)
+            .write_object(&self.resource_name, object_name.as_str(), data)
             .with_known_crc32c(checksum)
             .set_if_generation_match(0_i64)
             .set_content_type(content_type)
@@ -146,17 +150,17 @@ impl Bucket for GcsBucket {
         }
     }
 
-    async fn read(&self, object: &ObjectName, limit: usize) -> Result<Object, BucketError> {
-        match self.with_timeout(self.read_without_timeout(object, limit)).await {
+    async fn read(&self, object_name: &ObjectName, limit: usize) -> Result<Object, BucketError> {
+        match self.with_timeout(self.read_without_timeout(object_name, limit)).await {
             Ok(result) => result,
             Err(timed_out) => Err(BucketError::Unavailable(timed_out.into())),
         }
     }
 
-    async fn exists(&self, object: &ObjectName) -> Result<bool, BucketError> {
+    async fn exists(&self, object_name: &ObjectName) -> Result<bool, BucketError> {
         let read = self
             .storage
-            .read_object(&self.resource_name, object.as_str())
+            .read_object(&self.resource_name, object_name.as_str())
             .set_read_range(ReadRange::head(1))
             .send();
         match self.with_timeout(read).await {
@@ -185,11 +189,11 @@ async fn read_body(response: &mut ReadObjectResponse, limit: usize) -> Result<Op
     Ok(Some(data.freeze()))
 }
 
-fn read_error(object: &ObjectName, error: Error) -> BucketError {
+fn read_error(object_name: &ObjectName, error: Error) -> BucketError {
     match error.http_status_code() {
         // `NotFound` would be a permanent error, but a missing bucket may be restored with its objects.
         Some(404) if is_missing_bucket(&error) => unavailable(error),
-        Some(404) => BucketError::NotFound(object.to_string()),
+        Some(404) => BucketError::NotFound(object_name.to_string()),
         _ => unavailable(error),
     }
 }
