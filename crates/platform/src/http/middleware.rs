@@ -44,7 +44,7 @@ pub fn with_middleware(routes: Router, metric_prefix: &'static str, limits: &Htt
         .layer(from_fn_with_state(Arc::new(RequestMetricNames::new(metric_prefix)), observe_request))
         // 2. The request gets its id, which the span and every problem contain.
         .layer(from_fn(set_request_id))
-        // 1. The part of the request body that no handler has read is drained.
+        // 1. This layer reads and discards the part of the request body that no handler has read.
         .layer(from_fn(drain_unread_body))
 }
 

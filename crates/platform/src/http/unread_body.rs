@@ -1,4 +1,5 @@
-//! [`drain_unread_body`] drains the part of a request body that no handler has read.
+//! [`drain_unread_body`] drains the part of a request body that no handler has read. To drain means to read
+//! and discard.
 
 use std::{
     pin::Pin,

@@ -1,7 +1,7 @@
 //! This module finds the image that an event announces. An event is a delivered message or a CloudEvent.
 //!
 //! An image is announced in one of three forms:
-//! - a message of the contract, `{"gcs_path":"gs://…"}`, which preprocess or another publisher sends;
+//! - a message of the crate `contract`, `{"gcs_path":"gs://…"}`, which preprocess or another publisher sends;
 //! - a notification that Cloud Storage publishes to a Pub/Sub topic: the attributes are `eventType`,
 //!   `bucketId`, `objectId` and `objectGeneration`, and the data is the object's resource, which is the JSON
 //!   that describes the object;
@@ -126,7 +126,7 @@ fn parse_content(delivery: &Delivery) -> Result<EventContent, DeliveryError> {
     }
 }
 
-/// Parses the data of a message of the contract, or of a notification without its attributes.
+/// Parses the data of a message of the crate `contract`, or of a notification without its attributes.
 fn parse_message(data: &Value) -> Result<EventContent, DeliveryError> {
     match data.get("gcs_path") {
         Some(Value::String(path)) => Ok(EventContent::Image(Announcement {
