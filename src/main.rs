@@ -11,24 +11,24 @@ async fn main() -> anyhow::Result<()> {
     config.log.init();
 
     let pipeline = Pipeline::build(config).await?;
-    let (preprocess, classify) = (pipeline.preprocess_addr(), pipeline.classify_addr());
+    let (preprocess_addr, classify_addr) = (pipeline.preprocess_addr(), pipeline.classify_addr());
     let readiness = pipeline.classify_readiness();
     tokio::spawn(async move {
         if readiness.wait_ready().await.is_some() {
-            print_first_steps(preprocess, classify);
+            print_first_steps(preprocess_addr, classify_addr);
         }
     });
     pipeline.run(shutdown::stop_on_signal()).await
 }
 
-/// Prints the commands for a first prediction.
+/// Prints the commands with which a user gets a first prediction.
 #[expect(clippy::print_stdout, reason = "these lines are for the person at the terminal, not for the log")]
-fn print_first_steps(preprocess: SocketAddr, classify: SocketAddr) {
+fn print_first_steps(preprocess_addr: SocketAddr, classify_addr: SocketAddr) {
     println!(
         "\nReady. Upload a photo, then request its prediction with the id from the response:\n\
-         \n  curl -F file=@samples/coffee.jpg http://{preprocess}/preprocess\
-         \n  curl \"http://{preprocess}/predictions/ID?wait=10\"\n\
+         \n  curl -F file=@samples/coffee.jpg http://{preprocess_addr}/preprocess\
+         \n  curl \"http://{preprocess_addr}/predictions/ID?wait=10\"\n\
          \nOr classify a photo without storing it:\n\
-         \n  curl -F file=@samples/coffee.jpg http://{classify}/classify\n"
+         \n  curl -F file=@samples/coffee.jpg http://{classify_addr}/classify\n"
     );
 }

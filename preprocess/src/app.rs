@@ -49,9 +49,9 @@ impl Application {
         };
         let cpu = CpuPool::new("preprocess", limits).context("the CPU threads cannot be started")?;
         let server = Server::bind(address).await.with_context(|| format!("cannot listen on {address}"))?;
-        let new_memory_budget = |purpose, bytes| {
+        let new_memory_budget = |purpose, max_bytes| {
             let limits = MemoryBudgetLimits {
-                bytes,
+                max_bytes,
                 max_waiting: settings.preprocess_queue_items.get(),
                 wait_timeout: settings.preprocess_queue_timeout,
             };

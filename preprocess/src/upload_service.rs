@@ -265,11 +265,11 @@ fn count_memory_error(error: MemoryBudgetError) -> UploadError {
 }
 
 fn image_object_name(id: &ImageId) -> Result<ObjectName, UploadError> {
-    ObjectName::new(id.image_object()).map_err(UploadError::internal)
+    ObjectName::new(id.image_object_name()).map_err(UploadError::internal)
 }
 
 fn prediction_object_name(id: &ImageId) -> Result<ObjectName, UploadError> {
-    ObjectName::new(id.prediction_object()).map_err(UploadError::internal)
+    ObjectName::new(id.prediction_object_name()).map_err(UploadError::internal)
 }
 
 fn record_timings(timings: &Timings) {
@@ -302,8 +302,9 @@ mod tests {
         Arc::new(UploadService::new(recipe, cpu, new_memory_budget(MEMORY_BYTES), bucket.clone(), None))
     }
 
-    fn new_memory_budget(bytes: u64) -> MemoryBudget {
-        let limits = MemoryBudgetLimits { bytes, max_waiting: 1, wait_timeout: Duration::from_secs(3600) };
+    fn new_memory_budget(max_bytes: u64) -> MemoryBudget {
+        let limits =
+            MemoryBudgetLimits { max_bytes, max_waiting: 1, wait_timeout: Duration::from_secs(3600) };
         MemoryBudget::new("test", "tests", &limits)
     }
 

@@ -1,6 +1,6 @@
 //! The error of an event whose image gets no prediction.
 
-use platform::topic::push::PushError;
+use platform::topic::push::DeliveryError;
 
 use super::reason::DeadReason;
 use crate::error::ClassifyError;
@@ -10,7 +10,7 @@ use crate::error::ClassifyError;
 pub(crate) enum EventError {
     /// The announcement cannot be parsed.
     #[error(transparent)]
-    BadPush(#[from] PushError),
+    BadPush(#[from] DeliveryError),
     /// An earlier attempt failed permanently and recorded the failure in place of the prediction.
     #[error("{message}")]
     Recorded { reason: DeadReason, message: String },

@@ -13,7 +13,7 @@ use platform::{
     telemetry::error_chain,
     topic::{
         announcement::{Announcement, Announcer, EventContent, ReceivedEvent},
-        push::PushError,
+        push::DeliveryError,
     },
 };
 
@@ -112,13 +112,13 @@ impl AnnouncementHandler {
 
     async fn process(
         &self,
-        content: Result<EventContent, PushError>,
+        content: Result<EventContent, DeliveryError>,
         traceparent: Option<String>,
     ) -> Result<Disposition, EventError> {
         self.service.check_ready()?;
         match content? {
             EventContent::Image(image) => self.process_image(&image, traceparent).await,
-            EventContent::Other(message) => Ok(Disposition::Ignored(IgnoreReason::OtherEvent, message)),
+            EventContent::NoImage(reason) => Ok(Disposition::Ignored(IgnoreReason::OtherEvent, reason)),
         }
     }
 
@@ -243,7 +243,7 @@ fn ignore_by_content(
     image: &Result<Bytes, ClassifyError>,
     announcement: &Announcement,
 ) -> Option<Disposition> {
-    if announcement.announcer == Announcer::Message {
+    if announcement.announcer == Announcer::Publisher {
         return None;
     }
     let (reason, message) = match image {

@@ -6,7 +6,7 @@
 //! response to an acknowledged push has the status 200, because some emulators accept no other status of
 //! success. The response to a refused push is a problem, which describes the error.
 
-use platform::topic::push::PushError;
+use platform::topic::push::DeliveryError;
 
 use super::{
     error::EventError,
@@ -120,8 +120,8 @@ impl Outcome {
     /// Returns the outcome of an event that failed with `error`.
     pub(crate) fn of_error(error: &EventError) -> Self {
         match error {
-            EventError::BadPush(PushError::BadJson(_)) => Self::Dead(DeadReason::BadJson),
-            EventError::BadPush(PushError::BadBase64(_)) => Self::Dead(DeadReason::BadBase64),
+            EventError::BadPush(DeliveryError::BadJson(_)) => Self::Dead(DeadReason::BadJson),
+            EventError::BadPush(DeliveryError::BadBase64(_)) => Self::Dead(DeadReason::BadBase64),
             EventError::Recorded { reason, .. } => Self::Dead(*reason),
             EventError::Classify(error) => Self::of_classify_error(error),
         }

@@ -55,7 +55,7 @@ impl Records {
         path: &GcsPath,
         generation: Option<i64>,
     ) -> Result<(RecordKey, StoredRecord), ClassifyError> {
-        let key = RecordKey(object_name(path.prediction_object(generation))?);
+        let key = RecordKey(object_name(path.prediction_object_name(generation))?);
         let stored = self.read(&key).await?;
         Ok((key, stored))
     }

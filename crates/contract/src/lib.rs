@@ -8,26 +8,27 @@ use std::{fmt, str::FromStr};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-/// File name of the preprocessed image. Its folder is named after the id of the upload.
-pub const IMAGE_FILE: &str = "image.jpg";
-/// File name of the prediction. Its folder is named after the id of the upload.
-pub const PREDICTION_FILE: &str = "prediction.json";
+/// File name of the preprocessed image, whose object name is `<id>/image.jpg`.
+pub const IMAGE_FILE_NAME: &str = "image.jpg";
+/// File name of the prediction for a preprocessed image, whose object name is `<id>/prediction.json`.
+pub const PREDICTION_FILE_NAME: &str = "prediction.json";
 
 /// The id of an upload, computed from its bytes and the preprocessing recipe.
 ///
-/// The recipe is a text with all parameters of the preprocessing. The id is the first 128 bits of the SHA-256
-/// of the recipe, a zero byte and the uploaded bytes, written as 32 lowercase hexadecimal digits.
+/// The recipe is a text with all parameters of the preprocessing. The recipe, a zero byte and the uploaded
+/// bytes are hashed together with SHA-256. The id is the first 128 bits of the hash, written as 32 lowercase
+/// hexadecimal digits.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct ImageId(String);
 
 /// The error of parsing a text that is not an [`ImageId`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("an id is 32 lowercase hexadecimal digits")]
+#[error("an id must have 32 lowercase hexadecimal digits")]
 pub struct InvalidImageId;
 
 impl ImageId {
-    /// Computes the id of an upload that consists of the bytes `upload`.
+    /// Computes the id of the upload with the bytes `upload`.
     ///
     /// `recipe` must change whenever preprocessing would turn the same upload into a different image.
     pub fn from_upload(recipe: &str, upload: &[u8]) -> Self {
@@ -42,13 +43,13 @@ impl ImageId {
     }
 
     /// Returns the object name of the preprocessed image, `<id>/image.jpg`.
-    pub fn image_object(&self) -> String {
-        format!("{}/{IMAGE_FILE}", self.0)
+    pub fn image_object_name(&self) -> String {
+        format!("{}/{IMAGE_FILE_NAME}", self.0)
     }
 
     /// Returns the object name of the prediction, `<id>/prediction.json`.
-    pub fn prediction_object(&self) -> String {
-        format!("{}/{PREDICTION_FILE}", self.0)
+    pub fn prediction_object_name(&self) -> String {
+        format!("{}/{PREDICTION_FILE_NAME}", self.0)
     }
 }
 
@@ -95,7 +96,7 @@ pub struct GcsPath {
 
 /// The error of creating a [`GcsPath`] from invalid names or text.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("a path looks like gs://BUCKET/OBJECT")]
+#[error("a path must have the form gs://BUCKET/OBJECT")]
 pub struct InvalidGcsPath;
 
 impl GcsPath {
@@ -123,29 +124,29 @@ impl GcsPath {
     /// Returns the id of the upload if this is the path of a preprocessed image,
     /// `gs://BUCKET/<id>/image.jpg`.
     pub fn image_id(&self) -> Option<ImageId> {
-        self.object.strip_suffix(IMAGE_FILE)?.strip_suffix('/')?.parse().ok()
+        self.object.strip_suffix(IMAGE_FILE_NAME)?.strip_suffix('/')?.parse().ok()
     }
 
     /// Returns the object name of the prediction for the image at this path.
     ///
-    /// `generation` is the number by which Cloud Storage identifies the version of an object. It is `None` in
-    /// a bucket without generations.
+    /// `generation` is the number by which Cloud Storage identifies the version of an object. Callers pass
+    /// `None` if the bucket has no generations.
     ///
-    /// The prediction for a preprocessed image is `<id>/prediction.json`. The prediction for any other image
-    /// is `<object>.<generation>.prediction.json`, so that every version of the image has its own prediction.
-    /// Without a generation it is `<object>.prediction.json`.
-    pub fn prediction_object(&self, generation: Option<i64>) -> String {
+    /// The name is `<id>/prediction.json` for a preprocessed image. For any other image it is
+    /// `<object>.<generation>.prediction.json`, so that every version of the image has its own prediction.
+    /// Without a generation, the name is `<object>.prediction.json`.
+    pub fn prediction_object_name(&self, generation: Option<i64>) -> String {
         match (self.image_id(), generation) {
-            (Some(id), _) => id.prediction_object(),
-            (None, Some(generation)) => format!("{}.{generation}.{PREDICTION_FILE}", self.object),
-            (None, None) => format!("{}.{PREDICTION_FILE}", self.object),
+            (Some(id), _) => id.prediction_object_name(),
+            (None, Some(generation)) => format!("{}.{generation}.{PREDICTION_FILE_NAME}", self.object),
+            (None, None) => format!("{}.{PREDICTION_FILE_NAME}", self.object),
         }
     }
 
-    /// Returns true if the name of the object is the name of a prediction.
+    /// Returns true if the object has the name of a prediction.
     pub fn is_prediction(&self) -> bool {
-        let file = self.object.rsplit('/').next().unwrap_or_default();
-        file == PREDICTION_FILE || file.ends_with(".prediction.json")
+        let file_name = self.object.rsplit('/').next().unwrap_or_default();
+        file_name == PREDICTION_FILE_NAME || file_name.ends_with(".prediction.json")
     }
 }
 
@@ -315,7 +316,7 @@ mod tests {
             (preprocessed.as_str(), Some(7), "0123456789abcdef0123456789abcdef/prediction.json"),
         ];
         for (object, generation, expected) in cases {
-            assert_eq!(path(object).prediction_object(generation), expected);
+            assert_eq!(path(object).prediction_object_name(generation), expected);
         }
     }
 
@@ -323,7 +324,7 @@ mod tests {
     fn predictions_are_recognized_by_their_names() {
         for object in ["cat.jpg", &format!("{ID}/image.jpg"), "a/b/c.png", "prediction.json"] {
             for generation in [None, Some(1), Some(-1), Some(i64::MAX)] {
-                let prediction = path(&path(object).prediction_object(generation));
+                let prediction = path(&path(object).prediction_object_name(generation));
                 assert!(prediction.is_prediction(), "{prediction}");
             }
         }
@@ -356,7 +357,8 @@ mod tests {
         PredictionRecord::Failed { gcs_path: path("cat.jpg"), error }
     }
 
-    /// Returns the member names in the JSON of results, keyed by the schema message that declares them.
+    /// Returns the names of the members in the JSON of results, keyed by the name of the schema's `message`
+    /// block that must declare them.
     fn members_by_message() -> BTreeMap<String, BTreeSet<String>> {
         let names = |value: &Value| value.as_object().unwrap().keys().cloned().collect::<BTreeSet<_>>();
         let [done, failed] = [done_record(), failed_record()]
@@ -370,11 +372,11 @@ mod tests {
 
     #[test]
     fn results_have_exactly_the_members_of_their_schema() {
-        let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../../deploy/results.proto");
-        let schema = std::fs::read_to_string(file).unwrap();
-        // The names of the messages around the current line, the innermost message last.
+        let schema_path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../deploy/results.proto");
+        let schema = std::fs::read_to_string(schema_path).unwrap();
+        // Names of the `message` blocks that contain the current line, the innermost block last.
         let mut open_messages = Vec::new();
-        let mut fields = BTreeMap::<String, BTreeSet<String>>::new();
+        let mut fields_by_message = BTreeMap::<String, BTreeSet<String>>::new();
         for line in schema.lines().filter_map(|line| line.split("//").next()).map(str::trim) {
             let words: Vec<&str> = line.split_whitespace().collect();
             match words[..] {
@@ -384,16 +386,16 @@ mod tests {
                 }
                 [.., name, "=", number] if number.trim_end_matches(';').parse::<u32>().is_ok() => {
                     let message = (*open_messages.last().unwrap()).to_owned();
-                    assert!(fields.entry(message).or_default().insert(name.to_owned()), "{line}");
+                    assert!(fields_by_message.entry(message).or_default().insert(name.to_owned()), "{line}");
                 }
                 _ => {}
             }
         }
-        assert_eq!(members_by_message(), fields);
+        assert_eq!(members_by_message(), fields_by_message);
     }
 
     #[test]
-    fn results_are_serialized_and_deserialized() {
+    fn results_have_the_expected_json_and_are_read_back_unchanged() {
         let [prediction, failure] = [done_record(), failed_record()]
             .map(|record| ResultMessage::new(record, PREDICTED_AT.to_owned()));
         let json = serde_json::to_string(&prediction).unwrap();

@@ -24,7 +24,8 @@ pub trait Validate {
 
 /// Returns the settings that an empty command line gives. Environment variables are ignored.
 ///
-/// An `impl Default` calls this function, so that each default is stated once, in the attribute of its flag.
+/// Implementations of [`Default`] call this function, so that each default is stated only once, in the
+/// attribute of its flag.
 ///
 /// # Panics
 /// Panics if a setting is required or its default is not a valid value.
@@ -103,14 +104,15 @@ fn validate<C: clap::Parser + Validate>(matches: &ArgMatches) -> Result<C, Vec<S
 
 /// A parser that finds all problems in the arguments and the environment variables.
 ///
-/// clap stops at the first problem. This parser records the problem, makes clap accept the argument or
-/// removes an unknown argument, and parses again, until it can find no more problems.
+/// clap stops at the first problem. This parser records that problem, relaxes or removes the argument that
+/// caused it, and parses again, until it finds no more problems. A relaxed argument is optional and accepts
+/// any value. An unknown argument is removed.
 struct LenientParser {
     command: Command,
     args: Vec<OsString>,
     problems: Vec<String>,
-    /// Ids of the arguments that accept any value now. Each argument is relaxed at most once, so that the
-    /// repeated parsing ends.
+    /// Ids of the relaxed arguments. Each argument is relaxed at most once, so that the repeated parsing
+    /// ends.
     relaxed_ids: HashSet<String>,
 }
 
@@ -144,7 +146,8 @@ impl LenientParser {
             ErrorKind::ValueValidation | ErrorKind::InvalidValue => {
                 match arg_names.first().and_then(|arg_name| self.find_arg(arg_name)) {
                     Some(arg) => {
-                        self.problems.push(format!("{}: {}", flag_and_variable(&arg), value_problem(error)));
+                        let problem = describe_invalid_value(error);
+                        self.problems.push(format!("{}: {problem}", flag_and_variable(&arg)));
                         self.relax(&arg)
                     }
                     None => {
@@ -170,13 +173,13 @@ impl LenientParser {
     /// The search uses a built copy of the command, because only the arguments of a built command have the
     /// names that errors contain.
     fn find_arg(&self, arg_name: &str) -> Option<Arg> {
-        let mut built = self.command.clone();
-        built.build();
-        built.get_arguments().find(|arg| arg.to_string() == arg_name).cloned()
+        let mut built_command = self.command.clone();
+        built_command.build();
+        built_command.get_arguments().find(|arg| arg.to_string() == arg_name).cloned()
     }
 
-    /// Changes the command so that `arg` is optional and accepts any value or no value. Returns false if
-    /// `arg` was changed before.
+    /// Relaxes `arg`, so that it is optional and accepts any value or no value. Returns false if `arg` was
+    /// relaxed before.
     fn relax(&mut self, arg: &Arg) -> bool {
         if !self.relaxed_ids.insert(arg.get_id().to_string()) {
             return false;
@@ -227,7 +230,7 @@ fn flag_and_variable(arg: &Arg) -> String {
 
 /// Describes the invalid value that `error` reports. The value is quoted, and its control characters are
 /// escaped.
-fn value_problem(error: &Error) -> String {
+fn describe_invalid_value(error: &Error) -> String {
     let value = match error.get(ContextKind::InvalidValue) {
         Some(ContextValue::String(value)) if !value.is_empty() => value,
         _ => return "a value is needed".to_owned(),
@@ -272,8 +275,8 @@ pub fn parse_seconds(text: &str) -> Result<Duration, String> {
 pub fn parse_bytes(text: &str) -> Result<usize, String> {
     let expected = || "expected bytes, as in 20MiB, 512KiB or 1048576".to_owned();
     let text = text.trim();
-    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
-    let (number, unit) = text.split_at(digits);
+    let digit_count = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(digit_count);
     let factor = match unit.trim_start().to_ascii_lowercase().as_str() {
         "" | "b" => 1,
         "kib" => 1 << 10,
@@ -309,7 +312,8 @@ mod tests {
         timeout: Duration,
         #[arg(long, value_parser = parse_bytes, default_value = "20MiB")]
         max_body: usize,
-        /// cargo sets this variable for every test. Its value, the name of the package, is not a number.
+        /// cargo sets this variable for every test. The value is the name of the package, which is no valid
+        /// number.
         #[arg(long, env = "CARGO_PKG_NAME", hide_env = true)]
         number: Option<u32>,
         #[arg(long)]
@@ -420,7 +424,7 @@ mod tests {
     }
 
     #[test]
-    fn seconds_are_parsed() {
+    fn number_of_seconds_is_parsed_and_other_text_refused() {
         assert_eq!(parse_seconds("30"), Ok(Duration::from_secs(30)));
         assert_eq!(parse_seconds(" 0.25 "), Ok(Duration::from_millis(250)));
         for bad in ["", "-1", "NaN", "inf", "1e30", "5s", "1,5"] {
@@ -429,7 +433,7 @@ mod tests {
     }
 
     #[test]
-    fn byte_sizes_are_parsed() {
+    fn size_in_bytes_is_parsed_and_other_text_refused() {
         assert_eq!(parse_bytes("0"), Ok(0));
         assert_eq!(parse_bytes("1048576"), Ok(1 << 20));
         assert_eq!(parse_bytes("512KiB"), Ok(512 << 10));

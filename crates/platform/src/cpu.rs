@@ -1,6 +1,8 @@
 //! A thread pool for CPU work. It accepts a bounded number of jobs, and keeps them off the worker threads of
 //! tokio.
 //!
+//! Each job has a weight, which is its cost in pixels. The total weight of the accepted jobs is bounded, too.
+//!
 //! ```
 //! use std::num::NonZeroUsize;
 //!
@@ -15,7 +17,7 @@
 //! let sum = pool.run(640 * 480, || (1..=10).sum::<u32>()).await?;
 //! assert_eq!(sum, 55);
 //!
-//! // A permit reserves capacity before the input of its job is ready. One permit fills this pool.
+//! // A permit reserves capacity for a job before the input of the job is ready. One permit fills this pool.
 //! let permit = pool.try_acquire(640 * 480)?;
 //! assert_eq!(pool.run(1, || ()).await, Err(CpuError::Overloaded));
 //! assert_eq!(pool.run_with_permit(permit, || "done").await?, "done");
@@ -52,7 +54,7 @@ pub struct CpuLimits {
     pub max_weight: u64,
 }
 
-/// Reason why a job has no result.
+/// Reason why a job was refused or has no result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum CpuError {
     /// The limits of the pool do not allow another job now. The same call may succeed later.
@@ -155,7 +157,7 @@ fn log_panic(payload: &(dyn Any + Send)) {
     tracing::error!(panic = panic::message(payload), "a CPU job panicked");
 }
 
-/// The limits of a pool, and the part of its capacity that is in use.
+/// The limits of a pool and their current usage.
 #[derive(Debug)]
 struct Limiter {
     limits: CpuLimits,
@@ -186,9 +188,9 @@ impl Limiter {
 
     fn try_acquire(self: &Arc<Self>, weight: u64) -> Result<CpuPermit, CpuError> {
         let mut usage = self.lock_usage();
-        let jobs = usage.pending + usage.ongoing;
-        let weight_fits = jobs == 0 || usage.weight.saturating_add(weight) <= self.limits.max_weight;
-        if jobs >= self.limits.max_jobs || !weight_fits {
+        let job_count = usage.pending + usage.ongoing;
+        let weight_fits = job_count == 0 || usage.weight.saturating_add(weight) <= self.limits.max_weight;
+        if job_count >= self.limits.max_jobs || !weight_fits {
             return Err(CpuError::Overloaded);
         }
         usage.pending += 1;
@@ -248,76 +250,76 @@ mod tests {
 
     use super::*;
 
-    fn pool(threads: usize, max_jobs: usize, max_weight: u64) -> Arc<CpuPool> {
+    fn new_pool(threads: usize, max_jobs: usize, max_weight: u64) -> Arc<CpuPool> {
         let threads = NonZeroUsize::new(threads).unwrap();
         Arc::new(CpuPool::new("test", CpuLimits { threads, max_jobs, max_weight }).unwrap())
     }
 
-    /// Starts a job that runs until the returned sender is dropped. Returns when the job is running.
-    async fn start_gated_job(
+    /// Starts a job that runs until the returned blocker is dropped. Returns when the job is running.
+    async fn start_blocked_job(
         pool: &Arc<CpuPool>,
         weight: u64,
     ) -> (mpsc::Sender<()>, tokio::task::JoinHandle<Result<u32, CpuError>>) {
-        let (open, gate) = mpsc::channel();
+        let (blocker, unblocked) = mpsc::channel();
         let (started, has_started) = oneshot::channel();
         let pool = Arc::clone(pool);
         let job = tokio::spawn(async move {
             pool.run(weight, move || {
                 started.send(()).unwrap();
-                let _ = gate.recv();
+                let _ = unblocked.recv();
                 42
             })
             .await
         });
         has_started.await.unwrap();
-        (open, job)
+        (blocker, job)
     }
 
     #[tokio::test]
     async fn job_runs_on_a_pool_thread_and_returns_its_result() {
-        let thread = pool(2, 4, 10).run(1, || std::thread::current().name().map(str::to_owned)).await;
+        let thread = new_pool(2, 4, 10).run(1, || std::thread::current().name().map(str::to_owned)).await;
         assert!(thread.unwrap().unwrap().starts_with("test-cpu-"));
     }
 
     #[tokio::test]
     async fn job_beyond_max_jobs_is_refused() {
-        let pool = pool(1, 1, 100);
+        let pool = new_pool(1, 1, 100);
         assert!(!pool.is_full());
-        let (open, first) = start_gated_job(&pool, 1).await;
+        let (blocker, running_job) = start_blocked_job(&pool, 1).await;
         assert!(pool.is_full());
         assert_eq!(pool.run(1, || ()).await, Err(CpuError::Overloaded));
-        drop(open);
-        assert_eq!(first.await.unwrap(), Ok(42));
+        drop(blocker);
+        assert_eq!(running_job.await.unwrap(), Ok(42));
         assert_eq!(pool.run(1, || 7).await, Ok(7));
     }
 
     #[tokio::test]
     async fn job_beyond_max_weight_is_refused() {
-        let pool = pool(2, 10, 100);
-        let (open, first) = start_gated_job(&pool, 60).await;
+        let pool = new_pool(2, 10, 100);
+        let (blocker, running_job) = start_blocked_job(&pool, 60).await;
         assert_eq!(pool.run(41, || ()).await, Err(CpuError::Overloaded));
         assert_eq!(pool.run(40, || 7).await, Ok(7));
-        drop(open);
-        assert_eq!(first.await.unwrap(), Ok(42));
+        drop(blocker);
+        assert_eq!(running_job.await.unwrap(), Ok(42));
         assert_eq!(pool.run(41, || 8).await, Ok(8));
     }
 
     #[tokio::test]
     async fn job_heavier_than_max_weight_runs_alone() {
-        let pool = pool(2, 10, 100);
-        let (open, heavy) = start_gated_job(&pool, 1000).await;
+        let pool = new_pool(2, 10, 100);
+        let (blocker, heavy_job) = start_blocked_job(&pool, 1000).await;
         assert_eq!(pool.run(1, || ()).await, Err(CpuError::Overloaded));
-        drop(open);
-        assert_eq!(heavy.await.unwrap(), Ok(42));
-        let (open, light) = start_gated_job(&pool, 1).await;
+        drop(blocker);
+        assert_eq!(heavy_job.await.unwrap(), Ok(42));
+        let (blocker, light_job) = start_blocked_job(&pool, 1).await;
         assert_eq!(pool.run(1000, || ()).await, Err(CpuError::Overloaded));
-        drop(open);
-        assert_eq!(light.await.unwrap(), Ok(42));
+        drop(blocker);
+        assert_eq!(light_job.await.unwrap(), Ok(42));
     }
 
     #[tokio::test]
     async fn panic_is_caught_and_releases_the_permit() {
-        let pool = pool(1, 1, 10);
+        let pool = new_pool(1, 1, 10);
         for _ in 0..3 {
             assert_eq!(pool.run(10, || panic!("in a job")).await, Err::<(), _>(CpuError::Panicked));
         }
@@ -326,8 +328,8 @@ mod tests {
 
     #[tokio::test]
     async fn job_is_skipped_if_its_future_is_dropped_before_it_starts() {
-        let pool = pool(1, 2, 100);
-        let (open, first) = start_gated_job(&pool, 1).await;
+        let pool = new_pool(1, 2, 100);
+        let (blocker, running_job) = start_blocked_job(&pool, 1).await;
         let (ran, has_run) = mpsc::channel::<()>();
         {
             let mut dropped = std::pin::pin!(pool.run(1, move || ran.send(()).unwrap()));
@@ -339,8 +341,8 @@ mod tests {
             Err(CpuError::Overloaded),
             "the skipped job still holds its permit"
         );
-        drop(open);
-        assert_eq!(first.await.unwrap(), Ok(42));
+        drop(blocker);
+        assert_eq!(running_job.await.unwrap(), Ok(42));
         // A job that does not run drops its sender without sending a message.
         let outcome = tokio::task::spawn_blocking(move || has_run.recv()).await.unwrap();
         assert!(outcome.is_err());
@@ -348,16 +350,16 @@ mod tests {
 
     #[tokio::test]
     async fn pending_and_ongoing_jobs_are_counted() {
-        let pool = pool(1, 5, 100);
-        let (open, first) = start_gated_job(&pool, 3).await;
+        let pool = new_pool(1, 5, 100);
+        let (blocker, running_job) = start_blocked_job(&pool, 3).await;
         let permit = pool.limiter.try_acquire(4).unwrap();
         {
             let usage = pool.limiter.lock_usage();
             assert_eq!((usage.pending, usage.ongoing, usage.weight), (1, 1, 7));
         }
         drop(permit);
-        drop(open);
-        first.await.unwrap().unwrap();
+        drop(blocker);
+        running_job.await.unwrap().unwrap();
         let usage = pool.limiter.lock_usage();
         assert_eq!((usage.pending, usage.ongoing, usage.weight), (0, 0, 0));
     }

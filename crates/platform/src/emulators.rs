@@ -21,14 +21,14 @@ use crate::cloud::{CloudArgs, EmulatorAddress};
 
 /// Project of the topics and subscriptions that tests create.
 pub const PROJECT: &str = "test";
-/// Maximum time that an emulator may take to start. It usually takes a few seconds, and longer on a busy
+/// Maximum time that an emulator may take to start. A start usually takes a few seconds, but longer on a busy
 /// machine.
 const START_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The error of starting or calling an emulator.
 pub type EmulatorError = Box<dyn std::error::Error + Send + Sync>;
 
-/// The program fake-gcs-server, which emulates Cloud Storage and keeps its objects in memory.
+/// The program fake-gcs-server, which emulates Cloud Storage and keeps objects in memory.
 #[derive(Debug)]
 pub struct StorageEmulator(EmulatorProcess);
 
@@ -39,7 +39,7 @@ pub struct PubSubEmulator(EmulatorProcess);
 /// Options of a push subscription.
 #[derive(Clone, Debug)]
 pub struct PushOptions {
-    /// Time in seconds after which an unacknowledged message is delivered again. The minimum is 10.
+    /// Time in seconds after which an unacknowledged message is delivered again. Pub/Sub's minimum is 10.
     pub ack_deadline_seconds: u32,
     /// Full name of the topic that receives messages which are still unacknowledged after five deliveries.
     pub dead_letter_topic: Option<String>,
@@ -141,9 +141,9 @@ impl PubSubEmulator {
     /// # Errors
     /// Returns an error if the emulator refuses the request.
     pub async fn create_topic(&self, name: &str) -> Result<String, EmulatorError> {
-        let name = format!("projects/{PROJECT}/topics/{name}");
-        self.0.call(Method::PUT, &format!("/v1/{name}"), &json!({})).await?;
-        Ok(name)
+        let full_name = format!("projects/{PROJECT}/topics/{name}");
+        self.0.call(Method::PUT, &format!("/v1/{full_name}"), &json!({})).await?;
+        Ok(full_name)
     }
 
     /// Creates a subscription that pushes the messages of `topic`, a full name, to `url`. Returns the full
@@ -166,8 +166,9 @@ impl PubSubEmulator {
             "pushConfig": { "pushEndpoint": url },
             "ackDeadlineSeconds": options.ack_deadline_seconds,
         });
-        if let Some(topic) = &options.dead_letter_topic {
-            body["deadLetterPolicy"] = json!({ "deadLetterTopic": topic, "maxDeliveryAttempts": 5 });
+        if let Some(dead_letter_topic) = &options.dead_letter_topic {
+            body["deadLetterPolicy"] =
+                json!({ "deadLetterTopic": dead_letter_topic, "maxDeliveryAttempts": 5 });
         }
         self.create_subscription(name, &body).await
     }
@@ -182,9 +183,9 @@ impl PubSubEmulator {
     }
 
     async fn create_subscription(&self, name: &str, body: &Value) -> Result<String, EmulatorError> {
-        let name = format!("projects/{PROJECT}/subscriptions/{name}");
-        self.0.call(Method::PUT, &format!("/v1/{name}"), body).await?;
-        Ok(name)
+        let full_name = format!("projects/{PROJECT}/subscriptions/{name}");
+        self.0.call(Method::PUT, &format!("/v1/{full_name}"), body).await?;
+        Ok(full_name)
     }
 
     /// Publishes a message to `topic`, a full name. `attributes` is a JSON object.
@@ -209,8 +210,8 @@ impl PubSubEmulator {
             return Ok(Vec::new());
         }
         let ack_ids: Vec<&Value> = received.iter().map(|received| &received["ackId"]).collect();
-        let acknowledge = format!("/v1/{subscription}:acknowledge");
-        self.0.call(Method::POST, &acknowledge, &json!({ "ackIds": ack_ids })).await?;
+        let acknowledge_path = format!("/v1/{subscription}:acknowledge");
+        self.0.call(Method::POST, &acknowledge_path, &json!({ "ackIds": ack_ids })).await?;
         received
             .iter()
             .map(|received| {

@@ -8,7 +8,7 @@ use tokio::{
     time::timeout,
 };
 
-/// Number of bytes in a unit. Each permit of the semaphore is for one unit, and reservations are rounded up
+/// Number of bytes in a unit. A permit of the semaphore stands for one unit, so reservations are rounded up
 /// to whole units.
 ///
 /// A unit is larger than a byte, because one call can acquire at most [`u32::MAX`] permits, and a budget can
@@ -19,7 +19,7 @@ const UNIT_BYTES: u64 = 1024;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MemoryBudgetLimits {
     /// Maximum number of bytes that are reserved at the same time.
-    pub bytes: u64,
+    pub max_bytes: u64,
     /// Maximum number of callers that wait for memory.
     pub max_waiting: usize,
     /// Maximum time that a caller waits for memory.
@@ -52,8 +52,8 @@ pub struct MemoryBudget {
 #[derive(Debug)]
 struct Shared {
     free_units: Arc<Semaphore>,
-    /// Every waiting caller holds one permit.
-    waiting_slots: Semaphore,
+    /// Every waiting caller holds one of these permits.
+    waiting_permits: Semaphore,
     total_units: u64,
     wait_timeout: Duration,
     gauge_name: Arc<str>,
@@ -61,15 +61,15 @@ struct Shared {
 }
 
 impl MemoryBudget {
-    /// Creates a budget. Its gauge has the name `<name>_memory_bytes` and the label `for` with the value
-    /// `purpose`.
+    /// Creates a budget. The number of reserved bytes is the gauge `<name>_memory_bytes`, whose label `for`
+    /// has the value `purpose`.
     pub fn new(name: &str, purpose: &'static str, limits: &MemoryBudgetLimits) -> Self {
-        let total_units = (limits.bytes / UNIT_BYTES).min(u32::MAX.into());
-        let permits = usize::try_from(total_units).unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS);
+        let total_units = (limits.max_bytes / UNIT_BYTES).min(u32::MAX.into());
+        let unit_permits = usize::try_from(total_units).unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS);
         Self {
             shared: Arc::new(Shared {
-                free_units: Arc::new(Semaphore::new(permits)),
-                waiting_slots: Semaphore::new(limits.max_waiting),
+                free_units: Arc::new(Semaphore::new(unit_permits)),
+                waiting_permits: Semaphore::new(limits.max_waiting),
                 total_units,
                 wait_timeout: limits.wait_timeout,
                 gauge_name: format!("{name}_memory_bytes").into(),
@@ -78,7 +78,7 @@ impl MemoryBudget {
         }
     }
 
-    /// Reserves `bytes` bytes. If they are not free, the caller waits for them in a queue.
+    /// Reserves `bytes` bytes. If fewer bytes are free, the caller waits in a queue.
     ///
     /// Dropping the future removes the caller from the queue.
     ///
@@ -88,12 +88,13 @@ impl MemoryBudget {
         let shared = &self.shared;
         let units = units_for(bytes).filter(|&units| u64::from(units) <= shared.total_units);
         let units = units.ok_or(MemoryBudgetError::ExceedsBudget)?;
-        let free_units = || Arc::clone(&shared.free_units);
-        let permit = match free_units().try_acquire_many_owned(units) {
+        let semaphore = || Arc::clone(&shared.free_units);
+        let permit = match semaphore().try_acquire_many_owned(units) {
             Ok(permit) => permit,
             Err(_) => {
-                let _slot = shared.waiting_slots.try_acquire().map_err(|_| MemoryBudgetError::Overloaded)?;
-                let permit = timeout(shared.wait_timeout, free_units().acquire_many_owned(units)).await;
+                let _waiting_permit =
+                    shared.waiting_permits.try_acquire().map_err(|_| MemoryBudgetError::Overloaded)?;
+                let permit = timeout(shared.wait_timeout, semaphore().acquire_many_owned(units)).await;
                 // The inner error means that the semaphore is closed. This semaphore is never closed.
                 permit.map_err(|_| MemoryBudgetError::TimedOut)?.map_err(|_| MemoryBudgetError::TimedOut)?
             }
@@ -161,7 +162,7 @@ mod tests {
 
     fn budget(max_waiting: usize) -> MemoryBudget {
         let limits =
-            MemoryBudgetLimits { bytes: 100 * KIB, max_waiting, wait_timeout: Duration::from_secs(5) };
+            MemoryBudgetLimits { max_bytes: 100 * KIB, max_waiting, wait_timeout: Duration::from_secs(5) };
         MemoryBudget::new("test", "tests", &limits)
     }
 
@@ -192,11 +193,11 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn waiting_callers_are_bounded_in_number_and_time() {
         let budget = budget(1);
-        let all = budget.reserve(100 * KIB).await.unwrap();
+        let whole_budget = budget.reserve(100 * KIB).await.unwrap();
         let (first, second) = tokio::join!(budget.reserve(KIB), budget.reserve(KIB));
         assert_eq!(first.unwrap_err(), MemoryBudgetError::TimedOut);
         assert_eq!(second.unwrap_err(), MemoryBudgetError::Overloaded);
-        drop(all);
+        drop(whole_budget);
         budget.reserve(100 * KIB).await.unwrap();
     }
 

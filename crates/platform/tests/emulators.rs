@@ -34,7 +34,7 @@ use tokio::{net::TcpListener, sync::mpsc};
 use tokio_util::sync::CancellationToken;
 
 /// Maximum time that a test waits for anything. Only a failing test reaches it.
-const PATIENCE: Duration = Duration::from_secs(60);
+const TEST_TIMEOUT: Duration = Duration::from_secs(60);
 
 fn object_name(name: &str) -> ObjectName {
     ObjectName::new(name).unwrap()
@@ -84,8 +84,8 @@ async fn every_version_of_an_object_has_its_own_generation() {
     assert_eq!(generations.len(), 2, "{generations:?}");
 }
 
-/// This test does not use fake-gcs-server, which has the same response for a missing bucket and a missing
-/// object. Cloud Storage has two different responses for a missing bucket.
+/// This test does not use fake-gcs-server, whose response for a missing bucket is the same as for a missing
+/// object. The response of Cloud Storage for a missing bucket contains the text alone or in JSON.
 #[tokio::test]
 async fn opening_a_missing_bucket_is_an_error() {
     const TEXT: &str = "The specified bucket does not exist.";
@@ -104,12 +104,12 @@ async fn call_is_retried_after_a_temporary_failure() {
     emulator.create_bucket("images").await.unwrap();
     let upstream = emulator.endpoint().unwrap().to_string();
     // The first attempt of every call fails with 503, and the second attempt succeeds.
-    let attempts = Arc::new(AtomicUsize::new(0));
+    let attempt_count = Arc::new(AtomicUsize::new(0));
     let client = reqwest::Client::new();
     let flaky = any({
-        let attempts = Arc::clone(&attempts);
+        let attempt_count = Arc::clone(&attempt_count);
         move |method: reqwest::Method, uri: axum::http::Uri, headers: HeaderMap, body: Bytes| async move {
-            if attempts.fetch_add(1, Ordering::SeqCst).is_multiple_of(2) {
+            if attempt_count.fetch_add(1, Ordering::SeqCst).is_multiple_of(2) {
                 return (StatusCode::SERVICE_UNAVAILABLE, HeaderMap::new(), Bytes::new());
             }
             let request = client.request(method, format!("{upstream}{uri}")).headers(headers).body(body);
@@ -124,29 +124,29 @@ async fn call_is_retried_after_a_temporary_failure() {
     assert_eq!(created, Created::New);
     assert_eq!(bucket.read(&object_name("a"), 10).await.unwrap().data, "data");
     assert!(!bucket.exists(&object_name("b")).await.unwrap());
-    assert_eq!(attempts.load(Ordering::SeqCst), 8, "each of the four calls takes two attempts");
+    assert_eq!(attempt_count.load(Ordering::SeqCst), 8, "each of the four calls takes two attempts");
 }
 
 #[tokio::test]
 async fn forbidden_call_is_not_retried() {
-    let attempts = Arc::new(AtomicUsize::new(0));
-    let counted = Arc::clone(&attempts);
+    let attempt_count = Arc::new(AtomicUsize::new(0));
+    let handler_attempt_count = Arc::clone(&attempt_count);
     let refusing = any(move || {
-        counted.fetch_add(1, Ordering::SeqCst);
+        handler_attempt_count.fetch_add(1, Ordering::SeqCst);
         async { StatusCode::FORBIDDEN }
     });
     let url = serve(Router::new().fallback(refusing)).await;
     let error = GcsBucket::open("images", &cloud_args_with_short_timeout(&url)).await.unwrap_err();
     let BucketError::Unavailable(reason) = error else { panic!("{error}") };
     assert!(reason.to_string().contains("Storage Object Viewer"), "{reason}");
-    assert_eq!(attempts.load(Ordering::SeqCst), 1);
+    assert_eq!(attempt_count.load(Ordering::SeqCst), 1);
 }
 
 #[tokio::test]
 async fn calls_to_an_unreachable_or_hanging_cloud_fail_within_the_timeout() {
-    let closed = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
-    let hanging = serve(Router::new().fallback(any(std::future::pending::<StatusCode>))).await;
-    for url in [format!("http://{closed}"), hanging] {
+    let closed_address = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let hanging_url = serve(Router::new().fallback(any(std::future::pending::<StatusCode>))).await;
+    for url in [format!("http://{closed_address}"), hanging_url] {
         let cloud = cloud_args_with_short_timeout(&url);
         let begin = Instant::now();
         // Opening the bucket succeeds even if Cloud Storage is unreachable.
@@ -161,7 +161,7 @@ async fn calls_to_an_unreachable_or_hanging_cloud_fail_within_the_timeout() {
         assert!(unavailable(&bucket.exists(&object_name("a")).await.unwrap_err()), "{url}");
         let topic = PubSubTopic::open("projects/test/topics/images", &cloud).await.unwrap();
         topic.publish(Message { data: "x".into(), ..Message::default() }).await.unwrap_err();
-        assert!(begin.elapsed() < PATIENCE, "{url}: {:?}", begin.elapsed());
+        assert!(begin.elapsed() < TEST_TIMEOUT, "{url}: {:?}", begin.elapsed());
     }
 }
 
@@ -175,12 +175,12 @@ async fn start_receiver() -> (String, mpsc::UnboundedReceiver<Delivery>) {
     (serve(Router::new().fallback(push)).await, receiver)
 }
 
-/// Receives deliveries until they include `expected` different messages.
-async fn collect(deliveries: &mut mpsc::UnboundedReceiver<Delivery>, expected: usize) -> Vec<Delivery> {
+/// Receives deliveries until they include `message_count` different messages.
+async fn collect(deliveries: &mut mpsc::UnboundedReceiver<Delivery>, message_count: usize) -> Vec<Delivery> {
     let mut ids = BTreeSet::new();
     let mut collected = Vec::new();
-    while ids.len() < expected {
-        let delivery = tokio::time::timeout(PATIENCE, deliveries.recv()).await.unwrap().unwrap();
+    while ids.len() < message_count {
+        let delivery = tokio::time::timeout(TEST_TIMEOUT, deliveries.recv()).await.unwrap().unwrap();
         ids.insert(delivery.message_id.clone());
         collected.push(delivery);
     }
@@ -190,12 +190,12 @@ async fn collect(deliveries: &mut mpsc::UnboundedReceiver<Delivery>, expected: u
 #[tokio::test]
 async fn pubsub_topic_with_a_push_subscription_passes_the_conformance_suite() {
     let Some(emulator) = PubSubEmulator::start().await.unwrap() else { return };
-    let name = emulator.create_topic("images").await.unwrap();
+    let topic_name = emulator.create_topic("images").await.unwrap();
     let (url, mut deliveries) = start_receiver().await;
     let options = PushOptions::default();
-    emulator.create_push_subscription("push", &name, &url, &options).await.unwrap();
-    let topic = PubSubTopic::open(&name, &cloud_args(None, Some(&emulator)).unwrap()).await.unwrap();
-    topic::conformance::check(&topic, async |expected| collect(&mut deliveries, expected).await).await;
+    emulator.create_push_subscription("push", &topic_name, &url, &options).await.unwrap();
+    let topic = PubSubTopic::open(&topic_name, &cloud_args(None, Some(&emulator)).unwrap()).await.unwrap();
+    topic::conformance::check(&topic, async |count| collect(&mut deliveries, count).await).await;
 }
 
 #[tokio::test]
@@ -215,9 +215,9 @@ async fn publishing_fails_until_the_missing_topic_is_created() {
 const LIMITS: PullLimits = PullLimits { max_outstanding: 2, drain_timeout: Duration::from_secs(8) };
 
 /// Publishes `count` messages. Their data is `0`, `1` and so on.
-async fn publish(emulator: &PubSubEmulator, topic: &str, count: usize) {
+async fn publish(emulator: &PubSubEmulator, topic_name: &str, count: usize) {
     for number in 0..count {
-        emulator.publish(topic, number.to_string().as_bytes(), &json!({ "a": "b" })).await.unwrap();
+        emulator.publish(topic_name, number.to_string().as_bytes(), &json!({ "a": "b" })).await.unwrap();
     }
 }
 
@@ -226,13 +226,14 @@ async fn pubsub_topic_with_a_pull_subscription_passes_the_conformance_suite() {
     let Some(emulator) = PubSubEmulator::start().await.unwrap() else { return };
     let cloud = cloud_args(None, Some(&emulator)).unwrap();
     let topic = PubSubTopic::open(&emulator.create_topic("images").await.unwrap(), &cloud).await.unwrap();
-    let name = emulator.create_pull_subscription("pull", "projects/test/topics/images").await.unwrap();
+    let subscription_name =
+        emulator.create_pull_subscription("pull", "projects/test/topics/images").await.unwrap();
     let (sender, mut deliveries) = mpsc::unbounded_channel();
     let stop = CancellationToken::new();
     let pulling = tokio::spawn({
         let stop = stop.clone();
         async move {
-            let subscription = PubSubSubscription::open(&name, &cloud).await.unwrap();
+            let subscription = PubSubSubscription::open(&subscription_name, &cloud).await.unwrap();
             let handler = PullHandler::new(move |delivery| {
                 sender.send(delivery).unwrap();
                 std::future::ready(Acknowledgement::Ack)
@@ -240,7 +241,7 @@ async fn pubsub_topic_with_a_pull_subscription_passes_the_conformance_suite() {
             subscription.pull(LIMITS, stop, handler).await
         }
     });
-    topic::conformance::check(&topic, async |expected| collect(&mut deliveries, expected).await).await;
+    topic::conformance::check(&topic, async |count| collect(&mut deliveries, count).await).await;
     stop.cancel();
     pulling.await.unwrap().unwrap();
 }
@@ -249,9 +250,9 @@ async fn pubsub_topic_with_a_pull_subscription_passes_the_conformance_suite() {
 async fn pull_respects_max_outstanding_and_redelivers_refused_messages() {
     let Some(emulator) = PubSubEmulator::start().await.unwrap() else { return };
     let cloud = cloud_args(None, Some(&emulator)).unwrap();
-    let topic = emulator.create_topic("images").await.unwrap();
-    let name = emulator.create_pull_subscription("pull", &topic).await.unwrap();
-    publish(&emulator, &topic, 6).await;
+    let topic_name = emulator.create_topic("images").await.unwrap();
+    let subscription_name = emulator.create_pull_subscription("pull", &topic_name).await.unwrap();
+    publish(&emulator, &topic_name, 6).await;
 
     let (sender, mut seen) = mpsc::unbounded_channel();
     let in_progress = Arc::new(AtomicUsize::new(0));
@@ -261,10 +262,10 @@ async fn pull_respects_max_outstanding_and_redelivers_refused_messages() {
         let (stop, in_progress, max_in_progress) =
             (stop.clone(), Arc::clone(&in_progress), Arc::clone(&max_in_progress));
         async move {
-            let subscription = PubSubSubscription::open(&name, &cloud).await.unwrap();
-            let attempts = Arc::new(AtomicUsize::new(0));
+            let subscription = PubSubSubscription::open(&subscription_name, &cloud).await.unwrap();
+            let attempt_count = Arc::new(AtomicUsize::new(0));
             let handle = move |delivery: Delivery| {
-                let (sender, attempts) = (sender.clone(), Arc::clone(&attempts));
+                let (sender, attempt_count) = (sender.clone(), Arc::clone(&attempt_count));
                 let (in_progress, max_in_progress) = (Arc::clone(&in_progress), Arc::clone(&max_in_progress));
                 async move {
                     max_in_progress
@@ -273,7 +274,7 @@ async fn pull_respects_max_outstanding_and_redelivers_refused_messages() {
                     tokio::time::sleep(Duration::from_millis(100)).await;
                     in_progress.fetch_sub(1, Ordering::SeqCst);
                     // Only the first attempt to handle message 3 is refused.
-                    let refused = delivery.data == "3" && attempts.fetch_add(1, Ordering::SeqCst) == 0;
+                    let refused = delivery.data == "3" && attempt_count.fetch_add(1, Ordering::SeqCst) == 0;
                     sender.send(delivery).unwrap();
                     if refused { Acknowledgement::Nack } else { Acknowledgement::Ack }
                 }
@@ -283,7 +284,7 @@ async fn pull_respects_max_outstanding_and_redelivers_refused_messages() {
     });
     let mut numbers = Vec::new();
     while numbers.len() < 7 {
-        let delivery = tokio::time::timeout(PATIENCE, seen.recv()).await.unwrap().unwrap();
+        let delivery = tokio::time::timeout(TEST_TIMEOUT, seen.recv()).await.unwrap().unwrap();
         numbers.push(String::from_utf8(delivery.data.to_vec()).unwrap());
     }
     numbers.sort();
@@ -297,15 +298,15 @@ async fn pull_respects_max_outstanding_and_redelivers_refused_messages() {
 async fn lease_is_extended_while_a_message_is_handled() {
     let Some(emulator) = PubSubEmulator::start().await.unwrap() else { return };
     let cloud = cloud_args(None, Some(&emulator)).unwrap();
-    let topic = emulator.create_topic("images").await.unwrap();
-    let name = emulator.create_pull_subscription("pull", &topic).await.unwrap();
-    publish(&emulator, &topic, 1).await;
+    let topic_name = emulator.create_topic("images").await.unwrap();
+    let subscription_name = emulator.create_pull_subscription("pull", &topic_name).await.unwrap();
+    publish(&emulator, &topic_name, 1).await;
     let (sender, mut seen) = mpsc::unbounded_channel();
     let stop = CancellationToken::new();
     let pulling = tokio::spawn({
         let stop = stop.clone();
         async move {
-            let subscription = PubSubSubscription::open(&name, &cloud).await.unwrap();
+            let subscription = PubSubSubscription::open(&subscription_name, &cloud).await.unwrap();
             let handle = move |_| {
                 sender.send(()).unwrap();
                 async {
@@ -314,11 +315,11 @@ async fn lease_is_extended_while_a_message_is_handled() {
                     Acknowledgement::Ack
                 }
             };
-            let limits = PullLimits { drain_timeout: PATIENCE, ..LIMITS };
+            let limits = PullLimits { drain_timeout: TEST_TIMEOUT, ..LIMITS };
             subscription.pull(limits, stop, PullHandler::new(handle)).await
         }
     });
-    tokio::time::timeout(PATIENCE, seen.recv()).await.unwrap().unwrap();
+    tokio::time::timeout(TEST_TIMEOUT, seen.recv()).await.unwrap().unwrap();
     // After the stop, the handler finishes its message, which is acknowledged and not delivered again.
     stop.cancel();
     pulling.await.unwrap().unwrap();
@@ -331,11 +332,11 @@ async fn lease_is_extended_while_a_message_is_handled() {
 async fn message_unfinished_after_the_drain_timeout_is_redelivered() {
     let Some(emulator) = PubSubEmulator::start().await.unwrap() else { return };
     let cloud = cloud_args(None, Some(&emulator)).unwrap();
-    let topic = emulator.create_topic("images").await.unwrap();
-    let name = emulator.create_pull_subscription("pull", &topic).await.unwrap();
-    publish(&emulator, &topic, 5).await;
+    let topic_name = emulator.create_topic("images").await.unwrap();
+    let subscription_name = emulator.create_pull_subscription("pull", &topic_name).await.unwrap();
+    publish(&emulator, &topic_name, 5).await;
     let stop = CancellationToken::new();
-    let subscription = PubSubSubscription::open(&name, &cloud).await.unwrap();
+    let subscription = PubSubSubscription::open(&subscription_name, &cloud).await.unwrap();
     let limits = PullLimits { drain_timeout: Duration::from_millis(10), ..LIMITS };
     let handler_stop = stop.clone();
     let handler = PullHandler::new(move |_| {
@@ -346,8 +347,9 @@ async fn message_unfinished_after_the_drain_timeout_is_redelivered() {
     let begin = Instant::now();
     let mut redelivered = BTreeSet::new();
     while redelivered.len() < 5 {
-        assert!(begin.elapsed() < PATIENCE, "{redelivered:?}");
-        redelivered.extend(emulator.pull(&name).await.unwrap().into_iter().map(|message| message.data));
+        assert!(begin.elapsed() < TEST_TIMEOUT, "{redelivered:?}");
+        let messages = emulator.pull(&subscription_name).await.unwrap();
+        redelivered.extend(messages.into_iter().map(|message| message.data));
     }
 }
 
@@ -355,10 +357,10 @@ async fn message_unfinished_after_the_drain_timeout_is_redelivered() {
 async fn pulling_from_a_missing_subscription_is_an_error() {
     let Some(emulator) = PubSubEmulator::start().await.unwrap() else { return };
     let cloud = cloud_args(None, Some(&emulator)).unwrap();
-    let name = "projects/test/subscriptions/nowhere";
-    let subscription = PubSubSubscription::open(name, &cloud).await.unwrap();
+    let subscription_name = "projects/test/subscriptions/nowhere";
+    let subscription = PubSubSubscription::open(subscription_name, &cloud).await.unwrap();
     let handler = PullHandler::new(|_| std::future::ready(Acknowledgement::Ack));
     let pull = subscription.pull(LIMITS, CancellationToken::new(), handler);
-    let error = tokio::time::timeout(PATIENCE, pull).await.unwrap().unwrap_err();
-    assert!(error.to_string().contains(name), "{error}");
+    let error = tokio::time::timeout(TEST_TIMEOUT, pull).await.unwrap().unwrap_err();
+    assert!(error.to_string().contains(subscription_name), "{error}");
 }

@@ -27,7 +27,7 @@ async fn pending_prediction_gives_202_and_stored_prediction_is_returned_unchange
     let (status, body) = read_json(pending).await;
     assert_eq!((status.as_u16(), body), (202, serde_json::json!({ "id": id, "status": "pending" })));
 
-    app.bucket.store(id.prediction_object(), DONE).await;
+    app.bucket.store(id.prediction_object_name(), DONE).await;
     let done = app.get(&path).await;
     assert_eq!(
         (done.status().as_u16(), &done.headers()["content-type"]),
@@ -40,7 +40,7 @@ async fn pending_prediction_gives_202_and_stored_prediction_is_returned_unchange
 async fn record_of_a_failure_is_returned_unchanged() {
     let (app, id) = start_with_coffee(Settings::default()).await;
     let failed = r#"{"gcs_path":"gs://b/o","error":{"reason":"not_an_image","message":"…"}}"#;
-    app.bucket.store(id.prediction_object(), failed).await;
+    app.bucket.store(id.prediction_object_name(), failed).await;
     let response = app.get(&format!("/predictions/{id}?wait=30")).await;
     assert_eq!(response.status(), 200);
     assert_eq!(response.text().await.unwrap(), failed);
@@ -76,7 +76,7 @@ async fn wait_ends_with_the_prediction_when_it_is_stored() {
     });
     // The first read found no prediction. A later read must find the one that is stored now.
     app.bucket.was_read.notified().await;
-    app.bucket.store(id.prediction_object(), DONE).await;
+    app.bucket.store(id.prediction_object_name(), DONE).await;
     assert_eq!(waiting.await.unwrap().text().await.unwrap(), DONE);
 }
 

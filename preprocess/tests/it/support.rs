@@ -132,7 +132,7 @@ impl TestBucket {
 
     /// Returns the stored image of an upload.
     pub(crate) async fn read_image(&self, id: &ImageId) -> Bytes {
-        self.inner.read(&ObjectName::new(id.image_object()).unwrap(), usize::MAX).await.unwrap().data
+        self.inner.read(&ObjectName::new(id.image_object_name()).unwrap(), usize::MAX).await.unwrap().data
     }
 
     fn fail_if_broken(&self) -> Result<(), BucketError> {

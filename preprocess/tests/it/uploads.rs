@@ -144,7 +144,7 @@ async fn duplicate_is_announced_until_it_has_a_prediction() {
     assert_eq!(app.topic.published().len(), 2);
 
     let id: ImageId = first["id"].as_str().unwrap().parse().unwrap();
-    app.bucket.store(id.prediction_object(), "{}").await;
+    app.bucket.store(id.prediction_object_name(), "{}").await;
     assert_eq!(upload().await["duplicate"], true);
     assert_eq!(app.topic.published().len(), 2);
 }

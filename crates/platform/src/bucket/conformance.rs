@@ -94,8 +94,8 @@ async fn similar_names_are_different_objects(bucket: &dyn Bucket) {
 async fn exactly_one_concurrent_writer_wins(bucket: &dyn Bucket) {
     for round in 0..8 {
         let name = format!("race/{round}");
-        let writers: [Vec<u8>; 4] = [b'a', b'b', b'c', b'd'].map(|letter| vec![letter; 50_000]);
-        let [a, b, c, d] = &writers;
+        let contents: [Vec<u8>; 4] = [b'a', b'b', b'c', b'd'].map(|letter| vec![letter; 50_000]);
+        let [a, b, c, d] = &contents;
         let results = tokio::join!(
             create(bucket, &name, a),
             create(bucket, &name, b),
@@ -103,14 +103,14 @@ async fn exactly_one_concurrent_writer_wins(bucket: &dyn Bucket) {
             create(bucket, &name, d),
         );
         let results = [results.0, results.1, results.2, results.3];
-        let winners: Vec<&Vec<u8>> = results
+        let written: Vec<&Vec<u8>> = results
             .iter()
-            .zip(&writers)
+            .zip(&contents)
             .filter(|(result, _)| **result == Created::New)
-            .map(|(_, data)| data)
+            .map(|(_, content)| content)
             .collect();
-        assert_eq!(winners.len(), 1, "{results:?}");
-        assert!(read(bucket, &name).await == *winners[0], "the content is not that of the winner");
+        assert_eq!(written.len(), 1, "{results:?}");
+        assert!(read(bucket, &name).await == *written[0], "the content is not that of the writer that won");
     }
 }
 

@@ -13,9 +13,9 @@ use uuid::Uuid;
 
 use super::{Bucket, BucketError, Created, Object, ObjectName};
 
-/// Name of the folder for temporary files, below the root. The content of an object is written there before
-/// the object gets its name.
-const TEMP_FOLDER: &str = ".tmp";
+/// Name of the folder for temporary files, below the root. A write first creates a temporary file with the
+/// content of the object.
+const TEMP_FOLDER_NAME: &str = ".tmp";
 /// Age from which a temporary file is stale. [`DiskBucket::open`] removes stale files.
 ///
 /// No write takes that long, so the process that was writing a stale file must have been killed. A younger
@@ -45,10 +45,11 @@ impl DiskBucket {
         run_blocking(move || {
             // An absolute path stays valid if the working directory changes.
             let root = std::path::absolute(root).map_err(unavailable)?;
-            let temp = root.join(TEMP_FOLDER);
-            fs::create_dir_all(&temp).map_err(unavailable)?;
-            remove_stale_files(&temp, STALE_AFTER);
-            // Makes the entries of the temporary folder and of the root durable.
+            let temp_folder = root.join(TEMP_FOLDER_NAME);
+            fs::create_dir_all(&temp_folder).map_err(unavailable)?;
+            remove_stale_files(&temp_folder, STALE_AFTER);
+            // The root has the directory entry of the temporary folder, and the parent of the root has the
+            // entry of the root. Syncing both folders makes the two entries durable.
             for folder in root.ancestors().take(2) {
                 sync_folder(folder).map_err(unavailable)?;
             }
@@ -57,47 +58,48 @@ impl DiskBucket {
         .await
     }
 
-    /// Returns the path of the file of `object`, or an error if an object of this name cannot be stored.
-    fn object_path(&self, object: &ObjectName) -> Result<PathBuf, BucketError> {
-        let name = object.as_str();
-        if name.split('/').next() == Some(TEMP_FOLDER) {
-            return Err(bad_name(object, "names below .tmp are reserved for temporary files"));
+    /// Returns the path of the object's file, or an error if an object of this name cannot be stored.
+    fn object_path(&self, object_name: &ObjectName) -> Result<PathBuf, BucketError> {
+        let name = object_name.as_str();
+        if name.split('/').next() == Some(TEMP_FOLDER_NAME) {
+            return Err(bad_name(object_name, "names below .tmp are reserved for temporary files"));
         }
         // No part of an `ObjectName` is empty, `.` or `..`. So the path stays below the root.
         Ok(self.root.join(name))
     }
 
-    fn create_blocking(&self, object: &ObjectName, data: &[u8]) -> Result<Created, BucketError> {
-        let target = self.object_path(object)?;
+    fn create_blocking(&self, object_name: &ObjectName, data: &[u8]) -> Result<Created, BucketError> {
+        let target = self.object_path(object_name)?;
         let folder = target.parent().unwrap_or(&self.root);
         let created = match fs::metadata(&target) {
             Ok(_) => Created::AlreadyThere,
             Err(error) if error.kind() == ErrorKind::NotFound => {
-                fs::create_dir_all(folder).map_err(|error| write_error(object, error))?;
-                let temp = TempFile::write(&self.root.join(TEMP_FOLDER), data).map_err(unavailable)?;
-                match fs::hard_link(&temp.path, &target) {
+                fs::create_dir_all(folder).map_err(|error| write_error(object_name, error))?;
+                let temp_folder = self.root.join(TEMP_FOLDER_NAME);
+                let temp_file = TempFile::write(&temp_folder, data).map_err(unavailable)?;
+                match fs::hard_link(&temp_file.path, &target) {
                     Ok(()) => Created::New,
                     Err(error) if error.kind() == ErrorKind::AlreadyExists => Created::AlreadyThere,
-                    Err(error) => return Err(write_error(object, error)),
+                    Err(error) => return Err(write_error(object_name, error)),
                 }
             }
-            Err(error) => return Err(write_error(object, error)),
+            Err(error) => return Err(write_error(object_name, error)),
         };
         if created == Created::AlreadyThere && !target.is_file() {
-            return Err(bad_name(object, "a folder of that name exists"));
+            return Err(bad_name(object_name, "a folder of that name exists"));
         }
-        // The folders of an object that existed before are synced, too, because its writer may not have
-        // synced them yet.
+        // The folders are synced even if the object existed before, because the writer of that object may not
+        // have synced them yet.
         for folder in folder.ancestors().take_while(|folder| folder.starts_with(&self.root)) {
             sync_folder(folder).map_err(unavailable)?;
         }
         Ok(created)
     }
 
-    fn read_blocking(&self, object: &ObjectName, limit: usize) -> Result<Object, BucketError> {
-        let not_found = || BucketError::NotFound(object.to_string());
-        let too_large = || BucketError::TooLarge { name: object.to_string(), limit };
-        let path = self.object_path(object).map_err(|_| not_found())?;
+    fn read_blocking(&self, object_name: &ObjectName, limit: usize) -> Result<Object, BucketError> {
+        let not_found = || BucketError::NotFound(object_name.to_string());
+        let too_large = || BucketError::TooLarge { name: object_name.to_string(), limit };
+        let path = self.object_path(object_name).map_err(|_| not_found())?;
         let file = match File::open(path) {
             Ok(file) => file,
             Err(error) if means_absent(&error) => return Err(not_found()),
@@ -117,8 +119,8 @@ impl DiskBucket {
         Ok(Object { data: data.into(), generation: None })
     }
 
-    fn exists_blocking(&self, object: &ObjectName) -> Result<bool, BucketError> {
-        let Ok(path) = self.object_path(object) else {
+    fn exists_blocking(&self, object_name: &ObjectName) -> Result<bool, BucketError> {
+        let Ok(path) = self.object_path(object_name) else {
             return Ok(false);
         };
         match fs::metadata(path) {
@@ -132,27 +134,27 @@ impl DiskBucket {
 #[async_trait]
 impl Bucket for DiskBucket {
     fn name(&self) -> &str {
-        super::LOCAL_BUCKET
+        super::LOCAL_BUCKET_NAME
     }
 
     async fn create(
         &self,
-        object: &ObjectName,
+        object_name: &ObjectName,
         data: Bytes,
         _content_type: &str,
     ) -> Result<Created, BucketError> {
-        let (bucket, object) = (self.clone(), object.clone());
-        run_blocking(move || bucket.create_blocking(&object, &data)).await
+        let (bucket, object_name) = (self.clone(), object_name.clone());
+        run_blocking(move || bucket.create_blocking(&object_name, &data)).await
     }
 
-    async fn read(&self, object: &ObjectName, limit: usize) -> Result<Object, BucketError> {
-        let (bucket, object) = (self.clone(), object.clone());
-        run_blocking(move || bucket.read_blocking(&object, limit)).await
+    async fn read(&self, object_name: &ObjectName, limit: usize) -> Result<Object, BucketError> {
+        let (bucket, object_name) = (self.clone(), object_name.clone());
+        run_blocking(move || bucket.read_blocking(&object_name, limit)).await
     }
 
-    async fn exists(&self, object: &ObjectName) -> Result<bool, BucketError> {
-        let (bucket, object) = (self.clone(), object.clone());
-        run_blocking(move || bucket.exists_blocking(&object)).await
+    async fn exists(&self, object_name: &ObjectName) -> Result<bool, BucketError> {
+        let (bucket, object_name) = (self.clone(), object_name.clone());
+        run_blocking(move || bucket.exists_blocking(&object_name)).await
     }
 }
 
@@ -171,19 +173,21 @@ fn unavailable(error: io::Error) -> BucketError {
     BucketError::Unavailable(error.into())
 }
 
-fn bad_name(object: &ObjectName, reason: &str) -> BucketError {
-    BucketError::BadName { name: object.to_string(), reason: reason.to_owned() }
+fn bad_name(object_name: &ObjectName, reason: &str) -> BucketError {
+    BucketError::BadName { name: object_name.to_string(), reason: reason.to_owned() }
 }
 
 /// Converts the error of a write. An error that is caused by the name of the object becomes
 /// [`BucketError::BadName`], which is permanent.
-fn write_error(object: &ObjectName, error: io::Error) -> BucketError {
+fn write_error(object_name: &ObjectName, error: io::Error) -> BucketError {
     match error.kind() {
-        ErrorKind::InvalidFilename => bad_name(object, "a part of the name is too long for the file system"),
+        ErrorKind::InvalidFilename => {
+            bad_name(object_name, "a part of the name is too long for the file system")
+        }
         // `create_dir_all` fails with one of these two errors if a part of the path is a file. Which one
         // depends on the position of that part.
         ErrorKind::NotADirectory | ErrorKind::AlreadyExists => {
-            bad_name(object, "a part of the name is an object, not a folder")
+            bad_name(object_name, "a part of the name is an object, not a folder")
         }
         _ => unavailable(error),
     }
@@ -209,10 +213,10 @@ impl TempFile {
     fn write(folder: &Path, data: &[u8]) -> io::Result<Self> {
         let path = folder.join(Uuid::new_v4().to_string());
         let mut file = OpenOptions::new().write(true).create_new(true).open(&path)?;
-        let temp = Self { path };
+        let temp_file = Self { path };
         file.write_all(data)?;
         file.sync_all()?;
-        Ok(temp)
+        Ok(temp_file)
     }
 }
 
@@ -224,11 +228,10 @@ impl Drop for TempFile {
     }
 }
 
-/// Removes the stale files in the folder `temp`. A failure is only logged, because the next start tries
-/// again.
-fn remove_stale_files(temp: &Path, stale_after: Duration) {
+/// Removes the stale files in `temp_folder`. A failure is only logged, because the next start tries again.
+fn remove_stale_files(temp_folder: &Path, stale_after: Duration) {
     let age = |entry: &fs::DirEntry| entry.metadata().ok()?.modified().ok()?.elapsed().ok();
-    for entry in fs::read_dir(temp).into_iter().flatten().flatten() {
+    for entry in fs::read_dir(temp_folder).into_iter().flatten().flatten() {
         if age(&entry).is_some_and(|age| age >= stale_after) {
             match fs::remove_file(entry.path()) {
                 Ok(()) => tracing::info!(path = ?entry.path(), "removed a stale temporary file"),
@@ -252,7 +255,7 @@ mod tests {
     }
 
     fn temp_file_count(root: &Path) -> usize {
-        fs::read_dir(root.join(TEMP_FOLDER)).unwrap().count()
+        fs::read_dir(root.join(TEMP_FOLDER_NAME)).unwrap().count()
     }
 
     #[tokio::test]
@@ -277,12 +280,12 @@ mod tests {
     async fn temporary_file_is_invisible_and_removed_once_stale() {
         let folder = tempfile::tempdir().unwrap();
         let bucket = DiskBucket::open(folder.path()).await.unwrap();
-        let unfinished = folder.path().join(TEMP_FOLDER).join("unfinished");
+        let unfinished = folder.path().join(TEMP_FOLDER_NAME).join("unfinished");
         fs::write(&unfinished, "ha").unwrap();
-        let object = object_name(".tmp/unfinished");
-        assert!(!bucket.exists(&object).await.unwrap());
-        assert!(matches!(bucket.read(&object, 9).await, Err(BucketError::NotFound(_))));
-        let created = bucket.create(&object, Bytes::new(), "text/plain").await;
+        let reserved_name = object_name(".tmp/unfinished");
+        assert!(!bucket.exists(&reserved_name).await.unwrap());
+        assert!(matches!(bucket.read(&reserved_name, 9).await, Err(BucketError::NotFound(_))));
+        let created = bucket.create(&reserved_name, Bytes::new(), "text/plain").await;
         assert!(matches!(created, Err(BucketError::BadName { .. })), "{created:?}");
 
         DiskBucket::open(folder.path()).await.unwrap();

@@ -12,14 +12,15 @@ use google_cloud_storage::{
 use super::{Bucket, BucketError, Created, Object, ObjectName};
 use crate::cloud::{CloudArgs, EmulatorAddress, TimedOut, retry_backoff};
 
-/// Name of an object that does not exist. The error of reading it shows whether the bucket exists. The read
-/// needs only the permission to read objects. A request for the bucket itself would need another permission.
-const PROBE_OBJECT: &str = ".is-the-bucket-there";
+/// Name of an object that does not exist. The error of reading this object shows whether the bucket exists.
+/// The read needs only the permission to read objects. A request for the bucket itself would need another
+/// one.
+const PROBE_OBJECT_NAME: &str = ".is-the-bucket-there";
 
-/// A bucket in Cloud Storage, or in an emulator of it.
+/// A bucket in Cloud Storage or in an emulator of Cloud Storage.
 ///
 /// Every write request contains the CRC32C of the data, which the server checks, and the precondition that
-/// the object does not exist. A call that fails is retried until the timeout, unless its error is permanent,
+/// the object does not exist. A call that fails is retried until the timeout, unless the error is permanent,
 /// such as a missing permission or bucket.
 #[derive(Debug, Clone)]
 pub struct GcsBucket {
@@ -63,23 +64,23 @@ impl GcsBucket {
 
     /// Checks that the bucket exists and that the credentials allow reading its objects.
     async fn probe(&self) -> Result<(), BucketError> {
-        let error =
-            match self.with_timeout(self.storage.read_object(&self.resource_name, PROBE_OBJECT).send()).await
-            {
-                Ok(Ok(_)) => return Ok(()),
-                Ok(Err(error)) => error,
-                Err(timed_out) => {
-                    self.warn_unreachable(&timed_out);
-                    return Ok(());
-                }
-            };
-        let refused = |reason: String| Err(BucketError::Unavailable(reason.into()));
+        let read = self.storage.read_object(&self.resource_name, PROBE_OBJECT_NAME).send();
+        let error = match self.with_timeout(read).await {
+            Ok(Ok(_)) => return Ok(()),
+            Ok(Err(error)) => error,
+            Err(timed_out) => {
+                self.warn_unreachable(&timed_out);
+                return Ok(());
+            }
+        };
+        let unusable = |reason: String| Err(BucketError::Unavailable(reason.into()));
         match error.http_status_code() {
             Some(404) if is_missing_bucket(&error) => {
-                refused(format!("there is no bucket gs://{}", self.name))
+                unusable(format!("there is no bucket gs://{}", self.name))
             }
+            // Only the object is missing, so the bucket exists.
             Some(404) => Ok(()),
-            Some(status @ (401 | 403)) => refused(format!(
+            Some(status @ (401 | 403)) => unusable(format!(
                 "the credentials do not allow reading objects of gs://{} (status {status}); they need the \
                  roles Storage Object Viewer and Storage Object Creator on this bucket",
                 self.name
@@ -101,10 +102,14 @@ impl GcsBucket {
         tokio::time::timeout(self.timeout, call).await.map_err(|_| TimedOut(self.timeout))
     }
 
-    async fn read_without_timeout(&self, object: &ObjectName, limit: usize) -> Result<Object, BucketError> {
-        let too_large = || BucketError::TooLarge { name: object.to_string(), limit };
-        let request = self.storage.read_object(&self.resource_name, object.as_str());
-        let mut response = request.send().await.map_err(|error| read_error(object, error))?;
+    async fn read_without_timeout(
+        &self,
+        object_name: &ObjectName,
+        limit: usize,
+    ) -> Result<Object, BucketError> {
+        let too_large = || BucketError::TooLarge { name: object_name.to_string(), limit };
+        let request = self.storage.read_object(&self.resource_name, object_name.as_str());
+        let mut response = request.send().await.map_err(|error| read_error(object_name, error))?;
         let metadata = response.object();
         if usize::try_from(metadata.size).is_ok_and(|size| size > limit) {
             return Err(too_large());
@@ -122,14 +127,14 @@ impl Bucket for GcsBucket {
 
     async fn create(
         &self,
-        object: &ObjectName,
+        object_name: &ObjectName,
         data: Bytes,
         content_type: &str,
     ) -> Result<Created, BucketError> {
         let checksum = crc32c::crc32c(&data);
         let write = self
             .storage
-            .write_object(&self.resource_name, object.as_str(), data)
+            .write_object(&self.resource_name, object_name.as_str(), data)
             .with_known_crc32c(checksum)
             .set_if_generation_match(0_i64)
             .set_content_type(content_type)
@@ -145,24 +150,24 @@ impl Bucket for GcsBucket {
         }
     }
 
-    async fn read(&self, object: &ObjectName, limit: usize) -> Result<Object, BucketError> {
-        match self.with_timeout(self.read_without_timeout(object, limit)).await {
+    async fn read(&self, object_name: &ObjectName, limit: usize) -> Result<Object, BucketError> {
+        match self.with_timeout(self.read_without_timeout(object_name, limit)).await {
             Ok(result) => result,
             Err(timed_out) => Err(BucketError::Unavailable(timed_out.into())),
         }
     }
 
-    async fn exists(&self, object: &ObjectName) -> Result<bool, BucketError> {
+    async fn exists(&self, object_name: &ObjectName) -> Result<bool, BucketError> {
         let read = self
             .storage
-            .read_object(&self.resource_name, object.as_str())
+            .read_object(&self.resource_name, object_name.as_str())
             .set_read_range(ReadRange::head(1))
             .send();
         match self.with_timeout(read).await {
             Ok(Ok(_)) => Ok(true),
             Ok(Err(error)) => match error.http_status_code() {
                 Some(404) if !is_missing_bucket(&error) => Ok(false),
-                // An empty object exists but has no first byte, so the range is not satisfiable.
+                // The object is empty: it has no first byte, so the server cannot satisfy the range.
                 Some(416) => Ok(true),
                 _ => Err(unavailable(error)),
             },
@@ -184,11 +189,11 @@ async fn read_body(response: &mut ReadObjectResponse, limit: usize) -> Result<Op
     Ok(Some(data.freeze()))
 }
 
-fn read_error(object: &ObjectName, error: Error) -> BucketError {
+fn read_error(object_name: &ObjectName, error: Error) -> BucketError {
     match error.http_status_code() {
         // `NotFound` would be a permanent error, but a missing bucket may be restored with its objects.
         Some(404) if is_missing_bucket(&error) => unavailable(error),
-        Some(404) => BucketError::NotFound(object.to_string()),
+        Some(404) => BucketError::NotFound(object_name.to_string()),
         _ => unavailable(error),
     }
 }

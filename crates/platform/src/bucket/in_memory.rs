@@ -22,7 +22,7 @@ pub struct InMemoryBucket {
 struct State {
     /// Content and generation of each object, by name.
     objects: BTreeMap<String, (Bytes, i64)>,
-    /// Number of calls that are still to fail.
+    /// Number of further calls that must fail.
     failures_left: usize,
 }
 
@@ -40,16 +40,16 @@ impl InMemoryBucket {
     /// Writes an object, even if an object of this name exists. Returns the generation of the new version.
     ///
     /// Tests use this method to simulate another program, because the services never replace an object.
-    pub fn replace(&self, object: &ObjectName, data: Bytes) -> i64 {
+    pub fn replace(&self, object_name: &ObjectName, data: Bytes) -> i64 {
         let mut state = self.lock_state();
-        let generation = state.objects.get(object.as_str()).map_or(1, |(_, generation)| generation + 1);
-        state.objects.insert(object.to_string(), (data, generation));
+        let generation = state.objects.get(object_name.as_str()).map_or(1, |(_, generation)| generation + 1);
+        state.objects.insert(object_name.to_string(), (data, generation));
         generation
     }
 
-    /// Makes the next `calls` calls of [`Bucket`] methods fail with [`BucketError::Unavailable`].
-    pub fn fail_next(&self, calls: usize) {
-        self.lock_state().failures_left = calls;
+    /// Makes the next `call_count` calls of [`Bucket`] methods fail with [`BucketError::Unavailable`].
+    pub fn fail_next(&self, call_count: usize) {
+        self.lock_state().failures_left = call_count;
     }
 
     /// Returns the names of all objects, in alphabetical order.
@@ -75,28 +75,28 @@ impl InMemoryBucket {
 #[async_trait]
 impl Bucket for InMemoryBucket {
     fn name(&self) -> &str {
-        super::LOCAL_BUCKET
+        super::LOCAL_BUCKET_NAME
     }
 
     async fn create(
         &self,
-        object: &ObjectName,
+        object_name: &ObjectName,
         data: Bytes,
         _content_type: &str,
     ) -> Result<Created, BucketError> {
         let mut state = self.lock_state_or_fail()?;
-        if state.objects.contains_key(object.as_str()) {
+        if state.objects.contains_key(object_name.as_str()) {
             return Ok(Created::AlreadyThere);
         }
-        state.objects.insert(object.to_string(), (data, 1));
+        state.objects.insert(object_name.to_string(), (data, 1));
         Ok(Created::New)
     }
 
-    async fn read(&self, object: &ObjectName, limit: usize) -> Result<Object, BucketError> {
-        match self.lock_state_or_fail()?.objects.get(object.as_str()) {
-            None => Err(BucketError::NotFound(object.to_string())),
+    async fn read(&self, object_name: &ObjectName, limit: usize) -> Result<Object, BucketError> {
+        match self.lock_state_or_fail()?.objects.get(object_name.as_str()) {
+            None => Err(BucketError::NotFound(object_name.to_string())),
             Some((data, _)) if data.len() > limit => {
-                Err(BucketError::TooLarge { name: object.to_string(), limit })
+                Err(BucketError::TooLarge { name: object_name.to_string(), limit })
             }
             Some((data, generation)) => {
                 Ok(Object { data: data.clone(), generation: self.has_generations.then_some(*generation) })
@@ -104,8 +104,8 @@ impl Bucket for InMemoryBucket {
         }
     }
 
-    async fn exists(&self, object: &ObjectName) -> Result<bool, BucketError> {
-        Ok(self.lock_state_or_fail()?.objects.contains_key(object.as_str()))
+    async fn exists(&self, object_name: &ObjectName) -> Result<bool, BucketError> {
+        Ok(self.lock_state_or_fail()?.objects.contains_key(object_name.as_str()))
     }
 }
 
@@ -121,25 +121,25 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn read_returns_the_generation_if_enabled() {
+    async fn read_returns_the_generation_if_the_bucket_has_generations() {
         let bucket = InMemoryBucket::with_generations();
-        let object = ObjectName::new("a").unwrap();
-        assert_eq!(bucket.create(&object, Bytes::new(), "text/plain").await.unwrap(), Created::New);
-        assert_eq!(bucket.read(&object, 9).await.unwrap().generation, Some(1));
-        assert_eq!(bucket.replace(&object, Bytes::from_static(b"new")), 2);
+        let name = ObjectName::new("a").unwrap();
+        assert_eq!(bucket.create(&name, Bytes::new(), "text/plain").await.unwrap(), Created::New);
+        assert_eq!(bucket.read(&name, 9).await.unwrap().generation, Some(1));
+        assert_eq!(bucket.replace(&name, Bytes::from_static(b"new")), 2);
         let expected = Object { data: Bytes::from_static(b"new"), generation: Some(2) };
-        assert_eq!(bucket.read(&object, 9).await.unwrap(), expected);
+        assert_eq!(bucket.read(&name, 9).await.unwrap(), expected);
     }
 
     #[tokio::test]
-    async fn only_the_requested_number_of_calls_fails() {
+    async fn fail_next_makes_exactly_that_many_calls_fail() {
         let bucket = InMemoryBucket::default();
-        let object = ObjectName::new("a").unwrap();
+        let name = ObjectName::new("a").unwrap();
         bucket.fail_next(2);
-        let created = bucket.create(&object, Bytes::new(), "text/plain").await;
+        let created = bucket.create(&name, Bytes::new(), "text/plain").await;
         assert!(matches!(created, Err(BucketError::Unavailable(_))));
-        assert!(matches!(bucket.exists(&object).await, Err(BucketError::Unavailable(_))));
-        assert!(!bucket.exists(&object).await.unwrap());
+        assert!(matches!(bucket.exists(&name).await, Err(BucketError::Unavailable(_))));
+        assert!(!bucket.exists(&name).await.unwrap());
         assert!(bucket.names().is_empty());
     }
 }

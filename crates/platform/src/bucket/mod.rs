@@ -29,7 +29,7 @@ pub use location::BucketLocation;
 pub use name::{InvalidObjectName, ObjectName};
 
 /// Bucket name in the `gs://` paths of objects that are not in Cloud Storage.
-pub const LOCAL_BUCKET: &str = "local";
+pub const LOCAL_BUCKET_NAME: &str = "local";
 
 /// Result of [`Bucket::create`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,7 +87,7 @@ pub trait Bucket: Send + Sync + 'static {
     /// Returns the name of the bucket, as `gs://` paths contain it.
     fn name(&self) -> &str;
 
-    /// Creates `object` with the content `data`, unless an object of this name exists.
+    /// Creates the object `object_name` with the content `data`, unless an object of this name exists.
     ///
     /// When this method returns `Ok`, the object is durable, even if it existed before. A concurrent reader
     /// sees the whole object or no object. A bucket may ignore `content_type`.
@@ -97,7 +97,7 @@ pub trait Bucket: Send + Sync + 'static {
     /// [`BucketError::Unavailable`] if the bucket fails or does not respond.
     async fn create(
         &self,
-        object: &ObjectName,
+        object_name: &ObjectName,
         data: Bytes,
         content_type: &str,
     ) -> Result<Created, BucketError>;
@@ -108,13 +108,13 @@ pub trait Bucket: Send + Sync + 'static {
     /// Returns [`BucketError::NotFound`] if the object does not exist or the bucket cannot store an object of
     /// this name, [`BucketError::TooLarge`] if the object has more than `limit` bytes, and
     /// [`BucketError::Unavailable`] if the bucket fails or does not respond.
-    async fn read(&self, object: &ObjectName, limit: usize) -> Result<Object, BucketError>;
+    async fn read(&self, object_name: &ObjectName, limit: usize) -> Result<Object, BucketError>;
 
     /// Returns true if the object exists.
     ///
     /// # Errors
     /// Returns [`BucketError::Unavailable`] if the bucket fails or does not respond.
-    async fn exists(&self, object: &ObjectName) -> Result<bool, BucketError>;
+    async fn exists(&self, object_name: &ObjectName) -> Result<bool, BucketError>;
 }
 
 /// A bucket that the parts of a process share.

@@ -73,8 +73,8 @@ mod tests {
         fn path_of_a_valid_name_stays_below_the_root(text in "[./a\\\\\0]{0,12}") {
             if let Ok(name) = ObjectName::new(text) {
                 let path = std::path::Path::new("/root").join(name.as_str());
-                let normal = |part| matches!(part, std::path::Component::Normal(_));
-                prop_assert!(path.components().skip(1).all(normal));
+                let is_normal = |part| matches!(part, std::path::Component::Normal(_));
+                prop_assert!(path.components().skip(1).all(is_normal));
                 prop_assert!(path.starts_with("/root"));
             }
         }

@@ -57,8 +57,8 @@ impl Readiness {
         matches!(*self.phase.borrow(), Phase::Draining)
     }
 
-    /// Waits until the service is ready, and returns the body of `/ready`. Returns `None` if the service is
-    /// draining.
+    /// Waits until the service is no longer starting. Then returns the body of `/ready`, or `None` if the
+    /// service is draining.
     pub async fn wait_ready(&self) -> Option<Value> {
         let mut phases = self.phase.subscribe();
         // Waiting fails only if the sender is dropped, and `self` holds the sender.
@@ -82,9 +82,8 @@ pub fn health_routes(readiness: Readiness) -> Router {
         .with_state(readiness)
 }
 
-/// Returns true if `path` is one that monitoring polls. Requests for such a path are logged only at level
-/// debug.
-pub(super) fn is_probe(path: &str) -> bool {
+/// Returns true if monitoring polls `path`. Requests for such a path are logged only at level debug.
+pub(super) fn is_probe_path(path: &str) -> bool {
     matches!(path, "/live" | "/ready" | "/metrics")
 }
 
@@ -99,7 +98,7 @@ async fn ready(State(readiness): State<Readiness>) -> Response {
         }
         Phase::Draining => Problem::unavailable(
             "draining",
-            "This instance is shutting down; try again, and another instance answers.",
+            "This instance is shutting down; try again to reach another instance.",
             retry_after,
         )
         .into_response(),
@@ -131,7 +130,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn wait_ready_returns_when_ready_or_draining() {
+    async fn wait_ready_returns_the_info_when_ready_and_none_when_draining() {
         let readiness = Readiness::default();
         let waiter = readiness.clone();
         let (info, ()) = tokio::join!(waiter.wait_ready(), async { readiness.set_ready(json!("up")) });

@@ -13,18 +13,19 @@ use tower_http::{catch_panic::CatchPanicLayer, limit::RequestBodyLimitLayer, tim
 use tracing::Instrument;
 
 use super::{
-    HttpLimits, Problem, RequestId, health::is_probe, render::render_problems, request_id::set_request_id,
-    unread_body::drain_unread_body,
+    HttpLimits, Problem, RequestId, health::is_probe_path, render::render_problems,
+    request_id::set_request_id, unread_body::drain_unread_body,
 };
 use crate::panic;
 
 /// Wraps `routes` in the middleware stack.
 ///
-/// `service` is the prefix of the metrics `<service>_requests_total {route,status}` and
-/// `<service>_request_duration_seconds {route}`. `routes` must include the health and metrics routes, because
-/// routes that are merged into the result are outside the stack.
-pub fn with_middleware(routes: Router, service: &'static str, limits: &HttpLimits) -> Router {
-    // A request passes these layers from the last to the first, and its response from the first to the last.
+/// The stack records the metrics `<metric_prefix>_requests_total {route,status}` and
+/// `<metric_prefix>_request_duration_seconds {route}`. `routes` must include the health and metrics routes,
+/// because routes that are merged into the result are outside the stack.
+pub fn with_middleware(routes: Router, metric_prefix: &'static str, limits: &HttpLimits) -> Router {
+    // The layer that is added last is the outermost. A request passes the layers in the order of their
+    // numbers, and its response passes them in the reverse order.
     routes
         // 7. The body limit also counts the bytes of a body without an announced length. It replaces axum's
         //    limit of 2 MiB.
@@ -38,12 +39,12 @@ pub fn with_middleware(routes: Router, service: &'static str, limits: &HttpLimit
         // 4. An error of the handler or of layers 5 to 7 becomes a problem with the request id, and is logged
         //    within the span of layer 3.
         .layer(from_fn_with_state(limits.clone(), render_problems))
-        // 3. The request runs in its span, and its metrics and a line of the log are recorded. This layer is
-        //    outside layer 4, so that it records the status that the client receives.
-        .layer(from_fn_with_state(Arc::new(RequestMetricNames::new(service)), observe_request))
+        // 3. The request runs in a span. When the request is answered, metrics and a line of the log are
+        //    recorded. This layer is outside layer 4, so that it records the status that the client receives.
+        .layer(from_fn_with_state(Arc::new(RequestMetricNames::new(metric_prefix)), observe_request))
         // 2. The request gets its id, which the span and every problem contain.
         .layer(from_fn(set_request_id))
-        // 1. The part of the request body that no handler has read is drained.
+        // 1. This layer reads and discards the part of the request body that no handler has read.
         .layer(from_fn(drain_unread_body))
 }
 
@@ -54,10 +55,10 @@ struct RequestMetricNames {
 }
 
 impl RequestMetricNames {
-    fn new(service: &str) -> Self {
+    fn new(prefix: &str) -> Self {
         Self {
-            requests_total: format!("{service}_requests_total").into(),
-            duration_seconds: format!("{service}_request_duration_seconds").into(),
+            requests_total: format!("{prefix}_requests_total").into(),
+            duration_seconds: format!("{prefix}_request_duration_seconds").into(),
         }
     }
 }
@@ -92,7 +93,7 @@ async fn observe_request(
         metrics::histogram!(Arc::clone(&names.duration_seconds), "route" => route).record(elapsed);
         let ms = (elapsed * 10_000.0).round() / 10.0;
         let status = status.as_u16();
-        if is_probe(&path) {
+        if is_probe_path(&path) {
             tracing::debug!(path, status, ms, "answered");
         } else {
             tracing::info!(path, status, ms, "answered");

@@ -1,9 +1,9 @@
 //! The parts of an HTTP service that preprocess and classify share.
 //!
-//! - [`Problem`] is an error response of RFC 9457. Its public part is sent, and its private cause is logged.
+//! - [`Problem`] is an error response of RFC 9457. The public part is sent, and the private cause is logged.
 //! - [`with_middleware`] wraps routes in the middleware stack.
 //! - [`Readiness`] and [`health_routes`] provide `/live` and `/ready`.
-//! - [`Server`] serves requests. At shutdown, it waits for the open requests, but not longer than a timeout.
+//! - [`Server`] serves requests. At shutdown, it waits for the open requests, up to the drain timeout.
 //! - [`PushGuard`] decides which pushes are accepted. `push_auth` verifies the token that Pub/Sub sends.
 
 mod health;

@@ -19,7 +19,7 @@ pub(super) const PROBLEM_JSON: &str = "application/problem+json";
 /// An error response with a private source, which only the log contains.
 ///
 /// The body is JSON with the members `type` (`urn:problem:<kind>`), `title`, `status`, `kind`, `detail`,
-/// `request_id` and those in `extensions`. Its content type is `application/problem+json`. The middleware
+/// `request_id` and those in `extensions`. The content type is `application/problem+json`. The middleware
 /// ([`super::with_middleware`]) adds the request id, and logs the source once.
 #[derive(Clone, Debug)]
 pub struct Problem {
@@ -113,8 +113,8 @@ impl Problem {
         Some((retry_after.as_secs() + u64::from(retry_after.subsec_nanos() > 0)).max(1))
     }
 
-    /// Returns the body as JSON.
-    pub(super) fn body(&self, request_id: Option<&str>) -> Body {
+    /// Serializes the body as JSON.
+    pub(super) fn to_body(&self, request_id: Option<&str>) -> Body {
         let mut extensions = self.extensions.clone();
         extensions.retain(|name, _| !STANDARD_MEMBERS.contains(&name.as_str()));
         let body = ProblemBody {
@@ -138,7 +138,7 @@ impl Problem {
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let mut response = Response::new(self.body(None));
+        let mut response = Response::new(self.to_body(None));
         *response.status_mut() = self.status;
         self.set_headers(response.headers_mut());
         // The middleware reads the problem from the extensions. It replaces the body with a body that has the

@@ -23,7 +23,8 @@ pub type SharedPushGuard = Arc<dyn PushGuard>;
 
 /// Middleware that refuses the requests that `guard` does not accept. It does not read their bodies.
 ///
-/// The route of pushes applies it with `.route_layer(middleware::from_fn_with_state(guard, guard_pushes))`.
+/// The route of pushes applies this middleware with
+/// `.route_layer(middleware::from_fn_with_state(guard, guard_pushes))`.
 pub async fn guard_pushes(State(guard): State<SharedPushGuard>, request: Request, next: Next) -> Response {
     match guard.admit(request).await {
         Ok(request) => next.run(request).await,

@@ -1,4 +1,7 @@
 //! [`render_problems`] turns plain error responses into problems, and logs every problem once.
+//!
+//! A plain error response is an error without a content type or with plain text. axum, its extractors and
+//! tower-http send such errors.
 
 use axum::{
     body::{Body, to_bytes},
@@ -12,7 +15,7 @@ use axum::{
     response::Response,
 };
 
-use super::{HttpLimits, Problem, RequestId, health::is_probe, problem::INTERNAL_DETAIL};
+use super::{HttpLimits, Problem, RequestId, health::is_probe_path, problem::INTERNAL_DETAIL};
 use crate::telemetry::error_chain;
 
 /// Maximum number of bytes that are read from the body of a plain error. axum's error texts are far shorter.
@@ -25,7 +28,7 @@ pub(super) async fn render_problems(
     next: Next,
 ) -> Response {
     let request_id = request.extensions().get::<RequestId>().cloned();
-    let is_probe = is_probe(request.uri().path());
+    let is_probe = is_probe_path(request.uri().path());
     let (mut parts, body) = next.run(request).await.into_parts();
     let problem = match parts.extensions.remove::<Problem>() {
         Some(problem) => problem,
@@ -37,11 +40,10 @@ pub(super) async fn render_problems(
     parts.headers.remove(CONTENT_LENGTH);
     problem.set_headers(&mut parts.headers);
     let request_id = request_id.as_ref().map(|id| id.0.as_str());
-    Response::from_parts(parts, problem.body(request_id))
+    Response::from_parts(parts, problem.to_body(request_id))
 }
 
-/// Returns true if the response is an error without a content type or with plain text. axum, its extractors
-/// and tower-http send such errors.
+/// Returns true if the response is a plain error response.
 ///
 /// An error with any other content type comes from a handler and is sent unchanged.
 fn is_plain_error(parts: &Parts) -> bool {

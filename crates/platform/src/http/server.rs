@@ -1,5 +1,5 @@
-//! [`Server`] binds an address and serves requests. At shutdown, it waits for the open requests, but not
-//! longer than a timeout.
+//! [`Server`] binds an address and serves requests. At shutdown, it waits for the open requests, up to the
+//! drain timeout.
 
 use std::{
     future::{Future, IntoFuture},

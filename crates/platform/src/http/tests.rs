@@ -83,7 +83,7 @@ fn secret_error() -> std::io::Error {
 }
 
 #[tokio::test]
-async fn problem_has_its_members_and_headers() {
+async fn problem_is_sent_with_its_members_and_headers_but_without_its_source() {
     let refuse = || async {
         Problem::overloaded("Too many pixels are waiting.", Duration::from_millis(2100))
             .with("limit", 7)
@@ -166,7 +166,7 @@ async fn errors_of_axum_become_problems() {
 }
 
 #[tokio::test]
-async fn response_with_a_content_type_of_its_own_is_unchanged() {
+async fn json_error_and_plain_text_success_of_a_handler_are_unchanged() {
     let json_error = || async { (StatusCode::CONFLICT, Json(json!({ "mine": true }))) };
     let text = || async { "plain text" };
     let service = TestService::start(Router::new().route("/", get(json_error)).route("/ok", get(text))).await;
@@ -178,8 +178,8 @@ async fn response_with_a_content_type_of_its_own_is_unchanged() {
 
 #[tokio::test]
 async fn too_large_body_is_refused_with_413() {
-    let length = |body: Bytes| async move { body.len().to_string() };
-    let service = TestService::start(Router::new().route("/", post(length))).await;
+    let respond_with_length = |body: Bytes| async move { body.len().to_string() };
+    let service = TestService::start(Router::new().route("/", post(respond_with_length))).await;
     let post = || service.client.post(service.url("/"));
     let fits = post().body(vec![0; 1000]).send().await.unwrap();
     assert_eq!(fits.text().await.unwrap(), "1000");
@@ -202,8 +202,8 @@ async fn too_large_body_is_refused_with_413() {
 #[tokio::test]
 async fn body_above_the_limit_of_axum_is_accepted() {
     let limits = HttpLimits { max_body_bytes: 5 << 20, request_timeout: TEST_TIMEOUT };
-    let length = |body: Bytes| async move { body.len().to_string() };
-    let app = with_middleware(Router::new().route("/", post(length)), "test", &limits);
+    let respond_with_length = |body: Bytes| async move { body.len().to_string() };
+    let app = with_middleware(Router::new().route("/", post(respond_with_length)), "test", &limits);
     let request = axum::http::Request::post("/").body(axum::body::Body::from(vec![0; 4 << 20])).unwrap();
     let response = tower::ServiceExt::oneshot(app, request).await.unwrap();
     assert_eq!(response.status(), 200);
@@ -225,14 +225,14 @@ async fn panic_becomes_500_and_the_server_keeps_running() {
 #[tokio::test]
 async fn slow_handler_is_dropped_with_504() {
     let (sender, mut receiver) = mpsc::channel::<()>(1);
-    let never = move || {
+    let stuck = move || {
         let sender = sender.clone();
         async move {
             let _sender = sender;
             std::future::pending::<()>().await
         }
     };
-    let routes = Router::new().route("/", get(never));
+    let routes = Router::new().route("/", get(stuck));
     let service = TestService::start_with_timeouts(routes, Duration::from_millis(20), Duration::ZERO).await;
     let body = expect_problem(service.get("/").await, 504, "timeout").await;
     assert!(body["detail"].as_str().unwrap().contains("0.02 s"), "{body}");
@@ -354,10 +354,10 @@ async fn send_raw(service: &TestService, request: &[u8], end_marker: &str) -> St
     let mut received = Vec::new();
     timeout(TEST_TIMEOUT, async {
         while !String::from_utf8_lossy(&received).contains(end_marker) {
-            let mut part = [0; 4096];
-            match stream.read(&mut part).await.unwrap() {
+            let mut buffer = [0; 4096];
+            match stream.read(&mut buffer).await.unwrap() {
                 0 => break,
-                count => received.extend_from_slice(&part[..count]),
+                count => received.extend_from_slice(&buffer[..count]),
             }
         }
     })
@@ -386,8 +386,8 @@ async fn connection_is_reused_after_an_unread_body() {
 #[tokio::test]
 async fn connection_is_closed_if_the_body_does_not_arrive() {
     let service = TestService::start(Router::new().route("/refuse", post(|| async { "no" }))).await;
-    for expectation in ["", "expect: 100-continue\r\n"] {
-        let head = format!("POST /refuse HTTP/1.1\r\nhost: x\r\ncontent-length: 500\r\n{expectation}\r\n");
+    for expect_header in ["", "expect: 100-continue\r\n"] {
+        let head = format!("POST /refuse HTTP/1.1\r\nhost: x\r\ncontent-length: 500\r\n{expect_header}\r\n");
         let received = send_raw(&service, head.as_bytes(), "never").await;
         assert!(received.starts_with("HTTP/1.1 200"), "{received}");
         assert!(received.contains("connection: close"), "{received}");

@@ -1,4 +1,5 @@
-//! [`drain_unread_body`] drains the part of a request body that no handler has read.
+//! [`drain_unread_body`] drains the part of a request body that no handler has read. To drain means to read
+//! and discard.
 
 use std::{
     pin::Pin,
@@ -28,7 +29,7 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
 ///
 /// Draining stops after [`MAX_DRAINED_BYTES`] or [`DRAIN_TIMEOUT`]. A body is not drained at all if the
 /// client waits for permission to send it (`Expect: 100-continue`). If the end of the body was not reached,
-/// the response has the header `Connection: close`.
+/// the response has the header `Connection: close`, unless the connection uses HTTP/2.
 pub(super) async fn drain_unread_body(request: Request, next: Next) -> Response {
     if request.body().is_end_stream() {
         return next.run(request).await;

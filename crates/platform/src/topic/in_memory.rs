@@ -17,7 +17,7 @@ pub struct InMemoryTopic {
 #[derive(Debug, Default)]
 struct State {
     messages: Vec<Message>,
-    /// Number of calls that are still to fail.
+    /// Number of further calls that must fail.
     failures_left: usize,
 }
 
@@ -26,9 +26,9 @@ struct State {
 struct InjectedFailure;
 
 impl InMemoryTopic {
-    /// Makes the next `calls` calls of [`Topic::publish`] fail.
-    pub fn fail_next(&self, calls: usize) {
-        self.lock_state().failures_left = calls;
+    /// Makes the next `call_count` calls of [`Topic::publish`] fail.
+    pub fn fail_next(&self, call_count: usize) {
+        self.lock_state().failures_left = call_count;
     }
 
     /// Returns the published messages, in the order of their publication.
@@ -62,9 +62,9 @@ mod tests {
     #[tokio::test]
     async fn topic_passes_the_conformance_suite() {
         let topic = InMemoryTopic::default();
-        let collect = async |expected: usize| {
+        let collect = async |message_count: usize| {
             let messages = topic.messages();
-            assert_eq!(messages.len(), expected);
+            assert_eq!(messages.len(), message_count);
             let to_delivery = |(message, id): (Message, usize)| Delivery {
                 data: message.data,
                 attributes: message.attributes,
@@ -78,7 +78,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn only_the_requested_number_of_calls_fails() {
+    async fn fail_next_makes_exactly_that_many_calls_fail() {
         let topic = InMemoryTopic::default();
         topic.fail_next(1);
         assert!(topic.publish(Message::default()).await.is_err());

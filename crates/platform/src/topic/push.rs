@@ -30,17 +30,19 @@ pub struct Delivery {
 
 /// Reason why a delivery cannot be parsed. The error is permanent, because a redelivery has the same content.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum PushError {
-    /// The body or the data is not JSON, or a required member is missing or has the wrong type.
+pub enum DeliveryError {
+    /// The body is not JSON, or a required member is missing or has the wrong type.
+    ///
+    /// [`super::announcement`] also uses this variant for a message whose data is not the expected JSON.
     #[error("the delivery cannot be parsed: {0}")]
     BadJson(String),
-    /// The data of the message or event is not base64.
+    /// The data, which must be base64, cannot be decoded.
     #[error("the data is not base64: {0}")]
     BadBase64(String),
 }
 
 /// Prefix of the headers that contain the metadata of an unwrapped message.
-const METADATA_PREFIX: &str = "x-goog-pubsub-";
+const METADATA_HEADER_PREFIX: &str = "x-goog-pubsub-";
 /// Headers of an unwrapped push that are not attributes of the message. Headers that begin with
 /// `x-forwarded-` are not attributes either.
 const TRANSPORT_HEADERS: [&str; 13] = [
@@ -58,7 +60,7 @@ const TRANSPORT_HEADERS: [&str; 13] = [
     "user-agent",
     "via",
 ];
-/// Subscription name in the envelope of a delivery that has no subscription.
+/// Subscription name in the created envelope of a delivery that has no subscription.
 const LOCAL_SUBSCRIPTION: &str = "projects/local/subscriptions/push";
 
 /// The member `message` of a parsed envelope. Pub/Sub sends both spellings of the id.
@@ -105,13 +107,13 @@ impl Delivery {
     /// without the member `message`.
     ///
     /// # Errors
-    /// Returns [`PushError`] if the body is not a push.
-    pub fn parse(headers: &HeaderMap, body: &Bytes) -> Result<Self, PushError> {
-        if headers.keys().any(|name| name.as_str().starts_with(METADATA_PREFIX)) {
+    /// Returns [`DeliveryError`] if the body is not that of a push request.
+    pub fn parse(headers: &HeaderMap, body: &Bytes) -> Result<Self, DeliveryError> {
+        if headers.keys().any(|name| name.as_str().starts_with(METADATA_HEADER_PREFIX)) {
             return Ok(Self::from_unwrapped(headers, body));
         }
         let json: Value =
-            serde_json::from_slice(body).map_err(|error| PushError::BadJson(error.to_string()))?;
+            serde_json::from_slice(body).map_err(|error| DeliveryError::BadJson(error.to_string()))?;
         match json {
             Value::Object(mut envelope) => match envelope.remove("message") {
                 Some(message) => Self::from_wrapped(message, &envelope),
@@ -121,16 +123,16 @@ impl Delivery {
         }
     }
 
-    fn from_wrapped(message: Value, envelope: &Map<String, Value>) -> Result<Self, PushError> {
-        // serde would also parse the struct from an array.
+    fn from_wrapped(message: Value, envelope: &Map<String, Value>) -> Result<Self, DeliveryError> {
+        // Without this check, serde would also parse an array into the struct.
         if !message.is_object() {
-            return Err(PushError::BadJson("the member message is not an object".to_owned()));
+            return Err(DeliveryError::BadJson("the member message is not an object".to_owned()));
         }
         let message: IncomingMessage = serde_json::from_value(message)
-            .map_err(|error| PushError::BadJson(format!("in the member message: {error}")))?;
+            .map_err(|error| DeliveryError::BadJson(format!("in the member message: {error}")))?;
         let data = BASE64_STANDARD
             .decode(message.data.unwrap_or_default())
-            .map_err(|error| PushError::BadBase64(error.to_string()))?;
+            .map_err(|error| DeliveryError::BadBase64(error.to_string()))?;
         let attempt = envelope.get("deliveryAttempt").and_then(Value::as_u64);
         Ok(Self {
             data: data.into(),
@@ -146,7 +148,7 @@ impl Delivery {
         for (name, value) in headers {
             let Ok(value) = value.to_str() else { continue };
             let name = name.as_str();
-            match name.strip_prefix(METADATA_PREFIX) {
+            match name.strip_prefix(METADATA_HEADER_PREFIX) {
                 Some("message-id") => delivery.message_id = Some(value.to_owned()),
                 Some("subscription-name") => delivery.subscription = Some(value.to_owned()),
                 Some("delivery-attempt") => delivery.delivery_attempt = value.parse().ok(),
@@ -160,8 +162,8 @@ impl Delivery {
         delivery
     }
 
-    /// Returns the JSON of the wrapped envelope, exactly as Pub/Sub sends it. If the subscription is `None`,
-    /// its name in the envelope is `projects/local/subscriptions/push`.
+    /// Returns the JSON of the wrapped envelope, exactly as Pub/Sub sends it. If [`Self::subscription`] is
+    /// `None`, the envelope contains the name `projects/local/subscriptions/push`.
     pub fn to_envelope(&self, publish_time: SystemTime) -> Vec<u8> {
         let publish_time = clock::format_rfc3339(publish_time);
         let message_id = self.message_id.as_deref().unwrap_or_default();
@@ -193,7 +195,7 @@ mod tests {
 
     use super::*;
 
-    fn parse(body: &str) -> Result<Delivery, PushError> {
+    fn parse(body: &str) -> Result<Delivery, DeliveryError> {
         Delivery::parse(&HeaderMap::new(), &Bytes::copy_from_slice(body.as_bytes()))
     }
 
@@ -220,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn wrapped_message_without_data_is_empty() {
+    fn wrapped_message_without_data_has_empty_data() {
         let delivery = parse(r#"{"message":{"attributes":{"a":"b"},"message_id":"7"}}"#).unwrap();
         assert_eq!(delivery.data, "");
         assert_eq!(delivery.attributes, attributes(&[("a", "b")]));
@@ -262,9 +264,9 @@ mod tests {
     }
 
     #[test]
-    fn body_that_is_not_a_push_is_refused() {
+    fn body_that_is_not_a_push_request_is_refused() {
         let deeply_nested = "[".repeat(1000);
-        let invalid_json = [
+        let malformed = [
             "",
             "no",
             "{",
@@ -277,12 +279,12 @@ mod tests {
             r#"{"message":{"attributes":{"a":1}}}"#,
             r#"{"message":{"attributes":[]}}"#,
         ];
-        for body in invalid_json {
-            assert!(matches!(parse(body), Err(PushError::BadJson(_))), "{body}: {:?}", parse(body));
+        for body in malformed {
+            assert!(matches!(parse(body), Err(DeliveryError::BadJson(_))), "{body}: {:?}", parse(body));
         }
         for data in ["%%%", "aGVsbG8", "a", "aGVs bG8="] {
             let body = format!(r#"{{"message":{{"data":"{data}"}}}}"#);
-            assert!(matches!(parse(&body), Err(PushError::BadBase64(_))), "{body}");
+            assert!(matches!(parse(&body), Err(DeliveryError::BadBase64(_))), "{body}");
         }
     }
 

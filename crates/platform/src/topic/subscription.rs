@@ -12,7 +12,7 @@ use super::push::Delivery;
 pub enum Acknowledgement {
     /// The message is handled and is not delivered again.
     Ack,
-    /// The message is delivered again, to this receiver or to a different one.
+    /// The message is delivered again, to this process or to a different one.
     Nack,
 }
 
@@ -25,7 +25,7 @@ pub struct PullLimits {
     pub drain_timeout: Duration,
 }
 
-/// The permanent error of a subscription that does not exist or that the credentials may not pull from.
+/// Permanent error: the subscription does not exist, or there are no credentials that allow pulling from it.
 #[derive(Debug, thiserror::Error)]
 #[error("pulling from the subscription {name} failed")]
 pub struct SubscriptionError {
@@ -70,7 +70,7 @@ impl fmt::Debug for PullHandler {
 /// A source from which messages are pulled.
 #[async_trait]
 pub trait Subscription: Send + Sync + 'static {
-    /// Returns the full name, `projects/PROJECT/subscriptions/NAME`.
+    /// Returns the full name, which has the form `projects/PROJECT/subscriptions/NAME`.
     fn name(&self) -> &str;
 
     /// Pulls messages until `stop` is cancelled, and runs `handler` for each message in a separate task.

@@ -99,9 +99,10 @@ pub struct PushAuthConfig {
 }
 
 impl PushAuthConfig {
-    /// Default of [`Self::min_refresh_interval`].
+    /// Default of [`Self::min_refresh_interval`]. The time is short, because a key that Google has just
+    /// published may be refused for so long.
     pub const MIN_REFRESH_INTERVAL: Duration = Duration::from_secs(30);
-    /// Default of [`Self::fetch_timeout`]. It is half of the shortest ack deadline of Pub/Sub, so that a push
-    /// that waits for the keys is answered in time.
+    /// Default of [`Self::fetch_timeout`]. It is half of the shortest ack deadline of Pub/Sub, which is 10
+    /// seconds, so that a push that waits for the keys is answered in time.
     pub const FETCH_TIMEOUT: Duration = Duration::from_secs(5);
 }

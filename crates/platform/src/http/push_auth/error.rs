@@ -4,20 +4,20 @@ use std::time::Duration;
 
 /// Reason why a push is refused.
 ///
-/// The message of the error is for the log. It may contain claims of the token, but never the token itself.
+/// The text of the error is for the log. It may contain claims of the token, but never the token itself.
 ///
-/// The message of a refused push stays unacknowledged. Pub/Sub delivers it again according to the retry
-/// policy of the subscription.
+/// A refused push is not acknowledged. Pub/Sub delivers the message again according to the retry policy of
+/// the subscription.
 #[derive(Debug, thiserror::Error)]
 pub enum PushAuthError {
     /// The request has no header Authorization, or the header has no token after its scheme.
     #[error("the request has no token")]
     NoToken,
-    /// The scheme of the header is not Bearer.
+    /// The scheme of the header Authorization is not Bearer.
     #[error("the header Authorization does not use the scheme Bearer")]
     NotBearer,
-    /// The header is longer than the maximum. The field is its length in bytes.
-    #[error("the header Authorization has {0} bytes")]
+    /// The header Authorization is longer than the maximum. The field is the length of the header in bytes.
+    #[error("the header Authorization is too long: {0} bytes")]
     TooLong(usize),
     /// The token does not consist of three parts in base64url, with JSON in the first two parts. The field
     /// names the defect.
@@ -39,7 +39,7 @@ pub enum PushAuthError {
     #[error("the token is signed with an unknown key")]
     UnknownKey,
     /// The token was not signed with the key that it names, or was changed afterwards.
-    #[error("the signature is wrong")]
+    #[error("the signature of the token is wrong")]
     BadSignature,
     /// The claim of this name is missing, or has the wrong type.
     #[error("the claim {0} is missing or malformed")]
@@ -50,18 +50,18 @@ pub enum PushAuthError {
     /// The claim of this name, `iat` or `nbf`, is in the future.
     #[error("the claim {0} is in the future")]
     NotYetValid(&'static str),
-    /// The token was not issued by Google. The field is its issuer.
-    #[error("the token is issued by {0:?}")]
+    /// The token was not issued by Google. The field is the issuer.
+    #[error("the token was issued by {0:?}, not by Google")]
     WrongIssuer(String),
-    /// The token is for a different service. The field is its audience.
-    #[error("the token is for the audience {0}")]
+    /// The token is for a different service. The field is the audience of the token.
+    #[error("the token is for the audience {0}, not for this service")]
     WrongAudience(String),
     /// Google has not verified the e-mail address in the token.
     #[error("the e-mail address of the token is not verified")]
     UnverifiedEmail,
     /// The token belongs to an account that is not the configured one. The field is the e-mail address of the
     /// account.
-    #[error("the token belongs to {0:?}")]
+    #[error("the token belongs to {0:?}, not to the configured account")]
     WrongEmail(String),
     /// No keys are available to verify the token.
     #[error("no keys are available to verify the token")]

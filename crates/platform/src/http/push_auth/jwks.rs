@@ -1,7 +1,7 @@
 //! [`JwksCache`] caches the public keys of Google.
 //!
-//! - A set of keys is fresh for the `max-age` in the header Cache-Control of its response, but at least a
-//!   minute and at most a day. The cache returns a key of a fresh set at once.
+//! - A set of keys is fresh for the `max-age` in the header Cache-Control of the response that contained the
+//!   set, but at least a minute and at most a day. The cache returns a key of a fresh set at once.
 //! - The cache fetches the keys when the set is no longer fresh, or when a token names a key that is not in
 //!   the set. All callers wait for the same fetch. After every fetch, successful or not, the cache does not
 //!   fetch again for `min_refresh_interval`, so that tokens with invented key ids cannot cause many fetches.
@@ -27,11 +27,12 @@ use tokio::{
 use super::PushAuthError;
 use crate::telemetry::error_chain;
 
-/// Time for which a set without a `max-age` is fresh.
+/// Time for which a set is fresh if its response has no `max-age`.
 const DEFAULT_LIFETIME: Duration = Duration::from_secs(60 * 60);
-/// Minimum time for which a set is fresh, even if its `max-age` is shorter.
+/// Minimum time for which a set is fresh, even if the `max-age` is shorter. It bounds the number of fetches.
 const MIN_LIFETIME: Duration = Duration::from_secs(60);
-/// Maximum time for which a set is fresh, even if its `max-age` is longer.
+/// Maximum time for which a set is fresh, even if the `max-age` is longer. It bounds how long the cache keeps
+/// a key that Google has revoked.
 const MAX_LIFETIME: Duration = Duration::from_secs(24 * 60 * 60);
 /// Maximum time for which a stale set is used while fetches fail.
 const MAX_STALENESS: Duration = Duration::from_secs(24 * 60 * 60);
@@ -199,7 +200,8 @@ struct JwkSet {
     keys: Vec<Value>,
 }
 
-/// A public key (RFC 7517). For an RSA key, `n` is the modulus and `e` the exponent, both in base64url.
+/// A public key (RFC 7517). `kty` is the type of the key, `kid` its id, `use` its purpose and `alg` its
+/// algorithm. For an RSA key, `n` is the modulus and `e` the exponent, both in base64url.
 #[derive(Deserialize)]
 struct Jwk {
     kty: String,

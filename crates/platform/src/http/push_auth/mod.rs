@@ -2,8 +2,8 @@
 //!
 //! On a service that only Pub/Sub can call, this check is a second line of defence. On a public service it is
 //! the only check. If Cloud Run itself verifies the caller, Cloud Run may remove the signature of the token
-//! before it forwards the request. This check must be disabled on such a service, because it would refuse the
-//! pushes with the outcome `signature_removed`.
+//! before it forwards the request. The check must be disabled on such a service. Otherwise it would refuse
+//! the pushes ([`PushAuthError::SignatureRemoved`]).
 //!
 //! - [`PushAuthArgs`] has the flags. The flag for the audience enables the check.
 //! - [`PushAuth`] is the [`PushGuard`] that verifies the header Authorization.

@@ -1,14 +1,14 @@
-//! This module finds the image that a delivered message or event announces.
+//! This module finds the image that an event announces. An event is a delivered message or a CloudEvent.
 //!
 //! An image is announced in one of three forms:
-//! - a message of the contract, `{"gcs_path":"gs://…"}`, which preprocess or another publisher sends;
+//! - a message of the crate `contract`, `{"gcs_path":"gs://…"}`, which preprocess or another publisher sends;
 //! - a notification that Cloud Storage publishes to a Pub/Sub topic: the attributes are `eventType`,
 //!   `bucketId`, `objectId` and `objectGeneration`, and the data is the object's resource, which is the JSON
 //!   that describes the object;
 //! - a CloudEvent that Eventarc sends: its attributes are HTTP headers (binary) or in the body (structured).
 //!
 //! Messages and notifications arrive as push requests, as pulled messages, or as the data of a CloudEvent.
-//! A missing required member is a [`PushError`]. A missing or invalid optional member is ignored.
+//! A missing required member is a [`DeliveryError`]. A missing or invalid optional member is ignored.
 
 #[cfg(test)]
 mod tests;
@@ -18,7 +18,7 @@ use base64::{Engine, prelude::BASE64_STANDARD};
 use bytes::Bytes;
 use serde_json::Value;
 
-use super::push::{Delivery, PushError};
+use super::push::{Delivery, DeliveryError};
 use crate::{http::media_type_of, topic::TRACEPARENT};
 
 /// Prefix of all event types in notifications of Cloud Storage.
@@ -33,19 +33,19 @@ const MESSAGE_PUBLISHED: &str = "google.cloud.pubsub.topic.v1.messagePublished";
 const STRUCTURED_CONTENT_TYPE: &str = "application/cloudevents+json";
 /// Value of the member `kind` in an object's resource.
 const OBJECT_KIND: &str = "storage#object";
-/// Maximum number of characters of an event type that [`EventContent::Other`] repeats. Google's event types
+/// Maximum number of characters of an event type that [`EventContent::NoImage`] repeats. Google's event types
 /// are shorter.
 const MAX_EVENT_TYPE_CHARS: usize = 100;
 
-/// A delivered message or event.
+/// A delivered message, or a CloudEvent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReceivedEvent {
-    /// Id of the message or event, if the delivery contains it.
+    /// Id of the message or of the CloudEvent, if the delivery contains it.
     pub message_id: Option<String>,
     /// W3C trace context, if the delivery contains a valid one.
     pub traceparent: Option<String>,
     /// Content of the event. An error is permanent: a redelivery has the same content.
-    pub content: Result<EventContent, PushError>,
+    pub content: Result<EventContent, DeliveryError>,
 }
 
 /// Content of an event.
@@ -54,7 +54,7 @@ pub enum EventContent {
     /// The event announces an image.
     Image(Announcement),
     /// The event announces no image. The text is the reason.
-    Other(String),
+    NoImage(String),
 }
 
 /// The announcement of an image.
@@ -75,12 +75,12 @@ pub struct Announcement {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Announcer {
     /// A publisher, which sent a message about this object.
-    Message,
+    Publisher,
     /// The bucket, which announces every new object, image or not.
     Bucket,
 }
 
-/// Parses an HTTP request, which is a push request of Pub/Sub or a CloudEvent.
+/// Parses an HTTP request, which is a push request of Pub/Sub or contains a CloudEvent.
 pub fn parse_request(headers: &HeaderMap, body: &Bytes) -> ReceivedEvent {
     let event = match CloudEvent::from_binary(headers, body) {
         Some(event) => Ok(Some(event)),
@@ -110,35 +110,36 @@ fn parse_push(headers: &HeaderMap, body: &Bytes) -> ReceivedEvent {
     }
 }
 
-fn parse_content(delivery: &Delivery) -> Result<EventContent, PushError> {
+fn parse_content(delivery: &Delivery) -> Result<EventContent, DeliveryError> {
     let data = serde_json::from_slice::<Value>(&delivery.data);
     match attribute(delivery, "eventType") {
         // The data takes precedence over the attributes, because attributes may arrive as HTTP headers, which
         // cannot contain every object name. If the notification has no data (`payloadFormat` is `NONE`), the
         // attributes contain all required values.
         Some(OBJECT_FINALIZE) => parse_object(&data.unwrap_or_default(), |name| attribute(delivery, name)),
-        Some(other) if other.starts_with(NOTIFICATION_PREFIX) => Ok(other_event(other)),
+        Some(other) if other.starts_with(NOTIFICATION_PREFIX) => Ok(content_without_image(other)),
         _ => {
-            let data = data.map_err(|error| PushError::BadJson(format!("the data is not JSON: {error}")))?;
+            let data =
+                data.map_err(|error| DeliveryError::BadJson(format!("the data is not JSON: {error}")))?;
             parse_message(&data)
         }
     }
 }
 
-/// Parses the data of a message of the contract, or of a notification without its attributes.
-fn parse_message(data: &Value) -> Result<EventContent, PushError> {
+/// Parses the data of a message of the crate `contract`, or of a notification without its attributes.
+fn parse_message(data: &Value) -> Result<EventContent, DeliveryError> {
     match data.get("gcs_path") {
         Some(Value::String(path)) => Ok(EventContent::Image(Announcement {
             gcs_path: path.clone(),
-            announcer: Announcer::Message,
+            announcer: Announcer::Publisher,
             generation: None,
             content_type: None,
         })),
-        Some(_) => Err(PushError::BadJson("gcs_path is not a string".to_owned())),
+        Some(_) => Err(DeliveryError::BadJson("gcs_path is not a string".to_owned())),
         // Without its attributes, a notification may be about an event other than a new object. In that case
         // the object was deleted or is already classified, and the caller handles both cases.
         None if data.get("kind").is_some_and(|kind| kind == OBJECT_KIND) => parse_object(data, |_| None),
-        None => Err(PushError::BadJson("the data has no member gcs_path".to_owned())),
+        None => Err(DeliveryError::BadJson("the data has no member gcs_path".to_owned())),
     }
 }
 
@@ -146,12 +147,12 @@ fn parse_message(data: &Value) -> Result<EventContent, PushError> {
 fn parse_object<'a>(
     resource: &Value,
     attribute: impl Fn(&str) -> Option<&'a str>,
-) -> Result<EventContent, PushError> {
+) -> Result<EventContent, DeliveryError> {
     let text = |member: &str| resource.get(member).and_then(Value::as_str);
     let bucket = text("bucket").or_else(|| attribute("bucketId"));
     let name = text("name").or_else(|| attribute("objectId"));
     let (Some(bucket), Some(name)) = (bucket, name) else {
-        return Err(PushError::BadJson("the bucket or the name of the object is missing".to_owned()));
+        return Err(DeliveryError::BadJson("the bucket or the name of the object is missing".to_owned()));
     };
     let generation = resource.get("generation").and_then(parse_i64);
     Ok(EventContent::Image(Announcement {
@@ -184,16 +185,16 @@ impl CloudEvent {
     }
 
     /// Parses an event whose body contains the attributes and the data.
-    fn from_structured(body: &Bytes) -> Result<Self, PushError> {
+    fn from_structured(body: &Bytes) -> Result<Self, DeliveryError> {
         let event: Value =
-            serde_json::from_slice(body).map_err(|error| PushError::BadJson(error.to_string()))?;
+            serde_json::from_slice(body).map_err(|error| DeliveryError::BadJson(error.to_string()))?;
         let text = |member: &str| event.get(member).and_then(Value::as_str).map(str::to_owned);
         let event_type =
-            text("type").ok_or_else(|| PushError::BadJson("the event has no type".to_owned()))?;
+            text("type").ok_or_else(|| DeliveryError::BadJson("the event has no type".to_owned()))?;
         let data = match (text("data_base64"), event.get("data")) {
             (Some(base64), _) => BASE64_STANDARD
                 .decode(base64)
-                .map_err(|error| PushError::BadBase64(error.to_string()))?
+                .map_err(|error| DeliveryError::BadBase64(error.to_string()))?
                 .into(),
             (None, Some(data)) => data.to_string().into(),
             (None, None) => Bytes::new(),
@@ -215,10 +216,10 @@ impl CloudEvent {
         }
         let content = if event_type == CLOUD_EVENT_FINALIZED {
             serde_json::from_slice::<Value>(&data)
-                .map_err(|error| PushError::BadJson(format!("the data is not JSON: {error}")))
+                .map_err(|error| DeliveryError::BadJson(format!("the data is not JSON: {error}")))
                 .and_then(|resource| parse_object(&resource, |_| None))
         } else {
-            Ok(other_event(&event_type))
+            Ok(content_without_image(&event_type))
         };
         ReceivedEvent { message_id: id, traceparent, content }
     }
@@ -229,9 +230,9 @@ fn is_structured_cloud_event(headers: &HeaderMap) -> bool {
 }
 
 /// Returns the content of an event whose type is not that of a new object.
-fn other_event(event_type: &str) -> EventContent {
+fn content_without_image(event_type: &str) -> EventContent {
     let event_type: String = event_type.chars().take(MAX_EVENT_TYPE_CHARS).collect();
-    EventContent::Other(format!("{event_type} is not the event of a new object"))
+    EventContent::NoImage(format!("{event_type} is not the event of a new object"))
 }
 
 /// Returns the attribute `name`. The name may differ in case, because an attribute that arrives as an HTTP
@@ -249,7 +250,7 @@ fn parse_i64(value: &Value) -> Option<i64> {
     }
 }
 
-/// Returns `text` if its length and its characters are possible in a W3C trace context. Version 00 has 55
+/// Returns `text` if it has a valid length and valid characters for a W3C trace context. Version 00 has 55
 /// characters, and later versions may have more.
 fn valid_traceparent(text: &str) -> Option<String> {
     let valid_characters = text.bytes().all(|b| b.is_ascii_hexdigit() || b == b'-');

@@ -118,7 +118,7 @@ fn base64(data: impl ToString) -> Value {
 fn contract_message_is_parsed_in_every_form() {
     let expected = EventContent::Image(Announcement {
         gcs_path: "gs://photos/a/image.jpg".to_owned(),
-        announcer: Announcer::Message,
+        announcer: Announcer::Publisher,
         generation: None,
         content_type: None,
     });
@@ -227,7 +227,7 @@ fn object_name_is_read_from_a_header_if_there_is_no_data() {
 fn other_event_types_announce_no_image() {
     for event_type in ["OBJECT_DELETE", "OBJECT_METADATA_UPDATE", "OBJECT_ARCHIVE"] {
         let got = receive(&[], wrapped(resource(), &attributes(event_type, "JSON_API_V1")));
-        let Ok(EventContent::Other(reason)) = &got.content else { panic!("{got:?}") };
+        let Ok(EventContent::NoImage(reason)) = &got.content else { panic!("{got:?}") };
         assert!(reason.contains(event_type), "{reason}");
     }
     let long = "x".repeat(10_000);
@@ -243,7 +243,7 @@ fn other_event_types_announce_no_image() {
             receive(&cloud_event_headers(event_type), resource()),
             receive(&STRUCTURED_HEADERS, structured(event_type, ("data", resource()))),
         ] {
-            let Ok(EventContent::Other(reason)) = &got.content else { panic!("{got:?}") };
+            let Ok(EventContent::NoImage(reason)) = &got.content else { panic!("{got:?}") };
             assert!(reason.len() < 200, "{reason}");
             assert!(event_type.len() > 100 || reason.contains(event_type), "{reason}");
         }
@@ -253,7 +253,7 @@ fn other_event_types_announce_no_image() {
 #[test]
 fn missing_or_invalid_required_member_is_an_error() {
     let resource_without_name = json!({"kind": "storage#object", "bucket": "photos"});
-    let invalid_json: [(&[(&'static str, &str)], String); 10] = [
+    let malformed: [(&[(&'static str, &str)], String); 10] = [
         (&[], String::new()),
         (&[], "not JSON".to_owned()),
         (&[], "[]".to_owned()),
@@ -265,16 +265,16 @@ fn missing_or_invalid_required_member_is_an_error() {
         (&[("ce-type", CLOUD_EVENT_FINALIZED)], String::new()),
         (&STRUCTURED_HEADERS, json!({"data": resource()}).to_string()),
     ];
-    for (headers, body) in invalid_json {
+    for (headers, body) in malformed {
         let got = receive(headers, &body);
-        assert!(matches!(got.content, Err(PushError::BadJson(_))), "{body}: {got:?}");
+        assert!(matches!(got.content, Err(DeliveryError::BadJson(_))), "{body}: {got:?}");
     }
     for got in [
         receive(&[], json!({"message": {"data": "*"}})),
         receive(&[("ce-type", MESSAGE_PUBLISHED)], json!({"message": {"data": "*"}})),
         receive(&STRUCTURED_HEADERS, structured(CLOUD_EVENT_FINALIZED, ("data_base64", "*".into()))),
     ] {
-        assert!(matches!(got.content, Err(PushError::BadBase64(_))), "{got:?}");
+        assert!(matches!(got.content, Err(DeliveryError::BadBase64(_))), "{got:?}");
     }
     // The id is returned even if the data is invalid.
     let got = receive(&[], wrapped("not JSON", &[]));
@@ -330,17 +330,19 @@ proptest! {
                 .prop_map(|(member, text)| json!({"type": CLOUD_EVENT_FINALIZED, "name": "n", (member): text}).to_string().into_bytes()),
         ],
     ) {
-        const NAMES: [&str; 10] = [
+        const HEADER_NAMES: [&str; 10] = [
             "ce-type", "ce-id", "content-type", "traceparent", "eventtype", "bucketid", "objectid",
             "objectgeneration", "x-goog-pubsub-message-id", "ce-traceparent",
         ];
         let headers: HeaderMap = chosen
             .iter()
-            .map(|(name, value)| (HeaderName::from_static(NAMES[*name]), HeaderValue::from_str(value).unwrap()))
+            .map(|(index, value)| {
+                (HeaderName::from_static(HEADER_NAMES[*index]), HeaderValue::from_str(value).unwrap())
+            })
             .collect();
         let received = parse_request(&headers, &body.into());
         if let Ok(EventContent::Image(image)) = received.content {
-            prop_assert!(image.announcer == Announcer::Message || image.gcs_path.starts_with("gs://"));
+            prop_assert!(image.announcer == Announcer::Publisher || image.gcs_path.starts_with("gs://"));
             prop_assert!(image.content_type.is_none_or(|content_type| !content_type.is_empty()));
         }
     }

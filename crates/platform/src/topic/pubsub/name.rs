@@ -13,16 +13,19 @@ pub struct TopicName(Name);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SubscriptionName(Name);
 
+/// Name of a topic or a subscription. The methods get the collection, which is `topics` or `subscriptions`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Name {
+    /// Project in the name, if the name contains one.
     project: Option<String>,
-    name: String,
+    /// Last part of the name.
+    short_name: String,
 }
 
 impl TopicName {
     /// Returns `projects/PROJECT/topics/NAME`, or `None` if the project is unknown.
     ///
-    /// `project` is the project of a name that does not contain one.
+    /// `project` is the default for a name that does not contain a project.
     pub fn resource_name(&self, project: Option<&str>) -> Option<String> {
         self.0.resource_name("topics", project)
     }
@@ -31,7 +34,7 @@ impl TopicName {
 impl SubscriptionName {
     /// Returns `projects/PROJECT/subscriptions/NAME`, or `None` if the project is unknown.
     ///
-    /// `project` is the project of a name that does not contain one.
+    /// `project` is the default for a name that does not contain a project.
     pub fn resource_name(&self, project: Option<&str>) -> Option<String> {
         self.0.resource_name("subscriptions", project)
     }
@@ -56,15 +59,15 @@ impl FromStr for SubscriptionName {
 impl Name {
     fn parse(text: &str, collection: &str) -> Result<Self, String> {
         let parts: Vec<&str> = text.split('/').collect();
-        let (project, name) = match parts.as_slice() {
-            [name] => (None, *name),
-            ["projects", project, kind, name] if *kind == collection && is_valid_project(project) => {
-                (Some((*project).to_owned()), *name)
+        let (project, short_name) = match parts.as_slice() {
+            [short_name] => (None, *short_name),
+            ["projects", project, part, short_name] if *part == collection && is_valid_project(project) => {
+                (Some((*project).to_owned()), *short_name)
             }
             _ => return Err(expected_forms(collection)),
         };
-        if is_valid_name(name) {
-            Ok(Self { project, name: name.to_owned() })
+        if is_valid_short_name(short_name) {
+            Ok(Self { project, short_name: short_name.to_owned() })
         } else {
             Err(expected_forms(collection))
         }
@@ -72,7 +75,7 @@ impl Name {
 
     fn resource_name(&self, collection: &str, project: Option<&str>) -> Option<String> {
         let project = self.project.as_deref().or(project).filter(|project| !project.is_empty())?;
-        Some(format!("projects/{project}/{collection}/{}", self.name))
+        Some(format!("projects/{project}/{collection}/{}", self.short_name))
     }
 }
 
@@ -86,7 +89,7 @@ fn expected_forms(collection: &str) -> String {
 /// Returns true if `name` has a valid length and valid characters.
 ///
 /// The rules are in <https://cloud.google.com/pubsub/docs/pubsub-basics#resource_names>.
-fn is_valid_name(name: &str) -> bool {
+fn is_valid_short_name(name: &str) -> bool {
     let allowed = |b: u8| b.is_ascii_alphanumeric() || b"-._~+%".contains(&b);
     (3..=255).contains(&name.len())
         && name.bytes().all(allowed)

@@ -11,14 +11,14 @@ use crate::{
     topic::{Message, Topic, TopicError},
 };
 
-/// Maximum time for which a message waits for other messages that can share its request. The time is short,
-/// because every upload waits until its message is published.
+/// Maximum time for which a message waits for other messages that can be published with the same request. The
+/// time is short, because every upload waits until its message is published.
 const BATCH_DELAY: Duration = Duration::from_millis(2);
 
-/// A topic of Pub/Sub, or of an emulator of it.
+/// A topic in Pub/Sub or in an emulator of Pub/Sub.
 ///
 /// [`Topic::publish`] returns the id when Pub/Sub has confirmed the message. A call that fails is retried
-/// until the timeout. If the timeout ends the call, the message may still have been published.
+/// until the timeout. If the timeout ends the call, Pub/Sub may still have published the message.
 #[derive(Debug, Clone)]
 pub struct PubSubTopic {
     publisher: Publisher,
@@ -26,15 +26,15 @@ pub struct PubSubTopic {
 }
 
 impl PubSubTopic {
-    /// Creates a publisher to `topic`, `projects/PROJECT/topics/NAME`.
+    /// Creates a publisher to the topic `topic_name`, which has the form `projects/PROJECT/topics/NAME`.
     ///
     /// If the topic does not exist, this function succeeds and [`Topic::publish`] fails. A check would need
     /// another permission besides the one to publish.
     ///
     /// # Errors
     /// Returns [`TopicError`] if there are no credentials.
-    pub async fn open(topic: &str, cloud: &CloudArgs) -> Result<Self, TopicError> {
-        let mut builder = Publisher::builder(topic)
+    pub async fn open(topic_name: &str, cloud: &CloudArgs) -> Result<Self, TopicError> {
+        let mut builder = Publisher::builder(topic_name)
             .set_delay_threshold(BATCH_DELAY)
             .with_retry_policy(RetryableErrors.with_time_limit(cloud.cloud_timeout))
             .with_backoff_policy(retry_backoff());

@@ -12,8 +12,8 @@ use crate::{
     topic::{Acknowledgement, PullHandler, PullLimits, Subscription, SubscriptionError, push::Delivery},
 };
 
-/// Time between the handler's nack and the nack that is sent to Pub/Sub. Without this delay, a subscription
-/// that has no retry policy would deliver the message again at once, in a loop.
+/// Time between the handler's decision and the nack that is sent to Pub/Sub. Without this delay, a
+/// subscription that has no retry policy would deliver the message again at once, in a loop.
 const NACK_DELAY: Duration = Duration::from_secs(1);
 /// Duration of each lease extension. Pub/Sub allows no shorter one.
 ///
@@ -23,7 +23,7 @@ const LEASE_EXTENSION: Duration = Duration::from_secs(10);
 /// Maximum time to send the last acknowledgements when pulling ends.
 const ACK_FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// A subscription of Pub/Sub, or of an emulator of it, to pull from.
+/// A subscription in Pub/Sub or in an emulator of Pub/Sub, from which messages are pulled.
 #[derive(Debug, Clone)]
 pub struct PubSubSubscription {
     subscriber: Subscriber,
@@ -31,7 +31,8 @@ pub struct PubSubSubscription {
 }
 
 impl PubSubSubscription {
-    /// Creates a subscriber to `name`, `projects/PROJECT/subscriptions/NAME`.
+    /// Creates a subscriber to the subscription `name`, which has the form
+    /// `projects/PROJECT/subscriptions/NAME`.
     ///
     /// If the subscription does not exist, this function succeeds and [`Subscription::pull`] fails.
     ///
@@ -72,20 +73,20 @@ impl Subscription for PubSubSubscription {
         stop: CancellationToken,
         handler: PullHandler,
     ) -> Result<(), SubscriptionError> {
-        let mut messages = self
+        let mut message_stream = self
             .subscriber
             .subscribe(&self.name)
             .set_max_outstanding_messages(i64::try_from(limits.max_outstanding).unwrap_or(i64::MAX))
             .set_max_lease_extension(LEASE_EXTENSION)
             .build();
-        let shutdown = messages.shutdown_token();
+        let shutdown_token = message_stream.shutdown_token();
         let mut in_progress = JoinSet::new();
         let result = loop {
             tokio::select! {
                 () = stop.cancelled() => break Ok(()),
-                Some(done) = in_progress.join_next() => log_panic(done),
+                Some(done) = in_progress.join_next() => log_if_panicked(done),
                 // Pub/Sub enforces `max_outstanding` itself, but its emulator does not.
-                next = messages.next(), if in_progress.len() < limits.max_outstanding => match next {
+                next = message_stream.next(), if in_progress.len() < limits.max_outstanding => match next {
                     Some(Ok((message, receipt))) => {
                         let handling = handler.handle(self.to_delivery(message, &receipt));
                         in_progress.spawn(send_decision(handling, receipt, stop.clone()));
@@ -95,21 +96,22 @@ impl Subscription for PubSubSubscription {
                 },
             }
         };
-        // The stream is dropped first, so that Pub/Sub sends no more messages to this process. The client
-        // still extends the leases of the messages in progress. Messages that were received but not handled
-        // are delivered again.
-        drop(messages);
+        // The stream is dropped before the wait, so that Pub/Sub sends no more messages to this process. The
+        // client still extends the leases of the messages in progress. Messages that the stream has received
+        // but not returned are delivered again.
+        drop(message_stream);
         let all_done = async {
             while let Some(done) = in_progress.join_next().await {
-                log_panic(done);
+                log_if_panicked(done);
             }
         };
         if timeout(limits.drain_timeout, all_done).await.is_err() {
             tracing::warn!("the drain timeout is over; unfinished messages are delivered again");
         }
-        // Ending a task drops the receipt of its message, so that the message is delivered again.
+        // This ends the remaining tasks. The end of a task drops the receipt of its message, so that the
+        // message is delivered again.
         in_progress.shutdown().await;
-        if timeout(ACK_FLUSH_TIMEOUT, shutdown.shutdown()).await.is_err() {
+        if timeout(ACK_FLUSH_TIMEOUT, shutdown_token.shutdown()).await.is_err() {
             tracing::warn!("the last acknowledgements could not be sent; the messages are delivered again");
         }
         result
@@ -135,7 +137,7 @@ async fn send_decision(
     }
 }
 
-fn log_panic(done: Result<(), tokio::task::JoinError>) {
+fn log_if_panicked(done: Result<(), tokio::task::JoinError>) {
     if let Err(error) = done {
         tracing::error!(%error, "the handler of a message panicked; the message is delivered again");
     }

@@ -33,7 +33,7 @@ const STORE_ERROR_PAUSE: Duration = Duration::from_secs(1);
 #[derive(Clone, Debug, PartialEq, Eq, Args)]
 #[group(id = "topic")]
 pub struct RetryPolicy {
-    /// Seconds that a subscriber has to answer before its message is delivered again
+    /// Seconds that a subscriber has to answer before the message is delivered again
     #[arg(
         id = "topic_ack_deadline",
         long = "topic-ack-deadline",
@@ -126,18 +126,18 @@ impl Pusher {
     pub async fn run(self, stop: CancellationToken) {
         let Self { context, published } = self;
         let mut pushes = JoinSet::new();
-        // Ids of the messages that are being delivered. They are kept only in memory, so that a message can
-        // be delivered again immediately after a crash.
-        let mut leased = HashSet::new();
+        // Ids of the leased messages, which are being delivered. They are kept only in memory, so that a
+        // message can be delivered again immediately after a crash.
+        let mut leased_ids = HashSet::new();
         while !stop.is_cancelled() {
-            let free_capacity = context.policy.max_outstanding.max(1) - leased.len();
+            let free_capacity = context.policy.max_outstanding.max(1) - leased_ids.len();
             let mut pause = None;
             if free_capacity > 0 {
-                match context.claim(leased.clone(), free_capacity).await {
+                match context.claim(leased_ids.clone(), free_capacity).await {
                     Ok((messages, until_next)) => {
                         pause = until_next;
                         for message in messages {
-                            leased.insert(message.id);
+                            leased_ids.insert(message.id);
                             let context = Arc::clone(&context);
                             pushes.spawn(async move {
                                 let id = message.id;
@@ -152,15 +152,15 @@ impl Pusher {
                     }
                 }
             }
-            let has_capacity = leased.len() < context.policy.max_outstanding.max(1);
+            let has_capacity = leased_ids.len() < context.policy.max_outstanding.max(1);
             tokio::select! {
                 () = stop.cancelled() => {}
                 Some(done) = pushes.join_next() => {
-                    release_lease(&mut leased, done);
+                    release_lease(&mut leased_ids, done);
                     // The leases of other pushes that have ended are released, too, so that one query claims
-                    // messages for all of them.
+                    // the next messages for all of them.
                     while let Some(done) = pushes.try_join_next() {
-                        release_lease(&mut leased, done);
+                        release_lease(&mut leased_ids, done);
                     }
                 }
                 () = published.notified(), if has_capacity => {}
@@ -180,10 +180,10 @@ impl Pusher {
 ///
 /// A push that panicked returns no id, so its message stays leased until the next start. If the message were
 /// delivered at once, it would probably cause a panic again.
-fn release_lease(leased: &mut HashSet<i64>, done: Result<i64, tokio::task::JoinError>) {
+fn release_lease(leased_ids: &mut HashSet<i64>, done: Result<i64, tokio::task::JoinError>) {
     match done {
         Ok(id) => {
-            leased.remove(&id);
+            leased_ids.remove(&id);
         }
         Err(error) => tracing::error!(%error, "a push panicked"),
     }
@@ -193,21 +193,21 @@ impl PushContext {
     /// Claims messages that are due. Returns the messages, and the time until the next message is due.
     async fn claim(
         &self,
-        leased: HashSet<i64>,
+        leased_ids: HashSet<i64>,
         limit: usize,
     ) -> Result<(Vec<ClaimedMessage>, Option<Duration>), StoreError> {
-        let now = unix_millis(SystemTime::now());
-        let latest_valid_due = now.saturating_add(millis(self.policy.max_backoff));
-        let claim = self.store.claim(now, latest_valid_due, leased, limit).await?;
-        let until_next = claim.next_due_ms.map(|next| {
+        let now_ms = unix_millis(SystemTime::now());
+        let latest_valid_due_ms = now_ms.saturating_add(millis(self.policy.max_backoff));
+        let claim = self.store.claim(now_ms, latest_valid_due_ms, leased_ids, limit).await?;
+        let until_next = claim.next_due_ms.map(|next_due_ms| {
             // Due times are rounded down to milliseconds, so the message may be due up to one millisecond
             // later.
-            Duration::from_millis(next.saturating_sub(now).unsigned_abs() + 1)
+            Duration::from_millis(next_due_ms.saturating_sub(now_ms).unsigned_abs() + 1)
         });
         Ok((claim.messages, until_next))
     }
 
-    /// Pushes a message, and records the outcome in the file.
+    /// Pushes a message, and records the outcome in the store.
     async fn deliver(&self, claimed: ClaimedMessage) {
         let (id, attempt) = (claimed.id, claimed.attempt);
         let outcome = if attempt > self.policy.max_attempts {
@@ -226,8 +226,8 @@ impl PushContext {
             Err(reason) => {
                 let pause = retry_pause(&self.policy, id, attempt);
                 tracing::info!(id, attempt, reason, ?pause, "a message will be delivered again");
-                let due = unix_millis(SystemTime::now()).saturating_add(millis(pause));
-                ("refused", store.reschedule(id, due).await)
+                let due_ms = unix_millis(SystemTime::now()).saturating_add(millis(pause));
+                ("refused", store.reschedule(id, due_ms).await)
             }
         };
         metrics::counter!("topic_push_total", "outcome" => outcome_label).increment(1);
@@ -255,9 +255,10 @@ impl PushContext {
         let exchange = async {
             let mut response = request.send().await.map_err(|error| error_chain(&error))?;
             let status = response.status().as_u16();
+            // Pub/Sub treats these statuses as an acknowledgement.
             if matches!(status, 102 | 200 | 201 | 202 | 204) {
-                // The body is read so that the connection can be reused. Its content, and an error while
-                // reading it, do not matter.
+                // The body is read so that the connection can be reused. The content of the body, or an error
+                // while reading it, does not matter.
                 while let Ok(Some(_)) = response.chunk().await {}
                 return Ok(());
             }
@@ -286,6 +287,7 @@ impl PushContext {
 /// amount depends on the message and the attempt, so that messages that failed together are not delivered
 /// together again.
 pub(super) fn retry_pause(policy: &RetryPolicy, id: i64, attempt: u32) -> Duration {
+    // A shift by more than 31 bits would overflow.
     let doublings = attempt.saturating_sub(1).min(31);
     let full_pause = policy.min_backoff.saturating_mul(1 << doublings).min(policy.max_backoff);
     let mut hasher = DefaultHasher::new();

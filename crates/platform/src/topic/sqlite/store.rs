@@ -28,6 +28,8 @@ const JOB_QUEUE_CAPACITY: usize = MAX_JOBS_PER_TRANSACTION;
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Tables for waiting messages and for dead letters. Times are in milliseconds since the Unix epoch.
+///
+/// Because of AUTOINCREMENT, the id of a deleted message is never used again.
 const SCHEMA: &str = "
     CREATE TABLE IF NOT EXISTS messages (
         id           INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -104,7 +106,7 @@ pub(super) struct Claim {
 /// the file.
 #[derive(Debug)]
 pub(super) struct Store {
-    jobs: mpsc::Sender<Job>,
+    job_sender: mpsc::Sender<Job>,
 }
 
 impl Store {
@@ -121,12 +123,12 @@ impl Store {
             std::fs::create_dir_all(folder).map_err(|error| TopicError::Unavailable(error.into()))?;
         }
         let connection = connect(&path).map_err(|error| TopicError::Unavailable(error.into()))?;
-        let (jobs, receiver) = mpsc::channel(JOB_QUEUE_CAPACITY);
+        let (job_sender, job_receiver) = mpsc::channel(JOB_QUEUE_CAPACITY);
         thread::Builder::new()
             .name("topic".to_owned())
-            .spawn(move || run_jobs(&connection, receiver))
+            .spawn(move || run_jobs(&connection, job_receiver))
             .map_err(|error| TopicError::Unavailable(error.into()))?;
-        Ok(Self { jobs })
+        Ok(Self { job_sender })
     }
 
     /// Runs `work` in a transaction, and returns its result after the commit.
@@ -142,7 +144,7 @@ impl Store {
                 let _ = sender.send(result.and_then(|value| committed.map(|()| value)));
             })
         });
-        self.jobs.send(job).await.map_err(|_| StoreError::Closed)?;
+        self.job_sender.send(job).await.map_err(|_| StoreError::Closed)?;
         receiver.await.unwrap_or(Err(StoreError::Closed))
     }
 
@@ -161,7 +163,7 @@ impl Store {
     }
 
     /// Claims up to `limit` messages that are due, in the order of their due times. Skips the messages whose
-    /// ids are in `leased`, because the pusher is delivering them.
+    /// ids are in `leased_ids`, because the pusher is delivering them.
     ///
     /// This method counts the attempt before the delivery, so that a message that crashes this process is not
     /// delivered forever.
@@ -172,23 +174,23 @@ impl Store {
         &self,
         now_ms: i64,
         latest_valid_due_ms: i64,
-        leased: HashSet<i64>,
+        leased_ids: HashSet<i64>,
         limit: usize,
     ) -> Result<Claim, StoreError> {
         self.run_in_transaction(move |connection| {
             connection
                 .prepare_cached("UPDATE messages SET due_ms = ?1 WHERE due_ms > ?2")?
                 .execute([now_ms, latest_valid_due_ms])?;
-            // Leased messages are still due, so the query returns them, too. The limit makes room for them,
-            // and the filter skips them.
-            let row_limit = i64::try_from(limit + leased.len()).unwrap_or(i64::MAX);
+            // Leased messages are still due, so the query returns them, too. The filter skips them, and
+            // `row_limit` leaves room for them.
+            let row_limit = i64::try_from(limit + leased_ids.len()).unwrap_or(i64::MAX);
             let messages = connection
                 .prepare_cached(
                     "SELECT id, data, attributes, published_ms, attempts + 1 FROM messages
                      WHERE due_ms <= ?1 ORDER BY due_ms, id LIMIT ?2",
                 )?
                 .query_map([now_ms, row_limit], parse_claimed_message)?
-                .filter(|row| !row.as_ref().is_ok_and(|message| leased.contains(&message.id)))
+                .filter(|row| !row.as_ref().is_ok_and(|message| leased_ids.contains(&message.id)))
                 .take(limit)
                 .collect::<rusqlite::Result<Vec<_>>>()?;
             let mut set_attempts =
@@ -263,19 +265,20 @@ fn connect(path: &Path) -> rusqlite::Result<Connection> {
 }
 
 /// Runs jobs in transactions until the [`Store`] is dropped. This is the function of the store's thread.
-fn run_jobs(connection: &Connection, mut receiver: mpsc::Receiver<Job>) {
-    while let Some(first) = receiver.blocking_recv() {
+fn run_jobs(connection: &Connection, mut job_receiver: mpsc::Receiver<Job>) {
+    while let Some(first) = job_receiver.blocking_recv() {
         let mut batch = vec![first];
         while batch.len() < MAX_JOBS_PER_TRANSACTION
-            && let Ok(next) = receiver.try_recv()
+            && let Ok(next) = job_receiver.try_recv()
         {
             batch.push(next);
         }
         match Transaction::new_unchecked(connection, TransactionBehavior::Immediate) {
             Ok(transaction) => {
-                let senders: Vec<SendResult> = batch.into_iter().map(|job| job(Ok(&transaction))).collect();
+                let result_senders: Vec<SendResult> =
+                    batch.into_iter().map(|job| job(Ok(&transaction))).collect();
                 let committed = transaction.commit().map_err(StoreError::from);
-                for send_result in senders {
+                for send_result in result_senders {
                     send_result(committed.clone());
                 }
             }
@@ -283,6 +286,7 @@ fn run_jobs(connection: &Connection, mut receiver: mpsc::Receiver<Job>) {
                 let error = StoreError::from(error);
                 for job in batch {
                     let send_result = job(Err(error.clone()));
+                    // There is no commit that could fail. The caller gets the error that the job got.
                     send_result(Ok(()));
                 }
             }

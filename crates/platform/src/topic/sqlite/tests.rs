@@ -23,12 +23,12 @@ use super::{pusher::retry_pause, *};
 use crate::topic::{conformance, push::Delivery};
 
 /// Maximum time that a test waits for anything. Only a failing test reaches it.
-const PATIENCE: Duration = Duration::from_secs(60);
+const TEST_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Returns a policy with pauses too short to delay a test.
 fn policy() -> RetryPolicy {
     RetryPolicy {
-        ack_deadline: PATIENCE,
+        ack_deadline: TEST_TIMEOUT,
         min_backoff: Duration::from_millis(1),
         max_backoff: Duration::from_millis(2),
         max_attempts: 20,
@@ -45,7 +45,7 @@ enum Response {
     Never,
 }
 
-/// A push endpoint, which returns its deliveries to the test.
+/// An HTTP server to which messages are pushed. It passes the deliveries to the test.
 struct Receiver {
     address: SocketAddr,
     deliveries: mpsc::UnboundedReceiver<Delivery>,
@@ -74,8 +74,8 @@ impl Receiver {
         format!("http://{}/push", self.address)
     }
 
-    async fn next(&mut self) -> Delivery {
-        timeout(PATIENCE, self.deliveries.recv()).await.expect("a push should arrive in time").unwrap()
+    async fn next_delivery(&mut self) -> Delivery {
+        timeout(TEST_TIMEOUT, self.deliveries.recv()).await.expect("a push should arrive in time").unwrap()
     }
 }
 
@@ -97,18 +97,22 @@ fn always_503(_: usize) -> Response {
     Response::Status(StatusCode::SERVICE_UNAVAILABLE)
 }
 
-async fn open(folder: &TempDir) -> Arc<SqliteTopic> {
+async fn open_topic(folder: &TempDir) -> Arc<SqliteTopic> {
     SqliteTopic::open(&folder.path().join("topic.sqlite")).await.unwrap()
 }
 
-fn start(topic: &Arc<SqliteTopic>, url: &str, policy: RetryPolicy) -> (CancellationToken, JoinHandle<()>) {
+fn start_pusher(
+    topic: &Arc<SqliteTopic>,
+    url: &str,
+    policy: RetryPolicy,
+) -> (CancellationToken, JoinHandle<()>) {
     let stop = CancellationToken::new();
     (stop.clone(), tokio::spawn(topic.pusher(url, policy).run(stop)))
 }
 
-async fn stop((stop, running): (CancellationToken, JoinHandle<()>)) {
+async fn stop_pusher((stop, running): (CancellationToken, JoinHandle<()>)) {
     stop.cancel();
-    timeout(PATIENCE, running).await.expect("the pusher should stop in time").unwrap();
+    timeout(TEST_TIMEOUT, running).await.expect("the pusher should stop in time").unwrap();
 }
 
 fn message(text: &str) -> Message {
@@ -123,7 +127,7 @@ async fn wait_until<F: Future<Output = bool>>(mut condition: impl FnMut() -> F) 
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
     };
-    timeout(PATIENCE, polling).await.expect("the condition should become true in time");
+    timeout(TEST_TIMEOUT, polling).await.expect("the condition should become true in time");
 }
 
 async fn wait_for_stats(topic: &SqliteTopic, stats: TopicStats) {
@@ -133,86 +137,85 @@ async fn wait_for_stats(topic: &SqliteTopic, stats: TopicStats) {
 #[tokio::test]
 async fn topic_passes_the_conformance_suite() {
     let folder = tempfile::tempdir().unwrap();
-    let topic = open(&folder).await;
+    let topic = open_topic(&folder).await;
     let mut receiver = Receiver::start(always_ok).await;
-    let pusher = start(&topic, &receiver.url(), policy());
+    let pusher = start_pusher(&topic, &receiver.url(), policy());
     conformance::check(&*topic, |count| async move {
         let mut deliveries = Vec::new();
         while deliveries.len() < count {
-            deliveries.push(receiver.next().await);
+            deliveries.push(receiver.next_delivery().await);
         }
         deliveries
     })
     .await;
-    stop(pusher).await;
+    stop_pusher(pusher).await;
 }
 
 #[tokio::test]
 async fn acknowledged_message_is_delivered_once() {
     let folder = tempfile::tempdir().unwrap();
-    let topic = open(&folder).await;
+    let topic = open_topic(&folder).await;
     let mut receiver = Receiver::start(always_ok).await;
-    let pusher = start(&topic, &receiver.url(), policy());
+    let pusher = start_pusher(&topic, &receiver.url(), policy());
     let id = topic.publish(message("a")).await.unwrap();
-    let delivery = receiver.next().await;
+    let delivery = receiver.next_delivery().await;
     assert_eq!(delivery.message_id, Some(id));
     assert_eq!(delivery.data, "a");
     assert_eq!(delivery.attributes["name"], "a");
     assert_eq!(delivery.delivery_attempt, Some(1));
     wait_for_stats(&topic, TopicStats::default()).await;
-    stop(pusher).await;
+    stop_pusher(pusher).await;
     assert!(receiver.deliveries.try_recv().is_err(), "the message was delivered twice");
 }
 
 #[tokio::test]
 async fn status_200_201_202_or_204_acknowledges() {
     let folder = tempfile::tempdir().unwrap();
-    let topic = open(&folder).await;
-    let statuses: Responder =
+    let topic = open_topic(&folder).await;
+    let responder: Responder =
         |number| Response::Status(StatusCode::from_u16([200, 201, 202, 204][number]).unwrap());
-    let mut receiver = Receiver::start(statuses).await;
-    let pusher = start(&topic, &receiver.url(), policy());
+    let mut receiver = Receiver::start(responder).await;
+    let pusher = start_pusher(&topic, &receiver.url(), policy());
     for text in ["a", "b", "c", "d"] {
         topic.publish(message(text)).await.unwrap();
-        receiver.next().await;
+        receiver.next_delivery().await;
     }
     wait_for_stats(&topic, TopicStats::default()).await;
-    stop(pusher).await;
+    stop_pusher(pusher).await;
 }
 
 #[tokio::test]
 async fn any_other_status_causes_a_redelivery() {
     let folder = tempfile::tempdir().unwrap();
-    let topic = open(&folder).await;
+    let topic = open_topic(&folder).await;
     let responder: Responder =
         |number| Response::Status(StatusCode::from_u16([503, 429, 500, 301, 203, 400, 200][number]).unwrap());
     let mut receiver = Receiver::start(responder).await;
-    let pusher = start(&topic, &receiver.url(), policy());
+    let pusher = start_pusher(&topic, &receiver.url(), policy());
     topic.publish(message("a")).await.unwrap();
     for attempt in 1..=7 {
-        let delivery = receiver.next().await;
+        let delivery = receiver.next_delivery().await;
         assert_eq!((delivery.data.as_ref(), delivery.delivery_attempt), (&b"a"[..], Some(attempt)));
     }
     wait_for_stats(&topic, TopicStats::default()).await;
-    stop(pusher).await;
+    stop_pusher(pusher).await;
 }
 
 #[tokio::test]
-async fn message_is_delivered_when_the_receiver_starts_later() {
+async fn message_is_delivered_once_a_receiver_is_reachable() {
     let folder = tempfile::tempdir().unwrap();
-    let topic = open(&folder).await;
+    let topic = open_topic(&folder).await;
     let unused_port = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}/push", unused_port.local_addr().unwrap());
     drop(unused_port);
-    let without_limit = RetryPolicy { max_attempts: u32::MAX, ..policy() };
-    let pusher = start(&topic, &url, without_limit);
+    let pusher = start_pusher(&topic, &url, policy_without_max_attempts());
     let id: i64 = topic.publish(message("a")).await.unwrap().parse().unwrap();
     wait_until(|| async { topic.store.due_and_attempts(id).await.unwrap().1 >= 3 }).await;
-    stop(pusher).await;
+    stop_pusher(pusher).await;
     let mut receiver = Receiver::start(always_ok).await;
-    let pusher = start(&topic, &receiver.url(), policy_without_max_attempts());
-    assert_eq!(receiver.next().await.data, "a");
-    stop(pusher).await;
+    let pusher = start_pusher(&topic, &receiver.url(), policy_without_max_attempts());
+    assert_eq!(receiver.next_delivery().await.data, "a");
+    stop_pusher(pusher).await;
 }
 
 fn policy_without_max_attempts() -> RetryPolicy {
@@ -222,42 +225,42 @@ fn policy_without_max_attempts() -> RetryPolicy {
 #[tokio::test]
 async fn response_after_the_ack_deadline_causes_a_redelivery() {
     let folder = tempfile::tempdir().unwrap();
-    let topic = open(&folder).await;
+    let topic = open_topic(&folder).await;
     let responder: Responder = |number| {
         if number == 0 { Response::Never } else { always_ok(number) }
     };
     let mut receiver = Receiver::start(responder).await;
     let short_deadline =
         RetryPolicy { ack_deadline: Duration::from_millis(100), ..policy_without_max_attempts() };
-    let pusher = start(&topic, &receiver.url(), short_deadline);
+    let pusher = start_pusher(&topic, &receiver.url(), short_deadline);
     topic.publish(message("a")).await.unwrap();
-    assert_eq!(receiver.next().await.delivery_attempt, Some(1));
-    assert_eq!(receiver.next().await.delivery_attempt, Some(2));
+    assert_eq!(receiver.next_delivery().await.delivery_attempt, Some(1));
+    assert_eq!(receiver.next_delivery().await.delivery_attempt, Some(2));
     wait_for_stats(&topic, TopicStats::default()).await;
-    stop(pusher).await;
+    stop_pusher(pusher).await;
 }
 
 #[tokio::test]
 async fn message_becomes_a_dead_letter_after_max_attempts() {
     let folder = tempfile::tempdir().unwrap();
-    let topic = open(&folder).await;
+    let topic = open_topic(&folder).await;
     let mut receiver = Receiver::start(always_503).await;
-    let pusher = start(&topic, &receiver.url(), RetryPolicy { max_attempts: 3, ..policy() });
+    let pusher = start_pusher(&topic, &receiver.url(), RetryPolicy { max_attempts: 3, ..policy() });
     let id = topic.publish(message("a")).await.unwrap();
     for _ in 0..3 {
-        receiver.next().await;
+        receiver.next_delivery().await;
     }
     wait_for_stats(&topic, TopicStats { pending: 0, dead: 1 }).await;
-    stop(pusher).await;
+    stop_pusher(pusher).await;
     assert!(receiver.deliveries.try_recv().is_err(), "the message was delivered a fourth time");
-    let dead = topic.store.dead_letter(id.parse().unwrap()).await;
-    assert_eq!(dead, Some((3, "status 503".to_owned())));
+    let dead_letter = topic.store.dead_letter(id.parse().unwrap()).await;
+    assert_eq!(dead_letter, Some((3, "status 503".to_owned())));
 }
 
 #[tokio::test]
 async fn message_whose_last_attempt_was_interrupted_becomes_a_dead_letter() {
     let folder = tempfile::tempdir().unwrap();
-    let topic = open(&folder).await;
+    let topic = open_topic(&folder).await;
     let id: i64 = topic.publish(message("a")).await.unwrap().parse().unwrap();
     let now = unix_millis(SystemTime::now());
     for attempt in 1..=2 {
@@ -265,9 +268,9 @@ async fn message_whose_last_attempt_was_interrupted_becomes_a_dead_letter() {
         assert_eq!(claim.messages[0].attempt, attempt);
     }
     let mut receiver = Receiver::start(always_ok).await;
-    let pusher = start(&topic, &receiver.url(), RetryPolicy { max_attempts: 2, ..policy() });
+    let pusher = start_pusher(&topic, &receiver.url(), RetryPolicy { max_attempts: 2, ..policy() });
     wait_for_stats(&topic, TopicStats { pending: 0, dead: 1 }).await;
-    stop(pusher).await;
+    stop_pusher(pusher).await;
     assert!(receiver.deliveries.try_recv().is_err());
     assert_eq!(topic.store.dead_letter(id).await.unwrap().1, "no response to the last attempt");
 }
@@ -277,29 +280,29 @@ fn pause_doubles_up_to_the_maximum_with_jitter() {
     let policy =
         RetryPolicy { min_backoff: Duration::from_secs(1), max_backoff: Duration::from_secs(60), ..policy() };
     for id in 0..100 {
-        for (attempt, full) in [(1, 1), (2, 2), (3, 4), (6, 32), (7, 60), (8, 60), (u32::MAX, 60)] {
-            let full = Duration::from_secs(full);
+        for (attempt, full_seconds) in [(1, 1), (2, 2), (3, 4), (6, 32), (7, 60), (8, 60), (u32::MAX, 60)] {
+            let full = Duration::from_secs(full_seconds);
             let pause = retry_pause(&policy, id, attempt);
             assert!(pause <= full && pause > full * 79 / 100, "{id} {attempt}: {pause:?}");
         }
     }
-    let different: BTreeSet<_> = (0..100).map(|id| retry_pause(&policy, id, 1)).collect();
-    assert!(different.len() > 50, "{different:?}");
+    let distinct_pauses: BTreeSet<_> = (0..100).map(|id| retry_pause(&policy, id, 1)).collect();
+    assert!(distinct_pauses.len() > 50, "{distinct_pauses:?}");
 }
 
 #[tokio::test]
 async fn refused_message_becomes_due_after_the_retry_pause() {
     let folder = tempfile::tempdir().unwrap();
-    let topic = open(&folder).await;
+    let topic = open_topic(&folder).await;
     let mut receiver = Receiver::start(always_503).await;
     let hour = Duration::from_secs(3600);
     let long_backoff = RetryPolicy { min_backoff: hour, max_backoff: 8 * hour, ..policy() };
     let id: i64 = topic.publish(message("a")).await.unwrap().parse().unwrap();
     for attempt in 1..=3 {
         let before = unix_millis(SystemTime::now());
-        let pusher = start(&topic, &receiver.url(), long_backoff.clone());
-        receiver.next().await;
-        stop(pusher).await;
+        let pusher = start_pusher(&topic, &receiver.url(), long_backoff.clone());
+        receiver.next_delivery().await;
+        stop_pusher(pusher).await;
         let after = unix_millis(SystemTime::now());
         let (due, attempts) = topic.store.due_and_attempts(id).await.unwrap();
         let pause = crate::clock::millis(retry_pause(&long_backoff, id, attempt));
@@ -312,43 +315,44 @@ async fn refused_message_becomes_due_after_the_retry_pause() {
 #[tokio::test]
 async fn message_is_delivered_after_the_clock_was_set_back() {
     let folder = tempfile::tempdir().unwrap();
-    let topic = open(&folder).await;
+    let topic = open_topic(&folder).await;
     let id: i64 = topic.publish(message("a")).await.unwrap().parse().unwrap();
     topic.store.reschedule(id, i64::MAX).await.unwrap();
     let mut receiver = Receiver::start(always_ok).await;
-    let pusher = start(&topic, &receiver.url(), policy());
-    assert_eq!(receiver.next().await.data, "a");
-    stop(pusher).await;
+    let pusher = start_pusher(&topic, &receiver.url(), policy());
+    assert_eq!(receiver.next_delivery().await.data, "a");
+    stop_pusher(pusher).await;
 }
 
 #[tokio::test]
 async fn unacknowledged_messages_are_delivered_after_a_restart() {
     let folder = tempfile::tempdir().unwrap();
-    let topic = open(&folder).await;
+    let topic = open_topic(&folder).await;
     for text in ["a", "b", "c"] {
         topic.publish(message(text)).await.unwrap();
     }
     let mut unresponsive = Receiver::start(|_| Response::Never).await;
-    let (_, running) = start(&topic, &unresponsive.url(), RetryPolicy { max_outstanding: 2, ..policy() });
-    unresponsive.next().await;
-    unresponsive.next().await;
+    let (_, running) =
+        start_pusher(&topic, &unresponsive.url(), RetryPolicy { max_outstanding: 2, ..policy() });
+    unresponsive.next_delivery().await;
+    unresponsive.next_delivery().await;
     // After the abort, as after a crash, no outcome is recorded.
     running.abort();
     assert!(running.await.unwrap_err().is_cancelled());
     drop(topic);
 
-    let topic = open(&folder).await;
+    let topic = open_topic(&folder).await;
     assert_eq!(topic.stats().await.unwrap(), TopicStats { pending: 3, dead: 0 });
     let mut receiver = Receiver::start(always_ok).await;
-    let pusher = start(&topic, &receiver.url(), policy());
+    let pusher = start_pusher(&topic, &receiver.url(), policy());
     let mut delivered = BTreeMap::new();
     for _ in 0..3 {
-        let delivery = receiver.next().await;
+        let delivery = receiver.next_delivery().await;
         delivered.insert(delivery.data, delivery.delivery_attempt);
     }
     let expected = [("a", 2), ("b", 2), ("c", 1)];
     assert_eq!(delivered, expected.map(|(text, n)| (Bytes::from(text), Some(n))).into());
-    stop(pusher).await;
+    stop_pusher(pusher).await;
     let id = topic.publish(message("d")).await.unwrap();
     assert_eq!(id, "4", "ids are not reused");
 }
@@ -368,18 +372,18 @@ async fn stopped_pusher_finishes_the_pushes_in_progress_and_starts_no_others() {
     tokio::spawn(async move { axum::serve(listener, app).await });
 
     let folder = tempfile::tempdir().unwrap();
-    let topic = open(&folder).await;
+    let topic = open_topic(&folder).await;
     for text in ["a", "b", "c"] {
         topic.publish(message(text)).await.unwrap();
     }
-    let (stop, running) = start(&topic, &url, RetryPolicy { max_outstanding: 2, ..policy() });
+    let (stop, running) = start_pusher(&topic, &url, RetryPolicy { max_outstanding: 2, ..policy() });
     arrived.recv().await.unwrap();
     arrived.recv().await.unwrap();
     stop.cancel();
     tokio::task::yield_now().await;
     assert!(!running.is_finished(), "the pusher stopped although two pushes are in progress");
     GATE.add_permits(2);
-    timeout(PATIENCE, running).await.unwrap().unwrap();
+    timeout(TEST_TIMEOUT, running).await.unwrap().unwrap();
     assert_eq!(topic.stats().await.unwrap(), TopicStats { pending: 1, dead: 0 });
     assert!(arrived.try_recv().is_err(), "a third push was started");
 }
@@ -411,8 +415,8 @@ async fn each_of_2000_messages_is_delivered_once_and_at_most_eight_at_a_time() {
     tokio::spawn(async move { axum::serve(listener, app).await });
 
     let folder = tempfile::tempdir().unwrap();
-    let topic = open(&folder).await;
-    let pusher = start(&topic, &url, RetryPolicy { max_outstanding: 8, ..policy() });
+    let topic = open_topic(&folder).await;
+    let pusher = start_pusher(&topic, &url, RetryPolicy { max_outstanding: 8, ..policy() });
     let mut publishing = tokio::task::JoinSet::new();
     for number in 0..2000 {
         let topic = Arc::clone(&topic);
@@ -421,7 +425,7 @@ async fn each_of_2000_messages_is_delivered_once_and_at_most_eight_at_a_time() {
     let published: BTreeSet<String> = publishing.join_all().await.into_iter().collect();
     assert_eq!(published.len(), 2000);
     wait_for_stats(&topic, TopicStats::default()).await;
-    stop(pusher).await;
+    stop_pusher(pusher).await;
     let mut delivered = BTreeSet::new();
     while let Ok(id) = seen.try_recv() {
         assert!(delivered.insert(id), "a message was delivered twice although it was acknowledged");
@@ -434,15 +438,15 @@ async fn each_of_2000_messages_is_delivered_once_and_at_most_eight_at_a_time() {
 #[tokio::test]
 async fn commits_are_synced_to_disk() {
     let folder = tempfile::tempdir().unwrap();
-    let topic = open(&folder).await;
+    let topic = open_topic(&folder).await;
     let pragma = |name: &'static str| {
         topic.store.run_in_transaction(move |connection| {
             connection.pragma_query_value(None, name, |row| row.get::<_, rusqlite::types::Value>(0))
         })
     };
     assert_eq!(pragma("journal_mode").await.unwrap(), "wal".to_owned().into());
-    let full = rusqlite::types::Value::Integer(2);
-    assert_eq!(pragma("synchronous").await.unwrap(), full);
+    let synchronous_full = rusqlite::types::Value::Integer(2);
+    assert_eq!(pragma("synchronous").await.unwrap(), synchronous_full);
 }
 
 #[tokio::test]

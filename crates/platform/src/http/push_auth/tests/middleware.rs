@@ -16,10 +16,10 @@ use crate::http::{HttpLimits, SharedPushGuard, guard_pushes, with_middleware};
 /// Returns an app with the middleware stack, and a counter of the calls of its handler `POST /push`. The
 /// check protects `POST /push`, but not `POST /open`.
 fn build_app(auth: &Arc<PushAuth>) -> (Router, Arc<AtomicUsize>) {
-    let calls = Arc::new(AtomicUsize::new(0));
-    let counted = Arc::clone(&calls);
+    let call_count = Arc::new(AtomicUsize::new(0));
+    let handler_call_count = Arc::clone(&call_count);
     let push = move |Extension(claims): Extension<Claims>, body: String| async move {
-        counted.fetch_add(1, SeqCst);
+        handler_call_count.fetch_add(1, SeqCst);
         format!("{} {body}", claims.email)
     };
     let guard: SharedPushGuard = Arc::clone(auth) as SharedPushGuard;
@@ -27,7 +27,7 @@ fn build_app(auth: &Arc<PushAuth>) -> (Router, Arc<AtomicUsize>) {
     let routes =
         Router::new().route("/push", post(push)).route_layer(guard).route("/open", post(|| async { "open" }));
     let limits = HttpLimits { max_body_bytes: 1 << 30, request_timeout: TEST_TIMEOUT };
-    (with_middleware(routes, "test", &limits), calls)
+    (with_middleware(routes, "test", &limits), call_count)
 }
 
 async fn send(app: &Router, path: &str, authorization: Option<HeaderValue>) -> (Response<()>, String) {
@@ -52,23 +52,23 @@ fn assert_problem((response, body): &(Response<()>, String), status: u16, kind: 
 #[tokio::test]
 async fn only_a_push_with_a_valid_token_reaches_the_handler() {
     let rig = Rig::start_warm().await;
-    let (app, calls) = build_app(&rig.auth);
+    let (app, call_count) = build_app(&rig.auth);
 
     let refused = send(&app, "/push", None).await;
     assert_problem(&refused, 401, "unauthenticated");
     assert_eq!(refused.0.headers()["www-authenticate"], "Bearer");
-    let refused = send(&app, "/push", Some(forged_header("a"))).await;
+    let refused = send(&app, "/push", Some(forged_authorization("a"))).await;
     assert_problem(&refused, 401, "unauthenticated");
-    let other = with(claims(), "email", "other@project.iam.gserviceaccount.com");
-    let refused = send(&app, "/push", Some(bearer(&token(&other)))).await;
+    let other = with(valid_claims(), "email", "other@project.iam.gserviceaccount.com");
+    let refused = send(&app, "/push", Some(bearer(&signed_token(&other)))).await;
     assert_problem(&refused, 403, "forbidden");
     assert!(!refused.1.contains("other@") && !refused.1.contains(ACCOUNT), "{}", refused.1);
     assert!(!refused.0.headers().contains_key("www-authenticate"));
-    assert_eq!(calls.load(SeqCst), 0);
+    assert_eq!(call_count.load(SeqCst), 0);
 
-    let (response, body) = send(&app, "/push", Some(valid_header())).await;
+    let (response, body) = send(&app, "/push", Some(valid_authorization())).await;
     assert_eq!((response.status(), body), (StatusCode::OK, format!("{ACCOUNT} hello")));
-    assert_eq!(calls.load(SeqCst), 1);
+    assert_eq!(call_count.load(SeqCst), 1);
     let (response, body) = send(&app, "/open", None).await;
     assert_eq!((response.status(), body.as_str()), (StatusCode::OK, "open"));
 }
@@ -76,12 +76,12 @@ async fn only_a_push_with_a_valid_token_reaches_the_handler() {
 #[tokio::test]
 async fn push_without_available_keys_is_refused_with_503_and_retry_after() {
     let rig = Rig::start(Reply::failing()).await;
-    let (app, calls) = build_app(&rig.auth);
-    let refused = send(&app, "/push", Some(valid_header())).await;
+    let (app, call_count) = build_app(&rig.auth);
+    let refused = send(&app, "/push", Some(valid_authorization())).await;
     assert_problem(&refused, 503, "keys_unavailable");
     let seconds: u64 = refused.0.headers()["retry-after"].to_str().unwrap().parse().unwrap();
     assert!((1..=30).contains(&seconds), "{seconds}");
-    assert_eq!(calls.load(SeqCst), 0);
+    assert_eq!(call_count.load(SeqCst), 0);
 }
 
 #[tokio::test]

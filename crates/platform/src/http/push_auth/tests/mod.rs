@@ -42,13 +42,15 @@ const TEST_TIMEOUT: Duration = Duration::from_secs(60);
 const MIN_REFRESH_INTERVAL: Duration = PushAuthConfig::MIN_REFRESH_INTERVAL;
 /// Maximum time for a fetch of the keys. Only a fetch from a server that does not respond takes so long.
 const FETCH_TIMEOUT: Duration = Duration::from_secs(60);
-/// Time for which a set of the key server is fresh.
+/// Time for which the keys of the key server are fresh.
 const LIFETIME: Duration = Duration::from_secs(60);
 
 /// The key with the id "a", which the key server publishes in most tests.
-static KEY_A: LazyLock<EncodingKey> = LazyLock::new(|| key(include_str!("../testdata/test-only-key-a.pem")));
+static KEY_A: LazyLock<EncodingKey> =
+    LazyLock::new(|| private_key(include_str!("../testdata/test-only-key-a.pem")));
 /// The key with the id "b", which the key server publishes only in some tests.
-static KEY_B: LazyLock<EncodingKey> = LazyLock::new(|| key(include_str!("../testdata/test-only-key-b.pem")));
+static KEY_B: LazyLock<EncodingKey> =
+    LazyLock::new(|| private_key(include_str!("../testdata/test-only-key-b.pem")));
 
 /// Decodes the base64 between the BEGIN and END lines of a PEM file.
 fn pem_to_der(pem: &str) -> Vec<u8> {
@@ -58,7 +60,7 @@ fn pem_to_der(pem: &str) -> Vec<u8> {
 }
 
 /// Parses the private key in a PEM file.
-fn key(pem: &str) -> EncodingKey {
+fn private_key(pem: &str) -> EncodingKey {
     EncodingKey::from_rsa_der(&pem_to_der(pem))
 }
 
@@ -70,16 +72,18 @@ fn public_jwk(key_id: &str, key: &EncodingKey) -> Value {
     jwk
 }
 
+/// Returns a JSON Web Key Set with `keys`.
 fn key_set(keys: impl IntoIterator<Item = Value>) -> String {
     json!({ "keys": Vec::from_iter(keys) }).to_string()
 }
 
-fn header(key_id: &str) -> Value {
+/// Returns the header of a token that names the key `key_id`.
+fn token_header(key_id: &str) -> Value {
     json!({ "alg": "RS256", "kid": key_id, "typ": "JWT" })
 }
 
 /// Returns valid claims, with the members that tokens of Pub/Sub have.
-fn claims() -> Value {
+fn valid_claims() -> Value {
     let now = get_current_timestamp();
     json!({
         "aud": AUDIENCE, "azp": "113774264463038321964", "email": ACCOUNT, "email_verified": true,
@@ -87,47 +91,53 @@ fn claims() -> Value {
     })
 }
 
+/// Removes a member of a JSON object.
 fn without(mut object: Value, member: &str) -> Value {
-    object.as_object_mut().unwrap().remove(member).expect("the member exists");
+    object.as_object_mut().unwrap().remove(member).expect("the object must have the member");
     object
 }
 
+/// Sets a member of a JSON object.
 fn with(mut object: Value, member: &str, value: impl Into<Value>) -> Value {
     object[member] = value.into();
     object
 }
 
+/// Encodes the header or the claims of a token.
 fn encode(part: &Value) -> String {
     BASE64_URL_SAFE_NO_PAD.encode(part.to_string())
 }
 
+/// Returns a token with this header and these claims, signed with `key`.
 fn sign(header: &Value, claims: &Value, key: &EncodingKey, algorithm: Algorithm) -> String {
-    let message = format!("{}.{}", encode(header), encode(claims));
-    let signature = crypto::sign(message.as_bytes(), key, algorithm).unwrap();
-    format!("{message}.{signature}")
+    let signed_text = format!("{}.{}", encode(header), encode(claims));
+    let signature = crypto::sign(signed_text.as_bytes(), key, algorithm).unwrap();
+    format!("{signed_text}.{signature}")
 }
 
-/// Returns a token signed by key "a".
-fn token(claims: &Value) -> String {
-    sign(&header("a"), claims, &KEY_A, Algorithm::RS256)
+/// Returns a token with these claims that key "a" signed.
+fn signed_token(claims: &Value) -> String {
+    sign(&token_header("a"), claims, &KEY_A, Algorithm::RS256)
 }
 
+/// Returns the header Authorization with `token`.
 fn bearer(token: &str) -> HeaderValue {
     HeaderValue::try_from(format!("Bearer {token}")).unwrap()
 }
 
-fn valid_header() -> HeaderValue {
-    bearer(&token(&claims()))
+/// Returns the header Authorization with a valid token that key "a" signed.
+fn valid_authorization() -> HeaderValue {
+    bearer(&signed_token(&valid_claims()))
 }
 
-/// Returns a header with a token signed by key "b".
-fn valid_header_signed_by_b() -> HeaderValue {
-    bearer(&sign(&header("b"), &claims(), &KEY_B, Algorithm::RS256))
+/// Returns the header Authorization with a valid token that key "b" signed.
+fn authorization_signed_by_b() -> HeaderValue {
+    bearer(&sign(&token_header("b"), &valid_claims(), &KEY_B, Algorithm::RS256))
 }
 
-/// Returns a header with a token that names the key `key_id` and is signed by key "b".
-fn forged_header(key_id: &str) -> HeaderValue {
-    bearer(&sign(&header(key_id), &claims(), &KEY_B, Algorithm::RS256))
+/// Returns the header Authorization with a token that names the key `key_id`, but that key "b" signed.
+fn forged_authorization(key_id: &str) -> HeaderValue {
+    bearer(&sign(&token_header(key_id), &valid_claims(), &KEY_B, Algorithm::RS256))
 }
 
 /// A response of the key server.
@@ -190,14 +200,14 @@ impl Rig {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
         tokio::spawn(async move { axum::serve(listener, routes).await });
-        let auth = verifier(&format!("http://{address}/certs"));
+        let auth = new_verifier(&format!("http://{address}/certs"));
         Self { auth, server }
     }
 
     /// Starts a key server that publishes key "a", and a verifier that has fetched the key.
     async fn start_warm() -> Self {
         let rig = Self::start(Reply::with_keys([public_jwk("a", &KEY_A)])).await;
-        assert_eq!(rig.outcome(&valid_header()).await, "accepted");
+        assert_eq!(rig.outcome(&valid_authorization()).await, "accepted");
         rig
     }
 
@@ -219,7 +229,7 @@ impl Rig {
     }
 }
 
-fn verifier(jwks_url: &str) -> Arc<PushAuth> {
+fn new_verifier(jwks_url: &str) -> Arc<PushAuth> {
     let config = PushAuthConfig {
         audience: AUDIENCE.to_owned(),
         service_account: Some(ACCOUNT.to_owned()),

@@ -13,7 +13,7 @@ async fn assert_refused(rig: &Rig, authorization: &HeaderValue, outcome: &str, s
     let problem = Problem::from(error);
     assert_eq!(problem.status.as_u16(), status);
     let text = String::from_utf8_lossy(authorization.as_bytes());
-    let source = error_chain(problem.source.expect("a source for the log").as_ref());
+    let source = error_chain(problem.source.expect("the problem must have a source").as_ref());
     for part in text.split([' ', '.']).filter(|part| part.len() > 20) {
         assert!(!source.contains(part) && !problem.detail.contains(part), "{source} {}", problem.detail);
     }
@@ -22,26 +22,26 @@ async fn assert_refused(rig: &Rig, authorization: &HeaderValue, outcome: &str, s
 #[tokio::test]
 async fn claims_of_a_valid_token_are_returned() {
     let rig = Rig::start(Reply::with_keys([public_jwk("a", &KEY_A)])).await;
-    let claims = rig.auth.verify(Some(&valid_header())).await.unwrap();
+    let claims = rig.auth.verify(Some(&valid_authorization())).await.unwrap();
     assert_eq!(claims, Claims { email: ACCOUNT.to_owned() });
 }
 
 #[tokio::test]
 async fn variants_of_a_valid_token_are_accepted() {
     let rig = Rig::start_warm().await;
-    let token = token(&claims());
+    let token = signed_token(&valid_claims());
     for scheme in ["Bearer ", "bearer ", "BEARER ", "Bearer    "] {
         let header = HeaderValue::try_from(format!("{scheme}{token}")).unwrap();
         assert_eq!(rig.outcome(&header).await, "accepted", "{scheme:?}");
     }
     let now = get_current_timestamp();
     for claims in [
-        with(claims(), "iss", "accounts.google.com"),
-        with(claims(), "aud", json!([AUDIENCE])),
-        with(claims(), "nbf", now),
-        without(without(claims(), "sub"), "azp"),
+        with(valid_claims(), "iss", "accounts.google.com"),
+        with(valid_claims(), "aud", json!([AUDIENCE])),
+        with(valid_claims(), "nbf", now),
+        without(without(valid_claims(), "sub"), "azp"),
     ] {
-        assert_eq!(rig.outcome(&bearer(&self::token(&claims))).await, "accepted", "{claims}");
+        assert_eq!(rig.outcome(&bearer(&signed_token(&claims))).await, "accepted", "{claims}");
     }
 }
 
@@ -49,9 +49,9 @@ async fn variants_of_a_valid_token_are_accepted() {
 async fn every_account_is_accepted_if_none_is_configured() {
     let rig = Rig::start_warm().await;
     let rules = TokenRules { audience: AUDIENCE.to_owned(), service_account: None };
-    let other = with(claims(), "email", "other@project.iam.gserviceaccount.com");
+    let other = with(valid_claims(), "email", "other@project.iam.gserviceaccount.com");
     assert!(rules.check_claims(other.to_string().as_bytes(), SystemTime::now()).is_ok());
-    assert_refused(&rig, &bearer(&token(&other)), "wrong_email", 403).await;
+    assert_refused(&rig, &bearer(&signed_token(&other)), "wrong_email", 403).await;
 }
 
 #[tokio::test]
@@ -82,7 +82,8 @@ async fn wrong_claim_is_refused() {
         ("email_verified", json!(1), "unverified_email", 403),
     ];
     for (claim, value, outcome, status) in cases {
-        assert_refused(&rig, &bearer(&token(&with(claims(), claim, value))), outcome, status).await;
+        let token = signed_token(&with(valid_claims(), claim, value));
+        assert_refused(&rig, &bearer(&token), outcome, status).await;
     }
 }
 
@@ -90,14 +91,16 @@ async fn wrong_claim_is_refused() {
 async fn missing_claim_or_malformed_payload_is_refused() {
     let rig = Rig::start_warm().await;
     for claim in ["exp", "iat", "iss", "aud", "email", "email_verified"] {
-        assert_refused(&rig, &bearer(&token(&without(claims(), claim))), "bad_claim", 401).await;
-        assert_refused(&rig, &bearer(&token(&with(claims(), claim, Value::Null))), "bad_claim", 401).await;
+        for claims in [without(valid_claims(), claim), with(valid_claims(), claim, Value::Null)] {
+            assert_refused(&rig, &bearer(&signed_token(&claims)), "bad_claim", 401).await;
+        }
     }
-    let duplicate_claim = claims().to_string().replacen('{', "{\"aud\":\"x\",", 1);
+    let duplicate_claim = valid_claims().to_string().replacen('{', "{\"aud\":\"x\",", 1);
     for payload in ["null", "[]", "7", "{", "", &duplicate_claim] {
-        let message = format!("{}.{}", encode(&header("a")), BASE64_URL_SAFE_NO_PAD.encode(payload));
-        let signature = crypto::sign(message.as_bytes(), &KEY_A, Algorithm::RS256).unwrap();
-        assert_refused(&rig, &bearer(&format!("{message}.{signature}")), "malformed", 401).await;
+        let signed_text =
+            format!("{}.{}", encode(&token_header("a")), BASE64_URL_SAFE_NO_PAD.encode(payload));
+        let signature = crypto::sign(signed_text.as_bytes(), &KEY_A, Algorithm::RS256).unwrap();
+        assert_refused(&rig, &bearer(&format!("{signed_text}.{signature}")), "malformed", 401).await;
     }
 }
 
@@ -109,7 +112,7 @@ fn clocks_may_differ_by_a_minute() {
         let time = SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
         outcome(&rules.check_claims(claims.to_string().as_bytes(), time))
     };
-    let claims = with(with(claims(), "exp", now + 3600), "iat", now);
+    let claims = with(with(valid_claims(), "exp", now + 3600), "iat", now);
     assert_eq!(outcome_at(claims.clone(), now), "accepted");
     assert_eq!(outcome_at(claims.clone(), now + 3659), "accepted");
     assert_eq!(outcome_at(claims.clone(), now + 3660), "expired");
@@ -124,11 +127,11 @@ fn clocks_may_differ_by_a_minute() {
 #[tokio::test]
 async fn changed_or_forged_token_is_refused() {
     let rig = Rig::start_warm().await;
-    assert_refused(&rig, &forged_header("a"), "bad_signature", 401).await;
-    let token = token(&claims());
-    let (message, signature) = token.rsplit_once('.').unwrap();
-    let (header_part, _) = message.split_once('.').unwrap();
-    let changed_claims = encode(&with(claims(), "email", "root@project.iam.gserviceaccount.com"));
+    assert_refused(&rig, &forged_authorization("a"), "bad_signature", 401).await;
+    let token = signed_token(&valid_claims());
+    let (signed_text, signature) = token.rsplit_once('.').unwrap();
+    let (header_part, _) = signed_text.split_once('.').unwrap();
+    let changed_claims = encode(&with(valid_claims(), "email", "root@project.iam.gserviceaccount.com"));
     assert_refused(
         &rig,
         &bearer(&format!("{header_part}.{changed_claims}.{signature}")),
@@ -136,18 +139,18 @@ async fn changed_or_forged_token_is_refused() {
         401,
     )
     .await;
-    assert_refused(&rig, &bearer(&format!("{message}.")), "bad_signature", 401).await;
-    assert_refused(&rig, &bearer(&format!("{message}.AAAA")), "bad_signature", 401).await;
+    assert_refused(&rig, &bearer(&format!("{signed_text}.")), "bad_signature", 401).await;
+    assert_refused(&rig, &bearer(&format!("{signed_text}.AAAA")), "bad_signature", 401).await;
     assert_refused(
         &rig,
-        &bearer(&format!("{message}.SIGNATURE_REMOVED_BY_GOOGLE")),
+        &bearer(&format!("{signed_text}.SIGNATURE_REMOVED_BY_GOOGLE")),
         "signature_removed",
         401,
     )
     .await;
     // These RSA signatures use a hash or a padding other than that of RS256.
     for algorithm in [Algorithm::RS512, Algorithm::PS256] {
-        let signed = sign(&header("a"), &claims(), &KEY_A, algorithm);
+        let signed = sign(&token_header("a"), &valid_claims(), &KEY_A, algorithm);
         assert_refused(&rig, &bearer(&signed), "bad_signature", 401).await;
     }
 }
@@ -156,10 +159,10 @@ async fn changed_or_forged_token_is_refused() {
 async fn token_cannot_choose_its_algorithm() {
     let rig = Rig::start_warm().await;
     for algorithm in ["none", "None", "HS256", "ES256", "RS384", "RS512", "PS256", "EdDSA", "rs256", ""] {
-        let header = with(header("a"), "alg", algorithm);
-        let token = sign(&header, &claims(), &KEY_A, Algorithm::RS256);
+        let header = with(token_header("a"), "alg", algorithm);
+        let token = sign(&header, &valid_claims(), &KEY_A, Algorithm::RS256);
         assert_refused(&rig, &bearer(&token), "wrong_algorithm", 401).await;
-        let unsigned = format!("{}.{}.", encode(&header), encode(&claims()));
+        let unsigned = format!("{}.{}.", encode(&header), encode(&valid_claims()));
         assert_refused(&rig, &bearer(&unsigned), "wrong_algorithm", 401).await;
     }
     // An attacker knows the public key, and could use any encoding of it as the secret of an HMAC.
@@ -175,9 +178,10 @@ async fn token_cannot_choose_its_algorithm() {
     ];
     for secret in secrets {
         let secret = EncodingKey::from_secret(&secret);
-        let names_hs256 = sign(&with(header("a"), "alg", "HS256"), &claims(), &secret, Algorithm::HS256);
+        let hs256_header = with(token_header("a"), "alg", "HS256");
+        let names_hs256 = sign(&hs256_header, &valid_claims(), &secret, Algorithm::HS256);
         assert_refused(&rig, &bearer(&names_hs256), "wrong_algorithm", 401).await;
-        let names_rs256 = sign(&header("a"), &claims(), &secret, Algorithm::HS256);
+        let names_rs256 = sign(&token_header("a"), &valid_claims(), &secret, Algorithm::HS256);
         assert_refused(&rig, &bearer(&names_rs256), "bad_signature", 401).await;
     }
 }
@@ -185,19 +189,19 @@ async fn token_cannot_choose_its_algorithm() {
 #[tokio::test]
 async fn invalid_token_header_is_refused() {
     let rig = Rig::start_warm().await;
-    let signed = |header: Value| bearer(&sign(&header, &claims(), &KEY_A, Algorithm::RS256));
-    assert_refused(&rig, &signed(without(header("a"), "kid")), "no_key_id", 401).await;
-    assert_refused(&rig, &signed(with(header("a"), "kid", Value::Null)), "no_key_id", 401).await;
-    assert_refused(&rig, &signed(header("")), "no_key_id", 401).await;
-    assert_refused(&rig, &signed(with(header("a"), "kid", 7)), "malformed", 401).await;
-    assert_refused(&rig, &signed(without(header("a"), "alg")), "malformed", 401).await;
-    assert_refused(&rig, &signed(with(header("a"), "crit", json!(["b64"]))), "malformed", 401).await;
-    assert_refused(&rig, &signed(header("c")), "unknown_key", 401).await;
+    let signed = |header: Value| bearer(&sign(&header, &valid_claims(), &KEY_A, Algorithm::RS256));
+    assert_refused(&rig, &signed(without(token_header("a"), "kid")), "no_key_id", 401).await;
+    assert_refused(&rig, &signed(with(token_header("a"), "kid", Value::Null)), "no_key_id", 401).await;
+    assert_refused(&rig, &signed(token_header("")), "no_key_id", 401).await;
+    assert_refused(&rig, &signed(with(token_header("a"), "kid", 7)), "malformed", 401).await;
+    assert_refused(&rig, &signed(without(token_header("a"), "alg")), "malformed", 401).await;
+    assert_refused(&rig, &signed(with(token_header("a"), "crit", json!(["b64"]))), "malformed", 401).await;
+    assert_refused(&rig, &signed(token_header("c")), "unknown_key", 401).await;
     // The verifier does not trust a key that the token itself contains.
-    let with_own_key = with(header("a"), "jwk", public_jwk("a", &KEY_B));
+    let with_own_key = with(token_header("a"), "jwk", public_jwk("a", &KEY_B));
     assert_refused(
         &rig,
-        &bearer(&sign(&with_own_key, &claims(), &KEY_B, Algorithm::RS256)),
+        &bearer(&sign(&with_own_key, &valid_claims(), &KEY_B, Algorithm::RS256)),
         "bad_signature",
         401,
     )
@@ -208,7 +212,7 @@ async fn invalid_token_header_is_refused() {
 async fn invalid_authorization_header_is_refused() {
     let rig = Rig::start_warm().await;
     assert_eq!(outcome(&rig.auth.verify(None).await), "no_token");
-    let token = token(&claims());
+    let token = signed_token(&valid_claims());
     let long = format!("Bearer {}", "a".repeat(16 * 1024));
     let padded = format!("Bearer {}{token}", " ".repeat(16 * 1024 - 7 - token.len()));
     let cases = [
@@ -247,7 +251,12 @@ async fn outcomes_are_counted() {
     let handle = recorder.handle();
     {
         let _guard = metrics::set_default_local_recorder(&recorder);
-        for authorization in [valid_header(), valid_header(), forged_header("a"), forged_header("c")] {
+        for authorization in [
+            valid_authorization(),
+            valid_authorization(),
+            forged_authorization("a"),
+            forged_authorization("c"),
+        ] {
             rig.outcome(&authorization).await;
         }
     }
@@ -269,7 +278,7 @@ fn warm_runtime() -> (tokio::runtime::Runtime, Rig) {
 fn arbitrary_bytes_are_refused_without_a_panic() {
     let (runtime, rig) = warm_runtime();
     proptest!(|(bytes in prop::collection::vec(any::<u8>(), 0..200), shape in 0_u8..4)| {
-        let jwt_header = encode(&header("a"));
+        let jwt_header = encode(&token_header("a"));
         let header = match shape {
             0 => bytes,
             1 => [b"Bearer ".as_slice(), &bytes].concat(),
@@ -285,7 +294,7 @@ fn arbitrary_bytes_are_refused_without_a_panic() {
 #[test]
 fn token_with_one_changed_character_is_refused() {
     let (runtime, rig) = warm_runtime();
-    let token = token(&claims());
+    let token = signed_token(&valid_claims());
     verify_in(&runtime, &rig, &token).unwrap();
     proptest!(|(position in 0..token.len(), replacement in "[A-Za-z0-9_.=-]")| {
         let mut changed = token.clone();
