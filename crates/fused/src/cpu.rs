@@ -113,7 +113,7 @@ impl CpuChain {
     pub(crate) fn new(isa: Isa, plan: &Plan, weights: &[f32]) -> Result<Self, ShapeError> {
         let expected = plan.weights_len();
         if weights.len() != expected {
-            return Err(ShapeError::Length { slice: "weights", expected, actual: weights.len() });
+            return Err(ShapeError::Length { slice_name: "weights", expected, actual: weights.len() });
         }
         let (shift, weights) = weights.split_at(plan.shift_len());
         let mut packer = Packer { isa, remaining_weights: weights };
