@@ -12,7 +12,7 @@ use crate::{
 ///
 /// The convolution is optimised for few input channels, as in the first layer of a network, which typically
 /// has a 3×3 kernel, stride 2 and the channels red, green and blue. The pixels under a row of the kernel are
-/// consecutive in memory, so that the matrix product reads them without copying them first.
+/// consecutive in memory, so the matrix product can read them in place.
 ///
 /// # Examples
 /// Adds up the pixels of a grey image of 3×3 pixels:

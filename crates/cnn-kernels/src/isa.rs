@@ -39,7 +39,7 @@ const ALL_KINDS: &[IsaKind] = &[
     IsaKind::Avx512,
 ];
 
-/// The names of the instruction sets of all architectures. Parsing a name needs them to distinguish an
+/// The names of the instruction sets of all architectures. With these names, the parser distinguishes an
 /// unavailable instruction set from a misspelt name.
 const ALL_NAMES: [&str; 4] = ["portable", "neon", "avx2", "avx512"];
 
@@ -121,8 +121,8 @@ impl Isa {
     /// Runs `kernel` with the vectors of this instruction set.
     ///
     /// # Safety
-    /// The requirements of [`SimdKernel::run`] hold. The first of them always holds, because an `Isa` exists
-    /// only if the CPU supports its instructions.
+    /// The requirements of [`SimdKernel::run`] hold. The first requirement always holds, because an `Isa`
+    /// exists only if the CPU supports the instruction set.
     pub(crate) unsafe fn run<K: SimdKernel>(self, kernel: K) {
         match self.0 {
             // SAFETY: plain Rust needs no CPU features. The caller guarantees that packed weights and slices
@@ -162,7 +162,7 @@ pub enum IsaError {
 impl fmt::Display for IsaError {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Unknown => write!(formatter, "not one of {}", ALL_NAMES.join(", ")),
+            Self::Unknown => write!(formatter, "the known instruction sets are {}", ALL_NAMES.join(", ")),
             Self::Unavailable => formatter.write_str("this CPU does not support these instructions"),
         }
     }
@@ -179,7 +179,7 @@ impl FromStr for Isa {
     }
 }
 
-/// A computation that can run with any type of [`Vector`], together with its input and output.
+/// A computation, with its input and output, that can run with any type of [`Vector`].
 pub(crate) trait SimdKernel {
     /// Runs the computation.
     ///
@@ -251,6 +251,9 @@ mod tests {
         let foreign = if cfg!(target_arch = "aarch64") { "avx2" } else { "neon" };
         assert_eq!(foreign.parse::<Isa>(), Err(IsaError::Unavailable));
         assert!(ALL_KINDS.iter().all(|kind| ALL_NAMES.contains(&kind.name())));
-        assert_eq!(IsaError::Unknown.to_string(), "not one of portable, neon, avx2, avx512");
+        assert_eq!(
+            IsaError::Unknown.to_string(),
+            "the known instruction sets are portable, neon, avx2, avx512"
+        );
     }
 }

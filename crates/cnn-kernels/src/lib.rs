@@ -1,9 +1,9 @@
 //! CPU kernels for convolutional networks, as pure functions over slices.
 //!
 //! - [`Isa`] is an instruction set that this CPU supports.
-//! - [`PackedConv1x1`], [`FirstConv`], [`Depthwise`] and [`global_average_pool`] are the operators. When an
-//!   operator with weights is created, it packs them: it copies them to the order in which the kernel for one
-//!   [`Isa`] reads them.
+//! - [`PackedConv1x1`], [`FirstConv`], [`Depthwise`] and [`global_average_pool`] are the operators. Creating
+//!   an operator packs its weights, which means copying them to the order in which the kernels for one
+//!   [`Isa`] read them.
 //! - [`InvertedResidual`] combines two 1×1 convolutions and a depthwise convolution. It computes them in
 //!   tiles that stay in the cache.
 //! - [`ceiling`] runs multiply-adds at the maximum speed of the CPU, for comparison in benchmarks.

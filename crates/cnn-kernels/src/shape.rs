@@ -34,7 +34,7 @@ pub enum ShapeError {
         /// Number of rows of the output.
         height: usize,
     },
-    /// The operators of a block do not match. The message says which of them.
+    /// The operators of a block do not match each other. The message names the difference.
     Mismatch(&'static str),
 }
 
@@ -251,7 +251,8 @@ impl Window {
     }
 }
 
-/// Returns the kernel rows that are over the image, not over its padding. Works the same for columns.
+/// Returns the kernel rows that are over the image, not over its padding. The function works the same way
+/// for columns.
 ///
 /// The kernel has `kernel` rows and the image `size` rows. The padding before the image has `padding` rows.
 /// `position` is the first row under the kernel, counted from the start of the padding.

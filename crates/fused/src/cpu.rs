@@ -47,7 +47,7 @@ pub(crate) struct CpuChain {
     output_shape: [usize; 3],
     /// True if the output tensor has the shape `[batch, channels]`, without height and width.
     is_flat: bool,
-    /// The shift, which is the constants that the plan adds to the input channels, repeated for
+    /// The shift: the constants that the plan adds to the input channels, repeated for
     /// [`SHIFT_BLOCK_PIXELS`] pixels. Empty if the plan adds none.
     shift: Vec<f32>,
     steps: Vec<PackedStep>,
@@ -323,7 +323,8 @@ impl PackedStep {
         self.run_units(isa, input, units, scratch, output)
     }
 
-    /// Computes the units `units` and writes them to `output`, which has exactly their length.
+    /// Computes the units `units` and writes them to `output`, which has room for exactly these
+    /// units.
     fn run_units(
         &self,
         isa: Isa,

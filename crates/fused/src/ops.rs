@@ -32,7 +32,7 @@ pub(crate) trait ChainOps: Backend {
 #[cfg(feature = "ndarray")]
 impl ChainOps for burn::backend::NdArray {}
 
-/// Runs a chain on a GPU with burn's own operators, so that burn can fuse them.
+/// Runs a chain on a GPU with burn's own operators, which burn can fuse.
 ///
 /// Only the first forward pass splits the weights into one tensor per convolution, because splitting a tensor
 /// on a GPU copies it.

@@ -4,9 +4,8 @@
 
 /// A convolution with square kernels, followed by a clamp.
 ///
-/// In the chain's weights, each convolution stores its kernels, laid out as
-/// `[output channels][channels per group][kernel rows][kernel columns]`, followed by its bias,
-/// `[output channels]`.
+/// In the weights of a chain, the kernels of a convolution have the shape `[output channels][channels per
+/// group][kernel rows][kernel columns]`. The bias follows them and has the shape `[output channels]`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Conv {
     /// Number of input channels.
@@ -17,7 +16,7 @@ pub struct Conv {
     pub kernel: usize,
     /// Distance in pixels between neighbouring kernel positions, both vertically and horizontally.
     pub stride: usize,
-    /// Numbers of rows or columns of zeros that are added to the input at its top, left, bottom and right.
+    /// Number of rows or columns of zeros at the top, left, bottom and right of the input.
     pub pads: [usize; 4],
     /// Lower and upper bound of the clamp.
     pub clamp: [f32; 2],

@@ -10,11 +10,11 @@
 //! ascending order of frequency.
 //!
 //! # Shifts
-//! The results of a pass are multiples of the samples. A shift divides them by a power of two, whose exponent
-//! is the sum of these terms:
+//! The results of a pass are multiples of the samples. A shift divides the results by a power of two, whose
+//! exponent consists of these terms:
 //! - [`CONSTANT_BITS`], the fraction bits of the constants.
-//! - [`PASS_BITS`], the fraction bits that the first pass leaves in its results (a negative term there) and
-//!   the second pass removes.
+//! - [`PASS_BITS`], subtracted in the first pass, which leaves that many fraction bits in the results, and
+//!   added in the second pass, which removes these fraction bits.
 //! - 3 in the second pass, because the two passes together compute 8 times a sample.
 //! - In both passes, 1 for [`idct_to_4`], which returns sums of two samples of the full transform, or 2 for
 //!   [`idct_to_2`], which returns sums of four.
@@ -98,7 +98,7 @@ fn wrap_to_i16(value: i32) -> i16 {
     value as i16
 }
 
-/// Converts a result of the second pass, which is centred on zero, to a sample of 0 to 255.
+/// Converts a result of the second pass to a sample of 0 to 255. The results are centred on zero.
 #[inline(always)]
 #[expect(clippy::cast_sign_loss, reason = "clamped")]
 fn to_sample(value: i32) -> u8 {

@@ -13,7 +13,7 @@
 //! # Terms
 //! A picture has one component (luminance) or three, such as luminance and two colour differences. A
 //! component is subsampled if it has fewer samples than the picture has pixels. The sampling of a file, such
-//! as 4:2:0, tells how its components are subsampled. JPEG divides each component into blocks of 8×8 samples
+//! as 4:2:0, says how its components are subsampled. JPEG divides each component into blocks of 8×8 samples
 //! and transforms each block to 64 coefficients: the DC coefficient, which represents the mean, and 63 AC
 //! coefficients. An MCU (minimum coded unit) consists of the blocks of all components that cover the same
 //! area of the picture.

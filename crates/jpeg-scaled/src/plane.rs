@@ -123,7 +123,8 @@ impl Plane {
         {
             block_side *= 2;
         }
-        // Size of an MCU in samples of this component. `mcu_width` and `mcu_height` are its size in pixels.
+        // Size of an MCU in samples of this component. `mcu_width` and `mcu_height` are the
+        // size in pixels.
         let (sample_columns, sample_rows) =
             (block_side * component.blocks_across, block_side * component.blocks_down);
         if !mcu_width.is_multiple_of(sample_columns) || !mcu_height.is_multiple_of(sample_rows) {
@@ -157,7 +158,7 @@ impl Plane {
         [&self.samples, &self.upsampled_row]
     }
 
-    /// Returns true if a block is decoded to a single sample, for which only its DC coefficient is needed.
+    /// Returns true if each block is decoded to a single sample, which needs only the DC coefficient.
     pub(crate) fn needs_only_dc(&self) -> bool {
         self.block_side == 1
     }
@@ -259,7 +260,7 @@ fn upsample_samples(samples: &[u8], row: &mut [u8]) {
     });
 }
 
-/// Doubles the number of samples in a row of sums, which are samples times four.
+/// Doubles the number of samples in a row. `sums` holds the samples multiplied by four.
 ///
 /// Each new sample combines four samples with the weights 9/16, 3/16, 3/16 and 1/16. libjpeg rounds halves up
 /// for the new sample before the nearest sum (`bias` is 8) and down for the new sample after it (`bias` is
@@ -273,8 +274,8 @@ fn upsample_sums(sums: &[u16], row: &mut [u8]) {
 /// Computes two samples from each element of `values` and its two neighbours. `values` must have at least two
 /// elements.
 ///
-/// The first value is its own neighbour before it, and the last value is its own neighbour after it. The
-/// results of `two_samples` must be less than 256.
+/// The first value also serves as the value before it, and the last value as the value after it. The results
+/// of `two_samples` must be less than 256.
 #[inline(always)]
 fn double_samples<T: Copy>(values: &[T], row: &mut [u8], two_samples: impl Fn(T, T, T) -> [u16; 2]) {
     // Writing both samples as one number lets the compiler vectorise the loop.

@@ -150,7 +150,7 @@ impl<'a> ScanDecoder<'a> {
     #[cold]
     fn overrun_error(&self, reader: &BitReader) -> Error {
         if reader.is_at_restart_marker(self.bytes) {
-            Error::Corrupt("a restart marker comes before the end of its interval")
+            Error::Corrupt("a restart marker comes before the end of the restart interval")
         } else {
             Error::Truncated
         }

@@ -116,7 +116,7 @@ impl NetworkBench {
 
 /// Prints the share of the network's computing time that each kind of layer takes.
 fn print_shares(network: &Network, isa: Isa, benches: &[LayerBench], ceiling: f64) {
-    // Name, seconds and number of floating-point operations of each kind.
+    // Name, total seconds and total number of floating-point operations of each kind.
     let mut kinds: Vec<(&str, f64, usize)> = Vec::new();
     for layer in network.layers(isa) {
         let bench = benches.iter().find(|bench| bench.layer.name() == layer.name()).unwrap();
@@ -141,7 +141,7 @@ fn print_shares(network: &Network, isa: Isa, benches: &[LayerBench], ceiling: f6
     }
 }
 
-/// Measures a network on one instruction set and prints its tables.
+/// Measures a network on one instruction set and prints the tables.
 fn measure(network: &Network, isa: Isa, round_count: usize) {
     // This many iterations take a few hundred microseconds.
     let ceiling_iterations = 200_000;

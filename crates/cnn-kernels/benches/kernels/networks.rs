@@ -21,8 +21,8 @@ struct Stage {
 pub(crate) struct Network {
     pub(crate) name: &'static str,
     stages: Vec<Stage>,
-    /// True if the network pads as TensorFlow does. If the number of padding rows or columns is odd, there is
-    /// one more of them at the bottom or at the right.
+    /// True if the network pads as TensorFlow does: if the number of padding rows or columns is odd, the
+    /// bottom or the right gets one more than the top or the left.
     pads_like_tensorflow: bool,
 }
 
@@ -69,7 +69,7 @@ pub(crate) fn all() -> [Network; 2] {
     ]
 }
 
-/// An operator to measure, with the parts of its shape that the operator itself does not store.
+/// An operator to measure, and the sizes that the operator itself does not store.
 pub(crate) enum Layer {
     First(FirstConv),
     Conv1x1 { conv: PackedConv1x1, pixel_count: usize, has_residual: bool },
@@ -285,8 +285,8 @@ impl Layer {
         }
     }
 
-    /// Returns the number of elements of scratch memory, from which a 1×1 convolution also reads its
-    /// residual.
+    /// Returns the number of elements of scratch memory. A 1×1 convolution reads the residual from this
+    /// memory.
     pub(crate) fn scratch_len(&self) -> usize {
         match self {
             Self::Block { block, .. } => block.scratch_len(),

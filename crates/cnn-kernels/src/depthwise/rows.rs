@@ -1,9 +1,9 @@
 //! Implements the loops of the depthwise convolution.
 //!
 //! Each output row is divided into blocks of up to eight columns, whose widths differ by at most one. The
-//! outputs of a block are computed together: each input pixel and each weight is loaded only once for all of
-//! them. Every output is summed in the same order: first the bias, and then the rows of the kernel one after
-//! another.
+//! outputs of a block are computed together: each input pixel and each weight is loaded only once for the
+//! whole block. Every output is summed in the same order: first the bias, and then the rows of the kernel one
+//! after another.
 //!
 //! The channels are divided into chunks. With few channels per chunk, the input rows under the kernel stay in
 //! the first-level cache from one output row to the next, so each pixel is loaded into that cache only once.

@@ -81,7 +81,7 @@ unsafe fn multiply_rows<
     let row_count = panel.end_row - panel.start_row;
     let block_count = row_count.div_ceil(ROWS);
     let short_block_count = block_count * ROWS - row_count;
-    // If the rows are too few for a mixture that covers all of them, there are as many full blocks as
+    // If there are too few rows for a mixture that covers all rows, there are as many full blocks as
     // possible.
     let full_block_count =
         if short_block_count <= block_count { block_count - short_block_count } else { row_count / ROWS };

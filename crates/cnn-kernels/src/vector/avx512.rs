@@ -17,8 +17,8 @@ fn mask_of_first(lane_count: usize) -> __mmask16 {
 }
 
 impl Vector for F32x16 {
-    // Some CPUs, such as Zen 4, execute a 512-bit instruction in two halves. A 256-bit instruction takes them
-    // half the time.
+    // Some CPUs, such as Zen 4, execute a 512-bit instruction in two halves. On these CPUs, a
+    // 256-bit instruction takes half the time.
     type Half = F32x8;
 
     const LANES: usize = 16;

@@ -49,7 +49,7 @@ proptest! {
         clamp in any_clamp(),
         seed: u64,
     ) {
-        // `Window::new` refuses an image that is smaller than the kernel even with its padding.
+        // `Window::new` refuses an image that is smaller than the kernel, padding included.
         if let Ok(window) = Window::new(size, kernel, stride, pads) {
             // `check_depthwise` adds small numbers to the seed, which must not overflow.
             check_depthwise(window, pads, channels, split, clamp, seed >> 1);

@@ -130,7 +130,7 @@ fn cpu_kernels_agree_with_plain_operators() {
 }
 
 #[test]
-fn view_of_interleaved_images_gives_bit_identical_outputs() {
+fn interleaved_view_gives_the_same_bits_as_planar_images() {
     for plan in [network_plan(), Plan { shifted: false, ..network_plan() }] {
         let chain = new_chain(&plan, Execution::Kernels(Isa::detect()));
         let batch = 3;
@@ -175,7 +175,7 @@ fn outputs_are_bit_identical_for_any_number_of_threads() {
 
 #[test]
 #[should_panic(expected = "the chain cannot run")]
-fn image_of_the_wrong_size_panics() {
+fn image_of_the_wrong_size_causes_a_panic() {
     let chain = new_chain(&network_plan(), Execution::Kernels(Isa::PORTABLE));
     let input = Tensor::<4>::zeros([1, 3, 30, 26], &Device::flex());
     let _ = chain.forward::<2>(input, weights_for(&network_plan()));

@@ -10,8 +10,8 @@ pub(super) struct Codebook {
     ranges_by_length: [CodeWordRange; 17],
     /// The symbols, in ascending order of their code words.
     symbols: [u8; 256],
-    /// Length and symbol of the code word at the start of the next [`MAX_SHORT_LENGTH`] bits, which are the
-    /// index. The length is 0 if the code word is longer than [`MAX_SHORT_LENGTH`] or invalid.
+    /// Length and symbol of a code word. The index is [`MAX_SHORT_LENGTH`] bits that begin with the code
+    /// word. The length is 0 if the code word is longer than [`MAX_SHORT_LENGTH`] or invalid.
     short_code_words: [(u8, u8); 1 << MAX_SHORT_LENGTH],
 }
 

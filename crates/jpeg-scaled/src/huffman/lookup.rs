@@ -22,7 +22,8 @@ pub(crate) struct DcTable {
     codebook: Codebook,
 }
 
-/// A decoded difference. `bit_count` is 0 if the code word and its value are longer than [`DC_LOOKUP_BITS`].
+/// A decoded difference. `bit_count` is 0 if the code word and the value together have more than
+/// [`DC_LOOKUP_BITS`] bits.
 #[derive(Clone, Copy)]
 pub(crate) struct DcEntry {
     /// Total length in bits of the code word and the value after it.
@@ -150,7 +151,7 @@ impl AcEntry {
         ((self.0 << 6).cast_signed() >> 26) as i16
     }
 
-    /// Returns the last coefficient, which is the first one if there is only one.
+    /// Returns the last coefficient, which equals the first if the entry has only one.
     #[inline(always)]
     pub(crate) fn last_coefficient(self) -> i16 {
         (self.0.cast_signed() >> 26) as i16
@@ -219,7 +220,7 @@ impl CodedValue {
         (-32..32).contains(&self.value) && (self.symbol & 15 > 0 || self.symbol == 0xF0)
     }
 
-    /// Returns the number of coefficients, which are the zeros and the coefficient after them.
+    /// Returns the number of coefficients: the zeros and the coefficient after them.
     fn coefficient_count(self) -> u32 {
         u32::from(self.zero_count()) + 1
     }

@@ -109,7 +109,7 @@ fn a_quantisation_table_of_16_bits_is_decoded() {
     let position = segment_position(&file, 0xDB);
     let mut table = vec![0xFF, 0xDB, 0, 131, 0x10];
     table.extend(file[position + 5..position + 69].iter().flat_map(|&step| [0, step]));
-    // This table follows the tables of 8 bits and replaces the first of them.
+    // This table comes after the tables of 8 bits and replaces the first one.
     assert_same_pixels(&with_inserted(&file, segment_position(&file, 0xC0), &table), &file, "16 bits");
 }
 
