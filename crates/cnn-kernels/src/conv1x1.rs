@@ -65,7 +65,8 @@ impl PackedConv1x1 {
     /// parts of an image separately gives bit-identical results.
     ///
     /// # Errors
-    /// Returns an error, and writes nothing, if the slices do not all hold the same whole number of pixels.
+    /// Returns an error, and writes nothing, if `input`, `residual` and `output` do not all hold the same
+    /// whole number of pixels.
     pub fn run(&self, input: &[f32], residual: Option<&[f32]>, output: &mut [f32]) -> Result<(), ShapeError> {
         let pixel_count = input.len() / self.input_channels();
         check_length("input", pixel_count * self.input_channels(), input.len())?;

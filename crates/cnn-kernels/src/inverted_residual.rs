@@ -114,8 +114,8 @@ impl InvertedResidual {
 
     /// Returns the number of elements of the ring buffer, which is 0 if the block has no expansion.
     fn ring_len(&self) -> usize {
-        let rows = if self.expand.is_some() { self.ring_row_count } else { 0 };
-        rows * self.window().input().width * self.depthwise.channels()
+        let row_count = if self.expand.is_some() { self.ring_row_count } else { 0 };
+        row_count * self.window().input().width * self.depthwise.channels()
     }
 
     /// Computes the output rows `rows` of the image `input` and writes them to `output`.

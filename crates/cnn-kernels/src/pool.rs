@@ -40,8 +40,8 @@ struct GlobalAverage<'a> {
     output: &'a mut [f32],
 }
 
-/// Number of vectors that are summed at the same time. Their additions do not depend on each other, which
-/// hides the latency of an addition.
+/// Number of vectors of sums that are computed at the same time. The additions of one vector do not depend on
+/// the other vectors, which hides the latency of an addition.
 const PARALLEL_SUMS: usize = 4;
 
 impl SimdKernel for GlobalAverage<'_> {
