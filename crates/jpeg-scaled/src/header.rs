@@ -2,7 +2,7 @@
 
 use crate::{Error, huffman::StoredTable, segments::Segments, zigzag::ZIGZAG};
 
-/// Maximum number of blocks in an MCU, over all components.
+/// Maximum number of blocks in an MCU, over all components. The standard sets this limit.
 pub(crate) const MAX_BLOCKS_PER_MCU: usize = 10;
 
 /// Size and colour space of a picture, read without decoding it.

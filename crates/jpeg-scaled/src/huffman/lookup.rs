@@ -1,4 +1,4 @@
-//! Decodes most coefficients with look-up tables. The index into a table is the next bits of the file.
+//! Decodes most coefficients with look-up tables. The next bits of the file are the index into a table.
 //!
 //! A look-up decodes a code word together with the value after it. If two such pairs are short enough, one
 //! look-up decodes both. The [`Codebook`] decodes the code words that a look-up cannot decode.
