@@ -61,22 +61,23 @@ impl PackedConv1x1 {
 
     /// Computes `output = clamp(weights · input + bias + residual)` for each pixel of `input`.
     ///
-    /// `input` may be a part of an image. Computing the parts of an image separately gives bit-identical
-    /// results.
+    /// The residual, if any, has the shape of the output. `input` may be a part of an image. Computing the
+    /// parts of an image separately gives bit-identical results.
     ///
     /// # Errors
-    /// Returns an error, and writes nothing, if the slices do not all hold the same whole number of pixels.
+    /// Returns an error, and writes nothing, if `input`, `residual` and `output` do not all hold the same
+    /// whole number of pixels.
     pub fn run(&self, input: &[f32], residual: Option<&[f32]>, output: &mut [f32]) -> Result<(), ShapeError> {
-        let pixels = input.len() / self.input_channels();
-        check_length("input", pixels * self.input_channels(), input.len())?;
-        let expected = pixels.checked_mul(self.output_channels()).ok_or(ShapeError::TooLarge)?;
+        let pixel_count = input.len() / self.input_channels();
+        check_length("input", pixel_count * self.input_channels(), input.len())?;
+        let expected = pixel_count.checked_mul(self.output_channels()).ok_or(ShapeError::TooLarge)?;
         check_length("output", expected, output.len())?;
         if let Some(residual) = residual {
             check_length("residual", expected, residual.len())?;
         }
         Gemm {
-            left: LeftMatrix::dense(input, self.input_channels()),
-            rows: pixels,
+            left: LeftMatrix::contiguous(input, self.input_channels()),
+            row_count: pixel_count,
             right: &self.matrix,
             right_rows: RightRows::ALL,
             residual,

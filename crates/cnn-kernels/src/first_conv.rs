@@ -1,4 +1,4 @@
-//! Implements the dense convolution of a network's first layer.
+//! Implements the convolution of a network's first layer.
 
 use std::ops::Range;
 
@@ -8,12 +8,11 @@ use crate::{
     shape::{Clamp, ShapeError, Window, check_length, check_rows, checked_volume},
 };
 
-/// A dense convolution with any window and any number of channels.
+/// A convolution in which every output channel depends on every input channel, with any window.
 ///
 /// The convolution is optimised for few input channels, as in the first layer of a network, which typically
 /// has a 3×3 kernel, stride 2 and the channels red, green and blue. The pixels under a row of the kernel are
-/// consecutive in memory. The matrix product therefore reads them in place: each row of the kernel is one run
-/// of the left matrix.
+/// consecutive in memory, so the matrix product can read them in place.
 ///
 /// # Examples
 /// Adds up the pixels of a grey image of 3×3 pixels:
@@ -55,11 +54,11 @@ impl FirstConv {
         let kernel_area = window.kernel() * window.kernel();
         let depth = checked_volume(&[kernel_area, input_channels])?;
         check_length("weights", checked_volume(&[depth, bias.len()])?, weights.len())?;
-        checked_volume(&[window.input().pixels(), input_channels])?;
-        checked_volume(&[window.output().pixels(), bias.len()])?;
+        checked_volume(&[window.input().pixel_count(), input_channels])?;
+        checked_volume(&[window.output().pixel_count(), bias.len()])?;
         let matrix = PackedMatrix::new(isa, depth, bias, |row, column| {
-            let (position, channel) = (row / input_channels, row % input_channels);
-            weights[(column * input_channels + channel) * kernel_area + position]
+            let (kernel_pixel, channel) = (row / input_channels, row % input_channels);
+            weights[(column * input_channels + channel) * kernel_area + kernel_pixel]
         })?;
         Ok(Self { window, input_channels, matrix, clamp })
     }
@@ -90,7 +89,7 @@ impl FirstConv {
     /// Returns an error, and writes nothing, if the length of `input` or `output` is wrong, or if `rows` is
     /// not a range of the output's rows.
     pub fn run(&self, input: &[f32], rows: Range<usize>, output: &mut [f32]) -> Result<(), ShapeError> {
-        check_length("input", self.window.input().pixels() * self.input_channels, input.len())?;
+        check_length("input", self.window.input().pixel_count() * self.input_channels, input.len())?;
         check_rows(&rows, self.window.output().height)?;
         let row_len = self.window.output().width * self.output_channels();
         check_length("output", rows.len() * row_len, output.len())?;
@@ -126,10 +125,11 @@ impl FirstConv {
     ) {
         let (window, input_channels) = (self.window, self.input_channels);
         let kernel_rows = window.kernel_rows(y);
-        // If the whole kernel is over the padding, there are no runs and the result is the bias.
-        let runs = if kernel_columns.is_empty() { 0 } else { kernel_rows.len() };
+        // The pixels under a row of the kernel are one run of the left matrix. If the whole kernel is over
+        // the padding, there are no runs and the result is the bias.
+        let runs_per_row = if kernel_columns.is_empty() { 0 } else { kernel_rows.len() };
         let input_row_len = window.input().width * input_channels;
-        let start = if runs == 0 || columns.is_empty() {
+        let start = if runs_per_row == 0 || columns.is_empty() {
             0
         } else {
             window.input_row(y, kernel_rows.start) * input_row_len
@@ -140,14 +140,14 @@ impl FirstConv {
             left: LeftMatrix {
                 data: &input[start..],
                 row_stride: window.stride() * input_channels,
-                runs,
+                runs_per_row,
                 run_stride: input_row_len,
                 run_len: kernel_columns.len() * input_channels,
             },
-            rows: columns.len(),
+            row_count: columns.len(),
             right: &self.matrix,
             right_rows: RightRows {
-                first: (kernel_rows.start * window.kernel() + kernel_columns.start) * input_channels,
+                first_row: (kernel_rows.start * window.kernel() + kernel_columns.start) * input_channels,
                 run_stride: window.kernel() * input_channels,
             },
             residual: None,

@@ -15,9 +15,9 @@ const DEFAULT_MAX_TILE_BYTES: usize = 512 << 10;
 /// The inverted residual block of MobileNetV2: 1×1 expansion, depthwise convolution, 1×1 projection, and an
 /// optional addition of the input.
 ///
-/// The expanded image is several times larger than the input and the output. It is therefore computed in
-/// tiles of a few rows that stay in the cache. Each tile overwrites the previous one, except for the rows
-/// that both need. The result is bit-identical to running the three operators one after another.
+/// The result of the expansion is several times larger than the input and the output. It is therefore
+/// computed in tiles of a few rows that stay in the cache. Each tile overwrites the previous one, except for
+/// the rows that both need. The result is bit-identical to running the three operators one after another.
 #[derive(Clone, Debug)]
 pub struct InvertedResidual {
     expand: Option<PackedConv1x1>,
@@ -25,9 +25,9 @@ pub struct InvertedResidual {
     project: PackedConv1x1,
     add_input: bool,
     /// Number of output rows per tile.
-    tile_rows: usize,
-    /// Number of rows of the expanded image that the ring buffer holds.
-    ring_rows: usize,
+    rows_per_tile: usize,
+    /// Number of expanded rows that the ring buffer holds.
+    ring_row_count: usize,
 }
 
 impl InvertedResidual {
@@ -56,7 +56,7 @@ impl InvertedResidual {
             ));
         }
         let window = depthwise.window();
-        let block = Self { expand, depthwise, project, add_input, tile_rows: 1, ring_rows: 0 };
+        let block = Self { expand, depthwise, project, add_input, rows_per_tile: 1, ring_row_count: 0 };
         if add_input
             && (window.input() != window.output() || block.input_channels() != block.output_channels())
         {
@@ -64,8 +64,8 @@ impl InvertedResidual {
                 "the input cannot be added because its shape differs from the output's shape",
             ));
         }
-        checked_volume(&[window.input().pixels(), block.input_channels()])?;
-        checked_volume(&[window.output().pixels(), block.output_channels()])?;
+        checked_volume(&[window.input().pixel_count(), block.input_channels()])?;
+        checked_volume(&[window.output().pixel_count(), block.output_channels()])?;
         Ok(block.with_max_tile_bytes(DEFAULT_MAX_TILE_BYTES))
     }
 
@@ -78,10 +78,10 @@ impl InvertedResidual {
         let mut tile_count = 1;
         loop {
             // Divides the rows evenly, so that the last tile is not much smaller than the others.
-            self.tile_rows = window.output().height.div_ceil(tile_count);
-            let ring_rows = (self.tile_rows - 1) * window.stride() + window.kernel();
-            self.ring_rows = ring_rows.min(window.input().height);
-            if self.scratch_len() * size_of::<f32>() <= max_bytes || self.tile_rows == 1 {
+            self.rows_per_tile = window.output().height.div_ceil(tile_count);
+            let ring_row_count = (self.rows_per_tile - 1) * window.stride() + window.kernel();
+            self.ring_row_count = ring_row_count.min(window.input().height);
+            if self.scratch_len() * size_of::<f32>() <= max_bytes || self.rows_per_tile == 1 {
                 return self;
             }
             tile_count += 1;
@@ -109,13 +109,13 @@ impl InvertedResidual {
     /// Returns the number of elements of scratch memory that [`Self::run`] needs.
     #[must_use]
     pub fn scratch_len(&self) -> usize {
-        self.ring_len() + self.tile_rows * self.window().output().width * self.depthwise.channels()
+        self.ring_len() + self.rows_per_tile * self.window().output().width * self.depthwise.channels()
     }
 
     /// Returns the number of elements of the ring buffer, which is 0 if the block has no expansion.
     fn ring_len(&self) -> usize {
-        let rows = if self.expand.is_some() { self.ring_rows } else { 0 };
-        rows * self.window().input().width * self.depthwise.channels()
+        let row_count = if self.expand.is_some() { self.ring_row_count } else { 0 };
+        row_count * self.window().input().width * self.depthwise.channels()
     }
 
     /// Computes the output rows `rows` of the image `input` and writes them to `output`.
@@ -134,22 +134,26 @@ impl InvertedResidual {
         output: &mut [f32],
     ) -> Result<(), ShapeError> {
         let window = self.window();
-        check_length("input", window.input().pixels() * self.input_channels(), input.len())?;
+        check_length("input", window.input().pixel_count() * self.input_channels(), input.len())?;
         check_rows(&rows, window.output().height)?;
         let output_row_len = window.output().width * self.output_channels();
         check_length("output", rows.len() * output_row_len, output.len())?;
         let actual = scratch.len();
         let scratch = scratch.get_mut(..self.scratch_len());
-        let scratch =
-            scratch.ok_or(ShapeError::Length { slice: "scratch", expected: self.scratch_len(), actual })?;
+        let scratch = scratch.ok_or(ShapeError::Length {
+            slice_name: "scratch",
+            expected: self.scratch_len(),
+            actual,
+        })?;
         let (ring, filtered) = scratch.split_at_mut(self.ring_len());
 
         let filtered_row_len = window.output().width * self.depthwise.channels();
-        // The end of the input rows that are already expanded. The ring buffer contains the last of them.
+        // Index of the row after the last expanded input row. The ring buffer contains the last expanded
+        // rows.
         let mut expanded_end = 0;
-        for (index, output_tile) in output.chunks_mut(self.tile_rows * output_row_len).enumerate() {
-            let start = rows.start + index * self.tile_rows;
-            let tile = start..rows.end.min(start + self.tile_rows);
+        for (index, output_tile) in output.chunks_mut(self.rows_per_tile * output_row_len).enumerate() {
+            let start = rows.start + index * self.rows_per_tile;
+            let tile = start..rows.end.min(start + self.rows_per_tile);
             let filtered = &mut filtered[..tile.len() * filtered_row_len];
             match &self.expand {
                 Some(expand) => {
@@ -157,7 +161,7 @@ impl InvertedResidual {
                     let new_rows = expanded_end.max(needed_rows.start)..needed_rows.end;
                     self.expand_rows(expand, input, new_rows, ring)?;
                     expanded_end = needed_rows.end;
-                    self.depthwise.run_on_ring(ring, self.ring_rows, tile.clone(), filtered)?;
+                    self.depthwise.run_on_ring(ring, self.ring_row_count, tile.clone(), filtered)?;
                 }
                 None => self.depthwise.run(input, tile.clone(), filtered)?,
             }
@@ -181,14 +185,14 @@ impl InvertedResidual {
             (width * expand.input_channels(), width * expand.output_channels());
         while !rows.is_empty() {
             // Each call expands the rows up to the end of the ring buffer, where the buffer wraps around.
-            let ring_row = rows.start % self.ring_rows;
-            let count = rows.len().min(self.ring_rows - ring_row);
+            let ring_row = rows.start % self.ring_row_count;
+            let row_count = rows.len().min(self.ring_row_count - ring_row);
             expand.run(
-                &input[rows.start * input_row_len..(rows.start + count) * input_row_len],
+                &input[rows.start * input_row_len..(rows.start + row_count) * input_row_len],
                 None,
-                &mut ring[ring_row * ring_row_len..(ring_row + count) * ring_row_len],
+                &mut ring[ring_row * ring_row_len..(ring_row + row_count) * ring_row_len],
             )?;
-            rows.start += count;
+            rows.start += row_count;
         }
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! Defines the supported instruction sets, and runs computations with each of them.
+//! Detects the instruction sets of the CPU, and runs computations that are compiled for each of them.
 
 use std::{fmt, str::FromStr};
 
@@ -14,10 +14,11 @@ use crate::vector::{Portable, Vector};
 /// CPU: [`Isa::detect`], [`Isa::available`] and parsing a name (`"avx2".parse()`). Values are ordered by the
 /// width of the vectors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Isa(Level);
+pub struct Isa(IsaKind);
 
+/// An instruction set of the target architecture, which this machine's CPU may not support.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-enum Level {
+enum IsaKind {
     Portable,
     #[cfg(target_arch = "aarch64")]
     Neon,
@@ -27,22 +28,22 @@ enum Level {
     Avx512,
 }
 
-/// All instruction sets of the target architecture, from narrow vectors to wide ones.
-const LEVELS: &[Level] = &[
-    Level::Portable,
+/// All kinds, from narrow vectors to wide ones.
+const ALL_KINDS: &[IsaKind] = &[
+    IsaKind::Portable,
     #[cfg(target_arch = "aarch64")]
-    Level::Neon,
+    IsaKind::Neon,
     #[cfg(target_arch = "x86_64")]
-    Level::Avx2,
+    IsaKind::Avx2,
     #[cfg(target_arch = "x86_64")]
-    Level::Avx512,
+    IsaKind::Avx512,
 ];
 
-/// The names of the instruction sets of all architectures. Parsing a name needs them to distinguish an
+/// The names of the instruction sets of all architectures. With these names, the parser distinguishes an
 /// unavailable instruction set from a misspelt name.
 const ALL_NAMES: [&str; 4] = ["portable", "neon", "avx2", "avx512"];
 
-impl Level {
+impl IsaKind {
     fn name(self) -> &'static str {
         match self {
             Self::Portable => "portable",
@@ -71,7 +72,7 @@ impl Level {
 
 impl Isa {
     /// Plain Rust without intrinsics, which runs on every CPU.
-    pub const PORTABLE: Self = Self(Level::Portable);
+    pub const PORTABLE: Self = Self(IsaKind::Portable);
 
     /// Returns the widest instruction set that this machine supports.
     #[must_use]
@@ -82,7 +83,7 @@ impl Isa {
     /// Returns all instruction sets that this machine supports, from narrow vectors to wide ones. The first
     /// is [`Isa::PORTABLE`].
     pub fn available() -> impl Iterator<Item = Self> {
-        LEVELS.iter().copied().filter(|level| level.is_available()).map(Self)
+        ALL_KINDS.iter().copied().filter(|kind| kind.is_available()).map(Self)
     }
 
     /// Returns the name: `portable`, `neon`, `avx2` or `avx512`.
@@ -92,53 +93,53 @@ impl Isa {
     }
 
     /// Returns the number of `f32` lanes in a vector.
-    pub(crate) fn lanes(self) -> usize {
+    pub(crate) fn lane_count(self) -> usize {
         match self.0 {
-            Level::Portable => Portable::LANES,
+            IsaKind::Portable => Portable::LANES,
             #[cfg(target_arch = "aarch64")]
-            Level::Neon => F32x4::LANES,
+            IsaKind::Neon => F32x4::LANES,
             #[cfg(target_arch = "x86_64")]
-            Level::Avx2 => F32x8::LANES,
+            IsaKind::Avx2 => F32x8::LANES,
             #[cfg(target_arch = "x86_64")]
-            Level::Avx512 => F32x16::LANES,
+            IsaKind::Avx512 => F32x16::LANES,
         }
     }
 
     /// Returns the maximum number of vectors per row of a panel of packed weights.
     pub(crate) fn max_panel_vectors(self) -> usize {
         match self.0 {
-            Level::Portable => Portable::MAX_PANEL_VECTORS,
+            IsaKind::Portable => Portable::MAX_PANEL_VECTORS,
             #[cfg(target_arch = "aarch64")]
-            Level::Neon => F32x4::MAX_PANEL_VECTORS,
+            IsaKind::Neon => F32x4::MAX_PANEL_VECTORS,
             #[cfg(target_arch = "x86_64")]
-            Level::Avx2 => F32x8::MAX_PANEL_VECTORS,
+            IsaKind::Avx2 => F32x8::MAX_PANEL_VECTORS,
             #[cfg(target_arch = "x86_64")]
-            Level::Avx512 => F32x16::MAX_PANEL_VECTORS,
+            IsaKind::Avx512 => F32x16::MAX_PANEL_VECTORS,
         }
     }
 
     /// Runs `kernel` with the vectors of this instruction set.
     ///
     /// # Safety
-    /// The requirements of [`SimdKernel::run`] hold. The first of them always holds, because an `Isa` exists
-    /// only if the CPU supports its instructions.
+    /// The requirements of [`SimdKernel::run`] hold. The first requirement always holds, because an `Isa`
+    /// exists only if the CPU supports the instruction set.
     pub(crate) unsafe fn run<K: SimdKernel>(self, kernel: K) {
         match self.0 {
             // SAFETY: plain Rust needs no CPU features. The caller guarantees that packed weights and slices
             // are valid for the kernel.
-            Level::Portable => unsafe { kernel.run::<Portable>() },
-            // SAFETY: an `Isa` of this level exists only if the CPU supports NEON. The caller guarantees that
+            IsaKind::Portable => unsafe { kernel.run::<Portable>() },
+            // SAFETY: an `Isa` of this kind exists only if the CPU supports NEON. The caller guarantees that
             // packed weights and slices are valid for the kernel.
             #[cfg(target_arch = "aarch64")]
-            Level::Neon => unsafe { run_neon(kernel) },
-            // SAFETY: an `Isa` of this level exists only if the CPU supports AVX2 and FMA. The caller
+            IsaKind::Neon => unsafe { run_neon(kernel) },
+            // SAFETY: an `Isa` of this kind exists only if the CPU supports AVX2 and FMA. The caller
             // guarantees that packed weights and slices are valid for the kernel.
             #[cfg(target_arch = "x86_64")]
-            Level::Avx2 => unsafe { run_avx2(kernel) },
-            // SAFETY: an `Isa` of this level exists only if the CPU supports AVX-512F and AVX-512VL. The
+            IsaKind::Avx2 => unsafe { run_avx2(kernel) },
+            // SAFETY: an `Isa` of this kind exists only if the CPU supports AVX-512F and AVX-512VL. The
             // caller guarantees that packed weights and slices are valid for the kernel.
             #[cfg(target_arch = "x86_64")]
-            Level::Avx512 => unsafe { run_avx512(kernel) },
+            IsaKind::Avx512 => unsafe { run_avx512(kernel) },
         }
     }
 }
@@ -161,7 +162,7 @@ pub enum IsaError {
 impl fmt::Display for IsaError {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Unknown => write!(formatter, "not one of {}", ALL_NAMES.join(", ")),
+            Self::Unknown => write!(formatter, "the known instruction sets are {}", ALL_NAMES.join(", ")),
             Self::Unavailable => formatter.write_str("this CPU does not support these instructions"),
         }
     }
@@ -178,7 +179,7 @@ impl FromStr for Isa {
     }
 }
 
-/// A computation that can run with any type of [`Vector`], together with its input and output.
+/// A computation, with its input and output, that can run with any type of [`Vector`].
 pub(crate) trait SimdKernel {
     /// Runs the computation.
     ///
@@ -249,7 +250,10 @@ mod tests {
     fn instruction_set_of_another_architecture_is_unavailable_rather_than_unknown() {
         let foreign = if cfg!(target_arch = "aarch64") { "avx2" } else { "neon" };
         assert_eq!(foreign.parse::<Isa>(), Err(IsaError::Unavailable));
-        assert!(LEVELS.iter().all(|level| ALL_NAMES.contains(&level.name())));
-        assert_eq!(IsaError::Unknown.to_string(), "not one of portable, neon, avx2, avx512");
+        assert!(ALL_KINDS.iter().all(|kind| ALL_NAMES.contains(&kind.name())));
+        assert_eq!(
+            IsaError::Unknown.to_string(),
+            "the known instruction sets are portable, neon, avx2, avx512"
+        );
     }
 }

@@ -1,8 +1,9 @@
 //! CPU kernels for convolutional networks, as pure functions over slices.
 //!
-//! - [`Isa`] is an instruction set that the CPU was found to support at run time.
-//! - [`PackedConv1x1`], [`FirstConv`], [`Depthwise`] and [`global_average_pool`] are the operators. An
-//!   operator with weights packs them when it is created, for one [`Isa`].
+//! - [`Isa`] is an instruction set that this CPU supports.
+//! - [`PackedConv1x1`], [`FirstConv`], [`Depthwise`] and [`global_average_pool`] are the operators. Creating
+//!   an operator packs its weights, which means copying them to the order in which the kernels for one
+//!   [`Isa`] read them.
 //! - [`InvertedResidual`] combines two 1×1 convolutions and a depthwise convolution. It computes them in
 //!   tiles that stay in the cache.
 //! - [`ceiling`] runs multiply-adds at the maximum speed of the CPU, for comparison in benchmarks.
@@ -14,7 +15,8 @@
 //! - An image is an `f32` slice of shape `[height][width][channels]` without padding. Any number of channels
 //!   is possible.
 //! - Running an operator neither allocates memory nor starts threads. Callers may split an image into ranges
-//!   of rows or pixels and compute them in parallel. The results are bit-identical to those of a single call.
+//!   of rows or pixels and compute these in parallel. The results are bit-identical to those of a single
+//!   call.
 //! - If sizes do not match, an operator returns a [`ShapeError`] and writes nothing.
 //! - "Kernel" has two meanings: the weights that a convolution moves over an image, and a computation that
 //!   runs with vector instructions (the private trait `SimdKernel`).

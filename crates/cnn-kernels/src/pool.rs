@@ -26,22 +26,22 @@ use crate::{
 /// ```
 pub fn global_average_pool(isa: Isa, input: &[f32], output: &mut [f32]) -> Result<(), ShapeError> {
     let channels = output.len();
-    let pixels = input.len().checked_div(channels).ok_or(ShapeError::Zero)?;
-    check_length("input", pixels.max(1) * channels, input.len())?;
-    // SAFETY: `GlobalAverage` uses no packed weights. The check above guarantees that `input` has `pixels`
-    // times as many elements as `output`.
-    unsafe { isa.run(GlobalAverage { input, pixels, output }) };
+    let pixel_count = input.len().checked_div(channels).ok_or(ShapeError::Zero)?;
+    check_length("input", pixel_count.max(1) * channels, input.len())?;
+    // SAFETY: `GlobalAverage` uses no packed weights. The check above guarantees that `input` has
+    // `pixel_count` times as many elements as `output`.
+    unsafe { isa.run(GlobalAverage { input, pixel_count, output }) };
     Ok(())
 }
 
 struct GlobalAverage<'a> {
     input: &'a [f32],
-    pixels: usize,
+    pixel_count: usize,
     output: &'a mut [f32],
 }
 
-/// Number of vectors that are summed at the same time. Their additions do not depend on each other, which
-/// hides the latency of an addition.
+/// Number of vectors of sums that are computed at the same time. The additions of one vector do not depend on
+/// the other vectors, which hides the latency of an addition.
 const PARALLEL_SUMS: usize = 4;
 
 impl SimdKernel for GlobalAverage<'_> {
@@ -51,16 +51,16 @@ impl SimdKernel for GlobalAverage<'_> {
         let output = self.output.as_mut_ptr();
         let input = self.input.as_ptr();
         let mut channel = 0;
-        // SAFETY: the caller guarantees that the CPU supports `V` and that `input` consists of `pixels`
+        // SAFETY: the caller guarantees that the CPU supports `V` and that `input` consists of `pixel_count`
         // pixels of `channels` channels. Every load and store is inside the channels of one pixel: the first
         // loop runs only while `PARALLEL_SUMS` whole vectors remain, and the second loop accesses at most the
         // remaining channels.
         unsafe {
             #[expect(clippy::cast_precision_loss, reason = "an image has fewer than 2^24 pixels")]
-            let scale = V::splat(1.0 / self.pixels as f32);
+            let scale = V::splat(1.0 / self.pixel_count as f32);
             while channel + PARALLEL_SUMS * V::LANES <= channels {
                 let mut sums = [V::splat(0.0); PARALLEL_SUMS];
-                for pixel in 0..self.pixels {
+                for pixel in 0..self.pixel_count {
                     for (index, sum) in sums.iter_mut().enumerate() {
                         *sum = sum.add(V::load(input.add(pixel * channels + channel + index * V::LANES)));
                     }
@@ -73,7 +73,7 @@ impl SimdKernel for GlobalAverage<'_> {
             while channel < channels {
                 let remaining = channels - channel;
                 let mut sum = V::splat(0.0);
-                for pixel in 0..self.pixels {
+                for pixel in 0..self.pixel_count {
                     let source = input.add(pixel * channels + channel);
                     sum = sum.add(if remaining < V::LANES {
                         V::load_first(source, remaining)

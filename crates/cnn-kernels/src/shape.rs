@@ -8,7 +8,7 @@ pub enum ShapeError {
     /// The length of a slice does not match the sizes.
     Length {
         /// Name of the slice.
-        slice: &'static str,
+        slice_name: &'static str,
         /// Expected number of elements.
         expected: usize,
         /// Actual number of elements.
@@ -21,39 +21,39 @@ pub enum ShapeError {
     /// The kernel is larger than the padded image.
     KernelTooLarge,
     /// The depthwise convolution does not support the combination of kernel and stride.
-    Unsupported {
+    UnsupportedDepthwise {
         /// Height and width of the kernel.
         kernel: usize,
-        /// Stride of the window.
+        /// Distance in pixels between neighbouring kernel positions.
         stride: usize,
     },
     /// A range of rows is not inside the output.
-    Rows {
+    RowRange {
         /// End of the range, exclusive.
         end: usize,
         /// Number of rows of the output.
         height: usize,
     },
-    /// The operators of a block do not match. The message says which of them.
+    /// The operators of a block do not match each other. The message names the difference.
     Mismatch(&'static str),
 }
 
 impl fmt::Display for ShapeError {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Length { slice, expected, actual } => {
-                write!(formatter, "{slice} should have {expected} elements but has {actual}")
+            Self::Length { slice_name, expected, actual } => {
+                write!(formatter, "{slice_name} should have {expected} elements but has {actual}")
             }
             Self::Zero => formatter.write_str("a size is zero but must be positive"),
             Self::TooLarge => formatter.write_str("the sizes exceed the address space"),
             Self::KernelTooLarge => formatter.write_str("the kernel is larger than the padded image"),
-            Self::Unsupported { kernel, stride } => {
+            Self::UnsupportedDepthwise { kernel, stride } => {
                 write!(
                     formatter,
                     "a {kernel}x{kernel} depthwise convolution with stride {stride} is not supported"
                 )
             }
-            Self::Rows { end, height } => {
+            Self::RowRange { end, height } => {
                 write!(formatter, "the row range ends at {end}, but the output has {height} rows")
             }
             Self::Mismatch(message) => formatter.write_str(message),
@@ -68,16 +68,20 @@ pub(crate) fn checked_volume(factors: &[usize]) -> Result<usize, ShapeError> {
     let product = factors.iter().try_fold(1_usize, |product, factor| product.checked_mul(*factor));
     match product {
         Some(0) => Err(ShapeError::Zero),
-        // A slice has at most `isize::MAX` bytes. The limit is half of that, because callers add padding to
-        // whole vectors.
+        // A slice has at most `isize::MAX` bytes. The limit is half of that, because callers may round the
+        // number of elements up to whole vectors.
         Some(product) if product <= isize::MAX.unsigned_abs() / (2 * size_of::<f32>()) => Ok(product),
         _ => Err(ShapeError::TooLarge),
     }
 }
 
-/// Checks that the slice named `slice` has `expected` elements.
-pub(crate) fn check_length(slice: &'static str, expected: usize, actual: usize) -> Result<(), ShapeError> {
-    if expected == actual { Ok(()) } else { Err(ShapeError::Length { slice, expected, actual }) }
+/// Checks that the slice named `slice_name` has `expected` elements.
+pub(crate) fn check_length(
+    slice_name: &'static str,
+    expected: usize,
+    actual: usize,
+) -> Result<(), ShapeError> {
+    if expected == actual { Ok(()) } else { Err(ShapeError::Length { slice_name, expected, actual }) }
 }
 
 /// Checks that `rows` is a range of the `height` rows of an output.
@@ -85,7 +89,7 @@ pub(crate) fn check_rows(rows: &Range<usize>, height: usize) -> Result<(), Shape
     if rows.start <= rows.end && rows.end <= height {
         Ok(())
     } else {
-        Err(ShapeError::Rows { end: rows.end.max(rows.start), height })
+        Err(ShapeError::RowRange { end: rows.end.max(rows.start), height })
     }
 }
 
@@ -119,7 +123,7 @@ pub struct Size {
 impl Size {
     /// Returns the total number of pixels.
     #[must_use]
-    pub fn pixels(self) -> usize {
+    pub fn pixel_count(self) -> usize {
         self.height * self.width
     }
 }
@@ -163,11 +167,11 @@ impl Window {
     /// Returns an error if a size is zero, the kernel is larger than the padded image, or the sizes overflow.
     pub fn new(input: Size, kernel: usize, stride: usize, pads: Pads) -> Result<Self, ShapeError> {
         checked_volume(&[input.height, input.width, kernel, kernel, stride])?;
-        let position_count = |size: usize, before: usize, after: usize| {
-            let padded = size.checked_add(before).and_then(|size| size.checked_add(after));
+        let position_count = |size: usize, pad_before: usize, pad_after: usize| {
+            let padded = size.checked_add(pad_before).and_then(|size| size.checked_add(pad_after));
             let padded = padded.ok_or(ShapeError::TooLarge)?;
-            let room = padded.checked_sub(kernel).ok_or(ShapeError::KernelTooLarge)?;
-            Ok(room / stride + 1)
+            let last_position = padded.checked_sub(kernel).ok_or(ShapeError::KernelTooLarge)?;
+            Ok(last_position / stride + 1)
         };
         let output = Size {
             height: position_count(input.height, pads.top, pads.bottom)?,
@@ -240,14 +244,15 @@ impl Window {
     pub(crate) fn inner_columns(&self) -> Range<usize> {
         let start = self.pads.left.div_ceil(self.stride).min(self.output.width);
         let end = match (self.input.width + self.pads.left).checked_sub(self.kernel) {
-            Some(room) => (room / self.stride + 1).min(self.output.width),
+            Some(last_position) => (last_position / self.stride + 1).min(self.output.width),
             None => 0,
         };
         start..end.max(start)
     }
 }
 
-/// Returns the kernel rows that are over the image, not over its padding. Works the same for columns.
+/// Returns the kernel rows that are over the image, not over its padding. The function works the same way
+/// for columns.
 ///
 /// The kernel has `kernel` rows and the image `size` rows. The padding before the image has `padding` rows.
 /// `position` is the first row under the kernel, counted from the start of the padding.

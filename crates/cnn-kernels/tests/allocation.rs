@@ -67,8 +67,8 @@ fn operators_run_without_allocating() {
             InvertedResidual::new(Some(expand.clone()), depthwise.clone(), project.clone(), true).unwrap();
         let block = block.with_max_tile_bytes(10_000);
 
-        let input = AlignedBuffer::zeroed(size.pixels() * 5);
-        let mut expanded = AlignedBuffer::zeroed(size.pixels() * 21);
+        let input = AlignedBuffer::zeroed(size.pixel_count() * 5);
+        let mut expanded = AlignedBuffer::zeroed(size.pixel_count() * 21);
         let mut filtered = expanded.clone();
         let mut output = input.clone();
         let mut scratch = AlignedBuffer::zeroed(block.scratch_len());

@@ -1,4 +1,4 @@
-//! Runs a chain with the CPU kernels.
+//! Runs a chain, the consecutive layers that a [`Plan`] lists, with the kernels of the crate `cnn-kernels`.
 //!
 //! This module packs the weights, reuses memory between images and divides the work between threads.
 
@@ -21,11 +21,11 @@ use crate::plan::{Conv, Plan, Step};
 
 type FlexTensor = FloatTensor<Flex>;
 
-/// Number of elements that [`transpose`] writes per block. A block takes 16 KiB, which fit the first-level
-/// cache.
+/// Number of elements that [`transpose`] writes per block. A block takes 16 KiB, which fits into the
+/// first-level cache.
 const TRANSPOSE_BLOCK_LEN: usize = 4 << 10;
-/// Number of pixels to which [`CpuChain::add_shift`] adds the shift at a time. The values of 16 pixels fill
-/// whole vector registers for any number of channels.
+/// Number of pixels to which [`CpuChain::add_shift`] adds the shift at a time. A vector register holds at
+/// most 16 values, so the values of 16 pixels fill whole registers for any number of channels.
 const SHIFT_BLOCK_PIXELS: usize = 16;
 
 /// The order of an image's values in memory.
@@ -37,7 +37,7 @@ enum ImageLayout {
     Interleaved,
 }
 
-/// A chain with packed weights.
+/// A chain whose weights are packed for the kernels.
 #[derive(Debug)]
 pub(crate) struct CpuChain {
     isa: Isa,
@@ -47,16 +47,16 @@ pub(crate) struct CpuChain {
     output_shape: [usize; 3],
     /// True if the output tensor has the shape `[batch, channels]`, without height and width.
     is_flat: bool,
-    /// The constants that are added to the input channels, repeated for [`SHIFT_BLOCK_PIXELS`] pixels. Empty
-    /// if the plan adds none.
+    /// The shift: the constants that the plan adds to the input channels, repeated for
+    /// [`SHIFT_BLOCK_PIXELS`] pixels. Empty if the plan adds none.
     shift: Vec<f32>,
     steps: Vec<PackedStep>,
-    /// Number of elements of the largest feature map.
+    /// Number of elements of the largest feature map, input and output included.
     map_len: usize,
     /// Number of elements of scratch memory per thread.
     scratch_len: usize,
-    /// Workspaces that are not in use. [`Self::run_image`] removes one and returns it afterwards. A workspace
-    /// is allocated only if none of these is large enough.
+    /// Workspaces that are not in use. [`Self::run_image`] removes one and puts it back afterwards. It
+    /// allocates a workspace only if none of these is large enough.
     free_workspaces: Mutex<Vec<Workspace>>,
 }
 
@@ -76,17 +76,17 @@ struct PackedStep {
 /// The operator of `cnn-kernels` that computes a step.
 #[derive(Debug)]
 enum Operator {
-    Dense(FirstConv),
-    Pointwise(PackedConv1x1),
+    FirstConv(FirstConv),
+    Conv1x1(PackedConv1x1),
     Depthwise(Depthwise),
-    Block(Box<InvertedResidual>),
-    Pool,
+    InvertedResidual(Box<InvertedResidual>),
+    GlobalAveragePool,
 }
 
 /// The memory for computing one image.
 #[derive(Debug)]
 struct Workspace {
-    /// The input and the output of the current step.
+    /// The input and the output of the current step. Their roles are swapped after each step.
     maps: [AlignedBuffer; 2],
     /// Scratch memory, which is divided equally between the threads that work on the image.
     scratch: AlignedBuffer,
@@ -113,7 +113,7 @@ impl CpuChain {
     pub(crate) fn new(isa: Isa, plan: &Plan, weights: &[f32]) -> Result<Self, ShapeError> {
         let expected = plan.weights_len();
         if weights.len() != expected {
-            return Err(ShapeError::Length { slice: "weights", expected, actual: weights.len() });
+            return Err(ShapeError::Length { slice_name: "weights", expected, actual: weights.len() });
         }
         let (shift, weights) = weights.split_at(plan.shift_len());
         let mut packer = Packer { isa, remaining_weights: weights };
@@ -127,7 +127,8 @@ impl CpuChain {
         let outputs = steps.iter().map(|step| step.unit_count * step.unit_len);
         let map_len = inputs.chain(outputs).chain([plan.input.iter().product()]).max().unwrap_or(0);
         let scratch_len = steps.iter().map(PackedStep::scratch_len).max().unwrap_or(0);
-        // Rounds up to whole cache lines of 16 floats, so that the parts of two threads never share one.
+        // Rounds up to whole cache lines of 16 floats, so that the scratch memories of two threads never
+        // share a cache line.
         let scratch_len = scratch_len.next_multiple_of(16);
         Ok(Self {
             isa,
@@ -149,11 +150,11 @@ impl CpuChain {
     #[expect(clippy::panic, reason = "a burn operator cannot return an error")]
     pub(crate) fn run_tensor(&self, input: &FlexTensor) -> FlexTensor {
         let [channels, height, width] = self.output_shape;
-        let batch = input.layout().shape()[0];
+        let image_count = input.layout().shape()[0];
         let shape = if self.is_flat {
-            Shape::new([batch, channels])
+            Shape::new([image_count, channels])
         } else {
-            Shape::new([batch, channels, height, width])
+            Shape::new([image_count, channels, height, width])
         };
         let mut output = FlexTensor::zeros(shape, DType::F32);
         let contiguous;
@@ -164,60 +165,60 @@ impl CpuChain {
                 (contiguous.as_slice::<f32>().unwrap_or_default(), ImageLayout::Planar)
             }
         };
-        if let Err(error) = self.run(images, layout, batch, output.storage_mut()) {
+        if let Err(error) = self.run(images, layout, image_count, output.storage_mut()) {
             panic!(
-                "the chain cannot run on a batch of {batch} images with {} values in total: {error}",
+                "the chain cannot run on a batch of {image_count} images with {} values in total: {error}",
                 images.len()
             );
         }
         output
     }
 
-    /// Computes the outputs for `batch` images. The outputs are planar.
+    /// Computes the outputs for `image_count` images. The outputs are planar.
     fn run(
         &self,
         images: &[f32],
         layout: ImageLayout,
-        batch: usize,
+        image_count: usize,
         outputs: &mut [f32],
     ) -> Result<(), ShapeError> {
         let image_len: usize = self.input_shape.iter().product();
         let output_len: usize = self.output_shape.iter().product();
-        check_len("input", batch * image_len, images.len())?;
-        check_len("output", batch * output_len, outputs.len())?;
-        let threads = rayon::current_num_threads();
+        check_len("input", image_count * image_len, images.len())?;
+        check_len("output", image_count * output_len, outputs.len())?;
+        let thread_count = rayon::current_num_threads();
         // Images run in parallel, one per thread, as long as enough remain for all threads. The remaining
         // images run one after another, each on all threads.
-        let parallel_images = batch / threads * threads;
-        let (images, rest_images) = images.split_at(parallel_images * image_len);
-        let (outputs, rest_outputs) = outputs.split_at_mut(parallel_images * output_len);
+        let parallel_image_count = image_count / thread_count * thread_count;
+        let (images, rest_images) = images.split_at(parallel_image_count * image_len);
+        let (outputs, rest_outputs) = outputs.split_at_mut(parallel_image_count * output_len);
         let pairs = images.par_chunks(image_len).zip(outputs.par_chunks_mut(output_len));
         pairs.try_for_each(|(image, output)| self.run_image(image, layout, output, 1))?;
         let mut pairs = rest_images.chunks(image_len).zip(rest_outputs.chunks_mut(output_len));
-        pairs.try_for_each(|(image, output)| self.run_image(image, layout, output, threads))
+        pairs.try_for_each(|(image, output)| self.run_image(image, layout, output, thread_count))
     }
 
-    /// Computes the output for one image with `threads` threads.
+    /// Computes the output for one image with `thread_count` threads.
     fn run_image(
         &self,
         image: &[f32],
         layout: ImageLayout,
         output: &mut [f32],
-        threads: usize,
+        thread_count: usize,
     ) -> Result<(), ShapeError> {
-        let mut workspace = self.acquire_workspace(threads);
-        let result = self.run_steps(image, layout, output, threads, &mut workspace);
+        let mut workspace = self.acquire_workspace(thread_count);
+        let result = self.run_steps(image, layout, output, thread_count, &mut workspace);
         self.free_workspaces.lock().unwrap_or_else(PoisonError::into_inner).push(workspace);
         result
     }
 
-    /// Runs all steps in the memory of `workspace`.
+    /// Runs all steps and writes the planar output to `output`.
     fn run_steps(
         &self,
         image: &[f32],
         layout: ImageLayout,
         output: &mut [f32],
-        threads: usize,
+        thread_count: usize,
         workspace: &mut Workspace,
     ) -> Result<(), ShapeError> {
         let Workspace { maps: [source, target], scratch } = workspace;
@@ -234,14 +235,14 @@ impl CpuChain {
             (ImageLayout::Interleaved, true) => match steps.next() {
                 Some(step) => {
                     let step_output = &mut source[..step.unit_count * step.unit_len];
-                    step.run(self.isa, image, step_output, scratch, threads)?;
+                    step.run(self.isa, image, step_output, scratch, thread_count)?;
                 }
                 None => source[..image.len()].copy_from_slice(image),
             },
         }
         for step in steps {
             let step_output = &mut target[..step.unit_count * step.unit_len];
-            step.run(self.isa, &source[..step.input_len], step_output, scratch, threads)?;
+            step.run(self.isa, &source[..step.input_len], step_output, scratch, thread_count)?;
             std::mem::swap(&mut source, &mut target);
         }
         // Converts the interleaved output to planar by transposing a matrix with one row per pixel.
@@ -260,8 +261,8 @@ impl CpuChain {
     }
 
     /// Returns a free workspace that is large enough, or allocates one.
-    fn acquire_workspace(&self, threads: usize) -> Workspace {
-        let scratch_len = self.scratch_len * threads;
+    fn acquire_workspace(&self, thread_count: usize) -> Workspace {
+        let scratch_len = self.scratch_len * thread_count;
         let mut free = self.free_workspaces.lock().unwrap_or_else(PoisonError::into_inner);
         match free.iter().position(|workspace| workspace.scratch.len() >= scratch_len) {
             Some(index) => free.swap_remove(index),
@@ -277,34 +278,35 @@ impl PackedStep {
     /// Returns the number of elements of scratch memory that each thread needs.
     fn scratch_len(&self) -> usize {
         match &self.operator {
-            Operator::Block(block) => block.scratch_len(),
+            Operator::InvertedResidual(block) => block.scratch_len(),
             _ => 0,
         }
     }
 
-    /// Computes the whole output with `threads` threads.
+    /// Computes the whole output with `thread_count` threads.
     fn run(
         &self,
         isa: Isa,
         input: &[f32],
         output: &mut [f32],
         scratch: &mut [f32],
-        threads: usize,
+        thread_count: usize,
     ) -> Result<(), ShapeError> {
-        if threads == 1 || self.unit_count == 1 {
+        if thread_count == 1 || self.unit_count == 1 {
             return self.run_units(isa, input, 0..self.unit_count, scratch, output);
         }
-        let part_units = self.unit_count.div_ceil(threads);
-        let scratch_len = scratch.len() / threads;
-        let parts = output.par_chunks_mut(part_units * self.unit_len).enumerate();
+        // Each thread computes one part of the output.
+        let units_per_part = self.unit_count.div_ceil(thread_count);
+        let scratch_len = scratch.len() / thread_count;
+        let parts = output.par_chunks_mut(units_per_part * self.unit_len).enumerate();
         // `par_chunks_mut` panics if the chunk size is 0.
         if scratch_len == 0 {
             return parts.try_for_each(|(part, output)| {
-                self.run_part(isa, input, part * part_units, &mut [], output)
+                self.run_part(isa, input, part * units_per_part, &mut [], output)
             });
         }
         parts.zip(scratch.par_chunks_mut(scratch_len)).try_for_each(|((part, output), scratch)| {
-            self.run_part(isa, input, part * part_units, scratch, output)
+            self.run_part(isa, input, part * units_per_part, scratch, output)
         })
     }
 
@@ -321,7 +323,8 @@ impl PackedStep {
         self.run_units(isa, input, units, scratch, output)
     }
 
-    /// Computes the units `units` and writes them to `output`, which has no room for other units.
+    /// Computes the units `units` and writes them to `output`, which has room for exactly these
+    /// units.
     fn run_units(
         &self,
         isa: Isa,
@@ -331,14 +334,15 @@ impl PackedStep {
         output: &mut [f32],
     ) -> Result<(), ShapeError> {
         match &self.operator {
-            Operator::Dense(conv) => conv.run(input, units, output),
-            Operator::Pointwise(conv) => {
-                let pixels = units.start * conv.input_channels()..units.end * conv.input_channels();
-                conv.run(&input[pixels], None, output)
+            Operator::FirstConv(conv) => conv.run(input, units, output),
+            Operator::Conv1x1(conv) => {
+                // A unit is a pixel.
+                let input_range = units.start * conv.input_channels()..units.end * conv.input_channels();
+                conv.run(&input[input_range], None, output)
             }
             Operator::Depthwise(conv) => conv.run(input, units, output),
-            Operator::Block(block) => block.run(input, units, scratch, output),
-            Operator::Pool => global_average_pool(isa, input, output),
+            Operator::InvertedResidual(block) => block.run(input, units, scratch, output),
+            Operator::GlobalAveragePool => global_average_pool(isa, input, output),
         }
     }
 }
@@ -357,25 +361,25 @@ impl<'a> Packer<'a> {
     fn pack_step(&mut self, step: &Step, input_shape: [usize; 3]) -> Result<Option<PackedStep>, ShapeError> {
         let [channels, height, width] = step.output_shape(input_shape);
         let (operator, unit_count) = match step {
-            Step::Dense(conv) if conv.is_pointwise() => {
-                (Operator::Pointwise(self.pack_pointwise(conv)?), height * width)
+            Step::Conv(conv) if conv.is_pointwise() => {
+                (Operator::Conv1x1(self.pack_conv1x1(conv)?), height * width)
             }
-            Step::Dense(conv) => {
-                let (weights, bias) = self.next_weights(conv, conv.input_channels);
+            Step::Conv(conv) => {
+                let (weights, bias) = self.take_weights(conv, conv.input_channels);
                 let window = window_of(conv, input_shape)?;
                 let conv =
                     FirstConv::new(self.isa, window, conv.input_channels, weights, bias, clamp_of(conv))?;
-                (Operator::Dense(conv), height)
+                (Operator::FirstConv(conv), height)
             }
             Step::Depthwise(conv) => (Operator::Depthwise(self.pack_depthwise(conv, input_shape)?), height),
             Step::InvertedResidual { expand, depthwise, project, add_input } => {
-                let expand = expand.as_ref().map(|expand| self.pack_pointwise(expand)).transpose()?;
+                let expand = expand.as_ref().map(|expand| self.pack_conv1x1(expand)).transpose()?;
                 let depthwise = self.pack_depthwise(depthwise, input_shape)?;
-                let project = self.pack_pointwise(project)?;
+                let project = self.pack_conv1x1(project)?;
                 let block = InvertedResidual::new(expand, depthwise, project, *add_input)?;
-                (Operator::Block(Box::new(block)), height)
+                (Operator::InvertedResidual(Box::new(block)), height)
             }
-            Step::GlobalAveragePool => (Operator::Pool, 1),
+            Step::GlobalAveragePool => (Operator::GlobalAveragePool, 1),
             Step::Flatten => return Ok(None),
         };
         let output_len = channels * height * width;
@@ -387,22 +391,22 @@ impl<'a> Packer<'a> {
         }))
     }
 
-    fn pack_pointwise(&mut self, conv: &Conv) -> Result<PackedConv1x1, ShapeError> {
-        let (weights, bias) = self.next_weights(conv, conv.input_channels);
+    fn pack_conv1x1(&mut self, conv: &Conv) -> Result<PackedConv1x1, ShapeError> {
+        let (weights, bias) = self.take_weights(conv, conv.input_channels);
         PackedConv1x1::new(self.isa, conv.input_channels, weights, bias, clamp_of(conv))
     }
 
     fn pack_depthwise(&mut self, conv: &Conv, input_shape: [usize; 3]) -> Result<Depthwise, ShapeError> {
-        let (weights, bias) = self.next_weights(conv, 1);
+        let (weights, bias) = self.take_weights(conv, 1);
         Depthwise::new(self.isa, window_of(conv, input_shape)?, weights, bias, clamp_of(conv))
     }
 
     /// Removes and returns the kernels and the bias of the next convolution.
-    fn next_weights(&mut self, conv: &Conv, channels_per_group: usize) -> (&'a [f32], &'a [f32]) {
-        let (weights, rest) = self.remaining_weights.split_at(conv.kernels_len(channels_per_group));
+    fn take_weights(&mut self, conv: &Conv, channels_per_group: usize) -> (&'a [f32], &'a [f32]) {
+        let (kernels, rest) = self.remaining_weights.split_at(conv.kernels_len(channels_per_group));
         let (bias, rest) = rest.split_at(conv.output_channels);
         self.remaining_weights = rest;
-        (weights, bias)
+        (kernels, bias)
     }
 }
 
@@ -416,30 +420,32 @@ fn clamp_of(conv: &Conv) -> Clamp {
     Clamp { lo, hi }
 }
 
-/// Returns the values of `input`, of shape `[batch, channels, height, width]`, if it is a view of interleaved
-/// images.
+/// Returns the values of `input` if they are interleaved in memory, image after image.
+///
+/// `input` has the shape `[batch, channels, height, width]`. Its values are interleaved if it is a permuted
+/// view of a contiguous tensor of shape `[batch, height, width, channels]`.
 fn interleaved_values(input: &FlexTensor) -> Option<&[f32]> {
     let (begin, end) = input.layout().permute(&[0, 2, 3, 1]).contiguous_offsets()?;
     Some(&input.storage::<f32>()[begin..end])
 }
 
-/// Checks that the slice named `slice` has `expected` elements.
-fn check_len(slice: &'static str, expected: usize, actual: usize) -> Result<(), ShapeError> {
-    if expected == actual { Ok(()) } else { Err(ShapeError::Length { slice, expected, actual }) }
+/// Checks that the slice named `slice_name` has `expected` elements.
+fn check_len(slice_name: &'static str, expected: usize, actual: usize) -> Result<(), ShapeError> {
+    if expected == actual { Ok(()) } else { Err(ShapeError::Length { slice_name, expected, actual }) }
 }
 
-/// Transposes a matrix of `rows` rows: `target[column][row] = source[row][column]`.
+/// Transposes a matrix of `row_count` rows: `target[column][row] = source[row][column]`.
 ///
 /// The function transposes one block of columns at a time. The block's part of `target` stays in the
 /// first-level cache while the function reads the block's part of every row.
-fn transpose(source: &[f32], rows: usize, target: &mut [f32]) {
-    let columns = source.len() / rows;
-    let block_columns = (TRANSPOSE_BLOCK_LEN / rows).max(1);
-    for (index, target) in target[..source.len()].chunks_mut(block_columns * rows).enumerate() {
-        let first_column = index * block_columns;
-        for (row, source) in source.chunks_exact(columns).enumerate() {
-            let source = &source[first_column..columns.min(first_column + block_columns)];
-            for (value, target_column) in source.iter().zip(target.chunks_exact_mut(rows)) {
+fn transpose(source: &[f32], row_count: usize, target: &mut [f32]) {
+    let column_count = source.len() / row_count;
+    let block_width = (TRANSPOSE_BLOCK_LEN / row_count).max(1);
+    for (index, target) in target[..source.len()].chunks_mut(block_width * row_count).enumerate() {
+        let first_column = index * block_width;
+        for (row, source) in source.chunks_exact(column_count).enumerate() {
+            let source = &source[first_column..column_count.min(first_column + block_width)];
+            for (value, target_column) in source.iter().zip(target.chunks_exact_mut(row_count)) {
                 target_column[row] = *value;
             }
         }

@@ -1,8 +1,9 @@
 //! Runs chains of neural network layers as single burn operators.
 //!
 //! A chain is a sequence of layers, such as convolutions and pooling, that runs as one operator. Start
-//! reading at [`Plan`], which lists the layers of a chain as steps, and at [`Chain`], the burn module that
-//! executes a plan. The crate `model-import` generates code that creates and calls chains.
+//! reading at [`Plan`], which lists the steps of a chain (its layers and blocks of layers), and at [`Chain`],
+//! the burn module that executes a plan. The crate `model-import` generates code that creates and calls
+//! chains.
 //!
 //! The private module `ops` implements the operator for each backend:
 //!

@@ -32,10 +32,10 @@ pub(crate) trait ChainOps: Backend {
 #[cfg(feature = "ndarray")]
 impl ChainOps for burn::backend::NdArray {}
 
-/// Runs a chain on a GPU with burn's own operators, so that burn can fuse them.
+/// Runs a chain on a GPU with burn's own operators, which burn can fuse.
 ///
-/// Only the first forward pass splits the weights by convolution, because splitting a tensor on a GPU copies
-/// it.
+/// Only the first forward pass splits the weights into one tensor per convolution, because splitting a tensor
+/// on a GPU copies it.
 #[cfg(feature = "cube")]
 impl ChainOps for burn_cubecl::Cube {
     fn chain(
@@ -57,8 +57,8 @@ impl ChainOps for burn::backend::Flex {
     ) -> FloatTensor<Self> {
         match state.execution {
             crate::Execution::Kernels(isa) => {
-                let prepare = || crate::cpu::CpuChain::from_tensor(isa, &state.plan, &weights);
-                state.cpu_chain.get_or_init(prepare).run_tensor(&input)
+                let pack_weights = || crate::cpu::CpuChain::from_tensor(isa, &state.plan, &weights);
+                state.cpu_chain.get_or_init(pack_weights).run_tensor(&input)
             }
             crate::Execution::Plain => {
                 // The operators of burn-flex are slower on a view than on a contiguous tensor.

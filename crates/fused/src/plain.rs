@@ -14,7 +14,7 @@ use crate::plan::{Conv, Plan, Step};
 /// Kernels and bias of a convolution, in the shapes that burn's convolution expects.
 #[derive(Clone, Debug)]
 pub(crate) struct ConvWeights<B: Backend> {
-    kernel: FloatTensor<B>,
+    kernels: FloatTensor<B>,
     bias: FloatTensor<B>,
 }
 
@@ -41,7 +41,7 @@ pub(crate) fn split_weights<B: Backend>(plan: &Plan, weights: FloatTensor<B>) ->
     let convolutions = plan.steps.iter().flat_map(Step::convolutions);
     let convolutions = convolutions
         .map(|(conv, channels_per_group)| ConvWeights {
-            kernel: next_tensor(&[conv.output_channels, channels_per_group, conv.kernel, conv.kernel]),
+            kernels: next_tensor(&[conv.output_channels, channels_per_group, conv.kernel, conv.kernel]),
             bias: next_tensor(&[conv.output_channels]),
         })
         .collect();
@@ -62,16 +62,16 @@ pub(crate) fn run<B: Backend>(
     };
     let mut convolutions = ConvolutionRunner { remaining_weights: weights.convolutions.iter() };
     plan.steps.iter().fold(input, |map, step| match step {
-        Step::Dense(conv) => convolutions.run_dense(conv, map, None),
+        Step::Conv(conv) => convolutions.run_conv(conv, map, None),
         Step::Depthwise(conv) => convolutions.run_depthwise(conv, map),
         Step::InvertedResidual { expand, depthwise, project, add_input } => {
             let residual = add_input.then(|| map.clone());
             let expanded = match expand {
-                Some(expand) => convolutions.run_dense(expand, map, None),
+                Some(expand) => convolutions.run_conv(expand, map, None),
                 None => map,
             };
             let filtered = convolutions.run_depthwise(depthwise, expanded);
-            convolutions.run_dense(project, filtered, residual)
+            convolutions.run_conv(project, filtered, residual)
         }
         Step::GlobalAveragePool => B::adaptive_avg_pool2d(map, [1, 1]),
         Step::Flatten => {
@@ -92,29 +92,29 @@ struct ConvolutionRunner<'a, B: Backend> {
 }
 
 impl<B: Backend> ConvolutionRunner<'_, B> {
-    fn run_dense(
+    fn run_conv(
         &mut self,
         conv: &Conv,
         input: FloatTensor<B>,
         residual: Option<FloatTensor<B>>,
     ) -> FloatTensor<B> {
-        self.run_convolution(conv, 1, input, residual)
+        self.run_grouped_conv(conv, 1, input, residual)
     }
 
     fn run_depthwise(&mut self, conv: &Conv, input: FloatTensor<B>) -> FloatTensor<B> {
-        self.run_convolution(conv, conv.input_channels, input, None)
+        self.run_grouped_conv(conv, conv.input_channels, input, None)
     }
 
-    /// Runs a convolution with `groups` groups. The residual, if any, is added before the clamp.
-    fn run_convolution(
+    /// Runs a convolution with `group_count` groups. The residual, if any, is added before the clamp.
+    fn run_grouped_conv(
         &mut self,
         conv: &Conv,
-        groups: usize,
+        group_count: usize,
         input: FloatTensor<B>,
         residual: Option<FloatTensor<B>>,
     ) -> FloatTensor<B> {
         #[expect(clippy::expect_used, reason = "`split_weights` made one entry per convolution of the plan")]
-        let ConvWeights { kernel, bias } =
+        let ConvWeights { kernels, bias } =
             self.remaining_weights.next().expect("each convolution has weights").clone();
         let is_flat = shape_of::<B>(&input).num_dims() == 2;
         let input = if is_flat { add_spatial_dims::<B>(input) } else { input };
@@ -126,8 +126,8 @@ impl<B: Backend> ConvolutionRunner<'_, B> {
             let pads = [(0, 0), (0, 0), (top, bottom), (left, right)];
             (B::float_pad(input, &pads, PadMode::Constant(0.0)), [0, 0])
         };
-        let options = ConvOptions::new([conv.stride; 2], padding, [1, 1], groups);
-        let mut output = B::conv2d(input, kernel, Some(bias), options);
+        let options = ConvOptions::new([conv.stride; 2], padding, [1, 1], group_count);
+        let mut output = B::conv2d(input, kernels, Some(bias), options);
         if is_flat {
             let batch = shape_of::<B>(&output)[0];
             output = B::float_reshape(output, Shape::new([batch, conv.output_channels]));
@@ -149,7 +149,7 @@ impl<B: Backend> ConvolutionRunner<'_, B> {
 
 /// Reshapes `[batch, channels]` to `[batch, channels, 1, 1]`, so that a fully connected layer can run as a
 /// convolution.
-fn add_spatial_dims<B: Backend>(rows: FloatTensor<B>) -> FloatTensor<B> {
-    let [batch, channels] = [shape_of::<B>(&rows)[0], shape_of::<B>(&rows)[1]];
-    B::float_reshape(rows, Shape::new([batch, channels, 1, 1]))
+fn add_spatial_dims<B: Backend>(input: FloatTensor<B>) -> FloatTensor<B> {
+    let [batch, channels] = [shape_of::<B>(&input)[0], shape_of::<B>(&input)[1]];
+    B::float_reshape(input, Shape::new([batch, channels, 1, 1]))
 }

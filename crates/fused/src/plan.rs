@@ -1,10 +1,11 @@
-//! Describes a chain, a sequence of layers that runs as one operator: its steps and their parameters.
+//! Describes a chain, which is a sequence of layers that runs as one operator.
+//!
+//! A step of a chain is one layer or one block of layers.
 
 /// A convolution with square kernels, followed by a clamp.
 ///
-/// In the chain's weights, each convolution stores its kernels, laid out as
-/// `[output channels][channels per group][kernel rows][kernel columns]`, followed by its bias,
-/// `[output channels]`.
+/// In the weights of a chain, the kernels of a convolution have the shape `[output channels][channels per
+/// group][kernel rows][kernel columns]`. The bias follows them and has the shape `[output channels]`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Conv {
     /// Number of input channels.
@@ -15,27 +16,28 @@ pub struct Conv {
     pub kernel: usize,
     /// Distance in pixels between neighbouring kernel positions, both vertically and horizontally.
     pub stride: usize,
-    /// Numbers of rows or columns of zeros that are added to the input at its top, left, bottom and right.
+    /// Number of rows or columns of zeros at the top, left, bottom and right of the input.
     pub pads: [usize; 4],
     /// Lower and upper bound of the clamp.
     pub clamp: [f32; 2],
 }
 
-/// A step of a chain. Its input is the output of the previous step.
+/// A step of a chain. The input of a step is the output of the previous step.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Step {
     /// A convolution in which every output channel depends on every input channel. On a flattened input, it
     /// is a fully connected layer.
-    Dense(Conv),
+    Conv(Conv),
     /// A convolution in which every output channel depends on one input channel only.
     Depthwise(Conv),
-    /// The inverted residual block of MobileNetV2: expand (1×1, dense) → depthwise → project (1×1, dense).
+    /// The inverted residual block of MobileNetV2: 1×1 convolution → depthwise convolution → 1×1 convolution.
     InvertedResidual {
-        /// The first convolution. If it is `None`, the depthwise convolution reads the block's input.
+        /// The first 1×1 convolution, which increases the number of channels. If it is `None`, the depthwise
+        /// convolution reads the block's input.
         expand: Option<Conv>,
         /// The depthwise convolution.
         depthwise: Conv,
-        /// The last convolution.
+        /// The last 1×1 convolution, which reduces the number of channels.
         project: Conv,
         /// True if the block's input is added to the result of `project` before the clamp of `project`.
         add_input: bool,
@@ -65,17 +67,19 @@ impl Conv {
         self.output_channels * channels_per_group * self.kernel * self.kernel
     }
 
-    /// Returns the output size along one axis, with `before` and `after` elements of padding at its two ends.
+    /// Returns the output size along one axis, with `pad_before` and `pad_after` elements of padding at the
+    /// two ends of the input.
     ///
     /// If the kernel is larger than the padded input or the stride is 0, the result is meaningless, but the
     /// function does not panic. The constructors of the CPU kernels refuse such a convolution.
-    fn output_size(&self, size: usize, before: usize, after: usize) -> usize {
-        (size + before + after).saturating_sub(self.kernel) / self.stride.max(1) + 1
+    fn output_size(&self, input_size: usize, pad_before: usize, pad_after: usize) -> usize {
+        (input_size + pad_before + pad_after).saturating_sub(self.kernel) / self.stride.max(1) + 1
     }
 
-    /// Returns the shape of the output for an input of shape `input`, both `[channels, height, width]`.
-    pub(crate) fn output_shape(&self, input: [usize; 3]) -> [usize; 3] {
-        let [_, height, width] = input;
+    /// Returns the shape of the output for an input of shape `input_shape`. Both shapes are
+    /// `[channels, height, width]`.
+    pub(crate) fn output_shape(&self, input_shape: [usize; 3]) -> [usize; 3] {
+        let [_, height, width] = input_shape;
         let [top, left, bottom, right] = self.pads;
         [self.output_channels, self.output_size(height, top, bottom), self.output_size(width, left, right)]
     }
@@ -87,26 +91,27 @@ impl Conv {
 }
 
 impl Step {
-    /// Returns the shape of the output for an input of shape `input`, both `[channels, height, width]`.
-    pub(crate) fn output_shape(&self, input: [usize; 3]) -> [usize; 3] {
+    /// Returns the shape of the output for an input of shape `input_shape`. Both shapes are
+    /// `[channels, height, width]`.
+    pub(crate) fn output_shape(&self, input_shape: [usize; 3]) -> [usize; 3] {
         match self {
-            Self::Dense(conv) | Self::Depthwise(conv) => conv.output_shape(input),
+            Self::Conv(conv) | Self::Depthwise(conv) => conv.output_shape(input_shape),
             Self::InvertedResidual { depthwise, project, .. } => {
-                project.output_shape(depthwise.output_shape(input))
+                project.output_shape(depthwise.output_shape(input_shape))
             }
-            Self::GlobalAveragePool => [input[0], 1, 1],
-            Self::Flatten => input,
+            Self::GlobalAveragePool => [input_shape[0], 1, 1],
+            Self::Flatten => input_shape,
         }
     }
 
     /// Returns the convolutions in the order of their weights, each with its number of channels per group.
     pub(crate) fn convolutions(&self) -> impl Iterator<Item = (Conv, usize)> {
-        let dense = |conv: Conv| (conv, conv.input_channels);
+        let ungrouped = |conv: Conv| (conv, conv.input_channels);
         let convolutions = match *self {
-            Self::Dense(conv) => [Some(dense(conv)), None, None],
+            Self::Conv(conv) => [Some(ungrouped(conv)), None, None],
             Self::Depthwise(conv) => [Some((conv, 1)), None, None],
             Self::InvertedResidual { expand, depthwise, project, .. } => {
-                [expand.map(dense), Some((depthwise, 1)), Some(dense(project))]
+                [expand.map(ungrouped), Some((depthwise, 1)), Some(ungrouped(project))]
             }
             Self::GlobalAveragePool | Self::Flatten => [None; 3],
         };
@@ -159,11 +164,11 @@ mod tests {
         let plan = Plan {
             input: [3, 10, 9],
             shifted: true,
-            steps: vec![Step::Dense(stem), block, Step::GlobalAveragePool, Step::Flatten],
+            steps: vec![Step::Conv(stem), block, Step::GlobalAveragePool, Step::Flatten],
         };
         assert_eq!(stem.output_shape(plan.input), [8, 5, 4]);
-        let output = plan.steps.iter().fold(plan.input, |shape, step| step.output_shape(shape));
-        assert_eq!(output, [4, 1, 1]);
+        let output_shape = plan.steps.iter().fold(plan.input, |shape, step| step.output_shape(shape));
+        assert_eq!(output_shape, [4, 1, 1]);
         assert!(plan.is_flat());
         assert_eq!(plan.weights_len(), 3 + (8 * 3 * 9 + 8) + (8 * 9 + 8) + (4 * 8 + 4));
     }

@@ -66,7 +66,7 @@ fn repeated_forward_pass_allocates_only_the_tensors_of_burn() {
         project: pointwise(96, 16),
         add_input: true,
     };
-    let steps = vec![Step::Dense(stem), block, Step::GlobalAveragePool, Step::Flatten];
+    let steps = vec![Step::Conv(stem), block, Step::GlobalAveragePool, Step::Flatten];
     let plan = Plan { input: [3, 128, 128], shifted: false, steps };
 
     let device = Device::flex();

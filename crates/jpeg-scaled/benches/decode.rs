@@ -3,10 +3,11 @@
 //!
 //! Run `cargo bench -p jpeg-scaled`, and add `--features compare` for libjpeg-turbo.
 //!
-//! jpeg-scaled decodes at the smallest scale with at least twice the target size; zune-jpeg can only decode
-//! at full size. Every decoder reuses its memory. All decoders run once per round, so that other work on the
-//! machine affects all of them alike. The minimum of the rounds shows the speed of the code; the median also
-//! shows the effect of other work. Only the ratios are comparable between machines.
+//! jpeg-scaled decodes at the smallest scale at which both sides have at least twice as many pixels as the
+//! shorter side of the resized photo. zune-jpeg can only decode at full size. Every decoder reuses its
+//! memory. All decoders run once per round, so that other work on the machine affects all of them alike. The
+//! minimum of the rounds shows the speed of the code, and the median also shows the effect of other work.
+//! Only the ratios are comparable between machines.
 #![expect(clippy::unwrap_used, reason = "a failure ends the benchmark")]
 #![expect(clippy::print_stdout, reason = "the table is the result")]
 
@@ -27,20 +28,20 @@ use jpeg_scaled::{JpegHeader, Scale};
 use zune_jpeg::JpegDecoder;
 
 /// Number of times that every decoder decodes every photo.
-const ROUNDS: usize = 25;
+const ROUND_COUNT: usize = 25;
 
 /// Shorter side of a resized photo in pixels.
 const TARGET_SIDE: u32 = 256;
 
-/// Maximum change that noise makes to a value. Without noise, the file of an enlarged photo would be
-/// unrealistically small.
-const MAX_NOISE: u32 = 11;
+/// Maximum change that each of two random numbers makes to a value. Both together are the noise. Without
+/// noise, the file of an enlarged photo would be unrealistically small.
+const MAX_NOISE_TERM: u32 = 11;
 
 /// Enlarges a sample photo to `width` × `height` pixels, adds noise and encodes it with the settings of a
 /// camera.
 fn encode_photo(width: u16, height: u16) -> Vec<u8> {
-    let sample = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../samples/chelsea.jpg");
-    let mut decoder = JpegDecoder::new(Cursor::new(fs::read(sample).unwrap()));
+    let sample_path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../samples/chelsea.jpg");
+    let mut decoder = JpegDecoder::new(Cursor::new(fs::read(sample_path).unwrap()));
     let pixels = decoder.decode().unwrap();
     let info = decoder.info().unwrap();
     let source = ImageRef::new(info.width.into(), info.height.into(), &pixels, PixelType::U8x3).unwrap();
@@ -50,8 +51,9 @@ fn encode_photo(width: u16, height: u16) -> Vec<u8> {
     let mut random = 1u32;
     for value in photo.buffer_mut() {
         random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        let noise = (random >> 16) % (2 * MAX_NOISE + 1) + (random >> 8 & 0xFF) % (2 * MAX_NOISE + 1);
-        let noisy = (u32::from(*value) + noise).saturating_sub(2 * MAX_NOISE);
+        let noise =
+            (random >> 16) % (2 * MAX_NOISE_TERM + 1) + (random >> 8 & 0xFF) % (2 * MAX_NOISE_TERM + 1);
+        let noisy = (u32::from(*value) + noise).saturating_sub(2 * MAX_NOISE_TERM);
         *value = u8::try_from(noisy).unwrap_or(u8::MAX);
     }
     let mut file = Vec::new();
@@ -61,7 +63,7 @@ fn encode_photo(width: u16, height: u16) -> Vec<u8> {
     file
 }
 
-/// Returns the smallest scale with at least twice the target size.
+/// Returns the smallest scale at which both sides have at least `2 * TARGET_SIDE` pixels.
 fn choose_scale(file: &[u8]) -> Scale {
     let JpegHeader { width, height, .. } = JpegHeader::read(file).unwrap();
     Scale::smallest_at_least((width, height), (2 * TARGET_SIDE, 2 * TARGET_SIDE))
@@ -76,9 +78,9 @@ trait Decoder {
 }
 
 #[derive(Default)]
-struct Scaled(jpeg_scaled::Decoder);
+struct JpegScaled(jpeg_scaled::Decoder);
 
-impl Decoder for Scaled {
+impl Decoder for JpegScaled {
     fn name(&self) -> &'static str {
         "jpeg-scaled"
     }
@@ -90,9 +92,9 @@ impl Decoder for Scaled {
 }
 
 #[derive(Default)]
-struct Zune(Vec<u8>);
+struct ZuneJpeg(Vec<u8>);
 
-impl Decoder for Zune {
+impl Decoder for ZuneJpeg {
     fn name(&self) -> &'static str {
         "zune-jpeg, at full size"
     }
@@ -108,7 +110,7 @@ impl Decoder for Zune {
 }
 
 #[cfg(feature = "compare")]
-struct Turbo {
+struct LibjpegTurbo {
     decompressor: turbojpeg::Decompressor,
     pixels: Vec<u8>,
     /// True to decode at the smallest sufficient scale, false to decode at full size.
@@ -116,14 +118,14 @@ struct Turbo {
 }
 
 #[cfg(feature = "compare")]
-impl Turbo {
+impl LibjpegTurbo {
     fn new(is_scaled: bool) -> Self {
         Self { decompressor: turbojpeg::Decompressor::new().unwrap(), pixels: Vec::new(), is_scaled }
     }
 }
 
 #[cfg(feature = "compare")]
-impl Decoder for Turbo {
+impl Decoder for LibjpegTurbo {
     fn name(&self) -> &'static str {
         if self.is_scaled { "libjpeg-turbo" } else { "libjpeg-turbo, at full size" }
     }
@@ -144,12 +146,12 @@ impl Decoder for Turbo {
 
 fn all_decoders() -> Vec<Box<dyn Decoder>> {
     vec![
-        Box::new(Scaled::default()),
-        Box::new(Zune::default()),
+        Box::new(JpegScaled::default()),
+        Box::new(ZuneJpeg::default()),
         #[cfg(feature = "compare")]
-        Box::new(Turbo::new(true)),
+        Box::new(LibjpegTurbo::new(true)),
         #[cfg(feature = "compare")]
-        Box::new(Turbo::new(false)),
+        Box::new(LibjpegTurbo::new(false)),
     ]
 }
 
@@ -168,12 +170,12 @@ fn min_and_median(durations: &[Duration]) -> (f64, f64) {
 }
 
 /// Measures all decoders with one file and prints a table of their durations.
-fn measure(name: &str, file: &[u8], rounds: usize) {
+fn measure(name: &str, file: &[u8], round_count: usize) {
     let mut decoders = all_decoders();
     let mut durations: Vec<Durations> = decoders.iter().map(|_| Durations::default()).collect();
     let mut resizer = Resizer::new();
     let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::Lanczos3));
-    for _ in 0..rounds {
+    for _ in 0..round_count {
         for (decoder, durations) in decoders.iter_mut().zip(&mut durations) {
             let start = Instant::now();
             let (width, height, pixels) = decoder.decode(file);
@@ -189,7 +191,7 @@ fn measure(name: &str, file: &[u8], rounds: usize) {
         }
     }
 
-    let (own_total, _) = min_and_median(&durations[0].decode_and_resize);
+    let (jpeg_scaled_total, _) = min_and_median(&durations[0].decode_and_resize);
     println!("\n## {name}, {} kB, at 1/{}\n", file.len() / 1000, choose_scale(file).denominator());
     println!(
         "| | decode: min, ms | median, ms | with resize: min, ms | median, ms | relative to jpeg-scaled |"
@@ -201,15 +203,15 @@ fn measure(name: &str, file: &[u8], rounds: usize) {
         println!(
             "| {} | {decode:.2} | {decode_median:.2} | {total:.2} | {total_median:.2} | {:.2} |",
             decoder.name(),
-            total / own_total
+            total / jpeg_scaled_total
         );
     }
 }
 
 fn main() {
     // `cargo bench` passes this flag. `cargo test --benches` does not, and one round suffices for it.
-    let rounds = if std::env::args().any(|argument| argument == "--bench") { ROUNDS } else { 1 };
+    let round_count = if std::env::args().any(|argument| argument == "--bench") { ROUND_COUNT } else { 1 };
     for (name, width, height) in [("12 MP", 4000, 3000), ("2 MP", 1600, 1200), ("0.3 MP", 640, 480)] {
-        measure(name, &encode_photo(width, height), rounds);
+        measure(name, &encode_photo(width, height), round_count);
     }
 }

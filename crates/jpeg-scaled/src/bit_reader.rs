@@ -3,26 +3,28 @@
 //! After each data byte 0xFF, a JPEG file has a zero byte, which distinguishes the 0xFF from a marker. The
 //! reader removes these zero bytes, called stuffing.
 
-/// Maximum total number of bits of a Huffman code and the value after it.
-const MAX_CODE_AND_VALUE_BITS: u32 = 16 + 15;
+/// Maximum total number of bits of a Huffman code word (16) and the value after it (15).
+const MAX_CODE_WORD_AND_VALUE_BITS: u32 = 16 + 15;
 
 /// A reader that returns the bits up to the next marker or the end of the file, and then zeros.
 ///
 /// The zeros are counted, so that [`Self::is_overrun`] can detect that some of them were consumed.
 ///
 /// The type is `Copy` so that the reader stays in registers while a row of MCUs is decoded. The functions
-/// for the rare cases are not inlined; they receive a copy and return the changed copy.
+/// for the rare cases are not inlined. A reference would force the reader into memory, so these functions
+/// receive a copy and return the changed copy.
 #[derive(Clone, Copy)]
 pub(crate) struct BitReader {
     /// Index of the next byte to load into `bits`.
     position: usize,
-    /// The next bits, beginning at the most significant one. Only the first `bit_count` bits are valid. Each
-    /// bit below them is zero or already has the value that the next refill ORs into it.
+    /// The next bits, beginning at the most significant one. Only the first `bit_count` bits are valid. The
+    /// bits below them are zero, or are the data bits that follow. The next refill ORs the same data into
+    /// them, which does not change them.
     bits: u64,
     /// Number of valid bits in `bits`, padding included.
     bit_count: u32,
     /// Number of zeros that were added after the last bit of the data. They are at the end of the valid bits.
-    padding_bits: u32,
+    padding_bit_count: u32,
 }
 
 impl BitReader {
@@ -31,7 +33,7 @@ impl BitReader {
 
     /// Creates a reader that starts at the byte with index `position`.
     pub(crate) fn new(position: usize) -> Self {
-        Self { position, bits: 0, bit_count: 0, padding_bits: 0 }
+        Self { position, bits: 0, bit_count: 0, padding_bit_count: 0 }
     }
 
     /// Returns the next bits, left-aligned, without consuming them.
@@ -43,7 +45,8 @@ impl BitReader {
     /// Consumes the next `count` bits, which must be valid.
     #[inline(always)]
     pub(crate) fn consume(&mut self, count: u32) {
-        // Shift instructions use the count modulo 64. The mask tells the compiler that no check is needed.
+        // Shift instructions use the count modulo 64. With the mask, the compiler needs no check of the
+        // count.
         self.bits <<= count & 63;
         self.bit_count = self.bit_count.wrapping_sub(count);
     }
@@ -55,10 +58,11 @@ impl BitReader {
             // If none of the next eight bytes is 0xFF, they contain neither stuffing nor a marker, and can be
             // loaded at once.
             Some(next) if !contains_ff(u64::from_be_bytes(*next)) => {
-                // Only the bytes that fit completely count as loaded. OR raises the count to 56 to 63 and
-                // keeps its remainder modulo 8.
                 self.bits |= u64::from_be_bytes(*next) >> (self.bit_count & 63);
+                // Only the bytes that fit completely count as loaded.
                 self.position += ((63 - self.bit_count) >> 3) as usize;
+                // 56 is 0b111000, so this OR gives the number from 56 to 63 that has the same remainder
+                // modulo 8: the count after these bytes.
                 self.bit_count |= Self::MIN_BITS_AFTER_REFILL;
             }
             _ => *self = self.refill_bytewise(bytes),
@@ -79,7 +83,7 @@ impl BitReader {
                     0xFF
                 }
                 (None, _) | (Some(0xFF), _) => {
-                    self.padding_bits += 8;
+                    self.padding_bit_count += 8;
                     0
                 }
                 (Some(&byte), _) => {
@@ -96,12 +100,12 @@ impl BitReader {
     /// Returns true if padding was consumed, which means that the data has fewer bits than were read.
     #[inline(always)]
     pub(crate) fn is_overrun(&self) -> bool {
-        self.padding_bits > self.bit_count
+        self.padding_bit_count > self.bit_count
     }
 
-    /// Returns true if the next code or its value may consist partly of padding.
+    /// Returns true if the next code word or its value may consist partly of padding.
     pub(crate) fn is_nearly_overrun(&self) -> bool {
-        self.padding_bits > 0 && self.bit_count < self.padding_bits + MAX_CODE_AND_VALUE_BITS
+        self.padding_bit_count > 0 && self.bit_count < self.padding_bit_count + MAX_CODE_WORD_AND_VALUE_BITS
     }
 
     /// Returns true if the reader stopped at a restart marker.
@@ -114,16 +118,16 @@ impl BitReader {
     /// Returns the index of the byte after the last consumed bit, or `None` if at least one whole byte before
     /// the next marker was not consumed.
     pub(crate) fn end_of_data(&self) -> Option<usize> {
-        (self.bit_count < self.padding_bits + 8).then_some(self.position)
+        (self.bit_count < self.padding_bit_count + 8).then_some(self.position)
     }
 }
 
 /// Returns true if any byte of `word` is 0xFF.
 #[inline(always)]
 fn contains_ff(word: u64) -> bool {
-    const LOW: u64 = 0x0101_0101_0101_0101;
-    const HIGH: u64 = LOW << 7;
+    const LOWEST_BITS: u64 = 0x0101_0101_0101_0101;
+    const HIGHEST_BITS: u64 = LOWEST_BITS << 7;
     // A byte 0xFF of `word` is zero in `!word`. Subtracting 1 from a zero byte sets the byte's highest bit,
     // which is also set in `word`.
-    (!word).wrapping_sub(LOW) & word & HIGH != 0
+    (!word).wrapping_sub(LOWEST_BITS) & word & HIGHEST_BITS != 0
 }

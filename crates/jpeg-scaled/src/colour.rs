@@ -95,7 +95,7 @@ fn remove_fourth_bytes(words: &[u32; CHUNK_PIXELS]) -> [u8; 3 * CHUNK_PIXELS] {
     bytes
 }
 
-/// Combines a row of red, green and blue samples to a row of RGB pixels.
+/// Interleaves a row of red, a row of green and a row of blue samples to a row of RGB pixels.
 #[inline(always)]
 pub(crate) fn interleave_rgb_row(red: &[u8], green: &[u8], blue: &[u8], rgb: &mut [u8]) {
     for (((to, &red), &green), &blue) in rgb.as_chunks_mut().0.iter_mut().zip(red).zip(green).zip(blue) {

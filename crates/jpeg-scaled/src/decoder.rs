@@ -7,13 +7,13 @@ use crate::{
     header::{Component, ParsedHeaders},
     huffman::HuffmanTables,
     plane::{McuGrid, Plane},
-    scan::Scan,
+    scan::ScanDecoder,
 };
 
 /// A decoder that keeps its memory from one picture to the next.
 ///
-/// The memory holds the pixels and one row of MCUs of a picture. It is as large as the largest picture so far
-/// has needed.
+/// The memory holds the pixels and one row of MCUs of a picture. It grows to the size that the largest
+/// picture so far needed.
 pub struct Decoder {
     tables: HuffmanTables,
     planes: [Plane; 3],
@@ -116,7 +116,7 @@ impl NullaryFnOnce for DecodeCall<'_> {
         let grid = McuGrid::new(&headers.header, headers.components(), scale);
         let planes = &mut planes[..headers.components().len()];
         for (plane, component) in planes.iter_mut().zip(headers.components()) {
-            plane.set(component, headers.quantization_steps(component)?, &grid)?;
+            plane.prepare(component, headers.quantization_steps(component)?, &grid)?;
             set_huffman_tables(tables, &headers, component)?;
         }
         let channels = if colour_space == ColourSpace::Grey { 1 } else { 3 };
@@ -124,16 +124,16 @@ impl NullaryFnOnce for DecodeCall<'_> {
         pixels.clear();
         let len = stride * height as usize;
         if pixels.capacity() < len {
-            // The old memory is freed before the new memory is allocated, so that both never exist at once.
+            // Frees the old memory before the new memory is allocated, so that both never exist at once.
             *pixels = Vec::new();
             pixels.reserve_exact(len);
         }
-        let mut scan = Scan::new(bytes, &headers);
-        for mcu_row in 0..grid.rows {
-            scan.decode_row(tables, planes, grid.columns)?;
+        let mut scan = ScanDecoder::new(bytes, &headers);
+        for mcu_row in 0..grid.row_count {
+            scan.decode_row(tables, planes, grid.column_count)?;
             // The last pixel row of a row of MCUs needs samples of the next row of MCUs. It is written after
             // the next row of MCUs is decoded.
-            let ready_row_count = if mcu_row + 1 == grid.rows {
+            let ready_row_count = if mcu_row + 1 == grid.row_count {
                 height as usize
             } else {
                 (mcu_row + 1) * grid.picture_rows_per_mcu_row() - 1
@@ -157,28 +157,35 @@ fn set_huffman_tables(
     headers: &ParsedHeaders,
     component: &Component,
 ) -> Result<(), Error> {
-    // The table numbers of a corrupt file may be out of range. The calls of `dc_code_lengths` and
-    // `ac_code_lengths` fail in that case, before a table number indexes `tables`.
-    let dc_code_lengths = headers.dc_code_lengths(component)?;
-    tables.dc[component.dc_table].set(dc_code_lengths)?;
-    let ac_code_lengths = headers.ac_code_lengths(component)?;
-    tables.ac[component.ac_table].set(ac_code_lengths)
+    // The table indices of a corrupt file may be out of range. In that case, `dc_table` or `ac_table` returns
+    // an error before the index is used on `tables`.
+    let dc_table = headers.dc_table(component)?;
+    tables.dc[component.dc_table_index].set(dc_table)?;
+    let ac_table = headers.ac_table(component)?;
+    tables.ac[component.ac_table_index].set(ac_table)
 }
 
-/// Writes row `row` of the picture to `pixels`.
+/// Writes row `row` of the picture to `row_pixels`. The planes must hold the samples of row `mcu_row` of
+/// MCUs.
 #[inline(always)]
-fn write_row(planes: &mut [Plane], row: usize, mcu_row: usize, colour_space: ColourSpace, pixels: &mut [u8]) {
+fn write_row(
+    planes: &mut [Plane],
+    row: usize,
+    mcu_row: usize,
+    colour_space: ColourSpace,
+    row_pixels: &mut [u8],
+) {
     match planes {
         [first, second, third] => {
             let [first, second, third] = [first, second, third].map(|plane| plane.picture_row(row, mcu_row));
             match colour_space {
-                ColourSpace::Rgb => colour::interleave_rgb_row(first, second, third, pixels),
+                ColourSpace::Rgb => colour::interleave_rgb_row(first, second, third, row_pixels),
                 ColourSpace::YCbCr | ColourSpace::Grey => {
-                    colour::convert_ycbcr_row(first, second, third, pixels)
+                    colour::convert_ycbcr_row(first, second, third, row_pixels)
                 }
             }
         }
-        [only, ..] => pixels.copy_from_slice(&only.picture_row(row, mcu_row)[..pixels.len()]),
+        [only, ..] => row_pixels.copy_from_slice(&only.picture_row(row, mcu_row)[..row_pixels.len()]),
         [] => {}
     }
 }
@@ -191,7 +198,7 @@ mod tests {
     use crate::Scale;
 
     /// Returns the address and the capacity of each of the decoder's buffers.
-    fn buffers(decoder: &Decoder) -> Vec<(*const u8, usize)> {
+    fn buffer_locations(decoder: &Decoder) -> Vec<(*const u8, usize)> {
         let planes = decoder.planes.iter().flat_map(|plane| plane.buffers());
         planes.chain([&decoder.pixels]).map(|buffer| (buffer.as_ptr(), buffer.capacity())).collect()
     }
@@ -202,10 +209,10 @@ mod tests {
         for scale in Scale::ALL {
             let mut decoder = Decoder::default();
             decoder.decode(file, scale).unwrap();
-            let first = buffers(&decoder);
-            assert!(first.iter().all(|&(_, capacity)| capacity > 0));
+            let locations = buffer_locations(&decoder);
+            assert!(locations.iter().all(|&(_, capacity)| capacity > 0));
             decoder.decode(file, scale).unwrap();
-            assert_eq!(buffers(&decoder), first);
+            assert_eq!(buffer_locations(&decoder), locations);
         }
     }
 

@@ -1,8 +1,8 @@
 //! Parses the marker segments before the entropy-coded data.
 
-use crate::{Error, huffman::CodeLengths, segments::Segments, zigzag::ZIGZAG};
+use crate::{Error, huffman::StoredTable, segments::Segments, zigzag::ZIGZAG};
 
-/// Maximum number of blocks in an MCU, over all components.
+/// Maximum number of blocks in an MCU, over all components. The standard sets this limit.
 pub(crate) const MAX_BLOCKS_PER_MCU: usize = 10;
 
 /// Size and colour space of a picture, read without decoding it.
@@ -57,11 +57,11 @@ pub(crate) struct Component {
     /// Number of the component's blocks per MCU in the vertical direction.
     pub(crate) blocks_down: usize,
     /// Index of the component's quantisation table.
-    quantization_table: usize,
+    quantization_table_index: usize,
     /// Index of the component's Huffman table for DC coefficients.
-    pub(crate) dc_table: usize,
+    pub(crate) dc_table_index: usize,
     /// Index of the component's Huffman table for AC coefficients.
-    pub(crate) ac_table: usize,
+    pub(crate) ac_table_index: usize,
 }
 
 /// Quantiser step of each coefficient, in row-major order.
@@ -74,8 +74,8 @@ pub(crate) struct ParsedHeaders<'a> {
     components: [Component; 3],
     component_count: usize,
     quantization_tables: [Option<QuantizationSteps>; 4],
-    dc_tables: [Option<CodeLengths<'a>>; 4],
-    ac_tables: [Option<CodeLengths<'a>>; 4],
+    dc_tables: [Option<StoredTable<'a>>; 4],
+    ac_tables: [Option<StoredTable<'a>>; 4],
     /// Number of MCUs between two restart markers, or 0 if the file has no restart markers.
     pub(crate) restart_interval: u32,
     /// Index of the first entropy-coded byte.
@@ -91,7 +91,8 @@ struct ColourMarkers {
     adobe_transform: Option<u8>,
 }
 
-// Files without Huffman tables, such as frames of Motion JPEG, rely on the tables in annex K of the standard.
+// Files without Huffman tables, such as frames of Motion JPEG, rely on the tables in annex K of the standard,
+// which this crate does not contain.
 const HUFFMAN_TABLE_MISSING: Error = Error::Unsupported("a file without Huffman tables");
 const BAD_HUFFMAN_TABLE_NUMBER: Error = Error::Corrupt("a Huffman table number is out of range");
 
@@ -146,19 +147,19 @@ impl<'a> ParsedHeaders<'a> {
 
     /// Returns the quantiser steps of `component`.
     pub(crate) fn quantization_steps(&self, component: &Component) -> Result<&QuantizationSteps, Error> {
-        let table = self.quantization_tables.get(component.quantization_table).and_then(Option::as_ref);
+        let table = self.quantization_tables.get(component.quantization_table_index).and_then(Option::as_ref);
         table.ok_or(Error::Corrupt("a quantisation table is missing"))
     }
 
     /// Returns the Huffman table for the DC coefficients of `component`.
-    pub(crate) fn dc_code_lengths(&self, component: &Component) -> Result<&CodeLengths<'a>, Error> {
-        let table = self.dc_tables.get(component.dc_table).ok_or(BAD_HUFFMAN_TABLE_NUMBER)?;
+    pub(crate) fn dc_table(&self, component: &Component) -> Result<&StoredTable<'a>, Error> {
+        let table = self.dc_tables.get(component.dc_table_index).ok_or(BAD_HUFFMAN_TABLE_NUMBER)?;
         table.as_ref().ok_or(HUFFMAN_TABLE_MISSING)
     }
 
     /// Returns the Huffman table for the AC coefficients of `component`.
-    pub(crate) fn ac_code_lengths(&self, component: &Component) -> Result<&CodeLengths<'a>, Error> {
-        let table = self.ac_tables.get(component.ac_table).ok_or(BAD_HUFFMAN_TABLE_NUMBER)?;
+    pub(crate) fn ac_table(&self, component: &Component) -> Result<&StoredTable<'a>, Error> {
+        let table = self.ac_tables.get(component.ac_table_index).ok_or(BAD_HUFFMAN_TABLE_NUMBER)?;
         table.as_ref().ok_or(HUFFMAN_TABLE_MISSING)
     }
 
@@ -191,17 +192,21 @@ impl<'a> ParsedHeaders<'a> {
         if components.len() != self.component_count {
             return Err(BAD_LENGTH);
         }
-        for (component, &[id, factors, table]) in self.components.iter_mut().zip(components) {
+        for (component, &[id, factors, table_index]) in self.components.iter_mut().zip(components) {
             let (blocks_across, blocks_down) = (usize::from(factors >> 4), usize::from(factors & 15));
             if !(1..=4).contains(&blocks_across) || !(1..=4).contains(&blocks_down) {
                 return Err(Error::Corrupt("a sampling factor is out of range"));
             }
-            let quantization_table = usize::from(table);
-            *component =
-                Component { id, blocks_across, blocks_down, quantization_table, ..Component::default() };
+            *component = Component {
+                id,
+                blocks_across,
+                blocks_down,
+                quantization_table_index: usize::from(table_index),
+                ..Component::default()
+            };
         }
         if let [only] = &mut self.components[..self.component_count] {
-            // A scan of one component stores its blocks row by row, whatever the sampling factors.
+            // With one component, the file stores the blocks row by row, whatever the sampling factors.
             (only.blocks_across, only.blocks_down) = (1, 1);
         }
         let block_counts =
@@ -253,8 +258,8 @@ impl<'a> ParsedHeaders<'a> {
             };
             let slot = tables.get_mut(usize::from(class_and_number & 15));
             let slot = slot.ok_or(BAD_HUFFMAN_TABLE_NUMBER)?;
-            let (codes, rest) = CodeLengths::split_from(rest)?;
-            *slot = Some(codes);
+            let (table, rest) = StoredTable::split_from(rest)?;
+            *slot = Some(table);
             segment = rest;
         }
         Ok(())
@@ -277,11 +282,13 @@ impl<'a> ParsedHeaders<'a> {
         if (*start, *end, *approximation) != (0, 63, 0) {
             return Err(Error::Unsupported("a scan of part of the coefficients"));
         }
-        for (component, &[id, tables]) in self.components.iter_mut().zip(components.as_chunks::<2>().0) {
+        for (component, &[id, table_indices]) in self.components.iter_mut().zip(components.as_chunks::<2>().0)
+        {
             if component.id != id {
                 return Err(Error::Unsupported("components in another order"));
             }
-            (component.dc_table, component.ac_table) = (usize::from(tables >> 4), usize::from(tables & 15));
+            (component.dc_table_index, component.ac_table_index) =
+                (usize::from(table_indices >> 4), usize::from(table_indices & 15));
         }
         Ok(())
     }

@@ -10,13 +10,14 @@
 //! ascending order of frequency.
 //!
 //! # Shifts
-//! The results of a pass are multiples of the samples. A shift divides them by a power of two, whose exponent
-//! consists of these terms:
+//! The results of a pass are multiples of the samples. A shift divides the results by a power of two, whose
+//! exponent consists of these terms:
 //! - [`CONSTANT_BITS`], the fraction bits of the constants.
-//! - [`PASS_BITS`], fraction bits that the first pass leaves in its results and the second pass removes.
+//! - [`PASS_BITS`], subtracted in the first pass, which leaves that many fraction bits in the results, and
+//!   added in the second pass, which removes these fraction bits.
 //! - 3 in the second pass, because the two passes together compute 8 times a sample.
-//! - 1 or 2, because [`idct_to_4`] returns sums of two samples of the full transform, and [`idct_to_2`]
-//!   returns sums of four.
+//! - In both passes, 1 for [`idct_to_4`], which returns sums of two samples of the full transform, or 2 for
+//!   [`idct_to_2`], which returns sums of four.
 
 #![expect(clippy::needless_range_loop, reason = "one index addresses several arrays")]
 
@@ -97,7 +98,7 @@ fn wrap_to_i16(value: i32) -> i16 {
     value as i16
 }
 
-/// Converts a result of the second pass, which is centred on zero, to a sample of 0 to 255.
+/// Converts a result of the second pass to a sample of 0 to 255. The results are centred on zero.
 #[inline(always)]
 #[expect(clippy::cast_sign_loss, reason = "clamped")]
 fn to_sample(value: i32) -> u8 {
@@ -159,17 +160,17 @@ fn to_1x1(group: &BlockGroup, steps: &QuantizationSteps) -> [[u8; LANES]; 1] {
 fn to_2x2(group: &BlockGroup, steps: &QuantizationSteps) -> [[u8; 2 * LANES]; 2] {
     const FIRST_PASS_SHIFT: u32 = CONSTANT_BITS - PASS_BITS + 2;
     const SECOND_PASS_SHIFT: u32 = CONSTANT_BITS + PASS_BITS + 3 + 2;
-    let mut rows = [[[0; LANES]; 5]; 2];
+    let mut intermediate_rows = [[[0; LANES]; 5]; 2];
     for (index, column) in [0, 1, 3, 5, 7].into_iter().enumerate() {
         for lane in 0..LANES {
             let f = |row| dequantize(group, steps, row, column, lane);
-            let samples = idct_to_2([f(0), f(1), f(3), f(5), f(7)]);
-            rows[0][index][lane] = wrap_to_i16(descale(samples[0], FIRST_PASS_SHIFT));
-            rows[1][index][lane] = wrap_to_i16(descale(samples[1], FIRST_PASS_SHIFT));
+            let values = idct_to_2([f(0), f(1), f(3), f(5), f(7)]);
+            intermediate_rows[0][index][lane] = wrap_to_i16(descale(values[0], FIRST_PASS_SHIFT));
+            intermediate_rows[1][index][lane] = wrap_to_i16(descale(values[1], FIRST_PASS_SHIFT));
         }
     }
     let mut samples = [[0; 2 * LANES]; 2];
-    for (to, row) in samples.iter_mut().zip(&rows) {
+    for (to, row) in samples.iter_mut().zip(&intermediate_rows) {
         for lane in 0..LANES {
             let [left, right] =
                 idct_to_2([row[0][lane], row[1][lane], row[2][lane], row[3][lane], row[4][lane]]);
@@ -194,20 +195,20 @@ fn idct_to_2([f0, f1, f3, f5, f7]: [i16; 5]) -> [i32; 2] {
 fn to_4x4(group: &BlockGroup, steps: &QuantizationSteps) -> [[u8; 4 * LANES]; 4] {
     const FIRST_PASS_SHIFT: u32 = CONSTANT_BITS - PASS_BITS + 1;
     const SECOND_PASS_SHIFT: u32 = CONSTANT_BITS + PASS_BITS + 3 + 1;
-    let mut rows = [[[0; LANES]; 7]; 4];
+    let mut intermediate_rows = [[[0; LANES]; 7]; 4];
     for (index, column) in [0, 1, 2, 3, 5, 6, 7].into_iter().enumerate() {
         for lane in 0..LANES {
             let f = |row| dequantize(group, steps, row, column, lane);
-            let samples = idct_to_4([f(0), f(1), f(2), f(3), f(5), f(6), f(7)]);
-            for (row, sample) in rows.iter_mut().zip(samples) {
-                row[index][lane] = wrap_to_i16(descale(sample, FIRST_PASS_SHIFT));
+            let values = idct_to_4([f(0), f(1), f(2), f(3), f(5), f(6), f(7)]);
+            for (row, value) in intermediate_rows.iter_mut().zip(values) {
+                row[index][lane] = wrap_to_i16(descale(value, FIRST_PASS_SHIFT));
             }
         }
     }
     let mut samples = [[0; 4 * LANES]; 4];
-    for (to, row) in samples.iter_mut().zip(&rows) {
+    for (to, row) in samples.iter_mut().zip(&intermediate_rows) {
         for lane in 0..LANES {
-            let samples_of_row = idct_to_4([
+            let row_values = idct_to_4([
                 row[0][lane],
                 row[1][lane],
                 row[2][lane],
@@ -217,7 +218,7 @@ fn to_4x4(group: &BlockGroup, steps: &QuantizationSteps) -> [[u8; 4 * LANES]; 4]
                 row[6][lane],
             ]);
             for index in 0..4 {
-                to[4 * lane + index] = to_sample(descale(samples_of_row[index], SECOND_PASS_SHIFT));
+                to[4 * lane + index] = to_sample(descale(row_values[index], SECOND_PASS_SHIFT));
             }
         }
     }
@@ -246,20 +247,20 @@ fn idct_to_4([f0, f1, f2, f3, f5, f6, f7]: [i16; 7]) -> [i32; 4] {
 fn to_8x8(group: &BlockGroup, steps: &QuantizationSteps) -> [[u8; 8 * LANES]; 8] {
     const FIRST_PASS_SHIFT: u32 = CONSTANT_BITS - PASS_BITS;
     const SECOND_PASS_SHIFT: u32 = CONSTANT_BITS + PASS_BITS + 3;
-    let mut rows = [[[0; LANES]; 8]; 8];
+    let mut intermediate_rows = [[[0; LANES]; 8]; 8];
     for column in 0..8 {
         for lane in 0..LANES {
             let f = |row| dequantize(group, steps, row, column, lane);
-            let samples = idct_to_8([f(0), f(1), f(2), f(3), f(4), f(5), f(6), f(7)]);
-            for (row, sample) in rows.iter_mut().zip(samples) {
-                row[column][lane] = wrap_to_i16(descale(sample, FIRST_PASS_SHIFT));
+            let values = idct_to_8([f(0), f(1), f(2), f(3), f(4), f(5), f(6), f(7)]);
+            for (row, value) in intermediate_rows.iter_mut().zip(values) {
+                row[column][lane] = wrap_to_i16(descale(value, FIRST_PASS_SHIFT));
             }
         }
     }
     let mut samples = [[0; 8 * LANES]; 8];
-    for (to, row) in samples.iter_mut().zip(&rows) {
+    for (to, row) in samples.iter_mut().zip(&intermediate_rows) {
         for lane in 0..LANES {
-            let samples_of_row = idct_to_8([
+            let row_values = idct_to_8([
                 row[0][lane],
                 row[1][lane],
                 row[2][lane],
@@ -270,7 +271,7 @@ fn to_8x8(group: &BlockGroup, steps: &QuantizationSteps) -> [[u8; 8 * LANES]; 8]
                 row[7][lane],
             ]);
             for index in 0..8 {
-                to[8 * lane + index] = to_sample(descale(samples_of_row[index], SECOND_PASS_SHIFT));
+                to[8 * lane + index] = to_sample(descale(row_values[index], SECOND_PASS_SHIFT));
             }
         }
     }

@@ -11,16 +11,23 @@
 //! where most of the time is spent, and `idct`.
 //!
 //! # Terms
-//! A picture has one component (luminance) or three, such as luminance and two colour differences. JPEG
-//! divides each component into blocks of 8×8 samples and transforms each block to 64 coefficients: the DC
-//! coefficient, which represents the mean, and 63 AC coefficients. An MCU (minimum coded unit) consists of
-//! the blocks of all components that cover the same area of the picture.
+//! A picture has one component (luminance) or three, such as luminance and two colour differences. A
+//! component is subsampled if it has fewer samples than the picture has pixels. The sampling of a file, such
+//! as 4:2:0, says how its components are subsampled. JPEG divides each component into blocks of 8×8 samples
+//! and transforms each block to 64 coefficients: the DC coefficient, which represents the mean, and 63 AC
+//! coefficients. An MCU (minimum coded unit) consists of the blocks of all components that cover the same
+//! area of the picture.
+//!
+//! The entropy-coded data stores a coefficient as a Huffman code word and a value of up to 15 bits after it.
+//! The symbol of the code word contains the length of the value. For an AC coefficient, the symbol also
+//! contains the number of zero coefficients before it.
 //!
 //! # Exactness
-//! The pixels are bit for bit the same as libjpeg-turbo's pixels at the same scale, for every supported
-//! sampling. The crate therefore computes the same inverse DCT ("islow"). At a smaller scale, it decodes the
-//! blocks of subsampled components to more samples than other blocks, as libjpeg-turbo does. It upsamples
-//! with a triangle filter ("fancy upsampling") or by repeating samples, in the same cases as libjpeg-turbo.
+//! The pixels are bit for bit the same as libjpeg-turbo's pixels at the same scale, however the components
+//! are subsampled. The crate therefore computes the same inverse DCT ("islow"). At a smaller scale, it
+//! decodes the blocks of subsampled components to more samples than other blocks, as libjpeg-turbo does. It
+//! upsamples with a triangle filter ("fancy upsampling") or by repeating samples, in the same cases as
+//! libjpeg-turbo.
 //!
 //! # Supported files
 //!

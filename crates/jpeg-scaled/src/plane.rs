@@ -20,9 +20,9 @@ pub(crate) struct McuGrid {
     /// Height of the file's picture in pixels.
     height: usize,
     /// Number of MCUs in a row.
-    pub(crate) columns: usize,
+    pub(crate) column_count: usize,
     /// Number of rows of MCUs.
-    pub(crate) rows: usize,
+    pub(crate) row_count: usize,
 }
 
 impl McuGrid {
@@ -37,8 +37,8 @@ impl McuGrid {
             block_side: scale.block_side(),
             width,
             height,
-            columns: width.div_ceil(8 * max_blocks_across),
-            rows: height.div_ceil(8 * max_blocks_down),
+            column_count: width.div_ceil(8 * max_blocks_across),
+            row_count: height.div_ceil(8 * max_blocks_down),
         }
     }
 
@@ -51,7 +51,7 @@ impl McuGrid {
 /// A method of increasing the number of samples along one side to the number of pixels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Upsampling {
-    /// Repeats each sample this many times. `Repeat(1)` leaves the samples as they are.
+    /// Replaces each sample by this many copies. `Repeat(1)` leaves the samples as they are.
     Repeat(usize),
     /// Doubles the number of samples. Each new sample is ¾ of the nearest sample and ¼ of the next nearest:
     /// libjpeg's "fancy upsampling".
@@ -84,8 +84,8 @@ pub(crate) struct Plane {
     /// An upsampled row, as wide as the picture.
     upsampled_row: Vec<u8>,
     /// Weighted sums of two rows of samples. The weights are 3 and 1, so a sum is four times an interpolated
-    /// sample. If both sides are upsampled, libjpeg does not round these sums. It rounds only the result of
-    /// the horizontal step.
+    /// sample. If both width and height are doubled, libjpeg does not round these sums. It rounds only once,
+    /// after the width is doubled.
     vertical_sums: Vec<u16>,
 }
 
@@ -106,7 +106,7 @@ impl Plane {
     };
 
     /// Prepares the plane for `component`. Keeps the memory of the previous picture, but not its samples.
-    pub(crate) fn set(
+    pub(crate) fn prepare(
         &mut self,
         component: &Component,
         steps: &QuantizationSteps,
@@ -123,29 +123,31 @@ impl Plane {
         {
             block_side *= 2;
         }
-        // Size of an MCU in samples of this component.
-        let (own_width, own_height) =
+        // Size of an MCU in samples of this component. `mcu_width` and `mcu_height` are the
+        // size in pixels.
+        let (sample_columns, sample_rows) =
             (block_side * component.blocks_across, block_side * component.blocks_down);
-        if !mcu_width.is_multiple_of(own_width) || !mcu_height.is_multiple_of(own_height) {
+        if !mcu_width.is_multiple_of(sample_columns) || !mcu_height.is_multiple_of(sample_rows) {
             return Err(Error::Unsupported("a sampling ratio that is not a whole number"));
         }
         self.block_side = block_side;
-        self.width = (grid.width * own_width).div_ceil(8 * grid.max_blocks_across);
-        self.height = (grid.height * own_height).div_ceil(8 * grid.max_blocks_down);
-        self.rows_per_mcu_row = own_height;
-        self.stride = (grid.columns * component.blocks_across).next_multiple_of(LANES) * block_side;
-        // As in libjpeg, samples are repeated at 1/8 of the size, and if a row has only one or two samples.
-        (self.horizontal, self.vertical) = match (mcu_width / own_width, mcu_height / own_height) {
+        self.width = (grid.width * sample_columns).div_ceil(8 * grid.max_blocks_across);
+        self.height = (grid.height * sample_rows).div_ceil(8 * grid.max_blocks_down);
+        self.rows_per_mcu_row = sample_rows;
+        self.stride = (grid.column_count * component.blocks_across).next_multiple_of(LANES) * block_side;
+        // As in libjpeg, samples are repeated at 1/8 of the size. They are also repeated if a row that must
+        // be doubled has only one or two samples.
+        (self.horizontal, self.vertical) = match (mcu_width / sample_columns, mcu_height / sample_rows) {
             (2, 2) if grid.block_side > 1 && self.width > 2 => (Upsampling::Triangle, Upsampling::Triangle),
             (2, 1) if grid.block_side > 1 && self.width > 2 => (Upsampling::Triangle, Upsampling::Repeat(1)),
             (1, 2) if grid.block_side > 1 => (Upsampling::Repeat(1), Upsampling::Triangle),
-            (across, down) => (Upsampling::Repeat(across), Upsampling::Repeat(down)),
+            (times_across, times_down) => (Upsampling::Repeat(times_across), Upsampling::Repeat(times_down)),
         };
         self.steps = *steps;
         // Decoding of the previous picture may have failed and left coefficients behind.
         self.groups = Self::EMPTY.groups;
         self.samples.resize((1 + self.rows_per_mcu_row) * self.stride, 0);
-        self.upsampled_row.resize(grid.columns * mcu_width, 0);
+        self.upsampled_row.resize(grid.column_count * mcu_width, 0);
         self.vertical_sums.resize(self.width, 0);
         Ok(())
     }
@@ -156,7 +158,7 @@ impl Plane {
         [&self.samples, &self.upsampled_row]
     }
 
-    /// Returns true if a block is decoded to a single sample, for which only its DC coefficient is needed.
+    /// Returns true if each block is decoded to a single sample, which needs only the DC coefficient.
     pub(crate) fn needs_only_dc(&self) -> bool {
         self.block_side == 1
     }
@@ -182,10 +184,11 @@ impl Plane {
         );
     }
 
-    /// Makes room for the next row of MCUs. Keeps only the last row of samples, which interpolation needs.
+    /// Moves the last row of samples to the start, where interpolation expects it when the next row of MCUs
+    /// is decoded.
     pub(crate) fn advance(&mut self) {
-        let last = self.rows_per_mcu_row * self.stride;
-        self.samples.copy_within(last.., 0);
+        let last_row_start = self.rows_per_mcu_row * self.stride;
+        self.samples.copy_within(last_row_start.., 0);
     }
 
     /// Returns row `row` of the picture, upsampled. The plane must hold the samples of row `mcu_row` of MCUs.
@@ -239,8 +242,8 @@ impl Plane {
 
 /// Returns ¾ of `near` plus ¼ of `far`.
 ///
-/// libjpeg rounds halves down for the new sample before `near` (`bias` is 1) and up for the new sample
-/// after `near` (`bias` is 2).
+/// libjpeg rounds halves down for the new sample before `near` (`bias` is 1) and up for the new sample after
+/// `near` (`bias` is 2).
 #[inline(always)]
 fn interpolate(near: u8, far: u8, bias: u16) -> u8 {
     // The sum fits in the low byte.
@@ -257,20 +260,22 @@ fn upsample_samples(samples: &[u8], row: &mut [u8]) {
     });
 }
 
-/// Doubles the number of samples in a row of sums, which are samples times four.
+/// Doubles the number of samples in a row. `sums` holds the samples multiplied by four.
 ///
 /// Each new sample combines four samples with the weights 9/16, 3/16, 3/16 and 1/16. libjpeg rounds halves up
-/// for the new sample before `near` and down for the new sample after `near`.
+/// for the new sample before the nearest sum (`bias` is 8) and down for the new sample after it (`bias` is
+/// 7).
 #[inline(always)]
 fn upsample_sums(sums: &[u16], row: &mut [u8]) {
     let new_sample = |near: u16, far: u16, bias: u16| (3 * near + far + bias) >> 4;
     double_samples(sums, row, |before, sum, after| [new_sample(sum, before, 8), new_sample(sum, after, 7)]);
 }
 
-/// Computes two samples from each of `values` and its neighbours. `values` must have at least two elements.
+/// Computes two samples from each element of `values` and its two neighbours. `values` must have at least two
+/// elements.
 ///
-/// The first value is its own neighbour before it, and the last value is its own neighbour after it. The
-/// results of `two_samples` must be less than 256.
+/// The first value also serves as the value before it, and the last value as the value after it. The results
+/// of `two_samples` must be less than 256.
 #[inline(always)]
 fn double_samples<T: Copy>(values: &[T], row: &mut [u8], two_samples: impl Fn(T, T, T) -> [u16; 2]) {
     // Writing both samples as one number lets the compiler vectorise the loop.

@@ -13,8 +13,8 @@ use crate::{
 /// A block of an MCU.
 #[derive(Clone, Copy, Default)]
 struct McuBlock {
-    /// Index of the component that the block belongs to.
-    component: usize,
+    /// Index of the component to which the block belongs.
+    component_index: usize,
     /// Column of the block among the component's blocks in the MCU.
     column: usize,
     /// Row of the block among the component's blocks in the MCU.
@@ -22,13 +22,13 @@ struct McuBlock {
     /// Number of the component's blocks per MCU in the horizontal direction.
     blocks_across: usize,
     /// Index of the component's Huffman table for DC coefficients.
-    dc_table: usize,
+    dc_table_index: usize,
     /// Index of the component's Huffman table for AC coefficients.
-    ac_table: usize,
+    ac_table_index: usize,
 }
 
-/// The state of decoding the scan. A supported file has only one scan.
-pub(crate) struct Scan<'a> {
+/// A decoder of the scan, which is the entropy-coded data. A supported file has only one scan.
+pub(crate) struct ScanDecoder<'a> {
     bytes: &'a [u8],
     reader: BitReader,
     /// The blocks of an MCU in the order of the file. The first `block_count` are valid.
@@ -41,11 +41,11 @@ pub(crate) struct Scan<'a> {
     /// Number of MCUs before the next restart marker.
     mcus_until_restart: u32,
     /// Number of the next restart marker, 0 to 7.
-    next_restart: u8,
+    next_restart_number: u8,
 }
 
-impl<'a> Scan<'a> {
-    /// Creates a scan that begins at the first MCU.
+impl<'a> ScanDecoder<'a> {
+    /// Creates a decoder that begins at the first MCU.
     pub(crate) fn new(bytes: &'a [u8], headers: &ParsedHeaders) -> Self {
         let mut scan = Self {
             bytes,
@@ -55,14 +55,20 @@ impl<'a> Scan<'a> {
             previous_dc: [0; 3],
             restart_interval: headers.restart_interval,
             mcus_until_restart: headers.restart_interval,
-            next_restart: 0,
+            next_restart_number: 0,
         };
-        for (index, component) in headers.components().iter().enumerate() {
-            let &Component { blocks_across, blocks_down, dc_table, ac_table, .. } = component;
+        for (component_index, component) in headers.components().iter().enumerate() {
+            let &Component { blocks_across, blocks_down, dc_table_index, ac_table_index, .. } = component;
             for row in 0..blocks_down {
                 for column in 0..blocks_across {
-                    scan.blocks[scan.block_count] =
-                        McuBlock { component: index, column, row, blocks_across, dc_table, ac_table };
+                    scan.blocks[scan.block_count] = McuBlock {
+                        component_index,
+                        column,
+                        row,
+                        blocks_across,
+                        dc_table_index,
+                        ac_table_index,
+                    };
                     scan.block_count += 1;
                 }
             }
@@ -70,17 +76,17 @@ impl<'a> Scan<'a> {
         scan
     }
 
-    /// Decodes the next row of `columns` MCUs.
+    /// Decodes the next row of MCUs. The row has `mcu_count` MCUs.
     #[inline(always)]
     pub(crate) fn decode_row(
         &mut self,
         tables: &HuffmanTables,
         planes: &mut [Plane],
-        columns: usize,
+        mcu_count: usize,
     ) -> Result<(), Error> {
         // The compiler keeps a local copy in registers, but not a field of `self`.
         let mut reader = self.reader;
-        for column in 0..columns {
+        for column in 0..mcu_count {
             if self.restart_interval > 0 {
                 if self.mcus_until_restart == 0 {
                     reader = self.read_restart_marker(reader)?;
@@ -90,8 +96,8 @@ impl<'a> Scan<'a> {
             match self.decode_mcu(&mut reader, tables, planes, column) {
                 Ok(()) if reader.is_overrun() => return Err(self.overrun_error(&reader)),
                 Ok(()) => {}
-                // Padding after the data may form an invalid code. The error is then that the data ends too
-                // early.
+                // Padding after the data may form an invalid code word. The cause of the error is then that
+                // the data ends too early.
                 Err(_) if reader.is_nearly_overrun() => return Err(self.overrun_error(&reader)),
                 Err(error) => return Err(error),
             }
@@ -99,9 +105,9 @@ impl<'a> Scan<'a> {
         self.reader = reader;
         // `decode_mcu` transforms only complete groups. The last group of a row of blocks may be incomplete.
         for block in &self.blocks[..self.block_count] {
-            let block_columns = columns * block.blocks_across;
-            if block.column == 0 && !block_columns.is_multiple_of(LANES) {
-                planes[block.component].transform(block_columns - block_columns % LANES, block.row);
+            let blocks_per_row = mcu_count * block.blocks_across;
+            if block.column == 0 && !blocks_per_row.is_multiple_of(LANES) {
+                planes[block.component_index].transform(blocks_per_row - blocks_per_row % LANES, block.row);
             }
         }
         Ok(())
@@ -118,14 +124,14 @@ impl<'a> Scan<'a> {
     ) -> Result<(), Error> {
         let bytes = self.bytes;
         for block in &self.blocks[..self.block_count] {
-            let plane = &mut planes[block.component];
+            let plane = &mut planes[block.component_index];
             let block_column = column * block.blocks_across + block.column;
             let lane = block_column % LANES;
-            // Table numbers are less than 4. The masks let the compiler omit the bounds checks.
-            let difference = decode_dc_difference(reader, bytes, &tables.dc[block.dc_table & 3])?;
-            let dc = self.previous_dc[block.component].wrapping_add(difference);
-            self.previous_dc[block.component] = dc;
-            let ac_table = &tables.ac[block.ac_table & 3];
+            // Table indices are less than 4. The masks let the compiler omit the bounds checks.
+            let difference = decode_dc_difference(reader, bytes, &tables.dc[block.dc_table_index & 3])?;
+            let dc = self.previous_dc[block.component_index].wrapping_add(difference);
+            self.previous_dc[block.component_index] = dc;
+            let ac_table = &tables.ac[block.ac_table_index & 3];
             plane.group(block.row)[0][0][lane] = dc;
             if plane.needs_only_dc() {
                 skip_ac(reader, bytes, ac_table)?;
@@ -144,7 +150,7 @@ impl<'a> Scan<'a> {
     #[cold]
     fn overrun_error(&self, reader: &BitReader) -> Error {
         if reader.is_at_restart_marker(self.bytes) {
-            Error::Corrupt("a restart marker comes before the end of its interval")
+            Error::Corrupt("a restart marker comes before the end of the restart interval")
         } else {
             Error::Truncated
         }
@@ -156,13 +162,13 @@ impl<'a> Scan<'a> {
     fn read_restart_marker(&mut self, reader: BitReader) -> Result<BitReader, Error> {
         let (marker, end) = self.next_marker(reader)?;
         match marker {
-            Some(marker) if marker == 0xD0 + self.next_restart => {}
+            Some(marker) if marker == 0xD0 + self.next_restart_number => {}
             Some(0xD9) | None => return Err(Error::Truncated),
             Some(_) => return Err(Error::Corrupt("a marker other than the expected restart marker")),
         }
         self.previous_dc = [0; 3];
         self.mcus_until_restart = self.restart_interval;
-        self.next_restart = (self.next_restart + 1) % 8;
+        self.next_restart_number = (self.next_restart_number + 1) % 8;
         Ok(BitReader::new(end))
     }
 

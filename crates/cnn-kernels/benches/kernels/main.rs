@@ -4,8 +4,9 @@
 //! Run `cargo bench -p cnn-kernels`. To measure only some instruction sets, append `--` and their names.
 //!
 //! For each instruction set, the benchmark measures the ceiling, every distinct layer of two networks, and
-//! the whole networks. Each round measures everything once, so that a disturbance affects all measurements
-//! alike. The minimum duration of all rounds measures the code alone, and the median includes disturbances.
+//! the whole networks. Each round measures everything once, so that other work on the machine affects all
+//! measurements alike. The minimum of the rounds shows the speed of the code, and the median also shows the
+//! effect of other work.
 //! Absolute values are not comparable between machines.
 #![expect(clippy::unwrap_used, reason = "a benchmark may end with a panic")]
 #![expect(clippy::print_stdout, reason = "the benchmark prints its results")]
@@ -21,8 +22,7 @@ use std::{
 use cnn_kernels::{AlignedBuffer, Isa, ceiling};
 use networks::{Layer, Network};
 
-/// Number of rounds.
-const ROUNDS: usize = 40;
+const ROUND_COUNT: usize = 40;
 
 /// The durations of a measurement, one per round.
 #[derive(Default)]
@@ -116,7 +116,7 @@ impl NetworkBench {
 
 /// Prints the share of the network's computing time that each kind of layer takes.
 fn print_shares(network: &Network, isa: Isa, benches: &[LayerBench], ceiling: f64) {
-    // Name, seconds and number of floating-point operations of each kind.
+    // Name, total seconds and total number of floating-point operations of each kind.
     let mut kinds: Vec<(&str, f64, usize)> = Vec::new();
     for layer in network.layers(isa) {
         let bench = benches.iter().find(|bench| bench.layer.name() == layer.name()).unwrap();
@@ -141,20 +141,20 @@ fn print_shares(network: &Network, isa: Isa, benches: &[LayerBench], ceiling: f6
     }
 }
 
-/// Measures a network on one instruction set and prints its tables.
-fn measure(network: &Network, isa: Isa, rounds: usize) {
-    // This many rounds of multiply-adds take a few hundred microseconds.
-    let ceiling_rounds = 200_000;
+/// Measures a network on one instruction set and prints the tables.
+fn measure(network: &Network, isa: Isa, round_count: usize) {
+    // This many iterations take a few hundred microseconds.
+    let ceiling_iterations = 200_000;
     let mut flops = 0;
     let mut ceiling_durations = Durations::default();
-    let mut layers: Vec<_> = network.distinct_layers(isa).into_iter().map(LayerBench::new).collect();
+    let mut layer_benches: Vec<_> = network.distinct_layers(isa).into_iter().map(LayerBench::new).collect();
     let mut by_layer = NetworkBench::new(network.layers(isa));
     let mut in_tiles = NetworkBench::new(network.layers_in_blocks(isa));
-    for _ in 0..rounds {
+    for _ in 0..round_count {
         let start = Instant::now();
-        flops = ceiling::multiply_adds(isa, ceiling_rounds);
+        flops = ceiling::multiply_adds(isa, ceiling_iterations);
         ceiling_durations.add_since(start);
-        layers.iter_mut().for_each(LayerBench::run_round);
+        layer_benches.iter_mut().for_each(LayerBench::run_round);
         by_layer.run_round();
         in_tiles.run_round();
     }
@@ -163,7 +163,7 @@ fn measure(network: &Network, isa: Isa, rounds: usize) {
     println!("\n## {} on {isa}: ceiling {ceiling:.0} GFLOP/s\n", network.name);
     println!("| layer | MFLOP | min, µs | median, µs | GFLOP/s | of the ceiling |");
     println!("|---|--:|--:|--:|--:|--:|");
-    let row = |name: &str, flops: usize, durations: &Durations| {
+    let print_row = |name: &str, flops: usize, durations: &Durations| {
         let (min, median) = (durations.min(), durations.median());
         let speed = flops as f64 / min / 1e9;
         println!(
@@ -174,15 +174,15 @@ fn measure(network: &Network, isa: Isa, rounds: usize) {
             100.0 * speed / ceiling
         );
     };
-    for bench in &layers {
-        row(&bench.layer.name(), bench.layer.flops(), &bench.durations);
+    for bench in &layer_benches {
+        print_row(&bench.layer.name(), bench.layer.flops(), &bench.durations);
     }
     for (name, network_bench) in
         [("whole network, layer by layer", &by_layer), ("whole network, in tiles", &in_tiles)]
     {
-        row(name, network_bench.layers.iter().map(Layer::flops).sum(), &network_bench.durations);
+        print_row(name, network_bench.layers.iter().map(Layer::flops).sum(), &network_bench.durations);
     }
-    print_shares(network, isa, &layers, ceiling);
+    print_shares(network, isa, &layer_benches, ceiling);
 }
 
 fn main() {
@@ -191,12 +191,12 @@ fn main() {
     if isas.is_empty() {
         isas = Isa::available().collect();
     }
-    // `cargo bench` passes this flag. `cargo test --benches` does not. It only checks that the benchmark
+    // `cargo bench` passes this flag. `cargo test --benches` does not: it only checks that the benchmark
     // runs, so one round is enough.
-    let rounds = if std::env::args().any(|argument| argument == "--bench") { ROUNDS } else { 1 };
+    let round_count = if std::env::args().any(|argument| argument == "--bench") { ROUND_COUNT } else { 1 };
     for network in networks::all() {
         for isa in &isas {
-            measure(&network, *isa, rounds);
+            measure(&network, *isa, round_count);
         }
     }
 }

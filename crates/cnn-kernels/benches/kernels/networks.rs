@@ -11,7 +11,7 @@ struct Stage {
     expansion: usize,
     /// Number of output channels.
     channels: usize,
-    blocks: usize,
+    block_count: usize,
     /// Stride of the first block. The other blocks have stride 1.
     stride: usize,
     kernel: usize,
@@ -21,19 +21,19 @@ struct Stage {
 pub(crate) struct Network {
     pub(crate) name: &'static str,
     stages: Vec<Stage>,
-    /// True if the network pads as TensorFlow does. If the number of padding rows or columns is odd, there is
-    /// one more of them at the bottom or at the right.
+    /// True if the network pads as TensorFlow does: if the number of padding rows or columns is odd, the
+    /// bottom or the right gets one more than the top or the left.
     pads_like_tensorflow: bool,
 }
 
 /// Returns the networks to measure.
 pub(crate) fn all() -> [Network; 2] {
-    // Each row has the expansion, channels, blocks, stride and kernel of a stage.
+    // Each row has the expansion, channels, number of blocks, stride and kernel of a stage.
     let stages = |rows: [(usize, usize, usize, usize, usize); 7]| {
-        let stage = |(expansion, channels, blocks, stride, kernel)| Stage {
+        let stage = |(expansion, channels, block_count, stride, kernel)| Stage {
             expansion,
             channels,
-            blocks,
+            block_count,
             stride,
             kernel,
         };
@@ -69,13 +69,13 @@ pub(crate) fn all() -> [Network; 2] {
     ]
 }
 
-/// An operator to measure, with the parts of its shape that the operator itself does not store.
+/// An operator to measure, and the sizes that the operator itself does not store.
 pub(crate) enum Layer {
     First(FirstConv),
-    Conv1x1 { conv: PackedConv1x1, pixels: usize, residual: bool },
+    Conv1x1 { conv: PackedConv1x1, pixel_count: usize, has_residual: bool },
     Depthwise(Depthwise),
     Block { block: Box<InvertedResidual>, flops: usize },
-    Pool { isa: Isa, pixels: usize, channels: usize },
+    Pool { isa: Isa, pixel_count: usize, channels: usize },
 }
 
 impl Network {
@@ -103,33 +103,36 @@ impl Network {
     /// Builds the network. `to_layers` converts the operators of each inverted residual block.
     fn build(&self, isa: Isa, to_layers: impl Fn(BlockOperators) -> Vec<Layer>) -> Vec<Layer> {
         let mut channels = 32;
-        let first = self.window(Size { height: 224, width: 224 }, 3, 2);
+        let first_window = self.window(Size { height: 224, width: 224 }, 3, 2);
         let weights = small_weights(channels * 27);
-        let first = FirstConv::new(isa, first, 3, &weights, &small_weights(channels), Clamp::RELU6).unwrap();
+        let first =
+            FirstConv::new(isa, first_window, 3, &weights, &small_weights(channels), Clamp::RELU6).unwrap();
         let mut size = first.window().output();
         let mut layers = vec![Layer::First(first)];
         for stage in &self.stages {
-            for index in 0..stage.blocks {
+            for index in 0..stage.block_count {
                 let stride = if index == 0 { stage.stride } else { 1 };
                 let window = self.window(size, stage.kernel, stride);
-                let expanded = channels * stage.expansion;
+                let expanded_channels = channels * stage.expansion;
                 let kernel_area = stage.kernel * stage.kernel;
-                let (weights, bias) = (small_weights(expanded * kernel_area), small_weights(expanded));
+                let (weights, bias) =
+                    (small_weights(expanded_channels * kernel_area), small_weights(expanded_channels));
                 layers.extend(to_layers(BlockOperators {
-                    expand: (stage.expansion > 1).then(|| conv1x1(isa, channels, expanded, Clamp::RELU6)),
+                    expand: (stage.expansion > 1)
+                        .then(|| conv1x1(isa, channels, expanded_channels, Clamp::RELU6)),
                     depthwise: Depthwise::new(isa, window, &weights, &bias, Clamp::RELU6).unwrap(),
-                    project: conv1x1(isa, expanded, stage.channels, Clamp::NONE),
-                    residual: stride == 1 && channels == stage.channels,
+                    project: conv1x1(isa, expanded_channels, stage.channels, Clamp::NONE),
+                    has_residual: stride == 1 && channels == stage.channels,
                 }));
                 channels = stage.channels;
                 size = window.output();
             }
         }
         let head = conv1x1(isa, channels, 1280, Clamp::RELU6);
-        layers.push(Layer::Conv1x1 { conv: head, pixels: size.pixels(), residual: false });
-        layers.push(Layer::Pool { isa, pixels: size.pixels(), channels: 1280 });
+        layers.push(Layer::Conv1x1 { conv: head, pixel_count: size.pixel_count(), has_residual: false });
+        layers.push(Layer::Pool { isa, pixel_count: size.pixel_count(), channels: 1280 });
         let classifier = conv1x1(isa, 1280, 1000, Clamp::NONE);
-        layers.push(Layer::Conv1x1 { conv: classifier, pixels: 1, residual: false });
+        layers.push(Layer::Conv1x1 { conv: classifier, pixel_count: 1, has_residual: false });
         layers
     }
 
@@ -157,25 +160,35 @@ struct BlockOperators {
     expand: Option<PackedConv1x1>,
     depthwise: Depthwise,
     project: PackedConv1x1,
-    residual: bool,
+    has_residual: bool,
 }
 
 impl BlockOperators {
     fn into_layers(self) -> Vec<Layer> {
         let window = self.depthwise.window();
-        let expand =
-            self.expand.map(|conv| Layer::Conv1x1 { conv, pixels: window.input().pixels(), residual: false });
-        let project =
-            Layer::Conv1x1 { conv: self.project, pixels: window.output().pixels(), residual: self.residual };
+        let expand = self.expand.map(|conv| Layer::Conv1x1 {
+            conv,
+            pixel_count: window.input().pixel_count(),
+            has_residual: false,
+        });
+        let project = Layer::Conv1x1 {
+            conv: self.project,
+            pixel_count: window.output().pixel_count(),
+            has_residual: self.has_residual,
+        };
         expand.into_iter().chain([Layer::Depthwise(self.depthwise), project]).collect()
     }
 
     fn into_block(self) -> Layer {
-        let Self { expand, depthwise, project, residual } = self;
-        let layers =
-            Self { expand: expand.clone(), depthwise: depthwise.clone(), project: project.clone(), residual };
+        let Self { expand, depthwise, project, has_residual } = self;
+        let layers = Self {
+            expand: expand.clone(),
+            depthwise: depthwise.clone(),
+            project: project.clone(),
+            has_residual,
+        };
         let flops = layers.into_layers().iter().map(Layer::flops).sum();
-        let block = InvertedResidual::new(expand, depthwise, project, residual).unwrap();
+        let block = InvertedResidual::new(expand, depthwise, project, has_residual).unwrap();
         Layer::Block { block: Box::new(block), flops }
     }
 }
@@ -196,9 +209,13 @@ impl Layer {
                     conv.output_channels()
                 )
             }
-            Self::Conv1x1 { conv, pixels, residual } => {
-                let plus = if *residual { " + residual" } else { "" };
-                format!("1×1 {}→{} on {pixels} pixels{plus}", conv.input_channels(), conv.output_channels())
+            Self::Conv1x1 { conv, pixel_count, has_residual } => {
+                let plus = if *has_residual { " + residual" } else { "" };
+                format!(
+                    "1×1 {}→{} on {pixel_count} pixels{plus}",
+                    conv.input_channels(),
+                    conv.output_channels()
+                )
             }
             Self::Depthwise(conv) => format!("depthwise {} {}", window(conv.window()), conv.channels()),
             Self::Block { block, .. } => {
@@ -209,7 +226,7 @@ impl Layer {
                     block.output_channels()
                 )
             }
-            Self::Pool { pixels, channels, .. } => format!("pool {channels} on {pixels} pixels"),
+            Self::Pool { pixel_count, channels, .. } => format!("pool {channels} on {pixel_count} pixels"),
         }
     }
 
@@ -217,7 +234,7 @@ impl Layer {
     pub(crate) fn kind(&self) -> &'static str {
         match self {
             Self::First(_) => "first convolution",
-            Self::Conv1x1 { pixels: 1, .. } => "classifier",
+            Self::Conv1x1 { pixel_count: 1, .. } => "classifier",
             Self::Conv1x1 { .. } => "1×1 convolutions",
             Self::Depthwise(conv) if conv.window().stride() == 1 => "depthwise, stride 1",
             Self::Depthwise(_) => "depthwise, stride 2",
@@ -226,51 +243,54 @@ impl Layer {
         }
     }
 
-    /// Returns the number of floating-point operations. A product counts as two, even if one factor is
-    /// padding.
+    /// Returns the number of floating-point operations. A multiply-add counts as two operations, even if one
+    /// factor is padding.
     pub(crate) fn flops(&self) -> usize {
         match self {
             Self::First(conv) => {
                 let kernel_area = conv.window().kernel() * conv.window().kernel();
-                2 * conv.window().output().pixels()
+                2 * conv.window().output().pixel_count()
                     * kernel_area
                     * conv.input_channels()
                     * conv.output_channels()
             }
-            Self::Conv1x1 { conv, pixels, .. } => 2 * pixels * conv.input_channels() * conv.output_channels(),
+            Self::Conv1x1 { conv, pixel_count, .. } => {
+                2 * pixel_count * conv.input_channels() * conv.output_channels()
+            }
             Self::Depthwise(conv) => {
-                2 * conv.window().output().pixels() * conv.window().kernel().pow(2) * conv.channels()
+                2 * conv.window().output().pixel_count() * conv.window().kernel().pow(2) * conv.channels()
             }
             Self::Block { flops, .. } => *flops,
-            Self::Pool { pixels, channels, .. } => pixels * channels,
+            Self::Pool { pixel_count, channels, .. } => pixel_count * channels,
         }
     }
 
     pub(crate) fn input_len(&self) -> usize {
         match self {
-            Self::First(conv) => conv.window().input().pixels() * conv.input_channels(),
-            Self::Conv1x1 { conv, pixels, .. } => pixels * conv.input_channels(),
-            Self::Depthwise(conv) => conv.window().input().pixels() * conv.channels(),
-            Self::Block { block, .. } => block.window().input().pixels() * block.input_channels(),
-            Self::Pool { pixels, channels, .. } => pixels * channels,
+            Self::First(conv) => conv.window().input().pixel_count() * conv.input_channels(),
+            Self::Conv1x1 { conv, pixel_count, .. } => pixel_count * conv.input_channels(),
+            Self::Depthwise(conv) => conv.window().input().pixel_count() * conv.channels(),
+            Self::Block { block, .. } => block.window().input().pixel_count() * block.input_channels(),
+            Self::Pool { pixel_count, channels, .. } => pixel_count * channels,
         }
     }
 
     pub(crate) fn output_len(&self) -> usize {
         match self {
-            Self::First(conv) => conv.window().output().pixels() * conv.output_channels(),
-            Self::Conv1x1 { conv, pixels, .. } => pixels * conv.output_channels(),
-            Self::Depthwise(conv) => conv.window().output().pixels() * conv.channels(),
-            Self::Block { block, .. } => block.window().output().pixels() * block.output_channels(),
+            Self::First(conv) => conv.window().output().pixel_count() * conv.output_channels(),
+            Self::Conv1x1 { conv, pixel_count, .. } => pixel_count * conv.output_channels(),
+            Self::Depthwise(conv) => conv.window().output().pixel_count() * conv.channels(),
+            Self::Block { block, .. } => block.window().output().pixel_count() * block.output_channels(),
             Self::Pool { channels, .. } => *channels,
         }
     }
 
-    /// Returns the number of elements of scratch memory. A layer that adds a residual reads it from there.
+    /// Returns the number of elements of scratch memory. A 1×1 convolution reads the residual from this
+    /// memory.
     pub(crate) fn scratch_len(&self) -> usize {
         match self {
             Self::Block { block, .. } => block.scratch_len(),
-            Self::Conv1x1 { residual: true, .. } => self.output_len(),
+            Self::Conv1x1 { has_residual: true, .. } => self.output_len(),
             _ => 0,
         }
     }
@@ -278,8 +298,8 @@ impl Layer {
     pub(crate) fn run(&self, input: &[f32], scratch: &mut [f32], output: &mut [f32]) {
         match self {
             Self::First(conv) => conv.run(input, 0..conv.window().output().height, output),
-            Self::Conv1x1 { conv, residual, .. } => {
-                conv.run(input, residual.then(|| &scratch[..output.len()]), output)
+            Self::Conv1x1 { conv, has_residual, .. } => {
+                conv.run(input, has_residual.then(|| &scratch[..output.len()]), output)
             }
             Self::Depthwise(conv) => conv.run(input, 0..conv.window().output().height, output),
             Self::Block { block, .. } => block.run(input, 0..block.window().output().height, scratch, output),

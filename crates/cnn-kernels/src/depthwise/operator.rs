@@ -53,13 +53,13 @@ impl Depthwise {
     ) -> Result<Self, ShapeError> {
         let (kernel, stride) = (window.kernel(), window.stride());
         if !matches!((kernel, stride), (3 | 5, 1 | 2)) {
-            return Err(ShapeError::Unsupported { kernel, stride });
+            return Err(ShapeError::UnsupportedDepthwise { kernel, stride });
         }
         let (channels, kernel_area) = (bias.len(), kernel * kernel);
         check_length("weights", checked_volume(&[kernel_area, channels])?, weights.len())?;
-        checked_volume(&[window.input().pixels(), channels])?;
-        checked_volume(&[window.output().pixels(), channels])?;
-        let padded_channels = channels.next_multiple_of(isa.lanes());
+        checked_volume(&[window.input().pixel_count(), channels])?;
+        checked_volume(&[window.output().pixel_count(), channels])?;
+        let padded_channels = channels.next_multiple_of(isa.lane_count());
         let mut packed = AlignedBuffer::zeroed(kernel_area * padded_channels);
         for (channel, kernel) in weights.chunks_exact(kernel_area).enumerate() {
             for (position, weight) in kernel.iter().enumerate() {

@@ -1,9 +1,9 @@
 //! Implements the loops of the depthwise convolution.
 //!
-//! Each output row is divided into blocks of up to eight columns. The widths of the blocks differ by at most
-//! one. The outputs of a block are computed together: each input pixel is loaded once for all outputs whose
-//! kernels cover it, and each weight is loaded once for the whole block. Every output is summed in the same
-//! order: first the bias, and then the rows of the kernel one after another.
+//! Each output row is divided into blocks of up to eight columns, whose widths differ by at most one. The
+//! outputs of a block are computed together: each input pixel and each weight is loaded only once for the
+//! whole block. Every output is summed in the same order: first the bias, and then the rows of the kernel one
+//! after another.
 //!
 //! The channels are divided into chunks. With few channels per chunk, the input rows under the kernel stay in
 //! the first-level cache from one output row to the next, so each pixel is loaded into that cache only once.
@@ -16,24 +16,25 @@ use crate::{isa::SimdKernel, vector::Vector};
 /// Maximum number of columns in a block, multiplied by the stride: eight columns with stride 1, four with
 /// stride 2.
 ///
-/// Eight accumulators and a row of the kernel fit into the registers together. A wider block would also read
+/// Eight accumulators, a row of five weights and a pixel fit into 16 registers. A wider block would also read
 /// more separate parts of memory than the hardware can prefetch.
 const MAX_BLOCK_SPAN: usize = 8;
 /// Height and width of the largest kernel in pixels.
 const MAX_KERNEL: usize = 5;
-/// Maximum size in bytes of a chunk of the input rows under the kernel. It is most of a first-level cache.
-const CHUNK_BYTES: usize = 24 << 10;
-/// The number of channels in a chunk is a multiple of 16, because 16 channels fill a cache line.
-const CHUNK_STEP: usize = 16;
+/// Maximum size in bytes of the input rows under the kernel, restricted to the channels of one chunk. It is
+/// three quarters of a first-level cache of 32 KiB.
+const MAX_CHUNK_BYTES: usize = 24 << 10;
+/// Number of channels that fill a cache line. Every chunk begins at a multiple of this number.
+const CHANNELS_PER_CACHE_LINE: usize = 16;
 /// Minimum number of channels in a chunk. With fewer channels, the consecutive parts of memory would be too
-/// short for the prefetcher.
+/// short for the prefetcher, so the channels are not divided.
 const MIN_CHUNK_CHANNELS: usize = 32;
 
-/// The computation of [`Depthwise::run_on_ring`], with its arguments.
+/// The computation of [`Depthwise::run_on_ring`]. The fields are that function's arguments.
 pub(super) struct DepthwiseRows<'a> {
     pub(super) operator: &'a Depthwise,
     pub(super) input: &'a [f32],
-    pub(super) ring_rows: usize,
+    pub(super) ring_row_count: usize,
     pub(super) rows: Range<usize>,
     pub(super) output: &'a mut [f32],
 }
@@ -74,8 +75,9 @@ impl DepthwiseRows<'_> {
             for (index, y) in self.rows.clone().enumerate() {
                 let row = self.locate_row(y, index, output);
                 // SAFETY: the caller guarantees that the CPU supports `V`, that the weights were packed for
-                // it, and that the row's pointers are valid. A chunk begins at a multiple of `CHUNK_STEP`
-                // channels, which is a whole number of vectors on every instruction set.
+                // it, and that the row's pointers are valid. A chunk begins at a multiple of
+                // `CHANNELS_PER_CACHE_LINE` channels, which is a whole number of vectors on every instruction
+                // set.
                 unsafe { row.run::<V, KERNEL, STRIDE>(chunk.clone()) };
             }
             first_channel = chunk.end;
@@ -85,11 +87,11 @@ impl DepthwiseRows<'_> {
     /// Returns the number of channels in a chunk.
     fn chunk_channels(&self) -> usize {
         let window = self.operator.window;
-        // The rows under the kernel at one output row, and those that the next output row adds.
-        let rows = window.kernel() + window.stride();
-        let channels = CHUNK_BYTES / (rows * window.input().width * size_of::<f32>());
-        let channels = channels / CHUNK_STEP * CHUNK_STEP;
-        // With stride 2, consecutive output rows share too few input rows for chunks to be useful.
+        // The input rows from which an output row is computed, and those that the next output row adds.
+        let input_row_count = window.kernel() + window.stride();
+        let channels = MAX_CHUNK_BYTES / (input_row_count * window.input().width * size_of::<f32>());
+        let channels = channels / CHANNELS_PER_CACHE_LINE * CHANNELS_PER_CACHE_LINE;
+        // With stride 2, consecutive output rows have too few input rows in common for chunks to be useful.
         let is_undivided = window.stride() > 1 || channels < MIN_CHUNK_CHANNELS;
         if is_undivided { self.operator.channels } else { channels }
     }
@@ -102,7 +104,7 @@ impl DepthwiseRows<'_> {
         let kernel_rows = window.kernel_rows(y);
         let mut sources = [self.input.as_ptr(); MAX_KERNEL];
         for kernel_row in kernel_rows.clone() {
-            let row = window.input_row(y, kernel_row) % self.ring_rows;
+            let row = window.input_row(y, kernel_row) % self.ring_row_count;
             sources[kernel_row] = self.input[row * input_row_len..].as_ptr();
         }
         // The pointer stays in bounds, because `index` is less than `self.rows.len()`, which is the number of
@@ -133,16 +135,16 @@ impl OutputRow<'_> {
     #[inline(always)]
     unsafe fn run<V: Vector, const KERNEL: usize, const STRIDE: usize>(&self, chunk: Range<usize>) {
         let width = self.operator.window.output().width;
-        let blocks = width.div_ceil(MAX_BLOCK_SPAN / STRIDE);
+        let block_count = width.div_ceil(MAX_BLOCK_SPAN / STRIDE);
         let mut x = 0;
-        for block in 0..blocks {
-            let columns = width / blocks + usize::from(block < width % blocks);
+        for block in 0..block_count {
+            let column_count = width / block_count + usize::from(block < width % block_count);
             let chunk = chunk.clone();
             // SAFETY: the caller guarantees that the CPU supports `V`, that the weights were packed for it,
             // and that the row's pointers are valid. The blocks together have exactly the columns of the row,
             // so the columns of each block are inside the output.
             unsafe {
-                match columns {
+                match column_count {
                     8 if STRIDE == 1 => self.compute_columns::<V, KERNEL, STRIDE, 8>(x, chunk),
                     7 if STRIDE == 1 => self.compute_columns::<V, KERNEL, STRIDE, 7>(x, chunk),
                     6 if STRIDE == 1 => self.compute_columns::<V, KERNEL, STRIDE, 6>(x, chunk),
@@ -152,13 +154,13 @@ impl OutputRow<'_> {
                     // Blocks of one or two columns need not be fast. They occur only in rows of at most five
                     // columns.
                     _ => {
-                        for x in x..x + columns {
+                        for x in x..x + column_count {
                             self.compute_columns::<V, KERNEL, STRIDE, 1>(x, chunk.clone());
                         }
                     }
                 }
             }
-            x += columns;
+            x += column_count;
         }
     }
 
@@ -197,15 +199,16 @@ impl OutputRow<'_> {
         }
     }
 
-    /// Computes `lanes` channels, beginning with `channel`, of `COLUMNS` columns, beginning with column `x`.
+    /// Computes `lane_count` channels, beginning with `channel`, of `COLUMNS` columns, beginning with column
+    /// `x`.
     ///
-    /// `lanes` is at most `V::LANES`. If `INNER` is false, the kernel may reach into the padding at the left
-    /// and right edges.
+    /// `lane_count` is at most `V::LANES`. If `INNER` is false, the kernel may reach into the padding at the
+    /// left and right edges.
     ///
     /// # Safety
-    /// The requirements of [`Self::compute_columns`] hold. The `lanes` channels are channels of the operator,
-    /// and `channel` is a multiple of `V::LANES`. If `INNER` is true, the kernel does not reach into the left
-    /// or right padding at any of the columns.
+    /// The requirements of [`Self::compute_columns`] hold. The `lane_count` channels are channels of the
+    /// operator, and `channel` is a multiple of `V::LANES`. If `INNER` is true, the kernel does not reach
+    /// into the left or right padding at any of the columns.
     #[inline(always)]
     unsafe fn compute_vector<
         V: Vector,
@@ -217,16 +220,16 @@ impl OutputRow<'_> {
         &self,
         x: usize,
         channel: usize,
-        lanes: usize,
+        lane_count: usize,
     ) {
         let Depthwise { window, channels, weights, bias, padded_channels, clamp, .. } = self.operator;
         let (left, width) = (window.pads().left, window.input().width);
-        // Both count columns from the start of the left padding. `first_column` is the first column under the
-        // kernels of this block, and `image_columns` are the columns of the image.
+        // `first_column` is the first column under the kernel at output column `x`, and `image_columns` are
+        // the columns of the image. Both are counted from the start of the left padding.
         let first_column = x * STRIDE;
         let image_columns = left..left + width;
         // SAFETY: a pixel is loaded only if its column is in the image and its row is one of `kernel_rows`,
-        // whose sources are valid rows of the input. Each load and each store accesses `lanes` elements,
+        // whose sources are valid rows of the input. Each load and each store accesses `lane_count` elements,
         // which are channels of a single pixel. Weights and bias are padded to whole vectors. The caller
         // guarantees that the CPU supports `V` and that the weights and the bias were packed for `V`.
         unsafe {
@@ -237,8 +240,8 @@ impl OutputRow<'_> {
                 for (kernel_column, weight) in row_weights.iter_mut().enumerate() {
                     *weight = V::load(first_weight.add(kernel_column * padded_channels));
                 }
-                // If the kernel reaches into the padding, this pointer may be outside the row. It is only
-                // dereferenced inside the row.
+                // If the kernel reaches into the padding, this pointer may be outside the row. The loop below
+                // loads only columns that are inside the row.
                 let source = self.sources[kernel_row].wrapping_add(first_column * channels + channel);
                 let source = source.wrapping_sub(left * channels);
                 for column in 0..(COLUMNS - 1) * STRIDE + KERNEL {
@@ -246,7 +249,11 @@ impl OutputRow<'_> {
                         continue;
                     }
                     let source = source.wrapping_add(column * channels);
-                    let pixel = if lanes < V::LANES { V::load_first(source, lanes) } else { V::load(source) };
+                    let pixel = if lane_count < V::LANES {
+                        V::load_first(source, lane_count)
+                    } else {
+                        V::load(source)
+                    };
                     // Adds the pixel to each output whose kernel covers it.
                     for (index, sum) in sums.iter_mut().enumerate() {
                         let kernel_column = column.checked_sub(index * STRIDE);
@@ -259,10 +266,14 @@ impl OutputRow<'_> {
             let (lo, hi) = (V::splat(clamp.lo), V::splat(clamp.hi));
             let target = self.output.add(x * channels + channel);
             for (index, sum) in sums.iter().enumerate() {
-                // `max` and `min` return their second operand if one of them is NaN, so a NaN sum stays NaN.
+                // `max` and `min` return their second operand if either is NaN, so a NaN sum stays NaN.
                 let value = hi.min(lo.max(*sum));
                 let target = target.add(index * channels);
-                if lanes < V::LANES { value.store_first(target, lanes) } else { value.store(target) }
+                if lane_count < V::LANES {
+                    value.store_first(target, lane_count)
+                } else {
+                    value.store(target)
+                }
             }
         }
     }

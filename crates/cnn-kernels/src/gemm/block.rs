@@ -13,17 +13,18 @@ pub(super) struct Panel<'a> {
     /// Column of the right matrix at which the panel begins.
     pub(super) first_column: usize,
     /// Number of vectors per row of the panel.
-    pub(super) vectors: usize,
-    /// First of the rows of the left matrix.
+    pub(super) vectors_per_row: usize,
+    /// First of the rows that are multiplied by the panel.
     pub(super) start_row: usize,
-    /// The row after the last of the rows.
+    /// The row after the last of these rows.
     pub(super) end_row: usize,
 }
 
 /// Multiplies the rows by the panel, in blocks of as many rows as the registers allow.
 ///
-/// The registers hold the accumulators of a block, one row of the panel and one value of the left matrix. If
-/// at most half of the panel's last vector contains columns, only that half is computed.
+/// The registers hold the accumulators of a block, one row of the panel and one value of the left matrix. A
+/// block has at most twelve rows, whose sums are enough to hide the latency of a multiply-add. If at most
+/// half of the panel's last vector contains columns, only that half is computed.
 ///
 /// # Safety
 /// - The CPU supports the instructions of `V`, and the right matrix was packed for `V`.
@@ -32,14 +33,14 @@ pub(super) struct Panel<'a> {
 ///   output.
 #[inline(always)]
 pub(super) unsafe fn multiply_panel<V: Vector>(panel: &Panel<'_>) {
-    let last_columns = panel.gemm.right.width() - panel.first_column - (panel.vectors - 1) * V::LANES;
+    let last_columns = panel.gemm.right.width() - panel.first_column - (panel.vectors_per_row - 1) * V::LANES;
     let last_is_half = V::Half::LANES < V::LANES && last_columns <= V::Half::LANES;
     // SAFETY: the caller guarantees that the CPU supports `V` and that the panel is valid. `VECTORS + HALVES`
-    // is the panel's number of vectors in each arm, and `HALVES` is 1 only if at most half of the last vector
-    // contains columns. The wildcards of the second element stand for 1 vector, because no panel has more
-    // than `V::MAX_PANEL_VECTORS`.
+    // is the panel's number of vectors per row in each arm, and `HALVES` is 1 only if at most half of the
+    // last vector contains columns. A wildcard in the second element of a pattern stands for 1 vector,
+    // because no panel has more than `V::MAX_PANEL_VECTORS`.
     unsafe {
-        match (V::REGISTERS, panel.vectors, last_is_half) {
+        match (V::REGISTERS, panel.vectors_per_row, last_is_half) {
             (32, 4, false) => multiply_rows::<V, 6, 5, 4, 0>(panel),
             (32, 3, false) => multiply_rows::<V, 8, 7, 3, 0>(panel),
             (32, 2, false) => multiply_rows::<V, 12, 11, 2, 0>(panel),
@@ -56,7 +57,9 @@ pub(super) unsafe fn multiply_panel<V: Vector>(panel: &Panel<'_>) {
     }
 }
 
-/// Multiplies the rows in blocks of `ROWS` rows and blocks of `SHORT` rows. `SHORT` is `ROWS - 1`.
+/// Multiplies the rows in blocks of `ROWS` rows and blocks of `SHORT_ROWS` rows.
+///
+/// `SHORT_ROWS` is `ROWS - 1`. It is a parameter because Rust cannot compute one const argument from another.
 ///
 /// A mixture of both sizes usually covers all rows. Remaining rows are computed in smaller blocks. These are
 /// slower, because they have too few independent sums to keep the multipliers busy.
@@ -68,30 +71,31 @@ pub(super) unsafe fn multiply_panel<V: Vector>(panel: &Panel<'_>) {
 unsafe fn multiply_rows<
     V: Vector,
     const ROWS: usize,
-    const SHORT: usize,
+    const SHORT_ROWS: usize,
     const VECTORS: usize,
     const HALVES: usize,
 >(
     panel: &Panel<'_>,
 ) {
     let mut row = panel.start_row;
-    let rows = panel.end_row - panel.start_row;
-    let blocks = rows.div_ceil(ROWS);
-    let short_blocks = blocks * ROWS - rows;
-    // If the rows are too few for a mixture that covers all of them, there are as many full blocks as
+    let row_count = panel.end_row - panel.start_row;
+    let block_count = row_count.div_ceil(ROWS);
+    let short_block_count = block_count * ROWS - row_count;
+    // If there are too few rows for a mixture that covers all rows, there are as many full blocks as
     // possible.
-    let full_blocks = if short_blocks <= blocks { blocks - short_blocks } else { rows / ROWS };
+    let full_block_count =
+        if short_block_count <= block_count { block_count - short_block_count } else { row_count / ROWS };
     // SAFETY: the caller guarantees that the CPU supports `V` and that the panel is valid. No block reaches
-    // beyond `panel.end_row`: the full blocks have at most `rows` rows together, and each loop checks that
-    // its block fits.
+    // beyond `panel.end_row`: the full blocks have at most `row_count` rows together, and each loop checks
+    // that its block fits.
     unsafe {
-        for _ in 0..full_blocks {
+        for _ in 0..full_block_count {
             multiply_block::<V, ROWS, VECTORS, HALVES>(panel, row);
             row += ROWS;
         }
-        while row + SHORT <= panel.end_row {
-            multiply_block::<V, SHORT, VECTORS, HALVES>(panel, row);
-            row += SHORT;
+        while row + SHORT_ROWS <= panel.end_row {
+            multiply_block::<V, SHORT_ROWS, VECTORS, HALVES>(panel, row);
+            row += SHORT_ROWS;
         }
         while row + 4 <= panel.end_row {
             multiply_block::<V, 4, VECTORS, HALVES>(panel, row);
@@ -118,7 +122,8 @@ unsafe fn multiply_block<V: Vector, const ROWS: usize, const VECTORS: usize, con
     row: usize,
 ) {
     let Gemm { left, right, right_rows, .. } = panel.gemm;
-    let panel_columns = panel.vectors * V::LANES;
+    let panel_width = panel.vectors_per_row * V::LANES;
+    // Column of the panel at which the half vector begins.
     let half_column = VECTORS * V::LANES;
     // SAFETY: `Gemm::run` has asserted that all runs of all rows are inside `left.data` and that `right_rows`
     // are rows of the right matrix. The panel's rows and the bias are padded to whole vectors, so every
@@ -128,16 +133,18 @@ unsafe fn multiply_block<V: Vector, const ROWS: usize, const VECTORS: usize, con
         let mut sums = [load_row::<V, VECTORS>(bias); ROWS];
         let mut half_sums = [load_row::<V::Half, HALVES>(bias.add(half_column)); ROWS];
 
-        for run in 0..left.runs {
+        for run in 0..left.runs_per_row {
             let run_start = left.data.as_ptr().add(row * left.row_stride + run * left.run_stride);
-            let weights_start =
-                panel.weights.as_ptr().add((right_rows.first + run * right_rows.run_stride) * panel_columns);
-            for step in 0..left.run_len {
-                let weights_row = weights_start.add(step * panel_columns);
+            let weights_start = panel
+                .weights
+                .as_ptr()
+                .add((right_rows.first_row + run * right_rows.run_stride) * panel_width);
+            for offset in 0..left.run_len {
+                let weights_row = weights_start.add(offset * panel_width);
                 let weights = load_row::<V, VECTORS>(weights_row);
                 let half_weights = load_row::<V::Half, HALVES>(weights_row.add(half_column));
                 for block_row in 0..ROWS {
-                    let value = V::splat(*run_start.add(block_row * left.row_stride + step));
+                    let value = V::splat(*run_start.add(block_row * left.row_stride + offset));
                     multiply_add(&mut sums[block_row], value, &weights);
                     multiply_add(&mut half_sums[block_row], value.half(), &half_weights);
                 }
@@ -225,7 +232,8 @@ unsafe fn write_block<V: Vector, const ROWS: usize, const VECTORS: usize, const 
     let width = right.width();
     let first_column = panel.first_column + column;
     let first_element = row * width + first_column;
-    let last_vector = (VECTORS - 1) * V::LANES;
+    // Column of the block at which the last vector begins.
+    let last_offset = (VECTORS - 1) * V::LANES;
     // SAFETY: the block's rows and columns are inside the output. `Gemm::run` has asserted that the residual
     // has the size of the output. If the last vector has padding lanes, only its other lanes are read and
     // written. The caller guarantees that the CPU supports `V`.
@@ -237,7 +245,7 @@ unsafe fn write_block<V: Vector, const ROWS: usize, const VECTORS: usize, const 
                     let addend = if FULL || vector + 1 < VECTORS {
                         V::load(source.add(vector * V::LANES))
                     } else {
-                        V::load_first(source.add(last_vector), width - first_column - last_vector)
+                        V::load_first(source.add(last_offset), width - first_column - last_offset)
                     };
                     *sum = sum.add(addend);
                 }
@@ -247,12 +255,12 @@ unsafe fn write_block<V: Vector, const ROWS: usize, const VECTORS: usize, const 
         for (block_row, sums) in sums.iter().enumerate() {
             let target = panel.output.add(first_element + block_row * width);
             for (vector, sum) in sums.iter().enumerate() {
-                // `max` and `min` return their second operand if one of them is NaN, so a NaN sum stays NaN.
+                // `max` and `min` return their second operand if either is NaN, so a NaN sum stays NaN.
                 let value = hi.min(lo.max(*sum));
                 if FULL || vector + 1 < VECTORS {
                     value.store(target.add(vector * V::LANES));
                 } else {
-                    value.store_first(target.add(last_vector), width - first_column - last_vector);
+                    value.store_first(target.add(last_offset), width - first_column - last_offset);
                 }
             }
         }

@@ -1,4 +1,4 @@
-//! Multiplies a matrix by packed weights. Bias, residual and clamp are applied to the sums in registers.
+//! Multiplies a matrix by packed weights. Bias, residual and clamp are applied before the sums are stored.
 //!
 //! Every convolution that combines channels is computed as such a product. A row of the left matrix holds the
 //! values from which one output pixel is computed: the channels of the input pixel for a 1×1 convolution, the
@@ -20,33 +20,33 @@ use crate::{isa::SimdKernel, vector::Vector};
 use block::{Panel, multiply_panel};
 
 /// Maximum size in bytes of a right matrix that stays in the second-level cache from one group of rows to the
-/// next.
-const RESIDENT_BYTES: usize = 512 << 10;
+/// next. It is half of a cache of 1 MiB.
+const MAX_CACHED_BYTES: usize = 512 << 10;
 
 /// Approximate size in bytes of a group of rows of the left matrix.
 ///
 /// A group stays in the first-level cache, together with the current panel, while it is multiplied by all
-/// panels.
+/// panels. The size is half of a cache of 32 KiB.
 const GROUP_BYTES: usize = 16 << 10;
 
 impl Gemm<'_> {
     /// Computes the product.
     pub(crate) fn run(self) {
-        if self.rows == 0 {
+        if self.row_count == 0 {
             return;
         }
-        let Self { left, rows, right, right_rows, .. } = &self;
+        let Self { left, row_count, right, right_rows, .. } = &self;
         // Callers guarantee these bounds. The bounds are checked again because the unsafe code relies on them
         // and the check is cheap.
         assert!(
-            left.runs == 0 || {
-                let last_run = left.runs - 1;
-                let end = (rows - 1) * left.row_stride + last_run * left.run_stride + left.run_len;
+            left.runs_per_row == 0 || {
+                let last_run = left.runs_per_row - 1;
+                let end = (row_count - 1) * left.row_stride + last_run * left.run_stride + left.run_len;
                 end <= left.data.len()
-                    && right_rows.first + last_run * right_rows.run_stride + left.run_len <= right.depth()
+                    && right_rows.first_row + last_run * right_rows.run_stride + left.run_len <= right.depth()
             }
         );
-        assert!(rows * right.width() == self.output.len());
+        assert!(row_count * right.width() == self.output.len());
         assert!(self.residual.is_none_or(|residual| residual.len() == self.output.len()));
         let isa = right.isa();
         // SAFETY: `isa` is the instruction set for which `right` was packed, and the assertions above
@@ -56,9 +56,9 @@ impl Gemm<'_> {
 
     /// Returns the number of rows in a group. A group is multiplied by all panels before the next group.
     fn rows_per_group(&self) -> usize {
-        if self.right.byte_count() > RESIDENT_BYTES {
+        if self.right.byte_count() > MAX_CACHED_BYTES {
             // The panels do not stay in the second-level cache. A single group loads each panel only once.
-            return self.rows;
+            return self.row_count;
         }
         let row_bytes = (self.left.row_stride * size_of::<f32>()).max(1);
         // 24 is a multiple of the number of rows in a full block on every instruction set: 4, 6, 8 or 12.
@@ -72,19 +72,20 @@ impl SimdKernel for Gemm<'_> {
         let output = self.output.as_mut_ptr();
         let rows_per_group = self.rows_per_group();
         let mut start_row = 0;
-        while start_row < self.rows {
-            let end_row = self.rows.min(start_row + rows_per_group);
+        while start_row < self.row_count {
+            let end_row = self.row_count.min(start_row + rows_per_group);
             let (mut first_column, mut offset) = (0, 0);
             for index in 0..self.right.panel_count() {
-                let vectors = self.right.panel_vectors(index);
+                let vectors_per_row = self.right.vectors_per_panel_row(index);
                 let weights = self.right.weights_from(offset);
-                let panel = Panel { gemm: &self, output, weights, first_column, vectors, start_row, end_row };
+                let panel =
+                    Panel { gemm: &self, output, weights, first_column, vectors_per_row, start_row, end_row };
                 // SAFETY: the caller guarantees that the CPU supports `V` and that the right matrix was
-                // packed for it. `weights`, `first_column` and `vectors` describe panel `index` of that
-                // matrix. `start_row..end_row` are rows of the output.
+                // packed for it. `weights`, `first_column` and `vectors_per_row` describe panel `index` of
+                // that matrix. `start_row..end_row` are rows of the output.
                 unsafe { multiply_panel::<V>(&panel) };
-                first_column += vectors * V::LANES;
-                offset += vectors * V::LANES * self.right.depth();
+                first_column += vectors_per_row * V::LANES;
+                offset += vectors_per_row * V::LANES * self.right.depth();
             }
             start_row = end_row;
         }

@@ -9,15 +9,15 @@ use crate::{
 /// A matrix of `depth` rows and `width` columns, with a bias for each column.
 ///
 /// The columns are divided into panels. The rows of a panel are a few vectors long, padded with zeros to
-/// whole vectors, and stored one after another, so that a panel is read sequentially. The numbers of vectors
-/// per row differ by at most one between panels.
+/// whole vectors, and stored one after another, so that a panel is read sequentially. A row of a wide panel
+/// has one vector more than a row of a narrow panel.
 #[derive(Clone, Debug)]
 pub(crate) struct PackedMatrix {
     isa: Isa,
     depth: usize,
     width: usize,
     panel_count: usize,
-    /// Number of vectors per row of a narrow panel. A row of a wide panel has one more vector.
+    /// Number of vectors per row of a narrow panel.
     narrow_panel_vectors: usize,
     /// Number of wide panels, which come first.
     wide_panel_count: usize,
@@ -34,34 +34,34 @@ impl PackedMatrix {
         weight: impl Fn(usize, usize) -> f32,
     ) -> Result<Self, ShapeError> {
         let width = bias.len();
-        let lanes = isa.lanes();
-        let vectors = width.div_ceil(lanes);
-        let padded_width = vectors * lanes;
+        let lane_count = isa.lane_count();
+        let vectors_per_row = width.div_ceil(lane_count);
+        let padded_width = vectors_per_row * lane_count;
         let len = checked_volume(&[depth, padded_width])?;
-        let panel_count = vectors.div_ceil(isa.max_panel_vectors());
+        let panel_count = vectors_per_row.div_ceil(isa.max_panel_vectors());
         let mut packed = Self {
             isa,
             depth,
             width,
             panel_count,
-            narrow_panel_vectors: vectors / panel_count,
-            wide_panel_count: vectors % panel_count,
+            narrow_panel_vectors: vectors_per_row / panel_count,
+            wide_panel_count: vectors_per_row % panel_count,
             weights: AlignedBuffer::zeroed(len),
             bias: AlignedBuffer::zeroed(padded_width),
         };
         packed.bias[..width].copy_from_slice(bias);
         let (mut first_column, mut offset) = (0, 0);
         for panel in 0..panel_count {
-            let columns = packed.panel_vectors(panel) * lanes;
+            let panel_width = packed.vectors_per_panel_row(panel) * lane_count;
             for (row, packed_row) in
-                packed.weights[offset..offset + depth * columns].chunks_exact_mut(columns).enumerate()
+                packed.weights[offset..offset + depth * panel_width].chunks_exact_mut(panel_width).enumerate()
             {
                 for (value, column) in packed_row.iter_mut().zip(first_column..width) {
                     *value = weight(row, column);
                 }
             }
-            first_column += columns;
-            offset += depth * columns;
+            first_column += panel_width;
+            offset += depth * panel_width;
         }
         Ok(packed)
     }
@@ -103,7 +103,7 @@ impl PackedMatrix {
     }
 
     /// Returns the number of vectors per row of panel `panel`.
-    pub(crate) fn panel_vectors(&self, panel: usize) -> usize {
+    pub(crate) fn vectors_per_panel_row(&self, panel: usize) -> usize {
         self.narrow_panel_vectors + usize::from(panel < self.wide_panel_count)
     }
 

@@ -8,19 +8,20 @@ use super::Vector;
 #[derive(Clone, Copy)]
 pub(crate) struct F32x8(pub(super) __m256);
 
-/// A table of masks. The eight elements from index `8 - lanes` on are the mask of the first `lanes` lanes.
+/// A table of masks. The eight elements from index `8 - lane_count` on are the mask of the first `lane_count`
+/// lanes.
 static MASKS: [i32; 16] = [-1, -1, -1, -1, -1, -1, -1, -1, 0, 0, 0, 0, 0, 0, 0, 0];
 
-/// Returns the mask of the first `lanes` lanes.
+/// Returns the mask of the first `lane_count` lanes.
 ///
 /// # Safety
-/// The CPU supports AVX2, and `lanes` is at most 8.
+/// The CPU supports AVX2, and `lane_count` is at most 8.
 #[inline(always)]
-unsafe fn mask_of_first(lanes: usize) -> __m256i {
-    debug_assert!(lanes <= 8);
-    // SAFETY: the caller guarantees that the CPU supports AVX2 and that `lanes` is at most 8, so the eight
-    // elements from index `8 - lanes` on are inside the 16 elements of the table.
-    unsafe { _mm256_loadu_si256(MASKS.as_ptr().add(8 - lanes).cast()) }
+unsafe fn mask_of_first(lane_count: usize) -> __m256i {
+    debug_assert!(lane_count <= 8);
+    // SAFETY: the caller guarantees that the CPU supports AVX2 and that `lane_count` is at most 8, so the
+    // eight elements from index `8 - lane_count` on are inside the 16 elements of the table.
+    unsafe { _mm256_loadu_si256(MASKS.as_ptr().add(8 - lane_count).cast()) }
 }
 
 impl Vector for F32x8 {
@@ -48,10 +49,10 @@ impl Vector for F32x8 {
     }
 
     #[inline(always)]
-    unsafe fn load_first(source: *const f32, lanes: usize) -> Self {
-        // SAFETY: the caller guarantees that the CPU supports AVX2 and FMA and that `lanes` lanes are
+    unsafe fn load_first(source: *const f32, lane_count: usize) -> Self {
+        // SAFETY: the caller guarantees that the CPU supports AVX2 and FMA and that `lane_count` lanes are
         // readable. Lanes outside the mask are not read.
-        Self(unsafe { _mm256_maskload_ps(source, mask_of_first(lanes)) })
+        Self(unsafe { _mm256_maskload_ps(source, mask_of_first(lane_count)) })
     }
 
     #[inline(always)]
@@ -61,10 +62,10 @@ impl Vector for F32x8 {
     }
 
     #[inline(always)]
-    unsafe fn store_first(self, target: *mut f32, lanes: usize) {
-        // SAFETY: the caller guarantees that the CPU supports AVX2 and FMA and that `lanes` lanes are
+    unsafe fn store_first(self, target: *mut f32, lane_count: usize) {
+        // SAFETY: the caller guarantees that the CPU supports AVX2 and FMA and that `lane_count` lanes are
         // writable. Lanes outside the mask are not written.
-        unsafe { _mm256_maskstore_ps(target, mask_of_first(lanes), self.0) }
+        unsafe { _mm256_maskstore_ps(target, mask_of_first(lane_count), self.0) }
     }
 
     #[inline(always)]

@@ -1,6 +1,6 @@
 //! Implements vectors of sixteen lanes with AVX-512F and AVX-512VL.
 //!
-//! AVX-512VL gives the half vectors access to all 32 registers.
+//! AVX-512VL gives the half vectors access to all 32 registers. Without it, they could use only 16.
 
 use std::arch::x86_64::*;
 
@@ -10,15 +10,15 @@ use super::{F32x8, Vector};
 #[derive(Clone, Copy)]
 pub(crate) struct F32x16(__m512);
 
-/// Returns the mask of the first `lanes` lanes. `lanes` must be less than 16.
+/// Returns the mask of the first `lane_count` lanes. `lane_count` must be less than 16.
 #[inline(always)]
-fn mask_of_first(lanes: usize) -> __mmask16 {
-    !(__mmask16::MAX << lanes)
+fn mask_of_first(lane_count: usize) -> __mmask16 {
+    !(__mmask16::MAX << lane_count)
 }
 
 impl Vector for F32x16 {
-    // Some CPUs, such as Zen 4, execute a 512-bit instruction in two halves. A 256-bit instruction takes them
-    // half the time.
+    // Some CPUs, such as Zen 4, execute a 512-bit instruction in two halves. On these CPUs, a
+    // 256-bit instruction takes half the time.
     type Half = F32x8;
 
     const LANES: usize = 16;
@@ -44,10 +44,10 @@ impl Vector for F32x16 {
     }
 
     #[inline(always)]
-    unsafe fn load_first(source: *const f32, lanes: usize) -> Self {
-        // SAFETY: the caller guarantees that the CPU supports AVX-512F and that `lanes` lanes are readable.
-        // Lanes outside the mask are not read.
-        Self(unsafe { _mm512_maskz_loadu_ps(mask_of_first(lanes), source) })
+    unsafe fn load_first(source: *const f32, lane_count: usize) -> Self {
+        // SAFETY: the caller guarantees that the CPU supports AVX-512F and that `lane_count` lanes are
+        // readable. Lanes outside the mask are not read.
+        Self(unsafe { _mm512_maskz_loadu_ps(mask_of_first(lane_count), source) })
     }
 
     #[inline(always)]
@@ -57,10 +57,10 @@ impl Vector for F32x16 {
     }
 
     #[inline(always)]
-    unsafe fn store_first(self, target: *mut f32, lanes: usize) {
-        // SAFETY: the caller guarantees that the CPU supports AVX-512F and that `lanes` lanes are writable.
-        // Lanes outside the mask are not written.
-        unsafe { _mm512_mask_storeu_ps(target, mask_of_first(lanes), self.0) }
+    unsafe fn store_first(self, target: *mut f32, lane_count: usize) {
+        // SAFETY: the caller guarantees that the CPU supports AVX-512F and that `lane_count` lanes are
+        // writable. Lanes outside the mask are not written.
+        unsafe { _mm512_mask_storeu_ps(target, mask_of_first(lane_count), self.0) }
     }
 
     #[inline(always)]

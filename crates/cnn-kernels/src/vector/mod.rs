@@ -1,4 +1,5 @@
-//! Defines SIMD vectors of `f32` lanes behind a common trait, over which the kernels are generic.
+//! Defines the trait [`Vector`], over which the kernels are generic, and a type that implements it for each
+//! instruction set.
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
@@ -43,22 +44,22 @@ pub(crate) trait Vector: Copy {
     unsafe fn half(self) -> Self::Half;
     /// Loads all lanes from `source`.
     unsafe fn load(source: *const f32) -> Self;
-    /// Loads the first `lanes` lanes from `source` and sets the other lanes to zero. `lanes` must be less
-    /// than [`Self::LANES`].
-    unsafe fn load_first(source: *const f32, lanes: usize) -> Self;
+    /// Loads the first `lane_count` lanes from `source` and sets the other lanes to zero. `lane_count` must
+    /// be less than [`Self::LANES`].
+    unsafe fn load_first(source: *const f32, lane_count: usize) -> Self;
     /// Stores all lanes to `target`.
     unsafe fn store(self, target: *mut f32);
-    /// Stores only the first `lanes` lanes to `target`. `lanes` must be less than [`Self::LANES`].
-    unsafe fn store_first(self, target: *mut f32, lanes: usize);
+    /// Stores only the first `lane_count` lanes to `target`. `lane_count` must be less than [`Self::LANES`].
+    unsafe fn store_first(self, target: *mut f32, lane_count: usize);
     /// Returns `self * factor + addend`.
     unsafe fn mul_add(self, factor: Self, addend: Self) -> Self;
     /// Returns `self + other`.
     unsafe fn add(self, other: Self) -> Self;
     /// Returns `self * other`.
     unsafe fn mul(self, other: Self) -> Self;
-    /// Returns `if self > other { self } else { other }` per lane, which is `other` if one of them is NaN.
+    /// Returns `if self > other { self } else { other }` per lane, which is `other` if either is NaN.
     unsafe fn max(self, other: Self) -> Self;
-    /// Returns `if self < other { self } else { other }` per lane, which is `other` if one of them is NaN.
+    /// Returns `if self < other { self } else { other }` per lane, which is `other` if either is NaN.
     unsafe fn min(self, other: Self) -> Self;
 }
 

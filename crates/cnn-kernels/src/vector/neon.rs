@@ -34,12 +34,12 @@ impl Vector for F32x4 {
 
     // NEON has no masked loads and stores, so lanes are loaded and stored one by one or in pairs.
     #[inline(always)]
-    unsafe fn load_first(source: *const f32, lanes: usize) -> Self {
-        debug_assert!(lanes < Self::LANES);
-        // SAFETY: the caller guarantees that the CPU supports NEON and that `lanes` lanes are readable. Every
-        // arm reads only these lanes.
+    unsafe fn load_first(source: *const f32, lane_count: usize) -> Self {
+        debug_assert!(lane_count < Self::LANES);
+        // SAFETY: the caller guarantees that the CPU supports NEON and that `lane_count` lanes are readable.
+        // Every arm reads only these lanes.
         Self(unsafe {
-            match lanes {
+            match lane_count {
                 0 => vdupq_n_f32(0.0),
                 1 => vld1q_lane_f32::<0>(source, vdupq_n_f32(0.0)),
                 2 => vcombine_f32(vld1_f32(source), vdup_n_f32(0.0)),
@@ -55,12 +55,12 @@ impl Vector for F32x4 {
     }
 
     #[inline(always)]
-    unsafe fn store_first(self, target: *mut f32, lanes: usize) {
-        debug_assert!(lanes < Self::LANES);
-        // SAFETY: the caller guarantees that the CPU supports NEON and that `lanes` lanes are writable. Every
-        // arm writes only these lanes.
+    unsafe fn store_first(self, target: *mut f32, lane_count: usize) {
+        debug_assert!(lane_count < Self::LANES);
+        // SAFETY: the caller guarantees that the CPU supports NEON and that `lane_count` lanes are writable.
+        // Every arm writes only these lanes.
         unsafe {
-            match lanes {
+            match lane_count {
                 0 => {}
                 1 => vst1q_lane_f32::<0>(target, self.0),
                 2 => vst1_f32(target, vget_low_f32(self.0)),

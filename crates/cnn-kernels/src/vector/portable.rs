@@ -16,6 +16,7 @@ impl Vector for Portable {
     type Half = Self;
 
     const LANES: usize = 4;
+    // SSE has eight registers on 32-bit x86, the fewest of the common instruction sets.
     const REGISTERS: usize = 8;
     const MAX_PANEL_VECTORS: usize = 2;
 
@@ -37,9 +38,9 @@ impl Vector for Portable {
     }
 
     #[inline(always)]
-    unsafe fn load_first(source: *const f32, lanes: usize) -> Self {
-        // SAFETY: the caller guarantees that `lanes` elements are readable.
-        let source = unsafe { std::slice::from_raw_parts(source, lanes) };
+    unsafe fn load_first(source: *const f32, lane_count: usize) -> Self {
+        // SAFETY: the caller guarantees that `lane_count` elements are readable.
+        let source = unsafe { std::slice::from_raw_parts(source, lane_count) };
         let mut all = [0.0; 4];
         for (lane, value) in all.iter_mut().zip(source) {
             *lane = *value;
@@ -55,10 +56,10 @@ impl Vector for Portable {
     }
 
     #[inline(always)]
-    unsafe fn store_first(self, target: *mut f32, lanes: usize) {
-        for (lane, value) in self.0.iter().take(lanes).enumerate() {
-            // SAFETY: the caller guarantees that `lanes` elements are writable, and `take` keeps `lane` below
-            // `lanes`.
+    unsafe fn store_first(self, target: *mut f32, lane_count: usize) {
+        for (lane, value) in self.0.iter().take(lane_count).enumerate() {
+            // SAFETY: the caller guarantees that `lane_count` elements are writable, and `take` keeps `lane`
+            // below `lane_count`.
             unsafe { target.add(lane).write(*value) }
         }
     }

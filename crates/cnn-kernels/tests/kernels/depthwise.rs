@@ -14,9 +14,9 @@ use crate::{
 ///
 /// The function asserts that the output is correct, that nothing outside the output is written, and that the
 /// output has the same bits if the rows before and after `split` are computed separately.
-fn check(window: Window, pads: Pads, channels: usize, split: usize, clamp: Clamp, seed: u64) {
+fn check_depthwise(window: Window, pads: Pads, channels: usize, split: usize, clamp: Clamp, seed: u64) {
     let kernel_area = window.kernel() * window.kernel();
-    let input = random_numbers(seed, window.input().pixels() * channels);
+    let input = random_numbers(seed, window.input().pixel_count() * channels);
     let weights = random_numbers(seed + 1, channels * kernel_area);
     let bias = random_numbers(seed + 2, channels);
     let expected = convolution(window, (pads.top, pads.left), channels, &input, &weights, &bias);
@@ -49,10 +49,10 @@ proptest! {
         clamp in any_clamp(),
         seed: u64,
     ) {
-        // `Window::new` refuses an image that is smaller than the kernel even with its padding.
+        // `Window::new` refuses an image that is smaller than the kernel, padding included.
         if let Ok(window) = Window::new(size, kernel, stride, pads) {
-            // `check` adds small numbers to the seed, which must not overflow.
-            check(window, pads, channels, split, clamp, seed >> 1);
+            // `check_depthwise` adds small numbers to the seed, which must not overflow.
+            check_depthwise(window, pads, channels, split, clamp, seed >> 1);
         }
     }
 }
@@ -75,7 +75,7 @@ fn unsupported_kernels_and_wrong_lengths_are_refused() {
     let window = |kernel, stride| Window::new(size, kernel, stride, Pads::default()).unwrap();
     for (kernel, stride) in [(1, 1), (7, 1), (3, 3)] {
         let result = Depthwise::new(isa, window(kernel, stride), &[], &[], Clamp::NONE).map(|_| ());
-        assert_eq!(result, Err(ShapeError::Unsupported { kernel, stride }));
+        assert_eq!(result, Err(ShapeError::UnsupportedDepthwise { kernel, stride }));
     }
     let depthwise = Depthwise::new(isa, window(3, 1), &[0.0; 18], &[0.0; 2], Clamp::NONE).unwrap();
     let input = [1.0; 128];

@@ -1,4 +1,4 @@
-//! Tests the dense convolution of a network's first layer.
+//! Tests the convolution of a network's first layer.
 
 use cnn_kernels::{Clamp, FirstConv, Isa, Pads, ShapeError, Size, Window};
 use proptest::prelude::*;
@@ -19,24 +19,24 @@ proptest! {
         kernel in 1..6_usize,
         stride in 1..4_usize,
         pads in any_pads(6),
-        channels in 1..5_usize,
-        outputs in 1..70_usize,
+        input_channels in 1..5_usize,
+        output_channels in 1..70_usize,
         split in 0..15_usize,
         clamp in any_clamp(),
         seed in 0..u64::MAX / 2,
     ) {
         if let Ok(window) = Window::new(size, kernel, stride, pads) {
-            let input = random_numbers(seed, size.pixels() * channels);
-            let weights = random_numbers(seed + 1, outputs * channels * kernel * kernel);
-            let bias = random_numbers(seed + 2, outputs);
+            let input = random_numbers(seed, size.pixel_count() * input_channels);
+            let weights = random_numbers(seed + 1, output_channels * input_channels * kernel * kernel);
+            let bias = random_numbers(seed + 2, output_channels);
             let expected = convolution(window, (pads.top, pads.left), 1, &input, &weights, &bias);
             let expected: Vec<_> = expected.into_iter().map(|sum| sum.clamped(clamp)).collect();
             let Size { height, width } = window.output();
             let split = split.min(height);
             for isa in Isa::available() {
-                let conv = FirstConv::new(isa, window, channels, &weights, &bias, clamp).unwrap();
+                let conv = FirstConv::new(isa, window, input_channels, &weights, &bias, clamp).unwrap();
                 let compute_rows = |from: usize, to: usize| {
-                    let len = (to - from) * width * outputs;
+                    let len = (to - from) * width * output_channels;
                     run_guarded(len, |output| conv.run(&input, from..to, output).unwrap())
                 };
                 let whole = compute_rows(0, height);
@@ -51,12 +51,12 @@ proptest! {
 #[test]
 fn wrong_lengths_and_rows_are_refused() {
     let window = Window::new(Size { height: 4, width: 4 }, 3, 1, Pads::default()).unwrap();
-    let new = |weights: usize| {
-        FirstConv::new(Isa::detect(), window, 3, &vec![0.0; weights], &[0.0; 2], Clamp::NONE)
+    let new_conv = |weights_len: usize| {
+        FirstConv::new(Isa::detect(), window, 3, &vec![0.0; weights_len], &[0.0; 2], Clamp::NONE)
     };
-    let result = new(53).map(|_| ());
-    assert_eq!(result, Err(ShapeError::Length { slice: "weights", expected: 54, actual: 53 }));
-    let conv = new(54).unwrap();
+    let result = new_conv(53).map(|_| ());
+    assert_eq!(result, Err(ShapeError::Length { slice_name: "weights", expected: 54, actual: 53 }));
+    let conv = new_conv(54).unwrap();
     let mut output = [7.0; 8];
     assert!(conv.run(&[0.0; 47], 0..2, &mut output).is_err());
     assert!(conv.run(&[0.0; 48], 1..3, &mut output).is_err());

@@ -18,8 +18,8 @@ struct Operators {
 fn random_operators(
     isa: Isa,
     window: Window,
-    (channels, inner, outputs): Channels,
-    expand: bool,
+    (input_channels, expanded_channels, output_channels): Channels,
+    has_expansion: bool,
     seed: u64,
 ) -> Operators {
     let conv = |from: usize, to: usize, clamp: Clamp, seed: u64| {
@@ -27,26 +27,29 @@ fn random_operators(
             .unwrap()
     };
     let kernel_area = window.kernel() * window.kernel();
-    let (weights, bias) = (random_numbers(seed + 2, inner * kernel_area), random_numbers(seed + 3, inner));
+    let (weights, bias) = (
+        random_numbers(seed + 2, expanded_channels * kernel_area),
+        random_numbers(seed + 3, expanded_channels),
+    );
     Operators {
-        expand: expand.then(|| conv(channels, inner, Clamp::RELU6, seed)),
+        expand: has_expansion.then(|| conv(input_channels, expanded_channels, Clamp::RELU6, seed)),
         depthwise: Depthwise::new(isa, window, &weights, &bias, Clamp::RELU6).unwrap(),
-        project: conv(inner, outputs, Clamp::NONE, seed + 4),
+        project: conv(expanded_channels, output_channels, Clamp::NONE, seed + 4),
     }
 }
 
 /// Runs the operators one after another. Other tests compare each operator with a naive loop.
 fn run_one_after_another(operators: &Operators, input: &[f32], add_input: bool) -> Vec<f32> {
     let window = operators.depthwise.window();
-    let inner = operators.depthwise.channels();
-    let mut expanded = vec![0.0; window.input().pixels() * inner];
+    let expanded_channels = operators.depthwise.channels();
+    let mut expanded = vec![0.0; window.input().pixel_count() * expanded_channels];
     match &operators.expand {
         Some(expand) => expand.run(input, None, &mut expanded).unwrap(),
         None => expanded.copy_from_slice(input),
     }
-    let mut filtered = vec![0.0; window.output().pixels() * inner];
+    let mut filtered = vec![0.0; window.output().pixel_count() * expanded_channels];
     operators.depthwise.run(&expanded, 0..window.output().height, &mut filtered).unwrap();
-    let mut output = vec![0.0; window.output().pixels() * operators.project.output_channels()];
+    let mut output = vec![0.0; window.output().pixel_count() * operators.project.output_channels()];
     operators.project.run(&filtered, add_input.then_some(input), &mut output).unwrap();
     output
 }
@@ -59,27 +62,28 @@ proptest! {
         size in any_size(15),
         (kernel, stride) in prop_oneof![Just((3, 1)), Just((3, 2)), Just((5, 1)), Just((5, 2))],
         pads in any_pads(4),
-        (channels, inner, outputs) in (1..20_usize, 1..40_usize, 1..40_usize),
-        (expand, residual) in any::<(bool, bool)>(),
-        tile_bytes in 0..30_000_usize,
+        (input_channels, expanded_channels, output_channels) in (1..20_usize, 1..40_usize, 1..40_usize),
+        (has_expansion, has_residual) in any::<(bool, bool)>(),
+        max_tile_bytes in 0..30_000_usize,
         split in 0..15_usize,
         seed in 0..u64::MAX / 2,
     ) {
-        let pads = if residual { Pads::all(kernel / 2) } else { pads };
+        let pads = if has_residual { Pads::all(kernel / 2) } else { pads };
         if let Ok(window) = Window::new(size, kernel, stride, pads) {
-            let channels = if expand { channels } else { inner };
-            let add_input = residual && window.input() == window.output();
-            let outputs = if add_input { channels } else { outputs };
-            let input = random_numbers(seed, size.pixels() * channels);
+            let input_channels = if has_expansion { input_channels } else { expanded_channels };
+            let add_input = has_residual && window.input() == window.output();
+            let output_channels = if add_input { input_channels } else { output_channels };
+            let input = random_numbers(seed, size.pixel_count() * input_channels);
             for isa in Isa::available() {
-                let operators = random_operators(isa, window, (channels, inner, outputs), expand, seed);
+                let channels = (input_channels, expanded_channels, output_channels);
+                let operators = random_operators(isa, window, channels, has_expansion, seed);
                 let expected = run_one_after_another(&operators, &input, add_input);
-                let block =
-                    InvertedResidual::new(operators.expand, operators.depthwise, operators.project, add_input).unwrap();
-                let block = block.with_max_tile_bytes(tile_bytes);
+                let Operators { expand, depthwise, project } = operators;
+                let block = InvertedResidual::new(expand, depthwise, project, add_input).unwrap();
+                let block = block.with_max_tile_bytes(max_tile_bytes);
                 let Size { height, width } = window.output();
                 let compute_rows = |from: usize, to: usize| {
-                    run_guarded((to - from) * width * outputs, |output| {
+                    run_guarded((to - from) * width * output_channels, |output| {
                         run_guarded(block.scratch_len(), |scratch| {
                             // The initial contents of the scratch memory must not affect the result.
                             scratch.fill(f32::NAN);
@@ -112,10 +116,10 @@ fn tile_fits_the_permitted_memory_or_has_a_single_row() {
 fn mismatched_operators_and_wrong_lengths_are_refused() {
     let isa = Isa::detect();
     let window = Window::new(Size { height: 6, width: 6 }, 3, 1, Pads::all(1)).unwrap();
-    let build = |expanded: usize, projected: usize, outputs: usize, add_input: bool| {
+    let build = |expand_outputs: usize, project_inputs: usize, project_outputs: usize, add_input: bool| {
         let matching = random_operators(isa, window, (4, 8, 4), true, 1);
-        let expand = random_operators(isa, window, (4, expanded, 4), true, 1).expand;
-        let project = random_operators(isa, window, (4, projected, outputs), true, 1).project;
+        let expand = random_operators(isa, window, (4, expand_outputs, 4), true, 1).expand;
+        let project = random_operators(isa, window, (4, project_inputs, project_outputs), true, 1).project;
         InvertedResidual::new(expand, matching.depthwise, project, add_input)
     };
     assert!(matches!(build(9, 8, 4, true), Err(ShapeError::Mismatch(_))));
@@ -125,8 +129,8 @@ fn mismatched_operators_and_wrong_lengths_are_refused() {
     let block = build(8, 8, 5, false).unwrap();
     let mut scratch = vec![0.0; block.scratch_len()];
     let (input, mut output) = ([0.0; 144], [7.0; 60]);
-    let short = scratch.len() - 1;
-    assert!(block.run(&input, 0..2, &mut scratch[..short], &mut output).is_err());
+    let too_short = scratch.len() - 1;
+    assert!(block.run(&input, 0..2, &mut scratch[..too_short], &mut output).is_err());
     assert!(block.run(&input[1..], 0..2, &mut scratch, &mut output).is_err());
     assert!(block.run(&input, 5..7, &mut scratch, &mut output).is_err());
     assert!(block.run(&input, 0..3, &mut scratch, &mut output).is_err());

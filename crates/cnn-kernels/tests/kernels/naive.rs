@@ -52,37 +52,43 @@ pub(crate) fn assert_all_close(expected: &[Expected], actual: &[f32], context: &
     }
 }
 
-/// Computes a convolution with `groups` groups.
+/// Computes a convolution with `group_count` groups.
 ///
-/// `pads` is the padding at the top and at the left. The weights have the shape
-/// `[output channels][input channels / groups][kernel rows][kernel columns]`.
+/// The padding at the bottom and at the right follows from `window`. The weights have the shape
+/// `[output channels][input channels per group][kernel rows][kernel columns]`.
 pub(crate) fn convolution(
     window: Window,
-    pads: (usize, usize),
-    groups: usize,
+    (pad_top, pad_left): (usize, usize),
+    group_count: usize,
     input: &[f32],
     weights: &[f32],
     bias: &[f32],
 ) -> Vec<Expected> {
-    let (top, left) = pads;
-    let (size, kernel, outputs) = (window.input(), window.kernel(), bias.len());
-    let channels = input.len() / size.pixels();
-    let (group_channels, group_outputs) = (channels / groups, outputs / groups);
+    let (size, kernel, output_channels) = (window.input(), window.kernel(), bias.len());
+    let input_channels = input.len() / size.pixel_count();
+    let (group_input_channels, group_output_channels) =
+        (input_channels / group_count, output_channels / group_count);
     let mut results = Vec::new();
     for y in 0..window.output().height {
         for x in 0..window.output().width {
-            for (output, bias) in bias.iter().enumerate() {
+            for (output_channel, bias) in bias.iter().enumerate() {
                 let mut expected = Expected::new(*bias);
                 for (ky, kx) in (0..kernel).flat_map(|ky| (0..kernel).map(move |kx| (ky, kx))) {
                     let (iy, ix) = (y * window.stride() + ky, x * window.stride() + kx);
-                    if iy < top || ix < left || iy >= size.height + top || ix >= size.width + left {
+                    if iy < pad_top
+                        || ix < pad_left
+                        || iy >= size.height + pad_top
+                        || ix >= size.width + pad_left
+                    {
                         continue;
                     }
-                    let pixel = (iy - top) * size.width + ix - left;
-                    for channel in 0..group_channels {
-                        let input_channel = output / group_outputs * group_channels + channel;
-                        let weight = ((output * group_channels + channel) * kernel + ky) * kernel + kx;
-                        expected.add(input[pixel * channels + input_channel], weights[weight]);
+                    let pixel = (iy - pad_top) * size.width + ix - pad_left;
+                    for channel in 0..group_input_channels {
+                        let input_channel =
+                            output_channel / group_output_channels * group_input_channels + channel;
+                        let weight =
+                            ((output_channel * group_input_channels + channel) * kernel + ky) * kernel + kx;
+                        expected.add(input[pixel * input_channels + input_channel], weights[weight]);
                     }
                 }
                 results.push(expected);

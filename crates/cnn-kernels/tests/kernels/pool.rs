@@ -12,15 +12,15 @@ proptest! {
     #![proptest_config(proptest_config(100))]
 
     #[test]
-    fn any_shape_gives_the_expected_means(pixels in 1..60_usize, channels in 1..200_usize, seed: u64) {
-        let input = random_numbers(seed, pixels * channels);
+    fn any_shape_gives_the_expected_means(pixel_count in 1..60_usize, channels in 1..200_usize, seed: u64) {
+        let input = random_numbers(seed, pixel_count * channels);
         let expected: Vec<_> = (0..channels)
             .map(|channel| {
                 let mut sum = Expected::new(0.0);
                 for pixel in input.chunks_exact(channels) {
                     sum.add(pixel[channel], 1.0);
                 }
-                sum.scaled(1.0 / f64::from(u32::try_from(pixels).unwrap()))
+                sum.scaled(1.0 / f64::from(u32::try_from(pixel_count).unwrap()))
             })
             .collect();
         for isa in Isa::available() {

@@ -38,23 +38,23 @@ fn network_plan() -> Plan {
         pads: [0, 0, 1, 1],
         clamp: RELU6,
     };
-    let first = Step::InvertedResidual {
+    let first_block = Step::InvertedResidual {
         expand: None,
         depthwise: depthwise(9, 3, 1, [1; 4]),
         project: pointwise(9, 5, UNBOUNDED),
         add_input: false,
     };
     let steps = vec![
-        Step::Dense(stem),
-        first,
+        Step::Conv(stem),
+        first_block,
         block(5, 5, 1, 5, UNBOUNDED),
         block(5, 3, 2, 7, UNBOUNDED),
         block(7, 3, 1, 7, [-0.5, 2.0]),
         Step::Depthwise(depthwise(7, 5, 2, [1, 2, 2, 1])),
-        Step::Dense(pointwise(7, 20, RELU6)),
+        Step::Conv(pointwise(7, 20, RELU6)),
         Step::GlobalAveragePool,
         Step::Flatten,
-        Step::Dense(pointwise(20, 11, UNBOUNDED)),
+        Step::Conv(pointwise(20, 11, UNBOUNDED)),
     ];
     Plan { input: [3, 31, 26], shifted: true, steps }
 }
@@ -130,15 +130,15 @@ fn cpu_kernels_agree_with_plain_operators() {
 }
 
 #[test]
-fn view_of_interleaved_images_gives_bit_identical_outputs() {
+fn interleaved_view_gives_the_same_bits_as_planar_images() {
     for plan in [network_plan(), Plan { shifted: false, ..network_plan() }] {
         let chain = new_chain(&plan, Execution::Kernels(Isa::detect()));
         let batch = 3;
         let values = random_numbers(batch * plan.input.iter().product::<usize>(), 11);
         let expected = run::<2>(&chain, &values, batch);
-        // The values are interleaved in memory, and the permuted view has the dimensions of `values`.
-        let nhwc = image_tensor(&plan, &values, batch).permute([0, 2, 3, 1]).into_data();
-        let view = Tensor::<4>::from_data(nhwc, &Device::flex()).permute([0, 3, 1, 2]);
+        // The values are interleaved in memory, and the shape of the view is that of the planar images.
+        let interleaved = image_tensor(&plan, &values, batch).permute([0, 2, 3, 1]).into_data();
+        let view = Tensor::<4>::from_data(interleaved, &Device::flex()).permute([0, 3, 1, 2]);
         let actual = chain.forward::<2>(view, weights_for(&plan)).try_to_vec_as::<f32>().unwrap();
         assert_eq!(expected, actual, "shifted: {}", plan.shifted);
     }
@@ -175,7 +175,7 @@ fn outputs_are_bit_identical_for_any_number_of_threads() {
 
 #[test]
 #[should_panic(expected = "the chain cannot run")]
-fn image_of_the_wrong_size_panics() {
+fn image_of_the_wrong_size_causes_a_panic() {
     let chain = new_chain(&network_plan(), Execution::Kernels(Isa::PORTABLE));
     let input = Tensor::<4>::zeros([1, 3, 30, 26], &Device::flex());
     let _ = chain.forward::<2>(input, weights_for(&network_plan()));

@@ -1,31 +1,32 @@
-//! Decodes most coefficients with look-up tables. The index into a table is the next bits of the file.
+//! Decodes most coefficients with look-up tables. The next bits of the file are the index into a table.
 //!
-//! A look-up decodes a code together with the value after it. If two such pairs are short enough, one look-up
-//! decodes both. The complete [`Codebook`] decodes the codes that a look-up cannot decode.
+//! A look-up decodes a code word together with the value after it. If two such pairs are short enough, one
+//! look-up decodes both. The [`Codebook`] decodes the code words that a look-up cannot decode.
 
 use super::{
-    code_lengths::CodeLengths,
-    codebook::{Code, Codebook},
+    codebook::{CodeWord, Codebook},
+    stored_table::StoredTable,
 };
 use crate::Error;
 
 /// Number of bits that index a DC table.
 const DC_LOOKUP_BITS: u32 = 9;
 
-/// Number of bits that index an AC table. More bits would find more pairs, but the tables would displace
-/// other data from the first-level cache.
+/// Number of bits that index an AC table. With more bits, more look-ups would decode two pairs, but the
+/// tables would displace other data from the first-level cache.
 pub(crate) const AC_LOOKUP_BITS: u32 = 11;
 
 /// A table that decodes differences of DC coefficients.
 pub(crate) struct DcTable {
     entries: [DcEntry; 1 << DC_LOOKUP_BITS],
-    codes: Codebook,
+    codebook: Codebook,
 }
 
-/// A decoded difference. `bit_count` is 0 if the code and its value are longer than [`DC_LOOKUP_BITS`].
+/// A decoded difference. `bit_count` is 0 if the code word and the value together have more than
+/// [`DC_LOOKUP_BITS`] bits.
 #[derive(Clone, Copy)]
 pub(crate) struct DcEntry {
-    /// Length in bits of the code and the value after it.
+    /// Total length in bits of the code word and the value after it.
     pub(crate) bit_count: u8,
     pub(crate) difference: i16,
 }
@@ -33,16 +34,16 @@ pub(crate) struct DcEntry {
 impl DcTable {
     pub(super) const EMPTY: Self = Self {
         entries: [DcEntry { bit_count: 0, difference: 0 }; 1 << DC_LOOKUP_BITS],
-        codes: Codebook::EMPTY,
+        codebook: Codebook::EMPTY,
     };
 
-    /// Replaces the table by the table of `lengths`.
-    pub(crate) fn set(&mut self, lengths: &CodeLengths) -> Result<(), Error> {
-        self.codes.set(lengths)?;
-        if lengths.symbols().iter().any(|&symbol| symbol > 15) {
-            return Err(Error::Corrupt("the value of a DC code has more than 15 bits"));
+    /// Replaces the contents of the table by those of `stored_table`.
+    pub(crate) fn set(&mut self, stored_table: &StoredTable) -> Result<(), Error> {
+        self.codebook.set(stored_table)?;
+        if stored_table.symbols().iter().any(|&symbol| symbol > 15) {
+            return Err(Error::Corrupt("the value after a DC code word has more than 15 bits"));
         }
-        let decoded = decode_all_inputs::<{ 1 << DC_LOOKUP_BITS }>(&self.codes);
+        let decoded = decode_all_indices::<{ 1 << DC_LOOKUP_BITS }>(&self.codebook);
         for (entry, coded_value) in self.entries.iter_mut().zip(decoded) {
             let (bit_count, difference) = coded_value.map_or((0, 0), |coded| (coded.bit_count, coded.value));
             *entry = DcEntry { bit_count, difference };
@@ -56,23 +57,24 @@ impl DcTable {
         self.entries[(bits >> (64 - DC_LOOKUP_BITS)) as usize]
     }
 
-    /// Returns the length in bits of the code at the start of `bits`, and of the value after it.
-    pub(crate) fn find_code(&self, bits: u64) -> Option<(u32, u32)> {
-        self.codes.find(bits).map(|code| (code.length, code.symbol.into()))
+    /// Returns the length in bits of the code word at the start of `bits` and the length in bits of the value
+    /// after it.
+    pub(crate) fn find_code_word(&self, bits: u64) -> Option<(u32, u32)> {
+        self.codebook.find(bits).map(|code_word| (code_word.length, code_word.symbol.into()))
     }
 }
 
 /// A table that decodes AC coefficients and the runs of zeros before them.
 pub(crate) struct AcTable {
     entries: [AcEntry; 1 << AC_LOOKUP_BITS],
-    codes: Codebook,
+    codebook: Codebook,
 }
 
 /// An entry of an [`AcTable`]. The bits that select the entry begin with one of:
 /// - one or two coefficients, each after a run of zeros
 /// - a coefficient, after a run of zeros, and the end of the block
 /// - only the end of the block
-/// - a code that the table cannot decode, because it is invalid or too long together with its value
+/// - a code word that the table cannot decode, because it is invalid or too long together with its value
 ///
 /// The fields are packed into 32 bits, from the lowest bit up:
 ///
@@ -84,9 +86,9 @@ pub(crate) struct AcTable {
 /// | 6 | the first coefficient |
 /// | 6 | the last coefficient, equal to the first if there is only one |
 ///
-/// The number of bits comes first because shift instructions use only the low bits of their operand. The
-/// three constants are greater than 64, the number of coefficients in a block, so that one comparison detects
-/// them.
+/// The number of bits is the lowest field because shift instructions use only the low bits of their operand.
+/// The three constants are greater than 64, the number of coefficients in a block, so that one comparison
+/// detects them.
 #[derive(Clone, Copy)]
 pub(crate) struct AcEntry(u32);
 
@@ -101,12 +103,12 @@ impl AcEntry {
     /// The entry for bits that the table cannot decode.
     const NONE: Self = Self(Self::NOT_FOUND << 8);
 
-    fn new(bit_count: u8, position_increment: u32, zeros: u8, first: i16, last: i16) -> Self {
+    fn new(bit_count: u8, position_increment: u32, zero_count: u8, first: i16, last: i16) -> Self {
         let low_six_bits = |value: i16| u32::from(value.cast_unsigned() & 63);
         Self(
             u32::from(bit_count)
                 | position_increment << 8
-                | u32::from(zeros) << 16
+                | u32::from(zero_count) << 16
                 | low_six_bits(first) << 20
                 | low_six_bits(last) << 26,
         )
@@ -149,7 +151,7 @@ impl AcEntry {
         ((self.0 << 6).cast_signed() >> 26) as i16
     }
 
-    /// Returns the last coefficient, which is the first one if there is only one.
+    /// Returns the last coefficient, which equals the first if the entry has only one.
     #[inline(always)]
     pub(crate) fn last_coefficient(self) -> i16 {
         (self.0.cast_signed() >> 26) as i16
@@ -158,19 +160,19 @@ impl AcEntry {
 
 impl AcTable {
     pub(super) const EMPTY: Self =
-        Self { entries: [AcEntry::NONE; 1 << AC_LOOKUP_BITS], codes: Codebook::EMPTY };
+        Self { entries: [AcEntry::NONE; 1 << AC_LOOKUP_BITS], codebook: Codebook::EMPTY };
 
-    /// Replaces the table by the table of `lengths`.
-    pub(crate) fn set(&mut self, lengths: &CodeLengths) -> Result<(), Error> {
-        self.codes.set(lengths)?;
-        let decoded = decode_all_inputs::<{ 1 << AC_LOOKUP_BITS }>(&self.codes);
+    /// Replaces the contents of the table by those of `stored_table`.
+    pub(crate) fn set(&mut self, stored_table: &StoredTable) -> Result<(), Error> {
+        self.codebook.set(stored_table)?;
+        let decoded = decode_all_indices::<{ 1 << AC_LOOKUP_BITS }>(&self.codebook);
         for (index, entry) in self.entries.iter_mut().enumerate() {
             let Some(first) = decoded[index] else {
                 *entry = AcEntry::NONE;
                 continue;
             };
-            // `rest` holds the bits of the index after the first code and value, followed by zeros in place
-            // of the bits that are not part of the index.
+            // `rest` holds the bits of the index after the first code word and value, followed by zeros in
+            // place of the bits that are not part of the index.
             let rest = (index << first.bit_count) % decoded.len();
             let second = decoded[rest]
                 .filter(|second| u32::from(first.bit_count + second.bit_count) <= AC_LOOKUP_BITS);
@@ -185,25 +187,25 @@ impl AcTable {
         self.entries[(bits >> (64 - AC_LOOKUP_BITS)) as usize]
     }
 
-    /// Returns the length in bits of the code at the start of `bits`, the number of zeros before the
-    /// coefficient, and the length in bits of the coefficient after the code.
-    pub(crate) fn find_code(&self, bits: u64) -> Option<(u32, usize, u32)> {
-        let Code { length, symbol } = self.codes.find(bits)?;
+    /// Finds the code word at the start of `bits`. Returns its length in bits, the number of zeros before the
+    /// coefficient, and the length in bits of the value after the code word.
+    pub(crate) fn find_code_word(&self, bits: u64) -> Option<(u32, usize, u32)> {
+        let CodeWord { length, symbol } = self.codebook.find(bits)?;
         Some((length, usize::from(symbol >> 4), u32::from(symbol & 15)))
     }
 }
 
-/// A code and the value after it.
+/// A code word's symbol and the value after the code word.
 #[derive(Clone, Copy)]
 struct CodedValue {
-    /// Length in bits of the code and the value together.
+    /// Total length in bits of the code word and the value.
     bit_count: u8,
     symbol: u8,
     value: i16,
 }
 
 impl CodedValue {
-    fn zeros(self) -> u8 {
+    fn zero_count(self) -> u8 {
         self.symbol >> 4
     }
 
@@ -211,19 +213,19 @@ impl CodedValue {
         self.symbol == 0
     }
 
-    /// Returns true if an [`AcEntry`] can represent the value and the code is valid.
+    /// Returns true if an [`AcEntry`] can represent the value and the symbol is valid.
     ///
-    /// Apart from the end of the block, the only valid code without a value is 0xF0, a run of 16 zeros.
+    /// Apart from the end of the block, the only valid symbol without a value is 0xF0, a run of 16 zeros.
     fn fits_entry(self) -> bool {
         (-32..32).contains(&self.value) && (self.symbol & 15 > 0 || self.symbol == 0xF0)
     }
 
-    /// Returns the number of coefficients, which are the zeros and the coefficient after them.
+    /// Returns the number of coefficients: the zeros and the coefficient after them.
     fn coefficient_count(self) -> u32 {
-        u32::from(self.zeros()) + 1
+        u32::from(self.zero_count()) + 1
     }
 
-    /// Returns the entry of this code and, if one entry can hold both, of the `second` code after it.
+    /// Returns the entry of this value and, if one entry can hold both, of the `second` value after it.
     fn to_entry(self, second: Option<Self>) -> AcEntry {
         let Self { bit_count, value, .. } = self;
         if self.is_end_of_block() {
@@ -236,7 +238,7 @@ impl CodedValue {
             Some(second) if second.is_end_of_block() => AcEntry::new(
                 bit_count + second.bit_count,
                 AcEntry::COEFFICIENT_AND_END,
-                self.zeros(),
+                self.zero_count(),
                 value,
                 value,
             ),
@@ -245,43 +247,49 @@ impl CodedValue {
                 AcEntry::new(
                     bit_count + second.bit_count,
                     position_increment,
-                    self.zeros(),
+                    self.zero_count(),
                     value,
                     second.value,
                 )
             }
-            _ => AcEntry::new(bit_count, self.coefficient_count(), self.zeros(), value, value),
+            _ => AcEntry::new(bit_count, self.coefficient_count(), self.zero_count(), value, value),
         }
     }
 }
 
-/// Decodes the start of every possible input of a table with `INPUTS` entries.
+/// Decodes the first code word and value of every index of a table with `ENTRY_COUNT` entries.
 ///
-/// An element is `None` if its input is too short for the code and the value, or begins with an invalid code.
-fn decode_all_inputs<const INPUTS: usize>(codes: &Codebook) -> [Option<CodedValue>; INPUTS] {
-    let index_bits = INPUTS.trailing_zeros();
-    let mut decoded = [None; INPUTS];
-    for length in 1..=index_bits {
-        for (code, symbol) in codes.codes_of_length(length) {
-            let size = u32::from(symbol & 15);
-            let Some(unused_bits) = index_bits.checked_sub(length + size) else { continue };
-            for bits in 0..1 << size {
-                let first_index = (code << size | u32::from(bits)) << unused_bits;
-                #[expect(clippy::cast_possible_truncation, reason = "the sum is at most `index_bits`")]
-                let bit_count = (length + size) as u8;
-                let coded_value = CodedValue { bit_count, symbol, value: extend(bits, size) };
-                decoded[first_index as usize..][..1 << unused_bits].fill(Some(coded_value));
+/// An element is `None` if the bits of its index are too few for the code word and the value, or begin with
+/// an invalid code word.
+fn decode_all_indices<const ENTRY_COUNT: usize>(codebook: &Codebook) -> [Option<CodedValue>; ENTRY_COUNT] {
+    let index_bit_count = ENTRY_COUNT.trailing_zeros();
+    let mut decoded = [None; ENTRY_COUNT];
+    for length in 1..=index_bit_count {
+        for (code_word, symbol) in codebook.code_words_of_length(length) {
+            let value_length = u32::from(symbol & 15);
+            let Some(unused_bit_count) = index_bit_count.checked_sub(length + value_length) else { continue };
+            for value_bits in 0..1 << value_length {
+                let first_index = (code_word << value_length | u32::from(value_bits)) << unused_bit_count;
+                #[expect(clippy::cast_possible_truncation, reason = "the sum is at most `index_bit_count`")]
+                let bit_count = (length + value_length) as u8;
+                let coded_value = CodedValue { bit_count, symbol, value: extend(value_bits, value_length) };
+                decoded[first_index as usize..][..1 << unused_bit_count].fill(Some(coded_value));
             }
         }
     }
     decoded
 }
 
-/// Converts the `size` bits after a code to their value. `size` is at most 15.
+/// Converts the bits of a value to the number that they represent. The value has `length` bits, at most 15.
 ///
-/// This is the procedure EXTEND in section F.2.2.1 of the standard. Negative values begin with a zero bit.
+/// This is the procedure EXTEND in section F.2.2.1 of the standard. The bits of a negative number begin with
+/// a zero.
 #[inline(always)]
-pub(crate) fn extend(bits: u16, size: u32) -> i16 {
-    let is_positive = size == 0 || bits >> (size - 1) == 1;
-    if is_positive { bits.cast_signed() } else { bits.wrapping_sub((1 << size) - 1).cast_signed() }
+pub(crate) fn extend(value_bits: u16, length: u32) -> i16 {
+    let is_positive = length == 0 || value_bits >> (length - 1) == 1;
+    if is_positive {
+        value_bits.cast_signed()
+    } else {
+        value_bits.wrapping_sub((1 << length) - 1).cast_signed()
+    }
 }

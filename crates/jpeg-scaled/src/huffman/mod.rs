@@ -1,12 +1,12 @@
-//! Represents Huffman codes in three forms: as a file stores them, as a complete codebook, and as tables for
-//! fast look-ups.
+//! Represents a Huffman table in three forms: as a file stores it, as a codebook of all code words, and as an
+//! array for fast look-ups.
 
-mod code_lengths;
 mod codebook;
 mod lookup;
+mod stored_table;
 
-pub(crate) use code_lengths::CodeLengths;
 pub(crate) use lookup::{AC_LOOKUP_BITS, AcTable, DcTable, extend};
+pub(crate) use stored_table::StoredTable;
 
 /// The Huffman tables of a picture. The components refer to the tables by index.
 pub(crate) struct HuffmanTables {

@@ -8,14 +8,15 @@ use crate::{
     naive,
 };
 
-/// Maximum difference of a value from its exact result.
+/// Maximum difference between a decoded value and its exact result.
 ///
-/// Luminance and colour differences are each rounded twice, and the conversion to RGB multiplies a colour
-/// difference by up to 1.772.
+/// Luminance and colour differences are each rounded twice, so each is off by about 1 at most. The conversion
+/// to RGB multiplies a colour difference by up to 1.772 and rounds the result: 1 + 1.772 + 0.5 is less than
+/// 4.
 const MAX_DIFFERENCE: f64 = 4.0;
 
-/// Encodes a picture, decodes it at `scale` and returns the largest difference of a value from its exact
-/// result.
+/// Encodes a picture, decodes it at `scale` and returns the maximum difference between a decoded value and
+/// its exact result.
 fn max_difference(test_picture: &TestPicture, scale: Scale) -> f64 {
     let file = test_picture.encode();
     let (width, height, rgb) = decode(&file, scale).unwrap();

@@ -16,12 +16,12 @@ fn corpus_folder() -> PathBuf {
 /// Makes the same checks as `fuzz/fuzz_targets/jpeg_scaled.rs`.
 #[test]
 fn every_file_of_the_fuzz_corpus_is_decoded_or_refused() {
-    let (mut decoded, mut refused) = (0, 0);
+    let (mut decoded_count, mut refused_count) = (0, 0);
     let mut decoder = Decoder::default();
     for entry in fs::read_dir(corpus_folder()).unwrap() {
         let file = fs::read(entry.unwrap().path()).unwrap();
         let Ok(JpegHeader { width, height, colour_space }) = JpegHeader::read(&file) else {
-            refused += 1;
+            refused_count += 1;
             continue;
         };
         if u64::from(width) * u64::from(height) > 1 << 20 {
@@ -36,37 +36,38 @@ fn every_file_of_the_fuzz_corpus_is_decoded_or_refused() {
                         picture.pixels.len(),
                         channels * picture.width as usize * picture.height as usize
                     );
-                    decoded += 1;
+                    decoded_count += 1;
                 }
-                Err(_) => refused += 1,
+                Err(_) => refused_count += 1,
             }
         }
     }
-    assert!(decoded >= 20 && refused >= 10, "{decoded} decoded, {refused} refused");
+    assert!(decoded_count >= 20 && refused_count >= 10, "{decoded_count} decoded, {refused_count} refused");
 }
 
 #[test]
 #[ignore = "writes the initial files of the fuzz corpus"]
 fn write_fuzz_corpus() {
-    let small = TestPicture { width: 19, height: 21, ..usual_picture() };
-    let sampled = |across, down| TestPicture { sampling: Some((across, down)), ..small.clone() }.encode();
-    let restarts = TestPicture { restart_interval: 1, width: 40, ..small.clone() }.encode();
+    let small_picture = TestPicture { width: 19, height: 21, ..usual_picture() };
+    let sampled =
+        |across, down| TestPicture { sampling: Some((across, down)), ..small_picture.clone() }.encode();
+    let restarts = TestPicture { restart_interval: 1, width: 40, ..small_picture.clone() }.encode();
     let file = usual_file();
-    let middle = usize::midpoint(entropy_coded_start(&file), file.len());
+    let middle_position = usize::midpoint(entropy_coded_start(&file), file.len());
     let mut too_wide = file.clone();
     too_wide[segment_position(&file, 0xC0) + 7] = 2;
     let files: [(&str, Vec<u8>); 14] = [
         ("420", file.clone()),
-        ("420-fine", TestPicture { quality: 100, noise: 255, ..small.clone() }.encode()),
+        ("420-fine", TestPicture { quality: 100, noise: 255, ..small_picture.clone() }.encode()),
         ("422", sampled(2, 1)),
         ("440", sampled(1, 2)),
         ("444", sampled(1, 1)),
-        ("grey", TestPicture { sampling: None, ..small.clone() }.encode()),
+        ("grey", TestPicture { sampling: None, ..small_picture.clone() }.encode()),
         ("rgb", with_component_ids(&without_segment(&sampled(1, 1), 0xE0), *b"RGB")),
         ("restarts", restarts.clone()),
         ("restarts-cut", restarts[..restarts.len() - 30].to_vec()),
-        ("cut", file[..middle].to_vec()),
-        ("marker-inside", with_inserted(&file, middle, b"\xFF\xD3")),
+        ("cut", file[..middle_position].to_vec()),
+        ("marker-inside", with_inserted(&file, middle_position, b"\xFF\xD3")),
         ("no-tables", without_segment(&file, 0xC4)),
         ("no-pixels", file[..entropy_coded_start(&file)].to_vec()),
         ("width-too-large", too_wide),

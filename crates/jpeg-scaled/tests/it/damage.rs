@@ -7,7 +7,7 @@ use proptest::{prelude::*, sample::Index, test_runner::TestRunner};
 
 use crate::files::{decode, proptest_config, test_pictures, to_rgb};
 
-/// Decodes a file at every scale if its header announces a small picture, as a caller with a size limit does.
+/// Decodes a file at every scale if the header contains a small size, as a caller with a size limit does.
 fn decode_if_small(decoder: &mut Decoder, file: &[u8]) {
     let is_small = |header: JpegHeader| header.width <= 2048 && header.height <= 2048;
     if !JpegHeader::read(file).is_ok_and(is_small) {
@@ -38,7 +38,7 @@ enum Damage {
     Remove(Index, usize),
 }
 
-fn damages() -> impl Strategy<Value = Vec<Damage>> {
+fn damage_lists() -> impl Strategy<Value = Vec<Damage>> {
     let damage = prop_oneof![
         (any::<Index>(), any::<u8>()).prop_map(|(index, byte)| Damage::Overwrite(index, byte)),
         (any::<Index>(), 0..8u8).prop_map(|(index, bit)| Damage::FlipBit(index, bit)),
@@ -77,7 +77,7 @@ fn apply_damages(mut file: Vec<u8>, damages: &[Damage]) -> Vec<u8> {
 fn damaged_files_never_cause_a_panic() {
     let decoder = RefCell::new(Decoder::default());
     TestRunner::new(proptest_config(2000))
-        .run(&(test_pictures(), damages()), |(test_picture, damages)| {
+        .run(&(test_pictures(), damage_lists()), |(test_picture, damages)| {
             // All files share a decoder, to check that one file does not affect the decoding of the next.
             decode_if_small(&mut decoder.borrow_mut(), &apply_damages(test_picture.encode(), &damages));
             Ok(())
@@ -105,6 +105,7 @@ fn decoding_a_cut_file_fails_with_truncated_unless_only_the_end_marker_is_missin
     TestRunner::new(proptest_config(300))
         .run(&(test_pictures(), cuts), |(test_picture, cuts)| {
             let file = test_picture.encode();
+            // Random cuts rarely remove only the end marker, so the last lengths are always tested.
             let last_lengths = file.len() - 12..file.len();
             let lengths = cuts.iter().map(|cut| cut.index(file.len()));
             let lengths: Vec<usize> = lengths.chain(last_lengths).collect();
@@ -133,7 +134,7 @@ fn decoding_a_cut_file_fails_with_truncated_unless_only_the_end_marker_is_missin
 fn a_used_decoder_decodes_like_a_new_one() {
     let decoder = RefCell::new(Decoder::default());
     TestRunner::new(proptest_config(200))
-        .run(&(test_pictures(), damages()), |(test_picture, damages)| {
+        .run(&(test_pictures(), damage_lists()), |(test_picture, damages)| {
             let file = test_picture.encode();
             decode_if_small(&mut decoder.borrow_mut(), &apply_damages(file.clone(), &damages));
             for scale in Scale::ALL {

@@ -4,7 +4,7 @@ use jpeg_encoder::{ColorType, Encoder, SamplingFactor};
 use jpeg_scaled::{Decoder, Error, Picture, Scale};
 use proptest::{prelude::*, sample::select, test_runner::Config};
 
-/// The settings with which a test picture is drawn and encoded.
+/// A test picture, described by the settings with which it is drawn and encoded.
 #[derive(Clone, Debug)]
 pub(crate) struct TestPicture {
     pub(crate) width: u16,
@@ -15,7 +15,7 @@ pub(crate) struct TestPicture {
     pub(crate) quality: u8,
     /// Number of MCUs between restart markers, or 0 for a file without restart markers.
     pub(crate) restart_interval: u16,
-    /// Amplitude of the noise, 0 to 255.
+    /// Amplitude of the noise that is added to the picture, 0 to 255.
     pub(crate) noise: u8,
     pub(crate) seed: u64,
 }
@@ -38,8 +38,10 @@ pub(crate) fn test_pictures() -> impl Strategy<Value = TestPicture> {
     )
 }
 
-pub(crate) fn proptest_config(cases: u32) -> Config {
-    Config { cases, failure_persistence: None, ..Config::default() }
+/// Returns a configuration with `case_count` test cases.
+pub(crate) fn proptest_config(case_count: u32) -> Config {
+    // proptest prints a failing case, so it need not be saved to a file.
+    Config { cases: case_count, failure_persistence: None, ..Config::default() }
 }
 
 /// Returns the next pseudo-random number (xorshift).
@@ -52,7 +54,7 @@ pub(crate) fn next_random(state: &mut u64) -> u8 {
 
 impl TestPicture {
     /// Draws the picture, which consists of waves, an edge and noise, and returns its RGB pixels.
-    pub(crate) fn pixels(&self) -> Vec<u8> {
+    pub(crate) fn draw(&self) -> Vec<u8> {
         let mut random = self.seed | 1;
         let mut pixels = Vec::new();
         for y in 0..self.height {
@@ -83,7 +85,7 @@ impl TestPicture {
         if self.restart_interval > 0 {
             encoder.set_restart_interval(self.restart_interval);
         }
-        let (mut pixels, mut colour) = (self.pixels(), ColorType::Rgb);
+        let (mut pixels, mut colour) = (self.draw(), ColorType::Rgb);
         if self.sampling.is_none() {
             pixels = pixels.chunks(3).map(|pixel| pixel[0]).collect();
             colour = ColorType::Luma;
@@ -98,7 +100,7 @@ pub(crate) fn usual_file() -> Vec<u8> {
     usual_picture().encode()
 }
 
-/// A coloured picture of 45×37 pixels with the most common settings.
+/// Returns a coloured picture of 45×37 pixels with the most common settings.
 pub(crate) fn usual_picture() -> TestPicture {
     TestPicture {
         width: 45,
@@ -132,8 +134,8 @@ pub(crate) fn segment_position(file: &[u8], marker: u8) -> usize {
 
 /// Returns the index of the first entropy-coded byte.
 pub(crate) fn entropy_coded_start(file: &[u8]) -> usize {
-    let scan = segment_position(file, 0xDA);
-    scan + 2 + usize::from(u16::from_be_bytes([file[scan + 2], file[scan + 3]]))
+    let position = segment_position(file, 0xDA);
+    position + 2 + usize::from(u16::from_be_bytes([file[position + 2], file[position + 3]]))
 }
 
 /// Returns `file` with `bytes` inserted at index `position`.
@@ -151,10 +153,10 @@ pub(crate) fn without_segment(file: &[u8], marker: u8) -> Vec<u8> {
 /// Returns `file`, which has three components, with `ids` as component identifiers.
 pub(crate) fn with_component_ids(file: &[u8], ids: [u8; 3]) -> Vec<u8> {
     let mut file = file.to_vec();
-    let (frame, scan) = (segment_position(&file, 0xC0), segment_position(&file, 0xDA));
-    for (number, id) in ids.into_iter().enumerate() {
-        file[frame + 10 + 3 * number] = id;
-        file[scan + 5 + 2 * number] = id;
+    let (frame_position, scan_position) = (segment_position(&file, 0xC0), segment_position(&file, 0xDA));
+    for (index, id) in ids.into_iter().enumerate() {
+        file[frame_position + 10 + 3 * index] = id;
+        file[scan_position + 5 + 2 * index] = id;
     }
     file
 }

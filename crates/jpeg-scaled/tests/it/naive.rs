@@ -1,4 +1,4 @@
-//! Implements the standard's definitions in floating point, without optimisation or rounding.
+//! Decodes a file by the standard's definitions in floating point, without optimisation or rounding.
 
 use std::{
     collections::HashMap,
@@ -24,7 +24,7 @@ struct Component {
     /// Number of blocks per MCU in the vertical direction.
     blocks_down: usize,
     /// Index of the component's quantisation table.
-    quantization_table: usize,
+    quantization_table_index: usize,
 }
 
 /// Reads bits of the entropy-coded data.
@@ -47,17 +47,17 @@ impl BitReader<'_> {
         usize::from(bit)
     }
 
-    /// Reads the value of `size` bits that follows a code.
-    fn read_value(&mut self, size: u32) -> i32 {
-        let value = (0..size).fold(0, |value, _| value << 1 | i32::try_from(self.read_bit()).unwrap());
-        if size > 0 && value < 1 << (size - 1) { value - (1 << size) + 1 } else { value }
+    /// Reads the value after a code word. The value has `length` bits.
+    fn read_value(&mut self, length: u32) -> i32 {
+        let value = (0..length).fold(0, |value, _| value << 1 | i32::try_from(self.read_bit()).unwrap());
+        if length > 0 && value < 1 << (length - 1) { value - (1 << length) + 1 } else { value }
     }
 
-    fn read_symbol(&mut self, codes: &Codes) -> u8 {
-        let (mut length, mut code) = (0, 0);
+    fn read_symbol(&mut self, table: &HuffmanTable) -> u8 {
+        let (mut length, mut code_word) = (0, 0);
         loop {
-            (length, code) = (length + 1, code << 1 | self.read_bit());
-            if let Some(&symbol) = codes.get(&(length, code)) {
+            (length, code_word) = (length + 1, code_word << 1 | self.read_bit());
+            if let Some(&symbol) = table.get(&(length, code_word)) {
                 return symbol;
             }
         }
@@ -73,20 +73,20 @@ impl BitReader<'_> {
     }
 }
 
-/// Symbols, by the length and the bits of their codes.
-type Codes = HashMap<(usize, usize), u8>;
+/// Symbols, keyed by the length and the bits of their code words.
+type HuffmanTable = HashMap<(usize, usize), u8>;
 
 /// The contents of a file's segments.
 ///
-/// The first component is assumed to use the first DC table and the first AC table, and the other components
-/// the second tables. The files that the tests encode meet this assumption.
+/// The decoder assumes that the first component uses the first DC table and the first AC table, and that the
+/// other components use the second tables. This is true for all files that the tests encode.
 struct ParsedHeaders {
     /// Width and height in pixels.
     size: (usize, usize),
     components: Vec<Component>,
     quantization_tables: Vec<Vec<f64>>,
-    dc_tables: Vec<Codes>,
-    ac_tables: Vec<Codes>,
+    dc_tables: Vec<HuffmanTable>,
+    ac_tables: Vec<HuffmanTable>,
     restart_interval: usize,
 }
 
@@ -105,28 +105,28 @@ fn parse_headers(file: &[u8]) -> ParsedHeaders {
         let segment = &file[position + 4..position + 2 + length];
         match file[position + 1] {
             0xC0 => {
-                let side =
+                let read_u16 =
                     |start: usize| usize::from(u16::from_be_bytes([segment[start], segment[start + 1]]));
-                headers.size = (side(3), side(1));
+                headers.size = (read_u16(3), read_u16(1));
                 headers.components = segment[6..]
                     .chunks(3)
-                    .map(|part| Component {
-                        blocks_across: usize::from(part[1] >> 4),
-                        blocks_down: usize::from(part[1] & 15),
-                        quantization_table: usize::from(part[2]),
+                    .map(|fields| Component {
+                        blocks_across: usize::from(fields[1] >> 4),
+                        blocks_down: usize::from(fields[1] & 15),
+                        quantization_table_index: usize::from(fields[2]),
                     })
                     .collect();
             }
             0xC4 => {
-                let (mut code, mut symbol, mut codes) = (0, 17, Codes::new());
+                let (mut code_word, mut symbol_index, mut table) = (0, 17, HuffmanTable::new());
                 for length in 1..=16 {
                     for _ in 0..segment[length] {
-                        codes.insert((length, code), segment[symbol]);
-                        (code, symbol) = (code + 1, symbol + 1);
+                        table.insert((length, code_word), segment[symbol_index]);
+                        (code_word, symbol_index) = (code_word + 1, symbol_index + 1);
                     }
-                    code <<= 1;
+                    code_word <<= 1;
                 }
-                if segment[0] < 16 { headers.dc_tables.push(codes) } else { headers.ac_tables.push(codes) }
+                if segment[0] < 16 { headers.dc_tables.push(table) } else { headers.ac_tables.push(table) }
             }
             0xDB => {
                 let steps = segment[1..].iter().map(|&step| f64::from(step)).collect();
@@ -208,20 +208,20 @@ fn decode_planes(file: &[u8]) -> (ParsedHeaders, Vec<Plane>) {
             previous_dc = [0; 3];
         }
         for (index, component) in headers.components.iter().enumerate() {
-            let table = usize::from(index > 0);
+            let table_index = usize::from(index > 0);
             for block in 0..component.blocks_across * component.blocks_down {
                 let mut coefficients = [[0.0; 8]; 8];
-                let steps = &headers.quantization_tables[component.quantization_table];
+                let steps = &headers.quantization_tables[component.quantization_table_index];
                 let mut set = |position: usize, value: i32| {
                     let (row, column) = order[position];
                     coefficients[row][column] = f64::from(value) * steps[position];
                 };
-                let size = reader.read_symbol(&headers.dc_tables[table]);
-                previous_dc[index] += reader.read_value(size.into());
+                let value_length = reader.read_symbol(&headers.dc_tables[table_index]);
+                previous_dc[index] += reader.read_value(value_length.into());
                 set(0, previous_dc[index]);
                 let mut position = 1;
                 while position < 64 {
-                    let symbol = reader.read_symbol(&headers.ac_tables[table]);
+                    let symbol = reader.read_symbol(&headers.ac_tables[table_index]);
                     if symbol == 0 {
                         break;
                     }
@@ -265,7 +265,7 @@ pub(crate) fn decode(file: &[u8], denominator: usize) -> Vec<f64> {
     let (headers, planes) = decode_planes(file);
     let (across, down) = max_blocks(&headers);
     let (width, height) = (headers.size.0.div_ceil(denominator), headers.size.1.div_ceil(denominator));
-    // The two flags of a plane are true if its width or its height must be doubled.
+    // Each plane, whether its width must be doubled, and whether its height must be doubled.
     let scaled: Vec<(Plane, bool, bool)> = (planes.iter().zip(&headers.components))
         .map(|(plane, component)| {
             let (double_width, double_height) =
@@ -283,18 +283,21 @@ pub(crate) fn decode(file: &[u8], denominator: usize) -> Vec<f64> {
         })
         .collect();
     let sample = |(plane, double_width, double_height): &(Plane, bool, bool), x: usize, y: usize| {
-        let (own_width, own_height) =
+        // Size of a component with half the samples in both directions.
+        let (half_width, half_height) =
             (headers.size.0.div_ceil(2 * denominator), headers.size.1.div_ceil(2 * denominator));
         // libjpeg repeats samples at 1/8 of the size, and in rows of one or two samples.
-        let is_repeated = denominator == 8 || (*double_width && own_width <= 2);
+        let is_repeated = denominator == 8 || (*double_width && half_width <= 2);
         match (double_width, double_height) {
             (false, false) => plane.sample(x, y),
             (true, true) if is_repeated => plane.sample(x / 2, y / 2),
             (true, _) if is_repeated => plane.sample(x / 2, y),
             (_, true) if is_repeated => plane.sample(x, y / 2),
-            (true, true) => interpolate(x, own_width, |x| interpolate(y, own_height, |y| plane.sample(x, y))),
-            (true, _) => interpolate(x, own_width, |x| plane.sample(x, y)),
-            (_, true) => interpolate(y, own_height, |y| plane.sample(x, y)),
+            (true, true) => {
+                interpolate(x, half_width, |x| interpolate(y, half_height, |y| plane.sample(x, y)))
+            }
+            (true, _) => interpolate(x, half_width, |x| plane.sample(x, y)),
+            (_, true) => interpolate(y, half_height, |y| plane.sample(x, y)),
         }
     };
     let mut pixels = Vec::new();

@@ -49,27 +49,29 @@ fn the_header_has_the_size_and_the_colour_space_of_the_file() {
     let grey = TestPicture { sampling: None, ..usual_picture() }.encode();
     assert_eq!(header(&grey).colour_space, ColourSpace::Grey);
 
-    // JFIF implies YCbCr. Without JFIF, Adobe's marker decides; without both, the component identifiers do.
+    // JFIF implies YCbCr. Without JFIF, Adobe's segment decides. Without both, the component identifiers
+    // decide.
     assert_eq!(header(&with_component_ids(&file, *b"RGB")).colour_space, ColourSpace::YCbCr);
-    let plain = without_segment(&file, 0xE0);
-    assert_eq!(header(&plain).colour_space, ColourSpace::YCbCr);
-    assert_eq!(header(&with_component_ids(&plain, *b"RGB")).colour_space, ColourSpace::Rgb);
-    assert_eq!(header(&with_inserted(&plain, 2, &adobe_segment(0))).colour_space, ColourSpace::Rgb);
-    assert_eq!(header(&with_inserted(&plain, 2, &adobe_segment(1))).colour_space, ColourSpace::YCbCr);
+    let without_jfif = without_segment(&file, 0xE0);
+    assert_eq!(header(&without_jfif).colour_space, ColourSpace::YCbCr);
+    assert_eq!(header(&with_component_ids(&without_jfif, *b"RGB")).colour_space, ColourSpace::Rgb);
+    assert_eq!(header(&with_inserted(&without_jfif, 2, &adobe_segment(0))).colour_space, ColourSpace::Rgb);
+    assert_eq!(header(&with_inserted(&without_jfif, 2, &adobe_segment(1))).colour_space, ColourSpace::YCbCr);
     assert_eq!(
-        header(&with_inserted(&with_component_ids(&plain, *b"RGB"), 2, &adobe_segment(1))).colour_space,
+        header(&with_inserted(&with_component_ids(&without_jfif, *b"RGB"), 2, &adobe_segment(1)))
+            .colour_space,
         ColourSpace::YCbCr
     );
 }
 
 #[test]
-fn samples_of_an_rgb_file_are_not_converted() {
+fn samples_of_rgb_and_grey_files_are_not_converted() {
     let grey = TestPicture { sampling: None, ..usual_picture() };
-    let colourful = TestPicture { sampling: Some((1, 1)), ..usual_picture() };
-    let rgb = with_component_ids(&without_segment(&colourful.encode(), 0xE0), *b"RGB");
+    let ycbcr = TestPicture { sampling: Some((1, 1)), ..usual_picture() };
+    let rgb_file = with_component_ids(&without_segment(&ycbcr.encode(), 0xE0), *b"RGB");
     for scale in Scale::ALL {
-        let (_, _, as_rgb) = decode(&rgb, scale).unwrap();
-        let (_, _, as_ycbcr) = decode(&colourful.encode(), scale).unwrap();
+        let (_, _, as_rgb) = decode(&rgb_file, scale).unwrap();
+        let (_, _, as_ycbcr) = decode(&ycbcr.encode(), scale).unwrap();
         assert_ne!(as_rgb, as_ycbcr);
         // A grey file has equal red, green and blue.
         let (_, _, grey_pixels) = decode(&grey.encode(), scale).unwrap();
@@ -96,8 +98,8 @@ fn comments_fill_bytes_and_trailing_bytes_are_ignored() {
     assert_same_pixels(&with_inserted(&file, end, b"\xFF\xFF"), &file, "fill bytes before the end marker");
     assert_same_pixels(&file[..end], &file, "no end marker");
     let mut extended = file.clone();
-    let frame = segment_position(&file, 0xC0);
-    extended[frame + 1] = 0xC1;
+    let frame_position = segment_position(&file, 0xC0);
+    extended[frame_position + 1] = 0xC1;
     assert_same_pixels(&extended, &file, "SOF1");
 }
 
@@ -107,19 +109,20 @@ fn a_quantisation_table_of_16_bits_is_decoded() {
     let position = segment_position(&file, 0xDB);
     let mut table = vec![0xFF, 0xDB, 0, 131, 0x10];
     table.extend(file[position + 5..position + 69].iter().flat_map(|&step| [0, step]));
-    // This table follows the tables of 8 bits and replaces the first of them.
+    // This table comes after the tables of 8 bits and replaces the first one.
     assert_same_pixels(&with_inserted(&file, segment_position(&file, 0xC0), &table), &file, "16 bits");
 }
 
 #[test]
-fn missing_or_misordered_restart_markers_are_refused() {
+fn restart_markers_that_are_missing_or_out_of_order_are_refused() {
     let test_picture = TestPicture { width: 200, restart_interval: 1, ..usual_picture() };
     let file = test_picture.encode();
-    let markers: Vec<usize> = (entropy_coded_start(&file)..file.len() - 2)
+    let marker_positions: Vec<usize> = (entropy_coded_start(&file)..file.len() - 2)
         .filter(|&position| file[position] == 0xFF && (0xD0..=0xD7).contains(&file[position + 1]))
         .collect();
-    assert_eq!(markers.len(), 13 * 3 - 1);
-    for (number, &position) in markers.iter().enumerate() {
+    // 13 columns and 3 rows of MCUs, with a marker between two MCUs.
+    assert_eq!(marker_positions.len(), 13 * 3 - 1);
+    for (number, &position) in marker_positions.iter().enumerate() {
         assert_same_pixels(&with_inserted(&file, position, b"\xFF"), &file, "a fill byte");
         assert_eq!(usize::from(file[position + 1] & 7), number % 8);
         let mut wrong = file.clone();
@@ -137,7 +140,7 @@ fn missing_or_misordered_restart_markers_are_refused() {
 
 #[test]
 fn features_outside_the_supported_subset_are_refused_as_unsupported() {
-    let pixels = usual_picture().pixels();
+    let pixels = usual_picture().draw();
     let encode = |set: fn(&mut Encoder<&mut Vec<u8>>)| {
         let mut file = Vec::new();
         let mut encoder = Encoder::new(&mut file, 85);
@@ -156,32 +159,32 @@ fn features_outside_the_supported_subset_are_refused_as_unsupported() {
     assert_unsupported(&cmyk, "CMYK");
 
     let file = usual_file();
-    let (frame, scan) = (segment_position(&file, 0xC0), segment_position(&file, 0xDA));
+    let (frame_position, scan_position) = (segment_position(&file, 0xC0), segment_position(&file, 0xDA));
     let changed = |position: usize, byte: u8| {
         let mut file = file.clone();
         file[position] = byte;
         file
     };
     for marker in [0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF] {
-        assert_unsupported(&changed(frame + 1, marker), "a different coding process");
+        assert_unsupported(&changed(frame_position + 1, marker), "a different coding process");
     }
-    assert_unsupported(&changed(frame + 4, 12), "12 bits");
-    let mut late_height = changed(frame + 5, 0);
-    late_height[frame + 6] = 0;
+    assert_unsupported(&changed(frame_position + 4, 12), "12 bits");
+    let mut late_height = changed(frame_position + 5, 0);
+    late_height[frame_position + 6] = 0;
     assert_unsupported(&late_height, "a height that follows the scan");
-    let mut two_thirds = changed(frame + 11, 0x31);
-    two_thirds[frame + 14] = 0x21;
+    let mut two_thirds = changed(frame_position + 11, 0x31);
+    two_thirds[frame_position + 14] = 0x21;
     assert_unsupported(&two_thirds, "a sampling of two thirds");
-    assert_unsupported(&changed(scan + 12, 1), "a part of the coefficients");
+    assert_unsupported(&changed(scan_position + 12, 1), "a part of the coefficients");
     let mut swapped = with_component_ids(&file, [2, 1, 3]);
-    swapped[frame + 10] = 1;
-    swapped[frame + 13] = 2;
+    swapped[frame_position + 10] = 1;
+    swapped[frame_position + 13] = 2;
     assert_unsupported(&swapped, "components in another order");
     assert_unsupported(
         &without_segment(&without_segment(&without_segment(&without_segment(&file, 0xC4), 0xC4), 0xC4), 0xC4),
         "no Huffman tables",
     );
-    assert_unsupported(&with_inserted(&file, scan, b"rubbish"), "rubbish between segments");
+    assert_unsupported(&with_inserted(&file, scan_position, b"rubbish"), "rubbish between segments");
     let end = file.len() - 2;
     assert_unsupported(&with_inserted(&file, end, b"more"), "bytes after the last MCU");
     assert_unsupported(&with_inserted(&file, end, b"\xFF\xDA\x00\x02"), "a second scan");
@@ -190,7 +193,7 @@ fn features_outside_the_supported_subset_are_refused_as_unsupported() {
 #[test]
 fn violations_of_the_standard_are_refused_as_corrupt() {
     let file = usual_file();
-    let (frame, scan) = (segment_position(&file, 0xC0), segment_position(&file, 0xDA));
+    let (frame_position, scan_position) = (segment_position(&file, 0xC0), segment_position(&file, 0xDA));
     let changed = |position: usize, byte: u8| {
         let mut file = file.clone();
         file[position] = byte;
@@ -198,16 +201,19 @@ fn violations_of_the_standard_are_refused_as_corrupt() {
     };
     assert_corrupt(b"\x89PNG\r\n\x1a\n", "no JPEG");
     assert_corrupt(b"\xFF\xD8\xFF\xD9", "no segments");
-    assert_corrupt(&with_inserted(&file, scan, &file[frame..scan]), "two frame headers");
+    assert_corrupt(
+        &with_inserted(&file, scan_position, &file[frame_position..scan_position]),
+        "two frame headers",
+    );
     assert_corrupt(&without_segment(&file, 0xC0), "no frame header");
     assert_corrupt(&without_segment(&without_segment(&file, 0xDB), 0xDB), "no quantisation table");
-    assert_corrupt(&changed(frame + 11, 0), "a sampling factor of zero");
-    assert_corrupt(&changed(frame + 11, 0x44), "too many blocks");
-    assert_corrupt(&changed(frame + 3, 16), "a wrong length");
-    assert_corrupt(&changed(scan + 6, 0x44), "a Huffman table with an invalid number");
+    assert_corrupt(&changed(frame_position + 11, 0), "a sampling factor of zero");
+    assert_corrupt(&changed(frame_position + 11, 0x44), "too many blocks");
+    assert_corrupt(&changed(frame_position + 3, 16), "a wrong length");
+    assert_corrupt(&changed(scan_position + 6, 0x44), "a Huffman table with an invalid number");
     assert_corrupt(&changed(segment_position(&file, 0xC4) + 5, 255), "too many codes");
-    let mut no_width = changed(frame + 7, 0);
-    no_width[frame + 8] = 0;
+    let mut no_width = changed(frame_position + 7, 0);
+    no_width[frame_position + 8] = 0;
     assert_corrupt(&no_width, "no width");
 }
 

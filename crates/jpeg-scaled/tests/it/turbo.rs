@@ -1,5 +1,4 @@
-//! Compares decoded pixels with the pixels that libjpeg-turbo decodes. These tests need the feature
-//! `compare`.
+//! Compares decoded pixels with libjpeg-turbo's pixels. These tests need the feature `compare`.
 
 use std::fs;
 
@@ -31,7 +30,7 @@ fn decode_with_turbo(file: &[u8], scale: Scale) -> Pixels {
 /// Encodes a picture with libjpeg-turbo, which supports more samplings than `jpeg-encoder`.
 fn encode_with_turbo(test_picture: &TestPicture, subsampling: Subsamp) -> Vec<u8> {
     let (width, height) = (usize::from(test_picture.width), usize::from(test_picture.height));
-    let pixels = test_picture.pixels();
+    let pixels = test_picture.draw();
     let image = Image { pixels: &pixels[..], width, pitch: 3 * width, height, format: PixelFormat::RGB };
     turbojpeg::compress(image, test_picture.quality.into(), subsampling).unwrap().to_vec()
 }
@@ -77,13 +76,13 @@ fn any_sampling_decodes_to_the_pixels_of_libjpeg_turbo() {
 /// Returns the name and the contents of each reference file.
 fn reference_files() -> Vec<(&'static str, Vec<u8>)> {
     let test_picture = usual_picture();
-    let coarse = TestPicture { width: 83, height: 50, quality: 40, noise: 90, ..usual_picture() };
+    let coarse_picture = TestPicture { width: 83, height: 50, quality: 40, noise: 90, ..usual_picture() };
     let sampled =
         |across, down| TestPicture { sampling: Some((across, down)), ..test_picture.clone() }.encode();
-    let rgb = encode_with_turbo(&test_picture, Subsamp::None);
+    let full_sampling = encode_with_turbo(&test_picture, Subsamp::None);
     vec![
         ("420.jpg", test_picture.encode()),
-        ("420-coarse.jpg", coarse.encode()),
+        ("420-coarse.jpg", coarse_picture.encode()),
         ("420-fine.jpg", TestPicture { quality: 100, noise: 255, ..test_picture.clone() }.encode()),
         ("420-restarts.jpg", TestPicture { restart_interval: 2, ..test_picture.clone() }.encode()),
         ("420-tiny.jpg", TestPicture { width: 3, height: 5, ..test_picture.clone() }.encode()),
@@ -92,7 +91,7 @@ fn reference_files() -> Vec<(&'static str, Vec<u8>)> {
         ("440.jpg", sampled(1, 2)),
         ("444.jpg", sampled(1, 1)),
         ("grey.jpg", TestPicture { sampling: None, ..test_picture.clone() }.encode()),
-        ("rgb.jpg", with_component_ids(&without_segment(&rgb, 0xE0), *b"RGB")),
+        ("rgb.jpg", with_component_ids(&without_segment(&full_sampling, 0xE0), *b"RGB")),
     ]
 }
 

@@ -154,7 +154,7 @@ impl Chain {
         let Some(conv) = convolutions.find(|conv| may_begin(conv)) else {
             return false;
         };
-        let kind = if conv.depthwise { "Depthwise" } else { "Dense" };
+        let kind = if conv.depthwise { "Depthwise" } else { "Conv" };
         self.steps.push(format!("fused::Step::{kind}({})", conv.to_rust()));
         self.append(conv);
         true

@@ -80,7 +80,7 @@ fn residual_block_and_classifier_head_become_one_chain() {
         format!(
             "fused::Plan {{ input: [3, 8, 8], shifted: false, steps: vec![fused::Step::InvertedResidual {{ \
              expand: Some({expand}), depthwise: {depthwise}, project: {project}, add_input: true }}, \
-             fused::Step::GlobalAveragePool, fused::Step::Flatten, fused::Step::Dense({classes})] }}"
+             fused::Step::GlobalAveragePool, fused::Step::Flatten, fused::Step::Conv({classes})] }}"
         )
     );
     assert_eq!(graph.node[0].int("rank"), Some(2));
