@@ -55,11 +55,11 @@ pub(crate) fn serve(arguments: &[String]) {
         };
         return serve_jobs("tract", load, (0..instances).map(instance).collect(), to_bytes);
     }
-    let backend = Backend::cpus().find(|backend| backend.name() == engine).unwrap();
+    let backend = Backend::cpu_backends().find(|backend| backend.name() == engine).unwrap();
     let isa = Isa::available().find(|isa| isa.name() == variant);
-    let [engines, threads] = [instances, instances * threads].map(|count| NonZeroUsize::new(count).unwrap());
-    let engines =
-        NativeEngine::load_all(EnginePlan { backend, engine_count: engines, threads, isa }).unwrap();
+    let [engine_count, thread_count] =
+        [instances, instances * threads].map(|count| NonZeroUsize::new(count).unwrap());
+    let engines = NativeEngine::load_all(EnginePlan { backend, engine_count, thread_count, isa }).unwrap();
     let load = |arguments: &[&str]| [Crop::new(fs::read(arguments[0]).unwrap(), GEOMETRY.crop).unwrap()];
     let instance = |mut engine: NativeEngine| -> Instance<[Crop; 1], Vec<f32>> {
         Box::new(move |crop| engine.infer(crop).unwrap().remove(0))

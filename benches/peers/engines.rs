@@ -127,7 +127,7 @@ fn start_candidates(subject: &Subject, folder: &Path, notes: &mut Vec<String>) -
             add(machine::locked_crate("tract-onnx").replace("-onnx", ""), false, false, contenders);
         }
     }
-    for backend in Backend::cpus() {
+    for backend in Backend::cpu_backends() {
         for isa in instruction_sets(backend) {
             let isa_name = isa.map_or("default", Isa::name);
             let command = || engine_worker::command(backend.name(), isa_name);

@@ -131,7 +131,7 @@ mod tests {
     #[test]
     fn engine_gives_the_same_logits_alone_and_beside_another_engine() {
         let two = const { NonZeroUsize::new(2).unwrap() };
-        for backend in Backend::cpus() {
+        for backend in Backend::cpu_backends() {
             let plan = EnginePlan { backend, engine_count: two, threads: two, isa: None };
             let mut engines = NativeEngine::load_all(plan).unwrap();
             let engine = &mut engines[0];

@@ -92,7 +92,7 @@ pub fn choose_placement(backend: Option<Backend>, gpu: &GpuSettings) -> Result<P
         Some(backend) if !backend.is_gpu() => return Ok(Placement::cpu(backend)),
         Some(backend) => (vec![backend], true),
         None if gpu.gpu_use == GpuUse::Never => return Ok(Placement::cpu(Backend::default())),
-        None => (Backend::gpus().collect(), gpu.gpu_use == GpuUse::Require),
+        None => (Backend::gpu_backends().collect(), gpu.gpu_use == GpuUse::Require),
     };
     let mut unusable = Vec::new();
     let precision = gpu.precision;

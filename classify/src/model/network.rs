@@ -177,7 +177,7 @@ mod tests {
     #[test]
     fn every_cpu_backend_gives_one_output_per_label() {
         // The GPU backends are tested in `tests/gpu.rs`, on a machine with a GPU.
-        for backend in Backend::cpus() {
+        for backend in Backend::cpu_backends() {
             let outputs = Network::load(backend).logits(&[Crop::black(GEOMETRY.crop)]).unwrap();
             assert_eq!(outputs[0].len(), spec::LABELS.len(), "{backend}");
             assert!(spec::LABELS.iter().all(|(_, label)| !label.is_empty()));
