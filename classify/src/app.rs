@@ -120,7 +120,8 @@ impl Application {
             max_jobs: settings.queue_items.get(),
             max_weight: settings.queue_pixels,
         };
-        let decoder_pool = CpuPool::new("classify", limits).context("the decoder threads cannot be started")?;
+        let decoder_pool =
+            CpuPool::new("classify", limits).context("the decoder threads cannot be started")?;
         let (queue, starter) =
             inference_queue(settings.queue_items, settings.max_batch_on(backend), backend.name());
         let starter = starter
