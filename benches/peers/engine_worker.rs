@@ -6,7 +6,7 @@ use bench_harness::{Instance, serve as serve_jobs};
 use classify::{
     backend::Backend,
     engine::{EnginePlan, Infer, NativeEngine},
-    model::{CROP, GEOMETRY, spec},
+    model::{CROP_SIDE, GEOMETRY, spec},
     pixels::Crop,
 };
 use cnn_kernels::Isa;
@@ -44,7 +44,7 @@ pub(crate) fn serve(arguments: &[String]) {
             let bytes = fs::read(arguments[0]).unwrap();
             let values: Vec<f32> =
                 bytes.chunks_exact(4).map(|value| f32::from_le_bytes(value.try_into().unwrap())).collect();
-            Tensor::from_shape(&[1, 3, CROP, CROP], &values).unwrap()
+            Tensor::from_shape(&[1, 3, CROP_SIDE, CROP_SIDE], &values).unwrap()
         };
         let instance = |_| -> Instance<Tensor, Vec<f32>> {
             let plan = plan.clone();
@@ -69,7 +69,7 @@ pub(crate) fn serve(arguments: &[String]) {
 
 /// Loads an ONNX file into tract. The model is not optimised for execution.
 fn load_tract(onnx: &Path) -> TypedModel {
-    let fact = f32::fact([1, 3, CROP, CROP]);
+    let fact = f32::fact([1, 3, CROP_SIDE, CROP_SIDE]);
     let model = tract_onnx::onnx().model_for_path(onnx).unwrap().with_input_fact(0, fact.into()).unwrap();
     model.into_typed().unwrap().into_decluttered().unwrap()
 }

@@ -1,6 +1,7 @@
 //! GPU access through CUDA.
 //!
-//! The program loads NVIDIA's driver when it opens a device. It therefore also starts without the driver.
+//! The program loads NVIDIA's driver only when it opens a device, so it also starts on a machine without the
+//! driver.
 
 use std::{
     fs,
