@@ -32,9 +32,9 @@ impl Normaliser {
 
     /// Returns the network's input for `batch`.
     ///
-    /// The input has the shape `[batch_size, CHANNELS, CROP_SIDE, CROP_SIDE]`. The first images are the crops,
-    /// in the order of `batch`, and the remaining images are padding. The caller guarantees that each crop is
-    /// `CROP_SIDE` pixels wide and high and that `batch` has at most `batch_size` crops.
+    /// The input has the shape `[batch_size, CHANNELS, CROP_SIDE, CROP_SIDE]`. The first images are the
+    /// crops, in the order of `batch`, and the remaining images are padding. The caller guarantees that each
+    /// crop is `CROP_SIDE` pixels wide and high and that `batch` has at most `batch_size` crops.
     pub(super) fn normalise(&self, batch: &[Crop], batch_size: usize, device: &Device) -> Tensor<4> {
         let shape = [batch_size, CROP_SIDE, CROP_SIDE, CHANNELS];
         let value_count = batch_size * CHANNELS * CROP_PIXEL_COUNT;

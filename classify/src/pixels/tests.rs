@@ -181,7 +181,10 @@ fn image_with_too_many_pixels_is_refused_before_decoding() {
     let mut header = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR".to_vec();
     header.extend([0, 0, 0x4e, 0x20, 0, 0, 0x4e, 0x20, 8, 2, 0, 0, 0]);
     let error = ImageHeader::read(&header, PIXEL_LIMIT).unwrap_err();
-    assert!(matches!(error, ImageError::TooManyPixels { pixels: 400_000_000, limit: PIXEL_LIMIT }), "{error}");
+    assert!(
+        matches!(error, ImageError::TooManyPixels { pixels: 400_000_000, limit: PIXEL_LIMIT }),
+        "{error}"
+    );
 
     let picture = encode_png(&draw_gradient(20, 10).into());
     assert!(matches!(ImageHeader::read(&picture, 199), Err(ImageError::TooManyPixels { pixels: 200, .. })));
