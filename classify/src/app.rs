@@ -1,8 +1,8 @@
 //! Assembles, starts and stops the service.
 //!
-//! [`Application::assemble`] opens the GPU and then the port. [`Application::run`] serves requests while the
-//! engines load the network, and pulls events once every engine has warmed up. At shutdown the server stops
-//! before the engines, so that every request gets its answer.
+//! [`Application::assemble`] opens the GPU and then the port. [`Application::run`] already serves requests
+//! while the engines load the network, and pulls events once every engine has warmed up. At shutdown the
+//! server stops before the engines, so that running requests can finish.
 
 use std::{net::SocketAddr, sync::Arc, thread, time::Duration};
 

@@ -50,7 +50,7 @@ pub struct Settings {
     #[arg(id = "classify-queue-pixels", long, env = "CLASSIFY_QUEUE_PIXELS", value_name = "PIXELS")]
     #[arg(default_value_t = 200_000_000)]
     pub queue_pixels: u64,
-    /// Maximum size of an image in bytes, also as 512KiB or 20MiB
+    /// Maximum size of an image in bytes, or with a unit, as in 512KiB or 20MiB
     #[arg(id = "classify-max-image-bytes", long, env = "CLASSIFY_MAX_IMAGE_BYTES", value_name = "BYTES")]
     #[arg(default_value = "20MiB", value_parser = parse_bytes)]
     pub max_image_bytes: usize,

@@ -273,8 +273,8 @@ mod tests {
                   Maximum total number of pixels of the images that wait for decoding; further images are
                   refused (429) [env: CLASSIFY_QUEUE_PIXELS] [default: 200000000]
               --classify-max-image-bytes <BYTES>
-                  Maximum size of an image in bytes, also as 512KiB or 20MiB [env: CLASSIFY_MAX_IMAGE_BYTES]
-                  [default: 20MiB]
+                  Maximum size of an image in bytes, or with a unit, as in 512KiB or 20MiB [env:
+                  CLASSIFY_MAX_IMAGE_BYTES] [default: 20MiB]
               --classify-max-pixels <PIXELS>
                   Maximum number of pixels of an image [env: CLASSIFY_MAX_PIXELS] [default: 50000000]
               --classify-prefix <PREFIX>

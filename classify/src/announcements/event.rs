@@ -1,4 +1,4 @@
-//! Handles one event, which announces an image.
+//! Handles one event, a pushed or pulled message that announces an image.
 //!
 //! The handler decides whether the announced image is classified, and returns the outcome of the event.
 
@@ -127,7 +127,7 @@ impl AnnouncementHandler {
     /// Classifies an announced image, unless its version has a record.
     ///
     /// A further announcement of the same version is answered from the record. An image that can never be
-    /// classified gets a record of its failure.
+    /// classified gets a record of the failure.
     async fn process_image(
         &self,
         announcement: &Announcement,

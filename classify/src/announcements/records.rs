@@ -47,7 +47,7 @@ impl Records {
         Self { bucket, results_topic }
     }
 
-    /// Reads the record of the image at `path` whose version is `generation`.
+    /// Reads the record of the version `generation` of the image at `path`.
     ///
     /// Also returns the key of the record, at which a new record can be stored.
     pub(crate) async fn look_up(
@@ -66,7 +66,7 @@ impl Records {
         let bytes = match self.bucket.read(object, MAX_RECORD_BYTES).await {
             Ok(content) => content.data,
             Err(BucketError::NotFound(_)) => return Ok(StoredRecord::Missing),
-            // The object is too large to be a record. Empty bytes are not a record either.
+            // The object is too large to be a record. Like empty bytes, it is treated as unreadable.
             Err(BucketError::TooLarge { .. }) => Bytes::new(),
             Err(other) => return Err(other.into()),
         };

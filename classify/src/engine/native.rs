@@ -30,7 +30,7 @@ pub struct NativeEngine {
     running_count: Arc<AtomicUsize>,
 }
 
-/// Number of engines, their threads and their backend.
+/// Number of engines, their threads, their backend and their instruction set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EnginePlan {
     /// Backend of every engine.
@@ -54,7 +54,7 @@ impl EnginePlan {
 }
 
 impl NativeEngine {
-    /// Loads the network once and creates the engines of `plan`, which share its weights.
+    /// Loads the network once and creates the engines of `plan`. The engines share the network's weights.
     ///
     /// # Errors
     /// Returns [`InferError`] when threads cannot be started.

@@ -1,10 +1,12 @@
 //! An engine that runs the compiled-in network on a GPU.
 //!
 //! The engine pads each batch to one of a few sizes. For each tensor shape, CubeCL (burn's GPU compiler)
-//! compiles kernels and autotune finds the fastest ones. With few batch sizes the warm-up can do all of this
-//! work, so that no request waits for it. The engine uploads the bytes of the crops, and the GPU normalises
-//! the bytes. The engine downloads all logits, which are 4 KB per image (1000 classes of 4 bytes). Choosing
-//! the best classes on the GPU would save nothing, because the CPU checks anyway that every logit is finite.
+//! compiles kernels, and its autotune measures which of them are the fastest. With few batch sizes, the
+//! warm-up can do all of this work, so that no request waits for the work.
+//!
+//! The engine uploads the bytes of the crops, and the GPU normalises the bytes. The engine downloads all
+//! logits, which are 4 KB per image (1000 classes of 4 bytes). Choosing the best classes on the GPU would save
+//! nothing, because the CPU checks anyway that every logit is finite.
 //!
 //! At warm-up the GPU computes the logits of a test image at each batch size. The service does not start if
 //! these logits differ from the CPU's logits by more than a tolerance.

@@ -52,7 +52,7 @@ impl Default for GpuSettings {
 }
 
 impl GpuSettings {
-    /// Sets CubeCL's cache folder.
+    /// Sets the cache folder of CubeCL, which is burn's GPU compiler.
     ///
     /// CubeCL reads the setting once per process, so only the first call has an effect.
     #[cfg(feature = "gpu")]

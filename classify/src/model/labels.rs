@@ -57,14 +57,14 @@ fn softmax(logits: &[f32]) -> Vec<f32> {
 /// The lower index comes first if two values are equal. `k` is clamped to the number of values.
 fn find_largest_indices(values: &[f32], k: usize) -> Vec<usize> {
     let descending = |&a: &usize, &b: &usize| values[b].total_cmp(&values[a]).then(a.cmp(&b));
-    let mut order: Vec<usize> = (0..values.len()).collect();
+    let mut indices: Vec<usize> = (0..values.len()).collect();
     // Selecting first avoids sorting a thousand classes to find five.
-    if k < order.len() {
-        order.select_nth_unstable_by(k, descending);
-        order.truncate(k);
+    if k < indices.len() {
+        indices.select_nth_unstable_by(k, descending);
+        indices.truncate(k);
     }
-    order.sort_unstable_by(descending);
-    order
+    indices.sort_unstable_by(descending);
+    indices
 }
 
 /// Builds a prediction that lists the `top_k` best classes, or one class if `top_k` is 0.

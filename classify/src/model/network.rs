@@ -154,13 +154,13 @@ impl Network {
             return Err(NetworkError::Output { got, expected });
         }
         let output = output.cast(FloatDType::F32);
-        let mut read = Box::pin(output.into_data_async());
+        let mut pending_data = Box::pin(output.into_data_async());
         // The first poll queues the copy to the host, so that the copy runs before the next batch.
-        let first_poll = (&mut read).now_or_never();
+        let first_poll = (&mut pending_data).now_or_never();
         Ok(async move {
             let data = match first_poll {
                 Some(data) => data,
-                None => read.await,
+                None => pending_data.await,
             };
             let read_error = |error: &dyn std::fmt::Display| NetworkError::Read(error.to_string());
             let values = data.map_err(|error| read_error(&error))?;

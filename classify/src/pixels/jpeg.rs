@@ -29,6 +29,7 @@ const SOS: u8 = 0xDA;
 impl JpegHeader {
     /// Reads the segments that precede the pixels. Returns `None` if these segments violate the standard.
     pub(super) fn read(bytes: &[u8]) -> Option<Self> {
+        // Every JPEG begins with the marker SOI (start of image).
         let mut rest = bytes.strip_prefix(&[0xFF, 0xD8])?;
         let mut size = None;
         loop {
@@ -50,6 +51,7 @@ impl JpegHeader {
                 }
                 // The markers DHT, JPG and DAC are in this range but do not begin a frame header.
                 SOF0..=SOF15 if !matches!(marker, 0xC4 | 0xC8 | 0xCC) => {
+                    // The first byte is the number of bits per sample.
                     let &[_, height_high, height_low, width_high, width_low] = segment.first_chunk()?;
                     let side = |high, low| u32::from(u16::from_be_bytes([high, low]));
                     size = Some((side(width_high, width_low), side(height_high, height_low)));
