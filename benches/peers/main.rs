@@ -71,7 +71,7 @@ struct Subject {
     onnx: Option<PathBuf>,
     /// The crop of the picture that the network classifies, in bytes.
     crop: Crop,
-    /// The normalised crop, which is the network's input, `[1, 3, CROP_SIDE, CROP_SIDE]`.
+    /// The normalised crop, which is the network's input, `[1, 3, CROP, CROP]`.
     nchw: Vec<f32>,
     /// The picture as a client sends it: 224×224, 15 KB.
     jpeg: Vec<u8>,
