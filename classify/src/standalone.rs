@@ -102,7 +102,7 @@ impl Config {
         let mut parts = Parts::new(bucket);
         if let Some(name) = self.results_topic_name() {
             let topic = PubSubTopic::open(&name, cloud).await;
-            parts.results =
+            parts.results_topic =
                 Some(Arc::new(topic.context("the results topic (RESULTS_TOPIC) cannot be opened")?));
         }
         if let Some(name) = self.subscription_name() {

@@ -195,7 +195,7 @@ impl AnnouncementHandler {
             Err(error) => Err(error),
         };
         let record = match probabilities {
-            Ok(probabilities) => self.service.new_record(path, &probabilities),
+            Ok(probabilities) => self.service.build_record(path, &probabilities),
             Err(error) => {
                 let handling = Outcome::of_classify_error(&error).handling();
                 if handling.action == Action::RecordAndAcknowledge {
