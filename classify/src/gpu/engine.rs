@@ -5,8 +5,8 @@
 //! warm-up can do all of this work, so that no request waits for the work.
 //!
 //! The engine uploads the bytes of the crops, and the GPU normalises the bytes. The engine downloads all
-//! logits, which are 4 KB per image (1000 classes of 4 bytes). Choosing the best classes on the GPU would save
-//! nothing, because the CPU checks anyway that every logit is finite.
+//! logits, which are 4 KB per image (1000 classes of 4 bytes). Choosing the best classes on the GPU would
+//! save nothing, because the CPU checks anyway that every logit is finite.
 //!
 //! At warm-up the GPU computes the logits of a test image at each batch size. The service does not start if
 //! these logits differ from the CPU's logits by more than a tolerance.
