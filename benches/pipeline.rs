@@ -79,7 +79,7 @@ fn measure_classify(rows: &mut Rows) {
     let photo = read_sample("coffee_224.png");
     let header = pixels::ImageHeader::read(&photo, u64::MAX).unwrap();
     let crop = pixels::crop(&photo, &header, GEOMETRY).unwrap();
-    for backend in Backend::cpus() {
+    for backend in Backend::cpu_backends() {
         let network = Network::load(backend);
         for batch in [1, 8, 32] {
             let crops = vec![crop.clone(); batch];

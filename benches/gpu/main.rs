@@ -60,10 +60,11 @@ fn main() {
     {
         return serve_ours(backend, precision);
     }
-    if Backend::gpus().next().is_none() {
+    if Backend::gpu_backends().next().is_none() {
         println!("SKIPPED: no backend for a GPU is compiled in (cargo features wgpu, cuda)");
     }
-    let engines = Backend::gpus().flat_map(|backend| [(backend, Precision::F32), (backend, Precision::F16)]);
+    let engines =
+        Backend::gpu_backends().flat_map(|backend| [(backend, Precision::F32), (backend, Precision::F16)]);
     if !is_measured_run() {
         for (backend, precision) in engines {
             match open(backend, precision) {
@@ -118,7 +119,7 @@ fn open(backend: Backend, precision: Precision) -> Result<String, String> {
 /// A run of a job that was loaded by `load JOB BATCH SIDE overlapped` submits a batch and waits for the
 /// previous batch. A run of any other job waits for the batch that it submits.
 fn serve_ours(backend: &str, precision: &str) {
-    let backend = Backend::gpus().find(|candidate| candidate.name() == backend).unwrap();
+    let backend = Backend::gpu_backends().find(|candidate| candidate.name() == backend).unwrap();
     let precision =
         [Precision::F32, Precision::F16].into_iter().find(|candidate| candidate.name() == precision).unwrap();
     let name = match open(backend, precision) {

@@ -6,7 +6,7 @@ use bench_harness::{Instance, serve as serve_jobs};
 use classify::{
     backend::Backend,
     engine::{EnginePlan, Infer, NativeEngine},
-    model::{CROP, GEOMETRY, spec},
+    model::{CROP_SIDE, GEOMETRY, spec},
     pixels::Crop,
 };
 use cnn_kernels::Isa;
@@ -44,7 +44,7 @@ pub(crate) fn serve(arguments: &[String]) {
             let bytes = fs::read(arguments[0]).unwrap();
             let values: Vec<f32> =
                 bytes.chunks_exact(4).map(|value| f32::from_le_bytes(value.try_into().unwrap())).collect();
-            Tensor::from_shape(&[1, 3, CROP, CROP], &values).unwrap()
+            Tensor::from_shape(&[1, 3, CROP_SIDE, CROP_SIDE], &values).unwrap()
         };
         let instance = |_| -> Instance<Tensor, Vec<f32>> {
             let plan = plan.clone();
@@ -55,11 +55,11 @@ pub(crate) fn serve(arguments: &[String]) {
         };
         return serve_jobs("tract", load, (0..instances).map(instance).collect(), to_bytes);
     }
-    let backend = Backend::cpus().find(|backend| backend.name() == engine).unwrap();
+    let backend = Backend::cpu_backends().find(|backend| backend.name() == engine).unwrap();
     let isa = Isa::available().find(|isa| isa.name() == variant);
-    let [engines, threads] = [instances, instances * threads].map(|count| NonZeroUsize::new(count).unwrap());
-    let engines =
-        NativeEngine::load_all(EnginePlan { backend, engine_count: engines, threads, isa }).unwrap();
+    let [engine_count, thread_count] =
+        [instances, instances * threads].map(|count| NonZeroUsize::new(count).unwrap());
+    let engines = NativeEngine::load_all(EnginePlan { backend, engine_count, thread_count, isa }).unwrap();
     let load = |arguments: &[&str]| [Crop::new(fs::read(arguments[0]).unwrap(), GEOMETRY.crop).unwrap()];
     let instance = |mut engine: NativeEngine| -> Instance<[Crop; 1], Vec<f32>> {
         Box::new(move |crop| engine.infer(crop).unwrap().remove(0))
@@ -69,7 +69,7 @@ pub(crate) fn serve(arguments: &[String]) {
 
 /// Loads an ONNX file into tract. The model is not optimised for execution.
 fn load_tract(onnx: &Path) -> TypedModel {
-    let fact = f32::fact([1, 3, CROP, CROP]);
+    let fact = f32::fact([1, 3, CROP_SIDE, CROP_SIDE]);
     let model = tract_onnx::onnx().model_for_path(onnx).unwrap().with_input_fact(0, fact.into()).unwrap();
     model.into_typed().unwrap().into_decluttered().unwrap()
 }

@@ -7,7 +7,7 @@ use bench_harness::{Contender, Measurement, Series, Worker, machine, markdown, p
 use bench_harness::{run_interleaved, skip};
 use classify::{
     backend::Backend,
-    model::{CROP, spec},
+    model::{CROP_SIDE, spec},
 };
 use cnn_kernels::{Isa, ceiling};
 
@@ -76,7 +76,7 @@ fn start_workers(
         let mut command = command();
         command.args([setup.threads, setup.instances].map(|count| count.to_string())).current_dir(folder);
         let mut worker = Worker::start(&mut command).unwrap();
-        worker.load(PICTURE_JOB, &format!("{input} {CROP}")).unwrap();
+        worker.load(PICTURE_JOB, &format!("{input} {CROP_SIDE}")).unwrap();
         (setup, Contender { worker, measurements: Vec::new() })
     };
     let contenders: Vec<_> = setups.iter().map(start_worker).collect();
@@ -127,7 +127,7 @@ fn start_candidates(subject: &Subject, folder: &Path, notes: &mut Vec<String>) -
             add(machine::locked_crate("tract-onnx").replace("-onnx", ""), false, false, contenders);
         }
     }
-    for backend in Backend::cpus() {
+    for backend in Backend::cpu_backends() {
         for isa in instruction_sets(backend) {
             let isa_name = isa.map_or("default", Isa::name);
             let command = || engine_worker::command(backend.name(), isa_name);

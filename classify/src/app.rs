@@ -1,4 +1,8 @@
-//! Assembles the parts of the service, starts them in order and stops them in order.
+//! Assembles, starts and stops the service.
+//!
+//! [`Application::assemble`] opens the GPU and then the port. [`Application::run`] already serves requests
+//! while the engines load the network, and pulls events once every engine has warmed up. At shutdown the
+//! server stops before the engines, so that running requests can finish.
 
 use std::{net::SocketAddr, sync::Arc, thread, time::Duration};
 
@@ -32,7 +36,10 @@ use crate::{
 /// Maximum time that the engines may take to finish their last batches at shutdown.
 const LAST_BATCH_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Function that creates the engines. It runs after the port is open, because loading the network takes time.
+/// Function that creates the engines.
+///
+/// The function may load the network, which takes time. It therefore runs after the port is open, so that the
+/// service can already respond that it is starting.
 type EngineLoader = Box<dyn FnOnce() -> anyhow::Result<Vec<Box<dyn Infer>>> + Send>;
 
 /// The bucket, topic, subscription and push guard of the service. Other services may share them.
@@ -40,7 +47,7 @@ pub struct Parts {
     /// Bucket of images and predictions.
     pub bucket: SharedBucket,
     /// Topic on which new predictions are published, or `None` to publish nothing.
-    pub results: Option<SharedTopic>,
+    pub results_topic: Option<SharedTopic>,
     /// Subscription from which events are pulled, or `None` if events are pushed.
     pub subscription: Option<SharedSubscription>,
     /// Guard that authenticates pushes, or `None` to admit every push.
@@ -50,7 +57,7 @@ pub struct Parts {
 impl Parts {
     /// Creates parts with only a bucket. Nothing is published, and every push is admitted.
     pub fn new(bucket: SharedBucket) -> Self {
-        Self { bucket, results: None, subscription: None, push_guard: None }
+        Self { bucket, results_topic: None, subscription: None, push_guard: None }
     }
 }
 
@@ -113,21 +120,23 @@ impl Application {
             max_jobs: settings.queue_items.get(),
             max_weight: settings.queue_pixels,
         };
-        let decoders = CpuPool::new("classify", limits).context("the decoder threads cannot be started")?;
+        let decoder_pool =
+            CpuPool::new("classify", limits).context("the decoder threads cannot be started")?;
         let (queue, starter) =
             inference_queue(settings.queue_items, settings.max_batch_on(backend), backend.name());
-        let starter =
-            starter.with_batch_timeout(settings.gpu.timeout).with_warm_up_timeout(settings.warm_up_timeout);
+        let starter = starter
+            .with_batch_timeout(settings.gpu.batch_timeout)
+            .with_warm_up_timeout(settings.warm_up_timeout);
         let server = Server::bind(address).await.with_context(|| format!("cannot listen on {address}"))?;
         let readiness = Readiness::default();
-        let Parts { bucket, results, subscription, push_guard } = parts;
+        let Parts { bucket, results_topic, subscription, push_guard } = parts;
         let service = Arc::new(Service {
             settings,
             backend,
             readiness,
-            records: Records::new(bucket.clone(), results),
+            records: Records::new(bucket.clone(), results_topic),
             bucket,
-            decoders,
+            decoder_pool,
             queue,
         });
         Ok(Self { server, service, placement, starter, load_engines, subscription, push_guard })
@@ -143,24 +152,24 @@ impl Application {
         self.service.readiness.clone()
     }
 
-    /// Serves until `stop` is cancelled, then finishes running requests.
+    /// Serves until `stop_token` is cancelled, then finishes running requests.
     ///
     /// The service responds at once, but it refuses to classify images until every engine has warmed up.
     ///
     /// # Errors
     /// Returns an error when the network cannot be loaded, an engine does not warm up, the listener or the
     /// subscription fails, or an engine is lost because its GPU failed or hung.
-    pub async fn run(self, stop: CancellationToken) -> anyhow::Result<()> {
+    pub async fn run(self, stop_token: CancellationToken) -> anyhow::Result<()> {
         let Self { server, service, placement, starter, load_engines, subscription, push_guard } = self;
-        // The token is a child, because a failed subscription or a lost engine must stop this service but not
-        // the caller's other services.
-        let stop = stop.child_token();
+        // When the subscription fails or an engine is lost, the service cancels its own child token.
+        // Cancelling the caller's token would also stop the caller's other services.
+        let stop_token = stop_token.child_token();
         let queue = service.queue.clone();
         let address = server.local_addr();
         let drain_timeout = service.settings.drain_timeout;
         let announcements = Arc::new(AnnouncementHandler::new(Arc::clone(&service)));
         let router = routes::router(Arc::clone(&service), Arc::clone(&announcements), push_guard);
-        let serving = server.serve(router, service.readiness.clone(), stop.clone(), drain_timeout);
+        let serving = server.serve(router, service.readiness.clone(), stop_token.clone(), drain_timeout);
         tokio::pin!(serving);
 
         let running_engines = tokio::select! {
@@ -173,11 +182,11 @@ impl Application {
         if let Some(running_engines) = running_engines {
             let pulling = async {
                 let Some(subscription) = &subscription else { return Ok(()) };
-                let result = pull::run(subscription.as_ref(), announcements, stop.clone()).await;
-                stop.cancel();
+                let result = pull::run(subscription.as_ref(), announcements, stop_token.clone()).await;
+                stop_token.cancel();
                 result
             };
-            let watching_engines = stop_when_engine_is_lost(&queue, &service, &stop);
+            let watching_engines = stop_when_engine_is_lost(&queue, &service, &stop_token);
             let (serve_result, pull_result, engine_result) = tokio::join!(serving, pulling, watching_engines);
             serve_result.context("the listener failed")?;
             stop_engines(&queue, running_engines).await;
@@ -191,7 +200,7 @@ impl Application {
 
 /// Runs `open_gpu` on a new thread and waits at most `timeout` for the result.
 ///
-/// `open_gpu` may hang in a driver for ever. A thread of tokio's pool that hangs would keep the process from
+/// `open_gpu` may hang in a driver for ever. On a thread of tokio's pool, it would then keep the process from
 /// ending.
 async fn open_gpu_with_timeout<T: Send + 'static>(
     timeout: Duration,
@@ -208,7 +217,9 @@ async fn open_gpu_with_timeout<T: Send + 'static>(
     result.context("the thread that opens the GPU died")
 }
 
-/// Loads the compiled-in network and creates the engines of `plan`.
+/// Creates the engines of `plan`.
+///
+/// On the CPU, this function also loads the network. An engine on a GPU loads the network when it warms up.
 fn load_engines(
     plan: EnginePlan,
     precision: Precision,
@@ -228,18 +239,18 @@ fn load_engines(
 /// The driver of a lost engine's device is in an unknown state, so the process must end and be started again.
 ///
 /// # Errors
-/// Returns an error when an engine is lost. Returns `Ok` when `stop` is cancelled first.
+/// Returns an error when an engine is lost. Returns `Ok` when `stop_token` is cancelled first.
 async fn stop_when_engine_is_lost(
     queue: &InferenceQueue,
     service: &Service,
-    stop: &CancellationToken,
+    stop_token: &CancellationToken,
 ) -> anyhow::Result<()> {
     let reason = tokio::select! {
         reason = queue.wait_until_lost() => reason,
-        () = stop.cancelled() => return Ok(()),
+        () = stop_token.cancelled() => return Ok(()),
     };
     service.readiness.set_draining();
-    stop.cancel();
+    stop_token.cancel();
     anyhow::bail!("an engine is lost: {reason}")
 }
 
@@ -258,7 +269,7 @@ async fn start_engines(
     let running_engines = starter.start(engines).await?;
 
     let Placement { backend, precision, adapter } = placement;
-    let EnginePlan { threads, isa, .. } = service.settings.engine_plan(backend);
+    let EnginePlan { thread_count, isa, .. } = service.settings.engine_plan(backend);
     let isa = backend.kernel_isa(isa).map(Isa::name);
     let (backend, precision) = (backend.name(), precision.name());
     if let Some(Adapter { name, driver, api, .. }) = adapter.clone() {
@@ -277,7 +288,7 @@ async fn start_engines(
         "precision": precision,
         "isa": isa,
         "engines": engine_count,
-        "threads": threads,
+        "threads": thread_count,
         "subscription": subscription.map(Subscription::name),
     }));
     tracing::info!(
@@ -288,7 +299,7 @@ async fn start_engines(
         precision,
         isa,
         engines = engine_count,
-        threads,
+        threads = thread_count,
         version = VERSION,
         subscription = subscription.map(Subscription::name),
         "classify is ready"
@@ -298,8 +309,8 @@ async fn start_engines(
 
 /// Closes the queue and waits until the engines have ended.
 ///
-/// The caller has stopped the server, which answers or aborts every request first. Each engine is therefore
-/// idle or runs its last batch.
+/// The server must have stopped before, so that every request has been answered or aborted. Each engine is
+/// then idle or runs its last batch.
 async fn stop_engines(queue: &InferenceQueue, running_engines: RunningEngines) {
     queue.close();
     if tokio::time::timeout(LAST_BATCH_TIMEOUT, running_engines.wait_until_ended()).await.is_err() {

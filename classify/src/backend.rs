@@ -1,8 +1,8 @@
 //! The burn backends that are compiled into this program and can run the network.
 //!
 //! A backend computes burn's tensors on a CPU or a GPU. Each backend is an entry of the table `BACKENDS`. A
-//! cargo feature compiles the entry in. All other code is the same for every backend, because burn's type
-//! [`Device`] selects the backend at run time.
+//! cargo feature decides whether the entry is compiled in. All other code is the same for every backend,
+//! because burn's type [`Device`] selects the backend at run time.
 
 use std::{fmt, num::NonZeroUsize};
 
@@ -21,13 +21,13 @@ struct Descriptor {
     /// Description in `--help`.
     help: &'static str,
     /// Programming interface of the GPU, or `None` for a backend that runs on the CPU.
-    gpu: Option<GpuApi>,
+    gpu_api: Option<GpuApi>,
     /// True if the backend runs convolutions on this project's CPU kernels.
     has_cpu_kernels: bool,
-    /// Maximum number of images in a batch if the configuration sets none.
+    /// Default maximum number of images in a batch.
     default_max_batch: NonZeroUsize,
-    /// Function that returns burn's device for the backend.
-    device: fn() -> Device,
+    /// Function that creates burn's device for the backend.
+    create_device: fn() -> Device,
 }
 
 /// Programming interface of a GPU.
@@ -41,7 +41,8 @@ pub enum GpuApi {
 
 /// Default maximum number of images in a batch on a CPU.
 ///
-/// The working set of several images exceeds the cache, so each image of a larger batch would take longer.
+/// The maximum is 1. The working set of several images exceeds the cache, so each image of a larger batch
+/// would take longer.
 const CPU_MAX_BATCH: NonZeroUsize = NonZeroUsize::MIN;
 
 /// Default maximum number of images in a batch on a GPU.
@@ -56,47 +57,47 @@ static BACKENDS: &[Backend] = &[
     Backend(&Descriptor {
         name: "fused",
         help: "burn-flex with this project's CPU kernels for convolutions",
-        gpu: None,
+        gpu_api: None,
         has_cpu_kernels: true,
         default_max_batch: CPU_MAX_BATCH,
-        device: Device::flex,
+        create_device: Device::flex,
     }),
     #[cfg(feature = "flex")]
     Backend(&Descriptor {
         name: "flex",
         help: "burn-flex, burn's CPU backend in pure Rust",
-        gpu: None,
+        gpu_api: None,
         has_cpu_kernels: false,
         default_max_batch: CPU_MAX_BATCH,
-        device: Device::flex,
+        create_device: Device::flex,
     }),
     #[cfg(feature = "ndarray")]
     Backend(&Descriptor {
         name: "ndarray",
         help: "burn-ndarray, which burn deprecated in 0.22",
-        gpu: None,
+        gpu_api: None,
         has_cpu_kernels: false,
         default_max_batch: CPU_MAX_BATCH,
         #[expect(deprecated, reason = "supported until a burn release drops it")]
-        device: Device::ndarray,
+        create_device: Device::ndarray,
     }),
     #[cfg(feature = "cuda")]
     Backend(&Descriptor {
         name: "cuda",
         help: "An NVIDIA GPU through burn-cuda",
-        gpu: Some(GpuApi::Cuda),
+        gpu_api: Some(GpuApi::Cuda),
         has_cpu_kernels: false,
         default_max_batch: GPU_MAX_BATCH,
-        device: || Device::cuda(0),
+        create_device: || Device::cuda(0),
     }),
     #[cfg(feature = "wgpu")]
     Backend(&Descriptor {
         name: "wgpu",
         help: "A GPU through burn-wgpu: Vulkan on Linux, Metal or DirectX 12 elsewhere",
-        gpu: Some(GpuApi::Wgpu),
+        gpu_api: Some(GpuApi::Wgpu),
         has_cpu_kernels: false,
         default_max_batch: GPU_MAX_BATCH,
-        device: || Device::wgpu(burn::tensor::DeviceKind::DefaultDevice),
+        create_device: || Device::wgpu(burn::tensor::DeviceKind::DefaultDevice),
     }),
 ];
 
@@ -107,12 +108,12 @@ impl Backend {
     }
 
     /// Returns the backends that run on the CPU.
-    pub fn cpus() -> impl Iterator<Item = Self> {
+    pub fn cpu_backends() -> impl Iterator<Item = Self> {
         Self::all().iter().copied().filter(|backend| !backend.is_gpu())
     }
 
     /// Returns the backends that run on a GPU, in the order in which they are tried.
-    pub fn gpus() -> impl Iterator<Item = Self> {
+    pub fn gpu_backends() -> impl Iterator<Item = Self> {
         Self::all().iter().copied().filter(|backend| backend.is_gpu())
     }
 
@@ -125,25 +126,25 @@ impl Backend {
     ///
     /// [`gpu::open`](crate::gpu::open) must open the GPU before the backend is used.
     pub fn is_gpu(self) -> bool {
-        self.0.gpu.is_some()
+        self.0.gpu_api.is_some()
     }
 
     /// Returns the programming interface of the backend's GPU.
     ///
     /// Returns `None` for a backend that runs on the CPU.
     pub fn gpu_api(self) -> Option<GpuApi> {
-        self.0.gpu
+        self.0.gpu_api
     }
 
-    /// Returns the number of engines that share `threads` if the configuration sets none.
+    /// Returns the default number of engines that share `thread_count` threads.
     ///
     /// On a CPU there is one engine per thread, which gives the highest throughput. On a GPU there is one
     /// engine. A GPU runs one batch at a time, so a second engine would only wait.
-    pub fn default_engine_count(self, threads: NonZeroUsize) -> NonZeroUsize {
-        if self.is_gpu() { NonZeroUsize::MIN } else { threads }
+    pub fn default_engine_count(self, thread_count: NonZeroUsize) -> NonZeroUsize {
+        if self.is_gpu() { NonZeroUsize::MIN } else { thread_count }
     }
 
-    /// Returns the maximum number of images in a batch if the configuration sets none.
+    /// Returns the default maximum number of images in a batch.
     pub fn default_max_batch(self) -> NonZeroUsize {
         self.0.default_max_batch
     }
@@ -164,7 +165,7 @@ impl Backend {
 
     /// Returns burn's device for this backend.
     pub(crate) fn device(self) -> Device {
-        (self.0.device)()
+        (self.0.create_device)()
     }
 }
 

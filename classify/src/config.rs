@@ -32,7 +32,7 @@ pub struct Settings {
     /// Number of threads that the engines share [default: one per core]
     #[arg(id = "classify-threads", long, env = "CLASSIFY_THREADS", value_name = "N")]
     #[arg(default_value_t = cores(), hide_default_value = true)]
-    pub threads: NonZeroUsize,
+    pub thread_count: NonZeroUsize,
     /// Widest instruction set that the backend `fused` may use: portable, neon, avx2 or avx512 [default:
     /// the widest of this CPU]
     #[arg(id = "classify-isa", long, env = "CLASSIFY_ISA", value_name = "ISA")]
@@ -41,16 +41,16 @@ pub struct Settings {
     /// CPU, where a larger batch exceeds the cache and takes longer per image]
     #[arg(id = "classify-max-batch", long, env = "CLASSIFY_MAX_BATCH", value_name = "N")]
     pub max_batch: Option<NonZeroUsize>,
-    /// Maximum number of images that wait for decoding, and of images that wait for an engine; more are
-    /// refused (429)
+    /// Maximum length of each of the two queues (images that wait for decoding, images that wait for an
+    /// engine); further images are refused (429)
     #[arg(id = "classify-queue-items", long, env = "CLASSIFY_QUEUE_ITEMS", value_name = "N")]
     #[arg(default_value = "64")]
     pub queue_items: NonZeroUsize,
-    /// Maximum number of pixels of all images that wait for decoding; more are refused (429)
+    /// Maximum total number of pixels of the images that wait for decoding; further images are refused (429)
     #[arg(id = "classify-queue-pixels", long, env = "CLASSIFY_QUEUE_PIXELS", value_name = "PIXELS")]
     #[arg(default_value_t = 200_000_000)]
     pub queue_pixels: u64,
-    /// Maximum size of an image in bytes, also as 512KiB or 20MiB
+    /// Maximum size of an image in bytes, or with a unit, as in 512KiB or 20MiB
     #[arg(id = "classify-max-image-bytes", long, env = "CLASSIFY_MAX_IMAGE_BYTES", value_name = "BYTES")]
     #[arg(default_value = "20MiB", value_parser = parse_bytes)]
     pub max_image_bytes: usize,
@@ -79,25 +79,25 @@ pub struct Settings {
     #[arg(id = "classify-drain-timeout", long, env = "CLASSIFY_DRAIN_TIMEOUT", value_name = "SECONDS")]
     #[arg(default_value = "8", value_parser = parse_seconds)]
     pub drain_timeout: Duration,
-    /// Maximum size of a request body in bytes; Pub/Sub pushes up to 10 MB
+    /// Maximum size of a request body in bytes; Pub/Sub pushes messages of up to 10 MB
     #[arg(id = "classify-max-body-bytes", long, env = "CLASSIFY_MAX_BODY_BYTES", value_name = "BYTES")]
     #[arg(default_value = "20MiB", value_parser = parse_bytes)]
     pub max_body_bytes: usize,
 }
 
 impl Settings {
-    /// Returns the plan of the engines on `backend`.
+    /// Returns the number of engines on `backend`, their threads and their instruction set.
     ///
-    /// The number of engines is the backend's default if the settings contain none.
+    /// The number of engines is the backend's default if the settings do not contain a number.
     pub fn engine_plan(&self, backend: Backend) -> EnginePlan {
-        let Self { threads, isa, .. } = *self;
-        let engine_count = self.engine_count.unwrap_or_else(|| backend.default_engine_count(threads));
-        EnginePlan { backend, engine_count, threads, isa }
+        let Self { thread_count, isa, .. } = *self;
+        let engine_count = self.engine_count.unwrap_or_else(|| backend.default_engine_count(thread_count));
+        EnginePlan { backend, engine_count, thread_count, isa }
     }
 
     /// Returns the maximum number of images in a batch on `backend`.
     ///
-    /// The maximum is the backend's default if the settings contain none.
+    /// The maximum is the backend's default if the settings do not contain a maximum.
     pub fn max_batch_on(&self, backend: Backend) -> NonZeroUsize {
         self.max_batch.unwrap_or_else(|| backend.default_max_batch())
     }

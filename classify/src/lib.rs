@@ -4,13 +4,13 @@
 //! delivers, announces a new image in the bucket. The prediction of an image in the bucket is stored in the
 //! bucket as well.
 //!
-//! Start reading at `app`, which assembles the parts. `routes` receives requests and pushed events, and
-//! `pull` receives pulled events. [`announcements`] handles an event: it classifies each announced image once
-//! and acknowledges or refuses the event. `service` classifies one image, from the bucket or from the body of
-//! a request. [`pixels`] decodes the image into the square crop that the network needs. [`engine`] queues and
-//! batches crops and runs the network on its own threads. [`model`] has the network, which the build
-//! generates from the ONNX file, and the network's labels. [`backend`] lists the burn backends, [`precision`]
-//! lists the float types of the network, and [`gpu`] opens the GPU.
+//! Start reading at `app`, which assembles, starts and stops the service. `routes` receives requests and
+//! pushed events, and `pull` receives pulled events. [`announcements`] handles events: it classifies each
+//! announced image once, and acknowledges or refuses each event. `service` classifies one image, from the
+//! bucket or from the body of a request. [`pixels`] decodes the image into the square crop that the network
+//! needs. [`engine`] collects crops in batches and runs the network on them, on separate threads. [`model`]
+//! contains the network, which the build generates from the ONNX file, and the network's labels. [`backend`]
+//! lists the burn backends, [`precision`] lists the float types of the network, and [`gpu`] opens the GPU.
 //!
 //! The crate does not depend on service 1, which stores uploads and publishes the events that announce them.
 

@@ -14,7 +14,7 @@ pub enum Precision {
     /// 32 bits, with a 24-bit significand.
     #[default]
     F32,
-    /// 16 bits, with an 11-bit significand; only on a GPU that supports it.
+    /// 16 bits, with an 11-bit significand; only on a GPU that supports this type.
     F16,
 }
 

@@ -14,14 +14,14 @@ use tracing::Instrument;
 
 use crate::announcements::{AnnouncementHandler, EventResult, HandledEvent};
 
-/// Pulls and handles events until `stop` is cancelled.
+/// Pulls and handles events until `stop_token` is cancelled.
 ///
 /// The number of events in progress is at most the number of images that may wait for decoding. Pulled events
 /// alone therefore never exceed the capacity of the decoding queue.
 pub(crate) async fn run(
     subscription: &dyn Subscription,
     announcements: Arc<AnnouncementHandler>,
-    stop: CancellationToken,
+    stop_token: CancellationToken,
 ) -> Result<(), SubscriptionError> {
     let settings = announcements.settings();
     let limits =
@@ -30,10 +30,10 @@ pub(crate) async fn run(
         let span = tracing::info_span!("message", id = delivery.message_id);
         handle(Arc::clone(&announcements), delivery).instrument(span)
     });
-    subscription.pull(limits, stop, handler).await
+    subscription.pull(limits, stop_token, handler).await
 }
 
-/// Handles one event. Returns the acknowledgement that its outcome requires, as for a pushed event.
+/// Handles one event, and acknowledges or refuses it by the same rules as a pushed event.
 async fn handle(announcements: Arc<AnnouncementHandler>, delivery: Delivery) -> Acknowledgement {
     let received = announcement::parse_delivery(&delivery);
     let timeout = announcements.settings().request_timeout;

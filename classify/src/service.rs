@@ -1,6 +1,6 @@
 //! The service, which reads and decodes an image, runs the network and stores the prediction.
 //!
-//! [`announcements`](crate::announcements) handles announced images with the same steps.
+//! [`announcements`](crate::announcements) calls the same functions to classify an announced image.
 
 use std::sync::Arc;
 
@@ -30,7 +30,7 @@ pub(crate) struct Service {
     pub(crate) readiness: Readiness,
     pub(crate) bucket: SharedBucket,
     pub(crate) records: Records,
-    pub(crate) decoders: CpuPool,
+    pub(crate) decoder_pool: CpuPool,
     pub(crate) queue: InferenceQueue,
 }
 
@@ -60,7 +60,7 @@ impl Service {
         }
     }
 
-    /// Classifies an image that was sent with the request. Stores nothing.
+    /// Classifies an image from the body of a request. Stores nothing.
     pub(crate) async fn classify_bytes(&self, image: Bytes, top_k: usize) -> Result<Answer, ClassifyError> {
         let limit = self.settings.max_image_bytes;
         if image.len() > limit {
@@ -72,17 +72,17 @@ impl Service {
 
     /// Classifies an image in the bucket, or returns the recorded prediction of the image.
     ///
-    /// A recorded prediction is used if it comes from this model and has at least `top_k` classes. An
-    /// announcement of the same image may be handled at the same time. This function does not wait for the
-    /// announcement, because a client waits for the response.
+    /// A recorded prediction is used if it comes from this model and has at least `top_k` classes. An event
+    /// that announces the same image may be handled at the same time. This function does not wait until that
+    /// event has a prediction, because a client waits for the response.
     pub(crate) async fn classify_object(
         &self,
         path: &GcsPath,
         top_k: usize,
     ) -> Result<Answer, ClassifyError> {
         self.check_bucket(path)?;
-        // A preprocessed image has only one version. Any other image has a record per version, so the image
-        // is read first to learn its version.
+        // The name of a preprocessed image is derived from its content, so the image has only one version.
+        // Any other image has a record per version, so the image is read first to learn its version.
         let image = match path.image_id() {
             Some(_) => None,
             None => Some(self.read_image(path).await?),
@@ -95,8 +95,8 @@ impl Service {
             {
                 return Ok(Answer { prediction: prediction.clone(), duplicate: true });
             }
-            // An image with a recorded failure is classified again, because the failure may come from limits
-            // that have been raised since.
+            // In every other case the image is classified, even if its record is a failure. The failure may
+            // come from limits that have been raised since.
             _ => {}
         }
         let image = match image {
@@ -104,7 +104,7 @@ impl Service {
             None => self.read_image(path).await?,
         };
         let probabilities = self.compute_probabilities(image.data).await?;
-        let record = self.new_record(path, &probabilities);
+        let record = self.build_record(path, &probabilities);
         self.records.publish_and_store(&key, &existing_object, &record, None).await?;
         let prediction = self.build_prediction(&probabilities, top_k, Some(path.clone()));
         Ok(Answer { prediction, duplicate: false })
@@ -131,7 +131,7 @@ impl Service {
     }
 
     /// Builds the record of the image at `path` from the `probabilities` of its classes.
-    pub(crate) fn new_record(&self, path: &GcsPath, probabilities: &[f32]) -> PredictionRecord {
+    pub(crate) fn build_record(&self, path: &GcsPath, probabilities: &[f32]) -> PredictionRecord {
         let top_k = self.settings.top_k.get();
         PredictionRecord::Done(self.build_prediction(probabilities, top_k, Some(path.clone())))
     }
@@ -140,7 +140,7 @@ impl Service {
     pub(crate) async fn compute_probabilities(&self, image: Bytes) -> Result<Vec<f32>, ClassifyError> {
         let header = ImageHeader::read(&image, self.settings.max_pixels)?;
         let crop = self
-            .decoders
+            .decoder_pool
             .run(header.pixels(), move || pixels::crop(&image, &header, GEOMETRY))
             .await
             .inspect_err(|error| {

@@ -1,4 +1,4 @@
-//! The service as a separate program, with its own configuration.
+//! Configuration of the program `classify`, which runs only this service.
 
 use std::sync::Arc;
 
@@ -22,7 +22,7 @@ pub struct Config {
     /// Address to listen on, and the bucket.
     #[command(flatten)]
     pub service: ServiceArgs,
-    /// Delivery of events: pushed to /pubsub, or pulled from --prep-subscription
+    /// Delivery of the announcements of new images: pushed to /pubsub, or pulled from --prep-subscription
     #[arg(long, env = "CLASSIFY_MODE", value_enum, default_value_t = Mode::Push)]
     pub mode: Mode,
     /// Pub/Sub subscription to pull from, NAME or projects/PROJECT/subscriptions/NAME
@@ -31,7 +31,7 @@ pub struct Config {
     /// Pub/Sub topic that new predictions are published on, NAME or projects/PROJECT/topics/NAME
     #[arg(long, env = "RESULTS_TOPIC", value_name = "TOPIC")]
     pub results_topic: Option<TopicName>,
-    /// Check of push tokens.
+    /// Verification of push tokens.
     #[command(flatten)]
     pub push_auth: PushAuthArgs,
     /// Access to Google Cloud.
@@ -45,7 +45,7 @@ pub struct Config {
     pub log: LogArgs,
 }
 
-/// Delivery of events.
+/// Delivery of events, which announce new images.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Mode {
     /// Pub/Sub pushes events to `/pubsub`.
@@ -102,7 +102,7 @@ impl Config {
         let mut parts = Parts::new(bucket);
         if let Some(name) = self.results_topic_name() {
             let topic = PubSubTopic::open(&name, cloud).await;
-            parts.results =
+            parts.results_topic =
                 Some(Arc::new(topic.context("the results topic (RESULTS_TOPIC) cannot be opened")?));
         }
         if let Some(name) = self.subscription_name() {
@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn pull_mode_needs_a_subscription_and_a_project() {
+    fn subscription_and_pull_mode_need_each_other_and_names_need_a_project() {
         let (text, _) = parse(&["--bucket=images", "--mode=pull", "--results-topic=results"]).unwrap_err();
         for variable in ["PREP_SUBSCRIPTION", "RESULTS_TOPIC"] {
             assert!(text.contains(variable), "{variable} in {text}");
@@ -208,8 +208,8 @@ mod tests {
                   Bucket of images and predictions: NAME or gs://NAME (Cloud Storage), file:PATH (a folder)
                   [env: BUCKET]
               --mode <MODE>
-                  Delivery of events: pushed to /pubsub, or pulled from --prep-subscription [env:
-                  CLASSIFY_MODE] [default: push] [possible values: push, pull]
+                  Delivery of the announcements of new images: pushed to /pubsub, or pulled from
+                  --prep-subscription [env: CLASSIFY_MODE] [default: push] [possible values: push, pull]
               --prep-subscription <SUBSCRIPTION>
                   Pub/Sub subscription to pull from, NAME or projects/PROJECT/subscriptions/NAME [env:
                   PREP_SUBSCRIPTION]
@@ -252,8 +252,8 @@ mod tests {
                   [default: the user's cache folder; target/environment in a checkout] [env:
                   CLASSIFY_GPU_CACHE]
               --classify-gpu-timeout <SECONDS>
-                  Seconds after which an unfinished batch counts as lost and the service ends [env:
-                  CLASSIFY_GPU_TIMEOUT] [default: 20]
+                  Maximum seconds for one batch on the GPU. After that time, the service ends with an error
+                  [env: CLASSIFY_GPU_TIMEOUT] [default: 20]
               --classify-engines <N>
                   Number of engines that run in parallel. When only one is busy it uses all threads
                   [default: one per thread; 1 on a GPU] [env: CLASSIFY_ENGINES]
@@ -267,14 +267,14 @@ mod tests {
                   on a CPU, where a larger batch exceeds the cache and takes longer per image] [env:
                   CLASSIFY_MAX_BATCH]
               --classify-queue-items <N>
-                  Maximum number of images that wait for decoding, and of images that wait for an engine;
-                  more are refused (429) [env: CLASSIFY_QUEUE_ITEMS] [default: 64]
+                  Maximum length of each of the two queues (images that wait for decoding, images that wait
+                  for an engine); further images are refused (429) [env: CLASSIFY_QUEUE_ITEMS] [default: 64]
               --classify-queue-pixels <PIXELS>
-                  Maximum number of pixels of all images that wait for decoding; more are refused (429)
-                  [env: CLASSIFY_QUEUE_PIXELS] [default: 200000000]
+                  Maximum total number of pixels of the images that wait for decoding; further images are
+                  refused (429) [env: CLASSIFY_QUEUE_PIXELS] [default: 200000000]
               --classify-max-image-bytes <BYTES>
-                  Maximum size of an image in bytes, also as 512KiB or 20MiB [env: CLASSIFY_MAX_IMAGE_BYTES]
-                  [default: 20MiB]
+                  Maximum size of an image in bytes, or with a unit, as in 512KiB or 20MiB [env:
+                  CLASSIFY_MAX_IMAGE_BYTES] [default: 20MiB]
               --classify-max-pixels <PIXELS>
                   Maximum number of pixels of an image [env: CLASSIFY_MAX_PIXELS] [default: 50000000]
               --classify-prefix <PREFIX>
@@ -294,7 +294,7 @@ mod tests {
                   Seconds that running requests get to finish at shutdown [env: CLASSIFY_DRAIN_TIMEOUT]
                   [default: 8]
               --classify-max-body-bytes <BYTES>
-                  Maximum size of a request body in bytes; Pub/Sub pushes up to 10 MB [env:
+                  Maximum size of a request body in bytes; Pub/Sub pushes messages of up to 10 MB [env:
                   CLASSIFY_MAX_BODY_BYTES] [default: 20MiB]
               --log <LOG>
                   Events to log: a level, or levels by target, as in `info,classify=debug` [env: RUST_LOG]

@@ -37,7 +37,7 @@ const F16_TOLERANCE: f32 = 0.02;
 fn open_any_gpu() -> Option<(Backend, Adapter)> {
     let required = env::var_os("CLASSIFY_ALLOW_SOFTWARE_GPU").is_some();
     let open_gpu = |backend| gpu::open(backend, Precision::F32, required);
-    let results: Vec<_> = Backend::gpus().map(|backend| (backend, open_gpu(backend))).collect();
+    let results: Vec<_> = Backend::gpu_backends().map(|backend| (backend, open_gpu(backend))).collect();
     let reasons: Vec<String> =
         results.iter().filter_map(|(_, result)| result.as_ref().err()).map(ToString::to_string).collect();
     let gpu = results.into_iter().find_map(|(backend, result)| Some((backend, result.ok()?)));
@@ -132,7 +132,7 @@ async fn photo_is_classified_over_http() {
     let mut settings = settings_for(GpuUse::Require, true);
     settings.backend = Some(backend);
     settings.max_batch = std::num::NonZeroUsize::new(2);
-    settings.gpu.timeout = Duration::from_secs(120);
+    settings.gpu.batch_timeout = Duration::from_secs(120);
     settings.request_timeout = Duration::from_secs(120);
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
     let parts = Parts::new(Arc::new(InMemoryBucket::default()));
@@ -249,7 +249,7 @@ fn required_gpu_that_is_missing_ends_the_service_with_a_report() {
     ] {
         assert!(log.contains(expected), "{expected:?} is not in: {log}");
     }
-    for backend in Backend::gpus() {
+    for backend in Backend::gpu_backends() {
         assert!(log.contains(&format!("\n  {backend}: ")), "{backend} is not in: {log}");
     }
     assert!(!log.contains("panicked"), "{log}");

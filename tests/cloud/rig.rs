@@ -114,7 +114,8 @@ impl Cloud {
     ) -> RunningService {
         let cloud = cloud_args(Some(&self.storage), Some(&self.pubsub)).unwrap();
         let results = PubSubTopic::open(&self.results_topic, &cloud).await.unwrap();
-        let parts = Parts { results: Some(Arc::new(results)), ..Parts::new(Arc::new(self.bucket.clone())) };
+        let parts =
+            Parts { results_topic: Some(Arc::new(results)), ..Parts::new(Arc::new(self.bucket.clone())) };
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         let service = classify::Application::assemble_with(
             address,

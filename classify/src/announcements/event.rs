@@ -1,4 +1,4 @@
-//! Handles one event, which announces an image.
+//! Handles one event, a pushed or pulled message that announces an image.
 //!
 //! The handler decides whether the announced image is classified, and returns the outcome of the event.
 
@@ -52,7 +52,8 @@ pub(crate) struct HandledEvent {
 pub(crate) enum EventResult {
     /// The event is acknowledged, and its image has a prediction.
     Classified(Answer),
-    /// The event is acknowledged without a prediction, because it is ignored or dead. The text is the reason.
+    /// The event is acknowledged without a prediction, because the event is ignored or can never succeed. The
+    /// text is the reason.
     NotClassified(String),
     /// The event is refused, so that it is delivered again.
     Refused(ClassifyError),
@@ -69,7 +70,8 @@ enum Disposition {
 impl AnnouncementHandler {
     /// Creates a handler.
     ///
-    /// A service must have only one handler, because two handlers may handle the same image at the same time.
+    /// A service must have only one handler, because two handlers might classify the same image at the same
+    /// time.
     pub(crate) fn new(service: Arc<Service>) -> Self {
         Self { service, in_flight: InFlightImages::default() }
     }
@@ -125,7 +127,7 @@ impl AnnouncementHandler {
     /// Classifies an announced image, unless its version has a record.
     ///
     /// A further announcement of the same version is answered from the record. An image that can never be
-    /// classified gets a record of its failure.
+    /// classified gets a record of the failure.
     async fn process_image(
         &self,
         announcement: &Announcement,
@@ -139,8 +141,8 @@ impl AnnouncementHandler {
         let _permit = self.in_flight.acquire(&path).await;
 
         // The name of a preprocessed image is derived from its content, so the image has only one version.
-        // The announcement of any other image may contain the version. If the version is known, the record is
-        // looked up before the image is read.
+        // Any other image may have several versions, which Cloud Storage calls generations. Its announcement
+        // may contain the version. If the version is known, the record is looked up before the image is read.
         let named_by_content = path.image_id().is_some();
         let announced_record = if named_by_content || announcement.generation.is_some() {
             match self.service.records.look_up(&path, announcement.generation).await? {
@@ -178,7 +180,7 @@ impl AnnouncementHandler {
 
     /// Classifies an image that has no record yet, and stores its record at `key`.
     ///
-    /// `image` is an error if the object is too large to read. This failure is recorded like any other.
+    /// `image` is an error if the object is too large to read. This error is recorded like any other failure.
     async fn classify_and_record(
         &self,
         key: &RecordKey,
@@ -193,7 +195,7 @@ impl AnnouncementHandler {
             Err(error) => Err(error),
         };
         let record = match probabilities {
-            Ok(probabilities) => self.service.new_record(path, &probabilities),
+            Ok(probabilities) => self.service.build_record(path, &probabilities),
             Err(error) => {
                 let handling = Outcome::of_classify_error(&error).handling();
                 if handling.action == Action::RecordAndAcknowledge {
@@ -225,7 +227,7 @@ impl AnnouncementHandler {
         } else if path.object().ends_with('/') {
             (IgnoreReason::Folder, format!("{path} is the placeholder of a folder"))
         } else if is_from_bucket && !path.object().starts_with(prefix) {
-            (IgnoreReason::OtherPrefix, format!("the name does not begin with {prefix}"))
+            (IgnoreReason::OtherPrefix, format!("the object's name does not begin with {prefix}"))
         } else if is_from_bucket && !may_be_image(announcement.content_type.as_deref()) {
             (IgnoreReason::NotAnImage, "the object's content type is not an image type".to_owned())
         } else {
@@ -237,8 +239,8 @@ impl AnnouncementHandler {
 
 /// Returns [`Disposition::Ignored`] if the object's content excludes it from classification.
 ///
-/// Only an announcement of the bucket is ignored here, because the bucket announces every object. A publisher
-/// who names an object gets an error instead.
+/// Only an announcement that the bucket sends is ignored here, because the bucket announces every object. A
+/// publisher who names an object gets an error instead.
 fn ignore_by_content(
     image: &Result<Bytes, ClassifyError>,
     announcement: &Announcement,
@@ -247,9 +249,10 @@ fn ignore_by_content(
         return None;
     }
     let (reason, message) = match image {
-        Ok(bytes) if !pixels::looks_like_image(bytes) => {
-            (IgnoreReason::NotAnImage, "the object does not begin like a file of any image format".to_owned())
-        }
+        Ok(bytes) if !pixels::looks_like_image(bytes) => (
+            IgnoreReason::NotAnImage,
+            "the object does not begin with the signature of an image format".to_owned(),
+        ),
         Err(_) if !is_image(announcement.content_type.as_deref().unwrap_or_default()) => (
             IgnoreReason::TooLarge,
             "the object exceeds the size limit and is not declared as an image".to_owned(),
@@ -274,6 +277,7 @@ fn answer_from_record(record: PredictionRecord) -> Result<Answer, EventError> {
     match record {
         PredictionRecord::Done(prediction) => Ok(Answer { prediction, duplicate: true }),
         PredictionRecord::Failed { error, .. } => Err(EventError::Recorded {
+            // The default is never used, because `Records::read` accepts no record with another reason.
             reason: parse_recorded_reason(&error.reason).unwrap_or(DeadReason::NotAnImage),
             message: error.message,
         }),

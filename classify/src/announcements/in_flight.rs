@@ -11,7 +11,7 @@ use tokio::sync::OwnedMutexGuard;
 /// The images that are being handled.
 ///
 /// An image that is announced twice at the same time is classified once. The second announcement waits for a
-/// permit and then finds the record of the first announcement.
+/// permit and then finds the record that the first announcement has led to.
 #[derive(Debug, Default)]
 pub(super) struct InFlightImages {
     /// The lock of each image that a task handles or waits for.
@@ -23,7 +23,7 @@ pub(super) struct InFlightImages {
 pub(super) struct InFlightPermit<'a> {
     in_flight: &'a InFlightImages,
     image: GcsPath,
-    /// The locked lock of the image, or `None` until the permit is granted.
+    /// Guard of the image's lock, or `None` until the permit is granted.
     guard: Option<OwnedMutexGuard<()>>,
 }
 

@@ -1,9 +1,9 @@
 //! Handles the announcements of images, which a publisher or the bucket itself sends.
 //!
-//! An event is a delivery, pushed or pulled, whose content is an announcement. An acknowledged event is never
-//! delivered again. `event` handles one event. `in_flight` makes sure that an image is handled by one task at
-//! a time. `records` publishes and stores the prediction. [`Outcome`] is the table that decides whether an
-//! event is acknowledged.
+//! An event is a pushed or pulled message that normally contains an announcement. An acknowledged event is
+//! never delivered again. `event` handles one event. `in_flight` makes sure that an image is handled by one
+//! task at a time. `records` publishes and stores the prediction. [`Outcome`] is the table that decides
+//! whether an event is acknowledged.
 
 mod error;
 mod event;

@@ -1,10 +1,10 @@
 //! The table of outcomes, which decides whether an event is acknowledged.
 //!
 //! The table is the same for pushed and pulled events. An acknowledged event is never delivered again. An
-//! event that can never succeed is dead and is acknowledged. An event that is not for this service is ignored
-//! and is acknowledged. An event that may succeed later is refused, so that it is delivered again. The
-//! response to an acknowledged push has the status 200, because some emulators accept no other status of
-//! success. The response to a refused push is a problem, which describes the error.
+//! event that can never succeed is called dead and is acknowledged. An event that is not for this service is
+//! called ignored and is acknowledged. An event that may succeed later is refused, so that it is delivered
+//! again. The response to an acknowledged push has the status 200, because some emulators accept no other
+//! status of success. The response to a refused push is a problem, which describes the error.
 
 use platform::topic::push::DeliveryError;
 
@@ -58,8 +58,8 @@ pub enum Action {
 pub struct Handling {
     /// The member `status` of the response, and the label `outcome` of `classify_events_total`.
     pub label: &'static str,
-    /// The member `reason` of the response, and the label `reason` of `classify_events_total`. Empty if
-    /// `label` says enough.
+    /// The member `reason` of the response, and the label `reason` of `classify_events_total`. Empty unless
+    /// the event is ignored or dead.
     pub reason: &'static str,
     /// Reaction to the event.
     pub action: Action,
@@ -104,11 +104,11 @@ impl Outcome {
         match self {
             Self::Accepted => row("ok", "", Action::Acknowledge),
             Self::Duplicate => row("duplicate", "", Action::Acknowledge),
-            Self::Ignored(reason) => row("ignored", reason.word(), Action::Acknowledge),
+            Self::Ignored(reason) => row("ignored", reason.name(), Action::Acknowledge),
             Self::Dead(reason @ (NotAnImage | UnsupportedFormat | TooLarge)) => {
-                row("dead", reason.word(), Action::RecordAndAcknowledge)
+                row("dead", reason.name(), Action::RecordAndAcknowledge)
             }
-            Self::Dead(reason) => row("dead", reason.word(), Action::Acknowledge),
+            Self::Dead(reason) => row("dead", reason.name(), Action::Acknowledge),
             Self::Transient => row("transient", "", Action::Redeliver),
             Self::Overloaded => row("overloaded", "", Action::Redeliver),
             Self::NotReady => row("not_ready", "", Action::Redeliver),
@@ -153,13 +153,13 @@ impl Outcome {
     }
 }
 
-/// Parses the reason of a recorded failure from its `word`.
+/// Parses the reason of a recorded failure from its `name`.
 ///
-/// Returns `None` if this service never records `word`.
-pub(super) fn parse_recorded_reason(word: &str) -> Option<DeadReason> {
+/// Returns `None` if this service never records `name`.
+pub(super) fn parse_recorded_reason(name: &str) -> Option<DeadReason> {
     Outcome::ALL.into_iter().find_map(|outcome| match outcome {
         Outcome::Dead(reason)
-            if outcome.handling().action == Action::RecordAndAcknowledge && reason.word() == word =>
+            if outcome.handling().action == Action::RecordAndAcknowledge && reason.name() == name =>
         {
             Some(reason)
         }
@@ -190,8 +190,8 @@ mod tests {
     #[test]
     fn every_outcome_has_a_unique_pair_of_label_and_reason() {
         for (position, outcome) in Outcome::ALL.into_iter().enumerate() {
-            let words = |outcome: Outcome| (outcome.handling().label, outcome.handling().reason);
-            let first = Outcome::ALL.iter().position(|other| words(*other) == words(outcome));
+            let names = |outcome: Outcome| (outcome.handling().label, outcome.handling().reason);
+            let first = Outcome::ALL.iter().position(|other| names(*other) == names(outcome));
             assert_eq!(first, Some(position), "{outcome:?}");
         }
     }

@@ -41,7 +41,7 @@ pub enum IgnoreReason {
 
 impl DeadReason {
     /// Returns the member `reason` of responses and records, and the label `reason` of the metrics.
-    pub const fn word(self) -> &'static str {
+    pub const fn name(self) -> &'static str {
         match self {
             Self::BadJson => "bad_json",
             Self::BadBase64 => "bad_base64",
@@ -57,7 +57,7 @@ impl DeadReason {
 
 impl IgnoreReason {
     /// Returns the member `reason` of responses and the label `reason` of the metrics.
-    pub const fn word(self) -> &'static str {
+    pub const fn name(self) -> &'static str {
         match self {
             Self::OurPrediction => "our_prediction",
             Self::Folder => "folder",

@@ -23,7 +23,7 @@ const JSON_CONTENT_TYPE: &str = "application/json";
 /// The records in the bucket, and the topic on which new records are published.
 pub(crate) struct Records {
     bucket: SharedBucket,
-    results: Option<SharedTopic>,
+    results_topic: Option<SharedTopic>,
 }
 
 /// Name of the object that holds an image's record.
@@ -42,12 +42,12 @@ pub(crate) enum StoredRecord {
 }
 
 impl Records {
-    /// Creates access to the records in `bucket`. New records are published on `results`, if given.
-    pub(crate) fn new(bucket: SharedBucket, results: Option<SharedTopic>) -> Self {
-        Self { bucket, results }
+    /// Creates access to the records in `bucket`. New records are published on `results_topic`, if given.
+    pub(crate) fn new(bucket: SharedBucket, results_topic: Option<SharedTopic>) -> Self {
+        Self { bucket, results_topic }
     }
 
-    /// Reads the record of the image at `path` whose version is `generation`.
+    /// Reads the record of the version `generation` of the image at `path`.
     ///
     /// Also returns the key of the record, at which a new record can be stored.
     pub(crate) async fn look_up(
@@ -66,7 +66,7 @@ impl Records {
         let bytes = match self.bucket.read(object, MAX_RECORD_BYTES).await {
             Ok(content) => content.data,
             Err(BucketError::NotFound(_)) => return Ok(StoredRecord::Missing),
-            // The object is too large to be a record. Empty bytes are not a record either.
+            // The object is too large to be a record. Like empty bytes, it is treated as unreadable.
             Err(BucketError::TooLarge { .. }) => Bytes::new(),
             Err(other) => return Err(other.into()),
         };
@@ -93,8 +93,8 @@ impl Records {
         traceparent: Option<String>,
     ) -> Result<Created, ClassifyError> {
         // The record is published before it is stored. If the process crashes in between or the bucket fails,
-        // the event is delivered again. The event then finds no record, so the result is published twice. If
-        // the record were stored first, the event would find it, and the result would never be published.
+        // the event is delivered again. Its handler then finds no record, so the record is published twice.
+        // If the record were stored first, the handler would find it, and it would never be published.
         if matches!(existing_object, StoredRecord::Missing) {
             self.publish(record, traceparent).await?;
         }
@@ -107,7 +107,7 @@ impl Records {
         record: &PredictionRecord,
         traceparent: Option<String>,
     ) -> Result<(), ClassifyError> {
-        let Some(results) = &self.results else {
+        let Some(results_topic) = &self.results_topic else {
             return Ok(());
         };
         let content_type = ("content-type".to_owned(), JSON_CONTENT_TYPE.to_owned());
@@ -116,7 +116,7 @@ impl Records {
             data: to_json(&ResultMessage::new(record.clone(), clock::format_rfc3339(SystemTime::now())))?,
             attributes: traceparent.into_iter().chain([content_type]).collect(),
         };
-        let published = results.publish(message).await;
+        let published = results_topic.publish(message).await;
         let outcome = if published.is_ok() { "published" } else { "failed" };
         counter!("classify_results_total", "outcome" => outcome).increment(1);
         published.map(drop).map_err(ClassifyError::Topic)

@@ -1,6 +1,7 @@
-//! The steps of an engine's thread for each batch.
+//! The functions with which an engine's thread runs a batch.
 //!
-//! The thread collects the jobs of the batch, runs the engine, catches a panic and replies to the callers.
+//! A job is a crop and the channel to its caller. The thread collects the jobs of a batch, runs the engine on
+//! their crops, catches a panic and replies to the callers.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -12,7 +13,7 @@ use platform::panic;
 
 use super::{
     infer::InferError,
-    queue::{EngineError, Job, ReplySender, report_length},
+    queue::{EngineError, Job, ReplySender, report_queue_length},
     watchdog::{BatchTimer, LostSignal},
 };
 use crate::pixels::Crop;
@@ -38,11 +39,11 @@ pub(super) fn fill_batch(
 ) -> Vec<Job> {
     let waiting = std::iter::from_fn(|| jobs.try_recv().ok());
     let batch = received.into_iter().chain(waiting).filter(has_caller).take(max_batch).collect();
-    report_length(jobs.len());
+    report_queue_length(jobs.len());
     batch
 }
 
-/// Returns true if a caller still waits for the reply.
+/// Returns true if the caller still waits for the reply. Otherwise counts the job in the metrics.
 fn has_caller(job: &Job) -> bool {
     let is_waiting = !job.reply.is_closed();
     if !is_waiting {
@@ -57,7 +58,7 @@ pub(super) fn split_batch(batch: Vec<Job>) -> (Vec<Crop>, Vec<ReplySender>) {
     batch.into_iter().map(|job| (job.crop, job.reply)).unzip()
 }
 
-/// Runs `work` and converts an error or a panic to a text.
+/// Runs `work` and converts an error or a panic to a text that describes the reason.
 pub(super) fn catch_failure<T>(work: impl FnOnce() -> Result<T, InferError>) -> Result<T, String> {
     match catch_unwind(AssertUnwindSafe(work)) {
         Ok(result) => result.map_err(|error| error.0.to_string()),
@@ -65,15 +66,16 @@ pub(super) fn catch_failure<T>(work: impl FnOnce() -> Result<T, InferError>) -> 
     }
 }
 
-/// Returns the text of an engine's panic.
+/// Returns the text that describes an engine's panic.
 pub(super) fn describe_panic(panic: &(dyn std::any::Any + Send)) -> String {
     format!("panicked: {}", panic::message(panic))
 }
 
 /// Sends each caller its logits, or an error if the batch failed.
 ///
-/// The batch failed if `logits` is an error or does not have one entry per caller. `failure` builds the
-/// callers' error from the reason. `begin` is the time at which the engine received the batch.
+/// The batch failed if `logits` is an error or does not have one entry per caller. `new_error` builds the
+/// callers' error from the reason. The engine received the batch at the time `begin`. The time since then is
+/// recorded as a metric.
 ///
 /// # Errors
 /// Returns the reason when the batch failed.
@@ -82,7 +84,7 @@ pub(super) fn reply_to_callers(
     replies: Vec<ReplySender>,
     begin: Instant,
     backend: &'static str,
-    failure: fn(String) -> EngineError,
+    new_error: fn(String) -> EngineError,
 ) -> Result<(), String> {
     let logits = logits.and_then(|logits| {
         let (got, expected) = (logits.len(), replies.len());
@@ -98,7 +100,7 @@ pub(super) fn reply_to_callers(
             Ok(())
         }
         Err(reason) => {
-            fail_callers(replies, &failure(reason.clone()));
+            fail_callers(replies, &new_error(reason.clone()));
             Err(reason)
         }
     }

@@ -7,7 +7,7 @@ use crate::{
     pixels::Crop,
 };
 
-/// Error of a batch that the network did not run on. A later attempt with the same batch may succeed.
+/// Error of an engine whose network did not run on a batch. A later attempt with the batch may succeed.
 #[derive(Debug, thiserror::Error)]
 #[error("the network did not run")]
 pub struct InferError(#[source] pub Box<dyn std::error::Error + Send + Sync>);
@@ -58,7 +58,7 @@ pub trait Infer: Send {
     /// Returns [`InferError`] when the network did not run or its logits are unusable.
     fn warm_up(&mut self) -> Result<(), InferError> {
         let logits = self.infer(&[Crop::black(GEOMETRY.crop)])?;
-        let first = logits.into_iter().next().unwrap_or_default();
-        labels::compute_probabilities(&first).map(drop).map_err(|error| InferError(error.into()))
+        let crop_logits = logits.into_iter().next().unwrap_or_default();
+        labels::compute_probabilities(&crop_logits).map(drop).map_err(|error| InferError(error.into()))
     }
 }

@@ -3,8 +3,8 @@
 //! An engine runs the network on batches of crops. Each engine has its own operating system thread, and one
 //! bounded queue feeds all engines. A free engine receives one crop, adds crops that are already waiting, up
 //! to the maximum size of a batch, and runs the network. A lone request therefore never waits for a batch to
-//! fill. An engine drops a crop whose caller has gone. If a batch fails or panics, its callers receive an
-//! error and the engine continues.
+//! fill. An engine drops a crop whose caller has gone. If the network fails or panics on a batch, the callers
+//! of the batch receive an error and the engine continues.
 //!
 //! The module `overlap` submits batches to an engine that has its own device, such as a GPU. The next batch
 //! is submitted before the current batch has finished. Such an engine is lost when a batch fails or times

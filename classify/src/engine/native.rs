@@ -17,8 +17,8 @@ use crate::{backend::Backend, model::Network, pixels::Crop};
 /// An engine that runs the compiled-in network on the CPU.
 ///
 /// While only one engine runs, the engine uses the threads of all engines. While several engines run, each
-/// engine uses only its own threads. One image per thread gives the highest throughput, and no running image
-/// waits for another one.
+/// engine uses only its own threads, so that no image waits for the threads of another image. By default each
+/// engine has one thread, because one image per thread gives the highest throughput.
 #[derive(Debug)]
 pub struct NativeEngine {
     network: Network,
@@ -30,7 +30,7 @@ pub struct NativeEngine {
     running_count: Arc<AtomicUsize>,
 }
 
-/// Number of engines, their threads and their backend.
+/// Number of engines, their threads, their backend and their instruction set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EnginePlan {
     /// Backend of every engine.
@@ -38,7 +38,7 @@ pub struct EnginePlan {
     /// Number of engines.
     pub engine_count: NonZeroUsize,
     /// Number of threads that the engines share.
-    pub threads: NonZeroUsize,
+    pub thread_count: NonZeroUsize,
     /// Widest instruction set that the CPU kernels may use.
     ///
     /// `None` selects the widest instruction set of this CPU. A backend without CPU kernels ignores this
@@ -49,12 +49,12 @@ pub struct EnginePlan {
 impl EnginePlan {
     /// Returns the number of threads that an engine uses while other engines run.
     fn threads_per_engine(&self) -> NonZeroUsize {
-        NonZeroUsize::new(self.threads.get() / self.engine_count).unwrap_or(NonZeroUsize::MIN)
+        NonZeroUsize::new(self.thread_count.get() / self.engine_count).unwrap_or(NonZeroUsize::MIN)
     }
 }
 
 impl NativeEngine {
-    /// Loads the network once and creates the engines of `plan`, which share its weights.
+    /// Loads the network once and creates the engines of `plan`. The engines share the network's weights.
     ///
     /// # Errors
     /// Returns [`InferError`] when threads cannot be started.
@@ -63,17 +63,17 @@ impl NativeEngine {
     /// Panics if the weights do not fit the network's code. This cannot happen, because one build generates
     /// both.
     pub fn load_all(plan: EnginePlan) -> Result<Vec<Self>, InferError> {
-        let EnginePlan { backend, engine_count, threads, isa } = plan;
+        let EnginePlan { backend, engine_count, thread_count, isa } = plan;
         let threads_per_engine = plan.threads_per_engine();
         let network = Network::load_with_isa(backend, isa);
-        let shared_pool = Arc::new(build_thread_pool(threads, "engines".to_owned())?);
+        let shared_pool = Arc::new(build_thread_pool(thread_count, "engines".to_owned())?);
         let running_count = Arc::new(AtomicUsize::new(0));
         (0..engine_count.get())
-            .map(|engine| {
-                let own_pool = if threads_per_engine == threads {
+            .map(|number| {
+                let own_pool = if threads_per_engine == thread_count {
                     Arc::clone(&shared_pool)
                 } else {
-                    Arc::new(build_thread_pool(threads_per_engine, format!("engine-{engine}"))?)
+                    Arc::new(build_thread_pool(threads_per_engine, format!("engine-{number}"))?)
                 };
                 Ok(Self {
                     network: network.clone(),
@@ -104,7 +104,7 @@ struct RunningGuard<'a> {
 
 impl<'a> RunningGuard<'a> {
     fn new(running_count: &'a AtomicUsize) -> Self {
-        // `Relaxed` suffices, because the count guards no memory and an outdated count only costs time.
+        // `Relaxed` suffices, because the count guards no memory. An outdated count only costs time.
         Self { running_count, is_alone: running_count.fetch_add(1, Ordering::Relaxed) == 0 }
     }
 }
@@ -115,10 +115,10 @@ impl Drop for RunningGuard<'_> {
     }
 }
 
-fn build_thread_pool(threads: NonZeroUsize, name: String) -> Result<ThreadPool, InferError> {
+fn build_thread_pool(thread_count: NonZeroUsize, name: String) -> Result<ThreadPool, InferError> {
     ThreadPoolBuilder::new()
-        .num_threads(threads.get())
-        .thread_name(move |thread| format!("{name}-{thread}"))
+        .num_threads(thread_count.get())
+        .thread_name(move |number| format!("{name}-{number}"))
         .build()
         .map_err(|error| InferError(error.into()))
 }
@@ -131,8 +131,8 @@ mod tests {
     #[test]
     fn engine_gives_the_same_logits_alone_and_beside_another_engine() {
         let two = const { NonZeroUsize::new(2).unwrap() };
-        for backend in Backend::cpus() {
-            let plan = EnginePlan { backend, engine_count: two, threads: two, isa: None };
+        for backend in Backend::cpu_backends() {
+            let plan = EnginePlan { backend, engine_count: two, thread_count: two, isa: None };
             let mut engines = NativeEngine::load_all(plan).unwrap();
             let engine = &mut engines[0];
             assert_eq!(

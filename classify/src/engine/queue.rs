@@ -17,7 +17,7 @@ pub(crate) enum EngineError {
     /// The queue is closed because the service is shutting down.
     #[error("the engines are stopping")]
     Closed,
-    /// The batch panicked or failed. A later attempt with the same crop may succeed.
+    /// The network failed or panicked on the batch. A later attempt with the same crop may succeed.
     #[error("the batch failed: {0}")]
     Failed(String),
     /// The engine is lost. Another instance of the service may succeed.
@@ -34,7 +34,7 @@ pub(super) struct Job {
     pub(super) reply: ReplySender,
 }
 
-/// Sending half of the queue, which passes each crop to a free engine. Clones share the queue.
+/// Sending half of the queue. Each crop in the queue goes to a free engine. Clones share the queue.
 #[derive(Clone, Debug)]
 pub(crate) struct InferenceQueue {
     jobs: async_channel::Sender<Job>,
@@ -55,29 +55,30 @@ impl InferenceQueue {
 
     /// Computes the logits of `crop`. Returns one value per class.
     ///
-    /// The network does not run for the crop if this future is dropped before an engine has received it.
+    /// If this future is dropped before an engine has received the crop, the network does not run for the
+    /// crop.
     ///
     /// # Errors
     /// Returns [`EngineError::Overloaded`] when the queue is full, [`EngineError::Closed`] when the queue
     /// is closed, and [`EngineError::Failed`] or [`EngineError::Lost`] when the network did not run for the
     /// crop.
     pub(crate) async fn infer(&self, crop: Crop) -> Result<Vec<f32>, EngineError> {
-        let (reply, logits) = oneshot::channel();
+        let (reply, reply_receiver) = oneshot::channel();
         self.jobs.try_send(Job { crop, reply }).map_err(|error| match error {
             async_channel::TrySendError::Full(_) => {
                 counter!("classify_shed_total", "reason" => "queue_full").increment(1);
                 EngineError::Overloaded
             }
-            // The queue also closes when the last engine is lost. The lost signal then has a reason.
+            // The queue also closes when the last engine is lost. The lost signal then contains the reason.
             async_channel::TrySendError::Closed(_) => {
                 self.lost_signal.reason().map_or(EngineError::Closed, EngineError::Lost)
             }
         })?;
-        report_length(self.jobs.len());
+        report_queue_length(self.jobs.len());
         tokio::select! {
             biased;
-            logits = logits => {
-                logits.unwrap_or_else(|_| Err(EngineError::Failed("the engine's thread ended".to_owned())))
+            result = reply_receiver => {
+                result.unwrap_or_else(|_| Err(EngineError::Failed("the engine's thread ended".to_owned())))
             }
             // The whole service stops when an engine is lost, so every waiting caller fails at once. The lost
             // engine itself may never reply.
@@ -97,6 +98,6 @@ impl InferenceQueue {
 }
 
 /// Sets the metric of the queue's length, in crops.
-pub(super) fn report_length(length: usize) {
+pub(super) fn report_queue_length(length: usize) {
     gauge!("classify_queue_items").set(length as f64);
 }

@@ -12,8 +12,8 @@ use crate::{
 
 /// An engine that reports each batch's size and waits for the test's verdict.
 struct GatedEngine {
-    batch_sizes: std_mpsc::Sender<usize>,
-    verdicts: std_mpsc::Receiver<Verdict>,
+    size_sender: std_mpsc::Sender<usize>,
+    verdict_receiver: std_mpsc::Receiver<Verdict>,
 }
 
 /// Result of a batch, which the test chooses.
@@ -28,8 +28,8 @@ enum Verdict {
 
 impl Infer for GatedEngine {
     fn infer(&mut self, batch: &[Crop]) -> Result<Vec<Vec<f32>>, InferError> {
-        self.batch_sizes.send(batch.len()).unwrap();
-        match self.verdicts.recv().unwrap() {
+        self.size_sender.send(batch.len()).unwrap();
+        match self.verdict_receiver.recv().unwrap() {
             Verdict::Answer => Ok(batch.iter().map(|_| vec![0.0; CLASSES]).collect()),
             Verdict::Fail => Err(InferError("test failure".into())),
             Verdict::Panic => panic!("test panic"),
@@ -47,7 +47,7 @@ struct Rig {
     queue: InferenceQueue,
     running_engines: RunningEngines,
     batch_sizes: std_mpsc::Receiver<usize>,
-    verdicts: std_mpsc::Sender<Verdict>,
+    verdict_sender: std_mpsc::Sender<Verdict>,
 }
 
 impl Rig {
@@ -55,14 +55,14 @@ impl Rig {
         let non_zero = |n| NonZeroUsize::new(n).unwrap();
         let (queue, starter) = inference_queue(non_zero(max_items), non_zero(max_batch), "fake");
         let (size_sender, batch_sizes) = std_mpsc::channel();
-        let (verdicts, verdict_receiver) = std_mpsc::channel();
-        let engine = GatedEngine { batch_sizes: size_sender, verdicts: verdict_receiver };
+        let (verdict_sender, verdict_receiver) = std_mpsc::channel();
+        let engine = GatedEngine { size_sender, verdict_receiver };
         let running_engines = starter.start(vec![Box::new(engine)]).await.unwrap();
-        Self { queue, running_engines, batch_sizes, verdicts }
+        Self { queue, running_engines, batch_sizes, verdict_sender }
     }
 
     /// Waits for the engine's next batch and returns its size.
-    fn next_batch(&self) -> usize {
+    fn next_batch_size(&self) -> usize {
         self.batch_sizes.recv_timeout(Duration::from_secs(60)).unwrap()
     }
 
@@ -82,39 +82,43 @@ impl Rig {
 async fn lone_request_runs_at_once_and_queued_requests_run_together() {
     let rig = Rig::new(8, 3).await;
     let first = rig.start_request();
-    assert_eq!(rig.next_batch(), 1, "the request runs alone and at once");
+    assert_eq!(rig.next_batch_size(), 1, "the request runs alone and at once");
     let queued: Vec<_> = (0..4).map(|_| rig.start_request()).collect();
     for _ in 0..3 {
-        rig.verdicts.send(Verdict::Answer).unwrap();
+        rig.verdict_sender.send(Verdict::Answer).unwrap();
     }
     assert!(first.await.is_ok());
     assert!(join_all(queued).await.iter().all(Result::is_ok));
-    assert_eq!((rig.next_batch(), rig.next_batch()), (3, 1), "the remaining request runs after a full batch");
+    assert_eq!(
+        (rig.next_batch_size(), rig.next_batch_size()),
+        (3, 1),
+        "the remaining request runs after a full batch"
+    );
 }
 
 #[tokio::test]
 async fn request_to_a_full_queue_is_refused_at_once() {
     let rig = Rig::new(1, 1).await;
     let running = rig.start_request();
-    rig.next_batch();
+    rig.next_batch_size();
     let queued = rig.start_request();
     assert_eq!(rig.start_request().await, Err(EngineError::Overloaded));
-    rig.verdicts.send(Verdict::Answer).unwrap();
-    rig.verdicts.send(Verdict::Answer).unwrap();
+    rig.verdict_sender.send(Verdict::Answer).unwrap();
+    rig.verdict_sender.send(Verdict::Answer).unwrap();
     assert!(running.await.is_ok() && queued.await.is_ok(), "admitted requests succeed");
 }
 
 #[tokio::test]
-async fn crop_of_a_caller_who_left_does_not_run() {
+async fn crop_of_a_caller_who_left_is_dropped() {
     let rig = Rig::new(8, 8).await;
     let first = rig.start_request();
-    rig.next_batch();
+    rig.next_batch_size();
     let (gone, stays) = (rig.start_request(), rig.start_request());
     drop(gone);
-    rig.verdicts.send(Verdict::Answer).unwrap();
-    rig.verdicts.send(Verdict::Answer).unwrap();
+    rig.verdict_sender.send(Verdict::Answer).unwrap();
+    rig.verdict_sender.send(Verdict::Answer).unwrap();
     assert!(first.await.is_ok() && stays.await.is_ok());
-    assert_eq!(rig.next_batch(), 1, "the batch has only the crop of the caller who stayed");
+    assert_eq!(rig.next_batch_size(), 1, "the batch has only the crop of the caller who stayed");
 }
 
 #[tokio::test]
@@ -125,10 +129,10 @@ async fn callers_of_a_failed_batch_get_an_error_and_the_engine_continues() {
         (Verdict::Fail, "test failure"),
         (Verdict::OmitOne, "0 outputs for 1 images"),
     ] {
-        rig.verdicts.send(verdict).unwrap();
+        rig.verdict_sender.send(verdict).unwrap();
         assert_eq!(rig.start_request().await, Err(EngineError::Failed(reason.to_owned())));
     }
-    rig.verdicts.send(Verdict::Answer).unwrap();
+    rig.verdict_sender.send(Verdict::Answer).unwrap();
     assert!(rig.start_request().await.is_ok());
 }
 
@@ -136,12 +140,12 @@ async fn callers_of_a_failed_batch_get_an_error_and_the_engine_continues() {
 async fn closed_queue_finishes_its_crops_and_refuses_new_ones() {
     let rig = Rig::new(8, 2).await;
     let first = rig.start_request();
-    rig.next_batch();
+    rig.next_batch_size();
     let queued: Vec<_> = (0..3).map(|_| rig.start_request()).collect();
     rig.queue.close();
     assert_eq!(rig.start_request().await, Err(EngineError::Closed));
     for _ in 0..3 {
-        rig.verdicts.send(Verdict::Answer).unwrap();
+        rig.verdict_sender.send(Verdict::Answer).unwrap();
     }
     assert!(first.await.is_ok());
     assert!(join_all(queued).await.iter().all(Result::is_ok));
@@ -170,7 +174,7 @@ impl Infer for HangingEngine {
 }
 
 #[tokio::test]
-async fn engine_that_hangs_in_its_warm_up_does_not_start() {
+async fn start_times_out_if_an_engine_hangs_in_its_warm_up() {
     let (_queue, starter) = inference_queue(NonZeroUsize::MIN, NonZeroUsize::MIN, "fake");
     let (end_of_test, test_is_running) = std_mpsc::channel();
     let starter = starter.with_warm_up_timeout(Duration::from_millis(50));
@@ -181,7 +185,7 @@ async fn engine_that_hangs_in_its_warm_up_does_not_start() {
 }
 
 #[tokio::test]
-async fn engine_with_unusable_logits_does_not_start() {
+async fn start_fails_if_an_engine_gives_unusable_logits() {
     let (_queue, starter) = inference_queue(NonZeroUsize::MIN, NonZeroUsize::MIN, "fake");
     let error = starter.start(vec![Box::new(BrokenEngine)]).await.unwrap_err();
     assert!(error.to_string().contains("did not warm up"), "{error}");

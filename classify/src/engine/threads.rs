@@ -97,7 +97,7 @@ impl EngineStarter {
             if engine.has_own_device() {
                 let (timer, lost_signal) = (timer.clone(), lost_signal.clone());
                 let batch_timeout = self.batch_timeout;
-                watchdogs.spawn(async move { timer.watch(batch_timeout, &lost_signal).await });
+                watchdogs.spawn(async move { timer.watch_for_timeout(batch_timeout, &lost_signal).await });
             }
             thread::Builder::new().name(format!("engine-{number}")).spawn(move || {
                 let context = ThreadContext {
@@ -116,17 +116,17 @@ impl EngineStarter {
         let all_warmed_up = async {
             for warm_up_receiver in warm_up_receivers {
                 let warm_up_result =
-                    warm_up_receiver.await.unwrap_or_else(|_| Err("its thread died".to_owned()));
+                    warm_up_receiver.await.unwrap_or_else(|_| Err("the thread died".to_owned()));
                 warm_up_result.map_err(|reason| format!("an engine did not warm up: {reason}"))?;
             }
             Ok(())
         };
         let warm_up_timeout = self.warm_up_timeout;
-        let outcome = tokio::time::timeout(warm_up_timeout, all_warmed_up).await.unwrap_or_else(|_| {
+        let start_result = tokio::time::timeout(warm_up_timeout, all_warmed_up).await.unwrap_or_else(|_| {
             let seconds = warm_up_timeout.as_secs_f64();
             Err(format!("an engine did not warm up within {seconds} s (CLASSIFY_WARM_UP_TIMEOUT)"))
         });
-        outcome.map_err(io::Error::other)?;
+        start_result.map_err(io::Error::other)?;
         Ok(RunningEngines { all_ended, _watchdogs: watchdogs })
     }
 }
@@ -160,8 +160,8 @@ fn run_engine(
         return block_on(overlap::run(engine.as_mut(), context));
     }
     let ThreadContext { jobs, max_batch, backend, .. } = *context;
-    while let Ok(first) = jobs.recv_blocking() {
-        let batch = fill_batch(vec![first], jobs, max_batch);
+    while let Ok(job) = jobs.recv_blocking() {
+        let batch = fill_batch(vec![job], jobs, max_batch);
         if !batch.is_empty() {
             run_batch(engine.as_mut(), batch, backend);
         }
@@ -173,6 +173,6 @@ fn run_batch(engine: &mut dyn Infer, batch: Vec<Job>, backend: &'static str) {
     let (crops, replies) = split_batch(batch);
     let begin = Instant::now();
     let logits = catch_failure(|| engine.infer(&crops));
-    // The callers have received any error. The engine continues with the next batch.
+    // If the batch failed, its callers have received the error. The engine continues with the next batch.
     let _ = reply_to_callers(logits, replies, begin, backend, EngineError::Failed);
 }

@@ -71,7 +71,7 @@ impl BatchTimer {
     }
 
     /// Waits until a batch exceeds `batch_timeout`, then reports the engine as lost.
-    pub(super) async fn watch(&self, batch_timeout: Duration, lost_signal: &LostSignal) {
+    pub(super) async fn watch_for_timeout(&self, batch_timeout: Duration, lost_signal: &LostSignal) {
         loop {
             let start = *self.lock_start();
             let remaining = match start {
@@ -82,6 +82,7 @@ impl BatchTimer {
                 let seconds = batch_timeout.as_secs_f64();
                 return lost_signal.report(&format!("a batch has run for more than {seconds} s"));
             }
+            // A batch that starts during this sleep cannot exceed the timeout before the sleep ends.
             tokio::time::sleep(remaining).await;
         }
     }

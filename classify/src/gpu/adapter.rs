@@ -10,7 +10,7 @@ use serde::Serialize;
 const SOFTWARE_DRIVERS: [&str; 6] =
     ["llvmpipe", "lavapipe", "softpipe", "swiftshader", "microsoft basic render", "software adapter"];
 
-/// A GPU in hardware, or a GPU that software emulates.
+/// A GPU as a graphics API lists it: hardware, or a program that emulates a GPU.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Adapter {
     /// Name that the driver reports, such as `NVIDIA L4`.

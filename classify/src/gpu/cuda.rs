@@ -1,6 +1,7 @@
 //! GPU access through CUDA.
 //!
-//! The program loads NVIDIA's driver when it opens a device. It therefore also starts without the driver.
+//! The program loads NVIDIA's driver only when it opens a device, so it also starts on a machine without the
+//! driver.
 
 use std::{
     fs,
@@ -23,7 +24,7 @@ pub(super) fn open() -> Result<Adapter, String> {
                 .to_owned(),
         );
     };
-    // CubeCL panics if the driver refuses to open the device.
+    // CubeCL (burn's GPU compiler) panics if the driver refuses to open the device.
     let identity = catch_unwind(AssertUnwindSafe(|| device.identity()))
         .map_err(|panic| format!("the CUDA device cannot be opened: {}", panic::message(panic.as_ref())))?;
     let name = identity.map_or_else(|| "a device without a name".to_owned(), |identity| identity.name);

@@ -29,7 +29,7 @@ const LIBRARY_FOLDERS: [&str; 8] = [
     "/usr/lib64",
     "/usr/lib",
 ];
-/// Folders in which Vulkan's loader searches for driver files.
+/// Folders in which Vulkan's loader searches for driver files, each of which names the library of a driver.
 const DRIVER_FILE_FOLDERS: [&str; 3] =
     ["/etc/vulkan/icd.d", "/usr/local/share/vulkan/icd.d", "/usr/share/vulkan/icd.d"];
 
@@ -48,7 +48,7 @@ impl Default for DriverSearch {
 }
 
 impl DriverSearch {
-    /// Lists the environment variables, libraries, driver files and devices, one item per line.
+    /// Lists the environment variables, libraries, driver files and devices. Each entry is one line of text.
     pub(super) fn report(&self) -> Vec<String> {
         let variables = VARIABLES.iter().map(|&name| match (self.read_variable)(name) {
             Some(value) => format!("  {name}={value}"),
@@ -72,8 +72,8 @@ impl DriverSearch {
 
     /// Returns the path at which the dynamic linker would find the library `name`.
     fn find_library(&self, name: &str) -> Option<PathBuf> {
-        let path = (self.read_variable)("LD_LIBRARY_PATH").unwrap_or_default();
-        let path_folders = path.split(':').filter(|folder| !folder.is_empty());
+        let search_path = (self.read_variable)("LD_LIBRARY_PATH").unwrap_or_default();
+        let path_folders = search_path.split(':').filter(|folder| !folder.is_empty());
         path_folders
             .chain(LIBRARY_FOLDERS)
             .map(|folder| Path::new(folder).join(name))

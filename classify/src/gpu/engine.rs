@@ -1,10 +1,12 @@
 //! An engine that runs the compiled-in network on a GPU.
 //!
 //! The engine pads each batch to one of a few sizes. For each tensor shape, CubeCL (burn's GPU compiler)
-//! compiles kernels and autotune finds the fastest ones. With few batch sizes the warm-up can do all of this
-//! work, so that no request waits for it. The engine uploads the bytes of the crops, and the GPU normalises
-//! the bytes. The engine downloads all logits, which are 4 KB per image. Choosing the best classes on the GPU
-//! would save nothing, because the CPU checks every logit anyway.
+//! compiles kernels, and its autotune measures which of them are the fastest. With few batch sizes, the
+//! warm-up can do all of this work, so that no request waits for the work.
+//!
+//! The engine uploads the bytes of the crops, and the GPU normalises the bytes. The engine downloads all
+//! logits, which are 4 KB per image (1000 classes of 4 bytes). Choosing the best classes on the GPU would
+//! save nothing, because the CPU checks anyway that every logit is finite.
 //!
 //! At warm-up the GPU computes the logits of a test image at each batch size. The service does not start if
 //! these logits differ from the CPU's logits by more than a tolerance.
@@ -29,8 +31,8 @@ const TOLERANCE: f32 = 0.02;
 
 /// An engine that runs the compiled-in network on an opened GPU.
 ///
-/// The engine also runs on a CPU backend, but [`NativeEngine`](crate::engine::NativeEngine) makes better use
-/// of a CPU.
+/// The engine can also run on a CPU backend, but [`NativeEngine`](crate::engine::NativeEngine) makes better
+/// use of a CPU.
 #[derive(Debug)]
 pub struct GpuEngine {
     backend: Backend,
@@ -49,16 +51,16 @@ impl GpuEngine {
     ///
     /// [`gpu::open`](crate::gpu::open) must have opened `backend` for `precision`.
     pub fn new(backend: Backend, precision: Precision, max_batch: usize) -> Self {
-        Self { backend, precision, batch_sizes: batch_sizes(max_batch), network: None }
+        Self { backend, precision, batch_sizes: list_batch_sizes(max_batch), network: None }
     }
 
     fn network(&self) -> Result<&Network, InferError> {
         self.network.as_ref().ok_or_else(|| InferError("the network is not loaded on the GPU yet".into()))
     }
 
-    /// Returns the smallest of the engine's batch sizes that is at least `images`.
-    fn padded_size(&self, images: usize) -> usize {
-        self.batch_sizes.iter().copied().find(|&size| size >= images).unwrap_or(images)
+    /// Returns the smallest of the engine's batch sizes that is at least `image_count`.
+    fn padded_size(&self, image_count: usize) -> usize {
+        self.batch_sizes.iter().copied().find(|&size| size >= image_count).unwrap_or(image_count)
     }
 }
 
@@ -87,17 +89,17 @@ impl Infer for GpuEngine {
         self.network = Some(Network::load_with_precision(self.backend, self.precision));
         for size in self.batch_sizes.clone() {
             let begin = Instant::now();
-            let batch = self.infer(&vec![image.clone(); size])?;
+            let outputs = self.infer(&vec![image.clone(); size])?;
             let difference =
-                batch.iter().map(|logits| relative_difference(logits, &expected)).fold(0.0, f32::max);
+                outputs.iter().map(|logits| relative_difference(logits, &expected)).fold(0.0, f32::max);
             let seconds = begin.elapsed().as_secs_f32();
             tracing::debug!(size, difference, seconds, "the GPU has warmed up for this batch size");
             if difference > TOLERANCE {
                 let Self { backend, precision, .. } = self;
                 return Err(InferError(
                     format!(
-                        "in a batch of {size}, the logits of {backend} in {precision} differ from the CPU's by \
-                         {difference} of the largest logit; at most {TOLERANCE} is accepted"
+                        "in a batch of {size} images, the logits of {backend} in {precision} differ from the \
+                         CPU's logits by {difference} times the largest logit; the maximum is {TOLERANCE}"
                     )
                     .into(),
                 ));
@@ -110,7 +112,7 @@ impl Infer for GpuEngine {
 /// Returns the batch sizes of an engine.
 ///
 /// The sizes are the powers of two below `max_batch`, and `max_batch` itself.
-fn batch_sizes(max_batch: usize) -> Vec<usize> {
+fn list_batch_sizes(max_batch: usize) -> Vec<usize> {
     let powers = std::iter::successors(Some(1), |size| Some(size * 2));
     powers.take_while(|&size| size < max_batch).chain([max_batch]).collect()
 }
@@ -118,8 +120,8 @@ fn batch_sizes(max_batch: usize) -> Vec<usize> {
 /// Draws an image in which every byte value occurs. Each channel is a different gradient.
 fn draw_test_image() -> Crop {
     let side = GEOMETRY.crop;
-    let channels = (0..side).flat_map(|y| (0..side).flat_map(move |x| [x + y, x * 3 + y / 2, x * y / 16]));
-    let bytes: Vec<u8> = channels.map(|value| u8::try_from(value % 256).unwrap_or(u8::MAX)).collect();
+    let values = (0..side).flat_map(|y| (0..side).flat_map(move |x| [x + y, x * 3 + y / 2, x * y / 16]));
+    let bytes: Vec<u8> = values.map(|value| u8::try_from(value % 256).unwrap_or(u8::MAX)).collect();
     Crop::new(bytes, side).unwrap_or_else(|| Crop::black(side))
 }
 
@@ -140,12 +142,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn batch_is_padded_to_the_next_of_a_few_sizes() {
-        assert_eq!(batch_sizes(1), [1]);
-        assert_eq!(batch_sizes(24), [1, 2, 4, 8, 16, 24]);
-        assert_eq!(batch_sizes(64), [1, 2, 4, 8, 16, 32, 64]);
+    fn batch_is_padded_to_the_next_larger_of_a_few_sizes() {
+        assert_eq!(list_batch_sizes(1), [1]);
+        assert_eq!(list_batch_sizes(24), [1, 2, 4, 8, 16, 24]);
+        assert_eq!(list_batch_sizes(64), [1, 2, 4, 8, 16, 32, 64]);
         let engine = GpuEngine::new(Backend::default(), Precision::F32, 24);
-        let padded: Vec<usize> = [1, 2, 3, 9, 17, 24].map(|images| engine.padded_size(images)).to_vec();
+        let padded: Vec<usize> = [1, 2, 3, 9, 17, 24].map(|count| engine.padded_size(count)).to_vec();
         assert_eq!(padded, [1, 2, 4, 16, 24, 24]);
     }
 

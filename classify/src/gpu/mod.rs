@@ -3,8 +3,8 @@
 //! [`choose_placement`] makes the choice once, before the network is loaded. If the configuration names a
 //! backend, the service runs on that backend or does not start. If the configuration names no backend,
 //! `CLASSIFY_GPU` decides whether a GPU is required, preferred or ruled out. A software GPU is refused unless
-//! the configuration allows software GPUs. Otherwise burn would silently use one, and the service would be a
-//! hundred times slower than on this project's CPU kernels.
+//! the configuration allows software GPUs. Without this check, burn would silently use a software GPU, and
+//! the service would be a hundred times slower than on this project's CPU kernels.
 
 mod adapter;
 #[cfg(feature = "cuda")]
@@ -82,22 +82,22 @@ impl fmt::Display for NoGpu {
 /// Chooses the backend that runs the network, and opens the GPU if the backend runs on one.
 ///
 /// `backend` is the backend that the configuration names, or `None` if the configuration names no backend.
-/// This function blocks while drivers are loaded, so it must not run on an async worker.
+/// This function blocks while drivers are loaded, so it must not run on a thread that runs async tasks.
 ///
 /// # Errors
 /// Returns [`NoGpu`] when a GPU is required and none can be used.
-pub fn choose_placement(backend: Option<Backend>, gpu: &GpuSettings) -> Result<Placement, NoGpu> {
-    gpu.set_cache_folder();
+pub fn choose_placement(backend: Option<Backend>, settings: &GpuSettings) -> Result<Placement, NoGpu> {
+    settings.set_cache_folder();
     let (candidates, required) = match backend {
         Some(backend) if !backend.is_gpu() => return Ok(Placement::cpu(backend)),
         Some(backend) => (vec![backend], true),
-        None if gpu.gpu_use == GpuUse::Never => return Ok(Placement::cpu(Backend::default())),
-        None => (Backend::gpus().collect(), gpu.gpu_use == GpuUse::Require),
+        None if settings.gpu_use == GpuUse::Never => return Ok(Placement::cpu(Backend::default())),
+        None => (Backend::gpu_backends().collect(), settings.gpu_use == GpuUse::Require),
     };
     let mut unusable = Vec::new();
-    let precision = gpu.precision;
+    let precision = settings.precision;
     for backend in candidates {
-        match open(backend, precision, gpu.allow_software) {
+        match open(backend, precision, settings.allow_software) {
             Ok(adapter) => return Ok(Placement { backend, precision, adapter: Some(adapter) }),
             Err(reason) => unusable.push(reason),
         }

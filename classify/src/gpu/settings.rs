@@ -38,11 +38,11 @@ pub struct GpuSettings {
     /// Folder that stores the results of autotune, the choice of the fastest kernels for the GPU [default:
     /// the user's cache folder; target/environment in a checkout]
     #[arg(id = "classify-gpu-cache", long, env = "CLASSIFY_GPU_CACHE", value_name = "FOLDER")]
-    pub cache: Option<PathBuf>,
-    /// Seconds after which an unfinished batch counts as lost and the service ends
+    pub cache_folder: Option<PathBuf>,
+    /// Maximum seconds for one batch on the GPU. After that time, the service ends with an error
     #[arg(id = "classify-gpu-timeout", long, env = "CLASSIFY_GPU_TIMEOUT", value_name = "SECONDS")]
     #[arg(default_value = "20", value_parser = parse_seconds)]
-    pub timeout: Duration,
+    pub batch_timeout: Duration,
 }
 
 impl Default for GpuSettings {
@@ -52,14 +52,14 @@ impl Default for GpuSettings {
 }
 
 impl GpuSettings {
-    /// Sets CubeCL's cache folder.
+    /// Sets the cache folder of CubeCL, which is burn's GPU compiler.
     ///
     /// CubeCL reads the setting once per process, so only the first call has an effect.
     #[cfg(feature = "gpu")]
     pub(super) fn set_cache_folder(&self) {
         use burn_cubecl::cubecl::config::{CubeClRuntimeConfig, RuntimeConfig, cache::CacheConfig};
 
-        let Some(folder) = &self.cache else { return };
+        let Some(folder) = &self.cache_folder else { return };
         let mut config = CubeClRuntimeConfig::default().override_from_env();
         config.environment.path = CacheConfig::Directory(folder.clone());
         if !CubeClRuntimeConfig::try_set(config) {
@@ -77,7 +77,7 @@ impl GpuSettings {
     /// backend.
     pub(crate) fn problems(&self, backend: Option<Backend>) -> Vec<String> {
         let mut problems = Vec::new();
-        let has_gpu_backend = Backend::gpus().next().is_some();
+        let has_gpu_backend = Backend::gpu_backends().next().is_some();
         match (self.gpu_use, backend) {
             (GpuUse::Require, _) if !has_gpu_backend => problems.push(
                 "--classify-gpu (CLASSIFY_GPU) requires a GPU, but no backend of this program runs on one: build \
@@ -111,7 +111,7 @@ impl GpuSettings {
                 _ => {}
             }
         }
-        if self.timeout.is_zero() {
+        if self.batch_timeout.is_zero() {
             problems.push(
                 "--classify-gpu-timeout (CLASSIFY_GPU_TIMEOUT): with 0 the engine would be lost at once"
                     .to_owned(),
@@ -131,7 +131,7 @@ mod tests {
 
     #[test]
     fn required_gpu_is_a_problem_without_a_gpu_backend() {
-        let has_gpu_backend = Backend::gpus().next().is_some();
+        let has_gpu_backend = Backend::gpu_backends().next().is_some();
         assert_eq!(settings_for(GpuUse::Require).problems(None).is_empty(), has_gpu_backend);
         for accepted in [GpuUse::Prefer, GpuUse::Never] {
             assert_eq!(settings_for(accepted).problems(None), Vec::<String>::new());
@@ -143,7 +143,7 @@ mod tests {
         let cpu = Some(Backend::default());
         assert_eq!(settings_for(GpuUse::Require).problems(cpu).len(), 1);
         assert_eq!(settings_for(GpuUse::Prefer).problems(cpu), Vec::<String>::new());
-        for gpu in Backend::gpus() {
+        for gpu in Backend::gpu_backends() {
             assert_eq!(settings_for(GpuUse::Require).problems(Some(gpu)), Vec::<String>::new());
             assert_eq!(settings_for(GpuUse::Never).problems(Some(gpu)).len(), 1, "{gpu}");
         }
@@ -152,18 +152,18 @@ mod tests {
     #[test]
     fn f16_is_a_problem_if_no_gpu_can_be_used() {
         let f16 = |gpu_use| GpuSettings { gpu_use, precision: Precision::F16, ..GpuSettings::default() };
-        let has_gpu_backend = Backend::gpus().next().is_some();
+        let has_gpu_backend = Backend::gpu_backends().next().is_some();
         assert_eq!(f16(GpuUse::Prefer).problems(None).is_empty(), has_gpu_backend);
         assert!(f16(GpuUse::Never).problems(None)[0].contains("CLASSIFY_PRECISION"));
         assert!(f16(GpuUse::Prefer).problems(Some(Backend::default()))[0].contains("CLASSIFY_PRECISION"));
-        for gpu in Backend::gpus() {
+        for gpu in Backend::gpu_backends() {
             assert_eq!(f16(GpuUse::Require).problems(Some(gpu)), Vec::<String>::new());
         }
     }
 
     #[test]
     fn batch_timeout_of_0_is_a_problem() {
-        let settings = GpuSettings { timeout: Duration::ZERO, ..GpuSettings::default() };
+        let settings = GpuSettings { batch_timeout: Duration::ZERO, ..GpuSettings::default() };
         assert!(settings.problems(None)[0].contains("CLASSIFY_GPU_TIMEOUT"));
     }
 }

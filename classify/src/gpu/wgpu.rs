@@ -1,4 +1,4 @@
-//! GPU access through wgpu.
+//! GPU access through wgpu, which calls a GPU an adapter.
 
 use std::sync::OnceLock;
 

@@ -10,17 +10,23 @@ pub mod spec {
 }
 
 /// Side of the network's square input, in pixels.
-pub const CROP: usize = spec::INPUT[1];
+pub const CROP_SIDE: usize = spec::INPUT[1];
 /// Number of classes, which is the number of network outputs per image.
 pub const CLASSES: usize = spec::LABELS.len();
 /// Resize and crop that turn an image into the network's input.
-#[expect(clippy::cast_possible_truncation, reason = "the assertion below limits `CROP`")]
-pub const GEOMETRY: Geometry = Geometry { resize: spec::RESIZE, crop: CROP as u32 };
+#[expect(clippy::cast_possible_truncation, reason = "the assertion below limits `CROP_SIDE`")]
+pub const GEOMETRY: Geometry = Geometry { resize: spec::RESIZE, crop: CROP_SIDE as u32 };
 
 /// Number of colour channels of the input: red, green and blue.
 pub(super) const CHANNELS: usize = spec::INPUT[0];
 /// Number of pixels of the network's input.
-pub(super) const CROP_PIXELS: usize = CROP * CROP;
+pub(super) const CROP_PIXEL_COUNT: usize = CROP_SIDE * CROP_SIDE;
 
-const _: () =
-    assert!(CHANNELS == 3 && spec::INPUT[2] == CROP && CROP < 65_536 && CROP as u64 <= spec::RESIZE as u64);
+// The code needs three channels, a square input, a side that fits in `u32`, and an input that is not larger
+// than the resized image.
+const _: () = assert!(
+    CHANNELS == 3
+        && spec::INPUT[2] == CROP_SIDE
+        && CROP_SIDE < 65_536
+        && CROP_SIDE as u64 <= spec::RESIZE as u64
+);

@@ -55,16 +55,16 @@ fn softmax(logits: &[f32]) -> Vec<f32> {
 /// Returns the indices of the `k` largest `values`, in descending order of the values.
 ///
 /// The lower index comes first if two values are equal. `k` is clamped to the number of values.
-fn largest_indices(values: &[f32], k: usize) -> Vec<usize> {
-    let better = |&a: &usize, &b: &usize| values[b].total_cmp(&values[a]).then(a.cmp(&b));
-    let mut order: Vec<usize> = (0..values.len()).collect();
+fn find_largest_indices(values: &[f32], k: usize) -> Vec<usize> {
+    let descending = |&a: &usize, &b: &usize| values[b].total_cmp(&values[a]).then(a.cmp(&b));
+    let mut indices: Vec<usize> = (0..values.len()).collect();
     // Selecting first avoids sorting a thousand classes to find five.
-    if k < order.len() {
-        order.select_nth_unstable_by(k, better);
-        order.truncate(k);
+    if k < indices.len() {
+        indices.select_nth_unstable_by(k, descending);
+        indices.truncate(k);
     }
-    order.sort_unstable_by(better);
-    order
+    indices.sort_unstable_by(descending);
+    indices
 }
 
 /// Builds a prediction that lists the `top_k` best classes, or one class if `top_k` is 0.
@@ -76,7 +76,7 @@ pub(crate) fn build_prediction(
     backend: &str,
     gcs_path: Option<GcsPath>,
 ) -> Prediction {
-    let top: Vec<Class> = largest_indices(probabilities, top_k.max(1))
+    let top: Vec<Class> = find_largest_indices(probabilities, top_k.max(1))
         .into_iter()
         .map(|index| {
             let (wnid, label) = LABELS[index];
@@ -100,8 +100,8 @@ pub(crate) fn build_prediction(
 
 /// Shortens the class list of `prediction`.
 ///
-/// At most `top_k` classes remain, each with a confidence of at least `threshold`. The prediction keeps its
-/// label and its confidence, even if its confidence is below the threshold.
+/// At most `top_k` classes remain, each with a confidence of at least `threshold`. The label and the
+/// confidence of the prediction do not change, even if this confidence is below the threshold.
 pub(crate) fn shorten(mut prediction: Prediction, top_k: usize, threshold: f32) -> Prediction {
     prediction.top.truncate(top_k);
     prediction.top.retain(|class| class.confidence >= threshold);
@@ -113,7 +113,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn softmax_of_small_large_and_negative_logits_is_a_distribution() {
+    fn softmax_depends_only_on_differences_and_does_not_overflow() {
         for logits in [vec![1.0, 2.0, 3.0], vec![1000.0, 1001.0, 1002.0], vec![-1000.0, -999.0, -998.0]] {
             let probabilities = softmax(&logits);
             for (got, expected) in probabilities.iter().zip([0.090_030_57, 0.244_728_47, 0.665_240_94]) {
@@ -141,13 +141,13 @@ mod tests {
 
     #[test]
     fn equal_values_are_ordered_by_index() {
-        assert_eq!(largest_indices(&[0.1, 0.4, 0.4, 0.1], 3), [1, 2, 0]);
+        assert_eq!(find_largest_indices(&[0.1, 0.4, 0.4, 0.1], 3), [1, 2, 0]);
     }
 
     #[test]
     fn k_is_clamped_to_the_number_of_values() {
-        assert_eq!(largest_indices(&[0.1, 0.9], 10), [1, 0]);
-        assert_eq!(largest_indices(&[0.1, 0.9], 0), Vec::<usize>::new());
+        assert_eq!(find_largest_indices(&[0.1, 0.9], 10), [1, 0]);
+        assert_eq!(find_largest_indices(&[0.1, 0.9], 0), Vec::<usize>::new());
     }
 
     #[test]

@@ -5,5 +5,5 @@ pub(crate) mod labels;
 mod network;
 mod normalise;
 
-pub use constants::{CLASSES, CROP, GEOMETRY, spec};
+pub use constants::{CLASSES, CROP_SIDE, GEOMETRY, spec};
 pub use network::{Network, NetworkError};

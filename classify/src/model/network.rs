@@ -6,7 +6,7 @@ use futures_executor::block_on;
 use futures_util::FutureExt;
 
 use super::{
-    constants::{CHANNELS, CLASSES, CROP, CROP_PIXELS},
+    constants::{CHANNELS, CLASSES, CROP_PIXEL_COUNT, CROP_SIDE},
     normalise::Normaliser,
 };
 use crate::{backend::Backend, pixels::Crop, precision::Precision};
@@ -90,28 +90,29 @@ impl Network {
     /// Returns one entry per crop, in the order of `batch`. Each entry has one value per class.
     ///
     /// # Errors
-    /// Returns [`NetworkError::Input`] when `batch` is empty or a crop is not [`CROP`] pixels wide and
-    /// high, and [`NetworkError::Output`] or [`NetworkError::Read`] when the network gives no usable
-    /// outputs.
+    /// Returns [`NetworkError::Input`] when `batch` is empty or a crop is not [`CROP_SIDE`] pixels wide and
+    /// high, and [`NetworkError::Output`] or [`NetworkError::Read`] when the network's output has the wrong
+    /// shape or cannot be read.
     pub fn logits(&self, batch: &[Crop]) -> Result<Vec<Vec<f32>>, NetworkError> {
         block_on(self.submit(batch, batch.len())?)
     }
 
     /// Computes the logits of images that are already normalised.
     ///
-    /// `nchw` has the shape `[images, 3, CROP, CROP]` in row-major order. Returns one entry per image, in the
-    /// order of `nchw`. Each entry has one value per class.
+    /// `nchw` has the shape `[image_count, 3, CROP_SIDE, CROP_SIDE]` in row-major order. Returns one entry
+    /// per image, in the order of `nchw`. Each entry has one value per class.
     ///
     /// # Errors
-    /// Returns [`NetworkError::Input`] when `images` is 0 or `nchw` has the wrong number of values, and
-    /// [`NetworkError::Output`] or [`NetworkError::Read`] when the network gives no usable outputs.
-    pub fn logits_of_tensor(&self, nchw: &[f32], images: usize) -> Result<Vec<Vec<f32>>, NetworkError> {
-        let expected = images * CHANNELS * CROP_PIXELS;
-        if images == 0 || nchw.len() != expected {
+    /// Returns [`NetworkError::Input`] when `image_count` is 0 or `nchw` has the wrong number of values, and
+    /// [`NetworkError::Output`] or [`NetworkError::Read`] when the network's output has the wrong shape or
+    /// cannot be read.
+    pub fn logits_of_tensor(&self, nchw: &[f32], image_count: usize) -> Result<Vec<Vec<f32>>, NetworkError> {
+        let expected = image_count * CHANNELS * CROP_PIXEL_COUNT;
+        if image_count == 0 || nchw.len() != expected {
             return Err(NetworkError::Input { got: nchw.len(), expected });
         }
-        let data = TensorData::new(nchw.to_vec(), [images, CHANNELS, CROP, CROP]);
-        block_on(self.forward(Tensor::from_data(data, &self.device), images)?)
+        let data = TensorData::new(nchw.to_vec(), [image_count, CHANNELS, CROP_SIDE, CROP_SIDE]);
+        block_on(self.forward(Tensor::from_data(data, &self.device), image_count)?)
     }
 
     /// Submits `batch` to the device and returns a future of its logits.
@@ -122,28 +123,28 @@ impl Network {
     ///
     /// # Errors
     /// Returns [`NetworkError::Input`] when `batch` is empty, has more than `batch_size` crops, or has a
-    /// crop that is not [`CROP`] pixels wide and high. Returns [`NetworkError::Output`] when the output has
-    /// the wrong shape. The future returns [`NetworkError::Read`] when the outputs cannot be read.
+    /// crop that is not [`CROP_SIDE`] pixels wide and high. Returns [`NetworkError::Output`] when the output
+    /// has the wrong shape. The future returns [`NetworkError::Read`] when the output cannot be read.
     pub(crate) fn submit(
         &self,
         batch: &[Crop],
         batch_size: usize,
     ) -> Result<impl Future<Output = Result<Vec<Vec<f32>>, NetworkError>> + Send + 'static, NetworkError>
     {
-        let (images, image_size) = (batch.len(), CHANNELS * CROP_PIXELS);
+        let (image_count, image_len) = (batch.len(), CHANNELS * CROP_PIXEL_COUNT);
         let got = batch.iter().map(|crop| crop.rgb().len()).sum();
-        if images == 0 || images > batch_size || got != images * image_size {
-            let expected = images.clamp(1, batch_size.max(1)) * image_size;
+        if image_count == 0 || image_count > batch_size || got != image_count * image_len {
+            let expected = image_count.clamp(1, batch_size.max(1)) * image_len;
             return Err(NetworkError::Input { got, expected });
         }
-        self.forward(self.normaliser.normalise(batch, batch_size, &self.device), images)
+        self.forward(self.normaliser.normalise(batch, batch_size, &self.device), image_count)
     }
 
-    /// Submits `input` to the device and returns a future of the logits of the first `images` images.
+    /// Submits `input` to the device and returns a future of the logits of the first `image_count` images.
     fn forward(
         &self,
         input: Tensor<4>,
-        images: usize,
+        image_count: usize,
     ) -> Result<impl Future<Output = Result<Vec<Vec<f32>>, NetworkError>> + Send + 'static, NetworkError>
     {
         let batch_size = input.dims()[0];
@@ -153,18 +154,18 @@ impl Network {
             return Err(NetworkError::Output { got, expected });
         }
         let output = output.cast(FloatDType::F32);
-        let mut read = Box::pin(output.into_data_async());
+        let mut pending_data = Box::pin(output.into_data_async());
         // The first poll queues the copy to the host, so that the copy runs before the next batch.
-        let first_poll = (&mut read).now_or_never();
+        let first_poll = (&mut pending_data).now_or_never();
         Ok(async move {
             let data = match first_poll {
                 Some(data) => data,
-                None => read.await,
+                None => pending_data.await,
             };
             let read_error = |error: &dyn std::fmt::Display| NetworkError::Read(error.to_string());
             let values = data.map_err(|error| read_error(&error))?;
             let values = values.try_to_vec_as::<f32>().map_err(|error| read_error(&error))?;
-            Ok(values.chunks_exact(CLASSES).take(images).map(<[f32]>::to_vec).collect())
+            Ok(values.chunks_exact(CLASSES).take(image_count).map(<[f32]>::to_vec).collect())
         })
     }
 }
@@ -177,7 +178,7 @@ mod tests {
     #[test]
     fn every_cpu_backend_gives_one_output_per_label() {
         // The GPU backends are tested in `tests/gpu.rs`, on a machine with a GPU.
-        for backend in Backend::cpus() {
+        for backend in Backend::cpu_backends() {
             let outputs = Network::load(backend).logits(&[Crop::black(GEOMETRY.crop)]).unwrap();
             assert_eq!(outputs[0].len(), spec::LABELS.len(), "{backend}");
             assert!(spec::LABELS.iter().all(|(_, label)| !label.is_empty()));
@@ -187,7 +188,8 @@ mod tests {
     #[test]
     fn padding_of_a_batch_changes_no_logits_and_is_not_returned() {
         let network = Network::load(Backend::default());
-        let bytes = (0..CHANNELS * CROP_PIXELS).map(|index| u8::try_from(index * 7 % 256).unwrap()).collect();
+        let bytes =
+            (0..CHANNELS * CROP_PIXEL_COUNT).map(|index| u8::try_from(index * 7 % 256).unwrap()).collect();
         let crops = [Crop::new(bytes, GEOMETRY.crop).unwrap(), Crop::black(GEOMETRY.crop)];
         let expected = network.logits(&crops).unwrap();
         for batch_size in [2, 4] {

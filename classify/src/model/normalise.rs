@@ -4,7 +4,7 @@
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
 
-use super::constants::{CHANNELS, CROP, CROP_PIXELS, spec};
+use super::constants::{CHANNELS, CROP_PIXEL_COUNT, CROP_SIDE, spec};
 use crate::pixels::Crop;
 
 /// Number of bytes in a word. Bytes are uploaded to the GPU in words, because GPU shaders have no byte type.
@@ -30,35 +30,35 @@ impl Normaliser {
         Self::Gpu(Box::new(GpuNormaliser::new(device)))
     }
 
-    /// Returns the network's input for `batch`, of the shape `[batch_size, CHANNELS, CROP, CROP]`.
+    /// Returns the network's input for `batch`.
     ///
-    /// The first rows are the crops, in the order of `batch`, and the remaining rows are padding. The
-    /// caller guarantees that each crop is `CROP` pixels wide and high and that `batch` has at most
-    /// `batch_size` crops.
+    /// The input has the shape `[batch_size, CHANNELS, CROP_SIDE, CROP_SIDE]`. The first images are the
+    /// crops, in the order of `batch`, and the remaining images are padding. The caller guarantees that each
+    /// crop is `CROP_SIDE` pixels wide and high and that `batch` has at most `batch_size` crops.
     pub(super) fn normalise(&self, batch: &[Crop], batch_size: usize, device: &Device) -> Tensor<4> {
-        let shape = [batch_size, CROP, CROP, CHANNELS];
-        let size = batch_size * CHANNELS * CROP_PIXELS;
+        let shape = [batch_size, CROP_SIDE, CROP_SIDE, CHANNELS];
+        let value_count = batch_size * CHANNELS * CROP_PIXEL_COUNT;
         match self {
             Self::Cpu(tables) => {
                 let [red, green, blue] = &**tables;
-                let mut nhwc = Vec::with_capacity(size);
+                let mut nhwc = Vec::with_capacity(value_count);
                 for crop in batch {
                     let (pixels, _) = crop.rgb().as_chunks::<CHANNELS>();
                     nhwc.extend(pixels.iter().flat_map(|&[r, g, b]| {
                         [red[usize::from(r)], green[usize::from(g)], blue[usize::from(b)]]
                     }));
                 }
-                nhwc.resize(size, 0.0);
+                nhwc.resize(value_count, 0.0);
                 // The permutation changes only the strides. The channels of a pixel stay next to each other
                 // in memory, as the CPU kernels need them.
                 Tensor::<4>::from_data(TensorData::new(nhwc, shape), device).permute([0, 3, 1, 2])
             }
             Self::Gpu(normaliser) => {
-                let mut bytes = Vec::with_capacity(size);
+                let mut bytes = Vec::with_capacity(value_count);
                 for crop in batch {
                     bytes.extend_from_slice(crop.rgb());
                 }
-                bytes.resize(size, 0);
+                bytes.resize(value_count, 0);
                 normaliser.normalise(bytes, shape)
             }
         }
@@ -116,11 +116,12 @@ impl GpuNormaliser {
         // The right shift fills the upper bits with copies of the sign bit. The mask clears all bits above
         // the byte.
         let unpacked = words.bitwise_right_shift(self.shifts.clone()).bitwise_and_scalar(0xff).float();
-        let pixels = match word_count * WORD_BYTES {
+        // The bytes that were added to fill the last word are removed.
+        let values = match word_count * WORD_BYTES {
             unpacked_count if unpacked_count == value_count => unpacked.reshape(shape),
             unpacked_count => unpacked.reshape([unpacked_count]).slice(0..value_count).reshape(shape),
         };
-        (pixels * self.factor.clone() + self.offset.clone()).permute([0, 3, 1, 2])
+        (values * self.factor.clone() + self.offset.clone()).permute([0, 3, 1, 2])
     }
 }
 
@@ -130,7 +131,7 @@ mod tests {
     use crate::backend::Backend;
 
     #[test]
-    fn lookup_tables_map_0_and_255_to_the_ends_of_the_training_range() {
+    fn lookup_tables_map_0_and_255_by_the_formula() {
         for ((table, mean), std) in build_lookup_tables().iter().zip(spec::MEAN).zip(spec::STD) {
             assert!((table[0] + mean / std).abs() < 1e-6);
             assert!((table[255] - (1.0 - mean) / std).abs() < 1e-6);
@@ -144,9 +145,9 @@ mod tests {
         for [batch, height, width] in [[2, 8, 16], [1, 5, 3]] {
             let bytes: Vec<u8> =
                 (0..batch * height * width * 3).map(|index| u8::try_from(index * 7 % 256).unwrap()).collect();
-            let planes = normaliser.normalise(bytes.clone(), [batch, height, width, 3]);
-            assert_eq!(planes.dims(), [batch, 3, height, width]);
-            let values = planes.permute([0, 2, 3, 1]).try_to_vec_as::<f32>().unwrap();
+            let normalised = normaliser.normalise(bytes.clone(), [batch, height, width, 3]);
+            assert_eq!(normalised.dims(), [batch, 3, height, width]);
+            let values = normalised.permute([0, 2, 3, 1]).try_to_vec_as::<f32>().unwrap();
             for (index, (value, byte)) in values.iter().zip(bytes).enumerate() {
                 let (mean, std) = (spec::MEAN[index % 3], spec::STD[index % 3]);
                 let expected = (f32::from(byte) / 255.0 - mean) / std;

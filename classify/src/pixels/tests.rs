@@ -5,8 +5,8 @@ use image::{ExtendedColorType, ImageEncoder, Rgb, codecs::jpeg::JpegEncoder, cod
 use super::*;
 
 const GEOMETRY: Geometry = Geometry { resize: 256, crop: 224 };
-/// Pixel limit that no image of these tests reaches.
-const NO_LIMIT: u64 = 50_000_000;
+/// Default pixel limit of the service.
+const PIXEL_LIMIT: u64 = 50_000_000;
 
 fn encode_png(picture: &DynamicImage) -> Vec<u8> {
     let mut bytes = Vec::new();
@@ -15,7 +15,7 @@ fn encode_png(picture: &DynamicImage) -> Vec<u8> {
 }
 
 fn decode_crop(bytes: &[u8]) -> Result<Crop, ImageError> {
-    crop(bytes, &ImageHeader::read(bytes, NO_LIMIT)?, GEOMETRY)
+    crop(bytes, &ImageHeader::read(bytes, PIXEL_LIMIT)?, GEOMETRY)
 }
 
 /// Draws a smooth image with a different colour in every corner.
@@ -62,11 +62,11 @@ fn image_of_extreme_proportions_becomes_a_whole_crop() {
     }
 }
 
-/// Resizes a row of `length` values to `resized` values, and returns the value at `index` of the result.
+/// Resizes a row of `length` values to `resized_length` values. Returns the value at `index` of the result.
 ///
 /// The computation is the reference's definition of the triangle filter, in floating point.
-fn apply_triangle_filter(row: impl Fn(u32) -> f64, length: u32, resized: u32, index: u32) -> f64 {
-    let scale = f64::from(length) / f64::from(resized);
+fn apply_triangle_filter(row: impl Fn(u32) -> f64, length: u32, resized_length: u32, index: u32) -> f64 {
+    let scale = f64::from(length) / f64::from(resized_length);
     let radius = scale.max(1.0);
     let centre = (f64::from(index) + 0.5) * scale;
     let weight = |x: u32| (1.0 - ((f64::from(x) + 0.5 - centre) / radius).abs()).max(0.0);
@@ -137,12 +137,13 @@ fn grey_images_of_8_and_16_bits_give_the_same_crop() {
 }
 
 /// Encodes `picture` as a JPEG with the EXIF orientation `orientation` (1 to 8).
-fn jpeg_with_exif(picture: &DynamicImage, orientation: u8) -> Vec<u8> {
+fn encode_jpeg_with_exif(picture: &DynamicImage, orientation: u8) -> Vec<u8> {
     // The metadata is a big-endian TIFF with one directory. Its only entry is the tag 0x0112 (orientation),
     // which is a SHORT.
     let mut exif = b"Exif\0\0MM\0\x2a\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0".to_vec();
     exif.extend([orientation, 0, 0, 0, 0, 0, 0]);
     let mut bytes = Vec::new();
+    // The encoder adds the prefix `Exif\0\0` itself.
     let mut encoder = JpegEncoder::new_with_quality(&mut bytes, 95);
     encoder.set_exif_metadata(exif[6..].to_vec()).unwrap();
     encoder.encode_image(picture).unwrap();
@@ -152,7 +153,7 @@ fn jpeg_with_exif(picture: &DynamicImage, orientation: u8) -> Vec<u8> {
 #[test]
 fn image_of_every_exif_orientation_is_turned_upright() {
     let upright = DynamicImage::from(draw_gradient(320, 256));
-    let expected = decode_crop(&jpeg_with_exif(&upright, 1)).unwrap();
+    let expected = decode_crop(&encode_jpeg_with_exif(&upright, 1)).unwrap();
     let stored: [(u8, DynamicImage); 7] = [
         (2, upright.fliph()),
         (3, upright.rotate180()),
@@ -163,10 +164,10 @@ fn image_of_every_exif_orientation_is_turned_upright() {
         (8, upright.rotate90()),
     ];
     for (orientation, picture) in stored {
-        let crop = decode_crop(&jpeg_with_exif(&picture, orientation)).unwrap();
+        let crop = decode_crop(&encode_jpeg_with_exif(&picture, orientation)).unwrap();
         let difference = largest_difference(crop.rgb(), expected.rgb());
         assert!(difference <= 6, "orientation {orientation}: {difference} levels");
-        let unturned = decode_crop(&jpeg_with_exif(&picture, 1)).unwrap();
+        let unturned = decode_crop(&encode_jpeg_with_exif(&picture, 1)).unwrap();
         assert!(
             largest_difference(unturned.rgb(), expected.rgb()) > 100,
             "the crop of an image that was not turned must differ"
@@ -179,8 +180,11 @@ fn image_with_too_many_pixels_is_refused_before_decoding() {
     // The file has only a signature and an IHDR, so there are no pixels to decode.
     let mut header = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR".to_vec();
     header.extend([0, 0, 0x4e, 0x20, 0, 0, 0x4e, 0x20, 8, 2, 0, 0, 0]);
-    let error = ImageHeader::read(&header, NO_LIMIT).unwrap_err();
-    assert!(matches!(error, ImageError::TooManyPixels { pixels: 400_000_000, limit: NO_LIMIT }), "{error}");
+    let error = ImageHeader::read(&header, PIXEL_LIMIT).unwrap_err();
+    assert!(
+        matches!(error, ImageError::TooManyPixels { pixels: 400_000_000, limit: PIXEL_LIMIT }),
+        "{error}"
+    );
 
     let picture = encode_png(&draw_gradient(20, 10).into());
     assert!(matches!(ImageHeader::read(&picture, 199), Err(ImageError::TooManyPixels { pixels: 200, .. })));
@@ -205,16 +209,16 @@ fn truncated_jpeg_is_refused_and_malformed_segments_are_tolerated() {
     let whole = std::fs::read(concat!(env!("CARGO_MANIFEST_DIR"), "/../samples/coffee.jpg")).unwrap();
     let (width, height) = image::load_from_memory(&whole).unwrap().into_rgb8().dimensions();
     let pixels = u64::from(width) * u64::from(height);
-    assert_eq!(ImageHeader::read(&whole, NO_LIMIT).unwrap().pixels(), pixels);
+    assert_eq!(ImageHeader::read(&whole, PIXEL_LIMIT).unwrap().pixels(), pixels);
     // `image` decodes a truncated file and fills the missing part with grey.
     let cut = &whole[..whole.len() / 2];
     assert!(image::load_from_memory(cut).is_ok());
-    assert!(matches!(ImageHeader::read(cut, NO_LIMIT), Err(ImageError::NotAnImage(_))));
+    assert!(matches!(ImageHeader::read(cut, PIXEL_LIMIT), Err(ImageError::NotAnImage(_))));
     // There is a stray byte between two segments, which `image` tolerates.
     let end_of_first = 4 + usize::from(u16::from_be_bytes([whole[4], whole[5]]));
     let malformed = [&whole[..end_of_first], &[0], &whole[end_of_first..]].concat();
     assert_eq!(JpegHeader::read(&malformed), None);
-    assert_eq!(ImageHeader::read(&malformed, NO_LIMIT).unwrap().pixels(), pixels);
+    assert_eq!(ImageHeader::read(&malformed, PIXEL_LIMIT).unwrap().pixels(), pixels);
 }
 
 #[test]
@@ -225,9 +229,10 @@ fn crop_is_none_if_the_number_of_bytes_is_wrong() {
 }
 
 #[test]
-fn png_without_pixels_is_refused() {
+fn png_with_a_width_of_0_is_refused() {
     let mut bytes = Vec::new();
     PngEncoder::new(&mut bytes).write_image(&[0; 3], 1, 1, ExtendedColorType::Rgb8).unwrap();
+    // These bytes are the width in the chunk IHDR.
     bytes[16..20].fill(0);
-    assert!(matches!(ImageHeader::read(&bytes, NO_LIMIT), Err(ImageError::NotAnImage(_))));
+    assert!(matches!(ImageHeader::read(&bytes, PIXEL_LIMIT), Err(ImageError::NotAnImage(_))));
 }

@@ -17,7 +17,7 @@ use crate::{
     service::{Answer, SharedService},
 };
 
-/// Reason why a request is invalid. The text is the detail of the response's problem.
+/// Reason why a request is invalid. The text is the detail in the error response.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum InvalidRequest {
     #[error("{0}")]

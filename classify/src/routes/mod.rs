@@ -54,7 +54,7 @@ async fn index(State(service): State<SharedService>) -> Json<Value> {
         "backend": service.backend.name(),
         "routes": {
             "POST /classify": "{\"gcs_path\":\"gs://BUCKET/OBJECT\"}, or a JPEG or PNG as the body or as multipart field `file`; top_k and threshold as members or in the query",
-            "POST /pubsub": "the announcement of an image: a Pub/Sub push, wrapped or unwrapped, with a gcs_path or from a bucket, or a CloudEvent of Eventarc",
+            "POST /pubsub": "the announcement of an image: a Pub/Sub push (wrapped or unwrapped) of a message with a gcs_path or of a bucket's notification, or a CloudEvent of Eventarc",
             "GET /live": "200 while the process runs",
             "GET /ready": "200 when the service is ready, with model and backend",
             "GET /metrics": "metrics in the Prometheus text format",

@@ -8,7 +8,7 @@ use platform::http::Problem;
 use super::classify::InvalidRequest;
 use crate::{engine::EngineError, error::ClassifyError, pixels::ImageError};
 
-/// Retry-After for short failures, such as a full queue. A queue moves within a second.
+/// Retry-After for short failures, such as a full queue. A full queue usually has room again within a second.
 const RETRY_SOON: Duration = Duration::from_secs(1);
 /// Retry-After for long failures, such as an unreachable bucket or a lost engine.
 const RETRY_LATER: Duration = Duration::from_secs(5);
@@ -188,18 +188,18 @@ mod tests {
     }
 
     #[test]
-    fn every_error_has_its_status_kind_and_outcome() {
+    fn every_error_has_the_expected_problem_and_outcome() {
         for (error, status, kind, retry_after, outcome) in classify_errors() {
             assert_eq!(Outcome::of_classify_error(&error), outcome, "{error:?}");
-            let name = format!("{error:?}");
+            let description = format!("{error:?}");
             let problem = Problem::from(error);
-            assert_eq!((problem.status.as_u16(), problem.kind), (status, kind), "{name}");
-            assert_eq!(problem.retry_after_seconds(), retry_after, "{name}");
+            assert_eq!((problem.status.as_u16(), problem.kind), (status, kind), "{description}");
+            assert_eq!(problem.retry_after_seconds(), retry_after, "{description}");
         }
     }
 
     #[test]
-    fn event_is_refused_exactly_if_its_status_causes_redelivery() {
+    fn event_is_refused_exactly_if_the_status_of_its_problem_causes_redelivery() {
         for (error, status, ..) in classify_errors() {
             let is_refused = !Outcome::of_classify_error(&error).handling().is_acknowledged();
             assert_eq!(is_refused, status == 429 || status >= 500, "{error:?}");

@@ -41,7 +41,7 @@ impl Infer for LostAfterWarmUp {
 /// Returns the status and kind of the response, and the error with which the service ends.
 async fn lose_engine(hangs: bool) -> (u16, String, String) {
     let mut settings = Settings::default();
-    settings.gpu.timeout = std::time::Duration::from_millis(100);
+    settings.gpu.batch_timeout = std::time::Duration::from_millis(100);
     let engine: Box<dyn Infer> = Box::new(LostAfterWarmUp { is_warm: false, hangs });
     let mut rig = Rig::with_engines(settings, vec![engine]).await;
     let (status, kind) = read_problem(rig.post_image(encode_png()).send().await).await;

@@ -144,7 +144,7 @@ impl Rig {
         classified_count: Arc<AtomicUsize>,
     ) -> Self {
         let (bucket, results) = (Arc::new(bucket), Arc::new(InMemoryTopic::default()));
-        let parts = Parts { results: Some(results.clone()), ..Parts::new(bucket.clone()) };
+        let parts = Parts { results_topic: Some(results.clone()), ..Parts::new(bucket.clone()) };
         let application = Application::assemble_with(any_port(), settings, parts, engines).await.unwrap();
         Self::run(application, bucket, results, classified_count)
     }

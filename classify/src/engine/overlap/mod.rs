@@ -3,8 +3,8 @@
 //! The next batch is submitted before the logits of the current batch are read, so that the pixels of the
 //! next batch are uploaded while the GPU computes. A request that arrives while the GPU is idle is submitted
 //! at once. A request that arrives while the GPU is busy has to wait anyway. The next batch is therefore
-//! submitted early only when as many requests wait as the current batch has images. A smaller batch that is
-//! submitted early would keep a larger batch from forming.
+//! submitted early, while the current batch runs, only when as many requests wait as the current batch has
+//! images. A smaller batch that is submitted early would keep a larger batch from forming.
 
 use std::{panic::AssertUnwindSafe, time::Instant};
 

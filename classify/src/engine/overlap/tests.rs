@@ -23,7 +23,7 @@ use crate::{
 
 /// A GPU that passes each batch to the test, which decides the result.
 struct FakeGpu {
-    submitted: std_mpsc::Sender<Batch>,
+    batch_sender: std_mpsc::Sender<Batch>,
 }
 
 /// A batch that was submitted and has not finished yet.
@@ -47,7 +47,7 @@ impl Infer for FakeGpu {
     fn submit(&mut self, batch: &[Crop]) -> Result<PendingLogits, InferError> {
         let (verdict_sender, verdict) = oneshot::channel();
         let image_count = batch.len();
-        self.submitted
+        self.batch_sender
             .send(Batch { image_count, verdict_sender })
             .map_err(|_| InferError("the device is gone".into()))?;
         Ok(Box::pin(async move {
@@ -73,22 +73,22 @@ impl Infer for FakeGpu {
 struct Rig {
     queue: InferenceQueue,
     running_engines: RunningEngines,
-    submitted: std_mpsc::Receiver<Batch>,
+    submitted_batches: std_mpsc::Receiver<Batch>,
 }
 
 impl Rig {
     async fn new(max_batch: usize, batch_timeout: Duration) -> Self {
         let non_zero = |n| NonZeroUsize::new(n).unwrap();
         let (queue, starter) = inference_queue(non_zero(16), non_zero(max_batch), "fake");
-        let (sender, submitted) = std_mpsc::channel();
+        let (batch_sender, submitted_batches) = std_mpsc::channel();
         let starter = starter.with_batch_timeout(batch_timeout);
-        let running_engines = starter.start(vec![Box::new(FakeGpu { submitted: sender })]).await.unwrap();
-        Self { queue, running_engines, submitted }
+        let running_engines = starter.start(vec![Box::new(FakeGpu { batch_sender })]).await.unwrap();
+        Self { queue, running_engines, submitted_batches }
     }
 
     /// Waits for the batch that is submitted next.
     fn next_batch(&self) -> Batch {
-        self.submitted.recv_timeout(Duration::from_secs(60)).unwrap()
+        self.submitted_batches.recv_timeout(Duration::from_secs(60)).unwrap()
     }
 
     /// Starts `count` requests. Their crops are in the queue when this function returns.
@@ -116,7 +116,7 @@ async fn all_succeed(requests: Vec<Request>) -> bool {
 const LONG_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// Finishes `batch` and returns its number of images.
-fn answer(batch: Batch) -> usize {
+fn finish(batch: Batch) -> usize {
     batch.verdict_sender.send(Verdict::Answer).ok().unwrap();
     batch.image_count
 }
@@ -134,12 +134,12 @@ async fn next_batch_is_submitted_before_the_first_has_finished() {
         "the second batch waits for as many requests as the first batch has images"
     );
     requests.extend(rig.start_requests(6));
-    assert!(rig.submitted.try_recv().is_err(), "at most two batches are submitted at once");
-    answer(first);
+    assert!(rig.submitted_batches.try_recv().is_err(), "at most two batches are submitted at once");
+    finish(first);
     let third = rig.next_batch();
-    assert_eq!(third.image_count, 4, "a full batch runs");
-    answer(second);
-    assert_eq!(answer(third) + answer(rig.next_batch()), 6);
+    assert_eq!(third.image_count, 4, "a full batch is submitted");
+    finish(second);
+    assert_eq!(finish(third) + finish(rig.next_batch()), 6);
     assert!(all_succeed(requests).await);
 }
 
@@ -151,17 +151,17 @@ async fn small_batch_waits_until_the_running_batch_has_finished() {
     requests.extend(rig.start_requests(1));
     let second = rig.next_batch();
     requests.extend(rig.start_requests(4));
-    answer(first);
+    finish(first);
     let large = rig.next_batch();
     assert_eq!(large.image_count, 4);
-    answer(second);
+    finish(second);
     requests.extend(rig.start_requests(1));
     assert!(
-        rig.submitted.recv_timeout(Duration::from_millis(50)).is_err(),
+        rig.submitted_batches.recv_timeout(Duration::from_millis(50)).is_err(),
         "the request waits for the running batch"
     );
-    answer(large);
-    assert_eq!(answer(rig.next_batch()), 1, "the request runs as soon as the GPU is idle");
+    finish(large);
+    assert_eq!(finish(rig.next_batch()), 1, "the request runs as soon as the GPU is idle");
     assert!(all_succeed(requests).await);
 }
 
@@ -174,8 +174,8 @@ async fn every_caller_gets_an_error_if_a_batch_fails() {
         let requests = rig.start_requests(3);
         let first = rig.next_batch();
         first.verdict_sender.send(verdict).ok().unwrap();
-        for answer in join_all(requests).await {
-            let error = answer.unwrap_err();
+        for result in join_all(requests).await {
+            let error = result.unwrap_err();
             assert!(matches!(error, EngineError::Lost(_) | EngineError::Failed(_)), "{error}");
         }
         assert_eq!(rig.queue.wait_until_lost().await, reason);
@@ -188,7 +188,7 @@ async fn every_caller_gets_an_error_if_a_batch_fails() {
 #[tokio::test]
 async fn engine_is_lost_if_its_gpu_refuses_a_batch() {
     let rig = Rig::new(1, LONG_TIMEOUT).await;
-    drop(rig.submitted);
+    drop(rig.submitted_batches);
     assert!(matches!(
         rig.queue.infer(Crop::black(GEOMETRY.crop)).await,
         Err(EngineError::Lost(reason)) if reason == "the device is gone"
@@ -200,8 +200,8 @@ async fn engine_is_lost_if_its_gpu_hangs() {
     let rig = Rig::new(1, Duration::from_millis(50)).await;
     let requests = rig.start_requests(2);
     let unfinished = rig.next_batch();
-    for answer in join_all(requests).await {
-        assert!(matches!(answer, Err(EngineError::Lost(_))));
+    for result in join_all(requests).await {
+        assert!(matches!(result, Err(EngineError::Lost(_))));
     }
     assert_eq!(rig.queue.wait_until_lost().await, "a batch has run for more than 0.05 s");
     drop(unfinished);
@@ -213,7 +213,7 @@ async fn engine_is_not_lost_while_its_gpu_is_idle() {
     let begin = Instant::now();
     while begin.elapsed() < Duration::from_millis(200) {
         let request = rig.start_requests(1);
-        answer(rig.next_batch());
+        finish(rig.next_batch());
         assert!(all_succeed(request).await);
     }
     let result = tokio::time::timeout(Duration::from_millis(100), rig.queue.wait_until_lost()).await;
@@ -227,9 +227,9 @@ async fn closed_queue_finishes_its_crops_and_refuses_new_ones() {
     let first = rig.next_batch();
     rig.queue.close();
     assert_eq!(rig.queue.infer(Crop::black(GEOMETRY.crop)).await, Err(EngineError::Closed));
-    let mut answered_count = answer(first);
-    while answered_count < 5 {
-        answered_count += answer(rig.next_batch());
+    let mut finished_count = finish(first);
+    while finished_count < 5 {
+        finished_count += finish(rig.next_batch());
     }
     assert!(all_succeed(requests).await);
     rig.running_engines.wait_until_ended().await;
