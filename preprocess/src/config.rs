@@ -147,7 +147,7 @@ impl Settings {
                 max_pixels_other: self.preprocess_max_pixels_other.get(),
                 max_side: self.preprocess_max_side.get(),
                 max_scans: self.preprocess_max_scans.get(),
-                max_bytes: shares.processing.min(self.preprocess_max_picture_memory as u64),
+                max_processing_bytes: shares.processing.min(self.preprocess_max_picture_memory as u64),
                 max_kept_bytes: shares.kept_per_thread,
             },
         }

@@ -2,7 +2,7 @@
 
 use super::header::ImageHeader;
 
-/// A rectangle of a decoded image, in pixels. Its edges may lie between pixels.
+/// A rectangle of a decoded image, in pixels. The edges of the rectangle may cut through pixels.
 ///
 /// The resizer reads only the pixels inside the rectangle, so cropping needs no separate pass over the
 /// pixels.

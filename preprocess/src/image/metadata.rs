@@ -1,4 +1,4 @@
-//! Metadata that changes how the decoded pixels are shown: EXIF and ICC profile.
+//! Metadata that changes how the decoded pixels are shown: the EXIF orientation and the ICC profile.
 
 /// Maximum length of an ICC profile in bytes. Longer profiles are ignored.
 ///

@@ -44,7 +44,7 @@ pub struct Timings {
 pub enum PlanOutcome {
     /// The image was processed.
     Done(Box<ProcessedImage>),
-    /// The decoder refused the upload. This plan uses the next decoder and may cost more.
+    /// The decoder refused the upload. The contained plan uses the next decoder and may cost more.
     TryNext(Box<ProcessingPlan>),
 }
 
@@ -124,7 +124,9 @@ fn decode_resize_and_encode(
     Ok(processed)
 }
 
-/// Decodes, resizes, converts colours and applies the orientation. Also returns when decoding ended.
+/// Decodes, resizes, converts colours and applies the orientation.
+///
+/// Returns the resulting image, and the time at which decoding ended.
 fn decode_and_resize(
     plan: &ProcessingPlan,
     upload: &[u8],

@@ -11,10 +11,10 @@ use crate::{
     image::{Format, ImageError},
 };
 
-/// Delay in the header Retry-After while the bucket or the topic is unavailable.
+/// Value of the header Retry-After while the bucket or the topic is unavailable.
 const OUTAGE_RETRY_AFTER: Duration = Duration::from_secs(5);
 
-/// Delay in the header Retry-After while the instance is overloaded or stopping.
+/// Value of the header Retry-After while the instance is overloaded or stopping.
 const OVERLOAD_RETRY_AFTER: Duration = Duration::from_secs(1);
 
 impl From<UploadError> for Problem {
@@ -26,7 +26,7 @@ impl From<UploadError> for Problem {
             UploadError::Cpu(CpuError::Overloaded) => overloaded(),
             UploadError::Memory(error) => memory_problem(error),
             UploadError::Bucket(BucketError::Unavailable(source)) => {
-                let detail = "The bucket does not respond. Send the same request again; no step is repeated.";
+                let detail = "The bucket does not respond. Send the same request again; the steps that are already done are not repeated.";
                 let problem = Self::unavailable(kind, detail, OUTAGE_RETRY_AFTER);
                 Self { source: Some(Arc::from(source)), ..problem }
             }
@@ -48,16 +48,16 @@ fn image_problem(error: ImageError) -> Problem {
         ImageError::NotAnImage => {
             unprocessable(kind, format!("This is not an image. Send one of: {}.", accepted_formats()))
         }
-        ImageError::UnsupportedFormat { found } => {
-            unsupported_format(kind, format!("{found} is not accepted."))
+        ImageError::UnsupportedFormat { format_name } => {
+            unsupported_format(kind, format!("{format_name} is not accepted."))
         }
         ImageError::UnsupportedFeature { format, source } => {
             unsupported_format(kind, format!("This kind of {format} cannot be read.")).with_source(source)
         }
         ImageError::TooManyPixels { width, height, limit } => {
-            let pixels = u64::from(width) * u64::from(height);
+            let pixel_count = u64::from(width) * u64::from(height);
             let detail = format!(
-                "The image has {width}×{height} = {pixels} pixels; at most {limit} are accepted. Make it smaller."
+                "The image has {width}×{height} = {pixel_count} pixels; at most {limit} are accepted. Make it smaller."
             );
             unprocessable(kind, detail).with("limit", limit).with("width", width).with("height", height)
         }
@@ -73,13 +73,13 @@ fn image_problem(error: ImageError) -> Problem {
             );
             unprocessable(kind, detail).with("limit", limit)
         }
-        ImageError::TooCostly { bytes, limit } => {
+        ImageError::ExceedsMemoryLimit { bytes, limit } => {
             let detail = format!(
                 "Processing this image needs up to {bytes} bytes of memory; the limit is {limit}. Make it smaller, or save it as a baseline JPEG."
             );
             unprocessable(kind, detail).with("limit", limit)
         }
-        ImageError::TooMuchMemory => {
+        ImageError::DecoderExceedsMemory => {
             let detail = "Decoding this image needs too much memory. Save it with 8 bits per channel and without metadata.";
             unprocessable(kind, detail)
         }
@@ -98,7 +98,7 @@ fn unprocessable(kind: &'static str, detail: impl Into<String>) -> Problem {
     Problem::new(StatusCode::UNPROCESSABLE_ENTITY, kind, detail)
 }
 
-/// Returns the problem of an unsupported file. The detail begins with `reason`, which is a sentence.
+/// Returns the problem of an unsupported file. Its detail begins with the sentence `reason`.
 fn unsupported_format(kind: &'static str, reason: String) -> Problem {
     let detail = format!("{reason} Convert it to one of: {}.", accepted_formats());
     let accepted: Value = json!(Format::ALL.map(Format::name));
@@ -115,9 +115,9 @@ fn overloaded() -> Problem {
 
 /// Returns the problem of a failed reservation of memory, either for an uploaded file or for its processing.
 ///
-/// [`MemoryBudgetError::ExceedsBudget`] becomes an internal error, because only a bug can cause it. The
-/// limits on body length and on processing memory do not exceed the memory budgets, and uploads above these
-/// limits are refused with other problems.
+/// [`MemoryBudgetError::ExceedsBudget`] becomes an internal error, because only a bug can cause it. An upload
+/// above the limit on body length or on processing memory is refused with another problem before it reserves
+/// memory, and these limits are at most as large as the memory budgets.
 pub(super) fn memory_problem(error: MemoryBudgetError) -> Problem {
     match error {
         MemoryBudgetError::Overloaded | MemoryBudgetError::TimedOut => overloaded().with_source(error),
@@ -162,7 +162,8 @@ pub(super) fn too_many_files(limit: usize) -> Problem {
 
 /// Returns the problem of a form that cannot be parsed.
 pub(super) fn bad_multipart() -> Problem {
-    let detail = "The body is not multipart/form-data as its content type says, or it ends too early.";
+    let detail =
+        "The body is not the multipart/form-data that its content type states, or the body ends too early.";
     Problem::new(StatusCode::BAD_REQUEST, "bad_multipart", detail)
 }
 
@@ -203,12 +204,12 @@ mod tests {
     #[test]
     fn every_upload_error_has_its_status_kind_and_retry_after() {
         let corrupt = || ImageError::Corrupt { format: Format::Png, source: "cut off".into() };
-        let found = || ImageError::UnsupportedFormat { found: "SVG".to_owned() };
+        let unsupported = || ImageError::UnsupportedFormat { format_name: "SVG".to_owned() };
         let unavailable = || BucketError::Unavailable("no route".into());
         let cases: Vec<(UploadError, u16, &str, Option<Duration>)> = vec![
             (UploadError::EmptyUpload, 422, "empty_body", None),
             (corrupt().into(), 422, "corrupt_image", None),
-            (found().into(), 415, "unsupported_format", None),
+            (unsupported().into(), 415, "unsupported_format", None),
             (ImageError::Encode("bug".into()).into(), 500, "internal", None),
             (CpuError::Overloaded.into(), 429, "overloaded", Some(OVERLOAD_RETRY_AFTER)),
             (CpuError::Panicked.into(), 500, "internal", None),

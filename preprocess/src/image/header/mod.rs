@@ -112,7 +112,7 @@ pub(super) fn read_header(bytes: &[u8], max_scans: u32) -> Result<ImageHeader, I
 
 /// Detects the format from the first bytes.
 fn detect_format(bytes: &[u8]) -> Result<Format, ImageError> {
-    let unsupported = |found: &str| Err(ImageError::UnsupportedFormat { found: found.to_owned() });
+    let unsupported = |name: &str| Err(ImageError::UnsupportedFormat { format_name: name.to_owned() });
     match image::guess_format(bytes) {
         Ok(ImageFormat::Jpeg) => Ok(Format::Jpeg),
         Ok(ImageFormat::Png) => Ok(Format::Png),
