@@ -1,4 +1,4 @@
-//! Problem responses to failed uploads ([`UploadError`]) and to invalid requests.
+//! Problem responses to failures of the service ([`ServiceError`]) and to invalid requests.
 
 use std::{sync::Arc, time::Duration};
 
@@ -7,7 +7,7 @@ use platform::{bucket::BucketError, cpu::CpuError, http::Problem, memory_budget:
 use serde_json::{Value, json};
 
 use crate::{
-    error::UploadError,
+    error::ServiceError,
     image::{Format, ImageError},
 };
 
@@ -17,27 +17,27 @@ const OUTAGE_RETRY_AFTER: Duration = Duration::from_secs(5);
 /// Value of the header Retry-After while the instance is overloaded or stopping.
 const OVERLOAD_RETRY_AFTER: Duration = Duration::from_secs(1);
 
-impl From<UploadError> for Problem {
-    fn from(error: UploadError) -> Self {
+impl From<ServiceError> for Problem {
+    fn from(error: ServiceError) -> Self {
         let kind = error.kind();
         match error {
-            UploadError::EmptyUpload => unprocessable(kind, "The body is empty. Send an image in it."),
-            UploadError::Image(error) => image_problem(error),
-            UploadError::Cpu(CpuError::Overloaded) => overloaded(),
-            UploadError::Memory(error) => memory_problem(error),
-            UploadError::Bucket(BucketError::Unavailable(source)) => {
+            ServiceError::EmptyUpload => unprocessable(kind, "The body is empty. Send an image in it."),
+            ServiceError::Image(error) => image_problem(error),
+            ServiceError::Cpu(CpuError::Overloaded) => overloaded(),
+            ServiceError::Memory(error) => memory_problem(error),
+            ServiceError::Bucket(BucketError::Unavailable(source)) => {
                 let detail = "The bucket does not respond. Send the same request again; the steps that are already done are not repeated.";
                 let problem = Self::unavailable(kind, detail, OUTAGE_RETRY_AFTER);
                 Self { source: Some(Arc::from(source)), ..problem }
             }
-            UploadError::Topic(source) => {
+            ServiceError::Topic(source) => {
                 let detail =
                     "The image is stored but not announced yet. Send the same request again to complete it.";
                 Self::unavailable(kind, detail, OUTAGE_RETRY_AFTER).with_source(source)
             }
-            UploadError::Cpu(error @ CpuError::Panicked) => Self::internal(error),
-            UploadError::Bucket(error) => Self::internal(error),
-            UploadError::Internal(error) => Self::internal(error),
+            ServiceError::Cpu(error @ CpuError::Panicked) => Self::internal(error),
+            ServiceError::Bucket(error) => Self::internal(error),
+            ServiceError::Internal(error) => Self::internal(error),
         }
     }
 }
@@ -202,12 +202,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_upload_error_has_its_status_kind_and_retry_after() {
+    fn every_service_error_has_its_status_kind_and_retry_after() {
         let corrupt = || ImageError::Corrupt { format: Format::Png, source: "cut off".into() };
         let unsupported = || ImageError::UnsupportedFormat { format_name: "SVG".to_owned() };
         let unavailable = || BucketError::Unavailable("no route".into());
-        let cases: Vec<(UploadError, u16, &str, Option<Duration>)> = vec![
-            (UploadError::EmptyUpload, 422, "empty_body", None),
+        let cases: Vec<(ServiceError, u16, &str, Option<Duration>)> = vec![
+            (ServiceError::EmptyUpload, 422, "empty_body", None),
             (corrupt().into(), 422, "corrupt_image", None),
             (unsupported().into(), 415, "unsupported_format", None),
             (ImageError::Encode("bug".into()).into(), 500, "internal", None),
@@ -224,7 +224,7 @@ mod tests {
                 "topic_unavailable",
                 Some(OUTAGE_RETRY_AFTER),
             ),
-            (UploadError::internal("bug"), 500, "internal", None),
+            (ServiceError::internal("bug"), 500, "internal", None),
         ];
         for (error, status, kind, retry_after) in cases {
             let text = format!("{error:?}");
@@ -240,7 +240,7 @@ mod tests {
 
     #[test]
     fn source_of_an_unavailable_bucket_goes_to_the_log_and_not_to_the_caller() {
-        let problem = Problem::from(UploadError::from(BucketError::Unavailable("no route".into())));
+        let problem = Problem::from(ServiceError::from(BucketError::Unavailable("no route".into())));
         assert_eq!(problem.source.unwrap().to_string(), "no route");
         assert!(!problem.detail.contains("no route"));
     }
