@@ -67,7 +67,8 @@ pub fn process(upload: &[u8], recipe: &Recipe) -> Result<ProcessedImage, ImageEr
 /// Processes an upload with the decoder of `plan` only.
 ///
 /// `plan` must have been made from `upload` and `recipe`. If the decoder refuses the upload, the function
-/// returns the plan for the next decoder, so that the caller can reserve its cost before running it.
+/// returns the plan for the next decoder, so that the caller can reserve memory for that plan before running
+/// it.
 ///
 /// # Errors
 /// Returns any [`ImageError`]. Repeating the call gives the same error.

@@ -103,7 +103,7 @@ fn open_decoder<'a>(job: &DecodeJob<'a>) -> image::ImageResult<Box<dyn ImageDeco
             return Err(image::ImageError::Unsupported(ImageFormatHint::Unknown.into()));
         }
     };
-    decoder.set_limits(limits(job.header))?;
+    decoder.set_limits(decoder_limits(job.header))?;
     Ok(decoder)
 }
 
@@ -168,7 +168,7 @@ fn metadata_bytes(header: &ImageHeader) -> u64 {
 
 /// Returns the limits to set for the decoder. They do not count the output buffer, which the caller
 /// allocates.
-fn limits(header: &ImageHeader) -> image::Limits {
+fn decoder_limits(header: &ImageHeader) -> image::Limits {
     let mut limits = image::Limits::default();
     limits.max_image_width = Some(header.width);
     limits.max_image_height = Some(header.height);

@@ -53,7 +53,7 @@ impl Decode for LibjpegTurboDecoder {
     fn decode(&self, job: &DecodeJob<'_>, scratch: &mut Scratch) -> Result<DecodedImage, DecodeFailure> {
         let try_next = |error: Error| DecodeFailure::TryNextDecoder(error.into());
         let is_grey = job.header.is_grey_jpeg();
-        let (format, channels) = if is_grey { (PixelFormat::GRAY, 1) } else { (PixelFormat::RGB, 3) };
+        let (format, channel_count) = if is_grey { (PixelFormat::GRAY, 1) } else { (PixelFormat::RGB, 3) };
         let denominator = largest_denominator(job.header.width, job.header.height, job.target_size);
         let (width, height) = scaled_size(job.header, denominator);
 
@@ -73,9 +73,9 @@ impl Decode for LibjpegTurboDecoder {
         }
         let row_pixel_count = to_usize(width.into());
         let image = Image {
-            pixels: scratch.zeroed_pixels(to_usize(pixel_count(width, height)) * channels),
+            pixels: scratch.zeroed_pixels(to_usize(pixel_count(width, height)) * channel_count),
             width: row_pixel_count,
-            pitch: row_pixel_count * channels,
+            pitch: row_pixel_count * channel_count,
             height: to_usize(height.into()),
             format,
         };

@@ -41,9 +41,9 @@ impl Decode for PngDecoder {
     /// ICC profile.
     fn max_bytes(&self, header: &ImageHeader, _: (u32, u32)) -> u64 {
         let Coding::Png(png) = header.coding else { return u64::MAX };
-        let channels = if png.has_colour { 3 } else { 1 } + u64::from(png.has_alpha);
-        let four_rows = u64::from(header.width) * 8 * 4;
-        header.pixel_count() * channels + four_rows + (MAX_TABLE_BYTES + MAX_ICC_PROFILE_BYTES) as u64
+        let channel_count = if png.has_colour { 3 } else { 1 } + u64::from(png.has_alpha);
+        let four_row_bytes = u64::from(header.width) * 8 * 4;
+        header.pixel_count() * channel_count + four_row_bytes + (MAX_TABLE_BYTES + MAX_ICC_PROFILE_BYTES) as u64
     }
 
     fn decode(&self, job: &DecodeJob<'_>, scratch: &mut Scratch) -> Result<DecodedImage, DecodeFailure> {

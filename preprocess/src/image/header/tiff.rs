@@ -61,7 +61,7 @@ pub(super) fn read_header(bytes: &[u8]) -> Option<ImageHeader> {
         if TAGS_LOADED_ON_OPEN.contains(&tag) {
             loaded_value_count += u64::from(value_count);
         }
-        // The first value, if it is an integer.
+        // The first value of the entry. Entries without integers are skipped.
         let value = match read_short(entry_offset + 2)? {
             SHORT if value_count > MAX_SHORTS_IN_ENTRY => {
                 read_short(usize::try_from(read_long(entry_offset + 8)?).ok()?).unwrap_or_default()

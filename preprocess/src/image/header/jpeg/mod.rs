@@ -246,8 +246,9 @@ mod tests {
                 && is_complete(SOF0, 1, &[scan(&[1], [7, 255, 255])])
         );
 
-        // Coefficient 0 is coded in two scans for both components. The other coefficients of component 1 are
-        // coded in two ranges. Those of component 9 are coded without their last bits first.
+        // For both components, one scan has coefficient 0 (DC) without its last bit, and another scan adds
+        // this bit. The other coefficients of component 1 are split into two ranges, with one scan each. For
+        // the other coefficients of component 9, one scan leaves out the last bits, and another adds them.
         let dc_without_last_bit = scan(&[1, 9], [0, 0, 0x01]);
         let dc_last_bit = scan(&[1, 9], [0, 0, 0x10]);
         let [low_range, high_range] = [[1, 5, 0], [6, 63, 0]].map(|spectrum| scan(&[1], spectrum));

@@ -32,7 +32,7 @@ impl ScanCoverage {
             // A baseline scan has all coefficients of its components.
             _ if !self.is_progressive => u64::MAX,
             // The low four bits of `approximation` are the number of bits that later scans add to each
-            // coefficient. If it is 0, the scan completes the coefficients from `first` to `last`.
+            // coefficient. If this number is 0, the scan completes the coefficients from `first` to `last`.
             [first @ ..64, last @ ..64, approximation, ..] if approximation & 15 == 0 => {
                 (u64::MAX << first) & (u64::MAX >> (63 - last))
             }

@@ -6,7 +6,8 @@
 //!
 //! A decoder builds lookup tables for all groups before it decodes the first pixel. image-webp can need more
 //! than 20 kilobytes for a group that takes less than 100 bytes in the file. A file of a few megabytes can
-//! contain 65,536 groups and thus need more than a gigabyte, and its first bytes do not show this.
+//! contain 65,536 groups, for which image-webp would need more than a gigabyte. The first bytes of the file
+//! do not show how many groups there are.
 //!
 //! This module therefore reads the stream up to the last prefix code and adds up the lengths of the tables.
 //! The number of groups is the largest value in the entropy image plus one, so this module does not store the
@@ -30,7 +31,9 @@ enum PrefixCode {
     Lengths(Vec<u8>),
 }
 
-/// Number of literals, which are the first symbols of the first alphabet. A literal is a value of green.
+/// Number of literals, which are the first symbols of a group's first alphabet.
+///
+/// A literal is the green of a new pixel. The symbols after the literals repeat earlier pixels.
 const LITERAL_COUNT: u16 = 256;
 /// Number of symbols of the first alphabet without a colour cache: the literals, then 24 prefixes of the
 /// lengths of copies.
@@ -46,7 +49,7 @@ const MAX_CODE_WORD_BITS: usize = 15;
 pub(super) fn table_bytes(stream: &[u8], width: u32, height: u32) -> Result<u64, CorruptStream> {
     let mut reader = BitReader::new(stream);
     let width = skip_transforms(&mut reader, width, height)?;
-    let cache_symbols = read_cache_symbols(&mut reader)?;
+    let cache_symbol_count = read_cache_symbol_count(&mut reader)?;
     let mut group_count = 1;
     if reader.read(1)? == 1 {
         let block_bits = reader.read(3)? + 2;
@@ -60,23 +63,24 @@ pub(super) fn table_bytes(stream: &[u8], width: u32, height: u32) -> Result<u64,
     let mut bytes = 0;
     for _ in 0..group_count {
         bytes += GROUP_BYTES;
-        for alphabet_size in alphabet_sizes(cache_symbols) {
+        for alphabet_size in alphabet_sizes(cache_symbol_count) {
             bytes += PrefixCode::read(&mut reader, alphabet_size)?.table_bytes();
         }
     }
     Ok(bytes)
 }
 
-/// Number of bytes of a group without its tables: five trees of 56 bytes, counted three times.
+/// Number of bytes of a group without its tables: five structs of 56 bytes, one for each prefix code, counted
+/// three times.
 ///
 /// When the list of groups is full, image-webp copies it to a list of twice its length. During the copy, both
 /// lists exist, with three times the length of the full list.
 const GROUP_BYTES: u64 = 3 * 5 * 56;
 
 /// Returns the number of symbols of each of the five alphabets of a group. The colour cache adds
-/// `cache_symbols` symbols to the first alphabet.
-fn alphabet_sizes(cache_symbols: u16) -> impl Iterator<Item = u16> {
-    std::iter::once(LITERAL_AND_LENGTH_COUNT + cache_symbols).chain(OTHER_ALPHABET_SIZES)
+/// `cache_symbol_count` symbols to the first alphabet.
+fn alphabet_sizes(cache_symbol_count: u16) -> impl Iterator<Item = u16> {
+    std::iter::once(LITERAL_AND_LENGTH_COUNT + cache_symbol_count).chain(OTHER_ALPHABET_SIZES)
 }
 
 /// Returns the number of blocks along a side of `side` pixels. A block is 2^`block_bits` pixels long.
@@ -85,6 +89,8 @@ fn block_count(side: u32, block_bits: u32) -> u32 {
 }
 
 /// Skips the transforms, which decoders apply to the decoded pixels. Returns the width of the coded image.
+///
+/// Most transforms have parameters that are stored as an image, which is skipped as well.
 fn skip_transforms(reader: &mut BitReader<'_>, mut width: u32, height: u32) -> Result<u32, CorruptStream> {
     const PREDICTOR: u32 = 0;
     const COLOUR: u32 = 1;
@@ -102,10 +108,10 @@ fn skip_transforms(reader: &mut BitReader<'_>, mut width: u32, height: u32) -> R
                 read_largest_value(reader, transform_size)?;
             }
             PALETTE => {
-                let colours = reader.read(8)? + 1;
-                read_largest_value(reader, (colours, 1))?;
+                let colour_count = reader.read(8)? + 1;
+                read_largest_value(reader, (colour_count, 1))?;
                 // With few colours, 8, 4 or 2 pixels are packed into one coded pixel.
-                width = match colours {
+                width = match colour_count {
                     0..=2 => block_count(width, 3),
                     3..=4 => block_count(width, 2),
                     5..=16 => block_count(width, 1),
@@ -118,8 +124,9 @@ fn skip_transforms(reader: &mut BitReader<'_>, mut width: u32, height: u32) -> R
     Ok(width)
 }
 
-/// Reads the size of the colour cache. Returns the number of symbols that it adds to the first alphabet.
-fn read_cache_symbols(reader: &mut BitReader<'_>) -> Result<u16, CorruptStream> {
+/// Reads the size of the colour cache. Returns the number of symbols that the cache adds to the first
+/// alphabet.
+fn read_cache_symbol_count(reader: &mut BitReader<'_>) -> Result<u16, CorruptStream> {
     if reader.read(1)? == 0 {
         return Ok(0);
     }
@@ -134,8 +141,8 @@ fn read_cache_symbols(reader: &mut BitReader<'_>) -> Result<u16, CorruptStream> 
 /// Such an image is coded with a single group of prefix codes. Red is the high byte of a value, and green is
 /// the low byte. Copies and cached colours repeat earlier pixels, so the largest value is that of a literal.
 fn read_largest_value(reader: &mut BitReader<'_>, (width, height): (u32, u32)) -> Result<u16, CorruptStream> {
-    let cache_symbols = read_cache_symbols(reader)?;
-    let codes: Vec<PrefixCode> = alphabet_sizes(cache_symbols)
+    let cache_symbol_count = read_cache_symbol_count(reader)?;
+    let codes: Vec<PrefixCode> = alphabet_sizes(cache_symbol_count)
         .map(|alphabet_size| PrefixCode::read(reader, alphabet_size))
         .collect::<Result<_, _>>()?;
     if let [
@@ -193,6 +200,7 @@ fn read_number(reader: &mut BitReader<'_>, prefix: u16) -> Result<u32, CorruptSt
 }
 
 impl PrefixCode {
+    /// Reads the prefix code of an alphabet of `alphabet_size` symbols.
     fn read(reader: &mut BitReader<'_>, alphabet_size: u16) -> Result<Self, CorruptStream> {
         let is_simple = reader.read(1)? == 1;
         let code =

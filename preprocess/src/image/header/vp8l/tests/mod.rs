@@ -190,8 +190,8 @@ fn colour_cache_extends_the_first_alphabet_and_invalid_sizes_are_refused() {
         let mut writer = BitWriter::default();
         writer.put(0, 1).put(1, 1).put(size, 4).put(0, 1);
         // The lengths are valid for every size of the cache, so that only the size can be refused.
-        let cache_symbols = if fits { 1 << size } else { 0 };
-        writer.put_code_lengths(280 + cache_symbols, &[1, 1]).put_other_codes();
+        let cache_symbol_count = if fits { 1 << size } else { 0 };
+        writer.put_code_lengths(280 + cache_symbol_count, &[1, 1]).put_other_codes();
         let expected = fits.then_some(GROUP_BYTES + 2 * 4 + 32);
         assert_eq!(writer.checked_table_bytes(1, 1), expected, "{size}");
     }
