@@ -14,10 +14,9 @@ use platform::{
 
 use crate::image::{Limits, Recipe};
 
-/// Minimum memory for processing, in bytes. The memory limit must exceed the maximum length of a body by at
-/// least this number.
+/// Minimum number of bytes by which the memory limit must exceed the maximum length of a body.
 ///
-/// This is enough memory to process one usual photo at a time.
+/// This leaves enough memory to process one usual photo at a time.
 const MIN_PROCESSING_BYTES: usize = 64 << 20;
 
 /// Maximum total length, in bytes, of the buffers that a thread keeps for the next image.

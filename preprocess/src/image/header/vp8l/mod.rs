@@ -188,8 +188,8 @@ fn read_largest_value(reader: &mut BitReader<'_>, (width, height): (u32, u32)) -
     Ok(largest)
 }
 
-/// Reads the extra bits of a copy's length or distance whose prefix is `prefix`. Returns the length or
-/// distance, which the format defines by this formula.
+/// Reads the extra bits that follow `prefix`. Returns the length or distance of a copy, which the prefix and
+/// the extra bits stand for. The format defines the formula.
 fn read_number(reader: &mut BitReader<'_>, prefix: u16) -> Result<u32, CorruptStream> {
     let prefix = u32::from(prefix);
     if prefix < 4 {
@@ -243,12 +243,11 @@ impl PrefixCode {
         }
         let alphabet_size = usize::from(alphabet_size);
         let mut lengths = Vec::with_capacity(alphabet_size);
-        // If the first symbol repeats the previous length, that length is 8 by definition of the format.
+        // The previous length that was not 0. By definition of the format, it is 8 before the first length.
         let mut previous = 8;
         while lengths.len() < alphabet_size && reads_left > 0 {
             reads_left -= 1;
-            // The symbol 16 repeats the previous length that is not zero. The symbols 17 and 18 are runs of
-            // zeros.
+            // The symbol 16 repeats `previous`. The symbols 17 and 18 are runs of zeros.
             let (length, run_length) = match second_table.read_symbol(reader)? {
                 16 => (previous, 3 + reader.read(2)?),
                 17 => (0, 3 + reader.read(3)?),
@@ -268,8 +267,8 @@ impl PrefixCode {
 
     /// Creates a code from the lengths of its code words.
     ///
-    /// The code must be complete, which means that every long enough sequence of bits starts with exactly one
-    /// code word. A code of a single symbol is an exception.
+    /// The code must have a single symbol or be complete, which means that every long enough sequence of bits
+    /// starts with exactly one code word.
     fn from_lengths(lengths: Vec<u8>) -> Result<Self, CorruptStream> {
         let mut used = lengths.iter().enumerate().filter(|&(_, &length)| length > 0);
         let (first, second) = (used.next().ok_or(CorruptStream)?, used.next());
@@ -293,16 +292,16 @@ impl PrefixCode {
         const MAX_TABLE_BITS: u8 = 10;
         const ENTRY_BYTES: u64 = 4;
         const NODE_PAIR_BYTES: u64 = 2 * 16;
-        /// Overhead of the two allocations.
+        /// Overhead of the allocator for the table and for the list of nodes.
         const HEAP_BYTES: u64 = 2 * 16;
         match self {
             Self::Single(_) => 0,
             Self::Two(..) => 2 * ENTRY_BYTES + 2 * NODE_PAIR_BYTES + HEAP_BYTES,
             Self::Lengths(lengths) => {
                 let longest = lengths.iter().copied().max().unwrap_or(0);
-                let table = ENTRY_BYTES << longest.min(MAX_TABLE_BITS);
+                let lookup_bytes = ENTRY_BYTES << longest.min(MAX_TABLE_BITS);
                 let long_word_count = lengths.iter().filter(|&&length| length > MAX_TABLE_BITS).count();
-                table + NODE_PAIR_BYTES * long_word_count as u64 + HEAP_BYTES
+                lookup_bytes + NODE_PAIR_BYTES * long_word_count as u64 + HEAP_BYTES
             }
         }
     }
