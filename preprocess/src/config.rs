@@ -189,9 +189,9 @@ mod tests {
 
     #[test]
     fn memory_shares_add_up_to_the_limit() {
-        let settings_with = |mebibytes: usize, threads: usize| Settings {
-            preprocess_max_memory: mebibytes << 20,
-            preprocess_threads: NonZeroUsize::new(threads).unwrap(),
+        let settings_with = |memory_mebibytes: usize, thread_count: usize| Settings {
+            preprocess_max_memory: memory_mebibytes << 20,
+            preprocess_threads: NonZeroUsize::new(thread_count).unwrap(),
             ..Settings::default()
         };
         for (settings, upload_mebibytes) in

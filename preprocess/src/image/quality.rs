@@ -130,8 +130,7 @@ fn resized_output_of_every_decoder_has_a_psnr_of_at_least_50_db() {
     let target = resize::target_size(header.width, header.height, recipe.shorter_side);
     let to_usizes =
         |(width, height): (u32, u32)| (usize::try_from(width).unwrap(), usize::try_from(height).unwrap());
-    let expected =
-        resize_reference(full_size.as_raw(), to_usizes(full_size.dimensions()), to_usizes(target));
+    let expected = resize_reference(full_size.as_raw(), to_usizes(full_size.dimensions()), to_usizes(target));
     for decoder in decode::decoders_for(&header) {
         let decibels = Scratch::with(0, |scratch| {
             let job = DecodeJob { bytes: &file, header: &header, target_size: target, max_scans: 1 };

@@ -120,7 +120,7 @@ async fn receive_files(state: &RouteState, request: Request) -> Result<Vec<Uploa
     Ok(files.into_iter().map(to_file).collect())
 }
 
-/// Reads the body of a refused request and discards it.
+/// Reads and discards the body of a refused request.
 ///
 /// A client that is still sending when the connection is closed may never see the response. Reading one body
 /// takes little time, and [`REFUSAL_DELAY`] limits how often a client repeats a refused request.
@@ -223,9 +223,9 @@ async fn process_all(state: &RouteState, files: Vec<UploadedFile>, trace: &Trace
     (status, Json(list)).into_response()
 }
 
-/// Returns the status of a file, and its entry in the list.
+/// Returns the status for one file, and the entry for this file in the list.
 fn describe_outcome(name: Option<String>, result: Result<StoredImage, ServiceError>) -> (StatusCode, Value) {
-    let (status, rest) = match result {
+    let (status, members) = match result {
         Ok(stored) => (StatusCode::OK, json!(stored)),
         Err(error) => {
             let problem = Problem::from(error);
@@ -233,8 +233,8 @@ fn describe_outcome(name: Option<String>, result: Result<StoredImage, ServiceErr
         }
     };
     let mut entry = json!({ "file": name, "status": status.as_u16() });
-    if let (Value::Object(entry), Value::Object(rest)) = (&mut entry, rest) {
-        entry.extend(rest);
+    if let (Value::Object(entry), Value::Object(members)) = (&mut entry, members) {
+        entry.extend(members);
     }
     (status, entry)
 }
@@ -244,7 +244,7 @@ fn describe_outcome(name: Option<String>, result: Result<StoredImage, ServiceErr
 /// The middleware logs the problem of a whole request. It does not see the problem of one of several files.
 fn log_and_describe(problem: &Problem) -> Value {
     if problem.status.is_server_error() {
-        tracing::error!(kind = problem.kind, source = ?problem.source, "one of several files could not be processed");
+        tracing::error!(kind = problem.kind, source = ?problem.source, "processing one of several files failed");
     } else {
         tracing::debug!(kind = problem.kind, source = ?problem.source, "one of several files was refused");
     }

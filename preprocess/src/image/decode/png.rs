@@ -43,7 +43,9 @@ impl Decode for PngDecoder {
         let Coding::Png(png) = header.coding else { return u64::MAX };
         let channel_count = if png.has_colour { 3 } else { 1 } + u64::from(png.has_alpha);
         let four_row_bytes = u64::from(header.width) * 8 * 4;
-        header.pixel_count() * channel_count + four_row_bytes + (MAX_TABLE_BYTES + MAX_ICC_PROFILE_BYTES) as u64
+        header.pixel_count() * channel_count
+            + four_row_bytes
+            + (MAX_TABLE_BYTES + MAX_ICC_PROFILE_BYTES) as u64
     }
 
     fn decode(&self, job: &DecodeJob<'_>, scratch: &mut Scratch) -> Result<DecodedImage, DecodeFailure> {

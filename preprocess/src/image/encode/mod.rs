@@ -138,7 +138,9 @@ mod tests {
             let [turbo_psnr, rust_psnr] = [turbo, rust]
                 .map(|file| psnr(&image::load_from_memory(file).unwrap().into_rgb8(), &test_image()));
             let [turbo_bytes, rust_bytes] = [turbo, rust].map(<[u8]>::len);
-            println!("{quality}: {turbo_bytes} and {rust_bytes} bytes, {turbo_psnr:.2} and {rust_psnr:.2} dB");
+            println!(
+                "{quality}: {turbo_bytes} and {rust_bytes} bytes, {turbo_psnr:.2} and {rust_psnr:.2} dB"
+            );
             assert!((turbo_psnr - rust_psnr).abs() < 0.2, "{quality}: {turbo_psnr:.2} and {rust_psnr:.2} dB");
             assert!(turbo_bytes.abs_diff(rust_bytes) * 100 <= rust_bytes, "{turbo_bytes} and {rust_bytes}");
         }

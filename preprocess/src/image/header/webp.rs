@@ -68,8 +68,9 @@ pub(super) fn read_header(bytes: &[u8]) -> Result<Option<ImageHeader>, &'static 
 
 /// Reads the EXIF block and the ICC profile. A profile above the length limit is ignored.
 pub(in crate::image) fn read_metadata(bytes: &[u8]) -> Metadata<'_> {
-    let find_chunk =
-        |wanted_name: &[u8; 4]| Chunks::new(bytes).find(|&(name, _)| name == wanted_name).map(|(_, data)| data);
+    let find_chunk = |wanted_name: &[u8; 4]| {
+        Chunks::new(bytes).find(|&(name, _)| name == wanted_name).map(|(_, data)| data)
+    };
     let profile = find_chunk(b"ICCP").filter(|profile| profile.len() <= MAX_ICC_PROFILE_BYTES);
     Metadata { exif: find_chunk(b"EXIF"), icc_profile: profile.map(<[u8]>::to_vec) }
 }
