@@ -19,7 +19,7 @@ fuzz_target!(|bytes: &[u8]| {
     assert!(header.width >= 1 && header.height >= 1);
     assert!(header.width.max(header.height) <= limits.max_side);
     assert!(cost.pixels == header.pixel_count() && cost.pixels <= limits.max_pixels);
-    assert!((1..=limits.max_bytes).contains(&cost.bytes));
+    assert!((1..=limits.max_processing_bytes).contains(&cost.bytes));
     if let Coding::Jpeg(jpeg) = header.coding {
         assert!(jpeg.scan_count <= limits.max_scans && jpeg.is_complete);
     }

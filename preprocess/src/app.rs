@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{config::Settings, image, routes, upload_service::UploadService};
 
-/// Version in the responses of `/ready` and `/`.
+/// Version of the service, which the responses of `/ready` and `/` state.
 pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// The service, bound to its port but not serving yet.
@@ -30,7 +30,7 @@ pub struct Application {
 }
 
 impl Application {
-    /// Builds the service with this bucket and topic, and binds it to `address`.
+    /// Builds the service with an open bucket and topic, and binds it to `address`.
     ///
     /// Port 0 binds to a free port. Without a `topic`, images are stored but not announced.
     ///
@@ -58,8 +58,8 @@ impl Application {
             MemoryBudget::new("preprocess", purpose, &limits)
         };
         let shares = settings.memory_shares();
-        let upload_memory = new_memory_budget("uploads", shares.uploads);
-        let processing_memory = new_memory_budget("pictures", shares.processing);
+        let upload_memory = new_memory_budget("uploads", shares.upload_bytes);
+        let processing_memory = new_memory_budget("pictures", shares.processing_bytes);
         let upload_service = UploadService::new(settings.recipe(), cpu, processing_memory, bucket, topic);
         Ok(Self {
             server,

@@ -14,25 +14,25 @@ use platform::{
 
 use crate::image::{Limits, Recipe};
 
-/// Minimum difference in bytes between the memory limit and the maximum length of a body.
+/// Minimum number of bytes by which the memory limit must exceed the maximum length of a body.
 ///
-/// This is enough memory to process one usual photo at a time.
+/// This leaves enough memory to process one usual photo at a time.
 const MIN_PROCESSING_BYTES: usize = 64 << 20;
 
 /// Maximum total length, in bytes, of the buffers that a thread keeps for the next image.
 ///
-/// A photo that is scaled down while it is decoded needs less.
+/// The buffers for a photo that is scaled down while it is decoded are shorter.
 const MAX_KEPT_BYTES_PER_THREAD: usize = 8 << 20;
 
 /// The shares into which the memory limit is divided, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct MemoryShares {
     /// Memory for uploaded files.
-    pub(crate) uploads: u64,
+    pub(crate) upload_bytes: u64,
     /// Memory for processing uploads.
-    pub(crate) processing: u64,
-    /// Memory for the buffers that each thread keeps, even while the thread is idle.
-    pub(crate) kept_per_thread: usize,
+    pub(crate) processing_bytes: u64,
+    /// Memory for the buffers that one thread keeps, even while the thread is idle.
+    pub(crate) kept_bytes_per_thread: usize,
 }
 
 /// Settings of the service.
@@ -55,7 +55,8 @@ pub struct Settings {
     /// Maximum number of pixels of a baseline JPEG
     #[arg(long, env, value_name = "PIXELS", default_value = "50000000")]
     pub preprocess_max_pixels: NonZeroU64,
-    /// Maximum number of pixels of any other upload; --preprocess-max-pixels applies as well
+    /// Maximum number of pixels of an upload that is not a baseline JPEG; --preprocess-max-pixels applies as
+    /// well
     #[arg(long, env, value_name = "PIXELS", default_value = "25000000")]
     pub preprocess_max_pixels_other: NonZeroU64,
     /// Maximum number of scans of a JPEG; progressive JPEGs usually have about ten
@@ -76,10 +77,11 @@ pub struct Settings {
     /// Number of threads that decode, resize and encode [default: one per core]
     #[arg(long, env, value_name = "COUNT", default_value_t = cores(), hide_default_value = true)]
     pub preprocess_threads: NonZeroUsize,
-    /// Maximum number of images that wait or are processed; more are refused (429)
+    /// Maximum number of images that are waiting or being processed; further images are refused (429)
     #[arg(long, env, value_name = "COUNT", default_value = "64")]
     pub preprocess_queue_items: NonZeroUsize,
-    /// Maximum number of pixels of all images that wait or are processed; more are refused (429)
+    /// Maximum total number of pixels of the images that are waiting or being processed; further images are
+    /// refused (429)
     #[arg(long, env, value_name = "PIXELS", default_value = "200000000")]
     pub preprocess_queue_pixels: u64,
     /// Maximum seconds that an upload or an image waits for memory before it is refused (429)
@@ -147,8 +149,8 @@ impl Settings {
                 max_pixels_other: self.preprocess_max_pixels_other.get(),
                 max_side: self.preprocess_max_side.get(),
                 max_scans: self.preprocess_max_scans.get(),
-                max_bytes: shares.processing.min(self.preprocess_max_picture_memory as u64),
-                max_kept_bytes: shares.kept_per_thread,
+                max_processing_bytes: shares.processing_bytes.min(self.preprocess_max_picture_memory as u64),
+                max_kept_bytes: shares.kept_bytes_per_thread,
             },
         }
     }
@@ -162,11 +164,15 @@ impl Settings {
     /// while it waits for memory of the second. With a common share, uploads could wait for each other
     /// forever.
     pub(crate) fn memory_shares(&self) -> MemoryShares {
-        let uploads = (self.preprocess_max_memory / 4).max(self.preprocess_max_body_bytes);
-        let rest = self.preprocess_max_memory.saturating_sub(uploads);
-        let kept_per_thread = MAX_KEPT_BYTES_PER_THREAD.min(rest / 8 / self.preprocess_threads);
-        let processing = rest.saturating_sub(kept_per_thread * self.preprocess_threads.get());
-        MemoryShares { uploads: uploads as u64, processing: processing as u64, kept_per_thread }
+        let upload_bytes = (self.preprocess_max_memory / 4).max(self.preprocess_max_body_bytes);
+        let rest = self.preprocess_max_memory.saturating_sub(upload_bytes);
+        let kept_bytes_per_thread = MAX_KEPT_BYTES_PER_THREAD.min(rest / 8 / self.preprocess_threads);
+        let processing_bytes = rest.saturating_sub(kept_bytes_per_thread * self.preprocess_threads.get());
+        MemoryShares {
+            upload_bytes: upload_bytes as u64,
+            processing_bytes: processing_bytes as u64,
+            kept_bytes_per_thread,
+        }
     }
 
     pub(crate) fn http_limits(&self) -> HttpLimits {
@@ -183,22 +189,23 @@ mod tests {
 
     #[test]
     fn memory_shares_add_up_to_the_limit() {
-        let settings_with = |mebibytes: usize, threads: usize| Settings {
-            preprocess_max_memory: mebibytes << 20,
-            preprocess_threads: NonZeroUsize::new(threads).unwrap(),
+        let settings_with = |memory_mebibytes: usize, thread_count: usize| Settings {
+            preprocess_max_memory: memory_mebibytes << 20,
+            preprocess_threads: NonZeroUsize::new(thread_count).unwrap(),
             ..Settings::default()
         };
         for (settings, upload_mebibytes) in
             [(settings_with(384, 2), 96), (settings_with(384, 200), 96), (settings_with(84, 1), 21)]
         {
             let shares = settings.memory_shares();
-            assert_eq!(shares.uploads, upload_mebibytes << 20);
-            let kept = shares.kept_per_thread * settings.preprocess_threads.get();
-            assert!(kept as u64 <= shares.processing / 4, "{shares:?}");
-            let sum = shares.uploads + shares.processing + kept as u64;
+            assert_eq!(shares.upload_bytes, upload_mebibytes << 20);
+            let kept_bytes = (shares.kept_bytes_per_thread * settings.preprocess_threads.get()) as u64;
+            // The kept buffers get at most an eighth of the rest, and processing at least seven eighths.
+            assert!(kept_bytes <= shares.processing_bytes / 4, "{shares:?}");
+            let sum = shares.upload_bytes + shares.processing_bytes + kept_bytes;
             assert_eq!(sum, settings.preprocess_max_memory as u64, "{shares:?}");
         }
-        assert_eq!(settings_with(384, 2).memory_shares().kept_per_thread, MAX_KEPT_BYTES_PER_THREAD);
+        assert_eq!(settings_with(384, 2).memory_shares().kept_bytes_per_thread, MAX_KEPT_BYTES_PER_THREAD);
     }
 
     #[test]

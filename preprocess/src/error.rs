@@ -6,9 +6,9 @@ use platform::{bucket::BucketError, cpu::CpuError, memory_budget::MemoryBudgetEr
 
 use crate::image::ImageError;
 
-/// The reason why an upload was not processed, stored or announced, or why a prediction was not read.
+/// The reason why a call of [`UploadService`](crate::upload_service::UploadService) failed.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum UploadError {
+pub(crate) enum ServiceError {
     /// The upload has no bytes.
     #[error("the upload is empty")]
     EmptyUpload,
@@ -32,7 +32,7 @@ pub(crate) enum UploadError {
     Internal(Box<dyn Error + Send + Sync>),
 }
 
-impl UploadError {
+impl ServiceError {
     /// Wraps an error that only a bug can cause.
     pub(crate) fn internal(source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         Self::Internal(source.into())

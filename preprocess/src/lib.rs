@@ -1,15 +1,16 @@
-//! Service 1, which converts uploads to upright RGB JPEGs, stores the JPEGs and announces them on a topic.
+//! The service preprocess converts uploads to upright RGB JPEGs, stores the JPEGs in a bucket and announces
+//! them on a topic.
 //!
 //! Start reading at [`Application`], then follow an upload: `routes::upload` receives it, `upload_service`
 //! processes, stores and announces it, and [`image`] decodes, resizes and encodes it.
 //!
 //! - [`Config`] and [`Settings`]: the configuration, read from flags and environment variables.
-//! - [`image`]: pure functions from uploaded bytes to the stored JPEG.
+//! - [`image`]: functions without I/O that convert uploaded bytes to the stored JPEG.
 //! - `upload_service`: processes, stores and announces uploads, and looks up predictions.
 //! - `routes`: `POST /preprocess` and `GET /predictions/{id}`.
 //!
-//! The service knows no models and no labels. It reads predictions from the bucket, where classify writes
-//! them.
+//! The service knows no models and no labels. It reads predictions from the bucket, where the other service,
+//! classify, writes them.
 
 mod app;
 mod config;

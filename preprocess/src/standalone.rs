@@ -52,7 +52,7 @@ impl Validate for Config {
 }
 
 impl Config {
-    /// Returns the full name of the topic, or `None` when the topic or its project is not set.
+    /// Returns the full name of the topic, or `None` if no topic is set or its project is unknown.
     pub(crate) fn topic_name(&self) -> Option<String> {
         self.prep_topic.as_ref()?.resource_name(self.cloud.google_cloud_project.as_deref())
     }
@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn every_invalid_value_is_reported_at_once() {
+    fn all_invalid_values_are_reported_together() {
         let bad =
             ["--preprocess-jpeg-quality=0", "--preprocess-max-files=0", "--preprocess-max-body-bytes=big"];
         let (text, _) = parse(&bad).unwrap_err();
@@ -147,7 +147,7 @@ mod tests {
 
     #[test]
     fn help_lists_every_flag() {
-        // Hides the values of the environment variables, because the values differ between machines.
+        // Hides the values of the environment variables, because they differ between machines.
         let mut command = Config::command().term_width(100).mut_args(|arg| arg.hide_env_values(true));
         insta::assert_snapshot!(command.render_help(), @"
         Prepares images: POST a picture to /preprocess, ask for its prediction at /predictions/{id}
@@ -187,8 +187,8 @@ mod tests {
                   Maximum number of pixels of a baseline JPEG [env: PREPROCESS_MAX_PIXELS] [default:
                   50000000]
               --preprocess-max-pixels-other <PIXELS>
-                  Maximum number of pixels of any other upload; --preprocess-max-pixels applies as well
-                  [env: PREPROCESS_MAX_PIXELS_OTHER] [default: 25000000]
+                  Maximum number of pixels of an upload that is not a baseline JPEG; --preprocess-max-pixels
+                  applies as well [env: PREPROCESS_MAX_PIXELS_OTHER] [default: 25000000]
               --preprocess-max-scans <COUNT>
                   Maximum number of scans of a JPEG; progressive JPEGs usually have about ten [env:
                   PREPROCESS_MAX_SCANS] [default: 32]
@@ -207,11 +207,11 @@ mod tests {
                   Number of threads that decode, resize and encode [default: one per core] [env:
                   PREPROCESS_THREADS]
               --preprocess-queue-items <COUNT>
-                  Maximum number of images that wait or are processed; more are refused (429) [env:
-                  PREPROCESS_QUEUE_ITEMS] [default: 64]
+                  Maximum number of images that are waiting or being processed; further images are refused
+                  (429) [env: PREPROCESS_QUEUE_ITEMS] [default: 64]
               --preprocess-queue-pixels <PIXELS>
-                  Maximum number of pixels of all images that wait or are processed; more are refused (429)
-                  [env: PREPROCESS_QUEUE_PIXELS] [default: 200000000]
+                  Maximum total number of pixels of the images that are waiting or being processed; further
+                  images are refused (429) [env: PREPROCESS_QUEUE_PIXELS] [default: 200000000]
               --preprocess-queue-timeout <SECONDS>
                   Maximum seconds that an upload or an image waits for memory before it is refused (429)
                   [env: PREPROCESS_QUEUE_TIMEOUT] [default: 10]

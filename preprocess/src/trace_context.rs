@@ -1,4 +1,4 @@
-//! W3C trace context. The trace of a request continues in the messages on the topic.
+//! W3C trace context, by which the trace of a request continues in the messages on the topic.
 
 use axum::http::HeaderMap;
 use platform::topic::TRACEPARENT;
@@ -30,37 +30,43 @@ impl TraceParent {
         Self { trace_id: Uuid::new_v4().simple().to_string(), flags: "00".to_owned() }
     }
 
+    /// Parses the value of a `traceparent` header, which has the form `version-trace_id-span_id-flags`.
+    ///
+    /// Returns `None` if the specification does not allow the value.
     fn parse(text: &str) -> Option<Self> {
         let mut parts = text.split('-');
-        let (version, trace, span, flags) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
-        let well_formed = is_hex(version, 2)
+        let (version, trace_id, span_id, flags) =
+            (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
+        let is_well_formed = is_hex(version, 2)
             && version != "ff"
-            && is_hex(trace, 32)
-            && is_hex(span, 16)
+            && is_hex(trace_id, 32)
+            && is_hex(span_id, 16)
             && is_hex(flags, 2)
             // Only versions after 00 may have more than these four parts.
             && (version != "00" || parts.next().is_none());
-        let nonzero = trace.bytes().any(|digit| digit != b'0') && span.bytes().any(|digit| digit != b'0');
+        let is_nonzero = |id: &str| id.bytes().any(|digit| digit != b'0');
         // In versions after 00, only the meaning of the sampled bit is certain.
         let flags = match version {
             "00" => flags.to_owned(),
             _ => format!("{:02x}", u8::from_str_radix(flags, 16).ok()? & 1),
         };
-        (well_formed && nonzero).then(|| Self { trace_id: trace.to_owned(), flags })
+        let is_valid = is_well_formed && is_nonzero(trace_id) && is_nonzero(span_id);
+        is_valid.then(|| Self { trace_id: trace_id.to_owned(), flags })
     }
 
     /// Returns the `traceparent` for the next service, with the same trace and a new span.
     pub(crate) fn next_header(&self) -> String {
         let random = Uuid::new_v4().simple().to_string();
-        // The specification forbids a span id of zeros only. The first 16 digits of a UUID are never all
-        // zeros, because they include the version of the UUID.
-        let span = random.get(..16).unwrap_or_default();
-        format!("00-{}-{span}-{}", self.trace_id, self.flags)
+        // The specification forbids a span id that consists of zeros. The first 16 digits of a UUID are never
+        // all zeros, because they include the version of the UUID.
+        let span_id = random.get(..16).unwrap_or_default();
+        format!("00-{}-{span_id}-{}", self.trace_id, self.flags)
     }
 }
 
-fn is_hex(text: &str, digits: usize) -> bool {
-    text.len() == digits && text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
+fn is_hex(text: &str, digit_count: usize) -> bool {
+    text.len() == digit_count
+        && text.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
 }
 
 #[cfg(test)]

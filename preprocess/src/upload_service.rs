@@ -1,7 +1,8 @@
 //! Processes, stores and announces uploads.
 //!
-//! For each upload, the service reads the header, acquires a CPU permit, reserves memory, converts the upload
-//! to a JPEG, stores the JPEG in the bucket and announces it on the topic.
+//! For each upload, the service reads the header and makes a [`ProcessingPlan`], which states the decoder and
+//! the cost in pixels and bytes. It then acquires a CPU permit, reserves memory, converts the upload to a
+//! JPEG, stores the JPEG in the bucket and announces it on the topic.
 //!
 //! Every step is idempotent. An upload can stop between two steps, for example because the caller disconnects
 //! or the process is killed. Sending the same upload again completes the missing steps. A stored image is not
@@ -25,7 +26,7 @@ use platform::{
 use serde::Serialize;
 
 use crate::{
-    error::UploadError,
+    error::ServiceError,
     image::{self, ImageError, PlanOutcome, ProcessedImage, ProcessingPlan, Recipe, Timings},
     trace_context::TraceParent,
 };
@@ -54,6 +55,7 @@ pub(crate) struct StoredImage {
 
 /// Processes, stores and announces uploads, and reads their predictions.
 pub(crate) struct UploadService {
+    /// Parameters of the stored image, and limits on uploads.
     recipe: Arc<Recipe>,
     recipe_text: Arc<str>,
     cpu: CpuPool,
@@ -84,7 +86,7 @@ impl UploadService {
     ///
     /// The caller checks the capacity before it reads a body. The check acquires no permit, so
     /// [`Self::process`] can still fail with the same error.
-    pub(crate) fn check_capacity(&self) -> Result<(), UploadError> {
+    pub(crate) fn check_capacity(&self) -> Result<(), ServiceError> {
         if self.cpu.is_full() { Err(count_cpu_error(CpuError::Overloaded)) } else { Ok(()) }
     }
 
@@ -93,7 +95,7 @@ impl UploadService {
         &self,
         upload: Upload,
         trace: &TraceParent,
-    ) -> Result<StoredImage, UploadError> {
+    ) -> Result<StoredImage, ServiceError> {
         let result = self.process_store_and_announce(upload, trace).await;
         let outcome = match &result {
             Ok(StoredImage { duplicate: false, .. }) => "stored",
@@ -108,12 +110,12 @@ impl UploadService {
         &self,
         upload: Upload,
         trace: &TraceParent,
-    ) -> Result<StoredImage, UploadError> {
+    ) -> Result<StoredImage, ServiceError> {
         if upload.bytes.is_empty() {
-            return Err(UploadError::EmptyUpload);
+            return Err(ServiceError::EmptyUpload);
         }
         let bytes_in = upload.bytes.len();
-        let plan = self.plan(&upload).await?;
+        let plan = self.make_plan(&upload).await?;
         let header = *plan.header();
         let (id, processed) = self.run_plans(upload, plan).await?;
         record_timings(&processed.timings);
@@ -142,20 +144,20 @@ impl UploadService {
 
     /// Reads the header and selects a decoder.
     ///
-    /// The header of a large upload is read on a blocking thread, because a header that is crafted to be
-    /// expensive can occupy a thread for tens of milliseconds.
-    async fn plan(&self, upload: &Upload) -> Result<ProcessingPlan, UploadError> {
+    /// The longer the upload, the longer reading its header can take, up to tens of milliseconds for a header
+    /// that is crafted to be expensive. The header of a long upload is therefore read on a blocking thread.
+    async fn make_plan(&self, upload: &Upload) -> Result<ProcessingPlan, ServiceError> {
         const MAX_BYTES_ON_ASYNC_WORKER: usize = 64 << 10;
         if upload.bytes.len() <= MAX_BYTES_ON_ASYNC_WORKER {
             return Ok(ProcessingPlan::new(&upload.bytes, &self.recipe)?);
         }
         let (upload, recipe) = (upload.clone(), Arc::clone(&self.recipe));
         let plan = tokio::task::spawn_blocking(move || ProcessingPlan::new(&upload.bytes, &recipe));
-        Ok(plan.await.map_err(UploadError::internal)??)
+        Ok(plan.await.map_err(ServiceError::internal)??)
     }
 
-    /// Runs `plan`. If its decoder refuses the file, runs the plan of the next decoder, until one succeeds or
-    /// no decoder is left.
+    /// Runs `plan`. If its decoder refuses the file, runs the plan of the next decoder, until a plan succeeds
+    /// or no decoder is left.
     ///
     /// A plan's CPU permit and processing memory are released before the next plan reserves its own.
     /// Otherwise uploads that hold processing memory could wait for each other forever.
@@ -163,7 +165,7 @@ impl UploadService {
         &self,
         upload: Upload,
         mut plan: ProcessingPlan,
-    ) -> Result<(ImageId, ProcessedImage), UploadError> {
+    ) -> Result<(ImageId, ProcessedImage), ServiceError> {
         loop {
             match self.run_plan(upload.clone(), plan).await? {
                 (id, PlanOutcome::Done(processed)) => return Ok((id, *processed)),
@@ -174,12 +176,12 @@ impl UploadService {
 
     /// Runs one plan on the CPU pool.
     ///
-    /// The pool also computes the id, because hashing a large upload takes too long for an async worker.
+    /// The pool also computes the id, because hashing a long upload takes too long for an async worker.
     async fn run_plan(
         &self,
         upload: Upload,
         plan: ProcessingPlan,
-    ) -> Result<(ImageId, PlanOutcome), UploadError> {
+    ) -> Result<(ImageId, PlanOutcome), ServiceError> {
         let cost = plan.cost();
         let permit = self.cpu.try_acquire(cost.pixels).map_err(count_cpu_error)?;
         let reservation = self.processing_memory.reserve(cost.bytes).await.map_err(count_memory_error)?;
@@ -195,17 +197,17 @@ impl UploadService {
     }
 
     /// Stores an image. Returns the path of the object, and true if the object existed before.
-    async fn store(&self, id: &ImageId, jpeg: Bytes) -> Result<(GcsPath, bool), UploadError> {
+    async fn store(&self, id: &ImageId, jpeg: Bytes) -> Result<(GcsPath, bool), ServiceError> {
         let started = Instant::now();
         let object = image_object_name(id)?;
-        let gcs_path = GcsPath::new(self.bucket.name(), object.as_str()).map_err(UploadError::internal)?;
+        let gcs_path = GcsPath::new(self.bucket.name(), object.as_str()).map_err(ServiceError::internal)?;
         let created = self.bucket.create(&object, jpeg, JPEG_CONTENT_TYPE).await?;
         record_stage("store", started.elapsed());
         Ok((gcs_path, created == Created::AlreadyThere))
     }
 
     /// Publishes the announcement of a stored image, if the service has a topic.
-    async fn announce(&self, stored: &StoredImage, trace: &TraceParent) -> Result<(), UploadError> {
+    async fn announce(&self, stored: &StoredImage, trace: &TraceParent) -> Result<(), ServiceError> {
         let Some(topic) = &self.topic else {
             return Ok(());
         };
@@ -217,7 +219,7 @@ impl UploadService {
             height: Some(stored.height),
         };
         let message = Message {
-            data: serde_json::to_vec(&event).map_err(UploadError::internal)?.into(),
+            data: serde_json::to_vec(&event).map_err(ServiceError::internal)?.into(),
             attributes: [
                 ("content-type".to_owned(), JPEG_CONTENT_TYPE.to_owned()),
                 (TRACEPARENT.to_owned(), trace.next_header()),
@@ -230,16 +232,16 @@ impl UploadService {
     }
 
     /// Returns true if an image with this id is stored.
-    pub(crate) async fn has_image(&self, id: &ImageId) -> Result<bool, UploadError> {
+    pub(crate) async fn has_image(&self, id: &ImageId) -> Result<bool, ServiceError> {
         Ok(self.bucket.exists(&image_object_name(id)?).await?)
     }
 
-    async fn has_prediction(&self, id: &ImageId) -> Result<bool, UploadError> {
+    async fn has_prediction(&self, id: &ImageId) -> Result<bool, ServiceError> {
         Ok(self.bucket.exists(&prediction_object_name(id)?).await?)
     }
 
     /// Reads the stored JSON of an image's prediction. Returns `None` if the image has no prediction yet.
-    pub(crate) async fn read_prediction(&self, id: &ImageId) -> Result<Option<Bytes>, UploadError> {
+    pub(crate) async fn read_prediction(&self, id: &ImageId) -> Result<Option<Bytes>, ServiceError> {
         /// Maximum length of a prediction in bytes, far above the length of any prediction.
         const MAX_PREDICTION_BYTES: usize = 1 << 20;
         match self.bucket.read(&prediction_object_name(id)?, MAX_PREDICTION_BYTES).await {
@@ -250,26 +252,26 @@ impl UploadService {
     }
 }
 
-/// Converts an error of the CPU pool. If the pool is overloaded, adds the upload to `preprocess_shed_total`.
-fn count_cpu_error(error: CpuError) -> UploadError {
+/// Converts an error of the CPU pool. If the pool is overloaded, increments `preprocess_shed_total`.
+fn count_cpu_error(error: CpuError) -> ServiceError {
     if error == CpuError::Overloaded {
         counter!("preprocess_shed_total", "reason" => "overloaded").increment(1);
     }
     error.into()
 }
 
-/// Converts an error of the memory budget, and adds the upload to `preprocess_shed_total`.
-fn count_memory_error(error: MemoryBudgetError) -> UploadError {
+/// Converts an error of the memory budget, and increments `preprocess_shed_total`.
+fn count_memory_error(error: MemoryBudgetError) -> ServiceError {
     counter!("preprocess_shed_total", "reason" => "memory").increment(1);
     error.into()
 }
 
-fn image_object_name(id: &ImageId) -> Result<ObjectName, UploadError> {
-    ObjectName::new(id.image_object_name()).map_err(UploadError::internal)
+fn image_object_name(id: &ImageId) -> Result<ObjectName, ServiceError> {
+    ObjectName::new(id.image_object_name()).map_err(ServiceError::internal)
 }
 
-fn prediction_object_name(id: &ImageId) -> Result<ObjectName, UploadError> {
-    ObjectName::new(id.prediction_object_name()).map_err(UploadError::internal)
+fn prediction_object_name(id: &ImageId) -> Result<ObjectName, ServiceError> {
+    ObjectName::new(id.prediction_object_name()).map_err(ServiceError::internal)
 }
 
 fn record_timings(timings: &Timings) {
@@ -319,7 +321,8 @@ mod tests {
         file.into_inner().into()
     }
 
-    /// Occupies the only thread until a message is sent through the returned sender.
+    /// Occupies the only thread with a job of `weight` pixels, until a message is sent through the returned
+    /// sender.
     async fn occupy_thread(service: &Arc<UploadService>, weight: u64) -> (mpsc::Sender<()>, JoinHandle<()>) {
         let (release, release_receiver) = mpsc::channel();
         let (start_sender, start_receiver) = oneshot::channel();
@@ -346,8 +349,8 @@ mod tests {
             let service = new_service(&Arc::default(), max_jobs, max_weight);
             let (release, job) = occupy_thread(&service, held_weight).await;
             let error = service.process(new_upload(encode_png(8)).await, &new_trace()).await.unwrap_err();
-            assert!(matches!(error, UploadError::Cpu(CpuError::Overloaded)), "{error:?}");
-            // The check is made before the upload is read, so it cannot apply the limit on pixels.
+            assert!(matches!(error, ServiceError::Cpu(CpuError::Overloaded)), "{error:?}");
+            // `check_capacity` is called before the upload is read, so it cannot apply the limit on pixels.
             assert_eq!(service.check_capacity().is_err(), max_jobs == 1);
             release.send(()).unwrap();
             job.await.unwrap();
@@ -357,7 +360,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn upload_is_refused_by_its_header_while_the_only_thread_is_busy() {
+    async fn upload_without_a_valid_header_is_refused_while_the_only_thread_is_busy() {
         let service = new_service(&Arc::default(), 1, 1);
         let (release, job) = occupy_thread(&service, 1).await;
         let error = service.process(new_upload(&b"hello"[..]).await, &new_trace()).await.unwrap_err();
@@ -377,8 +380,8 @@ mod tests {
         assert!(result.is_err(), "the upload should wait for the only thread");
         release.send(()).unwrap();
         job.await.unwrap();
-        // The only thread runs its jobs in order. When the next job has ended, the caller's job is over as
-        // well.
+        // The only thread runs its jobs in order. When this later job has ended, the job of the upload has
+        // been skipped or has ended, too.
         service.cpu.run(1, || ()).await.unwrap();
         let id = ImageId::from_upload(service.recipe_text(), &upload.bytes);
         assert!(!service.has_image(&id).await.unwrap());

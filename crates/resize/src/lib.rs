@@ -21,7 +21,7 @@ pub enum Channels {
     Rgb,
 }
 
-/// A rectangle of the source, in pixels. Its edges may lie between pixels.
+/// A rectangle of the source, in pixels. The edges of the rectangle may cut through pixels.
 ///
 /// The resizer reads only the pixels inside the rectangle, so cropping needs no separate pass over the pixels.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -10,7 +10,7 @@ use std::{
 
 use moxcms::{ColorProfile, DataColorSpace, Layout, Transform8BitExecutor, TransformOptions};
 
-/// Converts colours of one ICC profile to sRGB.
+/// Converts the colours of images with one particular ICC profile to sRGB.
 ///
 /// A converter is kept from one image to the next, because making a converter takes longer than using it, and
 /// most images have the same profile as the previous image.
@@ -29,6 +29,7 @@ impl SrgbConverter {
 
     /// Returns the approximate number of allocated bytes.
     pub(super) fn allocated_bytes(&self) -> usize {
+        /// Estimated length of a transform, which mainly consists of lookup tables.
         const TRANSFORM_BYTES: usize = 256 << 10;
         self.icc_profile.capacity() + TRANSFORM_BYTES
     }
@@ -95,7 +96,8 @@ fn create_transform(icc_profile: &[u8], is_grey: bool) -> Option<Arc<Transform8B
     (is_grey || changes_colours(&*transform)).then_some(transform)
 }
 
-/// Returns true if the transform changes any of 216 sample colours by more than one level.
+/// Returns true if the transform changes any of 216 sample colours (six levels per channel) by more than one
+/// level.
 ///
 /// Many cameras embed sRGB profiles whose numbers differ slightly from the standard. The transforms of these
 /// profiles change nothing visible and are skipped.

@@ -13,10 +13,10 @@ pub enum ImageError {
     #[error("not an image")]
     NotAnImage,
     /// The image has a known format that is not accepted.
-    #[error("{found} is not accepted")]
+    #[error("{format_name} is not accepted")]
     UnsupportedFormat {
         /// Name of the format.
-        found: String,
+        format_name: String,
     },
     /// The format is accepted, but the file uses a feature of the format that no decoder supports.
     #[error("this kind of {format} cannot be read")]
@@ -54,15 +54,15 @@ pub enum ImageError {
     },
     /// The header shows that processing would need more memory than the limit.
     #[error("processing needs {bytes} bytes, more than {limit}")]
-    TooCostly {
+    ExceedsMemoryLimit {
         /// Number of bytes that processing would need.
         bytes: u64,
         /// Maximum number of bytes.
         limit: u64,
     },
-    /// The decoder asked for more memory than an image of this size needs.
+    /// Decoding needs more memory than was calculated from the header.
     #[error("decoding needs too much memory")]
-    TooMuchMemory,
+    DecoderExceedsMemory,
     /// The format is accepted, but the file is damaged or ends too early.
     #[error("corrupt {format}")]
     Corrupt {
@@ -88,7 +88,7 @@ impl ImageError {
             Self::TooManyPixels { .. } => "too_many_pixels",
             Self::SideTooLong { .. } => "side_too_long",
             Self::TooManyScans { .. } => "too_many_scans",
-            Self::TooCostly { .. } | Self::TooMuchMemory => "too_much_memory",
+            Self::ExceedsMemoryLimit { .. } | Self::DecoderExceedsMemory => "too_much_memory",
             Self::Corrupt { .. } => "corrupt_image",
             Self::Resize(_) | Self::Encode(_) => "internal",
         }

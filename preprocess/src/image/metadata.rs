@@ -1,4 +1,4 @@
-//! Metadata that changes how the decoded pixels are shown: EXIF and ICC profile.
+//! Metadata that changes how the decoded pixels are shown: the EXIF orientation and the ICC profile.
 
 /// Maximum length of an ICC profile in bytes. Longer profiles are ignored.
 ///
@@ -10,6 +10,6 @@ pub(super) const MAX_ICC_PROFILE_BYTES: usize = 1 << 20;
 pub(super) struct Metadata<'a> {
     /// The EXIF block, without the prefix `Exif\0\0`.
     pub(super) exif: Option<&'a [u8]>,
-    /// The ICC profile, joined from its parts.
+    /// The ICC profile. If the file stores the profile in several parts, these are joined.
     pub(super) icc_profile: Option<Vec<u8>>,
 }

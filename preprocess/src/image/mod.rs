@@ -4,9 +4,9 @@
 //! [`Recipe`] always give the same JPEG.
 //!
 //! - [`inspect`] reads format, size and coding from the header and checks them against the [`Limits`].
-//! - [`ProcessingPlan`] selects a decoder and states the cost in pixels and memory.
+//! - [`ProcessingPlan`] selects a decoder for an upload and states the cost in pixels and memory.
 //! - [`run_plan`] processes an upload with the decoder of a plan.
-//! - [`process`] selects the decoder itself and runs every step: decode → resize → convert colours → apply
+//! - [`process`] makes and runs the plans itself. The steps are: decode → resize → convert colours → apply
 //!   the orientation → encode.
 //! - [`process_to_pixels`] runs the same steps without encoding.
 

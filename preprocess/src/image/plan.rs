@@ -9,7 +9,10 @@ use super::{
     resize,
 };
 
-/// Memory that every upload needs, in bytes: tables of decoder and encoder, an ICC profile and its transform.
+/// Upper estimate, in bytes, of the memory that any upload needs besides its pixels.
+///
+/// Counts two copies of an ICC profile of at most one mebibyte, the transform of the profile, and the tables
+/// of the decoder and the encoder.
 const FIXED_BYTES: u64 = 3 << 20;
 
 /// Reads the header of an upload and checks it against the limits.
@@ -30,8 +33,8 @@ pub fn inspect(upload: &[u8], limits: &Limits) -> Result<ImageHeader, ImageError
 pub struct Cost {
     /// Number of pixels to decode.
     pub pixels: u64,
-    /// Maximum number of bytes that decoder, resizer and encoder hold at the same time. The upload itself is
-    /// not included.
+    /// Maximum number of bytes that decoder, resizer and encoder hold together at any time. The upload itself
+    /// is not included.
     pub bytes: u64,
 }
 
@@ -40,7 +43,7 @@ pub struct Cost {
 pub struct ProcessingPlan {
     pub(super) header: ImageHeader,
     pub(super) decoder: &'static dyn Decode,
-    /// Index of `decoder` among the decoders that accept this upload.
+    /// Index of `decoder` among the decoders that accept the header of the upload.
     decoder_index: usize,
     /// Size of the resized image, before the orientation is applied.
     pub(super) target_size: (u32, u32),
@@ -87,8 +90,9 @@ impl ProcessingPlan {
             .saturating_add(resize::max_bytes((header.width, header.height), target_size))
             .saturating_add(encode::max_bytes(target_size))
             .saturating_add(FIXED_BYTES);
-        if bytes > recipe.limits.max_bytes {
-            return Err(ImageError::TooCostly { bytes, limit: recipe.limits.max_bytes });
+        let limit = recipe.limits.max_processing_bytes;
+        if bytes > limit {
+            return Err(ImageError::ExceedsMemoryLimit { bytes, limit });
         }
         let cost = Cost { pixels: header.pixel_count(), bytes };
         Ok(Some(Self { header, decoder, decoder_index, target_size, cost }))

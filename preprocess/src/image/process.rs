@@ -44,7 +44,7 @@ pub struct Timings {
 pub enum PlanOutcome {
     /// The image was processed.
     Done(Box<ProcessedImage>),
-    /// The decoder refused the upload. This plan uses the next decoder and may cost more.
+    /// The decoder refused the upload. The contained plan uses the next decoder and may cost more.
     TryNext(Box<ProcessingPlan>),
 }
 
@@ -67,7 +67,8 @@ pub fn process(upload: &[u8], recipe: &Recipe) -> Result<ProcessedImage, ImageEr
 /// Processes an upload with the decoder of `plan` only.
 ///
 /// `plan` must have been made from `upload` and `recipe`. If the decoder refuses the upload, the function
-/// returns the plan for the next decoder, so that the caller can reserve its cost before running it.
+/// returns the plan for the next decoder, so that the caller can reserve memory for that plan before running
+/// it.
 ///
 /// # Errors
 /// Returns any [`ImageError`]. Repeating the call gives the same error.
@@ -124,7 +125,9 @@ fn decode_resize_and_encode(
     Ok(processed)
 }
 
-/// Decodes, resizes, converts colours and applies the orientation. Also returns when decoding ended.
+/// Decodes, resizes, converts colours and applies the orientation.
+///
+/// Returns the resulting image, and the time at which decoding ended.
 fn decode_and_resize(
     plan: &ProcessingPlan,
     upload: &[u8],

@@ -49,8 +49,9 @@ fn to_level(value: f64) -> u8 {
 
 /// Returns the weights for resizing a row of `source_length` samples to `target_length` samples.
 ///
-/// The result has one entry per resized sample: the index of the first source sample with a weight, and the
-/// weights from this sample on. The filter is Lanczos with three lobes, widened by the scale.
+/// The result has one entry per resized sample: the index of the first source sample that contributes to it,
+/// and the weights of this sample and the following samples. The filter is Lanczos with three lobes. To scale
+/// an image down, the filter is widened by the scale.
 fn filter_weights(source_length: usize, target_length: usize) -> Vec<(usize, Vec<f64>)> {
     const LOBES: f64 = 3.0;
     let sinc =
@@ -61,17 +62,17 @@ fn filter_weights(source_length: usize, target_length: usize) -> Vec<(usize, Vec
             let centre = (index as f64 + 0.5) * scale;
             let reach = LOBES * scale;
             #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "inside the image")]
-            let [first, last] = [(centre - reach).max(0.0), (centre + reach).min(source_length as f64)]
-                .map(|end| end as usize);
-            let mut taps: Vec<f64> = (first..last)
+            let [first, end] = [(centre - reach).max(0.0), (centre + reach).min(source_length as f64)]
+                .map(|position| position as usize);
+            let mut weights: Vec<f64> = (first..end)
                 .map(|source_index| {
                     let x = (source_index as f64 + 0.5 - centre) / scale;
                     if x.abs() < LOBES { sinc(x) * sinc(x / LOBES) } else { 0.0 }
                 })
                 .collect();
-            let sum: f64 = taps.iter().sum();
-            taps.iter_mut().for_each(|tap| *tap /= sum);
-            (first, taps)
+            let sum: f64 = weights.iter().sum();
+            weights.iter_mut().for_each(|weight| *weight /= sum);
+            (first, weights)
         })
         .collect()
 }
@@ -80,22 +81,24 @@ fn filter_weights(source_length: usize, target_length: usize) -> Vec<(usize, Vec
 fn resize_reference(
     pixels: &[u8],
     (width, height): (usize, usize),
-    (to_width, to_height): (usize, usize),
+    (target_width, target_height): (usize, usize),
 ) -> Vec<f64> {
-    let columns = filter_weights(width, to_width);
-    let rows = filter_weights(height, to_height);
-    let mut narrowed = vec![0.0; to_width * height * 3];
-    for (row, to) in pixels.chunks_exact(width * 3).zip(narrowed.chunks_exact_mut(to_width * 3)) {
-        for ((first, taps), to) in columns.iter().zip(to.chunks_exact_mut(3)) {
-            for (tap, from) in taps.iter().zip(row[first * 3..].chunks_exact(3)) {
-                to.iter_mut().zip(from).for_each(|(to, &from)| *to += tap * f64::from(from));
+    let column_weights = filter_weights(width, target_width);
+    let row_weights = filter_weights(height, target_height);
+    let target_row_len = target_width * 3;
+    let mut narrowed = vec![0.0; height * target_row_len];
+    for (row, narrowed_row) in pixels.chunks_exact(width * 3).zip(narrowed.chunks_exact_mut(target_row_len)) {
+        for ((first, weights), pixel) in column_weights.iter().zip(narrowed_row.chunks_exact_mut(3)) {
+            for (weight, from) in weights.iter().zip(row[first * 3..].chunks_exact(3)) {
+                pixel.iter_mut().zip(from).for_each(|(to, &from)| *to += weight * f64::from(from));
             }
         }
     }
-    let mut resized = vec![0.0; to_width * to_height * 3];
-    for ((first, taps), to) in rows.iter().zip(resized.chunks_exact_mut(to_width * 3)) {
-        for (tap, from) in taps.iter().zip(narrowed[first * to_width * 3..].chunks_exact(to_width * 3)) {
-            to.iter_mut().zip(from).for_each(|(to, from)| *to += tap * from);
+    let mut resized = vec![0.0; target_height * target_row_len];
+    for ((first, weights), resized_row) in row_weights.iter().zip(resized.chunks_exact_mut(target_row_len)) {
+        let source_rows = narrowed[first * target_row_len..].chunks_exact(target_row_len);
+        for (weight, source_row) in weights.iter().zip(source_rows) {
+            resized_row.iter_mut().zip(source_row).for_each(|(to, from)| *to += weight * from);
         }
     }
     resized
@@ -111,23 +114,23 @@ fn psnr(found: &[u8], expected: &[f64]) -> f64 {
     10.0 * (255.0f64.powi(2) * found.len() as f64 / squares).log10()
 }
 
-/// Decodes and resizes a photo with each decoder, some of which scale down while they decode.
+/// Decodes a photo with each decoder and resizes it. Some decoders scale down while they decode.
 ///
-/// The reference is the same photo, which the `image` crate decodes at full size.
+/// For the reference, the `image` crate decodes the same photo at full size.
 #[test]
 fn resized_output_of_every_decoder_has_a_psnr_of_at_least_50_db() {
     let mut file = Vec::new();
     let mut encoder = Encoder::new(&mut file, 85);
     encoder.set_sampling_factor(SamplingFactor::R_4_2_0);
     encoder.encode(&generate_photo(), WIDTH, HEIGHT, ColorType::Rgb).unwrap();
-    let whole = image::load_from_memory(&file).unwrap().into_rgb8();
+    let full_size = image::load_from_memory(&file).unwrap().into_rgb8();
 
     let recipe = crate::Settings::default().recipe();
     let header = inspect(&file, &recipe.limits).unwrap();
     let target = resize::target_size(header.width, header.height, recipe.shorter_side);
-    let size =
+    let to_usizes =
         |(width, height): (u32, u32)| (usize::try_from(width).unwrap(), usize::try_from(height).unwrap());
-    let expected = resize_reference(whole.as_raw(), size(whole.dimensions()), size(target));
+    let expected = resize_reference(full_size.as_raw(), to_usizes(full_size.dimensions()), to_usizes(target));
     for decoder in decode::decoders_for(&header) {
         let decibels = Scratch::with(0, |scratch| {
             let job = DecodeJob { bytes: &file, header: &header, target_size: target, max_scans: 1 };

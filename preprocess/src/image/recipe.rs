@@ -15,7 +15,7 @@ use super::{
 /// Different decoders and encoders do not need different versions, because their results differ by a few
 /// levels at most.
 ///
-/// Version 2 converts colours to sRGB.
+/// Since version 2, colours are converted to sRGB.
 const VERSION: u32 = 2;
 
 /// Parameters of the stored image, and limits on uploads.
@@ -54,8 +54,8 @@ pub struct Limits {
     /// image.
     pub max_scans: u32,
     /// Maximum number of bytes used to process one upload. The upload itself is not included.
-    pub max_bytes: u64,
-    /// Maximum length in bytes of all buffers that a thread keeps for the next upload.
+    pub max_processing_bytes: u64,
+    /// Maximum total length, in bytes, of the buffers that a thread keeps for the next upload.
     pub max_kept_bytes: usize,
 }
 

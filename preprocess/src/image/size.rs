@@ -1,8 +1,9 @@
-//! Conversions between image sizes and lengths in memory.
+//! Conversions of image sizes to numbers of pixels and to lengths in memory.
 
 /// Converts a number of bytes or pixels to a length in memory, saturating at `usize::MAX`.
 ///
-/// The limits refuse larger images long before a buffer of that length is allocated.
+/// No buffer of length `usize::MAX` is ever allocated, because the limits on uploads refuse an image of that
+/// size first.
 pub(super) fn to_usize(count: u64) -> usize {
     usize::try_from(count).unwrap_or(usize::MAX)
 }

@@ -20,7 +20,7 @@ use super::{RouteState, problem};
 
 /// First interval between two reads of the bucket while a request waits for a prediction.
 ///
-/// Each later interval is 1.5 times as long as the previous one.
+/// Each later interval is 1.5 times as long as the previous one, up to [`MAX_POLL_INTERVAL`].
 const FIRST_POLL_INTERVAL: Duration = Duration::from_millis(50);
 /// Maximum interval between two reads of the bucket.
 const MAX_POLL_INTERVAL: Duration = Duration::from_millis(500);
@@ -29,7 +29,7 @@ const MAX_POLL_INTERVAL: Duration = Duration::from_millis(500);
 /// there is no such image.
 ///
 /// With `?wait=SECONDS`, a request for an image without a prediction waits until the prediction is stored,
-/// the time is over, or the service stops.
+/// the time has passed, or the service begins to stop.
 pub(super) async fn get_prediction(
     State(state): State<RouteState>,
     Path(id): Path<String>,

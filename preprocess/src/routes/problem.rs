@@ -1,4 +1,4 @@
-//! Problem responses to failed uploads ([`UploadError`]) and to invalid requests.
+//! Problem responses to failures of the service ([`ServiceError`]) and to invalid requests.
 
 use std::{sync::Arc, time::Duration};
 
@@ -7,37 +7,37 @@ use platform::{bucket::BucketError, cpu::CpuError, http::Problem, memory_budget:
 use serde_json::{Value, json};
 
 use crate::{
-    error::UploadError,
+    error::ServiceError,
     image::{Format, ImageError},
 };
 
-/// Delay in the header Retry-After while the bucket or the topic is unavailable.
+/// Value of the header Retry-After while the bucket or the topic is unavailable.
 const OUTAGE_RETRY_AFTER: Duration = Duration::from_secs(5);
 
-/// Delay in the header Retry-After while the instance is overloaded or stopping.
+/// Value of the header Retry-After while the instance is overloaded or stopping.
 const OVERLOAD_RETRY_AFTER: Duration = Duration::from_secs(1);
 
-impl From<UploadError> for Problem {
-    fn from(error: UploadError) -> Self {
+impl From<ServiceError> for Problem {
+    fn from(error: ServiceError) -> Self {
         let kind = error.kind();
         match error {
-            UploadError::EmptyUpload => unprocessable(kind, "The body is empty. Send an image in it."),
-            UploadError::Image(error) => image_problem(error),
-            UploadError::Cpu(CpuError::Overloaded) => overloaded(),
-            UploadError::Memory(error) => memory_problem(error),
-            UploadError::Bucket(BucketError::Unavailable(source)) => {
-                let detail = "The bucket does not respond. Send the same request again; no step is repeated.";
+            ServiceError::EmptyUpload => unprocessable(kind, "The body is empty. Send an image in it."),
+            ServiceError::Image(error) => image_problem(error),
+            ServiceError::Cpu(CpuError::Overloaded) => overloaded(),
+            ServiceError::Memory(error) => memory_problem(error),
+            ServiceError::Bucket(BucketError::Unavailable(source)) => {
+                let detail = "The bucket does not respond. Send the same request again; the steps that are already done are not repeated.";
                 let problem = Self::unavailable(kind, detail, OUTAGE_RETRY_AFTER);
                 Self { source: Some(Arc::from(source)), ..problem }
             }
-            UploadError::Topic(source) => {
+            ServiceError::Topic(source) => {
                 let detail =
                     "The image is stored but not announced yet. Send the same request again to complete it.";
                 Self::unavailable(kind, detail, OUTAGE_RETRY_AFTER).with_source(source)
             }
-            UploadError::Cpu(error @ CpuError::Panicked) => Self::internal(error),
-            UploadError::Bucket(error) => Self::internal(error),
-            UploadError::Internal(error) => Self::internal(error),
+            ServiceError::Cpu(error @ CpuError::Panicked) => Self::internal(error),
+            ServiceError::Bucket(error) => Self::internal(error),
+            ServiceError::Internal(error) => Self::internal(error),
         }
     }
 }
@@ -48,16 +48,16 @@ fn image_problem(error: ImageError) -> Problem {
         ImageError::NotAnImage => {
             unprocessable(kind, format!("This is not an image. Send one of: {}.", accepted_formats()))
         }
-        ImageError::UnsupportedFormat { found } => {
-            unsupported_format(kind, format!("{found} is not accepted."))
+        ImageError::UnsupportedFormat { format_name } => {
+            unsupported_format(kind, format!("{format_name} is not accepted."))
         }
         ImageError::UnsupportedFeature { format, source } => {
             unsupported_format(kind, format!("This kind of {format} cannot be read.")).with_source(source)
         }
         ImageError::TooManyPixels { width, height, limit } => {
-            let pixels = u64::from(width) * u64::from(height);
+            let pixel_count = u64::from(width) * u64::from(height);
             let detail = format!(
-                "The image has {width}×{height} = {pixels} pixels; at most {limit} are accepted. Make it smaller."
+                "The image has {width}×{height} = {pixel_count} pixels; at most {limit} are accepted. Make it smaller."
             );
             unprocessable(kind, detail).with("limit", limit).with("width", width).with("height", height)
         }
@@ -73,13 +73,13 @@ fn image_problem(error: ImageError) -> Problem {
             );
             unprocessable(kind, detail).with("limit", limit)
         }
-        ImageError::TooCostly { bytes, limit } => {
+        ImageError::ExceedsMemoryLimit { bytes, limit } => {
             let detail = format!(
                 "Processing this image needs up to {bytes} bytes of memory; the limit is {limit}. Make it smaller, or save it as a baseline JPEG."
             );
             unprocessable(kind, detail).with("limit", limit)
         }
-        ImageError::TooMuchMemory => {
+        ImageError::DecoderExceedsMemory => {
             let detail = "Decoding this image needs too much memory. Save it with 8 bits per channel and without metadata.";
             unprocessable(kind, detail)
         }
@@ -96,7 +96,7 @@ fn unprocessable(kind: &'static str, detail: impl Into<String>) -> Problem {
     Problem::new(StatusCode::UNPROCESSABLE_ENTITY, kind, detail)
 }
 
-/// Returns the problem of an unsupported file. The detail begins with `reason`, which is a sentence.
+/// Returns the problem of an unsupported file. Its detail begins with the sentence `reason`.
 fn unsupported_format(kind: &'static str, reason: String) -> Problem {
     let detail = format!("{reason} Convert it to one of: {}.", accepted_formats());
     let accepted: Value = json!(Format::ALL.map(Format::name));
@@ -113,9 +113,9 @@ fn overloaded() -> Problem {
 
 /// Returns the problem of a failed reservation of memory, either for an uploaded file or for its processing.
 ///
-/// [`MemoryBudgetError::ExceedsBudget`] becomes an internal error, because only a bug can cause it. The
-/// limits on body length and on processing memory do not exceed the memory budgets, and uploads above these
-/// limits are refused with other problems.
+/// [`MemoryBudgetError::ExceedsBudget`] becomes an internal error, because only a bug can cause it. An upload
+/// above the limit on body length or on processing memory is refused with another problem before it reserves
+/// memory, and these limits are at most as large as the memory budgets.
 pub(super) fn memory_problem(error: MemoryBudgetError) -> Problem {
     match error {
         MemoryBudgetError::Overloaded | MemoryBudgetError::TimedOut => overloaded().with_source(error),
@@ -160,7 +160,8 @@ pub(super) fn too_many_files(limit: usize) -> Problem {
 
 /// Returns the problem of a form that cannot be parsed.
 pub(super) fn bad_multipart() -> Problem {
-    let detail = "The body is not multipart/form-data as its content type says, or it ends too early.";
+    let detail =
+        "The body is not the multipart/form-data that its content type states, or the body ends too early.";
     Problem::new(StatusCode::BAD_REQUEST, "bad_multipart", detail)
 }
 
@@ -199,14 +200,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_upload_error_has_its_status_kind_and_retry_after() {
+    fn every_service_error_has_its_status_kind_and_retry_after() {
         let corrupt = || ImageError::Corrupt { format: Format::Png, source: "cut off".into() };
-        let found = || ImageError::UnsupportedFormat { found: "SVG".to_owned() };
+        let unsupported = || ImageError::UnsupportedFormat { format_name: "SVG".to_owned() };
         let unavailable = || BucketError::Unavailable("no route".into());
-        let cases: Vec<(UploadError, u16, &str, Option<Duration>)> = vec![
-            (UploadError::EmptyUpload, 422, "empty_body", None),
+        let cases: Vec<(ServiceError, u16, &str, Option<Duration>)> = vec![
+            (ServiceError::EmptyUpload, 422, "empty_body", None),
             (corrupt().into(), 422, "corrupt_image", None),
-            (found().into(), 415, "unsupported_format", None),
+            (unsupported().into(), 415, "unsupported_format", None),
             (ImageError::Encode("bug".into()).into(), 500, "internal", None),
             (CpuError::Overloaded.into(), 429, "overloaded", Some(OVERLOAD_RETRY_AFTER)),
             (CpuError::Panicked.into(), 500, "internal", None),
@@ -221,7 +222,7 @@ mod tests {
                 "topic_unavailable",
                 Some(OUTAGE_RETRY_AFTER),
             ),
-            (UploadError::internal("bug"), 500, "internal", None),
+            (ServiceError::internal("bug"), 500, "internal", None),
         ];
         for (error, status, kind, retry_after) in cases {
             let text = format!("{error:?}");
@@ -237,7 +238,7 @@ mod tests {
 
     #[test]
     fn source_of_an_unavailable_bucket_goes_to_the_log_and_not_to_the_caller() {
-        let problem = Problem::from(UploadError::from(BucketError::Unavailable("no route".into())));
+        let problem = Problem::from(ServiceError::from(BucketError::Unavailable("no route".into())));
         assert_eq!(problem.source.unwrap().to_string(), "no route");
         assert!(!problem.detail.contains("no route"));
     }

@@ -18,7 +18,7 @@ use tokio::time::timeout;
 
 use super::{RouteState, problem};
 use crate::{
-    error::UploadError,
+    error::ServiceError,
     trace_context::TraceParent,
     upload_service::{StoredImage, Upload},
 };
@@ -28,8 +28,8 @@ const FILE_FIELD: &str = "file";
 
 /// Delay before an upload is refused for lack of a CPU permit. The body is not read during the delay.
 ///
-/// The delay slows down callers that retry at once. Without the delay, ten such callers per permit reduced
-/// the throughput by 40 %, because reading their bodies took much CPU time.
+/// The delay slows down callers that retry at once. Without the delay, ten such callers per CPU permit
+/// reduced the throughput by 40 %, because reading the bodies of their retries took much CPU time.
 const REFUSAL_DELAY: Duration = Duration::from_millis(100);
 
 /// Kind of a request body, according to its content type.
@@ -120,10 +120,10 @@ async fn receive_files(state: &RouteState, request: Request) -> Result<Vec<Uploa
     Ok(files.into_iter().map(to_file).collect())
 }
 
-/// Reads the body of a refused request and discards it.
+/// Reads and discards the body of a refused request.
 ///
-/// A client that is still sending when the connection is closed may never see the response. Reading costs
-/// little compared with processing the accepted uploads.
+/// A client that is still sending when the connection is closed may never see the response. Reading one body
+/// takes little time, and [`REFUSAL_DELAY`] limits how often a client repeats a refused request.
 async fn drain_body(request: Request, upload_timeout: Duration) {
     let mut body = request.into_body().into_data_stream();
     let reading = async { while let Some(Ok(_)) = body.next().await {} };
@@ -146,17 +146,17 @@ fn detect_body_kind(headers: &HeaderMap) -> BodyKind {
     }
 }
 
-/// Reads the whole body, which has at most `max_length` bytes, into one buffer. `limit` is the configured
-/// limit, which the error for a longer body states.
+/// Reads the whole body, which has at most `max_length` bytes, into one buffer. If the body is longer, the
+/// error states the limit of the configuration, `configured_limit`.
 ///
 /// The buffer is allocated at its maximum length, so that it never grows. While a buffer grows, the old and
 /// the new buffer exist at the same time. Pages that are never written to use no memory.
-async fn read_body(request: Request, limit: usize, max_length: usize) -> Result<Bytes, Problem> {
+async fn read_body(request: Request, configured_limit: usize, max_length: usize) -> Result<Bytes, Problem> {
     let mut bytes = BytesMut::with_capacity(max_length);
     let mut body = request.into_body().into_data_stream();
     while let Some(chunk) = body.next().await {
         let chunk = chunk.map_err(|error| match is_too_large(&error) {
-            true => problem::body_too_large(limit),
+            true => problem::body_too_large(configured_limit),
             false => problem::bad_body().with_source(error),
         })?;
         bytes.extend_from_slice(&chunk);
@@ -172,15 +172,15 @@ fn is_too_large(error: &axum::Error) -> bool {
 
 /// Reads the names and bytes of the files of a form. Other fields are ignored.
 ///
-/// `limit` and `max_length` have the same meaning as in [`read_body`].
+/// `configured_limit` and `max_length` have the same meaning as in [`read_body`].
 async fn read_form(
     request: Request<Body>,
     max_files: usize,
-    limit: usize,
+    configured_limit: usize,
     max_length: usize,
 ) -> Result<Vec<(Option<String>, Bytes)>, Problem> {
     let form_problem = |error: MultipartError| match error.status() {
-        StatusCode::PAYLOAD_TOO_LARGE => problem::body_too_large(limit),
+        StatusCode::PAYLOAD_TOO_LARGE => problem::body_too_large(configured_limit),
         _ => problem::bad_multipart().with_source(error),
     };
     let mut form = Multipart::from_request(request, &())
@@ -209,7 +209,7 @@ async fn read_form(
 
 /// Processes several files and responds with a list of the outcomes.
 ///
-/// At most one file per CPU thread is processed at the same time. More would only delay other requests.
+/// Processes at most one file per CPU thread at the same time. More would only delay other requests.
 async fn process_all(state: &RouteState, files: Vec<UploadedFile>, trace: &TraceParent) -> Response {
     let service = &state.upload_service;
     let entries: Vec<(StatusCode, Value)> = stream::iter(files)
@@ -223,9 +223,9 @@ async fn process_all(state: &RouteState, files: Vec<UploadedFile>, trace: &Trace
     (status, Json(list)).into_response()
 }
 
-/// Returns the status of a file, and its entry in the list.
-fn describe_outcome(name: Option<String>, result: Result<StoredImage, UploadError>) -> (StatusCode, Value) {
-    let (status, rest) = match result {
+/// Returns the status for one file, and the entry for this file in the list.
+fn describe_outcome(name: Option<String>, result: Result<StoredImage, ServiceError>) -> (StatusCode, Value) {
+    let (status, members) = match result {
         Ok(stored) => (StatusCode::OK, json!(stored)),
         Err(error) => {
             let problem = Problem::from(error);
@@ -233,15 +233,15 @@ fn describe_outcome(name: Option<String>, result: Result<StoredImage, UploadErro
         }
     };
     let mut entry = json!({ "file": name, "status": status.as_u16() });
-    if let (Value::Object(entry), Value::Object(rest)) = (&mut entry, rest) {
-        entry.extend(rest);
+    if let (Value::Object(entry), Value::Object(members)) = (&mut entry, members) {
+        entry.extend(members);
     }
     (status, entry)
 }
 
 /// Logs a problem with its private source and returns its public members.
 ///
-/// The middleware logs the problem of a whole request, but does not see the problem of one of several files.
+/// The middleware logs the problem of a whole request. It does not see the problem of one of several files.
 fn log_and_describe(problem: &Problem) -> Value {
     if problem.status.is_server_error() {
         tracing::error!(kind = problem.kind, source = ?problem.source, "processing one of several files failed");

@@ -175,11 +175,11 @@ fn image_that_costs_more_than_the_memory_limit_is_refused() {
     let mut recipe = recipe();
     let file = encode(RgbImage::from_pixel(1000, 1000, Rgb([1, 2, 3])), ImageFormat::Png);
     let bytes = ProcessingPlan::new(&file, &recipe).unwrap().cost().bytes;
-    recipe.limits.max_bytes = bytes;
+    recipe.limits.max_processing_bytes = bytes;
     process(&file, &recipe).unwrap();
-    recipe.limits.max_bytes = bytes - 1;
+    recipe.limits.max_processing_bytes = bytes - 1;
     match process(&file, &recipe) {
-        Err(ImageError::TooCostly { bytes: found, limit }) => {
+        Err(ImageError::ExceedsMemoryLimit { bytes: found, limit }) => {
             assert_eq!((found, limit), (bytes, bytes - 1));
         }
         other => panic!("{other:?}"),

@@ -33,7 +33,7 @@ fn file_refused_by_one_decoder_is_passed_to_the_next_with_the_cost_of_that_decod
 
     // If only the last decoder exceeds the memory limit, the file is refused nevertheless.
     let mut recipe = recipe();
-    recipe.limits.max_bytes = plan.cost().bytes.max(second.cost().bytes);
+    recipe.limits.max_processing_bytes = plan.cost().bytes.max(second.cost().bytes);
     assert_eq!(process(&file, &recipe).unwrap_err().kind(), "too_much_memory");
 }
 

@@ -51,8 +51,8 @@ impl Decode for ImageCrateDecoder {
     /// code: a fixed number per pixel, working rows, tables and metadata.
     fn max_bytes(&self, header: &ImageHeader, _: (u32, u32)) -> u64 {
         let BytesPerPixel { output, internal } = bytes_per_pixel(header);
-        let pixels = header.pixel_count().saturating_mul(output + internal);
-        pixels.saturating_add(working_row_bytes(header) + table_bytes(header) + metadata_bytes(header))
+        let pixel_bytes = header.pixel_count().saturating_mul(output + internal);
+        pixel_bytes.saturating_add(working_row_bytes(header) + table_bytes(header) + metadata_bytes(header))
     }
 
     fn decode(&self, job: &DecodeJob<'_>, scratch: &mut Scratch) -> Result<DecodedImage, DecodeFailure> {
@@ -64,7 +64,7 @@ impl Decode for ImageCrateDecoder {
         }
         let total_bytes = decoder.total_bytes();
         if total_bytes > job.header.pixel_count().saturating_mul(bytes_per_pixel(job.header).output) {
-            return Err(ImageError::TooMuchMemory.into());
+            return Err(ImageError::DecoderExceedsMemory.into());
         }
         let (orientation, icc_profile) = match job.header.format() {
             Format::WebP => {
@@ -90,8 +90,8 @@ impl Decode for ImageCrateDecoder {
 
 /// Opens the decoder of the file's format and sets its limits.
 ///
-/// `image::ImageReader` would compile the decoders of every format into this crate, including the decoders of
-/// JPEG and PNG, for which this crate uses other libraries.
+/// `image::ImageReader` is not used, because it would compile the decoders of every format into this crate.
+/// This crate decodes JPEG and PNG with other libraries.
 fn open_decoder<'a>(job: &DecodeJob<'a>) -> image::ImageResult<Box<dyn ImageDecoder + 'a>> {
     let reader = Cursor::new(job.bytes);
     let mut decoder: Box<dyn ImageDecoder + 'a> = match job.header.format() {
@@ -103,17 +103,17 @@ fn open_decoder<'a>(job: &DecodeJob<'a>) -> image::ImageResult<Box<dyn ImageDeco
             return Err(image::ImageError::Unsupported(ImageFormatHint::Unknown.into()));
         }
     };
-    decoder.set_limits(limits(job.header))?;
+    decoder.set_limits(decoder_limits(job.header))?;
     Ok(decoder)
 }
 
 fn bytes_per_pixel(header: &ImageHeader) -> BytesPerPixel {
     let (output, internal) = match header.coding {
-        // The decoder holds the decoded frame, at first together with the data that the frame is decoded
-        // from, and afterwards together with the canvas.
+        // The decoder holds the decoded frame (4 bytes), at first together with the data that the frame is
+        // decoded from (at most 5), and afterwards together with the canvas (4).
         Coding::WebP(WebPHeader { is_animated: true, .. }) => (4, 9),
-        // The transforms and the entropy image have one entry per block of at least 4×4 pixels. Opaque pixels
-        // are decoded as RGBA and then copied to RGB.
+        // The transforms and the entropy image have one entry per block of at least 4×4 pixels, which is
+        // counted as 1 byte per pixel. Opaque pixels are decoded as RGBA (4 bytes) and then copied to RGB.
         Coding::WebP(WebPHeader { is_lossless: true, has_alpha, .. }) => {
             if has_alpha {
                 (4, 1)
@@ -122,7 +122,8 @@ fn bytes_per_pixel(header: &ImageHeader) -> BytesPerPixel {
             }
         }
         // The YUV planes have 1.5 bytes per pixel, rounded up to 2 here. Alpha is decoded as a separate
-        // lossless image.
+        // lossless image, which needs 6 bytes: 4 for RGBA, 1 for the transforms and 1 for a copy of the alpha
+        // samples.
         Coding::WebP(WebPHeader { is_lossless: false, has_alpha, .. }) => {
             if has_alpha {
                 (4, 8)
@@ -130,8 +131,8 @@ fn bytes_per_pixel(header: &ImageHeader) -> BytesPerPixel {
                 (3, 2)
             }
         }
-        // The decoder holds the palette indices of the frame. A frame that is smaller than the canvas is
-        // decoded into a buffer of its own.
+        // The decoder holds the palette indices of the frame (1 byte). A frame that is smaller than the
+        // canvas is decoded into a buffer of its own (4 bytes).
         Coding::Gif(_) => (4, 5),
         Coding::Bmp => (4, 0),
         // The image is decoded as a whole and then copied. Samples of fewer than 8 bits become 8 bits, and
@@ -140,6 +141,7 @@ fn bytes_per_pixel(header: &ImageHeader) -> BytesPerPixel {
             let bytes = u64::from(tiff.samples_per_pixel) * u64::from(tiff.bits_per_sample.div_ceil(8));
             (bytes, bytes)
         }
+        // Other decoders decode these formats, so these numbers are never used.
         Coding::Jpeg(_) | Coding::Png(_) => (4, 4),
     };
     BytesPerPixel { output, internal }
@@ -157,15 +159,16 @@ fn table_bytes(header: &ImageHeader) -> u64 {
 fn metadata_bytes(header: &ImageHeader) -> u64 {
     match header.coding {
         Coding::Tiff(tiff) => tiff.entry_value_bytes,
-        // The buffer for the metadata doubles its length when it is full. The old and the new buffer then
-        // exist at the same time.
+        // When the buffer for the metadata is full, it is copied to a buffer of twice its length. During the
+        // copy, both buffers exist, with three times the length of the full buffer.
         Coding::Gif(gif) => 3 * gif.metadata_bytes,
         _ => 0,
     }
 }
 
-/// Returns the limits of the decoder, without the output buffer, which the caller allocates.
-fn limits(header: &ImageHeader) -> image::Limits {
+/// Returns the limits to set for the decoder. They do not count the output buffer, which the caller
+/// allocates.
+fn decoder_limits(header: &ImageHeader) -> image::Limits {
     let mut limits = image::Limits::default();
     limits.max_image_width = Some(header.width);
     limits.max_image_height = Some(header.height);
@@ -177,7 +180,7 @@ fn limits(header: &ImageHeader) -> image::Limits {
 fn image_error(format: Format, error: image::ImageError) -> ImageError {
     let source: Box<dyn Error + Send + Sync> = Box::new(error);
     match source.downcast_ref::<image::ImageError>() {
-        Some(image::ImageError::Limits(_)) => ImageError::TooMuchMemory,
+        Some(image::ImageError::Limits(_)) => ImageError::DecoderExceedsMemory,
         Some(image::ImageError::Unsupported(_)) => ImageError::UnsupportedFeature { format, source },
         _ => ImageError::Corrupt { format, source },
     }

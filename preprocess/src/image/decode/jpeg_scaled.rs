@@ -38,8 +38,8 @@ impl Decode for JpegScaledDecoder {
     /// Counts the decoded pixels and the working rows. jpeg-scaled does not copy the segments.
     fn max_bytes(&self, header: &ImageHeader, target_size: (u32, u32)) -> u64 {
         let (width, height) = scaled_size(header, scale_for(header, target_size).denominator());
-        let channels = if header.is_grey_jpeg() { 1 } else { 3 };
-        pixel_count(width, height) * channels + working_row_bytes(header)
+        let channel_count = if header.is_grey_jpeg() { 1 } else { 3 };
+        pixel_count(width, height) * channel_count + working_row_bytes(header)
     }
 
     fn decode(&self, job: &DecodeJob<'_>, scratch: &mut Scratch) -> Result<DecodedImage, DecodeFailure> {

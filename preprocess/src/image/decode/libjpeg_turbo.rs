@@ -39,11 +39,11 @@ impl Decode for LibjpegTurboDecoder {
     /// before the last scan, also counts all coefficients, with two bytes each.
     fn max_bytes(&self, header: &ImageHeader, target_size: (u32, u32)) -> u64 {
         let Coding::Jpeg(jpeg) = header.coding else { return u64::MAX };
-        let coefficients = if jpeg.needs_all_scans() { 2 * jpeg.sample_count } else { 0 };
+        let coefficient_bytes = if jpeg.needs_all_scans() { 2 * jpeg.sample_count } else { 0 };
         let denominator = largest_denominator(header.width, header.height, target_size);
         let (width, height) = scaled_size(header, denominator);
-        let pixels = pixel_count(width, height) * if header.is_grey_jpeg() { 1 } else { 3 };
-        pixels + coefficients + working_row_bytes(header) + 3 * jpeg.segment_bytes
+        let pixel_bytes = pixel_count(width, height) * if header.is_grey_jpeg() { 1 } else { 3 };
+        pixel_bytes + coefficient_bytes + working_row_bytes(header) + 3 * jpeg.segment_bytes
     }
 
     /// Treats every warning of libjpeg-turbo as a failure, because libjpeg-turbo only warns about missing
@@ -53,7 +53,7 @@ impl Decode for LibjpegTurboDecoder {
     fn decode(&self, job: &DecodeJob<'_>, scratch: &mut Scratch) -> Result<DecodedImage, DecodeFailure> {
         let try_next = |error: Error| DecodeFailure::TryNextDecoder(error.into());
         let is_grey = job.header.is_grey_jpeg();
-        let (format, channels) = if is_grey { (PixelFormat::GRAY, 1) } else { (PixelFormat::RGB, 3) };
+        let (format, channel_count) = if is_grey { (PixelFormat::GRAY, 1) } else { (PixelFormat::RGB, 3) };
         let denominator = largest_denominator(job.header.width, job.header.height, job.target_size);
         let (width, height) = scaled_size(job.header, denominator);
 
@@ -71,11 +71,11 @@ impl Decode for LibjpegTurboDecoder {
                 "the decoder found a different size than the header states".into(),
             ));
         }
-        let row_pixels = to_usize(width.into());
+        let row_pixel_count = to_usize(width.into());
         let image = Image {
-            pixels: scratch.zeroed_pixels(to_usize(pixel_count(width, height)) * channels),
-            width: row_pixels,
-            pitch: row_pixels * channels,
+            pixels: scratch.zeroed_pixels(to_usize(pixel_count(width, height)) * channel_count),
+            width: row_pixel_count,
+            pitch: row_pixel_count * channel_count,
             height: to_usize(height.into()),
             format,
         };

@@ -60,8 +60,8 @@ impl Decode for LibwebpDecoder {
         }
         let (pixels, decoded_width, decoded_height) =
             decoder.decode_rgb_raw().map_err(|error| try_next(error.to_string().into()))?;
-        let expected = to_usize(pixel_count(width, height) * 3);
-        if (decoded_width, decoded_height) != (width, height) || pixels.len() != expected {
+        let expected_len = to_usize(pixel_count(width, height) * 3);
+        if (decoded_width, decoded_height) != (width, height) || pixels.len() != expected_len {
             return Err(try_next("the decoded size differs from the requested size".into()));
         }
         scratch.replace_pixels(pixels);

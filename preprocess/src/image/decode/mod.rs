@@ -39,8 +39,8 @@ pub(super) struct DecodeJob<'a> {
 
 /// Properties of a decoded image.
 ///
-/// The pixels are in the scratch buffer, row by row and without padding. They are opaque RGB or grey pixels
-/// with 8 bits per channel.
+/// The pixels themselves are in the [`Scratch`], row by row and without padding. They are opaque RGB or grey
+/// pixels with 8 bits per channel.
 #[derive(Debug)]
 pub(super) struct DecodedImage {
     /// Width in pixels as decoded.
@@ -85,7 +85,7 @@ pub(super) trait Decode: Sync {
     /// Returns the maximum number of bytes that decoding a file with this header needs, including the pixels.
     fn max_bytes(&self, header: &ImageHeader, target_size: (u32, u32)) -> u64;
 
-    /// Decodes a file into the scratch buffer.
+    /// Decodes a file into the buffer for decoded pixels of `scratch`.
     ///
     /// # Errors
     /// Returns [`DecodeFailure`] when the decoder refuses the file.
@@ -131,8 +131,8 @@ pub(super) fn decode(
     job: &DecodeJob<'_>,
     scratch: &mut Scratch,
 ) -> Result<DecodedImage, DecodeFailure> {
-    // Decoders are third-party code that processes untrusted bytes, and some have panicked (for example
-    // zune-jpeg 0.5, as its issue 409 describes). A file that causes a panic is reported as corrupt.
+    // Most decoders are third-party code. They process untrusted bytes, and some have panicked, for example
+    // zune-jpeg 0.5 (issue 409 of its repository). A file that causes a panic is reported as corrupt.
     catch_unwind(AssertUnwindSafe(|| decoder.decode(job, scratch)))
         .unwrap_or_else(|_| Err(corrupt(job, "the decoder panicked").into()))
 }
@@ -148,7 +148,8 @@ fn size_mismatch(job: &DecodeJob<'_>) -> DecodeFailure {
 
 /// Returns the number of bytes in the rows that a JPEG or WebP decoder works on at the same time.
 ///
-/// Counts 64 rows of coefficients for each of three components, with 16 bits per coefficient.
+/// Counts 64 rows of coefficients for each of three components, with 16 bits per coefficient. The largest MCU
+/// (minimum coded unit) of a JPEG has 32 rows.
 fn working_row_bytes(header: &ImageHeader) -> u64 {
     u64::from(header.width) * 64 * 3 * 2
 }

@@ -26,7 +26,8 @@ impl PixelLayout {
 
 /// Blends `pixels` with white and removes the alpha channel. Returns true for grey pixels.
 ///
-/// The opaque pixels need fewer bytes and fill the start of the slice. The rest of the slice is unspecified.
+/// The opaque pixels fill the start of the slice, because they need fewer bytes. The content of the rest of
+/// the slice is unspecified.
 pub(super) fn make_opaque(pixels: &mut [u8], layout: PixelLayout) -> bool {
     match layout {
         PixelLayout::Grey => true,
@@ -47,6 +48,7 @@ pub(super) fn make_opaque(pixels: &mut [u8], layout: PixelLayout) -> bool {
 /// Converts 16-bit samples in native byte order to 8-bit samples, which fill the start of `samples`.
 pub(super) fn convert_u16_to_u8(samples: &mut [u8]) {
     map_compacting(samples, |sample: [u8; 2]| {
+        // The largest sample is 65,535 = 257 · 255. Adding 128 rounds to the nearest level.
         let rounded = (u32::from(u16::from_ne_bytes(sample)) + 128) / 257;
         [u8::try_from(rounded).unwrap_or(u8::MAX)]
     });
@@ -72,13 +74,13 @@ pub(super) fn convert_f32_to_u8(samples: &mut [u8]) {
 fn map_compacting<const N: usize, const M: usize>(bytes: &mut [u8], convert: impl Fn([u8; N]) -> [u8; M]) {
     const GROUPS_PER_BLOCK: usize = 256;
     let mut block = [[0; N]; GROUPS_PER_BLOCK];
-    let count = bytes.len() / N;
-    for first in (0..count).step_by(GROUPS_PER_BLOCK) {
-        let groups = GROUPS_PER_BLOCK.min(count - first);
-        let from = &mut block[..groups];
-        from.as_flattened_mut().copy_from_slice(&bytes[N * first..][..N * groups]);
-        let to = bytes[M * first..][..M * groups].as_chunks_mut().0;
-        for (to, &from) in to.iter_mut().zip(&*from) {
+    let group_count = bytes.len() / N;
+    for first_group in (0..group_count).step_by(GROUPS_PER_BLOCK) {
+        let block_len = GROUPS_PER_BLOCK.min(group_count - first_group);
+        let source = &mut block[..block_len];
+        source.as_flattened_mut().copy_from_slice(&bytes[N * first_group..][..N * block_len]);
+        let target = bytes[M * first_group..][..M * block_len].as_chunks_mut().0;
+        for (to, &from) in target.iter_mut().zip(&*source) {
             *to = convert(from);
         }
     }
@@ -96,7 +98,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn blending_is_exact_for_opaque_and_transparent_and_rounds_in_between() {
+    fn blending_is_exact_for_opaque_and_transparent_pixels_and_rounded_in_between() {
         for colour in 0..=255 {
             assert_eq!(blend_with_white(colour, 255), colour);
             assert_eq!(blend_with_white(colour, 0), 255);

@@ -41,9 +41,11 @@ impl Decode for PngDecoder {
     /// ICC profile.
     fn max_bytes(&self, header: &ImageHeader, _: (u32, u32)) -> u64 {
         let Coding::Png(png) = header.coding else { return u64::MAX };
-        let channels = if png.has_colour { 3 } else { 1 } + u64::from(png.has_alpha);
-        let row_bytes = u64::from(header.width) * 8 * 4;
-        header.pixel_count() * channels + row_bytes + (MAX_TABLE_BYTES + MAX_ICC_PROFILE_BYTES) as u64
+        let channel_count = if png.has_colour { 3 } else { 1 } + u64::from(png.has_alpha);
+        let four_row_bytes = u64::from(header.width) * 8 * 4;
+        header.pixel_count() * channel_count
+            + four_row_bytes
+            + (MAX_TABLE_BYTES + MAX_ICC_PROFILE_BYTES) as u64
     }
 
     fn decode(&self, job: &DecodeJob<'_>, scratch: &mut Scratch) -> Result<DecodedImage, DecodeFailure> {
@@ -83,7 +85,7 @@ impl Decode for PngDecoder {
 
 fn image_error(job: &DecodeJob<'_>, error: DecodingError) -> ImageError {
     match error {
-        DecodingError::LimitsExceeded => ImageError::TooMuchMemory,
+        DecodingError::LimitsExceeded => ImageError::DecoderExceedsMemory,
         error => corrupt(job, error),
     }
 }
@@ -94,6 +96,7 @@ fn image_error(job: &DecodeJob<'_>, error: DecodingError) -> ImageError {
 fn inflate_icc_profile(chunk: &[u8]) -> Option<Vec<u8>> {
     let name_length = chunk.iter().position(|&byte| byte == 0)?;
     let compressed = chunk.get(name_length + 2..)?;
+    // One byte more than the maximum shows that the profile is too long.
     let limit = MAX_ICC_PROFILE_BYTES as u64 + 1;
     let mut profile = Vec::new();
     ZlibDecoder::new(compressed).take(limit).read_to_end(&mut profile).ok()?;

@@ -1,9 +1,9 @@
-//! The scale at which a decoder decodes if it can scale down while it decodes.
+//! The scale for decoders that can scale an image down while they decode it.
 
 use crate::image::header::ImageHeader;
 
-/// Returns the largest denominator of 8, 4, 2 and 1 that leaves both sides at least twice as long as
-/// `target`.
+/// Returns the largest of the denominators 8, 4 and 2 that leaves both sides at least twice as long as
+/// `target`, or 1 if none of them does.
 ///
 /// Resizing from at least twice the target size gives as good an image as resizing from the full size.
 pub(super) fn largest_denominator(width: u32, height: u32, target: (u32, u32)) -> u32 {

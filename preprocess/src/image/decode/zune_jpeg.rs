@@ -29,8 +29,9 @@ impl Decode for ZuneJpegDecoder {
     /// counts all coefficients, with two bytes each.
     fn max_bytes(&self, header: &ImageHeader, _: (u32, u32)) -> u64 {
         let Coding::Jpeg(jpeg) = header.coding else { return u64::MAX };
-        let coefficients = if jpeg.needs_all_scans() { 2 * jpeg.sample_count } else { 0 };
-        header.pixel_count() * channels(&jpeg) + coefficients + working_row_bytes(header) + jpeg.segment_bytes
+        let pixel_bytes = header.pixel_count() * channel_count(&jpeg);
+        let coefficient_bytes = if jpeg.needs_all_scans() { 2 * jpeg.sample_count } else { 0 };
+        pixel_bytes + coefficient_bytes + working_row_bytes(header) + jpeg.segment_bytes
     }
 
     fn decode(&self, job: &DecodeJob<'_>, scratch: &mut Scratch) -> Result<DecodedImage, DecodeFailure> {
@@ -56,7 +57,7 @@ impl Decode for ZuneJpegDecoder {
         if decoder.dimensions() != Some((to_usize(header.width.into()), to_usize(header.height.into()))) {
             return Err(size_mismatch(job));
         }
-        let pixels = scratch.zeroed_pixels(to_usize(header.pixel_count() * channels(&jpeg)));
+        let pixels = scratch.zeroed_pixels(to_usize(header.pixel_count() * channel_count(&jpeg)));
         if decoder.output_buffer_size() != Some(pixels.len()) {
             return Err(corrupt(job, "the decoder found other components than the header states").into());
         }
@@ -74,6 +75,6 @@ impl Decode for ZuneJpegDecoder {
 }
 
 /// Returns the number of channels of a decoded pixel, each of which has one byte.
-fn channels(jpeg: &JpegHeader) -> u64 {
+fn channel_count(jpeg: &JpegHeader) -> u64 {
     if jpeg.component_count == 1 { 1 } else { 3 }
 }

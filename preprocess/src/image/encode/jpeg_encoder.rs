@@ -5,7 +5,9 @@ use jpeg_encoder::{ColorType, Encoder, SamplingFactor};
 
 use crate::image::error::ImageError;
 
-/// Encodes `pixels` as a baseline JPEG of `quality` (1 to 100). Returns the file, a slice of `buffer`.
+/// Encodes `pixels` as a baseline JPEG of `quality` (1 to 100).
+///
+/// Returns the file, which is a slice of `buffer`.
 ///
 /// # Errors
 /// Returns [`ImageError::Encode`] when a side is 0 or longer than [`super::MAX_SIDE`].

@@ -5,7 +5,9 @@ use turbojpeg::{Compressor, Error, Image, PixelFormat, Subsamp};
 
 use crate::image::{error::ImageError, size::to_usize};
 
-/// Encodes `pixels` as a baseline JPEG of `quality` (1 to 100). Returns the file, a slice of `buffer`.
+/// Encodes `pixels` as a baseline JPEG of `quality` (1 to 100).
+///
+/// Returns the file, which is a slice of `buffer`.
 ///
 /// # Errors
 /// Returns [`ImageError::Encode`] when a side is 0 or longer than [`super::MAX_SIDE`].

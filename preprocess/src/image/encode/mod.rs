@@ -7,7 +7,7 @@
 //! bytes, 4:4:4 at a lower quality changes no more predictions than 4:2:0 at a higher quality. Chroma
 //! subsampling is therefore not a setting.
 //!
-//! libjpeg-turbo encodes the image with the feature `turbo`, and jpeg-encoder without the feature. Both
+//! With the feature `turbo`, libjpeg-turbo encodes the image. Without the feature, jpeg-encoder does. Both
 //! encoders use the same quantization tables and give about the same quality and number of bytes.
 
 #[cfg(any(test, not(feature = "turbo")))]
@@ -81,7 +81,8 @@ mod tests {
         let decoded = image::load_from_memory(file).unwrap().into_rgb8();
         let decibels = psnr(&decoded, &test_image());
         assert!(decibels >= 40.0, "{decibels:.1} dB");
-        // At these offsets, the frame header (SOF0) has the sampling factors of its three components, 1×1.
+        // At these offsets, the frame header (SOF0) has the sampling factors of its three components. The
+        // value 0x11 stands for the factors 1×1.
         let frame = payloads(file, 0xC0)[0];
         assert_eq!((frame[7], frame[10], frame[13]), (0x11, 0x11, 0x11));
     }
@@ -129,16 +130,19 @@ mod tests {
     #[test]
     fn both_encoders_give_the_same_quantization_tables_and_about_the_same_quality_and_size() {
         for quality in [50, 90, 95, 100] {
-            let (mut first, mut second) = (Vec::new(), Vec::new());
-            let c = encode_jpeg(&test_image(), quality, &mut first).unwrap();
-            let rust = jpeg_encoder::encode_jpeg(&test_image(), quality, &mut second).unwrap();
+            let (mut turbo_buffer, mut rust_buffer) = (Vec::new(), Vec::new());
+            let turbo = encode_jpeg(&test_image(), quality, &mut turbo_buffer).unwrap();
+            let rust = jpeg_encoder::encode_jpeg(&test_image(), quality, &mut rust_buffer).unwrap();
             let quantization_tables = |file: &[u8]| payloads(file, 0xDB).concat();
-            assert_eq!(quantization_tables(c), quantization_tables(rust), "quality {quality}");
-            let [c_psnr, rust_psnr] = [c, rust]
+            assert_eq!(quantization_tables(turbo), quantization_tables(rust), "quality {quality}");
+            let [turbo_psnr, rust_psnr] = [turbo, rust]
                 .map(|file| psnr(&image::load_from_memory(file).unwrap().into_rgb8(), &test_image()));
-            println!("{quality}: {} and {} bytes, {c_psnr:.2} and {rust_psnr:.2} dB", c.len(), rust.len());
-            assert!((c_psnr - rust_psnr).abs() < 0.2, "{quality}: {c_psnr:.2} and {rust_psnr:.2} dB");
-            assert!(c.len().abs_diff(rust.len()) * 100 <= rust.len(), "{} and {}", c.len(), rust.len());
+            let [turbo_bytes, rust_bytes] = [turbo, rust].map(<[u8]>::len);
+            println!(
+                "{quality}: {turbo_bytes} and {rust_bytes} bytes, {turbo_psnr:.2} and {rust_psnr:.2} dB"
+            );
+            assert!((turbo_psnr - rust_psnr).abs() < 0.2, "{quality}: {turbo_psnr:.2} and {rust_psnr:.2} dB");
+            assert!(turbo_bytes.abs_diff(rust_bytes) * 100 <= rust_bytes, "{turbo_bytes} and {rust_bytes}");
         }
     }
 }

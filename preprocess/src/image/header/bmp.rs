@@ -8,7 +8,7 @@ use super::{
 pub(super) fn read_header(bytes: &[u8]) -> Option<ImageHeader> {
     /// Length of the OS/2 header in bytes. Width and height have 16 bits each in this header.
     const OS2_HEADER_BYTES: u32 = 12;
-    // The bitmap header starts at byte 14, with its own length.
+    // The bitmap header starts at byte 14. Its first four bytes are its length.
     let (width, height) = if read_le32(bytes, 14)? == OS2_HEADER_BYTES {
         (read_le16(bytes, 18)?, read_le16(bytes, 20)?)
     } else {

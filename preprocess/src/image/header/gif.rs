@@ -18,21 +18,22 @@ pub(super) fn read_header(bytes: &[u8]) -> Option<ImageHeader> {
 
 /// Returns the length of the extensions before the first frame, or before the end of a file without frames.
 fn extension_bytes(bytes: &[u8]) -> Option<usize> {
-    /// Length in bytes of the signature and the screen descriptor.
-    const SCREEN_BYTES: usize = 13;
+    /// Length in bytes of the signature and the screen descriptor together.
+    const SIGNATURE_AND_SCREEN_BYTES: usize = 13;
     const HAS_COLOUR_TABLE: u8 = 0x80;
     const COLOUR_TABLE_SIZE_MASK: u8 = 7;
     const EXTENSION: u8 = 0x21;
     let flags = *bytes.get(10)?;
-    let colours = if flags & HAS_COLOUR_TABLE == 0 { 0 } else { 2usize << (flags & COLOUR_TABLE_SIZE_MASK) };
-    let start = SCREEN_BYTES + 3 * colours;
+    let colour_count =
+        if flags & HAS_COLOUR_TABLE == 0 { 0 } else { 2usize << (flags & COLOUR_TABLE_SIZE_MASK) };
+    let start = SIGNATURE_AND_SCREEN_BYTES + 3 * colour_count;
     let mut offset = start;
     while bytes.get(offset) == Some(&EXTENSION) {
-        // Skips the introducer and the label. The blocks after them end with an empty block.
+        // Skips the introducer and the label. Blocks of data follow, and an empty block ends the extension.
         offset += 2;
-        while let Some(&length) = bytes.get(offset) {
-            offset += 1 + usize::from(length);
-            if length == 0 {
+        while let Some(&block_length) = bytes.get(offset) {
+            offset += 1 + usize::from(block_length);
+            if block_length == 0 {
                 break;
             }
         }
@@ -48,11 +49,10 @@ mod tests {
     fn extension_bytes_counts_the_extensions_before_the_first_frame() {
         let start = [&b"GIF89a\x01\0\x01\0\x80\0\0"[..], &[0; 6]].concat();
         let extension = b"\x21\xFF\x02ab\x01c\0";
-        let count_after_start =
-            |rest: &[&[u8]]| extension_bytes(&[&start, &rest.concat()[..]].concat()).unwrap();
-        assert_eq!(count_after_start(&[b"\x2C", extension]), 0);
-        assert_eq!(count_after_start(&[extension, extension, b"\x2C"]), 2 * extension.len());
-        assert_eq!(count_after_start(&[extension, b"\x21\xFF\xFFcut"]), extension.len() + 6);
-        assert_eq!(count_after_start(&[]), 0);
+        let bytes_in = |rest: &[&[u8]]| extension_bytes(&[&start, &rest.concat()[..]].concat()).unwrap();
+        assert_eq!(bytes_in(&[b"\x2C", extension]), 0);
+        assert_eq!(bytes_in(&[extension, extension, b"\x2C"]), 2 * extension.len());
+        assert_eq!(bytes_in(&[extension, b"\x21\xFF\xFFcut"]), extension.len() + 6);
+        assert_eq!(bytes_in(&[]), 0);
     }
 }

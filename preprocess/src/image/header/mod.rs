@@ -1,9 +1,9 @@
 //! Headers of uploads. A header states format, size and coding, and is read without decoding pixels.
 //!
 //! The header decides whether an upload is accepted and how much CPU time and memory is reserved for it.
-//! Reading the header must therefore be cheap. The decoders do not promise that for their own header parsers,
-//! so this module has parsers of its own. The decoders check the size again, so a header with a wrong size
-//! does not get a file past the limits.
+//! Reading the header must therefore be cheap. The header parsers of the decoders do not promise that, so
+//! this module has parsers of its own. A decoder refuses a file whose pixels have a different size than this
+//! header states, so a header with a wrong size does not get a file past the limits.
 
 mod bmp;
 mod endian;
@@ -86,7 +86,7 @@ impl ImageHeader {
 ///
 /// - JPEG: all markers, until there are more than `max_scans` scans.
 /// - PNG: the chunks before the pixels.
-/// - WebP: the chunks, and the prefix codes of a lossless image.
+/// - WebP: the chunks, and the prefix codes of a lossless image or alpha channel.
 /// - GIF: the extensions before the first frame.
 /// - TIFF: the first directory.
 /// - BMP: a few bytes.
@@ -112,7 +112,7 @@ pub(super) fn read_header(bytes: &[u8], max_scans: u32) -> Result<ImageHeader, I
 
 /// Detects the format from the first bytes.
 fn detect_format(bytes: &[u8]) -> Result<Format, ImageError> {
-    let unsupported = |found: &str| Err(ImageError::UnsupportedFormat { found: found.to_owned() });
+    let unsupported = |name: &str| Err(ImageError::UnsupportedFormat { format_name: name.to_owned() });
     match image::guess_format(bytes) {
         Ok(ImageFormat::Jpeg) => Ok(Format::Jpeg),
         Ok(ImageFormat::Png) => Ok(Format::Png),

@@ -22,7 +22,7 @@ pub(super) fn read_header(bytes: &[u8]) -> Option<ImageHeader> {
     const ALPHA: u8 = 4;
     let mut chunks = Chunks::new(bytes);
     let (_, header) = chunks.next().filter(|&(name, _)| name == b"IHDR")?;
-    // A complete header has 13 bytes.
+    // Width and height take the first eight bytes. A complete header has 13 bytes.
     let &[_, colour_type, _, _, _] = header.get(8..13)? else { return None };
     let mut png = PngHeader {
         has_colour: colour_type & COLOUR != 0,
@@ -43,9 +43,9 @@ pub(super) fn read_header(bytes: &[u8]) -> Option<ImageHeader> {
     })
 }
 
-/// Returns the data of the first chunk before the pixels whose name is `wanted`.
-pub(in crate::image) fn find_chunk<'a>(bytes: &'a [u8], wanted: &[u8; 4]) -> Option<&'a [u8]> {
-    Chunks::new(bytes).find(|&(name, _)| name == wanted).map(|(_, data)| data)
+/// Searches the chunks before the pixels. Returns the data of the first chunk whose name is `wanted_name`.
+pub(in crate::image) fn find_chunk<'a>(bytes: &'a [u8], wanted_name: &[u8; 4]) -> Option<&'a [u8]> {
+    Chunks::new(bytes).find(|&(name, _)| name == wanted_name).map(|(_, data)| data)
 }
 
 /// Iterates over the names and data of the chunks before the pixels. The iterator ends early if the file is

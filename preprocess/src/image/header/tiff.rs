@@ -30,13 +30,17 @@ pub(super) fn read_header(bytes: &[u8]) -> Option<ImageHeader> {
     const HEIGHT: u32 = 257;
     const BITS_PER_SAMPLE: u32 = 258;
     const SAMPLES_PER_PIXEL: u32 = 277;
+    /// Length in bytes of the number of entries, at the start of a directory.
+    const ENTRY_COUNT_BYTES: usize = 2;
+    /// Length of an entry in bytes.
+    const ENTRY_BYTES: usize = 12;
     /// Type of an entry with 16-bit integers.
     const SHORT: u32 = 3;
     /// Type of an entry with 32-bit integers.
     const LONG: u32 = 4;
     /// Maximum number of 16-bit values that fit into the four-byte value field of an entry.
     ///
-    /// More values are stored elsewhere, and the field contains their offset.
+    /// If an entry has more values, they are stored elsewhere, and the field contains their offset.
     const MAX_SHORTS_IN_ENTRY: u32 = 2;
     let big_endian = bytes.starts_with(b"MM");
     let read_short = |offset| {
@@ -50,15 +54,16 @@ pub(super) fn read_header(bytes: &[u8]) -> Option<ImageHeader> {
     let (mut width, mut height) = (None, None);
     // The defaults of the format, for a directory without these two entries.
     let (mut samples_per_pixel, mut bits_per_sample) = (1, 1);
-    let mut loaded_values = 0;
-    for entry in 0..usize::try_from(read_short(directory_offset)?).ok()? {
-        let entry_offset = directory_offset.checked_add(2 + 12 * entry)?;
-        let (tag, count) = (read_short(entry_offset)?, read_long(entry_offset + 4)?);
+    let mut loaded_value_count = 0;
+    for entry_index in 0..usize::try_from(read_short(directory_offset)?).ok()? {
+        let entry_offset = directory_offset.checked_add(ENTRY_COUNT_BYTES + ENTRY_BYTES * entry_index)?;
+        let (tag, value_count) = (read_short(entry_offset)?, read_long(entry_offset + 4)?);
         if TAGS_LOADED_ON_OPEN.contains(&tag) {
-            loaded_values += u64::from(count);
+            loaded_value_count += u64::from(value_count);
         }
+        // The first value of the entry. Entries without integers are skipped.
         let value = match read_short(entry_offset + 2)? {
-            SHORT if count > MAX_SHORTS_IN_ENTRY => {
+            SHORT if value_count > MAX_SHORTS_IN_ENTRY => {
                 read_short(usize::try_from(read_long(entry_offset + 8)?).ok()?).unwrap_or_default()
             }
             SHORT => read_short(entry_offset + 8)?,
@@ -73,7 +78,7 @@ pub(super) fn read_header(bytes: &[u8]) -> Option<ImageHeader> {
             _ => {}
         }
     }
-    let entry_value_bytes = loaded_values * BYTES_PER_ENTRY_VALUE;
+    let entry_value_bytes = loaded_value_count * BYTES_PER_ENTRY_VALUE;
     let tiff = TiffHeader { samples_per_pixel, bits_per_sample, entry_value_bytes };
     Some(ImageHeader { width: width?, height: height?, coding: Coding::Tiff(tiff) })
 }

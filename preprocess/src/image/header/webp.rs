@@ -1,4 +1,4 @@
-//! Header of a WebP: the chunks up to the pixels, and the coding of the pixels.
+//! Header of a WebP: the size of the image, and the coding of its pixels.
 
 use super::{
     Coding, ImageHeader,
@@ -16,7 +16,7 @@ pub struct WebPHeader {
     pub has_alpha: bool,
     /// True for an animation. The first frame of an animation is decoded.
     pub is_animated: bool,
-    /// Number of bytes that the decoder allocates for tables of prefix codes.
+    /// Number of bytes that image-webp allocates for tables of prefix codes.
     pub(in crate::image) table_bytes: u64,
 }
 
@@ -26,7 +26,7 @@ const SIDE_MASK: u32 = 0x3FFF;
 const FILE_HEADER_BYTES: usize = 12;
 
 /// Header of a bitstream, which stores the pixels of a still image or of one frame of an animation.
-struct Bitstream {
+struct BitstreamHeader {
     width: u32,
     height: u32,
     is_lossless: bool,
@@ -37,14 +37,15 @@ struct Bitstream {
 /// Reads the header of a file. Returns `None` if the header states no size.
 ///
 /// An extended file states its size twice, in the extended header and in the bitstream. The two sizes must
-/// agree, because some decoders allocate memory for the first size and some for the second.
+/// agree, because some decoders allocate memory for the first size and some for the second. Only a frame of
+/// an animation may be smaller than the size in the extended header.
 pub(super) fn read_header(bytes: &[u8]) -> Result<Option<ImageHeader>, &'static str> {
     let chunks = Chunks::new(bytes);
-    let Some((name, canvas)) = chunks.clone().next() else { return Ok(None) };
+    let Some((name, first_chunk)) = chunks.clone().next() else { return Ok(None) };
     if name != b"VP8X" {
         return Ok(read_bitstream(chunks)?.map(|bitstream| bitstream.into_header(false)));
     }
-    let Some((flags, width, height)) = read_extended_header(canvas) else { return Ok(None) };
+    let Some((flags, width, height)) = read_extended_header(first_chunk) else { return Ok(None) };
     let bitstream = match flags.is_animated {
         true => read_first_frame(chunks)?,
         // image-webp would decode the animation frame instead of the still image.
@@ -54,25 +55,27 @@ pub(super) fn read_header(bytes: &[u8]) -> Result<Option<ImageHeader>, &'static 
         false => read_bitstream(chunks)?,
     };
     let Some(bitstream) = bitstream else { return Err("the header of the pixels is missing or damaged") };
-    let fits = match flags.is_animated {
+    let sizes_agree = match flags.is_animated {
         true => bitstream.width <= width && bitstream.height <= height,
         false => (bitstream.width, bitstream.height) == (width, height),
     };
-    if !fits {
+    if !sizes_agree {
         return Err("the header and the pixels state different sizes");
     }
     let has_alpha = flags.has_alpha || bitstream.has_alpha;
-    Ok(Some(Bitstream { width, height, has_alpha, ..bitstream }.into_header(flags.is_animated)))
+    Ok(Some(BitstreamHeader { width, height, has_alpha, ..bitstream }.into_header(flags.is_animated)))
 }
 
 /// Reads the EXIF block and the ICC profile. A profile above the length limit is ignored.
 pub(in crate::image) fn read_metadata(bytes: &[u8]) -> Metadata<'_> {
-    let chunk = |wanted: &[u8; 4]| Chunks::new(bytes).find(|&(name, _)| name == wanted).map(|(_, data)| data);
-    let profile = chunk(b"ICCP").filter(|profile| profile.len() <= MAX_ICC_PROFILE_BYTES);
-    Metadata { exif: chunk(b"EXIF"), icc_profile: profile.map(<[u8]>::to_vec) }
+    let find_chunk = |wanted_name: &[u8; 4]| {
+        Chunks::new(bytes).find(|&(name, _)| name == wanted_name).map(|(_, data)| data)
+    };
+    let profile = find_chunk(b"ICCP").filter(|profile| profile.len() <= MAX_ICC_PROFILE_BYTES);
+    Metadata { exif: find_chunk(b"EXIF"), icc_profile: profile.map(<[u8]>::to_vec) }
 }
 
-impl Bitstream {
+impl BitstreamHeader {
     fn into_header(self, is_animated: bool) -> ImageHeader {
         let Self { width, height, is_lossless, has_alpha, table_bytes } = self;
         let webp = WebPHeader { is_lossless, has_alpha, is_animated, table_bytes };
@@ -86,19 +89,19 @@ struct Flags {
     has_alpha: bool,
 }
 
-/// Reads the flags of an extended header, and the width and height of the canvas.
+/// Reads the flags of an extended header, and the width and height of the image.
 fn read_extended_header(chunk: &[u8]) -> Option<(Flags, u32, u32)> {
-    const ANIMATED: u8 = 2;
-    const ALPHA: u8 = 16;
+    const ANIMATED_FLAG: u8 = 2;
+    const ALPHA_FLAG: u8 = 16;
     let flags = *chunk.first()?;
-    let flags = Flags { is_animated: flags & ANIMATED != 0, has_alpha: flags & ALPHA != 0 };
+    let flags = Flags { is_animated: flags & ANIMATED_FLAG != 0, has_alpha: flags & ALPHA_FLAG != 0 };
     // The file stores each side minus one.
     Some((flags, read_le24(chunk, 4)? + 1, read_le24(chunk, 7)? + 1))
 }
 
-/// Reads the first frame of an animation. Returns `None` when there is no frame, or when the header of the
-/// frame and its pixels state different sizes.
-fn read_first_frame(mut chunks: Chunks<'_>) -> Result<Option<Bitstream>, &'static str> {
+/// Reads the header of the first frame of an animation. Returns `None` if there is no frame, or if the frame
+/// header and the bitstream state different sizes.
+fn read_first_frame(mut chunks: Chunks<'_>) -> Result<Option<BitstreamHeader>, &'static str> {
     const FRAME_HEADER_BYTES: usize = 16;
     let Some((_, frame)) = chunks.find(|&(name, _)| name == b"ANMF") else { return Ok(None) };
     let (Some(width), Some(height)) = (read_le24(frame, 6), read_le24(frame, 9)) else { return Ok(None) };
@@ -109,31 +112,34 @@ fn read_first_frame(mut chunks: Chunks<'_>) -> Result<Option<Bitstream>, &'stati
 
 /// Reads the header of the first bitstream.
 ///
-/// The alpha channel of a lossy bitstream is in a separate chunk before or after the bitstream. The first
-/// such chunk is used.
-fn read_bitstream(chunks: Chunks<'_>) -> Result<Option<Bitstream>, &'static str> {
+/// The alpha channel of a lossy bitstream is in a separate chunk, which may come before or after the
+/// bitstream. If there are several such chunks, the first one is used.
+fn read_bitstream(chunks: Chunks<'_>) -> Result<Option<BitstreamHeader>, &'static str> {
     let alpha = chunks.clone().find(|&(name, _)| name == b"ALPH").map(|(_, data)| data);
-    let mut pixels = chunks.filter(|&(name, _)| name == b"VP8 " || name == b"VP8L");
-    let bitstream = match pixels.next() {
+    let mut bitstreams = chunks.filter(|&(name, _)| name == b"VP8 " || name == b"VP8L");
+    let header = match bitstreams.next() {
         Some((b"VP8L", data)) => read_lossless(data, alpha.is_some()),
         Some((_, data)) => read_lossy(data, alpha),
         None => None,
     };
-    bitstream.transpose().map_err(|CorruptStream| "the prefix codes are damaged")
+    header.transpose().map_err(|CorruptStream| "the prefix codes are damaged")
 }
 
-fn read_lossy(data: &[u8], alpha: Option<&[u8]>) -> Option<Result<Bitstream, CorruptStream>> {
+/// Reads the header of a lossy bitstream. Returns `None` if the header is cut off.
+fn read_lossy(data: &[u8], alpha: Option<&[u8]>) -> Option<Result<BitstreamHeader, CorruptStream>> {
     /// Mask of the compression method in the first byte of the alpha chunk.
-    const METHOD: u8 = 3;
-    const LOSSLESS: u8 = 1;
+    const METHOD_MASK: u8 = 3;
+    const LOSSLESS_METHOD: u8 = 1;
     // The width follows the frame tag and the start code.
     let (width, height) = (read_le16(data, 6)? & SIDE_MASK, read_le16(data, 8)? & SIDE_MASK);
     let table_bytes = match alpha {
-        Some([first, stream @ ..]) if first & METHOD == LOSSLESS => vp8l::table_bytes(stream, width, height),
+        Some([first, stream @ ..]) if first & METHOD_MASK == LOSSLESS_METHOD => {
+            vp8l::table_bytes(stream, width, height)
+        }
         _ => Ok(0),
     };
     let has_alpha = alpha.is_some();
-    Some(table_bytes.map(|table_bytes| Bitstream {
+    Some(table_bytes.map(|table_bytes| BitstreamHeader {
         width,
         height,
         is_lossless: false,
@@ -142,15 +148,18 @@ fn read_lossy(data: &[u8], alpha: Option<&[u8]>) -> Option<Result<Bitstream, Cor
     }))
 }
 
-fn read_lossless(data: &[u8], has_alpha_chunk: bool) -> Option<Result<Bitstream, CorruptStream>> {
+/// Reads the header of a lossless bitstream. Returns `None` if the header is cut off.
+fn read_lossless(data: &[u8], has_alpha_chunk: bool) -> Option<Result<BitstreamHeader, CorruptStream>> {
+    /// Length in bytes of the signature, which has one byte, and of the sizes and flags.
     const HEADER_BYTES: usize = 5;
-    const ALPHA: u32 = 1 << 28;
-    let bits = read_le32(data, 1)?;
+    const ALPHA_FLAG: u32 = 1 << 28;
+    let sizes_and_flags = read_le32(data, 1)?;
+    // The file stores each side minus one.
     let side = |bits: u32| (bits & SIDE_MASK) + 1;
-    let (width, height) = (side(bits), side(bits >> 14));
-    let has_alpha = has_alpha_chunk || bits & ALPHA != 0;
+    let (width, height) = (side(sizes_and_flags), side(sizes_and_flags >> 14));
+    let has_alpha = has_alpha_chunk || sizes_and_flags & ALPHA_FLAG != 0;
     let table_bytes = vp8l::table_bytes(data.get(HEADER_BYTES..)?, width, height);
-    Some(table_bytes.map(|table_bytes| Bitstream {
+    Some(table_bytes.map(|table_bytes| BitstreamHeader {
         width,
         height,
         is_lossless: true,
@@ -161,8 +170,8 @@ fn read_lossless(data: &[u8], has_alpha_chunk: bool) -> Option<Result<Bitstream,
 
 /// Iterates over the names and data of the chunks. The iterator ends at a chunk that is cut off.
 ///
-/// An alpha chunk that is cut off is returned with the data up to the end of the file, because decoders start
-/// to decode such a chunk.
+/// As an exception, an alpha chunk that is cut off is returned with the data up to the end of the file,
+/// because decoders start to decode such a chunk.
 #[derive(Clone)]
 struct Chunks<'a> {
     rest: &'a [u8],
@@ -187,7 +196,7 @@ impl<'a> Iterator for Chunks<'a> {
             None if name == b"ALPH" => self.rest.get(CHUNK_HEADER_BYTES..)?,
             data => data?,
         };
-        // Chunks start at even offsets.
+        // Chunks start at even offsets. A chunk of odd length is followed by a padding byte.
         self.rest = self.rest.get(end + length % 2..).unwrap_or_default();
         Some((name, data))
     }

@@ -35,7 +35,7 @@ fn every_file_of_the_header_corpus_gives_a_plan_within_the_limits_or_an_error() 
         assert!(header.width >= 1 && header.height >= 1);
         assert!(header.width.max(header.height) <= limits.max_side);
         assert!(cost.pixels == header.pixel_count() && cost.pixels <= limits.max_pixels);
-        assert!((1..=limits.max_bytes).contains(&cost.bytes));
+        assert!((1..=limits.max_processing_bytes).contains(&cost.bytes));
         if let Coding::Jpeg(jpeg) = header.coding {
             assert!(jpeg.scan_count <= limits.max_scans && jpeg.is_complete);
         }

@@ -61,7 +61,7 @@ const SOF2: u8 = 0xC2;
 const SOF15: u8 = 0xCF;
 /// Huffman tables.
 const DHT: u8 = 0xC4;
-/// Reserved for extensions.
+/// A marker that the format reserves for extensions.
 const JPG: u8 = 0xC8;
 /// Parameters of arithmetic coding.
 const DAC: u8 = 0xCC;
@@ -77,6 +77,9 @@ impl JpegHeader {
     }
 }
 
+/// Reads the header of a file. Returns `None` if no frame header precedes the first scan.
+///
+/// Stops reading at the first scan above `max_scans`.
 pub(super) fn read_header(bytes: &[u8], max_scans: u32) -> Result<Option<ImageHeader>, &'static str> {
     let mut frame: Option<ImageHeader> = None;
     let mut coverage = ScanCoverage::default();
@@ -88,7 +91,7 @@ pub(super) fn read_header(bytes: &[u8], max_scans: u32) -> Result<Option<ImageHe
                 is_complete = coverage.is_complete();
                 break;
             }
-            // The scan comes before the frame header, so the size of the image is unknown.
+            // Without a frame header, the size of the image is unknown.
             SOS if frame.is_none() => return Ok(None),
             SOS => {
                 coverage.add_scan(payload);
@@ -124,9 +127,9 @@ fn read_frame_header(marker: u8, payload: &[u8]) -> Option<ImageHeader> {
     };
     let (height, width) = (read_be16(payload, 1)?, read_be16(payload, 3)?);
     // Each component has three bytes: its identifier, its sampling factors and its quantization table. The
-    // sampling factors are the numbers of blocks per MCU, horizontally and vertically.
+    // sampling factors are the numbers of blocks per MCU, horizontally and vertically, in four bits each.
     let factors: Vec<(u32, u32)> = (0..usize::from(component_count))
-        .map(|index| payload.get(7 + 3 * index).map(|&both| (u32::from(both >> 4), u32::from(both & 15))))
+        .map(|index| payload.get(7 + 3 * index).map(|&byte| (u32::from(byte >> 4), u32::from(byte & 15))))
         .collect::<Option<_>>()?;
     let max_horizontal = factors.iter().map(|&(horizontal, _)| horizontal).max().and_then(NonZeroU32::new)?;
     let max_vertical = factors.iter().map(|&(_, vertical)| vertical).max().and_then(NonZeroU32::new)?;
@@ -169,6 +172,8 @@ pub(in crate::image) fn read_metadata(bytes: &[u8]) -> Metadata<'_> {
 }
 
 /// Joins the parts of an ICC profile in the order of their numbers, which start at 1.
+///
+/// Returns `None` if a part is missing, or if the profile is empty or above the length limit.
 fn join_profile_parts(mut parts: Vec<(u8, &[u8])>) -> Option<Vec<u8>> {
     parts.sort_by_key(|&(number, _)| number);
     let is_complete = parts.iter().zip(1..=u8::MAX).all(|(&(number, _), expected)| number == expected);
@@ -209,17 +214,18 @@ mod tests {
 
     #[test]
     fn jpeg_is_complete_when_its_scans_cover_every_coefficient() {
-        let frame =
-            |marker, count| [&[marker, 0, 14, 8, 0, 8, 0, 8, count][..], &[1, 0x11, 0, 9, 0x11, 0]].concat();
+        let frame = |marker, component_count| {
+            [&[marker, 0, 14, 8, 0, 8, 0, 8, component_count][..], &[1, 0x11, 0, 9, 0x11, 0]].concat()
+        };
         let scan = |components: &[u8], spectrum: [u8; 3]| {
             let components: Vec<u8> = components.iter().flat_map(|&number| [number, 0]).collect();
             let length = u8::try_from(6 + components.len()).unwrap();
             let count = u8::try_from(components.len() / 2).unwrap();
             [&[0xFF, SOS, 0, length, count][..], &components, &spectrum, &[5, 5]].concat()
         };
-        let is_complete = |marker, count, scans: &[Vec<u8>]| {
-            let file =
-                [&[0xFF, 0xD8, 0xFF][..], &frame(marker, count), &scans.concat(), &[0xFF, EOI]].concat();
+        let is_complete = |marker, component_count, scans: &[Vec<u8>]| {
+            let frame = frame(marker, component_count);
+            let file = [&[0xFF, 0xD8, 0xFF][..], &frame, &scans.concat(), &[0xFF, EOI]].concat();
             let Coding::Jpeg(jpeg) = read_header(&file, 32).unwrap().unwrap().coding else {
                 panic!("not a JPEG")
             };
@@ -234,17 +240,20 @@ mod tests {
             is_complete(SOF0, 1, &[scan(&[1], whole_spectrum)]),
             "bytes after the last component are ignored"
         );
-        // In a baseline scan, decoders ignore the spectral selection.
+        // In a baseline scan, decoders ignore the spectral selection, which is the range of coefficients.
         assert!(
             is_complete(SOF0, 1, &[scan(&[1], [0, 0, 0])])
                 && is_complete(SOF0, 1, &[scan(&[1], [7, 255, 255])])
         );
 
-        let averages = scan(&[1, 9], [0, 0, 0x01]);
-        let last_bit_of_averages = scan(&[1, 9], [0, 0, 0x10]);
-        let [low, high] = [[1, 5, 0], [6, 63, 0]].map(|spectrum| scan(&[1], spectrum));
-        let [coarse, fine] = [0x02, 0x20].map(|bits| scan(&[9], [1, 63, bits]));
-        let scans = [averages, low, coarse, fine, high, last_bit_of_averages];
+        // For both components, one scan has coefficient 0 (DC) without its last bit, and another scan adds
+        // this bit. The other coefficients of component 1 are split into two ranges, with one scan each. For
+        // the other coefficients of component 9, one scan leaves out the last bits, and another adds them.
+        let dc_without_last_bit = scan(&[1, 9], [0, 0, 0x01]);
+        let dc_last_bit = scan(&[1, 9], [0, 0, 0x10]);
+        let [low_range, high_range] = [[1, 5, 0], [6, 63, 0]].map(|spectrum| scan(&[1], spectrum));
+        let [without_last_bits, last_bits] = [0x02, 0x20].map(|bits| scan(&[9], [1, 63, bits]));
+        let scans = [dc_without_last_bit, low_range, without_last_bits, last_bits, high_range, dc_last_bit];
         assert!(is_complete(SOF2, 2, &scans));
         for missing in 0..scans.len() {
             let others = [&scans[..missing], &scans[missing + 1..]].concat();

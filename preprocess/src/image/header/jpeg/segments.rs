@@ -7,8 +7,9 @@ pub(in crate::image) const EOI: u8 = 0xD9;
 /// Start of scan.
 pub(in crate::image) const SOS: u8 = 0xDA;
 
-/// A marker segment.
+/// A marker segment: a marker and, for most markers, a length and a payload.
 pub(in crate::image) struct Segment<'a> {
+    /// The second byte of the marker. The first byte is always 0xFF.
     pub(in crate::image) marker: u8,
     /// The bytes after the length. The payload of [`EOI`] is empty.
     pub(in crate::image) payload: &'a [u8],
@@ -42,11 +43,12 @@ impl<'a> Iterator for Segments<'a> {
             let marker = *self.bytes.get(self.offset)?;
             self.offset += 1;
             match marker {
-                // Stuffed zeros and the markers TEM, RSTn and SOI have no payload and are skipped.
+                // A byte 0xFF followed by zero is data and not a marker. The markers TEM, RSTn and SOI have
+                // no payload and are skipped.
                 0x00 | 0x01 | 0xD0..=0xD8 => {}
                 EOI => return Some(Segment { marker, payload: &[] }),
                 _ => {
-                    // The length includes its own two bytes.
+                    // The length counts its own two bytes as well.
                     let length = usize::try_from(read_be16(self.bytes, self.offset)?).ok()?.max(2);
                     let payload = self.bytes.get(self.offset + 2..self.offset + length)?;
                     self.offset += length;

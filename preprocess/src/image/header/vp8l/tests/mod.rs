@@ -22,7 +22,7 @@ impl BitWriter {
     /// Writes a prefix code of one or two symbols.
     fn put_simple_code(&mut self, symbols: &[u32]) -> &mut Self {
         self.put(1, 1).put(u32::from(symbols.len() == 2), 1);
-        // This bit means that the first symbol is written in eight bits.
+        // This bit says that the first symbol is written in eight bits.
         self.put(1, 1);
         symbols.iter().for_each(|&symbol| {
             self.put(symbol, 8);
@@ -30,12 +30,12 @@ impl BitWriter {
         self
     }
 
-    /// Writes the prefix code that codes the lengths of another code. Each length from 0 to 15 has a code of
-    /// four bits.
+    /// Writes the second prefix code, in which the lengths of the code words of another code are written.
+    /// Each length from 0 to 15 has a code word of four bits.
     fn put_length_code(&mut self) -> &mut Self {
         self.put(0, 1).put(15, 4);
         // The format defines the order of the symbols. The first two and the ninth symbol stand for runs,
-        // which are not used here and get no code.
+        // which are not used here and get no code word.
         [0, 0, 4, 4, 4, 4, 4, 4, 0].iter().for_each(|&length| {
             self.put(length, 3);
         });
@@ -45,12 +45,12 @@ impl BitWriter {
         self
     }
 
-    /// Writes a length with the code of [`Self::put_length_code`].
+    /// Writes the length of a code word, in the code of [`Self::put_length_code`].
     fn put_length(&mut self, length: u8) -> &mut Self {
         self.put(u32::from(length).reverse_bits() >> 28, 4)
     }
 
-    /// Writes a prefix code as the code lengths of its symbols. Symbols without an entry in `lengths` are
+    /// Writes a prefix code as the lengths of its code words. Symbols without an entry in `lengths` are
     /// unused.
     fn put_code_lengths(&mut self, alphabet_size: usize, lengths: &[u8]) -> &mut Self {
         self.put_length_code().put(0, 1);
@@ -90,8 +90,8 @@ impl BitWriter {
             .collect()
     }
 
-    /// Returns the result of [`table_bytes`], or `None` for a corrupt stream. Asserts that a valid stream is
-    /// corrupt if any of its last bytes are missing.
+    /// Returns the result of [`table_bytes`], or `None` for a corrupt stream. Asserts that a valid stream
+    /// becomes corrupt if it is cut off anywhere.
     fn checked_table_bytes(&self, width: u32, height: u32) -> Option<u64> {
         let result = table_bytes(&self.to_bytes(), width, height).ok();
         if result.is_some() {
@@ -119,11 +119,11 @@ fn stream_with_groups() -> BitWriter {
 
 /// Starts a stream as [`stream_with_groups`] does, and writes the codes of the entropy image.
 ///
-/// `greens` are the code lengths of green. The codes of red, blue, alpha and distance have a single symbol
-/// each.
-fn stream_with_greens(greens: &[u8]) -> BitWriter {
+/// `green_lengths` are the lengths of the code words of green. The codes of red, blue, alpha and distance
+/// have a single symbol each.
+fn stream_with_greens(green_lengths: &[u8]) -> BitWriter {
     let mut writer = stream_with_groups();
-    writer.put(0, 1).put_code_lengths(280, greens).put_other_codes();
+    writer.put(0, 1).put_code_lengths(280, green_lengths).put_other_codes();
     writer
 }
 
@@ -138,12 +138,12 @@ fn table_bytes_is_the_sum_over_all_codes() {
     let equal_lengths =
         plain_stream().put_code_lengths(280, &[8; 256]).put_other_codes().checked_table_bytes(1, 1);
     assert_eq!(equal_lengths, Some(GROUP_BYTES + 256 * 4 + 32));
-    // Six symbols have codes of more than ten bits.
+    // Six code words have more than ten bits.
     let lengths: Vec<u8> = (1..=15).chain([15]).collect();
-    let long_codes =
+    let long_code_words =
         plain_stream().put_code_lengths(280, &lengths).put_other_codes().checked_table_bytes(1, 1);
-    assert_eq!(long_codes, Some(GROUP_BYTES + 1024 * 4 + 6 * 32 + 32));
-    // A single symbol needs no table, even when the code is written as lengths.
+    assert_eq!(long_code_words, Some(GROUP_BYTES + 1024 * 4 + 6 * 32 + 32));
+    // A single symbol needs no table, even if its code is written as lengths.
     assert_eq!(
         plain_stream().put_code_lengths(280, &[0, 0, 7]).put_other_codes().checked_table_bytes(1, 1),
         Some(GROUP_BYTES)
@@ -153,16 +153,17 @@ fn table_bytes_is_the_sum_over_all_codes() {
 #[test]
 fn each_of_the_five_codes_of_a_group_is_counted() {
     let alphabet_sizes = [280, 256, 256, 256, 40];
-    for longer in 0..5 {
+    for index_with_table in 0..5 {
         let mut writer = plain_stream();
         for (index, alphabet_size) in alphabet_sizes.into_iter().enumerate() {
-            if index == longer {
+            if index == index_with_table {
                 writer.put_code_lengths(alphabet_size, &[2; 4]);
             } else {
                 writer.put_simple_code(&[0]);
             }
         }
-        assert_eq!(writer.checked_table_bytes(1, 1), Some(GROUP_BYTES + 4 * 4 + 32), "code {longer}");
+        let expected = Some(GROUP_BYTES + 4 * 4 + 32);
+        assert_eq!(writer.checked_table_bytes(1, 1), expected, "code {index_with_table}");
     }
     // The alphabet of distances has 40 symbols.
     for (symbol, fits) in [(39, true), (40, false)] {
@@ -189,8 +190,8 @@ fn colour_cache_extends_the_first_alphabet_and_invalid_sizes_are_refused() {
         let mut writer = BitWriter::default();
         writer.put(0, 1).put(1, 1).put(size, 4).put(0, 1);
         // The lengths are valid for every size of the cache, so that only the size can be refused.
-        let cache = if fits { 1 << size } else { 0 };
-        writer.put_code_lengths(280 + cache, &[1, 1]).put_other_codes();
+        let cache_symbol_count = if fits { 1 << size } else { 0 };
+        writer.put_code_lengths(280 + cache_symbol_count, &[1, 1]).put_other_codes();
         let expected = fits.then_some(GROUP_BYTES + 2 * 4 + 32);
         assert_eq!(writer.checked_table_bytes(1, 1), expected, "{size}");
     }
@@ -235,8 +236,8 @@ fn more_groups_than_blocks_are_refused() {
 
 #[test]
 fn largest_value_is_found_in_every_block_of_the_entropy_image() {
-    // The greens 0 and 2 have codes of one bit. One of the four blocks has the value 2, so there are three
-    // groups.
+    // The greens 0 and 2 have code words of one bit. One of the four blocks has the value 2, so there are
+    // three groups.
     for position in 0..4 {
         let mut writer = stream_with_greens(&[1, 0, 1]);
         (0..4).for_each(|block| {
@@ -252,9 +253,10 @@ fn largest_value_is_found_in_every_block_of_the_entropy_image() {
     assert_eq!(writer.put(0, 4).put_group().checked_table_bytes(8, 8), Some(GROUP_BYTES));
 }
 
-/// Starts a stream whose entropy image has `symbol_count` symbols of green, with codes of the same length.
+/// Starts a stream whose entropy image has `symbol_count` symbols of green, with code words of the same
+/// length.
 ///
-/// The symbols are the value 0 and `symbol_count` - 1 lengths of runs.
+/// The symbols are the value 0 and `symbol_count` - 1 prefixes of the lengths of runs.
 fn stream_with_runs(symbol_count: usize) -> BitWriter {
     let mut lengths = vec![0; 256 + symbol_count - 1];
     let length = u8::try_from(symbol_count.ilog2()).unwrap();
@@ -265,14 +267,14 @@ fn stream_with_runs(symbol_count: usize) -> BitWriter {
 
 #[test]
 fn runs_fill_the_entropy_image_exactly_or_the_stream_is_refused() {
-    // The image is one block and a run of three blocks. The length of this run needs no extra bits.
+    // The pixels of the entropy image are one literal and a run of three. This length needs no extra bits.
     let mut writer = stream_with_runs(4);
     writer.put(0, 2).put(0b11, 2).put_group();
     assert_eq!(writer.checked_table_bytes(8, 8), Some(GROUP_BYTES));
-    // A run of four is longer than the image.
+    // A literal and a run of four are one pixel too long for four blocks.
     assert_eq!(stream_with_runs(8).put(0, 3).put(0b001, 3).put_group().checked_table_bytes(8, 8), None);
-    // One extra bit selects a run of seven or eight blocks after the first block. The image has eight blocks,
-    // so a run of eight is one block too long.
+    // After the literal, one extra bit selects a run of seven or eight. The entropy image has eight pixels,
+    // so a run of eight is one pixel too long.
     let table_bytes_with_run = |extra_bit| {
         stream_with_runs(8).put(0, 3).put(0b011, 3).put(extra_bit, 1).put_group().checked_table_bytes(32, 4)
     };
@@ -287,11 +289,11 @@ fn incomplete_and_oversubscribed_codes_are_refused() {
     };
     assert!(is_accepted(&[1, 1]) && is_accepted(&[2, 2, 1]) && is_accepted(&[3, 3, 2, 1]));
     for (name, lengths) in [
-        ("no code", &[][..]),
-        ("a code of two bits is missing", &[1, 2]),
-        ("one code too many", &[1, 1, 1]),
-        ("many codes too many", &[1; 280]),
-        ("the last code is missing", &[1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15]),
+        ("no code word", &[][..]),
+        ("a code word of two bits is missing", &[1, 2]),
+        ("one code word too many", &[1, 1, 1]),
+        ("many code words too many", &[1; 280]),
+        ("the last code word is missing", &[1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15]),
     ] {
         assert!(!is_accepted(lengths), "{name}");
     }
@@ -299,8 +301,8 @@ fn incomplete_and_oversubscribed_codes_are_refused() {
 
 #[test]
 fn runs_of_code_lengths_are_expanded_and_refused_past_the_end() {
-    // Four symbols have codes of two bits: the length 1, a repetition of the previous length (16), and runs
-    // of zeros (17 and 18).
+    // Four symbols of the second code have code words of two bits: the length 1, a repetition of the previous
+    // length (16), and runs of zeros (17 and 18).
     let table_bytes_with = |symbols: &[(u32, u32, u32)], symbol_count: Option<u32>| {
         let mut writer = plain_stream();
         writer.put(0, 1).put(15, 4);
@@ -314,19 +316,20 @@ fn runs_of_code_lengths_are_expanded_and_refused_past_the_end() {
             None => writer.put(0, 1),
         };
         for &(symbol, extra, extra_bits) in symbols {
-            let code = [1, 16, 17, 18].iter().position(|&coded| coded == symbol).unwrap();
-            let code = u32::try_from(code).unwrap().reverse_bits() >> 30;
-            writer.put(code, 2).put(extra, extra_bits);
+            let index = [1, 16, 17, 18].iter().position(|&used| used == symbol).unwrap();
+            let code_word = u32::try_from(index).unwrap().reverse_bits() >> 30;
+            writer.put(code_word, 2).put(extra, extra_bits);
         }
         writer.put_other_codes().checked_table_bytes(1, 1)
     };
+    /// The symbol for one code word of one bit.
     const ONE: (u32, u32, u32) = (1, 0, 0);
     let zeros = |count: u32| (18, count - 11, 7);
     let two_symbols = Some(GROUP_BYTES + 2 * 4 + 32);
     assert_eq!(
         table_bytes_with(&[ONE, ONE, zeros(138), zeros(138), ONE, ONE], None),
         None,
-        "four codes of one bit"
+        "four code words of one bit"
     );
     assert_eq!(table_bytes_with(&[ONE, zeros(138), zeros(130), (17, 7, 3), ONE], None), two_symbols);
     assert_eq!(table_bytes_with(&[ONE, zeros(138), zeros(130), zeros(12)], None), None, "past the end");
@@ -337,7 +340,7 @@ fn runs_of_code_lengths_are_expanded_and_refused_past_the_end() {
     );
     assert_eq!(table_bytes_with(&[ONE, zeros(138), ONE], Some(3)), two_symbols);
     // The symbol 16 repeats the previous length three times.
-    assert_eq!(table_bytes_with(&[ONE, (16, 0, 2)], Some(2)), None, "four codes of one bit");
+    assert_eq!(table_bytes_with(&[ONE, (16, 0, 2)], Some(2)), None, "four code words of one bit");
 }
 
 #[test]
@@ -385,25 +388,26 @@ fn transforms_are_skipped_and_a_repeated_transform_is_refused() {
 #[test]
 fn palette_of_few_colours_makes_the_coded_image_narrower() {
     // The maximum number of groups is the number of blocks of four pixels in the coded row.
-    for (colours, block_count) in [(2, 2), (3, 4), (4, 4), (5, 8), (16, 8), (17, 16), (256, 16)] {
-        for (groups, fits) in [(block_count, true), (block_count + 1, false)] {
+    for (colour_count, block_count) in [(2, 2), (3, 4), (4, 4), (5, 8), (16, 8), (17, 16), (256, 16)] {
+        for (group_count, fits) in [(block_count, true), (block_count + 1, false)] {
             let mut writer = BitWriter::default();
-            writer.put(1, 1).put(3, 2).put(colours - 1, 8).put_flat_image(0);
+            writer.put(1, 1).put(3, 2).put(colour_count - 1, 8).put_flat_image(0);
             // There are no more transforms and no colour cache, but an entropy image.
-            writer.put(0, 2).put(1, 1).put(0, 3).put_flat_image(groups - 1);
-            (0..groups).for_each(|_| {
+            writer.put(0, 2).put(1, 1).put(0, 3).put_flat_image(group_count - 1);
+            (0..group_count).for_each(|_| {
                 writer.put_group();
             });
-            let expected = fits.then_some(u64::from(groups) * GROUP_BYTES);
-            assert_eq!(writer.checked_table_bytes(64, 1), expected, "{colours} colours, {groups} groups");
+            let expected = fits.then_some(u64::from(group_count) * GROUP_BYTES);
+            let found = writer.checked_table_bytes(64, 1);
+            assert_eq!(found, expected, "{colour_count} colours, {group_count} groups");
         }
     }
 }
 
 #[test]
 fn symbols_without_bits_are_read_in_constant_time() {
-    // The entropy image has 2^60 blocks, in runs of one block that need no bits. Reading the runs one by one
-    // would take years.
+    // With sides of 2^32 - 1 pixels and blocks of 4×4 pixels, the entropy image has 2^60 pixels. All of them
+    // are runs of one pixel, which need no bits. Reading the runs one by one would take years.
     let mut lengths = [0; 257];
     lengths[256] = 1;
     let mut writer = stream_with_greens(&lengths);
@@ -418,7 +422,7 @@ fn empty_stream_is_refused() {
 }
 
 #[test]
-fn stream_of_an_encoder_is_read_up_to_its_last_code() {
+fn stream_of_an_encoder_is_read_up_to_its_last_prefix_code() {
     let pixels: Vec<u8> = (0..64 * 48 * 3u32).map(|index| ((index * index) >> 7).to_le_bytes()[0]).collect();
     let mut file = Cursor::new(Vec::new());
     WebPEncoder::new_lossless(&mut file).write_image(&pixels, 64, 48, ExtendedColorType::Rgb8).unwrap();
