@@ -1,4 +1,4 @@
-//! Tests of the service on a GPU.
+//! Tests of the service on a GPU, and of the service without GPU drivers.
 //!
 //! With `CLASSIFY_ALLOW_SOFTWARE_GPU=1`, the tests accept a software GPU, such as Mesa's lavapipe, and fail
 //! if there is no GPU. Without the variable, a test that finds no GPU passes and prints a line that begins
@@ -35,15 +35,15 @@ const F16_TOLERANCE: f32 = 0.02;
 
 /// Opens the first GPU of this machine, if there is one.
 fn open_any_gpu() -> Option<(Backend, Adapter)> {
-    let required = env::var_os("CLASSIFY_ALLOW_SOFTWARE_GPU").is_some();
-    let open_gpu = |backend| gpu::open(backend, Precision::F32, required);
+    let allow_software = env::var_os("CLASSIFY_ALLOW_SOFTWARE_GPU").is_some();
+    let open_gpu = |backend| gpu::open(backend, Precision::F32, allow_software);
     let results: Vec<_> = Backend::gpus().map(|backend| (backend, open_gpu(backend))).collect();
     let reasons: Vec<String> =
         results.iter().filter_map(|(_, result)| result.as_ref().err()).map(ToString::to_string).collect();
     let gpu = results.into_iter().find_map(|(backend, result)| Some((backend, result.ok()?)));
     if gpu.is_none() {
         let reasons = reasons.join("; ");
-        assert!(!required, "CLASSIFY_ALLOW_SOFTWARE_GPU is set, and there is no GPU: {reasons}");
+        assert!(!allow_software, "CLASSIFY_ALLOW_SOFTWARE_GPU is set, but there is no GPU: {reasons}");
         println!("SKIPPED: no GPU: {reasons}");
     }
     gpu
@@ -103,10 +103,10 @@ fn f16_gives_the_logits_of_the_cpu_within_its_tolerance() {
     let crops = cut_crops(2);
     let expected = Network::load(Backend::default()).logits(&crops).unwrap().concat();
     let outputs = engine.infer(&crops).unwrap().concat();
-    let largest = expected.iter().map(|value| value.abs()).fold(0.0, f32::max);
+    let largest_logit = expected.iter().map(|value| value.abs()).fold(0.0, f32::max);
     let worst = outputs.iter().zip(&expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
-    println!("{backend} on {adapter}, f16: max abs difference {worst:e}, largest output {largest}");
-    assert!(worst <= F16_TOLERANCE * largest, "{worst:e} of {largest}");
+    println!("{backend} on {adapter}, f16: max abs difference {worst:e}, largest logit {largest_logit}");
+    assert!(worst <= F16_TOLERANCE * largest_logit, "{worst:e} of {largest_logit}");
     assert!(worst > 1e-3, "{worst:e}: so small a difference means that the network ran in f32");
 }
 
@@ -204,7 +204,7 @@ struct ProgramRun {
 /// `variables` are additional environment variables for the program.
 fn run_without_drivers(variables: &[(&str, &str)]) -> ProgramRun {
     let folder = tempfile::tempdir().unwrap();
-    let log = folder.path().join("log");
+    let log_path = folder.path().join("log");
     let mut program = Command::new(env!("CARGO_BIN_EXE_classify"))
         .env_clear()
         .env("PORT", "0")
@@ -216,12 +216,12 @@ fn run_without_drivers(variables: &[(&str, &str)]) -> ProgramRun {
         .env("__EGL_VENDOR_LIBRARY_FILENAMES", "/nonexistent/egl.json")
         .env("CUDA_VISIBLE_DEVICES", "")
         .envs(variables.iter().copied())
-        .stdout(std::fs::File::create(&log).unwrap())
-        .stderr(std::fs::File::options().append(true).open(&log).unwrap())
+        .stdout(std::fs::File::create(&log_path).unwrap())
+        .stderr(std::fs::File::options().append(true).open(&log_path).unwrap())
         .spawn()
         .unwrap();
     let begin = Instant::now();
-    let read_log = || std::fs::read_to_string(&log).unwrap();
+    let read_log = || std::fs::read_to_string(&log_path).unwrap();
     loop {
         if let Some(status) = program.try_wait().unwrap() {
             return ProgramRun { code: Some(status.code().unwrap()), log: read_log() };

@@ -1,5 +1,5 @@
-//! Tests of an engine whose device is lost. The service ends with an error, and every request gets a
-//! response.
+//! Tests of an engine whose GPU fails or hangs. Such an engine is lost: the service ends with an error, and
+//! every request gets a response.
 
 use classify::{
     Settings,
@@ -10,10 +10,11 @@ use classify::{
 
 use crate::rig::{Rig, encode_png, read_problem};
 
-/// An engine that is lost at its first batch after the warm-up.
+/// An engine that is lost at its first batch after the warm-up. The service calls `infer` only for the
+/// warm-up, because the engine has a device of its own.
 struct LostAfterWarmUp {
     is_warm: bool,
-    /// True if that batch hangs, false if it fails.
+    /// True if the first batch hangs, false if the batch fails.
     hangs: bool,
 }
 
@@ -45,7 +46,7 @@ async fn lose_engine(hangs: bool) -> (u16, String, String) {
     let engine: Box<dyn Infer> = Box::new(LostAfterWarmUp { is_warm: false, hangs });
     let mut rig = Rig::with_engines(settings, vec![engine]).await;
     let (status, kind) = read_problem(rig.post_image(encode_png()).send().await).await;
-    let result = (&mut rig.running).await.unwrap();
+    let result = (&mut rig.task).await.unwrap();
     assert!(!rig.readiness.is_ready() && rig.readiness.is_draining());
     (status, kind, result.unwrap_err().to_string())
 }

@@ -90,7 +90,7 @@ impl Bucket for TestBucket {
     ) -> Result<Created, BucketError> {
         self.fail_if_down()?;
         fail_if(&self.full, "the bucket is full")?;
-        // File systems have the same limit on the length of a file name.
+        // As in a file system, each part of a name has at most 255 bytes.
         if object.as_str().split('/').any(|part| part.len() > 255) {
             let (name, reason) = (object.to_string(), "a part is too long".to_owned());
             return Err(BucketError::BadName { name, reason });
@@ -116,7 +116,7 @@ pub(crate) struct Rig {
     classified_count: Arc<AtomicUsize>,
     pub(crate) readiness: Readiness,
     pub(crate) stop: CancellationToken,
-    pub(crate) running: JoinHandle<anyhow::Result<()>>,
+    pub(crate) task: JoinHandle<anyhow::Result<()>>,
     address: SocketAddr,
     client: Client,
 }
@@ -188,8 +188,8 @@ impl Rig {
         telemetry::init("off", LogFormat::Human);
         let (address, readiness) = (application.local_addr(), application.readiness());
         let stop = CancellationToken::new();
-        let running = tokio::spawn(application.run(stop.clone()));
-        Self { bucket, results, classified_count, readiness, stop, running, address, client: Client::new() }
+        let task = tokio::spawn(application.run(stop.clone()));
+        Self { bucket, results, classified_count, readiness, stop, task, address, client: Client::new() }
     }
 
     /// Waits until the service is ready.
@@ -197,7 +197,7 @@ impl Rig {
         let begin = Instant::now();
         while self.get("/ready").send().await.unwrap().status() != 200 {
             assert!(
-                begin.elapsed() < WAIT_TIMEOUT && !self.running.is_finished(),
+                begin.elapsed() < WAIT_TIMEOUT && !self.task.is_finished(),
                 "the service did not become ready"
             );
             tokio::task::yield_now().await;
@@ -359,7 +359,7 @@ fn espresso_logits() -> Vec<f32> {
     logits
 }
 
-/// An engine that always predicts espresso and counts its images.
+/// An engine that predicts espresso for every image and counts the images.
 struct Espresso {
     classified_count: Arc<AtomicUsize>,
 }
@@ -383,7 +383,7 @@ pub(crate) enum Verdict {
     Panic,
 }
 
-/// An engine that reports the size of each batch to the test and waits for the test's verdict.
+/// An engine that reports the size of each batch to the test, then waits until the test sends a verdict.
 struct GatedEngine {
     batch_sizes: mpsc::UnboundedSender<usize>,
     verdicts: std_mpsc::Receiver<Verdict>,
@@ -407,7 +407,7 @@ impl Infer for GatedEngine {
     }
 }
 
-/// Controls a [`GatedEngine`]: receives the sizes of its batches and sends it verdicts.
+/// Controls a [`GatedEngine`]: receives the sizes of the batches and sends the verdicts.
 pub(crate) struct Gate {
     batch_sizes: mpsc::UnboundedReceiver<usize>,
     verdicts: std_mpsc::Sender<Verdict>,
@@ -423,7 +423,7 @@ impl Gate {
         (Box::new(engine), Self { batch_sizes, verdicts })
     }
 
-    /// Waits for the engine's next batch and returns its size.
+    /// Waits for the engine's next batch and returns the size of the batch.
     pub(crate) async fn next_batch(&mut self) -> usize {
         tokio::time::timeout(WAIT_TIMEOUT, self.batch_sizes.recv()).await.unwrap().unwrap()
     }
