@@ -1,5 +1,6 @@
-//! A test image, and assertions on processed images. The quarters of the test image have different colours,
-//! so that every rotation and flip is visible.
+//! A test image, and assertions on processed images.
+//!
+//! The quarters of the test image have different colours, so that the test detects every rotation and flip.
 
 use std::io::Cursor;
 
