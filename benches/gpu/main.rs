@@ -292,9 +292,9 @@ fn compare_with_cpu(worker: &mut Worker, precision: &str, folder: &Path) -> Resu
     Ok(format!("; {comparison}; first result after {seconds:.1} s"))
 }
 
-/// Reads the utilisation of the GPU, in per cent, which nvidia-smi prints ten times per second.
+/// Reads the utilisation of the GPU from nvidia-smi, which prints the utilisation ten times per second.
 struct Utilisation {
-    /// The time of each reading and the utilisation that was read.
+    /// The time of each reading, and the utilisation in per cent.
     readings: Arc<Mutex<Vec<(Instant, u32)>>>,
     /// The process nvidia-smi, or `None` if nvidia-smi does not start.
     process: Option<Child>,

@@ -77,7 +77,7 @@ pub(crate) struct Load {
 
 /// Repeats a request on each of `connection_count` connections for `load_duration`.
 ///
-/// `sample` is called once, in the middle of that time.
+/// `sample` is called once, after half of `load_duration`.
 pub(crate) fn put_under_load(
     address: SocketAddr,
     request: &[u8],

@@ -24,7 +24,7 @@ use std::{
 use axum::{Router, http::StatusCode, routing::any};
 use common::{TEST_TIMEOUT, read_sample};
 use contract::{GcsPath, PredictionRecord};
-use engines::{Broken, Espresso, Slow};
+use engines::{EspressoEngine, NanEngine, SlowEngine};
 use platform::emulators::PushOptions;
 use rig::{BUCKET, Cloud, client_of, free_port, numbered_photo, start_counting_proxy};
 use serde_json::{Value, json};
@@ -77,7 +77,7 @@ async fn upload_gets_one_prediction_and_one_published_result() {
 async fn photo_copied_into_the_bucket_is_classified_once_per_version() {
     let Some(mut cloud) = Cloud::start().await else { return };
     let port = free_port();
-    let engine = Espresso::default();
+    let engine = EspressoEngine::default();
     let classify = cloud.start_classify_with(port, engine.clone()).await;
     cloud.create_push_subscription(port, &PushOptions::default()).await;
 
@@ -138,10 +138,10 @@ async fn photo_copied_into_the_bucket_is_classified_once_per_version() {
 async fn announcement_redelivered_during_a_slow_response_is_classified_once() {
     let Some(mut cloud) = Cloud::start().await else { return };
     let port = free_port();
-    let engine = Espresso::default();
+    let engine = EspressoEngine::default();
     // A batch takes longer than the deadline for acknowledgements, so that Pub/Sub redelivers the
     // announcement before classify has responded.
-    let classify = cloud.start_classify_with(port, Slow(engine.clone(), Duration::from_secs(13))).await;
+    let classify = cloud.start_classify_with(port, SlowEngine(engine.clone(), Duration::from_secs(13))).await;
     let options = PushOptions { ack_deadline_seconds: 10, ..PushOptions::default() };
     let (proxy_port, push_count) = start_counting_proxy(port).await;
     cloud.create_push_subscription(proxy_port, &options).await;
@@ -191,7 +191,7 @@ async fn uploads_get_predictions_although_classify_was_down_refused_pushes_or_re
 
     // classify runs twice. Each time, it stops before it has classified all uploads.
     for run in 0..2_u8 {
-        let slow = Slow(Espresso::default(), Duration::from_millis(200));
+        let slow = SlowEngine(EspressoEngine::default(), Duration::from_millis(200));
         let classify = cloud.start_classify_with(port, slow).await;
         for number in 0..5 {
             ids.push(client.upload_and_get_id(numbered_photo(10 + 10 * run + number)).await);
@@ -199,7 +199,7 @@ async fn uploads_get_predictions_although_classify_was_down_refused_pushes_or_re
         cloud.await_results(usize::from(run) * 5 + 2).await;
         classify.stop().await;
     }
-    let classify = cloud.start_classify_with(port, Espresso::default()).await;
+    let classify = cloud.start_classify_with(port, EspressoEngine::default()).await;
     for id in &ids {
         assert_eq!(client.await_label(id).await, "espresso");
     }
@@ -217,7 +217,7 @@ async fn permanent_failure_is_recorded_and_model_failure_becomes_a_dead_letter()
         cloud.pubsub.create_pull_subscription("unclassified-images-pull", &dead_letter_topic).await.unwrap();
     let options = PushOptions { dead_letter_topic: Some(dead_letter_topic), ..PushOptions::default() };
     cloud.create_push_subscription(port, &options).await;
-    let classify = cloud.start_classify_with(port, Broken).await;
+    let classify = cloud.start_classify_with(port, NanEngine).await;
 
     // The first announced object is not an image. classify records and publishes the failure.
     let id = "1".repeat(32);
@@ -265,7 +265,7 @@ async fn repeated_upload_is_announced_if_the_first_announcement_failed() {
 
     cloud.announcements_topic = cloud.pubsub.create_topic("later").await.unwrap();
     let port = free_port();
-    let classify = cloud.start_classify_with(port, Espresso::default()).await;
+    let classify = cloud.start_classify_with(port, EspressoEngine::default()).await;
     cloud.create_push_subscription(port, &PushOptions::default()).await;
     let (status, body) = client.upload(read_sample("coffee.jpg")).await.unwrap();
     assert_eq!((status, &body["duplicate"]), (StatusCode::OK, &json!(true)), "{body}");

@@ -15,7 +15,7 @@ const FINALIZED: &str = "google.cloud.storage.object.v1.finalized";
 const MESSAGE_PUBLISHED: &str = "google.cloud.pubsub.topic.v1.messagePublished";
 
 async fn start_rig() -> Rig {
-    Rig::espresso_on(TestBucket::with_generations(), Settings::default()).await
+    Rig::with_espresso_engine_on(TestBucket::with_generations(), Settings::default()).await
 }
 
 /// Builds a push of a CloudEvent in binary mode, as Eventarc sends it.
@@ -187,7 +187,7 @@ async fn each_version_of_an_object_gets_its_own_prediction() {
 #[tokio::test]
 async fn prefix_filters_notifications_of_the_bucket_but_not_messages() {
     let settings = Settings { prefix: "photos/".to_owned(), ..Settings::default() };
-    let rig = Rig::espresso_on(TestBucket::with_generations(), settings).await;
+    let rig = Rig::with_espresso_engine_on(TestBucket::with_generations(), settings).await;
     for name in ["photos/cat.png", "photos.png", "other/photos/cat.png"] {
         rig.store(name, encode_png()).await;
         let (_, body) = read_json(rig.push_notification(name, 1).send().await).await;
@@ -208,7 +208,7 @@ async fn prefix_filters_notifications_of_the_bucket_but_not_messages() {
 #[tokio::test]
 async fn notifications_of_other_files_are_ignored_and_those_of_broken_images_are_dead() {
     let settings = Settings { max_image_bytes: 1000, ..Settings::default() };
-    let rig = Rig::espresso_on(TestBucket::with_generations(), settings).await;
+    let rig = Rig::with_espresso_engine_on(TestBucket::with_generations(), settings).await;
     let large = vec![0; 1001];
     let webp = b"RIFF\x10\0\0\0WEBPVP8 \0\0\0\0".to_vec();
     let broken = b"\xff\xd8\xff\xe0 and no more".to_vec();

@@ -37,7 +37,7 @@ async fn photo_of_coffee_is_espresso_as_raw_body_form_and_stored_object() {
 
 #[tokio::test]
 async fn responses_match_their_snapshots() {
-    let rig = Rig::espresso().await;
+    let rig = Rig::with_espresso_engine().await;
     rig.store("a/image.jpg", encode_png()).await;
     let request = json!({"gcs_path": "gs://local/a/image.jpg", "top_k": 2, "something": "else"});
     let (status, body) = read_json(rig.post("/classify").json(&request).send().await).await;
@@ -89,7 +89,7 @@ async fn responses_match_their_snapshots() {
 
 #[tokio::test]
 async fn second_request_is_answered_from_the_record_if_the_record_has_enough_classes() {
-    let rig = Rig::espresso().await;
+    let rig = Rig::with_espresso_engine().await;
     rig.store("image.jpg", encode_png()).await;
     let is_duplicate = async |top_k: usize| {
         let request = json!({"gcs_path": "gs://local/image.jpg", "top_k": top_k});
@@ -107,7 +107,7 @@ async fn second_request_is_answered_from_the_record_if_the_record_has_enough_cla
 
 #[tokio::test]
 async fn record_of_a_different_model_is_neither_used_nor_overwritten() {
-    let rig = Rig::espresso().await;
+    let rig = Rig::with_espresso_engine().await;
     rig.store("image.jpg", encode_png()).await;
     let other_record = json!({"gcs_path": "gs://local/image.jpg", "label": "teapot", "confidence": 0.5, "model": "other",
         "backend": "other", "top": (0..9).map(|index| json!({"label": "teapot", "index": index, "confidence": 0.1})).collect::<Vec<_>>()});
@@ -128,7 +128,7 @@ async fn record_of_a_different_model_is_neither_used_nor_overwritten() {
 
 #[tokio::test]
 async fn threshold_shortens_the_list_and_keeps_the_label() {
-    let rig = Rig::espresso().await;
+    let rig = Rig::with_espresso_engine().await;
     let (_, body) = read_json(rig.post_image_with_query("threshold=0.5").send().await).await;
     assert_eq!(body["top"].as_array().unwrap().len(), 1, "{body}");
     let (_, body) = read_json(rig.post_image_with_query("threshold=1").send().await).await;
@@ -137,7 +137,7 @@ async fn threshold_shortens_the_list_and_keeps_the_label() {
 
 #[tokio::test]
 async fn bad_request_is_refused_with_the_status_and_kind_of_its_problem() {
-    let rig = Rig::espresso().await;
+    let rig = Rig::with_espresso_engine().await;
     rig.store("text", "hello").await;
     rig.store("good", encode_png()).await;
     let post_json = |body: Value| rig.post("/classify").json(&body).send();

@@ -12,13 +12,13 @@ use crate::rig::{Rig, encode_png, read_problem};
 
 /// An engine that is lost at its first batch after the warm-up. The service calls `infer` only for the
 /// warm-up, because the engine has a device of its own.
-struct LostAfterWarmUp {
+struct EngineLostAfterWarmUp {
     is_warm: bool,
     /// True if the first batch hangs, false if the batch fails.
     hangs: bool,
 }
 
-impl Infer for LostAfterWarmUp {
+impl Infer for EngineLostAfterWarmUp {
     fn infer(&mut self, batch: &[Crop]) -> Result<Vec<Vec<f32>>, InferError> {
         self.is_warm = true;
         Ok(vec![vec![0.0; CLASSES]; batch.len()])
@@ -43,7 +43,7 @@ impl Infer for LostAfterWarmUp {
 async fn lose_engine(hangs: bool) -> (u16, String, String) {
     let mut settings = Settings::default();
     settings.gpu.timeout = std::time::Duration::from_millis(100);
-    let engine: Box<dyn Infer> = Box::new(LostAfterWarmUp { is_warm: false, hangs });
+    let engine: Box<dyn Infer> = Box::new(EngineLostAfterWarmUp { is_warm: false, hangs });
     let mut rig = Rig::with_engines(settings, vec![engine]).await;
     let (status, kind) = read_problem(rig.post_image(encode_png()).send().await).await;
     let result = (&mut rig.task).await.unwrap();
@@ -67,7 +67,7 @@ async fn gpu_that_hangs_gives_503_and_ends_the_service() {
 
 #[tokio::test]
 async fn event_that_loses_the_engine_is_refused_with_503() {
-    let engine: Box<dyn Infer> = Box::new(LostAfterWarmUp { is_warm: false, hangs: false });
+    let engine: Box<dyn Infer> = Box::new(EngineLostAfterWarmUp { is_warm: false, hangs: false });
     let rig = Rig::with_engines(Settings::default(), vec![engine]).await;
     rig.store("id/image.jpg", encode_png()).await;
     let response = rig.push_event("id/image.jpg").send().await.unwrap();

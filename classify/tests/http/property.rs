@@ -41,7 +41,7 @@ fn bodies() -> impl Strategy<Value = Vec<u8>> {
 }
 
 async fn start_rig() -> Rig {
-    let rig = Rig::espresso().await;
+    let rig = Rig::with_espresso_engine().await;
     rig.store("good", encode_png()).await;
     rig.store("text", "hello").await;
     rig

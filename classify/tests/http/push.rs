@@ -139,7 +139,7 @@ async fn every_outcome_is_answered_recorded_and_counted_as_in_the_table() {
 
 #[tokio::test]
 async fn responses_and_records_match_their_snapshots() {
-    let rig = Rig::espresso().await;
+    let rig = Rig::with_espresso_engine().await;
     rig.store(OBJECT, encode_png()).await;
     let (_, body) = read_json(rig.push_event(OBJECT).send().await).await;
     insta::assert_json_snapshot!(hide_model_and_backend(body), @r#"
@@ -196,7 +196,7 @@ async fn responses_and_records_match_their_snapshots() {
 
 #[tokio::test]
 async fn prediction_of_a_preprocessed_image_is_stored_beside_the_image() {
-    let rig = Rig::espresso().await;
+    let rig = Rig::with_espresso_engine().await;
     let id = "0123456789abcdef0123456789abcdef";
     rig.store(&format!("{id}/image.jpg"), encode_png()).await;
     let unwrapped =
@@ -234,7 +234,7 @@ async fn event_delivered_several_times_at_once_is_classified_once() {
 
 #[tokio::test]
 async fn dead_event_is_refused_until_the_failure_is_recorded() {
-    let rig = Rig::espresso().await;
+    let rig = Rig::with_espresso_engine().await;
     rig.store(OBJECT, "hello").await;
     rig.bucket.set_down(true);
     assert_eq!(read_json(rig.push_event(OBJECT).send().await).await.0, 503);
@@ -244,7 +244,7 @@ async fn dead_event_is_refused_until_the_failure_is_recorded() {
 
 #[tokio::test]
 async fn event_whose_prediction_record_is_unreadable_is_acknowledged() {
-    let rig = Rig::espresso().await;
+    let rig = Rig::with_espresso_engine().await;
     rig.store(OBJECT, encode_png()).await;
     rig.store(PREDICTION, r#"{"neither":"nor"}"#).await;
     let (status, body) = read_json(rig.push_event(OBJECT).send().await).await;
@@ -253,7 +253,7 @@ async fn event_whose_prediction_record_is_unreadable_is_acknowledged() {
 
 #[tokio::test]
 async fn event_whose_prediction_would_have_too_long_a_name_is_dead() {
-    let rig = Rig::espresso().await;
+    let rig = Rig::with_espresso_engine().await;
     // The bucket accepts this name, but with the suffix of the prediction the name is too long.
     let name = "n".repeat(250);
     rig.store(&name, encode_png()).await;

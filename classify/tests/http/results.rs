@@ -18,7 +18,7 @@ fn published_data(rig: &Rig) -> Vec<Value> {
 
 #[tokio::test]
 async fn published_prediction_equals_the_record() {
-    let rig = Rig::espresso().await;
+    let rig = Rig::with_espresso_engine().await;
     let name = format!("{ID}/image.jpg");
     rig.store(&name, encode_png()).await;
     let announcement = Delivery {
@@ -50,7 +50,7 @@ async fn published_prediction_equals_the_record() {
 
 #[tokio::test]
 async fn recorded_failure_is_published() {
-    let rig = Rig::espresso().await;
+    let rig = Rig::with_espresso_engine().await;
     rig.store("text", "hello").await;
     for _ in 0..2 {
         assert_eq!(read_json(rig.push_event("text").send().await).await.1["status"], "dead");
@@ -74,7 +74,7 @@ async fn recorded_failure_is_published() {
 
 #[tokio::test]
 async fn nothing_is_published_without_a_new_record() {
-    let rig = Rig::espresso().await;
+    let rig = Rig::with_espresso_engine().await;
     rig.store("cat.png", encode_png()).await;
     rig.store("known.png", encode_png()).await;
     rig.store("known.png.prediction.json", r#"{"neither":"nor"}"#).await;
@@ -96,7 +96,7 @@ async fn nothing_is_published_without_a_new_record() {
 
 #[tokio::test]
 async fn failed_publication_gives_503_and_leaves_no_record() {
-    let rig = Rig::espresso().await;
+    let rig = Rig::with_espresso_engine().await;
     rig.store("cat.png", encode_png()).await;
     rig.store("text", "hello").await;
     for (name, expected_status) in [("cat.png", "ok"), ("text", "dead")] {
@@ -121,7 +121,7 @@ async fn failed_publication_gives_503_and_leaves_no_record() {
 
 #[tokio::test]
 async fn result_whose_record_could_not_be_stored_is_published_again() {
-    let rig = Rig::espresso().await;
+    let rig = Rig::with_espresso_engine().await;
     rig.store("cat.png", encode_png()).await;
     rig.bucket.set_full(true);
     let (status, body) = read_json(rig.push_event("cat.png").send().await).await;

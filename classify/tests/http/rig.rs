@@ -155,22 +155,24 @@ impl Rig {
     }
 
     /// Starts a service whose engine always predicts espresso, and waits until the service is ready.
-    pub(crate) async fn espresso() -> Self {
-        Self::espresso_on(TestBucket::default(), Settings::default()).await
+    pub(crate) async fn with_espresso_engine() -> Self {
+        Self::with_espresso_engine_on(TestBucket::default(), Settings::default()).await
     }
 
-    /// Starts a service like [`Self::espresso`] with this bucket and these settings.
-    pub(crate) async fn espresso_on(bucket: TestBucket, settings: Settings) -> Self {
+    /// Starts the service of [`Self::with_espresso_engine`] with this bucket and these settings.
+    pub(crate) async fn with_espresso_engine_on(bucket: TestBucket, settings: Settings) -> Self {
         let classified_count = Arc::default();
-        let engine: Box<dyn Infer> = Box::new(Espresso { classified_count: Arc::clone(&classified_count) });
+        let engine: Box<dyn Infer> =
+            Box::new(EspressoEngine { classified_count: Arc::clone(&classified_count) });
         Self::start_on_bucket(bucket, settings, vec![engine], classified_count).await.wait_until_ready().await
     }
 
-    /// Starts a service like [`Self::espresso`] that authenticates pushes with `push_auth`.
+    /// Starts the service of [`Self::with_espresso_engine`] with `push_auth`, which authenticates the pushes.
     pub(crate) async fn with_push_auth(push_auth: PushAuth) -> Self {
         let bucket = Arc::new(TestBucket::default());
         let classified_count = Arc::default();
-        let engine: Box<dyn Infer> = Box::new(Espresso { classified_count: Arc::clone(&classified_count) });
+        let engine: Box<dyn Infer> =
+            Box::new(EspressoEngine { classified_count: Arc::clone(&classified_count) });
         let parts = Parts { push_guard: Some(Arc::new(push_auth)), ..Parts::new(bucket.clone()) };
         let application = Application::assemble_with(any_port(), Settings::default(), parts, vec![engine]);
         Self::run(application.await.unwrap(), bucket, Arc::default(), classified_count)
@@ -254,7 +256,7 @@ impl Rig {
         assert_eq!(self.bucket.create(&name, data.into(), "image/jpeg").await.unwrap(), Created::New);
     }
 
-    /// Returns the number of images that the engine of [`Self::espresso`] has classified.
+    /// Returns the number of images that the engine of [`Self::with_espresso_engine`] has classified.
     pub(crate) fn classified_count(&self) -> usize {
         self.classified_count.load(Ordering::SeqCst)
     }
@@ -360,11 +362,11 @@ fn espresso_logits() -> Vec<f32> {
 }
 
 /// An engine that predicts espresso for every image and counts the images.
-struct Espresso {
+struct EspressoEngine {
     classified_count: Arc<AtomicUsize>,
 }
 
-impl Infer for Espresso {
+impl Infer for EspressoEngine {
     fn infer(&mut self, batch: &[Crop]) -> Result<Vec<Vec<f32>>, InferError> {
         self.classified_count.fetch_add(batch.len(), Ordering::SeqCst);
         Ok(batch.iter().map(|_| espresso_logits()).collect())

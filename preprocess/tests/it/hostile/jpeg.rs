@@ -171,7 +171,8 @@ fn profile_part(number: u8, count: u8, data: &[u8]) -> Vec<u8> {
 /// Writes an EXIF block whose directory refers to itself.
 fn exif_with_directory_loop() -> Vec<u8> {
     let mut block = b"Exif\0\0II*\0\x08\0\0\0\x01\0".to_vec();
-    // The entry refers to an EXIF directory, at the offset of the directory that contains the entry.
+    // The entry contains the offset of an EXIF directory. This offset is that of the directory which contains
+    // the entry.
     block.extend(*b"\x69\x87\x04\0\x01\0\0\0\x08\0\0\0");
     block.extend(*b"\x08\0\0\0");
     segment(APP1, &block)

@@ -86,7 +86,8 @@ fn black_image(side: u32, samples_per_pixel: u32, bits_per_sample: u32, photomet
     for _ in 0..samples_per_pixel {
         data.extend(u16::try_from(bits_per_sample).unwrap().to_le_bytes());
     }
-    // An entry has room for two values of the type SHORT. If there are more, it contains their offset.
+    // An entry has room for two values of the type SHORT. If there are more values, the entry contains the
+    // offset of the values.
     let depth_entry = if samples_per_pixel > 2 {
         (BITS_PER_SAMPLE, SHORT, samples_per_pixel, depths_offset)
     } else {

@@ -99,11 +99,12 @@ fn one_colour_chunk(size: (u32, u32)) -> Vec<u8> {
     lossless_chunk(&writer)
 }
 
-/// Writes `group_count` groups of five prefix codes of the maximum depth.
+/// Writes an entropy image, and `group_count` groups of five prefix codes of the maximum depth.
 ///
-/// All blocks of the image use the last group.
+/// The entropy image selects a group for each block of 4×4 pixels. Here, it selects the last group for all
+/// blocks.
 fn push_code_groups(writer: &mut BitWriter, group_count: u32) {
-    // No transform, no colour cache, and an entropy image for blocks of 4×4 pixels.
+    // No transform, no colour cache, and an entropy image. Its red and green values are the group's number.
     writer.push(0, 1).push(0, 1).push(1, 1).push(0, 3);
     let last = group_count - 1;
     writer.push_one_colour(last >> 8, last & 255);
