@@ -1,4 +1,7 @@
 //! Tests of every form of announcement, and of announcements that do not lead to a prediction.
+//!
+//! An event, which is a delivered announcement, is dead if it can never be classified. An event is ignored if
+//! it is not for this service. The service acknowledges dead and ignored events.
 
 use std::{collections::BTreeSet, time::SystemTime};
 

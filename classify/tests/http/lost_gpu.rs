@@ -14,7 +14,7 @@ use crate::rig::{Rig, encode_png, read_problem};
 /// warm-up, because the engine has a device of its own.
 struct EngineLostAfterWarmUp {
     is_warm: bool,
-    /// True if the first batch hangs, false if the batch fails.
+    /// True if the batch after the warm-up hangs, false if it fails.
     hangs: bool,
 }
 

@@ -47,8 +47,8 @@ async fn network_does_not_run_for_requests_that_timed_out() {
     let waiting = rig.post_image(encode_png()).send();
     assert_eq!(read_json(waiting.await).await.0, 504);
     assert_eq!(running.await.unwrap().unwrap().status(), 504);
-    // The queue contains the crop of the request that timed out. The network must not run for this crop, so
-    // that the next batch consists of the image of a new request only.
+    // The queue contains the crop of the second request, which timed out. The network must not run for this
+    // crop, so the next batch must contain only the image of the third request.
     gate.release(Verdict::Espresso);
     gate.release(Verdict::Espresso);
     assert_eq!(rig.post_image(encode_png()).send().await.unwrap().status(), 200);

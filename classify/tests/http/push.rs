@@ -1,6 +1,7 @@
 //! Tests of `POST /pubsub`.
 //!
-//! The tests cover every [`Outcome`] of an event, and repeated deliveries of an event.
+//! An event is a delivered announcement. The tests cover every [`Outcome`] of an event, and repeated
+//! deliveries of an event.
 
 use classify::{
     Settings,
