@@ -266,9 +266,10 @@ impl Report {
         let columns = ["engine", "precision", "batch", "images/s", "ms per batch", "GPU busy"];
         format!(
             "# The network on a GPU\n\nWritten by `benches/gpu/run`.\n\n{machine}\n\n\
-             Pixels start and outputs end in the host's memory. The milliseconds per batch are measured\n\
-             with one batch at a time, the images per second of wgpu and cuda with two, as in the service.\n\
-             Figures are medians of five rounds after a warm-up.\n\n{}\n",
+             A measurement begins with the pixels and ends with the outputs in the host's memory. The\n\
+             milliseconds per batch are measured with one batch at a time. The images per second of wgpu\n\
+             and cuda are measured with two overlapping batches, as in the service. The figures are medians\n\
+             of five rounds after a warm-up.\n\n{}\n",
             markdown::table(columns, self.rows)
         )
     }

@@ -219,9 +219,10 @@ pub(crate) fn measure(subject: &Subject, effort: &Effort, notes: &mut Vec<String
     pieces.extend(ratio_table(&limited));
     pieces.extend(peak.map(|(mflop, gflops)| {
         format!(
-            "FMA ceiling of a core on {}: {gflops:.0} GFLOP/s alone, {:.0} while the other core computes \
-             too. According to its ONNX file, the network has {:.3} GFLOP, two for each product of a weight \
-             and a pixel. They take at least {:.2} ms on one core. This project starts with the bytes of the \
+            "The FMA ceiling is the speed of a core in a loop of multiply-adds. On {}, it is {gflops:.0} \
+             GFLOP/s alone, and {:.0} GFLOP/s while the other core computes too. According to its ONNX file, \
+             the network has {:.3} GFLOP: two operations for each product of a weight and a pixel. At the \
+             ceiling, these operations take {:.2} ms on one core. This project starts with the bytes of the \
              crop, the peers with the normalised tensor.",
             Isa::detect(),
             gflops_beside_another.max(),

@@ -85,13 +85,15 @@ pub(crate) fn format_section(
     pieces.extend([
         format!(
             "### Quality in dB, and bytes of the JPEG\n\n{quality}\n\n\
-             PSNR of the pixels before they are encoded. They are compared with a full decode (by Pillow, or \
-             by the crate `image` if Pillow is not installed) that is resized with Lanczos3 in float32."
+             The PSNR is that of the pixels before they are encoded. The pixels are compared with a full \
+             decode (by Pillow, or by the crate `image` if Pillow is not installed) that is resized with \
+             Lanczos3 in float32."
         ),
         format!(
             "### Memory for {JPEG_LARGE}, in MB\n\n{memory}\n\n\
-             Resident memory, by the kernel's high-water mark. The idle process has processed small \
-             pictures and holds the bytes of the file. Median (minimum) of a few processes."
+             A figure is the growth of the peak resident memory, which the kernel records. The idle process \
+             has processed small pictures and holds the bytes of the file. The figures are medians of a few \
+             processes, with the minimum in brackets."
         ),
         scaling_table(pictures, tools),
         goal_table(pictures, tools),
@@ -127,7 +129,7 @@ fn picture_table(pictures: &[Picture]) -> String {
     });
     format!(
         "### Pictures\n\n{}\n\n\
-         JPEGs have quality 85 and 4:2:0. The pictures are tiles of the photos in `samples/`, with noise.",
+         The JPEGs have quality 85 and 4:2:0 chroma subsampling. The pictures are tiles of the photos in `samples/`, with noise.",
         table(["picture", "size", "becomes", "bytes", "bits per pixel"], rows)
     )
 }
