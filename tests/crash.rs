@@ -25,8 +25,8 @@ use tokio::task::JoinSet;
 
 /// Minimum number of accepted uploads of all processes together.
 const MIN_UPLOADS: usize = 1_000;
-/// Minimum number of uploads that a process accepts before the test kills it. With this number, the test
-/// kills about six processes until it has [`MIN_UPLOADS`].
+/// Minimum number of uploads that a process accepts before the test kills the process. With these two
+/// numbers, the test kills about six processes.
 const MIN_UPLOADS_PER_PROCESS: usize = 170;
 /// Number of clients that upload concurrently.
 const CLIENT_COUNT: usize = 6;

@@ -5,7 +5,7 @@
 //! with the pixels in the host's memory and ends when all outputs are in the host's memory.
 //!
 //! This project's engines are the GPU engines of the service. Before such an engine is measured, its outputs
-//! are compared with the outputs of the CPU. While its images per second are measured, the next batch is
+//! are compared with the outputs of the CPU. While the images per second are measured, the next batch is
 //! always submitted before the previous batch is complete, as in the service.
 //!
 //! The benchmark reads these environment variables:

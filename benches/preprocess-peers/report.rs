@@ -129,7 +129,8 @@ fn picture_table(pictures: &[Picture]) -> String {
     });
     format!(
         "### Pictures\n\n{}\n\n\
-         The JPEGs have quality 85 and 4:2:0 chroma subsampling. The pictures are tiles of the photos in `samples/`, with noise.",
+         The JPEGs have quality 85 and 4:2:0 chroma subsampling. The pictures are tiles of the photos in \
+         `samples/`, with noise.",
         table(["picture", "size", "becomes", "bytes", "bits per pixel"], rows)
     )
 }

@@ -101,16 +101,19 @@ fn check_samples(reference_path: &Path) -> Vec<String> {
     let mut report = Vec::new();
     for (name, network) in load_networks() {
         for batch_size in [1, 3] {
-            let mut worst = 0.0_f32;
+            let mut max_difference = 0.0_f32;
             for (crops, expected) in crops.chunks(batch_size).zip(expected.chunks(batch_size)) {
                 let logits = network.logits(crops).unwrap();
                 assert_eq!(logits.len(), crops.len());
                 for (logits, expected) in logits.iter().zip(expected) {
-                    worst = worst.max(largest_difference(logits, expected));
+                    max_difference = max_difference.max(largest_difference(logits, expected));
                 }
             }
-            report.push(format!("{}, {name}, batch {batch_size}: max abs difference {worst:e}", spec::NAME));
-            assert!(worst <= TOLERANCE, "{report:?}");
+            report.push(format!(
+                "{}, {name}, batch {batch_size}: max abs difference {max_difference:e}",
+                spec::NAME
+            ));
+            assert!(max_difference <= TOLERANCE, "{report:?}");
         }
     }
     report
@@ -152,9 +155,9 @@ fn kernels_of_every_instruction_set_give_the_logits_of_a_backend_without_kernels
     let expected = Network::load(plain).logits(&crops).unwrap().concat();
     for isa in Isa::available() {
         let logits = Network::load_with_isa(fused, Some(isa)).logits(&crops).unwrap().concat();
-        let worst = largest_difference(&logits, &expected);
-        println!("{}, {fused} ({isa}) against {plain}: max abs difference {worst:e}", spec::NAME);
-        assert!(worst <= 1e-4, "{isa}: {worst:e}");
+        let max_difference = largest_difference(&logits, &expected);
+        println!("{}, {fused} ({isa}) against {plain}: max abs difference {max_difference:e}", spec::NAME);
+        assert!(max_difference <= 1e-4, "{isa}: {max_difference:e}");
     }
 }
 
@@ -176,9 +179,9 @@ fn logits_of_input_tensors_equal_the_reference_beside_the_repository() {
             for batch in input.chunks(input.len() / image_count * batch_size) {
                 logits.extend(network.logits_of_tensor(batch, batch_size).unwrap().concat());
             }
-            let worst = largest_difference(&logits, &expected);
-            println!("tensors, {name}, batch {batch_size}: max abs difference {worst:e}");
-            assert!(worst <= TOLERANCE, "{name}, batch {batch_size}: {worst:e}");
+            let max_difference = largest_difference(&logits, &expected);
+            println!("tensors, {name}, batch {batch_size}: max abs difference {max_difference:e}");
+            assert!(max_difference <= TOLERANCE, "{name}, batch {batch_size}: {max_difference:e}");
         }
     }
 }

@@ -89,9 +89,9 @@ fn batch_of_every_size_gives_the_logits_of_the_cpu() {
         let outputs = engine.infer(&crops[..size]).unwrap();
         assert_eq!(outputs.len(), size);
         let pairs = outputs.iter().flatten().zip(expected.iter().flatten());
-        let worst = pairs.map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
-        println!("{backend} on {adapter}, {size} images: max abs difference {worst:e}");
-        assert!(worst <= 1e-3, "{size}: {worst:e}");
+        let max_difference = pairs.map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        println!("{backend} on {adapter}, {size} images: max abs difference {max_difference:e}");
+        assert!(max_difference <= 1e-3, "{size}: {max_difference:e}");
     }
 }
 
@@ -104,10 +104,10 @@ fn f16_gives_the_logits_of_the_cpu_within_its_tolerance() {
     let expected = Network::load(Backend::default()).logits(&crops).unwrap().concat();
     let outputs = engine.infer(&crops).unwrap().concat();
     let largest_logit = expected.iter().map(|value| value.abs()).fold(0.0, f32::max);
-    let worst = outputs.iter().zip(&expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
-    println!("{backend} on {adapter}, f16: max abs difference {worst:e}, largest logit {largest_logit}");
-    assert!(worst <= F16_TOLERANCE * largest_logit, "{worst:e} of {largest_logit}");
-    assert!(worst > 1e-3, "{worst:e}: so small a difference means that the network ran in f32");
+    let max_difference = outputs.iter().zip(&expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+    println!("{backend} on {adapter}, f16: max abs difference {max_difference:e} of at most {largest_logit}");
+    assert!(max_difference <= F16_TOLERANCE * largest_logit, "{max_difference:e} of {largest_logit}");
+    assert!(max_difference > 1e-3, "{max_difference:e} is so small that the network must have run in f32");
 }
 
 #[test]
@@ -122,8 +122,8 @@ fn batches_that_run_at_the_same_time_get_their_own_logits() {
     let (second, first) =
         (futures_executor::block_on(second).unwrap(), futures_executor::block_on(first).unwrap());
     let outputs = first.into_iter().chain(second).flatten();
-    let worst = outputs.zip(expected.concat()).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
-    assert!(worst <= 1e-3, "{worst:e}");
+    let max_difference = outputs.zip(expected.concat()).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+    assert!(max_difference <= 1e-3, "{max_difference:e}");
 }
 
 #[tokio::test]

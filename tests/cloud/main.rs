@@ -226,8 +226,8 @@ async fn permanent_failure_is_recorded_and_model_failure_becomes_a_dead_letter()
     assert_eq!(record["error"]["reason"], "not_an_image");
     cloud.await_results(1).await;
     assert_eq!(cloud.only_result_for(&path)["error"]["reason"], "not_an_image");
-    // The second message is not an announcement. classify acknowledges the message. If classify refused it,
-    // it would become a dead letter before the third message.
+    // The second message is not an announcement. classify must acknowledge it, because a refused message
+    // would become a dead letter before the third message does.
     cloud.pubsub.publish(&cloud.announcements_topic, b"\xff\xfe", &json!({ "a": "b" })).await.unwrap();
 
     // The third message announces an image, for which the engine returns invalid logits. classify refuses the

@@ -10,8 +10,10 @@ use classify::{
 
 use crate::rig::{Rig, encode_png, read_problem};
 
-/// An engine that is lost at its first batch after the warm-up. The service calls `infer` only for the
-/// warm-up, because the engine has a device of its own.
+/// An engine that is lost at its first batch after the warm-up.
+///
+/// Because the engine has a device of its own, the service calls `infer` for the warm-up, and `submit` for
+/// all other batches.
 struct EngineLostAfterWarmUp {
     is_warm: bool,
     /// True if the batch after the warm-up hangs, false if it fails.

@@ -1,6 +1,7 @@
 //! Tests the service with ten times as many concurrent uploads as it accepts.
 //!
-//! Every upload gets a response, refused uploads are not announced, and the memory stays within its limit.
+//! Every upload must get a response, refused uploads must not be announced, and the memory of the service
+//! must stay within its limit.
 //!
 //! The service runs in a separate process, so that its memory and CPU time can be measured. The throughput is
 //! printed and not asserted, because it depends on the other load of the machine.
