@@ -21,10 +21,10 @@ use tokio_util::sync::CancellationToken;
 
 /// Number of concurrent uploads when the whole pipeline is measured.
 const UPLOADS_IN_FLIGHT: usize = 8;
-/// Number of rounds per row of the table.
+/// Number of rounds per row of the table. Each round gives one figure, in images per second.
 const ROUNDS: usize = 10;
-/// Shortest duration of a round.
-const ROUND_DURATION: Duration = Duration::from_millis(500);
+/// Minimum duration of a round.
+const MIN_ROUND_DURATION: Duration = Duration::from_millis(500);
 
 /// The rows of the table. Each row holds a stage and its throughput.
 type Rows = Vec<[String; 2]>;
@@ -40,19 +40,19 @@ fn main() {
 
 /// Measures the throughput of `run` and adds a row to the table.
 ///
-/// Each call of `run` processes `image_count` images.
+/// Each call of `run` processes `image_count` images. The first call is not measured.
 fn measure(rows: &mut Rows, stage: &str, image_count: usize, mut run: impl FnMut()) {
     run();
-    let (rounds, round_duration) =
-        if is_measured_run() { (ROUNDS, ROUND_DURATION) } else { (1, Duration::ZERO) };
+    let (round_count, min_round_duration) =
+        if is_measured_run() { (ROUNDS, MIN_ROUND_DURATION) } else { (1, Duration::ZERO) };
     let mut throughput = Series::default();
-    for _ in 0..rounds {
-        let (start, mut runs) = (Instant::now(), 0_usize);
-        while runs == 0 || start.elapsed() < round_duration {
+    for _ in 0..round_count {
+        let (start, mut run_count) = (Instant::now(), 0_usize);
+        while run_count == 0 || start.elapsed() < min_round_duration {
             run();
-            runs += 1;
+            run_count += 1;
         }
-        throughput.add((runs * image_count) as f64 / start.elapsed().as_secs_f64());
+        throughput.add((run_count * image_count) as f64 / start.elapsed().as_secs_f64());
     }
     println!("{stage}: {}", throughput.median_and_max(1));
     rows.push([stage.to_owned(), throughput.median_and_max(1)]);
@@ -63,7 +63,7 @@ fn read_sample(name: &str) -> Vec<u8> {
     fs::read(repository().join("samples").join(name)).unwrap()
 }
 
-/// Measures how fast one thread converts the bytes of an upload to the bytes of the stored picture.
+/// Measures how fast one thread converts an uploaded photo to the JPEG that preprocess stores.
 fn measure_preprocess(rows: &mut Rows) {
     let recipe = preprocess::Settings::default().recipe();
     for name in ["chelsea.jpg", "coffee.jpg", "rocket.jpg"] {
@@ -74,16 +74,17 @@ fn measure_preprocess(rows: &mut Rows) {
     }
 }
 
-/// Measures the network on all cores, with 1, 8 and 32 images per forward pass.
+/// Measures the network with each CPU backend, on all cores, with 1, 8 and 32 images per forward pass.
 fn measure_classify(rows: &mut Rows) {
     let photo = read_sample("coffee_224.png");
     let header = pixels::ImageHeader::read(&photo, u64::MAX).unwrap();
     let crop = pixels::crop(&photo, &header, GEOMETRY).unwrap();
     for backend in Backend::cpu_backends() {
         let network = Network::load(backend);
-        for batch in [1, 8, 32] {
-            let crops = vec![crop.clone(); batch];
-            measure(rows, &format!("classify, {} on {backend}, batch of {batch}", spec::NAME), batch, || {
+        for batch_size in [1, 8, 32] {
+            let crops = vec![crop.clone(); batch_size];
+            let stage = format!("classify, {} on {backend}, batch of {batch_size}", spec::NAME);
+            measure(rows, &stage, batch_size, || {
                 drop(black_box(network.logits(black_box(&crops)).unwrap()));
             });
         }
@@ -108,20 +109,20 @@ fn measure_whole_pipeline(rows: &mut Rows) {
 
     let http = reqwest::Client::new();
     let photo = read_sample("coffee.jpg");
-    let mut uploads = 0_u64;
+    let mut upload_count = 0_u64;
     let stage = format!("whole pipeline, {UPLOADS_IN_FLIGHT} uploads in flight");
     measure(rows, &stage, UPLOADS_IN_FLIGHT, || {
         runtime.block_on(async {
             let mut tasks = tokio::task::JoinSet::new();
             for _ in 0..UPLOADS_IN_FLIGHT {
                 // The bytes after the picture differ for each upload, so that each upload has its own id.
-                uploads += 1;
+                upload_count += 1;
                 let mut photo = photo.clone();
-                photo.extend_from_slice(&uploads.to_le_bytes());
+                photo.extend_from_slice(&upload_count.to_le_bytes());
                 tasks.spawn(upload_and_wait(http.clone(), base_url.clone(), photo));
             }
-            while let Some(task) = tasks.join_next().await {
-                task.unwrap();
+            while let Some(result) = tasks.join_next().await {
+                result.unwrap();
             }
         });
     });
@@ -135,6 +136,6 @@ async fn upload_and_wait(http: reqwest::Client, base_url: String, photo: Vec<u8>
     let uploaded: serde_json::Value =
         upload.send().await.unwrap().error_for_status().unwrap().json().await.unwrap();
     let id = uploaded["id"].as_str().unwrap();
-    let answer = http.get(format!("{base_url}/predictions/{id}?wait=30")).send().await.unwrap();
-    assert_eq!(answer.status(), reqwest::StatusCode::OK);
+    let response = http.get(format!("{base_url}/predictions/{id}?wait=30")).send().await.unwrap();
+    assert_eq!(response.status(), reqwest::StatusCode::OK);
 }

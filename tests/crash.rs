@@ -23,10 +23,11 @@ use common::{Client, read_sample};
 use reqwest::StatusCode;
 use tokio::task::JoinSet;
 
-/// Total number of accepted uploads.
-const UPLOAD_COUNT: usize = 1_000;
-/// Number of uploads that each process accepts before the test kills it.
-const UPLOADS_PER_PROCESS: usize = 170;
+/// Minimum number of accepted uploads of all processes together.
+const MIN_UPLOADS: usize = 1_000;
+/// Minimum number of uploads that a process accepts before the test kills the process. With these two
+/// numbers, the test kills about six processes.
+const MIN_UPLOADS_PER_PROCESS: usize = 170;
 /// Number of clients that upload concurrently.
 const CLIENT_COUNT: usize = 6;
 
@@ -46,6 +47,7 @@ impl Process {
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
+        // The first address in the output is that of preprocess. The last one is that of classify.
         let mut urls = Vec::new();
         for line in BufReader::new(child.stdout.take().unwrap()).lines() {
             let line = line.unwrap();
@@ -78,8 +80,8 @@ impl Drop for Process {
 
 /// Returns a photo whose last bytes are `number`.
 ///
-/// The decoder ignores these bytes, but the id of an upload depends on them. So every number gives an upload
-/// with a different id.
+/// The decoder ignores these bytes, but the id of an upload depends on all of its bytes. So every number
+/// gives an upload with a different id.
 fn numbered_photo(number: usize) -> Vec<u8> {
     let mut photo = read_sample("chelsea.jpg");
     photo.extend_from_slice(&number.to_le_bytes());
@@ -127,7 +129,7 @@ async fn upload_until_killed(
     while let Some(client) = clients.join_next().await {
         client.unwrap();
     }
-    // Uploads that were accepted between the last `recv` above and the kill must not be lost either.
+    // These uploads were accepted between the last `recv` above and the kill. They must not be lost either.
     while let Some(id) = accepted_ids.recv().await {
         ids.push(id);
     }
@@ -139,8 +141,8 @@ async fn accepted_uploads_get_their_predictions_after_repeated_kill_9() {
     let folder = tempfile::tempdir().unwrap();
     let next_photo = Arc::new(AtomicUsize::new(0));
     let (mut ids, mut kill_count) = (Vec::new(), 0);
-    while ids.len() < UPLOAD_COUNT {
-        ids.extend(upload_until_killed(folder.path(), &next_photo, UPLOADS_PER_PROCESS).await);
+    while ids.len() < MIN_UPLOADS {
+        ids.extend(upload_until_killed(folder.path(), &next_photo, MIN_UPLOADS_PER_PROCESS).await);
         kill_count += 1;
     }
 

@@ -1,7 +1,7 @@
-//! These tests compare the documentation with the programs.
+//! These tests check the documentation.
 //!
-//! `docs/settings.md` must list every setting with its default, every relative link must lead to an existing
-//! file and heading, and the README must be short.
+//! `docs/settings.md` must list every setting of the programs with its default, every relative link must lead
+//! to an existing file and heading, and the README must be short.
 #![allow(
     clippy::allow_attributes,
     clippy::unwrap_used,
@@ -61,8 +61,11 @@ fn every_setting_of_the_programs_is_in_settings_md_with_its_default() {
         }
         for default in argument.get_default_values() {
             let default = default.to_str().unwrap();
-            let documented = row.split('|').nth(2).unwrap();
-            assert!(documented.contains(default), "{variable} is {default} by default, not {documented}");
+            let default_cell = row.split('|').nth(2).unwrap();
+            assert!(
+                default_cell.contains(default),
+                "{variable} is {default} by default, but docs/settings.md says {default_cell}"
+            );
         }
     }
     assert!(variable_count > 40, "only {variable_count} variables were compared");
@@ -74,12 +77,12 @@ fn every_variable_in_settings_md_is_a_setting_of_a_program_or_of_the_build() {
     let settings: HashSet<&str> =
         arguments.iter().filter_map(|argument| argument.get_env()?.to_str()).collect();
     // When a cell is split at its backticks, the parts at odd positions are the code spans.
-    let documented =
+    let code_spans =
         SETTINGS.lines().filter_map(first_cell).flat_map(|cell| cell.split('`').skip(1).step_by(2));
-    for name in documented.filter(|name| !name.starts_with("--")) {
+    for name in code_spans.filter(|name| !name.starts_with("--")) {
         assert!(
             settings.contains(name) || BUILD_VARIABLES.contains(&name),
-            "no program and no build reads {name}"
+            "neither a program nor the build reads {name}"
         );
     }
 }
@@ -93,7 +96,7 @@ fn flag_has_the_same_words_as_its_variable_or_is_named_in_settings_md() {
         let is_documented = settings_row(variable).is_some_and(|row| row.contains(&format!("`--{flag}`")));
         assert!(
             has_same_words || is_documented,
-            "--{flag} has other words than {variable} and is not in docs/settings.md"
+            "--{flag} does not have the words of {variable}, and docs/settings.md does not name the flag"
         );
     }
 }

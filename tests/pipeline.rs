@@ -9,12 +9,12 @@ use serde_json::json;
 
 /// The sample photos with the labels that the models may give them.
 ///
-/// ImageNet has no class for a rocket on its pad. MobileNetV2 predicts a missile. For the original photo
+/// ImageNet has no class for a rocket on its pad. MobileNetV2 predicts a missile. For the original photo,
 /// EfficientNet-Lite0 also predicts a missile, with only 38 % confidence. For the JPEG of quality 95 that
-/// preprocess stores, it predicts a drilling platform.
+/// preprocess stores, EfficientNet-Lite0 predicts a drilling platform.
 ///
-/// Both labels are allowed, because onnxruntime also predicts a drilling platform after Pillow encoded the
-/// photo as JPEG. So the change comes from the model, not from this pipeline.
+/// The drilling platform is allowed, because onnxruntime also predicts it for a JPEG that Pillow encoded. So
+/// this label is a weakness of the model, not a defect of this pipeline.
 const SAMPLES: [(&str, &[&str]); 3] = [
     ("coffee.jpg", &["espresso"]),
     ("rocket.jpg", &["missile", "drilling platform"]),
@@ -65,11 +65,11 @@ async fn repeated_upload_is_a_duplicate_with_the_same_path_and_prediction() {
     let pipeline = start_pipeline(folder.path()).await;
     let (_, first) = pipeline.client.upload(read_sample("coffee.jpg")).await.unwrap();
     let id = first["id"].as_str().unwrap();
-    let before = pipeline.client.await_prediction(id).await;
+    let first_prediction = pipeline.client.await_prediction(id).await;
     let (_, second) = pipeline.client.upload(read_sample("coffee.jpg")).await.unwrap();
     assert_eq!((first["duplicate"].as_bool(), second["duplicate"].as_bool()), (Some(false), Some(true)));
     assert_eq!(first["gcs_path"], second["gcs_path"]);
-    assert_eq!(pipeline.client.await_prediction(id).await, before);
+    assert_eq!(pipeline.client.await_prediction(id).await, first_prediction);
 
     let event = json!({ "gcs_path": first["gcs_path"] }).to_string();
     let (status, body) = pipeline.client.push_event(event).await;
@@ -100,7 +100,7 @@ async fn events_that_can_never_succeed_are_acknowledged_as_dead_and_later_upload
 async fn announced_file_that_is_not_an_image_gets_a_prediction_record_with_the_reason() {
     let folder = tempfile::tempdir().unwrap();
     let pipeline = start_pipeline(folder.path()).await;
-    // The test writes the file as another program with access to the bucket could do it.
+    // The test writes a file into the bucket, as another program with access to the bucket could do.
     let id = "0123456789abcdef0123456789abcdef";
     let image_folder = folder.path().join("bucket").join(id);
     std::fs::create_dir_all(&image_folder).unwrap();
@@ -124,8 +124,8 @@ async fn uploads_undelivered_at_shutdown_are_classified_after_the_next_start() {
     let mut ids = Vec::new();
     for number in 0..24_u8 {
         let mut photo = read_sample("chelsea.jpg");
-        // The decoder ignores this byte, but the id of the upload depends on it. Without it, all uploads
-        // would be one image.
+        // The decoder ignores this byte, but the id of the upload depends on it. Without the byte, all
+        // uploads would have the same id.
         photo.push(number);
         ids.push(pipeline.client.upload_and_get_id(photo).await);
     }

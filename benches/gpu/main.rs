@@ -1,10 +1,12 @@
 //! Compares the network on this machine's GPU with PyTorch and onnxruntime. `benches/gpu/run` starts this
 //! benchmark.
 //!
-//! Each engine is a worker process. A run begins with pixels in the host's memory and ends when all outputs
-//! are in the host's memory. This project's engines are the GPU engines of the service. Before one of them is
-//! measured, its outputs are compared with the outputs of the CPU. While its images per second are measured,
-//! the next batch is always submitted before the previous one is complete, as in the service.
+//! Each engine runs in a worker process, as `bench_harness` describes. A run computes one batch. It begins
+//! with the pixels in the host's memory and ends when all outputs are in the host's memory.
+//!
+//! This project's engines are the GPU engines of the service. Before such an engine is measured, its outputs
+//! are compared with the outputs of the CPU. While the images per second are measured, the next batch is
+//! always submitted before the previous batch is complete, as in the service.
 //!
 //! The benchmark reads these environment variables:
 //!
@@ -44,13 +46,13 @@ use futures_executor::block_on;
 
 /// First argument that makes this program a worker.
 const WORKER_ARGUMENT: &str = "--worker";
-/// Number of rounds per measurement.
+/// Number of rounds per measurement. The rounds share the time `GPU_BENCH_SECONDS` equally.
 const ROUNDS: u32 = 5;
-/// Largest expected difference between an engine's outputs in f32 and the CPU's outputs. The report marks a
+/// Maximum expected difference between an engine's outputs in f32 and the CPU's outputs. The report marks a
 /// larger difference.
 const TOLERANCE: f32 = 1e-3;
-/// Time at the start of a measurement in which the GPU may still do other work. The report ignores the
-/// utilisation during this time.
+/// Time at the start of a measurement in which the readings of the GPU's utilisation may still include the
+/// work before the measurement. The report ignores these readings.
 const SETTLING_TIME: Duration = Duration::from_millis(200);
 
 fn main() {
@@ -82,7 +84,7 @@ fn main() {
         report.measure(backend.name(), precision.name(), &mut command, true);
     }
     let python = env::var("GPU_BENCH_PYTHON").unwrap_or("python3".to_owned());
-    let onnx = match env::var_os("CLASSIFY_MODEL_ONNX") {
+    let onnx_path = match env::var_os("CLASSIFY_MODEL_ONNX") {
         Some(file) => repository().join(file),
         None => repository().join("models").join(spec::NAME).join("model.onnx"),
     };
@@ -94,30 +96,31 @@ fn main() {
         ("torch.compile", "f16"),
     ] {
         let mut command = script_command(&python, "gpu", "engines.py");
-        report.measure(engine, precision, command.args([engine, precision]).arg(&onnx), false);
+        report.measure(engine, precision, command.args([engine, precision]).arg(&onnx_path), false);
     }
     let text = report.finish();
     println!("{text}");
-    let output = env::var_os("GPU_BENCH_OUTPUT").unwrap_or("docs/benchmarks/gpu.md".into());
-    fs::write(repository().join(output), text).unwrap();
+    let output_path = env::var_os("GPU_BENCH_OUTPUT").unwrap_or("docs/benchmarks/gpu.md".into());
+    fs::write(repository().join(output_path), text).unwrap();
 }
 
-/// Opens a GPU and returns a description of it.
+/// Opens the GPU of a backend and returns a description of it.
 ///
 /// # Errors
 /// Returns the reason why the GPU cannot be used.
 fn open(backend: Backend, precision: Precision) -> Result<String, String> {
     let allow_software = env::var_os("CLASSIFY_ALLOW_SOFTWARE_GPU").is_some();
     let adapter = gpu::open(backend, precision, allow_software).map_err(|refusal| refusal.to_string())?;
-    let software = if adapter.software { ", **software: the figures do not apply to a GPU**" } else { "" };
+    let warning = if adapter.software { ", **software: the figures do not apply to a GPU**" } else { "" };
     let (model, engine) = (spec::NAME, format!("{backend} in {precision}"));
-    Ok(format!("{engine}: {} by {}, {}{software}; {model}", adapter.name, adapter.api, adapter.driver))
+    Ok(format!("{engine}: {} by {}, {}{warning}; {model}", adapter.name, adapter.api, adapter.driver))
 }
 
 /// Runs the service's engine as a worker.
 ///
-/// A run of a job that was loaded by `load JOB BATCH SIDE overlapped` submits a batch and waits for the
-/// previous batch. A run of any other job waits for the batch that it submits.
+/// If a job was loaded by `load JOB BATCH SIDE overlapped`, each run submits a batch and waits for the batch
+/// of the previous run. If it was loaded by `load JOB BATCH SIDE`, each run waits for the batch that it
+/// submits.
 fn serve_ours(backend: &str, precision: &str) {
     let backend = Backend::gpu_backends().find(|candidate| candidate.name() == backend).unwrap();
     let precision =
@@ -126,7 +129,7 @@ fn serve_ours(backend: &str, precision: &str) {
         Ok(name) => name,
         Err(reason) => return println!("error {reason}"),
     };
-    let load = |arguments: &[&str]| (crops(arguments[0].parse().unwrap()), arguments.len() == 3);
+    let load = |arguments: &[&str]| (cut_crops(arguments[0].parse().unwrap()), arguments.len() == 3);
     let mut engine = None;
     let mut submitted = None;
     let run = move |(batch, overlapped): &(Vec<Crop>, bool)| -> Vec<Vec<f32>> {
@@ -152,11 +155,11 @@ fn serve_ours(backend: &str, precision: &str) {
 
 /// Returns the largest batch size that is measured.
 fn max_batch_size() -> usize {
-    env::var("GPU_BENCH_MAX_BATCH").map_or(64, |batch| batch.parse().unwrap())
+    env::var("GPU_BENCH_MAX_BATCH").map_or(64, |size| size.parse().unwrap())
 }
 
 /// Returns a batch of `count` images, which are different parts of a photo.
-fn crops(count: usize) -> Vec<Crop> {
+fn cut_crops(count: usize) -> Vec<Crop> {
     let photo = image::open(repository().join("samples/coffee.jpg")).unwrap();
     let side = GEOMETRY.crop;
     let (max_left, max_top) = (photo.width() - side, photo.height() - side);
@@ -187,6 +190,8 @@ impl Report {
 
     /// Measures an engine with batches of 1, 2, 4, … up to [`max_batch_size`] images. A failure becomes a row
     /// of the table.
+    ///
+    /// `is_ours` is true for the engines of this project.
     fn measure(&mut self, engine: &str, precision: &str, command: &mut Command, is_ours: bool) {
         println!("{engine} in {precision} …");
         if let Err(reason) = self.try_measure(engine, precision, command, is_ours) {
@@ -217,9 +222,11 @@ impl Report {
         }
         let sizes = std::iter::successors(Some(1), |size| Some(size * 2));
         for size in sizes.take_while(|&size| size <= max_batch_size()) {
+            // The time per batch is measured with one batch at a time. The throughput of this project's
+            // engines is measured with overlapping batches.
             worker.load("batch", &format!("{size} {}", GEOMETRY.crop))?;
-            let (single_throughput, mut begin) = self.measure_job(&mut worker, "batch")?;
-            let mut throughput = single_throughput;
+            let (sequential_throughput, mut begin) = self.measure_job(&mut worker, "batch")?;
+            let mut throughput = sequential_throughput;
             if is_ours {
                 worker.load("batch", &format!("{size} {} overlapped", GEOMETRY.crop))?;
                 (throughput, begin) = self.measure_job(&mut worker, "batch")?;
@@ -229,7 +236,7 @@ impl Report {
                 Some(precision.to_owned()),
                 Some(size.to_string()),
                 Some(format!("{:.1}", throughput * size as f64)),
-                Some(format!("{:.2}", 1e3 / single_throughput)),
+                Some(format!("{:.2}", 1e3 / sequential_throughput)),
                 self.utilisation.median_between(begin + SETTLING_TIME, Instant::now()),
             ]);
         }
@@ -246,6 +253,7 @@ impl Report {
         Ok((measurement.throughput.median(), begin))
     }
 
+    /// Formats the report as Markdown.
     fn finish(self) -> String {
         let query = ["--format=csv,noheader,nounits", "--query-gpu=name,driver_version"];
         let gpu = output_of("nvidia-smi", &query);
@@ -259,9 +267,10 @@ impl Report {
         let columns = ["engine", "precision", "batch", "images/s", "ms per batch", "GPU busy"];
         format!(
             "# The network on a GPU\n\nWritten by `benches/gpu/run`.\n\n{machine}\n\n\
-             Pixels start and outputs end in the host's memory. The milliseconds per batch are measured\n\
-             with one batch at a time, the images per second of wgpu and cuda with two, as in the service.\n\
-             Figures are medians of five rounds after a warm-up.\n\n{}\n",
+             A measurement begins with the pixels and ends with the outputs in the host's memory. The\n\
+             milliseconds per batch are measured with one batch at a time. The images per second of wgpu\n\
+             and cuda are measured with two overlapping batches, as in the service. The figures are medians\n\
+             of five rounds after a warm-up.\n\n{}\n",
             markdown::table(columns, self.rows)
         )
     }
@@ -275,7 +284,7 @@ fn compare_with_cpu(worker: &mut Worker, precision: &str, folder: &Path) -> Resu
     let bytes = worker.result("batch", folder)?;
     let seconds = begin.elapsed().as_secs_f64();
     let outputs = bytes.chunks_exact(4).map(|output| f32::from_le_bytes(output.try_into().unwrap()));
-    let expected = Network::load(Backend::default()).logits(&crops(max_batch_size())).unwrap().concat();
+    let expected = Network::load(Backend::default()).logits(&cut_crops(max_batch_size())).unwrap().concat();
     assert_eq!(outputs.len(), expected.len(), "number of outputs (left) is not the expected number (right)");
     let differences = outputs.zip(&expected).map(|(output, expected)| (output - expected).abs());
     let max_difference = differences.fold(0.0, f32::max);
@@ -285,9 +294,9 @@ fn compare_with_cpu(worker: &mut Worker, precision: &str, folder: &Path) -> Resu
     Ok(format!("; {comparison}; first result after {seconds:.1} s"))
 }
 
-/// Reads the utilisation of the GPU, in per cent, which nvidia-smi prints ten times per second.
+/// Reads the utilisation of the GPU from nvidia-smi, which prints the utilisation ten times per second.
 struct Utilisation {
-    /// The time of each reading and the utilisation that was read.
+    /// The time of each reading, and the utilisation in per cent.
     readings: Arc<Mutex<Vec<(Instant, u32)>>>,
     /// The process nvidia-smi, or `None` if nvidia-smi does not start.
     process: Option<Child>,

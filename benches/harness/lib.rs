@@ -1,6 +1,10 @@
 //! Provides worker processes, interleaved rounds, medians and Markdown tables to the benchmarks.
 //!
 //! The peers of a benchmark are the other libraries and programs with which it compares this project.
+//!
+//! A worker is a process that does the measured work. It loads jobs, such as the decoding of one picture. A
+//! run executes a job once. In a round, every worker runs its jobs for a short time. Each round gives one
+//! figure of each kind, for example one throughput.
 #![allow(
     clippy::allow_attributes,
     clippy::unwrap_used,
@@ -24,7 +28,7 @@ use std::{
 
 pub use rounds::{Contender, Measurement, format_ratio, run_interleaved};
 pub use series::{Series, milliseconds};
-pub use worker::{Instance, Run, Worker, serve};
+pub use worker::{Instance, RunTimes, Worker, serve};
 
 /// Returns the root folder of the repository.
 pub fn repository() -> &'static Path {
@@ -36,7 +40,7 @@ pub fn is_measured_run() -> bool {
     std::env::args().any(|argument| argument == "--bench")
 }
 
-/// Reports that `subject` is not measured. Prints a line, and adds a sentence to the notes after the tables.
+/// Reports that `subject` is not measured: prints a line, and adds a sentence to the notes below the tables.
 pub fn skip(notes: &mut Vec<String>, subject: &str) {
     println!("SKIPPED: {subject}");
     notes.push(format!("Not measured: {subject}."));

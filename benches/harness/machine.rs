@@ -17,9 +17,9 @@ pub fn keep_to_two_cores() -> String {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     // The value looks like `0-1` or `0,2-3`.
     let allowed = field(&status, "Cpus_allowed_list").unwrap_or("unknown");
-    let cores = available_parallelism().map_or(1, usize::from);
-    if cores <= 2 {
-        return format!("{cores} cores (of {allowed})");
+    let core_count = available_parallelism().map_or(1, usize::from);
+    if core_count <= 2 {
+        return format!("{core_count} cores (of {allowed})");
     }
     let core_numbers = allowed.split(',').flat_map(|range| {
         let (first, last) = range.split_once('-').unwrap_or((range, range));
@@ -33,7 +33,7 @@ pub fn keep_to_two_cores() -> String {
         .args(env::args_os().skip(1));
     match restart.status() {
         Ok(status) => exit(status.code().unwrap_or(1)),
-        Err(error) => format!("all {cores} cores, because taskset does not start ({error})"),
+        Err(error) => format!("all {core_count} cores, because taskset does not start ({error})"),
     }
 }
 
@@ -52,8 +52,8 @@ pub struct Memory {
 }
 
 /// Returns the resident memory of a process.
-pub fn process_memory(process: u32) -> Memory {
-    let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap();
+pub fn process_memory(process_id: u32) -> Memory {
+    let status = fs::read_to_string(format!("/proc/{process_id}/status")).unwrap();
     let megabytes = |name| {
         let kibibytes = field(&status, name).and_then(|value| value.split(' ').next()?.parse::<f64>().ok());
         kibibytes.unwrap() * 1024.0 / 1e6
@@ -65,9 +65,9 @@ pub fn process_memory(process: u32) -> Memory {
 ///
 /// `subject` is one or more further list items, which describe the measured programs.
 pub fn describe(cores: &str, subject: &str, command: &str) -> String {
-    let cpu = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let model = field(&cpu, "model name").unwrap_or("unknown");
-    let flags: Vec<&str> = field(&cpu, "flags").unwrap_or_default().split(' ').collect();
+    let cpuinfo = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let model = field(&cpuinfo, "model name").unwrap_or("unknown");
+    let flags: Vec<&str> = field(&cpuinfo, "flags").unwrap_or_default().split(' ').collect();
     let relevant = ["avx2", "fma", "avx512f", "avx512_vnni"].into_iter().filter(|flag| flags.contains(flag));
     let flags = relevant.collect::<Vec<_>>().join(", ");
     let date = output_of("date", &["-u", "+%Y-%m-%d %H:%M UTC"]);

@@ -1,11 +1,13 @@
-//! Runs the contenders of a benchmark in interleaved rounds, so that other work on the machine affects all of
-//! them alike.
+//! Runs the contenders of a benchmark, which are this project and its peers, in interleaved rounds.
+//!
+//! In each round, every contender runs each of its jobs. So other work on the machine affects all contenders
+//! alike.
 
 use std::time::Duration;
 
 use crate::{Series, Worker, milliseconds, series::median_and_best};
 
-/// Number of runs that warm up a worker, and of runs that then determine the duration of a run.
+/// Number of runs that warm up a worker. The same number of runs follows, to measure how long a run takes.
 const WARM_UP_RUNS: usize = 5;
 
 /// A worker and its measurements.
@@ -45,8 +47,8 @@ impl Measurement {
             worker.run(job, WARM_UP_RUNS)?;
             let wall = worker.run(job, WARM_UP_RUNS)?.wall.as_secs_f64();
             #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a small count")]
-            let runs = (WARM_UP_RUNS as f64 * round_duration.as_secs_f64() / wall) as usize;
-            runs_per_round = runs.max(1);
+            let run_count = (WARM_UP_RUNS as f64 * round_duration.as_secs_f64() / wall) as usize;
+            runs_per_round = run_count.max(1);
         }
         Ok(Self { job: job.to_owned(), runs_per_round, ..Default::default() })
     }
@@ -56,11 +58,11 @@ impl Measurement {
     /// # Errors
     /// Returns the reason that the worker gives for failing.
     pub fn run_round(&mut self, worker: &mut Worker) -> Result<(), String> {
-        let run = worker.run(&self.job, self.runs_per_round)?;
-        let count = run.durations.len() as f64;
-        self.cpu.add(milliseconds(run.cpu) / count);
-        self.throughput.add(count / run.wall.as_secs_f64());
-        let durations: Series = run.durations.into_iter().map(milliseconds).collect();
+        let times = worker.run(&self.job, self.runs_per_round)?;
+        let run_count = times.durations.len() as f64;
+        self.cpu.add(milliseconds(times.cpu) / run_count);
+        self.throughput.add(run_count / times.wall.as_secs_f64());
+        let durations: Series = times.durations.into_iter().map(milliseconds).collect();
         self.median_duration.add(durations.median());
         self.min_duration.add(durations.min());
         Ok(())

@@ -12,7 +12,7 @@ impl Series {
         self.0.push(figure);
     }
 
-    /// Returns the median. For an even number of figures it is the larger of the middle two.
+    /// Returns the median. For an even number of figures, this is the larger of the middle two.
     pub fn median(&self) -> f64 {
         self.sorted()[self.0.len() / 2]
     }
@@ -27,7 +27,7 @@ impl Series {
         self.sorted()[self.0.len() - 1]
     }
 
-    /// Returns the smallest figure that at least 95 % of the figures do not exceed.
+    /// Returns the 95th percentile: at least 95 % of the figures are at most as large as this one.
     pub fn p95(&self) -> f64 {
         self.sorted()[(self.0.len() * 95).div_ceil(100) - 1]
     }

@@ -25,12 +25,12 @@ pub struct Worker {
     child: Child,
     input: ChildStdin,
     output: BufReader<ChildStdout>,
-    /// The name that the worker printed when it was ready. Until then, the command that started it.
+    /// The name that the worker printed when it was ready. Until then, the command that started the worker.
     name: String,
 }
 
-/// Times of one call of [`Worker::run`].
-pub struct Run {
+/// Times that one call of [`Worker::run`] took.
+pub struct RunTimes {
     /// CPU time of the whole process, in user and in system mode.
     pub cpu: Duration,
     /// Wall-clock time from the start of the first repetition to the end of the last.
@@ -50,7 +50,7 @@ impl Worker {
         let (input, output) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
         let name = format!("{command:?}");
         let mut worker = Self { child, input, output: BufReader::new(output), name };
-        worker.name = worker.read("ready ")?;
+        worker.name = worker.read_answer("ready ")?;
         Ok(worker)
     }
 
@@ -71,11 +71,11 @@ impl Worker {
     ///
     /// # Errors
     /// Returns the reason that the worker gives for failing.
-    pub fn run(&mut self, job: &str, repetitions: usize) -> Result<Run, String> {
+    pub fn run(&mut self, job: &str, repetitions: usize) -> Result<RunTimes, String> {
         let answer = self.send(&format!("run {job} {repetitions}"), "")?;
         let mut durations = answer.split(' ').map(|value| Duration::from_nanos(value.parse().unwrap()));
         let (cpu, wall) = (durations.next().unwrap(), durations.next().unwrap());
-        Ok(Run { cpu, wall, durations: durations.collect() })
+        Ok(RunTimes { cpu, wall, durations: durations.collect() })
     }
 
     /// Runs a job once and returns the result.
@@ -104,11 +104,11 @@ impl Worker {
     fn send(&mut self, command: &str, expected: &str) -> Result<String, String> {
         let sent = writeln!(self.input, "{command}").and_then(|()| self.input.flush());
         sent.map_err(|error| format!("{}: sending {command:?} failed: {error}", self.name))?;
-        self.read(expected)
+        self.read_answer(expected)
     }
 
     /// Reads an answer, which must begin with `expected`. Returns the rest of the answer.
-    fn read(&mut self, expected: &str) -> Result<String, String> {
+    fn read_answer(&mut self, expected: &str) -> Result<String, String> {
         let mut line = String::new();
         self.output.read_line(&mut line).unwrap();
         let answer = line.trim_end();
@@ -142,9 +142,9 @@ type Report<Output> = (Instant, Instant, Vec<Duration>, Option<Output>);
 /// Answers the commands on standard input until standard input is closed. `worker.py` describes the
 /// commands.
 ///
-/// `load` creates a job from the arguments of a `load` command. `to_bytes` converts a result to the bytes
-/// that the benchmark checks. Each instance stays on the same thread, so that it can reuse thread-local
-/// memory.
+/// `load` creates a job from the arguments of a `load` command. `to_bytes` converts an output to the bytes
+/// that the benchmark checks. Each instance stays on the same thread, so that the instance can reuse
+/// thread-local memory.
 pub fn serve<Job: Send + Sync + 'static, Output: Send + 'static>(
     name: &str,
     load: impl Fn(&[&str]) -> Job,
@@ -165,7 +165,7 @@ pub fn serve<Job: Send + Sync + 'static, Output: Send + 'static>(
                 barrier.wait();
                 let (start, mut last_output) = (Instant::now(), None);
                 let durations = (1..=repetitions).map(|repetition| {
-                    let start = Instant::now();
+                    let repetition_start = Instant::now();
                     let output = black_box(instance(&job));
                     // The measured time includes freeing the output, as in the workers in Python. The last
                     // output is kept for the report.
@@ -173,7 +173,7 @@ pub fn serve<Job: Send + Sync + 'static, Output: Send + 'static>(
                         true => drop(output),
                         false => last_output = Some(output),
                     }
-                    start.elapsed()
+                    repetition_start.elapsed()
                 });
                 let durations = durations.collect();
                 report_sender.send((start, Instant::now(), durations, last_output)).unwrap();
@@ -212,8 +212,8 @@ pub fn serve<Job: Send + Sync + 'static, Output: Send + 'static>(
                 println!("{}", times.collect::<Vec<_>>().join(" "));
             }
             ["result", job, file] => {
-                let (.., result) = run_on(&order_senders[..1], &jobs[job], 1).remove(0);
-                fs::write(file, to_bytes(result.unwrap())).unwrap();
+                let (.., output) = run_on(&order_senders[..1], &jobs[job], 1).remove(0);
+                fs::write(file, to_bytes(output.unwrap())).unwrap();
                 println!("done");
             }
             _ => panic!("not a command: {line:?}"),

@@ -20,7 +20,9 @@ pub(crate) const ARGUMENT: &str = "--worker";
 
 /// Returns the command that starts this program as the worker of an engine.
 ///
-/// The caller appends the number of threads per instance and the number of instances.
+/// `variant` is the path of the ONNX file if the engine is tract, and the name of an instruction set if the
+/// engine is a backend of this project. The caller appends the number of threads per instance and the number
+/// of instances.
 pub(crate) fn command(engine: &str, variant: &str) -> Command {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.args([ARGUMENT, engine, variant]);
@@ -57,9 +59,10 @@ pub(crate) fn serve(arguments: &[String]) {
     }
     let backend = Backend::cpu_backends().find(|backend| backend.name() == engine).unwrap();
     let isa = Isa::available().find(|isa| isa.name() == variant);
-    let [engine_count, thread_count] =
+    let [engine_count, total_threads] =
         [instances, instances * threads].map(|count| NonZeroUsize::new(count).unwrap());
-    let engines = NativeEngine::load_all(EnginePlan { backend, engine_count, thread_count, isa }).unwrap();
+    let plan = EnginePlan { backend, engine_count, thread_count: total_threads, isa };
+    let engines = NativeEngine::load_all(plan).unwrap();
     let load = |arguments: &[&str]| [Crop::new(fs::read(arguments[0]).unwrap(), GEOMETRY.crop).unwrap()];
     let instance = |mut engine: NativeEngine| -> Instance<[Crop; 1], Vec<f32>> {
         Box::new(move |crop| engine.infer(crop).unwrap().remove(0))
@@ -67,10 +70,10 @@ pub(crate) fn serve(arguments: &[String]) {
     serve_jobs(engine, load, engines.into_iter().map(instance).collect(), to_bytes);
 }
 
-/// Loads an ONNX file into tract. The model is not optimised for execution.
-fn load_tract(onnx: &Path) -> TypedModel {
+/// Loads the ONNX file at `path` into tract. The model is not optimised for execution.
+fn load_tract(path: &Path) -> TypedModel {
     let fact = f32::fact([1, 3, CROP_SIDE, CROP_SIDE]);
-    let model = tract_onnx::onnx().model_for_path(onnx).unwrap().with_input_fact(0, fact.into()).unwrap();
+    let model = tract_onnx::onnx().model_for_path(path).unwrap().with_input_fact(0, fact.into()).unwrap();
     model.into_typed().unwrap().into_decluttered().unwrap()
 }
 
@@ -78,8 +81,8 @@ fn load_tract(onnx: &Path) -> TypedModel {
 ///
 /// A multiplication and the addition of its product are two operations. Operations on padding are counted.
 /// Element-wise operations are not counted.
-pub(crate) fn count_flops(onnx: &Path) -> usize {
-    let model = load_tract(onnx);
+pub(crate) fn count_flops(onnx_path: &Path) -> usize {
+    let model = load_tract(onnx_path);
     let count = |node: &TypedNode| {
         let costs = node.op.cost(&model.node_input_facts(node.id).unwrap()).unwrap();
         let multiply_adds = costs.iter().filter(|(cost, _)| matches!(cost, Cost::FMA(_)));

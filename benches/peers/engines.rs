@@ -16,9 +16,9 @@ use crate::{Effort, Subject, engine_worker};
 /// Largest accepted difference between the same logit of two engines. A larger difference means that an
 /// engine runs a different network or uses a different precision.
 const TOLERANCE: f32 = 1e-3;
-/// Number of rounds of the multiply-add loop with which the speed of a core is measured. With this number the
-/// loop takes some hundred microseconds.
-const MULTIPLY_ADD_ROUNDS: usize = 200_000;
+/// Number of iterations of the multiply-add loop that measures the speed of a core. With this number, the
+/// loop takes a few hundred microseconds.
+const MULTIPLY_ADD_ITERATIONS: usize = 200_000;
 /// Name of the only job that the workers run.
 const PICTURE_JOB: &str = "picture";
 
@@ -31,8 +31,11 @@ struct Setup {
     instances: usize,
 }
 
+/// One thread computes one image.
 const ONE_THREAD: Setup = Setup { threads: 1, instances: 1 };
+/// Two threads compute one image together.
 const SHARED_IMAGE: Setup = Setup { threads: 2, instances: 1 };
+/// Two threads compute one image each.
 const TWO_IMAGES: Setup = Setup { threads: 1, instances: 2 };
 
 /// An engine and its measurements in every setup that it supports.
@@ -65,18 +68,19 @@ impl Candidate {
 /// Starts one worker of an engine per setup. Returns the engine's name as the workers report it, and the
 /// workers.
 ///
+/// `folder` is the working folder of the workers, and `input_file` is the file in it that holds the picture.
 /// `command` returns the command of a worker without the arguments that select the setup.
 fn start_workers(
     setups: &[Setup],
     folder: &Path,
-    input: &str,
+    input_file: &str,
     command: impl Fn() -> Command,
 ) -> (String, Vec<(Setup, Contender)>) {
     let start_worker = |&setup: &Setup| {
         let mut command = command();
         command.args([setup.threads, setup.instances].map(|count| count.to_string())).current_dir(folder);
         let mut worker = Worker::start(&mut command).unwrap();
-        worker.load(PICTURE_JOB, &format!("{input} {CROP_SIDE}")).unwrap();
+        worker.load(PICTURE_JOB, &format!("{input_file} {CROP_SIDE}")).unwrap();
         (setup, Contender { worker, measurements: Vec::new() })
     };
     let contenders: Vec<_> = setups.iter().map(start_worker).collect();
@@ -85,8 +89,8 @@ fn start_workers(
 
 /// Starts every installed engine. The engines of this project come last.
 fn start_candidates(subject: &Subject, folder: &Path, notes: &mut Vec<String>) -> Vec<Candidate> {
-    let tensor: Vec<u8> = subject.nchw.iter().flat_map(|value| value.to_le_bytes()).collect();
-    fs::write(folder.join("input.f32"), tensor).unwrap();
+    let tensor_bytes: Vec<u8> = subject.input_tensor.iter().flat_map(|value| value.to_le_bytes()).collect();
+    fs::write(folder.join("input.f32"), tensor_bytes).unwrap();
     fs::write(folder.join("crop.rgb"), subject.crop.rgb()).unwrap();
 
     let setups = [ONE_THREAD, SHARED_IMAGE, TWO_IMAGES];
@@ -94,7 +98,7 @@ fn start_candidates(subject: &Subject, folder: &Path, notes: &mut Vec<String>) -
     let mut add = |name: String, is_ours, is_limited, contenders| {
         candidates.push(Candidate { name, is_ours, is_limited, contenders, difference: 0.0 });
     };
-    if let Some(onnx) = &subject.onnx {
+    if let Some(onnx_path) = &subject.onnx_path {
         let without_avx512 = peers_folder("peers").join("avx2");
         for (name, engine, is_limited) in [
             ("onnxruntime", "onnxruntime", false),
@@ -110,7 +114,7 @@ fn start_candidates(subject: &Subject, folder: &Path, notes: &mut Vec<String>) -
             }
             let (version, contenders) = start_workers(&setups, folder, "input.f32", || {
                 let mut command = python("peers", "engines.py").unwrap();
-                command.arg(engine).arg(onnx);
+                command.arg(engine).arg(onnx_path);
                 if is_limited {
                     command.env("PEERS_PACKAGES", &without_avx512);
                 }
@@ -122,7 +126,7 @@ fn start_candidates(subject: &Subject, folder: &Path, notes: &mut Vec<String>) -
         if cfg!(debug_assertions) {
             skip(notes, "tract: an unoptimised build takes a second per image");
         } else {
-            let command = || engine_worker::command("tract", onnx.to_str().unwrap());
+            let command = || engine_worker::command("tract", onnx_path.to_str().unwrap());
             let (_, contenders) = start_workers(&[ONE_THREAD, TWO_IMAGES], folder, "input.f32", command);
             add(machine::locked_crate("tract-onnx").replace("-onnx", ""), false, false, contenders);
         }
@@ -162,13 +166,14 @@ fn instruction_sets(backend: Backend) -> Vec<Option<Isa>> {
 /// # Panics
 /// Panics if a difference exceeds [`TOLERANCE`].
 fn compare_logits(candidates: &mut [Candidate], folder: &Path) {
-    let mut first = None;
+    let mut first_candidate = None;
     for Candidate { name, contenders, difference, .. } in candidates {
         for (_, contender) in contenders {
             let bytes = contender.worker.result(PICTURE_JOB, folder).unwrap();
             let logits: Vec<f32> =
                 bytes.chunks_exact(4).map(|value| f32::from_le_bytes(value.try_into().unwrap())).collect();
-            let (reference, expected) = first.get_or_insert_with(|| (name.clone(), logits.clone()));
+            let (first_name, expected) =
+                first_candidate.get_or_insert_with(|| (name.clone(), logits.clone()));
             assert_eq!(
                 logits.len(),
                 expected.len(),
@@ -178,7 +183,7 @@ fn compare_logits(candidates: &mut [Candidate], folder: &Path) {
             let largest = pairs.map(|(logit, expected)| (logit - *expected).abs()).fold(0.0, f32::max);
             assert!(
                 largest <= TOLERANCE,
-                "{name}: a logit differs by {largest:e} from the logit of {reference}, expected at most \
+                "{name}: a logit differs by {largest:e} from the logit of {first_name}, expected at most \
                  {TOLERANCE:e}; is the ONNX file that of the compiled-in model {}, with the SHA-256 {}?",
                 spec::NAME,
                 spec::ONNX_SHA256
@@ -204,7 +209,8 @@ pub(crate) fn measure(subject: &Subject, effort: &Effort, notes: &mut Vec<String
         gflops_alone.add(measure_core_gflops());
         gflops_beside_another.add(measure_gflops_of_two_cores());
     });
-    let flops = subject.onnx.as_deref().filter(|_| !cfg!(debug_assertions)).map(engine_worker::count_flops);
+    let flops =
+        subject.onnx_path.as_deref().filter(|_| !cfg!(debug_assertions)).map(engine_worker::count_flops);
 
     let peak = flops.map(|flops| (flops as f64 / 1e6, gflops_alone.max()));
     let mut pieces = vec![figures_table(&candidates, peak)];
@@ -213,9 +219,10 @@ pub(crate) fn measure(subject: &Subject, effort: &Effort, notes: &mut Vec<String
     pieces.extend(ratio_table(&limited));
     pieces.extend(peak.map(|(mflop, gflops)| {
         format!(
-            "FMA ceiling of a core on {}: {gflops:.0} GFLOP/s alone, {:.0} while the other core computes \
-             too. According to its ONNX file, the network has {:.3} GFLOP, two for each product of a weight \
-             and a pixel. They take at least {:.2} ms on one core. This project starts with the bytes of the \
+            "The FMA ceiling is the speed of a core in a loop of multiply-adds. On {}, it is {gflops:.0} \
+             GFLOP/s alone, and {:.0} GFLOP/s while the other core computes too. According to its ONNX file, \
+             the network has {:.3} GFLOP: two operations for each product of a weight and a pixel. At the \
+             ceiling, these operations take {:.2} ms on one core. This project starts with the bytes of the \
              crop, the peers with the normalised tensor.",
             Isa::detect(),
             gflops_beside_another.max(),
@@ -229,7 +236,7 @@ pub(crate) fn measure(subject: &Subject, effort: &Effort, notes: &mut Vec<String
 /// Measures how many GFLOP/s one core reaches in a loop of multiply-adds.
 fn measure_core_gflops() -> f64 {
     let start = Instant::now();
-    let flops = ceiling::multiply_adds(Isa::detect(), MULTIPLY_ADD_ROUNDS);
+    let flops = ceiling::multiply_adds(Isa::detect(), MULTIPLY_ADD_ITERATIONS);
     flops as f64 / start.elapsed().as_secs_f64() / 1e9
 }
 

@@ -1,7 +1,7 @@
 //! Puts an HTTP server under load with clients that repeat one request over connections that stay open.
 //!
-//! Each client is a thread with a plain socket. Clients and server share two cores. Such clients leave most
-//! of the CPU time to the server, and take the same time for every server.
+//! Each client is a thread with a plain socket. The clients and the server share two cores. Such clients
+//! leave most of the CPU time to the server, and need the same CPU time for every server.
 
 use std::{
     io::{BufRead, BufReader, Error, ErrorKind, Read, Result, Write},
@@ -32,7 +32,7 @@ impl Connection {
         self.0.get_mut().write_all(request)?;
         let status_line = self.read_line()?;
         let status = status_line.split(' ').nth(1).and_then(|code| code.parse().ok());
-        let mut length = None;
+        let mut body_length = None;
         loop {
             let header = self.read_line()?;
             if header.is_empty() {
@@ -41,16 +41,16 @@ impl Connection {
             if let Some((name, value)) = header.split_once(':')
                 && name.eq_ignore_ascii_case("content-length")
             {
-                length = value.trim().parse().ok();
+                body_length = value.trim().parse().ok();
             }
         }
-        let (Some(status), Some(length)) = (status, length) else {
+        let (Some(status), Some(body_length)) = (status, body_length) else {
             return Err(Error::new(
                 ErrorKind::InvalidData,
                 "the response has no valid status or no valid Content-Length",
             ));
         };
-        let mut body = vec![0; length];
+        let mut body = vec![0; body_length];
         self.0.read_exact(&mut body)?;
         Ok((status, body))
     }
@@ -72,12 +72,12 @@ pub(crate) struct Load {
     /// Milliseconds from each request to its response with status 200.
     pub(crate) durations: Series,
     /// Number of responses with a status other than 200.
-    pub(crate) refused: usize,
+    pub(crate) refused_count: usize,
 }
 
 /// Repeats a request on each of `connection_count` connections for `load_duration`.
 ///
-/// `sample` is called once, in the middle of that time.
+/// `sample` is called once, after half of `load_duration`.
 pub(crate) fn put_under_load(
     address: SocketAddr,
     request: &[u8],
@@ -90,15 +90,15 @@ pub(crate) fn put_under_load(
         let mut connection = Connection::open(address).unwrap();
         barrier.wait();
         let start = Instant::now();
-        let (mut durations, mut refused) = (Vec::new(), 0);
+        let (mut durations, mut refused_count) = (Vec::new(), 0);
         while start.elapsed() < load_duration {
             let sent_at = Instant::now();
             match connection.send(request).unwrap() {
                 (200, _) => durations.push(sent_at.elapsed()),
-                _ => refused += 1,
+                _ => refused_count += 1,
             }
         }
-        (durations, refused)
+        (durations, refused_count)
     };
     let (wall, clients) = thread::scope(|scope| {
         let clients: Vec<_> = (0..connection_count).map(|_| scope.spawn(client)).collect();
@@ -109,15 +109,15 @@ pub(crate) fn put_under_load(
         let clients: Vec<_> = clients.into_iter().map(|client| client.join().unwrap()).collect();
         (start.elapsed(), clients)
     });
-    let refused = clients.iter().map(|(_, refused)| refused).sum();
+    let refused_count = clients.iter().map(|(_, count)| count).sum();
     let durations: Vec<Duration> = clients.into_iter().flat_map(|(durations, _)| durations).collect();
     assert!(
         !durations.is_empty(),
-        "{address}: no response has status 200, {refused} responses have another status"
+        "{address}: no response has status 200, {refused_count} responses have another status"
     );
     Load {
         throughput: durations.len() as f64 / wall.as_secs_f64(),
         durations: durations.into_iter().map(milliseconds).collect(),
-        refused,
+        refused_count,
     }
 }

@@ -37,11 +37,11 @@ const TITLE: &str = "# This project beside its peers\n\n\
 struct Effort {
     /// Number of rounds in which the engines are measured.
     engine_rounds: usize,
-    /// Time that each engine is measured per round.
+    /// Time for which each engine is measured in each round.
     engine_round_duration: Duration,
     /// Number of rounds in which the servers are under load.
     http_rounds: usize,
-    /// Time that each server is under load per round and number of connections.
+    /// Time for which each server is under load in each round, with each number of connections.
     load_duration: Duration,
     /// Number of times that the start of each server is measured.
     start_count: usize,
@@ -67,13 +67,13 @@ const QUICK: Effort = Effort {
 
 /// The model and the picture that every engine and server is measured with.
 struct Subject {
-    /// The model's ONNX file, if it exists.
-    onnx: Option<PathBuf>,
-    /// The crop of the picture that the network classifies, in bytes.
+    /// Path of the model's ONNX file, if the file exists.
+    onnx_path: Option<PathBuf>,
+    /// The crop of the picture that the network classifies, as bytes.
     crop: Crop,
-    /// The normalised crop, which is the network's input, `[1, 3, CROP, CROP]`.
-    nchw: Vec<f32>,
-    /// The picture as a client sends it: 224×224, 15 KB.
+    /// The normalised crop, as the network's input tensor of the shape `[1, 3, CROP_SIDE, CROP_SIDE]`.
+    input_tensor: Vec<f32>,
+    /// The picture as a client sends it: 224×224 pixels, 15 KB.
     jpeg: Vec<u8>,
 }
 
@@ -85,14 +85,14 @@ impl Subject {
         let crop = pixels::crop(&photo, &header, GEOMETRY).unwrap();
         let settings = preprocess::Settings { preprocess_jpeg_quality: 90, ..Default::default() };
         let jpeg = preprocess::image::process(&photo, &settings.recipe()).unwrap().jpeg.into();
-        let nchw = normalise(&crop);
+        let input_tensor = normalise(&crop);
         // If this is not the file of the compiled-in model, the engines' logits differ and the benchmark
         // fails.
-        let onnx = match std::env::var_os("CLASSIFY_MODEL_ONNX") {
+        let onnx_path = match std::env::var_os("CLASSIFY_MODEL_ONNX") {
             Some(file) => repository().join(file),
             None => repository().join("models").join(spec::NAME).join("model.onnx"),
         };
-        Self { onnx: onnx.is_file().then_some(onnx), crop, nchw, jpeg }
+        Self { onnx_path: onnx_path.is_file().then_some(onnx_path), crop, input_tensor, jpeg }
     }
 }
 
@@ -119,7 +119,7 @@ fn main() {
 
     let subject = Subject::new();
     let mut notes = Vec::new();
-    if subject.onnx.is_none() {
+    if subject.onnx_path.is_none() {
         skip(&mut notes, &format!("all peers: the ONNX file of {} does not exist", spec::NAME));
     }
     let model = format!(

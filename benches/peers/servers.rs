@@ -24,7 +24,7 @@ const START_TIMEOUT: Duration = Duration::from_secs(60);
 /// Pause between two readiness checks.
 const POLL_INTERVAL: Duration = Duration::from_millis(1);
 /// The numbers of connections with which each server is measured.
-const CONNECTIONS: [usize; 3] = [1, 8, 64];
+const CONNECTION_COUNTS: [usize; 3] = [1, 8, 64];
 
 /// A function of a port and a folder. It returns the command of a server that listens on the port and keeps
 /// its files in the folder.
@@ -44,9 +44,9 @@ struct Server {
     until_ready: Series,
     /// Milliseconds from the start of the process to the first label.
     until_label: Series,
-    /// One entry per number of connections, in the order of [`CONNECTIONS`].
+    /// One entry per number of connections, in the order of [`CONNECTION_COUNTS`].
     under_load: [LoadFigures; 3],
-    /// Peak resident memory in MB, of the process that is put under load.
+    /// Peak resident memory, in MB, of the process that is put under load.
     peak_memory: f64,
 }
 
@@ -62,7 +62,7 @@ struct LoadFigures {
     /// Resident memory in MB halfway through the round.
     memory: Series,
     /// Number of responses with a status other than 200, in all rounds together.
-    refused: usize,
+    refused_count: usize,
 }
 
 impl Server {
@@ -105,7 +105,8 @@ impl Server {
         let start = Instant::now();
         let child = (self.command)(port, folder.path()).spawn().unwrap();
         let (until_ready, until_label, label) = Default::default();
-        // This value exists before the server is ready, so that a panic below drops it and kills the process.
+        // This value exists before the server is ready. So a panic below drops the value, which kills the
+        // process.
         let mut running = RunningServer { child, address, until_ready, until_label, label, _folder: folder };
         while !matches!(send_once(ready_request.as_bytes()), Ok((200, _))) {
             assert!(start.elapsed() < START_TIMEOUT, "{} is not ready after {START_TIMEOUT:?}", self.name);
@@ -148,9 +149,9 @@ impl Drop for RunningServer {
 /// Returns all installed servers, this project's server first.
 fn installed_servers(subject: &Subject, notes: &mut Vec<String>) -> Vec<Server> {
     let mut servers = vec![our_server(subject)];
-    match &subject.onnx {
-        Some(onnx) if python("peers", "fastapi_app.py").is_some() => {
-            servers.extend([1, 2].map(|threads| fastapi_server(subject, onnx, threads)));
+    match &subject.onnx_path {
+        Some(onnx_path) if python("peers", "fastapi_app.py").is_some() => {
+            servers.extend([1, 2].map(|threads| fastapi_server(subject, onnx_path, threads)));
         }
         Some(_) => skip(notes, "FastAPI: benches/peers/install installs it"),
         None => {}
@@ -178,21 +179,21 @@ fn our_server(subject: &Subject) -> Server {
         command
     };
     let name = format!("this project: image-pipeline, {backend}");
-    Server::new(name, command, ["/ready", "/classify"], &subject.jpeg, named_label)
+    Server::new(name, command, ["/ready", "/classify"], &subject.jpeg, label_in_response)
 }
 
 /// Returns the server of `fastapi_app.py`, in which each run of the network uses `threads` threads.
-fn fastapi_server(subject: &Subject, onnx: &Path, threads: usize) -> Server {
-    let onnx = onnx.to_owned();
+fn fastapi_server(subject: &Subject, onnx_path: &Path, threads: usize) -> Server {
+    let onnx_path = onnx_path.to_owned();
     let command = move |port: u16, _: &Path| {
         let mut command = python("peers", "fastapi_app.py").unwrap();
         let labels = repository().join("models").join(spec::NAME).join("labels.txt");
-        command.arg(&onnx).arg(labels).args([port.to_string(), threads.to_string()]);
+        command.arg(&onnx_path).arg(labels).args([port.to_string(), threads.to_string()]);
         command
     };
     let per_run = if threads == 1 { "one thread per run" } else { "both threads per run" };
     let name = format!("FastAPI + Pillow + onnxruntime, {per_run}");
-    Server::new(name, command, ["/ready", "/classify"], &subject.jpeg, named_label)
+    Server::new(name, command, ["/ready", "/classify"], &subject.jpeg, label_in_response)
 }
 
 /// Returns the server furnace with its default settings, or `None` if no furnace with this model is
@@ -200,8 +201,8 @@ fn fastapi_server(subject: &Subject, onnx: &Path, threads: usize) -> Server {
 fn furnace_server(subject: &Subject) -> Option<Server> {
     let program = peers_folder("peers").join("bin/furnace");
     let help = machine::output_of(program.to_str()?, &["--help"]);
-    let models = help.split_once("Available models: ")?.1.lines().next()?;
-    models.split(", ").find(|model| model.trim() == spec::NAME)?;
+    let model_names = help.split_once("Available models: ")?.1.lines().next()?;
+    model_names.split(", ").find(|name| name.trim() == spec::NAME)?;
     let name = machine::output_of(program.to_str()?, &["--version"]);
     let command = move |port: u16, _: &Path| {
         let mut command = Command::new(&program);
@@ -212,15 +213,15 @@ fn furnace_server(subject: &Subject) -> Option<Server> {
 }
 
 /// Returns the label that a response contains.
-fn named_label(answer: &Value) -> Option<String> {
-    Some(answer["label"].as_str()?.to_owned())
+fn label_in_response(response: &Value) -> Option<String> {
+    Some(response["label"].as_str()?.to_owned())
 }
 
 /// Returns the label for a response that contains only the outputs of the network.
-fn label_of_largest_output(answer: &Value) -> Option<String> {
-    let outputs = answer["output"].as_array()?.iter().map(|output| output.as_f64().unwrap());
-    let (largest, _) = outputs.enumerate().max_by(|(_, a), (_, b)| a.total_cmp(b))?;
-    let (_, label) = spec::LABELS.get(largest)?;
+fn label_of_largest_output(response: &Value) -> Option<String> {
+    let outputs = response["output"].as_array()?.iter().map(|output| output.as_f64().unwrap());
+    let (class_index, _) = outputs.enumerate().max_by(|(_, a), (_, b)| a.total_cmp(b))?;
+    let (_, label) = spec::LABELS.get(class_index)?;
     Some((*label).to_owned())
 }
 
@@ -244,21 +245,21 @@ pub(crate) fn measure(subject: &Subject, effort: &Effort, notes: &mut Vec<String
     let running: Vec<RunningServer> = servers.iter().map(Server::start).collect();
     let memory = |running: &RunningServer| machine::process_memory(running.child.id());
     for _ in 0..effort.http_rounds {
-        for (index, connections) in CONNECTIONS.into_iter().enumerate() {
+        for (index, connection_count) in CONNECTION_COUNTS.into_iter().enumerate() {
             for (server, running) in servers.iter_mut().zip(&running) {
                 let figures = &mut server.under_load[index];
                 let sample = || figures.memory.add(memory(running).current);
                 let load = put_under_load(
                     running.address,
                     &server.request,
-                    connections,
+                    connection_count,
                     effort.load_duration,
                     sample,
                 );
                 figures.throughput.add(load.throughput);
                 figures.median_duration.add(load.durations.median());
                 figures.p95_duration.add(load.durations.p95());
-                figures.refused += load.refused;
+                figures.refused_count += load.refused_count;
             }
         }
     }
@@ -271,17 +272,20 @@ pub(crate) fn measure(subject: &Subject, effort: &Effort, notes: &mut Vec<String
 /// Formats the table with the figures of all servers.
 fn figures_table(servers: &[Server]) -> String {
     let mut columns = vec!["server".to_owned()];
-    for connections in CONNECTIONS {
-        columns.extend([format!("{connections} at once: answers/s"), "p50, p95 ms".to_owned()]);
+    for connection_count in CONNECTION_COUNTS {
+        columns.extend([format!("{connection_count} at once: answers/s"), "p50, p95 ms".to_owned()]);
     }
     columns.extend(["memory at 8, MB", "at most, MB", "ready, ms", "first label, ms"].map(str::to_owned));
     let rows = servers.iter().map(|server| {
         let mut row = vec![server.name.clone()];
-        for LoadFigures { throughput, median_duration, p95_duration, refused, .. } in &server.under_load {
-            let refused = if *refused > 0 { format!(", {refused} refused") } else { String::new() };
+        for LoadFigures { throughput, median_duration, p95_duration, refused_count, .. } in &server.under_load
+        {
+            let refused =
+                if *refused_count > 0 { format!(", {refused_count} refused") } else { String::new() };
             row.push(throughput.median_and_max(0) + &refused);
             row.push(format!("{:.1}, {:.1}", median_duration.median(), p95_duration.median()));
         }
+        // Entry 1 is the load with 8 connections.
         row.push(format!("{:.0}", server.under_load[1].memory.median()));
         row.push(format!("{:.0}", server.peak_memory));
         row.extend([&server.until_ready, &server.until_label].map(|series| series.median_and_min(0)));
@@ -296,7 +300,7 @@ fn figures_table(servers: &[Server]) -> String {
 fn ratio_table(servers: &[Server]) -> Option<String> {
     let [ours, peers @ ..] = servers else { return None };
     let columns = ["as".to_owned()].into_iter();
-    let columns = columns.chain(CONNECTIONS.map(|connections| format!("{connections} at once")));
+    let columns = columns.chain(CONNECTION_COUNTS.map(|count| format!("{count} at once")));
     let rows = peers.iter().map(|theirs| {
         let pairs = ours.under_load.iter().zip(&theirs.under_load);
         let ratios = pairs.map(|(ours, theirs)| ours.throughput.median() / theirs.throughput.median());

@@ -29,7 +29,7 @@ struct Effort {
     round_count: usize,
     /// Time that a tool spends on each picture in each round.
     round_duration: Duration,
-    /// Number of workers that are started per tool to measure its memory, one after the other.
+    /// Number of workers that are started per tool, one after the other, to measure the tool's memory.
     memory_worker_count: usize,
 }
 

@@ -27,15 +27,15 @@ const WEBP_MIDDLE: &str = "WebP 2 MP";
 
 /// Quality of the JPEGs, which is typical of phones and web sites. The JPEGs use 4:2:0 chroma subsampling.
 const QUALITY: u8 = 85;
-/// Number of photos in each row and in each column of the large, the middle and the small picture.
-const TILES: [u32; 3] = [8, 3, 1];
+/// Number of photos in each row, for the large, the middle and the small picture. Each column has as many.
+const TILES_PER_ROW: [u32; 3] = [8, 3, 1];
 
 /// A picture file that the tools scale down, and the expected result.
 pub(crate) struct Picture {
     /// Name of the picture in the tables.
     pub(crate) name: &'static str,
-    /// File name in the folder of the pictures.
-    pub(crate) file: &'static str,
+    /// Name of the file in the folder of the pictures.
+    pub(crate) file_name: &'static str,
     /// Width and height in pixels.
     pub(crate) size: (u32, u32),
     /// Length of the file in bytes.
@@ -101,10 +101,10 @@ impl JpegSettings {
 ///
 /// `sizes` holds the width and height of the large, the middle and the small pictures.
 pub(crate) fn create(folder: &Path, sizes: [(u32, u32); 3], notes: &mut Vec<String>) -> Vec<Picture> {
-    let [large, middle, small] = std::array::from_fn(|index| draw_scene(sizes[index], TILES[index]));
-    let write_picture = |name, file, bytes| {
-        fs::write(folder.join(file), bytes).unwrap();
-        inspect_file(folder, name, file)
+    let [large, middle, small] = std::array::from_fn(|index| draw_scene(sizes[index], TILES_PER_ROW[index]));
+    let write_picture = |name, file_name, bytes| {
+        fs::write(folder.join(file_name), bytes).unwrap();
+        inspect_file(folder, name, file_name)
     };
     let mut pictures = vec![
         write_picture(JPEG_LARGE, "large.jpg", encode_jpeg(&large)),
@@ -135,16 +135,16 @@ fn convert(folder: &Path, from: &str, to: &str) -> bool {
 }
 
 /// Reads a picture file and computes the pixels and the JPEG settings that every tool must produce from it.
-fn inspect_file(folder: &Path, name: &'static str, file: &'static str) -> Picture {
-    let bytes = fs::read(folder.join(file)).unwrap();
+fn inspect_file(folder: &Path, name: &'static str, file_name: &'static str) -> Picture {
+    let bytes = fs::read(folder.join(file_name)).unwrap();
     let processed = preprocess::image::process(&bytes, &recipe()).unwrap();
     // If Pillow is installed, it decodes the picture to a BMP, so that the expected pixels do not depend on a
     // decoder of this project.
-    let decoded_file = if convert(folder, file, "decoded.bmp") { "decoded.bmp" } else { file };
+    let decoded_file = if convert(folder, file_name, "decoded.bmp") { "decoded.bmp" } else { file_name };
     let full_size = ImageReader::open(folder.join(decoded_file)).unwrap().decode().unwrap();
     Picture {
         name,
-        file,
+        file_name,
         size: (full_size.width(), full_size.height()),
         file_length: bytes.len(),
         expected: resize(&full_size.into_rgb32f(), processed.width, processed.height, FilterType::Lanczos3),
@@ -152,9 +152,9 @@ fn inspect_file(folder: &Path, name: &'static str, file: &'static str) -> Pictur
     }
 }
 
-/// Draws a picture with `tiles` photos in each row and in each column, and adds noise.
-fn draw_scene((width, height): (u32, u32), tiles: u32) -> RgbImage {
-    let (tile_width, tile_height) = (width / tiles, height / tiles);
+/// Draws a picture with `tiles_per_row` photos in each row and in each column, and adds noise.
+fn draw_scene((width, height): (u32, u32), tiles_per_row: u32) -> RgbImage {
+    let (tile_width, tile_height) = (width / tiles_per_row, height / tiles_per_row);
     let photos = ["coffee.jpg", "rocket.jpg", "chelsea.jpg"].map(|sample| {
         let photo = image::open(repository().join("samples").join(sample)).unwrap();
         photo.resize_exact(tile_width, tile_height, FilterType::Lanczos3).into_rgb8()
@@ -185,6 +185,7 @@ fn next_noise(random: &mut u64) -> i8 {
     *random ^= *random << 13;
     *random ^= *random >> 7;
     *random ^= *random << 17;
+    // The sum of two random bytes is 255 on average. Values near the average are the most frequent ones.
     let [first, second, ..] = random.to_le_bytes();
     i8::try_from((i16::from(first) + i16::from(second) - 255) / 20).unwrap()
 }

@@ -62,14 +62,14 @@ pub(crate) fn format_section(
     let peers: Vec<&MeasuredTool> = tools.iter().filter(|measured| measured.tool.name != OURS).collect();
     let ours = find_tool(tools, OURS, None).unwrap();
 
-    let cpu = table_by_picture(pictures, &on_one_thread, |tool, picture| {
-        Some(tool.contender.measurements[picture].as_ref()?.cpu.median_and_min(2))
+    let cpu = table_by_picture(pictures, &on_one_thread, |tool, index| {
+        Some(tool.contender.measurements[index].as_ref()?.cpu.median_and_min(2))
     });
-    let ratios = table_by_picture(pictures, &peers, |peer, picture| {
-        Some(format_ratio(cpu_ratio(ours, peer, picture)?))
+    let ratios = table_by_picture(pictures, &peers, |peer, index| {
+        Some(format_ratio(cpu_ratio(ours, peer, index)?))
     });
-    let quality = table_by_picture(pictures, &on_one_thread, |tool, picture| {
-        tool.outputs[picture].as_ref().map(|output| format!("{:.1}, {}", output.psnr, output.jpeg_length))
+    let quality = table_by_picture(pictures, &on_one_thread, |tool, index| {
+        tool.outputs[index].as_ref().map(|output| format!("{:.1}, {}", output.psnr, output.jpeg_length))
     });
     let memory = on_one_thread.iter().map(|tool| [tool.label(), tool.memory.median_and_min(1)]);
     let memory = table(["tool", "peak above idle"], memory);
@@ -85,13 +85,15 @@ pub(crate) fn format_section(
     pieces.extend([
         format!(
             "### Quality in dB, and bytes of the JPEG\n\n{quality}\n\n\
-             PSNR of the pixels before they are encoded. They are compared with a full decode (by Pillow, or \
-             by the crate `image` if Pillow is not installed) that is resized with Lanczos3 in float32."
+             The PSNR is that of the pixels before they are encoded. The pixels are compared with a full \
+             decode (by Pillow, or by the crate `image` if Pillow is not installed) that is resized with \
+             Lanczos3 in float32."
         ),
         format!(
             "### Memory for {JPEG_LARGE}, in MB\n\n{memory}\n\n\
-             Resident memory, by the kernel's high-water mark. The idle process has processed small \
-             pictures and holds the bytes of the file. Median (minimum) of a few processes."
+             A figure is the growth of the peak resident memory, which the kernel records. The idle process \
+             has processed small pictures and holds the bytes of the file. The figures are medians of a few \
+             processes, with the minimum in brackets."
         ),
         scaling_table(pictures, tools),
         goal_table(pictures, tools),
@@ -127,22 +129,23 @@ fn picture_table(pictures: &[Picture]) -> String {
     });
     format!(
         "### Pictures\n\n{}\n\n\
-         JPEGs have quality 85 and 4:2:0. The pictures are tiles of the photos in `samples/`, with noise.",
+         The JPEGs have quality 85 and 4:2:0 chroma subsampling. The pictures are tiles of the photos in \
+         `samples/`, with noise.",
         table(["picture", "size", "becomes", "bytes", "bits per pixel"], rows)
     )
 }
 
 /// Formats a table with a row per tool and a column per picture.
 ///
-/// `cell` formats the cell for a tool and the picture with an index.
+/// `format_cell` formats the cell for a tool and for the picture with the given index.
 fn table_by_picture(
     pictures: &[Picture],
     tools: &[&MeasuredTool],
-    cell: impl Fn(&MeasuredTool, usize) -> Option<String>,
+    format_cell: impl Fn(&MeasuredTool, usize) -> Option<String>,
 ) -> String {
     let columns = ["tool"].into_iter().chain(pictures.iter().map(|picture| picture.name));
     let rows = tools.iter().map(|tool| {
-        let cells = (0..pictures.len()).map(|picture| cell(tool, picture));
+        let cells = (0..pictures.len()).map(|index| format_cell(tool, index));
         [Some(tool.label())].into_iter().chain(cells).collect::<Vec<_>>()
     });
     table(columns, rows)
@@ -155,15 +158,15 @@ fn find_tool<'a>(tools: &'a [MeasuredTool], name: &str, variant: Option<&str>) -
 
 /// Returns the CPU time of `other` divided by the CPU time of `ours`: the ratio of the medians and the ratio
 /// of the best rounds. Returns `None` if either tool is not measured with the picture.
-fn cpu_ratio(ours: &MeasuredTool, other: &MeasuredTool, picture: usize) -> Option<(f64, f64)> {
-    let [ours, other] = [ours, other].map(|tool| tool.contender.measurements[picture].as_ref());
+fn cpu_ratio(ours: &MeasuredTool, other: &MeasuredTool, picture_index: usize) -> Option<(f64, f64)> {
+    let [ours, other] = [ours, other].map(|tool| tool.contender.measurements[picture_index].as_ref());
     Some(ours?.cpu_ratio(other?))
 }
 
 /// Returns the measurement of this project on one thread, then the measurement on two threads.
-fn on_one_and_two_threads(tools: &[MeasuredTool], picture: usize) -> [&Measurement; 2] {
+fn on_one_and_two_threads(tools: &[MeasuredTool], picture_index: usize) -> [&Measurement; 2] {
     [None, TWO_THREADS].map(|variant| {
-        find_tool(tools, OURS, variant).unwrap().contender.measurements[picture].as_ref().unwrap()
+        find_tool(tools, OURS, variant).unwrap().contender.measurements[picture_index].as_ref().unwrap()
     })
 }
 
@@ -195,24 +198,24 @@ fn scaling_table(pictures: &[Picture], tools: &[MeasuredTool]) -> String {
 /// Formats a table of the goals, with this project's figures and whether they reach the goals.
 fn goal_table(pictures: &[Picture], tools: &[MeasuredTool]) -> String {
     let verdict = |is_reached| if is_reached { "yes" } else { "**no**" }.to_owned();
-    let index = |name| pictures.iter().position(|picture| picture.name == name);
+    let index_of = |name| pictures.iter().position(|picture| picture.name == name);
     let ours = find_tool(tools, OURS, None).unwrap();
     let mut rows = Vec::new();
-    for &(peer, picture, min_ratio) in GOAL_MIN_SPEED_RATIOS {
-        let ratio = find_tool(tools, peer, None)
-            .zip(index(picture))
-            .and_then(|(peer, picture)| cpu_ratio(ours, peer, picture));
+    for &(peer_name, picture_name, min_ratio) in GOAL_MIN_SPEED_RATIOS {
+        let ratio = find_tool(tools, peer_name, None)
+            .zip(index_of(picture_name))
+            .and_then(|(peer, picture_index)| cpu_ratio(ours, peer, picture_index));
         rows.push([
-            format!("{picture}, times as fast as {peer}"),
+            format!("{picture_name}, times as fast as {peer_name}"),
             format!("≥ {min_ratio:.1}"),
             ratio.map_or("–".to_owned(), format_ratio),
             ratio.map_or("not measured".to_owned(), |(median, _)| verdict(median >= min_ratio)),
         ]);
     }
-    let large = index(JPEG_LARGE).unwrap();
-    let psnr = ours.outputs[large].as_ref().unwrap().psnr;
+    let large_index = index_of(JPEG_LARGE).unwrap();
+    let psnr = ours.outputs[large_index].as_ref().unwrap().psnr;
     let memory = ours.memory.median();
-    let scaling = throughput_ratio(on_one_and_two_threads(tools, large));
+    let scaling = throughput_ratio(on_one_and_two_threads(tools, large_index));
     for (goal, limit, reached, is_reached) in [
         ("dB", format!("≥ {GOAL_MIN_PSNR:.0}"), format!("{psnr:.1}"), psnr >= GOAL_MIN_PSNR),
         (

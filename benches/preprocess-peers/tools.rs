@@ -86,13 +86,15 @@ fn our_command(threads: usize) -> Option<Command> {
     Some(command)
 }
 
-/// Returns this project's default recipe, which every tool must reproduce.
+/// Returns this project's default recipe, which is the settings of the processing. Every tool must use the
+/// same settings.
 pub(crate) fn recipe() -> Recipe {
     Settings::default().recipe()
 }
 
 /// Runs this project as a worker that processes pictures on `threads` threads.
 pub(crate) fn serve_ours(threads: usize) {
+    // The arguments are the name of the file, the width and height of the result, and `jpeg` or `pixels`.
     let load = |arguments: &[&str]| (fs::read(arguments[0]).unwrap(), arguments[3] == "pixels");
     let instance = |_| -> Instance<(Vec<u8>, bool), Vec<u8>> {
         let recipe = recipe();
@@ -131,9 +133,10 @@ impl MeasuredTool {
         let mut worker = start_worker(tool, folder)?;
         let (mut measurements, mut outputs) = (Vec::new(), Vec::new());
         for picture in pictures {
-            let is_measured = !tool.jpeg_only || picture.file.ends_with(".jpg");
+            let is_measured = !tool.jpeg_only || picture.file_name.ends_with(".jpg");
             outputs.push(is_measured.then(|| check_output(&mut worker, picture, folder)));
-            let prepare = || Measurement::prepare(&mut worker, picture.file, effort.round_duration).unwrap();
+            let prepare =
+                || Measurement::prepare(&mut worker, picture.file_name, effort.round_duration).unwrap();
             measurements.push(is_measured.then(prepare));
         }
         let contender = Contender { worker, measurements };
@@ -158,12 +161,12 @@ impl MeasuredTool {
     /// times, so that the peak includes memory that a library keeps after a run.
     fn measure_memory(&mut self, folder: &Path, large: &Picture, small: &Picture) {
         let mut worker = start_worker(self.tool, folder).unwrap();
-        load_job(&mut worker, small, small.file, "jpeg");
-        load_job(&mut worker, large, large.file, "jpeg");
-        worker.run(small.file, 3).unwrap();
+        load_job(&mut worker, small, small.file_name, "jpeg");
+        load_job(&mut worker, large, large.file_name, "jpeg");
+        worker.run(small.file_name, 3).unwrap();
         worker.reset_peak_memory();
         let idle = worker.memory().current;
-        worker.run(large.file, 3).unwrap();
+        worker.run(large.file_name, 3).unwrap();
         self.memory.add(worker.memory().peak - idle);
     }
 }
@@ -179,10 +182,11 @@ fn start_worker(tool: &Tool, folder: &Path) -> Option<Worker> {
     Some(Worker::start(command.current_dir(folder)).unwrap())
 }
 
-/// Loads `picture` into `worker` as the job `job`, whose result is `output`: `jpeg` or `pixels`.
+/// Loads a picture into a worker as the job `job`. `output` is the kind of the job's result: `jpeg` or
+/// `pixels`.
 fn load_job(worker: &mut Worker, picture: &Picture, job: &str, output: &str) {
     let (width, height) = picture.expected.dimensions();
-    worker.load(job, &format!("{} {width} {height} {output}", picture.file)).unwrap();
+    worker.load(job, &format!("{} {width} {height} {output}", picture.file_name)).unwrap();
 }
 
 /// Loads a picture into a worker and checks the result. Afterwards, the worker has a job that is named after
@@ -192,11 +196,11 @@ fn load_job(worker: &mut Worker, picture: &Picture, job: &str, output: &str) {
 /// Panics if the result does not have the expected content, size and settings.
 fn check_output(worker: &mut Worker, picture: &Picture, folder: &Path) -> OutputQuality {
     load_job(worker, picture, "pixels", "pixels");
-    load_job(worker, picture, picture.file, "jpeg");
+    load_job(worker, picture, picture.file_name, "jpeg");
     let name = format!("{} with {}", worker.name(), picture.name);
     let psnr = picture.psnr(&worker.result("pixels", folder).unwrap());
     assert!(psnr > MIN_PSNR, "{name}: PSNR of the pixels is {psnr:.1} dB, expected more than {MIN_PSNR} dB");
-    let jpeg = worker.result(picture.file, folder).unwrap();
+    let jpeg = worker.result(picture.file_name, folder).unwrap();
     let (settings, expected) = (JpegSettings::read(&jpeg), &picture.settings);
     assert_eq!(settings, *expected, "{name}: settings of the JPEG (left) are not this project's (right)");
     let decoded = image::load_from_memory_with_format(&jpeg, ImageFormat::Jpeg).unwrap().into_rgb8();

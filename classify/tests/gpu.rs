@@ -1,4 +1,4 @@
-//! Tests of the service on a GPU.
+//! Tests of the service on a GPU, and of the service without GPU drivers.
 //!
 //! With `CLASSIFY_ALLOW_SOFTWARE_GPU=1`, the tests accept a software GPU, such as Mesa's lavapipe, and fail
 //! if there is no GPU. Without the variable, a test that finds no GPU passes and prints a line that begins
@@ -35,15 +35,15 @@ const F16_TOLERANCE: f32 = 0.02;
 
 /// Opens the first GPU of this machine, if there is one.
 fn open_any_gpu() -> Option<(Backend, Adapter)> {
-    let required = env::var_os("CLASSIFY_ALLOW_SOFTWARE_GPU").is_some();
-    let open_gpu = |backend| gpu::open(backend, Precision::F32, required);
+    let allow_software = env::var_os("CLASSIFY_ALLOW_SOFTWARE_GPU").is_some();
+    let open_gpu = |backend| gpu::open(backend, Precision::F32, allow_software);
     let results: Vec<_> = Backend::gpu_backends().map(|backend| (backend, open_gpu(backend))).collect();
     let reasons: Vec<String> =
         results.iter().filter_map(|(_, result)| result.as_ref().err()).map(ToString::to_string).collect();
     let gpu = results.into_iter().find_map(|(backend, result)| Some((backend, result.ok()?)));
     if gpu.is_none() {
         let reasons = reasons.join("; ");
-        assert!(!required, "CLASSIFY_ALLOW_SOFTWARE_GPU is set, and there is no GPU: {reasons}");
+        assert!(!allow_software, "CLASSIFY_ALLOW_SOFTWARE_GPU is set, but there is no GPU: {reasons}");
         println!("SKIPPED: no GPU: {reasons}");
     }
     gpu
@@ -89,9 +89,9 @@ fn batch_of_every_size_gives_the_logits_of_the_cpu() {
         let outputs = engine.infer(&crops[..size]).unwrap();
         assert_eq!(outputs.len(), size);
         let pairs = outputs.iter().flatten().zip(expected.iter().flatten());
-        let worst = pairs.map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
-        println!("{backend} on {adapter}, {size} images: max abs difference {worst:e}");
-        assert!(worst <= 1e-3, "{size}: {worst:e}");
+        let max_difference = pairs.map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        println!("{backend} on {adapter}, {size} images: max abs difference {max_difference:e}");
+        assert!(max_difference <= 1e-3, "{size}: {max_difference:e}");
     }
 }
 
@@ -103,11 +103,11 @@ fn f16_gives_the_logits_of_the_cpu_within_its_tolerance() {
     let crops = cut_crops(2);
     let expected = Network::load(Backend::default()).logits(&crops).unwrap().concat();
     let outputs = engine.infer(&crops).unwrap().concat();
-    let largest = expected.iter().map(|value| value.abs()).fold(0.0, f32::max);
-    let worst = outputs.iter().zip(&expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
-    println!("{backend} on {adapter}, f16: max abs difference {worst:e}, largest output {largest}");
-    assert!(worst <= F16_TOLERANCE * largest, "{worst:e} of {largest}");
-    assert!(worst > 1e-3, "{worst:e}: so small a difference means that the network ran in f32");
+    let largest_logit = expected.iter().map(|value| value.abs()).fold(0.0, f32::max);
+    let max_difference = outputs.iter().zip(&expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+    println!("{backend} on {adapter}, f16: max difference {max_difference:e}, largest logit {largest_logit}");
+    assert!(max_difference <= F16_TOLERANCE * largest_logit, "{max_difference:e} of {largest_logit}");
+    assert!(max_difference > 1e-3, "{max_difference:e} is so small that the network must have run in f32");
 }
 
 #[test]
@@ -122,8 +122,8 @@ fn batches_that_run_at_the_same_time_get_their_own_logits() {
     let (second, first) =
         (futures_executor::block_on(second).unwrap(), futures_executor::block_on(first).unwrap());
     let outputs = first.into_iter().chain(second).flatten();
-    let worst = outputs.zip(expected.concat()).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
-    assert!(worst <= 1e-3, "{worst:e}");
+    let max_difference = outputs.zip(expected.concat()).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+    assert!(max_difference <= 1e-3, "{max_difference:e}");
 }
 
 #[tokio::test]
@@ -204,7 +204,7 @@ struct ProgramRun {
 /// `variables` are additional environment variables for the program.
 fn run_without_drivers(variables: &[(&str, &str)]) -> ProgramRun {
     let folder = tempfile::tempdir().unwrap();
-    let log = folder.path().join("log");
+    let log_path = folder.path().join("log");
     let mut program = Command::new(env!("CARGO_BIN_EXE_classify"))
         .env_clear()
         .env("PORT", "0")
@@ -216,12 +216,12 @@ fn run_without_drivers(variables: &[(&str, &str)]) -> ProgramRun {
         .env("__EGL_VENDOR_LIBRARY_FILENAMES", "/nonexistent/egl.json")
         .env("CUDA_VISIBLE_DEVICES", "")
         .envs(variables.iter().copied())
-        .stdout(std::fs::File::create(&log).unwrap())
-        .stderr(std::fs::File::options().append(true).open(&log).unwrap())
+        .stdout(std::fs::File::create(&log_path).unwrap())
+        .stderr(std::fs::File::options().append(true).open(&log_path).unwrap())
         .spawn()
         .unwrap();
     let begin = Instant::now();
-    let read_log = || std::fs::read_to_string(&log).unwrap();
+    let read_log = || std::fs::read_to_string(&log_path).unwrap();
     loop {
         if let Some(status) = program.try_wait().unwrap() {
             return ProgramRun { code: Some(status.code().unwrap()), log: read_log() };

@@ -1,6 +1,6 @@
-//! Reads the header of an upload and plans its processing.
+//! A fuzz target that reads the header of an upload and plans the processing of the upload.
 //!
-//! The stable test `hostile::corpus` of preprocess replays the corpus.
+//! The test module `hostile::corpus` of preprocess replays the corpus on stable Rust.
 #![no_main]
 
 use std::sync::LazyLock;
@@ -11,6 +11,7 @@ use preprocess::{
     image::{Coding, ProcessingPlan, Recipe},
 };
 
+/// The default settings of the processing.
 static RECIPE: LazyLock<Recipe> = LazyLock::new(|| Settings::default().recipe());
 
 fuzz_target!(|bytes: &[u8]| {

@@ -1,6 +1,6 @@
-//! Reads a header with `jpeg-scaled` and decodes the file at every scale.
+//! A fuzz target that reads a header with `jpeg-scaled` and decodes the file at every scale.
 //!
-//! The stable test `corpus` of `jpeg-scaled` replays the corpus.
+//! The test module `corpus` of `jpeg-scaled` replays the corpus on stable Rust.
 #![no_main]
 
 use std::cell::RefCell;
@@ -8,11 +8,12 @@ use std::cell::RefCell;
 use jpeg_scaled::{ColourSpace, Decoder, JpegHeader, Scale};
 use libfuzzer_sys::fuzz_target;
 
-/// Maximum number of pixels to decode. Callers of the crate also check such a limit.
+/// Maximum number of pixels of an image. The target ignores larger images, because the callers of the crate
+/// also refuse images above a limit.
 const MAX_PIXELS: u64 = 1 << 20;
 
 thread_local! {
-    // All inputs share a decoder, to check that one input does not affect the decoding of the next.
+    // All inputs share a decoder, to check that one input does not affect the decoding of the next input.
     static DECODER: RefCell<Decoder> = RefCell::default();
 }
 

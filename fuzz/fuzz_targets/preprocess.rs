@@ -1,8 +1,8 @@
-//! Processes an upload with each decoder in turn.
+//! A fuzz target that processes an upload. If a decoder refuses the upload, the next decoder is used.
 //!
 //! preprocess catches a panic of a decoder and refuses the upload. A panic anywhere else is a finding, and so
-//! is an upload that needs more memory than its plan states. The stable test `hostile::corpus` of preprocess
-//! replays the corpus.
+//! is an upload that needs more memory than the plan for its processing states. The test module
+//! `hostile::corpus` of preprocess replays the corpus on stable Rust.
 #![no_main]
 
 use std::{panic::PanicHookInfo, sync::LazyLock};
@@ -17,15 +17,15 @@ use preprocess::{
 #[global_allocator]
 static ALLOCATOR: PeakAlloc = PeakAlloc;
 
-/// A recipe that accepts only small images, so that many are processed per second. Its target size is smaller
-/// still, so that decoders scale the images down.
+/// Settings of the processing that accept only small images, so that many images are processed per second.
+/// The target size is even smaller, so that decoders scale the images down.
 static RECIPE: LazyLock<Recipe> = LazyLock::new(|| {
     let default = Settings::default().recipe();
     let limits = Limits { max_pixels: 1 << 18, max_kept_bytes: 1 << 20, ..default.limits };
     Recipe { shorter_side: 32, limits, ..default }
 });
 
-/// Aborts unless the panic comes from a crate of the registry. Such a crate is a decoder.
+/// Aborts unless the panic comes from a crate of the registry, because only decoders come from there.
 fn abort_on_own_panic(info: &PanicHookInfo<'_>) {
     let is_in_registry = info.location().is_some_and(|location| location.file().contains("/registry/"));
     if !is_in_registry {

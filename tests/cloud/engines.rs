@@ -19,16 +19,16 @@ const ESPRESSO: usize = 967;
 
 /// An engine that predicts espresso for every image and counts the images. Clones share the counter.
 #[derive(Clone, Default)]
-pub(crate) struct Espresso(Arc<AtomicUsize>);
+pub(crate) struct EspressoEngine(Arc<AtomicUsize>);
 
-impl Espresso {
+impl EspressoEngine {
     /// Returns the number of images classified so far.
     pub(crate) fn image_count(&self) -> usize {
         self.0.load(Ordering::SeqCst)
     }
 }
 
-impl Infer for Espresso {
+impl Infer for EspressoEngine {
     fn infer(&mut self, batch: &[Crop]) -> Result<Vec<Vec<f32>>, InferError> {
         self.0.fetch_add(batch.len(), Ordering::SeqCst);
         let mut logits = vec![0.0; CLASSES];
@@ -41,10 +41,10 @@ impl Infer for Espresso {
     }
 }
 
-/// An engine that sleeps for the given duration before it runs the inner engine on a batch.
-pub(crate) struct Slow<E>(pub(crate) E, pub(crate) Duration);
+/// An engine that sleeps for a fixed duration before it passes a batch to another engine.
+pub(crate) struct SlowEngine<E>(pub(crate) E, pub(crate) Duration);
 
-impl<E: Infer> Infer for Slow<E> {
+impl<E: Infer> Infer for SlowEngine<E> {
     fn infer(&mut self, batch: &[Crop]) -> Result<Vec<Vec<f32>>, InferError> {
         std::thread::sleep(self.1);
         self.0.infer(batch)
@@ -56,9 +56,9 @@ impl<E: Infer> Infer for Slow<E> {
 }
 
 /// An engine that returns invalid logits (NaN) for every image.
-pub(crate) struct Broken;
+pub(crate) struct NanEngine;
 
-impl Infer for Broken {
+impl Infer for NanEngine {
     fn infer(&mut self, batch: &[Crop]) -> Result<Vec<Vec<f32>>, InferError> {
         Ok(vec![vec![f32::NAN; CLASSES]; batch.len()])
     }

@@ -24,7 +24,7 @@ use std::{
 use axum::{Router, http::StatusCode, routing::any};
 use common::{TEST_TIMEOUT, read_sample};
 use contract::{GcsPath, PredictionRecord};
-use engines::{Broken, Espresso, Slow};
+use engines::{EspressoEngine, NanEngine, SlowEngine};
 use platform::emulators::PushOptions;
 use rig::{BUCKET, Cloud, client_of, free_port, numbered_photo, start_counting_proxy};
 use serde_json::{Value, json};
@@ -62,10 +62,10 @@ async fn upload_gets_one_prediction_and_one_published_result() {
         assert_eq!(result[member], record[member], "{member}");
     }
 
-    // Repeating the upload publishes no second result. The upload of another photo after it gives an
-    // unwanted second result time to arrive.
-    let (_, again) = client.upload(read_sample("coffee.jpg")).await.unwrap();
-    assert_eq!((&again["id"], &again["duplicate"]), (&uploaded["id"], &json!(true)));
+    // Repeating the upload publishes no second result. The test then waits for the result of another photo,
+    // which gives an unwanted second result time to arrive.
+    let (_, repeated) = client.upload(read_sample("coffee.jpg")).await.unwrap();
+    assert_eq!((&repeated["id"], &repeated["duplicate"]), (&uploaded["id"], &json!(true)));
     client.upload_and_get_id(read_sample("chelsea.jpg")).await;
     cloud.await_results(2).await;
     cloud.only_result_for(&path);
@@ -77,15 +77,15 @@ async fn upload_gets_one_prediction_and_one_published_result() {
 async fn photo_copied_into_the_bucket_is_classified_once_per_version() {
     let Some(mut cloud) = Cloud::start().await else { return };
     let port = free_port();
-    let engine = Espresso::default();
+    let engine = EspressoEngine::default();
     let classify = cloud.start_classify_with(port, engine.clone()).await;
     cloud.create_push_subscription(port, &PushOptions::default()).await;
 
     for version in 1..=2 {
-        let resource =
+        let upload =
             cloud.storage.upload(BUCKET, "in/my photo.jpg", "image/jpeg", numbered_photo(version).into());
-        let resource = resource.await.unwrap();
-        let generation = resource["generation"].as_str().unwrap();
+        let metadata = upload.await.unwrap();
+        let generation = metadata["generation"].as_str().unwrap();
         let attributes = json!({
             "eventType": "OBJECT_FINALIZE",
             "payloadFormat": "JSON_API_V1",
@@ -93,11 +93,11 @@ async fn photo_copied_into_the_bucket_is_classified_once_per_version() {
             "objectId": "in/my photo.jpg",
             "objectGeneration": generation,
         });
-        let notification = resource.to_string();
-        let message = json!({ "gcs_path": "gs://images/in/my photo.jpg" }).to_string();
+        let notification = metadata.to_string();
+        let announcement = json!({ "gcs_path": "gs://images/in/my photo.jpg" }).to_string();
         // The photo is announced three times: by the bucket, by another publisher, and by the bucket again.
         for (data, attributes) in
-            [(&notification, &attributes), (&message, &json!({})), (&notification, &attributes)]
+            [(&notification, &attributes), (&announcement, &json!({})), (&notification, &attributes)]
         {
             cloud.pubsub.publish(&cloud.announcements_topic, data.as_bytes(), attributes).await.unwrap();
         }
@@ -114,16 +114,17 @@ async fn photo_copied_into_the_bucket_is_classified_once_per_version() {
                 "objectId": name,
                 "objectGeneration": "1",
             });
-            let resource = json!({ "bucket": BUCKET, "name": name, "contentType": content_type });
+            let metadata = json!({ "bucket": BUCKET, "name": name, "contentType": content_type });
             cloud
                 .pubsub
-                .publish(&cloud.announcements_topic, resource.to_string().as_bytes(), &attributes)
+                .publish(&cloud.announcements_topic, metadata.to_string().as_bytes(), &attributes)
                 .await
                 .unwrap();
         }
     }
-    // The last announcement gives the earlier ones time to arrive. Pub/Sub does not guarantee the order, but
-    // classify's own tests check each kind of ignored announcement.
+    // The test waits for the result of one more image, which gives the earlier announcements time to arrive.
+    // They may still arrive later, because Pub/Sub does not guarantee the order. Therefore, the tests of the
+    // crate classify check each kind of ignored announcement without Pub/Sub.
     let path = cloud.store_and_announce(&"0".repeat(32), &numbered_photo(9)).await;
     cloud.await_results(2).await;
     cloud.only_result_for(&path);
@@ -137,15 +138,17 @@ async fn photo_copied_into_the_bucket_is_classified_once_per_version() {
 async fn announcement_redelivered_during_a_slow_response_is_classified_once() {
     let Some(mut cloud) = Cloud::start().await else { return };
     let port = free_port();
-    let engine = Espresso::default();
-    let classify = cloud.start_classify_with(port, Slow(engine.clone(), Duration::from_secs(13))).await;
+    let engine = EspressoEngine::default();
+    // A batch takes longer than the deadline for acknowledgements, so that Pub/Sub redelivers the
+    // announcement before classify has responded.
+    let classify = cloud.start_classify_with(port, SlowEngine(engine.clone(), Duration::from_secs(13))).await;
     let options = PushOptions { ack_deadline_seconds: 10, ..PushOptions::default() };
-    let (proxy_port, pushes) = start_counting_proxy(port).await;
+    let (proxy_port, push_count) = start_counting_proxy(port).await;
     cloud.create_push_subscription(proxy_port, &options).await;
     let id = "0".repeat(32);
     let path = cloud.store_and_announce(&id, &read_sample("coffee.jpg")).await;
     cloud.await_object(&format!("{id}/prediction.json")).await;
-    assert!(pushes.load(Ordering::SeqCst) >= 2, "the announcement was not redelivered");
+    assert!(push_count.load(Ordering::SeqCst) >= 2, "the announcement was not redelivered");
     cloud.await_results(1).await;
     assert_eq!(cloud.only_result_for(&path)["label"], "espresso");
     assert_eq!(engine.image_count(), 1, "the redelivered announcement was classified again");
@@ -166,11 +169,11 @@ async fn uploads_get_predictions_although_classify_was_down_refused_pushes_or_re
         ids.push(client.upload_and_get_id(numbered_photo(number)).await);
     }
     // This server refuses every push, as classify does before it is ready.
-    let refused = Arc::new(Notify::new());
+    let push_refused = Arc::new(Notify::new());
     let refuse_push = any({
-        let refused = Arc::clone(&refused);
+        let push_refused = Arc::clone(&push_refused);
         move || {
-            refused.notify_one();
+            push_refused.notify_one();
             async { StatusCode::SERVICE_UNAVAILABLE }
         }
     });
@@ -181,14 +184,14 @@ async fn uploads_get_predictions_although_classify_was_down_refused_pushes_or_re
         ids.push(client.upload_and_get_id(numbered_photo(number)).await);
     }
     for _ in 0..3 {
-        tokio::time::timeout(TEST_TIMEOUT, refused.notified()).await.expect("Pub/Sub pushes again");
+        tokio::time::timeout(TEST_TIMEOUT, push_refused.notified()).await.expect("Pub/Sub pushes again");
     }
     refusing_server.abort();
     let _ = refusing_server.await;
 
-    // classify runs twice. Each time it stops, some of the uploads are still undelivered.
+    // classify runs twice. Each time, it stops before it has classified all uploads.
     for run in 0..2_u8 {
-        let slow = Slow(Espresso::default(), Duration::from_millis(200));
+        let slow = SlowEngine(EspressoEngine::default(), Duration::from_millis(200));
         let classify = cloud.start_classify_with(port, slow).await;
         for number in 0..5 {
             ids.push(client.upload_and_get_id(numbered_photo(10 + 10 * run + number)).await);
@@ -196,7 +199,7 @@ async fn uploads_get_predictions_although_classify_was_down_refused_pushes_or_re
         cloud.await_results(usize::from(run) * 5 + 2).await;
         classify.stop().await;
     }
-    let classify = cloud.start_classify_with(port, Espresso::default()).await;
+    let classify = cloud.start_classify_with(port, EspressoEngine::default()).await;
     for id in &ids {
         assert_eq!(client.await_label(id).await, "espresso");
     }
@@ -209,11 +212,12 @@ async fn uploads_get_predictions_although_classify_was_down_refused_pushes_or_re
 async fn permanent_failure_is_recorded_and_model_failure_becomes_a_dead_letter() {
     let Some(mut cloud) = Cloud::start().await else { return };
     let port = free_port();
-    let dead = cloud.pubsub.create_topic("unclassified-images").await.unwrap();
-    let dead_pull = cloud.pubsub.create_pull_subscription("unclassified-images-pull", &dead).await.unwrap();
-    let options = PushOptions { dead_letter_topic: Some(dead), ..PushOptions::default() };
+    let dead_letter_topic = cloud.pubsub.create_topic("unclassified-images").await.unwrap();
+    let dead_letter_subscription =
+        cloud.pubsub.create_pull_subscription("unclassified-images-pull", &dead_letter_topic).await.unwrap();
+    let options = PushOptions { dead_letter_topic: Some(dead_letter_topic), ..PushOptions::default() };
     cloud.create_push_subscription(port, &options).await;
-    let classify = cloud.start_classify_with(port, Broken).await;
+    let classify = cloud.start_classify_with(port, NanEngine).await;
 
     // The first announced object is not an image. classify records and publishes the failure.
     let id = "1".repeat(32);
@@ -222,8 +226,8 @@ async fn permanent_failure_is_recorded_and_model_failure_becomes_a_dead_letter()
     assert_eq!(record["error"]["reason"], "not_an_image");
     cloud.await_results(1).await;
     assert_eq!(cloud.only_result_for(&path)["error"]["reason"], "not_an_image");
-    // The second message is not an event. classify acknowledges it; otherwise it would become the first dead
-    // letter.
+    // The second message is not an announcement. classify must acknowledge it, because a refused message
+    // would become a dead letter before the third message does.
     cloud.pubsub.publish(&cloud.announcements_topic, b"\xff\xfe", &json!({ "a": "b" })).await.unwrap();
 
     // The third message announces an image, for which the engine returns invalid logits. classify refuses the
@@ -232,7 +236,7 @@ async fn permanent_failure_is_recorded_and_model_failure_becomes_a_dead_letter()
     let path = cloud.store_and_announce(&id, &read_sample("coffee.jpg")).await;
     let begin = Instant::now();
     let letters = loop {
-        let letters = cloud.pubsub.pull(&dead_pull).await.unwrap();
+        let letters = cloud.pubsub.pull(&dead_letter_subscription).await.unwrap();
         if !letters.is_empty() {
             break letters;
         }
@@ -240,8 +244,8 @@ async fn permanent_failure_is_recorded_and_model_failure_becomes_a_dead_letter()
         tokio::time::sleep(Duration::from_millis(100)).await;
     };
     let [letter] = letters.as_slice() else { panic!("{letters:?}") };
-    let event: Value = serde_json::from_slice(&letter.data).unwrap();
-    assert_eq!(event["gcs_path"], path);
+    let announcement: Value = serde_json::from_slice(&letter.data).unwrap();
+    assert_eq!(announcement["gcs_path"], path);
     assert_eq!(cloud.read_object(&format!("{id}/prediction.json")).await, None);
     classify.stop().await;
 }
@@ -249,6 +253,7 @@ async fn permanent_failure_is_recorded_and_model_failure_becomes_a_dead_letter()
 #[tokio::test(flavor = "multi_thread")]
 async fn repeated_upload_is_announced_if_the_first_announcement_failed() {
     let Some(mut cloud) = Cloud::start().await else { return };
+    // The topic `later` does not exist yet. preprocess stores the image, but cannot announce it.
     let preprocess = cloud.start_preprocess(&["--prep-topic=later", "--cloud-timeout=5"]).await;
     let client = client_of(&preprocess, None);
     let (status, body) = client.upload(read_sample("coffee.jpg")).await.unwrap();
@@ -260,7 +265,7 @@ async fn repeated_upload_is_announced_if_the_first_announcement_failed() {
 
     cloud.announcements_topic = cloud.pubsub.create_topic("later").await.unwrap();
     let port = free_port();
-    let classify = cloud.start_classify_with(port, Espresso::default()).await;
+    let classify = cloud.start_classify_with(port, EspressoEngine::default()).await;
     cloud.create_push_subscription(port, &PushOptions::default()).await;
     let (status, body) = client.upload(read_sample("coffee.jpg")).await.unwrap();
     assert_eq!((status, &body["duplicate"]), (StatusCode::OK, &json!(true)), "{body}");
@@ -283,9 +288,9 @@ async fn uploads_get_predictions_although_a_pulling_classify_was_restarted() {
         ids.push(client.upload_and_get_id(numbered_photo(number)).await);
     }
     cloud.await_results(2).await;
-    // classify stops while deliveries are in progress. It restarts only once, because the emulator keeps
-    // sending every second message to the closed stream, and redelivers such a message only when its lease
-    // has expired.
+    // classify stops while deliveries are in progress. The test restarts classify only once, because each
+    // restart makes the test slow: the emulator continues to send every second message to the closed stream,
+    // and redelivers such a message only after the lease of the message has expired.
     classify.stop().await;
     for number in 8..12 {
         ids.push(client.upload_and_get_id(numbered_photo(number)).await);

@@ -82,7 +82,7 @@ impl Cloud {
             .collect()
     }
 
-    /// Starts preprocess as its program starts it, with additional flags.
+    /// Starts preprocess with the flags that select the emulators, and with `more_flags`.
     pub(crate) async fn start_preprocess(&self, more_flags: &[&str]) -> RunningService {
         let flags = self.flags().into_iter().chain(more_flags.iter().copied().map(str::to_owned));
         let flags = ["preprocess", "--port=0"].map(str::to_owned).into_iter().chain(flags);
@@ -92,13 +92,13 @@ impl Cloud {
         RunningService::start(address, |stop| service.run(stop))
     }
 
-    /// Starts classify with the real network as its program starts it, with additional flags. Waits until
-    /// classify is ready.
+    /// Starts classify with the real network, with the flags that select the emulators, and with
+    /// `more_flags`. Waits until classify is ready.
     pub(crate) async fn start_classify(&self, port: u16, more_flags: &[&str]) -> RunningService {
         let flags = self.flags().into_iter().chain(more_flags.iter().copied().map(str::to_owned));
-        let fixed =
+        let fixed_flags =
             ["classify".to_owned(), format!("--port={port}"), "--results-topic=predictions".to_owned()];
-        let config = classify::Config::try_parse_from(fixed.into_iter().chain(flags)).unwrap();
+        let config = classify::Config::try_parse_from(fixed_flags.into_iter().chain(flags)).unwrap();
         let service = classify::Application::build(config).await.unwrap();
         let (address, readiness) = (service.local_addr(), service.readiness());
         let running = RunningService::start(address, |stop| service.run(stop));
@@ -143,11 +143,11 @@ impl Cloud {
     /// Stores `data` as the image `id` and announces the image, as preprocess does. Returns the path of the
     /// image.
     pub(crate) async fn store_and_announce(&self, id: &str, data: &[u8]) -> String {
-        let object = format!("{id}/image.jpg");
-        self.storage.upload(BUCKET, &object, "image/jpeg", data.to_vec().into()).await.unwrap();
-        let path = format!("gs://{BUCKET}/{object}");
-        let event = json!({ "gcs_path": path }).to_string();
-        self.pubsub.publish(&self.announcements_topic, event.as_bytes(), &json!({})).await.unwrap();
+        let object_name = format!("{id}/image.jpg");
+        self.storage.upload(BUCKET, &object_name, "image/jpeg", data.to_vec().into()).await.unwrap();
+        let path = format!("gs://{BUCKET}/{object_name}");
+        let announcement = json!({ "gcs_path": path }).to_string();
+        self.pubsub.publish(&self.announcements_topic, announcement.as_bytes(), &json!({})).await.unwrap();
         path
     }
 
@@ -169,7 +169,7 @@ impl Cloud {
         }
     }
 
-    /// Returns the result for the image at `path`, and checks that it is the only one.
+    /// Returns the result for the image at `path`, and checks that there is exactly one.
     pub(crate) fn only_result_for(&self, path: &str) -> &Value {
         let results = self.results_by_path.get(path).map(Vec::as_slice).unwrap_or_default();
         let [result] = results else { panic!("{} results for {path}: {results:?}", results.len()) };
@@ -186,7 +186,7 @@ impl Cloud {
         }
     }
 
-    /// Waits until the object `name` exists, and returns its JSON.
+    /// Waits until the object `name` exists, and parses its content as JSON.
     pub(crate) async fn await_object(&self, name: &str) -> Value {
         let begin = Instant::now();
         loop {
@@ -242,7 +242,7 @@ pub(crate) fn free_port() -> u16 {
 
 /// Starts a proxy that forwards every push to the service on `port`.
 ///
-/// Returns the port of the proxy, and the number of pushes that the proxy has received.
+/// Returns the port of the proxy, and a counter of the pushes that the proxy receives.
 pub(crate) async fn start_counting_proxy(port: u16) -> (u16, Arc<AtomicUsize>) {
     let push_count = Arc::new(AtomicUsize::new(0));
     let (counter, client) = (Arc::clone(&push_count), reqwest::Client::new());
@@ -259,8 +259,8 @@ pub(crate) async fn start_counting_proxy(port: u16) -> (u16, Arc<AtomicUsize>) {
 
 /// Returns a photo whose last byte is `number`.
 ///
-/// The decoder ignores this byte, but the id of an upload depends on it. So every number gives an upload with
-/// a different id.
+/// The decoder ignores this byte, but the id of an upload depends on all of its bytes. So every number gives
+/// an upload with a different id.
 pub(crate) fn numbered_photo(number: u8) -> Vec<u8> {
     let mut photo = read_sample("coffee.jpg");
     photo.push(number);

@@ -28,10 +28,10 @@ pub const TEST_TIMEOUT: Duration = Duration::from_secs(300);
 pub struct RunningPipeline {
     pub client: Client,
     stop: CancellationToken,
-    running: JoinHandle<anyhow::Result<()>>,
+    task: JoinHandle<anyhow::Result<()>>,
 }
 
-/// A client of the two services.
+/// An HTTP client of preprocess and classify.
 #[derive(Clone)]
 pub struct Client {
     pub http: reqwest::Client,
@@ -60,16 +60,16 @@ pub async fn start_pipeline_with(data_dir: &Path, flags: &[&str]) -> RunningPipe
     };
     let readiness = pipeline.classify_readiness();
     let stop = CancellationToken::new();
-    let running = tokio::spawn(pipeline.run(stop.clone()));
+    let task = tokio::spawn(pipeline.run(stop.clone()));
     tokio::time::timeout(TEST_TIMEOUT, readiness.wait_ready()).await.expect("classify becomes ready");
-    RunningPipeline { client, stop, running }
+    RunningPipeline { client, stop, task }
 }
 
 impl RunningPipeline {
     /// Stops the pipeline and returns the result of [`Pipeline::run`].
     pub async fn stop(self) -> anyhow::Result<()> {
         self.stop.cancel();
-        tokio::time::timeout(TEST_TIMEOUT, self.running)
+        tokio::time::timeout(TEST_TIMEOUT, self.task)
             .await
             .expect("the pipeline stops")
             .expect("the pipeline does not panic")
@@ -77,7 +77,7 @@ impl RunningPipeline {
 }
 
 impl Client {
-    /// Sends `POST /preprocess` with the file `photo`, and returns the status and the body of the response.
+    /// Sends `POST /preprocess` with the bytes of a photo. Returns the status and the body of the response.
     pub async fn upload(&self, photo: Vec<u8>) -> reqwest::Result<(StatusCode, Value)> {
         let part = multipart::Part::bytes(photo).file_name("photo.jpg");
         let form = multipart::Form::new().part("file", part);
@@ -86,7 +86,7 @@ impl Client {
         Ok((response.status(), response.json().await?))
     }
 
-    /// Uploads `photo`, checks that preprocess accepts it, and returns its id.
+    /// Uploads the bytes of a photo, checks that preprocess accepts the upload, and returns its id.
     pub async fn upload_and_get_id(&self, photo: Vec<u8>) -> String {
         let (status, body) = self.upload(photo).await.unwrap();
         assert_eq!(status, StatusCode::OK, "{body}");
@@ -106,7 +106,7 @@ impl Client {
                 match response.status() {
                     StatusCode::OK => return response.json().await.unwrap(),
                     StatusCode::ACCEPTED => {}
-                    other => panic!("GET /predictions/{id}: {other}: {:?}", response.text().await),
+                    status => panic!("GET /predictions/{id}: {status}: {:?}", response.text().await),
                 }
             }
         })

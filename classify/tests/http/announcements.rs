@@ -1,4 +1,7 @@
 //! Tests of every form of announcement, and of announcements that do not lead to a prediction.
+//!
+//! An event, which is a delivered announcement, is dead if it can never be classified. An event is ignored if
+//! it is not for this service. The service acknowledges dead and ignored events.
 
 use std::{collections::BTreeSet, time::SystemTime};
 
@@ -9,24 +12,26 @@ use serde_json::{Value, json};
 
 use crate::rig::{Rig, TestBucket, build_notification, build_resource, encode_png, read_json};
 
+/// Type of the CloudEvent that announces a new object in a bucket.
 const FINALIZED: &str = "google.cloud.storage.object.v1.finalized";
+/// Type of the CloudEvent that contains a message of a Pub/Sub topic.
 const MESSAGE_PUBLISHED: &str = "google.cloud.pubsub.topic.v1.messagePublished";
 
 async fn start_rig() -> Rig {
-    Rig::espresso_on(TestBucket::with_generations(), Settings::default()).await
+    Rig::with_espresso_engine_on(TestBucket::with_generations(), Settings::default()).await
 }
 
 /// Builds a push of a CloudEvent in binary mode, as Eventarc sends it.
-fn binary_event(rig: &Rig, kind: &str, data: impl Into<reqwest::Body>) -> RequestBuilder {
+fn push_binary_event(rig: &Rig, event_type: &str, data: impl Into<reqwest::Body>) -> RequestBuilder {
     rig.push_raw(data)
-        .header("ce-type", kind)
+        .header("ce-type", event_type)
         .header("ce-id", "1096434104173400")
         .header("ce-source", "//storage.googleapis.com/projects/_/buckets/local")
         .header("ce-specversion", "1.0")
 }
 
 /// Builds a push of a CloudEvent in structured mode. The member `data_member` of the event holds `data`.
-fn structured_event(rig: &Rig, data_member: &str, data: Value) -> RequestBuilder {
+fn push_structured_event(rig: &Rig, data_member: &str, data: Value) -> RequestBuilder {
     let mut event =
         json!({"specversion": "1.0", "id": "1", "type": FINALIZED, "datacontenttype": "application/json"});
     event[data_member] = data;
@@ -39,16 +44,20 @@ fn envelope_of(delivery: &Delivery) -> Value {
 }
 
 /// Builds one push for every form of announcement of the image `name`. Returns each push with a description.
+///
+/// A message is an announcement by preprocess, and a notification is an announcement by Cloud Storage. The
+/// body of an unwrapped push is the data of the message or notification, without the envelope of Pub/Sub. The
+/// headers of an unwrapped push can contain the metadata.
 fn announce_in_every_form(rig: &Rig, name: &str, generation: i64) -> Vec<(&'static str, RequestBuilder)> {
     let path = format!("gs://local/{name}");
     let message = json!({ "gcs_path": path }).to_string();
     let resource = build_resource(name, generation, "image/png");
     let notification = build_notification("OBJECT_FINALIZE", name, generation, "image/png");
-    let without_payload = Delivery { data: bytes::Bytes::new(), ..notification.clone() };
-    let mut unwrapped =
+    let notification_without_payload = Delivery { data: bytes::Bytes::new(), ..notification.clone() };
+    let mut unwrapped_notification =
         rig.post("/pubsub").body(resource.to_string()).header("x-goog-pubsub-message-id", "1");
     for (name, value) in &notification.attributes {
-        unwrapped = unwrapped.header(name, value);
+        unwrapped_notification = unwrapped_notification.header(name, value);
     }
     let delivery = Delivery { data: message.clone().into(), ..Delivery::default() };
     vec![
@@ -60,21 +69,21 @@ fn announce_in_every_form(rig: &Rig, name: &str, generation: i64) -> Vec<(&'stat
         ),
         (
             "message, through Eventarc",
-            binary_event(rig, MESSAGE_PUBLISHED, envelope_of(&delivery).to_string()),
+            push_binary_event(rig, MESSAGE_PUBLISHED, envelope_of(&delivery).to_string()),
         ),
         ("notification", rig.push_delivery(&notification)),
-        ("notification without a payload", rig.push_delivery(&without_payload)),
+        ("notification without a payload", rig.push_delivery(&notification_without_payload)),
         ("notification, unwrapped", rig.push_raw(resource.to_string())),
-        ("notification, unwrapped, with metadata", unwrapped),
+        ("notification, unwrapped, with metadata", unwrapped_notification),
         (
             "notification, through Eventarc",
-            binary_event(rig, MESSAGE_PUBLISHED, envelope_of(&notification).to_string()),
+            push_binary_event(rig, MESSAGE_PUBLISHED, envelope_of(&notification).to_string()),
         ),
-        ("binary CloudEvent", binary_event(rig, FINALIZED, resource.to_string())),
-        ("structured CloudEvent", structured_event(rig, "data", resource.clone())),
+        ("binary CloudEvent", push_binary_event(rig, FINALIZED, resource.to_string())),
+        ("structured CloudEvent", push_structured_event(rig, "data", resource.clone())),
         (
             "structured CloudEvent in base64",
-            structured_event(rig, "data_base64", envelope_of(&notification)["message"]["data"].clone()),
+            push_structured_event(rig, "data_base64", envelope_of(&notification)["message"]["data"].clone()),
         ),
     ]
 }
@@ -99,21 +108,21 @@ async fn image_is_classified_for_every_form_of_announcement() {
 #[tokio::test]
 async fn image_announced_in_every_form_is_classified_once() {
     let rig = start_rig().await;
-    let preprocessed = "0123456789abcdef0123456789abcdef/image.jpg";
-    for (name, prediction) in [
+    let preprocessed_name = "0123456789abcdef0123456789abcdef/image.jpg";
+    for (name, prediction_name) in [
         ("photos/cat.png", "photos/cat.png.1.prediction.json"),
-        (preprocessed, "0123456789abcdef0123456789abcdef/prediction.json"),
+        (preprocessed_name, "0123456789abcdef0123456789abcdef/prediction.json"),
     ] {
         rig.store(name, encode_png()).await;
-        let before = rig.classified_count();
+        let count_before = rig.classified_count();
         let mut statuses = Vec::new();
         for (_, request) in announce_in_every_form(&rig, name, 1) {
             statuses.push(read_json(request.send().await).await.1["status"].clone());
         }
         let (first, rest) = statuses.split_first().unwrap();
         assert!(first == "ok" && rest.iter().all(|status| status == "duplicate"), "{statuses:?}");
-        assert_eq!(rig.classified_count(), before + 1);
-        assert!(rig.stored(prediction).await.is_some());
+        assert_eq!(rig.classified_count(), count_before + 1);
+        assert!(rig.stored(prediction_name).await.is_some());
     }
     assert_eq!(rig.results.messages().len(), 2);
     assert_eq!(rig.bucket.names().len(), 4, "{:?}", rig.bucket.names());
@@ -122,47 +131,49 @@ async fn image_announced_in_every_form_is_classified_once() {
 #[tokio::test]
 async fn announcements_of_the_predictions_of_this_service_are_ignored() {
     let rig = start_rig().await;
-    let images = ["0123456789abcdef0123456789abcdef/image.jpg", "photos/cat.png", "broken.jpg"];
-    for name in images {
+    let image_names = ["0123456789abcdef0123456789abcdef/image.jpg", "photos/cat.png", "broken.jpg"];
+    for name in image_names {
         let image = if name == "broken.jpg" { b"\xff\xd8\xff\xe0".to_vec() } else { encode_png() };
         rig.store(name, image).await;
     }
-    let mut announced = BTreeSet::new();
+    // The loop announces the images, then the predictions that the service has stored. It ends when an
+    // iteration finds no new object in the bucket.
+    let mut announced_names = BTreeSet::new();
     loop {
         let new_names: Vec<String> =
-            rig.bucket.names().into_iter().filter(|name| !announced.contains(name)).collect();
+            rig.bucket.names().into_iter().filter(|name| !announced_names.contains(name)).collect();
         if new_names.is_empty() {
             break;
         }
         for name in new_names {
-            let is_prediction = !images.contains(&name.as_str());
+            let is_prediction = !image_names.contains(&name.as_str());
             for (form, request) in announce_in_every_form(&rig, &name, 1) {
                 let (status, body) = read_json(request.send().await).await;
                 assert_eq!(status, 200, "{name}, {form}: {body}");
                 assert_eq!(body["status"] == "ignored", is_prediction, "{name}, {form}: {body}");
                 assert_eq!(body["reason"] == "our_prediction", is_prediction, "{name}, {form}: {body}");
             }
-            announced.insert(name);
+            announced_names.insert(name);
         }
     }
-    assert_eq!(announced.len(), 2 * images.len(), "{announced:?}");
+    assert_eq!(announced_names.len(), 2 * image_names.len(), "{announced_names:?}");
     assert_eq!(rig.classified_count(), 2);
-    assert_eq!(rig.results.messages().len(), images.len());
+    assert_eq!(rig.results.messages().len(), image_names.len());
 }
 
 #[tokio::test]
 async fn each_version_of_an_object_gets_its_own_prediction() {
     let rig = start_rig().await;
-    let status = async |request: RequestBuilder| read_json(request.send().await).await.1["status"].clone();
+    let status_of = async |request: RequestBuilder| read_json(request.send().await).await.1["status"].clone();
     rig.store("cat.png", encode_png()).await;
-    assert_eq!(status(rig.push_notification("cat.png", 1)).await, "ok");
+    assert_eq!(status_of(rig.push_notification("cat.png", 1)).await, "ok");
     assert_eq!(rig.bucket.replace("cat.png", encode_png()), 2);
-    assert_eq!(status(rig.push_notification("cat.png", 2)).await, "ok");
+    assert_eq!(status_of(rig.push_notification("cat.png", 2)).await, "ok");
     assert_eq!(rig.classified_count(), 2);
     // The next three events announce an earlier version, no version, and a version that is not in the bucket.
-    assert_eq!(status(rig.push_notification("cat.png", 1)).await, "duplicate");
-    assert_eq!(status(rig.push_event("cat.png")).await, "duplicate");
-    assert_eq!(status(rig.push_notification("cat.png", 9)).await, "duplicate");
+    assert_eq!(status_of(rig.push_notification("cat.png", 1)).await, "duplicate");
+    assert_eq!(status_of(rig.push_event("cat.png")).await, "duplicate");
+    assert_eq!(status_of(rig.push_notification("cat.png", 9)).await, "duplicate");
     let request = rig.post("/classify").json(&json!({"gcs_path": "gs://local/cat.png"}));
     assert_eq!(read_json(request.send().await).await.1["duplicate"], true);
     assert_eq!(rig.classified_count(), 2);
@@ -179,7 +190,7 @@ async fn each_version_of_an_object_gets_its_own_prediction() {
 #[tokio::test]
 async fn prefix_filters_notifications_of_the_bucket_but_not_messages() {
     let settings = Settings { prefix: "photos/".to_owned(), ..Settings::default() };
-    let rig = Rig::espresso_on(TestBucket::with_generations(), settings).await;
+    let rig = Rig::with_espresso_engine_on(TestBucket::with_generations(), settings).await;
     for name in ["photos/cat.png", "photos.png", "other/photos/cat.png"] {
         rig.store(name, encode_png()).await;
         let (_, body) = read_json(rig.push_notification(name, 1).send().await).await;
@@ -198,14 +209,14 @@ async fn prefix_filters_notifications_of_the_bucket_but_not_messages() {
 }
 
 #[tokio::test]
-async fn notifications_of_other_files_are_ignored_and_of_broken_images_are_dead() {
+async fn notifications_of_other_files_are_ignored_and_those_of_broken_images_are_dead() {
     let settings = Settings { max_image_bytes: 1000, ..Settings::default() };
-    let rig = Rig::espresso_on(TestBucket::with_generations(), settings).await;
+    let rig = Rig::with_espresso_engine_on(TestBucket::with_generations(), settings).await;
     let large = vec![0; 1001];
     let webp = b"RIFF\x10\0\0\0WEBPVP8 \0\0\0\0".to_vec();
     let broken = b"\xff\xd8\xff\xe0 and no more".to_vec();
-    // Each row has the content type, the content, the status and reason in the response, and true if the
-    // event leaves a record.
+    // Each row has the content type, the content, the status and reason in the response, and true if a record
+    // is stored.
     let table: [(&str, Vec<u8>, &str, &str, bool); 11] = [
         ("image/png", encode_png(), "ok", "", true),
         ("IMAGE/PNG; name=cat", encode_png(), "ok", "", true),
@@ -219,19 +230,20 @@ async fn notifications_of_other_files_are_ignored_and_of_broken_images_are_dead(
         ("application/octet-stream", broken, "dead", "not_an_image", true),
         ("image/webp", webp, "dead", "unsupported_format", true),
     ];
-    for (row, (content_type, content, expected, reason, recorded)) in table.into_iter().enumerate() {
+    for (row, (content_type, content, expected_status, reason, has_record)) in table.into_iter().enumerate() {
         let name = format!("{row}");
         rig.store(&name, content).await;
         // The second announcement is answered from the record, if there is one.
         for repeated in [false, true] {
             let delivery = build_notification("OBJECT_FINALIZE", &name, 1, content_type);
             let (status, body) = read_json(rig.push_delivery(&delivery).send().await).await;
-            let expected = if repeated && expected == "ok" { "duplicate" } else { expected };
-            assert_eq!((status, &body["status"]), (200, &json!(expected)), "{row}: {body}");
+            let expected_status =
+                if repeated && expected_status == "ok" { "duplicate" } else { expected_status };
+            assert_eq!((status, &body["status"]), (200, &json!(expected_status)), "{row}: {body}");
             assert_eq!(body["reason"].as_str().unwrap_or_default(), reason, "{row}: {body}");
             let record = rig.stored(&format!("{name}.1.prediction.json")).await;
-            assert_eq!(record.is_some(), recorded, "{row}");
-            if expected == "dead" {
+            assert_eq!(record.is_some(), has_record, "{row}");
+            if expected_status == "dead" {
                 assert_eq!(record.unwrap()["error"]["reason"], reason, "{row}");
             }
         }
@@ -249,8 +261,8 @@ async fn notifications_of_anything_but_a_new_object_are_ignored() {
         rig.push_delivery(&delivery("OBJECT_DELETE")),
         rig.push_delivery(&delivery("OBJECT_METADATA_UPDATE")),
         rig.push_delivery(&delivery("OBJECT_ARCHIVE")),
-        binary_event(&rig, "google.cloud.storage.object.v1.deleted", resource.clone()),
-        binary_event(&rig, "google.cloud.audit.log.v1.written", resource),
+        push_binary_event(&rig, "google.cloud.storage.object.v1.deleted", resource.clone()),
+        push_binary_event(&rig, "google.cloud.audit.log.v1.written", resource),
     ] {
         let (status, body) = read_json(request.send().await).await;
         assert_eq!(status, 200, "{body}");
@@ -260,13 +272,13 @@ async fn notifications_of_anything_but_a_new_object_are_ignored() {
 }
 
 #[tokio::test]
-async fn events_of_missing_objects_or_other_buckets_are_dead_and_of_folders_are_ignored() {
+async fn events_of_missing_objects_or_other_buckets_are_dead_and_those_of_folders_are_ignored() {
     let rig = start_rig().await;
     let (_, body) = read_json(rig.push_notification("gone.png", 1).send().await).await;
     assert_eq!(body["reason"], "no_such_object", "{body}");
     let mut resource = build_resource("cat.png", 1, "image/png");
     resource["bucket"] = json!("other");
-    let (_, body) = read_json(binary_event(&rig, FINALIZED, resource.to_string()).send().await).await;
+    let (_, body) = read_json(push_binary_event(&rig, FINALIZED, resource.to_string()).send().await).await;
     assert_eq!(body["reason"], "wrong_bucket", "{body}");
     let (_, body) = read_json(rig.push_notification("photos/", 1).send().await).await;
     assert_eq!((&body["status"], &body["reason"]), (&json!("ignored"), &json!("folder")), "{body}");

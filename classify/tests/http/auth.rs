@@ -8,6 +8,7 @@ use serde_json::json;
 
 use crate::rig::{Rig, encode_png, read_json};
 
+/// Name of the announced object.
 const OBJECT: &str = "x/image.png";
 
 /// Starts a service that requires a token on every push, but cannot fetch the keys to verify a token.

@@ -37,7 +37,7 @@ async fn photo_of_coffee_is_espresso_as_raw_body_form_and_stored_object() {
 
 #[tokio::test]
 async fn responses_match_their_snapshots() {
-    let rig = Rig::espresso().await;
+    let rig = Rig::with_espresso_engine().await;
     rig.store("a/image.jpg", encode_png()).await;
     let request = json!({"gcs_path": "gs://local/a/image.jpg", "top_k": 2, "something": "else"});
     let (status, body) = read_json(rig.post("/classify").json(&request).send().await).await;
@@ -89,7 +89,7 @@ async fn responses_match_their_snapshots() {
 
 #[tokio::test]
 async fn second_request_is_answered_from_the_record_if_the_record_has_enough_classes() {
-    let rig = Rig::espresso().await;
+    let rig = Rig::with_espresso_engine().await;
     rig.store("image.jpg", encode_png()).await;
     let is_duplicate = async |top_k: usize| {
         let request = json!({"gcs_path": "gs://local/image.jpg", "top_k": top_k});
@@ -107,11 +107,11 @@ async fn second_request_is_answered_from_the_record_if_the_record_has_enough_cla
 
 #[tokio::test]
 async fn record_of_a_different_model_is_neither_used_nor_overwritten() {
-    let rig = Rig::espresso().await;
+    let rig = Rig::with_espresso_engine().await;
     rig.store("image.jpg", encode_png()).await;
-    let other = json!({"gcs_path": "gs://local/image.jpg", "label": "teapot", "confidence": 0.5, "model": "other",
+    let other_record = json!({"gcs_path": "gs://local/image.jpg", "label": "teapot", "confidence": 0.5, "model": "other",
         "backend": "other", "top": (0..9).map(|index| json!({"label": "teapot", "index": index, "confidence": 0.1})).collect::<Vec<_>>()});
-    rig.store("image.jpg.prediction.json", other.to_string()).await;
+    rig.store("image.jpg.prediction.json", other_record.to_string()).await;
     let request = json!({"gcs_path": "gs://local/image.jpg"});
     let (status, body) = read_json(rig.post("/classify").json(&request).send().await).await;
     assert_eq!(
@@ -121,14 +121,14 @@ async fn record_of_a_different_model_is_neither_used_nor_overwritten() {
     );
     assert_eq!(
         rig.stored("image.jpg.prediction.json").await.unwrap(),
-        other,
+        other_record,
         "a record is never overwritten"
     );
 }
 
 #[tokio::test]
 async fn threshold_shortens_the_list_and_keeps_the_label() {
-    let rig = Rig::espresso().await;
+    let rig = Rig::with_espresso_engine().await;
     let (_, body) = read_json(rig.post_image_with_query("threshold=0.5").send().await).await;
     assert_eq!(body["top"].as_array().unwrap().len(), 1, "{body}");
     let (_, body) = read_json(rig.post_image_with_query("threshold=1").send().await).await;
@@ -137,59 +137,63 @@ async fn threshold_shortens_the_list_and_keeps_the_label() {
 
 #[tokio::test]
 async fn bad_request_is_refused_with_the_status_and_kind_of_its_problem() {
-    let rig = Rig::espresso().await;
+    let rig = Rig::with_espresso_engine().await;
     rig.store("text", "hello").await;
     rig.store("good", encode_png()).await;
-    let json = |body: Value| rig.post("/classify").json(&body).send();
-    let path = |path: &str| json(json!({ "gcs_path": path }));
+    let post_json = |body: Value| rig.post("/classify").json(&body).send();
+    let post_path = |path: &str| post_json(json!({ "gcs_path": path }));
     let problem = |status: u16, kind: &str| (status, kind.to_owned());
 
-    let text = rig.post("/classify").header("content-type", "application/json").body("{").send();
-    assert_eq!(read_problem(text.await).await, problem(400, "bad_json"));
-    assert_eq!(read_problem(json(json!({"path": "x"})).await).await, problem(400, "bad_json"));
+    let truncated_json = rig.post("/classify").header("content-type", "application/json").body("{").send();
+    assert_eq!(read_problem(truncated_json.await).await, problem(400, "bad_json"));
+    assert_eq!(read_problem(post_json(json!({"path": "x"})).await).await, problem(400, "bad_json"));
     assert_eq!(
-        read_problem(json(json!({"gcs_path": "gs://local/good", "top_k": "many"})).await).await,
+        read_problem(post_json(json!({"gcs_path": "gs://local/good", "top_k": "many"})).await).await,
         problem(400, "bad_json")
     );
-    assert_eq!(read_problem(path("http://local/x").await).await, problem(422, "bad_path"));
-    assert_eq!(read_problem(path("gs://local/../x").await).await, problem(422, "bad_path"));
-    assert_eq!(read_problem(path("gs://other/x").await).await, problem(422, "wrong_bucket"));
-    assert_eq!(read_problem(path("gs://local/nothing").await).await, problem(404, "no_such_object"));
-    assert_eq!(read_problem(path("gs://local/text").await).await, problem(422, "not_an_image"));
+    assert_eq!(read_problem(post_path("http://local/x").await).await, problem(422, "bad_path"));
+    assert_eq!(read_problem(post_path("gs://local/../x").await).await, problem(422, "bad_path"));
+    assert_eq!(read_problem(post_path("gs://other/x").await).await, problem(422, "wrong_bucket"));
+    assert_eq!(read_problem(post_path("gs://local/nothing").await).await, problem(404, "no_such_object"));
+    assert_eq!(read_problem(post_path("gs://local/text").await).await, problem(422, "not_an_image"));
     assert_eq!(read_problem(rig.post_image("").send().await).await, problem(422, "not_an_image"));
     assert_eq!(
         read_problem(rig.post_image("GIF89a\x01\0\x01\0\0\0\0").send().await).await,
         problem(415, "unsupported_format")
     );
-    let form = rig
+    let urlencoded_form = rig
         .post("/classify")
         .header("content-type", "application/x-www-form-urlencoded")
         .body("gcs_path=x")
         .send();
-    assert_eq!(read_problem(form.await).await, problem(415, "unsupported_media_type"));
-    let multipart = |form| rig.post("/classify").multipart(form).send();
-    assert_eq!(read_problem(multipart(Form::new().text("other", "x")).await).await, problem(422, "no_file"));
+    assert_eq!(read_problem(urlencoded_form.await).await, problem(415, "unsupported_media_type"));
+    let post_form = |form| rig.post("/classify").multipart(form).send();
+    assert_eq!(read_problem(post_form(Form::new().text("other", "x")).await).await, problem(422, "no_file"));
     let two_files =
         Form::new().part("file", Part::bytes(encode_png())).part("file", Part::bytes(encode_png()));
-    assert_eq!(read_problem(multipart(two_files).await).await, problem(422, "too_many_files"));
-    let broken =
+    assert_eq!(read_problem(post_form(two_files).await).await, problem(422, "too_many_files"));
+    let broken_form =
         rig.post("/classify").header("content-type", "multipart/form-data; boundary=x").body("--y").send();
-    assert_eq!(read_problem(broken.await).await, problem(400, "bad_multipart"));
+    assert_eq!(read_problem(broken_form.await).await, problem(400, "bad_multipart"));
 
-    let query = |name: &str, value: &str| rig.post_image_with_query(&format!("{name}={value}")).send();
-    assert_eq!(read_problem(query("top_k", "many").await).await, problem(400, "bad_query"));
+    let post_query = |name: &str, value: &str| rig.post_image_with_query(&format!("{name}={value}")).send();
+    assert_eq!(read_problem(post_query("top_k", "many").await).await, problem(400, "bad_query"));
     for top_k in ["0".to_owned(), (CLASSES + 1).to_string()] {
-        assert_eq!(read_problem(query("top_k", &top_k).await).await, problem(422, "bad_top_k"));
+        assert_eq!(read_problem(post_query("top_k", &top_k).await).await, problem(422, "bad_top_k"));
     }
     for threshold in ["-0.1", "1.1", "NaN"] {
-        assert_eq!(read_problem(query("threshold", threshold).await).await, problem(422, "bad_threshold"));
+        assert_eq!(
+            read_problem(post_query("threshold", threshold).await).await,
+            problem(422, "bad_threshold")
+        );
     }
     rig.bucket.set_down(true);
-    assert_eq!(read_problem(path("gs://local/good").await).await, problem(503, "bucket_unavailable"));
+    assert_eq!(read_problem(post_path("gs://local/good").await).await, problem(503, "bucket_unavailable"));
 }
 
 #[tokio::test]
 async fn images_over_the_limits_are_refused_before_they_are_decoded() {
+    // The image of `encode_png` has 64 pixels.
     let settings = classify::Settings {
         max_pixels: 63,
         max_image_bytes: 2000,
@@ -239,7 +243,7 @@ async fn warm_up_that_panics_ends_the_service() {
     let (engine, gate) = Gate::new(true);
     gate.release(Verdict::Panic);
     let mut rig = Rig::start_without_waiting(classify::Settings::default(), vec![engine]).await;
-    let error = (&mut rig.running).await.unwrap().unwrap_err();
+    let error = (&mut rig.task).await.unwrap().unwrap_err();
     assert!(error.to_string().contains("did not warm up"), "{error:#}");
 }
 
@@ -251,10 +255,11 @@ async fn warm_up_that_hangs_ends_the_service() {
         ..classify::Settings::default()
     };
     let mut rig = Rig::start_without_waiting(settings, vec![engine]).await;
-    let error = (&mut rig.running).await.unwrap().unwrap_err();
+    let error = (&mut rig.task).await.unwrap().unwrap_err();
     assert!(
         error.to_string().contains("did not warm up within 0.1 s (CLASSIFY_WARM_UP_TIMEOUT)"),
         "{error:#}"
     );
+    // The gate must live until here. Without its gate, the engine would fail and not hang.
     drop(gate);
 }

@@ -1,5 +1,5 @@
-//! Tests of an engine whose device is lost. The service ends with an error, and every request gets a
-//! response.
+//! Tests of an engine whose GPU fails or hangs. Such an engine is lost: the service ends with an error, and
+//! every request gets a response.
 
 use classify::{
     Settings,
@@ -11,13 +11,16 @@ use classify::{
 use crate::rig::{Rig, encode_png, read_problem};
 
 /// An engine that is lost at its first batch after the warm-up.
-struct LostAfterWarmUp {
+///
+/// Because the engine has a device of its own, the service calls `infer` for the warm-up, and `submit` for
+/// all other batches.
+struct EngineLostAfterWarmUp {
     is_warm: bool,
-    /// True if that batch hangs, false if it fails.
+    /// True if the batch after the warm-up hangs, false if it fails.
     hangs: bool,
 }
 
-impl Infer for LostAfterWarmUp {
+impl Infer for EngineLostAfterWarmUp {
     fn infer(&mut self, batch: &[Crop]) -> Result<Vec<Vec<f32>>, InferError> {
         self.is_warm = true;
         Ok(vec![vec![0.0; CLASSES]; batch.len()])
@@ -42,10 +45,10 @@ impl Infer for LostAfterWarmUp {
 async fn lose_engine(hangs: bool) -> (u16, String, String) {
     let mut settings = Settings::default();
     settings.gpu.batch_timeout = std::time::Duration::from_millis(100);
-    let engine: Box<dyn Infer> = Box::new(LostAfterWarmUp { is_warm: false, hangs });
+    let engine: Box<dyn Infer> = Box::new(EngineLostAfterWarmUp { is_warm: false, hangs });
     let mut rig = Rig::with_engines(settings, vec![engine]).await;
     let (status, kind) = read_problem(rig.post_image(encode_png()).send().await).await;
-    let result = (&mut rig.running).await.unwrap();
+    let result = (&mut rig.task).await.unwrap();
     assert!(!rig.readiness.is_ready() && rig.readiness.is_draining());
     (status, kind, result.unwrap_err().to_string())
 }
@@ -66,7 +69,7 @@ async fn gpu_that_hangs_gives_503_and_ends_the_service() {
 
 #[tokio::test]
 async fn event_that_loses_the_engine_is_refused_with_503() {
-    let engine: Box<dyn Infer> = Box::new(LostAfterWarmUp { is_warm: false, hangs: false });
+    let engine: Box<dyn Infer> = Box::new(EngineLostAfterWarmUp { is_warm: false, hangs: false });
     let rig = Rig::with_engines(Settings::default(), vec![engine]).await;
     rig.store("id/image.jpg", encode_png()).await;
     let response = rig.push_event("id/image.jpg").send().await.unwrap();

@@ -47,7 +47,8 @@ async fn network_does_not_run_for_requests_that_timed_out() {
     let waiting = rig.post_image(encode_png()).send();
     assert_eq!(read_json(waiting.await).await.0, 504);
     assert_eq!(running.await.unwrap().unwrap().status(), 504);
-    // Until the next request arrives, the queue contains only the crop of a request that timed out.
+    // The queue contains the crop of the second request, which timed out. The network must not run for this
+    // crop, so the next batch must contain only the image of the third request.
     gate.release(Verdict::Espresso);
     gate.release(Verdict::Espresso);
     assert_eq!(rig.post_image(encode_png()).send().await.unwrap().status(), 200);
@@ -97,6 +98,6 @@ async fn shutdown_finishes_admitted_requests_and_closes_the_port() {
     for request in [running, waiting] {
         assert_eq!(request.await.unwrap().unwrap().status(), 200);
     }
-    (&mut rig.running).await.unwrap().unwrap();
+    (&mut rig.task).await.unwrap().unwrap();
     assert!(rig.post_image(encode_png()).send().await.is_err(), "the port is closed");
 }

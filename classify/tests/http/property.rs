@@ -15,7 +15,7 @@ fn test_runner() -> TestRunner {
     TestRunner::new(Config { cases: 256, failure_persistence: None, ..Config::default() })
 }
 
-/// Generates bodies that range from random bytes to almost valid events.
+/// Generates random bytes, valid events, and events that are almost valid.
 fn bodies() -> impl Strategy<Value = Vec<u8>> {
     let noise = || proptest::collection::vec(any::<u8>(), 0..300);
     let path = prop_oneof![
@@ -35,13 +35,13 @@ fn bodies() -> impl Strategy<Value = Vec<u8>> {
     });
     let truncated = wrapped.clone().prop_flat_map(|body| {
         let length = body.len();
-        (Just(body), 0..=length).prop_map(|(body, keep)| body[..keep].to_vec())
+        (Just(body), 0..=length).prop_map(|(body, kept_length)| body[..kept_length].to_vec())
     });
     prop_oneof![noise(), data, wrapped, invalid_envelope, truncated]
 }
 
 async fn start_rig() -> Rig {
-    let rig = Rig::espresso().await;
+    let rig = Rig::with_espresso_engine().await;
     rig.store("good", encode_png()).await;
     rig.store("text", "hello").await;
     rig
@@ -74,7 +74,7 @@ fn random_push_is_acknowledged_with_a_documented_outcome() {
 fn random_request_has_a_documented_status() {
     let runtime = Runtime::new().unwrap();
     let rig = runtime.block_on(start_rig());
-    let types = prop_oneof![
+    let content_types = prop_oneof![
         Just("application/json"),
         Just("image/jpeg"),
         Just("multipart/form-data; boundary=x"),
@@ -83,9 +83,9 @@ fn random_request_has_a_documented_status() {
     ];
     let jpeg = proptest::collection::vec(any::<u8>(), 0..300)
         .prop_map(|noise| [b"\xff\xd8\xff\xe0", &noise[..]].concat());
-    let truncated_png = (0..encode_png().len()).prop_map(|keep| encode_png()[..keep].to_vec());
+    let truncated_png = (0..encode_png().len()).prop_map(|length| encode_png()[..length].to_vec());
     test_runner()
-        .run(&(types, prop_oneof![bodies(), jpeg, truncated_png]), |(content_type, body)| {
+        .run(&(content_types, prop_oneof![bodies(), jpeg, truncated_png]), |(content_type, body)| {
             let response = runtime
                 .block_on(rig.post("/classify").header("content-type", content_type).body(body).send())
                 .unwrap();

@@ -1,6 +1,7 @@
 //! Tests of `POST /pubsub`.
 //!
-//! The tests cover every row of the table of outcomes, and repeated deliveries of an event.
+//! An event is a delivered announcement. The tests cover every [`Outcome`] of an event, and repeated
+//! deliveries of an event.
 
 use classify::{
     Settings,
@@ -22,6 +23,7 @@ const PREDICTION: &str = "x/image.png.prediction.json";
 async fn provoke(outcome: Outcome) -> ((Rig, Gate), u16, Value) {
     let (engine, mut gate) = Gate::new(outcome == Outcome::NotReady);
     let mut settings = Settings::default();
+    // The image of `encode_png` has 64 pixels and is longer than ten bytes.
     match outcome {
         Outcome::Overloaded => settings.queue_items = std::num::NonZeroUsize::MIN,
         Outcome::Dead(DeadReason::TooLarge) => settings.max_pixels = 63,
@@ -123,22 +125,22 @@ async fn every_outcome_is_answered_recorded_and_counted_as_in_the_table() {
             assert_eq!(record["error"]["reason"], handling.reason, "{outcome:?}");
             assert_eq!(record["gcs_path"], format!("gs://local/{OBJECT}"), "{outcome:?}");
             // The same event, delivered again, is answered from the record.
-            let again = read_json(rig.push_event(OBJECT).send().await).await;
-            assert_eq!(again, (status, body), "{outcome:?}");
+            let repeated = read_json(rig.push_event(OBJECT).send().await).await;
+            assert_eq!(repeated, (status, body), "{outcome:?}");
         }
         let metrics = rig.get("/metrics").send().await.unwrap().text().await.unwrap();
-        let counted = metrics.lines().any(|line| {
+        let is_counted = metrics.lines().any(|line| {
             line.starts_with("classify_events_total{")
                 && line.contains(&format!("outcome=\"{}\"", handling.label))
                 && line.contains(&format!("reason=\"{}\"", handling.reason))
         });
-        assert!(counted, "{outcome:?} is not counted in {metrics}");
+        assert!(is_counted, "{outcome:?} is not counted in {metrics}");
     }
 }
 
 #[tokio::test]
 async fn responses_and_records_match_their_snapshots() {
-    let rig = Rig::espresso().await;
+    let rig = Rig::with_espresso_engine().await;
     rig.store(OBJECT, encode_png()).await;
     let (_, body) = read_json(rig.push_event(OBJECT).send().await).await;
     insta::assert_json_snapshot!(hide_model_and_backend(body), @r#"
@@ -195,7 +197,7 @@ async fn responses_and_records_match_their_snapshots() {
 
 #[tokio::test]
 async fn prediction_of_a_preprocessed_image_is_stored_beside_the_image() {
-    let rig = Rig::espresso().await;
+    let rig = Rig::with_espresso_engine().await;
     let id = "0123456789abcdef0123456789abcdef";
     rig.store(&format!("{id}/image.jpg"), encode_png()).await;
     let unwrapped =
@@ -232,8 +234,8 @@ async fn event_delivered_several_times_at_once_is_classified_once() {
 }
 
 #[tokio::test]
-async fn event_of_a_dead_image_is_refused_until_the_failure_is_recorded() {
-    let rig = Rig::espresso().await;
+async fn dead_event_is_refused_until_the_failure_is_recorded() {
+    let rig = Rig::with_espresso_engine().await;
     rig.store(OBJECT, "hello").await;
     rig.bucket.set_down(true);
     assert_eq!(read_json(rig.push_event(OBJECT).send().await).await.0, 503);
@@ -243,7 +245,7 @@ async fn event_of_a_dead_image_is_refused_until_the_failure_is_recorded() {
 
 #[tokio::test]
 async fn event_whose_prediction_record_is_unreadable_is_acknowledged() {
-    let rig = Rig::espresso().await;
+    let rig = Rig::with_espresso_engine().await;
     rig.store(OBJECT, encode_png()).await;
     rig.store(PREDICTION, r#"{"neither":"nor"}"#).await;
     let (status, body) = read_json(rig.push_event(OBJECT).send().await).await;
@@ -251,8 +253,8 @@ async fn event_whose_prediction_record_is_unreadable_is_acknowledged() {
 }
 
 #[tokio::test]
-async fn image_whose_prediction_name_is_too_long_is_dead() {
-    let rig = Rig::espresso().await;
+async fn event_whose_prediction_would_have_too_long_a_name_is_dead() {
+    let rig = Rig::with_espresso_engine().await;
     // The bucket accepts this name, but with the suffix of the prediction the name is too long.
     let name = "n".repeat(250);
     rig.store(&name, encode_png()).await;

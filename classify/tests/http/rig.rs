@@ -90,7 +90,7 @@ impl Bucket for TestBucket {
     ) -> Result<Created, BucketError> {
         self.fail_if_down()?;
         fail_if(&self.full, "the bucket is full")?;
-        // File systems have the same limit on the length of a file name.
+        // As in a file system, each part of a name has at most 255 bytes.
         if object.as_str().split('/').any(|part| part.len() > 255) {
             let (name, reason) = (object.to_string(), "a part is too long".to_owned());
             return Err(BucketError::BadName { name, reason });
@@ -116,7 +116,7 @@ pub(crate) struct Rig {
     classified_count: Arc<AtomicUsize>,
     pub(crate) readiness: Readiness,
     pub(crate) stop: CancellationToken,
-    pub(crate) running: JoinHandle<anyhow::Result<()>>,
+    pub(crate) task: JoinHandle<anyhow::Result<()>>,
     address: SocketAddr,
     client: Client,
 }
@@ -155,22 +155,24 @@ impl Rig {
     }
 
     /// Starts a service whose engine always predicts espresso, and waits until the service is ready.
-    pub(crate) async fn espresso() -> Self {
-        Self::espresso_on(TestBucket::default(), Settings::default()).await
+    pub(crate) async fn with_espresso_engine() -> Self {
+        Self::with_espresso_engine_on(TestBucket::default(), Settings::default()).await
     }
 
-    /// Starts a service like [`Self::espresso`] with this bucket and these settings.
-    pub(crate) async fn espresso_on(bucket: TestBucket, settings: Settings) -> Self {
+    /// Starts the service of [`Self::with_espresso_engine`] with this bucket and these settings.
+    pub(crate) async fn with_espresso_engine_on(bucket: TestBucket, settings: Settings) -> Self {
         let classified_count = Arc::default();
-        let engine: Box<dyn Infer> = Box::new(Espresso { classified_count: Arc::clone(&classified_count) });
+        let engine: Box<dyn Infer> =
+            Box::new(EspressoEngine { classified_count: Arc::clone(&classified_count) });
         Self::start_on_bucket(bucket, settings, vec![engine], classified_count).await.wait_until_ready().await
     }
 
-    /// Starts a service like [`Self::espresso`] that authenticates pushes with `push_auth`.
+    /// Starts the service of [`Self::with_espresso_engine`] with `push_auth`, which authenticates the pushes.
     pub(crate) async fn with_push_auth(push_auth: PushAuth) -> Self {
         let bucket = Arc::new(TestBucket::default());
         let classified_count = Arc::default();
-        let engine: Box<dyn Infer> = Box::new(Espresso { classified_count: Arc::clone(&classified_count) });
+        let engine: Box<dyn Infer> =
+            Box::new(EspressoEngine { classified_count: Arc::clone(&classified_count) });
         let parts = Parts { push_guard: Some(Arc::new(push_auth)), ..Parts::new(bucket.clone()) };
         let application = Application::assemble_with(any_port(), Settings::default(), parts, vec![engine]);
         Self::run(application.await.unwrap(), bucket, Arc::default(), classified_count)
@@ -188,8 +190,8 @@ impl Rig {
         telemetry::init("off", LogFormat::Human);
         let (address, readiness) = (application.local_addr(), application.readiness());
         let stop = CancellationToken::new();
-        let running = tokio::spawn(application.run(stop.clone()));
-        Self { bucket, results, classified_count, readiness, stop, running, address, client: Client::new() }
+        let task = tokio::spawn(application.run(stop.clone()));
+        Self { bucket, results, classified_count, readiness, stop, task, address, client: Client::new() }
     }
 
     /// Waits until the service is ready.
@@ -197,7 +199,7 @@ impl Rig {
         let begin = Instant::now();
         while self.get("/ready").send().await.unwrap().status() != 200 {
             assert!(
-                begin.elapsed() < WAIT_TIMEOUT && !self.running.is_finished(),
+                begin.elapsed() < WAIT_TIMEOUT && !self.task.is_finished(),
                 "the service did not become ready"
             );
             tokio::task::yield_now().await;
@@ -254,7 +256,7 @@ impl Rig {
         assert_eq!(self.bucket.create(&name, data.into(), "image/jpeg").await.unwrap(), Created::New);
     }
 
-    /// Returns the number of images that the engine of [`Self::espresso`] has classified.
+    /// Returns the number of images that the engine of [`Self::with_espresso_engine`] has classified.
     pub(crate) fn classified_count(&self) -> usize {
         self.classified_count.load(Ordering::SeqCst)
     }
@@ -359,12 +361,12 @@ fn espresso_logits() -> Vec<f32> {
     logits
 }
 
-/// An engine that always predicts espresso and counts its images.
-struct Espresso {
+/// An engine that predicts espresso for every image and counts the images.
+struct EspressoEngine {
     classified_count: Arc<AtomicUsize>,
 }
 
-impl Infer for Espresso {
+impl Infer for EspressoEngine {
     fn infer(&mut self, batch: &[Crop]) -> Result<Vec<Vec<f32>>, InferError> {
         self.classified_count.fetch_add(batch.len(), Ordering::SeqCst);
         Ok(batch.iter().map(|_| espresso_logits()).collect())
@@ -383,7 +385,7 @@ pub(crate) enum Verdict {
     Panic,
 }
 
-/// An engine that reports the size of each batch to the test and waits for the test's verdict.
+/// An engine that reports the size of each batch to the test, then waits until the test sends a verdict.
 struct GatedEngine {
     batch_sizes: mpsc::UnboundedSender<usize>,
     verdicts: std_mpsc::Receiver<Verdict>,
@@ -407,7 +409,7 @@ impl Infer for GatedEngine {
     }
 }
 
-/// Controls a [`GatedEngine`]: receives the sizes of its batches and sends it verdicts.
+/// Controls a [`GatedEngine`]: receives the sizes of the batches and sends the verdicts.
 pub(crate) struct Gate {
     batch_sizes: mpsc::UnboundedReceiver<usize>,
     verdicts: std_mpsc::Sender<Verdict>,
@@ -423,7 +425,7 @@ impl Gate {
         (Box::new(engine), Self { batch_sizes, verdicts })
     }
 
-    /// Waits for the engine's next batch and returns its size.
+    /// Waits for the engine's next batch and returns the size of the batch.
     pub(crate) async fn next_batch(&mut self) -> usize {
         tokio::time::timeout(WAIT_TIMEOUT, self.batch_sizes.recv()).await.unwrap().unwrap()
     }

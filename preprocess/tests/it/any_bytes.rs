@@ -1,4 +1,4 @@
-//! Tests that random bytes and damaged files cause no panic and only documented statuses.
+//! Tests that random bytes and damaged files cause neither a panic nor an undocumented status.
 
 use std::{io::Cursor, sync::Arc};
 
@@ -16,8 +16,8 @@ use crate::support::{TestApp, file_form, read_sample};
 /// Documented statuses of a request with one file. None of them is a 5xx status.
 const DOCUMENTED_STATUSES: [u16; 5] = [200, 400, 413, 415, 422];
 
-fn proptest_config(cases: u32) -> Config {
-    Config { cases, failure_persistence: None, ..Config::default() }
+fn proptest_config(case_count: u32) -> Config {
+    Config { cases: case_count, failure_persistence: None, ..Config::default() }
 }
 
 /// Returns the sample photos, and a small image in every format.
@@ -44,7 +44,7 @@ fn valid_files() -> Vec<Arc<[u8]>> {
 /// Generates valid files with some bytes overwritten. Some of the files are also truncated.
 fn damaged_file() -> impl Strategy<Value = Vec<u8>> {
     let changes = prop::collection::vec((any::<Index>(), any::<u8>()), 0..24);
-    // Additional changes hit the header, because the header has the most influence on the decoders.
+    // Additional changes hit the first 200 bytes, because the header influences the decoders most.
     let header_changes = prop::collection::vec((0..200usize, any::<u8>()), 0..8);
     (select(valid_files()), changes, header_changes, prop::option::of(any::<Index>())).prop_map(
         |(file, changes, header_changes, length)| {
@@ -109,18 +109,25 @@ fn post_of_any_file_has_a_documented_status() {
     ]);
     TestRunner::new(proptest_config(96))
         .run(&(content_type, any_file()), |(content_type, file)| {
-            let status_raw = runtime.block_on(app.post(content_type, file.clone())).status().as_u16();
+            let raw_status = runtime.block_on(app.post(content_type, file.clone())).status().as_u16();
             prop_assert!(
-                DOCUMENTED_STATUSES.contains(&status_raw),
-                "{status_raw} for a body of the type {content_type}"
+                DOCUMENTED_STATUSES.contains(&raw_status),
+                "{raw_status} for a body of the type {content_type}"
             );
-            let one = runtime.block_on(app.post_form(file_form([("a", file.clone())]))).status().as_u16();
-            prop_assert!(DOCUMENTED_STATUSES.contains(&one), "{one} for a form with one file");
-            let two = runtime
+            let form_status =
+                runtime.block_on(app.post_form(file_form([("a", file.clone())]))).status().as_u16();
+            prop_assert!(
+                DOCUMENTED_STATUSES.contains(&form_status),
+                "{form_status} for a form with one file"
+            );
+            let two_files_status = runtime
                 .block_on(app.post_form(file_form([("a", file.clone()), ("b", file)])))
                 .status()
                 .as_u16();
-            prop_assert!([200, 207].contains(&two), "{two} for a form with two files");
+            prop_assert!(
+                [200, 207].contains(&two_files_status),
+                "{two_files_status} for a form with two files"
+            );
             Ok(())
         })
         .unwrap();

@@ -32,12 +32,12 @@ fn display_p3_to_srgb([red, green, blue]: [u8; 3]) -> [u8; 3] {
         -0.042_057 * red + 1.042_057 * green,
         -0.019_638 * red - 0.078_636 * green + 1.098_274 * blue,
     ]
-    .map(srgb_level)
+    .map(linear_to_srgb)
 }
 
 /// Converts linear light, from 0 to 1, to an sRGB level, from 0 to 255.
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the level is from 0 to 255")]
-fn srgb_level(linear: f64) -> u8 {
+fn linear_to_srgb(linear: f64) -> u8 {
     let level = if linear <= 0.003_130_8 { linear * 12.92 } else { 1.055 * linear.powf(1.0 / 2.4) - 0.055 };
     (level * 255.0).round() as u8
 }
@@ -76,7 +76,7 @@ fn centre_colour(file: &[u8]) -> [u8; 3] {
 
 /// Asserts that two colours differ by at most two levels per channel.
 ///
-/// A colour is rounded twice: when the test encodes the file and when the processed image is encoded.
+/// Colours are rounded twice: when the test encodes the file, and when the processed image is encoded.
 #[track_caller]
 fn assert_same(found: [u8; 3], expected: [u8; 3], description: &str) {
     let same = found.iter().zip(expected).all(|(&a, b)| a.abs_diff(b) <= 2);
@@ -106,7 +106,7 @@ fn srgb_profile_changes_no_colour() {
 fn grey_with_a_linear_curve_is_converted_to_srgb() {
     let profile = ColorProfile::new_gray_with_gamma(1.0).encode().unwrap();
     let grey = GrayImage::from_pixel(320, 300, Luma([55]));
-    let expected = [srgb_level(55.0 / 255.0); 3];
+    let expected = [linear_to_srgb(55.0 / 255.0); 3];
     let mut file = Vec::new();
     let mut encoder = PngEncoder::new(&mut file);
     encoder.set_icc_profile(profile.clone()).unwrap();

@@ -38,19 +38,19 @@ fn find_marker(file: &[u8], marker: u8) -> usize {
 
 /// Replaces the size in the frame header, whose marker is `frame_marker`.
 fn with_size(mut file: Vec<u8>, frame_marker: u8, (width, height): (u16, u16)) -> Vec<u8> {
-    let frame = find_marker(&file, frame_marker);
-    file[frame + 5..frame + 7].copy_from_slice(&height.to_be_bytes());
-    file[frame + 7..frame + 9].copy_from_slice(&width.to_be_bytes());
+    let frame_offset = find_marker(&file, frame_marker);
+    file[frame_offset + 5..frame_offset + 7].copy_from_slice(&height.to_be_bytes());
+    file[frame_offset + 7..frame_offset + 9].copy_from_slice(&width.to_be_bytes());
     file
 }
 
 /// Repeats the last scan until the file has `scan_count` scans.
 fn with_scan_count(mut file: Vec<u8>, scan_count: u32) -> Vec<u8> {
-    let last_scan = file.windows(2).rposition(|pair| pair == [0xFF, 0xDA]).unwrap();
-    let end = file.len() - 2;
-    let scan = file[last_scan..end].to_vec();
+    let scan_offset = file.windows(2).rposition(|pair| pair == [0xFF, 0xDA]).unwrap();
+    let end_marker_offset = file.len() - 2;
+    let scan = file[scan_offset..end_marker_offset].to_vec();
     for _ in jpeg_header(&file).scan_count..scan_count {
-        file.splice(end..end, scan.iter().copied());
+        file.splice(end_marker_offset..end_marker_offset, scan.iter().copied());
     }
     file
 }
@@ -80,8 +80,8 @@ fn jpeg_header_has_process_components_bits_and_scans_of_the_file() {
 
     // Unknown bytes between segments are skipped.
     let mut with_unknown_bytes = encode_jpeg(false, ColorType::Rgb);
-    let tables = find_marker(&with_unknown_bytes, 0xDB);
-    with_unknown_bytes.splice(tables..tables, [0, 0, 0]);
+    let tables_offset = find_marker(&with_unknown_bytes, 0xDB);
+    with_unknown_bytes.splice(tables_offset..tables_offset, [0, 0, 0]);
     let JpegHeader {
         process: coding_process, component_count, bits_per_sample, scan_count, is_complete, ..
     } = jpeg_header(&with_unknown_bytes);
@@ -126,7 +126,7 @@ fn jpeg_above_the_scan_limit_is_refused_by_its_header() {
     assert_eq!(jpeg_header(&at_limit).scan_count, limits.max_scans);
     let above_limit = with_scan_count(encode_jpeg(true, ColorType::Rgb), limits.max_scans + 1);
     assert_eq!(error_kind(&above_limit, &recipe()), "too_many_scans");
-    // The header has many more scans than the limit. Counting stops above the limit.
+    // The file has many more scans than the limit. Counting stops as soon as the limit is exceeded.
     let bomb = with_scan_count(with_size(encode_jpeg(true, ColorType::Rgb), 0xC2, (4000, 4000)), 2000);
     assert_eq!(error_kind(&bomb, &recipe()), "too_many_scans");
 }
@@ -134,38 +134,40 @@ fn jpeg_above_the_scan_limit_is_refused_by_its_header() {
 #[test]
 fn jpeg_with_two_frame_headers_is_refused_as_corrupt() {
     let mut file = encode_jpeg(false, ColorType::Rgb);
-    let frame = find_marker(&file, 0xC0);
-    let length = usize::from(u16::from_be_bytes([file[frame + 2], file[frame + 3]])) + 2;
-    let frame_header = file[frame..frame + length].to_vec();
-    file.splice(frame..frame, frame_header);
+    let offset = find_marker(&file, 0xC0);
+    let length = usize::from(u16::from_be_bytes([file[offset + 2], file[offset + 3]])) + 2;
+    let frame_header = file[offset..offset + length].to_vec();
+    file.splice(offset..offset, frame_header);
     assert_eq!(error_kind(&file, &recipe()), "corrupt_image");
 }
 
 #[test]
-fn webp_with_two_sizes_is_refused_as_corrupt() {
-    let small = encode(test_image(), ImageFormat::WebP);
-    let extended = |width: u32, height: u32| {
+fn webp_with_contradictory_sizes_is_refused_as_corrupt() {
+    let simple_file = encode(test_image(), ImageFormat::WebP);
+    // Writes a file in the extended format, which states the size of the image a second time.
+    let extended_file = |width: u32, height: u32| {
         let mut file = b"RIFF\0\0\0\0WEBPVP8X\x0A\0\0\0\0\0\0\0".to_vec();
         file.extend(&(width - 1).to_le_bytes()[..3]);
         file.extend(&(height - 1).to_le_bytes()[..3]);
-        file.extend(&small[12..]);
+        file.extend(&simple_file[12..]);
         let length = u32::try_from(file.len() - 8).unwrap();
         file[4..8].copy_from_slice(&length.to_le_bytes());
         file
     };
-    process(&extended(400, 300), &recipe()).unwrap();
-    assert_eq!(error_kind(&extended(10, 10), &recipe()), "corrupt_image");
-    assert_eq!(error_kind(&extended(401, 300), &recipe()), "corrupt_image");
+    process(&extended_file(400, 300), &recipe()).unwrap();
+    assert_eq!(error_kind(&extended_file(10, 10), &recipe()), "corrupt_image");
+    assert_eq!(error_kind(&extended_file(401, 300), &recipe()), "corrupt_image");
 }
 
 #[test]
 fn cost_of_progressive_jpeg_includes_all_coefficients() {
     let baseline = cost_in_bytes(&with_size(encode_jpeg(false, ColorType::Rgb), 0xC0, (4000, 3000)));
     let progressive = cost_in_bytes(&with_size(encode_jpeg(true, ColorType::Rgb), 0xC2, (4000, 3000)));
-    // A progressive image keeps all its coefficients. 4:2:0 has 1.5 coefficients per pixel, and a coefficient
-    // has two bytes.
+    // The decoder keeps all coefficients of a progressive image. 4:2:0 has 1.5 coefficients per pixel, and a
+    // coefficient has two bytes. So 12 megapixels need 36 MB.
     assert!(progressive >= baseline + 36_000_000, "baseline {baseline}, progressive {progressive}");
     assert!(baseline < 60_000_000, "{baseline}");
+    // The decoded pixels of the PNG have three bytes each.
     let png = cost_in_bytes(&png_header_only(4000, 3000));
     assert!((36_000_000..60_000_000).contains(&png), "{png}");
 }

@@ -92,10 +92,10 @@ fn cmyk_and_ycck_jpeg_are_processed() {
             [255 - red, 255 - green, 255 - blue, 0]
         })
         .collect();
-    for kind in [ColorType::Cmyk, ColorType::CmykAsYcck] {
+    for colour_type in [ColorType::Cmyk, ColorType::CmykAsYcck] {
         let mut file = Vec::new();
-        Encoder::new(&mut file, 97).encode(&inks, 400, 300, kind).unwrap();
-        assert_quarters(&file, COLOURS, &format!("{kind:?}"));
+        Encoder::new(&mut file, 97).encode(&inks, 400, 300, colour_type).unwrap();
+        assert_quarters(&file, COLOURS, &format!("{colour_type:?}"));
     }
 }
 
@@ -104,27 +104,27 @@ fn palette_png_of_every_depth_with_transparency_is_processed() {
     let colour = |[red, green, blue]: [u8; 3]| [red, green, blue, 255];
     let palette = [colour(RED), colour(GREEN), colour(BLUE), [0, 0, 0, 0]];
     let expected = [RED, GREEN, BLUE, [255; 3]];
-    for bits in [2u8, 4, 8] {
+    for bit_depth in [2u8, 4, 8] {
         let pixel = |x: usize, y: usize| u8::from(x >= 200) + 2 * u8::from(y >= 150);
-        let pixels_per_byte = usize::from(8 / bits);
+        let pixels_per_byte = usize::from(8 / bit_depth);
         let row = |y: usize| {
             let byte = |index: usize| {
                 (0..pixels_per_byte).fold(0u8, |packed, i| {
-                    (packed.wrapping_shl(bits.into())) | pixel(index * pixels_per_byte + i, y)
+                    (packed.wrapping_shl(bit_depth.into())) | pixel(index * pixels_per_byte + i, y)
                 })
             };
             (0..400 / pixels_per_byte).map(byte).collect::<Vec<u8>>()
         };
         // `palette_png` writes a single deflate block of at most 65,535 bytes, so the image with 8 bits per
         // pixel has a third of the height.
-        let rows: Vec<Vec<u8>> = match bits {
+        let rows: Vec<Vec<u8>> = match bit_depth {
             8 => (0..100).map(|y| row(y * 3)).collect(),
             _ => (0..300).map(row).collect(),
         };
-        let file = palette_png(400, bits, &rows, &palette);
+        let file = palette_png(400, bit_depth, &rows, &palette);
         let processed = process(&file, &recipe()).unwrap();
         for (found, expected) in quarter_colours(&decode(&processed)).into_iter().zip(expected) {
-            assert_near(found, expected, &format!("{bits} bits"));
+            assert_near(found, expected, &format!("{bit_depth} bits"));
         }
     }
 }

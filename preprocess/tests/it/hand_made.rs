@@ -65,14 +65,14 @@ pub(crate) fn tiff(image: &RgbImage, orientation: u8) -> Vec<u8> {
     file
 }
 
-/// Writes a palette PNG with `bits` bits per pixel. `rows` contains the packed pixels of each row, and
-/// `palette` contains RGBA colours.
-pub(crate) fn palette_png(width: u32, bits: u8, rows: &[Vec<u8>], palette: &[[u8; 4]]) -> Vec<u8> {
+/// Writes a PNG whose pixels are indices into a palette. `bit_depth` is the number of bits per pixel, `rows`
+/// contains the packed pixels of each row, and `palette` contains RGBA colours.
+pub(crate) fn palette_png(width: u32, bit_depth: u8, rows: &[Vec<u8>], palette: &[[u8; 4]]) -> Vec<u8> {
     let mut header = Vec::new();
     header.extend(width.to_be_bytes());
     header.extend(u32::try_from(rows.len()).unwrap().to_be_bytes());
     // Bit depth, colour type (palette), compression, filter and interlacing.
-    header.extend([bits, 3, 0, 0, 0]);
+    header.extend([bit_depth, 3, 0, 0, 0]);
     let colours: Vec<u8> = palette.iter().flat_map(|&[red, green, blue, _]| [red, green, blue]).collect();
     let alphas: Vec<u8> = palette.iter().map(|&[_, _, _, alpha]| alpha).collect();
     let scanlines: Vec<u8> = rows.iter().flat_map(|row| [&[0], row.as_slice()].concat()).collect();

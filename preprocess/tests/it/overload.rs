@@ -1,6 +1,7 @@
 //! Tests the service with ten times as many concurrent uploads as it accepts.
 //!
-//! Every upload gets a response, refused uploads are not announced, and the memory stays within its limit.
+//! Every upload must get a response, refused uploads must not be announced, and the memory of the service
+//! must stay within its limit.
 //!
 //! The service runs in a separate process, so that its memory and CPU time can be measured. The throughput is
 //! printed and not asserted, because it depends on the other load of the machine.
@@ -62,7 +63,7 @@ struct Service {
 
 /// Measurements since the previous call of [`Service::read_figures`].
 struct Figures {
-    stored: usize,
+    announced_count: usize,
     peak_bytes: u64,
     cpu_milliseconds: u64,
 }
@@ -89,7 +90,11 @@ impl Service {
         let line = self.read_line(FIGURES_LABEL);
         let mut figures = line.split_whitespace().map(|figure| figure.parse::<u64>().unwrap());
         let mut next = || figures.next().unwrap();
-        Figures { stored: usize::try_from(next()).unwrap(), peak_bytes: next(), cpu_milliseconds: next() }
+        Figures {
+            announced_count: usize::try_from(next()).unwrap(),
+            peak_bytes: next(),
+            cpu_milliseconds: next(),
+        }
     }
 
     /// Reads lines until one contains `label`, and returns the text after the label.
@@ -120,18 +125,18 @@ async fn service_process() {
     let app = TestApp::start(settings()).await;
     println!("{ADDRESS_LABEL} {}", app.url("/preprocess"));
     let resident_before = reset_peak_resident_bytes();
-    let (mut stored_before, mut started) = (0, ProcessTime::now());
+    let (mut count_before, mut cpu_start) = (0, ProcessTime::now());
     // The loop ends when the process of the test closes the pipe.
     loop {
         let read = tokio::task::spawn_blocking(|| std::io::stdin().read_exact(&mut [0])).await.unwrap();
         if read.is_err() {
             return;
         }
-        let stored = app.topic.published().len();
+        let announced_count = app.topic.published().len();
         let peak = peak_resident_bytes().saturating_sub(resident_before);
-        let milliseconds = started.elapsed().as_millis();
-        println!("{FIGURES_LABEL} {} {peak} {milliseconds}", stored - stored_before);
-        (stored_before, started) = (stored, ProcessTime::now());
+        let milliseconds = cpu_start.elapsed().as_millis();
+        println!("{FIGURES_LABEL} {} {peak} {milliseconds}", announced_count - count_before);
+        (count_before, cpu_start) = (announced_count, ProcessTime::now());
     }
 }
 
@@ -139,8 +144,9 @@ async fn service_process() {
 #[derive(Clone, Copy)]
 struct Phase {
     name: &'static str,
+    /// Number of senders. Each sender waits for the response to an upload before it sends the next upload.
     sender_count: usize,
-    /// True if refused senders wait for Retry-After, false if they retry at once.
+    /// True if a refused sender waits as long as the header Retry-After says, false if it retries at once.
     respects_retry_after: bool,
 }
 
@@ -204,8 +210,8 @@ async fn run_phase(url: &str, files: &Arc<Vec<Vec<u8>>>, phase: Phase) -> Respon
             }
         });
     }
-    while let Some(sent) = senders.join_next().await {
-        sent.unwrap();
+    while let Some(result) = senders.join_next().await {
+        result.unwrap();
     }
     let [stored, stored_in_time, refused] =
         [stored, stored_in_time, refused].map(|count| count.load(Ordering::SeqCst));
@@ -234,9 +240,9 @@ async fn overloaded_service_responds_to_every_upload_within_its_memory() {
              {cpu_time:.2} ms of CPU per image, {peak} KiB peak"
         );
         // Every upload that got a 200 response was announced once. Refused uploads were not announced.
-        assert_eq!(figures.stored, stored, "{name}");
+        assert_eq!(figures.announced_count, stored, "{name}");
         assert_eq!(refused > 0, phase.sender_count > MAX_IMAGES, "{name}: {refused} refused");
-        let bound = settings().preprocess_max_memory as u64 + SLACK_BYTES;
-        assert!(figures.peak_bytes <= bound, "{name}: {} of {bound} bytes", figures.peak_bytes);
+        let max_bytes = settings().preprocess_max_memory as u64 + SLACK_BYTES;
+        assert!(figures.peak_bytes <= max_bytes, "{name}: {} of {max_bytes} bytes", figures.peak_bytes);
     }
 }

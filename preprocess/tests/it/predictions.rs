@@ -8,6 +8,7 @@ use preprocess::Settings;
 
 use crate::support::{TestApp, read_json, read_problem, read_sample};
 
+/// A prediction, as classify stores it.
 const DONE: &str = r#"{"gcs_path":"gs://test-bucket/x/image.jpg","label":"espresso","confidence":0.9}"#;
 
 /// Starts a service and uploads a sample photo. Returns the service and the id of the photo.

@@ -23,18 +23,22 @@ fn public_image_is_processed_or_refused_within_the_planned_memory() {
         println!("SKIPPED: public images: {} is not there (see .ci/corpora)", folder.display());
         return;
     }
-    let (mut processed, mut wrong) = (0, Vec::new());
+    let (mut processed_count, mut failures) = (0, Vec::new());
     let files = files_in(&folder);
     for path in &files {
         let measured = rig::measure(&fs::read(path).unwrap());
         println!("{}: {measured:?}", path.display());
-        processed += usize::from(measured.outcome == rig::PROCESSED);
+        processed_count += usize::from(measured.outcome == rig::PROCESSED);
         // The outcome `internal` means a bug of this crate.
         if exceeds_memory(&measured) || measured.outcome == "internal" {
-            wrong.push(format!("{}: {measured:?}", path.display()));
+            failures.push(format!("{}: {measured:?}", path.display()));
         }
     }
-    println!("{processed} of {} images were processed", files.len());
-    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
-    assert!(processed * 2 > files.len(), "only {processed} of {} images were processed", files.len());
+    println!("{processed_count} of {} images were processed", files.len());
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
+    assert!(
+        processed_count * 2 > files.len(),
+        "only {processed_count} of {} images were processed",
+        files.len()
+    );
 }

@@ -39,7 +39,7 @@ pub(crate) struct TestApp {
     pub(crate) stop: CancellationToken,
     address: SocketAddr,
     client: reqwest::Client,
-    running: JoinHandle<anyhow::Result<()>>,
+    task: JoinHandle<anyhow::Result<()>>,
 }
 
 impl TestApp {
@@ -52,8 +52,8 @@ impl TestApp {
             Application::assemble(any_port, settings, bucket.clone(), Some(topic.clone())).await.unwrap();
         let address = application.local_addr();
         let stop = CancellationToken::new();
-        let running = tokio::spawn(application.run(stop.clone()));
-        Self { bucket, topic, stop, address, client: reqwest::Client::new(), running }
+        let task = tokio::spawn(application.run(stop.clone()));
+        Self { bucket, topic, stop, address, client: reqwest::Client::new(), task }
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
@@ -85,7 +85,7 @@ impl TestApp {
 
     /// Waits until the service has stopped. The test stops the service with [`Self::stop`].
     pub(crate) async fn wait_until_stopped(self) {
-        self.running.await.unwrap().unwrap();
+        self.task.await.unwrap().unwrap();
     }
 }
 
@@ -122,11 +122,11 @@ pub(crate) struct TestBucket {
 }
 
 impl TestBucket {
-    /// Stores a JSON object.
-    pub(crate) async fn store(&self, object: String, content: &'static str) {
-        let object = ObjectName::new(object).unwrap();
+    /// Stores an object whose content is JSON.
+    pub(crate) async fn store(&self, name: String, content: &'static str) {
+        let name = ObjectName::new(name).unwrap();
         let created =
-            self.inner.create(&object, Bytes::from_static(content.as_bytes()), "application/json").await;
+            self.inner.create(&name, Bytes::from_static(content.as_bytes()), "application/json").await;
         assert_eq!(created.unwrap(), Created::New);
     }
 
@@ -173,11 +173,11 @@ impl Bucket for TestBucket {
 }
 
 /// A topic that records its messages. Publishing fails while `broken` is true, and blocks while `open` is
-/// false. Every call of [`Topic::publish`] notifies `publishing`.
+/// false. Every call of [`Topic::publish`] notifies `publish_called`.
 pub(crate) struct TestTopic {
     published: Mutex<Vec<Message>>,
     pub(crate) broken: AtomicBool,
-    pub(crate) publishing: Notify,
+    pub(crate) publish_called: Notify,
     pub(crate) open: watch::Sender<bool>,
 }
 
@@ -186,7 +186,7 @@ impl Default for TestTopic {
         Self {
             published: Mutex::default(),
             broken: AtomicBool::default(),
-            publishing: Notify::new(),
+            publish_called: Notify::new(),
             open: watch::Sender::new(true),
         }
     }
@@ -201,7 +201,7 @@ impl TestTopic {
 #[async_trait]
 impl Topic for TestTopic {
     async fn publish(&self, message: Message) -> Result<String, TopicError> {
-        self.publishing.notify_one();
+        self.publish_called.notify_one();
         self.open.subscribe().wait_for(|open| *open).await.unwrap();
         if self.broken.load(Ordering::SeqCst) {
             return Err(TopicError::Unavailable("the broker is on fire".into()));

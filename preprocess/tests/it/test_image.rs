@@ -1,5 +1,6 @@
-//! A test image, and assertions on processed images. The quarters of the test image have different colours,
-//! so that every rotation and flip is visible.
+//! A test image, and assertions on processed images.
+//!
+//! The quarters of the test image have different colours, so that the test detects every rotation and flip.
 
 use std::io::Cursor;
 
@@ -21,7 +22,7 @@ pub(crate) const COLOURS: [[u8; 3]; 4] = [RED, GREEN, BLUE, YELLOW];
 /// each other by much more.
 const TOLERANCE: u8 = 12;
 
-/// Returns the recipe of the default settings.
+/// Returns the default recipe, which describes how uploads are processed.
 pub(crate) fn recipe() -> Recipe {
     Settings::default().recipe()
 }

@@ -1,4 +1,4 @@
-//! Tests of the feature `turbo`, which adds libjpeg-turbo to the decoders.
+//! Tests of the feature `turbo`, which adds libjpeg-turbo to the decoders of JPEGs.
 
 use jpeg_encoder::{ColorType, Encoder};
 use preprocess::image::{PlanOutcome, ProcessingPlan, process, run_plan};
@@ -27,6 +27,7 @@ fn file_refused_by_one_decoder_is_passed_to_the_next_with_the_cost_of_that_decod
     assert_eq!(second.decoder_name(), "libjpeg-turbo");
     let third = next_plan(&second);
     assert_eq!(third.decoder_name(), "zune-jpeg");
+    // zune-jpeg decodes the image at full size, so the third plan states more memory than the first plan.
     assert!(third.cost().bytes > plan.cost().bytes + 4_000_000);
     assert!(matches!(run_plan(&third, &file, &recipe()).unwrap(), PlanOutcome::Done(_)));
     assert_quarters(&file, COLOURS, "JPEG with zeros before its end marker");

@@ -182,9 +182,12 @@ async fn announcement_continues_the_trace_of_the_request() {
     let trace = "4bf92f3577b34da6a3ce929d0e0e4736";
     let request = app.upload_request().header("traceparent", format!("00-{trace}-00f067aa0ba902b7-01"));
     request.header("content-type", "image/jpeg").body(read_sample("coffee.jpg")).send().await.unwrap();
-    let announced = app.topic.published()[0].attributes["traceparent"].clone();
-    assert!(announced.starts_with(&format!("00-{trace}-")) && announced.ends_with("-01"), "{announced}");
-    assert!(!announced.contains("00f067aa0ba902b7"), "the announcement has a span of its own");
+    let traceparent = app.topic.published()[0].attributes["traceparent"].clone();
+    assert!(
+        traceparent.starts_with(&format!("00-{trace}-")) && traceparent.ends_with("-01"),
+        "{traceparent}"
+    );
+    assert!(!traceparent.contains("00f067aa0ba902b7"), "the announcement has a span of its own");
 }
 
 #[tokio::test]
@@ -195,7 +198,7 @@ async fn upload_in_progress_is_finished_when_the_service_stops() {
         let app = Arc::clone(&app);
         async move { read_json(app.post("image/jpeg", read_sample("coffee.jpg")).await).await.0 }
     });
-    app.topic.publishing.notified().await;
+    app.topic.publish_called.notified().await;
     app.stop.cancel();
     app.topic.open.send_replace(true);
     assert_eq!(uploading.await.unwrap(), 200);

@@ -29,7 +29,7 @@ async fn start_stalled_upload(app: &TestApp, length: usize) -> TcpStream {
     stream
 }
 
-/// Returns settings with upload memory for one upload of the maximum length.
+/// Returns settings that reserve memory for the body of one upload of the maximum length, but not of two.
 fn memory_for_one_upload() -> Settings {
     let max_body_bytes = 80 << 20;
     Settings {
@@ -97,10 +97,10 @@ async fn body_of_unknown_length_reserves_memory_for_the_maximum_length() {
     })
     .await;
     let chunk = || Ok::<_, std::io::Error>(read_sample("coffee.jpg"));
-    let chunked = || reqwest::Body::wrap_stream(futures_util::stream::iter([chunk()]));
-    assert_eq!(read_json(app.post("image/jpeg", chunked()).await).await.0, 200);
+    let chunked_body = || reqwest::Body::wrap_stream(futures_util::stream::iter([chunk()]));
+    assert_eq!(read_json(app.post("image/jpeg", chunked_body()).await).await.0, 200);
     let stalled = start_stalled_upload(&app, 1 << 20).await;
-    assert_eq!(read_problem(app.post("image/jpeg", chunked()).await).await.0, 429);
+    assert_eq!(read_problem(app.post("image/jpeg", chunked_body()).await).await.0, 429);
     assert_eq!(
         read_json(app.post("image/jpeg", read_sample("coffee.jpg")).await).await.0,
         200,

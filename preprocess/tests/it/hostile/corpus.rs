@@ -24,13 +24,13 @@ fn read_corpus(target: &str) -> impl Iterator<Item = Vec<u8>> {
 fn every_file_of_the_header_corpus_gives_a_plan_within_the_limits_or_an_error() {
     let recipe = recipe();
     let limits = &recipe.limits;
-    let (mut planned, mut refused) = (0, 0);
+    let (mut planned_count, mut refused_count) = (0, 0);
     for file in read_corpus("header") {
         let Ok(plan) = ProcessingPlan::new(&file, &recipe) else {
-            refused += 1;
+            refused_count += 1;
             continue;
         };
-        planned += 1;
+        planned_count += 1;
         let (header, cost) = (plan.header(), plan.cost());
         assert!(header.width >= 1 && header.height >= 1);
         assert!(header.width.max(header.height) <= limits.max_side);
@@ -40,29 +40,32 @@ fn every_file_of_the_header_corpus_gives_a_plan_within_the_limits_or_an_error() 
             assert!(jpeg.scan_count <= limits.max_scans && jpeg.is_complete);
         }
     }
-    assert!(planned >= 20 && refused >= 20, "{planned} planned, {refused} refused");
+    assert!(planned_count >= 20 && refused_count >= 20, "{planned_count} planned, {refused_count} refused");
 }
 
 /// Replays the corpus of `fuzz/fuzz_targets/preprocess.rs`.
 ///
-/// The fuzz target also checks the memory with a counting allocator. Here the allocator would also count the
-/// tests that run at the same time.
+/// The fuzz target also checks the memory with a counting allocator. This test does not, because the
+/// allocator would also count the memory of other tests that run at the same time.
 #[test]
 fn every_file_of_the_preprocess_corpus_gives_an_image_or_an_error() {
     let limits = Limits { max_pixels: 1 << 18, max_kept_bytes: 1 << 20, ..recipe().limits };
     let recipe = Recipe { shorter_side: 32, limits, ..recipe() };
-    let (mut processed, mut refused) = (0, 0);
+    let (mut processed_count, mut refused_count) = (0, 0);
     for file in read_corpus("preprocess") {
         match process(&file, &recipe) {
             Ok(image) => {
                 assert!(image.width >= 1 && image.height >= 1);
                 assert!(image.jpeg.starts_with(b"\xFF\xD8") && image.jpeg.ends_with(b"\xFF\xD9"));
-                processed += 1;
+                processed_count += 1;
             }
-            Err(_) => refused += 1,
+            Err(_) => refused_count += 1,
         }
     }
-    assert!(processed >= 20 && refused >= 20, "{processed} processed, {refused} refused");
+    assert!(
+        processed_count >= 20 && refused_count >= 20,
+        "{processed_count} processed, {refused_count} refused"
+    );
 }
 
 #[test]

@@ -26,7 +26,7 @@ pub(crate) fn hostile_file(name: &'static str, expected: Expected, bytes: Vec<u8
 
 /// Returns `length` bytes of noise. The noise is the same in every run.
 ///
-/// The bytes are the highest bits of Knuth's linear congruential generator.
+/// Each byte is the highest eight bits of the next state of Knuth's linear congruential generator.
 pub(crate) fn noise(length: usize) -> Vec<u8> {
     let mut state: u64 = 5;
     let mut next = || {

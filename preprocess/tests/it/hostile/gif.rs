@@ -13,6 +13,7 @@ fn header_and_palette((width, height): (u16, u16)) -> Vec<u8> {
     let mut file = b"GIF89a".to_vec();
     file.extend(width.to_le_bytes());
     file.extend(height.to_le_bytes());
+    // The flags, which declare a palette of two colours, the background colour and the aspect ratio.
     file.extend([0x80, 0, 0]);
     file.extend([0, 0, 0, 255, 255, 255]);
     file
@@ -24,6 +25,7 @@ fn frame((left, top): (u16, u16), (width, height): (u16, u16), pixels: &[u8]) ->
     for number in [left, top, width, height] {
         frame.extend(number.to_le_bytes());
     }
+    // The flags, and the number of bits of a pixel before compression.
     frame.extend([0, 2]);
     frame.extend(sub_blocks(pixels));
     frame
@@ -47,24 +49,26 @@ fn application_extension(name: &[u8; 11], data: &[u8]) -> Vec<u8> {
 
 /// Compresses `pixel_count` zeros with LZW into as few bytes as the format allows.
 ///
-/// Each code stands for the table entry that the decoder creates at this code. So every run of zeros is one
-/// pixel longer than the previous run.
+/// Each code stands for the table entry that the decoder creates when it reads this code. So every run of
+/// zeros is one pixel longer than the previous run.
 fn compress_zeros(pixel_count: u32) -> Vec<u8> {
-    let mut bits = BitWriter::default();
+    let mut writer = BitWriter::default();
+    // Pixels have two bits. Therefore, the codes 0 to 3 are pixels, code 4 clears the table, code 5 ends the
+    // data, and the table entries begin with code 6.
     let (clear, end) = (4, 5);
-    bits.push(clear, 3);
+    writer.push(clear, 3);
     let (mut next_code, mut code_bits, mut written_pixels, mut run_length) = (6, 3, 1, 1);
-    bits.push(0, 3);
+    writer.push(0, 3);
     while written_pixels < pixel_count {
         // The table is full.
         if next_code == 4095 {
-            bits.push(clear, code_bits);
+            writer.push(clear, code_bits);
             (next_code, code_bits, run_length) = (6, 3, 1);
-            bits.push(0, 3);
+            writer.push(0, 3);
             written_pixels += 1;
             continue;
         }
-        bits.push(next_code, code_bits);
+        writer.push(next_code, code_bits);
         next_code += 1;
         run_length += 1;
         written_pixels += run_length;
@@ -72,27 +76,27 @@ fn compress_zeros(pixel_count: u32) -> Vec<u8> {
             code_bits += 1;
         }
     }
-    bits.push(end, code_bits);
-    bits.into_bytes()
+    writer.push(end, code_bits);
+    writer.into_bytes()
 }
 
 /// Writes numbers of any number of bits into bytes, the lowest bit first.
 #[derive(Default)]
 struct BitWriter {
     bytes: Vec<u8>,
-    /// The bits that do not fill a byte yet.
+    /// The last bits, which do not fill a byte yet.
     pending: u32,
-    pending_count: u32,
+    pending_bit_count: u32,
 }
 
 impl BitWriter {
     fn push(&mut self, value: u32, bit_count: u32) {
-        self.pending |= value << self.pending_count;
-        self.pending_count += bit_count;
-        while self.pending_count >= 8 {
+        self.pending |= value << self.pending_bit_count;
+        self.pending_bit_count += bit_count;
+        while self.pending_bit_count >= 8 {
             self.bytes.push(self.pending.to_le_bytes()[0]);
             self.pending >>= 8;
-            self.pending_count -= 8;
+            self.pending_bit_count -= 8;
         }
     }
 

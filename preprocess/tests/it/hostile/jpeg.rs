@@ -1,4 +1,4 @@
-//! Hostile JPEGs. Most of them are written by hand, with Huffman tables in which zero bits are valid pixels.
+//! Hostile JPEGs. Most of them are written by hand, with Huffman tables that make zero bits valid pixels.
 
 use image::{RgbImage, imageops::FilterType};
 use jpeg_encoder::{ColorType, Encoder, SamplingFactor};
@@ -43,7 +43,8 @@ fn frame_header(marker: u8, (width, height): (u16, u16), factors: &[u8]) -> Vec<
     segment(marker, &payload)
 }
 
-/// Writes a scan: the coefficients `first` to `last` of these components, coded as `bits`.
+/// Writes a scan that contains the coefficients `first` to `last` of these components. `bits` are the encoded
+/// coefficients.
 ///
 /// `approximation` is the parameter for successive approximation.
 fn scan(components: &[u8], (first, last): (u8, u8), approximation: u8, bits: &[u8]) -> Vec<u8> {
@@ -53,10 +54,10 @@ fn scan(components: &[u8], (first, last): (u8, u8), approximation: u8, bits: &[u
     [segment(SOS, &payload), bits.to_vec()].concat()
 }
 
-/// Writes a quantization table of ones, and two Huffman tables with a single code, the bit 0.
+/// Writes a quantization table of ones, and two Huffman tables with a single code word, the bit 0.
 ///
-/// In the DC table, the code means that the coefficient is the same as in the previous block. In the AC
-/// table, the code means the symbol `ac_symbol`.
+/// In the DC table, the code word means that the coefficient is the same as in the previous block. In the AC
+/// table, the code word means the symbol `ac_symbol`.
 fn tables(ac_symbol: u8) -> Vec<u8> {
     let quantization = [&[0][..], &[1; 64]].concat();
     let huffman_table = |class: u8, symbol: u8| [&[class, 1][..], &[0; 15], &[symbol]].concat();
@@ -70,15 +71,18 @@ fn tables(ac_symbol: u8) -> Vec<u8> {
 
 /// The AC symbol that ends a block.
 const END_OF_BLOCK: u8 = 0;
-/// The AC symbol that ends several blocks at once: 16,384 plus the number in the 14 bits after the symbol.
+/// The AC symbol that ends many blocks at once. Their number is 16,384 plus the number in the next 14 bits.
 const END_OF_BLOCK_RUN: u8 = 0xE0;
 
-/// Writes a uniform grey baseline JPEG without subsampling, in two bits per block.
-fn uniform_grey(size: (u16, u16), components: u8) -> Vec<u8> {
-    let blocks = usize::from(size.0).div_ceil(8) * usize::from(size.1).div_ceil(8) * usize::from(components);
-    let factors = vec![0x11; components.into()];
-    let component_ids: Vec<u8> = (1..=components).collect();
-    let bits = vec![0; (2 * blocks).div_ceil(8)];
+/// Writes a uniform grey baseline JPEG without subsampling.
+///
+/// Each block has two bits: the DC coefficient and the end of the block.
+fn uniform_grey(size: (u16, u16), component_count: u8) -> Vec<u8> {
+    let blocks_per_component = usize::from(size.0).div_ceil(8) * usize::from(size.1).div_ceil(8);
+    let block_count = blocks_per_component * usize::from(component_count);
+    let factors = vec![0x11; component_count.into()];
+    let component_ids: Vec<u8> = (1..=component_count).collect();
+    let bits = vec![0; (2 * block_count).div_ceil(8)];
     let head = [&SOI[..], &tables(END_OF_BLOCK), &frame_header(BASELINE, size, &factors)].concat();
     [head, scan(&component_ids, (0, 63), 0, &bits), EOI.to_vec()].concat()
 }
@@ -97,9 +101,9 @@ fn with_scan_count(size: (u16, u16), factors: &[u8], scan_count: usize) -> Vec<u
     let dc_bits = vec![0; (mcu_count * blocks_per_mcu).div_ceil(8)];
     let empty_scan = |component: u8| {
         let subsampling = if component == 1 { 1 } else { max_factor };
-        let blocks = width.div_ceil(8 * subsampling) * height.div_ceil(8 * subsampling);
-        // One code of 15 bits ends 16,384 blocks.
-        let bits = vec![0; (blocks.div_ceil(1 << 14) * 15).div_ceil(8)];
+        let block_count = width.div_ceil(8 * subsampling) * height.div_ceil(8 * subsampling);
+        // A code word of one bit and the 14 bits after it end 16,384 blocks.
+        let bits = vec![0; (block_count.div_ceil(1 << 14) * 15).div_ceil(8)];
         scan(&[component], (1, 63), 0, &bits)
     };
     let mut file = [&SOI[..], &tables(END_OF_BLOCK_RUN), &frame_header(PROGRESSIVE, size, factors)].concat();
@@ -167,7 +171,8 @@ fn profile_part(number: u8, count: u8, data: &[u8]) -> Vec<u8> {
 /// Writes an EXIF block whose directory refers to itself.
 fn exif_with_directory_loop() -> Vec<u8> {
     let mut block = b"Exif\0\0II*\0\x08\0\0\0\x01\0".to_vec();
-    // The entry refers to an EXIF directory, at the offset of the directory that contains the entry.
+    // The entry contains the offset of an EXIF directory. This offset is that of the directory which contains
+    // the entry.
     block.extend(*b"\x69\x87\x04\0\x01\0\0\0\x08\0\0\0");
     block.extend(*b"\x08\0\0\0");
     segment(APP1, &block)
@@ -277,8 +282,8 @@ pub(super) fn files() -> Vec<HostileFile> {
             "jpeg-without-huffman-tables",
             expected_or_with_turbo(RefusedByDecoder("corrupt_image"), Processed),
             {
-                let tables = find_marker(&valid_file, DHT);
-                [&valid_file[..tables], &valid_file[scan_offset..]].concat()
+                let tables_offset = find_marker(&valid_file, DHT);
+                [&valid_file[..tables_offset], &valid_file[scan_offset..]].concat()
             },
         ),
         // Metadata.
@@ -375,8 +380,8 @@ pub(super) fn files() -> Vec<HostileFile> {
             "jpeg-progressive-truncated-in-its-last-scan",
             expected_or_with_turbo(Processed, RefusedByDecoder("corrupt_image")),
             {
-                let half = (last_scan_offset + progressive.len()) / 2;
-                [&progressive[..half], &[0, 0], &EOI].concat()
+                let middle = (last_scan_offset + progressive.len()) / 2;
+                [&progressive[..middle], &[0, 0], &EOI].concat()
             },
         ),
         hostile_file(
@@ -384,13 +389,14 @@ pub(super) fn files() -> Vec<HostileFile> {
             RefusedBeforeDecoding("corrupt_image"),
             {
                 let bits = [0; 2];
-                let planes = [1, 2].map(|component| scan(&[component], (0, 63), 0, &bits)).concat();
+                let scans = [1, 2].map(|component| scan(&[component], (0, 63), 0, &bits)).concat();
                 let head =
                     [&SOI[..], &tables(END_OF_BLOCK), &frame_header(BASELINE, (16, 16), &[0x11; 3])].concat();
-                [head, planes, EOI.to_vec()].concat()
+                [head, scans, EOI.to_vec()].concat()
             },
         ),
         hostile_file("jpeg-without-pixels", RefusedByDecoder("corrupt_image"), {
+            // The header of a scan with three components has 14 bytes.
             [&valid_file[..scan_offset + 14], &EOI].concat()
         }),
         hostile_file("jpeg-trailing-noise", Processed, [&valid_file[..], &noise(50_000)].concat()),
@@ -424,8 +430,8 @@ pub(super) fn files() -> Vec<HostileFile> {
             "jpeg-undeclared-restarts",
             expected_or_with_turbo(Processed, RefusedByDecoder("corrupt_image")),
             {
-                let dri = find_marker(&restarts, DRI);
-                [&restarts[..dri], &restarts[dri + 6..]].concat()
+                let offset = find_marker(&restarts, DRI);
+                [&restarts[..offset], &restarts[offset + 6..]].concat()
             },
         ),
         hostile_file(

@@ -1,9 +1,12 @@
 //! Tests with hostile files. Each file must have its expected outcome, and must need no more memory than its
 //! processing plans state.
 //!
+//! A processing plan selects a decoder for a file and states the memory that processing the file needs. If
+//! the decoder refuses the file, the next plan selects the next decoder.
+//!
 //! The modules generate decompression bombs, files with invalid sizes, and files that are truncated,
-//! concatenated or mislabelled. A separate process ([`rig`]) processes each file and measures the memory that
-//! this needs: the peak of the resident memory, minus the resident memory after the file was loaded.
+//! concatenated or mislabelled. A separate process ([`rig`]) processes each file and measures the needed
+//! memory: the peak of the resident memory, minus the resident memory after the file was loaded.
 
 mod corpus;
 mod files;
@@ -27,7 +30,7 @@ use crate::{
     support::{TestApp, read_problem},
 };
 
-/// Maximum memory in bytes that processing a file may need, whatever its plans state.
+/// Maximum memory in bytes that processing a file may need, even if a plan states more.
 const MAX_BYTES: u64 = 256_000_000;
 
 /// Memory that no plan includes: pages that the allocator keeps, and pages of the program that are used for
@@ -73,7 +76,7 @@ fn hostile_file_has_the_expected_outcome_within_the_planned_memory() {
 }
 
 #[test]
-fn photo_of_12_megapixels_needs_less_than_10_megabytes() {
+fn photo_of_12_megapixels_needs_at_most_10_megabytes() {
     let measured = rig::measure(&jpeg::photo(4000, 3000));
     println!(
         "12 megapixels: {} KiB of {} KiB planned, {} ms",

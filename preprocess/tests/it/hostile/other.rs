@@ -8,7 +8,7 @@ use super::files::{
 };
 use crate::test_image::{encode, test_image};
 
-// Values of the compression of a BMP.
+// Values of the field that names the compression of a BMP.
 const UNCOMPRESSED: u32 = 0;
 const RLE8: u32 = 1;
 const RLE4: u32 = 2;
@@ -36,7 +36,7 @@ fn bmp((width, height): (i32, i32), bits_per_pixel: u16, compression: u32, pixel
 }
 
 fn bitmaps() -> Vec<HostileFile> {
-    /// The code that ends run-length encoded pixels.
+    /// The command that ends run-length encoded pixels.
     const END: [u8; 2] = [0, 1];
     let valid_file = encode(test_image(), ImageFormat::Bmp);
     // Each pair is a run of 255 pixels.
@@ -50,6 +50,7 @@ fn bitmaps() -> Vec<HostileFile> {
         ),
         hostile_file("bmp-runs-of-4-bits", Processed, bmp((500, 500), 4, RLE4, &END)),
         hostile_file("bmp-jumps-outside-the-image", RefusedByDecoder("corrupt_image"), {
+            // Each command moves the position of the next pixel by 255 columns and 255 rows.
             bmp((64, 64), 8, RLE8, &[0, 2, 255, 255].repeat(1000))
         }),
         hostile_file(

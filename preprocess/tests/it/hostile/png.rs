@@ -13,10 +13,10 @@ use crate::{
     test_image::test_image,
 };
 
-/// Decompressed length of a bomb. No image may need so much memory.
+/// Decompressed length of a decompression bomb, in bytes. No image may need so much memory.
 const BOMB_BYTES: usize = 300 << 20;
 
-// Colour types.
+// Values of the colour type in the header.
 const GREY: u8 = 0;
 const RGB: u8 = 2;
 const PALETTE: u8 = 3;
@@ -139,7 +139,7 @@ pub(super) fn files() -> Vec<HostileFile> {
         }),
         hostile_file("png-wrong-checksum", RefusedByDecoder("corrupt_image"), {
             let mut file = valid_file.clone();
-            // The first byte of the checksum of the header.
+            // This byte is the first byte of the header's checksum.
             file[header_end - 4] ^= 1;
             file
         }),

@@ -35,7 +35,7 @@ pub(crate) struct Measurement {
     pub(crate) outcome: String,
     /// True if a decoder was started.
     pub(crate) decoded: bool,
-    /// Number of bytes that the plans state; of several plans, the largest number.
+    /// Largest number of bytes that a plan for the file states.
     pub(crate) planned_bytes: u64,
     /// Peak of the resident memory, minus the resident memory after the file was loaded.
     pub(crate) peak_bytes: u64,
@@ -95,9 +95,9 @@ fn measurement_process() {
     let mut file = vec![0; length.parse().unwrap()];
     std::io::stdin().read_exact(&mut file).unwrap();
     let recipe = recipe();
-    let (resident_before, started) = (reset_peak_resident_bytes(), ProcessTime::now());
+    let (resident_before, cpu_start) = (reset_peak_resident_bytes(), ProcessTime::now());
     let (outcome, decoded, planned_bytes) = process_file(&file, &recipe);
-    let milliseconds = started.elapsed().as_millis();
+    let milliseconds = cpu_start.elapsed().as_millis();
     let peak = peak_resident_bytes().saturating_sub(resident_before);
     println!("{FIGURES_LABEL} {outcome} {decoded} {planned_bytes} {peak} {milliseconds}");
 }

@@ -11,7 +11,7 @@ use super::files::{
 };
 use crate::test_image::{encode, test_image};
 
-// Types of an entry.
+// Types of the values of an entry.
 const SHORT: u16 = 3;
 const LONG: u16 = 4;
 const UNDEFINED: u16 = 7;
@@ -78,30 +78,31 @@ fn grey_entries((width, height): (u32, u32), compression: u32, strip_offset: u32
     ]
 }
 
-/// Writes a square black image in one deflated strip, with `samples` samples per pixel and `bits` bits per
-/// sample.
-fn black_image(side: u32, samples: u32, bits: u32, photometric: u32) -> Vec<u8> {
-    let pixels = compress_zeros((side * side * samples * bits / 8) as usize);
-    let depth_offset = 8 + length32(pixels.len());
+/// Writes a square black image in one deflated strip.
+fn black_image(side: u32, samples_per_pixel: u32, bits_per_sample: u32, photometric: u32) -> Vec<u8> {
+    let pixels = compress_zeros((side * side * samples_per_pixel * bits_per_sample / 8) as usize);
+    let depths_offset = 8 + length32(pixels.len());
     let mut data = pixels.clone();
-    for _ in 0..samples {
-        data.extend(u16::try_from(bits).unwrap().to_le_bytes());
+    for _ in 0..samples_per_pixel {
+        data.extend(u16::try_from(bits_per_sample).unwrap().to_le_bytes());
     }
-    let depth = if samples > 2 {
-        (BITS_PER_SAMPLE, SHORT, samples, depth_offset)
+    // An entry has room for two values of the type SHORT. If there are more values, the entry contains the
+    // offset of the values.
+    let depth_entry = if samples_per_pixel > 2 {
+        (BITS_PER_SAMPLE, SHORT, samples_per_pixel, depths_offset)
     } else {
-        (BITS_PER_SAMPLE, SHORT, 1, bits)
+        (BITS_PER_SAMPLE, SHORT, 1, bits_per_sample)
     };
     tiff(
         &data,
         &[
             (WIDTH, LONG, 1, side),
             (HEIGHT, LONG, 1, side),
-            depth,
+            depth_entry,
             (COMPRESSION, SHORT, 1, DEFLATE),
             (PHOTOMETRIC, SHORT, 1, photometric),
             (STRIP_OFFSETS, LONG, 1, 8),
-            (SAMPLES_PER_PIXEL, SHORT, 1, samples),
+            (SAMPLES_PER_PIXEL, SHORT, 1, samples_per_pixel),
             (ROWS_PER_STRIP, LONG, 1, side),
             (STRIP_BYTE_COUNTS, LONG, 1, length32(pixels.len())),
         ],
@@ -118,13 +119,13 @@ fn compress_zeros(length: usize) -> Vec<u8> {
 /// Writes a black image in square tiles. All tiles refer to the same bytes.
 fn tiled_image((width, height): (u32, u32), tile_side: u32) -> Vec<u8> {
     let tile = compress_zeros((tile_side * tile_side) as usize);
-    let count = width.div_ceil(tile_side) * height.div_ceil(tile_side);
-    let offsets = 8u32.to_le_bytes().repeat(count as usize);
-    let lengths = length32(tile.len()).to_le_bytes().repeat(count as usize);
+    let tile_count = width.div_ceil(tile_side) * height.div_ceil(tile_side);
+    let offsets = 8u32.to_le_bytes().repeat(tile_count as usize);
+    let lengths = length32(tile.len()).to_le_bytes().repeat(tile_count as usize);
     let (offsets_offset, lengths_offset) =
         (8 + length32(tile.len()), 8 + length32(tile.len() + offsets.len()));
     // An entry with a single value contains the value itself.
-    let value_or_offset = |offset, value| if count == 1 { value } else { offset };
+    let value_or_offset = |offset, value| if tile_count == 1 { value } else { offset };
     tiff(
         &[tile.clone(), offsets, lengths].concat(),
         &[
@@ -135,8 +136,8 @@ fn tiled_image((width, height): (u32, u32), tile_side: u32) -> Vec<u8> {
             (PHOTOMETRIC, SHORT, 1, 1),
             (TILE_WIDTH, LONG, 1, tile_side),
             (TILE_HEIGHT, LONG, 1, tile_side),
-            (TILE_OFFSETS, LONG, count, value_or_offset(offsets_offset, 8)),
-            (TILE_BYTE_COUNTS, LONG, count, value_or_offset(lengths_offset, length32(tile.len()))),
+            (TILE_OFFSETS, LONG, tile_count, value_or_offset(offsets_offset, 8)),
+            (TILE_BYTE_COUNTS, LONG, tile_count, value_or_offset(lengths_offset, length32(tile.len()))),
         ],
     )
 }
@@ -161,7 +162,8 @@ fn strips_of_one_pixel(height: u32) -> Vec<u8> {
     )
 }
 
-/// Writes a small image with an additional entry. The entry can refer to `extra_bytes` bytes from offset 72.
+/// Writes a small image with an additional entry. The entry can refer to `extra_bytes` bytes, which begin at
+/// offset 72, after the header and the pixels.
 fn with_entry(entry: Entry, extra_bytes: usize) -> Vec<u8> {
     let data = vec![7; 64 + extra_bytes];
     let mut entries = grey_entries((8, 8), 1, 8, 64).to_vec();
@@ -171,7 +173,7 @@ fn with_entry(entry: Entry, extra_bytes: usize) -> Vec<u8> {
 }
 
 /// Writes a small image in which `entry` replaces the entry with the same tag. The entry can refer to
-/// `extra_bytes` bytes from offset 72.
+/// `extra_bytes` bytes, which begin at offset 72, after the header and the pixels.
 fn with_replaced_entry(entry: Entry, extra_bytes: usize) -> Vec<u8> {
     let mut entries = grey_entries((8, 8), 1, 8, 64);
     *entries.iter_mut().find(|&&mut (tag, ..)| tag == entry.0).unwrap() = entry;
@@ -195,7 +197,7 @@ pub(super) fn files() -> Vec<HostileFile> {
         hostile_file("tiff-25-megapixels-in-tiles", Processed, tiled_image((5000, 5000), 256)),
         hostile_file("tiff-tile-of-16-megapixels-for-one-pixel", Processed, tiled_image((1, 1), 4096)),
         hostile_file("tiff-tile-of-a-gigapixel-for-one-pixel", Processed, {
-            // Changes the values of both entries with the size of a tile.
+            // Finds the two entries with the width and the height of a tile, and changes their values.
             let mut file = tiled_image((1, 1), 16);
             let tags = [TILE_WIDTH, TILE_HEIGHT].map(u16::to_le_bytes);
             for entry in 0..file.len() - 12 {

@@ -33,9 +33,9 @@ impl BitWriter {
 
     /// Starts a lossless stream with the signature, a size, no alpha and version 0.
     fn with_header((width, height): (u32, u32)) -> Self {
-        let mut bits = Self::default();
-        bits.push(0x2F, 8).push(width - 1, 14).push(height - 1, 14).push(0, 4);
-        bits
+        let mut writer = Self::default();
+        writer.push(0x2F, 8).push(width - 1, 14).push(height - 1, 14).push(0, 4);
+        writer
     }
 
     /// Writes a prefix code with a single symbol below 256. The pixels need no bits for this symbol.
@@ -56,17 +56,18 @@ impl BitWriter {
     ///
     /// No complete code of this depth has fewer symbols.
     fn push_deep_code(&mut self, longest: u32) -> &mut Self {
-        // The prefix code of the code lengths: 16 symbols (0 to 15) of four bits each. The format stores the
-        // lengths of its symbols in this order.
+        // The code lengths are themselves encoded with a prefix code. Its symbols are the code lengths 0 to
+        // 15, with a code word of four bits each. The format stores the lengths of these code words in this
+        // order.
         const SYMBOL_ORDER: [u32; 19] = [17, 18, 0, 1, 2, 3, 4, 5, 16, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15];
         self.push(0, 1).push(15, 4);
         for symbol in SYMBOL_ORDER {
             self.push(if symbol < 16 { 4 } else { 0 }, 3);
         }
-        // The number of code lengths that follow. The lengths of the other symbols are 0.
+        // Writes how many code lengths follow. The code lengths of the other symbols are 0.
         self.push(1, 1).push(2, 3).push(longest + 1 - 2, 6);
         for length in (1..=longest).chain([longest]) {
-            // The highest bit of a prefix code comes first.
+            // The highest bit of a code word comes first.
             self.push(length.reverse_bits() >> 28, 4);
         }
         self
@@ -83,39 +84,40 @@ fn chunk(name: &[u8; 4], data: &[u8]) -> Vec<u8> {
     [name, &length32(data.len()).to_le_bytes()[..], data, &padding].concat()
 }
 
-fn lossless_chunk(bits: &BitWriter) -> Vec<u8> {
-    chunk(b"VP8L", &[&bits.bytes[..], &[0; 8]].concat())
+fn lossless_chunk(writer: &BitWriter) -> Vec<u8> {
+    chunk(b"VP8L", &[&writer.bytes[..], &[0; 8]].concat())
 }
 
 /// Writes a lossless image of one colour in about twenty bytes.
 fn one_colour_chunk(size: (u32, u32)) -> Vec<u8> {
-    let mut bits = BitWriter::with_header(size);
+    let mut writer = BitWriter::with_header(size);
     // No transform, no colour cache and no entropy image.
-    bits.push(0, 1).push(0, 1).push(0, 1);
+    writer.push(0, 1).push(0, 1).push(0, 1);
     for symbol in [1, 2, 3, 4, 0] {
-        bits.push_single_symbol_code(symbol);
+        writer.push_single_symbol_code(symbol);
     }
-    lossless_chunk(&bits)
+    lossless_chunk(&writer)
 }
 
-/// Writes `group_count` groups of five prefix codes of the maximum depth.
+/// Writes an entropy image, and `group_count` groups of five prefix codes of the maximum depth.
 ///
-/// All blocks of the image use the last group.
-fn push_code_groups(bits: &mut BitWriter, group_count: u32) {
-    // No transform, no colour cache, and an entropy image for blocks of 4×4 pixels.
-    bits.push(0, 1).push(0, 1).push(1, 1).push(0, 3);
+/// The entropy image selects a group for each block of 4×4 pixels. Here, it selects the last group for all
+/// blocks.
+fn push_code_groups(writer: &mut BitWriter, group_count: u32) {
+    // No transform, no colour cache, and an entropy image. Its red and green values are the group's number.
+    writer.push(0, 1).push(0, 1).push(1, 1).push(0, 3);
     let last = group_count - 1;
-    bits.push_one_colour(last >> 8, last & 255);
+    writer.push_one_colour(last >> 8, last & 255);
     for _ in 0..group_count * 5 {
-        bits.push_deep_code(15);
+        writer.push_deep_code(15);
     }
 }
 
 /// Writes a lossless image with `group_count` groups of prefix codes, but without pixels.
 fn code_groups_chunk(size: (u32, u32), group_count: u32) -> Vec<u8> {
-    let mut bits = BitWriter::with_header(size);
-    push_code_groups(&mut bits, group_count);
-    lossless_chunk(&bits)
+    let mut writer = BitWriter::with_header(size);
+    push_code_groups(&mut writer, group_count);
+    lossless_chunk(&writer)
 }
 
 // Flags of the chunk VP8X.
@@ -166,6 +168,7 @@ pub(super) fn files() -> Vec<HostileFile> {
     alpha_with_code_groups.push(1, 8);
     push_code_groups(&mut alpha_with_code_groups, 60_000);
     let alpha_with_code_groups = alpha_with_code_groups.bytes;
+    // An alpha channel with the value 255 for all pixels.
     let mut opaque_alpha = BitWriter::default();
     opaque_alpha.push(1, 8).push(0, 1).push(0, 1).push(0, 1);
     for symbol in [255, 0, 0, 0, 0] {
@@ -272,9 +275,9 @@ pub(super) fn files() -> Vec<HostileFile> {
             extended_file(0, (8, 8), &[&chunks[..], &one_colour_chunk((8, 8))].concat())
         }),
         hostile_file("webp-random-codes", RefusedBeforeDecoding("corrupt_image"), {
-            let mut bits = BitWriter::with_header((64, 64));
-            bits.bytes.extend(noise(2000));
-            riff_file(&lossless_chunk(&bits))
+            let mut writer = BitWriter::with_header((64, 64));
+            writer.bytes.extend(noise(2000));
+            riff_file(&lossless_chunk(&writer))
         }),
         hostile_file("webp-truncated-in-its-codes", RefusedBeforeDecoding("corrupt_image"), {
             let codes = code_groups_chunk((2000, 2000), 5000);
