@@ -14,7 +14,7 @@ use platform::{
 };
 
 use crate::{
-    announcements::{Records, StoredRecord, object_name},
+    announcements::{Records, StoredRecord, parse_object_name},
     backend::Backend,
     config::Settings,
     engine::InferenceQueue,
@@ -121,7 +121,7 @@ impl Service {
 
     /// Reads the image at `path`, which must be in the bucket of this service.
     pub(crate) async fn read_image(&self, path: &GcsPath) -> Result<Object, ClassifyError> {
-        let object = object_name(path.object())?;
+        let object = parse_object_name(path.object())?;
         let limit = self.settings.max_image_bytes;
         self.bucket.read(&object, limit).await.map_err(|error| match error {
             BucketError::NotFound(_) => ClassifyError::NoSuchObject(path.clone()),

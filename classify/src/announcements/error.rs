@@ -10,7 +10,7 @@ use crate::error::ClassifyError;
 pub(crate) enum EventError {
     /// The announcement cannot be parsed.
     #[error(transparent)]
-    BadPush(#[from] DeliveryError),
+    BadDelivery(#[from] DeliveryError),
     /// An earlier attempt failed permanently and recorded the failure in place of the prediction.
     #[error("{message}")]
     Recorded { reason: DeadReason, message: String },

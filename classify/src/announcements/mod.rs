@@ -16,4 +16,4 @@ pub use outcome::{Action, Handling, Outcome};
 pub use reason::{DeadReason, IgnoreReason};
 
 pub(crate) use event::{AnnouncementHandler, EventResult, HandledEvent};
-pub(crate) use records::{Records, StoredRecord, object_name};
+pub(crate) use records::{Records, StoredRecord, parse_object_name};

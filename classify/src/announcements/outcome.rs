@@ -120,8 +120,8 @@ impl Outcome {
     /// Returns the outcome of an event that failed with `error`.
     pub(crate) fn of_error(error: &EventError) -> Self {
         match error {
-            EventError::BadPush(DeliveryError::BadJson(_)) => Self::Dead(DeadReason::BadJson),
-            EventError::BadPush(DeliveryError::BadBase64(_)) => Self::Dead(DeadReason::BadBase64),
+            EventError::BadDelivery(DeliveryError::BadJson(_)) => Self::Dead(DeadReason::BadJson),
+            EventError::BadDelivery(DeliveryError::BadBase64(_)) => Self::Dead(DeadReason::BadBase64),
             EventError::Recorded { reason, .. } => Self::Dead(*reason),
             EventError::Classify(error) => Self::of_classify_error(error),
         }

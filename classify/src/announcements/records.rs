@@ -55,7 +55,7 @@ impl Records {
         path: &GcsPath,
         generation: Option<i64>,
     ) -> Result<(RecordKey, StoredRecord), ClassifyError> {
-        let key = RecordKey(object_name(path.prediction_object_name(generation))?);
+        let key = RecordKey(parse_object_name(path.prediction_object_name(generation))?);
         let stored = self.read(&key).await?;
         Ok((key, stored))
     }
@@ -127,7 +127,7 @@ impl Records {
 ///
 /// # Errors
 /// Returns [`ClassifyError::BadPath`] when `name` is not a valid object name.
-pub(crate) fn object_name(name: impl Into<String>) -> Result<ObjectName, ClassifyError> {
+pub(crate) fn parse_object_name(name: impl Into<String>) -> Result<ObjectName, ClassifyError> {
     ObjectName::new(name).map_err(|_| ClassifyError::BadPath)
 }
 
