@@ -1,8 +1,8 @@
 //! Implements the build script of `classify`, which finds a model and generates the model's code.
 //!
 //! The generated files are in `OUT_DIR/model/`: `network.rs` (burn code with a `struct Model`), `network.bpk`
-//! (the model's weights), `network.onnx` (the simplified graph), `fused/network.onnx` (the same graph with fused
-//! operators) and `spec.rs` (constants).
+//! (the model's weights), `network.onnx` (the simplified graph), `fused/network.onnx` (the same graph with
+//! fused operators) and `spec.rs` (constants).
 //!
 //! The script reads these environment variables:
 //!

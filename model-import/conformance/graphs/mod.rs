@@ -1,8 +1,7 @@
 //! Builds small networks similar to MobileNetV2, in the styles of three exporters.
 //!
-//! The networks classify 32x32 images into ten classes. They have three inverted residual blocks: one with
-//! residual addition, one that halves height and width, and a second one with residual addition. The weights
-//! are pseudo-random.
+//! The networks classify 32x32 images into ten classes. They have three inverted residual blocks. The second
+//! block halves height and width, and the other two have a residual addition. The weights are pseudo-random.
 
 mod builder;
 pub(crate) mod random;
@@ -15,7 +14,7 @@ use builder::{Conv, GraphBuilder};
 /// Height and width of the input.
 pub(crate) const SIDE: i64 = 32;
 /// Number of classes at the output.
-pub(crate) const CLASSES: i64 = 10;
+pub(crate) const CLASS_COUNT: i64 = 10;
 
 /// Number of channels after the first convolution.
 const STEM: usize = 8;
@@ -34,10 +33,10 @@ pub(crate) fn all() -> [(&'static str, ModelProto); 3] {
 /// Adds an inverted residual block: expand, depthwise, project, and a residual addition if the block does not
 /// change the shape.
 ///
-/// `channels` is the number of input and of output channels. `adapt` changes the parameters of each
-/// convolution to the exporter's style. `after_conv` adds the nodes that the exporter writes after a
-/// convolution. Its parameters are the convolution's output, the number of output channels, and true if there
-/// is an activation.
+/// `channels` holds the number of input channels and the number of output channels. `adapt` changes the
+/// parameters of each convolution to the exporter's style. `after_conv` adds the nodes that the exporter writes
+/// after a convolution. The parameters of `after_conv` are the convolution's output, the number of output
+/// channels, and true if there is an activation.
 fn block(
     graph: &mut GraphBuilder,
     input: &str,
@@ -62,8 +61,9 @@ fn block(
 
 /// Builds a network in the style of the opset 7 file of the ONNX Model Zoo.
 ///
-/// BatchNormalization follows every convolution, Clip has attributes, initializers are among the inputs, the
-/// classifier is a 1x1 convolution, and the last node is a Reshape to a constant shape with batch size 1.
+/// BatchNormalization follows every convolution except the classifier, a 1x1 convolution. The bounds of Clip
+/// are attributes, and initializers are among the inputs. The last node is a Reshape to a constant shape with
+/// batch size 1.
 pub(crate) fn zoo() -> ModelProto {
     let mut graph = GraphBuilder::new(7);
     let after_conv = |graph: &mut GraphBuilder, value: &str, channels: usize, has_activation: bool| {
@@ -89,13 +89,13 @@ pub(crate) fn zoo() -> ModelProto {
     graph.finish(
         7,
         ("data", &[Some(1), Some(3), Some(SIDE), Some(SIDE)]),
-        ("mobilenetv20_output_flatten0_reshape0", &[Some(1), Some(CLASSES)]),
+        ("mobilenetv20_output_flatten0_reshape0", &[Some(1), Some(CLASS_COUNT)]),
     )
 }
 
 /// Builds a network in the style of a PyTorch export.
 ///
-/// Convolutions have a bias, the bounds of Clip are inputs, and the head has a Reshape to a shape that Shape,
+/// Convolutions have a bias, and the bounds of Clip are inputs. The head has a Reshape to a shape that Shape,
 /// Gather, Unsqueeze and Concat compute.
 pub(crate) fn torch() -> ModelProto {
     let mut graph = GraphBuilder::new(11);
@@ -107,7 +107,7 @@ pub(crate) fn torch() -> ModelProto {
             value.into()
         }
     };
-    let with_bias = |conv: Conv| Conv { bias: true, ..conv };
+    let with_bias = |conv: Conv| Conv { has_bias: true, ..conv };
     let stem = graph.conv("input", &with_bias(Conv::stem(STEM)));
     let mut value = after_conv(&mut graph, &stem, STEM, true);
     value = block(&mut graph, &value, (STEM, STEM), Conv::depthwise(EXPANDED, 1), with_bias, after_conv);
@@ -118,18 +118,22 @@ pub(crate) fn torch() -> ModelProto {
     value = graph.node("GlobalAveragePool", &[&value], |node| node);
 
     let shape = graph.node("Shape", &[&value], |node| node);
-    let first = graph.int_constant(&[], &[0]);
-    let batch = graph.node("Gather", &[&shape, &first], |node| node.with_int("axis", 0));
+    let zero = graph.int_constant(&[], &[0]);
+    let batch = graph.node("Gather", &[&shape, &zero], |node| node.with_int("axis", 0));
     let batch = graph.node("Unsqueeze", &[&batch], |node| node.with_ints("axes", &[0]));
-    let rest = graph.int_constant(&[1], &[-1]);
-    let target = graph.node("Concat", &[&batch, &rest], |node| node.with_int("axis", 0));
+    let minus_one = graph.int_constant(&[1], &[-1]);
+    let target = graph.node("Concat", &[&batch, &minus_one], |node| node.with_int("axis", 0));
     value = graph.node("Reshape", &[&value, &target], |node| node);
     let weights = graph.random_constant(&[10, LAST], -0.4, 0.4);
     let bias = graph.random_constant(&[10], -0.5, 0.5);
     graph.node("Gemm", &[&value, &weights, &bias], |node| {
         node.with_float("alpha", 1.0).with_float("beta", 1.0).with_int("transB", 1)
     });
-    graph.finish(12, ("input", &[None, Some(3), Some(SIDE), Some(SIDE)]), ("output", &[None, Some(CLASSES)]))
+    graph.finish(
+        12,
+        ("input", &[None, Some(3), Some(SIDE), Some(SIDE)]),
+        ("output", &[None, Some(CLASS_COUNT)]),
+    )
 }
 
 /// Builds a network in the style of a Keras model that tf2onnx exported.
@@ -181,6 +185,6 @@ pub(crate) fn tf2onnx() -> ModelProto {
     graph.finish(
         13,
         ("input_1", &[None, Some(SIDE), Some(SIDE), Some(3)]),
-        ("predictions", &[None, Some(CLASSES)]),
+        ("predictions", &[None, Some(CLASS_COUNT)]),
     )
 }
