@@ -63,8 +63,8 @@ impl GraphBuilder {
     pub(crate) fn conv(&mut self, input: &str, conv: &Conv) -> String {
         let Conv { input_channels, output_channels, kernel, stride, pads, groups, has_bias } = *conv;
         let inputs_per_group = input_channels / groups;
-        // This is the range of He initialisation, which keeps the magnitude of the values from layer to layer.
-        // Some outputs are then below 0 and some above 6, the bounds of Clip.
+        // This is the range of He initialisation, which keeps the magnitude of the values from layer to
+        // layer. Some outputs are then below 0 and some above 6, the bounds of Clip.
         let fan_in: usize = inputs_per_group * kernel * kernel;
         let bound = (6.0 / f32::from(u16::try_from(fan_in).unwrap())).sqrt();
         let dims = [output_channels, inputs_per_group, kernel, kernel];

@@ -34,9 +34,9 @@ pub(crate) fn all() -> [(&'static str, ModelProto); 3] {
 /// change the shape.
 ///
 /// `channels` holds the number of input channels and the number of output channels. `adapt` changes the
-/// parameters of each convolution to the exporter's style. `after_conv` adds the nodes that the exporter writes
-/// after a convolution. The parameters of `after_conv` are the convolution's output, the number of output
-/// channels, and true if there is an activation.
+/// parameters of each convolution to the exporter's style. `after_conv` adds the nodes that the exporter
+/// writes after a convolution. The parameters of `after_conv` are the convolution's output, the number of
+/// output channels, and true if there is an activation.
 fn block(
     graph: &mut GraphBuilder,
     input: &str,
