@@ -27,28 +27,29 @@ pub fn fold_after_conv(graph: &mut GraphProto) {
     }
 }
 
-fn fold_successors(graph: &mut GraphProto, conv: usize) {
-    let Some(weights) = ConvWeights::read(graph, conv) else {
+/// Folds the scales and shifts after the Conv node `conv_index` into its weights and biases.
+fn fold_successors(graph: &mut GraphProto, conv_index: usize) {
+    let Some(weights) = ConvWeights::read(graph, conv_index) else {
         return;
     };
     let channel_count = weights.output_channels();
     let mut affine = Affine::identity(channel_count);
-    let mut folded_nodes = Vec::new();
-    let mut value = graph.node[conv].output[0].clone();
-    while let Some(user) = proto::only_user(graph, &value) {
-        let Some(next) = read_affine(graph, &graph.node[user], &value, channel_count) else {
+    let mut folded_indices = Vec::new();
+    let mut value = graph.node[conv_index].output[0].clone();
+    while let Some(user_index) = proto::only_user(graph, &value) {
+        let Some(next) = read_affine(graph, &graph.node[user_index], &value, channel_count) else {
             break;
         };
         affine = affine.then(&next);
-        value.clone_from(&graph.node[user].output[0]);
-        folded_nodes.push(user);
+        value.clone_from(&graph.node[user_index].output[0]);
+        folded_indices.push(user_index);
     }
-    if folded_nodes.is_empty() {
+    if folded_indices.is_empty() {
         return;
     }
-    weights.with_affine_after(&affine).store(graph, conv);
-    graph.node[conv].output[0] = value;
-    remove_nodes(graph, folded_nodes);
+    weights.with_affine_after(&affine).store(graph, conv_index);
+    graph.node[conv_index].output[0] = value;
+    remove_nodes(graph, folded_indices);
 }
 
 /// Returns the scale and shift that a node applies to its input `value`.
@@ -142,35 +143,39 @@ pub fn fold_before_conv(graph: &mut GraphProto) {
     }
 }
 
-fn fold_predecessors(graph: &mut GraphProto, conv: usize) {
-    let Some(weights) = ConvWeights::read(graph, conv) else {
+/// Folds the scales before the Conv node `conv_index` into its weights.
+///
+/// Also folds the shifts if the convolution does not pad. If it pads, leaves them as a single Add.
+fn fold_predecessors(graph: &mut GraphProto, conv_index: usize) {
+    let Some(weights) = ConvWeights::read(graph, conv_index) else {
         return;
     };
     let channel_count = weights.input_channels();
     let mut affine = Affine::identity(channel_count);
-    let mut folded_nodes = Vec::new();
-    let mut value = graph.node[conv].input[0].clone();
+    let mut folded_indices = Vec::new();
+    let mut value = graph.node[conv_index].input[0].clone();
     while proto::only_user(graph, &value).is_some()
-        && let Some(source) = proto::producer(graph, &value)
-        && let Some((input, previous)) = find_affine_input(graph, &graph.node[source], channel_count)
+        && let Some(source_index) = proto::producer(graph, &value)
+        && let Some((input, earlier)) = find_affine_input(graph, &graph.node[source_index], channel_count)
     {
-        affine = previous.then(&affine);
-        folded_nodes.push(source);
+        affine = earlier.then(&affine);
+        folded_indices.push(source_index);
         value = input;
     }
     // The nodes were collected from the convolution backwards.
-    let (Some(&first_node), Some(&last_node)) = (folded_nodes.last(), folded_nodes.first()) else {
+    let (Some(&first_index), Some(&last_index)) = (folded_indices.last(), folded_indices.first()) else {
         return;
     };
     let has_shift = affine.shift.iter().any(|shift| *shift != 0.0);
-    if !has_shift || !has_padding(&graph.node[conv]) {
-        weights.with_affine_before(&affine).store(graph, conv);
-        graph.node[conv].input[0] = value;
-        remove_nodes(graph, folded_nodes);
+    if !has_shift || !has_padding(&graph.node[conv_index]) {
+        weights.with_affine_before(&affine).store(graph, conv_index);
+        graph.node[conv_index].input[0] = value;
+        remove_nodes(graph, folded_indices);
         return;
     }
-    // A single Add is the result that this function aims at. Below, the shift is divided by the scale.
-    let is_single_add = folded_nodes.len() == 1 && affine.scale.iter().all(|scale| *scale == 1.0);
+    // If the shift is a single Add already, nothing remains to be done. With a scale of 0, the division below
+    // is impossible.
+    let is_single_add = folded_indices.len() == 1 && affine.scale.iter().all(|scale| *scale == 1.0);
     if is_single_add || affine.scale.contains(&0.0) {
         return;
     }
@@ -179,13 +184,13 @@ fn fold_predecessors(graph: &mut GraphProto, conv: usize) {
     let pairs = affine.shift.iter().zip(&affine.scale);
     let offsets: Vec<f32> = pairs.map(|(shift, scale)| to_f32(shift / scale)).collect();
     let scale_only = Affine { shift: vec![0.0; channel_count], ..affine };
-    weights.with_affine_before(&scale_only).store(graph, conv);
+    weights.with_affine_before(&scale_only).store(graph, conv_index);
     let constant = proto::fresh_name(graph, &format!("{value}_offset"));
     graph.initializer.push(float_tensor(&constant, &[1, to_i64(channel_count), 1, 1], &offsets));
-    let output = graph.node[last_node].output[0].clone();
-    graph.node[first_node] = proto::node("Add", &[&value, &constant], &[&output]);
-    folded_nodes.retain(|index| *index != first_node);
-    remove_nodes(graph, folded_nodes);
+    let output = graph.node[last_index].output[0].clone();
+    graph.node[first_index] = proto::node("Add", &[&value, &constant], &[&output]);
+    folded_indices.retain(|index| *index != first_index);
+    remove_nodes(graph, folded_indices);
 }
 
 fn remove_nodes(graph: &mut GraphProto, mut indices: Vec<usize>) {

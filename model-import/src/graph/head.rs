@@ -19,7 +19,9 @@ use super::shapes::{self, Dim, Shapes};
 
 use Dim::{Batch, Known};
 
-/// Simplifies the pooling and flattening nodes of a graph. `input_name` is the name of its image input.
+/// Simplifies the pooling and flattening nodes of a graph.
+///
+/// `input_name` is the name of the graph's image input.
 pub fn simplify(graph: &mut GraphProto, input_name: &str) {
     let shapes = Shapes::infer(graph, input_name);
     let mut index = 0;
@@ -71,7 +73,7 @@ fn replace_reduce_mean(graph: &mut GraphProto, index: usize, shapes: &Shapes) ->
     let Some(rank @ 4) = shapes.shape(&source).map(<[Dim]>::len) else {
         return 1;
     };
-    // `axes` are axes of `value`. The permutation gives the same axes of `source`.
+    // The axes in `axes` are those of `value`. The permutation converts them to axes of `source`.
     let mut source_axes: Vec<i64> =
         shapes::resolve_axes(&axes, rank).into_iter().filter_map(|axis| perm.get(axis).copied()).collect();
     source_axes.sort_unstable();
@@ -126,7 +128,7 @@ fn replace_average_pool(graph: &mut GraphProto, index: usize, shapes: &Shapes) -
 
 /// Replaces a Squeeze or Reshape by a Flatten if the node turns each image into one row.
 ///
-/// If any other Reshape has a known output shape, its target becomes a constant shape that works for any
+/// Replaces any other Reshape whose output shape is known by a Reshape to a constant shape that works for any
 /// batch size.
 fn replace_reshape(graph: &mut GraphProto, index: usize, shapes: &Shapes) -> usize {
     if let Some(node) = find_equivalent_flatten(graph, &graph.node[index], shapes) {

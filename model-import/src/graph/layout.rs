@@ -48,19 +48,18 @@ pub fn make_channels_first(graph: &mut GraphProto, input_name: &str) -> Result<L
             ));
         }
     }
-    let (normalisation_nodes, transpose) = find_path_to_transpose(graph, input_name).ok_or_else(|| {
+    let (normalisation_indices, transpose_index) = find_path_to_transpose(graph, input_name).ok_or_else(|| {
         format!(
             "the input {input_name:?} is channels-last ({}), but is not followed by a Transpose to \
              channels-first; export the model with channels first (tf2onnx: --inputs-as-nchw {input_name})",
             format_dims(&dims)
         )
     })?;
-    for index in normalisation_nodes {
+    for index in normalisation_indices {
         reshape_constants(graph, index)?;
     }
-    let (source, output) = (graph.node[transpose].input[0].clone(), graph.node[transpose].output[0].clone());
-    graph.node.remove(transpose);
-    proto::replace_uses(graph, &output, &source);
+    let transpose = graph.node.remove(transpose_index);
+    proto::replace_uses(graph, &transpose.output[0], &transpose.input[0]);
     graph.input[input_index] = proto::value_info(input_name, &[dims[0], dims[3], dims[1], dims[2]]);
     Ok(Layout::ChannelsLast)
 }
@@ -69,13 +68,13 @@ pub fn make_channels_first(graph: &mut GraphProto, input_name: &str) -> Result<L
 /// the index of that Transpose.
 fn find_path_to_transpose(graph: &GraphProto, input_name: &str) -> Option<(Vec<usize>, usize)> {
     let mut value = input_name;
-    let mut element_wise_nodes = Vec::new();
+    let mut element_wise_indices = Vec::new();
     loop {
         let index = proto::only_user(graph, value)?;
         let node = &graph.node[index];
         match node.op_type.as_str() {
             "Transpose" if node.ints("perm") == Some(&[0, 3, 1, 2]) => {
-                return Some((element_wise_nodes, index));
+                return Some((element_wise_indices, index));
             }
             "Mul" | "Add" | "Sub" | "Div" => {
                 let other_inputs_are_constant = node
@@ -88,7 +87,7 @@ fn find_path_to_transpose(graph: &GraphProto, input_name: &str) -> Option<(Vec<u
             }
             _ => return None,
         }
-        element_wise_nodes.push(index);
+        element_wise_indices.push(index);
         value = node.output.first()?;
     }
 }

@@ -1,7 +1,7 @@
 //! Reads the convolutions and fully connected layers that the crate `fused` supports.
 //!
-//! In a dense convolution, every output channel depends on every input channel. In a depthwise convolution,
-//! every output channel depends only on the input channel with the same index.
+//! In a depthwise convolution, every output channel depends only on the input channel with the same index. In
+//! any other supported convolution, it depends on every input channel.
 
 use onnx_ir::{GraphProto, NodeProto};
 
@@ -31,7 +31,7 @@ pub(super) struct Conv {
 }
 
 impl Conv {
-    /// Returns true for a dense 1×1 convolution with stride 1 and without padding.
+    /// Returns true for a 1×1 convolution with stride 1 and without padding that is not depthwise.
     pub(super) fn is_pointwise(&self) -> bool {
         self.kernel == 1 && self.stride == 1 && self.pads == [0; 4] && !self.is_depthwise
     }
@@ -111,10 +111,10 @@ pub(super) fn read_conv(graph: &GraphProto, shapes: &Shapes, index: usize, value
         "Gemm" => read_fully_connected(graph, shapes, node, index)?,
         _ => return None,
     };
-    if let Some((activation, clamp)) = find_activation(graph, &conv.output) {
+    if let Some((activation_index, clamp)) = find_activation(graph, &conv.output) {
         conv.clamp = clamp;
-        conv.output.clone_from(&graph.node[activation].output[0]);
-        conv.node_indices.push(activation);
+        conv.output.clone_from(&graph.node[activation_index].output[0]);
+        conv.node_indices.push(activation_index);
     }
     Some(conv)
 }

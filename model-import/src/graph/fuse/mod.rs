@@ -5,7 +5,7 @@
 //! addition if the image is normalised before a convolution that pads. The rest of a chain consists of these
 //! layers:
 //!
-//! - convolutions, dense or depthwise, each with the activation after it;
+//! - convolutions, depthwise or not, each with the activation after it;
 //! - inverted residual blocks (1×1 expand → depthwise → 1×1 project), with or without the addition of the
 //!   block's input;
 //! - GlobalAveragePool, Flatten of a feature map with one pixel, and fully connected layers.
@@ -67,11 +67,11 @@ struct Chain {
 }
 
 impl Chain {
-    /// Returns the longest chain that begins with the node `first_node`, or `None` if no chain begins there.
-    fn find_longest(graph: &GraphProto, shapes: &Shapes, first_node: usize) -> Option<Self> {
-        let node = &graph.node[first_node];
+    /// Returns the longest chain that begins with the node `first_index`, or `None` if no chain begins there.
+    fn find_longest(graph: &GraphProto, shapes: &Shapes, first_index: usize) -> Option<Self> {
+        let node = &graph.node[first_index];
         let (input, output, weights, node_indices) = match read_shift(graph, shapes, node) {
-            Some((input, shift)) => (input, node.output[0].clone(), shift, vec![first_node]),
+            Some((input, shift)) => (input, node.output[0].clone(), shift, vec![first_index]),
             None => (node.input.first()?.clone(), node.input.first()?.clone(), Vec::new(), Vec::new()),
         };
         let mut chain = Self {
@@ -86,9 +86,9 @@ impl Chain {
         };
         // The chain's input may have other users. The values between the steps may not, because the fused
         // node does not produce these values. Unless the chain begins with an addition, its first convolution
-        // must be the node `first_node`, because other chains may begin at the input's other users.
+        // must be the node `first_index`, because other chains may begin at the input's other users.
         let shifted = chain.shifted;
-        let may_be_first = |conv: &Conv| shifted || conv.node_indices.first() == Some(&first_node);
+        let may_be_first = |conv: &Conv| shifted || conv.node_indices.first() == Some(&first_index);
         if !chain.extend_by_block(graph, shapes, &may_be_first)
             && !chain.extend_by_layer(graph, shapes, &may_be_first)
         {
@@ -195,8 +195,8 @@ impl Chain {
         self.output = conv.output;
     }
 
-    /// Replaces the node `first_node` by the chain's node and removes the other nodes of the chain.
-    fn replace_nodes(mut self, graph: &mut GraphProto, first_node: usize) {
+    /// Replaces the node `first_index` by the chain's node and removes the other nodes of the chain.
+    fn replace_nodes(mut self, graph: &mut GraphProto, first_index: usize) {
         let weights_name = proto::fresh_name(graph, &format!("{}_weights", self.output));
         let weight_count = i64::try_from(self.weights.len()).unwrap_or(0);
         graph.initializer.push(float_tensor(&weights_name, &[weight_count], &self.weights));
@@ -210,8 +210,8 @@ impl Chain {
             .with_text("plan", &plan)
             .with_int("rank", if self.has_flat_output { 2 } else { 4 });
         node.domain = DOMAIN.into();
-        graph.node[first_node] = node;
-        self.node_indices.retain(|index| *index != first_node);
+        graph.node[first_index] = node;
+        self.node_indices.retain(|index| *index != first_index);
         self.node_indices.sort_unstable();
         for index in self.node_indices.into_iter().rev() {
             graph.node.remove(index);
@@ -294,8 +294,8 @@ fn find_residual_addition(
     }
     let output = &node.output[0];
     Some(match find_activation(graph, output) {
-        Some((activation, clamp)) => {
-            (vec![index, activation], clamp, graph.node[activation].output[0].clone())
+        Some((activation_index, clamp)) => {
+            (vec![index, activation_index], clamp, graph.node[activation_index].output[0].clone())
         }
         None => (vec![index], UNBOUNDED, output.clone()),
     })
