@@ -48,13 +48,14 @@ pub fn make_channels_first(graph: &mut GraphProto, input_name: &str) -> Result<L
             ));
         }
     }
-    let (normalisation_indices, transpose_index) = find_path_to_transpose(graph, input_name).ok_or_else(|| {
+    let path = find_path_to_transpose(graph, input_name).ok_or_else(|| {
         format!(
             "the input {input_name:?} is channels-last ({}), but is not followed by a Transpose to \
              channels-first; export the model with channels first (tf2onnx: --inputs-as-nchw {input_name})",
             format_dims(&dims)
         )
     })?;
+    let (normalisation_indices, transpose_index) = path;
     for index in normalisation_indices {
         reshape_constants(graph, index)?;
     }
