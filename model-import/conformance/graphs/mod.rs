@@ -17,13 +17,13 @@ pub(crate) const SIDE: i64 = 32;
 pub(crate) const CLASS_COUNT: i64 = 10;
 
 /// Number of channels after the first convolution.
-const STEM: usize = 8;
+const STEM_CHANNELS: usize = 8;
 /// Number of channels within a block.
-const EXPANDED: usize = 24;
+const EXPANDED_CHANNELS: usize = 24;
 /// Number of channels after the block that halves height and width.
-const WIDE: usize = 12;
+const WIDE_CHANNELS: usize = 12;
 /// Number of channels after the last convolution.
-const LAST: usize = 40;
+const LAST_CHANNELS: usize = 40;
 
 /// Returns the name and the network of each style.
 pub(crate) fn all() -> [(&'static str, ModelProto); 3] {
@@ -46,11 +46,11 @@ fn block(
     after_conv: impl Fn(&mut GraphBuilder, &str, usize, bool) -> String,
 ) -> String {
     let (input_channels, output_channels) = channels;
-    let expanded = graph.conv(input, &adapt(Conv::pointwise(input_channels, EXPANDED)));
-    let expanded = after_conv(graph, &expanded, EXPANDED, true);
+    let expanded = graph.conv(input, &adapt(Conv::pointwise(input_channels, EXPANDED_CHANNELS)));
+    let expanded = after_conv(graph, &expanded, EXPANDED_CHANNELS, true);
     let filtered = graph.conv(&expanded, &adapt(depthwise));
-    let filtered = after_conv(graph, &filtered, EXPANDED, true);
-    let projected = graph.conv(&filtered, &adapt(Conv::pointwise(EXPANDED, output_channels)));
+    let filtered = after_conv(graph, &filtered, EXPANDED_CHANNELS, true);
+    let projected = graph.conv(&filtered, &adapt(Conv::pointwise(EXPANDED_CHANNELS, output_channels)));
     let projected = after_conv(graph, &projected, output_channels, false);
     if depthwise.stride == 1 && input_channels == output_channels {
         graph.node("Add", &[input, &projected], |node| node)
@@ -75,15 +75,36 @@ pub(crate) fn zoo() -> ModelProto {
         }
     };
     let unchanged = |conv: Conv| conv;
-    let stem = graph.conv("data", &Conv::stem(STEM));
-    let mut value = after_conv(&mut graph, &stem, STEM, true);
-    value = block(&mut graph, &value, (STEM, STEM), Conv::depthwise(EXPANDED, 1), unchanged, after_conv);
-    value = block(&mut graph, &value, (STEM, WIDE), Conv::depthwise(EXPANDED, 2), unchanged, after_conv);
-    value = block(&mut graph, &value, (WIDE, WIDE), Conv::depthwise(EXPANDED, 1), unchanged, after_conv);
-    let last = graph.conv(&value, &Conv::pointwise(WIDE, LAST));
-    value = after_conv(&mut graph, &last, LAST, true);
+    let stem = graph.conv("data", &Conv::stem(STEM_CHANNELS));
+    let mut value = after_conv(&mut graph, &stem, STEM_CHANNELS, true);
+    value = block(
+        &mut graph,
+        &value,
+        (STEM_CHANNELS, STEM_CHANNELS),
+        Conv::depthwise(EXPANDED_CHANNELS, 1),
+        unchanged,
+        after_conv,
+    );
+    value = block(
+        &mut graph,
+        &value,
+        (STEM_CHANNELS, WIDE_CHANNELS),
+        Conv::depthwise(EXPANDED_CHANNELS, 2),
+        unchanged,
+        after_conv,
+    );
+    value = block(
+        &mut graph,
+        &value,
+        (WIDE_CHANNELS, WIDE_CHANNELS),
+        Conv::depthwise(EXPANDED_CHANNELS, 1),
+        unchanged,
+        after_conv,
+    );
+    let last = graph.conv(&value, &Conv::pointwise(WIDE_CHANNELS, LAST_CHANNELS));
+    value = after_conv(&mut graph, &last, LAST_CHANNELS, true);
     value = graph.node("GlobalAveragePool", &[&value], |node| node);
-    value = graph.conv(&value, &Conv::pointwise(LAST, 10));
+    value = graph.conv(&value, &Conv::pointwise(LAST_CHANNELS, 10));
     let shape = graph.int_constant(&[2], &[1, -1]);
     graph.node("Reshape", &[&value, &shape], |node| node);
     graph.finish(
@@ -108,13 +129,34 @@ pub(crate) fn torch() -> ModelProto {
         }
     };
     let with_bias = |conv: Conv| Conv { has_bias: true, ..conv };
-    let stem = graph.conv("input", &with_bias(Conv::stem(STEM)));
-    let mut value = after_conv(&mut graph, &stem, STEM, true);
-    value = block(&mut graph, &value, (STEM, STEM), Conv::depthwise(EXPANDED, 1), with_bias, after_conv);
-    value = block(&mut graph, &value, (STEM, WIDE), Conv::depthwise(EXPANDED, 2), with_bias, after_conv);
-    value = block(&mut graph, &value, (WIDE, WIDE), Conv::depthwise(EXPANDED, 1), with_bias, after_conv);
-    let last = graph.conv(&value, &with_bias(Conv::pointwise(WIDE, LAST)));
-    value = after_conv(&mut graph, &last, LAST, true);
+    let stem = graph.conv("input", &with_bias(Conv::stem(STEM_CHANNELS)));
+    let mut value = after_conv(&mut graph, &stem, STEM_CHANNELS, true);
+    value = block(
+        &mut graph,
+        &value,
+        (STEM_CHANNELS, STEM_CHANNELS),
+        Conv::depthwise(EXPANDED_CHANNELS, 1),
+        with_bias,
+        after_conv,
+    );
+    value = block(
+        &mut graph,
+        &value,
+        (STEM_CHANNELS, WIDE_CHANNELS),
+        Conv::depthwise(EXPANDED_CHANNELS, 2),
+        with_bias,
+        after_conv,
+    );
+    value = block(
+        &mut graph,
+        &value,
+        (WIDE_CHANNELS, WIDE_CHANNELS),
+        Conv::depthwise(EXPANDED_CHANNELS, 1),
+        with_bias,
+        after_conv,
+    );
+    let last = graph.conv(&value, &with_bias(Conv::pointwise(WIDE_CHANNELS, LAST_CHANNELS)));
+    value = after_conv(&mut graph, &last, LAST_CHANNELS, true);
     value = graph.node("GlobalAveragePool", &[&value], |node| node);
 
     let shape = graph.node("Shape", &[&value], |node| node);
@@ -124,7 +166,7 @@ pub(crate) fn torch() -> ModelProto {
     let minus_one = graph.int_constant(&[1], &[-1]);
     let target = graph.node("Concat", &[&batch, &minus_one], |node| node.with_int("axis", 0));
     value = graph.node("Reshape", &[&value, &target], |node| node);
-    let weights = graph.random_constant(&[10, LAST], -0.4, 0.4);
+    let weights = graph.random_constant(&[10, LAST_CHANNELS], -0.4, 0.4);
     let bias = graph.random_constant(&[10], -0.5, 0.5);
     graph.node("Gemm", &[&value, &weights, &bias], |node| {
         node.with_float("alpha", 1.0).with_float("beta", 1.0).with_int("transB", 1)
@@ -167,17 +209,38 @@ pub(crate) fn tf2onnx() -> ModelProto {
     let scaled = graph.node("Mul", &["input_1", &scale], |node| node);
     let shifted = graph.node("Add", &[&scaled, &shift], |node| node);
     let image = graph.node("Transpose", &[&shifted], |node| node.with_ints("perm", &[0, 3, 1, 2]));
-    let stem = graph.conv(&image, &pad_like_keras(Conv::stem(STEM)));
-    let mut value = after_conv(&mut graph, &stem, STEM, true);
-    value = block(&mut graph, &value, (STEM, STEM), Conv::depthwise(EXPANDED, 1), pad_like_keras, after_conv);
-    value = block(&mut graph, &value, (STEM, WIDE), Conv::depthwise(EXPANDED, 2), pad_like_keras, after_conv);
-    value = block(&mut graph, &value, (WIDE, WIDE), Conv::depthwise(EXPANDED, 1), pad_like_keras, after_conv);
-    let last = graph.conv(&value, &pad_like_keras(Conv::pointwise(WIDE, LAST)));
-    value = after_conv(&mut graph, &last, LAST, true);
+    let stem = graph.conv(&image, &pad_like_keras(Conv::stem(STEM_CHANNELS)));
+    let mut value = after_conv(&mut graph, &stem, STEM_CHANNELS, true);
+    value = block(
+        &mut graph,
+        &value,
+        (STEM_CHANNELS, STEM_CHANNELS),
+        Conv::depthwise(EXPANDED_CHANNELS, 1),
+        pad_like_keras,
+        after_conv,
+    );
+    value = block(
+        &mut graph,
+        &value,
+        (STEM_CHANNELS, WIDE_CHANNELS),
+        Conv::depthwise(EXPANDED_CHANNELS, 2),
+        pad_like_keras,
+        after_conv,
+    );
+    value = block(
+        &mut graph,
+        &value,
+        (WIDE_CHANNELS, WIDE_CHANNELS),
+        Conv::depthwise(EXPANDED_CHANNELS, 1),
+        pad_like_keras,
+        after_conv,
+    );
+    let last = graph.conv(&value, &pad_like_keras(Conv::pointwise(WIDE_CHANNELS, LAST_CHANNELS)));
+    value = after_conv(&mut graph, &last, LAST_CHANNELS, true);
     value = graph.node("Transpose", &[&value], |node| node.with_ints("perm", &[0, 2, 3, 1]));
     value =
         graph.node("ReduceMean", &[&value], |node| node.with_ints("axes", &[1, 2]).with_int("keepdims", 0));
-    let weights = graph.random_constant(&[LAST, 10], -0.4, 0.4);
+    let weights = graph.random_constant(&[LAST_CHANNELS, 10], -0.4, 0.4);
     let bias = graph.random_constant(&[10], -0.5, 0.5);
     value = graph.node("MatMul", &[&value, &weights], |node| node);
     value = graph.node("Add", &[&value, &bias], |node| node);

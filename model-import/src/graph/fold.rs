@@ -87,8 +87,8 @@ fn read_batch_norm(graph: &GraphProto, node: &NodeProto, channel_count: usize) -
     if in_training_mode || statistics_are_used || node.int("spatial") == Some(0) {
         return None;
     }
-    let read = |slot: usize| {
-        let values = proto::floats(proto::initializer(graph, node.input.get(slot)?)?)?;
+    let read = |input_index: usize| {
+        let values = proto::floats(proto::initializer(graph, node.input.get(input_index)?)?)?;
         (values.len() == channel_count).then_some(values)
     };
     let (gamma, beta, mean, variance) = (read(1)?, read(2)?, read(3)?, read(4)?);

@@ -97,8 +97,8 @@ fn find_path_to_transpose(graph: &GraphProto, input_name: &str) -> Option<(Vec<u
 ///
 /// Constants with a single value are left unchanged.
 fn reshape_constants(graph: &mut GraphProto, index: usize) -> Result<(), String> {
-    for slot in 0..graph.node[index].input.len() {
-        let Some(constant) = proto::initializer(graph, &graph.node[index].input[slot]) else {
+    for input_index in 0..graph.node[index].input.len() {
+        let Some(constant) = proto::initializer(graph, &graph.node[index].input[input_index]) else {
             continue;
         };
         let value_count: i64 = constant.dims.iter().product();
@@ -115,7 +115,7 @@ fn reshape_constants(graph: &mut GraphProto, index: usize) -> Result<(), String>
         let mut reshaped = constant.clone();
         reshaped.name = proto::fresh_name(graph, &constant.name);
         reshaped.dims = vec![1, CHANNELS, 1, 1];
-        graph.node[index].input[slot].clone_from(&reshaped.name);
+        graph.node[index].input[input_index].clone_from(&reshaped.name);
         graph.initializer.push(reshaped);
     }
     Ok(())

@@ -35,14 +35,15 @@ pub struct Shapes {
 impl Shapes {
     /// Infers the shapes of the values of a graph.
     ///
-    /// The first dimension of the input `input_name` is the batch, even if the graph declares a fixed size of
-    /// that dimension.
+    /// The first dimension of the input `input_name` is the batch, even if the graph declares a fixed batch
+    /// size.
     #[must_use]
     pub fn infer(graph: &GraphProto, input_name: &str) -> Self {
         let mut this = Self::default();
         for tensor in &graph.initializer {
             let dims = tensor.dims.iter().copied().map(Known).collect();
             this.shapes.insert(tensor.name.clone(), dims);
+            // Graphs compute shapes from integers and lists of integers only.
             if tensor.dims.len() <= 1
                 && let Some(integers) = proto::integers(tensor)
             {
@@ -80,12 +81,12 @@ impl Shapes {
         self.shapes.get(name).map(Vec::as_slice)
     }
 
-    fn input_shape(&self, node: &NodeProto, slot: usize) -> Option<&[Dim]> {
-        self.shape(node.input.get(slot)?)
+    fn input_shape(&self, node: &NodeProto, input_index: usize) -> Option<&[Dim]> {
+        self.shape(node.input.get(input_index)?)
     }
 
-    fn input_integers(&self, node: &NodeProto, slot: usize) -> Option<&[Dim]> {
-        self.integers.get(node.input.get(slot)?).map(Vec::as_slice)
+    fn input_integers(&self, node: &NodeProto, input_index: usize) -> Option<&[Dim]> {
+        self.integers.get(node.input.get(input_index)?).map(Vec::as_slice)
     }
 
     /// Returns the elements of a node's output if the node computes integers from shapes.
@@ -108,7 +109,7 @@ impl Shapes {
                 indices.iter().map(element_at).collect()
             }
             "Concat" => {
-                let parts = (0..node.input.len()).map(|slot| self.input_integers(node, slot));
+                let parts = (0..node.input.len()).map(|input_index| self.input_integers(node, input_index));
                 parts.collect::<Option<Vec<_>>>().map(|parts| parts.concat())
             }
             "Slice" => {
@@ -137,10 +138,10 @@ impl Shapes {
             "Conv" => {
                 let weights = self.input_shape(node, 1)?;
                 let kernel = known_sizes(weights.get(2..)?)?;
-                windowed_shape(node, input, &kernel, *weights.first()?)
+                infer_windowed_shape(node, input, &kernel, *weights.first()?)
             }
             "MaxPool" | "AveragePool" => {
-                windowed_shape(node, input, node.ints("kernel_shape")?, *input.get(1)?)
+                infer_windowed_shape(node, input, node.ints("kernel_shape")?, *input.get(1)?)
             }
             "GlobalAveragePool" | "GlobalMaxPool" => {
                 let (batch_and_channels, spatial) = input.split_at_checked(2)?;
@@ -205,8 +206,9 @@ impl Shapes {
             }
             "Concat" => {
                 let axis = resolve_axis(node.int("axis")?, input.len());
-                let parts: Vec<&[Dim]> =
-                    (0..node.input.len()).map(|slot| self.input_shape(node, slot)).collect::<Option<_>>()?;
+                let parts: Vec<&[Dim]> = (0..node.input.len())
+                    .map(|input_index| self.input_shape(node, input_index))
+                    .collect::<Option<_>>()?;
                 let sizes_on_axis = parts.iter().map(|part| match part.get(axis) {
                     Some(Known(size)) => Some(*size),
                     _ => None,
@@ -247,8 +249,8 @@ fn infer_reshape(input: &[Dim], target: &[Dim]) -> Option<Vec<Dim>> {
         // If the other dimensions hold exactly one image, the first dimension can only be the batch.
         Known(1 | -1) => match product_without_inferred(&shape[1..]) {
             Known(rest_len) => {
-                // After a leading 1, one of the other dimensions may be inferred. They then hold one image if
-                // the size of an image is divisible by their product.
+                // After a leading 1, one of the other dimensions may have to be inferred. There is a fitting
+                // size for it if `image_len` is divisible by the product of the remaining dimensions.
                 rest_len == image_len
                     || (*shape.first()? == Known(1)
                         && shape[1..].contains(&Known(-1))
@@ -275,12 +277,13 @@ fn read_slice_bounds(graph: &GraphProto, node: &NodeProto) -> Option<(Vec<i64>, 
     if let (Some(starts), Some(ends)) = (node.ints("starts"), node.ints("ends")) {
         return Some((starts.into(), ends.into()));
     }
-    let constant = |slot: usize| proto::integers(proto::initializer(graph, node.input.get(slot)?)?);
+    let constant =
+        |input_index: usize| proto::integers(proto::initializer(graph, node.input.get(input_index)?)?);
     Some((constant(1)?, constant(2)?))
 }
 
 /// Returns the output shape of a convolution or a pooling node.
-fn windowed_shape(node: &NodeProto, input: &[Dim], kernel: &[i64], channels: Dim) -> Option<Vec<Dim>> {
+fn infer_windowed_shape(node: &NodeProto, input: &[Dim], kernel: &[i64], channels: Dim) -> Option<Vec<Dim>> {
     let (batch, spatial) = (input.first()?, input.get(2..)?);
     let axis_count = spatial.len();
     let ones_or = |name: &str| node.ints(name).map_or_else(|| vec![1; axis_count], <[i64]>::to_vec);

@@ -84,11 +84,11 @@ pub(super) fn find_activation(graph: &GraphProto, value: &str) -> Option<(usize,
 
 /// Returns a bound of a Clip.
 ///
-/// The bound is the attribute `name` before opset 11, and the input `slot` since then. The slot is 1 for the
-/// lower bound and 2 for the upper bound.
-fn read_clip_bound(graph: &GraphProto, node: &NodeProto, slot: usize, name: &str) -> Option<f32> {
-    let default = UNBOUNDED[slot - 1];
-    match node.input.get(slot).filter(|input| !input.is_empty()) {
+/// The bound is the attribute `name` before opset 11, and the input with the index `input_index` since then.
+/// The index is 1 for the lower bound and 2 for the upper bound.
+fn read_clip_bound(graph: &GraphProto, node: &NodeProto, input_index: usize, name: &str) -> Option<f32> {
+    let default = UNBOUNDED[input_index - 1];
+    match node.input.get(input_index).filter(|input| !input.is_empty()) {
         Some(input) => match proto::floats(proto::initializer(graph, input)?)?.as_slice() {
             [value] => Some(*value),
             _ => None,

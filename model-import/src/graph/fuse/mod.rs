@@ -284,7 +284,7 @@ fn find_residual_addition(
     }
     let index = proto::only_user(graph, &project.output)?;
     let node = &graph.node[index];
-    let operand = |slot: usize| node.input.get(slot).map(String::as_str);
+    let operand = |input_index: usize| node.input.get(input_index).map(String::as_str);
     let operands = [operand(0)?, operand(1)?];
     let adds_block_input = node.op_type == "Add"
         && (operands == [block_input, project.output.as_str()]
