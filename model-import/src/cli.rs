@@ -99,8 +99,13 @@ fn fetch_model(models_folder: &Path, name: &str, force: bool) -> anyhow::Result<
     let spec = locate::read_spec(models_folder, name)?;
     let onnx_path = spec.onnx_path();
     if force || !onnx_path.is_file() {
-        fetch::fetch(&spec.onnx, &onnx_path, &FetchTimeouts::default(), &mut progress_bar(spec.onnx.size))
-            .with_context(|| format!("cannot fetch the ONNX file of model {name}"))?;
+        fetch::fetch(
+            &spec.onnx,
+            &onnx_path,
+            &FetchTimeouts::default(),
+            &mut progress_bar_callback(spec.onnx.size),
+        )
+        .with_context(|| format!("cannot fetch the ONNX file of model {name}"))?;
     }
     let (onnx_path, sha256) = find_checked_onnx(models_folder, &spec)?;
     Ok(format_summary(&spec, &onnx_path, &sha256))
@@ -166,7 +171,7 @@ fn format_summary(spec: &ModelSpec, onnx_path: &Path, sha256: &str) -> String {
 }
 
 /// Returns a callback that shows a progress bar if standard error is a terminal.
-fn progress_bar(size: u64) -> impl FnMut(u64, u64) {
+fn progress_bar_callback(size: u64) -> impl FnMut(u64, u64) {
     let style = ProgressStyle::with_template("{bar:40} {bytes}/{total_bytes} {bytes_per_sec}, {eta} left");
     let bar = if stderr().is_terminal() { ProgressBar::new(size) } else { ProgressBar::hidden() };
     if let Ok(style) = style {

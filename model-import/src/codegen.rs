@@ -113,7 +113,7 @@ pub fn write_constants(model: &Model, output_folder: &Path) -> Result<(), Error>
 fn format_constants(model: &Model) -> String {
     let spec = &model.spec;
     let report = &model.graph.report;
-    let labels = model.labels.iter().fold(String::new(), |mut text, label| {
+    let label_lines = model.labels.iter().fold(String::new(), |mut text, label| {
         // Writing to a String cannot fail.
         let _ = writeln!(text, "    ({:?}, {:?}),", label.wnid, label.name);
         text
@@ -139,7 +139,7 @@ pub const STD: [f32; 3] = {std:?};
 pub const OUTPUT_IS_LOGITS: bool = {logits};
 /// The classes in the order of the outputs: WordNet id (or \"\") and label.
 pub const LABELS: [(&str, &str); {count}] = [
-{labels}];
+{label_lines}];
 ",
         name = spec.name,
         license = spec.license,

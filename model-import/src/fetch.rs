@@ -73,14 +73,14 @@ pub fn fetch(
     expected: &OnnxFile,
     target: &Path,
     timeouts: &FetchTimeouts,
-    progress: ProgressCallback<'_>,
+    report_progress: ProgressCallback<'_>,
 ) -> Result<(), FetchError> {
     if expected.urls.is_empty() {
         return Err(FetchError::NoUrl);
     }
     let mut failures = Vec::new();
     for url in &expected.urls {
-        match fetch_from_url(url, expected, target, timeouts, progress) {
+        match fetch_from_url(url, expected, target, timeouts, report_progress) {
             Ok(()) => return Ok(()),
             Err(AttemptError::GiveUp(error)) => return Err(error),
             Err(AttemptError::TryNextUrl(reason)) => failures.push(format!("{url}: {reason}")),
@@ -102,7 +102,7 @@ fn fetch_from_url(
     expected: &OnnxFile,
     target: &Path,
     timeouts: &FetchTimeouts,
-    progress: ProgressCallback<'_>,
+    report_progress: ProgressCallback<'_>,
 ) -> Result<(), AttemptError> {
     let agent = ureq::Agent::new_with_config(
         ureq::Agent::config_builder()
@@ -126,7 +126,7 @@ fn fetch_from_url(
         )));
     }
     let partial_file = PartialFile::create(target).map_err(AttemptError::GiveUp)?;
-    let sha256 = partial_file.receive(&mut body.as_reader(), expected.size, progress)?;
+    let sha256 = partial_file.receive(&mut body.as_reader(), expected.size, report_progress)?;
     if sha256 != expected.sha256 {
         return Err(AttemptError::TryNextUrl(format!(
             "the SHA-256 of the body is {sha256}, expected {}",
@@ -160,12 +160,12 @@ impl PartialFile {
         &self,
         body: &mut dyn Read,
         size: u64,
-        progress: ProgressCallback<'_>,
+        report_progress: ProgressCallback<'_>,
     ) -> Result<String, AttemptError> {
         let mut hasher = Sha256::new();
         let mut received = 0;
         let mut buffer = vec![0; 64 * 1024];
-        progress(0, size);
+        report_progress(0, size);
         loop {
             let count = body.read(&mut buffer).map_err(|error| {
                 AttemptError::TryNextUrl(format!(
@@ -183,7 +183,7 @@ impl PartialFile {
             }
             hasher.update(&buffer[..count]);
             (&self.file).write_all(&buffer[..count]).map_err(|source| self.write_error(source))?;
-            progress(received, size);
+            report_progress(received, size);
         }
         if received < size {
             return Err(AttemptError::TryNextUrl(format!("the body ended after {received} of {size} bytes")));

@@ -58,17 +58,20 @@ pub struct LocatedModel {
 /// # Errors
 /// Returns the errors of [`read_spec`] and [`find_or_fetch_onnx`], and [`Error::InvalidVariable`] if the file
 /// that `CLASSIFY_MODEL_ONNX` names cannot be read.
-pub fn locate(options: &LocateOptions, progress: fetch::ProgressCallback<'_>) -> Result<LocatedModel, Error> {
+pub fn locate(
+    options: &LocateOptions,
+    report_progress: fetch::ProgressCallback<'_>,
+) -> Result<LocatedModel, Error> {
     let name = options.model_name.as_deref().unwrap_or(DEFAULT_MODEL);
     let spec = read_spec(&options.models_folder, name)?;
     if let Some(chosen_path) = &options.onnx_path {
         return use_chosen_file(options, spec, chosen_path);
     }
-    match find_or_fetch_onnx(options, &spec, progress) {
+    match find_or_fetch_onnx(options, &spec, report_progress) {
         Ok((onnx_path, sha256)) => Ok(new_located_model(spec, onnx_path, sha256)),
         Err(Error::MissingOnnxFile { cause, advice, .. }) if options.model_name.is_none() => {
             let fallback = read_spec(&options.models_folder, FALLBACK_MODEL)?;
-            let (onnx_path, sha256) = find_or_fetch_onnx(options, &fallback, progress)?;
+            let (onnx_path, sha256) = find_or_fetch_onnx(options, &fallback, report_progress)?;
             // Watches the folder instead of the missing file. Cargo treats a missing file as changed, so it
             // would run the build script at every build, and the script would try to fetch the file each
             // time.
@@ -154,14 +157,14 @@ fn new_located_model(spec: ModelSpec, onnx_path: PathBuf, sha256: String) -> Loc
 pub fn find_or_fetch_onnx(
     options: &LocateOptions,
     spec: &ModelSpec,
-    progress: fetch::ProgressCallback<'_>,
+    report_progress: fetch::ProgressCallback<'_>,
 ) -> Result<(PathBuf, String), Error> {
     for path in [spec.onnx_path(), path_in_writable_folder(options, spec)] {
         if path.is_file() {
             return check_onnx(spec, path);
         }
     }
-    fetch_onnx(options, spec, progress).map_err(|cause| Error::MissingOnnxFile {
+    fetch_onnx(options, spec, report_progress).map_err(|cause| Error::MissingOnnxFile {
         name: spec.name.clone(),
         expected_path: spec.onnx_path(),
         cause,
@@ -191,13 +194,14 @@ fn check_onnx(spec: &ModelSpec, onnx_path: PathBuf) -> Result<(PathBuf, String),
 fn fetch_onnx(
     options: &LocateOptions,
     spec: &ModelSpec,
-    progress: fetch::ProgressCallback<'_>,
+    report_progress: fetch::ProgressCallback<'_>,
 ) -> Result<(PathBuf, String), String> {
     if !options.fetch_allowed {
         return Err("fetching is off".into());
     }
-    let mut fetch_to =
-        |target: PathBuf| fetch::fetch(&spec.onnx, &target, &options.timeouts, progress).map(|()| target);
+    let mut fetch_to = |target: PathBuf| {
+        fetch::fetch(&spec.onnx, &target, &options.timeouts, report_progress).map(|()| target)
+    };
     let path = match fetch_to(spec.onnx_path()) {
         // The checkout may be read-only. The build's own folder is always writable.
         Err(fetch::FetchError::Write { .. }) => fetch_to(path_in_writable_folder(options, spec)),

@@ -23,8 +23,8 @@ const CLASS_COUNT: usize = 10;
 const TOLERANCE: f32 = 1e-4;
 
 /// Returns random images `[batch, 3, 32, 32]` with the value range of normalised photos.
-fn random_images(batch: usize) -> Vec<f32> {
-    random::Random::new(99).floats(batch * 3 * SIDE * SIDE, -2.0, 2.5)
+fn random_images(batch_size: usize) -> Vec<f32> {
+    random::Random::new(99).floats(batch_size * 3 * SIDE * SIDE, -2.0, 2.5)
 }
 
 /// Converts images `[batch, 3, 32, 32]` to `[batch, 32, 32, 3]`.
@@ -40,9 +40,9 @@ fn to_channels_last(images: &[f32]) -> Vec<f32> {
 }
 
 /// Runs tract on one image after another, and returns the outputs of all images.
-fn run_tract(onnx: &Path, images: &[f32], shape: [usize; 4]) -> Vec<f32> {
+fn run_tract(onnx_path: &Path, images: &[f32], shape: [usize; 4]) -> Vec<f32> {
     let model = tract_onnx::onnx()
-        .model_for_path(onnx)
+        .model_for_path(onnx_path)
         .unwrap()
         .with_input_fact(0, f32::fact(shape).into())
         .unwrap()
@@ -90,13 +90,13 @@ fn assert_close(case: &str, expected: &[f32], actual: &[f32]) {
 }
 
 fn assert_converted_agrees_with_original(name: &str, forward: impl Fn(Tensor<4>) -> Tensor<2>) {
-    for batch in [1, 5] {
-        let images = random_images(batch);
-        let data = TensorData::new(images.clone(), [batch, 3, SIDE, SIDE]);
+    for batch_size in [1, 5] {
+        let images = random_images(batch_size);
+        let data = TensorData::new(images.clone(), [batch_size, 3, SIDE, SIDE]);
         let output = forward(Tensor::from_data(data, &Device::flex()));
-        assert_eq!(output.dims(), [batch, CLASS_COUNT]);
+        assert_eq!(output.dims(), [batch_size, CLASS_COUNT]);
         let actual: Vec<f32> = output.into_data().iter::<f32>().collect();
-        assert_close(&format!("{name}, batch {batch}"), &run_original(name, &images), &actual);
+        assert_close(&format!("{name}, batch size {batch_size}"), &run_original(name, &images), &actual);
     }
 }
 

@@ -214,7 +214,7 @@ fn has_padding(conv: &NodeProto) -> bool {
 #[cfg(test)]
 mod tests {
     use super::super::proto::node;
-    use super::super::testing::{build_graph, operators, values};
+    use super::super::testing::{build_graph, constant_values, operators};
     use super::*;
 
     const IMAGE_DIMS: [Option<i64>; 4] = [None, Some(2), Some(4), Some(4)];
@@ -256,10 +256,10 @@ mod tests {
             assert_eq!(operators(&graph), ["Conv"]);
             assert_eq!(graph.node[0].output, ["y"]);
             let input = graph.node[0].input.clone();
-            assert_close(&values(&graph, &input[1]), &[2.0, 4.0, 3.0, 4.0]);
+            assert_close(&constant_values(&graph, &input[1]), &[2.0, 4.0, 3.0, 4.0]);
             // The new biases are `bias * scale + shift`.
             let expected = if has_bias { [-0.9, 0.7] } else { [-1.9, 1.2] };
-            assert_close(&values(&graph, &input[2]), &expected);
+            assert_close(&constant_values(&graph, &input[2]), &expected);
         }
     }
 
@@ -281,8 +281,8 @@ mod tests {
         fold_after_conv(&mut graph);
         assert_eq!(operators(&graph), ["Conv", "Relu"]);
         let input = graph.node[0].input.clone();
-        assert_close(&values(&graph, &input[1]), &[-1.0, -2.0, -6.0, -8.0]);
-        assert_close(&values(&graph, &input[2]), &[1.0, 4.0]);
+        assert_close(&constant_values(&graph, &input[1]), &[-1.0, -2.0, -6.0, -8.0]);
+        assert_close(&constant_values(&graph, &input[2]), &[1.0, 4.0]);
     }
 
     #[test]
@@ -334,10 +334,10 @@ mod tests {
         let (add, conv) = (graph.node[0].input.clone(), graph.node[1].input.clone());
         assert_eq!(add[0], "x");
         // The shifts 1 and 2 are divided by the scales 2 and 4.
-        assert_close(&values(&graph, &add[1]), &[0.5, 0.5]);
+        assert_close(&constant_values(&graph, &add[1]), &[0.5, 0.5]);
         assert_eq!(conv[0], "b");
-        assert_close(&values(&graph, &conv[1]), &[2.0, 8.0, 6.0, 16.0]);
-        assert_close(&values(&graph, &conv[2]), &[0.5, -0.5]);
+        assert_close(&constant_values(&graph, &conv[1]), &[2.0, 8.0, 6.0, 16.0]);
+        assert_close(&constant_values(&graph, &conv[2]), &[0.5, -0.5]);
         // A second run changes nothing.
         let once = graph.clone();
         fold_before_conv(&mut graph);
@@ -351,9 +351,9 @@ mod tests {
         assert_eq!(operators(&graph), ["Conv"]);
         let conv = graph.node[0].input.clone();
         assert_eq!(conv[0], "x");
-        assert_close(&values(&graph, &conv[1]), &[2.0, 8.0, 6.0, 16.0]);
+        assert_close(&constant_values(&graph, &conv[1]), &[2.0, 8.0, 6.0, 16.0]);
         // The new biases are `bias + weights * shifts`: 0.5 + 1 * 1 + 2 * 2 and -0.5 + 3 * 1 + 4 * 2.
-        assert_close(&values(&graph, &conv[2]), &[5.5, 10.5]);
+        assert_close(&constant_values(&graph, &conv[2]), &[5.5, 10.5]);
     }
 
     #[test]
@@ -370,6 +370,6 @@ mod tests {
         fold_before_conv(&mut graph);
         assert_eq!(operators(&graph), ["Conv"]);
         let conv = graph.node[0].input.clone();
-        assert_close(&values(&graph, &conv[1]), &[6.0, 20.0]);
+        assert_close(&constant_values(&graph, &conv[1]), &[6.0, 20.0]);
     }
 }

@@ -83,15 +83,15 @@ fn bypass(graph: &mut GraphProto, index: usize) -> bool {
     let is_output = |graph: &GraphProto, name: &str| graph.output.iter().any(|info| info.name == name);
     if is_output(graph, &output) {
         // The graph's output keeps its name: the node that produces the input now produces the output.
-        let Some(source) = proto::producer(graph, &input) else {
+        let Some(source_index) = proto::producer(graph, &input) else {
             return false;
         };
         if is_output(graph, &input) {
             return false;
         }
         graph.node.remove(index);
-        let source = source - usize::from(source > index);
-        for name in &mut graph.node[source].output {
+        let source_index = source_index - usize::from(source_index > index);
+        for name in &mut graph.node[source_index].output {
             if *name == input {
                 name.clone_from(&output);
             }

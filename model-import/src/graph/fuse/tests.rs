@@ -1,6 +1,6 @@
 use onnx_ir::{GraphProto, NodeProto, TensorProto};
 
-use super::super::testing::{build_graph, operators, values};
+use super::super::testing::{build_graph, constant_values, operators};
 use super::*;
 
 const SIDE: i64 = 8;
@@ -84,7 +84,7 @@ fn residual_block_and_classifier_head_become_one_chain() {
         )
     );
     assert_eq!(graph.node[0].int("rank"), Some(2));
-    let weights = values(&graph, &graph.node[0].input[1]);
+    let weights = constant_values(&graph, &graph.node[0].input[1]);
     // `fused` expects one row per output; without `transB`, Gemm stores one column per output.
     assert_eq!(weights[weights.len() - 8..], [1.0, 3.0, 5.0, 2.0, 4.0, 6.0, 7.0, 8.0]);
     // The weights and biases of expand, depthwise and project, and the eight values above.
@@ -114,7 +114,7 @@ fn chain_may_begin_with_the_addition_of_a_constant_per_channel() {
             assert_eq!(operators(&graph), [CHAIN_OP]);
             assert_eq!(graph.node[0].input[0], "x");
             assert!(read_plan(&graph, 0).starts_with("fused::Plan { input: [3, 8, 8], shifted: true, steps"));
-            assert_eq!(values(&graph, &graph.node[0].input[1])[..3], expected);
+            assert_eq!(constant_values(&graph, &graph.node[0].input[1])[..3], expected);
         }
     }
 }
