@@ -14,7 +14,7 @@ fn main() {
     println!("cargo::rerun-if-changed=graphs");
     let out_dir = env::var("OUT_DIR").unwrap();
     let output_folder = Path::new(&out_dir);
-    for (name, model) in graphs::all() {
+    for (name, model) in graphs::build_all() {
         let original_path = output_folder.join(format!("{name}-original.onnx"));
         fs::write(&original_path, model.write_to_bytes().unwrap()).unwrap();
         let simplified = graph::simplify_file(&original_path).unwrap();

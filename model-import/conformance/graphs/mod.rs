@@ -25,8 +25,8 @@ const WIDE_CHANNELS: usize = 12;
 /// Number of channels after the last convolution.
 const LAST_CHANNELS: usize = 40;
 
-/// Returns the name and the network of each style.
-pub(crate) fn all() -> [(&'static str, ModelProto); 3] {
+/// Builds the network of each style, and returns it with the name of the style.
+pub(crate) fn build_all() -> [(&'static str, ModelProto); 3] {
     [("zoo", zoo()), ("torch", torch()), ("tf2onnx", tf2onnx())]
 }
 
