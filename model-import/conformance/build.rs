@@ -12,12 +12,12 @@ mod graphs;
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
     println!("cargo::rerun-if-changed=graphs");
-    let out = env::var("OUT_DIR").unwrap();
-    let out = Path::new(&out);
-    for (name, model) in graphs::all() {
-        let original = out.join(format!("{name}-original.onnx"));
-        fs::write(&original, model.write_to_bytes().unwrap()).unwrap();
-        let simplified = graph::simplify_file(&original).unwrap();
-        codegen::write_network(&simplified.model, &original, out, name).unwrap();
+    let out_dir = env::var("OUT_DIR").unwrap();
+    let output_folder = Path::new(&out_dir);
+    for (name, model) in graphs::build_all() {
+        let original_path = output_folder.join(format!("{name}-original.onnx"));
+        fs::write(&original_path, model.write_to_bytes().unwrap()).unwrap();
+        let simplified = graph::simplify_file(&original_path).unwrap();
+        codegen::write_network(&simplified.model, &original_path, output_folder, name).unwrap();
     }
 }

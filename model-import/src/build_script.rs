@@ -1,16 +1,18 @@
 //! Implements the build script of `classify`, which finds a model and generates the model's code.
 //!
 //! The generated files are in `OUT_DIR/model/`: `network.rs` (burn code with a `struct Model`), `network.bpk`
-//! (the model's weights), `network.onnx` (the simplified graph) and `spec.rs` (constants).
+//! (the model's weights), `network.onnx` (the simplified graph), `fused/network.onnx` (the same graph with
+//! fused operators) and `spec.rs` (constants).
 //!
 //! The script reads these environment variables:
 //!
 //! - `CLASSIFY_MODEL` and `CLASSIFY_MODEL_ONNX` choose the model (see [`crate::locate`]).
-//! - `CLASSIFY_MODEL_FETCH` is `auto` (the default) or `never`, which forbids fetching a missing file.
+//! - `CLASSIFY_MODEL_FETCH` is `auto`, the default, or `never`. With `never`, a missing file is not fetched.
 //!
-//! Cargo runs the script again when one of these variables or a watched file changes. A build that uses
-//! the fallback model also watches the folder of the default model. The script therefore runs again after the
-//! default model's file is put there, but does not try to fetch the file at every build.
+//! Cargo runs the script again when one of these variables or a watched file changes. A build that uses the
+//! fallback model also watches the folder of the default model, so the script runs again after the default
+//! model's file is put there. The missing file itself is not watched: cargo would then run the script, which
+//! tries to fetch the file, at every build.
 
 use std::env;
 use std::fs::{self, File};
@@ -51,29 +53,30 @@ fn print_directives(directives: &[String]) {
 
 /// Generates the code and returns the directives for cargo.
 ///
-/// `variable` returns the value of an environment variable. Tests pass a function that returns fixed values.
+/// `read_variable` returns the value of an environment variable. Tests pass a function that returns fixed
+/// values.
 ///
 /// # Errors
 /// Returns the errors of [`locate::locate`], [`Model::read`] and [`codegen::generate`],
 /// [`Error::InvalidVariable`] if `CLASSIFY_MODEL_FETCH` has an invalid value, and
 /// [`Error::MissingVariable`] if a variable that cargo sets is missing.
-pub fn generate(variable: &dyn Fn(&'static str) -> Option<String>) -> Result<Vec<String>, Error> {
-    let options = read_options(variable)?;
-    let out = options.writable_folder.join("model");
+pub fn generate(read_variable: &dyn Fn(&'static str) -> Option<String>) -> Result<Vec<String>, Error> {
+    let options = read_options(read_variable)?;
+    let output_folder = options.writable_folder.join("model");
     let located = locate::locate(&options, &mut |_, _| {})?;
     align_modification_time(&located)?;
     let directives = format_directives(&located);
-    let LocatedModel { spec, onnx, sha256, .. } = located;
-    codegen::generate(&Model::read(spec, onnx, sha256)?, &out)?;
+    let LocatedModel { spec, onnx_path, sha256, .. } = located;
+    codegen::generate(&Model::read(spec, onnx_path, sha256)?, &output_folder)?;
     Ok(directives)
 }
 
-fn read_options(variable: &dyn Fn(&'static str) -> Option<String>) -> Result<LocateOptions, Error> {
-    let set_by_cargo =
-        |name| variable(name).map(PathBuf::from).ok_or(Error::MissingVariable { variable: name });
+fn read_options(read_variable: &dyn Fn(&'static str) -> Option<String>) -> Result<LocateOptions, Error> {
+    let read_cargo_path =
+        |name| read_variable(name).map(PathBuf::from).ok_or(Error::MissingVariable { variable: name });
     // An empty value is treated as unset, because compose files and CI matrices cannot unset a variable.
-    let set_by_user = |name| variable(name).filter(|value| !value.is_empty());
-    let fetch_allowed = match set_by_user("CLASSIFY_MODEL_FETCH").as_deref() {
+    let read_user_variable = |name| read_variable(name).filter(|value| !value.is_empty());
+    let fetch_allowed = match read_user_variable("CLASSIFY_MODEL_FETCH").as_deref() {
         None | Some("auto") => true,
         Some("never") => false,
         Some(value) => {
@@ -84,28 +87,28 @@ fn read_options(variable: &dyn Fn(&'static str) -> Option<String>) -> Result<Loc
             });
         }
     };
-    let package = set_by_cargo("CARGO_MANIFEST_DIR")?;
+    let package_folder = read_cargo_path("CARGO_MANIFEST_DIR")?;
     Ok(LocateOptions {
-        models: package.parent().unwrap_or(&package).join("models"),
-        writable_folder: set_by_cargo("OUT_DIR")?,
-        model: set_by_user("CLASSIFY_MODEL"),
-        onnx: set_by_user("CLASSIFY_MODEL_ONNX").map(PathBuf::from),
+        models_folder: package_folder.parent().unwrap_or(&package_folder).join("models"),
+        writable_folder: read_cargo_path("OUT_DIR")?,
+        model_name: read_user_variable("CLASSIFY_MODEL"),
+        onnx_path: read_user_variable("CLASSIFY_MODEL_ONNX").map(PathBuf::from),
         fetch_allowed,
         timeouts: FetchTimeouts::default(),
     })
 }
 
-/// Gives a fetched ONNX file the modification time of the `model.toml` that pins its content.
+/// Gives the ONNX file the modification time of its `model.toml`, if the ONNX file is newer.
 ///
 /// Cargo runs a build script again if a watched file is newer than the start of the script's last run. A file
 /// that the script has just fetched is newer, so without this change the next build would run the script
-/// again.
+/// again. A file whose checksum differs from the one in `model.toml` was not fetched and is left unchanged.
 fn align_modification_time(located: &LocatedModel) -> Result<(), Error> {
-    let spec = ModelSpec::toml_path(&located.spec.folder);
-    let pinned = read_modification_time(&spec)?;
-    if located.sha256 == located.spec.onnx.sha256 && read_modification_time(&located.onnx)? > pinned {
+    let toml_time = read_modification_time(&ModelSpec::toml_path(&located.spec.folder))?;
+    let onnx_path = &located.onnx_path;
+    if located.sha256 == located.spec.onnx.sha256 && read_modification_time(onnx_path)? > toml_time {
         // A failure only costs time: the next build runs the script once more.
-        let _ = File::options().append(true).open(&located.onnx).and_then(|file| file.set_modified(pinned));
+        let _ = File::options().append(true).open(onnx_path).and_then(|file| file.set_modified(toml_time));
     }
     Ok(())
 }
@@ -116,9 +119,10 @@ fn read_modification_time(file: &Path) -> Result<SystemTime, Error> {
 
 fn format_directives(located: &LocatedModel) -> Vec<String> {
     let variables = WATCHED_VARIABLES.map(|name| format!("cargo::rerun-if-env-changed={name}"));
-    let watched = located.watch.iter().map(|path| format!("cargo::rerun-if-changed={}", path.display()));
+    let watched_paths = located.watched_paths.iter();
+    let watches = watched_paths.map(|path| format!("cargo::rerun-if-changed={}", path.display()));
     let warning = located.warning.iter().map(|warning| format!("cargo::warning={}", join_lines(warning)));
-    variables.into_iter().chain(watched).chain(warning).collect()
+    variables.into_iter().chain(watches).chain(warning).collect()
 }
 
 /// Joins the lines of a text with spaces, because a cargo directive is a single line.

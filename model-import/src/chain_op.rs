@@ -1,8 +1,9 @@
 //! Generates the code of the custom operator that [`crate::graph::fuse`] puts into the graph.
 //!
-//! For each such operator, the generated struct has a field of type `fused::Chain`. The field does not
-//! contain the weights. The weights are a constant, the operator's second input, and burn-onnx generates a
-//! field for every constant. If `fused::Chain` contained the weights too, the program would have them twice.
+//! The operator runs a chain, a sequence of layers such as convolutions. For each node with this operator,
+//! the generated struct `Model` has a field of type `fused::Chain`. That field does not contain the chain's
+//! weights. They are a constant, the node's second input, and burn-onnx generates a separate field for every
+//! constant. If `fused::Chain` contained the weights too, the program would have them twice.
 
 use burn_onnx::ext::proc_macro2::TokenStream;
 use burn_onnx::ext::quote::{format_ident, quote};
@@ -10,7 +11,7 @@ use burn_onnx::ext::{
     ArgType, CodegenContext, CustomNode, CustomOp, DType, Field, ProcessError, TensorType, arg_to_ident,
 };
 
-use crate::graph::fuse::{CHAIN, DOMAIN};
+use crate::graph::fuse::{CHAIN_OP, DOMAIN};
 
 /// Generates a field of type `fused::Chain` and a call of the field's method `forward`.
 pub(crate) struct ChainOp;
@@ -22,7 +23,7 @@ fn read_output_rank(node: &CustomNode) -> Result<usize, ProcessError> {
 
 impl CustomOp for ChainOp {
     fn op_type(&self) -> &str {
-        CHAIN
+        CHAIN_OP
     }
 
     fn domain(&self) -> &str {

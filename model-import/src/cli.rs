@@ -17,16 +17,18 @@ use crate::{Error, codegen, graph};
 
 const EXIT_CODES: &str = "Exit codes:
   0  done
-  1  the file is missing, has the wrong content or does not convert; see standard error
+  1  the command failed, for example because the ONNX file is missing, has the wrong content or does not
+     convert; standard error has the reason
   2  the command line is invalid";
 
-/// Fetches, inspects and checks the ONNX models that the build can compile in.
+/// Fetches, inspects and checks the ONNX models that a build can compile into the program.
 #[derive(Debug, Parser)]
 #[command(name = "model-import", version, about, after_help = EXIT_CODES)]
 pub struct Cli {
-    /// Folder that holds the model folders [default: `models` in the current folder or the nearest parent].
-    #[arg(long, global = true, value_name = "DIR")]
-    models: Option<PathBuf>,
+    /// Folder that holds the model folders [default: `models` in the current folder, or in the nearest parent
+    /// that has one].
+    #[arg(long = "models", global = true, value_name = "DIR")]
+    models_folder: Option<PathBuf>,
 
     #[command(subcommand)]
     command: Command,
@@ -72,11 +74,11 @@ impl Cli {
     }
 
     fn execute(self) -> anyhow::Result<String> {
-        let models = self.models.unwrap_or_else(find_nearest_models);
+        let models_folder = self.models_folder.unwrap_or_else(find_models_folder);
         match self.command {
-            Command::Fetch { model, force } => fetch_model(&models, &model, force),
-            Command::Inspect { model } => inspect(&models, &model),
-            Command::Check { model } => check(&models, &model),
+            Command::Fetch { model, force } => fetch_model(&models_folder, &model, force),
+            Command::Inspect { model } => inspect(&models_folder, &model),
+            Command::Check { model } => check(&models_folder, &model),
         }
     }
 }
@@ -84,50 +86,55 @@ impl Cli {
 /// Finds the folder `models` in the current folder or in the nearest parent that has one.
 ///
 /// Returns the relative path `models` if there is no such folder.
-fn find_nearest_models() -> PathBuf {
+fn find_models_folder() -> PathBuf {
     let current_folder = env::current_dir().unwrap_or_default();
     current_folder
         .ancestors()
         .map(|folder| folder.join("models"))
-        .find(|models| models.is_dir())
+        .find(|folder| folder.is_dir())
         .unwrap_or_else(|| "models".into())
 }
 
-fn fetch_model(models: &Path, name: &str, force: bool) -> anyhow::Result<String> {
-    let spec = locate::read_spec(models, name)?;
-    let file = spec.onnx_path();
-    if force || !file.is_file() {
-        fetch::fetch(&spec.onnx, &file, &FetchTimeouts::default(), &mut progress_bar(spec.onnx.size))
-            .with_context(|| format!("cannot fetch the ONNX file of model {name}"))?;
+fn fetch_model(models_folder: &Path, name: &str, force: bool) -> anyhow::Result<String> {
+    let spec = locate::read_spec(models_folder, name)?;
+    let onnx_path = spec.onnx_path();
+    if force || !onnx_path.is_file() {
+        fetch::fetch(
+            &spec.onnx,
+            &onnx_path,
+            &FetchTimeouts::default(),
+            &mut progress_bar_callback(spec.onnx.size),
+        )
+        .with_context(|| format!("cannot fetch the ONNX file of model {name}"))?;
     }
-    let (onnx, sha256) = find_pinned_file(models, &spec)?;
-    Ok(format_summary(&spec, &onnx, &sha256))
+    let (onnx_path, sha256) = find_checked_onnx(models_folder, &spec)?;
+    Ok(format_summary(&spec, &onnx_path, &sha256))
 }
 
-fn inspect(models: &Path, model: &str) -> anyhow::Result<String> {
-    let file = Path::new(model);
-    let (onnx, summary) = if file.is_file() {
-        let (size, sha256) = fetch::size_and_sha256(file).map_err(Error::io("read", file))?;
+fn inspect(models_folder: &Path, name_or_path: &str) -> anyhow::Result<String> {
+    let path = Path::new(name_or_path);
+    let (onnx_path, summary) = if path.is_file() {
+        let (size, sha256) = fetch::size_and_sha256(path).map_err(Error::io("read", path))?;
         let summary =
-            format!("file        {}\nsize        {size} bytes\nsha256      {sha256}", file.display());
-        (file.to_owned(), summary)
+            format!("file        {}\nsize        {size} bytes\nsha256      {sha256}", path.display());
+        (path.to_owned(), summary)
     } else {
-        let spec = locate::read_spec(models, model)?;
-        let (onnx, sha256) = find_pinned_file(models, &spec)?;
-        let summary = format_summary(&spec, &onnx, &sha256);
-        (onnx, summary)
+        let spec = locate::read_spec(models_folder, name_or_path)?;
+        let (onnx_path, sha256) = find_checked_onnx(models_folder, &spec)?;
+        let summary = format_summary(&spec, &onnx_path, &sha256);
+        (onnx_path, summary)
     };
-    Ok(format!("{summary}\n{}", graph::simplify_file(&onnx)?.report))
+    Ok(format!("{summary}\n{}", graph::simplify_file(&onnx_path)?.report))
 }
 
-fn check(models: &Path, model: &str) -> anyhow::Result<String> {
-    let spec = locate::read_spec(models, model)?;
-    let (onnx, sha256) = find_pinned_file(models, &spec)?;
-    let summary = format_summary(&spec, &onnx, &sha256);
-    let model = Model::read(spec, onnx, sha256)?;
-    let folder = env::temp_dir().join(format!("model-import-{}", process::id()));
-    let outcome = codegen::generate(&model, &folder);
-    let removal = fs::remove_dir_all(&folder);
+fn check(models_folder: &Path, name: &str) -> anyhow::Result<String> {
+    let spec = locate::read_spec(models_folder, name)?;
+    let (onnx_path, sha256) = find_checked_onnx(models_folder, &spec)?;
+    let summary = format_summary(&spec, &onnx_path, &sha256);
+    let model = Model::read(spec, onnx_path, sha256)?;
+    let output_folder = env::temp_dir().join(format!("model-import-{}", process::id()));
+    let outcome = codegen::generate(&model, &output_folder);
+    let removal = fs::remove_dir_all(&output_folder);
     outcome?;
     removal?;
     Ok(format!(
@@ -137,32 +144,34 @@ fn check(models: &Path, model: &str) -> anyhow::Result<String> {
     ))
 }
 
-/// Finds the ONNX file in a model's folder and checks the file. Does not fetch a missing file.
-fn find_pinned_file(models: &Path, spec: &ModelSpec) -> Result<(PathBuf, String), Error> {
+/// Returns the path and the SHA-256 of a model's ONNX file after checking the file.
+///
+/// Does not fetch a missing file.
+fn find_checked_onnx(models_folder: &Path, spec: &ModelSpec) -> Result<(PathBuf, String), Error> {
     let options = LocateOptions {
-        models: models.into(),
+        models_folder: models_folder.into(),
         writable_folder: spec.folder.clone(),
-        model: Some(spec.name.clone()),
-        onnx: None,
+        model_name: Some(spec.name.clone()),
+        onnx_path: None,
         fetch_allowed: false,
         timeouts: FetchTimeouts::default(),
     };
-    locate::find_pinned_file(&options, spec, &mut |_, _| {})
+    locate::find_or_fetch_onnx(&options, spec, &mut |_, _| {})
 }
 
-fn format_summary(spec: &ModelSpec, onnx: &Path, sha256: &str) -> String {
+fn format_summary(spec: &ModelSpec, onnx_path: &Path, sha256: &str) -> String {
     format!(
         "model       {}\nlicence     {}\nsource      {}\nfile        {}\nsize        {} bytes\nsha256      {sha256}",
         spec.name,
         spec.license,
         spec.source,
-        onnx.display(),
+        onnx_path.display(),
         spec.onnx.size
     )
 }
 
 /// Returns a callback that shows a progress bar if standard error is a terminal.
-fn progress_bar(size: u64) -> impl FnMut(u64, u64) {
+fn progress_bar_callback(size: u64) -> impl FnMut(u64, u64) {
     let style = ProgressStyle::with_template("{bar:40} {bytes}/{total_bytes} {bytes_per_sec}, {eta} left");
     let bar = if stderr().is_terminal() { ProgressBar::new(size) } else { ProgressBar::hidden() };
     if let Ok(style) = style {

@@ -26,40 +26,47 @@ use crate::graph::{CHANNELS, fuse};
 use crate::model::Model;
 use crate::spec::OutputKind;
 
-/// Writes `network.rs`, `network.bpk`, `network.onnx` and `spec.rs` of a model into the folder `out`.
+/// Writes the burn code, the weights, the graphs and the constants of a model into `output_folder`.
+///
+/// The files are `spec.rs` and those that [`write_network`] writes with the name `network`.
 ///
 /// # Errors
 /// Returns [`Error::Conversion`] if burn-onnx cannot convert the graph, and [`Error::Io`] if the folder
 /// cannot be written.
-pub fn generate(model: &Model, out: &Path) -> Result<(), Error> {
-    write_network(&model.graph.model, &model.onnx, out, "network")?;
-    write_constants(model, out)
+pub fn generate(model: &Model, output_folder: &Path) -> Result<(), Error> {
+    write_network(&model.graph.model, &model.onnx_path, output_folder, "network")?;
+    write_constants(model, output_folder)
 }
 
-/// Writes the burn code and the weights of a simplified graph into the folder `out`.
+/// Writes the burn code and the weights of a simplified graph into `output_folder`.
 ///
 /// Chains of convolutions are fused before the code `<name>.rs` and the weights `<name>.bpk` are generated,
 /// so the crate that includes the code must depend on the crate `fused`. The function also writes the graph
-/// before fusing to `<name>.onnx` and the graph after fusing to `fused/<name>.onnx`. `onnx` is the path of
-/// the original file, for error messages.
+/// before fusing to `<name>.onnx` and the graph after fusing to `fused/<name>.onnx`. `onnx_path` is the path
+/// of the original file, for error messages.
 ///
 /// # Errors
 /// Returns [`Error::Conversion`] if burn-onnx cannot convert the graph, and [`Error::Io`] if the folder
 /// cannot be written.
-pub fn write_network(model: &ModelProto, onnx: &Path, out: &Path, name: &str) -> Result<(), Error> {
-    let conversion_error = |cause: String| Error::Conversion { onnx: onnx.into(), cause };
-    let write_graph = |model: &ModelProto, file: &Path| {
+pub fn write_network(
+    model: &ModelProto,
+    onnx_path: &Path,
+    output_folder: &Path,
+    name: &str,
+) -> Result<(), Error> {
+    let conversion_error = |cause: String| Error::Conversion { onnx_path: onnx_path.into(), cause };
+    let write_graph = |model: &ModelProto, path: &Path| {
         let bytes = model.write_to_bytes().map_err(|error| conversion_error(error.to_string()))?;
-        fs::write(file, bytes).map_err(Error::io("write", file))
+        fs::write(path, bytes).map_err(Error::io("write", path))
     };
-    let fused_folder = out.join("fused");
+    let fused_folder = output_folder.join("fused");
     fs::create_dir_all(&fused_folder).map_err(Error::io("create", &fused_folder))?;
-    write_graph(model, &out.join(format!("{name}.onnx")))?;
+    write_graph(model, &output_folder.join(format!("{name}.onnx")))?;
     // burn-onnx names its output files after its input file.
-    let fused = fused_folder.join(format!("{name}.onnx"));
-    write_graph(&with_fused_chains(model), &fused)?;
+    let fused_path = fused_folder.join(format!("{name}.onnx"));
+    write_graph(&with_fused_chains(model), &fused_path)?;
 
-    let (input, folder) = (fused.to_string_lossy(), out.to_string_lossy());
+    let (input, folder) = (fused_path.to_string_lossy(), output_folder.to_string_lossy());
     catch_panic(|| {
         // `ModelGen::new()` would install a logger that writes to standard output, which cargo parses.
         let mut generator = ModelGen::default();
@@ -98,15 +105,15 @@ fn register_operators(generator: &mut ModelGen) {
 ///
 /// # Errors
 /// Returns [`Error::Io`] if the folder cannot be written.
-pub fn write_constants(model: &Model, out: &Path) -> Result<(), Error> {
-    let file = out.join("spec.rs");
-    fs::write(&file, format_constants(model)).map_err(Error::io("write", &file))
+pub fn write_constants(model: &Model, output_folder: &Path) -> Result<(), Error> {
+    let path = output_folder.join("spec.rs");
+    fs::write(&path, format_constants(model)).map_err(Error::io("write", &path))
 }
 
 fn format_constants(model: &Model) -> String {
     let spec = &model.spec;
     let report = &model.graph.report;
-    let labels = model.labels.iter().fold(String::new(), |mut text, label| {
+    let label_lines = model.labels.iter().fold(String::new(), |mut text, label| {
         // Writing to a String cannot fail.
         let _ = writeln!(text, "    ({:?}, {:?}),", label.wnid, label.name);
         text
@@ -132,7 +139,7 @@ pub const STD: [f32; 3] = {std:?};
 pub const OUTPUT_IS_LOGITS: bool = {logits};
 /// The classes in the order of the outputs: WordNet id (or \"\") and label.
 pub const LABELS: [(&str, &str); {count}] = [
-{labels}];
+{label_lines}];
 ",
         name = spec.name,
         license = spec.license,
@@ -156,8 +163,8 @@ thread_local! {
 /// burn-onnx reports every failure by panicking. While burn-onnx runs, a panic of this thread is not printed,
 /// because the caller reports the error. Panics of other threads are printed as usual.
 fn catch_panic(run: impl FnOnce()) -> Result<(), String> {
-    static HOOK: Once = Once::new();
-    HOOK.call_once(|| {
+    static INSTALL_HOOK: Once = Once::new();
+    INSTALL_HOOK.call_once(|| {
         let previous = panic::take_hook();
         panic::set_hook(Box::new(move |info| {
             if !PANICS_ARE_SILENT.get() {
@@ -184,9 +191,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn panic_is_returned_as_its_message() {
-        let text = catch_panic(|| panic!("node {} is odd", 7)).unwrap_err();
-        assert_eq!(text, "node 7 is odd");
+    fn panic_message_is_returned_as_the_error() {
+        let message = catch_panic(|| panic!("node {} is odd", 7)).unwrap_err();
+        assert_eq!(message, "node 7 is odd");
         assert!(catch_panic(|| ()).is_ok());
     }
 }

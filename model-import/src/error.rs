@@ -3,7 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
-/// An error that names the file or variable that caused it, and the remedy.
+/// An error of this crate. Its message names the file or variable that caused it and, if possible, a remedy.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A file or folder cannot be read or written.
@@ -41,7 +41,7 @@ pub enum Error {
         "{} has {label_count} labels, but the output of {} has {class_count} classes: \
          the labels file needs one line per class, in the order of the outputs",
         labels_file.display(),
-        onnx.display()
+        onnx_path.display()
     )]
     LabelCount {
         /// The labels file.
@@ -49,21 +49,21 @@ pub enum Error {
         /// Number of labels in the file.
         label_count: usize,
         /// The ONNX file.
-        onnx: PathBuf,
+        onnx_path: PathBuf,
         /// Number of classes at the network's output.
         class_count: usize,
     },
     /// No model folder has the requested name.
     #[error(
-        "there is no model {name:?}: expected the name of a folder of {} that holds a model.toml, found {}",
-        models.display(),
+        "there is no model {name:?}: expected the name of a folder in {} that holds a model.toml, found {}",
+        models_folder.display(),
         if available.is_empty() { "no such folder".into() } else { available.join(", ") }
     )]
     UnknownModel {
         /// The requested name.
         name: String,
         /// The folder that was searched.
-        models: PathBuf,
+        models_folder: PathBuf,
         /// Names of the models in that folder.
         available: Vec<String>,
     },
@@ -86,14 +86,14 @@ pub enum Error {
     /// The ONNX file does not have the size and checksum that `model.toml` states.
     #[error(
         "{} is not the file that {} describes: expected {expected}, found {found}; {advice}",
-        onnx.display(),
-        spec.display()
+        onnx_path.display(),
+        toml_path.display()
     )]
     WrongOnnxFile {
         /// The ONNX file.
-        onnx: PathBuf,
+        onnx_path: PathBuf,
         /// The `model.toml`.
-        spec: PathBuf,
+        toml_path: PathBuf,
         /// Expected size and checksum.
         expected: String,
         /// Actual size and checksum.
@@ -103,37 +103,37 @@ pub enum Error {
     },
     /// The ONNX file of a model is missing and was not fetched.
     #[error(
-        "the ONNX file of model {name} is missing: expected it at {}; it was not fetched: {cause}; {advice}",
-        file.display()
+        "the ONNX file of model {name} is missing at {} and was not fetched: {cause}; {advice}",
+        expected_path.display()
     )]
     MissingOnnxFile {
         /// Name of the model.
         name: String,
         /// The path at which the file is expected.
-        file: PathBuf,
+        expected_path: PathBuf,
         /// The reason why the file was not fetched.
         cause: String,
         /// Advice for the user.
         advice: String,
     },
     /// The file is not an ONNX model, or its graph is not a supported image classifier.
-    #[error("cannot import {}: {reason}", onnx.display())]
+    #[error("cannot import {}: {reason}", onnx_path.display())]
     UnsupportedGraph {
         /// The ONNX file.
-        onnx: PathBuf,
+        onnx_path: PathBuf,
         /// The property that was found, the property that is expected, and advice for the user.
         reason: String,
     },
     /// burn-onnx cannot generate code for the graph.
     #[error(
         "{onnx} does not convert to burn code: {cause}; `cargo run -p model-import -- inspect {onnx}` lists \
-         the operators of the graph: an operator that burn-onnx does not support must be avoided when \
+         the operators of the graph; an operator that burn-onnx does not support must be avoided when \
          exporting the model, or implemented as a custom operator in model-import/src/codegen.rs",
-        onnx = onnx.display()
+        onnx = onnx_path.display()
     )]
     Conversion {
         /// The ONNX file.
-        onnx: PathBuf,
+        onnx_path: PathBuf,
         /// The message of the code generator.
         cause: String,
     },

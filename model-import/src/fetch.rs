@@ -17,7 +17,7 @@ use crate::spec::OnnxFile;
 /// network connection loses only seconds.
 #[derive(Debug, Clone)]
 pub struct FetchTimeouts {
-    /// Timeout for resolving the host name, and also for connecting to the server.
+    /// Timeout for resolving the host name. The same timeout then applies to connecting to the server.
     pub connect: Duration,
     /// Timeout for receiving the response header.
     pub response: Duration,
@@ -60,27 +60,27 @@ pub enum FetchError {
 /// A function that is called with the number of bytes received so far and the expected total.
 pub type ProgressCallback<'a> = &'a mut dyn FnMut(u64, u64);
 
-/// Downloads the file to `target`, trying each URL in order.
+/// Downloads the file that `expected` describes to `target`, trying each URL in order.
 ///
 /// The body is written to a separate file (`<target>.<unique>.part`), which is renamed to `target` after its
 /// size and SHA-256 are checked. A reader therefore never sees an incomplete file, and concurrent builds do
 /// not disturb each other. No file is created before a server has sent a response header.
 ///
 /// # Errors
-/// Returns [`FetchError::NoUrl`] if `onnx` has no URL, [`FetchError::AllUrlsFailed`] if no URL delivered the
-/// right file, and [`FetchError::Write`] if the file cannot be written.
+/// Returns [`FetchError::NoUrl`] if `expected` has no URL, [`FetchError::AllUrlsFailed`] if no URL delivered
+/// the right file, and [`FetchError::Write`] if the file cannot be written.
 pub fn fetch(
-    onnx: &OnnxFile,
+    expected: &OnnxFile,
     target: &Path,
     timeouts: &FetchTimeouts,
-    progress: ProgressCallback<'_>,
+    report_progress: ProgressCallback<'_>,
 ) -> Result<(), FetchError> {
-    if onnx.urls.is_empty() {
+    if expected.urls.is_empty() {
         return Err(FetchError::NoUrl);
     }
     let mut failures = Vec::new();
-    for url in &onnx.urls {
-        match fetch_from_url(url, onnx, target, timeouts, progress) {
+    for url in &expected.urls {
+        match fetch_from_url(url, expected, target, timeouts, report_progress) {
             Ok(()) => return Ok(()),
             Err(AttemptError::GiveUp(error)) => return Err(error),
             Err(AttemptError::TryNextUrl(reason)) => failures.push(format!("{url}: {reason}")),
@@ -99,10 +99,10 @@ enum AttemptError {
 
 fn fetch_from_url(
     url: &str,
-    onnx: &OnnxFile,
+    expected: &OnnxFile,
     target: &Path,
     timeouts: &FetchTimeouts,
-    progress: ProgressCallback<'_>,
+    report_progress: ProgressCallback<'_>,
 ) -> Result<(), AttemptError> {
     let agent = ureq::Agent::new_with_config(
         ureq::Agent::config_builder()
@@ -118,19 +118,19 @@ fn fetch_from_url(
     let mut response = agent.get(url).call().map_err(|error| AttemptError::TryNextUrl(error.to_string()))?;
     let body = response.body_mut();
     if let Some(length) = body.content_length()
-        && length != onnx.size
+        && length != expected.size
     {
         return Err(AttemptError::TryNextUrl(format!(
             "the server offers {length} bytes, expected {}",
-            onnx.size
+            expected.size
         )));
     }
     let partial_file = PartialFile::create(target).map_err(AttemptError::GiveUp)?;
-    let sha256 = partial_file.receive(&mut body.as_reader(), onnx.size, progress)?;
-    if sha256 != onnx.sha256 {
+    let sha256 = partial_file.receive(&mut body.as_reader(), expected.size, report_progress)?;
+    if sha256 != expected.sha256 {
         return Err(AttemptError::TryNextUrl(format!(
             "the SHA-256 of the body is {sha256}, expected {}",
-            onnx.sha256
+            expected.sha256
         )));
     }
     partial_file.persist().map_err(AttemptError::GiveUp)
@@ -160,12 +160,12 @@ impl PartialFile {
         &self,
         body: &mut dyn Read,
         size: u64,
-        progress: ProgressCallback<'_>,
+        report_progress: ProgressCallback<'_>,
     ) -> Result<String, AttemptError> {
         let mut hasher = Sha256::new();
         let mut received = 0;
         let mut buffer = vec![0; 64 * 1024];
-        progress(0, size);
+        report_progress(0, size);
         loop {
             let count = body.read(&mut buffer).map_err(|error| {
                 AttemptError::TryNextUrl(format!(
@@ -183,7 +183,7 @@ impl PartialFile {
             }
             hasher.update(&buffer[..count]);
             (&self.file).write_all(&buffer[..count]).map_err(|source| self.write_error(source))?;
-            progress(received, size);
+            report_progress(received, size);
         }
         if received < size {
             return Err(AttemptError::TryNextUrl(format!("the body ended after {received} of {size} bytes")));

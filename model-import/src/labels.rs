@@ -68,6 +68,10 @@ mod tests {
     fn line_without_a_label_is_refused_with_its_number() {
         assert_eq!(parse("a\n\nb\n").unwrap_err().0, Some(2));
         assert_eq!(parse("a\nn1\t\n").unwrap_err().0, Some(2));
-        assert!(parse("").is_err());
+    }
+
+    #[test]
+    fn empty_file_is_refused_without_a_line_number() {
+        assert_eq!(parse("").unwrap_err().0, None);
     }
 }

@@ -7,7 +7,8 @@
 //! 2. [`graph`] simplifies the graph: it folds batch normalisation into convolutions, makes all
 //!    dimensions constant except the batch, and moves the channels before height and width.
 //! 3. [`model`] reads the labels and checks that they fit the graph.
-//! 4. [`codegen`] fuses chains of convolutions and writes Rust code and weights.
+//! 4. [`codegen`] fuses each chain, a sequence of layers such as convolutions, into one operator. It then
+//!    writes Rust code and weights.
 //!
 //! [`build_script`] runs these steps for a `build.rs`, and [`cli`] for the command `model-import`.
 //! Start reading in [`build_script`], then [`graph`]. Nothing in this crate runs in a service.

@@ -23,13 +23,13 @@ pub const FALLBACK_MODEL: &str = "efficientnet-lite0";
 #[derive(Debug, Clone)]
 pub struct LocateOptions {
     /// The folder that holds one folder per model.
-    pub models: PathBuf,
+    pub models_folder: PathBuf,
     /// The folder that receives a fetched file if the model's own folder is not writable.
     pub writable_folder: PathBuf,
     /// Value of `CLASSIFY_MODEL`.
-    pub model: Option<String>,
-    /// Value of `CLASSIFY_MODEL_ONNX`; a relative path is relative to the parent of `models`.
-    pub onnx: Option<PathBuf>,
+    pub model_name: Option<String>,
+    /// Value of `CLASSIFY_MODEL_ONNX`; a relative path is relative to the parent of `models_folder`.
+    pub onnx_path: Option<PathBuf>,
     /// True if a missing file may be fetched.
     pub fetch_allowed: bool,
     /// Timeouts for fetching.
@@ -41,39 +41,43 @@ pub struct LocateOptions {
 pub struct LocatedModel {
     /// Settings of the model.
     pub spec: ModelSpec,
-    /// The ONNX file. Its size and checksum match `spec`, unless `CLASSIFY_MODEL_ONNX` names the file.
-    pub onnx: PathBuf,
+    /// Path of the ONNX file. The file has the size and checksum that `spec` states, unless
+    /// `CLASSIFY_MODEL_ONNX` names the file.
+    pub onnx_path: PathBuf,
     /// SHA-256 of the ONNX file, in hexadecimal.
     pub sha256: String,
     /// The reason for using the fallback model, and the ways to get the default model. `None` unless the
     /// fallback model replaces the default model.
     pub warning: Option<String>,
     /// Files and folders whose change makes cargo run the build script again.
-    pub watch: Vec<PathBuf>,
+    pub watched_paths: Vec<PathBuf>,
 }
 
 /// Finds the model and its ONNX file, and fetches a missing file if that is allowed.
 ///
 /// # Errors
-/// Returns the errors of [`read_spec`] and [`find_pinned_file`], and [`Error::InvalidVariable`] if the file
+/// Returns the errors of [`read_spec`] and [`find_or_fetch_onnx`], and [`Error::InvalidVariable`] if the file
 /// that `CLASSIFY_MODEL_ONNX` names cannot be read.
-pub fn locate(options: &LocateOptions, progress: fetch::ProgressCallback<'_>) -> Result<LocatedModel, Error> {
-    let name = options.model.as_deref().unwrap_or(DEFAULT_MODEL);
-    let spec = read_spec(&options.models, name)?;
-    if let Some(file) = &options.onnx {
-        return use_chosen_file(options, spec, file);
+pub fn locate(
+    options: &LocateOptions,
+    report_progress: fetch::ProgressCallback<'_>,
+) -> Result<LocatedModel, Error> {
+    let name = options.model_name.as_deref().unwrap_or(DEFAULT_MODEL);
+    let spec = read_spec(&options.models_folder, name)?;
+    if let Some(chosen_path) = &options.onnx_path {
+        return use_chosen_file(options, spec, chosen_path);
     }
-    match find_pinned_file(options, &spec, progress) {
-        Ok((onnx, sha256)) => Ok(new_located_model(spec, onnx, sha256)),
-        Err(Error::MissingOnnxFile { cause, advice, .. }) if options.model.is_none() => {
-            let fallback = read_spec(&options.models, FALLBACK_MODEL)?;
-            let (onnx, sha256) = find_pinned_file(options, &fallback, progress)?;
+    match find_or_fetch_onnx(options, &spec, report_progress) {
+        Ok((onnx_path, sha256)) => Ok(new_located_model(spec, onnx_path, sha256)),
+        Err(Error::MissingOnnxFile { cause, advice, .. }) if options.model_name.is_none() => {
+            let fallback = read_spec(&options.models_folder, FALLBACK_MODEL)?;
+            let (onnx_path, sha256) = find_or_fetch_onnx(options, &fallback, report_progress)?;
             // Watches the folder instead of the missing file. Cargo treats a missing file as changed, so it
             // would run the build script at every build, and the script would try to fetch the file each
             // time.
             let default_folder = spec.folder.clone();
-            let mut located = new_located_model(fallback, onnx, sha256);
-            located.watch.push(default_folder);
+            let mut located = new_located_model(fallback, onnx_path, sha256);
+            located.watched_paths.push(default_folder);
             located.warning = Some(format!(
                 "this build contains the fallback model {FALLBACK_MODEL} instead of {name}: the ONNX file of \
                  {name} is missing and was not fetched: {cause}; {advice}; to choose {FALLBACK_MODEL} \
@@ -88,24 +92,24 @@ pub fn locate(options: &LocateOptions, progress: fetch::ProgressCallback<'_>) ->
 /// Reads the settings of the model called `name`.
 ///
 /// # Errors
-/// Returns [`Error::UnknownModel`] if no folder in `models` has that name, and the errors of
+/// Returns [`Error::UnknownModel`] if no folder in `models_folder` has that name, and the errors of
 /// [`ModelSpec::read`].
-pub fn read_spec(models: &Path, name: &str) -> Result<ModelSpec, Error> {
-    let folder = models.join(name);
+pub fn read_spec(models_folder: &Path, name: &str) -> Result<ModelSpec, Error> {
+    let folder = models_folder.join(name);
     // A path such as `..` or `/etc` is not accepted as a name.
     let is_name = !name.is_empty() && !name.contains(['/', '\\']) && name != "." && name != "..";
     if !is_name || !folder.is_dir() {
         return Err(Error::UnknownModel {
             name: name.into(),
-            models: models.into(),
-            available: list_model_names(models),
+            models_folder: models_folder.into(),
+            available: list_model_names(models_folder),
         });
     }
     ModelSpec::read(&folder)
 }
 
-fn list_model_names(models: &Path) -> Vec<String> {
-    let mut names: Vec<String> = fs::read_dir(models)
+fn list_model_names(models_folder: &Path) -> Vec<String> {
+    let mut names: Vec<String> = fs::read_dir(models_folder)
         .into_iter()
         .flatten()
         .filter_map(Result::ok)
@@ -116,59 +120,67 @@ fn list_model_names(models: &Path) -> Vec<String> {
     names
 }
 
-/// Uses the file that `CLASSIFY_MODEL_ONNX` names. Its checksum may differ from the one in `model.toml`.
-fn use_chosen_file(options: &LocateOptions, spec: ModelSpec, file: &Path) -> Result<LocatedModel, Error> {
-    let base = options.models.parent().unwrap_or(Path::new(""));
-    let onnx = base.join(file);
-    let (_, sha256) = fetch::size_and_sha256(&onnx).map_err(|error| Error::InvalidVariable {
+/// Returns the model `spec` with the file that `CLASSIFY_MODEL_ONNX` names in place of the model's own file.
+///
+/// The file's size and checksum may differ from those in `model.toml`.
+fn use_chosen_file(
+    options: &LocateOptions,
+    spec: ModelSpec,
+    chosen_path: &Path,
+) -> Result<LocatedModel, Error> {
+    let base_folder = options.models_folder.parent().unwrap_or(Path::new(""));
+    let onnx_path = base_folder.join(chosen_path);
+    let (_, sha256) = fetch::size_and_sha256(&onnx_path).map_err(|error| Error::InvalidVariable {
         variable: "CLASSIFY_MODEL_ONNX",
-        value: file.display().to_string(),
+        value: chosen_path.display().to_string(),
         reason: format!(
             "expected an ONNX file, but {} cannot be read: {error}; a relative path is relative to {}",
-            onnx.display(),
-            if base.as_os_str().is_empty() { Path::new(".") } else { base }.display()
+            onnx_path.display(),
+            if base_folder.as_os_str().is_empty() { Path::new(".") } else { base_folder }.display()
         ),
     })?;
-    Ok(new_located_model(spec, onnx, sha256))
+    Ok(new_located_model(spec, onnx_path, sha256))
 }
 
-fn new_located_model(spec: ModelSpec, onnx: PathBuf, sha256: String) -> LocatedModel {
-    let watch = vec![ModelSpec::toml_path(&spec.folder), spec.labels.clone(), onnx.clone()];
-    LocatedModel { spec, onnx, sha256, warning: None, watch }
+fn new_located_model(spec: ModelSpec, onnx_path: PathBuf, sha256: String) -> LocatedModel {
+    let watched_paths = vec![ModelSpec::toml_path(&spec.folder), spec.labels_path.clone(), onnx_path.clone()];
+    LocatedModel { spec, onnx_path, sha256, warning: None, watched_paths }
 }
 
-/// Finds or fetches the ONNX file that `model.toml` pins, and returns its path and SHA-256.
+/// Finds or fetches the ONNX file of a model, and returns its path and SHA-256.
+///
+/// The returned file has the size and checksum that `model.toml` states.
 ///
 /// # Errors
 /// Returns [`Error::WrongOnnxFile`] if the file has a different size or checksum, [`Error::MissingOnnxFile`]
 /// if the file is missing and was not fetched, and [`Error::Io`] if the file cannot be read.
-pub fn find_pinned_file(
+pub fn find_or_fetch_onnx(
     options: &LocateOptions,
     spec: &ModelSpec,
-    progress: fetch::ProgressCallback<'_>,
+    report_progress: fetch::ProgressCallback<'_>,
 ) -> Result<(PathBuf, String), Error> {
-    for file in [spec.onnx_path(), path_in_writable_folder(options, spec)] {
-        if file.is_file() {
-            return verify_pinned_file(spec, file);
+    for path in [spec.onnx_path(), path_in_writable_folder(options, spec)] {
+        if path.is_file() {
+            return check_onnx(spec, path);
         }
     }
-    fetch_pinned_file(options, spec, progress).map_err(|cause| Error::MissingOnnxFile {
+    fetch_onnx(options, spec, report_progress).map_err(|cause| Error::MissingOnnxFile {
         name: spec.name.clone(),
-        file: spec.onnx_path(),
+        expected_path: spec.onnx_path(),
         cause,
         advice: advice_for_missing_file(spec),
     })
 }
 
-fn verify_pinned_file(spec: &ModelSpec, file: PathBuf) -> Result<(PathBuf, String), Error> {
-    let (size, sha256) = fetch::size_and_sha256(&file).map_err(Error::io("read", &file))?;
+fn check_onnx(spec: &ModelSpec, onnx_path: PathBuf) -> Result<(PathBuf, String), Error> {
+    let (size, sha256) = fetch::size_and_sha256(&onnx_path).map_err(Error::io("read", &onnx_path))?;
     let expected = &spec.onnx;
     if size == expected.size && sha256 == expected.sha256 {
-        return Ok((file, sha256));
+        return Ok((onnx_path, sha256));
     }
     Err(Error::WrongOnnxFile {
-        onnx: file,
-        spec: ModelSpec::toml_path(&spec.folder),
+        onnx_path,
+        toml_path: ModelSpec::toml_path(&spec.folder),
         expected: format!("{} bytes with SHA-256 {}", expected.size, expected.sha256),
         found: format!("{size} bytes with SHA-256 {sha256}"),
         advice: format!(
@@ -179,16 +191,17 @@ fn verify_pinned_file(spec: &ModelSpec, file: PathBuf) -> Result<(PathBuf, Strin
     })
 }
 
-fn fetch_pinned_file(
+fn fetch_onnx(
     options: &LocateOptions,
     spec: &ModelSpec,
-    progress: fetch::ProgressCallback<'_>,
+    report_progress: fetch::ProgressCallback<'_>,
 ) -> Result<(PathBuf, String), String> {
     if !options.fetch_allowed {
         return Err("fetching is off".into());
     }
-    let mut fetch_to =
-        |target: PathBuf| fetch::fetch(&spec.onnx, &target, &options.timeouts, progress).map(|()| target);
+    let mut fetch_to = |target: PathBuf| {
+        fetch::fetch(&spec.onnx, &target, &options.timeouts, report_progress).map(|()| target)
+    };
     let path = match fetch_to(spec.onnx_path()) {
         // The checkout may be read-only. The build's own folder is always writable.
         Err(fetch::FetchError::Write { .. }) => fetch_to(path_in_writable_folder(options, spec)),

@@ -28,7 +28,7 @@ pub struct ModelSpec {
     /// Kind of numbers at the output.
     pub output: OutputKind,
     /// Path of the labels file.
-    pub labels: PathBuf,
+    pub labels_path: PathBuf,
 }
 
 /// The ONNX file of a model.
@@ -111,67 +111,67 @@ impl ModelSpec {
     pub fn read(folder: &Path) -> Result<Self, Error> {
         let path = Self::toml_path(folder);
         let text = fs::read_to_string(&path).map_err(Error::io("read", &path))?;
-        let file: ModelToml = toml::from_str(&text).map_err(|error| Error::Spec {
+        let settings: ModelToml = toml::from_str(&text).map_err(|error| Error::Spec {
             file: path.clone(),
             line: error.span().map(|span| text[..span.start.min(text.len())].matches('\n').count() + 1),
             reason: error.message().into(),
         })?;
-        check_values(&file, folder).map_err(|reason| Error::Spec { file: path, line: None, reason })?;
+        check_values(&settings, folder).map_err(|reason| Error::Spec { file: path, line: None, reason })?;
         Ok(Self {
             folder: folder.into(),
-            name: file.name,
-            license: file.license,
-            source: file.source,
-            onnx: file.onnx,
-            input: file.input,
-            output: file.output.kind,
-            labels: folder.join(file.labels),
+            name: settings.name,
+            license: settings.license,
+            source: settings.source,
+            onnx: settings.onnx,
+            input: settings.input,
+            output: settings.output.kind,
+            labels_path: folder.join(settings.labels),
         })
     }
 }
 
-fn check_values(file: &ModelToml, folder: &Path) -> Result<(), String> {
+fn check_values(settings: &ModelToml, folder: &Path) -> Result<(), String> {
     let folder_name = folder.file_name().unwrap_or_default().to_string_lossy();
-    if file.name != folder_name {
+    if settings.name != folder_name {
         return Err(format!(
             "key `name` is {:?}, expected the name of the folder, {folder_name:?}",
-            file.name
+            settings.name
         ));
     }
-    for (key, value) in [("license", &file.license), ("source", &file.source)] {
+    for (key, value) in [("license", &settings.license), ("source", &settings.source)] {
         if value.trim().is_empty() {
-            return Err(format!("key `{key}` is empty, expected a text"));
+            return Err(format!("key `{key}` is empty, expected text"));
         }
     }
-    for (key, value) in [("labels", &file.labels), ("onnx.file", &file.onnx.file)] {
+    for (key, value) in [("labels", &settings.labels), ("onnx.file", &settings.onnx.file)] {
         if !is_plain_file_name(value) {
             return Err(format!(
                 "key `{key}` is {value:?}, expected the name of a file in the model's own folder"
             ));
         }
     }
-    if file.onnx.size == 0 {
+    if settings.onnx.size == 0 {
         return Err("key `onnx.size` is 0, expected the size of the ONNX file in bytes".into());
     }
-    let sha256 = &file.onnx.sha256;
+    let sha256 = &settings.onnx.sha256;
     let is_lower_hex = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
     if sha256.len() != 64 || !sha256.bytes().all(is_lower_hex) {
         return Err(format!("key `onnx.sha256` is {sha256:?}, expected 64 lower-case hexadecimal digits"));
     }
-    for url in &file.onnx.urls {
+    for url in &settings.onnx.urls {
         if !url.starts_with("https://") && !url.starts_with("http://") {
             return Err(format!(
                 "key `onnx.urls` contains {url:?}, expected URLs that begin with https:// or http://"
             ));
         }
     }
-    if !file.input.mean.iter().all(|mean| mean.is_finite()) {
-        return Err(format!("key `input.mean` is {:?}, expected finite numbers", file.input.mean));
+    if !settings.input.mean.iter().all(|mean| mean.is_finite()) {
+        return Err(format!("key `input.mean` is {:?}, expected finite numbers", settings.input.mean));
     }
-    if !file.input.std.iter().all(|std| std.is_finite() && *std > 0.0) {
-        return Err(format!("key `input.std` is {:?}, expected numbers greater than 0", file.input.std));
+    if !settings.input.std.iter().all(|std| std.is_finite() && *std > 0.0) {
+        return Err(format!("key `input.std` is {:?}, expected numbers greater than 0", settings.input.std));
     }
-    let InputSpec { resize, crop, .. } = file.input;
+    let InputSpec { resize, crop, .. } = settings.input;
     if crop == 0 || crop > resize {
         return Err(format!(
             "key `input.crop` is {crop}, expected 1 to {resize}, which is the value of `input.resize`"

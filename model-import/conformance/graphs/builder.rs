@@ -50,26 +50,27 @@ impl GraphBuilder {
     /// Adds a node with one output. `add_attributes` adds the attributes of the node.
     pub(crate) fn node(
         &mut self,
-        op: &str,
+        operator: &str,
         inputs: &[&str],
         add_attributes: impl FnOnce(NodeProto) -> NodeProto,
     ) -> String {
-        let output = self.unique_name(&op.to_lowercase());
-        self.graph.node.push(add_attributes(proto::node(op, inputs, &[&output])));
+        let output = self.unique_name(&operator.to_lowercase());
+        self.graph.node.push(add_attributes(proto::node(operator, inputs, &[&output])));
         output
     }
 
     /// Adds a convolution with random weights.
     pub(crate) fn conv(&mut self, input: &str, conv: &Conv) -> String {
-        let Conv { input_channels, output_channels, kernel, stride, pads, groups, bias } = *conv;
+        let Conv { input_channels, output_channels, kernel, stride, pads, groups, has_bias } = *conv;
         let inputs_per_group = input_channels / groups;
-        // Weights in this range give some outputs below 0 and some above 6, the bounds of Clip.
+        // This is the range of He initialisation, which keeps the magnitude of the values from layer to
+        // layer. Some outputs are then below 0 and some above 6, the bounds of Clip.
         let fan_in: usize = inputs_per_group * kernel * kernel;
         let bound = (6.0 / f32::from(u16::try_from(fan_in).unwrap())).sqrt();
         let dims = [output_channels, inputs_per_group, kernel, kernel];
         let weights = self.random_constant(&dims, -bound, bound);
         let mut inputs = vec![input.to_owned(), weights];
-        if bias {
+        if has_bias {
             inputs.push(self.random_constant(&[output_channels], -0.5, 0.5));
         }
         let inputs: Vec<&str> = inputs.iter().map(String::as_str).collect();
@@ -83,7 +84,7 @@ impl GraphBuilder {
         })
     }
 
-    /// Adds a BatchNormalization. None of its parameters is 0 or 1, so a mistake in folding changes the
+    /// Adds a BatchNormalization with random parameters, so that a mistake in folding any of them changes the
     /// output.
     pub(crate) fn batch_norm(&mut self, input: &str, channels: usize) -> String {
         let scale = self.random_constant(&[channels], 0.5, 1.5);
@@ -115,11 +116,12 @@ impl GraphBuilder {
             producer_name: "conformance".into(),
             ..Default::default()
         };
-        // onnx-ir does not export the type of an entry, so the entry is created with an inferred `Default`.
+        // onnx-ir does not export the type of an entry, so the entry is created as the default of an inferred
+        // type.
         model.opset_import.push(Default::default());
         model.opset_import[0].version = opset;
         if opset < 9 {
-            // In these versions of the format, every initializer is also an input.
+            // In version 3 of the format, every initializer is also an input.
             for tensor in &graph.initializer {
                 let dims: Vec<Option<i64>> = tensor.dims.iter().copied().map(Some).collect();
                 let mut info = proto::value_info(&tensor.name, &dims);
@@ -143,12 +145,20 @@ pub(crate) struct Conv {
     /// Padding at the top, left, bottom and right.
     pub(crate) pads: [i64; 4],
     pub(crate) groups: usize,
-    pub(crate) bias: bool,
+    pub(crate) has_bias: bool,
 }
 
 impl Conv {
     pub(crate) fn pointwise(input_channels: usize, output_channels: usize) -> Self {
-        Self { input_channels, output_channels, kernel: 1, stride: 1, pads: [0; 4], groups: 1, bias: false }
+        Self {
+            input_channels,
+            output_channels,
+            kernel: 1,
+            stride: 1,
+            pads: [0; 4],
+            groups: 1,
+            has_bias: false,
+        }
     }
 
     pub(crate) fn depthwise(channels: usize, stride: usize) -> Self {
@@ -159,7 +169,7 @@ impl Conv {
             stride,
             pads: [1; 4],
             groups: channels,
-            bias: false,
+            has_bias: false,
         }
     }
 
@@ -172,7 +182,7 @@ impl Conv {
             stride: 2,
             pads: [1; 4],
             groups: 1,
-            bias: false,
+            has_bias: false,
         }
     }
 }

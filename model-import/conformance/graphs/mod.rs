@@ -1,8 +1,7 @@
 //! Builds small networks similar to MobileNetV2, in the styles of three exporters.
 //!
-//! The networks classify 32x32 images into ten classes. They have three inverted residual blocks: one with
-//! residual addition, one that halves height and width, and a second one with residual addition. The weights
-//! are pseudo-random.
+//! The networks classify 32x32 images into ten classes. They have three inverted residual blocks. The second
+//! block halves height and width, and the other two have a residual addition. The weights are pseudo-random.
 
 mod builder;
 pub(crate) mod random;
@@ -15,29 +14,29 @@ use builder::{Conv, GraphBuilder};
 /// Height and width of the input.
 pub(crate) const SIDE: i64 = 32;
 /// Number of classes at the output.
-pub(crate) const CLASSES: i64 = 10;
+pub(crate) const CLASS_COUNT: i64 = 10;
 
 /// Number of channels after the first convolution.
-const STEM: usize = 8;
+const STEM_CHANNELS: usize = 8;
 /// Number of channels within a block.
-const EXPANDED: usize = 24;
+const EXPANDED_CHANNELS: usize = 24;
 /// Number of channels after the block that halves height and width.
-const WIDE: usize = 12;
+const WIDE_CHANNELS: usize = 12;
 /// Number of channels after the last convolution.
-const LAST: usize = 40;
+const LAST_CHANNELS: usize = 40;
 
-/// Returns the name and the network of each style.
-pub(crate) fn all() -> [(&'static str, ModelProto); 3] {
+/// Builds the network of each style, and returns it with the name of the style.
+pub(crate) fn build_all() -> [(&'static str, ModelProto); 3] {
     [("zoo", zoo()), ("torch", torch()), ("tf2onnx", tf2onnx())]
 }
 
 /// Adds an inverted residual block: expand, depthwise, project, and a residual addition if the block does not
 /// change the shape.
 ///
-/// `channels` is the number of input and of output channels. `adapt` changes the parameters of each
-/// convolution to the exporter's style. `after_conv` adds the nodes that the exporter writes after a
-/// convolution. Its parameters are the convolution's output, the number of output channels, and true if there
-/// is an activation.
+/// `channels` holds the number of input channels and the number of output channels. `adapt` changes the
+/// parameters of each convolution to the exporter's style. `after_conv` adds the nodes that the exporter
+/// writes after a convolution. The parameters of `after_conv` are the convolution's output, the number of
+/// output channels, and true if there is an activation.
 fn block(
     graph: &mut GraphBuilder,
     input: &str,
@@ -47,11 +46,11 @@ fn block(
     after_conv: impl Fn(&mut GraphBuilder, &str, usize, bool) -> String,
 ) -> String {
     let (input_channels, output_channels) = channels;
-    let expanded = graph.conv(input, &adapt(Conv::pointwise(input_channels, EXPANDED)));
-    let expanded = after_conv(graph, &expanded, EXPANDED, true);
+    let expanded = graph.conv(input, &adapt(Conv::pointwise(input_channels, EXPANDED_CHANNELS)));
+    let expanded = after_conv(graph, &expanded, EXPANDED_CHANNELS, true);
     let filtered = graph.conv(&expanded, &adapt(depthwise));
-    let filtered = after_conv(graph, &filtered, EXPANDED, true);
-    let projected = graph.conv(&filtered, &adapt(Conv::pointwise(EXPANDED, output_channels)));
+    let filtered = after_conv(graph, &filtered, EXPANDED_CHANNELS, true);
+    let projected = graph.conv(&filtered, &adapt(Conv::pointwise(EXPANDED_CHANNELS, output_channels)));
     let projected = after_conv(graph, &projected, output_channels, false);
     if depthwise.stride == 1 && input_channels == output_channels {
         graph.node("Add", &[input, &projected], |node| node)
@@ -62,8 +61,9 @@ fn block(
 
 /// Builds a network in the style of the opset 7 file of the ONNX Model Zoo.
 ///
-/// BatchNormalization follows every convolution, Clip has attributes, initializers are among the inputs, the
-/// classifier is a 1x1 convolution, and the last node is a Reshape to a constant shape with batch size 1.
+/// BatchNormalization follows every convolution except the classifier, a 1x1 convolution. The bounds of Clip
+/// are attributes, and initializers are among the inputs. The last node is a Reshape to a constant shape with
+/// batch size 1.
 pub(crate) fn zoo() -> ModelProto {
     let mut graph = GraphBuilder::new(7);
     let after_conv = |graph: &mut GraphBuilder, value: &str, channels: usize, has_activation: bool| {
@@ -75,27 +75,48 @@ pub(crate) fn zoo() -> ModelProto {
         }
     };
     let unchanged = |conv: Conv| conv;
-    let stem = graph.conv("data", &Conv::stem(STEM));
-    let mut value = after_conv(&mut graph, &stem, STEM, true);
-    value = block(&mut graph, &value, (STEM, STEM), Conv::depthwise(EXPANDED, 1), unchanged, after_conv);
-    value = block(&mut graph, &value, (STEM, WIDE), Conv::depthwise(EXPANDED, 2), unchanged, after_conv);
-    value = block(&mut graph, &value, (WIDE, WIDE), Conv::depthwise(EXPANDED, 1), unchanged, after_conv);
-    let last = graph.conv(&value, &Conv::pointwise(WIDE, LAST));
-    value = after_conv(&mut graph, &last, LAST, true);
+    let stem = graph.conv("data", &Conv::stem(STEM_CHANNELS));
+    let mut value = after_conv(&mut graph, &stem, STEM_CHANNELS, true);
+    value = block(
+        &mut graph,
+        &value,
+        (STEM_CHANNELS, STEM_CHANNELS),
+        Conv::depthwise(EXPANDED_CHANNELS, 1),
+        unchanged,
+        after_conv,
+    );
+    value = block(
+        &mut graph,
+        &value,
+        (STEM_CHANNELS, WIDE_CHANNELS),
+        Conv::depthwise(EXPANDED_CHANNELS, 2),
+        unchanged,
+        after_conv,
+    );
+    value = block(
+        &mut graph,
+        &value,
+        (WIDE_CHANNELS, WIDE_CHANNELS),
+        Conv::depthwise(EXPANDED_CHANNELS, 1),
+        unchanged,
+        after_conv,
+    );
+    let last = graph.conv(&value, &Conv::pointwise(WIDE_CHANNELS, LAST_CHANNELS));
+    value = after_conv(&mut graph, &last, LAST_CHANNELS, true);
     value = graph.node("GlobalAveragePool", &[&value], |node| node);
-    value = graph.conv(&value, &Conv::pointwise(LAST, 10));
+    value = graph.conv(&value, &Conv::pointwise(LAST_CHANNELS, 10));
     let shape = graph.int_constant(&[2], &[1, -1]);
     graph.node("Reshape", &[&value, &shape], |node| node);
     graph.finish(
         7,
         ("data", &[Some(1), Some(3), Some(SIDE), Some(SIDE)]),
-        ("mobilenetv20_output_flatten0_reshape0", &[Some(1), Some(CLASSES)]),
+        ("mobilenetv20_output_flatten0_reshape0", &[Some(1), Some(CLASS_COUNT)]),
     )
 }
 
 /// Builds a network in the style of a PyTorch export.
 ///
-/// Convolutions have a bias, the bounds of Clip are inputs, and the head has a Reshape to a shape that Shape,
+/// Convolutions have a bias, and the bounds of Clip are inputs. The head has a Reshape to a shape that Shape,
 /// Gather, Unsqueeze and Concat compute.
 pub(crate) fn torch() -> ModelProto {
     let mut graph = GraphBuilder::new(11);
@@ -107,29 +128,54 @@ pub(crate) fn torch() -> ModelProto {
             value.into()
         }
     };
-    let with_bias = |conv: Conv| Conv { bias: true, ..conv };
-    let stem = graph.conv("input", &with_bias(Conv::stem(STEM)));
-    let mut value = after_conv(&mut graph, &stem, STEM, true);
-    value = block(&mut graph, &value, (STEM, STEM), Conv::depthwise(EXPANDED, 1), with_bias, after_conv);
-    value = block(&mut graph, &value, (STEM, WIDE), Conv::depthwise(EXPANDED, 2), with_bias, after_conv);
-    value = block(&mut graph, &value, (WIDE, WIDE), Conv::depthwise(EXPANDED, 1), with_bias, after_conv);
-    let last = graph.conv(&value, &with_bias(Conv::pointwise(WIDE, LAST)));
-    value = after_conv(&mut graph, &last, LAST, true);
+    let with_bias = |conv: Conv| Conv { has_bias: true, ..conv };
+    let stem = graph.conv("input", &with_bias(Conv::stem(STEM_CHANNELS)));
+    let mut value = after_conv(&mut graph, &stem, STEM_CHANNELS, true);
+    value = block(
+        &mut graph,
+        &value,
+        (STEM_CHANNELS, STEM_CHANNELS),
+        Conv::depthwise(EXPANDED_CHANNELS, 1),
+        with_bias,
+        after_conv,
+    );
+    value = block(
+        &mut graph,
+        &value,
+        (STEM_CHANNELS, WIDE_CHANNELS),
+        Conv::depthwise(EXPANDED_CHANNELS, 2),
+        with_bias,
+        after_conv,
+    );
+    value = block(
+        &mut graph,
+        &value,
+        (WIDE_CHANNELS, WIDE_CHANNELS),
+        Conv::depthwise(EXPANDED_CHANNELS, 1),
+        with_bias,
+        after_conv,
+    );
+    let last = graph.conv(&value, &with_bias(Conv::pointwise(WIDE_CHANNELS, LAST_CHANNELS)));
+    value = after_conv(&mut graph, &last, LAST_CHANNELS, true);
     value = graph.node("GlobalAveragePool", &[&value], |node| node);
 
     let shape = graph.node("Shape", &[&value], |node| node);
-    let first = graph.int_constant(&[], &[0]);
-    let batch = graph.node("Gather", &[&shape, &first], |node| node.with_int("axis", 0));
+    let zero = graph.int_constant(&[], &[0]);
+    let batch = graph.node("Gather", &[&shape, &zero], |node| node.with_int("axis", 0));
     let batch = graph.node("Unsqueeze", &[&batch], |node| node.with_ints("axes", &[0]));
-    let rest = graph.int_constant(&[1], &[-1]);
-    let target = graph.node("Concat", &[&batch, &rest], |node| node.with_int("axis", 0));
+    let minus_one = graph.int_constant(&[1], &[-1]);
+    let target = graph.node("Concat", &[&batch, &minus_one], |node| node.with_int("axis", 0));
     value = graph.node("Reshape", &[&value, &target], |node| node);
-    let weights = graph.random_constant(&[10, LAST], -0.4, 0.4);
+    let weights = graph.random_constant(&[10, LAST_CHANNELS], -0.4, 0.4);
     let bias = graph.random_constant(&[10], -0.5, 0.5);
     graph.node("Gemm", &[&value, &weights, &bias], |node| {
         node.with_float("alpha", 1.0).with_float("beta", 1.0).with_int("transB", 1)
     });
-    graph.finish(12, ("input", &[None, Some(3), Some(SIDE), Some(SIDE)]), ("output", &[None, Some(CLASSES)]))
+    graph.finish(
+        12,
+        ("input", &[None, Some(3), Some(SIDE), Some(SIDE)]),
+        ("output", &[None, Some(CLASS_COUNT)]),
+    )
 }
 
 /// Builds a network in the style of a Keras model that tf2onnx exported.
@@ -163,17 +209,38 @@ pub(crate) fn tf2onnx() -> ModelProto {
     let scaled = graph.node("Mul", &["input_1", &scale], |node| node);
     let shifted = graph.node("Add", &[&scaled, &shift], |node| node);
     let image = graph.node("Transpose", &[&shifted], |node| node.with_ints("perm", &[0, 3, 1, 2]));
-    let stem = graph.conv(&image, &pad_like_keras(Conv::stem(STEM)));
-    let mut value = after_conv(&mut graph, &stem, STEM, true);
-    value = block(&mut graph, &value, (STEM, STEM), Conv::depthwise(EXPANDED, 1), pad_like_keras, after_conv);
-    value = block(&mut graph, &value, (STEM, WIDE), Conv::depthwise(EXPANDED, 2), pad_like_keras, after_conv);
-    value = block(&mut graph, &value, (WIDE, WIDE), Conv::depthwise(EXPANDED, 1), pad_like_keras, after_conv);
-    let last = graph.conv(&value, &pad_like_keras(Conv::pointwise(WIDE, LAST)));
-    value = after_conv(&mut graph, &last, LAST, true);
+    let stem = graph.conv(&image, &pad_like_keras(Conv::stem(STEM_CHANNELS)));
+    let mut value = after_conv(&mut graph, &stem, STEM_CHANNELS, true);
+    value = block(
+        &mut graph,
+        &value,
+        (STEM_CHANNELS, STEM_CHANNELS),
+        Conv::depthwise(EXPANDED_CHANNELS, 1),
+        pad_like_keras,
+        after_conv,
+    );
+    value = block(
+        &mut graph,
+        &value,
+        (STEM_CHANNELS, WIDE_CHANNELS),
+        Conv::depthwise(EXPANDED_CHANNELS, 2),
+        pad_like_keras,
+        after_conv,
+    );
+    value = block(
+        &mut graph,
+        &value,
+        (WIDE_CHANNELS, WIDE_CHANNELS),
+        Conv::depthwise(EXPANDED_CHANNELS, 1),
+        pad_like_keras,
+        after_conv,
+    );
+    let last = graph.conv(&value, &pad_like_keras(Conv::pointwise(WIDE_CHANNELS, LAST_CHANNELS)));
+    value = after_conv(&mut graph, &last, LAST_CHANNELS, true);
     value = graph.node("Transpose", &[&value], |node| node.with_ints("perm", &[0, 2, 3, 1]));
     value =
         graph.node("ReduceMean", &[&value], |node| node.with_ints("axes", &[1, 2]).with_int("keepdims", 0));
-    let weights = graph.random_constant(&[LAST, 10], -0.4, 0.4);
+    let weights = graph.random_constant(&[LAST_CHANNELS, 10], -0.4, 0.4);
     let bias = graph.random_constant(&[10], -0.5, 0.5);
     value = graph.node("MatMul", &[&value, &weights], |node| node);
     value = graph.node("Add", &[&value, &bias], |node| node);
@@ -181,6 +248,6 @@ pub(crate) fn tf2onnx() -> ModelProto {
     graph.finish(
         13,
         ("input_1", &[None, Some(SIDE), Some(SIDE), Some(3)]),
-        ("predictions", &[None, Some(CLASSES)]),
+        ("predictions", &[None, Some(CLASS_COUNT)]),
     )
 }

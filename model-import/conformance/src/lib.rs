@@ -28,13 +28,13 @@ converted! {
     tf2onnx
 }
 
-/// Returns the path of the original graph of a style.
+/// Returns the path of the original graph in the style `name`.
 #[must_use]
 pub fn original_path(name: &str) -> std::path::PathBuf {
     std::path::Path::new(env!("OUT_DIR")).join(format!("{name}-original.onnx"))
 }
 
-/// Returns the path of the simplified graph of a style, from which the network was generated.
+/// Returns the path of the simplified graph in the style `name`, from which the network was generated.
 #[must_use]
 pub fn simplified_path(name: &str) -> std::path::PathBuf {
     std::path::Path::new(env!("OUT_DIR")).join(format!("{name}.onnx"))

@@ -16,32 +16,33 @@ use tract_onnx::prelude::*;
 #[path = "../graphs/random.rs"]
 mod random;
 
+/// Height and width of the networks' input.
 const SIDE: usize = 32;
-const CLASSES: usize = 10;
-/// Largest difference that is attributed to rounding.
+const CLASS_COUNT: usize = 10;
+/// Largest difference between two outputs that is attributed to rounding.
 const TOLERANCE: f32 = 1e-4;
 
 /// Returns random images `[batch, 3, 32, 32]` with the value range of normalised photos.
-fn random_images(batch: usize) -> Vec<f32> {
-    random::Random::new(99).floats(batch * 3 * SIDE * SIDE, -2.0, 2.5)
+fn random_images(batch_size: usize) -> Vec<f32> {
+    random::Random::new(99).floats(batch_size * 3 * SIDE * SIDE, -2.0, 2.5)
 }
 
 /// Converts images `[batch, 3, 32, 32]` to `[batch, 32, 32, 3]`.
 fn to_channels_last(images: &[f32]) -> Vec<f32> {
-    let plane = SIDE * SIDE;
+    let pixel_count = SIDE * SIDE;
     let convert = |image: &[f32]| -> Vec<f32> {
-        (0..plane)
+        (0..pixel_count)
             .flat_map(|pixel| (0..3).map(move |channel| (channel, pixel)))
-            .map(|(channel, pixel)| image[channel * plane + pixel])
+            .map(|(channel, pixel)| image[channel * pixel_count + pixel])
             .collect()
     };
-    images.chunks(3 * plane).flat_map(convert).collect()
+    images.chunks(3 * pixel_count).flat_map(convert).collect()
 }
 
 /// Runs tract on one image after another, and returns the outputs of all images.
-fn run_tract(onnx: &Path, images: &[f32], shape: [usize; 4]) -> Vec<f32> {
+fn run_tract(onnx_path: &Path, images: &[f32], shape: [usize; 4]) -> Vec<f32> {
     let model = tract_onnx::onnx()
-        .model_for_path(onnx)
+        .model_for_path(onnx_path)
         .unwrap()
         .with_input_fact(0, f32::fact(shape).into())
         .unwrap()
@@ -81,20 +82,21 @@ fn assert_close(case: &str, expected: &[f32], actual: &[f32]) {
     let difference = largest_difference(expected, actual);
     println!("{case}: max abs difference {difference:e}");
     assert!(difference <= TOLERANCE, "{case}: max abs difference {difference:e}");
-    // If all outputs were about the same, this check would accept a wrong conversion.
+    // If the correct outputs were all about the same, the outputs of a wrong conversion could be within the
+    // tolerance.
     let spread =
         expected.iter().copied().fold(f32::MIN, f32::max) - expected.iter().copied().fold(f32::MAX, f32::min);
     assert!(spread > 100.0 * TOLERANCE, "{case}: outputs are all about the same ({spread:e})");
 }
 
 fn assert_converted_agrees_with_original(name: &str, forward: impl Fn(Tensor<4>) -> Tensor<2>) {
-    for batch in [1, 5] {
-        let images = random_images(batch);
-        let data = TensorData::new(images.clone(), [batch, 3, SIDE, SIDE]);
+    for batch_size in [1, 5] {
+        let images = random_images(batch_size);
+        let data = TensorData::new(images.clone(), [batch_size, 3, SIDE, SIDE]);
         let output = forward(Tensor::from_data(data, &Device::flex()));
-        assert_eq!(output.dims(), [batch, CLASSES]);
+        assert_eq!(output.dims(), [batch_size, CLASS_COUNT]);
         let actual: Vec<f32> = output.into_data().iter::<f32>().collect();
-        assert_close(&format!("{name}, batch {batch}"), &run_original(name, &images), &actual);
+        assert_close(&format!("{name}, batch size {batch_size}"), &run_original(name, &images), &actual);
     }
 }
 
@@ -142,20 +144,23 @@ fn simplification_removes_shape_arithmetic_and_normalisation() {
     ];
     for name in ["zoo", "torch", "tf2onnx"] {
         let report = report_of(name);
+        let (before, after) = (&report.original_node_counts, &report.simplified_node_counts);
         for operator in removed {
-            assert!(!report.after.contains_key(operator), "{name} still has {operator}: {report}");
+            assert!(!after.contains_key(operator), "{name} still has {operator}: {report}");
         }
-        assert_eq!(report.after["Conv"], report.before["Conv"], "{name}");
+        assert_eq!(after["Conv"], before["Conv"], "{name}");
     }
     // Each graph has two residual additions. The graph of tf2onnx also has the shift of the normalisation and
     // the bias of the classifier.
-    assert_eq!(report_of("zoo").after["Add"], 2);
-    assert_eq!(report_of("torch").after["Add"], 2);
-    assert_eq!(report_of("tf2onnx").after["Add"], 4);
+    assert_eq!(report_of("zoo").simplified_node_counts["Add"], 2);
+    assert_eq!(report_of("torch").simplified_node_counts["Add"], 2);
+    assert_eq!(report_of("tf2onnx").simplified_node_counts["Add"], 4);
 }
 
-/// Changes one node of the simplified graph, and returns the largest difference of its outputs from the
-/// original's. `spoil` returns true for the node that it changed.
+/// Spoils one node of the simplified graph, and returns the largest difference between the outputs of the
+/// spoiled graph and of the original graph.
+///
+/// `spoil` is called with one node after another until it has changed a node and returns true.
 fn difference_if_spoiled(name: &str, spoil: impl Fn(&mut NodeProto) -> bool) -> f32 {
     let mut model = graph::simplify_file(&original_path(name)).unwrap().model;
     let nodes = &mut model.graph.mut_or_insert_default().node;
@@ -169,16 +174,16 @@ fn difference_if_spoiled(name: &str, spoil: impl Fn(&mut NodeProto) -> bool) -> 
 
 #[test]
 fn small_mistakes_in_the_graph_exceed_the_tolerance() {
-    // This mistake pads at the top and left instead of at the bottom and right.
+    // The first mistake is padding at the top and left instead of at the bottom and right.
     let padding = difference_if_spoiled("tf2onnx", |node| {
         let pads = node.attribute.iter_mut().find(|attribute| attribute.ints == [0, 0, 1, 1]);
         pads.map(|pads| pads.ints = vec![1, 1, 0, 0]).is_some()
     });
-    // This mistake removes the bias that comes from batch normalisation.
+    // The second mistake is the loss of a bias that comes from batch normalisation.
     let shift = difference_if_spoiled("zoo", |node| {
         node.op_type == "Conv" && node.input.len() == 3 && node.input.pop().is_some()
     });
-    // This mistake removes the upper bound of an activation.
+    // The third mistake is the loss of an activation's upper bound.
     let bound = difference_if_spoiled("torch", |node| {
         if node.op_type == "Clip" {
             *node = proto::node("Relu", &[&node.input[0]], &[&node.output[0]]);

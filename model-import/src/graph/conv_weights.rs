@@ -12,8 +12,8 @@ pub(super) struct Affine {
 }
 
 impl Affine {
-    pub(super) fn identity(channels: usize) -> Self {
-        Self { scale: vec![1.0; channels], shift: vec![0.0; channels] }
+    pub(super) fn identity(channel_count: usize) -> Self {
+        Self { scale: vec![1.0; channel_count], shift: vec![0.0; channel_count] }
     }
 
     /// Returns the function that applies `self` first and then `next`.
@@ -29,13 +29,13 @@ impl Affine {
 
 /// The weights and biases of a convolution, as f64.
 pub(super) struct ConvWeights {
-    /// The kernels, laid out as `dims` states.
+    /// The values of all kernels, laid out as `dims` states.
     weights: Vec<f64>,
     /// One bias per output channel.
     biases: Vec<f64>,
     /// `[output channels, input channels / groups, height, width]`.
     dims: Vec<i64>,
-    groups: usize,
+    group_count: usize,
 }
 
 impl ConvWeights {
@@ -46,19 +46,19 @@ impl ConvWeights {
         let node = &graph.node[index];
         let tensor = proto::initializer(graph, node.input.get(1)?)?;
         let weights: Vec<f64> = proto::floats(tensor)?.into_iter().map(f64::from).collect();
-        let outputs = usize::try_from(*tensor.dims.first()?).ok()?;
+        let output_channels = usize::try_from(*tensor.dims.first()?).ok()?;
         let biases = match node.input.get(2).filter(|name| !name.is_empty()) {
             Some(name) => {
                 proto::floats(proto::initializer(graph, name)?)?.into_iter().map(f64::from).collect()
             }
-            None => vec![0.0; outputs],
+            None => vec![0.0; output_channels],
         };
         let is_valid = tensor.dims.len() == 4 && tensor.dims.iter().product::<i64>() == to_i64(weights.len());
-        (is_valid && outputs > 0 && biases.len() == outputs).then(|| Self {
+        (is_valid && output_channels > 0 && biases.len() == output_channels).then(|| Self {
             weights,
             biases,
             dims: tensor.dims.clone(),
-            groups: node.int("group").and_then(|groups| usize::try_from(groups).ok()).unwrap_or(1),
+            group_count: node.int("group").and_then(|groups| usize::try_from(groups).ok()).unwrap_or(1),
         })
     }
 
@@ -66,12 +66,12 @@ impl ConvWeights {
         self.biases.len()
     }
 
-    fn inputs_per_group(&self) -> usize {
+    fn input_channels_per_group(&self) -> usize {
         usize::try_from(self.dims[1]).unwrap_or(0)
     }
 
     pub(super) fn input_channels(&self) -> usize {
-        self.inputs_per_group() * self.groups
+        self.input_channels_per_group() * self.group_count
     }
 
     /// Returns the weights of a convolution that equals this one followed by `affine`.
@@ -88,18 +88,19 @@ impl ConvWeights {
 
     /// Returns the weights of a convolution that equals this one preceded by `affine`.
     ///
-    /// If the convolution pads, every shift of `affine` must be 0. Padding follows `affine`, so its zeros are
-    /// not shifted, but a folded shift would apply to them too.
+    /// If the convolution pads its input, every shift of `affine` must be 0. The zeros of the padding are
+    /// inserted after `affine` and are not shifted, but a shift that is folded into the biases would have the
+    /// effect of shifting them, too.
     pub(super) fn with_affine_before(mut self, affine: &Affine) -> Self {
-        let inputs_per_group = self.inputs_per_group();
-        let outputs_per_group = self.output_channels() / self.groups;
+        let inputs_per_group = self.input_channels_per_group();
+        let outputs_per_group = self.output_channels() / self.group_count;
         let kernel_len = self.weights.len() / self.output_channels() / inputs_per_group;
         for (index, kernel) in self.weights.chunks_mut(kernel_len).enumerate() {
-            let (output, input_in_group) = (index / inputs_per_group, index % inputs_per_group);
-            let group = output / outputs_per_group;
-            let input = group * inputs_per_group + input_in_group;
-            self.biases[output] += affine.shift[input] * kernel.iter().sum::<f64>();
-            kernel.iter_mut().for_each(|weight| *weight *= affine.scale[input]);
+            let output_channel = index / inputs_per_group;
+            let group = output_channel / outputs_per_group;
+            let input_channel = group * inputs_per_group + index % inputs_per_group;
+            self.biases[output_channel] += affine.shift[input_channel] * kernel.iter().sum::<f64>();
+            kernel.iter_mut().for_each(|weight| *weight *= affine.scale[input_channel]);
         }
         self
     }
@@ -108,12 +109,12 @@ impl ConvWeights {
     ///
     /// The new constants get new names, because other nodes may still use the old constants.
     pub(super) fn store(self, graph: &mut GraphProto, index: usize) {
-        let base = graph.node[index].output[0].clone();
+        let output = graph.node[index].output[0].clone();
         let (weights, biases): (Vec<f32>, Vec<f32>) =
             (self.weights.into_iter().map(to_f32).collect(), self.biases.into_iter().map(to_f32).collect());
-        let weight_name = proto::fresh_name(graph, &format!("{base}_weight"));
+        let weight_name = proto::fresh_name(graph, &format!("{output}_weight"));
         graph.initializer.push(float_tensor(&weight_name, &self.dims, &weights));
-        let bias_name = proto::fresh_name(graph, &format!("{base}_bias"));
+        let bias_name = proto::fresh_name(graph, &format!("{output}_bias"));
         graph.initializer.push(float_tensor(&bias_name, &self.dims[..1], &biases));
         let input = graph.node[index].input[0].clone();
         graph.node[index].input = vec![input, weight_name, bias_name];

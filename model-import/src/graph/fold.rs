@@ -4,11 +4,12 @@
 //! Successive nodes of these kinds are combined in f64 to one scale and one shift per channel. The folded
 //! weights are rounded to f32 once.
 //!
-//! After a convolution, the scale and the shift are both folded into its weights and biases.
+//! If such nodes follow a convolution, their scale and their shift are both folded into the convolution's
+//! weights and biases.
 //!
-//! Before a convolution, such nodes usually normalise the input. Their scale is folded into the weights.
-//! Their shift can only be folded if the convolution does not pad, because the padding zeros are not shifted.
-//! Otherwise, the shift remains in the graph as a single Add.
+//! Such nodes before a convolution usually normalise the image. Their scale is folded into the convolution's
+//! weights. Their shift can only be folded into its biases if the convolution does not pad, because the zeros
+//! of the padding are not shifted. Otherwise, the shift remains in the graph as a single Add.
 
 use onnx_ir::{GraphProto, NodeProto};
 
@@ -26,44 +27,45 @@ pub fn fold_after_conv(graph: &mut GraphProto) {
     }
 }
 
-fn fold_successors(graph: &mut GraphProto, conv: usize) {
-    let Some(weights) = ConvWeights::read(graph, conv) else {
+/// Folds the scales and shifts after the Conv node `conv_index` into its weights and biases.
+fn fold_successors(graph: &mut GraphProto, conv_index: usize) {
+    let Some(weights) = ConvWeights::read(graph, conv_index) else {
         return;
     };
-    let channels = weights.output_channels();
-    let mut affine = Affine::identity(channels);
-    let mut folded_nodes = Vec::new();
-    let mut value = graph.node[conv].output[0].clone();
-    while let Some(user) = proto::only_user(graph, &value) {
-        let Some(next) = read_affine(graph, &graph.node[user], &value, channels) else {
+    let channel_count = weights.output_channels();
+    let mut affine = Affine::identity(channel_count);
+    let mut folded_indices = Vec::new();
+    let mut value = graph.node[conv_index].output[0].clone();
+    while let Some(user_index) = proto::only_user(graph, &value) {
+        let Some(next) = read_affine(graph, &graph.node[user_index], &value, channel_count) else {
             break;
         };
         affine = affine.then(&next);
-        value.clone_from(&graph.node[user].output[0]);
-        folded_nodes.push(user);
+        value.clone_from(&graph.node[user_index].output[0]);
+        folded_indices.push(user_index);
     }
-    if folded_nodes.is_empty() {
+    if folded_indices.is_empty() {
         return;
     }
-    weights.with_affine_after(&affine).store(graph, conv);
-    graph.node[conv].output[0] = value;
-    remove_nodes(graph, folded_nodes);
+    weights.with_affine_after(&affine).store(graph, conv_index);
+    graph.node[conv_index].output[0] = value;
+    remove_nodes(graph, folded_indices);
 }
 
 /// Returns the scale and shift that a node applies to its input `value`.
 ///
 /// Returns `None` if the node does anything else.
-fn read_affine(graph: &GraphProto, node: &NodeProto, value: &str, channels: usize) -> Option<Affine> {
+fn read_affine(graph: &GraphProto, node: &NodeProto, value: &str, channel_count: usize) -> Option<Affine> {
     if node.op_type == "BatchNormalization" {
-        return read_batch_norm(graph, node, channels);
+        return read_batch_norm(graph, node, channel_count);
     }
     let (first, second) = (node.input.first()?, node.input.get(1)?);
     let value_is_first = first == value;
     let constant = if value_is_first { second } else { first };
     let constant: Vec<f64> =
-        per_channel_values(graph, constant, channels)?.into_iter().map(f64::from).collect();
-    let ones = vec![1.0; channels];
-    let zeros = vec![0.0; channels];
+        read_per_channel_values(graph, constant, channel_count)?.into_iter().map(f64::from).collect();
+    let ones = vec![1.0; channel_count];
+    let zeros = vec![0.0; channel_count];
     let negated = |values: &[f64]| values.iter().map(|value| -value).collect();
     let (scale, shift) = match (node.op_type.as_str(), value_is_first) {
         ("Mul", _) => (constant, zeros),
@@ -76,19 +78,20 @@ fn read_affine(graph: &GraphProto, node: &NodeProto, value: &str, channels: usiz
     Some(Affine { scale, shift })
 }
 
-fn read_batch_norm(graph: &GraphProto, node: &NodeProto, channels: usize) -> Option<Affine> {
+fn read_batch_norm(graph: &GraphProto, node: &NodeProto, channel_count: usize) -> Option<Affine> {
     let in_training_mode = node.int("training_mode").unwrap_or(0) != 0;
+    // The outputs after the first are the mean and the variance.
     let statistics_are_used =
         node.output.iter().skip(1).any(|name| proto::use_count(graph, name) > 0 && !name.is_empty());
     // With `spatial = 0` (opset 7), every pixel has its own statistics.
     if in_training_mode || statistics_are_used || node.int("spatial") == Some(0) {
         return None;
     }
-    let parameter = |slot: usize| {
-        let values = proto::floats(proto::initializer(graph, node.input.get(slot)?)?)?;
-        (values.len() == channels).then_some(values)
+    let read = |input_index: usize| {
+        let values = proto::floats(proto::initializer(graph, node.input.get(input_index)?)?)?;
+        (values.len() == channel_count).then_some(values)
     };
-    let (gamma, beta, mean, variance) = (parameter(1)?, parameter(2)?, parameter(3)?, parameter(4)?);
+    let (gamma, beta, mean, variance) = (read(1)?, read(2)?, read(3)?, read(4)?);
     let epsilon = f64::from(node.float("epsilon").unwrap_or(1e-5));
     let scale: Vec<f64> = gamma
         .iter()
@@ -107,20 +110,27 @@ fn read_batch_norm(graph: &GraphProto, node: &NodeProto, channels: usize) -> Opt
 ///
 /// A single value is repeated for each channel. Returns `None` if `name` is not a constant, or if the
 /// constant varies along another dimension than the channels.
-pub(super) fn per_channel_values(graph: &GraphProto, name: &str, channels: usize) -> Option<Vec<f32>> {
+pub(super) fn read_per_channel_values(
+    graph: &GraphProto,
+    name: &str,
+    channel_count: usize,
+) -> Option<Vec<f32>> {
     let tensor = proto::initializer(graph, name)?;
     let values = proto::floats(tensor)?;
+    // A constant with more dimensions than the feature map would add dimensions to the result.
     if tensor.dims.len() > 4 {
         return None;
     }
     if let [value] = values.as_slice() {
-        return Some(vec![*value; channels]);
+        return Some(vec![*value; channel_count]);
     }
-    let along_channels = matches!(tensor.dims.as_slice(), [1, _, 1, 1] | [_, 1, 1]);
-    (along_channels && values.len() == channels).then_some(values)
+    let varies_along_channels = matches!(tensor.dims.as_slice(), [1, _, 1, 1] | [_, 1, 1]);
+    (varies_along_channels && values.len() == channel_count).then_some(values)
 }
 
-/// Folds the scales before each convolution into its weights, and the shifts if the convolution does not pad.
+/// Folds the scales before each convolution into its weights.
+///
+/// Also folds the shifts into the biases if the convolution does not pad.
 pub fn fold_before_conv(graph: &mut GraphProto) {
     // Each convolution is identified by the name of its output, because folding removes nodes and so changes
     // the indices of other nodes.
@@ -133,49 +143,54 @@ pub fn fold_before_conv(graph: &mut GraphProto) {
     }
 }
 
-fn fold_predecessors(graph: &mut GraphProto, conv: usize) {
-    let Some(weights) = ConvWeights::read(graph, conv) else {
+/// Folds the scales before the Conv node `conv_index` into its weights.
+///
+/// Also folds the shifts if the convolution does not pad. If it pads, leaves them as a single Add.
+fn fold_predecessors(graph: &mut GraphProto, conv_index: usize) {
+    let Some(weights) = ConvWeights::read(graph, conv_index) else {
         return;
     };
-    let channels = weights.input_channels();
-    let mut affine = Affine::identity(channels);
-    let mut folded_nodes = Vec::new();
-    let mut value = graph.node[conv].input[0].clone();
+    let channel_count = weights.input_channels();
+    let mut affine = Affine::identity(channel_count);
+    let mut folded_indices = Vec::new();
+    let mut value = graph.node[conv_index].input[0].clone();
     while proto::only_user(graph, &value).is_some()
-        && let Some(source) = proto::producer(graph, &value)
-        && let Some((input, step)) = find_affine_input(graph, &graph.node[source], channels)
+        && let Some(source_index) = proto::producer(graph, &value)
+        && let Some((input, earlier)) = find_affine_input(graph, &graph.node[source_index], channel_count)
     {
-        affine = step.then(&affine);
-        folded_nodes.push(source);
+        affine = earlier.then(&affine);
+        folded_indices.push(source_index);
         value = input;
     }
     // The nodes were collected from the convolution backwards.
-    let (Some(&first), Some(&last)) = (folded_nodes.last(), folded_nodes.first()) else {
+    let (Some(&first_index), Some(&last_index)) = (folded_indices.last(), folded_indices.first()) else {
         return;
     };
     let has_shift = affine.shift.iter().any(|shift| *shift != 0.0);
-    if !has_shift || !has_padding(&graph.node[conv]) {
-        weights.with_affine_before(&affine).store(graph, conv);
-        graph.node[conv].input[0] = value;
-        remove_nodes(graph, folded_nodes);
+    if !has_shift || !has_padding(&graph.node[conv_index]) {
+        weights.with_affine_before(&affine).store(graph, conv_index);
+        graph.node[conv_index].input[0] = value;
+        remove_nodes(graph, folded_indices);
         return;
     }
-    let is_single_add = folded_nodes.len() == 1 && affine.scale.iter().all(|scale| *scale == 1.0);
+    // If the shift is a single Add already, nothing remains to be done. With a scale of 0, the division below
+    // is impossible.
+    let is_single_add = folded_indices.len() == 1 && affine.scale.iter().all(|scale| *scale == 1.0);
     if is_single_add || affine.scale.contains(&0.0) {
         return;
     }
-    // The scale becomes part of the weights, so the Add must come before it:
+    // The scale becomes part of the weights, so the Add must come before the scale:
     // `scale * x + shift = scale * (x + shift / scale)`.
-    let offset = affine.shift.iter().zip(&affine.scale);
-    let offset: Vec<f32> = offset.map(|(shift, scale)| to_f32(shift / scale)).collect();
-    let scale_only = Affine { shift: vec![0.0; channels], ..affine };
-    weights.with_affine_before(&scale_only).store(graph, conv);
+    let pairs = affine.shift.iter().zip(&affine.scale);
+    let offsets: Vec<f32> = pairs.map(|(shift, scale)| to_f32(shift / scale)).collect();
+    let scale_only = Affine { shift: vec![0.0; channel_count], ..affine };
+    weights.with_affine_before(&scale_only).store(graph, conv_index);
     let constant = proto::fresh_name(graph, &format!("{value}_offset"));
-    graph.initializer.push(float_tensor(&constant, &[1, to_i64(channels), 1, 1], &offset));
-    let output = graph.node[last].output[0].clone();
-    graph.node[first] = proto::node("Add", &[&value, &constant], &[&output]);
-    folded_nodes.retain(|index| *index != first);
-    remove_nodes(graph, folded_nodes);
+    graph.initializer.push(float_tensor(&constant, &[1, to_i64(channel_count), 1, 1], &offsets));
+    let output = graph.node[last_index].output[0].clone();
+    graph.node[first_index] = proto::node("Add", &[&value, &constant], &[&output]);
+    folded_indices.retain(|index| *index != first_index);
+    remove_nodes(graph, folded_indices);
 }
 
 fn remove_nodes(graph: &mut GraphProto, mut indices: Vec<usize>) {
@@ -186,9 +201,9 @@ fn remove_nodes(graph: &mut GraphProto, mut indices: Vec<usize>) {
 }
 
 /// Returns the name of the input that a node scales and shifts, with the scale and the shift.
-fn find_affine_input(graph: &GraphProto, node: &NodeProto, channels: usize) -> Option<(String, Affine)> {
+fn find_affine_input(graph: &GraphProto, node: &NodeProto, channel_count: usize) -> Option<(String, Affine)> {
     let value = node.input.iter().find(|input| proto::initializer(graph, input).is_none())?;
-    Some((value.clone(), read_affine(graph, node, value, channels)?))
+    Some((value.clone(), read_affine(graph, node, value, channel_count)?))
 }
 
 fn has_padding(conv: &NodeProto) -> bool {
@@ -199,10 +214,10 @@ fn has_padding(conv: &NodeProto) -> bool {
 #[cfg(test)]
 mod tests {
     use super::super::proto::node;
-    use super::super::testing::{build_graph, operators, values};
+    use super::super::testing::{build_graph, constant_values, operators};
     use super::*;
 
-    const IMAGE: [Option<i64>; 4] = [None, Some(2), Some(4), Some(4)];
+    const IMAGE_DIMS: [Option<i64>; 4] = [None, Some(2), Some(4), Some(4)];
 
     fn batch_norm_constants() -> Vec<onnx_ir::TensorProto> {
         vec![
@@ -229,26 +244,27 @@ mod tests {
 
     #[test]
     fn batch_normalisation_after_a_convolution_is_folded() {
-        // The square roots of `variance + epsilon` are 2 and 3. The scales are 4 / 2 = 2 and 3 / 3 = 1. The
-        // shifts are 0.1 - 1 * 2 = -1.9 and 0.2 + 1 * 1 = 1.2.
+        // The square roots of `variance + epsilon` are 2 and 3. The scales are `gamma` divided by these
+        // roots: 4 / 2 = 2 and 3 / 3 = 1. The shifts are `beta - mean * scale`: 0.1 - 1 * 2 = -1.9 and
+        // 0.2 + 1 * 1 = 1.2.
         for inputs in [vec!["x", "w", "b"], vec!["x", "w"]] {
-            let with_bias = inputs.len() == 3;
+            let has_bias = inputs.len() == 3;
             let nodes = vec![node("Conv", &inputs, &["c"]), batch_norm("c", "y")];
-            let mut graph = build_graph(&IMAGE, batch_norm_constants(), nodes);
+            let mut graph = build_graph(&IMAGE_DIMS, batch_norm_constants(), nodes);
             graph.initializer[2] = float_tensor("gamma", &[2], &[4.0, 3.0]);
             fold_after_conv(&mut graph);
             assert_eq!(operators(&graph), ["Conv"]);
             assert_eq!(graph.node[0].output, ["y"]);
             let input = graph.node[0].input.clone();
-            assert_close(&values(&graph, &input[1]), &[2.0, 4.0, 3.0, 4.0]);
-            // (bias - mean) * scale + beta
-            let expected = if with_bias { [-0.9, 0.7] } else { [-1.9, 1.2] };
-            assert_close(&values(&graph, &input[2]), &expected);
+            assert_close(&constant_values(&graph, &input[1]), &[2.0, 4.0, 3.0, 4.0]);
+            // The new biases are `bias * scale + shift`.
+            let expected = if has_bias { [-0.9, 0.7] } else { [-1.9, 1.2] };
+            assert_close(&constant_values(&graph, &input[2]), &expected);
         }
     }
 
     #[test]
-    fn chain_of_mul_add_sub_and_div_after_a_convolution_is_folded() {
+    fn mul_sub_div_and_add_after_a_convolution_are_folded() {
         let mut constants = batch_norm_constants();
         constants.push(float_tensor("scale", &[1, 2, 1, 1], &[2.0, 4.0]));
         constants.push(float_tensor("shift", &[2, 1, 1], &[1.0, 2.0]));
@@ -261,37 +277,37 @@ mod tests {
             node("Add", &["f", "shift"], &["g"]),
             node("Relu", &["g"], &["y"]),
         ];
-        let mut graph = build_graph(&IMAGE, constants, nodes);
+        let mut graph = build_graph(&IMAGE_DIMS, constants, nodes);
         fold_after_conv(&mut graph);
         assert_eq!(operators(&graph), ["Conv", "Relu"]);
         let input = graph.node[0].input.clone();
-        assert_close(&values(&graph, &input[1]), &[-1.0, -2.0, -6.0, -8.0]);
-        assert_close(&values(&graph, &input[2]), &[1.0, 4.0]);
+        assert_close(&constant_values(&graph, &input[1]), &[-1.0, -2.0, -6.0, -8.0]);
+        assert_close(&constant_values(&graph, &input[2]), &[1.0, 4.0]);
     }
 
     #[test]
-    fn shared_values_and_constants_along_the_width_are_not_folded() {
+    fn values_with_other_uses_and_constants_along_the_width_are_not_folded() {
         // The convolution's output has a second user.
         let nodes = vec![
             node("Conv", &["x", "w", "b"], &["c"]),
             batch_norm("c", "d"),
             node("Add", &["c", "d"], &["y"]),
         ];
-        let mut shared = build_graph(&IMAGE, batch_norm_constants(), nodes);
+        let mut shared = build_graph(&IMAGE_DIMS, batch_norm_constants(), nodes);
         fold_after_conv(&mut shared);
         assert_eq!(operators(&shared), ["Conv", "BatchNormalization", "Add"]);
         // Constants with the dimensions [2] and [1, 1, 1, 2] run along the width, not along the channels.
         for dims in [vec![2], vec![1, 1, 1, 2]] {
             let mut constants = batch_norm_constants();
-            constants.push(float_tensor("along", &dims, &[2.0, 4.0]));
-            let nodes = vec![node("Conv", &["x", "w"], &["c"]), node("Mul", &["c", "along"], &["y"])];
-            let mut along_width = build_graph(&IMAGE, constants, nodes);
+            constants.push(float_tensor("columns", &dims, &[2.0, 4.0]));
+            let nodes = vec![node("Conv", &["x", "w"], &["c"]), node("Mul", &["c", "columns"], &["y"])];
+            let mut along_width = build_graph(&IMAGE_DIMS, constants, nodes);
             fold_after_conv(&mut along_width);
             assert_eq!(operators(&along_width), ["Conv", "Mul"]);
         }
         // The convolution's output is an output of the graph.
         let nodes = vec![node("Conv", &["x", "w", "b"], &["y"]), batch_norm("y", "z")];
-        let mut output = build_graph(&IMAGE, batch_norm_constants(), nodes);
+        let mut output = build_graph(&IMAGE_DIMS, batch_norm_constants(), nodes);
         output.output.push(proto::value_info("z", &[]));
         fold_after_conv(&mut output);
         assert_eq!(operators(&output), ["Conv", "BatchNormalization"]);
@@ -307,7 +323,7 @@ mod tests {
             node("Conv", &["b", "w", "b0"], &["y"]).with_ints("pads", pads),
         ];
         constants.push(float_tensor("b0", &[2], &[0.5, -0.5]));
-        build_graph(&IMAGE, constants, nodes)
+        build_graph(&IMAGE_DIMS, constants, nodes)
     }
 
     #[test]
@@ -317,10 +333,11 @@ mod tests {
         assert_eq!(operators(&graph), ["Add", "Conv"]);
         let (add, conv) = (graph.node[0].input.clone(), graph.node[1].input.clone());
         assert_eq!(add[0], "x");
-        assert_close(&values(&graph, &add[1]), &[0.5, 0.5]);
+        // The shifts 1 and 2 are divided by the scales 2 and 4.
+        assert_close(&constant_values(&graph, &add[1]), &[0.5, 0.5]);
         assert_eq!(conv[0], "b");
-        assert_close(&values(&graph, &conv[1]), &[2.0, 8.0, 6.0, 16.0]);
-        assert_close(&values(&graph, &conv[2]), &[0.5, -0.5]);
+        assert_close(&constant_values(&graph, &conv[1]), &[2.0, 8.0, 6.0, 16.0]);
+        assert_close(&constant_values(&graph, &conv[2]), &[0.5, -0.5]);
         // A second run changes nothing.
         let once = graph.clone();
         fold_before_conv(&mut graph);
@@ -334,13 +351,13 @@ mod tests {
         assert_eq!(operators(&graph), ["Conv"]);
         let conv = graph.node[0].input.clone();
         assert_eq!(conv[0], "x");
-        assert_close(&values(&graph, &conv[1]), &[2.0, 8.0, 6.0, 16.0]);
-        // bias + weights * shifts: 0.5 + 1 * 1 + 2 * 2 and -0.5 + 3 * 1 + 4 * 2
-        assert_close(&values(&graph, &conv[2]), &[5.5, 10.5]);
+        assert_close(&constant_values(&graph, &conv[1]), &[2.0, 8.0, 6.0, 16.0]);
+        // The new biases are `bias + weights * shifts`: 0.5 + 1 * 1 + 2 * 2 and -0.5 + 3 * 1 + 4 * 2.
+        assert_close(&constant_values(&graph, &conv[2]), &[5.5, 10.5]);
     }
 
     #[test]
-    fn scale_before_a_grouped_convolution_applies_to_the_weights_of_its_own_group() {
+    fn scale_before_a_grouped_convolution_is_folded_into_the_weights_of_its_group() {
         let constants = vec![
             float_tensor("w", &[2, 1, 1, 1], &[3.0, 5.0]),
             float_tensor("scale", &[1, 2, 1, 1], &[2.0, 4.0]),
@@ -349,10 +366,10 @@ mod tests {
             node("Mul", &["x", "scale"], &["a"]),
             node("Conv", &["a", "w"], &["y"]).with_int("group", 2).with_ints("pads", &[1, 1, 1, 1]),
         ];
-        let mut graph = build_graph(&IMAGE, constants, nodes);
+        let mut graph = build_graph(&IMAGE_DIMS, constants, nodes);
         fold_before_conv(&mut graph);
         assert_eq!(operators(&graph), ["Conv"]);
         let conv = graph.node[0].input.clone();
-        assert_close(&values(&graph, &conv[1]), &[6.0, 20.0]);
+        assert_close(&constant_values(&graph, &conv[1]), &[6.0, 20.0]);
     }
 }

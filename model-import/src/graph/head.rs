@@ -1,6 +1,7 @@
 //! Simplifies the classifier head, which pools and flattens the last feature map.
 //!
-//! In this module, a plane is the height and width of one channel. Exporters write a head in many ways:
+//! In this module, a plane is the two-dimensional array of one channel's pixels. Exporters write a head in
+//! many ways:
 //!
 //! - They pool with ReduceMean, or with an AveragePool over the whole plane.
 //! - They flatten with Squeeze, or with a Reshape to a constant shape whose batch size is 1.
@@ -8,8 +9,8 @@
 //! - They put a Transpose to channels-last before one of these nodes.
 //!
 //! This pass turns such nodes into GlobalAveragePool and Flatten, or into a Reshape to a constant shape that
-//! works for any batch size. The functions that replace a node return the distance from its index to the next
-//! node that [`simplify`] visits.
+//! works for any batch size. Each `replace_…` function returns how far [`simplify`] must advance its index to
+//! reach the next node to visit.
 
 use onnx_ir::{GraphProto, NodeProto};
 
@@ -18,9 +19,11 @@ use super::shapes::{self, Dim, Shapes};
 
 use Dim::{Batch, Known};
 
-/// Simplifies the pooling and flattening nodes of a graph. `input` is the name of the graph's image input.
-pub fn simplify(graph: &mut GraphProto, input: &str) {
-    let shapes = Shapes::infer(graph, input);
+/// Simplifies the pooling and flattening nodes of a graph.
+///
+/// `input_name` is the name of the graph's image input.
+pub fn simplify(graph: &mut GraphProto, input_name: &str) {
+    let shapes = Shapes::infer(graph, input_name);
     let mut index = 0;
     while index < graph.node.len() {
         index += match graph.node[index].op_type.as_str() {
@@ -32,30 +35,33 @@ pub fn simplify(graph: &mut GraphProto, input: &str) {
     }
 }
 
-/// Appends a Flatten to a graph whose output is `[batch, classes, 1, 1]`.
-pub fn flatten_output(graph: &mut GraphProto, input: &str) {
+/// Appends a Flatten to a graph whose output has the shape `[batch, classes, 1, 1]`.
+///
+/// `input_name` is the name of the graph's image input.
+pub fn flatten_output(graph: &mut GraphProto, input_name: &str) {
     let [output] = graph.output.as_slice() else {
         return;
     };
-    let name = output.name.clone();
-    let shapes = Shapes::infer(graph, input);
-    let Some([Batch, Known(_), Known(1), Known(1)]) = shapes.shape(&name) else {
+    let output = output.name.clone();
+    let shapes = Shapes::infer(graph, input_name);
+    let Some([Batch, Known(_), Known(1), Known(1)]) = shapes.shape(&output) else {
         return;
     };
-    let plane = proto::fresh_name(graph, &name);
+    // The graph's output keeps its name, so the value before Flatten gets a new one.
+    let unflattened = proto::fresh_name(graph, &output);
     for node in &mut graph.node {
         for value in node.output.iter_mut().chain(&mut node.input) {
-            if *value == name {
-                value.clone_from(&plane);
+            if *value == output {
+                value.clone_from(&unflattened);
             }
         }
     }
-    graph.node.push(proto::node("Flatten", &[&plane], &[&name]).with_int("axis", 1));
+    graph.node.push(proto::node("Flatten", &[&unflattened], &[&output]).with_int("axis", 1));
 }
 
-/// Replaces a ReduceMean over the plane of `[batch, channels, height, width]` by GlobalAveragePool.
+/// Replaces a ReduceMean over height and width of `[batch, channels, height, width]` by GlobalAveragePool.
 ///
-/// If the node drops the reduced dimensions, its input may also be transposed to
+/// If the ReduceMean drops the reduced dimensions, its input may also be transposed to
 /// `[batch, height, width, channels]`.
 fn replace_reduce_mean(graph: &mut GraphProto, index: usize, shapes: &Shapes) -> usize {
     let node = &graph.node[index];
@@ -63,14 +69,15 @@ fn replace_reduce_mean(graph: &mut GraphProto, index: usize, shapes: &Shapes) ->
     let (Some(axes), Some(value)) = (proto::axes(graph, node), node.input.first().cloned()) else {
         return 1;
     };
-    let (source, perm) = look_through_transpose(graph, &value, keeps_dims);
+    let (source, perm) = skip_transpose(graph, &value, keeps_dims);
     let Some(rank @ 4) = shapes.shape(&source).map(<[Dim]>::len) else {
         return 1;
     };
-    let mut axes: Vec<i64> =
+    // The axes in `axes` are those of `value`. The permutation converts them to axes of `source`.
+    let mut source_axes: Vec<i64> =
         shapes::resolve_axes(&axes, rank).into_iter().filter_map(|axis| perm.get(axis).copied()).collect();
-    axes.sort_unstable();
-    if axes != [2, 3] {
+    source_axes.sort_unstable();
+    if source_axes != [2, 3] {
         return 1;
     }
     let output = graph.node[index].output[0].clone();
@@ -87,9 +94,9 @@ fn replace_reduce_mean(graph: &mut GraphProto, index: usize, shapes: &Shapes) ->
 /// Returns the input and the permutation of the Transpose to channels-last that produces `value`.
 ///
 /// Returns `value` itself and the identity permutation if no such Transpose produces `value`, or if
-/// `keeps_dims` is true. If the node that reads `value` keeps its dimensions, its output is channels-last, so
-/// the Transpose cannot be skipped.
-fn look_through_transpose(graph: &GraphProto, value: &str, keeps_dims: bool) -> (String, Vec<i64>) {
+/// `keeps_dims` is true. With `keeps_dims`, the output of the node that reads `value` must stay
+/// channels-last, so the Transpose is still needed.
+fn skip_transpose(graph: &GraphProto, value: &str, keeps_dims: bool) -> (String, Vec<i64>) {
     let to_channels_last = [0, 2, 3, 1];
     match proto::producer(graph, value).map(|index| &graph.node[index]) {
         Some(node)
@@ -104,7 +111,7 @@ fn look_through_transpose(graph: &GraphProto, value: &str, keeps_dims: bool) -> 
 /// Replaces an AveragePool whose window is the whole plane by GlobalAveragePool.
 fn replace_average_pool(graph: &mut GraphProto, index: usize, shapes: &Shapes) -> usize {
     let node = &graph.node[index];
-    let covers_plane = || {
+    let window_covers_plane = || {
         let [_, _, Known(height), Known(width)] = shapes.shape(node.input.first()?)? else {
             return None;
         };
@@ -112,7 +119,7 @@ fn replace_average_pool(graph: &mut GraphProto, index: usize, shapes: &Shapes) -
         let is_same_padded = node.text("auto_pad").is_some_and(|mode| mode.starts_with("SAME"));
         Some(node.ints("kernel_shape")? == [*height, *width] && !has_pads && !is_same_padded)
     };
-    if covers_plane() == Some(true) {
+    if window_covers_plane() == Some(true) {
         let (input, output) = (node.input[0].clone(), node.output[0].clone());
         graph.node[index] = proto::node("GlobalAveragePool", &[&input], &[&output]);
     }
@@ -121,7 +128,7 @@ fn replace_average_pool(graph: &mut GraphProto, index: usize, shapes: &Shapes) -
 
 /// Replaces a Squeeze or Reshape by a Flatten if the node turns each image into one row.
 ///
-/// If any other Reshape has a known output shape, its target becomes a constant shape that works for any
+/// Replaces any other Reshape whose output shape is known by a Reshape to a constant shape that works for any
 /// batch size.
 fn replace_reshape(graph: &mut GraphProto, index: usize, shapes: &Shapes) -> usize {
     if let Some(node) = find_equivalent_flatten(graph, &graph.node[index], shapes) {
@@ -130,10 +137,10 @@ fn replace_reshape(graph: &mut GraphProto, index: usize, shapes: &Shapes) -> usi
         && let Some(target) = find_target_for_any_batch(&graph.node[index], shapes)
     {
         let output = graph.node[index].output[0].clone();
-        let shape = proto::fresh_name(graph, &format!("{output}_shape"));
-        graph.initializer.push(int_tensor(&shape, &[i64::try_from(target.len()).unwrap_or(0)], &target));
+        let shape_name = proto::fresh_name(graph, &format!("{output}_shape"));
+        graph.initializer.push(int_tensor(&shape_name, &[i64::try_from(target.len()).unwrap_or(0)], &target));
         let input = graph.node[index].input[0].clone();
-        graph.node[index] = proto::node("Reshape", &[&input, &shape], &[&output]);
+        graph.node[index] = proto::node("Reshape", &[&input, &shape_name], &[&output]);
     }
     1
 }
@@ -141,17 +148,18 @@ fn replace_reshape(graph: &mut GraphProto, index: usize, shapes: &Shapes) -> usi
 /// Returns the Flatten that is equivalent to a Squeeze or Reshape, if there is one.
 fn find_equivalent_flatten(graph: &GraphProto, node: &NodeProto, shapes: &Shapes) -> Option<NodeProto> {
     let (value, output) = (node.input.first()?, node.output.first()?);
-    let [Batch, Known(row)] = shapes.shape(output)? else {
+    let [Batch, Known(row_len)] = shapes.shape(output)? else {
         return None;
     };
-    // Transposing a 1x1 plane does not change the order of the values.
-    let (source, perm) = look_through_transpose(graph, value, false);
+    // The Transpose can be skipped if each plane is one pixel, because the order of the values then stays the
+    // same.
+    let (source, perm) = skip_transpose(graph, value, false);
     let plane_is_one_pixel = matches!(shapes.shape(&source), Some([Batch, _, Known(1), Known(1)]));
     let source = if perm == [0, 1, 2, 3] || plane_is_one_pixel { source } else { value.clone() };
-    let [Batch, image @ ..] = shapes.shape(&source)? else {
+    let [Batch, image_dims @ ..] = shapes.shape(&source)? else {
         return None;
     };
-    (shapes::product(image) == Known(*row))
+    (shapes::product(image_dims) == Known(*row_len))
         .then(|| proto::node("Flatten", &[&source], &[output]).with_int("axis", 1))
 }
 
@@ -159,10 +167,10 @@ fn find_equivalent_flatten(graph: &GraphProto, node: &NodeProto, shapes: &Shapes
 ///
 /// Returns `None` if a size is unknown.
 fn find_target_for_any_batch(node: &NodeProto, shapes: &Shapes) -> Option<Vec<i64>> {
-    let [Batch, image @ ..] = shapes.shape(node.output.first()?)? else {
+    let [Batch, image_dims @ ..] = shapes.shape(node.output.first()?)? else {
         return None;
     };
-    let sizes = image.iter().map(|dim| match dim {
+    let sizes = image_dims.iter().map(|dim| match dim {
         Known(size) => Some(*size),
         _ => None,
     });
@@ -186,7 +194,7 @@ mod tests {
     ) -> GraphProto {
         let mut graph = build_graph(dims, constants, nodes);
         simplify(&mut graph, "x");
-        tidy::remove_dead(&mut graph);
+        tidy::remove_unused(&mut graph);
         graph
     }
 
@@ -249,24 +257,24 @@ mod tests {
     }
 
     #[test]
-    fn mean_over_the_whole_plane_becomes_global_average_pool() {
+    fn mean_and_pool_over_the_whole_plane_become_global_average_pool() {
         let mean = |axes: &[i64], keeps_dims| {
             node("ReduceMean", &["x"], &["y"]).with_ints("axes", axes).with_int("keepdims", keeps_dims)
         };
-        let operators_of = |node| {
+        let operators_after = |node| {
             let graph = simplify_nodes(&FEATURE_MAP, vec![], vec![node]);
             operators(&graph).join(" ")
         };
-        assert_eq!(operators_of(mean(&[2, 3], 1)), "GlobalAveragePool");
-        assert_eq!(operators_of(mean(&[-1, -2], 0)), "GlobalAveragePool Flatten");
-        assert_eq!(operators_of(mean(&[1, 2], 0)), "ReduceMean");
+        assert_eq!(operators_after(mean(&[2, 3], 1)), "GlobalAveragePool");
+        assert_eq!(operators_after(mean(&[-1, -2], 0)), "GlobalAveragePool Flatten");
+        assert_eq!(operators_after(mean(&[1, 2], 0)), "ReduceMean");
         let pool = |kernel: &[i64]| node("AveragePool", &["x"], &["y"]).with_ints("kernel_shape", kernel);
-        assert_eq!(operators_of(pool(&[7, 7])), "GlobalAveragePool");
-        assert_eq!(operators_of(pool(&[3, 3])), "AveragePool");
+        assert_eq!(operators_after(pool(&[7, 7])), "GlobalAveragePool");
+        assert_eq!(operators_after(pool(&[3, 3])), "AveragePool");
     }
 
     #[test]
-    fn transpose_before_pooling_or_flattening_is_removed() {
+    fn transpose_before_the_head_is_removed_unless_it_changes_the_order_of_the_values() {
         let transpose = node("Transpose", &["x"], &["t"]).with_ints("perm", &[0, 2, 3, 1]);
         let mean = node("ReduceMean", &["t"], &["y"]).with_ints("axes", &[1, 2]).with_int("keepdims", 0);
         let graph = simplify_nodes(&FEATURE_MAP, vec![], vec![transpose.clone(), mean]);

@@ -21,88 +21,91 @@ pub enum Layout {
     ChannelsLast,
 }
 
-/// Makes the input `name` channels-first and returns its original layout.
+/// Makes the input `input_name` channels-first and returns its original layout.
 ///
 /// # Errors
 /// Returns a message if the input is not an image of three channels, or if the input is channels-last and its
 /// Transpose cannot be removed.
-pub fn make_channels_first(graph: &mut GraphProto, name: &str) -> Result<Layout, String> {
-    let position = graph
+pub fn make_channels_first(graph: &mut GraphProto, input_name: &str) -> Result<Layout, String> {
+    let input_index = graph
         .input
         .iter()
-        .position(|input| input.name == name)
-        .ok_or_else(|| format!("the input {name:?} is missing"))?;
-    let (_, dims) = proto::tensor_type(&graph.input[position]);
+        .position(|input| input.name == input_name)
+        .ok_or_else(|| format!("the input {input_name:?} is missing"))?;
+    let (_, dims) = proto::tensor_type(&graph.input[input_index]);
     let channels = Some(CHANNELS);
     match dims.as_slice() {
-        [_, first, ..] if dims.len() == 4 && *first == channels => {
+        [_, second, _, _] if *second == channels => {
             return Ok(Layout::ChannelsFirst);
         }
         [_, _, _, last] if *last == channels => {}
         _ => {
             return Err(format!(
-                "the input {name:?} has the shape {}, expected an image [batch, {CHANNELS}, height, width] \
-                 or [batch, height, width, {CHANNELS}]; export the model with an RGB image as its input",
+                "the input {input_name:?} has the shape {}, expected an image [batch, {CHANNELS}, height, \
+                 width] or [batch, height, width, {CHANNELS}]; export the model with an RGB image as its \
+                 input",
                 format_dims(&dims)
             ));
         }
     }
-    let (normalisation, transpose) = find_path_to_transpose(graph, name).ok_or_else(|| {
+    let path = find_path_to_transpose(graph, input_name).ok_or_else(|| {
         format!(
-            "the input {name:?} is channels-last ({}), but is not followed by a Transpose to channels-first; \
-             export the model with channels first (tf2onnx: --inputs-as-nchw {name})",
+            "the input {input_name:?} is channels-last ({}), but is not followed by a Transpose to \
+             channels-first; export the model with channels first (tf2onnx: --inputs-as-nchw {input_name})",
             format_dims(&dims)
         )
     })?;
-    for index in normalisation {
+    let (normalisation_indices, transpose_index) = path;
+    for index in normalisation_indices {
         reshape_constants(graph, index)?;
     }
-    let (source, output) = (graph.node[transpose].input[0].clone(), graph.node[transpose].output[0].clone());
-    graph.node.remove(transpose);
-    proto::replace_uses(graph, &output, &source);
-    graph.input[position] = proto::value_info(name, &[dims[0], dims[3], dims[1], dims[2]]);
+    let transpose = graph.node.remove(transpose_index);
+    proto::replace_uses(graph, &transpose.output[0], &transpose.input[0]);
+    graph.input[input_index] = proto::value_info(input_name, &[dims[0], dims[3], dims[1], dims[2]]);
     Ok(Layout::ChannelsLast)
 }
 
-/// Returns the indices of the element-wise nodes between the input and its Transpose, and the index of the
-/// Transpose.
-fn find_path_to_transpose(graph: &GraphProto, input: &str) -> Option<(Vec<usize>, usize)> {
-    let mut value = input;
-    let mut element_wise = Vec::new();
+/// Returns the indices of the element-wise nodes between the input and the Transpose to channels-first, and
+/// the index of that Transpose.
+fn find_path_to_transpose(graph: &GraphProto, input_name: &str) -> Option<(Vec<usize>, usize)> {
+    let mut value = input_name;
+    let mut element_wise_indices = Vec::new();
     loop {
         let index = proto::only_user(graph, value)?;
         let node = &graph.node[index];
         match node.op_type.as_str() {
             "Transpose" if node.ints("perm") == Some(&[0, 3, 1, 2]) => {
-                return Some((element_wise, index));
+                return Some((element_wise_indices, index));
             }
             "Mul" | "Add" | "Sub" | "Div" => {
-                let others_are_constant = node
+                let other_inputs_are_constant = node
                     .input
                     .iter()
                     .all(|input| input == value || proto::initializer(graph, input).is_some());
-                if !others_are_constant {
+                if !other_inputs_are_constant {
                     return None;
                 }
             }
             _ => return None,
         }
-        element_wise.push(index);
+        element_wise_indices.push(index);
         value = node.output.first()?;
     }
 }
 
-/// Reshapes the constants of an element-wise node for channels-first: `[.., 3]` becomes `[1, 3, 1, 1]`.
+/// Reshapes the constants of an element-wise node for channels-first, from `[.., 3]` to `[1, 3, 1, 1]`.
+///
+/// Constants with a single value are left unchanged.
 fn reshape_constants(graph: &mut GraphProto, index: usize) -> Result<(), String> {
-    for slot in 0..graph.node[index].input.len() {
-        let Some(constant) = proto::initializer(graph, &graph.node[index].input[slot]) else {
+    for input_index in 0..graph.node[index].input.len() {
+        let Some(constant) = proto::initializer(graph, &graph.node[index].input[input_index]) else {
             continue;
         };
-        let count: i64 = constant.dims.iter().product();
-        if count == 1 {
+        let value_count: i64 = constant.dims.iter().product();
+        if value_count == 1 {
             continue;
         }
-        if count != CHANNELS || constant.dims.last() != Some(&CHANNELS) {
+        if value_count != CHANNELS || constant.dims.last() != Some(&CHANNELS) {
             return Err(format!(
                 "the constant {:?}, which normalises the input, has the shape {:?}, expected one value or \
                  one per channel; export the model with channels first",
@@ -112,7 +115,7 @@ fn reshape_constants(graph: &mut GraphProto, index: usize) -> Result<(), String>
         let mut reshaped = constant.clone();
         reshaped.name = proto::fresh_name(graph, &constant.name);
         reshaped.dims = vec![1, CHANNELS, 1, 1];
-        graph.node[index].input[slot].clone_from(&reshaped.name);
+        graph.node[index].input[input_index].clone_from(&reshaped.name);
         graph.initializer.push(reshaped);
     }
     Ok(())

@@ -1,17 +1,20 @@
 //! Simplifies an ONNX graph for code generation.
 //!
-//! [`simplify`] runs these passes. Each pass relies on the earlier ones:
+//! In a graph, every tensor is called a value, and nodes refer to values by name. A constant value is stored
+//! as an initializer of the graph.
 //!
-//! 1. [`tidy`] turns all constants into initializers and removes nodes that do nothing.
+//! A pass is a function that changes the protobuf graph in place. A pass does not change a node that it does
+//! not fully understand; burn-onnx then accepts or rejects that node. [`simplify`] runs these passes. Each
+//! pass relies on the earlier ones:
+//!
+//! 1. [`tidy`] turns Constant nodes into initializers and removes nodes that do nothing.
 //! 2. [`layout`] makes the input channels-first.
 //! 3. [`head`] rewrites pooling and flattening with operators that work for any batch size. This pass uses
 //!    the shapes that [`shapes`] infers.
 //! 4. [`fold`] merges scales and shifts per channel into convolutions.
 //! 5. [`tidy`] removes unused nodes and constants.
 //!
-//! A pass is a function that changes the protobuf graph in place. A pass does not change a node that it does
-//! not fully understand; burn-onnx then accepts or rejects that node. [`fuse`] is not part of [`simplify`]:
-//! code generation applies [`fuse`] to the simplified graph.
+//! [`fuse`] is not part of [`simplify`]: code generation applies [`fuse`] to the simplified graph.
 
 use std::fs;
 use std::path::Path;
@@ -102,35 +105,35 @@ pub fn simplify(mut model: ModelProto) -> Result<SimplifiedGraph, String> {
             node.name, node.op_type
         ));
     }
-    let before = count_operators(graph);
+    let original_node_counts = count_operators(graph);
 
     tidy::collect_constants(graph);
-    let input = read_single_input(graph)?;
-    let output = read_single_output(graph)?;
+    let input_name = read_single_input(graph)?;
+    let output_name = read_single_output(graph)?;
     tidy::remove_identities(graph);
-    let layout = layout::make_channels_first(graph, &input)?;
-    head::simplify(graph, &input);
-    head::flatten_output(graph, &input);
+    let layout = layout::make_channels_first(graph, &input_name)?;
+    head::simplify(graph, &input_name);
+    head::flatten_output(graph, &input_name);
     fold::fold_after_conv(graph);
     fold::fold_before_conv(graph);
-    tidy::remove_dead(graph);
+    tidy::remove_unused(graph);
 
-    let (height, width) = read_image_size(graph, &input)?;
-    let class_count = find_class_count(graph, &input, &output)?;
-    graph.input = vec![proto::value_info(&input, &[None, Some(CHANNELS), Some(height), Some(width)])];
-    graph.output = vec![proto::value_info(&output, &[None, Some(class_count)])];
+    let (height, width) = read_image_size(graph, &input_name)?;
+    let class_count = find_class_count(graph, &input_name, &output_name)?;
+    graph.input = vec![proto::value_info(&input_name, &[None, Some(CHANNELS), Some(height), Some(width)])];
+    graph.output = vec![proto::value_info(&output_name, &[None, Some(class_count)])];
     let floats = graph.initializer.iter().filter(|tensor| tensor.data_type == proto::FLOAT);
     let report = Report {
         parameter_count: floats.map(|tensor| to_usize(tensor.dims.iter().product())).sum(),
-        input,
+        input_name,
         height: to_usize(height),
         width: to_usize(width),
         layout,
-        output,
+        output_name,
         class_count: to_usize(class_count),
         opset,
-        before,
-        after: count_operators(graph),
+        original_node_counts,
+        simplified_node_counts: count_operators(graph),
     };
     Ok(SimplifiedGraph { model, report })
 }
@@ -139,6 +142,7 @@ fn to_usize(size: i64) -> usize {
     usize::try_from(size).unwrap_or(0)
 }
 
+/// Returns the name of the graph's only input.
 fn read_single_input(graph: &GraphProto) -> Result<String, String> {
     let [input] = graph.input.as_slice() else {
         let names: Vec<&str> = graph.input.iter().map(|input| input.name.as_str()).collect();
@@ -160,6 +164,7 @@ fn read_single_input(graph: &GraphProto) -> Result<String, String> {
     Ok(input.name.clone())
 }
 
+/// Returns the name of the graph's only output.
 fn read_single_output(graph: &GraphProto) -> Result<String, String> {
     let [output] = graph.output.as_slice() else {
         let names: Vec<&str> = graph.output.iter().map(|output| output.name.as_str()).collect();
@@ -172,13 +177,14 @@ fn read_single_output(graph: &GraphProto) -> Result<String, String> {
     Ok(output.name.clone())
 }
 
-fn read_image_size(graph: &GraphProto, input: &str) -> Result<(i64, i64), String> {
-    let info = graph.input.iter().find(|info| info.name == input);
+/// Returns the height and the width of the input image.
+fn read_image_size(graph: &GraphProto, input_name: &str) -> Result<(i64, i64), String> {
+    let info = graph.input.iter().find(|info| info.name == input_name);
     let dims = info.map(|info| proto::tensor_type(info).1).unwrap_or_default();
     match dims.as_slice() {
         [_, _, Some(height), Some(width)] => Ok((*height, *width)),
         _ => Err(format!(
-            "the input {input:?} has the shape {}, but height and width must be fixed numbers; \
+            "the input {input_name:?} has the shape {}, but height and width must be fixed numbers; \
              export the model with a fixed image size",
             format_dims(&dims)
         )),
@@ -186,13 +192,13 @@ fn read_image_size(graph: &GraphProto, input: &str) -> Result<(i64, i64), String
 }
 
 /// Returns the number of outputs per image.
-fn find_class_count(graph: &GraphProto, input: &str, output: &str) -> Result<i64, String> {
-    let shapes = Shapes::infer(graph, input);
-    let inferred = shapes.shape(output);
+fn find_class_count(graph: &GraphProto, input_name: &str, output_name: &str) -> Result<i64, String> {
+    let shapes = Shapes::infer(graph, input_name);
+    let inferred = shapes.shape(output_name);
     if let Some([Dim::Batch | Dim::Unknown, Dim::Known(classes)]) = inferred {
         return Ok(*classes);
     }
-    // If `Shapes` does not know an operator, the output's declared shape is used in place of an inferred one.
+    // If the output's shape cannot be inferred, the shape that the graph declares is used.
     let declared = graph.output.first().map(|info| proto::tensor_type(info).1).unwrap_or_default();
     let actual = match (inferred, declared.as_slice()) {
         (None, [_, Some(classes)]) => return Ok(*classes),
@@ -200,7 +206,7 @@ fn find_class_count(graph: &GraphProto, input: &str, output: &str) -> Result<i64
         (Some(shape), _) => format_shape(shape),
     };
     Err(format!(
-        "the output {output:?} has the shape {actual}, but an image classifier has [batch, classes]; \
+        "the output {output_name:?} has the shape {actual}, but an image classifier has [batch, classes]; \
          export the model with one row of class scores per image"
     ))
 }

@@ -88,9 +88,9 @@ impl NodeExt for NodeProto {
 
 /// Builds a node without attributes, named after its first output.
 #[must_use]
-pub fn node(op: &str, inputs: &[&str], outputs: &[&str]) -> NodeProto {
+pub fn node(operator: &str, inputs: &[&str], outputs: &[&str]) -> NodeProto {
     NodeProto {
-        op_type: op.into(),
+        op_type: operator.into(),
         name: outputs.first().copied().unwrap_or_default().into(),
         input: inputs.iter().copied().map(Into::into).collect(),
         output: outputs.iter().copied().map(Into::into).collect(),
@@ -158,10 +158,10 @@ pub fn value_info(name: &str, dims: &[Option<i64>]) -> ValueInfoProto {
     tensor.elem_type = FLOAT;
     let shape = tensor.shape.mut_or_insert_default();
     shape.dim.resize_with(dims.len(), Default::default);
-    for (proto, dim) in shape.dim.iter_mut().zip(dims) {
+    for (dim_proto, dim) in shape.dim.iter_mut().zip(dims) {
         match dim {
-            Some(size) => proto.set_dim_value(*size),
-            None => proto.set_dim_param("batch".into()),
+            Some(size) => dim_proto.set_dim_value(*size),
+            None => dim_proto.set_dim_param("batch".into()),
         }
     }
     info
@@ -227,12 +227,12 @@ pub fn replace_uses(graph: &mut GraphProto, old_name: &str, new_name: &str) {
 /// Returns a name that begins with `base` and that no value of the graph has yet.
 #[must_use]
 pub fn fresh_name(graph: &GraphProto, base: &str) -> String {
-    let is_used = |name: &str| {
+    let is_taken = |name: &str| {
         initializer(graph, name).is_some()
             || producer(graph, name).is_some()
             || graph.input.iter().any(|input| input.name == name)
     };
-    (0..).map(|number| format!("{base}_{number}")).find(|name| !is_used(name)).unwrap_or_default()
+    (0..).map(|number| format!("{base}_{number}")).find(|name| !is_taken(name)).unwrap_or_default()
 }
 
 /// Returns the axes of a Squeeze, Unsqueeze or ReduceMean.

@@ -11,7 +11,7 @@ use super::layout::{CHANNELS, Layout};
 #[derive(Debug, Clone)]
 pub struct Report {
     /// Name of the input.
-    pub input: String,
+    pub input_name: String,
     /// Height of the input image in pixels.
     pub height: usize,
     /// Width of the input image in pixels.
@@ -19,15 +19,15 @@ pub struct Report {
     /// Layout of the original input.
     pub layout: Layout,
     /// Name of the output.
-    pub output: String,
+    pub output_name: String,
     /// Number of outputs per image.
     pub class_count: usize,
     /// Version of the standard operator set.
     pub opset: i64,
-    /// Number of nodes per operator in the original graph.
-    pub before: BTreeMap<String, usize>,
-    /// Number of nodes per operator in the simplified graph.
-    pub after: BTreeMap<String, usize>,
+    /// Number of nodes per operator in the original graph, keyed by the operator's name.
+    pub original_node_counts: BTreeMap<String, usize>,
+    /// Number of nodes per operator in the simplified graph, keyed by the operator's name.
+    pub simplified_node_counts: BTreeMap<String, usize>,
     /// Number of weights in the simplified graph.
     pub parameter_count: usize,
 }
@@ -44,18 +44,18 @@ pub(super) fn count_operators(graph: &GraphProto) -> BTreeMap<String, usize> {
 impl fmt::Display for Report {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { height, width, .. } = self;
-        let shape = match self.layout {
+        let input_shape = match self.layout {
             Layout::ChannelsFirst => format!("[batch, {CHANNELS}, {height}, {width}]"),
             Layout::ChannelsLast => {
                 format!("[batch, {height}, {width}, {CHANNELS}], converted to channels-first")
             }
         };
-        writeln!(out, "input       {} {shape}", self.input)?;
-        writeln!(out, "output      {} [batch, {}]", self.output, self.class_count)?;
+        writeln!(out, "input       {} {input_shape}", self.input_name)?;
+        writeln!(out, "output      {} [batch, {}]", self.output_name, self.class_count)?;
         writeln!(out, "opset       {}", self.opset)?;
         writeln!(out, "parameters  {}", self.parameter_count)?;
-        writeln!(out, "operators   {}", format_counts(&self.before))?;
-        write!(out, "simplified  {}", format_counts(&self.after))
+        writeln!(out, "operators   {}", format_counts(&self.original_node_counts))?;
+        write!(out, "simplified  {}", format_counts(&self.simplified_node_counts))
     }
 }
 

@@ -23,26 +23,27 @@ pub enum Dim {
 
 use Dim::{Batch, Known, Unknown};
 
-/// Shapes of the values in a graph, and elements of its integer constants and shape computations.
+/// Shapes of the values in a graph, and elements of the integer values.
 ///
-/// Both are keyed by the name of the value.
+/// An integer value is a constant or is computed from shapes. Both maps are keyed by the value's name.
 #[derive(Debug, Default)]
 pub struct Shapes {
     shapes: HashMap<String, Vec<Dim>>,
-    /// Elements of the integer constants and of the values that are computed from shapes.
     integers: HashMap<String, Vec<Dim>>,
 }
 
 impl Shapes {
     /// Infers the shapes of the values of a graph.
     ///
-    /// The first dimension of `input` is the batch, even if the graph declares a fixed size for it.
+    /// The first dimension of the input `input_name` is the batch, even if the graph declares a fixed batch
+    /// size.
     #[must_use]
-    pub fn infer(graph: &GraphProto, input: &str) -> Self {
+    pub fn infer(graph: &GraphProto, input_name: &str) -> Self {
         let mut this = Self::default();
         for tensor in &graph.initializer {
             let dims = tensor.dims.iter().copied().map(Known).collect();
             this.shapes.insert(tensor.name.clone(), dims);
+            // Graphs compute shapes from integers and lists of integers only.
             if tensor.dims.len() <= 1
                 && let Some(integers) = proto::integers(tensor)
             {
@@ -53,7 +54,7 @@ impl Shapes {
         for info in &graph.input {
             let (_, dims) = proto::tensor_type(info);
             let mut dims: Vec<Dim> = dims.into_iter().map(|dim| dim.map_or(Unknown, Known)).collect();
-            if info.name == input
+            if info.name == input_name
                 && let Some(first) = dims.first_mut()
             {
                 *first = Batch;
@@ -64,10 +65,10 @@ impl Shapes {
             let Some(output) = node.output.first() else {
                 continue;
             };
-            if let Some(integers) = this.output_integers(graph, node) {
+            if let Some(integers) = this.infer_integers(graph, node) {
                 this.integers.insert(output.clone(), integers);
             }
-            if let Some(shape) = this.output_shape(graph, node) {
+            if let Some(shape) = this.infer_shape(graph, node) {
                 this.shapes.insert(output.clone(), shape);
             }
         }
@@ -80,16 +81,16 @@ impl Shapes {
         self.shapes.get(name).map(Vec::as_slice)
     }
 
-    fn input_shape(&self, node: &NodeProto, slot: usize) -> Option<&[Dim]> {
-        self.shape(node.input.get(slot)?)
+    fn input_shape(&self, node: &NodeProto, input_index: usize) -> Option<&[Dim]> {
+        self.shape(node.input.get(input_index)?)
     }
 
-    fn input_integers(&self, node: &NodeProto, slot: usize) -> Option<&[Dim]> {
-        self.integers.get(node.input.get(slot)?).map(Vec::as_slice)
+    fn input_integers(&self, node: &NodeProto, input_index: usize) -> Option<&[Dim]> {
+        self.integers.get(node.input.get(input_index)?).map(Vec::as_slice)
     }
 
-    /// Returns the integers that a node computes from shapes.
-    fn output_integers(&self, graph: &GraphProto, node: &NodeProto) -> Option<Vec<Dim>> {
+    /// Returns the elements of a node's output if the node computes integers from shapes.
+    fn infer_integers(&self, graph: &GraphProto, node: &NodeProto) -> Option<Vec<Dim>> {
         match node.op_type.as_str() {
             "Shape" => {
                 let shape = self.input_shape(node, 0)?;
@@ -108,12 +109,12 @@ impl Shapes {
                 indices.iter().map(element_at).collect()
             }
             "Concat" => {
-                let parts = (0..node.input.len()).map(|slot| self.input_integers(node, slot));
+                let parts = (0..node.input.len()).map(|input_index| self.input_integers(node, input_index));
                 parts.collect::<Option<Vec<_>>>().map(|parts| parts.concat())
             }
             "Slice" => {
                 let integers = self.input_integers(node, 0)?;
-                let (starts, ends) = slice_bounds(graph, node)?;
+                let (starts, ends) = read_slice_bounds(graph, node)?;
                 let step_is_one = node.input.get(4).is_none_or(|steps| {
                     proto::initializer(graph, steps)
                         .and_then(proto::integers)
@@ -130,16 +131,17 @@ impl Shapes {
         }
     }
 
-    fn output_shape(&self, graph: &GraphProto, node: &NodeProto) -> Option<Vec<Dim>> {
+    /// Returns the shape of a node's first output.
+    fn infer_shape(&self, graph: &GraphProto, node: &NodeProto) -> Option<Vec<Dim>> {
         let input = self.input_shape(node, 0)?;
         match node.op_type.as_str() {
             "Conv" => {
                 let weights = self.input_shape(node, 1)?;
                 let kernel = known_sizes(weights.get(2..)?)?;
-                windowed_shape(node, input, &kernel, *weights.first()?)
+                infer_windowed_shape(node, input, &kernel, *weights.first()?)
             }
             "MaxPool" | "AveragePool" => {
-                windowed_shape(node, input, node.ints("kernel_shape")?, *input.get(1)?)
+                infer_windowed_shape(node, input, node.ints("kernel_shape")?, *input.get(1)?)
             }
             "GlobalAveragePool" | "GlobalMaxPool" => {
                 let (batch_and_channels, spatial) = input.split_at_checked(2)?;
@@ -204,8 +206,9 @@ impl Shapes {
             }
             "Concat" => {
                 let axis = resolve_axis(node.int("axis")?, input.len());
-                let parts: Vec<&[Dim]> =
-                    (0..node.input.len()).map(|slot| self.input_shape(node, slot)).collect::<Option<_>>()?;
+                let parts: Vec<&[Dim]> = (0..node.input.len())
+                    .map(|input_index| self.input_shape(node, input_index))
+                    .collect::<Option<_>>()?;
                 let sizes_on_axis = parts.iter().map(|part| match part.get(axis) {
                     Some(Known(size)) => Some(*size),
                     _ => None,
@@ -221,8 +224,7 @@ impl Shapes {
 
 /// Returns the output shape of a Reshape.
 ///
-/// In `target`, 0 copies the input's dimension on the same axis, and -1 stands for the dimension to be
-/// inferred.
+/// In `target`, 0 stands for the input's dimension on the same axis, and -1 for the dimension to be inferred.
 ///
 /// A target that begins with 1 or -1 keeps the batch if its other dimensions hold exactly one image. A
 /// leading 1 comes from an export with batch size 1.
@@ -233,10 +235,10 @@ fn infer_reshape(input: &[Dim], target: &[Dim]) -> Option<Vec<Dim>> {
         .map(|(axis, dim)| if *dim == Known(0) { input.get(axis).copied() } else { Some(*dim) })
         .collect();
     let mut shape = with_zeros_replaced?;
-    let [Batch, image @ ..] = input else {
+    let [Batch, image_dims @ ..] = input else {
         return Some(shape.into_iter().map(|dim| if dim == Known(-1) { Unknown } else { dim }).collect());
     };
-    let Known(elements) = product(image) else {
+    let Known(image_len) = product(image_dims) else {
         return Some(shape.into_iter().map(|dim| if dim == Known(-1) { Unknown } else { dim }).collect());
     };
     let product_without_inferred = |shape: &[Dim]| {
@@ -246,12 +248,14 @@ fn infer_reshape(input: &[Dim], target: &[Dim]) -> Option<Vec<Dim>> {
         Batch => true,
         // If the other dimensions hold exactly one image, the first dimension can only be the batch.
         Known(1 | -1) => match product_without_inferred(&shape[1..]) {
-            Known(rest) => {
-                rest == elements
+            Known(rest_len) => {
+                // After a leading 1, one of the other dimensions may have to be inferred. There is a fitting
+                // size for it if `image_len` is divisible by the product of the remaining dimensions.
+                rest_len == image_len
                     || (*shape.first()? == Known(1)
                         && shape[1..].contains(&Known(-1))
-                        && rest != 0
-                        && elements % rest == 0)
+                        && rest_len != 0
+                        && image_len % rest_len == 0)
             }
             _ => false,
         },
@@ -260,47 +264,51 @@ fn infer_reshape(input: &[Dim], target: &[Dim]) -> Option<Vec<Dim>> {
     if first_is_batch {
         shape[0] = Batch;
         if let Some(inferred_axis) = shape.iter().position(|dim| *dim == Known(-1))
-            && let Known(rest) = product_without_inferred(&shape[1..])
+            && let Known(rest_len) = product_without_inferred(&shape[1..])
         {
-            shape[inferred_axis] = if rest == 0 { Unknown } else { Known(elements / rest) };
+            shape[inferred_axis] = if rest_len == 0 { Unknown } else { Known(image_len / rest_len) };
         }
     }
     Some(shape.into_iter().map(|dim| if dim == Known(-1) { Unknown } else { dim }).collect())
 }
 
 /// Returns the starts and ends of a Slice, which are attributes before opset 10 and inputs since then.
-fn slice_bounds(graph: &GraphProto, node: &NodeProto) -> Option<(Vec<i64>, Vec<i64>)> {
+fn read_slice_bounds(graph: &GraphProto, node: &NodeProto) -> Option<(Vec<i64>, Vec<i64>)> {
     if let (Some(starts), Some(ends)) = (node.ints("starts"), node.ints("ends")) {
         return Some((starts.into(), ends.into()));
     }
-    let constant = |slot: usize| proto::integers(proto::initializer(graph, node.input.get(slot)?)?);
+    let constant =
+        |input_index: usize| proto::integers(proto::initializer(graph, node.input.get(input_index)?)?);
     Some((constant(1)?, constant(2)?))
 }
 
 /// Returns the output shape of a convolution or a pooling node.
-fn windowed_shape(node: &NodeProto, input: &[Dim], kernel: &[i64], channels: Dim) -> Option<Vec<Dim>> {
+fn infer_windowed_shape(node: &NodeProto, input: &[Dim], kernel: &[i64], channels: Dim) -> Option<Vec<Dim>> {
     let (batch, spatial) = (input.first()?, input.get(2..)?);
-    let axes = spatial.len();
-    let attribute = |name: &str| node.ints(name).map_or_else(|| vec![1; axes], <[i64]>::to_vec);
-    let (strides, dilations) = (attribute("strides"), attribute("dilations"));
-    let pads = node.ints("pads").map_or_else(|| vec![0; 2 * axes], <[i64]>::to_vec);
-    let lengths_match = [kernel.len(), strides.len(), dilations.len()] == [axes; 3] && pads.len() == 2 * axes;
+    let axis_count = spatial.len();
+    let ones_or = |name: &str| node.ints(name).map_or_else(|| vec![1; axis_count], <[i64]>::to_vec);
+    let (strides, dilations) = (ones_or("strides"), ones_or("dilations"));
+    let pads = node.ints("pads").map_or_else(|| vec![0; 2 * axis_count], <[i64]>::to_vec);
+    let lengths_match =
+        [kernel.len(), strides.len(), dilations.len()] == [axis_count; 3] && pads.len() == 2 * axis_count;
     if !lengths_match || strides.contains(&0) {
         return None;
     }
     let is_same_padded = node.text("auto_pad").is_some_and(|mode| mode.starts_with("SAME"));
     let rounds_up = node.int("ceil_mode").unwrap_or(0) != 0;
-    let output = spatial.iter().enumerate().map(|(axis, dim)| {
+    let output_sizes = spatial.iter().enumerate().map(|(axis, dim)| {
         let Known(size) = dim else { return Unknown };
         let stride = strides[axis];
         if is_same_padded {
             return Known((size + stride - 1) / stride);
         }
-        let span = dilations[axis] * (kernel[axis] - 1) + 1;
-        let travel = size + pads[axis] + pads[axes + axis] - span;
+        // The window covers `window_len` elements of the padded input. `travel` is the largest distance by
+        // which it can move from its first position.
+        let window_len = dilations[axis] * (kernel[axis] - 1) + 1;
+        let travel = size + pads[axis] + pads[axis_count + axis] - window_len;
         Known((travel + if rounds_up { stride - 1 } else { 0 }) / stride + 1)
     });
-    Some([*batch, channels].into_iter().chain(output).collect())
+    Some([*batch, channels].into_iter().chain(output_sizes).collect())
 }
 
 /// Returns the shape to which operators such as Add broadcast two operands.
@@ -394,11 +402,11 @@ mod tests {
     fn convolution_and_pooling_shapes_depend_on_pads_strides_and_dilations() {
         let weights = || vec![float_tensor("w", &[8, 3, 3, 3], &[0.0; 216])];
         let conv = || node("Conv", &["x", "w"], &["y"]);
-        let plane = |height, width| Some(vec![Batch, Known(8), Known(height), Known(width)]);
-        assert_eq!(shape_after(weights(), conv()), plane(222, 223));
+        let feature_map = |height, width| Some(vec![Batch, Known(8), Known(height), Known(width)]);
+        assert_eq!(shape_after(weights(), conv()), feature_map(222, 223));
         let strided = conv().with_ints("strides", &[2, 2]).with_ints("pads", &[0, 0, 1, 1]);
-        assert_eq!(shape_after(weights(), strided), plane(112, 112));
-        assert_eq!(shape_after(weights(), conv().with_ints("dilations", &[2, 1])), plane(220, 223));
+        assert_eq!(shape_after(weights(), strided), feature_map(112, 112));
+        assert_eq!(shape_after(weights(), conv().with_ints("dilations", &[2, 1])), feature_map(220, 223));
         let pool =
             node("MaxPool", &["x"], &["y"]).with_ints("kernel_shape", &[2, 2]).with_ints("strides", &[2, 2]);
         assert_eq!(shape_after(vec![], pool.clone()), Some(vec![Batch, Known(3), Known(112), Known(112)]));
@@ -415,15 +423,15 @@ mod tests {
 
     #[test]
     fn negative_axes_count_from_the_end() {
-        let squeezed = node("Unsqueeze", &["x"], &["y"]).with_ints("axes", &[0, -1]);
+        let unsqueeze = node("Unsqueeze", &["x"], &["y"]).with_ints("axes", &[0, -1]);
         let expected = vec![Known(1), Batch, Known(3), Known(224), Known(225), Known(1)];
-        assert_eq!(shape_after(vec![], squeezed), Some(expected));
+        assert_eq!(shape_after(vec![], unsqueeze), Some(expected));
         assert_eq!(resolve_axis(-1, 4), 3);
         assert_eq!(resolve_axis(9, 4), 4);
     }
 
     #[test]
-    fn reshape_target_that_begins_with_1_keeps_the_batch() {
+    fn reshape_keeps_the_batch_if_the_other_dimensions_hold_one_image() {
         let input = [Batch, Known(3), Known(4)];
         assert_eq!(infer_reshape(&input, &[Known(1), Known(-1)]), Some(vec![Batch, Known(12)]));
         assert_eq!(infer_reshape(&input, &[Known(-1), Known(12)]), Some(vec![Batch, Known(12)]));

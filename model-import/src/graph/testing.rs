@@ -25,6 +25,6 @@ pub(crate) fn operators(graph: &GraphProto) -> Vec<&str> {
 }
 
 /// Returns the values of a constant.
-pub(crate) fn values(graph: &GraphProto, name: &str) -> Vec<f32> {
+pub(crate) fn constant_values(graph: &GraphProto, name: &str) -> Vec<f32> {
     proto::floats(proto::initializer(graph, name).unwrap()).unwrap()
 }

@@ -1,4 +1,4 @@
-//! Collects constants, and removes nodes that have no effect.
+//! Turns constants into initializers, and removes nodes that have no effect.
 
 use std::collections::HashSet;
 
@@ -38,8 +38,8 @@ pub fn collect_constants(graph: &mut GraphProto) {
     graph.input.retain(|input| !constants.contains(&input.name));
 }
 
-fn to_dim(length: usize) -> i64 {
-    i64::try_from(length).unwrap_or(i64::MAX)
+fn to_dim(size: usize) -> i64 {
+    i64::try_from(size).unwrap_or(i64::MAX)
 }
 
 /// Removes Identity nodes and Dropout nodes, which do nothing during inference.
@@ -56,7 +56,7 @@ fn is_identity(graph: &GraphProto, index: usize) -> bool {
     let node = &graph.node[index];
     match node.op_type.as_str() {
         "Identity" => true,
-        // A Dropout in training mode, or one whose mask is used, has an effect.
+        // A Dropout in training mode has an effect, and so has one whose second output, the mask, is used.
         "Dropout" => {
             let mask_is_used =
                 node.output.iter().skip(1).any(|mask| !mask.is_empty() && proto::use_count(graph, mask) > 0);
@@ -83,15 +83,15 @@ fn bypass(graph: &mut GraphProto, index: usize) -> bool {
     let is_output = |graph: &GraphProto, name: &str| graph.output.iter().any(|info| info.name == name);
     if is_output(graph, &output) {
         // The graph's output keeps its name: the node that produces the input now produces the output.
-        let Some(source) = proto::producer(graph, &input) else {
+        let Some(source_index) = proto::producer(graph, &input) else {
             return false;
         };
         if is_output(graph, &input) {
             return false;
         }
         graph.node.remove(index);
-        let source = source - usize::from(source > index);
-        for name in &mut graph.node[source].output {
+        let source_index = source_index - usize::from(source_index > index);
+        for name in &mut graph.node[source_index].output {
             if *name == input {
                 name.clone_from(&output);
             }
@@ -107,7 +107,7 @@ fn bypass(graph: &mut GraphProto, index: usize) -> bool {
 /// Removes nodes and constants that no output depends on, and the declared shapes of intermediate values.
 ///
 /// The declared shapes are wrong after simplification: they contain the batch size of the export.
-pub fn remove_dead(graph: &mut GraphProto) {
+pub fn remove_unused(graph: &mut GraphProto) {
     let mut used: HashSet<String> = graph.output.iter().map(|info| info.name.clone()).collect();
     let mut kept: Vec<_> = graph
         .node
@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn identity_and_dropout_are_removed_at_the_input_inside_and_at_the_output() {
+    fn identity_and_dropout_are_removed_at_the_input_in_the_middle_and_at_the_output() {
         let nodes = vec![
             node("Identity", &["x"], &["a"]),
             node("Relu", &["a"], &["b"]),
@@ -194,7 +194,7 @@ mod tests {
             node("Gather", &["shape", "zero"], &["batch"]),
         ];
         let mut graph = build_graph(&[None], vec![int_tensor("zero", &[], &[0])], nodes);
-        remove_dead(&mut graph);
+        remove_unused(&mut graph);
         assert_eq!(operators(&graph), ["Relu"]);
         assert!(graph.initializer.is_empty());
     }

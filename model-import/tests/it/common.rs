@@ -7,7 +7,7 @@ use model_import::graph::proto::{self, NodeExt as _};
 use onnx_ir::{Message as _, ModelProto};
 use tempfile::TempDir;
 
-pub(crate) const CLASSES: usize = 4;
+pub(crate) const CLASS_COUNT: usize = 4;
 
 /// Builds a network of Conv, pooling, Gemm and Softmax for 8x8 images and four classes.
 pub(crate) fn tiny_network() -> ModelProto {
@@ -81,8 +81,8 @@ impl Workspace {
         fs::write(folder.join("labels.txt"), "n1\tcat\nn2\tdog\nbird\nfish\n").unwrap();
     }
 
-    /// Replaces a text in the `model.toml` of a model.
-    pub(crate) fn edit(&self, name: &str, from: &str, to: &str) {
+    /// Replaces the text `from` by `to` in the `model.toml` of a model.
+    pub(crate) fn edit_toml(&self, name: &str, from: &str, to: &str) {
         let file = self.model_folder(name).join("model.toml");
         let text = fs::read_to_string(&file).unwrap();
         assert!(text.contains(from), "{from} is not in {text}");

@@ -60,10 +60,12 @@ fn expected_file(urls: &[String]) -> OnnxFile {
     }
 }
 
+/// The result of fetching to a file in a new folder.
 struct Fetched {
     outcome: Result<(), FetchError>,
     target: PathBuf,
     folder: TempDir,
+    /// The numbers of received and expected bytes in each call of the progress callback.
     progress: Vec<(u64, u64)>,
 }
 
@@ -71,8 +73,8 @@ fn fetch_from(urls: &[String]) -> Fetched {
     let folder = TempDir::new().unwrap();
     let target = folder.path().join("model.onnx");
     let mut progress = Vec::new();
-    let outcome = fetch(&expected_file(urls), &target, &short_timeouts(), &mut |done, total| {
-        progress.push((done, total))
+    let outcome = fetch(&expected_file(urls), &target, &short_timeouts(), &mut |received, total| {
+        progress.push((received, total))
     });
     Fetched { outcome, target, folder, progress }
 }
@@ -174,7 +176,7 @@ fn model_without_urls_is_refused() {
 }
 
 #[test]
-fn error_for_a_missing_folder_names_its_path() {
+fn missing_target_folder_is_reported_with_its_path() {
     let url = serve(|stream| send(&stream, &response_head(BODY.len()), BODY));
     let folder = TempDir::new().unwrap();
     let target = folder.path().join("absent/model.onnx");

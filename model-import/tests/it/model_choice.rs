@@ -5,14 +5,15 @@ use std::fs;
 use crate::common::{self, Workspace};
 use model_import::build_script::{self, WATCHED_VARIABLES};
 
-/// Runs the build script's code with the environment variables in `set`. Fetching is off unless `set` enables
-/// it.
-fn build(workspace: &Workspace, set: &[(&str, &str)]) -> Result<Vec<String>, String> {
+/// Runs the build script's code with these environment variables, and returns the directives for cargo.
+///
+/// Fetching is off unless `variables` enables it.
+fn build(workspace: &Workspace, variables: &[(&str, &str)]) -> Result<Vec<String>, String> {
     let root = workspace.root.path();
     build_script::generate(&|name| match name {
         "CARGO_MANIFEST_DIR" => Some(root.join("service").display().to_string()),
         "OUT_DIR" => Some(root.join("out").display().to_string()),
-        _ => match set.iter().find(|(variable, _)| *variable == name) {
+        _ => match variables.iter().find(|(variable, _)| *variable == name) {
             Some((_, value)) => Some((*value).into()),
             None => (name == "CLASSIFY_MODEL_FETCH").then(|| "never".into()),
         },
@@ -21,51 +22,52 @@ fn build(workspace: &Workspace, set: &[(&str, &str)]) -> Result<Vec<String>, Str
 }
 
 /// Returns the name of the model that was generated.
-fn generated_model(workspace: &Workspace) -> String {
+fn generated_model_name(workspace: &Workspace) -> String {
     let spec = fs::read_to_string(workspace.out().join("model/spec.rs")).unwrap();
     let line = spec.lines().find(|line| line.contains("NAME")).unwrap();
     line.split('"').nth(1).unwrap().into()
 }
 
-fn warnings_in(lines: &[String]) -> Vec<&String> {
-    lines.iter().filter(|line| line.starts_with("cargo::warning=")).collect()
+fn warnings_in(directives: &[String]) -> Vec<&String> {
+    directives.iter().filter(|line| line.starts_with("cargo::warning=")).collect()
 }
 
-fn watched_paths_in(lines: &[String]) -> Vec<String> {
-    lines.iter().filter_map(|line| line.strip_prefix("cargo::rerun-if-changed=")).map(Into::into).collect()
+fn watched_paths_in(directives: &[String]) -> Vec<String> {
+    let paths = directives.iter().filter_map(|line| line.strip_prefix("cargo::rerun-if-changed="));
+    paths.map(Into::into).collect()
 }
 
 #[test]
-fn unset_variable_and_missing_file_give_the_fallback_model_with_a_warning() {
+fn build_without_variable_and_file_uses_the_fallback_model_with_a_warning() {
     let workspace = Workspace::new();
-    let lines = build(&workspace, &[]).unwrap();
-    assert_eq!(generated_model(&workspace), "efficientnet-lite0");
-    let warnings = warnings_in(&lines);
-    assert_eq!(warnings.len(), 1, "{lines:?}");
+    let directives = build(&workspace, &[]).unwrap();
+    assert_eq!(generated_model_name(&workspace), "efficientnet-lite0");
+    let warnings = warnings_in(&directives);
+    assert_eq!(warnings.len(), 1, "{directives:?}");
     for part in ["efficientnet-lite0", "mobilenetv2", "fetching is off", "CLASSIFY_MODEL_ONNX"] {
         assert!(warnings[0].contains(part), "{part}: {warnings:?}");
     }
     // Fetching the file later must make cargo run the script again. Every watched path must exist, because
     // cargo runs the script at every build if a watched path does not exist.
-    let watched = watched_paths_in(&lines);
+    let watched = watched_paths_in(&directives);
     assert!(watched.contains(&workspace.model_folder("mobilenetv2").display().to_string()), "{watched:?}");
     for path in &watched {
         assert!(fs::exists(path).unwrap(), "{path} does not exist");
     }
     for variable in WATCHED_VARIABLES {
-        assert!(lines.contains(&format!("cargo::rerun-if-env-changed={variable}")), "{lines:?}");
+        assert!(directives.contains(&format!("cargo::rerun-if-env-changed={variable}")), "{directives:?}");
     }
 }
 
 #[test]
-fn unset_variable_and_existing_file_give_the_default_model() {
+fn build_without_variable_uses_the_default_model_if_its_file_exists() {
     let workspace = Workspace::new();
     let file = workspace.model_folder("mobilenetv2").join("model.onnx");
     fs::write(&file, common::to_bytes(&common::tiny_network())).unwrap();
-    let lines = build(&workspace, &[]).unwrap();
-    assert_eq!(generated_model(&workspace), "mobilenetv2");
-    assert!(warnings_in(&lines).is_empty(), "{lines:?}");
-    assert!(watched_paths_in(&lines).contains(&file.display().to_string()));
+    let directives = build(&workspace, &[]).unwrap();
+    assert_eq!(generated_model_name(&workspace), "mobilenetv2");
+    assert!(warnings_in(&directives).is_empty(), "{directives:?}");
+    assert!(watched_paths_in(&directives).contains(&file.display().to_string()));
 }
 
 #[test]
@@ -98,16 +100,16 @@ fn chosen_file_is_used_with_the_settings_of_the_model() {
     fs::write(workspace.root.path().join("mine.onnx"), &onnx).unwrap();
     // A relative path is relative to the workspace's folder, not to the package's folder.
     build(&workspace, &[("CLASSIFY_MODEL_ONNX", "mine.onnx")]).unwrap();
-    assert_eq!(generated_model(&workspace), "mobilenetv2");
+    assert_eq!(generated_model_name(&workspace), "mobilenetv2");
     let spec = fs::read_to_string(workspace.out().join("model/spec.rs")).unwrap();
     assert!(
         spec.contains(&common::compute_sha256(&onnx)),
         "spec.rs does not have the checksum of the chosen file"
     );
 
-    let set = [("CLASSIFY_MODEL_ONNX", "mine.onnx"), ("CLASSIFY_MODEL", "efficientnet-lite0")];
-    build(&workspace, &set).unwrap();
-    assert_eq!(generated_model(&workspace), "efficientnet-lite0");
+    let variables = [("CLASSIFY_MODEL_ONNX", "mine.onnx"), ("CLASSIFY_MODEL", "efficientnet-lite0")];
+    build(&workspace, &variables).unwrap();
+    assert_eq!(generated_model_name(&workspace), "efficientnet-lite0");
 
     let error = build(&workspace, &[("CLASSIFY_MODEL_ONNX", "absent.onnx")]).unwrap_err();
     assert!(error.contains("CLASSIFY_MODEL_ONNX") && error.contains("absent.onnx"), "{error}");
@@ -122,9 +124,13 @@ fn unknown_model_and_invalid_fetch_setting_are_refused() {
     }
     let error = build(&workspace, &[("CLASSIFY_MODEL_FETCH", "nevre")]).unwrap_err();
     assert!(error.contains("CLASSIFY_MODEL_FETCH=nevre"), "{error}");
-    // An empty value is treated as unset.
+}
+
+#[test]
+fn empty_variable_is_treated_as_unset() {
+    let workspace = Workspace::new();
     build(&workspace, &[("CLASSIFY_MODEL", ""), ("CLASSIFY_MODEL_ONNX", "")]).unwrap();
-    assert_eq!(generated_model(&workspace), "efficientnet-lite0");
+    assert_eq!(generated_model_name(&workspace), "efficientnet-lite0");
 }
 
 #[test]
@@ -133,9 +139,9 @@ fn fetched_file_gets_the_modification_time_of_its_model_toml() {
     let folder = workspace.model_folder("mobilenetv2");
     let file = folder.join("model.onnx");
     fs::write(&file, common::to_bytes(&common::tiny_network())).unwrap();
-    let pinned = fs::metadata(folder.join("model.toml")).unwrap().modified().unwrap();
-    let later = pinned + std::time::Duration::from_secs(60);
+    let toml_time = fs::metadata(folder.join("model.toml")).unwrap().modified().unwrap();
+    let later = toml_time + std::time::Duration::from_secs(60);
     fs::File::options().append(true).open(&file).unwrap().set_modified(later).unwrap();
     build(&workspace, &[]).unwrap();
-    assert_eq!(fs::metadata(&file).unwrap().modified().unwrap(), pinned);
+    assert_eq!(fs::metadata(&file).unwrap().modified().unwrap(), toml_time);
 }

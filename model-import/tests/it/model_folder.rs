@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use crate::common::{self, CLASSES, Workspace};
+use crate::common::{self, CLASS_COUNT, Workspace};
 use model_import::build_script::generate;
 
 /// Builds the fallback model of a workspace. [`Workspace::new`] creates that model's ONNX file.
@@ -17,10 +17,10 @@ fn build(workspace: &Workspace) -> Result<Vec<String>, String> {
     .map_err(|error| error.to_string())
 }
 
-/// Returns the error of a build after one change to `model.toml`.
-fn error_after(from: &str, to: &str) -> String {
+/// Returns the error of a build whose `model.toml` has `to` in place of `from`.
+fn error_after_edit(from: &str, to: &str) -> String {
     let workspace = Workspace::new();
-    workspace.edit("efficientnet-lite0", from, to);
+    workspace.edit_toml("efficientnet-lite0", from, to);
     let error = build(&workspace).unwrap_err();
     assert!(error.contains("efficientnet-lite0/model.toml"), "{error}");
     error
@@ -54,13 +54,13 @@ fn valid_folder_becomes_code_and_weights() {
 
 #[test]
 fn unknown_key_is_reported_with_its_line() {
-    let error = error_after("resize = 10", "resize = 10\nsize = 12");
+    let error = error_after_edit("resize = 10", "resize = 10\nsize = 12");
     assert!(error.contains("line 14") && error.contains("`size`"), "{error}");
 }
 
 #[test]
 fn missing_key_is_reported_by_name() {
-    let error = error_after("resize = 10\n", "");
+    let error = error_after_edit("resize = 10\n", "");
     assert!(error.contains("`resize`"), "{error}");
 }
 
@@ -78,10 +78,10 @@ fn invalid_value_is_reported_with_its_key() {
         ("crop = 8", "crop = 11", "`input.crop`"),
         ("crop = 8", "crop = 0", "`input.crop`"),
     ] {
-        let error = error_after(from, to);
+        let error = error_after_edit(from, to);
         assert!(error.contains(key), "{key}: {error}");
     }
-    let error = error_after("\"probabilities\"", "\"percent\"");
+    let error = error_after_edit("\"probabilities\"", "\"percent\"");
     assert!(error.contains("percent") && error.contains("logits"), "{error}");
 }
 
@@ -91,7 +91,7 @@ fn wrong_number_of_labels_is_reported_with_both_files_and_counts() {
     let labels = workspace.model_folder("efficientnet-lite0").join("labels.txt");
     fs::write(&labels, "cat\ndog\n").unwrap();
     let error = build(&workspace).unwrap_err();
-    for part in ["labels.txt", "model.onnx", "2 labels", &format!("{CLASSES} classes")] {
+    for part in ["labels.txt", "model.onnx", "2 labels", &format!("{CLASS_COUNT} classes")] {
         assert!(error.contains(part), "{part}: {error}");
     }
     fs::write(&labels, "cat\n\ndog\nbird\nfish\n").unwrap();
@@ -102,7 +102,7 @@ fn wrong_number_of_labels_is_reported_with_both_files_and_counts() {
 #[test]
 fn crop_that_differs_from_the_input_size_is_refused() {
     let workspace = Workspace::new();
-    workspace.edit("efficientnet-lite0", "crop = 8", "crop = 7");
+    workspace.edit_toml("efficientnet-lite0", "crop = 8", "crop = 7");
     let error = build(&workspace).unwrap_err();
     assert!(
         error.contains("model.onnx") && error.contains("8x8") && error.contains("`input.crop`"),
@@ -117,8 +117,8 @@ fn workspace_with_onnx(onnx: &[u8]) -> Workspace {
     let tiny = common::to_bytes(&common::tiny_network());
     fs::write(workspace.model_folder("efficientnet-lite0").join("model.onnx"), onnx).unwrap();
     let size = |bytes: &[u8]| format!("size = {}", bytes.len());
-    workspace.edit("efficientnet-lite0", &size(&tiny), &size(onnx));
-    workspace.edit("efficientnet-lite0", &common::compute_sha256(&tiny), &common::compute_sha256(onnx));
+    workspace.edit_toml("efficientnet-lite0", &size(&tiny), &size(onnx));
+    workspace.edit_toml("efficientnet-lite0", &common::compute_sha256(&tiny), &common::compute_sha256(onnx));
     workspace
 }
 

@@ -1,6 +1,6 @@
 use onnx_ir::{GraphProto, NodeProto, TensorProto};
 
-use super::super::testing::{build_graph, operators, values};
+use super::super::testing::{build_graph, constant_values, operators};
 use super::*;
 
 const SIDE: i64 = 8;
@@ -48,7 +48,7 @@ fn fuse_nodes(constants: Vec<TensorProto>, nodes: Vec<NodeProto>) -> GraphProto 
     graph
 }
 
-fn plan_of(graph: &GraphProto, index: usize) -> String {
+fn read_plan(graph: &GraphProto, index: usize) -> String {
     graph.node[index].text("plan").unwrap()
 }
 
@@ -65,7 +65,7 @@ fn residual_block_and_classifier_head_become_one_chain() {
     constants.push(float_tensor("m", &[3, 2], &[1.0, 2.0, 3.0, 4.0, 5.0, 6.0]));
     constants.push(float_tensor("b", &[2], &[7.0, 8.0]));
     let graph = fuse_nodes(constants, nodes);
-    assert_eq!(operators(&graph), [CHAIN]);
+    assert_eq!(operators(&graph), [CHAIN_OP]);
     let conv_source = |channels, outputs, kernel, pad, clamp| {
         format!(
             "fused::Conv {{ input_channels: {channels}, output_channels: {outputs}, kernel: {kernel}, \
@@ -76,7 +76,7 @@ fn residual_block_and_classifier_head_become_one_chain() {
     let (project, classes) =
         (conv_source(6, 3, 1, 0, "f32::NEG_INFINITY"), conv_source(3, 2, 1, 0, "f32::NEG_INFINITY"));
     assert_eq!(
-        plan_of(&graph, 0),
+        read_plan(&graph, 0),
         format!(
             "fused::Plan {{ input: [3, 8, 8], shifted: false, steps: vec![fused::Step::InvertedResidual {{ \
              expand: Some({expand}), depthwise: {depthwise}, project: {project}, add_input: true }}, \
@@ -84,10 +84,11 @@ fn residual_block_and_classifier_head_become_one_chain() {
         )
     );
     assert_eq!(graph.node[0].int("rank"), Some(2));
-    let all = values(&graph, &graph.node[0].input[1]);
+    let weights = constant_values(&graph, &graph.node[0].input[1]);
     // `fused` expects one row per output; without `transB`, Gemm stores one column per output.
-    assert_eq!(all[all.len() - 8..], [1.0, 3.0, 5.0, 2.0, 4.0, 6.0, 7.0, 8.0]);
-    assert_eq!(all.len(), (18 + 6) + (54 + 6) + (18 + 3) + 8);
+    assert_eq!(weights[weights.len() - 8..], [1.0, 3.0, 5.0, 2.0, 4.0, 6.0, 7.0, 8.0]);
+    // The weights and biases of expand, depthwise and project, and the eight values above.
+    assert_eq!(weights.len(), (18 + 6) + (54 + 6) + (18 + 3) + 8);
 }
 
 #[test]
@@ -98,32 +99,32 @@ fn addition_of_a_value_that_is_not_the_input_is_not_fused_into_the_block() {
     let mut constants = block_weights();
     constants.push(weight_tensor("q", [3, 3, 1, 1]));
     let graph = fuse_nodes(constants, nodes);
-    assert_eq!(operators(&graph), [CHAIN, CHAIN, "Add"]);
-    assert!(plan_of(&graph, 1).contains("add_input: false"));
+    assert_eq!(operators(&graph), [CHAIN_OP, CHAIN_OP, "Add"]);
+    assert!(read_plan(&graph, 1).contains("add_input: false"));
 }
 
 #[test]
-fn addition_of_a_constant_per_channel_begins_a_chain() {
-    let shift = float_tensor("s", &[1, 3, 1, 1], &[1.0, 2.0, 3.0]);
-    let one = float_tensor("s", &[], &[4.0]);
-    for (constant, expected) in [(shift, [1.0, 2.0, 3.0]), (one, [4.0; 3])] {
+fn chain_may_begin_with_the_addition_of_a_constant_per_channel() {
+    let per_channel = float_tensor("s", &[1, 3, 1, 1], &[1.0, 2.0, 3.0]);
+    let scalar = float_tensor("s", &[], &[4.0]);
+    for (constant, expected) in [(per_channel, [1.0, 2.0, 3.0]), (scalar, [4.0; 3])] {
         for operands in [["x", "s"], ["s", "x"]] {
             let nodes = vec![add(operands[0], operands[1], "z"), conv_node("z", "w", "y")];
             let graph = fuse_nodes(vec![constant.clone(), weight_tensor("w", [4, 3, 3, 3])], nodes);
-            assert_eq!(operators(&graph), [CHAIN]);
+            assert_eq!(operators(&graph), [CHAIN_OP]);
             assert_eq!(graph.node[0].input[0], "x");
-            assert!(plan_of(&graph, 0).starts_with("fused::Plan { input: [3, 8, 8], shifted: true, steps"));
-            assert_eq!(values(&graph, &graph.node[0].input[1])[..3], expected);
+            assert!(read_plan(&graph, 0).starts_with("fused::Plan { input: [3, 8, 8], shifted: true, steps"));
+            assert_eq!(constant_values(&graph, &graph.node[0].input[1])[..3], expected);
         }
     }
 }
 
 #[test]
-fn shared_sum_and_addition_along_the_width_are_not_fused() {
+fn additions_with_which_no_chain_can_begin_are_not_fused() {
     let constants = || vec![float_tensor("s", &[1, 3, 1, 1], &[1.0; 3]), weight_tensor("w", [3, 3, 1, 1])];
     // The sum has two users.
     let nodes = vec![add("x", "s", "z"), conv_node("z", "w", "c"), add("c", "z", "y")];
-    assert_eq!(operators(&fuse_nodes(constants(), nodes)), ["Add", CHAIN, "Add"]);
+    assert_eq!(operators(&fuse_nodes(constants(), nodes)), ["Add", CHAIN_OP, "Add"]);
     // No convolution follows.
     let nodes = vec![add("x", "s", "z"), proto::node("Sigmoid", &["z"], &["y"])];
     assert_eq!(operators(&fuse_nodes(constants(), nodes)), ["Add", "Sigmoid"]);
@@ -131,7 +132,7 @@ fn shared_sum_and_addition_along_the_width_are_not_fused() {
     let columns = vec![float_tensor("s", &[SIDE], &[1.0; 8]), weight_tensor("w", [3, 3, 1, 1])];
     assert_eq!(
         operators(&fuse_nodes(columns, vec![add("x", "s", "z"), conv_node("z", "w", "y")])),
-        ["Add", CHAIN]
+        ["Add", CHAIN_OP]
     );
 }
 
@@ -143,32 +144,29 @@ fn addition_that_broadcasts_is_not_fused_into_the_block() {
     nodes.push(add("x", "p0", "y"));
     let mut graph = build_graph(&[None, Some(3), Some(3), Some(3)], block_weights(), nodes);
     fuse(&mut graph, "x");
-    assert_eq!(operators(&graph), [CHAIN, "Add"]);
-    assert!(plan_of(&graph, 0).contains("add_input: false"));
+    assert_eq!(operators(&graph), [CHAIN_OP, "Add"]);
+    assert!(read_plan(&graph, 0).contains("add_input: false"));
 }
 
 #[test]
-fn value_with_a_second_user_ends_the_chain() {
-    // The expanded feature map has a second user, so single convolutions are fused but not the block.
+fn chain_ends_at_a_value_with_a_second_use() {
+    // The expanded feature map has a second user, so the block is not fused as a whole. One chain ends at
+    // this feature map, and another one begins there.
     let mut nodes = block();
     nodes.push(proto::node("GlobalAveragePool", &["e1"], &["s"]));
     nodes.push(proto::node("Concat", &["p0", "s"], &["y"]));
     let graph = fuse_nodes(block_weights(), nodes);
-    assert_eq!(operators(&graph), [CHAIN, CHAIN, "GlobalAveragePool", "Concat"]);
+    assert_eq!(operators(&graph), [CHAIN_OP, CHAIN_OP, "GlobalAveragePool", "Concat"]);
     assert_eq!(graph.node[0].output[0], "e1");
     assert_eq!(graph.node[1].input[0], "e1");
 
     // The block's output `p0` is also an output of the graph, so the chain must end there.
     let mut nodes = block();
     nodes.push(relu("p0", "z"));
-    let mut graph = graph_with_block_weights(nodes);
+    let mut graph = build_graph(&[None, Some(3), Some(SIDE), Some(SIDE)], block_weights(), nodes);
     graph.output = vec![proto::value_info("p0", &[]), proto::value_info("z", &[])];
     fuse(&mut graph, "x");
-    assert_eq!(operators(&graph), [CHAIN, "Relu"]);
-}
-
-fn graph_with_block_weights(nodes: Vec<NodeProto>) -> GraphProto {
-    build_graph(&[None, Some(3), Some(SIDE), Some(SIDE)], block_weights(), nodes)
+    assert_eq!(operators(&graph), [CHAIN_OP, "Relu"]);
 }
 
 #[test]
@@ -192,13 +190,13 @@ fn auto_pad_and_both_forms_of_clip_bounds_are_read() {
     let clip = proto::node("Clip", &["c", "", "six"], &["y"]);
     let constants = vec![weight_tensor("w", [4, 3, 3, 3]), float_tensor("six", &[], &[6.0])];
     let graph = fuse_nodes(constants, vec![conv, clip]);
-    let plan = plan_of(&graph, 0);
+    let plan = read_plan(&graph, 0);
     assert!(plan.contains("pads: [0, 0, 1, 1], clamp: [f32::NEG_INFINITY, 6.0]"), "{plan}");
 
     let conv = same_lower_conv();
     let clip = proto::node("Clip", &["c"], &["y"]).with_float("min", 0.0).with_float("max", 6.0);
     let graph = fuse_nodes(vec![weight_tensor("w", [4, 3, 3, 3])], vec![conv, clip]);
-    let plan = plan_of(&graph, 0);
+    let plan = read_plan(&graph, 0);
     assert!(plan.contains("pads: [1, 1, 0, 0], clamp: [0.0, 6.0]"), "{plan}");
 }
 
