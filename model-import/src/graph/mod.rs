@@ -63,7 +63,7 @@ pub fn simplify_file(onnx: &Path) -> Result<SimplifiedGraph, Error> {
             format!("the file is not an ONNX model ({error}); check that it is complete and not an HTML page")
         })
         .and_then(simplify)
-        .map_err(|reason| Error::UnsupportedGraph { onnx: onnx.into(), reason })
+        .map_err(|reason| Error::UnsupportedGraph { onnx_path: onnx.into(), reason })
 }
 
 /// Simplifies a graph.
