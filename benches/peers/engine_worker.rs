@@ -2,7 +2,7 @@
 
 use std::{fs, num::NonZeroUsize, path::Path, process::Command};
 
-use bench_harness::{Instance, serve as serve_jobs};
+use bench_harness::{WorkerInstance, serve as serve_jobs};
 use classify::{
     backend::Backend,
     engine::{EnginePlan, Infer, NativeEngine},
@@ -48,7 +48,7 @@ pub(crate) fn serve(arguments: &[String]) {
                 bytes.chunks_exact(4).map(|value| f32::from_le_bytes(value.try_into().unwrap())).collect();
             Tensor::from_shape(&[1, 3, CROP_SIDE, CROP_SIDE], &values).unwrap()
         };
-        let instance = |_| -> Instance<Tensor, Vec<f32>> {
+        let instance = |_| -> WorkerInstance<Tensor, Vec<f32>> {
             let plan = plan.clone();
             Box::new(move |input| {
                 let outputs = plan.run(tvec!(input.clone().into())).unwrap();
@@ -64,7 +64,7 @@ pub(crate) fn serve(arguments: &[String]) {
     let plan = EnginePlan { backend, engine_count, thread_count: total_threads, isa };
     let engines = NativeEngine::load_all(plan).unwrap();
     let load = |arguments: &[&str]| [Crop::new(fs::read(arguments[0]).unwrap(), GEOMETRY.crop).unwrap()];
-    let instance = |mut engine: NativeEngine| -> Instance<[Crop; 1], Vec<f32>> {
+    let instance = |mut engine: NativeEngine| -> WorkerInstance<[Crop; 1], Vec<f32>> {
         Box::new(move |crop| engine.infer(crop).unwrap().remove(0))
     };
     serve_jobs(engine, load, engines.into_iter().map(instance).collect(), to_bytes);

@@ -4,7 +4,7 @@
 use std::{fs, path::Path, process::Command, sync::Barrier, thread, time::Instant};
 
 use bench_harness::{Contender, Measurement, Series, Worker, machine, markdown, peers_folder, python};
-use bench_harness::{run_interleaved, skip};
+use bench_harness::{report_skipped, run_interleaved};
 use classify::{
     backend::Backend,
     model::{CROP_SIDE, spec},
@@ -109,7 +109,7 @@ fn start_candidates(subject: &Subject, folder: &Path, notes: &mut Vec<String>) -
                 continue;
             }
             if python("peers", "engines.py").is_none() || is_limited && !without_avx512.is_dir() {
-                skip(notes, &format!("{name}: benches/peers/install installs it"));
+                report_skipped(notes, &format!("{name}: benches/peers/install installs it"));
                 continue;
             }
             let (version, contenders) = start_workers(&setups, folder, "input.f32", || {
@@ -124,7 +124,7 @@ fn start_candidates(subject: &Subject, folder: &Path, notes: &mut Vec<String>) -
             add(format!("{version}{suffix}"), false, is_limited, contenders);
         }
         if cfg!(debug_assertions) {
-            skip(notes, "tract: an unoptimised build takes a second per image");
+            report_skipped(notes, "tract: an unoptimised build takes a second per image");
         } else {
             let command = || engine_worker::command("tract", onnx_path.to_str().unwrap());
             let (_, contenders) = start_workers(&[ONE_THREAD, TWO_IMAGES], folder, "input.f32", command);
@@ -236,7 +236,7 @@ pub(crate) fn measure(subject: &Subject, effort: &Effort, notes: &mut Vec<String
 /// Measures how many GFLOP/s one core reaches in a loop of multiply-adds.
 fn measure_core_gflops() -> f64 {
     let start = Instant::now();
-    let flops = ceiling::multiply_adds(Isa::detect(), MULTIPLY_ADD_ITERATIONS);
+    let flops = ceiling::run_multiply_adds(Isa::detect(), MULTIPLY_ADD_ITERATIONS);
     flops as f64 / start.elapsed().as_secs_f64() / 1e9
 }
 
