@@ -37,7 +37,7 @@ pub(crate) fn serve(arguments: &[String]) {
     let [engine, variant, threads, instances] = arguments else {
         panic!("expected four arguments, found {arguments:?}")
     };
-    let [threads, instances]: [usize; 2] = [threads, instances].map(|count| count.parse().unwrap());
+    let [thread_count, instance_count]: [usize; 2] = [threads, instances].map(|count| count.parse().unwrap());
     let to_bytes =
         |logits: Vec<f32>| logits.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>();
     if engine == "tract" {
@@ -55,13 +55,13 @@ pub(crate) fn serve(arguments: &[String]) {
                 outputs[0].to_plain_array_view::<f32>().unwrap().iter().copied().collect()
             })
         };
-        return serve_jobs("tract", load, (0..instances).map(instance).collect(), to_bytes);
+        return serve_jobs("tract", load, (0..instance_count).map(instance).collect(), to_bytes);
     }
     let backend = Backend::cpu_backends().find(|backend| backend.name() == engine).unwrap();
     let isa = Isa::available().find(|isa| isa.name() == variant);
-    let [engine_count, total_threads] =
-        [instances, instances * threads].map(|count| NonZeroUsize::new(count).unwrap());
-    let plan = EnginePlan { backend, engine_count, thread_count: total_threads, isa };
+    let [engine_count, total_thread_count] =
+        [instance_count, instance_count * thread_count].map(|count| NonZeroUsize::new(count).unwrap());
+    let plan = EnginePlan { backend, engine_count, thread_count: total_thread_count, isa };
     let engines = NativeEngine::load_all(plan).unwrap();
     let load = |arguments: &[&str]| [Crop::new(fs::read(arguments[0]).unwrap(), GEOMETRY.crop).unwrap()];
     let instance = |mut engine: NativeEngine| -> WorkerInstance<[Crop; 1], Vec<f32>> {

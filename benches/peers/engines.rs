@@ -26,17 +26,17 @@ const PICTURE_JOB: &str = "picture";
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Setup {
     /// Number of threads that compute one image together.
-    threads: usize,
-    /// Number of images that are computed at the same time, each on threads of its own.
-    instances: usize,
+    thread_count: usize,
+    /// Number of instances of the engine. Each computes one image at a time, on threads of its own.
+    instance_count: usize,
 }
 
 /// One thread computes one image.
-const ONE_THREAD: Setup = Setup { threads: 1, instances: 1 };
+const ONE_THREAD: Setup = Setup { thread_count: 1, instance_count: 1 };
 /// Two threads compute one image together.
-const SHARED_IMAGE: Setup = Setup { threads: 2, instances: 1 };
+const SHARED_IMAGE: Setup = Setup { thread_count: 2, instance_count: 1 };
 /// Two threads compute one image each.
-const TWO_IMAGES: Setup = Setup { threads: 1, instances: 2 };
+const TWO_IMAGES: Setup = Setup { thread_count: 1, instance_count: 2 };
 
 /// An engine and its measurements in every setup that it supports.
 struct Candidate {
@@ -78,7 +78,8 @@ fn start_workers(
 ) -> (String, Vec<(Setup, Contender)>) {
     let start_worker = |&setup: &Setup| {
         let mut command = command();
-        command.args([setup.threads, setup.instances].map(|count| count.to_string())).current_dir(folder);
+        let counts = [setup.thread_count, setup.instance_count];
+        command.args(counts.map(|count| count.to_string())).current_dir(folder);
         let mut worker = Worker::start(&mut command).unwrap();
         worker.load(PICTURE_JOB, &format!("{input_file} {CROP_SIDE}")).unwrap();
         (setup, Contender { worker, measurements: Vec::new() })

@@ -245,12 +245,12 @@ pub(crate) fn measure(subject: &Subject, effort: &Effort, notes: &mut Vec<String
 
     // All servers run at the same time, but only one server at a time is under load.
     let running: Vec<RunningServer> = servers.iter().map(Server::start).collect();
-    let memory = |running: &RunningServer| machine::process_memory(running.child.id());
+    let read_memory = |running: &RunningServer| machine::process_memory(running.child.id());
     for _ in 0..effort.http_rounds {
         for (index, connection_count) in CONNECTION_COUNTS.into_iter().enumerate() {
             for (server, running) in servers.iter_mut().zip(&running) {
                 let figures = &mut server.under_load[index];
-                let record_memory = || figures.memory.add(memory(running).current);
+                let record_memory = || figures.memory.add(read_memory(running).current);
                 let load = put_under_load(
                     running.address,
                     &server.request,
@@ -266,7 +266,7 @@ pub(crate) fn measure(subject: &Subject, effort: &Effort, notes: &mut Vec<String
         }
     }
     for (server, running) in servers.iter_mut().zip(&running) {
-        server.peak_memory = memory(running).peak;
+        server.peak_memory = read_memory(running).peak;
     }
     [Some(figures_table(&servers)), ratio_table(&servers)].into_iter().flatten().collect()
 }
