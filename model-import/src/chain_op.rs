@@ -5,8 +5,8 @@
 //!
 //! For each such node, the generated struct `Model` has a field of type `fused::Chain`. That field does not
 //! contain the chain's weights. They are a constant, the node's second input, and burn-onnx generates a
-//! separate field for every constant. If `fused::Chain` contained the weights too, the program would have them
-//! twice.
+//! separate field for every constant. If `fused::Chain` contained the weights too, the program would have
+//! them twice.
 
 use burn_onnx::ext::proc_macro2::TokenStream;
 use burn_onnx::ext::quote::{format_ident, quote};

@@ -191,7 +191,8 @@ impl Plane {
         self.samples.copy_within(last_row_start.., 0);
     }
 
-    /// Returns row `row` of the picture, upsampled. `mcu_row` is the row of MCUs whose samples the plane holds.
+    /// Returns row `row` of the picture, upsampled. `mcu_row` is the row of MCUs whose samples the plane
+    /// holds.
     ///
     /// The last picture row in a row of MCUs needs samples of the next row of MCUs, so it must be requested
     /// when the plane holds the next row of MCUs. The last row of the whole picture is an exception.
