@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bench_harness::{Series, is_measured_run, markdown, repository};
+use bench_harness::{Series, is_cargo_bench, markdown, repository};
 use clap::Parser;
 use classify::{
     backend::Backend,
@@ -44,7 +44,7 @@ fn main() {
 fn measure(rows: &mut Rows, stage: &str, image_count: usize, mut run: impl FnMut()) {
     run();
     let (round_count, min_round_duration) =
-        if is_measured_run() { (ROUNDS, MIN_ROUND_DURATION) } else { (1, Duration::ZERO) };
+        if is_cargo_bench() { (ROUNDS, MIN_ROUND_DURATION) } else { (1, Duration::ZERO) };
     let mut throughput = Series::default();
     for _ in 0..round_count {
         let (start, mut run_count) = (Instant::now(), 0_usize);

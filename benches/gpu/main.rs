@@ -30,7 +30,7 @@ use std::{
 };
 
 use bench_harness::{
-    Instance, Measurement, Worker, is_measured_run,
+    Measurement, Worker, WorkerInstance, is_cargo_bench,
     machine::{self, output_of},
     markdown, repository, script_command, serve,
 };
@@ -67,7 +67,7 @@ fn main() {
     }
     let engines =
         Backend::gpu_backends().flat_map(|backend| [(backend, Precision::F32), (backend, Precision::F16)]);
-    if !is_measured_run() {
+    if !is_cargo_bench() {
         for (backend, precision) in engines {
             match open(backend, precision) {
                 Ok(description) => println!("{description}"),
@@ -147,7 +147,7 @@ fn serve_ours(backend: &str, precision: &str) {
             None => block_on(submitted.take().unwrap()).unwrap(),
         }
     };
-    let run: Instance<(Vec<Crop>, bool), Vec<Vec<f32>>> = Box::new(run);
+    let run: WorkerInstance<(Vec<Crop>, bool), Vec<Vec<f32>>> = Box::new(run);
     serve(&name, load, vec![run], |outputs| {
         outputs.concat().iter().flat_map(|output| output.to_le_bytes()).collect()
     });

@@ -2,9 +2,12 @@
 //!
 //! The peers of a benchmark are the other libraries and programs with which it compares this project.
 //!
-//! A worker is a process that does the measured work. It loads jobs, such as the decoding of one picture. A
-//! run executes a job once. In a round, every worker runs its jobs for a short time. Each round gives one
-//! figure of each kind, for example one throughput.
+//! A worker is a process that does the measured work, for this project or for a peer. It consists of one or
+//! more instances, which run a job at the same time. A job is a piece of work that can be repeated, such as
+//! decoding one picture, and a run executes it once. A contender is a worker with its measurements.
+//!
+//! In a round, every worker runs its jobs for a short time. Each round gives one value per worker, job and
+//! measured quantity, such as the throughput.
 #![allow(
     clippy::allow_attributes,
     clippy::unwrap_used,
@@ -28,7 +31,7 @@ use std::{
 
 pub use rounds::{Contender, Measurement, format_ratio, run_interleaved};
 pub use series::{Series, milliseconds};
-pub use worker::{Instance, RunTimes, Worker, serve};
+pub use worker::{RunTimes, Worker, WorkerInstance, serve};
 
 /// Returns the root folder of the repository.
 pub fn repository() -> &'static Path {
@@ -36,12 +39,12 @@ pub fn repository() -> &'static Path {
 }
 
 /// Returns true under `cargo bench`, false under `cargo test`, which only checks that the benchmark runs.
-pub fn is_measured_run() -> bool {
+pub fn is_cargo_bench() -> bool {
     std::env::args().any(|argument| argument == "--bench")
 }
 
 /// Reports that `subject` is not measured: prints a line, and adds a sentence to the notes below the tables.
-pub fn skip(notes: &mut Vec<String>, subject: &str) {
+pub fn report_skipped(notes: &mut Vec<String>, subject: &str) {
     println!("SKIPPED: {subject}");
     notes.push(format!("Not measured: {subject}."));
 }

@@ -16,7 +16,7 @@ use crate::repository;
 pub fn keep_to_two_cores() -> String {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     // The value looks like `0-1` or `0,2-3`.
-    let allowed = field(&status, "Cpus_allowed_list").unwrap_or("unknown");
+    let allowed = find_field(&status, "Cpus_allowed_list").unwrap_or("unknown");
     let core_count = available_parallelism().map_or(1, usize::from);
     if core_count <= 2 {
         return format!("{core_count} cores (of {allowed})");
@@ -38,7 +38,7 @@ pub fn keep_to_two_cores() -> String {
 }
 
 /// Returns the value of the first line `name: value` in `text`.
-fn field<'a>(text: &'a str, name: &str) -> Option<&'a str> {
+fn find_field<'a>(text: &'a str, name: &str) -> Option<&'a str> {
     let mut lines = text.lines();
     lines.find_map(|line| Some(line.strip_prefix(name)?.trim_start().strip_prefix(':')?.trim()))
 }
@@ -55,7 +55,8 @@ pub struct Memory {
 pub fn process_memory(process_id: u32) -> Memory {
     let status = fs::read_to_string(format!("/proc/{process_id}/status")).unwrap();
     let megabytes = |name| {
-        let kibibytes = field(&status, name).and_then(|value| value.split(' ').next()?.parse::<f64>().ok());
+        let kibibytes =
+            find_field(&status, name).and_then(|value| value.split(' ').next()?.parse::<f64>().ok());
         kibibytes.unwrap() * 1024.0 / 1e6
     };
     Memory { current: megabytes("VmRSS"), peak: megabytes("VmHWM") }
@@ -66,8 +67,8 @@ pub fn process_memory(process_id: u32) -> Memory {
 /// `subject` is one or more further list items, which describe the measured programs.
 pub fn describe(cores: &str, subject: &str, command: &str) -> String {
     let cpuinfo = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let model = field(&cpuinfo, "model name").unwrap_or("unknown");
-    let flags: Vec<&str> = field(&cpuinfo, "flags").unwrap_or_default().split(' ').collect();
+    let model = find_field(&cpuinfo, "model name").unwrap_or("unknown");
+    let flags: Vec<&str> = find_field(&cpuinfo, "flags").unwrap_or_default().split(' ').collect();
     let relevant = ["avx2", "fma", "avx512f", "avx512_vnni"].into_iter().filter(|flag| flags.contains(flag));
     let flags = relevant.collect::<Vec<_>>().join(", ");
     let date = output_of("date", &["-u", "+%Y-%m-%d %H:%M UTC"]);

@@ -24,13 +24,13 @@ pub fn table(
     [format_row(columns), rule.clone()].into_iter().chain(rows).collect::<Vec<_>>().join("\n")
 }
 
-/// Writes `section` to a file of `docs/benchmarks`.
+/// Writes `section` to the file `file_name` in `docs/benchmarks`.
 ///
 /// The section replaces the section that has the same heading, or is appended if there is none. `title`
 /// replaces everything before the first section.
-pub fn write_section(file: &str, title: &str, section: &str) {
-    let file = repository().join("docs/benchmarks").join(file);
-    let old_text = fs::read_to_string(&file).unwrap_or_default();
+pub fn write_section(file_name: &str, title: &str, section: &str) {
+    let path = repository().join("docs/benchmarks").join(file_name);
+    let old_text = fs::read_to_string(&path).unwrap_or_default();
     let mut sections: Vec<String> =
         old_text.split("\n## ").skip(1).map(|rest| format!("## {}\n", rest.trim_end())).collect();
     let heading = section.lines().next();
@@ -38,5 +38,5 @@ pub fn write_section(file: &str, title: &str, section: &str) {
         Some(existing) => section.clone_into(existing),
         None => sections.push(section.to_owned()),
     }
-    fs::write(file, format!("{title}\n{}", sections.join("\n"))).unwrap();
+    fs::write(path, format!("{title}\n{}", sections.join("\n"))).unwrap();
 }

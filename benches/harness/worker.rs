@@ -130,7 +130,7 @@ impl Drop for Worker {
 }
 
 /// An instance of a worker in Rust: a function that runs a job once, on a thread of its own.
-pub type Instance<Job, Output> = Box<dyn FnMut(&Job) -> Output + Send>;
+pub type WorkerInstance<Job, Output> = Box<dyn FnMut(&Job) -> Output + Send>;
 
 /// Order to the thread of an instance: the job, the number of repetitions, and a barrier that makes all
 /// threads start the job together.
@@ -148,7 +148,7 @@ type Report<Output> = (Instant, Instant, Vec<Duration>, Option<Output>);
 pub fn serve<Job: Send + Sync + 'static, Output: Send + 'static>(
     name: &str,
     load: impl Fn(&[&str]) -> Job,
-    instances: Vec<Instance<Job, Output>>,
+    instances: Vec<WorkerInstance<Job, Output>>,
     to_bytes: impl Fn(Output) -> Vec<u8>,
 ) {
     panic::set_hook(Box::new(|info| {

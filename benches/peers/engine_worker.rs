@@ -2,7 +2,7 @@
 
 use std::{fs, num::NonZeroUsize, path::Path, process::Command};
 
-use bench_harness::{Instance, serve as serve_jobs};
+use bench_harness::{WorkerInstance, serve as serve_jobs};
 use classify::{
     backend::Backend,
     engine::{EnginePlan, Infer, NativeEngine},
@@ -37,7 +37,7 @@ pub(crate) fn serve(arguments: &[String]) {
     let [engine, variant, threads, instances] = arguments else {
         panic!("expected four arguments, found {arguments:?}")
     };
-    let [threads, instances]: [usize; 2] = [threads, instances].map(|count| count.parse().unwrap());
+    let [thread_count, instance_count]: [usize; 2] = [threads, instances].map(|count| count.parse().unwrap());
     let to_bytes =
         |logits: Vec<f32>| logits.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>();
     if engine == "tract" {
@@ -48,23 +48,23 @@ pub(crate) fn serve(arguments: &[String]) {
                 bytes.chunks_exact(4).map(|value| f32::from_le_bytes(value.try_into().unwrap())).collect();
             Tensor::from_shape(&[1, 3, CROP_SIDE, CROP_SIDE], &values).unwrap()
         };
-        let instance = |_| -> Instance<Tensor, Vec<f32>> {
+        let instance = |_| -> WorkerInstance<Tensor, Vec<f32>> {
             let plan = plan.clone();
             Box::new(move |input| {
                 let outputs = plan.run(tvec!(input.clone().into())).unwrap();
                 outputs[0].to_plain_array_view::<f32>().unwrap().iter().copied().collect()
             })
         };
-        return serve_jobs("tract", load, (0..instances).map(instance).collect(), to_bytes);
+        return serve_jobs("tract", load, (0..instance_count).map(instance).collect(), to_bytes);
     }
     let backend = Backend::cpu_backends().find(|backend| backend.name() == engine).unwrap();
     let isa = Isa::available().find(|isa| isa.name() == variant);
-    let [engine_count, total_threads] =
-        [instances, instances * threads].map(|count| NonZeroUsize::new(count).unwrap());
-    let plan = EnginePlan { backend, engine_count, thread_count: total_threads, isa };
+    let [engine_count, total_thread_count] =
+        [instance_count, instance_count * thread_count].map(|count| NonZeroUsize::new(count).unwrap());
+    let plan = EnginePlan { backend, engine_count, thread_count: total_thread_count, isa };
     let engines = NativeEngine::load_all(plan).unwrap();
     let load = |arguments: &[&str]| [Crop::new(fs::read(arguments[0]).unwrap(), GEOMETRY.crop).unwrap()];
-    let instance = |mut engine: NativeEngine| -> Instance<[Crop; 1], Vec<f32>> {
+    let instance = |mut engine: NativeEngine| -> WorkerInstance<[Crop; 1], Vec<f32>> {
         Box::new(move |crop| engine.infer(crop).unwrap().remove(0))
     };
     serve_jobs(engine, load, engines.into_iter().map(instance).collect(), to_bytes);

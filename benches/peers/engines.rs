@@ -4,7 +4,7 @@
 use std::{fs, path::Path, process::Command, sync::Barrier, thread, time::Instant};
 
 use bench_harness::{Contender, Measurement, Series, Worker, machine, markdown, peers_folder, python};
-use bench_harness::{run_interleaved, skip};
+use bench_harness::{report_skipped, run_interleaved};
 use classify::{
     backend::Backend,
     model::{CROP_SIDE, spec},
@@ -26,17 +26,17 @@ const PICTURE_JOB: &str = "picture";
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Setup {
     /// Number of threads that compute one image together.
-    threads: usize,
-    /// Number of images that are computed at the same time, each on threads of its own.
-    instances: usize,
+    thread_count: usize,
+    /// Number of instances of the engine. Each computes one image at a time, on threads of its own.
+    instance_count: usize,
 }
 
 /// One thread computes one image.
-const ONE_THREAD: Setup = Setup { threads: 1, instances: 1 };
+const ONE_THREAD: Setup = Setup { thread_count: 1, instance_count: 1 };
 /// Two threads compute one image together.
-const SHARED_IMAGE: Setup = Setup { threads: 2, instances: 1 };
+const SHARED_IMAGE: Setup = Setup { thread_count: 2, instance_count: 1 };
 /// Two threads compute one image each.
-const TWO_IMAGES: Setup = Setup { threads: 1, instances: 2 };
+const TWO_IMAGES: Setup = Setup { thread_count: 1, instance_count: 2 };
 
 /// An engine and its measurements in every setup that it supports.
 struct Candidate {
@@ -78,7 +78,8 @@ fn start_workers(
 ) -> (String, Vec<(Setup, Contender)>) {
     let start_worker = |&setup: &Setup| {
         let mut command = command();
-        command.args([setup.threads, setup.instances].map(|count| count.to_string())).current_dir(folder);
+        let counts = [setup.thread_count, setup.instance_count];
+        command.args(counts.map(|count| count.to_string())).current_dir(folder);
         let mut worker = Worker::start(&mut command).unwrap();
         worker.load(PICTURE_JOB, &format!("{input_file} {CROP_SIDE}")).unwrap();
         (setup, Contender { worker, measurements: Vec::new() })
@@ -109,7 +110,7 @@ fn start_candidates(subject: &Subject, folder: &Path, notes: &mut Vec<String>) -
                 continue;
             }
             if python("peers", "engines.py").is_none() || is_limited && !without_avx512.is_dir() {
-                skip(notes, &format!("{name}: benches/peers/install installs it"));
+                report_skipped(notes, &format!("{name}: benches/peers/install installs it"));
                 continue;
             }
             let (version, contenders) = start_workers(&setups, folder, "input.f32", || {
@@ -124,7 +125,7 @@ fn start_candidates(subject: &Subject, folder: &Path, notes: &mut Vec<String>) -
             add(format!("{version}{suffix}"), false, is_limited, contenders);
         }
         if cfg!(debug_assertions) {
-            skip(notes, "tract: an unoptimised build takes a second per image");
+            report_skipped(notes, "tract: an unoptimised build takes a second per image");
         } else {
             let command = || engine_worker::command("tract", onnx_path.to_str().unwrap());
             let (_, contenders) = start_workers(&[ONE_THREAD, TWO_IMAGES], folder, "input.f32", command);
@@ -236,7 +237,7 @@ pub(crate) fn measure(subject: &Subject, effort: &Effort, notes: &mut Vec<String
 /// Measures how many GFLOP/s one core reaches in a loop of multiply-adds.
 fn measure_core_gflops() -> f64 {
     let start = Instant::now();
-    let flops = ceiling::multiply_adds(Isa::detect(), MULTIPLY_ADD_ITERATIONS);
+    let flops = ceiling::run_multiply_adds(Isa::detect(), MULTIPLY_ADD_ITERATIONS);
     flops as f64 / start.elapsed().as_secs_f64() / 1e9
 }
 

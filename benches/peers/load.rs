@@ -1,7 +1,7 @@
 //! Puts an HTTP server under load with clients that repeat one request over connections that stay open.
 //!
-//! Each client is a thread with a plain socket. The clients and the server share two cores. Such clients
-//! leave most of the CPU time to the server, and need the same CPU time for every server.
+//! The clients and the server share two cores. Each client is a thread with a plain socket, which needs
+//! little CPU time, and the same CPU time for every server. Most of the CPU time is left to the server.
 
 use std::{
     io::{BufRead, BufReader, Error, ErrorKind, Read, Result, Write},
@@ -72,52 +72,52 @@ pub(crate) struct Load {
     /// Milliseconds from each request to its response with status 200.
     pub(crate) durations: Series,
     /// Number of responses with a status other than 200.
-    pub(crate) refused_count: usize,
+    pub(crate) other_status_count: usize,
 }
 
 /// Repeats a request on each of `connection_count` connections for `load_duration`.
 ///
-/// `sample` is called once, after half of `load_duration`.
+/// `at_half_time` is called once, after half of `load_duration`.
 pub(crate) fn put_under_load(
     address: SocketAddr,
     request: &[u8],
     connection_count: usize,
     load_duration: Duration,
-    sample: impl FnOnce(),
+    at_half_time: impl FnOnce(),
 ) -> Load {
     let barrier = Barrier::new(connection_count + 1);
     let client = || {
         let mut connection = Connection::open(address).unwrap();
         barrier.wait();
         let start = Instant::now();
-        let (mut durations, mut refused_count) = (Vec::new(), 0);
+        let (mut durations, mut other_status_count) = (Vec::new(), 0);
         while start.elapsed() < load_duration {
             let sent_at = Instant::now();
             match connection.send(request).unwrap() {
                 (200, _) => durations.push(sent_at.elapsed()),
-                _ => refused_count += 1,
+                _ => other_status_count += 1,
             }
         }
-        (durations, refused_count)
+        (durations, other_status_count)
     };
-    let (wall, clients) = thread::scope(|scope| {
+    let (wall, results) = thread::scope(|scope| {
         let clients: Vec<_> = (0..connection_count).map(|_| scope.spawn(client)).collect();
         barrier.wait();
         let start = Instant::now();
         thread::sleep(load_duration / 2);
-        sample();
-        let clients: Vec<_> = clients.into_iter().map(|client| client.join().unwrap()).collect();
-        (start.elapsed(), clients)
+        at_half_time();
+        let results: Vec<_> = clients.into_iter().map(|client| client.join().unwrap()).collect();
+        (start.elapsed(), results)
     });
-    let refused_count = clients.iter().map(|(_, count)| count).sum();
-    let durations: Vec<Duration> = clients.into_iter().flat_map(|(durations, _)| durations).collect();
+    let other_status_count = results.iter().map(|(_, count)| count).sum();
+    let durations: Vec<Duration> = results.into_iter().flat_map(|(durations, _)| durations).collect();
     assert!(
         !durations.is_empty(),
-        "{address}: no response has status 200, {refused_count} responses have another status"
+        "{address}: no response has status 200, {other_status_count} responses have another status"
     );
     Load {
         throughput: durations.len() as f64 / wall.as_secs_f64(),
         durations: durations.into_iter().map(milliseconds).collect(),
-        refused_count,
+        other_status_count,
     }
 }

@@ -22,7 +22,7 @@ mod servers;
 
 use std::{fs, path::PathBuf, time::Duration};
 
-use bench_harness::{machine, markdown, repository, skip};
+use bench_harness::{machine, markdown, report_skipped, repository};
 use classify::{
     model::{GEOMETRY, spec},
     pixels::{self, Crop},
@@ -111,7 +111,7 @@ fn main() {
         return engine_worker::serve(&arguments[1..]);
     }
     let cores = machine::keep_to_two_cores();
-    let is_measured = bench_harness::is_measured_run();
+    let is_measured = bench_harness::is_cargo_bench();
     let effort = if is_measured { FULL } else { QUICK };
     let is_named = |part: &str| arguments.iter().any(|argument| argument == part);
     // Naming neither part means both parts.
@@ -120,7 +120,7 @@ fn main() {
     let subject = Subject::new();
     let mut notes = Vec::new();
     if subject.onnx_path.is_none() {
-        skip(&mut notes, &format!("all peers: the ONNX file of {} does not exist", spec::NAME));
+        report_skipped(&mut notes, &format!("all peers: the ONNX file of {} does not exist", spec::NAME));
     }
     let model = format!(
         "- Model: {}, ONNX file of SHA-256 {}, float32, batch 1; here on {}",

@@ -9,7 +9,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bench_harness::{Series, machine, markdown, milliseconds, peers_folder, python, repository, skip};
+use bench_harness::{
+    Series, machine, markdown, milliseconds, peers_folder, python, report_skipped, repository,
+};
 use classify::{backend::Backend, model::spec};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -62,7 +64,7 @@ struct LoadFigures {
     /// Resident memory in MB halfway through the round.
     memory: Series,
     /// Number of responses with a status other than 200, in all rounds together.
-    refused_count: usize,
+    other_status_count: usize,
 }
 
 impl Server {
@@ -153,14 +155,14 @@ fn installed_servers(subject: &Subject, notes: &mut Vec<String>) -> Vec<Server> 
         Some(onnx_path) if python("peers", "fastapi_app.py").is_some() => {
             servers.extend([1, 2].map(|threads| fastapi_server(subject, onnx_path, threads)));
         }
-        Some(_) => skip(notes, "FastAPI: benches/peers/install installs it"),
+        Some(_) => report_skipped(notes, "FastAPI: benches/peers/install installs it"),
         None => {}
     }
     match furnace_server(subject) {
         Some(server) => servers.push(server),
         None => {
             let reason = "benches/peers/install --with-furnace installs it, in a long build";
-            skip(notes, &format!("furnace with {}: {reason}", spec::NAME));
+            report_skipped(notes, &format!("furnace with {}: {reason}", spec::NAME));
         }
     }
     servers
@@ -243,28 +245,28 @@ pub(crate) fn measure(subject: &Subject, effort: &Effort, notes: &mut Vec<String
 
     // All servers run at the same time, but only one server at a time is under load.
     let running: Vec<RunningServer> = servers.iter().map(Server::start).collect();
-    let memory = |running: &RunningServer| machine::process_memory(running.child.id());
+    let read_memory = |running: &RunningServer| machine::process_memory(running.child.id());
     for _ in 0..effort.http_rounds {
         for (index, connection_count) in CONNECTION_COUNTS.into_iter().enumerate() {
             for (server, running) in servers.iter_mut().zip(&running) {
                 let figures = &mut server.under_load[index];
-                let sample = || figures.memory.add(memory(running).current);
+                let record_memory = || figures.memory.add(read_memory(running).current);
                 let load = put_under_load(
                     running.address,
                     &server.request,
                     connection_count,
                     effort.load_duration,
-                    sample,
+                    record_memory,
                 );
                 figures.throughput.add(load.throughput);
                 figures.median_duration.add(load.durations.median());
                 figures.p95_duration.add(load.durations.p95());
-                figures.refused_count += load.refused_count;
+                figures.other_status_count += load.other_status_count;
             }
         }
     }
     for (server, running) in servers.iter_mut().zip(&running) {
-        server.peak_memory = memory(running).peak;
+        server.peak_memory = read_memory(running).peak;
     }
     [Some(figures_table(&servers)), ratio_table(&servers)].into_iter().flatten().collect()
 }
@@ -278,11 +280,14 @@ fn figures_table(servers: &[Server]) -> String {
     columns.extend(["memory at 8, MB", "at most, MB", "ready, ms", "first label, ms"].map(str::to_owned));
     let rows = servers.iter().map(|server| {
         let mut row = vec![server.name.clone()];
-        for LoadFigures { throughput, median_duration, p95_duration, refused_count, .. } in &server.under_load
+        for LoadFigures { throughput, median_duration, p95_duration, other_status_count, .. } in
+            &server.under_load
         {
-            let refused =
-                if *refused_count > 0 { format!(", {refused_count} refused") } else { String::new() };
-            row.push(throughput.median_and_max(0) + &refused);
+            let other_statuses = match other_status_count {
+                0 => String::new(),
+                count => format!(", {count} with another status"),
+            };
+            row.push(throughput.median_and_max(0) + &other_statuses);
             row.push(format!("{:.1}, {:.1}", median_duration.median(), p95_duration.median()));
         }
         // Entry 1 is the load with 8 connections.

@@ -19,7 +19,7 @@ mod tools;
 
 use std::time::Duration;
 
-use bench_harness::{is_measured_run, machine, markdown};
+use bench_harness::{is_cargo_bench, machine, markdown};
 
 /// Sizes of the pictures, and number and length of the measurements.
 struct Effort {
@@ -60,9 +60,9 @@ fn main() {
         return tools::serve_ours(threads.parse().unwrap());
     }
     let cores = machine::keep_to_two_cores();
-    let effort = if is_measured_run() { FULL } else { QUICK };
+    let effort = if is_cargo_bench() { FULL } else { QUICK };
     let mut notes = Vec::new();
-    if !is_measured_run() {
+    if !is_cargo_bench() {
         notes.push("A trial: one round with small pictures. Its figures mean nothing.".to_owned());
     }
     let folder = tempfile::tempdir().unwrap();
@@ -70,7 +70,7 @@ fn main() {
     let tools = tools::measure(folder.path(), &pictures, &effort, &mut notes);
     let section = report::format_section(&cores, &pictures, &tools, notes);
     println!("\n{section}");
-    if is_measured_run() {
+    if is_cargo_bench() {
         markdown::write_section("preprocess-peers.md", report::TITLE, &section);
     }
 }

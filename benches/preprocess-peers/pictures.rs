@@ -5,7 +5,7 @@
 
 use std::{fs, path::Path};
 
-use bench_harness::{python, repository, skip};
+use bench_harness::{python, report_skipped, repository};
 use image::{
     ExtendedColorType, ImageEncoder, ImageReader, Rgb32FImage, RgbImage,
     codecs::png::{CompressionType, FilterType as PngFilter, PngEncoder},
@@ -120,7 +120,10 @@ pub(crate) fn create(folder: &Path, sizes: [(u32, u32); 3], notes: &mut Vec<Stri
         if convert(folder, from, to) {
             pictures.push(inspect_file(folder, name, to));
         } else {
-            skip(notes, &format!("{name}: Pillow is missing; benches/preprocess-peers/install installs it"));
+            report_skipped(
+                notes,
+                &format!("{name}: Pillow is missing; benches/preprocess-peers/install installs it"),
+            );
         }
     }
     pictures

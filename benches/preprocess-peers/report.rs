@@ -65,9 +65,8 @@ pub(crate) fn format_section(
     let cpu = table_by_picture(pictures, &on_one_thread, |tool, index| {
         Some(tool.contender.measurements[index].as_ref()?.cpu.median_and_min(2))
     });
-    let ratios = table_by_picture(pictures, &peers, |peer, index| {
-        Some(format_ratio(cpu_ratio(ours, peer, index)?))
-    });
+    let ratios =
+        table_by_picture(pictures, &peers, |peer, index| Some(format_ratio(cpu_ratio(ours, peer, index)?)));
     let quality = table_by_picture(pictures, &on_one_thread, |tool, index| {
         tool.outputs[index].as_ref().map(|output| format!("{:.1}, {}", output.psnr, output.jpeg_length))
     });

@@ -4,9 +4,9 @@
 use std::{fs, path::Path, process::Command};
 
 use bench_harness::{
-    Contender, Instance, Measurement, Series, Worker, peers_folder, python, run_interleaved,
+    Contender, Measurement, Series, Worker, WorkerInstance, peers_folder, python, run_interleaved,
 };
-use bench_harness::{script_command, serve, skip};
+use bench_harness::{report_skipped, script_command, serve};
 use image::ImageFormat;
 use preprocess::{
     Settings,
@@ -96,7 +96,7 @@ pub(crate) fn recipe() -> Recipe {
 pub(crate) fn serve_ours(threads: usize) {
     // The arguments are the name of the file, the width and height of the result, and `jpeg` or `pixels`.
     let load = |arguments: &[&str]| (fs::read(arguments[0]).unwrap(), arguments[3] == "pixels");
-    let instance = |_| -> Instance<(Vec<u8>, bool), Vec<u8>> {
+    let instance = |_| -> WorkerInstance<(Vec<u8>, bool), Vec<u8>> {
         let recipe = recipe();
         Box::new(move |(bytes, wants_pixels)| match wants_pixels {
             true => process_to_pixels(bytes, &recipe).unwrap().into_raw(),
@@ -226,7 +226,10 @@ pub(crate) fn measure(
         match MeasuredTool::start(tool, folder, pictures, effort) {
             Some(measured) => tools.push(measured),
             None if tool.variant.is_none() => {
-                skip(notes, &format!("{}: benches/preprocess-peers/install installs it", tool.name));
+                report_skipped(
+                    notes,
+                    &format!("{}: benches/preprocess-peers/install installs it", tool.name),
+                );
             }
             None => {}
         }

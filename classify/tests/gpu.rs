@@ -241,7 +241,7 @@ fn required_gpu_that_is_missing_ends_the_service_with_a_report() {
     let ProgramRun { code, log } = run_without_drivers(&[("CLASSIFY_GPU", "require")]);
     assert_eq!(code, Some(1), "{log}");
     for expected in [
-        "a GPU is required",
+        "requires a GPU",
         "VK_DRIVER_FILES=/nonexistent/icd.json",
         "libcuda.so.1",
         "libvulkan.so.1",

@@ -113,8 +113,8 @@ fn align_modification_time(located: &LocatedModel) -> Result<(), Error> {
     Ok(())
 }
 
-fn read_modification_time(file: &Path) -> Result<SystemTime, Error> {
-    fs::metadata(file).and_then(|metadata| metadata.modified()).map_err(Error::io("read", file))
+fn read_modification_time(path: &Path) -> Result<SystemTime, Error> {
+    fs::metadata(path).and_then(|metadata| metadata.modified()).map_err(Error::io("read", path))
 }
 
 fn format_directives(located: &LocatedModel) -> Vec<String> {

@@ -1,9 +1,12 @@
 //! Generates the code of the custom operator that [`crate::graph::fuse`] puts into the graph.
 //!
-//! The operator runs a chain, a sequence of layers such as convolutions. For each node with this operator,
-//! the generated struct `Model` has a field of type `fused::Chain`. That field does not contain the chain's
-//! weights. They are a constant, the node's second input, and burn-onnx generates a separate field for every
-//! constant. If `fused::Chain` contained the weights too, the program would have them twice.
+//! The operator runs a chain, a sequence of layers such as convolutions. The attribute `plan` of a node with
+//! this operator is a Rust expression that lists the layers.
+//!
+//! For each such node, the generated struct `Model` has a field of type `fused::Chain`. That field does not
+//! contain the chain's weights. They are a constant, the node's second input, and burn-onnx generates a
+//! separate field for every constant. If `fused::Chain` contained the weights too, the program would have
+//! them twice.
 
 use burn_onnx::ext::proc_macro2::TokenStream;
 use burn_onnx::ext::quote::{format_ident, quote};

@@ -17,20 +17,20 @@ pub enum Error {
         source: io::Error,
     },
     /// `model.toml` has a syntax error, an unknown or missing key, or an invalid value.
-    #[error("{}{}: {reason}", file.display(), line_suffix(*.line))]
-    Spec {
+    #[error("{}{}: {reason}", toml_path.display(), line_suffix(*.line))]
+    InvalidModelToml {
         /// The `model.toml`.
-        file: PathBuf,
+        toml_path: PathBuf,
         /// Line number, counted from 1, if known.
         line: Option<usize>,
         /// The key, the value found and the value expected.
         reason: String,
     },
     /// The labels file is empty or has a line without a label.
-    #[error("{}{}: {reason}", file.display(), line_suffix(*.line))]
-    Labels {
+    #[error("{}{}: {reason}", labels_path.display(), line_suffix(*.line))]
+    InvalidLabels {
         /// The labels file.
-        file: PathBuf,
+        labels_path: PathBuf,
         /// Line number, counted from 1, if the error is about one line.
         line: Option<usize>,
         /// The problem and what is expected instead.
@@ -40,12 +40,12 @@ pub enum Error {
     #[error(
         "{} has {label_count} labels, but the output of {} has {class_count} classes: \
          the labels file needs one line per class, in the order of the outputs",
-        labels_file.display(),
+        labels_path.display(),
         onnx_path.display()
     )]
     LabelCount {
         /// The labels file.
-        labels_file: PathBuf,
+        labels_path: PathBuf,
         /// Number of labels in the file.
         label_count: usize,
         /// The ONNX file.
@@ -55,9 +55,12 @@ pub enum Error {
     },
     /// No model folder has the requested name.
     #[error(
-        "there is no model {name:?}: expected the name of a folder in {} that holds a model.toml, found {}",
-        models_folder.display(),
-        if available.is_empty() { "no such folder".into() } else { available.join(", ") }
+        "there is no model {name:?}; {}",
+        if available.is_empty() {
+            format!("no folder in {} has a model.toml", models_folder.display())
+        } else {
+            format!("the models in {} are: {}", models_folder.display(), available.join(", "))
+        }
     )]
     UnknownModel {
         /// The requested name.
@@ -126,9 +129,9 @@ pub enum Error {
     },
     /// burn-onnx cannot generate code for the graph.
     #[error(
-        "{onnx} does not convert to burn code: {cause}; `cargo run -p model-import -- inspect {onnx}` lists \
-         the operators of the graph; an operator that burn-onnx does not support must be avoided when \
-         exporting the model, or implemented as a custom operator in model-import/src/codegen.rs",
+        "burn-onnx cannot convert {onnx} to code ({cause}). `cargo run -p model-import -- inspect {onnx}` lists \
+         the operators of the graph. If burn-onnx does not support one of them, export the model without it, \
+         or add it as a custom operator in model-import/src/codegen.rs",
         onnx = onnx_path.display()
     )]
     Conversion {

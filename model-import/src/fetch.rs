@@ -214,8 +214,8 @@ impl Drop for PartialFile {
 ///
 /// # Errors
 /// Returns an [`io::Error`] if the file cannot be read.
-pub fn size_and_sha256(file: &Path) -> io::Result<(u64, String)> {
-    let mut reader = File::open(file)?;
+pub fn size_and_sha256(path: &Path) -> io::Result<(u64, String)> {
+    let mut reader = File::open(path)?;
     let mut hasher = Sha256::new();
     let mut size = 0;
     let mut buffer = vec![0; 64 * 1024];

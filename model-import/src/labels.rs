@@ -20,11 +20,15 @@ pub struct Label {
 /// Reads the labels of a model.
 ///
 /// # Errors
-/// Returns [`Error::Io`] if the file cannot be read, and [`Error::Labels`] if the file is empty or has a line
-/// without a label. An empty line is an error, because skipping it would shift the labels after it.
-pub fn read(file: &Path) -> Result<Vec<Label>, Error> {
-    let text = fs::read_to_string(file).map_err(Error::io("read", file))?;
-    parse(&text).map_err(|(line, reason)| Error::Labels { file: file.into(), line, reason: reason.into() })
+/// Returns [`Error::Io`] if the file cannot be read, and [`Error::InvalidLabels`] if the file is empty or has
+/// a line without a label. An empty line is an error, because skipping it would shift the labels after it.
+pub fn read(labels_path: &Path) -> Result<Vec<Label>, Error> {
+    let text = fs::read_to_string(labels_path).map_err(Error::io("read", labels_path))?;
+    parse(&text).map_err(|(line, reason)| Error::InvalidLabels {
+        labels_path: labels_path.into(),
+        line,
+        reason: reason.into(),
+    })
 }
 
 fn parse(text: &str) -> Result<Vec<Label>, (Option<usize>, &'static str)> {

@@ -48,7 +48,7 @@ impl Model {
         }
         if labels.len() != report.class_count {
             return Err(Error::LabelCount {
-                labels_file: spec.labels_path,
+                labels_path: spec.labels_path,
                 label_count: labels.len(),
                 onnx_path,
                 class_count: report.class_count,

@@ -106,17 +106,21 @@ impl ModelSpec {
     /// Reads and checks `folder/model.toml`.
     ///
     /// # Errors
-    /// Returns [`Error::Io`] if the file cannot be read, and [`Error::Spec`] if the file is not valid TOML,
-    /// has an unknown or missing key, or has an invalid value.
+    /// Returns [`Error::Io`] if the file cannot be read, and [`Error::InvalidModelToml`] if the file is not
+    /// valid TOML, has an unknown or missing key, or has an invalid value.
     pub fn read(folder: &Path) -> Result<Self, Error> {
-        let path = Self::toml_path(folder);
-        let text = fs::read_to_string(&path).map_err(Error::io("read", &path))?;
-        let settings: ModelToml = toml::from_str(&text).map_err(|error| Error::Spec {
-            file: path.clone(),
+        let toml_path = Self::toml_path(folder);
+        let text = fs::read_to_string(&toml_path).map_err(Error::io("read", &toml_path))?;
+        let settings: ModelToml = toml::from_str(&text).map_err(|error| Error::InvalidModelToml {
+            toml_path: toml_path.clone(),
             line: error.span().map(|span| text[..span.start.min(text.len())].matches('\n').count() + 1),
             reason: error.message().into(),
         })?;
-        check_values(&settings, folder).map_err(|reason| Error::Spec { file: path, line: None, reason })?;
+        check_values(&settings, folder).map_err(|reason| Error::InvalidModelToml {
+            toml_path,
+            line: None,
+            reason,
+        })?;
         Ok(Self {
             folder: folder.into(),
             name: settings.name,

@@ -29,11 +29,11 @@ use crate::{backend::Backend, precision::Precision};
 /// Backend, float type and GPU that the network runs on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Placement {
-    /// Backend of every engine.
+    /// Backend that runs the network.
     pub backend: Backend,
     /// Float type of the network.
     pub precision: Precision,
-    /// The opened GPU, or `None` if the network runs on the CPU.
+    /// The opened GPU, which graphics APIs call an adapter, or `None` if the network runs on the CPU.
     pub adapter: Option<Adapter>,
 }
 
@@ -57,7 +57,7 @@ impl fmt::Display for UnusableGpu {
     }
 }
 
-/// Error of a configuration that requires a GPU on a machine where none can be used.
+/// Error when the configuration requires a GPU, but no GPU of this machine can be used.
 #[derive(Debug, thiserror::Error)]
 pub struct NoGpu {
     unusable: Vec<UnusableGpu>,
@@ -68,7 +68,7 @@ pub struct NoGpu {
 
 impl fmt::Display for NoGpu {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a GPU is required (CLASSIFY_GPU, CLASSIFY_BACKEND), and none can be used")?;
+        f.write_str("CLASSIFY_GPU or CLASSIFY_BACKEND requires a GPU, but none can be used:")?;
         for gpu in &self.unusable {
             write!(f, "\n  {gpu}")?;
         }
@@ -87,7 +87,7 @@ impl fmt::Display for NoGpu {
 /// # Errors
 /// Returns [`NoGpu`] when a GPU is required and none can be used.
 pub fn choose_placement(backend: Option<Backend>, settings: &GpuSettings) -> Result<Placement, NoGpu> {
-    settings.set_cache_folder();
+    settings.apply_cache_folder();
     let (candidates, required) = match backend {
         Some(backend) if !backend.is_gpu() => return Ok(Placement::cpu(backend)),
         Some(backend) => (vec![backend], true),
@@ -99,7 +99,7 @@ pub fn choose_placement(backend: Option<Backend>, settings: &GpuSettings) -> Res
     for backend in candidates {
         match open(backend, precision, settings.allow_software) {
             Ok(adapter) => return Ok(Placement { backend, precision, adapter: Some(adapter) }),
-            Err(reason) => unusable.push(reason),
+            Err(gpu) => unusable.push(gpu),
         }
     }
     if required {
@@ -120,8 +120,12 @@ pub fn choose_placement(backend: Option<Backend>, settings: &GpuSettings) -> Res
 /// Further calls for the same backend return the same GPU.
 ///
 /// # Errors
-/// Returns [`UnusableGpu`] when `backend` runs on the CPU, there is no GPU, the GPU is software and
-/// `allow_software` is false, or the GPU does not support `precision`.
+/// Returns [`UnusableGpu`] in these cases:
+///
+/// - `backend` runs on the CPU.
+/// - There is no GPU, or it cannot be opened.
+/// - The GPU is software, and `allow_software` is false.
+/// - The GPU does not support `precision`.
 pub fn open(backend: Backend, precision: Precision, allow_software: bool) -> Result<Adapter, UnusableGpu> {
     let unusable = |reason| UnusableGpu { backend, reason };
     let result: Result<Adapter, String> = match backend.gpu_api() {

@@ -52,11 +52,11 @@ impl Default for GpuSettings {
 }
 
 impl GpuSettings {
-    /// Sets the cache folder of CubeCL, which is burn's GPU compiler.
+    /// Sets the cache folder of CubeCL, which is burn's GPU compiler, to [`Self::cache_folder`].
     ///
     /// CubeCL reads the setting once per process, so only the first call has an effect.
     #[cfg(feature = "gpu")]
-    pub(super) fn set_cache_folder(&self) {
+    pub(super) fn apply_cache_folder(&self) {
         use burn_cubecl::cubecl::config::{CubeClRuntimeConfig, RuntimeConfig, cache::CacheConfig};
 
         let Some(folder) = &self.cache_folder else { return };
@@ -69,7 +69,7 @@ impl GpuSettings {
 
     #[cfg(not(feature = "gpu"))]
     #[expect(clippy::unused_self, reason = "no compiled-in backend has a cache")]
-    pub(super) fn set_cache_folder(&self) {}
+    pub(super) fn apply_cache_folder(&self) {}
 
     /// Returns a message for each setting that is invalid or contradicts another setting or `backend`.
     ///

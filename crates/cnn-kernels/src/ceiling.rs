@@ -17,7 +17,7 @@ const ACCUMULATOR_COUNT: usize = 12;
 /// Each of the `iterations` consists of 12 independent multiply-adds of whole vectors. The caller measures
 /// the duration.
 #[must_use]
-pub fn multiply_adds(isa: Isa, iterations: usize) -> usize {
+pub fn run_multiply_adds(isa: Isa, iterations: usize) -> usize {
     // SAFETY: `MultiplyAdds` uses neither packed weights nor slices of the caller.
     unsafe { isa.run(MultiplyAdds { iterations }) };
     2 * iterations * ACCUMULATOR_COUNT * isa.lane_count()

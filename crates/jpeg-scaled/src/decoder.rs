@@ -94,8 +94,8 @@ impl Decoder {
 /// The arguments of [`Decoder::decode_into`].
 ///
 /// `pulp` compiles [`NullaryFnOnce::call`] for several sets of vector instructions and runs the version for
-/// this CPU. Functions that `call` calls are included only if they are inlined, so every function on the hot
-/// path is `#[inline(always)]`.
+/// this CPU. A function that `call` uses is compiled for these vector instructions only if it is inlined into
+/// `call`, so every function on the hot path is `#[inline(always)]`.
 struct DecodeCall<'a> {
     tables: &'a mut HuffmanTables,
     planes: &'a mut [Plane; 3],
@@ -165,8 +165,10 @@ fn set_huffman_tables(
     tables.ac[component.ac_table_index].set(ac_table)
 }
 
-/// Writes row `row` of the picture to `row_pixels`. The planes must hold the samples of row `mcu_row` of
-/// MCUs.
+/// Writes row `row` of the picture to `row_pixels`.
+///
+/// `mcu_row` is the row of MCUs whose samples the planes hold. `row` must lie in this row of MCUs, or be the
+/// last row of the picture that lies in the row of MCUs before it.
 #[inline(always)]
 fn write_row(
     planes: &mut [Plane],
@@ -180,6 +182,7 @@ fn write_row(
             let [first, second, third] = [first, second, third].map(|plane| plane.picture_row(row, mcu_row));
             match colour_space {
                 ColourSpace::Rgb => colour::interleave_rgb_row(first, second, third, row_pixels),
+                // `Grey` is only here to complete the match: a grey file has one plane.
                 ColourSpace::YCbCr | ColourSpace::Grey => {
                     colour::convert_ycbcr_row(first, second, third, row_pixels)
                 }

@@ -191,10 +191,11 @@ impl Plane {
         self.samples.copy_within(last_row_start.., 0);
     }
 
-    /// Returns row `row` of the picture, upsampled. The plane must hold the samples of row `mcu_row` of MCUs.
+    /// Returns row `row` of the picture, upsampled. `mcu_row` is the row of MCUs whose samples the plane
+    /// holds.
     ///
     /// The last picture row in a row of MCUs needs samples of the next row of MCUs, so it must be requested
-    /// with the next `mcu_row`, except at the bottom of the picture.
+    /// when the plane holds the next row of MCUs. The last row of the whole picture is an exception.
     #[inline(always)]
     pub(crate) fn picture_row(&mut self, row: usize, mcu_row: usize) -> &[u8] {
         let nearest = match self.vertical {

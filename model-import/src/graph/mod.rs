@@ -56,14 +56,14 @@ pub struct SimplifiedGraph {
 /// # Errors
 /// Returns [`Error::Io`] if the file cannot be read, and [`Error::UnsupportedGraph`] if the file is not an
 /// ONNX model or its graph does not have the form that [`simplify`] requires.
-pub fn simplify_file(onnx: &Path) -> Result<SimplifiedGraph, Error> {
-    let bytes = fs::read(onnx).map_err(Error::io("read", onnx))?;
+pub fn simplify_file(onnx_path: &Path) -> Result<SimplifiedGraph, Error> {
+    let bytes = fs::read(onnx_path).map_err(Error::io("read", onnx_path))?;
     ModelProto::parse_from_bytes(&bytes)
         .map_err(|error| {
             format!("the file is not an ONNX model ({error}); check that it is complete and not an HTML page")
         })
         .and_then(simplify)
-        .map_err(|reason| Error::UnsupportedGraph { onnx: onnx.into(), reason })
+        .map_err(|reason| Error::UnsupportedGraph { onnx_path: onnx_path.into(), reason })
 }
 
 /// Simplifies a graph.

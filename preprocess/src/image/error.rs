@@ -6,7 +6,8 @@ use super::format::Format;
 
 /// The reason why an upload cannot be converted.
 ///
-/// Only a bug causes [`Self::Resize`] and [`Self::Encode`]. The upload causes every other error. Every error is permanent: the same upload gives the same error again.
+/// Only a bug causes [`Self::Resize`] and [`Self::Encode`]. The upload causes every other error. Every error
+/// is permanent: the same upload gives the same error again.
 #[derive(Debug, thiserror::Error)]
 pub enum ImageError {
     /// The bytes are not an image of any known format.
@@ -60,9 +61,9 @@ pub enum ImageError {
         /// Maximum number of bytes.
         limit: u64,
     },
-    /// Decoding needs more memory than was calculated from the header.
+    /// Decoding would need more memory than was estimated from the header.
     #[error("decoding needs too much memory")]
-    DecoderExceedsMemory,
+    DecoderExceedsEstimate,
     /// The format is accepted, but the file is damaged or ends too early.
     #[error("corrupt {format}")]
     Corrupt {
@@ -88,7 +89,7 @@ impl ImageError {
             Self::TooManyPixels { .. } => "too_many_pixels",
             Self::SideTooLong { .. } => "side_too_long",
             Self::TooManyScans { .. } => "too_many_scans",
-            Self::ExceedsMemoryLimit { .. } | Self::DecoderExceedsMemory => "too_much_memory",
+            Self::ExceedsMemoryLimit { .. } | Self::DecoderExceedsEstimate => "too_much_memory",
             Self::Corrupt { .. } => "corrupt_image",
             Self::Resize(_) | Self::Encode(_) => "internal",
         }

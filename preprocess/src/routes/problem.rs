@@ -1,4 +1,5 @@
-//! Problem responses to failures of the service ([`ServiceError`]) and to invalid requests.
+//! Problem responses: for every [`ServiceError`], and for requests that a route refuses before it calls the
+//! service.
 
 use std::{sync::Arc, time::Duration};
 
@@ -31,8 +32,7 @@ impl From<ServiceError> for Problem {
                 Self { source: Some(Arc::from(source)), ..problem }
             }
             ServiceError::Topic(source) => {
-                let detail =
-                    "The image is stored but not announced yet. Send the same request again to complete it.";
+                let detail = "The image is stored, but it is not announced to classify yet. Send the same request again to announce it.";
                 Self::unavailable(kind, detail, OUTAGE_RETRY_AFTER).with_source(source)
             }
             ServiceError::Cpu(error @ CpuError::Panicked) => Self::internal(error),
@@ -79,7 +79,7 @@ fn image_problem(error: ImageError) -> Problem {
             );
             unprocessable(kind, detail).with("limit", limit)
         }
-        ImageError::DecoderExceedsMemory => {
+        ImageError::DecoderExceedsEstimate => {
             let detail = "Decoding this image needs too much memory. Save it with 8 bits per channel and without metadata.";
             unprocessable(kind, detail)
         }
@@ -96,7 +96,7 @@ fn unprocessable(kind: &'static str, detail: impl Into<String>) -> Problem {
     Problem::new(StatusCode::UNPROCESSABLE_ENTITY, kind, detail)
 }
 
-/// Returns the problem of an unsupported file. Its detail begins with the sentence `reason`.
+/// Returns the problem for an unsupported file. Its detail begins with the sentence `reason`.
 fn unsupported_format(kind: &'static str, reason: String) -> Problem {
     let detail = format!("{reason} Convert it to one of: {}.", accepted_formats());
     let accepted: Value = json!(Format::ALL.map(Format::name));
@@ -111,11 +111,11 @@ fn overloaded() -> Problem {
     Problem::overloaded("Too many images are waiting. Try again soon.", OVERLOAD_RETRY_AFTER)
 }
 
-/// Returns the problem of a failed reservation of memory, either for an uploaded file or for its processing.
+/// Returns the problem for a failed reservation of memory, either for an uploaded file or for its processing.
 ///
-/// [`MemoryBudgetError::ExceedsBudget`] becomes an internal error, because only a bug can cause it. An upload
-/// above the limit on body length or on processing memory is refused with another problem before it reserves
-/// memory, and these limits are at most as large as the memory budgets.
+/// [`MemoryBudgetError::ExceedsBudget`] becomes an internal error, because only a bug can cause it: the
+/// limits on body length and on processing memory are at most as large as the memory budgets, and an upload
+/// above one of these limits is refused earlier, with another problem.
 pub(super) fn memory_problem(error: MemoryBudgetError) -> Problem {
     match error {
         MemoryBudgetError::Overloaded | MemoryBudgetError::TimedOut => overloaded().with_source(error),
@@ -123,7 +123,7 @@ pub(super) fn memory_problem(error: MemoryBudgetError) -> Problem {
     }
 }
 
-/// Returns the problem of a body that takes longer than `timeout` to arrive.
+/// Returns the problem for a body that takes longer than `timeout` to arrive.
 pub(super) fn upload_timeout(timeout: Duration) -> Problem {
     let detail = format!(
         "The upload took longer than {} seconds. Send smaller images, or fewer at once.",
@@ -132,7 +132,7 @@ pub(super) fn upload_timeout(timeout: Duration) -> Problem {
     Problem::new(StatusCode::REQUEST_TIMEOUT, "upload_timeout", detail)
 }
 
-/// Returns the problem of a request that arrives while the service stops.
+/// Returns the problem for a request that arrives while the service stops.
 pub(super) fn draining() -> Problem {
     Problem::unavailable(
         "draining",
@@ -141,53 +141,53 @@ pub(super) fn draining() -> Problem {
     )
 }
 
-/// Returns the problem of a body whose content type is not accepted.
+/// Returns the problem for a body whose content type is not accepted.
 pub(super) fn unsupported_media_type() -> Problem {
     let detail = "Send multipart/form-data with the image in the field `file`, or the image itself as image/* or application/octet-stream.";
     Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", detail)
 }
 
-/// Returns the problem of a form without a file.
+/// Returns the problem for a form without a file.
 pub(super) fn no_file() -> Problem {
     unprocessable("no_file", "The form has no field `file`. Send the image in a field of that name.")
 }
 
-/// Returns the problem of a form with more than `limit` files.
+/// Returns the problem for a form with more than `limit` files.
 pub(super) fn too_many_files(limit: usize) -> Problem {
     let detail = format!("A request may have at most {limit} files. Send the others in another request.");
     unprocessable("too_many_files", detail).with("limit", limit)
 }
 
-/// Returns the problem of a form that cannot be parsed.
+/// Returns the problem for a form that cannot be parsed.
 pub(super) fn bad_multipart() -> Problem {
     let detail =
-        "The body is not the multipart/form-data that its content type states, or the body ends too early.";
+        "The content type is multipart/form-data, but the body is not a valid form or ends too early.";
     Problem::new(StatusCode::BAD_REQUEST, "bad_multipart", detail)
 }
 
-/// Returns the problem of a body that could not be received.
-pub(super) fn bad_body() -> Problem {
+/// Returns the problem for a body that could not be received.
+pub(super) fn incomplete_body() -> Problem {
     Problem::new(StatusCode::BAD_REQUEST, "bad_body", "The body arrived incomplete. Send it again.")
 }
 
-/// Returns the problem of a body with more than `limit` bytes.
+/// Returns the problem for a body with more than `limit` bytes.
 pub(super) fn body_too_large(limit: usize) -> Problem {
     let detail = format!("The body has more than {limit} bytes. Send smaller or fewer images.");
     Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", detail).with("limit", limit)
 }
 
-/// Returns the problem of a path without a valid id.
+/// Returns the problem for a path without a valid id.
 pub(super) fn bad_id() -> Problem {
     unprocessable("bad_id", "An id has 32 lowercase hexadecimal digits, as returned by POST /preprocess.")
 }
 
-/// Returns the problem of a parameter `wait` that is not a number of seconds.
+/// Returns the problem for a parameter `wait` that is not a number of seconds.
 pub(super) fn bad_wait() -> Problem {
     let detail = "`wait` is a number of seconds, such as 10 or 2.5.";
     Problem::new(StatusCode::BAD_REQUEST, "bad_wait", detail)
 }
 
-/// Returns the problem of an id that no image has.
+/// Returns the problem for an id to which no image belongs.
 pub(super) fn no_such_image() -> Problem {
     let detail = "No image has this id. Upload it with POST /preprocess first.";
     Problem::new(StatusCode::NOT_FOUND, "no_such_image", detail)

@@ -157,7 +157,7 @@ async fn read_body(request: Request, configured_limit: usize, max_length: usize)
     while let Some(chunk) = body.next().await {
         let chunk = chunk.map_err(|error| match is_too_large(&error) {
             true => problem::body_too_large(configured_limit),
-            false => problem::bad_body().with_source(error),
+            false => problem::incomplete_body().with_source(error),
         })?;
         bytes.extend_from_slice(&chunk);
     }

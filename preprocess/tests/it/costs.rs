@@ -65,7 +65,7 @@ fn error_kind(file: &[u8], recipe: &Recipe) -> &'static str {
 }
 
 #[test]
-fn jpeg_header_has_process_components_bits_and_scans_of_the_file() {
+fn jpeg_header_has_the_coding_process_components_bits_and_scans_of_the_file() {
     let baseline = jpeg_header(&encode_jpeg(false, ColorType::Rgb));
     assert_eq!(
         (baseline.process, baseline.component_count, baseline.bits_per_sample, baseline.scan_count),
@@ -93,7 +93,7 @@ fn jpeg_header_has_process_components_bits_and_scans_of_the_file() {
 }
 
 #[test]
-fn png_and_webp_headers_have_alpha_and_animation_of_the_file() {
+fn png_and_webp_headers_say_if_the_file_has_alpha_or_an_animation() {
     let alpha_and_animation = |file: &[u8]| match inspect(file, &recipe().limits).unwrap().coding {
         Coding::Png(png) => (png.has_alpha, png.is_animated),
         Coding::WebP(webp) => (webp.has_alpha, webp.is_animated),

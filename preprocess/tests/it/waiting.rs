@@ -29,11 +29,14 @@ async fn start_stalled_upload(app: &TestApp, length: usize) -> TcpStream {
     stream
 }
 
-/// Returns settings that reserve memory for the body of one upload of the maximum length, but not of two.
-fn memory_for_one_upload() -> Settings {
+/// Returns settings with which one body of the maximum length fits in the memory for uploaded files, but two
+/// do not.
+fn settings_with_memory_for_one_upload() -> Settings {
     let max_body_bytes = 80 << 20;
     Settings {
         preprocess_max_body_bytes: max_body_bytes,
+        // The service sets the larger of `preprocess_max_body_bytes` and a quarter of this memory aside for
+        // uploaded files: here, the length of one body. Processing gets the rest.
         preprocess_max_memory: max_body_bytes * 2,
         ..Settings::default()
     }
@@ -43,7 +46,7 @@ fn memory_for_one_upload() -> Settings {
 async fn slow_upload_is_refused_with_408_and_its_memory_is_released() {
     let app = TestApp::start(Settings {
         preprocess_upload_timeout: Duration::from_millis(50),
-        ..memory_for_one_upload()
+        ..settings_with_memory_for_one_upload()
     })
     .await;
     for _ in 0..2 {
@@ -58,9 +61,11 @@ async fn slow_upload_is_refused_with_408_and_its_memory_is_released() {
 
 #[tokio::test]
 async fn upload_waits_for_memory_and_is_refused_with_429_when_too_many_wait() {
-    let app =
-        TestApp::start(Settings { preprocess_queue_items: 1.try_into().unwrap(), ..memory_for_one_upload() })
-            .await;
+    let app = TestApp::start(Settings {
+        preprocess_queue_items: 1.try_into().unwrap(),
+        ..settings_with_memory_for_one_upload()
+    })
+    .await;
     let stalled = start_stalled_upload(&app, 80 << 20).await;
     // One of these two uploads waits. The other upload exceeds the limit on waiting uploads.
     let (mut first, mut second) = (
@@ -81,8 +86,10 @@ async fn upload_waits_for_memory_and_is_refused_with_429_when_too_many_wait() {
 
 #[tokio::test]
 async fn upload_that_waits_too_long_for_memory_is_refused_with_429() {
-    let settings =
-        Settings { preprocess_queue_timeout: Duration::from_millis(50), ..memory_for_one_upload() };
+    let settings = Settings {
+        preprocess_queue_timeout: Duration::from_millis(50),
+        ..settings_with_memory_for_one_upload()
+    };
     let app = TestApp::start(settings).await;
     let _stalled = start_stalled_upload(&app, 80 << 20).await;
     let (status, body) = read_problem(app.post("image/jpeg", read_sample("coffee.jpg")).await).await;
@@ -93,7 +100,7 @@ async fn upload_that_waits_too_long_for_memory_is_refused_with_429() {
 async fn body_of_unknown_length_reserves_memory_for_the_maximum_length() {
     let app = TestApp::start(Settings {
         preprocess_queue_timeout: Duration::from_millis(50),
-        ..memory_for_one_upload()
+        ..settings_with_memory_for_one_upload()
     })
     .await;
     let chunk = || Ok::<_, std::io::Error>(read_sample("coffee.jpg"));

@@ -4,9 +4,11 @@
 //! Run `cargo bench -p cnn-kernels`. To measure only some instruction sets, append `--` and their names.
 //!
 //! For each instruction set, the benchmark measures the ceiling, every distinct layer of two networks, and
-//! the whole networks. Each round measures everything once, so that other work on the machine affects all
-//! measurements alike. The minimum of the rounds shows the speed of the code, and the median also shows the
-//! effect of other work.
+//! the whole networks. It measures a whole network twice: layer by layer, and block by block. A block is an
+//! inverted residual block, whose layers `InvertedResidual` runs together.
+//!
+//! Each round measures everything once, so that other work on the machine affects all measurements alike. The
+//! minimum of the rounds shows the speed of the code, and the median also shows the effect of other work.
 //! Absolute values are not comparable between machines.
 #![expect(clippy::unwrap_used, reason = "a benchmark may end with a panic")]
 #![expect(clippy::print_stdout, reason = "the benchmark prints its results")]
@@ -80,21 +82,27 @@ impl LayerBench {
 struct NetworkBench {
     layers: Vec<Layer>,
     /// The input and the output of the current layer.
-    maps: [AlignedBuffer; 2],
+    feature_maps: [AlignedBuffer; 2],
     scratch: AlignedBuffer,
     durations: Durations,
 }
 
 impl NetworkBench {
     fn new(layers: Vec<Layer>) -> Self {
-        let map_len = layers.iter().map(|layer| layer.input_len().max(layer.output_len())).max().unwrap();
+        let feature_map_len =
+            layers.iter().map(|layer| layer.input_len().max(layer.output_len())).max().unwrap();
         let scratch_len = layers.iter().map(Layer::scratch_len).max().unwrap();
-        let maps = [AlignedBuffer::zeroed(map_len), AlignedBuffer::zeroed(map_len)];
-        Self { layers, maps, scratch: AlignedBuffer::zeroed(scratch_len), durations: Durations::default() }
+        let feature_maps = [AlignedBuffer::zeroed(feature_map_len), AlignedBuffer::zeroed(feature_map_len)];
+        Self {
+            layers,
+            feature_maps,
+            scratch: AlignedBuffer::zeroed(scratch_len),
+            durations: Durations::default(),
+        }
     }
 
     fn run(&mut self) {
-        let [source, target] = &mut self.maps;
+        let [source, target] = &mut self.feature_maps;
         let (mut source, mut target) = (source, target);
         for layer in &self.layers {
             let (input, output) = (&source[..layer.input_len()], &mut target[..layer.output_len()]);
@@ -110,12 +118,12 @@ impl NetworkBench {
         let start = Instant::now();
         self.run();
         self.durations.add_since(start);
-        black_box(&self.maps);
+        black_box(&self.feature_maps);
     }
 }
 
 /// Prints the share of the network's computing time that each kind of layer takes.
-fn print_shares(network: &Network, isa: Isa, benches: &[LayerBench], ceiling: f64) {
+fn print_shares(network: &Network, isa: Isa, benches: &[LayerBench], ceiling_gflops: f64) {
     // Name, total seconds and total number of floating-point operations of each kind.
     let mut kinds: Vec<(&str, f64, usize)> = Vec::new();
     for layer in network.layers(isa) {
@@ -136,7 +144,7 @@ fn print_shares(network: &Network, isa: Isa, benches: &[LayerBench], ceiling: f6
             flops as f64 / 1e6,
             seconds * 1e6,
             100.0 * seconds / total,
-            100.0 * flops as f64 / seconds / 1e9 / ceiling
+            100.0 * flops as f64 / seconds / 1e9 / ceiling_gflops
         );
     }
 }
@@ -149,40 +157,40 @@ fn measure(network: &Network, isa: Isa, round_count: usize) {
     let mut ceiling_durations = Durations::default();
     let mut layer_benches: Vec<_> = network.distinct_layers(isa).into_iter().map(LayerBench::new).collect();
     let mut by_layer = NetworkBench::new(network.layers(isa));
-    let mut in_tiles = NetworkBench::new(network.layers_in_blocks(isa));
+    let mut by_block = NetworkBench::new(network.layers_in_blocks(isa));
     for _ in 0..round_count {
         let start = Instant::now();
-        flops = ceiling::multiply_adds(isa, ceiling_iterations);
+        flops = ceiling::run_multiply_adds(isa, ceiling_iterations);
         ceiling_durations.add_since(start);
         layer_benches.iter_mut().for_each(LayerBench::run_round);
         by_layer.run_round();
-        in_tiles.run_round();
+        by_block.run_round();
     }
 
-    let ceiling = flops as f64 / ceiling_durations.min() / 1e9;
-    println!("\n## {} on {isa}: ceiling {ceiling:.0} GFLOP/s\n", network.name);
+    let ceiling_gflops = flops as f64 / ceiling_durations.min() / 1e9;
+    println!("\n## {} on {isa}: ceiling {ceiling_gflops:.0} GFLOP/s\n", network.name);
     println!("| layer | MFLOP | min, µs | median, µs | GFLOP/s | of the ceiling |");
     println!("|---|--:|--:|--:|--:|--:|");
     let print_row = |name: &str, flops: usize, durations: &Durations| {
         let (min, median) = (durations.min(), durations.median());
-        let speed = flops as f64 / min / 1e9;
+        let gflops = flops as f64 / min / 1e9;
         println!(
-            "| {name} | {:.1} | {:.0} | {:.0} | {speed:.0} | {:.0} % |",
+            "| {name} | {:.1} | {:.0} | {:.0} | {gflops:.0} | {:.0} % |",
             flops as f64 / 1e6,
             min * 1e6,
             median * 1e6,
-            100.0 * speed / ceiling
+            100.0 * gflops / ceiling_gflops
         );
     };
     for bench in &layer_benches {
         print_row(&bench.layer.name(), bench.layer.flops(), &bench.durations);
     }
     for (name, network_bench) in
-        [("whole network, layer by layer", &by_layer), ("whole network, in tiles", &in_tiles)]
+        [("whole network, layer by layer", &by_layer), ("whole network, block by block", &by_block)]
     {
         print_row(name, network_bench.layers.iter().map(Layer::flops).sum(), &network_bench.durations);
     }
-    print_shares(network, isa, &layer_benches, ceiling);
+    print_shares(network, isa, &layer_benches, ceiling_gflops);
 }
 
 fn main() {

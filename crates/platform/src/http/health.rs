@@ -78,7 +78,7 @@ impl Readiness {
 pub fn health_routes(readiness: Readiness) -> Router {
     Router::new()
         .route("/live", get(|| async { Json(json!({ "status": "live" })) }))
-        .route("/ready", get(ready))
+        .route("/ready", get(get_ready))
         .with_state(readiness)
 }
 
@@ -87,7 +87,7 @@ pub(super) fn is_probe_path(path: &str) -> bool {
     matches!(path, "/live" | "/ready" | "/metrics")
 }
 
-async fn ready(State(readiness): State<Readiness>) -> Response {
+async fn get_ready(State(readiness): State<Readiness>) -> Response {
     let retry_after = Duration::from_secs(1);
     let phase = readiness.phase.borrow().clone();
     match phase {

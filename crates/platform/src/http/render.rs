@@ -1,7 +1,7 @@
 //! [`render_problems`] turns plain error responses into problems, and logs every problem once.
 //!
-//! A plain error response is an error without a content type or with plain text. axum, its extractors and
-//! tower-http send such errors.
+//! A plain error response is an error response whose content type is absent or text/plain. axum, its
+//! extractors and tower-http send such responses.
 
 use axum::{
     body::{Body, to_bytes},
@@ -18,7 +18,8 @@ use axum::{
 use super::{HttpLimits, Problem, RequestId, health::is_probe_path, problem::INTERNAL_DETAIL};
 use crate::telemetry::error_chain;
 
-/// Maximum number of bytes that are read from the body of a plain error. axum's error texts are far shorter.
+/// Maximum number of bytes that are read from the body of a plain error response. axum's error texts are far
+/// shorter.
 const MAX_PLAIN_ERROR_BYTES: usize = 4096;
 
 /// Middleware that adds the request id to problems, and turns plain error responses into problems.
@@ -70,12 +71,13 @@ async fn problem_from_plain_error(status: StatusCode, body: Body, limits: &HttpL
             let seconds = limits.request_timeout.as_secs_f64();
             Problem::new(status, kind, format!("{detail} The limit is {seconds} s."))
         }
-        // The text of a server error may be private, so only the log contains it. The text of a client error
-        // is sent, because it tells the caller what is wrong.
+        // The text of a server error may be private, so only the log contains it.
         _ if status.is_server_error() && !text.is_empty() => {
             Problem::new(status, kind, detail).with_source(PlainError(text))
         }
+        // The text of these two errors is not sent, because it would add nothing to the detail.
         StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED => Problem::new(status, kind, detail),
+        // The text of any other client error is sent, because it tells the caller what is wrong.
         _ if status.is_client_error() && !text.is_empty() => Problem::new(status, kind, text),
         _ => Problem::new(status, kind, detail),
     }

@@ -64,7 +64,7 @@ impl Decode for ImageCrateDecoder {
         }
         let total_bytes = decoder.total_bytes();
         if total_bytes > job.header.pixel_count().saturating_mul(bytes_per_pixel(job.header).output) {
-            return Err(ImageError::DecoderExceedsMemory.into());
+            return Err(ImageError::DecoderExceedsEstimate.into());
         }
         let (orientation, icc_profile) = match job.header.format() {
             Format::WebP => {
@@ -180,7 +180,7 @@ fn decoder_limits(header: &ImageHeader) -> image::Limits {
 fn image_error(format: Format, error: image::ImageError) -> ImageError {
     let source: Box<dyn Error + Send + Sync> = Box::new(error);
     match source.downcast_ref::<image::ImageError>() {
-        Some(image::ImageError::Limits(_)) => ImageError::DecoderExceedsMemory,
+        Some(image::ImageError::Limits(_)) => ImageError::DecoderExceedsEstimate,
         Some(image::ImageError::Unsupported(_)) => ImageError::UnsupportedFeature { format, source },
         _ => ImageError::Corrupt { format, source },
     }

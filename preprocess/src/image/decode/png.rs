@@ -85,7 +85,7 @@ impl Decode for PngDecoder {
 
 fn image_error(job: &DecodeJob<'_>, error: DecodingError) -> ImageError {
     match error {
-        DecodingError::LimitsExceeded => ImageError::DecoderExceedsMemory,
+        DecodingError::LimitsExceeded => ImageError::DecoderExceedsEstimate,
         error => corrupt(job, error),
     }
 }
