@@ -395,9 +395,9 @@ struct GatedEngine {
 
 impl Infer for GatedEngine {
     fn infer(&mut self, batch: &[Crop]) -> Result<Vec<Vec<f32>>, InferError> {
-        let test_is_over = |_| InferError("the test is over".into());
-        self.batch_sizes.send(batch.len()).map_err(|_| InferError("the test is over".into()))?;
-        match self.verdicts.recv().map_err(test_is_over)? {
+        let test_is_over = || InferError("the test is over".into());
+        self.batch_sizes.send(batch.len()).map_err(|_| test_is_over())?;
+        match self.verdicts.recv().map_err(|_| test_is_over())? {
             Verdict::Espresso => Ok(batch.iter().map(|_| espresso_logits()).collect()),
             Verdict::Nan => Ok(batch.iter().map(|_| vec![f32::NAN; CLASSES]).collect()),
             Verdict::Panic => panic!("panic for this test"),

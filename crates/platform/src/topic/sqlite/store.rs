@@ -131,14 +131,15 @@ impl Store {
         Ok(Self { job_sender })
     }
 
-    /// Runs `work` in a transaction, and returns its result after the commit.
+    /// Runs `work` in a transaction, and returns its result after the commit. If `work` fails, none of its
+    /// changes are committed.
     pub(super) async fn run_in_transaction<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, StoreError> {
         let (sender, receiver) = oneshot::channel();
         let job: Job = Box::new(move |connection| {
-            let result = connection.and_then(|connection| Ok(work(connection)?));
+            let result = connection.and_then(|connection| Ok(run_in_savepoint(connection, work)?));
             Box::new(move |committed| {
                 // Sending fails only if the caller has dropped its future and does not need the result.
                 let _ = sender.send(result.and_then(|value| committed.map(|()| value)));
@@ -292,6 +293,24 @@ fn run_jobs(connection: &Connection, mut job_receiver: mpsc::Receiver<Job>) {
             }
         }
     }
+}
+
+/// Runs `work`, and undoes its changes if it fails. The other jobs of the same transaction keep theirs.
+fn run_in_savepoint<T>(
+    connection: &Connection,
+    work: impl FnOnce(&Connection) -> rusqlite::Result<T>,
+) -> rusqlite::Result<T> {
+    connection.prepare_cached("SAVEPOINT job")?.execute([])?;
+    let result = work(connection);
+    // After some errors, such as a full disk, SQLite has already rolled back the whole transaction, and with it
+    // the savepoint.
+    if result.is_err() && !connection.is_autocommit() {
+        connection.prepare_cached("ROLLBACK TO job")?.execute([])?;
+    }
+    if !connection.is_autocommit() {
+        connection.prepare_cached("RELEASE job")?.execute([])?;
+    }
+    result
 }
 
 fn delete(connection: &Connection, id: i64) -> rusqlite::Result<()> {

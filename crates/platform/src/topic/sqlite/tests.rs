@@ -450,6 +450,25 @@ async fn commits_are_synced_to_disk() {
 }
 
 #[tokio::test]
+async fn failed_job_changes_nothing_and_the_next_job_does() {
+    let folder = tempfile::tempdir().unwrap();
+    let topic = open_topic(&folder).await;
+    let insert = |connection: &rusqlite::Connection| {
+        let sql = "INSERT INTO messages (data, attributes, published_ms, due_ms) VALUES (x'', '{}', 0, 0)";
+        connection.execute(sql, [])
+    };
+    let fail_after_insert = move |connection: &rusqlite::Connection| {
+        insert(connection).and_then(|_| connection.execute("nonsense", []))
+    };
+    let (failed, succeeded) = tokio::join!(
+        topic.store.run_in_transaction(fail_after_insert),
+        topic.store.run_in_transaction(insert)
+    );
+    assert!(failed.is_err() && succeeded.is_ok(), "{failed:?} {succeeded:?}");
+    assert_eq!(topic.stats().await.unwrap(), TopicStats { pending: 1, dead: 0 });
+}
+
+#[tokio::test]
 async fn file_that_is_not_a_database_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("topic.sqlite");
