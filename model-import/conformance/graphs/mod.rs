@@ -33,10 +33,8 @@ pub(crate) fn build_all() -> [(&'static str, ModelProto); 3] {
 /// Adds an inverted residual block: expand, depthwise, project, and a residual addition if the block does not
 /// change the shape.
 ///
-/// `channels` holds the number of input channels and the number of output channels. `adapt` changes the
-/// parameters of each convolution to the exporter's style. `after_conv` adds the nodes that the exporter
-/// writes after a convolution. The parameters of `after_conv` are the convolution's output, the number of
-/// output channels, and true if there is an activation.
+/// `channels` holds the number of input channels and the number of output channels. `adapt` and `after_conv` are
+/// those of [`body`].
 fn block(
     graph: &mut GraphBuilder,
     input: &str,
@@ -59,6 +57,31 @@ fn block(
     }
 }
 
+/// Adds every layer before the head: a convolution, three blocks, and a pointwise convolution.
+///
+/// `adapt` changes the parameters of each convolution to the exporter's style. `after_conv` adds the nodes that
+/// the exporter writes after a convolution. The parameters of `after_conv` are the convolution's output, the
+/// number of output channels, and true if there is an activation.
+fn body(
+    graph: &mut GraphBuilder,
+    input: &str,
+    adapt: impl Fn(Conv) -> Conv,
+    after_conv: impl Fn(&mut GraphBuilder, &str, usize, bool) -> String,
+) -> String {
+    let stem = graph.conv(input, &adapt(Conv::stem(STEM_CHANNELS)));
+    let mut value = after_conv(graph, &stem, STEM_CHANNELS, true);
+    for (input_channels, output_channels, stride) in [
+        (STEM_CHANNELS, STEM_CHANNELS, 1),
+        (STEM_CHANNELS, WIDE_CHANNELS, 2),
+        (WIDE_CHANNELS, WIDE_CHANNELS, 1),
+    ] {
+        let depthwise = Conv::depthwise(EXPANDED_CHANNELS, stride);
+        value = block(graph, &value, (input_channels, output_channels), depthwise, &adapt, &after_conv);
+    }
+    let last = graph.conv(&value, &adapt(Conv::pointwise(WIDE_CHANNELS, LAST_CHANNELS)));
+    after_conv(graph, &last, LAST_CHANNELS, true)
+}
+
 /// Builds a network in the style of the opset 7 file of the ONNX Model Zoo.
 ///
 /// BatchNormalization follows every convolution except the classifier, a 1x1 convolution. The bounds of Clip
@@ -75,34 +98,7 @@ pub(crate) fn zoo() -> ModelProto {
         }
     };
     let unchanged = |conv: Conv| conv;
-    let stem = graph.conv("data", &Conv::stem(STEM_CHANNELS));
-    let mut value = after_conv(&mut graph, &stem, STEM_CHANNELS, true);
-    value = block(
-        &mut graph,
-        &value,
-        (STEM_CHANNELS, STEM_CHANNELS),
-        Conv::depthwise(EXPANDED_CHANNELS, 1),
-        unchanged,
-        after_conv,
-    );
-    value = block(
-        &mut graph,
-        &value,
-        (STEM_CHANNELS, WIDE_CHANNELS),
-        Conv::depthwise(EXPANDED_CHANNELS, 2),
-        unchanged,
-        after_conv,
-    );
-    value = block(
-        &mut graph,
-        &value,
-        (WIDE_CHANNELS, WIDE_CHANNELS),
-        Conv::depthwise(EXPANDED_CHANNELS, 1),
-        unchanged,
-        after_conv,
-    );
-    let last = graph.conv(&value, &Conv::pointwise(WIDE_CHANNELS, LAST_CHANNELS));
-    value = after_conv(&mut graph, &last, LAST_CHANNELS, true);
+    let mut value = body(&mut graph, "data", unchanged, after_conv);
     value = graph.node("GlobalAveragePool", &[&value], |node| node);
     value = graph.conv(&value, &Conv::pointwise(LAST_CHANNELS, 10));
     let shape = graph.int_constant(&[2], &[1, -1]);
@@ -129,34 +125,7 @@ pub(crate) fn torch() -> ModelProto {
         }
     };
     let with_bias = |conv: Conv| Conv { has_bias: true, ..conv };
-    let stem = graph.conv("input", &with_bias(Conv::stem(STEM_CHANNELS)));
-    let mut value = after_conv(&mut graph, &stem, STEM_CHANNELS, true);
-    value = block(
-        &mut graph,
-        &value,
-        (STEM_CHANNELS, STEM_CHANNELS),
-        Conv::depthwise(EXPANDED_CHANNELS, 1),
-        with_bias,
-        after_conv,
-    );
-    value = block(
-        &mut graph,
-        &value,
-        (STEM_CHANNELS, WIDE_CHANNELS),
-        Conv::depthwise(EXPANDED_CHANNELS, 2),
-        with_bias,
-        after_conv,
-    );
-    value = block(
-        &mut graph,
-        &value,
-        (WIDE_CHANNELS, WIDE_CHANNELS),
-        Conv::depthwise(EXPANDED_CHANNELS, 1),
-        with_bias,
-        after_conv,
-    );
-    let last = graph.conv(&value, &with_bias(Conv::pointwise(WIDE_CHANNELS, LAST_CHANNELS)));
-    value = after_conv(&mut graph, &last, LAST_CHANNELS, true);
+    let mut value = body(&mut graph, "input", with_bias, after_conv);
     value = graph.node("GlobalAveragePool", &[&value], |node| node);
 
     let shape = graph.node("Shape", &[&value], |node| node);
@@ -209,34 +178,7 @@ pub(crate) fn tf2onnx() -> ModelProto {
     let scaled = graph.node("Mul", &["input_1", &scale], |node| node);
     let shifted = graph.node("Add", &[&scaled, &shift], |node| node);
     let image = graph.node("Transpose", &[&shifted], |node| node.with_ints("perm", &[0, 3, 1, 2]));
-    let stem = graph.conv(&image, &pad_like_keras(Conv::stem(STEM_CHANNELS)));
-    let mut value = after_conv(&mut graph, &stem, STEM_CHANNELS, true);
-    value = block(
-        &mut graph,
-        &value,
-        (STEM_CHANNELS, STEM_CHANNELS),
-        Conv::depthwise(EXPANDED_CHANNELS, 1),
-        pad_like_keras,
-        after_conv,
-    );
-    value = block(
-        &mut graph,
-        &value,
-        (STEM_CHANNELS, WIDE_CHANNELS),
-        Conv::depthwise(EXPANDED_CHANNELS, 2),
-        pad_like_keras,
-        after_conv,
-    );
-    value = block(
-        &mut graph,
-        &value,
-        (WIDE_CHANNELS, WIDE_CHANNELS),
-        Conv::depthwise(EXPANDED_CHANNELS, 1),
-        pad_like_keras,
-        after_conv,
-    );
-    let last = graph.conv(&value, &pad_like_keras(Conv::pointwise(WIDE_CHANNELS, LAST_CHANNELS)));
-    value = after_conv(&mut graph, &last, LAST_CHANNELS, true);
+    let mut value = body(&mut graph, &image, pad_like_keras, after_conv);
     value = graph.node("Transpose", &[&value], |node| node.with_ints("perm", &[0, 2, 3, 1]));
     value =
         graph.node("ReduceMean", &[&value], |node| node.with_ints("axes", &[1, 2]).with_int("keepdims", 0));
