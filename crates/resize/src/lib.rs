@@ -74,7 +74,7 @@ pub enum Error {
 pub struct Resizer(fast_image_resize::Resizer);
 
 impl Resizer {
-    /// Resizes the crop window of `source` to `width` × `height` pixels.
+    /// Resizes the crop window of `source` to `size`, the width and height in pixels.
     ///
     /// Writes the pixels to `target`, in the layout of the source. The filter grows with the reduction, as in
     /// Pillow.
@@ -86,20 +86,7 @@ impl Resizer {
         &mut self,
         source: &Source<'_>,
         filter: FilterType,
-        (width, height): (u32, u32),
-        target: &mut [u8],
-    ) -> Result<(), Error> {
-        match source.channels {
-            Channels::Grey => self.resize_typed::<U8>(source, filter, (width, height), target),
-            Channels::Rgb => self.resize_typed::<U8x3>(source, filter, (width, height), target),
-        }
-    }
-
-    fn resize_typed<P: PixelTrait>(
-        &mut self,
-        source: &Source<'_>,
-        filter: FilterType,
-        (width, height): (u32, u32),
+        size: (u32, u32),
         target: &mut [u8],
     ) -> Result<(), Error> {
         let CropWindow { left, top, width: crop_width, height: crop_height } = source.crop;
@@ -109,9 +96,22 @@ impl Resizer {
             crop_width,
             crop_height,
         );
+        match source.channels {
+            Channels::Grey => self.resize_typed::<U8>(source, &options, size, target),
+            Channels::Rgb => self.resize_typed::<U8x3>(source, &options, size, target),
+        }
+    }
+
+    fn resize_typed<P: PixelTrait>(
+        &mut self,
+        source: &Source<'_>,
+        options: &ResizeOptions,
+        (width, height): (u32, u32),
+        target: &mut [u8],
+    ) -> Result<(), Error> {
         let source = TypedImageRef::<P>::from_buffer(source.width, source.height, source.pixels)?;
         let mut target = TypedImage::<P>::from_buffer(width, height, target)?;
-        Ok(self.0.resize_typed(&source, &mut target, &options)?)
+        Ok(self.0.resize_typed(&source, &mut target, options)?)
     }
 
     /// Returns the size of the kept buffer in bytes.
