@@ -253,10 +253,12 @@ fn ignore_by_content(
             IgnoreReason::NotAnImage,
             "the object does not begin with the signature of an image format".to_owned(),
         ),
-        Err(_) if !is_image(announcement.content_type.as_deref().unwrap_or_default()) => (
-            IgnoreReason::TooLarge,
-            "the object exceeds the size limit and is not declared as an image".to_owned(),
-        ),
+        Err(ClassifyError::TooManyBytes { limit })
+            if !is_image(announcement.content_type.as_deref().unwrap_or_default()) =>
+        {
+            let message = format!("the object is larger than {limit} bytes and is not declared as an image");
+            (IgnoreReason::TooLarge, message)
+        }
         _ => return None,
     };
     Some(Disposition::Ignored(reason, message))
