@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::{Bucket, BucketError, Created, ObjectName};
+use super::{Bucket, BucketError, BucketListing, Created, ObjectName};
 
 /// Checks that `bucket` behaves as the documentation of [`Bucket`] says. The bucket must be empty.
 ///
@@ -16,6 +16,64 @@ pub async fn check(bucket: &dyn Bucket) {
     content_is_read_back_unchanged(bucket).await;
     similar_names_are_different_objects(bucket).await;
     exactly_one_concurrent_writer_wins(bucket).await;
+}
+
+/// Checks that `bucket` lists its objects as the documentation of [`BucketListing`] says. The bucket must be
+/// empty.
+///
+/// # Panics
+/// Panics at the first difference from the documentation.
+pub async fn check_listing(bucket: &dyn BucketListing) {
+    assert_eq!(list(bucket, None, 10).await, [""; 0]);
+    // Several names differ first at the `/`, or where another has its `/`.
+    let mut names = [
+        ".hidden",
+        " a",
+        "Z",
+        "a-b/image.jpg",
+        "a.b",
+        "a/b.c",
+        "a/b/c",
+        "a/b/d/e/f",
+        "a/b0",
+        "a/c",
+        "a0",
+        "ab/image.jpg",
+        "ab/prediction.json",
+        "b",
+        "日本/画像.jpg",
+    ];
+    names.sort_unstable();
+    for name in names.iter().rev() {
+        assert_eq!(create(bucket, name, b"x").await, Created::New, "{name:?}");
+    }
+    assert_eq!(list(bucket, None, usize::MAX).await, names);
+    assert_eq!(list(bucket, None, 0).await, [""; 0]);
+    for limit in [1, 2, 3, 7, names.len(), names.len() + 1] {
+        let mut listed: Vec<String> = Vec::new();
+        loop {
+            let page = list(bucket, listed.last().map(String::as_str), limit).await;
+            let expected_length = limit.min(names.len() - listed.len());
+            assert_eq!(page.len(), expected_length, "limit {limit}: {page:?} after {listed:?}");
+            if page.is_empty() {
+                break;
+            }
+            listed.extend(page);
+        }
+        assert_eq!(listed, names, "limit {limit}");
+    }
+    // No object has one of these names.
+    for after in ["!", "a", "a/b", "a/b/d", "a/b/d/e/f/g", "a/bb", "b/a", "zz"] {
+        let expected: Vec<&str> = names.iter().copied().filter(|name| *name > after).collect();
+        assert_eq!(list(bucket, Some(after), usize::MAX).await, expected, "after {after:?}");
+    }
+}
+
+async fn list(bucket: &dyn BucketListing, after: Option<&str>, limit: usize) -> Vec<String> {
+    match bucket.list(after.map(object_name).as_ref(), limit).await {
+        Ok(names) => names.iter().map(ObjectName::to_string).collect(),
+        Err(error) => unreachable!("listing after {after:?} failed: {error}"),
+    }
 }
 
 async fn second_write_changes_nothing(bucket: &dyn Bucket) {

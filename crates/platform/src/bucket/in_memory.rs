@@ -2,13 +2,14 @@
 
 use std::{
     collections::BTreeMap,
+    ops::Bound,
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use super::{Bucket, BucketError, Created, Object, ObjectName};
+use super::{Bucket, BucketError, BucketListing, Created, Object, ObjectName};
 
 /// A bucket in memory, for tests (feature `testing`). [`Self::fail_next`] makes calls fail.
 #[derive(Debug, Default)]
@@ -21,7 +22,7 @@ pub struct InMemoryBucket {
 #[derive(Debug, Default)]
 struct State {
     /// Content and generation of each object, by name.
-    objects: BTreeMap<String, (Bytes, i64)>,
+    objects: BTreeMap<ObjectName, (Bytes, i64)>,
     /// Number of further calls that must fail.
     failures_left: usize,
 }
@@ -42,8 +43,8 @@ impl InMemoryBucket {
     /// Tests use this method to simulate another program, because the services never replace an object.
     pub fn replace(&self, object_name: &ObjectName, data: Bytes) -> i64 {
         let mut state = self.lock_state();
-        let generation = state.objects.get(object_name.as_str()).map_or(1, |(_, generation)| generation + 1);
-        state.objects.insert(object_name.to_string(), (data, generation));
+        let generation = state.objects.get(object_name).map_or(1, |(_, generation)| generation + 1);
+        state.objects.insert(object_name.clone(), (data, generation));
         generation
     }
 
@@ -54,7 +55,7 @@ impl InMemoryBucket {
 
     /// Returns the names of all objects, in alphabetical order.
     pub fn names(&self) -> Vec<String> {
-        self.lock_state().objects.keys().cloned().collect()
+        self.lock_state().objects.keys().map(ObjectName::to_string).collect()
     }
 
     fn lock_state(&self) -> MutexGuard<'_, State> {
@@ -85,15 +86,15 @@ impl Bucket for InMemoryBucket {
         _content_type: &str,
     ) -> Result<Created, BucketError> {
         let mut state = self.lock_state_or_fail()?;
-        if state.objects.contains_key(object_name.as_str()) {
+        if state.objects.contains_key(object_name) {
             return Ok(Created::AlreadyThere);
         }
-        state.objects.insert(object_name.to_string(), (data, 1));
+        state.objects.insert(object_name.clone(), (data, 1));
         Ok(Created::New)
     }
 
     async fn read(&self, object_name: &ObjectName, limit: usize) -> Result<Object, BucketError> {
-        match self.lock_state_or_fail()?.objects.get(object_name.as_str()) {
+        match self.lock_state_or_fail()?.objects.get(object_name) {
             None => Err(BucketError::NotFound(object_name.to_string())),
             Some((data, _)) if data.len() > limit => {
                 Err(BucketError::TooLarge { name: object_name.to_string(), limit })
@@ -105,7 +106,16 @@ impl Bucket for InMemoryBucket {
     }
 
     async fn exists(&self, object_name: &ObjectName) -> Result<bool, BucketError> {
-        Ok(self.lock_state_or_fail()?.objects.contains_key(object_name.as_str()))
+        Ok(self.lock_state_or_fail()?.objects.contains_key(object_name))
+    }
+}
+
+#[async_trait]
+impl BucketListing for InMemoryBucket {
+    async fn list(&self, after: Option<&ObjectName>, limit: usize) -> Result<Vec<ObjectName>, BucketError> {
+        let after = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let state = self.lock_state_or_fail()?;
+        Ok(state.objects.range((after, Bound::Unbounded)).take(limit).map(|(name, _)| name.clone()).collect())
     }
 }
 
@@ -118,6 +128,11 @@ mod tests {
     async fn bucket_passes_the_conformance_suite() {
         conformance::check(&InMemoryBucket::default()).await;
         conformance::check(&InMemoryBucket::with_generations()).await;
+    }
+
+    #[tokio::test]
+    async fn listing_passes_the_conformance_suite() {
+        conformance::check_listing(&InMemoryBucket::default()).await;
     }
 
     #[tokio::test]

@@ -76,6 +76,10 @@ pub enum BucketError {
         /// Reason why the name cannot be used.
         reason: String,
     },
+    /// The content of the object is not the content that was written. Only writing the object again can heal
+    /// it.
+    #[error("the object {0} is damaged")]
+    Damaged(String),
     /// The bucket is unreachable, failed, or did not respond in time. The same call may succeed later.
     #[error("the bucket is unavailable")]
     Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),
@@ -106,7 +110,8 @@ pub trait Bucket: Send + Sync + 'static {
     ///
     /// # Errors
     /// Returns [`BucketError::NotFound`] if the object does not exist or the bucket cannot store an object of
-    /// this name, [`BucketError::TooLarge`] if the object has more than `limit` bytes, and
+    /// this name, [`BucketError::TooLarge`] if the object has more than `limit` bytes,
+    /// [`BucketError::Damaged`] if the content has changed since it was written, and
     /// [`BucketError::Unavailable`] if the bucket fails or does not respond.
     async fn read(&self, object_name: &ObjectName, limit: usize) -> Result<Object, BucketError>;
 
@@ -115,6 +120,24 @@ pub trait Bucket: Send + Sync + 'static {
     /// # Errors
     /// Returns [`BucketError::Unavailable`] if the bucket fails or does not respond.
     async fn exists(&self, object_name: &ObjectName) -> Result<bool, BucketError>;
+}
+
+/// A bucket that can list its objects.
+#[async_trait]
+pub trait BucketListing: Bucket {
+    /// Returns the names of the first `limit` objects whose names are greater than `after`, in ascending byte
+    /// order. Fewer names are returned only at the end of the bucket.
+    ///
+    /// To list a bucket page by page, pass the last name of each page as `after` for the next page. An object
+    /// that is created or deleted between two pages may be missing or listed, and no other object is affected.
+    ///
+    /// The memory needed grows with `limit`, and not with the number of objects. [`DiskBucket`] reads every
+    /// entry of the bucket's folder for each page, because a directory has no order. So a larger `limit` makes
+    /// listing a whole bucket faster.
+    ///
+    /// # Errors
+    /// Returns [`BucketError::Unavailable`] if the bucket fails or does not respond.
+    async fn list(&self, after: Option<&ObjectName>, limit: usize) -> Result<Vec<ObjectName>, BucketError>;
 }
 
 /// A bucket that the parts of a process share.

@@ -1,5 +1,8 @@
 //! [`DiskBucket`] keeps the objects of a bucket in a folder.
 
+mod folder;
+mod listing;
+
 use std::{
     fs::{self, File, OpenOptions},
     io::{self, ErrorKind, Read, Write},
@@ -11,7 +14,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use uuid::Uuid;
 
-use super::{Bucket, BucketError, Created, Object, ObjectName};
+use self::folder::Folder;
+use super::{Bucket, BucketError, BucketListing, Created, Object, ObjectName};
 
 /// Name of the folder for temporary files, below the root. A write first creates a temporary file with the
 /// content of the object.
@@ -158,6 +162,18 @@ impl Bucket for DiskBucket {
     }
 }
 
+#[async_trait]
+impl BucketListing for DiskBucket {
+    async fn list(&self, after: Option<&ObjectName>, limit: usize) -> Result<Vec<ObjectName>, BucketError> {
+        let (bucket, after) = (self.clone(), after.cloned());
+        run_blocking(move || {
+            let root = Folder::open(&bucket.root).map_err(unavailable)?;
+            listing::list(&root, after.as_ref(), limit).map_err(unavailable)
+        })
+        .await
+    }
+}
+
 /// Runs `operation` on Tokio's pool for blocking work. The operation runs to its end even if this future is
 /// dropped.
 async fn run_blocking<T: Send + 'static>(
@@ -169,8 +185,8 @@ async fn run_blocking<T: Send + 'static>(
     }
 }
 
-fn unavailable(error: io::Error) -> BucketError {
-    BucketError::Unavailable(error.into())
+fn unavailable(error: impl Into<io::Error>) -> BucketError {
+    BucketError::Unavailable(error.into().into())
 }
 
 fn bad_name(object_name: &ObjectName, reason: &str) -> BucketError {
@@ -264,6 +280,40 @@ mod tests {
         let root = folder.path().join("not/there/yet");
         conformance::check(&DiskBucket::open(&root).await.unwrap()).await;
         assert_eq!(temp_file_count(&root), 0);
+    }
+
+    #[tokio::test]
+    async fn listing_passes_the_conformance_suite() {
+        let folder = tempfile::tempdir().unwrap();
+        conformance::check_listing(&DiskBucket::open(folder.path()).await.unwrap()).await;
+    }
+
+    #[tokio::test]
+    async fn listing_leaves_out_everything_that_is_not_an_object() {
+        let folder = tempfile::tempdir().unwrap();
+        let bucket = DiskBucket::open(folder.path()).await.unwrap();
+        bucket.create(&object_name("a/b"), Bytes::new(), "text/plain").await.unwrap();
+        let at = |path: &str| folder.path().join(path);
+        fs::write(at(".tmp/unfinished"), "ha").unwrap();
+        fs::create_dir(at("empty")).unwrap();
+        fs::write(at("not\nan object"), "ha").unwrap();
+        std::os::unix::fs::symlink(at("a"), at("folder-link")).unwrap();
+        std::os::unix::fs::symlink(at("a/b"), at("file-link")).unwrap();
+        assert_eq!(bucket.list(None, 10).await.unwrap(), [object_name("a/b")]);
+    }
+
+    #[tokio::test]
+    async fn page_behind_more_folders_without_objects_than_a_scan_remembers_is_complete() {
+        let folder = tempfile::tempdir().unwrap();
+        let bucket = DiskBucket::open(folder.path()).await.unwrap();
+        for number in 0..=2 * listing::MIN_BATCH_LENGTH {
+            fs::create_dir(folder.path().join(format!("empty-{number}"))).unwrap();
+        }
+        for name in ["z/1", "z/2"] {
+            bucket.create(&object_name(name), Bytes::new(), "text/plain").await.unwrap();
+        }
+        assert_eq!(bucket.list(None, 1).await.unwrap(), [object_name("z/1")]);
+        assert_eq!(bucket.list(Some(&object_name("z/1")), 1).await.unwrap(), [object_name("z/2")]);
     }
 
     #[tokio::test]
