@@ -27,6 +27,7 @@ use crate::{
         EnginePlan, EngineStarter, Infer, InferenceQueue, NativeEngine, RunningEngines, inference_queue,
     },
     gpu::{self, Adapter, Placement},
+    json::LargeJsonPermits,
     model::spec,
     precision::Precision,
     pull, routes,
@@ -138,6 +139,7 @@ impl Application {
             bucket,
             decoder_pool,
             queue,
+            json_permits: LargeJsonPermits::default(),
         });
         Ok(Self { server, service, placement, starter, load_engines, subscription, push_guard })
     }

@@ -79,10 +79,19 @@ pub struct Settings {
     #[arg(id = "classify-drain-timeout", long, env = "CLASSIFY_DRAIN_TIMEOUT", value_name = "SECONDS")]
     #[arg(default_value = "8", value_parser = parse_seconds)]
     pub drain_timeout: Duration,
-    /// Maximum size of a request body in bytes; Pub/Sub pushes messages of up to 10 MB
+    /// Maximum size of a request body in bytes; Pub/Sub pushes bodies of up to 14 MB
     #[arg(id = "classify-max-body-bytes", long, env = "CLASSIFY_MAX_BODY_BYTES", value_name = "BYTES")]
     #[arg(default_value = "20MiB", value_parser = parse_bytes)]
     pub max_body_bytes: usize,
+    /// Maximum size of an event in bytes, as it is pushed or pulled. A larger event cannot be an announcement
+    /// and is acknowledged unread
+    #[arg(id = "classify-max-event-bytes", long, env = "CLASSIFY_MAX_EVENT_BYTES", value_name = "BYTES")]
+    #[arg(default_value = "256KiB", value_parser = parse_bytes)]
+    pub max_event_bytes: usize,
+    /// Maximum size of the JSON of a request in bytes
+    #[arg(id = "classify-max-json-bytes", long, env = "CLASSIFY_MAX_JSON_BYTES", value_name = "BYTES")]
+    #[arg(default_value = "64KiB", value_parser = parse_bytes)]
+    pub max_json_bytes: usize,
 }
 
 impl Settings {
@@ -131,6 +140,13 @@ impl Validate for Settings {
             problems.push(
                 "--classify-max-image-bytes, --classify-max-pixels and --classify-max-body-bytes: with 0 every \
                  image would be refused"
+                    .to_owned(),
+            );
+        }
+        if self.max_event_bytes == 0 || self.max_json_bytes == 0 {
+            problems.push(
+                "--classify-max-event-bytes and --classify-max-json-bytes: with 0 every event and every path \
+                 would be refused"
                     .to_owned(),
             );
         }

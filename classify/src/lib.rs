@@ -27,6 +27,7 @@ mod config;
 pub mod engine;
 mod error;
 pub mod gpu;
+mod json;
 pub mod model;
 pub mod pixels;
 pub mod precision;

@@ -4,10 +4,7 @@ use std::sync::Arc;
 
 use platform::{
     telemetry::error_chain,
-    topic::{
-        Acknowledgement, PullHandler, PullLimits, Subscription, SubscriptionError, announcement,
-        push::Delivery,
-    },
+    topic::{Acknowledgement, PullHandler, PullLimits, Subscription, SubscriptionError, push::Delivery},
 };
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
@@ -35,7 +32,7 @@ pub(crate) async fn run(
 
 /// Handles one event, and acknowledges or refuses it by the same rules as a pushed event.
 async fn handle(announcements: Arc<AnnouncementHandler>, delivery: Delivery) -> Acknowledgement {
-    let received = announcement::parse_delivery(&delivery);
+    let received = announcements.parse_pulled(delivery).await;
     let timeout = announcements.settings().request_timeout;
     let Ok(handled) = tokio::time::timeout(timeout, announcements.handle(received)).await else {
         tracing::warn!(seconds = timeout.as_secs_f64(), "an event timed out and will be delivered again");

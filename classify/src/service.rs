@@ -19,6 +19,7 @@ use crate::{
     config::Settings,
     engine::InferenceQueue,
     error::ClassifyError,
+    json::LargeJsonPermits,
     model::{GEOMETRY, labels, spec},
     pixels::{self, ImageHeader},
 };
@@ -32,6 +33,7 @@ pub(crate) struct Service {
     pub(crate) records: Records,
     pub(crate) decoder_pool: CpuPool,
     pub(crate) queue: InferenceQueue,
+    pub(crate) json_permits: LargeJsonPermits,
 }
 
 /// Handle to the service that the routes share.

@@ -294,8 +294,14 @@ mod tests {
                   Seconds that running requests get to finish at shutdown [env: CLASSIFY_DRAIN_TIMEOUT]
                   [default: 8]
               --classify-max-body-bytes <BYTES>
-                  Maximum size of a request body in bytes; Pub/Sub pushes messages of up to 10 MB [env:
+                  Maximum size of a request body in bytes; Pub/Sub pushes bodies of up to 14 MB [env:
                   CLASSIFY_MAX_BODY_BYTES] [default: 20MiB]
+              --classify-max-event-bytes <BYTES>
+                  Maximum size of an event in bytes, as it is pushed or pulled. A larger event cannot be an
+                  announcement and is acknowledged unread [env: CLASSIFY_MAX_EVENT_BYTES] [default: 256KiB]
+              --classify-max-json-bytes <BYTES>
+                  Maximum size of the JSON of a request in bytes [env: CLASSIFY_MAX_JSON_BYTES] [default:
+                  64KiB]
               --log <LOG>
                   Events to log: a level, or levels by target, as in `info,classify=debug` [env: RUST_LOG]
                   [default: info]

@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 
+use axum::http::HeaderMap;
 use bytes::Bytes;
 use contract::{Failure, GcsPath, PredictionRecord};
 use metrics::counter;
@@ -12,8 +13,8 @@ use platform::{
     http::media_type,
     telemetry::error_chain,
     topic::{
-        announcement::{Announcement, Announcer, EventContent, ReceivedEvent},
-        push::DeliveryError,
+        announcement::{Announcement, Announcer, EventContent, ReceivedEvent, parse_delivery, parse_request},
+        push::{Delivery, DeliveryError},
     },
 };
 
@@ -27,11 +28,12 @@ use super::{
 use crate::{
     config::Settings,
     error::ClassifyError,
+    json::{LargeJsonPermit, LargeJsonPermits},
     pixels,
     service::{Answer, Service},
 };
 
-/// Maximum length in bytes of a path in logs and responses. Cloud Storage refuses longer paths.
+/// Maximum length of a path in bytes. Cloud Storage refuses longer paths.
 const MAX_PATH_LENGTH: usize = 2048;
 
 /// Handles announcements: reads, classifies and records the announced images.
@@ -79,6 +81,38 @@ impl AnnouncementHandler {
     /// Returns the settings of the service.
     pub(crate) fn settings(&self) -> &Settings {
         &self.service.settings
+    }
+
+    /// Returns the permits for large events.
+    pub(crate) fn json_permits(&self) -> &LargeJsonPermits {
+        &self.service.json_permits
+    }
+
+    /// Parses the request of a pushed event, which has at most [`Settings::max_event_bytes`] bytes. `permit`
+    /// is the permit with which a large body was received.
+    pub(crate) async fn parse_push(
+        &self,
+        headers: HeaderMap,
+        body: Bytes,
+        permit: Option<LargeJsonPermit>,
+    ) -> ReceivedEvent {
+        let byte_count = body.len();
+        let parse = move || parse_request(&headers, &body);
+        self.json_permits().run_parser(byte_count, permit, parse).await
+    }
+
+    /// Parses a pulled event.
+    pub(crate) async fn parse_pulled(&self, delivery: Delivery) -> ReceivedEvent {
+        if delivery.data.len() > self.settings().max_event_bytes {
+            return self.refuse_too_large();
+        }
+        let byte_count = delivery.data.len();
+        self.json_permits().run_parser(byte_count, None, move || parse_delivery(&delivery)).await
+    }
+
+    /// Returns an event that has more than [`Settings::max_event_bytes`] bytes and is not parsed.
+    pub(crate) fn refuse_too_large(&self) -> ReceivedEvent {
+        invalid_event(DeliveryError::TooLarge { limit: self.settings().max_event_bytes })
     }
 
     /// Handles an event and counts its outcome.
@@ -133,7 +167,9 @@ impl AnnouncementHandler {
         announcement: &Announcement,
         traceparent: Option<String>,
     ) -> Result<Disposition, EventError> {
-        let path: GcsPath = announcement.gcs_path.parse().map_err(|_| ClassifyError::BadPath)?;
+        // Responses, records and the log repeat the path, so its length is checked first.
+        let path = Some(&announcement.gcs_path).filter(|path| path.len() <= MAX_PATH_LENGTH);
+        let path: GcsPath = path.and_then(|path| path.parse().ok()).ok_or(ClassifyError::BadPath)?;
         self.service.check_bucket(&path)?;
         if let Some(ignored) = self.ignore_by_metadata(&path, announcement) {
             return Ok(ignored);
@@ -262,6 +298,11 @@ fn ignore_by_content(
         _ => return None,
     };
     Some(Disposition::Ignored(reason, message))
+}
+
+/// Returns an event without metadata, whose content is `error`.
+fn invalid_event(error: DeliveryError) -> ReceivedEvent {
+    ReceivedEvent { message_id: None, traceparent: None, content: Err(error) }
 }
 
 /// Returns true if an object of this content type may be an image. `None` is an unknown content type.

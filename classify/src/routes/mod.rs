@@ -1,5 +1,6 @@
 //! The HTTP routes. A route reads the request, calls the service and builds the response.
 
+mod body;
 mod classify;
 mod problem;
 mod pubsub;

@@ -99,6 +99,7 @@ impl From<InvalidRequest> for Problem {
         let (status, kind) = match &error {
             InvalidRequest::Query(_) => (S::BAD_REQUEST, "bad_query"),
             InvalidRequest::Json(_) => (S::BAD_REQUEST, "bad_json"),
+            InvalidRequest::JsonTooLarge { .. } => (S::PAYLOAD_TOO_LARGE, "body_too_large"),
             InvalidRequest::Multipart(_) => (S::BAD_REQUEST, "bad_multipart"),
             InvalidRequest::MediaType => (S::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type"),
             InvalidRequest::NoFile => (S::UNPROCESSABLE_ENTITY, "no_file"),
