@@ -142,9 +142,7 @@ impl Outcome {
             ClassifyError::Image(ImageError::TooManyPixels { .. }) | ClassifyError::TooManyBytes { .. } => {
                 Self::Dead(DeadReason::TooLarge)
             }
-            ClassifyError::DecodingQueueFull | ClassifyError::Engine(EngineError::Overloaded) => {
-                Self::Overloaded
-            }
+            ClassifyError::QueueFull(_) | ClassifyError::Engine(EngineError::Overloaded) => Self::Overloaded,
             ClassifyError::Bucket(_)
             | ClassifyError::Topic(_)
             | ClassifyError::Engine(EngineError::Failed(_) | EngineError::Lost(_)) => Self::Transient,

@@ -85,7 +85,6 @@ pub(super) async fn handle_classify(
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<Json<ClassifyResponse>, Problem> {
-    service.check_ready()?;
     let Query(query) = query.map_err(|error| InvalidRequest::Query(error.body_text()))?;
     let (source, options) = parse_request(&service, &headers, body).await?;
     let top_k = options.top_k.or(query.top_k).unwrap_or_else(|| service.settings.top_k.get());

@@ -52,7 +52,7 @@ impl From<ClassifyError> for Problem {
                 format!("The image has more than {limit} bytes. Send a smaller one."),
             )
             .with("limit_bytes", *limit),
-            ClassifyError::DecodingQueueFull | ClassifyError::Engine(EngineError::Overloaded) => {
+            ClassifyError::QueueFull(_) | ClassifyError::Engine(EngineError::Overloaded) => {
                 Self::overloaded("Too many images are waiting. Try again in a moment.", RETRY_SOON)
             }
             ClassifyError::Engine(EngineError::Failed(_)) => Self::unavailable(
@@ -118,6 +118,7 @@ mod tests {
 
     use super::*;
     use crate::{
+        admission::QueueFull,
         announcements::{DeadReason, Outcome},
         model::labels::UnusableLogits,
     };
@@ -163,7 +164,7 @@ mod tests {
                 dead(DeadReason::TooLarge),
             ),
             (E::TooManyBytes { limit: 1 }, 413, "too_large", None, dead(DeadReason::TooLarge)),
-            (E::DecodingQueueFull, 429, "overloaded", Some(1), O::Overloaded),
+            (E::QueueFull(QueueFull), 429, "overloaded", Some(1), O::Overloaded),
             (E::Engine(EngineError::Overloaded), 429, "overloaded", Some(1), O::Overloaded),
             (E::Engine(EngineError::Closed), 503, "draining", Some(1), O::Draining),
             (E::Engine(EngineError::Failed(text())), 503, "engine_failed", Some(1), O::Transient),

@@ -14,6 +14,7 @@ use serde::Serialize;
 
 use super::body::read_json;
 use crate::{
+    admission::Caller,
     announcements::{AnnouncementHandler, EventResult, HandledEvent},
     service::Answer,
 };
@@ -58,7 +59,8 @@ pub(super) async fn handle_push(
                 .into_response();
         }
     };
-    let HandledEvent { outcome, gcs_path, result } = announcements.handle(received).await;
+    let HandledEvent { outcome, gcs_path, result } =
+        announcements.handle(received, Caller::PushedEvent).await;
     let handling = outcome.handling();
     match result {
         EventResult::Classified(Answer { prediction, duplicate }) => Json(Classified {
