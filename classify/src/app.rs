@@ -21,12 +21,14 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     VERSION,
+    admission::Admission,
     announcements::{AnnouncementHandler, Records},
     config::Settings,
     engine::{
         EnginePlan, EngineStarter, Infer, InferenceQueue, NativeEngine, RunningEngines, inference_queue,
     },
     gpu::{self, Adapter, Placement},
+    json::LargeJsonPermits,
     model::spec,
     precision::Precision,
     pull, routes,
@@ -115,11 +117,9 @@ impl Application {
         load_engines: EngineLoader,
     ) -> anyhow::Result<Self> {
         let backend = placement.backend;
-        let limits = CpuLimits {
-            threads: cores(),
-            max_jobs: settings.queue_items.get(),
-            max_weight: settings.queue_pixels,
-        };
+        let admission = Admission::new(&settings.queue_limits());
+        // The admission bounds the number of jobs and their pixels.
+        let limits = CpuLimits { threads: cores(), max_jobs: usize::MAX, max_weight: u64::MAX };
         let decoder_pool =
             CpuPool::new("classify", limits).context("the decoder threads cannot be started")?;
         let (queue, starter) =
@@ -136,8 +136,10 @@ impl Application {
             readiness,
             records: Records::new(bucket.clone(), results_topic),
             bucket,
+            admission,
             decoder_pool,
             queue,
+            json_permits: LargeJsonPermits::default(),
         });
         Ok(Self { server, service, placement, starter, load_engines, subscription, push_guard })
     }

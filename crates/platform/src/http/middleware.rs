@@ -16,7 +16,7 @@ use super::{
     HttpLimits, Problem, RequestId, health::is_probe_path, render::render_problems,
     request_id::set_request_id, unread_body::drain_unread_body,
 };
-use crate::panic;
+use crate::panic::CaughtPanic;
 
 /// Wraps `routes` in the middleware stack.
 ///
@@ -104,10 +104,6 @@ async fn observe_request(
     .await
 }
 
-#[derive(Debug, thiserror::Error)]
-#[error("the handler panicked: {0}")]
-struct HandlerPanic(String);
-
 fn respond_to_panic(payload: Box<dyn Any + Send>) -> Response {
-    Problem::internal(HandlerPanic(panic::message(&*payload).to_owned())).into_response()
+    Problem::internal(CaughtPanic::new(&*payload)).into_response()
 }
