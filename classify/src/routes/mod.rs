@@ -13,7 +13,7 @@ use axum::{
     routing::{get, post},
 };
 use platform::{
-    http::{HttpLimits, SharedPushGuard, guard_pushes, health_routes, with_middleware},
+    http::{HttpLimits, PUSH_PATH, SharedPushGuard, guard_pushes, health_routes, with_middleware},
     telemetry::metrics_routes,
 };
 use serde_json::{Value, json};
@@ -39,7 +39,7 @@ pub(crate) fn router(
         .route("/", get(index))
         .route("/classify", post(classify::handle_classify))
         .with_state(service)
-        .merge(Router::new().route("/pubsub", pubsub).with_state(announcements))
+        .merge(Router::new().route(PUSH_PATH, pubsub).with_state(announcements))
         .merge(health)
         .merge(metrics_routes());
     with_middleware(routes, "classify", &limits)
