@@ -7,7 +7,10 @@ use clap::{Parser, ValueEnum};
 use platform::{
     cloud::CloudArgs,
     config::Validate,
-    http::push_auth::{PushAuth, PushAuthArgs},
+    http::{
+        HttpServerArgs,
+        push_auth::{PushAuth, PushAuthArgs},
+    },
     service::ServiceArgs,
     telemetry::LogArgs,
     topic::{PubSubSubscription, PubSubTopic, SubscriptionName, TopicName},
@@ -31,6 +34,9 @@ pub struct Config {
     /// Pub/Sub topic that new predictions are published on, NAME or projects/PROJECT/topics/NAME
     #[arg(long, env = "RESULTS_TOPIC", value_name = "TOPIC")]
     pub results_topic: Option<TopicName>,
+    /// Settings of the HTTP server.
+    #[command(flatten)]
+    pub http: HttpServerArgs,
     /// Verification of push tokens.
     #[command(flatten)]
     pub push_auth: PushAuthArgs,
@@ -59,6 +65,7 @@ impl Validate for Config {
         const PROJECT_NEEDED: &str = "give the full name, projects/PROJECT/…, or set the project with \
                                       --google-cloud-project (GOOGLE_CLOUD_PROJECT)";
         let mut problems = self.settings.problems();
+        problems.extend(self.http.problems());
         problems.extend(self.push_auth.problems());
         problems.extend(self.cloud.problems());
         match (self.mode, &self.prep_subscription) {
@@ -127,7 +134,8 @@ impl Application {
     /// opened, or when [`Self::assemble`] fails.
     pub async fn build(config: Config) -> anyhow::Result<Self> {
         let parts = config.open_parts().await?;
-        Self::assemble(config.service.listen_address(), config.settings, parts).await
+        let server = config.http.server_config(config.service.listen_address(), "PORT", 1);
+        Self::assemble(server, config.settings, parts).await
     }
 }
 

@@ -15,7 +15,7 @@ use axum::{
     routing::{get, post},
 };
 use platform::{
-    http::{HttpLimits, SharedPushGuard, guard_pushes, health_routes, with_middleware},
+    http::{HttpLimits, PUSH_PATH, SharedPushGuard, guard_pushes, health_routes, with_middleware},
     telemetry::metrics_routes,
 };
 use serde_json::{Value, json};
@@ -44,7 +44,7 @@ pub(crate) fn router(
         .route("/", get(index))
         .route("/classify", classify)
         .with_state(service)
-        .merge(Router::new().route("/pubsub", pubsub).with_state(announcements))
+        .merge(Router::new().route(PUSH_PATH, pubsub).with_state(announcements))
         .merge(health)
         .merge(metrics_routes());
     with_middleware(routes, "classify", &limits)
