@@ -91,7 +91,7 @@ impl Page<'_> {
             let path = match kind {
                 EntryKind::File => format!("{prefix}{name}"),
                 EntryKind::Folder => format!("{prefix}{name}/"),
-                EntryKind::Other => return,
+                EntryKind::SymbolicLink | EntryKind::Special => return,
             };
             let is_temp_folder = prefix.is_empty() && name == TEMP_FOLDER_NAME;
             let is_on_page = path.as_str() > self.after

@@ -1,46 +1,66 @@
 //! [`DiskBucket`] keeps the objects of a bucket in a folder.
 
+mod checksum;
 mod folder;
 mod listing;
+mod temp_file;
 
 use std::{
-    fs::{self, File, OpenOptions},
-    io::{self, ErrorKind, Read, Write},
+    fs::File,
+    io::{self, Read},
     path::{Path, PathBuf},
-    time::Duration,
+    sync::{Arc, Once},
 };
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use uuid::Uuid;
+use metrics::counter;
+use rustix::io::Errno;
 
-use self::folder::Folder;
-use super::{Bucket, BucketError, BucketListing, Created, Object, ObjectName};
+use self::{
+    checksum::Checksum,
+    folder::{EntryKind, Folder},
+    temp_file::{TempFile, remove_abandoned_files},
+};
+use super::{Bucket, BucketError, BucketListing, Created, LooksIntact, Object, ObjectName};
+use crate::private_folder::create_private_folder;
 
 /// Name of the folder for temporary files, below the root. A write first creates a temporary file with the
 /// content of the object.
 const TEMP_FOLDER_NAME: &str = ".tmp";
-/// Age from which a temporary file is stale. [`DiskBucket::open`] removes stale files.
-///
-/// No write takes that long, so the process that was writing a stale file must have been killed. A younger
-/// file may belong to another process that is writing to the same bucket.
-const STALE_AFTER: Duration = Duration::from_secs(60 * 60);
+/// Maximum number of attempts to write an object. An attempt has no result if another process removes the
+/// folder or replaces the object at the same time.
+const MAX_WRITE_ATTEMPTS: usize = 10;
+/// An object without a checksum is judged by its content only up to this length, because judging it needs the
+/// whole content in memory.
+const MAX_JUDGED_BYTES: u64 = 64 << 20;
 
 /// A bucket in a folder.
 ///
 /// A write creates a temporary file, syncs the file to disk, adds a hard link with the path of the object,
 /// and syncs the folder of the object. Adding the link fails if the path exists, so an object is never
-/// replaced.
+/// replaced, with one exception: [`Bucket::replace_if_broken`] replaces a damaged object, by renaming the
+/// temporary file.
+///
+/// The checksum of an object is an extended attribute of its file, so the two cannot be mixed up. An object
+/// without checksum is read as it is. Older versions stored no checksums, copying a file can drop its
+/// attributes, and not every file system stores them.
 ///
 /// The name of an object is its path below the root. If `a` is an object, `a/b` therefore cannot be an
-/// object. Content types are not stored.
+/// object. Content types are not stored. Only the user of the service may read what this type creates.
+/// Symbolic links below the root are never followed. A call that meets one fails.
 #[derive(Debug, Clone)]
 pub struct DiskBucket {
     root: PathBuf,
+    /// Logs once that the file system stores no checksums.
+    checksum_warning: Arc<Once>,
 }
 
 impl DiskBucket {
-    /// Opens the bucket in the folder `root`, and creates the folder if it is missing.
+    /// Opens the bucket in the folder `root`, and creates the folder if it is missing. `root` may be a
+    /// symbolic link.
+    ///
+    /// Removes the temporary files of processes that were killed while they wrote an object.
     ///
     /// # Errors
     /// Returns [`BucketError::Unavailable`] if the folder cannot be created or synced.
@@ -49,69 +69,149 @@ impl DiskBucket {
         run_blocking(move || {
             // An absolute path stays valid if the working directory changes.
             let root = std::path::absolute(root).map_err(unavailable)?;
-            let temp_folder = root.join(TEMP_FOLDER_NAME);
-            fs::create_dir_all(&temp_folder).map_err(unavailable)?;
-            remove_stale_files(&temp_folder, STALE_AFTER);
-            // The root has the directory entry of the temporary folder, and the parent of the root has the
-            // entry of the root. Syncing both folders makes the two entries durable.
-            for folder in root.ancestors().take(2) {
-                sync_folder(folder).map_err(unavailable)?;
+            create_private_folder(&root).map_err(unavailable)?;
+            let folder = Folder::open(&root).map_err(unavailable)?;
+            let (temp_folder, _) = folder.create_folder(TEMP_FOLDER_NAME).map_err(unavailable)?;
+            remove_abandoned_files(&temp_folder);
+            // Makes the entry of the temporary folder durable. The process that created the root may have been
+            // killed before it synced the parent.
+            folder.sync().map_err(unavailable)?;
+            if let Some(parent) = root.parent() {
+                Folder::open(parent).and_then(|parent| parent.sync()).map_err(unavailable)?;
             }
-            Ok(Self { root })
+            Ok(Self { root, checksum_warning: Arc::new(Once::new()) })
         })
         .await
     }
 
-    /// Returns the path of the object's file, or an error if an object of this name cannot be stored.
-    fn object_path(&self, object_name: &ObjectName) -> Result<PathBuf, BucketError> {
-        let name = object_name.as_str();
-        if name.split('/').next() == Some(TEMP_FOLDER_NAME) {
-            return Err(bad_name(object_name, "names below .tmp are reserved for temporary files"));
-        }
-        // No part of an `ObjectName` is empty, `.` or `..`. So the path stays below the root.
-        Ok(self.root.join(name))
+    /// Opens the root. The error is never [`BucketError::NotFound`], because a bucket whose folder is missing
+    /// may come back with its objects.
+    fn open_root(&self) -> Result<Folder, BucketError> {
+        Folder::open(&self.root).map_err(unavailable)
     }
 
-    fn create_blocking(&self, object_name: &ObjectName, data: &[u8]) -> Result<Created, BucketError> {
-        let target = self.object_path(object_name)?;
-        let folder = target.parent().unwrap_or(&self.root);
-        let created = match fs::metadata(&target) {
-            Ok(_) => Created::AlreadyThere,
-            Err(error) if error.kind() == ErrorKind::NotFound => {
-                fs::create_dir_all(folder).map_err(|error| write_error(object_name, error))?;
-                let temp_folder = self.root.join(TEMP_FOLDER_NAME);
-                let temp_file = TempFile::write(&temp_folder, data).map_err(unavailable)?;
-                match fs::hard_link(&temp_file.path, &target) {
-                    Ok(()) => Created::New,
-                    Err(error) if error.kind() == ErrorKind::AlreadyExists => Created::AlreadyThere,
-                    Err(error) => return Err(write_error(object_name, error)),
-                }
+    /// Runs `attempt` until it has a result.
+    fn repeat<T>(
+        &self,
+        object_name: &ObjectName,
+        mut attempt: impl FnMut(&ObjectPath<'_>) -> Result<Option<T>, BucketError>,
+    ) -> Result<T, BucketError> {
+        let path = ObjectPath::new(object_name)?;
+        for _ in 0..MAX_WRITE_ATTEMPTS {
+            if let Some(result) = attempt(&path)? {
+                return Ok(result);
             }
-            Err(error) => return Err(write_error(object_name, error)),
+        }
+        let reason = format!("other processes keep changing the folder of {object_name}");
+        Err(BucketError::Unavailable(reason.into()))
+    }
+
+    /// Creates an object. Returns `None` if another process has removed the folder or the temporary file in
+    /// the meantime.
+    fn try_create(&self, path: &ObjectPath<'_>, data: &[u8]) -> Result<Option<Created>, BucketError> {
+        let root = self.open_root()?;
+        match path.kind(&root) {
+            Ok(None) => {}
+            Ok(Some(EntryKind::File)) => {
+                // The folders are synced even if the object existed before, because the writer of that object
+                // may not have synced them yet.
+                return match FolderChain::open(root, path) {
+                    Ok(chain) => chain.sync().map(|()| Some(Created::AlreadyThere)).map_err(unavailable),
+                    Err(Errno::NOENT) => Ok(None),
+                    Err(error) => Err(path.write_error(error)),
+                };
+            }
+            Ok(Some(kind)) => return Err(path.not_a_file(kind)),
+            Err(error) => return Err(path.write_error(error)),
+        }
+        // The content is written before the folders are created. So a write to a full disk leaves no folders.
+        let (temp_folder, _) = root.create_folder(TEMP_FOLDER_NAME).map_err(unavailable)?;
+        let temp_file = TempFile::write(&temp_folder, data, &self.checksum_warning).map_err(unavailable)?;
+        let created = match FolderChain::create(root, path) {
+            Ok(chain) => match temp_file.link(chain.last(), path.file_name) {
+                Ok(()) => chain.sync().map(|()| Created::New).map_err(unavailable)?,
+                // Another writer was faster. The next attempt finds that writer's object.
+                Err(Errno::EXIST) => return Ok(None),
+                Err(error) => {
+                    chain.remove_new_folders();
+                    return if error == Errno::NOENT { Ok(None) } else { Err(path.write_error(error)) };
+                }
+            },
+            Err(Errno::NOENT) => return Ok(None),
+            Err(error) => return Err(path.write_error(error)),
         };
-        if created == Created::AlreadyThere && !target.is_file() {
-            return Err(bad_name(object_name, "a folder of that name exists"));
+        Ok(Some(created))
+    }
+
+    /// Creates an object or replaces a damaged one. Returns `None` if another process has removed or replaced
+    /// the object in the meantime.
+    fn try_replace(
+        &self,
+        path: &ObjectPath<'_>,
+        data: &[u8],
+        looks_intact: LooksIntact,
+    ) -> Result<Option<Created>, BucketError> {
+        match self.try_create(path, data)? {
+            Some(Created::AlreadyThere) => {}
+            created => return Ok(created),
         }
-        // The folders are synced even if the object existed before, because the writer of that object may not
-        // have synced them yet.
-        for folder in folder.ancestors().take_while(|folder| folder.starts_with(&self.root)) {
-            sync_folder(folder).map_err(unavailable)?;
+        let chain = match FolderChain::open(self.open_root()?, path) {
+            Ok(chain) => chain,
+            Err(Errno::NOENT) => return Ok(None),
+            Err(error) => return Err(path.write_error(error)),
+        };
+        let folder = chain.last();
+        let open = |result| match result {
+            Ok(file) => Ok(Some(file)),
+            Err(Errno::NOENT) => Ok(None),
+            Err(error) => Err(path.write_error(error)),
+        };
+        let Some(file) = open(folder.open_file(path.file_name))? else { return Ok(None) };
+        if is_intact(&file, looks_intact).map_err(unavailable)? {
+            return Ok(Some(Created::AlreadyThere));
         }
-        Ok(created)
+        // All writers that replace this object lock its damaged file. The first one replaces the file. The
+        // others then find another file under the name, and check that one. So no intact object is replaced.
+        let Some(damaged) = open(folder.open_file_to_lock(path.file_name))? else { return Ok(None) };
+        damaged.lock().map_err(unavailable)?;
+        for file in [&file, &damaged] {
+            if !folder.is_entry_of(path.file_name, file).map_err(unavailable)? {
+                return Ok(None);
+            }
+        }
+        let (temp_folder, _) = chain.root.create_folder(TEMP_FOLDER_NAME).map_err(unavailable)?;
+        let temp_file = TempFile::write(&temp_folder, data, &self.checksum_warning).map_err(unavailable)?;
+        match temp_file.rename(folder, path.file_name) {
+            Ok(()) => {}
+            Err(Errno::NOENT) => return Ok(None),
+            Err(error) => return Err(path.write_error(error)),
+        }
+        chain.sync().map_err(unavailable)?;
+        tracing::warn!(object = %path.object_name, "a damaged object was replaced");
+        counter!("bucket_damaged_objects_total", "action" => "replaced").increment(1);
+        Ok(Some(Created::Replaced))
     }
 
     fn read_blocking(&self, object_name: &ObjectName, limit: usize) -> Result<Object, BucketError> {
         let not_found = || BucketError::NotFound(object_name.to_string());
         let too_large = || BucketError::TooLarge { name: object_name.to_string(), limit };
-        let path = self.object_path(object_name).map_err(|_| not_found())?;
-        let file = match File::open(path) {
+        let damaged = || {
+            counter!("bucket_damaged_objects_total", "action" => "read").increment(1);
+            BucketError::Damaged(object_name.to_string())
+        };
+        let path = ObjectPath::new(object_name).map_err(|_| not_found())?;
+        let file = match path.open_file(&self.open_root()?) {
             Ok(file) => file,
-            Err(error) if means_absent(&error) => return Err(not_found()),
-            Err(error) => return Err(unavailable(error)),
+            Err(error) if means_absent(error) => return Err(not_found()),
+            Err(error) => return Err(path.error(error)),
         };
         let metadata = file.metadata().map_err(unavailable)?;
         if !metadata.is_file() {
             return Err(not_found());
+        }
+        let checksum = Checksum::load(&file);
+        if checksum.is_some_and(|checksum| checksum.length != metadata.len()) {
+            return Err(damaged());
         }
         let size = usize::try_from(metadata.len()).map_err(|_| too_large())?;
         if size > limit {
@@ -120,17 +220,21 @@ impl DiskBucket {
         let mut data = Vec::with_capacity(size);
         // `take` enforces the limit even if another program is appending to the file.
         file.take(metadata.len()).read_to_end(&mut data).map_err(unavailable)?;
+        if checksum.is_some_and(|checksum| checksum != Checksum::of(&data)) {
+            return Err(damaged());
+        }
         Ok(Object { data: data.into(), generation: None })
     }
 
     fn exists_blocking(&self, object_name: &ObjectName) -> Result<bool, BucketError> {
-        let Ok(path) = self.object_path(object_name) else {
+        let Ok(path) = ObjectPath::new(object_name) else {
             return Ok(false);
         };
-        match fs::metadata(path) {
-            Ok(metadata) => Ok(metadata.is_file()),
-            Err(error) if means_absent(&error) => Ok(false),
-            Err(error) => Err(unavailable(error)),
+        match path.kind(&self.open_root()?) {
+            Ok(Some(EntryKind::SymbolicLink)) => Err(path.error(Errno::LOOP)),
+            Ok(kind) => Ok(kind == Some(EntryKind::File)),
+            Err(error) if means_absent(error) => Ok(false),
+            Err(error) => Err(path.error(error)),
         }
     }
 }
@@ -148,7 +252,25 @@ impl Bucket for DiskBucket {
         _content_type: &str,
     ) -> Result<Created, BucketError> {
         let (bucket, object_name) = (self.clone(), object_name.clone());
-        run_blocking(move || bucket.create_blocking(&object_name, &data)).await
+        run_blocking(move || bucket.repeat(&object_name, |path| bucket.try_create(path, &data))).await
+    }
+
+    async fn replace_if_broken(
+        &self,
+        object_name: &ObjectName,
+        data: Bytes,
+        _content_type: &str,
+        looks_intact: LooksIntact,
+    ) -> Result<Created, BucketError> {
+        let (bucket, object_name) = (self.clone(), object_name.clone());
+        run_blocking(move || {
+            bucket.repeat(&object_name, |path| bucket.try_replace(path, &data, looks_intact))
+        })
+        .await
+    }
+
+    fn replaces_broken_objects(&self) -> bool {
+        true
     }
 
     async fn read(&self, object_name: &ObjectName, limit: usize) -> Result<Object, BucketError> {
@@ -166,12 +288,167 @@ impl Bucket for DiskBucket {
 impl BucketListing for DiskBucket {
     async fn list(&self, after: Option<&ObjectName>, limit: usize) -> Result<Vec<ObjectName>, BucketError> {
         let (bucket, after) = (self.clone(), after.cloned());
-        run_blocking(move || {
-            let root = Folder::open(&bucket.root).map_err(unavailable)?;
-            listing::list(&root, after.as_ref(), limit).map_err(unavailable)
-        })
-        .await
+        run_blocking(move || listing::list(&bucket.open_root()?, after.as_ref(), limit).map_err(unavailable))
+            .await
     }
+}
+
+/// The path of an object below the root.
+struct ObjectPath<'a> {
+    object_name: &'a ObjectName,
+    folder_names: Vec<&'a str>,
+    file_name: &'a str,
+}
+
+impl<'a> ObjectPath<'a> {
+    /// Returns the path of an object, or an error if an object of this name cannot be stored.
+    ///
+    /// No part of an [`ObjectName`] is empty, `.` or `..`. So the path stays below the root.
+    fn new(object_name: &'a ObjectName) -> Result<Self, BucketError> {
+        let mut folder_names: Vec<&str> = object_name.as_str().split('/').collect();
+        if folder_names.first() == Some(&TEMP_FOLDER_NAME) {
+            return Err(bad_name(object_name, "names below .tmp are reserved for temporary files"));
+        }
+        let file_name = folder_names.pop().unwrap_or_default();
+        Ok(Self { object_name, folder_names, file_name })
+    }
+
+    /// Opens the folder that contains the object.
+    fn open_folder(&self, root: &Folder) -> Result<Option<Folder>, Errno> {
+        let mut folder = None;
+        for name in &self.folder_names {
+            folder = Some(folder.as_ref().unwrap_or(root).open_folder(name)?);
+        }
+        Ok(folder)
+    }
+
+    fn open_file(&self, root: &Folder) -> Result<File, Errno> {
+        self.open_folder(root)?.as_ref().unwrap_or(root).open_file(self.file_name)
+    }
+
+    /// Returns the kind of the entry at this path, or `None` if there is none.
+    fn kind(&self, root: &Folder) -> Result<Option<EntryKind>, Errno> {
+        match self.open_folder(root) {
+            Ok(folder) => folder.as_ref().unwrap_or(root).kind(self.file_name),
+            Err(Errno::NOENT) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Converts the error of a write. An error that is caused by the name of the object becomes
+    /// [`BucketError::BadName`], which is permanent.
+    fn write_error(&self, error: Errno) -> BucketError {
+        match error {
+            Errno::NAMETOOLONG => {
+                bad_name(self.object_name, "a part of the name is too long for the file system")
+            }
+            Errno::NOTDIR => bad_name(self.object_name, "a part of the name is an object, not a folder"),
+            error => self.error(error),
+        }
+    }
+
+    /// Returns the error for a write to an entry of the kind `kind`.
+    fn not_a_file(&self, kind: EntryKind) -> BucketError {
+        match kind {
+            EntryKind::SymbolicLink => self.error(Errno::LOOP),
+            EntryKind::Folder => bad_name(self.object_name, "a folder of that name exists"),
+            EntryKind::File | EntryKind::Special => {
+                bad_name(self.object_name, "the file of that name is not a regular file")
+            }
+        }
+    }
+
+    /// Converts an error that does not depend on the name of the object.
+    fn error(&self, error: Errno) -> BucketError {
+        match error {
+            // The error is not permanent, because the operator may replace the link with its target.
+            Errno::LOOP => {
+                let reason = format!(
+                    "{} is a symbolic link or is in a folder that is one, and links in the bucket are not \
+                     followed",
+                    self.object_name
+                );
+                BucketError::Unavailable(reason.into())
+            }
+            error => unavailable(error),
+        }
+    }
+}
+
+/// The open folders along the path of an object.
+struct FolderChain<'a> {
+    root: Folder,
+    /// The folders below the root with their names, the outermost one first.
+    below: Vec<(&'a str, Folder)>,
+    /// Number of folders at the end of `below` that were created.
+    new_count: usize,
+}
+
+impl<'a> FolderChain<'a> {
+    /// Opens the folders of `path`.
+    fn open(root: Folder, path: &ObjectPath<'a>) -> Result<Self, Errno> {
+        let mut chain = Self { root, below: Vec::new(), new_count: 0 };
+        for name in &path.folder_names {
+            let folder = chain.last().open_folder(name)?;
+            chain.below.push((name, folder));
+        }
+        Ok(chain)
+    }
+
+    /// Opens the folders of `path`, and creates those that are missing. If one cannot be created, the new ones
+    /// are removed again.
+    fn create(root: Folder, path: &ObjectPath<'a>) -> Result<Self, Errno> {
+        let mut chain = Self { root, below: Vec::new(), new_count: 0 };
+        for name in &path.folder_names {
+            match chain.last().create_folder(name) {
+                Ok((folder, is_new)) => {
+                    chain.below.push((name, folder));
+                    // A folder that another writer has created in a new folder keeps that folder in use.
+                    chain.new_count = if is_new { chain.new_count + 1 } else { 0 };
+                }
+                Err(error) => {
+                    chain.remove_new_folders();
+                    return Err(error);
+                }
+            }
+        }
+        Ok(chain)
+    }
+
+    /// Returns the innermost folder.
+    fn last(&self) -> &Folder {
+        self.below.last().map_or(&self.root, |(_, folder)| folder)
+    }
+
+    /// Makes the entries of all folders durable, the innermost folder first.
+    fn sync(&self) -> Result<(), Errno> {
+        self.below.iter().rev().try_for_each(|(_, folder)| folder.sync())?;
+        self.root.sync()
+    }
+
+    /// Removes the folders that were created, unless other writers use them.
+    fn remove_new_folders(mut self) {
+        for _ in 0..self.new_count {
+            if let Some((name, _)) = self.below.pop() {
+                self.last().remove_empty_folder(name);
+            }
+        }
+    }
+}
+
+/// Returns true if the content of `file` has the checksum that is stored with the file, or if there is no
+/// checksum and `looks_intact` returns true for the content.
+fn is_intact(file: &File, looks_intact: LooksIntact) -> io::Result<bool> {
+    let length = file.metadata()?.len();
+    if let Some(checksum) = Checksum::load(file) {
+        return Ok(checksum.length == length && checksum == Checksum::of_content(file)?);
+    }
+    if length > MAX_JUDGED_BYTES {
+        return Ok(true);
+    }
+    let mut data = Vec::new();
+    file.take(length).read_to_end(&mut data)?;
+    Ok(looks_intact(&data))
 }
 
 /// Runs `operation` on Tokio's pool for blocking work. The operation runs to its end even if this future is
@@ -193,195 +470,10 @@ fn bad_name(object_name: &ObjectName, reason: &str) -> BucketError {
     BucketError::BadName { name: object_name.to_string(), reason: reason.to_owned() }
 }
 
-/// Converts the error of a write. An error that is caused by the name of the object becomes
-/// [`BucketError::BadName`], which is permanent.
-fn write_error(object_name: &ObjectName, error: io::Error) -> BucketError {
-    match error.kind() {
-        ErrorKind::InvalidFilename => {
-            bad_name(object_name, "a part of the name is too long for the file system")
-        }
-        // `create_dir_all` fails with one of these two errors if a part of the path is a file. Which one
-        // depends on the position of that part.
-        ErrorKind::NotADirectory | ErrorKind::AlreadyExists => {
-            bad_name(object_name, "a part of the name is an object, not a folder")
-        }
-        _ => unavailable(error),
-    }
-}
-
 /// Returns true if `error` means that the object does not exist.
-fn means_absent(error: &io::Error) -> bool {
-    matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory | ErrorKind::InvalidFilename)
-}
-
-/// Syncs the directory entries of `folder` to disk.
-fn sync_folder(folder: &Path) -> io::Result<()> {
-    File::open(folder)?.sync_all()
-}
-
-/// A temporary file with the whole content of an object, synced to disk. Dropping this value removes the path
-/// of the temporary file, but not the object that was linked to the file.
-struct TempFile {
-    path: PathBuf,
-}
-
-impl TempFile {
-    fn write(folder: &Path, data: &[u8]) -> io::Result<Self> {
-        let path = folder.join(Uuid::new_v4().to_string());
-        let mut file = OpenOptions::new().write(true).create_new(true).open(&path)?;
-        let temp_file = Self { path };
-        file.write_all(data)?;
-        file.sync_all()?;
-        Ok(temp_file)
-    }
-}
-
-impl Drop for TempFile {
-    fn drop(&mut self) {
-        if let Err(error) = fs::remove_file(&self.path) {
-            tracing::warn!(path = ?self.path, %error, "a temporary file cannot be removed");
-        }
-    }
-}
-
-/// Removes the stale files in `temp_folder`. A failure is only logged, because the next start tries again.
-fn remove_stale_files(temp_folder: &Path, stale_after: Duration) {
-    let age = |entry: &fs::DirEntry| entry.metadata().ok()?.modified().ok()?.elapsed().ok();
-    for entry in fs::read_dir(temp_folder).into_iter().flatten().flatten() {
-        if age(&entry).is_some_and(|age| age >= stale_after) {
-            match fs::remove_file(entry.path()) {
-                Ok(()) => tracing::info!(path = ?entry.path(), "removed a stale temporary file"),
-                Err(error) => {
-                    tracing::warn!(path = ?entry.path(), %error, "a stale temporary file cannot be removed")
-                }
-            }
-        }
-    }
+fn means_absent(error: Errno) -> bool {
+    matches!(error, Errno::NOENT | Errno::NOTDIR | Errno::NAMETOOLONG)
 }
 
 #[cfg(test)]
-mod tests {
-    use std::time::SystemTime;
-
-    use super::*;
-    use crate::bucket::conformance;
-
-    fn object_name(text: &str) -> ObjectName {
-        ObjectName::new(text).unwrap()
-    }
-
-    fn temp_file_count(root: &Path) -> usize {
-        fs::read_dir(root.join(TEMP_FOLDER_NAME)).unwrap().count()
-    }
-
-    #[tokio::test]
-    async fn bucket_passes_the_conformance_suite() {
-        let folder = tempfile::tempdir().unwrap();
-        let root = folder.path().join("not/there/yet");
-        conformance::check(&DiskBucket::open(&root).await.unwrap()).await;
-        assert_eq!(temp_file_count(&root), 0);
-    }
-
-    #[tokio::test]
-    async fn listing_passes_the_conformance_suite() {
-        let folder = tempfile::tempdir().unwrap();
-        conformance::check_listing(&DiskBucket::open(folder.path()).await.unwrap()).await;
-    }
-
-    #[tokio::test]
-    async fn listing_leaves_out_everything_that_is_not_an_object() {
-        let folder = tempfile::tempdir().unwrap();
-        let bucket = DiskBucket::open(folder.path()).await.unwrap();
-        bucket.create(&object_name("a/b"), Bytes::new(), "text/plain").await.unwrap();
-        let at = |path: &str| folder.path().join(path);
-        fs::write(at(".tmp/unfinished"), "ha").unwrap();
-        fs::create_dir(at("empty")).unwrap();
-        fs::write(at("not\nan object"), "ha").unwrap();
-        std::os::unix::fs::symlink(at("a"), at("folder-link")).unwrap();
-        std::os::unix::fs::symlink(at("a/b"), at("file-link")).unwrap();
-        assert_eq!(bucket.list(None, 10).await.unwrap(), [object_name("a/b")]);
-    }
-
-    #[tokio::test]
-    async fn page_behind_more_folders_without_objects_than_a_scan_remembers_is_complete() {
-        let folder = tempfile::tempdir().unwrap();
-        let bucket = DiskBucket::open(folder.path()).await.unwrap();
-        for number in 0..=2 * listing::MIN_BATCH_LENGTH {
-            fs::create_dir(folder.path().join(format!("empty-{number}"))).unwrap();
-        }
-        for name in ["z/1", "z/2"] {
-            bucket.create(&object_name(name), Bytes::new(), "text/plain").await.unwrap();
-        }
-        assert_eq!(bucket.list(None, 1).await.unwrap(), [object_name("z/1")]);
-        assert_eq!(bucket.list(Some(&object_name("z/1")), 1).await.unwrap(), [object_name("z/2")]);
-    }
-
-    #[tokio::test]
-    async fn object_exists_after_reopening() {
-        let folder = tempfile::tempdir().unwrap();
-        let bucket = DiskBucket::open(folder.path()).await.unwrap();
-        bucket.create(&object_name("a/b"), Bytes::from_static(b"x"), "text/plain").await.unwrap();
-        drop(bucket);
-        let bucket = DiskBucket::open(folder.path()).await.unwrap();
-        assert_eq!(bucket.read(&object_name("a/b"), 1).await.unwrap().data, "x");
-    }
-
-    #[tokio::test]
-    async fn temporary_file_is_invisible_and_removed_once_stale() {
-        let folder = tempfile::tempdir().unwrap();
-        let bucket = DiskBucket::open(folder.path()).await.unwrap();
-        let unfinished = folder.path().join(TEMP_FOLDER_NAME).join("unfinished");
-        fs::write(&unfinished, "ha").unwrap();
-        let reserved_name = object_name(".tmp/unfinished");
-        assert!(!bucket.exists(&reserved_name).await.unwrap());
-        assert!(matches!(bucket.read(&reserved_name, 9).await, Err(BucketError::NotFound(_))));
-        let created = bucket.create(&reserved_name, Bytes::new(), "text/plain").await;
-        assert!(matches!(created, Err(BucketError::BadName { .. })), "{created:?}");
-
-        DiskBucket::open(folder.path()).await.unwrap();
-        assert!(unfinished.exists(), "another process may be writing the file");
-        let two_hours_ago = SystemTime::now() - 2 * STALE_AFTER;
-        File::options().write(true).open(&unfinished).unwrap().set_modified(two_hours_ago).unwrap();
-        DiskBucket::open(folder.path()).await.unwrap();
-        assert!(!unfinished.exists());
-    }
-
-    #[tokio::test]
-    async fn name_of_a_folder_or_below_an_object_is_refused() {
-        let folder = tempfile::tempdir().unwrap();
-        let bucket = DiskBucket::open(folder.path()).await.unwrap();
-        let data = Bytes::from_static(b"x");
-        bucket.create(&object_name("a/b"), data.clone(), "text/plain").await.unwrap();
-        for refused in ["a/b/c", "a/b/c/d", "a"] {
-            let created = bucket.create(&object_name(refused), data.clone(), "text/plain").await;
-            assert!(matches!(created, Err(BucketError::BadName { .. })), "{refused}: {created:?}");
-            assert!(!bucket.exists(&object_name(refused)).await.unwrap(), "{refused}");
-            let read = bucket.read(&object_name(refused), 9).await;
-            assert!(matches!(read, Err(BucketError::NotFound(_))), "{refused}: {read:?}");
-        }
-        assert_eq!(temp_file_count(folder.path()), 0);
-    }
-
-    #[tokio::test]
-    async fn name_with_a_part_too_long_for_the_file_system_is_refused() {
-        let folder = tempfile::tempdir().unwrap();
-        let bucket = DiskBucket::open(folder.path()).await.unwrap();
-        let part = "x".repeat(256);
-        for too_long in [part.clone(), format!("a/{part}"), format!("{part}/a")] {
-            let created = bucket.create(&object_name(&too_long), Bytes::new(), "text/plain").await;
-            assert!(matches!(created, Err(BucketError::BadName { .. })), "{created:?}");
-            assert!(!bucket.exists(&object_name(&too_long)).await.unwrap());
-            let read = bucket.read(&object_name(&too_long), 9).await;
-            assert!(matches!(read, Err(BucketError::NotFound(_))), "{read:?}");
-        }
-    }
-
-    #[tokio::test]
-    async fn opening_a_root_that_is_a_file_fails() {
-        let folder = tempfile::tempdir().unwrap();
-        let root = folder.path().join("file");
-        fs::write(&root, "").unwrap();
-        let opened = DiskBucket::open(&root).await;
-        assert!(matches!(opened, Err(BucketError::Unavailable(_))), "{opened:?}");
-    }
-}
+mod tests;
