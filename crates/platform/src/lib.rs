@@ -9,6 +9,7 @@
 //! - [`telemetry`] has the log and the metrics.
 //! - [`shutdown`] cancels a token at SIGTERM or SIGINT, so that the program stops.
 //! - [`clock`] formats timestamps.
+//! - [`text`] cuts and escapes text from outside.
 //! - [`mod@panic`] extracts the message of a caught panic.
 //! - `service` has the port, host and bucket settings of the programs `preprocess` and `classify`.
 //! - `cloud` has the settings for calls to Google Cloud.
@@ -32,4 +33,5 @@ pub mod panic;
 pub mod service;
 pub mod shutdown;
 pub mod telemetry;
+pub mod text;
 pub mod topic;
