@@ -278,8 +278,8 @@ mod tests {
                   Maximum number of images that are decoded, or wait for decoding or for an engine; further
                   images are refused (429) [env: CLASSIFY_QUEUE_ITEMS] [default: 64]
               --classify-queue-pixels <PIXELS>
-                  Maximum total number of pixels of the images that are decoded or wait for decoding; further
-                  images are refused (429) [env: CLASSIFY_QUEUE_PIXELS] [default: 200000000]
+                  Maximum total number of pixels of the images that are decoded or wait for decoding;
+                  further images are refused (429) [env: CLASSIFY_QUEUE_PIXELS] [default: 200000000]
               --classify-queue-reserve <PERCENT>
                   Percentage of the two limits above that requests leave free for events, and events for
                   requests [env: CLASSIFY_QUEUE_RESERVE] [default: 25]
