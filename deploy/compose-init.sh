@@ -47,5 +47,5 @@ create PUT "$subscriptions/classify-push" "{
     \"pushConfig\": {\"pushEndpoint\": \"$PUSH_ENDPOINT\"},
     \"ackDeadlineSeconds\": 60,
     \"retryPolicy\": {\"minimumBackoff\": \"1s\", \"maximumBackoff\": \"60s\"},
-    \"deadLetterPolicy\": {\"deadLetterTopic\": \"$topics/unclassified-images\", \"maxDeliveryAttempts\": 20}
+    \"deadLetterPolicy\": {\"deadLetterTopic\": \"$topics/unclassified-images\", \"maxDeliveryAttempts\": 100}
 }"

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # shellcheck shell=bash disable=SC2034 # the scripts that source this file use its variables
-# Functions that up, smoke, logs and down share.
+# Functions that up, smoke, logs, replay and down share.
 #
 # The scripts look up every resource before they create it, so a second run changes nothing.
 # Commands that only read run through `query`. Commands that change something run through `change`,
@@ -10,6 +10,8 @@ set -euo pipefail
 
 deploy_dir=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 dry_run=false
+# False if the API of a resource may be disabled. The resource does not exist then.
+apis_are_enabled=true
 change_count=0
 answer=''
 scratch=$(mktemp -d)
@@ -59,7 +61,12 @@ load_settings() {
     : "${ACK_DEADLINE:=60}"
     : "${RETRY_MIN:=10}"
     : "${RETRY_MAX:=600}"
-    : "${MAX_DELIVERY_ATTEMPTS:=20}"
+    # The defaults are the maximum that Pub/Sub accepts.
+    : "${MAX_DELIVERY_ATTEMPTS:=100}"
+    : "${MESSAGE_RETENTION_DAYS:=31}"
+    [[ $MESSAGE_RETENTION_DAYS =~ ^([1-9]|[12][0-9]|3[01])$ ]] ||
+        die "MESSAGE_RETENTION_DAYS must be 1 to 31, not $MESSAGE_RETENTION_DAYS"
+    : "${ALERT_CHANNELS:=}"
     : "${NOTIFY_PREFIX:=}"
 
     : "${PREPROCESS_SERVICE:=preprocess}"
@@ -109,6 +116,7 @@ load_settings() {
     : "${PREPROCESS_IMAGE:=$registry/preprocess:$IMAGE_TAG}"
     : "${CLASSIFY_IMAGE:=$registry/classify-$CLASSIFY_ON:$IMAGE_TAG}"
 
+    alert_name="Image pipeline: dead letters in $DEAD_LETTER_SUBSCRIPTION"
     project_flags=(--project="$GOOGLE_CLOUD_PROJECT" --quiet)
 }
 
@@ -132,8 +140,8 @@ query() {
         [[ $problem =~ NOT_FOUND|[Nn]ot\ found|[Cc]annot\ find|could\ not\ be\ found|does\ not\ exist ]]; then
         return 1
     fi
-    # A dry run does not enable the APIs. A resource of an API that is not enabled does not exist.
-    if $dry_run && [[ $problem =~ SERVICE_DISABLED|has\ not\ been\ used|is\ not\ enabled ]]; then
+    # A dry run does not enable the APIs.
+    if { $dry_run || ! $apis_are_enabled; } && [[ $problem =~ SERVICE_DISABLED|has\ not\ been\ used|is\ not\ enabled ]]; then
         return 1
     fi
     die "cannot find out whether a resource exists: $*
@@ -166,18 +174,56 @@ change_with_retries() {
     change "$@"
 }
 
-# grant ROLE MEMBER GROUP NAME [FLAG...]: grants ROLE on the resource NAME to MEMBER, unless MEMBER
-# has the role already. GROUP is the gcloud command group of the resource, such as "pubsub topics".
-grant() {
+# is_granted ROLE MEMBER GROUP NAME [FLAG...]: succeeds if MEMBER has ROLE on the resource NAME. GROUP is
+# the gcloud command group of the resource, such as "pubsub topics".
+is_granted() {
     local role=$1 member=$2 name=$4 group
     read -ra group <<<"$3"
     shift 4
     query gcloud "${group[@]}" get-iam-policy "$name" "$@" --flatten='bindings[].members' \
         --format='value(bindings.role,bindings.members)' "${project_flags[@]}" || answer=''
-    if ! grep -qxF "$role"$'\t'"$member" <<<"$answer"; then
-        change_with_retries gcloud "${group[@]}" add-iam-policy-binding "$name" "$@" \
-            --member="$member" --role="$role" --format=none "${project_flags[@]}"
-    fi
+    grep -qxF "$role"$'\t'"$member" <<<"$answer"
+}
+
+# grant ROLE MEMBER GROUP NAME [FLAG...]: grants ROLE on the resource NAME to MEMBER, unless MEMBER
+# has the role already.
+grant() {
+    local role=$1 member=$2 name=$4 group
+    if is_granted "$@"; then return 0; fi
+    read -ra group <<<"$3"
+    shift 4
+    change_with_retries gcloud "${group[@]}" add-iam-policy-binding "$name" "$@" \
+        --member="$member" --role="$role" --format=none "${project_flags[@]}"
+}
+
+# find_project: sets $project_number. Ends the script if the project does not exist.
+find_project() {
+    query gcloud projects describe "$GOOGLE_CLOUD_PROJECT" --format='value(projectNumber)' ||
+        die "there is no project $GOOGLE_CLOUD_PROJECT"
+    project_number=$answer
+}
+
+# find_bucket: returns 1 if the bucket does not exist. All projects share the names of buckets, so
+# somebody else can create a bucket with the name that this project would use. If the bucket belongs
+# to another project, the script ends. Otherwise strangers would receive the photos.
+find_bucket() {
+    query gcloud storage buckets describe "gs://$BUCKET" --raw --format='value(projectNumber)' \
+        "${project_flags[@]}" || return 1
+    [[ $answer == "$project_number" ]] ||
+        die "the bucket $BUCKET belongs to another project (number ${answer:-unknown}): set BUCKET to another name"
+}
+
+# find_alert: sets $answer to the name and the label `settings` of the alert policy for dead letters,
+# or to nothing if the policy does not exist.
+find_alert() {
+    query gcloud alpha monitoring policies list --format='json(name,displayName,userLabels)' \
+        "${project_flags[@]}" || answer='[]'
+    answer=$(python3 -c '
+import json, sys
+for policy in json.load(sys.stdin):
+    if policy.get("displayName") == sys.argv[1]:
+        print(policy["name"], policy.get("userLabels", {}).get("settings", ""))
+        break' "$alert_name" <<<"$answer")
 }
 
 # finish: prints the number of changes.

@@ -4,7 +4,7 @@
 use std::{net::IpAddr, path::PathBuf};
 
 use clap::Parser;
-use platform::{config::Validate, telemetry::LogArgs, topic::RetryPolicy};
+use platform::{config::Validate, http::HttpServerArgs, telemetry::LogArgs, topic::RetryPolicy};
 
 /// Runs preprocess and classify in one process, with a bucket on disk and a topic in SQLite
 #[derive(Clone, Debug, Parser)]
@@ -22,6 +22,9 @@ pub struct Config {
     /// Folder of the bucket and the topic; created if missing
     #[arg(long, env = "DATA_DIR", default_value = "data")]
     pub data_dir: PathBuf,
+    /// Settings of the HTTP servers.
+    #[command(flatten)]
+    pub http: HttpServerArgs,
     /// Settings for the delivery of announcements from the topic to classify.
     #[command(flatten)]
     pub topic: RetryPolicy,
@@ -40,6 +43,7 @@ impl Validate for Config {
     fn problems(&self) -> Vec<String> {
         let mut problems = self.preprocess.problems();
         problems.extend(self.classify.problems());
+        problems.extend(self.http.problems());
         if self.topic.ack_deadline <= self.classify.request_timeout {
             problems.push(
                 "--topic-ack-deadline (TOPIC_ACK_DEADLINE) must exceed --classify-request-timeout \
@@ -71,6 +75,7 @@ mod tests {
     #[test]
     fn defaults_of_the_program_are_the_defaults_of_its_settings_structs() {
         let config = parse(&[]).unwrap();
+        assert_eq!(config.http, HttpServerArgs::default());
         assert_eq!(config.topic, RetryPolicy::default());
         assert_eq!(config.preprocess, preprocess::Settings::default());
         assert_eq!(config.classify, classify::Settings::default());

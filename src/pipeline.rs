@@ -3,16 +3,23 @@
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     sync::Arc,
+    time::Duration,
 };
 
 use anyhow::Context;
 use platform::{
     bucket::{DiskBucket, SharedBucket},
+    http::PUSH_PATH,
     topic::{Pusher, SharedTopic, SqliteTopic},
 };
 use tokio_util::sync::CancellationToken;
 
 use crate::Config;
+
+/// Number of HTTP servers in this process.
+const SERVICE_COUNT: usize = 2;
+/// Time that the services get to end after the drain timeout.
+const STOP_GRACE: Duration = Duration::from_millis(500);
 
 /// The two services, bound to their ports, and the pusher, which delivers the messages of preprocess to
 /// classify.
@@ -20,6 +27,8 @@ pub struct Pipeline {
     preprocess: preprocess::Application,
     classify: classify::Application,
     pusher: Pusher,
+    /// Maximum time that the shutdown of both services may take together.
+    drain_timeout: Duration,
 }
 
 impl Pipeline {
@@ -41,24 +50,27 @@ impl Pipeline {
         let topic =
             SqliteTopic::open(&data_dir.join("topic.sqlite")).await.context("cannot open the topic")?;
 
-        let address = |port| SocketAddr::new(config.host, port);
+        let server = |port, port_setting| {
+            config.http.server_config(SocketAddr::new(config.host, port), port_setting, SERVICE_COUNT)
+        };
         let classify = classify::Application::assemble(
-            address(config.classify_port),
+            server(config.classify_port, "CLASSIFY_PORT"),
             config.classify.clone(),
             classify::Parts::new(bucket.clone()),
         )
         .await?;
-        let push_url = format!("http://{}/pubsub", loopback_if_unspecified(classify.local_addr()));
+        let push_url = format!("http://{}{PUSH_PATH}", loopback_if_unspecified(classify.local_addr()));
         let pusher = topic.pusher(&push_url, config.topic);
         let shared_topic: SharedTopic = topic;
         let preprocess = preprocess::Application::assemble(
-            address(config.preprocess_port),
+            server(config.preprocess_port, "PREPROCESS_PORT"),
             config.preprocess.clone(),
             bucket,
             Some(shared_topic),
         )
         .await?;
-        Ok(Self { preprocess, classify, pusher })
+        let drain_timeout = config.preprocess.preprocess_drain_timeout.max(config.classify.drain_timeout);
+        Ok(Self { preprocess, classify, pusher, drain_timeout })
     }
 
     /// Returns the address at which this machine reaches preprocess.
@@ -80,21 +92,21 @@ impl Pipeline {
     ///
     /// At shutdown, preprocess stops first, then the pusher, then classify. In this order, accepted uploads
     /// still get their predictions, as far as the drain timeouts allow. The announcements of the remaining
-    /// uploads stay in the topic until the next start.
+    /// uploads stay in the topic until the next start. Everything together takes at most the longer drain
+    /// timeout and half a second.
     ///
     /// # Errors
     /// Returns an error if a service fails.
     pub async fn run(self, stop: CancellationToken) -> anyhow::Result<()> {
-        let Self { preprocess, classify, pusher } = self;
+        let Self { preprocess, classify, pusher, drain_timeout } = self;
         let classify_readiness = classify.readiness();
         let stop_preprocess = stop.child_token();
         let stop_pusher = CancellationToken::new();
         let stop_classify = CancellationToken::new();
 
         let run_preprocess = async {
-            let result = preprocess.run(stop_preprocess.clone()).await;
+            preprocess.run(stop_preprocess.clone()).await;
             stop_pusher.cancel();
-            result.context("preprocess failed")
         };
         let run_pusher = async {
             // The pusher waits until classify is ready. Until then, classify refuses deliveries, and each
@@ -112,8 +124,22 @@ impl Pipeline {
             stop_preprocess.cancel();
             result.context("classify failed")
         };
-        let (preprocess_result, (), classify_result) = tokio::join!(run_preprocess, run_pusher, run_classify);
-        preprocess_result.and(classify_result)
+        let run_all = async { tokio::join!(run_preprocess, run_pusher, run_classify) };
+        // Otherwise the drain timeouts of the services and the pusher would add up.
+        let deadline = async {
+            stop.cancelled().await;
+            tokio::time::sleep(drain_timeout + STOP_GRACE).await;
+        };
+        tokio::select! {
+            ((), (), classify_result) = run_all => classify_result,
+            () = deadline => {
+                tracing::warn!(
+                    seconds = drain_timeout.as_secs_f64(),
+                    "the drain timeout is over; the work in progress is done after the next start"
+                );
+                Ok(())
+            }
+        }
     }
 }
 

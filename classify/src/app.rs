@@ -12,7 +12,7 @@ use metrics::gauge;
 use platform::{
     bucket::SharedBucket,
     cpu::{CpuLimits, CpuPool, cores},
-    http::{Readiness, Server, SharedPushGuard},
+    http::{Readiness, Server, ServerConfig, SharedPushGuard},
     topic::{SharedSubscription, SharedTopic, Subscription},
 };
 use serde_json::json;
@@ -21,12 +21,14 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     VERSION,
+    admission::Admission,
     announcements::{AnnouncementHandler, Records},
     config::Settings,
     engine::{
         EnginePlan, EngineStarter, Infer, InferenceQueue, NativeEngine, RunningEngines, inference_queue,
     },
     gpu::{self, Adapter, Placement},
+    json::LargeJsonPermits,
     model::spec,
     precision::Precision,
     pull, routes,
@@ -75,20 +77,24 @@ pub struct Application {
 impl Application {
     /// Assembles the service with the compiled-in network.
     ///
-    /// The network runs on a GPU if the settings allow a GPU and the machine has one. The service binds to a
-    /// free port if the port of `address` is 0.
+    /// The network runs on a GPU if the settings allow a GPU and the machine has one. `server` may be an
+    /// address alone. The service binds to a free port if the port of the address is 0.
     ///
     /// # Errors
-    /// Returns an error when a GPU is required and none can be used, opening the GPU times out, `address`
+    /// Returns an error when a GPU is required and none can be used, opening the GPU times out, the address
     /// cannot be bound, or threads cannot be started.
-    pub async fn assemble(address: SocketAddr, settings: Settings, parts: Parts) -> anyhow::Result<Self> {
+    pub async fn assemble(
+        server: impl Into<ServerConfig>,
+        settings: Settings,
+        parts: Parts,
+    ) -> anyhow::Result<Self> {
         let (backend, gpu) = (settings.backend, settings.gpu.clone());
         let choose_placement = move || gpu::choose_placement(backend, &gpu);
         let placement = open_gpu_with_timeout(settings.warm_up_timeout, choose_placement).await??;
         let Placement { backend, precision, .. } = placement;
         let (plan, max_batch) = (settings.engine_plan(backend), settings.max_batch_on(backend).get());
         let load_engines: EngineLoader = Box::new(move || load_engines(plan, precision, max_batch));
-        Self::bind(address, settings, parts, placement, load_engines).await
+        Self::bind(server.into(), settings, parts, placement, load_engines).await
     }
 
     /// Assembles the service with `engines` instead of the compiled-in network.
@@ -96,30 +102,28 @@ impl Application {
     /// Each engine gets one thread.
     ///
     /// # Errors
-    /// Returns an error when `address` cannot be bound or threads cannot be started.
+    /// Returns an error when the address cannot be bound or threads cannot be started.
     pub async fn assemble_with(
-        address: SocketAddr,
+        server: impl Into<ServerConfig>,
         settings: Settings,
         parts: Parts,
         engines: Vec<Box<dyn Infer>>,
     ) -> anyhow::Result<Self> {
         let placement = Placement::cpu(settings.backend.unwrap_or_default());
-        Self::bind(address, settings, parts, placement, Box::new(move || Ok(engines))).await
+        Self::bind(server.into(), settings, parts, placement, Box::new(move || Ok(engines))).await
     }
 
     async fn bind(
-        address: SocketAddr,
+        server: ServerConfig,
         settings: Settings,
         parts: Parts,
         placement: Placement,
         load_engines: EngineLoader,
     ) -> anyhow::Result<Self> {
         let backend = placement.backend;
-        let limits = CpuLimits {
-            threads: cores(),
-            max_jobs: settings.queue_items.get(),
-            max_weight: settings.queue_pixels,
-        };
+        let admission = Admission::new(&settings.queue_limits());
+        // The admission bounds the number of jobs and their pixels.
+        let limits = CpuLimits { threads: cores(), max_jobs: usize::MAX, max_weight: u64::MAX };
         let decoder_pool =
             CpuPool::new("classify", limits).context("the decoder threads cannot be started")?;
         let (queue, starter) =
@@ -127,7 +131,7 @@ impl Application {
         let starter = starter
             .with_batch_timeout(settings.gpu.batch_timeout)
             .with_warm_up_timeout(settings.warm_up_timeout);
-        let server = Server::bind(address).await.with_context(|| format!("cannot listen on {address}"))?;
+        let server = Server::bind("classify", server).await?;
         let readiness = Readiness::default();
         let Parts { bucket, results_topic, subscription, push_guard } = parts;
         let service = Arc::new(Service {
@@ -136,8 +140,10 @@ impl Application {
             readiness,
             records: Records::new(bucket.clone(), results_topic),
             bucket,
+            admission,
             decoder_pool,
             queue,
+            json_permits: LargeJsonPermits::default(),
         });
         Ok(Self { server, service, placement, starter, load_engines, subscription, push_guard })
     }
@@ -157,8 +163,8 @@ impl Application {
     /// The service responds at once, but it refuses to classify images until every engine has warmed up.
     ///
     /// # Errors
-    /// Returns an error when the network cannot be loaded, an engine does not warm up, the listener or the
-    /// subscription fails, or an engine is lost because its GPU failed or hung.
+    /// Returns an error when the network cannot be loaded, an engine does not warm up, the subscription fails,
+    /// or an engine is lost because its GPU failed or hung.
     pub async fn run(self, stop_token: CancellationToken) -> anyhow::Result<()> {
         let Self { server, service, placement, starter, load_engines, subscription, push_guard } = self;
         // When the subscription fails or an engine is lost, the service cancels its own child token.
@@ -177,7 +183,7 @@ impl Application {
                 load_engines, starter, &service, address, placement, subscription.as_deref(),
             ) => Some(started?),
             // The service was stopped before the engines had warmed up.
-            served = &mut serving => { served?; None }
+            () = &mut serving => None,
         };
         if let Some(running_engines) = running_engines {
             let pulling = async {
@@ -187,8 +193,7 @@ impl Application {
                 result
             };
             let watching_engines = stop_when_engine_is_lost(&queue, &service, &stop_token);
-            let (serve_result, pull_result, engine_result) = tokio::join!(serving, pulling, watching_engines);
-            serve_result.context("the listener failed")?;
+            let ((), pull_result, engine_result) = tokio::join!(serving, pulling, watching_engines);
             stop_engines(&queue, running_engines).await;
             engine_result?;
             pull_result?;

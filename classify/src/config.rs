@@ -9,7 +9,7 @@ use platform::{
     cpu::cores,
 };
 
-use crate::{backend::Backend, engine::EnginePlan, gpu::GpuSettings, model::CLASSES};
+use crate::{admission::QueueLimits, backend::Backend, engine::EnginePlan, gpu::GpuSettings, model::CLASSES};
 
 /// Settings of the service.
 ///
@@ -41,15 +41,20 @@ pub struct Settings {
     /// CPU, where a larger batch exceeds the cache and takes longer per image]
     #[arg(id = "classify-max-batch", long, env = "CLASSIFY_MAX_BATCH", value_name = "N")]
     pub max_batch: Option<NonZeroUsize>,
-    /// Maximum length of each of the two queues (images that wait for decoding, images that wait for an
-    /// engine); further images are refused (429)
+    /// Maximum number of images that are decoded, or wait for decoding or for an engine; further images are
+    /// refused (429)
     #[arg(id = "classify-queue-items", long, env = "CLASSIFY_QUEUE_ITEMS", value_name = "N")]
     #[arg(default_value = "64")]
     pub queue_items: NonZeroUsize,
-    /// Maximum total number of pixels of the images that wait for decoding; further images are refused (429)
+    /// Maximum total number of pixels of the images that are decoded or wait for decoding; further images are
+    /// refused (429)
     #[arg(id = "classify-queue-pixels", long, env = "CLASSIFY_QUEUE_PIXELS", value_name = "PIXELS")]
     #[arg(default_value_t = 200_000_000)]
     pub queue_pixels: u64,
+    /// Percentage of the two limits above that requests leave free for events, and events for requests
+    #[arg(id = "classify-queue-reserve", long, env = "CLASSIFY_QUEUE_RESERVE", value_name = "PERCENT")]
+    #[arg(default_value_t = 25, value_parser = clap::value_parser!(u8).range(0..=50))]
+    pub queue_reserve: u8,
     /// Maximum size of an image in bytes, or with a unit, as in 512KiB or 20MiB
     #[arg(id = "classify-max-image-bytes", long, env = "CLASSIFY_MAX_IMAGE_BYTES", value_name = "BYTES")]
     #[arg(default_value = "20MiB", value_parser = parse_bytes)]
@@ -79,13 +84,31 @@ pub struct Settings {
     #[arg(id = "classify-drain-timeout", long, env = "CLASSIFY_DRAIN_TIMEOUT", value_name = "SECONDS")]
     #[arg(default_value = "8", value_parser = parse_seconds)]
     pub drain_timeout: Duration,
-    /// Maximum size of a request body in bytes; Pub/Sub pushes messages of up to 10 MB
+    /// Maximum size of a request body in bytes; Pub/Sub pushes bodies of up to 14 MB
     #[arg(id = "classify-max-body-bytes", long, env = "CLASSIFY_MAX_BODY_BYTES", value_name = "BYTES")]
     #[arg(default_value = "20MiB", value_parser = parse_bytes)]
     pub max_body_bytes: usize,
+    /// Maximum size of an event in bytes, as it is pushed or pulled. A larger event cannot be an announcement
+    /// and is acknowledged unread
+    #[arg(id = "classify-max-event-bytes", long, env = "CLASSIFY_MAX_EVENT_BYTES", value_name = "BYTES")]
+    #[arg(default_value = "256KiB", value_parser = parse_bytes)]
+    pub max_event_bytes: usize,
+    /// Maximum size of the JSON of a request in bytes
+    #[arg(id = "classify-max-json-bytes", long, env = "CLASSIFY_MAX_JSON_BYTES", value_name = "BYTES")]
+    #[arg(default_value = "64KiB", value_parser = parse_bytes)]
+    pub max_json_bytes: usize,
 }
 
 impl Settings {
+    /// Returns the limits of the queues.
+    pub(crate) fn queue_limits(&self) -> QueueLimits {
+        QueueLimits {
+            max_images: self.queue_items,
+            max_pixels: self.queue_pixels,
+            reserved_percent: self.queue_reserve,
+        }
+    }
+
     /// Returns the number of engines on `backend`, their threads and their instruction set.
     ///
     /// The number of engines is the backend's default if the settings do not contain a number.
@@ -131,6 +154,13 @@ impl Validate for Settings {
             problems.push(
                 "--classify-max-image-bytes, --classify-max-pixels and --classify-max-body-bytes: with 0 every \
                  image would be refused"
+                    .to_owned(),
+            );
+        }
+        if self.max_event_bytes == 0 || self.max_json_bytes == 0 {
+            problems.push(
+                "--classify-max-event-bytes and --classify-max-json-bytes: with 0 every event and every path \
+                 would be refused"
                     .to_owned(),
             );
         }

@@ -3,7 +3,7 @@
 use contract::GcsPath;
 use platform::{bucket::BucketError, cpu::CpuError, topic::TopicError};
 
-use crate::{engine::EngineError, model::labels::UnusableLogits, pixels::ImageError};
+use crate::{admission::QueueFull, engine::EngineError, model::labels::UnusableLogits, pixels::ImageError};
 
 /// Reason why an image is not classified.
 #[derive(Debug, thiserror::Error)]
@@ -18,8 +18,8 @@ pub(crate) enum ClassifyError {
     Image(#[from] ImageError),
     #[error("the image is larger than {limit} bytes")]
     TooManyBytes { limit: usize },
-    #[error("the decoding queue is full")]
-    DecodingQueueFull,
+    #[error(transparent)]
+    QueueFull(#[from] QueueFull),
     #[error(transparent)]
     Engine(#[from] EngineError),
     #[error("the network's outputs are unusable: {0}")]
@@ -37,7 +37,7 @@ pub(crate) enum ClassifyError {
 impl From<CpuError> for ClassifyError {
     fn from(error: CpuError) -> Self {
         match error {
-            CpuError::Overloaded => Self::DecodingQueueFull,
+            CpuError::Overloaded => Self::QueueFull(QueueFull),
             // The error is permanent, because the same bytes make the decoder panic again.
             CpuError::Panicked => Self::Image(ImageError::NotAnImage(error.into())),
         }

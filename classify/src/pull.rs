@@ -4,28 +4,30 @@ use std::sync::Arc;
 
 use platform::{
     telemetry::error_chain,
-    topic::{
-        Acknowledgement, PullHandler, PullLimits, Subscription, SubscriptionError, announcement,
-        push::Delivery,
-    },
+    topic::{Acknowledgement, PullHandler, PullLimits, Subscription, SubscriptionError, push::Delivery},
 };
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
-use crate::announcements::{AnnouncementHandler, EventResult, HandledEvent};
+use crate::{
+    admission::Caller,
+    announcements::{AnnouncementHandler, EventResult, HandledEvent},
+};
 
 /// Pulls and handles events until `stop_token` is cancelled.
 ///
-/// The number of events in progress is at most the number of images that may wait for decoding. Pulled events
-/// alone therefore never exceed the capacity of the decoding queue.
+/// The number of events in progress is at most the number of events that the queues hold. If requests use some
+/// of that room, an event waits for it and is not refused: its lease is extended meanwhile.
 pub(crate) async fn run(
     subscription: &dyn Subscription,
     announcements: Arc<AnnouncementHandler>,
     stop_token: CancellationToken,
 ) -> Result<(), SubscriptionError> {
     let settings = announcements.settings();
-    let limits =
-        PullLimits { max_outstanding: settings.queue_items.get(), drain_timeout: settings.drain_timeout };
+    let limits = PullLimits {
+        max_outstanding: announcements.max_queued_events(),
+        drain_timeout: settings.drain_timeout,
+    };
     let handler = PullHandler::new(move |delivery: Delivery| {
         let span = tracing::info_span!("message", id = delivery.message_id);
         handle(Arc::clone(&announcements), delivery).instrument(span)
@@ -35,9 +37,11 @@ pub(crate) async fn run(
 
 /// Handles one event, and acknowledges or refuses it by the same rules as a pushed event.
 async fn handle(announcements: Arc<AnnouncementHandler>, delivery: Delivery) -> Acknowledgement {
-    let received = announcement::parse_delivery(&delivery);
+    let received = announcements.parse_pulled(delivery).await;
     let timeout = announcements.settings().request_timeout;
-    let Ok(handled) = tokio::time::timeout(timeout, announcements.handle(received)).await else {
+    let Ok(handled) =
+        tokio::time::timeout(timeout, announcements.handle(received, Caller::PulledEvent)).await
+    else {
         tracing::warn!(seconds = timeout.as_secs_f64(), "an event timed out and will be delivered again");
         return Acknowledgement::Nack;
     };

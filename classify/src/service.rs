@@ -9,16 +9,18 @@ use contract::{GcsPath, Prediction, PredictionRecord};
 use metrics::counter;
 use platform::{
     bucket::{BucketError, Object, SharedBucket},
-    cpu::{CpuError, CpuPool},
+    cpu::CpuPool,
     http::Readiness,
 };
 
 use crate::{
+    admission::{Admission, Caller, QueueFull, QueuePermit},
     announcements::{Records, StoredRecord, parse_object_name},
     backend::Backend,
     config::Settings,
     engine::InferenceQueue,
     error::ClassifyError,
+    json::LargeJsonPermits,
     model::{GEOMETRY, labels, spec},
     pixels::{self, ImageHeader},
 };
@@ -30,8 +32,10 @@ pub(crate) struct Service {
     pub(crate) readiness: Readiness,
     pub(crate) bucket: SharedBucket,
     pub(crate) records: Records,
+    pub(crate) admission: Admission,
     pub(crate) decoder_pool: CpuPool,
     pub(crate) queue: InferenceQueue,
+    pub(crate) json_permits: LargeJsonPermits,
 }
 
 /// Handle to the service that the routes share.
@@ -60,13 +64,27 @@ impl Service {
         }
     }
 
+    /// Checks that the service is ready to classify an image in the body of a request, before the body is read.
+    ///
+    /// # Errors
+    /// Returns an error of [`Self::check_ready`], or [`ClassifyError::QueueFull`] if the queue is full.
+    pub(crate) fn check_room_for_request(&self) -> Result<(), ClassifyError> {
+        self.check_ready()?;
+        if self.admission.is_full(Caller::Request) {
+            self.admission.count_refusal(Caller::Request);
+            return Err(QueueFull.into());
+        }
+        Ok(())
+    }
+
     /// Classifies an image from the body of a request. Stores nothing.
     pub(crate) async fn classify_bytes(&self, image: Bytes, top_k: usize) -> Result<Answer, ClassifyError> {
         let limit = self.settings.max_image_bytes;
         if image.len() > limit {
             return Err(ClassifyError::TooManyBytes { limit });
         }
-        let probabilities = self.compute_probabilities(image).await?;
+        let permit = self.admission.admit(Caller::Request).await?;
+        let probabilities = self.compute_probabilities(image, permit).await?;
         Ok(Answer { prediction: self.build_prediction(&probabilities, top_k, None), duplicate: false })
     }
 
@@ -85,9 +103,9 @@ impl Service {
         // Any other image has a record per version, so the image is read first to learn its version.
         let image = match path.image_id() {
             Some(_) => None,
-            None => Some(self.read_image(path).await?),
+            None => Some(self.read_image_for_request(path).await?),
         };
-        let generation = image.as_ref().and_then(|image| image.generation);
+        let generation = image.as_ref().and_then(|(image, _)| image.generation);
         let (key, existing_object) = self.records.look_up(path, generation).await?;
         match &existing_object {
             StoredRecord::Record(PredictionRecord::Done(prediction))
@@ -99,11 +117,11 @@ impl Service {
             // come from limits that have been raised since.
             _ => {}
         }
-        let image = match image {
+        let (image, permit) = match image {
             Some(image) => image,
-            None => self.read_image(path).await?,
+            None => self.read_image_for_request(path).await?,
         };
-        let probabilities = self.compute_probabilities(image.data).await?;
+        let probabilities = self.compute_probabilities(image.data, permit).await?;
         let record = self.build_record(path, &probabilities);
         self.records.publish_and_store(&key, &existing_object, &record, None).await?;
         let prediction = self.build_prediction(&probabilities, top_k, Some(path.clone()));
@@ -117,6 +135,12 @@ impl Service {
         } else {
             Err(ClassifyError::WrongBucket(self.bucket.name().to_owned()))
         }
+    }
+
+    /// Admits a request to the queue, then reads the image at `path`.
+    async fn read_image_for_request(&self, path: &GcsPath) -> Result<(Object, QueuePermit), ClassifyError> {
+        let permit = self.admission.admit(Caller::Request).await?;
+        Ok((self.read_image(path).await?, permit))
     }
 
     /// Reads the image at `path`, which must be in the bucket of this service.
@@ -137,18 +161,25 @@ impl Service {
     }
 
     /// Decodes `image`, runs the network on its crop and computes the probabilities of the classes.
-    pub(crate) async fn compute_probabilities(&self, image: Bytes) -> Result<Vec<f32>, ClassifyError> {
+    ///
+    /// `permit` is the permit with which the image was read. It is released when an engine runs the crop.
+    pub(crate) async fn compute_probabilities(
+        &self,
+        image: Bytes,
+        permit: QueuePermit,
+    ) -> Result<Vec<f32>, ClassifyError> {
         let header = ImageHeader::read(&image, self.settings.max_pixels)?;
-        let crop = self
+        let pixel_permit = self.admission.admit_pixels(&permit, header.pixels()).await?;
+        // The job owns the permits, so they are held until the job ends even if the caller has gone by then.
+        let (crop, permit) = self
             .decoder_pool
-            .run(header.pixels(), move || pixels::crop(&image, &header, GEOMETRY))
-            .await
-            .inspect_err(|error| {
-                if *error == CpuError::Overloaded {
-                    counter!("classify_shed_total", "reason" => "decoders_busy").increment(1);
-                }
-            })??;
-        let logits = self.queue.infer(crop).await?;
+            .run(header.pixels(), move || {
+                let crop = pixels::crop(&image, &header, GEOMETRY);
+                drop(pixel_permit);
+                (crop, permit)
+            })
+            .await?;
+        let logits = self.queue.infer(crop?, permit).await?;
         let probabilities = labels::compute_probabilities(&logits)
             .inspect_err(|_| counter!("classify_unsound_outputs_total").increment(1))?;
         Ok(probabilities)

@@ -7,7 +7,10 @@ use clap::{Parser, ValueEnum};
 use platform::{
     cloud::CloudArgs,
     config::Validate,
-    http::push_auth::{PushAuth, PushAuthArgs},
+    http::{
+        HttpServerArgs,
+        push_auth::{PushAuth, PushAuthArgs},
+    },
     service::ServiceArgs,
     telemetry::LogArgs,
     topic::{PubSubSubscription, PubSubTopic, SubscriptionName, TopicName},
@@ -31,6 +34,9 @@ pub struct Config {
     /// Pub/Sub topic that new predictions are published on, NAME or projects/PROJECT/topics/NAME
     #[arg(long, env = "RESULTS_TOPIC", value_name = "TOPIC")]
     pub results_topic: Option<TopicName>,
+    /// Settings of the HTTP server.
+    #[command(flatten)]
+    pub http: HttpServerArgs,
     /// Verification of push tokens.
     #[command(flatten)]
     pub push_auth: PushAuthArgs,
@@ -59,6 +65,7 @@ impl Validate for Config {
         const PROJECT_NEEDED: &str = "give the full name, projects/PROJECT/…, or set the project with \
                                       --google-cloud-project (GOOGLE_CLOUD_PROJECT)";
         let mut problems = self.settings.problems();
+        problems.extend(self.http.problems());
         problems.extend(self.push_auth.problems());
         problems.extend(self.cloud.problems());
         match (self.mode, &self.prep_subscription) {
@@ -127,7 +134,8 @@ impl Application {
     /// opened, or when [`Self::assemble`] fails.
     pub async fn build(config: Config) -> anyhow::Result<Self> {
         let parts = config.open_parts().await?;
-        Self::assemble(config.service.listen_address(), config.settings, parts).await
+        let server = config.http.server_config(config.service.listen_address(), "PORT", 1);
+        Self::assemble(server, config.settings, parts).await
     }
 }
 
@@ -267,11 +275,14 @@ mod tests {
                   on a CPU, where a larger batch exceeds the cache and takes longer per image] [env:
                   CLASSIFY_MAX_BATCH]
               --classify-queue-items <N>
-                  Maximum length of each of the two queues (images that wait for decoding, images that wait
-                  for an engine); further images are refused (429) [env: CLASSIFY_QUEUE_ITEMS] [default: 64]
+                  Maximum number of images that are decoded, or wait for decoding or for an engine; further
+                  images are refused (429) [env: CLASSIFY_QUEUE_ITEMS] [default: 64]
               --classify-queue-pixels <PIXELS>
-                  Maximum total number of pixels of the images that wait for decoding; further images are
-                  refused (429) [env: CLASSIFY_QUEUE_PIXELS] [default: 200000000]
+                  Maximum total number of pixels of the images that are decoded or wait for decoding; further
+                  images are refused (429) [env: CLASSIFY_QUEUE_PIXELS] [default: 200000000]
+              --classify-queue-reserve <PERCENT>
+                  Percentage of the two limits above that requests leave free for events, and events for
+                  requests [env: CLASSIFY_QUEUE_RESERVE] [default: 25]
               --classify-max-image-bytes <BYTES>
                   Maximum size of an image in bytes, or with a unit, as in 512KiB or 20MiB [env:
                   CLASSIFY_MAX_IMAGE_BYTES] [default: 20MiB]
@@ -294,8 +305,14 @@ mod tests {
                   Seconds that running requests get to finish at shutdown [env: CLASSIFY_DRAIN_TIMEOUT]
                   [default: 8]
               --classify-max-body-bytes <BYTES>
-                  Maximum size of a request body in bytes; Pub/Sub pushes messages of up to 10 MB [env:
+                  Maximum size of a request body in bytes; Pub/Sub pushes bodies of up to 14 MB [env:
                   CLASSIFY_MAX_BODY_BYTES] [default: 20MiB]
+              --classify-max-event-bytes <BYTES>
+                  Maximum size of an event in bytes, as it is pushed or pulled. A larger event cannot be an
+                  announcement and is acknowledged unread [env: CLASSIFY_MAX_EVENT_BYTES] [default: 256KiB]
+              --classify-max-json-bytes <BYTES>
+                  Maximum size of the JSON of a request in bytes [env: CLASSIFY_MAX_JSON_BYTES] [default:
+                  64KiB]
               --log <LOG>
                   Events to log: a level, or levels by target, as in `info,classify=debug` [env: RUST_LOG]
                   [default: info]

@@ -22,7 +22,7 @@ install_tool() {
 }
 
 test_static() {
-    local found file scripts=("$deploy"/{up,down,smoke,logs,lib.sh,compose-init.sh} "$tests"/{run,lint.sh})
+    local found file scripts=("$deploy"/{up,down,smoke,logs,replay,lib.sh,compose-init.sh} "$tests"/{run,lint.sh})
     for file in "$root"/.ci/*; do
         if head -1 "$file" | grep -qE '^#!.* bash$|^# shellcheck '; then scripts+=("$file"); fi
     done

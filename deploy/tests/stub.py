@@ -11,24 +11,42 @@ STUB_DENY       calls that start with these words are refused because of a missi
 STUB_FLAKY      number of policy bindings that fail before the first one succeeds
 STUB_READY      number of the revision that is ready after a deployment; the newest revision is 00001
 STUB_DIGEST     digest of the image at every tag; "none" means that there is no image
-STUB_RESPONSES  file with the responses to curl in order, a JSON list of [status, body]
+STUB_BUCKET_PROJECT  number of the project that owns the bucket, which then exists
+STUB_RESPONSES  file with the responses to curl in order, a JSON list of [status, body]. Requests to Pub/Sub are answered
+                from the state
+STUB_PUBSUB_FAILS  requests to Pub/Sub whose address ends with this word are answered with status 503
 STUB_GCLOUD, STUB_PUBSUB  path of the real gcloud and address of a Pub/Sub emulator. If they are set, the real gcloud
                 creates, describes and updates topics and subscriptions in the emulator
 """
 
 import json
 import os
+import re
 import shlex
 import sys
 from pathlib import Path
 
 NUMBER = "123456789012"
 GROUPS = [
-    "artifacts docker images", "artifacts repositories", "auth", "beta services identity",
+    "alpha monitoring policies", "artifacts docker images", "artifacts repositories", "auth", "beta services identity",
     "iam service-accounts", "logging", "projects", "pubsub schemas", "pubsub subscriptions",
     "pubsub topics", "run services", "run", "services", "storage buckets notifications",
     "storage buckets", "storage",
 ]
+
+# The flag that sets each field of a subscription.
+SUBSCRIPTION_FLAGS = {
+    "pushConfig.pushEndpoint": "--push-endpoint",
+    "pushConfig.oidcToken.serviceAccountEmail": "--push-auth-service-account",
+    "pushConfig.oidcToken.audience": "--push-auth-token-audience",
+    "bigqueryConfig.table": "--bigquery-table",
+    "ackDeadlineSeconds": "--ack-deadline",
+    "retryPolicy.minimumBackoff": "--min-retry-delay",
+    "retryPolicy.maximumBackoff": "--max-retry-delay",
+    "deadLetterPolicy.deadLetterTopic": "--dead-letter-topic",
+    "deadLetterPolicy.maxDeliveryAttempts": "--max-delivery-attempts",
+    "messageRetentionDuration": "--message-retention-duration",
+}
 
 
 def fail(message, code=1, stream=sys.stderr):
@@ -61,6 +79,10 @@ class State:
         self.apis = kept.get("apis", [])
         self.response_count = kept.get("response_count", 0)
         self.failed_binding_count = kept.get("failed_binding_count", 0)
+        # Messages in the form of the API, by their acknowledgement id.
+        self.dead_letters = kept.get("dead_letters", {})
+        # Each entry is a list of a topic and a message.
+        self.published = kept.get("published", [])
 
     def save(self):
         self.path.write_text(json.dumps({k: v for k, v in vars(self).items() if k != "path"}))
@@ -83,6 +105,8 @@ def describe(kind, name, flags, output_format):
     """Returns the output of `describe` for a resource that was created with these flags."""
     if kind == "projects":
         return NUMBER
+    if kind == "storage buckets":
+        return NUMBER if output_format == "value(projectNumber)" else f"name: {name}"
     if kind == "run services" and output_format == "value(status.url)":
         return f"https://{name}-{NUMBER}.us-central1.run.app"
     if kind == "run services":
@@ -90,10 +114,8 @@ def describe(kind, name, flags, output_format):
     if kind == "pubsub schemas" and output_format:
         return Path(flags["--definition-file"]).read_text()
     if kind == "pubsub subscriptions" and output_format:
-        names = ["--push-endpoint", "--push-auth-service-account", "--push-auth-token-audience",
-                 "--ack-deadline", "--min-retry-delay", "--max-retry-delay", "--dead-letter-topic",
-                 "--max-delivery-attempts"]
-        return " ".join(flags.get(name, "") for name in names)
+        fields = re.search(r"\((.*)\)", output_format)[1].split(",")
+        return "|".join(flags.get(SUBSCRIPTION_FLAGS[field], "") for field in fields)
     return f"name: {name}"
 
 
@@ -131,7 +153,7 @@ def gcloud(state, arguments):
         print(f"service-{NUMBER}@gs-project-accounts.iam.gserviceaccount.com")
     elif (group, verb) == ("storage", "rm"):
         state.remove(f"storage buckets {name}")
-    elif (group, verb) == ("auth", "print-identity-token"):
+    elif group == "auth" and verb in ("print-identity-token", "print-access-token"):
         print("a-token")
     elif (group, verb) == ("logging", "read"):
         print("2026-01-02T00:00:01Z\tINFO\tclassify\tsecond\n2026-01-02T00:00:00Z\tINFO\tpreprocess\tfirst")
@@ -140,9 +162,12 @@ def gcloud(state, arguments):
         if digest == "none":
             fail("ERROR: (gcloud.artifacts.docker.images.describe) Image not found.")
         print(digest)
-    elif kind == "storage buckets notifications" and verb == "list":
-        topic = state.resources.get(key, {}).get("--topic")
-        print(json.dumps([{"topic": f"//pubsub.googleapis.com/projects/p/topics/{topic}"}] if topic else []))
+    elif kind == "storage buckets" and verb == "describe" and "STUB_BUCKET_PROJECT" in os.environ:
+        print(os.environ["STUB_BUCKET_PROJECT"])
+    elif kind == "storage buckets notifications":
+        notifications(state, verb, names, flags)
+    elif kind == "alpha monitoring policies":
+        alert_policies(state, verb, name, flags)
     elif verb == "get-iam-policy":
         for resource, role, member in state.grants:
             if resource == key:
@@ -165,6 +190,40 @@ def gcloud(state, arguments):
         state.remove(key)
     else:
         fail(f"stub: unknown command: gcloud {line}", 2)
+
+
+def notifications(state, verb, names, flags):
+    """Lists, creates or deletes notifications of a bucket."""
+    entries = state.resources.setdefault("notifications", [])
+    if verb == "list":
+        print(json.dumps([{"Bucket URL": names[0], "Notification Configuration": entry} for entry in entries]))
+    elif verb == "create":
+        number = 1 + max((int(entry["id"]) for entry in entries), default=0)
+        entries.append({
+            "id": str(number),
+            "object_name_prefix": flags["--object-prefix"],
+            "topic": f"//pubsub.googleapis.com/projects/{flags['--project']}/topics/{flags['--topic']}",
+        })
+    elif verb == "delete":
+        ids = [name.rpartition("/notificationConfigs/")[2] for name in names]
+        state.resources["notifications"] = [entry for entry in entries if entry["id"] not in ids]
+    else:
+        fail(f"stub: unknown command: gcloud storage buckets notifications {verb}", 2)
+
+
+def alert_policies(state, verb, name, flags):
+    """Lists, creates, updates or deletes alert policies."""
+    policies = state.resources.setdefault("policies", {})
+    if verb == "list":
+        print(json.dumps([{"name": name, **policy} for name, policy in policies.items()]))
+    elif verb == "create":
+        policies[f"projects/{flags['--project']}/alertPolicies/{len(policies) + 1}"] = json.loads(flags["--policy"])
+    elif verb == "update" and name in policies:
+        policies[name] = json.loads(flags["--policy"])
+    elif verb == "delete" and name in policies:
+        del policies[name]
+    else:
+        fail(f"stub: gcloud alpha monitoring policies {verb} {name}", 2)
 
 
 def bq(state, arguments):
@@ -195,10 +254,35 @@ def bq(state, arguments):
 
 def curl(state, arguments):
     record_call("curl", [], arguments)
+    if arguments[-1].startswith("https://pubsub.googleapis.com/v1/"):
+        status, body = pubsub(state, arguments[-1], arguments[arguments.index("--data-binary") + 1].removeprefix("@"))
+        Path(arguments[arguments.index("--output") + 1]).write_text(json.dumps(body))
+        print(status, end="")
+        return
     status, body = json.loads(Path(os.environ["STUB_RESPONSES"]).read_text())[state.response_count]
     state.response_count += 1
     Path(arguments[arguments.index("--output") + 1]).write_text(body)
     print(status, end="")
+
+
+def pubsub(state, url, body_file):
+    """Returns the status and the body of the response to a request to Pub/Sub."""
+    request = json.loads(Path(body_file).read_text())
+    resource, _, method = url.removeprefix("https://pubsub.googleapis.com/v1/").rpartition(":")
+    if method == os.environ.get("STUB_PUBSUB_FAILS"):
+        return 503, {"error": {"status": "UNAVAILABLE"}}
+    if method == "pull":
+        # Pub/Sub may return fewer messages than requested.
+        messages = list(state.dead_letters.items())[: min(3, request["maxMessages"])]
+        return 200, {"receivedMessages": [{"ackId": key, "message": message} for key, message in messages]} if messages else {}
+    if method == "publish":
+        state.published += [[resource, message] for message in request["messages"]]
+        return 200, {"messageIds": [str(number) for number in range(len(request["messages"]))]}
+    if method == "acknowledge":
+        for key in request["ackIds"]:
+            del state.dead_letters[key]
+        return 200, {}
+    return fail(f"stub: unknown method of Pub/Sub: {method}", 2)
 
 
 if __name__ == "__main__":

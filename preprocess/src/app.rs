@@ -6,7 +6,7 @@ use anyhow::Context;
 use platform::{
     bucket::SharedBucket,
     cpu::{CpuLimits, CpuPool},
-    http::{Readiness, Server},
+    http::{Readiness, Server, ServerConfig},
     memory_budget::{MemoryBudget, MemoryBudgetLimits},
     topic::SharedTopic,
 };
@@ -30,14 +30,15 @@ pub struct Application {
 }
 
 impl Application {
-    /// Builds the service with an open bucket and topic, and binds it to `address`.
+    /// Builds the service with an open bucket and topic, and binds it to the address of
+    /// `server`, which may be an address alone.
     ///
     /// Port 0 binds to a free port. Without a `topic`, images are stored but not announced.
     ///
     /// # Errors
     /// Returns an error when the address cannot be bound or the threads cannot be started.
     pub async fn assemble(
-        address: SocketAddr,
+        server: impl Into<ServerConfig>,
         settings: Settings,
         bucket: SharedBucket,
         topic: Option<SharedTopic>,
@@ -48,7 +49,7 @@ impl Application {
             max_weight: settings.preprocess_queue_pixels,
         };
         let cpu = CpuPool::new("preprocess", limits).context("the CPU threads cannot be started")?;
-        let server = Server::bind(address).await.with_context(|| format!("cannot listen on {address}"))?;
+        let server = Server::bind("preprocess", server).await?;
         let new_memory_budget = |purpose, max_bytes| {
             let limits = MemoryBudgetLimits {
                 max_bytes,
@@ -83,10 +84,7 @@ impl Application {
     }
 
     /// Serves until `stop` is cancelled, then finishes the requests in progress within the drain timeout.
-    ///
-    /// # Errors
-    /// Returns an error when the listener fails.
-    pub async fn run(self, stop: CancellationToken) -> anyhow::Result<()> {
+    pub async fn run(self, stop: CancellationToken) {
         let Self { server, settings, upload_service, upload_memory, readiness } = self;
         let address = server.local_addr();
         readiness.set_ready(json!({
@@ -103,8 +101,7 @@ impl Application {
         );
         let drain_timeout = settings.preprocess_drain_timeout;
         let router = routes::router(settings, upload_service, upload_memory, readiness.clone(), stop.clone());
-        server.serve(router, readiness, stop, drain_timeout).await.context("the listener failed")?;
+        server.serve(router, readiness, stop, drain_timeout).await;
         tracing::info!("preprocess has stopped");
-        Ok(())
     }
 }

@@ -9,5 +9,6 @@ async fn main() -> anyhow::Result<()> {
     let config: Config = config::parse_or_exit();
     config.log.init();
     let application = Application::build(config).await?;
-    application.run(shutdown::stop_on_signal()).await
+    application.run(shutdown::stop_on_signal()).await;
+    Ok(())
 }

@@ -7,6 +7,7 @@ use clap::Parser;
 use platform::{
     cloud::CloudArgs,
     config::Validate,
+    http::HttpServerArgs,
     service::ServiceArgs,
     telemetry::LogArgs,
     topic::{PubSubTopic, SharedTopic, TopicName},
@@ -25,6 +26,9 @@ pub struct Config {
     /// images are stored and not announced]
     #[arg(long, env = "PREP_TOPIC", value_name = "TOPIC")]
     pub prep_topic: Option<TopicName>,
+    /// Settings of the HTTP server.
+    #[command(flatten)]
+    pub http: HttpServerArgs,
     /// Access to Google Cloud.
     #[command(flatten)]
     pub cloud: CloudArgs,
@@ -39,6 +43,7 @@ pub struct Config {
 impl Validate for Config {
     fn problems(&self) -> Vec<String> {
         let mut problems = self.settings.problems();
+        problems.extend(self.http.problems());
         problems.extend(self.cloud.problems());
         if self.prep_topic.is_some() && self.topic_name().is_none() {
             problems.push(
@@ -83,7 +88,8 @@ impl Application {
                 None
             }
         };
-        Self::assemble(config.service.listen_address(), config.settings, bucket, topic).await
+        let server = config.http.server_config(config.service.listen_address(), "PORT", 1);
+        Self::assemble(server, config.settings, bucket, topic).await
     }
 }
 

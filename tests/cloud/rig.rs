@@ -89,7 +89,10 @@ impl Cloud {
         let config = preprocess::Config::try_parse_from(flags).unwrap();
         let service = preprocess::Application::build(config).await.unwrap();
         let address = service.local_addr();
-        RunningService::start(address, |stop| service.run(stop))
+        RunningService::start(address, |stop| async {
+            service.run(stop).await;
+            Ok(())
+        })
     }
 
     /// Starts classify with the real network, with the flags that select the emulators, and with

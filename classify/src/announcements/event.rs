@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 
+use axum::http::HeaderMap;
 use bytes::Bytes;
 use contract::{Failure, GcsPath, PredictionRecord};
 use metrics::counter;
@@ -12,8 +13,8 @@ use platform::{
     http::media_type,
     telemetry::error_chain,
     topic::{
-        announcement::{Announcement, Announcer, EventContent, ReceivedEvent},
-        push::DeliveryError,
+        announcement::{Announcement, Announcer, EventContent, ReceivedEvent, parse_delivery, parse_request},
+        push::{Delivery, DeliveryError},
     },
 };
 
@@ -25,13 +26,15 @@ use super::{
     records::{RecordKey, StoredRecord},
 };
 use crate::{
+    admission::{Caller, QueuePermit},
     config::Settings,
     error::ClassifyError,
+    json::{LargeJsonPermit, LargeJsonPermits},
     pixels,
     service::{Answer, Service},
 };
 
-/// Maximum length in bytes of a path in logs and responses. Cloud Storage refuses longer paths.
+/// Maximum length of a path in bytes. Cloud Storage refuses longer paths.
 const MAX_PATH_LENGTH: usize = 2048;
 
 /// Handles announcements: reads, classifies and records the announced images.
@@ -76,16 +79,53 @@ impl AnnouncementHandler {
         Self { service, in_flight: InFlightImages::default() }
     }
 
+    /// Returns the maximum number of events that are in the queues at the same time.
+    pub(crate) fn max_queued_events(&self) -> usize {
+        self.service.admission.max_events()
+    }
+
     /// Returns the settings of the service.
     pub(crate) fn settings(&self) -> &Settings {
         &self.service.settings
     }
 
-    /// Handles an event and counts its outcome.
+    /// Returns the permits for large events.
+    pub(crate) fn json_permits(&self) -> &LargeJsonPermits {
+        &self.service.json_permits
+    }
+
+    /// Parses the request of a pushed event, which has at most [`Settings::max_event_bytes`] bytes. `permit`
+    /// is the permit with which a large body was received.
+    pub(crate) async fn parse_push(
+        &self,
+        headers: HeaderMap,
+        body: Bytes,
+        permit: Option<LargeJsonPermit>,
+    ) -> ReceivedEvent {
+        let byte_count = body.len();
+        let parse = move || parse_request(&headers, &body);
+        self.json_permits().run_parser(byte_count, permit, parse).await
+    }
+
+    /// Parses a pulled event.
+    pub(crate) async fn parse_pulled(&self, delivery: Delivery) -> ReceivedEvent {
+        if delivery.data.len() > self.settings().max_event_bytes {
+            return self.refuse_too_large();
+        }
+        let byte_count = delivery.data.len();
+        self.json_permits().run_parser(byte_count, None, move || parse_delivery(&delivery)).await
+    }
+
+    /// Returns an event that has more than [`Settings::max_event_bytes`] bytes and is not parsed.
+    pub(crate) fn refuse_too_large(&self) -> ReceivedEvent {
+        invalid_event(DeliveryError::TooLarge { limit: self.settings().max_event_bytes })
+    }
+
+    /// Handles an event of `caller` and counts its outcome.
     ///
     /// This function logs acknowledged events. The caller logs refused events. For a pushed event, the HTTP
     /// middleware does so when it logs the problem.
-    pub(crate) async fn handle(&self, received: ReceivedEvent) -> HandledEvent {
+    pub(crate) async fn handle(&self, received: ReceivedEvent, caller: Caller) -> HandledEvent {
         let ReceivedEvent { message_id, traceparent, content } = received;
         let gcs_path = match &content {
             Ok(EventContent::Image(image)) if image.gcs_path.len() <= MAX_PATH_LENGTH => {
@@ -93,7 +133,7 @@ impl AnnouncementHandler {
             }
             _ => None,
         };
-        let disposition = self.process(content, traceparent).await;
+        let disposition = self.process(content, traceparent, caller).await;
         let outcome = match &disposition {
             Ok(Disposition::Classified(answer)) if answer.duplicate => Outcome::Duplicate,
             Ok(Disposition::Classified(_)) => Outcome::Accepted,
@@ -116,10 +156,11 @@ impl AnnouncementHandler {
         &self,
         content: Result<EventContent, DeliveryError>,
         traceparent: Option<String>,
+        caller: Caller,
     ) -> Result<Disposition, EventError> {
         self.service.check_ready()?;
         match content? {
-            EventContent::Image(image) => self.process_image(&image, traceparent).await,
+            EventContent::Image(image) => self.process_image(&image, traceparent, caller).await,
             EventContent::NoImage(reason) => Ok(Disposition::Ignored(IgnoreReason::OtherEvent, reason)),
         }
     }
@@ -132,13 +173,16 @@ impl AnnouncementHandler {
         &self,
         announcement: &Announcement,
         traceparent: Option<String>,
+        caller: Caller,
     ) -> Result<Disposition, EventError> {
-        let path: GcsPath = announcement.gcs_path.parse().map_err(|_| ClassifyError::BadPath)?;
+        // Responses, records and the log repeat the path, so its length is checked first.
+        let path = Some(&announcement.gcs_path).filter(|path| path.len() <= MAX_PATH_LENGTH);
+        let path: GcsPath = path.and_then(|path| path.parse().ok()).ok_or(ClassifyError::BadPath)?;
         self.service.check_bucket(&path)?;
         if let Some(ignored) = self.ignore_by_metadata(&path, announcement) {
             return Ok(ignored);
         }
-        let _permit = self.in_flight.acquire(&path).await;
+        let _in_flight_permit = self.in_flight.acquire(&path).await;
 
         // The name of a preprocessed image is derived from its content, so the image has only one version.
         // Any other image may have several versions, which Cloud Storage calls generations. Its announcement
@@ -154,8 +198,9 @@ impl AnnouncementHandler {
         } else {
             None
         };
+        let permit = self.service.admission.admit(caller).await.map_err(ClassifyError::from)?;
         let (generation, image) = match self.service.read_image(&path).await {
-            Ok(image) => (image.generation, Ok(image.data)),
+            Ok(image) => (image.generation, Ok((image.data, permit))),
             // The bucket does not report the version of an object that is too large to read.
             Err(error @ ClassifyError::TooManyBytes { .. }) => (announcement.generation, Err(error)),
             Err(error) => return Err(error.into()),
@@ -180,18 +225,19 @@ impl AnnouncementHandler {
 
     /// Classifies an image that has no record yet, and stores its record at `key`.
     ///
-    /// `image` is an error if the object is too large to read. This error is recorded like any other failure.
+    /// `image` is the image with its permit, or an error if the object is too large to read. This error is
+    /// recorded like any other failure.
     async fn classify_and_record(
         &self,
         key: &RecordKey,
         existing_object: &StoredRecord,
         path: &GcsPath,
-        image: Result<Bytes, ClassifyError>,
+        image: Result<(Bytes, QueuePermit), ClassifyError>,
         traceparent: Option<String>,
     ) -> Result<Answer, EventError> {
         let records = &self.service.records;
         let probabilities = match image {
-            Ok(image) => self.service.compute_probabilities(image).await,
+            Ok((image, permit)) => self.service.compute_probabilities(image, permit).await,
             Err(error) => Err(error),
         };
         let record = match probabilities {
@@ -242,14 +288,14 @@ impl AnnouncementHandler {
 /// Only an announcement that the bucket sends is ignored here, because the bucket announces every object. A
 /// publisher who names an object gets an error instead.
 fn ignore_by_content(
-    image: &Result<Bytes, ClassifyError>,
+    image: &Result<(Bytes, QueuePermit), ClassifyError>,
     announcement: &Announcement,
 ) -> Option<Disposition> {
     if announcement.announcer == Announcer::Publisher {
         return None;
     }
     let (reason, message) = match image {
-        Ok(bytes) if !pixels::looks_like_image(bytes) => (
+        Ok((bytes, _)) if !pixels::looks_like_image(bytes) => (
             IgnoreReason::NotAnImage,
             "the object does not begin with the signature of an image format".to_owned(),
         ),
@@ -262,6 +308,11 @@ fn ignore_by_content(
         _ => return None,
     };
     Some(Disposition::Ignored(reason, message))
+}
+
+/// Returns an event without metadata, whose content is `error`.
+fn invalid_event(error: DeliveryError) -> ReceivedEvent {
+    ReceivedEvent { message_id: None, traceparent: None, content: Err(error) }
 }
 
 /// Returns true if an object of this content type may be an image. `None` is an unknown content type.

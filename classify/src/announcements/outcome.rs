@@ -74,7 +74,7 @@ impl Handling {
 
 impl Outcome {
     /// Every outcome.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 22] = [
         Self::Accepted,
         Self::Duplicate,
         Self::Ignored(IgnoreReason::OurPrediction),
@@ -85,6 +85,7 @@ impl Outcome {
         Self::Ignored(IgnoreReason::TooLarge),
         Self::Dead(DeadReason::BadJson),
         Self::Dead(DeadReason::BadBase64),
+        Self::Dead(DeadReason::EventTooLarge),
         Self::Dead(DeadReason::BadPath),
         Self::Dead(DeadReason::WrongBucket),
         Self::Dead(DeadReason::NoSuchObject),
@@ -122,6 +123,7 @@ impl Outcome {
         match error {
             EventError::BadDelivery(DeliveryError::BadJson(_)) => Self::Dead(DeadReason::BadJson),
             EventError::BadDelivery(DeliveryError::BadBase64(_)) => Self::Dead(DeadReason::BadBase64),
+            EventError::BadDelivery(DeliveryError::TooLarge { .. }) => Self::Dead(DeadReason::EventTooLarge),
             EventError::Recorded { reason, .. } => Self::Dead(*reason),
             EventError::Classify(error) => Self::of_classify_error(error),
         }
@@ -140,9 +142,7 @@ impl Outcome {
             ClassifyError::Image(ImageError::TooManyPixels { .. }) | ClassifyError::TooManyBytes { .. } => {
                 Self::Dead(DeadReason::TooLarge)
             }
-            ClassifyError::DecodingQueueFull | ClassifyError::Engine(EngineError::Overloaded) => {
-                Self::Overloaded
-            }
+            ClassifyError::QueueFull(_) | ClassifyError::Engine(EngineError::Overloaded) => Self::Overloaded,
             ClassifyError::Bucket(_)
             | ClassifyError::Topic(_)
             | ClassifyError::Engine(EngineError::Failed(_) | EngineError::Lost(_)) => Self::Transient,

@@ -7,6 +7,8 @@ pub enum DeadReason {
     BadJson,
     /// The message's data is not base64.
     BadBase64,
+    /// The event itself, and not its image, exceeds the limit of bytes.
+    EventTooLarge,
     /// The path is not `gs://BUCKET/OBJECT`.
     BadPath,
     /// The object is not in the bucket that this service reads.
@@ -45,6 +47,7 @@ impl DeadReason {
         match self {
             Self::BadJson => "bad_json",
             Self::BadBase64 => "bad_base64",
+            Self::EventTooLarge => "event_too_large",
             Self::BadPath => "bad_path",
             Self::WrongBucket => "wrong_bucket",
             Self::NoSuchObject => "no_such_object",

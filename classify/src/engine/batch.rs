@@ -52,10 +52,15 @@ fn has_caller(job: &Job) -> bool {
     is_waiting
 }
 
-/// Splits a batch into its crops and its reply channels, and records its size as a metric.
+/// Splits a batch into its crops and its reply channels, and records its size as a metric. The crops leave the
+/// queue, so their permits are released.
 pub(super) fn split_batch(batch: Vec<Job>) -> (Vec<Crop>, Vec<ReplySender>) {
     histogram!("classify_batch_size").record(batch.len() as f64);
-    batch.into_iter().map(|job| (job.crop, job.reply)).unzip()
+    let split = |Job { crop, permit, reply }| {
+        drop(permit);
+        (crop, reply)
+    };
+    batch.into_iter().map(split).unzip()
 }
 
 /// Runs `work` and converts an error or a panic to a text that describes the reason.

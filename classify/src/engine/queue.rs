@@ -6,7 +6,7 @@ use metrics::{counter, gauge};
 use tokio::sync::oneshot;
 
 use super::watchdog::LostSignal;
-use crate::pixels::Crop;
+use crate::{admission::QueuePermit, pixels::Crop};
 
 /// Reason why a caller receives no logits for its crop.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -31,6 +31,9 @@ pub(super) type ReplySender = oneshot::Sender<Result<Vec<f32>, EngineError>>;
 /// A crop in the queue, with the channel to its caller.
 pub(super) struct Job {
     pub(super) crop: Crop,
+    /// Permit to be in the queue. It is released when an engine runs the crop, or drops it because its caller
+    /// has gone.
+    pub(super) permit: QueuePermit,
     pub(super) reply: ReplySender,
 }
 
@@ -55,6 +58,9 @@ impl InferenceQueue {
 
     /// Computes the logits of `crop`. Returns one value per class.
     ///
+    /// `permit` is released when an engine runs the crop. The queue is at least as long as there are permits,
+    /// so a crop with a permit finds room.
+    ///
     /// If this future is dropped before an engine has received the crop, the network does not run for the
     /// crop.
     ///
@@ -62,9 +68,9 @@ impl InferenceQueue {
     /// Returns [`EngineError::Overloaded`] when the queue is full, [`EngineError::Closed`] when the queue
     /// is closed, and [`EngineError::Failed`] or [`EngineError::Lost`] when the network did not run for the
     /// crop.
-    pub(crate) async fn infer(&self, crop: Crop) -> Result<Vec<f32>, EngineError> {
+    pub(crate) async fn infer(&self, crop: Crop, permit: QueuePermit) -> Result<Vec<f32>, EngineError> {
         let (reply, reply_receiver) = oneshot::channel();
-        self.jobs.try_send(Job { crop, reply }).map_err(|error| match error {
+        self.jobs.try_send(Job { crop, permit, reply }).map_err(|error| match error {
             async_channel::TrySendError::Full(_) => {
                 counter!("classify_shed_total", "reason" => "queue_full").increment(1);
                 EngineError::Overloaded

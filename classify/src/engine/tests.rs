@@ -1,11 +1,16 @@
 //! Tests of the queue and the engine threads, with an engine that the test controls.
 
-use std::{num::NonZeroUsize, sync::mpsc as std_mpsc, time::Duration};
+use std::{
+    num::NonZeroUsize,
+    sync::{Arc, mpsc as std_mpsc},
+    time::Duration,
+};
 
 use futures_util::{FutureExt, future::join_all};
 
 use super::*;
 use crate::{
+    admission::{Admission, Caller, QueueLimits},
     model::{CLASSES, GEOMETRY},
     pixels::Crop,
 };
@@ -45,6 +50,8 @@ impl Infer for GatedEngine {
 /// A queue with one [`GatedEngine`], and the channels that control the engine.
 struct Rig {
     queue: InferenceQueue,
+    /// Permits for more crops than the queue can hold.
+    admission: Arc<Admission>,
     running_engines: RunningEngines,
     batch_sizes: std_mpsc::Receiver<usize>,
     verdict_sender: std_mpsc::Sender<Verdict>,
@@ -58,7 +65,9 @@ impl Rig {
         let (verdict_sender, verdict_receiver) = std_mpsc::channel();
         let engine = GatedEngine { size_sender, verdict_receiver };
         let running_engines = starter.start(vec![Box::new(engine)]).await.unwrap();
-        Self { queue, running_engines, batch_sizes, verdict_sender }
+        let limits = QueueLimits { max_images: non_zero(100), max_pixels: 0, reserved_percent: 0 };
+        let admission = Arc::new(Admission::new(&limits));
+        Self { queue, admission, running_engines, batch_sizes, verdict_sender }
     }
 
     /// Waits for the engine's next batch and returns its size.
@@ -69,7 +78,12 @@ impl Rig {
     /// Starts a request. Its crop is in the queue when this function returns.
     fn start_request(&self) -> impl Future<Output = Result<Vec<f32>, EngineError>> + Unpin {
         let queue = self.queue.clone();
-        let mut request = async move { queue.infer(Crop::black(GEOMETRY.crop)).await }.boxed();
+        let admission = Arc::clone(&self.admission);
+        let mut request = async move {
+            let permit = admission.admit(Caller::Request).await.unwrap();
+            queue.infer(Crop::black(GEOMETRY.crop), permit).await
+        }
+        .boxed();
         // The first poll puts the crop in the queue.
         match (&mut request).now_or_never() {
             Some(result) => std::future::ready(result).boxed(),

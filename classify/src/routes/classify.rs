@@ -1,5 +1,7 @@
 //! The route `POST /classify`. A request contains the path of an image in the bucket, or the image itself.
 
+use std::borrow::Cow;
+
 use axum::{
     Json,
     body::Body,
@@ -9,7 +11,7 @@ use axum::{
 use bytes::Bytes;
 use contract::{GcsPath, Prediction};
 use platform::http::{Problem, media_type_of};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::Error};
 
 use crate::{
     error::ClassifyError,
@@ -24,6 +26,8 @@ pub(super) enum InvalidRequest {
     Query(String),
     #[error("The body is not a valid request: {0}.")]
     Json(serde_json::Error),
+    #[error("The JSON has more than {limit} bytes. Send only the members that are documented.")]
+    JsonTooLarge { limit: usize },
     #[error("{0}")]
     Multipart(String),
     #[error(
@@ -48,12 +52,15 @@ pub(super) struct Options {
     threshold: Option<f32>,
 }
 
-/// The JSON body of a request for an image in the bucket.
+/// The JSON body of a request for an image in the bucket. Unknown members are skipped.
+///
+/// The options are not flattened, because serde would then build every unknown member first.
 #[derive(Deserialize)]
-struct ClassifyRequest {
-    gcs_path: String,
-    #[serde(flatten)]
-    options: Options,
+struct ClassifyRequest<'a> {
+    #[serde(borrow)]
+    gcs_path: Cow<'a, str>,
+    top_k: Option<usize>,
+    threshold: Option<f32>,
 }
 
 /// The JSON body of the response: the members of the prediction, and `duplicate`.
@@ -78,9 +85,8 @@ pub(super) async fn handle_classify(
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<Json<ClassifyResponse>, Problem> {
-    service.check_ready()?;
     let Query(query) = query.map_err(|error| InvalidRequest::Query(error.body_text()))?;
-    let (source, options) = parse_request(&headers, body).await?;
+    let (source, options) = parse_request(&service, &headers, body).await?;
     let top_k = options.top_k.or(query.top_k).unwrap_or_else(|| service.settings.top_k.get());
     let threshold = options.threshold.or(query.threshold).unwrap_or(0.0);
     check_options(top_k, threshold)?;
@@ -104,9 +110,19 @@ fn check_options(top_k: usize, threshold: f32) -> Result<(), InvalidRequest> {
 }
 
 /// Parses a request in the format that its content type names.
-async fn parse_request(headers: &HeaderMap, body: Bytes) -> Result<(ImageSource, Options), Problem> {
+async fn parse_request(
+    service: &SharedService,
+    headers: &HeaderMap,
+    body: Bytes,
+) -> Result<(ImageSource, Options), Problem> {
     let image = match media_type_of(headers).as_str() {
-        "application/json" => return parse_json(&body),
+        "application/json" => {
+            let limit = service.settings.max_json_bytes;
+            if body.len() > limit {
+                return Err(InvalidRequest::JsonTooLarge { limit }.into());
+            }
+            return service.json_permits.run_parser(body.len(), None, move || parse_json(&body)).await;
+        }
         "multipart/form-data" => read_multipart(headers, body).await?,
         "application/octet-stream" => body,
         image if image.starts_with("image/") => body,
@@ -116,9 +132,14 @@ async fn parse_request(headers: &HeaderMap, body: Bytes) -> Result<(ImageSource,
 }
 
 fn parse_json(body: &[u8]) -> Result<(ImageSource, Options), Problem> {
-    let request: ClassifyRequest = serde_json::from_slice(body).map_err(InvalidRequest::Json)?;
-    let path = request.gcs_path.parse().map_err(|_| ClassifyError::BadPath)?;
-    Ok((ImageSource::Stored(path), request.options))
+    // serde would also parse an array into the struct.
+    if body.trim_ascii_start().starts_with(b"[") {
+        return Err(InvalidRequest::Json(serde_json::Error::custom("an array is not an object")).into());
+    }
+    let request: ClassifyRequest<'_> = serde_json::from_slice(body).map_err(InvalidRequest::Json)?;
+    let ClassifyRequest { gcs_path, top_k, threshold } = request;
+    let path = gcs_path.parse().map_err(|_| ClassifyError::BadPath)?;
+    Ok((ImageSource::Stored(path), Options { top_k, threshold }))
 }
 
 /// Reads the field `file` of a multipart body.

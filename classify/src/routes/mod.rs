@@ -1,8 +1,10 @@
 //! The HTTP routes. A route reads the request, calls the service and builds the response.
 
+mod body;
 mod classify;
 mod problem;
 mod pubsub;
+mod refusal;
 
 use std::sync::Arc;
 
@@ -13,7 +15,7 @@ use axum::{
     routing::{get, post},
 };
 use platform::{
-    http::{HttpLimits, SharedPushGuard, guard_pushes, health_routes, with_middleware},
+    http::{HttpLimits, PUSH_PATH, SharedPushGuard, guard_pushes, health_routes, with_middleware},
     telemetry::metrics_routes,
 };
 use serde_json::{Value, json};
@@ -34,12 +36,15 @@ pub(crate) fn router(
         Some(guard) => post(pubsub::handle_push).layer(middleware::from_fn_with_state(guard, guard_pushes)),
         None => post(pubsub::handle_push),
     };
+    let classify = post(classify::handle_classify)
+        .layer(middleware::from_fn_with_state(Arc::clone(&service), refusal::refuse_before_body));
+    let pubsub = pubsub.layer(middleware::from_fn(refusal::delay_refusal));
     let health = health_routes(service.readiness.clone());
     let routes = Router::new()
         .route("/", get(index))
-        .route("/classify", post(classify::handle_classify))
+        .route("/classify", classify)
         .with_state(service)
-        .merge(Router::new().route("/pubsub", pubsub).with_state(announcements))
+        .merge(Router::new().route(PUSH_PATH, pubsub).with_state(announcements))
         .merge(health)
         .merge(metrics_routes());
     with_middleware(routes, "classify", &limits)

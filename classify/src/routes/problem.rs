@@ -52,7 +52,7 @@ impl From<ClassifyError> for Problem {
                 format!("The image has more than {limit} bytes. Send a smaller one."),
             )
             .with("limit_bytes", *limit),
-            ClassifyError::DecodingQueueFull | ClassifyError::Engine(EngineError::Overloaded) => {
+            ClassifyError::QueueFull(_) | ClassifyError::Engine(EngineError::Overloaded) => {
                 Self::overloaded("Too many images are waiting. Try again in a moment.", RETRY_SOON)
             }
             ClassifyError::Engine(EngineError::Failed(_)) => Self::unavailable(
@@ -99,6 +99,7 @@ impl From<InvalidRequest> for Problem {
         let (status, kind) = match &error {
             InvalidRequest::Query(_) => (S::BAD_REQUEST, "bad_query"),
             InvalidRequest::Json(_) => (S::BAD_REQUEST, "bad_json"),
+            InvalidRequest::JsonTooLarge { .. } => (S::PAYLOAD_TOO_LARGE, "body_too_large"),
             InvalidRequest::Multipart(_) => (S::BAD_REQUEST, "bad_multipart"),
             InvalidRequest::MediaType => (S::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type"),
             InvalidRequest::NoFile => (S::UNPROCESSABLE_ENTITY, "no_file"),
@@ -117,6 +118,7 @@ mod tests {
 
     use super::*;
     use crate::{
+        admission::QueueFull,
         announcements::{DeadReason, Outcome},
         model::labels::UnusableLogits,
     };
@@ -162,7 +164,7 @@ mod tests {
                 dead(DeadReason::TooLarge),
             ),
             (E::TooManyBytes { limit: 1 }, 413, "too_large", None, dead(DeadReason::TooLarge)),
-            (E::DecodingQueueFull, 429, "overloaded", Some(1), O::Overloaded),
+            (E::QueueFull(QueueFull), 429, "overloaded", Some(1), O::Overloaded),
             (E::Engine(EngineError::Overloaded), 429, "overloaded", Some(1), O::Overloaded),
             (E::Engine(EngineError::Closed), 503, "draining", Some(1), O::Draining),
             (E::Engine(EngineError::Failed(text())), 503, "engine_failed", Some(1), O::Transient),

@@ -4,16 +4,17 @@ use std::sync::Arc;
 
 use axum::{
     Json,
-    extract::State,
-    http::HeaderMap,
+    extract::{Request, State},
+    http::StatusCode,
     response::{IntoResponse, Response},
 };
-use bytes::Bytes;
 use contract::GcsPath;
-use platform::{http::Problem, topic::announcement};
+use platform::http::Problem;
 use serde::Serialize;
 
+use super::body::read_json;
 use crate::{
+    admission::Caller,
     announcements::{AnnouncementHandler, EventResult, HandledEvent},
     service::Answer,
 };
@@ -40,13 +41,26 @@ struct NotClassified {
 }
 
 /// Handles a pushed event. The response is 200 if the event is acknowledged, and a problem if it is refused.
+///
+/// An event that is too large is acknowledged as dead. With a 413, Pub/Sub would deliver it again and again.
 pub(super) async fn handle_push(
     State(announcements): State<Arc<AnnouncementHandler>>,
-    headers: HeaderMap,
-    body: Bytes,
+    request: Request,
 ) -> Response {
-    let received = announcement::parse_request(&headers, &body);
-    let HandledEvent { outcome, gcs_path, result } = announcements.handle(received).await;
+    let (parts, body) = request.into_parts();
+    let limit = announcements.settings().max_event_bytes;
+    let received = match read_json(body, limit, announcements.json_permits()).await {
+        Ok(Some((body, permit))) => announcements.parse_push(parts.headers, body, permit).await,
+        Ok(None) => announcements.refuse_too_large(),
+        Err(error) => {
+            let detail = "The body arrived incomplete. Send it again.";
+            return Problem::new(StatusCode::BAD_REQUEST, "bad_body", detail)
+                .with_source(error)
+                .into_response();
+        }
+    };
+    let HandledEvent { outcome, gcs_path, result } =
+        announcements.handle(received, Caller::PushedEvent).await;
     let handling = outcome.handling();
     match result {
         EventResult::Classified(Answer { prediction, duplicate }) => Json(Classified {

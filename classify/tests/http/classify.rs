@@ -151,6 +151,10 @@ async fn bad_request_is_refused_with_the_status_and_kind_of_its_problem() {
         read_problem(post_json(json!({"gcs_path": "gs://local/good", "top_k": "many"})).await).await,
         problem(400, "bad_json")
     );
+    assert_eq!(
+        read_problem(post_json(json!(["gs://local/good", 1, 0.5])).await).await,
+        problem(400, "bad_json")
+    );
     assert_eq!(read_problem(post_path("http://local/x").await).await, problem(422, "bad_path"));
     assert_eq!(read_problem(post_path("gs://local/../x").await).await, problem(422, "bad_path"));
     assert_eq!(read_problem(post_path("gs://other/x").await).await, problem(422, "wrong_bucket"));
@@ -262,4 +266,22 @@ async fn warm_up_that_hangs_ends_the_service() {
     );
     // The gate must live until here. Without its gate, the engine would fail and not hang.
     drop(gate);
+}
+
+#[tokio::test]
+async fn json_is_limited_apart_from_images_and_unknown_members_are_skipped() {
+    let settings = classify::Settings::default();
+    let limit = settings.max_json_bytes;
+    let (engine, gate) = Gate::new(false);
+    let rig = Rig::with_engines(settings, vec![engine]).await;
+    rig.store("image.png", encode_png()).await;
+    let post = |byte_count: usize| {
+        let (start, end) = (r#"{"x":[{"":0}"#, r#"],"gcs_path":"gs:\/\/local/image.png","top_k":1}"#);
+        let body = format!("{start}{}{end}", " ".repeat(byte_count - start.len() - end.len()));
+        rig.post("/classify").header("content-type", "application/json").body(body).send()
+    };
+    gate.release(Verdict::Espresso);
+    let (status, body) = read_json(post(limit).await).await;
+    assert_eq!((status, body["top"].as_array().map(Vec::len)), (200, Some(1)), "{body}");
+    assert_eq!(read_problem(post(limit + 1).await).await, (413, "body_too_large".to_owned()));
 }

@@ -27,6 +27,7 @@ async fn provoke(outcome: Outcome) -> ((Rig, Gate), u16, Value) {
     match outcome {
         Outcome::Overloaded => settings.queue_items = std::num::NonZeroUsize::MIN,
         Outcome::Dead(DeadReason::TooLarge) => settings.max_pixels = 63,
+        Outcome::Dead(DeadReason::EventTooLarge) => settings.max_event_bytes = 1000,
         Outcome::Ignored(IgnoreReason::TooLarge) => settings.max_image_bytes = 10,
         Outcome::Ignored(IgnoreReason::OtherPrefix) => settings.prefix = "photos/".to_owned(),
         _ => {}
@@ -50,6 +51,9 @@ async fn provoke(outcome: Outcome) -> ((Rig, Gate), u16, Value) {
         Outcome::Dead(DeadReason::BadPath) => rig.push(json!({"gcs_path": OBJECT}).to_string()),
         Outcome::Dead(DeadReason::WrongBucket) => {
             rig.push(json!({"gcs_path": format!("gs://other/{OBJECT}")}).to_string())
+        }
+        Outcome::Dead(DeadReason::EventTooLarge) => {
+            rig.push(json!({"gcs_path": format!("gs://local/{OBJECT}"), "x": "x".repeat(1000)}).to_string())
         }
         Outcome::Ignored(IgnoreReason::OurPrediction) => rig.push_event(PREDICTION),
         Outcome::Ignored(IgnoreReason::Folder) => rig.push_event("x/"),
@@ -260,4 +264,46 @@ async fn event_whose_prediction_would_have_too_long_a_name_is_dead() {
     rig.store(&name, encode_png()).await;
     let (status, body) = read_json(rig.push_event(&name).send().await).await;
     assert_eq!((status, &body["reason"]), (200, &json!("bad_path")), "{body}");
+}
+
+/// Returns an array of many small objects, with at least `byte_count` bytes. As a `Value` it would need a
+/// hundred times as much memory.
+fn bomb(byte_count: usize) -> String {
+    let element = r#"{"":0}"#;
+    format!("[{element}{}]", format!(",{element}").repeat(byte_count / (element.len() + 1)))
+}
+
+#[tokio::test]
+async fn event_above_the_limit_is_acknowledged_unread_and_the_largest_below_it_is_classified() {
+    let (engine, gate) = Gate::new(false);
+    let settings = Settings::default();
+    let limit = settings.max_event_bytes;
+    let rig = Rig::with_engines(settings, vec![engine]).await;
+    rig.store(OBJECT, encode_png()).await;
+    let event_with = |byte_count: usize| {
+        let start = format!(r#"{{"gcs_path":"gs://local/{OBJECT}","x":""#);
+        let filler = "x".repeat(byte_count - start.len() - 2);
+        format!("{start}{filler}\"}}")
+    };
+    for body in [event_with(limit + 1), bomb(limit + 1), bomb(4 << 20)] {
+        let (status, body) = read_json(rig.push_raw(body).send().await).await;
+        assert_eq!(
+            (status, &body["status"], &body["reason"]),
+            (200, &json!("dead"), &json!("event_too_large"))
+        );
+        assert!(body.to_string().len() < 300, "{body}");
+    }
+    assert!(rig.bucket.names() == [OBJECT], "nothing is recorded without a path");
+    gate.release(Verdict::Espresso);
+    let (status, body) = read_json(rig.push_raw(event_with(limit)).send().await).await;
+    assert_eq!((status, &body["status"]), (200, &json!("ok")), "{body}");
+}
+
+#[tokio::test]
+async fn path_of_an_event_is_repeated_only_if_it_can_be_a_path() {
+    let rig = Rig::with_espresso_engine().await;
+    let name = format!("{}.prediction.json", "n".repeat(10_000));
+    let (status, body) = read_json(rig.push_event(&name).send().await).await;
+    assert_eq!((status, &body["reason"]), (200, &json!("bad_path")));
+    assert!(body.to_string().len() < 300, "{body}");
 }

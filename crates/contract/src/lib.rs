@@ -240,7 +240,7 @@ pub struct Failure {
 
 /// Content of `prediction.json`: a prediction, or the reason why there is none.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, try_from = "RecordMembers")]
 pub enum PredictionRecord {
     /// The image was classified.
     Done(Prediction),
@@ -251,6 +251,48 @@ pub enum PredictionRecord {
         /// Reason why the image can never be classified.
         error: Failure,
     },
+}
+
+/// Every member that a [`PredictionRecord`] can have.
+///
+/// serde would deserialize an untagged enum from a copy of the whole JSON, unknown members included, which
+/// can take a hundred times as much memory as the text.
+#[derive(Deserialize)]
+struct RecordMembers {
+    gcs_path: Option<GcsPath>,
+    label: Option<String>,
+    confidence: Option<f32>,
+    top: Option<Vec<Class>>,
+    model: Option<String>,
+    backend: Option<String>,
+    error: Option<Failure>,
+}
+
+/// The error of JSON that has neither the members of a prediction nor those of a failure.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the JSON is neither a prediction nor a failure")]
+struct InvalidRecord;
+
+impl TryFrom<RecordMembers> for PredictionRecord {
+    type Error = InvalidRecord;
+
+    fn try_from(members: RecordMembers) -> Result<Self, InvalidRecord> {
+        match members {
+            RecordMembers {
+                gcs_path,
+                label: Some(label),
+                confidence: Some(confidence),
+                top: Some(top),
+                model: Some(model),
+                backend: Some(backend),
+                ..
+            } => Ok(Self::Done(Prediction { gcs_path, label, confidence, top, model, backend })),
+            RecordMembers { gcs_path: Some(gcs_path), error: Some(error), .. } => {
+                Ok(Self::Failed { gcs_path, error })
+            }
+            _ => Err(InvalidRecord),
+        }
+    }
 }
 
 impl PredictionRecord {

@@ -27,15 +27,12 @@
 //! ```
 
 use std::{
-    any::Any,
     num::NonZeroUsize,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use tokio::sync::oneshot;
-
-use crate::panic;
 
 /// Returns the number of cores that this process may use.
 pub fn cores() -> NonZeroUsize {
@@ -83,8 +80,9 @@ impl CpuPool {
             .num_threads(limits.threads.get())
             .thread_name(move |index| format!("{name}-cpu-{index}"))
             // Without a handler, rayon aborts the process at a panic. `run_with_permit` catches the panics of
-            // jobs, but not a panic in the destructor of a result that no caller waits for.
-            .panic_handler(|payload| log_panic(&*payload))
+            // jobs, but not a panic in the destructor of a result that no caller waits for. The handler does
+            // not log the panic, because the panic hook has done so.
+            .panic_handler(|_payload| {})
             .build()
             .map_err(std::io::Error::other)?;
         Ok(Self { pool, limiter: Arc::new(Limiter::new(name, limits)) })
@@ -138,10 +136,8 @@ impl CpuPool {
             }
             permit.mark_started();
             let result = span.in_scope(|| {
-                catch_unwind(AssertUnwindSafe(job)).map_err(|payload| {
-                    log_panic(&*payload);
-                    CpuError::Panicked
-                })
+                // The panic hook has logged the panic, with the span of the caller.
+                catch_unwind(AssertUnwindSafe(job)).map_err(|_payload| CpuError::Panicked)
             });
             // The capacity is released before the result is sent. Otherwise a caller that submits its next
             // job on receiving the result could be refused as overloaded.
@@ -151,10 +147,6 @@ impl CpuPool {
         });
         receiver.await.unwrap_or(Err(CpuError::Panicked))
     }
-}
-
-fn log_panic(payload: &(dyn Any + Send)) {
-    tracing::error!(panic = panic::message(payload), "a CPU job panicked");
 }
 
 /// The limits of a pool and their current usage.

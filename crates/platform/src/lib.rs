@@ -9,6 +9,7 @@
 //! - [`telemetry`] has the log and the metrics.
 //! - [`shutdown`] cancels a token at SIGTERM or SIGINT, so that the program stops.
 //! - [`clock`] formats timestamps.
+//! - [`private_folder`] creates folders that only the user of the service may read.
 //! - [`mod@panic`] extracts the message of a caught panic.
 //! - `service` has the port, host and bucket settings of the programs `preprocess` and `classify`.
 //! - `cloud` has the settings for calls to Google Cloud.
@@ -28,6 +29,7 @@ pub mod emulators;
 pub mod http;
 pub mod memory_budget;
 pub mod panic;
+pub mod private_folder;
 #[cfg(feature = "cloud")]
 pub mod service;
 pub mod shutdown;

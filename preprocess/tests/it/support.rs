@@ -39,7 +39,7 @@ pub(crate) struct TestApp {
     pub(crate) stop: CancellationToken,
     address: SocketAddr,
     client: reqwest::Client,
-    task: JoinHandle<anyhow::Result<()>>,
+    task: JoinHandle<()>,
 }
 
 impl TestApp {
@@ -85,7 +85,7 @@ impl TestApp {
 
     /// Waits until the service has stopped. The test stops the service with [`Self::stop`].
     pub(crate) async fn wait_until_stopped(self) {
-        self.task.await.unwrap().unwrap();
+        self.task.await.unwrap();
     }
 }
 

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::{Bucket, BucketError, Created, ObjectName};
+use super::{Bucket, BucketError, BucketListing, Created, LooksIntact, ObjectName};
 
 /// Checks that `bucket` behaves as the documentation of [`Bucket`] says. The bucket must be empty.
 ///
@@ -16,6 +16,130 @@ pub async fn check(bucket: &dyn Bucket) {
     content_is_read_back_unchanged(bucket).await;
     similar_names_are_different_objects(bucket).await;
     exactly_one_concurrent_writer_wins(bucket).await;
+    intact_object_is_never_replaced(bucket).await;
+}
+
+/// Checks that `bucket` detects damaged objects and replaces them as the documentation of
+/// [`Bucket::replace_if_broken`] says. The bucket must be empty.
+///
+/// `damage` changes the content of an object. `store_without_checksum` writes an object as a program that stores
+/// no checksums does.
+///
+/// # Panics
+/// Panics at the first difference from the documentation.
+pub async fn check_damage(
+    bucket: &dyn Bucket,
+    damage: &(dyn Fn(&ObjectName, Bytes) + Sync),
+    store_without_checksum: &(dyn Fn(&ObjectName, Bytes) + Sync),
+) {
+    assert!(bucket.replaces_broken_objects());
+    let content = vec![7; 100_000];
+    let (cut, zeroed) = (&content[..99_999], vec![0; content.len()]);
+    let mut flipped = content.clone();
+    flipped[50_000] ^= 1;
+    let longer = [&content[..], b"more"].concat();
+    let kinds_of_damage = [("empty", &[][..]), ("cut", cut), ("zeroed", &zeroed), ("flipped", &flipped)];
+    for (kind, damaged) in kinds_of_damage.into_iter().chain([("longer", &longer[..])]) {
+        let name = format!("damage/{kind}");
+        assert_eq!(create(bucket, &name, &content).await, Created::New);
+        damage(&object_name(&name), Bytes::copy_from_slice(damaged));
+        let result = bucket.read(&object_name(&name), usize::MAX).await;
+        assert!(matches!(result, Err(BucketError::Damaged(_))), "{kind}: {result:?}");
+        assert!(exists(bucket, &name).await, "{kind}: damage does not remove an object");
+        assert_eq!(create(bucket, &name, b"new").await, Created::AlreadyThere, "{kind}");
+        assert_eq!(replace_if_broken(bucket, &name, b"new", |_| true).await, Created::Replaced, "{kind}");
+        assert_eq!(read(bucket, &name).await, "new", "{kind}");
+        assert_eq!(replace_if_broken(bucket, &name, b"newer", |_| false).await, Created::AlreadyThere);
+        assert_eq!(read(bucket, &name).await, "new", "{kind}");
+    }
+    let name = "unchecked/object";
+    store_without_checksum(&object_name(name), Bytes::from_static(b"old"));
+    assert_eq!(read(bucket, name).await, "old", "an object without a checksum is read as it is");
+    assert_eq!(replace_if_broken(bucket, name, b"new", |data| data == b"old").await, Created::AlreadyThere);
+    assert_eq!(read(bucket, name).await, "old");
+    assert_eq!(replace_if_broken(bucket, name, b"new", |data| data != b"old").await, Created::Replaced);
+    assert_eq!(read(bucket, name).await, "new");
+    exactly_one_concurrent_writer_replaces_a_damaged_object(bucket, damage).await;
+}
+
+async fn exactly_one_concurrent_writer_replaces_a_damaged_object(
+    bucket: &dyn Bucket,
+    damage: &(dyn Fn(&ObjectName, Bytes) + Sync),
+) {
+    for round in 0..8 {
+        let name = format!("damage-race/{round}");
+        assert_eq!(create(bucket, &name, b"content").await, Created::New);
+        damage(&object_name(&name), Bytes::new());
+        let contents: [Vec<u8>; 3] = [b'a', b'b', b'c'].map(|letter| vec![letter; 50_000]);
+        let [a, b, c] = &contents;
+        let results = tokio::join!(
+            replace_if_broken(bucket, &name, a, |_| true),
+            replace_if_broken(bucket, &name, b, |_| true),
+            replace_if_broken(bucket, &name, c, |_| true),
+        );
+        let results = [results.0, results.1, results.2];
+        let winners: Vec<usize> = (0..3).filter(|&writer| results[writer] == Created::Replaced).collect();
+        assert_eq!(winners.len(), 1, "{results:?}");
+        assert!(read(bucket, &name).await == contents[winners[0]], "the content is not that of the winner");
+    }
+}
+
+/// Checks that `bucket` lists its objects as the documentation of [`BucketListing`] says. The bucket must be
+/// empty.
+///
+/// # Panics
+/// Panics at the first difference from the documentation.
+pub async fn check_listing(bucket: &dyn BucketListing) {
+    assert_eq!(list(bucket, None, 10).await, [""; 0]);
+    // Several names differ first at the `/`, or where another has its `/`.
+    let mut names = [
+        ".hidden",
+        " a",
+        "Z",
+        "a-b/image.jpg",
+        "a.b",
+        "a/b.c",
+        "a/b/c",
+        "a/b/d/e/f",
+        "a/b0",
+        "a/c",
+        "a0",
+        "ab/image.jpg",
+        "ab/prediction.json",
+        "b",
+        "日本/画像.jpg",
+    ];
+    names.sort_unstable();
+    for name in names.iter().rev() {
+        assert_eq!(create(bucket, name, b"x").await, Created::New, "{name:?}");
+    }
+    assert_eq!(list(bucket, None, usize::MAX).await, names);
+    assert_eq!(list(bucket, None, 0).await, [""; 0]);
+    for limit in [1, 2, 3, 7, names.len(), names.len() + 1] {
+        let mut listed: Vec<String> = Vec::new();
+        loop {
+            let page = list(bucket, listed.last().map(String::as_str), limit).await;
+            let expected_length = limit.min(names.len() - listed.len());
+            assert_eq!(page.len(), expected_length, "limit {limit}: {page:?} after {listed:?}");
+            if page.is_empty() {
+                break;
+            }
+            listed.extend(page);
+        }
+        assert_eq!(listed, names, "limit {limit}");
+    }
+    // No object has one of these names.
+    for after in ["!", "a", "a/b", "a/b/d", "a/b/d/e/f/g", "a/bb", "b/a", "zz"] {
+        let expected: Vec<&str> = names.iter().copied().filter(|name| *name > after).collect();
+        assert_eq!(list(bucket, Some(after), usize::MAX).await, expected, "after {after:?}");
+    }
+}
+
+async fn list(bucket: &dyn BucketListing, after: Option<&str>, limit: usize) -> Vec<String> {
+    match bucket.list(after.map(object_name).as_ref(), limit).await {
+        Ok(names) => names.iter().map(ObjectName::to_string).collect(),
+        Err(error) => unreachable!("listing after {after:?} failed: {error}"),
+    }
 }
 
 async fn second_write_changes_nothing(bucket: &dyn Bucket) {
@@ -111,6 +235,28 @@ async fn exactly_one_concurrent_writer_wins(bucket: &dyn Bucket) {
             .collect();
         assert_eq!(written.len(), 1, "{results:?}");
         assert!(read(bucket, &name).await == *written[0], "the content is not that of the writer that won");
+    }
+}
+
+async fn intact_object_is_never_replaced(bucket: &dyn Bucket) {
+    for (name, content) in [("intact/object", &b"first"[..]), ("intact/empty", b"")] {
+        assert_eq!(replace_if_broken(bucket, name, content, |_| false).await, Created::New);
+        assert_eq!(replace_if_broken(bucket, name, b"second", |_| false).await, Created::AlreadyThere);
+        assert_eq!(read(bucket, name).await, content);
+    }
+}
+
+async fn replace_if_broken(
+    bucket: &dyn Bucket,
+    name: &str,
+    data: &[u8],
+    looks_intact: LooksIntact,
+) -> Created {
+    let data = Bytes::copy_from_slice(data);
+    let content_type = "application/octet-stream";
+    match bucket.replace_if_broken(&object_name(name), data, content_type, looks_intact).await {
+        Ok(created) => created,
+        Err(error) => unreachable!("replacing {name:?} failed: {error}"),
     }
 }
 

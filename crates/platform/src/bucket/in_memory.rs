@@ -2,13 +2,14 @@
 
 use std::{
     collections::BTreeMap,
+    ops::Bound,
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use super::{Bucket, BucketError, Created, Object, ObjectName};
+use super::{Bucket, BucketError, BucketListing, Created, LooksIntact, Object, ObjectName};
 
 /// A bucket in memory, for tests (feature `testing`). [`Self::fail_next`] makes calls fail.
 #[derive(Debug, Default)]
@@ -20,10 +21,44 @@ pub struct InMemoryBucket {
 
 #[derive(Debug, Default)]
 struct State {
-    /// Content and generation of each object, by name.
-    objects: BTreeMap<String, (Bytes, i64)>,
+    objects: BTreeMap<ObjectName, StoredObject>,
     /// Number of further calls that must fail.
     failures_left: usize,
+}
+
+impl State {
+    /// Writes an object if there is none of this name, or if `may_replace` returns true for it.
+    fn write_if(
+        &mut self,
+        object_name: &ObjectName,
+        data: Bytes,
+        may_replace: impl FnOnce(&StoredObject) -> bool,
+    ) -> Created {
+        let (created, generation) = match self.objects.get(object_name) {
+            None => (Created::New, 1),
+            Some(object) if may_replace(object) => (Created::Replaced, object.generation + 1),
+            Some(_) => return Created::AlreadyThere,
+        };
+        let object = StoredObject { data, generation, integrity: Integrity::Intact };
+        self.objects.insert(object_name.clone(), object);
+        created
+    }
+}
+
+#[derive(Debug)]
+struct StoredObject {
+    data: Bytes,
+    generation: i64,
+    integrity: Integrity,
+}
+
+/// Result of comparing the content of an object with its checksum.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Integrity {
+    Intact,
+    Damaged,
+    /// There is no checksum.
+    Unknown,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -37,13 +72,24 @@ impl InMemoryBucket {
         Self { has_generations: true, ..Self::default() }
     }
 
-    /// Writes an object, even if an object of this name exists. Returns the generation of the new version.
+    /// Writes an object without a checksum, even if an object of this name exists. Returns the generation of
+    /// the new version.
     ///
-    /// Tests use this method to simulate another program, because the services never replace an object.
+    /// Tests use this method to simulate another program, because the services replace only damaged objects.
     pub fn replace(&self, object_name: &ObjectName, data: Bytes) -> i64 {
+        self.write(object_name, data, Integrity::Unknown)
+    }
+
+    /// Changes the content of an object to `data` and keeps the checksum of its earlier content. Reading the
+    /// object then fails with [`BucketError::Damaged`].
+    pub fn damage(&self, object_name: &ObjectName, data: Bytes) {
+        self.write(object_name, data, Integrity::Damaged);
+    }
+
+    fn write(&self, object_name: &ObjectName, data: Bytes, integrity: Integrity) -> i64 {
         let mut state = self.lock_state();
-        let generation = state.objects.get(object_name.as_str()).map_or(1, |(_, generation)| generation + 1);
-        state.objects.insert(object_name.to_string(), (data, generation));
+        let generation = state.objects.get(object_name).map_or(1, |object| object.generation + 1);
+        state.objects.insert(object_name.clone(), StoredObject { data, generation, integrity });
         generation
     }
 
@@ -54,7 +100,7 @@ impl InMemoryBucket {
 
     /// Returns the names of all objects, in alphabetical order.
     pub fn names(&self) -> Vec<String> {
-        self.lock_state().objects.keys().cloned().collect()
+        self.lock_state().objects.keys().map(ObjectName::to_string).collect()
     }
 
     fn lock_state(&self) -> MutexGuard<'_, State> {
@@ -85,27 +131,57 @@ impl Bucket for InMemoryBucket {
         _content_type: &str,
     ) -> Result<Created, BucketError> {
         let mut state = self.lock_state_or_fail()?;
-        if state.objects.contains_key(object_name.as_str()) {
-            return Ok(Created::AlreadyThere);
-        }
-        state.objects.insert(object_name.to_string(), (data, 1));
-        Ok(Created::New)
+        Ok(state.write_if(object_name, data, |_| false))
+    }
+
+    async fn replace_if_broken(
+        &self,
+        object_name: &ObjectName,
+        data: Bytes,
+        _content_type: &str,
+        looks_intact: LooksIntact,
+    ) -> Result<Created, BucketError> {
+        let is_broken = |object: &StoredObject| match object.integrity {
+            Integrity::Intact => false,
+            Integrity::Damaged => true,
+            Integrity::Unknown => !looks_intact(&object.data),
+        };
+        let replaces_objects = self.replaces_broken_objects();
+        let mut state = self.lock_state_or_fail()?;
+        Ok(state.write_if(object_name, data, |object| replaces_objects && is_broken(object)))
+    }
+
+    fn replaces_broken_objects(&self) -> bool {
+        // A bucket with generations behaves like Cloud Storage.
+        !self.has_generations
     }
 
     async fn read(&self, object_name: &ObjectName, limit: usize) -> Result<Object, BucketError> {
-        match self.lock_state_or_fail()?.objects.get(object_name.as_str()) {
+        match self.lock_state_or_fail()?.objects.get(object_name) {
             None => Err(BucketError::NotFound(object_name.to_string())),
-            Some((data, _)) if data.len() > limit => {
+            Some(StoredObject { integrity: Integrity::Damaged, .. }) => {
+                Err(BucketError::Damaged(object_name.to_string()))
+            }
+            Some(StoredObject { data, .. }) if data.len() > limit => {
                 Err(BucketError::TooLarge { name: object_name.to_string(), limit })
             }
-            Some((data, generation)) => {
+            Some(StoredObject { data, generation, .. }) => {
                 Ok(Object { data: data.clone(), generation: self.has_generations.then_some(*generation) })
             }
         }
     }
 
     async fn exists(&self, object_name: &ObjectName) -> Result<bool, BucketError> {
-        Ok(self.lock_state_or_fail()?.objects.contains_key(object_name.as_str()))
+        Ok(self.lock_state_or_fail()?.objects.contains_key(object_name))
+    }
+}
+
+#[async_trait]
+impl BucketListing for InMemoryBucket {
+    async fn list(&self, after: Option<&ObjectName>, limit: usize) -> Result<Vec<ObjectName>, BucketError> {
+        let after = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let state = self.lock_state_or_fail()?;
+        Ok(state.objects.range((after, Bound::Unbounded)).take(limit).map(|(name, _)| name.clone()).collect())
     }
 }
 
@@ -121,6 +197,11 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn listing_passes_the_conformance_suite() {
+        conformance::check_listing(&InMemoryBucket::default()).await;
+    }
+
+    #[tokio::test]
     async fn read_returns_the_generation_if_the_bucket_has_generations() {
         let bucket = InMemoryBucket::with_generations();
         let name = ObjectName::new("a").unwrap();
@@ -129,6 +210,15 @@ mod tests {
         assert_eq!(bucket.replace(&name, Bytes::from_static(b"new")), 2);
         let expected = Object { data: Bytes::from_static(b"new"), generation: Some(2) };
         assert_eq!(bucket.read(&name, 9).await.unwrap(), expected);
+    }
+
+    #[tokio::test]
+    async fn damaged_object_is_replaced_and_then_read() {
+        let bucket = InMemoryBucket::default();
+        conformance::check_damage(&bucket, &|name, data| bucket.damage(name, data), &|name, data| {
+            bucket.replace(name, data);
+        })
+        .await;
     }
 
     #[tokio::test]

@@ -1,7 +1,8 @@
 //! A [`Bucket`] stores images and predictions.
 //!
-//! No operation changes or deletes an object, so every operation can safely be repeated. The conformance
-//! suite in `conformance` tests every implementation.
+//! No operation changes or deletes an object, with one exception: [`Bucket::replace_if_broken`] replaces an
+//! object whose content is damaged. So every operation can safely be repeated. The conformance suite in
+//! `conformance` tests every implementation.
 
 #[cfg(any(test, feature = "testing"))]
 pub mod conformance;
@@ -31,13 +32,15 @@ pub use name::{InvalidObjectName, ObjectName};
 /// Bucket name in the `gs://` paths of objects that are not in Cloud Storage.
 pub const LOCAL_BUCKET_NAME: &str = "local";
 
-/// Result of [`Bucket::create`].
+/// Result of [`Bucket::create`] and [`Bucket::replace_if_broken`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Created {
     /// The object was written.
     New,
     /// An object of this name already existed and was not changed.
     AlreadyThere,
+    /// An object of this name was damaged and has been replaced.
+    Replaced,
 }
 
 /// The content and the version of an object.
@@ -76,12 +79,20 @@ pub enum BucketError {
         /// Reason why the name cannot be used.
         reason: String,
     },
+    /// The content of the object is not the content that was written. Only writing the object again can heal
+    /// it.
+    #[error("the object {0} is damaged")]
+    Damaged(String),
     /// The bucket is unreachable, failed, or did not respond in time. The same call may succeed later.
     #[error("the bucket is unavailable")]
     Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
 
-/// A store of objects. Each object is written only once.
+/// A function that judges the content of an object that has no checksum. It returns false if the content is
+/// damaged.
+pub type LooksIntact = fn(&[u8]) -> bool;
+
+/// A store of objects. Each object is written only once, unless it is damaged.
 #[async_trait]
 pub trait Bucket: Send + Sync + 'static {
     /// Returns the name of the bucket, as `gs://` paths contain it.
@@ -102,11 +113,43 @@ pub trait Bucket: Send + Sync + 'static {
         content_type: &str,
     ) -> Result<Created, BucketError>;
 
+    /// Creates the object `object_name` as [`Self::create`] does, or replaces the object of this name if that
+    /// object is damaged.
+    ///
+    /// An object is damaged if [`Self::read`] would fail with [`BucketError::Damaged`]. An object that was
+    /// stored without a checksum is damaged if `looks_intact` returns false for its content. A concurrent
+    /// reader sees the damaged object or the whole new object. Of several concurrent writers, one replaces the
+    /// object.
+    ///
+    /// The default implementation is [`Self::create`]. It is meant for a bucket that keeps checksums itself and
+    /// never replaces an object.
+    ///
+    /// # Errors
+    /// Returns the errors of [`Self::create`].
+    async fn replace_if_broken(
+        &self,
+        object_name: &ObjectName,
+        data: Bytes,
+        content_type: &str,
+        looks_intact: LooksIntact,
+    ) -> Result<Created, BucketError> {
+        let _ = looks_intact;
+        self.create(object_name, data, content_type).await
+    }
+
+    /// Returns true if [`Self::replace_if_broken`] replaces damaged objects.
+    ///
+    /// If it returns false, a damaged object remains until the operator deletes it.
+    fn replaces_broken_objects(&self) -> bool {
+        false
+    }
+
     /// Reads an object of at most `limit` bytes.
     ///
     /// # Errors
     /// Returns [`BucketError::NotFound`] if the object does not exist or the bucket cannot store an object of
-    /// this name, [`BucketError::TooLarge`] if the object has more than `limit` bytes, and
+    /// this name, [`BucketError::TooLarge`] if the object has more than `limit` bytes,
+    /// [`BucketError::Damaged`] if the content has changed since it was written, and
     /// [`BucketError::Unavailable`] if the bucket fails or does not respond.
     async fn read(&self, object_name: &ObjectName, limit: usize) -> Result<Object, BucketError>;
 
@@ -115,6 +158,24 @@ pub trait Bucket: Send + Sync + 'static {
     /// # Errors
     /// Returns [`BucketError::Unavailable`] if the bucket fails or does not respond.
     async fn exists(&self, object_name: &ObjectName) -> Result<bool, BucketError>;
+}
+
+/// A bucket that can list its objects.
+#[async_trait]
+pub trait BucketListing: Bucket {
+    /// Returns the names of the first `limit` objects whose names are greater than `after`, in ascending byte
+    /// order. Fewer names are returned only at the end of the bucket.
+    ///
+    /// To list a bucket page by page, pass the last name of each page as `after` for the next page. An object
+    /// that is created or deleted between two pages may be missing or listed, and no other object is affected.
+    ///
+    /// The memory needed grows with `limit`, and not with the number of objects. [`DiskBucket`] reads every
+    /// entry of the bucket's folder for each page, because a directory has no order. So a larger `limit` makes
+    /// listing a whole bucket faster.
+    ///
+    /// # Errors
+    /// Returns [`BucketError::Unavailable`] if the bucket fails or does not respond.
+    async fn list(&self, after: Option<&ObjectName>, limit: usize) -> Result<Vec<ObjectName>, BucketError>;
 }
 
 /// A bucket that the parts of a process share.

@@ -12,7 +12,9 @@ pub struct InvalidObjectName(pub String);
 /// The name has at most 1,024 bytes, which is the limit of Cloud Storage. It has no control character and no
 /// backslash. `/` separates the name into parts, none of which is empty, `.` or `..`. So the path of an
 /// object stays inside the folder of its bucket.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+///
+/// Names have the order of their bytes.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ObjectName(String);
 
 impl ObjectName {

@@ -13,10 +13,10 @@ use tower_http::{catch_panic::CatchPanicLayer, limit::RequestBodyLimitLayer, tim
 use tracing::Instrument;
 
 use super::{
-    HttpLimits, Problem, RequestId, health::is_probe_path, render::render_problems,
-    request_id::set_request_id, unread_body::drain_unread_body,
+    HttpLimits, Problem, RequestId, admission::refuse_unwelcome_requests, health::is_probe_path,
+    render::render_problems, request_id::set_request_id, unread_body::drain_unread_body,
 };
-use crate::panic;
+use crate::panic::CaughtPanic;
 
 /// Wraps `routes` in the middleware stack.
 ///
@@ -27,16 +27,18 @@ pub fn with_middleware(routes: Router, metric_prefix: &'static str, limits: &Htt
     // The layer that is added last is the outermost. A request passes the layers in the order of their
     // numbers, and its response passes them in the reverse order.
     routes
-        // 7. The body limit also counts the bytes of a body without an announced length. It replaces axum's
+        // 8. The body limit also counts the bytes of a body without an announced length. It replaces axum's
         //    limit of 2 MiB.
         .layer(DefaultBodyLimit::disable())
         .layer(RequestBodyLimitLayer::new(limits.max_body_bytes))
-        // 6. The timeout drops the handler. This layer is inside layer 5, because dropping the handler may
+        // 7. The timeout drops the handler. This layer is inside layer 6, because dropping the handler may
         //    panic, too.
         .layer(TimeoutLayer::with_status_code(StatusCode::GATEWAY_TIMEOUT, limits.request_timeout))
-        // 5. A panic in the handler or in layers 6 and 7 becomes a response with status 500.
+        // 6. A panic in the handler or in layers 7 and 8 becomes a response with status 500.
         .layer(CatchPanicLayer::custom(respond_to_panic))
-        // 4. An error of the handler or of layers 5 to 7 becomes a problem with the request id, and is logged
+        // 5. A request that a page of another website sends is refused.
+        .layer(from_fn(refuse_unwelcome_requests))
+        // 4. An error of the handler or of layers 5 to 8 becomes a problem with the request id, and is logged
         //    within the span of layer 3.
         .layer(from_fn_with_state(limits.clone(), render_problems))
         // 3. The request runs in a span. When the request is answered, metrics and a line of the log are
@@ -104,10 +106,6 @@ async fn observe_request(
     .await
 }
 
-#[derive(Debug, thiserror::Error)]
-#[error("the handler panicked: {0}")]
-struct HandlerPanic(String);
-
 fn respond_to_panic(payload: Box<dyn Any + Send>) -> Response {
-    Problem::internal(HandlerPanic(panic::message(&*payload).to_owned())).into_response()
+    Problem::internal(CaughtPanic::new(&*payload)).into_response()
 }

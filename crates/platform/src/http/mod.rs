@@ -3,9 +3,10 @@
 //! - [`Problem`] is an error response of RFC 9457. The public part is sent, and the private cause is logged.
 //! - [`with_middleware`] wraps routes in the middleware stack.
 //! - [`Readiness`] and [`health_routes`] provide `/live` and `/ready`.
-//! - [`Server`] serves requests. At shutdown, it waits for the open requests, up to the drain timeout.
+//! - [`Server`] serves requests and bounds its connections. At shutdown, it waits for the open requests, up to the drain timeout.
 //! - [`PushGuard`] decides which pushes are accepted. `push_auth` verifies the token that Pub/Sub sends.
 
+mod admission;
 mod health;
 mod limits;
 mod media_type;
@@ -26,6 +27,6 @@ pub use limits::HttpLimits;
 pub use media_type::{media_type, media_type_of};
 pub use middleware::with_middleware;
 pub use problem::Problem;
-pub use push_guard::{PushGuard, SharedPushGuard, guard_pushes};
+pub use push_guard::{PUSH_PATH, PushGuard, SharedPushGuard, guard_pushes};
 pub use request_id::RequestId;
-pub use server::Server;
+pub use server::{BindError, ConnectionLimits, HttpServerArgs, Origin, Server, ServerConfig};

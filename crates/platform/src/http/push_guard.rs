@@ -9,6 +9,9 @@ use axum::{
     response::Response,
 };
 
+/// Path of the route that receives pushes.
+pub const PUSH_PATH: &str = "/pubsub";
+
 /// A check of push requests that reads only their headers.
 #[async_trait]
 pub trait PushGuard: Send + Sync + 'static {

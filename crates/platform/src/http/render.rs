@@ -16,7 +16,7 @@ use axum::{
 };
 
 use super::{HttpLimits, Problem, RequestId, health::is_probe_path, problem::INTERNAL_DETAIL};
-use crate::telemetry::error_chain;
+use crate::{panic::is_caused_by_panic, telemetry::error_chain};
 
 /// Maximum number of bytes that are read from the body of a plain error response. axum's error texts are far
 /// shorter.
@@ -119,12 +119,14 @@ fn kind_and_detail(status: StatusCode) -> (&'static str, &'static str) {
 fn log_problem(problem: &Problem, is_probe: bool) {
     let Problem { kind, detail, status, source, .. } = problem;
     let status = status.as_u16();
+    // The panic hook has logged a panic as an error.
+    let is_logged_panic = source.as_ref().is_some_and(|source| is_caused_by_panic(source.as_ref()));
     let error = source.as_ref().map(|source| error_chain(source.as_ref()));
     if is_probe {
         tracing::debug!(status, kind, detail, error, "problem");
-    } else if status == 500 {
+    } else if status == 500 && !is_logged_panic {
         tracing::error!(status, kind, detail, error, "problem");
-    } else if status > 500 {
+    } else if status >= 500 {
         tracing::warn!(status, kind, detail, error, "problem");
     } else if error.is_some() {
         tracing::info!(status, kind, detail, error, "problem");

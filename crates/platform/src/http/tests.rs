@@ -29,7 +29,7 @@ struct TestService {
     address: SocketAddr,
     readiness: Readiness,
     stop: CancellationToken,
-    serving: JoinHandle<std::io::Result<()>>,
+    serving: JoinHandle<()>,
     client: Client,
 }
 
@@ -39,10 +39,20 @@ impl TestService {
     }
 
     async fn start_with_timeouts(routes: Router, request_timeout: Duration, drain_timeout: Duration) -> Self {
+        let config = SocketAddr::from(([127, 0, 0, 1], 0)).into();
+        Self::start_with_config(routes, request_timeout, drain_timeout, config).await
+    }
+
+    async fn start_with_config(
+        routes: Router,
+        request_timeout: Duration,
+        drain_timeout: Duration,
+        config: ServerConfig,
+    ) -> Self {
         let readiness = Readiness::default();
         let limits = HttpLimits { max_body_bytes: 1000, request_timeout };
         let app = with_middleware(routes.merge(health_routes(readiness.clone())), "test", &limits);
-        let server = Server::bind(([127, 0, 0, 1], 0).into()).await.unwrap();
+        let server = Server::bind("test", config).await.unwrap();
         let address = server.local_addr();
         let stop = CancellationToken::new();
         let serving = tokio::spawn(server.serve(app, readiness.clone(), stop.clone(), drain_timeout));
@@ -60,7 +70,7 @@ impl TestService {
     }
 
     async fn wait_until_drained(self) {
-        timeout(TEST_TIMEOUT, self.serving).await.expect("the service drains in time").unwrap().unwrap();
+        timeout(TEST_TIMEOUT, self.serving).await.expect("the service drains in time").unwrap();
     }
 }
 
@@ -395,4 +405,131 @@ async fn connection_is_closed_if_the_body_does_not_arrive() {
     }
     service.stop.cancel();
     service.wait_until_drained().await;
+}
+
+/// Drain timeout of a test in which the server must not wait for it.
+const NEVER: Duration = Duration::from_secs(100_000);
+
+#[tokio::test]
+async fn unfinished_head_does_not_delay_the_shutdown() {
+    let service = TestService::start_with_timeouts(Router::new(), TEST_TIMEOUT, NEVER).await;
+    let mut held = Vec::new();
+    for head in ["", "G", "POST / HTTP/1.1\r\nhost: x\r\ncontent-le", "GET /live HTTP/1.1\r\nhost: x\r\n\r\n"]
+    {
+        let mut stream = TcpStream::connect(service.address).await.unwrap();
+        stream.write_all(head.as_bytes()).await.unwrap();
+        held.push(stream);
+    }
+    // The server has accepted these connections when it answers a later one.
+    service.get("/live").await;
+    service.stop.cancel();
+    service.wait_until_drained().await;
+}
+
+#[tokio::test]
+async fn health_is_answered_while_more_silent_connections_are_held_than_the_server_accepts() {
+    let config = SocketAddr::from(([127, 0, 0, 1], 0)).into();
+    let max_connections = 5;
+    let limits =
+        ConnectionLimits { max_connections, head_timeout: NEVER, idle_timeout: NEVER, write_timeout: NEVER };
+    let config = ServerConfig { limits, ..config };
+    let service = TestService::start_with_config(Router::new(), TEST_TIMEOUT, NEVER, config).await;
+    let mut held = Vec::new();
+    for number in 0..100 {
+        let mut stream = TcpStream::connect(service.address).await.unwrap();
+        // A half head, or nothing.
+        let length = if number % 2 == 0 { 0 } else { 20 };
+        stream.write_all(&b"GET /live HTTP/1.1\r\nhost"[..length]).await.unwrap();
+        held.push(stream);
+    }
+    // Each client opens a connection and keeps it.
+    let clients: Vec<Client> = (0..2 * max_connections)
+        .map(|_| Client::builder().no_proxy().timeout(TEST_TIMEOUT).build().unwrap())
+        .collect();
+    for client in &clients {
+        let response = client.get(service.url("/live")).send().await.unwrap();
+        assert_eq!(response.status(), 200);
+    }
+    // The connections of the clients have replaced all others.
+    for stream in &mut held {
+        let closed = timeout(TEST_TIMEOUT, stream.read(&mut [0; 1])).await.expect("the connection is closed");
+        assert!(closed.is_err() || closed.is_ok_and(|count| count == 0));
+    }
+}
+
+#[tokio::test]
+async fn web_page_of_another_site_may_read_but_not_post() {
+    let posted = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let counter = Arc::clone(&posted);
+    let count = move || async move {
+        counter.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+    };
+    let config = ServerConfig {
+        allowed_origins: vec!["https://page.example".parse().unwrap()],
+        ..SocketAddr::from(([127, 0, 0, 1], 0)).into()
+    };
+    let routes = Router::new().route("/", post(count));
+    let service = TestService::start_with_config(routes, TEST_TIMEOUT, TEST_TIMEOUT, config).await;
+    let post_as = |name: &'static str, value: String| {
+        let request = service.client.post(service.url("/")).header(name, value).body("x");
+        async { request.send().await.unwrap() }
+    };
+    for (name, value) in
+        [("origin", "https://evil.example"), ("origin", "null"), ("sec-fetch-site", "cross-site")]
+    {
+        expect_problem(post_as(name, value.to_owned()).await, 403, "cross_site").await;
+    }
+    assert_eq!(posted.load(std::sync::atomic::Ordering::SeqCst), 0);
+    for (name, value) in [
+        ("origin", format!("http://{}", service.address)),
+        ("origin", "https://page.example".to_owned()),
+        ("sec-fetch-site", "none".to_owned()),
+        ("x-other", "x".to_owned()),
+    ] {
+        assert_eq!(post_as(name, value).await.status(), 200);
+    }
+    let read = service.client.get(service.url("/live")).header("origin", "https://evil.example");
+    assert_eq!(read.send().await.unwrap().status(), 200);
+}
+
+#[tokio::test]
+async fn port_in_use_is_an_error_that_names_the_setting() {
+    let first = Server::bind("test", SocketAddr::from(([127, 0, 0, 1], 0))).await.unwrap();
+    let address = first.local_addr();
+    let config = ServerConfig { port_setting: "PREPROCESS_PORT", ..address.into() };
+    let error = Server::bind("test", config).await.unwrap_err().to_string();
+    assert!(
+        error.starts_with(&format!(
+            "cannot listen on {address} (PREPROCESS_PORT): the address is already in use"
+        )),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn closed_connections_are_counted_by_reason() {
+    crate::telemetry::init("off", crate::telemetry::LogFormat::Json);
+    let limits = ConnectionLimits {
+        max_connections: 1,
+        head_timeout: NEVER,
+        idle_timeout: NEVER,
+        write_timeout: NEVER,
+    };
+    let config = ServerConfig { limits, ..SocketAddr::from(([127, 0, 0, 1], 0)).into() };
+    let server = Server::bind("counted", config).await.unwrap();
+    let address = server.local_addr();
+    let routes = crate::telemetry::metrics_routes();
+    let stop = CancellationToken::new();
+    let serving = tokio::spawn(server.serve(routes, Readiness::default(), stop.clone(), NEVER));
+    let mut replaced = TcpStream::connect(address).await.unwrap();
+    let client = Client::builder().no_proxy().timeout(TEST_TIMEOUT).build().unwrap();
+    let metrics_url = format!("http://{address}/metrics");
+    client.get(&metrics_url).send().await.unwrap();
+    timeout(TEST_TIMEOUT, replaced.read(&mut [0; 1])).await.expect("the connection is closed").ok();
+    let text = client.get(&metrics_url).send().await.unwrap().text().await.unwrap();
+    let line = "http_connections_closed_total{service=\"counted\",reason=\"replaced\"} 1";
+    assert!(text.contains(line), "{text}");
+    assert!(text.contains("http_connections{service=\"counted\"} 1"), "{text}");
+    stop.cancel();
+    serving.await.unwrap();
 }

@@ -4,7 +4,7 @@ use std::io::{self, IsTerminal};
 
 use tracing_subscriber::{EnvFilter, fmt, layer::SubscriberExt, util::SubscriberInitExt};
 
-use super::json::JsonLayer;
+use super::{json::JsonLayer, panic_hook};
 
 /// Format of the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -49,15 +49,22 @@ pub(super) fn install(filter: &str, format: LogFormat) {
         LogFormat::Human => true,
         LogFormat::Json => false,
     };
+    // A JSON log contains every panic, whatever the filter is: the panic has nowhere else to go.
+    let env_filter = match panic_hook::TARGET_DIRECTIVE.parse() {
+        Ok(directive) if !is_human => env_filter.add_directive(directive),
+        _ => env_filter,
+    };
     let registry = tracing_subscriber::registry().with(env_filter);
     let result = if is_human {
         registry.with(fmt::layer().with_writer(io::stderr).with_ansi(is_terminal)).try_init()
     } else {
         registry.with(JsonLayer::new(io::stderr)).try_init()
     };
-    if result.is_ok()
-        && let Some(error) = filter_error
-    {
+    if result.is_err() {
+        return;
+    }
+    panic_hook::install(!is_human);
+    if let Some(error) = filter_error {
         tracing::warn!(filter, %error, "the log filter is invalid; logging at level \"info\"");
     }
 }

@@ -7,6 +7,7 @@ mod error_chain;
 mod json;
 mod log;
 mod metrics;
+mod panic_hook;
 
 pub use self::{
     error_chain::error_chain,
@@ -14,7 +15,8 @@ pub use self::{
     metrics::metrics_routes,
 };
 
-/// Installs the log and the recorder of the metrics for this process. `filter` has the syntax of `RUST_LOG`.
+/// Installs the log and the recorder of the metrics for this process. `filter` has the syntax of `RUST_LOG`. A
+/// panic of any thread is logged as well.
 ///
 /// Only the first call has an effect. Every test of a process may therefore call this function.
 pub fn init(filter: &str, format: LogFormat) {
@@ -37,7 +39,7 @@ mod tests {
 
     #[test]
     fn second_init_has_no_effect() {
-        init("off", LogFormat::Json);
+        init("off", LogFormat::Human);
         init("not=a=filter", LogFormat::Human);
     }
 }

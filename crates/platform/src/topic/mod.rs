@@ -12,6 +12,7 @@ pub mod announcement;
 pub mod conformance;
 #[cfg(any(test, feature = "testing"))]
 mod in_memory;
+mod json;
 #[cfg(feature = "cloud")]
 mod pubsub;
 pub mod push;

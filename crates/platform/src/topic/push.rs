@@ -9,8 +9,9 @@ use axum::http::HeaderMap;
 use base64::{Engine, prelude::BASE64_STANDARD};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+use serde_json::value::RawValue;
 
+use super::json::{Attributes, Text, any_value, bad_json, parse_members, shorten, text_of};
 use crate::clock;
 
 /// A message that was delivered by push or by pull.
@@ -39,6 +40,12 @@ pub enum DeliveryError {
     /// The data, which must be base64, cannot be decoded.
     #[error("the data is not base64: {0}")]
     BadBase64(String),
+    /// The delivery is larger than the receiver accepts. It was not parsed.
+    #[error("the delivery is larger than {limit} bytes")]
+    TooLarge {
+        /// Maximum number of bytes.
+        limit: usize,
+    },
 }
 
 /// Prefix of the headers that contain the metadata of an unwrapped message.
@@ -63,15 +70,27 @@ const TRANSPORT_HEADERS: [&str; 13] = [
 /// Subscription name in the created envelope of a delivery that has no subscription.
 const LOCAL_SUBSCRIPTION: &str = "projects/local/subscriptions/push";
 
+/// The members of a parsed envelope. `None` in `message` means that the body is not an envelope.
+#[derive(Default, Deserialize)]
+struct IncomingEnvelope<'a> {
+    #[serde(borrow, default, deserialize_with = "any_value")]
+    message: Option<&'a RawValue>,
+    #[serde(borrow)]
+    subscription: Option<&'a RawValue>,
+    #[serde(borrow, rename = "deliveryAttempt")]
+    delivery_attempt: Option<&'a RawValue>,
+}
+
 /// The member `message` of a parsed envelope. Pub/Sub sends both spellings of the id.
 #[derive(Deserialize)]
-struct IncomingMessage {
-    data: Option<String>,
-    attributes: Option<BTreeMap<String, String>>,
-    #[serde(rename = "messageId")]
-    message_id: Option<String>,
-    #[serde(rename = "message_id")]
-    message_id_snake: Option<String>,
+struct IncomingMessage<'a> {
+    #[serde(borrow)]
+    data: Option<Text<'a>>,
+    attributes: Option<Attributes>,
+    #[serde(borrow, rename = "messageId")]
+    message_id: Option<Text<'a>>,
+    #[serde(borrow, rename = "message_id")]
+    message_id_snake: Option<Text<'a>>,
 }
 
 /// The envelope of a wrapped push. The members have the order in which Pub/Sub sends them.
@@ -106,40 +125,41 @@ impl Delivery {
     /// may contain the metadata. A request is unwrapped if it has such a header, or if its body is JSON
     /// without the member `message`.
     ///
+    /// An envelope may have at most as many and as long attributes as Pub/Sub allows: 100 attributes, with
+    /// names of 256 bytes and values of 1,024 bytes. Unknown members are skipped and cost no memory.
+    ///
     /// # Errors
     /// Returns [`DeliveryError`] if the body is not that of a push request.
     pub fn parse(headers: &HeaderMap, body: &Bytes) -> Result<Self, DeliveryError> {
         if headers.keys().any(|name| name.as_str().starts_with(METADATA_HEADER_PREFIX)) {
             return Ok(Self::from_unwrapped(headers, body));
         }
-        let json: Value =
-            serde_json::from_slice(body).map_err(|error| DeliveryError::BadJson(error.to_string()))?;
-        match json {
-            Value::Object(mut envelope) => match envelope.remove("message") {
-                Some(message) => Self::from_wrapped(message, &envelope),
-                None => Ok(Self { data: body.clone(), ..Self::default() }),
-            },
-            _ => Ok(Self { data: body.clone(), ..Self::default() }),
+        let envelope: IncomingEnvelope<'_> = parse_members(body).map_err(|error| bad_json("", &error))?;
+        match envelope.message {
+            Some(message) => Self::from_wrapped(message, &envelope),
+            None => Ok(Self { data: body.clone(), ..Self::default() }),
         }
     }
 
-    fn from_wrapped(message: Value, envelope: &Map<String, Value>) -> Result<Self, DeliveryError> {
+    fn from_wrapped(message: &RawValue, envelope: &IncomingEnvelope<'_>) -> Result<Self, DeliveryError> {
         // Without this check, serde would also parse an array into the struct.
-        if !message.is_object() {
+        if !message.get().starts_with('{') {
             return Err(DeliveryError::BadJson("the member message is not an object".to_owned()));
         }
-        let message: IncomingMessage = serde_json::from_value(message)
-            .map_err(|error| DeliveryError::BadJson(format!("in the member message: {error}")))?;
+        let message: IncomingMessage<'_> = serde_json::from_str(message.get())
+            .map_err(|error| bad_json("in the member message: ", &error))?;
         let data = BASE64_STANDARD
-            .decode(message.data.unwrap_or_default())
+            .decode(message.data.unwrap_or_default().0.as_bytes())
             .map_err(|error| DeliveryError::BadBase64(error.to_string()))?;
-        let attempt = envelope.get("deliveryAttempt").and_then(Value::as_u64);
+        let message_id = message.message_id.or(message.message_id_snake);
         Ok(Self {
             data: data.into(),
-            attributes: message.attributes.unwrap_or_default(),
-            message_id: message.message_id.or(message.message_id_snake),
-            subscription: envelope.get("subscription").and_then(Value::as_str).map(str::to_owned),
-            delivery_attempt: attempt.and_then(|attempt| u32::try_from(attempt).ok()),
+            attributes: message.attributes.unwrap_or_default().0,
+            message_id: message_id.map(|Text(id)| shorten(&id)),
+            subscription: text_of(envelope.subscription).map(|name| shorten(&name)),
+            delivery_attempt: envelope
+                .delivery_attempt
+                .and_then(|attempt| serde_json::from_str(attempt.get()).ok()),
         })
     }
 
@@ -149,8 +169,8 @@ impl Delivery {
             let Ok(value) = value.to_str() else { continue };
             let name = name.as_str();
             match name.strip_prefix(METADATA_HEADER_PREFIX) {
-                Some("message-id") => delivery.message_id = Some(value.to_owned()),
-                Some("subscription-name") => delivery.subscription = Some(value.to_owned()),
+                Some("message-id") => delivery.message_id = Some(shorten(value)),
+                Some("subscription-name") => delivery.subscription = Some(shorten(value)),
                 Some("delivery-attempt") => delivery.delivery_attempt = value.parse().ok(),
                 Some(_) => {}
                 None if TRANSPORT_HEADERS.contains(&name) || name.starts_with("x-forwarded-") => {}
@@ -192,6 +212,7 @@ mod tests {
 
     use axum::http::{HeaderName, HeaderValue};
     use proptest::prelude::*;
+    use serde_json::json;
 
     use super::*;
 
@@ -285,6 +306,39 @@ mod tests {
         for data in ["%%%", "aGVsbG8", "a", "aGVs bG8="] {
             let body = format!(r#"{{"message":{{"data":"{data}"}}}}"#);
             assert!(matches!(parse(&body), Err(DeliveryError::BadBase64(_))), "{body}");
+        }
+    }
+
+    #[test]
+    fn attributes_beyond_the_limits_of_pubsub_are_refused_and_unknown_members_are_skipped() {
+        let envelope = |attributes: &BTreeMap<String, String>| {
+            format!(r#"{{"message":{{"attributes":{},"x":[{{"":0}}]}},"y":[{{"":0}}]}}"#, json!(attributes))
+        };
+        let name = |index: usize| (format!("{index}"), String::new());
+        let mut allowed: BTreeMap<String, String> = (1..100).map(name).collect();
+        allowed.insert("n".repeat(256), "v".repeat(1024));
+        assert_eq!(parse(&envelope(&allowed)).unwrap().attributes, allowed);
+        let too_many = (0..101).map(name).collect();
+        let long_name = attributes(&[(&"n".repeat(257), "")]);
+        let long_value = attributes(&[("n", &"v".repeat(1025))]);
+        for refused in [too_many, long_name, long_value] {
+            assert!(matches!(parse(&envelope(&refused)), Err(DeliveryError::BadJson(_))));
+        }
+    }
+
+    #[test]
+    fn error_and_metadata_are_short_whatever_the_length_of_the_body() {
+        let long = "é".repeat(100_000);
+        let DeliveryError::BadJson(reason) =
+            parse(&json!({"message": {"attributes": long}}).to_string()).unwrap_err()
+        else {
+            panic!("the attributes are not an object")
+        };
+        assert!(reason.len() < 300, "{} bytes", reason.len());
+        let delivery =
+            parse(&json!({"message": {"messageId": long}, "subscription": long}).to_string()).unwrap();
+        for text in [delivery.message_id, delivery.subscription] {
+            assert!(text.is_some_and(|text| text == "é".repeat(128)));
         }
     }
 

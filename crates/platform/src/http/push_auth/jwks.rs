@@ -18,7 +18,7 @@ use axum::http::{HeaderMap, StatusCode, header::CACHE_CONTROL};
 use jsonwebtoken::DecodingKey;
 use reqwest::{Client, Url};
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::value::RawValue;
 use tokio::{
     sync::OwnedMutexGuard,
     time::{Instant, timeout},
@@ -194,10 +194,11 @@ enum FetchError {
 }
 
 #[derive(Deserialize)]
-struct JwkSet {
+struct JwkSet<'a> {
     /// The keys as JSON. Each key is deserialized separately, so that a key of an unknown type does not
     /// invalidate the other keys.
-    keys: Vec<Value>,
+    #[serde(borrow)]
+    keys: Vec<&'a RawValue>,
 }
 
 /// A public key (RFC 7517). `kty` is the type of the key, `kid` its id, `use` its purpose and `alg` its
@@ -222,12 +223,12 @@ impl Jwk {
 
 /// Returns the keys in the JSON Web Key Set `body` that can verify RS256 signatures.
 fn parse_keys(body: &[u8]) -> Result<KeysById, FetchError> {
-    let set: JwkSet = serde_json::from_slice(body)?;
+    let set: JwkSet<'_> = serde_json::from_slice(body)?;
     let key_count = set.keys.len();
     let keys: KeysById = set
         .keys
         .into_iter()
-        .filter_map(|key| serde_json::from_value::<Jwk>(key).ok())
+        .filter_map(|key| serde_json::from_str::<Jwk>(key.get()).ok())
         .filter(Jwk::verifies_rs256)
         .filter_map(|key| {
             let decoding_key = DecodingKey::from_rsa_components(&key.n, &key.e).ok()?;

@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use axum::http::HeaderValue;
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use jsonwebtoken::{Algorithm, DecodingKey, crypto};
-use serde::Deserialize;
+use serde::{Deserialize, de::IgnoredAny};
 use serde_json::Value;
 
 use super::PushAuthError;
@@ -67,7 +67,7 @@ pub(super) struct UnverifiedToken<'a> {
 struct JwtHeader {
     alg: String,
     kid: Option<String>,
-    crit: Option<Value>,
+    crit: Option<IgnoredAny>,
 }
 
 impl<'a> UnverifiedToken<'a> {

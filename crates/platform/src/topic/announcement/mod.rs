@@ -13,12 +13,18 @@
 #[cfg(test)]
 mod tests;
 
+use std::borrow::Cow;
+
 use axum::http::HeaderMap;
 use base64::{Engine, prelude::BASE64_STANDARD};
 use bytes::Bytes;
-use serde_json::Value;
+use serde::Deserialize;
+use serde_json::value::RawValue;
 
-use super::push::{Delivery, DeliveryError};
+use super::{
+    json::{any_value, bad_json, parse_members, shorten, text_of},
+    push::{Delivery, DeliveryError},
+};
 use crate::{http::media_type_of, topic::TRACEPARENT};
 
 /// Prefix of all event types in notifications of Cloud Storage.
@@ -111,56 +117,94 @@ fn parse_push(headers: &HeaderMap, body: &Bytes) -> ReceivedEvent {
 }
 
 fn parse_content(delivery: &Delivery) -> Result<EventContent, DeliveryError> {
-    let data = serde_json::from_slice::<Value>(&delivery.data);
+    let data = parse_data(&delivery.data);
     match attribute(delivery, "eventType") {
         // The data takes precedence over the attributes, because attributes may arrive as HTTP headers, which
         // cannot contain every object name. If the notification has no data (`payloadFormat` is `NONE`), the
         // attributes contain all required values.
         Some(OBJECT_FINALIZE) => parse_object(&data.unwrap_or_default(), |name| attribute(delivery, name)),
         Some(other) if other.starts_with(NOTIFICATION_PREFIX) => Ok(content_without_image(other)),
-        _ => {
-            let data =
-                data.map_err(|error| DeliveryError::BadJson(format!("the data is not JSON: {error}")))?;
-            parse_message(&data)
-        }
+        _ => parse_message(&data?),
     }
 }
 
+/// The members that this module reads from a message of the crate `contract` and from an object's resource.
+///
+/// Each member may be missing or have any type. The other members are skipped.
+#[derive(Default, Deserialize)]
+struct Data<'a> {
+    #[serde(borrow, default, deserialize_with = "any_value")]
+    gcs_path: Option<&'a RawValue>,
+    #[serde(borrow)]
+    kind: Option<&'a RawValue>,
+    #[serde(borrow)]
+    bucket: Option<&'a RawValue>,
+    #[serde(borrow)]
+    name: Option<&'a RawValue>,
+    #[serde(borrow)]
+    generation: Option<&'a RawValue>,
+    #[serde(borrow, rename = "contentType")]
+    content_type: Option<&'a RawValue>,
+}
+
+fn parse_data(data: &[u8]) -> Result<Data<'_>, DeliveryError> {
+    parse_members(data).map_err(|error| bad_json("the data is not JSON: ", &error))
+}
+
 /// Parses the data of a message of the crate `contract`, or of a notification without its attributes.
-fn parse_message(data: &Value) -> Result<EventContent, DeliveryError> {
-    match data.get("gcs_path") {
-        Some(Value::String(path)) => Ok(EventContent::Image(Announcement {
-            gcs_path: path.clone(),
-            announcer: Announcer::Publisher,
-            generation: None,
-            content_type: None,
-        })),
-        Some(_) => Err(DeliveryError::BadJson("gcs_path is not a string".to_owned())),
+fn parse_message(data: &Data<'_>) -> Result<EventContent, DeliveryError> {
+    let Some(path) = data.gcs_path else {
         // Without its attributes, a notification may be about an event other than a new object. In that case
         // the object was deleted or is already classified, and the caller handles both cases.
-        None if data.get("kind").is_some_and(|kind| kind == OBJECT_KIND) => parse_object(data, |_| None),
-        None => Err(DeliveryError::BadJson("the data has no member gcs_path".to_owned())),
-    }
+        if text_of(data.kind).is_some_and(|kind| kind == OBJECT_KIND) {
+            return parse_object(data, |_| None);
+        }
+        return Err(DeliveryError::BadJson("the data has no member gcs_path".to_owned()));
+    };
+    let path =
+        text_of(Some(path)).ok_or_else(|| DeliveryError::BadJson("gcs_path is not a string".to_owned()))?;
+    Ok(EventContent::Image(Announcement {
+        gcs_path: path.into_owned(),
+        announcer: Announcer::Publisher,
+        generation: None,
+        content_type: None,
+    }))
 }
 
 /// Parses the resource of a new object and the attributes of its notification.
 fn parse_object<'a>(
-    resource: &Value,
+    resource: &Data<'_>,
     attribute: impl Fn(&str) -> Option<&'a str>,
 ) -> Result<EventContent, DeliveryError> {
-    let text = |member: &str| resource.get(member).and_then(Value::as_str);
-    let bucket = text("bucket").or_else(|| attribute("bucketId"));
-    let name = text("name").or_else(|| attribute("objectId"));
+    let bucket = text_of(resource.bucket).or_else(|| attribute("bucketId").map(Into::into));
+    let name = text_of(resource.name).or_else(|| attribute("objectId").map(Into::into));
     let (Some(bucket), Some(name)) = (bucket, name) else {
         return Err(DeliveryError::BadJson("the bucket or the name of the object is missing".to_owned()));
     };
-    let generation = resource.get("generation").and_then(parse_i64);
+    let generation = resource.generation.and_then(parse_i64);
     Ok(EventContent::Image(Announcement {
         gcs_path: format!("gs://{bucket}/{name}"),
         announcer: Announcer::Bucket,
         generation: generation.or_else(|| attribute("objectGeneration")?.parse().ok()),
-        content_type: text("contentType").filter(|text| !text.is_empty()).map(str::to_owned),
+        content_type: text_of(resource.content_type)
+            .filter(|text| !text.is_empty())
+            .map(|text| shorten(&text)),
     }))
+}
+
+/// The members of a structured CloudEvent that this module reads. The other members are skipped.
+#[derive(Default, Deserialize)]
+struct StructuredCloudEvent<'a> {
+    #[serde(borrow, rename = "type")]
+    event_type: Option<&'a RawValue>,
+    #[serde(borrow)]
+    id: Option<&'a RawValue>,
+    #[serde(borrow)]
+    traceparent: Option<&'a RawValue>,
+    #[serde(borrow)]
+    data_base64: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "any_value")]
+    data: Option<&'a RawValue>,
 }
 
 /// The attributes of a CloudEvent that this module needs, and the data of the event.
@@ -178,7 +222,7 @@ impl CloudEvent {
         let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
         Some(Self {
             event_type: text("ce-type")?,
-            id: text("ce-id"),
+            id: text("ce-id").map(|id| shorten(&id)),
             traceparent: text("ce-traceparent").or_else(|| text(TRACEPARENT)),
             data: body.clone(),
         })
@@ -186,20 +230,23 @@ impl CloudEvent {
 
     /// Parses an event whose body contains the attributes and the data.
     fn from_structured(body: &Bytes) -> Result<Self, DeliveryError> {
-        let event: Value =
-            serde_json::from_slice(body).map_err(|error| DeliveryError::BadJson(error.to_string()))?;
-        let text = |member: &str| event.get(member).and_then(Value::as_str).map(str::to_owned);
-        let event_type =
-            text("type").ok_or_else(|| DeliveryError::BadJson("the event has no type".to_owned()))?;
-        let data = match (text("data_base64"), event.get("data")) {
+        let event: StructuredCloudEvent<'_> = parse_members(body).map_err(|error| bad_json("", &error))?;
+        let event_type = text_of(event.event_type)
+            .ok_or_else(|| DeliveryError::BadJson("the event has no type".to_owned()))?;
+        let data = match (text_of(event.data_base64), event.data) {
             (Some(base64), _) => BASE64_STANDARD
-                .decode(base64)
+                .decode(base64.as_bytes())
                 .map_err(|error| DeliveryError::BadBase64(error.to_string()))?
                 .into(),
-            (None, Some(data)) => data.to_string().into(),
+            (None, Some(data)) => body.slice_ref(data.get().as_bytes()),
             (None, None) => Bytes::new(),
         };
-        Ok(Self { event_type, id: text("id"), traceparent: text(TRACEPARENT), data })
+        Ok(Self {
+            event_type: event_type.into_owned(),
+            id: text_of(event.id).map(|id| shorten(&id)),
+            traceparent: text_of(event.traceparent).map(Cow::into_owned),
+            data,
+        })
     }
 
     fn into_received_event(self) -> ReceivedEvent {
@@ -215,9 +262,7 @@ impl CloudEvent {
             };
         }
         let content = if event_type == CLOUD_EVENT_FINALIZED {
-            serde_json::from_slice::<Value>(&data)
-                .map_err(|error| DeliveryError::BadJson(format!("the data is not JSON: {error}")))
-                .and_then(|resource| parse_object(&resource, |_| None))
+            parse_data(&data).and_then(|resource| parse_object(&resource, |_| None))
         } else {
             Ok(content_without_image(&event_type))
         };
@@ -243,10 +288,10 @@ fn attribute<'a>(delivery: &'a Delivery, name: &str) -> Option<&'a str> {
 }
 
 /// Parses a 64-bit integer. Google's JSON contains such integers as strings.
-fn parse_i64(value: &Value) -> Option<i64> {
-    match value {
-        Value::String(text) => text.parse().ok(),
-        other => other.as_i64(),
+fn parse_i64(value: &RawValue) -> Option<i64> {
+    match text_of(Some(value)) {
+        Some(text) => text.parse().ok(),
+        None => serde_json::from_str(value.get()).ok(),
     }
 }
 

@@ -4,7 +4,7 @@ use std::time::UNIX_EPOCH;
 
 use axum::http::{HeaderName, HeaderValue};
 use proptest::prelude::*;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::*;
 

@@ -139,6 +139,7 @@ async fn send_decision(
 
 fn log_if_panicked(done: Result<(), tokio::task::JoinError>) {
     if let Err(error) = done {
-        tracing::error!(%error, "the handler of a message panicked; the message is delivered again");
+        // The panic hook has logged the panic as an error.
+        tracing::warn!(%error, "the handler of a message panicked; the message is delivered again");
     }
 }

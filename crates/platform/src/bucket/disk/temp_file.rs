@@ -1,0 +1,106 @@
+//! A [`TempFile`] holds the content of an object until it gets the object's name.
+
+use std::{
+    fs::File,
+    io::{self, Write},
+    sync::Once,
+};
+
+use rustix::io::Errno;
+use uuid::Uuid;
+
+use super::{
+    checksum::Checksum,
+    folder::{EntryKind, Folder},
+};
+
+/// A temporary file with the whole content of an object, synced to disk. Dropping this value removes the
+/// temporary file, but not the object that was linked to it.
+///
+/// The writer holds a lock on the file. So [`remove_abandoned_files`] can distinguish the files of processes
+/// that are still writing from the files of processes that were killed.
+pub(super) struct TempFile<'a> {
+    folder: &'a Folder,
+    name: String,
+    /// False once the file has been renamed.
+    must_be_removed: bool,
+    /// The open file, which holds the lock.
+    file: File,
+}
+
+impl<'a> TempFile<'a> {
+    /// Writes `data` and its checksum to a new file in `folder`.
+    ///
+    /// A file system may be unable to store checksums. Then the file has none, and `checksum_warning` logs a
+    /// warning the first time.
+    pub(super) fn write(folder: &'a Folder, data: &[u8], checksum_warning: &Once) -> io::Result<Self> {
+        let name = Uuid::new_v4().to_string();
+        let file = folder.create_file(&name)?;
+        // An error is ignored. On a file system without locks, nobody can lock the file to remove it.
+        let _ = file.lock();
+        let mut temp_file = Self { folder, name, must_be_removed: true, file };
+        temp_file.file.write_all(data)?;
+        if let Err(error) = Checksum::of(data).store(&temp_file.file) {
+            checksum_warning.call_once(|| {
+                tracing::warn!(
+                    %error,
+                    "the bucket's file system stores no extended attributes, so damaged objects are not detected"
+                );
+            });
+        }
+        temp_file.file.sync_all()?;
+        Ok(temp_file)
+    }
+
+    /// Links the file to `name` in `folder`. Fails with [`Errno::EXIST`] if `name` exists, and with
+    /// [`Errno::NOENT`] if `folder` or the temporary file was removed.
+    pub(super) fn link(&self, folder: &Folder, name: &str) -> Result<(), Errno> {
+        self.folder.link(&self.name, folder, name)
+    }
+
+    /// Moves the file to `name` in `folder`, and replaces the file of that name.
+    pub(super) fn rename(mut self, folder: &Folder, name: &str) -> Result<(), Errno> {
+        self.folder.rename(&self.name, folder, name)?;
+        self.must_be_removed = false;
+        Ok(())
+    }
+}
+
+impl Drop for TempFile<'_> {
+    fn drop(&mut self) {
+        if !self.must_be_removed {
+            return;
+        }
+        match self.folder.remove_file(&self.name) {
+            Ok(()) | Err(Errno::NOENT) => {}
+            Err(error) => tracing::warn!(name = self.name, %error, "a temporary file cannot be removed"),
+        }
+    }
+}
+
+/// Removes the temporary files in `folder` whose writers were killed. A failure is only logged, because the
+/// next start tries again.
+pub(super) fn remove_abandoned_files(folder: &Folder) {
+    let mut names = Vec::new();
+    let result = folder.for_each_entry(|name, kind| {
+        if kind == EntryKind::File {
+            names.push(name.to_owned());
+        }
+    });
+    if let Err(error) = result {
+        tracing::warn!(%error, "the folder for temporary files cannot be read");
+    }
+    for name in names {
+        let Ok(file) = folder.open_file_to_lock(&name) else { continue };
+        // An error means that the writer holds the lock, or that the file system has no locks.
+        if file.try_lock().is_err() {
+            continue;
+        }
+        match folder.remove_file(&name) {
+            Ok(()) => tracing::info!(name, "removed the temporary file of a killed process"),
+            // The writer has finished in the meantime.
+            Err(Errno::NOENT) => {}
+            Err(error) => tracing::warn!(name, %error, "a temporary file cannot be removed"),
+        }
+    }
+}

@@ -1,0 +1,79 @@
+//! Checks that a panic, caught or not, is one line of the JSON log and writes nothing else to stderr.
+
+use std::{env, num::NonZeroUsize, process::Command, thread};
+
+use axum::{Router, body::Body, http::Request, routing::get};
+use platform::{
+    cpu::{CpuError, CpuLimits, CpuPool},
+    http::{HttpLimits, with_middleware},
+    telemetry::{self, LogFormat},
+};
+use serde_json::Value;
+use tower::ServiceExt;
+
+/// Name of the test that panics in the separate process.
+const PANICKING_TEST: &str = "panics_for_the_other_test";
+/// Environment variable with the filter of the log. It is set only in the separate process.
+const VARIABLE: &str = "PANIC_LOG_FILTER";
+
+#[tokio::test]
+#[ignore = "the other test starts it in a separate process"]
+async fn panics_for_the_other_test() {
+    let Ok(filter) = env::var(VARIABLE) else { return };
+    telemetry::init(&filter, LogFormat::Json);
+    let limits = CpuLimits { threads: NonZeroUsize::MIN, max_jobs: 1, max_weight: 1 };
+    let pool = CpuPool::new("test", limits).unwrap();
+    let span = tracing::info_span!("request", request_id = "r1");
+    let _entered = span.enter();
+    let long_message = "\u{1b}[31m\n".repeat(10_000);
+    let job = pool.run(1, move || panic!("in a job: {long_message}"));
+    assert_eq!(job.await, Err::<(), _>(CpuError::Panicked));
+
+    thread::Builder::new()
+        .name("reader".to_owned())
+        .spawn(|| panic!("in a thread"))
+        .unwrap()
+        .join()
+        .unwrap_err();
+    tokio::spawn(async { panic!("in a task") }).await.unwrap_err();
+
+    let limits = HttpLimits { max_body_bytes: 10, request_timeout: std::time::Duration::from_secs(60) };
+    let routes = Router::new().route("/", get(async || -> () { panic!("in a handler") }));
+    let app = with_middleware(routes, "test", &limits);
+    let response = app.oneshot(Request::get("/").body(Body::empty()).unwrap()).await.unwrap();
+    assert_eq!(response.status(), 500);
+}
+
+#[test]
+fn every_panic_is_one_error_in_the_json_log_and_nothing_else_is_written() {
+    for (filter, backtrace) in [("info", "0"), ("off", "1")] {
+        let output = Command::new(env::current_exe().unwrap())
+            .args(["--exact", PANICKING_TEST, "--ignored", "--nocapture"])
+            .env(VARIABLE, filter)
+            .env("RUST_BACKTRACE", backtrace)
+            .env_remove("RUST_LIB_BACKTRACE")
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{output:?}");
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        let lines: Vec<Value> = stderr
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap_or_else(|_| panic!("{line}")))
+            .collect();
+        let errors: Vec<&Value> = lines.iter().filter(|line| line["severity"] == "ERROR").collect();
+        let panics: Vec<&str> = errors.iter().map(|line| line["panic"].as_str().unwrap()).collect();
+        assert_eq!(panics.len(), 4, "{stderr}");
+        for (panic, expected) in panics.iter().zip(["in a job: ", "in a thread", "in a task", "in a handler"])
+        {
+            assert!(panic.starts_with(expected) && panic.len() < 600, "{panic:?}");
+        }
+        assert!(errors.iter().all(|line| line["location"].as_str().unwrap().contains("panic_log.rs:")));
+        assert!(errors.iter().all(|line| line["backtrace"].is_string() == (backtrace == "1")), "{stderr}");
+        assert_eq!((&errors[0]["thread"], &errors[1]["thread"]), (&"test-cpu-0".into(), &"reader".into()));
+        // The filter `off` drops the problem of the handler's request, and the span around the job.
+        let is_logged = filter == "info";
+        assert_eq!(errors[0]["request_id"] == "r1", is_logged, "{stderr}");
+        let is_problem = |line: &Value| line["severity"] == "WARNING" && line["kind"] == "internal";
+        assert_eq!(lines.iter().any(is_problem), is_logged, "{stderr}");
+    }
+}
