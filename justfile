@@ -21,6 +21,10 @@ check:
 bench PACKAGE='image-pipeline':
     .ci/run bench:{{ PACKAGE }}
 
+# Runs the pipeline for 15 minutes under load, hostile clients and faults; `--help` lists the options.
+soak *ARGUMENTS:
+    cargo test --locked --release --test soak -- {{ ARGUMENTS }}
+
 # Runs all checks that must pass before a change is merged, or only the named steps.
 ci *STEPS:
     .ci/run {{ STEPS }}

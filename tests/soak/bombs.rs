@@ -1,0 +1,200 @@
+//! Requests that cost a careless service far more memory or time than they cost the client.
+
+use std::{io::Write, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use tokio::{
+    io::AsyncWriteExt,
+    net::TcpStream,
+    task::{JoinHandle, JoinSet},
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{Soak, checks::MAX_TEXT, clients::http_client, program::Service};
+
+/// Size of a large body, slightly below the limit of 20 MiB.
+const BODY_SIZE: usize = 20_000_000;
+/// Width and height of the PNG bomb, slightly below the limit of 50 million pixels.
+const PNG_SIDE: u32 = 7071;
+/// Number of bodies that are never finished.
+const UNFINISHED_COUNT: usize = 150;
+/// Time for the answer to a bomb. In a short soak, every bomb has its turn.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(8);
+/// Time for which an unfinished body is held open.
+const HOLD_TIME: Duration = Duration::from_secs(5);
+
+/// A request, and how often it is sent at the same time.
+#[derive(Clone)]
+pub(crate) struct Bomb {
+    name: &'static str,
+    service: Service,
+    route: &'static str,
+    content_type: &'static str,
+    body: Bytes,
+    copies: usize,
+    /// Whether the last byte of the body is left out.
+    is_unfinished: bool,
+}
+
+/// Starts the task that sends one of the `bombs` after the other in a random order.
+pub(crate) fn spawn(
+    soak: &Arc<Soak>,
+    mut bombs: Vec<Bomb>,
+    mut rng: fastrand::Rng,
+    stop: &CancellationToken,
+) -> JoinHandle<()> {
+    let (soak, stop) = (soak.clone(), stop.clone());
+    tokio::spawn(async move {
+        let throw_bombs = async {
+            loop {
+                rng.shuffle(&mut bombs);
+                for bomb in &bombs {
+                    throw(&soak, bomb).await;
+                    tokio::time::sleep(Duration::from_millis(rng.u64(500..1_500))).await;
+                }
+            }
+        };
+        stop.run_until_cancelled(throw_bombs).await;
+    })
+}
+
+/// Returns all bombs. Compressing the picture takes seconds without optimisation.
+pub(crate) fn make_bombs(services: [Service; 2]) -> Vec<Bomb> {
+    let [preprocess, classify] = services;
+    let json = |name, route, body| Bomb {
+        name,
+        service: classify,
+        route,
+        content_type: "application/json",
+        body,
+        copies: 2,
+        is_unfinished: false,
+    };
+    let png_file = make_png();
+    let png = |name, service: Service, copies| Bomb {
+        name,
+        service,
+        route: service.route,
+        content_type: "image/png",
+        body: png_file.clone(),
+        copies,
+        is_unfinished: false,
+    };
+    let zeros = Bytes::from(vec![0; BODY_SIZE]);
+    let unfinished = |name, service: Service| Bomb {
+        name,
+        service,
+        route: service.route,
+        content_type: "image/jpeg",
+        body: zeros.clone(),
+        copies: UNFINISHED_COUNT,
+        is_unfinished: true,
+    };
+    let objects = repeat_up_to_body_size("[", r#"{"":0},"#, r#"{"":0}]"#);
+    let members = repeat_up_to_body_size(r#"{"gcs_path":"gs://local/a/image.jpg""#, r#","m":[{"":0}]"#, "}");
+    let delete_chars =
+        repeat_up_to_body_size(r#"{"gcs_path":"gs://local/a/image.jpg","top_k":""#, "\x7f", r#""}"#);
+    let message_id = repeat_up_to_body_size(
+        r#"{"message":{"data":"e30=","messageId":""#,
+        "\u{7f}",
+        r#""},"subscription":"s"}"#,
+    );
+    vec![
+        json("JSON array to /pubsub", "/pubsub", objects),
+        json("unknown members to /classify", "/classify", members),
+        json("long top_k to /classify", "/classify", delete_chars),
+        json("long messageId to /pubsub", "/pubsub", message_id),
+        png("PNG to /classify", classify, 8),
+        png("PNG to /preprocess", preprocess, 4),
+        unfinished("unfinished bodies to /classify", classify),
+        unfinished("unfinished bodies to /preprocess", preprocess),
+    ]
+}
+
+/// Returns `start`, many copies of `middle`, and `end`, together at most [`BODY_SIZE`] bytes.
+fn repeat_up_to_body_size(start: &str, middle: &str, end: &str) -> Bytes {
+    let count = (BODY_SIZE - start.len() - end.len()) / middle.len();
+    [start, &middle.repeat(count), end].concat().into()
+}
+
+/// Returns a PNG file of a few hundred kilobytes whose picture has 400 MB.
+fn make_png() -> Bytes {
+    let mut file = Vec::new();
+    let mut encoder = png::Encoder::new(&mut file, PNG_SIDE, PNG_SIDE);
+    encoder.set_color(png::ColorType::Rgba);
+    encoder.set_depth(png::BitDepth::Sixteen);
+    encoder.set_compression(png::Compression::Fast);
+    encoder.set_filter(png::Filter::NoFilter);
+    let mut writer = encoder.write_header().unwrap();
+    let mut pixels = writer.stream_writer().unwrap();
+    let row = vec![0; PNG_SIDE as usize * 8];
+    for _ in 0..PNG_SIDE {
+        pixels.write_all(&row).unwrap();
+    }
+    pixels.finish().unwrap();
+    writer.finish().unwrap();
+    file.into()
+}
+
+/// Sends all copies of a bomb at the same time and waits for their answers.
+async fn throw(soak: &Arc<Soak>, bomb: &Bomb) {
+    let mut copies = JoinSet::new();
+    for _ in 0..bomb.copies {
+        let (soak, bomb) = (soak.clone(), bomb.clone());
+        copies.spawn(async move {
+            if bomb.is_unfinished {
+                // Nobody waits for the answer of such a request.
+                let _ = tokio::time::timeout(HOLD_TIME, send_unfinished(&bomb)).await;
+                soak.bomb_answers.add(format!("{}: sent", bomb.name));
+            } else {
+                send(&soak, &bomb).await;
+            }
+        });
+    }
+    while let Some(copy) = copies.join_next().await {
+        copy.unwrap();
+    }
+}
+
+async fn send(soak: &Soak, bomb: &Bomb) {
+    let request = http_client()
+        .post(bomb.service.url(bomb.route))
+        .header("content-type", bomb.content_type)
+        .timeout(ANSWER_TIMEOUT)
+        .body(bomb.body.clone());
+    let Ok(mut response) = request.send().await else {
+        soak.bomb_answers.add(format!("{}: no answer", bomb.name));
+        return;
+    };
+    let status = response.status();
+    soak.bomb_answers.add(format!("{}: {}", bomb.name, status.as_u16()));
+    let mut start = Vec::new();
+    let mut length = 0;
+    while let Ok(Some(chunk)) = response.chunk().await {
+        length += chunk.len();
+        if start.len() < 300 {
+            start.extend_from_slice(&chunk[..chunk.len().min(300)]);
+        }
+    }
+    let start = String::from_utf8_lossy(&start).into_owned();
+    if length > MAX_TEXT {
+        soak.violations.add("answer over 8 KB", format!("{}: {length} bytes: {start}", bomb.name));
+    }
+    if status.as_u16() == 500 {
+        soak.violations.add("answer with status 500", format!("{}: {start}", bomb.name));
+    }
+}
+
+/// Sends a body without its last byte, and holds the connection until the caller drops this future.
+async fn send_unfinished(bomb: &Bomb) -> std::io::Result<()> {
+    let mut connection = TcpStream::connect(bomb.service.address).await?;
+    let head = format!(
+        "POST {} HTTP/1.1\r\nHost: soak\r\nContent-Type: {}\r\nContent-Length: {}\r\n\r\n",
+        bomb.route,
+        bomb.content_type,
+        bomb.body.len()
+    );
+    connection.write_all(head.as_bytes()).await?;
+    connection.write_all(&bomb.body[1..]).await?;
+    std::future::pending().await
+}
