@@ -24,7 +24,7 @@ pub(crate) enum ServiceError {
     /// A call to the bucket failed.
     #[error(transparent)]
     Bucket(#[from] BucketError),
-    /// The image is stored but could not be announced.
+    /// The topic admits no further image, or the image is stored but could not be announced.
     #[error(transparent)]
     Topic(#[from] TopicError),
     /// An error that only a bug can cause.
@@ -44,9 +44,10 @@ impl ServiceError {
             Self::EmptyUpload => "empty_body",
             Self::Image(error) => error.kind(),
             Self::Cpu(CpuError::Overloaded)
-            | Self::Memory(MemoryBudgetError::Overloaded | MemoryBudgetError::TimedOut) => "overloaded",
+            | Self::Memory(MemoryBudgetError::Overloaded | MemoryBudgetError::TimedOut)
+            | Self::Topic(TopicError::Full { .. }) => "overloaded",
             Self::Bucket(BucketError::Unavailable(_)) => "bucket_unavailable",
-            Self::Topic(_) => "topic_unavailable",
+            Self::Topic(TopicError::Unavailable(_)) => "topic_unavailable",
             Self::Cpu(CpuError::Panicked)
             | Self::Memory(MemoryBudgetError::ExceedsBudget)
             | Self::Bucket(_)

@@ -16,23 +16,23 @@ use std::{
 
 use bytes::Bytes;
 use contract::{GcsPath, ImageEvent, ImageId};
-use metrics::{counter, histogram};
+use metrics::{counter, gauge, histogram};
 use platform::{
     bucket::{BucketError, Created, ObjectName, SharedBucket},
     cpu::{CpuError, CpuPool},
     memory_budget::{MemoryBudget, MemoryBudgetError, MemoryReservation},
-    topic::{Message, SharedTopic, TRACEPARENT},
+    telemetry::error_chain,
+    topic::{Admission, SharedTopic, TopicError},
 };
 use serde::Serialize;
+use tokio::sync::Semaphore;
 
 use crate::{
+    announcement::{self, JPEG_CONTENT_TYPE},
     error::ServiceError,
     image::{self, ImageError, PlanOutcome, ProcessedImage, ProcessingPlan, Recipe, Timings},
     trace_context::TraceParent,
 };
-
-/// Content type of the stored image.
-const JPEG_CONTENT_TYPE: &str = "image/jpeg";
 
 /// An uploaded file.
 #[derive(Clone, Debug)]
@@ -53,6 +53,14 @@ pub(crate) struct StoredImage {
     duplicate: bool,
 }
 
+/// Limits on uploads that wait until the topic admits their announcements.
+pub(crate) struct AdmissionLimits {
+    /// Maximum number of waiting uploads.
+    pub(crate) max_waiting: usize,
+    /// Maximum time that an upload waits.
+    pub(crate) timeout: Duration,
+}
+
 /// Processes, stores and announces uploads, and reads their predictions.
 pub(crate) struct UploadService {
     /// Parameters of the stored image, and limits on uploads.
@@ -63,6 +71,9 @@ pub(crate) struct UploadService {
     processing_memory: MemoryBudget,
     bucket: SharedBucket,
     topic: Option<SharedTopic>,
+    /// Places for uploads that wait until the topic admits their announcements.
+    admission_queue: Semaphore,
+    admission_timeout: Duration,
 }
 
 impl UploadService {
@@ -72,9 +83,19 @@ impl UploadService {
         processing_memory: MemoryBudget,
         bucket: SharedBucket,
         topic: Option<SharedTopic>,
+        admission: &AdmissionLimits,
     ) -> Self {
         let recipe_text = recipe.id_text().into();
-        Self { recipe: Arc::new(recipe), recipe_text, cpu, processing_memory, bucket, topic }
+        Self {
+            recipe: Arc::new(recipe),
+            recipe_text,
+            cpu,
+            processing_memory,
+            bucket,
+            topic,
+            admission_queue: Semaphore::new(admission.max_waiting),
+            admission_timeout: admission.timeout,
+        }
     }
 
     /// Returns the text of the recipe, which is hashed into every image id.
@@ -82,12 +103,26 @@ impl UploadService {
         &self.recipe_text
     }
 
-    /// Returns an error if no CPU permit is free.
+    /// Returns an error if no CPU permit is free, or if the topic is full.
     ///
     /// The caller checks the capacity before it reads a body. The check acquires no permit, so
     /// [`Self::process`] can still fail with the same error.
     pub(crate) fn check_capacity(&self) -> Result<(), ServiceError> {
-        if self.cpu.is_full() { Err(count_cpu_error(CpuError::Overloaded)) } else { Ok(()) }
+        if self.cpu.is_full() {
+            return Err(count_cpu_error(CpuError::Overloaded));
+        }
+        self.topic.as_ref().map_or(Ok(()), |topic| topic.check_capacity().map_err(count_topic_error))
+    }
+
+    /// Waits until the topic admits the announcement of another image.
+    ///
+    /// While messages wait too long on the topic, uploads are thereby slowed down to the rate at which images
+    /// are classified.
+    async fn admit(&self) -> Result<Admission, ServiceError> {
+        let Some(topic) = &self.topic else { return Ok(Admission::default()) };
+        let full = TopicError::Full { retry_after: self.admission_timeout };
+        let _place = self.admission_queue.try_acquire().map_err(|_| count_topic_error(full))?;
+        topic.admit(self.admission_timeout).await.map_err(count_topic_error)
     }
 
     /// Processes, stores and announces an upload, and counts the outcome in the metrics.
@@ -117,6 +152,7 @@ impl UploadService {
         let bytes_in = upload.bytes.len();
         let plan = self.make_plan(&upload).await?;
         let header = *plan.header();
+        let admission = self.admit().await?;
         let (id, processed) = self.run_plans(upload, plan).await?;
         record_timings(&processed.timings);
 
@@ -126,6 +162,7 @@ impl UploadService {
         let stored = StoredImage { gcs_path, id, width, height, duplicate };
         if !duplicate || !self.has_prediction(&stored.id).await? {
             self.announce(&stored, trace).await?;
+            admission.use_up();
         }
         tracing::info!(
             id = %stored.id,
@@ -218,17 +255,37 @@ impl UploadService {
             width: Some(stored.width),
             height: Some(stored.height),
         };
-        let message = Message {
-            data: serde_json::to_vec(&event).map_err(ServiceError::internal)?.into(),
-            attributes: [
-                ("content-type".to_owned(), JPEG_CONTENT_TYPE.to_owned()),
-                (TRACEPARENT.to_owned(), trace.next_header()),
-            ]
-            .into(),
-        };
-        topic.publish(message).await?;
+        topic.publish(announcement::to_message(&event, trace)).await.map_err(count_topic_error)?;
         record_stage("publish", started.elapsed());
         Ok(())
+    }
+
+    /// Returns the number of images that are classified before the image `id`, if the topic knows it.
+    pub(crate) async fn count_ahead(&self, id: &ImageId) -> Option<u64> {
+        match self.topic.as_ref()?.count_ahead(id.as_str()).await {
+            Ok(ahead) => ahead,
+            Err(error) => {
+                // The prediction is pending with or without the number.
+                tracing::debug!(%id, error = error_chain(&error), "the images ahead cannot be counted");
+                None
+            }
+        }
+    }
+
+    /// Checks that images can be stored and announced at present.
+    pub(crate) async fn check_dependencies(&self) -> Result<(), ServiceError> {
+        let report = |dependency, is_up| {
+            gauge!("preprocess_dependency_up", "dependency" => dependency).set(f64::from(u8::from(is_up)));
+        };
+        let bucket = self.bucket.check_health().await;
+        report("bucket", bucket.is_ok());
+        let topic = match &self.topic {
+            Some(topic) => topic.check_health().await,
+            None => Ok(()),
+        };
+        report("topic", topic.is_ok());
+        bucket?;
+        Ok(topic?)
     }
 
     /// Returns true if an image with this id is stored.
@@ -263,6 +320,14 @@ fn count_cpu_error(error: CpuError) -> ServiceError {
 /// Converts an error of the memory budget, and increments `preprocess_shed_total`.
 fn count_memory_error(error: MemoryBudgetError) -> ServiceError {
     counter!("preprocess_shed_total", "reason" => "memory").increment(1);
+    error.into()
+}
+
+/// Converts an error of the topic. If the topic is full, increments `preprocess_shed_total`.
+fn count_topic_error(error: TopicError) -> ServiceError {
+    if matches!(error, TopicError::Full { .. }) {
+        counter!("preprocess_shed_total", "reason" => "backlog").increment(1);
+    }
     error.into()
 }
 
@@ -301,7 +366,9 @@ mod tests {
         let limits = CpuLimits { threads: NonZeroUsize::MIN, max_jobs, max_weight };
         let cpu = CpuPool::new("test", limits).unwrap();
         let recipe = Settings::default().recipe();
-        Arc::new(UploadService::new(recipe, cpu, new_memory_budget(MEMORY_BYTES), bucket.clone(), None))
+        let memory = new_memory_budget(MEMORY_BYTES);
+        let admission = AdmissionLimits { max_waiting: 1, timeout: Duration::ZERO };
+        Arc::new(UploadService::new(recipe, cpu, memory, bucket.clone(), None, &admission))
     }
 
     fn new_memory_budget(max_bytes: u64) -> MemoryBudget {

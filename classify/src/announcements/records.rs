@@ -21,6 +21,7 @@ const MAX_RECORD_BYTES: usize = 1 << 20;
 const JSON_CONTENT_TYPE: &str = "application/json";
 
 /// The records in the bucket, and the topic on which new records are published.
+#[derive(Clone)]
 pub(crate) struct Records {
     bucket: SharedBucket,
     results_topic: Option<SharedTopic>,

@@ -65,11 +65,13 @@ impl From<ClassifyError> for Problem {
                 "This instance has lost its GPU. Send the request again, and another instance handles it.",
                 RETRY_LATER,
             ),
-            ClassifyError::UnusableLogits(_) => Self::new(
-                S::INTERNAL_SERVER_ERROR,
-                "model_failure",
-                "The model gives no usable answer for this image. Trying again does not help.",
-            ),
+            ClassifyError::UnusableLogits(_) | ClassifyError::Engine(EngineError::FailedAlone(_)) => {
+                Self::new(
+                    S::INTERNAL_SERVER_ERROR,
+                    "model_failure",
+                    "The model gives no usable answer for this image. Trying again does not help.",
+                )
+            }
             ClassifyError::Bucket(_) => Self::unavailable(
                 "bucket_unavailable",
                 "The bucket cannot be reached. Try again in a moment.",
@@ -168,6 +170,7 @@ mod tests {
             (E::Engine(EngineError::Overloaded), 429, "overloaded", Some(1), O::Overloaded),
             (E::Engine(EngineError::Closed), 503, "draining", Some(1), O::Draining),
             (E::Engine(EngineError::Failed(text())), 503, "engine_failed", Some(1), O::Transient),
+            (E::Engine(EngineError::FailedAlone(text())), 500, "model_failure", None, O::ModelFailure),
             (E::Engine(EngineError::Lost(text())), 503, "engine_lost", Some(5), O::Transient),
             (E::UnusableLogits(UnusableLogits::NotFinite), 500, "model_failure", None, O::ModelFailure),
             (

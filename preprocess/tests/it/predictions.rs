@@ -26,7 +26,14 @@ async fn pending_prediction_gives_202_and_stored_prediction_is_returned_unchange
     let pending = app.get(&path).await;
     assert_eq!(pending.headers()["retry-after"], "1");
     let (status, body) = read_json(pending).await;
-    assert_eq!((status.as_u16(), body), (202, serde_json::json!({ "id": id, "status": "pending" })));
+    assert_eq!(
+        (status.as_u16(), body),
+        (202, serde_json::json!({ "id": id, "status": "pending", "ahead": 0 }))
+    );
+    let (_, second) = read_json(app.post("image/jpeg", read_sample("rocket.jpg")).await).await;
+    let (_, body) =
+        read_json(app.get(&format!("/predictions/{}", second["id"].as_str().unwrap())).await).await;
+    assert_eq!(body["ahead"], 1);
 
     app.bucket.store(id.prediction_object_name(), DONE).await;
     let done = app.get(&path).await;

@@ -218,3 +218,18 @@ async fn index_ready_live_and_metrics_respond_with_200() {
     assert_eq!(app.get("/live").await.status(), 200);
     assert_eq!(app.get("/metrics").await.status(), 200);
 }
+
+#[tokio::test]
+async fn ready_gives_503_while_the_bucket_or_the_topic_is_broken() {
+    for kind in ["bucket_unavailable", "topic_unavailable"] {
+        let app = TestApp::start(Settings::default()).await;
+        let broken = if kind == "topic_unavailable" { &app.topic.broken } else { &app.bucket.broken };
+        broken.store(true, Ordering::SeqCst);
+        let response = app.get("/ready").await;
+        assert!(response.headers().contains_key("retry-after"));
+        let (status, body) = read_problem(response).await;
+        assert_eq!((status, body["kind"].as_str().unwrap()), (503, kind));
+        assert!(!body.to_string().contains("on fire"), "the cause of the failure is private");
+        assert_eq!(app.get("/live").await.status(), 200);
+    }
+}

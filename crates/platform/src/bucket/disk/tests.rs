@@ -280,6 +280,17 @@ async fn name_with_a_part_too_long_for_the_file_system_is_refused() {
 }
 
 #[tokio::test]
+async fn bucket_without_its_folder_is_not_healthy() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path().join("bucket");
+    let bucket = DiskBucket::open(&root).await.unwrap();
+    bucket.check_health().await.unwrap();
+    assert_eq!(temp_file_count(&root), 0);
+    fs::rename(&root, folder.path().join("away")).unwrap();
+    assert!(matches!(bucket.check_health().await, Err(BucketError::Unavailable(_))));
+}
+
+#[tokio::test]
 async fn opening_a_root_that_is_a_file_fails() {
     let folder = tempfile::tempdir().unwrap();
     let root = folder.path().join("file");
