@@ -74,7 +74,7 @@ impl Handling {
 
 impl Outcome {
     /// Every outcome.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 23] = [
         Self::Accepted,
         Self::Duplicate,
         Self::Ignored(IgnoreReason::OurPrediction),
