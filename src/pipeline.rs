@@ -8,6 +8,7 @@ use std::{
 use anyhow::Context;
 use platform::{
     bucket::{DiskBucket, SharedBucket},
+    private_folder::create_private_folder,
     topic::{Pusher, SharedTopic, SqliteTopic},
 };
 use tokio_util::sync::CancellationToken;
@@ -33,8 +34,7 @@ impl Pipeline {
     /// port is in use, or the GPU that the settings of classify require is missing.
     pub async fn build(config: Config) -> anyhow::Result<Self> {
         let data_dir = &config.data_dir;
-        tokio::fs::create_dir_all(data_dir)
-            .await
+        create_private_folder(data_dir)
             .with_context(|| format!("cannot create the data folder {} (DATA_DIR)", data_dir.display()))?;
         let bucket = DiskBucket::open(&data_dir.join("bucket")).await.context("cannot open the bucket")?;
         let bucket: SharedBucket = Arc::new(bucket);

@@ -143,7 +143,9 @@ impl Outcome {
             ClassifyError::DecodingQueueFull | ClassifyError::Engine(EngineError::Overloaded) => {
                 Self::Overloaded
             }
-            ClassifyError::Bucket(_)
+            // A damaged image can be classified once it has been uploaded again.
+            ClassifyError::DamagedImage(_)
+            | ClassifyError::Bucket(_)
             | ClassifyError::Topic(_)
             | ClassifyError::Engine(EngineError::Failed(_) | EngineError::Lost(_)) => Self::Transient,
             ClassifyError::UnusableLogits(_) => Self::ModelFailure,

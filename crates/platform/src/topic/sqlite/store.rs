@@ -18,7 +18,10 @@ use rusqlite::OptionalExtension;
 use rusqlite::{Connection, Transaction, TransactionBehavior, params};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::topic::{Message, TopicError};
+use crate::{
+    private_folder::{create_private_file, create_private_folder},
+    topic::{Message, TopicError},
+};
 
 /// Maximum number of jobs per transaction.
 const MAX_JOBS_PER_TRANSACTION: usize = 256;
@@ -120,8 +123,10 @@ impl Store {
 
     fn open_blocking(path: PathBuf) -> Result<Self, TopicError> {
         if let Some(folder) = path.parent() {
-            std::fs::create_dir_all(folder).map_err(|error| TopicError::Unavailable(error.into()))?;
+            create_private_folder(folder).map_err(|error| TopicError::Unavailable(error.into()))?;
         }
+        // SQLite gives its other files the permissions of this file.
+        create_private_file(&path).map_err(|error| TopicError::Unavailable(error.into()))?;
         let connection = connect(&path).map_err(|error| TopicError::Unavailable(error.into()))?;
         let (job_sender, job_receiver) = mpsc::channel(JOB_QUEUE_CAPACITY);
         thread::Builder::new()
