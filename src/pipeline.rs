@@ -10,6 +10,7 @@ use anyhow::Context;
 use platform::{
     bucket::DiskBucket,
     http::PUSH_PATH,
+    private_folder::create_private_folder,
     topic::{Message, Pusher, SqliteTopic},
 };
 use tokio_util::sync::CancellationToken;
@@ -45,8 +46,7 @@ impl Pipeline {
     /// cannot be opened, a port is in use, or the GPU that the settings of classify require is missing.
     pub async fn build(config: Config) -> anyhow::Result<Self> {
         let data_dir = &config.data_dir;
-        tokio::fs::create_dir_all(data_dir)
-            .await
+        create_private_folder(data_dir)
             .with_context(|| format!("cannot create the data folder {} (DATA_DIR)", data_dir.display()))?;
         let lock = DataDirLock::acquire(data_dir)?;
         let bucket = DiskBucket::open(&data_dir.join("bucket")).await.context("cannot open the bucket")?;

@@ -121,7 +121,7 @@ impl Sweeper {
         let Ok(name) = ObjectName::new(id.prediction_object_name()) else { return false };
         loop {
             match self.bucket.read(&name, MAX_PREDICTION_BYTES).await {
-                Ok(object) => return serde_json::from_slice::<PredictionRecord>(&object.data).is_ok(),
+                Ok(object) => return PredictionRecord::is_record(&object.data),
                 Err(BucketError::TooLarge { .. }) => return true,
                 Err(error @ BucketError::Unavailable(_)) => pause_after(&error).await,
                 Err(_) => return false,

@@ -62,6 +62,31 @@ async fn prediction_names_the_model_and_backend_that_ready_reports() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn only_the_owner_may_read_the_data_folder() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = tempfile::tempdir().unwrap();
+    let data_dir = folder.path().join("data");
+    let pipeline = start_pipeline(&data_dir).await;
+    let id = pipeline.client.upload_and_get_id(read_sample("coffee.jpg")).await;
+    pipeline.client.await_label(&id).await;
+    let mut unvisited = vec![data_dir];
+    let mut names = Vec::new();
+    while let Some(path) = unvisited.pop() {
+        let metadata = std::fs::metadata(&path).unwrap();
+        let expected = if metadata.is_dir() { 0o700 } else { 0o600 };
+        assert_eq!(metadata.permissions().mode() & 0o777, expected, "{}", path.display());
+        if metadata.is_dir() {
+            unvisited.extend(std::fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
+        }
+        names.push(path.file_name().unwrap().to_string_lossy().into_owned());
+    }
+    for name in ["topic.sqlite", "topic.sqlite-wal", "image.jpg", "prediction.json", ".tmp"] {
+        assert!(names.iter().any(|found| found == name), "{name}: {names:?}");
+    }
+    pipeline.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn repeated_upload_is_a_duplicate_with_the_same_path_and_prediction() {
     let folder = tempfile::tempdir().unwrap();
     let pipeline = start_pipeline(folder.path()).await;

@@ -24,6 +24,9 @@ pub(crate) enum ServiceError {
     /// A call to the bucket failed.
     #[error(transparent)]
     Bucket(#[from] BucketError),
+    /// The stored prediction of this name is damaged, and the bucket cannot replace it.
+    #[error("the stored prediction {0} is damaged; delete the object and upload the image again")]
+    DamagedPrediction(String),
     /// The topic admits no further image, or the image is stored but could not be announced.
     #[error(transparent)]
     Topic(#[from] TopicError),
@@ -47,6 +50,7 @@ impl ServiceError {
             | Self::Memory(MemoryBudgetError::Overloaded | MemoryBudgetError::TimedOut)
             | Self::Topic(TopicError::Full { .. }) => "overloaded",
             Self::Bucket(BucketError::Unavailable(_)) => "bucket_unavailable",
+            Self::DamagedPrediction(_) => "damaged_prediction",
             Self::Topic(TopicError::Unavailable(_)) => "topic_unavailable",
             Self::Cpu(CpuError::Panicked)
             | Self::Memory(MemoryBudgetError::ExceedsBudget)

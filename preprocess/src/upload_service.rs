@@ -6,16 +6,17 @@
 //!
 //! Every step is idempotent. An upload can stop between two steps, for example because the caller disconnects
 //! or the process is killed. Sending the same upload again completes the missing steps. A stored image is not
-//! written again. An image without a prediction is announced again, because its announcement may be missing.
+//! written again, unless it is damaged. An image without a prediction is announced again, because its announcement may be missing.
 //! No step has to be undone, so the futures of this module may be dropped at any point.
 
 use std::{
-    sync::Arc,
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
 use bytes::Bytes;
-use contract::{GcsPath, ImageEvent, ImageId};
+use contract::{GcsPath, ImageEvent, ImageId, PredictionRecord};
 use metrics::{counter, gauge, histogram};
 use platform::{
     bucket::{BucketError, Created, ObjectName, SharedBucket},
@@ -33,6 +34,11 @@ use crate::{
     image::{self, ImageError, PlanOutcome, ProcessedImage, ProcessingPlan, Recipe, Timings},
     trace_context::TraceParent,
 };
+
+/// Minimum time between two announcements of an image whose prediction is damaged.
+const REANNOUNCEMENT_INTERVAL: Duration = Duration::from_secs(60);
+/// Maximum number of images that can be announced again during [`REANNOUNCEMENT_INTERVAL`].
+const MAX_REANNOUNCEMENTS: usize = 1000;
 
 /// An uploaded file.
 #[derive(Clone, Debug)]
@@ -74,6 +80,15 @@ pub(crate) struct UploadService {
     /// Places for uploads that wait until the topic admits their announcements.
     admission_queue: Semaphore,
     admission_timeout: Duration,
+    reannouncements: Reannouncements,
+}
+
+/// The object that has the name of an image's prediction.
+enum StoredPrediction {
+    Missing,
+    /// The content is a record of a prediction or of a failure.
+    Intact(Bytes),
+    Damaged,
 }
 
 impl UploadService {
@@ -95,6 +110,7 @@ impl UploadService {
             topic,
             admission_queue: Semaphore::new(admission.max_waiting),
             admission_timeout: admission.timeout,
+            reannouncements: Reannouncements::default(),
         }
     }
 
@@ -160,8 +176,18 @@ impl UploadService {
         let ProcessedImage { width, height, .. } = processed;
         let (gcs_path, duplicate) = self.store(&id, processed.jpeg).await?;
         let stored = StoredImage { gcs_path, id, width, height, duplicate };
-        if !duplicate || !self.has_prediction(&stored.id).await? {
-            self.announce(&stored, trace).await?;
+        let has_prediction = async || {
+            let prediction = self.load_prediction(&stored.id).await?;
+            Ok::<_, ServiceError>(matches!(prediction, StoredPrediction::Intact(_)))
+        };
+        if !duplicate || !has_prediction().await? {
+            let event = ImageEvent {
+                gcs_path: stored.gcs_path.clone(),
+                id: Some(stored.id.clone()),
+                width: Some(width),
+                height: Some(height),
+            };
+            self.announce(&event, trace).await?;
             admission.use_up();
         }
         tracing::info!(
@@ -233,29 +259,24 @@ impl UploadService {
         Ok(self.cpu.run_with_permit(permit, job).await.map_err(count_cpu_error)??)
     }
 
-    /// Stores an image. Returns the path of the object, and true if the object existed before.
+    /// Stores an image, or replaces a damaged one. Returns the path of the object, and true if an intact
+    /// object existed before.
     async fn store(&self, id: &ImageId, jpeg: Bytes) -> Result<(GcsPath, bool), ServiceError> {
         let started = Instant::now();
-        let object = image_object_name(id)?;
-        let gcs_path = GcsPath::new(self.bucket.name(), object.as_str()).map_err(ServiceError::internal)?;
-        let created = self.bucket.create(&object, jpeg, JPEG_CONTENT_TYPE).await?;
+        let (object, gcs_path) = self.image_object(id)?;
+        let looks_intact = contract::stored_image_looks_intact;
+        let created = self.bucket.replace_if_broken(&object, jpeg, JPEG_CONTENT_TYPE, looks_intact).await?;
         record_stage("store", started.elapsed());
         Ok((gcs_path, created == Created::AlreadyThere))
     }
 
     /// Publishes the announcement of a stored image, if the service has a topic.
-    async fn announce(&self, stored: &StoredImage, trace: &TraceParent) -> Result<(), ServiceError> {
+    async fn announce(&self, event: &ImageEvent, trace: &TraceParent) -> Result<(), ServiceError> {
         let Some(topic) = &self.topic else {
             return Ok(());
         };
         let started = Instant::now();
-        let event = ImageEvent {
-            gcs_path: stored.gcs_path.clone(),
-            id: Some(stored.id.clone()),
-            width: Some(stored.width),
-            height: Some(stored.height),
-        };
-        topic.publish(announcement::to_message(&event, trace)).await.map_err(count_topic_error)?;
+        topic.publish(announcement::to_message(event, trace)).await.map_err(count_topic_error)?;
         record_stage("publish", started.elapsed());
         Ok(())
     }
@@ -293,19 +314,86 @@ impl UploadService {
         Ok(self.bucket.exists(&image_object_name(id)?).await?)
     }
 
-    async fn has_prediction(&self, id: &ImageId) -> Result<bool, ServiceError> {
-        Ok(self.bucket.exists(&prediction_object_name(id)?).await?)
+    /// Reads the stored JSON of an image's prediction. Returns `None` if the image has no prediction yet.
+    ///
+    /// A damaged prediction counts as missing. Its image is announced again, so that a new prediction replaces
+    /// the damaged one.
+    pub(crate) async fn read_prediction(&self, id: &ImageId) -> Result<Option<Bytes>, ServiceError> {
+        match self.load_prediction(id).await? {
+            StoredPrediction::Missing => Ok(None),
+            StoredPrediction::Intact(json) => Ok(Some(json)),
+            StoredPrediction::Damaged => {
+                self.handle_damaged_prediction(id).await?;
+                Ok(None)
+            }
+        }
     }
 
-    /// Reads the stored JSON of an image's prediction. Returns `None` if the image has no prediction yet.
-    pub(crate) async fn read_prediction(&self, id: &ImageId) -> Result<Option<Bytes>, ServiceError> {
+    async fn load_prediction(&self, id: &ImageId) -> Result<StoredPrediction, ServiceError> {
         /// Maximum length of a prediction in bytes, far above the length of any prediction.
         const MAX_PREDICTION_BYTES: usize = 1 << 20;
         match self.bucket.read(&prediction_object_name(id)?, MAX_PREDICTION_BYTES).await {
-            Ok(prediction) => Ok(Some(prediction.data)),
-            Err(BucketError::NotFound(_)) => Ok(None),
+            Ok(prediction) if PredictionRecord::is_record(&prediction.data) => {
+                Ok(StoredPrediction::Intact(prediction.data))
+            }
+            Ok(_) | Err(BucketError::Damaged(_)) => Ok(StoredPrediction::Damaged),
+            Err(BucketError::NotFound(_)) => Ok(StoredPrediction::Missing),
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// Announces the image of a damaged prediction again, unless this was done a short time ago.
+    ///
+    /// # Errors
+    /// Returns [`ServiceError::DamagedPrediction`] if the bucket cannot replace the damaged prediction.
+    async fn handle_damaged_prediction(&self, id: &ImageId) -> Result<(), ServiceError> {
+        counter!("preprocess_damaged_predictions_total").increment(1);
+        if !self.bucket.replaces_broken_objects() {
+            return Err(ServiceError::DamagedPrediction(id.prediction_object_name()));
+        }
+        if !self.has_image(id).await? || !self.reannouncements.begin(id) {
+            return Ok(());
+        }
+        tracing::warn!(%id, "a stored prediction is damaged; its image is announced again");
+        let (_, gcs_path) = self.image_object(id)?;
+        let event = ImageEvent { gcs_path, id: Some(id.clone()), width: None, height: None };
+        self.announce(&event, &TraceParent::new()).await.inspect_err(|_| self.reannouncements.forget(id))
+    }
+
+    /// Returns the name and the path of an image.
+    fn image_object(&self, id: &ImageId) -> Result<(ObjectName, GcsPath), ServiceError> {
+        let object = image_object_name(id)?;
+        let gcs_path = GcsPath::new(self.bucket.name(), object.as_str()).map_err(ServiceError::internal)?;
+        Ok((object, gcs_path))
+    }
+}
+
+/// The images with damaged predictions that were announced again a short time ago.
+///
+/// Clients may ask for the same prediction many times before it is replaced. Only the first request announces
+/// the image.
+#[derive(Debug, Default)]
+struct Reannouncements {
+    /// Time of each announcement.
+    times: Mutex<HashMap<ImageId, tokio::time::Instant>>,
+}
+
+impl Reannouncements {
+    /// Records an announcement. Returns false if the image must not be announced now.
+    fn begin(&self, id: &ImageId) -> bool {
+        let now = tokio::time::Instant::now();
+        let mut times = self.times.lock().unwrap_or_else(PoisonError::into_inner);
+        times.retain(|_, time| now - *time < REANNOUNCEMENT_INTERVAL);
+        let is_due = times.len() < MAX_REANNOUNCEMENTS && !times.contains_key(id);
+        if is_due {
+            times.insert(id.clone(), now);
+        }
+        is_due
+    }
+
+    /// Forgets an announcement that failed.
+    fn forget(&self, id: &ImageId) {
+        self.times.lock().unwrap_or_else(PoisonError::into_inner).remove(id);
     }
 }
 
@@ -472,5 +560,34 @@ mod tests {
         drop(reservation);
         assert!(!processing.await.unwrap().duplicate);
         assert_eq!(service.processing_memory.reserved_bytes(), 0);
+    }
+
+    #[tokio::test]
+    async fn damaged_prediction_is_an_error_if_the_bucket_replaces_nothing() {
+        let bucket = Arc::new(InMemoryBucket::with_generations());
+        let service = new_service(&bucket, 10, 1_000_000);
+        let id: ImageId = "0".repeat(32).parse().unwrap();
+        bucket.replace(&prediction_object_name(&id).unwrap(), Bytes::from_static(b"{"));
+        let error = service.read_prediction(&id).await.unwrap_err();
+        assert!(error.to_string().contains(&id.prediction_object_name()), "{error}");
+        assert_eq!(error.kind(), "damaged_prediction");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn image_is_announced_again_once_per_interval() {
+        let (id, other): (ImageId, ImageId) =
+            ("0".repeat(32).parse().unwrap(), "1".repeat(32).parse().unwrap());
+        let reannouncements = Reannouncements::default();
+        assert!(reannouncements.begin(&id) && !reannouncements.begin(&id));
+        assert!(reannouncements.begin(&other));
+        reannouncements.forget(&other);
+        assert!(reannouncements.begin(&other));
+        tokio::time::advance(REANNOUNCEMENT_INTERVAL).await;
+        assert!(reannouncements.begin(&id) && !reannouncements.begin(&id));
+        assert_eq!(reannouncements.times.lock().unwrap().len(), 1, "old announcements are forgotten");
+        for number in 0..MAX_REANNOUNCEMENTS {
+            reannouncements.begin(&format!("{number:032x}").parse().unwrap());
+        }
+        assert_eq!(reannouncements.times.lock().unwrap().len(), MAX_REANNOUNCEMENTS);
     }
 }

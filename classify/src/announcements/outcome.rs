@@ -144,7 +144,9 @@ impl Outcome {
                 Self::Dead(DeadReason::TooLarge)
             }
             ClassifyError::QueueFull(_) | ClassifyError::Engine(EngineError::Overloaded) => Self::Overloaded,
-            ClassifyError::Bucket(_)
+            // A damaged image can be classified once it has been uploaded again.
+            ClassifyError::DamagedImage(_)
+            | ClassifyError::Bucket(_)
             | ClassifyError::Topic(_)
             | ClassifyError::Engine(EngineError::Failed(_) | EngineError::Lost(_)) => Self::Transient,
             ClassifyError::UnusableLogits(_) | ClassifyError::Engine(EngineError::FailedAlone(_)) => {

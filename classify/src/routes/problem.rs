@@ -72,6 +72,11 @@ impl From<ClassifyError> for Problem {
                     "The model gives no usable answer for this image. Trying again does not help.",
                 )
             }
+            ClassifyError::DamagedImage(_) => Self::unavailable(
+                "damaged_image",
+                "The stored image is damaged. Upload it again.",
+                RETRY_LATER,
+            ),
             ClassifyError::Bucket(_) => Self::unavailable(
                 "bucket_unavailable",
                 "The bucket cannot be reached. Try again in a moment.",
@@ -173,6 +178,7 @@ mod tests {
             (E::Engine(EngineError::FailedAlone(text())), 500, "model_failure", None, O::ModelFailure),
             (E::Engine(EngineError::Lost(text())), 503, "engine_lost", Some(5), O::Transient),
             (E::UnusableLogits(UnusableLogits::NotFinite), 500, "model_failure", None, O::ModelFailure),
+            (E::from(BucketError::Damaged("o".to_owned())), 503, "damaged_image", Some(5), O::Transient),
             (
                 E::Bucket(BucketError::Unavailable("down".into())),
                 503,

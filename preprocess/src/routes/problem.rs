@@ -33,6 +33,10 @@ impl From<ServiceError> for Problem {
                 let problem = Self::unavailable(kind, detail, OUTAGE_RETRY_AFTER);
                 Self { source: Some(Arc::from(source)), ..problem }
             }
+            error @ ServiceError::DamagedPrediction(_) => {
+                let detail = "The stored prediction is damaged. Its operator must delete it; upload the image again after that.";
+                Self::new(StatusCode::INTERNAL_SERVER_ERROR, kind, detail).with_source(error)
+            }
             ServiceError::Topic(TopicError::Full { retry_after }) => {
                 let detail = "Too many images wait to be classified. Send the image again later.";
                 Self::overloaded(detail, retry_after)
@@ -229,6 +233,7 @@ mod tests {
             (MemoryBudgetError::ExceedsBudget.into(), 500, "internal", None),
             (unavailable().into(), 503, "bucket_unavailable", Some(OUTAGE_RETRY_AFTER)),
             (BucketError::NotFound("a".to_owned()).into(), 500, "internal", None),
+            (ServiceError::DamagedPrediction("a".to_owned()), 500, "damaged_prediction", None),
             (
                 TopicError::Unavailable("no route".into()).into(),
                 503,

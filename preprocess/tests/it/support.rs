@@ -13,7 +13,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use contract::ImageId;
 use platform::{
-    bucket::{Bucket, BucketError, Created, InMemoryBucket, Object, ObjectName},
+    bucket::{Bucket, BucketError, Created, InMemoryBucket, LooksIntact, Object, ObjectName},
     topic::{Admission, Message, Topic, TopicError},
 };
 use preprocess::{Application, Settings};
@@ -136,6 +136,16 @@ impl TestBucket {
         self.inner.read(&ObjectName::new(id.image_object_name()).unwrap(), usize::MAX).await.unwrap().data
     }
 
+    /// Changes the content of an object without changing its checksum.
+    pub(crate) fn damage(&self, name: String) {
+        self.inner.damage(&ObjectName::new(name).unwrap(), Bytes::new());
+    }
+
+    /// Writes an object without a checksum.
+    pub(crate) fn store_without_checksum(&self, name: String, content: impl Into<Bytes>) {
+        self.inner.replace(&ObjectName::new(name).unwrap(), content.into());
+    }
+
     fn fail_if_broken(&self) -> Result<(), BucketError> {
         match self.broken.load(Ordering::SeqCst) {
             true => Err(BucketError::Unavailable("the disk is on fire".into())),
@@ -158,6 +168,21 @@ impl Bucket for TestBucket {
     ) -> Result<Created, BucketError> {
         self.fail_if_broken()?;
         self.inner.create(object, data, content_type).await
+    }
+
+    async fn replace_if_broken(
+        &self,
+        object: &ObjectName,
+        data: Bytes,
+        content_type: &str,
+        looks_intact: LooksIntact,
+    ) -> Result<Created, BucketError> {
+        self.fail_if_broken()?;
+        self.inner.replace_if_broken(object, data, content_type, looks_intact).await
+    }
+
+    fn replaces_broken_objects(&self) -> bool {
+        self.inner.replaces_broken_objects()
     }
 
     async fn read(&self, object: &ObjectName, limit: usize) -> Result<Object, BucketError> {

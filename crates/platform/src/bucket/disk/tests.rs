@@ -3,8 +3,6 @@ use std::{
     os::unix::fs::{PermissionsExt, symlink},
 };
 
-use rustix::fs::{CWD, FileType, Mode, mknodat};
-
 use super::*;
 use crate::bucket::conformance;
 
@@ -206,12 +204,14 @@ async fn root_may_be_a_symbolic_link() {
     assert_eq!(fs::read(target.join("a/b")).unwrap(), b"x");
 }
 
+// macOS has no `mknodat`.
+#[cfg(target_os = "linux")]
 #[tokio::test]
 async fn pipe_is_not_an_object_and_reading_it_does_not_wait() {
     let folder = tempfile::tempdir().unwrap();
     let bucket = DiskBucket::open(folder.path()).await.unwrap();
-    let mode = Mode::from_raw_mode(0o600);
-    mknodat(CWD, folder.path().join("pipe"), FileType::Fifo, mode, 0).unwrap();
+    let (path, mode) = (folder.path().join("pipe"), rustix::fs::Mode::from_raw_mode(0o600));
+    rustix::fs::mknodat(rustix::fs::CWD, path, rustix::fs::FileType::Fifo, mode, 0).unwrap();
     let name = object_name("pipe");
     let read = bucket.read(&name, 9).await;
     assert!(matches!(read, Err(BucketError::NotFound(_))), "{read:?}");

@@ -12,7 +12,10 @@ use super::{
     MessageKey,
     store::{StoreError, parse_message},
 };
-use crate::clock::unix_millis;
+use crate::{
+    clock::unix_millis,
+    private_folder::{create_private_file, create_private_folder},
+};
 
 /// Maximum time to wait for another process that has locked the file.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -82,7 +85,7 @@ impl Database {
     /// Returns [`StoreError`] if the file cannot be used, or has the schema of a newer program.
     pub(super) fn open(path: &Path, message_key: MessageKey) -> Result<Self, StoreError> {
         if let Some(folder) = path.parent() {
-            fs::create_dir_all(folder)?;
+            create_private_folder(folder)?;
         }
         if !path.try_exists()? {
             // SQLite would copy a log that belongs to another file into the new file.
@@ -104,6 +107,8 @@ impl Database {
     }
 
     fn open_undamaged(path: &Path, message_key: MessageKey) -> Result<Self, StoreError> {
+        // SQLite gives its other files the permissions of this file.
+        create_private_file(path)?;
         let connection = Connection::open(path)?;
         connection.busy_timeout(BUSY_TIMEOUT)?;
         // With FULL, a commit is synced to disk before it returns.
