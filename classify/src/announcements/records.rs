@@ -10,6 +10,7 @@ use metrics::counter;
 use platform::{
     bucket::{BucketError, Created, ObjectName, SharedBucket},
     clock,
+    text::excerpt,
     topic::{Message, SharedTopic, TRACEPARENT},
 };
 
@@ -75,7 +76,10 @@ impl Records {
             PredictionRecord::Failed { error, .. } => parse_recorded_reason(&error.reason).is_some(),
         });
         if record.is_none() {
-            tracing::warn!(%object, "the object that has the name of a record is not a record of this service");
+            tracing::warn!(
+                object = %excerpt(object),
+                "the object that has the name of a record is not a record of this service"
+            );
         }
         Ok(record.map_or(StoredRecord::Unreadable, StoredRecord::Record))
     }
