@@ -1,7 +1,7 @@
 //! The reasons why an image is not classified. `routes::problem` has the response to each reason.
 
 use contract::GcsPath;
-use platform::{bucket::BucketError, cpu::CpuError, topic::TopicError};
+use platform::{bucket::BucketError, cpu::CpuError, text::excerpt, topic::TopicError};
 
 use crate::{admission::QueueFull, engine::EngineError, model::labels::UnusableLogits, pixels::ImageError};
 
@@ -12,7 +12,7 @@ pub(crate) enum ClassifyError {
     BadPath,
     #[error("only objects of gs://{0} are classified here")]
     WrongBucket(String),
-    #[error("no such object: {0}")]
+    #[error("no such object: {}", excerpt(.0))]
     NoSuchObject(GcsPath),
     #[error(transparent)]
     Image(#[from] ImageError),

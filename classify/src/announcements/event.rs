@@ -12,6 +12,7 @@ use platform::{
     bucket::Created,
     http::media_type,
     telemetry::error_chain,
+    text::excerpt,
     topic::{
         announcement::{Announcement, Announcer, EventContent, ReceivedEvent, parse_delivery, parse_request},
         push::{Delivery, DeliveryError},
@@ -46,7 +47,7 @@ pub(crate) struct AnnouncementHandler {
 /// The outcome and the result of an event, from which the response is built.
 pub(crate) struct HandledEvent {
     pub(crate) outcome: Outcome,
-    /// The announced path of the image. `None` if the path is missing or too long.
+    /// The announced path of the image. `None` if the path is missing, too long or has control characters.
     pub(crate) gcs_path: Option<String>,
     pub(crate) result: EventResult,
 }
@@ -128,9 +129,7 @@ impl AnnouncementHandler {
     pub(crate) async fn handle(&self, received: ReceivedEvent, caller: Caller) -> HandledEvent {
         let ReceivedEvent { message_id, traceparent, content } = received;
         let gcs_path = match &content {
-            Ok(EventContent::Image(image)) if image.gcs_path.len() <= MAX_PATH_LENGTH => {
-                Some(image.gcs_path.clone())
-            }
+            Ok(EventContent::Image(image)) if is_plain_path(&image.gcs_path) => Some(image.gcs_path.clone()),
             _ => None,
         };
         let disposition = self.process(content, traceparent, caller).await;
@@ -147,7 +146,7 @@ impl AnnouncementHandler {
             Err(EventError::Classify(error)) if outcome.handling().action == Action::Redeliver => {
                 EventResult::Refused(error)
             }
-            Err(error) => EventResult::NotClassified(error.to_string()),
+            Err(error) => EventResult::NotClassified(excerpt(error).to_string()),
         };
         HandledEvent { outcome, gcs_path, result }
     }
@@ -161,7 +160,9 @@ impl AnnouncementHandler {
         self.service.check_ready()?;
         match content? {
             EventContent::Image(image) => self.process_image(&image, traceparent, caller).await,
-            EventContent::NoImage(reason) => Ok(Disposition::Ignored(IgnoreReason::OtherEvent, reason)),
+            EventContent::NoImage(reason) => {
+                Ok(Disposition::Ignored(IgnoreReason::OtherEvent, excerpt(reason).to_string()))
+            }
         }
     }
 
@@ -245,7 +246,8 @@ impl AnnouncementHandler {
             Err(error) => {
                 let handling = Outcome::of_classify_error(&error).handling();
                 if handling.action == Action::RecordAndAcknowledge {
-                    let failure = Failure { reason: handling.reason.to_owned(), message: error.to_string() };
+                    let message = excerpt(&error).to_string();
+                    let failure = Failure { reason: handling.reason.to_owned(), message };
                     let record = PredictionRecord::Failed { gcs_path: path.clone(), error: failure };
                     records.publish_and_store(key, existing_object, &record, traceparent).await?;
                 }
@@ -269,9 +271,9 @@ impl AnnouncementHandler {
         let is_from_bucket = announcement.announcer == Announcer::Bucket;
         let prefix = &self.settings().prefix;
         let (reason, message) = if path.is_prediction() {
-            (IgnoreReason::OurPrediction, format!("{path} is a prediction"))
+            (IgnoreReason::OurPrediction, format!("{} is a prediction", excerpt(path)))
         } else if path.object().ends_with('/') {
-            (IgnoreReason::Folder, format!("{path} is the placeholder of a folder"))
+            (IgnoreReason::Folder, format!("{} is the placeholder of a folder", excerpt(path)))
         } else if is_from_bucket && !path.object().starts_with(prefix) {
             (IgnoreReason::OtherPrefix, format!("the object's name does not begin with {prefix}"))
         } else if is_from_bucket && !may_be_image(announcement.content_type.as_deref()) {
@@ -337,12 +339,19 @@ fn answer_from_record(record: PredictionRecord) -> Result<Answer, EventError> {
     }
 }
 
+/// Returns true if `path` can be repeated in a response as it is.
+fn is_plain_path(path: &str) -> bool {
+    path.len() <= MAX_PATH_LENGTH && !path.contains(char::is_control)
+}
+
 fn count_and_log(
     outcome: Outcome,
     disposition: &Result<Disposition, EventError>,
     message_id: Option<&str>,
     gcs_path: Option<&str>,
 ) {
+    let message_id = message_id.map(|id| tracing::field::display(excerpt(id)));
+    let gcs_path = gcs_path.map(|path| tracing::field::display(excerpt(path)));
     let handling = outcome.handling();
     counter!("classify_events_total", "outcome" => handling.label, "reason" => handling.reason).increment(1);
     match disposition {

@@ -10,6 +10,7 @@ use metrics::counter;
 use platform::{
     bucket::{BucketError, Created, ObjectName, SharedBucket},
     clock,
+    text::excerpt,
     topic::{Message, SharedTopic, TRACEPARENT},
 };
 
@@ -77,15 +78,15 @@ impl Records {
         match stored {
             StoredRecord::Missing | StoredRecord::Record(_) => {}
             StoredRecord::Unreadable => {
-                tracing::warn!(%object, "this version of the service cannot read the record of the image");
+                tracing::warn!(object = %excerpt(object), "this version of the service cannot read the record of the image");
             }
             StoredRecord::Damaged => {
                 counter!("classify_damaged_records_total").increment(1);
                 if self.bucket.replaces_broken_objects() {
-                    tracing::warn!(%object, "the record of the image is damaged and will be replaced");
+                    tracing::warn!(object = %excerpt(object), "the record of the image is damaged and will be replaced");
                 } else {
                     tracing::error!(
-                        %object,
+                        object = %excerpt(object),
                         "the record of the image is damaged; delete the object and upload the image again"
                     );
                 }

@@ -10,7 +10,10 @@ use axum::{
 };
 use bytes::Bytes;
 use contract::{GcsPath, Prediction};
-use platform::http::{Problem, media_type_of};
+use platform::{
+    http::{Problem, media_type_of},
+    text::excerpt,
+};
 use serde::{Deserialize, Serialize, de::Error};
 
 use crate::{
@@ -22,13 +25,13 @@ use crate::{
 /// Reason why a request is invalid. The text is the detail in the error response.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum InvalidRequest {
-    #[error("{0}")]
+    #[error("{}", excerpt(.0))]
     Query(String),
-    #[error("The body is not a valid request: {0}.")]
+    #[error("The body is not a valid request: {}.", excerpt(.0))]
     Json(serde_json::Error),
     #[error("The JSON has more than {limit} bytes. Send only the members that are documented.")]
     JsonTooLarge { limit: usize },
-    #[error("{0}")]
+    #[error("{}", excerpt(.0))]
     Multipart(String),
     #[error(
         "Send application/json with a gcs_path, a JPEG or PNG as image/* or application/octet-stream, or \

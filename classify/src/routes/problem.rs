@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use axum::http::StatusCode;
-use platform::http::Problem;
+use platform::{http::Problem, text::excerpt};
 
 use super::classify::InvalidRequest;
 use crate::{engine::EngineError, error::ClassifyError, pixels::ImageError};
@@ -28,7 +28,7 @@ impl From<ClassifyError> for Problem {
             ClassifyError::NoSuchObject(path) => Self::new(
                 S::NOT_FOUND,
                 "no_such_object",
-                format!("There is no {path}. Upload the image first."),
+                format!("There is no {}. Upload the image first.", excerpt(path)),
             ),
             ClassifyError::Image(ImageError::NotAnImage(_)) => Self::new(
                 S::UNPROCESSABLE_ENTITY,

@@ -6,6 +6,7 @@ mod announcements;
 mod auth;
 mod classify;
 mod damage;
+mod echo;
 mod lost_gpu;
 mod overload;
 mod property;

@@ -1,6 +1,8 @@
 //! [`refuse_unwelcome_requests`] refuses requests that pages of other websites send, and most requests on a
 //! reserved connection.
 
+use std::time::Duration;
+
 use axum::{
     extract::Request,
     http::{
@@ -20,7 +22,7 @@ use super::{
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 /// Retry-After of a request that is refused because the service has too many connections.
-const TOO_MANY_CONNECTIONS_RETRY_AFTER: std::time::Duration = std::time::Duration::from_secs(1);
+const TOO_MANY_CONNECTIONS_RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// Middleware that refuses a request by its headers and its connection, without reading its body.
 pub(super) async fn refuse_unwelcome_requests(request: Request, next: Next) -> Response {
