@@ -229,7 +229,8 @@ impl Supervisor {
 
     /// Measures a process until it ends or must end.
     fn watch(&mut self, process: &mut Child, life: &Life) -> Ended {
-        let program = &self.soak.program;
+        let soak = self.soak.clone();
+        let program = &soak.program;
         let mut planned_end = None;
         loop {
             program.measure_memory(process);
@@ -250,20 +251,26 @@ impl Supervisor {
             let is_ready = life.is_ready.iter().all(|is_ready| is_ready.load(Ordering::SeqCst));
             if !is_ready && life.start.elapsed() > MAX_START {
                 let number = life.number;
-                self.soak
-                    .violations
-                    .add("not ready in time", format!("process {number} after {MAX_START:?}"));
+                soak.violations.add("not ready in time", format!("process {number} after {MAX_START:?}"));
                 return Ended::Killed;
             }
             if is_ready && program.are_kills_allowed.load(Ordering::SeqCst) {
                 let planned_end =
-                    *planned_end.get_or_insert_with(|| Instant::now() + random_lifetime(&mut self.rng));
+                    *planned_end.get_or_insert_with(|| Instant::now() + self.lifetime(life.number));
                 if Instant::now() >= planned_end {
-                    return if self.rng.u8(..6) == 0 { Ended::Terminated } else { Ended::Killed };
+                    return if life.number % 5 == 2 { Ended::Terminated } else { Ended::Killed };
                 }
             }
             thread::sleep(POLL_INTERVAL);
         }
+    }
+
+    /// Returns the time from readiness to the end of a process.
+    ///
+    /// Every fourth process lives long enough for slow effects, such as timeouts of connections.
+    fn lifetime(&mut self, number: usize) -> Duration {
+        let milliseconds = if number % 4 == 3 { 15_000..30_000 } else { 3_000..10_000 };
+        Duration::from_millis(self.rng.u64(milliseconds))
     }
 
     /// Sends SIGTERM and measures how long the process takes to end.
@@ -300,12 +307,4 @@ impl Supervisor {
                 .add("the program ended by itself", format!("{status}; last lines:\n    {last_lines}"));
         }
     }
-}
-
-/// Returns the time from readiness to the end of a process.
-///
-/// Every fourth process lives long enough for slow effects, such as timeouts of connections.
-fn random_lifetime(rng: &mut fastrand::Rng) -> Duration {
-    let milliseconds = if rng.u8(..4) == 0 { rng.u64(15_000..30_000) } else { rng.u64(3_000..10_000) };
-    Duration::from_millis(milliseconds)
 }
