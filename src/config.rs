@@ -4,7 +4,12 @@
 use std::{net::IpAddr, path::PathBuf};
 
 use clap::Parser;
-use platform::{config::Validate, http::HttpServerArgs, telemetry::LogArgs, topic::RetryPolicy};
+use platform::{
+    config::Validate,
+    http::HttpServerArgs,
+    telemetry::LogArgs,
+    topic::{BacklogPolicy, RetryPolicy},
+};
 
 /// Runs preprocess and classify in one process, with a bucket on disk and a topic in SQLite
 #[derive(Clone, Debug, Parser)]
@@ -28,6 +33,9 @@ pub struct Config {
     /// Settings for the delivery of announcements from the topic to classify.
     #[command(flatten)]
     pub topic: RetryPolicy,
+    /// Limits on the announcements that wait for their delivery.
+    #[command(flatten)]
+    pub backlog: BacklogPolicy,
     /// Settings of preprocess.
     #[command(flatten)]
     pub preprocess: preprocess::Settings,
@@ -77,6 +85,7 @@ mod tests {
         let config = parse(&[]).unwrap();
         assert_eq!(config.http, HttpServerArgs::default());
         assert_eq!(config.topic, RetryPolicy::default());
+        assert_eq!(config.backlog, BacklogPolicy::default());
         assert_eq!(config.preprocess, preprocess::Settings::default());
         assert_eq!(config.classify, classify::Settings::default());
     }

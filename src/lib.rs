@@ -4,7 +4,9 @@
 //! SQLite file. Start reading at [`Pipeline::build`].
 
 mod config;
+mod data_dir_lock;
 mod pipeline;
+mod sweep;
 
 pub use config::Config;
 pub use pipeline::Pipeline;

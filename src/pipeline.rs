@@ -8,13 +8,14 @@ use std::{
 
 use anyhow::Context;
 use platform::{
-    bucket::{DiskBucket, SharedBucket},
+    bucket::DiskBucket,
     http::PUSH_PATH,
-    topic::{Pusher, SharedTopic, SqliteTopic},
+    private_folder::create_private_folder,
+    topic::{Message, Pusher, SqliteTopic},
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::Config;
+use crate::{Config, data_dir_lock::DataDirLock, sweep::Sweeper};
 
 /// Number of HTTP servers in this process.
 const SERVICE_COUNT: usize = 2;
@@ -27,6 +28,9 @@ pub struct Pipeline {
     preprocess: preprocess::Application,
     classify: classify::Application,
     pusher: Pusher,
+    sweeper: Sweeper,
+    /// Held until the services have stopped.
+    lock: DataDirLock,
     /// Maximum time that the shutdown of both services may take together.
     drain_timeout: Duration,
 }
@@ -38,17 +42,18 @@ impl Pipeline {
     /// [`Pipeline::run`] also delivers the messages that an earlier run left undelivered.
     ///
     /// # Errors
-    /// Returns an error if the data folder cannot be created, the bucket or the topic cannot be opened, a
-    /// port is in use, or the GPU that the settings of classify require is missing.
+    /// Returns an error if the data folder cannot be created or another process uses it, the bucket or the topic
+    /// cannot be opened, a port is in use, or the GPU that the settings of classify require is missing.
     pub async fn build(config: Config) -> anyhow::Result<Self> {
         let data_dir = &config.data_dir;
-        tokio::fs::create_dir_all(data_dir)
-            .await
+        create_private_folder(data_dir)
             .with_context(|| format!("cannot create the data folder {} (DATA_DIR)", data_dir.display()))?;
+        let lock = DataDirLock::acquire(data_dir)?;
         let bucket = DiskBucket::open(&data_dir.join("bucket")).await.context("cannot open the bucket")?;
-        let bucket: SharedBucket = Arc::new(bucket);
-        let topic =
-            SqliteTopic::open(&data_dir.join("topic.sqlite")).await.context("cannot open the topic")?;
+        let bucket = Arc::new(bucket);
+        let topic = SqliteTopic::open(&data_dir.join("topic.sqlite"), config.backlog, message_key)
+            .await
+            .context("cannot open the topic")?;
 
         let server = |port, port_setting| {
             config.http.server_config(SocketAddr::new(config.host, port), port_setting, SERVICE_COUNT)
@@ -60,17 +65,18 @@ impl Pipeline {
         )
         .await?;
         let push_url = format!("http://{}{PUSH_PATH}", loopback_if_unspecified(classify.local_addr()));
-        let pusher = topic.pusher(&push_url, config.topic);
-        let shared_topic: SharedTopic = topic;
+        let dead_letters = Arc::new(classify.repeated_failures());
+        let pusher = topic.pusher(&push_url, config.topic, dead_letters);
+        let sweeper = Sweeper::new(bucket.clone(), Arc::clone(&topic));
         let preprocess = preprocess::Application::assemble(
             server(config.preprocess_port, "PREPROCESS_PORT"),
             config.preprocess.clone(),
             bucket,
-            Some(shared_topic),
+            Some(topic),
         )
         .await?;
         let drain_timeout = config.preprocess.preprocess_drain_timeout.max(config.classify.drain_timeout);
-        Ok(Self { preprocess, classify, pusher, drain_timeout })
+        Ok(Self { preprocess, classify, pusher, sweeper, lock, drain_timeout })
     }
 
     /// Returns the address at which this machine reaches preprocess.
@@ -98,7 +104,7 @@ impl Pipeline {
     /// # Errors
     /// Returns an error if a service fails.
     pub async fn run(self, stop: CancellationToken) -> anyhow::Result<()> {
-        let Self { preprocess, classify, pusher, drain_timeout } = self;
+        let Self { preprocess, classify, pusher, sweeper, lock, drain_timeout } = self;
         let classify_readiness = classify.readiness();
         let stop_preprocess = stop.child_token();
         let stop_pusher = CancellationToken::new();
@@ -110,7 +116,7 @@ impl Pipeline {
         };
         let run_pusher = async {
             // The pusher waits until classify is ready. Until then, classify refuses deliveries, and each
-            // refusal would use up one of the message's limited delivery attempts.
+            // refusal would make the pause before the next delivery longer.
             tokio::select! {
                 _ = classify_readiness.wait_ready() => pusher.run(stop_pusher.clone()).await,
                 () = stop_pusher.cancelled() => {}
@@ -124,14 +130,15 @@ impl Pipeline {
             stop_preprocess.cancel();
             result.context("classify failed")
         };
-        let run_all = async { tokio::join!(run_preprocess, run_pusher, run_classify) };
+        let run_sweeper = sweeper.run(stop_pusher.clone());
+        let run_all = async { tokio::join!(run_preprocess, run_pusher, run_sweeper, run_classify) };
         // Otherwise the drain timeouts of the services and the pusher would add up.
         let deadline = async {
             stop.cancelled().await;
             tokio::time::sleep(drain_timeout + STOP_GRACE).await;
         };
-        tokio::select! {
-            ((), (), classify_result) = run_all => classify_result,
+        let result = tokio::select! {
+            ((), (), (), classify_result) = run_all => classify_result,
             () = deadline => {
                 tracing::warn!(
                     seconds = drain_timeout.as_secs_f64(),
@@ -139,8 +146,15 @@ impl Pipeline {
                 );
                 Ok(())
             }
-        }
+        };
+        drop(lock);
+        result
     }
+}
+
+/// Returns the id of the image that `message` announces. The topic finds a message by this key.
+pub(crate) fn message_key(message: &Message) -> Option<String> {
+    preprocess::announced_image_id(message).map(String::from)
 }
 
 /// Returns the address at which this machine reaches a listener on `address`.

@@ -1,4 +1,4 @@
-//! This test kills the program repeatedly with `kill -9`, and checks that no accepted upload is lost.
+//! These tests kill the program repeatedly with `kill -9`, and check that no accepted upload is lost.
 #![allow(
     clippy::allow_attributes,
     clippy::unwrap_used,
@@ -41,9 +41,15 @@ impl Process {
     /// Starts the program with the data folder `data_dir`, and reads the addresses of both services from its
     /// output.
     fn start(data_dir: &Path) -> Self {
+        Self::start_with(data_dir, &[])
+    }
+
+    /// Starts the program like [`Self::start`], with additional flags.
+    fn start_with(data_dir: &Path, flags: &[&str]) -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_image-pipeline"))
             .args(["--preprocess-port", "0", "--classify-port", "0", "--log", "warn", "--data-dir"])
             .arg(data_dir)
+            .args(flags)
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
@@ -155,4 +161,20 @@ async fn accepted_uploads_get_their_predictions_after_repeated_kill_9() {
         "{} uploads were accepted during {kill_count} kills. Each upload has its prediction.",
         ids.len()
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn uploads_survive_more_starts_that_are_killed_at_once_than_attempts_are_allowed() {
+    const MAX_ATTEMPTS: usize = 3;
+    let flags = ["--topic-max-attempts", &MAX_ATTEMPTS.to_string()];
+    let folder = tempfile::tempdir().unwrap();
+    let next_photo = Arc::new(AtomicUsize::new(0));
+    let ids = upload_until_killed(folder.path(), &next_photo, 20).await;
+    for _ in 0..=MAX_ATTEMPTS {
+        drop(Process::start_with(folder.path(), &flags));
+    }
+    let process = Process::start_with(folder.path(), &flags);
+    for id in &ids {
+        process.client.await_label(id).await;
+    }
 }

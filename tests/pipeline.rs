@@ -2,7 +2,9 @@
 
 mod common;
 
-use common::{read_sample, start_pipeline, start_pipeline_with};
+use std::path::Path;
+
+use common::{build_pipeline, read_sample, start_pipeline, start_pipeline_with};
 use contract::PredictionRecord;
 use reqwest::StatusCode;
 use serde_json::json;
@@ -56,6 +58,31 @@ async fn prediction_names_the_model_and_backend_that_ready_reports() {
     assert_eq!(prediction.top[0].wnid.as_deref(), Some("n07920052"));
     assert!(prediction.top.is_sorted_by(|a, b| a.confidence >= b.confidence));
     assert!((0.5..=1.0).contains(&prediction.confidence), "{}", prediction.confidence);
+    pipeline.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_the_owner_may_read_the_data_folder() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = tempfile::tempdir().unwrap();
+    let data_dir = folder.path().join("data");
+    let pipeline = start_pipeline(&data_dir).await;
+    let id = pipeline.client.upload_and_get_id(read_sample("coffee.jpg")).await;
+    pipeline.client.await_label(&id).await;
+    let mut unvisited = vec![data_dir];
+    let mut names = Vec::new();
+    while let Some(path) = unvisited.pop() {
+        let metadata = std::fs::metadata(&path).unwrap();
+        let expected = if metadata.is_dir() { 0o700 } else { 0o600 };
+        assert_eq!(metadata.permissions().mode() & 0o777, expected, "{}", path.display());
+        if metadata.is_dir() {
+            unvisited.extend(std::fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
+        }
+        names.push(path.file_name().unwrap().to_string_lossy().into_owned());
+    }
+    for name in ["topic.sqlite", "topic.sqlite-wal", "image.jpg", "prediction.json", ".tmp"] {
+        assert!(names.iter().any(|found| found == name), "{name}: {names:?}");
+    }
     pipeline.stop().await.unwrap();
 }
 
@@ -137,4 +164,105 @@ async fn uploads_undelivered_at_shutdown_are_classified_after_the_next_start() {
         assert!(CHELSEA_LABELS.contains(&label.as_str()), "{label}");
     }
     pipeline.stop().await.unwrap();
+}
+
+/// Ids of the images in `tests/data/26b0de0`, which are uploads of sample photos.
+const COFFEE_ID: &str = "cc5251a82edce667064f194edb215791";
+const ROCKET_ID: &str = "1495a22e9480a2f734824cab048b42aa";
+const CHELSEA_ID: &str = "f88c176981145731f15ea19f943389ab";
+
+/// Copies the data folder of version 26b0de0 to `target`.
+///
+/// The prediction of the coffee is stored. The announcement of the rocket is waiting, and that of the cat is a
+/// dead letter, because classify was not available.
+fn copy_data_of_26b0de0(target: &Path) {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/26b0de0");
+    copy_folder(&source, target);
+}
+
+fn copy_folder(source: &Path, target: &Path) {
+    std::fs::create_dir_all(target).unwrap();
+    for entry in std::fs::read_dir(source).unwrap() {
+        let entry = entry.unwrap();
+        let target = target.join(entry.file_name());
+        match entry.file_type().unwrap().is_dir() {
+            true => copy_folder(&entry.path(), &target),
+            false => drop(std::fs::copy(entry.path(), target).unwrap()),
+        }
+    }
+}
+
+fn remove_topic(data_dir: &Path) {
+    std::fs::remove_file(data_dir.join("topic.sqlite")).unwrap();
+    for companion in ["topic.sqlite-wal", "topic.sqlite-shm"] {
+        // The files exist only while the topic is open.
+        let _ = std::fs::remove_file(data_dir.join(companion));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pending_dead_and_finished_images_of_an_earlier_version_are_finished() {
+    let folder = tempfile::tempdir().unwrap();
+    copy_data_of_26b0de0(folder.path());
+    let finished =
+        std::fs::read(folder.path().join("bucket").join(COFFEE_ID).join("prediction.json")).unwrap();
+    let pipeline = start_pipeline(folder.path()).await;
+    let url = format!("{}/predictions/{COFFEE_ID}", pipeline.client.preprocess_url);
+    let served = pipeline.client.http.get(url).send().await.unwrap().bytes().await.unwrap();
+    assert_eq!(served, finished, "the finished prediction is served unchanged");
+    let label = pipeline.client.await_label(CHELSEA_ID).await;
+    assert!(CHELSEA_LABELS.contains(&label.as_str()), "{label}");
+    let label = pipeline.client.await_label(ROCKET_ID).await;
+    assert!(SAMPLES[1].1.contains(&label.as_str()), "{label}");
+    for (name, id) in [("coffee.jpg", COFFEE_ID), ("rocket.jpg", ROCKET_ID), ("chelsea.jpg", CHELSEA_ID)] {
+        let (status, body) = pipeline.client.upload(read_sample(name)).await.unwrap();
+        assert_eq!(
+            (status, body["id"].as_str(), body["duplicate"].as_bool()),
+            (StatusCode::OK, Some(id), Some(true))
+        );
+    }
+    pipeline.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn images_of_a_lost_topic_are_classified_after_the_next_start() {
+    let folder = tempfile::tempdir().unwrap();
+    copy_data_of_26b0de0(folder.path());
+    remove_topic(folder.path());
+    let pipeline = start_pipeline(folder.path()).await;
+    for id in [COFFEE_ID, ROCKET_ID, CHELSEA_ID] {
+        pipeline.client.await_label(id).await;
+    }
+    pipeline.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn uploads_before_and_after_the_topic_is_removed_are_classified() {
+    let folder = tempfile::tempdir().unwrap();
+    let pipeline = start_pipeline_with(folder.path(), &["--classify-engines", "1"]).await;
+    let mut ids = Vec::new();
+    for number in 0..16_u8 {
+        if number == 8 {
+            remove_topic(folder.path());
+        }
+        let mut photo = read_sample("chelsea.jpg");
+        photo.push(number);
+        ids.push(pipeline.client.upload_and_get_id(photo).await);
+    }
+    for id in &ids {
+        pipeline.client.await_label(id).await;
+    }
+    let ready = format!("{}/ready", pipeline.client.preprocess_url);
+    assert_eq!(pipeline.client.http.get(ready).send().await.unwrap().status(), StatusCode::OK);
+    pipeline.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn second_pipeline_in_the_same_data_folder_is_refused_with_the_process_that_has_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let pipeline = start_pipeline(folder.path()).await;
+    let error = build_pipeline(folder.path(), &[]).await.err().unwrap().to_string();
+    assert!(error.contains(&format!("in use by the process {}", std::process::id())), "{error}");
+    pipeline.stop().await.unwrap();
+    start_pipeline(folder.path()).await.stop().await.unwrap();
 }

@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     VERSION,
     admission::Admission,
-    announcements::{AnnouncementHandler, Records},
+    announcements::{AnnouncementHandler, Records, RepeatedFailures},
     config::Settings,
     engine::{
         EnginePlan, EngineStarter, Infer, InferenceQueue, NativeEngine, RunningEngines, inference_queue,
@@ -156,6 +156,11 @@ impl Application {
     /// Returns the readiness of the service, which is kept up to date while [`Self::run`] runs.
     pub fn readiness(&self) -> Readiness {
         self.service.readiness.clone()
+    }
+
+    /// Returns the recorder of the failures of images that a topic no longer delivers.
+    pub fn repeated_failures(&self) -> RepeatedFailures {
+        RepeatedFailures::new(self.service.records.clone(), self.service.bucket.name())
     }
 
     /// Serves until `stop_token` is cancelled, then finishes running requests.

@@ -24,6 +24,8 @@ pub(crate) enum ClassifyError {
     Engine(#[from] EngineError),
     #[error("the network's outputs are unusable: {0}")]
     UnusableLogits(#[from] UnusableLogits),
+    #[error("the stored image is damaged")]
+    DamagedImage(#[source] BucketError),
     #[error("the bucket failed")]
     Bucket(#[source] BucketError),
     #[error("the results topic failed")]
@@ -49,6 +51,8 @@ impl From<BucketError> for ClassifyError {
         match error {
             // The error is permanent, because the bucket never accepts the name.
             BucketError::BadName { .. } => Self::BadPath,
+            // The error is not permanent, because uploading the image again replaces the damaged object.
+            BucketError::Damaged(_) => Self::DamagedImage(error),
             other => Self::Bucket(other),
         }
     }

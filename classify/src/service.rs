@@ -147,11 +147,17 @@ impl Service {
     pub(crate) async fn read_image(&self, path: &GcsPath) -> Result<Object, ClassifyError> {
         let object = parse_object_name(path.object())?;
         let limit = self.settings.max_image_bytes;
-        self.bucket.read(&object, limit).await.map_err(|error| match error {
+        let image = self.bucket.read(&object, limit).await.map_err(|error| match error {
             BucketError::NotFound(_) => ClassifyError::NoSuchObject(path.clone()),
             BucketError::TooLarge { .. } => ClassifyError::TooManyBytes { limit },
             other => other.into(),
-        })
+        })?;
+        // An image without a checksum may be damaged, too. Without this check the damage would be recorded as
+        // a failure of the image, and uploading the image again would not lead to a prediction.
+        if path.image_id().is_some() && !contract::stored_image_looks_intact(&image.data) {
+            return Err(BucketError::Damaged(object.to_string()).into());
+        }
+        Ok(image)
     }
 
     /// Builds the record of the image at `path` from the `probabilities` of its classes.

@@ -228,8 +228,8 @@ mod tests {
                   Audience that a push token must name; enables the check of push tokens [env:
                   PUSH_AUDIENCE]
               --push-service-account <EMAIL>
-                  E-mail address of the service account that a push token must belong to [default: any
-                  account with a Google-signed token for the audience] [env: PUSH_SERVICE_ACCOUNT]
+                  E-mail address of the service account that a push token must belong to, or `any` for every
+                  Google account; required with --push-audience [env: PUSH_SERVICE_ACCOUNT]
               --push-jwks-url <URL>
                   URL of the public keys that push tokens are verified with [env: PUSH_JWKS_URL] [default:
                   https://www.googleapis.com/oauth2/v3/certs]
@@ -278,8 +278,8 @@ mod tests {
                   Maximum number of images that are decoded, or wait for decoding or for an engine; further
                   images are refused (429) [env: CLASSIFY_QUEUE_ITEMS] [default: 64]
               --classify-queue-pixels <PIXELS>
-                  Maximum total number of pixels of the images that are decoded or wait for decoding; further
-                  images are refused (429) [env: CLASSIFY_QUEUE_PIXELS] [default: 200000000]
+                  Maximum total number of pixels of the images that are decoded or wait for decoding;
+                  further images are refused (429) [env: CLASSIFY_QUEUE_PIXELS] [default: 200000000]
               --classify-queue-reserve <PERCENT>
                   Percentage of the two limits above that requests leave free for events, and events for
                   requests [env: CLASSIFY_QUEUE_RESERVE] [default: 25]

@@ -13,7 +13,11 @@ use platform::{
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
-use crate::{config::Settings, image, routes, upload_service::UploadService};
+use crate::{
+    config::Settings,
+    image, routes,
+    upload_service::{AdmissionLimits, UploadService},
+};
 
 /// Version of the service, which the responses of `/ready` and `/` state.
 pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -61,7 +65,12 @@ impl Application {
         let shares = settings.memory_shares();
         let upload_memory = new_memory_budget("uploads", shares.upload_bytes);
         let processing_memory = new_memory_budget("pictures", shares.processing_bytes);
-        let upload_service = UploadService::new(settings.recipe(), cpu, processing_memory, bucket, topic);
+        let admission = AdmissionLimits {
+            max_waiting: settings.preprocess_queue_items.get(),
+            timeout: settings.preprocess_queue_timeout,
+        };
+        let upload_service =
+            UploadService::new(settings.recipe(), cpu, processing_memory, bucket, topic, &admission);
         Ok(Self {
             server,
             settings,

@@ -24,7 +24,10 @@ pub(crate) enum ServiceError {
     /// A call to the bucket failed.
     #[error(transparent)]
     Bucket(#[from] BucketError),
-    /// The image is stored but could not be announced.
+    /// The stored prediction of this name is damaged, and the bucket cannot replace it.
+    #[error("the stored prediction {0} is damaged; delete the object and upload the image again")]
+    DamagedPrediction(String),
+    /// The topic admits no further image, or the image is stored but could not be announced.
     #[error(transparent)]
     Topic(#[from] TopicError),
     /// An error that only a bug can cause.
@@ -44,9 +47,11 @@ impl ServiceError {
             Self::EmptyUpload => "empty_body",
             Self::Image(error) => error.kind(),
             Self::Cpu(CpuError::Overloaded)
-            | Self::Memory(MemoryBudgetError::Overloaded | MemoryBudgetError::TimedOut) => "overloaded",
+            | Self::Memory(MemoryBudgetError::Overloaded | MemoryBudgetError::TimedOut)
+            | Self::Topic(TopicError::Full { .. }) => "overloaded",
             Self::Bucket(BucketError::Unavailable(_)) => "bucket_unavailable",
-            Self::Topic(_) => "topic_unavailable",
+            Self::DamagedPrediction(_) => "damaged_prediction",
+            Self::Topic(TopicError::Unavailable(_)) => "topic_unavailable",
             Self::Cpu(CpuError::Panicked)
             | Self::Memory(MemoryBudgetError::ExceedsBudget)
             | Self::Bucket(_)

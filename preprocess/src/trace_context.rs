@@ -26,7 +26,7 @@ impl TraceParent {
     }
 
     /// Returns a new trace that is not sampled.
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { trace_id: Uuid::new_v4().simple().to_string(), flags: "00".to_owned() }
     }
 

@@ -6,33 +6,39 @@
 //!
 //! Every step is idempotent. An upload can stop between two steps, for example because the caller disconnects
 //! or the process is killed. Sending the same upload again completes the missing steps. A stored image is not
-//! written again. An image without a prediction is announced again, because its announcement may be missing.
+//! written again, unless it is damaged. An image without a prediction is announced again, because its announcement may be missing.
 //! No step has to be undone, so the futures of this module may be dropped at any point.
 
 use std::{
-    sync::Arc,
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
 use bytes::Bytes;
-use contract::{GcsPath, ImageEvent, ImageId};
-use metrics::{counter, histogram};
+use contract::{GcsPath, ImageEvent, ImageId, PredictionRecord};
+use metrics::{counter, gauge, histogram};
 use platform::{
     bucket::{BucketError, Created, ObjectName, SharedBucket},
     cpu::{CpuError, CpuPool},
     memory_budget::{MemoryBudget, MemoryBudgetError, MemoryReservation},
-    topic::{Message, SharedTopic, TRACEPARENT},
+    telemetry::error_chain,
+    topic::{Admission, SharedTopic, TopicError},
 };
 use serde::Serialize;
+use tokio::sync::Semaphore;
 
 use crate::{
+    announcement::{self, JPEG_CONTENT_TYPE},
     error::ServiceError,
     image::{self, ImageError, PlanOutcome, ProcessedImage, ProcessingPlan, Recipe, Timings},
     trace_context::TraceParent,
 };
 
-/// Content type of the stored image.
-const JPEG_CONTENT_TYPE: &str = "image/jpeg";
+/// Minimum time between two announcements of an image whose prediction is damaged.
+const REANNOUNCEMENT_INTERVAL: Duration = Duration::from_secs(60);
+/// Maximum number of images that can be announced again during [`REANNOUNCEMENT_INTERVAL`].
+const MAX_REANNOUNCEMENTS: usize = 1000;
 
 /// An uploaded file.
 #[derive(Clone, Debug)]
@@ -53,6 +59,14 @@ pub(crate) struct StoredImage {
     duplicate: bool,
 }
 
+/// Limits on uploads that wait until the topic admits their announcements.
+pub(crate) struct AdmissionLimits {
+    /// Maximum number of waiting uploads.
+    pub(crate) max_waiting: usize,
+    /// Maximum time that an upload waits.
+    pub(crate) timeout: Duration,
+}
+
 /// Processes, stores and announces uploads, and reads their predictions.
 pub(crate) struct UploadService {
     /// Parameters of the stored image, and limits on uploads.
@@ -63,6 +77,18 @@ pub(crate) struct UploadService {
     processing_memory: MemoryBudget,
     bucket: SharedBucket,
     topic: Option<SharedTopic>,
+    /// Places for uploads that wait until the topic admits their announcements.
+    admission_queue: Semaphore,
+    admission_timeout: Duration,
+    reannouncements: Reannouncements,
+}
+
+/// The object that has the name of an image's prediction.
+enum StoredPrediction {
+    Missing,
+    /// The content is a record of a prediction or of a failure.
+    Intact(Bytes),
+    Damaged,
 }
 
 impl UploadService {
@@ -72,9 +98,20 @@ impl UploadService {
         processing_memory: MemoryBudget,
         bucket: SharedBucket,
         topic: Option<SharedTopic>,
+        admission: &AdmissionLimits,
     ) -> Self {
         let recipe_text = recipe.id_text().into();
-        Self { recipe: Arc::new(recipe), recipe_text, cpu, processing_memory, bucket, topic }
+        Self {
+            recipe: Arc::new(recipe),
+            recipe_text,
+            cpu,
+            processing_memory,
+            bucket,
+            topic,
+            admission_queue: Semaphore::new(admission.max_waiting),
+            admission_timeout: admission.timeout,
+            reannouncements: Reannouncements::default(),
+        }
     }
 
     /// Returns the text of the recipe, which is hashed into every image id.
@@ -82,12 +119,26 @@ impl UploadService {
         &self.recipe_text
     }
 
-    /// Returns an error if no CPU permit is free.
+    /// Returns an error if no CPU permit is free, or if the topic is full.
     ///
     /// The caller checks the capacity before it reads a body. The check acquires no permit, so
     /// [`Self::process`] can still fail with the same error.
     pub(crate) fn check_capacity(&self) -> Result<(), ServiceError> {
-        if self.cpu.is_full() { Err(count_cpu_error(CpuError::Overloaded)) } else { Ok(()) }
+        if self.cpu.is_full() {
+            return Err(count_cpu_error(CpuError::Overloaded));
+        }
+        self.topic.as_ref().map_or(Ok(()), |topic| topic.check_capacity().map_err(count_topic_error))
+    }
+
+    /// Waits until the topic admits the announcement of another image.
+    ///
+    /// While messages wait too long on the topic, uploads are thereby slowed down to the rate at which images
+    /// are classified.
+    async fn admit(&self) -> Result<Admission, ServiceError> {
+        let Some(topic) = &self.topic else { return Ok(Admission::default()) };
+        let full = TopicError::Full { retry_after: self.admission_timeout };
+        let _place = self.admission_queue.try_acquire().map_err(|_| count_topic_error(full))?;
+        topic.admit(self.admission_timeout).await.map_err(count_topic_error)
     }
 
     /// Processes, stores and announces an upload, and counts the outcome in the metrics.
@@ -117,6 +168,7 @@ impl UploadService {
         let bytes_in = upload.bytes.len();
         let plan = self.make_plan(&upload).await?;
         let header = *plan.header();
+        let admission = self.admit().await?;
         let (id, processed) = self.run_plans(upload, plan).await?;
         record_timings(&processed.timings);
 
@@ -124,8 +176,19 @@ impl UploadService {
         let ProcessedImage { width, height, .. } = processed;
         let (gcs_path, duplicate) = self.store(&id, processed.jpeg).await?;
         let stored = StoredImage { gcs_path, id, width, height, duplicate };
-        if !duplicate || !self.has_prediction(&stored.id).await? {
-            self.announce(&stored, trace).await?;
+        let has_prediction = async || {
+            let prediction = self.load_prediction(&stored.id).await?;
+            Ok::<_, ServiceError>(matches!(prediction, StoredPrediction::Intact(_)))
+        };
+        if !duplicate || !has_prediction().await? {
+            let event = ImageEvent {
+                gcs_path: stored.gcs_path.clone(),
+                id: Some(stored.id.clone()),
+                width: Some(width),
+                height: Some(height),
+            };
+            self.announce(&event, trace).await?;
+            admission.use_up();
         }
         tracing::info!(
             id = %stored.id,
@@ -196,39 +259,54 @@ impl UploadService {
         Ok(self.cpu.run_with_permit(permit, job).await.map_err(count_cpu_error)??)
     }
 
-    /// Stores an image. Returns the path of the object, and true if the object existed before.
+    /// Stores an image, or replaces a damaged one. Returns the path of the object, and true if an intact
+    /// object existed before.
     async fn store(&self, id: &ImageId, jpeg: Bytes) -> Result<(GcsPath, bool), ServiceError> {
         let started = Instant::now();
-        let object = image_object_name(id)?;
-        let gcs_path = GcsPath::new(self.bucket.name(), object.as_str()).map_err(ServiceError::internal)?;
-        let created = self.bucket.create(&object, jpeg, JPEG_CONTENT_TYPE).await?;
+        let (object, gcs_path) = self.image_object(id)?;
+        let looks_intact = contract::stored_image_looks_intact;
+        let created = self.bucket.replace_if_broken(&object, jpeg, JPEG_CONTENT_TYPE, looks_intact).await?;
         record_stage("store", started.elapsed());
         Ok((gcs_path, created == Created::AlreadyThere))
     }
 
     /// Publishes the announcement of a stored image, if the service has a topic.
-    async fn announce(&self, stored: &StoredImage, trace: &TraceParent) -> Result<(), ServiceError> {
+    async fn announce(&self, event: &ImageEvent, trace: &TraceParent) -> Result<(), ServiceError> {
         let Some(topic) = &self.topic else {
             return Ok(());
         };
         let started = Instant::now();
-        let event = ImageEvent {
-            gcs_path: stored.gcs_path.clone(),
-            id: Some(stored.id.clone()),
-            width: Some(stored.width),
-            height: Some(stored.height),
-        };
-        let message = Message {
-            data: serde_json::to_vec(&event).map_err(ServiceError::internal)?.into(),
-            attributes: [
-                ("content-type".to_owned(), JPEG_CONTENT_TYPE.to_owned()),
-                (TRACEPARENT.to_owned(), trace.next_header()),
-            ]
-            .into(),
-        };
-        topic.publish(message).await?;
+        topic.publish(announcement::to_message(event, trace)).await.map_err(count_topic_error)?;
         record_stage("publish", started.elapsed());
         Ok(())
+    }
+
+    /// Returns the number of images that are classified before the image `id`, if the topic knows it.
+    pub(crate) async fn count_ahead(&self, id: &ImageId) -> Option<u64> {
+        match self.topic.as_ref()?.count_ahead(id.as_str()).await {
+            Ok(ahead) => ahead,
+            Err(error) => {
+                // The prediction is pending with or without the number.
+                tracing::debug!(%id, error = error_chain(&error), "the images ahead cannot be counted");
+                None
+            }
+        }
+    }
+
+    /// Checks that images can be stored and announced at present.
+    pub(crate) async fn check_dependencies(&self) -> Result<(), ServiceError> {
+        let report = |dependency, is_up| {
+            gauge!("preprocess_dependency_up", "dependency" => dependency).set(f64::from(u8::from(is_up)));
+        };
+        let bucket = self.bucket.check_health().await;
+        report("bucket", bucket.is_ok());
+        let topic = match &self.topic {
+            Some(topic) => topic.check_health().await,
+            None => Ok(()),
+        };
+        report("topic", topic.is_ok());
+        bucket?;
+        Ok(topic?)
     }
 
     /// Returns true if an image with this id is stored.
@@ -236,19 +314,86 @@ impl UploadService {
         Ok(self.bucket.exists(&image_object_name(id)?).await?)
     }
 
-    async fn has_prediction(&self, id: &ImageId) -> Result<bool, ServiceError> {
-        Ok(self.bucket.exists(&prediction_object_name(id)?).await?)
+    /// Reads the stored JSON of an image's prediction. Returns `None` if the image has no prediction yet.
+    ///
+    /// A damaged prediction counts as missing. Its image is announced again, so that a new prediction replaces
+    /// the damaged one.
+    pub(crate) async fn read_prediction(&self, id: &ImageId) -> Result<Option<Bytes>, ServiceError> {
+        match self.load_prediction(id).await? {
+            StoredPrediction::Missing => Ok(None),
+            StoredPrediction::Intact(json) => Ok(Some(json)),
+            StoredPrediction::Damaged => {
+                self.handle_damaged_prediction(id).await?;
+                Ok(None)
+            }
+        }
     }
 
-    /// Reads the stored JSON of an image's prediction. Returns `None` if the image has no prediction yet.
-    pub(crate) async fn read_prediction(&self, id: &ImageId) -> Result<Option<Bytes>, ServiceError> {
+    async fn load_prediction(&self, id: &ImageId) -> Result<StoredPrediction, ServiceError> {
         /// Maximum length of a prediction in bytes, far above the length of any prediction.
         const MAX_PREDICTION_BYTES: usize = 1 << 20;
         match self.bucket.read(&prediction_object_name(id)?, MAX_PREDICTION_BYTES).await {
-            Ok(prediction) => Ok(Some(prediction.data)),
-            Err(BucketError::NotFound(_)) => Ok(None),
+            Ok(prediction) if PredictionRecord::is_record(&prediction.data) => {
+                Ok(StoredPrediction::Intact(prediction.data))
+            }
+            Ok(_) | Err(BucketError::Damaged(_)) => Ok(StoredPrediction::Damaged),
+            Err(BucketError::NotFound(_)) => Ok(StoredPrediction::Missing),
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// Announces the image of a damaged prediction again, unless this was done a short time ago.
+    ///
+    /// # Errors
+    /// Returns [`ServiceError::DamagedPrediction`] if the bucket cannot replace the damaged prediction.
+    async fn handle_damaged_prediction(&self, id: &ImageId) -> Result<(), ServiceError> {
+        counter!("preprocess_damaged_predictions_total").increment(1);
+        if !self.bucket.replaces_broken_objects() {
+            return Err(ServiceError::DamagedPrediction(id.prediction_object_name()));
+        }
+        if !self.has_image(id).await? || !self.reannouncements.begin(id) {
+            return Ok(());
+        }
+        tracing::warn!(%id, "a stored prediction is damaged; its image is announced again");
+        let (_, gcs_path) = self.image_object(id)?;
+        let event = ImageEvent { gcs_path, id: Some(id.clone()), width: None, height: None };
+        self.announce(&event, &TraceParent::new()).await.inspect_err(|_| self.reannouncements.forget(id))
+    }
+
+    /// Returns the name and the path of an image.
+    fn image_object(&self, id: &ImageId) -> Result<(ObjectName, GcsPath), ServiceError> {
+        let object = image_object_name(id)?;
+        let gcs_path = GcsPath::new(self.bucket.name(), object.as_str()).map_err(ServiceError::internal)?;
+        Ok((object, gcs_path))
+    }
+}
+
+/// The images with damaged predictions that were announced again a short time ago.
+///
+/// Clients may ask for the same prediction many times before it is replaced. Only the first request announces
+/// the image.
+#[derive(Debug, Default)]
+struct Reannouncements {
+    /// Time of each announcement.
+    times: Mutex<HashMap<ImageId, tokio::time::Instant>>,
+}
+
+impl Reannouncements {
+    /// Records an announcement. Returns false if the image must not be announced now.
+    fn begin(&self, id: &ImageId) -> bool {
+        let now = tokio::time::Instant::now();
+        let mut times = self.times.lock().unwrap_or_else(PoisonError::into_inner);
+        times.retain(|_, time| now - *time < REANNOUNCEMENT_INTERVAL);
+        let is_due = times.len() < MAX_REANNOUNCEMENTS && !times.contains_key(id);
+        if is_due {
+            times.insert(id.clone(), now);
+        }
+        is_due
+    }
+
+    /// Forgets an announcement that failed.
+    fn forget(&self, id: &ImageId) {
+        self.times.lock().unwrap_or_else(PoisonError::into_inner).remove(id);
     }
 }
 
@@ -263,6 +408,14 @@ fn count_cpu_error(error: CpuError) -> ServiceError {
 /// Converts an error of the memory budget, and increments `preprocess_shed_total`.
 fn count_memory_error(error: MemoryBudgetError) -> ServiceError {
     counter!("preprocess_shed_total", "reason" => "memory").increment(1);
+    error.into()
+}
+
+/// Converts an error of the topic. If the topic is full, increments `preprocess_shed_total`.
+fn count_topic_error(error: TopicError) -> ServiceError {
+    if matches!(error, TopicError::Full { .. }) {
+        counter!("preprocess_shed_total", "reason" => "backlog").increment(1);
+    }
     error.into()
 }
 
@@ -301,7 +454,9 @@ mod tests {
         let limits = CpuLimits { threads: NonZeroUsize::MIN, max_jobs, max_weight };
         let cpu = CpuPool::new("test", limits).unwrap();
         let recipe = Settings::default().recipe();
-        Arc::new(UploadService::new(recipe, cpu, new_memory_budget(MEMORY_BYTES), bucket.clone(), None))
+        let memory = new_memory_budget(MEMORY_BYTES);
+        let admission = AdmissionLimits { max_waiting: 1, timeout: Duration::ZERO };
+        Arc::new(UploadService::new(recipe, cpu, memory, bucket.clone(), None, &admission))
     }
 
     fn new_memory_budget(max_bytes: u64) -> MemoryBudget {
@@ -405,5 +560,34 @@ mod tests {
         drop(reservation);
         assert!(!processing.await.unwrap().duplicate);
         assert_eq!(service.processing_memory.reserved_bytes(), 0);
+    }
+
+    #[tokio::test]
+    async fn damaged_prediction_is_an_error_if_the_bucket_replaces_nothing() {
+        let bucket = Arc::new(InMemoryBucket::with_generations());
+        let service = new_service(&bucket, 10, 1_000_000);
+        let id: ImageId = "0".repeat(32).parse().unwrap();
+        bucket.replace(&prediction_object_name(&id).unwrap(), Bytes::from_static(b"{"));
+        let error = service.read_prediction(&id).await.unwrap_err();
+        assert!(error.to_string().contains(&id.prediction_object_name()), "{error}");
+        assert_eq!(error.kind(), "damaged_prediction");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn image_is_announced_again_once_per_interval() {
+        let (id, other): (ImageId, ImageId) =
+            ("0".repeat(32).parse().unwrap(), "1".repeat(32).parse().unwrap());
+        let reannouncements = Reannouncements::default();
+        assert!(reannouncements.begin(&id) && !reannouncements.begin(&id));
+        assert!(reannouncements.begin(&other));
+        reannouncements.forget(&other);
+        assert!(reannouncements.begin(&other));
+        tokio::time::advance(REANNOUNCEMENT_INTERVAL).await;
+        assert!(reannouncements.begin(&id) && !reannouncements.begin(&id));
+        assert_eq!(reannouncements.times.lock().unwrap().len(), 1, "old announcements are forgotten");
+        for number in 0..MAX_REANNOUNCEMENTS {
+            reannouncements.begin(&format!("{number:032x}").parse().unwrap());
+        }
+        assert_eq!(reannouncements.times.lock().unwrap().len(), MAX_REANNOUNCEMENTS);
     }
 }

@@ -46,13 +46,17 @@ pub async fn start_pipeline(data_dir: &Path) -> RunningPipeline {
     start_pipeline_with(data_dir, &[]).await
 }
 
-/// Starts a pipeline like [`start_pipeline`], with additional flags.
-pub async fn start_pipeline_with(data_dir: &Path, flags: &[&str]) -> RunningPipeline {
+/// Builds a pipeline with the data folder `data_dir` and additional flags.
+pub async fn build_pipeline(data_dir: &Path, flags: &[&str]) -> anyhow::Result<Pipeline> {
     let data_dir = data_dir.to_str().unwrap();
     let fixed_flags =
         ["image-pipeline", "--data-dir", data_dir, "--preprocess-port", "0", "--classify-port", "0"];
-    let config = Config::try_parse_from(fixed_flags.iter().chain(flags)).unwrap();
-    let pipeline = Pipeline::build(config).await.unwrap();
+    Pipeline::build(Config::try_parse_from(fixed_flags.iter().chain(flags)).unwrap()).await
+}
+
+/// Starts a pipeline like [`start_pipeline`], with additional flags.
+pub async fn start_pipeline_with(data_dir: &Path, flags: &[&str]) -> RunningPipeline {
+    let pipeline = build_pipeline(data_dir, flags).await.unwrap();
     let client = Client {
         http: reqwest::Client::new(),
         preprocess_url: format!("http://{}", pipeline.preprocess_addr()),

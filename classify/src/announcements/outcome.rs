@@ -33,10 +33,10 @@ pub enum Outcome {
     NotReady,
     /// The service is shutting down.
     Draining,
-    /// The model's outputs for this image are unusable.
+    /// The model fails on this image, or its outputs are unusable.
     ///
-    /// The event is refused, because a later build of the service may succeed. Pub/Sub moves an event that is
-    /// refused too often to the subscription's dead letter topic.
+    /// The event is refused, because a later attempt may succeed. An event that fails too often becomes a dead
+    /// letter. Before the topic in SQLite stops the delivery, [`super::RepeatedFailures`] records the failure.
     ModelFailure,
 }
 
@@ -74,7 +74,7 @@ impl Handling {
 
 impl Outcome {
     /// Every outcome.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 23] = [
         Self::Accepted,
         Self::Duplicate,
         Self::Ignored(IgnoreReason::OurPrediction),
@@ -92,6 +92,7 @@ impl Outcome {
         Self::Dead(DeadReason::NotAnImage),
         Self::Dead(DeadReason::UnsupportedFormat),
         Self::Dead(DeadReason::TooLarge),
+        Self::Dead(DeadReason::FailedRepeatedly),
         Self::Transient,
         Self::Overloaded,
         Self::NotReady,
@@ -101,12 +102,12 @@ impl Outcome {
 
     /// Returns this outcome's row of the table.
     pub const fn handling(self) -> Handling {
-        use DeadReason::{NotAnImage, TooLarge, UnsupportedFormat};
+        use DeadReason::{FailedRepeatedly, NotAnImage, TooLarge, UnsupportedFormat};
         match self {
             Self::Accepted => row("ok", "", Action::Acknowledge),
             Self::Duplicate => row("duplicate", "", Action::Acknowledge),
             Self::Ignored(reason) => row("ignored", reason.name(), Action::Acknowledge),
-            Self::Dead(reason @ (NotAnImage | UnsupportedFormat | TooLarge)) => {
+            Self::Dead(reason @ (NotAnImage | UnsupportedFormat | TooLarge | FailedRepeatedly)) => {
                 row("dead", reason.name(), Action::RecordAndAcknowledge)
             }
             Self::Dead(reason) => row("dead", reason.name(), Action::Acknowledge),
@@ -143,10 +144,14 @@ impl Outcome {
                 Self::Dead(DeadReason::TooLarge)
             }
             ClassifyError::QueueFull(_) | ClassifyError::Engine(EngineError::Overloaded) => Self::Overloaded,
-            ClassifyError::Bucket(_)
+            // A damaged image can be classified once it has been uploaded again.
+            ClassifyError::DamagedImage(_)
+            | ClassifyError::Bucket(_)
             | ClassifyError::Topic(_)
             | ClassifyError::Engine(EngineError::Failed(_) | EngineError::Lost(_)) => Self::Transient,
-            ClassifyError::UnusableLogits(_) => Self::ModelFailure,
+            ClassifyError::UnusableLogits(_) | ClassifyError::Engine(EngineError::FailedAlone(_)) => {
+                Self::ModelFailure
+            }
             ClassifyError::Starting => Self::NotReady,
             ClassifyError::Draining | ClassifyError::Engine(EngineError::Closed) => Self::Draining,
         }

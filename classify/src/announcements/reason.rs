@@ -21,6 +21,8 @@ pub enum DeadReason {
     UnsupportedFormat,
     /// The object exceeds the limit of bytes or pixels.
     TooLarge,
+    /// Every attempt to classify the image failed, and the topic has given up.
+    FailedRepeatedly,
 }
 
 /// Reason why an announcement is not for this service. A bucket announces every new object, image or not.
@@ -54,6 +56,7 @@ impl DeadReason {
             Self::NotAnImage => "not_an_image",
             Self::UnsupportedFormat => "unsupported_format",
             Self::TooLarge => "too_large",
+            Self::FailedRepeatedly => "failed_repeatedly",
         }
     }
 }

@@ -21,6 +21,7 @@ const MAX_RECORD_BYTES: usize = 1 << 20;
 const JSON_CONTENT_TYPE: &str = "application/json";
 
 /// The records in the bucket, and the topic on which new records are published.
+#[derive(Clone)]
 pub(crate) struct Records {
     bucket: SharedBucket,
     results_topic: Option<SharedTopic>,
@@ -36,8 +37,10 @@ pub(crate) enum StoredRecord {
     Missing,
     /// The object is a record of this service.
     Record(PredictionRecord),
-    /// The object is not a record of this service. The object is kept, because nothing in the bucket is ever
-    /// overwritten.
+    /// The object is damaged. A new record replaces it, if the bucket can replace objects.
+    Damaged,
+    /// The object is a record that this version of the service cannot read. The object is kept, because only
+    /// damaged objects are ever replaced.
     Unreadable,
 }
 
@@ -63,28 +66,39 @@ impl Records {
     /// Reads the record at `key`.
     pub(crate) async fn read(&self, key: &RecordKey) -> Result<StoredRecord, ClassifyError> {
         let RecordKey(object) = key;
-        let bytes = match self.bucket.read(object, MAX_RECORD_BYTES).await {
-            Ok(content) => content.data,
-            Err(BucketError::NotFound(_)) => return Ok(StoredRecord::Missing),
-            // The object is too large to be a record. Like empty bytes, it is treated as unreadable.
-            Err(BucketError::TooLarge { .. }) => Bytes::new(),
+        let stored = match self.bucket.read(object, MAX_RECORD_BYTES).await {
+            Ok(content) => parse_record(&content.data),
+            Err(BucketError::NotFound(_)) => StoredRecord::Missing,
+            Err(BucketError::Damaged(_)) => StoredRecord::Damaged,
+            // The object is too large to be a record.
+            Err(BucketError::TooLarge { .. }) => StoredRecord::Unreadable,
             Err(other) => return Err(other.into()),
         };
-        let record = serde_json::from_slice(&bytes).ok().filter(|record| match record {
-            PredictionRecord::Done(_) => true,
-            PredictionRecord::Failed { error, .. } => parse_recorded_reason(&error.reason).is_some(),
-        });
-        if record.is_none() {
-            tracing::warn!(%object, "the object that has the name of a record is not a record of this service");
+        match stored {
+            StoredRecord::Missing | StoredRecord::Record(_) => {}
+            StoredRecord::Unreadable => {
+                tracing::warn!(%object, "this version of the service cannot read the record of the image");
+            }
+            StoredRecord::Damaged => {
+                counter!("classify_damaged_records_total").increment(1);
+                if self.bucket.replaces_broken_objects() {
+                    tracing::warn!(%object, "the record of the image is damaged and will be replaced");
+                } else {
+                    tracing::error!(
+                        %object,
+                        "the record of the image is damaged; delete the object and upload the image again"
+                    );
+                }
+            }
         }
-        Ok(record.map_or(StoredRecord::Unreadable, StoredRecord::Record))
+        Ok(stored)
     }
 
-    /// Publishes `record`, then stores the record at `key` unless an object exists at `key` by then.
+    /// Publishes `record`, then stores the record at `key` unless an intact object exists at `key` by then.
     ///
     /// `existing_object` is the object at `key` that [`Self::look_up`] found. The record is published only if
-    /// `existing_object` is [`StoredRecord::Missing`]. `traceparent` is the trace context of the
-    /// announcement.
+    /// `existing_object` is missing, or is damaged and can be replaced. `traceparent` is the trace context of
+    /// the announcement.
     pub(crate) async fn publish_and_store(
         &self,
         key: &RecordKey,
@@ -95,11 +109,16 @@ impl Records {
         // The record is published before it is stored. If the process crashes in between or the bucket fails,
         // the event is delivered again. Its handler then finds no record, so the record is published twice.
         // If the record were stored first, the handler would find it, and it would never be published.
-        if matches!(existing_object, StoredRecord::Missing) {
+        let may_be_stored = match existing_object {
+            StoredRecord::Missing => true,
+            StoredRecord::Damaged => self.bucket.replaces_broken_objects(),
+            StoredRecord::Record(_) | StoredRecord::Unreadable => false,
+        };
+        if may_be_stored {
             self.publish(record, traceparent).await?;
         }
-        let json = to_json(record)?;
-        Ok(self.bucket.create(&key.0, json, JSON_CONTENT_TYPE).await?)
+        let (json, looks_intact) = (to_json(record)?, PredictionRecord::is_record);
+        Ok(self.bucket.replace_if_broken(&key.0, json, JSON_CONTENT_TYPE, looks_intact).await?)
     }
 
     async fn publish(
@@ -120,6 +139,19 @@ impl Records {
         let outcome = if published.is_ok() { "published" } else { "failed" };
         counter!("classify_results_total", "outcome" => outcome).increment(1);
         published.map(drop).map_err(ClassifyError::Topic)
+    }
+}
+
+/// Parses the content of the object that has the name of a record.
+fn parse_record(content: &[u8]) -> StoredRecord {
+    let has_known_reason = |record: &PredictionRecord| match record {
+        PredictionRecord::Done(_) => true,
+        PredictionRecord::Failed { error, .. } => parse_recorded_reason(&error.reason).is_some(),
+    };
+    match serde_json::from_slice(content) {
+        Ok(record) if has_known_reason(&record) => StoredRecord::Record(record),
+        _ if PredictionRecord::is_record(content) => StoredRecord::Unreadable,
+        _ => StoredRecord::Damaged,
     }
 }
 

@@ -20,6 +20,9 @@ pub(crate) enum EngineError {
     /// The network failed or panicked on the batch. A later attempt with the same crop may succeed.
     #[error("the batch failed: {0}")]
     Failed(String),
+    /// The network failed or panicked on the CPU, on a batch that was only this crop.
+    #[error("the network failed on the image: {0}")]
+    FailedAlone(String),
     /// The engine is lost. Another instance of the service may succeed.
     #[error("the engine is lost: {0}")]
     Lost(String),
@@ -66,8 +69,8 @@ impl InferenceQueue {
     ///
     /// # Errors
     /// Returns [`EngineError::Overloaded`] when the queue is full, [`EngineError::Closed`] when the queue
-    /// is closed, and [`EngineError::Failed`] or [`EngineError::Lost`] when the network did not run for the
-    /// crop.
+    /// is closed, and [`EngineError::Failed`], [`EngineError::FailedAlone`] or [`EngineError::Lost`] when the
+    /// network did not run for the crop.
     pub(crate) async fn infer(&self, crop: Crop, permit: QueuePermit) -> Result<Vec<f32>, EngineError> {
         let (reply, reply_receiver) = oneshot::channel();
         self.jobs.try_send(Job { crop, permit, reply }).map_err(|error| match error {

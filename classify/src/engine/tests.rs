@@ -144,7 +144,7 @@ async fn callers_of_a_failed_batch_get_an_error_and_the_engine_continues() {
         (Verdict::OmitOne, "0 outputs for 1 images"),
     ] {
         rig.verdict_sender.send(verdict).unwrap();
-        assert_eq!(rig.start_request().await, Err(EngineError::Failed(reason.to_owned())));
+        assert_eq!(rig.start_request().await, Err(EngineError::FailedAlone(reason.to_owned())));
     }
     rig.verdict_sender.send(Verdict::Answer).unwrap();
     assert!(rig.start_request().await.is_ok());

@@ -174,5 +174,6 @@ fn run_batch(engine: &mut dyn Infer, batch: Vec<Job>, backend: &'static str) {
     let begin = Instant::now();
     let logits = catch_failure(|| engine.infer(&crops));
     // If the batch failed, its callers have received the error. The engine continues with the next batch.
-    let _ = reply_to_callers(logits, replies, begin, backend, EngineError::Failed);
+    let new_error = if crops.len() == 1 { EngineError::FailedAlone } else { EngineError::Failed };
+    let _ = reply_to_callers(logits, replies, begin, backend, new_error);
 }

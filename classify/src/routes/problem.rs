@@ -65,10 +65,17 @@ impl From<ClassifyError> for Problem {
                 "This instance has lost its GPU. Send the request again, and another instance handles it.",
                 RETRY_LATER,
             ),
-            ClassifyError::UnusableLogits(_) => Self::new(
-                S::INTERNAL_SERVER_ERROR,
-                "model_failure",
-                "The model gives no usable answer for this image. Trying again does not help.",
+            ClassifyError::UnusableLogits(_) | ClassifyError::Engine(EngineError::FailedAlone(_)) => {
+                Self::new(
+                    S::INTERNAL_SERVER_ERROR,
+                    "model_failure",
+                    "The model gives no usable answer for this image. Trying again does not help.",
+                )
+            }
+            ClassifyError::DamagedImage(_) => Self::unavailable(
+                "damaged_image",
+                "The stored image is damaged. Upload it again.",
+                RETRY_LATER,
             ),
             ClassifyError::Bucket(_) => Self::unavailable(
                 "bucket_unavailable",
@@ -168,8 +175,10 @@ mod tests {
             (E::Engine(EngineError::Overloaded), 429, "overloaded", Some(1), O::Overloaded),
             (E::Engine(EngineError::Closed), 503, "draining", Some(1), O::Draining),
             (E::Engine(EngineError::Failed(text())), 503, "engine_failed", Some(1), O::Transient),
+            (E::Engine(EngineError::FailedAlone(text())), 500, "model_failure", None, O::ModelFailure),
             (E::Engine(EngineError::Lost(text())), 503, "engine_lost", Some(5), O::Transient),
             (E::UnusableLogits(UnusableLogits::NotFinite), 500, "model_failure", None, O::ModelFailure),
+            (E::from(BucketError::Damaged("o".to_owned())), 503, "damaged_image", Some(5), O::Transient),
             (
                 E::Bucket(BucketError::Unavailable("down".into())),
                 503,

@@ -63,12 +63,12 @@ async fn network_does_not_run_for_requests_that_timed_out() {
 }
 
 #[tokio::test]
-async fn panic_of_an_engine_gives_503_and_the_engine_continues() {
+async fn panic_of_an_engine_on_one_image_gives_500_and_the_engine_continues() {
     let (engine, gate) = Gate::new(false);
     let rig = Rig::with_engines(Settings::default(), vec![engine]).await;
     gate.release(Verdict::Panic);
     let (status, body) = read_json(rig.post_image(encode_png()).send().await).await;
-    assert_eq!((status, body["kind"].as_str()), (503, Some("engine_failed")), "{body}");
+    assert_eq!((status, body["kind"].as_str()), (500, Some("model_failure")), "{body}");
     assert!(!body.to_string().contains("panic for this test"), "the panic message is private: {body}");
     gate.release(Verdict::Espresso);
     assert_eq!(rig.post_image(encode_png()).send().await.unwrap().status(), 200);

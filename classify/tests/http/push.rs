@@ -43,6 +43,13 @@ async fn provoke(outcome: Outcome) -> ((Rig, Gate), u16, Value) {
             rig.store(OBJECT, "hello").await;
         }
         Outcome::Dead(DeadReason::UnsupportedFormat) => rig.store(OBJECT, "GIF89a\x01\0\x01\0\0\0\0").await,
+        Outcome::Dead(DeadReason::FailedRepeatedly) => {
+            // The topic has given up, and its handler has recorded the failure.
+            rig.store(OBJECT, encode_png()).await;
+            let error = json!({ "reason": "failed_repeatedly", "message": "20 attempts" });
+            let record = json!({ "gcs_path": format!("gs://local/{OBJECT}"), "error": error });
+            rig.store(PREDICTION, record.to_string()).await;
+        }
         _ => rig.store(OBJECT, encode_png()).await,
     }
     let request = match outcome {

@@ -77,7 +77,8 @@ async fn nothing_is_published_without_a_new_record() {
     let rig = Rig::with_espresso_engine().await;
     rig.store("cat.png", encode_png()).await;
     rig.store("known.png", encode_png()).await;
-    rig.store("known.png.prediction.json", r#"{"neither":"nor"}"#).await;
+    // Another version of the service has stored this record.
+    rig.store("known.png.prediction.json", r#"{"label":"espresso"}"#).await;
     assert_eq!(rig.post_image(encode_png()).send().await.unwrap().status(), 200);
     for name in ["gone.png", "known.png", "cat.png.prediction.json", "folder/"] {
         assert_eq!(rig.push_event(name).send().await.unwrap().status(), 200);

@@ -19,7 +19,7 @@ use classify::{
     pixels::Crop,
 };
 use platform::{
-    bucket::{Bucket, BucketError, Created, InMemoryBucket, Object, ObjectName},
+    bucket::{Bucket, BucketError, Created, InMemoryBucket, LooksIntact, Object, ObjectName},
     http::{Readiness, push_auth::PushAuth},
     telemetry::{self, LogFormat},
     topic::{InMemoryTopic, push::Delivery},
@@ -67,8 +67,24 @@ impl TestBucket {
         self.full.store(full, Ordering::SeqCst);
     }
 
+    /// Changes the content of an object without changing its checksum.
+    pub(crate) fn damage(&self, name: &str) {
+        self.objects.damage(&ObjectName::new(name).unwrap(), Bytes::new());
+    }
+
     fn fail_if_down(&self) -> Result<(), BucketError> {
         fail_if(&self.down, "the bucket is switched off")
+    }
+
+    fn fail_if_not_writable(&self, object: &ObjectName) -> Result<(), BucketError> {
+        self.fail_if_down()?;
+        fail_if(&self.full, "the bucket is full")?;
+        // As in a file system, each part of a name has at most 255 bytes.
+        if object.as_str().split('/').any(|part| part.len() > 255) {
+            let (name, reason) = (object.to_string(), "a part is too long".to_owned());
+            return Err(BucketError::BadName { name, reason });
+        }
+        Ok(())
     }
 }
 
@@ -88,14 +104,23 @@ impl Bucket for TestBucket {
         data: Bytes,
         content_type: &str,
     ) -> Result<Created, BucketError> {
-        self.fail_if_down()?;
-        fail_if(&self.full, "the bucket is full")?;
-        // As in a file system, each part of a name has at most 255 bytes.
-        if object.as_str().split('/').any(|part| part.len() > 255) {
-            let (name, reason) = (object.to_string(), "a part is too long".to_owned());
-            return Err(BucketError::BadName { name, reason });
-        }
+        self.fail_if_not_writable(object)?;
         self.objects.create(object, data, content_type).await
+    }
+
+    async fn replace_if_broken(
+        &self,
+        object: &ObjectName,
+        data: Bytes,
+        content_type: &str,
+        looks_intact: LooksIntact,
+    ) -> Result<Created, BucketError> {
+        self.fail_if_not_writable(object)?;
+        self.objects.replace_if_broken(object, data, content_type, looks_intact).await
+    }
+
+    fn replaces_broken_objects(&self) -> bool {
+        self.objects.replaces_broken_objects()
     }
 
     async fn read(&self, object: &ObjectName, limit: usize) -> Result<Object, BucketError> {

@@ -3,15 +3,26 @@
 //!
 //! A change may add members to the JSON. No change may alter the name, type or meaning of an existing member.
 
-use std::{fmt, str::FromStr};
+use std::{collections::HashMap, fmt, str::FromStr};
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::IgnoredAny};
 use sha2::{Digest, Sha256};
 
 /// File name of the preprocessed image, whose object name is `<id>/image.jpg`.
 pub const IMAGE_FILE_NAME: &str = "image.jpg";
 /// File name of the prediction for a preprocessed image, whose object name is `<id>/prediction.json`.
 pub const PREDICTION_FILE_NAME: &str = "prediction.json";
+
+/// Returns true if `content`, the content of `<id>/image.jpg`, shows no sign of damage.
+///
+/// A file that was cut off or overwritten with zeros does not begin or end as a stored image does. Buckets
+/// detect such damage themselves, unless the object was stored without a checksum.
+pub fn stored_image_looks_intact(content: &[u8]) -> bool {
+    const LONGEST_SIGNATURE: usize = 16;
+    let is_empty_or_zeroed = content.iter().take(LONGEST_SIGNATURE).all(|byte| *byte == 0);
+    let is_cut_jpeg = content.starts_with(b"\xff\xd8\xff") && !content.ends_with(b"\xff\xd9");
+    !is_empty_or_zeroed && !is_cut_jpeg
+}
 
 /// The id of an upload, computed from its bytes and the preprocessing recipe.
 ///
@@ -296,6 +307,15 @@ impl TryFrom<RecordMembers> for PredictionRecord {
 }
 
 impl PredictionRecord {
+    /// Returns true if `content`, the content of a `prediction.json`, is a record of this version or of any
+    /// other version of the services. Any other content is damaged.
+    ///
+    /// Every record is a JSON object with a `label` or an `error`.
+    pub fn is_record(content: &[u8]) -> bool {
+        serde_json::from_slice::<HashMap<String, IgnoredAny>>(content)
+            .is_ok_and(|members| members.contains_key("label") || members.contains_key("error"))
+    }
+
     /// Returns the path of the image, or `None` if the image is not stored.
     pub fn gcs_path(&self) -> Option<&GcsPath> {
         match self {
@@ -392,6 +412,35 @@ mod tests {
             model: "mobilenetv2".to_owned(),
             backend: "flex".to_owned(),
         })
+    }
+
+    #[test]
+    fn only_objects_with_a_label_or_an_error_are_records() {
+        for record in [done_record(), failed_record()] {
+            let json = serde_json::to_vec(&record).unwrap();
+            assert!(PredictionRecord::is_record(&json));
+            for length in 0..json.len() {
+                assert!(!PredictionRecord::is_record(&json[..length]), "cut to {length} bytes");
+            }
+            assert!(!PredictionRecord::is_record(&vec![0; json.len()]));
+        }
+        assert!(PredictionRecord::is_record(br#"{"label":"tabby","new_member":1}"#));
+        for other in ["", "null", "{}", "[]", r#"["label"]"#, r#"{"neither":"nor"}"#] {
+            assert!(!PredictionRecord::is_record(other.as_bytes()), "{other}");
+        }
+    }
+
+    #[test]
+    fn cut_or_zeroed_image_does_not_look_intact() {
+        let jpeg = [b"\xff\xd8\xff\xe0".to_vec(), vec![1; 100], b"\xff\xd9".to_vec()].concat();
+        assert!(stored_image_looks_intact(&jpeg));
+        for length in 0..jpeg.len() {
+            let cut_and_padded = [&jpeg[..length], &vec![0; jpeg.len() - length]].concat();
+            // Fewer than three bytes are not recognised as the beginning of a JPEG.
+            assert!(length == 1 || length == 2 || !stored_image_looks_intact(&jpeg[..length]), "{length}");
+            assert!(length == 1 || length == 2 || !stored_image_looks_intact(&cut_and_padded), "{length}");
+        }
+        assert!(stored_image_looks_intact(b"not an image"), "other content was put there on purpose");
     }
 
     fn failed_record() -> PredictionRecord {

@@ -10,6 +10,7 @@
 //! - [`shutdown`] cancels a token at SIGTERM or SIGINT, so that the program stops.
 //! - [`clock`] formats timestamps.
 //! - [`private_folder`] creates folders that only the user of the service may read.
+//! - [`text`] cuts and escapes text from outside.
 //! - [`mod@panic`] extracts the message of a caught panic.
 //! - `service` has the port, host and bucket settings of the programs `preprocess` and `classify`.
 //! - `cloud` has the settings for calls to Google Cloud.
@@ -34,4 +35,5 @@ pub mod private_folder;
 pub mod service;
 pub mod shutdown;
 pub mod telemetry;
+pub mod text;
 pub mod topic;

@@ -1,14 +1,16 @@
-//! Creates folders for data that only the user of the service may read.
+//! Creates folders and files for data that only the user of the service may read.
 
 use std::{
     fs::{DirBuilder, File},
     io::{self, ErrorKind},
-    os::unix::fs::DirBuilderExt,
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
 };
 
 /// Permissions of a created folder: only the owner may list it and open its files.
 pub(crate) const FOLDER_MODE: u32 = 0o700;
+/// Permissions of a created file: only the owner may read and write it.
+pub(crate) const FILE_MODE: u32 = 0o600;
 
 /// Creates the folder at `path` and its missing parents, which only the owner may read.
 ///
@@ -23,6 +25,12 @@ pub fn create_private_folder(path: &Path) -> io::Result<()> {
         File::open(folder)?.sync_all()?;
     }
     Ok(())
+}
+
+/// Creates an empty file that only the owner may read, unless the file exists. The permissions of a file that
+/// exists are not changed.
+pub(crate) fn create_private_file(path: &Path) -> io::Result<()> {
+    File::options().append(true).create(true).mode(FILE_MODE).open(path).map(drop)
 }
 
 /// Creates the missing folders of `path`. Returns the folders that must be synced: each created folder and

@@ -11,7 +11,7 @@ use axum::{
     routing::{get, post},
 };
 use platform::{
-    http::{Readiness, health_routes, with_middleware},
+    http::{Readiness, ReadyCheck, health_routes_with_check, with_middleware},
     memory_budget::MemoryBudget,
     telemetry::metrics_routes,
 };
@@ -40,13 +40,20 @@ pub(crate) fn router(
     stop: CancellationToken,
 ) -> Router {
     let limits = settings.http_limits();
+    let ready_check = ReadyCheck::new({
+        let upload_service = Arc::clone(&upload_service);
+        move || {
+            let upload_service = Arc::clone(&upload_service);
+            async move { upload_service.check_dependencies().await.map_err(problem::dependency_problem) }
+        }
+    });
     let state = RouteState { settings: Arc::new(settings), upload_service, upload_memory, stop };
     let routes = Router::new()
         .route("/", get(get_index))
         .route("/preprocess", post(upload::post_upload))
         .route("/predictions/{id}", get(predictions::get_prediction))
         .with_state(state)
-        .merge(health_routes(readiness))
+        .merge(health_routes_with_check(readiness, ready_check))
         .merge(metrics_routes());
     with_middleware(routes, "preprocess", &limits)
 }

@@ -57,15 +57,20 @@ pub(super) async fn get_prediction(
         }
         interval = MAX_POLL_INTERVAL.min(interval.mul_f64(1.5));
     }
-    Ok(pending_response(&id))
+    Ok(pending_response(&id, state.upload_service.count_ahead(&id).await))
 }
 
 fn prediction_response(prediction: bytes::Bytes) -> Response {
     ([(CONTENT_TYPE, "application/json")], prediction).into_response()
 }
 
-fn pending_response(id: &ImageId) -> Response {
-    let body = Json(json!({ "id": id, "status": "pending" }));
+/// Builds the response for an image that is classified after `ahead` other images.
+fn pending_response(id: &ImageId, ahead: Option<u64>) -> Response {
+    let mut body = json!({ "id": id, "status": "pending" });
+    if let Some(ahead) = ahead {
+        body["ahead"] = ahead.into();
+    }
+    let body = Json(body);
     (StatusCode::ACCEPTED, [(RETRY_AFTER, "1")], body).into_response()
 }
 

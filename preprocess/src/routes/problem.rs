@@ -4,7 +4,9 @@
 use std::{sync::Arc, time::Duration};
 
 use axum::http::StatusCode;
-use platform::{bucket::BucketError, cpu::CpuError, http::Problem, memory_budget::MemoryBudgetError};
+use platform::{
+    bucket::BucketError, cpu::CpuError, http::Problem, memory_budget::MemoryBudgetError, topic::TopicError,
+};
 use serde_json::{Value, json};
 
 use crate::{
@@ -31,7 +33,15 @@ impl From<ServiceError> for Problem {
                 let problem = Self::unavailable(kind, detail, OUTAGE_RETRY_AFTER);
                 Self { source: Some(Arc::from(source)), ..problem }
             }
-            ServiceError::Topic(source) => {
+            error @ ServiceError::DamagedPrediction(_) => {
+                let detail = "The stored prediction is damaged. Its operator must delete it; upload the image again after that.";
+                Self::new(StatusCode::INTERNAL_SERVER_ERROR, kind, detail).with_source(error)
+            }
+            ServiceError::Topic(TopicError::Full { retry_after }) => {
+                let detail = "Too many images wait to be classified. Send the image again later.";
+                Self::overloaded(detail, retry_after)
+            }
+            ServiceError::Topic(source @ TopicError::Unavailable(_)) => {
                 let detail = "The image is stored, but it is not announced to classify yet. Send the same request again to announce it.";
                 Self::unavailable(kind, detail, OUTAGE_RETRY_AFTER).with_source(source)
             }
@@ -40,6 +50,15 @@ impl From<ServiceError> for Problem {
             ServiceError::Internal(error) => Self::internal(error),
         }
     }
+}
+
+/// Returns the problem for `/ready` while the bucket or the topic is unusable.
+pub(super) fn dependency_problem(error: ServiceError) -> Problem {
+    let (kind, detail) = match &error {
+        ServiceError::Topic(_) => ("topic_unavailable", "The topic accepts no announcements."),
+        _ => ("bucket_unavailable", "The bucket stores no images."),
+    };
+    Problem::unavailable(kind, detail, OUTAGE_RETRY_AFTER).with_source(error)
 }
 
 fn image_problem(error: ImageError) -> Problem {
@@ -195,8 +214,6 @@ pub(super) fn no_such_image() -> Problem {
 
 #[cfg(test)]
 mod tests {
-    use platform::topic::TopicError;
-
     use super::*;
 
     #[test]
@@ -216,11 +233,18 @@ mod tests {
             (MemoryBudgetError::ExceedsBudget.into(), 500, "internal", None),
             (unavailable().into(), 503, "bucket_unavailable", Some(OUTAGE_RETRY_AFTER)),
             (BucketError::NotFound("a".to_owned()).into(), 500, "internal", None),
+            (ServiceError::DamagedPrediction("a".to_owned()), 500, "damaged_prediction", None),
             (
                 TopicError::Unavailable("no route".into()).into(),
                 503,
                 "topic_unavailable",
                 Some(OUTAGE_RETRY_AFTER),
+            ),
+            (
+                TopicError::Full { retry_after: Duration::from_secs(7) }.into(),
+                429,
+                "overloaded",
+                Some(Duration::from_secs(7)),
             ),
             (ServiceError::internal("bug"), 500, "internal", None),
         ];

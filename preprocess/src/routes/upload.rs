@@ -12,7 +12,10 @@ use axum::{
 use bytes::{Bytes, BytesMut};
 use futures_util::{StreamExt, stream};
 use metrics::counter;
-use platform::http::{Problem, media_type_of};
+use platform::{
+    http::{Problem, media_type_of},
+    text::excerpt,
+};
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
@@ -232,6 +235,7 @@ fn describe_outcome(name: Option<String>, result: Result<StoredImage, ServiceErr
             (problem.status, json!({ "error": log_and_describe(&problem) }))
         }
     };
+    let name = name.map(|name| excerpt(name).to_string());
     let mut entry = json!({ "file": name, "status": status.as_u16() });
     if let (Value::Object(entry), Value::Object(members)) = (&mut entry, members) {
         entry.extend(members);

@@ -5,6 +5,7 @@
 mod any_bytes;
 mod colours;
 mod costs;
+mod echo;
 mod formats;
 mod hand_made;
 #[cfg(target_os = "linux")]

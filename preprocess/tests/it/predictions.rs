@@ -3,7 +3,7 @@
 
 use std::sync::{Arc, atomic::Ordering};
 
-use contract::ImageId;
+use contract::{ImageEvent, ImageId};
 use preprocess::Settings;
 
 use crate::support::{TestApp, read_json, read_problem, read_sample};
@@ -26,7 +26,14 @@ async fn pending_prediction_gives_202_and_stored_prediction_is_returned_unchange
     let pending = app.get(&path).await;
     assert_eq!(pending.headers()["retry-after"], "1");
     let (status, body) = read_json(pending).await;
-    assert_eq!((status.as_u16(), body), (202, serde_json::json!({ "id": id, "status": "pending" })));
+    assert_eq!(
+        (status.as_u16(), body),
+        (202, serde_json::json!({ "id": id, "status": "pending", "ahead": 0 }))
+    );
+    let (_, second) = read_json(app.post("image/jpeg", read_sample("rocket.jpg")).await).await;
+    let (_, body) =
+        read_json(app.get(&format!("/predictions/{}", second["id"].as_str().unwrap())).await).await;
+    assert_eq!(body["ahead"], 1);
 
     app.bucket.store(id.prediction_object_name(), DONE).await;
     let done = app.get(&path).await;
@@ -45,6 +52,53 @@ async fn record_of_a_failure_is_returned_unchanged() {
     let response = app.get(&format!("/predictions/{id}?wait=30")).await;
     assert_eq!(response.status(), 200);
     assert_eq!(response.text().await.unwrap(), failed);
+}
+
+#[tokio::test]
+async fn damaged_prediction_is_pending_and_its_image_is_announced_once() {
+    let name = |id: &ImageId| id.prediction_object_name();
+    let damage: [(&str, &dyn Fn(&TestApp, &ImageId)); 5] = [
+        ("checked", &|app, id| app.bucket.damage(name(id))),
+        ("cut", &|app, id| app.bucket.store_without_checksum(name(id), &DONE[..DONE.len() - 1])),
+        ("zeroed", &|app, id| app.bucket.store_without_checksum(name(id), vec![0; DONE.len()])),
+        ("empty", &|app, id| app.bucket.store_without_checksum(name(id), "")),
+        ("other JSON", &|app, id| app.bucket.store_without_checksum(name(id), "{}")),
+    ];
+    for (kind, damage) in damage {
+        let (app, id) = start_with_coffee(Settings::default()).await;
+        app.bucket.store(name(&id), DONE).await;
+        damage(&app, &id);
+        for _ in 0..3 {
+            let (status, body) = read_json(app.get(&format!("/predictions/{id}")).await).await;
+            assert_eq!((status.as_u16(), &body["status"]), (202, &"pending".into()), "{kind}");
+        }
+        let published = app.topic.published();
+        assert_eq!(published.len(), 2, "{kind}: one announcement is of the upload");
+        let event: ImageEvent = serde_json::from_slice(&published[1].data).unwrap();
+        assert_eq!(event.gcs_path.to_string(), format!("gs://test-bucket/{id}/image.jpg"));
+        assert_eq!(event.id, Some(id));
+    }
+}
+
+#[tokio::test]
+async fn damaged_prediction_without_an_image_is_not_found_and_nothing_is_announced() {
+    let (app, _) = start_with_coffee(Settings::default()).await;
+    let id: ImageId = "0".repeat(32).parse().unwrap();
+    app.bucket.store_without_checksum(id.prediction_object_name(), "");
+    assert_eq!(read_problem(app.get(&format!("/predictions/{id}")).await).await.0, 404);
+    assert_eq!(app.topic.published().len(), 1);
+}
+
+#[tokio::test]
+async fn image_of_a_damaged_prediction_is_announced_by_the_next_request_if_the_topic_failed() {
+    let (app, id) = start_with_coffee(Settings::default()).await;
+    app.bucket.store_without_checksum(id.prediction_object_name(), "");
+    app.topic.broken.store(true, Ordering::SeqCst);
+    let (status, body) = read_problem(app.get(&format!("/predictions/{id}")).await).await;
+    assert_eq!((status, body["kind"].as_str().unwrap()), (503, "topic_unavailable"));
+    app.topic.broken.store(false, Ordering::SeqCst);
+    assert_eq!(app.get(&format!("/predictions/{id}")).await.status(), 202);
+    assert_eq!(app.topic.published().len(), 2);
 }
 
 #[tokio::test]

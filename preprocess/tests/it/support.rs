@@ -6,14 +6,15 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
     },
+    time::Duration,
 };
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use contract::ImageId;
 use platform::{
-    bucket::{Bucket, BucketError, Created, InMemoryBucket, Object, ObjectName},
-    topic::{Message, Topic, TopicError},
+    bucket::{Bucket, BucketError, Created, InMemoryBucket, LooksIntact, Object, ObjectName},
+    topic::{Admission, Message, Topic, TopicError},
 };
 use preprocess::{Application, Settings};
 use reqwest::{
@@ -135,6 +136,16 @@ impl TestBucket {
         self.inner.read(&ObjectName::new(id.image_object_name()).unwrap(), usize::MAX).await.unwrap().data
     }
 
+    /// Changes the content of an object without changing its checksum.
+    pub(crate) fn damage(&self, name: String) {
+        self.inner.damage(&ObjectName::new(name).unwrap(), Bytes::new());
+    }
+
+    /// Writes an object without a checksum.
+    pub(crate) fn store_without_checksum(&self, name: String, content: impl Into<Bytes>) {
+        self.inner.replace(&ObjectName::new(name).unwrap(), content.into());
+    }
+
     fn fail_if_broken(&self) -> Result<(), BucketError> {
         match self.broken.load(Ordering::SeqCst) {
             true => Err(BucketError::Unavailable("the disk is on fire".into())),
@@ -159,6 +170,21 @@ impl Bucket for TestBucket {
         self.inner.create(object, data, content_type).await
     }
 
+    async fn replace_if_broken(
+        &self,
+        object: &ObjectName,
+        data: Bytes,
+        content_type: &str,
+        looks_intact: LooksIntact,
+    ) -> Result<Created, BucketError> {
+        self.fail_if_broken()?;
+        self.inner.replace_if_broken(object, data, content_type, looks_intact).await
+    }
+
+    fn replaces_broken_objects(&self) -> bool {
+        self.inner.replaces_broken_objects()
+    }
+
     async fn read(&self, object: &ObjectName, limit: usize) -> Result<Object, BucketError> {
         self.fail_if_broken()?;
         let result = self.inner.read(object, limit).await;
@@ -170,13 +196,23 @@ impl Bucket for TestBucket {
         self.fail_if_broken()?;
         self.inner.exists(object).await
     }
+
+    async fn check_health(&self) -> Result<(), BucketError> {
+        self.fail_if_broken()
+    }
 }
 
 /// A topic that records its messages. Publishing fails while `broken` is true, and blocks while `open` is
 /// false. Every call of [`Topic::publish`] notifies `publish_called`.
+///
+/// While `full` is true, the topic has no capacity. While `congested` is true, it admits no messages. Every call of
+/// [`Topic::admit`] notifies `admit_called`.
 pub(crate) struct TestTopic {
     published: Mutex<Vec<Message>>,
     pub(crate) broken: AtomicBool,
+    pub(crate) full: AtomicBool,
+    pub(crate) congested: AtomicBool,
+    pub(crate) admit_called: Notify,
     pub(crate) publish_called: Notify,
     pub(crate) open: watch::Sender<bool>,
 }
@@ -186,6 +222,9 @@ impl Default for TestTopic {
         Self {
             published: Mutex::default(),
             broken: AtomicBool::default(),
+            full: AtomicBool::default(),
+            congested: AtomicBool::default(),
+            admit_called: Notify::new(),
             publish_called: Notify::new(),
             open: watch::Sender::new(true),
         }
@@ -209,5 +248,35 @@ impl Topic for TestTopic {
         let mut published = self.published.lock().unwrap();
         published.push(message);
         Ok(published.len().to_string())
+    }
+
+    fn check_capacity(&self) -> Result<(), TopicError> {
+        match self.full.load(Ordering::SeqCst) {
+            true => Err(TopicError::Full { retry_after: Duration::from_secs(7) }),
+            false => Ok(()),
+        }
+    }
+
+    async fn admit(&self, max_wait: Duration) -> Result<Admission, TopicError> {
+        self.admit_called.notify_one();
+        if self.congested.load(Ordering::SeqCst) {
+            tokio::time::sleep(max_wait).await;
+            return Err(TopicError::Full { retry_after: Duration::from_secs(7) });
+        }
+        Ok(Admission::default())
+    }
+
+    async fn count_ahead(&self, key: &str) -> Result<Option<u64>, TopicError> {
+        let published = self.published();
+        let has_key =
+            |message: &Message| preprocess::announced_image_id(message).is_some_and(|id| id.as_str() == key);
+        Ok(published.iter().position(has_key).map(|position| position as u64))
+    }
+
+    async fn check_health(&self) -> Result<(), TopicError> {
+        match self.broken.load(Ordering::SeqCst) {
+            true => Err(TopicError::Unavailable("the broker is on fire".into())),
+            false => Ok(()),
+        }
     }
 }

@@ -144,7 +144,7 @@ async fn duplicate_is_announced_until_it_has_a_prediction() {
     assert_eq!(app.topic.published().len(), 2);
 
     let id: ImageId = first["id"].as_str().unwrap().parse().unwrap();
-    app.bucket.store(id.prediction_object_name(), "{}").await;
+    app.bucket.store(id.prediction_object_name(), r#"{"label":"espresso"}"#).await;
     assert_eq!(upload().await["duplicate"], true);
     assert_eq!(app.topic.published().len(), 2);
 }
@@ -217,4 +217,57 @@ async fn index_ready_live_and_metrics_respond_with_200() {
     assert_eq!(ready["recipe"], Settings::default().recipe().id_text());
     assert_eq!(app.get("/live").await.status(), 200);
     assert_eq!(app.get("/metrics").await.status(), 200);
+}
+
+#[tokio::test]
+async fn ready_gives_503_while_the_bucket_or_the_topic_is_broken() {
+    for kind in ["bucket_unavailable", "topic_unavailable"] {
+        let app = TestApp::start(Settings::default()).await;
+        let broken = if kind == "topic_unavailable" { &app.topic.broken } else { &app.bucket.broken };
+        broken.store(true, Ordering::SeqCst);
+        let response = app.get("/ready").await;
+        assert!(response.headers().contains_key("retry-after"));
+        let (status, body) = read_problem(response).await;
+        assert_eq!((status, body["kind"].as_str().unwrap()), (503, kind));
+        assert!(!body.to_string().contains("on fire"), "the cause of the failure is private");
+        assert_eq!(app.get("/live").await.status(), 200);
+    }
+}
+
+#[tokio::test]
+async fn same_upload_replaces_a_damaged_image_and_announces_it() {
+    let app = TestApp::start(Settings::default()).await;
+    let coffee = read_sample("coffee.jpg");
+    let (_, first) = read_json(app.post("image/jpeg", coffee.clone()).await).await;
+    let id: ImageId = first["id"].as_str().unwrap().parse().unwrap();
+    let image = app.bucket.read_image(&id).await;
+    let name = || id.image_object_name();
+    let damage: [(&str, &dyn Fn()); 4] = [
+        ("checked", &|| app.bucket.damage(name())),
+        ("cut", &|| app.bucket.store_without_checksum(name(), image.slice(..image.len() - 1))),
+        ("zeroed", &|| app.bucket.store_without_checksum(name(), vec![0; image.len()])),
+        ("empty", &|| app.bucket.store_without_checksum(name(), "")),
+    ];
+    for (count, (kind, damage)) in damage.into_iter().enumerate() {
+        damage();
+        let (status, body) = read_json(app.post("image/jpeg", coffee.clone()).await).await;
+        assert_eq!((status.as_u16(), &body), (200, &first), "{kind}: the upload is no duplicate");
+        assert!(app.bucket.read_image(&id).await == image, "{kind}");
+        assert_eq!(app.topic.published().len(), count + 2, "{kind}");
+    }
+    app.bucket.store(id.prediction_object_name(), r#"{"label":"espresso"}"#).await;
+    let (_, body) = read_json(app.post("image/jpeg", coffee).await).await;
+    assert_eq!((&body["duplicate"], app.topic.published().len()), (&true.into(), 5));
+}
+
+#[tokio::test]
+async fn same_upload_is_announced_again_if_its_prediction_is_damaged() {
+    let app = TestApp::start(Settings::default()).await;
+    let coffee = read_sample("coffee.jpg");
+    let (_, body) = read_json(app.post("image/jpeg", coffee.clone()).await).await;
+    let id: ImageId = body["id"].as_str().unwrap().parse().unwrap();
+    app.bucket.store(id.prediction_object_name(), r#"{"label":"espresso"}"#).await;
+    app.bucket.damage(id.prediction_object_name());
+    let (_, body) = read_json(app.post("image/jpeg", coffee).await).await;
+    assert_eq!((&body["duplicate"], app.topic.published().len()), (&true.into(), 2));
 }

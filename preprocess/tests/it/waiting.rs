@@ -1,6 +1,9 @@
 //! Tests with uploads that arrive slowly or wait for memory.
 
-use std::time::Duration;
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use preprocess::Settings;
 use tokio::{
@@ -114,4 +117,49 @@ async fn body_of_unknown_length_reserves_memory_for_the_maximum_length() {
         "an upload with a Content-Length needs less memory"
     );
     drop(stalled);
+}
+
+#[tokio::test]
+async fn upload_is_refused_with_429_before_its_body_is_read_while_the_topic_is_full() {
+    let app = TestApp::start(Settings::default()).await;
+    app.topic.full.store(true, Ordering::SeqCst);
+    let refused = app.post("image/jpeg", read_sample("coffee.jpg")).await;
+    assert_eq!(refused.headers()["retry-after"], "7");
+    let (status, body) = read_problem(refused).await;
+    assert_eq!((status, body["kind"].as_str().unwrap()), (429, "overloaded"));
+    app.topic.full.store(false, Ordering::SeqCst);
+    let (status, body) = read_json(app.post("image/jpeg", read_sample("coffee.jpg")).await).await;
+    assert_eq!(
+        (status.as_u16(), &body["duplicate"]),
+        (200, &false.into()),
+        "the refused upload was not stored"
+    );
+}
+
+#[tokio::test]
+async fn upload_waits_for_a_congested_topic_and_nothing_is_stored() {
+    let app = Arc::new(
+        TestApp::start(Settings {
+            preprocess_queue_items: 1.try_into().unwrap(),
+            preprocess_queue_timeout: Duration::from_millis(300),
+            ..Settings::default()
+        })
+        .await,
+    );
+    app.topic.congested.store(true, Ordering::SeqCst);
+    let waiting = tokio::spawn({
+        let app = Arc::clone(&app);
+        async move { app.post("image/jpeg", read_sample("coffee.jpg")).await }
+    });
+    app.topic.admit_called.notified().await;
+    let refused = app.post("image/jpeg", read_sample("rocket.jpg")).await;
+    assert_eq!(read_problem(refused).await.0, 429, "only one upload may wait");
+    let expired = waiting.await.unwrap();
+    assert_eq!(expired.headers()["retry-after"], "7");
+    assert_eq!(read_problem(expired).await.0, 429);
+    app.topic.congested.store(false, Ordering::SeqCst);
+    for photo in ["coffee.jpg", "rocket.jpg"] {
+        let (status, body) = read_json(app.post("image/jpeg", read_sample(photo)).await).await;
+        assert_eq!((status.as_u16(), &body["duplicate"]), (200, &false.into()), "{photo} was stored before");
+    }
 }

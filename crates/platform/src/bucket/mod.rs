@@ -158,6 +158,14 @@ pub trait Bucket: Send + Sync + 'static {
     /// # Errors
     /// Returns [`BucketError::Unavailable`] if the bucket fails or does not respond.
     async fn exists(&self, object_name: &ObjectName) -> Result<bool, BucketError>;
+
+    /// Checks that objects can be written at present. The default is `Ok`.
+    ///
+    /// # Errors
+    /// Returns [`BucketError::Unavailable`] if an object could not be written.
+    async fn check_health(&self) -> Result<(), BucketError> {
+        Ok(())
+    }
 }
 
 /// A bucket that can list its objects.

@@ -11,7 +11,7 @@ use axum::{
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
-use super::Problem;
+use super::{Problem, ReadyCheck};
 
 /// State of a service, which is starting, ready or draining. Clones share the state.
 ///
@@ -76,10 +76,19 @@ impl Readiness {
 /// [`Readiness::set_ready`] if the service is ready. Otherwise it answers with status 503 and a problem of
 /// the kind `starting` or `draining`.
 pub fn health_routes(readiness: Readiness) -> Router {
+    new_routes(readiness, None)
+}
+
+/// Returns the routes of [`health_routes`]. While `check` returns a problem, `/ready` answers with it.
+pub fn health_routes_with_check(readiness: Readiness, check: ReadyCheck) -> Router {
+    new_routes(readiness, Some(check))
+}
+
+fn new_routes(readiness: Readiness, check: Option<ReadyCheck>) -> Router {
     Router::new()
         .route("/live", get(|| async { Json(json!({ "status": "live" })) }))
         .route("/ready", get(get_ready))
-        .with_state(readiness)
+        .with_state((readiness, check))
 }
 
 /// Returns true if monitoring polls `path`. Requests for such a path are logged only at level debug.
@@ -87,11 +96,16 @@ pub(super) fn is_probe_path(path: &str) -> bool {
     matches!(path, "/live" | "/ready" | "/metrics")
 }
 
-async fn get_ready(State(readiness): State<Readiness>) -> Response {
+async fn get_ready(State((readiness, check)): State<(Readiness, Option<ReadyCheck>)>) -> Response {
     let retry_after = Duration::from_secs(1);
     let phase = readiness.phase.borrow().clone();
     match phase {
-        Phase::Ready(info) => Json(info).into_response(),
+        Phase::Ready(info) => match check {
+            Some(check) => {
+                check.run().await.map_or_else(Problem::into_response, |()| Json(info).into_response())
+            }
+            None => Json(info).into_response(),
+        },
         Phase::Starting => {
             Problem::unavailable("starting", "The service is starting; try again soon.", retry_after)
                 .into_response()

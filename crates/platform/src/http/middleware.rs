@@ -16,7 +16,7 @@ use super::{
     HttpLimits, Problem, RequestId, admission::refuse_unwelcome_requests, health::is_probe_path,
     render::render_problems, request_id::set_request_id, unread_body::drain_unread_body,
 };
-use crate::panic::CaughtPanic;
+use crate::{panic::CaughtPanic, text::excerpt};
 
 /// Wraps `routes` in the middleware stack.
 ///
@@ -73,8 +73,9 @@ async fn observe_request(
     next: Next,
 ) -> Response {
     let start = Instant::now();
-    let method = request.method().clone();
-    let path = request.uri().path().to_owned();
+    let method = excerpt(request.method()).to_string();
+    let is_probe = is_probe_path(request.uri().path());
+    let path = excerpt(request.uri().path()).to_string();
     // The label `route` is the pattern of the route and not the path. Otherwise clients could create any
     // number of time series.
     let route = request
@@ -82,7 +83,7 @@ async fn observe_request(
         .get::<MatchedPath>()
         .map_or_else(|| "unmatched".to_owned(), |matched| matched.as_str().to_owned());
     let id = request.extensions().get::<RequestId>().map_or("", |id| id.0.as_str());
-    let span = tracing::info_span!("request", %method, route, request_id = id);
+    let span = tracing::info_span!("request", method, route, request_id = id);
     async move {
         let response = next.run(request).await;
         let elapsed = start.elapsed().as_secs_f64();
@@ -95,7 +96,7 @@ async fn observe_request(
         metrics::histogram!(Arc::clone(&names.duration_seconds), "route" => route).record(elapsed);
         let ms = (elapsed * 10_000.0).round() / 10.0;
         let status = status.as_u16();
-        if is_probe_path(&path) {
+        if is_probe {
             tracing::debug!(path, status, ms, "answered");
         } else {
             tracing::info!(path, status, ms, "answered");

@@ -15,6 +15,7 @@ mod problem;
 #[cfg(feature = "cloud")]
 pub mod push_auth;
 mod push_guard;
+mod ready_check;
 mod render;
 mod request_id;
 mod server;
@@ -22,11 +23,12 @@ mod server;
 mod tests;
 mod unread_body;
 
-pub use health::{Readiness, health_routes};
+pub use health::{Readiness, health_routes, health_routes_with_check};
 pub use limits::HttpLimits;
 pub use media_type::{media_type, media_type_of};
 pub use middleware::with_middleware;
 pub use problem::Problem;
 pub use push_guard::{PUSH_PATH, PushGuard, SharedPushGuard, guard_pushes};
+pub use ready_check::ReadyCheck;
 pub use request_id::RequestId;
 pub use server::{BindError, ConnectionLimits, HttpServerArgs, Origin, Server, ServerConfig};

@@ -13,6 +13,8 @@ use axum::{
 use serde::Serialize;
 use serde_json::{Map, Value};
 
+use crate::text::{Bounded, excerpt};
+
 /// Content type of every problem.
 pub(super) const PROBLEM_JSON: &str = "application/problem+json";
 
@@ -54,6 +56,11 @@ struct ProblemBody<'a> {
 /// The `detail` of every problem with status 500. It does not depend on the cause, because the cause is
 /// private.
 pub(super) const INTERNAL_DETAIL: &str = "The service failed to handle the request; try again later.";
+
+/// Maximum number of characters of `detail`. The sentences of the services are shorter.
+const MAX_DETAIL_CHARS: usize = 1000;
+/// Maximum number of elements of each list in the extensions.
+const MAX_LIST_LENGTH: usize = 32;
 
 const STANDARD_MEMBERS: [&str; 6] = ["type", "title", "status", "kind", "detail", "request_id"];
 
@@ -97,6 +104,13 @@ impl Problem {
         self
     }
 
+    /// Cuts and escapes the texts of the problem, in case one of them quotes a request without
+    /// [`excerpt`].
+    pub(super) fn bound_texts(&mut self) {
+        self.detail = Bounded::new(&self.detail, MAX_DETAIL_CHARS).to_string();
+        self.extensions.values_mut().for_each(bound_value);
+    }
+
     /// Sets the headers Content-Type and Retry-After.
     pub(super) fn set_headers(&self, headers: &mut HeaderMap) {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(PROBLEM_JSON));
@@ -137,7 +151,8 @@ impl Problem {
 }
 
 impl IntoResponse for Problem {
-    fn into_response(self) -> Response {
+    fn into_response(mut self) -> Response {
+        self.bound_texts();
         let mut response = Response::new(self.to_body(None));
         *response.status_mut() = self.status;
         self.set_headers(response.headers_mut());
@@ -145,5 +160,18 @@ impl IntoResponse for Problem {
         // request id, and logs the source.
         response.extensions_mut().insert(self);
         response
+    }
+}
+
+/// Cuts and escapes every text in `value`, and cuts lists.
+fn bound_value(value: &mut Value) {
+    match value {
+        Value::String(text) => *text = excerpt(&*text).to_string(),
+        Value::Array(list) => {
+            list.truncate(MAX_LIST_LENGTH);
+            list.iter_mut().for_each(bound_value);
+        }
+        Value::Object(members) => members.values_mut().for_each(bound_value),
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
     }
 }

@@ -16,7 +16,7 @@ use axum::{
 };
 
 use super::{HttpLimits, Problem, RequestId, health::is_probe_path, problem::INTERNAL_DETAIL};
-use crate::{panic::is_caused_by_panic, telemetry::error_chain};
+use crate::{panic::is_caused_by_panic, telemetry::error_chain, text::excerpt};
 
 /// Maximum number of bytes that are read from the body of a plain error response. axum's error texts are far
 /// shorter.
@@ -78,7 +78,9 @@ async fn problem_from_plain_error(status: StatusCode, body: Body, limits: &HttpL
         // The text of these two errors is not sent, because it would add nothing to the detail.
         StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED => Problem::new(status, kind, detail),
         // The text of any other client error is sent, because it tells the caller what is wrong.
-        _ if status.is_client_error() && !text.is_empty() => Problem::new(status, kind, text),
+        _ if status.is_client_error() && !text.is_empty() => {
+            Problem::new(status, kind, excerpt(text).to_string())
+        }
         _ => Problem::new(status, kind, detail),
     }
 }

@@ -14,7 +14,7 @@
 
 use std::{
     collections::BTreeMap,
-    fmt,
+    fmt::{self, Write as _},
     io::{self, Write},
     time::SystemTime,
 };
@@ -29,7 +29,13 @@ use tracing::{
 use tracing_subscriber::{Layer, fmt::MakeWriter, layer::Context, registry::LookupSpan};
 
 use super::error_chain;
-use crate::clock;
+use crate::{clock, text};
+
+/// Maximum number of bytes of the text of one field in a line.
+const MAX_FIELD_BYTES: usize = 2 << 10;
+/// Maximum number of bytes of the texts of all fields of a line. With the names of the fields and the
+/// numbers, a line stays below 8 KiB.
+const MAX_TEXT_BYTES: usize = 6 << 10;
 
 /// A layer that writes every event as one JSON object.
 pub(super) struct JsonLayer<W> {
@@ -90,7 +96,7 @@ where
 
 /// Returns the line for `event`. `fields` are the fields of the event and of its spans.
 fn build_line<'a>(event: &Event<'a>, mut fields: BTreeMap<String, Value>, now: SystemTime) -> Line<'a> {
-    let message = match fields.remove("message") {
+    let mut message = match fields.remove("message") {
         Some(Value::String(message)) => message,
         Some(other) => other.to_string(),
         None => String::new(),
@@ -102,12 +108,26 @@ fn build_line<'a>(event: &Event<'a>, mut fields: BTreeMap<String, Value>, now: S
             fields.insert(format!("{reserved}_"), value);
         }
     }
+    shorten_texts(&mut message, &mut fields);
     Line {
         severity: severity(*event.metadata().level()),
         time: clock::format_rfc3339(now),
         target: event.metadata().target(),
         message,
         fields,
+    }
+}
+
+/// Cuts the texts of a line, so that no line is much longer than others, whatever a client sends.
+fn shorten_texts(message: &mut String, fields: &mut BTreeMap<String, Value>) {
+    let mut bytes_left = MAX_TEXT_BYTES;
+    let field_texts = fields.values_mut().filter_map(|value| match value {
+        Value::String(text) => Some(text),
+        _ => None,
+    });
+    for text in std::iter::once(message).chain(field_texts) {
+        text::shorten(text, MAX_FIELD_BYTES.min(bytes_left));
+        bytes_left = bytes_left.saturating_sub(text::json_length(text));
     }
 }
 
@@ -156,7 +176,7 @@ impl Visit for Fields {
     }
 
     fn record_str(&mut self, field: &Field, value: &str) {
-        self.set(field, value);
+        self.set(field, prefix(value));
     }
 
     fn record_error(&mut self, field: &Field, value: &(dyn std::error::Error + 'static)) {
@@ -164,43 +184,44 @@ impl Visit for Fields {
     }
 
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        self.set(field, format!("{value:?}"));
+        let mut text = BoundedText(String::new());
+        // The error means that the text is full.
+        let _ = write!(text, "{value:?}");
+        self.set(field, text.0);
+    }
+}
+
+/// Returns the beginning of `text`, which is longer than [`MAX_FIELD_BYTES`] if `text` is.
+fn prefix(text: &str) -> &str {
+    &text[..text.ceil_char_boundary(MAX_FIELD_BYTES + 1)]
+}
+
+/// Text that accepts no more than it needs to be cut later.
+struct BoundedText(String);
+
+impl fmt::Write for BoundedText {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        self.0.push_str(prefix(text));
+        if self.0.len() > MAX_FIELD_BYTES { Err(fmt::Error) } else { Ok(()) }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::{
-        sync::{Arc, Mutex},
-        time::{Duration, UNIX_EPOCH},
-    };
+    use std::time::{Duration, UNIX_EPOCH};
 
     use tracing_subscriber::layer::SubscriberExt;
 
     use super::*;
-
-    #[derive(Clone, Default)]
-    struct CapturedLog(Arc<Mutex<Vec<u8>>>);
-
-    impl Write for CapturedLog {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.0.lock().unwrap().extend_from_slice(bytes);
-            Ok(bytes.len())
-        }
-
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
+    use crate::telemetry::capture::LogBuffer;
 
     fn capture_log(emit: impl FnOnce()) -> String {
-        let captured = CapturedLog::default();
+        let captured = LogBuffer::default();
         let writer = captured.clone();
         let now = || UNIX_EPOCH + Duration::from_millis(1_700_000_000_123);
         let layer = JsonLayer { writer: move || writer.clone(), now };
         tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), emit);
-        let bytes = captured.0.lock().unwrap().clone();
-        String::from_utf8(bytes).unwrap()
+        captured.take()
     }
 
     #[test]
@@ -231,6 +252,30 @@ mod tests {
         let line: Value = serde_json::from_str(&text).unwrap();
         assert_eq!(line["name"], "a\nb\u{1b}[31m");
         assert_eq!(line["message"], "e\nf\0\u{7}");
+    }
+
+    #[test]
+    fn line_with_long_and_hostile_fields_is_shorter_than_8_kib() {
+        for part in ["x", "\u{0}", "\"", "\u{7f}", "😀", "\\"] {
+            let long = part.repeat(1 << 20);
+            let text = capture_log(|| {
+                let _span = tracing::info_span!("request", a = long, b = %long).entered();
+                let error = io::Error::other(long.clone());
+                tracing::info!(
+                    c = ?long,
+                    d = long,
+                    e = %long,
+                    error = &error as &dyn std::error::Error,
+                    last = long,
+                    "{long}"
+                );
+            });
+            assert!(text.len() < 8 << 10, "{} bytes of {part:?}", text.len());
+            let line: Value = serde_json::from_str(&text).unwrap();
+            let message = line["message"].as_str().unwrap();
+            assert!(message.len() > 300 && message.ends_with('…'), "{message}");
+            assert!(line["last"].as_str().unwrap().ends_with('…'), "{text}");
+        }
     }
 
     #[test]

@@ -3,12 +3,16 @@
 //! The log has one line per event and goes to stderr. By default, the lines are human-readable on a terminal
 //! and JSON for Cloud Logging otherwise. The route `/metrics` serves the metrics.
 
+#[cfg(any(test, feature = "testing"))]
+mod capture;
 mod error_chain;
 mod json;
 mod log;
 mod metrics;
 mod panic_hook;
 
+#[cfg(any(test, feature = "testing"))]
+pub use self::capture::CapturedLog;
 pub use self::{
     error_chain::error_chain,
     log::{LogArgs, LogFormat},

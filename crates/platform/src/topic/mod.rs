@@ -19,16 +19,19 @@ pub mod push;
 mod sqlite;
 mod subscription;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use tokio::sync::OwnedSemaphorePermit;
 
 #[cfg(any(test, feature = "testing"))]
 pub use in_memory::InMemoryTopic;
 #[cfg(feature = "cloud")]
 pub use pubsub::{PubSubSubscription, PubSubTopic, SubscriptionName, TopicName};
-pub use sqlite::{Pusher, RetryPolicy, SqliteTopic};
+pub use sqlite::{
+    BacklogPolicy, DeadLetter, DeadLetterHandler, MessageKey, Pusher, RetryPolicy, SqliteTopic,
+};
 pub use subscription::{
     Acknowledgement, PullHandler, PullLimits, SharedSubscription, Subscription, SubscriptionError,
 };
@@ -51,6 +54,33 @@ pub enum TopicError {
     /// The topic is unreachable, failed, or did not respond in time. The same call may succeed later.
     #[error("the topic is unavailable")]
     Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The topic accepts no message at present, because too many wait for their delivery.
+    #[error("too many messages wait for their delivery")]
+    Full {
+        /// Time after which the topic may accept a message.
+        retry_after: Duration,
+    },
+}
+
+/// Permission to publish one message. Dropping the permission passes it on to another publisher.
+#[derive(Debug, Default)]
+pub struct Admission {
+    /// `None` if the topic does not count the permissions at present.
+    permit: Option<OwnedSemaphorePermit>,
+}
+
+impl Admission {
+    /// Creates the permission that `permit` stands for.
+    pub(crate) fn new(permit: Option<OwnedSemaphorePermit>) -> Self {
+        Self { permit }
+    }
+
+    /// Ends the permission, because its message was published.
+    pub fn use_up(self) {
+        if let Some(permit) = self.permit {
+            permit.forget();
+        }
+    }
 }
 
 /// A topic to publish messages to. Each message is delivered at least once.
@@ -62,6 +92,44 @@ pub trait Topic: Send + Sync + 'static {
     /// Returns [`TopicError`] if the topic does not confirm the message. The message may still have been
     /// published.
     async fn publish(&self, message: Message) -> Result<String, TopicError>;
+
+    /// Returns an error if the topic would refuse a message at present. The default is `Ok`.
+    ///
+    /// # Errors
+    /// Returns [`TopicError::Full`] if too many messages wait.
+    fn check_capacity(&self) -> Result<(), TopicError> {
+        Ok(())
+    }
+
+    /// Waits at most `max_wait` until a message may be published. By default, it may be published at once.
+    ///
+    /// A publisher that calls this method before it does expensive work is slowed down to the rate of the
+    /// subscriber. [`Self::publish`] does not require an admission.
+    ///
+    /// # Errors
+    /// Returns [`TopicError::Full`] if too many messages wait.
+    async fn admit(&self, _max_wait: Duration) -> Result<Admission, TopicError> {
+        Ok(Admission::default())
+    }
+
+    /// Returns the number of messages that are delivered before the message with the key `key`.
+    ///
+    /// Returns `None` if no such message waits or the topic does not know, which is the default. A topic may
+    /// stop counting at a maximum.
+    ///
+    /// # Errors
+    /// Returns [`TopicError`] if the topic cannot be read.
+    async fn count_ahead(&self, _key: &str) -> Result<Option<u64>, TopicError> {
+        Ok(None)
+    }
+
+    /// Checks that messages can be published at present. The default is `Ok`.
+    ///
+    /// # Errors
+    /// Returns [`TopicError`] if a message could not be published.
+    async fn check_health(&self) -> Result<(), TopicError> {
+        Ok(())
+    }
 }
 
 /// A topic that the parts of a process share.

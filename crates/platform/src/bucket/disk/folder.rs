@@ -10,10 +10,7 @@ use rustix::{
     io::Errno,
 };
 
-use crate::private_folder::FOLDER_MODE;
-
-/// Permissions of a created file: only the owner may read and write it.
-const FILE_MODE: u32 = 0o600;
+use crate::private_folder::{FILE_MODE, FOLDER_MODE};
 
 /// An open directory.
 ///

@@ -282,6 +282,17 @@ impl Bucket for DiskBucket {
         let (bucket, object_name) = (self.clone(), object_name.clone());
         run_blocking(move || bucket.exists_blocking(&object_name)).await
     }
+
+    async fn check_health(&self) -> Result<(), BucketError> {
+        let bucket = self.clone();
+        run_blocking(move || {
+            let (temp_folder, _) =
+                bucket.open_root()?.create_folder(TEMP_FOLDER_NAME).map_err(unavailable)?;
+            // The file is removed at once.
+            TempFile::write(&temp_folder, b"check", &bucket.checksum_warning).map(drop).map_err(unavailable)
+        })
+        .await
+    }
 }
 
 #[async_trait]

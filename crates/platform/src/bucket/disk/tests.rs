@@ -3,8 +3,6 @@ use std::{
     os::unix::fs::{PermissionsExt, symlink},
 };
 
-use rustix::fs::{CWD, FileType, Mode, mknodat};
-
 use super::*;
 use crate::bucket::conformance;
 
@@ -206,12 +204,14 @@ async fn root_may_be_a_symbolic_link() {
     assert_eq!(fs::read(target.join("a/b")).unwrap(), b"x");
 }
 
+// macOS has no `mknodat`.
+#[cfg(target_os = "linux")]
 #[tokio::test]
 async fn pipe_is_not_an_object_and_reading_it_does_not_wait() {
     let folder = tempfile::tempdir().unwrap();
     let bucket = DiskBucket::open(folder.path()).await.unwrap();
-    let mode = Mode::from_raw_mode(0o600);
-    mknodat(CWD, folder.path().join("pipe"), FileType::Fifo, mode, 0).unwrap();
+    let (path, mode) = (folder.path().join("pipe"), rustix::fs::Mode::from_raw_mode(0o600));
+    rustix::fs::mknodat(rustix::fs::CWD, path, rustix::fs::FileType::Fifo, mode, 0).unwrap();
     let name = object_name("pipe");
     let read = bucket.read(&name, 9).await;
     assert!(matches!(read, Err(BucketError::NotFound(_))), "{read:?}");
@@ -277,6 +277,17 @@ async fn name_with_a_part_too_long_for_the_file_system_is_refused() {
         let read = bucket.read(&object_name(&too_long), 9).await;
         assert!(matches!(read, Err(BucketError::NotFound(_))), "{read:?}");
     }
+}
+
+#[tokio::test]
+async fn bucket_without_its_folder_is_not_healthy() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path().join("bucket");
+    let bucket = DiskBucket::open(&root).await.unwrap();
+    bucket.check_health().await.unwrap();
+    assert_eq!(temp_file_count(&root), 0);
+    fs::rename(&root, folder.path().join("away")).unwrap();
+    assert!(matches!(bucket.check_health().await, Err(BucketError::Unavailable(_))));
 }
 
 #[tokio::test]

@@ -18,8 +18,8 @@ pub struct PushAuthArgs {
     /// Audience that a push token must name; enables the check of push tokens
     #[arg(long, env = "PUSH_AUDIENCE", value_name = "AUDIENCE")]
     pub push_audience: Option<String>,
-    /// E-mail address of the service account that a push token must belong to [default: any account with a
-    /// Google-signed token for the audience]
+    /// E-mail address of the service account that a push token must belong to, or `any` for every Google
+    /// account; required with --push-audience
     #[arg(long, env = "PUSH_SERVICE_ACCOUNT", value_name = "EMAIL")]
     pub push_service_account: Option<String>,
     /// URL of the public keys that push tokens are verified with
@@ -37,9 +37,14 @@ impl PushAuthArgs {
     /// Returns the configuration of the check, or `None` if the check is disabled.
     pub fn config(&self) -> Option<PushAuthConfig> {
         let audience = non_empty(self.push_audience.as_deref())?;
+        let service_account = match non_empty(self.push_service_account.as_deref()) {
+            Some(account) if is_any(account) => None,
+            // `problems` refuses a missing account. An empty address would match no token.
+            account => Some(account.unwrap_or_default().to_owned()),
+        };
         Some(PushAuthConfig {
             audience: audience.to_owned(),
-            service_account: non_empty(self.push_service_account.as_deref()).map(str::to_owned),
+            service_account,
             jwks_url: self.push_jwks_url.clone(),
             min_refresh_interval: PushAuthConfig::MIN_REFRESH_INTERVAL,
             fetch_timeout: PushAuthConfig::FETCH_TIMEOUT,
@@ -49,16 +54,30 @@ impl PushAuthArgs {
 
 impl Validate for PushAuthArgs {
     fn problems(&self) -> Vec<String> {
+        let audience = non_empty(self.push_audience.as_deref());
         let account = non_empty(self.push_service_account.as_deref());
-        if account.is_some() && non_empty(self.push_audience.as_deref()).is_none() {
-            return vec![
-                "--push-service-account (PUSH_SERVICE_ACCOUNT) needs --push-audience (PUSH_AUDIENCE): without \
-                 an audience, no token is checked"
-                    .to_owned(),
-            ];
-        }
-        Vec::new()
+        let problem = match (audience, account) {
+            (None, Some(_)) => {
+                "--push-service-account (PUSH_SERVICE_ACCOUNT) needs --push-audience (PUSH_AUDIENCE): \
+                 without an audience, no token is checked"
+            }
+            (Some(_), None) => {
+                "--push-audience (PUSH_AUDIENCE) needs --push-service-account (PUSH_SERVICE_ACCOUNT): the \
+                 e-mail address of the account that pushes, or `any`, which lets every Google account push \
+                 that has a token for the audience"
+            }
+            (Some(_), Some(account)) if !is_any(account) && !account.contains('@') => {
+                "--push-service-account (PUSH_SERVICE_ACCOUNT) is neither an e-mail address nor `any`"
+            }
+            _ => return Vec::new(),
+        };
+        vec![problem.to_owned()]
     }
+}
+
+/// Returns true if this value of the setting for the account accepts the tokens of every account.
+fn is_any(account: &str) -> bool {
+    account.eq_ignore_ascii_case("any")
 }
 
 /// Returns `value` without surrounding whitespace, or `None` if the result is empty.

@@ -109,7 +109,7 @@ impl Connections {
     /// Connections that were told to close still have a descriptor, so their number is limited, too.
     pub(super) fn has_room(&self) -> bool {
         let table = self.0.lock();
-        let max_open = self.0.limits.max_connections + RESERVED_CONNECTIONS;
+        let max_open = self.0.limits.max_connections.saturating_add(RESERVED_CONNECTIONS);
         table.closing_count < MAX_CLOSING_CONNECTIONS
             && (table.open_count() < max_open || !table.idle.is_empty())
     }

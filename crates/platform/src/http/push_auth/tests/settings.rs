@@ -32,9 +32,9 @@ fn parse(flags: &[&str]) -> Result<Option<PushAuthConfig>, String> {
 fn audience_enables_the_check() {
     assert_eq!(parse(&[]), Ok(None));
     assert_eq!(parse(&["--push-audience", " ", "--push-service-account", ""]), Ok(None));
-    let config = parse(&["--push-audience", AUDIENCE]).unwrap().unwrap();
+    let config = parse(&["--push-audience", AUDIENCE, "--push-service-account", ACCOUNT]).unwrap().unwrap();
     assert_eq!(config.audience, AUDIENCE);
-    assert_eq!(config.service_account, None);
+    assert_eq!(config.service_account.as_deref(), Some(ACCOUNT));
     assert_eq!(config.jwks_url.as_str(), DEFAULT_JWKS_URL);
     assert_eq!(config.min_refresh_interval, Duration::from_secs(30));
     assert_eq!(config.fetch_timeout, Duration::from_secs(5));
@@ -53,10 +53,42 @@ fn service_account_without_an_audience_is_refused() {
 }
 
 #[test]
+fn audience_without_a_service_account_is_refused() {
+    for account in [&[][..], &["--push-service-account="], &["--push-service-account", " "]] {
+        let text = parse(&[&["--push-audience", AUDIENCE], account].concat()).unwrap_err();
+        for part in ["PUSH_AUDIENCE", "PUSH_SERVICE_ACCOUNT", "`any`", "every Google account"] {
+            assert!(text.contains(part), "{part}: {text}");
+        }
+    }
+}
+
+#[test]
+fn any_service_account_must_be_named_explicitly() {
+    for any in ["any", "ANY", " any\n"] {
+        let config = parse(&["--push-audience", AUDIENCE, "--push-service-account", any]).unwrap().unwrap();
+        assert_eq!(config.service_account, None, "{any:?}");
+    }
+    for typo in ["all", "*", "anyone", "image-push"] {
+        let text = parse(&["--push-audience", AUDIENCE, "--push-service-account", typo]).unwrap_err();
+        assert!(text.contains("PUSH_SERVICE_ACCOUNT") && text.contains("`any`"), "{typo}: {text}");
+    }
+}
+
+#[test]
+fn configuration_without_a_service_account_accepts_no_account() {
+    let args = Config::try_parse_from(["service", "--push-audience", AUDIENCE]).unwrap().push_auth;
+    let account = args.config().unwrap().service_account;
+    assert_eq!(account.as_deref(), Some(""), "an unvalidated configuration must not accept every account");
+}
+
+#[test]
 fn jwks_url_must_be_https_or_local() {
     for good in ["https://keys.example/certs", "http://127.0.0.1:7/", "http://localhost/", "http://[::1]:7/"]
     {
-        assert!(parse(&["--push-audience=x", "--push-jwks-url", good]).is_ok(), "{good}");
+        assert!(
+            parse(&["--push-audience=x", "--push-service-account=any", "--push-jwks-url", good]).is_ok(),
+            "{good}"
+        );
     }
     for bad in ["http://keys.example/", "http://localhost.evil.example/", "file:///etc/keys", "keys", "://"] {
         let text = parse(&["--push-audience=x", "--push-jwks-url", bad]).unwrap_err();
@@ -66,7 +98,7 @@ fn jwks_url_must_be_https_or_local() {
 
 #[test]
 fn verifier_is_created_without_a_fetch() {
-    let config = parse(&["--push-audience=x"]).unwrap().unwrap();
+    let config = parse(&["--push-audience=x", "--push-service-account=any"]).unwrap().unwrap();
     let auth = PushAuth::new(config).unwrap();
     assert!(format!("{auth:?}").contains("audience: \"x\""));
 }

@@ -46,7 +46,7 @@ async fn variants_of_a_valid_token_are_accepted() {
 }
 
 #[tokio::test]
-async fn every_account_is_accepted_if_none_is_configured() {
+async fn every_account_is_accepted_if_any_account_may_push() {
     let rig = Rig::start_warm().await;
     let rules = TokenRules { audience: AUDIENCE.to_owned(), service_account: None };
     let other = with(valid_claims(), "email", "other@project.iam.gserviceaccount.com");

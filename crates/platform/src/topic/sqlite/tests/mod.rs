@@ -1,11 +1,16 @@
 //! Tests of the topic and its pusher, which delivers to an HTTP server in the test.
 
+mod crashes;
+mod failures;
+mod file;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::SocketAddr,
-    path::Path,
-    sync::atomic::{AtomicUsize, Ordering},
-    time::Duration,
+    sync::{
+        Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use axum::{
@@ -16,10 +21,18 @@ use axum::{
     routing::post,
 };
 use tempfile::TempDir;
-use tokio::{sync::mpsc, task::JoinHandle, time::timeout};
+use tokio::{
+    sync::{mpsc, oneshot},
+    task::JoinHandle,
+    time::timeout,
+};
 use tokio_util::sync::CancellationToken;
 
-use super::{pusher::retry_pause, *};
+use super::{
+    pusher::retry_pause,
+    store::{MessageState, TopicStats},
+    *,
+};
 use crate::topic::{conformance, push::Delivery};
 
 /// Maximum time that a test waits for anything. Only a failing test reaches it.
@@ -89,6 +102,56 @@ async fn receive(State(state): State<Arc<ReceiverState>>, headers: HeaderMap, bo
     }
 }
 
+/// An HTTP server to which messages are pushed. The test responds to each push.
+struct GatedReceiver {
+    address: SocketAddr,
+    arrivals: mpsc::UnboundedReceiver<Arrival>,
+}
+
+/// A push that a [`GatedReceiver`] has received.
+struct Arrival {
+    name: String,
+    attempt: Option<u32>,
+    /// Number of pushes in progress, including this one.
+    concurrent: usize,
+    response: oneshot::Sender<StatusCode>,
+}
+
+impl GatedReceiver {
+    async fn start() -> Self {
+        let (sender, arrivals) = mpsc::unbounded_channel();
+        let app = Router::new().route("/push", post(receive_gated)).with_state((sender, Arc::default()));
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(async move { axum::serve(listener, app).await });
+        Self { address, arrivals }
+    }
+
+    fn url(&self) -> String {
+        format!("http://{}/push", self.address)
+    }
+
+    async fn next(&mut self) -> Arrival {
+        timeout(TEST_TIMEOUT, self.arrivals.recv()).await.expect("a push should arrive in time").unwrap()
+    }
+}
+
+async fn receive_gated(
+    State((arrivals, concurrent)): State<(mpsc::UnboundedSender<Arrival>, Arc<AtomicUsize>)>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> StatusCode {
+    let delivery = Delivery::parse(&headers, &body).unwrap();
+    let (response, receiver) = oneshot::channel();
+    let name = delivery.attributes["name"].clone();
+    let attempt = delivery.delivery_attempt;
+    let now = concurrent.fetch_add(1, Ordering::SeqCst) + 1;
+    arrivals.send(Arrival { name, attempt, concurrent: now, response }).unwrap();
+    let Ok(status) = receiver.await else { std::future::pending().await };
+    concurrent.fetch_sub(1, Ordering::SeqCst);
+    status
+}
+
 fn always_ok(_: usize) -> Response {
     Response::Status(StatusCode::OK)
 }
@@ -97,20 +160,66 @@ fn always_503(_: usize) -> Response {
     Response::Status(StatusCode::SERVICE_UNAVAILABLE)
 }
 
-async fn open_topic(folder: &TempDir) -> Arc<SqliteTopic> {
-    SqliteTopic::open(&folder.path().join("topic.sqlite")).await.unwrap()
+/// Returns the attribute `name` as the key of a message.
+fn message_key(message: &Message) -> Option<String> {
+    message.attributes.get("name").cloned()
 }
 
-fn start_pusher(
+async fn open_topic(folder: &TempDir) -> Arc<SqliteTopic> {
+    let path = folder.path().join("topic.sqlite");
+    SqliteTopic::open(&path, BacklogPolicy::default(), message_key).await.unwrap()
+}
+
+/// Records dead letters in memory.
+#[derive(Default)]
+struct Records {
+    letters: Mutex<Vec<DeadLetter>>,
+    /// Number of further calls that must panic.
+    panics_left: AtomicUsize,
+    /// Number of further calls that must fail.
+    errors_left: AtomicUsize,
+}
+
+impl Records {
+    fn letters(&self) -> Vec<DeadLetter> {
+        self.letters.lock().unwrap().clone()
+    }
+}
+
+/// Decrements `counter` and returns true, unless it is 0.
+fn count_down(counter: &AtomicUsize) -> bool {
+    counter.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1)).is_ok()
+}
+
+#[async_trait]
+impl DeadLetterHandler for Records {
+    async fn record(&self, letter: DeadLetter) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+        assert!(!count_down(&self.panics_left), "panic for this test");
+        if count_down(&self.errors_left) {
+            return Err("the bucket is on fire".into());
+        }
+        self.letters.lock().unwrap().push(letter);
+        Ok(())
+    }
+}
+
+type RunningPusher = (CancellationToken, JoinHandle<()>);
+
+fn start_pusher(topic: &Arc<SqliteTopic>, url: &str, policy: RetryPolicy) -> RunningPusher {
+    start_pusher_with(topic, url, policy, Arc::default())
+}
+
+fn start_pusher_with(
     topic: &Arc<SqliteTopic>,
     url: &str,
     policy: RetryPolicy,
-) -> (CancellationToken, JoinHandle<()>) {
+    records: Arc<Records>,
+) -> RunningPusher {
     let stop = CancellationToken::new();
-    (stop.clone(), tokio::spawn(topic.pusher(url, policy).run(stop)))
+    (stop.clone(), tokio::spawn(topic.pusher(url, policy, records).run(stop)))
 }
 
-async fn stop_pusher((stop, running): (CancellationToken, JoinHandle<()>)) {
+async fn stop_pusher((stop, running): RunningPusher) {
     stop.cancel();
     timeout(TEST_TIMEOUT, running).await.expect("the pusher should stop in time").unwrap();
 }
@@ -131,7 +240,11 @@ async fn wait_until<F: Future<Output = bool>>(mut condition: impl FnMut() -> F) 
 }
 
 async fn wait_for_stats(topic: &SqliteTopic, stats: TopicStats) {
-    wait_until(|| async { topic.stats().await.unwrap() == stats }).await;
+    wait_until(|| async { topic.store.stats().await.unwrap() == stats }).await;
+}
+
+async fn publish(topic: &SqliteTopic, text: &str) -> i64 {
+    topic.publish(message(text)).await.unwrap().parse().unwrap()
 }
 
 #[tokio::test]
@@ -208,18 +321,14 @@ async fn message_is_delivered_once_a_receiver_is_reachable() {
     let unused_port = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}/push", unused_port.local_addr().unwrap());
     drop(unused_port);
-    let pusher = start_pusher(&topic, &url, policy_without_max_attempts());
-    let id: i64 = topic.publish(message("a")).await.unwrap().parse().unwrap();
-    wait_until(|| async { topic.store.due_and_attempts(id).await.unwrap().1 >= 3 }).await;
+    let pusher = start_pusher(&topic, &url, policy());
+    let id = publish(&topic, "a").await;
+    wait_until(|| async { topic.store.state(id).await.unwrap().attempts >= 3 }).await;
     stop_pusher(pusher).await;
     let mut receiver = Receiver::start(always_ok).await;
-    let pusher = start_pusher(&topic, &receiver.url(), policy_without_max_attempts());
+    let pusher = start_pusher(&topic, &receiver.url(), policy());
     assert_eq!(receiver.next_delivery().await.data, "a");
     stop_pusher(pusher).await;
-}
-
-fn policy_without_max_attempts() -> RetryPolicy {
-    RetryPolicy { max_attempts: u32::MAX, ..policy() }
 }
 
 #[tokio::test]
@@ -230,49 +339,13 @@ async fn response_after_the_ack_deadline_causes_a_redelivery() {
         if number == 0 { Response::Never } else { always_ok(number) }
     };
     let mut receiver = Receiver::start(responder).await;
-    let short_deadline =
-        RetryPolicy { ack_deadline: Duration::from_millis(100), ..policy_without_max_attempts() };
+    let short_deadline = RetryPolicy { ack_deadline: Duration::from_millis(100), ..policy() };
     let pusher = start_pusher(&topic, &receiver.url(), short_deadline);
     topic.publish(message("a")).await.unwrap();
     assert_eq!(receiver.next_delivery().await.delivery_attempt, Some(1));
     assert_eq!(receiver.next_delivery().await.delivery_attempt, Some(2));
     wait_for_stats(&topic, TopicStats::default()).await;
     stop_pusher(pusher).await;
-}
-
-#[tokio::test]
-async fn message_becomes_a_dead_letter_after_max_attempts() {
-    let folder = tempfile::tempdir().unwrap();
-    let topic = open_topic(&folder).await;
-    let mut receiver = Receiver::start(always_503).await;
-    let pusher = start_pusher(&topic, &receiver.url(), RetryPolicy { max_attempts: 3, ..policy() });
-    let id = topic.publish(message("a")).await.unwrap();
-    for _ in 0..3 {
-        receiver.next_delivery().await;
-    }
-    wait_for_stats(&topic, TopicStats { pending: 0, dead: 1 }).await;
-    stop_pusher(pusher).await;
-    assert!(receiver.deliveries.try_recv().is_err(), "the message was delivered a fourth time");
-    let dead_letter = topic.store.dead_letter(id.parse().unwrap()).await;
-    assert_eq!(dead_letter, Some((3, "status 503".to_owned())));
-}
-
-#[tokio::test]
-async fn message_whose_last_attempt_was_interrupted_becomes_a_dead_letter() {
-    let folder = tempfile::tempdir().unwrap();
-    let topic = open_topic(&folder).await;
-    let id: i64 = topic.publish(message("a")).await.unwrap().parse().unwrap();
-    let now = unix_millis(SystemTime::now());
-    for attempt in 1..=2 {
-        let claim = topic.store.claim(now, now, Default::default(), 1).await.unwrap();
-        assert_eq!(claim.messages[0].attempt, attempt);
-    }
-    let mut receiver = Receiver::start(always_ok).await;
-    let pusher = start_pusher(&topic, &receiver.url(), RetryPolicy { max_attempts: 2, ..policy() });
-    wait_for_stats(&topic, TopicStats { pending: 0, dead: 1 }).await;
-    stop_pusher(pusher).await;
-    assert!(receiver.deliveries.try_recv().is_err());
-    assert_eq!(topic.store.dead_letter(id).await.unwrap().1, "no response to the last attempt");
 }
 
 #[test]
@@ -297,14 +370,14 @@ async fn refused_message_becomes_due_after_the_retry_pause() {
     let mut receiver = Receiver::start(always_503).await;
     let hour = Duration::from_secs(3600);
     let long_backoff = RetryPolicy { min_backoff: hour, max_backoff: 8 * hour, ..policy() };
-    let id: i64 = topic.publish(message("a")).await.unwrap().parse().unwrap();
+    let id = publish(&topic, "a").await;
     for attempt in 1..=3 {
         let before = unix_millis(SystemTime::now());
         let pusher = start_pusher(&topic, &receiver.url(), long_backoff.clone());
         receiver.next_delivery().await;
         stop_pusher(pusher).await;
         let after = unix_millis(SystemTime::now());
-        let (due, attempts) = topic.store.due_and_attempts(id).await.unwrap();
+        let MessageState { due_ms: due, attempts, .. } = topic.store.state(id).await.unwrap();
         let pause = crate::clock::millis(retry_pause(&long_backoff, id, attempt));
         assert_eq!(attempts, attempt);
         assert!((before + pause..=after + pause).contains(&due), "{attempt}: {due}");
@@ -316,45 +389,12 @@ async fn refused_message_becomes_due_after_the_retry_pause() {
 async fn message_is_delivered_after_the_clock_was_set_back() {
     let folder = tempfile::tempdir().unwrap();
     let topic = open_topic(&folder).await;
-    let id: i64 = topic.publish(message("a")).await.unwrap().parse().unwrap();
+    let id = publish(&topic, "a").await;
     topic.store.reschedule(id, i64::MAX).await.unwrap();
     let mut receiver = Receiver::start(always_ok).await;
     let pusher = start_pusher(&topic, &receiver.url(), policy());
     assert_eq!(receiver.next_delivery().await.data, "a");
     stop_pusher(pusher).await;
-}
-
-#[tokio::test]
-async fn unacknowledged_messages_are_delivered_after_a_restart() {
-    let folder = tempfile::tempdir().unwrap();
-    let topic = open_topic(&folder).await;
-    for text in ["a", "b", "c"] {
-        topic.publish(message(text)).await.unwrap();
-    }
-    let mut unresponsive = Receiver::start(|_| Response::Never).await;
-    let (_, running) =
-        start_pusher(&topic, &unresponsive.url(), RetryPolicy { max_outstanding: 2, ..policy() });
-    unresponsive.next_delivery().await;
-    unresponsive.next_delivery().await;
-    // After the abort, as after a crash, no outcome is recorded.
-    running.abort();
-    assert!(running.await.unwrap_err().is_cancelled());
-    drop(topic);
-
-    let topic = open_topic(&folder).await;
-    assert_eq!(topic.stats().await.unwrap(), TopicStats { pending: 3, dead: 0 });
-    let mut receiver = Receiver::start(always_ok).await;
-    let pusher = start_pusher(&topic, &receiver.url(), policy());
-    let mut delivered = BTreeMap::new();
-    for _ in 0..3 {
-        let delivery = receiver.next_delivery().await;
-        delivered.insert(delivery.data, delivery.delivery_attempt);
-    }
-    let expected = [("a", 2), ("b", 2), ("c", 1)];
-    assert_eq!(delivered, expected.map(|(text, n)| (Bytes::from(text), Some(n))).into());
-    stop_pusher(pusher).await;
-    let id = topic.publish(message("d")).await.unwrap();
-    assert_eq!(id, "4", "ids are not reused");
 }
 
 #[tokio::test]
@@ -384,7 +424,7 @@ async fn stopped_pusher_finishes_the_pushes_in_progress_and_starts_no_others() {
     assert!(!running.is_finished(), "the pusher stopped although two pushes are in progress");
     GATE.add_permits(2);
     timeout(TEST_TIMEOUT, running).await.unwrap().unwrap();
-    assert_eq!(topic.stats().await.unwrap(), TopicStats { pending: 1, dead: 0 });
+    assert_eq!(topic.store.stats().await.unwrap(), TopicStats { pending: 1, dead: 0 });
     assert!(arrived.try_recv().is_err(), "a third push was started");
 }
 
@@ -433,46 +473,4 @@ async fn each_of_2000_messages_is_delivered_once_and_at_most_eight_at_a_time() {
     assert_eq!(delivered, published);
     let max = concurrency.max.load(Ordering::SeqCst);
     assert!((2..=8).contains(&max), "{max} pushes at the same time");
-}
-
-#[tokio::test]
-async fn commits_are_synced_to_disk() {
-    let folder = tempfile::tempdir().unwrap();
-    let topic = open_topic(&folder).await;
-    let pragma = |name: &'static str| {
-        topic.store.run_in_transaction(move |connection| {
-            connection.pragma_query_value(None, name, |row| row.get::<_, rusqlite::types::Value>(0))
-        })
-    };
-    assert_eq!(pragma("journal_mode").await.unwrap(), "wal".to_owned().into());
-    let synchronous_full = rusqlite::types::Value::Integer(2);
-    assert_eq!(pragma("synchronous").await.unwrap(), synchronous_full);
-}
-
-#[tokio::test]
-async fn failed_job_changes_nothing_and_the_next_job_does() {
-    let folder = tempfile::tempdir().unwrap();
-    let topic = open_topic(&folder).await;
-    let insert = |connection: &rusqlite::Connection| {
-        let sql = "INSERT INTO messages (data, attributes, published_ms, due_ms) VALUES (x'', '{}', 0, 0)";
-        connection.execute(sql, [])
-    };
-    let fail_after_insert = move |connection: &rusqlite::Connection| {
-        insert(connection).and_then(|_| connection.execute("nonsense", []))
-    };
-    let (failed, succeeded) = tokio::join!(
-        topic.store.run_in_transaction(fail_after_insert),
-        topic.store.run_in_transaction(insert)
-    );
-    assert!(failed.is_err() && succeeded.is_ok(), "{failed:?} {succeeded:?}");
-    assert_eq!(topic.stats().await.unwrap(), TopicStats { pending: 1, dead: 0 });
-}
-
-#[tokio::test]
-async fn file_that_is_not_a_database_is_refused() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("topic.sqlite");
-    std::fs::write(&path, "not a database ".repeat(1000)).unwrap();
-    assert!(SqliteTopic::open(&path).await.is_err());
-    assert!(SqliteTopic::open(Path::new("/dev/null/topic")).await.is_err());
 }

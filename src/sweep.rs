@@ -1,0 +1,244 @@
+//! A [`Sweeper`] announces the stored images again that the topic has lost.
+
+use std::{collections::HashSet, error::Error, sync::Arc, time::Duration};
+
+use contract::{GcsPath, IMAGE_FILE_NAME, ImageId, PredictionRecord};
+use platform::{
+    bucket::{BucketError, BucketListing, ObjectName},
+    telemetry::error_chain,
+    topic::{SqliteTopic, Topic, TopicError},
+};
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+
+/// Number of objects that are listed at a time.
+const PAGE_LENGTH: usize = 10_000;
+/// Number of images between two pauses.
+const IMAGES_PER_PAUSE: usize = 100;
+/// Pause that leaves the disk to the requests.
+const PAUSE: Duration = Duration::from_millis(5);
+/// Pause after an error of the bucket or the topic.
+const ERROR_PAUSE: Duration = Duration::from_secs(5);
+/// Maximum size of a prediction in bytes, far above the size of any prediction.
+const MAX_PREDICTION_BYTES: usize = 1 << 20;
+
+/// Finds images that have neither a prediction nor a message on the topic, and announces them again.
+///
+/// Such images remain if the file of the topic was lost or damaged. An image that is being uploaded or classified
+/// during the search may be announced twice, which is harmless.
+pub(crate) struct Sweeper {
+    bucket: Arc<dyn BucketListing>,
+    topic: Arc<SqliteTopic>,
+    page_length: usize,
+}
+
+impl Sweeper {
+    pub(crate) fn new(bucket: Arc<dyn BucketListing>, topic: Arc<SqliteTopic>) -> Self {
+        Self { bucket, topic, page_length: PAGE_LENGTH }
+    }
+
+    /// Searches the whole bucket at once, and again whenever the topic reports a loss, until `stop` is cancelled.
+    pub(crate) async fn run(self, stop: CancellationToken) {
+        let mut losses = self.topic.losses();
+        while !stop.is_cancelled() {
+            losses.mark_unchanged();
+            let sweep_and_wait = async {
+                self.sweep().await;
+                losses.changed().await
+            };
+            if let Some(Err(_)) = stop.run_until_cancelled(sweep_and_wait).await {
+                // The file of the topic is closed.
+                return;
+            }
+        }
+    }
+
+    /// Searches the whole bucket once. Returns the number of announced images.
+    async fn sweep(&self) -> u64 {
+        let (mut image_count, mut announced_count, mut last) = (0, 0, None);
+        loop {
+            let page = self.list_after(last.as_ref()).await;
+            let ids: Vec<ImageId> = page.iter().filter_map(parse_image_name).collect();
+            for ids in ids.chunks(IMAGES_PER_PAUSE) {
+                image_count += ids.len();
+                announced_count += self.announce_lost(ids).await;
+                sleep(PAUSE).await;
+            }
+            if page.len() < self.page_length {
+                break;
+            }
+            last = page.last().cloned();
+        }
+        if announced_count > 0 {
+            tracing::warn!(
+                images = image_count,
+                announced = announced_count,
+                "images without a prediction were announced again"
+            );
+        } else {
+            tracing::info!(images = image_count, "every stored image has a prediction or is announced");
+        }
+        announced_count
+    }
+
+    /// Announces those of the images that have neither a prediction nor a message. Returns their number.
+    async fn announce_lost(&self, ids: &[ImageId]) -> u64 {
+        // The messages are looked up before the predictions. A message that is acknowledged in between has a
+        // prediction.
+        let announced = self.find_announced(ids).await;
+        let mut count = 0;
+        for id in ids.iter().filter(|id| !announced.contains(id.as_str())) {
+            if !self.has_prediction(id).await {
+                self.announce(id).await;
+                count += 1;
+            }
+        }
+        count
+    }
+
+    async fn list_after(&self, last: Option<&ObjectName>) -> Vec<ObjectName> {
+        loop {
+            match self.bucket.list(last, self.page_length).await {
+                Ok(page) => return page,
+                Err(error) => pause_after(&error).await,
+            }
+        }
+    }
+
+    /// Returns the keys of the images that have a message.
+    async fn find_announced(&self, ids: &[ImageId]) -> HashSet<String> {
+        let keys: Vec<String> = ids.iter().map(ImageId::to_string).collect();
+        loop {
+            match self.topic.find_keys(keys.clone()).await {
+                Ok(announced) => return announced,
+                Err(error) => pause_after(&error).await,
+            }
+        }
+    }
+
+    /// Returns true if the image has an intact prediction, or a record of its failure.
+    async fn has_prediction(&self, id: &ImageId) -> bool {
+        let Ok(name) = ObjectName::new(id.prediction_object_name()) else { return false };
+        loop {
+            match self.bucket.read(&name, MAX_PREDICTION_BYTES).await {
+                Ok(object) => return PredictionRecord::is_record(&object.data),
+                Err(BucketError::TooLarge { .. }) => return true,
+                Err(error @ BucketError::Unavailable(_)) => pause_after(&error).await,
+                Err(_) => return false,
+            }
+        }
+    }
+
+    /// Announces the image `id`, as soon as the topic accepts the message.
+    async fn announce(&self, id: &ImageId) {
+        let Ok(path) = GcsPath::new(self.bucket.name(), &id.image_object_name()) else { return };
+        loop {
+            match self.topic.publish(preprocess::announce_again(path.clone())).await {
+                Ok(_) => break,
+                Err(TopicError::Full { retry_after }) => sleep(retry_after).await,
+                Err(error) => pause_after(&error).await,
+            }
+        }
+        metrics::counter!("topic_reannounced_images_total").increment(1);
+    }
+}
+
+/// Logs an error of the bucket or the topic, and waits until the call is repeated.
+async fn pause_after(error: &(dyn Error + Send + Sync + 'static)) {
+    tracing::warn!(error = error_chain(error), "the search for lost images pauses");
+    sleep(ERROR_PAUSE).await;
+}
+
+/// Returns the id of the image whose object has the name `name`.
+fn parse_image_name(name: &ObjectName) -> Option<ImageId> {
+    name.as_str().strip_suffix(IMAGE_FILE_NAME)?.strip_suffix('/')?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use platform::{
+        bucket::InMemoryBucket,
+        topic::{BacklogPolicy, Message},
+    };
+
+    use super::*;
+    use crate::pipeline::message_key;
+
+    fn id(number: u8) -> ImageId {
+        format!("{number:032x}").parse().unwrap()
+    }
+
+    async fn waiting_ids(topic: &SqliteTopic) -> Vec<ImageId> {
+        let keys = (0..20).map(|number| id(number).to_string()).collect();
+        let mut found: Vec<String> = topic.find_keys(keys).await.unwrap().into_iter().collect();
+        found.sort_unstable();
+        found.iter().map(|key| key.parse().unwrap()).collect()
+    }
+
+    /// Returns a sweeper of a bucket in memory and of a topic in `folder`.
+    async fn new_sweeper(folder: &tempfile::TempDir) -> (Sweeper, Arc<InMemoryBucket>, Arc<SqliteTopic>) {
+        let bucket = Arc::<InMemoryBucket>::default();
+        let path = folder.path().join("topic.sqlite");
+        let topic = SqliteTopic::open(&path, BacklogPolicy::default(), message_key).await.unwrap();
+        // Pages of three objects end at images, between an image and its prediction, and at predictions.
+        let sweeper = Sweeper { bucket: bucket.clone(), topic: Arc::clone(&topic), page_length: 3 };
+        (sweeper, bucket, topic)
+    }
+
+    fn store(bucket: &InMemoryBucket, name: String, content: &str) {
+        bucket.replace(&ObjectName::new(name).unwrap(), content.to_owned().into());
+    }
+
+    fn announcement(id: &ImageId) -> Message {
+        preprocess::announce_again(GcsPath::new("local", &id.image_object_name()).unwrap())
+    }
+
+    #[tokio::test]
+    async fn images_without_an_intact_prediction_and_without_a_message_are_announced() {
+        let folder = tempfile::tempdir().unwrap();
+        let (sweeper, bucket, topic) = new_sweeper(&folder).await;
+        let failed = r#"{"gcs_path":"gs://local/x","error":{"reason":"not_an_image","message":"…"}}"#;
+        let done = r#"{"label":"a","confidence":0.5,"top":[],"model":"m","backend":"b"}"#;
+        for number in 0..12 {
+            store(&bucket, id(number).image_object_name(), "image");
+            match number {
+                0..3 => store(&bucket, id(number).prediction_object_name(), done),
+                3..6 => store(&bucket, id(number).prediction_object_name(), failed),
+                6 => store(&bucket, id(number).prediction_object_name(), &done[..20]),
+                7 => store(&bucket, id(number).prediction_object_name(), "\0\0\0\0"),
+                8 => drop(topic.publish(announcement(&id(number))).await.unwrap()),
+                _ => {}
+            }
+        }
+        for other in ["cat.jpg", "x/image.jpg"] {
+            store(&bucket, other.to_owned(), "image");
+        }
+        store(&bucket, id(15).prediction_object_name(), done);
+        assert_eq!(sweeper.sweep().await, 5);
+        assert_eq!(waiting_ids(&topic).await, [6, 7, 8, 9, 10, 11].map(id));
+        assert_eq!(sweeper.sweep().await, 0);
+    }
+
+    #[tokio::test]
+    async fn bucket_is_searched_again_after_a_loss() {
+        let folder = tempfile::tempdir().unwrap();
+        let (sweeper, bucket, topic) = new_sweeper(&folder).await;
+        store(&bucket, id(1).image_object_name(), "image");
+        let stop = CancellationToken::new();
+        let running = tokio::spawn(sweeper.run(stop.clone()));
+        let wait_for_announcement = async || {
+            while waiting_ids(&topic).await != [id(1)] {
+                sleep(Duration::from_millis(2)).await;
+            }
+        };
+        let limit = Duration::from_secs(60);
+        tokio::time::timeout(limit, wait_for_announcement()).await.unwrap();
+        for suffix in ["", "-wal", "-shm"] {
+            let _ = std::fs::remove_file(folder.path().join(format!("topic.sqlite{suffix}")));
+        }
+        assert_eq!(waiting_ids(&topic).await, []);
+        tokio::time::timeout(limit, wait_for_announcement()).await.unwrap();
+        stop.cancel();
+        running.await.unwrap();
+    }
+}
