@@ -1,7 +1,7 @@
 //! These tests check the documentation.
 //!
 //! `docs/settings.md` must list every setting of the programs with its default, every relative link must lead
-//! to an existing file and heading, and the README must be short.
+//! to an existing file and heading, the README must be short, and `docs/reliability.md` must name existing tests.
 #![allow(
     clippy::allow_attributes,
     clippy::unwrap_used,
@@ -19,6 +19,7 @@ use clap::{Arg, CommandFactory};
 
 const SETTINGS: &str = include_str!("../docs/settings.md");
 const README: &str = include_str!("../README.md");
+const RELIABILITY: &str = include_str!("../docs/reliability.md");
 
 /// Maximum number of words in the README. The words in code blocks and tables are included.
 const MAX_README_WORDS: usize = 950;
@@ -141,22 +142,41 @@ fn heading_anchors(text: &str) -> HashSet<String> {
         .collect()
 }
 
-/// Returns the paths of the Markdown files in `folder` and in the folders below it.
-fn markdown_files(folder: &Path) -> Vec<PathBuf> {
+/// Returns the paths of the files with this extension in `folder` and in the folders below it.
+fn files_with_extension(folder: &Path, extension: &str) -> Vec<PathBuf> {
     let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
     entries
         .flat_map(|path| match path.is_dir() {
-            true => markdown_files(&path),
+            true => files_with_extension(&path, extension),
             false => vec![path],
         })
-        .filter(|path| path.extension().is_some_and(|extension| extension == "md"))
+        .filter(|path| path.extension().is_some_and(|found| found == extension))
         .collect()
+}
+
+#[test]
+fn every_test_in_reliability_md_exists() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let source_code: String = ["classify", "crates", "preprocess", "tests"]
+        .iter()
+        .flat_map(|folder| files_with_extension(&root.join(folder), "rs"))
+        .map(|path| fs::read_to_string(path).unwrap())
+        .collect();
+    let rows = RELIABILITY.lines().filter(|line| line.starts_with("| **"));
+    let mut test_count = 0;
+    for test in
+        rows.filter_map(|row| row.split('|').nth(2)).flat_map(|cell| cell.split('`').skip(1).step_by(2))
+    {
+        assert!(source_code.contains(&format!("fn {test}()")), "there is no test {test}");
+        test_count += 1;
+    }
+    assert!(test_count > 20, "only {test_count} tests were found");
 }
 
 #[test]
 fn relative_links_of_the_documentation_lead_to_an_existing_file_and_heading() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let mut files = markdown_files(&root.join("docs"));
+    let mut files = files_with_extension(&root.join("docs"), "md");
     files.extend(["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md"].map(|name| root.join(name)));
     let mut link_count = 0;
     let mut broken = Vec::new();

@@ -19,9 +19,9 @@ const PNG_SIDE: u32 = 7071;
 /// Number of bodies that are never finished.
 const UNFINISHED_COUNT: usize = 150;
 /// Time for the answer to a bomb. In a short soak, every bomb has its turn.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(8);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 /// Time for which an unfinished body is held open.
-const HOLD_TIME: Duration = Duration::from_secs(5);
+const HOLD_TIME: Duration = Duration::from_secs(4);
 
 /// A request, and how often it is sent at the same time.
 #[derive(Clone)]
@@ -50,7 +50,7 @@ pub(crate) fn spawn(
                 rng.shuffle(&mut bombs);
                 for bomb in &bombs {
                     throw(&soak, bomb).await;
-                    tokio::time::sleep(Duration::from_millis(rng.u64(500..1_500))).await;
+                    tokio::time::sleep(Duration::from_millis(rng.u64(200..800))).await;
                 }
             }
         };

@@ -3,7 +3,9 @@
 use std::{
     collections::{BTreeMap, VecDeque},
     fmt::{self, Display},
-    io::{BufRead, BufReader, Read},
+    fs::File,
+    io::{BufRead, BufReader, Read, Write},
+    path::Path,
     sync::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
@@ -88,10 +90,17 @@ pub(crate) struct LogChecks {
     /// Lines by severity.
     pub(crate) severities: Tally,
     pub(crate) longest_line: AtomicUsize,
+    /// File that receives every line, cut to [`MAX_TEXT`].
+    copy: Option<Mutex<File>>,
     last_lines: Mutex<VecDeque<String>>,
 }
 
 impl LogChecks {
+    /// Creates checks that also copy the log to a file.
+    pub(crate) fn new(copy: Option<&Path>) -> Self {
+        Self { copy: copy.map(|path| Mutex::new(File::create(path).unwrap())), ..Self::default() }
+    }
+
     /// Reads the log of one process to its end, and checks every line.
     ///
     /// At most [`MAX_TEXT`] bytes of a line are kept. A last line without a newline is not checked, because
@@ -119,6 +128,9 @@ impl LogChecks {
     fn check_line(&self, line: &[u8], length: usize) {
         let text = String::from_utf8_lossy(line);
         let start: String = text.chars().take(300).collect();
+        if let Some(copy) = &self.copy {
+            copy.lock().unwrap().write_all(&[line, b"\n"].concat()).unwrap();
+        }
         self.longest_line.fetch_max(length, Ordering::SeqCst);
         if length > MAX_TEXT {
             self.violations.add("line of the log over 8 KB", format!("{length} bytes: {start}"));

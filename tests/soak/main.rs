@@ -40,7 +40,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     bombs::Bomb,
-    checks::{Tally, Violations},
+    checks::{LogChecks, Tally, Violations},
     clients::Uploads,
     faults::Disk,
     floods::Connections,
@@ -53,6 +53,7 @@ use crate::{
 const MAX_CALM_PHASE: Duration = Duration::from_secs(60);
 /// Maximum time until the first process has started and has classified the samples.
 const LABELS_TIMEOUT: Duration = Duration::from_secs(120);
+const PROGRESS_INTERVAL: Duration = Duration::from_secs(10);
 /// Number of file descriptors that the soak needs for its own connections.
 const DESCRIPTORS: u64 = 8192;
 
@@ -70,6 +71,9 @@ struct Options {
     /// the report replaces the text between them
     #[arg(long)]
     report: Option<PathBuf>,
+    /// File for the log of the program
+    #[arg(long)]
+    log: Option<PathBuf>,
 }
 
 /// The state that all parts of the soak share.
@@ -93,7 +97,7 @@ fn main() -> ExitCode {
     println!("soak: {} s, seed {seed}", options.seconds);
 
     let disk = Disk::create();
-    let program = Program::new(disk.data_folder());
+    let program = Program::new(disk.data_folder(), LogChecks::new(options.log.as_deref()));
     let soak = Arc::new(Soak {
         program,
         disk,
@@ -176,6 +180,7 @@ async fn run(soak: Arc<Soak>, duration: Duration, bombs: Vec<Bomb>, mut rng: fas
     let calm = MAX_CALM_PHASE.min(duration / 6);
     let mut phases = Vec::new();
     let honest_clients = clients::spawn(soak, rng);
+    let progress = tokio::spawn(print_progress(soak.clone()));
 
     let phase = report::PhaseStart::new("before", soak);
     tokio::time::sleep(calm).await;
@@ -202,10 +207,26 @@ async fn run(soak: Arc<Soak>, duration: Duration, bombs: Vec<Bomb>, mut rng: fas
     let drain_start = Instant::now();
     let is_drained = honest_clients.drain().await;
     let drain = drain_start.elapsed();
+    progress.abort();
     // The new process must read every prediction from the disk.
     soak.program.order(Order::Kill);
     checks::check_every_upload(soak).await;
     Outcome { phases, drain, is_drained }
+}
+
+/// Prints a line every ten seconds.
+async fn print_progress(soak: Arc<Soak>) {
+    let start = Instant::now();
+    loop {
+        tokio::time::sleep(PROGRESS_INTERVAL).await;
+        println!(
+            "{:5} s: {} uploads, {} predictions, process {}",
+            start.elapsed().as_secs(),
+            soak.uploads.accepted_count(),
+            soak.uploads.predicted_count(),
+            soak.program.life().number
+        );
+    }
 }
 
 /// Runs the soak again with a higher limit of open files, if the limit is too low for its connections.
