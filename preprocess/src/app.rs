@@ -6,7 +6,7 @@ use anyhow::Context;
 use platform::{
     bucket::SharedBucket,
     cpu::{CpuLimits, CpuPool},
-    http::{Readiness, Server},
+    http::{BodyReceiver, Readiness, Server},
     memory_budget::{MemoryBudget, MemoryBudgetLimits},
     topic::SharedTopic,
 };
@@ -23,9 +23,8 @@ pub struct Application {
     server: Server,
     settings: Settings,
     upload_service: Arc<UploadService>,
-    /// Memory for uploaded files. A request reserves memory before its body is read, and holds the memory
-    /// until its images are processed.
-    upload_memory: MemoryBudget,
+    /// Receives uploads. A request holds the memory of its body until its images are processed.
+    bodies: BodyReceiver,
     readiness: Readiness,
 }
 
@@ -49,23 +48,28 @@ impl Application {
         };
         let cpu = CpuPool::new("preprocess", limits).context("the CPU threads cannot be started")?;
         let server = Server::bind(address).await.with_context(|| format!("cannot listen on {address}"))?;
-        let new_memory_budget = |purpose, max_bytes| {
+        let new_memory_budget = |purpose, max_bytes, max_reservation_bytes| {
             let limits = MemoryBudgetLimits {
                 max_bytes,
+                max_reservation_bytes,
                 max_waiting: settings.preprocess_queue_items.get(),
                 wait_timeout: settings.preprocess_queue_timeout,
             };
             MemoryBudget::new("preprocess", purpose, &limits)
         };
         let shares = settings.memory_shares();
-        let upload_memory = new_memory_budget("uploads", shares.upload_bytes);
-        let processing_memory = new_memory_budget("pictures", shares.processing_bytes);
-        let upload_service = UploadService::new(settings.recipe(), cpu, processing_memory, bucket, topic);
+        let max_upload_bytes = BodyReceiver::max_reserved_bytes(settings.preprocess_max_body_bytes) as u64;
+        let upload_memory = new_memory_budget("uploads", shares.upload_bytes, max_upload_bytes);
+        let recipe = settings.recipe();
+        let max_picture_bytes = recipe.limits.max_processing_bytes;
+        let processing_memory = new_memory_budget("pictures", shares.processing_bytes, max_picture_bytes);
+        let bodies = BodyReceiver::new(settings.body_limits(), upload_memory);
+        let upload_service = UploadService::new(recipe, cpu, processing_memory, bucket, topic);
         Ok(Self {
             server,
             settings,
             upload_service: Arc::new(upload_service),
-            upload_memory,
+            bodies,
             readiness: Readiness::default(),
         })
     }
@@ -87,7 +91,7 @@ impl Application {
     /// # Errors
     /// Returns an error when the listener fails.
     pub async fn run(self, stop: CancellationToken) -> anyhow::Result<()> {
-        let Self { server, settings, upload_service, upload_memory, readiness } = self;
+        let Self { server, settings, upload_service, bodies, readiness } = self;
         let address = server.local_addr();
         readiness.set_ready(json!({
             "service": "preprocess",
@@ -102,7 +106,7 @@ impl Application {
             "preprocess is ready"
         );
         let drain_timeout = settings.preprocess_drain_timeout;
-        let router = routes::router(settings, upload_service, upload_memory, readiness.clone(), stop.clone());
+        let router = routes::router(settings, upload_service, bodies, readiness.clone(), stop.clone());
         server.serve(router, readiness, stop, drain_timeout).await.context("the listener failed")?;
         tracing::info!("preprocess has stopped");
         Ok(())
