@@ -1,7 +1,7 @@
 //! The reasons why an image is not classified. `routes::problem` has the response to each reason.
 
 use contract::GcsPath;
-use platform::{bucket::BucketError, cpu::CpuError, topic::TopicError};
+use platform::{bucket::BucketError, cpu::CpuError, memory_budget::MemoryBudgetError, topic::TopicError};
 
 use crate::{engine::EngineError, model::labels::UnusableLogits, pixels::ImageError};
 
@@ -20,6 +20,8 @@ pub(crate) enum ClassifyError {
     TooManyBytes { limit: usize },
     #[error("the decoding queue is full")]
     DecodingQueueFull,
+    #[error(transparent)]
+    Memory(#[from] MemoryBudgetError),
     #[error(transparent)]
     Engine(#[from] EngineError),
     #[error("the network's outputs are unusable: {0}")]

@@ -4,12 +4,12 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use contract::{Failure, GcsPath, PredictionRecord};
 use metrics::counter;
 use platform::{
     bucket::Created,
-    http::media_type,
+    http::{BodyReceiver, media_type},
+    memory_budget::ReservedBytes,
     telemetry::error_chain,
     topic::{
         announcement::{Announcement, Announcer, EventContent, ReceivedEvent},
@@ -74,6 +74,11 @@ impl AnnouncementHandler {
     /// time.
     pub(crate) fn new(service: Arc<Service>) -> Self {
         Self { service, in_flight: InFlightImages::default() }
+    }
+
+    /// Returns the receiver of pushed bodies.
+    pub(crate) fn bodies(&self) -> &BodyReceiver {
+        &self.service.bodies
     }
 
     /// Returns the settings of the service.
@@ -155,7 +160,7 @@ impl AnnouncementHandler {
             None
         };
         let (generation, image) = match self.service.read_image(&path).await {
-            Ok(image) => (image.generation, Ok(image.data)),
+            Ok(image) => (image.generation, Ok(image.file)),
             // The bucket does not report the version of an object that is too large to read.
             Err(error @ ClassifyError::TooManyBytes { .. }) => (announcement.generation, Err(error)),
             Err(error) => return Err(error.into()),
@@ -186,7 +191,7 @@ impl AnnouncementHandler {
         key: &RecordKey,
         existing_object: &StoredRecord,
         path: &GcsPath,
-        image: Result<Bytes, ClassifyError>,
+        image: Result<ReservedBytes, ClassifyError>,
         traceparent: Option<String>,
     ) -> Result<Answer, EventError> {
         let records = &self.service.records;
@@ -242,14 +247,14 @@ impl AnnouncementHandler {
 /// Only an announcement that the bucket sends is ignored here, because the bucket announces every object. A
 /// publisher who names an object gets an error instead.
 fn ignore_by_content(
-    image: &Result<Bytes, ClassifyError>,
+    image: &Result<ReservedBytes, ClassifyError>,
     announcement: &Announcement,
 ) -> Option<Disposition> {
     if announcement.announcer == Announcer::Publisher {
         return None;
     }
     let (reason, message) = match image {
-        Ok(bytes) if !pixels::looks_like_image(bytes) => (
+        Ok(file) if !pixels::looks_like_image(&file.bytes) => (
             IgnoreReason::NotAnImage,
             "the object does not begin with the signature of an image format".to_owned(),
         ),

@@ -4,15 +4,14 @@ use std::sync::Arc;
 
 use axum::{
     Json,
-    extract::State,
-    http::HeaderMap,
+    extract::{Request, State},
     response::{IntoResponse, Response},
 };
-use bytes::Bytes;
 use contract::GcsPath;
 use platform::{http::Problem, topic::announcement};
 use serde::Serialize;
 
+use super::count_body_error;
 use crate::{
     announcements::{AnnouncementHandler, EventResult, HandledEvent},
     service::Answer,
@@ -42,10 +41,15 @@ struct NotClassified {
 /// Handles a pushed event. The response is 200 if the event is acknowledged, and a problem if it is refused.
 pub(super) async fn handle_push(
     State(announcements): State<Arc<AnnouncementHandler>>,
-    headers: HeaderMap,
-    body: Bytes,
+    request: Request,
 ) -> Response {
-    let received = announcement::parse_request(&headers, &body);
+    let headers = request.headers().clone();
+    let body = match announcements.bodies().receive(request).await.inspect_err(count_body_error) {
+        Ok(body) => body,
+        Err(error) => return Problem::from(error).into_response(),
+    };
+    let received = announcement::parse_request(&headers, &body.bytes);
+    drop(body);
     let HandledEvent { outcome, gcs_path, result } = announcements.handle(received).await;
     let handling = outcome.handling();
     match result {

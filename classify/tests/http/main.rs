@@ -5,6 +5,7 @@
 mod announcements;
 mod auth;
 mod classify;
+mod limits;
 mod lost_gpu;
 mod overload;
 mod property;
