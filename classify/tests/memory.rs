@@ -51,7 +51,8 @@ fn decoding_takes_at_most_the_memory_that_the_header_states() {
     let child = Command::new(env::current_exe().unwrap())
         .args(["--exact", "decoding_process", "--ignored"])
         .env(CHILD_VARIABLE, "1")
-        // glibc then returns freed buffers at once. Later images could use kept buffers without raising the peak.
+        // glibc then returns freed buffers at once. Later images could use kept buffers without raising the
+        // peak.
         .env("MALLOC_MMAP_THRESHOLD_", "65536")
         .output()
         .unwrap();

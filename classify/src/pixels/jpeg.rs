@@ -100,8 +100,8 @@ impl JpegHeader {
 
     /// Reads the size of a JPEG whose segments violate the standard, with the decoder.
     ///
-    /// The coding is not known then, so the memory is computed for the most expensive one: progressive, without
-    /// subsampling.
+    /// The coding is not known then, so the memory is computed for the most expensive one: progressive,
+    /// without subsampling.
     pub(super) fn read_with_decoder(bytes: &[u8]) -> Result<Self, DecodeErrors> {
         let options = DecoderOptions::default()
             .set_strict_mode(false)
@@ -121,8 +121,8 @@ impl JpegHeader {
 
     /// Returns the maximum number of bytes that [`Self::decode`] allocates for a file of `file_bytes` bytes.
     ///
-    /// Counts the pixels, the working rows, the copies of metadata segments, and the coefficients that are kept
-    /// until the last scan, with two bytes each.
+    /// Counts the pixels, the working rows, the copies of metadata segments, and the coefficients that are
+    /// kept until the last scan, with two bytes each.
     pub(super) fn max_decoding_bytes(&self, file_bytes: usize) -> u64 {
         let pixel_bytes = u64::from(self.width) * u64::from(self.height) * self.channel_count();
         let working_bytes = (u64::from(self.width) + 32) * WORKING_ROWS * 2 * u64::from(self.component_count);

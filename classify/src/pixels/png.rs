@@ -43,8 +43,8 @@ impl PngHeader {
 
     /// Returns the maximum number of bytes that [`Self::decode`] allocates.
     ///
-    /// Counts the pixels with 8 bits per channel, four rows of RGBA with 16 bits per channel, and tables. Samples
-    /// of 16 bits are reduced to 8 bits row by row, so they are never in memory together.
+    /// Counts the pixels with 8 bits per channel, four rows of RGBA with 16 bits per channel, and tables.
+    /// Samples of 16 bits are reduced to 8 bits row by row, so they are never in memory together.
     pub(super) fn max_decoding_bytes(&self) -> u64 {
         // A chunk tRNS adds an alpha channel to the colour types without one.
         let channel_count = if matches!(self.colour_type, GREY | GREY_ALPHA) { 2 } else { 4 };

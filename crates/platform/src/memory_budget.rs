@@ -174,8 +174,8 @@ impl MemoryBudget {
         Ok(reservation)
     }
 
-    /// Opens a reservation in the share that can serve it first. Returns a receiver of the grant if the caller
-    /// has to wait.
+    /// Opens a reservation in the share that can serve it first. Returns a receiver of the grant if the
+    /// caller has to wait.
     fn open_reservation(
         &self,
         bytes: u64,
@@ -367,8 +367,8 @@ impl MemoryReservation {
     /// Dropping the future ends the wait. The reservation then keeps the bytes that it has.
     ///
     /// # Errors
-    /// Returns [`MemoryBudgetError::ExceedsBudget`] if `bytes` exceeds the maximum that the reservation stated
-    /// at the start, and [`MemoryBudgetError::TimedOut`] if not enough bytes were released in time.
+    /// Returns [`MemoryBudgetError::ExceedsBudget`] if `bytes` exceeds the maximum that the reservation
+    /// stated at the start, and [`MemoryBudgetError::TimedOut`] if not enough bytes were released in time.
     pub async fn grow_to(&mut self, bytes: u64) -> Result<(), MemoryBudgetError> {
         let request = |share: &mut Share, id: u64| match share.accounts.get(&id) {
             Some(account) if bytes <= account.held_bytes => Ok(None),

@@ -158,8 +158,8 @@ impl BodyReceiver {
     /// Receives the fields called `field_name` of a `multipart/form-data` body. Other fields are ignored.
     ///
     /// # Errors
-    /// Returns a [`BodyError`] if the body exceeds a limit, arrives incomplete, finds no memory, is not a form,
-    /// or has more than `max_files` files.
+    /// Returns a [`BodyError`] if the body exceeds a limit, arrives incomplete, finds no memory, is not a
+    /// form, or has more than `max_files` files.
     pub async fn receive_form(
         &self,
         request: Request,

@@ -209,11 +209,13 @@ proptest! {
         has_small_share: bool,
     ) {
         let max_reservation_bytes = if has_small_share { 80 * KIB } else { 100 * KIB };
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
-        runtime.block_on(async {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
+        runtime.unwrap().block_on(async {
             let budget = budget(max_reservation_bytes, jobs.len());
-            let tasks: Vec<_> =
-                jobs.into_iter().map(|job| job.with_max(max_reservation_bytes)).map(|job| tokio::spawn(run_job(budget.clone(), job))).collect();
+            let tasks: Vec<_> = jobs
+                .into_iter()
+                .map(|job| tokio::spawn(run_job(budget.clone(), job.with_max(max_reservation_bytes))))
+                .collect();
             // With a paused clock, jobs that waited for each other would all run into the timeout.
             for task in tasks {
                 assert_eq!(task.await.unwrap(), Ok(()));

@@ -9,9 +9,9 @@ const HEAP_CAPACITIES: [usize; 4] = [16 << 10, 64 << 10, 256 << 10, 1 << 20];
 
 /// A growing buffer for a body.
 ///
-/// The buffer of a long body has the maximum length from the start and is never copied, because pages that were
-/// never written use no memory. While a short body is copied to the next capacity, both copies exist for a
-/// moment. They have at most 1.25 MiB together, and only one body per async worker is copied at a time.
+/// The buffer of a long body has the maximum length from the start and is never copied, because pages that
+/// were never written use no memory. While a short body is copied to the next capacity, both copies exist for
+/// a moment. They have at most 1.25 MiB together, and only one body per async worker is copied at a time.
 pub(super) enum BodyBuffer {
     Short(Vec<u8>),
     Long(LongBody),

@@ -21,8 +21,9 @@ pub(super) const MAX_PIECE_BYTES: usize = 16 << 10;
 ///
 /// Only the time that is spent waiting for the client counts against the limits. The client has a credit,
 /// which is [`BodyLimits::grace`] at first. The time until a piece arrives is taken from the credit, and the
-/// time that the piece takes at the minimum rate is added to it, up to the grace time. A client without credit
-/// is too slow. So a long silence ends the body even if much of it arrived before, and a short one does not.
+/// time that the piece takes at the minimum rate is added to it, up to the grace time. A client without
+/// credit is too slow. So a long silence ends the body even if much of it arrived before, and a short one
+/// does not.
 pub(super) struct PacedBody {
     body: Body,
     limits: BodyLimits,
