@@ -12,7 +12,8 @@ use metrics::gauge;
 use platform::{
     bucket::SharedBucket,
     cpu::{CpuLimits, CpuPool, cores},
-    http::{Readiness, Server, ServerConfig, SharedPushGuard},
+    http::{BodyReceiver, Readiness, Server, ServerConfig, SharedPushGuard},
+    memory_budget::{MemoryBudget, MemoryBudgetLimits},
     topic::{SharedSubscription, SharedTopic, Subscription},
 };
 use serde_json::json;
@@ -133,8 +134,24 @@ impl Application {
             .with_warm_up_timeout(settings.warm_up_timeout);
         let server = Server::bind("classify", server).await?;
         let readiness = Readiness::default();
+        let shares = settings.memory_shares();
+        let new_memory_budget = |purpose, max_bytes, max_reservation_bytes| {
+            let limits = MemoryBudgetLimits {
+                max_bytes,
+                max_reservation_bytes,
+                max_waiting: settings.queue_items.get(),
+                wait_timeout: settings.queue_timeout,
+            };
+            MemoryBudget::new("classify", purpose, &limits)
+        };
+        let file_memory = new_memory_budget("files", shares.file_bytes, shares.max_file_bytes);
+        let decoding_memory = new_memory_budget("decoding", shares.decoding_bytes, shares.max_image_bytes);
         let Parts { bucket, results_topic, subscription, push_guard } = parts;
         let service = Arc::new(Service {
+            bodies: BodyReceiver::new(settings.body_limits(), file_memory.clone()),
+            file_memory,
+            decoding_memory,
+            max_image_memory: shares.max_image_bytes,
             settings,
             backend,
             readiness,

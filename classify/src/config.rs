@@ -7,9 +7,28 @@ use fused::Isa;
 use platform::{
     config::{Validate, parse_bytes, parse_defaults, parse_seconds},
     cpu::cores,
+    http::{BodyLimits, BodyReceiver},
 };
 
 use crate::{admission::QueueLimits, backend::Backend, engine::EnginePlan, gpu::GpuSettings, model::CLASSES};
+
+/// Minimum number of bytes by which the memory limit must exceed the longest file.
+///
+/// This leaves enough memory to decode one usual photo at a time.
+const MIN_DECODING_BYTES: usize = 64 << 20;
+
+/// The shares into which the memory limit is divided, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct MemoryShares {
+    /// Memory for request bodies and for files that are read from the bucket.
+    pub(crate) file_bytes: u64,
+    /// Maximum memory for one file.
+    pub(crate) max_file_bytes: u64,
+    /// Memory for decoding.
+    pub(crate) decoding_bytes: u64,
+    /// Maximum memory for decoding one image.
+    pub(crate) max_image_bytes: u64,
+}
 
 /// Settings of the service.
 ///
@@ -63,6 +82,32 @@ pub struct Settings {
     #[arg(id = "classify-max-pixels", long, env = "CLASSIFY_MAX_PIXELS", value_name = "PIXELS")]
     #[arg(default_value_t = 50_000_000)]
     pub max_pixels: u64,
+    /// Maximum memory in bytes for request bodies, files from the bucket and decoding together
+    #[arg(id = "classify-max-memory", long, env = "CLASSIFY_MAX_MEMORY", value_name = "BYTES")]
+    #[arg(default_value = "256MiB", value_parser = parse_bytes)]
+    pub max_memory: usize,
+    /// Maximum memory in bytes for decoding one image; images that need more are refused (422)
+    #[arg(id = "classify-max-image-memory", long, env = "CLASSIFY_MAX_IMAGE_MEMORY", value_name = "BYTES")]
+    #[arg(default_value = "208MiB", value_parser = parse_bytes)]
+    pub max_image_memory: usize,
+    /// Maximum seconds that a request or an image waits for memory before it is refused (429)
+    #[arg(id = "classify-queue-timeout", long, env = "CLASSIFY_QUEUE_TIMEOUT", value_name = "SECONDS")]
+    #[arg(default_value = "10", value_parser = parse_seconds)]
+    pub queue_timeout: Duration,
+    /// Maximum seconds for a request body to arrive before the request is refused (408)
+    #[arg(id = "classify-upload-timeout", long, env = "CLASSIFY_UPLOAD_TIMEOUT", value_name = "SECONDS")]
+    #[arg(default_value = "20", value_parser = parse_seconds)]
+    pub upload_timeout: Duration,
+    /// Minimum bytes per second at which a request body must arrive, after --classify-upload-grace; slower ones
+    /// are refused (408)
+    #[arg(id = "classify-min-upload-rate", long, env = "CLASSIFY_MIN_UPLOAD_RATE", value_name = "BYTES")]
+    #[arg(default_value = "1KiB", value_parser = parse_bytes)]
+    pub min_upload_rate: usize,
+    /// Maximum seconds by which a request body may fall behind --classify-min-upload-rate, and so the longest
+    /// pause of an upload
+    #[arg(id = "classify-upload-grace", long, env = "CLASSIFY_UPLOAD_GRACE", value_name = "SECONDS")]
+    #[arg(default_value = "10", value_parser = parse_seconds)]
+    pub upload_grace: Duration,
     /// Prefix of object names, such as photos/. Bucket notifications for other objects are ignored; a message
     /// with a gcs_path is not filtered [default: none, all objects are classified]
     #[arg(id = "classify-prefix", long, env = "CLASSIFY_PREFIX", value_name = "PREFIX")]
@@ -124,6 +169,33 @@ impl Settings {
     pub fn max_batch_on(&self, backend: Backend) -> NonZeroUsize {
         self.max_batch.unwrap_or_else(|| backend.default_max_batch())
     }
+
+    /// Divides the memory limit into fixed shares.
+    ///
+    /// Files get an eighth of the memory, or more if the longest one needs more. Decoding gets the rest.
+    ///
+    /// Files and decoding have separate shares, because a request holds memory of the first share while it
+    /// waits for memory of the second. With a common share, requests could wait for each other forever.
+    pub(crate) fn memory_shares(&self) -> MemoryShares {
+        let max_file_bytes = BodyReceiver::max_reserved_bytes(self.max_body_bytes.max(self.max_image_bytes));
+        let file_bytes = (self.max_memory / 8).max(max_file_bytes);
+        let decoding_bytes = self.max_memory.saturating_sub(file_bytes) as u64;
+        MemoryShares {
+            file_bytes: file_bytes as u64,
+            max_file_bytes: max_file_bytes as u64,
+            decoding_bytes,
+            max_image_bytes: decoding_bytes.min(self.max_image_memory as u64),
+        }
+    }
+
+    pub(crate) fn body_limits(&self) -> BodyLimits {
+        BodyLimits {
+            max_bytes: self.max_body_bytes,
+            timeout: self.upload_timeout,
+            min_rate: self.min_upload_rate,
+            grace: self.upload_grace,
+        }
+    }
 }
 
 impl Default for Settings {
@@ -150,6 +222,20 @@ impl Validate for Settings {
                     .to_owned(),
             );
         }
+        if self.upload_grace.is_zero() && self.min_upload_rate > 0 {
+            problems.push(
+                "--classify-upload-grace (CLASSIFY_UPLOAD_GRACE): with 0 every body would be cut off"
+                    .to_owned(),
+            );
+        }
+        let longest_file = self.max_body_bytes.max(self.max_image_bytes);
+        if self.max_memory < longest_file.saturating_add(MIN_DECODING_BYTES) {
+            problems.push(format!(
+                "--classify-max-memory ({} bytes) must be at least {MIN_DECODING_BYTES} bytes more than \
+                 --classify-max-body-bytes and --classify-max-image-bytes ({longest_file} bytes)",
+                self.max_memory,
+            ));
+        }
         if self.max_image_bytes == 0 || self.max_pixels == 0 || self.max_body_bytes == 0 {
             problems.push(
                 "--classify-max-image-bytes, --classify-max-pixels and --classify-max-body-bytes: with 0 every \
@@ -165,5 +251,34 @@ impl Validate for Settings {
             );
         }
         problems
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{model::GEOMETRY, pixels::ImageHeader};
+
+    #[test]
+    fn memory_shares_add_up_to_the_limit() {
+        for memory_mebibytes in [84, 128, 256, 1024] {
+            let settings = Settings { max_memory: memory_mebibytes << 20, ..Settings::default() };
+            let shares = settings.memory_shares();
+            assert_eq!(shares.file_bytes + shares.decoding_bytes, settings.max_memory as u64, "{shares:?}");
+            assert!(shares.max_file_bytes <= shares.file_bytes, "{shares:?}");
+            assert!(shares.max_image_bytes <= shares.decoding_bytes, "{shares:?}");
+        }
+    }
+
+    #[test]
+    fn default_memory_is_enough_for_a_png_with_the_maximum_number_of_pixels() {
+        let settings = Settings::default();
+        // 7071 x 7071 pixels of RGBA with 16 bits per channel.
+        let mut file = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR".to_vec();
+        file.extend([0, 0, 0x1B, 0x9F, 0, 0, 0x1B, 0x9F, 16, 6, 0, 0, 0]);
+        let header = ImageHeader::read(&file, settings.max_pixels).unwrap();
+        let bytes = header.max_crop_bytes(file.len(), GEOMETRY);
+        assert!(bytes <= settings.memory_shares().max_image_bytes, "{bytes} bytes");
+        assert!(settings.memory_shares().max_image_bytes < settings.memory_shares().decoding_bytes);
     }
 }

@@ -1,7 +1,9 @@
 //! The reasons why an image is not classified. `routes::problem` has the response to each reason.
 
 use contract::GcsPath;
-use platform::{bucket::BucketError, cpu::CpuError, text::excerpt, topic::TopicError};
+use platform::{
+    bucket::BucketError, cpu::CpuError, memory_budget::MemoryBudgetError, text::excerpt, topic::TopicError,
+};
 
 use crate::{admission::QueueFull, engine::EngineError, model::labels::UnusableLogits, pixels::ImageError};
 
@@ -20,6 +22,8 @@ pub(crate) enum ClassifyError {
     TooManyBytes { limit: usize },
     #[error(transparent)]
     QueueFull(#[from] QueueFull),
+    #[error(transparent)]
+    Memory(#[from] MemoryBudgetError),
     #[error(transparent)]
     Engine(#[from] EngineError),
     #[error("the network's outputs are unusable: {0}")]

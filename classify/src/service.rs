@@ -4,13 +4,13 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use contract::{GcsPath, Prediction, PredictionRecord};
 use metrics::counter;
 use platform::{
-    bucket::{BucketError, Object, SharedBucket},
+    bucket::{BucketError, SharedBucket},
     cpu::CpuPool,
-    http::Readiness,
+    http::{BodyReceiver, Readiness},
+    memory_budget::{MemoryBudget, MemoryBudgetError, ReservedBytes},
 };
 
 use crate::{
@@ -22,14 +22,28 @@ use crate::{
     error::ClassifyError,
     json::LargeJsonPermits,
     model::{GEOMETRY, labels, spec},
-    pixels::{self, ImageHeader},
+    pixels::{self, ImageError, ImageHeader},
 };
+
+/// Limits of the attempts to read a file from the bucket, in bytes. The last attempt has the limit of the
+/// settings.
+///
+/// The length of a file is not known before it is read, so each attempt reserves memory for its limit. Images
+/// that preprocess has stored are shorter than the first one.
+const READ_LIMITS: [usize; 2] = [512 << 10, 4 << 20];
 
 /// Classifies images. All requests and events share one service.
 pub(crate) struct Service {
     pub(crate) settings: Settings,
     pub(crate) backend: Backend,
     pub(crate) readiness: Readiness,
+    /// Receives request bodies, in the memory for files.
+    pub(crate) bodies: BodyReceiver,
+    /// Memory for request bodies and for files that are read from the bucket.
+    pub(crate) file_memory: MemoryBudget,
+    pub(crate) decoding_memory: MemoryBudget,
+    /// Maximum number of bytes that decoding one image may need.
+    pub(crate) max_image_memory: u64,
     pub(crate) bucket: SharedBucket,
     pub(crate) records: Records,
     pub(crate) admission: Admission,
@@ -40,6 +54,13 @@ pub(crate) struct Service {
 
 /// Handle to the service that the routes share.
 pub(crate) type SharedService = Arc<Service>;
+
+/// An image that was read from the bucket.
+pub(crate) struct StoredImage {
+    pub(crate) file: ReservedBytes,
+    /// Version of the object, in a bucket with versions.
+    pub(crate) generation: Option<i64>,
+}
 
 /// A prediction for a request or an event.
 pub(crate) struct Answer {
@@ -78,9 +99,13 @@ impl Service {
     }
 
     /// Classifies an image from the body of a request. Stores nothing.
-    pub(crate) async fn classify_bytes(&self, image: Bytes, top_k: usize) -> Result<Answer, ClassifyError> {
+    pub(crate) async fn classify_bytes(
+        &self,
+        image: ReservedBytes,
+        top_k: usize,
+    ) -> Result<Answer, ClassifyError> {
         let limit = self.settings.max_image_bytes;
-        if image.len() > limit {
+        if image.bytes.len() > limit {
             return Err(ClassifyError::TooManyBytes { limit });
         }
         let permit = self.admission.admit(Caller::Request).await?;
@@ -121,7 +146,7 @@ impl Service {
             Some(image) => image,
             None => self.read_image_for_request(path).await?,
         };
-        let probabilities = self.compute_probabilities(image.data, permit).await?;
+        let probabilities = self.compute_probabilities(image.file, permit).await?;
         let record = self.build_record(path, &probabilities);
         self.records.publish_and_store(&key, &existing_object, &record, None).await?;
         let prediction = self.build_prediction(&probabilities, top_k, Some(path.clone()));
@@ -138,26 +163,39 @@ impl Service {
     }
 
     /// Admits a request to the queue, then reads the image at `path`.
-    async fn read_image_for_request(&self, path: &GcsPath) -> Result<(Object, QueuePermit), ClassifyError> {
+    async fn read_image_for_request(
+        &self,
+        path: &GcsPath,
+    ) -> Result<(StoredImage, QueuePermit), ClassifyError> {
         let permit = self.admission.admit(Caller::Request).await?;
         Ok((self.read_image(path).await?, permit))
     }
 
     /// Reads the image at `path`, which must be in the bucket of this service.
-    pub(crate) async fn read_image(&self, path: &GcsPath) -> Result<Object, ClassifyError> {
-        let object = parse_object_name(path.object())?;
-        let limit = self.settings.max_image_bytes;
-        let image = self.bucket.read(&object, limit).await.map_err(|error| match error {
-            BucketError::NotFound(_) => ClassifyError::NoSuchObject(path.clone()),
-            BucketError::TooLarge { .. } => ClassifyError::TooManyBytes { limit },
-            other => other.into(),
-        })?;
-        // An image without a checksum may be damaged, too. Without this check the damage would be recorded as
-        // a failure of the image, and uploading the image again would not lead to a prediction.
-        if path.image_id().is_some() && !contract::stored_image_looks_intact(&image.data) {
-            return Err(BucketError::Damaged(object.to_string()).into());
+    ///
+    /// An image without a checksum may be damaged, too. If its damage were recorded as a failure of the image,
+    /// uploading the image again would not lead to a prediction.
+    pub(crate) async fn read_image(&self, path: &GcsPath) -> Result<StoredImage, ClassifyError> {
+        let name = parse_object_name(path.object())?;
+        let max_limit = self.settings.max_image_bytes;
+        let limits = READ_LIMITS.into_iter().filter(|&limit| limit < max_limit).chain([max_limit]);
+        for limit in limits {
+            let mut reservation = self.file_memory.reserve(limit as u64).await.map_err(count_memory_error)?;
+            match self.bucket.read(&name, limit).await {
+                Ok(object) => {
+                    if path.image_id().is_some() && !contract::stored_image_looks_intact(&object.data) {
+                        return Err(BucketError::Damaged(name.to_string()).into());
+                    }
+                    reservation.shrink_to(object.data.len() as u64);
+                    let file = ReservedBytes { bytes: object.data, reservation };
+                    return Ok(StoredImage { file, generation: object.generation });
+                }
+                Err(BucketError::TooLarge { .. }) => {}
+                Err(BucketError::NotFound(_)) => return Err(ClassifyError::NoSuchObject(path.clone())),
+                Err(other) => return Err(other.into()),
+            }
         }
-        Ok(image)
+        Err(ClassifyError::TooManyBytes { limit: max_limit })
     }
 
     /// Builds the record of the image at `path` from the `probabilities` of its classes.
@@ -171,20 +209,23 @@ impl Service {
     /// `permit` is the permit with which the image was read. It is released when an engine runs the crop.
     pub(crate) async fn compute_probabilities(
         &self,
-        image: Bytes,
+        file: ReservedBytes,
         permit: QueuePermit,
     ) -> Result<Vec<f32>, ClassifyError> {
-        let header = ImageHeader::read(&image, self.settings.max_pixels)?;
+        let header = ImageHeader::read(&file.bytes, self.settings.max_pixels)?;
+        let (bytes, limit) = (header.max_crop_bytes(file.bytes.len(), GEOMETRY), self.max_image_memory);
+        if bytes > limit {
+            return Err(ImageError::TooMuchMemory { bytes, limit }.into());
+        }
         let pixel_permit = self.admission.admit_pixels(&permit, header.pixels()).await?;
-        // The job owns the permits, so they are held until the job ends even if the caller has gone by then.
-        let (crop, permit) = self
-            .decoder_pool
-            .run(header.pixels(), move || {
-                let crop = pixels::crop(&image, &header, GEOMETRY);
-                drop(pixel_permit);
-                (crop, permit)
-            })
-            .await?;
+        let reservation = self.decoding_memory.reserve(bytes).await.map_err(count_memory_error)?;
+        let job = move || {
+            // The job owns the permits and the reservations, so they are held until the job ends even if the
+            // caller has disconnected.
+            let (file, _reservation, _pixel_permit) = (file, reservation, pixel_permit);
+            (pixels::crop(&file.bytes, &header, GEOMETRY), permit)
+        };
+        let (crop, permit) = self.decoder_pool.run(header.pixels(), job).await?;
         let logits = self.queue.infer(crop?, permit).await?;
         let probabilities = labels::compute_probabilities(&logits)
             .inspect_err(|_| counter!("classify_unsound_outputs_total").increment(1))?;
@@ -194,4 +235,17 @@ impl Service {
     fn build_prediction(&self, probabilities: &[f32], top_k: usize, gcs_path: Option<GcsPath>) -> Prediction {
         labels::build_prediction(probabilities, top_k, self.backend.name(), gcs_path)
     }
+}
+
+/// Increments `classify_shed_total` if the decoders have too many images.
+fn count_cpu_error(error: &CpuError) {
+    if *error == CpuError::Overloaded {
+        counter!("classify_shed_total", "reason" => "decoders_busy").increment(1);
+    }
+}
+
+/// Converts an error of the memory budget, and increments `classify_shed_total`.
+fn count_memory_error(error: MemoryBudgetError) -> ClassifyError {
+    counter!("classify_shed_total", "reason" => "memory").increment(1);
+    error.into()
 }

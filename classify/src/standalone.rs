@@ -288,6 +288,25 @@ mod tests {
                   CLASSIFY_MAX_IMAGE_BYTES] [default: 20MiB]
               --classify-max-pixels <PIXELS>
                   Maximum number of pixels of an image [env: CLASSIFY_MAX_PIXELS] [default: 50000000]
+              --classify-max-memory <BYTES>
+                  Maximum memory in bytes for request bodies, files from the bucket and decoding together
+                  [env: CLASSIFY_MAX_MEMORY] [default: 256MiB]
+              --classify-max-image-memory <BYTES>
+                  Maximum memory in bytes for decoding one image; images that need more are refused (422)
+                  [env: CLASSIFY_MAX_IMAGE_MEMORY] [default: 208MiB]
+              --classify-queue-timeout <SECONDS>
+                  Maximum seconds that a request or an image waits for memory before it is refused (429)
+                  [env: CLASSIFY_QUEUE_TIMEOUT] [default: 10]
+              --classify-upload-timeout <SECONDS>
+                  Maximum seconds for a request body to arrive before the request is refused (408) [env:
+                  CLASSIFY_UPLOAD_TIMEOUT] [default: 20]
+              --classify-min-upload-rate <BYTES>
+                  Minimum bytes per second at which a request body must arrive, after
+                  --classify-upload-grace; slower ones are refused (408) [env: CLASSIFY_MIN_UPLOAD_RATE]
+                  [default: 1KiB]
+              --classify-upload-grace <SECONDS>
+                  Maximum seconds by which a request body may fall behind --classify-min-upload-rate, and so
+                  the longest pause of an upload [env: CLASSIFY_UPLOAD_GRACE] [default: 10]
               --classify-prefix <PREFIX>
                   Prefix of object names, such as photos/. Bucket notifications for other objects are
                   ignored; a message with a gcs_path is not filtered [default: none, all objects are

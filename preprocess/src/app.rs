@@ -6,7 +6,7 @@ use anyhow::Context;
 use platform::{
     bucket::SharedBucket,
     cpu::{CpuLimits, CpuPool},
-    http::{Readiness, Server, ServerConfig},
+    http::{BodyReceiver, Readiness, Server, ServerConfig},
     memory_budget::{MemoryBudget, MemoryBudgetLimits},
     topic::SharedTopic,
 };
@@ -27,9 +27,8 @@ pub struct Application {
     server: Server,
     settings: Settings,
     upload_service: Arc<UploadService>,
-    /// Memory for uploaded files. A request reserves memory before its body is read, and holds the memory
-    /// until its images are processed.
-    upload_memory: MemoryBudget,
+    /// Receives uploads. A request holds the memory of its body until its images are processed.
+    bodies: BodyReceiver,
     readiness: Readiness,
 }
 
@@ -54,28 +53,32 @@ impl Application {
         };
         let cpu = CpuPool::new("preprocess", limits).context("the CPU threads cannot be started")?;
         let server = Server::bind("preprocess", server).await?;
-        let new_memory_budget = |purpose, max_bytes| {
+        let new_memory_budget = |purpose, max_bytes, max_reservation_bytes| {
             let limits = MemoryBudgetLimits {
                 max_bytes,
+                max_reservation_bytes,
                 max_waiting: settings.preprocess_queue_items.get(),
                 wait_timeout: settings.preprocess_queue_timeout,
             };
             MemoryBudget::new("preprocess", purpose, &limits)
         };
         let shares = settings.memory_shares();
-        let upload_memory = new_memory_budget("uploads", shares.upload_bytes);
-        let processing_memory = new_memory_budget("pictures", shares.processing_bytes);
+        let max_upload_bytes = BodyReceiver::max_reserved_bytes(settings.preprocess_max_body_bytes) as u64;
+        let upload_memory = new_memory_budget("uploads", shares.upload_bytes, max_upload_bytes);
+        let recipe = settings.recipe();
+        let max_picture_bytes = recipe.limits.max_processing_bytes;
+        let processing_memory = new_memory_budget("pictures", shares.processing_bytes, max_picture_bytes);
+        let bodies = BodyReceiver::new(settings.body_limits(), upload_memory);
         let admission = AdmissionLimits {
             max_waiting: settings.preprocess_queue_items.get(),
             timeout: settings.preprocess_queue_timeout,
         };
-        let upload_service =
-            UploadService::new(settings.recipe(), cpu, processing_memory, bucket, topic, &admission);
+        let upload_service = UploadService::new(recipe, cpu, processing_memory, bucket, topic, &admission);
         Ok(Self {
             server,
             settings,
             upload_service: Arc::new(upload_service),
-            upload_memory,
+            bodies,
             readiness: Readiness::default(),
         })
     }
@@ -94,7 +97,7 @@ impl Application {
 
     /// Serves until `stop` is cancelled, then finishes the requests in progress within the drain timeout.
     pub async fn run(self, stop: CancellationToken) {
-        let Self { server, settings, upload_service, upload_memory, readiness } = self;
+        let Self { server, settings, upload_service, bodies, readiness } = self;
         let address = server.local_addr();
         readiness.set_ready(json!({
             "service": "preprocess",
@@ -109,7 +112,7 @@ impl Application {
             "preprocess is ready"
         );
         let drain_timeout = settings.preprocess_drain_timeout;
-        let router = routes::router(settings, upload_service, upload_memory, readiness.clone(), stop.clone());
+        let router = routes::router(settings, upload_service, bodies, readiness.clone(), stop.clone());
         server.serve(router, readiness, stop, drain_timeout).await;
         tracing::info!("preprocess has stopped");
     }

@@ -9,7 +9,7 @@ use clap::{Args, value_parser};
 use platform::{
     config::{Validate, parse_bytes, parse_defaults, parse_seconds},
     cpu::cores,
-    http::HttpLimits,
+    http::{BodyLimits, BodyReceiver, HttpLimits},
 };
 
 use crate::image::{Limits, Recipe};
@@ -69,7 +69,7 @@ pub struct Settings {
     #[arg(long, env, value_name = "COUNT", default_value = "16")]
     pub preprocess_max_files: NonZeroUsize,
     /// Maximum memory in bytes for uploads and their processing together
-    #[arg(long, env, value_name = "BYTES", default_value = "384MiB", value_parser = parse_bytes)]
+    #[arg(long, env, value_name = "BYTES", default_value = "320MiB", value_parser = parse_bytes)]
     pub preprocess_max_memory: usize,
     /// Maximum memory in bytes for processing one image; images that need more are refused (422)
     #[arg(long, env, value_name = "BYTES", default_value = "240MiB", value_parser = parse_bytes)]
@@ -90,6 +90,14 @@ pub struct Settings {
     /// Maximum seconds for a request body to arrive before the request is refused (408)
     #[arg(long, env, value_name = "SECONDS", default_value = "30", value_parser = parse_seconds)]
     pub preprocess_upload_timeout: Duration,
+    /// Minimum bytes per second at which a request body must arrive, after --preprocess-upload-grace; slower
+    /// ones are refused (408)
+    #[arg(long, env, value_name = "BYTES", default_value = "1KiB", value_parser = parse_bytes)]
+    pub preprocess_min_upload_rate: usize,
+    /// Maximum seconds by which a request body may fall behind --preprocess-min-upload-rate, and so the longest
+    /// pause of an upload
+    #[arg(long, env, value_name = "SECONDS", default_value = "10", value_parser = parse_seconds)]
+    pub preprocess_upload_grace: Duration,
     /// Maximum seconds for a whole request
     #[arg(long, env, value_name = "SECONDS", default_value = "60", value_parser = parse_seconds)]
     pub preprocess_request_timeout: Duration,
@@ -126,6 +134,9 @@ impl Validate for Settings {
         if self.preprocess_max_body_bytes == 0 {
             problems.push("--preprocess-max-body-bytes must be more than 0".to_owned());
         }
+        if self.preprocess_upload_grace.is_zero() && self.preprocess_min_upload_rate > 0 {
+            problems.push("--preprocess-upload-grace must be more than 0".to_owned());
+        }
         if self.preprocess_max_memory < self.preprocess_max_body_bytes.saturating_add(MIN_PROCESSING_BYTES) {
             problems.push(format!(
                 "--preprocess-max-memory ({} bytes) must be at least {MIN_PROCESSING_BYTES} bytes more than \
@@ -157,14 +168,16 @@ impl Settings {
 
     /// Divides the memory limit into fixed shares.
     ///
-    /// Uploaded files get a quarter of the memory, or more if the largest body needs more. The kept buffers
-    /// of all threads get at most an eighth of the rest. Processing gets the remainder.
+    /// Uploaded files get an eighth of the memory, or more if the largest body needs more. An eighth is enough,
+    /// because a body reserves memory only for the part that has arrived. The kept buffers of all threads get
+    /// at most an eighth of the rest. Processing gets the remainder.
     ///
     /// Uploaded files and processing have separate shares, because an upload holds memory of the first share
     /// while it waits for memory of the second. With a common share, uploads could wait for each other
     /// forever.
     pub(crate) fn memory_shares(&self) -> MemoryShares {
-        let upload_bytes = (self.preprocess_max_memory / 4).max(self.preprocess_max_body_bytes);
+        let largest_upload_bytes = BodyReceiver::max_reserved_bytes(self.preprocess_max_body_bytes);
+        let upload_bytes = (self.preprocess_max_memory / 8).max(largest_upload_bytes);
         let rest = self.preprocess_max_memory.saturating_sub(upload_bytes);
         let kept_bytes_per_thread = MAX_KEPT_BYTES_PER_THREAD.min(rest / 8 / self.preprocess_threads);
         let processing_bytes = rest.saturating_sub(kept_bytes_per_thread * self.preprocess_threads.get());
@@ -172,6 +185,15 @@ impl Settings {
             upload_bytes: upload_bytes as u64,
             processing_bytes: processing_bytes as u64,
             kept_bytes_per_thread,
+        }
+    }
+
+    pub(crate) fn body_limits(&self) -> BodyLimits {
+        BodyLimits {
+            max_bytes: self.preprocess_max_body_bytes,
+            timeout: self.preprocess_upload_timeout,
+            min_rate: self.preprocess_min_upload_rate,
+            grace: self.preprocess_upload_grace,
         }
     }
 
@@ -194,18 +216,29 @@ mod tests {
             preprocess_threads: NonZeroUsize::new(thread_count).unwrap(),
             ..Settings::default()
         };
-        for (settings, upload_mebibytes) in
-            [(settings_with(384, 2), 96), (settings_with(384, 200), 96), (settings_with(84, 1), 21)]
-        {
+        let largest_upload_bytes = BodyReceiver::max_reserved_bytes(20 << 20);
+        for (settings, upload_bytes) in [
+            (settings_with(320, 2), 40 << 20),
+            (settings_with(320, 200), 40 << 20),
+            (settings_with(84, 1), largest_upload_bytes),
+        ] {
             let shares = settings.memory_shares();
-            assert_eq!(shares.upload_bytes, upload_mebibytes << 20);
+            assert_eq!(shares.upload_bytes, upload_bytes as u64);
             let kept_bytes = (shares.kept_bytes_per_thread * settings.preprocess_threads.get()) as u64;
             // The kept buffers get at most an eighth of the rest, and processing at least seven eighths.
             assert!(kept_bytes <= shares.processing_bytes / 4, "{shares:?}");
             let sum = shares.upload_bytes + shares.processing_bytes + kept_bytes;
             assert_eq!(sum, settings.preprocess_max_memory as u64, "{shares:?}");
         }
-        assert_eq!(settings_with(384, 2).memory_shares().kept_bytes_per_thread, MAX_KEPT_BYTES_PER_THREAD);
+        assert_eq!(settings_with(320, 2).memory_shares().kept_bytes_per_thread, MAX_KEPT_BYTES_PER_THREAD);
+    }
+
+    #[test]
+    fn default_memory_leaves_a_share_for_small_pictures_beside_the_largest_one() {
+        let settings = Settings { preprocess_threads: NonZeroUsize::new(4).unwrap(), ..Settings::default() };
+        let limits = settings.recipe().limits;
+        assert_eq!(limits.max_processing_bytes, settings.preprocess_max_picture_memory as u64);
+        assert!(settings.memory_shares().processing_bytes > limits.max_processing_bytes);
     }
 
     #[test]

@@ -205,7 +205,7 @@ mod tests {
                   Maximum number of files in one request [env: PREPROCESS_MAX_FILES] [default: 16]
               --preprocess-max-memory <BYTES>
                   Maximum memory in bytes for uploads and their processing together [env:
-                  PREPROCESS_MAX_MEMORY] [default: 384MiB]
+                  PREPROCESS_MAX_MEMORY] [default: 320MiB]
               --preprocess-max-picture-memory <BYTES>
                   Maximum memory in bytes for processing one image; images that need more are refused (422)
                   [env: PREPROCESS_MAX_PICTURE_MEMORY] [default: 240MiB]
@@ -224,6 +224,13 @@ mod tests {
               --preprocess-upload-timeout <SECONDS>
                   Maximum seconds for a request body to arrive before the request is refused (408) [env:
                   PREPROCESS_UPLOAD_TIMEOUT] [default: 30]
+              --preprocess-min-upload-rate <BYTES>
+                  Minimum bytes per second at which a request body must arrive, after
+                  --preprocess-upload-grace; slower ones are refused (408) [env: PREPROCESS_MIN_UPLOAD_RATE]
+                  [default: 1KiB]
+              --preprocess-upload-grace <SECONDS>
+                  Maximum seconds by which a request body may fall behind --preprocess-min-upload-rate, and
+                  so the longest pause of an upload [env: PREPROCESS_UPLOAD_GRACE] [default: 10]
               --preprocess-request-timeout <SECONDS>
                   Maximum seconds for a whole request [env: PREPROCESS_REQUEST_TIMEOUT] [default: 60]
               --preprocess-max-wait <SECONDS>

@@ -460,8 +460,12 @@ mod tests {
     }
 
     fn new_memory_budget(max_bytes: u64) -> MemoryBudget {
-        let limits =
-            MemoryBudgetLimits { max_bytes, max_waiting: 1, wait_timeout: Duration::from_secs(3600) };
+        let limits = MemoryBudgetLimits {
+            max_bytes,
+            max_reservation_bytes: max_bytes,
+            max_waiting: 1,
+            wait_timeout: Duration::from_secs(3600),
+        };
         MemoryBudget::new("test", "tests", &limits)
     }
 

@@ -5,12 +5,12 @@
 use std::sync::Arc;
 
 use axum::http::HeaderMap;
-use bytes::Bytes;
 use contract::{Failure, GcsPath, PredictionRecord};
 use metrics::counter;
 use platform::{
     bucket::Created,
-    http::media_type,
+    http::{BodyReceiver, media_type},
+    memory_budget::ReservedBytes,
     telemetry::error_chain,
     text::excerpt,
     topic::{
@@ -30,7 +30,7 @@ use crate::{
     admission::{Caller, QueuePermit},
     config::Settings,
     error::ClassifyError,
-    json::{LargeJsonPermit, LargeJsonPermits},
+    json::LargeJsonPermits,
     pixels,
     service::{Answer, Service},
 };
@@ -85,6 +85,11 @@ impl AnnouncementHandler {
         self.service.admission.max_events()
     }
 
+    /// Returns the receiver of pushed bodies.
+    pub(crate) fn bodies(&self) -> &BodyReceiver {
+        &self.service.bodies
+    }
+
     /// Returns the settings of the service.
     pub(crate) fn settings(&self) -> &Settings {
         &self.service.settings
@@ -95,17 +100,10 @@ impl AnnouncementHandler {
         &self.service.json_permits
     }
 
-    /// Parses the request of a pushed event, which has at most [`Settings::max_event_bytes`] bytes. `permit`
-    /// is the permit with which a large body was received.
-    pub(crate) async fn parse_push(
-        &self,
-        headers: HeaderMap,
-        body: Bytes,
-        permit: Option<LargeJsonPermit>,
-    ) -> ReceivedEvent {
-        let byte_count = body.len();
-        let parse = move || parse_request(&headers, &body);
-        self.json_permits().run_parser(byte_count, permit, parse).await
+    /// Parses the request of a pushed event, whose body has at most [`Settings::max_event_bytes`] bytes.
+    pub(crate) async fn parse_push(&self, headers: HeaderMap, body: ReservedBytes) -> ReceivedEvent {
+        let byte_count = body.bytes.len();
+        self.json_permits().run_parser(byte_count, move || parse_request(&headers, &body.bytes)).await
     }
 
     /// Parses a pulled event.
@@ -114,7 +112,7 @@ impl AnnouncementHandler {
             return self.refuse_too_large();
         }
         let byte_count = delivery.data.len();
-        self.json_permits().run_parser(byte_count, None, move || parse_delivery(&delivery)).await
+        self.json_permits().run_parser(byte_count, move || parse_delivery(&delivery)).await
     }
 
     /// Returns an event that has more than [`Settings::max_event_bytes`] bytes and is not parsed.
@@ -201,7 +199,7 @@ impl AnnouncementHandler {
         };
         let permit = self.service.admission.admit(caller).await.map_err(ClassifyError::from)?;
         let (generation, image) = match self.service.read_image(&path).await {
-            Ok(image) => (image.generation, Ok((image.data, permit))),
+            Ok(image) => (image.generation, Ok((image.file, permit))),
             // The bucket does not report the version of an object that is too large to read.
             Err(error @ ClassifyError::TooManyBytes { .. }) => (announcement.generation, Err(error)),
             Err(error) => return Err(error.into()),
@@ -233,7 +231,7 @@ impl AnnouncementHandler {
         key: &RecordKey,
         existing_object: &StoredRecord,
         path: &GcsPath,
-        image: Result<(Bytes, QueuePermit), ClassifyError>,
+        image: Result<(ReservedBytes, QueuePermit), ClassifyError>,
         traceparent: Option<String>,
     ) -> Result<Answer, EventError> {
         let records = &self.service.records;
@@ -290,14 +288,14 @@ impl AnnouncementHandler {
 /// Only an announcement that the bucket sends is ignored here, because the bucket announces every object. A
 /// publisher who names an object gets an error instead.
 fn ignore_by_content(
-    image: &Result<(Bytes, QueuePermit), ClassifyError>,
+    image: &Result<(ReservedBytes, QueuePermit), ClassifyError>,
     announcement: &Announcement,
 ) -> Option<Disposition> {
     if announcement.announcer == Announcer::Publisher {
         return None;
     }
     let (reason, message) = match image {
-        Ok((bytes, _)) if !pixels::looks_like_image(bytes) => (
+        Ok((file, _)) if !pixels::looks_like_image(&file.bytes) => (
             IgnoreReason::NotAnImage,
             "the object does not begin with the signature of an image format".to_owned(),
         ),

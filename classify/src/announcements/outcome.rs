@@ -6,7 +6,7 @@
 //! again. The response to an acknowledged push has the status 200, because some emulators accept no other
 //! status of success. The response to a refused push is a problem, which describes the error.
 
-use platform::topic::push::DeliveryError;
+use platform::{memory_budget::MemoryBudgetError, topic::push::DeliveryError};
 
 use super::{
     error::EventError,
@@ -27,7 +27,7 @@ pub enum Outcome {
     Dead(DeadReason),
     /// The bucket, the results topic or an engine failed. A later attempt may succeed.
     Transient,
-    /// Too many images wait for decoding or for an engine.
+    /// Too many images wait for memory, for decoding or for an engine.
     Overloaded,
     /// The model is not loaded yet.
     NotReady,
@@ -140,12 +140,15 @@ impl Outcome {
             ClassifyError::Image(ImageError::UnsupportedFormat(_)) => {
                 Self::Dead(DeadReason::UnsupportedFormat)
             }
-            ClassifyError::Image(ImageError::TooManyPixels { .. }) | ClassifyError::TooManyBytes { .. } => {
-                Self::Dead(DeadReason::TooLarge)
-            }
-            ClassifyError::QueueFull(_) | ClassifyError::Engine(EngineError::Overloaded) => Self::Overloaded,
+            ClassifyError::Image(ImageError::TooManyPixels { .. } | ImageError::TooMuchMemory { .. })
+            | ClassifyError::TooManyBytes { .. } => Self::Dead(DeadReason::TooLarge),
+            ClassifyError::QueueFull(_)
+            | ClassifyError::Memory(MemoryBudgetError::Overloaded | MemoryBudgetError::TimedOut)
+            | ClassifyError::Engine(EngineError::Overloaded) => Self::Overloaded,
             // A damaged image can be classified once it has been uploaded again.
             ClassifyError::DamagedImage(_)
+            // Only a bug causes this error, and a later version may not have the bug.
+            | ClassifyError::Memory(MemoryBudgetError::ExceedsBudget)
             | ClassifyError::Bucket(_)
             | ClassifyError::Topic(_)
             | ClassifyError::Engine(EngineError::Failed(_) | EngineError::Lost(_)) => Self::Transient,

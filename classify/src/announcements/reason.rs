@@ -19,7 +19,7 @@ pub enum DeadReason {
     NotAnImage,
     /// The object is an image in an unsupported format.
     UnsupportedFormat,
-    /// The object exceeds the limit of bytes or pixels.
+    /// The object exceeds the limit of bytes, of pixels or of memory for decoding.
     TooLarge,
     /// Every attempt to classify the image failed, and the topic has given up.
     FailedRepeatedly,

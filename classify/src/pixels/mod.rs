@@ -5,17 +5,16 @@
 //! is the centre of the resized image. One pass resizes and crops the image and computes only the pixels of
 //! the crop, so an image of extreme proportions needs no more memory than a square image.
 
-use std::{cell::RefCell, io::Cursor};
+use std::cell::RefCell;
 
-use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, Limits, RgbImage, metadata::Orientation};
+use image::{DynamicImage, ImageFormat, RgbImage, metadata::Orientation};
+use platform::buffer::ZeroedBuffer;
 use resize::{Channels, CropWindow, FilterType, Resizer, Source};
 
 mod jpeg;
+mod png;
 
-use jpeg::JpegHeader;
-
-/// Maximum number of bytes that a decoder may allocate in addition to the pixels.
-const MAX_DECODER_OVERHEAD: u64 = 16 << 20;
+use self::{jpeg::JpegHeader, png::PngHeader};
 
 /// Maximum size in bytes of the resize buffers that a thread keeps.
 const MAX_KEPT_BUFFER_BYTES: usize = 4 << 20;
@@ -72,6 +71,14 @@ pub enum ImageError {
     /// The image is neither a JPEG nor a PNG.
     #[error("{0} images are not supported")]
     UnsupportedFormat(&'static str),
+    /// Decoding the image needs too much memory.
+    #[error("decoding the image needs up to {bytes} bytes; the limit is {limit}")]
+    TooMuchMemory {
+        /// Maximum number of bytes that decoding needs.
+        bytes: u64,
+        /// Maximum number of bytes for one image.
+        limit: u64,
+    },
     /// The image has too many pixels.
     #[error("the image has {pixels} pixels; the limit is {limit}")]
     TooManyPixels {
@@ -96,9 +103,16 @@ pub(crate) fn looks_like_image(bytes: &[u8]) -> bool {
 /// Format and size of an image, read from its header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ImageHeader {
-    format: ImageFormat,
     width: u32,
     height: u32,
+    format: FormatHeader,
+}
+
+/// The part of a header that depends on the format.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum FormatHeader {
+    Jpeg(JpegHeader),
+    Png(PngHeader),
 }
 
 impl ImageHeader {
@@ -109,27 +123,27 @@ impl ImageHeader {
     /// when the image is neither a JPEG nor a PNG, and [`ImageError::TooManyPixels`] when the image has
     /// more than `max_pixels` pixels.
     pub fn read(bytes: &[u8], max_pixels: u64) -> Result<Self, ImageError> {
-        let format = image::guess_format(bytes).map_err(ImageError::corrupt)?;
-        let (width, height) = match format {
+        let header = match image::guess_format(bytes).map_err(ImageError::corrupt)? {
             ImageFormat::Png => {
-                read_png_size(bytes).ok_or_else(|| ImageError::corrupt("the PNG has no IHDR"))?
+                let png = PngHeader::read(bytes).ok_or_else(|| ImageError::corrupt("the PNG has no IHDR"))?;
+                Self { width: png.width, height: png.height, format: FormatHeader::Png(png) }
             }
-            ImageFormat::Jpeg => match JpegHeader::read(bytes) {
-                Some(JpegHeader { is_complete: false, .. }) => {
-                    return Err(ImageError::corrupt("the JPEG is truncated: it has no end marker"));
-                }
-                Some(JpegHeader { width, height, .. }) => (width, height),
-                // The segments violate the standard, but the decoder may accept them.
-                None => ImageReader::with_format(Cursor::new(bytes), format)
-                    .into_dimensions()
-                    .map_err(ImageError::corrupt)?,
-            },
+            ImageFormat::Jpeg => {
+                let jpeg = match JpegHeader::read(bytes) {
+                    Some(JpegHeader { is_complete: false, .. }) => {
+                        return Err(ImageError::corrupt("the JPEG is truncated: it has no end marker"));
+                    }
+                    Some(jpeg) => jpeg,
+                    // The segments violate the standard, but the decoder may accept them.
+                    None => JpegHeader::read_with_decoder(bytes).map_err(ImageError::corrupt)?,
+                };
+                Self { width: jpeg.width, height: jpeg.height, format: FormatHeader::Jpeg(jpeg) }
+            }
             other => {
                 let name = other.extensions_str().first().copied().unwrap_or("such");
                 return Err(ImageError::UnsupportedFormat(name));
             }
         };
-        let header = Self { format, width, height };
         match header.pixels() {
             0 => Err(ImageError::corrupt("the image has no pixels")),
             pixels if pixels > max_pixels => Err(ImageError::TooManyPixels { pixels, limit: max_pixels }),
@@ -141,79 +155,77 @@ impl ImageHeader {
     pub fn pixels(&self) -> u64 {
         u64::from(self.width) * u64::from(self.height)
     }
+
+    /// Returns the maximum number of bytes that [`crop`] allocates for an image of `file_bytes` bytes.
+    ///
+    /// The file itself is not counted.
+    pub fn max_crop_bytes(&self, file_bytes: usize, geometry: Geometry) -> u64 {
+        let decoding_bytes = match self.format {
+            FormatHeader::Jpeg(jpeg) => jpeg.max_decoding_bytes(file_bytes),
+            FormatHeader::Png(png) => png.max_decoding_bytes(),
+        };
+        // The resizer first resizes every row of the crop window to the width of the crop. The filter also
+        // reads a few rows around the window.
+        let crop_row_bytes = u64::from(geometry.crop) * 3;
+        let row_count = u64::from(self.width.min(self.height)) + 16;
+        decoding_bytes + crop_row_bytes * (row_count + 3 * u64::from(geometry.crop))
+    }
 }
 
-/// Reads the width and height from the first chunk of a PNG, IHDR.
-///
-/// The crate `image` is not used, because it decompresses colour profiles and texts before it returns the
-/// size.
-fn read_png_size(bytes: &[u8]) -> Option<(u32, u32)> {
-    // The signature has 8 bytes. The chunk begins with its length, its name, the width and the height.
-    let chunk = bytes.get(8..24)?;
-    let (name, rest) = chunk.get(4..)?.split_first_chunk::<4>()?;
-    let (width, rest) = rest.split_first_chunk::<4>()?;
-    let (height, _) = rest.split_first_chunk::<4>()?;
-    (name == b"IHDR").then(|| (u32::from_be_bytes(*width), u32::from_be_bytes(*height)))
+/// The pixels of a decoded image, of which the first `length` bytes are used.
+struct Pixels {
+    buffer: ZeroedBuffer,
+    length: usize,
+}
+
+/// A decoded image with 8 bits per channel.
+struct Picture {
+    /// Opaque pixels in row-major order, `[height, width, channels]`.
+    pixels: Pixels,
+    channels: Channels,
+    orientation: Orientation,
 }
 
 /// Decodes `bytes`, resizes and crops the image to `geometry`, and applies the EXIF orientation.
 ///
 /// `header` must be the header of `bytes`. Transparent pixels are blended with white. This function takes
-/// milliseconds of CPU time, so it must not run on an async worker.
+/// milliseconds of CPU time, so it must not run on an async worker. It allocates at most
+/// [`ImageHeader::max_crop_bytes`].
 ///
 /// # Errors
 /// Returns [`ImageError::NotAnImage`] when the image cannot be decoded.
 pub fn crop(bytes: &[u8], header: &ImageHeader, geometry: Geometry) -> Result<Crop, ImageError> {
-    let mut reader = ImageReader::with_format(Cursor::new(bytes), header.format);
-    let mut limits = Limits::default();
-    limits.max_image_width = Some(header.width);
-    limits.max_image_height = Some(header.height);
-    // The largest pixel has eight bytes, because it is RGBA with 16 bits per channel.
-    limits.max_alloc = Some(header.pixels() * 8 + MAX_DECODER_OVERHEAD);
-    reader.limits(limits);
-    let mut decoder = reader.into_decoder().map_err(ImageError::corrupt)?;
-    // Corrupt EXIF metadata is ignored, because the pixels may be intact.
-    let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
-    let picture = blend_with_white(DynamicImage::from_decoder(decoder).map_err(ImageError::corrupt)?);
-    let centre = resize_centre(&picture, geometry)?;
-    Ok(Crop { rgb: apply_orientation(centre, geometry.crop, orientation)? })
+    let picture = match header.format {
+        FormatHeader::Jpeg(jpeg) => jpeg.decode(bytes)?,
+        FormatHeader::Png(png) => png.decode(bytes)?,
+    };
+    let centre = resize_centre(&picture, header, geometry)?;
+    Ok(Crop { rgb: apply_orientation(centre, geometry.crop, picture.orientation)? })
 }
 
-/// Converts `picture` to RGB. Transparent pixels are blended with white.
-fn blend_with_white(picture: DynamicImage) -> RgbImage {
-    if !picture.color().has_alpha() {
-        return picture.into_rgb8();
-    }
-    let picture = picture.into_rgba8();
-    let mut rgb = RgbImage::new(picture.width(), picture.height());
-    for (to, from) in rgb.pixels_mut().zip(picture.pixels()) {
-        let [red, green, blue, alpha] = from.0;
-        to.0 = [red, green, blue].map(|channel| blend_channel(channel, alpha));
-    }
-    rgb
-}
-
-/// Blends one channel of a pixel with white.
-fn blend_channel(channel: u8, alpha: u8) -> u8 {
-    let (channel, alpha) = (u32::from(channel), u32::from(alpha));
-    // Adding 127 rounds the quotient to the nearest integer.
-    u8::try_from((channel * alpha + 255 * (255 - alpha) + 127) / 255).unwrap_or(u8::MAX)
+/// Returns the EXIF orientation. Corrupt metadata is ignored, because the pixels may be intact.
+fn read_orientation(exif: Option<&[u8]>) -> Orientation {
+    exif.and_then(Orientation::from_exif_chunk).unwrap_or(Orientation::NoTransforms)
 }
 
 /// Computes the crop at the centre of the resized image, as RGB bytes.
-fn resize_centre(picture: &RgbImage, geometry: Geometry) -> Result<Vec<u8>, ImageError> {
-    let (width, height) = (picture.width(), picture.height());
+fn resize_centre(picture: &Picture, header: &ImageHeader, geometry: Geometry) -> Result<Vec<u8>, ImageError> {
+    let ImageHeader { width, height, .. } = *header;
     let shorter = width.min(height);
     let (left, box_width) = crop_span(width, shorter, geometry);
     let (top, box_height) = crop_span(height, shorter, geometry);
+    let Picture { pixels, channels, .. } = picture;
     let source = Source {
-        pixels: picture,
+        pixels: &pixels.buffer[..pixels.length],
         width,
         height,
-        channels: Channels::Rgb,
+        channels: *channels,
         crop: CropWindow { left, top, width: box_width, height: box_height },
     };
-    let mut square = RgbImage::new(geometry.crop, geometry.crop);
+    let mut square = RgbImage::new(geometry.crop, geometry.crop).into_raw();
+    if *channels == Channels::Grey {
+        square.truncate(square.len() / 3);
+    }
     RESIZER.with_borrow_mut(|resizer| {
         let resized =
             resizer.resize(&source, FilterType::Bilinear, (geometry.crop, geometry.crop), &mut square);
@@ -222,7 +234,10 @@ fn resize_centre(picture: &RgbImage, geometry: Geometry) -> Result<Vec<u8>, Imag
         }
         resized.map_err(ImageError::corrupt)
     })?;
-    Ok(square.into_raw())
+    Ok(match channels {
+        Channels::Grey => square.into_iter().flat_map(|grey| [grey; 3]).collect(),
+        Channels::Rgb => square,
+    })
 }
 
 /// Computes the start and the length of the crop along one side, in pixels of the original image.

@@ -1,5 +1,7 @@
 //! Tests of the crop's geometry, and of image formats, EXIF orientations and limits.
 
+use std::io::Cursor;
+
 use image::{ExtendedColorType, ImageEncoder, Rgb, codecs::jpeg::JpegEncoder, codecs::png::PngEncoder};
 
 use super::*;

@@ -4,22 +4,21 @@ use std::borrow::Cow;
 
 use axum::{
     Json,
-    body::Body,
-    extract::{FromRequest, Multipart, Query, Request, State, rejection::QueryRejection},
-    http::HeaderMap,
+    extract::{Query, Request, State, rejection::QueryRejection},
 };
-use bytes::Bytes;
 use contract::{GcsPath, Prediction};
 use platform::{
-    http::{Problem, media_type_of},
+    http::{BodyError, FormFiles, Problem, media_type_of},
+    memory_budget::ReservedBytes,
     text::excerpt,
 };
 use serde::{Deserialize, Serialize, de::Error};
 
+use super::count_body_error;
 use crate::{
     error::ClassifyError,
     model::{CLASSES, labels},
-    service::{Answer, SharedService},
+    service::{Answer, Service, SharedService},
 };
 
 /// Reason why a request is invalid. The text is the detail in the error response.
@@ -31,8 +30,6 @@ pub(super) enum InvalidRequest {
     Json(serde_json::Error),
     #[error("The JSON has more than {limit} bytes. Send only the members that are documented.")]
     JsonTooLarge { limit: usize },
-    #[error("{}", excerpt(.0))]
-    Multipart(String),
     #[error(
         "Send application/json with a gcs_path, a JPEG or PNG as image/* or application/octet-stream, or \
          multipart/form-data with a field `file`."
@@ -40,13 +37,14 @@ pub(super) enum InvalidRequest {
     MediaType,
     #[error("The multipart body has no field `file`. Send the image in that field.")]
     NoFile,
-    #[error("Send one field `file` per request.")]
-    TooManyFiles,
     #[error("top_k must be 1 to {max}.", max = CLASSES)]
     TopK,
     #[error("threshold must be 0 to 1.")]
     Threshold,
 }
+
+/// Name of the form field that contains an image.
+const FILE_FIELD: &str = "file";
 
 /// Options for the list of classes in the response. Members of the JSON body take precedence over the query.
 #[derive(Clone, Copy, Debug, Default, Deserialize)]
@@ -78,18 +76,17 @@ pub(super) struct ClassifyResponse {
 /// The image to classify: its path in the bucket, or the bytes in the body of the request.
 enum ImageSource {
     Stored(GcsPath),
-    Body(Bytes),
+    Body(ReservedBytes),
 }
 
 /// Classifies the image of a request and builds the response.
 pub(super) async fn handle_classify(
     State(service): State<SharedService>,
     query: Result<Query<Options>, QueryRejection>,
-    headers: HeaderMap,
-    body: Bytes,
+    request: Request,
 ) -> Result<Json<ClassifyResponse>, Problem> {
     let Query(query) = query.map_err(|error| InvalidRequest::Query(error.body_text()))?;
-    let (source, options) = parse_request(&service, &headers, body).await?;
+    let (source, options) = read_request(&service, request).await?;
     let top_k = options.top_k.or(query.top_k).unwrap_or_else(|| service.settings.top_k.get());
     let threshold = options.threshold.or(query.threshold).unwrap_or(0.0);
     check_options(top_k, threshold)?;
@@ -112,26 +109,33 @@ fn check_options(top_k: usize, threshold: f32) -> Result<(), InvalidRequest> {
     Ok(())
 }
 
-/// Parses a request in the format that its content type names.
-async fn parse_request(
-    service: &SharedService,
-    headers: &HeaderMap,
-    body: Bytes,
-) -> Result<(ImageSource, Options), Problem> {
-    let image = match media_type_of(headers).as_str() {
-        "application/json" => {
-            let limit = service.settings.max_json_bytes;
-            if body.len() > limit {
-                return Err(InvalidRequest::JsonTooLarge { limit }.into());
-            }
-            return service.json_permits.run_parser(body.len(), None, move || parse_json(&body)).await;
+/// Reads a request in the format that its content type names.
+async fn read_request(service: &Service, request: Request) -> Result<(ImageSource, Options), Problem> {
+    let bodies = &service.bodies;
+    let image = match media_type_of(request.headers()).as_str() {
+        "application/json" => return read_json(service, request).await,
+        "multipart/form-data" => {
+            let form = bodies.receive_form(request, FILE_FIELD, 1).await.inspect_err(count_body_error)?;
+            let FormFiles { mut files, reservation } = form;
+            let file = files.pop().ok_or(InvalidRequest::NoFile)?;
+            ReservedBytes { bytes: file.bytes, reservation }
         }
-        "multipart/form-data" => read_multipart(headers, body).await?,
-        "application/octet-stream" => body,
-        image if image.starts_with("image/") => body,
+        media_type if media_type == "application/octet-stream" || media_type.starts_with("image/") => {
+            bodies.receive(request).await.inspect_err(count_body_error)?
+        }
         _ => return Err(InvalidRequest::MediaType.into()),
     };
     Ok((ImageSource::Body(image), Options::default()))
+}
+
+async fn read_json(service: &Service, request: Request) -> Result<(ImageSource, Options), Problem> {
+    let limit = service.settings.max_json_bytes;
+    let body = match service.bodies.receive_up_to(request, limit).await.inspect_err(count_body_error) {
+        Ok(body) => body,
+        Err(BodyError::TooLarge { .. }) => return Err(InvalidRequest::JsonTooLarge { limit }.into()),
+        Err(error) => return Err(error.into()),
+    };
+    service.json_permits.run_parser(body.bytes.len(), move || parse_json(&body.bytes)).await
 }
 
 fn parse_json(body: &[u8]) -> Result<(ImageSource, Options), Problem> {
@@ -143,28 +147,4 @@ fn parse_json(body: &[u8]) -> Result<(ImageSource, Options), Problem> {
     let ClassifyRequest { gcs_path, top_k, threshold } = request;
     let path = gcs_path.parse().map_err(|_| ClassifyError::BadPath)?;
     Ok((ImageSource::Stored(path), Options { top_k, threshold }))
-}
-
-/// Reads the field `file` of a multipart body.
-///
-/// The body must have exactly one field of this name. Other fields are ignored.
-async fn read_multipart(headers: &HeaderMap, body: Bytes) -> Result<Bytes, InvalidRequest> {
-    let mut request = Request::new(Body::from(body));
-    *request.headers_mut() = headers.clone();
-    let mut multipart = Multipart::from_request(request, &())
-        .await
-        .map_err(|error| InvalidRequest::Multipart(error.body_text()))?;
-    let mut file = None;
-    while let Some(field) =
-        multipart.next_field().await.map_err(|error| InvalidRequest::Multipart(error.body_text()))?
-    {
-        if field.name() != Some("file") {
-            continue;
-        }
-        if file.is_some() {
-            return Err(InvalidRequest::TooManyFiles);
-        }
-        file = Some(field.bytes().await.map_err(|error| InvalidRequest::Multipart(error.body_text()))?);
-    }
-    file.ok_or(InvalidRequest::NoFile)
 }

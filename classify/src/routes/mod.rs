@@ -1,6 +1,5 @@
 //! The HTTP routes. A route reads the request, calls the service and builds the response.
 
-mod body;
 mod classify;
 mod problem;
 mod pubsub;
@@ -14,8 +13,9 @@ use axum::{
     middleware,
     routing::{get, post},
 };
+use metrics::counter;
 use platform::{
-    http::{HttpLimits, PUSH_PATH, SharedPushGuard, guard_pushes, health_routes, with_middleware},
+    http::{BodyError, HttpLimits, PUSH_PATH, SharedPushGuard, guard_pushes, health_routes, with_middleware},
     telemetry::metrics_routes,
 };
 use serde_json::{Value, json};
@@ -48,6 +48,16 @@ pub(crate) fn router(
         .merge(health)
         .merge(metrics_routes());
     with_middleware(routes, "classify", &limits)
+}
+
+/// Increments `classify_shed_total` if a body was refused for lack of memory, or because it was too slow.
+fn count_body_error(error: &BodyError) {
+    let reason = match error {
+        BodyError::Memory(_) => "memory",
+        BodyError::TooSlow { .. } | BodyError::TimedOut { .. } => "slow_uploads",
+        _ => return,
+    };
+    counter!("classify_shed_total", "reason" => reason).increment(1);
 }
 
 /// Handles `GET /`. The response contains the model, the backend and the routes of this service.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use axum::http::StatusCode;
-use platform::{http::Problem, text::excerpt};
+use platform::{http::Problem, memory_budget::MemoryBudgetError, text::excerpt};
 
 use super::classify::InvalidRequest;
 use crate::{engine::EngineError, error::ClassifyError, pixels::ImageError};
@@ -46,15 +46,28 @@ impl From<ClassifyError> for Problem {
                 format!("The image has {pixels} pixels; the limit is {limit}. Send a smaller one."),
             )
             .with("limit_pixels", *limit),
+            ClassifyError::Image(ImageError::TooMuchMemory { bytes, limit }) => Self::new(
+                S::UNPROCESSABLE_ENTITY,
+                "too_large",
+                format!(
+                    "Decoding this image needs up to {bytes} bytes of memory; the limit is {limit}. Make it \
+                     smaller, or save it as a baseline JPEG."
+                ),
+            )
+            .with("limit_memory_bytes", *limit),
             ClassifyError::TooManyBytes { limit } => Self::new(
                 S::PAYLOAD_TOO_LARGE,
                 "too_large",
                 format!("The image has more than {limit} bytes. Send a smaller one."),
             )
             .with("limit_bytes", *limit),
-            ClassifyError::QueueFull(_) | ClassifyError::Engine(EngineError::Overloaded) => {
+            ClassifyError::QueueFull(_)
+            | ClassifyError::Memory(MemoryBudgetError::Overloaded | MemoryBudgetError::TimedOut)
+            | ClassifyError::Engine(EngineError::Overloaded) => {
                 Self::overloaded("Too many images are waiting. Try again in a moment.", RETRY_SOON)
             }
+            // Only a bug can cause this error, because every reservation is at most as large as its limit.
+            ClassifyError::Memory(MemoryBudgetError::ExceedsBudget) => return Self::internal(error),
             ClassifyError::Engine(EngineError::Failed(_)) => Self::unavailable(
                 "engine_failed",
                 "The network failed to run. Try again in a moment.",
@@ -107,10 +120,8 @@ impl From<InvalidRequest> for Problem {
             InvalidRequest::Query(_) => (S::BAD_REQUEST, "bad_query"),
             InvalidRequest::Json(_) => (S::BAD_REQUEST, "bad_json"),
             InvalidRequest::JsonTooLarge { .. } => (S::PAYLOAD_TOO_LARGE, "body_too_large"),
-            InvalidRequest::Multipart(_) => (S::BAD_REQUEST, "bad_multipart"),
             InvalidRequest::MediaType => (S::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type"),
             InvalidRequest::NoFile => (S::UNPROCESSABLE_ENTITY, "no_file"),
-            InvalidRequest::TooManyFiles => (S::UNPROCESSABLE_ENTITY, "too_many_files"),
             InvalidRequest::TopK => (S::UNPROCESSABLE_ENTITY, "bad_top_k"),
             InvalidRequest::Threshold => (S::UNPROCESSABLE_ENTITY, "bad_threshold"),
         };
@@ -170,6 +181,16 @@ mod tests {
                 None,
                 dead(DeadReason::TooLarge),
             ),
+            (
+                E::Image(ImageError::TooMuchMemory { bytes: 2, limit: 1 }),
+                422,
+                "too_large",
+                None,
+                dead(DeadReason::TooLarge),
+            ),
+            (E::Memory(MemoryBudgetError::Overloaded), 429, "overloaded", Some(1), O::Overloaded),
+            (E::Memory(MemoryBudgetError::TimedOut), 429, "overloaded", Some(1), O::Overloaded),
+            (E::Memory(MemoryBudgetError::ExceedsBudget), 500, "internal", None, O::Transient),
             (E::TooManyBytes { limit: 1 }, 413, "too_large", None, dead(DeadReason::TooLarge)),
             (E::QueueFull(QueueFull), 429, "overloaded", Some(1), O::Overloaded),
             (E::Engine(EngineError::Overloaded), 429, "overloaded", Some(1), O::Overloaded),

@@ -5,14 +5,13 @@ use std::sync::Arc;
 use axum::{
     Json,
     extract::{Request, State},
-    http::StatusCode,
     response::{IntoResponse, Response},
 };
 use contract::GcsPath;
-use platform::http::Problem;
+use platform::http::{BodyError, Problem};
 use serde::Serialize;
 
-use super::body::read_json;
+use super::count_body_error;
 use crate::{
     admission::Caller,
     announcements::{AnnouncementHandler, EventResult, HandledEvent},
@@ -47,16 +46,14 @@ pub(super) async fn handle_push(
     State(announcements): State<Arc<AnnouncementHandler>>,
     request: Request,
 ) -> Response {
-    let (parts, body) = request.into_parts();
+    let headers = request.headers().clone();
     let limit = announcements.settings().max_event_bytes;
-    let received = match read_json(body, limit, announcements.json_permits()).await {
-        Ok(Some((body, permit))) => announcements.parse_push(parts.headers, body, permit).await,
-        Ok(None) => announcements.refuse_too_large(),
+    let received = match announcements.bodies().receive_up_to(request, limit).await {
+        Ok(body) => announcements.parse_push(headers, body).await,
+        Err(BodyError::TooLarge { .. }) => announcements.refuse_too_large(),
         Err(error) => {
-            let detail = "The body arrived incomplete. Send it again.";
-            return Problem::new(StatusCode::BAD_REQUEST, "bad_body", detail)
-                .with_source(error)
-                .into_response();
+            count_body_error(&error);
+            return Problem::from(error).into_response();
         }
     };
     let HandledEvent { outcome, gcs_path, result } =

@@ -10,7 +10,6 @@ use axum::{
 };
 use platform::http::{Problem, media_type_of};
 
-use super::body::drain;
 use crate::service::SharedService;
 
 /// Delay before a request that finds the queue full is answered. Its body is not read during the delay.
@@ -44,7 +43,7 @@ pub(super) async fn refuse_before_body(
     let response = Problem::from(error).into_response();
     wait_if_refused(response.status()).await;
     if !request.headers().contains_key(header::EXPECT) {
-        drain(request.into_body().into_data_stream()).await;
+        service.bodies.discard(request).await;
     }
     response
 }

@@ -7,6 +7,7 @@ mod auth;
 mod classify;
 mod damage;
 mod echo;
+mod limits;
 mod lost_gpu;
 mod overload;
 mod property;

@@ -4,6 +4,7 @@
 //! - [`topic`] announces images and delivers the announcements, with Pub/Sub or SQLite.
 //! - [`http`] has the error responses, the middleware, the health endpoints and the server.
 //! - [`cpu`] runs CPU work on a bounded thread pool, away from the async workers.
+//! - [`buffer`] has a buffer whose memory goes back to the system at once.
 //! - [`memory_budget`] bounds the memory that concurrent jobs reserve.
 //! - [`config`] parses flags and environment variables, and reports all problems at once.
 //! - [`telemetry`] has the log and the metrics.
@@ -20,6 +21,7 @@
 //! conformance suites. No code in this crate depends on images or models.
 
 pub mod bucket;
+pub mod buffer;
 pub mod clock;
 #[cfg(feature = "cloud")]
 pub mod cloud;

@@ -11,8 +11,7 @@ use axum::{
     routing::{get, post},
 };
 use platform::{
-    http::{Readiness, ReadyCheck, health_routes_with_check, with_middleware},
-    memory_budget::MemoryBudget,
+    http::{BodyReceiver, Readiness, ReadyCheck, health_routes_with_check, with_middleware},
     telemetry::metrics_routes,
 };
 use serde_json::{Value, json};
@@ -25,8 +24,7 @@ use crate::{app::VERSION, config::Settings, upload_service::UploadService};
 struct RouteState {
     settings: Arc<Settings>,
     upload_service: Arc<UploadService>,
-    /// Memory for uploaded files, reserved before a body is read.
-    upload_memory: MemoryBudget,
+    bodies: BodyReceiver,
     /// Cancelled when the service begins to shut down.
     stop: CancellationToken,
 }
@@ -35,7 +33,7 @@ struct RouteState {
 pub(crate) fn router(
     settings: Settings,
     upload_service: Arc<UploadService>,
-    upload_memory: MemoryBudget,
+    bodies: BodyReceiver,
     readiness: Readiness,
     stop: CancellationToken,
 ) -> Router {
@@ -47,7 +45,7 @@ pub(crate) fn router(
             async move { upload_service.check_dependencies().await.map_err(problem::dependency_problem) }
         }
     });
-    let state = RouteState { settings: Arc::new(settings), upload_service, upload_memory, stop };
+    let state = RouteState { settings: Arc::new(settings), upload_service, bodies, stop };
     let routes = Router::new()
         .route("/", get(get_index))
         .route("/preprocess", post(upload::post_upload))

@@ -130,25 +130,16 @@ fn overloaded() -> Problem {
     Problem::overloaded("Too many images are waiting. Try again soon.", OVERLOAD_RETRY_AFTER)
 }
 
-/// Returns the problem for a failed reservation of memory, either for an uploaded file or for its processing.
+/// Returns the problem for a failed reservation of memory for processing.
 ///
-/// [`MemoryBudgetError::ExceedsBudget`] becomes an internal error, because only a bug can cause it: the
-/// limits on body length and on processing memory are at most as large as the memory budgets, and an upload
-/// above one of these limits is refused earlier, with another problem.
-pub(super) fn memory_problem(error: MemoryBudgetError) -> Problem {
+/// [`MemoryBudgetError::ExceedsBudget`] becomes an internal error, because only a bug can cause it: the limit
+/// on processing memory is at most as large as the memory budget, and an upload above the limit is refused
+/// earlier, with another problem.
+fn memory_problem(error: MemoryBudgetError) -> Problem {
     match error {
         MemoryBudgetError::Overloaded | MemoryBudgetError::TimedOut => overloaded().with_source(error),
         MemoryBudgetError::ExceedsBudget => Problem::internal(error),
     }
-}
-
-/// Returns the problem for a body that takes longer than `timeout` to arrive.
-pub(super) fn upload_timeout(timeout: Duration) -> Problem {
-    let detail = format!(
-        "The upload took longer than {} seconds. Send smaller images, or fewer at once.",
-        timeout.as_secs_f64()
-    );
-    Problem::new(StatusCode::REQUEST_TIMEOUT, "upload_timeout", detail)
 }
 
 /// Returns the problem for a request that arrives while the service stops.
@@ -169,30 +160,6 @@ pub(super) fn unsupported_media_type() -> Problem {
 /// Returns the problem for a form without a file.
 pub(super) fn no_file() -> Problem {
     unprocessable("no_file", "The form has no field `file`. Send the image in a field of that name.")
-}
-
-/// Returns the problem for a form with more than `limit` files.
-pub(super) fn too_many_files(limit: usize) -> Problem {
-    let detail = format!("A request may have at most {limit} files. Send the others in another request.");
-    unprocessable("too_many_files", detail).with("limit", limit)
-}
-
-/// Returns the problem for a form that cannot be parsed.
-pub(super) fn bad_multipart() -> Problem {
-    let detail =
-        "The content type is multipart/form-data, but the body is not a valid form or ends too early.";
-    Problem::new(StatusCode::BAD_REQUEST, "bad_multipart", detail)
-}
-
-/// Returns the problem for a body that could not be received.
-pub(super) fn incomplete_body() -> Problem {
-    Problem::new(StatusCode::BAD_REQUEST, "bad_body", "The body arrived incomplete. Send it again.")
-}
-
-/// Returns the problem for a body with more than `limit` bytes.
-pub(super) fn body_too_large(limit: usize) -> Problem {
-    let detail = format!("The body has more than {limit} bytes. Send smaller or fewer images.");
-    Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", detail).with("limit", limit)
 }
 
 /// Returns the problem for a path without a valid id.

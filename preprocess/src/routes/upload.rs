@@ -1,23 +1,21 @@
 //! The route `POST /preprocess`, whose body is one image, or a form with one or more images.
 
-use std::{error::Error, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use axum::{
     Json,
-    body::Body,
-    extract::{FromRequest, Multipart, Request, State, multipart::MultipartError},
-    http::{HeaderMap, StatusCode, header::CONTENT_LENGTH},
+    extract::{Request, State},
+    http::{HeaderMap, StatusCode},
     response::{IntoResponse, Response},
 };
-use bytes::{Bytes, BytesMut};
 use futures_util::{StreamExt, stream};
 use metrics::counter;
 use platform::{
-    http::{Problem, media_type_of},
+    http::{BodyError, FormFile, FormFiles, Problem, media_type_of},
+    memory_budget::ReservedBytes,
     text::excerpt,
 };
 use serde_json::{Value, json};
-use tokio::time::timeout;
 
 use super::{RouteState, problem};
 use crate::{
@@ -80,64 +78,44 @@ pub(super) async fn post_upload(
     }
 }
 
-/// Reserves memory for the whole body, then receives the files.
+/// Receives the files of a request.
 async fn receive_files(state: &RouteState, request: Request) -> Result<Vec<UploadedFile>, Problem> {
-    let settings = &state.settings;
     let kind = match detect_body_kind(request.headers()) {
         BodyKind::Unsupported => return Err(problem::unsupported_media_type()),
         kind => kind,
     };
+    let bodies = &state.bodies;
     if let Err(error) = state.upload_service.check_capacity() {
         tokio::time::sleep(REFUSAL_DELAY).await;
-        drain_body(request, settings.preprocess_upload_timeout).await;
+        bodies.discard(request).await;
         return Err(error.into());
     }
-    let max_length = max_body_length(request.headers(), settings.preprocess_max_body_bytes);
-    let mut reservation = state.upload_memory.reserve(max_length as u64).await.map_err(|error| {
-        counter!("preprocess_shed_total", "reason" => "uploads").increment(1);
-        problem::memory_problem(error)
-    })?;
-    let receiving = async {
-        match kind {
-            BodyKind::Form => {
-                read_form(
-                    request,
-                    settings.preprocess_max_files.get(),
-                    settings.preprocess_max_body_bytes,
-                    max_length,
-                )
-                .await
-            }
-            _ => Ok(vec![(None, read_body(request, settings.preprocess_max_body_bytes, max_length).await?)]),
+    let received = match kind {
+        BodyKind::Form => {
+            bodies.receive_form(request, FILE_FIELD, state.settings.preprocess_max_files.get()).await
         }
+        _ => bodies.receive(request).await.map(|ReservedBytes { bytes, reservation }| FormFiles {
+            files: vec![FormFile { name: None, bytes }],
+            reservation,
+        }),
     };
-    let files = timeout(settings.preprocess_upload_timeout, receiving)
-        .await
-        .map_err(|_| problem::upload_timeout(settings.preprocess_upload_timeout))??;
-    reservation.shrink_to(files.iter().map(|(_, bytes)| bytes.len() as u64).sum());
+    let FormFiles { files, reservation } = received.inspect_err(count_body_error)?;
     let reservation = Arc::new(reservation);
-    let to_file = |(name, bytes)| UploadedFile {
+    let to_file = |FormFile { name, bytes }| UploadedFile {
         name,
         upload: Upload { bytes, reservation: Arc::clone(&reservation) },
     };
     Ok(files.into_iter().map(to_file).collect())
 }
 
-/// Reads and discards the body of a refused request.
-///
-/// A client that is still sending when the connection is closed may never see the response. Reading one body
-/// takes little time, and [`REFUSAL_DELAY`] limits how often a client repeats a refused request.
-async fn drain_body(request: Request, upload_timeout: Duration) {
-    let mut body = request.into_body().into_data_stream();
-    let reading = async { while let Some(Ok(_)) = body.next().await {} };
-    // The outcome is ignored, because the request is refused in any case.
-    let _ = timeout(upload_timeout, reading).await;
-}
-
-/// Returns the Content-Length, but at most `limit`. Returns `limit` if the header is missing or invalid.
-fn max_body_length(headers: &HeaderMap, limit: usize) -> usize {
-    let length = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
-    length.unwrap_or(limit).min(limit)
+/// Increments `preprocess_shed_total` if a body was refused for lack of memory, or because it was too slow.
+fn count_body_error(error: &BodyError) {
+    let reason = match error {
+        BodyError::Memory(_) => "uploads",
+        BodyError::TooSlow { .. } | BodyError::TimedOut { .. } => "slow_uploads",
+        _ => return,
+    };
+    counter!("preprocess_shed_total", "reason" => reason).increment(1);
 }
 
 fn detect_body_kind(headers: &HeaderMap) -> BodyKind {
@@ -147,67 +125,6 @@ fn detect_body_kind(headers: &HeaderMap) -> BodyKind {
         image if image.starts_with("image/") => BodyKind::Raw,
         _ => BodyKind::Unsupported,
     }
-}
-
-/// Reads the whole body, which has at most `max_length` bytes, into one buffer. If the body is longer, the
-/// error states the limit of the configuration, `configured_limit`.
-///
-/// The buffer is allocated at its maximum length, so that it never grows. While a buffer grows, the old and
-/// the new buffer exist at the same time. Pages that are never written to use no memory.
-async fn read_body(request: Request, configured_limit: usize, max_length: usize) -> Result<Bytes, Problem> {
-    let mut bytes = BytesMut::with_capacity(max_length);
-    let mut body = request.into_body().into_data_stream();
-    while let Some(chunk) = body.next().await {
-        let chunk = chunk.map_err(|error| match is_too_large(&error) {
-            true => problem::body_too_large(configured_limit),
-            false => problem::incomplete_body().with_source(error),
-        })?;
-        bytes.extend_from_slice(&chunk);
-    }
-    Ok(bytes.freeze())
-}
-
-/// Returns true if the error means that the body exceeds its length limit.
-fn is_too_large(error: &axum::Error) -> bool {
-    std::iter::successors(Some(error as &dyn Error), |&error| error.source())
-        .any(|error| error.is::<http_body_util::LengthLimitError>())
-}
-
-/// Reads the names and bytes of the files of a form. Other fields are ignored.
-///
-/// `configured_limit` and `max_length` have the same meaning as in [`read_body`].
-async fn read_form(
-    request: Request<Body>,
-    max_files: usize,
-    configured_limit: usize,
-    max_length: usize,
-) -> Result<Vec<(Option<String>, Bytes)>, Problem> {
-    let form_problem = |error: MultipartError| match error.status() {
-        StatusCode::PAYLOAD_TOO_LARGE => problem::body_too_large(configured_limit),
-        _ => problem::bad_multipart().with_source(error),
-    };
-    let mut form = Multipart::from_request(request, &())
-        .await
-        .map_err(|rejection| problem::bad_multipart().with_source(rejection))?;
-    let mut files = Vec::new();
-    let mut length_left = max_length;
-    while let Some(mut field) = form.next_field().await.map_err(form_problem)? {
-        if field.name() != Some(FILE_FIELD) {
-            continue;
-        }
-        if files.len() == max_files {
-            return Err(problem::too_many_files(max_files));
-        }
-        let name = field.file_name().map(str::to_owned);
-        // The buffer is allocated at its maximum length, as in `read_body`.
-        let mut bytes = BytesMut::with_capacity(length_left);
-        while let Some(chunk) = field.chunk().await.map_err(form_problem)? {
-            bytes.extend_from_slice(&chunk);
-        }
-        length_left = length_left.saturating_sub(bytes.len());
-        files.push((name, bytes.freeze()));
-    }
-    Ok(files)
 }
 
 /// Processes several files and responds with a list of the outcomes.

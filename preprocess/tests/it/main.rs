@@ -10,6 +10,7 @@ mod formats;
 mod hand_made;
 #[cfg(target_os = "linux")]
 mod hostile;
+mod limits;
 #[cfg(target_os = "linux")]
 mod overload;
 mod predictions;

@@ -13,110 +13,99 @@ use tokio::{
 
 use crate::support::{TestApp, read_json, read_problem, read_sample};
 
-/// Starts an upload and sends only two bytes of its body.
+/// Maximum length of a body in these tests.
+const MAX_BODY_BYTES: usize = 16 << 20;
+
+/// Starts an upload and sends only the start of its body.
 ///
 /// Returns after the service has asked for the body, because at that time the service has reserved memory for
 /// the body.
-async fn start_stalled_upload(app: &TestApp, length: usize) -> TcpStream {
+async fn start_stalled_upload(app: &TestApp, content_type: &str, start_of_body: &[u8]) -> TcpStream {
     let mut stream = TcpStream::connect(app.address()).await.unwrap();
     let head = format!(
-        "POST /preprocess HTTP/1.1\r\nHost: test\r\nContent-Type: image/jpeg\r\n\
-         Content-Length: {length}\r\nExpect: 100-continue\r\n\r\n"
+        "POST /preprocess HTTP/1.1\r\nHost: test\r\nContent-Type: {content_type}\r\n\
+         Content-Length: {MAX_BODY_BYTES}\r\nExpect: 100-continue\r\n\r\n"
     );
     stream.write_all(head.as_bytes()).await.unwrap();
     let expected = b"HTTP/1.1 100 Continue\r\n\r\n";
     let mut response = [0; 25];
     stream.read_exact(&mut response).await.unwrap();
     assert_eq!(&response, expected);
-    stream.write_all(&[0xFF, 0xD8]).await.unwrap();
+    stream.write_all(start_of_body).await.unwrap();
     stream
 }
 
-/// Returns settings with which one body of the maximum length fits in the memory for uploaded files, but two
-/// do not.
+/// Returns settings with which one form of the maximum length fits in the memory for uploaded files, and
+/// nothing beside it.
 fn settings_with_memory_for_one_upload() -> Settings {
-    let max_body_bytes = 80 << 20;
     Settings {
-        preprocess_max_body_bytes: max_body_bytes,
-        // The service sets the larger of `preprocess_max_body_bytes` and a quarter of this memory aside for
-        // uploaded files: here, the length of one body. Processing gets the rest.
-        preprocess_max_memory: max_body_bytes * 2,
+        preprocess_max_body_bytes: MAX_BODY_BYTES,
+        // An eighth of this memory would be shorter than the longest body.
+        preprocess_max_memory: MAX_BODY_BYTES + (64 << 20),
         ..Settings::default()
     }
 }
 
 #[tokio::test]
-async fn slow_upload_is_refused_with_408_and_its_memory_is_released() {
-    let app = TestApp::start(Settings {
-        preprocess_upload_timeout: Duration::from_millis(50),
-        ..settings_with_memory_for_one_upload()
-    })
-    .await;
-    for _ in 0..2 {
-        let mut stream = start_stalled_upload(&app, 80 << 20).await;
+async fn slow_upload_is_refused_with_408_and_its_connection_is_closed() {
+    let (short, long) = (Duration::from_millis(50), Duration::from_secs(50));
+    for (timeout, grace, kind) in [(short, long, "upload_timeout"), (long, short, "upload_too_slow")] {
+        let app = TestApp::start(Settings {
+            preprocess_upload_timeout: timeout,
+            preprocess_upload_grace: grace,
+            ..Settings::default()
+        })
+        .await;
+        let mut stream = start_stalled_upload(&app, "image/jpeg", &[0xFF, 0xD8]).await;
         let mut response = String::new();
         stream.read_to_string(&mut response).await.unwrap();
         assert!(response.starts_with("HTTP/1.1 408 "), "{response}");
-        assert!(response.contains("\"kind\":\"upload_timeout\""), "{response}");
+        assert!(response.contains(&format!("\"kind\":\"{kind}\"")), "{response}");
     }
-    assert_eq!(read_json(app.post("image/jpeg", read_sample("coffee.jpg")).await).await.0, 200);
 }
 
 #[tokio::test]
-async fn upload_waits_for_memory_and_is_refused_with_429_when_too_many_wait() {
-    let app = TestApp::start(Settings {
-        preprocess_queue_items: 1.try_into().unwrap(),
+async fn many_stalled_uploads_do_not_keep_the_service_from_storing_others() {
+    let app = TestApp::start(settings_with_memory_for_one_upload()).await;
+    let mut stalled = Vec::new();
+    for _ in 0..80 {
+        stalled.push(start_stalled_upload(&app, "image/jpeg", &[0xFF, 0xD8]).await);
+    }
+    let longest = || {
+        let mut file = read_sample("coffee.jpg");
+        file.resize(MAX_BODY_BYTES, 0);
+        file
+    };
+    for file in [read_sample("coffee.jpg"), longest()] {
+        assert_eq!(read_json(app.post("image/jpeg", file).await).await.0, 200);
+    }
+    let chunk = Ok::<_, std::io::Error>(longest());
+    let chunked = reqwest::Body::wrap_stream(futures_util::stream::iter([chunk]));
+    assert_eq!(read_json(app.post("image/jpeg", chunked).await).await.0, 200);
+}
+
+#[tokio::test]
+async fn upload_without_memory_is_refused_with_429_until_memory_is_released() {
+    let settings = Settings {
+        preprocess_queue_timeout: Duration::from_millis(20),
         ..settings_with_memory_for_one_upload()
-    })
-    .await;
-    let stalled = start_stalled_upload(&app, 80 << 20).await;
-    // One of these two uploads waits. The other upload exceeds the limit on waiting uploads.
-    let (mut first, mut second) = (
-        Box::pin(app.post("image/jpeg", read_sample("coffee.jpg"))),
-        Box::pin(app.post("image/jpeg", read_sample("coffee.jpg"))),
-    );
-    let (refused, waiting) = tokio::select! {
-        refused = &mut first => (refused, second),
-        refused = &mut second => (refused, first),
+    };
+    let app = TestApp::start(settings).await;
+    let mut form = b"--BOUNDARY\r\nContent-Disposition: form-data; name=\"file\"\r\n\r\n".to_vec();
+    form.resize(MAX_BODY_BYTES - 1, 0);
+    let stalled = start_stalled_upload(&app, "multipart/form-data; boundary=BOUNDARY", &form).await;
+    // The service may still be reading the stalled upload.
+    let refused = loop {
+        let response = app.post("image/jpeg", read_sample("coffee.jpg")).await;
+        if response.status() != 200 {
+            break response;
+        }
     };
     assert_eq!(refused.headers()["retry-after"], "1");
     let (status, body) = read_problem(refused).await;
     assert_eq!((status, body["kind"].as_str().unwrap()), (429, "overloaded"));
-    // When the stalled upload disconnects, its memory is released.
     drop(stalled);
-    assert_eq!(read_json(waiting.await).await.0, 200);
-}
-
-#[tokio::test]
-async fn upload_that_waits_too_long_for_memory_is_refused_with_429() {
-    let settings = Settings {
-        preprocess_queue_timeout: Duration::from_millis(50),
-        ..settings_with_memory_for_one_upload()
-    };
-    let app = TestApp::start(settings).await;
-    let _stalled = start_stalled_upload(&app, 80 << 20).await;
-    let (status, body) = read_problem(app.post("image/jpeg", read_sample("coffee.jpg")).await).await;
-    assert_eq!((status, body["kind"].as_str().unwrap()), (429, "overloaded"));
-}
-
-#[tokio::test]
-async fn body_of_unknown_length_reserves_memory_for_the_maximum_length() {
-    let app = TestApp::start(Settings {
-        preprocess_queue_timeout: Duration::from_millis(50),
-        ..settings_with_memory_for_one_upload()
-    })
-    .await;
-    let chunk = || Ok::<_, std::io::Error>(read_sample("coffee.jpg"));
-    let chunked_body = || reqwest::Body::wrap_stream(futures_util::stream::iter([chunk()]));
-    assert_eq!(read_json(app.post("image/jpeg", chunked_body()).await).await.0, 200);
-    let stalled = start_stalled_upload(&app, 1 << 20).await;
-    assert_eq!(read_problem(app.post("image/jpeg", chunked_body()).await).await.0, 429);
-    assert_eq!(
-        read_json(app.post("image/jpeg", read_sample("coffee.jpg")).await).await.0,
-        200,
-        "an upload with a Content-Length needs less memory"
-    );
-    drop(stalled);
+    while app.post("image/jpeg", read_sample("coffee.jpg")).await.status() != 200 {}
 }
 
 #[tokio::test]
