@@ -140,7 +140,9 @@ async fn refusal_clears_a_suspect() {
 #[tokio::test]
 async fn end_of_the_process_after_a_requested_stop_does_not_count() {
     let folder = tempfile::tempdir().unwrap();
-    let id = publish(&open_topic(&folder).await, "a").await;
+    let topic = open_topic(&folder).await;
+    let id = publish(&topic, "a").await;
+    drop(topic);
     for attempt in 1..=3 {
         let topic = open_topic(&folder).await;
         let mut gated = GatedReceiver::start().await;
