@@ -237,13 +237,6 @@ impl Service {
     }
 }
 
-/// Increments `classify_shed_total` if the decoders have too many images.
-fn count_cpu_error(error: &CpuError) {
-    if *error == CpuError::Overloaded {
-        counter!("classify_shed_total", "reason" => "decoders_busy").increment(1);
-    }
-}
-
 /// Converts an error of the memory budget, and increments `classify_shed_total`.
 fn count_memory_error(error: MemoryBudgetError) -> ClassifyError {
     counter!("classify_shed_total", "reason" => "memory").increment(1);
