@@ -224,6 +224,22 @@ mod tests {
               --results-topic <TOPIC>
                   Pub/Sub topic that new predictions are published on, NAME or projects/PROJECT/topics/NAME
                   [env: RESULTS_TOPIC]
+              --http-max-connections <COUNT>
+                  Maximum number of open connections of a service; a further connection replaces the one
+                  that has been idle longest [default: what the limit on open files allows, at most 1024]
+                  [env: HTTP_MAX_CONNECTIONS]
+              --http-head-timeout <SECONDS>
+                  Maximum seconds for the head of a request to arrive, from its first byte. It also limits
+                  how long a new connection may be silent [env: HTTP_HEAD_TIMEOUT] [default: 10]
+              --http-idle-timeout <SECONDS>
+                  Seconds without a request after which a connection is closed [env: HTTP_IDLE_TIMEOUT]
+                  [default: 620]
+              --http-write-timeout <SECONDS>
+                  Maximum seconds that a client may take to receive a response [env: HTTP_WRITE_TIMEOUT]
+                  [default: 30]
+              --http-allowed-origins <ORIGINS>
+                  Origins of other websites whose pages may send POST requests, separated by commas, as in
+                  https://example.com [default: none] [env: HTTP_ALLOWED_ORIGINS]
               --push-audience <AUDIENCE>
                   Audience that a push token must name; enables the check of push tokens [env:
                   PUSH_AUDIENCE]

@@ -171,6 +171,22 @@ mod tests {
               --prep-topic <TOPIC>
                   Pub/Sub topic that images are announced on, NAME or projects/PROJECT/topics/NAME [default:
                   none, images are stored and not announced] [env: PREP_TOPIC]
+              --http-max-connections <COUNT>
+                  Maximum number of open connections of a service; a further connection replaces the one
+                  that has been idle longest [default: what the limit on open files allows, at most 1024]
+                  [env: HTTP_MAX_CONNECTIONS]
+              --http-head-timeout <SECONDS>
+                  Maximum seconds for the head of a request to arrive, from its first byte. It also limits
+                  how long a new connection may be silent [env: HTTP_HEAD_TIMEOUT] [default: 10]
+              --http-idle-timeout <SECONDS>
+                  Seconds without a request after which a connection is closed [env: HTTP_IDLE_TIMEOUT]
+                  [default: 620]
+              --http-write-timeout <SECONDS>
+                  Maximum seconds that a client may take to receive a response [env: HTTP_WRITE_TIMEOUT]
+                  [default: 30]
+              --http-allowed-origins <ORIGINS>
+                  Origins of other websites whose pages may send POST requests, separated by commas, as in
+                  https://example.com [default: none] [env: HTTP_ALLOWED_ORIGINS]
               --google-cloud-project <PROJECT>
                   Project of topics and subscriptions whose names do not include a project [env:
                   GOOGLE_CLOUD_PROJECT]
