@@ -1,4 +1,5 @@
 //! These tests send photos through the whole pipeline over HTTP.
+#![allow(clippy::allow_attributes, clippy::unwrap_used, reason = "a panic in a helper fails the test")]
 
 mod common;
 

@@ -76,7 +76,8 @@ fn parsing_a_bomb_allocates_at_most_its_decoded_data() {
     let finalized = r#"{"eventType":"OBJECT_FINALIZE","bucketId":"b","objectId":"o"}"#;
 
     // Each row has the headers, the body, and true if the event announces an image in spite of the bomb.
-    let forms: [(&[(&str, &str)], String, bool); 12] = [
+    type Headers<'a> = &'a [(&'static str, &'static str)];
+    let forms: [(Headers<'_>, String, bool); 12] = [
         (&[], bomb_text.clone(), false),
         (&[], format!("{{\"x\":{bomb_text},{path}}}"), true),
         (&[], format!("{{\"message\":{bomb_text}}}"), false),

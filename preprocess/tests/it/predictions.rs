@@ -57,7 +57,8 @@ async fn record_of_a_failure_is_returned_unchanged() {
 #[tokio::test]
 async fn damaged_prediction_is_pending_and_its_image_is_announced_once() {
     let name = |id: &ImageId| id.prediction_object_name();
-    let damage: [(&str, &dyn Fn(&TestApp, &ImageId)); 5] = [
+    type Damage<'a> = &'a dyn Fn(&TestApp, &ImageId);
+    let damage: [(&str, Damage<'_>); 5] = [
         ("checked", &|app, id| app.bucket.damage(name(id))),
         ("cut", &|app, id| app.bucket.store_without_checksum(name(id), &DONE[..DONE.len() - 1])),
         ("zeroed", &|app, id| app.bucket.store_without_checksum(name(id), vec![0; DONE.len()])),

@@ -15,12 +15,14 @@ const RESULT_LIFETIME: Duration = Duration::from_secs(1);
 const CHECK_TIMEOUT: Duration = Duration::from_secs(5);
 
 type CheckFuture = Pin<Box<dyn Future<Output = Result<(), Problem>> + Send>>;
+/// A result, and the time of the check.
+type TimedResult = (Instant, Result<(), Problem>);
 
 /// A check of the dependencies of a service. Clones share the latest result.
 #[derive(Clone)]
 pub struct ReadyCheck {
     check: Arc<dyn Fn() -> CheckFuture + Send + Sync>,
-    latest: Arc<Mutex<Option<(Instant, Result<(), Problem>)>>>,
+    latest: Arc<Mutex<Option<TimedResult>>>,
 }
 
 impl ReadyCheck {
