@@ -22,7 +22,6 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     VERSION,
-    admission::Admission,
     announcements::{AnnouncementHandler, Records, RepeatedFailures},
     config::Settings,
     engine::{
@@ -32,7 +31,9 @@ use crate::{
     json::LargeJsonPermits,
     model::spec,
     precision::Precision,
-    pull, routes,
+    pull,
+    queue_permits::QueuePermits,
+    routes,
     service::Service,
 };
 
@@ -122,8 +123,8 @@ impl Application {
         load_engines: EngineLoader,
     ) -> anyhow::Result<Self> {
         let backend = placement.backend;
-        let admission = Admission::new(&settings.queue_limits());
-        // The admission bounds the number of jobs and their pixels.
+        let queue_permits = QueuePermits::new(&settings.queue_limits());
+        // The permits bound the number of jobs and their pixels.
         let limits = CpuLimits { threads: cores(), max_jobs: usize::MAX, max_weight: u64::MAX };
         let decoder_pool =
             CpuPool::new("classify", limits).context("the decoder threads cannot be started")?;
@@ -157,7 +158,7 @@ impl Application {
             readiness,
             records: Records::new(bucket.clone(), results_topic),
             bucket,
-            admission,
+            queue_permits,
             decoder_pool,
             queue,
             json_permits: LargeJsonPermits::default(),

@@ -10,7 +10,9 @@ use platform::{
     http::{BodyLimits, BodyReceiver},
 };
 
-use crate::{admission::QueueLimits, backend::Backend, engine::EnginePlan, gpu::GpuSettings, model::CLASSES};
+use crate::{
+    backend::Backend, engine::EnginePlan, gpu::GpuSettings, model::CLASSES, queue_permits::QueueLimits,
+};
 
 /// Minimum number of bytes by which the memory limit must exceed the longest file.
 ///

@@ -5,7 +5,9 @@ use platform::{
     bucket::BucketError, cpu::CpuError, memory_budget::MemoryBudgetError, text::excerpt, topic::TopicError,
 };
 
-use crate::{admission::QueueFull, engine::EngineError, model::labels::UnusableLogits, pixels::ImageError};
+use crate::{
+    engine::EngineError, model::labels::UnusableLogits, pixels::ImageError, queue_permits::QueueFull,
+};
 
 /// Reason why an image is not classified.
 #[derive(Debug, thiserror::Error)]

@@ -6,9 +6,8 @@
 //!
 //! Start reading at `app`, which assembles, starts and stops the service. `routes` receives requests and
 //! pushed events, and `pull` receives pulled events. [`announcements`] handles events: it classifies each
-//! announced image once, and acknowledges or refuses each event. `admission` decides which images may enter the
-//! queues. `service` classifies one image, from the
-//! bucket or from the body of a request. [`pixels`] decodes the image into the square crop that the network
+//! announced image once, and acknowledges or refuses each event. `queue_permits` decides which images may enter
+//! the queues. `service` classifies one image, from the bucket or from the body of a request. [`pixels`] decodes the image into the square crop that the network
 //! needs. [`engine`] collects crops in batches and runs the network on them, on separate threads. [`model`]
 //! contains the network, which the build generates from the ONNX file, and the network's labels. [`backend`]
 //! lists the burn backends, [`precision`] lists the float types of the network, and [`gpu`] opens the GPU.
@@ -21,7 +20,6 @@ compile_error!(
      default), `ndarray`, `wgpu` and `cuda`"
 );
 
-mod admission;
 pub mod announcements;
 mod app;
 pub mod backend;
@@ -34,6 +32,7 @@ pub mod model;
 pub mod pixels;
 pub mod precision;
 mod pull;
+mod queue_permits;
 mod routes;
 mod service;
 #[cfg(feature = "cloud")]

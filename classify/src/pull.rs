@@ -10,8 +10,8 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
 use crate::{
-    admission::Caller,
     announcements::{AnnouncementHandler, EventResult, HandledEvent},
+    queue_permits::Caller,
 };
 
 /// Pulls and handles events until `stop_token` is cancelled.

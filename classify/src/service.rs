@@ -14,7 +14,6 @@ use platform::{
 };
 
 use crate::{
-    admission::{Admission, Caller, QueueFull, QueuePermit},
     announcements::{Records, StoredRecord, parse_object_name},
     backend::Backend,
     config::Settings,
@@ -23,6 +22,7 @@ use crate::{
     json::LargeJsonPermits,
     model::{GEOMETRY, labels, spec},
     pixels::{self, ImageError, ImageHeader},
+    queue_permits::{Caller, QueueFull, QueuePermit, QueuePermits},
 };
 
 /// Limits of the attempts to read a file from the bucket, in bytes. The last attempt has the limit of the
@@ -46,7 +46,7 @@ pub(crate) struct Service {
     pub(crate) max_image_memory: u64,
     pub(crate) bucket: SharedBucket,
     pub(crate) records: Records,
-    pub(crate) admission: Admission,
+    pub(crate) queue_permits: QueuePermits,
     pub(crate) decoder_pool: CpuPool,
     pub(crate) queue: InferenceQueue,
     pub(crate) json_permits: LargeJsonPermits,
@@ -91,8 +91,8 @@ impl Service {
     /// Returns an error of [`Self::check_ready`], or [`ClassifyError::QueueFull`] if the queue is full.
     pub(crate) fn check_room_for_request(&self) -> Result<(), ClassifyError> {
         self.check_ready()?;
-        if self.admission.is_full(Caller::Request) {
-            self.admission.count_refusal(Caller::Request);
+        if self.queue_permits.is_full(Caller::Request) {
+            self.queue_permits.count_refusal(Caller::Request);
             return Err(QueueFull.into());
         }
         Ok(())
@@ -108,7 +108,7 @@ impl Service {
         if image.bytes.len() > limit {
             return Err(ClassifyError::TooManyBytes { limit });
         }
-        let permit = self.admission.admit(Caller::Request).await?;
+        let permit = self.queue_permits.acquire(Caller::Request).await?;
         let probabilities = self.compute_probabilities(image, permit).await?;
         Ok(Answer { prediction: self.build_prediction(&probabilities, top_k, None), duplicate: false })
     }
@@ -162,12 +162,12 @@ impl Service {
         }
     }
 
-    /// Admits a request to the queue, then reads the image at `path`.
+    /// Acquires the permit for a request, then reads the image at `path`.
     async fn read_image_for_request(
         &self,
         path: &GcsPath,
     ) -> Result<(StoredImage, QueuePermit), ClassifyError> {
-        let permit = self.admission.admit(Caller::Request).await?;
+        let permit = self.queue_permits.acquire(Caller::Request).await?;
         Ok((self.read_image(path).await?, permit))
     }
 
@@ -217,7 +217,7 @@ impl Service {
         if bytes > limit {
             return Err(ImageError::TooMuchMemory { bytes, limit }.into());
         }
-        let pixel_permit = self.admission.admit_pixels(&permit, header.pixels()).await?;
+        let pixel_permit = self.queue_permits.acquire_pixels(&permit, header.pixels()).await?;
         let reservation = self.decoding_memory.reserve(bytes).await.map_err(count_memory_error)?;
         let job = move || {
             // The job owns the permits and the reservations, so they are held until the job ends even if the

@@ -27,11 +27,11 @@ use super::{
     records::{RecordKey, StoredRecord},
 };
 use crate::{
-    admission::{Caller, QueuePermit},
     config::Settings,
     error::ClassifyError,
     json::LargeJsonPermits,
     pixels,
+    queue_permits::{Caller, QueuePermit},
     service::{Answer, Service},
 };
 
@@ -82,7 +82,7 @@ impl AnnouncementHandler {
 
     /// Returns the maximum number of events that are in the queues at the same time.
     pub(crate) fn max_queued_events(&self) -> usize {
-        self.service.admission.max_events()
+        self.service.queue_permits.max_events()
     }
 
     /// Returns the receiver of pushed bodies.
@@ -197,7 +197,7 @@ impl AnnouncementHandler {
         } else {
             None
         };
-        let permit = self.service.admission.admit(caller).await.map_err(ClassifyError::from)?;
+        let permit = self.service.queue_permits.acquire(caller).await.map_err(ClassifyError::from)?;
         let (generation, image) = match self.service.read_image(&path).await {
             Ok(image) => (image.generation, Ok((image.file, permit))),
             // The bucket does not report the version of an object that is too large to read.

@@ -6,7 +6,7 @@ use metrics::{counter, gauge};
 use tokio::sync::oneshot;
 
 use super::watchdog::LostSignal;
-use crate::{admission::QueuePermit, pixels::Crop};
+use crate::{pixels::Crop, queue_permits::QueuePermit};
 
 /// Reason why a caller receives no logits for its crop.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

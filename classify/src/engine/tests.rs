@@ -10,9 +10,9 @@ use futures_util::{FutureExt, future::join_all};
 
 use super::*;
 use crate::{
-    admission::{Admission, Caller, QueueLimits},
     model::{CLASSES, GEOMETRY},
     pixels::Crop,
+    queue_permits::{Caller, QueueLimits, QueuePermits},
 };
 
 /// An engine that reports each batch's size and waits for the test's verdict.
@@ -51,7 +51,7 @@ impl Infer for GatedEngine {
 struct Rig {
     queue: InferenceQueue,
     /// Permits for more crops than the queue can hold.
-    admission: Arc<Admission>,
+    queue_permits: Arc<QueuePermits>,
     running_engines: RunningEngines,
     batch_sizes: std_mpsc::Receiver<usize>,
     verdict_sender: std_mpsc::Sender<Verdict>,
@@ -66,8 +66,8 @@ impl Rig {
         let engine = GatedEngine { size_sender, verdict_receiver };
         let running_engines = starter.start(vec![Box::new(engine)]).await.unwrap();
         let limits = QueueLimits { max_images: non_zero(100), max_pixels: 0, reserved_percent: 0 };
-        let admission = Arc::new(Admission::new(&limits));
-        Self { queue, admission, running_engines, batch_sizes, verdict_sender }
+        let queue_permits = Arc::new(QueuePermits::new(&limits));
+        Self { queue, queue_permits, running_engines, batch_sizes, verdict_sender }
     }
 
     /// Waits for the engine's next batch and returns its size.
@@ -78,9 +78,9 @@ impl Rig {
     /// Starts a request. Its crop is in the queue when this function returns.
     fn start_request(&self) -> impl Future<Output = Result<Vec<f32>, EngineError>> + Unpin {
         let queue = self.queue.clone();
-        let admission = Arc::clone(&self.admission);
+        let queue_permits = Arc::clone(&self.queue_permits);
         let mut request = async move {
-            let permit = admission.admit(Caller::Request).await.unwrap();
+            let permit = queue_permits.acquire(Caller::Request).await.unwrap();
             queue.infer(Crop::black(GEOMETRY.crop), permit).await
         }
         .boxed();

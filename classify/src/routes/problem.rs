@@ -136,9 +136,9 @@ mod tests {
 
     use super::*;
     use crate::{
-        admission::QueueFull,
         announcements::{DeadReason, Outcome},
         model::labels::UnusableLogits,
+        queue_permits::QueueFull,
     };
 
     /// Returns every error with its expected problem and outcome.

@@ -13,8 +13,8 @@ use serde::Serialize;
 
 use super::count_body_error;
 use crate::{
-    admission::Caller,
     announcements::{AnnouncementHandler, EventResult, HandledEvent},
+    queue_permits::Caller,
     service::Answer,
 };
 

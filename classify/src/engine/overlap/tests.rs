@@ -14,12 +14,12 @@ use futures_util::{
 use tokio::sync::oneshot;
 
 use crate::{
-    admission::{Admission, Caller, QueueLimits},
     engine::{
         EngineError, Infer, InferError, InferenceQueue, PendingLogits, RunningEngines, inference_queue,
     },
     model::{CLASSES, GEOMETRY},
     pixels::Crop,
+    queue_permits::{Caller, QueueLimits, QueuePermits},
 };
 
 /// A GPU that passes each batch to the test, which decides the result.
@@ -74,7 +74,7 @@ impl Infer for FakeGpu {
 struct Rig {
     queue: InferenceQueue,
     /// Permits for more crops than the queue can hold.
-    admission: Arc<Admission>,
+    queue_permits: Arc<QueuePermits>,
     running_engines: RunningEngines,
     submitted_batches: std_mpsc::Receiver<Batch>,
 }
@@ -87,8 +87,8 @@ impl Rig {
         let starter = starter.with_batch_timeout(batch_timeout);
         let running_engines = starter.start(vec![Box::new(FakeGpu { batch_sender })]).await.unwrap();
         let limits = QueueLimits { max_images: non_zero(100), max_pixels: 0, reserved_percent: 0 };
-        let admission = Arc::new(Admission::new(&limits));
-        Self { queue, admission, running_engines, submitted_batches }
+        let queue_permits = Arc::new(QueuePermits::new(&limits));
+        Self { queue, queue_permits, running_engines, submitted_batches }
     }
 
     /// Waits for the batch that is submitted next.
@@ -99,8 +99,8 @@ impl Rig {
     /// Starts `count` requests. Their crops are in the queue when this function returns.
     fn start_requests(&self, count: usize) -> Vec<Request> {
         let request = |_| {
-            let (queue, admission) = (self.queue.clone(), Arc::clone(&self.admission));
-            let mut request = async move { infer_black(&queue, &admission).await }.boxed();
+            let (queue, queue_permits) = (self.queue.clone(), Arc::clone(&self.queue_permits));
+            let mut request = async move { infer_black(&queue, &queue_permits).await }.boxed();
             // The first poll puts the crop in the queue.
             match (&mut request).now_or_never() {
                 Some(result) => std::future::ready(result).boxed(),
@@ -112,8 +112,8 @@ impl Rig {
 }
 
 /// Computes the logits of a black crop.
-async fn infer_black(queue: &InferenceQueue, admission: &Admission) -> Result<Vec<f32>, EngineError> {
-    let permit = admission.admit(Caller::Request).await.unwrap();
+async fn infer_black(queue: &InferenceQueue, queue_permits: &QueuePermits) -> Result<Vec<f32>, EngineError> {
+    let permit = queue_permits.acquire(Caller::Request).await.unwrap();
     queue.infer(Crop::black(GEOMETRY.crop), permit).await
 }
 
@@ -190,7 +190,7 @@ async fn every_caller_gets_an_error_if_a_batch_fails() {
             assert!(matches!(error, EngineError::Lost(_) | EngineError::Failed(_)), "{error}");
         }
         assert_eq!(rig.queue.wait_until_lost().await, reason);
-        let late = infer_black(&rig.queue, &rig.admission).await;
+        let late = infer_black(&rig.queue, &rig.queue_permits).await;
         assert_eq!(late, Err(EngineError::Lost(reason.to_owned())));
         rig.running_engines.wait_until_ended().await;
     }
@@ -201,7 +201,7 @@ async fn engine_is_lost_if_its_gpu_refuses_a_batch() {
     let rig = Rig::new(1, LONG_TIMEOUT).await;
     drop(rig.submitted_batches);
     assert!(matches!(
-        infer_black(&rig.queue, &rig.admission).await,
+        infer_black(&rig.queue, &rig.queue_permits).await,
         Err(EngineError::Lost(reason)) if reason == "the device is gone"
     ));
 }
@@ -237,7 +237,7 @@ async fn closed_queue_finishes_its_crops_and_refuses_new_ones() {
     let requests = rig.start_requests(5);
     let first = rig.next_batch();
     rig.queue.close();
-    assert_eq!(infer_black(&rig.queue, &rig.admission).await, Err(EngineError::Closed));
+    assert_eq!(infer_black(&rig.queue, &rig.queue_permits).await, Err(EngineError::Closed));
     let mut finished_count = finish(first);
     while finished_count < 5 {
         finished_count += finish(rig.next_batch());

@@ -43,7 +43,7 @@ pub(crate) struct QueueLimits {
 
 /// The permits of the queues.
 #[derive(Debug)]
-pub(crate) struct Admission {
+pub(crate) struct QueuePermits {
     images: Capacity,
     pixels: Capacity,
 }
@@ -61,7 +61,7 @@ pub(crate) struct PixelPermit {
     _pixels: CapacityPermit,
 }
 
-impl Admission {
+impl QueuePermits {
     /// Creates the permits. The reserved shares are rounded down to whole images and units of pixels.
     pub(crate) fn new(limits: &QueueLimits) -> Self {
         let units = usize::try_from(limits.max_pixels / PIXELS_PER_UNIT).unwrap_or(usize::MAX);
@@ -79,11 +79,11 @@ impl Admission {
         self.images.max_per_kind
     }
 
-    /// Admits an image of `caller`. Only a pulled event waits until there is room.
+    /// Acquires the permit for an image of `caller`. Only a pulled event waits until there is room.
     ///
     /// # Errors
     /// Returns [`QueueFull`] if there is no room. The refusal is counted in the metrics.
-    pub(crate) async fn admit(&self, caller: Caller) -> Result<QueuePermit, QueueFull> {
+    pub(crate) async fn acquire(&self, caller: Caller) -> Result<QueuePermit, QueueFull> {
         let image = self.images.acquire(caller, 1).await.inspect_err(|_| self.count_refusal(caller))?;
         Ok(QueuePermit { caller, _image: image })
     }
@@ -93,13 +93,13 @@ impl Admission {
         count_refusal(caller, "queue_full", "event_queue_full");
     }
 
-    /// Admits the pixels of the image of `permit` to decoding.
+    /// Acquires the permit to decode the pixels of the image of `permit`.
     ///
     /// An image with more pixels than its caller may use at all is decoded while its caller has no other.
     ///
     /// # Errors
     /// Returns [`QueueFull`] if there is no room. The refusal is counted in the metrics.
-    pub(crate) async fn admit_pixels(
+    pub(crate) async fn acquire_pixels(
         &self,
         permit: &QueuePermit,
         pixels: u64,
@@ -194,15 +194,15 @@ mod tests {
 
     const CALLERS: [Caller; 2] = [Caller::Request, Caller::PushedEvent];
 
-    fn admission(max_images: usize, max_pixels: u64) -> Admission {
+    fn new_permits(max_images: usize, max_pixels: u64) -> QueuePermits {
         let max_images = NonZeroUsize::new(max_images).unwrap();
-        Admission::new(&QueueLimits { max_images, max_pixels, reserved_percent: 25 })
+        QueuePermits::new(&QueueLimits { max_images, max_pixels, reserved_percent: 25 })
     }
 
-    /// Admits images of `caller` until one is refused.
-    async fn fill(admission: &Admission, caller: Caller) -> Vec<QueuePermit> {
+    /// Acquires permits for images of `caller` until one is refused.
+    async fn fill(queue_permits: &QueuePermits, caller: Caller) -> Vec<QueuePermit> {
         let mut permits = Vec::new();
-        while let Ok(permit) = admission.admit(caller).await {
+        while let Ok(permit) = queue_permits.acquire(caller).await {
             permits.push(permit);
         }
         permits
@@ -211,46 +211,46 @@ mod tests {
     #[tokio::test]
     async fn share_of_each_kind_is_free_when_the_other_kind_fills_the_queue() {
         for (first, second) in [(CALLERS[0], CALLERS[1]), (CALLERS[1], CALLERS[0])] {
-            let admission = admission(8, 1 << 20);
-            let of_first = fill(&admission, first).await;
-            assert!(admission.is_full(first) && !admission.is_full(second));
-            let of_second = fill(&admission, second).await;
+            let queue_permits = new_permits(8, 1 << 20);
+            let of_first = fill(&queue_permits, first).await;
+            assert!(queue_permits.is_full(first) && !queue_permits.is_full(second));
+            let of_second = fill(&queue_permits, second).await;
             assert_eq!((of_first.len(), of_second.len()), (6, 2), "{first:?} first");
             drop(of_first);
-            assert_eq!(fill(&admission, second).await.len(), 4, "the other kind uses what is free");
+            assert_eq!(fill(&queue_permits, second).await.len(), 4, "the other kind uses what is free");
             drop(of_second);
-            assert_eq!(fill(&admission, first).await.len(), 6);
+            assert_eq!(fill(&queue_permits, first).await.len(), 6);
         }
     }
 
     #[tokio::test]
     async fn smallest_queue_admits_one_image_of_either_kind() {
         for caller in CALLERS {
-            assert_eq!(fill(&admission(1, 0), caller).await.len(), 1);
+            assert_eq!(fill(&new_permits(1, 0), caller).await.len(), 1);
         }
     }
 
     #[tokio::test]
     async fn pixels_are_shared_like_images_and_the_largest_image_is_decoded_alone() {
-        let admission = admission(8, 100 * PIXELS_PER_UNIT);
-        let request = admission.admit(Caller::Request).await.unwrap();
-        let event = admission.admit(Caller::PushedEvent).await.unwrap();
-        let huge = admission.admit_pixels(&request, u64::MAX).await.unwrap();
-        assert_eq!(admission.admit_pixels(&request, 1).await.unwrap_err(), QueueFull);
-        let share = admission.admit_pixels(&event, 25 * PIXELS_PER_UNIT).await.unwrap();
-        assert_eq!(admission.admit_pixels(&event, 1).await.unwrap_err(), QueueFull);
+        let queue_permits = new_permits(8, 100 * PIXELS_PER_UNIT);
+        let request = queue_permits.acquire(Caller::Request).await.unwrap();
+        let event = queue_permits.acquire(Caller::PushedEvent).await.unwrap();
+        let huge = queue_permits.acquire_pixels(&request, u64::MAX).await.unwrap();
+        assert_eq!(queue_permits.acquire_pixels(&request, 1).await.unwrap_err(), QueueFull);
+        let share = queue_permits.acquire_pixels(&event, 25 * PIXELS_PER_UNIT).await.unwrap();
+        assert_eq!(queue_permits.acquire_pixels(&event, 1).await.unwrap_err(), QueueFull);
         drop((huge, share));
-        admission.admit_pixels(&event, 75 * PIXELS_PER_UNIT).await.unwrap();
+        queue_permits.acquire_pixels(&event, 75 * PIXELS_PER_UNIT).await.unwrap();
     }
 
     #[tokio::test]
     async fn pulled_event_waits_for_room_and_gets_the_next_permit_before_a_request() {
-        let admission = admission(2, 1 << 20);
-        let mut permits = fill(&admission, Caller::Request).await;
-        let mut waiting = pin!(admission.admit(Caller::PulledEvent));
+        let queue_permits = new_permits(2, 1 << 20);
+        let mut permits = fill(&queue_permits, Caller::Request).await;
+        let mut waiting = pin!(queue_permits.acquire(Caller::PulledEvent));
         assert!(waiting.as_mut().now_or_never().is_none());
         permits.pop();
-        assert_eq!(admission.admit(Caller::Request).await.unwrap_err(), QueueFull);
+        assert_eq!(queue_permits.acquire(Caller::Request).await.unwrap_err(), QueueFull);
         assert!(waiting.now_or_never().unwrap().is_ok());
     }
 }
