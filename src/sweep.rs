@@ -24,8 +24,8 @@ const MAX_PREDICTION_BYTES: usize = 1 << 20;
 
 /// Finds images that have neither a prediction nor a message on the topic, and announces them again.
 ///
-/// Such images remain if the file of the topic was lost or damaged. An image that is being uploaded or classified
-/// during the search may be announced twice, which is harmless.
+/// Such images remain if the file of the topic was lost or damaged, or a message could not be read. An image that is
+/// being uploaded or classified during the search may be announced twice, which is harmless.
 pub(crate) struct Sweeper {
     bucket: Arc<dyn BucketListing>,
     topic: Arc<SqliteTopic>,

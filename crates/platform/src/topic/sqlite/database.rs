@@ -9,7 +9,7 @@ use std::{
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
 
 use super::{
-    MessageKey,
+    MessageKey, compute_key,
     store::{StoreError, parse_message},
 };
 use crate::{
@@ -54,7 +54,7 @@ const SCHEMA_V0: &str = "
 /// Columns that version 1 adds.
 ///
 /// `attempts` counts every push, and `failures` only the pushes that failed because of the message itself.
-/// `delivery` is one of the constants in [`super::store`]. `suspect` is 1 if a crash interrupted the delivery
+/// `delivery` is one of the constants in `store/claim.rs`. `suspect` is 1 if a crash interrupted the delivery
 /// of the message. `key` is the text by which a publisher finds the message.
 const ADD_COLUMNS_OF_V1: &str = "
     ALTER TABLE messages ADD COLUMN failures INTEGER NOT NULL DEFAULT 0;
@@ -131,7 +131,8 @@ impl Database {
 
     /// Returns the highest id that a message has had.
     pub(super) fn highest_id(&self) -> Result<i64, StoreError> {
-        let sql = "SELECT seq FROM sqlite_sequence WHERE name = 'messages'";
+        // SQLite reads a damaged number as 0, too, and then continues after the last message.
+        let sql = "SELECT coalesce(CAST(seq AS INTEGER), 0) FROM sqlite_sequence WHERE name = 'messages'";
         Ok(self.connection.query_row(sql, [], |row| row.get(0)).optional()?.unwrap_or_default())
     }
 
@@ -167,11 +168,14 @@ fn migrate(connection: &Connection, message_key: MessageKey) -> Result<(), Store
 /// Adds the columns of version 1, revives the dead letters, and fills in the keys.
 ///
 /// Version 0 also counted refused pushes as failures, and recorded nowhere that a message had become a dead
-/// letter. Its dead letters are therefore delivered again.
+/// letter. Its dead letters are therefore delivered again. After a failed write, version 0 could keep a message
+/// that had also become a dead letter. Such a message is delivered once.
+///
+/// A row that is not a message gets no key. The first claim moves it to the dead letters.
 fn migrate_from_0(transaction: &Transaction<'_>, message_key: MessageKey) -> Result<(), StoreError> {
     transaction.execute_batch(ADD_COLUMNS_OF_V1)?;
     let revived = transaction.execute(
-        "INSERT INTO messages (id, data, attributes, published_ms, due_ms)
+        "INSERT OR IGNORE INTO messages (id, data, attributes, published_ms, due_ms)
          SELECT id, data, attributes, published_ms, ?1 FROM dead",
         [unix_millis(SystemTime::now())],
     )?;
@@ -183,8 +187,10 @@ fn migrate_from_0(transaction: &Transaction<'_>, message_key: MessageKey) -> Res
     let mut set_key = transaction.prepare("UPDATE messages SET key = ?2 WHERE id = ?1")?;
     let mut rows = select.query([])?;
     while let Some(row) = rows.next()? {
-        if let Some(key) = message_key(&parse_message(row, 1)?) {
-            set_key.execute(params![row.get::<_, i64>(0)?, key])?;
+        if let Ok(message) = parse_message(row)
+            && let Some(key) = compute_key(message_key, &message)
+        {
+            set_key.execute(params![row.get::<_, i64>("id")?, key])?;
         }
     }
     Ok(())

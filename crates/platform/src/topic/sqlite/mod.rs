@@ -14,6 +14,7 @@ mod tests;
 
 use std::{
     collections::HashSet,
+    panic::{AssertUnwindSafe, catch_unwind},
     path::Path,
     sync::Arc,
     time::{Duration, SystemTime},
@@ -40,8 +41,14 @@ use crate::{clock::unix_millis, telemetry::error_chain};
 const MEASURE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Function that returns the key of a message, by which [`Topic::count_ahead`] and
-/// [`SqliteTopic::find_keys`] find the message.
+/// [`SqliteTopic::find_keys`] find the message. If the function panics, the message has no key.
 pub type MessageKey = fn(&Message) -> Option<String>;
+
+/// Returns the key of `message`.
+fn compute_key(message_key: MessageKey, message: &Message) -> Option<String> {
+    // A message for which the function panics must not keep the file from being opened.
+    catch_unwind(AssertUnwindSafe(|| message_key(message))).unwrap_or_default()
+}
 
 /// A topic in an SQLite file, whose messages are pushed to one address.
 ///
@@ -50,7 +57,8 @@ pub type MessageKey = fn(&Message) -> Option<String>;
 /// memory which messages it is delivering.
 ///
 /// If the file is damaged, a new file takes its place when the topic is opened or when the damage is found.
-/// If the file is removed while the topic is open, a new file is created. [`Self::losses`] reports both.
+/// If the file is removed while the topic is open, a new file is created. A message that cannot be read becomes a
+/// dead letter. [`Self::losses`] reports all three.
 #[derive(Debug)]
 pub struct SqliteTopic {
     store: Arc<Store>,
@@ -143,7 +151,7 @@ impl From<StoreError> for TopicError {
 impl Topic for SqliteTopic {
     async fn publish(&self, message: Message) -> Result<String, TopicError> {
         self.backlog.check_capacity()?;
-        let key = (self.message_key)(&message);
+        let key = compute_key(self.message_key, &message);
         let id = self.store.insert(message, key, unix_millis(SystemTime::now())).await?;
         self.backlog.record_published();
         self.published.notify_one();

@@ -2,6 +2,14 @@
 
 use super::*;
 
+/// Waits until the end of the process would count as no failure of the only message.
+async fn wait_until_pardoned(topic: &SqliteTopic) {
+    let is_alone = |connection: &rusqlite::Connection| {
+        connection.query_row("SELECT delivery = 2 FROM messages", [], |row| row.get::<_, bool>(0))
+    };
+    wait_until(|| async { !topic.store.run_in_transaction(is_alone).await.unwrap() }).await;
+}
+
 /// Ends the pusher and closes the topic, as a crash does.
 async fn crash(topic: Arc<SqliteTopic>, (_, running): RunningPusher) {
     running.abort();
@@ -150,10 +158,7 @@ async fn end_of_the_process_after_a_requested_stop_does_not_count() {
         let arrival = gated.next().await;
         assert_eq!(arrival.attempt, Some(attempt));
         pusher.0.cancel();
-        let is_alone = |connection: &rusqlite::Connection| {
-            connection.query_row("SELECT delivery = 2 FROM messages", [], |row| row.get::<_, bool>(0))
-        };
-        wait_until(|| async { !topic.store.run_in_transaction(is_alone).await.unwrap() }).await;
+        wait_until_pardoned(&topic).await;
         crash(topic, pusher).await;
     }
     assert_eq!(open_topic(&folder).await.store.state(id).await.unwrap().failures, 0);

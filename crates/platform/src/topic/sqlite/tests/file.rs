@@ -8,7 +8,7 @@ use super::*;
 use crate::topic::sqlite::database::SCHEMA_VERSION;
 
 /// The tables and a waiting message of version 0, with three dead letters.
-const FILE_OF_VERSION_0: &str = r#"
+pub(super) const FILE_OF_VERSION_0: &str = r#"
     PRAGMA journal_mode = WAL;
     CREATE TABLE messages (
         id           INTEGER PRIMARY KEY AUTOINCREMENT,
