@@ -108,6 +108,8 @@ impl Pipeline {
         let classify_readiness = classify.readiness();
         let stop_preprocess = stop.child_token();
         let stop_pusher = CancellationToken::new();
+        // The pusher continues while preprocess stops, which can take until the process is killed.
+        let pusher = pusher.with_shutdown(stop_preprocess.clone());
         let stop_classify = CancellationToken::new();
 
         let run_preprocess = async {

@@ -20,7 +20,7 @@
 //! dead letter. If the process is killed for other reasons, the kills would have to hit the short lone delivery
 //! of the same message again and again, although every hit makes the pause before it longer.
 //!
-//! A requested stop is not a crash.
+//! A requested shutdown is not a crash. After the request, the end of the process counts for no message.
 
 mod dead_letter;
 mod policy;
@@ -62,6 +62,8 @@ pub struct Pusher {
     context: Arc<PushContext>,
     /// Wakes the pusher when a message is published.
     published: Arc<Notify>,
+    /// Cancelled when the end of the process is requested.
+    shutdown: CancellationToken,
 }
 
 impl Pusher {
@@ -80,7 +82,20 @@ impl Pusher {
             dead_letters,
             first_refusal: Mutex::default(),
         };
-        Self { context: Arc::new(context), published: Arc::clone(&topic.published) }
+        Self {
+            context: Arc::new(context),
+            published: Arc::clone(&topic.published),
+            shutdown: CancellationToken::new(),
+        }
+    }
+
+    /// Sets the token that is cancelled when the end of the process is requested.
+    ///
+    /// The pusher continues to deliver messages, but the end of the process no longer counts as their failure.
+    /// The stop token of [`Self::run`] has the same effect.
+    #[must_use]
+    pub fn with_shutdown(self, shutdown: CancellationToken) -> Self {
+        Self { shutdown, ..self }
     }
 
     /// Delivers messages until `stop` is cancelled, then waits for the pushes in progress.
@@ -88,18 +103,19 @@ impl Pusher {
     /// This method waits for at most the ack deadline. Messages that are not acknowledged by then are
     /// delivered again after the next start.
     pub async fn run(self, stop: CancellationToken) {
-        let Self { context, published } = self;
+        let Self { context, published, shutdown } = self;
         let started_ms = unix_millis(SystemTime::now());
         if stop.run_until_cancelled(context.recover_interrupted(started_ms)).await.is_none() {
             return;
         }
         let mut pushes = Pushes::default();
+        let mut is_shutting_down = false;
         let max_outstanding = context.policy.max_outstanding.max(1);
         while !stop.is_cancelled() {
             let mut pause = None;
             if pushes.has_capacity(max_outstanding) {
                 let limit = max_outstanding - pushes.leases.len();
-                let claimed = context.claim(pushes.leased_ids(), limit, started_ms);
+                let claimed = context.claim(pushes.leased_ids(), limit, started_ms, is_shutting_down);
                 match claimed.await {
                     Ok((Claim { messages, is_alone, .. }, until_next)) => {
                         pause = until_next;
@@ -117,6 +133,10 @@ impl Pusher {
             let has_capacity = pushes.has_capacity(max_outstanding);
             tokio::select! {
                 () = stop.cancelled() => {}
+                () = shutdown.cancelled(), if !is_shutting_down => {
+                    is_shutting_down = true;
+                    pushes.pardon(&context).await;
+                }
                 Some(ended) = pushes.tasks.join_next_with_id() => {
                     pushes.end(&context, ended).await;
                     // The leases of other pushes that have ended are released, too, so that one query claims
@@ -172,10 +192,12 @@ impl PushContext {
         leased_ids: HashSet<i64>,
         limit: usize,
         started_ms: i64,
+        is_shutting_down: bool,
     ) -> Result<(Claim, Option<Duration>), StoreError> {
         let now_ms = unix_millis(SystemTime::now());
         let latest_valid_due_ms = now_ms.saturating_add(millis(self.policy.max_backoff));
-        let request = ClaimRequest { now_ms, latest_valid_due_ms, started_ms, leased_ids, limit };
+        let request =
+            ClaimRequest { now_ms, latest_valid_due_ms, started_ms, leased_ids, limit, is_shutting_down };
         let claim = self.store.claim(request).await?;
         let until_next = claim.next_due_ms.map(|next_due_ms| {
             // Due times are rounded down to milliseconds, so the message may be due up to one millisecond
@@ -228,7 +250,10 @@ impl Pushes {
             Err(error) => error.id(),
         };
         let lease = self.leases.remove(&task_id);
-        if let (Err(error), Some(lease)) = (ended, lease) {
+        // The end of the runtime cancels pushes. That is no fault of their messages.
+        if let (Err(error), Some(lease)) = (ended, lease)
+            && error.is_panic()
+        {
             tracing::error!(id = lease.id, %error, "a push panicked");
             context.record_failure(lease, "the push panicked".to_owned()).await;
         }

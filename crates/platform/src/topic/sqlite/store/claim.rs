@@ -56,6 +56,8 @@ pub(in crate::topic::sqlite) struct ClaimRequest {
     pub(in crate::topic::sqlite) leased_ids: HashSet<i64>,
     /// Maximum number of claimed messages.
     pub(in crate::topic::sqlite) limit: usize,
+    /// True if the end of the process is requested, so that it is not the fault of a message.
+    pub(in crate::topic::sqlite) is_shutting_down: bool,
 }
 
 /// Result of [`Store::claim`].
@@ -172,7 +174,7 @@ fn claim_due(
         is_alone = request.leased_ids.is_empty();
         messages = if is_alone { vec![suspect] } else { Vec::new() };
     }
-    let delivery = if is_alone { DELIVERED_ALONE } else { DELIVERED_TOGETHER };
+    let delivery = if is_alone && !request.is_shutting_down { DELIVERED_ALONE } else { DELIVERED_TOGETHER };
     let mut mark =
         connection.prepare_cached("UPDATE messages SET attempts = ?2, delivery = ?3 WHERE id = ?1")?;
     for message in &messages {

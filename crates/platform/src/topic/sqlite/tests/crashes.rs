@@ -1,6 +1,7 @@
 //! Tests of deliveries that a crash interrupts. Aborting the pusher stands for the crash: no outcome is stored.
 
 use super::*;
+use crate::topic::sqlite::store::ClaimRequest;
 
 /// Waits until the end of the process would count as no failure of the only message.
 async fn wait_until_pardoned(topic: &SqliteTopic) {
@@ -162,4 +163,50 @@ async fn end_of_the_process_after_a_requested_stop_does_not_count() {
         crash(topic, pusher).await;
     }
     assert_eq!(open_topic(&folder).await.store.state(id).await.unwrap().failures, 0);
+}
+
+#[tokio::test]
+async fn end_of_the_process_after_a_requested_shutdown_does_not_count_although_the_pusher_was_not_stopped() {
+    let folder = tempfile::tempdir().unwrap();
+    let topic = open_topic(&folder).await;
+    let id = publish(&topic, "a").await;
+    drop(topic);
+    // The first delivery makes a suspect of the message, which is then delivered alone.
+    for attempt in 1..=3 {
+        let topic = open_topic(&folder).await;
+        let mut gated = GatedReceiver::start().await;
+        let shutdown = CancellationToken::new();
+        let pusher = topic.pusher(&gated.url(), policy(), Arc::<Records>::default());
+        let stop = CancellationToken::new();
+        let running = tokio::spawn(pusher.with_shutdown(shutdown.clone()).run(stop.clone()));
+        assert_eq!(gated.next().await.attempt, Some(attempt));
+        shutdown.cancel();
+        wait_until_pardoned(&topic).await;
+        crash(topic, (stop, running)).await;
+    }
+    assert_eq!(open_topic(&folder).await.store.state(id).await.unwrap().failures, 0);
+}
+
+#[tokio::test]
+async fn interrupted_delivery_of_a_lone_suspect_counts_unless_it_was_claimed_during_a_shutdown() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(&folder.path().join("topic.sqlite"), message_key).await.unwrap();
+    let id = store.insert(message("a"), None, 1).await.unwrap();
+    let claim = async |is_shutting_down| {
+        let request = ClaimRequest {
+            now_ms: 1,
+            latest_valid_due_ms: 1,
+            started_ms: 1,
+            leased_ids: HashSet::new(),
+            limit: 1,
+            is_shutting_down,
+        };
+        let claim = store.claim(request).await.unwrap();
+        assert_eq!(claim.messages.len(), 1);
+        assert_eq!(store.recover_interrupted(1, |_, _| 0).await.unwrap(), 1);
+        (claim.is_alone, store.state(id).await.unwrap().failures)
+    };
+    assert_eq!(claim(false).await, (false, 0));
+    assert_eq!(claim(true).await, (true, 0));
+    assert_eq!(claim(false).await, (true, 1));
 }
