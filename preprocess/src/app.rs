@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     config::Settings,
     image, routes,
-    upload_service::{AdmissionLimits, UploadService},
+    upload_service::{PublishQueueLimits, UploadService},
 };
 
 /// Version of the service, which the responses of `/ready` and `/` state.
@@ -69,11 +69,12 @@ impl Application {
         let max_picture_bytes = recipe.limits.max_processing_bytes;
         let processing_memory = new_memory_budget("pictures", shares.processing_bytes, max_picture_bytes);
         let bodies = BodyReceiver::new(settings.body_limits(), upload_memory);
-        let admission = AdmissionLimits {
+        let publish_queue = PublishQueueLimits {
             max_waiting: settings.preprocess_queue_items.get(),
             timeout: settings.preprocess_queue_timeout,
         };
-        let upload_service = UploadService::new(recipe, cpu, processing_memory, bucket, topic, &admission);
+        let upload_service =
+            UploadService::new(recipe, cpu, processing_memory, bucket, topic, &publish_queue);
         Ok(Self {
             server,
             settings,

@@ -27,7 +27,7 @@ pub(crate) enum ServiceError {
     /// The stored prediction of this name is damaged, and the bucket cannot replace it.
     #[error("the stored prediction {0} is damaged; delete the object and upload the image again")]
     DamagedPrediction(String),
-    /// The topic admits no further image, or the image is stored but could not be announced.
+    /// The topic permits no further image, or the image is stored but could not be announced.
     #[error(transparent)]
     Topic(#[from] TopicError),
     /// An error that only a bug can cause.

@@ -23,7 +23,7 @@ use platform::{
     cpu::{CpuError, CpuPool},
     memory_budget::{MemoryBudget, MemoryBudgetError, MemoryReservation},
     telemetry::error_chain,
-    topic::{Admission, SharedTopic, TopicError},
+    topic::{PublishPermit, SharedTopic, TopicError},
 };
 use serde::Serialize;
 use tokio::sync::Semaphore;
@@ -59,8 +59,8 @@ pub(crate) struct StoredImage {
     duplicate: bool,
 }
 
-/// Limits on uploads that wait until the topic admits their announcements.
-pub(crate) struct AdmissionLimits {
+/// Limits on uploads that wait for the permit to publish their announcements.
+pub(crate) struct PublishQueueLimits {
     /// Maximum number of waiting uploads.
     pub(crate) max_waiting: usize,
     /// Maximum time that an upload waits.
@@ -77,9 +77,9 @@ pub(crate) struct UploadService {
     processing_memory: MemoryBudget,
     bucket: SharedBucket,
     topic: Option<SharedTopic>,
-    /// Places for uploads that wait until the topic admits their announcements.
-    admission_queue: Semaphore,
-    admission_timeout: Duration,
+    /// Bounds the number of uploads that wait for a permit of the topic.
+    publish_queue: Semaphore,
+    publish_timeout: Duration,
     reannouncements: Reannouncements,
 }
 
@@ -98,7 +98,7 @@ impl UploadService {
         processing_memory: MemoryBudget,
         bucket: SharedBucket,
         topic: Option<SharedTopic>,
-        admission: &AdmissionLimits,
+        publish_queue: &PublishQueueLimits,
     ) -> Self {
         let recipe_text = recipe.id_text().into();
         Self {
@@ -108,8 +108,8 @@ impl UploadService {
             processing_memory,
             bucket,
             topic,
-            admission_queue: Semaphore::new(admission.max_waiting),
-            admission_timeout: admission.timeout,
+            publish_queue: Semaphore::new(publish_queue.max_waiting),
+            publish_timeout: publish_queue.timeout,
             reannouncements: Reannouncements::default(),
         }
     }
@@ -130,15 +130,15 @@ impl UploadService {
         self.topic.as_ref().map_or(Ok(()), |topic| topic.check_capacity().map_err(count_topic_error))
     }
 
-    /// Waits until the topic admits the announcement of another image.
+    /// Waits until the topic permits the announcement of another image.
     ///
     /// While messages wait too long on the topic, uploads are thereby slowed down to the rate at which images
     /// are classified.
-    async fn admit(&self) -> Result<Admission, ServiceError> {
-        let Some(topic) = &self.topic else { return Ok(Admission::default()) };
-        let full = TopicError::Full { retry_after: self.admission_timeout };
-        let _place = self.admission_queue.try_acquire().map_err(|_| count_topic_error(full))?;
-        topic.admit(self.admission_timeout).await.map_err(count_topic_error)
+    async fn acquire_publish_permit(&self) -> Result<PublishPermit, ServiceError> {
+        let Some(topic) = &self.topic else { return Ok(PublishPermit::default()) };
+        let full = TopicError::Full { retry_after: self.publish_timeout };
+        let _queued = self.publish_queue.try_acquire().map_err(|_| count_topic_error(full))?;
+        topic.acquire_publish_permit(self.publish_timeout).await.map_err(count_topic_error)
     }
 
     /// Processes, stores and announces an upload, and counts the outcome in the metrics.
@@ -168,7 +168,7 @@ impl UploadService {
         let bytes_in = upload.bytes.len();
         let plan = self.make_plan(&upload).await?;
         let header = *plan.header();
-        let admission = self.admit().await?;
+        let publish_permit = self.acquire_publish_permit().await?;
         let (id, processed) = self.run_plans(upload, plan).await?;
         record_timings(&processed.timings);
 
@@ -188,7 +188,7 @@ impl UploadService {
                 height: Some(height),
             };
             self.announce(&event, trace).await?;
-            admission.use_up();
+            publish_permit.use_up();
         }
         tracing::info!(
             id = %stored.id,
@@ -455,8 +455,8 @@ mod tests {
         let cpu = CpuPool::new("test", limits).unwrap();
         let recipe = Settings::default().recipe();
         let memory = new_memory_budget(MEMORY_BYTES);
-        let admission = AdmissionLimits { max_waiting: 1, timeout: Duration::ZERO };
-        Arc::new(UploadService::new(recipe, cpu, memory, bucket.clone(), None, &admission))
+        let publish_queue = PublishQueueLimits { max_waiting: 1, timeout: Duration::ZERO };
+        Arc::new(UploadService::new(recipe, cpu, memory, bucket.clone(), None, &publish_queue))
     }
 
     fn new_memory_budget(max_bytes: u64) -> MemoryBudget {

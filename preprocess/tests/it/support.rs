@@ -14,7 +14,7 @@ use bytes::Bytes;
 use contract::ImageId;
 use platform::{
     bucket::{Bucket, BucketError, Created, InMemoryBucket, LooksIntact, Object, ObjectName},
-    topic::{Admission, Message, Topic, TopicError},
+    topic::{Message, PublishPermit, Topic, TopicError},
 };
 use preprocess::{Application, Settings};
 use reqwest::{
@@ -205,14 +205,14 @@ impl Bucket for TestBucket {
 /// A topic that records its messages. Publishing fails while `broken` is true, and blocks while `open` is
 /// false. Every call of [`Topic::publish`] notifies `publish_called`.
 ///
-/// While `full` is true, the topic has no capacity. While `congested` is true, it admits no messages. Every call of
-/// [`Topic::admit`] notifies `admit_called`.
+/// While `full` is true, the topic has no capacity. While `congested` is true, it gives no permits. Every call of
+/// [`Topic::acquire_publish_permit`] notifies `permit_requested`.
 pub(crate) struct TestTopic {
     published: Mutex<Vec<Message>>,
     pub(crate) broken: AtomicBool,
     pub(crate) full: AtomicBool,
     pub(crate) congested: AtomicBool,
-    pub(crate) admit_called: Notify,
+    pub(crate) permit_requested: Notify,
     pub(crate) publish_called: Notify,
     pub(crate) open: watch::Sender<bool>,
 }
@@ -224,7 +224,7 @@ impl Default for TestTopic {
             broken: AtomicBool::default(),
             full: AtomicBool::default(),
             congested: AtomicBool::default(),
-            admit_called: Notify::new(),
+            permit_requested: Notify::new(),
             publish_called: Notify::new(),
             open: watch::Sender::new(true),
         }
@@ -257,13 +257,13 @@ impl Topic for TestTopic {
         }
     }
 
-    async fn admit(&self, max_wait: Duration) -> Result<Admission, TopicError> {
-        self.admit_called.notify_one();
+    async fn acquire_publish_permit(&self, max_wait: Duration) -> Result<PublishPermit, TopicError> {
+        self.permit_requested.notify_one();
         if self.congested.load(Ordering::SeqCst) {
             tokio::time::sleep(max_wait).await;
             return Err(TopicError::Full { retry_after: Duration::from_secs(7) });
         }
-        Ok(Admission::default())
+        Ok(PublishPermit::default())
     }
 
     async fn count_ahead(&self, key: &str) -> Result<Option<u64>, TopicError> {

@@ -142,7 +142,7 @@ async fn upload_waits_for_a_congested_topic_and_nothing_is_stored() {
         let app = Arc::clone(&app);
         async move { app.post("image/jpeg", read_sample("coffee.jpg")).await }
     });
-    app.topic.admit_called.notified().await;
+    app.topic.permit_requested.notified().await;
     let refused = app.post("image/jpeg", read_sample("rocket.jpg")).await;
     assert_eq!(read_problem(refused).await.0, 429, "only one upload may wait");
     let expired = waiting.await.unwrap();

@@ -62,20 +62,20 @@ pub enum TopicError {
     },
 }
 
-/// Permission to publish one message. Dropping the permission passes it on to another publisher.
+/// Permit to publish one message. Dropping the permit passes it on to another publisher.
 #[derive(Debug, Default)]
-pub struct Admission {
-    /// `None` if the topic does not count the permissions at present.
+pub struct PublishPermit {
+    /// `None` if the topic does not count the permits at present.
     permit: Option<OwnedSemaphorePermit>,
 }
 
-impl Admission {
-    /// Creates the permission that `permit` stands for.
+impl PublishPermit {
+    /// Creates the permit that `permit` of a semaphore stands for.
     pub(crate) fn new(permit: Option<OwnedSemaphorePermit>) -> Self {
         Self { permit }
     }
 
-    /// Ends the permission, because its message was published.
+    /// Ends the permit, because its message was published.
     pub fn use_up(self) {
         if let Some(permit) = self.permit {
             permit.forget();
@@ -101,15 +101,15 @@ pub trait Topic: Send + Sync + 'static {
         Ok(())
     }
 
-    /// Waits at most `max_wait` until a message may be published. By default, it may be published at once.
+    /// Waits at most `max_wait` for the permit to publish a message. By default, the permit is given at once.
     ///
     /// A publisher that calls this method before it does expensive work is slowed down to the rate of the
-    /// subscriber. [`Self::publish`] does not require an admission.
+    /// subscriber. [`Self::publish`] does not require a permit.
     ///
     /// # Errors
     /// Returns [`TopicError::Full`] if too many messages wait.
-    async fn admit(&self, _max_wait: Duration) -> Result<Admission, TopicError> {
-        Ok(Admission::default())
+    async fn acquire_publish_permit(&self, _max_wait: Duration) -> Result<PublishPermit, TopicError> {
+        Ok(PublishPermit::default())
     }
 
     /// Returns the number of messages that are delivered before the message with the key `key`.

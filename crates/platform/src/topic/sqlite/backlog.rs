@@ -1,7 +1,7 @@
 //! A [`Backlog`] measures how long messages wait, and slows down publishers that are faster than the subscriber.
 //!
 //! A topic is *congested* while the oldest due message waits longer than the target delay although the
-//! subscriber acknowledges messages. Each acknowledgement then admits one new message, and only every second
+//! subscriber acknowledges messages. Each acknowledgement then permits one new message, and only every second
 //! one if the delay is far above the target. So the backlog settles near the target.
 //!
 //! During an outage of the subscriber, nothing is acknowledged, and the topic is not congested: it accepts
@@ -24,11 +24,11 @@ use tokio::{
 use super::store::BacklogSample;
 use crate::{
     config::{parse_defaults, parse_seconds},
-    topic::{Admission, TopicError},
+    topic::{PublishPermit, TopicError},
 };
 
-/// Maximum number of admissions that are kept for later publishers. More would only add to a burst.
-const MAX_KEPT_ADMISSIONS: usize = 16;
+/// Maximum number of permits that are kept for later publishers. More would only add to a burst.
+const MAX_KEPT_PERMITS: usize = 16;
 /// Retry-After while the rate of acknowledgements is unknown.
 const DEFAULT_RETRY_AFTER: Duration = Duration::from_secs(5);
 const MIN_RETRY_AFTER: Duration = Duration::from_secs(1);
@@ -68,14 +68,14 @@ impl Default for BacklogPolicy {
     }
 }
 
-/// The measured backlog of a topic, and the admissions of new messages.
+/// The measured backlog of a topic, and the permits to publish messages.
 #[derive(Debug)]
 pub(super) struct Backlog {
     policy: BacklogPolicy,
     pending: AtomicU64,
     flow: Mutex<Flow>,
     is_congested: watch::Sender<bool>,
-    admissions: Arc<Semaphore>,
+    permits: Arc<Semaphore>,
 }
 
 #[derive(Debug)]
@@ -86,9 +86,9 @@ struct Flow {
     acknowledged: u32,
     /// Average number of acknowledgements per second.
     rate: Option<f64>,
-    /// True if only every second acknowledgement admits a message.
+    /// True if only every second acknowledgement permits a message.
     is_far_behind: bool,
-    /// True if the next acknowledgement admits no message.
+    /// True if the next acknowledgement permits no message.
     skips_next: bool,
 }
 
@@ -107,7 +107,7 @@ impl Backlog {
             pending: AtomicU64::default(),
             flow: Mutex::new(flow),
             is_congested: watch::Sender::new(false),
-            admissions: Arc::new(Semaphore::new(0)),
+            permits: Arc::new(Semaphore::new(0)),
         }
     }
 
@@ -116,7 +116,7 @@ impl Backlog {
         self.pending.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Counts an acknowledged message, and admits another one if the topic is congested.
+    /// Counts an acknowledged message, and permits another one if the topic is congested.
     pub(super) fn record_acknowledged(&self) {
         // The number of pending messages is corrected by the next measurement.
         let _ = self.pending.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| n.checked_sub(1));
@@ -127,8 +127,8 @@ impl Backlog {
             return;
         }
         flow.skips_next = flow.is_far_behind && !flow.skips_next;
-        if !flow.skips_next && self.admissions.available_permits() < MAX_KEPT_ADMISSIONS {
-            self.admissions.add_permits(1);
+        if !flow.skips_next && self.permits.available_permits() < MAX_KEPT_PERMITS {
+            self.permits.add_permits(1);
         }
     }
 
@@ -159,7 +159,7 @@ impl Backlog {
         self.is_congested
             .send_if_modified(|congested| std::mem::replace(congested, is_congested) != is_congested);
         if !is_congested {
-            self.admissions.forget_permits(MAX_KEPT_ADMISSIONS);
+            self.permits.forget_permits(MAX_KEPT_PERMITS);
         }
         metrics::gauge!("topic_pending_messages").set(pending as f64);
         metrics::gauge!("topic_oldest_message_age_seconds").set(age(oldest_published_ms).as_secs_f64());
@@ -175,18 +175,21 @@ impl Backlog {
         }
     }
 
-    /// Waits at most `max_wait` until a message may be published.
-    pub(super) async fn admit(&self, max_wait: Duration) -> Result<Admission, TopicError> {
+    /// Waits at most `max_wait` for the permit to publish a message.
+    pub(super) async fn acquire_publish_permit(
+        &self,
+        max_wait: Duration,
+    ) -> Result<PublishPermit, TopicError> {
         self.check_capacity()?;
         let mut is_congested = self.is_congested.subscribe();
         if !*is_congested.borrow() {
-            return Ok(Admission::default());
+            return Ok(PublishPermit::default());
         }
         let waiting = async {
             tokio::select! {
                 // The semaphore is never closed.
-                permit = Arc::clone(&self.admissions).acquire_owned() => Admission::new(permit.ok()),
-                _ = is_congested.wait_for(|congested| !congested) => Admission::default(),
+                permit = Arc::clone(&self.permits).acquire_owned() => PublishPermit::new(permit.ok()),
+                _ = is_congested.wait_for(|congested| !congested) => PublishPermit::default(),
             }
         };
         let expired = |_| TopicError::Full { retry_after: self.retry_after() };
@@ -229,7 +232,7 @@ mod tests {
     }
 
     async fn must_wait(backlog: &Backlog) {
-        let refused = backlog.admit(Duration::from_secs(10)).await;
+        let refused = backlog.acquire_publish_permit(Duration::from_secs(10)).await;
         assert!(matches!(refused, Err(TopicError::Full { .. })), "{refused:?}");
     }
 
@@ -238,12 +241,12 @@ mod tests {
         let backlog = new_backlog(1000);
         backlog.record_acknowledged();
         measure(&backlog, 100, 5);
-        backlog.admit(Duration::ZERO).await.unwrap();
+        backlog.acquire_publish_permit(Duration::ZERO).await.unwrap();
         measure(&backlog, 100, 6);
         must_wait(&backlog).await;
         for _ in 0..3 {
             backlog.record_acknowledged();
-            backlog.admit(Duration::ZERO).await.unwrap().use_up();
+            backlog.acquire_publish_permit(Duration::ZERO).await.unwrap().use_up();
             must_wait(&backlog).await;
         }
     }
@@ -257,27 +260,27 @@ mod tests {
             backlog.record_acknowledged();
             must_wait(&backlog).await;
             backlog.record_acknowledged();
-            backlog.admit(Duration::ZERO).await.unwrap().use_up();
+            backlog.acquire_publish_permit(Duration::ZERO).await.unwrap().use_up();
         }
     }
 
     #[tokio::test(start_paused = true)]
-    async fn admission_that_is_not_used_up_admits_the_next_publisher() {
+    async fn permit_that_is_not_used_up_passes_to_the_next_publisher() {
         let backlog = new_backlog(1000);
         backlog.record_acknowledged();
         measure(&backlog, 100, 6);
         backlog.record_acknowledged();
         for _ in 0..2 {
-            drop(backlog.admit(Duration::ZERO).await.unwrap());
+            drop(backlog.acquire_publish_permit(Duration::ZERO).await.unwrap());
         }
     }
 
     #[tokio::test(start_paused = true)]
-    async fn waiting_publishers_are_admitted_when_the_congestion_ends() {
+    async fn waiting_publishers_get_permits_when_the_congestion_ends() {
         let backlog = new_backlog(1000);
         backlog.record_acknowledged();
         measure(&backlog, 100, 6);
-        let mut waiting = std::pin::pin!(backlog.admit(Duration::from_secs(10)));
+        let mut waiting = std::pin::pin!(backlog.acquire_publish_permit(Duration::from_secs(10)));
         assert!(timeout(Duration::ZERO, waiting.as_mut()).await.is_err());
         measure(&backlog, 100, 5);
         waiting.await.unwrap();
@@ -287,21 +290,21 @@ mod tests {
     async fn outage_of_the_subscriber_admits_messages_up_to_the_maximum() {
         let backlog = new_backlog(2);
         measure(&backlog, 0, 3600);
-        backlog.admit(Duration::ZERO).await.unwrap();
+        backlog.acquire_publish_permit(Duration::ZERO).await.unwrap();
         backlog.record_acknowledged();
         measure(&backlog, 0, 3600);
         must_wait(&backlog).await;
         // `must_wait` has taken as long as the subscriber may be silent.
         tokio::time::advance(Duration::from_millis(1)).await;
         measure(&backlog, 0, 3600);
-        backlog.admit(Duration::ZERO).await.unwrap();
+        backlog.acquire_publish_permit(Duration::ZERO).await.unwrap();
 
         backlog.record_published();
         backlog.check_capacity().unwrap();
         backlog.record_published();
         assert!(matches!(backlog.check_capacity(), Err(TopicError::Full { .. })));
-        let refused = timeout(Duration::ZERO, backlog.admit(Duration::from_secs(10))).await;
-        assert!(refused.is_ok_and(|admission| admission.is_err()), "a full topic refuses at once");
+        let refused = timeout(Duration::ZERO, backlog.acquire_publish_permit(Duration::from_secs(10))).await;
+        assert!(refused.is_ok_and(|permit| permit.is_err()), "a full topic refuses at once");
         backlog.record_acknowledged();
         backlog.check_capacity().unwrap();
     }

@@ -34,7 +34,7 @@ pub use self::{
     backlog::BacklogPolicy,
     pusher::{DeadLetter, DeadLetterHandler, Pusher, RetryPolicy},
 };
-use super::{Admission, Message, Topic, TopicError};
+use super::{Message, PublishPermit, Topic, TopicError};
 use crate::{clock::unix_millis, telemetry::error_chain};
 
 /// Time between two measurements of the backlog.
@@ -162,8 +162,8 @@ impl Topic for SqliteTopic {
         self.backlog.check_capacity()
     }
 
-    async fn admit(&self, max_wait: Duration) -> Result<Admission, TopicError> {
-        self.backlog.admit(max_wait).await
+    async fn acquire_publish_permit(&self, max_wait: Duration) -> Result<PublishPermit, TopicError> {
+        self.backlog.acquire_publish_permit(max_wait).await
     }
 
     async fn count_ahead(&self, key: &str) -> Result<Option<u64>, TopicError> {

@@ -227,7 +227,7 @@ async fn message_above_the_maximum_is_refused() {
 }
 
 #[tokio::test]
-async fn topic_admits_no_message_while_one_waits_too_long_although_others_are_acknowledged() {
+async fn topic_gives_no_permit_while_one_waits_too_long_although_others_are_acknowledged() {
     let folder = tempfile::tempdir().unwrap();
     let topic = open_topic(&folder).await;
     let receiver = Receiver::start(always_ok).await;
@@ -237,10 +237,10 @@ async fn topic_admits_no_message_while_one_waits_too_long_although_others_are_ac
     stop_pusher(pusher).await;
     let id = publish(&topic, "waiting").await;
     let an_hour_ago = unix_millis(SystemTime::now()) - 3_600_000;
-    for (due_ms, is_admitted) in [(an_hour_ago, false), (i64::MAX, true)] {
+    for (due_ms, is_permitted) in [(an_hour_ago, false), (i64::MAX, true)] {
         topic.store.reschedule(id, due_ms).await.unwrap();
         topic.measure_backlog().await.unwrap();
-        let admission = topic.admit(Duration::ZERO).await;
-        assert_eq!(admission.is_ok(), is_admitted, "{admission:?}");
+        let permit = topic.acquire_publish_permit(Duration::ZERO).await;
+        assert_eq!(permit.is_ok(), is_permitted, "{permit:?}");
     }
 }
