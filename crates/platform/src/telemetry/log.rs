@@ -1,10 +1,13 @@
 //! The settings of the log, and the function that installs it.
 
-use std::io::{self, IsTerminal};
+use std::{
+    io::{self, IsTerminal},
+    sync::Mutex,
+};
 
 use tracing_subscriber::{EnvFilter, fmt, layer::SubscriberExt, util::SubscriberInitExt};
 
-use super::{json::JsonLayer, panic_hook};
+use super::{foreign_output, json::JsonLayer, panic_hook};
 
 /// Format of the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -57,6 +60,11 @@ pub(super) fn install(filter: &str, format: LogFormat) {
     let registry = tracing_subscriber::registry().with(env_filter);
     let result = if is_human {
         registry.with(fmt::layer().with_writer(io::stderr).with_ansi(is_terminal)).try_init()
+    } else if let Ok(stderr) = foreign_output::duplicate_stderr() {
+        registry
+            .with(JsonLayer::new(Mutex::new(stderr)))
+            .try_init()
+            .inspect(|()| foreign_output::allow_redirection())
     } else {
         registry.with(JsonLayer::new(io::stderr)).try_init()
     };
