@@ -14,15 +14,17 @@ use platform::{
     cpu::{CpuLimits, CpuPool, cores},
     http::{BodyReceiver, Readiness, Server, ServerConfig, SharedPushGuard},
     memory_budget::{MemoryBudget, MemoryBudgetLimits},
+    telemetry::{ForeignOutput, error_chain},
     topic::{SharedSubscription, SharedTopic, Subscription},
 };
 use serde_json::json;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     VERSION,
     announcements::{AnnouncementHandler, Records, RepeatedFailures},
+    backend::Backend,
     config::Settings,
     engine::{
         EnginePlan, EngineStarter, Infer, InferenceQueue, NativeEngine, RunningEngines, inference_queue,
@@ -45,6 +47,21 @@ const LAST_BATCH_TIMEOUT: Duration = Duration::from_secs(1);
 /// The function may load the network, which takes time. It therefore runs after the port is open, so that the
 /// service can already respond that it is starting.
 type EngineLoader = Box<dyn FnOnce() -> anyhow::Result<Vec<Box<dyn Infer>>> + Send>;
+
+/// Engines that are not loaded yet, and where they run.
+struct EngineSource {
+    placement: Placement,
+    load: EngineLoader,
+}
+
+impl EngineSource {
+    /// Returns the engines of the compiled-in network.
+    fn new(placement: Placement, settings: &Settings) -> Self {
+        let Placement { backend, precision, .. } = placement;
+        let (plan, max_batch) = (settings.engine_plan(backend), settings.max_batch_on(backend).get());
+        Self { placement, load: Box::new(move || load_engines(plan, precision, max_batch)) }
+    }
+}
 
 /// The bucket, topic, subscription and push guard of the service. Other services may share them.
 pub struct Parts {
@@ -69,9 +86,12 @@ impl Parts {
 pub struct Application {
     server: Server,
     service: Arc<Service>,
-    placement: Placement,
     starter: EngineStarter,
-    load_engines: EngineLoader,
+    engines: EngineSource,
+    /// Engines on the CPU that replace the engines on a GPU if these do not warm up.
+    fallback: Option<EngineSource>,
+    /// Redirects the output of the GPU's driver to the log until the engines have warmed up.
+    driver_output: Option<ForeignOutput>,
     subscription: Option<SharedSubscription>,
     push_guard: Option<SharedPushGuard>,
 }
@@ -83,8 +103,8 @@ impl Application {
     /// address alone. The service binds to a free port if the port of the address is 0.
     ///
     /// # Errors
-    /// Returns an error when a GPU is required and none can be used, opening the GPU times out, the address
-    /// cannot be bound, or threads cannot be started.
+    /// Returns an error when a GPU is required and none can be used, the address cannot be bound, or threads
+    /// cannot be started.
     pub async fn assemble(
         server: impl Into<ServerConfig>,
         settings: Settings,
@@ -92,11 +112,22 @@ impl Application {
     ) -> anyhow::Result<Self> {
         let (backend, gpu) = (settings.backend, settings.gpu.clone());
         let choose_placement = move || gpu::choose_placement(backend, &gpu);
-        let placement = open_gpu_with_timeout(settings.warm_up_timeout, choose_placement).await??;
-        let Placement { backend, precision, .. } = placement;
-        let (plan, max_batch) = (settings.engine_plan(backend), settings.max_batch_on(backend).get());
-        let load_engines: EngineLoader = Box::new(move || load_engines(plan, precision, max_batch));
-        Self::bind(server.into(), settings, parts, placement, load_engines).await
+        let driver_output =
+            if settings.gpu.allows_gpu(backend) { ForeignOutput::redirect_to_log() } else { None };
+        let may_fall_back = settings.gpu.allows_cpu(backend);
+        let placement = match open_gpu_with_timeout(settings.warm_up_timeout, choose_placement).await {
+            Ok(placement) => placement?,
+            Err(error) if may_fall_back => {
+                gpu::warn_of_fallback(&error_chain(error.as_ref()));
+                Placement::cpu(Backend::default())
+            }
+            Err(error) => return Err(error),
+        };
+        let fallback = (may_fall_back && placement.backend.is_gpu())
+            .then(|| EngineSource::new(Placement::cpu(Backend::default()), &settings));
+        let engines = EngineSource::new(placement, &settings);
+        let application = Self::bind(server.into(), settings, parts, engines, fallback).await?;
+        Ok(Self { driver_output, ..application })
     }
 
     /// Assembles the service with `engines` instead of the compiled-in network.
@@ -112,17 +143,18 @@ impl Application {
         engines: Vec<Box<dyn Infer>>,
     ) -> anyhow::Result<Self> {
         let placement = Placement::cpu(settings.backend.unwrap_or_default());
-        Self::bind(server.into(), settings, parts, placement, Box::new(move || Ok(engines))).await
+        let engines = EngineSource { placement, load: Box::new(move || Ok(engines)) };
+        Self::bind(server.into(), settings, parts, engines, None).await
     }
 
     async fn bind(
         server: ServerConfig,
         settings: Settings,
         parts: Parts,
-        placement: Placement,
-        load_engines: EngineLoader,
+        engines: EngineSource,
+        fallback: Option<EngineSource>,
     ) -> anyhow::Result<Self> {
-        let backend = placement.backend;
+        let backend = engines.placement.backend;
         let queue_permits = QueuePermits::new(&settings.queue_limits());
         // The permits bound the number of jobs and their pixels.
         let limits = CpuLimits { threads: cores(), max_jobs: usize::MAX, max_weight: u64::MAX };
@@ -154,7 +186,7 @@ impl Application {
             decoding_memory,
             max_image_memory: shares.max_image_bytes,
             settings,
-            backend,
+            backend: watch::Sender::new(backend),
             readiness,
             records: Records::new(bucket.clone(), results_topic),
             bucket,
@@ -163,7 +195,8 @@ impl Application {
             queue,
             json_permits: LargeJsonPermits::default(),
         });
-        Ok(Self { server, service, placement, starter, load_engines, subscription, push_guard })
+        let driver_output = None;
+        Ok(Self { server, service, starter, engines, fallback, driver_output, subscription, push_guard })
     }
 
     /// Returns the address that the service listens on.
@@ -189,7 +222,8 @@ impl Application {
     /// Returns an error when the network cannot be loaded, an engine does not warm up, the subscription fails,
     /// or an engine is lost because its GPU failed or hung.
     pub async fn run(self, stop_token: CancellationToken) -> anyhow::Result<()> {
-        let Self { server, service, placement, starter, load_engines, subscription, push_guard } = self;
+        let Self { server, service, starter, engines, fallback, driver_output, subscription, push_guard } =
+            self;
         // When the subscription fails or an engine is lost, the service cancels its own child token.
         // Cancelling the caller's token would also stop the caller's other services.
         let stop_token = stop_token.child_token();
@@ -203,11 +237,12 @@ impl Application {
 
         let running_engines = tokio::select! {
             started = start_engines(
-                load_engines, starter, &service, address, placement, subscription.as_deref(),
+                engines, fallback, starter, &service, address, subscription.as_deref(),
             ) => Some(started?),
             // The service was stopped before the engines had warmed up.
             () = &mut serving => None,
         };
+        drop(driver_output);
         if let Some(running_engines) = running_engines {
             let pulling = async {
                 let Some(subscription) = &subscription else { return Ok(()) };
@@ -282,19 +317,40 @@ async fn stop_when_engine_is_lost(
     anyhow::bail!("an engine is lost: {reason}")
 }
 
+/// Loads and warms up the engines. Returns them and their number.
+async fn load_and_start(
+    load: EngineLoader,
+    starter: EngineStarter,
+) -> anyhow::Result<(RunningEngines, usize)> {
+    let engines = tokio::task::spawn_blocking(load).await.context("the network cannot be loaded")??;
+    let engine_count = engines.len();
+    Ok((starter.start(engines).await?, engine_count))
+}
+
 /// Loads and warms up every engine, then reports the service as ready.
+///
+/// If `engines` do not warm up, `fallback` takes their place.
 async fn start_engines(
-    load_engines: EngineLoader,
+    engines: EngineSource,
+    fallback: Option<EngineSource>,
     starter: EngineStarter,
     service: &Service,
     address: SocketAddr,
-    placement: Placement,
     subscription: Option<&dyn Subscription>,
 ) -> anyhow::Result<RunningEngines> {
-    let engines =
-        tokio::task::spawn_blocking(load_engines).await.context("the network cannot be loaded")??;
-    let engine_count = engines.len();
-    let running_engines = starter.start(engines).await?;
+    let EngineSource { mut placement, load } = engines;
+    let (running_engines, engine_count) = match (load_and_start(load, starter.clone()).await, fallback) {
+        (Ok(started), _) => started,
+        (Err(error), None) => return Err(error),
+        (Err(error), Some(fallback)) => {
+            gpu::warn_of_fallback(&error_chain(error.as_ref()));
+            placement = fallback.placement;
+            let backend = placement.backend;
+            service.backend.send_replace(backend);
+            let starter = starter.with_backend(backend.name(), service.settings.max_batch_on(backend));
+            load_and_start(fallback.load, starter).await?
+        }
+    };
 
     let Placement { backend, precision, adapter } = placement;
     let EnginePlan { thread_count, isa, .. } = service.settings.engine_plan(backend);
@@ -348,9 +404,75 @@ async fn stop_engines(queue: &InferenceQueue, running_engines: RunningEngines) {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::mpsc;
+    use std::{net::Ipv4Addr, sync::mpsc};
+
+    use platform::{bucket::InMemoryBucket, telemetry::CapturedLog};
 
     use super::*;
+    use crate::{engine::InferError, pixels::Crop};
+
+    /// An engine that gives the same logit for every class, or fails to warm up.
+    struct FakeEngine {
+        warm_up_error: Option<&'static str>,
+    }
+
+    impl Infer for FakeEngine {
+        fn infer(&mut self, batch: &[Crop]) -> Result<Vec<Vec<f32>>, InferError> {
+            Ok(vec![vec![1.0; spec::LABELS.len()]; batch.len()])
+        }
+
+        fn warm_up(&mut self) -> Result<(), InferError> {
+            self.warm_up_error.map_or(Ok(()), |error| Err(InferError(error.into())))
+        }
+    }
+
+    /// Returns two engines, of which the second fails to warm up if `warm_up_error` is set.
+    fn fake_engines(placement: Placement, warm_up_error: Option<&'static str>) -> EngineSource {
+        let engines = [None, warm_up_error].map(|warm_up_error| FakeEngine { warm_up_error });
+        let engines = engines.into_iter().map(|engine| Box::new(engine) as Box<dyn Infer>).collect();
+        EngineSource { placement, load: Box::new(move || Ok(engines)) }
+    }
+
+    async fn bind(engines: EngineSource, fallback: Option<EngineSource>) -> Application {
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let parts = Parts::new(Arc::new(InMemoryBucket::default()));
+        Application::bind(address.into(), Settings::default(), parts, engines, fallback).await.unwrap()
+    }
+
+    /// Returns a placement on a GPU, or on any other backend than the default one.
+    fn placement_on_another_backend() -> Placement {
+        let other = Backend::all().iter().copied().find(|&backend| backend != Backend::default());
+        Placement { precision: Precision::F16, ..Placement::cpu(other.unwrap_or_default()) }
+    }
+
+    #[tokio::test]
+    async fn engines_on_the_cpu_replace_those_on_a_gpu_that_do_not_warm_up() {
+        let log = CapturedLog::start("warn");
+        let gpu = fake_engines(placement_on_another_backend(), Some("the GPU is broken"));
+        let cpu = fake_engines(Placement::cpu(Backend::default()), None);
+        let application = bind(gpu, Some(cpu)).await;
+        let (readiness, service) = (application.readiness(), Arc::clone(&application.service));
+        let stop_token = CancellationToken::new();
+        let running = tokio::spawn(application.run(stop_token.clone()));
+        let ready = readiness.wait_ready().await.unwrap();
+        assert_eq!(ready["backend"], Backend::default().name());
+        assert_eq!(ready["precision"], "f32");
+        assert_eq!(ready["engines"], 2);
+        assert_eq!(*service.backend.borrow(), Backend::default());
+        stop_token.cancel();
+        running.await.unwrap().unwrap();
+        let warnings = log.take_lines();
+        let [warning] = warnings.as_slice() else { panic!("{} warnings: {warnings:?}", warnings.len()) };
+        assert!(warning.contains("the network runs on the CPU"), "{warning}");
+        assert!(warning.contains("the GPU is broken"), "{warning}");
+    }
+
+    #[tokio::test]
+    async fn engines_that_do_not_warm_up_end_a_service_without_a_fallback() {
+        let gpu = fake_engines(placement_on_another_backend(), Some("the GPU is broken"));
+        let error = bind(gpu, None).await.run(CancellationToken::new()).await.unwrap_err();
+        assert_eq!(format!("{error:#}"), "an engine did not warm up: the GPU is broken");
+    }
 
     #[tokio::test]
     async fn opening_a_gpu_times_out_if_the_driver_hangs() {

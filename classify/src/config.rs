@@ -118,8 +118,8 @@ pub struct Settings {
     /// Number of classes in a prediction unless the request sets top_k
     #[arg(id = "classify-top-k", long, env = "CLASSIFY_TOP_K", value_name = "N", default_value = "5")]
     pub top_k: NonZeroUsize,
-    /// Seconds after which the service ends if the network is not ready. The first start on a GPU takes
-    /// minutes with autotune
+    /// Seconds after which the service ends, or uses the CPU instead of the GPU, if the network is not ready.
+    /// The first start on a GPU takes minutes with autotune
     #[arg(id = "classify-warm-up-timeout", long, env = "CLASSIFY_WARM_UP_TIMEOUT", value_name = "SECONDS")]
     #[arg(default_value = "1200", value_parser = parse_seconds)]
     pub warm_up_timeout: Duration,

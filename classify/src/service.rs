@@ -12,6 +12,7 @@ use platform::{
     http::{BodyReceiver, Readiness},
     memory_budget::{MemoryBudget, MemoryBudgetError, ReservedBytes},
 };
+use tokio::sync::watch;
 
 use crate::{
     announcements::{Records, StoredRecord, parse_object_name},
@@ -35,7 +36,8 @@ const READ_LIMITS: [usize; 2] = [512 << 10, 4 << 20];
 /// Classifies images. All requests and events share one service.
 pub(crate) struct Service {
     pub(crate) settings: Settings,
-    pub(crate) backend: Backend,
+    /// Backend that runs the network. It changes if the engines on a GPU do not warm up.
+    pub(crate) backend: watch::Sender<Backend>,
     pub(crate) readiness: Readiness,
     /// Receives request bodies, in the memory for files.
     pub(crate) bodies: BodyReceiver,
@@ -233,7 +235,7 @@ impl Service {
     }
 
     fn build_prediction(&self, probabilities: &[f32], top_k: usize, gcs_path: Option<GcsPath>) -> Prediction {
-        labels::build_prediction(probabilities, top_k, self.backend.name(), gcs_path)
+        labels::build_prediction(probabilities, top_k, self.backend.borrow().name(), gcs_path)
     }
 }
 

@@ -331,8 +331,9 @@ mod tests {
                   Number of classes in a prediction unless the request sets top_k [env: CLASSIFY_TOP_K]
                   [default: 5]
               --classify-warm-up-timeout <SECONDS>
-                  Seconds after which the service ends if the network is not ready. The first start on a GPU
-                  takes minutes with autotune [env: CLASSIFY_WARM_UP_TIMEOUT] [default: 1200]
+                  Seconds after which the service ends, or uses the CPU instead of the GPU, if the network
+                  is not ready. The first start on a GPU takes minutes with autotune [env:
+                  CLASSIFY_WARM_UP_TIMEOUT] [default: 1200]
               --classify-request-timeout <SECONDS>
                   Seconds after which a request is answered with 504 [env: CLASSIFY_REQUEST_TIMEOUT]
                   [default: 30]

@@ -199,10 +199,23 @@ struct ProgramRun {
     log: String,
 }
 
+/// Variables that hide the drivers of Vulkan, OpenGL and CUDA, in this order.
+const WITHOUT_DRIVERS: [(&str, &str); 3] = [
+    ("VK_DRIVER_FILES", "/nonexistent/icd.json"),
+    ("__EGL_VENDOR_LIBRARY_FILENAMES", "/nonexistent/egl.json"),
+    ("CUDA_VISIBLE_DEVICES", ""),
+];
+
 /// Runs the program classify without GPU drivers until it ends or is ready.
 ///
 /// `variables` are additional environment variables for the program.
 fn run_without_drivers(variables: &[(&str, &str)]) -> ProgramRun {
+    run_program(&[&WITHOUT_DRIVERS, variables].concat())
+}
+
+/// Runs the program classify until it ends or is ready. Its environment consists of `variables` and those that
+/// every run needs.
+fn run_program(variables: &[(&str, &str)]) -> ProgramRun {
     let folder = tempfile::tempdir().unwrap();
     let log_path = folder.path().join("log");
     let mut program = Command::new(env!("CARGO_BIN_EXE_classify"))
@@ -211,10 +224,6 @@ fn run_without_drivers(variables: &[(&str, &str)]) -> ProgramRun {
         .env("HOST", "127.0.0.1")
         .env("BUCKET", format!("file:{}", folder.path().join("bucket").display()))
         .env("LOG_FORMAT", "json")
-        // These variables hide the drivers of Vulkan, OpenGL and CUDA, in this order.
-        .env("VK_DRIVER_FILES", "/nonexistent/icd.json")
-        .env("__EGL_VENDOR_LIBRARY_FILENAMES", "/nonexistent/egl.json")
-        .env("CUDA_VISIBLE_DEVICES", "")
         .envs(variables.iter().copied())
         .stdout(std::fs::File::create(&log_path).unwrap())
         .stderr(std::fs::File::options().append(true).open(&log_path).unwrap())
@@ -234,6 +243,37 @@ fn run_without_drivers(variables: &[(&str, &str)]) -> ProgramRun {
         assert!(begin.elapsed() < Duration::from_secs(120), "{}", read_log());
         std::thread::sleep(Duration::from_millis(20));
     }
+}
+
+/// Asserts that every line of `log` is JSON, and returns the warnings.
+fn parse_warnings(log: &str) -> Vec<Value> {
+    let lines = log.lines().map(|line| {
+        serde_json::from_str::<Value>(line).unwrap_or_else(|error| panic!("{error}: {line:?} in: {log}"))
+    });
+    lines.filter(|line| line["severity"] == "WARNING").collect()
+}
+
+// The largest buffer of lavapipe has 128 MiB, and the one of the largest batch of this test needs more.
+#[test]
+fn batch_that_does_not_fit_on_the_gpu_is_left_out_with_one_warning() {
+    let Some((_, adapter)) = open_any_gpu() else { return };
+    if !adapter.software {
+        println!("SKIPPED: the buffers of {adapter} are as large as its memory");
+        return;
+    }
+    let drivers = env::var("VK_DRIVER_FILES").unwrap_or_default();
+    let ProgramRun { code, log } = run_program(&[
+        ("VK_DRIVER_FILES", &drivers),
+        ("CLASSIFY_GPU", "require"),
+        ("CLASSIFY_ALLOW_SOFTWARE_GPU", "1"),
+        ("CLASSIFY_MAX_BATCH", "64"),
+    ]);
+    assert_eq!(code, None, "{log}");
+    let warnings = parse_warnings(&log);
+    let [warning] = warnings.as_slice() else { panic!("{} warnings: {log}", warnings.len()) };
+    assert!(warning["message"].as_str().unwrap().contains("cannot run batches of this size"), "{warning}");
+    assert!(warning["reason"].as_str().unwrap().starts_with("the outputs could not be read: can't allocate"));
+    assert!(warning["largest"].as_u64().unwrap() < warning["size"].as_u64().unwrap(), "{warning}");
 }
 
 #[test]
@@ -259,9 +299,9 @@ fn required_gpu_that_is_missing_ends_the_service_with_a_report() {
 fn preferred_gpu_that_is_missing_causes_one_warning_and_the_cpu_is_used() {
     let ProgramRun { code, log } = run_without_drivers(&[("RUST_LOG", "info")]);
     assert_eq!(code, None, "{log}");
-    let warnings: Vec<&str> = log.lines().filter(|line| line.contains("\"severity\":\"WARNING\"")).collect();
+    let warnings = parse_warnings(&log);
     let [warning] = warnings.as_slice() else { panic!("{} warnings: {log}", warnings.len()) };
-    assert!(warning.contains("no GPU can be used: the network runs on the CPU"), "{warning}");
+    assert_eq!(warning["message"], "no GPU can be used: the network runs on the CPU");
 }
 
 #[cfg(feature = "cuda")]

@@ -19,6 +19,7 @@ use super::{
 use crate::pixels::Crop;
 
 /// Everything that an engine's thread needs besides the engine.
+#[derive(Clone, Copy)]
 pub(super) struct ThreadContext<'a> {
     pub(super) jobs: &'a async_channel::Receiver<Job>,
     pub(super) max_batch: usize,
@@ -64,7 +65,7 @@ pub(super) fn split_batch(batch: Vec<Job>) -> (Vec<Crop>, Vec<ReplySender>) {
 }
 
 /// Runs `work` and converts an error or a panic to a text that describes the reason.
-pub(super) fn catch_failure<T>(work: impl FnOnce() -> Result<T, InferError>) -> Result<T, String> {
+pub(crate) fn catch_failure<T>(work: impl FnOnce() -> Result<T, InferError>) -> Result<T, String> {
     match catch_unwind(AssertUnwindSafe(work)) {
         Ok(result) => result.map_err(|error| error.0.to_string()),
         Err(panic) => Err(describe_panic(panic.as_ref())),

@@ -50,6 +50,11 @@ pub trait Infer: Send {
         false
     }
 
+    /// Returns the maximum number of crops in a batch. The value is known once [`Self::warm_up`] has returned.
+    fn max_batch(&self) -> usize {
+        usize::MAX
+    }
+
     /// Prepares the engine. The engine's thread calls this method once, before the first batch.
     ///
     /// The default implementation runs the network on a black crop and checks that the logits are usable.

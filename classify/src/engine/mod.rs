@@ -20,6 +20,7 @@ mod tests;
 mod threads;
 mod watchdog;
 
+pub(crate) use batch::catch_failure;
 pub use infer::{Infer, InferError, PendingLogits};
 pub use native::{EnginePlan, NativeEngine};
 

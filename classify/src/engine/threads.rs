@@ -22,7 +22,7 @@ use super::{
 };
 
 /// Starts the engines, which receive crops from a queue.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct EngineStarter {
     jobs: async_channel::Receiver<Job>,
     max_batch: NonZeroUsize,
@@ -64,6 +64,12 @@ pub(crate) fn inference_queue(
 }
 
 impl EngineStarter {
+    /// Sets the backend of the engines and the maximum number of crops that an engine runs at once.
+    #[must_use]
+    pub(crate) fn with_backend(self, backend: &'static str, max_batch: NonZeroUsize) -> Self {
+        Self { backend, max_batch, ..self }
+    }
+
     /// Sets the maximum running time of a batch. An engine whose batch takes longer is reported as lost.
     ///
     /// The maximum applies only to an engine with its own device, such as a GPU ([`Infer::has_own_device`]
@@ -79,18 +85,20 @@ impl EngineStarter {
         Self { warm_up_timeout, ..self }
     }
 
-    /// Starts a thread for each of `engines` and waits until every engine has warmed up.
+    /// Starts a thread for each of `engines` and waits until every engine has warmed up. Then the engines
+    /// receive crops.
     ///
     /// # Errors
     /// Returns an error when a thread cannot be started, an engine fails to warm up, or the warm-up timeout
-    /// passes. Engines that did start keep running until the caller closes the queue. The thread of an
-    /// engine that hangs is abandoned.
+    /// passes. No engine receives a crop then. The thread of an engine that hangs is abandoned.
     pub(crate) async fn start(self, engines: Vec<Box<dyn Infer>>) -> io::Result<RunningEngines> {
         let (running_token, all_ended) = mpsc::channel(1);
         let mut warm_up_receivers = Vec::with_capacity(engines.len());
+        let mut go_senders = Vec::with_capacity(engines.len());
         let mut watchdogs = JoinSet::new();
         for (number, engine) in engines.into_iter().enumerate() {
             let (warm_up_sender, warm_up_receiver) = oneshot::channel();
+            let (go_sender, go_receiver) = oneshot::channel();
             let (jobs, max_batch, backend) = (self.jobs.clone(), self.max_batch.get(), self.backend);
             let running_token = running_token.clone();
             let (timer, lost_signal) = (BatchTimer::default(), self.lost_signal.clone());
@@ -107,11 +115,12 @@ impl EngineStarter {
                     lost_signal: &lost_signal,
                     timer: &timer,
                 };
-                run_engine(engine, &context, warm_up_sender);
+                run_engine(engine, context, warm_up_sender, go_receiver);
                 // `all_ended` closes when the last thread drops its token.
                 drop(running_token);
             })?;
             warm_up_receivers.push(warm_up_receiver);
+            go_senders.push(go_sender);
         }
         let all_warmed_up = async {
             for warm_up_receiver in warm_up_receivers {
@@ -127,6 +136,10 @@ impl EngineStarter {
             Err(format!("an engine did not warm up within {seconds} s (CLASSIFY_WARM_UP_TIMEOUT)"))
         });
         start_result.map_err(io::Error::other)?;
+        for go_sender in go_senders {
+            // Sending fails if the thread has died, which the queue reports to its callers.
+            let _ = go_sender.send(());
+        }
         Ok(RunningEngines { all_ended, _watchdogs: watchdogs })
     }
 }
@@ -141,25 +154,27 @@ impl RunningEngines {
     }
 }
 
-/// Warms the engine up, sends the result of the warm-up and runs batches.
+/// Warms the engine up, sends the result of the warm-up and runs batches once `go_receiver` has received the
+/// signal that every engine has warmed up.
 ///
-/// Returns when the warm-up failed, the queue is closed and empty, or the engine is lost.
+/// Returns when an engine did not warm up, the queue is closed and empty, or the engine is lost.
 fn run_engine(
     mut engine: Box<dyn Infer>,
-    context: &ThreadContext<'_>,
+    mut context: ThreadContext<'_>,
     warm_up_sender: oneshot::Sender<Result<(), String>>,
+    go_receiver: oneshot::Receiver<()>,
 ) {
     let warm_up_result = catch_failure(|| engine.warm_up());
-    let failed = warm_up_result.is_err();
-    // Sending fails if the service was stopped before every engine had warmed up.
+    // Sending fails if the service was stopped or the warm-up timed out.
     let _ = warm_up_sender.send(warm_up_result);
-    if failed {
+    if go_receiver.blocking_recv().is_err() {
         return;
     }
+    context.max_batch = context.max_batch.min(engine.max_batch());
     if engine.has_own_device() {
-        return block_on(overlap::run(engine.as_mut(), context));
+        return block_on(overlap::run(engine.as_mut(), &context));
     }
-    let ThreadContext { jobs, max_batch, backend, .. } = *context;
+    let ThreadContext { jobs, max_batch, backend, .. } = context;
     while let Ok(job) = jobs.recv_blocking() {
         let batch = fill_batch(vec![job], jobs, max_batch);
         if !batch.is_empty() {

@@ -8,8 +8,10 @@
 //! logits, which are 4 KB per image (1000 classes of 4 bytes). Choosing the best classes on the GPU would
 //! save nothing, because the CPU checks anyway that every logit is finite.
 //!
-//! At warm-up the GPU computes the logits of a test image at each batch size. The service does not start if
-//! these logits differ from the CPU's logits by more than a tolerance.
+//! At warm-up the GPU computes the logits of a test image at each batch size, in ascending order. If a batch
+//! does not run, for example because the GPU has no buffer that is large enough for its tensors, the engine
+//! does without this size and the larger ones. If the logits differ from the CPU's logits by more than a
+//! tolerance, or not even one image runs, the engine does not warm up.
 
 use std::time::Instant;
 
@@ -17,7 +19,7 @@ use futures_executor::block_on;
 
 use crate::{
     backend::Backend,
-    engine::{Infer, InferError, PendingLogits},
+    engine::{Infer, InferError, PendingLogits, catch_failure},
     model::{GEOMETRY, Network},
     pixels::Crop,
     precision::Precision,
@@ -54,6 +56,18 @@ impl GpuEngine {
         Self { backend, precision, batch_sizes: list_batch_sizes(max_batch), network: None }
     }
 
+    /// Runs a batch of `size` copies of `image`. Returns the largest relative difference between the logits
+    /// and `expected`.
+    fn measure_difference(&mut self, image: &Crop, size: usize, expected: &[f32]) -> Result<f32, String> {
+        let begin = Instant::now();
+        let outputs = catch_failure(|| self.infer(&vec![image.clone(); size]))?;
+        let difference =
+            outputs.iter().map(|logits| relative_difference(logits, expected)).fold(0.0, f32::max);
+        let seconds = begin.elapsed().as_secs_f32();
+        tracing::debug!(size, difference, seconds, "the GPU has warmed up for this batch size");
+        Ok(difference)
+    }
+
     fn network(&self) -> Result<&Network, InferError> {
         self.network.as_ref().ok_or_else(|| InferError("the network is not loaded on the GPU yet".into()))
     }
@@ -87,25 +101,74 @@ impl Infer for GpuEngine {
         let expected = cpu.logits(std::slice::from_ref(&image)).map_err(|error| InferError(error.into()))?;
         let expected = expected.concat();
         self.network = Some(Network::load_with_precision(self.backend, self.precision));
-        for size in self.batch_sizes.clone() {
-            let begin = Instant::now();
-            let outputs = self.infer(&vec![image.clone(); size])?;
-            let difference =
-                outputs.iter().map(|logits| relative_difference(logits, &expected)).fold(0.0, f32::max);
-            let seconds = begin.elapsed().as_secs_f32();
-            tracing::debug!(size, difference, seconds, "the GPU has warmed up for this batch size");
-            if difference > TOLERANCE {
-                let Self { backend, precision, .. } = self;
-                return Err(InferError(
-                    format!(
-                        "in a batch of {size} images, the logits of {backend} in {precision} differ from the \
-                         CPU's logits by {difference} times the largest logit; the maximum is {TOLERANCE}"
-                    )
-                    .into(),
-                ));
+        let checked = check_batch_sizes(&self.batch_sizes.clone(), |size| {
+            self.measure_difference(&image, size, &expected)
+        });
+        let Self { backend, precision, .. } = *self;
+        self.batch_sizes =
+            checked.map_err(|failure| InferError(format!("{backend} in {precision}: {failure}").into()))?;
+        Ok(())
+    }
+
+    fn max_batch(&self) -> usize {
+        self.batch_sizes.last().copied().unwrap_or(1)
+    }
+}
+
+/// Returns those of `sizes` that a GPU can run, and logs a warning if it cannot run all of them.
+///
+/// `sizes` are in ascending order. `measure_difference` runs a batch of a size. It returns the largest relative
+/// difference of the logits, or the reason why the batch did not run.
+///
+/// # Errors
+/// Returns the reason when the GPU cannot run even the smallest batch, its logits differ by more than
+/// [`TOLERANCE`], or it can run no more batches after one that did not run.
+fn check_batch_sizes(
+    sizes: &[usize],
+    mut measure_difference: impl FnMut(usize) -> Result<f32, String>,
+) -> Result<Vec<usize>, String> {
+    let mut check = |size: usize| match measure_difference(size) {
+        Ok(difference) if difference > TOLERANCE => Err(BatchFailure::WrongLogits(format!(
+            "in a batch of {size} images, the logits differ from the CPU's logits by {difference} times the \
+             largest logit; the maximum is {TOLERANCE}"
+        ))),
+        Ok(_) => Ok(()),
+        Err(reason) => Err(BatchFailure::DidNotRun(reason)),
+    };
+    let mut usable = Vec::with_capacity(sizes.len());
+    for &size in sizes {
+        match (check(size), usable.last().copied()) {
+            (Ok(()), _) => usable.push(size),
+            (Err(BatchFailure::WrongLogits(reason)), _) | (Err(BatchFailure::DidNotRun(reason)), None) => {
+                return Err(reason);
+            }
+            (Err(BatchFailure::DidNotRun(reason)), Some(largest)) => {
+                // The failure may also have been the end of the GPU, or of its driver.
+                check(largest).map_err(BatchFailure::into_reason)?;
+                tracing::warn!(
+                    size,
+                    largest,
+                    reason,
+                    "the GPU cannot run batches of this size: smaller ones are used"
+                );
+                break;
             }
         }
-        Ok(())
+    }
+    Ok(usable)
+}
+
+/// Reason why a GPU does not run batches of a size.
+enum BatchFailure {
+    WrongLogits(String),
+    DidNotRun(String),
+}
+
+impl BatchFailure {
+    fn into_reason(self) -> String {
+        match self {
+            Self::WrongLogits(reason) | Self::DidNotRun(reason) => reason,
+        }
     }
 }
 
@@ -139,6 +202,8 @@ fn relative_difference(logits: &[f32], expected: &[f32]) -> f32 {
 
 #[cfg(test)]
 mod tests {
+    use platform::telemetry::CapturedLog;
+
     use super::*;
 
     #[test]
@@ -149,6 +214,37 @@ mod tests {
         let engine = GpuEngine::new(Backend::default(), Precision::F32, 24);
         let padded: Vec<usize> = [1, 2, 3, 9, 17, 24].map(|count| engine.padded_size(count)).to_vec();
         assert_eq!(padded, [1, 2, 4, 16, 24, 24]);
+    }
+
+    #[test]
+    fn batch_sizes_that_do_not_run_are_left_out_with_one_warning() {
+        let log = CapturedLog::start("warn");
+        let mut measured = Vec::new();
+        let usable = check_batch_sizes(&[1, 2, 4, 8, 16], |size| {
+            measured.push(size);
+            if size <= 4 { Ok(0.0) } else { Err("the buffer is too large".into()) }
+        });
+        assert_eq!(usable, Ok(vec![1, 2, 4]));
+        assert_eq!(measured, [1, 2, 4, 8, 4], "the largest size is tried again after the failure");
+        let lines = log.take_lines();
+        let [warning] = lines.as_slice() else { panic!("{} lines: {lines:?}", lines.len()) };
+        for part in [r#""size":8"#, r#""largest":4"#, "the buffer is too large"] {
+            assert!(warning.contains(part), "{warning}");
+        }
+    }
+
+    #[test]
+    fn gpu_that_fails_or_gives_other_logits_does_not_warm_up() {
+        let fails_always = check_batch_sizes(&[1, 2], |_| Err("no memory".into()));
+        assert_eq!(fails_always, Err("no memory".into()));
+        let mut is_lost = false;
+        let lost_at_2 = check_batch_sizes(&[1, 2], |size| {
+            is_lost |= size == 2;
+            if is_lost { Err("the device is lost".into()) } else { Ok(0.0) }
+        });
+        assert_eq!(lost_at_2, Err("the device is lost".into()));
+        let wrong_at_2 = check_batch_sizes(&[1, 2], |size| Ok(if size == 2 { 0.5 } else { 0.0 }));
+        assert!(wrong_at_2.unwrap_err().contains("in a batch of 2 images, the logits differ"));
     }
 
     #[test]

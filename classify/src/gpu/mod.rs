@@ -88,11 +88,11 @@ impl fmt::Display for NoGpu {
 /// Returns [`NoGpu`] when a GPU is required and none can be used.
 pub fn choose_placement(backend: Option<Backend>, settings: &GpuSettings) -> Result<Placement, NoGpu> {
     settings.apply_cache_folder();
-    let (candidates, required) = match backend {
+    let candidates = match backend {
         Some(backend) if !backend.is_gpu() => return Ok(Placement::cpu(backend)),
-        Some(backend) => (vec![backend], true),
+        Some(backend) => vec![backend],
         None if settings.gpu_use == GpuUse::Never => return Ok(Placement::cpu(Backend::default())),
-        None => (Backend::gpu_backends().collect(), settings.gpu_use == GpuUse::Require),
+        None => Backend::gpu_backends().collect(),
     };
     let mut unusable = Vec::new();
     let precision = settings.precision;
@@ -102,17 +102,22 @@ pub fn choose_placement(backend: Option<Backend>, settings: &GpuSettings) -> Res
             Err(gpu) => unusable.push(gpu),
         }
     }
-    if required {
+    if !settings.allows_cpu(backend) {
         return Err(NoGpu { unusable, machine_report: report_machine() });
     }
-    let fallback = Backend::default();
     // `unusable` is empty if no GPU backend is compiled in. The fallback is then expected, so there is no
     // warning.
     if !unusable.is_empty() {
         let reasons = unusable.iter().map(UnusableGpu::to_string).collect::<Vec<_>>().join("; ");
-        tracing::warn!(backend = %fallback, reasons, "no GPU can be used: the network runs on the CPU");
+        warn_of_fallback(&reasons);
     }
-    Ok(Placement::cpu(fallback))
+    Ok(Placement::cpu(Backend::default()))
+}
+
+/// Logs that the default CPU backend runs the network because of `reasons`.
+pub(crate) fn warn_of_fallback(reasons: &str) {
+    let backend = Backend::default();
+    tracing::warn!(%backend, reasons, "no GPU can be used: the network runs on the CPU");
 }
 
 /// Opens the GPU of `backend` for this process and checks that it supports `precision`.

@@ -71,6 +71,25 @@ impl GpuSettings {
     #[expect(clippy::unused_self, reason = "no compiled-in backend has a cache")]
     pub(super) fn apply_cache_folder(&self) {}
 
+    /// Returns true if a GPU may run the network.
+    ///
+    /// `backend` is the backend that the configuration names, or `None` if the configuration names no
+    /// backend.
+    pub(crate) fn allows_gpu(&self, backend: Option<Backend>) -> bool {
+        match backend {
+            Some(backend) => backend.is_gpu(),
+            None => self.gpu_use != GpuUse::Never && Backend::gpu_backends().next().is_some(),
+        }
+    }
+
+    /// Returns true if the CPU may run the network when no GPU can be used.
+    ///
+    /// `backend` is the backend that the configuration names, or `None` if the configuration names no
+    /// backend.
+    pub(crate) fn allows_cpu(&self, backend: Option<Backend>) -> bool {
+        backend.is_none() && self.gpu_use != GpuUse::Require
+    }
+
     /// Returns a message for each setting that is invalid or contradicts another setting or `backend`.
     ///
     /// `backend` is the backend that the configuration names, or `None` if the configuration names no

@@ -162,7 +162,8 @@ impl Network {
                 Some(data) => data,
                 None => pending_data.await,
             };
-            let read_error = |error: &dyn std::fmt::Display| NetworkError::Read(error.to_string());
+            let read_error =
+                |error: &dyn std::fmt::Display| NetworkError::Read(root_cause(&error.to_string()).to_owned());
             let values = data.map_err(|error| read_error(&error))?;
             let values = values.try_to_vec_as::<f32>().map_err(|error| read_error(&error))?;
             Ok(values.chunks_exact(CLASSES).take(image_count).map(<[f32]>::to_vec).collect())
@@ -170,10 +171,26 @@ impl Network {
     }
 }
 
+/// Returns the line of an error of CubeCL that names its cause. The other lines name the kernels that were
+/// skipped because of it, and backtraces.
+fn root_cause(error: &str) -> &str {
+    let cause = error.rsplit_once("Caused by:\n").map_or(error, |(_, cause)| cause);
+    cause.trim_start().lines().next().unwrap_or_default()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::model::{GEOMETRY, spec};
+
+    #[test]
+    fn error_of_the_gpu_is_reduced_to_its_cause() {
+        let chain = "The bytes were never written (failure #1, still claiming 2 buffer(s))\n  skipped `a`\n  \
+                     skipped `b`\nCaused by:\n  can't allocate buffer of size: 9\n   0: frame\nAsked at:\n   0: frame";
+        assert_eq!(root_cause(chain), "can't allocate buffer of size: 9");
+        assert_eq!(root_cause("out of memory\n   0: frame"), "out of memory");
+        assert_eq!(root_cause(""), "");
+    }
 
     #[test]
     fn every_cpu_backend_gives_one_output_per_label() {

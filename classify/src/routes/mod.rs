@@ -66,7 +66,7 @@ async fn index(State(service): State<SharedService>) -> Json<Value> {
         "service": "classify",
         "version": VERSION,
         "model": spec::NAME,
-        "backend": service.backend.name(),
+        "backend": service.backend.borrow().name(),
         "routes": {
             "POST /classify": "{\"gcs_path\":\"gs://BUCKET/OBJECT\"}, or a JPEG or PNG as the body or as multipart field `file`; top_k and threshold as members or in the query",
             "POST /pubsub": "the announcement of an image: a Pub/Sub push (wrapped or unwrapped) of a message with a gcs_path or of a bucket's notification, or a CloudEvent of Eventarc",

@@ -1,10 +1,19 @@
 //! The settings of the log, and the function that installs it.
 
-use std::io::{self, IsTerminal};
+use std::{
+    io::{self, IsTerminal},
+    sync::Mutex,
+};
 
-use tracing_subscriber::{EnvFilter, fmt, layer::SubscriberExt, util::SubscriberInitExt};
+use tracing_subscriber::{EnvFilter, filter::ParseError, fmt, layer::SubscriberExt, util::SubscriberInitExt};
 
-use super::{json::JsonLayer, panic_hook};
+use super::{foreign_output, json::JsonLayer, panic_hook};
+
+/// Directives that come before those of the filter, which can therefore replace them.
+///
+/// These modules of GPU libraries log failures that the service handles and reports itself: a graphics API that
+/// does not work although another one does, and a batch that does not fit on the GPU.
+const QUIET_MODULES: &str = "wgpu_hal::gles=off,cubecl_runtime::logging=off";
 
 /// Format of the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -37,9 +46,14 @@ fn parse_filter(text: &str) -> Result<String, String> {
     EnvFilter::try_new(text).map(|_| text.to_owned()).map_err(|error| error.to_string())
 }
 
+/// Parses `filter`, and adds [`QUIET_MODULES`] to it.
+fn add_quiet_modules(filter: &str) -> Result<EnvFilter, ParseError> {
+    EnvFilter::try_new(format!("{QUIET_MODULES},{filter}"))
+}
+
 /// Installs the log of this process. This does nothing if a log is installed already.
 pub(super) fn install(filter: &str, format: LogFormat) {
-    let (env_filter, filter_error) = match EnvFilter::try_new(filter) {
+    let (env_filter, filter_error) = match add_quiet_modules(filter) {
         Ok(env_filter) => (env_filter, None),
         Err(error) => (EnvFilter::new("info"), Some(error)),
     };
@@ -57,6 +71,11 @@ pub(super) fn install(filter: &str, format: LogFormat) {
     let registry = tracing_subscriber::registry().with(env_filter);
     let result = if is_human {
         registry.with(fmt::layer().with_writer(io::stderr).with_ansi(is_terminal)).try_init()
+    } else if let Ok(stderr) = foreign_output::duplicate_stderr() {
+        registry
+            .with(JsonLayer::new(Mutex::new(stderr)))
+            .try_init()
+            .inspect(|()| foreign_output::allow_redirection())
     } else {
         registry.with(JsonLayer::new(io::stderr)).try_init()
     };
@@ -78,5 +97,14 @@ mod tests {
         assert_eq!(parse_filter("info,classify=debug"), Ok("info,classify=debug".to_owned()));
         assert_eq!(parse_filter(" "), Ok("info".to_owned()));
         assert!(parse_filter("a=b=c").is_err());
+    }
+
+    #[test]
+    fn filter_can_replace_the_directives_of_the_quiet_modules() {
+        let directives = |filter| add_quiet_modules(filter).unwrap().to_string();
+        assert!(directives("info").contains("wgpu_hal::gles=off"), "{}", directives("info"));
+        let replaced = directives("info,wgpu_hal::gles=warn");
+        assert!(replaced.contains("wgpu_hal::gles=warn"), "{replaced}");
+        assert!(!replaced.contains("wgpu_hal::gles=off"), "{replaced}");
     }
 }

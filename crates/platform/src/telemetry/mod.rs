@@ -6,6 +6,7 @@
 #[cfg(any(test, feature = "testing"))]
 mod capture;
 mod error_chain;
+mod foreign_output;
 mod json;
 mod log;
 mod metrics;
@@ -15,6 +16,7 @@ mod panic_hook;
 pub use self::capture::CapturedLog;
 pub use self::{
     error_chain::error_chain,
+    foreign_output::ForeignOutput,
     log::{LogArgs, LogFormat},
     metrics::metrics_routes,
 };
