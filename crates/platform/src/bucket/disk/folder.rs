@@ -52,7 +52,7 @@ impl Folder {
 
     /// Creates the subdirectory `name` unless it exists, and opens it. Also returns true if it was created.
     pub(super) fn create_folder(&self, name: &str) -> Result<(Self, bool), Errno> {
-        let is_new = match mkdirat(&self.fd, name, Mode::from_raw_mode(FOLDER_MODE)) {
+        let is_new = match mkdirat(&self.fd, name, FOLDER_MODE) {
             Ok(()) => true,
             Err(Errno::EXIST) => false,
             Err(error) => return Err(error),
@@ -89,7 +89,7 @@ impl Folder {
     /// Creates the file `name`, and opens it for writing.
     pub(super) fn create_file(&self, name: &str) -> Result<File, Errno> {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL;
-        self.open_file_with(name, flags, Mode::from_raw_mode(FILE_MODE))
+        self.open_file_with(name, flags, FILE_MODE)
     }
 
     fn open_file_with(&self, name: &str, flags: OFlags, mode: Mode) -> Result<File, Errno> {

@@ -73,12 +73,8 @@ impl DiskBucket {
             let folder = Folder::open(&root).map_err(unavailable)?;
             let (temp_folder, _) = folder.create_folder(TEMP_FOLDER_NAME).map_err(unavailable)?;
             remove_abandoned_files(&temp_folder);
-            // Makes the entry of the temporary folder durable. The process that created the root may have been
-            // killed before it synced the parent.
+            // Makes the entry of the temporary folder durable.
             folder.sync().map_err(unavailable)?;
-            if let Some(parent) = root.parent() {
-                Folder::open(parent).and_then(|parent| parent.sync()).map_err(unavailable)?;
-            }
             Ok(Self { root, checksum_warning: Arc::new(Once::new()) })
         })
         .await
