@@ -22,10 +22,11 @@ use self::{
     checksum::Checksum,
     content::{is_intact, read_intact},
     folder::{EntryKind, Folder},
+    listing::DiskListing,
     object_path::{FolderChain, ObjectPath, means_absent},
     temp_file::{TempFile, remove_abandoned_files},
 };
-use super::{Bucket, BucketError, BucketListing, Created, LooksIntact, Object, ObjectName};
+use super::{Bucket, BucketError, BucketListing, Created, LooksIntact, Object, ObjectListing, ObjectName};
 use crate::private_folder::create_private_folder;
 
 /// Name of the folder for temporary files, below the root. A write first creates a temporary file with the
@@ -290,10 +291,10 @@ impl Bucket for DiskBucket {
 
 #[async_trait]
 impl BucketListing for DiskBucket {
-    async fn list(&self, after: Option<&ObjectName>, limit: usize) -> Result<Vec<ObjectName>, BucketError> {
-        let (bucket, after) = (self.clone(), after.cloned());
-        run_blocking(move || listing::list(&bucket.open_root()?, after.as_ref(), limit).map_err(unavailable))
-            .await
+    async fn list(&self) -> Result<Box<dyn ObjectListing>, BucketError> {
+        let bucket = self.clone();
+        let listing = run_blocking(move || DiskListing::start(bucket.open_root()?).map_err(unavailable));
+        Ok(Box::new(listing.await?))
     }
 }
 

@@ -94,16 +94,17 @@ fn accept_missing_checksum(error: Errno, checksum_warning: &Once) -> Result<(), 
 /// Removes the temporary files in `folder` whose writers were killed. A failure is only logged, because the
 /// next start tries again.
 pub(super) fn remove_abandoned_files(folder: &Folder) {
-    let mut names = Vec::new();
-    let result = folder.for_each_entry(|name, kind| {
-        if kind == EntryKind::File {
-            names.push(name.to_owned());
+    let entries = match folder.entries().and_then(Iterator::collect::<Result<Vec<_>, _>>) {
+        Ok(entries) => entries,
+        Err(error) => {
+            tracing::warn!(%error, "the folder for temporary files cannot be read");
+            return;
         }
-    });
-    if let Err(error) = result {
-        tracing::warn!(%error, "the folder for temporary files cannot be read");
-    }
-    for name in names {
+    };
+    for (name, kind) in entries {
+        if kind != EntryKind::File {
+            continue;
+        }
         let Ok(file) = folder.open_file_to_lock(&name) else { continue };
         // An error means that the writer holds the lock, or that the file system has no locks.
         if file.try_lock().is_err() {
