@@ -1,13 +1,13 @@
 //! [`DataDirLock`] makes sure that only one process uses a data folder.
 
 use std::{
-    fs::{File, OpenOptions, TryLockError},
+    fs::{File, TryLockError},
     io::{Read, Write},
-    os::unix::fs::OpenOptionsExt,
     path::Path,
 };
 
 use anyhow::Context;
+use platform::private_folder::open_private_file;
 
 /// Name of the lock file in the data folder.
 const FILE_NAME: &str = ".lock";
@@ -29,10 +29,7 @@ impl DataDirLock {
     pub(crate) fn acquire(data_dir: &Path) -> anyhow::Result<Self> {
         let path = data_dir.join(FILE_NAME);
         let describe = || format!("cannot lock the data folder with the file {}", path.display());
-        let mut options = OpenOptions::new();
-        // Only the owner may read the file, like everything else in the folder.
-        options.read(true).write(true).create(true).truncate(false).mode(0o600);
-        let mut file = options.open(&path).with_context(describe)?;
+        let mut file = open_private_file(&path).with_context(describe)?;
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {

@@ -2,9 +2,9 @@
 
 use std::{collections::HashSet, error::Error, sync::Arc, time::Duration};
 
-use contract::{GcsPath, IMAGE_FILE_NAME, ImageId, PredictionRecord};
+use contract::{GcsPath, IMAGE_FILE_NAME, ImageId, MAX_PREDICTION_BYTES, PredictionRecord};
 use platform::{
-    bucket::{BucketError, BucketListing, ObjectName},
+    bucket::{BucketError, BucketListing, ObjectListing, ObjectName},
     telemetry::error_chain,
     topic::{SqliteTopic, Topic, TopicError},
 };
@@ -12,15 +12,13 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 /// Number of objects that are listed at a time.
-const PAGE_LENGTH: usize = 10_000;
+const PAGE_LENGTH: usize = 1_000;
 /// Number of images between two pauses.
 const IMAGES_PER_PAUSE: usize = 100;
 /// Pause that leaves the disk to the requests.
 const PAUSE: Duration = Duration::from_millis(5);
 /// Pause after an error of the bucket or the topic.
 const ERROR_PAUSE: Duration = Duration::from_secs(5);
-/// Maximum size of a prediction in bytes, far above the size of any prediction.
-const MAX_PREDICTION_BYTES: usize = 1 << 20;
 
 /// Finds images that have neither a prediction nor a message on the topic, and announces them again.
 ///
@@ -55,19 +53,25 @@ impl Sweeper {
 
     /// Searches the whole bucket once. Returns the number of announced images.
     async fn sweep(&self) -> u64 {
-        let (mut image_count, mut announced_count, mut last) = (0, 0, None);
+        let (mut image_count, mut announced_count) = (0, 0);
+        let mut listing = self.start_listing().await;
         loop {
-            let page = self.list_after(last.as_ref()).await;
+            let page = match listing.next_page(self.page_length).await {
+                Ok(page) if page.is_empty() => break,
+                Ok(page) => page,
+                Err(error) => {
+                    pause_after(&error).await;
+                    listing = self.start_listing().await;
+                    image_count = 0;
+                    continue;
+                }
+            };
             let ids: Vec<ImageId> = page.iter().filter_map(parse_image_name).collect();
             for ids in ids.chunks(IMAGES_PER_PAUSE) {
                 image_count += ids.len();
                 announced_count += self.announce_lost(ids).await;
                 sleep(PAUSE).await;
             }
-            if page.len() < self.page_length {
-                break;
-            }
-            last = page.last().cloned();
         }
         if announced_count > 0 {
             tracing::warn!(
@@ -96,10 +100,10 @@ impl Sweeper {
         count
     }
 
-    async fn list_after(&self, last: Option<&ObjectName>) -> Vec<ObjectName> {
+    async fn start_listing(&self) -> Box<dyn ObjectListing> {
         loop {
-            match self.bucket.list(last, self.page_length).await {
-                Ok(page) => return page,
+            match self.bucket.list().await {
+                Ok(listing) => return listing,
                 Err(error) => pause_after(&error).await,
             }
         }
@@ -117,12 +121,18 @@ impl Sweeper {
     }
 
     /// Returns true if the image has an intact prediction, or a record of its failure.
+    ///
+    /// Also returns true if the prediction may not be read, because a new one cannot replace it.
     async fn has_prediction(&self, id: &ImageId) -> bool {
         let Ok(name) = ObjectName::new(id.prediction_object_name()) else { return false };
         loop {
             match self.bucket.read(&name, MAX_PREDICTION_BYTES).await {
                 Ok(object) => return PredictionRecord::is_record(&object.data),
                 Err(BucketError::TooLarge { .. }) => return true,
+                Err(error) if error.is_permission_denied() => {
+                    tracing::warn!(%id, error = error_chain(&error), "a stored prediction may not be read");
+                    return true;
+                }
                 Err(error @ BucketError::Unavailable(_)) => pause_after(&error).await,
                 Err(_) => return false,
             }
@@ -213,10 +223,29 @@ mod tests {
         for other in ["cat.jpg", "x/image.jpg"] {
             store(&bucket, other.to_owned(), "image");
         }
+        let forbidden = ObjectName::new(id(0).prediction_object_name()).unwrap();
+        bucket.write_forbidden(&forbidden, done.into());
         store(&bucket, id(15).prediction_object_name(), done);
         assert_eq!(sweeper.sweep().await, 5);
         assert_eq!(waiting_ids(&topic).await, [6, 7, 8, 9, 10, 11].map(id));
         assert_eq!(sweeper.sweep().await, 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn search_starts_again_after_an_error_of_the_bucket() {
+        let folder = tempfile::tempdir().unwrap();
+        let (sweeper, bucket, topic) = new_sweeper(&folder).await;
+        for number in 0..5 {
+            store(&bucket, id(number).image_object_name(), "image");
+        }
+        let sweep = tokio::spawn(async move { sweeper.sweep().await });
+        // The first page has been announced. The next call of the bucket is that of the second page.
+        while waiting_ids(&topic).await.len() < 3 {
+            tokio::task::yield_now().await;
+        }
+        bucket.fail_next(2);
+        assert_eq!(sweep.await.unwrap(), 5);
+        assert_eq!(waiting_ids(&topic).await, [0, 1, 2, 3, 4].map(id));
     }
 
     #[tokio::test]

@@ -5,7 +5,7 @@
 use std::time::SystemTime;
 
 use bytes::Bytes;
-use contract::{GcsPath, PredictionRecord, ResultMessage};
+use contract::{GcsPath, MAX_PREDICTION_BYTES, PredictionRecord, ResultMessage};
 use metrics::counter;
 use platform::{
     bucket::{BucketError, Created, ObjectName, SharedBucket},
@@ -17,8 +17,6 @@ use platform::{
 use super::outcome::parse_recorded_reason;
 use crate::error::ClassifyError;
 
-/// Maximum size of a record in bytes. The records of this service are far smaller.
-const MAX_RECORD_BYTES: usize = 1 << 20;
 const JSON_CONTENT_TYPE: &str = "application/json";
 
 /// The records in the bucket, and the topic on which new records are published.
@@ -67,7 +65,7 @@ impl Records {
     /// Reads the record at `key`.
     pub(crate) async fn read(&self, key: &RecordKey) -> Result<StoredRecord, ClassifyError> {
         let RecordKey(object) = key;
-        let stored = match self.bucket.read(object, MAX_RECORD_BYTES).await {
+        let stored = match self.bucket.read(object, MAX_PREDICTION_BYTES).await {
             Ok(content) => parse_record(&content.data),
             Err(BucketError::NotFound(_)) => StoredRecord::Missing,
             Err(BucketError::Damaged(_)) => StoredRecord::Damaged,

@@ -57,7 +57,7 @@ pub(super) async fn get_prediction(
         }
         interval = MAX_POLL_INTERVAL.min(interval.mul_f64(1.5));
     }
-    Ok(pending_response(&id, state.upload_service.count_ahead(&id).await))
+    Ok(pending_response(&id, state.upload_service.count_ahead(&id).await?))
 }
 
 fn prediction_response(prediction: bytes::Bytes) -> Response {

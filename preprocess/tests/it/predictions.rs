@@ -103,6 +103,24 @@ async fn image_of_a_damaged_prediction_is_announced_by_the_next_request_if_the_t
 }
 
 #[tokio::test]
+async fn image_with_neither_a_prediction_nor_a_message_is_announced_once() {
+    let (app, id) = start_with_coffee(Settings::default()).await;
+    let path = format!("/predictions/{id}");
+    app.topic.clear();
+    app.topic.broken.store(true, Ordering::SeqCst);
+    let (status, body) = read_problem(app.get(&path).await).await;
+    assert_eq!((status, body["kind"].as_str().unwrap()), (503, "topic_unavailable"));
+    app.topic.broken.store(false, Ordering::SeqCst);
+    assert_eq!(app.get(&path).await.status(), 202);
+    let published = app.topic.published();
+    assert_eq!(published.len(), 1);
+    assert_eq!(preprocess::announced_image_id(&published[0]), Some(id));
+    app.topic.clear();
+    assert_eq!(app.get(&path).await.status(), 202);
+    assert!(app.topic.published().is_empty(), "the image was announced a short time ago");
+}
+
+#[tokio::test]
 async fn unknown_image_invalid_id_and_invalid_wait_are_refused() {
     let (app, id) = start_with_coffee(Settings::default()).await;
     let unknown = "0".repeat(32);

@@ -235,6 +235,11 @@ impl TestTopic {
     pub(crate) fn published(&self) -> Vec<Message> {
         self.published.lock().unwrap().clone()
     }
+
+    /// Forgets every message, as after each has been delivered or lost.
+    pub(crate) fn clear(&self) {
+        self.published.lock().unwrap().clear();
+    }
 }
 
 #[async_trait]
@@ -271,6 +276,10 @@ impl Topic for TestTopic {
         let has_key =
             |message: &Message| preprocess::announced_image_id(message).is_some_and(|id| id.as_str() == key);
         Ok(published.iter().position(has_key).map(|position| position as u64))
+    }
+
+    fn finds_every_message(&self) -> bool {
+        true
     }
 
     async fn check_health(&self) -> Result<(), TopicError> {

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, atomic::Ordering};
 
-use contract::{ImageEvent, ImageId};
+use contract::{ImageEvent, ImageId, MAX_PREDICTION_BYTES};
 use preprocess::Settings;
 
 use crate::support::{TestApp, file_form, read_json, read_problem, read_sample};
@@ -270,4 +270,17 @@ async fn same_upload_is_announced_again_if_its_prediction_is_damaged() {
     app.bucket.damage(id.prediction_object_name());
     let (_, body) = read_json(app.post("image/jpeg", coffee).await).await;
     assert_eq!((&body["duplicate"], app.topic.published().len()), (&true.into(), 2));
+}
+
+#[tokio::test]
+async fn same_upload_is_a_duplicate_if_its_record_is_too_large_to_be_read() {
+    let app = TestApp::start(Settings::default()).await;
+    let coffee = read_sample("coffee.jpg");
+    let (_, body) = read_json(app.post("image/jpeg", coffee.clone()).await).await;
+    let id: ImageId = body["id"].as_str().unwrap().parse().unwrap();
+    app.bucket.store_without_checksum(id.prediction_object_name(), vec![b' '; MAX_PREDICTION_BYTES + 1]);
+    let (status, body) = read_json(app.post("image/jpeg", coffee).await).await;
+    assert_eq!((status.as_u16(), &body["duplicate"]), (200, &true.into()));
+    assert_eq!(app.topic.published().len(), 1, "classify would not replace the record");
+    assert_eq!(app.get(&format!("/predictions/{id}")).await.status(), 500);
 }

@@ -2,19 +2,19 @@
 
 use std::{
     collections::BTreeMap,
-    ops::Bound,
-    sync::{Mutex, MutexGuard, PoisonError},
+    io,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use super::{Bucket, BucketError, BucketListing, Created, LooksIntact, Object, ObjectName};
+use super::{Bucket, BucketError, BucketListing, Created, LooksIntact, Object, ObjectListing, ObjectName};
 
 /// A bucket in memory, for tests (feature `testing`). [`Self::fail_next`] makes calls fail.
 #[derive(Debug, Default)]
 pub struct InMemoryBucket {
-    state: Mutex<State>,
+    state: Arc<Mutex<State>>,
     /// True if [`Bucket::read`] returns the generation of the object.
     has_generations: bool,
 }
@@ -52,13 +52,15 @@ struct StoredObject {
     integrity: Integrity,
 }
 
-/// Result of comparing the content of an object with its checksum.
+/// Result of reading an object and comparing its content with its checksum.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Integrity {
     Intact,
     Damaged,
     /// There is no checksum.
     Unknown,
+    /// The service may not read the object.
+    Forbidden,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -86,6 +88,11 @@ impl InMemoryBucket {
         self.write(object_name, data, Integrity::Damaged);
     }
 
+    /// Writes an object that the service may not read, even if an object of this name exists.
+    pub fn write_forbidden(&self, object_name: &ObjectName, data: Bytes) {
+        self.write(object_name, data, Integrity::Forbidden);
+    }
+
     fn write(&self, object_name: &ObjectName, data: Bytes, integrity: Integrity) -> i64 {
         let mut state = self.lock_state();
         let generation = state.objects.get(object_name).map_or(1, |object| object.generation + 1);
@@ -93,7 +100,8 @@ impl InMemoryBucket {
         generation
     }
 
-    /// Makes the next `call_count` calls of [`Bucket`] methods fail with [`BucketError::Unavailable`].
+    /// Makes the next `call_count` calls of methods of the bucket or of its listings fail with
+    /// [`BucketError::Unavailable`].
     pub fn fail_next(&self, call_count: usize) {
         self.lock_state().failures_left = call_count;
     }
@@ -104,18 +112,27 @@ impl InMemoryBucket {
     }
 
     fn lock_state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 
     /// Locks the state, unless [`Self::fail_next`] makes this call fail.
     fn lock_state_or_fail(&self) -> Result<MutexGuard<'_, State>, BucketError> {
-        let mut state = self.lock_state();
-        if state.failures_left > 0 {
-            state.failures_left -= 1;
-            return Err(BucketError::Unavailable(InjectedFailure.into()));
-        }
-        Ok(state)
+        lock_or_fail(&self.state)
     }
+}
+
+fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
+    state.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Locks `state`, unless [`InMemoryBucket::fail_next`] makes this call fail.
+fn lock_or_fail(state: &Mutex<State>) -> Result<MutexGuard<'_, State>, BucketError> {
+    let mut state = lock(state);
+    if state.failures_left > 0 {
+        state.failures_left -= 1;
+        return Err(BucketError::Unavailable(InjectedFailure.into()));
+    }
+    Ok(state)
 }
 
 #[async_trait]
@@ -142,7 +159,7 @@ impl Bucket for InMemoryBucket {
         looks_intact: LooksIntact,
     ) -> Result<Created, BucketError> {
         let is_broken = |object: &StoredObject| match object.integrity {
-            Integrity::Intact => false,
+            Integrity::Intact | Integrity::Forbidden => false,
             Integrity::Damaged => true,
             Integrity::Unknown => !looks_intact(&object.data),
         };
@@ -162,6 +179,9 @@ impl Bucket for InMemoryBucket {
             Some(StoredObject { integrity: Integrity::Damaged, .. }) => {
                 Err(BucketError::Damaged(object_name.to_string()))
             }
+            Some(StoredObject { integrity: Integrity::Forbidden, .. }) => {
+                Err(BucketError::Unavailable(io::Error::from(io::ErrorKind::PermissionDenied).into()))
+            }
             Some(StoredObject { data, .. }) if data.len() > limit => {
                 Err(BucketError::TooLarge { name: object_name.to_string(), limit })
             }
@@ -178,10 +198,23 @@ impl Bucket for InMemoryBucket {
 
 #[async_trait]
 impl BucketListing for InMemoryBucket {
-    async fn list(&self, after: Option<&ObjectName>, limit: usize) -> Result<Vec<ObjectName>, BucketError> {
-        let after = after.map_or(Bound::Unbounded, Bound::Excluded);
-        let state = self.lock_state_or_fail()?;
-        Ok(state.objects.range((after, Bound::Unbounded)).take(limit).map(|(name, _)| name.clone()).collect())
+    async fn list(&self) -> Result<Box<dyn ObjectListing>, BucketError> {
+        let names: Vec<ObjectName> = self.lock_state_or_fail()?.objects.keys().cloned().collect();
+        Ok(Box::new(InMemoryListing { state: Arc::clone(&self.state), names: names.into_iter() }))
+    }
+}
+
+/// A listing of the objects that existed when it was started.
+struct InMemoryListing {
+    state: Arc<Mutex<State>>,
+    names: std::vec::IntoIter<ObjectName>,
+}
+
+#[async_trait]
+impl ObjectListing for InMemoryListing {
+    async fn next_page(&mut self, limit: usize) -> Result<Vec<ObjectName>, BucketError> {
+        drop(lock_or_fail(&self.state)?);
+        Ok(self.names.by_ref().take(limit).collect())
     }
 }
 

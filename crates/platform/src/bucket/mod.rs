@@ -15,7 +15,7 @@ mod in_memory;
 mod location;
 mod name;
 
-use std::sync::Arc;
+use std::{io, sync::Arc};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -79,13 +79,25 @@ pub enum BucketError {
         /// Reason why the name cannot be used.
         reason: String,
     },
-    /// The content of the object is not the content that was written. Only writing the object again can heal
-    /// it.
+    /// The content of the object is not the content that was written, or the device cannot read it. Only writing
+    /// the object again can heal it.
     #[error("the object {0} is damaged")]
     Damaged(String),
     /// The bucket is unreachable, failed, or did not respond in time. The same call may succeed later.
     #[error("the bucket is unavailable")]
     Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+impl BucketError {
+    /// Returns true if the operation failed because the user of the service lacks a permission.
+    ///
+    /// The same call fails again until somebody changes the permissions.
+    pub fn is_permission_denied(&self) -> bool {
+        let Self::Unavailable(source) = self else { return false };
+        source
+            .downcast_ref::<io::Error>()
+            .is_some_and(|error| error.kind() == io::ErrorKind::PermissionDenied)
+    }
 }
 
 /// A function that judges the content of an object that has no checksum. It returns false if the content is
@@ -149,7 +161,7 @@ pub trait Bucket: Send + Sync + 'static {
     /// # Errors
     /// Returns [`BucketError::NotFound`] if the object does not exist or the bucket cannot store an object of
     /// this name, [`BucketError::TooLarge`] if the object has more than `limit` bytes,
-    /// [`BucketError::Damaged`] if the content has changed since it was written, and
+    /// [`BucketError::Damaged`] if the content has changed since it was written or the device cannot read it, and
     /// [`BucketError::Unavailable`] if the bucket fails or does not respond.
     async fn read(&self, object_name: &ObjectName, limit: usize) -> Result<Object, BucketError>;
 
@@ -171,19 +183,30 @@ pub trait Bucket: Send + Sync + 'static {
 /// A bucket that can list its objects.
 #[async_trait]
 pub trait BucketListing: Bucket {
-    /// Returns the names of the first `limit` objects whose names are greater than `after`, in ascending byte
-    /// order. Fewer names are returned only at the end of the bucket.
-    ///
-    /// To list a bucket page by page, pass the last name of each page as `after` for the next page. An object
-    /// that is created or deleted between two pages may be missing or listed, and no other object is affected.
-    ///
-    /// The memory needed grows with `limit`, and not with the number of objects. [`DiskBucket`] reads every
-    /// entry of the bucket's folder for each page, because a directory has no order. So a larger `limit` makes
-    /// listing a whole bucket faster.
+    /// Starts listing all objects.
     ///
     /// # Errors
     /// Returns [`BucketError::Unavailable`] if the bucket fails or does not respond.
-    async fn list(&self, after: Option<&ObjectName>, limit: usize) -> Result<Vec<ObjectName>, BucketError>;
+    async fn list(&self) -> Result<Box<dyn ObjectListing>, BucketError>;
+}
+
+/// A listing of a bucket's objects in progress, in no particular order.
+///
+/// Every object that exists during the whole listing is listed exactly once. An object that is created or deleted
+/// meanwhile may be missing or listed.
+#[async_trait]
+pub trait ObjectListing: Send {
+    /// Returns the names of the next objects, at most `limit`, which must not be 0. An empty page means that every
+    /// object has been listed.
+    ///
+    /// The memory and the time needed grow with `limit`, and not with the number of objects. [`DiskBucket`] leaves
+    /// out folders and files that it may not read (`EACCES`) and folders that the device cannot read (`EIO`), and
+    /// logs the first one of each listing.
+    ///
+    /// # Errors
+    /// Returns [`BucketError::Unavailable`] if the bucket fails or does not respond. The listing cannot be continued
+    /// then.
+    async fn next_page(&mut self, limit: usize) -> Result<Vec<ObjectName>, BucketError>;
 }
 
 /// A bucket that the parts of a process share.

@@ -123,6 +123,13 @@ pub trait Topic: Send + Sync + 'static {
         Ok(None)
     }
 
+    /// Returns true if [`Self::count_ahead`] finds every waiting message. The default is false.
+    ///
+    /// If [`Self::count_ahead`] of such a topic returns `None`, no message with the key will be delivered.
+    fn finds_every_message(&self) -> bool {
+        false
+    }
+
     /// Checks that messages can be published at present. The default is `Ok`.
     ///
     /// # Errors

@@ -1,11 +1,15 @@
 //! A [`Folder`] is an open directory, whose entries are opened without following symbolic links.
 
-use std::{fs::File, os::fd::OwnedFd, path::Path};
+use std::{
+    fs::File,
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    path::Path,
+};
 
 use rustix::{
     fs::{
-        AtFlags, CWD, Dir, FileType, Mode, OFlags, fstat, fsync, linkat, mkdirat, openat, renameat, statat,
-        unlinkat,
+        Access, AtFlags, CWD, Dir, FileType, Mode, OFlags, accessat, fstat, fsync, linkat, mkdirat, openat,
+        renameat, statat, unlinkat,
     },
     io::Errno,
 };
@@ -52,7 +56,7 @@ impl Folder {
 
     /// Creates the subdirectory `name` unless it exists, and opens it. Also returns true if it was created.
     pub(super) fn create_folder(&self, name: &str) -> Result<(Self, bool), Errno> {
-        let is_new = match mkdirat(&self.fd, name, Mode::from_raw_mode(FOLDER_MODE)) {
+        let is_new = match mkdirat(&self.fd, name, FOLDER_MODE) {
             Ok(()) => true,
             Err(Errno::EXIST) => false,
             Err(error) => return Err(error),
@@ -89,7 +93,7 @@ impl Folder {
     /// Creates the file `name`, and opens it for writing.
     pub(super) fn create_file(&self, name: &str) -> Result<File, Errno> {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL;
-        self.open_file_with(name, flags, Mode::from_raw_mode(FILE_MODE))
+        self.open_file_with(name, flags, FILE_MODE)
     }
 
     fn open_file_with(&self, name: &str, flags: OFlags, mode: Mode) -> Result<File, Errno> {
@@ -121,11 +125,7 @@ impl Folder {
 
     /// Returns the kind of the entry `name`, or `None` if there is no such entry.
     pub(super) fn kind(&self, name: &str) -> Result<Option<EntryKind>, Errno> {
-        match statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW) {
-            Ok(stat) => Ok(Some(FileType::from_raw_mode(stat.st_mode).into())),
-            Err(Errno::NOENT) => Ok(None),
-            Err(error) => Err(error),
-        }
+        kind_at(self.fd.as_fd(), name)
     }
 
     /// Returns true if the entry `name` is the open file `file`.
@@ -138,27 +138,63 @@ impl Folder {
         }
     }
 
-    /// Calls `visit` with the name and the kind of every entry, in no particular order.
-    ///
-    /// Entries whose names are not UTF-8 are left out, because no object has such a name.
-    pub(super) fn for_each_entry(&self, mut visit: impl FnMut(&str, EntryKind)) -> Result<(), Errno> {
-        for entry in Dir::read_from(&self.fd)? {
-            let entry = entry?;
+    /// Returns true if this user may read the file `name`.
+    pub(super) fn may_read(&self, name: &str) -> Result<bool, Errno> {
+        match accessat(&self.fd, name, Access::READ_OK, AtFlags::EACCESS) {
+            Ok(()) => Ok(true),
+            Err(Errno::ACCESS) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Starts reading the entries of the directory.
+    pub(super) fn entries(&self) -> Result<Entries, Errno> {
+        Ok(Entries { dir: Dir::read_from(&self.fd)? })
+    }
+}
+
+/// The names and kinds of a directory's entries, in no particular order.
+///
+/// Entries whose names are not UTF-8 are left out, because no object has such a name.
+#[derive(Debug)]
+pub(super) struct Entries {
+    dir: Dir,
+}
+
+impl Iterator for Entries {
+    type Item = Result<(String, EntryKind), Errno>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            let entry = match self.dir.next()? {
+                Ok(entry) => entry,
+                Err(error) => return Some(Err(error)),
+            };
             let Ok(name) = entry.file_name().to_str() else { continue };
             if matches!(name, "." | "..") {
                 continue;
             }
-            match entry.file_type() {
+            let kind = match entry.file_type() {
                 // The file system does not store the type in the directory.
-                FileType::Unknown => {
-                    if let Some(kind) = self.kind(name)? {
-                        visit(name, kind);
-                    }
-                }
-                file_type => visit(name, file_type.into()),
-            }
+                FileType::Unknown => match self.dir.fd().and_then(|fd| kind_at(fd, name)) {
+                    Ok(Some(kind)) => kind,
+                    // The entry was removed in the meantime.
+                    Ok(None) => continue,
+                    Err(error) => return Some(Err(error)),
+                },
+                file_type => file_type.into(),
+            };
+            return Some(Ok((name.to_owned(), kind)));
         }
-        Ok(())
+    }
+}
+
+/// Returns the kind of the entry `name` in `folder`, or `None` if there is no such entry.
+fn kind_at(folder: BorrowedFd<'_>, name: &str) -> Result<Option<EntryKind>, Errno> {
+    match statat(folder, name, AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(stat) => Ok(Some(FileType::from_raw_mode(stat.st_mode).into())),
+        Err(Errno::NOENT) => Ok(None),
+        Err(error) => Err(error),
     }
 }
 

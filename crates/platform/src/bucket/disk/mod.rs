@@ -1,13 +1,14 @@
 //! [`DiskBucket`] keeps the objects of a bucket in a folder.
 
 mod checksum;
+mod content;
 mod folder;
 mod listing;
+mod object_path;
 mod temp_file;
 
 use std::{
-    fs::File,
-    io::{self, Read},
+    io,
     path::{Path, PathBuf},
     sync::{Arc, Once},
 };
@@ -19,10 +20,13 @@ use rustix::io::Errno;
 
 use self::{
     checksum::Checksum,
+    content::{is_intact, read_intact},
     folder::{EntryKind, Folder},
+    listing::DiskListing,
+    object_path::{FolderChain, ObjectPath, means_absent},
     temp_file::{TempFile, remove_abandoned_files},
 };
-use super::{Bucket, BucketError, BucketListing, Created, LooksIntact, Object, ObjectName};
+use super::{Bucket, BucketError, BucketListing, Created, LooksIntact, Object, ObjectListing, ObjectName};
 use crate::private_folder::create_private_folder;
 
 /// Name of the folder for temporary files, below the root. A write first creates a temporary file with the
@@ -31,9 +35,6 @@ const TEMP_FOLDER_NAME: &str = ".tmp";
 /// Maximum number of attempts to write an object. An attempt has no result if another process removes the
 /// folder or replaces the object at the same time.
 const MAX_WRITE_ATTEMPTS: usize = 10;
-/// An object without a checksum is judged by its content only up to this length, because judging it needs the
-/// whole content in memory.
-const MAX_JUDGED_BYTES: u64 = 64 << 20;
 
 /// A bucket in a folder.
 ///
@@ -44,7 +45,8 @@ const MAX_JUDGED_BYTES: u64 = 64 << 20;
 ///
 /// The checksum of an object is an extended attribute of its file, so the two cannot be mixed up. An object
 /// without checksum is read as it is. Older versions stored no checksums, copying a file can drop its
-/// attributes, and not every file system stores them.
+/// attributes, and not every file system stores them. An object whose content the device cannot read (`EIO`) is
+/// damaged, too.
 ///
 /// The name of an object is its path below the root. If `a` is an object, `a/b` therefore cannot be an
 /// object. Content types are not stored. Only the user of the service may read what this type creates.
@@ -73,12 +75,8 @@ impl DiskBucket {
             let folder = Folder::open(&root).map_err(unavailable)?;
             let (temp_folder, _) = folder.create_folder(TEMP_FOLDER_NAME).map_err(unavailable)?;
             remove_abandoned_files(&temp_folder);
-            // Makes the entry of the temporary folder durable. The process that created the root may have been
-            // killed before it synced the parent.
+            // Makes the entry of the temporary folder durable.
             folder.sync().map_err(unavailable)?;
-            if let Some(parent) = root.parent() {
-                Folder::open(parent).and_then(|parent| parent.sync()).map_err(unavailable)?;
-            }
             Ok(Self { root, checksum_warning: Arc::new(Once::new()) })
         })
         .await
@@ -167,7 +165,8 @@ impl DiskBucket {
             Err(error) => Err(path.write_error(error)),
         };
         let Some(file) = open(folder.open_file(path.file_name))? else { return Ok(None) };
-        if is_intact(&file, looks_intact).map_err(unavailable)? {
+        let length = file.metadata().map_err(unavailable)?.len();
+        if is_intact(&file, length, Checksum::load(&file), looks_intact).map_err(unavailable)? {
             return Ok(Some(Created::AlreadyThere));
         }
         // All writers that replace this object lock its damaged file. The first one replaces the file. The
@@ -217,12 +216,7 @@ impl DiskBucket {
         if size > limit {
             return Err(too_large());
         }
-        let mut data = Vec::with_capacity(size);
-        // `take` enforces the limit even if another program is appending to the file.
-        file.take(metadata.len()).read_to_end(&mut data).map_err(unavailable)?;
-        if checksum.is_some_and(|checksum| checksum != Checksum::of(&data)) {
-            return Err(damaged());
-        }
+        let data = read_intact(file, size, checksum).map_err(unavailable)?.ok_or_else(damaged)?;
         Ok(Object { data: data.into(), generation: None })
     }
 
@@ -297,169 +291,11 @@ impl Bucket for DiskBucket {
 
 #[async_trait]
 impl BucketListing for DiskBucket {
-    async fn list(&self, after: Option<&ObjectName>, limit: usize) -> Result<Vec<ObjectName>, BucketError> {
-        let (bucket, after) = (self.clone(), after.cloned());
-        run_blocking(move || listing::list(&bucket.open_root()?, after.as_ref(), limit).map_err(unavailable))
-            .await
+    async fn list(&self) -> Result<Box<dyn ObjectListing>, BucketError> {
+        let bucket = self.clone();
+        let listing = run_blocking(move || DiskListing::start(bucket.open_root()?).map_err(unavailable));
+        Ok(Box::new(listing.await?))
     }
-}
-
-/// The path of an object below the root.
-struct ObjectPath<'a> {
-    object_name: &'a ObjectName,
-    folder_names: Vec<&'a str>,
-    file_name: &'a str,
-}
-
-impl<'a> ObjectPath<'a> {
-    /// Returns the path of an object, or an error if an object of this name cannot be stored.
-    ///
-    /// No part of an [`ObjectName`] is empty, `.` or `..`. So the path stays below the root.
-    fn new(object_name: &'a ObjectName) -> Result<Self, BucketError> {
-        let mut folder_names: Vec<&str> = object_name.as_str().split('/').collect();
-        if folder_names.first() == Some(&TEMP_FOLDER_NAME) {
-            return Err(bad_name(object_name, "names below .tmp are reserved for temporary files"));
-        }
-        let file_name = folder_names.pop().unwrap_or_default();
-        Ok(Self { object_name, folder_names, file_name })
-    }
-
-    /// Opens the folder that contains the object.
-    fn open_folder(&self, root: &Folder) -> Result<Option<Folder>, Errno> {
-        let mut folder = None;
-        for name in &self.folder_names {
-            folder = Some(folder.as_ref().unwrap_or(root).open_folder(name)?);
-        }
-        Ok(folder)
-    }
-
-    fn open_file(&self, root: &Folder) -> Result<File, Errno> {
-        self.open_folder(root)?.as_ref().unwrap_or(root).open_file(self.file_name)
-    }
-
-    /// Returns the kind of the entry at this path, or `None` if there is none.
-    fn kind(&self, root: &Folder) -> Result<Option<EntryKind>, Errno> {
-        match self.open_folder(root) {
-            Ok(folder) => folder.as_ref().unwrap_or(root).kind(self.file_name),
-            Err(Errno::NOENT) => Ok(None),
-            Err(error) => Err(error),
-        }
-    }
-
-    /// Converts the error of a write. An error that is caused by the name of the object becomes
-    /// [`BucketError::BadName`], which is permanent.
-    fn write_error(&self, error: Errno) -> BucketError {
-        match error {
-            Errno::NAMETOOLONG => {
-                bad_name(self.object_name, "a part of the name is too long for the file system")
-            }
-            Errno::NOTDIR => bad_name(self.object_name, "a part of the name is an object, not a folder"),
-            error => self.error(error),
-        }
-    }
-
-    /// Returns the error for a write to an entry of the kind `kind`.
-    fn not_a_file(&self, kind: EntryKind) -> BucketError {
-        match kind {
-            EntryKind::SymbolicLink => self.error(Errno::LOOP),
-            EntryKind::Folder => bad_name(self.object_name, "a folder of that name exists"),
-            EntryKind::File | EntryKind::Special => {
-                bad_name(self.object_name, "the file of that name is not a regular file")
-            }
-        }
-    }
-
-    /// Converts an error that does not depend on the name of the object.
-    fn error(&self, error: Errno) -> BucketError {
-        match error {
-            // The error is not permanent, because the operator may replace the link with its target.
-            Errno::LOOP => {
-                let reason = format!(
-                    "{} is a symbolic link or is in a folder that is one, and links in the bucket are not \
-                     followed",
-                    self.object_name
-                );
-                BucketError::Unavailable(reason.into())
-            }
-            error => unavailable(error),
-        }
-    }
-}
-
-/// The open folders along the path of an object.
-struct FolderChain<'a> {
-    root: Folder,
-    /// The folders below the root with their names, the outermost one first.
-    below: Vec<(&'a str, Folder)>,
-    /// Number of folders at the end of `below` that were created.
-    new_count: usize,
-}
-
-impl<'a> FolderChain<'a> {
-    /// Opens the folders of `path`.
-    fn open(root: Folder, path: &ObjectPath<'a>) -> Result<Self, Errno> {
-        let mut chain = Self { root, below: Vec::new(), new_count: 0 };
-        for name in &path.folder_names {
-            let folder = chain.last().open_folder(name)?;
-            chain.below.push((name, folder));
-        }
-        Ok(chain)
-    }
-
-    /// Opens the folders of `path`, and creates those that are missing. If one cannot be created, the new ones
-    /// are removed again.
-    fn create(root: Folder, path: &ObjectPath<'a>) -> Result<Self, Errno> {
-        let mut chain = Self { root, below: Vec::new(), new_count: 0 };
-        for name in &path.folder_names {
-            match chain.last().create_folder(name) {
-                Ok((folder, is_new)) => {
-                    chain.below.push((name, folder));
-                    // A folder that another writer has created in a new folder keeps that folder in use.
-                    chain.new_count = if is_new { chain.new_count + 1 } else { 0 };
-                }
-                Err(error) => {
-                    chain.remove_new_folders();
-                    return Err(error);
-                }
-            }
-        }
-        Ok(chain)
-    }
-
-    /// Returns the innermost folder.
-    fn last(&self) -> &Folder {
-        self.below.last().map_or(&self.root, |(_, folder)| folder)
-    }
-
-    /// Makes the entries of all folders durable, the innermost folder first.
-    fn sync(&self) -> Result<(), Errno> {
-        self.below.iter().rev().try_for_each(|(_, folder)| folder.sync())?;
-        self.root.sync()
-    }
-
-    /// Removes the folders that were created, unless other writers use them.
-    fn remove_new_folders(mut self) {
-        for _ in 0..self.new_count {
-            if let Some((name, _)) = self.below.pop() {
-                self.last().remove_empty_folder(name);
-            }
-        }
-    }
-}
-
-/// Returns true if the content of `file` has the checksum that is stored with the file, or if there is no
-/// checksum and `looks_intact` returns true for the content.
-fn is_intact(file: &File, looks_intact: LooksIntact) -> io::Result<bool> {
-    let length = file.metadata()?.len();
-    if let Some(checksum) = Checksum::load(file) {
-        return Ok(checksum.length == length && checksum == Checksum::of_content(file)?);
-    }
-    if length > MAX_JUDGED_BYTES {
-        return Ok(true);
-    }
-    let mut data = Vec::new();
-    file.take(length).read_to_end(&mut data)?;
-    Ok(looks_intact(&data))
 }
 
 /// Runs `operation` on Tokio's pool for blocking work. The operation runs to its end even if this future is
@@ -475,15 +311,6 @@ async fn run_blocking<T: Send + 'static>(
 
 fn unavailable(error: impl Into<io::Error>) -> BucketError {
     BucketError::Unavailable(error.into().into())
-}
-
-fn bad_name(object_name: &ObjectName, reason: &str) -> BucketError {
-    BucketError::BadName { name: object_name.to_string(), reason: reason.to_owned() }
-}
-
-/// Returns true if `error` means that the object does not exist.
-fn means_absent(error: Errno) -> bool {
-    matches!(error, Errno::NOENT | Errno::NOTDIR | Errno::NAMETOOLONG)
 }
 
 #[cfg(test)]

@@ -32,7 +32,7 @@ impl<'a> TempFile<'a> {
     /// Writes `data` and its checksum to a new file in `folder`.
     ///
     /// A file system may be unable to store checksums. Then the file has none, and `checksum_warning` logs a
-    /// warning the first time.
+    /// warning the first time. If only the space for the checksum is missing, the write fails.
     pub(super) fn write(folder: &'a Folder, data: &[u8], checksum_warning: &Once) -> io::Result<Self> {
         let name = Uuid::new_v4().to_string();
         let file = folder.create_file(&name)?;
@@ -40,14 +40,9 @@ impl<'a> TempFile<'a> {
         let _ = file.lock();
         let mut temp_file = Self { folder, name, must_be_removed: true, file };
         temp_file.file.write_all(data)?;
-        if let Err(error) = Checksum::of(data).store(&temp_file.file) {
-            checksum_warning.call_once(|| {
-                tracing::warn!(
-                    %error,
-                    "the bucket's file system stores no extended attributes, so damaged objects are not detected"
-                );
-            });
-        }
+        Checksum::of(data)
+            .store(&temp_file.file)
+            .or_else(|error| accept_missing_checksum(error, checksum_warning))?;
         temp_file.file.sync_all()?;
         Ok(temp_file)
     }
@@ -78,19 +73,38 @@ impl Drop for TempFile<'_> {
     }
 }
 
+/// Accepts that a checksum could not be stored because of `error`, and logs the first error.
+///
+/// # Errors
+/// Returns `error` if the disk is full or a quota is reached. Otherwise, only the objects of a full disk would have no
+/// checksum, and nobody would notice.
+fn accept_missing_checksum(error: Errno, checksum_warning: &Once) -> Result<(), Errno> {
+    if matches!(error, Errno::NOSPC | Errno::DQUOT) {
+        return Err(error);
+    }
+    checksum_warning.call_once(|| {
+        tracing::warn!(
+            %error,
+            "the bucket's file system stores no extended attributes, so damaged objects are not detected"
+        );
+    });
+    Ok(())
+}
+
 /// Removes the temporary files in `folder` whose writers were killed. A failure is only logged, because the
 /// next start tries again.
 pub(super) fn remove_abandoned_files(folder: &Folder) {
-    let mut names = Vec::new();
-    let result = folder.for_each_entry(|name, kind| {
-        if kind == EntryKind::File {
-            names.push(name.to_owned());
+    let entries = match folder.entries().and_then(Iterator::collect::<Result<Vec<_>, _>>) {
+        Ok(entries) => entries,
+        Err(error) => {
+            tracing::warn!(%error, "the folder for temporary files cannot be read");
+            return;
         }
-    });
-    if let Err(error) = result {
-        tracing::warn!(%error, "the folder for temporary files cannot be read");
-    }
-    for name in names {
+    };
+    for (name, kind) in entries {
+        if kind != EntryKind::File {
+            continue;
+        }
         let Ok(file) = folder.open_file_to_lock(&name) else { continue };
         // An error means that the writer holds the lock, or that the file system has no locks.
         if file.try_lock().is_err() {
@@ -102,5 +116,23 @@ pub(super) fn remove_abandoned_files(folder: &Folder) {
             Err(Errno::NOENT) => {}
             Err(error) => tracing::warn!(name, %error, "a temporary file cannot be removed"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn write_fails_only_if_the_space_for_its_checksum_is_missing() {
+        let warning = Once::new();
+        for error in [Errno::NOSPC, Errno::DQUOT] {
+            assert_eq!(accept_missing_checksum(error, &warning), Err(error));
+        }
+        assert!(!warning.is_completed());
+        for error in [Errno::NOTSUP, Errno::PERM] {
+            assert_eq!(accept_missing_checksum(error, &warning), Ok(()));
+        }
+        assert!(warning.is_completed());
     }
 }

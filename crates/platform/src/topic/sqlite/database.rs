@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     clock::unix_millis,
-    private_folder::{create_private_file, create_private_folder},
+    private_folder::{create_private_folder, open_private_file},
 };
 
 /// Maximum time to wait for another process that has locked the file.
@@ -108,7 +108,7 @@ impl Database {
 
     fn open_undamaged(path: &Path, message_key: MessageKey) -> Result<Self, StoreError> {
         // SQLite gives its other files the permissions of this file.
-        create_private_file(path)?;
+        drop(open_private_file(path)?);
         let connection = Connection::open(path)?;
         connection.busy_timeout(BUSY_TIMEOUT)?;
         // With FULL, a commit is synced to disk before it returns.

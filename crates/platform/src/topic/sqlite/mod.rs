@@ -170,6 +170,10 @@ impl Topic for SqliteTopic {
         Ok(self.store.count_ahead(key.to_owned()).await?)
     }
 
+    fn finds_every_message(&self) -> bool {
+        true
+    }
+
     async fn check_health(&self) -> Result<(), TopicError> {
         Ok(self.store.check_writable().await?)
     }
