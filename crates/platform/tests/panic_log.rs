@@ -5,7 +5,7 @@ use std::{env, num::NonZeroUsize, process::Command, thread};
 use axum::{Router, body::Body, http::Request, routing::get};
 use platform::{
     cpu::{CpuError, CpuLimits, CpuPool},
-    http::{HttpLimits, with_middleware},
+    http::with_middleware,
     telemetry::{self, LogFormat},
 };
 use serde_json::Value;
@@ -37,9 +37,8 @@ async fn panics_for_the_other_test() {
         .unwrap_err();
     tokio::spawn(async { panic!("in a task") }).await.unwrap_err();
 
-    let limits = HttpLimits { max_body_bytes: 10, request_timeout: std::time::Duration::from_secs(60) };
     let routes = Router::new().route("/", get(async || -> () { panic!("in a handler") }));
-    let app = with_middleware(routes, "test", &limits);
+    let app = with_middleware(routes, "test", std::time::Duration::from_secs(60));
     let response = app.oneshot(Request::get("/").body(Body::empty()).unwrap()).await.unwrap();
     assert_eq!(response.status(), 500);
 }
