@@ -90,11 +90,12 @@ load_settings() {
             : "${CLASSIFY_CONCURRENCY:=16}"
             ;;
         gpu)
-            # The concurrency equals the default capacity of classify's queue
-            # (CLASSIFY_QUEUE_ITEMS). More requests would be refused with 429, and fewer requests
-            # would make the batches small.
+            # classify accepts 48 pushes at a time: the images of its queue (CLASSIFY_QUEUE_ITEMS, 64) less
+            # the quarter that is reserved for requests (CLASSIFY_QUEUE_RESERVE). It would refuse further
+            # pushes with 429, and Pub/Sub counts a refusal as one of MAX_DELIVERY_ATTEMPTS. A lower
+            # concurrency would make the batches smaller.
             : "${CLASSIFY_CPU:=4}" "${CLASSIFY_MEMORY:=16Gi}" "${CLASSIFY_MAX_INSTANCES:=1}"
-            : "${CLASSIFY_CONCURRENCY:=64}"
+            : "${CLASSIFY_CONCURRENCY:=48}"
             ;;
         *) die "CLASSIFY_ON must be cpu or gpu, not $CLASSIFY_ON" ;;
     esac

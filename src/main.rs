@@ -1,15 +1,17 @@
 //! The program `image-pipeline`: parses its configuration and runs the pipeline until SIGTERM or Ctrl-C.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, process::ExitCode};
 
 use image_pipeline::{Config, Pipeline};
 use platform::{config, shutdown};
 
-#[tokio::main]
-async fn main() -> anyhow::Result<()> {
+fn main() -> ExitCode {
     let config: Config = config::parse_or_exit();
     config.log.init();
+    shutdown::run_program(run(config))
+}
 
+async fn run(config: Config) -> anyhow::Result<()> {
     let pipeline = Pipeline::build(config).await?;
     let (preprocess_addr, classify_addr) = (pipeline.preprocess_addr(), pipeline.classify_addr());
     let readiness = pipeline.classify_readiness();

@@ -40,7 +40,9 @@ use crate::{
 };
 
 /// Maximum time that the engines may take to finish their last batches at shutdown.
-const LAST_BATCH_TIMEOUT: Duration = Duration::from_secs(1);
+///
+/// The time comes on top of the drain timeout, and the program must end within the drain timeout and a second.
+const LAST_BATCH_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Function that creates the engines.
 ///

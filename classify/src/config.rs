@@ -131,7 +131,7 @@ pub struct Settings {
     #[arg(id = "classify-drain-timeout", long, env = "CLASSIFY_DRAIN_TIMEOUT", value_name = "SECONDS")]
     #[arg(default_value = "8", value_parser = parse_seconds)]
     pub drain_timeout: Duration,
-    /// Maximum size of a request body in bytes; Pub/Sub pushes bodies of up to 14 MB
+    /// Maximum size of a request body in bytes, except that of an event
     #[arg(id = "classify-max-body-bytes", long, env = "CLASSIFY_MAX_BODY_BYTES", value_name = "BYTES")]
     #[arg(default_value = "20MiB", value_parser = parse_bytes)]
     pub max_body_bytes: usize,

@@ -191,6 +191,7 @@ mod tests {
     use futures_util::FutureExt;
 
     use super::*;
+    use crate::config::Settings;
 
     const CALLERS: [Caller; 2] = [Caller::Request, Caller::PushedEvent];
 
@@ -221,6 +222,17 @@ mod tests {
             drop(of_second);
             assert_eq!(fill(&queue_permits, first).await.len(), 6);
         }
+    }
+
+    #[test]
+    fn cloud_run_sends_at_most_as_many_pushes_as_the_default_queue_admits() {
+        let script_path = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/lib.sh");
+        let script = std::fs::read_to_string(script_path).unwrap();
+        let defaults = script.split("${CLASSIFY_CONCURRENCY:=").skip(1);
+        let concurrencies: Vec<usize> =
+            defaults.map(|rest| rest.split_once('}').unwrap().0.parse().unwrap()).collect();
+        let max_events = Admission::new(&Settings::default().queue_limits()).max_events();
+        assert_eq!(concurrencies.iter().max(), Some(&max_events), "{concurrencies:?}");
     }
 
     #[tokio::test]

@@ -341,7 +341,7 @@ mod tests {
                   Seconds that running requests get to finish at shutdown [env: CLASSIFY_DRAIN_TIMEOUT]
                   [default: 8]
               --classify-max-body-bytes <BYTES>
-                  Maximum size of a request body in bytes; Pub/Sub pushes bodies of up to 14 MB [env:
+                  Maximum size of a request body in bytes, except that of an event [env:
                   CLASSIFY_MAX_BODY_BYTES] [default: 20MiB]
               --classify-max-event-bytes <BYTES>
                   Maximum size of an event in bytes, as it is pushed or pulled. A larger event cannot be an

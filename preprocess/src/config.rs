@@ -9,7 +9,7 @@ use clap::{Args, value_parser};
 use platform::{
     config::{Validate, parse_bytes, parse_defaults, parse_seconds},
     cpu::cores,
-    http::{BodyLimits, BodyReceiver, HttpLimits},
+    http::{BodyLimits, BodyReceiver},
 };
 
 use crate::image::{Limits, Recipe};
@@ -194,13 +194,6 @@ impl Settings {
             timeout: self.preprocess_upload_timeout,
             min_rate: self.preprocess_min_upload_rate,
             grace: self.preprocess_upload_grace,
-        }
-    }
-
-    pub(crate) fn http_limits(&self) -> HttpLimits {
-        HttpLimits {
-            max_body_bytes: self.preprocess_max_body_bytes,
-            request_timeout: self.preprocess_request_timeout,
         }
     }
 }

@@ -4,13 +4,18 @@ use std::{io::Write, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use tokio::{
-    io::AsyncWriteExt,
+    io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
     task::{JoinHandle, JoinSet},
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::{Soak, checks::MAX_TEXT, clients::http_client, program::Service};
+use crate::{
+    Soak,
+    checks::{HELD, MAX_TEXT, NO_ANSWER, NOT_SENT},
+    clients::{RECONNECT_PAUSE, http_client},
+    program::{MAX_START, Service},
+};
 
 /// Size of a large body, slightly below the limit of 20 MiB.
 const BODY_SIZE: usize = 20_000_000;
@@ -18,25 +23,27 @@ const BODY_SIZE: usize = 20_000_000;
 const PNG_SIDE: u32 = 7071;
 /// Number of bodies that are never finished.
 const UNFINISHED_COUNT: usize = 150;
-/// Time for the answer to a bomb. In a short soak, every bomb has its turn.
+/// Timeout of the answer to a bomb. It is short so that a short soak repeats every bomb.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
-/// Time for which an unfinished body is held open.
+/// Time for which a client keeps its unfinished body open.
 const HOLD_TIME: Duration = Duration::from_secs(4);
 
-/// A request, and how often it is sent at the same time.
+/// A request, and the number of copies that are sent at the same time.
 #[derive(Clone)]
 pub(crate) struct Bomb {
-    name: &'static str,
+    pub(crate) name: &'static str,
     service: Service,
     route: &'static str,
     content_type: &'static str,
     body: Bytes,
     copies: usize,
-    /// Whether the last byte of the body is left out.
+    /// True if the last byte of the body is never sent.
     is_unfinished: bool,
 }
 
-/// Starts the task that sends one of the `bombs` after the other in a random order.
+/// Starts the task that sends one bomb after the other in a random order.
+///
+/// The task sends every bomb at least once, even if `stop` is cancelled before.
 pub(crate) fn spawn(
     soak: &Arc<Soak>,
     mut bombs: Vec<Bomb>,
@@ -45,16 +52,13 @@ pub(crate) fn spawn(
 ) -> JoinHandle<()> {
     let (soak, stop) = (soak.clone(), stop.clone());
     tokio::spawn(async move {
-        let throw_bombs = async {
+        throw_all(&soak, &mut bombs, &mut rng).await;
+        let further_rounds = async {
             loop {
-                rng.shuffle(&mut bombs);
-                for bomb in &bombs {
-                    throw(&soak, bomb).await;
-                    tokio::time::sleep(Duration::from_millis(rng.u64(200..800))).await;
-                }
+                throw_all(&soak, &mut bombs, &mut rng).await;
             }
         };
-        stop.run_until_cancelled(throw_bombs).await;
+        stop.run_until_cancelled(further_rounds).await;
     })
 }
 
@@ -136,16 +140,31 @@ fn make_png() -> Bytes {
     file.into()
 }
 
+/// Sends one bomb after the other in a random order.
+async fn throw_all(soak: &Arc<Soak>, bombs: &mut [Bomb], rng: &mut fastrand::Rng) {
+    rng.shuffle(bombs);
+    for bomb in bombs.iter() {
+        throw(soak, bomb).await;
+        tokio::time::sleep(Duration::from_millis(rng.u64(200..800))).await;
+    }
+}
+
 /// Sends all copies of a bomb at the same time and waits for their answers.
+///
+/// Waits before for a process that accepts connections, because a bomb that is not sent tests nothing.
 async fn throw(soak: &Arc<Soak>, bomb: &Bomb) {
+    let wait_for_process = async {
+        while TcpStream::connect(bomb.service.address).await.is_err() {
+            tokio::time::sleep(RECONNECT_PAUSE).await;
+        }
+    };
+    let _ = tokio::time::timeout(MAX_START, wait_for_process).await;
     let mut copies = JoinSet::new();
     for _ in 0..bomb.copies {
         let (soak, bomb) = (soak.clone(), bomb.clone());
         copies.spawn(async move {
             if bomb.is_unfinished {
-                // Nobody waits for the answer of such a request.
-                let _ = tokio::time::timeout(HOLD_TIME, send_unfinished(&bomb)).await;
-                soak.bomb_answers.add(format!("{}: sent", bomb.name));
+                soak.bomb_answers.add(bomb.name, send_unfinished(&bomb).await);
             } else {
                 send(&soak, &bomb).await;
             }
@@ -162,12 +181,15 @@ async fn send(soak: &Soak, bomb: &Bomb) {
         .header("content-type", bomb.content_type)
         .timeout(ANSWER_TIMEOUT)
         .body(bomb.body.clone());
-    let Ok(mut response) = request.send().await else {
-        soak.bomb_answers.add(format!("{}: no answer", bomb.name));
-        return;
+    let mut response = match request.send().await {
+        Ok(response) => response,
+        Err(error) => {
+            soak.bomb_answers.add(bomb.name, if error.is_connect() { NOT_SENT } else { NO_ANSWER });
+            return;
+        }
     };
     let status = response.status();
-    soak.bomb_answers.add(format!("{}: {}", bomb.name, status.as_u16()));
+    soak.bomb_answers.add(bomb.name, status.as_str());
     let mut start = Vec::new();
     let mut length = 0;
     while let Ok(Some(chunk)) = response.chunk().await {
@@ -185,16 +207,36 @@ async fn send(soak: &Soak, bomb: &Bomb) {
     }
 }
 
-/// Sends a body without its last byte, and holds the connection until the caller drops this future.
-async fn send_unfinished(bomb: &Bomb) -> std::io::Result<()> {
-    let mut connection = TcpStream::connect(bomb.service.address).await?;
+/// Sends a body without its last byte. Returns the outcome: [`NOT_SENT`], [`NO_ANSWER`], [`HELD`], or the status of
+/// the response.
+async fn send_unfinished(bomb: &Bomb) -> String {
+    let Ok(mut connection) = TcpStream::connect(bomb.service.address).await else {
+        return NOT_SENT.to_owned();
+    };
+    let (mut reader, mut writer) = connection.split();
     let head = format!(
         "POST {} HTTP/1.1\r\nHost: soak\r\nContent-Type: {}\r\nContent-Length: {}\r\n\r\n",
         bomb.route,
         bomb.content_type,
         bomb.body.len()
     );
-    connection.write_all(head.as_bytes()).await?;
-    connection.write_all(&bomb.body[1..]).await?;
-    std::future::pending().await
+    let send = async {
+        // Sending fails if the service has closed the connection. Then the response is received below.
+        if writer.write_all(head.as_bytes()).await.is_ok() {
+            let _ = writer.write_all(&bomb.body[1..]).await;
+        }
+        std::future::pending().await
+    };
+    let receive = async {
+        let mut start = [0; "HTTP/1.1 200".len()];
+        match reader.read_exact(&mut start).await {
+            Ok(_) => format!("refused with {}", String::from_utf8_lossy(&start["HTTP/1.1 ".len()..])),
+            Err(_) => NO_ANSWER.to_owned(),
+        }
+    };
+    tokio::select! {
+        outcome = receive => outcome,
+        never = send => never,
+        () = tokio::time::sleep(HOLD_TIME) => HELD.to_owned(),
+    }
 }

@@ -18,6 +18,7 @@ use tokio::task::JoinSet;
 
 use crate::{
     Soak,
+    bombs::Bomb,
     clients::{self, PredictionAnswer},
 };
 
@@ -34,6 +35,14 @@ const MAX_EXAMPLES: usize = 5;
 /// Number of lines of the log that are printed after an unexpected end of the program.
 const LAST_LINES: usize = 5;
 
+/// Name of the event that a request is sent and gets no answer, because the connection fails or the client gives
+/// up.
+pub(crate) const NO_ANSWER: &str = "no answer";
+/// Name of the event that a request is not sent, because no process accepts the connection.
+pub(crate) const NOT_SENT: &str = "not sent";
+/// Name of the event that a request with an unfinished body is neither refused nor cut off.
+pub(crate) const HELD: &str = "held";
+
 /// Counts events by name.
 #[derive(Default)]
 pub(crate) struct Tally(Mutex<BTreeMap<String, usize>>);
@@ -41,6 +50,20 @@ pub(crate) struct Tally(Mutex<BTreeMap<String, usize>>);
 impl Tally {
     pub(crate) fn add(&self, name: impl Into<String>) {
         *self.0.lock().unwrap().entry(name.into()).or_default() += 1;
+    }
+
+    fn has(&self, predicate: impl Fn(&str) -> bool) -> bool {
+        self.0.lock().unwrap().keys().any(|name| predicate(name))
+    }
+
+    /// Returns true if a request was sent.
+    fn has_requests(&self) -> bool {
+        self.has(|name| name != NOT_SENT)
+    }
+
+    /// Returns true if a request was answered.
+    pub(crate) fn has_answers(&self) -> bool {
+        self.has(|name| ![NOT_SENT, NO_ANSWER, HELD].contains(&name))
     }
 }
 
@@ -50,6 +73,37 @@ impl Display for Tally {
         let texts: Vec<String> = counts.iter().map(|(name, count)| format!("{name}: {count}")).collect();
         formatter.write_str(if texts.is_empty() { "none" } else { "" })?;
         formatter.write_str(&texts.join(", "))
+    }
+}
+
+/// Counts the outcomes of bombs, by bomb.
+pub(crate) struct BombTallies(Vec<(&'static str, Tally)>);
+
+impl BombTallies {
+    /// Creates a tally for each bomb.
+    pub(crate) fn new(bombs: &[Bomb]) -> Self {
+        Self(bombs.iter().map(|bomb| (bomb.name, Tally::default())).collect())
+    }
+
+    pub(crate) fn add(&self, bomb: &str, answer: impl Into<String>) {
+        let (_, tally) = self.0.iter().find(|(name, _)| *name == bomb).unwrap();
+        tally.add(answer);
+    }
+
+    /// Returns the names of the bombs that were never sent.
+    fn unsent(&self) -> impl Iterator<Item = &'static str> {
+        self.0.iter().filter(|(_, tally)| !tally.has_requests()).map(|(name, _)| *name)
+    }
+
+    fn any(&self, predicate: impl Fn(&Tally) -> bool) -> bool {
+        self.0.iter().any(|(_, tally)| predicate(tally))
+    }
+}
+
+impl Display for BombTallies {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let texts: Vec<String> = self.0.iter().map(|(name, tally)| format!("{name}: {tally}")).collect();
+        formatter.write_str(&texts.join("; "))
     }
 }
 
@@ -189,6 +243,28 @@ pub(crate) async fn check_every_upload(soak: &Arc<Soak>) {
     }
     while let Some(task) = tasks.join_next().await {
         task.unwrap();
+    }
+}
+
+/// Reports each kind of attack and fault that did not happen, although this machine permits it.
+///
+/// Must be called at the end of the second phase, before the last kill.
+pub(crate) fn check_attacks(soak: &Soak) {
+    let has_happened = |count: &AtomicUsize| count.load(Ordering::SeqCst) > 0;
+    let (disk, connections) = (&soak.disk, &soak.connections);
+    let attacks = [
+        ("kill -9", has_happened(&soak.program.kill_count)),
+        ("full disk", has_happened(&disk.full_count) || !disk.can_fill_up()),
+        ("read-only bucket", has_happened(&disk.read_only_count) || !disk.can_become_read_only()),
+        ("idle connection", has_happened(&connections.idle.opened)),
+        ("slow connection", has_happened(&connections.slow.opened)),
+        ("answer to the flood", soak.flood_answers.has_answers()),
+        ("answer to a bomb", soak.bomb_answers.any(Tally::has_answers)),
+        ("unfinished body that is held", soak.bomb_answers.any(|tally| tally.has(|name| name == HELD))),
+    ];
+    let missing = attacks.iter().filter(|(_, has_happened)| !has_happened).map(|(name, _)| *name);
+    for name in missing.chain(soak.bomb_answers.unsent()) {
+        soak.violations.add("never happened", name);
     }
 }
 

@@ -18,7 +18,10 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::{Soak, checks::Tally};
+use crate::{
+    Soak,
+    checks::{NO_ANSWER, Tally},
+};
 
 /// Number of honest clients. Each uploads one photo at a time.
 const CLIENT_COUNT: usize = 8;
@@ -30,9 +33,9 @@ const WAIT_SECONDS: u32 = 5;
 /// Pause after a refusal without Retry-After.
 const DEFAULT_PAUSE: Duration = Duration::from_secs(1);
 /// Pause after a failed connection.
-const RECONNECT_PAUSE: Duration = Duration::from_millis(200);
-/// Maximum time between the last upload and its prediction. An announcement waits for up to a minute after an
-/// outage, and a slow machine has to work off its backlog.
+pub(crate) const RECONNECT_PAUSE: Duration = Duration::from_millis(200);
+/// Maximum time between the last upload and the last prediction. After an outage, an announcement waits for up
+/// to a minute, and a slow machine needs time for its backlog.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// An accepted upload.
@@ -209,7 +212,7 @@ async fn post_photo(
         request.header("content-type", "image/jpeg").body(photo)
     };
     let Ok(response) = request.send().await else {
-        soak.uploads.refusals.add("no answer");
+        soak.uploads.refusals.add(NO_ANSWER);
         return Err(RECONNECT_PAUSE);
     };
     if response.status() != StatusCode::OK {

@@ -21,19 +21,19 @@ use crate::Soak;
 
 /// Size of the tmpfs.
 const DISK_SIZE: &str = "1g";
-/// Time for which the kernel may refuse to make the bucket read-only, because the program is writing to it.
+/// Maximum time for making the bucket read-only. The kernel refuses it while the program writes to a file.
 const REMOUNT_TIMEOUT: Duration = Duration::from_secs(10);
-/// Time after a fault in which the program may still end because of the fault.
+/// Time after a fault during which the program may still end because of the fault.
 const RECOVERY_TIME: Duration = Duration::from_secs(3);
-/// Interval in which the ballast fills the space that the program has freed.
+/// Interval between two attempts to fill the space that the program has freed.
 const BALLAST_INTERVAL: Duration = Duration::from_millis(100);
 
 /// The disk with the data folder of the program.
 pub(crate) struct Disk {
     folder: TempDir,
-    /// Why the data folder is not on a small disk of its own.
+    /// Error that kept this process from mounting a tmpfs for the data folder.
     no_tmpfs: Option<String>,
-    /// Why the bucket cannot become read-only.
+    /// Error that kept this process from mounting the bucket separately. The bucket then stays writable.
     no_bind_mount: Option<String>,
     is_broken: AtomicBool,
     pub(crate) full_count: AtomicUsize,
@@ -81,6 +81,16 @@ impl Disk {
         self.is_broken.load(Ordering::SeqCst)
     }
 
+    /// Returns true if the disk has a limited size, so that it can be filled.
+    pub(crate) fn can_fill_up(&self) -> bool {
+        self.no_tmpfs.is_none()
+    }
+
+    /// Returns true if the bucket is a mount that can become read-only.
+    pub(crate) fn can_become_read_only(&self) -> bool {
+        self.no_bind_mount.is_none()
+    }
+
     /// Returns a sentence for each fault that cannot happen on this machine.
     pub(crate) fn skipped_faults(&self) -> Vec<String> {
         let full = self.no_tmpfs.iter().map(|error| format!("soak: a disk that fills up: {error}"));
@@ -89,10 +99,10 @@ impl Disk {
     }
 
     pub(crate) fn unmount(&self) {
-        if self.no_bind_mount.is_none() {
+        if self.can_become_read_only() {
             run("umount", &["--lazy"], &self.bucket()).unwrap();
         }
-        if self.no_tmpfs.is_none() {
+        if self.can_fill_up() {
             run("umount", &["--lazy"], &self.data_folder()).unwrap();
         }
     }
@@ -145,9 +155,9 @@ pub(crate) fn spawn(soak: &Arc<Soak>, mut rng: fastrand::Rng, stop: &Cancellatio
             }
             // A fault is never cut short, so that the disk is whole when this task ends.
             disk.is_broken.store(true, Ordering::SeqCst);
-            if turn % 2 == 0 && disk.no_tmpfs.is_none() {
+            if turn % 2 == 0 && disk.can_fill_up() {
                 disk.fill(seconds(3..6)).await;
-            } else if turn % 2 == 1 && disk.no_bind_mount.is_none() {
+            } else if turn % 2 == 1 && disk.can_become_read_only() {
                 disk.make_read_only(seconds(3..6)).await;
             }
             tokio::time::sleep(RECOVERY_TIME).await;
@@ -160,7 +170,7 @@ fn create_private_folder(path: &Path) {
     DirBuilder::new().mode(0o700).create(path).unwrap();
 }
 
-/// Runs a program with `path` as its last argument. Returns the text of its error.
+/// Runs a program with `path` as its last argument. If the program fails, returns the first line of its error.
 fn run(program: &str, arguments: &[&str], path: &Path) -> Result<(), String> {
     let output = Command::new(program)
         .args(arguments)

@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     Soak,
+    checks::NO_ANSWER,
     clients::{http_client, read_sample},
     program::Service,
 };
@@ -31,7 +32,7 @@ const REOPEN_PAUSE: Duration = Duration::from_secs(1);
 /// Maximum number of concurrent requests of the flood.
 const MAX_FLOOD: usize = 200;
 
-/// Counts the connections of hostile clients.
+/// Numbers of the connections of hostile clients.
 #[derive(Default)]
 pub(crate) struct Connections {
     pub(crate) idle: ConnectionCounts,
@@ -160,7 +161,7 @@ async fn flood_once(soak: &Soak, http: &reqwest::Client, photo: Bytes) {
             }
         }
         Err(_) => {
-            soak.flood_answers.add("no answer");
+            soak.flood_answers.add(NO_ANSWER);
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     }

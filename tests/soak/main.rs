@@ -6,8 +6,9 @@
 //! phase show the goodput of an undisturbed program.
 //!
 //! The exit status is 1 if a promise is broken: an accepted upload has no right prediction, the program stays
-//! silent for too long or uses too much memory, its log has a bad line, or it ends too late after SIGTERM.
-//! Other times are reported and not checked, because they depend on the machine.
+//! silent for too long or uses too much memory, its log has a bad line, or it ends too late after SIGTERM. It
+//! is also 1 if a kind of attack or fault did not happen. Other times are reported and not checked, because
+//! they depend on the machine.
 #![allow(
     clippy::allow_attributes,
     clippy::unwrap_used,
@@ -32,6 +33,7 @@ use std::{
     path::PathBuf,
     process::{Command, ExitCode},
     sync::Arc,
+    thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
 
@@ -40,7 +42,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     bombs::Bomb,
-    checks::{LogChecks, Tally, Violations},
+    checks::{BombTallies, LogChecks, Tally, Violations},
     clients::Uploads,
     faults::Disk,
     floods::Connections,
@@ -53,6 +55,7 @@ use crate::{
 const MAX_CALM_PHASE: Duration = Duration::from_secs(60);
 /// Maximum time until the first process has started and has classified the samples.
 const LABELS_TIMEOUT: Duration = Duration::from_secs(120);
+/// Interval between two lines about the progress.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(10);
 /// Number of file descriptors that the soak needs for its own connections.
 const DESCRIPTORS: u64 = 8192;
@@ -61,7 +64,8 @@ const DESCRIPTORS: u64 = 8192;
 #[derive(Parser)]
 #[command(name = "soak")]
 struct Options {
-    /// Duration of the three phases together, in seconds
+    /// Duration of the three phases together, in seconds. Below 60, some attacks and faults may not happen,
+    /// and the soak fails
     #[arg(long, default_value_t = 900)]
     seconds: u64,
     /// Seed of all random choices; a random one if it is not given
@@ -86,8 +90,7 @@ struct Soak {
     connections: Connections,
     /// Answers to the flood of `POST /classify`, by status.
     flood_answers: Tally,
-    /// Answers to bombs, by bomb and status.
-    bomb_answers: Tally,
+    bomb_answers: BombTallies,
 }
 
 fn main() -> ExitCode {
@@ -97,7 +100,8 @@ fn main() -> ExitCode {
     println!("soak: {} s, seed {seed}", options.seconds);
 
     let disk = Disk::create();
-    let program = Program::new(disk.data_folder(), LogChecks::new(options.log.as_deref()));
+    let (program, orders) = Program::new(disk.data_folder(), LogChecks::new(options.log.as_deref()));
+    let bombs = bombs::make_bombs(program.services);
     let soak = Arc::new(Soak {
         program,
         disk,
@@ -106,13 +110,12 @@ fn main() -> ExitCode {
         probes: Probes::default(),
         connections: Connections::default(),
         flood_answers: Tally::default(),
-        bomb_answers: Tally::default(),
+        bomb_answers: BombTallies::new(&bombs),
     });
     let mut rng = fastrand::Rng::with_seed(seed);
-    let supervisor = program::spawn_supervisor(&soak, rng.fork());
+    let supervisor = program::spawn_supervisor(&soak, orders, rng.fork());
     let probers = probes::spawn(&soak);
 
-    let bombs = bombs::make_bombs(soak.program.services);
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let outcome = runtime.block_on(async {
         let run = tokio::spawn(run(soak.clone(), Duration::from_secs(options.seconds), bombs, rng));
@@ -125,11 +128,13 @@ fn main() -> ExitCode {
     runtime.shutdown_timeout(Duration::from_secs(5));
     soak.probes.stop();
     soak.program.order(Order::Stop);
-    supervisor.join().unwrap();
-    for prober in probers {
-        prober.join().unwrap();
-    }
+    let threads = std::iter::once(supervisor).chain(probers);
+    let results: Vec<thread::Result<()>> = threads.map(JoinHandle::join).collect();
     soak.disk.unmount();
+    if let Some(panic) = results.into_iter().find_map(Result::err) {
+        print_violations(&soak);
+        std::panic::resume_unwind(panic);
+    }
     let outcome = match outcome {
         Some(Ok(outcome)) => outcome,
         Some(Err(panic)) => {
@@ -143,7 +148,7 @@ fn main() -> ExitCode {
     };
 
     checks::check_totals(&soak);
-    let report = report::format(&soak, &outcome, seed);
+    let report = report::format(&soak, &outcome, options.seconds, seed);
     println!("\n{report}");
     if let Some(path) = options.report {
         report::write(&path, &report);
@@ -199,6 +204,7 @@ async fn run(soak: Arc<Soak>, duration: Duration, bombs: Vec<Bomb>, mut rng: fas
         attack.await.unwrap();
     }
     soak.program.allow_kills(false);
+    checks::check_attacks(soak);
 
     let phase = report::PhaseStart::new("after", soak);
     tokio::time::sleep(calm).await;

@@ -1,4 +1,4 @@
-//! Asks both services all the time whether they live and are ready, and measures the gaps between the answers.
+//! Sends `GET /live` and `GET /ready` to both services all the time, and measures the gaps between the answers.
 
 use std::{
     collections::BTreeMap,
@@ -17,21 +17,21 @@ use crate::{
     program::{Life, Service},
 };
 
-/// Pause between two questions.
+/// Interval between the beginnings of two probes.
 const INTERVAL: Duration = Duration::from_millis(200);
-/// Time after which a question without an answer is asked again on a new connection.
+/// Timeout of a probe. The next probe uses a new connection.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Maximum time without an answer of `/live` while a process runs.
 pub(crate) const MAX_LIVE_GAP: Duration = Duration::from_secs(10);
-/// Routes that are asked, of both services.
+/// Routes that are probed, of both services.
 pub(crate) const ROUTES: [&str; 2] = ["/live", "/ready"];
 
-/// What the answers of one route have shown.
+/// Measurements of one route.
 #[derive(Clone, Default)]
 pub(crate) struct RouteProbes {
     /// Longest time without an answer between the first answer of a process and its end.
     pub(crate) worst_gap: Duration,
-    /// Longest time from a question to its answer.
+    /// Longest time from the beginning of a probe to its answer.
     pub(crate) worst_latency: Duration,
     /// Longest time from the start of a process to its first answer with 200.
     pub(crate) slowest_start: Duration,
@@ -40,7 +40,7 @@ pub(crate) struct RouteProbes {
     pub(crate) not_ok_count: usize,
 }
 
-/// What the answers of all routes have shown, by service and route.
+/// Measurements of all routes, by service and route.
 #[derive(Default)]
 pub(crate) struct Probes {
     routes: Mutex<BTreeMap<(&'static str, &'static str), RouteProbes>>,
@@ -48,7 +48,7 @@ pub(crate) struct Probes {
 }
 
 impl Probes {
-    /// Returns what the answers of `route` have shown.
+    /// Returns the measurements of `route` of `service`.
     pub(crate) fn of(&self, service: Service, route: &'static str) -> RouteProbes {
         self.routes.lock().unwrap().get(&(service.name, route)).cloned().unwrap_or_default()
     }

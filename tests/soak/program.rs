@@ -8,6 +8,7 @@ use std::{
     sync::{
         Arc, Mutex, OnceLock,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+        mpsc::{Receiver, SyncSender, sync_channel},
     },
     thread::{self, JoinHandle},
     time::{Duration, Instant},
@@ -26,7 +27,7 @@ pub(crate) const MAX_SHUTDOWN: Duration = Duration::from_secs(if cfg!(debug_asse
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(60);
 /// Maximum time from the start of a process until both services are ready.
 pub(crate) const MAX_START: Duration = Duration::from_secs(60);
-/// Interval between two looks at the process.
+/// Interval at which the supervisor measures the process.
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
 /// Pause before the start that follows an unexpected end.
 const RESTART_PAUSE: Duration = Duration::from_millis(500);
@@ -67,12 +68,13 @@ pub(crate) enum Order {
     Stop,
 }
 
-/// The program, its processes one after the other, and what the supervisor has measured.
+/// The program, whose processes run one after the other, and the measurements of the supervisor.
 pub(crate) struct Program {
     pub(crate) services: [Service; 2],
     data_folder: PathBuf,
     life: Mutex<Arc<Life>>,
-    order: Mutex<Option<Order>>,
+    /// Channel without a buffer, so that an order is sent when the supervisor accepts it.
+    orders: SyncSender<Order>,
     are_kills_allowed: AtomicBool,
     pub(crate) log: Arc<LogChecks>,
     pub(crate) kill_count: AtomicUsize,
@@ -86,14 +88,15 @@ pub(crate) struct Program {
 }
 
 impl Program {
-    /// Chooses free ports. The program starts with [`spawn_supervisor`].
-    pub(crate) fn new(data_folder: PathBuf, log: LogChecks) -> Self {
+    /// Chooses free ports. The program starts when [`spawn_supervisor`] gets the receiver of the orders.
+    pub(crate) fn new(data_folder: PathBuf, log: LogChecks) -> (Self, Receiver<Order>) {
         let service = |index, name, route| Service { index, name, address: free_address(), route };
-        Self {
+        let (orders, receiver) = sync_channel(0);
+        let program = Self {
             services: [service(0, "preprocess", "/preprocess"), service(1, "classify", "/classify")],
             data_folder,
             life: Mutex::new(Arc::new(new_life(0))),
-            order: Mutex::new(None),
+            orders,
             are_kills_allowed: AtomicBool::new(false),
             log: Arc::new(log),
             kill_count: AtomicUsize::new(0),
@@ -101,7 +104,8 @@ impl Program {
             unexpected_end_count: AtomicUsize::new(0),
             end_count_on_broken_disk: AtomicUsize::new(0),
             peak_memory: AtomicU64::new(0),
-        }
+        };
+        (program, receiver)
     }
 
     pub(crate) fn preprocess(&self) -> Service {
@@ -122,14 +126,13 @@ impl Program {
     }
 
     /// Gives an order to the supervisor and waits until the supervisor accepts it.
+    ///
+    /// Does nothing if the supervisor has panicked. The end of the soak reports the panic.
     pub(crate) fn order(&self, order: Order) {
-        *self.order.lock().unwrap() = Some(order);
-        while self.order.lock().unwrap().is_some() {
-            thread::sleep(POLL_INTERVAL);
-        }
+        let _ = self.orders.send(order);
     }
 
-    fn start_process(&self, number: usize) -> Child {
+    fn start_process(&self, number: usize) -> Process {
         let drain_seconds = DRAIN_TIMEOUT.as_secs().to_string();
         let mut child = Command::new("sh")
             .args(["-c", &format!("ulimit -n {DESCRIPTOR_LIMIT} && exec \"$0\" \"$@\"")])
@@ -148,18 +151,57 @@ impl Program {
             .unwrap();
         let stderr = child.stderr.take().unwrap();
         let log = self.log.clone();
-        thread::spawn(move || log.check(stderr));
+        let log_reader = Some(thread::spawn(move || log.check(stderr)));
         *self.life.lock().unwrap() = Arc::new(new_life(number));
-        child
+        Process { child, log_reader }
     }
 
-    fn measure_memory(&self, process: &Child) {
-        let status = fs::read_to_string(format!("/proc/{}/status", process.id())).unwrap_or_default();
+    fn measure_memory(&self, process: &Process) {
+        let path = format!("/proc/{}/status", process.child.id());
+        let status = fs::read_to_string(path).unwrap_or_default();
         let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().split(' ').next());
         // A process that has ended has no VmHWM.
         if let Some(peak) = peak {
             self.peak_memory.fetch_max(peak.parse().unwrap(), Ordering::SeqCst);
         }
+    }
+}
+
+/// A process of the program. Dropping this value kills the process.
+struct Process {
+    child: Child,
+    /// Thread that checks the log. `None` after the process has ended.
+    log_reader: Option<JoinHandle<()>>,
+}
+
+impl Process {
+    /// Sends SIGKILL, as `kill -9` does, and waits for the end.
+    fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+        self.join_log_reader();
+    }
+
+    /// Returns the exit status if the process has ended. All lines of its log have been checked then.
+    fn try_wait(&mut self) -> Option<ExitStatus> {
+        let status = self.child.try_wait().unwrap()?;
+        self.join_log_reader();
+        Some(status)
+    }
+
+    /// Waits until the log of the ended process is checked to its end.
+    fn join_log_reader(&mut self) {
+        if let Some(log_reader) = self.log_reader.take() {
+            log_reader.join().unwrap();
+        }
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // Both calls fail if the process has ended.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 
@@ -181,13 +223,18 @@ fn free_address() -> SocketAddr {
 }
 
 /// Starts the thread that keeps the program running until it receives [`Order::Stop`].
-pub(crate) fn spawn_supervisor(soak: &Arc<Soak>, rng: fastrand::Rng) -> JoinHandle<()> {
+pub(crate) fn spawn_supervisor(
+    soak: &Arc<Soak>,
+    orders: Receiver<Order>,
+    rng: fastrand::Rng,
+) -> JoinHandle<()> {
     let soak = soak.clone();
-    thread::spawn(move || Supervisor { soak, rng }.run())
+    thread::spawn(move || Supervisor { soak, orders, rng }.run())
 }
 
 struct Supervisor {
     soak: Arc<Soak>,
+    orders: Receiver<Order>,
     rng: fastrand::Rng,
 }
 
@@ -209,9 +256,7 @@ impl Supervisor {
             let _ = life.end.set(Instant::now());
             match ended {
                 Ended::Killed => {
-                    // `Child::kill` sends SIGKILL, as `kill -9` does.
-                    process.kill().unwrap();
-                    process.wait().unwrap();
+                    process.kill();
                     self.soak.program.kill_count.fetch_add(1, Ordering::SeqCst);
                 }
                 Ended::Terminated => self.terminate(process),
@@ -221,7 +266,6 @@ impl Supervisor {
                 }
                 Ended::Stopped => {
                     self.terminate(process);
-                    *self.soak.program.order.lock().unwrap() = None;
                     return;
                 }
             }
@@ -229,25 +273,21 @@ impl Supervisor {
     }
 
     /// Measures a process until it ends or must end.
-    fn watch(&mut self, process: &mut Child, life: &Life) -> Ended {
+    fn watch(&mut self, process: &mut Process, life: &Life) -> Ended {
         let soak = self.soak.clone();
         let program = &soak.program;
         let mut planned_end = None;
         loop {
             program.measure_memory(process);
-            if let Some(status) = process.try_wait().unwrap() {
+            if let Some(status) = process.try_wait() {
                 return Ended::ByItself(status);
             }
-            let mut order = program.order.lock().unwrap();
-            match *order {
-                Some(Order::Kill) => {
-                    *order = None;
-                    return Ended::Killed;
-                }
-                Some(Order::Stop) => return Ended::Stopped,
-                None => {}
+            match self.orders.recv_timeout(POLL_INTERVAL) {
+                Ok(Order::Kill) => return Ended::Killed,
+                Ok(Order::Stop) => return Ended::Stopped,
+                // The sender is part of the soak, so the channel cannot be closed.
+                Err(_) => {}
             }
-            drop(order);
 
             let is_ready = life.is_ready.iter().all(|is_ready| is_ready.load(Ordering::SeqCst));
             if !is_ready && life.start.elapsed() > MAX_START {
@@ -262,7 +302,6 @@ impl Supervisor {
                     return if life.number % 5 == 2 { Ended::Terminated } else { Ended::Killed };
                 }
             }
-            thread::sleep(POLL_INTERVAL);
         }
     }
 
@@ -275,14 +314,14 @@ impl Supervisor {
     }
 
     /// Sends SIGTERM and measures how long the process takes to end.
-    fn terminate(&self, mut process: Child) {
+    fn terminate(&self, mut process: Process) {
         let start = Instant::now();
-        let sent = Command::new("sh").args(["-c", &format!("kill -TERM {}", process.id())]).status();
+        let sent = Command::new("sh").args(["-c", &format!("kill -TERM {}", process.child.id())]).status();
         assert!(sent.unwrap().success(), "cannot send SIGTERM");
-        while process.try_wait().unwrap().is_none() {
+        while process.try_wait().is_none() {
             self.soak.program.measure_memory(&process);
             if start.elapsed() > SHUTDOWN_TIMEOUT {
-                process.kill().unwrap();
+                process.child.kill().unwrap();
             }
             thread::sleep(POLL_INTERVAL);
         }

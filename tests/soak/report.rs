@@ -8,6 +8,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use clap::CommandFactory;
+
 use crate::{
     Outcome, Soak,
     checks::{MAX_MEMORY_KIB, MAX_TEXT},
@@ -56,9 +58,10 @@ impl PhaseStart {
     }
 }
 
-/// Returns the report: tables of the promises, the goodput, the answers of the probes, and the load.
-pub(crate) fn format(soak: &Soak, outcome: &Outcome, seed: u64) -> String {
+/// Returns the report: tables of the promises, the goodput, the answers to the probes, and the load.
+pub(crate) fn format(soak: &Soak, outcome: &Outcome, seconds: u64, seed: u64) -> String {
     let profile = if cfg!(debug_assertions) { "without optimisation" } else { "with optimisation" };
+    let settings = changed_settings();
     let core_count = thread::available_parallelism().map_or(1, usize::from);
     let tables = [
         table(["promise", "measured", "at most"], promises(soak)),
@@ -70,10 +73,20 @@ pub(crate) fn format(soak: &Soak, outcome: &Outcome, seed: u64) -> String {
         table(["load and faults", "measured"], load(soak, outcome)),
     ];
     format!(
-        "Compiled {profile}, {core_count} cores, seed {seed}. A start is the time from the start of a process to the \
-         first 200 of the route. The times without an answer do not include starts, and the goodput does.\n\n{}",
+        "{seconds} seconds, compiled {profile}, {core_count} cores, seed {seed}, {settings}. A start is the time from \
+         the start of a process to the first 200 of the route. The times without an answer do not include starts, and \
+         the goodput does.\n\n{}",
         tables.join("\n")
     )
+}
+
+/// Lists the settings that the environment of the soak changes.
+fn changed_settings() -> String {
+    let command = image_pipeline::Config::command();
+    let variables = command.get_arguments().filter_map(|argument| argument.get_env()?.to_str());
+    let settings: Vec<String> =
+        variables.filter_map(|name| Some(format!("`{name}={}`", std::env::var(name).ok()?))).collect();
+    if settings.is_empty() { "default settings".to_owned() } else { format!("with {}", settings.join(", ")) }
 }
 
 fn table<const N: usize>(columns: [&str; N], rows: Vec<[String; N]>) -> String {

@@ -15,7 +15,7 @@ use axum::{
 };
 use metrics::counter;
 use platform::{
-    http::{BodyError, HttpLimits, PUSH_PATH, SharedPushGuard, guard_pushes, health_routes, with_middleware},
+    http::{BodyError, PUSH_PATH, SharedPushGuard, guard_pushes, health_routes, with_middleware},
     telemetry::metrics_routes,
 };
 use serde_json::{Value, json};
@@ -28,10 +28,7 @@ pub(crate) fn router(
     announcements: Arc<AnnouncementHandler>,
     push_guard: Option<SharedPushGuard>,
 ) -> Router {
-    let limits = HttpLimits {
-        max_body_bytes: service.settings.max_body_bytes,
-        request_timeout: service.settings.request_timeout,
-    };
+    let request_timeout = service.settings.request_timeout;
     let pubsub = match push_guard {
         Some(guard) => post(pubsub::handle_push).layer(middleware::from_fn_with_state(guard, guard_pushes)),
         None => post(pubsub::handle_push),
@@ -47,7 +44,7 @@ pub(crate) fn router(
         .merge(Router::new().route(PUSH_PATH, pubsub).with_state(announcements))
         .merge(health)
         .merge(metrics_routes());
-    with_middleware(routes, "classify", &limits)
+    with_middleware(routes, "classify", request_timeout)
 }
 
 /// Increments `classify_shed_total` if a body was refused for lack of memory, or because it was too slow.

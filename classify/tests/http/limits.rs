@@ -99,6 +99,16 @@ async fn body_of_the_maximum_length_is_accepted_and_one_more_byte_is_refused_in_
 }
 
 #[tokio::test]
+async fn event_above_the_maximum_length_of_a_body_is_dead_and_not_refused() {
+    let settings = Settings { max_body_bytes: MAX_BODY_BYTES, ..Settings::default() };
+    let rig = Rig::with_espresso_engine_on(TestBucket::default(), settings).await;
+    let event = json_of_length(MAX_BODY_BYTES + 1, &json!({ "gcs_path": "gs://local/photo.png" }));
+    let (status, response) = send(rig.address(), "/pubsub", JSON, Framing::ContentLength, &event).await;
+    let body: Value = serde_json::from_str(&response).unwrap();
+    assert_eq!((status, &body["status"], &body["reason"]), (200, &json!("dead"), &json!("event_too_large")));
+}
+
+#[tokio::test]
 async fn image_that_needs_too_much_memory_is_refused_with_422_and_its_event_is_recorded_as_dead() {
     let settings = Settings { max_image_memory: 100_000, ..Settings::default() };
     let rig = Rig::with_espresso_engine_on(TestBucket::default(), settings).await;

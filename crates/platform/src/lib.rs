@@ -8,7 +8,7 @@
 //! - [`memory_budget`] bounds the memory that concurrent jobs reserve.
 //! - [`config`] parses flags and environment variables, and reports all problems at once.
 //! - [`telemetry`] has the log and the metrics.
-//! - [`shutdown`] cancels a token at SIGTERM or SIGINT, so that the program stops.
+//! - [`shutdown`] runs a program until SIGTERM or SIGINT, and ends it in time.
 //! - [`clock`] formats timestamps.
 //! - [`private_folder`] creates folders that only the user of the service may read.
 //! - [`text`] cuts and escapes text from outside.

@@ -1,11 +1,21 @@
-//! Checks that a panic, caught or not, is one line of the JSON log and writes nothing else to stderr.
+//! Checks that a panic, caught or not, and the error that ends a program are one line of the JSON log each,
+//! and that nothing else is written to stderr.
 
-use std::{env, num::NonZeroUsize, process::Command, thread};
+#![expect(clippy::unwrap_used, reason = "a panic in a helper fails the test")]
+
+use std::{
+    env, io,
+    num::NonZeroUsize,
+    process::{Command, ExitCode, Output},
+    thread,
+    time::Duration,
+};
 
 use axum::{Router, body::Body, http::Request, routing::get};
 use platform::{
     cpu::{CpuError, CpuLimits, CpuPool},
-    http::{HttpLimits, with_middleware},
+    http::with_middleware,
+    shutdown::run_program,
     telemetry::{self, LogFormat},
 };
 use serde_json::Value;
@@ -13,7 +23,9 @@ use tower::ServiceExt;
 
 /// Name of the test that panics in the separate process.
 const PANICKING_TEST: &str = "panics_for_the_other_test";
-/// Environment variable with the filter of the log. It is set only in the separate process.
+/// Name of the test whose program fails in the separate process.
+const FAILING_TEST: &str = "fails_for_the_other_test";
+/// Environment variable with the filter of the log. It is set only in the separate processes.
 const VARIABLE: &str = "PANIC_LOG_FILTER";
 
 #[tokio::test]
@@ -37,24 +49,51 @@ async fn panics_for_the_other_test() {
         .unwrap_err();
     tokio::spawn(async { panic!("in a task") }).await.unwrap_err();
 
-    let limits = HttpLimits { max_body_bytes: 10, request_timeout: std::time::Duration::from_secs(60) };
     let routes = Router::new().route("/", get(async || -> () { panic!("in a handler") }));
-    let app = with_middleware(routes, "test", &limits);
+    let app = with_middleware(routes, "test", Duration::from_secs(60));
     let response = app.oneshot(Request::get("/").body(Body::empty()).unwrap()).await.unwrap();
     assert_eq!(response.status(), 500);
 }
 
 #[test]
+#[ignore = "the other test starts it in a separate process"]
+fn fails_for_the_other_test() {
+    let Ok(filter) = env::var(VARIABLE) else { return };
+    telemetry::init(&filter, LogFormat::Json);
+    let exit_code = run_program(async { Err(io::Error::other("the disk is gone\nfor ever")) });
+    assert_eq!(exit_code, ExitCode::FAILURE);
+}
+
+/// Runs the test `name` in a separate process.
+fn run_in_separate_process(name: &str, filter: &str, backtrace: &str) -> Output {
+    let output = Command::new(env::current_exe().unwrap())
+        .args(["--exact", name, "--ignored", "--nocapture"])
+        .env(VARIABLE, filter)
+        .env("RUST_BACKTRACE", backtrace)
+        .env_remove("RUST_LIB_BACKTRACE")
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{output:?}");
+    output
+}
+
+#[test]
+fn error_that_ends_a_program_is_one_line_of_the_json_log_whatever_the_filter_is() {
+    for filter in ["info", "off"] {
+        let output = run_in_separate_process(FAILING_TEST, filter, "0");
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        let line: Value = serde_json::from_str(&stderr).unwrap_or_else(|error| panic!("{error}: {stderr}"));
+        assert_eq!(
+            (&line["severity"], &line["error"]),
+            (&"ERROR".into(), &r"the disk is gone\nfor ever".into())
+        );
+    }
+}
+
+#[test]
 fn every_panic_is_one_error_in_the_json_log_and_nothing_else_is_written() {
     for (filter, backtrace) in [("info", "0"), ("off", "1")] {
-        let output = Command::new(env::current_exe().unwrap())
-            .args(["--exact", PANICKING_TEST, "--ignored", "--nocapture"])
-            .env(VARIABLE, filter)
-            .env("RUST_BACKTRACE", backtrace)
-            .env_remove("RUST_LIB_BACKTRACE")
-            .output()
-            .unwrap();
-        assert!(output.status.success(), "{output:?}");
+        let output = run_in_separate_process(PANICKING_TEST, filter, backtrace);
         let stderr = String::from_utf8(output.stderr).unwrap();
         let lines: Vec<Value> = stderr
             .lines()

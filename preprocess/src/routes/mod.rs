@@ -37,7 +37,7 @@ pub(crate) fn router(
     readiness: Readiness,
     stop: CancellationToken,
 ) -> Router {
-    let limits = settings.http_limits();
+    let request_timeout = settings.preprocess_request_timeout;
     let ready_check = ReadyCheck::new({
         let upload_service = Arc::clone(&upload_service);
         move || {
@@ -53,7 +53,7 @@ pub(crate) fn router(
         .with_state(state)
         .merge(health_routes_with_check(readiness, ready_check))
         .merge(metrics_routes());
-    with_middleware(routes, "preprocess", &limits)
+    with_middleware(routes, "preprocess", request_timeout)
 }
 
 async fn get_index() -> Json<Value> {

@@ -1,20 +1,24 @@
 //! [`with_middleware`] wraps routes in the middleware stack of the services.
 
-use std::{any::Any, sync::Arc, time::Instant};
+use std::{
+    any::Any,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use axum::{
     Router,
-    extract::{DefaultBodyLimit, MatchedPath, Request, State},
+    extract::{MatchedPath, Request, State},
     http::StatusCode,
     middleware::{Next, from_fn, from_fn_with_state},
     response::{IntoResponse, Response},
 };
-use tower_http::{catch_panic::CatchPanicLayer, limit::RequestBodyLimitLayer, timeout::TimeoutLayer};
+use tower_http::{catch_panic::CatchPanicLayer, timeout::TimeoutLayer};
 use tracing::Instrument;
 
 use super::{
-    HttpLimits, Problem, RequestId, admission::refuse_unwelcome_requests, health::is_probe_path,
-    render::render_problems, request_id::set_request_id, unread_body::drain_unread_body,
+    Problem, RequestId, admission::refuse_unwelcome_requests, health::is_probe_path, render::render_problems,
+    request_id::set_request_id, unread_body::drain_unread_body,
 };
 use crate::{panic::CaughtPanic, text::excerpt};
 
@@ -23,24 +27,24 @@ use crate::{panic::CaughtPanic, text::excerpt};
 /// The stack records the metrics `<metric_prefix>_requests_total {route,status}` and
 /// `<metric_prefix>_request_duration_seconds {route}`. `routes` must include the health and metrics routes,
 /// because routes that are merged into the result are outside the stack.
-pub fn with_middleware(routes: Router, metric_prefix: &'static str, limits: &HttpLimits) -> Router {
+///
+/// A handler that is not done after `request_timeout` is dropped, and the response is 504. The stack does not
+/// limit the length of bodies: a [`BodyReceiver`](super::BodyReceiver) has its own limit, and axum's extractors
+/// accept at most 2 MiB.
+pub fn with_middleware(routes: Router, metric_prefix: &'static str, request_timeout: Duration) -> Router {
     // The layer that is added last is the outermost. A request passes the layers in the order of their
     // numbers, and its response passes them in the reverse order.
     routes
-        // 8. The body limit also counts the bytes of a body without an announced length. It replaces axum's
-        //    limit of 2 MiB.
-        .layer(DefaultBodyLimit::disable())
-        .layer(RequestBodyLimitLayer::new(limits.max_body_bytes))
         // 7. The timeout drops the handler. This layer is inside layer 6, because dropping the handler may
         //    panic, too.
-        .layer(TimeoutLayer::with_status_code(StatusCode::GATEWAY_TIMEOUT, limits.request_timeout))
-        // 6. A panic in the handler or in layers 7 and 8 becomes a response with status 500.
+        .layer(TimeoutLayer::with_status_code(StatusCode::GATEWAY_TIMEOUT, request_timeout))
+        // 6. A panic in the handler or in layer 7 becomes a response with status 500.
         .layer(CatchPanicLayer::custom(respond_to_panic))
         // 5. A request that a page of another website sends is refused.
         .layer(from_fn(refuse_unwelcome_requests))
-        // 4. An error of the handler or of layers 5 to 8 becomes a problem with the request id, and is logged
+        // 4. An error of the handler or of layers 5 to 7 becomes a problem with the request id, and is logged
         //    within the span of layer 3.
-        .layer(from_fn_with_state(limits.clone(), render_problems))
+        .layer(from_fn_with_state(request_timeout, render_problems))
         // 3. The request runs in a span. When the request is answered, metrics and a line of the log are
         //    recorded. This layer is outside layer 4, so that it records the status that the client receives.
         .layer(from_fn_with_state(Arc::new(RequestMetricNames::new(metric_prefix)), observe_request))

@@ -10,7 +10,8 @@
 mod admission;
 mod body;
 mod health;
-mod limits;
+#[cfg(feature = "testing")]
+pub mod hostile_text;
 mod media_type;
 mod middleware;
 mod problem;
@@ -29,7 +30,6 @@ mod unread_body;
 
 pub use body::{BodyError, BodyLimits, BodyReceiver, FormFile, FormFiles};
 pub use health::{Readiness, health_routes, health_routes_with_check};
-pub use limits::HttpLimits;
 pub use media_type::{media_type, media_type_of};
 pub use middleware::with_middleware;
 pub use problem::Problem;

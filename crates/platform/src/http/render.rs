@@ -3,6 +3,8 @@
 //! A plain error response is an error response whose content type is absent or text/plain. axum, its
 //! extractors and tower-http send such responses.
 
+use std::time::Duration;
+
 use axum::{
     body::{Body, to_bytes},
     extract::{Request, State},
@@ -15,16 +17,17 @@ use axum::{
     response::Response,
 };
 
-use super::{HttpLimits, Problem, RequestId, health::is_probe_path, problem::INTERNAL_DETAIL};
+use super::{Problem, RequestId, health::is_probe_path, problem::INTERNAL_DETAIL};
 use crate::{panic::is_caused_by_panic, telemetry::error_chain, text::excerpt};
 
 /// Maximum number of bytes that are read from the body of a plain error response. axum's error texts are far
 /// shorter.
 const MAX_PLAIN_ERROR_BYTES: usize = 4096;
 
-/// Middleware that adds the request id to problems, and turns plain error responses into problems.
+/// Middleware that adds the request id to problems, and turns plain error responses into problems. The problem of a
+/// request that took too long names `request_timeout`.
 pub(super) async fn render_problems(
-    State(limits): State<HttpLimits>,
+    State(request_timeout): State<Duration>,
     request: Request,
     next: Next,
 ) -> Response {
@@ -33,7 +36,7 @@ pub(super) async fn render_problems(
     let (mut parts, body) = next.run(request).await.into_parts();
     let problem = match parts.extensions.remove::<Problem>() {
         Some(problem) => problem,
-        None if is_plain_error(&parts) => problem_from_plain_error(parts.status, body, &limits).await,
+        None if is_plain_error(&parts) => problem_from_plain_error(parts.status, body, request_timeout).await,
         None => return Response::from_parts(parts, body),
     };
     log_problem(&problem, is_probe);
@@ -57,18 +60,13 @@ fn is_plain_error(parts: &Parts) -> bool {
 #[error("plain error response: {0}")]
 struct PlainError(String);
 
-async fn problem_from_plain_error(status: StatusCode, body: Body, limits: &HttpLimits) -> Problem {
+async fn problem_from_plain_error(status: StatusCode, body: Body, request_timeout: Duration) -> Problem {
     let bytes = to_bytes(body, MAX_PLAIN_ERROR_BYTES).await.unwrap_or_default();
     let text = String::from_utf8_lossy(&bytes).trim().to_owned();
     let (kind, detail) = kind_and_detail(status);
     match status {
-        StatusCode::PAYLOAD_TOO_LARGE => {
-            let limit = limits.max_body_bytes;
-            Problem::new(status, kind, format!("{detail} The limit is {limit} bytes."))
-                .with("limit_bytes", limit)
-        }
         StatusCode::GATEWAY_TIMEOUT => {
-            let seconds = limits.request_timeout.as_secs_f64();
+            let seconds = request_timeout.as_secs_f64();
             Problem::new(status, kind, format!("{detail} The limit is {seconds} s."))
         }
         // The text of a server error may be private, so only the log contains it.

@@ -8,6 +8,7 @@ use std::{
 use tracing_subscriber::{EnvFilter, filter::ParseError, fmt, layer::SubscriberExt, util::SubscriberInitExt};
 
 use super::{foreign_output, json::JsonLayer, panic_hook};
+use crate::shutdown;
 
 /// Directives that come before those of the filter, which can therefore replace them.
 ///
@@ -63,11 +64,7 @@ pub(super) fn install(filter: &str, format: LogFormat) {
         LogFormat::Human => true,
         LogFormat::Json => false,
     };
-    // A JSON log contains every panic, whatever the filter is: the panic has nowhere else to go.
-    let env_filter = match panic_hook::TARGET_DIRECTIVE.parse() {
-        Ok(directive) if !is_human => env_filter.add_directive(directive),
-        _ => env_filter,
-    };
+    let env_filter = if is_human { env_filter } else { allow_fatal_errors(env_filter) };
     let registry = tracing_subscriber::registry().with(env_filter);
     let result = if is_human {
         registry.with(fmt::layer().with_writer(io::stderr).with_ansi(is_terminal)).try_init()
@@ -86,6 +83,17 @@ pub(super) fn install(filter: &str, format: LogFormat) {
     if let Some(error) = filter_error {
         tracing::warn!(filter, %error, "the log filter is invalid; logging at level \"info\"");
     }
+}
+
+/// Lets every panic and the error that ends the program pass `env_filter`.
+///
+/// A JSON log contains them whatever its filter is: they have nowhere else to go.
+fn allow_fatal_errors(env_filter: EnvFilter) -> EnvFilter {
+    let directives = [panic_hook::TARGET_DIRECTIVE, shutdown::TARGET_DIRECTIVE];
+    directives
+        .into_iter()
+        .filter_map(|directive| directive.parse().ok())
+        .fold(env_filter, EnvFilter::add_directive)
 }
 
 #[cfg(test)]

@@ -1,7 +1,6 @@
 //! [`PacedBody`] reads a body and enforces its limits on length, time and rate.
 
 use std::{
-    error::Error,
     future::Future,
     pin::Pin,
     task::{Context, Poll, ready},
@@ -86,10 +85,7 @@ impl PacedBody {
         }
         let Some(frame) = frame else { return Poll::Ready(Ok(None)) };
         let limit = self.limits.max_bytes;
-        let frame = frame.map_err(|error| match is_too_large(&error) {
-            true => BodyError::TooLarge { limit },
-            false => BodyError::Incomplete(error),
-        })?;
+        let frame = frame.map_err(BodyError::Incomplete)?;
         let data = frame.into_data().unwrap_or_default();
         self.received_bytes = self.received_bytes.saturating_add(data.len());
         if self.received_bytes > limit {
@@ -122,10 +118,4 @@ impl BodyLimits {
             rate => Duration::from_secs_f64(count as f64 / rate as f64),
         }
     }
-}
-
-/// Returns true if the error means that the body exceeds the limit of the middleware.
-fn is_too_large(error: &axum::Error) -> bool {
-    std::iter::successors(Some(error as &dyn Error), |&error| error.source())
-        .any(|error| error.is::<http_body_util::LengthLimitError>())
 }

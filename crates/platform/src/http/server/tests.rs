@@ -1,10 +1,23 @@
 //! Tests of the limits on connections, over streams in memory and with a paused clock.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    io,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    task::{Context, Poll},
+    time::Duration,
+};
 
-use axum::{Router, routing::get};
+use axum::{
+    Router,
+    body::Bytes,
+    routing::{get, post},
+};
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex},
+    io::{AsyncRead, AsyncReadExt, AsyncWriteExt, DuplexStream, ReadBuf, duplex, join, sink},
     sync::{Notify, mpsc},
     task::JoinSet,
     time::{Instant, sleep},
@@ -13,11 +26,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     ConnectionLimits,
-    connection::{ConnectionContext, serve_connection},
+    connection::{ConnectionContext, MAX_BUFFER_BYTES, serve_connection},
     connections::{CloseReason, Connections},
     settings::RESERVED_CONNECTIONS,
 };
-use crate::http::{HttpLimits, Readiness, health_routes, with_middleware};
+use crate::http::{Readiness, health_routes, with_middleware};
 
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 const IDLE_TIMEOUT: Duration = Duration::from_secs(600);
@@ -60,16 +73,15 @@ impl Rig {
             .route(crate::http::PUSH_PATH, axum::routing::post(|| async { "pushed" }))
             .route("/large", get(|| async { "x".repeat(LARGE_RESPONSE_BYTES) }))
             .merge(health_routes(Readiness::default()));
-        let limits = HttpLimits { max_body_bytes: 1000, request_timeout: 10 * HOUR };
-        let limits_on_connections = ConnectionLimits {
+        let limits = ConnectionLimits {
             max_connections,
             head_timeout: HEAD_TIMEOUT,
             idle_timeout: IDLE_TIMEOUT,
             write_timeout: WRITE_TIMEOUT,
         };
         Self {
-            connections: Connections::new("test", limits_on_connections),
-            app: with_middleware(routes, "test", &limits),
+            connections: Connections::new("test", limits),
+            app: with_middleware(routes, "test", 10 * HOUR),
             stop: CancellationToken::new(),
             tasks: JoinSet::new(),
             gated_started,
@@ -368,4 +380,54 @@ async fn head_above_the_limit_is_refused_with_431() {
     let _ = client.0.write_all(head.as_bytes()).await;
     let response = client.receive_response().await;
     assert!(response.starts_with("HTTP/1.1 431"), "{response}");
+}
+
+/// A client that sends an upload as fast as the server reads it.
+struct FastUpload {
+    head: &'static [u8],
+    body_bytes_left: usize,
+    /// Length of the largest buffer that the server has offered for a read.
+    max_buffer_bytes: Arc<AtomicUsize>,
+}
+
+impl AsyncRead for FastUpload {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        self.max_buffer_bytes.fetch_max(buffer.remaining(), Ordering::SeqCst);
+        if self.head.is_empty() && self.body_bytes_left == 0 {
+            // The server closes the connection after its response.
+            return Poll::Pending;
+        }
+        let head = std::mem::take(&mut self.head);
+        buffer.put_slice(head);
+        let count = buffer.remaining().min(self.body_bytes_left);
+        buffer.put_slice(&vec![0; count]);
+        self.body_bytes_left -= count;
+        Poll::Ready(Ok(()))
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn read_buffer_of_a_fast_upload_has_a_maximum_size() {
+    const BODY_BYTES: usize = 2_000_000;
+    let received_bytes = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&received_bytes);
+    let count = move |body: Bytes| async move { counter.store(body.len(), Ordering::SeqCst) };
+    let app = Router::new().route("/", post(count));
+    let max_buffer_bytes = Arc::new(AtomicUsize::new(0));
+    let client = FastUpload {
+        head: b"POST / HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: 2000000\r\n\r\n",
+        body_bytes_left: BODY_BYTES,
+        max_buffer_bytes: Arc::clone(&max_buffer_bytes),
+    };
+    let connection = Rig::new(10).connections.open();
+    let context = ConnectionContext { allowed_origins: [].into(), is_reserved: false };
+    serve_connection(join(client, sink()), app, connection, context, CancellationToken::new()).await;
+    assert_eq!(received_bytes.load(Ordering::SeqCst), BODY_BYTES);
+    // The buffer may have more capacity than hyper asks for.
+    let max_buffer_bytes = max_buffer_bytes.load(Ordering::SeqCst);
+    assert!(max_buffer_bytes <= 2 * MAX_BUFFER_BYTES, "{max_buffer_bytes} bytes");
 }

@@ -11,7 +11,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tower::ServiceExt;
 
 use super::*;
-use crate::http::{HttpLimits, SharedPushGuard, guard_pushes, with_middleware};
+use crate::http::{SharedPushGuard, guard_pushes, with_middleware};
 
 /// Returns an app with the middleware stack, and a counter of the calls of its handler `POST /push`. The
 /// check protects `POST /push`, but not `POST /open`.
@@ -26,8 +26,7 @@ fn build_app(auth: &Arc<PushAuth>) -> (Router, Arc<AtomicUsize>) {
     let guard = from_fn_with_state(guard, guard_pushes);
     let routes =
         Router::new().route("/push", post(push)).route_layer(guard).route("/open", post(|| async { "open" }));
-    let limits = HttpLimits { max_body_bytes: 1 << 30, request_timeout: TEST_TIMEOUT };
-    (with_middleware(routes, "test", &limits), call_count)
+    (with_middleware(routes, "test", TEST_TIMEOUT), call_count)
 }
 
 async fn send(app: &Router, path: &str, authorization: Option<HeaderValue>) -> (Response<()>, String) {

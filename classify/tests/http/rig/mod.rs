@@ -1,138 +1,40 @@
 //! The test rig: a running service, a bucket that can fail, and engines that the test controls.
 
+mod bucket;
+mod engines;
+mod notification;
+
 use std::{
     net::{Ipv4Addr, SocketAddr},
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
-        mpsc as std_mpsc,
+        atomic::{AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
 };
 
-use async_trait::async_trait;
 use bytes::Bytes;
-use classify::{
-    Application, Parts, Settings,
-    engine::{Infer, InferError},
-    model::CLASSES,
-    pixels::Crop,
-};
+use classify::{Application, Parts, Settings, engine::Infer};
 use platform::{
-    bucket::{Bucket, BucketError, Created, InMemoryBucket, LooksIntact, Object, ObjectName},
+    bucket::{Bucket, Created, ObjectName},
     http::{Readiness, push_auth::PushAuth},
     telemetry::{self, LogFormat},
     topic::{InMemoryTopic, push::Delivery},
 };
 use reqwest::{Client, RequestBuilder, Response};
 use serde_json::{Value, json};
-use tokio::{sync::mpsc, task::JoinHandle};
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-/// Index of the class `espresso`. Every model in this project has the classes of ImageNet.
-pub(crate) const ESPRESSO: usize = 967;
+use self::engines::EspressoEngine;
+pub(crate) use self::{
+    bucket::TestBucket,
+    engines::{ESPRESSO, Gate, Verdict},
+    notification::{build_notification, build_resource},
+};
+
 /// Timeout of every wait. On a machine that is not overloaded, a wait takes milliseconds.
 const WAIT_TIMEOUT: Duration = Duration::from_secs(60);
-
-/// A bucket in memory that can be unavailable or full.
-#[derive(Default)]
-pub(crate) struct TestBucket {
-    objects: InMemoryBucket,
-    /// True if every operation fails.
-    down: AtomicBool,
-    /// True if creating an object fails.
-    full: AtomicBool,
-}
-
-impl TestBucket {
-    /// Creates a bucket that numbers the versions of its objects, as Cloud Storage does.
-    pub(crate) fn with_generations() -> Self {
-        Self { objects: InMemoryBucket::with_generations(), ..Self::default() }
-    }
-
-    /// Replaces an object with a new version and returns the generation of the new version.
-    pub(crate) fn replace(&self, name: &str, data: impl Into<Bytes>) -> i64 {
-        self.objects.replace(&ObjectName::new(name).unwrap(), data.into())
-    }
-
-    pub(crate) fn names(&self) -> Vec<String> {
-        self.objects.names()
-    }
-
-    pub(crate) fn set_down(&self, down: bool) {
-        self.down.store(down, Ordering::SeqCst);
-    }
-
-    pub(crate) fn set_full(&self, full: bool) {
-        self.full.store(full, Ordering::SeqCst);
-    }
-
-    /// Changes the content of an object without changing its checksum.
-    pub(crate) fn damage(&self, name: &str) {
-        self.objects.damage(&ObjectName::new(name).unwrap(), Bytes::new());
-    }
-
-    fn fail_if_down(&self) -> Result<(), BucketError> {
-        fail_if(&self.down, "the bucket is switched off")
-    }
-
-    fn fail_if_not_writable(&self, object: &ObjectName) -> Result<(), BucketError> {
-        self.fail_if_down()?;
-        fail_if(&self.full, "the bucket is full")?;
-        // As in a file system, each part of a name has at most 255 bytes.
-        if object.as_str().split('/').any(|part| part.len() > 255) {
-            let (name, reason) = (object.to_string(), "a part is too long".to_owned());
-            return Err(BucketError::BadName { name, reason });
-        }
-        Ok(())
-    }
-}
-
-fn fail_if(flag: &AtomicBool, reason: &str) -> Result<(), BucketError> {
-    if flag.load(Ordering::SeqCst) { Err(BucketError::Unavailable(reason.into())) } else { Ok(()) }
-}
-
-#[async_trait]
-impl Bucket for TestBucket {
-    fn name(&self) -> &str {
-        self.objects.name()
-    }
-
-    async fn create(
-        &self,
-        object: &ObjectName,
-        data: Bytes,
-        content_type: &str,
-    ) -> Result<Created, BucketError> {
-        self.fail_if_not_writable(object)?;
-        self.objects.create(object, data, content_type).await
-    }
-
-    async fn replace_if_broken(
-        &self,
-        object: &ObjectName,
-        data: Bytes,
-        content_type: &str,
-        looks_intact: LooksIntact,
-    ) -> Result<Created, BucketError> {
-        self.fail_if_not_writable(object)?;
-        self.objects.replace_if_broken(object, data, content_type, looks_intact).await
-    }
-
-    fn replaces_broken_objects(&self) -> bool {
-        self.objects.replaces_broken_objects()
-    }
-
-    async fn read(&self, object: &ObjectName, limit: usize) -> Result<Object, BucketError> {
-        self.fail_if_down()?;
-        self.objects.read(object, limit).await
-    }
-
-    async fn exists(&self, object: &ObjectName) -> Result<bool, BucketError> {
-        self.fail_if_down()?;
-        self.objects.exists(object).await
-    }
-}
 
 /// A running service. Dropping this value stops the service.
 pub(crate) struct Rig {
@@ -292,8 +194,8 @@ impl Rig {
 
     /// Returns the JSON of the object `name`, if there is one.
     pub(crate) async fn stored(&self, name: &str) -> Option<Value> {
-        let bytes = self.bucket.objects.read(&ObjectName::new(name).unwrap(), 1 << 20).await.ok()?;
-        Some(serde_json::from_slice(&bytes.data).unwrap())
+        let content = self.bucket.content(name).await?;
+        Some(serde_json::from_slice(&content).unwrap())
     }
 }
 
@@ -335,43 +237,6 @@ pub(crate) fn hide_model_and_backend(mut body: Value) -> Value {
     body
 }
 
-/// Builds the notification that Cloud Storage sends about the object `name`.
-pub(crate) fn build_notification(
-    event_type: &str,
-    name: &str,
-    generation: i64,
-    content_type: &str,
-) -> Delivery {
-    let version = generation.to_string();
-    let attributes = [
-        ("bucketId", "local"),
-        ("eventTime", "2026-04-23T07:38:57.230Z"),
-        ("eventType", event_type),
-        ("notificationConfig", "projects/_/buckets/local/notificationConfigs/6"),
-        ("objectGeneration", version.as_str()),
-        ("objectId", name),
-        ("payloadFormat", "JSON_API_V1"),
-    ];
-    Delivery {
-        data: build_resource(name, generation, content_type).to_string().into(),
-        attributes: attributes.map(|(name, value)| (name.to_owned(), value.to_owned())).into(),
-        ..Delivery::default()
-    }
-}
-
-/// Builds the JSON resource that describes the object `name` in notifications of Cloud Storage.
-pub(crate) fn build_resource(name: &str, generation: i64, content_type: &str) -> Value {
-    json!({
-        "kind": "storage#object",
-        "bucket": "local",
-        "name": name,
-        "generation": generation.to_string(),
-        "metageneration": "1",
-        "contentType": content_type,
-        "size": "352",
-    })
-}
-
 /// Encodes a small PNG.
 pub(crate) fn encode_png() -> Vec<u8> {
     let mut bytes = std::io::Cursor::new(Vec::new());
@@ -381,91 +246,4 @@ pub(crate) fn encode_png() -> Vec<u8> {
 
 pub(crate) fn read_sample(name: &str) -> Vec<u8> {
     std::fs::read(format!("{}/../samples/{name}", env!("CARGO_MANIFEST_DIR"))).unwrap()
-}
-
-/// Returns logits whose best class is espresso.
-fn espresso_logits() -> Vec<f32> {
-    let mut logits = vec![0.0; CLASSES];
-    logits[ESPRESSO] = 10.0;
-    logits
-}
-
-/// An engine that predicts espresso for every image and counts the images.
-struct EspressoEngine {
-    classified_count: Arc<AtomicUsize>,
-}
-
-impl Infer for EspressoEngine {
-    fn infer(&mut self, batch: &[Crop]) -> Result<Vec<Vec<f32>>, InferError> {
-        self.classified_count.fetch_add(batch.len(), Ordering::SeqCst);
-        Ok(batch.iter().map(|_| espresso_logits()).collect())
-    }
-
-    fn warm_up(&mut self) -> Result<(), InferError> {
-        Ok(())
-    }
-}
-
-/// The result of a batch, which the test chooses.
-#[derive(Clone, Copy)]
-pub(crate) enum Verdict {
-    Espresso,
-    Nan,
-    Panic,
-}
-
-/// An engine that reports the size of each batch to the test, then waits until the test sends a verdict.
-struct GatedEngine {
-    batch_sizes: mpsc::UnboundedSender<usize>,
-    verdicts: std_mpsc::Receiver<Verdict>,
-    /// True if the warm-up also waits for a verdict.
-    gated_warm_up: bool,
-}
-
-impl Infer for GatedEngine {
-    fn infer(&mut self, batch: &[Crop]) -> Result<Vec<Vec<f32>>, InferError> {
-        let test_is_over = || InferError("the test is over".into());
-        self.batch_sizes.send(batch.len()).map_err(|_| test_is_over())?;
-        match self.verdicts.recv().map_err(|_| test_is_over())? {
-            Verdict::Espresso => Ok(batch.iter().map(|_| espresso_logits()).collect()),
-            Verdict::Nan => Ok(batch.iter().map(|_| vec![f32::NAN; CLASSES]).collect()),
-            Verdict::Panic => panic!("panic for this test"),
-        }
-    }
-
-    fn warm_up(&mut self) -> Result<(), InferError> {
-        if self.gated_warm_up { self.infer(&[Crop::black(8)]).map(drop) } else { Ok(()) }
-    }
-}
-
-/// Controls a [`GatedEngine`]: receives the sizes of the batches and sends the verdicts.
-pub(crate) struct Gate {
-    batch_sizes: mpsc::UnboundedReceiver<usize>,
-    verdicts: std_mpsc::Sender<Verdict>,
-}
-
-impl Gate {
-    /// Creates an engine and the gate that controls it. If `gated_warm_up` is true, the warm-up also waits
-    /// for a verdict.
-    pub(crate) fn new(gated_warm_up: bool) -> (Box<dyn Infer>, Self) {
-        let (size_sender, batch_sizes) = mpsc::unbounded_channel();
-        let (verdicts, verdict_receiver) = std_mpsc::channel();
-        let engine = GatedEngine { batch_sizes: size_sender, verdicts: verdict_receiver, gated_warm_up };
-        (Box::new(engine), Self { batch_sizes, verdicts })
-    }
-
-    /// Waits for the engine's next batch and returns the size of the batch.
-    pub(crate) async fn next_batch(&mut self) -> usize {
-        tokio::time::timeout(WAIT_TIMEOUT, self.batch_sizes.recv()).await.unwrap().unwrap()
-    }
-
-    /// Returns the number of batches that the engine has started since the last [`Self::next_batch`].
-    pub(crate) fn count_further_batches(&mut self) -> usize {
-        std::iter::from_fn(|| self.batch_sizes.try_recv().ok()).count()
-    }
-
-    /// Sends the verdict for the running batch, or for the next batch if none is running.
-    pub(crate) fn release(&self, verdict: Verdict) {
-        self.verdicts.send(verdict).unwrap();
-    }
 }
