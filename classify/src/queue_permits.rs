@@ -231,7 +231,7 @@ mod tests {
         let defaults = script.split("${CLASSIFY_CONCURRENCY:=").skip(1);
         let concurrencies: Vec<usize> =
             defaults.map(|rest| rest.split_once('}').unwrap().0.parse().unwrap()).collect();
-        let max_events = Admission::new(&Settings::default().queue_limits()).max_events();
+        let max_events = QueuePermits::new(&Settings::default().queue_limits()).max_events();
         assert_eq!(concurrencies.iter().max(), Some(&max_events), "{concurrencies:?}");
     }
 

@@ -280,6 +280,7 @@ fn batch_that_does_not_fit_on_the_gpu_is_left_out_with_one_warning() {
 fn required_gpu_that_is_missing_ends_the_service_with_a_report() {
     let ProgramRun { code, log } = run_without_drivers(&[("CLASSIFY_GPU", "require")]);
     assert_eq!(code, Some(1), "{log}");
+    assert_eq!(parse_warnings(&log), Vec::<Value>::new());
     for expected in [
         "requires a GPU",
         "VK_DRIVER_FILES=/nonexistent/icd.json",
@@ -290,7 +291,7 @@ fn required_gpu_that_is_missing_ends_the_service_with_a_report() {
         assert!(log.contains(expected), "{expected:?} is not in: {log}");
     }
     for backend in Backend::gpu_backends() {
-        assert!(log.contains(&format!("\n  {backend}: ")), "{backend} is not in: {log}");
+        assert!(log.contains(&format!("{backend}: ")), "{backend} is not in: {log}");
     }
     assert!(!log.contains("panicked"), "{log}");
 }

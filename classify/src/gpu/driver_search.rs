@@ -1,6 +1,6 @@
 //! Searches the usual places for GPU drivers and lists the files and devices that exist.
 //!
-//! The list is part of the error when a GPU is required and none can be used.
+//! The list is logged when a GPU is required and none can be used.
 
 use std::{
     env, fs,
@@ -48,11 +48,11 @@ impl Default for DriverSearch {
 }
 
 impl DriverSearch {
-    /// Lists the environment variables, libraries, driver files and devices. Each entry is one line of text.
+    /// Lists the environment variables, libraries, driver files and devices.
     pub(super) fn report(&self) -> Vec<String> {
         let variables = VARIABLES.iter().map(|&name| match (self.read_variable)(name) {
-            Some(value) => format!("  {name}={value}"),
-            None => format!("  {name} is not set"),
+            Some(value) => format!("{name}={value}"),
+            None => format!("{name} is not set"),
         });
         let files = [
             ("Vulkan's driver files", self.list_files(&DRIVER_FILE_FOLDERS, |name| name.ends_with(".json"))),
@@ -60,12 +60,12 @@ impl DriverSearch {
             ("render nodes", self.list_files(&["/dev/dri"], |name| name.starts_with("render"))),
         ];
         let libraries = LIBRARIES.iter().map(|&library| match self.find_library(library) {
-            Some(path) => format!("  {library}: {}", path.display()),
-            None => format!("  {library}: not in LD_LIBRARY_PATH nor in the usual folders"),
+            Some(path) => format!("{library}: {}", path.display()),
+            None => format!("{library}: not in LD_LIBRARY_PATH nor in the usual folders"),
         });
         let files = files.into_iter().map(|(kind, files)| match files.is_empty() {
-            true => format!("  {kind}: none"),
-            false => format!("  {kind}: {}", files.join(", ")),
+            true => format!("{kind}: none"),
+            false => format!("{kind}: {}", files.join(", ")),
         });
         variables.chain(libraries).chain(files).collect()
     }
@@ -114,13 +114,13 @@ mod tests {
             |name: &str| (name == "LD_LIBRARY_PATH").then(|| "/nowhere:/opt/driver".to_owned());
         let report = DriverSearch { root: root.path().to_owned(), read_variable }.report();
         for line in [
-            "  VK_DRIVER_FILES is not set",
-            "  LD_LIBRARY_PATH=/nowhere:/opt/driver",
-            "  libvulkan.so.1: not in LD_LIBRARY_PATH nor in the usual folders",
-            "  libcuda.so.1: /opt/driver/libcuda.so.1",
-            "  Vulkan's driver files: /usr/share/vulkan/icd.d/lvp_icd.json",
-            "  devices: /dev/nvidia0",
-            "  render nodes: none",
+            "VK_DRIVER_FILES is not set",
+            "LD_LIBRARY_PATH=/nowhere:/opt/driver",
+            "libvulkan.so.1: not in LD_LIBRARY_PATH nor in the usual folders",
+            "libcuda.so.1: /opt/driver/libcuda.so.1",
+            "Vulkan's driver files: /usr/share/vulkan/icd.d/lvp_icd.json",
+            "devices: /dev/nvidia0",
+            "render nodes: none",
         ] {
             assert!(report.iter().any(|reported| reported == line), "{line:?} is not in {report:#?}");
         }

@@ -59,24 +59,13 @@ impl fmt::Display for UnusableGpu {
 
 /// Error when the configuration requires a GPU, but no GPU of this machine can be used.
 #[derive(Debug, thiserror::Error)]
+#[error("CLASSIFY_GPU or CLASSIFY_BACKEND requires a GPU, but none can be used: {}", join_reasons(.unusable))]
 pub struct NoGpu {
     unusable: Vec<UnusableGpu>,
-    /// The adapters, drivers and devices of this machine, one per line. Empty if no GPU backend is compiled
-    /// in.
-    machine_report: String,
 }
 
-impl fmt::Display for NoGpu {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("CLASSIFY_GPU or CLASSIFY_BACKEND requires a GPU, but none can be used:")?;
-        for gpu in &self.unusable {
-            write!(f, "\n  {gpu}")?;
-        }
-        if !self.machine_report.is_empty() {
-            write!(f, "\nDrivers and devices of this machine:\n{}", self.machine_report)?;
-        }
-        Ok(())
-    }
+fn join_reasons(unusable: &[UnusableGpu]) -> String {
+    unusable.iter().map(UnusableGpu::to_string).collect::<Vec<_>>().join("; ")
 }
 
 /// Chooses the backend that runs the network, and opens the GPU if the backend runs on one.
@@ -85,7 +74,8 @@ impl fmt::Display for NoGpu {
 /// This function blocks while drivers are loaded, so it must not run on a thread that runs async tasks.
 ///
 /// # Errors
-/// Returns [`NoGpu`] when a GPU is required and none can be used.
+/// Returns [`NoGpu`] when a GPU is required and none can be used. The drivers and devices of this machine are then
+/// logged.
 pub fn choose_placement(backend: Option<Backend>, settings: &GpuSettings) -> Result<Placement, NoGpu> {
     settings.apply_cache_folder();
     let candidates = match backend {
@@ -103,13 +93,13 @@ pub fn choose_placement(backend: Option<Backend>, settings: &GpuSettings) -> Res
         }
     }
     if !settings.allows_cpu(backend) {
-        return Err(NoGpu { unusable, machine_report: report_machine() });
+        log_machine();
+        return Err(NoGpu { unusable });
     }
     // `unusable` is empty if no GPU backend is compiled in. The fallback is then expected, so there is no
     // warning.
     if !unusable.is_empty() {
-        let reasons = unusable.iter().map(UnusableGpu::to_string).collect::<Vec<_>>().join("; ");
-        warn_of_fallback(&reasons);
+        warn_of_fallback(&join_reasons(&unusable));
     }
     Ok(Placement::cpu(Backend::default()))
 }
@@ -155,23 +145,23 @@ pub fn open(backend: Backend, precision: Precision, allow_software: bool) -> Res
     Ok(adapter)
 }
 
-/// Lists the adapters, drivers and devices of this machine, one per line.
+/// Logs the adapters, drivers and devices of this machine.
 #[cfg(feature = "gpu")]
-fn report_machine() -> String {
-    let mut lines = Vec::new();
+fn log_machine() {
+    let mut findings = Vec::new();
     #[cfg(feature = "wgpu")]
     {
         let adapters = wgpu::list_adapters();
-        lines.extend(adapters.iter().map(|adapter| format!("  adapter: {adapter}")));
+        findings.extend(adapters.iter().map(|adapter| format!("adapter: {adapter}")));
         if adapters.is_empty() {
-            lines.push("  adapters: none".to_owned());
+            findings.push("adapters: none".to_owned());
         }
     }
-    lines.extend(driver_search::DriverSearch::default().report());
-    lines.join("\n")
+    findings.extend(driver_search::DriverSearch::default().report());
+    for finding in findings {
+        tracing::error!(finding, "searched for GPUs and their drivers");
+    }
 }
 
 #[cfg(not(feature = "gpu"))]
-fn report_machine() -> String {
-    String::new()
-}
+fn log_machine() {}
