@@ -24,7 +24,7 @@ use platform::{
     bucket::{Created, ObjectName, SharedBucket},
     cpu::{CpuError, CpuPool},
     memory_budget::{MemoryBudget, MemoryBudgetError, MemoryReservation},
-    topic::{Admission, Message, SharedTopic, TopicError},
+    topic::{Message, PublishPermit, SharedTopic, TopicError},
 };
 use serde::Serialize;
 use tokio::sync::Semaphore;
@@ -173,7 +173,7 @@ impl UploadService {
                 height: Some(height),
             };
             self.announce(announcement::to_message(&event, trace)).await?;
-            admission.use_up();
+            publish_permit.use_up();
         }
         tracing::info!(
             id = %stored.id,

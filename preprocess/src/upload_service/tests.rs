@@ -33,7 +33,7 @@ fn new_service_with_topic(
     let recipe = Settings::default().recipe();
     let memory = new_memory_budget(MEMORY_BYTES);
     let publish_queue = PublishQueueLimits { max_waiting: 1, timeout: Duration::ZERO };
-    Arc::new(UploadService::new(recipe, cpu, memory, bucket.clone(), topic, &admission))
+    Arc::new(UploadService::new(recipe, cpu, memory, bucket.clone(), topic, &publish_queue))
 }
 
 fn new_memory_budget(max_bytes: u64) -> MemoryBudget {
