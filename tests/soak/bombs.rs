@@ -207,8 +207,9 @@ async fn send(soak: &Soak, bomb: &Bomb) {
     }
 }
 
-/// Sends a body without its last byte. Returns the outcome: [`NOT_SENT`], [`NO_ANSWER`], [`HELD`], or the status of
-/// the response.
+/// Sends a body without its last byte.
+///
+/// Returns the outcome: [`NOT_SENT`], [`NO_ANSWER`], [`HELD`], or the status of the response.
 async fn send_unfinished(bomb: &Bomb) -> String {
     let Ok(mut connection) = TcpStream::connect(bomb.service.address).await else {
         return NOT_SENT.to_owned();

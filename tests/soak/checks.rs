@@ -35,8 +35,7 @@ const MAX_EXAMPLES: usize = 5;
 /// Number of lines of the log that are printed after an unexpected end of the program.
 const LAST_LINES: usize = 5;
 
-/// Name of the event that a request is sent and gets no answer, because the connection fails or the client gives
-/// up.
+/// Name of the event that a request gets no answer, because the connection fails or the client gives up.
 pub(crate) const NO_ANSWER: &str = "no answer";
 /// Name of the event that a request is not sent, because no process accepts the connection.
 pub(crate) const NOT_SENT: &str = "not sent";

@@ -24,8 +24,9 @@ use crate::{panic::is_caused_by_panic, telemetry::error_chain, text::excerpt};
 /// shorter.
 const MAX_PLAIN_ERROR_BYTES: usize = 4096;
 
-/// Middleware that adds the request id to problems, and turns plain error responses into problems. The problem of a
-/// request that took too long names `request_timeout`.
+/// Middleware that adds the request id to problems, and turns plain error responses into problems.
+///
+/// The problem of a request that took too long names `request_timeout`.
 pub(super) async fn render_problems(
     State(request_timeout): State<Duration>,
     request: Request,
