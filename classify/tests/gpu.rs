@@ -4,7 +4,12 @@
 //! if there is no GPU. Without the variable, a test that finds no GPU passes and prints a line that begins
 //! with `SKIPPED`.
 
-#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "test helpers may panic and print")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "test helpers may panic and print"
+)]
 
 use std::{
     env,
