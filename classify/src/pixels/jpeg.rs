@@ -3,6 +3,7 @@
 //! zune-jpeg is not used for the check, because it builds decoding tables before it returns the size, and
 //! fills the missing part of a truncated file with grey instead of returning an error.
 
+use image::metadata::Orientation;
 use memchr::memmem;
 use platform::buffer::ZeroedBuffer;
 use resize::Channels;
@@ -28,6 +29,8 @@ pub(super) struct JpegHeader {
     component_count: u8,
     /// Number of coefficients that the decoder keeps until the last scan: 0 if the only scan has all of them.
     kept_coefficient_count: u64,
+    /// Orientation in the first EXIF segment.
+    orientation: Orientation,
 }
 
 /// First of the markers that begin a frame header, which contains the size of the image.
@@ -40,13 +43,15 @@ const SOF15: u8 = 0xCF;
 const EOI: u8 = 0xD9;
 /// Marker of the header that precedes the pixels.
 const SOS: u8 = 0xDA;
+/// Marker of an application segment, usually with EXIF.
+const APP1: u8 = 0xE1;
 
 impl JpegHeader {
     /// Reads the segments that precede the pixels. Returns `None` if these segments violate the standard.
     pub(super) fn read(bytes: &[u8]) -> Option<Self> {
         // Every JPEG begins with the marker SOI (start of image).
         let mut rest = bytes.strip_prefix(&[0xFF, 0xD8])?;
-        let mut frame = None;
+        let (mut frame, mut exif) = (None, None);
         loop {
             // A marker is a byte after 0xFF. Any number of further 0xFF bytes may precede the marker.
             let prefix_length = rest.iter().position(|&byte| byte != 0xFF)?;
@@ -64,8 +69,10 @@ impl JpegHeader {
                     let is_complete = memmem::rfind(&after_marker[length..], &[0xFF, EOI]).is_some();
                     let is_only_scan = is_sequential && segment.first() == Some(&header.component_count);
                     let kept_coefficient_count = if is_only_scan { 0 } else { coefficient_count };
-                    return Some(Self { is_complete, kept_coefficient_count, ..header });
+                    let orientation = read_orientation(exif);
+                    return Some(Self { is_complete, kept_coefficient_count, orientation, ..header });
                 }
+                APP1 if exif.is_none() => exif = segment.strip_prefix(b"Exif\0\0"),
                 // The markers DHT, JPG and DAC are in this range but do not begin a frame header.
                 SOF0..=SOF15 if !matches!(marker, 0xC4 | 0xC8 | 0xCC) => {
                     let (header, coefficient_count) = Self::read_frame(segment)?;
@@ -94,7 +101,14 @@ impl JpegHeader {
             * u64::from(height.div_ceil(8 * u32::from(max_vertical)));
         let blocks_per_mcu: u64 =
             sampling().map(|(horizontal, vertical)| u64::from(horizontal) * u64::from(vertical)).sum();
-        let header = Self { width, height, is_complete: false, component_count, kept_coefficient_count: 0 };
+        let header = Self {
+            width,
+            height,
+            is_complete: false,
+            component_count,
+            kept_coefficient_count: 0,
+            orientation: Orientation::NoTransforms,
+        };
         Some((header, mcu_count * blocks_per_mcu * 64))
     }
 
@@ -116,7 +130,8 @@ impl JpegHeader {
         let component_count = u8::try_from(component_count).unwrap_or(u8::MAX);
         let kept_coefficient_count =
             u64::from(component_count) * u64::from(width + 32) * u64::from(height + 32);
-        Ok(Self { width, height, is_complete: true, component_count, kept_coefficient_count })
+        let orientation = read_orientation(decoder.exif().map(Vec::as_slice));
+        Ok(Self { width, height, is_complete: true, component_count, kept_coefficient_count, orientation })
     }
 
     /// Returns the maximum number of bytes that [`Self::decode`] allocates for a file of `file_bytes` bytes.
@@ -160,7 +175,7 @@ impl JpegHeader {
         Ok(Picture {
             pixels: Pixels { buffer, length },
             channels: if is_grey { Channels::Grey } else { Channels::Rgb },
-            orientation: read_orientation(decoder.exif().map(Vec::as_slice)),
+            orientation: self.orientation,
         })
     }
 }
@@ -186,6 +201,7 @@ mod tests {
                 component_count: 1,
                 // 38 by 25 blocks of 64 coefficients cover the image.
                 kept_coefficient_count: 38 * 25 * 64,
+                orientation: Orientation::NoTransforms,
             })
         };
         assert_eq!(JpegHeader::read(&build_jpeg(&[], &[1, 2, 0xFF, EOI])), header(true));

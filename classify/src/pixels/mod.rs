@@ -205,7 +205,9 @@ pub fn crop(bytes: &[u8], header: &ImageHeader, geometry: Geometry) -> Result<Cr
 
 /// Returns the EXIF orientation. Corrupt metadata is ignored, because the pixels may be intact.
 fn read_orientation(exif: Option<&[u8]>) -> Orientation {
-    exif.and_then(Orientation::from_exif_chunk).unwrap_or(Orientation::NoTransforms)
+    exif.and_then(exif_orientation::read_orientation)
+        .and_then(Orientation::from_exif)
+        .unwrap_or(Orientation::NoTransforms)
 }
 
 /// Computes the crop at the centre of the resized image, as RGB bytes.

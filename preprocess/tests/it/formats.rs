@@ -1,15 +1,14 @@
 //! Tests that every accepted format, in each of its variants, gives the same upright RGB image.
 
 use image::{
-    DynamicImage, Frame, GrayImage, ImageEncoder, ImageFormat, Luma, LumaA, Rgb, RgbImage, Rgba, RgbaImage,
-    codecs::{gif::GifEncoder, png::PngEncoder, webp::WebPEncoder},
-    metadata::Orientation,
+    DynamicImage, Frame, GrayImage, ImageFormat, Luma, LumaA, Rgb, RgbImage, Rgba, RgbaImage,
+    codecs::gif::GifEncoder,
 };
 use jpeg_encoder::{ColorType, Encoder};
 use preprocess::image::{Format, PlanOutcome, ProcessingPlan, Recipe, inspect, process, run_plan};
 
 use crate::{
-    hand_made::{exif, palette_png, tiff},
+    hand_made::palette_png,
     support::read_sample,
     test_image::{
         BLUE, COLOURS, GREEN, RED, assert_near, assert_quarters, decode, encode, quarter_colours, recipe,
@@ -163,59 +162,6 @@ fn colours_of_transparent_pixels_do_not_bleed_into_their_neighbours() {
     });
     let processed = process(&encode(stripes, ImageFormat::Png), &recipe()).unwrap();
     assert!(decode(&processed).pixels().all(|pixel| pixel.0.iter().all(|&level| level >= 250)));
-}
-
-/// Returns the test image, rotated or flipped so that applying `orientation` makes it upright.
-fn rotated_for(orientation: u8) -> RgbImage {
-    let inverse = match orientation {
-        6 => 8,
-        8 => 6,
-        self_inverse => self_inverse,
-    };
-    let mut image = DynamicImage::ImageRgb8(test_image());
-    image.apply_orientation(Orientation::from_exif(inverse).unwrap());
-    image.into_rgb8()
-}
-
-#[test]
-fn every_exif_orientation_gives_the_same_upright_image() {
-    for orientation in 1..=8 {
-        let stored = rotated_for(orientation);
-        let (width, height) = stored.dimensions();
-        for big_endian in [false, true] {
-            let mut jpeg = Vec::new();
-            let mut encoder = Encoder::new(&mut jpeg, 97);
-            encoder.add_exif_metadata(&exif(orientation, big_endian)).unwrap();
-            let side = |length: u32| u16::try_from(length).unwrap();
-            encoder.encode(stored.as_raw(), side(width), side(height), ColorType::Rgb).unwrap();
-            assert_quarters(&jpeg, COLOURS, &format!("JPEG {orientation}, big endian: {big_endian}"));
-        }
-        let colour = image::ExtendedColorType::Rgb8;
-        let mut png = Vec::new();
-        let mut encoder = PngEncoder::new(&mut png);
-        encoder.set_exif_metadata(exif(orientation, false)).unwrap();
-        encoder.write_image(stored.as_raw(), width, height, colour).unwrap();
-        assert_quarters(&png, COLOURS, &format!("PNG {orientation}"));
-
-        let mut webp = Vec::new();
-        let mut encoder = WebPEncoder::new_lossless(&mut webp);
-        encoder.set_exif_metadata(exif(orientation, true)).unwrap();
-        encoder.write_image(stored.as_raw(), width, height, colour).unwrap();
-        assert_quarters(&webp, COLOURS, &format!("WebP {orientation}"));
-
-        assert_quarters(&tiff(&stored, orientation), COLOURS, &format!("TIFF {orientation}"));
-    }
-}
-
-#[test]
-fn invalid_exif_orientation_is_ignored() {
-    for orientation in [0, 9, 255] {
-        let mut jpeg = Vec::new();
-        let mut encoder = Encoder::new(&mut jpeg, 97);
-        encoder.add_exif_metadata(&exif(orientation, true)).unwrap();
-        encoder.encode(test_image().as_raw(), 400, 300, ColorType::Rgb).unwrap();
-        assert_quarters(&jpeg, COLOURS, &format!("{orientation}"));
-    }
 }
 
 #[test]

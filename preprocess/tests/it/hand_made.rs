@@ -2,67 +2,97 @@
 
 use image::RgbImage;
 
-/// Writes an EXIF block with a single entry, the orientation.
-pub(crate) fn exif(orientation: u8, big_endian: bool) -> Vec<u8> {
-    let mut block = Vec::new();
-    let short = |value: u16| {
-        if big_endian { value.to_be_bytes() } else { value.to_le_bytes() }
-    };
-    let long = |value: u32| {
-        if big_endian { value.to_be_bytes() } else { value.to_le_bytes() }
-    };
-    // The header: byte order, the number 42 and the offset of the directory.
-    block.extend(if big_endian { b"MM" } else { b"II" });
-    block.extend(short(42));
-    block.extend(long(8));
-    // The number of entries, and the entry: the tag of the orientation, the type SHORT, one value, padding.
-    block.extend(short(1));
-    block.extend(short(0x112));
-    block.extend(short(3));
-    block.extend(long(1));
-    block.extend(short(orientation.into()));
-    block.extend(short(0));
-    // There is no further directory.
-    block.extend(long(0));
-    block
+/// Types of the values of a TIFF entry.
+pub(crate) const BYTE: u16 = 1;
+pub(crate) const SHORT: u16 = 3;
+pub(crate) const LONG: u16 = 4;
+
+/// Byte order of a TIFF structure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ByteOrder {
+    LittleEndian,
+    BigEndian,
 }
 
-/// Writes an uncompressed RGB TIFF in one strip, with an orientation.
-pub(crate) fn tiff(image: &RgbImage, orientation: u8) -> Vec<u8> {
-    const SHORT: u16 = 3;
-    const LONG: u16 = 4;
+impl ByteOrder {
+    fn short(self, value: u16) -> [u8; 2] {
+        match self {
+            Self::LittleEndian => value.to_le_bytes(),
+            Self::BigEndian => value.to_be_bytes(),
+        }
+    }
+
+    fn long(self, value: u32) -> [u8; 4] {
+        match self {
+            Self::LittleEndian => value.to_le_bytes(),
+            Self::BigEndian => value.to_be_bytes(),
+        }
+    }
+
+    /// Writes the byte order, the number 42 and the offset of the directory.
+    fn tiff_header(self, directory_offset: u32) -> Vec<u8> {
+        let byte_order = if self == Self::LittleEndian { b"II" } else { b"MM" };
+        [&byte_order[..], &self.short(42), &self.long(directory_offset)].concat()
+    }
+
+    /// Writes a directory. Each entry has a tag, a type, a number of values, and the value or the offset of the
+    /// values.
+    fn tiff_directory(self, entries: &[(u16, u16, u32, u32)]) -> Vec<u8> {
+        let mut directory = self.short(u16::try_from(entries.len()).unwrap()).to_vec();
+        for &(tag, value_type, count, value) in entries {
+            directory.extend(self.short(tag));
+            directory.extend(self.short(value_type));
+            directory.extend(self.long(count));
+            match (value_type, count) {
+                (BYTE, 1) => directory.extend([u8::try_from(value).unwrap(), 0, 0, 0]),
+                (SHORT, 1) => {
+                    directory.extend(self.short(u16::try_from(value).unwrap()));
+                    directory.extend([0; 2]);
+                }
+                _ => directory.extend(self.long(value)),
+            }
+        }
+        // There is no further directory.
+        directory.extend([0; 4]);
+        directory
+    }
+}
+
+/// Writes an EXIF block with a single entry, the orientation, whose value has the type `value_type`.
+pub(crate) fn exif(orientation: u8, byte_order: ByteOrder, value_type: u16) -> Vec<u8> {
+    let directory = byte_order.tiff_directory(&[(0x112, value_type, 1, orientation.into())]);
+    [byte_order.tiff_header(8), directory].concat()
+}
+
+/// Inserts an EXIF segment at the start of a JPEG.
+pub(crate) fn jpeg_with_exif(jpeg: &[u8], block: &[u8]) -> Vec<u8> {
+    // The length includes its own two bytes and the prefix.
+    let length = u16::try_from(8 + block.len()).unwrap().to_be_bytes();
+    // The marker SOI has two bytes.
+    [&jpeg[..2], &[0xFF, 0xE1], &length, b"Exif\0\0", block, &jpeg[2..]].concat()
+}
+
+/// Writes an uncompressed RGB TIFF in one strip, with an orientation whose value has the type `value_type`.
+pub(crate) fn tiff(image: &RgbImage, orientation: u8, byte_order: ByteOrder, value_type: u16) -> Vec<u8> {
     let pixels = image.as_raw();
     let pixels_end = 8 + u32::try_from(pixels.len()).unwrap();
     let directory_offset = pixels_end + 6;
-    // Each entry has a tag, a type, a number of values, and the value or the offset of the values. The tags
-    // are ImageWidth, ImageLength, BitsPerSample, Compression, PhotometricInterpretation, StripOffsets,
+    // The tags are ImageWidth, ImageLength, BitsPerSample, Compression, PhotometricInterpretation, StripOffsets,
     // Orientation, SamplesPerPixel, RowsPerStrip and StripByteCounts.
-    let entries: [(u16, u16, u32, u32); 10] = [
+    let directory = byte_order.tiff_directory(&[
         (256, LONG, 1, image.width()),
         (257, LONG, 1, image.height()),
         (258, SHORT, 3, pixels_end),
         (259, SHORT, 1, 1),
         (262, SHORT, 1, 2),
         (273, LONG, 1, 8),
-        (274, SHORT, 1, orientation.into()),
+        (274, value_type, 1, orientation.into()),
         (277, SHORT, 1, 3),
         (278, LONG, 1, image.height()),
         (279, LONG, 1, pixels_end - 8),
-    ];
-    let mut file = b"II*\0".to_vec();
-    file.extend(directory_offset.to_le_bytes());
-    file.extend(pixels);
-    // The three values of BitsPerSample.
-    file.extend([8, 0, 8, 0, 8, 0]);
-    file.extend(10u16.to_le_bytes());
-    for (tag, kind, count, value) in entries {
-        file.extend(tag.to_le_bytes());
-        file.extend(kind.to_le_bytes());
-        file.extend(count.to_le_bytes());
-        file.extend(value.to_le_bytes());
-    }
-    file.extend(0u32.to_le_bytes());
-    file
+    ]);
+    let bits_per_sample = byte_order.short(8).repeat(3);
+    [byte_order.tiff_header(directory_offset), pixels.clone(), bits_per_sample, directory].concat()
 }
 
 /// Writes a PNG whose pixels are indices into a palette. `bit_depth` is the number of bits per pixel, `rows`

@@ -11,6 +11,7 @@ mod hand_made;
 #[cfg(target_os = "linux")]
 mod hostile;
 mod limits;
+mod orientation;
 #[cfg(target_os = "linux")]
 mod overload;
 mod predictions;

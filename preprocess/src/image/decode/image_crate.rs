@@ -19,7 +19,7 @@ use crate::image::{
     exif,
     format::Format,
     header::{Coding, ImageHeader, WebPHeader, webp},
-    metadata::MAX_ICC_PROFILE_BYTES,
+    metadata::{MAX_ICC_PROFILE_BYTES, Metadata},
     scratch::Scratch,
     size::to_usize,
 };
@@ -66,13 +66,14 @@ impl Decode for ImageCrateDecoder {
         if total_bytes > job.header.pixel_count().saturating_mul(bytes_per_pixel(job.header).output) {
             return Err(ImageError::DecoderExceedsEstimate.into());
         }
-        let (orientation, icc_profile) = match job.header.format() {
-            Format::WebP => {
-                let metadata = webp::read_metadata(job.bytes);
-                (exif::orientation_from_block(metadata.exif), metadata.icc_profile)
-            }
-            // A profile that cannot be read is no reason to refuse the image.
-            _ => (exif::orientation_from_decoder(&mut *decoder), decoder.icc_profile().ok().flatten()),
+        let metadata = match job.header.format() {
+            Format::WebP => webp::read_metadata(job.bytes),
+            format => Metadata {
+                // A TIFF file has the structure of an EXIF block. GIF and BMP have no EXIF block.
+                exif: (format == Format::Tiff).then_some(job.bytes),
+                // A profile that cannot be read is no reason to refuse the image.
+                icc_profile: decoder.icc_profile().ok().flatten(),
+            },
         };
         let colour = decoder.color_type();
         let pixels = scratch.zeroed_pixels(to_usize(total_bytes));
@@ -82,8 +83,8 @@ impl Decode for ImageCrateDecoder {
             height,
             is_grey: convert_to_opaque_8_bit(job, pixels, colour)?,
             crop: CropWindow::whole(width, height),
-            orientation,
-            icc_profile: icc_profile.filter(|profile| profile.len() <= MAX_ICC_PROFILE_BYTES),
+            orientation: exif::read_orientation(metadata.exif),
+            icc_profile: metadata.icc_profile.filter(|profile| profile.len() <= MAX_ICC_PROFILE_BYTES),
         })
     }
 }

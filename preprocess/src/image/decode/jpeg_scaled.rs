@@ -59,7 +59,7 @@ impl Decode for JpegScaledDecoder {
             height,
             is_grey: job.header.is_grey_jpeg(),
             crop: scaled_window(job.header, scale.denominator()),
-            orientation: exif::orientation_from_block(metadata.exif),
+            orientation: exif::read_orientation(metadata.exif),
             icc_profile: metadata.icc_profile,
         })
     }

@@ -91,7 +91,7 @@ impl Decode for LibjpegTurboDecoder {
             height,
             is_grey,
             crop: scaled_window(job.header, denominator),
-            orientation: exif::orientation_from_block(metadata.exif),
+            orientation: exif::read_orientation(metadata.exif),
             icc_profile: metadata.icc_profile,
         })
     }

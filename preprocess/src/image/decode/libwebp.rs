@@ -71,7 +71,7 @@ impl Decode for LibwebpDecoder {
             height,
             is_grey: false,
             crop: CropWindow::whole(width, height),
-            orientation: exif::orientation_from_block(metadata.exif),
+            orientation: exif::read_orientation(metadata.exif),
             icc_profile: metadata.icc_profile,
         })
     }

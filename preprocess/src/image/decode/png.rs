@@ -77,7 +77,7 @@ impl Decode for PngDecoder {
             height,
             is_grey: opaque::make_opaque(pixels, layout),
             crop: CropWindow::whole(width, height),
-            orientation: exif::orientation_from_block(reader.info().exif_metadata.as_deref()),
+            orientation: exif::read_orientation(reader.info().exif_metadata.as_deref()),
             icc_profile: find_chunk(job.bytes, b"iCCP").and_then(inflate_icc_profile),
         })
     }

@@ -68,7 +68,7 @@ impl Decode for ZuneJpegDecoder {
             height: header.height,
             is_grey,
             crop: CropWindow::whole(header.width, header.height),
-            orientation: exif::orientation_from_block(metadata.exif),
+            orientation: exif::read_orientation(metadata.exif),
             icc_profile: metadata.icc_profile,
         })
     }

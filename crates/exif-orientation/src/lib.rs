@@ -1,0 +1,82 @@
+//! Reads the orientation from EXIF data.
+//!
+//! Both services use this reader for every format, so that they turn a picture in the same way.
+
+/// Prefix of EXIF data in a JPEG. Some programs also write this prefix into other formats, or twice.
+const PREFIX: &[u8] = b"Exif\0\0";
+
+/// Length in bytes of a directory entry.
+const ENTRY_BYTES: usize = 12;
+
+/// Tag of the orientation.
+const ORIENTATION: u16 = 0x112;
+
+/// Types of an entry. The EXIF standard demands a SHORT for the orientation, but TIFF 6.0 tells readers to
+/// accept any unsigned integer, and some programs write the others.
+const BYTE: u16 = 1;
+const SHORT: u16 = 3;
+const LONG: u16 = 4;
+
+#[derive(Clone, Copy)]
+enum ByteOrder {
+    LittleEndian,
+    BigEndian,
+}
+
+impl ByteOrder {
+    fn read_u16(self, bytes: [u8; 2]) -> u16 {
+        match self {
+            Self::LittleEndian => u16::from_le_bytes(bytes),
+            Self::BigEndian => u16::from_be_bytes(bytes),
+        }
+    }
+
+    fn read_u32(self, bytes: [u8; 4]) -> u32 {
+        match self {
+            Self::LittleEndian => u32::from_le_bytes(bytes),
+            Self::BigEndian => u32::from_be_bytes(bytes),
+        }
+    }
+}
+
+/// Reads the orientation, which is a number from 1 to 8, from a TIFF structure.
+///
+/// `block` is EXIF data, with or without the prefix `Exif\0\0`, or a whole TIFF file. Only the first directory
+/// is read. Returns `None` if it has no valid orientation, or if the data end before it.
+pub fn read_orientation(mut block: &[u8]) -> Option<u8> {
+    while let Some(rest) = block.strip_prefix(PREFIX) {
+        block = rest;
+    }
+    let (signature, rest) = block.split_first_chunk::<4>()?;
+    let byte_order = match signature {
+        b"II*\0" => ByteOrder::LittleEndian,
+        b"MM\0*" => ByteOrder::BigEndian,
+        _ => return None,
+    };
+    let directory_offset = byte_order.read_u32(*rest.first_chunk()?);
+    let directory = block.get(usize::try_from(directory_offset).ok()?..)?;
+    let (entry_count, entries) = directory.split_first_chunk()?;
+    let entry_count = usize::from(byte_order.read_u16(*entry_count));
+    let (entries, _) = entries.as_chunks();
+    entries.iter().take(entry_count).find_map(|entry| orientation_in_entry(*entry, byte_order))
+}
+
+/// Returns the value of an entry if it is a valid orientation.
+fn orientation_in_entry(entry: [u8; ENTRY_BYTES], byte_order: ByteOrder) -> Option<u8> {
+    // An entry consists of a tag, a type, a number of values and four bytes that begin with the value.
+    let [tag0, tag1, type0, type1, count0, count1, count2, count3, value0, value1, value2, value3] = entry;
+    let value_count = byte_order.read_u32([count0, count1, count2, count3]);
+    if byte_order.read_u16([tag0, tag1]) != ORIENTATION || value_count != 1 {
+        return None;
+    }
+    let value = match byte_order.read_u16([type0, type1]) {
+        BYTE => value0.into(),
+        SHORT => byte_order.read_u16([value0, value1]).into(),
+        LONG => byte_order.read_u32([value0, value1, value2, value3]),
+        _ => return None,
+    };
+    u8::try_from(value).ok().filter(|orientation| (1..=8).contains(orientation))
+}
+
+#[cfg(test)]
+mod tests;
