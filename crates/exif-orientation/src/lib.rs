@@ -43,6 +43,7 @@ impl ByteOrder {
 ///
 /// `block` is EXIF data, with or without the prefix `Exif\0\0`, or a whole TIFF file. Only the first directory
 /// is read. Returns `None` if it has no valid orientation, or if the data end before it.
+#[must_use]
 pub fn read_orientation(mut block: &[u8]) -> Option<u8> {
     while let Some(rest) = block.strip_prefix(PREFIX) {
         block = rest;
