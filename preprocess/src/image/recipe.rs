@@ -15,8 +15,9 @@ use super::{
 /// Different decoders and encoders do not need different versions, because their results differ by a few
 /// levels at most.
 ///
-/// Since version 2, colours are converted to sRGB.
-const VERSION: u32 = 2;
+/// Since version 2, colours are converted to sRGB. Version 3 turns pictures upright whose orientation is not a SHORT or
+/// has a prefix.
+const VERSION: u32 = 3;
 
 /// Parameters of the stored image, and limits on uploads.
 #[derive(Clone, Debug, PartialEq, Eq)]

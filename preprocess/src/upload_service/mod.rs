@@ -7,8 +7,7 @@
 //! Every step is idempotent. An upload can stop between two steps, for example because the caller disconnects
 //! or the process is killed. Sending the same upload again completes the missing steps. A stored image is not
 //! written again, unless it is damaged. An image without a prediction is announced again, because its announcement
-//! may be missing.
-//! No step has to be undone, so the futures of this module may be dropped at any point.
+//! may be missing. No step has to be undone, so the futures of this module may be dropped at any point.
 
 mod predictions;
 
