@@ -39,6 +39,17 @@ fn encode_jpeg(picture: &DynamicImage, is_progressive: bool, sampling: SamplingF
     file
 }
 
+/// Encodes a baseline JPEG with one scan per component.
+fn encode_jpeg_in_scans(picture: &DynamicImage, sampling: SamplingFactor) -> Vec<u8> {
+    let mut file = Vec::new();
+    let mut encoder = Encoder::new(&mut file, 80);
+    encoder.set_sampling_factor(sampling);
+    // With optimised tables, the encoder writes one scan per component.
+    encoder.set_optimized_huffman_tables(true);
+    encoder.encode(picture.as_bytes(), WIDTH, HEIGHT, ColorType::Rgb).unwrap();
+    file
+}
+
 /// Reads a value in kilobytes from `/proc/self/status`, and returns it in bytes.
 fn read_process_status(name: &str) -> u64 {
     let status = fs::read_to_string("/proc/self/status").unwrap();
@@ -77,6 +88,11 @@ fn decoding_process() {
         ("RGBA PNG with 16 bits", encode_png(&photo.to_rgba16().into())),
         ("grey JPEG", encode_jpeg(&photo.to_luma8().into(), false, SamplingFactor::R_4_4_4)),
         ("baseline JPEG", encode_jpeg(&photo, false, SamplingFactor::R_4_2_0)),
+        ("baseline JPEG in several scans", encode_jpeg_in_scans(&photo, SamplingFactor::R_4_2_0)),
+        (
+            "baseline JPEG in several scans without subsampling",
+            encode_jpeg_in_scans(&photo, SamplingFactor::R_4_4_4),
+        ),
         ("progressive JPEG", encode_jpeg(&photo, true, SamplingFactor::R_4_2_0)),
         ("progressive JPEG without subsampling", encode_jpeg(&photo, true, SamplingFactor::R_4_4_4)),
     ];

@@ -1,9 +1,12 @@
-//! Reads the header of a JPEG, checks that the JPEG is complete, and decodes it with zune-jpeg.
+//! Reads the header of a JPEG, checks that the JPEG is complete, and decodes it with zune-jpeg, or with
+//! jpeg-scaled if it is sequential and its components are in several scans.
 //!
 //! zune-jpeg is not used for the check, because it builds decoding tables before it returns the size, and
-//! fills the missing part of a truncated file with grey instead of returning an error.
+//! fills the missing part of a truncated file with grey instead of returning an error. zune-jpeg 0.5 decodes
+//! subsampled components in several scans to wrong pixels.
 
 use image::metadata::Orientation;
+use jpeg_scaled::Scale;
 use memchr::memmem;
 use platform::buffer::ZeroedBuffer;
 use resize::Channels;
@@ -27,10 +30,13 @@ pub(super) struct JpegHeader {
     pub(super) is_complete: bool,
     /// Number of components, such as 1 for grey and 3 for colour.
     component_count: u8,
-    /// Number of coefficients that the decoder keeps until the last scan: 0 if the only scan has all of them.
-    kept_coefficient_count: u64,
     /// Orientation in the first EXIF segment.
     orientation: Orientation,
+    /// True unless every sampling factor is 1.
+    is_subsampled: bool,
+    /// Maximum number of bytes of the coefficients or samples that the decoder keeps until the last scan: 0 if
+    /// the only scan has all of them.
+    kept_bytes: u64,
 }
 
 /// First of the markers that begin a frame header, which contains the size of the image.
@@ -68,9 +74,13 @@ impl JpegHeader {
                     let (header, coefficient_count, is_sequential): (Self, u64, bool) = frame?;
                     let is_complete = memmem::rfind(&after_marker[length..], &[0xFF, EOI]).is_some();
                     let is_only_scan = is_sequential && segment.first() == Some(&header.component_count);
-                    let kept_coefficient_count = if is_only_scan { 0 } else { coefficient_count };
+                    let kept_bytes = match (is_only_scan, is_sequential) {
+                        (true, _) => 0,
+                        (false, true) => header.max_kept_bytes(coefficient_count),
+                        (false, false) => 2 * coefficient_count,
+                    };
                     let orientation = read_orientation(exif);
-                    return Some(Self { is_complete, kept_coefficient_count, orientation, ..header });
+                    return Some(Self { is_complete, kept_bytes, orientation, ..header });
                 }
                 APP1 if exif.is_none() => exif = segment.strip_prefix(b"Exif\0\0"),
                 // The markers DHT, JPG and DAC are in this range but do not begin a frame header.
@@ -106,8 +116,9 @@ impl JpegHeader {
             height,
             is_complete: false,
             component_count,
-            kept_coefficient_count: 0,
             orientation: Orientation::NoTransforms,
+            is_subsampled: sampling().any(|factors| factors != (1, 1)),
+            kept_bytes: 0,
         };
         Some((header, mcu_count * blocks_per_mcu * 64))
     }
@@ -128,20 +139,32 @@ impl JpegHeader {
             decoder.dimensions().map_or((0, 0), |(width, height)| (side(width), side(height)));
         let component_count = decoder.input_colorspace().map_or(4, |space| space.num_components());
         let component_count = u8::try_from(component_count).unwrap_or(u8::MAX);
-        let kept_coefficient_count =
-            u64::from(component_count) * u64::from(width + 32) * u64::from(height + 32);
-        let orientation = read_orientation(decoder.exif().map(Vec::as_slice));
-        Ok(Self { width, height, is_complete: true, component_count, kept_coefficient_count, orientation })
+        let coefficient_count = u64::from(component_count) * u64::from(width + 32) * u64::from(height + 32);
+        let header = Self {
+            width,
+            height,
+            is_complete: true,
+            component_count,
+            orientation: read_orientation(decoder.exif().map(Vec::as_slice)),
+            is_subsampled: true,
+            kept_bytes: 0,
+        };
+        Ok(Self { kept_bytes: header.max_kept_bytes(coefficient_count), ..header })
+    }
+
+    /// Returns the maximum of the bytes that the two decoders keep: coefficients of two bytes each, or samples.
+    fn max_kept_bytes(&self, coefficient_count: u64) -> u64 {
+        (2 * coefficient_count).max(Scale::Full.max_sample_bytes(self.width, self.height))
     }
 
     /// Returns the maximum number of bytes that [`Self::decode`] allocates for a file of `file_bytes` bytes.
     ///
-    /// Counts the pixels, the working rows, the copies of metadata segments, and the coefficients that are
-    /// kept until the last scan, with two bytes each.
+    /// Counts the pixels, the working rows, the copies of metadata segments, and the coefficients or samples
+    /// that are kept until the last scan.
     pub(super) fn max_decoding_bytes(&self, file_bytes: usize) -> u64 {
         let pixel_bytes = u64::from(self.width) * u64::from(self.height) * self.channel_count();
         let working_bytes = (u64::from(self.width) + 32) * WORKING_ROWS * 2 * u64::from(self.component_count);
-        pixel_bytes + working_bytes + 2 * self.kept_coefficient_count + file_bytes as u64
+        pixel_bytes + working_bytes + self.kept_bytes + file_bytes as u64
     }
 
     fn channel_count(&self) -> u64 {
@@ -170,14 +193,65 @@ impl JpegHeader {
         {
             return Err(ImageError::corrupt("the JPEG has several headers that differ"));
         }
+        // jpeg-scaled does not decode CMYK, and zune-jpeg needs no help if nothing is subsampled.
+        let is_unsampled_cmyk = self.component_count == 4 && !self.is_subsampled;
         let mut buffer = ZeroedBuffer::new(length);
-        decoder.decode_into(&mut buffer).map_err(ImageError::corrupt)?;
+        if is_sequential_in_several_scans(bytes) && !is_unsampled_cmyk {
+            self.decode_several_scans(bytes, &mut buffer)?;
+        } else {
+            decoder.decode_into(&mut buffer).map_err(ImageError::corrupt)?;
+        }
         Ok(Picture {
             pixels: Pixels { buffer, length },
             channels: if is_grey { Channels::Grey } else { Channels::Rgb },
             orientation: self.orientation,
         })
     }
+
+    /// Decodes the pixels of a sequential JPEG whose components are in several scans into `buffer`.
+    fn decode_several_scans(&self, bytes: &[u8], buffer: &mut [u8]) -> Result<(), ImageError> {
+        let mut decoder = Box::<jpeg_scaled::Decoder>::default();
+        let picture = decoder.decode(bytes, Scale::Full).map_err(ImageError::corrupt)?;
+        if (picture.width, picture.height) != (self.width, self.height)
+            || picture.pixels.len() != buffer.len()
+        {
+            return Err(ImageError::corrupt("the JPEG has several headers that differ"));
+        }
+        buffer.copy_from_slice(picture.pixels);
+        Ok(())
+    }
+}
+
+/// Returns true if `bytes` are a sequential JPEG with more than one scan.
+///
+/// Skips bytes that belong to no segment, as zune-jpeg does, so that no such file is left to zune-jpeg.
+fn is_sequential_in_several_scans(bytes: &[u8]) -> bool {
+    let mut rest = bytes;
+    let (mut is_sequential, mut scan_count) = (false, 0);
+    while let Some(marker_at) = memchr::memchr(0xFF, rest).map(|position| position + 1) {
+        rest = rest.get(marker_at..).unwrap_or_default();
+        let Some((&marker, after_marker)) = rest.split_first() else { return false };
+        match marker {
+            // Another 0xFF may precede the marker.
+            0xFF => continue,
+            // The end of the image.
+            EOI => return false,
+            // A stuffed byte, or a marker without a segment: TEM, a restart or the start of the image.
+            0x00 | 0x01 | 0xD0..=0xD8 => {
+                rest = after_marker;
+                continue;
+            }
+            SOF0 | SOF1 => is_sequential = true,
+            SOS => scan_count += 1,
+            _ => {}
+        }
+        if is_sequential && scan_count > 1 {
+            return true;
+        }
+        let Some(length) = after_marker.first_chunk() else { return false };
+        rest = after_marker.get(usize::from(u16::from_be_bytes(*length)).max(2)..).unwrap_or_default();
+    }
+    false
 }
 
 #[cfg(test)]
@@ -199,9 +273,10 @@ mod tests {
                 height: 200,
                 is_complete,
                 component_count: 1,
-                // 38 by 25 blocks of 64 coefficients cover the image.
-                kept_coefficient_count: 38 * 25 * 64,
                 orientation: Orientation::NoTransforms,
+                is_subsampled: false,
+                // 38 by 25 blocks of 64 coefficients cover the image. A coefficient has two bytes.
+                kept_bytes: 38 * 25 * 64 * 2,
             })
         };
         assert_eq!(JpegHeader::read(&build_jpeg(&[], &[1, 2, 0xFF, EOI])), header(true));
@@ -221,14 +296,17 @@ mod tests {
     }
 
     #[test]
-    fn coefficients_are_kept_unless_one_scan_has_all_components() {
+    fn coefficients_or_samples_are_kept_unless_one_scan_has_all_components() {
         // An image of 17×17 pixels with 4:2:0 has four MCUs of six blocks each.
+        let (coefficient_bytes, sample_bytes) = (2 * 1536, Scale::Full.max_sample_bytes(17, 17));
+        assert!(sample_bytes > coefficient_bytes);
         let frame = |marker| [0xFF, marker, 0, 17, 8, 0, 17, 0, 17, 3, 1, 0x22, 0, 2, 0x11, 0, 3, 0x11, 0];
-        for (marker, scan_components, kept) in [(SOF0, 3, 0), (SOF1, 3, 0), (SOF0, 1, 1536), (0xC2, 3, 1536)]
+        for (marker, scan_components, kept) in
+            [(SOF0, 3, 0), (SOF1, 3, 0), (SOF0, 1, sample_bytes), (0xC2, 3, coefficient_bytes)]
         {
             let scan = [0xFF, SOS, 0, 3, scan_components, 0xFF, EOI];
             let header = JpegHeader::read(&[&[0xFF, 0xD8], &frame(marker)[..], &scan].concat()).unwrap();
-            assert_eq!((header.component_count, header.kept_coefficient_count), (3, kept), "{marker:x}");
+            assert_eq!((header.component_count, header.kept_bytes), (3, kept), "{marker:x}");
         }
     }
 

@@ -13,7 +13,7 @@ use crate::{
 /// A decoder that keeps its memory from one picture to the next.
 ///
 /// The memory holds the pixels and one row of MCUs of a picture. It grows to the size that the largest
-/// picture so far needed.
+/// picture so far needed. The samples of a file with several scans are freed after decoding.
 pub struct Decoder {
     tables: HuffmanTables,
     planes: [Plane; 3],
@@ -44,7 +44,8 @@ impl Decoder {
     /// Decodes a file to RGB, or to grey if the file's colour space is [`ColourSpace::Grey`].
     ///
     /// Allocates memory for the size in the header, even if the file has too little data for that size.
-    /// A caller that limits memory should first check the size with [`JpegHeader::read`].
+    /// A caller that limits memory should first check the size with [`JpegHeader::read`]. A file with several
+    /// scans also needs memory for all samples, which [`Scale::max_sample_bytes`] states.
     ///
     /// Bytes after the end marker are ignored. The end marker may be missing.
     ///
@@ -87,11 +88,19 @@ impl Decoder {
         pixels: &mut Vec<u8>,
     ) -> Result<(u32, u32), Error> {
         let Self { tables, planes, .. } = self;
-        Arch::new().dispatch(DecodeCall { tables, planes, bytes, scale, pixels })
+        pixels.clear();
+        let headers = ParsedHeaders::read(bytes)?;
+        let call = DecodeCall { tables, planes, bytes, headers, scale, pixels };
+        if !call.headers.header.has_several_scans {
+            return Arch::new().dispatch(call);
+        }
+        let decoded = Arch::new().dispatch(DecodeSeveralScansCall(call));
+        planes.iter_mut().for_each(Plane::free_samples);
+        decoded
     }
 }
 
-/// The arguments of [`Decoder::decode_into`].
+/// Decodes a file with one scan, row of MCUs by row of MCUs.
 ///
 /// `pulp` compiles [`NullaryFnOnce::call`] for several sets of vector instructions and runs the version for
 /// this CPU. A function that `call` uses is compiled for these vector instructions only if it is inlined into
@@ -100,6 +109,8 @@ struct DecodeCall<'a> {
     tables: &'a mut HuffmanTables,
     planes: &'a mut [Plane; 3],
     bytes: &'a [u8],
+    /// The headers of the first scan.
+    headers: ParsedHeaders<'a>,
     scale: Scale,
     pixels: &'a mut Vec<u8>,
 }
@@ -109,9 +120,8 @@ impl NullaryFnOnce for DecodeCall<'_> {
 
     #[inline(always)]
     fn call(self) -> Self::Output {
-        let Self { tables, planes, bytes, scale, pixels } = self;
-        let headers = ParsedHeaders::read(bytes)?;
-        let JpegHeader { width, height, colour_space } = headers.header;
+        let Self { tables, planes, bytes, headers, scale, pixels } = self;
+        let JpegHeader { width, height, colour_space, .. } = headers.header;
         let (width, height) = (scale.apply(width), scale.apply(height));
         let grid = McuGrid::new(&headers.header, headers.components(), scale);
         let planes = &mut planes[..headers.components().len()];
@@ -119,15 +129,8 @@ impl NullaryFnOnce for DecodeCall<'_> {
             plane.prepare(component, headers.quantization_steps(component)?, &grid)?;
             set_huffman_tables(tables, &headers, component)?;
         }
-        let channels = if colour_space == ColourSpace::Grey { 1 } else { 3 };
-        let stride = channels * width as usize;
-        pixels.clear();
-        let len = stride * height as usize;
-        if pixels.capacity() < len {
-            // Frees the old memory before the new memory is allocated, so that both never exist at once.
-            *pixels = Vec::new();
-            pixels.reserve_exact(len);
-        }
+        let stride = colour_space.channels() * width as usize;
+        reserve_pixels(pixels, stride * height as usize);
         let mut scan = ScanDecoder::new(bytes, &headers);
         for mcu_row in 0..grid.row_count {
             scan.decode_row(tables, planes, grid.column_count)?;
@@ -151,6 +154,64 @@ impl NullaryFnOnce for DecodeCall<'_> {
     }
 }
 
+/// Decodes a file with several scans: first the samples of all components, then the pixels.
+///
+/// A type of its own, so that the code for files with one scan is compiled separately.
+struct DecodeSeveralScansCall<'a>(DecodeCall<'a>);
+
+impl NullaryFnOnce for DecodeSeveralScansCall<'_> {
+    type Output = Result<(u32, u32), Error>;
+
+    #[inline(always)]
+    fn call(self) -> Self::Output {
+        let DecodeCall { tables, planes, bytes, mut headers, scale, pixels } = self.0;
+        let JpegHeader { width, height, colour_space, .. } = headers.header;
+        let (width, height) = (scale.apply(width), scale.apply(height));
+        let grid = McuGrid::new(&headers.header, headers.components(), scale);
+        // A component has at most one scan, so there are at most three scans.
+        loop {
+            for (index, component) in headers.scan_components() {
+                planes[index].prepare_whole(component, headers.quantization_steps(component)?, &grid)?;
+                set_huffman_tables(tables, &headers, component)?;
+            }
+            let (column_count, row_count) = match headers.only_scan_component() {
+                Some(component) => grid.block_counts(component),
+                None => (grid.column_count, grid.row_count),
+            };
+            let mut scan = ScanDecoder::new(bytes, &headers);
+            for mcu_row in 0..row_count {
+                for (index, component) in headers.scan_components() {
+                    let (_, blocks_down) = headers.blocks_per_mcu(component);
+                    planes[index].begin_at_block_row(mcu_row * blocks_down);
+                }
+                scan.decode_row(tables, planes, column_count)?;
+            }
+            if headers.is_last_scan() {
+                scan.check_end()?;
+                break;
+            }
+            headers.read_next_scan(bytes, scan.end()?)?;
+        }
+        let stride = colour_space.channels() * width as usize;
+        reserve_pixels(pixels, stride * height as usize);
+        pixels.resize(stride * height as usize, 0);
+        let planes = &mut planes[..headers.components().len()];
+        for (row, row_pixels) in pixels.chunks_exact_mut(stride).enumerate() {
+            write_row(planes, row, 0, colour_space, row_pixels);
+        }
+        Ok((width, height))
+    }
+}
+
+/// Grows the capacity of `pixels`, which must be empty, to at least `len` bytes.
+fn reserve_pixels(pixels: &mut Vec<u8>, len: usize) {
+    if pixels.capacity() < len {
+        // Frees the old memory before the new memory is allocated, so that both never exist at once.
+        *pixels = Vec::new();
+        pixels.reserve_exact(len);
+    }
+}
+
 /// Prepares the Huffman tables of `component`.
 fn set_huffman_tables(
     tables: &mut HuffmanTables,
@@ -168,7 +229,8 @@ fn set_huffman_tables(
 /// Writes row `row` of the picture to `row_pixels`.
 ///
 /// `mcu_row` is the row of MCUs whose samples the planes hold. `row` must lie in this row of MCUs, or be the
-/// last row of the picture that lies in the row of MCUs before it.
+/// last row of the picture that lies in the row of MCUs before it. If the planes hold the whole picture,
+/// `mcu_row` is 0 and `row` can be any row.
 #[inline(always)]
 fn write_row(
     planes: &mut [Plane],
@@ -198,7 +260,7 @@ mod tests {
     use pulp::NullaryFnOnce;
 
     use super::{DecodeCall, Decoder};
-    use crate::Scale;
+    use crate::{Scale, header::ParsedHeaders};
 
     /// Returns the address and the capacity of each of the decoder's buffers.
     fn buffer_locations(decoder: &Decoder) -> Vec<(*const u8, usize)> {
@@ -219,6 +281,16 @@ mod tests {
         }
     }
 
+    #[test]
+    fn samples_of_a_file_with_several_scans_are_freed() {
+        let file = include_bytes!("../tests/reference/420-scans.jpg");
+        let mut decoder = Decoder::default();
+        decoder.decode(file, Scale::Full).unwrap();
+        assert!(decoder.planes.iter().all(|plane| plane.buffers()[0].capacity() == 0));
+        decoder.decode(&file[..file.len() / 2], Scale::Full).unwrap_err();
+        assert!(decoder.planes.iter().all(|plane| plane.buffers()[0].capacity() == 0));
+    }
+
     /// Calling [`NullaryFnOnce::call`] directly, not through `pulp`, uses no optional vector instructions.
     #[test]
     fn pixels_are_equal_with_and_without_optional_vector_instructions() {
@@ -226,7 +298,9 @@ mod tests {
         for scale in Scale::ALL {
             let Decoder { mut tables, mut planes, mut pixels } = Decoder::default();
             let (tables, planes) = (&mut tables, &mut planes);
-            let size = DecodeCall { tables, planes, bytes: file, scale, pixels: &mut pixels }.call().unwrap();
+            let headers = ParsedHeaders::read(file).unwrap();
+            let call = DecodeCall { tables, planes, bytes: file, headers, scale, pixels: &mut pixels };
+            let size = call.call().unwrap();
             let mut decoder = Decoder::default();
             let picture = decoder.decode(file, scale).unwrap();
             assert_eq!(size, (picture.width, picture.height));

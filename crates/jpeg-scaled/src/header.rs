@@ -1,8 +1,8 @@
-//! Parses the marker segments before the entropy-coded data.
+//! Parses the marker segments before the entropy-coded data of each scan.
 
 use crate::{Error, huffman::StoredTable, segments::Segments, zigzag::ZIGZAG};
 
-/// Maximum number of blocks in an MCU, over all components. The standard sets this limit.
+/// Maximum number of blocks in an MCU, over all components of a scan. The standard sets this limit.
 pub(crate) const MAX_BLOCKS_PER_MCU: usize = 10;
 
 /// Size and colour space of a picture, read without decoding it.
@@ -14,6 +14,7 @@ pub(crate) const MAX_BLOCKS_PER_MCU: usize = 10;
 /// let header = JpegHeader::read(file)?;
 /// assert_eq!((header.width, header.height), (45, 37));
 /// assert_eq!(header.colour_space, ColourSpace::YCbCr);
+/// assert!(!header.has_several_scans);
 /// # Ok::<(), jpeg_scaled::Error>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,6 +25,12 @@ pub struct JpegHeader {
     pub height: u32,
     /// The colour space in which the file stores its samples.
     pub colour_space: ColourSpace,
+    /// True if the first scan lacks a component, so that other scans must follow.
+    ///
+    /// The decoder then holds all samples until the last scan. [`Scale::max_sample_bytes`] states their size.
+    ///
+    /// [`Scale::max_sample_bytes`]: crate::Scale::max_sample_bytes
+    pub has_several_scans: bool,
 }
 
 /// Colour space in which a file stores its samples.
@@ -37,11 +44,18 @@ pub enum ColourSpace {
     Rgb,
 }
 
+impl ColourSpace {
+    /// Returns the number of bytes of a decoded pixel.
+    pub(crate) fn channels(self) -> usize {
+        if self == Self::Grey { 1 } else { 3 }
+    }
+}
+
 impl JpegHeader {
-    /// Parses the segments before the entropy-coded data, without allocating memory.
+    /// Parses the segments before the first scan, without allocating memory.
     ///
     /// # Errors
-    /// Returns an [`Error`] if a segment before the entropy-coded data is not supported, corrupt or
+    /// Returns an [`Error`] if a segment before the first scan is not supported, corrupt or
     /// incomplete.
     pub fn read(bytes: &[u8]) -> Result<Self, Error> {
         Ok(ParsedHeaders::read(bytes)?.header)
@@ -67,18 +81,23 @@ pub(crate) struct Component {
 /// Quantiser step of each coefficient, in row-major order.
 pub(crate) type QuantizationSteps = [i16; 64];
 
-/// The contents of all segments before the entropy-coded data.
+/// The contents of all segments before the entropy-coded data of the current scan.
 pub(crate) struct ParsedHeaders<'a> {
     pub(crate) header: JpegHeader,
     /// The components, of which the first `component_count` are valid.
     components: [Component; 3],
     component_count: usize,
+    /// Indices of the components of the current scan, of which the first `scan_component_count` are valid.
+    scan_component_indices: [usize; 3],
+    scan_component_count: usize,
+    /// True for each component that the current scan or an earlier scan contains.
+    is_scanned: [bool; 3],
     quantization_tables: [Option<QuantizationSteps>; 4],
     dc_tables: [Option<StoredTable<'a>>; 4],
     ac_tables: [Option<StoredTable<'a>>; 4],
     /// Number of MCUs between two restart markers, or 0 if the file has no restart markers.
     pub(crate) restart_interval: u32,
-    /// Index of the first entropy-coded byte.
+    /// Index of the first entropy-coded byte of the current scan.
     pub(crate) entropy_coded_start: usize,
 }
 
@@ -97,13 +116,21 @@ const HUFFMAN_TABLE_MISSING: Error = Error::Unsupported("a file without Huffman 
 const BAD_HUFFMAN_TABLE_NUMBER: Error = Error::Corrupt("a Huffman table number is out of range");
 
 impl<'a> ParsedHeaders<'a> {
-    /// Parses the segments up to the entropy-coded data.
+    /// Parses the segments up to the first scan.
     pub(crate) fn read(bytes: &'a [u8]) -> Result<Self, Error> {
         let mut segments = Segments::new(bytes)?;
         let mut headers = Self {
-            header: JpegHeader { width: 0, height: 0, colour_space: ColourSpace::Grey },
+            header: JpegHeader {
+                width: 0,
+                height: 0,
+                colour_space: ColourSpace::Grey,
+                has_several_scans: false,
+            },
             components: [Component::default(); 3],
             component_count: 0,
+            scan_component_indices: [0; 3],
+            scan_component_count: 0,
+            is_scanned: [false; 3],
             quantization_tables: [None; 4],
             dc_tables: [None; 4],
             ac_tables: [None; 4],
@@ -111,30 +138,56 @@ impl<'a> ParsedHeaders<'a> {
             entropy_coded_start: 0,
         };
         let mut markers = ColourMarkers::default();
+        if !headers.parse_up_to_scan(&mut segments, &mut markers)? {
+            return Err(Error::Corrupt("the file has no scan"));
+        }
+        headers.header.colour_space = headers.infer_colour_space(&markers);
+        headers.header.has_several_scans = !headers.is_last_scan();
+        Ok(headers)
+    }
+
+    /// Parses the segments from the byte with index `position` up to the next scan.
+    ///
+    /// Tables replace the tables of earlier scans that have the same number.
+    pub(crate) fn read_next_scan(&mut self, bytes: &'a [u8], position: usize) -> Result<(), Error> {
+        let mut segments = Segments::resume(bytes, position);
+        if self.parse_up_to_scan(&mut segments, &mut ColourMarkers::default())? {
+            Ok(())
+        } else {
+            // The scan of a component is missing.
+            Err(Error::Truncated)
+        }
+    }
+
+    /// Parses the segments up to the next scan. Returns false if the end marker comes before a scan.
+    fn parse_up_to_scan(
+        &mut self,
+        segments: &mut Segments<'a>,
+        markers: &mut ColourMarkers,
+    ) -> Result<bool, Error> {
         loop {
             let (marker, segment) = segments.next_segment()?;
             // Table B.1 of the standard lists the markers.
             match marker {
-                0xC0 | 0xC1 => headers.parse_frame_header(segment)?,
+                0xC0 | 0xC1 => self.parse_frame_header(segment)?,
                 0xC2 => return Err(Error::Unsupported("progressive JPEG")),
-                0xC4 => headers.parse_huffman_tables(segment)?,
+                0xC4 => self.parse_huffman_tables(segment)?,
                 0xC3 | 0xC5..=0xCF => {
                     return Err(Error::Unsupported("arithmetic, lossless or hierarchical JPEG"));
                 }
                 0xDA => {
-                    headers.parse_scan_header(segment)?;
-                    headers.entropy_coded_start = segments.position();
-                    headers.header.colour_space = headers.infer_colour_space(&markers);
-                    return Ok(headers);
+                    self.parse_scan_header(segment)?;
+                    self.entropy_coded_start = segments.position();
+                    return Ok(true);
                 }
-                0xDB => headers.parse_quantization_tables(segment)?,
-                0xDD => headers.restart_interval = parse_restart_interval(segment)?,
+                0xDB => self.parse_quantization_tables(segment)?,
+                0xDD => self.restart_interval = parse_restart_interval(segment)?,
                 0xE0 => markers.jfif |= segment.starts_with(b"JFIF\0") && segment.len() >= 14,
                 0xEE if segment.starts_with(b"Adobe") && segment.len() >= 12 => {
                     markers.adobe_transform = segment.get(11).copied();
                 }
                 0xE1..=0xEF | 0xFE => {}
-                0xD9 => return Err(Error::Corrupt("the file has no scan")),
+                0xD9 => return Ok(false),
                 _ => return Err(Error::Unsupported("an unexpected marker")),
             }
         }
@@ -143,6 +196,35 @@ impl<'a> ParsedHeaders<'a> {
     /// Returns the components in the order of the file.
     pub(crate) fn components(&self) -> &[Component] {
         &self.components[..self.component_count]
+    }
+
+    /// Returns the components of the current scan in the order of the file, each with its index in
+    /// [`Self::components`].
+    pub(crate) fn scan_components(&self) -> impl Iterator<Item = (usize, &Component)> {
+        let indices = &self.scan_component_indices[..self.scan_component_count];
+        indices.iter().filter_map(|&index| Some((index, self.components.get(index)?)))
+    }
+
+    /// Returns the component of the current scan, or `None` if the scan has several components.
+    pub(crate) fn only_scan_component(&self) -> Option<&Component> {
+        let mut components = self.scan_components();
+        let (_, first) = components.next()?;
+        components.next().is_none().then_some(first)
+    }
+
+    /// Returns the number of blocks of `component` in an MCU of the current scan, horizontally and vertically.
+    ///
+    /// The MCU of a scan with a single component is one block, whatever the sampling factors.
+    pub(crate) fn blocks_per_mcu(&self, component: &Component) -> (usize, usize) {
+        match self.only_scan_component() {
+            Some(_) => (1, 1),
+            None => (component.blocks_across, component.blocks_down),
+        }
+    }
+
+    /// Returns true if the current scan and the scans before it contain every component.
+    pub(crate) fn is_last_scan(&self) -> bool {
+        self.is_scanned[..self.component_count].iter().all(|&is_scanned| is_scanned)
     }
 
     /// Returns the quantiser steps of `component`.
@@ -209,11 +291,6 @@ impl<'a> ParsedHeaders<'a> {
             // With one component, the file stores the blocks row by row, whatever the sampling factors.
             (only.blocks_across, only.blocks_down) = (1, 1);
         }
-        let block_counts =
-            self.components().iter().map(|component| component.blocks_across * component.blocks_down);
-        if block_counts.sum::<usize>() > MAX_BLOCKS_PER_MCU {
-            return Err(Error::Corrupt("an MCU has too many blocks"));
-        }
         Ok(())
     }
 
@@ -272,23 +349,36 @@ impl<'a> ParsedHeaders<'a> {
         if self.component_count == 0 {
             return Err(Error::Corrupt("the scan comes before the frame header"));
         }
-        if usize::from(*count) != self.component_count {
-            return Err(Error::Unsupported("a separate scan per component"));
+        let count = usize::from(*count);
+        if !(1..=self.component_count).contains(&count) {
+            return Err(Error::Corrupt("a scan has a wrong number of components"));
         }
-        let Some((components, [start, end, approximation])) = rest.split_at_checked(2 * self.component_count)
-        else {
+        let Some((components, [start, end, approximation])) = rest.split_at_checked(2 * count) else {
             return Err(BAD_LENGTH);
         };
         if (*start, *end, *approximation) != (0, 63, 0) {
             return Err(Error::Unsupported("a scan of part of the coefficients"));
         }
-        for (component, &[id, table_indices]) in self.components.iter_mut().zip(components.as_chunks::<2>().0)
-        {
-            if component.id != id {
+        self.scan_component_count = 0;
+        let mut block_count = 0;
+        // A scan lists its components in the order of the frame header.
+        let mut remaining = (0..).zip(self.components[..self.component_count].iter_mut());
+        for &[id, table_indices] in components.as_chunks::<2>().0 {
+            let Some((index, component)) = remaining.find(|(_, component)| component.id == id) else {
                 return Err(Error::Unsupported("components in another order"));
+            };
+            if std::mem::replace(&mut self.is_scanned[index], true) {
+                return Err(Error::Corrupt("a component has two scans"));
             }
             (component.dc_table_index, component.ac_table_index) =
                 (usize::from(table_indices >> 4), usize::from(table_indices & 15));
+            self.scan_component_indices[self.scan_component_count] = index;
+            self.scan_component_count += 1;
+            block_count += component.blocks_across * component.blocks_down;
+        }
+        // The MCU of a scan with a single component is one block, whatever the sampling factors.
+        if count > 1 && block_count > MAX_BLOCKS_PER_MCU {
+            return Err(Error::Corrupt("an MCU has too many blocks"));
         }
         Ok(())
     }

@@ -42,6 +42,17 @@ impl McuGrid {
         }
     }
 
+    /// Returns the number of blocks that cover `component`, horizontally and vertically.
+    ///
+    /// A scan with only this component has exactly these blocks. A scan with several components pads each of
+    /// them to whole MCUs.
+    pub(crate) fn block_counts(&self, component: &Component) -> (usize, usize) {
+        (
+            (self.width * component.blocks_across).div_ceil(8 * self.max_blocks_across),
+            (self.height * component.blocks_down).div_ceil(8 * self.max_blocks_down),
+        )
+    }
+
     /// Returns the number of rows of the decoded picture per row of MCUs.
     pub(crate) fn picture_rows_per_mcu_row(&self) -> usize {
         self.max_blocks_down * self.block_side
@@ -58,7 +69,7 @@ enum Upsampling {
     Triangle,
 }
 
-/// The samples of a component, for one row of MCUs at a time.
+/// The samples of a component, for one row of MCUs at a time or for the whole picture.
 pub(crate) struct Plane {
     /// Side of a decoded block in samples.
     block_side: usize,
@@ -78,8 +89,11 @@ pub(crate) struct Plane {
     /// One group per row of blocks in an MCU. A group holds the coefficients that are decoded but not
     /// transformed yet, and zeros elsewhere.
     groups: [BlockGroup; 4],
+    /// Row of the component's blocks in `samples` where the MCUs that are decoded begin. Always 0 if
+    /// `samples` holds one row of MCUs.
+    first_block_row: usize,
     /// The last row of samples of the previous row of MCUs, followed by the rows of samples of the current
-    /// row of MCUs.
+    /// row of MCUs. If the plane holds the whole picture, an unused row, followed by all rows of samples.
     samples: Vec<u8>,
     /// An upsampled row, as wide as the picture.
     upsampled_row: Vec<u8>,
@@ -100,17 +114,42 @@ impl Plane {
         vertical: Upsampling::Repeat(1),
         steps: [0; 64],
         groups: [EMPTY_GROUP; 4],
+        first_block_row: 0,
         samples: Vec::new(),
         upsampled_row: Vec::new(),
         vertical_sums: Vec::new(),
     };
 
-    /// Prepares the plane for `component`. Keeps the memory of the previous picture, but not its samples.
+    /// Prepares the plane for one row of MCUs at a time of `component`. Keeps the memory of the previous
+    /// picture, but not its samples.
     pub(crate) fn prepare(
         &mut self,
         component: &Component,
         steps: &QuantizationSteps,
         grid: &McuGrid,
+    ) -> Result<(), Error> {
+        self.prepare_mcu_rows(component, steps, grid, 1)
+    }
+
+    /// Prepares the plane for all samples of `component`.
+    pub(crate) fn prepare_whole(
+        &mut self,
+        component: &Component,
+        steps: &QuantizationSteps,
+        grid: &McuGrid,
+    ) -> Result<(), Error> {
+        // The old and the new samples never exist at the same time.
+        self.samples = Vec::new();
+        self.prepare_mcu_rows(component, steps, grid, grid.row_count)
+    }
+
+    /// Prepares the plane for the samples of `mcu_row_count` rows of MCUs.
+    fn prepare_mcu_rows(
+        &mut self,
+        component: &Component,
+        steps: &QuantizationSteps,
+        grid: &McuGrid,
+        mcu_row_count: usize,
     ) -> Result<(), Error> {
         let (mcu_width, mcu_height) =
             (grid.max_blocks_across * grid.block_side, grid.max_blocks_down * grid.block_side);
@@ -146,7 +185,8 @@ impl Plane {
         self.steps = *steps;
         // Decoding of the previous picture may have failed and left coefficients behind.
         self.groups = Self::EMPTY.groups;
-        self.samples.resize((1 + self.rows_per_mcu_row) * self.stride, 0);
+        self.first_block_row = 0;
+        self.samples.resize((1 + self.rows_per_mcu_row * mcu_row_count) * self.stride, 0);
         self.upsampled_row.resize(grid.column_count * mcu_width, 0);
         self.vertical_sums.resize(self.width, 0);
         Ok(())
@@ -156,6 +196,17 @@ impl Plane {
     #[cfg(test)]
     pub(crate) fn buffers(&self) -> [&Vec<u8>; 2] {
         [&self.samples, &self.upsampled_row]
+    }
+
+    /// Frees the memory of the samples.
+    pub(crate) fn free_samples(&mut self) {
+        self.samples = Vec::new();
+    }
+
+    /// Sets the row of the component's blocks where the MCUs that are decoded next begin. The plane must hold
+    /// the whole picture.
+    pub(crate) fn begin_at_block_row(&mut self, block_row: usize) {
+        self.first_block_row = block_row;
     }
 
     /// Returns true if each block is decoded to a single sample, which needs only the DC coefficient.
@@ -174,7 +225,8 @@ impl Plane {
     /// `block_column` of the component's blocks.
     #[inline(always)]
     pub(crate) fn transform(&mut self, block_column: usize, block_row: usize) {
-        let start = (1 + block_row * self.block_side) * self.stride + block_column * self.block_side;
+        let first_row = 1 + (self.first_block_row + block_row) * self.block_side;
+        let start = first_row * self.stride + block_column * self.block_side;
         idct::transform(
             &mut self.groups[block_row],
             &self.steps,
@@ -192,7 +244,7 @@ impl Plane {
     }
 
     /// Returns row `row` of the picture, upsampled. `mcu_row` is the row of MCUs whose samples the plane
-    /// holds.
+    /// holds, or 0 if the plane holds the whole picture.
     ///
     /// The last picture row in a row of MCUs needs samples of the next row of MCUs, so it must be requested
     /// when the plane holds the next row of MCUs. The last row of the whole picture is an exception.
@@ -292,4 +344,40 @@ fn double_samples<T: Copy>(values: &[T], row: &mut [u8], two_samples: impl Fn(T,
         *to = pair(before, value, after);
     }
     *last_pair = pair(next_to_last, last, last);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{McuGrid, Plane};
+    use crate::{ColourSpace, JpegHeader, Scale, header::Component};
+
+    #[test]
+    fn samples_of_the_whole_picture_fit_in_their_stated_maximum() {
+        const FACTORS: [(usize, usize); 5] = [(1, 1), (2, 2), (4, 1), (1, 4), (4, 4)];
+        const SIDES: [u32; 6] = [1, 8, 9, 100, 1023, 2049];
+        let new_component = |(blocks_across, blocks_down)| {
+            let mut component = Component::default();
+            (component.blocks_across, component.blocks_down) = (blocks_across, blocks_down);
+            component
+        };
+        for (width, height) in SIDES.iter().flat_map(|&width| SIDES.map(|height| (width, height))) {
+            let header =
+                JpegHeader { width, height, colour_space: ColourSpace::YCbCr, has_several_scans: true };
+            for factors in FACTORS.iter().flat_map(|&luma| FACTORS.map(|chroma| [luma, chroma, chroma])) {
+                for scale in Scale::ALL {
+                    let components = factors.map(new_component);
+                    let grid = McuGrid::new(&header, &components, scale);
+                    let mut byte_count = 0;
+                    for component in &components {
+                        let mut plane = Plane::EMPTY;
+                        if plane.prepare_whole(component, &[1; 64], &grid).is_ok() {
+                            byte_count += plane.samples.capacity() as u64;
+                        }
+                    }
+                    let max = scale.max_sample_bytes(width, height);
+                    assert!(byte_count <= max, "{byte_count} of {max}: {header:?} {factors:?} {scale:?}");
+                }
+            }
+        }
+    }
 }

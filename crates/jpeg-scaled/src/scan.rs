@@ -10,6 +10,8 @@ use crate::{
     plane::Plane,
 };
 
+const NO_MARKER: Error = Error::Unsupported("bytes between the entropy-coded data and the next marker");
+
 /// A block of an MCU.
 #[derive(Clone, Copy, Default)]
 struct McuBlock {
@@ -27,7 +29,7 @@ struct McuBlock {
     ac_table_index: usize,
 }
 
-/// A decoder of the scan, which is the entropy-coded data. A supported file has only one scan.
+/// A decoder of a scan, which is the entropy-coded data of some or all components.
 pub(crate) struct ScanDecoder<'a> {
     bytes: &'a [u8],
     reader: BitReader,
@@ -45,7 +47,7 @@ pub(crate) struct ScanDecoder<'a> {
 }
 
 impl<'a> ScanDecoder<'a> {
-    /// Creates a decoder that begins at the first MCU.
+    /// Creates a decoder that begins at the first MCU of the current scan of `headers`.
     pub(crate) fn new(bytes: &'a [u8], headers: &ParsedHeaders) -> Self {
         let mut scan = Self {
             bytes,
@@ -57,8 +59,9 @@ impl<'a> ScanDecoder<'a> {
             mcus_until_restart: headers.restart_interval,
             next_restart_number: 0,
         };
-        for (component_index, component) in headers.components().iter().enumerate() {
-            let &Component { blocks_across, blocks_down, dc_table_index, ac_table_index, .. } = component;
+        for (component_index, component) in headers.scan_components() {
+            let &Component { dc_table_index, ac_table_index, .. } = component;
+            let (blocks_across, blocks_down) = headers.blocks_per_mcu(component);
             for row in 0..blocks_down {
                 for column in 0..blocks_across {
                     scan.blocks[scan.block_count] = McuBlock {
@@ -172,6 +175,11 @@ impl<'a> ScanDecoder<'a> {
         Ok(BitReader::new(end))
     }
 
+    /// Returns the index of the byte after the last MCU.
+    pub(crate) fn end(&self) -> Result<usize, Error> {
+        self.reader.end_of_data().ok_or(NO_MARKER)
+    }
+
     /// Checks that the file has no further scan after the last MCU.
     pub(crate) fn check_end(&self) -> Result<(), Error> {
         match self.next_marker(self.reader)?.0 {
@@ -183,8 +191,6 @@ impl<'a> ScanDecoder<'a> {
     /// Returns the marker directly after the consumed bits and the index of the byte after it. The marker is
     /// `None` at the end of the file.
     fn next_marker(&self, reader: BitReader) -> Result<(Option<u8>, usize), Error> {
-        const NO_MARKER: Error =
-            Error::Unsupported("bytes between the entropy-coded data and the next marker");
         let start = reader.end_of_data().ok_or(NO_MARKER)?;
         let rest = self.bytes.get(start..).unwrap_or_default();
         let Some(fill_count) = rest.iter().position(|&byte| byte != 0xFF) else { return Ok((None, start)) };

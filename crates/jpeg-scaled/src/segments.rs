@@ -19,6 +19,11 @@ impl<'a> Segments<'a> {
         }
     }
 
+    /// Creates a reader that begins at the byte with index `position`, where a marker must be.
+    pub(crate) fn resume(bytes: &'a [u8], position: usize) -> Self {
+        Self { bytes, position: position.min(bytes.len()) }
+    }
+
     /// Returns the next marker and its payload, which is empty for markers without a length.
     pub(crate) fn next_segment(&mut self) -> Result<(u8, &'a [u8]), Error> {
         let marker = self.next_marker()?;

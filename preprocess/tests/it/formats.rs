@@ -4,7 +4,7 @@ use image::{
     DynamicImage, Frame, GrayImage, ImageFormat, Luma, LumaA, Rgb, RgbImage, Rgba, RgbaImage,
     codecs::gif::GifEncoder,
 };
-use jpeg_encoder::{ColorType, Encoder};
+use jpeg_encoder::{ColorType, Encoder, SamplingFactor};
 use preprocess::image::{Format, PlanOutcome, ProcessingPlan, Recipe, inspect, process, run_plan};
 
 use crate::{
@@ -40,6 +40,77 @@ fn progressive_jpeg_is_processed() {
     encoder.set_progressive(true);
     encoder.encode(test_image().as_raw(), 400, 300, ColorType::Rgb).unwrap();
     assert_quarters(&file, COLOURS, "progressive");
+}
+
+/// The photo `samples/coffee.jpg` as a baseline JPEG with 4:2:0 and one scan per component.
+const PHOTO_WITH_A_SCAN_PER_COMPONENT: &[u8] = include_bytes!("data/jpeg_420_a_scan_per_component.jpg");
+
+/// Encodes `image` as a baseline JPEG. `jpeg-encoder` writes one scan per component if it optimises the
+/// tables.
+fn encode_baseline(
+    image: &RgbImage,
+    sampling: SamplingFactor,
+    colour: ColorType,
+    has_scan_per_component: bool,
+) -> Vec<u8> {
+    let mut file = Vec::new();
+    let mut encoder = Encoder::new(&mut file, 90);
+    encoder.set_sampling_factor(sampling);
+    encoder.set_optimized_huffman_tables(has_scan_per_component);
+    let (width, height) = (image.width().try_into().unwrap(), image.height().try_into().unwrap());
+    match colour {
+        ColorType::Rgb => encoder.encode(image.as_raw(), width, height, colour).unwrap(),
+        _ => {
+            let inks: Vec<u8> = image
+                .pixels()
+                .flat_map(|pixel| [pixel[0], pixel[1], pixel[2], 255].map(|ink| 255 - ink))
+                .collect();
+            encoder.encode(&inks, width, height, colour).unwrap();
+        }
+    }
+    file
+}
+
+#[test]
+fn photo_with_a_scan_per_component_is_processed() {
+    let found = decode(&process(PHOTO_WITH_A_SCAN_PER_COMPONENT, &recipe()).unwrap());
+    let expected = decode(&process(&read_sample("coffee.jpg"), &recipe()).unwrap());
+    assert_eq!(found.dimensions(), (384, 256));
+    for (found, expected) in quarter_colours(&found).into_iter().zip(quarter_colours(&expected)) {
+        assert_near(found, expected, "scan per component");
+    }
+}
+
+#[test]
+fn jpeg_with_a_scan_per_component_gives_the_image_of_the_same_coefficients_in_one_scan() {
+    use SamplingFactor::{R_4_2_0, R_4_2_2, R_4_4_0, R_4_4_4};
+    let photo = image::load_from_memory(&read_sample("coffee.jpg")).unwrap().into_rgb8();
+    let samplings = [R_4_4_4, R_4_2_2, R_4_4_0, R_4_2_0];
+    // The sizes are decoded at 1/1, 1/2, 1/4 and 1/8, and are no multiples of an MCU.
+    for (width, height) in [(397, 301), (1103, 1031), (2101, 2053), (4105, 4099)] {
+        let resized = image::imageops::resize(&photo, width, height, image::imageops::FilterType::Nearest);
+        for sampling in samplings.into_iter().filter(|&sampling| width < 2000 || sampling == R_4_2_0) {
+            let [one_scan, scan_per_component] =
+                [false, true].map(|is_split| encode_baseline(&resized, sampling, ColorType::Rgb, is_split));
+            assert_eq!(
+                ProcessingPlan::new(&scan_per_component, &recipe()).unwrap().decoder_name(),
+                "jpeg-scaled"
+            );
+            let [found, expected] =
+                [&scan_per_component, &one_scan].map(|file| process(file, &recipe()).unwrap().jpeg);
+            assert!(found == expected, "{sampling:?}, {width}×{height}");
+        }
+    }
+}
+
+#[test]
+fn cmyk_jpeg_with_a_scan_per_component_is_processed_or_refused_if_subsampled() {
+    for colour in [ColorType::Cmyk, ColorType::CmykAsYcck] {
+        let file = encode_baseline(&test_image(), SamplingFactor::R_4_4_4, colour, true);
+        assert_quarters(&file, COLOURS, &format!("{colour:?}"));
+        let subsampled = encode_baseline(&test_image(), SamplingFactor::R_4_2_0, colour, true);
+        assert_eq!(process(&subsampled, &recipe()).unwrap_err().kind(), "unsupported_format", "{colour:?}");
+    }
 }
 
 /// The test image as a lossy WebP of 1600×1200 pixels. libwebp wrote the file, because the WebP encoder of

@@ -23,7 +23,7 @@ fn max_difference(test_picture: &TestPicture, scale: Scale) -> f64 {
     let (expected_width, expected_height) =
         (scale.apply(test_picture.width.into()), scale.apply(test_picture.height.into()));
     assert_eq!((width, height), (expected_width, expected_height));
-    let expected = naive::decode(&file, scale.denominator() as usize);
+    let expected = naive::decode(&test_picture.encode_in_one_scan(), scale.denominator() as usize);
     assert_eq!(rgb.len(), expected.len());
     rgb.iter()
         .zip(&expected)

@@ -8,6 +8,7 @@ use crate::files::{
     TestPicture, entropy_coded_start, segment_position, usual_file, usual_picture, with_component_ids,
     with_inserted, without_segment,
 };
+use crate::scans::{with_last_scan_twice, without_last_scan};
 
 fn corpus_folder() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/corpus/jpeg_scaled")
@@ -20,7 +21,7 @@ fn every_file_of_the_fuzz_corpus_is_decoded_or_refused() {
     let mut decoder = Decoder::default();
     for entry in fs::read_dir(corpus_folder()).unwrap() {
         let file = fs::read(entry.unwrap().path()).unwrap();
-        let Ok(JpegHeader { width, height, colour_space }) = JpegHeader::read(&file) else {
+        let Ok(JpegHeader { width, height, colour_space, .. }) = JpegHeader::read(&file) else {
             refused_count += 1;
             continue;
         };
@@ -56,7 +57,10 @@ fn write_fuzz_corpus() {
     let middle_position = usize::midpoint(entropy_coded_start(&file), file.len());
     let mut too_wide = file.clone();
     too_wide[segment_position(&file, 0xC0) + 7] = 2;
-    let files: [(&str, Vec<u8>); 14] = [
+    let scans = TestPicture { scans: Some(&[&[2], &[0], &[1]]), ..small_picture.clone() }.encode();
+    let scan_restarts =
+        TestPicture { scans: Some(&[&[0], &[1, 2]]), restart_interval: 2, ..small_picture.clone() }.encode();
+    let files: [(&str, Vec<u8>); 19] = [
         ("420", file.clone()),
         ("420-fine", TestPicture { quality: 100, noise: 255, ..small_picture.clone() }.encode()),
         ("422", sampled(2, 1)),
@@ -66,6 +70,11 @@ fn write_fuzz_corpus() {
         ("rgb", with_component_ids(&without_segment(&sampled(1, 1), 0xE0), *b"RGB")),
         ("restarts", restarts.clone()),
         ("restarts-cut", restarts[..restarts.len() - 30].to_vec()),
+        ("scans", scans.clone()),
+        ("scans-restarts", scan_restarts.clone()),
+        ("scans-cut", scan_restarts[..scan_restarts.len() - 30].to_vec()),
+        ("scans-missing", without_last_scan(&scans)),
+        ("scans-twice", with_last_scan_twice(&scans)),
         ("cut", file[..middle_position].to_vec()),
         ("marker-inside", with_inserted(&file, middle_position, b"\xFF\xD3")),
         ("no-tables", without_segment(&file, 0xC4)),

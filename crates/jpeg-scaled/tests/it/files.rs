@@ -4,6 +4,8 @@ use jpeg_encoder::{ColorType, Encoder, SamplingFactor};
 use jpeg_scaled::{Decoder, Error, Picture, Scale};
 use proptest::{prelude::*, sample::select, test_runner::Config};
 
+use crate::scans::{SCAN_ORDERS, ScanOrder, with_scans};
+
 /// A test picture, described by the settings with which it is drawn and encoded.
 #[derive(Clone, Debug)]
 pub(crate) struct TestPicture {
@@ -15,6 +17,8 @@ pub(crate) struct TestPicture {
     pub(crate) quality: u8,
     /// Number of MCUs between restart markers, or 0 for a file without restart markers.
     pub(crate) restart_interval: u16,
+    /// The scans of a picture that is not grey, or `None` for one scan.
+    pub(crate) scans: Option<ScanOrder>,
     /// Amplitude of the noise that is added to the picture, 0 to 255.
     pub(crate) noise: u8,
     pub(crate) seed: u64,
@@ -24,14 +28,16 @@ pub(crate) struct TestPicture {
 pub(crate) fn test_pictures() -> impl Strategy<Value = TestPicture> {
     let sampling = select(vec![None, Some((1, 1)), Some((2, 1)), Some((1, 2)), Some((2, 2))]);
     let restart_interval = prop_oneof![Just(0), 1..8u16];
+    let scans = prop_oneof![Just(None), select(&SCAN_ORDERS[..]).prop_map(Some)];
     let noise = select(vec![0, 8, 64, 255]);
-    (1..70u16, 1..70u16, sampling, 1..101u8, restart_interval, noise, any::<u64>()).prop_map(
-        |(width, height, sampling, quality, restart_interval, noise, seed)| TestPicture {
+    (1..70u16, 1..70u16, sampling, 1..101u8, restart_interval, scans, noise, any::<u64>()).prop_map(
+        |(width, height, sampling, quality, restart_interval, scans, noise, seed)| TestPicture {
             width,
             height,
             sampling,
             quality,
             restart_interval,
+            scans,
             noise,
             seed,
         },
@@ -77,6 +83,15 @@ impl TestPicture {
 
     /// Encodes the picture to a file.
     pub(crate) fn encode(&self) -> Vec<u8> {
+        let file = self.encode_in_one_scan();
+        match self.scans {
+            Some(scans) if self.sampling.is_some() => with_scans(&file, scans, self.restart_interval),
+            _ => file,
+        }
+    }
+
+    /// Encodes the picture to a file with one scan.
+    pub(crate) fn encode_in_one_scan(&self) -> Vec<u8> {
         let mut file = Vec::new();
         let mut encoder = Encoder::new(&mut file, self.quality);
         if let Some((across, down)) = self.sampling {
@@ -108,6 +123,7 @@ pub(crate) fn usual_picture() -> TestPicture {
         sampling: Some((2, 2)),
         quality: 85,
         restart_interval: 0,
+        scans: None,
         noise: 40,
         seed: 1,
     }

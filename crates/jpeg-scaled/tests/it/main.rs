@@ -8,6 +8,7 @@ mod damage;
 mod files;
 mod naive;
 mod reference;
+mod scans;
 mod supported;
 #[cfg(feature = "compare")]
 mod turbo;

@@ -18,11 +18,11 @@ fn zigzag_order() -> Vec<(usize, usize)> {
 }
 
 #[derive(Clone, Copy)]
-struct Component {
+pub(crate) struct Component {
     /// Number of blocks per MCU in the horizontal direction.
-    blocks_across: usize,
+    pub(crate) blocks_across: usize,
     /// Number of blocks per MCU in the vertical direction.
-    blocks_down: usize,
+    pub(crate) blocks_down: usize,
     /// Index of the component's quantisation table.
     quantization_table_index: usize,
 }
@@ -74,20 +74,36 @@ impl BitReader<'_> {
 }
 
 /// Symbols, keyed by the length and the bits of their code words.
-type HuffmanTable = HashMap<(usize, usize), u8>;
+pub(crate) type HuffmanTable = HashMap<(usize, usize), u8>;
 
 /// The contents of a file's segments.
 ///
 /// The decoder assumes that the first component uses the first DC table and the first AC table, and that the
 /// other components use the second tables. This is true for all files that the tests encode.
-struct ParsedHeaders {
+pub(crate) struct ParsedHeaders {
     /// Width and height in pixels.
-    size: (usize, usize),
-    components: Vec<Component>,
+    pub(crate) size: (usize, usize),
+    pub(crate) components: Vec<Component>,
     quantization_tables: Vec<Vec<f64>>,
-    dc_tables: Vec<HuffmanTable>,
-    ac_tables: Vec<HuffmanTable>,
+    pub(crate) dc_tables: Vec<HuffmanTable>,
+    pub(crate) ac_tables: Vec<HuffmanTable>,
     restart_interval: usize,
+}
+
+impl ParsedHeaders {
+    /// Returns the number of MCUs in a row and the number of rows of MCUs.
+    pub(crate) fn mcu_counts(&self) -> (usize, usize) {
+        let (across, down) = max_blocks(self);
+        (self.size.0.div_ceil(8 * across), self.size.1.div_ceil(8 * down))
+    }
+}
+
+/// The quantised coefficients of a component, padded to whole MCUs.
+pub(crate) struct Coefficients {
+    /// Number of blocks in a row.
+    pub(crate) blocks_across: usize,
+    /// The blocks, row by row, each in zigzag order.
+    pub(crate) blocks: Vec<[i32; 64]>,
 }
 
 fn parse_headers(file: &[u8]) -> ParsedHeaders {
@@ -188,20 +204,18 @@ impl Plane {
     }
 }
 
-/// Decodes all planes at full resolution, padded to whole MCUs.
-fn decode_planes(file: &[u8]) -> (ParsedHeaders, Vec<Plane>) {
+/// Reads the coefficients of all components of a file with one scan.
+pub(crate) fn read_coefficients(file: &[u8]) -> (ParsedHeaders, Vec<Coefficients>) {
     let headers = parse_headers(file);
-    let (across, down) = max_blocks(&headers);
-    let (columns, rows) = (headers.size.0.div_ceil(8 * across), headers.size.1.div_ceil(8 * down));
-    let mut planes: Vec<Plane> = (headers.components.iter())
+    let (columns, rows) = headers.mcu_counts();
+    let mut coefficients: Vec<Coefficients> = (headers.components.iter())
         .map(|component| {
-            let (width, height) = (columns * component.blocks_across * 8, rows * component.blocks_down * 8);
-            Plane { width, samples: vec![0.0; width * height] }
+            let (across, down) = (columns * component.blocks_across, rows * component.blocks_down);
+            Coefficients { blocks_across: across, blocks: vec![[0; 64]; across * down] }
         })
         .collect();
     let mut reader = BitReader { bytes: file, position: entropy_coded_start(file), bits_read: 0 };
     let mut previous_dc = [0; 3];
-    let order = zigzag_order();
     for mcu in 0..columns * rows {
         if headers.restart_interval > 0 && mcu > 0 && mcu % headers.restart_interval == 0 {
             reader.skip_restart_marker();
@@ -210,15 +224,13 @@ fn decode_planes(file: &[u8]) -> (ParsedHeaders, Vec<Plane>) {
         for (index, component) in headers.components.iter().enumerate() {
             let table_index = usize::from(index > 0);
             for block in 0..component.blocks_across * component.blocks_down {
-                let mut coefficients = [[0.0; 8]; 8];
-                let steps = &headers.quantization_tables[component.quantization_table_index];
-                let mut set = |position: usize, value: i32| {
-                    let (row, column) = order[position];
-                    coefficients[row][column] = f64::from(value) * steps[position];
-                };
+                let column = mcu % columns * component.blocks_across + block % component.blocks_across;
+                let row = mcu / columns * component.blocks_down + block / component.blocks_across;
+                let component_blocks = &mut coefficients[index];
+                let coded = &mut component_blocks.blocks[row * component_blocks.blocks_across + column];
                 let value_length = reader.read_symbol(&headers.dc_tables[table_index]);
                 previous_dc[index] += reader.read_value(value_length.into());
-                set(0, previous_dc[index]);
+                coded[0] = previous_dc[index];
                 let mut position = 1;
                 while position < 64 {
                     let symbol = reader.read_symbol(&headers.ac_tables[table_index]);
@@ -226,24 +238,42 @@ fn decode_planes(file: &[u8]) -> (ParsedHeaders, Vec<Plane>) {
                         break;
                     }
                     position += usize::from(symbol >> 4);
-                    set(position, reader.read_value(u32::from(symbol & 15)));
+                    coded[position] = reader.read_value(u32::from(symbol & 15));
                     position += 1;
                 }
-                let left = 8 * (mcu % columns * component.blocks_across + block % component.blocks_across);
-                let top = 8 * (mcu / columns * component.blocks_down + block / component.blocks_across);
-                let plane = &mut planes[index];
+            }
+        }
+    }
+    (headers, coefficients)
+}
+
+/// Decodes all planes at full resolution, padded to whole MCUs.
+fn decode_planes(file: &[u8]) -> (ParsedHeaders, Vec<Plane>) {
+    let (headers, coefficients) = read_coefficients(file);
+    let order = zigzag_order();
+    let planes = (headers.components.iter().zip(&coefficients))
+        .map(|(component, Coefficients { blocks_across, blocks })| {
+            let steps = &headers.quantization_tables[component.quantization_table_index];
+            let mut plane = Plane { width: 8 * blocks_across, samples: vec![0.0; 64 * blocks.len()] };
+            for (index, block) in blocks.iter().enumerate() {
+                let mut coefficients = [[0.0; 8]; 8];
+                for ((&(row, column), &value), step) in order.iter().zip(block).zip(steps) {
+                    coefficients[row][column] = f64::from(value) * step;
+                }
+                let (left, top) = (8 * (index % blocks_across), 8 * (index / blocks_across));
                 for (y, row) in inverse_dct(&coefficients).into_iter().enumerate() {
                     let start = (top + y) * plane.width + left;
                     plane.samples[start..start + 8].copy_from_slice(&row);
                 }
             }
-        }
-    }
+            plane
+        })
+        .collect();
     (headers, planes)
 }
 
 /// Returns the maximum number of blocks per MCU of any component, horizontally and vertically.
-fn max_blocks(headers: &ParsedHeaders) -> (usize, usize) {
+pub(crate) fn max_blocks(headers: &ParsedHeaders) -> (usize, usize) {
     let max = |factor: fn(&Component) -> usize| headers.components.iter().map(factor).max().unwrap();
     (max(|component| component.blocks_across), max(|component| component.blocks_down))
 }

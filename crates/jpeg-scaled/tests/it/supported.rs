@@ -45,7 +45,11 @@ fn assert_same_pixels(file: &[u8], other: &[u8], case: &str) {
 fn the_header_has_the_size_and_the_colour_space_of_the_file() {
     let header = |file: &[u8]| JpegHeader::read(file).unwrap();
     let file = usual_file();
-    assert_eq!(header(&file), JpegHeader { width: 45, height: 37, colour_space: ColourSpace::YCbCr });
+    let usual_header =
+        JpegHeader { width: 45, height: 37, colour_space: ColourSpace::YCbCr, has_several_scans: false };
+    assert_eq!(header(&file), usual_header);
+    let in_scans = TestPicture { scans: Some(&[&[0], &[1, 2]]), ..usual_picture() }.encode();
+    assert_eq!(header(&in_scans), JpegHeader { has_several_scans: true, ..usual_header });
     let grey = TestPicture { sampling: None, ..usual_picture() }.encode();
     assert_eq!(header(&grey).colour_space, ColourSpace::Grey);
 
@@ -149,10 +153,6 @@ fn features_outside_the_supported_subset_are_refused_as_unsupported() {
         file
     };
     assert_unsupported(&encode(|encoder| encoder.set_progressive(true)), "progressive");
-    assert_unsupported(
-        &encode(|encoder| encoder.set_optimized_huffman_tables(true)),
-        "separate scans per component",
-    );
     let mut cmyk = Vec::new();
     let cmyk_pixels = [&pixels[..], &pixels[..45 * 37]].concat();
     Encoder::new(&mut cmyk, 85).encode(&cmyk_pixels, 45, 37, ColorType::Cmyk).unwrap();

@@ -3,7 +3,7 @@
 use std::fs;
 
 use jpeg_scaled::Scale;
-use proptest::{prelude::*, test_runner::TestRunner};
+use proptest::{prelude::*, sample::select, test_runner::TestRunner};
 use turbojpeg::{Decompressor, Image, PixelFormat, ScalingFactor, Subsamp};
 
 use crate::{
@@ -12,6 +12,7 @@ use crate::{
         without_segment,
     },
     reference::{format_line, reference_folder},
+    scans::{SAMPLING_FACTORS, encode_without_interleaving, with_scans},
 };
 
 /// Decodes a file with libjpeg-turbo.
@@ -65,10 +66,24 @@ fn any_sampling_decodes_to_the_pixels_of_libjpeg_turbo() {
         .run(&(test_pictures(), samplings), |(test_picture, sampling)| {
             let file = encode_with_turbo(&test_picture, sampling);
             check_equal_to_turbo(&file)?;
+            if let Some(scans) = test_picture.scans
+                && sampling != Subsamp::Gray
+            {
+                check_equal_to_turbo(&with_scans(&file, scans, test_picture.restart_interval))?;
+            }
             if sampling == Subsamp::None {
                 check_equal_to_turbo(&with_component_ids(&without_segment(&file, 0xE0), *b"RGB"))?;
             }
             Ok(())
+        })
+        .unwrap();
+}
+
+#[test]
+fn any_file_with_a_scan_per_component_decodes_to_the_pixels_of_libjpeg_turbo() {
+    TestRunner::new(proptest_config(1000))
+        .run(&(test_pictures(), select(&SAMPLING_FACTORS[..])), |(test_picture, factors)| {
+            check_equal_to_turbo(&encode_without_interleaving(&test_picture, factors))
         })
         .unwrap();
 }
@@ -84,6 +99,7 @@ fn reference_files() -> Vec<(&'static str, Vec<u8>)> {
         ("420.jpg", test_picture.encode()),
         ("420-coarse.jpg", coarse_picture.encode()),
         ("420-fine.jpg", TestPicture { quality: 100, noise: 255, ..test_picture.clone() }.encode()),
+        ("420-scans.jpg", TestPicture { scans: Some(&[&[1], &[0, 2]]), ..test_picture.clone() }.encode()),
         ("420-restarts.jpg", TestPicture { restart_interval: 2, ..test_picture.clone() }.encode()),
         ("420-tiny.jpg", TestPicture { width: 3, height: 5, ..test_picture.clone() }.encode()),
         ("411.jpg", encode_with_turbo(&test_picture, Subsamp::Sub4x1)),

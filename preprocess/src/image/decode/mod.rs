@@ -92,7 +92,7 @@ pub(super) trait Decode: Sync {
     fn decode(&self, job: &DecodeJob<'_>, scratch: &mut Scratch) -> Result<DecodedImage, DecodeFailure>;
 }
 
-/// Returns the decoders of a format, the preferred one first. The last one accepts every file.
+/// Returns the decoders of a format, the preferred one first. At least one of them accepts every file.
 fn decoders_of_format(format: Format) -> &'static [&'static dyn Decode] {
     match format {
         // `crates/jpeg-scaled/benches/` compares the speed of these decoders.

@@ -21,8 +21,11 @@ impl Decode for ZuneJpegDecoder {
         "zune-jpeg"
     }
 
-    fn accepts(&self, _: &ImageHeader) -> bool {
-        true
+    /// Accepts every file except baseline JPEGs in several scans that jpeg-scaled accepts. zune-jpeg 0.5
+    /// decodes such a file to wrong pixels if it is subsampled.
+    fn accepts(&self, header: &ImageHeader) -> bool {
+        let Coding::Jpeg(jpeg) = header.coding else { return true };
+        !(jpeg.is_baseline_in_several_scans() && matches!(jpeg.component_count, 1 | 3))
     }
 
     /// Counts the pixels, the working rows and the segments. If no row is ready before the last scan, also
@@ -41,6 +44,10 @@ impl Decode for ZuneJpegDecoder {
         };
         if jpeg.process == JpegProcess::Other {
             let source = "arithmetic coding, lossless coding or more than 8 bits per sample".into();
+            return Err(ImageError::UnsupportedFeature { format: header.format(), source }.into());
+        }
+        if jpeg.is_baseline_in_several_scans() && jpeg.is_subsampled {
+            let source = "subsampled CMYK in several scans".into();
             return Err(ImageError::UnsupportedFeature { format: header.format(), source }.into());
         }
         let is_grey = jpeg.component_count == 1;

@@ -87,6 +87,21 @@ fn uniform_grey(size: (u16, u16), component_count: u8) -> Vec<u8> {
     [head, scan(&component_ids, (0, 63), 0, &bits), EOI.to_vec()].concat()
 }
 
+/// Writes a uniform grey baseline JPEG with three components and 4:2:0 subsampling, and a scan for each of
+/// `component_ids`.
+fn uniform_grey_in_scans((width, height): (u16, u16), component_ids: &[u8]) -> Vec<u8> {
+    let mut file =
+        [&SOI[..], &tables(END_OF_BLOCK), &frame_header(BASELINE, (width, height), &[0x22, 0x11, 0x11])]
+            .concat();
+    for &component in component_ids {
+        let block_side = if component == 1 { 8 } else { 16 };
+        let block_count = usize::from(width).div_ceil(block_side) * usize::from(height).div_ceil(block_side);
+        file.extend(scan(&[component], (0, 63), 0, &vec![0; (2 * block_count).div_ceil(8)]));
+    }
+    file.extend(EOI);
+    file
+}
+
 /// Writes a progressive JPEG with `scan_count` scans.
 ///
 /// The first scan contains the DC coefficients. The other scans contain only zeros: one scan for each
@@ -252,6 +267,40 @@ pub(super) fn files() -> Vec<HostileFile> {
             RefusedBeforeDecoding("too_many_scans"),
             with_scan_count((8, 8), &[0x11], 33),
         ),
+        // Baseline JPEGs in several scans, which jpeg-scaled decodes.
+        hostile_file("jpeg-scans-50-megapixels", Processed, uniform_grey_in_scans((8000, 6250), &[3, 1, 2])),
+        hostile_file(
+            "jpeg-scans-decoded-at-full-size",
+            Processed,
+            uniform_grey_in_scans((16_384, 1000), &[1, 2, 3]),
+        ),
+        hostile_file("jpeg-scans-one-row", Processed, uniform_grey_in_scans((16_384, 1), &[1, 2, 3])),
+        hostile_file("jpeg-scans-one-column", Processed, uniform_grey_in_scans((1, 16_384), &[1, 2, 3])),
+        hostile_file(
+            "jpeg-scans-component-missing",
+            RefusedBeforeDecoding("corrupt_image"),
+            uniform_grey_in_scans((64, 64), &[1, 3, 1]),
+        ),
+        // libjpeg-turbo lets a later scan of a component overwrite an earlier one.
+        hostile_file(
+            "jpeg-scans-component-twice",
+            expected_or_with_turbo(RefusedByDecoder("corrupt_image"), Processed),
+            uniform_grey_in_scans((64, 64), &[1, 2, 1, 3]),
+        ),
+        hostile_file("jpeg-scans-after-a-scan-of-all-components", RefusedByDecoder("corrupt_image"), {
+            let end = valid_file.len() - 2;
+            [&valid_file[..end], &scan(&[1], (0, 63), 0, &[0; 64]), &EOI].concat()
+        }),
+        hostile_file("jpeg-scans-truncated", RefusedByDecoder("corrupt_image"), {
+            let whole = uniform_grey_in_scans((640, 480), &[1, 2, 3]);
+            [&whole[..whole.len() - 52], &EOI].concat()
+        }),
+        hostile_file("jpeg-scans-bytes-in-between", RefusedByDecoder("corrupt_image"), {
+            let mut file = uniform_grey_in_scans((64, 64), &[1, 2, 3]);
+            let second_scan = file.windows(2).rposition(|pair| pair == [0xFF, SOS]).unwrap();
+            file.splice(second_scan..second_scan, [7; 40]);
+            file
+        }),
         hostile_file("jpeg-frame-of-255-components", RefusedBeforeDecoding("corrupt_image"), {
             let mut payload = vec![8, 0, 8, 0, 8, 255];
             payload.extend([1, 0x11, 0]);

@@ -36,6 +36,8 @@ pub struct JpegHeader {
     /// Number of samples of all components, with the sides of each component rounded up to whole MCUs
     /// (minimum coded units). A decoder of a progressive JPEG keeps all samples until the last scan.
     pub(in crate::image) sample_count: u64,
+    /// True unless every sampling factor is 1.
+    pub(in crate::image) is_subsampled: bool,
     /// Number of bytes in all marker segments. Decoders keep copies of the segments.
     pub(in crate::image) segment_bytes: u64,
 }
@@ -71,6 +73,11 @@ const APP1: u8 = 0xE1;
 const APP2: u8 = 0xE2;
 
 impl JpegHeader {
+    /// Returns true if the file is baseline and its components are in several scans.
+    pub(in crate::image) fn is_baseline_in_several_scans(&self) -> bool {
+        self.process == JpegProcess::Baseline && self.scan_count > 1
+    }
+
     /// Returns true if no row of pixels is ready before the last scan, so that decoders keep all samples.
     pub(in crate::image) fn needs_all_scans(&self) -> bool {
         self.process != JpegProcess::Baseline || self.scan_count > 1
@@ -146,6 +153,7 @@ fn read_frame_header(marker: u8, payload: &[u8]) -> Option<ImageHeader> {
         scan_count: 0,
         is_complete: false,
         sample_count,
+        is_subsampled: factors.iter().any(|&factors| factors != (1, 1)),
         segment_bytes: 0,
     };
     Some(ImageHeader { width, height, coding: Coding::Jpeg(jpeg) })
