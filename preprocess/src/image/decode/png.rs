@@ -58,7 +58,7 @@ impl Decode for PngDecoder {
         decoder.set_transformations(Transformations::normalize_to_color8());
         let mut reader = decoder.read_info().map_err(to_image_error)?;
         if (reader.info().width, reader.info().height) != (width, height) {
-            return Err(size_mismatch(job));
+            return Err(size_mismatch(job).into());
         }
         let layout = match reader.output_color_type().0 {
             ColorType::Grayscale => PixelLayout::Grey,
@@ -70,7 +70,7 @@ impl Decode for PngDecoder {
         let pixels = scratch.zeroed_pixels(to_usize(job.header.pixel_count() * layout.bytes_per_pixel()));
         let frame = reader.next_frame(pixels).map_err(to_image_error)?;
         if (frame.width, frame.height) != (width, height) {
-            return Err(size_mismatch(job));
+            return Err(size_mismatch(job).into());
         }
         Ok(DecodedImage {
             width,
