@@ -1,10 +1,14 @@
 //! Tests of files that contradict their format and are shown by other programs.
 
-use image::ImageFormat;
+use image::{ImageFormat, Rgba, RgbaImage};
 use preprocess::image::process;
 
-use crate::test_image::{
-    COLOURS, RED, YELLOW, assert_near, assert_quarters, decode, encode, quarter_colours, recipe, test_image,
+use crate::{
+    hand_made::{palette_png, png_chunk},
+    test_image::{
+        BLUE, COLOURS, GREEN, RED, YELLOW, assert_near, assert_quarters, decode, encode, quarter_colours,
+        recipe, test_image,
+    },
 };
 
 #[track_caller]
@@ -122,4 +126,97 @@ fn bmp_may_lack_the_padding_of_its_last_row_but_no_pixel() {
         assert_near(found, expected, "without padding");
     }
     assert_corrupt(&file[..file.len() - 4], "without a pixel");
+}
+
+/// Returns the offset of the first chunk with this name.
+fn find_chunk(file: &[u8], name: &[u8; 4]) -> usize {
+    file.windows(4).position(|window| window == name).unwrap() - 4
+}
+
+/// Returns the test image as a PNG whose pixels are in chunks of at most 500 bytes.
+fn png_with_many_chunks() -> Vec<u8> {
+    let file = encode(test_image(), ImageFormat::Png);
+    let start = find_chunk(&file, b"IDAT");
+    let mut pixels = Vec::new();
+    let mut offset = start;
+    while file[offset + 4..offset + 8] == *b"IDAT" {
+        let length = u32::from_be_bytes(file[offset..offset + 4].try_into().unwrap()) as usize;
+        pixels.extend(&file[offset + 8..offset + 8 + length]);
+        offset += 12 + length;
+    }
+    let chunks: Vec<u8> = pixels.chunks(500).flat_map(|part| png_chunk(b"IDAT", part)).collect();
+    [&file[..start], &chunks, &file[offset..]].concat()
+}
+
+#[test]
+fn png_without_its_end_is_read_if_it_has_all_pixels() {
+    let file = png_with_many_chunks();
+    let end = find_chunk(&file, b"IEND");
+    for (length, description) in
+        [(end, "no end"), (end + 5, "half an end"), (end - 2, "half a checksum"), (end - 4, "no checksum")]
+    {
+        assert_quarters(&file[..length], COLOURS, description);
+    }
+    for length in [end - 5, end - 100, end / 2] {
+        assert_corrupt(&file[..length], &format!("{length} of {end} bytes"));
+    }
+    let with_rubbish = [&file[..end], &[7; 1000]].concat();
+    assert_quarters(&with_rubbish, COLOURS, "rubbish after the pixels");
+}
+
+#[test]
+fn interlaced_png_with_a_palette_is_read_without_its_end() {
+    // A white image of 8×8 pixels: the seven parts have 15 rows of one byte after the filter byte.
+    let rows = vec![vec![0xFF]; 15];
+    let file = palette_png(8, 1, &rows, &[[0, 0, 0, 255], [255, 255, 255, 255]]);
+    let mut header = file[16..29].to_vec();
+    header[7] = 8;
+    header[12] = 1;
+    let file = [&file[..8], &png_chunk(b"IHDR", &header), &file[33..]].concat();
+    for length in [file.len(), find_chunk(&file, b"IEND")] {
+        let image = decode(&process(&file[..length], &recipe()).unwrap());
+        assert_eq!(image.dimensions(), (8, 8));
+        assert!(image.pixels().all(|pixel| pixel.0.iter().all(|&level| level > 250)), "{length} bytes");
+    }
+}
+
+#[test]
+fn png_with_a_wrong_checksum_of_a_chunk_with_pixels_is_read_if_the_pixels_are_intact() {
+    let file = png_with_many_chunks();
+    let first = find_chunk(&file, b"IDAT");
+    let mut wrong_checksum = file.clone();
+    wrong_checksum[first + 8 + 500] ^= 1;
+    assert_quarters(&wrong_checksum, COLOURS, "first chunk");
+    let end = find_chunk(&file, b"IEND");
+    let mut wrong_checksum = file.clone();
+    wrong_checksum[end - 1] ^= 1;
+    assert_quarters(&wrong_checksum, COLOURS, "last chunk");
+
+    // Changed pixels do not match their own checksum.
+    let file = encode(test_image(), ImageFormat::Png);
+    let (first, end) = (find_chunk(&file, b"IDAT"), find_chunk(&file, b"IEND"));
+    for offset in (first + 10..end - 4).step_by(50) {
+        let mut wrong_pixels = file.clone();
+        wrong_pixels[offset] ^= 0x10;
+        assert_corrupt(&wrong_pixels, &format!("changed byte {offset}"));
+    }
+    // The header and the palette must be intact.
+    let rows = vec![vec![0b0001_1011; 100]; 300];
+    let palette = [RED, GREEN, BLUE, YELLOW].map(|[red, green, blue]| [red, green, blue, 255]);
+    let palette_file = palette_png(400, 2, &rows, &palette);
+    let without_end = &palette_file[..find_chunk(&palette_file, b"IEND")];
+    process(without_end, &recipe()).unwrap();
+    for name in [b"IHDR", b"PLTE"] {
+        let mut damaged = without_end.to_vec();
+        damaged[find_chunk(without_end, name) + 10] ^= 1;
+        assert_corrupt(&damaged, &format!("{name:?}"));
+    }
+}
+
+#[test]
+fn png_with_alpha_and_16_bits_is_read_without_its_end() {
+    let image = RgbaImage::from_fn(400, 300, |x, _| Rgba([200, 0, 0, if x < 200 { 255 } else { 128 }]));
+    let file = encode(image::DynamicImage::from(image).into_rgba16(), ImageFormat::Png);
+    let (left, right) = ([200, 0, 0], [227, 127, 127]);
+    assert_quarters(&file[..find_chunk(&file, b"IEND")], [left, right, left, right], "16 bits");
 }
