@@ -337,24 +337,14 @@ impl Colours {
             Self::Cmyk => 4,
         }
     }
+}
 
-    /// Converts samples of 8 bits to RGB. Grey fills all three channels.
-    fn to_rgb(&self, pixel: &[u8]) -> [u8; 3] {
-        match (self, pixel) {
-            (Self::Grey { is_inverted: false }, &[grey, ..]) => [grey; 3],
-            (Self::Grey { is_inverted: true }, &[grey, ..]) => [u8::MAX - grey; 3],
-            (Self::Palette(palette), &[index, ..]) => {
-                palette.get(usize::from(index)).copied().unwrap_or_default()
-            }
-            (Self::Rgb, &[red, green, blue, ..]) => [red, green, blue],
-            (Self::Cmyk, &[cyan, magenta, yellow, black, ..]) => [cyan, magenta, yellow].map(|ink| {
-                let light = u32::from(u8::MAX - ink) * u32::from(u8::MAX - black);
-                u8::try_from((light + 127) / 255).unwrap_or(u8::MAX)
-            }),
-            (Self::YCbCr, &[luma, blue, red, ..]) => ycbcr_to_rgb([luma, blue, red]),
-            _ => [0; 3],
-        }
-    }
+/// Converts the amounts of four inks, of which 0 means none, without a profile.
+fn cmyk_to_rgb([cyan, magenta, yellow, black]: [u8; 4]) -> [u8; 3] {
+    [cyan, magenta, yellow].map(|ink| {
+        let light = u32::from(u8::MAX - ink) * u32::from(u8::MAX - black);
+        u8::try_from((light + 127) / 255).unwrap_or(u8::MAX)
+    })
 }
 
 /// Converts a colour with the coefficients of JFIF, which are also the default of TIFF.
@@ -482,26 +472,66 @@ impl SampleLayout {
         let rows_per_plane = if self.is_planar { row_count / self.samples_per_pixel } else { row_count };
         let channel_count = if matches!(self.colours, Colours::Grey { .. }) { 1 } else { 3 };
         let mut levels = vec![0; width * self.samples_per_pixel];
-        for (y, row) in pixels.chunks_exact_mut(width * channel_count).enumerate() {
-            let rows = samples.chunks_exact(row_bytes).skip(y).step_by(rows_per_plane.max(1));
+        for (y, output) in pixels.chunks_exact_mut(width * channel_count).enumerate() {
+            // The row in each plane.
+            let mut rows = samples.chunks_exact(row_bytes).skip(y).step_by(rows_per_plane.max(1));
             if self.is_planar {
-                for (plane, samples) in rows.enumerate() {
+                for (plane, row) in rows.enumerate() {
                     self.convert_to_8_bits(
-                        samples,
+                        row,
                         levels.iter_mut().skip(plane).step_by(self.samples_per_pixel),
                     );
                 }
-            } else {
-                for samples in rows {
-                    self.convert_to_8_bits(samples, levels.iter_mut());
+                self.write_row(&levels, output);
+            } else if let Some(row) = rows.next() {
+                if matches!(self.depth, Depth::Packed(8)) {
+                    self.write_row(row, output);
+                } else {
+                    self.convert_to_8_bits(row, levels.iter_mut());
+                    self.write_row(&levels, output);
                 }
             }
-            let pixels = levels.chunks_exact(self.samples_per_pixel);
-            for (pixel, output) in pixels.zip(row.chunks_exact_mut(channel_count)) {
-                for (channel, colour) in output.iter_mut().zip(self.opaque_colour(pixel)) {
-                    *channel = colour;
-                }
+        }
+    }
+
+    /// Converts a row of samples with 8 bits to opaque pixels.
+    fn write_row(&self, levels: &[u8], output: &mut [u8]) {
+        let needs_no_change = matches!(self.alpha, Alpha::Opaque) && levels.len() == output.len();
+        match &self.colours {
+            Colours::Grey { is_inverted: false } | Colours::Rgb if needs_no_change => {
+                output.copy_from_slice(levels);
             }
+            Colours::Grey { is_inverted: false } => self.write_pixels(levels, output, |grey: [u8; 1]| grey),
+            Colours::Grey { is_inverted: true } => {
+                self.write_pixels(levels, output, |[grey]| [u8::MAX - grey]);
+            }
+            Colours::Palette(palette) => self.write_pixels(levels, output, |[index]| {
+                palette.get(usize::from(index)).copied().unwrap_or_default()
+            }),
+            Colours::Rgb => self.write_pixels(levels, output, |rgb: [u8; 3]| rgb),
+            Colours::Cmyk => self.write_pixels(levels, output, cmyk_to_rgb),
+            Colours::YCbCr => self.write_pixels(levels, output, ycbcr_to_rgb),
+        }
+    }
+
+    /// Converts `levels` to pixels with `convert`, and blends them with white.
+    fn write_pixels<const SAMPLES: usize, const CHANNELS: usize>(
+        &self,
+        levels: &[u8],
+        output: &mut [u8],
+        convert: impl Fn([u8; SAMPLES]) -> [u8; CHANNELS],
+    ) {
+        let pixels = levels.chunks_exact(self.samples_per_pixel);
+        for (pixel, output) in pixels.zip(output.as_chunks_mut().0) {
+            let Some((&colours, rest)) = pixel.split_first_chunk() else { continue };
+            let (colours, alpha) = (convert(colours), rest.first().copied().unwrap_or(u8::MAX));
+            *output = match self.alpha {
+                Alpha::Opaque => colours,
+                Alpha::Separate => colours.map(|colour| opaque::blend_with_white(colour, alpha)),
+                Alpha::Premultiplied => {
+                    colours.map(|colour| opaque::blend_premultiplied_with_white(colour, alpha))
+                }
+            };
         }
     }
 
@@ -534,19 +564,6 @@ impl SampleLayout {
                 for (level, &sample) in levels.zip(samples.as_chunks().0) {
                     *level = round_f32(f32::from_ne_bytes(sample));
                 }
-            }
-        }
-    }
-
-    /// Returns the colour of a pixel over white.
-    fn opaque_colour(&self, pixel: &[u8]) -> [u8; 3] {
-        let colour = self.colours.to_rgb(pixel);
-        let alpha = pixel.get(self.colours.sample_count()).copied().unwrap_or(u8::MAX);
-        match self.alpha {
-            Alpha::Opaque => colour,
-            Alpha::Separate => colour.map(|channel| opaque::blend_with_white(channel, alpha)),
-            Alpha::Premultiplied => {
-                colour.map(|channel| opaque::blend_premultiplied_with_white(channel, alpha))
             }
         }
     }
