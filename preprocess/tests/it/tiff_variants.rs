@@ -573,6 +573,8 @@ fn jpegs_of_another_size_or_of_a_rare_kind_are_refused() {
     assert_refused(&with_jpeg(jpeg[..100].to_vec()), "corrupt_image", "no pixels");
     assert_refused(&with_jpeg(Vec::new()), "corrupt_image", "empty");
     assert_refused(&with_jpeg(encode_jpeg(&test_image(), true)), "unsupported_format", "progressive");
+    let grey_with_alpha = process(include_bytes!("data/tiff_jpeg_grey_alpha.tif"), &recipe()).unwrap_err();
+    assert_eq!(grey_with_alpha.kind(), "unsupported_format", "two components: {grey_with_alpha:?}");
     let mut deep = with_jpeg(jpeg);
     deep.bits = 16;
     assert_refused(&deep, "unsupported_format", "16 bits");

@@ -261,7 +261,8 @@ fn check_jpegs(
             return Err(corrupt(job, "a strip is no JPEG"));
         };
         let JpegHeader { process, scan_count, component_count, is_complete, .. } = header;
-        if process != JpegProcess::Baseline || scan_count > 1 {
+        // zune-jpeg decodes two components, which are grey with alpha, to wrong samples.
+        if process != JpegProcess::Baseline || scan_count > 1 || component_count == 2 {
             return Err(unsupported(job, "a strip is a JPEG with several scans or of a rare kind"));
         }
         if width != chunk_width
