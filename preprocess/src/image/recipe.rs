@@ -15,8 +15,8 @@ use super::{
 /// Different decoders and encoders do not need different versions, because their results differ by a few
 /// levels at most.
 ///
-/// Since version 2, colours are converted to sRGB. Version 3 turns pictures upright whose orientation is not a SHORT or
-/// has a prefix.
+/// Since version 2, colours are converted to sRGB. Version 3 mends pictures that were sideways or in wrong colours:
+/// orientations that are not of the type SHORT or have a prefix, JPEGs in several scans, and kinds of TIFF and BMP.
 const VERSION: u32 = 3;
 
 /// Parameters of the stored image, and limits on uploads.

@@ -20,6 +20,8 @@ mod public_files;
 mod refusals;
 mod support;
 mod test_image;
+mod tiff_variants;
+mod tolerated_damage;
 #[cfg(feature = "turbo")]
 mod turbo;
 mod uploads;

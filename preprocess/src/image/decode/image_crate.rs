@@ -1,16 +1,20 @@
-//! Decoder for GIF, BMP, TIFF and WebP that uses the `image` crate and decodes at full size.
+//! Decoder for GIF, BMP and WebP that uses the `image` crate and decodes at full size.
 
-use std::{error::Error, io::Cursor};
+use std::{
+    error::Error,
+    io::{BufReader, Cursor},
+};
 
 use image::{
     ColorType, ImageDecoder,
-    codecs::{bmp::BmpDecoder, gif::GifDecoder, tiff::TiffDecoder, webp::WebPDecoder},
+    codecs::{bmp::BmpDecoder, gif::GifDecoder, webp::WebPDecoder},
     error::ImageFormatHint,
 };
 
 use super::{
     Decode, DecodeFailure, DecodeJob, DecodedImage, corrupt,
     opaque::{self, PixelLayout},
+    patched_file::PatchedFile,
     size_mismatch, working_row_bytes,
 };
 use crate::image::{
@@ -18,14 +22,11 @@ use crate::image::{
     error::ImageError,
     exif,
     format::Format,
-    header::{Coding, ImageHeader, WebPHeader, webp},
+    header::{Coding, ImageHeader, WebPHeader, bmp, gif, webp},
     metadata::{MAX_ICC_PROFILE_BYTES, Metadata},
     scratch::Scratch,
     size::to_usize,
 };
-
-/// Maximum number of bytes that a TIFF decoder may allocate for compressed strips and tables.
-const TIFF_TABLE_BYTES: u64 = 32 << 20;
 
 /// The decoders of the `image` crate.
 pub(super) struct ImageCrateDecoder;
@@ -47,8 +48,8 @@ impl Decode for ImageCrateDecoder {
         true
     }
 
-    /// Counts the bytes that `image` 0.25, image-webp 0.2 and tiff 0.11 allocate according to their source
-    /// code: a fixed number per pixel, working rows, tables and metadata.
+    /// Counts the bytes that `image` 0.25 and image-webp 0.2 allocate according to their source code: a fixed
+    /// number per pixel, working rows, tables and metadata.
     fn max_bytes(&self, header: &ImageHeader, _: (u32, u32)) -> u64 {
         let BytesPerPixel { output, internal } = bytes_per_pixel(header);
         let pixel_bytes = header.pixel_count().saturating_mul(output + internal);
@@ -60,7 +61,7 @@ impl Decode for ImageCrateDecoder {
         let to_image_error = |error| image_error(job.header.format(), error);
         let mut decoder = open_decoder(job).map_err(to_image_error)?;
         if decoder.dimensions() != (width, height) {
-            return Err(size_mismatch(job));
+            return Err(size_mismatch(job).into());
         }
         let total_bytes = decoder.total_bytes();
         if total_bytes > job.header.pixel_count().saturating_mul(bytes_per_pixel(job.header).output) {
@@ -68,9 +69,9 @@ impl Decode for ImageCrateDecoder {
         }
         let metadata = match job.header.format() {
             Format::WebP => webp::read_metadata(job.bytes),
-            format => Metadata {
-                // A TIFF file has the structure of an EXIF block. GIF and BMP have no EXIF block.
-                exif: (format == Format::Tiff).then_some(job.bytes),
+            _ => Metadata {
+                // GIF and BMP have no EXIF.
+                exif: None,
                 // A profile that cannot be read is no reason to refuse the image.
                 icc_profile: decoder.icc_profile().ok().flatten(),
             },
@@ -81,7 +82,7 @@ impl Decode for ImageCrateDecoder {
         Ok(DecodedImage {
             width,
             height,
-            is_grey: convert_to_opaque_8_bit(job, pixels, colour)?,
+            is_grey: convert_to_opaque(job, pixels, colour)?,
             crop: CropWindow::whole(width, height),
             orientation: exif::read_orientation(metadata.exif),
             icc_profile: metadata.icc_profile.filter(|profile| profile.len() <= MAX_ICC_PROFILE_BYTES),
@@ -94,13 +95,20 @@ impl Decode for ImageCrateDecoder {
 /// `image::ImageReader` is not used, because it would compile the decoders of every format into this crate.
 /// This crate decodes JPEG and PNG with other libraries.
 fn open_decoder<'a>(job: &DecodeJob<'a>) -> image::ImageResult<Box<dyn ImageDecoder + 'a>> {
-    let reader = Cursor::new(job.bytes);
     let mut decoder: Box<dyn ImageDecoder + 'a> = match job.header.format() {
-        Format::WebP => Box::new(WebPDecoder::new(reader)?),
-        Format::Gif => Box::new(GifDecoder::new(reader)?),
-        Format::Bmp => Box::new(BmpDecoder::new(reader)?),
-        Format::Tiff => Box::new(TiffDecoder::new(reader)?),
-        Format::Jpeg | Format::Png => {
+        Format::WebP => Box::new(WebPDecoder::new(Cursor::new(job.bytes))?),
+        Format::Gif => {
+            let screen = gif::encode_screen_size(job.header);
+            let file = PatchedFile::new(job.bytes, gif::SCREEN_SIZE_OFFSET, screen);
+            Box::new(GifDecoder::new(BufReader::new(file))?)
+        }
+        Format::Bmp => {
+            let offset = bmp::pixels_offset(job.bytes).unwrap_or_default().to_le_bytes();
+            let file = PatchedFile::new(job.bytes, bmp::PIXELS_OFFSET_OFFSET, offset)
+                .with_zeros(bmp::row_padding(job.bytes, job.header.width));
+            Box::new(BmpDecoder::new(BufReader::new(file))?)
+        }
+        Format::Jpeg | Format::Png | Format::Tiff => {
             return Err(image::ImageError::Unsupported(ImageFormatHint::Unknown.into()));
         }
     };
@@ -136,21 +144,14 @@ fn bytes_per_pixel(header: &ImageHeader) -> BytesPerPixel {
         // canvas is decoded into a buffer of its own (4 bytes).
         Coding::Gif(_) => (4, 5),
         Coding::Bmp => (4, 0),
-        // The image is decoded as a whole and then copied. Samples of fewer than 8 bits become 8 bits, and
-        // CMYK becomes RGB.
-        Coding::Tiff(tiff) => {
-            let bytes = u64::from(tiff.samples_per_pixel) * u64::from(tiff.bits_per_sample.div_ceil(8));
-            (bytes, bytes)
-        }
         // Other decoders decode these formats, so these numbers are never used.
-        Coding::Jpeg(_) | Coding::Png(_) => (4, 4),
+        Coding::Jpeg(_) | Coding::Png(_) | Coding::Tiff(_) => (4, 4),
     };
     BytesPerPixel { output, internal }
 }
 
 fn table_bytes(header: &ImageHeader) -> u64 {
     match header.coding {
-        Coding::Tiff(_) => TIFF_TABLE_BYTES,
         Coding::WebP(webp) => webp.table_bytes,
         _ => 0,
     }
@@ -159,7 +160,6 @@ fn table_bytes(header: &ImageHeader) -> u64 {
 /// Returns the number of bytes that a decoder allocates when it is opened, before limits can be set.
 fn metadata_bytes(header: &ImageHeader) -> u64 {
     match header.coding {
-        Coding::Tiff(tiff) => tiff.entry_value_bytes,
         // When the buffer for the metadata is full, it is copied to a buffer of twice its length. During the
         // copy, both buffers exist, with three times the length of the full buffer.
         Coding::Gif(gif) => 3 * gif.metadata_bytes,
@@ -187,26 +187,15 @@ fn image_error(format: Format, error: image::ImageError) -> ImageError {
     }
 }
 
-/// Converts the pixels in place to opaque pixels with 8 bits per channel. Returns true for grey pixels.
-fn convert_to_opaque_8_bit(
-    job: &DecodeJob<'_>,
-    pixels: &mut [u8],
-    colour: ColorType,
-) -> Result<bool, ImageError> {
+/// Converts the pixels in place to opaque pixels. Returns true for grey pixels.
+fn convert_to_opaque(job: &DecodeJob<'_>, pixels: &mut [u8], colour: ColorType) -> Result<bool, ImageError> {
     let layout = match colour {
-        ColorType::L8 | ColorType::L16 => PixelLayout::Grey,
-        ColorType::La8 | ColorType::La16 => PixelLayout::GreyAlpha,
-        ColorType::Rgb8 | ColorType::Rgb16 | ColorType::Rgb32F => PixelLayout::Rgb,
-        ColorType::Rgba8 | ColorType::Rgba16 | ColorType::Rgba32F => PixelLayout::Rgba,
+        ColorType::L8 => PixelLayout::Grey,
+        ColorType::La8 => PixelLayout::GreyAlpha,
+        ColorType::Rgb8 => PixelLayout::Rgb,
+        ColorType::Rgba8 => PixelLayout::Rgba,
         _ => return Err(corrupt(job, "the colour type is unknown")),
     };
-    match colour {
-        ColorType::L16 | ColorType::La16 | ColorType::Rgb16 | ColorType::Rgba16 => {
-            opaque::convert_u16_to_u8(pixels);
-        }
-        ColorType::Rgb32F | ColorType::Rgba32F => opaque::convert_f32_to_u8(pixels),
-        _ => {}
-    }
     let length = to_usize(job.header.pixel_count() * layout.bytes_per_pixel());
     Ok(opaque::make_opaque(&mut pixels[..length], layout))
 }

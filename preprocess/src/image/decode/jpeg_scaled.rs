@@ -58,7 +58,7 @@ impl Decode for JpegScaledDecoder {
                 Error::Corrupt(_) | Error::Unsupported(_) => DecodeFailure::TryNextDecoder(error.into()),
             })?;
         if (width, height) != scaled_size(job.header, scale.denominator()) {
-            return Err(size_mismatch(job));
+            return Err(size_mismatch(job).into());
         }
         let metadata = jpeg::read_metadata(job.bytes);
         Ok(DecodedImage {

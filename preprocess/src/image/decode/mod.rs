@@ -11,8 +11,10 @@ mod libjpeg_turbo;
 #[cfg(feature = "turbo")]
 mod libwebp;
 mod opaque;
+mod patched_file;
 mod png;
 mod scale;
+mod tiff;
 mod zune_jpeg;
 
 use std::{
@@ -108,7 +110,8 @@ fn decoders_of_format(format: Format) -> &'static [&'static dyn Decode] {
             &libwebp::LibwebpDecoder,
             &image_crate::ImageCrateDecoder,
         ],
-        Format::Gif | Format::Bmp | Format::Tiff => &[&image_crate::ImageCrateDecoder],
+        Format::Gif | Format::Bmp => &[&image_crate::ImageCrateDecoder],
+        Format::Tiff => &[&tiff::TiffDecoder],
     }
 }
 
@@ -141,9 +144,9 @@ fn corrupt(job: &DecodeJob<'_>, source: impl Into<Box<dyn Error + Send + Sync>>)
     ImageError::Corrupt { format: job.header.format(), source: source.into() }
 }
 
-/// Returns the failure for a file whose pixels have a different size than its header states.
-fn size_mismatch(job: &DecodeJob<'_>) -> DecodeFailure {
-    corrupt(job, "the header and the pixels state different sizes").into()
+/// Returns the error for a file whose pixels have a different size than its header states.
+fn size_mismatch(job: &DecodeJob<'_>) -> ImageError {
+    corrupt(job, "the header and the pixels state different sizes")
 }
 
 /// Returns the number of bytes in the rows that a JPEG or WebP decoder works on at the same time.

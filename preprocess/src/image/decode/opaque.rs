@@ -45,28 +45,6 @@ pub(super) fn make_opaque(pixels: &mut [u8], layout: PixelLayout) -> bool {
     }
 }
 
-/// Converts 16-bit samples in native byte order to 8-bit samples, which fill the start of `samples`.
-pub(super) fn convert_u16_to_u8(samples: &mut [u8]) {
-    map_compacting(samples, |sample: [u8; 2]| {
-        // The largest sample is 65,535 = 257 · 255. Adding 128 rounds to the nearest level.
-        let rounded = (u32::from(u16::from_ne_bytes(sample)) + 128) / 257;
-        [u8::try_from(rounded).unwrap_or(u8::MAX)]
-    });
-}
-
-/// Converts 32-bit floats from 0 to 1 in native byte order to 8-bit samples, which fill the start of
-/// `samples`.
-pub(super) fn convert_f32_to_u8(samples: &mut [u8]) {
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "the value is from 0 to 255"
-    )]
-    map_compacting(samples, |sample: [u8; 4]| {
-        [(f32::from_ne_bytes(sample).clamp(0.0, 1.0) * 255.0).round() as u8]
-    });
-}
-
 /// Replaces each group of `N` bytes by `M` bytes, without gaps. `M` must not exceed `N`.
 ///
 /// Copies a block of groups at a time to a buffer, so that the bytes read and the bytes written do not
@@ -87,10 +65,15 @@ fn map_compacting<const N: usize, const M: usize>(bytes: &mut [u8], convert: imp
 }
 
 /// Returns `colour` with opacity `alpha` over white, rounded to the nearest level.
-fn blend_with_white(colour: u8, alpha: u8) -> u8 {
+pub(super) fn blend_with_white(colour: u8, alpha: u8) -> u8 {
     let (colour, alpha) = (u32::from(colour), u32::from(alpha));
     let mixed = (colour * alpha + 255 * (255 - alpha) + 127) / 255;
     u8::try_from(mixed).unwrap_or(u8::MAX)
+}
+
+/// Returns a colour over white. `premultiplied` is the colour multiplied with its opacity `alpha`.
+pub(super) fn blend_premultiplied_with_white(premultiplied: u8, alpha: u8) -> u8 {
+    premultiplied.saturating_add(u8::MAX - alpha)
 }
 
 #[cfg(test)]
@@ -105,6 +88,9 @@ mod tests {
         }
         assert_eq!(blend_with_white(0, 128), 127);
         assert_eq!(blend_with_white(100, 51), 224);
+        assert_eq!(blend_premultiplied_with_white(20, 51), 224);
+        // A colour cannot be larger than its opacity. Such a colour becomes white.
+        assert_eq!(blend_premultiplied_with_white(200, 51), 255);
     }
 
     #[test]
@@ -123,17 +109,5 @@ mod tests {
         make_opaque(&mut pixels, PixelLayout::GreyAlpha);
         let expected: Vec<u8> = (0..1000u16).map(|index| index.to_le_bytes()[0]).collect();
         assert_eq!(pixels[..1000], expected);
-    }
-
-    #[test]
-    fn samples_of_16_and_32_bits_are_rounded_to_8_bits() {
-        let mut samples: Vec<u8> =
-            [0u16, 128, 129, 257, 65_535].into_iter().flat_map(u16::to_ne_bytes).collect();
-        convert_u16_to_u8(&mut samples);
-        assert_eq!(samples[..5], [0, 0, 1, 1, 255]);
-        let mut samples: Vec<u8> =
-            [-1.0f32, 0.5, 1.0, f32::NAN, 7.0].into_iter().flat_map(f32::to_ne_bytes).collect();
-        convert_f32_to_u8(&mut samples);
-        assert_eq!(samples[..5], [0, 128, 255, 0, 255]);
     }
 }

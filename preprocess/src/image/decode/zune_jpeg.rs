@@ -62,7 +62,7 @@ impl Decode for ZuneJpegDecoder {
         let mut decoder = JpegDecoder::new_with_options(ZCursor::new(job.bytes), options);
         decoder.decode_headers().map_err(|error| corrupt(job, error))?;
         if decoder.dimensions() != Some((to_usize(header.width.into()), to_usize(header.height.into()))) {
-            return Err(size_mismatch(job));
+            return Err(size_mismatch(job).into());
         }
         let pixels = scratch.zeroed_pixels(to_usize(header.pixel_count() * channel_count(&jpeg)));
         if decoder.output_buffer_size() != Some(pixels.len()) {

@@ -5,12 +5,12 @@
 //! this module has parsers of its own. A decoder refuses a file whose pixels have a different size than this
 //! header states, so a header with a wrong size does not get a file past the limits.
 
-mod bmp;
+pub(super) mod bmp;
 mod endian;
-mod gif;
+pub(super) mod gif;
 pub(super) mod jpeg;
 pub(super) mod png;
-mod tiff;
+pub(super) mod tiff;
 mod vp8l;
 pub(super) mod webp;
 
@@ -87,7 +87,7 @@ impl ImageHeader {
 /// - JPEG: all markers, until there are more than `max_scans` scans.
 /// - PNG: the chunks before the pixels.
 /// - WebP: the chunks, and the prefix codes of a lossless image or alpha channel.
-/// - GIF: the extensions before the first frame.
+/// - GIF: the extensions before the first frame, and the position of this frame.
 /// - TIFF: the first directory.
 /// - BMP: a few bytes.
 ///

@@ -127,11 +127,11 @@ pub(super) fn files() -> Vec<HostileFile> {
             Processed,
             [&header_and_palette(full_size)[..], &small_frame, &trailer].concat(),
         ),
-        hostile_file("gif-frame-larger-than-its-canvas", RefusedByDecoder("too_much_memory"), {
+        hostile_file("gif-frame-larger-than-its-canvas", Processed, {
             [&header_and_palette((8, 8))[..], &frame((0, 0), (16, 16), &compress_zeros(256)), &trailer]
                 .concat()
         }),
-        hostile_file("gif-frame-of-25-megapixels-on-one-pixel", RefusedByDecoder("too_much_memory"), {
+        hostile_file("gif-frame-of-25-megapixels-on-one-pixel", Processed, {
             [&header_and_palette((1, 1))[..], &frame((0, 0), full_size, &pixels), &trailer].concat()
         }),
         hostile_file(
@@ -156,8 +156,24 @@ pub(super) fn files() -> Vec<HostileFile> {
         ),
         hostile_file(
             "gif-zero-width",
-            RefusedBeforeDecoding("corrupt_image"),
+            Processed,
             [&header_and_palette((0, 64))[..], &small_frame, &trailer].concat(),
+        ),
+        hostile_file(
+            "gif-frame-of-65535-squared-on-one-pixel",
+            RefusedBeforeDecoding("side_too_long"),
+            [&header_and_palette((1, 1))[..], &frame((65_535, 65_535), (65_535, 65_535), &pixels), &trailer]
+                .concat(),
+        ),
+        hostile_file(
+            "gif-frame-of-144-megapixels-on-one-pixel",
+            RefusedBeforeDecoding("too_many_pixels"),
+            [&header_and_palette((1, 1))[..], &frame((0, 0), (12_000, 12_000), &pixels), &trailer].concat(),
+        ),
+        hostile_file(
+            "gif-zero-width-without-a-frame",
+            RefusedBeforeDecoding("corrupt_image"),
+            [&header_and_palette((0, 64))[..], &trailer].concat(),
         ),
         hostile_file("gif-without-a-palette", RefusedByDecoder("corrupt_image"), {
             [&b"GIF89a\x08\0\x08\0\0\0\0"[..], &small_frame, &trailer].concat()

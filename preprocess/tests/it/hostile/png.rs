@@ -153,6 +153,14 @@ pub(super) fn files() -> Vec<HostileFile> {
             RefusedByDecoder("corrupt_image"),
             [&valid_file[..header_end], &valid_file[8..]].concat(),
         ),
+        hostile_file("png-25-megapixels-without-an-end", Processed, {
+            let mut file = black_square(5000, 8, RGBA, 20_000);
+            file.truncate(file.len() - 12);
+            file
+        }),
+        hostile_file("png-300-mb-of-data-for-64-pixels-without-an-end", RefusedByDecoder("corrupt_image"), {
+            [&header((8, 8), 8, RGB, false)[..], &png_chunk(b"IDAT", &compress_zeros(BOMB_BYTES))].concat()
+        }),
         hostile_file("png-trailing-noise", Processed, [&valid_file[..], &noise(10_000)].concat()),
     ]
 }

@@ -4,6 +4,7 @@ use std::io::Write;
 
 use flate2::{Compression, write::ZlibEncoder};
 use image::ImageFormat;
+use jpeg_encoder::{ColorType, Encoder};
 
 use super::files::{
     Expected::{Processed, RefusedBeforeDecoding, RefusedByDecoder},
@@ -33,6 +34,7 @@ const TILE_BYTE_COUNTS: u16 = 325;
 const ICC_PROFILE: u16 = 34_675;
 
 // Values of the entry `COMPRESSION`.
+const JPEG: u32 = 7;
 const DEFLATE: u32 = 8;
 const LZW: u32 = 5;
 const PACK_BITS: u32 = 32_773;
@@ -180,6 +182,67 @@ fn with_replaced_entry(entry: Entry, extra_bytes: usize) -> Vec<u8> {
     tiff(&vec![7; 64 + extra_bytes], &entries)
 }
 
+/// Writes an image whose only strip or tile contains this JPEG.
+fn jpeg_image(size: (u32, u32), tile_side: Option<u32>, jpeg: &[u8]) -> Vec<u8> {
+    let depths_offset = 8 + length32(jpeg.len());
+    let mut entries = vec![
+        (WIDTH, LONG, 1, size.0),
+        (HEIGHT, LONG, 1, size.1),
+        (BITS_PER_SAMPLE, SHORT, 3, depths_offset),
+        (COMPRESSION, SHORT, 1, JPEG),
+        (PHOTOMETRIC, SHORT, 1, 6),
+        (SAMPLES_PER_PIXEL, SHORT, 1, 3),
+    ];
+    match tile_side {
+        None => {
+            entries.extend([(STRIP_OFFSETS, LONG, 1, 8), (STRIP_BYTE_COUNTS, LONG, 1, length32(jpeg.len()))])
+        }
+        Some(side) => entries.extend([
+            (TILE_WIDTH, LONG, 1, side),
+            (TILE_HEIGHT, LONG, 1, side),
+            (TILE_OFFSETS, LONG, 1, 8),
+            (TILE_BYTE_COUNTS, LONG, 1, length32(jpeg.len())),
+        ]),
+    }
+    entries.sort();
+    tiff(&[jpeg, &[8, 0, 8, 0, 8, 0]].concat(), &entries)
+}
+
+/// Encodes a JPEG of one colour and changes the size in its frame header to `stated_size`.
+fn jpeg_stating((width, height): (u16, u16), stated_size: (u16, u16)) -> Vec<u8> {
+    let mut jpeg = Vec::new();
+    let pixels = vec![90; usize::from(width) * usize::from(height) * 3];
+    Encoder::new(&mut jpeg, 80).encode(&pixels, width, height, ColorType::Rgb).unwrap();
+    let frame_header = jpeg.windows(2).position(|marker| marker == [0xFF, 0xC0]).unwrap();
+    jpeg[frame_header + 5..frame_header + 7].copy_from_slice(&stated_size.1.to_be_bytes());
+    jpeg[frame_header + 7..frame_header + 9].copy_from_slice(&stated_size.0.to_be_bytes());
+    jpeg
+}
+
+/// Writes an image in strips that all refer to the same JPEG of `size`.
+fn image_of_one_jpeg(size: (u16, u16), strip_count: u32) -> Vec<u8> {
+    let jpeg = jpeg_stating(size, size);
+    let offsets = 8u32.to_le_bytes().repeat(strip_count as usize);
+    let lengths = length32(jpeg.len()).to_le_bytes().repeat(strip_count as usize);
+    let offsets_offset = 8 + length32(jpeg.len());
+    let lengths_offset = offsets_offset + length32(offsets.len());
+    let depths_offset = lengths_offset + length32(lengths.len());
+    tiff(
+        &[&jpeg[..], &offsets, &lengths, &[8, 0, 8, 0, 8, 0]].concat(),
+        &[
+            (WIDTH, LONG, 1, size.0.into()),
+            (HEIGHT, LONG, 1, u32::from(size.1) * strip_count),
+            (BITS_PER_SAMPLE, SHORT, 3, depths_offset),
+            (COMPRESSION, SHORT, 1, JPEG),
+            (PHOTOMETRIC, SHORT, 1, 6),
+            (STRIP_OFFSETS, LONG, strip_count, offsets_offset),
+            (SAMPLES_PER_PIXEL, SHORT, 1, 3),
+            (ROWS_PER_STRIP, LONG, 1, size.1.into()),
+            (STRIP_BYTE_COUNTS, LONG, strip_count, lengths_offset),
+        ],
+    )
+}
+
 pub(super) fn files() -> Vec<HostileFile> {
     let valid_file = encode(test_image(), ImageFormat::Tiff);
     // The last four bytes are the offset of the next directory. They are replaced with the offset of the
@@ -213,6 +276,29 @@ pub(super) fn files() -> Vec<HostileFile> {
         hostile_file("tiff-cmyk", Processed, black_image(3000, 4, 8, 5)),
         hostile_file("tiff-grey-at-16-bits", Processed, black_image(4000, 1, 16, 1)),
         hostile_file("tiff-1-bit", Processed, black_image(4000, 1, 1, 1)),
+        hostile_file("tiff-grey-with-alpha-at-16-bits", Processed, black_image(4000, 2, 16, 1)),
+        hostile_file("tiff-rgb-at-32-bits", Processed, black_image(2500, 3, 32, 2)),
+        hostile_file("tiff-100-samples-per-pixel", Processed, black_image(1000, 100, 8, 1)),
+        hostile_file(
+            "tiff-palette-without-colours",
+            RefusedByDecoder("unsupported_format"),
+            black_image(64, 1, 8, 3),
+        ),
+        hostile_file("tiff-jpeg-of-9-megapixels-in-a-strip", Processed, {
+            jpeg_image((3000, 3000), None, &jpeg_stating((3000, 3000), (3000, 3000)))
+        }),
+        hostile_file("tiff-jpeg-of-9-megapixels-in-a-tile-for-one-pixel", Processed, {
+            jpeg_image((1, 1), Some(3008), &jpeg_stating((3008, 3008), (3008, 3008)))
+        }),
+        hostile_file("tiff-jpeg-of-268-megapixels-in-a-small-strip", RefusedByDecoder("corrupt_image"), {
+            jpeg_image((64, 64), None, &jpeg_stating((64, 64), (16_384, 16_384)))
+        }),
+        hostile_file("tiff-jpeg-in-a-tile-of-a-gigapixel", RefusedBeforeDecoding("too_much_memory"), {
+            jpeg_image((64, 64), Some(32_768), &jpeg_stating((64, 64), (64, 64)))
+        }),
+        hostile_file("tiff-one-jpeg-in-1000-strips", RefusedByDecoder("corrupt_image"), {
+            image_of_one_jpeg((64, 8), 1000)
+        }),
         hostile_file("tiff-65535-samples-per-pixel", RefusedBeforeDecoding("too_much_memory"), {
             let mut entries = grey_entries((5000, 5000), DEFLATE, 8, 64).to_vec();
             entries.push((SAMPLES_PER_PIXEL, SHORT, 1, 65_535));
@@ -223,8 +309,8 @@ pub(super) fn files() -> Vec<HostileFile> {
         hostile_file("tiff-4-million-offsets-for-one-strip", RefusedByDecoder("corrupt_image"), {
             with_replaced_entry((STRIP_OFFSETS, LONG, 4 << 20, 8), 16 << 20)
         }),
-        hostile_file("tiff-million-values-for-the-width", RefusedByDecoder("corrupt_image"), {
-            with_replaced_entry((WIDTH, LONG, 1 << 20, 8), 4 << 20)
+        hostile_file("tiff-million-values-for-the-rows-per-strip", RefusedByDecoder("corrupt_image"), {
+            with_replaced_entry((ROWS_PER_STRIP, LONG, 1 << 20, 8), 4 << 20)
         }),
         hostile_file(
             "tiff-profile-of-19-mb",
@@ -266,7 +352,7 @@ pub(super) fn files() -> Vec<HostileFile> {
         }),
         hostile_file(
             "tiff-strip-of-4-gb",
-            RefusedByDecoder("too_much_memory"),
+            RefusedByDecoder("corrupt_image"),
             tiff(&[7; 64], &grey_entries((8, 8), DEFLATE, 8, u32::MAX)),
         ),
         hostile_file(
