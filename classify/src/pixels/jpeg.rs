@@ -193,11 +193,9 @@ impl JpegHeader {
         {
             return Err(ImageError::corrupt("the JPEG has several headers that differ"));
         }
-        // jpeg-scaled does not decode CMYK, and zune-jpeg needs no help if nothing is subsampled.
-        let is_unsampled_cmyk = self.component_count == 4 && !self.is_subsampled;
         let mut buffer = ZeroedBuffer::new(length);
-        if is_sequential_in_several_scans(bytes) && !is_unsampled_cmyk {
-            self.decode_several_scans(bytes, &mut buffer)?;
+        if self.needs_jpeg_scaled(bytes) {
+            self.decode_with_jpeg_scaled(bytes, &mut buffer)?;
         } else {
             decoder.decode_into(&mut buffer).map_err(ImageError::corrupt)?;
         }
@@ -208,8 +206,17 @@ impl JpegHeader {
         })
     }
 
-    /// Decodes the pixels of a sequential JPEG whose components are in several scans into `buffer`.
-    fn decode_several_scans(&self, bytes: &[u8], buffer: &mut [u8]) -> Result<(), ImageError> {
+    /// Returns true if the JPEG is sequential and zune-jpeg may decode its scans to wrong pixels.
+    fn needs_jpeg_scaled(&self, bytes: &[u8]) -> bool {
+        let Some(scans) = SequentialScans::count(bytes) else { return false };
+        let has_every_component_once = scans.component_count == u32::from(self.component_count);
+        // jpeg-scaled does not decode CMYK. zune-jpeg decodes it correctly if nothing is subsampled.
+        let is_unsampled_cmyk = self.component_count == 4 && !self.is_subsampled;
+        !(has_every_component_once && (scans.scan_count == 1 || is_unsampled_cmyk))
+    }
+
+    /// Decodes the pixels into `buffer`, which must have their length.
+    fn decode_with_jpeg_scaled(&self, bytes: &[u8], buffer: &mut [u8]) -> Result<(), ImageError> {
         let mut decoder = Box::<jpeg_scaled::Decoder>::default();
         let picture = decoder.decode(bytes, Scale::Full).map_err(ImageError::corrupt)?;
         if (picture.width, picture.height) != (self.width, self.height)
@@ -222,36 +229,49 @@ impl JpegHeader {
     }
 }
 
-/// Returns true if `bytes` are a sequential JPEG with more than one scan.
-///
-/// Skips bytes that belong to no segment, as zune-jpeg does, so that no such file is left to zune-jpeg.
-fn is_sequential_in_several_scans(bytes: &[u8]) -> bool {
-    let mut rest = bytes;
-    let (mut is_sequential, mut scan_count) = (false, 0);
-    while let Some(marker_at) = memchr::memchr(0xFF, rest).map(|position| position + 1) {
-        rest = rest.get(marker_at..).unwrap_or_default();
-        let Some((&marker, after_marker)) = rest.split_first() else { return false };
-        match marker {
-            // Another 0xFF may precede the marker.
-            0xFF => continue,
-            // The end of the image.
-            EOI => return false,
-            // A stuffed byte, or a marker without a segment: TEM, a restart or the start of the image.
-            0x00 | 0x01 | 0xD0..=0xD8 => {
-                rest = after_marker;
-                continue;
+/// The scans of a sequential JPEG.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct SequentialScans {
+    /// Number of scans.
+    scan_count: u32,
+    /// Number of components in all scans, where a component counts once per scan.
+    component_count: u32,
+}
+
+impl SequentialScans {
+    /// Counts the scans of `bytes`. Returns `None` unless `bytes` are a sequential JPEG.
+    ///
+    /// Skips bytes that belong to no segment, as zune-jpeg does, so that no file in several scans is left to
+    /// zune-jpeg.
+    fn count(bytes: &[u8]) -> Option<Self> {
+        let mut rest = bytes;
+        let mut scans = None;
+        while let Some(position) = memchr::memchr(0xFF, rest) {
+            rest = rest.get(position + 1..)?;
+            let Some((&marker, after_marker)) = rest.split_first() else { break };
+            match marker {
+                // Another 0xFF may precede the marker.
+                0xFF => continue,
+                EOI => break,
+                // A stuffed byte, or a marker without a segment: TEM, a restart or the start of the image.
+                0x00 | 0x01 | 0xD0..=0xD8 => {
+                    rest = after_marker;
+                    continue;
+                }
+                SOF0 | SOF1 => scans = scans.or(Some(Self::default())),
+                SOS => {
+                    let Self { scan_count, component_count } = scans.as_mut()?;
+                    *scan_count += 1;
+                    // The number of components follows the length of two bytes.
+                    *component_count += after_marker.get(2).copied().map_or(0, u32::from);
+                }
+                _ => {}
             }
-            SOF0 | SOF1 => is_sequential = true,
-            SOS => scan_count += 1,
-            _ => {}
+            let Some(length) = after_marker.first_chunk() else { break };
+            rest = after_marker.get(usize::from(u16::from_be_bytes(*length)).max(2)..).unwrap_or_default();
         }
-        if is_sequential && scan_count > 1 {
-            return true;
-        }
-        let Some(length) = after_marker.first_chunk() else { return false };
-        rest = after_marker.get(usize::from(u16::from_be_bytes(*length)).max(2)..).unwrap_or_default();
+        scans
     }
-    false
 }
 
 #[cfg(test)]

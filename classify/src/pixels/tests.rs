@@ -356,6 +356,7 @@ fn sequential_jpeg_in_several_scans_that_only_zune_jpeg_accepts_is_refused() {
         ("a byte between segments", with_inserted(20, &[0])),
         ("a byte between scans", with_inserted(scan_starts[1], &[0])),
         ("a component scanned twice", with_inserted(end, &file[scan_starts[2]..end])),
+        ("no scan but the first", [&file[..scan_starts[1]], &[0xFF, 0xD9]].concat()),
         ("a missing scan", [&file[..scan_starts[2]], &[0xFF, 0xD9]].concat()),
         ("a truncated scan", [&file[..usize::midpoint(scan_starts[2], end)], &[0xFF, 0xD9]].concat()),
         ("a scan after all components", [&interleaved[..interleaved.len() - 2], last_scan].concat()),
