@@ -286,13 +286,7 @@ fn fax_in_every_fill_order_is_read() {
             tile_size: None,
         };
         let (white, black) = ([255; 3], [0; 3]);
-        let mut file = file.write();
-        assert_case(&file, (16, 16), [white, black, white, black]);
-        // Many programs write the largest 32-bit integer if there is only one strip.
-        let [tag_low, tag_high] = ROWS_PER_STRIP.to_le_bytes();
-        let entry = file.windows(4).position(|window| window == [tag_low, tag_high, 3, 0]).unwrap();
-        file[entry + 2..entry + 12].copy_from_slice(&[4, 0, 1, 0, 0, 0, 255, 255, 255, 255]);
-        assert_case(&file, (16, 16), [white, black, white, black]);
+        assert_case(&file.write(), (16, 16), [white, black, white, black]);
     }
 }
 

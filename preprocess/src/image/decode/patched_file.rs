@@ -7,24 +7,18 @@ use std::io::{self, Cursor, Read, Seek, SeekFrom};
 
 use crate::image::size::to_usize;
 
-/// Reads a file as if it contained `N` other bytes at each of a few offsets.
+/// Reads a file as if it contained `patch` at `patch_offset`.
 pub(super) struct PatchedFile<'a, const N: usize> {
     file: Cursor<&'a [u8]>,
-    /// Offsets and bytes of the patches.
-    patches: Vec<(u64, [u8; N])>,
+    patch_offset: u64,
+    patch: [u8; N],
     /// Number of zeros after the end of the file.
     zero_count: usize,
 }
 
 impl<'a, const N: usize> PatchedFile<'a, N> {
-    pub(super) fn new(file: &'a [u8]) -> Self {
-        Self { file: Cursor::new(file), patches: Vec::new(), zero_count: 0 }
-    }
-
-    /// Replaces the bytes at `offset`.
-    pub(super) fn with_patch(mut self, offset: usize, patch: [u8; N]) -> Self {
-        self.patches.push((offset as u64, patch));
-        self
+    pub(super) fn new(file: &'a [u8], patch_offset: usize, patch: [u8; N]) -> Self {
+        Self { file: Cursor::new(file), patch_offset: patch_offset as u64, patch, zero_count: 0 }
     }
 
     /// Adds zeros at the end of the file.
@@ -51,13 +45,11 @@ impl<const N: usize> Read for PatchedFile<'_, N> {
             return Ok(self.read_zeros(buffer));
         }
         let end = start + length as u64;
-        for &(patch_offset, patch) in &self.patches {
-            if start < patch_offset.saturating_add(N as u64) && patch_offset < end {
-                for (byte, offset) in buffer.iter_mut().zip(start..end) {
-                    let index = offset.checked_sub(patch_offset).map(to_usize);
-                    if let Some(&replacement) = index.and_then(|index| patch.get(index)) {
-                        *byte = replacement;
-                    }
+        if start < self.patch_offset.saturating_add(N as u64) && self.patch_offset < end {
+            for (byte, offset) in buffer.iter_mut().zip(start..end) {
+                let index = offset.checked_sub(self.patch_offset).map(to_usize);
+                if let Some(&replacement) = index.and_then(|index| self.patch.get(index)) {
+                    *byte = replacement;
                 }
             }
         }
@@ -76,10 +68,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn patches_and_zeros_are_read_in_reads_of_every_length() {
+    fn patch_and_zeros_are_read_in_reads_of_every_length() {
         for length in 1..=10 {
-            let mut file =
-                PatchedFile::new(b"0123456789").with_patch(4, *b"abc").with_patch(8, *b"def").with_zeros(2);
+            let mut file = PatchedFile::new(b"0123456789", 4, *b"abc").with_zeros(2);
             let mut found: Vec<u8> = Vec::new();
             let mut buffer = vec![0; length];
             loop {
@@ -88,7 +79,7 @@ mod tests {
                     count => found.extend_from_slice(&buffer[..count]),
                 }
             }
-            assert_eq!(found, b"0123abc7de\0\0", "reads of {length} bytes");
+            assert_eq!(found, b"0123abc789\0\0", "reads of {length} bytes");
             file.seek(SeekFrom::Start(5)).unwrap();
             file.read_exact(&mut buffer[..1]).unwrap();
             assert_eq!(buffer[0], b'b');

@@ -129,15 +129,14 @@ fn read_samples(
     let photometric = directory
         .find(tag::PHOTOMETRIC)
         .ok_or_else(|| unsupported(job, "the directory does not state the kind of colours"))?;
-    let mut patched = PatchedFile::new(job.bytes)
-        .with_patch(photometric.offset + TAG_BYTES, directory.encode_short(BLACK_IS_ZERO));
-    // The fax decoder of the crate refuses a number of rows that needs more than 16 bits.
-    if let (Some(entry), Some(65_536..), Ok(rows)) =
-        (directory.find(tag::ROWS_PER_STRIP), directory.value(tag::ROWS_PER_STRIP), u16::try_from(height))
-    {
-        patched = patched.with_patch(entry.offset + TAG_BYTES, directory.encode_short(rows));
-    }
-    let file = BitOrderReader { inner: patched, is_reversed: false };
+    let file = BitOrderReader {
+        inner: PatchedFile::new(
+            job.bytes,
+            photometric.offset + TAG_BYTES,
+            directory.encode_short(BLACK_IS_ZERO),
+        ),
+        is_reversed: false,
+    };
     let mut limits = tiff::decoder::Limits::default();
     // This limits the stated length of a strip or tile, which is wrong in some files. The only buffer of this
     // length is the one for a JPEG, and `check_jpegs` limits it.
