@@ -212,7 +212,8 @@ impl JpegHeader {
         let has_every_component_once = scans.component_count == u32::from(self.component_count);
         // jpeg-scaled does not decode CMYK. zune-jpeg decodes it correctly if nothing is subsampled.
         let is_unsampled_cmyk = self.component_count == 4 && !self.is_subsampled;
-        !(has_every_component_once && (scans.scan_count == 1 || is_unsampled_cmyk))
+        let zune_jpeg_is_right = has_every_component_once && (scans.scan_count == 1 || is_unsampled_cmyk);
+        !zune_jpeg_is_right
     }
 
     /// Decodes the pixels into `buffer`, which must have their length.
