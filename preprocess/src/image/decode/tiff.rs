@@ -35,7 +35,13 @@ const TABLE_BYTES: u64 = 2 << 20;
 const MAX_PLANAR_TILE_BYTES: u64 = 1 << 20;
 
 /// Maximum length in bytes of the tables that all JPEGs of a file share. Real tables have at most 3 KB.
-const MAX_JPEG_TABLE_BYTES: usize = 64 << 10;
+const MAX_JPEG_TABLE_BYTES: usize = 8 << 10;
+
+/// Maximum number of JPEGs in a file. A picture of 50 megapixels in tiles of 64×64 has fewer.
+///
+/// Each JPEG is joined with the tables. Without a limit, a file of 20 MB whose strips all refer to the same few bytes
+/// would keep a core busy for minutes.
+const MAX_JPEGS: usize = 16 << 10;
 
 /// The decoder of the `tiff` crate.
 pub(super) struct TiffDecoder;
@@ -237,6 +243,9 @@ fn check_jpegs(
     /// Length of the markers at the start and at the end of a JPEG, which are left out where the tables are
     /// joined with the rest.
     const MARKER_BYTES: usize = 2;
+    if directory.chunks().count() > MAX_JPEGS {
+        return Err(unsupported(job, "the file consists of too many JPEGs"));
+    }
     let tables = directory.data(tag::JPEG_TABLES);
     let (chunk_width, max_height) = directory.chunk_size((job.header.width, job.header.height));
     let total_bytes: u64 = directory.chunks().map(|(_, length)| u64::from(length)).sum();

@@ -219,8 +219,10 @@ fn jpeg_stating((width, height): (u16, u16), stated_size: (u16, u16)) -> Vec<u8>
     jpeg
 }
 
-/// Writes an image in strips that all refer to the same JPEG of `size`.
+/// Writes an image in strips that all refer to the same JPEG of `size`. Strips below row 16,000 are outside the image.
 fn image_of_one_jpeg(size: (u16, u16), strip_count: u32) -> Vec<u8> {
+    /// The default limit on the height is slightly larger.
+    const MAX_HEIGHT: u32 = 16_000;
     let jpeg = jpeg_stating(size, size);
     let offsets = 8u32.to_le_bytes().repeat(strip_count as usize);
     let lengths = length32(jpeg.len()).to_le_bytes().repeat(strip_count as usize);
@@ -231,7 +233,7 @@ fn image_of_one_jpeg(size: (u16, u16), strip_count: u32) -> Vec<u8> {
         &[&jpeg[..], &offsets, &lengths, &[8, 0, 8, 0, 8, 0]].concat(),
         &[
             (WIDTH, LONG, 1, size.0.into()),
-            (HEIGHT, LONG, 1, u32::from(size.1) * strip_count),
+            (HEIGHT, LONG, 1, (u32::from(size.1) * strip_count).min(MAX_HEIGHT)),
             (BITS_PER_SAMPLE, SHORT, 3, depths_offset),
             (COMPRESSION, SHORT, 1, JPEG),
             (PHOTOMETRIC, SHORT, 1, 6),
@@ -298,6 +300,9 @@ pub(super) fn files() -> Vec<HostileFile> {
         }),
         hostile_file("tiff-one-jpeg-in-1000-strips", RefusedByDecoder("corrupt_image"), {
             image_of_one_jpeg((64, 8), 1000)
+        }),
+        hostile_file("tiff-one-jpeg-in-20000-strips", RefusedByDecoder("unsupported_format"), {
+            image_of_one_jpeg((8, 1), 20_000)
         }),
         hostile_file("tiff-65535-samples-per-pixel", RefusedBeforeDecoding("too_much_memory"), {
             let mut entries = grey_entries((5000, 5000), DEFLATE, 8, 64).to_vec();
