@@ -39,8 +39,8 @@ const MAX_JPEG_TABLE_BYTES: usize = 8 << 10;
 
 /// Maximum number of JPEGs in a file. A picture of 50 megapixels in tiles of 64×64 has fewer.
 ///
-/// Each JPEG is joined with the tables. Without a limit, a file of 20 MB whose strips all refer to the same few bytes
-/// would keep a core busy for minutes.
+/// Each JPEG is joined with the tables. Without a limit, a file of 20 MB could list two million strips that all refer
+/// to the same few bytes.
 const MAX_JPEGS: usize = 16 << 10;
 
 /// The decoder of the `tiff` crate.
