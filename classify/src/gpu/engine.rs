@@ -127,24 +127,17 @@ fn check_batch_sizes(
     sizes: &[usize],
     mut measure_difference: impl FnMut(usize) -> Result<f32, String>,
 ) -> Result<Vec<usize>, String> {
-    let mut check = |size: usize| match measure_difference(size) {
-        Ok(difference) if difference > TOLERANCE => Err(BatchFailure::WrongLogits(format!(
-            "in a batch of {size} images, the logits differ from the CPU's logits by {difference} times the \
-             largest logit; the maximum is {TOLERANCE}"
-        ))),
-        Ok(_) => Ok(()),
-        Err(reason) => Err(BatchFailure::DidNotRun(reason)),
-    };
     let mut usable = Vec::with_capacity(sizes.len());
     for &size in sizes {
-        match (check(size), usable.last().copied()) {
-            (Ok(()), _) => usable.push(size),
-            (Err(BatchFailure::WrongLogits(reason)), _) | (Err(BatchFailure::DidNotRun(reason)), None) => {
-                return Err(reason);
+        match measure_difference(size) {
+            Ok(difference) => {
+                check_difference(size, difference)?;
+                usable.push(size);
             }
-            (Err(BatchFailure::DidNotRun(reason)), Some(largest)) => {
+            Err(reason) => {
+                let Some(&largest) = usable.last() else { return Err(reason) };
                 // The failure may also have been the end of the GPU, or of its driver.
-                check(largest).map_err(BatchFailure::into_reason)?;
+                check_difference(largest, measure_difference(largest)?)?;
                 tracing::warn!(
                     size,
                     largest,
@@ -158,18 +151,15 @@ fn check_batch_sizes(
     Ok(usable)
 }
 
-/// Reason why a GPU does not run batches of a size.
-enum BatchFailure {
-    WrongLogits(String),
-    DidNotRun(String),
-}
-
-impl BatchFailure {
-    fn into_reason(self) -> String {
-        match self {
-            Self::WrongLogits(reason) | Self::DidNotRun(reason) => reason,
-        }
+/// Returns an error if `difference`, the relative difference of the logits of a batch, exceeds [`TOLERANCE`].
+fn check_difference(size: usize, difference: f32) -> Result<(), String> {
+    if difference <= TOLERANCE {
+        return Ok(());
     }
+    Err(format!(
+        "in a batch of {size} images, the logits differ from the CPU's logits by {difference} times the largest \
+         logit; the maximum is {TOLERANCE}"
+    ))
 }
 
 /// Returns the batch sizes of an engine.
