@@ -20,6 +20,7 @@ mod public_files;
 mod refusals;
 mod support;
 mod test_image;
+mod tiff_file;
 mod tiff_variants;
 mod tolerated_damage;
 #[cfg(feature = "turbo")]

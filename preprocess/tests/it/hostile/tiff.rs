@@ -10,28 +10,18 @@ use super::files::{
     Expected::{Processed, RefusedBeforeDecoding, RefusedByDecoder},
     HostileFile, hostile_file, length32,
 };
-use crate::test_image::{encode, test_image};
+use crate::{
+    test_image::{encode, test_image},
+    tiff_file::{
+        BITS_PER_SAMPLE, COMPRESSION, HEIGHT, ICC_PROFILE, PHOTOMETRIC, ROWS_PER_STRIP, SAMPLES_PER_PIXEL,
+        STRIP_BYTE_COUNTS, STRIP_OFFSETS, TILE_BYTE_COUNTS, TILE_HEIGHT, TILE_OFFSETS, TILE_WIDTH, WIDTH,
+    },
+};
 
 // Types of the values of an entry.
 const SHORT: u16 = 3;
 const LONG: u16 = 4;
 const UNDEFINED: u16 = 7;
-
-// Tags of an entry.
-const WIDTH: u16 = 256;
-const HEIGHT: u16 = 257;
-const BITS_PER_SAMPLE: u16 = 258;
-const COMPRESSION: u16 = 259;
-const PHOTOMETRIC: u16 = 262;
-const STRIP_OFFSETS: u16 = 273;
-const SAMPLES_PER_PIXEL: u16 = 277;
-const ROWS_PER_STRIP: u16 = 278;
-const STRIP_BYTE_COUNTS: u16 = 279;
-const TILE_WIDTH: u16 = 322;
-const TILE_HEIGHT: u16 = 323;
-const TILE_OFFSETS: u16 = 324;
-const TILE_BYTE_COUNTS: u16 = 325;
-const ICC_PROFILE: u16 = 34_675;
 
 // Values of the entry `COMPRESSION`.
 const JPEG: u32 = 7;
