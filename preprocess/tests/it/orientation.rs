@@ -5,22 +5,11 @@ use image::{
     metadata::Orientation,
 };
 use jpeg_encoder::{ColorType, Encoder};
-use preprocess::image::process;
 
 use crate::{
     hand_made::{BYTE, ByteOrder, LONG, SHORT, exif, jpeg_with_exif, png_chunk, png_with_chunk, tiff},
-    test_image::{COLOURS, assert_near, decode, encode, quarter_colours, recipe, test_image},
+    test_image::{COLOURS, COLOURS_OF_FILES, assert_processed, encode, test_image},
 };
-
-/// Asserts the size and the colours of the quarters of a processed file.
-#[track_caller]
-fn assert_processed(file: &[u8], size: (u32, u32), colours: [[u8; 3]; 4], description: &str) {
-    let processed = process(file, &recipe()).unwrap_or_else(|error| panic!("{description}: {error:?}"));
-    assert_eq!((processed.width, processed.height), size, "{description}");
-    for (found, expected) in quarter_colours(&decode(&processed)).into_iter().zip(colours) {
-        assert_near(found, expected, description);
-    }
-}
 
 /// Asserts that a processed file is the small test image, upright.
 #[track_caller]
@@ -88,13 +77,12 @@ fn image_is_turned_upright_however_its_orientation_is_stored() {
 
 #[test]
 fn files_of_other_programs_are_turned_upright() {
-    let colours = [[200, 30, 40], [30, 180, 60], [40, 60, 200], [220, 210, 50]];
     let files: [(&str, &[u8]); 2] = [
         ("libvips writes the prefix into a lossy WebP", include_bytes!("data/webp_exif_prefix.webp")),
         ("JPEG with an orientation of type LONG", include_bytes!("data/jpeg_orientation_long.jpg")),
     ];
     for (description, file) in files {
-        assert_processed(file, (320, 240), colours, description);
+        assert_processed(file, (320, 240), COLOURS_OF_FILES, description);
     }
 }
 

@@ -18,6 +18,10 @@ pub(crate) const YELLOW: [u8; 3] = [230, 220, 50];
 /// Colours of the quarters of the test image, row by row.
 pub(crate) const COLOURS: [[u8; 3]; 4] = [RED, GREEN, BLUE, YELLOW];
 
+/// Colours of the quarters of the files in `data/` that other programs wrote.
+pub(crate) const COLOURS_OF_FILES: [[u8; 3]; 4] =
+    [[200, 30, 40], [30, 180, 60], [40, 60, 200], [220, 210, 50]];
+
 /// Maximum difference per channel that encoding a test colour as JPEG may cause. The test colours differ from
 /// each other by much more.
 const TOLERANCE: u8 = 12;
@@ -70,8 +74,14 @@ pub(crate) fn assert_near(found: [u8; 3], expected: [u8; 3], description: &str) 
 /// Processes a file with the aspect ratio of the test image, and asserts the colours of its quarters.
 #[track_caller]
 pub(crate) fn assert_quarters(file: &[u8], expected: [[u8; 3]; 4], description: &str) {
+    assert_processed(file, (341, 256), expected, description);
+}
+
+/// Processes a file, and asserts the size of the result and the colours of its quarters.
+#[track_caller]
+pub(crate) fn assert_processed(file: &[u8], size: (u32, u32), expected: [[u8; 3]; 4], description: &str) {
     let processed = process(file, &recipe()).unwrap_or_else(|error| panic!("{description}: {error:?}"));
-    assert_eq!((processed.width, processed.height), (341, 256), "{description}");
+    assert_eq!((processed.width, processed.height), size, "{description}");
     for (found, expected) in quarter_colours(&decode(&processed)).into_iter().zip(expected) {
         assert_near(found, expected, description);
     }

@@ -9,7 +9,8 @@ use preprocess::image::{ProcessingPlan, process};
 
 use crate::{
     test_image::{
-        BLUE, COLOURS, GREEN, RED, assert_near, assert_quarters, decode, quarter_colours, recipe, test_image,
+        BLUE, COLOURS, COLOURS_OF_FILES, GREEN, RED, assert_near, assert_processed, assert_quarters, decode,
+        recipe, test_image,
     },
     tiff_file::{
         CHROMA_SUBSAMPLING, COLOUR_MAP, COMPRESSION, EXTRA_SAMPLES, FILL_ORDER, PLANAR_CONFIGURATION,
@@ -121,16 +122,6 @@ fn pack(samples: impl Iterator<Item = u32>, bits: u16, is_big_endian: bool) -> V
     }
 }
 
-/// Asserts the size and the colours of a file whose short side is not reduced.
-#[track_caller]
-fn assert_case(file: &[u8], size: (u32, u32), expected: [[u8; 3]; 4]) {
-    let processed = process(file, &recipe()).unwrap();
-    assert_eq!((processed.width, processed.height), size);
-    for (found, expected) in quarter_colours(&decode(&processed)).into_iter().zip(expected) {
-        assert_near(found, expected, "quarter");
-    }
-}
-
 /// Asserts that processing the file gives an error of this kind.
 #[track_caller]
 fn assert_refused(file: &Tiff, kind: &str, description: &str) {
@@ -140,16 +131,29 @@ fn assert_refused(file: &Tiff, kind: &str, description: &str) {
     }
 }
 
-const CASE_COLOURS: [[u8; 3]; 4] = [[200, 30, 40], [30, 180, 60], [40, 60, 200], [220, 210, 50]];
-
 #[test]
 fn files_of_other_programs_have_the_right_colours() {
-    let on_white = [CASE_COLOURS[0], [199, 236, 206], CASE_COLOURS[2], CASE_COLOURS[3]];
-    assert_case(include_bytes!("data/tiff_associated_alpha.tif"), (320, 240), on_white);
-    assert_case(include_bytes!("data/tiff_uint32.tif"), (320, 240), CASE_COLOURS);
-    assert_case(include_bytes!("data/tiff_palette.tif"), (320, 240), CASE_COLOURS);
-    assert_case(include_bytes!("data/tiff_grey_alpha.tif"), (160, 120), [[216; 3]; 4]);
-    assert_case(include_bytes!("data/tiff_jpeg_ycbcr.tif"), (320, 240), CASE_COLOURS);
+    let on_white = [COLOURS_OF_FILES[0], [199, 236, 206], COLOURS_OF_FILES[2], COLOURS_OF_FILES[3]];
+    assert_processed(
+        include_bytes!("data/tiff_associated_alpha.tif"),
+        (320, 240),
+        on_white,
+        "tiff_associated_alpha",
+    );
+    assert_processed(include_bytes!("data/tiff_uint32.tif"), (320, 240), COLOURS_OF_FILES, "tiff_uint32");
+    assert_processed(include_bytes!("data/tiff_palette.tif"), (320, 240), COLOURS_OF_FILES, "tiff_palette");
+    assert_processed(
+        include_bytes!("data/tiff_grey_alpha.tif"),
+        (160, 120),
+        [[216; 3]; 4],
+        "tiff_grey_alpha",
+    );
+    assert_processed(
+        include_bytes!("data/tiff_jpeg_ycbcr.tif"),
+        (320, 240),
+        COLOURS_OF_FILES,
+        "tiff_jpeg_ycbcr",
+    );
 }
 
 #[test]
@@ -191,7 +195,7 @@ fn fax_in_every_fill_order_is_read() {
             tile_size: None,
         };
         let (white, black) = ([255; 3], [0; 3]);
-        assert_case(&file.write(), (16, 16), [white, black, white, black]);
+        assert_processed(&file.write(), (16, 16), [white, black, white, black], "a fax");
     }
 }
 

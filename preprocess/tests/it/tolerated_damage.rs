@@ -6,8 +6,8 @@ use preprocess::image::process;
 use crate::{
     hand_made::{palette_png, png_chunk},
     test_image::{
-        BLUE, COLOURS, GREEN, RED, YELLOW, assert_near, assert_quarters, decode, encode, quarter_colours,
-        recipe, test_image,
+        BLUE, COLOURS, COLOURS_OF_FILES, GREEN, RED, YELLOW, assert_near, assert_processed, assert_quarters,
+        decode, encode, quarter_colours, recipe, test_image,
     },
 };
 
@@ -29,12 +29,8 @@ fn gif_with_screen(width: u16, height: u16) -> Vec<u8> {
 
 #[test]
 fn gif_screen_that_is_smaller_than_the_first_frame_is_enlarged() {
-    let processed = process(include_bytes!("data/gif_frame_larger_than_screen.gif"), &recipe()).unwrap();
-    assert_eq!((processed.width, processed.height), (160, 120));
-    let expected = [[200, 30, 40], [30, 180, 60], [40, 60, 200], [220, 210, 50]];
-    for (found, expected) in quarter_colours(&decode(&processed)).into_iter().zip(expected) {
-        assert_near(found, expected, "larger than the screen");
-    }
+    let file = include_bytes!("data/gif_frame_larger_than_screen.gif");
+    assert_processed(file, (160, 120), COLOURS_OF_FILES, "larger than the screen");
     for (width, height) in [(0, 0), (1, 1), (400, 0), (0, 300), (100, 300), (400, 299)] {
         assert_quarters(&gif_with_screen(width, height), COLOURS, &format!("screen of {width}×{height}"));
     }
