@@ -12,7 +12,7 @@ use metrics::gauge;
 use platform::{
     bucket::SharedBucket,
     cpu::{CpuLimits, CpuPool, cores},
-    http::{BodyReceiver, Readiness, Server, ServerConfig, SharedPushGuard},
+    http::{BodyReceiver, Readiness, RefusalDelay, Server, ServerConfig, SharedPushGuard},
     memory_budget::{MemoryBudget, MemoryBudgetLimits},
     telemetry::{ForeignOutput, error_chain},
     topic::{SharedSubscription, SharedTopic, Subscription},
@@ -184,6 +184,7 @@ impl Application {
         let Parts { bucket, results_topic, subscription, push_guard } = parts;
         let service = Arc::new(Service {
             bodies: BodyReceiver::new(settings.body_limits(), file_memory.clone()),
+            refusal_delay: RefusalDelay::default(),
             file_memory,
             decoding_memory,
             max_image_memory: shares.max_image_bytes,

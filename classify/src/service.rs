@@ -9,7 +9,7 @@ use metrics::counter;
 use platform::{
     bucket::{BucketError, SharedBucket},
     cpu::CpuPool,
-    http::{BodyReceiver, Readiness},
+    http::{BodyReceiver, Readiness, RefusalDelay},
     memory_budget::{MemoryBudget, MemoryBudgetError, ReservedBytes},
 };
 use tokio::sync::watch;
@@ -41,6 +41,7 @@ pub(crate) struct Service {
     pub(crate) readiness: Readiness,
     /// Receives request bodies, in the memory for files.
     pub(crate) bodies: BodyReceiver,
+    pub(crate) refusal_delay: RefusalDelay,
     /// Memory for request bodies and for files that are read from the bucket.
     pub(crate) file_memory: MemoryBudget,
     pub(crate) decoding_memory: MemoryBudget,

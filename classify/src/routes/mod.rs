@@ -35,7 +35,8 @@ pub(crate) fn router(
     };
     let classify = post(classify::handle_classify)
         .layer(middleware::from_fn_with_state(Arc::clone(&service), refusal::refuse_before_body));
-    let pubsub = pubsub.layer(middleware::from_fn(refusal::delay_refusal));
+    let pubsub =
+        pubsub.layer(middleware::from_fn_with_state(service.refusal_delay.clone(), refusal::delay_refusal));
     let health = health_routes(service.readiness.clone());
     let routes = Router::new()
         .route("/", get(index))

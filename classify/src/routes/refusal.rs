@@ -1,32 +1,28 @@
 //! Refuses requests cheaply while the queue is full, so that the requests in the queue get the CPU time.
 
-use std::time::Duration;
-
 use axum::{
     extract::{Request, State},
     http::{StatusCode, header},
     middleware::Next,
     response::{IntoResponse, Response},
 };
-use platform::http::{Problem, media_type_of};
+use platform::http::{Problem, RefusalDelay, media_type_of};
 
 use crate::service::SharedService;
 
-/// Delay before a request that finds the queue full is answered. Its body is not read during the delay.
-///
-/// The delay slows down callers that retry at once, so that their retries leave the CPU time to the images in
-/// the queue.
-const REFUSAL_DELAY: Duration = Duration::from_millis(100);
-
-/// Middleware that delays a response with status 429 by [`REFUSAL_DELAY`].
-pub(super) async fn delay_refusal(request: Request, next: Next) -> Response {
+/// Middleware that delays a response with status 429.
+pub(super) async fn delay_refusal(
+    State(delay): State<RefusalDelay>,
+    request: Request,
+    next: Next,
+) -> Response {
     let response = next.run(request).await;
-    wait_if_refused(response.status()).await;
+    wait_if_refused(&delay, response.status()).await;
     response
 }
 
 /// Middleware that refuses a request to classify the image in its body, if the queue is full or the service is
-/// not ready. Every response with status 429 is delayed by [`REFUSAL_DELAY`].
+/// not ready. Every response with status 429 is delayed.
 ///
 /// The body of a refused request is drained after the delay, unless the client waits for permission to send it.
 /// JSON is let through, because the prediction of the image that it names may be recorded already.
@@ -38,24 +34,26 @@ pub(super) async fn refuse_before_body(
     let is_json = media_type_of(request.headers()) == "application/json";
     let check = if is_json { service.check_ready() } else { service.check_room_for_request() };
     let Err(error) = check else {
-        return delay_refusal(request, next).await;
+        return delay_refusal(State(service.refusal_delay.clone()), request, next).await;
     };
     let response = Problem::from(error).into_response();
-    wait_if_refused(response.status()).await;
+    wait_if_refused(&service.refusal_delay, response.status()).await;
     if !request.headers().contains_key(header::EXPECT) {
         service.bodies.discard(request).await;
     }
     response
 }
 
-async fn wait_if_refused(status: StatusCode) {
+async fn wait_if_refused(delay: &RefusalDelay, status: StatusCode) {
     if status == StatusCode::TOO_MANY_REQUESTS {
-        tokio::time::sleep(REFUSAL_DELAY).await;
+        delay.wait().await;
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use axum::{Router, body::Body, middleware::from_fn, routing::post};
     use tokio::time::Instant;
     use tower::ServiceExt;
@@ -67,9 +65,11 @@ mod tests {
         for (status, delay) in [
             (StatusCode::OK, Duration::ZERO),
             (StatusCode::SERVICE_UNAVAILABLE, Duration::ZERO),
-            (StatusCode::TOO_MANY_REQUESTS, REFUSAL_DELAY),
+            (StatusCode::TOO_MANY_REQUESTS, Duration::from_millis(100)),
         ] {
-            let app = Router::new().route("/", post(status)).layer(from_fn(delay_refusal));
+            let app = Router::new()
+                .route("/", post(status))
+                .layer(from_fn_with_state(RefusalDelay::default(), delay_refusal));
             let start = Instant::now();
             let response = app.oneshot(Request::post("/").body(Body::empty()).unwrap()).await.unwrap();
             assert_eq!((response.status(), start.elapsed()), (status, delay));

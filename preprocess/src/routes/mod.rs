@@ -11,7 +11,7 @@ use axum::{
     routing::{get, post},
 };
 use platform::{
-    http::{BodyReceiver, Readiness, ReadyCheck, health_routes_with_check, with_middleware},
+    http::{BodyReceiver, Readiness, ReadyCheck, RefusalDelay, health_routes_with_check, with_middleware},
     telemetry::metrics_routes,
 };
 use serde_json::{Value, json};
@@ -25,6 +25,7 @@ struct RouteState {
     settings: Arc<Settings>,
     upload_service: Arc<UploadService>,
     bodies: BodyReceiver,
+    refusal_delay: RefusalDelay,
     /// Cancelled when the service begins to shut down.
     stop: CancellationToken,
 }
@@ -45,7 +46,13 @@ pub(crate) fn router(
             async move { upload_service.check_dependencies().await.map_err(problem::dependency_problem) }
         }
     });
-    let state = RouteState { settings: Arc::new(settings), upload_service, bodies, stop };
+    let state = RouteState {
+        settings: Arc::new(settings),
+        upload_service,
+        bodies,
+        refusal_delay: RefusalDelay::default(),
+        stop,
+    };
     let routes = Router::new()
         .route("/", get(get_index))
         .route("/preprocess", post(upload::post_upload))

@@ -1,6 +1,6 @@
 //! The route `POST /preprocess`, whose body is one image, or a form with one or more images.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use axum::{
     Json,
@@ -26,12 +26,6 @@ use crate::{
 
 /// Name of the form field that contains an image.
 const FILE_FIELD: &str = "file";
-
-/// Delay before an upload is refused for lack of a CPU permit. The body is not read during the delay.
-///
-/// The delay slows down callers that retry at once. Without the delay, ten such callers per CPU permit
-/// reduced the throughput by 40 %, because reading the bodies of their retries took much CPU time.
-const REFUSAL_DELAY: Duration = Duration::from_millis(100);
 
 /// Kind of a request body, according to its content type.
 #[derive(Debug, PartialEq, Eq)]
@@ -86,7 +80,8 @@ async fn receive_files(state: &RouteState, request: Request) -> Result<Vec<Uploa
     };
     let bodies = &state.bodies;
     if let Err(error) = state.upload_service.check_capacity() {
-        tokio::time::sleep(REFUSAL_DELAY).await;
+        // The body is not read during the delay.
+        state.refusal_delay.wait().await;
         bodies.discard(request).await;
         return Err(error.into());
     }
