@@ -9,6 +9,7 @@ use crate::{
         BLUE, COLOURS, COLOURS_OF_FILES, GREEN, RED, YELLOW, assert_near, assert_processed, assert_quarters,
         decode, encode, quarter_colours, recipe, test_image,
     },
+    tiff_file::{BITS_PER_SAMPLE, Tiff},
 };
 
 #[track_caller]
@@ -215,4 +216,37 @@ fn png_with_alpha_and_16_bits_is_read_without_its_end() {
     let file = encode(image::DynamicImage::from(image).into_rgba16(), ImageFormat::Png);
     let (left, right) = ([200, 0, 0], [227, 127, 127]);
     assert_quarters(&file[..find_chunk(&file, b"IEND")], [left, right, left, right], "16 bits");
+}
+
+/// Returns the test image as a TIFF in RGB.
+fn rgb_tiff(is_big_endian: bool) -> Tiff {
+    Tiff {
+        is_big_endian,
+        size: (400, 300),
+        photometric: 2,
+        bits: 8,
+        samples_per_pixel: 3,
+        entries: Vec::new(),
+        chunks: vec![test_image().into_raw()],
+        tile_size: None,
+    }
+}
+
+#[test]
+fn tiff_whose_directories_form_a_circle_is_read() {
+    for is_big_endian in [false, true] {
+        let mut file = rgb_tiff(is_big_endian).write();
+        let next_directory_offset = file.len() - 4;
+        file.copy_within(4..8, next_directory_offset);
+        assert_quarters(&file, COLOURS, &format!("big endian: {is_big_endian}"));
+    }
+}
+
+#[test]
+fn tiff_with_more_depths_than_samples_is_read_if_the_samples_have_the_same_depth() {
+    for is_big_endian in [false, true] {
+        let with_depths = |depths| rgb_tiff(is_big_endian).with(BITS_PER_SAMPLE, depths).write();
+        assert_quarters(&with_depths(&[8, 8, 8, 1]), COLOURS, &format!("big endian: {is_big_endian}"));
+        assert_corrupt(&with_depths(&[8, 8, 16, 8]), "a sample of another depth");
+    }
 }

@@ -100,12 +100,13 @@ fn open_decoder<'a>(job: &DecodeJob<'a>) -> image::ImageResult<Box<dyn ImageDeco
         Format::WebP => Box::new(WebPDecoder::new(Cursor::new(job.bytes))?),
         Format::Gif => {
             let screen = gif::encode_screen_size(job.header);
-            let file = PatchedFile::new(job.bytes, gif::SCREEN_SIZE_OFFSET, screen);
+            let file = PatchedFile::new(job.bytes).with_patch(gif::SCREEN_SIZE_OFFSET, &screen);
             Box::new(GifDecoder::new(BufReader::new(file))?)
         }
         Format::Bmp => {
             let offset = bmp::pixels_offset(job.bytes).unwrap_or_default().to_le_bytes();
-            let file = PatchedFile::new(job.bytes, bmp::PIXELS_OFFSET_OFFSET, offset)
+            let file = PatchedFile::new(job.bytes)
+                .with_patch(bmp::PIXELS_OFFSET_OFFSET, &offset)
                 .with_zeros(bmp::row_padding(job.bytes, job.header.width));
             Box::new(BmpDecoder::new(BufReader::new(file))?)
         }

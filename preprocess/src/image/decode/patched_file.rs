@@ -7,18 +7,30 @@ use std::io::{self, Cursor, Read, Seek, SeekFrom};
 
 use crate::image::size::to_usize;
 
-/// Reads a file as if it contained `patch` at `patch_offset`.
-pub(super) struct PatchedFile<'a, const N: usize> {
+/// Reads a file as if it contained other bytes in a few places.
+pub(super) struct PatchedFile<'a> {
     file: Cursor<&'a [u8]>,
-    patch_offset: u64,
-    patch: [u8; N],
+    patches: Vec<Patch>,
     /// Number of zeros after the end of the file.
     zero_count: usize,
 }
 
-impl<'a, const N: usize> PatchedFile<'a, N> {
-    pub(super) fn new(file: &'a [u8], patch_offset: usize, patch: [u8; N]) -> Self {
-        Self { file: Cursor::new(file), patch_offset: patch_offset as u64, patch, zero_count: 0 }
+/// Bytes that replace those of the file.
+struct Patch {
+    /// Offset of the replaced bytes in the file.
+    offset: u64,
+    bytes: Vec<u8>,
+}
+
+impl<'a> PatchedFile<'a> {
+    pub(super) fn new(file: &'a [u8]) -> Self {
+        Self { file: Cursor::new(file), patches: Vec::new(), zero_count: 0 }
+    }
+
+    /// Replaces the bytes at `offset`.
+    pub(super) fn with_patch(mut self, offset: usize, bytes: &[u8]) -> Self {
+        self.patches.push(Patch { offset: offset as u64, bytes: bytes.to_vec() });
+        self
     }
 
     /// Adds zeros at the end of the file.
@@ -37,7 +49,7 @@ impl<'a, const N: usize> PatchedFile<'a, N> {
     }
 }
 
-impl<const N: usize> Read for PatchedFile<'_, N> {
+impl Read for PatchedFile<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let start = self.file.position();
         let length = self.file.read(buffer)?;
@@ -45,10 +57,13 @@ impl<const N: usize> Read for PatchedFile<'_, N> {
             return Ok(self.read_zeros(buffer));
         }
         let end = start + length as u64;
-        if start < self.patch_offset.saturating_add(N as u64) && self.patch_offset < end {
+        for Patch { offset: patch_offset, bytes } in &self.patches {
+            if end <= *patch_offset || patch_offset.saturating_add(bytes.len() as u64) <= start {
+                continue;
+            }
             for (byte, offset) in buffer.iter_mut().zip(start..end) {
-                let index = offset.checked_sub(self.patch_offset).map(to_usize);
-                if let Some(&replacement) = index.and_then(|index| self.patch.get(index)) {
+                let index = offset.checked_sub(*patch_offset).map(to_usize);
+                if let Some(&replacement) = index.and_then(|index| bytes.get(index)) {
                     *byte = replacement;
                 }
             }
@@ -57,7 +72,7 @@ impl<const N: usize> Read for PatchedFile<'_, N> {
     }
 }
 
-impl<const N: usize> Seek for PatchedFile<'_, N> {
+impl Seek for PatchedFile<'_> {
     fn seek(&mut self, position: SeekFrom) -> io::Result<u64> {
         self.file.seek(position)
     }
@@ -68,9 +83,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn patch_and_zeros_are_read_in_reads_of_every_length() {
+    fn patches_and_zeros_are_read_in_reads_of_every_length() {
         for length in 1..=10 {
-            let mut file = PatchedFile::new(b"0123456789", 4, *b"abc").with_zeros(2);
+            let mut file =
+                PatchedFile::new(b"0123456789").with_patch(4, b"abc").with_patch(9, b"d").with_zeros(2);
             let mut found: Vec<u8> = Vec::new();
             let mut buffer = vec![0; length];
             loop {
@@ -79,7 +95,7 @@ mod tests {
                     count => found.extend_from_slice(&buffer[..count]),
                 }
             }
-            assert_eq!(found, b"0123abc789\0\0", "reads of {length} bytes");
+            assert_eq!(found, b"0123abc78d\0\0", "reads of {length} bytes");
             file.seek(SeekFrom::Start(5)).unwrap();
             file.read_exact(&mut buffer[..1]).unwrap();
             assert_eq!(buffer[0], b'b');

@@ -160,6 +160,11 @@ impl<'a> Directory<'a> {
         }
     }
 
+    /// Returns the offset of the field with the offset of the next directory.
+    pub(in crate::image) fn next_directory_offset(&self) -> usize {
+        self.entries_offset + ENTRY_BYTES * self.entries.len()
+    }
+
     fn entries(&self) -> impl DoubleEndedIterator<Item = Entry> + '_ {
         self.entries.iter().enumerate().map(|(index, &[tag0, tag1, kind0, kind1, count @ .., _, _, _, _])| {
             Entry {

@@ -170,6 +170,14 @@ impl SampleLayout {
         })
     }
 
+    /// Returns the depth of all samples if the directory states more depths than samples, and `None` otherwise.
+    pub(super) fn depth_of_surplus_values(&self, directory: &Directory<'_>) -> Option<u16> {
+        let depth = self.depth.bits();
+        let mut depths = directory.values(tag::BITS_PER_SAMPLE);
+        let is_same = depths.by_ref().take(self.samples_per_pixel).all(|bits| bits == u32::from(depth));
+        (is_same && depths.next().is_some()).then_some(depth.into())
+    }
+
     /// Returns the number of samples of a pixel that are stored together.
     pub(super) fn samples_per_texel(&self) -> usize {
         if self.is_planar { 1 } else { self.samples_per_pixel }

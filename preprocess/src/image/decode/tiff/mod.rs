@@ -125,23 +125,9 @@ fn read_samples(
     directory: &Directory<'_>,
     layout: &SampleLayout,
 ) -> Result<Vec<u8>, ImageError> {
-    /// Length of the tag of an entry in bytes.
-    const TAG_BYTES: usize = 2;
-    /// Photometric interpretation of grey. The crate converts no sample of such an image.
-    const BLACK_IS_ZERO: u16 = 1;
     let ImageHeader { width, height, .. } = *job.header;
     let to_image_error = |error| image_error(job, error);
-    let photometric = directory
-        .find(tag::PHOTOMETRIC)
-        .ok_or_else(|| unsupported(job, "the directory does not state the kind of colours"))?;
-    let file = BitOrderReader {
-        inner: PatchedFile::new(
-            job.bytes,
-            photometric.offset + TAG_BYTES,
-            directory.encode_short(BLACK_IS_ZERO),
-        ),
-        is_reversed: false,
-    };
+    let file = BitOrderReader { inner: patched_file(job, directory, layout)?, is_reversed: false };
     let mut limits = tiff::decoder::Limits::default();
     // This limits the stated length of a strip or tile, which is wrong in some files. The only buffer of this
     // length is the one for a JPEG, and `check_jpegs` limits it.
@@ -166,6 +152,35 @@ fn read_samples(
         decoder.read_image_bytes(&mut samples).map_err(to_image_error)?;
     }
     Ok(samples)
+}
+
+/// Returns the file with changes of its directory.
+///
+/// The `tiff` crate then returns the samples without a conversion, and reads two kinds of files as libtiff does: those
+/// whose directories form a circle, and those that state more depths than samples.
+fn patched_file<'a>(
+    job: &DecodeJob<'a>,
+    directory: &Directory<'_>,
+    layout: &SampleLayout,
+) -> Result<PatchedFile<'a>, ImageError> {
+    /// Length of the tag of an entry in bytes.
+    const TAG_BYTES: usize = 2;
+    /// Photometric interpretation of grey. The crate converts no sample of such an image.
+    const BLACK_IS_ZERO: u16 = 1;
+    /// Offset of the next directory, which means that there is none.
+    const NO_DIRECTORY: [u8; 4] = [0; 4];
+    let photometric = directory
+        .find(tag::PHOTOMETRIC)
+        .ok_or_else(|| unsupported(job, "the directory does not state the kind of colours"))?;
+    let mut file = PatchedFile::new(job.bytes)
+        .with_patch(photometric.offset + TAG_BYTES, &directory.encode_short(BLACK_IS_ZERO))
+        .with_patch(directory.next_directory_offset(), &NO_DIRECTORY);
+    if let Some(depths) = directory.find(tag::BITS_PER_SAMPLE)
+        && let Some(depth) = layout.depth_of_surplus_values(directory)
+    {
+        file = file.with_patch(depths.offset + TAG_BYTES, &directory.encode_short(depth));
+    }
+    Ok(file)
 }
 
 /// Reads the tiles of all planes.

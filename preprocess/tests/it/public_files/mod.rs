@@ -1,7 +1,11 @@
 //! Tests with the public test images of other image libraries. Many of the images are damaged.
 //!
-//! Each image must be processed or refused within the memory of its processing plans. `.ci/corpora` downloads
-//! the images.
+//! `.ci/corpora` downloads the images.
+
+#[cfg(not(feature = "turbo"))]
+mod comparison;
+#[cfg(not(feature = "turbo"))]
+mod difference;
 
 use std::{
     fs,
@@ -10,15 +14,21 @@ use std::{
 
 use crate::hostile::{exceeds_memory, rig};
 
+/// Returns the folder with this name in the folder of the build.
+fn target_folder(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../target").join(name)
+}
+
 /// Returns every file in a folder and its subfolders.
 fn files_in(folder: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
     entries.flat_map(|path| if path.is_dir() { files_in(&path) } else { vec![path] }).collect()
 }
 
+/// Each image must be processed or refused within the memory of its processing plans.
 #[test]
 fn public_image_is_processed_or_refused_within_the_planned_memory() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/corpora");
+    let folder = target_folder("corpora");
     if !folder.is_dir() {
         println!("SKIPPED: public images: {} is not there (see .ci/corpora)", folder.display());
         return;
