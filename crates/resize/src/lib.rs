@@ -1,13 +1,13 @@
-//! Resizes 8-bit grey and RGB images with fast_image_resize.
+//! Resizes 8-bit grey, RGB and CMYK images with fast_image_resize.
 //!
 //! fast_image_resize has generic loops, which the compiler instantiates in the crate that calls them. Both
-//! services call this crate instead. The loops are then compiled once, only for two of the thirteen pixel types,
+//! services call this crate instead. The loops are then compiled once, only for three of the thirteen pixel types,
 //! and not again after each change to a service.
 
 use fast_image_resize::{
     PixelTrait, ResizeAlg, ResizeOptions,
     images::{TypedImage, TypedImageRef},
-    pixels::{U8, U8x3},
+    pixels::{U8, U8x3, U8x4},
 };
 
 pub use fast_image_resize::{Filter, FilterType};
@@ -19,6 +19,19 @@ pub enum Channels {
     Grey,
     /// Three bytes per pixel: red, green and blue.
     Rgb,
+    /// Four bytes per pixel: cyan, magenta, yellow and black, of which 0 means no ink.
+    Cmyk,
+}
+
+impl Channels {
+    /// Returns the number of channels, which is also the number of bytes per pixel.
+    pub fn count(self) -> u8 {
+        match self {
+            Self::Grey => 1,
+            Self::Rgb => 3,
+            Self::Cmyk => 4,
+        }
+    }
 }
 
 /// A rectangle of the source, in pixels. The edges of the rectangle may cut through pixels.
@@ -90,7 +103,8 @@ impl Resizer {
         target: &mut [u8],
     ) -> Result<(), Error> {
         let CropWindow { left, top, width: crop_width, height: crop_height } = source.crop;
-        let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(filter)).crop(
+        // The fourth channel of a pixel is black, and never alpha.
+        let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(filter)).use_alpha(false).crop(
             left,
             top,
             crop_width,
@@ -99,6 +113,7 @@ impl Resizer {
         match source.channels {
             Channels::Grey => self.resize_typed::<U8>(source, &options, size, target),
             Channels::Rgb => self.resize_typed::<U8x3>(source, &options, size, target),
+            Channels::Cmyk => self.resize_typed::<U8x4>(source, &options, size, target),
         }
     }
 
@@ -157,6 +172,22 @@ mod tests {
         let rgb = source(rgb.as_flattened(), Channels::Rgb, whole);
         resizer.resize(&rgb, FilterType::Lanczos3, (3, 2), &mut rgb_target).unwrap();
         assert_eq!(rgb_target.as_chunks::<3>().0, grey_target.map(|value| [value; 3]));
+    }
+
+    #[test]
+    fn black_ink_does_not_change_how_the_other_inks_are_resized() {
+        let cmyk = BLACK_AND_WHITE.map(|value| [value, value, 9, 255 - value]);
+        let whole = CropWindow::whole(2, 2);
+        let (mut grey_target, mut cmyk_target) = ([0; 6], [0; 24]);
+        let mut resizer = Resizer::default();
+        let grey = source(&BLACK_AND_WHITE, Channels::Grey, whole);
+        resizer.resize(&grey, FilterType::Bilinear, (3, 2), &mut grey_target).unwrap();
+        let cmyk = source(cmyk.as_flattened(), Channels::Cmyk, whole);
+        resizer.resize(&cmyk, FilterType::Bilinear, (3, 2), &mut cmyk_target).unwrap();
+        assert_eq!(grey_target[1], 128);
+        for (&[cyan, magenta, yellow, _], grey) in cmyk_target.as_chunks::<4>().0.iter().zip(grey_target) {
+            assert_eq!([cyan, magenta, yellow], [grey, grey, 9]);
+        }
     }
 
     #[test]

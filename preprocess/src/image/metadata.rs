@@ -1,9 +1,10 @@
 //! Metadata that changes how the decoded pixels are shown: the EXIF orientation and the ICC profile.
 
-/// Maximum length of an ICC profile in bytes. Longer profiles are ignored.
-///
-/// Profiles of printers can be longer. Profiles of cameras and displays are shorter.
-pub(super) const MAX_ICC_PROFILE_BYTES: usize = 1 << 20;
+use super::header::{
+    Coding, ImageHeader,
+    tiff::{self, Directory},
+    webp,
+};
 
 /// EXIF block and ICC profile of an upload.
 #[derive(Debug, Default)]
@@ -12,4 +13,21 @@ pub(super) struct Metadata<'a> {
     pub(super) exif: Option<&'a [u8]>,
     /// The ICC profile. If the file stores the profile in several parts, these are joined.
     pub(super) icc_profile: Option<Vec<u8>>,
+}
+
+/// Returns the maximum length of the ICC profile that decoding an upload returns, or 0 if there is no profile.
+pub(super) fn max_profile_bytes(upload: &[u8], header: &ImageHeader) -> u64 {
+    let length = match header.coding {
+        Coding::Jpeg(_) => srgb::jpeg_profile_bytes(upload),
+        Coding::Png(_) => srgb::png_profile_bytes(upload),
+        Coding::WebP(_) => webp::find_profile(upload).map_or(0, |profile| profile.len() as u64),
+        // The profile is a part of the metadata.
+        Coding::Gif(gif) => gif.metadata_bytes.min(srgb::MAX_PROFILE_BYTES as u64),
+        Coding::Tiff(_) => Directory::read(upload)
+            .and_then(|directory| directory.data(tiff::tag::ICC_PROFILE))
+            .map_or(0, |profile| profile.len() as u64),
+        Coding::Bmp => 0,
+    };
+    // Longer profiles are ignored.
+    if length > srgb::MAX_PROFILE_BYTES as u64 { 0 } else { length }
 }

@@ -10,7 +10,6 @@
 //!   the orientation → encode.
 //! - [`process_to_pixels`] runs the same steps without encoding.
 
-mod colour;
 mod crop;
 mod decode;
 mod encode;

@@ -5,14 +5,14 @@ use super::{
     encode,
     error::ImageError,
     header::{self, ImageHeader},
+    metadata,
     recipe::{Limits, Recipe},
     resize,
 };
 
 /// Upper estimate, in bytes, of the memory that any upload needs besides its pixels.
 ///
-/// Counts two copies of an ICC profile of at most one mebibyte, the transform of the profile, and the tables
-/// of the decoder and the encoder.
+/// Counts the tables of the decoder and the encoder, and the file's metadata other than an ICC profile.
 const FIXED_BYTES: u64 = 3 << 20;
 
 /// Reads the header of an upload and checks it against the limits.
@@ -47,6 +47,8 @@ pub struct ProcessingPlan {
     decoder_index: usize,
     /// Size of the resized image, before the orientation is applied.
     pub(super) target_size: (u32, u32),
+    /// Maximum number of bytes for the ICC profile and its transform.
+    colour_bytes: u64,
     cost: Cost,
 }
 
@@ -59,7 +61,11 @@ impl ProcessingPlan {
     /// Returns any [`ImageError`] that can be found without decoding.
     pub fn new(upload: &[u8], recipe: &Recipe) -> Result<Self, ImageError> {
         let header = inspect(upload, &recipe.limits)?;
-        Self::with_decoder(header, 0, recipe)?.ok_or(ImageError::NotAnImage)
+        let colour_bytes = match metadata::max_profile_bytes(upload, &header) {
+            0 => 0,
+            profile_bytes => srgb::max_bytes(profile_bytes, header.max_channels()),
+        };
+        Self::with_decoder(header, 0, colour_bytes, recipe)?.ok_or(ImageError::NotAnImage)
     }
 
     /// Returns the header of the upload.
@@ -81,21 +87,24 @@ impl ProcessingPlan {
     fn with_decoder(
         header: ImageHeader,
         decoder_index: usize,
+        colour_bytes: u64,
         recipe: &Recipe,
     ) -> Result<Option<Self>, ImageError> {
         let target_size = resize::target_size(header.width, header.height, recipe.shorter_side);
         let Some(decoder) = decode::decoders_for(&header).nth(decoder_index) else { return Ok(None) };
+        let channel_count = header.max_channels().count();
         let bytes = decoder
             .max_bytes(&header, target_size)
-            .saturating_add(resize::max_bytes((header.width, header.height), target_size))
+            .saturating_add(resize::max_bytes((header.width, header.height), target_size, channel_count))
             .saturating_add(encode::max_bytes(target_size))
+            .saturating_add(colour_bytes)
             .saturating_add(FIXED_BYTES);
         let limit = recipe.limits.max_processing_bytes;
         if bytes > limit {
             return Err(ImageError::ExceedsMemoryLimit { bytes, limit });
         }
         let cost = Cost { pixels: header.pixel_count(), bytes };
-        Ok(Some(Self { header, decoder, decoder_index, target_size, cost }))
+        Ok(Some(Self { header, decoder, decoder_index, target_size, colour_bytes, cost }))
     }
 
     /// Returns the plan for the next decoder, after the decoder of this plan has failed with `failure`.
@@ -108,7 +117,7 @@ impl ProcessingPlan {
             DecodeFailure::TryNextDecoder(source) => source,
         };
         tracing::debug!(decoder = self.decoder_name(), error = %source, "the decoder refused the file");
-        let next = Self::with_decoder(self.header, self.decoder_index + 1, recipe)?;
+        let next = Self::with_decoder(self.header, self.decoder_index + 1, self.colour_bytes, recipe)?;
         next.ok_or(ImageError::Corrupt { format: self.header.format(), source })
     }
 }

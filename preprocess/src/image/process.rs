@@ -6,7 +6,6 @@ use bytes::Bytes;
 use image::{DynamicImage, RgbImage, metadata::Orientation};
 
 use super::{
-    colour,
     decode::{self, DecodeFailure, DecodeJob},
     encode,
     error::ImageError,
@@ -32,7 +31,7 @@ pub struct ProcessedImage {
 /// Duration of each step of [`process`].
 #[derive(Clone, Copy, Debug)]
 pub struct Timings {
-    /// Decoding to opaque RGB or grey pixels.
+    /// Decoding to opaque grey, RGB or CMYK pixels.
     pub decode: Duration,
     /// Resizing, converting colours and applying the orientation.
     pub resize: Duration,
@@ -144,10 +143,9 @@ fn decode_and_resize(
     let decoded_at = Instant::now();
     resize::resize(&decoded, plan.target_size, scratch)?;
     // Converting and rotating come after resizing, because they take less time for a small image.
-    let Scratch { resized, colour_converter, .. } = scratch;
-    colour::convert_to_srgb(resized, decoded.is_grey, decoded.icc_profile.as_deref(), colour_converter);
     let resized = std::mem::take(&mut scratch.resized);
-    let image = apply_orientation(resized, plan.target_size, decoded.orientation);
+    let srgb = scratch.colour_converter.convert(resized, decoded.channels, decoded.icc_profile.as_deref());
+    let image = apply_orientation(srgb, plan.target_size, decoded.orientation);
     Ok((image, decoded_at))
 }
 

@@ -16,8 +16,9 @@ use super::{
 /// levels at most.
 ///
 /// Since version 2, colours are converted to sRGB. Version 3 mends pictures that were sideways or in wrong colours:
-/// orientations that are not of the type SHORT or have a prefix, JPEGs in several scans, and kinds of TIFF and BMP.
-const VERSION: u32 = 3;
+/// orientations that are not of the type SHORT or have a prefix, JPEGs in several scans, and kinds of TIFF and BMP. Since
+/// version 4, profiles with tables are used, which all profiles of CMYK are.
+const VERSION: u32 = 4;
 
 /// Parameters of the stored image, and limits on uploads.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -2,7 +2,7 @@
 
 use std::f64::consts::PI;
 
-use resize::{Channels, Filter, FilterType, Source};
+use resize::{Filter, FilterType, Source};
 
 use super::{
     decode::DecodedImage,
@@ -33,12 +33,11 @@ pub(super) fn target_size(width: u32, height: u32, shorter_side: u32) -> (u32, u
 /// Returns the maximum number of bytes held while resizing.
 ///
 /// Counts the intermediate image (resized in width only), the resized image, and two copies of the resized
-/// image for converting its colours and applying the orientation.
-pub(super) fn max_bytes(source: (u32, u32), target: (u32, u32)) -> u64 {
-    const CHANNELS: u64 = 3;
+/// image for converting its colours and applying the orientation. A pixel has `channel_count` bytes.
+pub(super) fn max_bytes(source: (u32, u32), target: (u32, u32), channel_count: u8) -> u64 {
     let intermediate = u64::from(target.0) * u64::from(source.1);
     let resized = pixel_count(target.0, target.1);
-    CHANNELS * (intermediate + 3 * resized)
+    u64::from(channel_count) * (intermediate + 3 * resized)
 }
 
 /// Resizes the crop window of the decoded pixels to `target_size`, and writes the result to
@@ -53,7 +52,7 @@ pub(super) fn resize(
     scratch: &mut Scratch,
 ) -> Result<(), ImageError> {
     let (width, height) = target_size;
-    let (channels, bytes_per_pixel) = if decoded.is_grey { (Channels::Grey, 1) } else { (Channels::Rgb, 3) };
+    let bytes_per_pixel = usize::from(decoded.channels.count());
     let source_length = to_usize(pixel_count(decoded.width, decoded.height)) * bytes_per_pixel;
     let filter =
         Filter::new(FILTER_NAME, lanczos3, LANCZOS3_SUPPORT).map_or(FilterType::Lanczos3, FilterType::Custom);
@@ -64,7 +63,7 @@ pub(super) fn resize(
         pixels: pixels.get(..source_length).unwrap_or_default(),
         width: decoded.width,
         height: decoded.height,
-        channels,
+        channels: decoded.channels,
         crop: decoded.crop,
     };
     Ok(resizer.resize(&source, filter, target_size, resized)?)
@@ -92,6 +91,7 @@ fn lanczos3(x: f64) -> f64 {
 
 #[cfg(test)]
 mod tests {
+    use ::resize::Channels;
     use image::metadata::Orientation;
 
     use super::{super::crop::CropWindow, *};
@@ -111,7 +111,7 @@ mod tests {
             let decoded = DecodedImage {
                 width,
                 height,
-                is_grey: false,
+                channels: Channels::Rgb,
                 crop,
                 orientation: Orientation::NoTransforms,
                 icc_profile: None,

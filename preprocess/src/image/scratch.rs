@@ -5,8 +5,7 @@
 use std::cell::Cell;
 
 use resize::Resizer;
-
-use super::colour::SrgbConverter;
+use srgb::Converter;
 
 /// Buffers for processing one image.
 #[derive(Default)]
@@ -21,8 +20,8 @@ pub(super) struct Scratch {
     resizer: Resizer,
     /// Decoder state of jpeg-scaled. The state is boxed, because its tables take tens of kilobytes.
     jpeg_scaled: Box<jpeg_scaled::Decoder>,
-    /// Converter for the ICC profile of the last image that had one.
-    pub(super) colour_converter: Option<SrgbConverter>,
+    /// Converter to sRGB, which keeps the transform of the last image that had a profile.
+    pub(super) colour_converter: Converter,
 }
 
 impl Scratch {
@@ -85,8 +84,9 @@ impl Scratch {
 
     fn allocated_bytes(&self) -> usize {
         let buffers = [&self.pixels, &self.resized, &self.jpeg].map(Vec::capacity);
-        let converter = self.colour_converter.as_ref().map_or(0, SrgbConverter::allocated_bytes);
-        buffers.into_iter().sum::<usize>() + self.resizer.buffer_bytes() + converter
+        buffers.into_iter().sum::<usize>()
+            + self.resizer.buffer_bytes()
+            + self.colour_converter.allocated_bytes()
     }
 }
 

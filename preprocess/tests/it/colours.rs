@@ -8,11 +8,14 @@ use image::{
 use jpeg_encoder::{ColorType, Encoder};
 use moxcms::ColorProfile;
 use preprocess::image::process;
+use resize::Channels;
+use srgb::testing::{ConnectionSpace, TableType, expected_colour, table, table_profile, write_profile};
 use std::io::Write;
 
 use crate::{
     hand_made::png_with_chunk,
-    test_image::{COLOURS, assert_quarters, decode, recipe, test_image},
+    test_image::{COLOURS, assert_processed, assert_quarters, decode, recipe, test_image},
+    tiff_file::{EXTRA_SAMPLES, ICC_PROFILE, Tiff},
 };
 
 /// A Display P3 colour that sRGB can represent. Its levels in sRGB are different.
@@ -141,4 +144,136 @@ fn profile_that_inflates_to_64_mebibytes_is_ignored() {
     }
     let file = png_with_chunk(&test_image(), b"iCCP", &chunk.finish().unwrap());
     assert_quarters(&file, COLOURS, "PNG with a profile of 64 MiB");
+}
+
+/// Colours of CMYK pixels in the quarters of an image. The profile of the tests gives colours inside sRGB.
+const INKS: [[u8; 4]; 4] = [[90, 20, 40, 0], [10, 120, 100, 30], [60, 0, 120, 90], [0, 0, 0, 200]];
+
+/// Returns the colours of [`INKS`] according to the profile of the tests.
+fn colours_of_inks() -> [[u8; 3]; 4] {
+    INKS.map(|inks| expected_colour(&inks))
+}
+
+/// Returns a CMYK profile that a JPEG stores in two parts.
+fn long_cmyk_profile() -> Vec<u8> {
+    let table = table(Channels::Cmyk, TableType::Lut16, ConnectionSpace::Lab);
+    let measurements = vec![b'1'; 70_000];
+    let tags = [(b"targ", measurements), (b"A2B0", table)];
+    write_profile(Channels::Cmyk, ConnectionSpace::Lab, 2, &tags)
+}
+
+/// Returns the pixels of an image of 400×300 pixels with a different value in each quarter.
+fn quarters<const N: usize>(values: [[u8; N]; 4]) -> Vec<u8> {
+    let pixel = |index: usize| values[usize::from(index % 400 >= 200) + 2 * usize::from(index / 400 >= 150)];
+    (0..400 * 300).flat_map(pixel).collect()
+}
+
+fn cmyk_jpeg(colour_type: ColorType, is_progressive: bool, profile: &[u8]) -> Vec<u8> {
+    let mut file = Vec::new();
+    let mut encoder = Encoder::new(&mut file, 97);
+    encoder.set_progressive(is_progressive);
+    encoder.add_icc_profile(profile).unwrap();
+    encoder.encode(&quarters(INKS), 400, 300, colour_type).unwrap();
+    file
+}
+
+/// Writes a TIFF in one strip. `samples` are little-endian.
+fn tiff_with_profile(photometric: u16, bits: u16, samples: Vec<u8>, profile: &[u8]) -> Vec<u8> {
+    let samples_per_pixel = samples.len() * 8 / usize::from(bits) / (400 * 300);
+    let mut profile = profile.to_vec();
+    profile.resize(profile.len().next_multiple_of(2), 0);
+    let profile: Vec<u16> = profile.as_chunks().0.iter().map(|&pair| u16::from_le_bytes(pair)).collect();
+    Tiff {
+        is_big_endian: false,
+        size: (400, 300),
+        photometric,
+        bits,
+        samples_per_pixel: u16::try_from(samples_per_pixel).unwrap(),
+        entries: vec![(ICC_PROFILE, profile)],
+        chunks: vec![samples],
+        tile_size: None,
+    }
+    .write()
+}
+
+#[test]
+fn cmyk_of_another_program_is_converted_by_its_profile() {
+    let expected = [[197, 37, 50], [72, 166, 55], [70, 72, 144], [210, 211, 43]];
+    assert_processed(include_bytes!("data/jpeg_cmyk_profile.jpg"), (320, 240), expected, "CMYK");
+}
+
+#[test]
+fn cmyk_jpeg_is_converted_by_its_profile() {
+    for colour_type in [ColorType::Cmyk, ColorType::CmykAsYcck] {
+        for is_progressive in [false, true] {
+            let file = cmyk_jpeg(colour_type, is_progressive, &long_cmyk_profile());
+            let description = format!("{colour_type:?}, progressive: {is_progressive}");
+            assert_quarters(&file, colours_of_inks(), &description);
+        }
+    }
+}
+
+#[test]
+fn cmyk_tiff_is_converted_by_its_profile() {
+    const CMYK: u16 = 5;
+    let samples = quarters(INKS);
+    let wide_samples: Vec<u8> = samples.iter().flat_map(|&sample| [sample, sample]).collect();
+    let profile = long_cmyk_profile();
+    let file = tiff_with_profile(CMYK, 8, samples, &profile);
+    assert_quarters(&file, colours_of_inks(), "8 bits");
+    let file = tiff_with_profile(CMYK, 16, wide_samples, &profile);
+    assert_quarters(&file, colours_of_inks(), "16 bits");
+}
+
+#[test]
+fn transparent_cmyk_is_white() {
+    const CMYK: u16 = 5;
+    let samples = quarters(INKS.map(|[cyan, magenta, yellow, black]| [cyan, magenta, yellow, black, 0]));
+    let mut file = Tiff {
+        is_big_endian: false,
+        size: (400, 300),
+        photometric: CMYK,
+        bits: 8,
+        samples_per_pixel: 5,
+        entries: vec![(EXTRA_SAMPLES, vec![2])],
+        chunks: vec![samples],
+        tile_size: None,
+    };
+    assert_quarters(&file.write(), [[255; 3]; 4], "transparent");
+    file.chunks =
+        vec![quarters(INKS.map(|[cyan, magenta, yellow, black]| [cyan, magenta, yellow, black, 255]))];
+    let without_profile = INKS.map(srgb::cmyk_to_rgb);
+    assert_quarters(&file.write(), without_profile, "opaque");
+}
+
+#[test]
+fn cmyk_with_an_unusable_profile_is_converted_without_it() {
+    let profile = table_profile(Channels::Cmyk, TableType::Lut16, ConnectionSpace::Lab, 2);
+    let rgb_profile = table_profile(Channels::Rgb, TableType::Lut16, ConnectionSpace::Lab, 2);
+    let without_profile = INKS.map(srgb::cmyk_to_rgb);
+    for (unusable, description) in [
+        (&b"not a profile"[..], "no profile"),
+        (&profile[..profile.len() - 1], "truncated"),
+        (&rgb_profile, "RGB"),
+        (&[&profile[..], &vec![0; srgb::MAX_PROFILE_BYTES]].concat(), "too long"),
+    ] {
+        let file = cmyk_jpeg(ColorType::Cmyk, false, unusable);
+        assert_quarters(&file, without_profile, description);
+    }
+}
+
+#[test]
+fn rgb_is_converted_by_a_profile_with_a_table() {
+    const RGB: u16 = 2;
+    let colour = [200, 90, 120];
+    let expected = expected_colour(&colour);
+    assert!(expected[0].abs_diff(colour[0]) >= 20, "{expected:?} is too close to the original colour");
+    for table_type in [TableType::Lut8, TableType::Lut16, TableType::LutAToB] {
+        let profile = table_profile(Channels::Rgb, table_type, ConnectionSpace::Lab, 4);
+        let tiff = tiff_with_profile(RGB, 8, quarters([colour; 4]), &profile);
+        assert_same(centre_colour(&encode_jpeg(colour, &profile)), expected, "JPEG");
+        assert_same(centre_colour(&encode_png(colour, &profile)), expected, "PNG");
+        assert_same(centre_colour(&encode_webp(colour, &profile)), expected, "WebP");
+        assert_same(centre_colour(&tiff), expected, "TIFF");
+    }
 }

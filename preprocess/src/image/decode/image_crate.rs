@@ -10,6 +10,7 @@ use image::{
     codecs::{bmp::BmpDecoder, gif::GifDecoder, webp::WebPDecoder},
     error::ImageFormatHint,
 };
+use resize::Channels;
 
 use super::{
     Decode, DecodeFailure, DecodeJob, DecodedImage, corrupt,
@@ -23,7 +24,7 @@ use crate::image::{
     exif,
     format::Format,
     header::{Coding, ImageHeader, WebPHeader, bmp, gif, webp},
-    metadata::{MAX_ICC_PROFILE_BYTES, Metadata},
+    metadata::Metadata,
     scratch::Scratch,
     size::to_usize,
 };
@@ -82,10 +83,10 @@ impl Decode for ImageCrateDecoder {
         Ok(DecodedImage {
             width,
             height,
-            is_grey: convert_to_opaque(job, pixels, colour)?,
+            channels: convert_to_opaque(job, pixels, colour)?,
             crop: CropWindow::whole(width, height),
             orientation: exif::read_orientation(metadata.exif),
-            icc_profile: metadata.icc_profile.filter(|profile| profile.len() <= MAX_ICC_PROFILE_BYTES),
+            icc_profile: metadata.icc_profile.filter(|profile| profile.len() <= srgb::MAX_PROFILE_BYTES),
         })
     }
 }
@@ -187,8 +188,12 @@ fn image_error(format: Format, error: image::ImageError) -> ImageError {
     }
 }
 
-/// Converts the pixels in place to opaque pixels. Returns true for grey pixels.
-fn convert_to_opaque(job: &DecodeJob<'_>, pixels: &mut [u8], colour: ColorType) -> Result<bool, ImageError> {
+/// Converts the pixels in place to opaque pixels. Returns their channels.
+fn convert_to_opaque(
+    job: &DecodeJob<'_>,
+    pixels: &mut [u8],
+    colour: ColorType,
+) -> Result<Channels, ImageError> {
     let layout = match colour {
         ColorType::L8 => PixelLayout::Grey,
         ColorType::La8 => PixelLayout::GreyAlpha,

@@ -1,6 +1,7 @@
 //! Decoder for baseline JPEG that uses jpeg-scaled, which scales down while it decodes.
 
 use jpeg_scaled::{Error, Scale};
+use resize::Channels;
 
 use super::{
     Decode, DecodeFailure, DecodeJob, DecodedImage, corrupt,
@@ -64,7 +65,7 @@ impl Decode for JpegScaledDecoder {
         Ok(DecodedImage {
             width,
             height,
-            is_grey: job.header.is_grey_jpeg(),
+            channels: if job.header.is_grey_jpeg() { Channels::Grey } else { Channels::Rgb },
             crop: scaled_window(job.header, scale.denominator()),
             orientation: exif::read_orientation(metadata.exif),
             icc_profile: metadata.icc_profile,

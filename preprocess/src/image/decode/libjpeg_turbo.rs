@@ -3,6 +3,7 @@
 //! The decoder is used for files that jpeg-scaled does not accept, mainly progressive JPEGs. libjpeg-turbo
 //! scales down while it decodes.
 
+use resize::Channels;
 use turbojpeg::{Decompressor, Error, Image, PixelFormat, ScalingFactor};
 
 use super::{
@@ -89,7 +90,7 @@ impl Decode for LibjpegTurboDecoder {
         Ok(DecodedImage {
             width,
             height,
-            is_grey,
+            channels: if is_grey { Channels::Grey } else { Channels::Rgb },
             crop: scaled_window(job.header, denominator),
             orientation: exif::read_orientation(metadata.exif),
             icc_profile: metadata.icc_profile,

@@ -2,6 +2,7 @@
 
 use std::error::Error;
 
+use resize::Channels;
 use webpx::Decoder;
 
 use super::{
@@ -69,7 +70,7 @@ impl Decode for LibwebpDecoder {
         Ok(DecodedImage {
             width,
             height,
-            is_grey: false,
+            channels: Channels::Rgb,
             crop: CropWindow::whole(width, height),
             orientation: exif::read_orientation(metadata.exif),
             icc_profile: metadata.icc_profile,

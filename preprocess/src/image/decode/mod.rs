@@ -22,6 +22,7 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
 };
 
+use ::resize::Channels;
 use image::metadata::Orientation;
 
 use super::{crop::CropWindow, error::ImageError, format::Format, header::ImageHeader, scratch::Scratch};
@@ -41,16 +42,16 @@ pub(super) struct DecodeJob<'a> {
 
 /// Properties of a decoded image.
 ///
-/// The pixels themselves are in the [`Scratch`], row by row and without padding. They are opaque RGB or grey
-/// pixels with 8 bits per channel.
+/// The pixels themselves are in the [`Scratch`], row by row and without padding. They are opaque pixels with 8
+/// bits per channel.
 #[derive(Debug)]
 pub(super) struct DecodedImage {
     /// Width in pixels as decoded.
     pub(super) width: u32,
     /// Height in pixels as decoded.
     pub(super) height: u32,
-    /// True for grey pixels of one byte, false for RGB pixels of three bytes.
-    pub(super) is_grey: bool,
+    /// The channels of a pixel.
+    pub(super) channels: Channels,
     /// The part of the pixels that shows the image. If the image was scaled down, this part may end inside
     /// the last column and row.
     pub(super) crop: CropWindow,

@@ -3,7 +3,9 @@
 //! The conversion runs before resizing. Otherwise the colours of transparent pixels would bleed into their
 //! neighbours.
 
-/// Channels of decoded pixels.
+use resize::Channels;
+
+/// Channels of decoded pixels, with or without alpha.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum PixelLayout {
     Grey,
@@ -24,23 +26,23 @@ impl PixelLayout {
     }
 }
 
-/// Blends `pixels` with white and removes the alpha channel. Returns true for grey pixels.
+/// Blends `pixels` with white and removes the alpha channel. Returns the other channels.
 ///
 /// The opaque pixels fill the start of the slice, because they need fewer bytes. The content of the rest of
 /// the slice is unspecified.
-pub(super) fn make_opaque(pixels: &mut [u8], layout: PixelLayout) -> bool {
+pub(super) fn make_opaque(pixels: &mut [u8], layout: PixelLayout) -> Channels {
     match layout {
-        PixelLayout::Grey => true,
-        PixelLayout::Rgb => false,
+        PixelLayout::Grey => Channels::Grey,
+        PixelLayout::Rgb => Channels::Rgb,
         PixelLayout::GreyAlpha => {
             map_compacting(pixels, |[grey, alpha]: [u8; 2]| [blend_with_white(grey, alpha)]);
-            true
+            Channels::Grey
         }
         PixelLayout::Rgba => {
             map_compacting(pixels, |[red, green, blue, alpha]: [u8; 4]| {
                 [red, green, blue].map(|colour| blend_with_white(colour, alpha))
             });
-            false
+            Channels::Rgb
         }
     }
 }
@@ -71,6 +73,11 @@ pub(super) fn blend_with_white(colour: u8, alpha: u8) -> u8 {
     u8::try_from(mixed).unwrap_or(u8::MAX)
 }
 
+/// Returns the amount of an ink with opacity `alpha` over white, which has no ink.
+pub(super) fn blend_ink_with_white(ink: u8, alpha: u8) -> u8 {
+    u8::MAX - blend_with_white(u8::MAX - ink, alpha)
+}
+
 /// Returns a colour over white. `premultiplied` is the colour multiplied with its opacity `alpha`.
 pub(super) fn blend_premultiplied_with_white(premultiplied: u8, alpha: u8) -> u8 {
     premultiplied.saturating_add(u8::MAX - alpha)
@@ -88,6 +95,7 @@ mod tests {
         }
         assert_eq!(blend_with_white(0, 128), 127);
         assert_eq!(blend_with_white(100, 51), 224);
+        assert_eq!(blend_ink_with_white(155, 51), 31);
         assert_eq!(blend_premultiplied_with_white(20, 51), 224);
         // A colour cannot be larger than its opacity. Such a colour becomes white.
         assert_eq!(blend_premultiplied_with_white(200, 51), 255);
@@ -96,10 +104,10 @@ mod tests {
     #[test]
     fn opaque_pixels_fill_the_start_of_the_slice() {
         let mut pixels = [1, 2, 3, 255, 4, 5, 6, 255, 7, 8, 9, 0];
-        assert!(!make_opaque(&mut pixels, PixelLayout::Rgba));
+        assert_eq!(make_opaque(&mut pixels, PixelLayout::Rgba), Channels::Rgb);
         assert_eq!(pixels[..9], [1, 2, 3, 4, 5, 6, 255, 255, 255]);
         let mut pixels = [1, 255, 2, 255, 3, 0];
-        assert!(make_opaque(&mut pixels, PixelLayout::GreyAlpha));
+        assert_eq!(make_opaque(&mut pixels, PixelLayout::GreyAlpha), Channels::Grey);
         assert_eq!(pixels[..3], [1, 2, 255]);
     }
 

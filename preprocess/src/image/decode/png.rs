@@ -4,7 +4,6 @@
 
 use std::io::{self, BufRead, Chain, Cursor, Read, Seek, SeekFrom};
 
-use flate2::read::ZlibDecoder;
 use png::{ColorType, DecodeOptions, Decoder, DecodingError, Limits, Transformations};
 
 use super::{
@@ -16,11 +15,7 @@ use crate::image::{
     crop::CropWindow,
     error::ImageError,
     exif,
-    header::{
-        Coding, ImageHeader,
-        png::{find_chunk, find_end_of_intact_pixels},
-    },
-    metadata::MAX_ICC_PROFILE_BYTES,
+    header::{Coding, ImageHeader, png::find_end_of_intact_pixels},
     scratch::Scratch,
     size::to_usize,
 };
@@ -40,15 +35,12 @@ impl Decode for PngDecoder {
         true
     }
 
-    /// Counts the pixels with 8 bits per channel, four rows of RGBA with 16 bits per channel, tables and an
-    /// ICC profile.
+    /// Counts the pixels with 8 bits per channel, four rows of RGBA with 16 bits per channel, and tables.
     fn max_bytes(&self, header: &ImageHeader, _: (u32, u32)) -> u64 {
         let Coding::Png(png) = header.coding else { return u64::MAX };
         let channel_count = if png.has_colour { 3 } else { 1 } + u64::from(png.has_alpha);
         let four_row_bytes = u64::from(header.width) * 8 * 4;
-        header.pixel_count() * channel_count
-            + four_row_bytes
-            + (MAX_TABLE_BYTES + MAX_ICC_PROFILE_BYTES) as u64
+        header.pixel_count() * channel_count + four_row_bytes + MAX_TABLE_BYTES as u64
     }
 
     /// Decodes a second time if only the end of the file or a checksum of a chunk with pixels is damaged. Other
@@ -134,10 +126,10 @@ fn decode(
     Ok(DecodedImage {
         width,
         height,
-        is_grey: opaque::make_opaque(pixels, layout),
+        channels: opaque::make_opaque(pixels, layout),
         crop: CropWindow::whole(width, height),
         orientation: exif::read_orientation(reader.info().exif_metadata.as_deref()),
-        icc_profile: find_chunk(job.bytes, b"iCCP").and_then(inflate_icc_profile),
+        icc_profile: srgb::read_png_profile(job.bytes),
     })
 }
 
@@ -145,43 +137,5 @@ fn image_error(job: &DecodeJob<'_>, error: DecodingError) -> ImageError {
     match error {
         DecodingError::LimitsExceeded => ImageError::DecoderExceedsEstimate,
         error => corrupt(job, error),
-    }
-}
-
-/// Inflates the profile in an iCCP chunk. Returns `None` if the profile is damaged or too long.
-///
-/// The chunk consists of a name, a zero byte, the compression method and the compressed profile.
-fn inflate_icc_profile(chunk: &[u8]) -> Option<Vec<u8>> {
-    let name_length = chunk.iter().position(|&byte| byte == 0)?;
-    let compressed = chunk.get(name_length + 2..)?;
-    // One byte more than the maximum shows that the profile is too long.
-    let limit = MAX_ICC_PROFILE_BYTES as u64 + 1;
-    let mut profile = Vec::new();
-    ZlibDecoder::new(compressed).take(limit).read_to_end(&mut profile).ok()?;
-    (profile.len() <= MAX_ICC_PROFILE_BYTES).then_some(profile)
-}
-
-#[cfg(test)]
-mod tests {
-    use std::io::Write;
-
-    use flate2::{Compression, write::ZlibEncoder};
-
-    use super::*;
-
-    #[test]
-    fn icc_profile_is_inflated_up_to_the_limit_and_ignored_above_it() {
-        let iccp_chunk = |length: usize| {
-            let mut chunk = ZlibEncoder::new(b"name\0\0".to_vec(), Compression::best());
-            chunk.write_all(&vec![7; length]).unwrap();
-            chunk.finish().unwrap()
-        };
-        assert_eq!(
-            inflate_icc_profile(&iccp_chunk(MAX_ICC_PROFILE_BYTES)).unwrap().len(),
-            MAX_ICC_PROFILE_BYTES
-        );
-        assert_eq!(inflate_icc_profile(&iccp_chunk(MAX_ICC_PROFILE_BYTES + 1)), None);
-        assert_eq!(inflate_icc_profile(b"name\0\0rubbish"), None);
-        assert_eq!(inflate_icc_profile(b"name"), None);
     }
 }

@@ -1,5 +1,7 @@
 //! JPEG decoder that uses zune-jpeg and decodes at full size.
 
+use resize::Channels;
+use srgb::JpegInks;
 use zune_core::{bytestream::ZCursor, colorspace::ColorSpace, options::DecoderOptions};
 use zune_jpeg::JpegDecoder;
 
@@ -61,19 +63,33 @@ impl Decode for ZuneJpegDecoder {
             .set_strict_mode(false);
         let mut decoder = JpegDecoder::new_with_options(ZCursor::new(job.bytes), options);
         decoder.decode_headers().map_err(|error| corrupt(job, error))?;
+        let (channels, inks) = match (jpeg.component_count, decoder.input_colorspace()) {
+            (1, _) => (Channels::Grey, None),
+            (4, Some(ColorSpace::CMYK)) => (Channels::Cmyk, Some(JpegInks::Cmyk)),
+            (4, Some(ColorSpace::YCCK)) => (Channels::Cmyk, Some(JpegInks::Ycck)),
+            _ => (Channels::Rgb, None),
+        };
+        if let (Some(_), Some(stored)) = (inks, decoder.input_colorspace()) {
+            // zune-jpeg converts to RGB without a profile. It returns the stored samples if they are asked for.
+            decoder.set_options(options.jpeg_set_out_colorspace(stored));
+        }
         if decoder.dimensions() != Some((to_usize(header.width.into()), to_usize(header.height.into()))) {
             return Err(size_mismatch(job).into());
         }
-        let pixels = scratch.zeroed_pixels(to_usize(header.pixel_count() * channel_count(&jpeg)));
+        let pixel_bytes = header.pixel_count() * u64::from(channels.count());
+        let pixels = scratch.zeroed_pixels(to_usize(pixel_bytes));
         if decoder.output_buffer_size() != Some(pixels.len()) {
             return Err(corrupt(job, "the decoder found other components than the header states").into());
         }
         decoder.decode_into(pixels).map_err(|error| corrupt(job, error))?;
+        if let Some(inks) = inks {
+            srgb::convert_jpeg_samples_to_inks(pixels, inks);
+        }
         let metadata = jpeg::read_metadata(job.bytes);
         Ok(DecodedImage {
             width: header.width,
             height: header.height,
-            is_grey,
+            channels,
             crop: CropWindow::whole(header.width, header.height),
             orientation: exif::read_orientation(metadata.exif),
             icc_profile: metadata.icc_profile,
@@ -81,7 +97,11 @@ impl Decode for ZuneJpegDecoder {
     }
 }
 
-/// Returns the number of channels of a decoded pixel, each of which has one byte.
+/// Returns the maximum number of channels of a decoded pixel, each of which has one byte.
 fn channel_count(jpeg: &JpegHeader) -> u64 {
-    if jpeg.component_count == 1 { 1 } else { 3 }
+    match jpeg.component_count {
+        1 => 1,
+        4 => 4,
+        _ => 3,
+    }
 }

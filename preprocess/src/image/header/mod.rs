@@ -15,6 +15,7 @@ mod vp8l;
 pub(super) mod webp;
 
 use image::ImageFormat;
+use resize::Channels;
 
 pub use self::{
     gif::GifHeader,
@@ -74,6 +75,15 @@ impl ImageHeader {
     /// Returns true if the upload is a JPEG with a single component.
     pub(super) fn is_grey_jpeg(&self) -> bool {
         matches!(self.coding, Coding::Jpeg(JpegHeader { component_count: 1, .. }))
+    }
+
+    /// Returns the channels of a decoded pixel, or RGB if decoded pixels may have fewer.
+    pub(super) fn max_channels(&self) -> Channels {
+        match self.coding {
+            Coding::Jpeg(JpegHeader { component_count: 4, .. })
+            | Coding::Tiff(TiffHeader { channels: Channels::Cmyk, .. }) => Channels::Cmyk,
+            _ => Channels::Rgb,
+        }
     }
 
     /// Returns true if the upload is a baseline JPEG. Only a baseline JPEG is decoded fast and row by row.

@@ -45,11 +45,6 @@ pub(super) fn read_header(bytes: &[u8]) -> Option<ImageHeader> {
     })
 }
 
-/// Searches the chunks before the pixels. Returns the data of the first chunk whose name is `wanted_name`.
-pub(in crate::image) fn find_chunk<'a>(bytes: &'a [u8], wanted_name: &[u8; 4]) -> Option<&'a [u8]> {
-    Chunks::new(bytes).find(|&(name, _)| name == wanted_name).map(|(_, data)| data)
-}
-
 /// Returns the offset of the end of the compressed pixels. Returns `None` if the checksum of the compressed
 /// pixels or of a chunk in front of them is wrong.
 ///

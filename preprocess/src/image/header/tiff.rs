@@ -1,5 +1,7 @@
 //! Header of a TIFF. The first directory of the file states size, depth and colours.
 
+use resize::Channels;
+
 use super::{
     Coding, ImageHeader,
     endian::{read_be16, read_be32, read_le16, read_le32},
@@ -34,6 +36,9 @@ pub(in crate::image) mod tag {
 /// Value of the entry [`tag::COMPRESSION`] for a JPEG in each strip or tile.
 pub(in crate::image) const JPEG_COMPRESSION: u32 = 7;
 
+/// Value of the entry [`tag::PHOTOMETRIC`] for CMYK.
+pub(in crate::image) const CMYK: u32 = 5;
+
 /// The parts of a TIFF header that determine the cost of decoding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TiffHeader {
@@ -41,8 +46,8 @@ pub struct TiffHeader {
     pub samples_per_pixel: u32,
     /// Number of bits per sample.
     pub bits_per_sample: u32,
-    /// False for grey, true for a palette and for every other kind of colour.
-    pub has_colour: bool,
+    /// Channels of a decoded pixel. A palette and YCbCr become RGB.
+    pub channels: Channels,
     /// Number of bytes that the decoder allocates for the values of the directory entries.
     pub(in crate::image) entry_value_bytes: u64,
     /// Number of bytes that decoding one strip or tile needs if it is a JPEG. Otherwise 0.
@@ -70,8 +75,11 @@ pub(super) fn read_header(bytes: &[u8]) -> Option<ImageHeader> {
     let tiff = TiffHeader {
         samples_per_pixel,
         bits_per_sample: directory.value(tag::BITS_PER_SAMPLE).unwrap_or(1),
-        // The values 0 and 1 mean grey.
-        has_colour: directory.value(tag::PHOTOMETRIC).is_none_or(|photometric| photometric > 1),
+        channels: match directory.value(tag::PHOTOMETRIC) {
+            Some(0 | 1) => Channels::Grey,
+            Some(CMYK) => Channels::Cmyk,
+            _ => Channels::Rgb,
+        },
         entry_value_bytes: loaded_value_count * BYTES_PER_ENTRY_VALUE,
         jpeg_bytes: jpeg_bytes(&directory, (width, height), samples_per_pixel),
     };

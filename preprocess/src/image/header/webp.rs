@@ -5,7 +5,7 @@ use super::{
     endian::{read_le16, read_le24, read_le32},
     vp8l::{self, CorruptStream},
 };
-use crate::image::metadata::{MAX_ICC_PROFILE_BYTES, Metadata};
+use crate::image::metadata::Metadata;
 
 /// The parts of a WebP header that determine the cost of decoding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,11 +68,17 @@ pub(super) fn read_header(bytes: &[u8]) -> Result<Option<ImageHeader>, &'static 
 
 /// Reads the EXIF block and the ICC profile. A profile above the length limit is ignored.
 pub(in crate::image) fn read_metadata(bytes: &[u8]) -> Metadata<'_> {
-    let find_chunk = |wanted_name: &[u8; 4]| {
-        Chunks::new(bytes).find(|&(name, _)| name == wanted_name).map(|(_, data)| data)
-    };
-    let profile = find_chunk(b"ICCP").filter(|profile| profile.len() <= MAX_ICC_PROFILE_BYTES);
-    Metadata { exif: find_chunk(b"EXIF"), icc_profile: profile.map(<[u8]>::to_vec) }
+    let profile = find_profile(bytes).filter(|profile| profile.len() <= srgb::MAX_PROFILE_BYTES);
+    Metadata { exif: find_chunk(bytes, b"EXIF"), icc_profile: profile.map(<[u8]>::to_vec) }
+}
+
+/// Returns the chunk with the ICC profile.
+pub(in crate::image) fn find_profile(bytes: &[u8]) -> Option<&[u8]> {
+    find_chunk(bytes, b"ICCP")
+}
+
+fn find_chunk<'a>(bytes: &'a [u8], wanted_name: &[u8; 4]) -> Option<&'a [u8]> {
+    Chunks::new(bytes).find(|&(name, _)| name == wanted_name).map(|(_, data)| data)
 }
 
 impl BitstreamHeader {

@@ -2,6 +2,8 @@
 
 use image::{RgbImage, imageops::FilterType};
 use jpeg_encoder::{ColorType, Encoder, SamplingFactor};
+use resize::Channels;
+use srgb::testing::{ConnectionSpace, TableType, table, write_profile};
 
 use super::files::{
     Expected::{self, Processed, RefusedBeforeDecoding, RefusedByDecoder},
@@ -183,6 +185,21 @@ fn profile_part(number: u8, count: u8, data: &[u8]) -> Vec<u8> {
     segment(APP2, &[b"ICC_PROFILE\0", &[number, count][..], data].concat())
 }
 
+/// Writes segments with the parts of an ICC profile.
+fn profile_segments(profile: &[u8]) -> Vec<u8> {
+    let parts = profile.chunks(65_000);
+    let count = u8::try_from(parts.len()).unwrap();
+    (1..=count).zip(parts).flat_map(|(number, part)| profile_part(number, count, part)).collect()
+}
+
+/// Writes a CMYK profile whose table has 33 entries along each of its four axes. Its length is near the maximum.
+fn large_cmyk_profile() -> Vec<u8> {
+    let mut table = table(Channels::Cmyk, TableType::Lut8, ConnectionSpace::Lab);
+    table[10] = 33;
+    table.extend(vec![128; 3 * 33_usize.pow(4)]);
+    write_profile(Channels::Cmyk, ConnectionSpace::Lab, 2, &[(b"A2B0", table)])
+}
+
 /// Writes an EXIF block whose directory refers to itself.
 fn exif_with_directory_loop() -> Vec<u8> {
     let mut block = b"Exif\0\0II*\0\x08\0\0\0\x01\0".to_vec();
@@ -227,6 +244,9 @@ pub(super) fn files() -> Vec<HostileFile> {
         hostile_file("jpeg-50-megapixels-in-600-kb", Processed, uniform_grey((8000, 6250), 3)),
         hostile_file("jpeg-grey-50-megapixels", Processed, uniform_grey((8000, 6250), 1)),
         hostile_file("jpeg-cmyk-50-megapixels", Processed, uniform_grey((8000, 6250), 4)),
+        hostile_file("jpeg-cmyk-with-a-table-of-3-mebibytes", Processed, {
+            with_segments(&profile_segments(&large_cmyk_profile()), &uniform_grey((640, 480), 4))
+        }),
         hostile_file(
             "jpeg-51-megapixels",
             RefusedBeforeDecoding("too_many_pixels"),

@@ -6,7 +6,7 @@ use super::super::opaque;
 use crate::image::{
     header::{
         TiffHeader,
-        tiff::{Directory, JPEG_COMPRESSION, tag},
+        tiff::{CMYK, Directory, JPEG_COMPRESSION, tag},
     },
     size::to_usize,
 };
@@ -68,6 +68,15 @@ impl Depth {
 }
 
 impl Colours {
+    /// Returns the number of channels of a decoded pixel.
+    fn channel_count(&self) -> usize {
+        match self {
+            Self::Grey { .. } => 1,
+            Self::Palette(_) | Self::Rgb | Self::YCbCr => 3,
+            Self::Cmyk => 4,
+        }
+    }
+
     /// Returns the number of samples per pixel.
     fn sample_count(&self) -> usize {
         match self {
@@ -76,24 +85,6 @@ impl Colours {
             Self::Cmyk => 4,
         }
     }
-}
-
-/// Converts the amounts of four inks, of which 0 means none, without a profile.
-fn cmyk_to_rgb([cyan, magenta, yellow, black]: [u8; 4]) -> [u8; 3] {
-    [cyan, magenta, yellow].map(|ink| {
-        let light = u32::from(u8::MAX - ink) * u32::from(u8::MAX - black);
-        u8::try_from((light + 127) / 255).unwrap_or(u8::MAX)
-    })
-}
-
-/// Converts a colour with the coefficients of JFIF, which are also the default of TIFF.
-fn ycbcr_to_rgb([luma, blue, red]: [u8; 3]) -> [u8; 3] {
-    // The coefficients are multiplied with 65,536.
-    let (blue, red) = (i32::from(blue) - 128, i32::from(red) - 128);
-    [91_881 * red, -22_554 * blue - 46_802 * red, 116_130 * blue].map(|difference| {
-        let level = i32::from(luma) + ((difference + (1 << 15)) >> 16);
-        u8::try_from(level.clamp(0, 255)).unwrap_or_default()
-    })
 }
 
 impl SampleLayout {
@@ -126,7 +117,7 @@ impl SampleLayout {
             Some(1) => Colours::Grey { is_inverted: false },
             Some(2) => Colours::Rgb,
             Some(3) => Colours::Palette(read_palette(directory, tiff.bits_per_sample)?),
-            Some(5) => Colours::Cmyk,
+            Some(CMYK) => Colours::Cmyk,
             Some(6) => Colours::YCbCr,
             _ => return Err("the colours are of a rare kind"),
         };
@@ -204,12 +195,12 @@ impl SampleLayout {
         }
     }
 
-    /// Converts all samples to opaque grey or RGB pixels.
+    /// Converts all samples to opaque grey, RGB or CMYK pixels.
     pub(super) fn convert(&self, samples: &[u8], width: usize, pixels: &mut [u8]) {
         let row_bytes = to_usize(self.row_bytes(width as u64)).max(1);
         let row_count = samples.len() / row_bytes;
         let rows_per_plane = if self.is_planar { row_count / self.samples_per_pixel } else { row_count };
-        let channel_count = if matches!(self.colours, Colours::Grey { .. }) { 1 } else { 3 };
+        let channel_count = self.colours.channel_count();
         let mut levels = vec![0; width * self.samples_per_pixel];
         for (y, output) in pixels.chunks_exact_mut(width * channel_count).enumerate() {
             // The row in each plane.
@@ -237,7 +228,7 @@ impl SampleLayout {
     fn write_row(&self, levels: &[u8], output: &mut [u8]) {
         let needs_no_change = matches!(self.alpha, Alpha::Opaque) && levels.len() == output.len();
         match &self.colours {
-            Colours::Grey { is_inverted: false } | Colours::Rgb if needs_no_change => {
+            Colours::Grey { is_inverted: false } | Colours::Rgb | Colours::Cmyk if needs_no_change => {
                 output.copy_from_slice(levels);
             }
             Colours::Grey { is_inverted: false } => self.write_pixels(levels, output, |grey: [u8; 1]| grey),
@@ -248,8 +239,8 @@ impl SampleLayout {
                 palette.get(usize::from(index)).copied().unwrap_or_default()
             }),
             Colours::Rgb => self.write_pixels(levels, output, |rgb: [u8; 3]| rgb),
-            Colours::Cmyk => self.write_pixels(levels, output, cmyk_to_rgb),
-            Colours::YCbCr => self.write_pixels(levels, output, ycbcr_to_rgb),
+            Colours::Cmyk => self.write_pixels(levels, output, |inks: [u8; 4]| inks),
+            Colours::YCbCr => self.write_pixels(levels, output, srgb::ycbcr_to_rgb),
         }
     }
 
@@ -266,6 +257,9 @@ impl SampleLayout {
             let (colours, alpha) = (convert(colours), rest.first().copied().unwrap_or(u8::MAX));
             *output = match self.alpha {
                 Alpha::Opaque => colours,
+                Alpha::Separate if matches!(self.colours, Colours::Cmyk) => {
+                    colours.map(|ink| opaque::blend_ink_with_white(ink, alpha))
+                }
                 Alpha::Separate => colours.map(|colour| opaque::blend_with_white(colour, alpha)),
                 Alpha::Premultiplied => {
                     colours.map(|colour| opaque::blend_premultiplied_with_white(colour, alpha))
@@ -355,17 +349,5 @@ mod tests {
         assert_eq!([0, 128, 129, 257, 65_535].map(round_u16), [0, 0, 1, 1, 255]);
         assert_eq!([0, 0x0080_8080, 0x0080_8081, 0x0101_0101, u32::MAX].map(round_u32), [0, 0, 1, 1, 255]);
         assert_eq!([-1.0, 0.5, 1.0, f32::NAN, 7.0].map(round_f32), [0, 128, 255, 0, 255]);
-    }
-
-    #[test]
-    fn ycbcr_is_converted_with_the_coefficients_of_jfif() {
-        assert_eq!(
-            [[0, 128, 128], [255, 128, 128], [100, 128, 128]].map(ycbcr_to_rgb),
-            [[0; 3], [255; 3], [100; 3]]
-        );
-        assert_eq!(
-            [[76, 85, 255], [150, 44, 21], [29, 255, 107]].map(ycbcr_to_rgb),
-            [[254, 0, 0], [0, 255, 1], [0, 0, 254]]
-        );
     }
 }

@@ -26,7 +26,6 @@ use crate::image::{
         Coding, ImageHeader, JpegHeader, JpegProcess, TiffHeader,
         tiff::{Directory, JPEG_COMPRESSION, read_jpeg_header, tag},
     },
-    metadata::MAX_ICC_PROFILE_BYTES,
     scratch::Scratch,
     size::to_usize,
 };
@@ -92,12 +91,12 @@ impl Decode for TiffDecoder {
         Ok(DecodedImage {
             width,
             height,
-            is_grey: !tiff.has_colour,
+            channels: tiff.channels,
             crop: CropWindow::whole(width, height),
             // The directory of a TIFF has the format of an EXIF block.
             orientation: exif::read_orientation(Some(job.bytes)),
             icc_profile: icc_profile
-                .filter(|profile| profile.len() <= MAX_ICC_PROFILE_BYTES)
+                .filter(|profile| profile.len() <= srgb::MAX_PROFILE_BYTES)
                 .map(<[u8]>::to_vec),
         })
     }
@@ -105,7 +104,7 @@ impl Decode for TiffDecoder {
 
 /// Returns the number of channels of a decoded pixel, each of which has one byte.
 fn channel_count(tiff: &TiffHeader) -> u64 {
-    if tiff.has_colour { 3 } else { 1 }
+    tiff.channels.count().into()
 }
 
 fn unsupported(job: &DecodeJob<'_>, source: impl Into<Box<dyn Error + Send + Sync>>) -> ImageError {

@@ -10,7 +10,7 @@ use self::{
     segments::{EOI, SOS, Segment, Segments},
 };
 use super::{Coding, ImageHeader, endian::read_be16};
-use crate::image::metadata::{MAX_ICC_PROFILE_BYTES, Metadata};
+use crate::image::metadata::Metadata;
 
 /// The parts of a JPEG header that determine the cost of decoding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,8 +69,6 @@ const JPG: u8 = 0xC8;
 const DAC: u8 = 0xCC;
 /// Application segment, usually with EXIF.
 const APP1: u8 = 0xE1;
-/// Application segment, usually with a part of the ICC profile.
-const APP2: u8 = 0xE2;
 
 impl JpegHeader {
     /// Returns true if the file is baseline and its components are in several scans.
@@ -161,50 +159,19 @@ fn read_frame_header(marker: u8, payload: &[u8]) -> Option<ImageHeader> {
 
 /// Reads the EXIF block and the ICC profile from the segments before the first scan.
 ///
-/// A profile that is incomplete or above the length limit is ignored.
+/// A profile that is incomplete or too long is ignored.
 pub(in crate::image) fn read_metadata(bytes: &[u8]) -> Metadata<'_> {
-    let mut exif = None;
-    let mut profile_parts: Vec<(u8, &[u8])> = Vec::new();
-    for Segment { marker, payload } in Segments::new(bytes).take_while(|segment| segment.marker != SOS) {
-        match marker {
-            APP1 if exif.is_none() => exif = payload.strip_prefix(b"Exif\0\0"),
-            APP2 => {
-                if let Some([number, _, part @ ..]) = payload.strip_prefix(b"ICC_PROFILE\0") {
-                    profile_parts.push((*number, part));
-                }
-            }
-            _ => {}
-        }
-    }
-    Metadata { exif, icc_profile: join_profile_parts(profile_parts) }
-}
-
-/// Joins the parts of an ICC profile in the order of their numbers, which start at 1.
-///
-/// Returns `None` if a part is missing, or if the profile is empty or above the length limit.
-fn join_profile_parts(mut parts: Vec<(u8, &[u8])>) -> Option<Vec<u8>> {
-    parts.sort_by_key(|&(number, _)| number);
-    let is_complete = parts.iter().zip(1..=u8::MAX).all(|(&(number, _), expected)| number == expected);
-    let length: usize = parts.iter().map(|(_, part)| part.len()).sum();
-    let is_usable =
-        is_complete && parts.len() <= usize::from(u8::MAX) && (1..=MAX_ICC_PROFILE_BYTES).contains(&length);
-    is_usable.then(|| parts.into_iter().flat_map(|(_, part)| part).copied().collect())
+    let mut segments = Segments::new(bytes).take_while(|segment| segment.marker != SOS);
+    let exif = segments.find_map(|Segment { marker, payload }| match marker {
+        APP1 => payload.strip_prefix(b"Exif\0\0"),
+        _ => None,
+    });
+    Metadata { exif, icc_profile: srgb::read_jpeg_profile(bytes) }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn profile_with_a_missing_part_or_above_the_limit_is_ignored() {
-        assert_eq!(join_profile_parts(vec![]), None);
-        assert_eq!(join_profile_parts(vec![(2, b"cd"), (1, b"ab")]).unwrap(), b"abcd");
-        assert_eq!(join_profile_parts(vec![(1, b"ab"), (3, b"cd")]), None);
-        assert_eq!(join_profile_parts(vec![(0, b"ab")]), None);
-        let part = vec![0; MAX_ICC_PROFILE_BYTES];
-        assert!(join_profile_parts(vec![(1, &part)]).is_some());
-        assert_eq!(join_profile_parts(vec![(1, &part), (2, b"x")]), None);
-    }
 
     #[test]
     fn sample_count_is_rounded_up_to_whole_mcus() {
