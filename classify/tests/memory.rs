@@ -50,6 +50,15 @@ fn encode_jpeg_in_scans(picture: &DynamicImage, sampling: SamplingFactor) -> Vec
     file
 }
 
+/// Encodes the RGBA bytes of the picture as amounts of ink.
+fn encode_cmyk_jpeg(picture: &DynamicImage, profile: &[u8]) -> Vec<u8> {
+    let mut file = Vec::new();
+    let mut encoder = Encoder::new(&mut file, 80);
+    encoder.add_icc_profile(profile).unwrap();
+    encoder.encode(picture.to_rgba8().as_raw(), WIDTH, HEIGHT, ColorType::Cmyk).unwrap();
+    file
+}
+
 /// Reads a value in kilobytes from `/proc/self/status`, and returns it in bytes.
 fn read_process_status(name: &str) -> u64 {
     let status = fs::read_to_string("/proc/self/status").unwrap();
@@ -96,6 +105,14 @@ fn decoding_process() {
         ("progressive JPEG", encode_jpeg(&photo, true, SamplingFactor::R_4_2_0)),
         ("progressive JPEG without subsampling", encode_jpeg(&photo, true, SamplingFactor::R_4_4_4)),
     ];
+    let profile = srgb::testing::table_profile(
+        resize::Channels::Cmyk,
+        srgb::testing::TableType::Lut16,
+        srgb::testing::ConnectionSpace::Lab,
+        2,
+    );
+    let cmyk_file = encode_cmyk_jpeg(&photo, &profile);
+    let files = files.into_iter().chain([("CMYK JPEG with a profile", cmyk_file)]);
     drop(photo);
     for (name, file) in files {
         let header = ImageHeader::read(&file, u64::MAX).unwrap();

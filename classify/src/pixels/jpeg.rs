@@ -10,6 +10,7 @@ use jpeg_scaled::Scale;
 use memchr::memmem;
 use platform::buffer::ZeroedBuffer;
 use resize::Channels;
+use srgb::JpegInks;
 use zune_core::{bytestream::ZCursor, colorspace::ColorSpace, options::DecoderOptions};
 use zune_jpeg::{JpegDecoder, errors::DecodeErrors};
 
@@ -37,6 +38,8 @@ pub(super) struct JpegHeader {
     /// Maximum number of bytes of the coefficients or samples that the decoder keeps until the last scan: 0 if
     /// the only scan has all of them.
     kept_bytes: u64,
+    /// Length of the ICC profile in bytes, or 0 for none.
+    pub(super) profile_bytes: u64,
 }
 
 /// First of the markers that begin a frame header, which contains the size of the image.
@@ -80,7 +83,8 @@ impl JpegHeader {
                         (false, false) => 2 * coefficient_count,
                     };
                     let orientation = read_orientation(exif);
-                    return Some(Self { is_complete, kept_bytes, orientation, ..header });
+                    let profile_bytes = srgb::jpeg_profile_bytes(bytes);
+                    return Some(Self { is_complete, kept_bytes, orientation, profile_bytes, ..header });
                 }
                 APP1 if exif.is_none() => exif = segment.strip_prefix(b"Exif\0\0"),
                 // The markers DHT, JPG and DAC are in this range but do not begin a frame header.
@@ -119,6 +123,7 @@ impl JpegHeader {
             orientation: Orientation::NoTransforms,
             is_subsampled: sampling().any(|factors| factors != (1, 1)),
             kept_bytes: 0,
+            profile_bytes: 0,
         };
         Some((header, mcu_count * blocks_per_mcu * 64))
     }
@@ -148,6 +153,7 @@ impl JpegHeader {
             orientation: read_orientation(decoder.exif().map(Vec::as_slice)),
             is_subsampled: true,
             kept_bytes: 0,
+            profile_bytes: srgb::jpeg_profile_bytes(bytes),
         };
         Ok(Self { kept_bytes: header.max_kept_bytes(coefficient_count), ..header })
     }
@@ -162,13 +168,19 @@ impl JpegHeader {
     /// Counts the pixels, the working rows, the copies of metadata segments, and the coefficients or samples
     /// that are kept until the last scan.
     pub(super) fn max_decoding_bytes(&self, file_bytes: usize) -> u64 {
-        let pixel_bytes = u64::from(self.width) * u64::from(self.height) * self.channel_count();
+        let channel_count = u64::from(self.max_channels().count());
+        let pixel_bytes = u64::from(self.width) * u64::from(self.height) * channel_count;
         let working_bytes = (u64::from(self.width) + 32) * WORKING_ROWS * 2 * u64::from(self.component_count);
         pixel_bytes + working_bytes + self.kept_bytes + file_bytes as u64
     }
 
-    fn channel_count(&self) -> u64 {
-        if self.component_count == 1 { 1 } else { 3 }
+    /// Returns the channels of a decoded pixel, or those with more bytes if they are not known yet.
+    pub(super) fn max_channels(&self) -> Channels {
+        match self.component_count {
+            1 => Channels::Grey,
+            4 => Channels::Cmyk,
+            _ => Channels::Rgb,
+        }
     }
 
     /// Decodes the JPEG `bytes`, whose header is `self`.
@@ -186,7 +198,17 @@ impl JpegHeader {
             .set_max_height(side(self.height));
         let mut decoder = JpegDecoder::new_with_options(ZCursor::new(bytes), options);
         decoder.decode_headers().map_err(ImageError::corrupt)?;
-        let pixel_bytes = u64::from(self.width) * u64::from(self.height) * self.channel_count();
+        let (channels, inks) = match (self.component_count, decoder.input_colorspace()) {
+            (1, _) => (Channels::Grey, None),
+            (4, Some(ColorSpace::CMYK)) => (Channels::Cmyk, Some(JpegInks::Cmyk)),
+            (4, Some(ColorSpace::YCCK)) => (Channels::Cmyk, Some(JpegInks::Ycck)),
+            _ => (Channels::Rgb, None),
+        };
+        if let (Some(_), Some(stored)) = (inks, decoder.input_colorspace()) {
+            // zune-jpeg converts to RGB without a profile. It returns the stored samples if they are asked for.
+            decoder.set_options(options.jpeg_set_out_colorspace(stored));
+        }
+        let pixel_bytes = u64::from(self.width) * u64::from(self.height) * u64::from(channels.count());
         let length = usize::try_from(pixel_bytes).unwrap_or(usize::MAX);
         if decoder.dimensions() != Some((side(self.width), side(self.height)))
             || decoder.output_buffer_size() != Some(length)
@@ -199,10 +221,14 @@ impl JpegHeader {
         } else {
             decoder.decode_into(&mut buffer).map_err(ImageError::corrupt)?;
         }
+        if let Some(inks) = inks {
+            srgb::convert_jpeg_samples_to_inks(&mut buffer, inks);
+        }
         Ok(Picture {
             pixels: Pixels { buffer, length },
-            channels: if is_grey { Channels::Grey } else { Channels::Rgb },
+            channels,
             orientation: self.orientation,
+            icc_profile: srgb::read_jpeg_profile(bytes),
         })
     }
 
@@ -298,6 +324,7 @@ mod tests {
                 is_subsampled: false,
                 // 38 by 25 blocks of 64 coefficients cover the image. A coefficient has two bytes.
                 kept_bytes: 38 * 25 * 64 * 2,
+                profile_bytes: 0,
             })
         };
         assert_eq!(JpegHeader::read(&build_jpeg(&[], &[1, 2, 0xFF, EOI])), header(true));

@@ -10,13 +10,14 @@ use std::cell::RefCell;
 use image::{DynamicImage, ImageFormat, RgbImage, metadata::Orientation};
 use platform::buffer::ZeroedBuffer;
 use resize::{Channels, CropWindow, FilterType, Resizer, Source};
+use srgb::Converter;
 
 mod jpeg;
 mod png;
 
 use self::{jpeg::JpegHeader, png::PngHeader};
 
-/// Maximum size in bytes of the resize buffers that a thread keeps.
+/// Maximum size in bytes of the resize buffers, and of the colour transform, that a thread keeps.
 const MAX_KEPT_BUFFER_BYTES: usize = 4 << 20;
 
 thread_local! {
@@ -25,6 +26,8 @@ thread_local! {
     /// The resizer keeps its buffers for the next image, because allocating the buffers takes as long as the
     /// resize.
     static RESIZER: RefCell<Resizer> = RefCell::default();
+    /// Converter to sRGB of this thread. It keeps the transform for the next image.
+    static CONVERTER: RefCell<Converter> = RefCell::default();
 }
 
 /// Resize and crop that turn an image into the network's input.
@@ -160,15 +163,18 @@ impl ImageHeader {
     ///
     /// The file itself is not counted.
     pub fn max_crop_bytes(&self, file_bytes: usize, geometry: Geometry) -> u64 {
-        let decoding_bytes = match self.format {
-            FormatHeader::Jpeg(jpeg) => jpeg.max_decoding_bytes(file_bytes),
-            FormatHeader::Png(png) => png.max_decoding_bytes(),
+        let (decoding_bytes, profile_bytes, channels) = match self.format {
+            FormatHeader::Jpeg(jpeg) => {
+                (jpeg.max_decoding_bytes(file_bytes), jpeg.profile_bytes, jpeg.max_channels())
+            }
+            FormatHeader::Png(png) => (png.max_decoding_bytes(), png.profile_bytes, Channels::Rgb),
         };
+        let colour_bytes = if profile_bytes == 0 { 0 } else { srgb::max_bytes(profile_bytes, channels) };
         // The resizer first resizes every row of the crop window to the width of the crop. The filter also
         // reads a few rows around the window.
-        let crop_row_bytes = u64::from(geometry.crop) * 3;
+        let crop_row_bytes = u64::from(geometry.crop) * u64::from(channels.count());
         let row_count = u64::from(self.width.min(self.height)) + 16;
-        decoding_bytes + crop_row_bytes * (row_count + 3 * u64::from(geometry.crop))
+        decoding_bytes + colour_bytes + crop_row_bytes * (row_count + 3 * u64::from(geometry.crop))
     }
 }
 
@@ -184,9 +190,12 @@ struct Picture {
     pixels: Pixels,
     channels: Channels,
     orientation: Orientation,
+    /// The ICC profile of the pixels.
+    icc_profile: Option<Vec<u8>>,
 }
 
-/// Decodes `bytes`, resizes and crops the image to `geometry`, and applies the EXIF orientation.
+/// Decodes `bytes`, resizes and crops the image to `geometry`, converts the colours to sRGB, and applies the EXIF
+/// orientation.
 ///
 /// `header` must be the header of `bytes`. Transparent pixels are blended with white. This function takes
 /// milliseconds of CPU time, so it must not run on an async worker. It allocates at most
@@ -200,7 +209,8 @@ pub fn crop(bytes: &[u8], header: &ImageHeader, geometry: Geometry) -> Result<Cr
         FormatHeader::Png(png) => png.decode(bytes)?,
     };
     let centre = resize_centre(&picture, header, geometry)?;
-    Ok(Crop { rgb: apply_orientation(centre, geometry.crop, picture.orientation)? })
+    let rgb = convert_to_srgb(centre, &picture);
+    Ok(Crop { rgb: apply_orientation(rgb, geometry.crop, picture.orientation)? })
 }
 
 /// Returns the EXIF orientation. Corrupt metadata is ignored, because the pixels may be intact.
@@ -210,7 +220,7 @@ fn read_orientation(exif: Option<&[u8]>) -> Orientation {
         .unwrap_or(Orientation::NoTransforms)
 }
 
-/// Computes the crop at the centre of the resized image, as RGB bytes.
+/// Computes the crop at the centre of the resized image, with the channels of the image.
 fn resize_centre(picture: &Picture, header: &ImageHeader, geometry: Geometry) -> Result<Vec<u8>, ImageError> {
     let ImageHeader { width, height, .. } = *header;
     let shorter = width.min(height);
@@ -224,10 +234,8 @@ fn resize_centre(picture: &Picture, header: &ImageHeader, geometry: Geometry) ->
         channels: *channels,
         crop: CropWindow { left, top, width: box_width, height: box_height },
     };
-    let mut square = RgbImage::new(geometry.crop, geometry.crop).into_raw();
-    if *channels == Channels::Grey {
-        square.truncate(square.len() / 3);
-    }
+    let side = usize::try_from(geometry.crop).unwrap_or(usize::MAX);
+    let mut square = vec![0; side * side * usize::from(channels.count())];
     RESIZER.with_borrow_mut(|resizer| {
         let resized =
             resizer.resize(&source, FilterType::Bilinear, (geometry.crop, geometry.crop), &mut square);
@@ -236,9 +244,17 @@ fn resize_centre(picture: &Picture, header: &ImageHeader, geometry: Geometry) ->
         }
         resized.map_err(ImageError::corrupt)
     })?;
-    Ok(match channels {
-        Channels::Grey => square.into_iter().flat_map(|grey| [grey; 3]).collect(),
-        Channels::Rgb => square,
+    Ok(square)
+}
+
+/// Converts the crop of `picture` to sRGB, with three bytes per pixel.
+fn convert_to_srgb(square: Vec<u8>, picture: &Picture) -> Vec<u8> {
+    CONVERTER.with_borrow_mut(|converter| {
+        let rgb = converter.convert(square, picture.channels, picture.icc_profile.as_deref());
+        if converter.allocated_bytes() > MAX_KEPT_BUFFER_BYTES {
+            converter.free();
+        }
+        rgb
     })
 }
 

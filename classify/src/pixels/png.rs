@@ -15,7 +15,7 @@ const MAX_TABLE_BYTES: usize = 1 << 20;
 const GREY: u8 = 0;
 const GREY_ALPHA: u8 = 4;
 
-/// Properties of a PNG, read from its first chunk, IHDR.
+/// Properties of a PNG, read from its chunks before the pixels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct PngHeader {
     /// Width in pixels.
@@ -23,12 +23,14 @@ pub(super) struct PngHeader {
     /// Height in pixels.
     pub(super) height: u32,
     colour_type: u8,
+    /// Length of the ICC profile in bytes, or 0 for none.
+    pub(super) profile_bytes: u64,
 }
 
 impl PngHeader {
     /// Reads the header. Returns `None` if the file does not begin with an IHDR chunk.
     ///
-    /// The decoder is not used, because it reads all chunks before the pixels.
+    /// The decoder is not used, because it inflates the chunks before the pixels.
     pub(super) fn read(bytes: &[u8]) -> Option<Self> {
         // The signature has 8 bytes. The chunk begins with its length and its name. Its data begin with the
         // width, the height, the number of bits per sample and the colour type.
@@ -38,7 +40,8 @@ impl PngHeader {
         let (height, rest) = rest.split_first_chunk::<4>()?;
         let &[_, colour_type] = rest else { return None };
         let (width, height) = (u32::from_be_bytes(*width), u32::from_be_bytes(*height));
-        (name == b"IHDR").then_some(Self { width, height, colour_type })
+        let profile_bytes = srgb::png_profile_bytes(bytes);
+        (name == b"IHDR").then_some(Self { width, height, colour_type, profile_bytes })
     }
 
     /// Returns the maximum number of bytes that [`Self::decode`] allocates.
@@ -92,6 +95,7 @@ impl PngHeader {
             pixels: Pixels { buffer, length },
             channels,
             orientation: read_orientation(reader.info().exif_metadata.as_deref()),
+            icc_profile: srgb::read_png_profile(bytes),
         })
     }
 }

@@ -6,6 +6,8 @@ use image::{ExtendedColorType, ImageEncoder, Rgb, codecs::jpeg::JpegEncoder, cod
 
 use super::*;
 
+mod colours;
+
 const GEOMETRY: Geometry = Geometry { resize: 256, crop: 224 };
 /// Default pixel limit of the service.
 const PIXEL_LIMIT: u64 = 50_000_000;
