@@ -76,21 +76,21 @@ pub struct Settings {
     #[arg(id = "classify-queue-reserve", long, env = "CLASSIFY_QUEUE_RESERVE", value_name = "PERCENT")]
     #[arg(default_value_t = 25, value_parser = clap::value_parser!(u8).range(0..=50))]
     pub queue_reserve: u8,
-    /// Maximum size of an image in bytes, or with a unit, as in 512KiB or 20MiB
+    /// Maximum size of an image in bytes, or with a unit, as in 512KiB or 32MiB
     #[arg(id = "classify-max-image-bytes", long, env = "CLASSIFY_MAX_IMAGE_BYTES", value_name = "BYTES")]
-    #[arg(default_value = "20MiB", value_parser = parse_bytes)]
+    #[arg(default_value = "32MiB", value_parser = parse_bytes)]
     pub max_image_bytes: usize,
     /// Maximum number of pixels of an image
     #[arg(id = "classify-max-pixels", long, env = "CLASSIFY_MAX_PIXELS", value_name = "PIXELS")]
-    #[arg(default_value_t = 50_000_000)]
+    #[arg(default_value_t = 64_000_000)]
     pub max_pixels: u64,
     /// Maximum memory in bytes for request bodies, files from the bucket and decoding together
     #[arg(id = "classify-max-memory", long, env = "CLASSIFY_MAX_MEMORY", value_name = "BYTES")]
-    #[arg(default_value = "256MiB", value_parser = parse_bytes)]
+    #[arg(default_value = "320MiB", value_parser = parse_bytes)]
     pub max_memory: usize,
     /// Maximum memory in bytes for decoding one image; images that need more are refused (422)
     #[arg(id = "classify-max-image-memory", long, env = "CLASSIFY_MAX_IMAGE_MEMORY", value_name = "BYTES")]
-    #[arg(default_value = "208MiB", value_parser = parse_bytes)]
+    #[arg(default_value = "256MiB", value_parser = parse_bytes)]
     pub max_image_memory: usize,
     /// Maximum seconds that a request or an image waits for memory before it is refused (429)
     #[arg(id = "classify-queue-timeout", long, env = "CLASSIFY_QUEUE_TIMEOUT", value_name = "SECONDS")]
@@ -133,7 +133,7 @@ pub struct Settings {
     pub drain_timeout: Duration,
     /// Maximum size of a request body in bytes, except that of an event
     #[arg(id = "classify-max-body-bytes", long, env = "CLASSIFY_MAX_BODY_BYTES", value_name = "BYTES")]
-    #[arg(default_value = "20MiB", value_parser = parse_bytes)]
+    #[arg(default_value = "32MiB", value_parser = parse_bytes)]
     pub max_body_bytes: usize,
     /// Maximum size of an event in bytes, as it is pushed or pulled. A larger event cannot be an announcement
     /// and is acknowledged unread
@@ -263,7 +263,7 @@ mod tests {
 
     #[test]
     fn memory_shares_add_up_to_the_limit() {
-        for memory_mebibytes in [84, 128, 256, 1024] {
+        for memory_mebibytes in [96, 128, 320, 1024] {
             let settings = Settings { max_memory: memory_mebibytes << 20, ..Settings::default() };
             let shares = settings.memory_shares();
             assert_eq!(shares.file_bytes + shares.decoding_bytes, settings.max_memory as u64, "{shares:?}");
@@ -275,9 +275,9 @@ mod tests {
     #[test]
     fn default_memory_is_enough_for_a_png_with_the_maximum_number_of_pixels() {
         let settings = Settings::default();
-        // 7071 x 7071 pixels of RGBA with 16 bits per channel.
+        // 8000 x 8000 pixels of RGBA with 16 bits per channel.
         let mut file = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR".to_vec();
-        file.extend([0, 0, 0x1B, 0x9F, 0, 0, 0x1B, 0x9F, 16, 6, 0, 0, 0]);
+        file.extend([0, 0, 0x1F, 0x40, 0, 0, 0x1F, 0x40, 16, 6, 0, 0, 0]);
         let header = ImageHeader::read(&file, settings.max_pixels).unwrap();
         let bytes = header.max_crop_bytes(file.len(), GEOMETRY);
         assert!(bytes <= settings.memory_shares().max_image_bytes, "{bytes} bytes");

@@ -300,16 +300,16 @@ mod tests {
                   Percentage of the two limits above that requests leave free for events, and events for
                   requests [env: CLASSIFY_QUEUE_RESERVE] [default: 25]
               --classify-max-image-bytes <BYTES>
-                  Maximum size of an image in bytes, or with a unit, as in 512KiB or 20MiB [env:
-                  CLASSIFY_MAX_IMAGE_BYTES] [default: 20MiB]
+                  Maximum size of an image in bytes, or with a unit, as in 512KiB or 32MiB [env:
+                  CLASSIFY_MAX_IMAGE_BYTES] [default: 32MiB]
               --classify-max-pixels <PIXELS>
-                  Maximum number of pixels of an image [env: CLASSIFY_MAX_PIXELS] [default: 50000000]
+                  Maximum number of pixels of an image [env: CLASSIFY_MAX_PIXELS] [default: 64000000]
               --classify-max-memory <BYTES>
                   Maximum memory in bytes for request bodies, files from the bucket and decoding together
-                  [env: CLASSIFY_MAX_MEMORY] [default: 256MiB]
+                  [env: CLASSIFY_MAX_MEMORY] [default: 320MiB]
               --classify-max-image-memory <BYTES>
                   Maximum memory in bytes for decoding one image; images that need more are refused (422)
-                  [env: CLASSIFY_MAX_IMAGE_MEMORY] [default: 208MiB]
+                  [env: CLASSIFY_MAX_IMAGE_MEMORY] [default: 256MiB]
               --classify-queue-timeout <SECONDS>
                   Maximum seconds that a request or an image waits for memory before it is refused (429)
                   [env: CLASSIFY_QUEUE_TIMEOUT] [default: 10]
@@ -342,7 +342,7 @@ mod tests {
                   [default: 8]
               --classify-max-body-bytes <BYTES>
                   Maximum size of a request body in bytes, except that of an event [env:
-                  CLASSIFY_MAX_BODY_BYTES] [default: 20MiB]
+                  CLASSIFY_MAX_BODY_BYTES] [default: 32MiB]
               --classify-max-event-bytes <BYTES>
                   Maximum size of an event in bytes, as it is pushed or pulled. A larger event cannot be an
                   announcement and is acknowledged unread [env: CLASSIFY_MAX_EVENT_BYTES] [default: 256KiB]

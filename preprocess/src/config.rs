@@ -49,15 +49,15 @@ pub struct Settings {
     #[arg(long, env, value_name = "QUALITY", default_value = "95")]
     #[arg(value_parser = value_parser!(u8).range(1..=100))]
     pub preprocess_jpeg_quality: u8,
-    /// Maximum length of a request body in bytes, as in 512KiB or 20MiB; longer ones are refused (413)
-    #[arg(long, env, value_name = "BYTES", default_value = "20MiB", value_parser = parse_bytes)]
+    /// Maximum length of a request body in bytes, as in 512KiB or 32MiB; longer ones are refused (413)
+    #[arg(long, env, value_name = "BYTES", default_value = "32MiB", value_parser = parse_bytes)]
     pub preprocess_max_body_bytes: usize,
     /// Maximum number of pixels of a baseline JPEG
-    #[arg(long, env, value_name = "PIXELS", default_value = "50000000")]
+    #[arg(long, env, value_name = "PIXELS", default_value = "64000000")]
     pub preprocess_max_pixels: NonZeroU64,
     /// Maximum number of pixels of an upload that is not a baseline JPEG; --preprocess-max-pixels applies as
     /// well
-    #[arg(long, env, value_name = "PIXELS", default_value = "25000000")]
+    #[arg(long, env, value_name = "PIXELS", default_value = "30000000")]
     pub preprocess_max_pixels_other: NonZeroU64,
     /// Maximum number of scans of a JPEG; progressive JPEGs usually have about ten
     #[arg(long, env, value_name = "COUNT", default_value = "32")]
@@ -209,11 +209,11 @@ mod tests {
             preprocess_threads: NonZeroUsize::new(thread_count).unwrap(),
             ..Settings::default()
         };
-        let largest_upload_bytes = BodyReceiver::max_reserved_bytes(20 << 20);
+        let largest_upload_bytes = BodyReceiver::max_reserved_bytes(32 << 20);
         for (settings, upload_bytes) in [
             (settings_with(320, 2), 40 << 20),
             (settings_with(320, 200), 40 << 20),
-            (settings_with(84, 1), largest_upload_bytes),
+            (settings_with(96, 1), largest_upload_bytes),
         ] {
             let shares = settings.memory_shares();
             assert_eq!(shares.upload_bytes, upload_bytes as u64);

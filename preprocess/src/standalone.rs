@@ -203,14 +203,14 @@ mod tests {
               --preprocess-jpeg-quality <QUALITY>
                   JPEG quality of the stored image, 1 to 100 [env: PREPROCESS_JPEG_QUALITY] [default: 95]
               --preprocess-max-body-bytes <BYTES>
-                  Maximum length of a request body in bytes, as in 512KiB or 20MiB; longer ones are refused
-                  (413) [env: PREPROCESS_MAX_BODY_BYTES] [default: 20MiB]
+                  Maximum length of a request body in bytes, as in 512KiB or 32MiB; longer ones are refused
+                  (413) [env: PREPROCESS_MAX_BODY_BYTES] [default: 32MiB]
               --preprocess-max-pixels <PIXELS>
                   Maximum number of pixels of a baseline JPEG [env: PREPROCESS_MAX_PIXELS] [default:
-                  50000000]
+                  64000000]
               --preprocess-max-pixels-other <PIXELS>
                   Maximum number of pixels of an upload that is not a baseline JPEG; --preprocess-max-pixels
-                  applies as well [env: PREPROCESS_MAX_PIXELS_OTHER] [default: 25000000]
+                  applies as well [env: PREPROCESS_MAX_PIXELS_OTHER] [default: 30000000]
               --preprocess-max-scans <COUNT>
                   Maximum number of scans of a JPEG; progressive JPEGs usually have about ten [env:
                   PREPROCESS_MAX_SCANS] [default: 32]

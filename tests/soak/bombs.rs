@@ -17,10 +17,10 @@ use crate::{
     program::{MAX_START, Service},
 };
 
-/// Size of a large body, slightly below the limit of 20 MiB.
-const BODY_SIZE: usize = 20_000_000;
-/// Width and height of the PNG bomb, slightly below the limit of 50 million pixels.
-const PNG_SIDE: u32 = 7071;
+/// Size of a large body, slightly below the limit of 32 MiB.
+const BODY_SIZE: usize = 33_000_000;
+/// Width and height of the PNG bomb, whose pixels are the maximum of 64 million.
+const PNG_SIDE: u32 = 8000;
 /// Number of bodies that are never finished.
 const UNFINISHED_COUNT: usize = 150;
 /// Timeout of the answer to a bomb. It is short so that a short soak repeats every bomb.

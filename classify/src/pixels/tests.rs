@@ -10,7 +10,7 @@ mod colours;
 
 const GEOMETRY: Geometry = Geometry { resize: 256, crop: 224 };
 /// Default pixel limit of the service.
-const PIXEL_LIMIT: u64 = 50_000_000;
+const PIXEL_LIMIT: u64 = 64_000_000;
 
 fn encode_png(picture: &DynamicImage) -> Vec<u8> {
     let mut bytes = Vec::new();

@@ -111,10 +111,10 @@ async fn problem_of_a_refused_image_tells_what_to_do_and_names_the_limits() {
     let (_, too_many_pixels) = read_problem(app.post("image/png", png_header_only(8_000, 8_000)).await).await;
     insta::assert_json_snapshot!(too_many_pixels, @r#"
 {
-  "detail": "The image has 8000×8000 = 64000000 pixels; at most 25000000 are accepted. Make it smaller.",
+  "detail": "The image has 8000×8000 = 64000000 pixels; at most 30000000 are accepted. Make it smaller.",
   "height": 8000,
   "kind": "too_many_pixels",
-  "limit": 25000000,
+  "limit": 30000000,
   "status": 422,
   "title": "Unprocessable Entity",
   "type": "urn:problem:too_many_pixels",

@@ -241,16 +241,21 @@ pub(super) fn files() -> Vec<HostileFile> {
 
     vec![
         // Decompression bombs.
-        hostile_file("jpeg-50-megapixels-in-600-kb", Processed, uniform_grey((8000, 6250), 3)),
-        hostile_file("jpeg-grey-50-megapixels", Processed, uniform_grey((8000, 6250), 1)),
+        hostile_file("jpeg-64-megapixels-in-700-kb", Processed, uniform_grey((8000, 8000), 3)),
+        hostile_file("jpeg-grey-64-megapixels", Processed, uniform_grey((8000, 8000), 1)),
         hostile_file("jpeg-cmyk-50-megapixels", Processed, uniform_grey((8000, 6250), 4)),
+        hostile_file(
+            "jpeg-cmyk-64-megapixels",
+            RefusedBeforeDecoding("too_much_memory"),
+            uniform_grey((8000, 8000), 4),
+        ),
         hostile_file("jpeg-cmyk-with-a-table-of-3-mebibytes", Processed, {
             with_segments(&profile_segments(&large_cmyk_profile()), &uniform_grey((640, 480), 4))
         }),
         hostile_file(
-            "jpeg-51-megapixels",
+            "jpeg-65-megapixels",
             RefusedBeforeDecoding("too_many_pixels"),
-            uniform_grey((8000, 6400), 3),
+            uniform_grey((8000, 8125), 3),
         ),
         hostile_file("jpeg-one-row", Processed, uniform_grey((16_384, 1), 3)),
         hostile_file("jpeg-one-column", Processed, uniform_grey((1, 16_384), 3)),
@@ -263,14 +268,14 @@ pub(super) fn files() -> Vec<HostileFile> {
             [&SOI[..], &frame_header(PROGRESSIVE, (64_250, 64_250), &[0x11; 3]), &EOI].concat()
         }),
         hostile_file(
-            "jpeg-progressive-25-megapixels-32-scans",
+            "jpeg-progressive-26-megapixels-32-scans",
             Processed,
-            with_scan_count((5000, 5000), &[0x11; 3], 32),
+            with_scan_count((6240, 4160), &[0x11; 3], 32),
         ),
         hostile_file(
-            "jpeg-progressive-25-megapixels-subsampled",
+            "jpeg-progressive-30-megapixels-subsampled",
             Processed,
-            with_scan_count((5000, 5000), &[0x22, 0x11, 0x11], 10),
+            with_scan_count((6000, 5000), &[0x22, 0x11, 0x11], 10),
         ),
         hostile_file(
             "jpeg-2000-scans",

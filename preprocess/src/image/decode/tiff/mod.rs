@@ -36,9 +36,9 @@ const TABLE_BYTES: u64 = 2 << 20;
 /// Maximum length in bytes of the tables that all JPEGs of a file share. Real tables have at most 3 KB.
 const MAX_JPEG_TABLE_BYTES: usize = 8 << 10;
 
-/// Maximum number of JPEGs in a file. A picture of 50 megapixels in tiles of 64×64 has fewer.
+/// Maximum number of JPEGs in a file. A picture of 64 megapixels in tiles of 64×64 has fewer.
 ///
-/// Each JPEG is joined with the tables. Without a limit, a file of 20 MB could list two million strips that all refer
+/// Each JPEG is joined with the tables. Without a limit, a file of 32 MiB could list four million strips that all refer
 /// to the same few bytes.
 const MAX_JPEGS: usize = 16 << 10;
 
