@@ -7,6 +7,7 @@ use image::{ExtendedColorType, ImageEncoder, Rgb, codecs::jpeg::JpegEncoder, cod
 use super::*;
 
 mod colours;
+mod formats;
 
 const GEOMETRY: Geometry = Geometry { resize: 256, crop: 224 };
 /// Default pixel limit of the service.

@@ -6,6 +6,9 @@ mod any_bytes;
 mod colours;
 mod costs;
 mod echo;
+#[path = "../../../tests/common/format_examples.rs"]
+mod format_examples;
+mod format_table;
 mod formats;
 mod hand_made;
 #[cfg(target_os = "linux")]

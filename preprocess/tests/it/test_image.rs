@@ -64,11 +64,15 @@ pub(crate) fn quarter_colours(image: &RgbImage) -> [[u8; 3]; 4] {
     [(1, 1), (3, 1), (1, 3), (3, 3)].map(|(x, y)| image.get_pixel(width * x / 4, height * y / 4).0)
 }
 
+/// Returns true if two colours are equal within [`TOLERANCE`].
+pub(crate) fn is_near(found: [u8; 3], expected: [u8; 3]) -> bool {
+    found.iter().zip(expected).all(|(&a, b)| a.abs_diff(b) <= TOLERANCE)
+}
+
 /// Asserts that two colours are equal within [`TOLERANCE`].
 #[track_caller]
 pub(crate) fn assert_near(found: [u8; 3], expected: [u8; 3], description: &str) {
-    let near = found.iter().zip(expected).all(|(&a, b)| a.abs_diff(b) <= TOLERANCE);
-    assert!(near, "{description}: found {found:?}, expected {expected:?}");
+    assert!(is_near(found, expected), "{description}: found {found:?}, expected {expected:?}");
 }
 
 /// Processes a file with the aspect ratio of the test image, and asserts the colours of its quarters.
