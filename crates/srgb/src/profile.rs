@@ -29,7 +29,7 @@ const OTHER_TAGS: [&[u8; 4]; 10] =
 /// Returns the profile with only those tags that a conversion to sRGB reads, each of them once.
 ///
 /// moxcms copies the data of every tag that it knows, so that a profile whose thousands of tags share the same data
-/// would take minutes and gigabytes. moxcms also refuses a profile for damage in tags that do not matter here.
+/// would take a minute. moxcms also refuses a profile for damage in tags that do not matter here.
 ///
 /// If there are tables, the best one becomes the table for the intent relative colorimetric. Returns `None` if the
 /// list of tags is cut off, or if the best table is not one from `channels` to three channels.

@@ -175,25 +175,28 @@ fn converter_follows_the_profile_and_the_channels_of_each_image() {
     }
 }
 
-/// Without the removal of repeated tags, this profile takes minutes.
+/// Without the removal of repeated tags, moxcms copies 2 MB for each of 170,000 tags, which takes minutes.
 #[test]
 fn tags_that_share_their_data_are_read_once() {
-    let table = table(Channels::Cmyk, TableType::Lut16, ConnectionSpace::Lab);
-    let mut profile = write_profile(Channels::Cmyk, ConnectionSpace::Lab, 2, &[(b"A2B0", table)]);
-    let first_entry = profile[132..144].to_vec();
-    let entry_count = (MAX_PROFILE_BYTES - profile.len()) / 12;
-    // The table of the first tag is now as long as the rest of the profile.
-    let data = profile.split_off(144);
-    profile[128..132].copy_from_slice(&u32::try_from(entry_count).unwrap().to_be_bytes());
-    let table_offset = u32::try_from(132 + 12 * entry_count).unwrap();
-    let entry = [&first_entry[..4], &table_offset.to_be_bytes(), &first_entry[8..]].concat();
-    profile.truncate(132);
-    profile.extend(entry.repeat(entry_count));
-    profile.extend(data);
+    const GRID_POINTS: u8 = 29;
+    let mut table = table(Channels::Cmyk, TableType::Lut8, ConnectionSpace::Lab);
+    // The number of entries along an axis.
+    table[10] = GRID_POINTS;
+    table.extend(vec![0; 3 * usize::from(GRID_POINTS).pow(4)]);
+    let tag_count = (MAX_PROFILE_BYTES - table.len() - 200) / 12;
+    let empty = (b"A2B0", Vec::new());
+    let mut profile = write_profile(Channels::Cmyk, ConnectionSpace::Lab, 2, &vec![empty; tag_count]);
+    let [offset, length] =
+        [profile.len(), table.len()].map(|number| u32::try_from(number).unwrap().to_be_bytes());
+    for tag in profile[132..].as_chunks_mut::<12>().0 {
+        tag[4..8].copy_from_slice(&offset);
+        tag[8..].copy_from_slice(&length);
+    }
+    profile.extend(table);
+    assert!(profile.len() <= MAX_PROFILE_BYTES);
     let started = Instant::now();
-    let expected = CMYK_PIXELS.map(|pixel| expected_colour(&pixel));
-    assert_close(&convert_cmyk(&profile), expected.as_flattened(), 2, "CMYK");
-    assert!(started.elapsed() < Duration::from_secs(20), "{:?}", started.elapsed());
+    assert_ne!(convert_cmyk(&profile), plain_cmyk());
+    assert!(started.elapsed() < Duration::from_secs(30), "{:?}", started.elapsed());
 }
 
 #[test]

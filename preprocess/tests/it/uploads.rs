@@ -18,9 +18,9 @@ async fn photo_is_stored_and_announced() {
     insta::assert_json_snapshot!(body, @r#"
 {
   "duplicate": false,
-  "gcs_path": "gs://test-bucket/cb277713b16f80d44efc907660a88804/image.jpg",
+  "gcs_path": "gs://test-bucket/4affe0fdea50ca44b859a2a1386d2318/image.jpg",
   "height": 256,
-  "id": "cb277713b16f80d44efc907660a88804",
+  "id": "4affe0fdea50ca44b859a2a1386d2318",
   "width": 384
 }
 "#);
@@ -85,9 +85,9 @@ async fn form_with_accepted_and_refused_files_gives_207() {
   {
     "duplicate": false,
     "file": "coffee.jpg",
-    "gcs_path": "gs://test-bucket/cb277713b16f80d44efc907660a88804/image.jpg",
+    "gcs_path": "gs://test-bucket/4affe0fdea50ca44b859a2a1386d2318/image.jpg",
     "height": 256,
-    "id": "cb277713b16f80d44efc907660a88804",
+    "id": "4affe0fdea50ca44b859a2a1386d2318",
     "status": 200,
     "width": 384
   },
