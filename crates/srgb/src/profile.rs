@@ -70,3 +70,27 @@ pub(crate) fn reduce(profile: &[u8], channels: Channels) -> Option<Vec<u8>> {
     }
     Some(reduced)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_needed_tag_is_kept_once_and_every_other_tag_loses_its_name() {
+        const TABLE_OFFSET: u32 = 300;
+        let names = [b"A2B0", b"A2B0", b"desc", b"wtpt", b"A2B2", b"wtpt"];
+        let mut profile = vec![0; 128];
+        profile.extend(6_u32.to_be_bytes());
+        for name in names {
+            profile.extend(name);
+            profile.extend([TABLE_OFFSET, 100].map(u32::to_be_bytes).as_flattened());
+        }
+        profile.resize(300, 0);
+        profile.extend(b"mft1\0\0\0\0\x04\x03");
+
+        let reduced = reduce(&profile, Channels::Cmyk).unwrap();
+        let kept: Vec<&[u8]> = reduced[132..].chunks(12).take(6).map(|tag| &tag[..4]).collect();
+        let unnamed = [0; 4].as_slice();
+        assert_eq!(kept, [b"A2B1", unnamed, unnamed, b"wtpt", unnamed, unnamed]);
+    }
+}

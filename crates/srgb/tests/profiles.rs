@@ -1,7 +1,5 @@
 //! Tests of the conversion by profiles with tables.
 
-use std::time::{Duration, Instant};
-
 use resize::Channels;
 use srgb::{
     Converter, MAX_PROFILE_BYTES, cmyk_to_rgb,
@@ -175,7 +173,7 @@ fn converter_follows_the_profile_and_the_channels_of_each_image() {
     }
 }
 
-/// Without the removal of repeated tags, moxcms copies 2 MB for each of 170,000 tags, which takes minutes.
+/// Without the removal of repeated tags, moxcms copies 2 MB for each of 170,000 tags. A unit test counts the tags.
 #[test]
 fn tags_that_share_their_data_are_read_once() {
     const GRID_POINTS: u8 = 29;
@@ -194,9 +192,7 @@ fn tags_that_share_their_data_are_read_once() {
     }
     profile.extend(table);
     assert!(profile.len() <= MAX_PROFILE_BYTES);
-    let started = Instant::now();
     assert_ne!(convert_cmyk(&profile), plain_cmyk());
-    assert!(started.elapsed() < Duration::from_secs(30), "{:?}", started.elapsed());
 }
 
 #[test]
