@@ -74,11 +74,7 @@ impl JpegHeader {
                     let (header, coefficient_count, is_sequential): (Self, u64, bool) = frame?;
                     let is_complete = memmem::rfind(&after_marker[length..], &[0xFF, EOI]).is_some();
                     let is_only_scan = is_sequential && segment.first() == Some(&header.component_count);
-                    let kept_bytes = match (is_only_scan, is_sequential) {
-                        (true, _) => 0,
-                        (false, true) => header.max_kept_bytes(coefficient_count),
-                        (false, false) => 2 * coefficient_count,
-                    };
+                    let kept_bytes = if is_only_scan { 0 } else { 2 * coefficient_count };
                     let orientation = read_orientation(exif);
                     return Some(Self { is_complete, kept_bytes, orientation, ..header });
                 }
@@ -149,12 +145,7 @@ impl JpegHeader {
             is_subsampled: true,
             kept_bytes: 0,
         };
-        Ok(Self { kept_bytes: header.max_kept_bytes(coefficient_count), ..header })
-    }
-
-    /// Returns the maximum of the bytes that the two decoders keep: coefficients of two bytes each, or samples.
-    fn max_kept_bytes(&self, coefficient_count: u64) -> u64 {
-        (2 * coefficient_count).max(Scale::Full.max_sample_bytes(self.width, self.height))
+        Ok(Self { kept_bytes: 2 * coefficient_count, ..header })
     }
 
     /// Returns the maximum number of bytes that [`Self::decode`] allocates for a file of `file_bytes` bytes.
@@ -317,13 +308,12 @@ mod tests {
     }
 
     #[test]
-    fn coefficients_or_samples_are_kept_unless_one_scan_has_all_components() {
+    fn coefficients_are_kept_unless_one_scan_has_all_components() {
         // An image of 17×17 pixels with 4:2:0 has four MCUs of six blocks each.
-        let (coefficient_bytes, sample_bytes) = (2 * 1536, Scale::Full.max_sample_bytes(17, 17));
-        assert!(sample_bytes > coefficient_bytes);
+        let coefficient_bytes = 2 * 1536;
         let frame = |marker| [0xFF, marker, 0, 17, 8, 0, 17, 0, 17, 3, 1, 0x22, 0, 2, 0x11, 0, 3, 0x11, 0];
         for (marker, scan_components, kept) in
-            [(SOF0, 3, 0), (SOF1, 3, 0), (SOF0, 1, sample_bytes), (0xC2, 3, coefficient_bytes)]
+            [(SOF0, 3, 0), (SOF1, 3, 0), (SOF0, 1, coefficient_bytes), (0xC2, 3, coefficient_bytes)]
         {
             let scan = [0xFF, SOS, 0, 3, scan_components, 0xFF, EOI];
             let header = JpegHeader::read(&[&[0xFF, 0xD8], &frame(marker)[..], &scan].concat()).unwrap();

@@ -24,6 +24,12 @@ impl<'a> StoredTable<'a> {
         Ok((Self { counts, symbols }, rest))
     }
 
+    /// Returns the address of the table in the file's bytes, which distinguishes it from the file's other
+    /// tables.
+    pub(super) fn address(&self) -> usize {
+        self.counts.as_ptr().addr()
+    }
+
     /// Returns the number of code words of each length, from 1 to 16 bits.
     pub(super) fn counts(&self) -> &[u8; 16] {
         self.counts

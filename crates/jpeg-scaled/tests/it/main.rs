@@ -7,6 +7,8 @@ mod corpus;
 mod damage;
 mod files;
 mod naive;
+mod progressive;
+mod progressive_writer;
 mod reference;
 mod scans;
 mod supported;

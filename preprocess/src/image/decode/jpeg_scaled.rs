@@ -35,18 +35,12 @@ impl Decode for JpegScaledDecoder {
         is_grey_or_colour && header.is_baseline_jpeg()
     }
 
-    /// Counts the decoded pixels and the working rows. If the components are in several scans, also counts
-    /// all samples at the decoded size. jpeg-scaled does not copy the segments.
+    /// Counts the decoded pixels and the working rows. jpeg-scaled does not copy the segments.
     fn max_bytes(&self, header: &ImageHeader, target_size: (u32, u32)) -> u64 {
-        let Coding::Jpeg(jpeg) = header.coding else { return u64::MAX };
         let scale = scale_for(header, target_size);
         let (width, height) = scaled_size(header, scale.denominator());
         let channel_count = if header.is_grey_jpeg() { 1 } else { 3 };
-        let sample_bytes = match jpeg.is_baseline_in_several_scans() {
-            true => scale.max_sample_bytes(header.width, header.height),
-            false => 0,
-        };
-        pixel_count(width, height) * channel_count + sample_bytes + working_row_bytes(header)
+        pixel_count(width, height) * channel_count + working_row_bytes(header)
     }
 
     fn decode(&self, job: &DecodeJob<'_>, scratch: &mut Scratch) -> Result<DecodedImage, DecodeFailure> {

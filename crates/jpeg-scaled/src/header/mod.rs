@@ -1,6 +1,21 @@
 //! Parses the marker segments before the entropy-coded data of each scan.
 
-use crate::{Error, huffman::StoredTable, segments::Segments, zigzag::ZIGZAG};
+mod scan;
+mod tables;
+
+pub(crate) use self::scan::{Band, Pass, ScanHeader};
+use self::{
+    scan::Progress,
+    tables::{parse_huffman_tables, parse_quantization_tables, parse_restart_interval},
+};
+use crate::{
+    Error,
+    huffman::StoredTable,
+    segments::{EOI, SOI, SOS, Segments, find_marker},
+};
+
+/// Maximum number of components of a picture.
+pub(crate) const MAX_COMPONENTS: usize = 3;
 
 /// Maximum number of blocks in an MCU, over all components of a scan. The standard sets this limit.
 pub(crate) const MAX_BLOCKS_PER_MCU: usize = 10;
@@ -10,11 +25,11 @@ pub(crate) const MAX_BLOCKS_PER_MCU: usize = 10;
 /// ```
 /// use jpeg_scaled::{ColourSpace, JpegHeader};
 ///
-/// let file = include_bytes!("../tests/reference/420.jpg");
+/// let file = include_bytes!("../../tests/reference/420.jpg");
 /// let header = JpegHeader::read(file)?;
 /// assert_eq!((header.width, header.height), (45, 37));
 /// assert_eq!(header.colour_space, ColourSpace::YCbCr);
-/// assert!(!header.has_several_scans);
+/// assert!(!header.is_progressive);
 /// # Ok::<(), jpeg_scaled::Error>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,12 +40,8 @@ pub struct JpegHeader {
     pub height: u32,
     /// The colour space in which the file stores its samples.
     pub colour_space: ColourSpace,
-    /// True if the first scan lacks a component, so that other scans must follow.
-    ///
-    /// The decoder then holds all samples until the last scan. [`Scale::max_sample_bytes`] states their size.
-    ///
-    /// [`Scale::max_sample_bytes`]: crate::Scale::max_sample_bytes
-    pub has_several_scans: bool,
+    /// True if the file is progressive: each scan has a part of the coefficients.
+    pub is_progressive: bool,
 }
 
 /// Colour space in which a file stores its samples.
@@ -62,7 +73,7 @@ impl JpegHeader {
     }
 }
 
-/// A component of the picture, from the frame header and the scan header.
+/// A component of the picture, from the frame header and the header of the current scan.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Component {
     id: u8,
@@ -70,32 +81,34 @@ pub(crate) struct Component {
     pub(crate) blocks_across: usize,
     /// Number of the component's blocks per MCU in the vertical direction.
     pub(crate) blocks_down: usize,
-    /// Index of the component's quantisation table.
-    quantization_table_index: usize,
-    /// Index of the component's Huffman table for DC coefficients.
-    pub(crate) dc_table_index: usize,
-    /// Index of the component's Huffman table for AC coefficients.
-    pub(crate) ac_table_index: usize,
+    /// Number of the component's quantisation table.
+    quantization_table_number: usize,
+    /// Number of the component's Huffman table for DC coefficients.
+    dc_table_number: usize,
+    /// Number of the component's Huffman table for AC coefficients.
+    ac_table_number: usize,
 }
 
 /// Quantiser step of each coefficient, in row-major order.
 pub(crate) type QuantizationSteps = [i16; 64];
 
+/// The Huffman tables of one class, by their number.
+type TableSlots<'a> = [Option<StoredTable<'a>>; 4];
+
 /// The contents of all segments before the entropy-coded data of the current scan.
 pub(crate) struct ParsedHeaders<'a> {
     pub(crate) header: JpegHeader,
     /// The components, of which the first `component_count` are valid.
-    components: [Component; 3],
+    components: [Component; MAX_COMPONENTS],
     component_count: usize,
-    /// Indices of the components of the current scan, of which the first `scan_component_count` are valid.
-    scan_component_indices: [usize; 3],
-    scan_component_count: usize,
-    /// True for each component that the current scan or an earlier scan contains.
-    is_scanned: [bool; 3],
+    /// The header of the current scan.
+    pub(crate) scan: ScanHeader,
+    /// The bits that the scans up to the current one contain.
+    progress: Progress,
     quantization_tables: [Option<QuantizationSteps>; 4],
-    dc_tables: [Option<StoredTable<'a>>; 4],
-    ac_tables: [Option<StoredTable<'a>>; 4],
-    /// Number of MCUs between two restart markers, or 0 if the file has no restart markers.
+    dc_tables: TableSlots<'a>,
+    ac_tables: TableSlots<'a>,
+    /// Number of MCUs between two restart markers, or 0 if the scan has no restart markers.
     pub(crate) restart_interval: u32,
     /// Index of the first entropy-coded byte of the current scan.
     pub(crate) entropy_coded_start: usize,
@@ -124,13 +137,12 @@ impl<'a> ParsedHeaders<'a> {
                 width: 0,
                 height: 0,
                 colour_space: ColourSpace::Grey,
-                has_several_scans: false,
+                is_progressive: false,
             },
-            components: [Component::default(); 3],
+            components: [Component::default(); MAX_COMPONENTS],
             component_count: 0,
-            scan_component_indices: [0; 3],
-            scan_component_count: 0,
-            is_scanned: [false; 3],
+            scan: ScanHeader::EMPTY,
+            progress: Progress::NONE,
             quantization_tables: [None; 4],
             dc_tables: [None; 4],
             ac_tables: [None; 4],
@@ -142,21 +154,31 @@ impl<'a> ParsedHeaders<'a> {
             return Err(Error::Corrupt("the file has no scan"));
         }
         headers.header.colour_space = headers.infer_colour_space(&markers);
-        headers.header.has_several_scans = !headers.is_last_scan();
         Ok(headers)
     }
 
-    /// Parses the segments from the byte with index `position` up to the next scan.
+    /// Parses the segments after the current scan, up to the next scan. Returns false if there is none.
     ///
     /// Tables replace the tables of earlier scans that have the same number.
-    pub(crate) fn read_next_scan(&mut self, bytes: &'a [u8], position: usize) -> Result<(), Error> {
-        let mut segments = Segments::resume(bytes, position);
-        if self.parse_up_to_scan(&mut segments, &mut ColourMarkers::default())? {
-            Ok(())
-        } else {
-            // The scan of a component is missing.
-            Err(Error::Truncated)
+    ///
+    /// The picture is complete without a further scan in two cases: the scans so far contain every bit of
+    /// every component, or they contain a part of every component and the end marker follows. The second case
+    /// is a progressive file without its last refinements, which every viewer shows.
+    pub(crate) fn read_next_scan(&mut self, bytes: &'a [u8]) -> Result<bool, Error> {
+        let scan_end = find_marker(bytes, self.entropy_coded_start);
+        if self.is_complete() {
+            return check_no_further_scan(bytes, scan_end).map(|()| false);
         }
+        let mut segments = Segments::resume(bytes, scan_end);
+        if self.parse_up_to_scan(&mut segments, &mut ColourMarkers::default())? {
+            return Ok(true);
+        }
+        if !self.header.is_progressive
+            || !(0..self.component_count).all(|index| self.progress.contains(index))
+        {
+            return Err(Error::Truncated);
+        }
+        Ok(false)
     }
 
     /// Parses the segments up to the next scan. Returns false if the end marker comes before a scan.
@@ -169,26 +191,30 @@ impl<'a> ParsedHeaders<'a> {
             let (marker, segment) = segments.next_segment()?;
             // Table B.1 of the standard lists the markers.
             match marker {
-                0xC0 | 0xC1 => self.parse_frame_header(segment)?,
-                0xC2 => return Err(Error::Unsupported("progressive JPEG")),
-                0xC4 => self.parse_huffman_tables(segment)?,
+                0xC0..=0xC2 => {
+                    self.header.is_progressive = marker == 0xC2;
+                    self.parse_frame_header(segment)?;
+                }
+                0xC4 => parse_huffman_tables(segment, &mut self.dc_tables, &mut self.ac_tables)?,
                 0xC3 | 0xC5..=0xCF => {
                     return Err(Error::Unsupported("arithmetic, lossless or hierarchical JPEG"));
                 }
-                0xDA => {
-                    self.parse_scan_header(segment)?;
+                SOS => {
+                    let components = &mut self.components[..self.component_count];
+                    self.scan = ScanHeader::parse(segment, components, self.header.is_progressive)?;
+                    self.progress.add(&self.scan)?;
                     self.entropy_coded_start = segments.position();
                     return Ok(true);
                 }
-                0xDB => self.parse_quantization_tables(segment)?,
+                0xDB => parse_quantization_tables(segment, &mut self.quantization_tables)?,
                 0xDD => self.restart_interval = parse_restart_interval(segment)?,
                 0xE0 => markers.jfif |= segment.starts_with(b"JFIF\0") && segment.len() >= 14,
                 0xEE if segment.starts_with(b"Adobe") && segment.len() >= 12 => {
                     markers.adobe_transform = segment.get(11).copied();
                 }
-                0xE1..=0xEF | 0xFE => {}
-                0xD9 => return Ok(false),
-                _ => return Err(Error::Unsupported("an unexpected marker")),
+                0xE1..=0xEF | 0xFE | 0xD0..=0xD7 => {}
+                EOI => return Ok(false),
+                _ => return Err(Error::Corrupt("an unexpected marker")),
             }
         }
     }
@@ -198,18 +224,18 @@ impl<'a> ParsedHeaders<'a> {
         &self.components[..self.component_count]
     }
 
-    /// Returns the components of the current scan in the order of the file, each with its index in
+    /// Returns the components of the current scan in the order of the scan, each with its index in
     /// [`Self::components`].
     pub(crate) fn scan_components(&self) -> impl Iterator<Item = (usize, &Component)> {
-        let indices = &self.scan_component_indices[..self.scan_component_count];
-        indices.iter().filter_map(|&index| Some((index, self.components.get(index)?)))
+        self.scan.indices().iter().filter_map(|&index| Some((index, self.components.get(index)?)))
     }
 
     /// Returns the component of the current scan, or `None` if the scan has several components.
     pub(crate) fn only_scan_component(&self) -> Option<&Component> {
-        let mut components = self.scan_components();
-        let (_, first) = components.next()?;
-        components.next().is_none().then_some(first)
+        match *self.scan.indices() {
+            [index] => self.components.get(index),
+            _ => None,
+        }
     }
 
     /// Returns the number of blocks of `component` in an MCU of the current scan, horizontally and vertically.
@@ -222,30 +248,30 @@ impl<'a> ParsedHeaders<'a> {
         }
     }
 
-    /// Returns true if the current scan and the scans before it contain every component.
-    pub(crate) fn is_last_scan(&self) -> bool {
-        self.is_scanned[..self.component_count].iter().all(|&is_scanned| is_scanned)
+    /// Returns true if the scans up to the current one contain every bit of every component.
+    pub(crate) fn is_complete(&self) -> bool {
+        self.progress.is_complete(self.component_count)
     }
 
     /// Returns the quantiser steps of `component`.
     pub(crate) fn quantization_steps(&self, component: &Component) -> Result<&QuantizationSteps, Error> {
-        let table = self.quantization_tables.get(component.quantization_table_index).and_then(Option::as_ref);
-        table.ok_or(Error::Corrupt("a quantisation table is missing"))
+        let table = self.quantization_tables.get(component.quantization_table_number);
+        table.and_then(Option::as_ref).ok_or(Error::Corrupt("a quantisation table is missing"))
     }
 
     /// Returns the Huffman table for the DC coefficients of `component`.
     pub(crate) fn dc_table(&self, component: &Component) -> Result<&StoredTable<'a>, Error> {
-        let table = self.dc_tables.get(component.dc_table_index).ok_or(BAD_HUFFMAN_TABLE_NUMBER)?;
+        let table = self.dc_tables.get(component.dc_table_number).ok_or(BAD_HUFFMAN_TABLE_NUMBER)?;
         table.as_ref().ok_or(HUFFMAN_TABLE_MISSING)
     }
 
     /// Returns the Huffman table for the AC coefficients of `component`.
     pub(crate) fn ac_table(&self, component: &Component) -> Result<&StoredTable<'a>, Error> {
-        let table = self.ac_tables.get(component.ac_table_index).ok_or(BAD_HUFFMAN_TABLE_NUMBER)?;
+        let table = self.ac_tables.get(component.ac_table_number).ok_or(BAD_HUFFMAN_TABLE_NUMBER)?;
         table.as_ref().ok_or(HUFFMAN_TABLE_MISSING)
     }
 
-    /// Parses the frame header (SOF0 or SOF1).
+    /// Parses a frame header (SOF0, SOF1 or SOF2).
     fn parse_frame_header(&mut self, segment: &[u8]) -> Result<(), Error> {
         const BAD_LENGTH: Error = Error::Corrupt("the frame header has a wrong length");
         if self.component_count != 0 {
@@ -274,7 +300,7 @@ impl<'a> ParsedHeaders<'a> {
         if components.len() != self.component_count {
             return Err(BAD_LENGTH);
         }
-        for (component, &[id, factors, table_index]) in self.components.iter_mut().zip(components) {
+        for (component, &[id, factors, table_number]) in self.components.iter_mut().zip(components) {
             let (blocks_across, blocks_down) = (usize::from(factors >> 4), usize::from(factors & 15));
             if !(1..=4).contains(&blocks_across) || !(1..=4).contains(&blocks_down) {
                 return Err(Error::Corrupt("a sampling factor is out of range"));
@@ -283,102 +309,13 @@ impl<'a> ParsedHeaders<'a> {
                 id,
                 blocks_across,
                 blocks_down,
-                quantization_table_index: usize::from(table_index),
+                quantization_table_number: usize::from(table_number),
                 ..Component::default()
             };
         }
         if let [only] = &mut self.components[..self.component_count] {
             // With one component, the file stores the blocks row by row, whatever the sampling factors.
             (only.blocks_across, only.blocks_down) = (1, 1);
-        }
-        Ok(())
-    }
-
-    /// Parses a DQT segment, which contains any number of tables.
-    fn parse_quantization_tables(&mut self, mut segment: &[u8]) -> Result<(), Error> {
-        const BAD_LENGTH: Error = Error::Corrupt("a quantisation table has a wrong length");
-        while let Some((&precision_and_number, rest)) = segment.split_first() {
-            let slot = self.quantization_tables.get_mut(usize::from(precision_and_number & 15));
-            let slot = slot.ok_or(Error::Corrupt("a quantisation table number is out of range"))?;
-            let mut steps = [0; 64];
-            match precision_and_number >> 4 {
-                0 => {
-                    let (stored, rest) = rest.split_first_chunk::<64>().ok_or(BAD_LENGTH)?;
-                    for (&index, &step) in ZIGZAG.iter().zip(stored) {
-                        steps[usize::from(index)] = i16::from(step);
-                    }
-                    segment = rest;
-                }
-                1 => {
-                    let (stored, rest) = rest.split_first_chunk::<128>().ok_or(BAD_LENGTH)?;
-                    for (&index, &step) in ZIGZAG.iter().zip(stored.as_chunks::<2>().0) {
-                        let step = i16::try_from(u16::from_be_bytes(step));
-                        let step = step.map_err(|_| Error::Unsupported("a quantiser step above 32767"))?;
-                        steps[usize::from(index)] = step;
-                    }
-                    segment = rest;
-                }
-                _ => return Err(Error::Corrupt("the precision of a quantisation table is invalid")),
-            }
-            *slot = Some(steps);
-        }
-        Ok(())
-    }
-
-    /// Parses a DHT segment, which contains any number of tables.
-    fn parse_huffman_tables(&mut self, mut segment: &'a [u8]) -> Result<(), Error> {
-        while let Some((&class_and_number, rest)) = segment.split_first() {
-            let tables = match class_and_number >> 4 {
-                0 => &mut self.dc_tables,
-                1 => &mut self.ac_tables,
-                _ => return Err(Error::Corrupt("the class of a Huffman table is invalid")),
-            };
-            let slot = tables.get_mut(usize::from(class_and_number & 15));
-            let slot = slot.ok_or(BAD_HUFFMAN_TABLE_NUMBER)?;
-            let (table, rest) = StoredTable::split_from(rest)?;
-            *slot = Some(table);
-            segment = rest;
-        }
-        Ok(())
-    }
-
-    /// Parses the scan header (SOS).
-    fn parse_scan_header(&mut self, segment: &[u8]) -> Result<(), Error> {
-        const BAD_LENGTH: Error = Error::Corrupt("the scan header has a wrong length");
-        let [count, rest @ ..] = segment else { return Err(BAD_LENGTH) };
-        if self.component_count == 0 {
-            return Err(Error::Corrupt("the scan comes before the frame header"));
-        }
-        let count = usize::from(*count);
-        if !(1..=self.component_count).contains(&count) {
-            return Err(Error::Corrupt("a scan has a wrong number of components"));
-        }
-        let Some((components, [start, end, approximation])) = rest.split_at_checked(2 * count) else {
-            return Err(BAD_LENGTH);
-        };
-        if (*start, *end, *approximation) != (0, 63, 0) {
-            return Err(Error::Unsupported("a scan of part of the coefficients"));
-        }
-        self.scan_component_count = 0;
-        let mut block_count = 0;
-        // A scan lists its components in the order of the frame header.
-        let mut remaining = (0..).zip(self.components[..self.component_count].iter_mut());
-        for &[id, table_indices] in components.as_chunks::<2>().0 {
-            let Some((index, component)) = remaining.find(|(_, component)| component.id == id) else {
-                return Err(Error::Unsupported("components in another order"));
-            };
-            if std::mem::replace(&mut self.is_scanned[index], true) {
-                return Err(Error::Corrupt("a component has two scans"));
-            }
-            (component.dc_table_index, component.ac_table_index) =
-                (usize::from(table_indices >> 4), usize::from(table_indices & 15));
-            self.scan_component_indices[self.scan_component_count] = index;
-            self.scan_component_count += 1;
-            block_count += component.blocks_across * component.blocks_down;
-        }
-        // The MCU of a scan with a single component is one block, whatever the sampling factors.
-        if count > 1 && block_count > MAX_BLOCKS_PER_MCU {
-            return Err(Error::Corrupt("an MCU has too many blocks"));
         }
         Ok(())
     }
@@ -396,8 +333,17 @@ impl<'a> ParsedHeaders<'a> {
     }
 }
 
-/// Parses a DRI segment, which contains the restart interval in MCUs.
-fn parse_restart_interval(segment: &[u8]) -> Result<u32, Error> {
-    let &[high, low] = segment else { return Err(Error::Corrupt("a restart interval has a wrong length")) };
-    Ok(u32::from(u16::from_be_bytes([high, low])))
+/// Checks that no scan follows the scans of a complete picture. `position` is the end of the last scan.
+///
+/// Anything else may follow, such as nothing or the data that some phones append without an end marker.
+fn check_no_further_scan(bytes: &[u8], position: usize) -> Result<(), Error> {
+    let mut segments = Segments::resume(bytes, position);
+    while segments.is_at_marker() {
+        match segments.next_segment() {
+            Ok((SOS, _)) => return Err(Error::Corrupt("a scan follows the last scan")),
+            Ok((SOI | EOI, _)) | Err(_) => break,
+            Ok(_) => {}
+        }
+    }
+    Ok(())
 }
