@@ -49,7 +49,8 @@ pub struct Picture<'a> {
     /// The pixels, row by row from the top and without padding between the rows.
     ///
     /// A pixel is three bytes, red, green and blue. If the file's colour space is [`ColourSpace::Grey`], a
-    /// pixel is one byte.
+    /// pixel is one byte. If it is [`ColourSpace::Cmyk`] or [`ColourSpace::Ycck`], a pixel is four bytes, the
+    /// samples of the file.
     pub pixels: &'a [u8],
 }
 
@@ -61,7 +62,7 @@ impl Decoder {
         self.max_scans = max_scans;
     }
 
-    /// Decodes a file to RGB, or to grey if the file's colour space is [`ColourSpace::Grey`].
+    /// Decodes a file to RGB, to grey, or to the samples of CMYK or YCCK, depending on the file's colour space.
     ///
     /// Allocates memory for the size in the header, even if the file has too little data for that size.
     /// A caller that limits memory should first check the size with [`JpegHeader::read`].
@@ -236,7 +237,7 @@ impl<'a> PictureWriter<'a> {
     fn new(header: &JpegHeader, scale: Scale, grid: &'a McuGrid, pixels: &'a mut Vec<u8>) -> Self {
         let JpegHeader { width, height, colour_space, .. } = *header;
         let (width, height) = (scale.apply(width), scale.apply(height));
-        let stride = colour_space.channels() * width as usize;
+        let stride = colour_space.channel_count() * width as usize;
         reserve_pixels(pixels, stride * height as usize);
         Self { pixels, size: (width, height), stride, colour_space, grid }
     }
@@ -287,12 +288,17 @@ fn write_row(
         [first, second, third] => {
             let [first, second, third] = [first, second, third].map(|plane| plane.picture_row(row, mcu_row));
             match colour_space {
-                ColourSpace::Rgb => colour::interleave_rgb_row(first, second, third, row_pixels),
-                // `Grey` is only here to complete the match: a grey file has one plane.
-                ColourSpace::YCbCr | ColourSpace::Grey => {
+                ColourSpace::Rgb => colour::interleave_row([first, second, third], row_pixels),
+                // The other colour spaces are only here to complete the match: they have other numbers of
+                // planes.
+                ColourSpace::YCbCr | ColourSpace::Grey | ColourSpace::Cmyk | ColourSpace::Ycck => {
                     colour::convert_ycbcr_row(first, second, third, row_pixels)
                 }
             }
+        }
+        [first, second, third, fourth] => {
+            let samples = [first, second, third, fourth].map(|plane| plane.picture_row(row, mcu_row));
+            colour::interleave_row(samples, row_pixels);
         }
         [only, ..] => row_pixels.copy_from_slice(&only.picture_row(row, mcu_row)[..row_pixels.len()]),
         [] => {}

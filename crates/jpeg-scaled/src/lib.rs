@@ -17,7 +17,7 @@
 //! decode their part of this row. Each scan also needs memory for its Huffman tables.
 //!
 //! # Terms
-//! A picture has one component (luminance) or three, such as luminance and two colour differences. A
+//! A picture has one component (luminance), three, such as luminance and two colour differences, or four. A
 //! component is subsampled if it has fewer samples than the picture has pixels. The sampling of a file, such
 //! as 4:2:0, says how its components are subsampled. JPEG divides each component into blocks of 8×8 samples
 //! and transforms each block to 64 coefficients: the DC coefficient, which represents the mean, and 63 AC
@@ -44,10 +44,10 @@
 //! | supported | [`Error::Unsupported`] |
 //! |---|---|
 //! | SOF0, SOF1 and SOF2 (progressive) with 8 bits and Huffman coding | arithmetic, lossless, 12 bits |
-//! | grey, YCbCr, RGB | CMYK and YCCK |
+//! | grey, YCbCr, RGB, CMYK, YCCK | other numbers of components than 1, 3 and 4 |
 //! | 4:4:4, 4:2:2, 4:4:0, 4:2:0, 4:1:1 and other samplings whose ratios are whole numbers | other samplings |
 //! | one scan or several, with or without restart markers | a height that follows the scan |
-//! | bytes that belong to no segment | missing Huffman tables |
+//! | bytes that belong to no segment, missing Huffman tables | |
 //!
 //! # Incomplete files
 //! The decoder never returns a picture with missing MCUs: it returns [`Error::Truncated`] if the data of a scan

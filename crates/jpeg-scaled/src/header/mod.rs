@@ -10,12 +10,15 @@ use self::{
 };
 use crate::{
     Error,
-    huffman::StoredTable,
+    huffman::{
+        StoredTable,
+        standard_tables::{CHROMINANCE_AC, CHROMINANCE_DC, LUMINANCE_AC, LUMINANCE_DC},
+    },
     segments::{EOI, SOI, SOS, Segments, find_marker},
 };
 
 /// Maximum number of components of a picture.
-pub(crate) const MAX_COMPONENTS: usize = 3;
+pub(crate) const MAX_COMPONENTS: usize = 4;
 
 /// Maximum number of blocks in an MCU, over all components of a scan. The standard sets this limit.
 pub(crate) const MAX_BLOCKS_PER_MCU: usize = 10;
@@ -53,12 +56,23 @@ pub enum ColourSpace {
     YCbCr,
     /// Three components: red, green, blue.
     Rgb,
+    /// Four components: cyan, magenta, yellow, black. Files usually store the samples inverted, as Adobe's
+    /// programs write them.
+    Cmyk,
+    /// Four components: luminance and two colour differences, which encode the inverse of cyan, magenta and
+    /// yellow, and black. Files usually store the samples inverted.
+    Ycck,
 }
 
 impl ColourSpace {
     /// Returns the number of bytes of a decoded pixel.
-    pub(crate) fn channels(self) -> usize {
-        if self == Self::Grey { 1 } else { 3 }
+    #[must_use]
+    pub fn channel_count(self) -> usize {
+        match self {
+            Self::Grey => 1,
+            Self::YCbCr | Self::Rgb => 3,
+            Self::Cmyk | Self::Ycck => 4,
+        }
     }
 }
 
@@ -123,9 +137,7 @@ struct ColourMarkers {
     adobe_transform: Option<u8>,
 }
 
-// Files without Huffman tables, such as frames of Motion JPEG, rely on the tables in annex K of the standard,
-// which this crate does not contain.
-const HUFFMAN_TABLE_MISSING: Error = Error::Unsupported("a file without Huffman tables");
+const HUFFMAN_TABLE_MISSING: Error = Error::Corrupt("a Huffman table is missing");
 const BAD_HUFFMAN_TABLE_NUMBER: Error = Error::Corrupt("a Huffman table number is out of range");
 
 impl<'a> ParsedHeaders<'a> {
@@ -144,8 +156,9 @@ impl<'a> ParsedHeaders<'a> {
             scan: ScanHeader::EMPTY,
             progress: Progress::NONE,
             quantization_tables: [None; 4],
-            dc_tables: [None; 4],
-            ac_tables: [None; 4],
+            // A file without tables relies on those of the standard.
+            dc_tables: [Some(LUMINANCE_DC), Some(CHROMINANCE_DC), None, None],
+            ac_tables: [Some(LUMINANCE_AC), Some(CHROMINANCE_AC), None, None],
             restart_interval: 0,
             entropy_coded_start: 0,
         };
@@ -292,8 +305,8 @@ impl<'a> ParsedHeaders<'a> {
         if self.header.width == 0 {
             return Err(Error::Corrupt("the width is zero"));
         }
-        if !matches!(count, 1 | 3) {
-            return Err(Error::Unsupported("a number of components other than 1 and 3"));
+        if !matches!(count, 1 | 3 | 4) {
+            return Err(Error::Unsupported("a number of components other than 1, 3 and 4"));
         }
         self.component_count = usize::from(*count);
         let (components, []) = components.as_chunks::<3>() else { return Err(BAD_LENGTH) };
@@ -322,9 +335,11 @@ impl<'a> ParsedHeaders<'a> {
 
     /// Infers the colour space by the rules of libjpeg, which other decoders follow as well.
     fn infer_colour_space(&self, markers: &ColourMarkers) -> ColourSpace {
-        let [first, second, third] = self.components;
+        let [first, second, third, _] = self.components;
         match markers.adobe_transform {
             _ if self.component_count == 1 => ColourSpace::Grey,
+            None | Some(0) if self.component_count == 4 => ColourSpace::Cmyk,
+            _ if self.component_count == 4 => ColourSpace::Ycck,
             _ if markers.jfif => ColourSpace::YCbCr,
             Some(0) => ColourSpace::Rgb,
             None if [first.id, second.id, third.id] == *b"RGB" => ColourSpace::Rgb,

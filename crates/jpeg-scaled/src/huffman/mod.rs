@@ -4,6 +4,7 @@
 mod codebook;
 mod lookup;
 mod refinement;
+pub(crate) mod standard_tables;
 mod stored_table;
 mod table_set;
 

@@ -12,6 +12,11 @@ pub(crate) struct StoredTable<'a> {
 }
 
 impl<'a> StoredTable<'a> {
+    /// Creates a table. `symbols` must have as many elements as there are code words.
+    pub(super) const fn new(counts: &'a [u8; 16], symbols: &'a [u8]) -> Self {
+        Self { counts, symbols }
+    }
+
     /// Splits a table off the start of `bytes`. Returns the table and the rest of the bytes.
     pub(crate) fn split_from(bytes: &'a [u8]) -> Result<(Self, &'a [u8]), Error> {
         const BAD_LENGTH: Error = Error::Corrupt("a Huffman table has a wrong length");

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "test helpers fail by panicking")]
 
 mod accuracy;
+mod cmyk;
 mod corpus;
 mod damage;
 mod files;

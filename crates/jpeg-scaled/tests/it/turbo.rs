@@ -2,11 +2,13 @@
 
 use std::fs;
 
+use jpeg_encoder::ColorType;
 use jpeg_scaled::Scale;
 use proptest::{prelude::*, sample::select, test_runner::TestRunner};
 use turbojpeg::{Compressor, Decompressor, Image, PixelFormat, ScalingFactor, Subsamp};
 
 use crate::{
+    cmyk::encode_cmyk,
     files::{
         Pixels, TestPicture, decode, proptest_config, test_pictures, usual_picture, with_component_ids,
         without_segment,
@@ -16,15 +18,20 @@ use crate::{
     scans::{SAMPLING_FACTORS, encode_without_interleaving, with_scans},
 };
 
-/// Decodes a file with libjpeg-turbo.
+/// Decodes a file to RGB with libjpeg-turbo.
 fn decode_with_turbo(file: &[u8], scale: Scale) -> Pixels {
+    decode_to_format_with_turbo(file, scale, PixelFormat::RGB)
+}
+
+/// Decodes a file to pixels of `format` with libjpeg-turbo.
+fn decode_to_format_with_turbo(file: &[u8], scale: Scale, format: PixelFormat) -> Pixels {
     let mut decompressor = Decompressor::new().unwrap();
     let factor = ScalingFactor::new(1, scale.denominator() as usize);
     decompressor.set_scaling_factor(factor).unwrap();
     let header = decompressor.read_header(file).unwrap().scaled(factor);
-    let (width, height, pitch) = (header.width, header.height, 3 * header.width);
+    let (width, height, pitch) = (header.width, header.height, format.size() * header.width);
     let mut pixels = vec![0; pitch * height];
-    let output = Image { pixels: &mut pixels[..], width, pitch, height, format: PixelFormat::RGB };
+    let output = Image { pixels: &mut pixels[..], width, pitch, height, format };
     decompressor.decompress(file, output).unwrap();
     (u32::try_from(width).unwrap(), u32::try_from(height).unwrap(), pixels)
 }
@@ -79,6 +86,21 @@ fn any_progressive_picture_of_libjpeg_turbo_decodes_to_its_pixels() {
     TestRunner::new(proptest_config(2000))
         .run(&(test_pictures(), samplings()), |(test_picture, sampling)| {
             check_equal_to_turbo(&encode_progressive_with_turbo(&test_picture, sampling))
+        })
+        .unwrap();
+}
+
+#[test]
+fn any_cmyk_picture_decodes_to_the_samples_of_libjpeg_turbo() {
+    let factors = select(vec![(1, 1), (2, 1), (1, 2), (2, 2)]);
+    TestRunner::new(proptest_config(500))
+        .run(&(test_pictures(), factors, any::<bool>()), |(test_picture, factors, is_progressive)| {
+            let file = encode_cmyk(&test_picture, ColorType::Cmyk, factors, is_progressive);
+            for scale in Scale::ALL {
+                let expected = decode_to_format_with_turbo(&file, scale, PixelFormat::CMYK);
+                prop_assert!(decode(&file, scale).unwrap() == expected, "{:?}", scale);
+            }
+            Ok(())
         })
         .unwrap();
 }
