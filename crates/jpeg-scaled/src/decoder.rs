@@ -3,11 +3,11 @@
 use pulp::{Arch, NullaryFnOnce};
 
 use crate::{
-    ColourSpace, Error, JpegHeader, Scale,
+    Error, Scale,
     coefficients::CoefficientRows,
-    colour,
     header::{MAX_COMPONENTS, ParsedHeaders},
     huffman::HuffmanTables,
+    picture_writer::{PictureWriter, PixelBuffer},
     plane::{McuGrid, Plane},
     scan::ScanDecoder,
 };
@@ -48,9 +48,10 @@ pub struct Picture<'a> {
     pub height: u32,
     /// The pixels, row by row from the top and without padding between the rows.
     ///
-    /// A pixel is three bytes, red, green and blue. If the file's colour space is [`ColourSpace::Grey`], a
-    /// pixel is one byte. If it is [`ColourSpace::Cmyk`] or [`ColourSpace::Ycck`], a pixel is four bytes, the
-    /// samples of the file.
+    /// A pixel is three bytes, red, green and blue. If the [`ColourSpace`] of the file is grey, a pixel is one
+    /// byte. If it is CMYK or YCCK, a pixel is four bytes, the samples of the file.
+    ///
+    /// [`ColourSpace`]: crate::ColourSpace
     pub pixels: &'a [u8],
 }
 
@@ -65,7 +66,7 @@ impl Decoder {
     /// Decodes a file to RGB, to grey, or to the samples of CMYK or YCCK, depending on the file's colour space.
     ///
     /// Allocates memory for the size in the header, even if the file has too little data for that size.
-    /// A caller that limits memory should first check the size with [`JpegHeader::read`].
+    /// A caller that limits memory should first check the size with [`JpegHeader::read`](crate::JpegHeader::read).
     ///
     /// Bytes after the end marker are ignored. The end marker may be missing if no data is missing, and other
     /// data may be in its place.
@@ -109,8 +110,27 @@ impl Decoder {
         scale: Scale,
         pixels: &mut Vec<u8>,
     ) -> Result<(u32, u32), Error> {
-        let Self { tables, planes, coefficients, max_scans, .. } = self;
         pixels.clear();
+        self.decode_to(bytes, scale, PixelBuffer::Growing(pixels))
+    }
+
+    /// Decodes a file as [`Self::decode`] does, but into `pixels`, which must have the length of the pixels.
+    /// Returns the width and height of the picture.
+    ///
+    /// # Errors
+    /// Returns an [`Error`] in the same cases as [`Self::decode`], and [`Error::Corrupt`] if the pixels of the
+    /// file have another length. `pixels` then contains a part of the picture.
+    pub fn decode_into_slice(
+        &mut self,
+        bytes: &[u8],
+        scale: Scale,
+        pixels: &mut [u8],
+    ) -> Result<(u32, u32), Error> {
+        self.decode_to(bytes, scale, PixelBuffer::Fixed(pixels))
+    }
+
+    fn decode_to(&mut self, bytes: &[u8], scale: Scale, pixels: PixelBuffer) -> Result<(u32, u32), Error> {
+        let Self { tables, planes, coefficients, max_scans, .. } = self;
         tables.clear();
         let headers = ParsedHeaders::read(bytes)?;
         let call = DecodeCall { tables, planes, bytes, headers, scale, pixels };
@@ -133,7 +153,7 @@ struct DecodeCall<'a> {
     /// The headers of the first scan.
     headers: ParsedHeaders<'a>,
     scale: Scale,
-    pixels: &'a mut Vec<u8>,
+    pixels: PixelBuffer<'a>,
 }
 
 impl NullaryFnOnce for DecodeCall<'_> {
@@ -148,7 +168,7 @@ impl NullaryFnOnce for DecodeCall<'_> {
             plane.prepare(component, headers.quantization_steps(component)?, &grid)?;
         }
         let mut scan = ScanDecoder::new(bytes, &headers, tables, &grid)?;
-        let mut writer = PictureWriter::new(&headers.header, scale, &grid, pixels);
+        let mut writer = PictureWriter::new(&headers.header, scale, &grid, pixels)?;
         for mcu_row in 0..grid.row_count {
             scan.decode_row(tables, planes)?;
             writer.write_mcu_row(planes, mcu_row);
@@ -201,7 +221,7 @@ impl NullaryFnOnce for DecodeSeveralScansCall<'_> {
                 break;
             }
         }
-        let mut writer = PictureWriter::new(&headers.header, scale, &grid, pixels);
+        let mut writer = PictureWriter::new(&headers.header, scale, &grid, pixels)?;
         for mcu_row in 0..grid.row_count {
             for scan in &mut scans {
                 scan.decode_picture_row(tables, planes, coefficients)?;
@@ -221,96 +241,14 @@ impl NullaryFnOnce for DecodeSeveralScansCall<'_> {
     }
 }
 
-/// Writes the rows of a picture in order.
-struct PictureWriter<'a> {
-    pixels: &'a mut Vec<u8>,
-    /// Width and height of the decoded picture.
-    size: (u32, u32),
-    /// Number of bytes in a row.
-    stride: usize,
-    colour_space: ColourSpace,
-    grid: &'a McuGrid,
-}
-
-impl<'a> PictureWriter<'a> {
-    /// Creates a writer and reserves memory for the picture in `pixels`, which must be empty.
-    fn new(header: &JpegHeader, scale: Scale, grid: &'a McuGrid, pixels: &'a mut Vec<u8>) -> Self {
-        let JpegHeader { width, height, colour_space, .. } = *header;
-        let (width, height) = (scale.apply(width), scale.apply(height));
-        let stride = colour_space.channel_count() * width as usize;
-        reserve_pixels(pixels, stride * height as usize);
-        Self { pixels, size: (width, height), stride, colour_space, grid }
-    }
-
-    /// Writes the rows of the picture that are ready after the row of MCUs `mcu_row`, whose samples the planes
-    /// hold. Prepares the planes for the next row of MCUs.
-    #[inline(always)]
-    fn write_mcu_row(&mut self, planes: &mut [Plane], mcu_row: usize) {
-        // The last pixel row of a row of MCUs needs samples of the next row of MCUs. It is written after the
-        // next row of MCUs is decoded.
-        let ready_row_count = if mcu_row + 1 == self.grid.row_count {
-            self.size.1 as usize
-        } else {
-            (mcu_row + 1) * self.grid.picture_rows_per_mcu_row() - 1
-        };
-        let first_row = self.pixels.len() / self.stride;
-        self.pixels.resize(ready_row_count * self.stride, 0);
-        let new_rows = self.pixels[first_row * self.stride..].chunks_exact_mut(self.stride);
-        for (row, row_pixels) in (first_row..).zip(new_rows) {
-            write_row(planes, row, mcu_row, self.colour_space, row_pixels);
-        }
-        planes.iter_mut().for_each(Plane::advance);
-    }
-}
-
-/// Grows the capacity of `pixels`, which must be empty, to at least `len` bytes.
-fn reserve_pixels(pixels: &mut Vec<u8>, len: usize) {
-    if pixels.capacity() < len {
-        // Frees the old memory before the new memory is allocated, so that both never exist at once.
-        *pixels = Vec::new();
-        pixels.reserve_exact(len);
-    }
-}
-
-/// Writes row `row` of the picture to `row_pixels`.
-///
-/// `mcu_row` is the row of MCUs whose samples the planes hold. `row` must lie in this row of MCUs, or be the
-/// last row of the picture that lies in the row of MCUs before it.
-#[inline(always)]
-fn write_row(
-    planes: &mut [Plane],
-    row: usize,
-    mcu_row: usize,
-    colour_space: ColourSpace,
-    row_pixels: &mut [u8],
-) {
-    match planes {
-        [first, second, third] => {
-            let [first, second, third] = [first, second, third].map(|plane| plane.picture_row(row, mcu_row));
-            match colour_space {
-                ColourSpace::Rgb => colour::interleave_row([first, second, third], row_pixels),
-                // The other colour spaces are only here to complete the match: they have other numbers of
-                // planes.
-                ColourSpace::YCbCr | ColourSpace::Grey | ColourSpace::Cmyk | ColourSpace::Ycck => {
-                    colour::convert_ycbcr_row(first, second, third, row_pixels)
-                }
-            }
-        }
-        [first, second, third, fourth] => {
-            let samples = [first, second, third, fourth].map(|plane| plane.picture_row(row, mcu_row));
-            colour::interleave_row(samples, row_pixels);
-        }
-        [only, ..] => row_pixels.copy_from_slice(&only.picture_row(row, mcu_row)[..row_pixels.len()]),
-        [] => {}
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use pulp::NullaryFnOnce;
 
     use super::{DecodeCall, DecodeSeveralScansCall, Decoder};
-    use crate::{Scale, coefficients::CoefficientRows, header::ParsedHeaders};
+    use crate::{
+        Error, Scale, coefficients::CoefficientRows, header::ParsedHeaders, picture_writer::PixelBuffer,
+    };
 
     const PROGRESSIVE: &[u8] = include_bytes!("../tests/reference/420-progressive.jpg");
 
@@ -336,6 +274,19 @@ mod tests {
         }
     }
 
+    #[test]
+    fn slice_of_the_right_length_receives_the_same_pixels_and_any_other_is_refused() {
+        let mut decoder = Decoder::default();
+        let expected = decoder.decode(PROGRESSIVE, Scale::Half).unwrap().pixels.to_vec();
+        let mut pixels = vec![1; expected.len()];
+        assert_eq!(decoder.decode_into_slice(PROGRESSIVE, Scale::Half, &mut pixels), Ok((23, 19)));
+        assert_eq!(pixels, expected);
+        for length in [0, expected.len() - 1, expected.len() + 1] {
+            let refused = decoder.decode_into_slice(PROGRESSIVE, Scale::Half, &mut vec![0; length]);
+            assert!(matches!(refused, Err(Error::Corrupt(_))));
+        }
+    }
+
     /// Calling [`NullaryFnOnce::call`] directly, not through `pulp`, uses no optional vector instructions.
     #[test]
     fn pixels_are_equal_with_and_without_optional_vector_instructions() {
@@ -346,7 +297,8 @@ mod tests {
                 let (tables, planes) = (&mut tables, &mut planes);
                 let headers = ParsedHeaders::read(file).unwrap();
                 let is_progressive = headers.header.is_progressive;
-                let call = DecodeCall { tables, planes, bytes: file, headers, scale, pixels: &mut pixels };
+                let pixel_buffer = PixelBuffer::Growing(&mut pixels);
+                let call = DecodeCall { tables, planes, bytes: file, headers, scale, pixels: pixel_buffer };
                 let size = if is_progressive {
                     DecodeSeveralScansCall { call, coefficients: &mut coefficients, max_scans }.call()
                 } else {

@@ -83,6 +83,7 @@ mod error;
 mod header;
 mod huffman;
 mod idct;
+mod picture_writer;
 mod plane;
 mod scale;
 mod scan;
