@@ -30,7 +30,10 @@ fuzz_target!(|bytes: &[u8]| {
         for scale in Scale::ALL {
             let Ok(image) = decoder.decode(bytes, scale) else { continue };
             assert_eq!((image.width, image.height), (scale.apply(width), scale.apply(height)));
-            assert_eq!(image.pixels.len(), colour_space.channel_count() * image.width as usize * image.height as usize);
+            assert_eq!(
+                image.pixels.len(),
+                colour_space.channel_count() * image.width as usize * image.height as usize
+            );
         }
     });
 });
