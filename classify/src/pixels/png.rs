@@ -77,14 +77,14 @@ impl PngHeader {
             ColorType::Grayscale => (length, Channels::Grey),
             ColorType::GrayscaleAlpha => {
                 let blend = |[grey, alpha]: [u8; 2]| [blend_with_white(grey, alpha)];
-                (blend_pixels(&mut buffer, blend), Channels::Grey)
+                (map_pixels(&mut buffer, blend), Channels::Grey)
             }
             ColorType::Rgb => (length, Channels::Rgb),
             ColorType::Rgba => {
                 let blend = |[red, green, blue, alpha]: [u8; 4]| {
                     [red, green, blue].map(|colour| blend_with_white(colour, alpha))
                 };
-                (blend_pixels(&mut buffer, blend), Channels::Rgb)
+                (map_pixels(&mut buffer, blend), Channels::Rgb)
             }
             ColorType::Indexed => return Err(ImageError::corrupt("the palette is missing")),
         };
@@ -97,15 +97,15 @@ impl PngHeader {
 }
 
 /// Replaces every pixel of `IN` bytes with one of `OUT` bytes, in place. Returns the new length in bytes.
-fn blend_pixels<const IN: usize, const OUT: usize>(
+pub(super) fn map_pixels<const IN: usize, const OUT: usize>(
     pixels: &mut [u8],
-    blend: impl Fn([u8; IN]) -> [u8; OUT],
+    map: impl Fn([u8; IN]) -> [u8; OUT],
 ) -> usize {
     let pixel_count = pixels.len() / IN;
     for index in 0..pixel_count {
         let mut pixel = [0; IN];
         pixel.copy_from_slice(&pixels[index * IN..][..IN]);
-        pixels[index * OUT..][..OUT].copy_from_slice(&blend(pixel));
+        pixels[index * OUT..][..OUT].copy_from_slice(&map(pixel));
     }
     pixel_count * OUT
 }

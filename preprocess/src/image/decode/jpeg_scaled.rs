@@ -1,19 +1,26 @@
-//! Decoder for baseline JPEG that uses jpeg-scaled, which scales down while it decodes.
+//! Decoder for JPEG that uses jpeg-scaled, which scales down while it decodes.
 
-use jpeg_scaled::{Error, Scale};
+use jpeg_scaled::{ColourSpace, Error, JpegHeader, Scale};
 
 use super::{
     Decode, DecodeFailure, DecodeJob, DecodedImage, corrupt,
+    opaque::map_compacting,
     scale::{largest_denominator, scaled_size},
-    size_mismatch, working_row_bytes,
+    size_mismatch,
+    tiff::{cmyk_to_rgb, ycbcr_to_rgb},
+    working_row_bytes,
 };
 use crate::image::{
     crop::scaled_window,
+    error::ImageError,
     exif,
     header::{Coding, ImageHeader, jpeg},
     scratch::Scratch,
-    size::pixel_count,
+    size::{pixel_count, to_usize},
 };
+
+/// Maximum number of bytes of the tables that each scan needs.
+const MAX_TABLE_BYTES_PER_SCAN: u64 = 50 << 10;
 
 /// The decoder of jpeg-scaled.
 pub(super) struct JpegScaledDecoder;
@@ -29,36 +36,54 @@ impl Decode for JpegScaledDecoder {
         "jpeg-scaled"
     }
 
-    fn accepts(&self, header: &ImageHeader) -> bool {
-        let is_grey_or_colour =
-            matches!(header.coding, Coding::Jpeg(jpeg) if matches!(jpeg.component_count, 1 | 3));
-        is_grey_or_colour && header.is_baseline_jpeg()
+    fn accepts(&self, _: &ImageHeader) -> bool {
+        true
     }
 
-    /// Counts the decoded pixels and the working rows. jpeg-scaled does not copy the segments.
+    /// Counts the decoded pixels, the working rows and the tables of all scans. jpeg-scaled does not copy the
+    /// segments.
     fn max_bytes(&self, header: &ImageHeader, target_size: (u32, u32)) -> u64 {
-        let scale = scale_for(header, target_size);
-        let (width, height) = scaled_size(header, scale.denominator());
-        let channel_count = if header.is_grey_jpeg() { 1 } else { 3 };
-        pixel_count(width, height) * channel_count + working_row_bytes(header)
+        let Coding::Jpeg(jpeg) = header.coding else { return u64::MAX };
+        let (width, height) = scaled_size(header, scale_for(header, target_size).denominator());
+        // Two components are not supported.
+        let channel_count = if jpeg.component_count < 4 { u64::from(jpeg.component_count) } else { 4 };
+        pixel_count(width, height) * channel_count
+            + working_row_bytes(header)
+            + u64::from(jpeg.scan_count) * MAX_TABLE_BYTES_PER_SCAN
     }
 
     fn decode(&self, job: &DecodeJob<'_>, scratch: &mut Scratch) -> Result<DecodedImage, DecodeFailure> {
+        let decode_error = |error: Error| match error {
+            Error::Truncated | Error::Corrupt(_) => corrupt(job, error),
+            Error::Unsupported(_) => {
+                ImageError::UnsupportedFeature { format: job.header.format(), source: error.into() }
+            }
+        };
         let scale = scale_for(job.header, job.target_size);
+        let colour_space = JpegHeader::read(job.bytes).map_err(decode_error)?.colour_space;
+        let max_scans = to_usize(job.max_scans.into());
         let (width, height) =
-            scratch.decode_with_jpeg_scaled(job.bytes, scale).map_err(|error| match error {
-                Error::Truncated => corrupt(job, error).into(),
-                // The next decoder is less strict and may decode the file.
-                Error::Corrupt(_) | Error::Unsupported(_) => DecodeFailure::TryNextDecoder(error.into()),
-            })?;
+            scratch.decode_with_jpeg_scaled(job.bytes, scale, max_scans).map_err(decode_error)?;
         if (width, height) != scaled_size(job.header, scale.denominator()) {
             return Err(size_mismatch(job).into());
+        }
+        match colour_space {
+            ColourSpace::Grey | ColourSpace::YCbCr | ColourSpace::Rgb => {}
+            // The samples of CMYK are inverted amounts of ink, as Adobe writes them.
+            ColourSpace::Cmyk => map_compacting(scratch.pixels_mut(), |samples: [u8; 4]| {
+                cmyk_to_rgb(samples.map(|sample| u8::MAX - sample))
+            }),
+            // The conversion from YCCK to CMYK inverts the colours, and Adobe's samples are inverted once more.
+            ColourSpace::Ycck => map_compacting(scratch.pixels_mut(), |[luma, blue, red, black]: [u8; 4]| {
+                let [cyan, magenta, yellow] = ycbcr_to_rgb([luma, blue, red]);
+                cmyk_to_rgb([cyan, magenta, yellow, u8::MAX - black])
+            }),
         }
         let metadata = jpeg::read_metadata(job.bytes);
         Ok(DecodedImage {
             width,
             height,
-            is_grey: job.header.is_grey_jpeg(),
+            is_grey: colour_space == ColourSpace::Grey,
             crop: scaled_window(job.header, scale.denominator()),
             orientation: exif::read_orientation(metadata.exif),
             icc_profile: metadata.icc_profile,

@@ -49,7 +49,10 @@ pub(super) fn make_opaque(pixels: &mut [u8], layout: PixelLayout) -> bool {
 ///
 /// Copies a block of groups at a time to a buffer, so that the bytes read and the bytes written do not
 /// overlap and the compiler vectorises the loop.
-fn map_compacting<const N: usize, const M: usize>(bytes: &mut [u8], convert: impl Fn([u8; N]) -> [u8; M]) {
+pub(super) fn map_compacting<const N: usize, const M: usize>(
+    bytes: &mut [u8],
+    convert: impl Fn([u8; N]) -> [u8; M],
+) {
     const GROUPS_PER_BLOCK: usize = 256;
     let mut block = [[0; N]; GROUPS_PER_BLOCK];
     let group_count = bytes.len() / N;

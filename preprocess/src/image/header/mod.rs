@@ -71,11 +71,6 @@ impl ImageHeader {
         pixel_count(self.width, self.height)
     }
 
-    /// Returns true if the upload is a JPEG with a single component.
-    pub(super) fn is_grey_jpeg(&self) -> bool {
-        matches!(self.coding, Coding::Jpeg(JpegHeader { component_count: 1, .. }))
-    }
-
     /// Returns true if the upload is a baseline JPEG. Only a baseline JPEG is decoded fast and row by row.
     pub fn is_baseline_jpeg(&self) -> bool {
         matches!(self.coding, Coding::Jpeg(JpegHeader { process: JpegProcess::Baseline, .. }))

@@ -79,7 +79,7 @@ impl Colours {
 }
 
 /// Converts the amounts of four inks, of which 0 means none, without a profile.
-fn cmyk_to_rgb([cyan, magenta, yellow, black]: [u8; 4]) -> [u8; 3] {
+pub(in crate::image::decode) fn cmyk_to_rgb([cyan, magenta, yellow, black]: [u8; 4]) -> [u8; 3] {
     [cyan, magenta, yellow].map(|ink| {
         let light = u32::from(u8::MAX - ink) * u32::from(u8::MAX - black);
         u8::try_from((light + 127) / 255).unwrap_or(u8::MAX)
@@ -87,7 +87,7 @@ fn cmyk_to_rgb([cyan, magenta, yellow, black]: [u8; 4]) -> [u8; 3] {
 }
 
 /// Converts a colour with the coefficients of JFIF, which are also the default of TIFF.
-fn ycbcr_to_rgb([luma, blue, red]: [u8; 3]) -> [u8; 3] {
+pub(in crate::image::decode) fn ycbcr_to_rgb([luma, blue, red]: [u8; 3]) -> [u8; 3] {
     // The coefficients are multiplied with 65,536.
     let (blue, red) = (i32::from(blue) - 128, i32::from(red) - 128);
     [91_881 * red, -22_554 * blue - 46_802 * red, 116_130 * blue].map(|difference| {

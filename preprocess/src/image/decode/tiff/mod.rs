@@ -15,6 +15,7 @@ use std::{
 use tiff::{TiffError, decoder::Decoder};
 
 use self::layout::SampleLayout;
+pub(super) use self::layout::{cmyk_to_rgb, ycbcr_to_rgb};
 use super::{
     Decode, DecodeFailure, DecodeJob, DecodedImage, corrupt, patched_file::PatchedFile, size_mismatch,
 };
