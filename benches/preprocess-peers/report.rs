@@ -105,7 +105,7 @@ pub(crate) fn format_section(
 fn describe_run(cores: &str, peers: &[&MeasuredTool]) -> String {
     let codecs: &[&str] = match BUILD {
         "turbo" => &["jpeg-scaled", "turbojpeg", "webpx"],
-        _ => &["jpeg-scaled", "zune-jpeg", "image-webp", "jpeg-encoder"],
+        _ => &["jpeg-scaled", "image-webp", "jpeg-encoder"],
     };
     let crates = codecs.iter().chain(&["png", "fast_image_resize"]);
     let crates: Vec<String> = crates.map(|name| locked_crate(name)).collect();

@@ -279,7 +279,7 @@ mod tests {
         let mut file = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR".to_vec();
         file.extend([0, 0, 0x1F, 0x40, 0, 0, 0x1F, 0x40, 16, 6, 0, 0, 0]);
         let header = ImageHeader::read(&file, settings.max_pixels).unwrap();
-        let bytes = header.max_crop_bytes(file.len(), GEOMETRY);
+        let bytes = header.max_crop_bytes(GEOMETRY);
         assert!(bytes <= settings.memory_shares().max_image_bytes, "{bytes} bytes");
         assert!(settings.memory_shares().max_image_bytes < settings.memory_shares().decoding_bytes);
     }

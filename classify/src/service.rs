@@ -216,7 +216,7 @@ impl Service {
         permit: QueuePermit,
     ) -> Result<Vec<f32>, ClassifyError> {
         let header = ImageHeader::read(&file.bytes, self.settings.max_pixels)?;
-        let (bytes, limit) = (header.max_crop_bytes(file.bytes.len(), GEOMETRY), self.max_image_memory);
+        let (bytes, limit) = (header.max_crop_bytes(GEOMETRY), self.max_image_memory);
         if bytes > limit {
             return Err(ImageError::TooMuchMemory { bytes, limit }.into());
         }

@@ -116,7 +116,7 @@ fn decoding_process() {
     drop(photo);
     for (name, file) in files {
         let header = ImageHeader::read(&file, u64::MAX).unwrap();
-        let max_bytes = header.max_crop_bytes(file.len(), GEOMETRY);
+        let max_bytes = header.max_crop_bytes(GEOMETRY);
         fs::write("/proc/self/clear_refs", "5").unwrap();
         let resident_before = read_process_status("VmHWM:");
         crop(&file, &header, GEOMETRY).unwrap();

@@ -5,12 +5,15 @@
 
 use std::cell::RefCell;
 
-use jpeg_scaled::{ColourSpace, Decoder, JpegHeader, Scale};
+use jpeg_scaled::{Decoder, JpegHeader, Scale};
 use libfuzzer_sys::fuzz_target;
 
 /// Maximum number of pixels of an image. The target ignores larger images, because the callers of the crate
 /// also refuse images above a limit.
 const MAX_PIXELS: u64 = 1 << 20;
+
+/// Maximum number of scans of an image. preprocess has the same limit by default.
+const MAX_SCANS: usize = 32;
 
 thread_local! {
     // All inputs share a decoder, to check that one input does not affect the decoding of the next input.
@@ -23,11 +26,14 @@ fuzz_target!(|bytes: &[u8]| {
         return;
     }
     DECODER.with_borrow_mut(|decoder| {
+        decoder.set_max_scans(MAX_SCANS);
         for scale in Scale::ALL {
             let Ok(image) = decoder.decode(bytes, scale) else { continue };
             assert_eq!((image.width, image.height), (scale.apply(width), scale.apply(height)));
-            let channels = if colour_space == ColourSpace::Grey { 1 } else { 3 };
-            assert_eq!(image.pixels.len(), channels * image.width as usize * image.height as usize);
+            assert_eq!(
+                image.pixels.len(),
+                colour_space.channel_count() * image.width as usize * image.height as usize
+            );
         }
     });
 });

@@ -132,14 +132,7 @@ impl ImageHeader {
                 Self { width: png.width, height: png.height, format: FormatHeader::Png(png) }
             }
             ImageFormat::Jpeg => {
-                let jpeg = match JpegHeader::read(bytes) {
-                    Some(JpegHeader { is_complete: false, .. }) => {
-                        return Err(ImageError::corrupt("the JPEG is truncated: it has no end marker"));
-                    }
-                    Some(jpeg) => jpeg,
-                    // The segments violate the standard, but the decoder may accept them.
-                    None => JpegHeader::read_with_decoder(bytes).map_err(ImageError::corrupt)?,
-                };
+                let jpeg = JpegHeader::read(bytes).map_err(ImageError::corrupt)?;
                 Self { width: jpeg.width, height: jpeg.height, format: FormatHeader::Jpeg(jpeg) }
             }
             other => {
@@ -159,14 +152,12 @@ impl ImageHeader {
         u64::from(self.width) * u64::from(self.height)
     }
 
-    /// Returns the maximum number of bytes that [`crop`] allocates for an image of `file_bytes` bytes.
+    /// Returns the maximum number of bytes that [`crop`] allocates.
     ///
     /// The file itself is not counted.
-    pub fn max_crop_bytes(&self, file_bytes: usize, geometry: Geometry) -> u64 {
+    pub fn max_crop_bytes(&self, geometry: Geometry) -> u64 {
         let (decoding_bytes, profile_bytes, channels) = match self.format {
-            FormatHeader::Jpeg(jpeg) => {
-                (jpeg.max_decoding_bytes(file_bytes), jpeg.profile_bytes, jpeg.max_channels())
-            }
+            FormatHeader::Jpeg(jpeg) => (jpeg.max_decoding_bytes(), jpeg.profile_bytes, jpeg.channels()),
             FormatHeader::Png(png) => (png.max_decoding_bytes(), png.profile_bytes, Channels::Rgb),
         };
         let colour_bytes = if profile_bytes == 0 { 0 } else { srgb::max_bytes(profile_bytes, channels) };

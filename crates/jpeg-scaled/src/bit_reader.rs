@@ -3,6 +3,8 @@
 //! After each data byte 0xFF, a JPEG file has a zero byte, which distinguishes the 0xFF from a marker. The
 //! reader removes these zero bytes, called stuffing.
 
+use crate::segments::contains_ff;
+
 /// Maximum total number of bits of a Huffman code word (16) and the value after it (15).
 const MAX_CODE_WORD_AND_VALUE_BITS: u32 = 16 + 15;
 
@@ -115,19 +117,20 @@ impl BitReader {
         marker.is_some_and(|marker| (0xD0..=0xD7).contains(marker))
     }
 
-    /// Returns the index of the byte after the last consumed bit, or `None` if at least one whole byte before
-    /// the next marker was not consumed.
-    pub(crate) fn end_of_data(&self) -> Option<usize> {
-        (self.bit_count < self.padding_bit_count + 8).then_some(self.position)
+    /// Returns the next `count` bits, at most 32, and consumes them. They must be valid.
+    #[inline(always)]
+    pub(crate) fn take_bits(&mut self, count: u32) -> u32 {
+        // Two shifts, because a shift by 64 is not possible.
+        #[expect(clippy::cast_possible_truncation, reason = "at most 32 bits remain")]
+        let bits = (self.bits >> 1 >> ((63 - count) & 63)) as u32;
+        self.consume(count);
+        bits
     }
-}
 
-/// Returns true if any byte of `word` is 0xFF.
-#[inline(always)]
-fn contains_ff(word: u64) -> bool {
-    const LOWEST_BITS: u64 = 0x0101_0101_0101_0101;
-    const HIGHEST_BITS: u64 = LOWEST_BITS << 7;
-    // A byte 0xFF of `word` is zero in `!word`. Subtracting 1 from a zero byte sets the byte's highest bit,
-    // which is also set in `word`.
-    (!word).wrapping_sub(LOWEST_BITS) & word & HIGHEST_BITS != 0
+    /// Returns the index of the next byte to load, and the number of whole bytes before it that were loaded
+    /// but not consumed. The index is that of a marker if the reader stopped at one.
+    pub(crate) fn position_and_unread_byte_count(&self) -> (usize, usize) {
+        let unread_bit_count = self.bit_count.saturating_sub(self.padding_bit_count);
+        (self.position, (unread_bit_count / 8) as usize)
+    }
 }

@@ -95,10 +95,14 @@ fn remove_fourth_bytes(words: &[u32; CHUNK_PIXELS]) -> [u8; 3 * CHUNK_PIXELS] {
     bytes
 }
 
-/// Interleaves a row of red, a row of green and a row of blue samples to a row of RGB pixels.
+/// Interleaves the rows of samples of `N` components to a row of pixels with `N` bytes each.
+///
+/// Each row of `samples` must have at least as many samples as `row` has pixels.
 #[inline(always)]
-pub(crate) fn interleave_rgb_row(red: &[u8], green: &[u8], blue: &[u8], rgb: &mut [u8]) {
-    for (((to, &red), &green), &blue) in rgb.as_chunks_mut().0.iter_mut().zip(red).zip(green).zip(blue) {
-        *to = [red, green, blue];
+pub(crate) fn interleave_row<const N: usize>(samples: [&[u8]; N], row: &mut [u8]) {
+    let pixels = row.as_chunks_mut::<N>().0;
+    let samples = samples.map(|samples| &samples[..pixels.len()]);
+    for (index, pixel) in pixels.iter_mut().enumerate() {
+        *pixel = samples.map(|samples| samples[index]);
     }
 }

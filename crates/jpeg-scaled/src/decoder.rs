@@ -3,26 +3,39 @@
 use pulp::{Arch, NullaryFnOnce};
 
 use crate::{
-    ColourSpace, Error, JpegHeader, Scale, colour,
-    header::{Component, ParsedHeaders},
+    Error, Scale,
+    coefficients::CoefficientRows,
+    header::{MAX_COMPONENTS, ParsedHeaders},
     huffman::HuffmanTables,
+    picture_writer::{PictureWriter, PixelBuffer},
     plane::{McuGrid, Plane},
     scan::ScanDecoder,
 };
 
+/// Maximum number of scans of a file, unless [`Decoder::set_max_scans`] changes it. Files have about ten.
+const DEFAULT_MAX_SCANS: usize = 100;
+
 /// A decoder that keeps its memory from one picture to the next.
 ///
 /// The memory holds the pixels and one row of MCUs of a picture. It grows to the size that the largest
-/// picture so far needed. The samples of a file with several scans are freed after decoding.
+/// picture so far needed.
 pub struct Decoder {
     tables: HuffmanTables,
-    planes: [Plane; 3],
+    planes: [Plane; MAX_COMPONENTS],
+    coefficients: [CoefficientRows; MAX_COMPONENTS],
     pixels: Vec<u8>,
+    max_scans: usize,
 }
 
 impl Default for Decoder {
     fn default() -> Self {
-        Self { tables: HuffmanTables::EMPTY, planes: [Plane::EMPTY; 3], pixels: Vec::new() }
+        Self {
+            tables: HuffmanTables::default(),
+            planes: [Plane::EMPTY; MAX_COMPONENTS],
+            coefficients: Default::default(),
+            pixels: Vec::new(),
+            max_scans: DEFAULT_MAX_SCANS,
+        }
     }
 }
 
@@ -35,22 +48,32 @@ pub struct Picture<'a> {
     pub height: u32,
     /// The pixels, row by row from the top and without padding between the rows.
     ///
-    /// A pixel is three bytes, red, green and blue. If the file's colour space is [`ColourSpace::Grey`], a
-    /// pixel is one byte.
+    /// A pixel is three bytes, red, green and blue. If the [`ColourSpace`] of the file is grey, a pixel is one
+    /// byte. If it is CMYK or YCCK, a pixel is four bytes, the samples of the file.
+    ///
+    /// [`ColourSpace`]: crate::ColourSpace
     pub pixels: &'a [u8],
 }
 
 impl Decoder {
-    /// Decodes a file to RGB, or to grey if the file's colour space is [`ColourSpace::Grey`].
+    /// Sets the maximum number of scans of a file. The default is 100.
+    ///
+    /// Every scan takes time and needs up to 50 KB of memory for its tables.
+    pub fn set_max_scans(&mut self, max_scans: usize) {
+        self.max_scans = max_scans;
+    }
+
+    /// Decodes a file to RGB, to grey, or to the samples of CMYK or YCCK, depending on the file's colour space.
     ///
     /// Allocates memory for the size in the header, even if the file has too little data for that size.
-    /// A caller that limits memory should first check the size with [`JpegHeader::read`]. A file with several
-    /// scans also needs memory for all samples, which [`Scale::max_sample_bytes`] states.
+    /// A caller that limits memory should first check the size with [`JpegHeader::read`](crate::JpegHeader::read).
     ///
-    /// Bytes after the end marker are ignored. The end marker may be missing.
+    /// Bytes after the end marker are ignored. The end marker may be missing if no data is missing, and other
+    /// data may be in its place.
     ///
     /// # Errors
-    /// Returns an [`Error`] if the file is not supported, is corrupt, or ends before its last pixel.
+    /// Returns an [`Error`] if the file is not supported, is corrupt, ends before its last pixel, or has too
+    /// many scans.
     ///
     /// # Examples
     /// Decodes a picture of 45×37 pixels at half its size:
@@ -87,32 +110,50 @@ impl Decoder {
         scale: Scale,
         pixels: &mut Vec<u8>,
     ) -> Result<(u32, u32), Error> {
-        let Self { tables, planes, .. } = self;
         pixels.clear();
+        self.decode_to(bytes, scale, PixelBuffer::Growing(pixels))
+    }
+
+    /// Decodes a file as [`Self::decode`] does, but into `pixels`, which must have the length of the pixels.
+    /// Returns the width and height of the picture.
+    ///
+    /// # Errors
+    /// Returns an [`Error`] in the same cases as [`Self::decode`], and [`Error::Corrupt`] if the pixels of the
+    /// file have another length. `pixels` then contains a part of the picture.
+    pub fn decode_into_slice(
+        &mut self,
+        bytes: &[u8],
+        scale: Scale,
+        pixels: &mut [u8],
+    ) -> Result<(u32, u32), Error> {
+        self.decode_to(bytes, scale, PixelBuffer::Fixed(pixels))
+    }
+
+    fn decode_to(&mut self, bytes: &[u8], scale: Scale, pixels: PixelBuffer) -> Result<(u32, u32), Error> {
+        let Self { tables, planes, coefficients, max_scans, .. } = self;
+        tables.clear();
         let headers = ParsedHeaders::read(bytes)?;
         let call = DecodeCall { tables, planes, bytes, headers, scale, pixels };
-        if !call.headers.header.has_several_scans {
+        if !call.headers.header.is_progressive && call.headers.is_complete() {
             return Arch::new().dispatch(call);
         }
-        let decoded = Arch::new().dispatch(DecodeSeveralScansCall(call));
-        planes.iter_mut().for_each(Plane::free_samples);
-        decoded
+        Arch::new().dispatch(DecodeSeveralScansCall { call, coefficients, max_scans: *max_scans })
     }
 }
 
-/// Decodes a file with one scan, row of MCUs by row of MCUs.
+/// Decodes a sequential file with one scan, row of MCUs by row of MCUs.
 ///
 /// `pulp` compiles [`NullaryFnOnce::call`] for several sets of vector instructions and runs the version for
 /// this CPU. A function that `call` uses is compiled for these vector instructions only if it is inlined into
 /// `call`, so every function on the hot path is `#[inline(always)]`.
 struct DecodeCall<'a> {
     tables: &'a mut HuffmanTables,
-    planes: &'a mut [Plane; 3],
+    planes: &'a mut [Plane; MAX_COMPONENTS],
     bytes: &'a [u8],
     /// The headers of the first scan.
     headers: ParsedHeaders<'a>,
     scale: Scale,
-    pixels: &'a mut Vec<u8>,
+    pixels: PixelBuffer<'a>,
 }
 
 impl NullaryFnOnce for DecodeCall<'_> {
@@ -120,138 +161,83 @@ impl NullaryFnOnce for DecodeCall<'_> {
 
     #[inline(always)]
     fn call(self) -> Self::Output {
-        let Self { tables, planes, bytes, headers, scale, pixels } = self;
-        let JpegHeader { width, height, colour_space, .. } = headers.header;
-        let (width, height) = (scale.apply(width), scale.apply(height));
+        let Self { tables, planes, bytes, mut headers, scale, pixels } = self;
         let grid = McuGrid::new(&headers.header, headers.components(), scale);
         let planes = &mut planes[..headers.components().len()];
         for (plane, component) in planes.iter_mut().zip(headers.components()) {
             plane.prepare(component, headers.quantization_steps(component)?, &grid)?;
-            set_huffman_tables(tables, &headers, component)?;
         }
-        let stride = colour_space.channels() * width as usize;
-        reserve_pixels(pixels, stride * height as usize);
-        let mut scan = ScanDecoder::new(bytes, &headers);
+        let mut scan = ScanDecoder::new(bytes, &headers, tables, &grid)?;
+        let mut writer = PictureWriter::new(&headers.header, scale, &grid, pixels)?;
         for mcu_row in 0..grid.row_count {
-            scan.decode_row(tables, planes, grid.column_count)?;
-            // The last pixel row of a row of MCUs needs samples of the next row of MCUs. It is written after
-            // the next row of MCUs is decoded.
-            let ready_row_count = if mcu_row + 1 == grid.row_count {
-                height as usize
-            } else {
-                (mcu_row + 1) * grid.picture_rows_per_mcu_row() - 1
-            };
-            let first_row = pixels.len() / stride;
-            pixels.resize(ready_row_count * stride, 0);
-            let new_rows = pixels[first_row * stride..].chunks_exact_mut(stride);
-            for (row, row_pixels) in (first_row..).zip(new_rows) {
-                write_row(planes, row, mcu_row, colour_space, row_pixels);
-            }
-            planes.iter_mut().for_each(Plane::advance);
+            scan.decode_row(tables, planes)?;
+            writer.write_mcu_row(planes, mcu_row);
         }
-        scan.check_end()?;
-        Ok((width, height))
+        scan.check_end(true)?;
+        headers.read_next_scan(bytes)?;
+        Ok(writer.size)
     }
 }
 
-/// Decodes a file with several scans: first the samples of all components, then the pixels.
+/// Decodes a file that is progressive or has several scans, row of MCUs by row of MCUs.
+///
+/// Every scan has a decoder of its own. For each row of MCUs, each of these decoders decodes its part of the
+/// row, so that only one row of coefficients is in memory.
 ///
 /// A type of its own, so that the code for files with one scan is compiled separately.
-struct DecodeSeveralScansCall<'a>(DecodeCall<'a>);
+struct DecodeSeveralScansCall<'a> {
+    call: DecodeCall<'a>,
+    coefficients: &'a mut [CoefficientRows; MAX_COMPONENTS],
+    max_scans: usize,
+}
 
 impl NullaryFnOnce for DecodeSeveralScansCall<'_> {
     type Output = Result<(u32, u32), Error>;
 
     #[inline(always)]
     fn call(self) -> Self::Output {
-        let DecodeCall { tables, planes, bytes, mut headers, scale, pixels } = self.0;
-        let JpegHeader { width, height, colour_space, .. } = headers.header;
-        let (width, height) = (scale.apply(width), scale.apply(height));
+        let Self { call, coefficients, max_scans } = self;
+        let DecodeCall { tables, planes, bytes, mut headers, scale, pixels } = call;
+        let component_count = headers.components().len();
+        let (planes, coefficients) = (&mut planes[..component_count], &mut coefficients[..component_count]);
         let grid = McuGrid::new(&headers.header, headers.components(), scale);
-        // A component has at most one scan, so there are at most three scans.
+        let mut is_prepared = [false; MAX_COMPONENTS];
+        let mut scans = Vec::new();
         loop {
+            if scans.len() == max_scans {
+                return Err(Error::Corrupt("the file has too many scans"));
+            }
             for (index, component) in headers.scan_components() {
-                planes[index].prepare_whole(component, headers.quantization_steps(component)?, &grid)?;
-                set_huffman_tables(tables, &headers, component)?;
-            }
-            let (column_count, row_count) = match headers.only_scan_component() {
-                Some(component) => grid.block_counts(component),
-                None => (grid.column_count, grid.row_count),
-            };
-            let mut scan = ScanDecoder::new(bytes, &headers);
-            for mcu_row in 0..row_count {
-                for (index, component) in headers.scan_components() {
-                    let (_, blocks_down) = headers.blocks_per_mcu(component);
-                    planes[index].begin_at_block_row(mcu_row * blocks_down);
+                // A component keeps the quantisation table that precedes its first scan.
+                if !std::mem::replace(&mut is_prepared[index], true) {
+                    planes[index].prepare(component, headers.quantization_steps(component)?, &grid)?;
+                    if headers.header.is_progressive {
+                        coefficients[index].prepare(component, &planes[index]);
+                    }
                 }
-                scan.decode_row(tables, planes, column_count)?;
             }
-            if headers.is_last_scan() {
-                scan.check_end()?;
+            scans.push(ScanDecoder::new(bytes, &headers, tables, &grid)?);
+            if !headers.read_next_scan(bytes)? {
                 break;
             }
-            headers.read_next_scan(bytes, scan.end()?)?;
         }
-        let stride = colour_space.channels() * width as usize;
-        reserve_pixels(pixels, stride * height as usize);
-        pixels.resize(stride * height as usize, 0);
-        let planes = &mut planes[..headers.components().len()];
-        for (row, row_pixels) in pixels.chunks_exact_mut(stride).enumerate() {
-            write_row(planes, row, 0, colour_space, row_pixels);
-        }
-        Ok((width, height))
-    }
-}
-
-/// Grows the capacity of `pixels`, which must be empty, to at least `len` bytes.
-fn reserve_pixels(pixels: &mut Vec<u8>, len: usize) {
-    if pixels.capacity() < len {
-        // Frees the old memory before the new memory is allocated, so that both never exist at once.
-        *pixels = Vec::new();
-        pixels.reserve_exact(len);
-    }
-}
-
-/// Prepares the Huffman tables of `component`.
-fn set_huffman_tables(
-    tables: &mut HuffmanTables,
-    headers: &ParsedHeaders,
-    component: &Component,
-) -> Result<(), Error> {
-    // The table indices of a corrupt file may be out of range. In that case, `dc_table` or `ac_table` returns
-    // an error before the index is used on `tables`.
-    let dc_table = headers.dc_table(component)?;
-    tables.dc[component.dc_table_index].set(dc_table)?;
-    let ac_table = headers.ac_table(component)?;
-    tables.ac[component.ac_table_index].set(ac_table)
-}
-
-/// Writes row `row` of the picture to `row_pixels`.
-///
-/// `mcu_row` is the row of MCUs whose samples the planes hold. `row` must lie in this row of MCUs, or be the
-/// last row of the picture that lies in the row of MCUs before it. If the planes hold the whole picture,
-/// `mcu_row` is 0 and `row` can be any row.
-#[inline(always)]
-fn write_row(
-    planes: &mut [Plane],
-    row: usize,
-    mcu_row: usize,
-    colour_space: ColourSpace,
-    row_pixels: &mut [u8],
-) {
-    match planes {
-        [first, second, third] => {
-            let [first, second, third] = [first, second, third].map(|plane| plane.picture_row(row, mcu_row));
-            match colour_space {
-                ColourSpace::Rgb => colour::interleave_rgb_row(first, second, third, row_pixels),
-                // `Grey` is only here to complete the match: a grey file has one plane.
-                ColourSpace::YCbCr | ColourSpace::Grey => {
-                    colour::convert_ycbcr_row(first, second, third, row_pixels)
+        let mut writer = PictureWriter::new(&headers.header, scale, &grid, pixels)?;
+        for mcu_row in 0..grid.row_count {
+            for scan in &mut scans {
+                scan.decode_picture_row(tables, planes, coefficients)?;
+            }
+            if headers.header.is_progressive {
+                for (coefficients, plane) in coefficients.iter_mut().zip(&mut *planes) {
+                    coefficients.transform(plane);
                 }
             }
+            writer.write_mcu_row(planes, mcu_row);
         }
-        [only, ..] => row_pixels.copy_from_slice(&only.picture_row(row, mcu_row)[..row_pixels.len()]),
-        [] => {}
+        let last_scan = scans.len() - 1;
+        for (index, scan) in scans.iter().enumerate() {
+            scan.check_end(index == last_scan)?;
+        }
+        Ok(writer.size)
     }
 }
 
@@ -259,52 +245,70 @@ fn write_row(
 mod tests {
     use pulp::NullaryFnOnce;
 
-    use super::{DecodeCall, Decoder};
-    use crate::{Scale, header::ParsedHeaders};
+    use super::{DecodeCall, DecodeSeveralScansCall, Decoder};
+    use crate::{
+        Error, Scale, coefficients::CoefficientRows, header::ParsedHeaders, picture_writer::PixelBuffer,
+    };
+
+    const PROGRESSIVE: &[u8] = include_bytes!("../tests/reference/420-progressive.jpg");
 
     /// Returns the address and the capacity of each of the decoder's buffers.
     fn buffer_locations(decoder: &Decoder) -> Vec<(*const u8, usize)> {
         let planes = decoder.planes.iter().flat_map(|plane| plane.buffers());
-        planes.chain([&decoder.pixels]).map(|buffer| (buffer.as_ptr(), buffer.capacity())).collect()
+        let bytes = planes.chain([&decoder.pixels]).map(|buffer| (buffer.as_ptr(), buffer.capacity()));
+        let coefficients = decoder.coefficients.iter().map(CoefficientRows::buffer_location);
+        bytes.chain(coefficients).filter(|&(_, capacity)| capacity > 0).collect()
     }
 
     #[test]
     fn a_second_picture_of_the_same_size_reuses_the_memory() {
-        let file = include_bytes!("../tests/reference/420.jpg");
-        for scale in Scale::ALL {
-            let mut decoder = Decoder::default();
-            decoder.decode(file, scale).unwrap();
-            let locations = buffer_locations(&decoder);
-            assert!(locations.iter().all(|&(_, capacity)| capacity > 0));
-            decoder.decode(file, scale).unwrap();
-            assert_eq!(buffer_locations(&decoder), locations);
+        for file in [&include_bytes!("../tests/reference/420.jpg")[..], PROGRESSIVE] {
+            for scale in Scale::ALL {
+                let mut decoder = Decoder::default();
+                decoder.decode(file, scale).unwrap();
+                let locations = buffer_locations(&decoder);
+                assert!(locations.len() > 3 * 2);
+                decoder.decode(file, scale).unwrap();
+                assert_eq!(buffer_locations(&decoder), locations);
+            }
         }
     }
 
     #[test]
-    fn samples_of_a_file_with_several_scans_are_freed() {
-        let file = include_bytes!("../tests/reference/420-scans.jpg");
+    fn slice_of_the_right_length_receives_the_same_pixels_and_any_other_is_refused() {
         let mut decoder = Decoder::default();
-        decoder.decode(file, Scale::Full).unwrap();
-        assert!(decoder.planes.iter().all(|plane| plane.buffers()[0].capacity() == 0));
-        decoder.decode(&file[..file.len() / 2], Scale::Full).unwrap_err();
-        assert!(decoder.planes.iter().all(|plane| plane.buffers()[0].capacity() == 0));
+        let expected = decoder.decode(PROGRESSIVE, Scale::Half).unwrap().pixels.to_vec();
+        let mut pixels = vec![1; expected.len()];
+        assert_eq!(decoder.decode_into_slice(PROGRESSIVE, Scale::Half, &mut pixels), Ok((23, 19)));
+        assert_eq!(pixels, expected);
+        for length in [0, expected.len() - 1, expected.len() + 1] {
+            let refused = decoder.decode_into_slice(PROGRESSIVE, Scale::Half, &mut vec![0; length]);
+            assert!(matches!(refused, Err(Error::Corrupt(_))));
+        }
     }
 
     /// Calling [`NullaryFnOnce::call`] directly, not through `pulp`, uses no optional vector instructions.
     #[test]
     fn pixels_are_equal_with_and_without_optional_vector_instructions() {
-        let file = include_bytes!("../tests/reference/420.jpg");
-        for scale in Scale::ALL {
-            let Decoder { mut tables, mut planes, mut pixels } = Decoder::default();
-            let (tables, planes) = (&mut tables, &mut planes);
-            let headers = ParsedHeaders::read(file).unwrap();
-            let call = DecodeCall { tables, planes, bytes: file, headers, scale, pixels: &mut pixels };
-            let size = call.call().unwrap();
-            let mut decoder = Decoder::default();
-            let picture = decoder.decode(file, scale).unwrap();
-            assert_eq!(size, (picture.width, picture.height));
-            assert_eq!(pixels, picture.pixels);
+        for file in [&include_bytes!("../tests/reference/420.jpg")[..], PROGRESSIVE] {
+            for scale in Scale::ALL {
+                let Decoder { mut tables, mut planes, mut coefficients, mut pixels, max_scans } =
+                    Decoder::default();
+                let (tables, planes) = (&mut tables, &mut planes);
+                let headers = ParsedHeaders::read(file).unwrap();
+                let is_progressive = headers.header.is_progressive;
+                let pixel_buffer = PixelBuffer::Growing(&mut pixels);
+                let call = DecodeCall { tables, planes, bytes: file, headers, scale, pixels: pixel_buffer };
+                let size = if is_progressive {
+                    DecodeSeveralScansCall { call, coefficients: &mut coefficients, max_scans }.call()
+                } else {
+                    call.call()
+                };
+                let mut decoder = Decoder::default();
+                let picture = decoder.decode(file, scale).unwrap();
+                assert_eq!(size, Ok((picture.width, picture.height)));
+                assert_eq!(pixels, picture.pixels);
+            }
         }
     }
 }

@@ -6,6 +6,10 @@ use crate::{
     idct::{self, BlockGroup, EMPTY_GROUP, LANES},
 };
 
+/// Maximum absolute value of a DC coefficient. Samples of 8 bits have DC coefficients from -1024 to 1016. Some
+/// encoders exceed this range by up to a quarter, to sharpen the edges of white areas.
+const MAX_DC: u32 = 1536;
+
 /// Layout of the MCUs of a picture, shared by all components.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct McuGrid {
@@ -69,7 +73,7 @@ enum Upsampling {
     Triangle,
 }
 
-/// The samples of a component, for one row of MCUs at a time or for the whole picture.
+/// The samples of a component, for one row of MCUs at a time.
 pub(crate) struct Plane {
     /// Side of a decoded block in samples.
     block_side: usize,
@@ -86,14 +90,16 @@ pub(crate) struct Plane {
     /// Method that increases the number of rows.
     vertical: Upsampling,
     steps: QuantizationSteps,
+    /// Maximum absolute value of a DC coefficient divided by its quantiser step.
+    max_dc: u32,
     /// One group per row of blocks in an MCU. A group holds the coefficients that are decoded but not
     /// transformed yet, and zeros elsewhere.
     groups: [BlockGroup; 4],
-    /// Row of the component's blocks in `samples` where the MCUs that are decoded begin. Always 0 if
-    /// `samples` holds one row of MCUs.
+    /// Row of the component's blocks in `samples` where the MCUs that are decoded begin. Always 0 in a scan
+    /// with several components.
     first_block_row: usize,
     /// The last row of samples of the previous row of MCUs, followed by the rows of samples of the current
-    /// row of MCUs. If the plane holds the whole picture, an unused row, followed by all rows of samples.
+    /// row of MCUs.
     samples: Vec<u8>,
     /// An upsampled row, as wide as the picture.
     upsampled_row: Vec<u8>,
@@ -113,6 +119,7 @@ impl Plane {
         horizontal: Upsampling::Repeat(1),
         vertical: Upsampling::Repeat(1),
         steps: [0; 64],
+        max_dc: 0,
         groups: [EMPTY_GROUP; 4],
         first_block_row: 0,
         samples: Vec::new(),
@@ -120,36 +127,13 @@ impl Plane {
         vertical_sums: Vec::new(),
     };
 
-    /// Prepares the plane for one row of MCUs at a time of `component`. Keeps the memory of the previous
-    /// picture, but not its samples.
+    /// Prepares the plane for the samples of `component`. Keeps the memory of the previous picture, but not its
+    /// samples.
     pub(crate) fn prepare(
         &mut self,
         component: &Component,
         steps: &QuantizationSteps,
         grid: &McuGrid,
-    ) -> Result<(), Error> {
-        self.prepare_mcu_rows(component, steps, grid, 1)
-    }
-
-    /// Prepares the plane for all samples of `component`.
-    pub(crate) fn prepare_whole(
-        &mut self,
-        component: &Component,
-        steps: &QuantizationSteps,
-        grid: &McuGrid,
-    ) -> Result<(), Error> {
-        // The old and the new samples never exist at the same time.
-        self.samples = Vec::new();
-        self.prepare_mcu_rows(component, steps, grid, grid.row_count)
-    }
-
-    /// Prepares the plane for the samples of `mcu_row_count` rows of MCUs.
-    fn prepare_mcu_rows(
-        &mut self,
-        component: &Component,
-        steps: &QuantizationSteps,
-        grid: &McuGrid,
-        mcu_row_count: usize,
     ) -> Result<(), Error> {
         let (mcu_width, mcu_height) =
             (grid.max_blocks_across * grid.block_side, grid.max_blocks_down * grid.block_side);
@@ -183,13 +167,21 @@ impl Plane {
             (times_across, times_down) => (Upsampling::Repeat(times_across), Upsampling::Repeat(times_down)),
         };
         self.steps = *steps;
+        let dc_step = u32::from(steps[0].unsigned_abs().max(1));
+        // The encoder rounded to the nearest multiple of the step.
+        self.max_dc = (MAX_DC + dc_step / 2) / dc_step;
         // Decoding of the previous picture may have failed and left coefficients behind.
         self.groups = Self::EMPTY.groups;
         self.first_block_row = 0;
-        self.samples.resize((1 + self.rows_per_mcu_row * mcu_row_count) * self.stride, 0);
+        self.samples.resize((1 + self.rows_per_mcu_row) * self.stride, 0);
         self.upsampled_row.resize(grid.column_count * mcu_width, 0);
         self.vertical_sums.resize(self.width, 0);
         Ok(())
+    }
+
+    /// Returns the number of groups that cover a row of the component's blocks.
+    pub(crate) fn group_count(&self) -> usize {
+        self.stride / (LANES * self.block_side)
     }
 
     /// Returns the byte buffers that are kept for the next picture.
@@ -198,15 +190,26 @@ impl Plane {
         [&self.samples, &self.upsampled_row]
     }
 
-    /// Frees the memory of the samples.
-    pub(crate) fn free_samples(&mut self) {
-        self.samples = Vec::new();
-    }
-
-    /// Sets the row of the component's blocks where the MCUs that are decoded next begin. The plane must hold
-    /// the whole picture.
+    /// Sets the row of blocks, within the row of MCUs, where the MCUs that are decoded next begin.
     pub(crate) fn begin_at_block_row(&mut self, block_row: usize) {
         self.first_block_row = block_row;
+    }
+
+    /// Returns an error if `dc`, a DC coefficient divided by its quantiser step, is far out of range.
+    ///
+    /// After damage, the decoder reads wrong differences of DC coefficients, which add up. The blocks after the
+    /// damage would become black or white.
+    #[inline(always)]
+    pub(crate) fn check_dc(&self, dc: i32) -> Result<(), Error> {
+        if dc.unsigned_abs() > self.max_dc {
+            return Err(Error::Corrupt("a DC coefficient is out of range"));
+        }
+        Ok(())
+    }
+
+    /// Returns the side of a decoded block in samples: 1, 2, 4 or 8.
+    pub(crate) fn block_side(&self) -> usize {
+        self.block_side
     }
 
     /// Returns true if each block is decoded to a single sample, which needs only the DC coefficient.
@@ -225,15 +228,20 @@ impl Plane {
     /// `block_column` of the component's blocks.
     #[inline(always)]
     pub(crate) fn transform(&mut self, block_column: usize, block_row: usize) {
-        let first_row = 1 + (self.first_block_row + block_row) * self.block_side;
-        let start = first_row * self.stride + block_column * self.block_side;
-        idct::transform(
-            &mut self.groups[block_row],
-            &self.steps,
-            self.block_side,
-            &mut self.samples[start..],
-            self.stride,
-        );
+        let Self { block_side, stride, first_block_row, .. } = *self;
+        let start = (1 + (first_block_row + block_row) * block_side) * stride + block_column * block_side;
+        let output = &mut self.samples[start..];
+        idct::transform(&mut self.groups[block_row], &self.steps, block_side, output, stride);
+    }
+
+    /// Transforms `groups` to the samples of row `block_row` of the component's blocks in the row of MCUs.
+    #[inline(always)]
+    pub(crate) fn transform_row(&mut self, groups: &mut [BlockGroup], block_row: usize) {
+        let row_start = (1 + block_row * self.block_side) * self.stride;
+        for (index, group) in groups.iter_mut().enumerate() {
+            let output = &mut self.samples[row_start + index * LANES * self.block_side..];
+            idct::transform(group, &self.steps, self.block_side, output, self.stride);
+        }
     }
 
     /// Moves the last row of samples to the start, where interpolation expects it when the next row of MCUs
@@ -244,7 +252,7 @@ impl Plane {
     }
 
     /// Returns row `row` of the picture, upsampled. `mcu_row` is the row of MCUs whose samples the plane
-    /// holds, or 0 if the plane holds the whole picture.
+    /// holds.
     ///
     /// The last picture row in a row of MCUs needs samples of the next row of MCUs, so it must be requested
     /// when the plane holds the next row of MCUs. The last row of the whole picture is an exception.
@@ -344,40 +352,4 @@ fn double_samples<T: Copy>(values: &[T], row: &mut [u8], two_samples: impl Fn(T,
         *to = pair(before, value, after);
     }
     *last_pair = pair(next_to_last, last, last);
-}
-
-#[cfg(test)]
-mod tests {
-    use super::{McuGrid, Plane};
-    use crate::{ColourSpace, JpegHeader, Scale, header::Component};
-
-    #[test]
-    fn samples_of_the_whole_picture_fit_in_their_stated_maximum() {
-        const FACTORS: [(usize, usize); 5] = [(1, 1), (2, 2), (4, 1), (1, 4), (4, 4)];
-        const SIDES: [u32; 6] = [1, 8, 9, 100, 1023, 2049];
-        let new_component = |(blocks_across, blocks_down)| {
-            let mut component = Component::default();
-            (component.blocks_across, component.blocks_down) = (blocks_across, blocks_down);
-            component
-        };
-        for (width, height) in SIDES.iter().flat_map(|&width| SIDES.map(|height| (width, height))) {
-            let header =
-                JpegHeader { width, height, colour_space: ColourSpace::YCbCr, has_several_scans: true };
-            for factors in FACTORS.iter().flat_map(|&luma| FACTORS.map(|chroma| [luma, chroma, chroma])) {
-                for scale in Scale::ALL {
-                    let components = factors.map(new_component);
-                    let grid = McuGrid::new(&header, &components, scale);
-                    let mut byte_count = 0;
-                    for component in &components {
-                        let mut plane = Plane::EMPTY;
-                        if plane.prepare_whole(component, &[1; 64], &grid).is_ok() {
-                            byte_count += plane.samples.capacity() as u64;
-                        }
-                    }
-                    let max = scale.max_sample_bytes(width, height);
-                    assert!(byte_count <= max, "{byte_count} of {max}: {header:?} {factors:?} {scale:?}");
-                }
-            }
-        }
-    }
 }

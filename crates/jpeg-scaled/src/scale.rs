@@ -32,24 +32,6 @@ impl Scale {
         length.div_ceil(self.denominator())
     }
 
-    /// Returns the maximum number of bytes of the samples that [`Decoder`] holds, besides the pixels, while it
-    /// decodes a file with several scans.
-    ///
-    /// `width` and `height` are the size of the file's picture. A file with one scan needs only the samples of
-    /// one row of MCUs.
-    ///
-    /// [`Decoder`]: crate::Decoder
-    pub fn max_sample_bytes(self, width: u32, height: u32) -> u64 {
-        // The components are not larger than the picture, except that rows are padded to whole MCUs and to
-        // groups of blocks, and columns to whole MCUs. There is one more row than samples.
-        const MAX_COMPONENTS: u64 = 3;
-        const MAX_MCU_SIDE: u64 = 32;
-        const GROUP_SIDE: u64 = 64;
-        let row_bytes = u64::from(self.apply(width)) + MAX_MCU_SIDE + GROUP_SIDE;
-        let row_count = u64::from(self.apply(height)) + MAX_MCU_SIDE + 1;
-        MAX_COMPONENTS * row_bytes * row_count
-    }
-
     /// Returns the scale of the smallest picture whose width and height are at least `min_size`.
     ///
     /// `size` is the size of the file's picture. Both sizes are width and height in pixels. Returns

@@ -67,7 +67,7 @@ impl Limits {
     /// # Errors
     /// - [`ImageError::SideTooLong`], [`ImageError::TooManyPixels`] or [`ImageError::TooManyScans`] when the
     ///   header exceeds a limit.
-    /// - [`ImageError::Corrupt`] when a JPEG is incomplete.
+    /// - [`ImageError::Corrupt`] when a JPEG has no scan.
     pub(super) fn check(&self, header: &ImageHeader) -> Result<(), ImageError> {
         let &ImageHeader { width, height, .. } = header;
         let max_side = self.max_side.min(encode::MAX_SIDE);
@@ -85,8 +85,8 @@ impl Limits {
             Coding::Jpeg(jpeg) if jpeg.scan_count > self.max_scans => {
                 Err(ImageError::TooManyScans { limit: self.max_scans })
             }
-            Coding::Jpeg(JpegHeader { is_complete: false, .. }) => {
-                Err(ImageError::Corrupt { format: Format::Jpeg, source: "the file is incomplete".into() })
+            Coding::Jpeg(JpegHeader { scan_count: 0, .. }) => {
+                Err(ImageError::Corrupt { format: Format::Jpeg, source: "the file has no scan".into() })
             }
             _ => Ok(()),
         }

@@ -58,8 +58,8 @@ impl Scratch {
         &mut self.pixels
     }
 
-    /// Decodes a JPEG with jpeg-scaled into the buffer for decoded pixels. Returns the decoded width and
-    /// height.
+    /// Decodes a JPEG of at most `max_scans` scans with jpeg-scaled into the buffer for decoded pixels. Returns the
+    /// decoded width and height.
     ///
     /// # Errors
     /// Returns any [`jpeg_scaled::Error`].
@@ -67,8 +67,15 @@ impl Scratch {
         &mut self,
         bytes: &[u8],
         scale: jpeg_scaled::Scale,
+        max_scans: usize,
     ) -> Result<(u32, u32), jpeg_scaled::Error> {
+        self.jpeg_scaled.set_max_scans(max_scans);
         self.jpeg_scaled.decode_into(bytes, scale, &mut self.pixels)
+    }
+
+    /// Returns the decoded pixels.
+    pub(super) fn pixels_mut(&mut self) -> &mut [u8] {
+        &mut self.pixels
     }
 
     /// Replaces the buffer for decoded pixels with a buffer that the decoder allocated itself.

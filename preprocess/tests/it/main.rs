@@ -26,7 +26,5 @@ mod test_image;
 mod tiff_file;
 mod tiff_variants;
 mod tolerated_damage;
-#[cfg(feature = "turbo")]
-mod turbo;
 mod uploads;
 mod waiting;

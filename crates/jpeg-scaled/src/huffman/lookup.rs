@@ -6,6 +6,7 @@
 use super::{
     codebook::{CodeWord, Codebook},
     stored_table::StoredTable,
+    table_set::LookupTable,
 };
 use crate::Error;
 
@@ -31,14 +32,13 @@ pub(crate) struct DcEntry {
     pub(crate) difference: i16,
 }
 
-impl DcTable {
-    pub(super) const EMPTY: Self = Self {
+impl LookupTable for DcTable {
+    const EMPTY: Self = Self {
         entries: [DcEntry { bit_count: 0, difference: 0 }; 1 << DC_LOOKUP_BITS],
         codebook: Codebook::EMPTY,
     };
 
-    /// Replaces the contents of the table by those of `stored_table`.
-    pub(crate) fn set(&mut self, stored_table: &StoredTable) -> Result<(), Error> {
+    fn set(&mut self, stored_table: &StoredTable) -> Result<(), Error> {
         self.codebook.set(stored_table)?;
         if stored_table.symbols().iter().any(|&symbol| symbol > 15) {
             return Err(Error::Corrupt("the value after a DC code word has more than 15 bits"));
@@ -50,7 +50,9 @@ impl DcTable {
         }
         Ok(())
     }
+}
 
+impl DcTable {
     /// Returns the entry for the next bits, which are left-aligned in `bits`.
     #[inline(always)]
     pub(crate) fn look_up(&self, bits: u64) -> DcEntry {
@@ -158,12 +160,10 @@ impl AcEntry {
     }
 }
 
-impl AcTable {
-    pub(super) const EMPTY: Self =
-        Self { entries: [AcEntry::NONE; 1 << AC_LOOKUP_BITS], codebook: Codebook::EMPTY };
+impl LookupTable for AcTable {
+    const EMPTY: Self = Self { entries: [AcEntry::NONE; 1 << AC_LOOKUP_BITS], codebook: Codebook::EMPTY };
 
-    /// Replaces the contents of the table by those of `stored_table`.
-    pub(crate) fn set(&mut self, stored_table: &StoredTable) -> Result<(), Error> {
+    fn set(&mut self, stored_table: &StoredTable) -> Result<(), Error> {
         self.codebook.set(stored_table)?;
         let decoded = decode_all_indices::<{ 1 << AC_LOOKUP_BITS }>(&self.codebook);
         for (index, entry) in self.entries.iter_mut().enumerate() {
@@ -180,7 +180,9 @@ impl AcTable {
         }
         Ok(())
     }
+}
 
+impl AcTable {
     /// Returns the entry for the next bits, which are left-aligned in `bits`.
     #[inline(always)]
     pub(crate) fn look_up(&self, bits: u64) -> AcEntry {
@@ -197,11 +199,11 @@ impl AcTable {
 
 /// A code word's symbol and the value after the code word.
 #[derive(Clone, Copy)]
-struct CodedValue {
+pub(super) struct CodedValue {
     /// Total length in bits of the code word and the value.
-    bit_count: u8,
-    symbol: u8,
-    value: i16,
+    pub(super) bit_count: u8,
+    pub(super) symbol: u8,
+    pub(super) value: i16,
 }
 
 impl CodedValue {
@@ -261,7 +263,9 @@ impl CodedValue {
 ///
 /// An element is `None` if the bits of its index are too few for the code word and the value, or begin with
 /// an invalid code word.
-fn decode_all_indices<const ENTRY_COUNT: usize>(codebook: &Codebook) -> [Option<CodedValue>; ENTRY_COUNT] {
+pub(super) fn decode_all_indices<const ENTRY_COUNT: usize>(
+    codebook: &Codebook,
+) -> [Option<CodedValue>; ENTRY_COUNT] {
     let index_bit_count = ENTRY_COUNT.trailing_zeros();
     let mut decoded = [None; ENTRY_COUNT];
     for length in 1..=index_bit_count {

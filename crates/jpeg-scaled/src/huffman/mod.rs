@@ -3,17 +3,29 @@
 
 mod codebook;
 mod lookup;
+mod refinement;
+pub(crate) mod standard_tables;
 mod stored_table;
+mod table_set;
 
 pub(crate) use lookup::{AC_LOOKUP_BITS, AcTable, DcTable, extend};
+pub(crate) use refinement::RefinementTable;
 pub(crate) use stored_table::StoredTable;
+use table_set::TableSet;
 
-/// The Huffman tables of a picture. The components refer to the tables by index.
+/// The Huffman tables of all scans of a picture. The scans refer to the tables by index.
+#[derive(Default)]
 pub(crate) struct HuffmanTables {
-    pub(crate) dc: [DcTable; 4],
-    pub(crate) ac: [AcTable; 4],
+    pub(crate) dc: TableSet<DcTable>,
+    pub(crate) ac: TableSet<AcTable>,
+    pub(crate) refinement: TableSet<RefinementTable>,
 }
 
 impl HuffmanTables {
-    pub(crate) const EMPTY: Self = Self { dc: [DcTable::EMPTY; 4], ac: [AcTable::EMPTY; 4] };
+    /// Removes all tables, but keeps the memory of the first few for the next picture.
+    pub(crate) fn clear(&mut self) {
+        self.dc.clear();
+        self.ac.clear();
+        self.refinement.clear();
+    }
 }

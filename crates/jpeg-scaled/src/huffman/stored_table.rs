@@ -12,6 +12,11 @@ pub(crate) struct StoredTable<'a> {
 }
 
 impl<'a> StoredTable<'a> {
+    /// Creates a table. `symbols` must have as many elements as there are code words.
+    pub(super) const fn new(counts: &'a [u8; 16], symbols: &'a [u8]) -> Self {
+        Self { counts, symbols }
+    }
+
     /// Splits a table off the start of `bytes`. Returns the table and the rest of the bytes.
     pub(crate) fn split_from(bytes: &'a [u8]) -> Result<(Self, &'a [u8]), Error> {
         const BAD_LENGTH: Error = Error::Corrupt("a Huffman table has a wrong length");
@@ -22,6 +27,12 @@ impl<'a> StoredTable<'a> {
         }
         let (symbols, rest) = rest.split_at_checked(symbol_count).ok_or(BAD_LENGTH)?;
         Ok((Self { counts, symbols }, rest))
+    }
+
+    /// Returns the address of the table in the file's bytes, which distinguishes it from the file's other
+    /// tables.
+    pub(super) fn address(&self) -> usize {
+        self.counts.as_ptr().addr()
     }
 
     /// Returns the number of code words of each length, from 1 to 16 bits.

@@ -2,13 +2,18 @@
 
 use std::{fs, path::PathBuf};
 
-use jpeg_scaled::{ColourSpace, Decoder, JpegHeader, Scale};
+use jpeg_encoder::ColorType;
+use jpeg_scaled::{Decoder, JpegHeader, Scale};
 
 use crate::files::{
     TestPicture, entropy_coded_start, segment_position, usual_file, usual_picture, with_component_ids,
     with_inserted, without_segment,
 };
-use crate::scans::{with_last_scan_twice, without_last_scan};
+use crate::{
+    cmyk::encode_cmyk,
+    progressive_writer::{Scan, usual_script, with_progressive_scans},
+    scans::{with_last_scan_twice, without_last_scan},
+};
 
 fn corpus_folder() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/corpus/jpeg_scaled")
@@ -32,10 +37,9 @@ fn every_file_of_the_fuzz_corpus_is_decoded_or_refused() {
             match decoder.decode(&file, scale) {
                 Ok(picture) => {
                     assert_eq!((picture.width, picture.height), (scale.apply(width), scale.apply(height)));
-                    let channels = if colour_space == ColourSpace::Grey { 1 } else { 3 };
                     assert_eq!(
                         picture.pixels.len(),
-                        channels * picture.width as usize * picture.height as usize
+                        colour_space.channel_count() * picture.width as usize * picture.height as usize
                     );
                     decoded_count += 1;
                 }
@@ -60,7 +64,11 @@ fn write_fuzz_corpus() {
     let scans = TestPicture { scans: Some(&[&[2], &[0], &[1]]), ..small_picture.clone() }.encode();
     let scan_restarts =
         TestPicture { scans: Some(&[&[0], &[1, 2]]), restart_interval: 2, ..small_picture.clone() }.encode();
-    let files: [(&str, Vec<u8>); 19] = [
+    let one_scan = small_picture.encode_in_one_scan();
+    let progressive = with_progressive_scans(&one_scan, &usual_script());
+    let with_restarts = |scan: Scan| Scan { restart_interval: 2, ..scan };
+    let restarts_script: Vec<Scan> = usual_script().into_iter().map(with_restarts).collect();
+    let files: [(&str, Vec<u8>); 25] = [
         ("420", file.clone()),
         ("420-fine", TestPicture { quality: 100, noise: 255, ..small_picture.clone() }.encode()),
         ("422", sampled(2, 1)),
@@ -75,6 +83,12 @@ fn write_fuzz_corpus() {
         ("scans-cut", scan_restarts[..scan_restarts.len() - 30].to_vec()),
         ("scans-missing", without_last_scan(&scans)),
         ("scans-twice", with_last_scan_twice(&scans)),
+        ("progressive", progressive.clone()),
+        ("progressive-restarts", with_progressive_scans(&one_scan, &restarts_script)),
+        ("progressive-cut", progressive[..progressive.len() - 30].to_vec()),
+        ("progressive-incomplete", with_progressive_scans(&one_scan, &usual_script()[..6])),
+        ("cmyk", encode_cmyk(&small_picture, ColorType::Cmyk, (2, 2), false)),
+        ("ycck-progressive", encode_cmyk(&small_picture, ColorType::CmykAsYcck, (2, 1), true)),
         ("cut", file[..middle_position].to_vec()),
         ("marker-inside", with_inserted(&file, middle_position, b"\xFF\xD3")),
         ("no-tables", without_segment(&file, 0xC4)),

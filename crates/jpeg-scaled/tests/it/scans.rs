@@ -37,8 +37,8 @@ pub(crate) const SAMPLING_FACTORS: [(u8, u8); 8] =
 
 /// Appends bits to entropy-coded data.
 #[derive(Default)]
-struct BitWriter {
-    bytes: Vec<u8>,
+pub(crate) struct BitWriter {
+    pub(crate) bytes: Vec<u8>,
     /// The bits that do not fill a byte yet.
     bits: u32,
     bit_count: usize,
@@ -46,7 +46,7 @@ struct BitWriter {
 
 impl BitWriter {
     /// Writes the lowest `count` bits of `bits`.
-    fn write(&mut self, bits: usize, count: usize) {
+    pub(crate) fn write(&mut self, bits: usize, count: usize) {
         for index in (0..count).rev() {
             self.bits = self.bits << 1 | u32::from(bits >> index & 1 == 1);
             self.bit_count += 1;
@@ -62,10 +62,16 @@ impl BitWriter {
     }
 
     /// Writes ones up to the end of the byte.
-    fn pad(&mut self) {
+    pub(crate) fn pad(&mut self) {
         while self.bit_count > 0 {
             self.write(1, 1);
         }
+    }
+
+    /// Writes ones up to the end of the byte, and the restart marker with index `index` among those of a scan.
+    pub(crate) fn write_restart_marker(&mut self, index: usize) {
+        self.pad();
+        self.bytes.extend([0xFF, 0xD0 + u8::try_from(index % 8).unwrap()]);
     }
 
     /// Writes the code word of a symbol with `zero_count` zeros, and `value` after it.
@@ -138,9 +144,7 @@ impl ScanWriter<'_> {
         };
         for mcu in 0..columns * rows {
             if restart_interval > 0 && mcu > 0 && mcu % restart_interval == 0 {
-                self.writer.pad();
-                let number = u8::try_from((mcu / restart_interval - 1) % 8).unwrap();
-                self.writer.bytes.extend([0xFF, 0xD0 + number]);
+                self.writer.write_restart_marker(mcu / restart_interval - 1);
                 self.previous_dc = [0; 3];
             }
             let (mcu_column, mcu_row) = (mcu % columns, mcu / columns);
@@ -167,13 +171,13 @@ impl ScanWriter<'_> {
 }
 
 /// Returns a segment: a marker, the length and the payload.
-fn segment(marker: u8, payload: &[u8]) -> Vec<u8> {
+pub(crate) fn segment(marker: u8, payload: &[u8]) -> Vec<u8> {
     let length = u16::try_from(payload.len() + 2).unwrap().to_be_bytes();
     [&[0xFF, marker], &length[..], payload].concat()
 }
 
 /// Returns the marker segments before the scan, each with its marker.
-fn segments(file: &[u8]) -> Vec<(u8, Vec<u8>)> {
+pub(crate) fn segments(file: &[u8]) -> Vec<(u8, Vec<u8>)> {
     let mut position = 2;
     let mut segments = Vec::new();
     while position < segment_position(file, 0xDA) {
@@ -345,7 +349,7 @@ fn blocks_per_mcu_are_limited_only_in_scans_with_several_components() {
 }
 
 #[test]
-fn missing_scan_is_refused_as_truncated_and_repeated_scan_as_corrupt_or_unsupported() {
+fn missing_scan_is_refused_as_truncated_and_repeated_scan_as_corrupt() {
     let one_scan = usual_picture().encode();
     for scans in SCAN_ORDERS {
         let file = with_scans(&one_scan, scans, 0);
@@ -361,22 +365,43 @@ fn missing_scan_is_refused_as_truncated_and_repeated_scan_as_corrupt_or_unsuppor
             let refused = decode(&repeated, scale);
             assert!(matches!(refused, Err(Error::Corrupt(_))), "{scans:?}: {refused:?}");
             let refused = decode(&with_last_scan_twice(&file), scale);
-            assert!(matches!(refused, Err(Error::Unsupported(_))), "{scans:?}: {refused:?}");
+            assert!(matches!(refused, Err(Error::Corrupt(_))), "{scans:?}: {refused:?}");
         }
     }
 }
 
 #[test]
-fn components_of_a_scan_in_another_order_and_bytes_between_scans_are_refused_as_unsupported() {
+fn components_of_a_scan_in_another_order_are_decoded() {
+    // Both components have the same sampling, so that their blocks can change places.
     let file = with_scans(&usual_picture().encode(), &[&[0], &[1, 2]], 0);
-    let scan = last_scan_position(&file);
+    let frame = segment_position(&file, 0xC0);
     let mut swapped = file.clone();
-    swapped.swap(scan + 5, scan + 7);
-    let stray = [&file[..scan], &[7], &file[scan..]].concat();
-    for file in [swapped, stray] {
-        for scale in Scale::ALL {
-            let refused = decode(&file, scale);
-            assert!(matches!(refused, Err(Error::Unsupported(_))), "{refused:?}");
-        }
+    let scan = last_scan_position(&file);
+    for position in [frame + 13, scan + 5] {
+        let distance = if position > scan { 2 } else { 3 };
+        swapped.swap(position, position + distance);
+    }
+    // The scan begins with the component that is now the third one.
+    let mut expected = Vec::new();
+    for scale in Scale::ALL {
+        expected.push(decode(&file, scale).unwrap());
+        assert_eq!(decode(&swapped, scale), decode(&file, scale));
+    }
+    let mut colours_swapped = file.clone();
+    colours_swapped.swap(scan + 5, scan + 7);
+    for (scale, expected) in Scale::ALL.into_iter().zip(expected) {
+        assert_ne!(decode(&colours_swapped, scale).unwrap(), expected);
+    }
+}
+
+#[test]
+fn a_few_bytes_between_scans_are_ignored_and_many_are_refused_as_corrupt() {
+    let file = with_scans(&usual_picture().encode(), &[&[0], &[1, 2]], 0);
+    let scan = last_scan_position(&file) - 6;
+    assert_eq!(file[scan..scan + 2], [0xFF, 0xDD]);
+    for scale in Scale::ALL {
+        let with_bytes = |count| [&file[..scan], &vec![7; count][..], &file[scan..]].concat();
+        assert_eq!(decode(&with_bytes(4), scale), decode(&file, scale));
+        assert!(matches!(decode(&with_bytes(9), scale), Err(Error::Corrupt(_))));
     }
 }

@@ -2,28 +2,36 @@
 
 use std::fs;
 
+use jpeg_encoder::ColorType;
 use jpeg_scaled::Scale;
 use proptest::{prelude::*, sample::select, test_runner::TestRunner};
-use turbojpeg::{Decompressor, Image, PixelFormat, ScalingFactor, Subsamp};
+use turbojpeg::{Compressor, Decompressor, Image, PixelFormat, ScalingFactor, Subsamp};
 
 use crate::{
+    cmyk::encode_cmyk,
     files::{
         Pixels, TestPicture, decode, proptest_config, test_pictures, usual_picture, with_component_ids,
         without_segment,
     },
+    progressive_writer::{scripts, with_progressive_scans},
     reference::{format_line, reference_folder},
     scans::{SAMPLING_FACTORS, encode_without_interleaving, with_scans},
 };
 
-/// Decodes a file with libjpeg-turbo.
+/// Decodes a file to RGB with libjpeg-turbo.
 fn decode_with_turbo(file: &[u8], scale: Scale) -> Pixels {
+    decode_to_format_with_turbo(file, scale, PixelFormat::RGB)
+}
+
+/// Decodes a file to pixels of `format` with libjpeg-turbo.
+fn decode_to_format_with_turbo(file: &[u8], scale: Scale, format: PixelFormat) -> Pixels {
     let mut decompressor = Decompressor::new().unwrap();
     let factor = ScalingFactor::new(1, scale.denominator() as usize);
     decompressor.set_scaling_factor(factor).unwrap();
     let header = decompressor.read_header(file).unwrap().scaled(factor);
-    let (width, height, pitch) = (header.width, header.height, 3 * header.width);
+    let (width, height, pitch) = (header.width, header.height, format.size() * header.width);
     let mut pixels = vec![0; pitch * height];
-    let output = Image { pixels: &mut pixels[..], width, pitch, height, format: PixelFormat::RGB };
+    let output = Image { pixels: &mut pixels[..], width, pitch, height, format };
     decompressor.decompress(file, output).unwrap();
     (u32::try_from(width).unwrap(), u32::try_from(height).unwrap(), pixels)
 }
@@ -34,6 +42,18 @@ fn encode_with_turbo(test_picture: &TestPicture, subsampling: Subsamp) -> Vec<u8
     let pixels = test_picture.draw();
     let image = Image { pixels: &pixels[..], width, pitch: 3 * width, height, format: PixelFormat::RGB };
     turbojpeg::compress(image, test_picture.quality.into(), subsampling).unwrap().to_vec()
+}
+
+/// Encodes a picture with libjpeg-turbo to a progressive file with optimised tables.
+fn encode_progressive_with_turbo(test_picture: &TestPicture, subsampling: Subsamp) -> Vec<u8> {
+    let (width, height) = (usize::from(test_picture.width), usize::from(test_picture.height));
+    let pixels = test_picture.draw();
+    let image = Image { pixels: &pixels[..], width, pitch: 3 * width, height, format: PixelFormat::RGB };
+    let mut compressor = Compressor::new().unwrap();
+    compressor.set_quality(test_picture.quality.into()).unwrap();
+    compressor.set_subsamp(subsampling).unwrap();
+    compressor.set_progressive(true).unwrap();
+    compressor.compress_to_vec(image).unwrap()
 }
 
 /// Checks that both decoders return the same pixels at every scale.
@@ -52,8 +72,42 @@ fn any_picture_decodes_to_the_pixels_of_libjpeg_turbo() {
 }
 
 #[test]
-fn any_sampling_decodes_to_the_pixels_of_libjpeg_turbo() {
-    let samplings = prop::sample::select(vec![
+fn any_progressive_picture_decodes_to_the_pixels_of_libjpeg_turbo() {
+    TestRunner::new(proptest_config(2000))
+        .run(&(test_pictures(), scripts(3), scripts(1)), |(test_picture, scans, grey_scans)| {
+            let scans = if test_picture.sampling.is_some() { &scans } else { &grey_scans };
+            check_equal_to_turbo(&with_progressive_scans(&test_picture.encode_in_one_scan(), scans))
+        })
+        .unwrap();
+}
+
+#[test]
+fn any_progressive_picture_of_libjpeg_turbo_decodes_to_its_pixels() {
+    TestRunner::new(proptest_config(2000))
+        .run(&(test_pictures(), samplings()), |(test_picture, sampling)| {
+            check_equal_to_turbo(&encode_progressive_with_turbo(&test_picture, sampling))
+        })
+        .unwrap();
+}
+
+#[test]
+fn any_cmyk_picture_decodes_to_the_samples_of_libjpeg_turbo() {
+    let factors = select(vec![(1, 1), (2, 1), (1, 2), (2, 2)]);
+    TestRunner::new(proptest_config(500))
+        .run(&(test_pictures(), factors, any::<bool>()), |(test_picture, factors, is_progressive)| {
+            let file = encode_cmyk(&test_picture, ColorType::Cmyk, factors, is_progressive);
+            for scale in Scale::ALL {
+                let expected = decode_to_format_with_turbo(&file, scale, PixelFormat::CMYK);
+                prop_assert!(decode(&file, scale).unwrap() == expected, "{:?}", scale);
+            }
+            Ok(())
+        })
+        .unwrap();
+}
+
+/// Generates each sampling that libjpeg-turbo writes.
+fn samplings() -> impl Strategy<Value = Subsamp> {
+    select(vec![
         Subsamp::None,
         Subsamp::Sub2x1,
         Subsamp::Sub2x2,
@@ -61,9 +115,13 @@ fn any_sampling_decodes_to_the_pixels_of_libjpeg_turbo() {
         Subsamp::Sub4x1,
         Subsamp::Sub1x4,
         Subsamp::Gray,
-    ]);
+    ])
+}
+
+#[test]
+fn any_sampling_decodes_to_the_pixels_of_libjpeg_turbo() {
     TestRunner::new(proptest_config(2000))
-        .run(&(test_pictures(), samplings), |(test_picture, sampling)| {
+        .run(&(test_pictures(), samplings()), |(test_picture, sampling)| {
             let file = encode_with_turbo(&test_picture, sampling);
             check_equal_to_turbo(&file)?;
             if let Some(scans) = test_picture.scans
@@ -100,12 +158,15 @@ fn reference_files() -> Vec<(&'static str, Vec<u8>)> {
         ("420-coarse.jpg", coarse_picture.encode()),
         ("420-fine.jpg", TestPicture { quality: 100, noise: 255, ..test_picture.clone() }.encode()),
         ("420-scans.jpg", TestPicture { scans: Some(&[&[1], &[0, 2]]), ..test_picture.clone() }.encode()),
+        ("420-progressive.jpg", encode_progressive_with_turbo(&test_picture, Subsamp::Sub2x2)),
         ("420-restarts.jpg", TestPicture { restart_interval: 2, ..test_picture.clone() }.encode()),
         ("420-tiny.jpg", TestPicture { width: 3, height: 5, ..test_picture.clone() }.encode()),
         ("411.jpg", encode_with_turbo(&test_picture, Subsamp::Sub4x1)),
         ("422.jpg", sampled(2, 1)),
         ("440.jpg", sampled(1, 2)),
+        ("444-progressive.jpg", encode_progressive_with_turbo(&test_picture, Subsamp::None)),
         ("444.jpg", sampled(1, 1)),
+        ("grey-progressive.jpg", encode_progressive_with_turbo(&test_picture, Subsamp::Gray)),
         ("grey.jpg", TestPicture { sampling: None, ..test_picture.clone() }.encode()),
         ("rgb.jpg", with_component_ids(&without_segment(&full_sampling, 0xE0), *b"RGB")),
     ]

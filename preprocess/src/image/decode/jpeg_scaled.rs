@@ -1,7 +1,8 @@
-//! Decoder for baseline JPEG that uses jpeg-scaled, which scales down while it decodes.
+//! Decoder for JPEG that uses jpeg-scaled, which scales down while it decodes.
 
-use jpeg_scaled::{Error, Scale};
+use jpeg_scaled::{ColourSpace, Error, JpegHeader, Scale};
 use resize::Channels;
+use srgb::JpegInks;
 
 use super::{
     Decode, DecodeFailure, DecodeJob, DecodedImage, corrupt,
@@ -10,11 +11,15 @@ use super::{
 };
 use crate::image::{
     crop::scaled_window,
+    error::ImageError,
     exif,
     header::{Coding, ImageHeader, jpeg},
     scratch::Scratch,
-    size::pixel_count,
+    size::{pixel_count, to_usize},
 };
+
+/// Maximum number of bytes of the tables that each scan needs.
+const MAX_TABLE_BYTES_PER_SCAN: u64 = 50 << 10;
 
 /// The decoder of jpeg-scaled.
 pub(super) struct JpegScaledDecoder;
@@ -30,42 +35,51 @@ impl Decode for JpegScaledDecoder {
         "jpeg-scaled"
     }
 
-    fn accepts(&self, header: &ImageHeader) -> bool {
-        let is_grey_or_colour =
-            matches!(header.coding, Coding::Jpeg(jpeg) if matches!(jpeg.component_count, 1 | 3));
-        is_grey_or_colour && header.is_baseline_jpeg()
+    fn accepts(&self, _: &ImageHeader) -> bool {
+        true
     }
 
-    /// Counts the decoded pixels and the working rows. If the components are in several scans, also counts
-    /// all samples at the decoded size. jpeg-scaled does not copy the segments.
+    /// Counts the decoded pixels, the working rows and the tables of all scans. jpeg-scaled does not copy the
+    /// segments.
     fn max_bytes(&self, header: &ImageHeader, target_size: (u32, u32)) -> u64 {
         let Coding::Jpeg(jpeg) = header.coding else { return u64::MAX };
-        let scale = scale_for(header, target_size);
-        let (width, height) = scaled_size(header, scale.denominator());
-        let channel_count = if header.is_grey_jpeg() { 1 } else { 3 };
-        let sample_bytes = match jpeg.is_baseline_in_several_scans() {
-            true => scale.max_sample_bytes(header.width, header.height),
-            false => 0,
-        };
-        pixel_count(width, height) * channel_count + sample_bytes + working_row_bytes(header)
+        let (width, height) = scaled_size(header, scale_for(header, target_size).denominator());
+        // Two components are not supported.
+        let channel_count = if jpeg.component_count < 4 { u64::from(jpeg.component_count) } else { 4 };
+        pixel_count(width, height) * channel_count
+            + working_row_bytes(header)
+            + u64::from(jpeg.scan_count) * MAX_TABLE_BYTES_PER_SCAN
     }
 
     fn decode(&self, job: &DecodeJob<'_>, scratch: &mut Scratch) -> Result<DecodedImage, DecodeFailure> {
+        let decode_error = |error: Error| match error {
+            Error::Truncated | Error::Corrupt(_) => corrupt(job, error),
+            Error::Unsupported(_) => {
+                ImageError::UnsupportedFeature { format: job.header.format(), source: error.into() }
+            }
+        };
         let scale = scale_for(job.header, job.target_size);
+        let colour_space = JpegHeader::read(job.bytes).map_err(decode_error)?.colour_space;
+        let max_scans = to_usize(job.max_scans.into());
         let (width, height) =
-            scratch.decode_with_jpeg_scaled(job.bytes, scale).map_err(|error| match error {
-                Error::Truncated => corrupt(job, error).into(),
-                // The next decoder is less strict and may decode the file.
-                Error::Corrupt(_) | Error::Unsupported(_) => DecodeFailure::TryNextDecoder(error.into()),
-            })?;
+            scratch.decode_with_jpeg_scaled(job.bytes, scale, max_scans).map_err(decode_error)?;
         if (width, height) != scaled_size(job.header, scale.denominator()) {
             return Err(size_mismatch(job).into());
+        }
+        let (channels, inks) = match colour_space {
+            ColourSpace::Grey => (Channels::Grey, None),
+            ColourSpace::YCbCr | ColourSpace::Rgb => (Channels::Rgb, None),
+            ColourSpace::Cmyk => (Channels::Cmyk, Some(JpegInks::Cmyk)),
+            ColourSpace::Ycck => (Channels::Cmyk, Some(JpegInks::Ycck)),
+        };
+        if let Some(inks) = inks {
+            srgb::convert_jpeg_samples_to_inks(scratch.pixels_mut(), inks);
         }
         let metadata = jpeg::read_metadata(job.bytes);
         Ok(DecodedImage {
             width,
             height,
-            channels: if job.header.is_grey_jpeg() { Channels::Grey } else { Channels::Rgb },
+            channels,
             crop: scaled_window(job.header, scale.denominator()),
             orientation: exif::read_orientation(metadata.exif),
             icc_profile: metadata.icc_profile,

@@ -7,15 +7,12 @@
 mod image_crate;
 mod jpeg_scaled;
 #[cfg(feature = "turbo")]
-mod libjpeg_turbo;
-#[cfg(feature = "turbo")]
 mod libwebp;
 mod opaque;
 mod patched_file;
 mod png;
 mod scale;
 mod tiff;
-mod zune_jpeg;
 
 use std::{
     error::Error,
@@ -66,6 +63,10 @@ pub(super) struct DecodedImage {
 #[derive(Debug)]
 pub(super) enum DecodeFailure {
     /// Another decoder may accept the file.
+    #[cfg_attr(
+        not(feature = "turbo"),
+        expect(dead_code, reason = "only libwebp is followed by another decoder")
+    )]
     TryNextDecoder(Box<dyn Error + Send + Sync>),
     /// The file is at fault, so no other decoder is tried.
     Final(ImageError),
@@ -98,13 +99,7 @@ pub(super) trait Decode: Sync {
 /// Returns the decoders of a format, the preferred one first. At least one of them accepts every file.
 fn decoders_of_format(format: Format) -> &'static [&'static dyn Decode] {
     match format {
-        // `crates/jpeg-scaled/benches/` compares the speed of these decoders.
-        Format::Jpeg => &[
-            &jpeg_scaled::JpegScaledDecoder,
-            #[cfg(feature = "turbo")]
-            &libjpeg_turbo::LibjpegTurboDecoder,
-            &zune_jpeg::ZuneJpegDecoder,
-        ],
+        Format::Jpeg => &[&jpeg_scaled::JpegScaledDecoder],
         Format::Png => &[&png::PngDecoder],
         Format::WebP => &[
             #[cfg(feature = "turbo")]
@@ -135,8 +130,8 @@ pub(super) fn decode(
     job: &DecodeJob<'_>,
     scratch: &mut Scratch,
 ) -> Result<DecodedImage, DecodeFailure> {
-    // Most decoders are third-party code. They process untrusted bytes, and some have panicked, for example
-    // zune-jpeg 0.5 (issue 409 of its repository). A file that causes a panic is reported as corrupt.
+    // Most decoders are third-party code. They process untrusted bytes, and some have panicked on them. A file that
+    // causes a panic is reported as corrupt.
     catch_unwind(AssertUnwindSafe(|| decoder.decode(job, scratch)))
         .unwrap_or_else(|_| Err(corrupt(job, "the decoder panicked").into()))
 }

@@ -72,11 +72,6 @@ impl ImageHeader {
         pixel_count(self.width, self.height)
     }
 
-    /// Returns true if the upload is a JPEG with a single component.
-    pub(super) fn is_grey_jpeg(&self) -> bool {
-        matches!(self.coding, Coding::Jpeg(JpegHeader { component_count: 1, .. }))
-    }
-
     /// Returns the channels of a decoded pixel, or RGB if decoded pixels may have fewer.
     pub(super) fn max_channels(&self) -> Channels {
         match self.coding {

@@ -37,7 +37,7 @@ fn every_file_of_the_header_corpus_gives_a_plan_within_the_limits_or_an_error() 
         assert!(cost.pixels == header.pixel_count() && cost.pixels <= limits.max_pixels);
         assert!((1..=limits.max_processing_bytes).contains(&cost.bytes));
         if let Coding::Jpeg(jpeg) = header.coding {
-            assert!(jpeg.scan_count <= limits.max_scans && jpeg.is_complete);
+            assert!((1..=limits.max_scans).contains(&jpeg.scan_count));
         }
     }
     assert!(planned_count >= 20 && refused_count >= 20, "{planned_count} planned, {refused_count} refused");

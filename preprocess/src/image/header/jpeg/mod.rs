@@ -3,8 +3,6 @@
 mod scan_coverage;
 pub(in crate::image) mod segments;
 
-use std::num::NonZeroU32;
-
 use self::{
     scan_coverage::ScanCoverage,
     segments::{EOI, SOS, Segment, Segments},
@@ -25,21 +23,10 @@ pub struct JpegHeader {
     pub scan_count: u32,
     /// True if there is an end marker and the scans before the end marker cover the image.
     ///
-    /// The scans must cover every component and, in a progressive JPEG, the last bit of every coefficient.
-    /// Decoders fill missing parts with grey or leave them coarse, and report no error. Without this check, a
-    /// file that was cut off would be accepted.
-    ///
-    /// The markers do not show a cut inside a scan. The decoders report such a cut, with one exception.
-    /// Without the feature `turbo`, zune-jpeg decodes progressive JPEGs, and does not detect a cut inside the
-    /// last scan. That scan usually refines the last bit of the luma.
+    /// The scans must cover every component and, in a progressive JPEG, the last bit of every coefficient. The
+    /// markers do not show a cut inside a scan. jpeg-scaled makes checks of its own, so this value only matters
+    /// for a JPEG inside a TIFF, because the `tiff` crate fills missing parts with grey.
     pub is_complete: bool,
-    /// Number of samples of all components, with the sides of each component rounded up to whole MCUs
-    /// (minimum coded units). A decoder of a progressive JPEG keeps all samples until the last scan.
-    pub(in crate::image) sample_count: u64,
-    /// True unless every sampling factor is 1.
-    pub(in crate::image) is_subsampled: bool,
-    /// Number of bytes in all marker segments. Decoders keep copies of the segments.
-    pub(in crate::image) segment_bytes: u64,
 }
 
 /// Coding process of a JPEG.
@@ -70,27 +57,14 @@ const DAC: u8 = 0xCC;
 /// Application segment, usually with EXIF.
 const APP1: u8 = 0xE1;
 
-impl JpegHeader {
-    /// Returns true if the file is baseline and its components are in several scans.
-    pub(in crate::image) fn is_baseline_in_several_scans(&self) -> bool {
-        self.process == JpegProcess::Baseline && self.scan_count > 1
-    }
-
-    /// Returns true if no row of pixels is ready before the last scan, so that decoders keep all samples.
-    pub(in crate::image) fn needs_all_scans(&self) -> bool {
-        self.process != JpegProcess::Baseline || self.scan_count > 1
-    }
-}
-
 /// Reads the header of a file. Returns `None` if no frame header precedes the first scan.
 ///
 /// Stops reading at the first scan above `max_scans`.
 pub(super) fn read_header(bytes: &[u8], max_scans: u32) -> Result<Option<ImageHeader>, &'static str> {
     let mut frame: Option<ImageHeader> = None;
     let mut coverage = ScanCoverage::default();
-    let (mut scan_count, mut is_complete, mut segment_bytes) = (0, false, 0);
+    let (mut scan_count, mut is_complete) = (0, false);
     for Segment { marker, payload } in Segments::new(bytes) {
-        segment_bytes += payload.len() as u64;
         match marker {
             EOI => {
                 is_complete = coverage.is_complete();
@@ -118,7 +92,7 @@ pub(super) fn read_header(bytes: &[u8], max_scans: u32) -> Result<Option<ImageHe
         }
     }
     let Some(ImageHeader { width, height, coding: Coding::Jpeg(jpeg) }) = frame else { return Ok(None) };
-    let jpeg = JpegHeader { scan_count, is_complete, segment_bytes, ..jpeg };
+    let jpeg = JpegHeader { scan_count, is_complete, ..jpeg };
     Ok(Some(ImageHeader { width, height, coding: Coding::Jpeg(jpeg) }))
 }
 
@@ -131,29 +105,11 @@ fn read_frame_header(marker: u8, payload: &[u8]) -> Option<ImageHeader> {
         _ => JpegProcess::Other,
     };
     let (height, width) = (read_be16(payload, 1)?, read_be16(payload, 3)?);
-    // Each component has three bytes: its identifier, its sampling factors and its quantization table. The
-    // sampling factors are the numbers of blocks per MCU, horizontally and vertically, in four bits each.
-    let factors: Vec<(u32, u32)> = (0..usize::from(component_count))
-        .map(|index| payload.get(7 + 3 * index).map(|&byte| (u32::from(byte >> 4), u32::from(byte & 15))))
-        .collect::<Option<_>>()?;
-    let max_horizontal = factors.iter().map(|&(horizontal, _)| horizontal).max().and_then(NonZeroU32::new)?;
-    let max_vertical = factors.iter().map(|&(_, vertical)| vertical).max().and_then(NonZeroU32::new)?;
-    const BLOCK_SIDE: u64 = 8;
-    let mcu_count = u64::from(width).div_ceil(BLOCK_SIDE * u64::from(max_horizontal.get()))
-        * u64::from(height).div_ceil(BLOCK_SIDE * u64::from(max_vertical.get()));
-    let blocks_per_mcu: u64 =
-        factors.iter().map(|&(horizontal, vertical)| u64::from(horizontal * vertical)).sum();
-    let sample_count = mcu_count * blocks_per_mcu * BLOCK_SIDE * BLOCK_SIDE;
-    let jpeg = JpegHeader {
-        process,
-        component_count,
-        bits_per_sample,
-        scan_count: 0,
-        is_complete: false,
-        sample_count,
-        is_subsampled: factors.iter().any(|&factors| factors != (1, 1)),
-        segment_bytes: 0,
-    };
+    // Each component has three bytes: its identifier, its sampling factors and its quantization table.
+    if component_count == 0 || payload.len() < 6 + 3 * usize::from(component_count) {
+        return None;
+    }
+    let jpeg = JpegHeader { process, component_count, bits_per_sample, scan_count: 0, is_complete: false };
     Some(ImageHeader { width, height, coding: Coding::Jpeg(jpeg) })
 }
 
@@ -174,17 +130,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sample_count_is_rounded_up_to_whole_mcus() {
-        // An image of 17×17 pixels with 4:2:0 has four MCUs of six blocks each.
+    fn frame_header_without_all_of_its_components_is_refused() {
         let frame = [8, 0, 17, 0, 17, 3, 1, 0x22, 0, 2, 0x11, 0, 3, 0x11, 0];
         let Coding::Jpeg(jpeg) = read_frame_header(0xC0, &frame).unwrap().coding else {
             panic!("not a JPEG")
         };
-        assert_eq!(
-            (jpeg.process, jpeg.component_count, jpeg.sample_count),
-            (JpegProcess::Baseline, 3, 4 * 6 * 64)
-        );
+        assert_eq!((jpeg.process, jpeg.component_count), (JpegProcess::Baseline, 3));
         assert!(read_frame_header(0xC0, &frame[..13]).is_none());
+        assert!(read_frame_header(0xC0, &[8, 0, 17, 0, 17, 0]).is_none());
     }
 
     #[test]
