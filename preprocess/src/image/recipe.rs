@@ -19,6 +19,12 @@ use super::{
 /// orientations that are not of the type SHORT or have a prefix, JPEGs in several scans, and kinds of TIFF and BMP.
 const VERSION: u32 = 3;
 
+/// Ratio of the maximum number of pixels of all parts of an image to the maximum number of its own pixels.
+///
+/// An image with an alpha channel has twice as many as its own, and some more if its tiles exceed it.
+#[cfg(feature = "heic")]
+const CODED_PIXELS_FACTOR: u64 = 3;
+
 /// Parameters of the stored image, and limits on uploads.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Recipe {
@@ -64,8 +70,8 @@ impl Limits {
     /// Checks the header of an upload.
     ///
     /// # Errors
-    /// - [`ImageError::SideTooLong`], [`ImageError::TooManyPixels`] or [`ImageError::TooManyScans`] when the
-    ///   header exceeds a limit.
+    /// - [`ImageError::SideTooLong`], [`ImageError::TooManyPixels`], [`ImageError::TooManyCodedPixels`] or
+    ///   [`ImageError::TooManyScans`] when the header exceeds a limit.
     /// - [`ImageError::Corrupt`] when a JPEG is incomplete.
     pub(super) fn check(&self, header: &ImageHeader) -> Result<(), ImageError> {
         let &ImageHeader { width, height, .. } = header;
@@ -81,6 +87,11 @@ impl Limits {
             return Err(ImageError::TooManyPixels { width, height, limit: max_pixels });
         }
         match header.coding {
+            #[cfg(feature = "heic")]
+            Coding::Heic(heic) if heic.coded_pixels > max_pixels.saturating_mul(CODED_PIXELS_FACTOR) => {
+                let limit = max_pixels.saturating_mul(CODED_PIXELS_FACTOR);
+                Err(ImageError::TooManyCodedPixels { pixel_count: heic.coded_pixels, limit })
+            }
             Coding::Jpeg(jpeg) if jpeg.scan_count > self.max_scans => {
                 Err(ImageError::TooManyScans { limit: self.max_scans })
             }

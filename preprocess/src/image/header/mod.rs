@@ -8,6 +8,8 @@
 pub(super) mod bmp;
 mod endian;
 pub(super) mod gif;
+#[cfg(feature = "heic")]
+pub(super) mod heic;
 pub(super) mod jpeg;
 pub(super) mod png;
 pub(super) mod tiff;
@@ -16,6 +18,8 @@ pub(super) mod webp;
 
 use image::ImageFormat;
 
+#[cfg(feature = "heic")]
+pub use self::heic::HeicHeader;
 pub use self::{
     gif::GifHeader,
     jpeg::{JpegHeader, JpegProcess},
@@ -51,6 +55,9 @@ pub enum Coding {
     Bmp,
     /// TIFF.
     Tiff(TiffHeader),
+    /// HEIC.
+    #[cfg(feature = "heic")]
+    Heic(HeicHeader),
 }
 
 impl ImageHeader {
@@ -63,6 +70,8 @@ impl ImageHeader {
             Coding::Gif(_) => Format::Gif,
             Coding::Bmp => Format::Bmp,
             Coding::Tiff(_) => Format::Tiff,
+            #[cfg(feature = "heic")]
+            Coding::Heic(_) => Format::Heic,
         }
     }
 
@@ -90,6 +99,7 @@ impl ImageHeader {
 /// - GIF: the extensions before the first frame, and the position of this frame.
 /// - TIFF: the first directory.
 /// - BMP: a few bytes.
+/// - HEIC: the boxes, and the parameter sets of every part of the picture.
 ///
 /// # Errors
 /// - [`ImageError::NotAnImage`] or [`ImageError::UnsupportedFormat`] when the format is not accepted.
@@ -104,6 +114,8 @@ pub(super) fn read_header(bytes: &[u8], max_scans: u32) -> Result<ImageHeader, I
         Format::Gif => gif::read_header(bytes),
         Format::Bmp => bmp::read_header(bytes),
         Format::Tiff => tiff::read_header(bytes),
+        #[cfg(feature = "heic")]
+        Format::Heic => Some(heic::read_header(bytes)?),
     };
     header
         .filter(|header| header.width > 0 && header.height > 0)
@@ -121,6 +133,8 @@ fn detect_format(bytes: &[u8]) -> Result<Format, ImageError> {
         Ok(ImageFormat::Bmp) => Ok(Format::Bmp),
         Ok(ImageFormat::Tiff) => Ok(Format::Tiff),
         Ok(other) => unsupported(&format!("{other:?}").to_uppercase()),
+        #[cfg(feature = "heic")]
+        Err(_) if heif_picture::is_heif(bytes) && !bytes[4..].starts_with(b"ftypavis") => Ok(Format::Heic),
         Err(_) => match detect_unsupported_format(bytes) {
             Some(name) => unsupported(name),
             None => Err(ImageError::NotAnImage),
@@ -134,7 +148,9 @@ fn detect_unsupported_format(bytes: &[u8]) -> Option<&'static str> {
     let start_contains = |needle: &[u8]| start.windows(needle.len()).any(|window| window == needle);
     match start.get(4..12) {
         Some(b"ftypavis") => return Some("AVIF"),
-        Some(brand) if brand.starts_with(b"ftyp") => return Some("HEIC or a video"),
+        Some(brand) if brand.starts_with(b"ftyp") => {
+            return Some(if cfg!(feature = "heic") { "A video" } else { "HEIC or a video" });
+        }
         _ => {}
     }
     if start.starts_with(b"II+\0") || start.starts_with(b"MM\0+") {
