@@ -16,8 +16,15 @@ use crate::{
 /// Maximum number of NAL units of an item. The decoder needs memory for each. HEVC allows 600 slices in a picture.
 const MAX_NAL_UNITS: usize = 2048;
 
-/// Maximum length in bytes of a sequence parameter set (SPS). The largest ones have scaling lists and take 2 KB.
-const MAX_SPS_BYTES: usize = 64 << 10;
+/// Maximum length in bytes of a parameter set. The largest ones have scaling lists and take 2 KB.
+const MAX_PARAMETER_SET_BYTES: usize = 8 << 10;
+
+/// Maximum length in bytes of a configuration. Usual ones have fewer than 500.
+const MAX_CONFIG_BYTES: usize = 64 << 10;
+
+/// Maximum length of a side of a coded picture in pixels. Real pictures are below half of it. The limit bounds the
+/// tables that a picture parameter set can describe.
+const MAX_SIDE: u32 = 1 << 15;
 
 /// Types of NAL units.
 const SPS: u8 = 33;
@@ -54,6 +61,9 @@ impl CodedPicture {
         if sps.separate_colour_plane_flag {
             return Err(Error::unsupported("separate colour planes"));
         }
+        if sps.pic_width_in_luma_samples.max(sps.pic_height_in_luma_samples) > MAX_SIDE {
+            return Err(Error::unsupported(format!("a coded picture with a side above {MAX_SIDE} pixels")));
+        }
         let pixels = u64::from(sps.pic_width_in_luma_samples) * u64::from(sps.pic_height_in_luma_samples);
         let half_samples_per_pixel = match sps.chroma_format_idc {
             0 => 2,
@@ -76,9 +86,6 @@ impl CodedPicture {
     }
 
     fn add_unit(&mut self, unit: &[u8]) -> Result<(), Error> {
-        if unit.len() > MAX_SPS_BYTES {
-            return Err(Error::Corrupt("a sequence parameter set is too long"));
-        }
         self.add(&Sps::parse(&NalUnit::parse(unit)?.rbsp)?)
     }
 }
@@ -88,6 +95,9 @@ impl<'a> Config<'a> {
     pub(crate) fn read(content: &'a [u8]) -> Result<Self, Error> {
         /// Length in bytes of the fields in front of `length_size`.
         const PROFILE_BYTES: usize = 21;
+        if content.len() > MAX_CONFIG_BYTES {
+            return Err(Error::Corrupt("a configuration is too long"));
+        }
         let mut reader = Reader(content);
         reader.bytes(PROFILE_BYTES)?;
         let length_size = usize::from(reader.u8()? & 3) + 1;
@@ -97,11 +107,14 @@ impl<'a> Config<'a> {
     /// Calls `visit` with the type and the bytes of each parameter set.
     fn visit_units(&self, mut visit: impl FnMut(u8, &'a [u8]) -> Result<(), Error>) -> Result<(), Error> {
         let mut reader = Reader(self.arrays);
+        let mut count = 0;
         for _ in 0..reader.u8()? {
             reader.u8()?;
             for _ in 0..reader.u16()? {
                 let length = reader.u16()?;
                 let unit = reader.bytes(length.into())?;
+                count += 1;
+                check_unit_count(count)?;
                 if let Some(kind) = unit_kind(unit) {
                     visit(kind, unit)?;
                 }
@@ -127,7 +140,11 @@ impl<'a> Config<'a> {
         while let Some(length) = units.next_length()? {
             let header = units.cursor.bytes(length.min(UNIT_HEADER_BYTES))?;
             let rest = length - header.len();
-            if unit_kind(&header) == Some(SPS) {
+            let kind = unit_kind(&header);
+            if kind.is_some_and(is_parameter_set) && length > MAX_PARAMETER_SET_BYTES {
+                return Err(Error::Corrupt("a parameter set is too long"));
+            }
+            if kind == Some(SPS) {
                 let unit = [&header, &*units.cursor.bytes(rest)?].concat();
                 picture.add_unit(&unit)?;
             } else {
@@ -139,7 +156,10 @@ impl<'a> Config<'a> {
 
     /// Decodes the picture. `max_pixels` is the number of pixels that its parameter sets state.
     pub(crate) fn decode(&self, data: &ItemData<'_>, max_pixels: u64) -> Result<Frame, Error> {
-        let mut stream = Vec::new();
+        const START_CODES_BYTES: usize = 2 * MAX_NAL_UNITS * START_CODE.len();
+        let data_length = usize::try_from(data.length()).unwrap_or_default();
+        // Growing step by step would need three times the memory.
+        let mut stream = Vec::with_capacity(data_length + self.arrays.len() + START_CODES_BYTES);
         self.visit_units(
             |kind, unit| if is_decoded(kind) { append_unit(&mut stream, unit) } else { Ok(()) },
         )?;
@@ -171,12 +191,17 @@ impl Units<'_, '_> {
             return Ok(None);
         }
         self.count += 1;
-        if self.count > MAX_NAL_UNITS {
-            return Err(Error::unsupported(format!("a picture of more than {MAX_NAL_UNITS} units")));
-        }
+        check_unit_count(self.count)?;
         let length = self.cursor.bytes(self.length_size)?;
         Ok(Some(length.iter().fold(0, |length, &byte| length << 8 | usize::from(byte))))
     }
+}
+
+fn check_unit_count(count: usize) -> Result<(), Error> {
+    if count > MAX_NAL_UNITS {
+        return Err(Error::unsupported(format!("a picture of more than {MAX_NAL_UNITS} units")));
+    }
+    Ok(())
 }
 
 /// Returns the type of a NAL unit. Returns `None` if the unit belongs to a further layer, such as the view of a
@@ -190,12 +215,18 @@ fn unit_kind(unit: &[u8]) -> Option<u8> {
 /// Returns true if the decoder needs NAL units of this type: slices and parameter sets.
 fn is_decoded(kind: u8) -> bool {
     const FIRST_KIND_WITHOUT_SLICE: u8 = 32;
-    kind < FIRST_KIND_WITHOUT_SLICE || matches!(kind, VPS | SPS | PPS)
+    kind < FIRST_KIND_WITHOUT_SLICE || is_parameter_set(kind)
 }
+
+fn is_parameter_set(kind: u8) -> bool {
+    matches!(kind, VPS | SPS | PPS)
+}
+
+/// The bytes in front of each NAL unit of a stream.
+const START_CODE: [u8; 3] = [0, 0, 1];
 
 /// Appends a NAL unit to a stream, in which a start code precedes each unit.
 fn append_unit(stream: &mut Vec<u8>, unit: &[u8]) -> Result<(), Error> {
-    const START_CODE: [u8; 3] = [0, 0, 1];
     // A start code inside a unit would hide further units from the limits on their number and size.
     if unit.windows(START_CODE.len()).any(|window| window == START_CODE) {
         return Err(Error::Corrupt("a unit contains a start code"));
@@ -212,7 +243,8 @@ fn append_unit(stream: &mut Vec<u8>, unit: &[u8]) -> Result<(), Error> {
 pub(crate) fn decoder_bytes(picture: &CodedPicture, stream_bytes: u64) -> u64 {
     const BYTES_PER_SAMPLE: u64 = 2;
     const QUARTERS_OF_TABLE_BYTES_PER_PIXEL: u64 = 7;
-    const FIXED_BYTES: u64 = 512 << 10;
+    /// Tables of at most 64 picture parameter sets and thousands of units.
+    const FIXED_BYTES: u64 = 3 << 20;
     let all_samples =
         (picture.pixels.saturating_mul(picture.half_samples_per_pixel) / 2).saturating_mul(BYTES_PER_SAMPLE);
     let copied_samples =

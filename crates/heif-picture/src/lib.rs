@@ -27,6 +27,7 @@ mod boxes;
 mod container;
 mod error;
 mod geometry;
+mod grid;
 mod hevc;
 mod item_data;
 mod parts;

@@ -7,6 +7,7 @@ use crate::{
     container::{Container, Item, Property},
     error::Error,
     geometry::{Rectangle, Transform},
+    grid::Grid,
     hevc::{CodedPicture, Config, decoder_bytes},
     item_data::ItemData,
     samples::Matrix,
@@ -365,51 +366,5 @@ fn place(part: Rectangle, item: Rectangle) -> Rectangle {
         top: item.top.saturating_add(part.top),
         width: side(part.left, part.width, item.width),
         height: side(part.top, part.height, item.height),
-    }
-}
-
-/// The data of a grid item.
-struct Grid {
-    columns: u32,
-    rows: u32,
-    size: Size,
-}
-
-impl Grid {
-    fn read(item: &Item<'_>) -> Result<Self, Error> {
-        /// Length in bytes of the data with sizes of 32 bits.
-        const MAX_BYTES: u64 = 12;
-        let data = item.location()?.data()?;
-        let length = data.length().min(MAX_BYTES);
-        let bytes = data.cursor().bytes(usize::try_from(length).unwrap_or_default())?;
-        let mut reader = Reader(&bytes);
-        if reader.u8()? != 0 {
-            return Err(Error::unsupported("a grid of a later version"));
-        }
-        let has_wide_sizes = reader.u8()? & 1 != 0;
-        let (rows, columns) = (u32::from(reader.u8()?) + 1, u32::from(reader.u8()?) + 1);
-        let size = (reader.id(has_wide_sizes)?, reader.id(has_wide_sizes)?);
-        Ok(Self { columns, rows, size })
-    }
-
-    /// Returns the position of each tile.
-    fn tile_positions(
-        &self,
-        (width, height): Size,
-        tile_count: usize,
-    ) -> Result<impl Iterator<Item = Rectangle> + use<>, Error> {
-        let &Self { columns, rows, size } = self;
-        if u64::from(columns * rows) != tile_count as u64 {
-            return Err(Error::Corrupt("a grid has a wrong number of tiles"));
-        }
-        if width.saturating_mul(columns) < size.0 || height.saturating_mul(rows) < size.1 {
-            return Err(Error::Corrupt("the tiles of a grid do not cover it"));
-        }
-        Ok((0..rows * columns).map(move |index| Rectangle {
-            left: width.saturating_mul(index % columns),
-            top: height.saturating_mul(index / columns),
-            width,
-            height,
-        }))
     }
 }

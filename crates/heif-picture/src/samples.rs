@@ -211,3 +211,98 @@ fn plane_row(frame: &Frame, plane: usize, y: usize) -> &[u16] {
         y.checked_mul(width).and_then(|start| frame.planes[plane].get(start..start.checked_add(width)?));
     row.unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BT601: Matrix = Matrix { coefficients: 6, is_full_range: true };
+
+    /// Returns a picture whose planes have these widths and samples.
+    fn frame(chroma_format: u8, bits: u8, widths: [u32; 3], planes: [&[u16]; 3]) -> Frame {
+        let heights = [0, 1, 2].map(|plane: usize| {
+            u32::try_from(planes[plane].len()).unwrap().checked_div(widths[plane]).unwrap_or_default()
+        });
+        Frame {
+            widths,
+            heights,
+            planes: planes.map(<[u16]>::to_vec),
+            bit_depth: [bits; 2],
+            chroma_format,
+            full_range: true,
+            matrix_coeffs: 2,
+        }
+    }
+
+    fn rgb(frame: &Frame, matrix: Matrix, y: usize) -> Vec<[u8; 3]> {
+        let mut pixels = vec![[0; 3]; frame.widths[0] as usize];
+        Rows::new(frame, matrix).unwrap().write_rgb(y, pixels.as_flattened_mut());
+        pixels
+    }
+
+    #[test]
+    fn levels_of_every_depth_and_range_become_black_and_white() {
+        for bits in [8, 10, 12, 16] {
+            let (white, middle) = (u16::MAX >> (16 - bits), 1 << (bits - 1));
+            let chroma = [middle; 2];
+            let full = frame(3, bits, [2; 3], [&[0, white], &chroma, &chroma]);
+            assert_eq!(rgb(&full, BT601, 0), [[0; 3], [255; 3]], "{bits} bits");
+            let limited = frame(3, bits, [2; 3], [&[16 << (bits - 8), 235 << (bits - 8)], &chroma, &chroma]);
+            let matrix = Matrix { coefficients: 1, is_full_range: false };
+            assert_eq!(rgb(&limited, matrix, 0), [[0; 3], [255; 3]], "{bits} bits, limited");
+        }
+    }
+
+    #[test]
+    fn colours_follow_the_matrix() {
+        // Pure red, according to the equations of BT.601 and BT.709.
+        let red = |y, cb| frame(3, 8, [1; 3], [&[y], &[cb], &[255]]);
+        assert_eq!(rgb(&red(76, 85), BT601, 0), [[254, 0, 0]]);
+        let bt709 = Matrix { coefficients: 1, is_full_range: true };
+        assert_eq!(rgb(&red(54, 99), bt709, 0), [[254, 0, 0]]);
+        // The planes are green, blue and red.
+        let identity = Matrix { coefficients: 0, is_full_range: true };
+        assert_eq!(rgb(&frame(3, 8, [1; 3], [&[1], &[2], &[3]]), identity, 0), [[3, 1, 2]]);
+        assert!(
+            Rows::new(&red(0, 0), Matrix { coefficients: 8, is_full_range: true })
+                .is_err_and(|e| e.is_unsupported())
+        );
+        let subsampled = frame(1, 8, [2, 1, 1], [&[0; 4], &[0], &[0]]);
+        assert!(Rows::new(&subsampled, identity).is_err());
+    }
+
+    #[test]
+    fn chroma_is_interpolated_between_its_rows_and_columns() {
+        // The red chroma is 128 on the left and above, and 228 on the right and below.
+        let wide = frame(2, 8, [4, 2, 2], [&[100; 4], &[128, 128], &[128, 228]]);
+        let expected = [0.0, 0.25, 0.75, 1.0].map(|share| 100.0 + share * 1.402 * 100.0);
+        for (found, expected) in rgb(&wide, BT601, 0).iter().zip(expected) {
+            assert!((f64::from(found[0]) - expected).abs() <= 0.6, "{found:?} {expected}");
+        }
+        let high = frame(1, 8, [2, 1, 1], [&[100; 8], &[128, 128], &[128, 228]]);
+        for (y, expected) in expected.into_iter().enumerate() {
+            let found = rgb(&high, BT601, y);
+            assert!((f64::from(found[0][0]) - expected).abs() <= 0.6, "{found:?} {expected}");
+            assert_eq!(found[0], found[1]);
+        }
+    }
+
+    #[test]
+    fn extreme_samples_do_not_overflow() {
+        for bits in [8, 16] {
+            let samples = [0, u16::MAX >> (16 - bits)];
+            for (y, cb, cr) in [(0, 0, 0), (1, 1, 1), (0, 1, 0), (1, 0, 1), (0, 0, 1), (1, 1, 0)] {
+                let [y, cb, cr] = [y, cb, cr].map(|index: usize| [samples[index]]);
+                for is_full_range in [false, true] {
+                    for coefficients in [1, 6, 9] {
+                        rgb(
+                            &frame(3, bits, [1; 3], [&y, &cb, &cr]),
+                            Matrix { coefficients, is_full_range },
+                            0,
+                        );
+                    }
+                }
+            }
+        }
+    }
+}

@@ -8,6 +8,8 @@ mod costs;
 mod echo;
 mod formats;
 mod hand_made;
+#[cfg(feature = "heic")]
+mod heic;
 #[cfg(target_os = "linux")]
 mod hostile;
 mod limits;

@@ -1,5 +1,7 @@
 //! Tests with hostile files.
 
+use std::{fs, path::Path};
+
 use proptest::prelude::*;
 
 use super::test_file::{QUARTERS, SIDE, TestFile, TestItem, find_in_meta, hvcc, ispe, sps, write_box};
@@ -72,11 +74,31 @@ fn tiles_count_as_often_as_they_are_used_and_even_if_they_are_not_shown() {
 #[test]
 fn largest_sizes_do_not_overflow() {
     let mut file = TestFile::with_grid((255, 4), (60, 40));
+    file.items[0] = TestItem::with_parameter_set(1, &sps(1 << 15, 1 << 15, None), (64, 64));
+    assert_eq!(coded_pixels(&file), 1020 << 30);
+    let mut file = TestFile::with_picture();
     // The largest number of the code is 2³² - 2.
-    file.items[0] =
-        TestItem::with_parameter_set(1, &sps(0xFFFF_FFF8, 0xFFFF_FFF8, None), (u32::MAX - 7, u32::MAX - 7));
-    assert_eq!(coded_pixels(&file), u64::MAX);
-    assert_eq!(Plan::read(&file.write()).unwrap().decoder_bytes(), u64::MAX);
+    for (width, height) in [((1 << 15) + 8, 8), (8, (1 << 15) + 8), (0xFFFF_FFF8, 0xFFFF_FFF8)] {
+        file.items[0] = TestItem::with_parameter_set(1, &sps(width, height, None), (8, 8));
+        assert_unsupported(&file, "side above");
+    }
+    file.items[0] = TestItem {
+        properties: vec![(b"hvcC", hvcc(&[])), (b"ispe", ispe(u32::MAX, u32::MAX))],
+        ..TestItem::picture(1)
+    };
+    assert!(process(&file.write()).is_err());
+}
+
+#[test]
+fn long_configurations_and_parameter_sets_are_refused() {
+    let mut file = TestFile::with_picture();
+    let (config, picture) = (file.items[0].properties[0].1.clone(), file.items[0].extents[0].clone());
+    file.items[0].properties[0].1.resize((64 << 10) + 1, 0);
+    assert_corrupt(&file, "configuration is too long");
+    file.items[0].properties[0].1 = config;
+    let pps = [&[0x44, 1][..], &[0xFF; 8 << 10]].concat();
+    file.items[0].extents = vec![[units(&[&pps]), picture].concat()];
+    assert_corrupt(&file, "parameter set is too long");
 }
 
 #[test]
@@ -222,6 +244,15 @@ fn truncated_file_is_refused_at_every_length() {
         assert!(process(&QUARTERS[..length]).is_err(), "{length} bytes");
     }
     process(QUARTERS).unwrap();
+}
+
+/// Replays the corpus of `fuzz/fuzz_targets/heif_picture.rs`.
+#[test]
+fn every_file_of_the_corpus_gives_a_picture_or_an_error() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/corpus/heif_picture");
+    let files = fs::read_dir(folder).unwrap().map(|entry| fs::read(entry.unwrap().path()).unwrap());
+    let decoded_count = files.filter(|file| process(file).is_ok()).count();
+    assert!(decoded_count >= 10, "{decoded_count} files were decoded");
 }
 
 /// Returns files that use most features.

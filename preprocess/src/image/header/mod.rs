@@ -133,14 +133,17 @@ fn detect_format(bytes: &[u8]) -> Result<Format, ImageError> {
         Ok(ImageFormat::Bmp) => Ok(Format::Bmp),
         Ok(ImageFormat::Tiff) => Ok(Format::Tiff),
         Ok(other) => unsupported(&format!("{other:?}").to_uppercase()),
-        #[cfg(feature = "heic")]
-        Err(_) if heif_picture::is_heif(bytes) && !bytes[4..].starts_with(b"ftypavis") => Ok(Format::Heic),
         Err(_) => match detect_unsupported_format(bytes) {
+            #[cfg(feature = "heic")]
+            Some(OTHER_FTYP_NAME) if heif_picture::is_heif(bytes) => Ok(Format::Heic),
             Some(name) => unsupported(name),
             None => Err(ImageError::NotAnImage),
         },
     }
 }
+
+/// Name of the formats that begin with the box `ftyp`, except AVIF.
+const OTHER_FTYP_NAME: &str = if cfg!(feature = "heic") { "A video" } else { "HEIC or a video" };
 
 /// Detects common formats that the `image` crate does not recognise, so that the error can name the format.
 fn detect_unsupported_format(bytes: &[u8]) -> Option<&'static str> {
@@ -148,9 +151,7 @@ fn detect_unsupported_format(bytes: &[u8]) -> Option<&'static str> {
     let start_contains = |needle: &[u8]| start.windows(needle.len()).any(|window| window == needle);
     match start.get(4..12) {
         Some(b"ftypavis") => return Some("AVIF"),
-        Some(brand) if brand.starts_with(b"ftyp") => {
-            return Some(if cfg!(feature = "heic") { "A video" } else { "HEIC or a video" });
-        }
+        Some(brand) if brand.starts_with(b"ftyp") => return Some(OTHER_FTYP_NAME),
         _ => {}
     }
     if start.starts_with(b"II+\0") || start.starts_with(b"MM\0+") {
