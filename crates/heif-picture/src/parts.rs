@@ -9,7 +9,7 @@ use crate::{
     geometry::{Rectangle, Transform},
     grid::Grid,
     hevc::{CodedPicture, Config, decoder_bytes},
-    item_data::ItemData,
+    item_data::Location,
     samples::Matrix,
 };
 
@@ -33,7 +33,8 @@ pub(crate) type Size = (u32, u32);
 pub(crate) struct Part<'a> {
     id: u32,
     config: Config<'a>,
-    data: ItemData<'a>,
+    location: Location<'a>,
+    data_length: u64,
     pub(crate) coded: CodedPicture,
     /// Matrix according to the boxes, which overrides the one in the coded data.
     pub(crate) matrix: Option<Matrix>,
@@ -43,11 +44,11 @@ pub(crate) struct Part<'a> {
 
 impl Part<'_> {
     pub(crate) fn decode(&self) -> Result<heifer_hevc_dec::recon::Frame, Error> {
-        self.config.decode(&self.data, self.coded.pixels)
+        self.config.decode(&self.location.data()?, self.coded.pixels)
     }
 
     pub(crate) fn decoder_bytes(&self) -> u64 {
-        decoder_bytes(&self.coded, self.data.length())
+        decoder_bytes(&self.coded, self.data_length)
     }
 }
 
@@ -300,7 +301,8 @@ impl<'a, 'container> Search<'a, 'container> {
                 (config, coded)
             }
         };
-        let data = self.container.item(next.id)?.location()?.data()?;
+        let location = self.container.item(next.id)?.location()?;
+        let data = location.data()?;
         self.data_bytes = self.data_bytes.saturating_add(data.length());
         if self.data_bytes
             > MAX_SHARING.saturating_mul(self.file_length as u64).saturating_add(MAX_SHARED_BYTES)
@@ -311,7 +313,15 @@ impl<'a, 'container> Search<'a, 'container> {
         if coded.pixels == 0 {
             return Err(Error::Corrupt("a coded picture states no size"));
         }
-        Ok(Part { id: next.id, config, data, coded, matrix, position: next.position })
+        Ok(Part {
+            id: next.id,
+            config,
+            location,
+            data_length: data.length(),
+            coded,
+            matrix,
+            position: next.position,
+        })
     }
 
     fn properties(&self, item: &Item<'a>) -> Result<ItemProperties<'a>, Error> {

@@ -139,8 +139,8 @@ impl<'a> Plan<'a> {
     }
 }
 
-/// Maximum number of bytes of a plan and of the tables from which it is made.
-const PLAN_BYTES: u64 = 2 << 20;
+/// Maximum number of bytes of a plan, which has at most 2,400 parts.
+const PLAN_BYTES: u64 = 1 << 20;
 
 /// Returns the length of a picture in memory, saturating at `usize::MAX`.
 fn byte_count((width, height): Size, channel_count: usize) -> usize {

@@ -30,7 +30,7 @@ fn bytes_of_no_known_format_are_refused_as_not_an_image() {
 #[test]
 fn image_of_a_format_that_is_not_accepted_is_refused_as_unsupported() {
     for file in [
-        &b"\0\0\0\x18ftypheic\0\0\0\0mif1heic"[..],
+        &b"\0\0\0\x18ftypmp42\0\0\0\0mp42isom"[..],
         b"\0\0\0\x1cftypavif\0\0\0\0avifmif1",
         b"<?xml version=\"1.0\"?>\n<svg xmlns=\"http://www.w3.org/2000/svg\"/>",
         b"\0\0\x01\0\x01\0",
