@@ -52,11 +52,10 @@ pub struct Settings {
     /// Maximum length of a request body in bytes, as in 512KiB or 32MiB; longer ones are refused (413)
     #[arg(long, env, value_name = "BYTES", default_value = "32MiB", value_parser = parse_bytes)]
     pub preprocess_max_body_bytes: usize,
-    /// Maximum number of pixels of a baseline JPEG
+    /// Maximum number of pixels of a baseline JPEG or a HEIC
     #[arg(long, env, value_name = "PIXELS", default_value = "64000000")]
     pub preprocess_max_pixels: NonZeroU64,
-    /// Maximum number of pixels of an upload that is not a baseline JPEG; --preprocess-max-pixels applies as
-    /// well
+    /// Maximum number of pixels of any other upload; --preprocess-max-pixels applies as well
     #[arg(long, env, value_name = "PIXELS", default_value = "30000000")]
     pub preprocess_max_pixels_other: NonZeroU64,
     /// Maximum number of scans of a JPEG; progressive JPEGs usually have about ten

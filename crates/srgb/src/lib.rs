@@ -7,6 +7,7 @@
 //! The rendering intent is relative colorimetric without black-point compensation, which is the default of
 //! libvips. Every kind of profile has the tables of this intent, and its white is the white of the paper.
 
+mod cicp;
 mod cmyk;
 mod converter;
 mod embedded;
@@ -15,6 +16,7 @@ mod profile;
 pub mod testing;
 
 pub use self::{
+    cicp::cicp_profile,
     cmyk::{JpegInks, cmyk_to_rgb, convert_jpeg_samples_to_inks, ycbcr_to_rgb},
     converter::{Converter, max_bytes},
     embedded::{

@@ -37,6 +37,14 @@ pub enum ImageError {
         /// Maximum number of pixels.
         limit: u64,
     },
+    /// The parts of the image, such as tiles and an alpha channel, have more pixels than the limit.
+    #[error("the parts have {pixel_count} pixels, more than {limit}")]
+    TooManyCodedPixels {
+        /// Number of pixels of all parts together.
+        pixel_count: u64,
+        /// Maximum number of pixels of all parts together.
+        limit: u64,
+    },
     /// A side of the image is longer than the limit.
     #[error("{width}×{height} has a side longer than {limit}")]
     SideTooLong {
@@ -86,7 +94,7 @@ impl ImageError {
         match self {
             Self::NotAnImage => "not_an_image",
             Self::UnsupportedFormat { .. } | Self::UnsupportedFeature { .. } => "unsupported_format",
-            Self::TooManyPixels { .. } => "too_many_pixels",
+            Self::TooManyPixels { .. } | Self::TooManyCodedPixels { .. } => "too_many_pixels",
             Self::SideTooLong { .. } => "side_too_long",
             Self::TooManyScans { .. } => "too_many_scans",
             Self::ExceedsMemoryLimit { .. } | Self::DecoderExceedsEstimate => "too_much_memory",

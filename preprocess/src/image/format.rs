@@ -17,11 +17,23 @@ pub enum Format {
     Bmp,
     /// TIFF. The first page is used.
     Tiff,
+    /// HEIC. The primary picture is used.
+    #[cfg(feature = "heic")]
+    Heic,
 }
 
 impl Format {
     /// Every accepted format.
-    pub const ALL: [Self; 6] = [Self::Jpeg, Self::Png, Self::WebP, Self::Gif, Self::Bmp, Self::Tiff];
+    pub const ALL: &[Self] = &[
+        Self::Jpeg,
+        Self::Png,
+        Self::WebP,
+        Self::Gif,
+        Self::Bmp,
+        Self::Tiff,
+        #[cfg(feature = "heic")]
+        Self::Heic,
+    ];
 
     /// Returns the usual name of the format, as in `JPEG`.
     pub fn name(self) -> &'static str {
@@ -32,6 +44,8 @@ impl Format {
             Self::Gif => "GIF",
             Self::Bmp => "BMP",
             Self::Tiff => "TIFF",
+            #[cfg(feature = "heic")]
+            Self::Heic => "HEIC",
         }
     }
 }

@@ -26,6 +26,8 @@ pub(super) fn max_profile_bytes(upload: &[u8], header: &ImageHeader) -> u64 {
         Coding::Tiff(_) => Directory::read(upload)
             .and_then(|directory| directory.data(tiff::tag::ICC_PROFILE))
             .map_or(0, |profile| profile.len() as u64),
+        #[cfg(feature = "heic")]
+        Coding::Heic(heic) => heic.profile_bytes,
         Coding::Bmp => 0,
     };
     // Longer profiles are ignored.

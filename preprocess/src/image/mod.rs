@@ -27,6 +27,8 @@ mod resize;
 mod scratch;
 mod size;
 
+#[cfg(feature = "heic")]
+pub use self::header::HeicHeader;
 pub use self::{
     decode::jpeg_decoder_names,
     error::ImageError,

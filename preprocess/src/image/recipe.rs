@@ -4,7 +4,7 @@ use super::{
     encode,
     error::ImageError,
     format::Format,
-    header::{Coding, ImageHeader, JpegHeader},
+    header::{Coding, ImageHeader, JpegHeader, JpegProcess},
     resize,
 };
 
@@ -19,6 +19,12 @@ use super::{
 /// orientations that are not of the type SHORT or have a prefix, JPEGs in several scans, and kinds of TIFF and BMP. Since
 /// version 4, profiles with tables are used, which all profiles of CMYK are.
 const VERSION: u32 = 4;
+
+/// Ratio of the maximum number of pixels of all parts of a HEIC to [`Limits::max_pixels_other`].
+///
+/// An image with an alpha channel has twice as many as its own, and some more if its tiles exceed it.
+#[cfg(feature = "heic")]
+const CODED_PIXELS_FACTOR: u64 = 3;
 
 /// Parameters of the stored image, and limits on uploads.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,7 +51,7 @@ impl Recipe {
 /// Limits on the size of uploads and on the memory used to process them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Maximum number of pixels of a baseline JPEG.
+    /// Maximum number of pixels of a baseline JPEG or a HEIC.
     pub max_pixels: u64,
     /// Maximum number of pixels of every other upload, which needs more time and memory per pixel. A value
     /// above `max_pixels` has the same effect as `max_pixels`.
@@ -65,8 +71,8 @@ impl Limits {
     /// Checks the header of an upload.
     ///
     /// # Errors
-    /// - [`ImageError::SideTooLong`], [`ImageError::TooManyPixels`] or [`ImageError::TooManyScans`] when the
-    ///   header exceeds a limit.
+    /// - [`ImageError::SideTooLong`], [`ImageError::TooManyPixels`], [`ImageError::TooManyCodedPixels`] or
+    ///   [`ImageError::TooManyScans`] when the header exceeds a limit.
     /// - [`ImageError::Corrupt`] when a JPEG has no scan.
     pub(super) fn check(&self, header: &ImageHeader) -> Result<(), ImageError> {
         let &ImageHeader { width, height, .. } = header;
@@ -74,14 +80,24 @@ impl Limits {
         if width.max(height) > max_side {
             return Err(ImageError::SideTooLong { width, height, limit: max_side });
         }
-        let max_pixels = match header.is_baseline_jpeg() {
-            true => self.max_pixels,
-            false => self.max_pixels_other.min(self.max_pixels),
+        let max_pixels_other = self.max_pixels_other.min(self.max_pixels);
+        let max_pixels = match header.coding {
+            Coding::Jpeg(JpegHeader { process: JpegProcess::Baseline, .. }) => self.max_pixels,
+            #[cfg(feature = "heic")]
+            Coding::Heic(_) => self.max_pixels,
+            _ => max_pixels_other,
         };
         if header.pixel_count() > max_pixels {
             return Err(ImageError::TooManyPixels { width, height, limit: max_pixels });
         }
         match header.coding {
+            #[cfg(feature = "heic")]
+            Coding::Heic(heic)
+                if heic.coded_pixels > max_pixels_other.saturating_mul(CODED_PIXELS_FACTOR) =>
+            {
+                let limit = max_pixels_other.saturating_mul(CODED_PIXELS_FACTOR);
+                Err(ImageError::TooManyCodedPixels { pixel_count: heic.coded_pixels, limit })
+            }
             Coding::Jpeg(jpeg) if jpeg.scan_count > self.max_scans => {
                 Err(ImageError::TooManyScans { limit: self.max_scans })
             }

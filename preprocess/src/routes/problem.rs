@@ -64,9 +64,10 @@ pub(super) fn dependency_problem(error: ServiceError) -> Problem {
 fn image_problem(error: ImageError) -> Problem {
     let kind = error.kind();
     match error {
-        ImageError::NotAnImage => {
-            unprocessable(kind, format!("This is not an image. Send one of: {}.", accepted_formats()))
-        }
+        ImageError::NotAnImage => unprocessable(
+            kind,
+            format!("This is not an image. Send one of: {}.", accepted_formats().join(", ")),
+        ),
         ImageError::UnsupportedFormat { format_name } => {
             unsupported_format(kind, format!("{format_name} is not accepted."))
         }
@@ -79,6 +80,12 @@ fn image_problem(error: ImageError) -> Problem {
                 "The image has {width}×{height} = {pixel_count} pixels; at most {limit} are accepted. Make it smaller."
             );
             unprocessable(kind, detail).with("limit", limit).with("width", width).with("height", height)
+        }
+        ImageError::TooManyCodedPixels { pixel_count, limit } => {
+            let detail = format!(
+                "The parts of the image have {pixel_count} pixels together; at most {limit} are accepted. Make it smaller."
+            );
+            unprocessable(kind, detail).with("limit", limit)
         }
         ImageError::SideTooLong { width, height, limit } => {
             let detail = format!(
@@ -117,13 +124,13 @@ fn unprocessable(kind: &'static str, detail: impl Into<String>) -> Problem {
 
 /// Returns the problem for an unsupported file. Its detail begins with the sentence `reason`.
 fn unsupported_format(kind: &'static str, reason: String) -> Problem {
-    let detail = format!("{reason} Convert it to one of: {}.", accepted_formats());
-    let accepted: Value = json!(Format::ALL.map(Format::name));
+    let detail = format!("{reason} Convert it to one of: {}.", accepted_formats().join(", "));
+    let accepted: Value = json!(accepted_formats());
     Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, kind, detail).with("accepted", accepted)
 }
 
-fn accepted_formats() -> String {
-    Format::ALL.map(Format::name).join(", ")
+fn accepted_formats() -> Vec<&'static str> {
+    Format::ALL.iter().copied().map(Format::name).collect()
 }
 
 fn overloaded() -> Problem {

@@ -19,7 +19,10 @@ fn status(error: &ImageError) -> u16 {
 #[test]
 fn every_example_gets_the_answer_in_the_table_of_formats() {
     let mut failures = Vec::new();
-    for example in read_examples("preprocess") {
+    for mut example in read_examples("preprocess") {
+        if cfg!(not(feature = "heic")) && example.name.starts_with("heic") {
+            example.answer = Answer::Refused(415);
+        }
         let found = match process(&example.file, &recipe()) {
             Ok(processed) => Answer::Picture(quarter_colours(&decode(&processed))),
             Err(error) => Answer::Refused(status(&error)),

@@ -11,6 +11,8 @@ mod format_examples;
 mod format_table;
 mod formats;
 mod hand_made;
+#[cfg(feature = "heic")]
+mod heic;
 #[cfg(target_os = "linux")]
 mod hostile;
 mod limits;

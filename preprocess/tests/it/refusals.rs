@@ -30,7 +30,7 @@ fn bytes_of_no_known_format_are_refused_as_not_an_image() {
 #[test]
 fn image_of_a_format_that_is_not_accepted_is_refused_as_unsupported() {
     for file in [
-        &b"\0\0\0\x18ftypheic\0\0\0\0mif1heic"[..],
+        &b"\0\0\0\x18ftypmp42\0\0\0\0mp42isom"[..],
         b"\0\0\0\x1cftypavif\0\0\0\0avifmif1",
         b"<?xml version=\"1.0\"?>\n<svg xmlns=\"http://www.w3.org/2000/svg\"/>",
         b"\0\0\x01\0\x01\0",
@@ -126,7 +126,7 @@ async fn problem_of_a_refused_image_tells_what_to_do_and_names_the_limits() {
 }
 "#);
     let (_, unsupported) =
-        read_problem(app.post("image/heic", "\0\0\0\x18ftypheic\0\0\0\0mif1heic").await).await;
+        read_problem(app.post("image/heic", "\0\0\0\x18ftypmp42\0\0\0\0mp42isom").await).await;
     insta::assert_json_snapshot!(unsupported, @r#"
 {
   "accepted": [
@@ -135,9 +135,10 @@ async fn problem_of_a_refused_image_tells_what_to_do_and_names_the_limits() {
     "WebP",
     "GIF",
     "BMP",
-    "TIFF"
+    "TIFF",
+    "HEIC"
   ],
-  "detail": "HEIC or a video is not accepted. Convert it to one of: JPEG, PNG, WebP, GIF, BMP, TIFF.",
+  "detail": "A video is not accepted. Convert it to one of: JPEG, PNG, WebP, GIF, BMP, TIFF, HEIC.",
   "kind": "unsupported_format",
   "status": 415,
   "title": "Unsupported Media Type",
@@ -147,7 +148,7 @@ async fn problem_of_a_refused_image_tells_what_to_do_and_names_the_limits() {
     let (_, not_an_image) = read_problem(app.post("image/png", "hello").await).await;
     insta::assert_json_snapshot!(not_an_image, @r#"
 {
-  "detail": "This is not an image. Send one of: JPEG, PNG, WebP, GIF, BMP, TIFF.",
+  "detail": "This is not an image. Send one of: JPEG, PNG, WebP, GIF, BMP, TIFF, HEIC.",
   "kind": "not_an_image",
   "status": 422,
   "title": "Unprocessable Entity",
@@ -198,4 +199,15 @@ async fn body_above_the_limit_is_refused_with_413() {
     let mut png = std::io::Cursor::new(Vec::new());
     small.write_to(&mut png, ImageFormat::Png).unwrap();
     assert_eq!(read_json(app.post("image/png", png.into_inner()).await).await.0, 200);
+}
+
+#[cfg(not(feature = "heic"))]
+#[test]
+fn heic_is_refused_by_name_without_its_feature() {
+    let file = include_bytes!("data/heic_444.heic");
+    let error = preprocess::image::process(file, &Settings::default().recipe()).unwrap_err();
+    assert_eq!(
+        (error.kind(), &*error.to_string()),
+        ("unsupported_format", "HEIC or a video is not accepted")
+    );
 }

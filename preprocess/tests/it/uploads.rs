@@ -93,7 +93,7 @@ async fn form_with_accepted_and_refused_files_gives_207() {
   },
   {
     "error": {
-      "detail": "This is not an image. Send one of: JPEG, PNG, WebP, GIF, BMP, TIFF.",
+      "detail": "This is not an image. Send one of: JPEG, PNG, WebP, GIF, BMP, TIFF, HEIC.",
       "kind": "not_an_image"
     },
     "file": "notes.txt",
@@ -107,9 +107,10 @@ async fn form_with_accepted_and_refused_files_gives_207() {
         "WebP",
         "GIF",
         "BMP",
-        "TIFF"
+        "TIFF",
+        "HEIC"
       ],
-      "detail": "SVG is not accepted. Convert it to one of: JPEG, PNG, WebP, GIF, BMP, TIFF.",
+      "detail": "SVG is not accepted. Convert it to one of: JPEG, PNG, WebP, GIF, BMP, TIFF, HEIC.",
       "kind": "unsupported_format"
     },
     "file": "drawing.svg",

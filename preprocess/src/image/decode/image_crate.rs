@@ -110,7 +110,7 @@ fn open_decoder<'a>(job: &DecodeJob<'a>) -> image::ImageResult<Box<dyn ImageDeco
                 .with_zeros(bmp::row_padding(job.bytes, job.header.width));
             Box::new(BmpDecoder::new(BufReader::new(file))?)
         }
-        Format::Jpeg | Format::Png | Format::Tiff => {
+        _ => {
             return Err(image::ImageError::Unsupported(ImageFormatHint::Unknown.into()));
         }
     };
@@ -147,7 +147,7 @@ fn bytes_per_pixel(header: &ImageHeader) -> BytesPerPixel {
         Coding::Gif(_) => (4, 5),
         Coding::Bmp => (4, 0),
         // Other decoders decode these formats, so these numbers are never used.
-        Coding::Jpeg(_) | Coding::Png(_) | Coding::Tiff(_) => (4, 4),
+        _ => (4, 4),
     };
     BytesPerPixel { output, internal }
 }

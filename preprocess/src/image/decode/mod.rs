@@ -4,6 +4,8 @@
 //! headers it accepts and how much memory it needs. If a decoder accepts the header but refuses the file, the
 //! next decoder is tried.
 
+#[cfg(feature = "heic")]
+mod heic;
 mod image_crate;
 mod jpeg_scaled;
 #[cfg(feature = "turbo")]
@@ -108,6 +110,8 @@ fn decoders_of_format(format: Format) -> &'static [&'static dyn Decode] {
         ],
         Format::Gif | Format::Bmp => &[&image_crate::ImageCrateDecoder],
         Format::Tiff => &[&tiff::TiffDecoder],
+        #[cfg(feature = "heic")]
+        Format::Heic => &[&heic::HeicDecoder],
     }
 }
 

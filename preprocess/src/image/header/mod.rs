@@ -8,6 +8,8 @@
 pub(super) mod bmp;
 mod endian;
 pub(super) mod gif;
+#[cfg(feature = "heic")]
+pub(super) mod heic;
 pub(super) mod jpeg;
 pub(super) mod png;
 pub(super) mod tiff;
@@ -17,6 +19,8 @@ pub(super) mod webp;
 use image::ImageFormat;
 use resize::Channels;
 
+#[cfg(feature = "heic")]
+pub use self::heic::HeicHeader;
 pub use self::{
     gif::GifHeader,
     jpeg::{JpegHeader, JpegProcess},
@@ -52,6 +56,9 @@ pub enum Coding {
     Bmp,
     /// TIFF.
     Tiff(TiffHeader),
+    /// HEIC.
+    #[cfg(feature = "heic")]
+    Heic(HeicHeader),
 }
 
 impl ImageHeader {
@@ -64,6 +71,8 @@ impl ImageHeader {
             Coding::Gif(_) => Format::Gif,
             Coding::Bmp => Format::Bmp,
             Coding::Tiff(_) => Format::Tiff,
+            #[cfg(feature = "heic")]
+            Coding::Heic(_) => Format::Heic,
         }
     }
 
@@ -95,6 +104,7 @@ impl ImageHeader {
 /// - GIF: the extensions before the first frame, and the position of this frame.
 /// - TIFF: the first directory.
 /// - BMP: a few bytes.
+/// - HEIC: the boxes, and the parameter sets of every part of the picture.
 ///
 /// # Errors
 /// - [`ImageError::NotAnImage`] or [`ImageError::UnsupportedFormat`] when the format is not accepted.
@@ -109,6 +119,8 @@ pub(super) fn read_header(bytes: &[u8], max_scans: u32) -> Result<ImageHeader, I
         Format::Gif => gif::read_header(bytes),
         Format::Bmp => bmp::read_header(bytes),
         Format::Tiff => tiff::read_header(bytes),
+        #[cfg(feature = "heic")]
+        Format::Heic => Some(heic::read_header(bytes)?),
     };
     header
         .filter(|header| header.width > 0 && header.height > 0)
@@ -127,11 +139,16 @@ fn detect_format(bytes: &[u8]) -> Result<Format, ImageError> {
         Ok(ImageFormat::Tiff) => Ok(Format::Tiff),
         Ok(other) => unsupported(&format!("{other:?}").to_uppercase()),
         Err(_) => match detect_unsupported_format(bytes) {
+            #[cfg(feature = "heic")]
+            Some(OTHER_FTYP_NAME) if heif_picture::is_heif(bytes) => Ok(Format::Heic),
             Some(name) => unsupported(name),
             None => Err(ImageError::NotAnImage),
         },
     }
 }
+
+/// Name of the formats that begin with the box `ftyp`, except AVIF.
+const OTHER_FTYP_NAME: &str = if cfg!(feature = "heic") { "A video" } else { "HEIC or a video" };
 
 /// Detects common formats that the `image` crate does not recognise, so that the error can name the format.
 fn detect_unsupported_format(bytes: &[u8]) -> Option<&'static str> {
@@ -139,7 +156,7 @@ fn detect_unsupported_format(bytes: &[u8]) -> Option<&'static str> {
     let start_contains = |needle: &[u8]| start.windows(needle.len()).any(|window| window == needle);
     match start.get(4..12) {
         Some(b"ftypavis") => return Some("AVIF"),
-        Some(brand) if brand.starts_with(b"ftyp") => return Some("HEIC or a video"),
+        Some(brand) if brand.starts_with(b"ftyp") => return Some(OTHER_FTYP_NAME),
         _ => {}
     }
     if start.starts_with(b"II+\0") || start.starts_with(b"MM\0+") {

@@ -11,6 +11,8 @@
 mod corpus;
 mod files;
 mod gif;
+#[cfg(feature = "heic")]
+mod heic;
 pub(crate) mod jpeg;
 mod other;
 mod png;
@@ -44,7 +46,17 @@ pub(crate) fn exceeds_memory(measured: &Measurement) -> bool {
 
 /// Every hostile file, generated once for all tests.
 static FILES: LazyLock<Vec<HostileFile>> = LazyLock::new(|| {
-    [jpeg::files(), png::files(), webp::files(), gif::files(), tiff::files(), other::files()].concat()
+    [
+        jpeg::files(),
+        png::files(),
+        webp::files(),
+        gif::files(),
+        tiff::files(),
+        #[cfg(feature = "heic")]
+        heic::files(),
+        other::files(),
+    ]
+    .concat()
 });
 
 #[test]

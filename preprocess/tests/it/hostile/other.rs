@@ -117,9 +117,9 @@ pub(super) fn files() -> Vec<HostileFile> {
             b"<svg xmlns=\"http://www.w3.org/2000/svg\"><image href=\"file:///etc/passwd\"/></svg>".to_vec()
         }),
         hostile_file(
-            "heic",
+            "video",
             RefusedBeforeDecoding("unsupported_format"),
-            b"\0\0\0\x18ftypheic\0\0\0\0mif1heic".to_vec(),
+            b"\0\0\0\x18ftypmp42\0\0\0\0mp42isom".to_vec(),
         ),
         hostile_file(
             "avif",

@@ -1,0 +1,105 @@
+//! Decoder for HEIC that uses `heif-picture` and decodes at full size.
+
+use heif_picture::{ColourSpace, Plan, Rectangle};
+use image::metadata::Orientation;
+use resize::Channels;
+
+use super::{Decode, DecodeFailure, DecodeJob, DecodedImage, opaque, size_mismatch};
+use crate::image::{
+    crop::CropWindow,
+    error::ImageError,
+    header::{Coding, ImageHeader, heic::image_error},
+    scratch::Scratch,
+    size::to_usize,
+};
+
+/// The decoder of `heif-picture`.
+pub(super) struct HeicDecoder;
+
+impl Decode for HeicDecoder {
+    fn name(&self) -> &'static str {
+        "heifer"
+    }
+
+    fn accepts(&self, _: &ImageHeader) -> bool {
+        true
+    }
+
+    /// Counts the pixels, the alpha channel, and the memory for the part that needs most.
+    fn max_bytes(&self, header: &ImageHeader, _: (u32, u32)) -> u64 {
+        let Coding::Heic(heic) = header.coding else { return u64::MAX };
+        heic.pixel_bytes.saturating_add(heic.decoder_bytes)
+    }
+
+    fn decode(&self, job: &DecodeJob<'_>, scratch: &mut Scratch) -> Result<DecodedImage, DecodeFailure> {
+        let plan = Plan::read(job.bytes).map_err(image_error)?;
+        let Rectangle { left, top, width, height } = plan.crop();
+        if (width, height) != (job.header.width, job.header.height) {
+            return Err(size_mismatch(job).into());
+        }
+        let icc_profile = icc_profile(plan.colour_space())?;
+        let pixels = scratch.zeroed_pixels(plan.colour_bytes() + plan.alpha_bytes());
+        let (colours, alpha) = pixels.split_at_mut(plan.colour_bytes());
+        plan.decode(colours, alpha).map_err(image_error)?;
+        draw_on_white(&plan, colours, alpha);
+        let (decoded_width, decoded_height) = plan.size();
+        Ok(DecodedImage {
+            width: decoded_width,
+            height: decoded_height,
+            channels: if plan.is_grey() { Channels::Grey } else { Channels::Rgb },
+            crop: CropWindow {
+                left: left.into(),
+                top: top.into(),
+                width: width.into(),
+                height: height.into(),
+            },
+            // An orientation in EXIF describes how the picture was turned already.
+            orientation: Orientation::from_exif(plan.orientation().to_exif())
+                .unwrap_or(Orientation::NoTransforms),
+            icc_profile,
+        })
+    }
+}
+
+/// Blends the colours with white. An alpha channel of another size is stretched to the size of the picture.
+fn draw_on_white(plan: &Plan<'_>, colours: &mut [u8], alpha: &[u8]) {
+    let Some(alpha_size) = plan.alpha_size() else { return };
+    let blend = if plan.is_premultiplied() {
+        opaque::blend_premultiplied_with_white
+    } else {
+        opaque::blend_with_white
+    };
+    let channel_count = if plan.is_grey() { 1 } else { 3 };
+    let [width, height, alpha_width, alpha_height] =
+        [plan.size().0, plan.size().1, alpha_size.0, alpha_size.1].map(|side| to_usize(side.into()));
+    for (y, row) in colours.chunks_exact_mut(width * channel_count).enumerate() {
+        let alpha_row = alpha.get(y * alpha_height / height * alpha_width..).unwrap_or_default();
+        for (x, pixel) in row.chunks_exact_mut(channel_count).enumerate() {
+            let opacity = alpha_row.get(x * alpha_width / width).copied().unwrap_or(u8::MAX);
+            for colour in pixel {
+                *colour = blend(*colour, opacity);
+            }
+        }
+    }
+}
+
+/// Number of the HDR transfer function PQ in ITU-T H.273.
+const PQ: u16 = 16;
+
+/// Returns the ICC profile of the pixels, or `None` for sRGB. A profile that is too long is ignored.
+///
+/// # Errors
+/// Returns [`ImageError::UnsupportedFormat`] for PQ, whose colours would need tone mapping.
+fn icc_profile(colour_space: ColourSpace<'_>) -> Result<Option<Vec<u8>>, ImageError> {
+    match colour_space {
+        ColourSpace::Unspecified => Ok(None),
+        ColourSpace::Icc(profile) => {
+            Ok(Some(profile).filter(|profile| profile.len() <= srgb::MAX_PROFILE_BYTES).map(<[u8]>::to_vec))
+        }
+        ColourSpace::Cicp { transfer: PQ, .. } => {
+            let format_name = "HEIC with the HDR transfer function PQ".to_owned();
+            Err(ImageError::UnsupportedFormat { format_name })
+        }
+        ColourSpace::Cicp { primaries, transfer } => Ok(srgb::cicp_profile(primaries, transfer)),
+    }
+}

@@ -1,0 +1,53 @@
+//! Header of a HEIC, which consists of its boxes and the parameter sets of its parts.
+
+use heif_picture::{ColourSpace, Error, Plan, Rectangle};
+
+use super::{Coding, ImageHeader};
+use crate::image::{error::ImageError, format::Format};
+
+/// Maximum length of the profile that stands for the colour space of a HEIC without a profile.
+const MAX_CICP_PROFILE_BYTES: u64 = 16 << 10;
+
+/// The parts of a HEIC that determine the cost of decoding.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HeicHeader {
+    /// Number of pixels of all parts, such as tiles and the alpha channel, according to their coded data.
+    pub coded_pixels: u64,
+    /// Number of bytes for the decoded pixels and the alpha channel.
+    pub pixel_bytes: u64,
+    /// Maximum number of bytes that the decoder needs besides the pixels.
+    pub decoder_bytes: u64,
+    /// Maximum length of the ICC profile in bytes, or 0 for none.
+    pub profile_bytes: u64,
+}
+
+pub(super) fn read_header(bytes: &[u8]) -> Result<ImageHeader, ImageError> {
+    let plan = Plan::read(bytes).map_err(image_error)?;
+    let Rectangle { width, height, .. } = plan.crop();
+    let heic = HeicHeader {
+        coded_pixels: plan.coded_pixels(),
+        pixel_bytes: (plan.colour_bytes() as u64).saturating_add(plan.alpha_bytes() as u64),
+        decoder_bytes: plan.decoder_bytes(),
+        profile_bytes: match plan.colour_space() {
+            ColourSpace::Unspecified => 0,
+            ColourSpace::Icc(profile) => profile.len() as u64,
+            ColourSpace::Cicp { .. } => MAX_CICP_PROFILE_BYTES,
+        },
+    };
+    Ok(ImageHeader { width, height, coding: Coding::Heic(heic) })
+}
+
+pub(in crate::image) fn image_error(error: Error) -> ImageError {
+    let unsupported_format = |format_name: String| ImageError::UnsupportedFormat { format_name };
+    match error {
+        Error::OtherCodec(kind) if kind == *b"av01" => unsupported_format("AVIF".to_owned()),
+        Error::OtherCodec(kind) => {
+            unsupported_format(format!("HEIF with the codec `{}`", kind.escape_ascii()))
+        }
+        Error::Sequence => unsupported_format("A HEIC sequence without a still picture".to_owned()),
+        error if error.is_unsupported() => {
+            ImageError::UnsupportedFeature { format: Format::Heic, source: error.into() }
+        }
+        error => ImageError::Corrupt { format: Format::Heic, source: error.into() },
+    }
+}
