@@ -85,7 +85,7 @@ fn image_problem(error: ImageError) -> Problem {
             let detail = format!(
                 "The parts of the image have {pixel_count} pixels together; at most {limit} are accepted. Make it smaller."
             );
-            unprocessable(kind, detail).with("limit", limit)
+            Problem::new(StatusCode::PAYLOAD_TOO_LARGE, kind, detail).with("limit", limit)
         }
         ImageError::SideTooLong { width, height, limit } => {
             let detail = format!(

@@ -1,9 +1,12 @@
 //! Tests of HEIC files, which libheif wrote.
 
-use preprocess::image::{Format, Limits, ProcessingPlan, Recipe, inspect, process};
+use preprocess::{
+    Settings,
+    image::{Format, Limits, ProcessingPlan, Recipe, inspect, process},
+};
 
 use crate::{
-    support::read_sample,
+    support::{TestApp, read_problem, read_sample},
     test_image::{COLOURS_OF_FILES, assert_near, assert_processed, decode, quarter_colours, recipe},
 };
 
@@ -111,4 +114,12 @@ fn cost_of_tiles_is_less_than_the_cost_of_one_large_picture() {
     let [tiles, whole] =
         [&include_bytes!("data/heic_grid_tiles.heic")[..], include_bytes!("data/heic_8bit.heic")].map(bytes);
     assert!(tiles < whole, "{tiles} {whole}");
+}
+
+#[tokio::test]
+async fn small_file_with_too_many_coded_pixels_is_refused_with_413() {
+    let app = TestApp::start(Settings::default()).await;
+    let tiles = &include_bytes!("data/heic_15_tiles_of_16_mp.heic")[..];
+    let (status, problem) = read_problem(app.post("image/heic", tiles).await).await;
+    assert_eq!((status, problem["kind"].as_str()), (413, Some("too_many_pixels")));
 }
