@@ -6,7 +6,7 @@ use resize::Channels;
 use srgb::testing::{ConnectionSpace, TableType, table, write_profile};
 
 use super::files::{
-    Expected::{self, Processed, RefusedBeforeDecoding, RefusedByDecoder},
+    Expected::{Processed, RefusedBeforeDecoding, RefusedByDecoder},
     HostileFile, hostile_file, length16, noise,
 };
 use crate::{support::read_sample, test_image::test_image};
