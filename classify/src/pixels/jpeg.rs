@@ -127,15 +127,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn inks_darken_each_other() {
-        assert_eq!(
-            [[255, 255], [255, 51], [51, 51], [0, 255]].map(|[a, b]| multiply_light(a, b)),
-            [255, 51, 10, 0]
-        );
-        assert_eq!([[255, 128, 128], [76, 85, 255]].map(ycbcr_to_rgb), [[255; 3], [254, 0, 0]]);
-    }
-
-    #[test]
     fn first_exif_segment_before_the_pixels_is_found() {
         let segment = |marker: u8, payload: &[u8]| {
             [&[0xFF, marker, 0, u8::try_from(payload.len() + 2).unwrap()], payload].concat()

@@ -54,7 +54,7 @@ async fn wait_if_refused(delay: &RefusalDelay, status: StatusCode) {
 mod tests {
     use std::time::Duration;
 
-    use axum::{Router, body::Body, middleware::from_fn, routing::post};
+    use axum::{Router, body::Body, middleware::from_fn_with_state, routing::post};
     use tokio::time::Instant;
     use tower::ServiceExt;
 
