@@ -60,37 +60,34 @@ mod tests {
 
     use super::*;
 
-    /// Returns the delay of one more refusal while `count` refusals are delayed.
-    async fn delay_beside(count: usize) -> Duration {
-        let delay = RefusalDelay::default();
-        let mut others = JoinSet::new();
+    /// Starts `count` delays and returns when all of them have begun.
+    async fn start_delays(delay: &RefusalDelay, count: u32) -> JoinSet<()> {
+        let mut delays = JoinSet::new();
         for _ in 0..count {
             let delay = delay.clone();
-            others.spawn(async move { delay.wait().await });
+            delays.spawn(async move { delay.wait().await });
         }
-        tokio::task::yield_now().await;
-        let start = Instant::now();
-        delay.wait().await;
-        start.elapsed()
+        while delay.delayed_count.load(Ordering::Relaxed) < count {
+            tokio::task::yield_now().await;
+        }
+        delays
     }
 
     #[tokio::test(start_paused = true)]
     async fn delay_grows_with_the_number_of_delayed_refusals() {
         for (count, milliseconds) in [(0, 100), (24, 100), (49, 200), (199, 800), (499, 2000), (5000, 2000)] {
-            assert_eq!(delay_beside(count).await, Duration::from_millis(milliseconds), "{count}");
+            let delay = RefusalDelay::default();
+            let _others = start_delays(&delay, count).await;
+            let start = Instant::now();
+            delay.wait().await;
+            assert_eq!(start.elapsed(), Duration::from_millis(milliseconds), "{count}");
         }
     }
 
     #[tokio::test(start_paused = true)]
     async fn refusal_of_a_client_that_disconnected_no_longer_counts() {
         let delay = RefusalDelay::default();
-        let mut others = JoinSet::new();
-        for _ in 0..200 {
-            let delay = delay.clone();
-            others.spawn(async move { delay.wait().await });
-        }
-        tokio::task::yield_now().await;
-        others.shutdown().await;
+        start_delays(&delay, 200).await.shutdown().await;
         let start = Instant::now();
         delay.wait().await;
         assert_eq!(start.elapsed(), MIN_DELAY);
