@@ -123,7 +123,7 @@ mod tests {
     fn too_little_memory_and_too_long_timeouts_are_refused() {
         let (text, _) = parse(&["--preprocess-max-memory=64MiB"]).unwrap_err();
         assert!(text.contains("--preprocess-max-memory (67108864 bytes)"), "{text}");
-        parse(&["--preprocess-max-memory=84MiB"]).unwrap();
+        parse(&["--preprocess-max-memory=96MiB"]).unwrap();
         let (text, _) =
             parse(&["--preprocess-upload-timeout=60", "--preprocess-queue-timeout=61"]).unwrap_err();
         for flag in ["--preprocess-upload-timeout (60 s)", "--preprocess-queue-timeout (61 s)"] {
@@ -206,11 +206,11 @@ mod tests {
                   Maximum length of a request body in bytes, as in 512KiB or 32MiB; longer ones are refused
                   (413) [env: PREPROCESS_MAX_BODY_BYTES] [default: 32MiB]
               --preprocess-max-pixels <PIXELS>
-                  Maximum number of pixels of a baseline JPEG [env: PREPROCESS_MAX_PIXELS] [default:
-                  64000000]
+                  Maximum number of pixels of a baseline JPEG or a HEIC [env: PREPROCESS_MAX_PIXELS]
+                  [default: 64000000]
               --preprocess-max-pixels-other <PIXELS>
-                  Maximum number of pixels of an upload that is not a baseline JPEG; --preprocess-max-pixels
-                  applies as well [env: PREPROCESS_MAX_PIXELS_OTHER] [default: 30000000]
+                  Maximum number of pixels of any other upload; --preprocess-max-pixels applies as well
+                  [env: PREPROCESS_MAX_PIXELS_OTHER] [default: 30000000]
               --preprocess-max-scans <COUNT>
                   Maximum number of scans of a JPEG; progressive JPEGs usually have about ten [env:
                   PREPROCESS_MAX_SCANS] [default: 32]
