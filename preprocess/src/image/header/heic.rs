@@ -5,9 +5,6 @@ use heif_picture::{ColourSpace, Error, Plan, Rectangle};
 use super::{Coding, ImageHeader};
 use crate::image::{error::ImageError, format::Format};
 
-/// Maximum length of the profile that stands for the colour space of a HEIC without a profile.
-const MAX_CICP_PROFILE_BYTES: u64 = 16 << 10;
-
 /// The parts of a HEIC that determine the cost of decoding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HeicHeader {
@@ -17,7 +14,7 @@ pub struct HeicHeader {
     pub pixel_bytes: u64,
     /// Maximum number of bytes that the decoder needs besides the pixels.
     pub decoder_bytes: u64,
-    /// Maximum length of the ICC profile in bytes, or 0 for none.
+    /// Length in bytes of the ICC profile, or of the one that stands for the stated colour space, or 0 for none.
     pub profile_bytes: u64,
 }
 
@@ -31,7 +28,9 @@ pub(super) fn read_header(bytes: &[u8]) -> Result<ImageHeader, ImageError> {
         profile_bytes: match plan.colour_space() {
             ColourSpace::Unspecified => 0,
             ColourSpace::Icc(profile) => profile.len() as u64,
-            ColourSpace::Cicp { .. } => MAX_CICP_PROFILE_BYTES,
+            ColourSpace::Cicp { primaries, transfer } => {
+                srgb::cicp_profile(primaries, transfer).map_or(0, |profile| profile.len() as u64)
+            }
         },
     };
     Ok(ImageHeader { width, height, coding: Coding::Heic(heic) })

@@ -112,9 +112,15 @@ async fn post_of_a_hostile_file_has_the_expected_status_and_kind() {
             }
             Expected::RefusedBeforeDecoding(kind) | Expected::RefusedByDecoder(kind) => kind,
         };
-        let (status, body) = read_problem(response).await;
-        let expected_status = if kind == "unsupported_format" { 415 } else { 422 };
-        assert_eq!((status, body["kind"].as_str().unwrap()), (expected_status, kind), "{name}");
+        let expected_status = match (name, kind) {
+            (_, "unsupported_format") => 415,
+            // The parts of this file have too many pixels together.
+            ("heic-15-tiles-of-16-megapixels", _) => 413,
+            _ => 422,
+        };
+        assert_eq!(response.status(), expected_status, "{name}");
+        let (_, body) = read_problem(response).await;
+        assert_eq!(body["kind"], kind, "{name}");
         assert_eq!(body["type"], format!("urn:problem:{kind}"), "{name}");
     }
 }

@@ -355,7 +355,7 @@ pub(super) fn files() -> Vec<HostileFile> {
             RefusedBeforeDecoding("corrupt_image"),
             b"II*\0\xF0\xFF\xFF\xFF".to_vec(),
         ),
-        hostile_file("tiff-directory-loop", RefusedByDecoder("corrupt_image"), directory_loop),
+        hostile_file("tiff-directory-loop", Processed, directory_loop),
         hostile_file("tiff-directory-of-65535-entries", RefusedBeforeDecoding("corrupt_image"), {
             [&b"MM\0*\0\0\0\x08\xFF\xFF"[..], &[0; 12].repeat(100)].concat()
         }),
