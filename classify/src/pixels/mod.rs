@@ -119,7 +119,8 @@ enum FormatHeader {
 }
 
 impl ImageHeader {
-    /// Reads the header without decoding pixels. This is cheap enough for an async worker.
+    /// Reads the header without decoding pixels. This is cheap enough for an async worker: a crafted ICC profile takes
+    /// some tens of milliseconds, and other files far less.
     ///
     /// # Errors
     /// Returns [`ImageError::NotAnImage`] when the header cannot be read, [`ImageError::UnsupportedFormat`]

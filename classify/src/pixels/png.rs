@@ -30,7 +30,8 @@ pub(super) struct PngHeader {
 impl PngHeader {
     /// Reads the header. Returns `None` if the file does not begin with an IHDR chunk.
     ///
-    /// The decoder is not used, because it inflates the chunks before the pixels.
+    /// The decoder is not used, because it inflates every chunk before the pixels. Only the ICC profile is inflated
+    /// here.
     pub(super) fn read(bytes: &[u8]) -> Option<Self> {
         // The signature has 8 bytes. The chunk begins with its length and its name. Its data begin with the
         // width, the height, the number of bits per sample and the colour type.

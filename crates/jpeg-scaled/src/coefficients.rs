@@ -31,6 +31,11 @@ pub(crate) struct BlockRow<'a> {
 }
 
 impl CoefficientRows {
+    /// Returns the number of bytes that the rows take.
+    pub(crate) fn allocated_bytes(&self) -> usize {
+        self.groups.capacity() * size_of::<BlockGroup>() + self.nonzero.capacity() * size_of::<u64>()
+    }
+
     /// Prepares the rows for the blocks of `component`, which are transformed to the samples of `plane`. All
     /// coefficients are zero afterwards. Keeps the memory of the previous picture.
     pub(crate) fn prepare(&mut self, component: &Component, plane: &Plane) {

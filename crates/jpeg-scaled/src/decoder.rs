@@ -63,6 +63,14 @@ impl Decoder {
         self.max_scans = max_scans;
     }
 
+    /// Returns the number of bytes that the decoder keeps for the next picture, besides its own size.
+    pub fn allocated_bytes(&self) -> usize {
+        self.tables.allocated_bytes()
+            + self.planes.iter().map(Plane::allocated_bytes).sum::<usize>()
+            + self.coefficients.iter().map(CoefficientRows::allocated_bytes).sum::<usize>()
+            + self.pixels.capacity()
+    }
+
     /// Decodes a file to RGB, to grey, or to the samples of CMYK or YCCK, depending on the file's colour space.
     ///
     /// Allocates memory for the size in the header, even if the file has too little data for that size.

@@ -127,6 +127,13 @@ impl Plane {
         vertical_sums: Vec::new(),
     };
 
+    /// Returns the number of bytes that the rows take.
+    pub(crate) fn allocated_bytes(&self) -> usize {
+        self.samples.capacity()
+            + self.upsampled_row.capacity()
+            + self.vertical_sums.capacity() * size_of::<u16>()
+    }
+
     /// Prepares the plane for the samples of `component`. Keeps the memory of the previous picture, but not its
     /// samples.
     pub(crate) fn prepare(

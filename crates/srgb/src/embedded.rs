@@ -9,6 +9,11 @@ use flate2::read::ZlibDecoder;
 /// The profiles of cameras and displays have some kilobytes. Those of print shops have up to three megabytes.
 pub const MAX_PROFILE_BYTES: usize = 4 << 20;
 
+/// Maximum length of the compressed profile of a PNG in bytes. Longer ones are ignored.
+///
+/// The length of the profile itself does not limit the time, because empty blocks can follow each other without end.
+const MAX_COMPRESSED_BYTES: usize = 1 << 20;
+
 /// Reads the profile of a JPEG from the segments before the first scan. A long profile consists of several parts.
 ///
 /// Returns `None` if a part is missing, or if the profile is too long.
@@ -33,7 +38,8 @@ fn jpeg_parts(file: &[u8]) -> impl Iterator<Item = (u8, &[u8])> {
 
 /// Joins the parts of a profile in the order of their numbers, which start at 1.
 fn join_jpeg_parts<'a>(parts: impl Iterator<Item = (u8, &'a [u8])>) -> Option<Vec<u8>> {
-    let mut parts: Vec<(u8, &[u8])> = parts.collect();
+    // One part more than the maximum shows that there are too many, so that a file cannot state millions of them.
+    let mut parts: Vec<(u8, &[u8])> = parts.take(usize::from(u8::MAX) + 1).collect();
     parts.sort_by_key(|&(number, _)| number);
     let is_complete = parts.iter().zip(1..=u8::MAX).all(|(&(number, _), expected)| number == expected);
     let length: usize = parts.iter().map(|(_, part)| part.len()).sum();
@@ -80,7 +86,7 @@ impl<'a> Iterator for JpegSegments<'a> {
 
 /// Reads the profile of a PNG from the chunk iCCP before the pixels.
 ///
-/// Returns `None` if the profile is damaged or too long.
+/// Returns `None` if the profile is damaged or too long, compressed or not.
 pub fn read_png_profile(file: &[u8]) -> Option<Vec<u8>> {
     let mut profile = Vec::new();
     inflate_png_profile(file, &mut profile).map(|_| profile)
@@ -116,7 +122,7 @@ fn find_png_profile(file: &[u8]) -> Option<&[u8]> {
             b"iCCP" => {
                 // A name, a zero byte and the compression method precede the compressed profile.
                 let name_length = data.iter().position(|&byte| byte == 0)?;
-                return data.get(name_length + 2..);
+                return data.get(name_length + 2..).filter(|profile| profile.len() <= MAX_COMPRESSED_BYTES);
             }
             _ => rest = after_data.get(CHECKSUM_BYTES..)?,
         }
@@ -140,6 +146,19 @@ mod tests {
 
     fn jpeg(segments: &[Vec<u8>]) -> Vec<u8> {
         [&[0xFF, 0xD8][..], &segments.concat(), &segment(0xDA, &[])].concat()
+    }
+
+    #[test]
+    fn png_profile_of_empty_blocks_is_ignored() {
+        let compressed = [&b"\x78\x01"[..], &b"\0\0\0\xFF\xFF".repeat(MAX_COMPRESSED_BYTES / 5)].concat();
+        let end = b"\x01\x02\0\xFD\xFFab\x01\x26\0\xC4";
+        let png = |compressed: &[u8]| {
+            let data = [b"a\0\0", compressed].concat();
+            let length = u32::try_from(data.len()).unwrap().to_be_bytes();
+            [&b"\x89PNG\r\n\x1a\n"[..], &length, b"iCCP", &data, &[0; 4]].concat()
+        };
+        assert_eq!(read_png_profile(&png(&[&compressed[..100 * 5 + 2], end].concat())).unwrap(), b"ab");
+        assert_eq!(png_profile_bytes(&png(&[&compressed, &end[..]].concat())), 0);
     }
 
     #[test]

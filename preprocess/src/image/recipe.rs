@@ -22,7 +22,8 @@ const VERSION: u32 = 4;
 
 /// Ratio of the maximum number of pixels of all parts of a HEIC to [`Limits::max_pixels_other`].
 ///
-/// An image with an alpha channel has twice as many as its own, and some more if its tiles exceed it.
+/// An alpha channel doubles the number of pixels, and tiles may exceed the picture. With the default limits, a picture of
+/// about 45 megapixels may have an alpha channel.
 #[cfg(feature = "heic")]
 const CODED_PIXELS_FACTOR: u64 = 3;
 

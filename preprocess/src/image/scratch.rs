@@ -92,6 +92,7 @@ impl Scratch {
     fn allocated_bytes(&self) -> usize {
         let buffers = [&self.pixels, &self.resized, &self.jpeg].map(Vec::capacity);
         buffers.into_iter().sum::<usize>()
+            + self.jpeg_scaled.allocated_bytes()
             + self.resizer.buffer_bytes()
             + self.colour_converter.allocated_bytes()
     }

@@ -22,6 +22,11 @@ pub(crate) struct HuffmanTables {
 }
 
 impl HuffmanTables {
+    /// Returns the number of bytes that the tables take.
+    pub(crate) fn allocated_bytes(&self) -> usize {
+        self.dc.allocated_bytes() + self.ac.allocated_bytes() + self.refinement.allocated_bytes()
+    }
+
     /// Removes all tables, but keeps the memory of the first few for the next picture.
     pub(crate) fn clear(&mut self) {
         self.dc.clear();

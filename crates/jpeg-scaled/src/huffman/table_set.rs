@@ -33,8 +33,13 @@ impl<T> Default for TableSet<T> {
 }
 
 impl<T: LookupTable> TableSet<T> {
+    pub(super) fn allocated_bytes(&self) -> usize {
+        self.tables.capacity() * size_of::<T>() + self.addresses.capacity() * size_of::<usize>()
+    }
+
     pub(super) fn clear(&mut self) {
         self.tables.truncate(MAX_KEPT_TABLES);
+        self.tables.shrink_to(MAX_KEPT_TABLES);
         self.addresses.clear();
     }
 

@@ -209,7 +209,9 @@ impl<'a> ScanDecoder<'a> {
             return Err(Error::Truncated);
         };
         match rest[marker_offset + 1] {
-            _ if unread_byte_count + marker_offset > MAX_STRAY_BYTES => return Err(LEFT_OVER_DATA),
+            _ if unread_byte_count + count_stray_bytes(&rest[..marker_offset]) > MAX_STRAY_BYTES => {
+                return Err(LEFT_OVER_DATA);
+            }
             marker if marker == 0xD0 + self.next_restart_number => {}
             EOI => return Err(Error::Truncated),
             _ => return Err(Error::Corrupt("a marker other than the expected restart marker")),
@@ -228,9 +230,7 @@ impl<'a> ScanDecoder<'a> {
         self.check_end_of_block_run()?;
         let (position, unread_byte_count) = self.reader.position_and_unread_byte_count();
         let marker_position = find_marker(self.bytes, position);
-        let stray = &self.bytes[position..marker_position];
-        // Some encoders pad the data with zeros.
-        let stray_byte_count = unread_byte_count + stray.iter().filter(|&&byte| byte != 0).count();
+        let stray_byte_count = unread_byte_count + count_stray_bytes(&self.bytes[position..marker_position]);
         let is_trailer = is_last_scan && self.bytes.get(marker_position + 1) != Some(&EOI);
         if stray_byte_count > MAX_STRAY_BYTES && !is_trailer {
             return Err(LEFT_OVER_DATA);
@@ -245,4 +245,13 @@ impl<'a> ScanDecoder<'a> {
         }
         Ok(())
     }
+}
+
+/// Returns the number of bytes in front of a marker that look like left-over data.
+///
+/// Some encoders pad the data with zeros. Any number of bytes 0xFF may precede a marker.
+fn count_stray_bytes(before_marker: &[u8]) -> usize {
+    let fill_byte_count = before_marker.iter().rev().take_while(|&&byte| byte == 0xFF).count();
+    let stray = &before_marker[..before_marker.len() - fill_byte_count];
+    stray.iter().filter(|&&byte| byte != 0).count()
 }

@@ -100,13 +100,14 @@ fn comments_fill_bytes_and_bytes_outside_the_segments_are_ignored() {
         "bytes after the end marker",
     );
     let end = file.len() - 2;
-    assert_same_pixels(&with_inserted(&file, end, b"\xFF\xFF"), &file, "fill bytes before the end marker");
+    assert_same_pixels(&with_inserted(&file, end, &[0xFF; 50]), &file, "fill bytes before the end marker");
     assert_same_pixels(&file[..end], &file, "no end marker");
     assert_same_pixels(
         &[&file[..end], b"a trailer of a phone \xFF\xD8 \xFF\xD9"].concat(),
         &file,
         "a trailer in place of the end marker",
     );
+    assert_same_pixels(&[&file[..end], &file].concat(), &file, "another JPEG in place of the end marker");
     assert_same_pixels(&with_inserted(&file, end, b"more"), &file, "a few bytes after the last MCU");
     assert_same_pixels(&with_inserted(&file, end, b"\xFF\xD0"), &file, "a restart marker after the last MCU");
     assert_same_pixels(
@@ -149,7 +150,8 @@ fn restart_markers_that_are_missing_or_out_of_order_are_refused() {
     // 13 columns and 3 rows of MCUs, with a marker between two MCUs.
     assert_eq!(marker_positions.len(), 13 * 3 - 1);
     for (number, &position) in marker_positions.iter().enumerate() {
-        assert_same_pixels(&with_inserted(&file, position, b"\xFF"), &file, "a fill byte");
+        assert_same_pixels(&with_inserted(&file, position, &[0xFF; 50]), &file, "fill bytes");
+        assert_same_pixels(&with_inserted(&file, position, &[0; 50]), &file, "zeros before a restart marker");
         assert_eq!(usize::from(file[position + 1] & 7), number % 8);
         let mut wrong = file.clone();
         wrong[position + 1] ^= 1;

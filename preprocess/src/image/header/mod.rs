@@ -89,11 +89,6 @@ impl ImageHeader {
             _ => Channels::Rgb,
         }
     }
-
-    /// Returns true if the upload is a baseline JPEG. Only a baseline JPEG is decoded fast and row by row.
-    pub fn is_baseline_jpeg(&self) -> bool {
-        matches!(self.coding, Coding::Jpeg(JpegHeader { process: JpegProcess::Baseline, .. }))
-    }
 }
 
 /// Reads the header of an upload.

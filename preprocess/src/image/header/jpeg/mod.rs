@@ -17,8 +17,6 @@ pub struct JpegHeader {
     pub process: JpegProcess,
     /// Number of components: 1 for grey, 3 for colour, 4 for CMYK.
     pub component_count: u8,
-    /// Bits per sample.
-    pub bits_per_sample: u8,
     /// Number of scans. If there are more scans than the limit, this is the limit plus one.
     pub scan_count: u32,
     /// True if there is an end marker and the scans before the end marker cover the image.
@@ -81,6 +79,8 @@ pub(super) fn read_header(bytes: &[u8], max_scans: u32) -> Result<Option<ImageHe
             }
             // These three markers lie between SOF0 and SOF15, but are not frame headers.
             DHT | JPG | DAC => {}
+            // A picture without an end marker can be followed by other data, such as a smaller JPEG.
+            SOF0..=SOF15 if scan_count > 0 => break,
             SOF0..=SOF15 => {
                 if frame.is_some() {
                     return Err("the file has two frame headers");
@@ -109,7 +109,7 @@ fn read_frame_header(marker: u8, payload: &[u8]) -> Option<ImageHeader> {
     if component_count == 0 || payload.len() < 6 + 3 * usize::from(component_count) {
         return None;
     }
-    let jpeg = JpegHeader { process, component_count, bits_per_sample, scan_count: 0, is_complete: false };
+    let jpeg = JpegHeader { process, component_count, scan_count: 0, is_complete: false };
     Some(ImageHeader { width, height, coding: Coding::Jpeg(jpeg) })
 }
 
