@@ -16,7 +16,7 @@ from pathlib import Path
 
 from PIL import Image, ImageChops, ImageCms, ImageOps
 
-# The formats that preprocess accepts. Pillow reads many others.
+# The formats that both preprocess and Pillow read. Pillow reads many others, but no HEIC.
 FORMATS = ["JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP"]
 # These limits are not below the defaults of preprocess.
 MAX_PIXELS = 64_000_000
