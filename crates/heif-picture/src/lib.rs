@@ -33,6 +33,7 @@ mod item_data;
 mod parts;
 mod plan;
 mod samples;
+mod slices;
 #[cfg(test)]
 mod tests;
 
