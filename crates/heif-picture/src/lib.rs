@@ -23,6 +23,7 @@
 
 #![forbid(unsafe_code)]
 
+mod alpha;
 mod boxes;
 mod container;
 mod error;

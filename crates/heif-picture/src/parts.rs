@@ -103,11 +103,12 @@ impl<'a> Parts<'a> {
     pub(crate) fn find_alpha_of_parts(
         container: &Container<'a>,
         colours: &Self,
+        alpha_channels: &BTreeMap<u32, u32>,
         file_length: usize,
     ) -> Result<Option<Self>, Error> {
         let mut pending = Vec::new();
         for part in &colours.parts {
-            if let Some(id) = find_alpha(container, part.id)? {
+            if let Some(&id) = alpha_channels.get(&part.id) {
                 pending.push(PendingItem {
                     id,
                     depth: 1,
@@ -131,32 +132,6 @@ impl<'a> Parts<'a> {
         Search::new(container, file_length).visit_all(pending, &mut alpha)?;
         Ok(Some(alpha))
     }
-}
-
-/// Returns the alpha channel of an item.
-pub(crate) fn find_alpha(container: &Container<'_>, id: u32) -> Result<Option<u32>, Error> {
-    for auxiliary in container.auxiliaries(id) {
-        if is_alpha(container, auxiliary)? {
-            return Ok(Some(auxiliary));
-        }
-    }
-    Ok(None)
-}
-
-/// Returns true if an auxiliary item is an alpha channel, and not a depth map, for example.
-fn is_alpha(container: &Container<'_>, id: u32) -> Result<bool, Error> {
-    const NAMES: [&[u8]; 2] = [b"urn:mpeg:mpegB:cicp:systems:auxiliary:alpha", b"urn:mpeg:hevc:2015:auxid:1"];
-    for property in container.properties(container.item(id)?) {
-        let property = property?;
-        if property.kind == b"auxC" {
-            let mut reader = Reader(property.content);
-            reader.version_and_flags()?;
-            // The name ends with a zero byte. Other data can follow.
-            let name = reader.0.split(|&byte| byte == 0).next().unwrap_or_default();
-            return Ok(NAMES.contains(&name));
-        }
-    }
-    Ok(false)
 }
 
 struct Search<'a, 'container> {
