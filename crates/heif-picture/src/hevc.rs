@@ -18,6 +18,11 @@ use crate::{
 /// Maximum number of NAL units of an item. Each takes time. HEVC allows 600 slices in a picture.
 const MAX_NAL_UNITS: usize = 2048;
 
+/// Maximum number of sequence parameter sets of an item, and of picture parameter sets. They have as many ids. Parsing a
+/// set of a few bytes can take microseconds, and many items can share the same data.
+const MAX_SPS: u32 = 16;
+const MAX_PPS: u32 = 64;
+
 /// Maximum length in bytes of a parameter set. The largest ones have scaling lists and take 2 KB.
 const MAX_PARAMETER_SET_BYTES: usize = 8 << 10;
 
@@ -56,6 +61,8 @@ pub(crate) struct CodedPicture {
     pub(crate) half_samples_per_pixel: u64,
     /// Primaries and transfer function, which are 2 if unspecified.
     pub(crate) colours: Option<(u16, u16)>,
+    sps_count: u32,
+    pps_count: u32,
 }
 
 impl CodedPicture {
@@ -83,7 +90,22 @@ impl CodedPicture {
                 .vui
                 .as_ref()
                 .map(|vui| (vui.colour_primaries.into(), vui.transfer_characteristics.into())),
+            ..*self
         };
+        Ok(())
+    }
+
+    /// Counts a unit if it is a parameter set, before it is parsed.
+    fn count_unit(&mut self, kind: u8) -> Result<(), Error> {
+        let (count, max_count) = match kind {
+            SPS => (&mut self.sps_count, MAX_SPS),
+            PPS => (&mut self.pps_count, MAX_PPS),
+            _ => return Ok(()),
+        };
+        *count += 1;
+        if *count > max_count {
+            return Err(Error::unsupported(format!("more than {max_count} parameter sets of a kind")));
+        }
         Ok(())
     }
 
@@ -128,7 +150,10 @@ impl<'a> Config<'a> {
     /// Reads the sizes in the parameter sets of this configuration.
     pub(crate) fn coded_picture(&self) -> Result<CodedPicture, Error> {
         let mut picture = CodedPicture::default();
-        self.visit_units(|kind, unit| if kind == SPS { picture.add_unit(unit) } else { Ok(()) })?;
+        self.visit_units(|kind, unit| {
+            picture.count_unit(kind)?;
+            if kind == SPS { picture.add_unit(unit) } else { Ok(()) }
+        })?;
         Ok(picture)
     }
 
@@ -143,6 +168,7 @@ impl<'a> Config<'a> {
             let header = units.cursor.bytes(length.min(UNIT_HEADER_BYTES))?;
             let rest = length - header.len();
             let kind = unit_kind(&header);
+            kind.map_or(Ok(()), |kind| picture.count_unit(kind))?;
             if kind.is_some_and(is_parameter_set) && length > MAX_PARAMETER_SET_BYTES {
                 return Err(Error::Corrupt("a parameter set is too long"));
             }

@@ -138,6 +138,8 @@ struct Search<'a, 'container> {
     container: &'container Container<'a>,
     /// Configurations by the index of their property, with the sizes that they state.
     coded: BTreeMap<usize, (Config<'a>, CodedPicture)>,
+    /// The same with the parameter sets among the data, by the id of the item. A grid can show an item many times.
+    coded_items: BTreeMap<u32, CodedPicture>,
     /// Length of the data of all parts.
     data_bytes: u64,
     file_length: usize,
@@ -145,7 +147,7 @@ struct Search<'a, 'container> {
 
 impl<'a, 'container> Search<'a, 'container> {
     fn new(container: &'container Container<'a>, file_length: usize) -> Self {
-        Self { container, coded: BTreeMap::new(), data_bytes: 0, file_length }
+        Self { container, coded: BTreeMap::new(), coded_items: BTreeMap::new(), data_bytes: 0, file_length }
     }
 
     /// Finds the parts of all pending items.
@@ -284,7 +286,12 @@ impl<'a, 'container> Search<'a, 'container> {
         {
             return Err(Error::Corrupt("many parts of the picture share their data"));
         }
-        config.add_parameter_sets_in(&data, &mut coded)?;
+        if let Some(&known) = self.coded_items.get(&next.id) {
+            coded = known;
+        } else {
+            config.add_parameter_sets_in(&data, &mut coded)?;
+            self.coded_items.insert(next.id, coded);
+        }
         if coded.pixels == 0 {
             return Err(Error::Corrupt("a coded picture states no size"));
         }

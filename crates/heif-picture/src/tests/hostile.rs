@@ -106,6 +106,21 @@ fn long_configurations_and_parameter_sets_are_refused() {
 }
 
 #[test]
+fn parameter_sets_of_an_item_are_limited_in_number() {
+    let sps = sps(64, 64, None);
+    for (unit, max_count) in [(&sps[..], 16), (&[0x44, 1, 0xFF], 64)] {
+        let mut file = TestFile::with_picture();
+        // One of them is in the configuration.
+        file.items[0] = TestItem::with_parameter_set(1, &sps, (64, 64));
+        file.items[0].properties[0].1 = if unit == sps { hvcc(&[unit]) } else { hvcc(&[&sps, unit]) };
+        file.items[0].extents = vec![units(&vec![unit; max_count - 1])];
+        Plan::read(&file.write()).unwrap();
+        file.items[0].extents = vec![units(&vec![unit; max_count])];
+        assert_unsupported(&file, &format!("more than {max_count} parameter sets"));
+    }
+}
+
+#[test]
 fn decoder_is_limited_to_the_pixels_of_the_plan() {
     let mut file = TestFile::with_picture();
     file.items[0].properties[1].1 = ispe(65, 64);
