@@ -39,7 +39,7 @@ pub(crate) struct Property<'a> {
 pub(crate) struct Container<'a> {
     pub(crate) primary: u32,
     /// Pairs of an item and an auxiliary item of it, such as its alpha channel.
-    auxiliaries: Vec<(u32, u32)>,
+    pub(crate) auxiliaries: Vec<(u32, u32)>,
     /// Pairs of items of which one is multiplied with the other.
     premultiplied: Vec<(u32, u32)>,
     items: BTreeMap<u32, Item<'a>>,
@@ -107,11 +107,6 @@ impl<'a> Container<'a> {
                 self.properties.get(index - 1).ok_or(Error::Corrupt("a property is missing"))?;
             Ok(Property { index, kind, content, is_essential })
         })
-    }
-
-    /// Returns the auxiliary items of an item.
-    pub(crate) fn auxiliaries(&self, id: u32) -> impl Iterator<Item = u32> {
-        self.auxiliaries.iter().filter(move |&&(item, _)| item == id).map(|&(_, auxiliary)| auxiliary)
     }
 
     /// Returns true if the colours of an item are multiplied with its alpha channel.

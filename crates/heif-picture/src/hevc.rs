@@ -1,9 +1,10 @@
 //! The HEVC stream of an item: its configuration, its NAL units and the sizes in its parameter sets.
 
+use std::borrow::Cow;
+
 use heifer_hevc_dec::{
-    decoder::{DecodeOptions, decode_picture},
     nal::NalUnit,
-    params::Sps,
+    params::{ParameterSets, Sps},
     recon::Frame,
 };
 
@@ -11,10 +12,16 @@ use crate::{
     boxes::Reader,
     error::Error,
     item_data::{Cursor, ItemData},
+    slices::{Slices, begins_picture},
 };
 
-/// Maximum number of NAL units of an item. The decoder needs memory for each. HEVC allows 600 slices in a picture.
+/// Maximum number of NAL units of an item. Each takes time. HEVC allows 600 slices in a picture.
 const MAX_NAL_UNITS: usize = 2048;
+
+/// Maximum number of sequence parameter sets of an item, and of picture parameter sets. They have as many ids. Parsing a
+/// set of a few bytes can take microseconds, and many items can share the same data.
+const MAX_SPS: u32 = 16;
+const MAX_PPS: u32 = 64;
 
 /// Maximum length in bytes of a parameter set. The largest ones have scaling lists and take 2 KB.
 const MAX_PARAMETER_SET_BYTES: usize = 8 << 10;
@@ -54,6 +61,8 @@ pub(crate) struct CodedPicture {
     pub(crate) half_samples_per_pixel: u64,
     /// Primaries and transfer function, which are 2 if unspecified.
     pub(crate) colours: Option<(u16, u16)>,
+    sps_count: u32,
+    pps_count: u32,
 }
 
 impl CodedPicture {
@@ -81,7 +90,22 @@ impl CodedPicture {
                 .vui
                 .as_ref()
                 .map(|vui| (vui.colour_primaries.into(), vui.transfer_characteristics.into())),
+            ..*self
         };
+        Ok(())
+    }
+
+    /// Counts a unit if it is a parameter set, before it is parsed.
+    fn count_unit(&mut self, kind: u8) -> Result<(), Error> {
+        let (count, max_count) = match kind {
+            SPS => (&mut self.sps_count, MAX_SPS),
+            PPS => (&mut self.pps_count, MAX_PPS),
+            _ => return Ok(()),
+        };
+        *count += 1;
+        if *count > max_count {
+            return Err(Error::unsupported(format!("more than {max_count} parameter sets of a kind")));
+        }
         Ok(())
     }
 
@@ -126,7 +150,10 @@ impl<'a> Config<'a> {
     /// Reads the sizes in the parameter sets of this configuration.
     pub(crate) fn coded_picture(&self) -> Result<CodedPicture, Error> {
         let mut picture = CodedPicture::default();
-        self.visit_units(|kind, unit| if kind == SPS { picture.add_unit(unit) } else { Ok(()) })?;
+        self.visit_units(|kind, unit| {
+            picture.count_unit(kind)?;
+            if kind == SPS { picture.add_unit(unit) } else { Ok(()) }
+        })?;
         Ok(picture)
     }
 
@@ -141,6 +168,7 @@ impl<'a> Config<'a> {
             let header = units.cursor.bytes(length.min(UNIT_HEADER_BYTES))?;
             let rest = length - header.len();
             let kind = unit_kind(&header);
+            kind.map_or(Ok(()), |kind| picture.count_unit(kind))?;
             if kind.is_some_and(is_parameter_set) && length > MAX_PARAMETER_SET_BYTES {
                 return Err(Error::Corrupt("a parameter set is too long"));
             }
@@ -154,23 +182,38 @@ impl<'a> Config<'a> {
         Ok(())
     }
 
-    /// Decodes the picture. `max_pixels` is the number of pixels that its parameter sets state.
+    /// Decodes the first picture. `max_pixels` is the number of pixels that its parameter sets state.
     pub(crate) fn decode(&self, data: &ItemData<'_>, max_pixels: u64) -> Result<Frame, Error> {
-        const START_CODES_BYTES: usize = 2 * MAX_NAL_UNITS * START_CODE.len();
-        let data_length = usize::try_from(data.length()).unwrap_or_default();
-        // Growing step by step would need three times the memory.
-        let mut stream = Vec::with_capacity(data_length + self.arrays.len() + START_CODES_BYTES);
-        self.visit_units(
-            |kind, unit| if is_decoded(kind) { append_unit(&mut stream, unit) } else { Ok(()) },
-        )?;
+        let mut sets = ParameterSets::default();
+        self.visit_units(|kind, unit| {
+            if is_parameter_set(kind) {
+                sets.add(&NalUnit::parse(unit)?)?;
+            }
+            Ok(())
+        })?;
         let mut units = Units { cursor: data.cursor(), length_size: self.length_size, count: 0 };
-        while let Some(length) = units.next_length()? {
-            let unit = units.cursor.bytes(length)?;
-            if unit_kind(&unit).is_some_and(is_decoded) {
-                append_unit(&mut stream, &unit)?;
+        let first = loop {
+            let unit = units.next_decoded()?.ok_or(Error::Corrupt("a coded picture has no slice"))?;
+            let parsed = NalUnit::parse(&unit)?;
+            if parsed.header.unit_type.is_slice() {
+                break unit;
+            }
+            sets.add(&parsed)?;
+        };
+        let first = NalUnit::parse(&first)?;
+        let mut slices = Slices::new(&sets, &first, max_pixels)?;
+        slices.decode(&first)?;
+        // Parameter sets behind the first slice are those of later pictures.
+        while let Some(unit) = units.next_decoded()? {
+            let unit = NalUnit::parse(&unit)?;
+            if unit.header.unit_type.is_slice() {
+                if begins_picture(&unit) {
+                    break;
+                }
+                slices.decode(&unit)?;
             }
         }
-        Ok(decode_picture(&stream, DecodeOptions { max_pixels, ..DecodeOptions::default() })?)
+        slices.finish()
     }
 }
 
@@ -184,7 +227,7 @@ struct Units<'a, 'extents> {
     count: usize,
 }
 
-impl Units<'_, '_> {
+impl<'a> Units<'a, '_> {
     /// Returns the length of the next unit. The caller reads the unit itself.
     fn next_length(&mut self) -> Result<Option<usize>, Error> {
         if !self.cursor.has_more() {
@@ -194,6 +237,17 @@ impl Units<'_, '_> {
         check_unit_count(self.count)?;
         let length = self.cursor.bytes(self.length_size)?;
         Ok(Some(length.iter().fold(0, |length, &byte| length << 8 | usize::from(byte))))
+    }
+
+    /// Returns the next unit that the decoder needs.
+    fn next_decoded(&mut self) -> Result<Option<Cow<'a, [u8]>>, Error> {
+        while let Some(length) = self.next_length()? {
+            let unit = self.cursor.bytes(length)?;
+            if unit_kind(&unit).is_some_and(is_decoded) {
+                return Ok(Some(unit));
+            }
+        }
+        Ok(None)
     }
 }
 
@@ -222,24 +276,11 @@ fn is_parameter_set(kind: u8) -> bool {
     matches!(kind, VPS | SPS | PPS)
 }
 
-/// The bytes in front of each NAL unit of a stream.
-const START_CODE: [u8; 3] = [0, 0, 1];
-
-/// Appends a NAL unit to a stream, in which a start code precedes each unit.
-fn append_unit(stream: &mut Vec<u8>, unit: &[u8]) -> Result<(), Error> {
-    // A start code inside a unit would hide further units from the limits on their number and size.
-    if unit.windows(START_CODE.len()).any(|window| window == START_CODE) {
-        return Err(Error::Corrupt("a unit contains a start code"));
-    }
-    stream.extend(START_CODE);
-    stream.extend(unit);
-    Ok(())
-}
-
 /// Returns the maximum number of bytes that decoding needs.
 ///
-/// Counts two copies of the stream, the samples with 16 bits, a copy of either the largest plane, for the filters, or
-/// of all samples, for cropping them, and the tables for blocks of 4×4 pixels.
+/// Counts two copies of a unit, which can be the whole stream: one if it lies in several extents, and one without the
+/// bytes that prevent start codes. Counts also the samples with 16 bits, a copy of either the largest plane, for the
+/// filters, or of all samples, for cropping them, and the tables for blocks of 4×4 pixels.
 pub(crate) fn decoder_bytes(picture: &CodedPicture, stream_bytes: u64) -> u64 {
     const BYTES_PER_SAMPLE: u64 = 2;
     /// Measured and counted: 1.1 with blocks of 64×64 pixels, 1.42 with blocks of 16×16.

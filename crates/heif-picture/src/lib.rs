@@ -23,6 +23,7 @@
 
 #![forbid(unsafe_code)]
 
+mod alpha;
 mod boxes;
 mod container;
 mod error;
@@ -33,6 +34,7 @@ mod item_data;
 mod parts;
 mod plan;
 mod samples;
+mod slices;
 #[cfg(test)]
 mod tests;
 

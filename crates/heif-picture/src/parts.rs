@@ -103,11 +103,12 @@ impl<'a> Parts<'a> {
     pub(crate) fn find_alpha_of_parts(
         container: &Container<'a>,
         colours: &Self,
+        alpha_channels: &BTreeMap<u32, u32>,
         file_length: usize,
     ) -> Result<Option<Self>, Error> {
         let mut pending = Vec::new();
         for part in &colours.parts {
-            if let Some(id) = find_alpha(container, part.id)? {
+            if let Some(&id) = alpha_channels.get(&part.id) {
                 pending.push(PendingItem {
                     id,
                     depth: 1,
@@ -133,36 +134,12 @@ impl<'a> Parts<'a> {
     }
 }
 
-/// Returns the alpha channel of an item.
-pub(crate) fn find_alpha(container: &Container<'_>, id: u32) -> Result<Option<u32>, Error> {
-    for auxiliary in container.auxiliaries(id) {
-        if is_alpha(container, auxiliary)? {
-            return Ok(Some(auxiliary));
-        }
-    }
-    Ok(None)
-}
-
-/// Returns true if an auxiliary item is an alpha channel, and not a depth map, for example.
-fn is_alpha(container: &Container<'_>, id: u32) -> Result<bool, Error> {
-    const NAMES: [&[u8]; 2] = [b"urn:mpeg:mpegB:cicp:systems:auxiliary:alpha", b"urn:mpeg:hevc:2015:auxid:1"];
-    for property in container.properties(container.item(id)?) {
-        let property = property?;
-        if property.kind == b"auxC" {
-            let mut reader = Reader(property.content);
-            reader.version_and_flags()?;
-            // The name ends with a zero byte. Other data can follow.
-            let name = reader.0.split(|&byte| byte == 0).next().unwrap_or_default();
-            return Ok(NAMES.contains(&name));
-        }
-    }
-    Ok(false)
-}
-
 struct Search<'a, 'container> {
     container: &'container Container<'a>,
     /// Configurations by the index of their property, with the sizes that they state.
     coded: BTreeMap<usize, (Config<'a>, CodedPicture)>,
+    /// The same with the parameter sets among the data, by the id of the item. A grid can show an item many times.
+    coded_items: BTreeMap<u32, CodedPicture>,
     /// Length of the data of all parts.
     data_bytes: u64,
     file_length: usize,
@@ -170,7 +147,7 @@ struct Search<'a, 'container> {
 
 impl<'a, 'container> Search<'a, 'container> {
     fn new(container: &'container Container<'a>, file_length: usize) -> Self {
-        Self { container, coded: BTreeMap::new(), data_bytes: 0, file_length }
+        Self { container, coded: BTreeMap::new(), coded_items: BTreeMap::new(), data_bytes: 0, file_length }
     }
 
     /// Finds the parts of all pending items.
@@ -309,7 +286,12 @@ impl<'a, 'container> Search<'a, 'container> {
         {
             return Err(Error::Corrupt("many parts of the picture share their data"));
         }
-        config.add_parameter_sets_in(&data, &mut coded)?;
+        if let Some(&known) = self.coded_items.get(&next.id) {
+            coded = known;
+        } else {
+            config.add_parameter_sets_in(&data, &mut coded)?;
+            self.coded_items.insert(next.id, coded);
+        }
         if coded.pixels == 0 {
             return Err(Error::Corrupt("a coded picture states no size"));
         }

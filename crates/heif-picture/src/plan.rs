@@ -1,10 +1,11 @@
 //! The plan for decoding a picture.
 
 use crate::{
+    alpha::alpha_channels,
     container::Container,
     error::Error,
     geometry::{Orientation, Rectangle},
-    parts::{Parts, Size, find_alpha},
+    parts::{Parts, Size},
     samples::{Matrix, Rows, is_grey},
 };
 
@@ -34,18 +35,20 @@ pub enum ColourSpace<'a> {
 impl<'a> Plan<'a> {
     /// Finds the parts of the primary picture. Decodes no pixels.
     ///
-    /// Takes time in proportion to the length of the file at most, and less than 2 MiB of memory.
+    /// Takes time in proportion to the length of the file at most, and less than 2 MiB of memory. Parts can share their
+    /// properties and their data, but the number of parts, and of properties and units of each, is limited.
     ///
     /// # Errors
     /// Returns [`Error`] when the file is damaged or uses an unsupported feature.
     pub fn read(file: &'a [u8]) -> Result<Self, Error> {
         let container = Container::read(file)?;
         let colours = Parts::find(&container, container.primary, file.len())?;
-        let alpha_id = find_alpha(&container, container.primary)?;
+        let alpha_channels = alpha_channels(&container)?;
+        let alpha_id = alpha_channels.get(&container.primary).copied();
         let alpha = match alpha_id {
             Some(id) => Some(Parts::find(&container, id, file.len())?),
             // libheif stores the alpha channel of a grid as one item per tile.
-            None => Parts::find_alpha_of_parts(&container, &colours, file.len())?,
+            None => Parts::find_alpha_of_parts(&container, &colours, &alpha_channels, file.len())?,
         };
         let is_premultiplied = alpha_id.is_some_and(|id| container.is_premultiplied(container.primary, id));
         Ok(Self { colours, alpha, is_premultiplied })

@@ -1,6 +1,7 @@
 //! Tests of whole files.
 
 mod hostile;
+mod slices;
 mod test_file;
 
 use self::test_file::{QUARTERS, SIDE, TestFile, TestItem, sps};

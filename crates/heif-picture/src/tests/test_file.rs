@@ -206,13 +206,13 @@ pub(super) fn sps(width: u32, height: u32, colours: Option<(u8, u8)>) -> Vec<u8>
 
 /// Writes numbers of any number of bits.
 #[derive(Default)]
-struct Bits {
-    bytes: Vec<u8>,
+pub(super) struct Bits {
+    pub(super) bytes: Vec<u8>,
     count: usize,
 }
 
 impl Bits {
-    fn write(&mut self, number: u64, bit_count: u32) {
+    pub(super) fn write(&mut self, number: u64, bit_count: u32) {
         for bit in (0..bit_count).rev() {
             if self.count.is_multiple_of(8) {
                 self.bytes.push(0);
@@ -223,7 +223,7 @@ impl Bits {
     }
 
     /// Writes a number in the Exp-Golomb code.
-    fn write_golomb(&mut self, number: u32) {
+    pub(super) fn write_golomb(&mut self, number: u32) {
         let number = u64::from(number) + 1;
         let bit_count = number.ilog2();
         self.write(0, bit_count);

@@ -2,7 +2,7 @@
 
 use super::files::{
     Expected::{Processed, RefusedBeforeDecoding, RefusedByDecoder},
-    HostileFile, hostile_file,
+    HostileFile, hostile_file, length32,
 };
 
 /// Returns the offset of the first box of this type behind its length and type.
@@ -16,6 +16,23 @@ fn patch(file: &[u8], kind: &[u8; 4], offset: usize, bytes: &[u8]) -> Vec<u8> {
     let start = find_box(&file, kind) + offset;
     file[start..start + bytes.len()].copy_from_slice(bytes);
     file
+}
+
+/// Returns a picture of a single block whose only slice is repeated 2,000 times. Each slice is the whole picture.
+fn repeated_slices() -> Vec<u8> {
+    /// Length in bytes of a slice with the length in front of it.
+    const SLICE_BYTES: usize = 62;
+    /// Offset in `iloc` of the length of the data, behind the version, the sizes of the fields, the number of items,
+    /// an item, its base, the number of extents and an offset.
+    const DATA_LENGTH: usize = 22;
+    let file = &include_bytes!("../../../../crates/heif-picture/src/tests/quarters.heic")[..];
+    // The slice is the end of the file.
+    let mut slice = file[file.len() - SLICE_BYTES..].to_vec();
+    // The first bit behind the length and the header states that a picture begins.
+    slice[4 + 2] &= 0x7F;
+    let slices = slice.repeat(2000);
+    let length = length32(SLICE_BYTES + slices.len()).to_be_bytes();
+    [patch(file, b"iloc", DATA_LENGTH, &length), slices].concat()
 }
 
 /// Offset of the width in `ispe`, behind the version and the flags.
@@ -61,6 +78,7 @@ pub(super) fn files() -> Vec<HostileFile> {
             zeros[length - 40..].fill(0);
             zeros
         }),
+        hostile_file("heic-repeated-slices", RefusedByDecoder("corrupt_image"), repeated_slices()),
         hostile_file("heic-without-boxes", corrupt, b"\0\0\0\x18ftypheic\0\0\0\0mif1heic".to_vec()),
     ]
 }
