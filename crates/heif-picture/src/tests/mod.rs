@@ -106,6 +106,16 @@ fn alpha_channels_of_tiles_are_joined_and_the_other_tiles_are_opaque() {
     let (_, alpha) = decode(&file);
     assert!(alpha[48 * 128 + 16] < 100);
     assert_eq!(alpha[48 * 128 + 64 + 16], 255);
+    assert!(!Plan::read(&file.write()).unwrap().is_premultiplied());
+    for pair in [(b"prem", 1, vec![2]), (b"prem", 2, vec![1])] {
+        let mut premultiplied = file.clone();
+        premultiplied.references.push(pair);
+        assert!(Plan::read(&premultiplied.write()).unwrap().is_premultiplied());
+        // The alpha channel of the second tile is separate.
+        premultiplied.items.push(TestItem::picture(4).with_alpha_name());
+        premultiplied.references.push((b"auxl", 4, vec![3]));
+        assert!(!Plan::read(&premultiplied.write()).unwrap().is_premultiplied());
+    }
 }
 
 #[test]
