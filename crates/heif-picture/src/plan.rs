@@ -43,7 +43,7 @@ impl<'a> Plan<'a> {
     pub fn read(file: &'a [u8]) -> Result<Self, Error> {
         let container = Container::read(file)?;
         let colours = Parts::find(&container, container.primary, file.len())?;
-        let alpha_channels = alpha_channels(&container)?;
+        let alpha_channels = alpha_channels(&container);
         let alpha_id = alpha_channels.get(&container.primary).copied();
         let alpha = match alpha_id {
             Some(id) => Some(Parts::find(&container, id, file.len())?),
