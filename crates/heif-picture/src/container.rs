@@ -1,6 +1,6 @@
 //! The items of a file, their properties and the references between them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
     boxes::{Box4, Boxes, Reader},
@@ -41,7 +41,7 @@ pub(crate) struct Container<'a> {
     /// Pairs of an item and an auxiliary item of it, such as its alpha channel.
     pub(crate) auxiliaries: Vec<(u32, u32)>,
     /// Pairs of items of which one is multiplied with the other.
-    premultiplied: Vec<(u32, u32)>,
+    premultiplied: BTreeSet<(u32, u32)>,
     items: BTreeMap<u32, Item<'a>>,
     properties: Vec<Box4<'a>>,
 }
@@ -67,7 +67,7 @@ impl<'a> Container<'a> {
         let mut container = Self {
             primary,
             auxiliaries: Vec::new(),
-            premultiplied: Vec::new(),
+            premultiplied: BTreeSet::new(),
             items: read_items(boxes.infos.unwrap_or_default())?,
             properties: Vec::new(),
         };
@@ -163,11 +163,13 @@ impl<'a> Container<'a> {
                     }
                 }
                 b"auxl" => self.auxiliaries.extend(ids(targets, has_wide_ids).map(|to| (to, from))),
-                b"prem" => self.premultiplied.extend(ids(targets, has_wide_ids).map(|to| (from, to))),
+                b"prem" => {
+                    let free = MAX_ITEMS.saturating_sub(self.premultiplied.len());
+                    self.premultiplied.extend(ids(targets, has_wide_ids).take(free).map(|to| (from, to)));
+                }
                 _ => {}
             }
             self.auxiliaries.truncate(MAX_ITEMS);
-            self.premultiplied.truncate(MAX_ITEMS);
         }
         Ok(())
     }

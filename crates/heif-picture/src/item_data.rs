@@ -109,7 +109,10 @@ impl<'a> Cursor<'a, '_> {
             self.current = rest;
             return Ok(Cow::Borrowed(bytes));
         }
-        let mut copy = Vec::new();
+        let remaining =
+            self.later.iter().fold(self.current.len(), |sum, extent| sum.saturating_add(extent.len()));
+        // Growing step by step could need three times the memory. A wrong count can be any number.
+        let mut copy = Vec::with_capacity(count.min(remaining));
         while copy.len() < count {
             let part = self.next_part(count - copy.len())?;
             copy.extend_from_slice(part);
@@ -133,5 +136,21 @@ impl<'a> Cursor<'a, '_> {
         let (part, rest) = self.current.split_at(max_count.min(self.current.len()));
         self.current = rest;
         Ok(part)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_in_several_extents_take_no_more_memory_than_their_number() {
+        let data = ItemData { extents: vec![&[7; 3]; 100] };
+        let mut cursor = data.cursor();
+        let Cow::Owned(copy) = cursor.bytes(200).unwrap() else { panic!("the bytes are not copied") };
+        assert_eq!((copy.len(), copy.capacity()), (200, 200));
+        // Fewer bytes than these remain.
+        assert!(cursor.bytes(101).is_err());
+        assert!(data.cursor().bytes(usize::MAX).is_err());
     }
 }

@@ -31,7 +31,7 @@ pub(crate) type Size = (u32, u32);
 
 /// A coded part of a picture.
 pub(crate) struct Part<'a> {
-    id: u32,
+    pub(crate) id: u32,
     config: Config<'a>,
     location: Location<'a>,
     data_length: u64,
@@ -99,6 +99,14 @@ impl<'a> Parts<'a> {
         Ok(parts)
     }
 
+    /// Returns the parts that have an alpha channel, each with the id of the channel.
+    pub(crate) fn alpha_of_parts(
+        &self,
+        alpha_channels: &BTreeMap<u32, u32>,
+    ) -> impl Iterator<Item = (&Part<'a>, u32)> {
+        self.parts.iter().filter_map(|part| Some((part, *alpha_channels.get(&part.id)?)))
+    }
+
     /// Finds the alpha channels of the parts of `colours`. Returns `None` if no part has one.
     pub(crate) fn find_alpha_of_parts(
         container: &Container<'a>,
@@ -106,18 +114,16 @@ impl<'a> Parts<'a> {
         alpha_channels: &BTreeMap<u32, u32>,
         file_length: usize,
     ) -> Result<Option<Self>, Error> {
-        let mut pending = Vec::new();
-        for part in &colours.parts {
-            if let Some(&id) = alpha_channels.get(&part.id) {
-                pending.push(PendingItem {
-                    id,
-                    depth: 1,
-                    matrix: None,
-                    position: part.position,
-                    expected_size: None,
-                });
-            }
-        }
+        let pending: Vec<_> = colours
+            .alpha_of_parts(alpha_channels)
+            .map(|(part, id)| PendingItem {
+                id,
+                depth: 1,
+                matrix: None,
+                position: part.position,
+                expected_size: None,
+            })
+            .collect();
         if pending.is_empty() {
             return Ok(None);
         }

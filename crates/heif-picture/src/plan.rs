@@ -43,14 +43,20 @@ impl<'a> Plan<'a> {
     pub fn read(file: &'a [u8]) -> Result<Self, Error> {
         let container = Container::read(file)?;
         let colours = Parts::find(&container, container.primary, file.len())?;
-        let alpha_channels = alpha_channels(&container)?;
+        let alpha_channels = alpha_channels(&container);
         let alpha_id = alpha_channels.get(&container.primary).copied();
         let alpha = match alpha_id {
             Some(id) => Some(Parts::find(&container, id, file.len())?),
             // libheif stores the alpha channel of a grid as one item per tile.
             None => Parts::find_alpha_of_parts(&container, &colours, &alpha_channels, file.len())?,
         };
-        let is_premultiplied = alpha_id.is_some_and(|id| container.is_premultiplied(container.primary, id));
+        let is_premultiplied = match alpha_id {
+            Some(id) => container.is_premultiplied(container.primary, id),
+            None => {
+                let mut pairs = colours.alpha_of_parts(&alpha_channels).peekable();
+                pairs.peek().is_some() && pairs.all(|(part, id)| container.is_premultiplied(part.id, id))
+            }
+        };
         Ok(Self { colours, alpha, is_premultiplied })
     }
 
@@ -80,7 +86,8 @@ impl<'a> Plan<'a> {
         self.alpha.as_ref().map(|alpha| alpha.size)
     }
 
-    /// Returns true if the colours are multiplied with the alpha channel.
+    /// Returns true if the colours are multiplied with the alpha channel. If the tiles have alpha channels of their own,
+    /// this must be true for each of them.
     pub fn is_premultiplied(&self) -> bool {
         self.is_premultiplied
     }

@@ -4,7 +4,7 @@ mod hostile;
 mod slices;
 mod test_file;
 
-use self::test_file::{QUARTERS, SIDE, TestFile, TestItem, sps};
+use self::test_file::{QUARTERS, SIDE, TestFile, TestItem, find_in_meta, sps};
 use crate::{ColourSpace, Plan, is_heif};
 
 const COLOURS: [[u8; 3]; 4] = [[220, 40, 30], [30, 180, 60], [40, 50, 200], [230, 220, 50]];
@@ -106,6 +106,16 @@ fn alpha_channels_of_tiles_are_joined_and_the_other_tiles_are_opaque() {
     let (_, alpha) = decode(&file);
     assert!(alpha[48 * 128 + 16] < 100);
     assert_eq!(alpha[48 * 128 + 64 + 16], 255);
+    assert!(!Plan::read(&file.write()).unwrap().is_premultiplied());
+    for pair in [(b"prem", 1, vec![2]), (b"prem", 2, vec![1])] {
+        let mut premultiplied = file.clone();
+        premultiplied.references.push(pair);
+        assert!(Plan::read(&premultiplied.write()).unwrap().is_premultiplied());
+        // The alpha channel of the second tile is separate.
+        premultiplied.items.push(TestItem::picture(4).with_alpha_name());
+        premultiplied.references.push((b"auxl", 4, vec![3]));
+        assert!(!Plan::read(&premultiplied.write()).unwrap().is_premultiplied());
+    }
 }
 
 #[test]
@@ -117,6 +127,29 @@ fn depth_maps_and_thumbnails_are_ignored_even_if_they_are_damaged() {
     file.references = vec![(b"auxl", 2, vec![1]), (b"thmb", 3, vec![1])];
     assert_eq!(decode(&file).0, quarters());
     assert_eq!(Plan::read(&file.write()).unwrap().alpha_size(), None);
+}
+
+#[test]
+fn auxiliary_items_that_cannot_be_read_are_ignored() {
+    let mut file = TestFile::with_picture();
+    let encrypted = TestItem { is_encrypted: true, ..TestItem::picture(2) };
+    file.items.push(encrypted.with_alpha_name());
+    // Too short for its version.
+    file.items.push(TestItem::picture(3).with(b"auxC", [0]));
+    // Its last property is made a missing one below.
+    file.items.push(TestItem::picture(4));
+    // The item 5 is missing.
+    file.references = (2..=5).map(|id| (b"auxl", id, vec![1])).collect();
+    let mut bytes = file.write();
+    let properties = find_in_meta(&bytes, b"iprp");
+    let name = bytes[properties..].windows(4).position(|window| window == b"ipma").unwrap() + properties;
+    let length = u32::from_be_bytes(*bytes[name - 4..].first_chunk().unwrap()) as usize;
+    bytes[name - 4..][..length].last_chunk_mut::<2>().unwrap().fill(0xFF);
+    let plan = Plan::read(&bytes).unwrap();
+    assert_eq!(plan.alpha_size(), None);
+    let mut colours = vec![0; plan.colour_bytes()];
+    plan.decode(&mut colours, &mut []).unwrap();
+    assert_eq!(colours.as_chunks().0, quarters());
 }
 
 #[test]
