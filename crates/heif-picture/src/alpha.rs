@@ -8,10 +8,18 @@ use crate::{boxes::Reader, container::Container};
 ///
 /// Looks at every auxiliary item once. A file can relate thousands of them to each of a thousand tiles.
 pub(crate) fn alpha_channels(container: &Container<'_>) -> BTreeMap<u32, u32> {
+    first_accepted(&container.auxiliaries, |auxiliary| is_alpha(container, auxiliary))
+}
+
+/// Returns the first accepted auxiliary item of each item. Calls `is_accepted` once for each auxiliary item.
+fn first_accepted(
+    auxiliaries: &[(u32, u32)],
+    mut is_accepted: impl FnMut(u32) -> bool,
+) -> BTreeMap<u32, u32> {
     let mut known = BTreeMap::new();
     let mut channels = BTreeMap::new();
-    for &(item, auxiliary) in &container.auxiliaries {
-        if *known.entry(auxiliary).or_insert_with(|| is_alpha(container, auxiliary)) {
+    for &(item, auxiliary) in auxiliaries {
+        if *known.entry(auxiliary).or_insert_with(|| is_accepted(auxiliary)) {
             channels.entry(item).or_insert(auxiliary);
         }
     }
@@ -34,4 +42,22 @@ fn is_alpha(container: &Container<'_>, id: u32) -> bool {
     // The name ends with a zero byte. Other data can follow.
     let rest = NAMES.iter().find_map(|name| reader.0.strip_prefix(*name));
     rest.is_some_and(|rest| matches!(rest, [] | [0, ..]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn auxiliary_item_of_many_items_is_looked_at_once() {
+        let auxiliaries: Vec<(u32, u32)> =
+            (1..1000).flat_map(|item| [(item, 2000), (item, 2001), (item, 2002)]).collect();
+        let mut looked_at = Vec::new();
+        let channels = first_accepted(&auxiliaries, |auxiliary| {
+            looked_at.push(auxiliary);
+            auxiliary != 2000
+        });
+        assert_eq!(looked_at, [2000, 2001, 2002]);
+        assert!(channels.len() == 999 && channels.values().all(|&auxiliary| auxiliary == 2001));
+    }
 }
