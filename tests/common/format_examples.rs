@@ -33,7 +33,7 @@ pub(crate) fn read_examples(service: &str) -> Vec<Example> {
     let folder = root.join("tests/data/formats");
     let text = fs::read_to_string(root.join("docs/formats.md")).unwrap();
     let mut rows = text.lines().skip_while(|line| !line.starts_with("| kind | example |")).map(cells);
-    let header = rows.next().expect("docs/formats.md has no table of examples");
+    let Some(header) = rows.next() else { panic!("docs/formats.md has no table of examples") };
     let column = |name: &str| header.iter().position(|&cell| cell == name).unwrap();
     let [name_column, picture_column, answer_column] = ["example", "shows", service].map(column);
     // The second line of a table separates the header from the rows.
