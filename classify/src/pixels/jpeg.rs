@@ -15,9 +15,6 @@ const WORKING_ROWS: u64 = 64;
 /// Maximum number of scans. The decoder passes over the whole image for each of them. Files have about ten.
 const MAX_SCANS: usize = 32;
 
-/// Maximum number of bytes of the tables that each scan needs.
-const MAX_TABLE_BYTES_PER_SCAN: u64 = 50 << 10;
-
 /// Marker of the header that precedes the pixels.
 const SOS: u8 = 0xDA;
 /// Marker of an application segment, usually with EXIF.
@@ -58,7 +55,7 @@ impl JpegHeader {
         let channel_count = self.colour_space.channel_count() as u64;
         let pixel_bytes = u64::from(self.width) * u64::from(self.height) * channel_count;
         let working_bytes = (u64::from(self.width) + 32) * WORKING_ROWS * 2 * channel_count;
-        pixel_bytes + working_bytes + MAX_SCANS as u64 * MAX_TABLE_BYTES_PER_SCAN
+        pixel_bytes + working_bytes + MAX_SCANS as u64 * jpeg_scaled::MAX_TABLE_BYTES_PER_SCAN
     }
 
     /// Returns the channels of a decoded pixel.

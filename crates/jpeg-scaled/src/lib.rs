@@ -93,4 +93,5 @@ mod zigzag;
 pub use decoder::{Decoder, Picture};
 pub use error::Error;
 pub use header::{ColourSpace, JpegHeader};
+pub use huffman::MAX_TABLE_BYTES_PER_SCAN;
 pub use scale::Scale;

@@ -18,9 +18,6 @@ use crate::image::{
     size::{pixel_count, to_usize},
 };
 
-/// Maximum number of bytes of the tables that each scan needs.
-const MAX_TABLE_BYTES_PER_SCAN: u64 = 50 << 10;
-
 /// The decoder of jpeg-scaled.
 pub(super) struct JpegScaledDecoder;
 
@@ -48,7 +45,7 @@ impl Decode for JpegScaledDecoder {
         let channel_count = if jpeg.component_count < 4 { u64::from(jpeg.component_count) } else { 4 };
         pixel_count(width, height) * channel_count
             + working_row_bytes(header)
-            + u64::from(jpeg.scan_count) * MAX_TABLE_BYTES_PER_SCAN
+            + u64::from(jpeg.scan_count) * jpeg_scaled::MAX_TABLE_BYTES_PER_SCAN
     }
 
     fn decode(&self, job: &DecodeJob<'_>, scratch: &mut Scratch) -> Result<DecodedImage, DecodeFailure> {
