@@ -5,7 +5,7 @@ use pulp::{Arch, NullaryFnOnce};
 use crate::{
     Error, Scale,
     coefficients::CoefficientRows,
-    header::{MAX_COMPONENTS, ParsedHeaders},
+    header::{MAX_COMPONENTS, ParsedHeaders, check_no_further_scan},
     huffman::HuffmanTables,
     picture_writer::{PictureWriter, PixelBuffer},
     plane::{McuGrid, Plane},
@@ -169,7 +169,7 @@ impl NullaryFnOnce for DecodeCall<'_> {
 
     #[inline(always)]
     fn call(self) -> Self::Output {
-        let Self { tables, planes, bytes, mut headers, scale, pixels } = self;
+        let Self { tables, planes, bytes, headers, scale, pixels } = self;
         let grid = McuGrid::new(&headers.header, headers.components(), scale);
         let planes = &mut planes[..headers.components().len()];
         for (plane, component) in planes.iter_mut().zip(headers.components()) {
@@ -181,8 +181,7 @@ impl NullaryFnOnce for DecodeCall<'_> {
             scan.decode_row(tables, planes)?;
             writer.write_mcu_row(planes, mcu_row);
         }
-        scan.check_end(true)?;
-        headers.read_next_scan(bytes)?;
+        check_no_further_scan(bytes, scan.check_end(true)?)?;
         Ok(writer.size)
     }
 }

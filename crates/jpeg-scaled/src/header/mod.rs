@@ -351,7 +351,7 @@ impl<'a> ParsedHeaders<'a> {
 /// Checks that no scan follows the scans of a complete picture. `position` is the end of the last scan.
 ///
 /// Anything else may follow, such as nothing or the data that some phones append without an end marker.
-fn check_no_further_scan(bytes: &[u8], position: usize) -> Result<(), Error> {
+pub(crate) fn check_no_further_scan(bytes: &[u8], position: usize) -> Result<(), Error> {
     let mut segments = Segments::resume(bytes, position);
     while segments.is_at_marker() {
         match segments.next_segment() {

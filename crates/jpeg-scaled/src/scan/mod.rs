@@ -222,11 +222,12 @@ impl<'a> ScanDecoder<'a> {
         Ok(BitReader::new(position + marker_offset + 2))
     }
 
-    /// Checks that the scan ends after the last MCU.
+    /// Checks that the scan ends after the last MCU. Returns the index of the marker after it, or the length of the
+    /// file if no marker follows.
     ///
     /// If the end marker is missing after the last scan, any data may follow, such as the data that some
     /// phones append.
-    pub(crate) fn check_end(&self, is_last_scan: bool) -> Result<(), Error> {
+    pub(crate) fn check_end(&self, is_last_scan: bool) -> Result<usize, Error> {
         self.check_end_of_block_run()?;
         let (position, unread_byte_count) = self.reader.position_and_unread_byte_count();
         let marker_position = find_marker(self.bytes, position);
@@ -235,7 +236,7 @@ impl<'a> ScanDecoder<'a> {
         if stray_byte_count > MAX_STRAY_BYTES && !is_trailer {
             return Err(LEFT_OVER_DATA);
         }
-        Ok(())
+        Ok(marker_position)
     }
 
     /// Checks that the last run of blocks without coefficients ends with the current MCU.
