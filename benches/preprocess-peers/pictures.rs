@@ -22,7 +22,7 @@ pub(crate) const PNG_MIDDLE: &str = "PNG 2 MP";
 /// The same pixels as [`PNG_MIDDLE`] in a file written by libpng. libpng chooses other filters and compresses
 /// differently, so decoding this file takes a different time.
 pub(crate) const PNG_OF_LIBPNG: &str = "PNG 2 MP, libpng's";
-const PROGRESSIVE_LARGE: &str = "progressive JPEG 12 MP";
+pub(crate) const PROGRESSIVE_LARGE: &str = "progressive JPEG 12 MP";
 const WEBP_MIDDLE: &str = "WebP 2 MP";
 
 /// Quality of the JPEGs, which is typical of phones and web sites. The JPEGs use 4:2:0 chroma subsampling.

@@ -8,8 +8,8 @@ use bench_harness::{
 
 use crate::{
     BUILD,
-    pictures::{JPEG_LARGE, JPEG_MIDDLE, JPEG_SMALL, PNG_MIDDLE, PNG_OF_LIBPNG, Picture},
-    tools::{MeasuredTool, OURS, TWO_THREADS, recipe},
+    pictures::{JPEG_LARGE, JPEG_MIDDLE, JPEG_SMALL, PNG_MIDDLE, PNG_OF_LIBPNG, PROGRESSIVE_LARGE, Picture},
+    tools::{MEMORY_PICTURES, MeasuredTool, OURS, TWO_THREADS, recipe},
 };
 
 /// The text of the file before its first section.
@@ -22,8 +22,8 @@ pub(crate) const TITLE: &str = "# From upload to stored picture, beside its peer
 
 /// Goal for the large JPEG: the minimum PSNR of this project's result in dB.
 const GOAL_MIN_PSNR: f64 = 50.0;
-/// Goal for the large JPEG: the maximum growth of this project's peak memory in MB.
-const GOAL_MAX_MEMORY_GROWTH: f64 = 10.0;
+/// Goals for the maximum growth of this project's peak memory in MB, in the order of [`MEMORY_PICTURES`].
+const GOAL_MAX_MEMORY_GROWTH: [f64; MEMORY_PICTURES.len()] = [10.0, 14.0];
 /// Goal for the large JPEG: the minimum ratio of this project's throughput on two threads to its throughput
 /// on one thread.
 const GOAL_MIN_SCALING: f64 = 1.9;
@@ -39,6 +39,7 @@ const GOAL_MIN_SPEED_RATIOS: &[(&str, &str, f64)] = if cfg!(feature = "turbo") {
         ("Pillow", JPEG_SMALL, 4.0),
         ("sharp", PNG_MIDDLE, 1.8),
         ("sharp", PNG_OF_LIBPNG, 1.8),
+        ("sharp", PROGRESSIVE_LARGE, 1.3),
     ]
 } else {
     &[
@@ -47,6 +48,7 @@ const GOAL_MIN_SPEED_RATIOS: &[(&str, &str, f64)] = if cfg!(feature = "turbo") {
         ("sharp", JPEG_SMALL, 2.0),
         ("sharp", PNG_MIDDLE, 1.8),
         ("sharp", PNG_OF_LIBPNG, 1.8),
+        ("sharp", PROGRESSIVE_LARGE, 1.3),
     ]
 };
 
@@ -70,8 +72,12 @@ pub(crate) fn format_section(
     let quality = table_by_picture(pictures, &on_one_thread, |tool, index| {
         tool.outputs[index].as_ref().map(|output| format!("{:.1}, {}", output.psnr, output.jpeg_length))
     });
-    let memory = on_one_thread.iter().map(|tool| [tool.label(), tool.memory.median_and_min(1)]);
-    let memory = table(["tool", "peak above idle"], memory);
+    let memory = on_one_thread.iter().map(|tool| {
+        let [baseline, progressive] = tool.memory.each_ref().map(|series| series.median_and_min(1));
+        [tool.label(), baseline, progressive]
+    });
+    let [baseline, progressive] = MEMORY_PICTURES;
+    let memory = table(["tool", baseline, progressive], memory);
     let mut pieces = vec![
         format!("## {BUILD} build"),
         describe_run(cores, &peers),
@@ -89,7 +95,7 @@ pub(crate) fn format_section(
              Lanczos3 in float32."
         ),
         format!(
-            "### Memory for {JPEG_LARGE}, in MB\n\n{memory}\n\n\
+            "### Peak memory above idle, in MB\n\n{memory}\n\n\
              A figure is the growth of the peak resident memory, which the kernel records. The idle process \
              has processed small pictures and holds the bytes of the file. The figures are medians of a few \
              processes, with the minimum in brackets."
@@ -213,16 +219,9 @@ fn goal_table(pictures: &[Picture], tools: &[MeasuredTool]) -> String {
     }
     let large_index = index_of(JPEG_LARGE).unwrap();
     let psnr = ours.outputs[large_index].as_ref().unwrap().psnr;
-    let memory = ours.memory.median();
     let scaling = throughput_ratio(on_one_and_two_threads(tools, large_index));
     for (goal, limit, reached, is_reached) in [
         ("dB", format!("≥ {GOAL_MIN_PSNR:.0}"), format!("{psnr:.1}"), psnr >= GOAL_MIN_PSNR),
-        (
-            "MB above idle",
-            format!("≤ {GOAL_MAX_MEMORY_GROWTH:.0}"),
-            format!("{memory:.1}"),
-            memory <= GOAL_MAX_MEMORY_GROWTH,
-        ),
         (
             "images per second on two threads, times those on one",
             format!("≥ {GOAL_MIN_SCALING:.1}"),
@@ -231,6 +230,15 @@ fn goal_table(pictures: &[Picture], tools: &[MeasuredTool]) -> String {
         ),
     ] {
         rows.push([format!("{JPEG_LARGE}, {goal}"), limit, reached, verdict(is_reached)]);
+    }
+    for ((name, series), limit) in MEMORY_PICTURES.into_iter().zip(&ours.memory).zip(GOAL_MAX_MEMORY_GROWTH) {
+        let memory = series.median();
+        rows.push([
+            format!("{name}, MB above idle"),
+            format!("≤ {limit:.0}"),
+            format!("{memory:.1}"),
+            verdict(memory <= limit),
+        ]);
     }
     format!("### Goals of this build\n\n{}", table(["goal", "required", "reached", "met"], rows))
 }

@@ -15,7 +15,7 @@ use preprocess::{
 
 use crate::{
     BUILD, Effort,
-    pictures::{JPEG_LARGE, JPEG_SMALL, JpegSettings, Picture},
+    pictures::{JPEG_LARGE, JPEG_SMALL, JpegSettings, PROGRESSIVE_LARGE, Picture},
 };
 
 /// First argument that makes this program a worker. The second argument is the number of threads.
@@ -114,10 +114,13 @@ pub(crate) struct MeasuredTool {
     /// One entry per picture, in the order of the pictures. The entry is `None` if the tool is not measured
     /// with the picture.
     pub(crate) outputs: Vec<Option<OutputQuality>>,
-    /// Growth of the peak resident memory while the large JPEG is processed, in MB. One figure per started
-    /// worker.
-    pub(crate) memory: Series,
+    /// Growth of the peak resident memory while each of [`MEMORY_PICTURES`] is processed, in MB. One figure per
+    /// started worker.
+    pub(crate) memory: [Series; MEMORY_PICTURES.len()],
 }
+
+/// Names of the pictures with which memory is measured.
+pub(crate) const MEMORY_PICTURES: [&str; 2] = [JPEG_LARGE, PROGRESSIVE_LARGE];
 
 /// Quality and length of a tool's result for one picture.
 pub(crate) struct OutputQuality {
@@ -140,7 +143,7 @@ impl MeasuredTool {
             measurements.push(is_measured.then(prepare));
         }
         let contender = Contender { worker, measurements };
-        Some(Self { tool, contender, outputs, memory: Series::default() })
+        Some(Self { tool, contender, outputs, memory: Default::default() })
     }
 
     /// Returns the label of the tool's rows in the tables: its name, version and variant.
@@ -154,12 +157,13 @@ impl MeasuredTool {
         self.contender.worker.name()
     }
 
-    /// Measures how much the memory of a new worker grows while it processes the large JPEG.
+    /// Measures how much the memory of a new worker grows while it processes a large picture, which is the one with
+    /// this index in [`MEMORY_PICTURES`].
     ///
     /// The worker first loads both files and processes the small one, so that neither the files nor the
     /// libraries' first allocations are part of the growth. The worker then processes the large file three
     /// times, so that the peak includes memory that a library keeps after a run.
-    fn measure_memory(&mut self, folder: &Path, large: &Picture, small: &Picture) {
+    fn measure_memory(&mut self, folder: &Path, index: usize, large: &Picture, small: &Picture) {
         let mut worker = start_worker(self.tool, folder).unwrap();
         load_job(&mut worker, small, small.file_name, "jpeg");
         load_job(&mut worker, large, large.file_name, "jpeg");
@@ -167,7 +171,7 @@ impl MeasuredTool {
         worker.reset_peak_memory();
         let idle = worker.memory().current;
         worker.run(large.file_name, 3).unwrap();
-        self.memory.add(worker.memory().peak - idle);
+        self.memory[index].add(worker.memory().peak - idle);
     }
 }
 
@@ -240,7 +244,9 @@ pub(crate) fn measure(
     let find_picture = |name| pictures.iter().find(|picture| picture.name == name).unwrap();
     for _ in 0..effort.memory_worker_count {
         for tool in &mut tools {
-            tool.measure_memory(folder, find_picture(JPEG_LARGE), find_picture(JPEG_SMALL));
+            for (index, name) in MEMORY_PICTURES.into_iter().enumerate() {
+                tool.measure_memory(folder, index, find_picture(name), find_picture(JPEG_SMALL));
+            }
         }
     }
     tools
