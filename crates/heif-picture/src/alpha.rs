@@ -31,11 +31,16 @@ fn first_accepted(
 /// An item that is missing, encrypted or damaged is none, because a depth map or a gain map in this state must not keep
 /// the picture from being shown.
 fn is_alpha(container: &Container<'_>, id: u32) -> bool {
-    const NAMES: [&[u8]; 2] = [b"urn:mpeg:mpegB:cicp:systems:auxiliary:alpha", b"urn:mpeg:hevc:2015:auxid:1"];
     let Ok(item) = container.item(id) else { return false };
     let mut properties = container.properties(item).filter_map(Result::ok);
     let Some(property) = properties.find(|property| property.kind == b"auxC") else { return false };
-    let mut reader = Reader(property.content);
+    names_alpha_channel(property.content)
+}
+
+/// Returns true if the content of a box `auxC` or `auxi` names an alpha channel.
+pub(crate) fn names_alpha_channel(content: &[u8]) -> bool {
+    const NAMES: [&[u8]; 2] = [b"urn:mpeg:mpegB:cicp:systems:auxiliary:alpha", b"urn:mpeg:hevc:2015:auxid:1"];
+    let mut reader = Reader(content);
     if reader.version_and_flags().is_err() {
         return false;
     }

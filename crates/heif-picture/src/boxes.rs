@@ -93,6 +93,11 @@ impl<'a> Iterator for Boxes<'a> {
     }
 }
 
+/// Returns the content of the first box of this type. Ignores everything behind a box whose header is damaged.
+pub(crate) fn find_box<'a>(bytes: &'a [u8], kind: &[u8; 4]) -> Option<&'a [u8]> {
+    Boxes::new(bytes).map_while(Result::ok).find(|found| found.kind == kind).map(|found| found.content)
+}
+
 /// Returns true if the file begins with a list of brands of which one satisfies `predicate`.
 pub(crate) fn has_brand(file: &[u8], predicate: impl Fn(&[u8; 4]) -> bool) -> bool {
     /// Maximum number of brands that are read. Real files have fewer than twenty.

@@ -3,9 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
-    boxes::{Box4, Boxes, Reader},
+    boxes::{Box4, Boxes, Reader, find_box},
     error::Error,
     item_data::{FieldSizes, Location},
+    parts::Size,
+    sequence::{MAX_PROPERTIES, Sequence, TrackPicture},
 };
 
 /// Maximum number of items of a file and of their properties. A phone's photo of 200 megapixels has about 1,000 items.
@@ -22,6 +24,8 @@ pub(crate) struct Item<'a> {
     /// Ids of the items that this item is derived from, in the box `iref`.
     sources: &'a [u8],
     has_wide_ids: bool,
+    /// Size of a picture of a sequence. Other items state their size in a property.
+    size: Option<Size>,
 }
 
 /// A property of an item.
@@ -35,7 +39,8 @@ pub(crate) struct Property<'a> {
     pub(crate) is_essential: bool,
 }
 
-/// The parsed box `meta` of a file.
+/// The parsed box `meta` of a file, or the first picture of a sequence in the same form.
+#[derive(Default)]
 pub(crate) struct Container<'a> {
     pub(crate) primary: u32,
     /// Pairs of an item and an auxiliary item of it, such as its alpha channel.
@@ -58,23 +63,63 @@ struct MetaBoxes<'a> {
 }
 
 impl<'a> Container<'a> {
+    /// Reads the items of a file, or the sequence of a file that has no primary item.
     pub(crate) fn read(file: &'a [u8]) -> Result<Self, Error> {
-        let meta = find_box(file, b"meta")?.ok_or_else(|| no_meta(file))?;
-        let boxes = MetaBoxes::read(meta)?;
-        let mut primary = Reader(boxes.primary.ok_or(Error::Corrupt("the file names no primary item"))?);
+        let boxes = find_box(file, b"meta").map(MetaBoxes::read).transpose()?;
+        if let Some(boxes) = &boxes
+            && let Some(primary) = boxes.primary
+        {
+            return Self::of_items(file, boxes, primary);
+        }
+        match find_box(file, b"moov") {
+            Some(moov) => Ok(Self::of_sequence(Sequence::read(file, moov)?)),
+            None if boxes.is_some() => Err(Error::Corrupt("the file names no primary item")),
+            None => Err(Error::Corrupt("the file describes no picture")),
+        }
+    }
+
+    fn of_items(file: &'a [u8], boxes: &MetaBoxes<'a>, primary: &'a [u8]) -> Result<Self, Error> {
+        let mut primary = Reader(primary);
         let (version, _) = primary.version_and_flags()?;
-        let primary = primary.id(version > 0)?;
         let mut container = Self {
-            primary,
-            auxiliaries: Vec::new(),
-            premultiplied: BTreeSet::new(),
+            primary: primary.id(version > 0)?,
             items: read_items(boxes.infos.unwrap_or_default())?,
-            properties: Vec::new(),
+            ..Self::default()
         };
         container.read_locations(file, boxes.data, boxes.locations.unwrap_or_default())?;
         container.read_references(boxes.references.unwrap_or_default())?;
         container.read_properties(boxes.properties.unwrap_or_default())?;
         Ok(container)
+    }
+
+    fn of_sequence(sequence: Sequence<'a>) -> Self {
+        const COLOURS: u32 = 1;
+        const ALPHA: u32 = 2;
+        let mut container = Self { primary: COLOURS, ..Self::default() };
+        container.add_track_picture(COLOURS, sequence.colours);
+        if let Some(alpha) = sequence.alpha {
+            container.add_track_picture(ALPHA, alpha);
+            container.auxiliaries.push((COLOURS, ALPHA));
+        }
+        if sequence.is_premultiplied {
+            container.premultiplied.insert((COLOURS, ALPHA));
+        }
+        container
+    }
+
+    /// Adds a picture of a track as an item. At most two pictures can be added.
+    fn add_track_picture(&mut self, id: u32, picture: TrackPicture<'a>) {
+        /// Entries of the box `ipma` for the properties of two pictures.
+        const INDICES: &[u8; 2 * MAX_PROPERTIES] = &[1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16];
+        let start = self.properties.len();
+        self.properties.extend(picture.properties);
+        let item = Item {
+            location: Some(Location::whole(picture.data)),
+            properties: INDICES.get(start..self.properties.len()).unwrap_or_default(),
+            size: Some(picture.size),
+            ..Item::new(picture.kind, false)
+        };
+        self.items.insert(id, item);
     }
 
     /// Returns an item that is not encrypted.
@@ -205,6 +250,24 @@ impl<'a> Container<'a> {
 }
 
 impl<'a> Item<'a> {
+    fn new(kind: [u8; 4], is_encrypted: bool) -> Self {
+        Self {
+            kind,
+            is_encrypted,
+            location: None,
+            properties: &[],
+            has_wide_indices: false,
+            sources: &[],
+            has_wide_ids: false,
+            size: None,
+        }
+    }
+
+    /// Returns the size of a picture of a sequence.
+    pub(crate) fn size(&self) -> Option<Size> {
+        self.size
+    }
+
     /// Returns the location of the item's data.
     pub(crate) fn location(&self) -> Result<Location<'a>, Error> {
         self.location.ok_or(Error::Corrupt("an item has no data"))
@@ -238,25 +301,6 @@ impl<'a> MetaBoxes<'a> {
     }
 }
 
-/// Returns the content of the first box of this type.
-fn find_box<'a>(bytes: &'a [u8], wanted_kind: &[u8; 4]) -> Result<Option<&'a [u8]>, Error> {
-    for child in Boxes::new(bytes) {
-        let Box4 { kind, content } = child?;
-        if kind == wanted_kind {
-            return Ok(Some(content));
-        }
-    }
-    Ok(None)
-}
-
-/// Returns the error for a file without the box `meta`.
-fn no_meta(file: &[u8]) -> Error {
-    match find_box(file, b"moov") {
-        Ok(Some(_)) => Error::Sequence,
-        _ => Error::Corrupt("the file describes no picture"),
-    }
-}
-
 fn read_items(content: &[u8]) -> Result<BTreeMap<u32, Item<'_>>, Error> {
     let mut items = BTreeMap::new();
     let mut reader = Reader(content);
@@ -276,15 +320,7 @@ fn read_items(content: &[u8]) -> Result<BTreeMap<u32, Item<'_>>, Error> {
         }
         let id = reader.id(version > 2)?;
         let is_encrypted = reader.u16()? != 0;
-        items.entry(id).or_insert(Item {
-            kind: *reader.array()?,
-            is_encrypted,
-            location: None,
-            properties: &[],
-            has_wide_indices: false,
-            sources: &[],
-            has_wide_ids: false,
-        });
+        items.entry(id).or_insert(Item::new(*reader.array()?, is_encrypted));
     }
     Ok(items)
 }

@@ -9,10 +9,7 @@ pub enum Error {
     /// The file uses a feature of the format that this crate does not support.
     #[error("{0}")]
     Unsupported(String),
-    /// The file contains only a sequence of pictures, such as a video, and no still picture.
-    #[error("a sequence without a still picture")]
-    Sequence,
-    /// The primary item is coded with another codec than HEVC. Contains the type of the item, such as `av01`.
+    /// The picture is coded with another codec than HEVC. Contains the type of the item or of the sample entry, such as `av01`.
     #[error("the picture is coded as `{}`", .0.escape_ascii())]
     OtherCodec([u8; 4]),
     /// The HEVC decoder refused a part of the picture.
@@ -24,7 +21,7 @@ impl Error {
     /// Returns true if the file can be intact, but uses a feature that this crate does not support.
     pub fn is_unsupported(&self) -> bool {
         match self {
-            Self::Unsupported(_) | Self::Sequence | Self::OtherCodec(_) => true,
+            Self::Unsupported(_) | Self::OtherCodec(_) => true,
             Self::Hevc(error) => matches!(error, heifer_hevc_dec::Error::Unimplemented(_)),
             Self::Corrupt(_) => false,
         }

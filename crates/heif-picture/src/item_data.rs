@@ -45,6 +45,13 @@ impl<'a> Location<'a> {
         Ok(Self { source, base_offset, extent_count, extents, sizes })
     }
 
+    /// Returns the location of data that lies in one piece and is not empty.
+    pub(crate) fn whole(data: &'a [u8]) -> Self {
+        // Without fields, the offset and the length are 0. The extent then covers the whole source.
+        let sizes = FieldSizes { offset: 0, length: 0, base_offset: 0, index: 0 };
+        Self { source: Some(data), base_offset: 0, extent_count: 1, extents: &[], sizes }
+    }
+
     /// Finds the extents in the file.
     pub(crate) fn data(&self) -> Result<ItemData<'a>, Error> {
         if self.extent_count > MAX_EXTENTS {

@@ -2,7 +2,8 @@
 //!
 //! A HEIC file is a tree of boxes (ISO/IEC 14496-12) that describes image items (ISO/IEC 23008-12). The primary item
 //! is a picture coded with HEVC, or a grid of such pictures, its tiles. Another item can be the alpha channel of the
-//! primary item. Thumbnails, depth maps, gain maps and all further pictures are ignored.
+//! primary item. Thumbnails, depth maps, gain maps and all further pictures are ignored. In a file that contains only a
+//! sequence, the first picture of its first track takes the place of the primary item.
 //!
 //! [`Plan::read`] finds the parts of the picture and states what decoding them costs. It decodes no pixels, and reads
 //! the size of every part from the parameter sets that the decoder will use, because the size in the boxes can be
@@ -34,6 +35,7 @@ mod item_data;
 mod parts;
 mod plan;
 mod samples;
+mod sequence;
 mod slices;
 #[cfg(test)]
 mod tests;

@@ -313,7 +313,7 @@ impl<'a, 'container> Search<'a, 'container> {
     }
 
     fn properties(&self, item: &Item<'a>) -> Result<ItemProperties<'a>, Error> {
-        let mut found = ItemProperties::default();
+        let mut found = ItemProperties { size: item.size(), ..ItemProperties::default() };
         for property in self.container.properties(item) {
             let property = property?;
             let mut reader = Reader(property.content);

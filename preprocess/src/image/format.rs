@@ -17,7 +17,7 @@ pub enum Format {
     Bmp,
     /// TIFF. The first page is used.
     Tiff,
-    /// HEIC. The primary picture is used.
+    /// HEIC. The primary picture is used, or the first one of a sequence.
     #[cfg(feature = "heic")]
     Heic,
 }

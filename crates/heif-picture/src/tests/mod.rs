@@ -1,6 +1,7 @@
 //! Tests of whole files.
 
 mod hostile;
+mod sequence;
 mod slices;
 mod test_file;
 

@@ -29,7 +29,8 @@ fn slices(addresses: &[u64]) -> Vec<Slice> {
 }
 
 /// Writes a picture parameter set.
-fn pps(id: u32, tile_columns: u32) -> Vec<u8> {
+fn pps(id: u32, (tile_columns, tile_rows): (u32, u32)) -> Vec<u8> {
+    let has_tiles = tile_columns * tile_rows > 1;
     let mut bits = Bits::default();
     bits.write_golomb(id);
     bits.write_golomb(0);
@@ -43,12 +44,12 @@ fn pps(id: u32, tile_columns: u32) -> Vec<u8> {
     bits.write_golomb(0);
     bits.write_golomb(0);
     bits.write(0, 4);
-    bits.write(u64::from(tile_columns > 1), 1);
+    bits.write(u64::from(has_tiles), 1);
     bits.write(0, 1);
-    if tile_columns > 1 {
+    if has_tiles {
         bits.write_golomb(tile_columns - 1);
-        bits.write_golomb(0);
-        // Of equal width, without filters across them.
+        bits.write_golomb(tile_rows - 1);
+        // Of equal size, without filters across them.
         bits.write(0b10, 2);
     }
     // No filters across slices, and nothing that is specific to them.
@@ -60,7 +61,7 @@ fn pps(id: u32, tile_columns: u32) -> Vec<u8> {
 }
 
 impl Slice {
-    fn write(self, tile_columns: u32) -> Vec<u8> {
+    fn write(self, has_tiles: bool) -> Vec<u8> {
         let mut bits = Bits::default();
         bits.write(u64::from(self.is_first), 1);
         bits.write(0, 1);
@@ -71,7 +72,7 @@ impl Slice {
         // Predicted from no other picture, with the usual quality.
         bits.write_golomb(2);
         bits.write_golomb(0);
-        if tile_columns > 1 {
+        if has_tiles {
             bits.write_golomb(0);
         }
         bits.write(1, 1);
@@ -80,11 +81,18 @@ impl Slice {
 }
 
 fn file(slices: &[Slice], tile_columns: u32) -> Vec<u8> {
-    let sets = [sps(SIDE, SIDE, None), pps(0, tile_columns), pps(1, tile_columns)];
-    let slices: Vec<_> = slices.iter().map(|slice| slice.write(tile_columns)).collect();
+    let pps = |id| pps(id, (tile_columns, 1));
+    file_with_sets(slices, tile_columns > 1, (SIDE, SIDE), &[&pps(0), &pps(1)])
+}
+
+/// Writes a picture of this width and height with these picture parameter sets.
+fn file_with_sets(slices: &[Slice], has_tiles: bool, (width, height): (u32, u32), pps: &[&[u8]]) -> Vec<u8> {
+    let sps = sps(width, height, None);
+    let sets = [&[&sps[..]], pps].concat();
+    let slices: Vec<_> = slices.iter().map(|slice| slice.write(has_tiles)).collect();
     let mut file = TestFile::with_picture();
     file.items[0] = TestItem {
-        properties: vec![(b"hvcC", hvcc(&sets.each_ref().map(Vec::as_slice))), (b"ispe", ispe(SIDE, SIDE))],
+        properties: vec![(b"hvcC", hvcc(&sets)), (b"ispe", ispe(width, height))],
         extents: vec![units(&slices.iter().map(Vec::as_slice).collect::<Vec<_>>())],
         ..TestItem::picture(1)
     };
@@ -155,4 +163,21 @@ fn slices_that_repeat_a_picture_of_one_block_are_refused() {
     repeated[4 + 2] &= 0x7F;
     file.items[0].extents[0].extend(repeated.repeat(2000));
     assert_refused(&file.write(), "does not begin where the previous one ends");
+}
+
+#[test]
+fn pictures_with_many_tiles_are_refused() {
+    let first = slices(&[0]);
+    let decode = |tiles| {
+        let file = file_with_sets(&first, true, (512, 512), &[&pps(0, tiles)]);
+        let plan = Plan::read(&file).unwrap();
+        let mut colours = vec![0; plan.colour_bytes()];
+        plan.decode(&mut colours, &mut []).unwrap_err()
+    };
+    for tiles in [(21, 1), (1, 23), (32, 32)] {
+        let error = decode(tiles);
+        assert!(error.is_unsupported() && error.to_string().contains("more than 20×22 tiles"), "{error}");
+    }
+    // The picture lacks its other blocks.
+    assert!(decode((20, 22)).to_string().contains("incomplete"));
 }

@@ -138,7 +138,7 @@ fn length16(length: usize) -> [u8; 2] {
     u16::try_from(length).unwrap().to_be_bytes()
 }
 
-fn length32(length: usize) -> [u8; 4] {
+pub(super) fn length32(length: usize) -> [u8; 4] {
     u32::try_from(length).unwrap().to_be_bytes()
 }
 

@@ -43,7 +43,6 @@ pub(in crate::image) fn image_error(error: Error) -> ImageError {
         Error::OtherCodec(kind) => {
             unsupported_format(format!("HEIF with the codec `{}`", kind.escape_ascii()))
         }
-        Error::Sequence => unsupported_format("A HEIC sequence without a still picture".to_owned()),
         error if error.is_unsupported() => {
             ImageError::UnsupportedFeature { format: Format::Heic, source: error.into() }
         }
