@@ -1,7 +1,7 @@
 //! Reads the header of a JPEG and decodes the JPEG with jpeg-scaled.
 
 use image::metadata::Orientation;
-use jpeg_scaled::{ColourSpace, Decoder, Error, Scale};
+use jpeg_scaled::{ColourSpace, Decoder, Error, Scale, Segments};
 use platform::buffer::ZeroedBuffer;
 use resize::Channels;
 use srgb::JpegInks;
@@ -14,11 +14,6 @@ const WORKING_ROWS: u64 = 64;
 
 /// Maximum number of scans. The decoder passes over the whole image for each of them. Files have about ten.
 const MAX_SCANS: usize = 32;
-
-/// Marker of the header that precedes the pixels.
-const SOS: u8 = 0xDA;
-/// Marker of an application segment, usually with EXIF.
-const APP1: u8 = 0xE1;
 
 /// Properties of a JPEG, read from its segments.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,11 +34,12 @@ impl JpegHeader {
     pub(super) fn read(bytes: &[u8]) -> Result<Self, Error> {
         let jpeg_scaled::JpegHeader { width, height, colour_space, .. } =
             jpeg_scaled::JpegHeader::read(bytes)?;
+        let exif = Segments::before_first_scan(bytes).find_map(|segment| segment.exif());
         Ok(Self {
             width,
             height,
             colour_space,
-            orientation: read_orientation(find_exif(bytes)),
+            orientation: read_orientation(exif),
             profile_bytes: srgb::jpeg_profile_bytes(bytes),
         })
     }
@@ -92,48 +88,5 @@ impl JpegHeader {
             orientation: self.orientation,
             icc_profile: srgb::read_jpeg_profile(bytes),
         })
-    }
-}
-
-/// Returns the EXIF block in the first segment that has one. Skips bytes that belong to no segment.
-fn find_exif(bytes: &[u8]) -> Option<&[u8]> {
-    // Every JPEG begins with the marker SOI (start of image).
-    let mut rest = bytes.get(2..)?;
-    loop {
-        // A marker is a byte after 0xFF. Any number of further 0xFF bytes may precede the marker.
-        rest = &rest[memchr::memchr(0xFF, rest)?..];
-        let prefix_length = rest.iter().position(|&byte| byte != 0xFF)?;
-        let (&marker, after_marker) = rest[prefix_length..].split_first()?;
-        rest = after_marker;
-        if matches!(marker, 0x00 | 0x01 | 0xD0..=0xD8) {
-            continue;
-        }
-        // The length includes its own two bytes.
-        let length = usize::from(u16::from_be_bytes(*after_marker.first_chunk()?)).max(2);
-        let segment = after_marker.get(2..length)?;
-        match (marker, segment.strip_prefix(b"Exif\0\0")) {
-            (SOS, _) => return None,
-            (APP1, Some(exif)) => return Some(exif),
-            _ => rest = &after_marker[length..],
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn first_exif_segment_before_the_pixels_is_found() {
-        let segment = |marker: u8, payload: &[u8]| {
-            [&[0xFF, marker, 0, u8::try_from(payload.len() + 2).unwrap()], payload].concat()
-        };
-        let exif = segment(APP1, b"Exif\0\0block");
-        let other = segment(APP1, b"http");
-        let file = |segments: &[&[u8]]| [b"\xFF\xD8", &segments.concat()[..]].concat();
-        assert_eq!(find_exif(&file(&[&other, &[7, 7], &exif])), Some(&b"block"[..]));
-        assert_eq!(find_exif(&file(&[&segment(SOS, &[1]), &exif])), None);
-        assert_eq!(find_exif(&file(&[&other])), None);
-        assert_eq!(find_exif(b""), None);
     }
 }

@@ -3,6 +3,7 @@
 use std::io::{self, Read, Write};
 
 use flate2::read::ZlibDecoder;
+use jpeg_scaled::Segments;
 
 /// Maximum length of an ICC profile in bytes. Longer profiles are ignored.
 ///
@@ -29,9 +30,9 @@ pub fn jpeg_profile_bytes(file: &[u8]) -> u64 {
 
 /// Iterates over the numbers and the bytes of the parts of a JPEG's profile.
 fn jpeg_parts(file: &[u8]) -> impl Iterator<Item = (u8, &[u8])> {
-    JpegSegments { rest: file }.filter_map(|payload| {
+    Segments::before_first_scan(file).filter_map(|segment| {
         // The number of parts follows the number of the part.
-        let (&[number, _], part) = payload.strip_prefix(b"ICC_PROFILE\0")?.split_first_chunk()?;
+        let (&[number, _], part) = segment.icc_profile_part()?.split_first_chunk()?;
         Some((number, part))
     })
 }
@@ -46,42 +47,6 @@ fn join_jpeg_parts<'a>(parts: impl Iterator<Item = (u8, &'a [u8])>) -> Option<Ve
     let is_usable =
         is_complete && parts.len() <= usize::from(u8::MAX) && (1..=MAX_PROFILE_BYTES).contains(&length);
     is_usable.then(|| parts.into_iter().flat_map(|(_, part)| part).copied().collect())
-}
-
-/// Iterates over the payloads of the segments APP2 before the first scan of a JPEG.
-struct JpegSegments<'a> {
-    rest: &'a [u8],
-}
-
-impl<'a> Iterator for JpegSegments<'a> {
-    type Item = &'a [u8];
-
-    fn next(&mut self) -> Option<&'a [u8]> {
-        const SOS: u8 = 0xDA;
-        const EOI: u8 = 0xD9;
-        const APP2: u8 = 0xE2;
-        loop {
-            // Cameras leave bytes between segments, and any number of bytes 0xFF may precede a marker.
-            let start = self.rest.iter().position(|&byte| byte == 0xFF)?;
-            let rest = self.rest.get(start..)?;
-            let rest = rest.get(rest.iter().position(|&byte| byte != 0xFF)?..)?;
-            let (&marker, after_marker) = rest.split_first()?;
-            self.rest = after_marker;
-            match marker {
-                SOS | EOI => return None,
-                // These markers have no payload.
-                0x00 | 0x01 | 0xD0..=0xD8 => continue,
-                _ => {}
-            }
-            // The length counts its own two bytes as well.
-            let length = usize::from(u16::from_be_bytes(*after_marker.first_chunk()?)).max(2);
-            let payload = after_marker.get(2..length)?;
-            self.rest = after_marker.get(length..)?;
-            if marker == APP2 {
-                return Some(payload);
-            }
-        }
-    }
 }
 
 /// Reads the profile of a PNG from the chunk iCCP before the pixels.
