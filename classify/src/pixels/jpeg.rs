@@ -4,7 +4,6 @@ use image::metadata::Orientation;
 use jpeg_scaled::{ColourSpace, Decoder, Error, Scale, Segments};
 use platform::buffer::ZeroedBuffer;
 use resize::Channels;
-use srgb::JpegInks;
 
 use super::{ImageError, Picture, Pixels, read_orientation};
 
@@ -56,11 +55,7 @@ impl JpegHeader {
 
     /// Returns the channels of a decoded pixel.
     pub(super) fn channels(&self) -> Channels {
-        match self.colour_space {
-            ColourSpace::Grey => Channels::Grey,
-            ColourSpace::YCbCr | ColourSpace::Rgb => Channels::Rgb,
-            ColourSpace::Cmyk | ColourSpace::Ycck => Channels::Cmyk,
-        }
+        srgb::jpeg_channels(self.colour_space)
     }
 
     /// Decodes the JPEG `bytes`, whose header is `self`.
@@ -74,14 +69,7 @@ impl JpegHeader {
         let mut decoder = Box::<Decoder>::default();
         decoder.set_max_scans(MAX_SCANS);
         decoder.decode_into_slice(bytes, Scale::Full, &mut buffer).map_err(ImageError::corrupt)?;
-        let inks = match self.colour_space {
-            ColourSpace::Cmyk => Some(JpegInks::Cmyk),
-            ColourSpace::Ycck => Some(JpegInks::Ycck),
-            ColourSpace::Grey | ColourSpace::YCbCr | ColourSpace::Rgb => None,
-        };
-        if let Some(inks) = inks {
-            srgb::convert_jpeg_samples_to_inks(&mut buffer, inks);
-        }
+        srgb::convert_jpeg_samples_to_inks(&mut buffer, self.colour_space);
         Ok(Picture {
             pixels: Pixels { length: buffer.len(), buffer },
             channels: self.channels(),

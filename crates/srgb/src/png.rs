@@ -1,53 +1,15 @@
-//! Profiles as JPEG and PNG store them.
+//! The ICC profile of a PNG, which is compressed.
 
 use std::io::{self, Read, Write};
 
 use flate2::read::ZlibDecoder;
-use jpeg_scaled::Segments;
 
-/// Maximum length of an ICC profile in bytes. Longer profiles are ignored.
-///
-/// The profiles of cameras and displays have some kilobytes. Those of print shops have up to three megabytes.
-pub const MAX_PROFILE_BYTES: usize = 4 << 20;
+use crate::MAX_PROFILE_BYTES;
 
 /// Maximum length of the compressed profile of a PNG in bytes. Longer ones are ignored.
 ///
 /// The length of the profile itself does not limit the time, because empty blocks can follow each other without end.
 const MAX_COMPRESSED_BYTES: usize = 1 << 20;
-
-/// Reads the profile of a JPEG from the segments before the first scan. A long profile consists of several parts.
-///
-/// Returns `None` if a part is missing, or if the profile is too long.
-pub fn read_jpeg_profile(file: &[u8]) -> Option<Vec<u8>> {
-    join_jpeg_parts(jpeg_parts(file))
-}
-
-/// Returns the length of the profile that [`read_jpeg_profile`] returns, or 0 for none.
-pub fn jpeg_profile_bytes(file: &[u8]) -> u64 {
-    let length = jpeg_parts(file).map(|(_, part)| part.len() as u64).sum();
-    if length > MAX_PROFILE_BYTES as u64 { 0 } else { length }
-}
-
-/// Iterates over the numbers and the bytes of the parts of a JPEG's profile.
-fn jpeg_parts(file: &[u8]) -> impl Iterator<Item = (u8, &[u8])> {
-    Segments::before_first_scan(file).filter_map(|segment| {
-        // The number of parts follows the number of the part.
-        let (&[number, _], part) = segment.icc_profile_part()?.split_first_chunk()?;
-        Some((number, part))
-    })
-}
-
-/// Joins the parts of a profile in the order of their numbers, which start at 1.
-fn join_jpeg_parts<'a>(parts: impl Iterator<Item = (u8, &'a [u8])>) -> Option<Vec<u8>> {
-    // One part more than the maximum shows that there are too many, so that a file cannot state millions of them.
-    let mut parts: Vec<(u8, &[u8])> = parts.take(usize::from(u8::MAX) + 1).collect();
-    parts.sort_by_key(|&(number, _)| number);
-    let is_complete = parts.iter().zip(1..=u8::MAX).all(|(&(number, _), expected)| number == expected);
-    let length: usize = parts.iter().map(|(_, part)| part.len()).sum();
-    let is_usable =
-        is_complete && parts.len() <= usize::from(u8::MAX) && (1..=MAX_PROFILE_BYTES).contains(&length);
-    is_usable.then(|| parts.into_iter().flat_map(|(_, part)| part).copied().collect())
-}
 
 /// Reads the profile of a PNG from the chunk iCCP before the pixels.
 ///
@@ -100,19 +62,6 @@ mod tests {
 
     use super::*;
 
-    fn segment(marker: u8, payload: &[u8]) -> Vec<u8> {
-        let length = u16::try_from(payload.len() + 2).unwrap().to_be_bytes();
-        [&[0xFF, marker][..], &length, payload].concat()
-    }
-
-    fn part(number: u8, bytes: &[u8]) -> Vec<u8> {
-        segment(0xE2, &[b"ICC_PROFILE\0", &[number, 9][..], bytes].concat())
-    }
-
-    fn jpeg(segments: &[Vec<u8>]) -> Vec<u8> {
-        [&[0xFF, 0xD8][..], &segments.concat(), &segment(0xDA, &[])].concat()
-    }
-
     #[test]
     fn png_profile_of_empty_blocks_is_ignored() {
         let compressed = [&b"\x78\x01"[..], &b"\0\0\0\xFF\xFF".repeat(MAX_COMPRESSED_BYTES / 5)].concat();
@@ -124,33 +73,6 @@ mod tests {
         };
         assert_eq!(read_png_profile(&png(&[&compressed[..100 * 5 + 2], end].concat())).unwrap(), b"ab");
         assert_eq!(png_profile_bytes(&png(&[&compressed, &end[..]].concat())), 0);
-    }
-
-    #[test]
-    fn jpeg_profile_is_joined_from_its_parts() {
-        let other = [segment(0xE1, b"ICC_PROFILE\0\x01\x01no"), segment(0xE2, b"MPF\0"), vec![7, 0xFF, 0xFF]];
-        let file = jpeg(&[other.concat(), part(2, b"cd"), part(1, b"ab")]);
-        assert_eq!(read_jpeg_profile(&file).unwrap(), b"abcd");
-        assert_eq!(jpeg_profile_bytes(&file), 4);
-        assert_eq!(read_jpeg_profile(&[file, part(3, b"after the scan")].concat()).unwrap(), b"abcd");
-    }
-
-    #[test]
-    fn jpeg_profile_with_a_missing_part_or_above_the_limit_is_ignored() {
-        for parts in [vec![], vec![part(1, b"ab"), part(3, b"cd")], vec![part(0, b"ab")], vec![part(1, b"")]]
-        {
-            assert_eq!(read_jpeg_profile(&jpeg(&parts)), None);
-        }
-        let longest = vec![0; MAX_PROFILE_BYTES];
-        assert!(join_jpeg_parts([(1, &longest[..])].into_iter()).is_some());
-        assert_eq!(join_jpeg_parts([(1, &longest[..]), (2, b"x")].into_iter()), None);
-        let too_long: Vec<Vec<u8>> = (1..=65).map(|number| part(number, &[0; 65_500])).collect();
-        assert_eq!(read_jpeg_profile(&jpeg(&too_long)), None);
-        assert_eq!(jpeg_profile_bytes(&jpeg(&too_long)), 0);
-        let cut = jpeg(&[part(1, b"abcd")]);
-        for length in 0..cut.len() - 6 {
-            assert_eq!(read_jpeg_profile(&cut[..length]), None, "{length}");
-        }
     }
 
     #[test]
