@@ -58,15 +58,14 @@ impl JpegHeader {
         srgb::jpeg_channels(self.colour_space)
     }
 
-    /// Decodes the JPEG `bytes`, whose header is `self`.
+    /// Decodes the JPEG `bytes`, whose header is `self`, with `decoder`.
     ///
     /// # Errors
     /// Returns [`ImageError::NotAnImage`] when the JPEG cannot be decoded, for example because it is truncated.
-    pub(super) fn decode(&self, bytes: &[u8]) -> Result<Picture, ImageError> {
+    pub(super) fn decode(&self, bytes: &[u8], decoder: &mut Decoder) -> Result<Picture, ImageError> {
         let sample_count =
             u64::from(self.width) * u64::from(self.height) * self.colour_space.channel_count() as u64;
         let mut buffer = ZeroedBuffer::new(usize::try_from(sample_count).unwrap_or(usize::MAX));
-        let mut decoder = Box::<Decoder>::default();
         decoder.set_max_scans(MAX_SCANS);
         decoder.decode_into_slice(bytes, Scale::Full, &mut buffer).map_err(ImageError::corrupt)?;
         srgb::convert_jpeg_samples_to_inks(&mut buffer, self.colour_space);
@@ -74,7 +73,8 @@ impl JpegHeader {
             pixels: Pixels { length: buffer.len(), buffer },
             channels: self.channels(),
             orientation: self.orientation,
-            icc_profile: srgb::read_jpeg_profile(bytes),
+            // Without a profile, the segments need not be searched again.
+            icc_profile: (self.profile_bytes > 0).then(|| srgb::read_jpeg_profile(bytes)).flatten(),
         })
     }
 }

@@ -5,30 +5,15 @@
 //! is the centre of the resized image. One pass resizes and crops the image and computes only the pixels of
 //! the crop, so an image of extreme proportions needs no more memory than a square image.
 
-use std::cell::RefCell;
-
 use image::{DynamicImage, ImageFormat, RgbImage, metadata::Orientation};
 use platform::buffer::ZeroedBuffer;
 use resize::{Channels, CropWindow, FilterType, Resizer, Source};
-use srgb::Converter;
 
 mod jpeg;
 mod png;
+mod scratch;
 
-use self::{jpeg::JpegHeader, png::PngHeader};
-
-/// Maximum size in bytes of the resize buffers, and of the colour transform, that a thread keeps.
-const MAX_KEPT_BUFFER_BYTES: usize = 4 << 20;
-
-thread_local! {
-    /// Resizer of this thread.
-    ///
-    /// The resizer keeps its buffers for the next image, because allocating the buffers takes as long as the
-    /// resize.
-    static RESIZER: RefCell<Resizer> = RefCell::default();
-    /// Converter to sRGB of this thread. It keeps the transform for the next image.
-    static CONVERTER: RefCell<Converter> = RefCell::default();
-}
+use self::{jpeg::JpegHeader, png::PngHeader, scratch::Scratch};
 
 /// Resize and crop that turn an image into the network's input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -196,13 +181,15 @@ struct Picture {
 /// # Errors
 /// Returns [`ImageError::NotAnImage`] when the image cannot be decoded.
 pub fn crop(bytes: &[u8], header: &ImageHeader, geometry: Geometry) -> Result<Crop, ImageError> {
-    let picture = match header.format {
-        FormatHeader::Jpeg(jpeg) => jpeg.decode(bytes)?,
-        FormatHeader::Png(png) => png.decode(bytes)?,
-    };
-    let centre = resize_centre(&picture, header, geometry)?;
-    let rgb = convert_to_srgb(centre, &picture);
-    Ok(Crop { rgb: apply_orientation(rgb, geometry.crop, picture.orientation)? })
+    Scratch::with(|scratch| {
+        let picture = match header.format {
+            FormatHeader::Jpeg(jpeg) => jpeg.decode(bytes, &mut scratch.jpeg_decoder)?,
+            FormatHeader::Png(png) => png.decode(bytes)?,
+        };
+        let centre = resize_centre(&picture, header, geometry, &mut scratch.resizer)?;
+        let rgb = scratch.converter.convert(centre, picture.channels, picture.icc_profile.as_deref());
+        Ok(Crop { rgb: apply_orientation(rgb, geometry.crop, picture.orientation)? })
+    })
 }
 
 /// Returns the EXIF orientation. Corrupt metadata is ignored, because the pixels may be intact.
@@ -213,7 +200,12 @@ fn read_orientation(exif: Option<&[u8]>) -> Orientation {
 }
 
 /// Computes the crop at the centre of the resized image, with the channels of the image.
-fn resize_centre(picture: &Picture, header: &ImageHeader, geometry: Geometry) -> Result<Vec<u8>, ImageError> {
+fn resize_centre(
+    picture: &Picture,
+    header: &ImageHeader,
+    geometry: Geometry,
+    resizer: &mut Resizer,
+) -> Result<Vec<u8>, ImageError> {
     let ImageHeader { width, height, .. } = *header;
     let shorter = width.min(height);
     let (left, box_width) = crop_span(width, shorter, geometry);
@@ -228,26 +220,10 @@ fn resize_centre(picture: &Picture, header: &ImageHeader, geometry: Geometry) ->
     };
     let side = usize::try_from(geometry.crop).unwrap_or(usize::MAX);
     let mut square = vec![0; side * side * usize::from(channels.count())];
-    RESIZER.with_borrow_mut(|resizer| {
-        let resized =
-            resizer.resize(&source, FilterType::Bilinear, (geometry.crop, geometry.crop), &mut square);
-        if resizer.buffer_bytes() > MAX_KEPT_BUFFER_BYTES {
-            resizer.free_buffer();
-        }
-        resized.map_err(ImageError::corrupt)
-    })?;
+    resizer
+        .resize(&source, FilterType::Bilinear, (geometry.crop, geometry.crop), &mut square)
+        .map_err(ImageError::corrupt)?;
     Ok(square)
-}
-
-/// Converts the crop of `picture` to sRGB, with three bytes per pixel.
-fn convert_to_srgb(square: Vec<u8>, picture: &Picture) -> Vec<u8> {
-    CONVERTER.with_borrow_mut(|converter| {
-        let rgb = converter.convert(square, picture.channels, picture.icc_profile.as_deref());
-        if converter.allocated_bytes() > MAX_KEPT_BUFFER_BYTES {
-            converter.free();
-        }
-        rgb
-    })
 }
 
 /// Computes the start and the length of the crop along one side, in pixels of the original image.
