@@ -215,7 +215,7 @@ impl Service {
         file: ReservedBytes,
         permit: QueuePermit,
     ) -> Result<Vec<f32>, ClassifyError> {
-        let header = ImageHeader::read(&file.bytes, self.settings.max_pixels)?;
+        let header = ImageHeader::read(&file.bytes, &self.settings.image_limits())?;
         let (bytes, limit) = (header.max_crop_bytes(GEOMETRY), self.max_image_memory);
         if bytes > limit {
             return Err(ImageError::TooMuchMemory { bytes, limit }.into());

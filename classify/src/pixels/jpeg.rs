@@ -11,9 +11,6 @@ use super::{ImageError, Picture, Pixels, read_orientation};
 /// (minimum coded unit) has 32 rows.
 const WORKING_ROWS: u64 = 64;
 
-/// Maximum number of scans. The decoder passes over the whole image for each of them. Files have about ten.
-const MAX_SCANS: usize = 32;
-
 /// Properties of a JPEG, read from its segments.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct JpegHeader {
@@ -22,6 +19,8 @@ pub(super) struct JpegHeader {
     /// Height in pixels.
     pub(super) height: u32,
     colour_space: ColourSpace,
+    /// Maximum number of scans that [`Self::decode`] accepts.
+    max_scans: u32,
     /// Orientation in the first EXIF segment.
     orientation: Orientation,
     /// Length of the ICC profile in bytes, or 0 for none.
@@ -29,8 +28,8 @@ pub(super) struct JpegHeader {
 }
 
 impl JpegHeader {
-    /// Reads the segments that precede the pixels.
-    pub(super) fn read(bytes: &[u8]) -> Result<Self, Error> {
+    /// Reads the segments that precede the pixels. [`Self::decode`] refuses more than `max_scans` scans.
+    pub(super) fn read(bytes: &[u8], max_scans: u32) -> Result<Self, Error> {
         let jpeg_scaled::JpegHeader { width, height, colour_space, .. } =
             jpeg_scaled::JpegHeader::read(bytes)?;
         let exif = Segments::before_first_scan(bytes).find_map(|segment| segment.exif());
@@ -38,6 +37,7 @@ impl JpegHeader {
             width,
             height,
             colour_space,
+            max_scans,
             orientation: read_orientation(exif),
             profile_bytes: srgb::jpeg_profile_bytes(bytes),
         })
@@ -50,7 +50,7 @@ impl JpegHeader {
         let channel_count = self.colour_space.channel_count() as u64;
         let pixel_bytes = u64::from(self.width) * u64::from(self.height) * channel_count;
         let working_bytes = (u64::from(self.width) + 32) * WORKING_ROWS * 2 * channel_count;
-        pixel_bytes + working_bytes + MAX_SCANS as u64 * jpeg_scaled::MAX_TABLE_BYTES_PER_SCAN
+        pixel_bytes + working_bytes + u64::from(self.max_scans) * jpeg_scaled::MAX_TABLE_BYTES_PER_SCAN
     }
 
     /// Returns the channels of a decoded pixel.
@@ -66,7 +66,7 @@ impl JpegHeader {
         let sample_count =
             u64::from(self.width) * u64::from(self.height) * self.colour_space.channel_count() as u64;
         let mut buffer = ZeroedBuffer::new(usize::try_from(sample_count).unwrap_or(usize::MAX));
-        decoder.set_max_scans(MAX_SCANS);
+        decoder.set_max_scans(usize::try_from(self.max_scans).unwrap_or(usize::MAX));
         decoder.decode_into_slice(bytes, Scale::Full, &mut buffer).map_err(ImageError::corrupt)?;
         srgb::convert_jpeg_samples_to_inks(&mut buffer, self.colour_space);
         Ok(Picture {

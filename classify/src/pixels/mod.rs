@@ -88,6 +88,15 @@ pub(crate) fn looks_like_image(bytes: &[u8]) -> bool {
     image::guess_format(bytes).is_ok()
 }
 
+/// Limits on an image that are checked before and while it is decoded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ImageLimits {
+    /// Maximum number of pixels.
+    pub max_pixels: u64,
+    /// Maximum number of scans of a JPEG. The decoder passes over the whole image for each of them.
+    pub max_scans: u32,
+}
+
 /// Format and size of an image, read from its header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ImageHeader {
@@ -110,15 +119,15 @@ impl ImageHeader {
     /// # Errors
     /// Returns [`ImageError::NotAnImage`] when the header cannot be read, [`ImageError::UnsupportedFormat`]
     /// when the image is neither a JPEG nor a PNG, and [`ImageError::TooManyPixels`] when the image has
-    /// more than `max_pixels` pixels.
-    pub fn read(bytes: &[u8], max_pixels: u64) -> Result<Self, ImageError> {
+    /// more pixels than `limits` allow.
+    pub fn read(bytes: &[u8], limits: &ImageLimits) -> Result<Self, ImageError> {
         let header = match image::guess_format(bytes).map_err(ImageError::corrupt)? {
             ImageFormat::Png => {
                 let png = PngHeader::read(bytes).ok_or_else(|| ImageError::corrupt("the PNG has no IHDR"))?;
                 Self { width: png.width, height: png.height, format: FormatHeader::Png(png) }
             }
             ImageFormat::Jpeg => {
-                let jpeg = JpegHeader::read(bytes).map_err(ImageError::corrupt)?;
+                let jpeg = JpegHeader::read(bytes, limits.max_scans).map_err(ImageError::corrupt)?;
                 Self { width: jpeg.width, height: jpeg.height, format: FormatHeader::Jpeg(jpeg) }
             }
             other => {
@@ -128,7 +137,9 @@ impl ImageHeader {
         };
         match header.pixels() {
             0 => Err(ImageError::corrupt("the image has no pixels")),
-            pixels if pixels > max_pixels => Err(ImageError::TooManyPixels { pixels, limit: max_pixels }),
+            pixels if pixels > limits.max_pixels => {
+                Err(ImageError::TooManyPixels { pixels, limit: limits.max_pixels })
+            }
             _ => Ok(header),
         }
     }

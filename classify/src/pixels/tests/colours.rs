@@ -63,7 +63,7 @@ fn rgb_is_converted_by_its_profile() {
 
 #[test]
 fn profile_is_part_of_the_maximum_memory() {
-    let max_bytes = |file: &[u8]| ImageHeader::read(file, PIXEL_LIMIT).unwrap().max_crop_bytes(GEOMETRY);
+    let max_bytes = |file: &[u8]| ImageHeader::read(file, &LIMITS).unwrap().max_crop_bytes(GEOMETRY);
     let profile = table_profile(Channels::Cmyk, TableType::Lut16, ConnectionSpace::Lab, 2);
     let without_profile = max_bytes(&encode_jpeg(&INKS, ColorType::Cmyk, None));
     let with_profile = max_bytes(&encode_jpeg(&INKS, ColorType::Cmyk, Some(&profile)));
