@@ -113,8 +113,16 @@ enum FormatHeader {
 }
 
 impl ImageHeader {
-    /// Reads the header without decoding pixels. This is cheap enough for an async worker: a crafted ICC profile takes
-    /// some tens of milliseconds, and other files far less.
+    /// Returns true if [`Self::read`] takes so little time for this image that it can run on an async worker.
+    ///
+    /// The longer the image, the longer its header can take. The profile of a PNG is inflated to learn its length, and
+    /// a few kilobytes can inflate to megabytes.
+    pub(crate) fn is_cheap(bytes: &[u8]) -> bool {
+        const MAX_BYTES: usize = 64 << 10;
+        bytes.len() <= MAX_BYTES && !srgb::has_png_profile(bytes)
+    }
+
+    /// Reads the header without decoding pixels. A header that is crafted to be expensive takes tens of milliseconds.
     ///
     /// # Errors
     /// Returns [`ImageError::NotAnImage`] when the header cannot be read, [`ImageError::UnsupportedFormat`]

@@ -21,7 +21,7 @@ pub use self::{
     cmyk::{cmyk_to_rgb, ycbcr_to_rgb},
     converter::{Converter, max_bytes},
     jpeg::{convert_jpeg_samples_to_inks, jpeg_channels, jpeg_profile_bytes, read_jpeg_profile},
-    png::{png_profile_bytes, read_png_profile},
+    png::{has_png_profile, png_profile_bytes, read_png_profile},
 };
 
 /// Maximum length of an ICC profile in bytes. Longer profiles are ignored.

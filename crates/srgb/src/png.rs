@@ -11,6 +11,14 @@ use crate::MAX_PROFILE_BYTES;
 /// The length of the profile itself does not limit the time, because empty blocks can follow each other without end.
 const MAX_COMPRESSED_BYTES: usize = 1 << 20;
 
+/// Returns true if a PNG has a profile of usable length. Takes little time, because it inflates nothing.
+///
+/// The other functions inflate up to [`MAX_PROFILE_BYTES`], which takes milliseconds and must not happen on an async
+/// worker.
+pub fn has_png_profile(file: &[u8]) -> bool {
+    find_png_profile(file).is_some()
+}
+
 /// Reads the profile of a PNG from the chunk iCCP before the pixels.
 ///
 /// Returns `None` if the profile is damaged or too long, compressed or not.
@@ -72,7 +80,9 @@ mod tests {
             [&b"\x89PNG\r\n\x1a\n"[..], &length, b"iCCP", &data, &[0; 4]].concat()
         };
         assert_eq!(read_png_profile(&png(&[&compressed[..100 * 5 + 2], end].concat())).unwrap(), b"ab");
-        assert_eq!(png_profile_bytes(&png(&[&compressed, &end[..]].concat())), 0);
+        let too_long = png(&[&compressed, &end[..]].concat());
+        assert_eq!(png_profile_bytes(&too_long), 0);
+        assert!(!has_png_profile(&too_long));
     }
 
     #[test]
@@ -89,6 +99,7 @@ mod tests {
         let longest = png(b"iCCP", &compress(MAX_PROFILE_BYTES));
         assert_eq!(read_png_profile(&longest).unwrap().len(), MAX_PROFILE_BYTES);
         assert_eq!(png_profile_bytes(&longest), MAX_PROFILE_BYTES as u64);
+        assert!(has_png_profile(&longest));
         let too_long = png(b"iCCP", &compress(MAX_PROFILE_BYTES + 1));
         assert_eq!((read_png_profile(&too_long), png_profile_bytes(&too_long)), (None, 0));
         for (name, chunk) in [(b"iCCP", &b"name\0\0rubbish"[..]), (b"iCCP", b"name"), (b"IDAT", b"name\0\0")]

@@ -73,3 +73,10 @@ fn profile_is_part_of_the_maximum_memory() {
     let png = encode_png_with_profile(COLOUR, &vec![0; srgb::MAX_PROFILE_BYTES]);
     assert!(max_bytes(&png) >= srgb::max_bytes(srgb::MAX_PROFILE_BYTES as u64, Channels::Rgb));
 }
+
+#[test]
+fn header_of_a_long_file_or_with_a_compressed_profile_is_not_cheap() {
+    assert!(ImageHeader::is_cheap(&encode_png(&draw_gradient(8, 8).into())));
+    assert!(!ImageHeader::is_cheap(&encode_png_with_profile(COLOUR, b"profile")));
+    assert!(!ImageHeader::is_cheap(&[0; (64 << 10) + 1]));
+}
