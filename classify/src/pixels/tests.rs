@@ -2,6 +2,7 @@
 
 use std::io::Cursor;
 
+use exif_orientation::testing::{BYTE, ByteOrder, LONG, SHORT, exif, jpeg_with_exif};
 use image::{ExtendedColorType, ImageEncoder, Rgb, codecs::jpeg::JpegEncoder, codecs::png::PngEncoder};
 use jpeg_scaled::{Segment, Segments};
 
@@ -175,29 +176,6 @@ fn has_upright_quarters(bytes: &[u8], geometry: Geometry) -> bool {
 /// Geometry for small images.
 const SMALL_GEOMETRY: Geometry = Geometry { resize: 32, crop: 28 };
 
-/// Types of the values of a TIFF entry.
-const BYTE: u16 = 1;
-const SHORT: u16 = 3;
-const LONG: u16 = 4;
-
-/// Writes a TIFF structure with a single entry, the orientation, whose value has the type `value_type`.
-fn exif_block(orientation: u8, is_big_endian: bool, value_type: u16) -> Vec<u8> {
-    let mut block = if is_big_endian { b"MM\0*\0\0\0\x08\0\x01" } else { b"II*\0\x08\0\0\0\x01\0" }.to_vec();
-    let short = |value: u16| if is_big_endian { value.to_be_bytes() } else { value.to_le_bytes() };
-    let long = |value: u32| if is_big_endian { value.to_be_bytes() } else { value.to_le_bytes() };
-    // The entry consists of a tag, a type, a number of values and four bytes with the value.
-    block.extend([short(0x112), short(value_type)].as_flattened());
-    block.extend(long(1));
-    match value_type {
-        BYTE => block.extend([orientation, 0, 0, 0]),
-        SHORT => block.extend([short(orientation.into()), [0; 2]].as_flattened()),
-        _ => block.extend(long(orientation.into())),
-    }
-    // There is no further directory.
-    block.extend([0; 4]);
-    block
-}
-
 fn encode_jpeg(picture: &RgbImage) -> Vec<u8> {
     let mut bytes = Vec::new();
     JpegEncoder::new_with_quality(&mut bytes, 95).encode_image(picture).unwrap();
@@ -207,13 +185,6 @@ fn encode_jpeg(picture: &RgbImage) -> Vec<u8> {
 /// Inserts `segments` at the start of a JPEG, after the marker SOI.
 fn insert_segments(jpeg: &[u8], segments: &[u8]) -> Vec<u8> {
     [&jpeg[..2], segments, &jpeg[2..]].concat()
-}
-
-/// Writes a JPEG segment with EXIF.
-fn exif_segment(block: &[u8]) -> Vec<u8> {
-    // The length includes its own two bytes and the prefix.
-    let length = u16::try_from(8 + block.len()).unwrap().to_be_bytes();
-    [&[0xFF, 0xE1][..], &length, b"Exif\0\0", block].concat()
 }
 
 fn encode_png_with_exif(picture: &RgbImage, block: &[u8]) -> Vec<u8> {
@@ -231,14 +202,14 @@ fn image_is_turned_upright_however_its_orientation_is_stored() {
         let jpeg = encode_jpeg(&picture);
         let without_orientation = has_upright_quarters(&jpeg, SMALL_GEOMETRY);
         assert_eq!(without_orientation, orientation == 1, "the test must detect a missing turn");
-        for (is_big_endian, value_type) in
-            [false, true].into_iter().flat_map(|order| [BYTE, SHORT, LONG].map(|kind| (order, kind)))
+        for (byte_order, value_type) in
+            ByteOrder::ALL.into_iter().flat_map(|order| [BYTE, SHORT, LONG].map(|kind| (order, kind)))
         {
-            let block = exif_block(orientation, is_big_endian, value_type);
+            let block = exif(orientation, byte_order, value_type);
             for prefix in [&b""[..], b"Exif\0\0"] {
                 let block = [prefix, &block].concat();
                 let description = format!("orientation {orientation}, {block:x?}");
-                let jpeg = insert_segments(&jpeg, &exif_segment(&block));
+                let jpeg = jpeg_with_exif(&jpeg, &block);
                 assert!(has_upright_quarters(&jpeg, SMALL_GEOMETRY), "JPEG, {description}");
                 let png = encode_png_with_exif(&picture, &block);
                 assert!(has_upright_quarters(&png, SMALL_GEOMETRY), "PNG, {description}");
@@ -256,17 +227,15 @@ fn jpeg_with_an_orientation_of_type_long_is_turned_upright() {
 
 #[test]
 fn first_exif_segment_of_a_jpeg_counts() {
-    let jpeg = encode_jpeg(&draw_quarters(6));
-    let [first, second] = [6, 3].map(|orientation| exif_segment(&exif_block(orientation, false, SHORT)));
-    let jpeg = insert_segments(&jpeg, &[first, second].concat());
+    let [first, second] = [6, 3].map(|orientation| exif(orientation, ByteOrder::LittleEndian, SHORT));
+    let jpeg = jpeg_with_exif(&jpeg_with_exif(&encode_jpeg(&draw_quarters(6)), &second), &first);
     assert!(has_upright_quarters(&jpeg, SMALL_GEOMETRY));
 }
 
 #[test]
 fn jpeg_with_malformed_segments_is_turned_upright() {
-    let jpeg = encode_jpeg(&draw_quarters(6));
-    let segments = [exif_segment(&exif_block(6, false, SHORT)), vec![0]].concat();
-    let jpeg = insert_segments(&jpeg, &segments);
+    let with_stray_byte = insert_segments(&encode_jpeg(&draw_quarters(6)), &[0]);
+    let jpeg = jpeg_with_exif(&with_stray_byte, &exif(6, ByteOrder::LittleEndian, SHORT));
     assert!(has_upright_quarters(&jpeg, SMALL_GEOMETRY));
 }
 
@@ -274,8 +243,8 @@ fn jpeg_with_malformed_segments_is_turned_upright() {
 fn invalid_orientation_is_ignored() {
     let picture = draw_quarters(1);
     for orientation in [0, 9, 255] {
-        let block = exif_block(orientation, true, SHORT);
-        let jpeg = insert_segments(&encode_jpeg(&picture), &exif_segment(&block));
+        let block = exif(orientation, ByteOrder::BigEndian, SHORT);
+        let jpeg = jpeg_with_exif(&encode_jpeg(&picture), &block);
         assert!(has_upright_quarters(&jpeg, SMALL_GEOMETRY), "JPEG, {orientation}");
         assert!(
             has_upright_quarters(&encode_png_with_exif(&picture, &block), SMALL_GEOMETRY),
