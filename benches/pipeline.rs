@@ -77,7 +77,7 @@ fn measure_preprocess(rows: &mut Rows) {
 /// Measures the network with each CPU backend, on all cores, with 1, 8 and 32 images per forward pass.
 fn measure_classify(rows: &mut Rows) {
     let photo = read_sample("coffee_224.png");
-    let header = pixels::ImageHeader::read(&photo, u64::MAX).unwrap();
+    let header = pixels::ImageHeader::read(&photo, &classify::Settings::default().image_limits()).unwrap();
     let crop = pixels::crop(&photo, &header, GEOMETRY).unwrap();
     for backend in Backend::cpu_backends() {
         let network = Network::load(backend);

@@ -81,7 +81,8 @@ impl Subject {
     /// Reads the picture and checks that the ONNX file exists.
     fn new() -> Self {
         let photo = fs::read(repository().join("samples/coffee_224.png")).unwrap();
-        let header = pixels::ImageHeader::read(&photo, u64::MAX).unwrap();
+        let header =
+            pixels::ImageHeader::read(&photo, &classify::Settings::default().image_limits()).unwrap();
         let crop = pixels::crop(&photo, &header, GEOMETRY).unwrap();
         let settings = preprocess::Settings { preprocess_jpeg_quality: 90, ..Default::default() };
         let jpeg = preprocess::image::process(&photo, &settings.recipe()).unwrap().jpeg.into();

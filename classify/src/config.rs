@@ -1,6 +1,9 @@
 //! Settings of the service, from flags and environment variables.
 
-use std::{num::NonZeroUsize, time::Duration};
+use std::{
+    num::{NonZeroU32, NonZeroUsize},
+    time::Duration,
+};
 
 use clap::Args;
 use fused::Isa;
@@ -11,7 +14,8 @@ use platform::{
 };
 
 use crate::{
-    backend::Backend, engine::EnginePlan, gpu::GpuSettings, model::CLASSES, queue_permits::QueueLimits,
+    backend::Backend, engine::EnginePlan, gpu::GpuSettings, model::CLASSES, pixels::ImageLimits,
+    queue_permits::QueueLimits,
 };
 
 /// Minimum number of bytes by which the memory limit must exceed the longest file.
@@ -84,6 +88,10 @@ pub struct Settings {
     #[arg(id = "classify-max-pixels", long, env = "CLASSIFY_MAX_PIXELS", value_name = "PIXELS")]
     #[arg(default_value_t = 64_000_000)]
     pub max_pixels: u64,
+    /// Maximum number of scans of a JPEG; progressive JPEGs usually have about ten
+    #[arg(id = "classify-max-scans", long, env = "CLASSIFY_MAX_SCANS", value_name = "N")]
+    #[arg(default_value = "32")]
+    pub max_scans: NonZeroU32,
     /// Maximum memory in bytes for request bodies, files from the bucket and decoding together
     #[arg(id = "classify-max-memory", long, env = "CLASSIFY_MAX_MEMORY", value_name = "BYTES")]
     #[arg(default_value = "320MiB", value_parser = parse_bytes)]
@@ -154,6 +162,11 @@ impl Settings {
             max_pixels: self.queue_pixels,
             reserved_percent: self.queue_reserve,
         }
+    }
+
+    /// Returns the limits on an image.
+    pub fn image_limits(&self) -> ImageLimits {
+        ImageLimits { max_pixels: self.max_pixels, max_scans: self.max_scans.get() }
     }
 
     /// Returns the number of engines on `backend`, their threads and their instruction set.
@@ -278,7 +291,7 @@ mod tests {
         // 8000 x 8000 pixels of RGBA with 16 bits per channel.
         let mut file = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR".to_vec();
         file.extend([0, 0, 0x1F, 0x40, 0, 0, 0x1F, 0x40, 16, 6, 0, 0, 0]);
-        let header = ImageHeader::read(&file, settings.max_pixels).unwrap();
+        let header = ImageHeader::read(&file, &settings.image_limits()).unwrap();
         let bytes = header.max_crop_bytes(GEOMETRY);
         assert!(bytes <= settings.memory_shares().max_image_bytes, "{bytes} bytes");
         assert!(settings.memory_shares().max_image_bytes < settings.memory_shares().decoding_bytes);

@@ -8,11 +8,11 @@ use contract::{GcsPath, Prediction, PredictionRecord};
 use metrics::counter;
 use platform::{
     bucket::{BucketError, SharedBucket},
-    cpu::CpuPool,
+    cpu::{CpuError, CpuPool},
     http::{BodyReceiver, Readiness, RefusalDelay},
     memory_budget::{MemoryBudget, MemoryBudgetError, ReservedBytes},
 };
-use tokio::sync::watch;
+use tokio::{sync::watch, task::JoinError};
 
 use crate::{
     announcements::{Records, StoredRecord, parse_object_name},
@@ -215,7 +215,7 @@ impl Service {
         file: ReservedBytes,
         permit: QueuePermit,
     ) -> Result<Vec<f32>, ClassifyError> {
-        let header = ImageHeader::read(&file.bytes, self.settings.max_pixels)?;
+        let (header, file) = self.read_header(file).await?;
         let (bytes, limit) = (header.max_crop_bytes(GEOMETRY), self.max_image_memory);
         if bytes > limit {
             return Err(ImageError::TooMuchMemory { bytes, limit }.into());
@@ -233,6 +233,24 @@ impl Service {
         let probabilities = labels::compute_probabilities(&logits)
             .inspect_err(|_| counter!("classify_unsound_outputs_total").increment(1))?;
         Ok(probabilities)
+    }
+
+    /// Reads the header of `file`, on a blocking thread if that may take long. Returns the file as well.
+    async fn read_header(&self, file: ReservedBytes) -> Result<(ImageHeader, ReservedBytes), ClassifyError> {
+        let (limits, is_cheap) = (self.settings.image_limits(), ImageHeader::is_cheap(&file.bytes));
+        // The job owns the reservation, so the memory is counted until the job ends.
+        let read = move || (ImageHeader::read(&file.bytes, &limits), file);
+        let (header, file) = if is_cheap {
+            read()
+        } else {
+            match tokio::task::spawn_blocking(read).await.map_err(JoinError::try_into_panic) {
+                Ok(read) => read,
+                Err(Ok(_)) => return Err(CpuError::Panicked.into()),
+                // The runtime is shutting down and drops this future as well.
+                Err(Err(_)) => std::future::pending().await,
+            }
+        };
+        Ok((header?, file))
     }
 
     fn build_prediction(&self, probabilities: &[f32], top_k: usize, gcs_path: Option<GcsPath>) -> Prediction {

@@ -304,6 +304,9 @@ mod tests {
                   CLASSIFY_MAX_IMAGE_BYTES] [default: 32MiB]
               --classify-max-pixels <PIXELS>
                   Maximum number of pixels of an image [env: CLASSIFY_MAX_PIXELS] [default: 64000000]
+              --classify-max-scans <N>
+                  Maximum number of scans of a JPEG; progressive JPEGs usually have about ten [env:
+                  CLASSIFY_MAX_SCANS] [default: 32]
               --classify-max-memory <BYTES>
                   Maximum memory in bytes for request bodies, files from the bucket and decoding together
                   [env: CLASSIFY_MAX_MEMORY] [default: 320MiB]

@@ -9,7 +9,7 @@ use std::{env, fs, io::Cursor, process::Command};
 
 use classify::{
     model::GEOMETRY,
-    pixels::{ImageHeader, crop},
+    pixels::{ImageHeader, ImageLimits, crop},
 };
 use image::{DynamicImage, ImageFormat, RgbImage};
 use jpeg_encoder::{ColorType, Encoder, SamplingFactor};
@@ -114,8 +114,9 @@ fn decoding_process() {
     let cmyk_file = encode_cmyk_jpeg(&photo, &profile);
     let files = files.into_iter().chain([("CMYK JPEG with a profile", cmyk_file)]);
     drop(photo);
+    let limits = ImageLimits { max_pixels: u64::MAX, max_scans: 32 };
     for (name, file) in files {
-        let header = ImageHeader::read(&file, u64::MAX).unwrap();
+        let header = ImageHeader::read(&file, &limits).unwrap();
         let max_bytes = header.max_crop_bytes(GEOMETRY);
         fs::write("/proc/self/clear_refs", "5").unwrap();
         let resident_before = read_process_status("VmHWM:");

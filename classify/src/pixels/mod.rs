@@ -5,30 +5,15 @@
 //! is the centre of the resized image. One pass resizes and crops the image and computes only the pixels of
 //! the crop, so an image of extreme proportions needs no more memory than a square image.
 
-use std::cell::RefCell;
-
 use image::{DynamicImage, ImageFormat, RgbImage, metadata::Orientation};
 use platform::buffer::ZeroedBuffer;
 use resize::{Channels, CropWindow, FilterType, Resizer, Source};
-use srgb::Converter;
 
 mod jpeg;
 mod png;
+mod scratch;
 
-use self::{jpeg::JpegHeader, png::PngHeader};
-
-/// Maximum size in bytes of the resize buffers, and of the colour transform, that a thread keeps.
-const MAX_KEPT_BUFFER_BYTES: usize = 4 << 20;
-
-thread_local! {
-    /// Resizer of this thread.
-    ///
-    /// The resizer keeps its buffers for the next image, because allocating the buffers takes as long as the
-    /// resize.
-    static RESIZER: RefCell<Resizer> = RefCell::default();
-    /// Converter to sRGB of this thread. It keeps the transform for the next image.
-    static CONVERTER: RefCell<Converter> = RefCell::default();
-}
+use self::{jpeg::JpegHeader, png::PngHeader, scratch::Scratch};
 
 /// Resize and crop that turn an image into the network's input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -103,6 +88,15 @@ pub(crate) fn looks_like_image(bytes: &[u8]) -> bool {
     image::guess_format(bytes).is_ok()
 }
 
+/// Limits on an image that are checked before and while it is decoded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ImageLimits {
+    /// Maximum number of pixels.
+    pub max_pixels: u64,
+    /// Maximum number of scans of a JPEG. The decoder passes over the whole image for each of them.
+    pub max_scans: u32,
+}
+
 /// Format and size of an image, read from its header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ImageHeader {
@@ -119,21 +113,29 @@ enum FormatHeader {
 }
 
 impl ImageHeader {
-    /// Reads the header without decoding pixels. This is cheap enough for an async worker: a crafted ICC profile takes
-    /// some tens of milliseconds, and other files far less.
+    /// Returns true if [`Self::read`] takes so little time for this image that it can run on an async worker.
+    ///
+    /// The longer the image, the longer its header can take. The profile of a PNG is inflated to learn its length, and
+    /// a few kilobytes can inflate to megabytes.
+    pub(crate) fn is_cheap(bytes: &[u8]) -> bool {
+        const MAX_BYTES: usize = 64 << 10;
+        bytes.len() <= MAX_BYTES && !srgb::has_png_profile(bytes)
+    }
+
+    /// Reads the header without decoding pixels. A header that is crafted to be expensive takes tens of milliseconds.
     ///
     /// # Errors
     /// Returns [`ImageError::NotAnImage`] when the header cannot be read, [`ImageError::UnsupportedFormat`]
     /// when the image is neither a JPEG nor a PNG, and [`ImageError::TooManyPixels`] when the image has
-    /// more than `max_pixels` pixels.
-    pub fn read(bytes: &[u8], max_pixels: u64) -> Result<Self, ImageError> {
+    /// more pixels than `limits` allow.
+    pub fn read(bytes: &[u8], limits: &ImageLimits) -> Result<Self, ImageError> {
         let header = match image::guess_format(bytes).map_err(ImageError::corrupt)? {
             ImageFormat::Png => {
                 let png = PngHeader::read(bytes).ok_or_else(|| ImageError::corrupt("the PNG has no IHDR"))?;
                 Self { width: png.width, height: png.height, format: FormatHeader::Png(png) }
             }
             ImageFormat::Jpeg => {
-                let jpeg = JpegHeader::read(bytes).map_err(ImageError::corrupt)?;
+                let jpeg = JpegHeader::read(bytes, limits.max_scans).map_err(ImageError::corrupt)?;
                 Self { width: jpeg.width, height: jpeg.height, format: FormatHeader::Jpeg(jpeg) }
             }
             other => {
@@ -143,7 +145,9 @@ impl ImageHeader {
         };
         match header.pixels() {
             0 => Err(ImageError::corrupt("the image has no pixels")),
-            pixels if pixels > max_pixels => Err(ImageError::TooManyPixels { pixels, limit: max_pixels }),
+            pixels if pixels > limits.max_pixels => {
+                Err(ImageError::TooManyPixels { pixels, limit: limits.max_pixels })
+            }
             _ => Ok(header),
         }
     }
@@ -196,13 +200,15 @@ struct Picture {
 /// # Errors
 /// Returns [`ImageError::NotAnImage`] when the image cannot be decoded.
 pub fn crop(bytes: &[u8], header: &ImageHeader, geometry: Geometry) -> Result<Crop, ImageError> {
-    let picture = match header.format {
-        FormatHeader::Jpeg(jpeg) => jpeg.decode(bytes)?,
-        FormatHeader::Png(png) => png.decode(bytes)?,
-    };
-    let centre = resize_centre(&picture, header, geometry)?;
-    let rgb = convert_to_srgb(centre, &picture);
-    Ok(Crop { rgb: apply_orientation(rgb, geometry.crop, picture.orientation)? })
+    Scratch::with(|scratch| {
+        let picture = match header.format {
+            FormatHeader::Jpeg(jpeg) => jpeg.decode(bytes, &mut scratch.jpeg_decoder)?,
+            FormatHeader::Png(png) => png.decode(bytes)?,
+        };
+        let centre = resize_centre(&picture, header, geometry, &mut scratch.resizer)?;
+        let rgb = scratch.converter.convert(centre, picture.channels, picture.icc_profile.as_deref());
+        Ok(Crop { rgb: apply_orientation(rgb, geometry.crop, picture.orientation)? })
+    })
 }
 
 /// Returns the EXIF orientation. Corrupt metadata is ignored, because the pixels may be intact.
@@ -213,7 +219,12 @@ fn read_orientation(exif: Option<&[u8]>) -> Orientation {
 }
 
 /// Computes the crop at the centre of the resized image, with the channels of the image.
-fn resize_centre(picture: &Picture, header: &ImageHeader, geometry: Geometry) -> Result<Vec<u8>, ImageError> {
+fn resize_centre(
+    picture: &Picture,
+    header: &ImageHeader,
+    geometry: Geometry,
+    resizer: &mut Resizer,
+) -> Result<Vec<u8>, ImageError> {
     let ImageHeader { width, height, .. } = *header;
     let shorter = width.min(height);
     let (left, box_width) = crop_span(width, shorter, geometry);
@@ -228,26 +239,10 @@ fn resize_centre(picture: &Picture, header: &ImageHeader, geometry: Geometry) ->
     };
     let side = usize::try_from(geometry.crop).unwrap_or(usize::MAX);
     let mut square = vec![0; side * side * usize::from(channels.count())];
-    RESIZER.with_borrow_mut(|resizer| {
-        let resized =
-            resizer.resize(&source, FilterType::Bilinear, (geometry.crop, geometry.crop), &mut square);
-        if resizer.buffer_bytes() > MAX_KEPT_BUFFER_BYTES {
-            resizer.free_buffer();
-        }
-        resized.map_err(ImageError::corrupt)
-    })?;
+    resizer
+        .resize(&source, FilterType::Bilinear, (geometry.crop, geometry.crop), &mut square)
+        .map_err(ImageError::corrupt)?;
     Ok(square)
-}
-
-/// Converts the crop of `picture` to sRGB, with three bytes per pixel.
-fn convert_to_srgb(square: Vec<u8>, picture: &Picture) -> Vec<u8> {
-    CONVERTER.with_borrow_mut(|converter| {
-        let rgb = converter.convert(square, picture.channels, picture.icc_profile.as_deref());
-        if converter.allocated_bytes() > MAX_KEPT_BUFFER_BYTES {
-            converter.free();
-        }
-        rgb
-    })
 }
 
 /// Computes the start and the length of the crop along one side, in pixels of the original image.

@@ -2,7 +2,9 @@
 
 use std::io::Cursor;
 
+use exif_orientation::testing::{BYTE, ByteOrder, LONG, SHORT, exif, jpeg_with_exif};
 use image::{ExtendedColorType, ImageEncoder, Rgb, codecs::jpeg::JpegEncoder, codecs::png::PngEncoder};
+use jpeg_scaled::{Segment, Segments};
 
 use super::*;
 
@@ -12,6 +14,8 @@ mod formats;
 const GEOMETRY: Geometry = Geometry { resize: 256, crop: 224 };
 /// Default pixel limit of the service.
 const PIXEL_LIMIT: u64 = 64_000_000;
+/// Default limits of the service.
+const LIMITS: ImageLimits = ImageLimits { max_pixels: PIXEL_LIMIT, max_scans: 32 };
 
 fn encode_png(picture: &DynamicImage) -> Vec<u8> {
     let mut bytes = Vec::new();
@@ -20,7 +24,7 @@ fn encode_png(picture: &DynamicImage) -> Vec<u8> {
 }
 
 fn decode_crop(bytes: &[u8]) -> Result<Crop, ImageError> {
-    crop(bytes, &ImageHeader::read(bytes, PIXEL_LIMIT)?, GEOMETRY)
+    crop(bytes, &ImageHeader::read(bytes, &LIMITS)?, GEOMETRY)
 }
 
 /// Draws a smooth image with a different colour in every corner.
@@ -162,7 +166,7 @@ fn draw_quarters(orientation: u8) -> RgbImage {
 
 /// Returns true if the colours at the centres of the crop's quarters are those of an upright image.
 fn has_upright_quarters(bytes: &[u8], geometry: Geometry) -> bool {
-    let crop = crop(bytes, &ImageHeader::read(bytes, PIXEL_LIMIT).unwrap(), geometry).unwrap();
+    let crop = crop(bytes, &ImageHeader::read(bytes, &LIMITS).unwrap(), geometry).unwrap();
     let crop = RgbImage::from_raw(geometry.crop, geometry.crop, crop.rgb().to_vec()).unwrap();
     let side = geometry.crop;
     let centres = [(1, 1), (3, 1), (1, 3), (3, 3)].map(|(x, y)| crop.get_pixel(side * x / 4, side * y / 4).0);
@@ -171,29 +175,6 @@ fn has_upright_quarters(bytes: &[u8], geometry: Geometry) -> bool {
 
 /// Geometry for small images.
 const SMALL_GEOMETRY: Geometry = Geometry { resize: 32, crop: 28 };
-
-/// Types of the values of a TIFF entry.
-const BYTE: u16 = 1;
-const SHORT: u16 = 3;
-const LONG: u16 = 4;
-
-/// Writes a TIFF structure with a single entry, the orientation, whose value has the type `value_type`.
-fn exif_block(orientation: u8, is_big_endian: bool, value_type: u16) -> Vec<u8> {
-    let mut block = if is_big_endian { b"MM\0*\0\0\0\x08\0\x01" } else { b"II*\0\x08\0\0\0\x01\0" }.to_vec();
-    let short = |value: u16| if is_big_endian { value.to_be_bytes() } else { value.to_le_bytes() };
-    let long = |value: u32| if is_big_endian { value.to_be_bytes() } else { value.to_le_bytes() };
-    // The entry consists of a tag, a type, a number of values and four bytes with the value.
-    block.extend([short(0x112), short(value_type)].as_flattened());
-    block.extend(long(1));
-    match value_type {
-        BYTE => block.extend([orientation, 0, 0, 0]),
-        SHORT => block.extend([short(orientation.into()), [0; 2]].as_flattened()),
-        _ => block.extend(long(orientation.into())),
-    }
-    // There is no further directory.
-    block.extend([0; 4]);
-    block
-}
 
 fn encode_jpeg(picture: &RgbImage) -> Vec<u8> {
     let mut bytes = Vec::new();
@@ -204,13 +185,6 @@ fn encode_jpeg(picture: &RgbImage) -> Vec<u8> {
 /// Inserts `segments` at the start of a JPEG, after the marker SOI.
 fn insert_segments(jpeg: &[u8], segments: &[u8]) -> Vec<u8> {
     [&jpeg[..2], segments, &jpeg[2..]].concat()
-}
-
-/// Writes a JPEG segment with EXIF.
-fn exif_segment(block: &[u8]) -> Vec<u8> {
-    // The length includes its own two bytes and the prefix.
-    let length = u16::try_from(8 + block.len()).unwrap().to_be_bytes();
-    [&[0xFF, 0xE1][..], &length, b"Exif\0\0", block].concat()
 }
 
 fn encode_png_with_exif(picture: &RgbImage, block: &[u8]) -> Vec<u8> {
@@ -228,14 +202,14 @@ fn image_is_turned_upright_however_its_orientation_is_stored() {
         let jpeg = encode_jpeg(&picture);
         let without_orientation = has_upright_quarters(&jpeg, SMALL_GEOMETRY);
         assert_eq!(without_orientation, orientation == 1, "the test must detect a missing turn");
-        for (is_big_endian, value_type) in
-            [false, true].into_iter().flat_map(|order| [BYTE, SHORT, LONG].map(|kind| (order, kind)))
+        for (byte_order, value_type) in
+            ByteOrder::ALL.into_iter().flat_map(|order| [BYTE, SHORT, LONG].map(|kind| (order, kind)))
         {
-            let block = exif_block(orientation, is_big_endian, value_type);
+            let block = exif(orientation, byte_order, value_type);
             for prefix in [&b""[..], b"Exif\0\0"] {
                 let block = [prefix, &block].concat();
                 let description = format!("orientation {orientation}, {block:x?}");
-                let jpeg = insert_segments(&jpeg, &exif_segment(&block));
+                let jpeg = jpeg_with_exif(&jpeg, &block);
                 assert!(has_upright_quarters(&jpeg, SMALL_GEOMETRY), "JPEG, {description}");
                 let png = encode_png_with_exif(&picture, &block);
                 assert!(has_upright_quarters(&png, SMALL_GEOMETRY), "PNG, {description}");
@@ -253,17 +227,15 @@ fn jpeg_with_an_orientation_of_type_long_is_turned_upright() {
 
 #[test]
 fn first_exif_segment_of_a_jpeg_counts() {
-    let jpeg = encode_jpeg(&draw_quarters(6));
-    let [first, second] = [6, 3].map(|orientation| exif_segment(&exif_block(orientation, false, SHORT)));
-    let jpeg = insert_segments(&jpeg, &[first, second].concat());
+    let [first, second] = [6, 3].map(|orientation| exif(orientation, ByteOrder::LittleEndian, SHORT));
+    let jpeg = jpeg_with_exif(&jpeg_with_exif(&encode_jpeg(&draw_quarters(6)), &second), &first);
     assert!(has_upright_quarters(&jpeg, SMALL_GEOMETRY));
 }
 
 #[test]
 fn jpeg_with_malformed_segments_is_turned_upright() {
-    let jpeg = encode_jpeg(&draw_quarters(6));
-    let segments = [exif_segment(&exif_block(6, false, SHORT)), vec![0]].concat();
-    let jpeg = insert_segments(&jpeg, &segments);
+    let with_stray_byte = insert_segments(&encode_jpeg(&draw_quarters(6)), &[0]);
+    let jpeg = jpeg_with_exif(&with_stray_byte, &exif(6, ByteOrder::LittleEndian, SHORT));
     assert!(has_upright_quarters(&jpeg, SMALL_GEOMETRY));
 }
 
@@ -271,8 +243,8 @@ fn jpeg_with_malformed_segments_is_turned_upright() {
 fn invalid_orientation_is_ignored() {
     let picture = draw_quarters(1);
     for orientation in [0, 9, 255] {
-        let block = exif_block(orientation, true, SHORT);
-        let jpeg = insert_segments(&encode_jpeg(&picture), &exif_segment(&block));
+        let block = exif(orientation, ByteOrder::BigEndian, SHORT);
+        let jpeg = jpeg_with_exif(&encode_jpeg(&picture), &block);
         assert!(has_upright_quarters(&jpeg, SMALL_GEOMETRY), "JPEG, {orientation}");
         assert!(
             has_upright_quarters(&encode_png_with_exif(&picture, &block), SMALL_GEOMETRY),
@@ -385,16 +357,18 @@ fn cmyk_jpeg_has_the_colours_of_its_inks() {
     }
 }
 
+/// Encodes a gradient of 300×256 pixels.
+fn encode_gradient_as_jpeg(is_progressive: bool) -> Vec<u8> {
+    let mut file = Vec::new();
+    let mut encoder = jpeg_encoder::Encoder::new(&mut file, 95);
+    encoder.set_progressive(is_progressive);
+    encoder.encode(draw_gradient(300, 256).as_raw(), 300, 256, jpeg_encoder::ColorType::Rgb).unwrap();
+    file
+}
+
 #[test]
 fn progressive_jpeg_has_the_crop_of_the_same_coefficients_in_a_baseline_jpeg() {
-    let picture = draw_gradient(300, 256);
-    let [baseline, progressive] = [false, true].map(|is_progressive| {
-        let mut file = Vec::new();
-        let mut encoder = jpeg_encoder::Encoder::new(&mut file, 95);
-        encoder.set_progressive(is_progressive);
-        encoder.encode(picture.as_raw(), 300, 256, jpeg_encoder::ColorType::Rgb).unwrap();
-        file
-    });
+    let [baseline, progressive] = [false, true].map(encode_gradient_as_jpeg);
     let expected = decode_crop(&baseline).unwrap();
     assert_eq!(decode_crop(&progressive).unwrap(), expected);
     // The end marker may be missing, but no data may be.
@@ -412,15 +386,31 @@ fn image_with_too_many_pixels_is_refused_before_decoding() {
     // The file has only a signature and an IHDR, so there are no pixels to decode.
     let mut header = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR".to_vec();
     header.extend([0, 0, 0x4e, 0x20, 0, 0, 0x4e, 0x20, 8, 2, 0, 0, 0]);
-    let error = ImageHeader::read(&header, PIXEL_LIMIT).unwrap_err();
+    let error = ImageHeader::read(&header, &LIMITS).unwrap_err();
     assert!(
         matches!(error, ImageError::TooManyPixels { pixels: 400_000_000, limit: PIXEL_LIMIT }),
         "{error}"
     );
 
     let picture = encode_png(&draw_gradient(20, 10).into());
-    assert!(matches!(ImageHeader::read(&picture, 199), Err(ImageError::TooManyPixels { pixels: 200, .. })));
-    assert_eq!(ImageHeader::read(&picture, 200).unwrap().pixels(), 200);
+    let read = |max_pixels| ImageHeader::read(&picture, &ImageLimits { max_pixels, ..LIMITS });
+    assert!(matches!(read(199), Err(ImageError::TooManyPixels { pixels: 200, .. })));
+    assert_eq!(read(200).unwrap().pixels(), 200);
+}
+
+#[test]
+fn jpeg_with_more_scans_than_the_limit_is_refused_and_memory_is_reserved_for_the_scans_of_the_limit() {
+    let file = encode_gradient_as_jpeg(true);
+    let is_scan = |segment: &Segment<'_>| segment.marker == Segment::SOS;
+    let scan_count = u32::try_from(Segments::new(&file).filter(is_scan).count()).unwrap();
+    let read = |max_scans| ImageHeader::read(&file, &ImageLimits { max_scans, ..LIMITS }).unwrap();
+    let (at_limit, above_limit) = (read(scan_count), read(scan_count - 1));
+    assert!(crop(&file, &at_limit, GEOMETRY).is_ok());
+    assert!(matches!(crop(&file, &above_limit, GEOMETRY), Err(ImageError::NotAnImage(_))));
+    assert_eq!(
+        at_limit.max_crop_bytes(GEOMETRY) - above_limit.max_crop_bytes(GEOMETRY),
+        jpeg_scaled::MAX_TABLE_BYTES_PER_SCAN
+    );
 }
 
 #[test]
@@ -441,7 +431,7 @@ fn truncated_jpeg_is_refused_and_malformed_segments_are_tolerated() {
     let whole = std::fs::read(concat!(env!("CARGO_MANIFEST_DIR"), "/../samples/coffee.jpg")).unwrap();
     let (width, height) = image::load_from_memory(&whole).unwrap().into_rgb8().dimensions();
     let pixels = u64::from(width) * u64::from(height);
-    assert_eq!(ImageHeader::read(&whole, PIXEL_LIMIT).unwrap().pixels(), pixels);
+    assert_eq!(ImageHeader::read(&whole, &LIMITS).unwrap().pixels(), pixels);
     // `image` decodes a truncated file and fills the missing part with grey.
     let cut = &whole[..whole.len() / 2];
     assert!(image::load_from_memory(cut).is_ok());
@@ -449,7 +439,7 @@ fn truncated_jpeg_is_refused_and_malformed_segments_are_tolerated() {
     // There is a stray byte between two segments.
     let end_of_first = 4 + usize::from(u16::from_be_bytes([whole[4], whole[5]]));
     let malformed = [&whole[..end_of_first], &[0], &whole[end_of_first..]].concat();
-    assert_eq!(ImageHeader::read(&malformed, PIXEL_LIMIT).unwrap().pixels(), pixels);
+    assert_eq!(ImageHeader::read(&malformed, &LIMITS).unwrap().pixels(), pixels);
 }
 
 #[test]
@@ -465,5 +455,5 @@ fn png_with_a_width_of_0_is_refused() {
     PngEncoder::new(&mut bytes).write_image(&[0; 3], 1, 1, ExtendedColorType::Rgb8).unwrap();
     // These bytes are the width in the chunk IHDR.
     bytes[16..20].fill(0);
-    assert!(matches!(ImageHeader::read(&bytes, PIXEL_LIMIT), Err(ImageError::NotAnImage(_))));
+    assert!(matches!(ImageHeader::read(&bytes, &LIMITS), Err(ImageError::NotAnImage(_))));
 }

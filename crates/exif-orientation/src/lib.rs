@@ -79,5 +79,7 @@ fn orientation_in_entry(entry: [u8; ENTRY_BYTES], byte_order: ByteOrder) -> Opti
     u8::try_from(value).ok().filter(|orientation| (1..=8).contains(orientation))
 }
 
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 #[cfg(test)]
 mod tests;

@@ -6,83 +6,37 @@ use proptest::{
     test_runner::Config,
 };
 
-use super::*;
+use super::{ENTRY_BYTES, ORIENTATION, PREFIX, read_orientation};
+use crate::testing::{BYTE, ByteOrder, Entry, LONG, SHORT};
 
 const ASCII: u16 = 2;
 const SIGNED_SHORT: u16 = 8;
 
-/// A directory entry with one value or several. `value` has the four bytes after the number of values.
-#[derive(Clone, Copy)]
-struct Entry {
-    tag: u16,
-    value_type: u16,
-    value_count: u32,
-    value: [u8; 4],
+/// An entry that precedes the orientation in files of cameras: the offset of the maker's name.
+const MAKER: Entry = (0x10F, ASCII, 5, 8);
+
+fn orientation_entry(value: u32, value_type: u16) -> Entry {
+    (ORIENTATION, value_type, 1, value)
 }
 
-impl ByteOrder {
-    fn u16_bytes(self, value: u16) -> [u8; 2] {
-        match self {
-            Self::LittleEndian => value.to_le_bytes(),
-            Self::BigEndian => value.to_be_bytes(),
-        }
-    }
-
-    fn u32_bytes(self, value: u32) -> [u8; 4] {
-        match self {
-            Self::LittleEndian => value.to_le_bytes(),
-            Self::BigEndian => value.to_be_bytes(),
-        }
-    }
-
-    fn orientation(self, value: u32, value_type: u16) -> Entry {
-        let value = match value_type {
-            LONG => self.u32_bytes(value),
-            SHORT | SIGNED_SHORT => {
-                let [first, second] = self.u16_bytes(u16::try_from(value).unwrap());
-                [first, second, 0, 0]
-            }
-            _ => [u8::try_from(value).unwrap(), 0, 0, 0],
-        };
-        Entry { tag: ORIENTATION, value_type, value_count: 1, value }
-    }
-
-    /// Writes a TIFF structure whose directory begins at `directory_offset`.
-    fn block(self, directory_offset: usize, entries: &[Entry]) -> Vec<u8> {
-        let mut block = match self {
-            Self::LittleEndian => b"II*\0".to_vec(),
-            Self::BigEndian => b"MM\0*".to_vec(),
-        };
-        block.extend(self.u32_bytes(u32::try_from(directory_offset).unwrap()));
-        block.resize(directory_offset, 0xAA);
-        block.extend(self.u16_bytes(u16::try_from(entries.len()).unwrap()));
-        for entry in entries {
-            block.extend(self.u16_bytes(entry.tag));
-            block.extend(self.u16_bytes(entry.value_type));
-            block.extend(self.u32_bytes(entry.value_count));
-            block.extend(entry.value);
-        }
-        // There is no further directory.
-        block.extend([0; 4]);
-        block
-    }
+/// Writes a TIFF structure whose directory begins at `directory_offset`.
+fn write_block(byte_order: ByteOrder, directory_offset: usize, entries: &[Entry]) -> Vec<u8> {
+    let mut block = byte_order.tiff_header(u32::try_from(directory_offset).unwrap());
+    block.resize(directory_offset, 0xAA);
+    block.extend(byte_order.tiff_directory(entries));
+    block
 }
-
-const BYTE_ORDERS: [ByteOrder; 2] = [ByteOrder::LittleEndian, ByteOrder::BigEndian];
-
-/// An entry that precedes the orientation in files of cameras: the maker's name.
-const MAKER: Entry = Entry { tag: 0x10F, value_type: ASCII, value_count: 4, value: *b"abc\0" };
 
 #[test]
 fn orientation_is_read_with_every_prefix_byte_order_type_and_place() {
-    for byte_order in BYTE_ORDERS {
+    for byte_order in ByteOrder::ALL {
         for value_type in [BYTE, SHORT, LONG] {
             for orientation in 1..=8 {
-                let entry = byte_order.orientation(orientation.into(), value_type);
+                let entry = orientation_entry(orientation.into(), value_type);
                 for (offset, entries) in
                     [(8, vec![entry]), (9, vec![MAKER, entry]), (70_000, vec![entry, MAKER])]
                 {
-                    let block = byte_order.block(offset, &entries);
+                    let block = write_block(byte_order, offset, &entries);
                     for prefix in [&b""[..], b"Exif\0\0", b"Exif\0\0Exif\0\0"] {
                         let block = [prefix, &block].concat();
                         assert_eq!(read_orientation(&block), Some(orientation), "{:x?}", &block[..32]);
@@ -95,8 +49,8 @@ fn orientation_is_read_with_every_prefix_byte_order_type_and_place() {
 
 #[test]
 fn invalid_orientation_is_ignored() {
-    for byte_order in BYTE_ORDERS {
-        let read = |entries: &[Entry]| read_orientation(&byte_order.block(8, entries));
+    for byte_order in ByteOrder::ALL {
+        let read = |entries: &[Entry]| read_orientation(&write_block(byte_order, 8, entries));
         for (value, value_type) in [
             (0, BYTE),
             (9, BYTE),
@@ -110,22 +64,21 @@ fn invalid_orientation_is_ignored() {
             (6, ASCII),
             (6, SIGNED_SHORT),
         ] {
-            let entry = byte_order.orientation(value, value_type);
+            let entry = orientation_entry(value, value_type);
             assert_eq!(read(&[entry]), None, "{value} of type {value_type}");
-            let valid = byte_order.orientation(6, SHORT);
+            let valid = orientation_entry(6, SHORT);
             assert_eq!(read(&[entry, valid]), Some(6), "a valid entry after {value} of type {value_type}");
         }
         for value_count in [0, 2, u32::MAX] {
-            let entry = byte_order.orientation(6, SHORT);
-            assert_eq!(read(&[Entry { value_count, ..entry }]), None, "{value_count} values");
-            assert_eq!(read(&[Entry { tag: ORIENTATION + 1, ..entry }]), None, "another tag");
+            assert_eq!(read(&[(ORIENTATION, SHORT, value_count, 6)]), None, "{value_count} values");
         }
+        assert_eq!(read(&[(ORIENTATION + 1, SHORT, 1, 6)]), None, "another tag");
         assert_eq!(read(&[]), None);
         // Only the first directory counts. The second one describes the thumbnail.
-        let mut block = byte_order.block(8, &[MAKER]);
+        let mut block = write_block(byte_order, 8, &[MAKER]);
         let second = block.len();
-        block.splice(second - 4.., byte_order.u32_bytes(u32::try_from(second).unwrap()));
-        block.extend(&byte_order.block(8, &[byte_order.orientation(6, SHORT)])[8..]);
+        block.splice(second - 4.., byte_order.long(u32::try_from(second).unwrap()));
+        block.extend(&write_block(byte_order, 8, &[orientation_entry(6, SHORT)])[8..]);
         assert_eq!(read_orientation(&block), None);
     }
     for other in [&b"II\0*\x08\0\0\0"[..], b"MM*\0\0\0\0\x08", b"II+\0\x08\0\0\0", b"Exif\0\xFFII*\0"] {
@@ -135,8 +88,8 @@ fn invalid_orientation_is_ignored() {
 
 #[test]
 fn truncated_block_has_an_orientation_only_if_its_entry_is_whole() {
-    for byte_order in BYTE_ORDERS {
-        let whole = byte_order.block(8, &[MAKER, byte_order.orientation(6, SHORT)]);
+    for byte_order in ByteOrder::ALL {
+        let whole = write_block(byte_order, 8, &[MAKER, orientation_entry(6, SHORT)]);
         let end_of_entry = 8 + 2 + 2 * ENTRY_BYTES;
         for length in 0..=whole.len() {
             let expected = (length >= end_of_entry).then_some(6);
@@ -147,10 +100,10 @@ fn truncated_block_has_an_orientation_only_if_its_entry_is_whole() {
 
 #[test]
 fn directory_in_its_own_header_or_beyond_the_data_is_ignored() {
-    for byte_order in BYTE_ORDERS {
+    for byte_order in ByteOrder::ALL {
         for offset in [0, 1, 4, 7, 1000, u32::MAX - 1, u32::MAX] {
-            let mut block = byte_order.block(8, &[byte_order.orientation(6, SHORT)]);
-            block.splice(4..8, byte_order.u32_bytes(offset));
+            let mut block = write_block(byte_order, 8, &[orientation_entry(6, SHORT)]);
+            block.splice(4..8, byte_order.long(offset));
             assert_eq!(read_orientation(&block), None, "{offset}");
         }
     }
@@ -158,10 +111,10 @@ fn directory_in_its_own_header_or_beyond_the_data_is_ignored() {
 
 /// Generates valid blocks with some bytes overwritten, and truncated.
 fn damaged_block() -> impl Strategy<Value = Vec<u8>> {
-    let blocks: Vec<Vec<u8>> = BYTE_ORDERS
+    let blocks: Vec<Vec<u8>> = ByteOrder::ALL
         .into_iter()
         .flat_map(|order| {
-            [BYTE, SHORT, LONG].map(|kind| order.block(8, &[MAKER, order.orientation(6, kind)]))
+            [BYTE, SHORT, LONG].map(|kind| write_block(order, 8, &[MAKER, orientation_entry(6, kind)]))
         })
         .flat_map(|block| [[PREFIX, &block].concat(), block])
         .collect();

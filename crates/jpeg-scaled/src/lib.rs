@@ -7,6 +7,7 @@
 //! - [`JpegHeader`] reads the size and the colour space of a picture, without decoding or allocating.
 //! - [`Scale`] chooses the size of the decoded picture.
 //! - [`Decoder`] decodes files and keeps its memory from one picture to the next.
+//! - [`Segments`] iterates over the segments of a file, such as those with EXIF or an ICC profile.
 //!
 //! Start reading at [`Decoder::decode`], then the modules `scan`, which iterates over the MCUs, `block`,
 //! where most of the time is spent, and `idct`.
@@ -95,3 +96,4 @@ pub use error::Error;
 pub use header::{ColourSpace, JpegHeader};
 pub use huffman::MAX_TABLE_BYTES_PER_SCAN;
 pub use scale::Scale;
+pub use segments::{Segment, Segments};

@@ -5,6 +5,7 @@
 //! - [`http`] has the error responses, the middleware, the health endpoints and the server.
 //! - [`cpu`] runs CPU work on a bounded thread pool, away from the async workers.
 //! - [`buffer`] has a buffer whose memory goes back to the system at once.
+//! - [`scratch`] keeps the buffers of a thread from one job to the next.
 //! - [`memory_budget`] bounds the memory that concurrent jobs reserve.
 //! - [`config`] parses flags and environment variables, and reports all problems at once.
 //! - [`telemetry`] has the log and the metrics.
@@ -33,6 +34,7 @@ pub mod http;
 pub mod memory_budget;
 pub mod panic;
 pub mod private_folder;
+pub mod scratch;
 #[cfg(feature = "cloud")]
 pub mod service;
 pub mod shutdown;

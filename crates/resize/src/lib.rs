@@ -133,11 +133,6 @@ impl Resizer {
     pub fn buffer_bytes(&self) -> usize {
         self.0.size_of_internal_buffers()
     }
-
-    /// Frees the kept buffer.
-    pub fn free_buffer(&mut self) {
-        self.0.reset_internal_buffers();
-    }
 }
 
 #[cfg(test)]

@@ -1,36 +1,5 @@
 //! Conversions of CMYK and of YCbCr that need no profile.
 
-/// Colour space of the four samples of a pixel in a JPEG.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum JpegInks {
-    /// The samples are inverted amounts of cyan, magenta, yellow and black.
-    Cmyk,
-    /// The first three samples encode cyan, magenta and yellow as luma and chroma. Black is inverted.
-    Ycck,
-}
-
-/// Converts the samples of a JPEG, four per pixel, to amounts of ink, of which 0 means none.
-///
-/// Every JPEG is taken to have inverted samples, as Adobe writes them. Browsers do the same, because files with
-/// samples that are not inverted are very rare and cannot be recognised.
-pub fn convert_jpeg_samples_to_inks(samples: &mut [u8], colours: JpegInks) {
-    let pixels = samples.as_chunks_mut().0;
-    match colours {
-        JpegInks::Cmyk => {
-            for pixel in pixels {
-                *pixel = pixel.map(|sample: u8| u8::MAX - sample);
-            }
-        }
-        // The conversion from YCCK to CMYK inverts the colours, and Adobe's samples are inverted once more.
-        JpegInks::Ycck => {
-            for [cyan, magenta, yellow, black] in pixels {
-                [*cyan, *magenta, *yellow] = ycbcr_to_rgb([*cyan, *magenta, *yellow]);
-                *black = u8::MAX - *black;
-            }
-        }
-    }
-}
-
 /// Converts the amounts of four inks, of which 0 means none, without a profile.
 pub fn cmyk_to_rgb([cyan, magenta, yellow, black]: [u8; 4]) -> [u8; 3] {
     [cyan, magenta, yellow].map(|ink| {
@@ -63,17 +32,6 @@ mod tests {
             [[76, 85, 255], [150, 44, 21], [29, 255, 107]].map(ycbcr_to_rgb),
             [[254, 0, 0], [0, 255, 1], [0, 0, 254]]
         );
-    }
-
-    #[test]
-    fn samples_of_jpegs_become_amounts_of_ink() {
-        let mut samples = [255, 0, 100, 55];
-        convert_jpeg_samples_to_inks(&mut samples, JpegInks::Cmyk);
-        assert_eq!(samples, [0, 255, 155, 200]);
-        // Luma 255 without chroma is as much of each ink as possible.
-        let mut samples = [255, 128, 128, 55, 0, 128, 128, 255];
-        convert_jpeg_samples_to_inks(&mut samples, JpegInks::Ycck);
-        assert_eq!(samples, [255, 255, 255, 200, 0, 0, 0, 0]);
     }
 
     #[test]

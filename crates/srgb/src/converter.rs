@@ -70,11 +70,6 @@ impl Converter {
         self.kept.as_ref().map_or(0, |kept| kept.icc_profile.capacity() + transform_bytes(kept.channels) / 2)
     }
 
-    /// Frees the kept transform.
-    pub fn free(&mut self) {
-        self.kept = None;
-    }
-
     /// Returns the converted pixels, or `None` if the profile changes no colour or cannot be used.
     fn try_convert(&mut self, pixels: &[u8], channels: Channels, icc_profile: &[u8]) -> Option<Vec<u8>> {
         let kept = match self.kept.take() {

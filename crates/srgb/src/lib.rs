@@ -10,16 +10,22 @@
 mod cicp;
 mod cmyk;
 mod converter;
-mod embedded;
+mod jpeg;
+mod png;
 mod profile;
 #[cfg(feature = "testing")]
 pub mod testing;
 
 pub use self::{
     cicp::cicp_profile,
-    cmyk::{JpegInks, cmyk_to_rgb, convert_jpeg_samples_to_inks, ycbcr_to_rgb},
+    cmyk::{cmyk_to_rgb, ycbcr_to_rgb},
     converter::{Converter, max_bytes},
-    embedded::{
-        MAX_PROFILE_BYTES, jpeg_profile_bytes, png_profile_bytes, read_jpeg_profile, read_png_profile,
-    },
+    jpeg::{convert_jpeg_samples_to_inks, jpeg_channels, jpeg_profile_bytes, read_jpeg_profile},
+    png::{has_png_profile, png_profile_bytes, read_png_profile},
 };
+
+/// Maximum length of an ICC profile in bytes. Longer profiles are ignored.
+///
+/// The profiles of cameras and displays have some kilobytes. Those of print shops have up to three megabytes.
+/// The limit is not a setting: both services must show the same colours, and the same upload always has the same ones.
+pub const MAX_PROFILE_BYTES: usize = 4 << 20;

@@ -1,9 +1,8 @@
 //! Buffers that a thread keeps from one image to the next.
-//!
-//! Fresh memory costs CPU time twice: each page causes a page fault on first use, and the system clears it.
 
 use std::cell::Cell;
 
+use platform::scratch::with_scratch;
 use resize::Resizer;
 use srgb::Converter;
 
@@ -25,20 +24,12 @@ pub(super) struct Scratch {
 }
 
 impl Scratch {
-    /// Calls `work` with this thread's buffers.
-    ///
-    /// Keeps the buffers afterwards unless they have grown to more than `max_kept_bytes`. Drops the buffers
-    /// if `work` panics.
+    /// Calls `work` with this thread's buffers, which it keeps up to `max_kept_bytes`. See [`with_scratch`].
     pub(super) fn with<R>(max_kept_bytes: usize, work: impl FnOnce(&mut Self) -> R) -> R {
         thread_local! {
             static KEPT: Cell<Option<Scratch>> = const { Cell::new(None) };
         }
-        let mut scratch = KEPT.take().unwrap_or_default();
-        let result = work(&mut scratch);
-        if scratch.allocated_bytes() <= max_kept_bytes {
-            KEPT.set(Some(scratch));
-        }
-        result
+        with_scratch(&KEPT, max_kept_bytes, work)
     }
 
     /// Returns the buffer for decoded pixels, filled with `length` zeros.
@@ -88,7 +79,9 @@ impl Scratch {
     pub(super) fn for_resizing(&mut self) -> (&[u8], &mut Resizer, &mut Vec<u8>) {
         (&self.pixels, &mut self.resizer, &mut self.resized)
     }
+}
 
+impl platform::scratch::Scratch for Scratch {
     fn allocated_bytes(&self) -> usize {
         let buffers = [&self.pixels, &self.resized, &self.jpeg].map(Vec::capacity);
         buffers.into_iter().sum::<usize>()
@@ -100,6 +93,8 @@ impl Scratch {
 
 #[cfg(test)]
 mod tests {
+    use platform::scratch::Scratch as _;
+
     use super::*;
 
     #[test]

@@ -191,11 +191,10 @@ impl UploadService {
 
     /// Reads the header and selects a decoder.
     ///
-    /// The longer the upload, the longer reading its header can take, up to tens of milliseconds for a header
-    /// that is crafted to be expensive. The header of a long upload is therefore read on a blocking thread.
+    /// A header that is crafted to be expensive can take tens of milliseconds, so all but the cheapest ones are read on
+    /// a blocking thread.
     async fn make_plan(&self, upload: &Upload) -> Result<ProcessingPlan, ServiceError> {
-        const MAX_BYTES_ON_ASYNC_WORKER: usize = 64 << 10;
-        if upload.bytes.len() <= MAX_BYTES_ON_ASYNC_WORKER {
+        if ProcessingPlan::is_cheap(&upload.bytes) {
             return Ok(ProcessingPlan::new(&upload.bytes, &self.recipe)?);
         }
         let (upload, recipe) = (upload.clone(), Arc::clone(&self.recipe));

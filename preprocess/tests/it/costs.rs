@@ -8,7 +8,7 @@ use preprocess::image::{
 };
 
 use crate::{
-    hand_made::png_header_only,
+    hand_made::{png_header_only, png_with_chunk},
     support::read_sample,
     test_image::{encode, recipe, test_image},
 };
@@ -53,6 +53,16 @@ fn with_scan_count(mut file: Vec<u8>, scan_count: u32) -> Vec<u8> {
         file.splice(end_marker_offset..end_marker_offset, scan.iter().copied());
     }
     file
+}
+
+#[test]
+fn header_of_a_long_upload_or_with_a_compressed_profile_is_not_cheap() {
+    let png = encode(RgbImage::new(8, 8), ImageFormat::Png);
+    let is_cheap =
+        |chunk| ProcessingPlan::is_cheap(&png_with_chunk(&RgbImage::new(8, 8), chunk, b"name\0\0profile"));
+    assert!(ProcessingPlan::is_cheap(&png) && is_cheap(b"tEXt"));
+    assert!(!is_cheap(b"iCCP"));
+    assert!(!ProcessingPlan::is_cheap(&[png, vec![0; 64 << 10]].concat()));
 }
 
 fn cost_in_bytes(file: &[u8]) -> u64 {

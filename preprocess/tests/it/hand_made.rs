@@ -1,76 +1,7 @@
 //! Writes files that the encoder crates cannot write.
 
+use exif_orientation::testing::{ByteOrder, LONG, SHORT};
 use image::RgbImage;
-
-/// Types of the values of a TIFF entry.
-pub(crate) const BYTE: u16 = 1;
-pub(crate) const SHORT: u16 = 3;
-pub(crate) const LONG: u16 = 4;
-
-/// Byte order of a TIFF structure.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum ByteOrder {
-    LittleEndian,
-    BigEndian,
-}
-
-impl ByteOrder {
-    fn short(self, value: u16) -> [u8; 2] {
-        match self {
-            Self::LittleEndian => value.to_le_bytes(),
-            Self::BigEndian => value.to_be_bytes(),
-        }
-    }
-
-    fn long(self, value: u32) -> [u8; 4] {
-        match self {
-            Self::LittleEndian => value.to_le_bytes(),
-            Self::BigEndian => value.to_be_bytes(),
-        }
-    }
-
-    /// Writes the byte order, the number 42 and the offset of the directory.
-    fn tiff_header(self, directory_offset: u32) -> Vec<u8> {
-        let byte_order = if self == Self::LittleEndian { b"II" } else { b"MM" };
-        [&byte_order[..], &self.short(42), &self.long(directory_offset)].concat()
-    }
-
-    /// Writes a directory. Each entry has a tag, a type, a number of values, and the value or the offset of the
-    /// values.
-    fn tiff_directory(self, entries: &[(u16, u16, u32, u32)]) -> Vec<u8> {
-        let mut directory = self.short(u16::try_from(entries.len()).unwrap()).to_vec();
-        for &(tag, value_type, count, value) in entries {
-            directory.extend(self.short(tag));
-            directory.extend(self.short(value_type));
-            directory.extend(self.long(count));
-            match (value_type, count) {
-                (BYTE, 1) => directory.extend([u8::try_from(value).unwrap(), 0, 0, 0]),
-                (SHORT, 1) => {
-                    directory.extend(self.short(u16::try_from(value).unwrap()));
-                    directory.extend([0; 2]);
-                }
-                _ => directory.extend(self.long(value)),
-            }
-        }
-        // There is no further directory.
-        directory.extend([0; 4]);
-        directory
-    }
-}
-
-/// Writes an EXIF block with a single entry, the orientation, whose value has the type `value_type`.
-pub(crate) fn exif(orientation: u8, byte_order: ByteOrder, value_type: u16) -> Vec<u8> {
-    let directory = byte_order.tiff_directory(&[(0x112, value_type, 1, orientation.into())]);
-    [byte_order.tiff_header(8), directory].concat()
-}
-
-/// Inserts an EXIF segment at the start of a JPEG.
-pub(crate) fn jpeg_with_exif(jpeg: &[u8], block: &[u8]) -> Vec<u8> {
-    // The length includes its own two bytes and the prefix.
-    let length = u16::try_from(8 + block.len()).unwrap().to_be_bytes();
-    // The marker SOI has two bytes.
-    [&jpeg[..2], &[0xFF, 0xE1], &length, b"Exif\0\0", block, &jpeg[2..]].concat()
-}
 
 /// Writes an uncompressed RGB TIFF in one strip, with an orientation whose value has the type `value_type`.
 pub(crate) fn tiff(image: &RgbImage, orientation: u8, byte_order: ByteOrder, value_type: u16) -> Vec<u8> {

@@ -1,5 +1,6 @@
 //! Tests that the EXIF orientation is applied, however and in whichever format it is stored.
 
+use exif_orientation::testing::{BYTE, ByteOrder, LONG, SHORT, exif, jpeg_with_exif};
 use image::{
     DynamicImage, ExtendedColorType, ImageEncoder, RgbImage, codecs::webp::WebPEncoder, imageops,
     metadata::Orientation,
@@ -7,7 +8,7 @@ use image::{
 use jpeg_encoder::{ColorType, Encoder};
 
 use crate::{
-    hand_made::{BYTE, ByteOrder, LONG, SHORT, exif, jpeg_with_exif, png_chunk, png_with_chunk, tiff},
+    hand_made::{png_chunk, png_with_chunk, tiff},
     test_image::{COLOURS, COLOURS_OF_FILES, assert_processed, encode, test_image},
 };
 

@@ -63,7 +63,7 @@ fn rgb_is_converted_by_its_profile() {
 
 #[test]
 fn profile_is_part_of_the_maximum_memory() {
-    let max_bytes = |file: &[u8]| ImageHeader::read(file, PIXEL_LIMIT).unwrap().max_crop_bytes(GEOMETRY);
+    let max_bytes = |file: &[u8]| ImageHeader::read(file, &LIMITS).unwrap().max_crop_bytes(GEOMETRY);
     let profile = table_profile(Channels::Cmyk, TableType::Lut16, ConnectionSpace::Lab, 2);
     let without_profile = max_bytes(&encode_jpeg(&INKS, ColorType::Cmyk, None));
     let with_profile = max_bytes(&encode_jpeg(&INKS, ColorType::Cmyk, Some(&profile)));
@@ -72,4 +72,11 @@ fn profile_is_part_of_the_maximum_memory() {
     // A profile in a PNG is compressed. Its length is that of the inflated profile.
     let png = encode_png_with_profile(COLOUR, &vec![0; srgb::MAX_PROFILE_BYTES]);
     assert!(max_bytes(&png) >= srgb::max_bytes(srgb::MAX_PROFILE_BYTES as u64, Channels::Rgb));
+}
+
+#[test]
+fn header_of_a_long_file_or_with_a_compressed_profile_is_not_cheap() {
+    assert!(ImageHeader::is_cheap(&encode_png(&draw_gradient(8, 8).into())));
+    assert!(!ImageHeader::is_cheap(&encode_png_with_profile(COLOUR, b"profile")));
+    assert!(!ImageHeader::is_cheap(&[0; (64 << 10) + 1]));
 }

@@ -14,7 +14,7 @@ use crate::{
         StoredTable,
         standard_tables::{CHROMINANCE_AC, CHROMINANCE_DC, LUMINANCE_AC, LUMINANCE_DC},
     },
-    segments::{EOI, SOI, SOS, Segments, find_marker},
+    segments::{EOI, SOI, SOS, Segment, Segments, find_marker},
 };
 
 /// Maximum number of components of a picture.
@@ -143,7 +143,7 @@ const BAD_HUFFMAN_TABLE_NUMBER: Error = Error::Corrupt("a Huffman table number i
 impl<'a> ParsedHeaders<'a> {
     /// Parses the segments up to the first scan.
     pub(crate) fn read(bytes: &'a [u8]) -> Result<Self, Error> {
-        let mut segments = Segments::new(bytes)?;
+        let mut segments = Segments::after_start(bytes)?;
         let mut headers = Self {
             header: JpegHeader {
                 width: 0,
@@ -201,29 +201,29 @@ impl<'a> ParsedHeaders<'a> {
         markers: &mut ColourMarkers,
     ) -> Result<bool, Error> {
         loop {
-            let (marker, segment) = segments.next_segment()?;
+            let Segment { marker, payload } = segments.next_segment()?;
             // Table B.1 of the standard lists the markers.
             match marker {
                 0xC0..=0xC2 => {
                     self.header.is_progressive = marker == 0xC2;
-                    self.parse_frame_header(segment)?;
+                    self.parse_frame_header(payload)?;
                 }
-                0xC4 => parse_huffman_tables(segment, &mut self.dc_tables, &mut self.ac_tables)?,
+                0xC4 => parse_huffman_tables(payload, &mut self.dc_tables, &mut self.ac_tables)?,
                 0xC3 | 0xC5..=0xCF => {
                     return Err(Error::Unsupported("arithmetic, lossless or hierarchical JPEG"));
                 }
                 SOS => {
                     let components = &mut self.components[..self.component_count];
-                    self.scan = ScanHeader::parse(segment, components, self.header.is_progressive)?;
+                    self.scan = ScanHeader::parse(payload, components, self.header.is_progressive)?;
                     self.progress.add(&self.scan)?;
-                    self.entropy_coded_start = segments.position();
+                    self.entropy_coded_start = segments.segment_end();
                     return Ok(true);
                 }
-                0xDB => parse_quantization_tables(segment, &mut self.quantization_tables)?,
-                0xDD => self.restart_interval = parse_restart_interval(segment)?,
-                0xE0 => markers.jfif |= segment.starts_with(b"JFIF\0") && segment.len() >= 14,
-                0xEE if segment.starts_with(b"Adobe") && segment.len() >= 12 => {
-                    markers.adobe_transform = segment.get(11).copied();
+                0xDB => parse_quantization_tables(payload, &mut self.quantization_tables)?,
+                0xDD => self.restart_interval = parse_restart_interval(payload)?,
+                0xE0 => markers.jfif |= payload.starts_with(b"JFIF\0") && payload.len() >= 14,
+                0xEE if payload.starts_with(b"Adobe") && payload.len() >= 12 => {
+                    markers.adobe_transform = payload.get(11).copied();
                 }
                 0xE1..=0xEF | 0xFE | 0xD0..=0xD7 => {}
                 EOI => return Ok(false),
@@ -355,8 +355,8 @@ pub(crate) fn check_no_further_scan(bytes: &[u8], position: usize) -> Result<(),
     let mut segments = Segments::resume(bytes, position);
     while segments.is_at_marker() {
         match segments.next_segment() {
-            Ok((SOS, _)) => return Err(Error::Corrupt("a scan follows the last scan")),
-            Ok((SOI | EOI, _)) | Err(_) => break,
+            Ok(Segment { marker: SOS, .. }) => return Err(Error::Corrupt("a scan follows the last scan")),
+            Ok(Segment { marker: SOI | EOI, .. }) | Err(_) => break,
             Ok(_) => {}
         }
     }

@@ -1,8 +1,6 @@
 //! Decoder for JPEG that uses jpeg-scaled, which scales down while it decodes.
 
-use jpeg_scaled::{ColourSpace, Error, JpegHeader, Scale};
-use resize::Channels;
-use srgb::JpegInks;
+use jpeg_scaled::{Error, JpegHeader, Scale};
 
 use super::{
     Decode, DecodeFailure, DecodeJob, DecodedImage, corrupt,
@@ -63,20 +61,12 @@ impl Decode for JpegScaledDecoder {
         if (width, height) != scaled_size(job.header, scale.denominator()) {
             return Err(size_mismatch(job).into());
         }
-        let (channels, inks) = match colour_space {
-            ColourSpace::Grey => (Channels::Grey, None),
-            ColourSpace::YCbCr | ColourSpace::Rgb => (Channels::Rgb, None),
-            ColourSpace::Cmyk => (Channels::Cmyk, Some(JpegInks::Cmyk)),
-            ColourSpace::Ycck => (Channels::Cmyk, Some(JpegInks::Ycck)),
-        };
-        if let Some(inks) = inks {
-            srgb::convert_jpeg_samples_to_inks(scratch.pixels_mut(), inks);
-        }
+        srgb::convert_jpeg_samples_to_inks(scratch.pixels_mut(), colour_space);
         let metadata = jpeg::read_metadata(job.bytes);
         Ok(DecodedImage {
             width,
             height,
-            channels,
+            channels: srgb::jpeg_channels(colour_space),
             crop: scaled_window(job.header, scale.denominator()),
             orientation: exif::read_orientation(metadata.exif),
             icc_profile: metadata.icc_profile,

@@ -42,12 +42,10 @@ pub(super) fn max_bytes((width, height): (u32, u32)) -> u64 {
 #[cfg(test)]
 mod tests {
     use image::{Rgb, RgbImage};
+    use jpeg_scaled::Segments;
 
     use super::*;
-    use crate::image::{
-        error::ImageError,
-        header::jpeg::segments::{SOS, Segments},
-    };
+    use crate::image::error::ImageError;
 
     /// Returns a gradient with noise. The width of the image is not a multiple of the block size.
     fn test_image() -> RgbImage {
@@ -67,8 +65,7 @@ mod tests {
 
     /// Returns the payloads of the segments with this marker before the first scan.
     fn payloads(file: &[u8], marker: u8) -> Vec<&[u8]> {
-        Segments::new(file)
-            .take_while(|segment| segment.marker != SOS)
+        Segments::before_first_scan(file)
             .filter(|segment| segment.marker == marker)
             .map(|segment| segment.payload)
             .collect()

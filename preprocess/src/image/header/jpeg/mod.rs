@@ -1,12 +1,10 @@
 //! Header of a JPEG, collected from all marker segments up to the end marker.
 
 mod scan_coverage;
-pub(in crate::image) mod segments;
 
-use self::{
-    scan_coverage::ScanCoverage,
-    segments::{EOI, SOS, Segment, Segments},
-};
+use jpeg_scaled::{Segment, Segments};
+
+use self::scan_coverage::ScanCoverage;
 use super::{Coding, ImageHeader, endian::read_be16};
 use crate::image::metadata::Metadata;
 
@@ -52,8 +50,10 @@ const DHT: u8 = 0xC4;
 const JPG: u8 = 0xC8;
 /// Parameters of arithmetic coding.
 const DAC: u8 = 0xCC;
-/// Application segment, usually with EXIF.
-const APP1: u8 = 0xE1;
+/// Scan header.
+const SOS: u8 = Segment::SOS;
+/// End of image.
+const EOI: u8 = Segment::EOI;
 
 /// Reads the header of a file. Returns `None` if no frame header precedes the first scan.
 ///
@@ -117,11 +117,7 @@ fn read_frame_header(marker: u8, payload: &[u8]) -> Option<ImageHeader> {
 ///
 /// A profile that is incomplete or too long is ignored.
 pub(in crate::image) fn read_metadata(bytes: &[u8]) -> Metadata<'_> {
-    let mut segments = Segments::new(bytes).take_while(|segment| segment.marker != SOS);
-    let exif = segments.find_map(|Segment { marker, payload }| match marker {
-        APP1 => payload.strip_prefix(b"Exif\0\0"),
-        _ => None,
-    });
+    let exif = Segments::before_first_scan(bytes).find_map(|segment| segment.exif());
     Metadata { exif, icc_profile: srgb::read_jpeg_profile(bytes) }
 }
 
