@@ -9,12 +9,17 @@ pub enum Error {
     /// The file uses a feature of the format that this crate does not support.
     #[error("{0}")]
     Unsupported(String),
-    /// The picture is coded with another codec than HEVC. Contains the type of the item or of the sample entry, such as `av01`.
+    /// The picture is coded with a codec that this build does not decode. Contains the type of the item or of the sample
+    /// entry, such as `av01`.
     #[error("the picture is coded as `{}`", .0.escape_ascii())]
     OtherCodec([u8; 4]),
     /// The HEVC decoder refused a part of the picture.
     #[error("HEVC: {0}")]
     Hevc(#[source] heifer_hevc_dec::Error),
+    /// The AV1 decoder refused a part of the picture.
+    #[cfg(feature = "avif")]
+    #[error("AV1: {0}")]
+    Av1(#[source] re_rav1d::dav1d::Error),
 }
 
 impl Error {
@@ -23,6 +28,8 @@ impl Error {
         match self {
             Self::Unsupported(_) | Self::OtherCodec(_) => true,
             Self::Hevc(error) => matches!(error, heifer_hevc_dec::Error::Unimplemented(_)),
+            #[cfg(feature = "avif")]
+            Self::Av1(error) => matches!(error, re_rav1d::dav1d::Error::UnsupportedBitstream),
             Self::Corrupt(_) => false,
         }
     }
@@ -35,5 +42,12 @@ impl Error {
 impl From<heifer_hevc_dec::Error> for Error {
     fn from(error: heifer_hevc_dec::Error) -> Self {
         Self::Hevc(error)
+    }
+}
+
+#[cfg(feature = "avif")]
+impl From<re_rav1d::dav1d::Error> for Error {
+    fn from(error: re_rav1d::dav1d::Error) -> Self {
+        Self::Av1(error)
     }
 }

@@ -93,10 +93,16 @@ impl<'a> ItemData<'a> {
     }
 }
 
-/// Reads the extents of an item one after the other.
+/// Reads the extents of an item, or other bytes, one after the other.
 pub(crate) struct Cursor<'a, 'extents> {
     current: &'a [u8],
     later: &'extents [&'a [u8]],
+}
+
+impl<'a> From<&'a [u8]> for Cursor<'a, '_> {
+    fn from(bytes: &'a [u8]) -> Self {
+        Self { current: bytes, later: &[] }
+    }
 }
 
 impl<'a> Cursor<'a, '_> {
@@ -116,15 +122,18 @@ impl<'a> Cursor<'a, '_> {
             self.current = rest;
             return Ok(Cow::Borrowed(bytes));
         }
-        let remaining =
-            self.later.iter().fold(self.current.len(), |sum, extent| sum.saturating_add(extent.len()));
         // Growing step by step could need three times the memory. A wrong count can be any number.
-        let mut copy = Vec::with_capacity(count.min(remaining));
+        let mut copy = Vec::with_capacity(count.min(self.remaining_length()));
         while copy.len() < count {
             let part = self.next_part(count - copy.len())?;
             copy.extend_from_slice(part);
         }
         Ok(Cow::Owned(copy))
+    }
+
+    /// Returns the number of bytes up to the end.
+    pub(crate) fn remaining_length(&self) -> usize {
+        self.later.iter().fold(self.current.len(), |sum, extent| sum.saturating_add(extent.len()))
     }
 
     /// Passes over the next bytes.

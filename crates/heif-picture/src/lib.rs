@@ -1,14 +1,14 @@
-//! Finds, prices and decodes the primary picture of a HEIC file.
+//! Finds, prices and decodes the primary picture of a HEIC or AVIF file.
 //!
-//! A HEIC file is a tree of boxes (ISO/IEC 14496-12) that describes image items (ISO/IEC 23008-12). The primary item
-//! is a picture coded with HEVC, or a grid of such pictures, its tiles. Another item can be the alpha channel of the
-//! primary item. Thumbnails, depth maps, gain maps and all further pictures are ignored. In a file that contains only a
-//! sequence, the first picture of its first track takes the place of the primary item.
+//! Such a file is a tree of boxes (ISO/IEC 14496-12) that describes image items (ISO/IEC 23008-12). The primary item
+//! is a picture coded with HEVC or AV1, or a grid of HEVC pictures, its tiles. Another item can be the alpha channel of
+//! the primary item. Thumbnails, depth maps, gain maps and all further pictures are ignored. In a file that contains
+//! only a sequence, the first picture of its first track takes the place of the primary item.
 //!
 //! [`Plan::read`] finds the parts of the picture and states what decoding them costs. It decodes no pixels, and reads
-//! the size of every part from the parameter sets that the decoder will use, because the size in the boxes can be
-//! too small. [`Plan::decode`] then decodes one part at a time into the caller's buffers. The HEVC decoder is
-//! heifer-hevc-dec.
+//! the size of every part from the headers that the decoder will use, because the size in the boxes can be too small.
+//! [`Plan::decode`] then decodes one part at a time into the caller's buffers. The HEVC decoder is heifer-hevc-dec. With
+//! the feature `avif`, re_rav1d decodes AV1; without it, AVIF files are refused.
 //!
 //! ```no_run
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -25,7 +25,12 @@
 #![forbid(unsafe_code)]
 
 mod alpha;
+#[cfg(feature = "avif")]
+mod av1;
+#[cfg(feature = "avif")]
+mod bits;
 mod boxes;
+mod coding;
 mod container;
 mod error;
 mod geometry;
@@ -48,7 +53,7 @@ pub use self::{
 
 /// Returns true if the file begins with a list of brands that contains one of HEIF.
 ///
-/// The brands do not tell the coding of the pictures. Therefore AVIF files have such a brand, too.
+/// The brands do not tell the coding of the pictures. Therefore many AVIF files have such a brand, too.
 pub fn is_heif(file: &[u8]) -> bool {
     boxes::has_brand(file, |brand| {
         matches!(
@@ -66,4 +71,10 @@ pub fn is_heif(file: &[u8]) -> bool {
                 | b"msf1"
         )
     })
+}
+
+/// Returns true if the file begins with a list of brands that contains one of AVIF.
+#[cfg(feature = "avif")]
+pub fn is_avif(file: &[u8]) -> bool {
+    boxes::has_brand(file, |brand| matches!(brand, b"avif" | b"avis"))
 }

@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 
 use crate::{
     boxes::Reader,
+    coding::{Coding, Picture, config_kind},
     container::{Container, Item, Property},
     error::Error,
     geometry::{Rectangle, Transform},
     grid::Grid,
-    hevc::{CodedPicture, Config, decoder_bytes},
     item_data::Location,
     samples::Matrix,
 };
@@ -26,16 +26,18 @@ const MAX_SHARING: u64 = 4;
 /// Number of bytes by which the data of all parts may exceed the length of the file in any case.
 const MAX_SHARED_BYTES: u64 = 16 << 20;
 
+/// Value of the property `lsel` for the highest layer, which the decoder of AV1 selects.
+const HIGHEST_LAYER: u16 = 0xFFFF;
+
 /// Width and height in pixels.
 pub(crate) type Size = (u32, u32);
 
 /// A coded part of a picture.
 pub(crate) struct Part<'a> {
     pub(crate) id: u32,
-    config: Config<'a>,
     location: Location<'a>,
     data_length: u64,
-    pub(crate) coded: CodedPicture,
+    pub(crate) coded: Coding<'a>,
     /// Matrix according to the boxes, which overrides the one in the coded data.
     pub(crate) matrix: Option<Matrix>,
     /// Pixels of the picture that this part shows. The part may be larger. Empty if the part is not shown.
@@ -43,12 +45,12 @@ pub(crate) struct Part<'a> {
 }
 
 impl Part<'_> {
-    pub(crate) fn decode(&self) -> Result<heifer_hevc_dec::recon::Frame, Error> {
-        self.config.decode(&self.location.data()?, self.coded.pixels)
+    pub(crate) fn decode(&self) -> Result<Picture, Error> {
+        self.coded.decode(&self.location.data()?)
     }
 
     pub(crate) fn decoder_bytes(&self) -> u64 {
-        decoder_bytes(&self.coded, self.data_length)
+        self.coded.decoder_bytes(self.data_length)
     }
 }
 
@@ -75,6 +77,8 @@ struct ItemProperties<'a> {
     /// Primaries, transfer function and matrix.
     nclx: Option<(u16, u16, Matrix)>,
     transforms: Vec<Property<'a>>,
+    /// Number of the set of layers to decode, in AV1.
+    operating_point: u8,
 }
 
 /// An item whose parts are yet to be found.
@@ -85,6 +89,7 @@ struct PendingItem {
     position: Rectangle,
     /// The size that all tiles of the grid have.
     expected_size: Option<Size>,
+    is_in_grid: bool,
 }
 
 impl<'a> Parts<'a> {
@@ -93,8 +98,14 @@ impl<'a> Parts<'a> {
         let mut search = Search::new(container, file_length);
         let mut parts = search.start(id)?;
         let whole = Rectangle { left: 0, top: 0, width: parts.size.0, height: parts.size.1 };
-        let item =
-            PendingItem { id, depth: 0, matrix: None, position: whole, expected_size: Some(parts.size) };
+        let item = PendingItem {
+            id,
+            depth: 0,
+            matrix: None,
+            position: whole,
+            expected_size: Some(parts.size),
+            is_in_grid: false,
+        };
         search.visit_all(vec![item], &mut parts)?;
         Ok(parts)
     }
@@ -122,6 +133,7 @@ impl<'a> Parts<'a> {
                 matrix: None,
                 position: part.position,
                 expected_size: None,
+                is_in_grid: false,
             })
             .collect();
         if pending.is_empty() {
@@ -143,9 +155,9 @@ impl<'a> Parts<'a> {
 struct Search<'a, 'container> {
     container: &'container Container<'a>,
     /// Configurations by the index of their property, with the sizes that they state.
-    coded: BTreeMap<usize, (Config<'a>, CodedPicture)>,
-    /// The same with the parameter sets among the data, by the id of the item. A grid can show an item many times.
-    coded_items: BTreeMap<u32, CodedPicture>,
+    coded: BTreeMap<usize, Coding<'a>>,
+    /// The same with the headers among the data, by the id of the item. A grid can show an item many times.
+    coded_items: BTreeMap<u32, Coding<'a>>,
     /// Length of the data of all parts.
     data_bytes: u64,
     file_length: usize,
@@ -228,17 +240,20 @@ impl<'a, 'container> Search<'a, 'container> {
             return Err(Error::unsupported(format!("a picture that is derived more than {MAX_DEPTH} times")));
         }
         let matrix = properties.nclx.map(|(_, _, matrix)| matrix).or(next.matrix);
+        let is_in_grid = next.is_in_grid || &item.kind == b"grid";
         let mut derive = |id, position, expected_size| {
-            pending.push(PendingItem { id, depth: next.depth + 1, matrix, position, expected_size });
+            let depth = next.depth + 1;
+            pending.push(PendingItem { id, depth, matrix, position, expected_size, is_in_grid });
         };
         match &item.kind {
-            b"hvc1" | b"hev1" => {
+            b"av01" if cfg!(feature = "avif") && next.is_in_grid => Err(Error::unsupported("a grid in AVIF")),
+            kind if config_kind(kind).is_some() => {
                 let part = self.coded_part(next, &properties, matrix)?;
-                let (width, height) = part.coded.shown_size;
+                let (width, height) = part.coded.shown_size();
                 if width < size.0 || height < size.1 {
                     return Err(Error::Corrupt("a coded picture is smaller than its item"));
                 }
-                parts.coded_pixels = parts.coded_pixels.saturating_add(part.coded.pixels);
+                parts.coded_pixels = parts.coded_pixels.saturating_add(part.coded.pixels());
                 parts.parts.push(part);
                 Ok(())
             }
@@ -275,13 +290,12 @@ impl<'a, 'container> Search<'a, 'container> {
         matrix: Option<Matrix>,
     ) -> Result<Part<'a>, Error> {
         let property = properties.config.ok_or(Error::Corrupt("a coded picture has no configuration"))?;
-        let (config, mut coded) = match self.coded.get(&property.index) {
+        let mut coded = match self.coded.get(&property.index) {
             Some(&known) => known,
             None => {
-                let config = Config::read(property.content)?;
-                let coded = config.coded_picture()?;
-                self.coded.insert(property.index, (config, coded));
-                (config, coded)
+                let coded = Coding::read(&property)?;
+                self.coded.insert(property.index, coded);
+                coded
             }
         };
         let location = self.container.item(next.id)?.location()?;
@@ -295,25 +309,19 @@ impl<'a, 'container> Search<'a, 'container> {
         if let Some(&known) = self.coded_items.get(&next.id) {
             coded = known;
         } else {
-            config.add_parameter_sets_in(&data, &mut coded)?;
+            coded.set_operating_point(properties.operating_point);
+            coded.add_headers_in(&data)?;
             self.coded_items.insert(next.id, coded);
         }
-        if coded.pixels == 0 {
+        if coded.pixels() == 0 {
             return Err(Error::Corrupt("a coded picture states no size"));
         }
-        Ok(Part {
-            id: next.id,
-            config,
-            location,
-            data_length: data.length(),
-            coded,
-            matrix,
-            position: next.position,
-        })
+        Ok(Part { id: next.id, location, data_length: data.length(), coded, matrix, position: next.position })
     }
 
     fn properties(&self, item: &Item<'a>) -> Result<ItemProperties<'a>, Error> {
         let mut found = ItemProperties { size: item.size(), ..ItemProperties::default() };
+        let config_kind = config_kind(&item.kind);
         for property in self.container.properties(item) {
             let property = property?;
             let mut reader = Reader(property.content);
@@ -322,7 +330,13 @@ impl<'a, 'container> Search<'a, 'container> {
                     reader.version_and_flags()?;
                     found.size = Some(check_not_empty((reader.u32()?, reader.u32()?))?);
                 }
-                b"hvcC" => found.config = Some(property),
+                kind if Some(kind) == config_kind => found.config = Some(property),
+                // The configuration of a decoder that does not decode the item.
+                b"hvcC" | b"av1C" => {}
+                b"a1op" => found.operating_point = reader.u8()?,
+                b"lsel" if &item.kind == b"av01" && reader.u16()? != HIGHEST_LAYER => {
+                    return Err(Error::unsupported("a picture of which one layer is selected"));
+                }
                 b"colr" => match reader.array()? {
                     b"nclx" => {
                         let (primaries, transfer) = (reader.u16()?, reader.u16()?);

@@ -2,11 +2,12 @@
 
 use crate::{
     alpha::alpha_channels,
+    coding::Picture,
     container::Container,
     error::Error,
     geometry::{Orientation, Rectangle},
-    parts::{Parts, Size},
-    samples::{Matrix, Rows, is_grey},
+    parts::{Part, Parts, Size},
+    samples::{Planes, Rows, Sample},
 };
 
 /// The parts of the primary picture of a file, and the cost of decoding them.
@@ -77,7 +78,7 @@ impl<'a> Plan<'a> {
 
     /// Returns true if the decoded pixels are grey.
     pub fn is_grey(&self) -> bool {
-        self.colours.parts.iter().all(|part| part.coded.is_grey)
+        self.colours.parts.iter().all(|part| part.coded.is_grey())
     }
 
     /// Returns the width and height of the alpha channel in pixels, if the picture has one. They can differ from
@@ -97,7 +98,7 @@ impl<'a> Plan<'a> {
         if let Some(profile) = self.colours.icc_profile {
             return ColourSpace::Icc(profile);
         }
-        let coded = self.colours.parts.iter().find_map(|part| part.coded.colours);
+        let coded = self.colours.parts.iter().find_map(|part| part.coded.colours());
         match self.colours.nclx.or(coded) {
             Some((primaries, transfer)) => ColourSpace::Cicp { primaries, transfer },
             None => ColourSpace::Unspecified,
@@ -159,31 +160,54 @@ fn byte_count((width, height): Size, channel_count: usize) -> usize {
 
 /// Decodes the parts one after the other. Writes one or three bytes per pixel.
 fn decode_parts(parts: &Parts<'_>, pixels: &mut [u8], channel_count: usize) -> Result<(), Error> {
-    let bytes_per_row = byte_count((parts.size.0, 1), channel_count);
     for part in parts.parts.iter().filter(|part| part.position.width > 0 && part.position.height > 0) {
-        let frame = part.decode()?;
-        let Rectangle { left, top, width, height } = part.position;
-        if frame.widths[0] < width || frame.heights[0] < height {
-            return Err(Error::Corrupt("a coded picture is smaller than its parameter sets state"));
+        let width = parts.size.0;
+        match part.decode()? {
+            Picture::Hevc(frame) => write_part(part, Planes::from(&frame), pixels, width, channel_count)?,
+            #[cfg(feature = "avif")]
+            Picture::Av1(picture) if picture.has_wide_samples() => {
+                write_part(part, picture.wide_planes(), pixels, width, channel_count)?;
+            }
+            #[cfg(feature = "avif")]
+            Picture::Av1(picture) => {
+                write_part(part, picture.narrow_planes(), pixels, width, channel_count)?;
+            }
         }
-        if is_grey(&frame) != part.coded.is_grey {
-            return Err(Error::Corrupt("the parameter sets of a picture contradict each other"));
-        }
-        let mut rows = Rows::new(&frame, part.matrix.unwrap_or(Matrix::of(&frame)))?;
-        let rest = pixels.get_mut(byte_count((parts.size.0, top), channel_count)..).unwrap_or_default();
-        for (y, row) in rest.chunks_exact_mut(bytes_per_row).take(height as usize).enumerate() {
-            let start = byte_count((left, 1), channel_count);
-            let row = row.get_mut(start..start + byte_count((width, 1), channel_count));
-            let row = row.ok_or(Error::Corrupt("a part lies outside the picture"))?;
-            match (channel_count, is_grey(&frame)) {
-                (1, _) => rows.write_grey(y, row),
-                (_, false) => rows.write_rgb(y, row),
-                // A grey part of a picture that has parts in colour.
-                (_, true) => {
-                    let (levels, _) = row.split_at_mut(width as usize);
-                    rows.write_grey(y, levels);
-                    spread_grey(row);
-                }
+    }
+    Ok(())
+}
+
+/// Writes a decoded part at its position in a picture of `picture_width` pixels per row.
+fn write_part<S: Sample>(
+    part: &Part<'_>,
+    planes: Planes<'_, S>,
+    pixels: &mut [u8],
+    picture_width: u32,
+    channel_count: usize,
+) -> Result<(), Error> {
+    let Rectangle { left, top, width, height } = part.position;
+    if planes.size.0 < width || planes.size.1 < height {
+        return Err(Error::Corrupt("a coded picture is smaller than its parameter sets state"));
+    }
+    let is_grey = planes.is_grey;
+    if is_grey != part.coded.is_grey() {
+        return Err(Error::Corrupt("the parameter sets of a picture contradict each other"));
+    }
+    let mut rows = Rows::new(planes, part.matrix.unwrap_or(planes.matrix))?;
+    let rest = pixels.get_mut(byte_count((picture_width, top), channel_count)..).unwrap_or_default();
+    let bytes_per_row = byte_count((picture_width, 1), channel_count);
+    for (y, row) in rest.chunks_exact_mut(bytes_per_row).take(height as usize).enumerate() {
+        let start = byte_count((left, 1), channel_count);
+        let row = row.get_mut(start..start + byte_count((width, 1), channel_count));
+        let row = row.ok_or(Error::Corrupt("a part lies outside the picture"))?;
+        match (channel_count, is_grey) {
+            (1, _) => rows.write_grey(y, row),
+            (_, false) => rows.write_rgb(y, row),
+            // A grey part of a picture that has parts in colour.
+            (_, true) => {
+                let (levels, _) = row.split_at_mut(width as usize);
+                rows.write_grey(y, levels);
+                spread_grey(row);
             }
         }
     }

@@ -14,11 +14,6 @@ pub(crate) struct Matrix {
 }
 
 impl Matrix {
-    /// Returns the matrix that is stated in the coded data.
-    pub(crate) fn of(frame: &Frame) -> Self {
-        Self { coefficients: frame.matrix_coeffs.into(), is_full_range: frame.full_range }
-    }
-
     /// Returns the weights of red and blue in the brightness. Returns `None` if the samples are green, blue and red.
     fn weights(self) -> Result<Option<(f64, f64)>, Error> {
         Ok(Some(match self.coefficients {
@@ -34,6 +29,87 @@ impl Matrix {
     }
 }
 
+/// A sample of a plane, of at most 16 bits.
+pub(crate) trait Sample: Copy {
+    /// Returns the sample as a number.
+    fn value(self) -> i32;
+}
+
+#[cfg(feature = "avif")]
+impl Sample for u8 {
+    fn value(self) -> i32 {
+        self.into()
+    }
+}
+
+impl Sample for u16 {
+    fn value(self) -> i32 {
+        self.into()
+    }
+}
+
+/// A sample in the byte order of the processor.
+#[cfg(feature = "avif")]
+impl Sample for [u8; 2] {
+    fn value(self) -> i32 {
+        u16::from_ne_bytes(self).into()
+    }
+}
+
+/// The planes of a decoded picture.
+#[derive(Clone, Copy)]
+pub(crate) struct Planes<'a, S> {
+    /// The brightness and the two chroma planes, row by row. A grey picture has only the brightness.
+    pub(crate) samples: [&'a [S]; 3],
+    /// Samples from the start of a row to the start of the next, for each plane.
+    pub(crate) strides: [usize; 3],
+    /// Samples per row of each plane.
+    pub(crate) widths: [usize; 3],
+    /// Width and height of the picture in pixels.
+    pub(crate) size: (u32, u32),
+    /// Bits per sample of the brightness and of the chroma, 8 to 16.
+    pub(crate) bits: [u8; 2],
+    /// True if the picture has no chroma.
+    pub(crate) is_grey: bool,
+    /// True if the samples of a grey picture use all values, whatever range the file states.
+    pub(crate) has_full_range_if_grey: bool,
+    /// True if a chroma sample covers two columns.
+    pub(crate) halves_width: bool,
+    /// True if a chroma sample covers two rows.
+    pub(crate) halves_height: bool,
+    /// The matrix that the coded data states.
+    pub(crate) matrix: Matrix,
+}
+
+impl<'a> From<&'a Frame> for Planes<'a, u16> {
+    fn from(frame: &'a Frame) -> Self {
+        let widths = frame.widths.map(|width| width as usize);
+        Self {
+            samples: [0, 1, 2].map(|plane: usize| &*frame.planes[plane]),
+            strides: widths,
+            widths,
+            size: (frame.widths[0], frame.heights[0]),
+            bits: frame.bit_depth,
+            is_grey: frame.chroma_format == 0,
+            // libheif stores grey pictures and alpha channels in this way, and reads them in the same way.
+            has_full_range_if_grey: true,
+            halves_width: matches!(frame.chroma_format, 1 | 2),
+            halves_height: frame.chroma_format == 1,
+            matrix: Matrix { coefficients: frame.matrix_coeffs.into(), is_full_range: frame.full_range },
+        }
+    }
+}
+
+impl<'a, S> Planes<'a, S> {
+    /// Returns a row of samples, or no sample if the row does not exist.
+    fn row(&self, plane: usize, y: usize) -> &'a [S] {
+        let start = y.checked_mul(self.strides[plane]);
+        let row =
+            start.and_then(|start| self.samples[plane].get(start..start.checked_add(self.widths[plane])?));
+        row.unwrap_or_default()
+    }
+}
+
 /// Number of fractional bits of the factors and sums. Sums have at most 10 bits before the point.
 const FRACTION_BITS: u32 = 20;
 
@@ -41,8 +117,8 @@ const FRACTION_BITS: u32 = 20;
 const CHROMA_SCALE: i32 = 16;
 
 /// Rows of a picture that become grey or RGB pixels, one at a time.
-pub(crate) struct Rows<'a> {
-    frame: &'a Frame,
+pub(crate) struct Rows<'a, S> {
+    planes: Planes<'a, S>,
     brightness: Brightness,
     /// Factors of the chroma, or `None` if the samples are green, blue and red.
     chroma: Option<ChromaFactors>,
@@ -74,8 +150,8 @@ impl Brightness {
         Self { black, factor: fixed(255.0 / f64::from(range)) }
     }
 
-    fn of(self, sample: u16) -> i32 {
-        (i32::from(sample) - self.black) * self.factor
+    fn of(self, sample: impl Sample) -> i32 {
+        (sample.value() - self.black) * self.factor
     }
 }
 
@@ -104,20 +180,18 @@ fn level(number: i32) -> u8 {
     u8::try_from(rounded.clamp(0, 255)).unwrap_or(u8::MAX)
 }
 
-impl<'a> Rows<'a> {
+impl<'a, S: Sample> Rows<'a, S> {
     /// # Errors
     /// Returns [`Error::Unsupported`] when the matrix is unknown.
-    pub(crate) fn new(frame: &'a Frame, matrix: Matrix) -> Result<Self, Error> {
-        let [bits, chroma_bits] = frame.bit_depth;
-        // libheif stores grey pictures and alpha channels with all values, whatever range the file states, and reads
-        // them in the same way.
-        let is_full_range = matrix.is_full_range || is_grey(frame);
-        let weights = if is_grey(frame) { None } else { matrix.weights()? };
-        if !is_grey(frame) && weights.is_none() && (frame.chroma_format != 3 || bits != chroma_bits) {
+    pub(crate) fn new(planes: Planes<'a, S>, matrix: Matrix) -> Result<Self, Error> {
+        let Planes { bits: [bits, chroma_bits], is_grey, halves_width, .. } = planes;
+        let is_full_range = matrix.is_full_range || is_grey && planes.has_full_range_if_grey;
+        let weights = if is_grey { None } else { matrix.weights()? };
+        if !is_grey && weights.is_none() && (halves_width || bits != chroma_bits) {
             return Err(Error::Corrupt("RGB samples are subsampled"));
         }
         Ok(Self {
-            frame,
+            planes,
             brightness: Brightness::new(bits, is_full_range),
             chroma: weights.map(|weights| ChromaFactors::new(chroma_bits, matrix.is_full_range, weights)),
             chroma_rows: Default::default(),
@@ -127,7 +201,7 @@ impl<'a> Rows<'a> {
 
     /// Writes the start of a row with one byte per pixel. Ignores the chroma.
     pub(crate) fn write_grey(&self, y: usize, pixels: &mut [u8]) {
-        for (pixel, &sample) in pixels.iter_mut().zip(plane_row(self.frame, 0, y)) {
+        for (pixel, &sample) in pixels.iter_mut().zip(self.planes.row(0, y)) {
             *pixel = level(self.brightness.of(sample));
         }
     }
@@ -135,9 +209,9 @@ impl<'a> Rows<'a> {
     /// Writes the start of a row with three bytes per pixel.
     pub(crate) fn write_rgb(&mut self, y: usize, pixels: &mut [u8]) {
         let (pixels, _) = pixels.as_chunks_mut::<3>();
-        let luma = plane_row(self.frame, 0, y);
+        let luma = self.planes.row(0, y);
         let Some(factors) = self.chroma else {
-            let samples = luma.iter().zip(plane_row(self.frame, 1, y)).zip(plane_row(self.frame, 2, y));
+            let samples = luma.iter().zip(self.planes.row(1, y)).zip(self.planes.row(2, y));
             for (pixel, ((&green, &blue), &red)) in pixels.iter_mut().zip(samples) {
                 *pixel = [red, green, blue].map(|sample| level(self.brightness.of(sample)));
             }
@@ -160,23 +234,23 @@ impl<'a> Rows<'a> {
     /// A subsampled chroma sample lies in the middle between two rows or columns. A pixel therefore gets three
     /// quarters of the nearest sample and a quarter of the sample on its other side.
     fn interpolate_chroma(&mut self, y: usize, width: usize) {
-        let Self { frame, chroma_rows, narrow_row, .. } = self;
-        let [_, chroma_bits] = frame.bit_depth;
+        let Self { planes, chroma_rows, narrow_row, .. } = self;
+        let [_, chroma_bits] = planes.bits;
         let middle = 1 << (chroma_bits - 1);
-        let row_height = if frame.chroma_format == 1 { 2 } else { 1 };
+        let row_height = if planes.halves_height { 2 } else { 1 };
         for (plane, row) in chroma_rows.iter_mut().enumerate() {
-            let nearest = plane_row(frame, plane + 1, y / row_height);
-            let other = if row_height == 2 { plane_row(frame, plane + 1, neighbour(y)) } else { nearest };
+            let nearest = planes.row(plane + 1, y / row_height);
+            let other = if row_height == 2 { planes.row(plane + 1, neighbour(y)) } else { nearest };
             // At the edge of the picture, no sample is on the other side.
             let other = if other.is_empty() { nearest } else { other };
             let samples = nearest.iter().zip(other);
             narrow_row.clear();
-            narrow_row.extend(samples.map(|(&near, &far)| 3 * i32::from(near) + i32::from(far) - 4 * middle));
+            narrow_row.extend(samples.map(|(&near, &far)| 3 * near.value() + far.value() - 4 * middle));
             row.clear();
-            if frame.chroma_format == 3 {
-                row.extend(narrow_row.iter().take(width).map(|sample| 4 * sample));
-            } else {
+            if planes.halves_width {
                 widen(narrow_row, row, width);
+            } else {
+                row.extend(narrow_row.iter().take(width).map(|sample| 4 * sample));
             }
         }
     }
@@ -197,19 +271,6 @@ fn widen(samples: &[i32], row: &mut Vec<i32>, width: usize) {
         row.push(3 * sample + after);
     }
     row.truncate(width);
-}
-
-/// Returns true if a decoded picture has no chroma.
-pub(crate) fn is_grey(frame: &Frame) -> bool {
-    frame.chroma_format == 0
-}
-
-/// Returns a row of samples, or no sample if the row does not exist.
-fn plane_row(frame: &Frame, plane: usize, y: usize) -> &[u16] {
-    let width = frame.widths[plane] as usize;
-    let row =
-        y.checked_mul(width).and_then(|start| frame.planes[plane].get(start..start.checked_add(width)?));
-    row.unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -236,7 +297,7 @@ mod tests {
 
     fn rgb(frame: &Frame, matrix: Matrix, y: usize) -> Vec<[u8; 3]> {
         let mut pixels = vec![[0; 3]; frame.widths[0] as usize];
-        Rows::new(frame, matrix).unwrap().write_rgb(y, pixels.as_flattened_mut());
+        Rows::new(Planes::from(frame), matrix).unwrap().write_rgb(y, pixels.as_flattened_mut());
         pixels
     }
 
@@ -264,11 +325,11 @@ mod tests {
         let identity = Matrix { coefficients: 0, is_full_range: true };
         assert_eq!(rgb(&frame(3, 8, [1; 3], [&[1], &[2], &[3]]), identity, 0), [[3, 1, 2]]);
         assert!(
-            Rows::new(&red(0, 0), Matrix { coefficients: 8, is_full_range: true })
+            Rows::new(Planes::from(&red(0, 0)), Matrix { coefficients: 8, is_full_range: true })
                 .is_err_and(|e| e.is_unsupported())
         );
         let subsampled = frame(1, 8, [2, 1, 1], [&[0; 4], &[0], &[0]]);
-        assert!(Rows::new(&subsampled, identity).is_err());
+        assert!(Rows::new(Planes::from(&subsampled), identity).is_err());
     }
 
     #[test]

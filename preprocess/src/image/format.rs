@@ -20,6 +20,9 @@ pub enum Format {
     /// HEIC. The primary picture is used, or the first one of a sequence.
     #[cfg(feature = "heic")]
     Heic,
+    /// AVIF. The primary picture is used.
+    #[cfg(feature = "avif")]
+    Avif,
 }
 
 impl Format {
@@ -33,6 +36,8 @@ impl Format {
         Self::Tiff,
         #[cfg(feature = "heic")]
         Self::Heic,
+        #[cfg(feature = "avif")]
+        Self::Avif,
     ];
 
     /// Returns the usual name of the format, as in `JPEG`.
@@ -46,6 +51,8 @@ impl Format {
             Self::Tiff => "TIFF",
             #[cfg(feature = "heic")]
             Self::Heic => "HEIC",
+            #[cfg(feature = "avif")]
+            Self::Avif => "AVIF",
         }
     }
 }

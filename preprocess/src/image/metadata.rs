@@ -27,7 +27,7 @@ pub(super) fn max_profile_bytes(upload: &[u8], header: &ImageHeader) -> u64 {
             .and_then(|directory| directory.data(tiff::tag::ICC_PROFILE))
             .map_or(0, |profile| profile.len() as u64),
         #[cfg(feature = "heic")]
-        Coding::Heic(heic) => heic.profile_bytes,
+        Coding::Heif(heif) => heif.profile_bytes,
         Coding::Bmp => 0,
     };
     // Longer profiles are ignored.

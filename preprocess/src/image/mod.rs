@@ -28,7 +28,7 @@ mod scratch;
 mod size;
 
 #[cfg(feature = "heic")]
-pub use self::header::HeicHeader;
+pub use self::header::HeifHeader;
 pub use self::{
     decode::jpeg_decoder_names,
     error::ImageError,

@@ -20,7 +20,7 @@ use super::{
 /// version 4, profiles with tables are used, which all profiles of CMYK are.
 const VERSION: u32 = 4;
 
-/// Ratio of the maximum number of pixels of all parts of a HEIC to [`Limits::max_pixels_other`].
+/// Ratio of the maximum number of pixels of all parts of a HEIC or AVIF to [`Limits::max_pixels_other`].
 ///
 /// An alpha channel doubles the number of pixels, and tiles may exceed the picture. With the default limits, a picture of
 /// about 45 megapixels may have an alpha channel.
@@ -52,7 +52,7 @@ impl Recipe {
 /// Limits on the size of uploads and on the memory used to process them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Maximum number of pixels of a baseline JPEG or a HEIC.
+    /// Maximum number of pixels of a baseline JPEG, a HEIC or an AVIF.
     pub max_pixels: u64,
     /// Maximum number of pixels of every other upload, which needs more time and memory per pixel. A value
     /// above `max_pixels` has the same effect as `max_pixels`.
@@ -85,7 +85,7 @@ impl Limits {
         let max_pixels = match header.coding {
             Coding::Jpeg(JpegHeader { process: JpegProcess::Baseline, .. }) => self.max_pixels,
             #[cfg(feature = "heic")]
-            Coding::Heic(_) => self.max_pixels,
+            Coding::Heif(_) => self.max_pixels,
             _ => max_pixels_other,
         };
         if header.pixel_count() > max_pixels {
@@ -93,11 +93,11 @@ impl Limits {
         }
         match header.coding {
             #[cfg(feature = "heic")]
-            Coding::Heic(heic)
-                if heic.coded_pixels > max_pixels_other.saturating_mul(CODED_PIXELS_FACTOR) =>
+            Coding::Heif(heif)
+                if heif.coded_pixels > max_pixels_other.saturating_mul(CODED_PIXELS_FACTOR) =>
             {
                 let limit = max_pixels_other.saturating_mul(CODED_PIXELS_FACTOR);
-                Err(ImageError::TooManyCodedPixels { pixel_count: heic.coded_pixels, limit })
+                Err(ImageError::TooManyCodedPixels { pixel_count: heif.coded_pixels, limit })
             }
             Coding::Jpeg(jpeg) if jpeg.scan_count > self.max_scans => {
                 Err(ImageError::TooManyScans { limit: self.max_scans })

@@ -16,18 +16,18 @@ pub(super) fn plan_error(file: &[u8]) -> Error {
 }
 
 #[track_caller]
-fn assert_corrupt(file: &TestFile, reason: &str) {
+pub(super) fn assert_corrupt(file: &TestFile, reason: &str) {
     let error = plan_error(&file.write());
     assert!(!error.is_unsupported() && error.to_string().contains(reason), "{error}");
 }
 
 #[track_caller]
-fn assert_unsupported(file: &TestFile, reason: &str) {
+pub(super) fn assert_unsupported(file: &TestFile, reason: &str) {
     let error = plan_error(&file.write());
     assert!(error.is_unsupported() && error.to_string().contains(reason), "{error}");
 }
 
-fn coded_pixels(file: &TestFile) -> u64 {
+pub(super) fn coded_pixels(file: &TestFile) -> u64 {
     Plan::read(&file.write()).unwrap().coded_pixels()
 }
 
@@ -242,11 +242,19 @@ fn unsupported_features_are_named() {
     assert_unsupported(&with_item(TestItem { kind: b"iovl", ..picture() }), "overlay");
     assert_unsupported(&with_item(TestItem { is_encrypted: true, ..picture() }), "encrypted");
     assert_unsupported(&with_item(picture().with(b"abcd", [])), "essential property `abcd`");
-    let av1 = with_item(TestItem { kind: b"av01", ..picture() });
-    assert!(matches!(plan_error(&av1.write()), Error::OtherCodec(kind) if kind == *b"av01"));
+    let jpeg = with_item(TestItem { kind: b"jpeg", ..picture() });
+    assert!(matches!(plan_error(&jpeg.write()), Error::OtherCodec(kind) if kind == *b"jpeg"));
     let mut turned_tile = TestFile::with_grid((1, 1), (64, 64));
     turned_tile.items[0] = picture().with(b"irot", [1]);
     assert_unsupported(&turned_tile, "turned or cropped on its own");
+}
+
+/// A build without AV1 names the codec, so that the caller can tell the user.
+#[cfg(not(feature = "avif"))]
+#[test]
+fn av1_is_named_without_its_feature() {
+    let error = plan_error(include_bytes!("quarters.avif"));
+    assert!(matches!(error, Error::OtherCodec(kind) if kind == *b"av01"), "{error}");
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! Tests of whole files.
 
+#[cfg(feature = "avif")]
+mod av1;
 mod hostile;
 mod sequence;
 mod slices;

@@ -97,15 +97,25 @@ impl TestFile {
 impl TestItem {
     /// Returns the coded picture of [`QUARTERS`].
     pub(super) fn picture(id: u16) -> Self {
-        let container = Container::read(QUARTERS).unwrap();
+        Self::from_file(QUARTERS, id, b"hvc1", b"hvcC")
+    }
+
+    /// Returns the primary item of a file with its configuration and the size of [`QUARTERS`].
+    pub(super) fn from_file(
+        file: &[u8],
+        id: u16,
+        kind: &'static [u8; 4],
+        config_kind: &'static [u8; 4],
+    ) -> Self {
+        let container = Container::read(file).unwrap();
         let item = container.item(container.primary).unwrap();
         let data = item.location().unwrap().data().unwrap();
         let length = usize::try_from(data.length()).unwrap();
         let extents = vec![data.cursor().bytes(length).unwrap().into_owned()];
         let properties = container.properties(item).map(Result::unwrap);
-        let config = properties.into_iter().find(|property| property.kind == b"hvcC").unwrap();
-        let properties = vec![(b"hvcC", config.content.to_vec()), (b"ispe", ispe(SIDE, SIDE))];
-        Self { id, kind: b"hvc1", properties, extents, is_encrypted: false }
+        let config = properties.into_iter().find(|property| property.kind == config_kind).unwrap();
+        let properties = vec![(config_kind, config.content.to_vec()), (b"ispe", ispe(SIDE, SIDE))];
+        Self { id, kind, properties, extents, is_encrypted: false }
     }
 
     /// Returns a coded picture whose data is missing, with one parameter set.

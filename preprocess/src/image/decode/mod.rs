@@ -5,7 +5,7 @@
 //! next decoder is tried.
 
 #[cfg(feature = "heic")]
-mod heic;
+mod heif;
 mod image_crate;
 mod jpeg_scaled;
 #[cfg(feature = "turbo")]
@@ -111,7 +111,9 @@ fn decoders_of_format(format: Format) -> &'static [&'static dyn Decode] {
         Format::Gif | Format::Bmp => &[&image_crate::ImageCrateDecoder],
         Format::Tiff => &[&tiff::TiffDecoder],
         #[cfg(feature = "heic")]
-        Format::Heic => &[&heic::HeicDecoder],
+        Format::Heic => &[&heif::HeifDecoder { name: "heifer" }],
+        #[cfg(feature = "avif")]
+        Format::Avif => &[&heif::HeifDecoder { name: "rav1d" }],
     }
 }
 

@@ -9,7 +9,7 @@ pub(super) mod bmp;
 mod endian;
 pub(super) mod gif;
 #[cfg(feature = "heic")]
-pub(super) mod heic;
+pub(super) mod heif;
 pub(super) mod jpeg;
 pub(super) mod png;
 pub(super) mod tiff;
@@ -20,7 +20,7 @@ use image::ImageFormat;
 use resize::Channels;
 
 #[cfg(feature = "heic")]
-pub use self::heic::HeicHeader;
+pub use self::heif::HeifHeader;
 pub use self::{
     gif::GifHeader,
     jpeg::{JpegHeader, JpegProcess},
@@ -56,9 +56,9 @@ pub enum Coding {
     Bmp,
     /// TIFF.
     Tiff(TiffHeader),
-    /// HEIC.
+    /// HEIC or AVIF.
     #[cfg(feature = "heic")]
-    Heic(HeicHeader),
+    Heif(HeifHeader),
 }
 
 impl ImageHeader {
@@ -72,7 +72,7 @@ impl ImageHeader {
             Coding::Bmp => Format::Bmp,
             Coding::Tiff(_) => Format::Tiff,
             #[cfg(feature = "heic")]
-            Coding::Heic(_) => Format::Heic,
+            Coding::Heif(heif) => heif.format,
         }
     }
 
@@ -99,7 +99,7 @@ impl ImageHeader {
 /// - GIF: the extensions before the first frame, and the position of this frame.
 /// - TIFF: the first directory.
 /// - BMP: a few bytes.
-/// - HEIC: the boxes, and the parameter sets of every part of the picture.
+/// - HEIC and AVIF: the boxes, and the headers of every coded part of the picture.
 ///
 /// # Errors
 /// - [`ImageError::NotAnImage`] or [`ImageError::UnsupportedFormat`] when the format is not accepted.
@@ -115,7 +115,9 @@ pub(super) fn read_header(bytes: &[u8], max_scans: u32) -> Result<ImageHeader, I
         Format::Bmp => bmp::read_header(bytes),
         Format::Tiff => tiff::read_header(bytes),
         #[cfg(feature = "heic")]
-        Format::Heic => Some(heic::read_header(bytes)?),
+        Format::Heic => Some(heif::read_header(bytes, format)?),
+        #[cfg(feature = "avif")]
+        Format::Avif => Some(heif::read_header(bytes, format)?),
     };
     header
         .filter(|header| header.width > 0 && header.height > 0)
@@ -132,7 +134,11 @@ fn detect_format(bytes: &[u8]) -> Result<Format, ImageError> {
         Ok(ImageFormat::Gif) => Ok(Format::Gif),
         Ok(ImageFormat::Bmp) => Ok(Format::Bmp),
         Ok(ImageFormat::Tiff) => Ok(Format::Tiff),
+        #[cfg(feature = "avif")]
+        Ok(ImageFormat::Avif) => Ok(Format::Avif),
         Ok(other) => unsupported(&format!("{other:?}").to_uppercase()),
+        #[cfg(feature = "avif")]
+        Err(_) if heif_picture::is_avif(bytes) => Ok(Format::Avif),
         Err(_) => match detect_unsupported_format(bytes) {
             #[cfg(feature = "heic")]
             Some(OTHER_FTYP_NAME) if heif_picture::is_heif(bytes) => Ok(Format::Heic),

@@ -1,13 +1,15 @@
-//! Header of a HEIC, which consists of its boxes and the parameter sets of its parts.
+//! Header of a HEIC or AVIF, which consists of its boxes and the parameter sets or sequence headers of its parts.
 
 use heif_picture::{ColourSpace, Error, Plan, Rectangle};
 
 use super::{Coding, ImageHeader};
 use crate::image::{error::ImageError, format::Format};
 
-/// The parts of a HEIC that determine the cost of decoding.
+/// The format of a HEIC or AVIF, and the parts of its header that determine the cost of decoding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct HeicHeader {
+pub struct HeifHeader {
+    /// Format according to the brands of the file.
+    pub format: Format,
     /// Number of pixels of all parts, such as tiles and the alpha channel, according to their coded data.
     pub coded_pixels: u64,
     /// Number of bytes for the decoded pixels and the alpha channel.
@@ -18,10 +20,11 @@ pub struct HeicHeader {
     pub profile_bytes: u64,
 }
 
-pub(super) fn read_header(bytes: &[u8]) -> Result<ImageHeader, ImageError> {
-    let plan = Plan::read(bytes).map_err(image_error)?;
+pub(super) fn read_header(bytes: &[u8], format: Format) -> Result<ImageHeader, ImageError> {
+    let plan = Plan::read(bytes).map_err(|error| image_error(error, format))?;
     let Rectangle { width, height, .. } = plan.crop();
-    let heic = HeicHeader {
+    let heif = HeifHeader {
+        format,
         coded_pixels: plan.coded_pixels(),
         pixel_bytes: (plan.colour_bytes() as u64).saturating_add(plan.alpha_bytes() as u64),
         decoder_bytes: plan.decoder_bytes(),
@@ -33,19 +36,17 @@ pub(super) fn read_header(bytes: &[u8]) -> Result<ImageHeader, ImageError> {
             }
         },
     };
-    Ok(ImageHeader { width, height, coding: Coding::Heic(heic) })
+    Ok(ImageHeader { width, height, coding: Coding::Heif(heif) })
 }
 
-pub(in crate::image) fn image_error(error: Error) -> ImageError {
+pub(in crate::image) fn image_error(error: Error, format: Format) -> ImageError {
     let unsupported_format = |format_name: String| ImageError::UnsupportedFormat { format_name };
     match error {
         Error::OtherCodec(kind) if kind == *b"av01" => unsupported_format("AVIF".to_owned()),
         Error::OtherCodec(kind) => {
             unsupported_format(format!("HEIF with the codec `{}`", kind.escape_ascii()))
         }
-        error if error.is_unsupported() => {
-            ImageError::UnsupportedFeature { format: Format::Heic, source: error.into() }
-        }
-        error => ImageError::Corrupt { format: Format::Heic, source: error.into() },
+        error if error.is_unsupported() => ImageError::UnsupportedFeature { format, source: error.into() },
+        error => ImageError::Corrupt { format, source: error.into() },
     }
 }

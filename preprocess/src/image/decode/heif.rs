@@ -1,4 +1,4 @@
-//! Decoder for HEIC that uses `heif-picture` and decodes at full size.
+//! Decoder for HEIC and AVIF that uses `heif-picture` and decodes at full size.
 
 use heif_picture::{ColourSpace, Plan, Rectangle};
 use image::metadata::Orientation;
@@ -8,17 +8,21 @@ use super::{Decode, DecodeFailure, DecodeJob, DecodedImage, opaque, size_mismatc
 use crate::image::{
     crop::CropWindow,
     error::ImageError,
-    header::{Coding, ImageHeader, heic::image_error},
+    format::Format,
+    header::{Coding, ImageHeader, heif::image_error},
     scratch::Scratch,
     size::to_usize,
 };
 
 /// The decoder of `heif-picture`.
-pub(super) struct HeicDecoder;
+pub(super) struct HeifDecoder {
+    /// Name of the library that decodes the pixels.
+    pub(super) name: &'static str,
+}
 
-impl Decode for HeicDecoder {
+impl Decode for HeifDecoder {
     fn name(&self) -> &'static str {
-        "heifer"
+        self.name
     }
 
     fn accepts(&self, _: &ImageHeader) -> bool {
@@ -27,20 +31,21 @@ impl Decode for HeicDecoder {
 
     /// Counts the pixels, the alpha channel, and the memory for the part that needs most.
     fn max_bytes(&self, header: &ImageHeader, _: (u32, u32)) -> u64 {
-        let Coding::Heic(heic) = header.coding else { return u64::MAX };
-        heic.pixel_bytes.saturating_add(heic.decoder_bytes)
+        let Coding::Heif(heif) = header.coding else { return u64::MAX };
+        heif.pixel_bytes.saturating_add(heif.decoder_bytes)
     }
 
     fn decode(&self, job: &DecodeJob<'_>, scratch: &mut Scratch) -> Result<DecodedImage, DecodeFailure> {
-        let plan = Plan::read(job.bytes).map_err(image_error)?;
+        let format = job.header.format();
+        let plan = Plan::read(job.bytes).map_err(|error| image_error(error, format))?;
         let Rectangle { left, top, width, height } = plan.crop();
         if (width, height) != (job.header.width, job.header.height) {
             return Err(size_mismatch(job).into());
         }
-        let icc_profile = icc_profile(plan.colour_space())?;
+        let icc_profile = icc_profile(plan.colour_space(), format)?;
         let pixels = scratch.zeroed_pixels(plan.colour_bytes() + plan.alpha_bytes());
         let (colours, alpha) = pixels.split_at_mut(plan.colour_bytes());
-        plan.decode(colours, alpha).map_err(image_error)?;
+        plan.decode(colours, alpha).map_err(|error| image_error(error, format))?;
         draw_on_white(&plan, colours, alpha);
         let (decoded_width, decoded_height) = plan.size();
         Ok(DecodedImage {
@@ -90,14 +95,14 @@ const PQ: u16 = 16;
 ///
 /// # Errors
 /// Returns [`ImageError::UnsupportedFormat`] for PQ, whose colours would need tone mapping.
-fn icc_profile(colour_space: ColourSpace<'_>) -> Result<Option<Vec<u8>>, ImageError> {
+fn icc_profile(colour_space: ColourSpace<'_>, format: Format) -> Result<Option<Vec<u8>>, ImageError> {
     match colour_space {
         ColourSpace::Unspecified => Ok(None),
         ColourSpace::Icc(profile) => {
             Ok(Some(profile).filter(|profile| profile.len() <= srgb::MAX_PROFILE_BYTES).map(<[u8]>::to_vec))
         }
         ColourSpace::Cicp { transfer: PQ, .. } => {
-            let format_name = "HEIC with the HDR transfer function PQ".to_owned();
+            let format_name = format!("{format} with the HDR transfer function PQ");
             Err(ImageError::UnsupportedFormat { format_name })
         }
         ColourSpace::Cicp { primaries, transfer } => Ok(srgb::cicp_profile(primaries, transfer)),

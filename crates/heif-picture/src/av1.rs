@@ -1,0 +1,495 @@
+//! The AV1 stream of an item: its configuration, its OBUs and the sizes in its sequence headers.
+
+use re_rav1d::dav1d::{self, Decoder, PixelLayout, PlanarImageComponent, Plane, Settings};
+
+use crate::{
+    bits::BitReader,
+    boxes::Reader,
+    error::Error,
+    item_data::{Cursor, ItemData},
+    samples::{Matrix, Planes},
+};
+
+/// Maximum number of OBUs (open bitstream units) of an item. Each takes time. A picture in several layers has a few.
+const MAX_OBUS: usize = 1024;
+
+/// Maximum number of frames of an item. A picture has one frame per layer, and AV1 allows four layers.
+const MAX_FRAMES: u32 = 16;
+
+/// Maximum length in bytes of a sequence header. 32 operating points take 500.
+const MAX_SEQUENCE_HEADER_BYTES: usize = 1 << 10;
+
+/// Maximum length in bytes of a configuration, which is a sequence header and metadata.
+const MAX_CONFIG_BYTES: usize = 64 << 10;
+
+/// Maximum length of a side of a coded picture in pixels, as for HEVC.
+const MAX_SIDE: u32 = 1 << 15;
+
+/// Types of OBUs.
+const SEQUENCE_HEADER: u8 = 1;
+const FRAME_HEADER: u8 = 3;
+const FRAME: u8 = 6;
+
+/// The properties of a coded picture according to its sequence headers.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct CodedPicture {
+    /// Number of pixels of a frame, which is the maximum of all sequence headers.
+    frame_pixels: u64,
+    /// Number of frames in the data. All but one are not shown, but each is decoded.
+    frame_count: u32,
+    /// Width and height of the pixels that are shown, according to the last sequence header.
+    pub(crate) shown_size: (u32, u32),
+    pub(crate) is_grey: bool,
+    /// Number of samples per pixel, times two. The maximum of all sequence headers.
+    half_samples_per_pixel: u64,
+    /// The largest width and height that a frame header can state, each the maximum of all sequence headers.
+    max_sides: (u32, u32),
+    /// True if samples have more than 8 bits, according to any sequence header.
+    has_wide_samples: bool,
+    /// True if superblocks have 64×64 pixels and not 128×128, according to any sequence header.
+    has_small_superblocks: bool,
+    /// True if the decoder can add film grain, according to any sequence header.
+    has_film_grain: bool,
+    /// True if the decoder can widen the picture, according to any sequence header.
+    has_superres: bool,
+    /// Primaries and transfer function, which are 2 if unspecified.
+    pub(crate) colours: Option<(u16, u16)>,
+    matrix: Option<Matrix>,
+}
+
+impl CodedPicture {
+    /// Returns the number of pixels that are coded in all frames together.
+    pub(crate) fn pixels(&self) -> u64 {
+        self.frame_pixels.saturating_mul(self.frame_count.max(1).into())
+    }
+
+    /// Adds the sequence headers and the frames among the data of an item.
+    pub(crate) fn add_headers_in(&mut self, data: &ItemData<'_>) -> Result<(), Error> {
+        self.add_obus(Obus::new(data.cursor()))
+    }
+
+    /// Returns the maximum number of bytes that decoding needs.
+    ///
+    /// Counts the planes of every frame, because hidden frames are kept as references, with their motion vectors and
+    /// segments. Counts also the tables of the frame that is decoded, the states of its tiles, and three copies of the
+    /// stream: two if it lies in several extents, and one of its metadata.
+    pub(crate) fn decoder_bytes(&self, stream_bytes: u64) -> u64 {
+        /// Frames that the decoder keeps: eight references, the current one, and two that wait for being shown.
+        const MAX_KEPT_FRAMES: u64 = 11;
+        /// The sides of planes and tables are rounded up to a multiple of this number plus one.
+        const PADDING: u64 = 127;
+        /// A row of a plane has so many bytes more if their number is a multiple of 1024.
+        const ROW_PADDING_BYTES: u64 = 64;
+        /// Motion vectors and segments.
+        const PIXELS_PER_KEPT_TABLE_BYTE: u64 = 4;
+        /// Levels and masks of the filters, and their rows between superblocks.
+        const TABLE_BYTES_PER_PIXEL: u64 = 1;
+        /// Rows of pixels and of motion vectors.
+        const TABLE_BYTES_PER_COLUMN: u64 = 256;
+        const MAX_TILES: u64 = 64 * 64;
+        /// Mainly the probabilities of the symbols. Measured: 15.1 KB.
+        const BYTES_PER_TILE: u64 = 16 << 10;
+        /// Probabilities of all references and the buffers of a thread. Measured: 0.4 MB for one frame.
+        const FIXED_BYTES: u64 = 2 << 20;
+        let (max_width, max_height) = (u64::from(self.max_sides.0), u64::from(self.max_sides.1));
+        let pixels = self.frame_pixels + PADDING * (max_width + max_height + PADDING);
+        let bytes_per_sample = if self.has_wide_samples { 2 } else { 1 };
+        let picture_bytes = pixels * self.half_samples_per_pixel / 2 * bytes_per_sample
+            + 3 * ROW_PADDING_BYTES * (max_height + PADDING);
+        let kept_frames = u64::from(self.frame_count.max(1)).min(MAX_KEPT_FRAMES);
+        let copies = u64::from(self.has_film_grain) + u64::from(self.has_superres);
+        let superblock_pixels: u64 = if self.has_small_superblocks { 64 * 64 } else { 128 * 128 };
+        [
+            (kept_frames + copies) * picture_bytes,
+            kept_frames * pixels / PIXELS_PER_KEPT_TABLE_BYTE,
+            pixels * TABLE_BYTES_PER_PIXEL,
+            (max_width + PADDING) * TABLE_BYTES_PER_COLUMN,
+            (pixels / superblock_pixels).min(MAX_TILES) * BYTES_PER_TILE,
+            stream_bytes.saturating_mul(3),
+            FIXED_BYTES,
+        ]
+        .into_iter()
+        .fold(0, u64::saturating_add)
+    }
+
+    /// Adds the sequence headers and the frames of a stream.
+    fn add_obus(&mut self, mut obus: Obus<'_, '_>) -> Result<(), Error> {
+        while let Some(obu) = obus.next_header()? {
+            match obu.kind {
+                SEQUENCE_HEADER if obu.length > MAX_SEQUENCE_HEADER_BYTES => {
+                    return Err(Error::Corrupt("a sequence header is too long"));
+                }
+                SEQUENCE_HEADER => self.add_sequence_header(&obus.cursor.bytes(obu.length)?)?,
+                kind => {
+                    if matches!(kind, FRAME | FRAME_HEADER) {
+                        self.frame_count += 1;
+                    }
+                    if self.frame_count > MAX_FRAMES {
+                        return Err(Error::unsupported(format!(
+                            "a picture of more than {MAX_FRAMES} frames"
+                        )));
+                    }
+                    obus.cursor.skip(obu.length)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn add_sequence_header(&mut self, bytes: &[u8]) -> Result<(), Error> {
+        let header = SequenceHeader::read(bytes)?;
+        let (width, height) = header.max_size;
+        if width.max(height) > MAX_SIDE {
+            return Err(Error::unsupported(format!("a coded picture with a side above {MAX_SIDE} pixels")));
+        }
+        *self = Self {
+            frame_pixels: self.frame_pixels.max(u64::from(width) * u64::from(height)),
+            frame_count: self.frame_count,
+            shown_size: header.max_size,
+            is_grey: header.half_samples_per_pixel == 2,
+            half_samples_per_pixel: self.half_samples_per_pixel.max(header.half_samples_per_pixel),
+            max_sides: (self.max_sides.0.max(header.max_sides.0), self.max_sides.1.max(header.max_sides.1)),
+            has_wide_samples: self.has_wide_samples || header.has_wide_samples,
+            has_small_superblocks: self.has_small_superblocks || header.has_small_superblocks,
+            has_film_grain: self.has_film_grain || header.has_film_grain,
+            has_superres: self.has_superres || header.has_superres,
+            colours: header.colours.or(self.colours),
+            matrix: Some(header.matrix),
+        };
+        Ok(())
+    }
+}
+
+/// The fields of a sequence header that this crate uses (AV1 specification, 5.5).
+struct SequenceHeader {
+    max_size: (u32, u32),
+    /// The largest width and height of as many bits as those of `max_size` have.
+    max_sides: (u32, u32),
+    half_samples_per_pixel: u64,
+    has_wide_samples: bool,
+    has_small_superblocks: bool,
+    has_film_grain: bool,
+    has_superres: bool,
+    /// Primaries and transfer function, if they are stated.
+    colours: Option<(u16, u16)>,
+    matrix: Matrix,
+}
+
+impl SequenceHeader {
+    fn read(bytes: &[u8]) -> Result<Self, Error> {
+        let mut bits = BitReader::new(bytes);
+        let profile = bits.uint(3)?;
+        bits.skip(1)?;
+        let is_reduced = bits.flag()?;
+        if is_reduced {
+            bits.skip(5)?;
+        } else {
+            skip_operating_points(&mut bits)?;
+        }
+        let (width_bits, height_bits) = (bits.uint(4)? + 1, bits.uint(4)? + 1);
+        let max_size = (bits.uint(width_bits)? + 1, bits.uint(height_bits)? + 1);
+        if !is_reduced && bits.flag()? {
+            // Lengths of frame ids.
+            bits.skip(7)?;
+        }
+        let has_small_superblocks = !bits.flag()?;
+        // Tools for intra prediction.
+        bits.skip(2)?;
+        if !is_reduced {
+            skip_inter_tools(&mut bits)?;
+        }
+        let has_superres = bits.flag()?;
+        // Two filters.
+        bits.skip(2)?;
+        let mut header = Self {
+            max_size,
+            max_sides: (1 << width_bits, 1 << height_bits),
+            half_samples_per_pixel: 0,
+            has_wide_samples: false,
+            has_small_superblocks,
+            has_film_grain: false,
+            has_superres,
+            colours: None,
+            matrix: Matrix { coefficients: 2, is_full_range: false },
+        };
+        header.read_colours(&mut bits, profile)?;
+        header.has_film_grain = bits.flag()?;
+        Ok(header)
+    }
+
+    /// Reads `color_config` (AV1 specification, 5.5.2).
+    fn read_colours(&mut self, bits: &mut BitReader<'_>, profile: u32) -> Result<(), Error> {
+        /// `ColourPrimaries`, `TransferCharacteristics` and `MatrixCoefficients` of RGB samples in sRGB.
+        const SRGB: [u16; 3] = [1, 13, 0];
+        self.has_wide_samples = bits.flag()?;
+        let has_12_bits = profile == 2 && self.has_wide_samples && bits.flag()?;
+        let is_grey = profile != 1 && bits.flag()?;
+        let mut numbers = [2; 3];
+        if bits.flag()? {
+            for number in &mut numbers {
+                *number = u16::try_from(bits.uint(8)?).unwrap_or_default();
+            }
+            self.colours = Some((numbers[0], numbers[1]));
+        }
+        self.matrix.coefficients = numbers[2];
+        if is_grey {
+            self.matrix.is_full_range = bits.flag()?;
+            self.half_samples_per_pixel = 2;
+            return Ok(());
+        }
+        if numbers == SRGB {
+            self.matrix.is_full_range = true;
+            self.half_samples_per_pixel = 6;
+        } else {
+            self.matrix.is_full_range = bits.flag()?;
+            let (halves_width, halves_height) = match profile {
+                0 => (true, true),
+                1 => (false, false),
+                _ if has_12_bits => {
+                    let halves_width = bits.flag()?;
+                    (halves_width, halves_width && bits.flag()?)
+                }
+                _ => (true, false),
+            };
+            self.half_samples_per_pixel = match (halves_width, halves_height) {
+                (true, true) => 3,
+                (true, false) => 4,
+                (false, _) => 6,
+            };
+            if halves_height {
+                // The position of the chroma samples.
+                bits.skip(2)?;
+            }
+        }
+        // Whether the two chroma planes have different quantizers.
+        bits.skip(1)
+    }
+}
+
+/// Skips the timing information and the operating points of a sequence header.
+fn skip_operating_points(bits: &mut BitReader<'_>) -> Result<(), Error> {
+    let mut decoder_delay_bits = None;
+    if bits.flag()? {
+        bits.skip(64)?;
+        if bits.flag()? {
+            bits.skip_golomb()?;
+        }
+        if bits.flag()? {
+            decoder_delay_bits = Some(bits.uint(5)? + 1);
+            bits.skip(32 + 5 + 5)?;
+        }
+    }
+    let has_display_delays = bits.flag()?;
+    for _ in 0..=bits.uint(5)? {
+        const FIRST_LEVEL_WITH_TIER: u32 = 8;
+        bits.skip(12)?;
+        if bits.uint(5)? >= FIRST_LEVEL_WITH_TIER {
+            bits.skip(1)?;
+        }
+        if let Some(delay_bits) = decoder_delay_bits
+            && bits.flag()?
+        {
+            bits.skip(2 * delay_bits + 1)?;
+        }
+        if has_display_delays && bits.flag()? {
+            bits.skip(4)?;
+        }
+    }
+    Ok(())
+}
+
+/// Skips the tools for inter prediction and for screen content in a sequence header.
+fn skip_inter_tools(bits: &mut BitReader<'_>) -> Result<(), Error> {
+    bits.skip(4)?;
+    let has_order_hints = bits.flag()?;
+    if has_order_hints {
+        bits.skip(2)?;
+    }
+    let chooses_screen_content = bits.flag()?;
+    let may_have_screen_content = chooses_screen_content || bits.flag()?;
+    if may_have_screen_content && !bits.flag()? {
+        bits.skip(1)?;
+    }
+    if has_order_hints {
+        bits.skip(3)?;
+    }
+    Ok(())
+}
+
+/// The configuration of the decoder.
+#[derive(Clone, Copy)]
+pub(crate) struct Config {
+    /// Number of the set of layers to decode.
+    pub(crate) operating_point: u8,
+}
+
+impl Config {
+    /// Reads the content of a box `av1C` and the sizes in its sequence headers.
+    pub(crate) fn read(content: &[u8]) -> Result<(Self, CodedPicture), Error> {
+        /// Length in bytes of the fields in front of the OBUs.
+        const FIELD_BYTES: usize = 4;
+        if content.len() > MAX_CONFIG_BYTES {
+            return Err(Error::Corrupt("a configuration is too long"));
+        }
+        let mut reader = Reader(content);
+        reader.bytes(FIELD_BYTES)?;
+        let mut picture = CodedPicture::default();
+        picture.add_obus(Obus::new(reader.0.into()))?;
+        // The decoder reads only the item's data.
+        picture.frame_count = 0;
+        Ok((Self { operating_point: 0 }, picture))
+    }
+
+    /// Decodes the picture of the highest layer.
+    pub(crate) fn decode(self, data: &ItemData<'_>, picture: &CodedPicture) -> Result<Picture, Error> {
+        let mut settings = Settings::new();
+        settings.set_n_threads(1);
+        settings.set_max_frame_delay(1);
+        settings.set_all_layers(false);
+        settings.set_operating_point(self.operating_point.into());
+        // Frames of another size than the sequence header states must not be larger.
+        settings.set_frame_size_limit(u32::try_from(picture.frame_pixels).unwrap_or(u32::MAX));
+        let mut decoder = Decoder::with_settings(&settings)?;
+        let length = usize::try_from(data.length()).unwrap_or(usize::MAX);
+        let stream = data.cursor().bytes(length)?.into_owned();
+        let mut sent = decoder.send_data(stream, None, None, None);
+        loop {
+            let is_all_sent = match sent {
+                Ok(()) => true,
+                Err(error) if error.is_again() => false,
+                Err(error) => return Err(error.into()),
+            };
+            match decoder.get_picture() {
+                Ok(decoded) => return Picture::new(&decoded, picture),
+                Err(error) if error.is_again() && !is_all_sent => sent = decoder.send_pending_data(),
+                Err(error) if error.is_again() => return Err(Error::Corrupt("a coded picture has no frame")),
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+}
+
+/// The type and the length of an OBU.
+struct ObuHeader {
+    kind: u8,
+    /// Length in bytes behind the header.
+    length: usize,
+}
+
+/// Iterates over the OBUs of a stream. The caller reads or skips the bytes behind each header.
+struct Obus<'a, 'extents> {
+    cursor: Cursor<'a, 'extents>,
+    count: usize,
+}
+
+impl<'a, 'extents> Obus<'a, 'extents> {
+    fn new(cursor: Cursor<'a, 'extents>) -> Self {
+        Self { cursor, count: 0 }
+    }
+
+    fn next_header(&mut self) -> Result<Option<ObuHeader>, Error> {
+        const HAS_EXTENSION: u8 = 4;
+        const HAS_LENGTH: u8 = 2;
+        if !self.cursor.has_more() {
+            return Ok(None);
+        }
+        self.count += 1;
+        if self.count > MAX_OBUS {
+            return Err(Error::unsupported(format!("a picture of more than {MAX_OBUS} units")));
+        }
+        let header = self.byte()?;
+        if header & HAS_EXTENSION != 0 {
+            self.cursor.skip(1)?;
+        }
+        // An OBU without a length extends to the end.
+        let length = if header & HAS_LENGTH != 0 { self.leb128()? } else { self.cursor.remaining_length() };
+        Ok(Some(ObuHeader { kind: header >> 3 & 0xF, length }))
+    }
+
+    fn byte(&mut self) -> Result<u8, Error> {
+        self.cursor.bytes(1)?.first().copied().ok_or(Error::Corrupt("a unit ends too early"))
+    }
+
+    /// Reads an integer of at most eight bytes, which have seven bits each.
+    fn leb128(&mut self) -> Result<usize, Error> {
+        let mut value = 0;
+        for index in 0..8 {
+            let byte = self.byte()?;
+            value |= u64::from(byte & 0x7F) << (7 * index);
+            if byte & 0x80 == 0 {
+                return usize::try_from(value).map_err(|_| Error::Corrupt("a unit is too long"));
+            }
+        }
+        Err(Error::Corrupt("the length of a unit has too many bytes"))
+    }
+}
+
+/// A decoded picture.
+pub(crate) struct Picture {
+    /// The planes of the brightness and, unless the picture is grey, of the two chroma samples. Rows are padded.
+    planes: Vec<Plane>,
+    /// Bytes per row of each plane.
+    bytes_per_row: [usize; 3],
+    width: u32,
+    height: u32,
+    bits: u8,
+    layout: PixelLayout,
+    matrix: Matrix,
+}
+
+impl Picture {
+    fn new(decoded: &dav1d::Picture, coded: &CodedPicture) -> Result<Self, Error> {
+        let layout = decoded.pixel_layout();
+        let components = [PlanarImageComponent::Y, PlanarImageComponent::U, PlanarImageComponent::V];
+        let plane_count = if layout == PixelLayout::I400 { 1 } else { 3 };
+        Ok(Self {
+            planes: components[..plane_count].iter().map(|&component| decoded.plane(component)).collect(),
+            bytes_per_row: components.map(|component| decoded.stride(component) as usize),
+            width: decoded.width(),
+            height: decoded.height(),
+            bits: u8::try_from(decoded.bit_depth()).unwrap_or_default(),
+            layout,
+            matrix: coded.matrix.ok_or(Error::Corrupt("a coded picture has no sequence header"))?,
+        })
+    }
+
+    /// Returns true if samples have two bytes, because they have more than 8 bits.
+    pub(crate) fn has_wide_samples(&self) -> bool {
+        self.bits > 8
+    }
+
+    /// Returns samples of one byte.
+    pub(crate) fn narrow_planes(&self) -> Planes<'_, u8> {
+        self.planes_of(|bytes| bytes)
+    }
+
+    /// Returns samples of two bytes.
+    pub(crate) fn wide_planes(&self) -> Planes<'_, [u8; 2]> {
+        self.planes_of(|bytes| bytes.as_chunks().0)
+    }
+
+    fn planes_of<S>(&self, samples: impl Fn(&[u8]) -> &[S]) -> Planes<'_, S> {
+        let mut planes = [&[][..]; 3];
+        for (plane, bytes) in planes.iter_mut().zip(&self.planes) {
+            *plane = samples(bytes);
+        }
+        let (halves_width, halves_height) = match self.layout {
+            PixelLayout::I400 | PixelLayout::I444 => (false, false),
+            PixelLayout::I422 => (true, false),
+            PixelLayout::I420 => (true, true),
+        };
+        let chroma_width = if halves_width { self.width.div_ceil(2) } else { self.width };
+        Planes {
+            samples: planes,
+            strides: self.bytes_per_row.map(|bytes| bytes / size_of::<S>()),
+            widths: [self.width, chroma_width, chroma_width].map(|width| width as usize),
+            size: (self.width, self.height),
+            bits: [self.bits; 2],
+            matrix: self.matrix,
+            is_grey: self.layout == PixelLayout::I400,
+            has_full_range_if_grey: false,
+            halves_width,
+            halves_height,
+        }
+    }
+}

@@ -1,0 +1,176 @@
+//! Tests of pictures that are coded with AV1.
+
+use super::{
+    COLOURS,
+    hostile::{assert_corrupt, assert_unsupported, coded_pixels, process},
+    test_file::{Bits, SIDE, TestFile, TestItem, ispe},
+};
+use crate::{Error, Plan, is_avif};
+
+/// A picture of 64×64 pixels in 4:4:4 with the quarters of `quarters.heic`. libavif wrote the file.
+const QUARTERS: &[u8] = include_bytes!("quarters.avif");
+
+/// Types of OBUs.
+const SEQUENCE_HEADER: u8 = 1;
+const PADDING: u8 = 15;
+const FRAME: u8 = 6;
+
+fn picture(id: u16) -> TestItem {
+    TestItem::from_file(QUARTERS, id, b"av01", b"av1C")
+}
+
+fn file_with(item: TestItem) -> TestFile {
+    TestFile { items: vec![item], ..TestFile::with_picture() }
+}
+
+fn config(obus: &[u8]) -> Vec<u8> {
+    [&[0x81, 0, 0, 0], obus].concat()
+}
+
+/// Writes an OBU of at most 127 bytes.
+fn obu(kind: u8, content: &[u8]) -> Vec<u8> {
+    [&[kind << 3 | 2, u8::try_from(content.len()).unwrap()], content].concat()
+}
+
+/// Writes the sequence header of a still picture in 4:2:0 with 8 bits.
+fn sequence_header(width: u32, height: u32) -> Vec<u8> {
+    let mut bits = Bits::default();
+    // The profile, a still picture with a reduced header, and the level.
+    bits.write(0b000_1_1, 5);
+    bits.write(8, 5);
+    bits.write(15, 4);
+    bits.write(15, 4);
+    bits.write(u64::from(width) - 1, 16);
+    bits.write(u64::from(height) - 1, 16);
+    // Small superblocks without tools, 8 bits, no colours, limited range, chroma of an unknown position.
+    bits.write(0, 6);
+    bits.write(0, 8);
+    bits.write(0x80, 8);
+    obu(SEQUENCE_HEADER, &bits.bytes)
+}
+
+/// Returns a file whose configuration and data contain these OBUs.
+fn file_of(config_obus: &[u8], data: &[u8], size: (u32, u32)) -> TestFile {
+    let properties = vec![(b"av1C", config(config_obus)), (b"ispe", ispe(size.0, size.1))];
+    file_with(TestItem { properties, extents: vec![data.to_vec()], ..picture(1) })
+}
+
+fn decode(file: &TestFile) -> (Vec<[u8; 3]>, Vec<u8>) {
+    let file = file.write();
+    let plan = Plan::read(&file).unwrap();
+    let (mut colours, mut alpha) = (vec![7; plan.colour_bytes()], vec![7; plan.alpha_bytes()]);
+    plan.decode(&mut colours, &mut alpha).unwrap();
+    (colours.as_chunks().0.to_vec(), alpha)
+}
+
+#[test]
+fn coded_picture_has_its_colours() {
+    assert!(is_avif(QUARTERS) && !is_avif(super::QUARTERS));
+    let (pixels, _) = decode(&file_with(picture(1)));
+    for (index, expected) in [16 + 16 * 64, 48 + 16 * 64, 16 + 48 * 64, 48 + 48 * 64].into_iter().zip(COLOURS)
+    {
+        let near = pixels[index].iter().zip(expected).all(|(&a, b)| a.abs_diff(b) <= 4);
+        assert!(near, "{index}: {:?} is not {expected:?}", pixels[index]);
+    }
+    let mut plan = file_with(picture(1));
+    assert_eq!(coded_pixels(&plan), u64::from(SIDE * SIDE));
+    // The data in several extents is the same.
+    let data = plan.items[0].extents[0].clone();
+    plan.items[0].extents = data.chunks(7).map(<[u8]>::to_vec).collect();
+    assert_eq!(decode(&plan).0, pixels);
+}
+
+#[test]
+fn alpha_item_becomes_the_alpha_channel() {
+    let mut file = file_with(picture(1));
+    file.items.push(picture(2).with_alpha_name());
+    file.references.push((b"auxl", 2, vec![1]));
+    let (_, alpha) = decode(&file);
+    // Yellow is brighter than blue.
+    assert!(alpha[48 * 64 + 48] > 180 && alpha[48 * 64 + 16] < 100, "{alpha:?}");
+    assert_eq!(coded_pixels(&file), u64::from(2 * SIDE * SIDE));
+}
+
+#[test]
+fn coded_pixels_are_the_maximum_of_all_sequence_headers_for_each_frame() {
+    let (small, large) = (sequence_header(64, 64), sequence_header(4096, 4096));
+    let frame = obu(FRAME, &[0; 9]);
+    let pixels = |config: &[u8], data: &[&[u8]]| coded_pixels(&file_of(config, &data.concat(), (64, 64)));
+    assert_eq!(pixels(&small, &[&small, &frame]), 1 << 12);
+    assert_eq!(pixels(&large, &[&small, &frame]), 1 << 24);
+    assert_eq!(pixels(&small, &[&large, &small, &frame]), 1 << 24);
+    // Each frame is decoded, even if it is not shown.
+    assert_eq!(pixels(&small, &[&large, &frame, &frame, &frame]), 3 << 24);
+    let file = file_of(&small, &[large, frame.clone(), frame].concat(), (64, 64)).write();
+    assert!(Plan::read(&file).unwrap().decoder_bytes() > 3 << 24);
+}
+
+#[test]
+fn frame_that_is_larger_than_its_sequence_header_is_not_decoded() {
+    // The decoder reads the size of the second header, whose pixels the plan states.
+    let mut file = file_with(picture(1));
+    let data = file.items[0].extents[0].clone();
+    file.items[0].extents = vec![[&sequence_header(16384, 16384)[..], &data].concat()];
+    assert_eq!(coded_pixels(&file), 1 << 28);
+    // Nothing states a size.
+    assert_corrupt(&file_of(&[], &obu(FRAME, &[0; 9]), (64, 64)), "states no size");
+    assert_corrupt(&file_of(&sequence_header(64, 64), &[], (65, 64)), "smaller than its item");
+}
+
+#[test]
+fn largest_sizes_do_not_overflow() {
+    let side = 1 << 15;
+    let header = sequence_header(side, side);
+    let file = file_of(&header, &obu(FRAME, &[0; 9]).repeat(16), (side, side));
+    assert_eq!(coded_pixels(&file), 16 << 30);
+    assert!(Plan::read(&file.write()).unwrap().decoder_bytes() > 16 << 30);
+    for (width, height) in [(side + 1, 1), (1, 1 << 16)] {
+        assert_unsupported(&file_of(&sequence_header(width, height), &[], (1, 1)), "side above");
+    }
+}
+
+#[test]
+fn units_and_frames_are_limited_in_number() {
+    let header = sequence_header(64, 64);
+    let file = |kind: u8, count: usize| {
+        file_of(&[], &[&header[..], &obu(kind, &[0; 2]).repeat(count)].concat(), (64, 64))
+    };
+    assert!(Plan::read(&file(PADDING, 1023).write()).is_ok());
+    assert_unsupported(&file(PADDING, 1024), "more than 1024 units");
+    assert!(Plan::read(&file(FRAME, 16).write()).is_ok());
+    assert_unsupported(&file(FRAME, 17), "more than 16 frames");
+}
+
+#[test]
+fn damaged_units_are_refused() {
+    let header = sequence_header(64, 64);
+    assert_corrupt(&file_of(&header[..6], &header, (64, 64)), "ends too early");
+    // Longer than the data, and a length of more than eight bytes.
+    let too_long = [&header[..], &[FRAME << 3 | 2, 100, 0]].concat();
+    assert_corrupt(&file_of(&[], &too_long, (64, 64)), "ends too early");
+    let endless = [&header[..], &[FRAME << 3 | 2], &[0x80; 9]].concat();
+    assert_corrupt(&file_of(&[], &endless, (64, 64)), "too many bytes");
+    let mut long = file_with(picture(1));
+    long.items[0].properties[0].1.resize((64 << 10) + 1, 0);
+    assert_corrupt(&long, "configuration is too long");
+    for length in 0..QUARTERS.len() {
+        assert!(process(&QUARTERS[..length]).is_err(), "{length} bytes");
+    }
+    process(QUARTERS).unwrap();
+}
+
+#[test]
+fn grids_and_selected_layers_are_named() {
+    let mut grid = TestFile::with_grid((1, 2), (128, 64));
+    grid.items[0] = picture(1);
+    assert_unsupported(&grid, "a grid in AVIF");
+    // Between the grid and its tiles, there can be another item.
+    grid.items.push(TestItem { kind: b"iden", extents: vec![], ..picture(2) });
+    grid.references = vec![(b"dimg", 100, vec![2, 2]), (b"dimg", 2, vec![1])];
+    assert_unsupported(&grid, "a grid in AVIF");
+    assert_unsupported(&file_with(picture(1).with(b"lsel", [0, 1])), "one layer is selected");
+    process(&file_with(picture(1).with(b"lsel", [0xFF, 0xFF])).write()).unwrap();
+    process(&file_with(picture(1).with(b"a1op", [0])).write()).unwrap();
+    let operating_point = file_with(picture(1).with(b"a1op", [32])).write();
+    assert!(matches!(process(&operating_point), Err(Error::Av1(_))));
+}
