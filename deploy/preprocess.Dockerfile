@@ -8,7 +8,7 @@
 # development.
 
 # This image contains the C compiler that aws-lc (TLS), SQLite, libjpeg-turbo and libwebp need.
-# libjpeg-turbo also needs cmake and nasm. All these libraries are linked into the program.
+# libjpeg-turbo also needs cmake and nasm, and the decoder of AVIF needs nasm. All these libraries are linked into the program.
 FROM rust:1.95.0-bookworm AS chef
 # hadolint ignore=DL3008
 RUN apt-get update \
@@ -26,9 +26,9 @@ RUN cargo chef prepare --recipe-path recipe.json
 
 FROM chef AS build
 COPY --from=planner /src/recipe.json recipe.json
-RUN cargo chef cook --locked --release --package preprocess --features turbo --recipe-path recipe.json
+RUN cargo chef cook --locked --release --package preprocess --features turbo,avif --recipe-path recipe.json
 COPY . .
-RUN cargo build --locked --release --package preprocess --features turbo
+RUN cargo build --locked --release --package preprocess --features turbo,avif
 
 # This image contains glibc and certificates for TLS, but no shell. The service runs as the
 # unprivileged user 65532.

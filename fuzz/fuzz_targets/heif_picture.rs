@@ -1,7 +1,7 @@
-//! A fuzz target that plans and decodes a HEIC with `heif-picture`.
+//! A fuzz target that plans and decodes a HEIC or AVIF with `heif-picture`.
 //!
-//! preprocess catches a panic of the HEVC decoder and refuses the upload, so such a panic is no finding here. The tests
-//! of `heif-picture` replay the corpus on stable Rust.
+//! preprocess catches a panic of the HEVC decoder and refuses the upload, so such a panic is no finding here. A panic of
+//! the AV1 decoder aborts the process and is a finding. The tests of `heif-picture` replay the corpus on stable Rust.
 #![no_main]
 
 use std::panic::{AssertUnwindSafe, PanicHookInfo, catch_unwind};
@@ -16,7 +16,7 @@ static ALLOCATOR: PeakAlloc = PeakAlloc;
 /// Maximum number of pixels. The target ignores larger pictures, as callers of the crate do.
 const MAX_PIXELS: u64 = 1 << 18;
 
-/// Aborts unless the panic comes from a crate of the registry, because only the HEVC decoder comes from there.
+/// Aborts unless the panic comes from a crate of the registry, because only the decoders of the pixels come from there.
 fn abort_on_own_panic(info: &PanicHookInfo<'_>) {
     let is_in_registry = info.location().is_some_and(|location| location.file().contains("/registry/"));
     if !is_in_registry {

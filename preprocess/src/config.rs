@@ -52,7 +52,7 @@ pub struct Settings {
     /// Maximum length of a request body in bytes, as in 512KiB or 32MiB; longer ones are refused (413)
     #[arg(long, env, value_name = "BYTES", default_value = "32MiB", value_parser = parse_bytes)]
     pub preprocess_max_body_bytes: usize,
-    /// Maximum number of pixels of a baseline JPEG or a HEIC
+    /// Maximum number of pixels of a baseline JPEG, a HEIC or an AVIF
     #[arg(long, env, value_name = "PIXELS", default_value = "64000000")]
     pub preprocess_max_pixels: NonZeroU64,
     /// Maximum number of pixels of any other upload; --preprocess-max-pixels applies as well

@@ -206,8 +206,8 @@ mod tests {
                   Maximum length of a request body in bytes, as in 512KiB or 32MiB; longer ones are refused
                   (413) [env: PREPROCESS_MAX_BODY_BYTES] [default: 32MiB]
               --preprocess-max-pixels <PIXELS>
-                  Maximum number of pixels of a baseline JPEG or a HEIC [env: PREPROCESS_MAX_PIXELS]
-                  [default: 64000000]
+                  Maximum number of pixels of a baseline JPEG, a HEIC or an AVIF [env:
+                  PREPROCESS_MAX_PIXELS] [default: 64000000]
               --preprocess-max-pixels-other <PIXELS>
                   Maximum number of pixels of any other upload; --preprocess-max-pixels applies as well
                   [env: PREPROCESS_MAX_PIXELS_OTHER] [default: 30000000]

@@ -24,11 +24,14 @@ pub(crate) enum Answer {
     Refused(u16),
 }
 
+/// Separates the answer of the default build from the answer of a build that accepts AVIF.
+const WITH_AVIF: &str = "; with `avif`: ";
+
 /// Reads the answers in the column `service` of the table, and the files.
 ///
 /// # Panics
 /// Panics if a row has no file, if a file has no row, or if a cell has an unknown text.
-pub(crate) fn read_examples(service: &str) -> Vec<Example> {
+pub(crate) fn read_examples(service: &str, accepts_avif: bool) -> Vec<Example> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let folder = root.join("tests/data/formats");
     let text = fs::read_to_string(root.join("docs/formats.md")).unwrap();
@@ -43,7 +46,9 @@ pub(crate) fn read_examples(service: &str) -> Vec<Example> {
         .map(|row| {
             let name = row[name_column].trim_matches('`').to_owned();
             let file = fs::read(folder.join(&name)).unwrap_or_else(|error| panic!("{name}: {error}"));
-            let answer = match (row[answer_column], row[picture_column]) {
+            let cell = row[answer_column];
+            let (default, with_avif) = cell.split_once(WITH_AVIF).unwrap_or((cell, cell));
+            let answer = match (if accepts_avif { with_avif } else { default }, row[picture_column]) {
                 (cell, picture) if cell == "accepted" || cell.starts_with("converted: ") => {
                     Answer::Picture(colours_of(picture))
                 }

@@ -341,6 +341,9 @@ impl Config {
     }
 
     /// Decodes the picture of the highest layer.
+    ///
+    /// The decoder runs behind an interface for C. A panic inside would therefore abort the process, and no caller could
+    /// catch it.
     pub(crate) fn decode(self, data: &ItemData<'_>, picture: &CodedPicture) -> Result<Picture, Error> {
         let mut settings = Settings::new();
         settings.set_n_threads(1);

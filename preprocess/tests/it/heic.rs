@@ -95,10 +95,10 @@ fn photo_equals_the_jpeg_that_it_was_made_from() {
 #[test]
 fn unsupported_kind_of_heic_is_named() {
     let pq = include_bytes!("data/heic_pq.heic");
-    let mut av1 = include_bytes!("data/heic_444.heic").to_vec();
-    let item = av1.windows(4).position(|window| window == b"hvc1").unwrap();
-    av1[item..item + 4].copy_from_slice(b"av01");
-    for (file, name) in [(&pq[..], "PQ"), (&av1, "AVIF")] {
+    let mut jpeg = include_bytes!("data/heic_444.heic").to_vec();
+    let item = jpeg.windows(4).position(|window| window == b"hvc1").unwrap();
+    jpeg[item..item + 4].copy_from_slice(b"jpeg");
+    for (file, name) in [(&pq[..], "PQ"), (&jpeg, "codec `jpeg`")] {
         let error = process(file, &recipe()).unwrap_err();
         assert_eq!(error.kind(), "unsupported_format", "{error:?}");
         assert!(error.to_string().contains(name), "{error}");

@@ -3,6 +3,8 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "test helpers fail by panicking")]
 
 mod any_bytes;
+#[cfg(feature = "avif")]
+mod avif;
 mod colours;
 mod costs;
 mod echo;

@@ -287,7 +287,14 @@ fn valid_files() -> Vec<Vec<u8>> {
     ];
     let crop = [32u32, 1, 16, 1, 0, 1, 0, 1].iter().flat_map(|field| field.to_be_bytes()).collect::<Vec<_>>();
     rich.items[1] = rich.items[1].clone().with(b"clap", crop).with(b"imir", [1]).with(b"irot", [3]);
-    vec![QUARTERS.to_vec(), TestFile::with_picture().write(), rich.write(), sequence_with_alpha()]
+    vec![
+        QUARTERS.to_vec(),
+        TestFile::with_picture().write(),
+        rich.write(),
+        sequence_with_alpha(),
+        #[cfg(feature = "avif")]
+        include_bytes!("quarters.avif").to_vec(),
+    ]
 }
 
 proptest! {

@@ -11,7 +11,7 @@ fn find_box(file: &[u8], kind: &[u8; 4]) -> usize {
 }
 
 /// Replaces bytes at an offset from the content of a box.
-fn patch(file: &[u8], kind: &[u8; 4], offset: usize, bytes: &[u8]) -> Vec<u8> {
+pub(super) fn patch(file: &[u8], kind: &[u8; 4], offset: usize, bytes: &[u8]) -> Vec<u8> {
     let mut file = file.to_vec();
     let start = find_box(&file, kind) + offset;
     file[start..start + bytes.len()].copy_from_slice(bytes);

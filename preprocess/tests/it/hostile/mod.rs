@@ -8,6 +8,8 @@
 //! concatenated or mislabelled. A separate process ([`rig`]) processes each file and measures the needed
 //! memory: the peak of the resident memory, minus the resident memory after the file was loaded.
 
+#[cfg(feature = "avif")]
+mod avif;
 mod corpus;
 mod files;
 mod gif;
@@ -54,6 +56,8 @@ static FILES: LazyLock<Vec<HostileFile>> = LazyLock::new(|| {
         tiff::files(),
         #[cfg(feature = "heic")]
         heic::files(),
+        #[cfg(feature = "avif")]
+        avif::files(),
         other::files(),
     ]
     .concat()
@@ -114,8 +118,8 @@ async fn post_of_a_hostile_file_has_the_expected_status_and_kind() {
         };
         let expected_status = match (name, kind) {
             (_, "unsupported_format") => 415,
-            // The parts of this file have too many pixels together.
-            ("heic-15-tiles-of-16-megapixels", _) => 413,
+            // The coded parts of these files have too many pixels together.
+            ("heic-15-tiles-of-16-megapixels" | "avif-100-megapixels-in-2-kilobytes", _) => 413,
             _ => 422,
         };
         assert_eq!(response.status(), expected_status, "{name}");

@@ -122,8 +122,12 @@ pub(super) fn files() -> Vec<HostileFile> {
             b"\0\0\0\x18ftypmp42\0\0\0\0mp42isom".to_vec(),
         ),
         hostile_file(
-            "avif",
-            RefusedBeforeDecoding("unsupported_format"),
+            "avif-header-only",
+            RefusedBeforeDecoding(if cfg!(feature = "avif") {
+                "corrupt_image"
+            } else {
+                "unsupported_format"
+            }),
             b"\0\0\0\x1cftypavif\0\0\0\0avifmif1".to_vec(),
         ),
         hostile_file("zip", RefusedBeforeDecoding("not_an_image"), b"PK\x03\x04\x14\0\0\0\x08\0".to_vec()),
