@@ -8,7 +8,8 @@
 # development.
 
 # This image contains the C compiler that aws-lc (TLS), SQLite, libjpeg-turbo and libwebp need.
-# libjpeg-turbo also needs cmake and nasm, and the decoder of AVIF needs nasm. All these libraries are linked into the program.
+# libjpeg-turbo also needs cmake and nasm, and the decoder of AVIF needs nasm. All these libraries
+# are linked into the program.
 FROM rust:1.95.0-bookworm AS chef
 # hadolint ignore=DL3008
 RUN apt-get update \
