@@ -1,17 +1,17 @@
 //! The AV1 stream of an item: its configuration, its OBUs and the sizes in its sequence headers.
 
+mod obus;
+mod sequence_header;
+
 use re_rav1d::dav1d::{self, Decoder, PixelLayout, PlanarImageComponent, Plane, Settings};
 
+use self::{obus::Obus, sequence_header::SequenceHeader};
 use crate::{
-    bits::BitReader,
     boxes::Reader,
     error::Error,
-    item_data::{Cursor, ItemData},
+    item_data::ItemData,
     samples::{Matrix, Planes},
 };
-
-/// Maximum number of OBUs (open bitstream units) of an item. Each takes time. A picture in several layers has a few.
-const MAX_OBUS: usize = 1024;
 
 /// Maximum number of frames of an item. A picture has one frame per layer, and AV1 allows four layers.
 const MAX_FRAMES: u32 = 16;
@@ -160,162 +160,6 @@ impl CodedPicture {
     }
 }
 
-/// The fields of a sequence header that this crate uses (AV1 specification, 5.5).
-struct SequenceHeader {
-    max_size: (u32, u32),
-    /// The largest width and height of as many bits as those of `max_size` have.
-    max_sides: (u32, u32),
-    half_samples_per_pixel: u64,
-    has_wide_samples: bool,
-    has_small_superblocks: bool,
-    has_film_grain: bool,
-    has_superres: bool,
-    /// Primaries and transfer function, if they are stated.
-    colours: Option<(u16, u16)>,
-    matrix: Matrix,
-}
-
-impl SequenceHeader {
-    fn read(bytes: &[u8]) -> Result<Self, Error> {
-        let mut bits = BitReader::new(bytes);
-        let profile = bits.uint(3)?;
-        bits.skip(1)?;
-        let is_reduced = bits.flag()?;
-        if is_reduced {
-            bits.skip(5)?;
-        } else {
-            skip_operating_points(&mut bits)?;
-        }
-        let (width_bits, height_bits) = (bits.uint(4)? + 1, bits.uint(4)? + 1);
-        let max_size = (bits.uint(width_bits)? + 1, bits.uint(height_bits)? + 1);
-        if !is_reduced && bits.flag()? {
-            // Lengths of frame ids.
-            bits.skip(7)?;
-        }
-        let has_small_superblocks = !bits.flag()?;
-        // Tools for intra prediction.
-        bits.skip(2)?;
-        if !is_reduced {
-            skip_inter_tools(&mut bits)?;
-        }
-        let has_superres = bits.flag()?;
-        // Two filters.
-        bits.skip(2)?;
-        let mut header = Self {
-            max_size,
-            max_sides: (1 << width_bits, 1 << height_bits),
-            half_samples_per_pixel: 0,
-            has_wide_samples: false,
-            has_small_superblocks,
-            has_film_grain: false,
-            has_superres,
-            colours: None,
-            matrix: Matrix { coefficients: 2, is_full_range: false },
-        };
-        header.read_colours(&mut bits, profile)?;
-        header.has_film_grain = bits.flag()?;
-        Ok(header)
-    }
-
-    /// Reads `color_config` (AV1 specification, 5.5.2).
-    fn read_colours(&mut self, bits: &mut BitReader<'_>, profile: u32) -> Result<(), Error> {
-        /// `ColourPrimaries`, `TransferCharacteristics` and `MatrixCoefficients` of RGB samples in sRGB.
-        const SRGB: [u16; 3] = [1, 13, 0];
-        self.has_wide_samples = bits.flag()?;
-        let has_12_bits = profile == 2 && self.has_wide_samples && bits.flag()?;
-        let is_grey = profile != 1 && bits.flag()?;
-        let mut numbers = [2; 3];
-        if bits.flag()? {
-            for number in &mut numbers {
-                *number = u16::try_from(bits.uint(8)?).unwrap_or_default();
-            }
-            self.colours = Some((numbers[0], numbers[1]));
-        }
-        self.matrix.coefficients = numbers[2];
-        if is_grey {
-            self.matrix.is_full_range = bits.flag()?;
-            self.half_samples_per_pixel = 2;
-            return Ok(());
-        }
-        if numbers == SRGB {
-            self.matrix.is_full_range = true;
-            self.half_samples_per_pixel = 6;
-        } else {
-            self.matrix.is_full_range = bits.flag()?;
-            let (halves_width, halves_height) = match profile {
-                0 => (true, true),
-                1 => (false, false),
-                _ if has_12_bits => {
-                    let halves_width = bits.flag()?;
-                    (halves_width, halves_width && bits.flag()?)
-                }
-                _ => (true, false),
-            };
-            self.half_samples_per_pixel = match (halves_width, halves_height) {
-                (true, true) => 3,
-                (true, false) => 4,
-                (false, _) => 6,
-            };
-            if halves_height {
-                // The position of the chroma samples.
-                bits.skip(2)?;
-            }
-        }
-        // Whether the two chroma planes have different quantizers.
-        bits.skip(1)
-    }
-}
-
-/// Skips the timing information and the operating points of a sequence header.
-fn skip_operating_points(bits: &mut BitReader<'_>) -> Result<(), Error> {
-    let mut decoder_delay_bits = None;
-    if bits.flag()? {
-        bits.skip(64)?;
-        if bits.flag()? {
-            bits.skip_golomb()?;
-        }
-        if bits.flag()? {
-            decoder_delay_bits = Some(bits.uint(5)? + 1);
-            bits.skip(32 + 5 + 5)?;
-        }
-    }
-    let has_display_delays = bits.flag()?;
-    for _ in 0..=bits.uint(5)? {
-        const FIRST_LEVEL_WITH_TIER: u32 = 8;
-        bits.skip(12)?;
-        if bits.uint(5)? >= FIRST_LEVEL_WITH_TIER {
-            bits.skip(1)?;
-        }
-        if let Some(delay_bits) = decoder_delay_bits
-            && bits.flag()?
-        {
-            bits.skip(2 * delay_bits + 1)?;
-        }
-        if has_display_delays && bits.flag()? {
-            bits.skip(4)?;
-        }
-    }
-    Ok(())
-}
-
-/// Skips the tools for inter prediction and for screen content in a sequence header.
-fn skip_inter_tools(bits: &mut BitReader<'_>) -> Result<(), Error> {
-    bits.skip(4)?;
-    let has_order_hints = bits.flag()?;
-    if has_order_hints {
-        bits.skip(2)?;
-    }
-    let chooses_screen_content = bits.flag()?;
-    let may_have_screen_content = chooses_screen_content || bits.flag()?;
-    if may_have_screen_content && !bits.flag()? {
-        bits.skip(1)?;
-    }
-    if has_order_hints {
-        bits.skip(3)?;
-    }
-    Ok(())
-}
-
 /// The configuration of the decoder.
 #[derive(Clone, Copy)]
 pub(crate) struct Config {
@@ -369,61 +213,6 @@ impl Config {
                 Err(error) => return Err(error.into()),
             }
         }
-    }
-}
-
-/// The type and the length of an OBU.
-struct ObuHeader {
-    kind: u8,
-    /// Length in bytes behind the header.
-    length: usize,
-}
-
-/// Iterates over the OBUs of a stream. The caller reads or skips the bytes behind each header.
-struct Obus<'a, 'extents> {
-    cursor: Cursor<'a, 'extents>,
-    count: usize,
-}
-
-impl<'a, 'extents> Obus<'a, 'extents> {
-    fn new(cursor: Cursor<'a, 'extents>) -> Self {
-        Self { cursor, count: 0 }
-    }
-
-    fn next_header(&mut self) -> Result<Option<ObuHeader>, Error> {
-        const HAS_EXTENSION: u8 = 4;
-        const HAS_LENGTH: u8 = 2;
-        if !self.cursor.has_more() {
-            return Ok(None);
-        }
-        self.count += 1;
-        if self.count > MAX_OBUS {
-            return Err(Error::unsupported(format!("a picture of more than {MAX_OBUS} units")));
-        }
-        let header = self.byte()?;
-        if header & HAS_EXTENSION != 0 {
-            self.cursor.skip(1)?;
-        }
-        // An OBU without a length extends to the end.
-        let length = if header & HAS_LENGTH != 0 { self.leb128()? } else { self.cursor.remaining_length() };
-        Ok(Some(ObuHeader { kind: header >> 3 & 0xF, length }))
-    }
-
-    fn byte(&mut self) -> Result<u8, Error> {
-        self.cursor.bytes(1)?.first().copied().ok_or(Error::Corrupt("a unit ends too early"))
-    }
-
-    /// Reads an integer of at most eight bytes, which have seven bits each.
-    fn leb128(&mut self) -> Result<usize, Error> {
-        let mut value = 0;
-        for index in 0..8 {
-            let byte = self.byte()?;
-            value |= u64::from(byte & 0x7F) << (7 * index);
-            if byte & 0x80 == 0 {
-                return usize::try_from(value).map_err(|_| Error::Corrupt("a unit is too long"));
-            }
-        }
-        Err(Error::Corrupt("the length of a unit has too many bytes"))
     }
 }
 
