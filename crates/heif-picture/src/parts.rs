@@ -90,7 +90,6 @@ struct PendingItem {
     /// The size that all tiles of the grid have.
     expected_size: Option<Size>,
     /// True if the item is a tile, or is derived into one.
-    #[cfg_attr(not(feature = "avif"), expect(dead_code, reason = "only AV1 distinguishes tiles"))]
     is_in_grid: bool,
 }
 
