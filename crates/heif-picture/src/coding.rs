@@ -45,7 +45,8 @@ impl<'a> Coding<'a> {
         }
     }
 
-    /// Selects the layers to decode. Only AV1 has several.
+    /// Selects the layers to decode.
+    #[cfg_attr(not(feature = "avif"), expect(unused_variables, reason = "only AV1 has operating points"))]
     pub(crate) fn set_operating_point(&mut self, operating_point: u8) {
         match self {
             Self::Hevc(..) => {}

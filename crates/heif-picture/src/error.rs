@@ -16,6 +16,10 @@ pub enum Error {
     /// The HEVC decoder refused a part of the picture.
     #[error("HEVC: {0}")]
     Hevc(#[source] heifer_hevc_dec::Error),
+    /// The picture is a grid of pictures that are coded with AV1.
+    #[cfg(feature = "avif")]
+    #[error("a grid in AVIF")]
+    Av1Grid,
     /// The AV1 decoder refused a part of the picture.
     #[cfg(feature = "avif")]
     #[error("AV1: {0}")]
@@ -28,6 +32,8 @@ impl Error {
         match self {
             Self::Unsupported(_) | Self::OtherCodec(_) => true,
             Self::Hevc(error) => matches!(error, heifer_hevc_dec::Error::Unimplemented(_)),
+            #[cfg(feature = "avif")]
+            Self::Av1Grid => true,
             #[cfg(feature = "avif")]
             Self::Av1(error) => matches!(error, re_rav1d::dav1d::Error::UnsupportedBitstream),
             Self::Corrupt(_) => false,

@@ -89,6 +89,7 @@ struct PendingItem {
     position: Rectangle,
     /// The size that all tiles of the grid have.
     expected_size: Option<Size>,
+    /// True if the item is a tile, or is derived into one.
     is_in_grid: bool,
 }
 
@@ -246,7 +247,8 @@ impl<'a, 'container> Search<'a, 'container> {
             pending.push(PendingItem { id, depth, matrix, position, expected_size, is_in_grid });
         };
         match &item.kind {
-            b"av01" if cfg!(feature = "avif") && next.is_in_grid => Err(Error::unsupported("a grid in AVIF")),
+            #[cfg(feature = "avif")]
+            b"av01" if next.is_in_grid => Err(Error::Av1Grid),
             kind if config_kind(kind).is_some() => {
                 let part = self.coded_part(next, &properties, matrix)?;
                 let (width, height) = part.coded.shown_size();

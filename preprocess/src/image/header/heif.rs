@@ -46,6 +46,8 @@ pub(in crate::image) fn image_error(error: Error, format: Format) -> ImageError 
         Error::OtherCodec(kind) => {
             unsupported_format(format!("HEIF with the codec `{}`", kind.escape_ascii()))
         }
+        #[cfg(feature = "avif")]
+        Error::Av1Grid => unsupported_format("A grid in AVIF".to_owned()),
         error if error.is_unsupported() => ImageError::UnsupportedFeature { format, source: error.into() },
         error => ImageError::Corrupt { format, source: error.into() },
     }
