@@ -189,7 +189,7 @@ impl Config {
     /// The decoder runs behind an interface for C. A panic inside would therefore abort the process, and no caller could
     /// catch it.
     ///
-    /// re_rav1d 0.1.3 leaks 48 bytes for each picture that it returns.
+    /// re_rav1d 0.1.3 leaks 48 bytes for each picture.
     pub(crate) fn decode(self, data: &ItemData<'_>, picture: &CodedPicture) -> Result<Picture, Error> {
         let mut settings = Settings::new();
         settings.set_n_threads(1);
