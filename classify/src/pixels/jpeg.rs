@@ -19,6 +19,7 @@ pub(super) struct JpegHeader {
     /// Height in pixels.
     pub(super) height: u32,
     colour_space: ColourSpace,
+    is_progressive: bool,
     /// Maximum number of scans that [`Self::decode`] accepts.
     max_scans: u32,
     /// Orientation in the first EXIF segment.
@@ -30,13 +31,14 @@ pub(super) struct JpegHeader {
 impl JpegHeader {
     /// Reads the segments that precede the pixels. [`Self::decode`] refuses more than `max_scans` scans.
     pub(super) fn read(bytes: &[u8], max_scans: u32) -> Result<Self, Error> {
-        let jpeg_scaled::JpegHeader { width, height, colour_space, .. } =
+        let jpeg_scaled::JpegHeader { width, height, colour_space, is_progressive } =
             jpeg_scaled::JpegHeader::read(bytes)?;
         let exif = Segments::before_first_scan(bytes).find_map(|segment| segment.exif());
         Ok(Self {
             width,
             height,
             colour_space,
+            is_progressive,
             max_scans,
             orientation: read_orientation(exif),
             profile_bytes: srgb::jpeg_profile_bytes(bytes),
@@ -50,7 +52,10 @@ impl JpegHeader {
         let channel_count = self.colour_space.channel_count() as u64;
         let pixel_bytes = u64::from(self.width) * u64::from(self.height) * channel_count;
         let working_bytes = (u64::from(self.width) + 32) * WORKING_ROWS * 2 * channel_count;
-        pixel_bytes + working_bytes + u64::from(self.max_scans) * jpeg_scaled::MAX_TABLE_BYTES_PER_SCAN
+        // A baseline JPEG has at most a scan per component.
+        let max_scans = u64::from(self.max_scans);
+        let max_scans = if self.is_progressive { max_scans } else { max_scans.min(channel_count) };
+        pixel_bytes + working_bytes + max_scans * jpeg_scaled::MAX_TABLE_BYTES_PER_SCAN
     }
 
     /// Returns the channels of a decoded pixel.

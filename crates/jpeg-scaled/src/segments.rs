@@ -36,8 +36,8 @@ impl<'a> Segment<'a> {
         self.payload.strip_prefix(b"Exif\0\0").filter(|_| self.marker == APP1)
     }
 
-    /// Returns the part of an ICC profile in a segment APP2: the number of the part, which starts at 1, the number of
-    /// parts, and the bytes of the part.
+    /// Returns the content of a segment APP2 with a part of an ICC profile: a byte with the number of the part, which
+    /// starts at 1, a byte with the number of parts, and the bytes of the part.
     #[must_use]
     pub fn icc_profile_part(&self) -> Option<&'a [u8]> {
         const APP2: u8 = 0xE2;
@@ -49,7 +49,7 @@ impl<'a> Segment<'a> {
 ///
 /// Skips entropy-coded data and bytes that belong to no segment, which some cameras write, as decoders do. Also skips
 /// the markers without a length, except [`Segment::EOI`], after which it continues. A length that is too short for its
-/// own field is taken for that of an empty payload. The iterator ends before a segment that is cut off.
+/// own field counts as an empty payload. The iterator ends before a segment that is cut off.
 ///
 /// The iterator does not allocate, and reads every byte at most once.
 ///

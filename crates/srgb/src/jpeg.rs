@@ -44,7 +44,7 @@ pub fn read_jpeg_profile(file: &[u8]) -> Option<Vec<u8>> {
     join_jpeg_parts(jpeg_parts(file))
 }
 
-/// Returns the length of the profile that [`read_jpeg_profile`] returns, or 0 for none.
+/// Returns the maximum length of the profile that [`read_jpeg_profile`] returns, or 0 for none.
 pub fn jpeg_profile_bytes(file: &[u8]) -> u64 {
     let length = jpeg_parts(file).map(|(_, part)| part.len() as u64).sum();
     if length > MAX_PROFILE_BYTES as u64 { 0 } else { length }

@@ -27,5 +27,6 @@ pub use self::{
 /// Maximum length of an ICC profile in bytes. Longer profiles are ignored.
 ///
 /// The profiles of cameras and displays have some kilobytes. Those of print shops have up to three megabytes.
-/// The limit is not a setting: both services must show the same colours, and the same upload always has the same ones.
+/// The limit is not a setting: both services must show the same colours, and the same upload must always get the same
+/// colours.
 pub const MAX_PROFILE_BYTES: usize = 4 << 20;

@@ -20,7 +20,7 @@ pub enum Format {
     /// HEIC. The primary picture is used, or the first one of a sequence.
     #[cfg(feature = "heic")]
     Heic,
-    /// AVIF. The primary picture is used.
+    /// AVIF. The primary picture is used, or the first one of a sequence.
     #[cfg(feature = "avif")]
     Avif,
 }

@@ -56,10 +56,12 @@ impl ProcessingPlan {
     /// Returns true if [`Self::new`] takes so little time for this upload that it can run on an async worker.
     ///
     /// The longer the upload, the longer its header can take. The profile of a PNG is inflated to learn its length,
-    /// and a few kilobytes can inflate to megabytes.
+    /// and a few kilobytes can inflate to megabytes. The parts of a HEIC or AVIF can share data, which is then parsed for
+    /// each part.
     pub fn is_cheap(upload: &[u8]) -> bool {
         const MAX_BYTES: usize = 64 << 10;
-        upload.len() <= MAX_BYTES && !srgb::has_png_profile(upload)
+        let has_heif_boxes = upload.get(4..8) == Some(b"ftyp");
+        upload.len() <= MAX_BYTES && !has_heif_boxes && !srgb::has_png_profile(upload)
     }
 
     /// Reads the header of an upload, checks it against the limits and selects the preferred decoder.

@@ -62,6 +62,7 @@ fn header_of_a_long_upload_or_with_a_compressed_profile_is_not_cheap() {
         |chunk| ProcessingPlan::is_cheap(&png_with_chunk(&RgbImage::new(8, 8), chunk, b"name\0\0profile"));
     assert!(ProcessingPlan::is_cheap(&png) && is_cheap(b"tEXt"));
     assert!(!is_cheap(b"iCCP"));
+    assert!(!ProcessingPlan::is_cheap(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic"));
     assert!(!ProcessingPlan::is_cheap(&[png, vec![0; 64 << 10]].concat()));
 }
 
