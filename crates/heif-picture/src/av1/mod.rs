@@ -27,7 +27,9 @@ const MAX_SIDE: u32 = 1 << 15;
 
 /// Types of OBUs.
 const SEQUENCE_HEADER: u8 = 1;
+const TEMPORAL_DELIMITER: u8 = 2;
 const FRAME_HEADER: u8 = 3;
+const TILE_GROUP: u8 = 4;
 const FRAME: u8 = 6;
 
 /// The properties of a coded picture according to its sequence headers.
@@ -71,8 +73,8 @@ impl CodedPicture {
     /// Returns the maximum number of bytes that decoding needs.
     ///
     /// Counts the planes of every frame, because hidden frames are kept as references, with their motion vectors and
-    /// segments. Counts also the tables of the frame that is decoded, the states of its tiles, and three copies of the
-    /// stream: two if it lies in several extents, and one of its metadata.
+    /// segments. Counts also the tables of the frame that is decoded, the states of its tiles, and two copies of the
+    /// stream: one for the decoder, and one of an OBU that lies in several extents.
     pub(crate) fn decoder_bytes(&self, stream_bytes: u64) -> u64 {
         /// Frames that the decoder keeps: eight references, the current one, and two that wait for being shown.
         const MAX_KEPT_FRAMES: u64 = 11;
@@ -105,7 +107,7 @@ impl CodedPicture {
             pixels * TABLE_BYTES_PER_PIXEL,
             (max_width + PADDING) * TABLE_BYTES_PER_COLUMN,
             (pixels / superblock_pixels).min(MAX_TILES) * BYTES_PER_TILE,
-            stream_bytes.saturating_mul(3),
+            stream_bytes.saturating_mul(2),
             FIXED_BYTES,
         ]
         .into_iter()
@@ -199,9 +201,7 @@ impl Config {
         // Frames of another size than the sequence header states must not be larger.
         settings.set_frame_size_limit(u32::try_from(picture.frame_pixels).unwrap_or(u32::MAX));
         let mut decoder = Decoder::with_settings(&settings)?;
-        let length = usize::try_from(data.length()).unwrap_or(usize::MAX);
-        let stream = data.cursor().bytes(length)?.into_owned();
-        let mut sent = decoder.send_data(stream, None, None, None);
+        let mut sent = decoder.send_data(decoded_obus(data)?, None, None, None);
         loop {
             let is_all_sent = match sent {
                 Ok(()) => true,
@@ -216,6 +216,25 @@ impl Config {
             }
         }
     }
+}
+
+/// Copies the OBUs that a picture consists of.
+///
+/// Leaves out metadata: re_rav1d 0.1.3 panics if an OBU of metadata ends too early. Leaves out redundant frame headers, too:
+/// re_rav1d decodes one without a frame header as a frame, which would not be counted in [`CodedPicture::pixels`].
+fn decoded_obus(data: &ItemData<'_>) -> Result<Vec<u8>, Error> {
+    let mut stream = Vec::with_capacity(usize::try_from(data.length()).unwrap_or_default());
+    let mut obus = Obus::new(data.cursor());
+    while let Some(obu) = obus.next_header()? {
+        match obu.kind {
+            SEQUENCE_HEADER | TEMPORAL_DELIMITER | FRAME_HEADER | TILE_GROUP | FRAME => {
+                obu.write(&mut stream);
+                stream.extend_from_slice(&obus.cursor.bytes(obu.length)?);
+            }
+            _ => obus.cursor.skip(obu.length)?,
+        }
+    }
+    Ok(stream)
 }
 
 /// A decoded picture.

@@ -5,11 +5,36 @@ use crate::{error::Error, item_data::Cursor};
 /// Maximum number of OBUs (open bitstream units) of an item. Each takes time. A picture in several layers has a few.
 const MAX_OBUS: usize = 1024;
 
-/// The type and the length of an OBU.
+/// Bits of the first byte of an OBU.
+const HAS_EXTENSION: u8 = 4;
+const HAS_LENGTH: u8 = 2;
+
+/// The header of an OBU.
 pub(super) struct ObuHeader {
+    first_byte: u8,
+    /// The second byte, which names a layer.
+    extension: Option<u8>,
     pub(super) kind: u8,
     /// Length in bytes behind the header.
     pub(super) length: usize,
+}
+
+impl ObuHeader {
+    /// Appends the header to a stream, always with a length.
+    pub(super) fn write(&self, stream: &mut Vec<u8>) {
+        stream.push(self.first_byte | HAS_LENGTH);
+        stream.extend(self.extension);
+        let mut rest = self.length;
+        loop {
+            let [lowest_byte, ..] = rest.to_le_bytes();
+            rest >>= 7;
+            if rest == 0 {
+                stream.push(lowest_byte);
+                return;
+            }
+            stream.push(lowest_byte | 0x80);
+        }
+    }
 }
 
 /// Iterates over the OBUs of a stream. The caller reads or skips the bytes behind each header.
@@ -24,8 +49,6 @@ impl<'a, 'extents> Obus<'a, 'extents> {
     }
 
     pub(super) fn next_header(&mut self) -> Result<Option<ObuHeader>, Error> {
-        const HAS_EXTENSION: u8 = 4;
-        const HAS_LENGTH: u8 = 2;
         if !self.cursor.has_more() {
             return Ok(None);
         }
@@ -33,13 +56,12 @@ impl<'a, 'extents> Obus<'a, 'extents> {
         if self.count > MAX_OBUS {
             return Err(Error::unsupported(format!("a picture of more than {MAX_OBUS} units")));
         }
-        let header = self.byte()?;
-        if header & HAS_EXTENSION != 0 {
-            self.cursor.skip(1)?;
-        }
+        let first_byte = self.byte()?;
+        let extension = if first_byte & HAS_EXTENSION != 0 { Some(self.byte()?) } else { None };
         // An OBU without a length extends to the end.
-        let length = if header & HAS_LENGTH != 0 { self.leb128()? } else { self.cursor.remaining_length() };
-        Ok(Some(ObuHeader { kind: header >> 3 & 0xF, length }))
+        let length =
+            if first_byte & HAS_LENGTH != 0 { self.leb128()? } else { self.cursor.remaining_length() };
+        Ok(Some(ObuHeader { first_byte, extension, kind: first_byte >> 3 & 0xF, length }))
     }
 
     fn byte(&mut self) -> Result<u8, Error> {

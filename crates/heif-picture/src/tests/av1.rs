@@ -136,6 +136,28 @@ fn units_and_frames_are_limited_in_number() {
 }
 
 #[test]
+fn metadata_does_not_reach_the_decoder() {
+    const METADATA: u8 = 5;
+    let mut item = picture(1);
+    let data = item.extents.concat();
+    let (delimiter, frames) = data.split_at(2);
+    // Metadata by ITU-T T.35 without any byte of its payload. A length of two bytes is the longer way to write it.
+    for metadata in [obu(METADATA, &[4, 0x80]), vec![METADATA << 3 | 2, 0x82, 0, 4, 0x80]] {
+        item.extents = vec![[delimiter, &metadata, frames].concat()];
+        let file = file_with(item);
+        assert_eq!(decode(&file), decode(&file_with(picture(1))));
+        item = picture(1);
+    }
+}
+
+#[test]
+fn frame_of_a_redundant_header_does_not_reach_the_decoder() {
+    let file = include_bytes!("../../../../fuzz/corpus/heif_picture/avif_redundant_frame_header");
+    // The tiles remain, but no header.
+    process(file).map(drop).unwrap_err();
+}
+
+#[test]
 fn damaged_units_are_refused() {
     let header = sequence_header(64, 64);
     assert_corrupt(&file_of(&header[..6], &header, (64, 64)), "ends too early");
