@@ -4,6 +4,13 @@
 use crate::av1;
 use crate::{container::Property, error::Error, hevc, item_data::ItemData};
 
+/// Maximum length in bytes of a configuration. Usual ones have fewer than 500.
+pub(crate) const MAX_CONFIG_BYTES: usize = 64 << 10;
+
+/// Maximum length of a side of a coded picture in pixels. Real pictures are below half of it. The limit bounds the
+/// tables that the parameter sets of HEVC can describe.
+pub(crate) const MAX_SIDE: u32 = 1 << 15;
+
 /// The configuration of a decoder, and the properties of the coded picture.
 #[derive(Clone, Copy)]
 pub(crate) enum Coding<'a> {

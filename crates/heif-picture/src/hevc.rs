@@ -10,6 +10,7 @@ use heifer_hevc_dec::{
 
 use crate::{
     boxes::Reader,
+    coding::{MAX_CONFIG_BYTES, MAX_SIDE},
     error::Error,
     item_data::{Cursor, ItemData},
     slices::{Slices, begins_picture},
@@ -25,13 +26,6 @@ const MAX_PPS: u32 = 64;
 
 /// Maximum length in bytes of a parameter set. The largest ones have scaling lists and take 2 KB.
 const MAX_PARAMETER_SET_BYTES: usize = 8 << 10;
-
-/// Maximum length in bytes of a configuration. Usual ones have fewer than 500.
-const MAX_CONFIG_BYTES: usize = 64 << 10;
-
-/// Maximum length of a side of a coded picture in pixels. Real pictures are below half of it. The limit bounds the
-/// tables that a picture parameter set can describe.
-const MAX_SIDE: u32 = 1 << 15;
 
 /// Types of NAL units.
 const SPS: u8 = 33;

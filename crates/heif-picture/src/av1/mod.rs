@@ -8,6 +8,7 @@ use re_rav1d::dav1d::{self, Decoder, PixelLayout, PlanarImageComponent, Plane, S
 use self::{obus::Obus, sequence_header::SequenceHeader};
 use crate::{
     boxes::Reader,
+    coding::{MAX_CONFIG_BYTES, MAX_SIDE},
     error::Error,
     item_data::ItemData,
     samples::{Matrix, Planes},
@@ -18,12 +19,6 @@ const MAX_FRAMES: u32 = 16;
 
 /// Maximum length in bytes of a sequence header. 32 operating points take 500.
 const MAX_SEQUENCE_HEADER_BYTES: usize = 1 << 10;
-
-/// Maximum length in bytes of a configuration, which is a sequence header and metadata.
-const MAX_CONFIG_BYTES: usize = 64 << 10;
-
-/// Maximum length of a side of a coded picture in pixels, as for HEVC.
-const MAX_SIDE: u32 = 1 << 15;
 
 /// Types of OBUs.
 const SEQUENCE_HEADER: u8 = 1;
