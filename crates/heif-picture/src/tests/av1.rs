@@ -1,7 +1,7 @@
 //! Tests of pictures that are coded with AV1.
 
 use super::{
-    COLOURS,
+    COLOURS, decode,
     hostile::{assert_corrupt, assert_unsupported, coded_pixels, process},
     test_file::{Bits, SIDE, TestFile, TestItem, ispe},
 };
@@ -53,14 +53,6 @@ fn sequence_header(width: u32, height: u32) -> Vec<u8> {
 fn file_of(config_obus: &[u8], data: &[u8], size: (u32, u32)) -> TestFile {
     let properties = vec![(b"av1C", config(config_obus)), (b"ispe", ispe(size.0, size.1))];
     file_with(TestItem { properties, extents: vec![data.to_vec()], ..picture(1) })
-}
-
-fn decode(file: &TestFile) -> (Vec<[u8; 3]>, Vec<u8>) {
-    let file = file.write();
-    let plan = Plan::read(&file).unwrap();
-    let (mut colours, mut alpha) = (vec![7; plan.colour_bytes()], vec![7; plan.alpha_bytes()]);
-    plan.decode(&mut colours, &mut alpha).unwrap();
-    (colours.as_chunks().0.to_vec(), alpha)
 }
 
 #[test]

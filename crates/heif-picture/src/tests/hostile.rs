@@ -4,8 +4,8 @@ use std::{fs, path::Path};
 
 use proptest::prelude::*;
 
-use super::sequence::sequence_with_alpha;
 use super::test_file::{QUARTERS, SIDE, TestFile, TestItem, find_in_meta, hvcc, ispe, sps};
+use super::test_sequence::sequence_with_alpha;
 use crate::{Error, Plan};
 
 pub(super) fn plan_error(file: &[u8]) -> Error {

@@ -6,6 +6,7 @@ mod hostile;
 mod sequence;
 mod slices;
 mod test_file;
+mod test_sequence;
 
 use self::test_file::{QUARTERS, SIDE, TestFile, TestItem, find_in_meta, sps};
 use crate::{ColourSpace, Plan, is_heif};
@@ -14,8 +15,12 @@ const COLOURS: [[u8; 3]; 4] = [[220, 40, 30], [30, 180, 60], [40, 50, 200], [230
 
 /// The colours and the alpha channel of a file.
 fn decode(file: &TestFile) -> (Vec<[u8; 3]>, Vec<u8>) {
-    let file = file.write();
-    let plan = Plan::read(&file).unwrap();
+    decode_bytes(&file.write())
+}
+
+/// The colours and the alpha channel of a written file.
+fn decode_bytes(file: &[u8]) -> (Vec<[u8; 3]>, Vec<u8>) {
+    let plan = Plan::read(file).unwrap();
     let (mut colours, mut alpha) = (vec![7; plan.colour_bytes()], vec![7; plan.alpha_bytes()]);
     plan.decode(&mut colours, &mut alpha).unwrap();
     (colours.as_chunks().0.to_vec(), alpha)
