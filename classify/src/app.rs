@@ -356,6 +356,9 @@ async fn start_engines(
     };
 
     let Placement { backend, precision, adapter } = placement;
+    if let Some(max_batch) = spec::MAX_BATCH {
+        tracing::info!(max_batch, model = spec::NAME, "the network accepts no larger batch");
+    }
     let EnginePlan { thread_count, isa, .. } = service.settings.engine_plan(backend);
     let isa = backend.kernel_isa(isa).map(Isa::name);
     let (backend, precision) = (backend.name(), precision.name());

@@ -14,7 +14,11 @@ use platform::{
 };
 
 use crate::{
-    backend::Backend, engine::EnginePlan, gpu::GpuSettings, model::CLASSES, pixels::ImageLimits,
+    backend::Backend,
+    engine::EnginePlan,
+    gpu::GpuSettings,
+    model::{CLASSES, spec},
+    pixels::ImageLimits,
     queue_permits::QueueLimits,
 };
 
@@ -154,6 +158,11 @@ pub struct Settings {
     pub max_json_bytes: usize,
 }
 
+/// Limits a batch size to the maximum of a network. `None` stands for a network that accepts any batch size.
+fn limit_batch(max_batch: NonZeroUsize, network_max: Option<usize>) -> NonZeroUsize {
+    network_max.and_then(NonZeroUsize::new).map_or(max_batch, |network_max| max_batch.min(network_max))
+}
+
 impl Settings {
     /// Returns the limits of the queues.
     pub(crate) fn queue_limits(&self) -> QueueLimits {
@@ -180,9 +189,11 @@ impl Settings {
 
     /// Returns the maximum number of images in a batch on `backend`.
     ///
-    /// The maximum is the backend's default if the settings do not contain a maximum.
+    /// The maximum is the backend's default if the settings do not contain a maximum. It is at most
+    /// [`spec::MAX_BATCH`], because some networks accept only one image at a time.
     pub fn max_batch_on(&self, backend: Backend) -> NonZeroUsize {
-        self.max_batch.unwrap_or_else(|| backend.default_max_batch())
+        let max_batch = self.max_batch.unwrap_or_else(|| backend.default_max_batch());
+        limit_batch(max_batch, spec::MAX_BATCH)
     }
 
     /// Divides the memory limit into fixed shares.
@@ -283,6 +294,14 @@ mod tests {
             assert!(shares.max_file_bytes <= shares.file_bytes, "{shares:?}");
             assert!(shares.max_image_bytes <= shares.decoding_bytes, "{shares:?}");
         }
+    }
+
+    #[test]
+    fn batch_size_is_limited_to_the_maximum_of_the_network() {
+        let size = |size| NonZeroUsize::new(size).unwrap();
+        assert_eq!(limit_batch(size(8), Some(1)), size(1));
+        assert_eq!(limit_batch(size(1), Some(4)), size(1));
+        assert_eq!(limit_batch(size(8), None), size(8));
     }
 
     #[test]

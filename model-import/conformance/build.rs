@@ -17,7 +17,7 @@ fn main() {
     for (name, model) in graphs::build_all() {
         let original_path = output_folder.join(format!("{name}-original.onnx"));
         fs::write(&original_path, model.write_to_bytes().unwrap()).unwrap();
-        let simplified = graph::simplify_file(&original_path).unwrap();
+        let simplified = graph::simplify_file(&original_path, None).unwrap();
         codegen::write_network(&simplified.model, &original_path, output_folder, name).unwrap();
     }
 }

@@ -113,18 +113,18 @@ fn fetch_model(models_folder: &Path, name: &str, force: bool) -> anyhow::Result<
 
 fn inspect(models_folder: &Path, name_or_path: &str) -> anyhow::Result<String> {
     let path = Path::new(name_or_path);
-    let (onnx_path, summary) = if path.is_file() {
+    let (onnx_path, size, summary) = if path.is_file() {
         let (size, sha256) = fetch::size_and_sha256(path).map_err(Error::io("read", path))?;
         let summary =
             format!("file        {}\nsize        {size} bytes\nsha256      {sha256}", path.display());
-        (path.to_owned(), summary)
+        (path.to_owned(), None, summary)
     } else {
         let spec = locate::read_spec(models_folder, name_or_path)?;
         let (onnx_path, sha256) = find_checked_onnx(models_folder, &spec)?;
         let summary = format_summary(&spec, &onnx_path, &sha256);
-        (onnx_path, summary)
+        (onnx_path, Some([i64::from(spec.input.crop); 2]), summary)
     };
-    Ok(format!("{summary}\n{}", graph::simplify_file(&onnx_path)?.report))
+    Ok(format!("{summary}\n{}", graph::simplify_file(&onnx_path, size)?.report))
 }
 
 fn check(models_folder: &Path, name: &str) -> anyhow::Result<String> {

@@ -22,6 +22,7 @@ use onnx_ir::{Message, ModelProto};
 
 use crate::Error;
 use crate::chain_op::ChainOp;
+use crate::graph::node_names::explain_node_names;
 use crate::graph::{CHANNELS, fuse};
 use crate::model::Model;
 use crate::spec::OutputKind;
@@ -64,7 +65,8 @@ pub fn write_network(
     write_graph(model, &output_folder.join(format!("{name}.onnx")))?;
     // burn-onnx names its output files after its input file.
     let fused_path = fused_folder.join(format!("{name}.onnx"));
-    write_graph(&with_fused_chains(model), &fused_path)?;
+    let fused = with_fused_chains(model);
+    write_graph(&fused, &fused_path)?;
 
     let (input, folder) = (fused_path.to_string_lossy(), output_folder.to_string_lossy());
     catch_panic(|| {
@@ -74,7 +76,7 @@ pub fn write_network(
         register_operators(&mut generator);
         generator.run_from_cli();
     })
-    .map_err(conversion_error)
+    .map_err(|cause| conversion_error(explain_node_names(&cause, &fused.graph)))
 }
 
 /// Returns a copy of the model in which each chain of convolutions is one custom operator.
@@ -135,6 +137,8 @@ pub const RESIZE: u32 = {resize};
 pub const MEAN: [f32; 3] = {mean:?};
 /// Standard deviation per channel, on the same scale.
 pub const STD: [f32; 3] = {std:?};
+/// Maximum batch size; `None` if the network accepts any.
+pub const MAX_BATCH: Option<usize> = {max_batch};
 /// True if the network's outputs are logits, which need a softmax; false if they are probabilities.
 pub const OUTPUT_IS_LOGITS: bool = {logits};
 /// The classes in the order of the outputs: WordNet id (or \"\") and label.
@@ -149,6 +153,7 @@ pub const LABELS: [(&str, &str); {count}] = [
         resize = spec.input.resize,
         mean = spec.input.mean,
         std = spec.input.std,
+        max_batch = if report.batch_obstacle.is_some() { "Some(1)" } else { "None" },
         logits = spec.output == OutputKind::Logits,
         count = model.labels.len(),
     )

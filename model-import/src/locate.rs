@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 
 use crate::Error;
 use crate::fetch::{self, FetchTimeouts};
+use crate::graph::external::{self, Checksum};
 use crate::spec::ModelSpec;
 
 /// Name of the model that a build uses if `CLASSIFY_MODEL` is not set.
@@ -44,7 +45,7 @@ pub struct LocatedModel {
     /// Path of the ONNX file. The file has the size and checksum that `spec` states, unless
     /// `CLASSIFY_MODEL_ONNX` names the file.
     pub onnx_path: PathBuf,
-    /// SHA-256 of the ONNX file, in hexadecimal.
+    /// SHA-256 of the ONNX file and its data files, in hexadecimal (see [`Checksum`]).
     pub sha256: String,
     /// The reason for using the fallback model, and the ways to get the default model. `None` unless the
     /// fallback model replaces the default model.
@@ -130,7 +131,8 @@ fn use_chosen_file(
 ) -> Result<LocatedModel, Error> {
     let base_folder = options.models_folder.parent().unwrap_or(Path::new(""));
     let onnx_path = base_folder.join(chosen_path);
-    let (_, sha256) = fetch::size_and_sha256(&onnx_path).map_err(|error| Error::InvalidVariable {
+    let sha256 = external::checksum(&onnx_path).map(|checksum| checksum.sha256);
+    let sha256 = sha256.map_err(|error| Error::InvalidVariable {
         variable: "CLASSIFY_MODEL_ONNX",
         value: chosen_path.display().to_string(),
         reason: format!(
@@ -143,7 +145,9 @@ fn use_chosen_file(
 }
 
 fn new_located_model(spec: ModelSpec, onnx_path: PathBuf, sha256: String) -> LocatedModel {
-    let watched_paths = vec![ModelSpec::toml_path(&spec.folder), spec.labels_path.clone(), onnx_path.clone()];
+    let mut watched_paths =
+        vec![ModelSpec::toml_path(&spec.folder), spec.labels_path.clone(), onnx_path.clone()];
+    watched_paths.extend(external::data_paths(&onnx_path));
     LocatedModel { spec, onnx_path, sha256, warning: None, watched_paths }
 }
 
@@ -173,7 +177,8 @@ pub fn find_or_fetch_onnx(
 }
 
 fn check_onnx(spec: &ModelSpec, onnx_path: PathBuf) -> Result<(PathBuf, String), Error> {
-    let (size, sha256) = fetch::size_and_sha256(&onnx_path).map_err(Error::io("read", &onnx_path))?;
+    let Checksum { size, sha256, .. } =
+        external::checksum(&onnx_path).map_err(Error::io("read", &onnx_path))?;
     let expected = &spec.onnx;
     if size == expected.size && sha256 == expected.sha256 {
         return Ok((onnx_path, sha256));

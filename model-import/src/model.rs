@@ -30,7 +30,7 @@ impl Model {
     /// labels differs from the number of outputs.
     pub fn read(spec: ModelSpec, onnx_path: PathBuf, sha256: String) -> Result<Self, Error> {
         let labels = labels::read(&spec.labels_path)?;
-        let graph = graph::simplify_file(&onnx_path)?;
+        let graph = graph::simplify_file(&onnx_path, Some([i64::from(spec.input.crop); 2]))?;
         let report = &graph.report;
         let crop = spec.input.crop as usize;
         if report.height != crop || report.width != crop {

@@ -185,6 +185,6 @@ fn check_values(settings: &ModelToml, folder: &Path) -> Result<(), String> {
 }
 
 /// Returns true if `name` is a file name without a folder, so that the file is in the model's own folder.
-fn is_plain_file_name(name: &str) -> bool {
+pub(crate) fn is_plain_file_name(name: &str) -> bool {
     !name.is_empty() && name != "." && name != ".." && !name.contains(['/', '\\', '\0'])
 }

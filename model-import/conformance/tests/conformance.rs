@@ -129,7 +129,7 @@ fn simplified_graphs_agree_with_the_originals_in_tract() {
 
 #[test]
 fn simplification_removes_shape_arithmetic_and_normalisation() {
-    let report_of = |name: &str| graph::simplify_file(&original_path(name)).unwrap().report;
+    let report_of = |name: &str| graph::simplify_file(&original_path(name), None).unwrap().report;
     let removed = [
         "BatchNormalization",
         "Shape",
@@ -162,7 +162,7 @@ fn simplification_removes_shape_arithmetic_and_normalisation() {
 ///
 /// `spoil` is called with one node after another until it has changed a node and returns true.
 fn difference_if_spoiled(name: &str, spoil: impl Fn(&mut NodeProto) -> bool) -> f32 {
-    let mut model = graph::simplify_file(&original_path(name)).unwrap().model;
+    let mut model = graph::simplify_file(&original_path(name), None).unwrap().model;
     let nodes = &mut model.graph.mut_or_insert_default().node;
     assert!(nodes.iter_mut().any(spoil), "`spoil` changed no node of {name}");
     let folder = tempfile::TempDir::new().unwrap();

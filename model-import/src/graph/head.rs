@@ -8,13 +8,12 @@
 //! - They flatten with a Reshape to a shape that Shape, Gather, Unsqueeze and Concat compute.
 //! - They put a Transpose to channels-last before one of these nodes.
 //!
-//! This pass turns such nodes into GlobalAveragePool and Flatten, or into a Reshape to a constant shape that
-//! works for any batch size. Each `replace_…` function returns how far [`simplify`] must advance its index to
-//! reach the next node to visit.
+//! This pass turns such nodes into GlobalAveragePool and Flatten. Each `replace_…` function returns how far
+//! [`simplify`] must advance its index to reach the next node to visit.
 
 use onnx_ir::{GraphProto, NodeProto};
 
-use super::proto::{self, NodeExt, int_tensor};
+use super::proto::{self, NodeExt};
 use super::shapes::{self, Dim, Shapes};
 
 use Dim::{Batch, Known};
@@ -127,20 +126,9 @@ fn replace_average_pool(graph: &mut GraphProto, index: usize, shapes: &Shapes) -
 }
 
 /// Replaces a Squeeze or Reshape by a Flatten if the node turns each image into one row.
-///
-/// Replaces any other Reshape whose output shape is known by a Reshape to a constant shape that works for any
-/// batch size.
 fn replace_reshape(graph: &mut GraphProto, index: usize, shapes: &Shapes) -> usize {
     if let Some(node) = find_equivalent_flatten(graph, &graph.node[index], shapes) {
         graph.node[index] = node;
-    } else if graph.node[index].op_type == "Reshape"
-        && let Some(target) = find_target_for_any_batch(&graph.node[index], shapes)
-    {
-        let output = graph.node[index].output[0].clone();
-        let shape_name = proto::fresh_name(graph, &format!("{output}_shape"));
-        graph.initializer.push(int_tensor(&shape_name, &[i64::try_from(target.len()).unwrap_or(0)], &target));
-        let input = graph.node[index].input[0].clone();
-        graph.node[index] = proto::node("Reshape", &[&input, &shape_name], &[&output]);
     }
     1
 }
@@ -163,23 +151,9 @@ fn find_equivalent_flatten(graph: &GraphProto, node: &NodeProto, shapes: &Shapes
         .then(|| proto::node("Flatten", &[&source], &[output]).with_int("axis", 1))
 }
 
-/// Returns the target shape `[-1, sizes…]`, which makes a Reshape work for any batch size.
-///
-/// Returns `None` if a size is unknown.
-fn find_target_for_any_batch(node: &NodeProto, shapes: &Shapes) -> Option<Vec<i64>> {
-    let [Batch, image_dims @ ..] = shapes.shape(node.output.first()?)? else {
-        return None;
-    };
-    let sizes = image_dims.iter().map(|dim| match dim {
-        Known(size) => Some(*size),
-        _ => None,
-    });
-    std::iter::once(Some(-1)).chain(sizes).collect()
-}
-
 #[cfg(test)]
 mod tests {
-    use super::super::proto::node;
+    use super::super::proto::{int_tensor, node};
     use super::super::testing::{build_graph, operators};
     use super::super::tidy;
     use super::*;
@@ -240,20 +214,11 @@ mod tests {
         let nodes = vec![
             node("Shape", &["x"], &["s"]),
             node("Slice", &["s", "from", "to"], &["n"]),
-            node("Cast", &["n"], &["n1"]),
+            node("Cast", &["n"], &["n1"]).with_int("to", 7),
             node("Concat", &["n1", "rest"], &["shape"]).with_int("axis", 0),
             node("Reshape", &["x", "shape"], &["y"]),
         ];
         assert_eq!(operators(&simplify_nodes(&FEATURE_MAP, constants, nodes)), ["Flatten"]);
-    }
-
-    #[test]
-    fn reshape_of_one_image_to_several_dimensions_works_for_any_batch() {
-        let constants = vec![int_tensor("shape", &[5], &[1, 2, 4, 7, 7])];
-        let graph = simplify_nodes(&FEATURE_MAP, constants, vec![node("Reshape", &["x", "shape"], &["y"])]);
-        assert_eq!(operators(&graph), ["Reshape"]);
-        let shape = proto::initializer(&graph, &graph.node[0].input[1]).unwrap();
-        assert_eq!(proto::integers(shape), Some(vec![-1, 2, 4, 7, 7]));
     }
 
     #[test]

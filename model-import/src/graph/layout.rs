@@ -7,6 +7,7 @@
 use onnx_ir::GraphProto;
 
 use super::proto::{self, NodeExt};
+use super::ImageSize;
 use super::shapes::format_dims;
 
 /// Number of channels of the input image: red, green, blue.
@@ -23,19 +24,34 @@ pub enum Layout {
 
 /// Makes the input `input_name` channels-first and returns its original layout.
 ///
+/// Open height and width become those of `size`. An open number of channels becomes [`CHANNELS`].
+///
 /// # Errors
 /// Returns a message if the input is not an image of three channels, or if the input is channels-last and its
 /// Transpose cannot be removed.
-pub fn make_channels_first(graph: &mut GraphProto, input_name: &str) -> Result<Layout, String> {
+pub fn make_channels_first(
+    graph: &mut GraphProto,
+    input_name: &str,
+    size: Option<ImageSize>,
+) -> Result<Layout, String> {
     let input_index = graph
         .input
         .iter()
         .position(|input| input.name == input_name)
         .ok_or_else(|| format!("the input {input_name:?} is missing"))?;
-    let (_, dims) = proto::tensor_type(&graph.input[input_index]);
+    let (_, mut dims) = proto::tensor_type(&graph.input[input_index]);
     let channels = Some(CHANNELS);
-    match dims.as_slice() {
-        [_, second, _, _] if *second == channels => {
+    if let [_, second @ None, _, last] = dims.as_mut_slice()
+        && *last != channels
+    {
+        let is_channels_last = last.is_none() && find_path_to_transpose(graph, input_name).is_some();
+        *(if is_channels_last { last } else { second }) = channels;
+    }
+    match dims.as_mut_slice() {
+        [_, second, height, width] if *second == channels => {
+            *height = height.or(size.map(|size| size[0]));
+            *width = width.or(size.map(|size| size[1]));
+            graph.input[input_index] = proto::value_info(input_name, &dims);
             return Ok(Layout::ChannelsFirst);
         }
         [_, _, _, last] if *last == channels => {}
@@ -61,7 +77,8 @@ pub fn make_channels_first(graph: &mut GraphProto, input_name: &str) -> Result<L
     }
     let transpose = graph.node.remove(transpose_index);
     proto::replace_uses(graph, &transpose.output[0], &transpose.input[0]);
-    graph.input[input_index] = proto::value_info(input_name, &[dims[0], dims[3], dims[1], dims[2]]);
+    let [height, width] = [0, 1].map(|axis| dims[axis + 1].or(size.map(|size| size[axis])));
+    graph.input[input_index] = proto::value_info(input_name, &[dims[0], channels, height, width]);
     Ok(Layout::ChannelsLast)
 }
 
@@ -139,7 +156,7 @@ mod tests {
         ];
         let constants = vec![float_tensor("scale", &[3], &[1.0, 2.0, 3.0]), float_tensor("one", &[], &[1.0])];
         let mut graph = build_graph(&CHANNELS_LAST, constants, nodes);
-        assert_eq!(make_channels_first(&mut graph, "x"), Ok(Layout::ChannelsLast));
+        assert_eq!(make_channels_first(&mut graph, "x", None), Ok(Layout::ChannelsLast));
         assert_eq!(operators(&graph), ["Mul", "Sub", "Relu"]);
         assert_eq!(tensor_type(&graph.input[0]).1, [None, Some(3), Some(8), Some(6)]);
         let reshaped = proto::initializer(&graph, &graph.node[0].input[1]).unwrap();
@@ -152,14 +169,14 @@ mod tests {
     fn channels_first_input_is_left_unchanged() {
         let nodes = vec![node("Relu", &["x"], &["y"])];
         let mut graph = build_graph(&[Some(1), Some(3), Some(8), Some(6)], vec![], nodes);
-        assert_eq!(make_channels_first(&mut graph, "x"), Ok(Layout::ChannelsFirst));
+        assert_eq!(make_channels_first(&mut graph, "x", None), Ok(Layout::ChannelsFirst));
     }
 
     #[test]
     fn input_that_is_not_an_rgb_image_is_refused_with_its_shape() {
         let error_for = |dims: &[Option<i64>]| {
             let mut graph = build_graph(dims, vec![], vec![node("Relu", &["x"], &["y"])]);
-            make_channels_first(&mut graph, "x").unwrap_err()
+            make_channels_first(&mut graph, "x", None).unwrap_err()
         };
         let error = error_for(&CHANNELS_LAST);
         assert!(

@@ -8,35 +8,44 @@
 //! pass relies on the earlier ones:
 //!
 //! 1. [`tidy`] turns Constant nodes into initializers and removes nodes that do nothing.
-//! 2. [`layout`] makes the input channels-first.
-//! 3. [`head`] rewrites pooling and flattening with operators that work for any batch size. This pass uses
-//!    the shapes that [`shapes`] infers.
-//! 4. [`fold`] merges scales and shifts per channel into convolutions.
-//! 5. [`tidy`] removes unused nodes and constants.
+//! 2. [`quantized`] and [`types`] convert weights and values to float32.
+//! 3. [`layout`] makes the input channels-first and gives it its height and width.
+//! 4. [`batch`] makes the graph accept any batch size and evaluates what does not depend on the image. This pass
+//!    and the next two use the shapes that [`shapes`] infers.
+//! 5. [`pooling`] replaces the rounding mode of pooling by padding.
+//! 6. [`head`] rewrites pooling and flattening at the end of the network.
+//! 7. [`fold`] merges scales and shifts per channel into convolutions.
+//! 8. [`tidy`] removes unused nodes and constants.
 //!
 //! [`fuse`] is not part of [`simplify`]: code generation applies [`fuse`] to the simplified graph.
 
-use std::fs;
 use std::path::Path;
 
-use onnx_ir::{GraphProto, Message, ModelProto};
+use onnx_ir::{GraphProto, ModelProto};
 
 use crate::Error;
 
+pub mod batch;
 mod conv_weights;
+pub mod external;
 pub mod fold;
 pub mod fuse;
 pub mod head;
 pub mod layout;
+pub mod node_names;
+pub mod pooling;
 pub mod proto;
+pub mod quantized;
 mod report;
 pub mod shapes;
 #[cfg(test)]
 mod testing;
 pub mod tidy;
+pub mod types;
 
 pub use layout::{CHANNELS, Layout};
 pub use report::Report;
+pub use types::InputValues;
 
 use report::count_operators;
 use shapes::{Dim, Shapes, format_dims, format_shape};
@@ -45,36 +54,36 @@ use shapes::{Dim, Shapes, format_dims, format_shape};
 #[derive(Debug)]
 pub struct SimplifiedGraph {
     /// The model, with the input `[batch, 3, height, width]` and the output `[batch, classes]`. The batch is
-    /// symbolic, so that the model accepts any batch size.
+    /// symbolic, unless the report has a [`Report::batch_obstacle`].
     pub model: ModelProto,
     /// Facts about the original and the simplified graph.
     pub report: Report,
 }
 
+/// Height and width of an image in pixels.
+pub type ImageSize = [i64; 2];
+
 /// Reads an ONNX file and simplifies its graph.
+///
+/// `size` is the size of the image for a graph whose height and width are open.
 ///
 /// # Errors
 /// Returns [`Error::Io`] if the file cannot be read, and [`Error::UnsupportedGraph`] if the file is not an
 /// ONNX model or its graph does not have the form that [`simplify`] requires.
-pub fn simplify_file(onnx_path: &Path) -> Result<SimplifiedGraph, Error> {
-    let bytes = fs::read(onnx_path).map_err(Error::io("read", onnx_path))?;
-    ModelProto::parse_from_bytes(&bytes)
-        .map_err(|error| {
-            format!("the file is not an ONNX model ({error}); check that it is complete and not an HTML page")
-        })
-        .and_then(simplify)
-        .map_err(|reason| Error::UnsupportedGraph { onnx_path: onnx_path.into(), reason })
+pub fn simplify_file(onnx_path: &Path, size: Option<ImageSize>) -> Result<SimplifiedGraph, Error> {
+    let model = external::read_model(onnx_path)?;
+    simplify(model, size).map_err(|reason| Error::UnsupportedGraph { onnx_path: onnx_path.into(), reason })
 }
 
 /// Simplifies a graph.
 ///
-/// The graph must have one float32 input, an image of three channels with fixed height and width, and one
-/// output with one row of classes per image.
+/// The graph must have one float32 input, an image of three channels, and one output with one row of classes
+/// per image. If the height and width of the image are open, `size` states them.
 ///
 /// # Errors
 /// Returns a message if the graph has a different form. The message states the form that was found and the
 /// form that is expected.
-pub fn simplify(mut model: ModelProto) -> Result<SimplifiedGraph, String> {
+pub fn simplify(mut model: ModelProto, size: Option<ImageSize>) -> Result<SimplifiedGraph, String> {
     let opset = model
         .opset_import
         .iter()
@@ -91,13 +100,6 @@ pub fn simplify(mut model: ModelProto) -> Result<SimplifiedGraph, String> {
     if graph.node.is_empty() {
         return Err("the graph of the ONNX model has no nodes; export the model again".into());
     }
-    if let Some(tensor) = graph.initializer.iter().find(|tensor| !tensor.external_data.is_empty()) {
-        return Err(format!(
-            "the constant {:?} is stored in a separate file, but all weights must be in the ONNX file; \
-             save the model without external data",
-            tensor.name
-        ));
-    }
     if let Some(node) = tidy::find_control_flow(graph) {
         return Err(format!(
             "the node {:?} is a {} that contains a graph, but control flow is not supported; \
@@ -108,10 +110,17 @@ pub fn simplify(mut model: ModelProto) -> Result<SimplifiedGraph, String> {
     let original_node_counts = count_operators(graph);
 
     tidy::collect_constants(graph);
+    quantized::dequantize(graph, opset)?;
+    let input_values = types::convert_to_float32(graph)?;
     let input_name = read_single_input(graph)?;
     let output_name = read_single_output(graph)?;
     tidy::remove_identities(graph);
-    let layout = layout::make_channels_first(graph, &input_name)?;
+    tidy::remove_unused(graph);
+    let layout = layout::make_channels_first(graph, &input_name, size)?;
+    batch::make_dynamic(graph, &input_name);
+    tidy::remove_identities(graph);
+    tidy::remove_unused(graph);
+    pooling::replace_ceil_mode(graph, &input_name);
     head::simplify(graph, &input_name);
     head::flatten_output(graph, &input_name);
     fold::fold_after_conv(graph);
@@ -120,8 +129,10 @@ pub fn simplify(mut model: ModelProto) -> Result<SimplifiedGraph, String> {
 
     let (height, width) = read_image_size(graph, &input_name)?;
     let class_count = find_class_count(graph, &input_name, &output_name)?;
-    graph.input = vec![proto::value_info(&input_name, &[None, Some(CHANNELS), Some(height), Some(width)])];
-    graph.output = vec![proto::value_info(&output_name, &[None, Some(class_count)])];
+    let batch_obstacle = batch::find_obstacle(graph, &input_name);
+    let batch = batch_obstacle.as_ref().map(|_| 1);
+    graph.input = vec![proto::value_info(&input_name, &[batch, Some(CHANNELS), Some(height), Some(width)])];
+    graph.output = vec![proto::value_info(&output_name, &[batch, Some(class_count)])];
     let floats = graph.initializer.iter().filter(|tensor| tensor.data_type == proto::FLOAT);
     let report = Report {
         parameter_count: floats.map(|tensor| to_usize(tensor.dims.iter().product())).sum(),
@@ -129,8 +140,10 @@ pub fn simplify(mut model: ModelProto) -> Result<SimplifiedGraph, String> {
         height: to_usize(height),
         width: to_usize(width),
         layout,
+        input_values,
         output_name,
         class_count: to_usize(class_count),
+        batch_obstacle,
         opset,
         original_node_counts,
         simplified_node_counts: count_operators(graph),
@@ -184,8 +197,8 @@ fn read_image_size(graph: &GraphProto, input_name: &str) -> Result<(i64, i64), S
     match dims.as_slice() {
         [_, _, Some(height), Some(width)] => Ok((*height, *width)),
         _ => Err(format!(
-            "the input {input_name:?} has the shape {}, but height and width must be fixed numbers; \
-             export the model with a fixed image size",
+            "the input {input_name:?} has the shape {}, in which height and width are open; state them as key \
+             `input.crop` of model.toml, or export the model with a fixed image size",
             format_dims(&dims)
         )),
     }
@@ -195,7 +208,7 @@ fn read_image_size(graph: &GraphProto, input_name: &str) -> Result<(i64, i64), S
 fn find_class_count(graph: &GraphProto, input_name: &str, output_name: &str) -> Result<i64, String> {
     let shapes = Shapes::infer(graph, input_name);
     let inferred = shapes.shape(output_name);
-    if let Some([Dim::Batch | Dim::Unknown, Dim::Known(classes)]) = inferred {
+    if let Some([_, Dim::Known(classes)]) = inferred {
         return Ok(*classes);
     }
     // If the output's shape cannot be inferred, the shape that the graph declares is used.

@@ -4,8 +4,12 @@ use onnx_ir::{AttributeProto, AttributeType, GraphProto, NodeProto, TensorProto,
 
 /// The element type float32: `TensorProto.DataType.FLOAT`.
 pub const FLOAT: i32 = 1;
-const INT32: i32 = 6;
-const INT64: i32 = 7;
+/// The element type int32: `TensorProto.DataType.INT32`.
+pub const INT32: i32 = 6;
+/// The element type int64: `TensorProto.DataType.INT64`.
+pub const INT64: i32 = 7;
+/// The element type of truth values: `TensorProto.DataType.BOOL`.
+pub const BOOL: i32 = 9;
 
 /// Methods that read and add the attributes of a node by name.
 pub trait NodeExt: Sized {
@@ -137,7 +141,29 @@ pub fn floats(tensor: &TensorProto) -> Option<Vec<f32>> {
     Some(values.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect())
 }
 
-/// Returns the values of an int64 or int32 tensor, or `None` if the tensor has a different type.
+/// Builds a tensor of int64, int32 or truth values. Returns `None` for another element type.
+#[must_use]
+pub fn typed_int_tensor(name: &str, element_type: i32, dims: &[i64], data: &[i64]) -> Option<TensorProto> {
+    let bytes: Vec<u8> = match element_type {
+        INT64 => return Some(int_tensor(name, dims, data)),
+        INT32 => {
+            let values: Vec<i32> = data.iter().map(|value| i32::try_from(*value).ok()).collect::<Option<_>>()?;
+            values.into_iter().flat_map(i32::to_le_bytes).collect()
+        }
+        BOOL => data.iter().map(|value| u8::from(*value != 0)).collect(),
+        _ => return None,
+    };
+    Some(TensorProto {
+        name: name.into(),
+        dims: dims.to_vec(),
+        data_type: element_type,
+        raw_data: bytes.into(),
+        ..Default::default()
+    })
+}
+
+/// Returns the values of a tensor of int64, int32 or truth values, or `None` if the tensor has a different
+/// type.
 #[must_use]
 pub fn integers(tensor: &TensorProto) -> Option<Vec<i64>> {
     let raw = &tensor.raw_data;
@@ -145,9 +171,28 @@ pub fn integers(tensor: &TensorProto) -> Option<Vec<i64>> {
         INT64 if raw.is_empty() => Some(tensor.int64_data.clone()),
         INT64 => Some(raw.as_chunks::<8>().0.iter().map(|bytes| i64::from_le_bytes(*bytes)).collect()),
         INT32 if raw.is_empty() => Some(tensor.int32_data.iter().copied().map(i64::from).collect()),
+        BOOL if raw.is_empty() => Some(tensor.int32_data.iter().map(|value| i64::from(*value != 0)).collect()),
+        BOOL => Some(raw.iter().map(|byte| i64::from(*byte != 0)).collect()),
         INT32 => Some(raw.as_chunks::<4>().0.iter().map(|bytes| i32::from_le_bytes(*bytes).into()).collect()),
         _ => None,
     }
+}
+
+/// Returns the number of bytes of a tensor's raw data, or `None` if its element type or shape is not supported.
+#[must_use]
+pub fn byte_len(tensor: &TensorProto) -> Option<usize> {
+    let element_len = match tensor.data_type {
+        // uint8, int8 and truth values.
+        2 | 3 | BOOL => 1,
+        // uint16, int16, float16 and bfloat16.
+        4 | 5 | 10 | 16 => 2,
+        // uint32.
+        FLOAT | INT32 | 12 => 4,
+        // float64 and uint64.
+        INT64 | 11 | 13 => 8,
+        _ => return None,
+    };
+    tensor.dims.iter().try_fold(element_len, |len: usize, dim| len.checked_mul(usize::try_from(*dim).ok()?))
 }
 
 /// Builds the declaration of a graph's input or output. `None` stands for the symbolic batch dimension.

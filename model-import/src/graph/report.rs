@@ -6,6 +6,7 @@ use std::fmt::{self, Write as _};
 use onnx_ir::GraphProto;
 
 use super::layout::{CHANNELS, Layout};
+use super::types::InputValues;
 
 /// Facts about a graph: its input, output and operators.
 #[derive(Debug, Clone)]
@@ -18,10 +19,14 @@ pub struct Report {
     pub width: usize,
     /// Layout of the original input.
     pub layout: Layout,
+    /// Range of the values that the network expects at its input.
+    pub input_values: InputValues,
     /// Name of the output.
     pub output_name: String,
     /// Number of outputs per image.
     pub class_count: usize,
+    /// Reason why the graph accepts only one image at a time. `None` if it accepts any batch size.
+    pub batch_obstacle: Option<String>,
     /// Version of the standard operator set.
     pub opset: i64,
     /// Number of nodes per operator in the original graph, keyed by the operator's name.
@@ -51,7 +56,14 @@ impl fmt::Display for Report {
             }
         };
         writeln!(out, "input       {} {input_shape}", self.input_name)?;
+        if self.input_values == InputValues::Bytes {
+            writeln!(out, "values      0 to 255, which the graph normalises itself")?;
+        }
         writeln!(out, "output      {} [batch, {}]", self.output_name, self.class_count)?;
+        match &self.batch_obstacle {
+            None => writeln!(out, "batch       dynamic")?,
+            Some(reason) => writeln!(out, "batch       only 1: {reason}")?,
+        }
         writeln!(out, "opset       {}", self.opset)?;
         writeln!(out, "parameters  {}", self.parameter_count)?;
         writeln!(out, "operators   {}", format_counts(&self.original_node_counts))?;

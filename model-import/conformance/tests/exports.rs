@@ -1,0 +1,164 @@
+//! Compares networks that real tools exported with the outputs of onnxruntime.
+//!
+//! The folder `exports/` has one folder per network, with the file as the tool wrote it and onnxruntime's outputs
+//! for five images. The tests simplify each graph, run it in tract on batches of one, two and five images, and
+//! compare the outputs. A snapshot records the result for each network.
+#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "test helpers fail by panicking and print differences")]
+
+use std::fmt::Write as _;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use model_import::graph::{self, InputValues, SimplifiedGraph};
+use onnx_ir::Message as _;
+use tract_onnx::prelude::*;
+
+#[path = "../graphs/random.rs"]
+mod random;
+
+/// Number of images for which the outputs are stored.
+const IMAGE_COUNT: usize = 5;
+/// Largest difference that is attributed to rounding, relative to the largest output.
+const TOLERANCE: f32 = 1e-4;
+/// The reference of a float16 network computes with 11 bits, the converted network with 24.
+const HALF_TOLERANCE: f32 = 1e-2;
+/// The reference of a quantized network rounds every value to 8 bits, the converted network none.
+const QUANTIZED_TOLERANCE: f32 = 0.1;
+
+/// An entry of `exports/index.toml`.
+struct Network {
+    name: String,
+    /// Shape of one image: channels, height, width.
+    image_shape: [usize; 3],
+    dtype: String,
+}
+
+fn exports_folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("exports")
+}
+
+fn read_index() -> Vec<Network> {
+    let text = fs::read_to_string(exports_folder().join("index.toml")).unwrap();
+    let index: toml::Table = text.parse().unwrap();
+    let networks = index["network"].as_array().unwrap();
+    let read = |network: &toml::Value| {
+        let shape: Vec<usize> = network["image_shape"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|dim| usize::try_from(dim.as_integer().unwrap()).unwrap())
+            .collect();
+        Network {
+            name: network["name"].as_str().unwrap().into(),
+            image_shape: shape[1..].try_into().unwrap(),
+            dtype: network["dtype"].as_str().unwrap().into(),
+        }
+    };
+    networks.iter().map(read).collect()
+}
+
+impl Network {
+    fn folder(&self) -> PathBuf {
+        exports_folder().join(&self.name)
+    }
+
+    /// Returns the images `[5, channels, height, width]` for which the outputs are stored.
+    fn images(&self) -> Vec<f32> {
+        let count = IMAGE_COUNT * self.image_shape.iter().product::<usize>();
+        let mut random = random::Random::new(99);
+        match self.dtype.as_str() {
+            "uint8" => random.floats(count, 0.0, 256.0).into_iter().map(f32::floor).collect(),
+            _ => random.floats(count, -2.0, 2.5),
+        }
+    }
+
+    fn outputs(&self) -> Vec<f32> {
+        let bytes = fs::read(self.folder().join("outputs.f32")).unwrap();
+        bytes.as_chunks::<4>().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect()
+    }
+
+    fn simplify(&self) -> Result<SimplifiedGraph, String> {
+        let size = [self.image_shape[1], self.image_shape[2]].map(|side| i64::try_from(side).unwrap());
+        graph::simplify_file(&self.folder().join("model.onnx"), Some(size)).map_err(|error| error.to_string())
+    }
+
+    fn tolerance(&self) -> f32 {
+        match self.name.as_str() {
+            name if name.contains("half") || name.contains("float16") => HALF_TOLERANCE,
+            name if name.contains("qdq") => QUANTIZED_TOLERANCE,
+            _ => TOLERANCE,
+        }
+    }
+}
+
+/// Runs tract on the images in batches of `batch_size`, of which the last one may repeat images.
+fn run_tract(onnx_path: &Path, images: &[f32], shape: [usize; 3], batch_size: usize) -> Vec<f32> {
+    let image_len: usize = shape.iter().product();
+    let batch_shape = [batch_size, shape[0], shape[1], shape[2]];
+    let model = tract_onnx::onnx()
+        .model_for_path(onnx_path)
+        .unwrap()
+        .with_input_fact(0, f32::fact(batch_shape).into())
+        .unwrap()
+        .into_optimized()
+        .unwrap()
+        .into_runnable()
+        .unwrap();
+    let mut outputs = Vec::new();
+    for batch in images.chunks(batch_size * image_len) {
+        let padded: Vec<f32> = batch.iter().chain(images).copied().take(batch_size * image_len).collect();
+        let input = Tensor::from_shape(&batch_shape, &padded).unwrap();
+        let result = model.run(tvec!(input.into())).unwrap();
+        let values: Vec<f32> = result[0].to_plain_array_view::<f32>().unwrap().iter().copied().collect();
+        let class_count = values.len() / batch_size;
+        outputs.extend(&values[..class_count * batch.len() / image_len]);
+    }
+    outputs
+}
+
+/// Returns the largest difference of two outputs, relative to the largest output.
+fn relative_difference(expected: &[f32], actual: &[f32]) -> f32 {
+    assert_eq!(expected.len(), actual.len());
+    let largest = expected.iter().fold(0.0_f32, |largest, value| largest.max(value.abs()));
+    let differences = expected.iter().zip(actual).map(|(expected, actual)| (expected - actual).abs());
+    differences.fold(0.0, |largest: f32, difference| if difference.is_nan() { f32::NAN } else { largest.max(difference) })
+        / largest
+}
+
+#[test]
+fn simplified_exports_agree_with_onnxruntime_at_batch_1_2_and_5() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let (mut table, mut failures) = (String::new(), String::new());
+    for network in read_index() {
+        let name = &network.name;
+        let SimplifiedGraph { model, report } = match network.simplify() {
+            Ok(simplified) => simplified,
+            Err(error) => {
+                let (_, reason) = error.split_once("model.onnx").unwrap_or(("", &error));
+                writeln!(table, "{name}: refused{reason}").unwrap();
+                continue;
+            }
+        };
+        let path = folder.path().join("simplified.onnx");
+        fs::write(&path, model.write_to_bytes().unwrap()).unwrap();
+        let batch_sizes: &[usize] = if report.batch_obstacle.is_some() { &[1] } else { &[1, 2, 5] };
+        for batch_size in batch_sizes {
+            let actual = run_tract(&path, &network.images(), network.image_shape, *batch_size);
+            let difference = relative_difference(&network.outputs(), &actual);
+            println!("{name}, batch size {batch_size}: relative difference {difference:e}");
+            if difference.is_nan() || difference > network.tolerance() {
+                writeln!(failures, "{name}, batch size {batch_size}: {difference:e}").unwrap();
+            }
+        }
+        let batch = report.batch_obstacle.map_or("any batch".into(), |reason| format!("only 1: {reason}"));
+        let values = if report.input_values == InputValues::Bytes { ", values 0 to 255" } else { "" };
+        let operators: Vec<String> = report
+            .simplified_node_counts
+            .iter()
+            .map(|(operator, count)| format!("{operator} {count}"))
+            .collect();
+        writeln!(table, "{name}: {batch}{values}; {}", operators.join(", ")).unwrap();
+    }
+    assert!(failures.is_empty(), "outputs differ:\n{failures}");
+    insta::assert_snapshot!(table);
+}
