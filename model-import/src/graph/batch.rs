@@ -53,7 +53,8 @@ pub fn find_obstacle(graph: &GraphProto, input_name: &str) -> Option<String> {
     for node in &graph.node {
         inference.visit(node);
         let (Some(output), operator) = (node.output.first(), &node.op_type) else { continue };
-        let has_batch = |shape: Option<&[Dim]>| shape.is_some_and(|dims| dims.iter().any(|dim| dim.has_batch()));
+        let has_batch =
+            |shape: Option<&[Dim]>| shape.is_some_and(|dims| dims.iter().any(|dim| dim.has_batch()));
         let reads_images = node.input.iter().any(|name| has_batch(inference.shape(name)));
         if !reads_images || inference.has_value(output) {
             continue;
@@ -273,7 +274,9 @@ impl Rewriter<'_> {
                     Known(size) => sizes.push(*size),
                     _ => {
                         if !sizes.is_empty() {
-                            parts.push(self.add_integers(&format!("{output}_sizes"), &std::mem::take(&mut sizes)));
+                            parts.push(
+                                self.add_integers(&format!("{output}_sizes"), &std::mem::take(&mut sizes)),
+                            );
                         }
                         parts.push(batch_size.clone());
                     }

@@ -40,7 +40,8 @@ pub fn checksum(onnx_path: &Path) -> io::Result<Checksum> {
     let mut size = bytes.len() as u64;
     let mut hasher = Sha256::new();
     hasher.update(&bytes);
-    let names = ModelProto::parse_from_tokio_bytes(&bytes.into()).map(|mut model| data_file_names(&mut model));
+    let names =
+        ModelProto::parse_from_tokio_bytes(&bytes.into()).map(|mut model| data_file_names(&mut model));
     let mut data_paths = Vec::new();
     for name in names.unwrap_or_default() {
         let path = find_data_file(onnx_path, &name).map_err(io::Error::other)?;
@@ -69,7 +70,8 @@ fn hash_file(path: &Path, hasher: &mut Sha256) -> io::Result<u64> {
 /// Returns the paths of the data files of an ONNX file. A file that cannot be read has none.
 #[must_use]
 pub fn data_paths(onnx_path: &Path) -> Vec<PathBuf> {
-    let model = fs::read(onnx_path).ok().and_then(|bytes| ModelProto::parse_from_tokio_bytes(&bytes.into()).ok());
+    let model =
+        fs::read(onnx_path).ok().and_then(|bytes| ModelProto::parse_from_tokio_bytes(&bytes.into()).ok());
     let names = model.map(|mut model| data_file_names(&mut model)).unwrap_or_default();
     names.iter().filter_map(|name| find_data_file(onnx_path, name).ok()).collect()
 }
@@ -106,7 +108,8 @@ fn load_data_files(model: &mut ModelProto, onnx_path: &Path) -> Result<(), Strin
     let mut total = 0;
     for name in &names {
         let path = find_data_file(onnx_path, name)?;
-        let size = fs::metadata(&path).map_err(|error| format!("cannot read {}: {error}", path.display()))?.len();
+        let size =
+            fs::metadata(&path).map_err(|error| format!("cannot read {}: {error}", path.display()))?.len();
         total += size;
         if total > MAX_BYTE_COUNT {
             return Err(too_large(&format!("the data file {}", path.display()), size));
@@ -126,7 +129,10 @@ fn load_data_files(model: &mut ModelProto, onnx_path: &Path) -> Result<(), Strin
             }
         });
         outcome.map_err(|reason| {
-            format!("{reason} in the data file {}; copy both files again, or export the model again", path.display())
+            format!(
+                "{reason} in the data file {}; copy both files again, or export the model again",
+                path.display()
+            )
         })?;
     }
     Ok(())
@@ -261,7 +267,8 @@ mod tests {
         let folder = TempDir::new().unwrap();
         let path = write_model(&folder, &ENTRIES);
         write_data(&folder);
-        let both = [fs::read(&path).unwrap(), fs::read(folder.path().join("model.onnx.data")).unwrap()].concat();
+        let both =
+            [fs::read(&path).unwrap(), fs::read(folder.path().join("model.onnx.data")).unwrap()].concat();
         let Checksum { size, sha256, data_paths } = checksum(&path).unwrap();
         assert_eq!((size, sha256), (both.len() as u64, hex::encode(Sha256::digest(&both))));
         assert_eq!(data_paths, [folder.path().join("model.onnx.data")]);
@@ -270,12 +277,13 @@ mod tests {
     #[test]
     fn missing_short_and_forbidden_data_files_are_named() {
         let folder = TempDir::new().unwrap();
-        let error_with = |entries: &[(&str, &str)]| {
-            read_model(&write_model(&folder, entries)).unwrap_err().to_string()
-        };
+        let error_with =
+            |entries: &[(&str, &str)]| read_model(&write_model(&folder, entries)).unwrap_err().to_string();
         let error = error_with(&ENTRIES);
         assert!(error.contains("model.onnx.data, which cannot be read"), "{error}");
-        assert!(checksum(&folder.path().join("model.onnx")).unwrap_err().to_string().contains("model.onnx.data"));
+        assert!(
+            checksum(&folder.path().join("model.onnx")).unwrap_err().to_string().contains("model.onnx.data")
+        );
 
         write_data(&folder);
         let error = error_with(&[("location", "model.onnx.data"), ("offset", "8")]);

@@ -6,8 +6,8 @@
 
 use onnx_ir::GraphProto;
 
-use super::proto::{self, NodeExt};
 use super::ImageSize;
+use super::proto::{self, NodeExt};
 use super::shapes::format_dims;
 
 /// Number of channels of the input image: red, green, blue.

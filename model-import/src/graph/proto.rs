@@ -147,7 +147,8 @@ pub fn typed_int_tensor(name: &str, element_type: i32, dims: &[i64], data: &[i64
     let bytes: Vec<u8> = match element_type {
         INT64 => return Some(int_tensor(name, dims, data)),
         INT32 => {
-            let values: Vec<i32> = data.iter().map(|value| i32::try_from(*value).ok()).collect::<Option<_>>()?;
+            let values: Vec<i32> =
+                data.iter().map(|value| i32::try_from(*value).ok()).collect::<Option<_>>()?;
             values.into_iter().flat_map(i32::to_le_bytes).collect()
         }
         BOOL => data.iter().map(|value| u8::from(*value != 0)).collect(),
@@ -171,7 +172,9 @@ pub fn integers(tensor: &TensorProto) -> Option<Vec<i64>> {
         INT64 if raw.is_empty() => Some(tensor.int64_data.clone()),
         INT64 => Some(raw.as_chunks::<8>().0.iter().map(|bytes| i64::from_le_bytes(*bytes)).collect()),
         INT32 if raw.is_empty() => Some(tensor.int32_data.iter().copied().map(i64::from).collect()),
-        BOOL if raw.is_empty() => Some(tensor.int32_data.iter().map(|value| i64::from(*value != 0)).collect()),
+        BOOL if raw.is_empty() => {
+            Some(tensor.int32_data.iter().map(|value| i64::from(*value != 0)).collect())
+        }
         BOOL => Some(raw.iter().map(|byte| i64::from(*byte != 0)).collect()),
         INT32 => Some(raw.as_chunks::<4>().0.iter().map(|bytes| i32::from_le_bytes(*bytes).into()).collect()),
         _ => None,

@@ -76,8 +76,13 @@ fn refuse_integer_operators(graph: &GraphProto) -> Result<(), String> {
     for node in &graph.node {
         let operator = node.op_type.as_str();
         let format = match operator {
-            "ConvInteger" | "MatMulInteger" | "DynamicQuantizeLinear" | "DynamicQuantizeMatMul"
-            | "DynamicQuantizeLSTM" | "MatMulIntegerToFloat" | "MatMulNBits" => "dynamic quantization",
+            "ConvInteger"
+            | "MatMulInteger"
+            | "DynamicQuantizeLinear"
+            | "DynamicQuantizeMatMul"
+            | "DynamicQuantizeLSTM"
+            | "MatMulIntegerToFloat"
+            | "MatMulNBits" => "dynamic quantization",
             "QGemm" | "QAttention" | "QMoE" => "the QOperator format",
             _ if operator.starts_with("QLinear") => "the QOperator format",
             _ => continue,
@@ -114,7 +119,11 @@ fn fold_constants(graph: &mut GraphProto) -> Result<(), String> {
 }
 
 /// Quantizes or dequantizes a constant. The quantized numbers are kept as float32.
-fn convert_constant(graph: &GraphProto, node: &NodeProto, constant: &TensorProto) -> Result<TensorProto, String> {
+fn convert_constant(
+    graph: &GraphProto,
+    node: &NodeProto,
+    constant: &TensorProto,
+) -> Result<TensorProto, String> {
     let unsupported = || {
         format!(
             "the {} {:?} of the constant {:?} has a type or a shape that is not supported; {ADVICE}",
@@ -184,7 +193,9 @@ fn numbers(tensor: &TensorProto) -> Option<Vec<f32>> {
     match tensor.data_type {
         UINT8 => Some(raw.iter().copied().map(f32::from).collect()),
         INT8 => Some(raw.iter().map(|byte| f32::from(i8::from_le_bytes([*byte]))).collect()),
-        UINT16 => Some(raw.as_chunks::<2>().0.iter().map(|bytes| u16::from_le_bytes(*bytes).into()).collect()),
+        UINT16 => {
+            Some(raw.as_chunks::<2>().0.iter().map(|bytes| u16::from_le_bytes(*bytes).into()).collect())
+        }
         INT16 => Some(raw.as_chunks::<2>().0.iter().map(|bytes| i16::from_le_bytes(*bytes).into()).collect()),
         proto::INT32 => Some(proto::integers(tensor)?.into_iter().map(|number| number as f32).collect()),
         _ => proto::floats(tensor),
@@ -195,7 +206,8 @@ fn numbers(tensor: &TensorProto) -> Option<Vec<f32>> {
 fn quantized_range(graph: &GraphProto, node: &NodeProto) -> Result<(f32, f32), String> {
     let zero_point = node.input.get(2).and_then(|name| proto::initializer(graph, name));
     let declared = node.int("output_dtype").and_then(|element_type| i32::try_from(element_type).ok());
-    let element_type = zero_point.map(|tensor| tensor.data_type).or(declared.filter(|t| *t != 0)).unwrap_or(UINT8);
+    let element_type =
+        zero_point.map(|tensor| tensor.data_type).or(declared.filter(|t| *t != 0)).unwrap_or(UINT8);
     match element_type {
         UINT8 => Ok((0.0, 255.0)),
         INT8 => Ok((-128.0, 127.0)),
@@ -334,10 +346,8 @@ mod tests {
             let error = dequantize(&mut graph, 13).unwrap_err();
             assert!(error.contains(operator) && error.contains("QuantFormat.QDQ"), "{error}");
         }
-        let nodes = vec![
-            node("QuantizeLinear", &["x", "scale", "zero"], &["q"]),
-            node("Add", &["q", "q"], &["y"]),
-        ];
+        let nodes =
+            vec![node("QuantizeLinear", &["x", "scale", "zero"], &["q"]), node("Add", &["q", "q"], &["y"])];
         let error = dequantize(&mut build_graph(&[None], constants(), nodes), 13).unwrap_err();
         assert!(error.contains("the Add \"y\""), "{error}");
     }

@@ -163,7 +163,9 @@ fn output_type(node: &NodeProto, types: &HashMap<String, i32>) -> Option<i32> {
         }
         "DequantizeLinear" => input_type(1),
         // These operators have several results of different types, or results of a type of their own.
-        "QuantizeLinear" | "TopK" | "Unique" | "OneHot" | "EyeLike" | "MaxPool" if node.output.len() > 1 => None,
+        "QuantizeLinear" | "TopK" | "Unique" | "OneHot" | "EyeLike" | "MaxPool" if node.output.len() > 1 => {
+            None
+        }
         "QuantizeLinear" | "OneHot" | "EyeLike" => None,
         _ => input_type(0),
     }

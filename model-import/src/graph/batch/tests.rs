@@ -5,7 +5,11 @@ use super::*;
 
 const IMAGE: [Option<i64>; 4] = [Some(1), Some(8), Some(7), Some(7)];
 
-fn make_graph_dynamic(dims: &[Option<i64>], constants: Vec<TensorProto>, nodes: Vec<NodeProto>) -> GraphProto {
+fn make_graph_dynamic(
+    dims: &[Option<i64>],
+    constants: Vec<TensorProto>,
+    nodes: Vec<NodeProto>,
+) -> GraphProto {
     let mut graph = build_graph(dims, constants, nodes);
     make_dynamic(&mut graph, "x");
     tidy::remove_identities(&mut graph);
@@ -63,8 +67,7 @@ fn constant_scale_of_attention_is_evaluated() {
         node("Div", &["one", "root"], &["scale"]),
         node("Mul", &["x", "scale"], &["y"]),
     ];
-    let constants =
-        vec![ints("last", &[-1]), ints("end", &[i64::MAX]), float_tensor("one", &[1], &[1.0])];
+    let constants = vec![ints("last", &[-1]), ints("end", &[i64::MAX]), float_tensor("one", &[1], &[1.0])];
     let graph = make_graph_dynamic(&[None, Some(3), Some(2), Some(4)], constants, nodes);
     assert_eq!(operators(&graph), ["Mul"]);
     assert_eq!(constant_values(&graph, "scale"), [0.5]);
@@ -92,8 +95,7 @@ fn class_token_is_repeated_for_each_image() {
         node("Expand", &["token", "sizes"], &["tokens"]),
         concat("tokens"),
     ];
-    let constants =
-        vec![token, shape, ints("zero", &[0]), ints("minus", &[-1]), ints("ones", &[1, 1, 1])];
+    let constants = vec![token, shape, ints("zero", &[0]), ints("minus", &[-1]), ints("ones", &[1, 1, 1])];
     let computed_graph = make_graph_dynamic(&IMAGE, constants, nodes);
     for graph in [static_graph, computed_graph] {
         let mut found = operators(&graph);

@@ -60,7 +60,8 @@ impl Inference<'_> {
                 let dims: Vec<_> = self.input_shape(node, 0)?.into();
                 let zero_is_a_size = node.int("allowzero").unwrap_or(0) != 0;
                 let shape = super::reshape::infer_reshape(&dims, &target, zero_is_a_size)?;
-                let dims = shape.iter().map(|dim| usize::try_from(dim.known()?).ok()).collect::<Option<_>>()?;
+                let dims =
+                    shape.iter().map(|dim| usize::try_from(dim.known()?).ok()).collect::<Option<_>>()?;
                 input()?.with_dims(dims)
             }
             "Transpose" => transpose(&input()?, node.ints("perm")),
@@ -154,7 +155,10 @@ fn cast(value: Value, target: i64) -> Option<Value> {
     let is_integer = matches!(element_type, proto::INT64 | proto::INT32 | proto::BOOL);
     let elements = match value.elements {
         Elements::Integers(integers) if element_type == proto::BOOL => Elements::Integers(
-            integers.into_iter().map(|dim| dim.known().map_or(Unknown, |n| Known(i64::from(n != 0)))).collect(),
+            integers
+                .into_iter()
+                .map(|dim| dim.known().map_or(Unknown, |n| Known(i64::from(n != 0))))
+                .collect(),
         ),
         Elements::Integers(integers) if is_integer => Elements::Integers(integers),
         Elements::Integers(integers) if element_type == proto::FLOAT => {
@@ -249,13 +253,18 @@ fn choose(condition: &Value, left: &Value, right: &Value) -> Option<Value> {
     let conditions = condition.known_integers()?.into_iter().map(|number| number != 0);
     fn select<T: Copy>(conditions: impl Iterator<Item = bool>, left: &[T], right: &[T]) -> Vec<T> {
         let pairs = left.iter().zip(right);
-        conditions.zip(pairs).map(|(condition, (left, right))| if condition { *left } else { *right }).collect()
+        conditions
+            .zip(pairs)
+            .map(|(condition, (left, right))| if condition { *left } else { *right })
+            .collect()
     }
     let elements = match (&left.elements, &right.elements) {
         (Elements::Integers(left), Elements::Integers(right)) => {
             Elements::Integers(select(conditions, left, right))
         }
-        (Elements::Floats(left), Elements::Floats(right)) => Elements::Floats(select(conditions, left, right)),
+        (Elements::Floats(left), Elements::Floats(right)) => {
+            Elements::Floats(select(conditions, left, right))
+        }
         _ => return None,
     };
     Some(Value { element_type: left.element_type, dims, elements })

@@ -87,11 +87,7 @@ impl SliceRange {
 
 impl<'a> Inference<'a> {
     /// Starts an inference with the constants and the inputs of a graph.
-    pub(super) fn new(
-        constants: &'a [TensorProto],
-        inputs: &[ValueInfoProto],
-        input_name: &str,
-    ) -> Self {
+    pub(super) fn new(constants: &'a [TensorProto], inputs: &[ValueInfoProto], input_name: &str) -> Self {
         let mut shapes = HashMap::new();
         for tensor in constants {
             shapes.insert(tensor.name.clone(), tensor.dims.iter().copied().map(Known).collect());

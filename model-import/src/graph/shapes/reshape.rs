@@ -1,6 +1,6 @@
 //! Infers the output shape of a Reshape, and finds the batch in it.
 
-use super::dim::Dim::{Batch, Known, Unknown};
+use super::dim::Dim::{Known, Unknown};
 use super::dim::{Dim, product};
 
 /// Returns the output shape of a Reshape.
@@ -17,9 +17,11 @@ pub(super) fn infer_reshape(input: &[Dim], target: &[Dim], zero_is_a_size: bool)
     let with_zeros_replaced: Option<Vec<Dim>> = target
         .iter()
         .enumerate()
-        .map(|(axis, dim)| {
-            if *dim == Known(0) && !zero_is_a_size { input.get(axis).copied() } else { Some(*dim) }
-        })
+        .map(
+            |(axis, dim)| {
+                if *dim == Known(0) && !zero_is_a_size { input.get(axis).copied() } else { Some(*dim) }
+            },
+        )
         .collect();
     let target = with_zeros_replaced?;
     let inferred_axis = target.iter().position(|dim| *dim == Known(-1));
@@ -96,7 +98,7 @@ pub fn reshape_target(shape: &[Dim]) -> Option<Vec<i64>> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::dim::Dim::Batches;
+    use super::super::dim::Dim::{Batch, Batches};
     use super::*;
 
     fn reshape(input: &[Dim], target: &[i64]) -> Option<Vec<Dim>> {

@@ -177,9 +177,9 @@ pub(super) fn combine_integers(operator: &str, left: Dim, right: Dim) -> Dim {
             "Mul" => left.checked_mul(right),
             "Div" => left.checked_div(right),
             // The sign of the result is that of the divisor.
-            "Mod" => left.checked_rem(right).map(|rest| {
-                if rest != 0 && (rest < 0) != (right < 0) { rest + right } else { rest }
-            }),
+            "Mod" => left
+                .checked_rem(right)
+                .map(|rest| if rest != 0 && (rest < 0) != (right < 0) { rest + right } else { rest }),
             "Pow" => u32::try_from(right).ok().and_then(|exponent| left.checked_pow(exponent)),
             "Max" => Some(left.max(right)),
             "Min" => Some(left.min(right)),
@@ -196,7 +196,9 @@ pub(super) fn combine_integers(operator: &str, left: Dim, right: Dim) -> Dim {
     }
     let times_batch = |number: Option<i64>| number.map_or(Unknown, |number| Dim::batches(1, number));
     match (operator, left, right, factor(left), factor(right)) {
-        ("Mul", _, Known(other), Some(own), None) | ("Mul", Known(other), _, None, Some(own)) if other > 0 => {
+        ("Mul", _, Known(other), Some(own), None) | ("Mul", Known(other), _, None, Some(own))
+            if other > 0 =>
+        {
             times_batch(own.checked_mul(other))
         }
         ("Mul", _, Known(0), ..) | ("Mul", Known(0), ..) => Known(0),
@@ -207,7 +209,9 @@ pub(super) fn combine_integers(operator: &str, left: Dim, right: Dim) -> Dim {
         ("Div", _, _, Some(own), Some(divisor)) if own % divisor == 0 => Known(own / divisor),
         ("Add", _, _, Some(left), Some(right)) => times_batch(left.checked_add(right)),
         // The batch size is positive, so it equals no other number such as -1.
-        ("Equal", _, Known(other), Some(_), None) | ("Equal", Known(other), _, None, Some(_)) if other < 1 => {
+        ("Equal", _, Known(other), Some(_), None) | ("Equal", Known(other), _, None, Some(_))
+            if other < 1 =>
+        {
             truth(false)
         }
         ("Equal", _, _, Some(left), Some(right)) => truth(left == right),
