@@ -28,6 +28,7 @@ COPY --from=planner /src/recipe.json recipe.json
 # Creates a workspace of empty crates and builds nothing.
 RUN cargo chef cook --locked --no-build --recipe-path recipe.json
 # Copies no manifest, because all manifests must be those that cargo chef created for this workspace.
+COPY crates/onnx-proto/src crates/onnx-proto/src
 COPY model-import/src model-import/src
 COPY models models
 # The dev profile optimises dependencies. Here that would take minutes to save milliseconds.

@@ -6,6 +6,7 @@
 mod config;
 mod data_dir_lock;
 mod pipeline;
+mod stored_size;
 mod sweep;
 
 pub use config::Config;

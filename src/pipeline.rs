@@ -7,6 +7,7 @@ use std::{
 };
 
 use anyhow::Context;
+use classify::model::GEOMETRY;
 use platform::{
     bucket::DiskBucket,
     http::PUSH_PATH,
@@ -15,7 +16,7 @@ use platform::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::{Config, data_dir_lock::DataDirLock, sweep::Sweeper};
+use crate::{Config, data_dir_lock::DataDirLock, stored_size::fit_to_model, sweep::Sweeper};
 
 /// Number of HTTP servers in this process.
 const SERVICE_COUNT: usize = 2;
@@ -70,7 +71,7 @@ impl Pipeline {
         let sweeper = Sweeper::new(bucket.clone(), Arc::clone(&topic));
         let preprocess = preprocess::Application::assemble(
             server(config.preprocess_port, "PREPROCESS_PORT"),
-            config.preprocess.clone(),
+            fit_to_model(config.preprocess.clone(), GEOMETRY),
             bucket,
             Some(topic),
         )

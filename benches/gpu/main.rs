@@ -39,7 +39,7 @@ use classify::{
     engine::Infer,
     gpu::{self, GpuEngine},
     model::{GEOMETRY, Network, spec},
-    pixels::Crop,
+    pixels::{Crop, CropShape},
     precision::Precision,
 };
 use futures_executor::block_on;
@@ -161,13 +161,13 @@ fn max_batch_size() -> usize {
 /// Returns a batch of `count` images, which are different parts of a photo.
 fn cut_crops(count: usize) -> Vec<Crop> {
     let photo = image::open(repository().join("samples/coffee.jpg")).unwrap();
-    let side = GEOMETRY.crop;
-    let (max_left, max_top) = (photo.width() - side, photo.height() - side);
+    let CropShape { height, width, .. } = GEOMETRY.crop;
+    let (max_left, max_top) = (photo.width() - width, photo.height() - height);
     (0..u32::try_from(count).unwrap())
         .map(|index| {
-            photo.crop_imm(index * 5 % max_left, index * 3 % max_top, side, side).into_rgb8().into_raw()
+            photo.crop_imm(index * 5 % max_left, index * 3 % max_top, width, height).into_rgb8().into_raw()
         })
-        .map(|rgb| Crop::new(rgb, side).unwrap())
+        .map(|rgb| Crop::new(rgb, GEOMETRY.crop).unwrap())
         .collect()
 }
 
@@ -224,11 +224,11 @@ impl Report {
         for size in sizes.take_while(|&size| size <= max_batch_size()) {
             // The time per batch is measured with one batch at a time. The throughput of this project's
             // engines is measured with overlapping batches.
-            worker.load("batch", &format!("{size} {}", GEOMETRY.crop))?;
+            worker.load("batch", &format!("{size} {}", GEOMETRY.crop.width))?;
             let (sequential_throughput, mut begin) = self.measure_job(&mut worker, "batch")?;
             let mut throughput = sequential_throughput;
             if is_ours {
-                worker.load("batch", &format!("{size} {} overlapped", GEOMETRY.crop))?;
+                worker.load("batch", &format!("{size} {} overlapped", GEOMETRY.crop.width))?;
                 (throughput, begin) = self.measure_job(&mut worker, "batch")?;
             }
             self.rows.push(vec![
@@ -280,7 +280,7 @@ impl Report {
 /// and of the time until the worker's first result.
 fn compare_with_cpu(worker: &mut Worker, precision: &str, folder: &Path) -> Result<String, String> {
     let begin = Instant::now();
-    worker.load("batch", &format!("{} {}", max_batch_size(), GEOMETRY.crop))?;
+    worker.load("batch", &format!("{} {}", max_batch_size(), GEOMETRY.crop.width))?;
     let bytes = worker.result("batch", folder)?;
     let seconds = begin.elapsed().as_secs_f64();
     let outputs = bytes.chunks_exact(4).map(|output| f32::from_le_bytes(output.try_into().unwrap()));

@@ -6,7 +6,7 @@ use bench_harness::{WorkerInstance, serve as serve_jobs};
 use classify::{
     backend::Backend,
     engine::{EnginePlan, Infer, NativeEngine},
-    model::{CROP_SIDE, GEOMETRY, spec},
+    model::{GEOMETRY, INPUT_SHAPE, spec},
     pixels::Crop,
 };
 use cnn_kernels::Isa;
@@ -46,7 +46,7 @@ pub(crate) fn serve(arguments: &[String]) {
             let bytes = fs::read(arguments[0]).unwrap();
             let values: Vec<f32> =
                 bytes.chunks_exact(4).map(|value| f32::from_le_bytes(value.try_into().unwrap())).collect();
-            Tensor::from_shape(&[1, 3, CROP_SIDE, CROP_SIDE], &values).unwrap()
+            Tensor::from_shape(&tract_input_shape(), &values).unwrap()
         };
         let instance = |_| -> WorkerInstance<Tensor, Vec<f32>> {
             let plan = plan.clone();
@@ -70,9 +70,15 @@ pub(crate) fn serve(arguments: &[String]) {
     serve_jobs(engine, load, engines.into_iter().map(instance).collect(), to_bytes);
 }
 
+/// Returns the shape of an input tensor with one image.
+fn tract_input_shape() -> [usize; 4] {
+    let [channels, height, width] = INPUT_SHAPE;
+    [1, channels, height, width]
+}
+
 /// Loads the ONNX file at `path` into tract. The model is not optimised for execution.
 fn load_tract(path: &Path) -> TypedModel {
-    let fact = f32::fact([1, 3, CROP_SIDE, CROP_SIDE]);
+    let fact = f32::fact(tract_input_shape());
     let model = tract_onnx::onnx().model_for_path(path).unwrap().with_input_fact(0, fact.into()).unwrap();
     model.into_typed().unwrap().into_decluttered().unwrap()
 }

@@ -7,7 +7,7 @@ use bench_harness::{Contender, Measurement, Series, Worker, machine, markdown, p
 use bench_harness::{report_skipped, run_interleaved};
 use classify::{
     backend::Backend,
-    model::{CROP_SIDE, spec},
+    model::{INPUT_SHAPE, spec},
 };
 use cnn_kernels::{Isa, ceiling};
 
@@ -81,7 +81,7 @@ fn start_workers(
         let counts = [setup.thread_count, setup.instance_count];
         command.args(counts.map(|count| count.to_string())).current_dir(folder);
         let mut worker = Worker::start(&mut command).unwrap();
-        worker.load(PICTURE_JOB, &format!("{input_file} {CROP_SIDE}")).unwrap();
+        worker.load(PICTURE_JOB, &format!("{input_file} {}", INPUT_SHAPE[2])).unwrap();
         (setup, Contender { worker, measurements: Vec::new() })
     };
     let contenders: Vec<_> = setups.iter().map(start_worker).collect();
@@ -92,7 +92,7 @@ fn start_workers(
 fn start_candidates(subject: &Subject, folder: &Path, notes: &mut Vec<String>) -> Vec<Candidate> {
     let tensor_bytes: Vec<u8> = subject.input_tensor.iter().flat_map(|value| value.to_le_bytes()).collect();
     fs::write(folder.join("input.f32"), tensor_bytes).unwrap();
-    fs::write(folder.join("crop.rgb"), subject.crop.rgb()).unwrap();
+    fs::write(folder.join("crop.rgb"), subject.crop.bytes()).unwrap();
 
     let setups = [ONE_THREAD, SHARED_IMAGE, TWO_IMAGES];
     let mut candidates = Vec::new();

@@ -71,7 +71,7 @@ struct Subject {
     onnx_path: Option<PathBuf>,
     /// The crop of the picture that the network classifies, as bytes.
     crop: Crop,
-    /// The normalised crop, as the network's input tensor of the shape `[1, 3, CROP_SIDE, CROP_SIDE]`.
+    /// The normalised crop, as the network's input tensor of the shape `[1, channels, height, width]`.
     input_tensor: Vec<f32>,
     /// The picture as a client sends it: 224×224 pixels, 15 KB.
     jpeg: Vec<u8>,
@@ -97,13 +97,13 @@ impl Subject {
     }
 }
 
-/// Returns `(value / 255 - mean) / std` for each value of the crop, one plane per channel.
+/// Returns the normalised value of each byte of the crop, one plane per channel.
 fn normalise(crop: &Crop) -> Vec<f32> {
     let plane = |channel: usize| {
-        let values = crop.rgb().iter().skip(channel).step_by(3);
-        values.map(move |&value| (f32::from(value) / 255.0 - spec::MEAN[channel]) / spec::STD[channel])
+        let bytes = crop.bytes().iter().skip(channel).step_by(spec::INPUT[0]);
+        bytes.map(move |&byte| spec::NORMALISATION.apply(channel, byte))
     };
-    (0..3).flat_map(plane).collect()
+    (0..spec::INPUT[0]).flat_map(plane).collect()
 }
 
 fn main() {

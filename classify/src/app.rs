@@ -29,6 +29,7 @@ use crate::{
     engine::{
         EnginePlan, EngineStarter, Infer, InferenceQueue, NativeEngine, RunningEngines, inference_queue,
     },
+    enlargement::EnlargementReport,
     gpu::{self, Adapter, Placement},
     json::LargeJsonPermits,
     model::spec,
@@ -197,6 +198,7 @@ impl Application {
             decoder_pool,
             queue,
             json_permits: LargeJsonPermits::default(),
+            enlargements: EnlargementReport::default(),
         });
         let driver_output = None;
         Ok(Self { server, service, starter, engines, fallback, driver_output, subscription, push_guard })

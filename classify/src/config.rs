@@ -254,12 +254,22 @@ impl Validate for Settings {
                     .to_owned(),
             );
         }
+        let image_bytes = self.memory_shares().max_image_bytes;
+        let max_scans = image_bytes / 2 / jpeg_scaled::MAX_TABLE_BYTES_PER_SCAN;
         let longest_file = self.max_body_bytes.max(self.max_image_bytes);
         if self.max_memory < longest_file.saturating_add(MIN_DECODING_BYTES) {
             problems.push(format!(
                 "--classify-max-memory ({} bytes) must be at least {MIN_DECODING_BYTES} bytes more than \
                  --classify-max-body-bytes and --classify-max-image-bytes ({longest_file} bytes)",
                 self.max_memory,
+            ));
+        } else if u64::from(self.max_scans.get()) > max_scans {
+            problems.push(format!(
+                "--classify-max-scans (CLASSIFY_MAX_SCANS): {} is more than {max_scans}. The tables of so many \
+                 scans would take more than half of the {image_bytes} bytes for decoding an image, and large \
+                 progressive JPEGs would be refused. Allow fewer scans, or raise --classify-max-image-memory and \
+                 --classify-max-memory",
+                self.max_scans,
             ));
         }
         if self.max_image_bytes == 0 || self.max_pixels == 0 || self.max_body_bytes == 0 {
@@ -302,6 +312,24 @@ mod tests {
         assert_eq!(limit_batch(size(8), Some(1)), size(1));
         assert_eq!(limit_batch(size(1), Some(4)), size(1));
         assert_eq!(limit_batch(size(8), None), size(8));
+    }
+
+    #[test]
+    fn scans_whose_tables_leave_no_memory_for_pixels_are_refused_at_start() {
+        let problems = |max_scans: u32, max_image_memory| {
+            let max_scans = max_scans.try_into().unwrap();
+            Settings { max_scans, max_image_memory, ..Settings::default() }.problems()
+        };
+        assert_eq!(problems(2621, 256 << 20), [""; 0]);
+        for (max_scans, memory) in
+            [(2622, 256 << 20), (6000, 256 << 20), (400, 32 << 20), (u32::MAX, 1 << 30)]
+        {
+            let problems = problems(max_scans, memory);
+            assert!(
+                problems.len() == 1 && problems[0].contains(&format!("{max_scans} is more than")),
+                "{problems:?}"
+            );
+        }
     }
 
     #[test]

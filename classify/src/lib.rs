@@ -8,7 +8,7 @@
 //! pushed events, and `pull` receives pulled events. [`announcements`] handles events: it classifies each
 //! announced image once, and acknowledges or refuses each event. `queue_permits` decides which images may enter
 //! the queues. `service` classifies one image, from the bucket or from the body of a request. [`pixels`]
-//! decodes the image into the square crop that the network needs. [`engine`] collects crops in batches and runs
+//! decodes the image into the crop that the network needs. [`engine`] collects crops in batches and runs
 //! the network on them, on separate threads. [`model`] contains the network, which the build generates from the
 //! ONNX file, and the network's labels. [`backend`]
 //! lists the burn backends, [`precision`] lists the float types of the network, and [`gpu`] opens the GPU.
@@ -26,6 +26,7 @@ mod app;
 pub mod backend;
 mod config;
 pub mod engine;
+mod enlargement;
 mod error;
 pub mod gpu;
 mod json;

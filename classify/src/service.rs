@@ -19,6 +19,7 @@ use crate::{
     backend::Backend,
     config::Settings,
     engine::InferenceQueue,
+    enlargement::EnlargementReport,
     error::ClassifyError,
     json::LargeJsonPermits,
     model::{GEOMETRY, labels, spec},
@@ -53,6 +54,7 @@ pub(crate) struct Service {
     pub(crate) decoder_pool: CpuPool,
     pub(crate) queue: InferenceQueue,
     pub(crate) json_permits: LargeJsonPermits,
+    pub(crate) enlargements: EnlargementReport,
 }
 
 /// Handle to the service that the routes share.
@@ -229,7 +231,11 @@ impl Service {
             (pixels::crop(&file.bytes, &header, GEOMETRY), permit)
         };
         let (crop, permit) = self.decoder_pool.run(header.pixels(), job).await?;
-        let logits = self.queue.infer(crop?, permit).await?;
+        let crop = crop?;
+        if crop.is_enlarged() {
+            self.enlargements.count(header.width(), header.height(), GEOMETRY);
+        }
+        let logits = self.queue.infer(crop, permit).await?;
         let probabilities = labels::compute_probabilities(&logits)
             .inspect_err(|_| counter!("classify_unsound_outputs_total").increment(1))?;
         Ok(probabilities)

@@ -12,10 +12,11 @@ use std::{
 };
 
 use classify::{
+    Settings,
     backend::Backend,
     gpu,
     model::{CLASSES, GEOMETRY, Network, spec},
-    pixels::Crop,
+    pixels::{self, Crop, ImageHeader},
     precision::Precision,
 };
 use fused::Isa;
@@ -149,9 +150,8 @@ fn kernels_of_every_instruction_set_give_the_logits_of_a_backend_without_kernels
         return;
     };
     let photo = fs::read(repository_root().join("samples/coffee.jpg")).unwrap();
-    let side = GEOMETRY.crop;
-    let rgb = image::load_from_memory(&photo).unwrap().crop_imm(40, 20, side, side).into_rgb8().into_raw();
-    let crops = [Crop::new(rgb, side).unwrap()];
+    let header = ImageHeader::read(&photo, &Settings::default().image_limits()).unwrap();
+    let crops = [pixels::crop(&photo, &header, GEOMETRY).unwrap()];
     let expected = Network::load(plain).logits(&crops).unwrap().concat();
     for isa in Isa::available() {
         let logits = Network::load_with_isa(fused, Some(isa)).logits(&crops).unwrap().concat();

@@ -26,7 +26,7 @@ use classify::{
     engine::Infer,
     gpu::{self, Adapter, GpuEngine, GpuSettings, GpuUse, NoGpu, Placement},
     model::{GEOMETRY, Network},
-    pixels::Crop,
+    pixels::{Crop, CropShape},
     precision::Precision,
 };
 use platform::bucket::InMemoryBucket;
@@ -78,9 +78,9 @@ fn open_any_gpu_with_f16() -> Option<(Backend, Adapter)> {
 /// Returns `count` different crops of a photo.
 fn cut_crops(count: u32) -> Vec<Crop> {
     let photo = image::open(repository_root().join("samples/coffee.jpg")).unwrap();
-    let side = GEOMETRY.crop;
-    let crop = |offset| photo.crop_imm(offset * 7, offset * 3, side, side).into_rgb8().into_raw();
-    (0..count).map(|offset| Crop::new(crop(offset), side).unwrap()).collect()
+    let CropShape { height, width, .. } = GEOMETRY.crop;
+    let crop = |offset| photo.crop_imm(offset * 7, offset * 3, width, height).into_rgb8().into_raw();
+    (0..count).map(|offset| Crop::new(crop(offset), GEOMETRY.crop).unwrap()).collect()
 }
 
 #[test]

@@ -106,7 +106,10 @@ fn read_options(read_variable: &dyn Fn(&'static str) -> Option<String>) -> Resul
 fn align_modification_time(located: &LocatedModel) -> Result<(), Error> {
     let toml_time = read_modification_time(&ModelSpec::toml_path(&located.spec.folder))?;
     let onnx_path = &located.onnx_path;
-    if located.sha256 == located.spec.onnx.sha256 && read_modification_time(onnx_path)? > toml_time {
+    let published = located.spec.onnx.published.as_ref();
+    if published.is_some_and(|published| published.sha256 == located.sha256)
+        && read_modification_time(onnx_path)? > toml_time
+    {
         // A failure only costs time: the next build runs the script once more.
         let _ = File::options().append(true).open(onnx_path).and_then(|file| file.set_modified(toml_time));
     }

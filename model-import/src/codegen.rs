@@ -18,14 +18,14 @@ use std::path::Path;
 use std::sync::Once;
 
 use burn_onnx::{LoadStrategy, ModelGen};
-use onnx_ir::{Message, ModelProto};
+use onnx_proto::{Message, ModelProto};
 
 use crate::Error;
 use crate::chain_op::ChainOp;
+use crate::graph::fuse;
 use crate::graph::node_names::explain_node_names;
-use crate::graph::{CHANNELS, fuse};
 use crate::model::Model;
-use crate::spec::OutputKind;
+use crate::spec::{Channels, Filter, InputSpec, Normalisation, OutputKind, Resize, Size};
 
 /// Writes the burn code, the weights, the graphs and the constants of a model into `output_folder`.
 ///
@@ -129,15 +129,9 @@ pub const NAME: &str = {name:?};
 pub const LICENSE: &str = {license:?};
 /// SHA-256 of the ONNX file that the network was generated from, in hexadecimal.
 pub const ONNX_SHA256: &str = {sha256:?};
-/// Shape of one image at the network's input: channels (RGB), height, width.
-pub const INPUT: [usize; 3] = [{CHANNELS}, {height}, {width}];
-/// Length in pixels to which the shorter side of an image is resized before the centre crop.
-pub const RESIZE: u32 = {resize};
-/// Mean per channel, on a scale where RGB values are divided by 255.
-pub const MEAN: [f32; 3] = {mean:?};
-/// Standard deviation per channel, on the same scale.
-pub const STD: [f32; 3] = {std:?};
-/// Maximum batch size; `None` if the network accepts any.
+/// Shape of one image at the network's input: channels, height, width.
+pub const INPUT: [usize; 3] = [{channels}, {height}, {width}];
+{input_constants}/// Maximum batch size; `None` if the network accepts any.
 pub const MAX_BATCH: Option<usize> = {max_batch};
 /// True if the network's outputs are logits, which need a softmax; false if they are probabilities.
 pub const OUTPUT_IS_LOGITS: bool = {logits};
@@ -150,12 +144,51 @@ pub const LABELS: [(&str, &str); {count}] = [
         sha256 = model.sha256,
         height = report.height,
         width = report.width,
-        resize = spec.input.resize,
-        mean = spec.input.mean,
-        std = spec.input.std,
+        channels = report.channels,
+        input_constants = format_input_constants(&spec.input),
         max_batch = if report.batch_obstacle.is_some() { "Some(1)" } else { "None" },
         logits = spec.output == OutputKind::Logits,
         count = model.labels.len(),
+    )
+}
+
+/// Returns the constants of the preprocessing. The module that includes them provides the types.
+fn format_input_constants(input: &InputSpec) -> String {
+    let size = |Size { height, width }: Size| format!("{{ height: {height}, width: {width} }}");
+    let resize = match input.resize {
+        Resize::ShorterSide(side) => format!("ShorterSide({side})"),
+        Resize::Cover(min_size) => format!("Cover {}", size(min_size)),
+        Resize::Squash => "Squash".into(),
+        Resize::Letterbox(color) => format!("Letterbox({color:?})"),
+    };
+    let filter = match input.filter {
+        Filter::Bilinear => "Bilinear",
+        Filter::Bicubic => "Bicubic",
+        Filter::Lanczos => "Lanczos",
+        Filter::Nearest => "Nearest",
+    };
+    let order = match input.channels {
+        Channels::Rgb => "Rgb",
+        Channels::Bgr => "Bgr",
+        Channels::Grey => "Grey",
+    };
+    let normalisation = match &input.normalisation {
+        Normalisation::MeanStd { mean, std } => format!("MeanStd {{ mean: {mean:?}, std: {std:?} }}"),
+        Normalisation::ScaleOffset { scale, offset } => {
+            format!("ScaleOffset {{ scale: {scale:?}, offset: {offset:?} }}")
+        }
+    };
+    format!(
+        "/// Resize of an image before the centre crop.
+pub const RESIZE: Resize = Resize::{resize};
+/// Filter of the resize.
+pub const FILTER: Filter = Filter::{filter};
+/// Order of the channels at the network's input.
+pub const CHANNEL_ORDER: ChannelOrder = ChannelOrder::{order};
+/// Formula that turns a byte into a value of the network's input.
+pub const NORMALISATION: Normalisation<{count}> = Normalisation::{normalisation};
+",
+        count = input.channels.count(),
     )
 }
 

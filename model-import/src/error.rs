@@ -127,6 +127,20 @@ pub enum Error {
         /// The property that was found, the property that is expected, and advice for the user.
         reason: String,
     },
+    /// The simplified graph does not compute the outputs of the original.
+    #[error(
+        "the simplified graph of {} does not compute what the original computes: {reason}",
+        onnx_path.display()
+    )]
+    GraphDiffers {
+        /// The ONNX file.
+        onnx_path: PathBuf,
+        /// The difference.
+        reason: String,
+    },
+    /// A model cannot be added. The value has one message per problem.
+    #[error("cannot add the model:{}", .0.iter().map(|problem| format!("\n  - {problem}")).collect::<String>())]
+    CannotAdd(Vec<String>),
     /// burn-onnx cannot generate code for the graph.
     #[error(
         "burn-onnx cannot convert {onnx} to code ({cause}). `cargo run -p model-import -- inspect {onnx}` lists \

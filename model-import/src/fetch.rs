@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 
-use crate::spec::OnnxFile;
+use crate::spec::PublishedFile;
 
 /// Timeouts of a download.
 ///
@@ -44,6 +44,9 @@ pub enum FetchError {
     /// `model.toml` has no URL.
     #[error("key `onnx.urls` of the model's model.toml is empty")]
     NoUrl,
+    /// Another file has appeared at the target.
+    #[error("{} exists and is another file, which is not overwritten; move it to another folder first", .0.display())]
+    TargetExists(PathBuf),
     /// No URL delivered the file. The value holds one message per URL, in the order of the URLs.
     #[error("{}", .0.join("; "))]
     AllUrlsFailed(Vec<String>),
@@ -62,15 +65,17 @@ pub type ProgressCallback<'a> = &'a mut dyn FnMut(u64, u64);
 
 /// Downloads the file that `expected` describes to `target`, trying each URL in order.
 ///
-/// The body is written to a separate file (`<target>.<unique>.part`), which is renamed to `target` after its
+/// The body is written to a separate file (`<target>.<unique>.part`), which becomes `target` after its
 /// size and SHA-256 are checked. A reader therefore never sees an incomplete file, and concurrent builds do
-/// not disturb each other. No file is created before a server has sent a response header.
+/// not disturb each other. No file is created before a server has sent a response header. An existing file is
+/// never overwritten.
 ///
 /// # Errors
 /// Returns [`FetchError::NoUrl`] if `expected` has no URL, [`FetchError::AllUrlsFailed`] if no URL delivered
-/// the right file, and [`FetchError::Write`] if the file cannot be written.
+/// the right file, [`FetchError::TargetExists`] if `target` is another file, and [`FetchError::Write`] if the
+/// file cannot be written.
 pub fn fetch(
-    expected: &OnnxFile,
+    expected: &PublishedFile,
     target: &Path,
     timeouts: &FetchTimeouts,
     report_progress: ProgressCallback<'_>,
@@ -99,7 +104,7 @@ enum AttemptError {
 
 fn fetch_from_url(
     url: &str,
-    expected: &OnnxFile,
+    expected: &PublishedFile,
     target: &Path,
     timeouts: &FetchTimeouts,
     report_progress: ProgressCallback<'_>,
@@ -133,7 +138,7 @@ fn fetch_from_url(
             expected.sha256
         )));
     }
-    partial_file.persist().map_err(AttemptError::GiveUp)
+    partial_file.persist(expected).map_err(AttemptError::GiveUp)
 }
 
 /// An incomplete file, which is removed when this value is dropped.
@@ -191,11 +196,22 @@ impl PartialFile {
         Ok(hex::encode(hasher.finalize()))
     }
 
-    /// Flushes the file to the disk and renames it to the target.
-    fn persist(self) -> Result<(), FetchError> {
+    /// Flushes the file to the disk and gives it the name of the target, unless the target exists.
+    fn persist(self, expected: &PublishedFile) -> Result<(), FetchError> {
         let write_error = |source| FetchError::Write { path: self.target.clone(), source };
         self.file.sync_all().map_err(write_error)?;
-        fs::rename(&self.path, &self.target).map_err(write_error)
+        // Unlike a rename, a link does not replace a file. Not every file system has links.
+        let link = fs::hard_link(&self.path, &self.target);
+        if link.is_ok() {
+            return Ok(());
+        }
+        if self.target.symlink_metadata().is_err() {
+            return fs::rename(&self.path, &self.target).map_err(write_error);
+        }
+        // A concurrent build has fetched the same file.
+        let is_the_same = size_and_sha256(&self.target)
+            .is_ok_and(|(size, sha256)| size == expected.size && sha256 == expected.sha256);
+        if is_the_same { Ok(()) } else { Err(FetchError::TargetExists(self.target.clone())) }
     }
 
     fn write_error(&self, source: io::Error) -> AttemptError {
@@ -205,7 +221,7 @@ impl PartialFile {
 
 impl Drop for PartialFile {
     fn drop(&mut self) {
-        // After `persist` has renamed the file, this call finds no file and fails.
+        // Fails if `persist` has renamed the file.
         let _ = fs::remove_file(&self.path);
     }
 }

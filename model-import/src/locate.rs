@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use crate::Error;
 use crate::fetch::{self, FetchTimeouts};
 use crate::graph::external::{self, Checksum};
-use crate::spec::ModelSpec;
+use crate::spec::{ModelSpec, PublishedFile, is_plain_file_name};
 
 /// Name of the model that a build uses if `CLASSIFY_MODEL` is not set.
 pub const DEFAULT_MODEL: &str = "mobilenetv2";
@@ -42,7 +42,7 @@ pub struct LocateOptions {
 pub struct LocatedModel {
     /// Settings of the model.
     pub spec: ModelSpec,
-    /// Path of the ONNX file. The file has the size and checksum that `spec` states, unless
+    /// Path of the ONNX file. A published file has the size and checksum that `spec` states, unless
     /// `CLASSIFY_MODEL_ONNX` names the file.
     pub onnx_path: PathBuf,
     /// SHA-256 of the ONNX file and its data files, in hexadecimal (see [`Checksum`]).
@@ -98,8 +98,7 @@ pub fn locate(
 pub fn read_spec(models_folder: &Path, name: &str) -> Result<ModelSpec, Error> {
     let folder = models_folder.join(name);
     // A path such as `..` or `/etc` is not accepted as a name.
-    let is_name = !name.is_empty() && !name.contains(['/', '\\']) && name != "." && name != "..";
-    if !is_name || !folder.is_dir() {
+    if !is_plain_file_name(name) || !folder.is_dir() {
         return Err(Error::UnknownModel {
             name: name.into(),
             models_folder: models_folder.into(),
@@ -153,7 +152,8 @@ fn new_located_model(spec: ModelSpec, onnx_path: PathBuf, sha256: String) -> Loc
 
 /// Finds or fetches the ONNX file of a model, and returns its path and SHA-256.
 ///
-/// The returned file has the size and checksum that `model.toml` states.
+/// A published file has the size and checksum that `model.toml` states. A file of the user's own may have any
+/// content and is never fetched.
 ///
 /// # Errors
 /// Returns [`Error::WrongOnnxFile`] if the file has a different size or checksum, [`Error::MissingOnnxFile`]
@@ -163,35 +163,55 @@ pub fn find_or_fetch_onnx(
     spec: &ModelSpec,
     report_progress: fetch::ProgressCallback<'_>,
 ) -> Result<(PathBuf, String), Error> {
-    for path in [spec.onnx_path(), path_in_writable_folder(options, spec)] {
-        if path.is_file() {
-            return check_onnx(spec, path);
-        }
-    }
-    fetch_onnx(options, spec, report_progress).map_err(|cause| Error::MissingOnnxFile {
+    let onnx_path = spec.onnx_path();
+    let missing = |cause: String| Error::MissingOnnxFile {
         name: spec.name.clone(),
         expected_path: spec.onnx_path(),
         cause,
         advice: advice_for_missing_file(spec),
-    })
+    };
+    let Some(published) = &spec.onnx.published else {
+        if !onnx_path.is_file() {
+            return Err(missing("model.toml states no checksum and no URL".into()));
+        }
+        let Checksum { sha256, .. } =
+            external::checksum(&onnx_path).map_err(Error::io("read", &onnx_path))?;
+        return Ok((onnx_path, sha256));
+    };
+    for path in [onnx_path, path_in_writable_folder(options, spec)] {
+        if path.is_file() {
+            return check_onnx(spec, published, path);
+        }
+    }
+    fetch_onnx(options, spec, published, report_progress).map_err(missing)
 }
 
-fn check_onnx(spec: &ModelSpec, onnx_path: PathBuf) -> Result<(PathBuf, String), Error> {
+fn check_onnx(
+    spec: &ModelSpec,
+    expected: &PublishedFile,
+    onnx_path: PathBuf,
+) -> Result<(PathBuf, String), Error> {
     let Checksum { size, sha256, .. } =
         external::checksum(&onnx_path).map_err(Error::io("read", &onnx_path))?;
-    let expected = &spec.onnx;
     if size == expected.size && sha256 == expected.sha256 {
         return Ok((onnx_path, sha256));
     }
+    let fetch_advice = if expected.urls.is_empty() {
+        "restore the file".into()
+    } else {
+        format!(
+            "move it to another folder and run `cargo run -p model-import -- fetch {}`, which overwrites no file",
+            spec.name
+        )
+    };
     Err(Error::WrongOnnxFile {
         onnx_path,
         toml_path: ModelSpec::toml_path(&spec.folder),
         expected: format!("{} bytes with SHA-256 {}", expected.size, expected.sha256),
         found: format!("{size} bytes with SHA-256 {sha256}"),
         advice: format!(
-            "fetch the right file with `cargo run -p model-import -- fetch {} --force`, \
-             or set CLASSIFY_MODEL_ONNX to build from another file",
-            spec.name
+            "if it is a model of your own, give it its own folder with `cargo run -p model-import -- add NAME \
+             FILE.onnx`, or set CLASSIFY_MODEL_ONNX to its path; otherwise {fetch_advice}"
         ),
     })
 }
@@ -199,13 +219,14 @@ fn check_onnx(spec: &ModelSpec, onnx_path: PathBuf) -> Result<(PathBuf, String),
 fn fetch_onnx(
     options: &LocateOptions,
     spec: &ModelSpec,
+    published: &PublishedFile,
     report_progress: fetch::ProgressCallback<'_>,
 ) -> Result<(PathBuf, String), String> {
     if !options.fetch_allowed {
         return Err("fetching is off".into());
     }
     let mut fetch_to = |target: PathBuf| {
-        fetch::fetch(&spec.onnx, &target, &options.timeouts, report_progress).map(|()| target)
+        fetch::fetch(published, &target, &options.timeouts, report_progress).map(|()| target)
     };
     let path = match fetch_to(spec.onnx_path()) {
         // The checkout may be read-only. The build's own folder is always writable.
@@ -213,7 +234,7 @@ fn fetch_onnx(
         outcome => outcome,
     };
     let path = path.map_err(|error| error.to_string())?;
-    Ok((path, spec.onnx.sha256.clone()))
+    Ok((path, published.sha256.clone()))
 }
 
 fn path_in_writable_folder(options: &LocateOptions, spec: &ModelSpec) -> PathBuf {
@@ -221,7 +242,8 @@ fn path_in_writable_folder(options: &LocateOptions, spec: &ModelSpec) -> PathBuf
 }
 
 fn advice_for_missing_file(spec: &ModelSpec) -> String {
-    let advice = match spec.onnx.urls.first() {
+    let advice = match spec.onnx.published.iter().flat_map(|published| &published.urls).next() {
+        None if spec.source.is_empty() => "put the file there".into(),
         None => format!("put the file there (its source: {})", spec.source),
         Some(url) => format!(
             "fetch the file with `cargo run -p model-import -- fetch {}`, or download it from {url} and put \

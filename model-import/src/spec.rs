@@ -10,6 +10,14 @@ use serde::Deserialize;
 
 use crate::Error;
 
+mod input;
+
+use input::InputSection;
+pub use input::{Channels, Filter, InputSpec, Normalisation, Resize, Size};
+
+/// Licence of a model whose `model.toml` does not state one.
+pub const UNKNOWN_LICENSE: &str = "unknown";
+
 /// The checked contents of a `model.toml`, and the folder that holds it.
 #[derive(Debug, Clone)]
 pub struct ModelSpec {
@@ -17,11 +25,11 @@ pub struct ModelSpec {
     pub folder: PathBuf,
     /// Name of the model, which is the name of its folder.
     pub name: String,
-    /// SPDX expression of the weights' licence.
+    /// SPDX expression of the weights' licence, or [`UNKNOWN_LICENSE`].
     pub license: String,
-    /// Human-readable origin of the weights.
+    /// Human-readable origin of the weights. Empty if it is not known.
     pub source: String,
-    /// The ONNX file, with its size and checksum.
+    /// The ONNX file. A published file has a size and a checksum.
     pub onnx: OnnxFile,
     /// Preprocessing of the images.
     pub input: InputSpec,
@@ -32,34 +40,24 @@ pub struct ModelSpec {
 }
 
 /// The ONNX file of a model.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct OnnxFile {
     /// Name of the file in the model's folder.
     pub file: String,
+    /// The content that the file must have. `None` for the user's own file, which may have any content and is
+    /// never fetched or overwritten.
+    pub published: Option<PublishedFile>,
+}
+
+/// A published file: its checksum and the places to fetch it from.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PublishedFile {
     /// Size in bytes.
     pub size: u64,
     /// SHA-256 in lower-case hexadecimal.
     pub sha256: String,
     /// URLs to fetch the file from, tried in order; empty if the file is part of the repository.
     pub urls: Vec<String>,
-}
-
-/// Preprocessing of an image.
-///
-/// The image is resized and cropped to its centre square. Each value is divided by 255, `mean` is subtracted,
-/// and the difference is divided by `std`.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct InputSpec {
-    /// Mean per channel, on a scale where RGB values are divided by 255.
-    pub mean: [f32; 3],
-    /// Standard deviation per channel, on the same scale.
-    pub std: [f32; 3],
-    /// Length of the shorter side after resizing, in pixels.
-    pub resize: u32,
-    /// Side of the centre square that is the network's input, in pixels.
-    pub crop: u32,
 }
 
 /// Kind of numbers at the network's output.
@@ -76,12 +74,22 @@ pub enum OutputKind {
 #[serde(deny_unknown_fields)]
 struct ModelToml {
     name: String,
-    license: String,
-    source: String,
+    license: Option<String>,
+    source: Option<String>,
     labels: String,
-    onnx: OnnxFile,
-    input: InputSpec,
+    onnx: OnnxSection,
+    input: InputSection,
     output: OutputSection,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct OnnxSection {
+    file: String,
+    size: Option<u64>,
+    sha256: Option<String>,
+    #[serde(default)]
+    urls: Vec<String>,
 }
 
 #[derive(Deserialize)]
@@ -111,23 +119,31 @@ impl ModelSpec {
     pub fn read(folder: &Path) -> Result<Self, Error> {
         let toml_path = Self::toml_path(folder);
         let text = fs::read_to_string(&toml_path).map_err(Error::io("read", &toml_path))?;
-        let settings: ModelToml = toml::from_str(&text).map_err(|error| Error::InvalidModelToml {
+        Self::parse(&text, folder)
+    }
+
+    /// Parses and checks `text`, the content of `folder/model.toml`.
+    ///
+    /// # Errors
+    /// Returns [`Error::InvalidModelToml`] as [`ModelSpec::read`] does.
+    pub fn parse(text: &str, folder: &Path) -> Result<Self, Error> {
+        let toml_path = Self::toml_path(folder);
+        let settings: ModelToml = toml::from_str(text).map_err(|error| Error::InvalidModelToml {
             toml_path: toml_path.clone(),
             line: error.span().map(|span| text[..span.start.min(text.len())].matches('\n').count() + 1),
             reason: error.message().into(),
         })?;
-        check_values(&settings, folder).map_err(|reason| Error::InvalidModelToml {
-            toml_path,
-            line: None,
-            reason,
-        })?;
+        let invalid = |reason| Error::InvalidModelToml { toml_path: toml_path.clone(), line: None, reason };
+        check_values(&settings, folder).map_err(invalid)?;
+        let input = settings.input.check().map_err(invalid)?;
+        let onnx = read_onnx_section(settings.onnx).map_err(invalid)?;
         Ok(Self {
             folder: folder.into(),
             name: settings.name,
-            license: settings.license,
-            source: settings.source,
-            onnx: settings.onnx,
-            input: settings.input,
+            license: settings.license.unwrap_or_else(|| UNKNOWN_LICENSE.into()),
+            source: settings.source.unwrap_or_default(),
+            onnx,
+            input,
             output: settings.output.kind,
             labels_path: folder.join(settings.labels),
         })
@@ -143,8 +159,8 @@ fn check_values(settings: &ModelToml, folder: &Path) -> Result<(), String> {
         ));
     }
     for (key, value) in [("license", &settings.license), ("source", &settings.source)] {
-        if value.trim().is_empty() {
-            return Err(format!("key `{key}` is empty, expected text"));
+        if value.as_ref().is_some_and(|value| value.trim().is_empty()) {
+            return Err(format!("key `{key}` is empty, expected text, or no such key if it is unknown"));
         }
     }
     for (key, value) in [("labels", &settings.labels), ("onnx.file", &settings.onnx.file)] {
@@ -154,34 +170,43 @@ fn check_values(settings: &ModelToml, folder: &Path) -> Result<(), String> {
             ));
         }
     }
-    if settings.onnx.size == 0 {
+    Ok(())
+}
+
+/// Reads the section `[onnx]`, in which `size` and `sha256` describe a published file and `urls` locate it.
+fn read_onnx_section(section: OnnxSection) -> Result<OnnxFile, String> {
+    let OnnxSection { file, size, sha256, urls } = section;
+    let (size, sha256) = match (size, sha256) {
+        (Some(size), Some(sha256)) => (size, sha256),
+        (None, None) if urls.is_empty() => return Ok(OnnxFile { file, published: None }),
+        (None, None) => {
+            return Err(
+                "key `onnx.urls` has URLs, expected `onnx.size` and `onnx.sha256` as well, because a \
+                        download is checked; leave out all three for a file of your own"
+                    .into(),
+            );
+        }
+        (size, _) => {
+            let (present, absent) = if size.is_some() { ("size", "sha256") } else { ("sha256", "size") };
+            return Err(format!(
+                "key `onnx.{present}` is there without `onnx.{absent}`, expected both for a published file, or \
+                 neither for a file of your own"
+            ));
+        }
+    };
+    if size == 0 {
         return Err("key `onnx.size` is 0, expected the size of the ONNX file in bytes".into());
     }
-    let sha256 = &settings.onnx.sha256;
     let is_lower_hex = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
     if sha256.len() != 64 || !sha256.bytes().all(is_lower_hex) {
         return Err(format!("key `onnx.sha256` is {sha256:?}, expected 64 lower-case hexadecimal digits"));
     }
-    for url in &settings.onnx.urls {
-        if !url.starts_with("https://") && !url.starts_with("http://") {
-            return Err(format!(
-                "key `onnx.urls` contains {url:?}, expected URLs that begin with https:// or http://"
-            ));
-        }
-    }
-    if !settings.input.mean.iter().all(|mean| mean.is_finite()) {
-        return Err(format!("key `input.mean` is {:?}, expected finite numbers", settings.input.mean));
-    }
-    if !settings.input.std.iter().all(|std| std.is_finite() && *std > 0.0) {
-        return Err(format!("key `input.std` is {:?}, expected numbers greater than 0", settings.input.std));
-    }
-    let InputSpec { resize, crop, .. } = settings.input;
-    if crop == 0 || crop > resize {
+    if let Some(url) = urls.iter().find(|url| !url.starts_with("https://") && !url.starts_with("http://")) {
         return Err(format!(
-            "key `input.crop` is {crop}, expected 1 to {resize}, which is the value of `input.resize`"
+            "key `onnx.urls` contains {url:?}, expected URLs that begin with https:// or http://"
         ));
     }
-    Ok(())
+    Ok(OnnxFile { file, published: Some(PublishedFile { size, sha256, urls }) })
 }
 
 /// Returns true if `name` is a file name without a folder, so that the file is in the model's own folder.

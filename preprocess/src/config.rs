@@ -42,9 +42,10 @@ pub(crate) struct MemoryShares {
 #[derive(Clone, Debug, PartialEq, Eq, Args)]
 #[group(id = "preprocess")]
 pub struct Settings {
-    /// Shorter side of the stored image in pixels; smaller images keep their size
-    #[arg(long, env, value_name = "PIXELS", default_value = "256")]
-    pub preprocess_shorter_side: NonZeroU32,
+    /// Shorter side of the stored image in pixels; smaller images keep their size [default: 256, or more in
+    /// image-pipeline if the model needs more]
+    #[arg(long, env, value_name = "PIXELS")]
+    pub preprocess_shorter_side: Option<NonZeroU32>,
     /// JPEG quality of the stored image, 1 to 100
     #[arg(long, env, value_name = "QUALITY", default_value = "95")]
     #[arg(value_parser = value_parser!(u8).range(1..=100))]
@@ -148,11 +149,16 @@ impl Validate for Settings {
 }
 
 impl Settings {
+    /// Shorter side of the stored image if the settings do not contain one, in pixels.
+    ///
+    /// Most networks for 224×224 pixels resize images to 256 pixels before they crop them.
+    pub const DEFAULT_SHORTER_SIDE: NonZeroU32 = NonZeroU32::new(256).unwrap();
+
     /// Returns the recipe: the parameters of the stored image and the limits on uploads.
     pub fn recipe(&self) -> Recipe {
         let shares = self.memory_shares();
         Recipe {
-            shorter_side: self.preprocess_shorter_side.get(),
+            shorter_side: self.preprocess_shorter_side.unwrap_or(Self::DEFAULT_SHORTER_SIDE).get(),
             jpeg_quality: self.preprocess_jpeg_quality,
             limits: Limits {
                 max_pixels: self.preprocess_max_pixels.get(),

@@ -198,8 +198,8 @@ mod tests {
                   Maximum seconds for a call to Cloud Storage or Pub/Sub, retries included [env:
                   CLOUD_TIMEOUT] [default: 10]
               --preprocess-shorter-side <PIXELS>
-                  Shorter side of the stored image in pixels; smaller images keep their size [env:
-                  PREPROCESS_SHORTER_SIDE] [default: 256]
+                  Shorter side of the stored image in pixels; smaller images keep their size [default: 256,
+                  or more in image-pipeline if the model needs more] [env: PREPROCESS_SHORTER_SIDE]
               --preprocess-jpeg-quality <QUALITY>
                   JPEG quality of the stored image, 1 to 100 [env: PREPROCESS_JPEG_QUALITY] [default: 95]
               --preprocess-max-body-bytes <BYTES>

@@ -140,9 +140,9 @@ mod tests {
                 [2, 1]
             );
 
-            let side = GEOMETRY.crop;
-            let gradient = (0..side * side * 3).map(|index| u8::try_from(index % 251).unwrap()).collect();
-            let batch = [Crop::new(gradient, side).unwrap()];
+            let gradient =
+                (0..GEOMETRY.crop.byte_count()).map(|index| u8::try_from(index % 251).unwrap()).collect();
+            let batch = [Crop::new(gradient, GEOMETRY.crop).unwrap()];
             let expected = engine.infer(&batch).unwrap();
 
             let running_count = Arc::clone(&engine.running_count);

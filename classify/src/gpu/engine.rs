@@ -21,7 +21,7 @@ use crate::{
     backend::Backend,
     engine::{Infer, InferError, PendingLogits, catch_failure},
     model::{GEOMETRY, Network},
-    pixels::Crop,
+    pixels::{Crop, CropShape},
     precision::Precision,
 };
 
@@ -172,10 +172,11 @@ fn list_batch_sizes(max_batch: usize) -> Vec<usize> {
 
 /// Draws an image in which every byte value occurs. Each channel is a different gradient.
 fn draw_test_image() -> Crop {
-    let side = GEOMETRY.crop;
-    let values = (0..side).flat_map(|y| (0..side).flat_map(move |x| [x + y, x * 3 + y / 2, x * y / 16]));
+    let CropShape { height, width, channels } = GEOMETRY.crop;
+    let pixel = |x: u32, y: u32| [x + y, x * 3 + y / 2, x * y / 16].into_iter().take(channels.count());
+    let values = (0..height).flat_map(|y| (0..width).flat_map(move |x| pixel(x, y)));
     let bytes: Vec<u8> = values.map(|value| u8::try_from(value % 256).unwrap_or(u8::MAX)).collect();
-    Crop::new(bytes, side).unwrap_or_else(|| Crop::black(side))
+    Crop::new(bytes, GEOMETRY.crop).unwrap_or_else(|| Crop::black(GEOMETRY.crop))
 }
 
 /// Returns the largest difference between a logit and its expected value.
@@ -250,7 +251,7 @@ mod tests {
     #[test]
     fn test_image_has_every_byte_value() {
         let image = draw_test_image();
-        let values: std::collections::BTreeSet<u8> = image.rgb().iter().copied().collect();
+        let values: std::collections::BTreeSet<u8> = image.bytes().iter().copied().collect();
         assert_eq!(values.len(), 256);
     }
 }

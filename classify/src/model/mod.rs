@@ -5,5 +5,6 @@ pub(crate) mod labels;
 mod network;
 mod normalise;
 
-pub use constants::{CLASSES, CROP_SIDE, GEOMETRY, spec};
+pub use constants::{CLASSES, GEOMETRY, INPUT_SHAPE, spec};
 pub use network::{Network, NetworkError};
+pub use normalise::Normalisation;

@@ -6,7 +6,7 @@ use futures_executor::block_on;
 use futures_util::FutureExt;
 
 use super::{
-    constants::{CHANNELS, CLASSES, CROP_PIXEL_COUNT, CROP_SIDE},
+    constants::{CLASSES, GEOMETRY, INPUT_SHAPE},
     normalise::Normaliser,
 };
 use crate::{backend::Backend, pixels::Crop, precision::Precision};
@@ -90,8 +90,8 @@ impl Network {
     /// Returns one entry per crop, in the order of `batch`. Each entry has one value per class.
     ///
     /// # Errors
-    /// Returns [`NetworkError::Input`] when `batch` is empty or a crop is not [`CROP_SIDE`] pixels wide and
-    /// high, and [`NetworkError::Output`] or [`NetworkError::Read`] when the network's output has the wrong
+    /// Returns [`NetworkError::Input`] when `batch` is empty or a crop does not have the shape
+    /// [`INPUT_SHAPE`], and [`NetworkError::Output`] or [`NetworkError::Read`] when the network's output has the wrong
     /// shape or cannot be read.
     pub fn logits(&self, batch: &[Crop]) -> Result<Vec<Vec<f32>>, NetworkError> {
         block_on(self.submit(batch, batch.len())?)
@@ -99,7 +99,7 @@ impl Network {
 
     /// Computes the logits of images that are already normalised.
     ///
-    /// `nchw` has the shape `[image_count, 3, CROP_SIDE, CROP_SIDE]` in row-major order. Returns one entry
+    /// `nchw` has the shape `[image_count, channels, height, width]` in row-major order. Returns one entry
     /// per image, in the order of `nchw`. Each entry has one value per class.
     ///
     /// # Errors
@@ -107,11 +107,12 @@ impl Network {
     /// [`NetworkError::Output`] or [`NetworkError::Read`] when the network's output has the wrong shape or
     /// cannot be read.
     pub fn logits_of_tensor(&self, nchw: &[f32], image_count: usize) -> Result<Vec<Vec<f32>>, NetworkError> {
-        let expected = image_count * CHANNELS * CROP_PIXEL_COUNT;
+        let expected = image_count * GEOMETRY.crop.byte_count();
         if image_count == 0 || nchw.len() != expected {
             return Err(NetworkError::Input { got: nchw.len(), expected });
         }
-        let data = TensorData::new(nchw.to_vec(), [image_count, CHANNELS, CROP_SIDE, CROP_SIDE]);
+        let [channels, height, width] = INPUT_SHAPE;
+        let data = TensorData::new(nchw.to_vec(), [image_count, channels, height, width]);
         block_on(self.forward(Tensor::from_data(data, &self.device), image_count)?)
     }
 
@@ -123,7 +124,7 @@ impl Network {
     ///
     /// # Errors
     /// Returns [`NetworkError::Input`] when `batch` is empty, has more than `batch_size` crops, or has a
-    /// crop that is not [`CROP_SIDE`] pixels wide and high. Returns [`NetworkError::Output`] when the output
+    /// crop that does not have the shape [`INPUT_SHAPE`]. Returns [`NetworkError::Output`] when the output
     /// has the wrong shape. The future returns [`NetworkError::Read`] when the output cannot be read.
     pub(crate) fn submit(
         &self,
@@ -131,8 +132,8 @@ impl Network {
         batch_size: usize,
     ) -> Result<impl Future<Output = Result<Vec<Vec<f32>>, NetworkError>> + Send + 'static, NetworkError>
     {
-        let (image_count, image_len) = (batch.len(), CHANNELS * CROP_PIXEL_COUNT);
-        let got = batch.iter().map(|crop| crop.rgb().len()).sum();
+        let (image_count, image_len) = (batch.len(), GEOMETRY.crop.byte_count());
+        let got = batch.iter().map(|crop| crop.bytes().len()).sum();
         if image_count == 0 || image_count > batch_size || got != image_count * image_len {
             let expected = image_count.clamp(1, batch_size.max(1)) * image_len;
             return Err(NetworkError::Input { got, expected });
@@ -181,7 +182,7 @@ fn root_cause(error: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{GEOMETRY, spec};
+    use crate::{model::spec, pixels::CropShape};
 
     #[test]
     fn error_of_the_gpu_is_reduced_to_its_cause() {
@@ -206,7 +207,7 @@ mod tests {
     fn padding_of_a_batch_changes_no_logits_and_is_not_returned() {
         let network = Network::load(Backend::default());
         let bytes =
-            (0..CHANNELS * CROP_PIXEL_COUNT).map(|index| u8::try_from(index * 7 % 256).unwrap()).collect();
+            (0..GEOMETRY.crop.byte_count()).map(|index| u8::try_from(index * 7 % 256).unwrap()).collect();
         let crops = [Crop::new(bytes, GEOMETRY.crop).unwrap(), Crop::black(GEOMETRY.crop)];
         let expected = network.logits(&crops).unwrap();
         for batch_size in [2, 4] {
@@ -224,7 +225,7 @@ mod tests {
     #[test]
     fn input_of_the_wrong_size_is_refused() {
         let network = Network::load(Backend::default());
-        let small = Crop::black(GEOMETRY.crop - 1);
+        let small = Crop::black(CropShape { width: GEOMETRY.crop.width - 1, ..GEOMETRY.crop });
         assert!(matches!(network.logits(&[small]), Err(NetworkError::Input { .. })));
         assert!(matches!(network.logits_of_tensor(&[0.0; 10], 1), Err(NetworkError::Input { .. })));
         assert!(matches!(network.logits(&[]), Err(NetworkError::Input { .. })));

@@ -1,52 +1,53 @@
-//! Decodes a JPEG or PNG into the square crop that is the network's input.
+//! Decodes a JPEG or PNG into the crop that is the network's input.
 //!
-//! The steps are the same as in the models' reference evaluation. A triangle filter (Pillow's BILINEAR, whose
-//! radius grows with the reduction) resizes the image so that its shorter side has a given length. The crop
-//! is the centre of the resized image. One pass resizes and crops the image and computes only the pixels of
-//! the crop, so an image of extreme proportions needs no more memory than a square image.
+//! The steps are the same as in the models' reference evaluation: the image is resized with a filter of Pillow, whose
+//! radius grows with the reduction, and the crop is the centre of the resized image. [`Geometry`] selects the filter and
+//! the size. One pass resizes and crops the image and computes only the pixels of the crop, so an image of extreme
+//! proportions needs no more memory than a square image. This does not hold for a squash, nor for bicubic and Lanczos.
+//!
+//! A JPEG is decoded at its full size, so the filter sees every pixel of the file.
 
-use image::{DynamicImage, ImageFormat, RgbImage, metadata::Orientation};
+use image::{DynamicImage, GrayImage, ImageFormat, RgbImage, metadata::Orientation};
 use platform::buffer::ZeroedBuffer;
 use resize::{Channels, CropWindow, FilterType, Resizer, Source};
 
+mod channels;
+mod geometry;
 mod jpeg;
 mod png;
 mod scratch;
 
-use self::{jpeg::JpegHeader, png::PngHeader, scratch::Scratch};
+pub use self::geometry::{ChannelOrder, CropShape, Filter, Geometry, Resize};
+use self::{geometry::Placement, jpeg::JpegHeader, png::PngHeader, scratch::Scratch};
 
-/// Resize and crop that turn an image into the network's input.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Geometry {
-    /// Length of the shorter side after the resize, in pixels.
-    pub resize: u32,
-    /// Side of the square crop at the centre, in pixels. It is at most `resize`.
-    pub crop: u32,
-}
-
-/// A square of RGB pixels, 8 bits per channel, in row-major order `[side, side, 3]`.
+/// The network's input image, 8 bits per channel, in row-major order `[height, width, channels]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Crop {
-    rgb: Vec<u8>,
+    bytes: Vec<u8>,
+    is_enlarged: bool,
 }
 
 impl Crop {
-    /// Creates a crop from the bytes of its pixels.
+    /// Creates a crop from the bytes of its pixels, in the channels of `shape`.
     ///
-    /// Returns `None` unless `rgb` has `side * side` pixels of three bytes.
-    pub fn new(rgb: Vec<u8>, side: u32) -> Option<Self> {
-        let side = usize::try_from(side).ok()?;
-        (rgb.len() == side.checked_mul(side)?.checked_mul(3)?).then_some(Self { rgb })
+    /// Returns `None` unless `bytes` has the number of bytes of `shape`.
+    pub fn new(bytes: Vec<u8>, shape: CropShape) -> Option<Self> {
+        (bytes.len() == shape.byte_count()).then_some(Self { bytes, is_enlarged: false })
     }
 
     /// Creates a black crop, for the warm-up and for tests.
-    pub fn black(side: u32) -> Self {
-        Self { rgb: RgbImage::new(side, side).into_raw() }
+    pub fn black(shape: CropShape) -> Self {
+        Self { bytes: vec![0; shape.byte_count()], is_enlarged: false }
     }
 
-    /// Returns the pixels, three bytes per pixel in the order red, green, blue.
-    pub fn rgb(&self) -> &[u8] {
-        &self.rgb
+    /// Returns the pixels. The channels of a pixel have the order of the network's input.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// Returns true if the image was smaller than the resize needs, so that it was enlarged.
+    pub fn is_enlarged(&self) -> bool {
+        self.is_enlarged
     }
 }
 
@@ -152,6 +153,16 @@ impl ImageHeader {
         }
     }
 
+    /// Returns the width in pixels, before the orientation is applied.
+    pub fn width(&self) -> u32 {
+        self.width
+    }
+
+    /// Returns the height in pixels, before the orientation is applied.
+    pub fn height(&self) -> u32 {
+        self.height
+    }
+
     /// Returns the number of pixels. The cost of decoding is proportional to this number.
     pub fn pixels(&self) -> u64 {
         u64::from(self.width) * u64::from(self.height)
@@ -166,11 +177,9 @@ impl ImageHeader {
             FormatHeader::Png(png) => (png.max_decoding_bytes(), png.profile_bytes, Channels::Rgb),
         };
         let colour_bytes = if profile_bytes == 0 { 0 } else { srgb::max_bytes(profile_bytes, channels) };
-        // The resizer first resizes every row of the crop window to the width of the crop. The filter also
-        // reads a few rows around the window.
-        let crop_row_bytes = u64::from(geometry.crop) * u64::from(channels.count());
-        let row_count = u64::from(self.width.min(self.height)) + 16;
-        decoding_bytes + colour_bytes + crop_row_bytes * (row_count + 3 * u64::from(geometry.crop))
+        let resized_bytes =
+            geometry.max_pixels_in_memory(self.width, self.height) * u64::from(channels.count());
+        decoding_bytes + colour_bytes + resized_bytes
     }
 }
 
@@ -190,8 +199,8 @@ struct Picture {
     icc_profile: Option<Vec<u8>>,
 }
 
-/// Decodes `bytes`, resizes and crops the image to `geometry`, converts the colours to sRGB, and applies the EXIF
-/// orientation.
+/// Decodes `bytes`, resizes and crops the image to `geometry`, converts the colours to sRGB and then to the channels of
+/// the network, and applies the EXIF orientation.
 ///
 /// `header` must be the header of `bytes`. Transparent pixels are blended with white. This function takes
 /// milliseconds of CPU time, so it must not run on an async worker. It allocates at most
@@ -201,13 +210,39 @@ struct Picture {
 /// Returns [`ImageError::NotAnImage`] when the image cannot be decoded.
 pub fn crop(bytes: &[u8], header: &ImageHeader, geometry: Geometry) -> Result<Crop, ImageError> {
     Scratch::with(|scratch| {
-        let picture = match header.format {
+        let mut picture = match header.format {
             FormatHeader::Jpeg(jpeg) => jpeg.decode(bytes, &mut scratch.jpeg_decoder)?,
             FormatHeader::Png(png) => png.decode(bytes)?,
         };
-        let centre = resize_centre(&picture, header, geometry, &mut scratch.resizer)?;
-        let rgb = scratch.converter.convert(centre, picture.channels, picture.icc_profile.as_deref());
-        Ok(Crop { rgb: apply_orientation(rgb, geometry.crop, picture.orientation)? })
+        let order = geometry.crop.channels;
+        if order == ChannelOrder::Grey {
+            channels::convert_to_grey_before_resize(&mut picture);
+        }
+        // The image is turned after the resize, because it has fewer pixels then.
+        let stored_geometry =
+            if is_transposed(picture.orientation) { geometry.transposed() } else { geometry };
+        let placement = stored_geometry.place(header.width, header.height);
+        let resized = resize_picture(&picture, header, placement, geometry.filter, &mut scratch.resizer)?;
+        let size = (placement.columns.length, placement.rows.length);
+        let is_grey = order == ChannelOrder::Grey
+            && picture.channels == Channels::Grey
+            && picture.icc_profile.is_none();
+        let pixels = if is_grey {
+            resized
+        } else {
+            let rgb = scratch.converter.convert(resized, picture.channels, picture.icc_profile.as_deref());
+            channels::convert_rgb(rgb, order)
+        };
+        let (pixels, size) = apply_orientation(pixels, size, order, picture.orientation)?;
+        let crop_size = (geometry.crop.width, geometry.crop.height);
+        let bytes = match geometry.resize {
+            Resize::Letterbox(colour) if size != crop_size => {
+                let colour = channels::convert_rgb(colour.to_vec(), order);
+                channels::pad(&pixels, size, crop_size, &colour)
+            }
+            _ => pixels,
+        };
+        Ok(Crop { bytes, is_enlarged: placement.is_enlarged() })
     })
 }
 
@@ -218,60 +253,85 @@ fn read_orientation(exif: Option<&[u8]>) -> Orientation {
         .unwrap_or(Orientation::NoTransforms)
 }
 
-/// Computes the crop at the centre of the resized image, with the channels of the image.
-fn resize_centre(
+/// Computes the part of the resized image that `placement` selects, with the channels of the image.
+fn resize_picture(
     picture: &Picture,
     header: &ImageHeader,
-    geometry: Geometry,
+    placement: Placement,
+    filter: Filter,
     resizer: &mut Resizer,
 ) -> Result<Vec<u8>, ImageError> {
-    let ImageHeader { width, height, .. } = *header;
-    let shorter = width.min(height);
-    let (left, box_width) = crop_span(width, shorter, geometry);
-    let (top, box_height) = crop_span(height, shorter, geometry);
+    let Placement { columns, rows } = placement;
+    let ((left, window_width), (top, window_height)) = (columns.in_source(), rows.in_source());
     let Picture { pixels, channels, .. } = picture;
     let source = Source {
         pixels: &pixels.buffer[..pixels.length],
-        width,
-        height,
+        width: header.width,
+        height: header.height,
         channels: *channels,
-        crop: CropWindow { left, top, width: box_width, height: box_height },
+        crop: CropWindow { left, top, width: window_width, height: window_height },
     };
-    let side = usize::try_from(geometry.crop).unwrap_or(usize::MAX);
-    let mut square = vec![0; side * side * usize::from(channels.count())];
-    resizer
-        .resize(&source, FilterType::Bilinear, (geometry.crop, geometry.crop), &mut square)
-        .map_err(ImageError::corrupt)?;
-    Ok(square)
-}
-
-/// Computes the start and the length of the crop along one side, in pixels of the original image.
-///
-/// `length` is the length of this side, and `shorter` is the length of the image's shorter side. Numbers are
-/// rounded as in the reference evaluation: the resized length is rounded down, and a start that ends in half
-/// a pixel is rounded to the nearest even number. The result is exact if the image is not resized.
-fn crop_span(length: u32, shorter: u32, geometry: Geometry) -> (f64, f64) {
-    let resized = u64::from(geometry.resize) * u64::from(length) / u64::from(shorter);
-    let margin = resized.saturating_sub(u64::from(geometry.crop));
-    let half = margin / 2;
-    let start = if margin % 2 == 1 && half % 2 == 1 { half + 1 } else { half };
-    // The conversion to f64 is exact, because the numbers are far below 2^53.
-    let scale = |pixels: u64| pixels as f64 * f64::from(length) / resized as f64;
-    (scale(start), scale(u64::from(geometry.crop)))
-}
-
-/// Turns the crop upright, according to the EXIF orientation.
-///
-/// The crop is turned after the resize, because it has fewer pixels than the image.
-fn apply_orientation(rgb: Vec<u8>, side: u32, orientation: Orientation) -> Result<Vec<u8>, ImageError> {
-    if orientation == Orientation::NoTransforms {
-        return Ok(rgb);
+    let mut resized = vec![0; columns.length as usize * rows.length as usize * usize::from(channels.count())];
+    let size = (columns.length, rows.length);
+    match filter {
+        Filter::Bilinear => resizer.resize(&source, FilterType::Bilinear, size, &mut resized),
+        Filter::Bicubic => resize_rows_first(resizer, &source, FilterType::CatmullRom, size, &mut resized),
+        Filter::Lanczos => resize_rows_first(resizer, &source, FilterType::Lanczos3, size, &mut resized),
+        Filter::Nearest => resizer.resize_nearest(&source, columns.nearest(), rows.nearest(), &mut resized),
     }
-    let square =
-        RgbImage::from_raw(side, side, rgb).ok_or_else(|| ImageError::corrupt("the crop is incomplete"))?;
-    let mut square = DynamicImage::ImageRgb8(square);
-    square.apply_orientation(orientation);
-    Ok(square.into_rgb8().into_raw())
+    .map_err(ImageError::corrupt)?;
+    Ok(resized)
+}
+
+/// Resizes the crop window of `source` in width, then in height.
+///
+/// A filter with negative weights exceeds 0 and 255 beside an edge. Pillow limits the values after each of the two
+/// passes, so their order changes the result, and the resizer itself resizes in height first.
+fn resize_rows_first(
+    resizer: &mut Resizer,
+    source: &Source<'_>,
+    filter: FilterType,
+    size: (u32, u32),
+    target: &mut [u8],
+) -> Result<(), resize::Error> {
+    let (width, height) = (size.0, source.height);
+    let rows = CropWindow { top: 0.0, height: f64::from(height), ..source.crop };
+    let mut narrowed = vec![0; width as usize * height as usize * usize::from(source.channels.count())];
+    resizer.resize(&Source { crop: rows, ..*source }, filter, (width, height), &mut narrowed)?;
+    let columns = CropWindow { left: 0.0, width: f64::from(width), ..source.crop };
+    let narrowed = Source { pixels: &narrowed, width, crop: columns, ..*source };
+    resizer.resize(&narrowed, filter, size, target)
+}
+
+/// Returns true if the orientation exchanges width and height.
+fn is_transposed(orientation: Orientation) -> bool {
+    use Orientation::{Rotate90, Rotate90FlipH, Rotate270, Rotate270FlipH};
+    matches!(orientation, Rotate90 | Rotate90FlipH | Rotate270 | Rotate270FlipH)
+}
+
+/// Turns an image upright, according to the EXIF orientation. Returns its new size as well.
+///
+/// `size` is the width and the height in pixels.
+fn apply_orientation(
+    pixels: Vec<u8>,
+    size: (u32, u32),
+    order: ChannelOrder,
+    orientation: Orientation,
+) -> Result<(Vec<u8>, (u32, u32)), ImageError> {
+    if orientation == Orientation::NoTransforms {
+        return Ok((pixels, size));
+    }
+    let image = match order {
+        ChannelOrder::Grey => GrayImage::from_raw(size.0, size.1, pixels).map(DynamicImage::from),
+        // The order of the channels does not matter.
+        ChannelOrder::Rgb | ChannelOrder::Bgr => {
+            RgbImage::from_raw(size.0, size.1, pixels).map(DynamicImage::from)
+        }
+    };
+    let mut image = image.ok_or_else(|| ImageError::corrupt("the crop is incomplete"))?;
+    image.apply_orientation(orientation);
+    let size = (image.width(), image.height());
+    Ok((image.into_bytes(), size))
 }
 
 #[cfg(test)]

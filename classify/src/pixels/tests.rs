@@ -10,12 +10,19 @@ use super::*;
 
 mod colours;
 mod formats;
+mod jpeg_scans;
+mod pillow;
 
-const GEOMETRY: Geometry = Geometry { resize: 256, crop: 224 };
+const GEOMETRY: Geometry = square_geometry(256, 224);
 /// Default pixel limit of the service.
 const PIXEL_LIMIT: u64 = 64_000_000;
 /// Default limits of the service.
 const LIMITS: ImageLimits = ImageLimits { max_pixels: PIXEL_LIMIT, max_scans: 32 };
+
+const fn square_geometry(resize: u32, side: u32) -> Geometry {
+    let crop = CropShape { height: side, width: side, channels: ChannelOrder::Rgb };
+    Geometry { resize: Resize::ShorterSide(resize), filter: Filter::Bilinear, crop }
+}
 
 fn encode_png(picture: &DynamicImage) -> Vec<u8> {
     let mut bytes = Vec::new();
@@ -41,33 +48,17 @@ fn largest_difference(a: &[u8], b: &[u8]) -> u8 {
 }
 
 #[test]
-fn crop_is_the_centre_of_the_resized_image() {
-    // An image of 600 x 400 is resized to 384 x 256. The crop begins at (80, 16) of the resized image.
-    assert_eq!(crop_span(600, 400, GEOMETRY), (125.0, 350.0));
-    assert_eq!(crop_span(400, 400, GEOMETRY), (25.0, 350.0));
-    // The longer side is 401 * 256 / 400 = 256.64 after the resize, rounded down to 256.
-    assert_eq!(crop_span(401, 400, GEOMETRY), (16.0 * 401.0 / 256.0, 224.0 * 401.0 / 256.0));
-}
-
-#[test]
-fn margin_of_half_a_pixel_is_rounded_to_even() {
-    for (length, start) in [(257, 16.0), (259, 18.0), (261, 18.0), (263, 20.0)] {
-        assert_eq!(crop_span(length, 256, GEOMETRY), (start, 224.0), "{length}");
-    }
-}
-
-#[test]
 fn image_of_the_resized_size_is_cropped_without_change() {
     let picture = draw_gradient(300, 256);
     let expected = image::imageops::crop_imm(&picture, 38, 16, 224, 224).to_image();
-    assert_eq!(decode_crop(&encode_png(&picture.into())).unwrap().rgb(), expected.as_raw());
+    assert_eq!(decode_crop(&encode_png(&picture.into())).unwrap().bytes(), expected.as_raw());
 }
 
 #[test]
 fn image_of_extreme_proportions_becomes_a_whole_crop() {
     for (width, height) in [(1, 1), (1, 60_000), (60_000, 1), (3, 5), (224, 224), (5000, 17)] {
         let crop = decode_crop(&encode_png(&draw_gradient(width, height).into())).unwrap();
-        assert_eq!(crop.rgb().len(), 224 * 224 * 3, "{width} x {height}");
+        assert_eq!(crop.bytes().len(), 224 * 224 * 3, "{width} x {height}");
     }
 }
 
@@ -102,7 +93,7 @@ fn resize_equals_the_reference_filter() {
     for y in (0..224).step_by(9) {
         for (x, column) in columns.iter().enumerate() {
             let expected = apply_triangle_filter(|y| column[y as usize], height, 256, y + 16);
-            let got = f64::from(crop.rgb()[(y as usize * 224 + x) * 3]);
+            let got = f64::from(crop.bytes()[(y as usize * 224 + x) * 3]);
             worst = worst.max((expected - got).abs());
         }
     }
@@ -120,7 +111,7 @@ fn crops_of_the_sample_images_match_the_reference_crops() {
         // The reference crops were made from the images before their JPEG compression. The compression
         // changes a value by up to 4 levels on average. A wrong geometry changes a value by 14 or more.
         let sum: u32 =
-            crop.rgb().iter().zip(reference.as_raw()).map(|(a, b)| u32::from(a.abs_diff(*b))).sum();
+            crop.bytes().iter().zip(reference.as_raw()).map(|(a, b)| u32::from(a.abs_diff(*b))).sum();
         let average = f64::from(sum) / f64::from(224 * 224 * 3);
         assert!(average < 4.5, "{name}: {average} levels");
     }
@@ -132,8 +123,8 @@ fn transparent_pixels_are_blended_with_white() {
         image::Rgba(if x < 128 { [255, 0, 0, 0] } else { [0, 0, 0, 128] })
     });
     let crop = decode_crop(&encode_png(&picture.into())).unwrap();
-    assert_eq!(crop.rgb()[..3], [255; 3]);
-    assert_eq!(crop.rgb()[223 * 3..224 * 3], [127; 3]);
+    assert_eq!(crop.bytes()[..3], [255; 3]);
+    assert_eq!(crop.bytes()[223 * 3..224 * 3], [127; 3]);
 }
 
 #[test]
@@ -142,7 +133,7 @@ fn grey_images_of_8_and_16_bits_give_the_same_crop() {
     let eight = decode_crop(&encode_png(&grey.clone().into())).unwrap();
     let sixteen = decode_crop(&encode_png(&DynamicImage::from(grey).into_luma16().into())).unwrap();
     assert_eq!(eight, sixteen);
-    assert!(eight.rgb().as_chunks::<3>().0.iter().all(|[r, g, b]| r == g && g == b));
+    assert!(eight.bytes().as_chunks::<3>().0.iter().all(|[r, g, b]| r == g && g == b));
 }
 
 /// Colours of the quarters of an upright image, row by row.
@@ -167,14 +158,14 @@ fn draw_quarters(orientation: u8) -> RgbImage {
 /// Returns true if the colours at the centres of the crop's quarters are those of an upright image.
 fn has_upright_quarters(bytes: &[u8], geometry: Geometry) -> bool {
     let crop = crop(bytes, &ImageHeader::read(bytes, &LIMITS).unwrap(), geometry).unwrap();
-    let crop = RgbImage::from_raw(geometry.crop, geometry.crop, crop.rgb().to_vec()).unwrap();
-    let side = geometry.crop;
+    let side = geometry.crop.width;
+    let crop = RgbImage::from_raw(side, side, crop.bytes().to_vec()).unwrap();
     let centres = [(1, 1), (3, 1), (1, 3), (3, 3)].map(|(x, y)| crop.get_pixel(side * x / 4, side * y / 4).0);
     largest_difference(centres.as_flattened(), QUARTER_COLOURS.as_flattened()) <= 12
 }
 
 /// Geometry for small images.
-const SMALL_GEOMETRY: Geometry = Geometry { resize: 32, crop: 28 };
+const SMALL_GEOMETRY: Geometry = square_geometry(32, 28);
 
 fn encode_jpeg(picture: &RgbImage) -> Vec<u8> {
     let mut bytes = Vec::new();
@@ -250,110 +241,6 @@ fn invalid_orientation_is_ignored() {
             has_upright_quarters(&encode_png_with_exif(&picture, &block), SMALL_GEOMETRY),
             "PNG, {orientation}"
         );
-    }
-}
-
-/// Encodes `picture` as a baseline JPEG. With `has_scan_per_component`, each component has a scan of its
-/// own.
-fn encode_baseline(
-    picture: &RgbImage,
-    sampling: jpeg_encoder::SamplingFactor,
-    colour: jpeg_encoder::ColorType,
-    has_scan_per_component: bool,
-) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    let mut encoder = jpeg_encoder::Encoder::new(&mut bytes, 95);
-    encoder.set_sampling_factor(sampling);
-    encoder.set_optimized_huffman_tables(has_scan_per_component);
-    let (width, height) = (picture.width().try_into().unwrap(), picture.height().try_into().unwrap());
-    let pixels = match colour {
-        jpeg_encoder::ColorType::Rgb => picture.as_raw().clone(),
-        // No black ink.
-        _ => picture.pixels().flat_map(|pixel| [255 - pixel[0], 255 - pixel[1], 255 - pixel[2], 0]).collect(),
-    };
-    encoder.encode(&pixels, width, height, colour).unwrap();
-    bytes
-}
-
-fn average_difference(a: &[u8], b: &[u8]) -> f64 {
-    assert_eq!(a.len(), b.len());
-    let sum: u32 = a.iter().zip(b).map(|(a, b)| u32::from(a.abs_diff(*b))).sum();
-    f64::from(sum) / a.len() as f64
-}
-
-#[test]
-fn jpeg_with_a_scan_per_component_gives_the_crop_of_the_same_coefficients_in_one_scan() {
-    use jpeg_encoder::{ColorType::Rgb, SamplingFactor};
-    let read = |path: &str| std::fs::read(format!("{}/../{path}", env!("CARGO_MANIFEST_DIR"))).unwrap();
-    let photo = read("samples/coffee.jpg");
-    let crop = decode_crop(&photo).unwrap();
-    let in_scans = read("preprocess/tests/it/data/jpeg_420_a_scan_per_component.jpg");
-    let difference = average_difference(decode_crop(&in_scans).unwrap().rgb(), crop.rgb());
-    // The quality of the file is lower than that of the sample photo.
-    assert!(difference < 3.0, "{difference} levels");
-
-    let photo = image::load_from_memory(&photo).unwrap();
-    for (width, height) in [(600, 400), (397, 301), (256, 256), (37, 51)] {
-        let photo = photo.resize_exact(width, height, image::imageops::FilterType::Triangle).into_rgb8();
-        for sampling in [
-            SamplingFactor::R_4_4_4,
-            SamplingFactor::R_4_2_2,
-            SamplingFactor::R_4_4_0,
-            SamplingFactor::R_4_2_0,
-        ] {
-            let [one_scan, scan_per_component] = [false, true]
-                .map(|is_split| decode_crop(&encode_baseline(&photo, sampling, Rgb, is_split)).unwrap());
-            assert!(one_scan == scan_per_component, "{sampling:?} {width}×{height}");
-        }
-    }
-}
-
-#[test]
-fn jpeg_that_lacks_a_scan_or_repeats_one_is_refused() {
-    use jpeg_encoder::{ColorType::Rgb, SamplingFactor::R_4_2_0};
-    let picture = draw_gradient(300, 256);
-    let file = encode_baseline(&picture, R_4_2_0, Rgb, true);
-    decode_crop(&file).unwrap();
-    let scan_starts: Vec<usize> =
-        (0..file.len()).filter(|&start| file[start..].starts_with(&[0xFF, 0xDA])).collect();
-    let end = file.len() - 2;
-    let with_inserted =
-        |position: usize, bytes: &[u8]| [&file[..position], bytes, &file[position..]].concat();
-    let interleaved = encode_baseline(&picture, R_4_2_0, Rgb, false);
-    let last_scan = &file[scan_starts[2]..];
-    for (case, file) in [
-        ("a component scanned twice", with_inserted(end, &file[scan_starts[2]..end])),
-        ("no scan but the first", [&file[..scan_starts[1]], &[0xFF, 0xD9]].concat()),
-        ("a missing scan", [&file[..scan_starts[2]], &[0xFF, 0xD9]].concat()),
-        ("a truncated scan", [&file[..usize::midpoint(scan_starts[2], end)], &[0xFF, 0xD9]].concat()),
-        ("a scan after all components", [&interleaved[..interleaved.len() - 2], last_scan].concat()),
-    ] {
-        let refused = decode_crop(&file);
-        assert!(matches!(refused, Err(ImageError::NotAnImage(_))), "{case}: {:?}", refused.is_ok());
-    }
-    for (case, file) in [
-        ("a byte between segments", with_inserted(20, &[0])),
-        ("a byte between scans", with_inserted(scan_starts[1], &[0])),
-    ] {
-        assert!(decode_crop(&file).is_ok(), "{case}");
-    }
-}
-
-#[test]
-fn cmyk_jpeg_has_the_colours_of_its_inks() {
-    use jpeg_encoder::{
-        ColorType::{Cmyk, CmykAsYcck},
-        SamplingFactor::{R_4_2_0, R_4_4_4},
-    };
-    let picture = draw_gradient(300, 256);
-    let expected = decode_crop(&encode_png(&picture.clone().into())).unwrap();
-    for (sampling, colour) in [(R_4_4_4, Cmyk), (R_4_4_4, CmykAsYcck), (R_4_2_0, Cmyk), (R_4_2_0, CmykAsYcck)]
-    {
-        for has_scan_per_component in [false, true] {
-            let crop =
-                decode_crop(&encode_baseline(&picture, sampling, colour, has_scan_per_component)).unwrap();
-            assert!(average_difference(crop.rgb(), expected.rgb()) < 3.0, "{sampling:?} {colour:?}");
-        }
     }
 }
 
@@ -444,9 +331,10 @@ fn truncated_jpeg_is_refused_and_malformed_segments_are_tolerated() {
 
 #[test]
 fn crop_is_none_if_the_number_of_bytes_is_wrong() {
-    assert!(Crop::new(vec![0; 12], 2).is_some());
-    assert!(Crop::new(vec![0; 11], 2).is_none());
-    assert!(Crop::new(vec![0; 12], u32::MAX).is_none());
+    let shape = CropShape { height: 1, width: 4, channels: ChannelOrder::Rgb };
+    assert!(Crop::new(vec![0; 12], shape).is_some());
+    assert!(Crop::new(vec![0; 11], shape).is_none());
+    assert!(Crop::new(vec![0; 4], CropShape { channels: ChannelOrder::Grey, ..shape }).is_some());
 }
 
 #[test]

@@ -41,10 +41,7 @@ impl<'a> Coding<'a> {
     pub(crate) fn read(config: &Property<'a>) -> Result<Self, Error> {
         match config.kind {
             #[cfg(feature = "avif")]
-            b"av1C" => {
-                let (config, picture) = av1::Config::read(config.content)?;
-                Ok(Self::Av1(config, picture))
-            }
+            b"av1C" => Ok(Self::Av1(av1::Config::read(config.content)?, av1::CodedPicture::default())),
             _ => {
                 let config = hevc::Config::read(config.content)?;
                 Ok(Self::Hevc(config, config.coded_picture()?))
@@ -86,6 +83,17 @@ impl<'a> Coding<'a> {
             Self::Hevc(_, picture) => picture.shown_size,
             #[cfg(feature = "avif")]
             Self::Av1(_, picture) => picture.shown_size,
+        }
+    }
+
+    /// Returns true if a picture of another size than its item is stretched to the item, as libavif does.
+    ///
+    /// A picture in HEVC must have the size of its item, as libheif demands.
+    pub(crate) fn is_stretched(&self) -> bool {
+        match self {
+            Self::Hevc(..) => false,
+            #[cfg(feature = "avif")]
+            Self::Av1(..) => true,
         }
     }
 

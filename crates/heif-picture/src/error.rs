@@ -22,7 +22,7 @@ pub enum Error {
     Av1Grid,
     /// The AV1 decoder refused a part of the picture.
     #[cfg(feature = "avif")]
-    #[error("AV1: {0}")]
+    #[error("AV1: {}", describe_av1_error(.0))]
     Av1(#[source] re_rav1d::dav1d::Error),
 }
 
@@ -42,6 +42,20 @@ impl Error {
 
     pub(crate) fn unsupported(reason: impl Into<String>) -> Self {
         Self::Unsupported(reason.into())
+    }
+}
+
+/// Returns the meaning of an error. The text of the error itself names constants of the C library.
+#[cfg(feature = "avif")]
+fn describe_av1_error(error: &re_rav1d::dav1d::Error) -> &'static str {
+    use re_rav1d::dav1d::Error;
+    match error {
+        Error::Again => "the coded data ends too early",
+        Error::InvalidArgument => "the coded data is damaged",
+        Error::NotEnoughMemory => "the decoder got no memory",
+        Error::UnsupportedBitstream => "the coded data uses a feature that the decoder does not support",
+        // `ERANGE` and other constants of C, whose type is private.
+        _ => "a frame is damaged, or larger than its sequence header states",
     }
 }
 

@@ -93,16 +93,11 @@ impl<'a> ItemData<'a> {
     }
 }
 
-/// Reads the extents of an item, or other bytes, one after the other.
+/// Reads the extents of an item one after the other.
+#[cfg_attr(feature = "avif", derive(Clone))]
 pub(crate) struct Cursor<'a, 'extents> {
     current: &'a [u8],
     later: &'extents [&'a [u8]],
-}
-
-impl<'a> From<&'a [u8]> for Cursor<'a, '_> {
-    fn from(bytes: &'a [u8]) -> Self {
-        Self { current: bytes, later: &[] }
-    }
 }
 
 impl<'a> Cursor<'a, '_> {

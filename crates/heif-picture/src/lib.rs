@@ -76,5 +76,5 @@ pub fn is_heif(file: &[u8]) -> bool {
 /// Returns true if the file begins with a list of brands that contains one of AVIF.
 #[cfg(feature = "avif")]
 pub fn is_avif(file: &[u8]) -> bool {
-    boxes::has_brand(file, |brand| matches!(brand, b"avif" | b"avis"))
+    boxes::has_brand(file, |brand| matches!(brand, b"avif" | b"avis" | b"avio" | b"MA1A" | b"MA1B"))
 }

@@ -42,6 +42,10 @@ pub(crate) struct Part<'a> {
     pub(crate) matrix: Option<Matrix>,
     /// Pixels of the picture that this part shows. The part may be larger. Empty if the part is not shown.
     pub(crate) position: Rectangle,
+    /// Size of the item, which the coded data can contradict.
+    item_size: Size,
+    /// True if the item is a tile, or is derived into one.
+    is_in_grid: bool,
 }
 
 impl Part<'_> {
@@ -52,12 +56,19 @@ impl Part<'_> {
     pub(crate) fn decoder_bytes(&self) -> u64 {
         self.coded.decoder_bytes(self.data_length)
     }
+
+    /// Returns the size that the decoded picture must have.
+    pub(crate) fn decoded_size(&self) -> Size {
+        if self.coded.is_stretched() { self.coded.shown_size() } else { self.item_size }
+    }
 }
 
 /// The coded parts of an item.
 pub(crate) struct Parts<'a> {
     /// Size of the item before `transform`.
     pub(crate) size: Size,
+    /// Size of the decoded pixels, which are stretched to `size`.
+    pub(crate) decoded_size: Size,
     pub(crate) transform: Transform,
     pub(crate) parts: Vec<Part<'a>>,
     /// Sum of the coded pixels of all parts.
@@ -108,7 +119,20 @@ impl<'a> Parts<'a> {
             is_in_grid: false,
         };
         search.visit_all(vec![item], &mut parts)?;
+        if let Some(part) = parts.only_part_mut() {
+            let (width, height) = part.decoded_size();
+            part.position = Rectangle { left: 0, top: 0, width, height };
+            parts.decoded_size = (width, height);
+        }
         Ok(parts)
+    }
+
+    /// Returns the part that shows the whole item, unless the item is a grid.
+    fn only_part_mut(&mut self) -> Option<&mut Part<'a>> {
+        match &mut self.parts[..] {
+            [part] if !part.is_in_grid => Some(part),
+            _ => None,
+        }
     }
 
     /// Returns the parts that have an alpha channel, each with the id of the channel.
@@ -126,22 +150,27 @@ impl<'a> Parts<'a> {
         alpha_channels: &BTreeMap<u32, u32>,
         file_length: usize,
     ) -> Result<Option<Self>, Error> {
-        let pending: Vec<_> = colours
-            .alpha_of_parts(alpha_channels)
-            .map(|(part, id)| PendingItem {
+        let mut pending = Vec::new();
+        for (part, id) in colours.alpha_of_parts(alpha_channels) {
+            if !part.is_in_grid {
+                // The part is the whole picture.
+                return Self::find(container, id, file_length).map(Some);
+            }
+            pending.push(PendingItem {
                 id,
                 depth: 1,
                 matrix: None,
                 position: part.position,
-                expected_size: None,
-                is_in_grid: false,
-            })
-            .collect();
+                expected_size: Some(part.item_size),
+                is_in_grid: true,
+            });
+        }
         if pending.is_empty() {
             return Ok(None);
         }
         let mut alpha = Self {
             size: colours.size,
+            decoded_size: colours.decoded_size,
             transform: colours.transform,
             parts: Vec::new(),
             coded_pixels: 0,
@@ -192,9 +221,11 @@ impl<'a, 'container> Search<'a, 'container> {
             chain.push(source);
             sources = self.container.item(source)?.sources();
         }
+        let size = self.size_of(id)?;
         let mut parts = Parts {
-            size: self.size_of(id)?,
-            transform: Transform::new(self.size_of(id)?),
+            size,
+            decoded_size: size,
+            transform: Transform::new(size),
             parts: Vec::new(),
             coded_pixels: 0,
             icc_profile: None,
@@ -250,9 +281,9 @@ impl<'a, 'container> Search<'a, 'container> {
             #[cfg(feature = "avif")]
             b"av01" if next.is_in_grid => Err(Error::Av1Grid),
             kind if config_kind(kind).is_some() => {
-                let part = self.coded_part(next, &properties, matrix)?;
+                let part = self.coded_part(next, &properties, matrix, size)?;
                 let (width, height) = part.coded.shown_size();
-                if width < size.0 || height < size.1 {
+                if !part.coded.is_stretched() && (width < size.0 || height < size.1) {
                     return Err(Error::Corrupt("a coded picture is smaller than its item"));
                 }
                 parts.coded_pixels = parts.coded_pixels.saturating_add(part.coded.pixels());
@@ -290,6 +321,7 @@ impl<'a, 'container> Search<'a, 'container> {
         next: &PendingItem,
         properties: &ItemProperties<'a>,
         matrix: Option<Matrix>,
+        item_size: Size,
     ) -> Result<Part<'a>, Error> {
         let property = properties.config.ok_or(Error::Corrupt("a coded picture has no configuration"))?;
         let mut coded = match self.coded.get(&property.index) {
@@ -318,7 +350,16 @@ impl<'a, 'container> Search<'a, 'container> {
         if coded.pixels() == 0 {
             return Err(Error::Corrupt("a coded picture states no size"));
         }
-        Ok(Part { id: next.id, location, data_length: data.length(), coded, matrix, position: next.position })
+        Ok(Part {
+            id: next.id,
+            location,
+            data_length: data.length(),
+            coded,
+            matrix,
+            position: next.position,
+            item_size,
+            is_in_grid: next.is_in_grid,
+        })
     }
 
     fn properties(&self, item: &Item<'a>) -> Result<ItemProperties<'a>, Error> {

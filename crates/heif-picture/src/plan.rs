@@ -61,12 +61,19 @@ impl<'a> Plan<'a> {
         Ok(Self { colours, alpha, is_premultiplied })
     }
 
-    /// Returns the width and height in pixels of the decoded pixels, before the crop and the orientation.
+    /// Returns the width and height in pixels of the decoded pixels.
+    pub fn decoded_size(&self) -> (u32, u32) {
+        self.colours.decoded_size
+    }
+
+    /// Returns the width and height of the picture before the crop and the orientation.
+    ///
+    /// An AVIF file can state another size than its coded picture has. The decoded pixels are then to be stretched.
     pub fn size(&self) -> (u32, u32) {
         self.colours.size
     }
 
-    /// Returns the part of the decoded pixels that shows the picture, before the orientation is applied.
+    /// Returns the part of a picture of [`Self::size`] that is shown, before the orientation is applied.
     pub fn crop(&self) -> Rectangle {
         self.colours.transform.crop
     }
@@ -81,10 +88,10 @@ impl<'a> Plan<'a> {
         self.colours.parts.iter().all(|part| part.coded.is_grey())
     }
 
-    /// Returns the width and height of the alpha channel in pixels, if the picture has one. They can differ from
-    /// those of the picture.
+    /// Returns the width and height of the decoded alpha channel, if the picture has one. They can differ from those of
+    /// the decoded colours.
     pub fn alpha_size(&self) -> Option<(u32, u32)> {
-        self.alpha.as_ref().map(|alpha| alpha.size)
+        self.alpha.as_ref().map(|alpha| alpha.decoded_size)
     }
 
     /// Returns true if the colours are multiplied with the alpha channel. If the tiles have alpha channels of their own,
@@ -120,7 +127,7 @@ impl<'a> Plan<'a> {
 
     /// Returns the length of the buffer for colours: one byte per grey pixel, or three bytes per RGB pixel.
     pub fn colour_bytes(&self) -> usize {
-        byte_count(self.size(), self.channel_count())
+        byte_count(self.decoded_size(), self.channel_count())
     }
 
     /// Returns the length of the buffer for the alpha channel: one byte per pixel, or 0 without an alpha channel.
@@ -161,7 +168,7 @@ fn byte_count((width, height): Size, channel_count: usize) -> usize {
 /// Decodes the parts one after the other. Writes one or three bytes per pixel.
 fn decode_parts(parts: &Parts<'_>, pixels: &mut [u8], channel_count: usize) -> Result<(), Error> {
     for part in parts.parts.iter().filter(|part| part.position.width > 0 && part.position.height > 0) {
-        let width = parts.size.0;
+        let width = parts.decoded_size.0;
         match part.decode()? {
             Picture::Hevc(frame) => write_part(part, Planes::from(&frame), pixels, width, channel_count)?,
             #[cfg(feature = "avif")]
@@ -186,14 +193,16 @@ fn write_part<S: Sample>(
     channel_count: usize,
 ) -> Result<(), Error> {
     let Rectangle { left, top, width, height } = part.position;
-    if planes.size.0 < width || planes.size.1 < height {
-        return Err(Error::Corrupt("a coded picture is smaller than its parameter sets state"));
+    if planes.size != part.decoded_size() {
+        return Err(Error::Corrupt("a coded picture has another size than the file states"));
     }
     let is_grey = planes.is_grey;
     if is_grey != part.coded.is_grey() {
         return Err(Error::Corrupt("the parameter sets of a picture contradict each other"));
     }
-    let mut rows = Rows::new(planes, part.matrix.unwrap_or(planes.matrix))?;
+    let matrix = part.matrix.unwrap_or(planes.matrix);
+    let mut rows =
+        if channel_count == 1 || is_grey { Rows::grey(planes, matrix) } else { Rows::rgb(planes, matrix)? };
     let rest = pixels.get_mut(byte_count((picture_width, top), channel_count)..).unwrap_or_default();
     let bytes_per_row = byte_count((picture_width, 1), channel_count);
     for (y, row) in rest.chunks_exact_mut(bytes_per_row).take(height as usize).enumerate() {

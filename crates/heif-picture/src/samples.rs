@@ -181,22 +181,30 @@ fn level(number: i32) -> u8 {
 }
 
 impl<'a, S: Sample> Rows<'a, S> {
-    /// # Errors
-    /// Returns [`Error::Unsupported`] when the matrix is unknown.
-    pub(crate) fn new(planes: Planes<'a, S>, matrix: Matrix) -> Result<Self, Error> {
-        let Planes { bits: [bits, chroma_bits], is_grey, halves_width, .. } = planes;
-        let is_full_range = matrix.is_full_range || is_grey && planes.has_full_range_if_grey;
-        let weights = if is_grey { None } else { matrix.weights()? };
-        if !is_grey && weights.is_none() && (halves_width || bits != chroma_bits) {
-            return Err(Error::Corrupt("RGB samples are subsampled"));
-        }
-        Ok(Self {
+    /// Returns rows of which only the brightness is used, as in an alpha channel. The matrix may be unknown.
+    pub(crate) fn grey(planes: Planes<'a, S>, matrix: Matrix) -> Self {
+        let is_full_range = matrix.is_full_range || planes.is_grey && planes.has_full_range_if_grey;
+        Self {
             planes,
-            brightness: Brightness::new(bits, is_full_range),
-            chroma: weights.map(|weights| ChromaFactors::new(chroma_bits, matrix.is_full_range, weights)),
+            brightness: Brightness::new(planes.bits[0], is_full_range),
+            chroma: None,
             chroma_rows: Default::default(),
             narrow_row: Vec::new(),
-        })
+        }
+    }
+
+    /// Returns rows of a picture in colour.
+    ///
+    /// # Errors
+    /// Returns [`Error::Unsupported`] when the matrix is unknown.
+    pub(crate) fn rgb(planes: Planes<'a, S>, matrix: Matrix) -> Result<Self, Error> {
+        let Planes { bits: [bits, chroma_bits], halves_width, .. } = planes;
+        let weights = matrix.weights()?;
+        if weights.is_none() && (halves_width || bits != chroma_bits) {
+            return Err(Error::Corrupt("RGB samples are subsampled"));
+        }
+        let chroma = weights.map(|weights| ChromaFactors::new(chroma_bits, matrix.is_full_range, weights));
+        Ok(Self { chroma, ..Self::grey(planes, matrix) })
     }
 
     /// Writes the start of a row with one byte per pixel. Ignores the chroma.
@@ -297,7 +305,7 @@ mod tests {
 
     fn rgb(frame: &Frame, matrix: Matrix, y: usize) -> Vec<[u8; 3]> {
         let mut pixels = vec![[0; 3]; frame.widths[0] as usize];
-        Rows::new(Planes::from(frame), matrix).unwrap().write_rgb(y, pixels.as_flattened_mut());
+        Rows::rgb(Planes::from(frame), matrix).unwrap().write_rgb(y, pixels.as_flattened_mut());
         pixels
     }
 
@@ -325,11 +333,11 @@ mod tests {
         let identity = Matrix { coefficients: 0, is_full_range: true };
         assert_eq!(rgb(&frame(3, 8, [1; 3], [&[1], &[2], &[3]]), identity, 0), [[3, 1, 2]]);
         assert!(
-            Rows::new(Planes::from(&red(0, 0)), Matrix { coefficients: 8, is_full_range: true })
+            Rows::rgb(Planes::from(&red(0, 0)), Matrix { coefficients: 8, is_full_range: true })
                 .is_err_and(|e| e.is_unsupported())
         );
         let subsampled = frame(1, 8, [2, 1, 1], [&[0; 4], &[0], &[0]]);
-        assert!(Rows::new(Planes::from(&subsampled), identity).is_err());
+        assert!(Rows::rgb(Planes::from(&subsampled), identity).is_err());
     }
 
     #[test]

@@ -71,6 +71,39 @@ pub struct Source<'a> {
     pub crop: CropWindow,
 }
 
+/// The part of a resized side that [`Resizer::resize_nearest`] computes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NearestSpan {
+    /// Length of the whole side after resizing, in pixels.
+    pub resized: u64,
+    /// First pixel of the part.
+    pub start: u64,
+    /// Number of pixels of the part. The part ends within the resized side.
+    pub length: u32,
+}
+
+impl NearestSpan {
+    /// Maximum start at which the positions are summed as in Pillow.
+    const MAX_SUMMED_START: u64 = 1 << 16;
+
+    /// Returns the index of a source pixel for each pixel of the part.
+    ///
+    /// Pillow adds the distance between two pixels again and again, so the sum is rounded at each step. The same sum is
+    /// computed here, because another rounding can select the next pixel. Only a side of extreme length is not summed
+    /// from its start, because the sum would take too long.
+    fn source_indices(self, source_length: u32) -> impl Iterator<Item = usize> {
+        let step = f64::from(source_length) / self.resized as f64;
+        let first = match self.start {
+            start if start <= Self::MAX_SUMMED_START => (0..start).fold(step * 0.5, |sum, _| sum + step),
+            start => (start as f64 + 0.5) * step,
+        };
+        let last_index = source_length.saturating_sub(1) as usize;
+        let positions = std::iter::successors(Some(first), move |position| Some(position + step));
+        // The conversion rounds down.
+        positions.take(self.length as usize).map(move |position| (position as usize).min(last_index))
+    }
+}
+
 /// Reason why an image cannot be resized.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -80,6 +113,9 @@ pub enum Error {
     /// The crop window is not inside the source.
     #[error("the image cannot be resized")]
     Resize(#[from] fast_image_resize::ResizeError),
+    /// A buffer has fewer bytes than its width, height and channels require.
+    #[error("a buffer is shorter than its image")]
+    ShortBuffer,
 }
 
 /// Resizes images and keeps the buffer for the intermediate image, which is resized in one direction only.
@@ -129,78 +165,42 @@ impl Resizer {
         Ok(self.0.resize_typed(&source, &mut target, options)?)
     }
 
+    /// Copies a part of `source`, resized without a filter, to `target`.
+    ///
+    /// Each pixel is the one of the source at its centre, as in Pillow's NEAREST. `columns` and `rows` select the
+    /// part. `source.crop` is not used.
+    ///
+    /// # Errors
+    /// Returns [`Error::ShortBuffer`] when `source.pixels` or `target` is too short.
+    pub fn resize_nearest(
+        &self,
+        source: &Source<'_>,
+        columns: NearestSpan,
+        rows: NearestSpan,
+        target: &mut [u8],
+    ) -> Result<(), Error> {
+        let bytes_per_pixel = usize::from(source.channels.count());
+        let (width, height) = (source.width as usize, source.height as usize);
+        let (target_width, target_height) = (columns.length as usize, rows.length as usize);
+        if source.pixels.len() < width * height * bytes_per_pixel
+            || target.len() < target_width * target_height * bytes_per_pixel
+        {
+            return Err(Error::ShortBuffer);
+        }
+        let offsets: Vec<usize> =
+            columns.source_indices(source.width).map(|column| column * bytes_per_pixel).collect();
+        let target_rows = target.chunks_exact_mut((target_width * bytes_per_pixel).max(1));
+        for (row, target_row) in rows.source_indices(source.height).zip(target_rows) {
+            let source_row = &source.pixels[row * width * bytes_per_pixel..];
+            for (&offset, pixel) in offsets.iter().zip(target_row.chunks_exact_mut(bytes_per_pixel)) {
+                pixel.copy_from_slice(&source_row[offset..offset + bytes_per_pixel]);
+            }
+        }
+        Ok(())
+    }
+
     /// Returns the size of the kept buffer in bytes.
     pub fn buffer_bytes(&self) -> usize {
         self.0.size_of_internal_buffers()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Two columns of grey pixels: the left one is black, the right one is white.
-    const BLACK_AND_WHITE: [u8; 4] = [0, 255, 0, 255];
-
-    fn source(pixels: &[u8], channels: Channels, crop: CropWindow) -> Source<'_> {
-        Source { pixels, width: 2, height: 2, channels, crop }
-    }
-
-    const RIGHT_COLUMN: CropWindow = CropWindow { left: 1.0, top: 0.0, width: 1.0, height: 2.0 };
-
-    #[test]
-    fn pixels_outside_the_crop_window_are_not_read() {
-        let mut target = [0; 1];
-        let source = source(&BLACK_AND_WHITE, Channels::Grey, RIGHT_COLUMN);
-        Resizer::default().resize(&source, FilterType::Bilinear, (1, 1), &mut target).unwrap();
-        assert_eq!(target, [255]);
-    }
-
-    #[test]
-    fn grey_and_rgb_give_the_same_values() {
-        let rgb = BLACK_AND_WHITE.map(|value| [value; 3]);
-        let whole = CropWindow::whole(2, 2);
-        let (mut grey_target, mut rgb_target) = ([0; 6], [0; 18]);
-        let mut resizer = Resizer::default();
-        let grey = source(&BLACK_AND_WHITE, Channels::Grey, whole);
-        resizer.resize(&grey, FilterType::Lanczos3, (3, 2), &mut grey_target).unwrap();
-        let rgb = source(rgb.as_flattened(), Channels::Rgb, whole);
-        resizer.resize(&rgb, FilterType::Lanczos3, (3, 2), &mut rgb_target).unwrap();
-        assert_eq!(rgb_target.as_chunks::<3>().0, grey_target.map(|value| [value; 3]));
-    }
-
-    #[test]
-    fn black_ink_does_not_change_how_the_other_inks_are_resized() {
-        let cmyk = BLACK_AND_WHITE.map(|value| [value, value, 9, 255 - value]);
-        let whole = CropWindow::whole(2, 2);
-        let (mut grey_target, mut cmyk_target) = ([0; 6], [0; 24]);
-        let mut resizer = Resizer::default();
-        let grey = source(&BLACK_AND_WHITE, Channels::Grey, whole);
-        resizer.resize(&grey, FilterType::Bilinear, (3, 2), &mut grey_target).unwrap();
-        let cmyk = source(cmyk.as_flattened(), Channels::Cmyk, whole);
-        resizer.resize(&cmyk, FilterType::Bilinear, (3, 2), &mut cmyk_target).unwrap();
-        assert_eq!(grey_target[1], 128);
-        for (&[cyan, magenta, yellow, _], grey) in cmyk_target.as_chunks::<4>().0.iter().zip(grey_target) {
-            assert_eq!([cyan, magenta, yellow], [grey, grey, 9]);
-        }
-    }
-
-    #[test]
-    fn buffer_that_is_too_short_is_an_error() {
-        let mut resizer = Resizer::default();
-        let short_source = source(&BLACK_AND_WHITE, Channels::Rgb, RIGHT_COLUMN);
-        let result = resizer.resize(&short_source, FilterType::Bilinear, (1, 1), &mut [0; 3]);
-        assert!(matches!(result, Err(Error::Buffer(_))), "{result:?}");
-        let grey = source(&BLACK_AND_WHITE, Channels::Grey, RIGHT_COLUMN);
-        let result = resizer.resize(&grey, FilterType::Bilinear, (2, 2), &mut [0; 3]);
-        assert!(matches!(result, Err(Error::Buffer(_))), "{result:?}");
-    }
-
-    #[test]
-    fn crop_window_outside_the_source_is_an_error() {
-        let outside = CropWindow { width: 2.0, ..RIGHT_COLUMN };
-        let grey = source(&BLACK_AND_WHITE, Channels::Grey, outside);
-        let result = Resizer::default().resize(&grey, FilterType::Bilinear, (1, 1), &mut [0; 1]);
-        assert!(matches!(result, Err(Error::Resize(_))), "{result:?}");
     }
 }

@@ -1,7 +1,7 @@
 //! Builds graphs with pseudo-random weights.
 
 use model_import::graph::proto::{self, NodeExt as _};
-use onnx_ir::{GraphProto, ModelProto, NodeProto};
+use onnx_proto::{GraphProto, ModelProto, NodeProto};
 
 use super::random::Random;
 

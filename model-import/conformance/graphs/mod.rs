@@ -7,7 +7,7 @@ mod builder;
 pub(crate) mod random;
 
 use model_import::graph::proto::NodeExt as _;
-use onnx_ir::ModelProto;
+use onnx_proto::ModelProto;
 
 use builder::{Conv, GraphBuilder};
 

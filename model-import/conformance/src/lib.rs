@@ -2,7 +2,7 @@
 //!
 //! The folder `graphs/` builds the original graphs, and `build.rs` converts them. The tests compare the
 //! outputs of the converted networks with the outputs of tract, an independent runtime, for the original
-//! graphs.
+//! graphs. The folder `exports/` has networks that other tools exported, with the outputs of onnxruntime.
 
 /// Includes the code of one converted network.
 macro_rules! converted {
@@ -26,6 +26,14 @@ converted! {
 converted! {
     /// The network in the style of a tf2onnx export.
     tf2onnx
+}
+converted! {
+    /// The vision transformer that torch's TorchScript exporter wrote with a batch size of 1.
+    torch_legacy_vit
+}
+converted! {
+    /// A network with average pooling that rounds up, as torch's default exporter wrote it.
+    torch_dynamo_average_pool_ceil
 }
 
 /// Returns the path of the original graph in the style `name`.

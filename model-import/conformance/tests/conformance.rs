@@ -10,7 +10,7 @@ use std::path::Path;
 use burn::tensor::{Device, Tensor, TensorData};
 use model_import::graph::{self, proto};
 use model_import_conformance::{original_path, simplified_path, tf2onnx, torch, zoo};
-use onnx_ir::{Message as _, NodeProto};
+use onnx_proto::{Message as _, NodeProto};
 use tract_onnx::prelude::*;
 
 #[path = "../graphs/random.rs"]

@@ -13,7 +13,7 @@
 
 use std::collections::HashSet;
 
-use onnx_ir::{GraphProto, NodeProto, TensorProto};
+use onnx_proto::{GraphProto, NodeProto, TensorProto};
 
 use super::proto::{self, NodeExt, int_tensor};
 use super::shapes::{Dim, Inference, format_shape, reshape_target};

@@ -1,6 +1,6 @@
 //! Reads and stores the weights of a convolution, and folds scales and shifts per channel into them.
 
-use onnx_ir::GraphProto;
+use onnx_proto::GraphProto;
 
 use super::proto::{self, NodeExt, float_tensor};
 

@@ -8,7 +8,7 @@ use std::fs::{self, File};
 use std::io::{self, BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 
-use onnx_ir::{AttributeProto, GraphProto, Message, ModelProto, TensorProto};
+use onnx_proto::{AttributeProto, GraphProto, Message, ModelProto, TensorProto};
 use sha2::{Digest, Sha256};
 
 use super::proto;

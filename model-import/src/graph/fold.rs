@@ -11,7 +11,7 @@
 //! weights. Their shift can only be folded into its biases if the convolution does not pad, because the zeros
 //! of the padding are not shifted. Otherwise, the shift remains in the graph as a single Add.
 
-use onnx_ir::{GraphProto, NodeProto};
+use onnx_proto::{GraphProto, NodeProto};
 
 use super::conv_weights::{Affine, ConvWeights, to_f32, to_i64};
 use super::proto::{self, NodeExt, float_tensor};
@@ -219,7 +219,7 @@ mod tests {
 
     const IMAGE_DIMS: [Option<i64>; 4] = [None, Some(2), Some(4), Some(4)];
 
-    fn batch_norm_constants() -> Vec<onnx_ir::TensorProto> {
+    fn batch_norm_constants() -> Vec<onnx_proto::TensorProto> {
         vec![
             float_tensor("w", &[2, 2, 1, 1], &[1.0, 2.0, 3.0, 4.0]),
             float_tensor("b", &[2], &[0.5, -0.5]),

@@ -11,7 +11,7 @@
 //! This pass turns such nodes into GlobalAveragePool and Flatten. Each `replace_…` function returns how far
 //! [`simplify`] must advance its index to reach the next node to visit.
 
-use onnx_ir::{GraphProto, NodeProto};
+use onnx_proto::{GraphProto, NodeProto};
 
 use super::proto::{self, NodeExt};
 use super::shapes::{self, Dim, Shapes};
@@ -163,7 +163,7 @@ mod tests {
 
     fn simplify_nodes(
         dims: &[Option<i64>],
-        constants: Vec<onnx_ir::TensorProto>,
+        constants: Vec<onnx_proto::TensorProto>,
         nodes: Vec<NodeProto>,
     ) -> GraphProto {
         let mut graph = build_graph(dims, constants, nodes);

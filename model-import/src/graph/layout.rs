@@ -1,17 +1,18 @@
 //! Makes the graph's input channels-first.
 //!
-//! A graph that tf2onnx exported has an input `[batch, height, width, 3]`. The graph transposes this input to
-//! channels-first, often after normalising the pixel values. A service can write `[batch, 3, height, width]`
-//! just as fast, so this pass removes the Transpose.
+//! A graph that tf2onnx exported has an input `[batch, height, width, channels]`. The graph transposes this input to
+//! channels-first, often after normalising the pixel values. A service can write `[batch, channels, height, width]`
+//! just as fast, so this pass removes the Transpose. With one channel, tf2onnx writes a Reshape in its place.
 
-use onnx_ir::GraphProto;
+use onnx_proto::{GraphProto, NodeProto};
 
 use super::ImageSize;
 use super::proto::{self, NodeExt};
 use super::shapes::format_dims;
 
-/// Number of channels of the input image: red, green, blue.
-pub const CHANNELS: i64 = 3;
+const RGB_CHANNELS: i64 = 3;
+/// Numbers of channels that an image can have: grey, or three colours.
+const CHANNEL_COUNTS: [i64; 2] = [RGB_CHANNELS, 1];
 
 /// Order of the dimensions of the original graph's input.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,10 +25,10 @@ pub enum Layout {
 
 /// Makes the input `input_name` channels-first and returns its original layout.
 ///
-/// Open height and width become those of `size`. An open number of channels becomes [`CHANNELS`].
+/// Open height and width become those of `size`. An open number of channels becomes [`RGB_CHANNELS`].
 ///
 /// # Errors
-/// Returns a message if the input is not an image of three channels, or if the input is channels-last and its
+/// Returns a message if the input is not an image of one or three channels, or if the input is channels-last and its
 /// Transpose cannot be removed.
 pub fn make_channels_first(
     graph: &mut GraphProto,
@@ -40,31 +41,23 @@ pub fn make_channels_first(
         .position(|input| input.name == input_name)
         .ok_or_else(|| format!("the input {input_name:?} is missing"))?;
     let (_, mut dims) = proto::tensor_type(&graph.input[input_index]);
-    let channels = Some(CHANNELS);
-    if let [_, second @ None, _, last] = dims.as_mut_slice()
-        && *last != channels
-    {
-        let is_channels_last = last.is_none() && find_path_to_transpose(graph, input_name).is_some();
-        *(if is_channels_last { last } else { second }) = channels;
-    }
-    match dims.as_mut_slice() {
-        [_, second, height, width] if *second == channels => {
-            *height = height.or(size.map(|size| size[0]));
-            *width = width.or(size.map(|size| size[1]));
-            graph.input[input_index] = proto::value_info(input_name, &dims);
-            return Ok(Layout::ChannelsFirst);
+    assume_open_channels(graph, input_name, &mut dims);
+    let Some((layout, channels)) = find_channels(&dims) else {
+        return Err(format!(
+            "the input {input_name:?} has the shape {}, expected an image [batch, channels, height, width] or \
+             [batch, height, width, channels] with 3 channels, or 1 for grey; export the model with an image as its \
+             input",
+            format_dims(&dims)
+        ));
+    };
+    if layout == Layout::ChannelsFirst {
+        for (dim, side) in dims[2..].iter_mut().zip(size.into_iter().flatten()) {
+            *dim = dim.or(Some(side));
         }
-        [_, _, _, last] if *last == channels => {}
-        _ => {
-            return Err(format!(
-                "the input {input_name:?} has the shape {}, expected an image [batch, {CHANNELS}, height, \
-                 width] or [batch, height, width, {CHANNELS}]; export the model with an RGB image as its \
-                 input",
-                format_dims(&dims)
-            ));
-        }
+        graph.input[input_index] = proto::value_info(input_name, &dims);
+        return Ok(layout);
     }
-    let path = find_path_to_transpose(graph, input_name).ok_or_else(|| {
+    let path = find_path_to_transpose(graph, input_name, channels).ok_or_else(|| {
         format!(
             "the input {input_name:?} is channels-last ({}), but is not followed by a Transpose to \
              channels-first; export the model with channels first (tf2onnx: --inputs-as-nchw {input_name})",
@@ -73,18 +66,22 @@ pub fn make_channels_first(
     })?;
     let (normalisation_indices, transpose_index) = path;
     for index in normalisation_indices {
-        reshape_constants(graph, index)?;
+        reshape_constants(graph, index, channels)?;
     }
     let transpose = graph.node.remove(transpose_index);
     proto::replace_uses(graph, &transpose.output[0], &transpose.input[0]);
     let [height, width] = [0, 1].map(|axis| dims[axis + 1].or(size.map(|size| size[axis])));
-    graph.input[input_index] = proto::value_info(input_name, &[dims[0], channels, height, width]);
+    graph.input[input_index] = proto::value_info(input_name, &[dims[0], Some(channels), height, width]);
     Ok(Layout::ChannelsLast)
 }
 
 /// Returns the indices of the element-wise nodes between the input and the Transpose to channels-first, and
 /// the index of that Transpose.
-fn find_path_to_transpose(graph: &GraphProto, input_name: &str) -> Option<(Vec<usize>, usize)> {
+fn find_path_to_transpose(
+    graph: &GraphProto,
+    input_name: &str,
+    channels: i64,
+) -> Option<(Vec<usize>, usize)> {
     let mut value = input_name;
     let mut element_wise_indices = Vec::new();
     loop {
@@ -92,6 +89,9 @@ fn find_path_to_transpose(graph: &GraphProto, input_name: &str) -> Option<(Vec<u
         let node = &graph.node[index];
         match node.op_type.as_str() {
             "Transpose" if node.ints("perm") == Some(&[0, 3, 1, 2]) => {
+                return Some((element_wise_indices, index));
+            }
+            "Reshape" if channels == 1 && reshapes_to_one_channel(graph, node) => {
                 return Some((element_wise_indices, index));
             }
             "Mul" | "Add" | "Sub" | "Div" => {
@@ -110,10 +110,46 @@ fn find_path_to_transpose(graph: &GraphProto, input_name: &str) -> Option<(Vec<u
     }
 }
 
-/// Reshapes the constants of an element-wise node for channels-first, from `[.., 3]` to `[1, 3, 1, 1]`.
+/// Sets an open number of channels to [`RGB_CHANNELS`].
+fn assume_open_channels(graph: &GraphProto, input_name: &str, dims: &mut [Option<i64>]) {
+    if find_channels(dims).is_some() {
+        return;
+    }
+    let is_channels_last = find_path_to_transpose(graph, input_name, RGB_CHANNELS).is_some();
+    match dims {
+        [_, _, _, last @ None] if is_channels_last => *last = Some(RGB_CHANNELS),
+        [_, second @ None, _, _] => *second = Some(RGB_CHANNELS),
+        _ => {}
+    }
+}
+
+/// Finds the channels among the dimensions of the input. Three channels are preferred to one, which may be a side.
+fn find_channels(dims: &[Option<i64>]) -> Option<(Layout, i64)> {
+    let &[_, second, _, last] = dims else { return None };
+    CHANNEL_COUNTS.into_iter().find_map(|channels| {
+        if second == Some(channels) {
+            Some((Layout::ChannelsFirst, channels))
+        } else if last == Some(channels) {
+            Some((Layout::ChannelsLast, channels))
+        } else {
+            None
+        }
+    })
+}
+
+/// Returns true if the Reshape makes `[batch, height, width, 1]` a `[batch, 1, height, width]`.
+///
+/// Both have the same values in the same order.
+fn reshapes_to_one_channel(graph: &GraphProto, reshape: &NodeProto) -> bool {
+    let shape =
+        reshape.input.get(1).and_then(|shape| proto::initializer(graph, shape)).and_then(proto::integers);
+    matches!(shape.as_deref(), Some([_, 1, _, _]))
+}
+
+/// Reshapes the constants of an element-wise node for channels-first, from `[.., channels]` to `[1, channels, 1, 1]`.
 ///
 /// Constants with a single value are left unchanged.
-fn reshape_constants(graph: &mut GraphProto, index: usize) -> Result<(), String> {
+fn reshape_constants(graph: &mut GraphProto, index: usize, channels: i64) -> Result<(), String> {
     for input_index in 0..graph.node[index].input.len() {
         let Some(constant) = proto::initializer(graph, &graph.node[index].input[input_index]) else {
             continue;
@@ -122,7 +158,7 @@ fn reshape_constants(graph: &mut GraphProto, index: usize) -> Result<(), String>
         if value_count == 1 {
             continue;
         }
-        if value_count != CHANNELS || constant.dims.last() != Some(&CHANNELS) {
+        if value_count != channels || constant.dims.last() != Some(&channels) {
             return Err(format!(
                 "the constant {:?}, which normalises the input, has the shape {:?}, expected one value or \
                  one per channel; export the model with channels first",
@@ -131,7 +167,7 @@ fn reshape_constants(graph: &mut GraphProto, index: usize) -> Result<(), String>
         }
         let mut reshaped = constant.clone();
         reshaped.name = proto::fresh_name(graph, &constant.name);
-        reshaped.dims = vec![1, CHANNELS, 1, 1];
+        reshaped.dims = vec![1, channels, 1, 1];
         graph.node[index].input[input_index].clone_from(&reshaped.name);
         graph.initializer.push(reshaped);
     }
@@ -173,7 +209,34 @@ mod tests {
     }
 
     #[test]
-    fn input_that_is_not_an_rgb_image_is_refused_with_its_shape() {
+    fn grey_input_may_be_channels_first_or_channels_last() {
+        let relu = || vec![node("Relu", &["x"], &["y"])];
+        let mut graph = build_graph(&[None, Some(1), Some(28), Some(20)], vec![], relu());
+        assert_eq!(make_channels_first(&mut graph, "x", None), Ok(Layout::ChannelsFirst));
+        let nodes = vec![
+            node("Sub", &["x", "mean"], &["a"]),
+            node("Transpose", &["a"], &["b"]).with_ints("perm", &[0, 3, 1, 2]),
+            node("Relu", &["b"], &["y"]),
+        ];
+        let mean = float_tensor("mean", &[1], &[0.5]);
+        let mut graph = build_graph(&[None, Some(28), Some(20), Some(1)], vec![mean], nodes);
+        assert_eq!(make_channels_first(&mut graph, "x", None), Ok(Layout::ChannelsLast));
+        assert_eq!(operators(&graph), ["Sub", "Relu"]);
+        assert_eq!(tensor_type(&graph.input[0]).1, [None, Some(1), Some(28), Some(20)]);
+    }
+
+    #[test]
+    fn reshape_of_a_grey_input_is_removed_like_a_transpose() {
+        let nodes = vec![node("Reshape", &["x", "shape"], &["a"]), node("Relu", &["a"], &["y"])];
+        let shape = proto::int_tensor("shape", &[4], &[-1, 1, 28, 20]);
+        let mut graph = build_graph(&[None, Some(28), Some(20), Some(1)], vec![shape], nodes);
+        assert_eq!(make_channels_first(&mut graph, "x", None), Ok(Layout::ChannelsLast));
+        assert_eq!(operators(&graph), ["Relu"]);
+        assert_eq!(graph.node[0].input, ["x"]);
+    }
+
+    #[test]
+    fn input_that_is_not_an_image_is_refused_with_its_shape() {
         let error_for = |dims: &[Option<i64>]| {
             let mut graph = build_graph(dims, vec![], vec![node("Relu", &["x"], &["y"])]);
             make_channels_first(&mut graph, "x", None).unwrap_err()
@@ -183,7 +246,7 @@ mod tests {
             error.contains("channels-last ([?, 8, 6, 3])") && error.contains("--inputs-as-nchw"),
             "{error}"
         );
-        assert!(error_for(&[None, Some(1), Some(8), Some(8)]).contains("[?, 1, 8, 8]"));
+        assert!(error_for(&[None, Some(4), Some(8), Some(8)]).contains("[?, 4, 8, 8]"));
         assert!(error_for(&[None, Some(3)]).contains("[?, 3]"));
     }
 }

@@ -21,7 +21,7 @@
 
 use std::path::Path;
 
-use onnx_ir::{GraphProto, ModelProto};
+use onnx_proto::{GraphProto, ModelProto};
 
 use crate::Error;
 
@@ -32,6 +32,7 @@ pub mod fold;
 pub mod fuse;
 pub mod head;
 pub mod layout;
+pub mod macs;
 pub mod node_names;
 pub mod pooling;
 pub mod proto;
@@ -43,7 +44,7 @@ mod testing;
 pub mod tidy;
 pub mod types;
 
-pub use layout::{CHANNELS, Layout};
+pub use layout::Layout;
 pub use report::Report;
 pub use types::InputValues;
 
@@ -77,8 +78,8 @@ pub fn simplify_file(onnx_path: &Path, size: Option<ImageSize>) -> Result<Simpli
 
 /// Simplifies a graph.
 ///
-/// The graph must have one float32 input, an image of three channels, and one output with one row of classes
-/// per image. If the height and width of the image are open, `size` states them.
+/// The graph must have one input, an image of one or three channels, and one output with one row of classes per
+/// image. If the height and width of the image are open, `size` states them.
 ///
 /// # Errors
 /// Returns a message if the graph has a different form. The message states the form that was found and the
@@ -127,16 +128,17 @@ pub fn simplify(mut model: ModelProto, size: Option<ImageSize>) -> Result<Simpli
     fold::fold_before_conv(graph);
     tidy::remove_unused(graph);
 
-    let (height, width) = read_image_size(graph, &input_name)?;
+    let (channels, height, width) = read_image_size(graph, &input_name)?;
     let class_count = find_class_count(graph, &input_name, &output_name)?;
     let batch_obstacle = batch::find_obstacle(graph, &input_name);
     let batch = batch_obstacle.as_ref().map(|_| 1);
-    graph.input = vec![proto::value_info(&input_name, &[batch, Some(CHANNELS), Some(height), Some(width)])];
+    graph.input = vec![proto::value_info(&input_name, &[batch, Some(channels), Some(height), Some(width)])];
     graph.output = vec![proto::value_info(&output_name, &[batch, Some(class_count)])];
     let floats = graph.initializer.iter().filter(|tensor| tensor.data_type == proto::FLOAT);
     let report = Report {
         parameter_count: floats.map(|tensor| to_usize(tensor.dims.iter().product())).sum(),
         input_name,
+        channels: to_usize(channels),
         height: to_usize(height),
         width: to_usize(width),
         layout,
@@ -190,12 +192,12 @@ fn read_single_output(graph: &GraphProto) -> Result<String, String> {
     Ok(output.name.clone())
 }
 
-/// Returns the height and the width of the input image.
-fn read_image_size(graph: &GraphProto, input_name: &str) -> Result<(i64, i64), String> {
+/// Returns the number of channels, the height and the width of the input image.
+fn read_image_size(graph: &GraphProto, input_name: &str) -> Result<(i64, i64, i64), String> {
     let info = graph.input.iter().find(|info| info.name == input_name);
     let dims = info.map(|info| proto::tensor_type(info).1).unwrap_or_default();
     match dims.as_slice() {
-        [_, _, Some(height), Some(width)] => Ok((*height, *width)),
+        [_, Some(channels), Some(height), Some(width)] => Ok((*channels, *height, *width)),
         _ => Err(format!(
             "the input {input_name:?} has the shape {}, in which height and width are open; state them as key \
              `input.crop` of model.toml, or export the model with a fixed image size",

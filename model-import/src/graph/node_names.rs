@@ -3,7 +3,7 @@
 //! The code generator numbers the nodes per operator, and calls them `reshape1`, `conv2d3` and so on. The nodes of
 //! the simplified graph still have the names of the file.
 
-use onnx_ir::GraphProto;
+use onnx_proto::GraphProto;
 
 /// Adds the file's own name after each name that the code generator gave to a node.
 ///

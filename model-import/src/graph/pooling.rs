@@ -3,7 +3,7 @@
 //! With `ceil_mode`, the last window of a pooling may reach beyond the padding. burn-onnx accepts the attribute of
 //! AveragePool only from opset 19 on. Padding at the end that is not counted has the same effect, in every opset.
 
-use onnx_ir::{GraphProto, NodeProto, TensorProto};
+use onnx_proto::{GraphProto, NodeProto, TensorProto};
 
 use super::proto::{self, NodeExt};
 use super::shapes::{Dim, Shapes};

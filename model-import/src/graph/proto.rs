@@ -1,6 +1,6 @@
 //! Reads and builds the protobuf messages of a graph. The message types come from the crate onnx-ir.
 
-use onnx_ir::{AttributeProto, AttributeType, GraphProto, NodeProto, TensorProto, ValueInfoProto};
+use onnx_proto::{AttributeProto, AttributeType, GraphProto, NodeProto, TensorProto, ValueInfoProto};
 
 /// The element type float32: `TensorProto.DataType.FLOAT`.
 pub const FLOAT: i32 = 1;

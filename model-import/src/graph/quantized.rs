@@ -9,7 +9,7 @@
 
 use std::collections::HashMap;
 
-use onnx_ir::{GraphProto, NodeProto, TensorProto};
+use onnx_proto::{GraphProto, NodeProto, TensorProto};
 
 use super::proto::{self, NodeExt, float_tensor};
 use super::types::UINT8;

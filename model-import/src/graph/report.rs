@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
 
-use onnx_ir::GraphProto;
+use onnx_proto::GraphProto;
 
-use super::layout::{CHANNELS, Layout};
+use super::layout::Layout;
 use super::types::InputValues;
 
 /// Facts about a graph: its input, output and operators.
@@ -13,6 +13,8 @@ use super::types::InputValues;
 pub struct Report {
     /// Name of the input.
     pub input_name: String,
+    /// Number of channels of the input image.
+    pub channels: usize,
     /// Height of the input image in pixels.
     pub height: usize,
     /// Width of the input image in pixels.
@@ -48,11 +50,11 @@ pub(super) fn count_operators(graph: &GraphProto) -> BTreeMap<String, usize> {
 
 impl fmt::Display for Report {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { height, width, .. } = self;
+        let Self { channels, height, width, .. } = self;
         let input_shape = match self.layout {
-            Layout::ChannelsFirst => format!("[batch, {CHANNELS}, {height}, {width}]"),
+            Layout::ChannelsFirst => format!("[batch, {channels}, {height}, {width}]"),
             Layout::ChannelsLast => {
-                format!("[batch, {height}, {width}, {CHANNELS}], converted to channels-first")
+                format!("[batch, {height}, {width}, {channels}], converted to channels-first")
             }
         };
         writeln!(out, "input       {} {input_shape}", self.input_name)?;

@@ -1,6 +1,6 @@
 //! Provides helpers for the unit tests of the graph passes.
 
-use onnx_ir::{GraphProto, NodeProto, TensorProto};
+use onnx_proto::{GraphProto, NodeProto, TensorProto};
 
 use super::proto;
 

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use onnx_ir::{GraphProto, NodeProto};
+use onnx_proto::{GraphProto, NodeProto};
 
 use super::proto::{self, float_tensor, int_tensor};
 

@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 
-use onnx_ir::{GraphProto, NodeProto, TensorProto};
+use onnx_proto::{GraphProto, NodeProto, TensorProto};
 
 use super::proto::{self, BOOL, FLOAT, INT64, NodeExt};
 

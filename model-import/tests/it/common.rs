@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use model_import::graph::proto::{self, NodeExt as _};
-use onnx_ir::{Message as _, ModelProto};
+use onnx_proto::{Message as _, ModelProto};
 use tempfile::TempDir;
 
 pub(crate) const CLASS_COUNT: usize = 4;

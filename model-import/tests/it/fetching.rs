@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use crate::common;
 use model_import::fetch::{FetchError, FetchTimeouts, fetch};
-use model_import::spec::OnnxFile;
+use model_import::spec::PublishedFile;
 use tempfile::TempDir;
 
 const BODY: &[u8] = b"these are the weights of a very small network indeed";
@@ -51,13 +51,8 @@ fn send(mut stream: &TcpStream, head: &str, body: &[u8]) {
 }
 
 /// Describes a file with the content [`BODY`] at these URLs.
-fn expected_file(urls: &[String]) -> OnnxFile {
-    OnnxFile {
-        file: "model.onnx".into(),
-        size: BODY.len() as u64,
-        sha256: common::compute_sha256(BODY),
-        urls: urls.to_vec(),
-    }
+fn expected_file(urls: &[String]) -> PublishedFile {
+    PublishedFile { size: BODY.len() as u64, sha256: common::compute_sha256(BODY), urls: urls.to_vec() }
 }
 
 /// The result of fetching to a file in a new folder.
@@ -173,6 +168,18 @@ fn server_that_stops_within_the_body_times_out() {
 fn model_without_urls_is_refused() {
     let fetched = fetch_from(&[]);
     assert!(matches!(fetched.outcome, Err(FetchError::NoUrl)));
+}
+
+#[test]
+fn existing_file_with_other_content_is_not_overwritten() {
+    let url = serve(|stream| send(&stream, &response_head(BODY.len()), BODY));
+    let folder = TempDir::new().unwrap();
+    let target = folder.path().join("model.onnx");
+    fs::write(&target, "months of training").unwrap();
+    let error = fetch(&expected_file(&[url]), &target, &short_timeouts(), &mut |_, _| {}).unwrap_err();
+    assert!(matches!(&error, FetchError::TargetExists(path) if *path == target), "{error}");
+    assert_eq!(fs::read(&target).unwrap(), b"months of training");
+    assert_eq!(common::file_names(folder.path()), ["model.onnx"]);
 }
 
 #[test]

@@ -86,8 +86,34 @@ fn wrong_file_of_the_default_model_fails_instead_of_falling_back() {
     let file = workspace.model_folder("mobilenetv2").join("model.onnx");
     fs::write(&file, "a page that says: log in first").unwrap();
     let error = build(&workspace, &[]).unwrap_err();
-    for part in ["mobilenetv2/model.onnx", "expected", "found 30 bytes", "fetch mobilenetv2 --force"] {
+    for part in ["mobilenetv2/model.onnx", "expected", "found 30 bytes", "add NAME", "CLASSIFY_MODEL_ONNX"] {
         assert!(error.contains(part), "{part}: {error}");
+    }
+    // The file may be the only copy of a model, so no advice may lead to overwriting it.
+    assert!(!error.contains("--force"), "{error}");
+}
+
+#[test]
+fn own_file_without_a_checksum_is_used_whatever_it_contains() {
+    let workspace = Workspace::new();
+    let folder = workspace.model_folder("mobilenetv2");
+    let toml = fs::read_to_string(folder.join("model.toml")).unwrap();
+    let is_optional = |line: &&str| {
+        !["license", "source", "size", "sha256", "urls"].iter().any(|key| line.starts_with(key))
+    };
+    let lines: Vec<&str> = toml.lines().filter(is_optional).collect();
+    fs::write(folder.join("model.toml"), lines.join("\n")).unwrap();
+    let error = build(&workspace, &[("CLASSIFY_MODEL", "mobilenetv2")]).unwrap_err();
+    assert!(error.contains("put the file there"), "{error}");
+
+    let mut network = common::tiny_network();
+    network.producer_name = "somebody else".into();
+    let onnx = common::to_bytes(&network);
+    fs::write(folder.join("model.onnx"), &onnx).unwrap();
+    build(&workspace, &[]).unwrap();
+    let spec = fs::read_to_string(workspace.out().join("model/spec.rs")).unwrap();
+    for part in [common::compute_sha256(&onnx).as_str(), "LICENSE: &str = \"unknown\""] {
+        assert!(spec.contains(part), "{part}: {spec}");
     }
 }
 

@@ -17,8 +17,9 @@ use super::{
 ///
 /// Since version 2, colours are converted to sRGB. Version 3 mends pictures that were sideways or in wrong colours:
 /// orientations that are not of the type SHORT or have a prefix, JPEGs in several scans, and kinds of TIFF and BMP. Since
-/// version 4, profiles with tables are used, which all profiles of CMYK are.
-const VERSION: u32 = 4;
+/// version 4, profiles with tables are used, which all profiles of CMYK are. Since version 5, an AVIF of another size than
+/// its boxes state is stretched and not cropped, and the first shown frame counts.
+const VERSION: u32 = 5;
 
 /// Ratio of the maximum number of pixels of all parts of a HEIC or AVIF to [`Limits::max_pixels_other`].
 ///

@@ -2,21 +2,22 @@
 
 use preprocess::{
     Settings,
-    image::{Format, inspect, process},
+    image::{Format, ProcessingPlan, inspect},
 };
 
 use crate::{
-    support::{TestApp, read_problem, read_sample},
-    test_image::{COLOURS_OF_FILES, assert_near, assert_processed, decode, quarter_colours, recipe},
+    heif_files::{
+        SIZE, assert_colours, assert_drawn_on_white, assert_equals_photo, assert_grey_levels,
+        assert_too_many_pixels, assert_unsupported, assert_upright,
+    },
+    support::{TestApp, read_problem},
+    test_image::{COLOURS_OF_FILES, assert_processed, recipe},
 };
-
-/// Size of the small pictures.
-const SIZE: (u32, u32) = (160, 120);
 
 #[test]
 fn every_subsampling_depth_and_range_gives_the_same_colours() {
-    for (file, description) in [
-        (&include_bytes!("data/avif_444.avif")[..], "4:4:4"),
+    assert_colours(&[
+        (include_bytes!("data/avif_444.avif"), "4:4:4"),
         (include_bytes!("data/avif_422.avif"), "4:2:2"),
         (include_bytes!("data/avif_420.avif"), "4:2:0"),
         (include_bytes!("data/avif_10_bit.avif"), "10 bits"),
@@ -27,56 +28,83 @@ fn every_subsampling_depth_and_range_gives_the_same_colours() {
         (include_bytes!("data/avif_film_grain.avif"), "with film grain"),
         (include_bytes!("data/avif_crop.avif"), "cropped by `clap`"),
         (include_bytes!("data/avif_sequence.avif"), "the first picture of a sequence"),
-    ] {
-        assert_processed(file, SIZE, COLOURS_OF_FILES, description);
-    }
+    ]);
     assert_processed(include_bytes!("data/avif_odd_size.avif"), (161, 121), COLOURS_OF_FILES, "odd size");
 }
 
 #[test]
 fn grey_picture_keeps_its_levels() {
-    let levels = [10, 90, 170, 250].map(|level| [level; 3]);
-    assert_processed(include_bytes!("data/avif_grey.avif"), SIZE, levels, "grey");
-    assert_processed(include_bytes!("data/avif_grey_limited.avif"), SIZE, levels, "grey, limited range");
+    assert_grey_levels(&[
+        (include_bytes!("data/avif_grey.avif"), "grey"),
+        (include_bytes!("data/avif_grey_limited.avif"), "grey, limited range"),
+    ]);
 }
 
 #[test]
 fn transparent_pixels_are_drawn_on_white() {
-    // The quarters have the opacities 255, 64, 128 and 0.
-    let expected = [[200, 30, 40], [199, 236, 206], [147, 157, 227], [255, 255, 255]];
-    assert_processed(include_bytes!("data/avif_alpha.avif"), SIZE, expected, "separate alpha");
-    assert_processed(include_bytes!("data/avif_premultiplied.avif"), SIZE, expected, "multiplied alpha");
+    assert_drawn_on_white(&[
+        (include_bytes!("data/avif_alpha.avif"), "separate alpha"),
+        (include_bytes!("data/avif_premultiplied.avif"), "multiplied alpha"),
+    ]);
 }
 
 #[test]
 fn display_p3_is_converted_to_srgb() {
-    assert_processed(include_bytes!("data/avif_p3_profile.avif"), SIZE, COLOURS_OF_FILES, "ICC profile");
-    assert_processed(include_bytes!("data/avif_p3_nclx.avif"), SIZE, COLOURS_OF_FILES, "nclx");
+    assert_colours(&[
+        (include_bytes!("data/avif_p3_profile.avif"), "ICC profile"),
+        (include_bytes!("data/avif_p3_nclx.avif"), "nclx"),
+    ]);
 }
 
 #[test]
 fn picture_is_turned_once_although_its_exif_states_the_orientation_too() {
-    for (orientation, file) in [
-        (2, &include_bytes!("data/avif_orientation_2.avif")[..]),
-        (3, include_bytes!("data/avif_orientation_3.avif")),
-        (4, include_bytes!("data/avif_orientation_4.avif")),
-        (5, include_bytes!("data/avif_orientation_5.avif")),
-        (6, include_bytes!("data/avif_orientation_6.avif")),
-        (7, include_bytes!("data/avif_orientation_7.avif")),
-        (8, include_bytes!("data/avif_orientation_8.avif")),
-    ] {
-        assert_processed(file, SIZE, COLOURS_OF_FILES, &format!("orientation {orientation}"));
-    }
+    assert_upright([
+        include_bytes!("data/avif_orientation_2.avif"),
+        include_bytes!("data/avif_orientation_3.avif"),
+        include_bytes!("data/avif_orientation_4.avif"),
+        include_bytes!("data/avif_orientation_5.avif"),
+        include_bytes!("data/avif_orientation_6.avif"),
+        include_bytes!("data/avif_orientation_7.avif"),
+        include_bytes!("data/avif_orientation_8.avif"),
+    ]);
 }
 
 #[test]
 fn photo_equals_the_jpeg_that_it_was_made_from() {
-    let expected = quarter_colours(&decode(&process(&read_sample("coffee.jpg"), &recipe()).unwrap()));
-    let processed = process(include_bytes!("data/avif_8bit.avif"), &recipe()).unwrap();
-    assert_eq!((processed.width, processed.height), (384, 256));
-    for (found, expected) in quarter_colours(&decode(&processed)).into_iter().zip(expected) {
-        assert_near(found, expected, "photo");
+    assert_equals_photo(&[(include_bytes!("data/avif_8bit.avif"), "one picture")]);
+}
+
+/// Replaces the size that the boxes of a file state.
+fn with_stated_size(file: &[u8], (width, height): (u32, u32)) -> Vec<u8> {
+    let mut file = file.to_vec();
+    let size = file.windows(4).position(|window| window == b"ispe").unwrap() + 8;
+    file[size..size + 4].copy_from_slice(&width.to_be_bytes());
+    file[size + 4..size + 8].copy_from_slice(&height.to_be_bytes());
+    file
+}
+
+/// libavif does the same.
+#[test]
+fn picture_is_stretched_to_the_size_that_the_file_states() {
+    let file = include_bytes!("data/avif_444.avif");
+    for size in [(80, 60), (160, 100), (161, 121), (61, 123), (230, 40), (240, 250)] {
+        let description = format!("{size:?}");
+        assert_processed(&with_stated_size(file, size), size, COLOURS_OF_FILES, &description);
     }
+    assert_processed(&with_stated_size(file, (1600, 1200)), (341, 256), COLOURS_OF_FILES, "enlarged");
+    let alpha = with_stated_size(include_bytes!("data/avif_alpha.avif"), (80, 60));
+    let white = [[200, 30, 40], [199, 236, 206], [147, 157, 227], [255, 255, 255]];
+    assert_processed(&alpha, (80, 60), white, "with alpha");
+}
+
+#[test]
+fn cost_includes_the_rows_above_the_stated_height() {
+    let bytes = |file: &[u8]| ProcessingPlan::new(file, &recipe()).unwrap().cost().bytes;
+    let file = include_bytes!("data/avif_444.avif");
+    let [low, high] = [(150, 1), (150, 120)].map(|size| bytes(&with_stated_size(file, size)));
+    // The buffers for the resized image are smaller, and those for decoding the same.
+    assert!(low >= high - 150 * 120 * 3 * 4, "{low} {high}");
+    assert!(low > bytes(&with_stated_size(file, (15, 1))) + 135 * 119 * 3, "{low}");
 }
 
 #[test]
@@ -87,18 +115,16 @@ fn avif_is_recognised_by_any_of_its_brands() {
     file[8..12].copy_from_slice(b"mif1");
     assert_eq!(inspect(&file, &recipe().limits).unwrap().format(), Format::Avif);
     assert_processed(&file, SIZE, COLOURS_OF_FILES, "with the first brand `mif1`");
+    file[8..32].copy_from_slice(b"MA1B\0\0\0\0mif1miafMA1BMA1B");
+    assert_eq!(inspect(&file, &recipe().limits).unwrap().format(), Format::Avif);
 }
 
 #[test]
 fn unsupported_kind_of_avif_is_named() {
-    for (file, name) in [
-        (&include_bytes!("data/avif_pq.avif")[..], "AVIF with the HDR transfer function PQ"),
+    assert_unsupported(&[
+        (include_bytes!("data/avif_pq.avif"), "AVIF with the HDR transfer function PQ"),
         (include_bytes!("data/avif_grid.avif"), "A grid in AVIF"),
-    ] {
-        let error = process(file, &recipe()).unwrap_err();
-        assert_eq!(error.kind(), "unsupported_format", "{error:?}");
-        assert!(error.to_string().contains(name), "{error}");
-    }
+    ]);
 }
 
 #[tokio::test]
@@ -109,7 +135,5 @@ async fn refused_avif_has_a_status_and_a_reason() {
     assert_eq!(status, 415);
     assert!(problem["detail"].as_str().unwrap().contains("A grid in AVIF is not accepted"), "{problem}");
     // The box `ispe` states 600×400 pixels.
-    let large = &include_bytes!("data/avif_100_megapixels.avif")[..];
-    let (status, problem) = read_problem(app.post("image/avif", large).await).await;
-    assert_eq!((status, problem["kind"].as_str()), (413, Some("too_many_pixels")));
+    assert_too_many_pixels(&app, "image/avif", include_bytes!("data/avif_100_megapixels.avif")).await;
 }

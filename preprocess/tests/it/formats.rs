@@ -266,7 +266,7 @@ fn same_upload_gives_the_same_bytes() {
 #[test]
 fn recipe_text_depends_on_size_and_quality_but_not_on_limits() {
     let default = recipe();
-    assert_eq!(default.id_text(), "v4 shorter-side=256 filter=lanczos3 jpeg=95 chroma=4:4:4");
+    assert_eq!(default.id_text(), "v5 shorter-side=256 filter=lanczos3 jpeg=95 chroma=4:4:4");
     assert_ne!(Recipe { shorter_side: 224, ..default.clone() }.id_text(), default.id_text());
     assert_ne!(Recipe { jpeg_quality: 90, ..default.clone() }.id_text(), default.id_text());
     let mut stricter = default.clone();

@@ -15,6 +15,8 @@ mod formats;
 mod hand_made;
 #[cfg(feature = "heic")]
 mod heic;
+#[cfg(feature = "heic")]
+mod heif_files;
 #[cfg(target_os = "linux")]
 mod hostile;
 mod limits;

@@ -216,13 +216,19 @@ fn heic_is_refused_by_name_without_its_feature() {
 #[test]
 fn avif_is_refused_by_name_without_its_feature() {
     let mut file = include_bytes!("data/avif_444.avif").to_vec();
-    // With the first brand `mif1`, only the other brands tell the format.
-    for brand in [b"avif", b"avis", b"mif1"] {
+    // With another first brand, only the other brands tell the format.
+    for brand in [b"avif", b"avis", b"avio", b"MA1B", b"mif1", b"abcd"] {
         file[8..12].copy_from_slice(brand);
         let error = process(&file, &recipe()).unwrap_err();
-        assert_eq!(error.kind(), "unsupported_format", "{error:?}");
-        if cfg!(feature = "heic") || brand != b"mif1" {
-            assert_eq!(error.to_string(), "AVIF is not accepted");
-        }
+        assert_eq!(
+            (error.kind(), &*error.to_string()),
+            ("unsupported_format", "AVIF, which this build does not decode, is not accepted")
+        );
     }
+    // Without a brand of AVIF, only the coding of the picture tells the format.
+    file[8..32].copy_from_slice(b"mif1\0\0\0\0mif1miafmif1miaf");
+    let error = process(&file, &recipe()).unwrap_err();
+    let name =
+        if cfg!(feature = "heic") { "AVIF, which this build does not decode," } else { "HEIC or a video" };
+    assert!(error.to_string().starts_with(name), "{error}");
 }

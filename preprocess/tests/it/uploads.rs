@@ -18,9 +18,9 @@ async fn photo_is_stored_and_announced() {
     insta::assert_json_snapshot!(body, @r#"
 {
   "duplicate": false,
-  "gcs_path": "gs://test-bucket/4affe0fdea50ca44b859a2a1386d2318/image.jpg",
+  "gcs_path": "gs://test-bucket/de0844c68df01e09f3253c18b7d751b5/image.jpg",
   "height": 256,
-  "id": "4affe0fdea50ca44b859a2a1386d2318",
+  "id": "de0844c68df01e09f3253c18b7d751b5",
   "width": 384
 }
 "#);
@@ -85,9 +85,9 @@ async fn form_with_accepted_and_refused_files_gives_207() {
   {
     "duplicate": false,
     "file": "coffee.jpg",
-    "gcs_path": "gs://test-bucket/4affe0fdea50ca44b859a2a1386d2318/image.jpg",
+    "gcs_path": "gs://test-bucket/de0844c68df01e09f3253c18b7d751b5/image.jpg",
     "height": 256,
-    "id": "4affe0fdea50ca44b859a2a1386d2318",
+    "id": "de0844c68df01e09f3253c18b7d751b5",
     "status": 200,
     "width": 384
   },

@@ -31,8 +31,8 @@ fn encode_png_with_profile(pixel: [u8; 3], profile: &[u8]) -> Vec<u8> {
 #[track_caller]
 fn assert_colour(file: &[u8], expected: [u8; 3], description: &str) {
     let crop = decode_crop(file).unwrap();
-    let difference = largest_difference(&crop.rgb()[..3], &expected);
-    assert!(difference <= 3, "{description}: found {:?}, expected {expected:?}", &crop.rgb()[..3]);
+    let difference = largest_difference(&crop.bytes()[..3], &expected);
+    assert!(difference <= 3, "{description}: found {:?}, expected {expected:?}", &crop.bytes()[..3]);
 }
 
 #[test]

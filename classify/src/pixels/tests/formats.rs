@@ -15,8 +15,8 @@ fn every_example_gets_the_answer_in_the_table_of_formats() {
     for example in read_examples("classify", false) {
         let found = match decode_crop(&example.file) {
             Ok(crop) => Answer::Picture([(1, 1), (3, 1), (1, 3), (3, 3)].map(|(x, y)| {
-                let side = GEOMETRY.crop as usize;
-                crop.rgb().as_chunks().0[side * y / 4 * side + side * x / 4]
+                let side = GEOMETRY.crop.width as usize;
+                crop.bytes().as_chunks().0[side * y / 4 * side + side * x / 4]
             })),
             Err(ImageError::UnsupportedFormat(_)) => Answer::Refused(415),
             Err(_) => Answer::Refused(422),

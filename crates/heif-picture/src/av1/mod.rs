@@ -5,10 +5,13 @@ mod sequence_header;
 
 use re_rav1d::dav1d::{self, Decoder, PixelLayout, PlanarImageComponent, Plane, Settings};
 
-use self::{obus::Obus, sequence_header::SequenceHeader};
+use self::{
+    obus::{ObuKind, PictureObus},
+    sequence_header::SequenceHeader,
+};
 use crate::{
     boxes::Reader,
-    coding::{MAX_CONFIG_BYTES, MAX_SIDE},
+    coding::MAX_SIDE,
     error::Error,
     item_data::ItemData,
     samples::{Matrix, Planes},
@@ -17,22 +20,12 @@ use crate::{
 /// Maximum number of frames of an item. A picture has one frame per layer, and AV1 allows four layers.
 const MAX_FRAMES: u32 = 16;
 
-/// Maximum length in bytes of a sequence header. 32 operating points take 500.
-const MAX_SEQUENCE_HEADER_BYTES: usize = 1 << 10;
-
-/// Types of OBUs.
-const SEQUENCE_HEADER: u8 = 1;
-const TEMPORAL_DELIMITER: u8 = 2;
-const FRAME_HEADER: u8 = 3;
-const TILE_GROUP: u8 = 4;
-const FRAME: u8 = 6;
-
 /// The properties of a coded picture according to its sequence headers.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct CodedPicture {
     /// Number of pixels of a frame, which is the maximum of all sequence headers.
     frame_pixels: u64,
-    /// Number of frames in the data. All but one are not shown, but each is decoded.
+    /// Number of frames up to the shown one. Each is decoded.
     frame_count: u32,
     /// Width and height of the pixels that are shown, according to the last sequence header.
     pub(crate) shown_size: (u32, u32),
@@ -62,7 +55,19 @@ impl CodedPicture {
 
     /// Adds the sequence headers and the frames among the data of an item.
     pub(crate) fn add_headers_in(&mut self, data: &ItemData<'_>) -> Result<(), Error> {
-        self.add_obus(Obus::new(data.cursor()))
+        let mut obus = PictureObus::new(data.cursor());
+        while let Some(obu) = obus.next_obu()? {
+            match obu.kind {
+                ObuKind::SequenceHeader(header) => self.add_sequence_header(&header)?,
+                ObuKind::Frame => self.frame_count += 1,
+                ObuKind::Other => {}
+            }
+            if self.frame_count > MAX_FRAMES {
+                return Err(Error::unsupported(format!("a picture of more than {MAX_FRAMES} frames")));
+            }
+            obus.cursor().skip(obu.header.length)?;
+        }
+        Ok(())
     }
 
     /// Returns the maximum number of bytes that decoding needs.
@@ -109,32 +114,7 @@ impl CodedPicture {
         .fold(0, u64::saturating_add)
     }
 
-    /// Adds the sequence headers and the frames of a stream.
-    fn add_obus(&mut self, mut obus: Obus<'_, '_>) -> Result<(), Error> {
-        while let Some(obu) = obus.next_header()? {
-            match obu.kind {
-                SEQUENCE_HEADER if obu.length > MAX_SEQUENCE_HEADER_BYTES => {
-                    return Err(Error::Corrupt("a sequence header is too long"));
-                }
-                SEQUENCE_HEADER => self.add_sequence_header(&obus.cursor.bytes(obu.length)?)?,
-                kind => {
-                    if matches!(kind, FRAME | FRAME_HEADER) {
-                        self.frame_count += 1;
-                    }
-                    if self.frame_count > MAX_FRAMES {
-                        return Err(Error::unsupported(format!(
-                            "a picture of more than {MAX_FRAMES} frames"
-                        )));
-                    }
-                    obus.cursor.skip(obu.length)?;
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn add_sequence_header(&mut self, bytes: &[u8]) -> Result<(), Error> {
-        let header = SequenceHeader::read(bytes)?;
+    fn add_sequence_header(&mut self, header: &SequenceHeader) -> Result<(), Error> {
         let (width, height) = header.max_size;
         if width.max(height) > MAX_SIDE {
             return Err(Error::unsupported(format!("a coded picture with a side above {MAX_SIDE} pixels")));
@@ -165,20 +145,15 @@ pub(crate) struct Config {
 }
 
 impl Config {
-    /// Reads the content of a box `av1C` and the sizes in its sequence headers.
-    pub(crate) fn read(content: &[u8]) -> Result<(Self, CodedPicture), Error> {
+    /// Reads the content of a box `av1C`.
+    ///
+    /// Ignores the OBUs in the box, which the coded data repeats. The decoder does not read them, and libavif ignores
+    /// them, too.
+    pub(crate) fn read(content: &[u8]) -> Result<Self, Error> {
         /// Length in bytes of the fields in front of the OBUs.
         const FIELD_BYTES: usize = 4;
-        if content.len() > MAX_CONFIG_BYTES {
-            return Err(Error::Corrupt("a configuration is too long"));
-        }
-        let mut reader = Reader(content);
-        reader.bytes(FIELD_BYTES)?;
-        let mut picture = CodedPicture::default();
-        picture.add_obus(Obus::new(reader.0.into()))?;
-        // The decoder reads only the item's data.
-        picture.frame_count = 0;
-        Ok((Self { operating_point: 0 }, picture))
+        Reader(content).bytes(FIELD_BYTES)?;
+        Ok(Self { operating_point: 0 })
     }
 
     /// Decodes the picture of the highest layer.
@@ -214,20 +189,12 @@ impl Config {
 }
 
 /// Copies the OBUs that a picture consists of.
-///
-/// Leaves out metadata: re_rav1d 0.1.3 panics if an OBU of metadata ends too early. Leaves out redundant frame headers, too:
-/// re_rav1d decodes one without a frame header as a frame, which would not be counted in [`CodedPicture::pixels`].
 fn decoded_obus(data: &ItemData<'_>) -> Result<Vec<u8>, Error> {
     let mut stream = Vec::with_capacity(usize::try_from(data.length()).unwrap_or_default());
-    let mut obus = Obus::new(data.cursor());
-    while let Some(obu) = obus.next_header()? {
-        match obu.kind {
-            SEQUENCE_HEADER | TEMPORAL_DELIMITER | FRAME_HEADER | TILE_GROUP | FRAME => {
-                obu.write(&mut stream);
-                stream.extend_from_slice(&obus.cursor.bytes(obu.length)?);
-            }
-            _ => obus.cursor.skip(obu.length)?,
-        }
+    let mut obus = PictureObus::new(data.cursor());
+    while let Some(obu) = obus.next_obu()? {
+        obu.header.write(&mut stream);
+        stream.extend_from_slice(&obus.cursor().bytes(obu.header.length)?);
     }
     Ok(stream)
 }

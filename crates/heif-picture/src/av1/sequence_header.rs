@@ -4,6 +4,10 @@ use crate::{bits::BitReader, error::Error, samples::Matrix};
 
 /// The fields of a sequence header that this crate uses (AV1 specification, 5.5).
 pub(super) struct SequenceHeader {
+    /// True if the stream consists of one frame, which is shown and has a short header.
+    pub(super) is_still_picture: bool,
+    /// True if the frames of any operating point belong to more than one spatial layer.
+    pub(super) has_layers: bool,
     pub(super) max_size: (u32, u32),
     /// The largest width and height of as many bits as those of `max_size` have.
     pub(super) max_sides: (u32, u32),
@@ -23,11 +27,12 @@ impl SequenceHeader {
         let profile = bits.uint(3)?;
         bits.skip(1)?;
         let is_reduced = bits.flag()?;
-        if is_reduced {
+        let has_layers = if is_reduced {
             bits.skip(5)?;
+            false
         } else {
-            skip_operating_points(&mut bits)?;
-        }
+            read_operating_points(&mut bits)?
+        };
         let (width_bits, height_bits) = (bits.uint(4)? + 1, bits.uint(4)? + 1);
         let max_size = (bits.uint(width_bits)? + 1, bits.uint(height_bits)? + 1);
         if !is_reduced && bits.flag()? {
@@ -44,6 +49,8 @@ impl SequenceHeader {
         // Two filters.
         bits.skip(2)?;
         let mut header = Self {
+            is_still_picture: is_reduced,
+            has_layers,
             max_size,
             max_sides: (1 << width_bits, 1 << height_bits),
             half_samples_per_pixel: 0,
@@ -108,8 +115,10 @@ impl SequenceHeader {
     }
 }
 
-/// Skips the timing information and the operating points of a sequence header.
-fn skip_operating_points(bits: &mut BitReader<'_>) -> Result<(), Error> {
+/// Reads the timing information and the operating points of a sequence header.
+///
+/// Returns true if any operating point has more than one spatial layer.
+fn read_operating_points(bits: &mut BitReader<'_>) -> Result<bool, Error> {
     let mut decoder_delay_bits = None;
     if bits.flag()? {
         bits.skip(64)?;
@@ -122,9 +131,12 @@ fn skip_operating_points(bits: &mut BitReader<'_>) -> Result<(), Error> {
         }
     }
     let has_display_delays = bits.flag()?;
+    let mut has_layers = false;
     for _ in 0..=bits.uint(5)? {
         const FIRST_LEVEL_WITH_TIER: u32 = 8;
-        bits.skip(12)?;
+        const TEMPORAL_LAYER_BITS: u32 = 8;
+        let spatial_layers = bits.uint(12)? >> TEMPORAL_LAYER_BITS;
+        has_layers |= spatial_layers > 1;
         if bits.uint(5)? >= FIRST_LEVEL_WITH_TIER {
             bits.skip(1)?;
         }
@@ -137,7 +149,7 @@ fn skip_operating_points(bits: &mut BitReader<'_>) -> Result<(), Error> {
             bits.skip(4)?;
         }
     }
-    Ok(())
+    Ok(has_layers)
 }
 
 /// Skips the tools for inter prediction and for screen content in a sequence header.

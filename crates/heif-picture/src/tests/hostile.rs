@@ -195,6 +195,26 @@ fn contradictory_grids_are_refused() {
     assert_corrupt(&file, "item is missing");
 }
 
+/// libheif refuses such files, too. A crop would show the wrong part of the picture.
+#[test]
+fn coded_picture_of_another_size_than_its_item_is_refused() {
+    let refuses = |file: &TestFile| !process(&file.write()).unwrap_err().is_unsupported();
+    for (width, height) in [(32, 32), (63, 64), (64, 63), (65, 64), (128, 128)] {
+        let mut file = TestFile::with_picture();
+        file.items[0].properties[1].1 = ispe(width, height);
+        assert!(refuses(&file), "{width}×{height}");
+    }
+    let mut grid = TestFile::with_grid((1, 2), (126, 64));
+    grid.items[0].properties[1].1 = ispe(63, 64);
+    assert!(refuses(&grid));
+    // The alpha channel of a tile.
+    let mut alpha = TestFile::with_grid((1, 2), (128, 64));
+    alpha.items.push(TestItem::picture(2).with_alpha_name());
+    alpha.items[2].properties[1].1 = ispe(32, 64);
+    alpha.references.push((b"auxl", 2, vec![1]));
+    assert!(refuses(&alpha));
+}
+
 #[test]
 fn data_outside_the_file_is_refused() {
     let bytes = TestFile::with_picture().write();

@@ -126,6 +126,17 @@ fn alpha_channels_of_tiles_are_joined_and_the_other_tiles_are_opaque() {
     }
 }
 
+/// The alpha channel is the brightness of its item.
+#[test]
+fn unknown_colour_matrix_of_an_alpha_item_is_ignored() {
+    let mut file = TestFile::with_picture();
+    file.items.push(TestItem::picture(2).with_alpha_name());
+    file.references.push((b"auxl", 2, vec![1]));
+    let expected = decode(&file);
+    file.items[1].properties.push((b"colr", b"nclx\0\x01\0\x0D\0\x4D\x80".to_vec()));
+    assert_eq!(decode(&file), expected);
+}
+
 #[test]
 fn depth_maps_and_thumbnails_are_ignored_even_if_they_are_damaged() {
     let mut file = TestFile::with_picture();

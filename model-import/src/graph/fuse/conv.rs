@@ -3,7 +3,7 @@
 //! In a depthwise convolution, every output channel depends only on the input channel with the same index. In
 //! any other supported convolution, it depends on every input channel.
 
-use onnx_ir::{GraphProto, NodeProto};
+use onnx_proto::{GraphProto, NodeProto};
 
 use super::super::proto::{self, NodeExt};
 use super::super::shapes::{Dim, Shapes};

@@ -20,7 +20,7 @@ mod conv;
 #[cfg(test)]
 mod tests;
 
-use onnx_ir::{GraphProto, NodeProto};
+use onnx_proto::{GraphProto, NodeProto};
 
 use super::fold::read_per_channel_values;
 use super::proto::{self, NodeExt, float_tensor};

@@ -1,4 +1,4 @@
-use onnx_ir::{GraphProto, NodeProto, TensorProto};
+use onnx_proto::{GraphProto, NodeProto, TensorProto};
 
 use super::super::testing::{build_graph, constant_values, operators};
 use super::*;

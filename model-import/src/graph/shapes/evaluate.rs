@@ -1,6 +1,6 @@
 //! Evaluates nodes whose inputs are constants or are computed from shapes.
 
-use onnx_ir::NodeProto;
+use onnx_proto::NodeProto;
 
 use super::super::proto::{self, NodeExt};
 use super::Inference;

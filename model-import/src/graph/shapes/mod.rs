@@ -8,7 +8,7 @@
 
 use std::collections::HashMap;
 
-use onnx_ir::{GraphProto, NodeProto, TensorProto, ValueInfoProto};
+use onnx_proto::{GraphProto, NodeProto, TensorProto, ValueInfoProto};
 
 use super::proto::{self, NodeExt};
 
@@ -225,7 +225,7 @@ mod tests {
 
     const IMAGE: [Option<i64>; 4] = [Some(1), Some(3), Some(224), Some(225)];
 
-    fn shape_after(constants: Vec<onnx_ir::TensorProto>, node: NodeProto) -> Option<Vec<Dim>> {
+    fn shape_after(constants: Vec<onnx_proto::TensorProto>, node: NodeProto) -> Option<Vec<Dim>> {
         let graph = build_graph(&IMAGE, constants, vec![node]);
         Shapes::infer(&graph, "x").shape("y").map(Into::into)
     }

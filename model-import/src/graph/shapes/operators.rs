@@ -1,6 +1,6 @@
 //! Infers the shapes of the outputs of each operator.
 
-use onnx_ir::NodeProto;
+use onnx_proto::NodeProto;
 
 use super::super::proto::NodeExt;
 use super::Inference;

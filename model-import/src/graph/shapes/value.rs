@@ -1,6 +1,6 @@
 //! Represents the elements of small values that are known when the graph is converted.
 
-use onnx_ir::TensorProto;
+use onnx_proto::TensorProto;
 
 use super::super::proto;
 use super::dim::Dim;

@@ -1,6 +1,6 @@
 //! Infers the output shapes of operators that move a window over height and width.
 
-use onnx_ir::NodeProto;
+use onnx_proto::NodeProto;
 
 use super::super::proto::NodeExt;
 use super::dim::Dim;

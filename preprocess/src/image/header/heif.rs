@@ -16,6 +16,8 @@ pub struct HeifHeader {
     pub pixel_bytes: u64,
     /// Maximum number of bytes that the decoder needs besides the pixels.
     pub decoder_bytes: u64,
+    /// Height of the decoded pixels before the crop, which can be stretched to the stated height.
+    pub decoded_height: u32,
     /// Length in bytes of the ICC profile, or of the one that stands for the stated colour space, or 0 for none.
     pub profile_bytes: u64,
 }
@@ -28,6 +30,7 @@ pub(super) fn read_header(bytes: &[u8], format: Format) -> Result<ImageHeader, I
         coded_pixels: plan.coded_pixels(),
         pixel_bytes: (plan.colour_bytes() as u64).saturating_add(plan.alpha_bytes() as u64),
         decoder_bytes: plan.decoder_bytes(),
+        decoded_height: plan.decoded_size().1,
         profile_bytes: match plan.colour_space() {
             ColourSpace::Unspecified => 0,
             ColourSpace::Icc(profile) => profile.len() as u64,
@@ -42,7 +45,8 @@ pub(super) fn read_header(bytes: &[u8], format: Format) -> Result<ImageHeader, I
 pub(in crate::image) fn image_error(error: Error, format: Format) -> ImageError {
     let unsupported_format = |format_name: String| ImageError::UnsupportedFormat { format_name };
     match error {
-        Error::OtherCodec(kind) if kind == *b"av01" => unsupported_format("AVIF".to_owned()),
+        #[cfg(not(feature = "avif"))]
+        Error::OtherCodec(kind) if kind == *b"av01" => unsupported_format(super::AVIF_NAME.to_owned()),
         Error::OtherCodec(kind) => {
             unsupported_format(format!("HEIF with the codec `{}`", kind.escape_ascii()))
         }

@@ -1,0 +1,222 @@
+//! Makes the folder of a model from an ONNX file and from the settings that other tools store.
+//!
+//! The graph states the size of the image and the number of classes. The preprocessing and the labels come from the
+//! files of Hugging Face ([`hugging_face`]) or from the recipe of a library ([`Recipe`]). Each setting keeps the name
+//! of its source, which the command prints, because a wrong assumption costs accuracy without an error.
+
+use std::fmt;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process;
+
+use crate::Error;
+use crate::check::{self, CheckReport};
+use crate::graph::external::{self, Checksum};
+use crate::graph::{self, SimplifiedGraph};
+use crate::model::Model;
+use crate::spec::ModelSpec;
+
+mod hugging_face;
+mod labels;
+mod model_toml;
+mod preprocessing;
+#[cfg(test)]
+mod tests;
+mod timm;
+mod transformers;
+
+pub use preprocessing::{KerasMode, Recipe};
+
+use hugging_face::Configuration;
+use model_toml::ModelToml;
+use preprocessing::{Preprocessing, Setting};
+
+/// Name of the ONNX file in the folder of a model.
+const ONNX_FILE: &str = "model.onnx";
+/// Name of the labels file in the folder of a model.
+const LABELS_FILE: &str = "labels.txt";
+
+/// The arguments of [`add`].
+#[derive(Debug, Clone)]
+pub struct AddOptions {
+    /// The folder that holds one folder per model.
+    pub models_folder: PathBuf,
+    /// Name of the new model.
+    pub name: String,
+    /// The ONNX file.
+    pub onnx_path: PathBuf,
+    /// A file with one label per line.
+    pub labels_path: Option<PathBuf>,
+    /// A folder with the configuration files of Hugging Face.
+    pub config_folder: Option<PathBuf>,
+    /// Height and width of the network's input, which must be those of the graph.
+    pub crop: Option<u32>,
+    /// The preprocessing, for what the configuration files do not state.
+    pub recipe: Recipe,
+}
+
+/// A model that was added. Its text lists the settings with their sources.
+#[derive(Debug)]
+pub struct Added {
+    /// The new folder.
+    pub folder: PathBuf,
+    /// The settings, each with its source.
+    pub assumptions: Vec<String>,
+    /// The properties of the preprocessing that the services cannot reproduce.
+    pub unmatched: Vec<String>,
+    /// The result of the checks.
+    pub check: CheckReport,
+}
+
+/// Makes the folder of a model.
+///
+/// The folder gets its name when it is complete and has passed the checks. A failure leaves nothing behind.
+///
+/// # Errors
+/// Returns [`Error::CannotAdd`] with every problem of the arguments and the files, and the errors of
+/// [`Model::read`] and [`check::check`].
+pub fn add(options: &AddOptions) -> Result<Added, Error> {
+    let mut problems = Vec::new();
+    let folder = options.models_folder.join(&options.name);
+    problems.extend(find_name_problem(options, &folder));
+    let configuration = hugging_face::read(options.config_folder.as_deref(), &mut problems);
+    let size = preprocessing::read_configured_size(options.crop, &configuration);
+    let graph = graph::simplify_file(&options.onnx_path, size.as_ref().map(|size| size.value.map(i64::from)));
+    let graph = graph.map_err(|error| problems.push(error.to_string())).ok();
+    let contents = collect_contents(options, &configuration, size.as_ref(), graph.as_ref(), &mut problems);
+    // Only after a successful read, which bounds the size of the files.
+    let data_paths = graph.as_ref().map(|_| external::data_paths(&options.onnx_path)).unwrap_or_default();
+    problems.extend(data_paths.iter().filter_map(|path| find_collision(path)));
+    let Some(contents) = contents.filter(|_| problems.is_empty()) else {
+        return Err(Error::CannotAdd(problems));
+    };
+
+    let temporary = TemporaryFolder::create(&options.models_folder)?;
+    let draft = temporary.path.join(&options.name);
+    write_folder(&draft, options, &contents, &data_paths)?;
+    let spec = ModelSpec::read(&draft)?;
+    let copy_path = spec.onnx_path();
+    let Checksum { sha256, .. } = external::checksum(&copy_path).map_err(Error::io("read", &copy_path))?;
+    // Errors name the file of the user, because the copy is removed.
+    let check = check::check(&Model::read(spec, options.onnx_path.clone(), sha256)?)?;
+    fs::rename(&draft, &folder).map_err(Error::io("create", &folder))?;
+    let Contents { model_toml: ModelToml { assumptions, unmatched, .. }, .. } = contents;
+    Ok(Added { folder, assumptions, unmatched, check })
+}
+
+/// The contents of the two text files of a model.
+struct Contents {
+    model_toml: ModelToml,
+    labels: String,
+}
+
+/// Combines the graph, the configuration and the recipe. Appends what is wrong or contradictory to `problems`.
+fn collect_contents(
+    options: &AddOptions,
+    configuration: &Configuration,
+    size: Option<&Setting<[u32; 2]>>,
+    graph: Option<&SimplifiedGraph>,
+    problems: &mut Vec<String>,
+) -> Option<Contents> {
+    let class_count = graph.map(|graph| graph.report.class_count);
+    let labels = labels::choose(options.labels_path.as_deref(), configuration, class_count);
+    let labels = labels.map_err(|problem| problems.push(problem)).ok();
+    let graph = graph?;
+    let preprocessing = Preprocessing::choose(&graph.report, size, configuration, &options.recipe);
+    let preprocessing = preprocessing.map_err(|mut found| problems.append(&mut found)).ok();
+    let (labels, preprocessing) = (labels?, preprocessing?);
+    let mut model_toml = model_toml::format(&options.name, graph, configuration, &preprocessing)
+        .map_err(|error| problems.push(error.to_string()))
+        .ok()?;
+    model_toml.assumptions.push(labels.assumption);
+    Some(Contents { model_toml, labels: labels.text })
+}
+
+/// Returns the reason why the model cannot have this name.
+fn find_name_problem(options: &AddOptions, folder: &Path) -> Option<String> {
+    let is_allowed = |character: char| character.is_ascii_alphanumeric() || "._-".contains(character);
+    let name = &options.name;
+    if name.is_empty() || name.len() > 64 || name.starts_with('.') || !name.chars().all(is_allowed) {
+        return Some(format!(
+            "the name {name:?} is not allowed: expected 1 to 64 letters, digits, `.`, `-` and `_`, and no `.` at the \
+             beginning"
+        ));
+    }
+    if folder.symlink_metadata().is_ok() {
+        return Some(format!(
+            "{} exists already and is not changed: choose another name, or remove the folder yourself",
+            folder.display()
+        ));
+    }
+    None
+}
+
+/// Returns the problem of a data file that has the name of another file in the folder of a model.
+fn find_collision(data_path: &Path) -> Option<String> {
+    let name = data_path.file_name()?.to_str()?;
+    [ONNX_FILE, LABELS_FILE, "model.toml"].contains(&name).then(|| {
+        format!("the data file {} has the name of another file of a model; save the model with another name for its \
+                 external data", data_path.display())
+    })
+}
+
+fn write_folder(
+    draft: &Path,
+    options: &AddOptions,
+    contents: &Contents,
+    data_paths: &[PathBuf],
+) -> Result<(), Error> {
+    fs::create_dir(draft).map_err(Error::io("create", draft))?;
+    let copy = |source: &Path, name: &Path| {
+        fs::copy(source, draft.join(name)).map(drop).map_err(Error::io("copy", source))
+    };
+    copy(&options.onnx_path, Path::new(ONNX_FILE))?;
+    for path in data_paths {
+        copy(path, Path::new(path.file_name().unwrap_or_default()))?;
+    }
+    for (path, text) in [
+        (ModelSpec::toml_path(draft), &contents.model_toml.text),
+        (draft.join(LABELS_FILE), &contents.labels),
+    ] {
+        fs::write(&path, text).map_err(Error::io("write", &path))?;
+    }
+    Ok(())
+}
+
+/// A folder beside the model folders, which is removed when this value is dropped.
+struct TemporaryFolder {
+    path: PathBuf,
+}
+
+impl TemporaryFolder {
+    fn create(models_folder: &Path) -> Result<Self, Error> {
+        let path = models_folder.join(format!(".add-{}", process::id()));
+        fs::create_dir(&path).map_err(Error::io("create", &path))?;
+        Ok(Self { path })
+    }
+}
+
+impl Drop for TemporaryFolder {
+    fn drop(&mut self) {
+        // A folder that is left behind has no `model.toml` of its own, so no build uses it.
+        let _ = fs::remove_dir_all(&self.path);
+    }
+}
+
+impl fmt::Display for Added {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(out, "Added {}. These settings were read or assumed:", self.folder.display())?;
+        for assumption in &self.assumptions {
+            writeln!(out, "  {assumption}")?;
+        }
+        for property in &self.unmatched {
+            writeln!(out, "NOT matched: {property}")?;
+        }
+        writeln!(out, "{}", self.check)?;
+        let name = self.folder.file_name().unwrap_or_default().to_string_lossy();
+        write!(
+            out,
+            "Correct model.toml if a setting is wrong. Build and run: CLASSIFY_MODEL={name} cargo run --release"
+        )
+    }
+}
