@@ -74,6 +74,8 @@ impl Pipeline {
             fit_to_model(config.preprocess.clone(), GEOMETRY),
             bucket,
             Some(topic),
+            // Only this program knows both services, so it tells preprocess which model classify runs.
+            Some(classify::model::compiled_model().key()),
         )
         .await?;
         let drain_timeout = config.preprocess.preprocess_drain_timeout.max(config.classify.drain_timeout);

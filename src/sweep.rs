@@ -2,7 +2,9 @@
 
 use std::{collections::HashSet, error::Error, sync::Arc, time::Duration};
 
-use contract::{GcsPath, IMAGE_FILE_NAME, ImageId, MAX_PREDICTION_BYTES, PredictionRecord};
+use contract::{
+    GcsPath, IMAGE_FILE_NAME, ImageId, MAX_PREDICTION_BYTES, PredictionRecord, RECORD_BASE_NAMES,
+};
 use platform::{
     bucket::{BucketError, BucketListing, ObjectListing, ObjectName},
     telemetry::error_chain,
@@ -20,10 +22,13 @@ const PAUSE: Duration = Duration::from_millis(5);
 /// Pause after an error of the bucket or the topic.
 const ERROR_PAUSE: Duration = Duration::from_secs(5);
 
-/// Finds images that have neither a prediction nor a message on the topic, and announces them again.
+/// Finds images that have neither a record nor a message on the topic, and announces them again.
 ///
 /// Such images remain if the file of the topic was lost or damaged, or a message could not be read. An image that is
 /// being uploaded or classified during the search may be announced twice, which is harmless.
+///
+/// A record of any kind and of any model counts. So a new model does not classify the whole bucket again: an image gets a prediction of
+/// the new model when it is uploaded again or a client asks for its prediction.
 pub(crate) struct Sweeper {
     bucket: Arc<dyn BucketListing>,
     topic: Arc<SqliteTopic>,
@@ -92,7 +97,7 @@ impl Sweeper {
         let announced = self.find_announced(ids).await;
         let mut count = 0;
         for id in ids.iter().filter(|id| !announced.contains(id.as_str())) {
-            if !self.has_prediction(id).await {
+            if !self.has_record(id).await {
                 self.announce(id).await;
                 count += 1;
             }
@@ -120,13 +125,27 @@ impl Sweeper {
         }
     }
 
-    /// Returns true if the image has an intact prediction, or a record of its failure.
+    /// Returns true if the image has an intact record of any kind.
     ///
-    /// Also returns true if the prediction may not be read, because a new one cannot replace it.
-    async fn has_prediction(&self, id: &ImageId) -> bool {
-        let Ok(name) = ObjectName::new(id.prediction_object_name()) else { return false };
+    /// The first model stores its record under the name without a model, so only these names are read.
+    async fn has_record(&self, id: &ImageId) -> bool {
+        for base_name in RECORD_BASE_NAMES {
+            let name = ObjectName::new(id.record_object_name(base_name, None));
+            if let Ok(name) = name
+                && self.is_record(id, &name).await
+            {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Returns true if the object is an intact record: a prediction, an embedding or a failure.
+    ///
+    /// Also returns true if the object may not be read, because a new one cannot replace it.
+    async fn is_record(&self, id: &ImageId, name: &ObjectName) -> bool {
         loop {
-            match self.bucket.read(&name, MAX_PREDICTION_BYTES).await {
+            match self.bucket.read(name, MAX_PREDICTION_BYTES).await {
                 Ok(object) => return PredictionRecord::is_record(&object.data),
                 Err(BucketError::TooLarge { .. }) => return true,
                 Err(error) if error.is_permission_denied() => {
@@ -166,6 +185,7 @@ fn parse_image_name(name: &ObjectName) -> Option<ImageId> {
 
 #[cfg(test)]
 mod tests {
+    use contract::{EMBEDDING, PREDICTION};
     use platform::{
         bucket::InMemoryBucket,
         topic::{BacklogPolicy, Message},
@@ -209,13 +229,18 @@ mod tests {
         let (sweeper, bucket, topic) = new_sweeper(&folder).await;
         let failed = r#"{"gcs_path":"gs://local/x","error":{"reason":"not_an_image","message":"…"}}"#;
         let done = r#"{"label":"a","confidence":0.5,"top":[],"model":"m","backend":"b"}"#;
+        let embedded = r#"{"embedding":[0.5],"model":"m","backend":"b"}"#;
+        // A prediction of a former model counts, too.
+        let of_former_model = done.replace("\"m\"", "\"former\"");
         for number in 0..12 {
             store(&bucket, id(number).image_object_name(), "image");
             match number {
-                0..3 => store(&bucket, id(number).prediction_object_name(), done),
-                3..6 => store(&bucket, id(number).prediction_object_name(), failed),
-                6 => store(&bucket, id(number).prediction_object_name(), &done[..20]),
-                7 => store(&bucket, id(number).prediction_object_name(), "\0\0\0\0"),
+                0 => store(&bucket, id(number).record_object_name(PREDICTION, None), done),
+                1 => store(&bucket, id(number).record_object_name(EMBEDDING, None), embedded),
+                2 => store(&bucket, id(number).record_object_name(PREDICTION, None), &of_former_model),
+                3..6 => store(&bucket, id(number).record_object_name(PREDICTION, None), failed),
+                6 => store(&bucket, id(number).record_object_name(PREDICTION, None), &done[..20]),
+                7 => store(&bucket, id(number).record_object_name(EMBEDDING, None), "\0\0\0\0"),
                 8 => drop(topic.publish(announcement(&id(number))).await.unwrap()),
                 _ => {}
             }
@@ -223,9 +248,9 @@ mod tests {
         for other in ["cat.jpg", "x/image.jpg"] {
             store(&bucket, other.to_owned(), "image");
         }
-        let forbidden = ObjectName::new(id(0).prediction_object_name()).unwrap();
+        let forbidden = ObjectName::new(id(0).record_object_name(PREDICTION, None)).unwrap();
         bucket.write_forbidden(&forbidden, done.into());
-        store(&bucket, id(15).prediction_object_name(), done);
+        store(&bucket, id(15).record_object_name(PREDICTION, None), done);
         assert_eq!(sweeper.sweep().await, 5);
         assert_eq!(waiting_ids(&topic).await, [6, 7, 8, 9, 10, 11].map(id));
         assert_eq!(sweeper.sweep().await, 0);

@@ -208,7 +208,8 @@ async fn pending_dead_and_finished_images_of_an_earlier_version_are_finished() {
     let finished =
         std::fs::read(folder.path().join("bucket").join(COFFEE_ID).join("prediction.json")).unwrap();
     let pipeline = start_pipeline(folder.path()).await;
-    let url = format!("{}/predictions/{COFFEE_ID}", pipeline.client.preprocess_url);
+    // The prediction is of this model, and has no checksum.
+    let url = format!("{}/predictions/{COFFEE_ID}?model=efficientnet-lite0", pipeline.client.preprocess_url);
     let served = pipeline.client.http.get(url).send().await.unwrap().bytes().await.unwrap();
     assert_eq!(served, finished, "the finished prediction is served unchanged");
     let label = pipeline.client.await_label(CHELSEA_ID).await;
@@ -224,6 +225,33 @@ async fn pending_dead_and_finished_images_of_an_earlier_version_are_finished() {
         assert_ne!(id, old_id);
         pipeline.client.await_label(id).await;
     }
+    pipeline.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn image_of_a_former_model_is_classified_again_when_its_prediction_is_requested() {
+    let folder = tempfile::tempdir().unwrap();
+    let pipeline = start_pipeline(folder.path()).await;
+    let id = pipeline.client.upload_and_get_id(read_sample("coffee.jpg")).await;
+    pipeline.client.await_label(&id).await;
+    pipeline.stop().await.unwrap();
+    let first_record = folder.path().join("bucket").join(&id).join("prediction.json");
+    let key = classify::model::compiled_model().key();
+    let of_former_model = std::fs::read_to_string(&first_record).unwrap().replace(key.name(), "former");
+    // A new file has no checksum, as if it had been copied.
+    std::fs::remove_file(&first_record).unwrap();
+    std::fs::write(&first_record, &of_former_model).unwrap();
+
+    let pipeline = start_pipeline(folder.path()).await;
+    pipeline.client.await_label(&id).await;
+    let served = async |query: &str| {
+        let url = format!("{}/predictions/{id}{query}", pipeline.client.preprocess_url);
+        pipeline.client.http.get(url).send().await.unwrap().text().await.unwrap()
+    };
+    let new_record = std::fs::read_to_string(first_record.with_file_name(format!("prediction.{key}.json")));
+    assert_eq!(served("").await, new_record.unwrap());
+    assert_eq!(served("?model=former").await, of_former_model);
+    assert_eq!(std::fs::read_to_string(&first_record).unwrap(), of_former_model);
     pipeline.stop().await.unwrap();
 }
 

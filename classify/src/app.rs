@@ -7,6 +7,7 @@
 use std::{net::SocketAddr, sync::Arc, thread, time::Duration};
 
 use anyhow::Context;
+use contract::ModelId;
 use fused::Isa;
 use metrics::gauge;
 use platform::{
@@ -32,7 +33,7 @@ use crate::{
     enlargement::EnlargementReport,
     gpu::{self, Adapter, Placement},
     json::LargeJsonPermits,
-    model::spec,
+    model::{HEAD, Head, compiled_model, spec},
     precision::Precision,
     pull,
     queue_permits::QueuePermits,
@@ -76,12 +77,15 @@ pub struct Parts {
     pub subscription: Option<SharedSubscription>,
     /// Guard that authenticates pushes, or `None` to admit every push.
     pub push_guard: Option<SharedPushGuard>,
+    /// Identity of the model, which every record names.
+    pub model: ModelId,
 }
 
 impl Parts {
-    /// Creates parts with only a bucket. Nothing is published, and every push is admitted.
+    /// Creates parts with a bucket and the compiled-in model. Nothing is published, and every push is admitted.
     pub fn new(bucket: SharedBucket) -> Self {
-        Self { bucket, results_topic: None, subscription: None, push_guard: None }
+        let model = compiled_model();
+        Self { bucket, results_topic: None, subscription: None, push_guard: None, model }
     }
 }
 
@@ -129,7 +133,7 @@ impl Application {
         let fallback = (may_fall_back && placement.backend.is_gpu())
             .then(|| EngineSource::new(Placement::cpu(Backend::default()), &settings));
         let engines = EngineSource::new(placement, &settings);
-        let application = Self::bind(server.into(), settings, parts, engines, fallback).await?;
+        let application = Self::bind(server.into(), settings, HEAD, parts, engines, fallback).await?;
         Ok(Self { driver_output, ..application })
     }
 
@@ -145,14 +149,31 @@ impl Application {
         parts: Parts,
         engines: Vec<Box<dyn Infer>>,
     ) -> anyhow::Result<Self> {
+        Self::assemble_with_head(server, settings, HEAD, parts, engines).await
+    }
+
+    /// Assembles the service with `engines`, whose outputs are those of `head` instead of the compiled-in head.
+    ///
+    /// Each engine gets one thread.
+    ///
+    /// # Errors
+    /// Returns an error when the address cannot be bound or threads cannot be started.
+    pub async fn assemble_with_head(
+        server: impl Into<ServerConfig>,
+        settings: Settings,
+        head: Head,
+        parts: Parts,
+        engines: Vec<Box<dyn Infer>>,
+    ) -> anyhow::Result<Self> {
         let placement = Placement::cpu(settings.backend.unwrap_or_default());
         let engines = EngineSource { placement, load: Box::new(move || Ok(engines)) };
-        Self::bind(server.into(), settings, parts, engines, None).await
+        Self::bind(server.into(), settings, head, parts, engines, None).await
     }
 
     async fn bind(
         server: ServerConfig,
         settings: Settings,
+        head: Head,
         parts: Parts,
         engines: EngineSource,
         fallback: Option<EngineSource>,
@@ -182,7 +203,7 @@ impl Application {
         };
         let file_memory = new_memory_budget("files", shares.file_bytes, shares.max_file_bytes);
         let decoding_memory = new_memory_budget("decoding", shares.decoding_bytes, shares.max_image_bytes);
-        let Parts { bucket, results_topic, subscription, push_guard } = parts;
+        let Parts { bucket, results_topic, subscription, push_guard, model } = parts;
         let service = Arc::new(Service {
             bodies: BodyReceiver::new(settings.body_limits(), file_memory.clone()),
             refusal_delay: RefusalDelay::default(),
@@ -190,9 +211,10 @@ impl Application {
             decoding_memory,
             max_image_memory: shares.max_image_bytes,
             settings,
+            head,
             backend: watch::Sender::new(backend),
             readiness,
-            records: Records::new(bucket.clone(), results_topic),
+            records: Records::new(bucket.clone(), results_topic, model, head.record_base_name()),
             bucket,
             queue_permits,
             decoder_pool,
@@ -364,16 +386,17 @@ async fn start_engines(
     let EnginePlan { thread_count, isa, .. } = service.settings.engine_plan(backend);
     let isa = backend.kernel_isa(isa).map(Isa::name);
     let (backend, precision) = (backend.name(), precision.name());
+    let model = service.records.model();
     if let Some(Adapter { name, driver, api, .. }) = adapter.clone() {
         gauge!("classify_gpu_info", "adapter" => name, "driver" => driver, "api" => api, "precision" => precision)
             .set(1.0);
     }
-    gauge!("classify_build_info", "model" => spec::NAME, "backend" => backend, "version" => VERSION).set(1.0);
+    gauge!("classify_build_info", "model" => model.name().to_owned(), "backend" => backend, "version" => VERSION).set(1.0);
     service.readiness.set_ready(json!({
         "service": "classify",
         "version": VERSION,
-        "model": spec::NAME,
-        "model_sha256": spec::ONNX_SHA256,
+        "model": model.name(),
+        "model_sha256": model.sha256(),
         "license": spec::LICENSE,
         "backend": backend,
         "adapter": adapter,
@@ -385,7 +408,8 @@ async fn start_engines(
     }));
     tracing::info!(
         %address,
-        model = spec::NAME,
+        model = model.name(),
+        model_sha256 = model.sha256(),
         backend,
         adapter = adapter.map(tracing::field::display),
         precision,

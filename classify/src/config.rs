@@ -17,7 +17,7 @@ use crate::{
     backend::Backend,
     engine::EnginePlan,
     gpu::GpuSettings,
-    model::{CLASSES, spec},
+    model::{HEAD, Head, spec},
     pixels::ImageLimits,
     queue_permits::QueueLimits,
 };
@@ -128,7 +128,8 @@ pub struct Settings {
     #[arg(default_value = "", hide_default_value = true)]
     pub prefix: String,
     /// Number of classes in a prediction unless the request sets top_k
-    #[arg(id = "classify-top-k", long, env = "CLASSIFY_TOP_K", value_name = "N", default_value = "5")]
+    #[arg(id = "classify-top-k", long, env = "CLASSIFY_TOP_K", value_name = "N")]
+    #[arg(default_value_t = default_top_k(&HEAD))]
     pub top_k: NonZeroUsize,
     /// Seconds after which the service ends, or uses the CPU instead of the GPU, if the network is not ready.
     /// The first start on a GPU takes minutes with autotune
@@ -230,12 +231,22 @@ impl Default for Settings {
     }
 }
 
+/// Returns the default of [`Settings::top_k`], which is 1 for a model of embeddings.
+fn default_top_k(head: &Head) -> NonZeroUsize {
+    NonZeroUsize::new(head.default_top_k()).unwrap_or(NonZeroUsize::MIN)
+}
+
+/// Returns a problem if a prediction cannot have `top_k` classes. The setting does not apply to embeddings.
+fn check_top_k(top_k: NonZeroUsize, head: &Head) -> Option<String> {
+    let class_count = head.class_count();
+    (top_k.get() > class_count && !head.is_embedding())
+        .then(|| format!("--classify-top-k (CLASSIFY_TOP_K): the model has only {class_count} classes"))
+}
+
 impl Validate for Settings {
     fn problems(&self) -> Vec<String> {
         let mut problems = self.gpu.problems(self.backend);
-        if self.top_k.get() > CLASSES {
-            problems.push(format!("--classify-top-k (CLASSIFY_TOP_K): the model has only {CLASSES} classes"));
-        }
+        problems.extend(check_top_k(self.top_k, &HEAD));
         if self.warm_up_timeout.is_zero() {
             problems.push(
                 "--classify-warm-up-timeout (CLASSIFY_WARM_UP_TIMEOUT): with 0 the service would never start"
@@ -293,7 +304,32 @@ impl Validate for Settings {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{model::GEOMETRY, pixels::ImageHeader};
+    use crate::{
+        model::{GEOMETRY, OutputKind},
+        pixels::ImageHeader,
+    };
+
+    #[test]
+    fn default_top_k_is_clamped_to_the_classes_and_a_larger_explicit_one_is_refused() {
+        let head = |kind, class_count| Head::for_tests(kind, &[("", "a"); 200][..class_count]);
+        for (kind, class_count, expected) in [
+            (OutputKind::Logits, 1, 1),
+            (OutputKind::Logits, 4, 4),
+            (OutputKind::Logits, 5, 5),
+            (OutputKind::Logits, 200, 5),
+            (OutputKind::Binary, 2, 2),
+            (OutputKind::Multilabel, 80, 80),
+            (OutputKind::Multilabel, 200, 100),
+            (OutputKind::Embedding, 0, 1),
+        ] {
+            let head = head(kind, class_count);
+            let top_k = default_top_k(&head);
+            assert_eq!((top_k.get(), check_top_k(top_k, &head)), (expected, None), "{kind:?} {class_count}");
+        }
+        let five = const { NonZeroUsize::new(5).unwrap() };
+        let problem = check_top_k(five, &head(OutputKind::Logits, 4)).unwrap();
+        assert!(problem.contains("CLASSIFY_TOP_K") && problem.contains("only 4 classes"), "{problem}");
+    }
 
     #[test]
     fn memory_shares_add_up_to_the_limit() {

@@ -6,7 +6,7 @@ use platform::{
 };
 
 use crate::{
-    engine::EngineError, model::labels::UnusableLogits, pixels::ImageError, queue_permits::QueueFull,
+    engine::EngineError, model::labels::UnusableOutputs, pixels::ImageError, queue_permits::QueueFull,
 };
 
 /// Reason why an image is not classified.
@@ -29,7 +29,7 @@ pub(crate) enum ClassifyError {
     #[error(transparent)]
     Engine(#[from] EngineError),
     #[error("the network's outputs are unusable: {0}")]
-    UnusableLogits(#[from] UnusableLogits),
+    UnusableOutputs(#[from] UnusableOutputs),
     #[error("the stored image is damaged")]
     DamagedImage(#[source] BucketError),
     #[error("the bucket failed")]

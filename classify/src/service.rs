@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use contract::{GcsPath, Prediction, PredictionRecord};
+use contract::{Embedding, GcsPath, Prediction, PredictionRecord};
 use metrics::counter;
 use platform::{
     bucket::{BucketError, SharedBucket},
@@ -22,7 +22,7 @@ use crate::{
     enlargement::EnlargementReport,
     error::ClassifyError,
     json::LargeJsonPermits,
-    model::{GEOMETRY, labels, spec},
+    model::{GEOMETRY, Head, labels},
     pixels::{self, ImageError, ImageHeader},
     queue_permits::{Caller, QueueFull, QueuePermit, QueuePermits},
 };
@@ -37,6 +37,8 @@ const READ_LIMITS: [usize; 2] = [512 << 10, 4 << 20];
 /// Classifies images. All requests and events share one service.
 pub(crate) struct Service {
     pub(crate) settings: Settings,
+    /// Head of the model, which is that of the compiled-in model except in tests.
+    pub(crate) head: Head,
     /// Backend that runs the network. It changes if the engines on a GPU do not warm up.
     pub(crate) backend: watch::Sender<Backend>,
     pub(crate) readiness: Readiness,
@@ -67,11 +69,17 @@ pub(crate) struct StoredImage {
     pub(crate) generation: Option<i64>,
 }
 
-/// A prediction for a request or an event.
-pub(crate) struct Answer {
-    pub(crate) prediction: Prediction,
-    /// True if the prediction comes from a record that was stored earlier.
+/// The result for an image of a request or an event.
+pub(crate) struct Answer<T> {
+    pub(crate) result: T,
+    /// True if the result comes from a record that was stored earlier.
     pub(crate) duplicate: bool,
+}
+
+/// Result of the network for an image. The head of the model decides which one it is.
+pub(crate) enum ImageResult {
+    Prediction(Prediction),
+    Embedding(Embedding),
 }
 
 impl Service {
@@ -108,26 +116,74 @@ impl Service {
         &self,
         image: ReservedBytes,
         top_k: usize,
-    ) -> Result<Answer, ClassifyError> {
+    ) -> Result<Answer<Prediction>, ClassifyError> {
+        let probabilities = self.run_on_bytes(image).await?;
+        Ok(Answer { result: self.build_prediction(&probabilities, top_k, None), duplicate: false })
+    }
+
+    /// Computes the embedding of an image from the body of a request. Stores nothing.
+    pub(crate) async fn embed_bytes(&self, image: ReservedBytes) -> Result<Answer<Embedding>, ClassifyError> {
+        let embedding = self.run_on_bytes(image).await?;
+        Ok(Answer { result: self.build_embedding(embedding, None), duplicate: false })
+    }
+
+    async fn run_on_bytes(&self, image: ReservedBytes) -> Result<Vec<f32>, ClassifyError> {
         let limit = self.settings.max_image_bytes;
         if image.bytes.len() > limit {
             return Err(ClassifyError::TooManyBytes { limit });
         }
         let permit = self.queue_permits.acquire(Caller::Request).await?;
-        let probabilities = self.compute_probabilities(image, permit).await?;
-        Ok(Answer { prediction: self.build_prediction(&probabilities, top_k, None), duplicate: false })
+        self.run_network(image, permit).await
     }
 
     /// Classifies an image in the bucket, or returns the recorded prediction of the image.
     ///
-    /// A recorded prediction is used if it comes from this model and has at least `top_k` classes. An event
-    /// that announces the same image may be handled at the same time. This function does not wait until that
-    /// event has a prediction, because a client waits for the response.
+    /// A recorded prediction of this model is used if it lists the `top_k` best classes, each with a confidence of at
+    /// least `threshold`.
     pub(crate) async fn classify_object(
         &self,
         path: &GcsPath,
         top_k: usize,
-    ) -> Result<Answer, ClassifyError> {
+        threshold: f32,
+    ) -> Result<Answer<Prediction>, ClassifyError> {
+        let recorded_top_k = self.settings.top_k.get();
+        let find_prediction = |record: &PredictionRecord| match record {
+            PredictionRecord::Done(prediction)
+                if labels::lists_enough_classes(&self.head, prediction, top_k, threshold, recorded_top_k) =>
+            {
+                Some(prediction.clone())
+            }
+            _ => None,
+        };
+        self.process_object(path, find_prediction, |probabilities| {
+            self.build_prediction(&probabilities, top_k, Some(path.clone()))
+        })
+        .await
+    }
+
+    /// Computes the embedding of an image in the bucket, or returns the recorded embedding of the image.
+    pub(crate) async fn embed_object(&self, path: &GcsPath) -> Result<Answer<Embedding>, ClassifyError> {
+        let find_embedding = |record: &PredictionRecord| match record {
+            PredictionRecord::Embedded(embedding) => Some(embedding.clone()),
+            _ => None,
+        };
+        self.process_object(path, find_embedding, |embedding| {
+            self.build_embedding(embedding, Some(path.clone()))
+        })
+        .await
+    }
+
+    /// Runs the network on an image in the bucket and records the result, unless there is a usable record.
+    ///
+    /// `find_result` returns the result of a record that is usable, and `build_result` builds the result from the
+    /// values of [`Self::run_network`]. An event that announces the same image may be handled at the same time.
+    /// This function does not wait until that event has a result, because a client waits for the response.
+    async fn process_object<T>(
+        &self,
+        path: &GcsPath,
+        find_result: impl FnOnce(&PredictionRecord) -> Option<T>,
+        build_result: impl FnOnce(Vec<f32>) -> T,
+    ) -> Result<Answer<T>, ClassifyError> {
         self.check_bucket(path)?;
         // The name of a preprocessed image is derived from its content, so the image has only one version.
         // Any other image has a record per version, so the image is read first to learn its version.
@@ -137,25 +193,21 @@ impl Service {
         };
         let generation = image.as_ref().and_then(|(image, _)| image.generation);
         let (key, existing_object) = self.records.look_up(path, generation).await?;
-        match &existing_object {
-            StoredRecord::Record(PredictionRecord::Done(prediction))
-                if prediction.model == spec::NAME && prediction.top.len() >= top_k =>
-            {
-                return Ok(Answer { prediction: prediction.clone(), duplicate: true });
-            }
-            // In every other case the image is classified, even if its record is a failure. The failure may
-            // come from limits that have been raised since.
-            _ => {}
+        // Without a usable record the image is processed, even if its record is a failure. The failure may come
+        // from limits that have been raised since.
+        if let StoredRecord::Record(record) = &existing_object
+            && let Some(result) = find_result(record)
+        {
+            return Ok(Answer { result, duplicate: true });
         }
         let (image, permit) = match image {
             Some(image) => image,
             None => self.read_image_for_request(path).await?,
         };
-        let probabilities = self.compute_probabilities(image.file, permit).await?;
-        let record = self.build_record(path, &probabilities);
+        let values = self.run_network(image.file, permit).await?;
+        let record = self.build_record(path, &values);
         self.records.publish_and_store(&key, &existing_object, &record, None).await?;
-        let prediction = self.build_prediction(&probabilities, top_k, Some(path.clone()));
-        Ok(Answer { prediction, duplicate: false })
+        Ok(Answer { result: build_result(values), duplicate: false })
     }
 
     /// Returns an error unless `path` is in the bucket of this service.
@@ -203,16 +255,22 @@ impl Service {
         Err(ClassifyError::TooManyBytes { limit: max_limit })
     }
 
-    /// Builds the record of the image at `path` from the `probabilities` of its classes.
-    pub(crate) fn build_record(&self, path: &GcsPath, probabilities: &[f32]) -> PredictionRecord {
+    /// Builds the record of the image at `path` from the `values` of [`Self::run_network`].
+    pub(crate) fn build_record(&self, path: &GcsPath, values: &[f32]) -> PredictionRecord {
+        let path = Some(path.clone());
+        if self.head.is_embedding() {
+            return PredictionRecord::Embedded(self.build_embedding(values.to_vec(), path));
+        }
         let top_k = self.settings.top_k.get();
-        PredictionRecord::Done(self.build_prediction(probabilities, top_k, Some(path.clone())))
+        let prediction = self.build_prediction(values, top_k, path);
+        PredictionRecord::Done(labels::shorten(prediction, top_k, self.head.min_confidence()))
     }
 
-    /// Decodes `image`, runs the network on its crop and computes the probabilities of the classes.
+    /// Decodes `image` and runs the network on its crop. Returns the probabilities of the classes, or the
+    /// embedding.
     ///
     /// `permit` is the permit with which the image was read. It is released when an engine runs the crop.
-    pub(crate) async fn compute_probabilities(
+    pub(crate) async fn run_network(
         &self,
         file: ReservedBytes,
         permit: QueuePermit,
@@ -236,9 +294,9 @@ impl Service {
             self.enlargements.count(header.width(), header.height(), GEOMETRY);
         }
         let logits = self.queue.infer(crop, permit).await?;
-        let probabilities = labels::compute_probabilities(&logits)
+        let values = labels::interpret_outputs(&self.head, &logits)
             .inspect_err(|_| counter!("classify_unsound_outputs_total").increment(1))?;
-        Ok(probabilities)
+        Ok(values)
     }
 
     /// Reads the header of `file`, on a blocking thread if that may take long. Returns the file as well.
@@ -260,7 +318,19 @@ impl Service {
     }
 
     fn build_prediction(&self, probabilities: &[f32], top_k: usize, gcs_path: Option<GcsPath>) -> Prediction {
-        labels::build_prediction(probabilities, top_k, self.backend.borrow().name(), gcs_path)
+        let (model, backend) = (self.records.model(), self.backend.borrow());
+        labels::build_prediction(&self.head, probabilities, top_k, model, backend.name(), gcs_path)
+    }
+
+    fn build_embedding(&self, embedding: Vec<f32>, gcs_path: Option<GcsPath>) -> Embedding {
+        let model = self.records.model();
+        Embedding {
+            gcs_path,
+            embedding,
+            model: model.name().to_owned(),
+            model_sha256: Some(model.sha256().to_owned()),
+            backend: self.backend.borrow().name().to_owned(),
+        }
     }
 }
 

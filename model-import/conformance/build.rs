@@ -4,6 +4,7 @@
 use std::path::Path;
 use std::{env, fs};
 
+use model_import::graph::SimplifyOptions;
 use model_import::{codegen, graph};
 use onnx_proto::Message as _;
 
@@ -23,13 +24,15 @@ fn main() {
     for (name, model) in graphs::build_all() {
         let original_path = output_folder.join(format!("{name}-original.onnx"));
         fs::write(&original_path, model.write_to_bytes().unwrap()).unwrap();
-        let simplified = graph::simplify_file(&original_path, None).unwrap();
+        let simplified = graph::simplify_file(&original_path, &SimplifyOptions::default()).unwrap();
         codegen::write_network(&simplified.model, &original_path, output_folder, name).unwrap();
     }
     println!("cargo::rerun-if-changed=exports");
     for (name, size) in COMPILED_EXPORTS {
         let path = Path::new("exports").join(name).join("model.onnx");
-        let simplified = graph::simplify_file(&path, Some(size)).unwrap();
+        let simplified =
+            graph::simplify_file(&path, &SimplifyOptions { image_size: Some(size), output_name: None })
+                .unwrap();
         let module = name.replace('-', "_");
         codegen::write_network(&simplified.model, &path, output_folder, &module).unwrap();
     }

@@ -25,7 +25,7 @@ use crate::chain_op::ChainOp;
 use crate::graph::fuse;
 use crate::graph::node_names::explain_node_names;
 use crate::model::Model;
-use crate::spec::{Channels, Filter, InputSpec, Normalisation, OutputKind, Resize, Size};
+use crate::spec::{Channels, Filter, InputSpec, Normalisation, Resize, Size};
 
 /// Writes the burn code, the weights, the graphs and the constants of a model into `output_folder`.
 ///
@@ -113,7 +113,7 @@ pub fn write_constants(model: &Model, output_folder: &Path) -> Result<(), Error>
 }
 
 fn format_constants(model: &Model) -> String {
-    let spec = &model.spec;
+    let (spec, output) = (&model.spec, &model.output);
     let report = &model.graph.report;
     let label_lines = model.labels.iter().fold(String::new(), |mut text, label| {
         // Writing to a String cannot fail.
@@ -133,9 +133,16 @@ pub const ONNX_SHA256: &str = {sha256:?};
 pub const INPUT: [usize; 3] = [{channels}, {height}, {width}];
 {input_constants}/// Maximum batch size; `None` if the network accepts any.
 pub const MAX_BATCH: Option<usize> = {max_batch};
-/// True if the network's outputs are logits, which need a softmax; false if they are probabilities.
-pub const OUTPUT_IS_LOGITS: bool = {logits};
-/// The classes in the order of the outputs: WordNet id (or \"\") and label.
+/// Kind of the network's outputs.
+pub const OUTPUT_KIND: super::OutputKind = super::OutputKind::{kind:?};
+/// Number of outputs per image.
+pub const OUTPUT_COUNT: usize = {output_count};
+/// True if a sigmoid must be applied to the outputs, because the network has none.
+pub const OUTPUT_NEEDS_SIGMOID: bool = {needs_sigmoid};
+/// Probability from which a class of a binary or multi-label model counts as present.
+pub const THRESHOLD: f32 = {threshold:?};
+/// The classes in the order of the outputs: WordNet id (or \"\") and label. A binary model has the negative and
+/// then the positive class, or only the positive class. An embedding has no classes.
 pub const LABELS: [(&str, &str); {count}] = [
 {label_lines}];
 ",
@@ -147,7 +154,10 @@ pub const LABELS: [(&str, &str); {count}] = [
         channels = report.channels,
         input_constants = format_input_constants(&spec.input),
         max_batch = if report.batch_obstacle.is_some() { "Some(1)" } else { "None" },
-        logits = spec.output == OutputKind::Logits,
+        kind = output.kind,
+        output_count = report.class_count,
+        needs_sigmoid = output.needs_sigmoid,
+        threshold = output.threshold,
         count = model.labels.len(),
     )
 }

@@ -141,6 +141,16 @@ pub enum Error {
     /// A model cannot be added. The value has one message per problem.
     #[error("cannot add the model:{}", .0.iter().map(|problem| format!("\n  - {problem}")).collect::<String>())]
     CannotAdd(Vec<String>),
+    /// The section `[output]` of `model.toml` does not fit the graph.
+    #[error("cannot import {} with {}: {reason}", onnx_path.display(), toml_path.display())]
+    UnsupportedOutput {
+        /// The ONNX file.
+        onnx_path: PathBuf,
+        /// The `model.toml`.
+        toml_path: PathBuf,
+        /// The property that was found, the property that is expected, and advice for the user.
+        reason: String,
+    },
     /// burn-onnx cannot generate code for the graph.
     #[error(
         "burn-onnx cannot convert {onnx} to code ({cause}). `cargo run -p model-import -- inspect {onnx}` lists \

@@ -6,7 +6,7 @@
 //! 1. [`locate`] chooses the model and finds its ONNX file; [`fetch`] downloads the file if it is missing.
 //! 2. [`graph`] simplifies the graph: it folds batch normalisation into convolutions, makes all
 //!    dimensions constant except the batch, and moves the channels before height and width.
-//! 3. [`model`] reads the labels and checks that they fit the graph.
+//! 3. [`model`] reads the labels and checks that they fit the graph. [`output`] decides what the outputs are.
 //! 4. `codegen` fuses each chain, a sequence of layers such as convolutions, into one operator. It then
 //!    writes Rust code and weights.
 //!
@@ -37,6 +37,7 @@ pub mod graph;
 pub mod labels;
 pub mod locate;
 pub mod model;
+pub mod output;
 pub mod spec;
 
 pub use error::Error;

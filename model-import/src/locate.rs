@@ -144,9 +144,9 @@ fn use_chosen_file(
 }
 
 fn new_located_model(spec: ModelSpec, onnx_path: PathBuf, sha256: String) -> LocatedModel {
-    let mut watched_paths =
-        vec![ModelSpec::toml_path(&spec.folder), spec.labels_path.clone(), onnx_path.clone()];
-    watched_paths.extend(external::data_paths(&onnx_path));
+    let own_paths =
+        [Some(ModelSpec::toml_path(&spec.folder)), spec.labels_path.clone(), Some(onnx_path.clone())];
+    let watched_paths = own_paths.into_iter().flatten().chain(external::data_paths(&onnx_path)).collect();
     LocatedModel { spec, onnx_path, sha256, warning: None, watched_paths }
 }
 

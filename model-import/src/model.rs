@@ -1,18 +1,21 @@
 //! Combines the settings, the labels and the graph of a model, and checks that they fit together.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::Error;
 use crate::graph::{self, InputValues, Report, SimplifiedGraph};
 use crate::labels::{self, Label};
+use crate::output::{self, ModelOutput, OutputKind};
 use crate::spec::ModelSpec;
 
 /// A model that is ready for code generation.
 pub struct Model {
     /// Settings from `model.toml`.
     pub spec: ModelSpec,
-    /// One label per class, in the order of the outputs.
+    /// The labels: one per output, none for an embedding, and one or two for a binary classifier.
     pub labels: Vec<Label>,
+    /// Kind of the outputs.
+    pub output: ModelOutput,
     /// The simplified graph and its report.
     pub graph: SimplifiedGraph,
     /// Path of the ONNX file that the graph was read from.
@@ -25,25 +28,28 @@ impl Model {
     /// Reads the labels and the graph of a model and checks that they fit together.
     ///
     /// # Errors
-    /// Returns the errors of [`labels::read`] and [`graph::simplify_file`], [`Error::UnsupportedGraph`] if
-    /// the size or the channels of the graph's input differ from `input.crop` or `input.channels`, and [`Error::LabelCount`] if the number of
-    /// labels differs from the number of outputs.
+    /// Returns the errors of [`labels::read`] and [`graph::simplify_file`], [`Error::UnsupportedGraph`] if the size
+    /// or the channels of the graph's input differ from `input.crop` or `input.channels`,
+    /// [`Error::UnsupportedOutput`] if the section `[output]` contradicts the graph, and [`Error::LabelCount`] or
+    /// [`Error::InvalidLabels`] if the number of labels does not fit the number of outputs.
     pub fn read(spec: ModelSpec, onnx_path: PathBuf, sha256: String) -> Result<Self, Error> {
-        let labels = labels::read(&spec.labels_path)?;
-        let graph = graph::simplify_file(&onnx_path, Some(spec.input.crop.into()))?;
+        let labels = spec.labels_path.as_deref().map_or(Ok(Vec::new()), labels::read)?;
+        let graph = graph::simplify_file(&onnx_path, &spec.simplify_options())?;
         let report = &graph.report;
         if let Err(reason) = check_input(&spec, report) {
             return Err(Error::UnsupportedGraph { reason, onnx_path });
         }
-        if labels.len() != report.class_count {
-            return Err(Error::LabelCount {
-                labels_path: spec.labels_path,
-                label_count: labels.len(),
-                onnx_path,
-                class_count: report.class_count,
-            });
+        let output = output::resolve(&spec.output, report.ending, report.class_count).map_err(|reason| {
+            Error::UnsupportedOutput {
+                toml_path: ModelSpec::toml_path(&spec.folder),
+                onnx_path: onnx_path.clone(),
+                reason,
+            }
+        })?;
+        if let Some(labels_path) = &spec.labels_path {
+            check_label_count(labels_path, labels.len(), output.kind, report.class_count, &onnx_path)?;
         }
-        Ok(Self { spec, labels, graph, onnx_path, sha256 })
+        Ok(Self { spec, labels, output, graph, onnx_path, sha256 })
     }
 }
 
@@ -76,4 +82,37 @@ fn check_input(spec: &ModelSpec, report: &Report) -> Result<(), String> {
         ));
     }
     Ok(())
+}
+
+fn check_label_count(
+    labels_path: &Path,
+    label_count: usize,
+    kind: OutputKind,
+    output_count: usize,
+    onnx_path: &Path,
+) -> Result<(), Error> {
+    if kind == OutputKind::Binary {
+        return if label_count <= 2 {
+            Ok(())
+        } else {
+            Err(Error::InvalidLabels {
+                labels_path: labels_path.into(),
+                line: None,
+                reason: format!(
+                    "the file has {label_count} labels, but {} is a binary classifier, expected two labels \
+                     (the negative and then the positive class) or one (the positive class)",
+                    onnx_path.display()
+                ),
+            })
+        };
+    }
+    if label_count == output_count {
+        return Ok(());
+    }
+    Err(Error::LabelCount {
+        labels_path: labels_path.into(),
+        label_count,
+        onnx_path: onnx_path.into(),
+        class_count: output_count,
+    })
 }

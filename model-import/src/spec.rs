@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use crate::Error;
+use crate::graph::SimplifyOptions;
+use crate::output::{OutputKind, OutputSpec};
 
 mod input;
 
@@ -33,10 +35,10 @@ pub struct ModelSpec {
     pub onnx: OnnxFile,
     /// Preprocessing of the images.
     pub input: InputSpec,
-    /// Kind of numbers at the output.
-    pub output: OutputKind,
-    /// Path of the labels file.
-    pub labels_path: PathBuf,
+    /// The choice and the kind of the output.
+    pub output: OutputSpec,
+    /// Path of the labels file, which only a model of embeddings lacks.
+    pub labels_path: Option<PathBuf>,
 }
 
 /// The ONNX file of a model.
@@ -60,26 +62,17 @@ pub struct PublishedFile {
     pub urls: Vec<String>,
 }
 
-/// Kind of numbers at the network's output.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum OutputKind {
-    /// Logits, which a service converts to probabilities with a softmax.
-    Logits,
-    /// Probabilities, which are the result of a softmax.
-    Probabilities,
-}
-
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct ModelToml {
     name: String,
     license: Option<String>,
     source: Option<String>,
-    labels: String,
+    labels: Option<String>,
     onnx: OnnxSection,
     input: InputSection,
-    output: OutputSection,
+    #[serde(default)]
+    output: OutputSpec,
 }
 
 #[derive(Deserialize)]
@@ -92,17 +85,17 @@ struct OnnxSection {
     urls: Vec<String>,
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct OutputSection {
-    kind: OutputKind,
-}
-
 impl ModelSpec {
     /// Returns the path of the `model.toml` in a model's folder.
     #[must_use]
     pub fn toml_path(folder: &Path) -> PathBuf {
         folder.join("model.toml")
+    }
+
+    /// Returns the settings for the simplification of the model's graph.
+    #[must_use]
+    pub fn simplify_options(&self) -> SimplifyOptions {
+        SimplifyOptions { output_name: self.output.name.clone(), image_size: Some(self.input.crop.into()) }
     }
 
     /// Returns the path at which the ONNX file of this model is expected.
@@ -144,8 +137,8 @@ impl ModelSpec {
             source: settings.source.unwrap_or_default(),
             onnx,
             input,
-            output: settings.output.kind,
-            labels_path: folder.join(settings.labels),
+            output: settings.output,
+            labels_path: settings.labels.map(|file| folder.join(file)),
         })
     }
 }
@@ -163,14 +156,15 @@ fn check_values(settings: &ModelToml, folder: &Path) -> Result<(), String> {
             return Err(format!("key `{key}` is empty, expected text, or no such key if it is unknown"));
         }
     }
-    for (key, value) in [("labels", &settings.labels), ("onnx.file", &settings.onnx.file)] {
+    let labels = settings.labels.as_ref().map(|file| ("labels", file));
+    for (key, value) in labels.into_iter().chain([("onnx.file", &settings.onnx.file)]) {
         if !is_plain_file_name(value) {
             return Err(format!(
                 "key `{key}` is {value:?}, expected the name of a file in the model's own folder"
             ));
         }
     }
-    Ok(())
+    check_output(&settings.output, settings.labels.is_some())
 }
 
 /// Reads the section `[onnx]`, in which `size` and `sha256` describe a published file and `urls` locate it.
@@ -207,6 +201,32 @@ fn read_onnx_section(section: OnnxSection) -> Result<OnnxFile, String> {
         ));
     }
     Ok(OnnxFile { file, published: Some(PublishedFile { size, sha256, urls }) })
+}
+
+fn check_output(output: &OutputSpec, has_labels: bool) -> Result<(), String> {
+    match (output.kind, has_labels) {
+        (Some(OutputKind::Embedding), true) => {
+            return Err(
+                "key `labels` is set, but key `output.kind` is \"embedding\", and an embedding has no \
+                 labels; remove one of the keys"
+                    .into(),
+            );
+        }
+        (Some(OutputKind::Embedding), false) | (_, true) => {}
+        (_, false) => {
+            return Err(
+                "key `labels` is missing, expected the name of a file with one label per line; only a \
+                 model with `output.kind` = \"embedding\" has no labels"
+                    .into(),
+            );
+        }
+    }
+    if let Some(threshold) = output.threshold
+        && !(0.0..=1.0).contains(&threshold)
+    {
+        return Err(format!("key `output.threshold` is {threshold}, expected a probability from 0 to 1"));
+    }
+    Ok(())
 }
 
 /// Returns true if `name` is a file name without a folder, so that the file is in the model's own folder.

@@ -3,6 +3,7 @@
 use std::{net::SocketAddr, sync::Arc};
 
 use anyhow::Context;
+use contract::ModelKey;
 use platform::{
     bucket::SharedBucket,
     cpu::{CpuLimits, CpuPool},
@@ -36,7 +37,9 @@ impl Application {
     /// Builds the service with an open bucket and topic, and binds it to the address of
     /// `server`, which may be an address alone.
     ///
-    /// Port 0 binds to a free port. Without a `topic`, images are stored but not announced.
+    /// Port 0 binds to a free port. Without a `topic`, images are stored but not announced. `current_model` is the model
+    /// that classifies the images. If it is `None`, the service returns the predictions of whichever model classified an
+    /// image first.
     ///
     /// # Errors
     /// Returns an error when the address cannot be bound or the threads cannot be started.
@@ -45,6 +48,7 @@ impl Application {
         settings: Settings,
         bucket: SharedBucket,
         topic: Option<SharedTopic>,
+        current_model: Option<ModelKey>,
     ) -> anyhow::Result<Self> {
         let limits = CpuLimits {
             threads: settings.preprocess_threads,
@@ -74,7 +78,7 @@ impl Application {
             timeout: settings.preprocess_queue_timeout,
         };
         let upload_service =
-            UploadService::new(recipe, cpu, processing_memory, bucket, topic, &publish_queue);
+            UploadService::new(recipe, cpu, processing_memory, bucket, topic, current_model, &publish_queue);
         Ok(Self {
             server,
             settings,

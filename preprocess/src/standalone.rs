@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use clap::Parser;
+use contract::ModelKey;
 use platform::{
     cloud::CloudArgs,
     config::Validate,
@@ -26,6 +27,10 @@ pub struct Config {
     /// images are stored and not announced]
     #[arg(long, env = "PREP_TOPIC", value_name = "TOPIC")]
     pub prep_topic: Option<TopicName>,
+    /// Model that classify runs, NAME-CHECKSUM8: its name and the first 8 digits of its SHA-256, both as in the
+    /// /ready of classify [default: not known; GET /predictions/{id} returns the prediction of the first model]
+    #[arg(long, env, value_name = "MODEL")]
+    pub preprocess_model: Option<ModelKey>,
     /// Settings of the HTTP server.
     #[command(flatten)]
     pub http: HttpServerArgs,
@@ -89,7 +94,7 @@ impl Application {
             }
         };
         let server = config.http.server_config(config.service.listen_address(), "PORT", 1);
-        Self::assemble(server, config.settings, bucket, topic).await
+        Self::assemble(server, config.settings, bucket, topic, config.preprocess_model).await
     }
 }
 
@@ -171,6 +176,10 @@ mod tests {
               --prep-topic <TOPIC>
                   Pub/Sub topic that images are announced on, NAME or projects/PROJECT/topics/NAME [default:
                   none, images are stored and not announced] [env: PREP_TOPIC]
+              --preprocess-model <MODEL>
+                  Model that classify runs, NAME-CHECKSUM8: its name and the first 8 digits of its SHA-256,
+                  both as in the /ready of classify [default: not known; GET /predictions/{id} returns the
+                  prediction of the first model] [env: PREPROCESS_MODEL]
               --http-max-connections <COUNT>
                   Maximum number of open connections of a service; a further connection replaces the one
                   that has been idle longest [default: what the limit on open files allows, at most 1024]

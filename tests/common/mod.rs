@@ -123,6 +123,7 @@ impl Client {
     pub async fn await_label(&self, id: &str) -> String {
         match self.await_prediction(id).await {
             PredictionRecord::Done(prediction) => prediction.label,
+            PredictionRecord::Embedded(_) => panic!("{id} has an embedding and no label"),
             PredictionRecord::Failed { error, .. } => panic!("{id} cannot be classified: {error:?}"),
         }
     }

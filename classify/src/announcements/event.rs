@@ -8,7 +8,6 @@ use axum::http::HeaderMap;
 use contract::{Failure, GcsPath, PredictionRecord};
 use metrics::counter;
 use platform::{
-    bucket::Created,
     http::{BodyReceiver, media_type},
     memory_budget::ReservedBytes,
     telemetry::error_chain,
@@ -32,7 +31,7 @@ use crate::{
     json::LargeJsonPermits,
     pixels,
     queue_permits::{Caller, QueuePermit},
-    service::{Answer, Service},
+    service::{Answer, ImageResult, Service},
 };
 
 /// Maximum length of a path in bytes. Cloud Storage refuses longer paths.
@@ -54,8 +53,8 @@ pub(crate) struct HandledEvent {
 
 /// Content of the response to an event.
 pub(crate) enum EventResult {
-    /// The event is acknowledged, and its image has a prediction.
-    Classified(Answer),
+    /// The event is acknowledged, and its image has a prediction or an embedding.
+    Classified(Answer<ImageResult>),
     /// The event is acknowledged without a prediction, because the event is ignored or can never succeed. The
     /// text is the reason.
     NotClassified(String),
@@ -65,8 +64,8 @@ pub(crate) enum EventResult {
 
 /// Decision about an event that did not fail.
 enum Disposition {
-    /// The image has a prediction.
-    Classified(Answer),
+    /// The image has a prediction or an embedding.
+    Classified(Answer<ImageResult>),
     /// The event is not for this service. The text describes the reason.
     Ignored(IgnoreReason, String),
 }
@@ -164,7 +163,7 @@ impl AnnouncementHandler {
         }
     }
 
-    /// Classifies an announced image, unless its version has a record.
+    /// Classifies an announced image, unless its version has a record of this model.
     ///
     /// A further announcement of the same version is answered from the record. An image that can never be
     /// classified gets a record of the failure.
@@ -233,33 +232,35 @@ impl AnnouncementHandler {
         path: &GcsPath,
         image: Result<(ReservedBytes, QueuePermit), ClassifyError>,
         traceparent: Option<String>,
-    ) -> Result<Answer, EventError> {
+    ) -> Result<Answer<ImageResult>, EventError> {
         let records = &self.service.records;
-        let probabilities = match image {
-            Ok((image, permit)) => self.service.compute_probabilities(image, permit).await,
+        let values = match image {
+            Ok((image, permit)) => self.service.run_network(image, permit).await,
             Err(error) => Err(error),
         };
-        let record = match probabilities {
-            Ok(probabilities) => self.service.build_record(path, &probabilities),
+        let record = match values {
+            Ok(values) => self.service.build_record(path, &values),
             Err(error) => {
                 let handling = Outcome::of_classify_error(&error).handling();
                 if handling.action == Action::RecordAndAcknowledge {
                     let message = excerpt(&error).to_string();
                     let failure = Failure { reason: handling.reason.to_owned(), message };
-                    let record = PredictionRecord::Failed { gcs_path: path.clone(), error: failure };
+                    // The reason lies in the image, so the record names no model and counts for every model.
+                    let record = PredictionRecord::Failed {
+                        gcs_path: path.clone(),
+                        model: None,
+                        model_sha256: None,
+                        error: failure,
+                    };
                     records.publish_and_store(key, existing_object, &record, traceparent).await?;
                 }
                 return Err(error.into());
             }
         };
-        if records.publish_and_store(key, existing_object, &record, traceparent).await?
-            == Created::AlreadyThere
+        if let Some(first_record) =
+            records.publish_and_store(key, existing_object, &record, traceparent).await?
         {
-            // Another instance of the service has stored a record of the image in the meantime. Nothing is
-            // overwritten, so the answer comes from that record.
-            if let StoredRecord::Record(first_record) = records.read(key).await? {
-                return answer_from_record(first_record);
-            }
+            return answer_from_record(first_record);
         }
         answer_from_record(record).map(|answer| Answer { duplicate: false, ..answer })
     }
@@ -268,7 +269,7 @@ impl AnnouncementHandler {
     fn ignore_by_metadata(&self, path: &GcsPath, announcement: &Announcement) -> Option<Disposition> {
         let is_from_bucket = announcement.announcer == Announcer::Bucket;
         let prefix = &self.settings().prefix;
-        let (reason, message) = if path.is_prediction() {
+        let (reason, message) = if path.is_record() {
             (IgnoreReason::OurPrediction, format!("{} is a prediction", excerpt(path)))
         } else if path.object().ends_with('/') {
             (IgnoreReason::Folder, format!("{} is the placeholder of a folder", excerpt(path)))
@@ -326,9 +327,14 @@ fn is_image(content_type: &str) -> bool {
 }
 
 /// Converts a stored record to an answer, or to an error if the record is of a failure.
-fn answer_from_record(record: PredictionRecord) -> Result<Answer, EventError> {
+fn answer_from_record(record: PredictionRecord) -> Result<Answer<ImageResult>, EventError> {
     match record {
-        PredictionRecord::Done(prediction) => Ok(Answer { prediction, duplicate: true }),
+        PredictionRecord::Done(prediction) => {
+            Ok(Answer { result: ImageResult::Prediction(prediction), duplicate: true })
+        }
+        PredictionRecord::Embedded(embedding) => {
+            Ok(Answer { result: ImageResult::Embedding(embedding), duplicate: true })
+        }
         PredictionRecord::Failed { error, .. } => Err(EventError::Recorded {
             // The default is never used, because `Records::read` accepts no record with another reason.
             reason: parse_recorded_reason(&error.reason).unwrap_or(DeadReason::NotAnImage),
@@ -353,13 +359,18 @@ fn count_and_log(
     let handling = outcome.handling();
     counter!("classify_events_total", "outcome" => handling.label, "reason" => handling.reason).increment(1);
     match disposition {
-        Ok(Disposition::Classified(Answer { prediction, duplicate })) => tracing::info!(
-            gcs_path,
-            label = prediction.label,
-            confidence = prediction.confidence,
-            duplicate,
-            "classified"
-        ),
+        Ok(Disposition::Classified(Answer { result: ImageResult::Prediction(prediction), duplicate })) => {
+            tracing::info!(
+                gcs_path,
+                label = prediction.label,
+                confidence = prediction.confidence,
+                duplicate,
+                "classified"
+            );
+        }
+        Ok(Disposition::Classified(Answer { result: ImageResult::Embedding(_), duplicate })) => {
+            tracing::info!(gcs_path, duplicate, "embedded");
+        }
         Ok(Disposition::Ignored(_, message)) => {
             tracing::debug!(
                 reason = handling.reason,

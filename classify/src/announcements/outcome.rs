@@ -152,7 +152,7 @@ impl Outcome {
             | ClassifyError::Bucket(_)
             | ClassifyError::Topic(_)
             | ClassifyError::Engine(EngineError::Failed(_) | EngineError::Lost(_)) => Self::Transient,
-            ClassifyError::UnusableLogits(_) | ClassifyError::Engine(EngineError::FailedAlone(_)) => {
+            ClassifyError::UnusableOutputs(_) | ClassifyError::Engine(EngineError::FailedAlone(_)) => {
                 Self::ModelFailure
             }
             ClassifyError::Starting => Self::NotReady,

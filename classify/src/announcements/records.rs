@@ -1,11 +1,16 @@
 //! Reads the record of an image from the bucket, and publishes and stores new records.
 //!
-//! A record is the prediction of an image, or the reason why the image can never be classified.
+//! A record is the prediction or the embedding of an image, or the reason why the image can never be classified. Each
+//! model has its own record. The first model that classifies an image stores its record under the first name,
+//! `prediction.json`. A later model finds the record of the first model there, and stores its own record beside it,
+//! under a name with the model's key. In the same way, the first model that computes an embedding of the image stores
+//! `embedding.json`. So a lookup reads one object if the image has no record or the first record is the model's own,
+//! and two objects otherwise.
 
 use std::time::SystemTime;
 
 use bytes::Bytes;
-use contract::{GcsPath, MAX_PREDICTION_BYTES, PredictionRecord, ResultMessage};
+use contract::{GcsPath, MAX_PREDICTION_BYTES, ModelId, PredictionRecord, RecordedModel, ResultMessage};
 use metrics::counter;
 use platform::{
     bucket::{BucketError, Created, ObjectName, SharedBucket},
@@ -19,23 +24,32 @@ use crate::error::ClassifyError;
 
 const JSON_CONTENT_TYPE: &str = "application/json";
 
-/// The records in the bucket, and the topic on which new records are published.
+/// The records of one model in the bucket, and the topic on which new records are published.
 #[derive(Clone)]
 pub(crate) struct Records {
     bucket: SharedBucket,
     results_topic: Option<SharedTopic>,
+    model: ModelId,
+    /// Base name of the records, which depends on the kind of the model's outputs.
+    base_name: &'static str,
 }
 
 /// Name of the object that holds an image's record.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct RecordKey(ObjectName);
+pub(crate) struct RecordKey {
+    object: ObjectName,
+    /// Name of the record if `object` is the record of another model. `None` if `object` is this name already.
+    later_name: Option<String>,
+}
 
 /// Content of the object at a [`RecordKey`].
 pub(crate) enum StoredRecord {
     /// There is no object.
     Missing,
-    /// The object is a record of this service.
+    /// The object is a record of this service and of this model.
     Record(PredictionRecord),
+    /// The object is the record of another model, which has stored it first.
+    OtherModel,
     /// The object is damaged. A new record replaces it, if the bucket can replace objects.
     Damaged,
     /// The object is a record that this version of the service cannot read. The object is kept, because only
@@ -44,12 +58,24 @@ pub(crate) enum StoredRecord {
 }
 
 impl Records {
-    /// Creates access to the records in `bucket`. New records are published on `results_topic`, if given.
-    pub(crate) fn new(bucket: SharedBucket, results_topic: Option<SharedTopic>) -> Self {
-        Self { bucket, results_topic }
+    /// Creates access to the records of `model` in `bucket`, which have the base name `base_name`.
+    ///
+    /// New records are published on `results_topic`, if given.
+    pub(crate) fn new(
+        bucket: SharedBucket,
+        results_topic: Option<SharedTopic>,
+        model: ModelId,
+        base_name: &'static str,
+    ) -> Self {
+        Self { bucket, results_topic, model, base_name }
     }
 
-    /// Reads the record of the version `generation` of the image at `path`.
+    /// Returns the model that makes the records.
+    pub(crate) fn model(&self) -> &ModelId {
+        &self.model
+    }
+
+    /// Reads the model's record of the version `generation` of the image at `path`.
     ///
     /// Also returns the key of the record, at which a new record can be stored.
     pub(crate) async fn look_up(
@@ -57,16 +83,34 @@ impl Records {
         path: &GcsPath,
         generation: Option<i64>,
     ) -> Result<(RecordKey, StoredRecord), ClassifyError> {
-        let key = RecordKey(parse_object_name(path.prediction_object_name(generation))?);
-        let stored = self.read(&key).await?;
+        let later_name = path.record_object_name(self.base_name, generation, Some(&self.model.key()));
+        let first_name = path.record_object_name(self.base_name, generation, None);
+        let mut key = RecordKey { object: parse_object_name(first_name)?, later_name: Some(later_name) };
+        let stored = self.read_at_or_beside(&mut key).await?;
         Ok((key, stored))
     }
 
-    /// Reads the record at `key`.
-    pub(crate) async fn read(&self, key: &RecordKey) -> Result<StoredRecord, ClassifyError> {
-        let RecordKey(object) = key;
+    /// Reads the record at `key`. If the object is the record of another model, reads the record of this model and
+    /// changes `key` to the key of that record.
+    async fn read_at_or_beside(&self, key: &mut RecordKey) -> Result<StoredRecord, ClassifyError> {
+        let stored = self.read(&key.object).await?;
+        if !matches!(stored, StoredRecord::OtherModel) {
+            return Ok(stored);
+        }
+        let Some(later_name) = key.later_name.take() else {
+            tracing::warn!(object = %excerpt(&key.object), "the record of another model has the name of this model's record");
+            return Ok(StoredRecord::Unreadable);
+        };
+        key.object = parse_object_name(later_name)?;
+        Ok(match self.read(&key.object).await? {
+            StoredRecord::OtherModel => StoredRecord::Unreadable,
+            stored => stored,
+        })
+    }
+
+    async fn read(&self, object: &ObjectName) -> Result<StoredRecord, ClassifyError> {
         let stored = match self.bucket.read(object, MAX_PREDICTION_BYTES).await {
-            Ok(content) => parse_record(&content.data),
+            Ok(content) => self.parse_record(&content.data),
             Err(BucketError::NotFound(_)) => StoredRecord::Missing,
             Err(BucketError::Damaged(_)) => StoredRecord::Damaged,
             // The object is too large to be a record.
@@ -74,7 +118,7 @@ impl Records {
             Err(other) => return Err(other.into()),
         };
         match stored {
-            StoredRecord::Missing | StoredRecord::Record(_) => {}
+            StoredRecord::Missing | StoredRecord::Record(_) | StoredRecord::OtherModel => {}
             StoredRecord::Unreadable => {
                 tracing::warn!(object = %excerpt(object), "this version of the service cannot read the record of the image");
             }
@@ -98,26 +142,48 @@ impl Records {
     /// `existing_object` is the object at `key` that [`Self::look_up`] found. The record is published only if
     /// `existing_object` is missing, or is damaged and can be replaced. `traceparent` is the trace context of
     /// the announcement.
+    ///
+    /// Returns the record of the same model that another instance of the service has stored in the meantime, if any.
+    /// Nothing is overwritten, so that record is the one to answer from. If another model was faster, the record is
+    /// stored beside the record of that model.
     pub(crate) async fn publish_and_store(
         &self,
         key: &RecordKey,
         existing_object: &StoredRecord,
         record: &PredictionRecord,
         traceparent: Option<String>,
-    ) -> Result<Created, ClassifyError> {
+    ) -> Result<Option<PredictionRecord>, ClassifyError> {
         // The record is published before it is stored. If the process crashes in between or the bucket fails,
         // the event is delivered again. Its handler then finds no record, so the record is published twice.
         // If the record were stored first, the handler would find it, and it would never be published.
         let may_be_stored = match existing_object {
             StoredRecord::Missing => true,
             StoredRecord::Damaged => self.bucket.replaces_broken_objects(),
-            StoredRecord::Record(_) | StoredRecord::Unreadable => false,
+            StoredRecord::Record(_) | StoredRecord::OtherModel | StoredRecord::Unreadable => false,
         };
         if may_be_stored {
             self.publish(record, traceparent).await?;
         }
-        let (json, looks_intact) = (to_json(record)?, PredictionRecord::is_record);
-        Ok(self.bucket.replace_if_broken(&key.0, json, JSON_CONTENT_TYPE, looks_intact).await?)
+        let json = to_json(record)?;
+        if self.store(&key.object, json.clone()).await? != Created::AlreadyThere || !may_be_stored {
+            return Ok(None);
+        }
+        let mut key = key.clone();
+        let mut stored = self.read_at_or_beside(&mut key).await?;
+        if matches!(stored, StoredRecord::Missing | StoredRecord::Damaged)
+            && self.store(&key.object, json).await? == Created::AlreadyThere
+        {
+            stored = self.read(&key.object).await?;
+        }
+        Ok(match stored {
+            StoredRecord::Record(first_record) => Some(first_record),
+            _ => None,
+        })
+    }
+
+    async fn store(&self, object: &ObjectName, json: Bytes) -> Result<Created, ClassifyError> {
+        let looks_intact = PredictionRecord::is_record;
+        Ok(self.bucket.replace_if_broken(object, json, JSON_CONTENT_TYPE, looks_intact).await?)
     }
 
     async fn publish(
@@ -139,18 +205,21 @@ impl Records {
         counter!("classify_results_total", "outcome" => outcome).increment(1);
         published.map(drop).map_err(ClassifyError::Topic)
     }
-}
 
-/// Parses the content of the object that has the name of a record.
-fn parse_record(content: &[u8]) -> StoredRecord {
-    let has_known_reason = |record: &PredictionRecord| match record {
-        PredictionRecord::Done(_) => true,
-        PredictionRecord::Failed { error, .. } => parse_recorded_reason(&error.reason).is_some(),
-    };
-    match serde_json::from_slice(content) {
-        Ok(record) if has_known_reason(&record) => StoredRecord::Record(record),
-        _ if PredictionRecord::is_record(content) => StoredRecord::Unreadable,
-        _ => StoredRecord::Damaged,
+    /// Parses the content of the object that has the name of a record.
+    fn parse_record(&self, content: &[u8]) -> StoredRecord {
+        let has_known_reason = |record: &PredictionRecord| match record {
+            PredictionRecord::Done(_) | PredictionRecord::Embedded(_) => true,
+            PredictionRecord::Failed { error, .. } => parse_recorded_reason(&error.reason).is_some(),
+        };
+        match RecordedModel::read(content) {
+            None => StoredRecord::Damaged,
+            Some(model) if !model.may_be(&self.model.key()) => StoredRecord::OtherModel,
+            Some(_) => match serde_json::from_slice(content) {
+                Ok(record) if has_known_reason(&record) => StoredRecord::Record(record),
+                _ => StoredRecord::Unreadable,
+            },
+        }
     }
 }
 

@@ -50,7 +50,14 @@ impl RepeatedFailures {
             reason: DeadReason::FailedRepeatedly.name().to_owned(),
             message: format!("the image could not be classified in {failures} attempts"),
         };
-        let record = PredictionRecord::Failed { gcs_path: path, error };
+        // Another model may not fail on the image, so the record names the model.
+        let model = self.records.model();
+        let record = PredictionRecord::Failed {
+            gcs_path: path,
+            model: Some(model.name().to_owned()),
+            model_sha256: Some(model.sha256().to_owned()),
+            error,
+        };
         self.records.publish_and_store(&key, &existing_object, &record, traceparent).await?;
         Ok(())
     }
@@ -68,6 +75,7 @@ mod tests {
     use std::sync::Arc;
 
     use bytes::Bytes;
+    use contract::{ModelId, PREDICTION};
     use platform::{
         bucket::{Bucket, InMemoryBucket, ObjectName},
         topic::{InMemoryTopic, Message},
@@ -80,7 +88,8 @@ mod tests {
 
     fn new_failures() -> (RepeatedFailures, Arc<InMemoryBucket>, Arc<InMemoryTopic>) {
         let (bucket, results) = (Arc::<InMemoryBucket>::default(), Arc::<InMemoryTopic>::default());
-        let records = Records::new(bucket.clone(), Some(results.clone()));
+        let model = ModelId::new("m", "0a".repeat(32));
+        let records = Records::new(bucket.clone(), Some(results.clone()), model, PREDICTION);
         (RepeatedFailures::new(records, bucket.name()), bucket, results)
     }
 
@@ -103,6 +112,8 @@ mod tests {
         let record: Value = serde_json::from_slice(&record.data).unwrap();
         let expected = json!({
             "gcs_path": "gs://local/x.jpg",
+            "model": "m",
+            "model_sha256": "0a".repeat(32),
             "error": {
                 "reason": "failed_repeatedly",
                 "message": "the image could not be classified in 20 attempts",
@@ -124,6 +135,31 @@ mod tests {
         failures.record(letter(&announcement())).await.unwrap();
         assert_eq!(bucket.read(&name, 1000).await.unwrap().data, prediction.to_string());
         assert!(results.messages().is_empty());
+    }
+
+    #[tokio::test]
+    async fn failure_is_stored_beside_the_record_of_another_model_and_image_failures_count_for_every_model() {
+        let own_name = "x.jpg.prediction.m-0a0a0a0a.json";
+        let other_failure = json!({
+            "gcs_path": "gs://local/x.jpg", "model": "other", "model_sha256": "0b".repeat(32),
+            "error": { "reason": "failed_repeatedly", "message": "" },
+        });
+        let image_failure = json!({
+            "gcs_path": "gs://local/x.jpg", "error": { "reason": "not_an_image", "message": "" },
+        });
+        for (first_record, expected) in
+            [(other_failure, [RECORD, own_name].as_slice()), (image_failure, [RECORD].as_slice())]
+        {
+            let (failures, bucket, results) = new_failures();
+            bucket.replace(&ObjectName::new(RECORD).unwrap(), first_record.to_string().into());
+            for _ in 0..2 {
+                failures.record(letter(&announcement())).await.unwrap();
+            }
+            let mut expected = expected.to_vec();
+            expected.sort_unstable();
+            assert_eq!(bucket.names(), expected);
+            assert_eq!(results.messages().len(), expected.len() - 1);
+        }
     }
 
     #[tokio::test]

@@ -32,7 +32,7 @@ fn fake_engines(placement: Placement, warm_up_error: Option<&'static str>) -> En
 async fn bind(engines: EngineSource, fallback: Option<EngineSource>) -> Application {
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
     let parts = Parts::new(Arc::new(InMemoryBucket::default()));
-    Application::bind(address.into(), Settings::default(), parts, engines, fallback).await.unwrap()
+    Application::bind(address.into(), Settings::default(), HEAD, parts, engines, fallback).await.unwrap()
 }
 
 /// Returns a placement on a GPU, or on any other backend than the default one.

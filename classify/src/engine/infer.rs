@@ -3,7 +3,7 @@
 use std::pin::Pin;
 
 use crate::{
-    model::{GEOMETRY, labels},
+    model::{GEOMETRY, HEAD, labels},
     pixels::Crop,
 };
 
@@ -14,14 +14,14 @@ pub struct InferError(#[source] pub Box<dyn std::error::Error + Send + Sync>);
 
 /// A future of the logits of a submitted batch.
 ///
-/// The future returns one entry per crop, in the order of the batch. Each entry has one value per class.
+/// The future returns one entry per crop, in the order of the batch. Each entry has one value per output.
 pub type PendingLogits = Pin<Box<dyn Future<Output = Result<Vec<Vec<f32>>, InferError>> + Send>>;
 
 /// An engine, which runs the network on batches of crops. Each engine is used by only one thread.
 pub trait Infer: Send {
     /// Computes the logits of `batch`.
     ///
-    /// Returns one entry per crop, in the order of `batch`. Each entry has one value per class. An
+    /// Returns one entry per crop, in the order of `batch`. Each entry has one value per output. An
     /// implementation may panic, because the caller catches the panic.
     ///
     /// # Errors
@@ -64,6 +64,6 @@ pub trait Infer: Send {
     fn warm_up(&mut self) -> Result<(), InferError> {
         let logits = self.infer(&[Crop::black(GEOMETRY.crop)])?;
         let crop_logits = logits.into_iter().next().unwrap_or_default();
-        labels::compute_probabilities(&crop_logits).map(drop).map_err(|error| InferError(error.into()))
+        labels::interpret_outputs(&HEAD, &crop_logits).map(drop).map_err(|error| InferError(error.into()))
     }
 }

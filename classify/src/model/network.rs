@@ -6,7 +6,7 @@ use futures_executor::block_on;
 use futures_util::FutureExt;
 
 use super::{
-    constants::{CLASSES, GEOMETRY, INPUT_SHAPE},
+    constants::{GEOMETRY, INPUT_SHAPE, spec::OUTPUT_COUNT},
     normalise::Normaliser,
 };
 use crate::{backend::Backend, pixels::Crop, precision::Precision};
@@ -33,12 +33,12 @@ pub enum NetworkError {
         /// Expected number of input values.
         expected: usize,
     },
-    /// The output has the wrong shape, so the labels do not belong to this model.
-    #[error("the network's output has shape {got:?}, but the labels need {expected:?}")]
+    /// The output has a different shape than the graph that the network was generated from.
+    #[error("the network's output has shape {got:?}, expected {expected:?}")]
     Output {
         /// Shape of the output.
         got: [usize; 2],
-        /// Expected shape, which is the number of images in the batch and the number of labels.
+        /// Expected shape, which is the number of images in the batch and the number of outputs per image.
         expected: [usize; 2],
     },
     /// The backend failed to return the outputs.
@@ -87,7 +87,7 @@ impl Network {
 
     /// Computes the logits of `batch`.
     ///
-    /// Returns one entry per crop, in the order of `batch`. Each entry has one value per class.
+    /// Returns one entry per crop, in the order of `batch`. Each entry has one value per output.
     ///
     /// # Errors
     /// Returns [`NetworkError::Input`] when `batch` is empty or a crop does not have the shape
@@ -100,7 +100,7 @@ impl Network {
     /// Computes the logits of images that are already normalised.
     ///
     /// `nchw` has the shape `[image_count, channels, height, width]` in row-major order. Returns one entry
-    /// per image, in the order of `nchw`. Each entry has one value per class.
+    /// per image, in the order of `nchw`. Each entry has one value per output.
     ///
     /// # Errors
     /// Returns [`NetworkError::Input`] when `image_count` is 0 or `nchw` has the wrong number of values, and
@@ -150,7 +150,7 @@ impl Network {
     {
         let batch_size = input.dims()[0];
         let output: Tensor<2> = self.model.forward(input.cast(self.precision.dtype()));
-        let (got, expected) = (output.dims(), [batch_size, CLASSES]);
+        let (got, expected) = (output.dims(), [batch_size, OUTPUT_COUNT]);
         if got != expected {
             return Err(NetworkError::Output { got, expected });
         }
@@ -167,7 +167,7 @@ impl Network {
                 |error: &dyn std::fmt::Display| NetworkError::Read(root_cause(&error.to_string()).to_owned());
             let values = data.map_err(|error| read_error(&error))?;
             let values = values.try_to_vec_as::<f32>().map_err(|error| read_error(&error))?;
-            Ok(values.chunks_exact(CLASSES).take(image_count).map(<[f32]>::to_vec).collect())
+            Ok(values.chunks_exact(OUTPUT_COUNT).take(image_count).map(<[f32]>::to_vec).collect())
         })
     }
 }
@@ -194,11 +194,11 @@ mod tests {
     }
 
     #[test]
-    fn every_cpu_backend_gives_one_output_per_label() {
+    fn every_cpu_backend_gives_the_outputs_of_the_model() {
         // The GPU backends are tested in `tests/gpu.rs`, on a machine with a GPU.
         for backend in Backend::cpu_backends() {
             let outputs = Network::load(backend).logits(&[Crop::black(GEOMETRY.crop)]).unwrap();
-            assert_eq!(outputs[0].len(), spec::LABELS.len(), "{backend}");
+            assert_eq!(outputs[0].len(), OUTPUT_COUNT, "{backend}");
             assert!(spec::LABELS.iter().all(|(_, label)| !label.is_empty()));
         }
     }

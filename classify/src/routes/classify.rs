@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize, de::Error};
 use super::count_body_error;
 use crate::{
     error::ClassifyError,
-    model::{CLASSES, labels},
+    model::{Head, labels},
     service::{Answer, Service, SharedService},
 };
 
@@ -37,8 +37,8 @@ pub(super) enum InvalidRequest {
     MediaType,
     #[error("The multipart body has no field `file`. Send the image in that field.")]
     NoFile,
-    #[error("top_k must be 1 to {max}.", max = CLASSES)]
-    TopK,
+    #[error("top_k must be 1 to {class_count}.")]
+    TopK { class_count: usize },
     #[error("threshold must be 0 to 1.")]
     Threshold,
 }
@@ -74,7 +74,7 @@ pub(super) struct ClassifyResponse {
 }
 
 /// The image to classify: its path in the bucket, or the bytes in the body of the request.
-enum ImageSource {
+pub(super) enum ImageSource {
     Stored(GcsPath),
     Body(ReservedBytes),
 }
@@ -88,20 +88,21 @@ pub(super) async fn handle_classify(
     let Query(query) = query.map_err(|error| InvalidRequest::Query(error.body_text()))?;
     let (source, options) = read_request(&service, request).await?;
     let top_k = options.top_k.or(query.top_k).unwrap_or_else(|| service.settings.top_k.get());
-    let threshold = options.threshold.or(query.threshold).unwrap_or(0.0);
-    check_options(top_k, threshold)?;
+    let threshold = options.threshold.or(query.threshold).unwrap_or_else(|| service.head.min_confidence());
+    check_options(&service.head, top_k, threshold)?;
 
-    let Answer { prediction, duplicate } = match source {
-        ImageSource::Stored(path) => service.classify_object(&path, top_k).await?,
+    let Answer { result: prediction, duplicate } = match source {
+        ImageSource::Stored(path) => service.classify_object(&path, top_k, threshold).await?,
         ImageSource::Body(image) => service.classify_bytes(image, top_k).await?,
     };
     tracing::info!(label = prediction.label, confidence = prediction.confidence, duplicate, "classified");
     Ok(Json(ClassifyResponse { prediction: labels::shorten(prediction, top_k, threshold), duplicate }))
 }
 
-fn check_options(top_k: usize, threshold: f32) -> Result<(), InvalidRequest> {
-    if !(1..=CLASSES).contains(&top_k) {
-        return Err(InvalidRequest::TopK);
+fn check_options(head: &Head, top_k: usize, threshold: f32) -> Result<(), InvalidRequest> {
+    let class_count = head.class_count();
+    if !(1..=class_count).contains(&top_k) {
+        return Err(InvalidRequest::TopK { class_count });
     }
     if !(0.0..=1.0).contains(&threshold) {
         return Err(InvalidRequest::Threshold);
@@ -110,7 +111,10 @@ fn check_options(top_k: usize, threshold: f32) -> Result<(), InvalidRequest> {
 }
 
 /// Reads a request in the format that its content type names.
-async fn read_request(service: &Service, request: Request) -> Result<(ImageSource, Options), Problem> {
+pub(super) async fn read_request(
+    service: &Service,
+    request: Request,
+) -> Result<(ImageSource, Options), Problem> {
     let bodies = &service.bodies;
     let image = match media_type_of(request.headers()).as_str() {
         "application/json" => return read_json(service, request).await,

@@ -1,6 +1,7 @@
 //! The HTTP routes. A route reads the request, calls the service and builds the response.
 
 mod classify;
+mod embed;
 mod problem;
 mod pubsub;
 mod refusal;
@@ -20,7 +21,7 @@ use platform::{
 };
 use serde_json::{Value, json};
 
-use crate::{VERSION, announcements::AnnouncementHandler, model::spec, service::SharedService};
+use crate::{VERSION, announcements::AnnouncementHandler, service::SharedService};
 
 /// Builds the router of all routes, with the middleware. `push_guard`, if given, authenticates pushes.
 pub(crate) fn router(
@@ -33,14 +34,18 @@ pub(crate) fn router(
         Some(guard) => post(pubsub::handle_push).layer(middleware::from_fn_with_state(guard, guard_pushes)),
         None => post(pubsub::handle_push),
     };
-    let classify = post(classify::handle_classify)
-        .layer(middleware::from_fn_with_state(Arc::clone(&service), refusal::refuse_before_body));
+    let check_room = middleware::from_fn_with_state(Arc::clone(&service), refusal::refuse_before_body);
+    let (classify, embed) = match service.head.is_embedding() {
+        true => (post(refusal::refuse_classify), post(embed::handle_embed).layer(check_room)),
+        false => (post(classify::handle_classify).layer(check_room), post(refusal::refuse_embed)),
+    };
     let pubsub =
         pubsub.layer(middleware::from_fn_with_state(service.refusal_delay.clone(), refusal::delay_refusal));
     let health = health_routes(service.readiness.clone());
     let routes = Router::new()
         .route("/", get(index))
         .route("/classify", classify)
+        .route("/embed", embed)
         .with_state(service)
         .merge(Router::new().route(PUSH_PATH, pubsub).with_state(announcements))
         .merge(health)
@@ -60,13 +65,23 @@ fn count_body_error(error: &BodyError) {
 
 /// Handles `GET /`. The response contains the model, the backend and the routes of this service.
 async fn index(State(service): State<SharedService>) -> Json<Value> {
+    let (image_route, description) = match service.head.is_embedding() {
+        true => (
+            "POST /embed",
+            "{\"gcs_path\":\"gs://BUCKET/OBJECT\"}, or a JPEG or PNG as the body or as multipart field `file`",
+        ),
+        false => (
+            "POST /classify",
+            "{\"gcs_path\":\"gs://BUCKET/OBJECT\"}, or a JPEG or PNG as the body or as multipart field `file`; top_k and threshold as members or in the query",
+        ),
+    };
     Json(json!({
         "service": "classify",
         "version": VERSION,
-        "model": spec::NAME,
+        "model": service.records.model().name(),
         "backend": service.backend.borrow().name(),
         "routes": {
-            "POST /classify": "{\"gcs_path\":\"gs://BUCKET/OBJECT\"}, or a JPEG or PNG as the body or as multipart field `file`; top_k and threshold as members or in the query",
+            image_route: description,
             "POST /pubsub": "the announcement of an image: a Pub/Sub push (wrapped or unwrapped) of a message with a gcs_path or of a bucket's notification, or a CloudEvent of Eventarc",
             "GET /live": "200 while the process runs",
             "GET /ready": "200 when the service is ready, with model and backend",

@@ -78,7 +78,7 @@ impl From<ClassifyError> for Problem {
                 "This instance has lost its GPU. Send the request again, and another instance handles it.",
                 RETRY_LATER,
             ),
-            ClassifyError::UnusableLogits(_) | ClassifyError::Engine(EngineError::FailedAlone(_)) => {
+            ClassifyError::UnusableOutputs(_) | ClassifyError::Engine(EngineError::FailedAlone(_)) => {
                 Self::new(
                     S::INTERNAL_SERVER_ERROR,
                     "model_failure",
@@ -122,7 +122,7 @@ impl From<InvalidRequest> for Problem {
             InvalidRequest::JsonTooLarge { .. } => (S::PAYLOAD_TOO_LARGE, "body_too_large"),
             InvalidRequest::MediaType => (S::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type"),
             InvalidRequest::NoFile => (S::UNPROCESSABLE_ENTITY, "no_file"),
-            InvalidRequest::TopK => (S::UNPROCESSABLE_ENTITY, "bad_top_k"),
+            InvalidRequest::TopK { .. } => (S::UNPROCESSABLE_ENTITY, "bad_top_k"),
             InvalidRequest::Threshold => (S::UNPROCESSABLE_ENTITY, "bad_threshold"),
         };
         Self::new(status, kind, error.to_string()).with_source(error)
@@ -137,7 +137,7 @@ mod tests {
     use super::*;
     use crate::{
         announcements::{DeadReason, Outcome},
-        model::labels::UnusableLogits,
+        model::labels::UnusableOutputs,
         queue_permits::QueueFull,
     };
 
@@ -198,7 +198,7 @@ mod tests {
             (E::Engine(EngineError::Failed(text())), 503, "engine_failed", Some(1), O::Transient),
             (E::Engine(EngineError::FailedAlone(text())), 500, "model_failure", None, O::ModelFailure),
             (E::Engine(EngineError::Lost(text())), 503, "engine_lost", Some(5), O::Transient),
-            (E::UnusableLogits(UnusableLogits::NotFinite), 500, "model_failure", None, O::ModelFailure),
+            (E::UnusableOutputs(UnusableOutputs::NotFinite), 500, "model_failure", None, O::ModelFailure),
             (E::from(BucketError::Damaged("o".to_owned())), 503, "damaged_image", Some(5), O::Transient),
             (
                 E::Bucket(BucketError::Unavailable("down".into())),

@@ -7,7 +7,7 @@ use axum::{
     extract::{Request, State},
     response::{IntoResponse, Response},
 };
-use contract::GcsPath;
+use contract::{Embedding, GcsPath, Prediction};
 use platform::http::{BodyError, Problem};
 use serde::Serialize;
 
@@ -15,15 +15,17 @@ use super::count_body_error;
 use crate::{
     announcements::{AnnouncementHandler, EventResult, HandledEvent},
     queue_permits::Caller,
-    service::Answer,
+    service::{Answer, ImageResult},
 };
 
-/// Response to an acknowledged event whose image has a prediction.
+/// Response to an acknowledged event whose image has a prediction, or an embedding without a label.
 #[derive(Serialize)]
 struct Classified {
     status: &'static str,
-    label: String,
-    confidence: f32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    label: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    confidence: Option<f32>,
     gcs_path: Option<GcsPath>,
     model: String,
     duplicate: bool,
@@ -60,15 +62,16 @@ pub(super) async fn handle_push(
         announcements.handle(received, Caller::PushedEvent).await;
     let handling = outcome.handling();
     match result {
-        EventResult::Classified(Answer { prediction, duplicate }) => Json(Classified {
-            status: handling.label,
-            label: prediction.label,
-            confidence: prediction.confidence,
-            gcs_path: prediction.gcs_path,
-            model: prediction.model,
-            duplicate,
-        })
-        .into_response(),
+        EventResult::Classified(Answer { result, duplicate }) => {
+            let (label, confidence, gcs_path, model) = match result {
+                ImageResult::Prediction(Prediction { label, confidence, gcs_path, model, .. }) => {
+                    (Some(label), Some(confidence), gcs_path, model)
+                }
+                ImageResult::Embedding(Embedding { gcs_path, model, .. }) => (None, None, gcs_path, model),
+            };
+            let status = handling.label;
+            Json(Classified { status, label, confidence, gcs_path, model, duplicate }).into_response()
+        }
         EventResult::NotClassified(message) => {
             Json(NotClassified { status: handling.label, reason: handling.reason, message, gcs_path })
                 .into_response()

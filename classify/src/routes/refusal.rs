@@ -38,10 +38,35 @@ pub(super) async fn refuse_before_body(
     };
     let response = Problem::from(error).into_response();
     wait_if_refused(&service.refusal_delay, response.status()).await;
+    drain_body(&service, request).await;
+    response
+}
+
+/// Refuses a request for labels, because the model has none.
+pub(super) async fn refuse_classify(State(service): State<SharedService>, request: Request) -> Problem {
+    drain_body(&service, request).await;
+    Problem::new(
+        StatusCode::NOT_FOUND,
+        "no_labels",
+        "The model of this service computes embeddings and has no labels. Send the image to POST /embed.",
+    )
+}
+
+/// Refuses a request for an embedding, because the model predicts labels.
+pub(super) async fn refuse_embed(State(service): State<SharedService>, request: Request) -> Problem {
+    drain_body(&service, request).await;
+    Problem::new(
+        StatusCode::NOT_FOUND,
+        "no_embedding",
+        "The model of this service predicts labels and computes no embeddings. Send the image to POST /classify.",
+    )
+}
+
+/// Drains the body of a refused request, unless the client waits for permission to send it.
+async fn drain_body(service: &SharedService, request: Request) {
     if !request.headers().contains_key(header::EXPECT) {
         service.bodies.discard(request).await;
     }
-    response
 }
 
 async fn wait_if_refused(delay: &RefusalDelay, status: StatusCode) {

@@ -1,6 +1,6 @@
 //! Tests of `POST /classify`, and of the routes that describe the service.
 
-use classify::model::{CLASSES, spec};
+use classify::model::{CLASSES, compiled_model, spec};
 use reqwest::multipart::{Form, Part};
 use serde_json::{Value, json};
 
@@ -50,6 +50,7 @@ async fn responses_match_their_snapshots() {
       "gcs_path": "gs://local/a/image.jpg",
       "label": "espresso",
       "model": "MODEL",
+      "model_sha256": "CHECKSUM",
       "top": [
         {
           "confidence": 0.95661324,
@@ -75,6 +76,7 @@ async fn responses_match_their_snapshots() {
       "duplicate": false,
       "label": "espresso",
       "model": "MODEL",
+      "model_sha256": "CHECKSUM",
       "top": [
         {
           "confidence": 0.95661324,
@@ -106,7 +108,7 @@ async fn second_request_is_answered_from_the_record_if_the_record_has_enough_cla
 }
 
 #[tokio::test]
-async fn record_of_a_different_model_is_neither_used_nor_overwritten() {
+async fn record_of_a_different_model_is_not_used_and_the_new_one_is_stored_beside_it() {
     let rig = Rig::with_espresso_engine().await;
     rig.store("image.jpg", encode_png()).await;
     let other_record = json!({"gcs_path": "gs://local/image.jpg", "label": "teapot", "confidence": 0.5, "model": "other",
@@ -124,6 +126,11 @@ async fn record_of_a_different_model_is_neither_used_nor_overwritten() {
         other_record,
         "a record is never overwritten"
     );
+    let record = rig.stored(&format!("image.jpg.prediction.{}.json", compiled_model().key())).await.unwrap();
+    assert_eq!((&record["model"], &record["model_sha256"]), (&json!(spec::NAME), &json!(spec::ONNX_SHA256)));
+    let (_, body) = read_json(rig.post("/classify").json(&request).send().await).await;
+    assert_eq!((&body["model"], &body["duplicate"]), (&json!(spec::NAME), &json!(true)), "{body}");
+    assert_eq!(rig.results.messages().len(), 1);
 }
 
 #[tokio::test]

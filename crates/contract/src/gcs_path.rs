@@ -4,7 +4,10 @@ use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{IMAGE_FILE_NAME, ImageId, PREDICTION_FILE_NAME};
+use crate::{
+    IMAGE_FILE_NAME, ImageId, ModelKey,
+    record_name::{is_record_file_name, record_file_name},
+};
 
 /// Path of an object, `gs://BUCKET/OBJECT`. Objects in a bucket on disk have such paths, too.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -47,26 +50,33 @@ impl GcsPath {
         self.object.strip_suffix(IMAGE_FILE_NAME)?.strip_suffix('/')?.parse().ok()
     }
 
-    /// Returns the object name of the prediction for the image at this path.
+    /// Returns the object name of a record of the image at this path.
     ///
-    /// `generation` is the number by which Cloud Storage identifies the version of an object. Callers pass
-    /// `None` if the bucket has no generations.
+    /// `base_name` is the kind of the record, such as [`PREDICTION`](crate::PREDICTION). `generation` is the number by
+    /// which Cloud Storage identifies the version of an object. Callers pass `None` if the bucket has no generations.
+    /// `key` is `None` for the record of the first model, and the key of each later model.
     ///
-    /// The name is `<id>/prediction.json` for a preprocessed image. For any other image it is
-    /// `<object>.<generation>.prediction.json`, so that every version of the image has its own prediction.
-    /// Without a generation, the name is `<object>.prediction.json`.
-    pub fn prediction_object_name(&self, generation: Option<i64>) -> String {
+    /// For a prediction of the first model, the name is `<id>/prediction.json` if the image is a preprocessed image. For
+    /// any other image it is `<object>.<generation>.prediction.json`, so that every version of the image has its own
+    /// prediction. Without a generation, the name is `<object>.prediction.json`. In the name of a later model's record,
+    /// `prediction.NAME-CHECKSUM8.json` takes the place of `prediction.json`.
+    pub fn record_object_name(
+        &self,
+        base_name: &str,
+        generation: Option<i64>,
+        key: Option<&ModelKey>,
+    ) -> String {
+        let file_name = record_file_name(base_name, key);
         match (self.image_id(), generation) {
-            (Some(id), _) => id.prediction_object_name(),
-            (None, Some(generation)) => format!("{}.{generation}.{PREDICTION_FILE_NAME}", self.object),
-            (None, None) => format!("{}.{PREDICTION_FILE_NAME}", self.object),
+            (Some(id), _) => format!("{id}/{file_name}"),
+            (None, Some(generation)) => format!("{}.{generation}.{file_name}", self.object),
+            (None, None) => format!("{}.{file_name}", self.object),
         }
     }
 
-    /// Returns true if the object has the name of a prediction.
-    pub fn is_prediction(&self) -> bool {
-        let file_name = self.object.rsplit('/').next().unwrap_or_default();
-        file_name == PREDICTION_FILE_NAME || file_name.ends_with(".prediction.json")
+    /// Returns true if the object has the name of a record, of any kind and of any model.
+    pub fn is_record(&self) -> bool {
+        is_record_file_name(self.object.rsplit('/').next().unwrap_or_default())
     }
 }
 
@@ -103,6 +113,7 @@ impl From<GcsPath> for String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{ModelId, PREDICTION, RECORD_BASE_NAMES};
 
     const ID: &str = "0123456789abcdef0123456789abcdef";
 
@@ -111,35 +122,71 @@ mod tests {
     }
 
     #[test]
-    fn every_version_of_an_image_has_its_own_prediction() {
+    fn every_version_of_an_image_has_its_own_record_of_each_kind_and_model() {
         let preprocessed = format!("{ID}/image.jpg");
+        let key = ModelId::new("m", "0a1b2c3d").key();
         let cases = [
-            ("a/cat.jpg", None, "a/cat.jpg.prediction.json"),
-            ("a/cat.jpg", Some(7), "a/cat.jpg.7.prediction.json"),
-            ("a/cat.jpg", Some(8), "a/cat.jpg.8.prediction.json"),
-            ("a/cat.png", Some(7), "a/cat.png.7.prediction.json"),
-            ("a/image.jpg", Some(7), "a/image.jpg.7.prediction.json"),
+            ("a/cat.jpg", None, "a/cat.jpg.prediction"),
+            ("a/cat.jpg", Some(7), "a/cat.jpg.7.prediction"),
+            ("a/cat.jpg", Some(8), "a/cat.jpg.8.prediction"),
+            ("a/cat.png", Some(7), "a/cat.png.7.prediction"),
+            ("a/image.jpg", Some(7), "a/image.jpg.7.prediction"),
             // A preprocessed image has only one version, because its id is a hash of the upload.
-            (preprocessed.as_str(), None, "0123456789abcdef0123456789abcdef/prediction.json"),
-            (preprocessed.as_str(), Some(7), "0123456789abcdef0123456789abcdef/prediction.json"),
+            (preprocessed.as_str(), None, "0123456789abcdef0123456789abcdef/prediction"),
+            (preprocessed.as_str(), Some(7), "0123456789abcdef0123456789abcdef/prediction"),
         ];
         for (object, generation, expected) in cases {
-            assert_eq!(path(object).prediction_object_name(generation), expected);
+            for base_name in RECORD_BASE_NAMES {
+                let name = |key| path(object).record_object_name(base_name, generation, key);
+                let expected = expected.replace("prediction", base_name);
+                assert_eq!(name(None), format!("{expected}.json"));
+                assert_eq!(name(Some(&key)), format!("{expected}.m-0a1b2c3d.json"));
+            }
+        }
+        let id: ImageId = ID.parse().unwrap();
+        for key in [None, Some(&key)] {
+            let name = path(&preprocessed).record_object_name(PREDICTION, None, key);
+            assert_eq!(id.record_object_name(PREDICTION, key), name);
         }
     }
 
     #[test]
-    fn predictions_are_recognized_by_their_names() {
-        for object in ["cat.jpg", &format!("{ID}/image.jpg"), "a/b/c.png", "prediction.json"] {
+    fn records_are_recognized_by_their_names() {
+        let keys = ["m", "mobilenet-v2_1.0", "prediction.json", "embedding", "a b/ä"]
+            .map(|name| Some(ModelId::new(name, "0a1b2c3d").key()));
+        for object in [
+            "cat.jpg",
+            &format!("{ID}/image.jpg"),
+            "a/b/c.png",
+            "prediction.json",
+            "x.prediction.y",
+            "x.embedding.y",
+        ] {
             for generation in [None, Some(1), Some(-1), Some(i64::MAX)] {
-                let prediction = path(&path(object).prediction_object_name(generation));
-                assert!(prediction.is_prediction(), "{prediction}");
+                for key in keys.iter().map(Option::as_ref).chain([None]) {
+                    for base_name in RECORD_BASE_NAMES {
+                        let record = path(&path(object).record_object_name(base_name, generation, key));
+                        assert!(record.is_record(), "{record}");
+                    }
+                }
             }
         }
-        for object in
-            ["prediction.jpg", "prediction.json/cat.jpg", "a-prediction.json", "a/Prediction.json", "a/"]
-        {
-            assert!(!path(object).is_prediction(), "{object}");
+        for object in [
+            "prediction.jpg",
+            "prediction.json/cat.jpg",
+            "embedding.json/cat.jpg",
+            "a-prediction.json",
+            "a-embedding.json",
+            "a/Prediction.json",
+            "a/",
+            "prediction.m.json",
+            "prediction.m-0A1B2C3D.json",
+            "a-prediction.m-0a1b2c3d.json",
+            "prediction.m-0a1b2c3d.jpg",
+            "predictions.json",
+            "prediction.embedding",
+        ] {
+            assert!(!path(object).is_record(), "{object}");
         }
     }
 }

@@ -5,7 +5,7 @@ use std::{fmt, str::FromStr};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::{IMAGE_FILE_NAME, PREDICTION_FILE_NAME};
+use crate::{IMAGE_FILE_NAME, ModelKey, record_name::record_file_name};
 
 /// The id of an upload, computed from its bytes and the preprocessing recipe.
 ///
@@ -41,9 +41,12 @@ impl ImageId {
         format!("{}/{IMAGE_FILE_NAME}", self.0)
     }
 
-    /// Returns the object name of the prediction, `<id>/prediction.json`.
-    pub fn prediction_object_name(&self) -> String {
-        format!("{}/{PREDICTION_FILE_NAME}", self.0)
+    /// Returns the object name of a record, such as `<id>/prediction.json`.
+    ///
+    /// [`GcsPath::record_object_name`](crate::GcsPath::record_object_name) returns the same name for the path of the
+    /// image.
+    pub fn record_object_name(&self, base_name: &str, key: Option<&ModelKey>) -> String {
+        format!("{}/{}", self.0, record_file_name(base_name, key))
     }
 }
 

@@ -1,4 +1,4 @@
-//! The content of `prediction.json`, and the message on the results topic.
+//! The content of `prediction.json` and `embedding.json`, and the message on the results topic.
 
 use std::collections::HashMap;
 
@@ -6,9 +6,12 @@ use serde::{Deserialize, Serialize, de::IgnoredAny};
 
 use crate::{GcsPath, ImageId};
 
-/// Maximum size of a `prediction.json` in bytes, far above the size of any prediction. The services read no
-/// larger one.
+/// Maximum size of a `prediction.json` or an `embedding.json` in bytes, far above the size of any prediction.
+/// The services read no larger one.
 pub const MAX_PREDICTION_BYTES: usize = 1 << 20;
+
+/// Maximum number of values of an embedding, so that its JSON has at most [`MAX_PREDICTION_BYTES`] bytes.
+pub const MAX_EMBEDDING_LENGTH: usize = 60_000;
 
 /// A class and the probability that the model assigns to it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -21,7 +24,8 @@ pub struct Class {
     /// WordNet id, such as `n02099601`. It is absent if the model's labels do not have one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub wnid: Option<String>,
-    /// Softmax probability of the class, 0 to 1.
+    /// Probability of the class, 0 to 1. The probabilities of all classes add up to 1, except those of a
+    /// multi-label model, whose classes are independent.
     pub confidence: f32,
 }
 
@@ -31,14 +35,35 @@ pub struct Prediction {
     /// Path of the image. The path is absent if the image came in the request and is not stored.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gcs_path: Option<GcsPath>,
-    /// Label of the most probable class.
+    /// Label of the most probable class. A binary model decides by its threshold.
     pub label: String,
-    /// Softmax probability of the most probable class, 0 to 1.
+    /// Probability of the class `label`, 0 to 1.
     pub confidence: f32,
-    /// The most probable classes, in descending order of their probability.
+    /// The most probable classes, in descending order of their probability. A multi-label model lists only the
+    /// classes that reach its threshold, so the list may be empty.
     pub top: Vec<Class>,
     /// Name of the model.
     pub model: String,
+    /// SHA-256 of the model's ONNX file. It is absent from predictions of older versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model_sha256: Option<String>,
+    /// Name of the backend that ran the model.
+    pub backend: String,
+}
+
+/// The result of computing the embedding of an image.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Embedding {
+    /// Path of the image. The path is absent if the image came in the request and is not stored.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gcs_path: Option<GcsPath>,
+    /// The vector that the model computes for the image, at most [`MAX_EMBEDDING_LENGTH`] values.
+    pub embedding: Vec<f32>,
+    /// Name of the model.
+    pub model: String,
+    /// SHA-256 of the model's ONNX file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model_sha256: Option<String>,
     /// Name of the backend that ran the model.
     pub backend: String,
 }
@@ -52,16 +77,24 @@ pub struct Failure {
     pub message: String,
 }
 
-/// Content of `prediction.json`: a prediction, or the reason why there is none.
+/// Content of `prediction.json` or `embedding.json`: a result, or the reason why there is none.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(untagged, try_from = "RecordMembers")]
 pub enum PredictionRecord {
     /// The image was classified.
     Done(Prediction),
+    /// The embedding of the image was computed.
+    Embedded(Embedding),
     /// The image can never be classified.
     Failed {
         /// Path of the image.
         gcs_path: GcsPath,
+        /// Name of the model, if the model failed. It is absent if the image would fail with every model.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        model: Option<String>,
+        /// SHA-256 of the ONNX file of `model`.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        model_sha256: Option<String>,
         /// Reason why the image can never be classified.
         error: Failure,
     },
@@ -77,14 +110,16 @@ struct RecordMembers {
     label: Option<String>,
     confidence: Option<f32>,
     top: Option<Vec<Class>>,
+    embedding: Option<Vec<f32>>,
     model: Option<String>,
+    model_sha256: Option<String>,
     backend: Option<String>,
     error: Option<Failure>,
 }
 
-/// The error of JSON that has neither the members of a prediction nor those of a failure.
+/// The error of JSON that has the members of no prediction, embedding or failure.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("the JSON is neither a prediction nor a failure")]
+#[error("the JSON is neither a prediction nor an embedding nor a failure")]
 struct InvalidRecord;
 
 impl TryFrom<RecordMembers> for PredictionRecord {
@@ -98,11 +133,22 @@ impl TryFrom<RecordMembers> for PredictionRecord {
                 confidence: Some(confidence),
                 top: Some(top),
                 model: Some(model),
+                model_sha256,
                 backend: Some(backend),
                 ..
-            } => Ok(Self::Done(Prediction { gcs_path, label, confidence, top, model, backend })),
-            RecordMembers { gcs_path: Some(gcs_path), error: Some(error), .. } => {
-                Ok(Self::Failed { gcs_path, error })
+            } => {
+                Ok(Self::Done(Prediction { gcs_path, label, confidence, top, model, model_sha256, backend }))
+            }
+            RecordMembers {
+                gcs_path,
+                embedding: Some(embedding),
+                model: Some(model),
+                model_sha256,
+                backend: Some(backend),
+                ..
+            } => Ok(Self::Embedded(Embedding { gcs_path, embedding, model, model_sha256, backend })),
+            RecordMembers { gcs_path: Some(gcs_path), model, model_sha256, error: Some(error), .. } => {
+                Ok(Self::Failed { gcs_path, model, model_sha256, error })
             }
             _ => Err(InvalidRecord),
         }
@@ -110,19 +156,21 @@ impl TryFrom<RecordMembers> for PredictionRecord {
 }
 
 impl PredictionRecord {
-    /// Returns true if `content`, the content of a `prediction.json`, is a record of this version or of any
-    /// other version of the services. Any other content is damaged.
+    /// Returns true if `content`, the content of a `prediction.json` or `embedding.json`, is a record of this
+    /// version or of any other version of the services. Any other content is damaged.
     ///
-    /// Every record is a JSON object with a `label` or an `error`.
+    /// Every record is a JSON object with a `label`, an `embedding` or an `error`.
     pub fn is_record(content: &[u8]) -> bool {
-        serde_json::from_slice::<HashMap<String, IgnoredAny>>(content)
-            .is_ok_and(|members| members.contains_key("label") || members.contains_key("error"))
+        serde_json::from_slice::<HashMap<String, IgnoredAny>>(content).is_ok_and(|members| {
+            ["label", "embedding", "error"].iter().any(|name| members.contains_key(*name))
+        })
     }
 
     /// Returns the path of the image, or `None` if the image is not stored.
     pub fn gcs_path(&self) -> Option<&GcsPath> {
         match self {
             Self::Done(prediction) => prediction.gcs_path.as_ref(),
+            Self::Embedded(embedding) => embedding.gcs_path.as_ref(),
             Self::Failed { gcs_path, .. } => Some(gcs_path),
         }
     }
@@ -134,7 +182,7 @@ impl PredictionRecord {
 /// in the deployed schema before a service publishes it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ResultMessage {
-    /// The prediction record, with the content of `prediction.json`.
+    /// The record, with the content of `prediction.json` or `embedding.json`.
     #[serde(flatten)]
     pub record: PredictionRecord,
     /// Id of the upload. It is absent if the image is not a preprocessed image.
@@ -180,18 +228,44 @@ mod tests {
             confidence: 0.93,
             top: vec![class(Some("n02123045")), class(None)],
             model: "mobilenetv2".to_owned(),
+            model_sha256: Some("0a".repeat(32)),
+            backend: "flex".to_owned(),
+        })
+    }
+
+    fn embedded_record() -> PredictionRecord {
+        PredictionRecord::Embedded(Embedding {
+            gcs_path: Some(path(&format!("{ID}/image.jpg"))),
+            embedding: vec![0.5, -1.25],
+            model: "dinov2".to_owned(),
+            model_sha256: Some("0b".repeat(32)),
             backend: "flex".to_owned(),
         })
     }
 
     fn failed_record() -> PredictionRecord {
         let error = Failure { reason: "not_an_image".to_owned(), message: "no image".to_owned() };
-        PredictionRecord::Failed { gcs_path: path("cat.jpg"), error }
+        PredictionRecord::Failed { gcs_path: path("cat.jpg"), model: None, model_sha256: None, error }
     }
 
     #[test]
-    fn only_objects_with_a_label_or_an_error_are_records() {
-        for record in [done_record(), failed_record()] {
+    fn longest_embedding_fits_in_a_record() {
+        // The JSON of no f32 is longer than that of this one.
+        let embedding = vec![-1.234_567_9e-38; MAX_EMBEDDING_LENGTH];
+        let gcs_path = Some(path(&"\"".repeat(2000)));
+        let (model, backend) = ("m".repeat(1000), "b".repeat(100));
+        let model_sha256 = Some("0b".repeat(32));
+        let record =
+            PredictionRecord::Embedded(Embedding { gcs_path, embedding, model, model_sha256, backend });
+        let length = serde_json::to_vec(&record).unwrap().len();
+        assert!((900_000..MAX_PREDICTION_BYTES).contains(&length), "{length}");
+        // A separator and the 16 bytes that serde_json reserves for an f32.
+        const { assert!(MAX_EMBEDDING_LENGTH * 17 + 20_000 < MAX_PREDICTION_BYTES) };
+    }
+
+    #[test]
+    fn only_objects_with_a_label_an_embedding_or_an_error_are_records() {
+        for record in [done_record(), embedded_record(), failed_record()] {
             let json = serde_json::to_vec(&record).unwrap();
             assert!(PredictionRecord::is_record(&json));
             for length in 0..json.len() {
@@ -209,10 +283,10 @@ mod tests {
     /// block that must declare them.
     fn members_by_message() -> BTreeMap<String, BTreeSet<String>> {
         let names = |value: &Value| value.as_object().unwrap().keys().cloned().collect::<BTreeSet<_>>();
-        let [done, failed] = [done_record(), failed_record()]
+        let [done, embedded, failed] = [done_record(), embedded_record(), failed_record()]
             .map(|record| serde_json::to_value(ResultMessage::new(record, PREDICTED_AT.to_owned())).unwrap());
         BTreeMap::from([
-            ("Prediction".to_owned(), &names(&done) | &names(&failed)),
+            ("Prediction".to_owned(), &(&names(&done) | &names(&embedded)) | &names(&failed)),
             ("Class".to_owned(), names(&done["top"][0])),
             ("Failure".to_owned(), names(&failed["error"])),
         ])
@@ -225,6 +299,7 @@ mod tests {
         // Names of the `message` blocks that contain the current line, the innermost block last.
         let mut open_messages = Vec::new();
         let mut fields_by_message = BTreeMap::<String, BTreeSet<String>>::new();
+        let mut numbers = BTreeSet::new();
         for line in schema.lines().filter_map(|line| line.split("//").next()).map(str::trim) {
             let words: Vec<&str> = line.split_whitespace().collect();
             match words[..] {
@@ -234,6 +309,7 @@ mod tests {
                 }
                 [.., name, "=", number] if number.trim_end_matches(';').parse::<u32>().is_ok() => {
                     let message = (*open_messages.last().unwrap()).to_owned();
+                    assert!(numbers.insert((message.clone(), number)), "{line}");
                     assert!(fields_by_message.entry(message).or_default().insert(name.to_owned()), "{line}");
                 }
                 _ => {}
@@ -244,7 +320,7 @@ mod tests {
 
     #[test]
     fn results_have_the_expected_json_and_are_read_back_unchanged() {
-        let [prediction, failure] = [done_record(), failed_record()]
+        let [prediction, embedding, failure] = [done_record(), embedded_record(), failed_record()]
             .map(|record| ResultMessage::new(record, PREDICTED_AT.to_owned()));
         let json = serde_json::to_string(&prediction).unwrap();
         assert!(json.contains(r#""confidence":0.93"#), "the f32 must not be widened to f64: {json}");
@@ -255,7 +331,17 @@ mod tests {
         });
         assert_eq!(serde_json::to_value(&failure).unwrap(), expected);
         assert_eq!(prediction.id.as_ref().map(ImageId::as_str), Some(ID));
-        for result in [prediction, failure] {
+        let expected = json!({
+            "gcs_path": format!("gs://b/{ID}/image.jpg"),
+            "embedding": [0.5, -1.25],
+            "model": "dinov2",
+            "model_sha256": "0b".repeat(32),
+            "backend": "flex",
+            "id": ID,
+            "predicted_at": PREDICTED_AT,
+        });
+        assert_eq!(serde_json::to_value(&embedding).unwrap(), expected);
+        for result in [prediction, embedding, failure] {
             let json = serde_json::to_string(&result).unwrap();
             assert_eq!(serde_json::from_str::<ResultMessage>(&json).unwrap(), result);
         }

@@ -34,7 +34,7 @@ def randomise(model, images):
     """Gives every layer random weights, and batch normalisation random statistics that fit the images."""
     with torch.no_grad():
         for name, parameter in model.named_parameters():
-            if name.endswith(("gamma", "layer_scale", "layer_scale_1", "layer_scale_2", ".ls1", ".ls2")):
+            if name.endswith(("gamma", "lambda1", "layer_scale", "layer_scale_1", "layer_scale_2", ".ls1", ".ls2")):
                 nn.init.uniform_(parameter, 0.5, 1.0)
             elif parameter.dim() >= 2:
                 nn.init.normal_(parameter, std=parameter[0].numel() ** -0.5 * 1.4)
@@ -78,4 +78,17 @@ def tidy_metadata(path, keeps_metadata):
                 entry.value = entry.value.replace(folder + "/", "")
     if not keeps_metadata:
         del model.graph.metadata_props[:]
+    onnx.save(model, path)
+
+
+def shorten_names(path):
+    """Numbers the values, and removes the names of the nodes, which are most of a file with a thousand nodes."""
+    model = onnx.load(path)
+    kept = {value.name for value in model.graph.output}
+    outputs = [name for node in model.graph.node for name in node.output if name and name not in kept]
+    names = {name: str(index) for index, name in enumerate(outputs)}
+    for node in model.graph.node:
+        node.name = ""
+        node.input[:] = [names.get(name, name) for name in node.input]
+        node.output[:] = [names.get(name, name) for name in node.output]
     onnx.save(model, path)

@@ -6,12 +6,16 @@ from pathlib import Path
 
 import onnx
 
+import huggingface_exports
+import keras_exports
 import onnxruntime_exports
 import reference
+import timm_exports
 import torch_exports
 
 ROOT = Path(__file__).parent
-EXPORTS = [*torch_exports.EXPORTS, *onnxruntime_exports.EXPORTS]
+MODULES = [torch_exports, onnxruntime_exports, timm_exports, keras_exports, huggingface_exports]
+EXPORTS = [export for module in MODULES for export in module.EXPORTS]
 
 
 def make(export):

@@ -3,7 +3,9 @@
 from pathlib import Path
 
 import numpy as np
+import onnx
 import onnxruntime
+from onnx import numpy_helper
 
 SEED = 99
 IMAGE_COUNT = 5
@@ -52,7 +54,18 @@ def run_images(path, shape, layout):
     feeds = [{model_input.name: np.ascontiguousarray(image[None])} for image in images]
     first_output = session.get_outputs()[0].name
     outputs = [session.run([first_output], feed)[0].reshape(-1) for feed in feeds]
-    return np.stack(outputs).astype("<f4")
+    scale, zero_point = read_output_scale(path)
+    return ((np.stack(outputs).astype("<f4") - zero_point) * scale).astype("<f4")
+
+
+def read_output_scale(path):
+    """Returns the scale and the zero point of a quantised first output."""
+    graph = onnx.load(path, load_external_data=False).graph
+    [last] = [node for node in graph.node if graph.output[0].name in node.output]
+    if last.op_type != "QuantizeLinear":
+        return 1, 0
+    constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    return tuple(np.float32(constants[name]) for name in last.input[1:3])
 
 
 def spread(outputs):

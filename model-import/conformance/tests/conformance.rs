@@ -8,7 +8,7 @@
 use std::path::Path;
 
 use burn::tensor::{Device, Tensor, TensorData};
-use model_import::graph::{self, proto};
+use model_import::graph::{self, SimplifyOptions, proto};
 use model_import_conformance::{original_path, simplified_path, tf2onnx, torch, zoo};
 use onnx_proto::{Message as _, NodeProto};
 use tract_onnx::prelude::*;
@@ -129,7 +129,8 @@ fn simplified_graphs_agree_with_the_originals_in_tract() {
 
 #[test]
 fn simplification_removes_shape_arithmetic_and_normalisation() {
-    let report_of = |name: &str| graph::simplify_file(&original_path(name), None).unwrap().report;
+    let report_of =
+        |name: &str| graph::simplify_file(&original_path(name), &SimplifyOptions::default()).unwrap().report;
     let removed = [
         "BatchNormalization",
         "Shape",
@@ -162,7 +163,7 @@ fn simplification_removes_shape_arithmetic_and_normalisation() {
 ///
 /// `spoil` is called with one node after another until it has changed a node and returns true.
 fn difference_if_spoiled(name: &str, spoil: impl Fn(&mut NodeProto) -> bool) -> f32 {
-    let mut model = graph::simplify_file(&original_path(name), None).unwrap().model;
+    let mut model = graph::simplify_file(&original_path(name), &SimplifyOptions::default()).unwrap().model;
     let nodes = &mut model.graph.mut_or_insert_default().node;
     assert!(nodes.iter_mut().any(spoil), "`spoil` changed no node of {name}");
     let folder = tempfile::TempDir::new().unwrap();

@@ -12,7 +12,7 @@ use std::process;
 use crate::Error;
 use crate::check::{self, CheckReport};
 use crate::graph::external::{self, Checksum};
-use crate::graph::{self, SimplifiedGraph};
+use crate::graph::{self, SimplifiedGraph, SimplifyOptions};
 use crate::model::Model;
 use crate::spec::ModelSpec;
 
@@ -81,7 +81,11 @@ pub fn add(options: &AddOptions) -> Result<Added, Error> {
     problems.extend(find_name_problem(options, &folder));
     let configuration = hugging_face::read(options.config_folder.as_deref(), &mut problems);
     let size = preprocessing::read_configured_size(options.crop, &configuration);
-    let graph = graph::simplify_file(&options.onnx_path, size.as_ref().map(|size| size.value.map(i64::from)));
+    let simplify_options = SimplifyOptions {
+        image_size: size.as_ref().map(|size| size.value.map(i64::from)),
+        ..SimplifyOptions::default()
+    };
+    let graph = graph::simplify_file(&options.onnx_path, &simplify_options);
     let graph = graph.map_err(|error| problems.push(error.to_string())).ok();
     let contents = collect_contents(options, &configuration, size.as_ref(), graph.as_ref(), &mut problems);
     // Only after a successful read, which bounds the size of the files.

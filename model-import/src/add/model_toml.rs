@@ -6,7 +6,8 @@ use super::hugging_face::{CONFIG_FILE, Configuration};
 use super::preprocessing::{Preprocessing, Resize, Setting};
 use super::{LABELS_FILE, ONNX_FILE};
 use crate::Error;
-use crate::graph::SimplifiedGraph;
+use crate::graph::{Ending, SimplifiedGraph};
+use crate::output::OutputKind;
 use crate::spec::ModelSpec;
 
 /// The text of a `model.toml`.
@@ -15,7 +16,7 @@ pub(super) struct ModelToml {
     pub(super) text: String,
     /// The settings, each with its source.
     pub(super) assumptions: Vec<String>,
-    /// The properties of the preprocessing and the output that the text does not express.
+    /// The properties of the preprocessing that the text does not express.
     pub(super) unmatched: Vec<String>,
 }
 
@@ -33,7 +34,6 @@ impl Entry {
 }
 
 /// The sections `[input]` and `[output]`.
-#[derive(Default)]
 struct Sections {
     input: Vec<Entry>,
     output: Vec<Entry>,
@@ -41,79 +41,50 @@ struct Sections {
 
 /// Formats the settings of a model. [`ModelSpec`] accepts the text.
 ///
-/// A setting whose key or value [`ModelSpec`] does not know is left out and listed as unmatched.
-///
 /// # Errors
-/// Returns the error of [`ModelSpec::parse`] if it does not accept the other settings.
+/// Returns the error of [`ModelSpec::parse`] if it does not accept a setting.
 pub(super) fn format(
     name: &str,
     graph: &SimplifiedGraph,
     configuration: &Configuration,
     preprocessing: &Preprocessing,
 ) -> Result<ModelToml, Error> {
-    let mut sections = Sections::default();
-    let mut unmatched = preprocessing.unmatched.clone();
-    let accepts = |sections: &Sections| ModelSpec::parse(&sections.format(name), Path::new(name)).is_ok();
-    let [height, width] = preprocessing.crop.value;
-    let crop = if height == width { height.to_string() } else { format!("[{height}, {width}]") };
-    let normalisation = &preprocessing.normalisation;
-    let shorter_side = match preprocessing.resize.value {
-        Resize::ShorterSide(side) => side,
-        Resize::Squash => height.min(width),
+    let Preprocessing { crop, resize, filter, channels, normalisation, unmatched } = preprocessing;
+    let [height, width] = crop.value;
+    let crop_text = if height == width { height.to_string() } else { format!("[{height}, {width}]") };
+    let resize_text = match resize.value {
+        Resize::ShorterSide(side) => side.to_string(),
+        Resize::Squash => "\"squash\"".into(),
     };
-    sections.input = vec![
-        Entry::new("crop", crop, &preprocessing.crop),
-        Entry::new("resize", shorter_side.to_string(), &preprocessing.resize),
-        Entry::new("mean", format_numbers(&normalisation.value.mean), normalisation),
-        Entry::new("std", format_numbers(&normalisation.value.std), normalisation),
-    ];
     let (kind, kind_source) = recognise_output(graph, configuration);
-    sections.output = vec![Entry { key: "kind", value: "\"logits\"".into(), source: kind_source }];
-
-    if preprocessing.resize.value == Resize::Squash {
-        sections.input[1].value = "\"squash\"".into();
-        if !accepts(&sections) {
-            sections.input[1].value = shorter_side.to_string();
-            unmatched.push("the image must be squashed to the network's input; it is cropped instead".into());
-        }
-    }
-    let filter = &preprocessing.filter;
-    let channels = &preprocessing.channels;
-    for (key, setting, default) in [("filter", filter, "bilinear"), ("channels", channels, "rgb")] {
-        sections.input.push(Entry::new(key, format!("\"{}\"", setting.value), setting));
-        if !accepts(&sections) {
-            sections.input.pop();
-            if setting.value != default {
-                unmatched.push(format!("`input.{key}` must be {:?}, from {}", setting.value, setting.source));
-            }
-        }
-    }
-    sections.output[0].value = format!("\"{kind}\"");
-    if !accepts(&sections) {
-        sections.output[0].value = "\"logits\"".into();
-        unmatched.push(format!("`output.kind` must be {kind:?}; the outputs are treated as logits"));
-    }
+    let sections = Sections {
+        input: vec![
+            Entry::new("crop", crop_text, crop),
+            Entry::new("resize", resize_text, resize),
+            Entry::new("filter", format!("\"{}\"", filter.value), filter),
+            Entry::new("channels", format!("\"{}\"", channels.value), channels),
+            Entry::new("mean", format_numbers(&normalisation.value.mean), normalisation),
+            Entry::new("std", format_numbers(&normalisation.value.std), normalisation),
+        ],
+        output: vec![Entry { key: "kind", value: format!("\"{kind}\""), source: kind_source }],
+    };
     let text = sections.format(name);
     ModelSpec::parse(&text, Path::new(name))?;
-    Ok(ModelToml { text, assumptions: sections.describe(), unmatched })
+    Ok(ModelToml { text, assumptions: sections.describe(), unmatched: unmatched.clone() })
 }
 
 /// Returns the kind of the outputs, and its source.
-fn recognise_output(graph: &SimplifiedGraph, configuration: &Configuration) -> (&'static str, String) {
-    let output_name = &graph.report.output_name;
-    let nodes = graph.model.graph.as_ref().map(|graph| graph.node.as_slice()).unwrap_or_default();
-    let last_node = nodes.iter().find(|node| node.output.first() == Some(output_name));
-    let operator = last_node.map(|node| node.op_type.as_str()).unwrap_or_default();
-    let has_one_output = graph.report.class_count == 1;
-    let from_graph = || format!("the last node of the graph is {operator}");
-    match operator {
-        "Softmax" => ("probabilities", from_graph()),
-        _ if has_one_output => ("binary", "the graph has one output".into()),
-        "Sigmoid" => ("multilabel", from_graph()),
+fn recognise_output(graph: &SimplifiedGraph, configuration: &Configuration) -> (OutputKind, String) {
+    let report = &graph.report;
+    let from_graph = || format!("the graph ends in {}", report.ending);
+    match report.ending {
+        Ending::Softmax => (OutputKind::Probabilities, from_graph()),
+        _ if report.class_count == 1 => (OutputKind::Binary, "the graph has one output".into()),
+        Ending::Sigmoid => (OutputKind::Multilabel, from_graph()),
         _ if configuration.network.problem_type.as_deref() == Some("multi_label_classification") => {
-            ("multilabel", format!("`problem_type` of {CONFIG_FILE}"))
+            (OutputKind::Multilabel, format!("`problem_type` of {CONFIG_FILE}"))
         }
-        _ => ("logits", from_graph()),
+        _ => (OutputKind::Logits, from_graph()),
     }
 }
 
@@ -144,9 +115,13 @@ impl Sections {
     }
 }
 
-/// Formats three numbers with the digits of float32.
+/// Formats the numbers of the channels with the digits of float32. Equal numbers are written once.
 fn format_numbers(values: &[f64; 3]) -> String {
     #[expect(clippy::cast_possible_truncation, reason = "the settings are float32")]
     let values = values.map(|value| value as f32);
-    format!("{values:?}")
+    if values.iter().all(|value| *value == values[0]) {
+        format!("{:?}", values[0])
+    } else {
+        format!("{values:?}")
+    }
 }

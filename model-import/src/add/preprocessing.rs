@@ -2,7 +2,7 @@
 
 use super::hugging_face::Configuration;
 use super::{timm, transformers};
-use crate::graph::Report;
+use crate::graph::{InputValues, Report};
 
 /// Mean of ImageNet's training images, which torchvision, timm and Keras subtract.
 pub(super) const IMAGENET_MEAN: [f64; 3] = [0.485, 0.456, 0.406];
@@ -75,7 +75,7 @@ pub(super) struct Preprocessing {
     pub(super) resize: Setting<Resize>,
     /// The filter's name in Pillow.
     pub(super) filter: Setting<&'static str>,
-    /// `rgb` or `bgr`.
+    /// `rgb`, `bgr` or `grey`.
     pub(super) channels: Setting<&'static str>,
     pub(super) normalisation: Setting<Normalisation>,
     /// Properties that no setting expresses.
@@ -111,12 +111,35 @@ impl Preprocessing {
         } else {
             from_recipe(recipe, crop)
         };
+        let chosen = chosen.map(|preprocessing| preprocessing.adapt_to_input(report));
         match (chosen, contradiction) {
             (chosen, None) => chosen,
             (chosen, Some(contradiction)) => {
                 Err(chosen.err().into_iter().flatten().chain([contradiction]).collect())
             }
         }
+    }
+}
+
+impl Preprocessing {
+    /// Replaces settings that do not fit the graph's input: for one channel, and for bytes that the graph normalises.
+    fn adapt_to_input(mut self, report: &Report) -> Self {
+        let input = format!("the input {:?} of the graph", report.input_name);
+        let are_equal = |values: [f64; 3]| values == [values[0]; 3];
+        if report.channels == 1 {
+            self.channels = Setting::new("grey", input.clone());
+            let Normalisation { mean, std } = self.normalisation.value;
+            if !(are_equal(mean) && are_equal(std)) {
+                let from_0_to_1 = Normalisation { mean: [0.0; 3], std: [1.0; 3] };
+                self.normalisation = Setting::new(from_0_to_1, "assumed 0 to 1, because the input is grey");
+            }
+        }
+        if report.input_values == InputValues::Bytes {
+            let bytes = Normalisation { mean: [0.0; 3], std: [1.0 / 255.0; 3] };
+            self.normalisation =
+                Setting::new(bytes, format!("{input}, which takes bytes and normalises them"));
+        }
+        self
     }
 }
 

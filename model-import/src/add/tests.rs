@@ -4,7 +4,7 @@ use super::hugging_face::{Configuration, NetworkConfig, PreprocessorConfig};
 use super::labels;
 use super::preprocessing::{KerasMode, Preprocessing, Recipe, Resize, read_configured_size};
 use crate::graph::proto::{self, NodeExt as _};
-use crate::graph::{self, Report};
+use crate::graph::{self, InputValues, Report, SimplifyOptions};
 
 /// Returns the report of a network for images of `side` pixels.
 fn report(side: i64) -> Report {
@@ -20,7 +20,7 @@ fn report(side: i64) -> Report {
     ];
     graph.input = vec![proto::value_info("image", &[None, Some(3), Some(side), Some(side)])];
     graph.output = vec![proto::value_info("y", &[None, Some(2)])];
-    graph::simplify(model, None).unwrap().report
+    graph::simplify(model, &SimplifyOptions::default()).unwrap().report
 }
 
 /// Chooses the preprocessing from the text of a `preprocessor_config.json`.
@@ -195,4 +195,18 @@ fn unknown_labels_are_numbered_and_said_to_be_so() {
     let labels = labels_of("{}", 3).unwrap();
     assert_eq!(labels.text, "class_0\nclass_1\nclass_2\n");
     assert!(labels.assumption.contains("no labels are known"), "{labels:?}");
+}
+
+#[test]
+fn inputs_of_one_channel_and_of_bytes_get_settings_that_fit() {
+    let choose_for = |report: &Report| {
+        Preprocessing::choose(report, None, &Configuration::default(), &Recipe::Torchvision).unwrap()
+    };
+    let grey = choose_for(&Report { channels: 1, ..report(28) });
+    assert_eq!(grey.channels.value, "grey");
+    assert_near(grey.normalisation.value.mean, [0.0; 3]);
+    assert_near(grey.normalisation.value.std, [1.0; 3]);
+    let bytes = choose_for(&Report { input_values: InputValues::Bytes, ..report(224) });
+    assert_near(bytes.normalisation.value.mean, [0.0; 3]);
+    assert_near(bytes.normalisation.value.std, [1.0 / 255.0; 3]);
 }

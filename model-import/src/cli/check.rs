@@ -14,8 +14,9 @@ pub(super) fn run(models_folder: &Path, name: &str) -> anyhow::Result<String> {
     let model = Model::read(spec, onnx_path, sha256)?;
     let report = check::check(&model)?;
     Ok(format!(
-        "{summary}\n{}\nlabels      {}, which fit the outputs\n{report}",
+        "{summary}\n{}\nkind        {}\nlabels      {}, which fit the outputs\n{report}",
         model.graph.report,
+        model.output.kind,
         model.labels.len()
     ))
 }

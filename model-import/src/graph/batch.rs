@@ -4,6 +4,7 @@
 //! nodes that contain the constant:
 //!
 //! - A Reshape gets a constant target with -1 on the axis that contains the batch.
+//! - A Gather of all elements of an image in their order, as which torch writes `as_strided`, becomes a Reshape.
 //! - An Expand, Tile or ConstantOfShape to the batch size reads the batch size from the image.
 //! - A Concat of images with a constant, such as a class token, gets the constant once per image.
 //! - A Squeeze without axes gets the axes that it removes for one image.
@@ -97,6 +98,7 @@ impl Rewriter<'_> {
     fn rewrite(&mut self, node: NodeProto, is_output: bool) {
         let rewritten = match node.op_type.as_str() {
             "Reshape" => self.rewrite_reshape(&node),
+            "Gather" => self.rewrite_gather(&node),
             "Squeeze" => self.rewrite_squeeze(&node),
             "Expand" => self.rewrite_expand(&node),
             "Tile" => self.rewrite_tile(&node),
@@ -160,6 +162,21 @@ impl Rewriter<'_> {
         let (input, output) = (node.input.first()?, node.output.first()?);
         let target = self.add_integers(&format!("{output}_shape"), &reshape_target(shape)?);
         Some(NodeProto { name: node.name.clone(), ..proto::node("Reshape", &[input, &target], &[output]) })
+    }
+
+    /// Replaces a Gather that takes every element of an image in order, from the elements in one row.
+    fn rewrite_gather(&mut self, node: &NodeProto) -> Option<NodeProto> {
+        let &[elements] = self.inference.shape(node.input.first()?)? else { return None };
+        let indices = self.inference.integers(node.input.get(1)?)?;
+        let takes_all = (0..elements.size_per_image()?).map(Known).eq(indices);
+        if !elements.has_batch() || !takes_all {
+            return None;
+        }
+        let sizes: Vec<i64> =
+            self.input_shape(node, 1)?.into_iter().map(Dim::known).collect::<Option<_>>()?;
+        let sizes = self.add_integers(&format!("{}_sizes", node.output.first()?), &sizes);
+        let reshape = proto::node("Reshape", &[&node.input[0], &sizes], &[&node.output[0]]);
+        self.rewrite_reshape(&renamed(reshape, node))
     }
 
     fn rewrite_squeeze(&mut self, node: &NodeProto) -> Option<NodeProto> {

@@ -94,7 +94,7 @@ fn find_path_to_transpose(
             "Reshape" if channels == 1 && reshapes_to_one_channel(graph, node) => {
                 return Some((element_wise_indices, index));
             }
-            "Mul" | "Add" | "Sub" | "Div" => {
+            "Mul" | "Add" | "Sub" | "Div" | "Clip" => {
                 let other_inputs_are_constant = node
                     .input
                     .iter()
@@ -187,18 +187,19 @@ mod tests {
         let nodes = vec![
             node("Mul", &["x", "scale"], &["a"]),
             node("Sub", &["a", "one"], &["b"]),
-            node("Transpose", &["b"], &["c"]).with_ints("perm", &[0, 3, 1, 2]),
+            node("Clip", &["b", "one"], &["clipped"]),
+            node("Transpose", &["clipped"], &["c"]).with_ints("perm", &[0, 3, 1, 2]),
             node("Relu", &["c"], &["y"]),
         ];
         let constants = vec![float_tensor("scale", &[3], &[1.0, 2.0, 3.0]), float_tensor("one", &[], &[1.0])];
         let mut graph = build_graph(&CHANNELS_LAST, constants, nodes);
         assert_eq!(make_channels_first(&mut graph, "x", None), Ok(Layout::ChannelsLast));
-        assert_eq!(operators(&graph), ["Mul", "Sub", "Relu"]);
+        assert_eq!(operators(&graph), ["Mul", "Sub", "Clip", "Relu"]);
         assert_eq!(tensor_type(&graph.input[0]).1, [None, Some(3), Some(8), Some(6)]);
         let reshaped = proto::initializer(&graph, &graph.node[0].input[1]).unwrap();
         assert_eq!(reshaped.dims, [1, 3, 1, 1]);
         assert_eq!(graph.node[1].input, ["a", "one"]);
-        assert_eq!(graph.node[2].input, ["b"]);
+        assert_eq!(graph.node[3].input, ["clipped"]);
     }
 
     #[test]

@@ -27,6 +27,7 @@ use crate::Error;
 
 pub mod batch;
 mod conv_weights;
+mod ending;
 pub mod external;
 pub mod fold;
 pub mod fuse;
@@ -44,6 +45,7 @@ mod testing;
 pub mod tidy;
 pub mod types;
 
+pub use ending::Ending;
 pub use layout::Layout;
 pub use report::Report;
 pub use types::InputValues;
@@ -64,27 +66,34 @@ pub struct SimplifiedGraph {
 /// Height and width of an image in pixels.
 pub type ImageSize = [i64; 2];
 
+/// Settings for the simplification of a graph.
+#[derive(Debug, Clone, Default)]
+pub struct SimplifyOptions {
+    /// Name of the output to keep. `None` requires that the graph has only one output.
+    pub output_name: Option<String>,
+    /// Size of the image for a graph whose height and width are open.
+    pub image_size: Option<ImageSize>,
+}
+
 /// Reads an ONNX file and simplifies its graph.
-///
-/// `size` is the size of the image for a graph whose height and width are open.
 ///
 /// # Errors
 /// Returns [`Error::Io`] if the file cannot be read, and [`Error::UnsupportedGraph`] if the file is not an
 /// ONNX model or its graph does not have the form that [`simplify`] requires.
-pub fn simplify_file(onnx_path: &Path, size: Option<ImageSize>) -> Result<SimplifiedGraph, Error> {
+pub fn simplify_file(onnx_path: &Path, options: &SimplifyOptions) -> Result<SimplifiedGraph, Error> {
     let model = external::read_model(onnx_path)?;
-    simplify(model, size).map_err(|reason| Error::UnsupportedGraph { onnx_path: onnx_path.into(), reason })
+    simplify(model, options).map_err(|reason| Error::UnsupportedGraph { onnx_path: onnx_path.into(), reason })
 }
 
 /// Simplifies a graph.
 ///
-/// The graph must have one input, an image of one or three channels, and one output with one row of classes per
-/// image. If the height and width of the image are open, `size` states them.
+/// The graph must have one input, an image of one or three channels, and an output with one row of values per image.
+/// `options` chooses one of several outputs and states an open height and width.
 ///
 /// # Errors
 /// Returns a message if the graph has a different form. The message states the form that was found and the
 /// form that is expected.
-pub fn simplify(mut model: ModelProto, size: Option<ImageSize>) -> Result<SimplifiedGraph, String> {
+pub fn simplify(mut model: ModelProto, options: &SimplifyOptions) -> Result<SimplifiedGraph, String> {
     let opset = model
         .opset_import
         .iter()
@@ -114,10 +123,10 @@ pub fn simplify(mut model: ModelProto, size: Option<ImageSize>) -> Result<Simpli
     quantized::dequantize(graph, opset)?;
     let input_values = types::convert_to_float32(graph)?;
     let input_name = read_single_input(graph)?;
-    let output_name = read_single_output(graph)?;
+    let output_name = choose_output(graph, options.output_name.as_deref())?;
     tidy::remove_identities(graph);
     tidy::remove_unused(graph);
-    let layout = layout::make_channels_first(graph, &input_name, size)?;
+    let layout = layout::make_channels_first(graph, &input_name, options.image_size)?;
     batch::make_dynamic(graph, &input_name);
     tidy::remove_identities(graph);
     tidy::remove_unused(graph);
@@ -143,6 +152,7 @@ pub fn simplify(mut model: ModelProto, size: Option<ImageSize>) -> Result<Simpli
         width: to_usize(width),
         layout,
         input_values,
+        ending: ending::recognise(graph, &output_name),
         output_name,
         class_count: to_usize(class_count),
         batch_obstacle,
@@ -179,17 +189,34 @@ fn read_single_input(graph: &GraphProto) -> Result<String, String> {
     Ok(input.name.clone())
 }
 
-/// Returns the name of the graph's only output.
-fn read_single_output(graph: &GraphProto) -> Result<String, String> {
-    let [output] = graph.output.as_slice() else {
-        let names: Vec<&str> = graph.output.iter().map(|output| output.name.as_str()).collect();
-        return Err(format!(
-            "the graph has {} outputs, {names:?}, but an image classifier has one; \
-             export the model with the classes as its only output",
-            names.len()
-        ));
+/// Keeps one output of the graph and the nodes that compute it, and returns the output's name.
+///
+/// `chosen_name` is the name of the output to keep. `None` requires that there is only one.
+fn choose_output(graph: &mut GraphProto, chosen_name: Option<&str>) -> Result<String, String> {
+    let names: Vec<String> = graph.output.iter().map(|output| output.name.clone()).collect();
+    let name = match (chosen_name, names.as_slice()) {
+        (None, [name]) => name,
+        (None, []) => return Err("the graph has no outputs; export the model again".into()),
+        (None, names) => {
+            return Err(format!(
+                "the graph has {} outputs, {names:?}, but only one is used; choose it with key `output.name` of \
+                 model.toml, such as name = {:?} in the section [output]",
+                names.len(),
+                names[0]
+            ));
+        }
+        (Some(chosen), names) => names.iter().find(|name| *name == chosen).ok_or_else(|| {
+            format!(
+                "key `output.name` is {chosen:?}, but the graph has no such output; its outputs are {names:?}"
+            )
+        })?,
     };
-    Ok(output.name.clone())
+    if names.len() > 1 {
+        graph.output.retain(|output| output.name == *name);
+        // The passes fold a node only if nothing else uses its output.
+        tidy::remove_unused(graph);
+    }
+    Ok(name.clone())
 }
 
 /// Returns the number of channels, the height and the width of the input image.

@@ -30,6 +30,7 @@ pub fn dequantize(graph: &mut GraphProto, opset: i64) -> Result<(), String> {
         return Ok(());
     }
     fold_constants(graph)?;
+    scale_input_bytes(graph)?;
     let scales = read_activation_scales(graph)?;
     let mut index = 0;
     while index < graph.node.len() {
@@ -91,6 +92,37 @@ fn refuse_integer_operators(graph: &GraphProto) -> Result<(), String> {
             "the node {:?} is a {operator} of {format}, which computes with integers and is not supported; {ADVICE}",
             name_of(node)
         ));
+    }
+    Ok(())
+}
+
+/// Replaces the DequantizeLinear of an input of bytes, as TFLite files have, by Cast, Sub and Mul.
+fn scale_input_bytes(graph: &mut GraphProto) -> Result<(), String> {
+    let is_bytes = |input: &&onnx_proto::ValueInfoProto| proto::tensor_type(input).0 == UINT8;
+    let inputs: Vec<String> = graph.input.iter().filter(is_bytes).map(|input| input.name.clone()).collect();
+    let mut index = 0;
+    while index < graph.node.len() {
+        let node = graph.node[index].clone();
+        index += 1;
+        if !is_dequantize(&node) || !inputs.contains(&node.input[0]) {
+            continue;
+        }
+        let Scale { scales, zero_points } = read_scale(graph, &node)?;
+        let (&[scale], &[zero_point]) = (scales.as_slice(), zero_points.as_slice()) else { continue };
+        let output = &node.output[0];
+        let [zero_name, scale_name] = [("zero", zero_point), ("scale", scale)].map(|(suffix, value)| {
+            let name = proto::fresh_name(graph, &format!("{output}_{suffix}"));
+            graph.initializer.push(float_tensor(&name, &[], &[value]));
+            name
+        });
+        let [cast, shifted] =
+            ["cast", "shifted"].map(|suffix| proto::fresh_name(graph, &format!("{output}_{suffix}")));
+        let nodes = [
+            proto::node("Cast", &[&node.input[0]], &[&cast]).with_int("to", proto::FLOAT.into()),
+            proto::node("Sub", &[&cast, &zero_name], &[&shifted]),
+            proto::node("Mul", &[&shifted, &scale_name], &[output]),
+        ];
+        graph.node.splice(index - 1..index, nodes);
     }
     Ok(())
 }
@@ -337,6 +369,22 @@ mod tests {
         let input = graph.node[1].input.clone();
         assert_eq!(input[0], "x");
         assert_eq!([&input[1], &input[2]].map(|name| constant_values(&graph, name)[0]), [0.0, 122.5]);
+    }
+
+    #[test]
+    fn bytes_at_the_input_are_scaled() {
+        let nodes = vec![
+            node("DequantizeLinear", &["x", "scale", "zero"], &["a"]),
+            node("QuantizeLinear", &["a", "scale", "zero"], &["b"]),
+            node("DequantizeLinear", &["b", "scale", "zero"], &["y"]),
+        ];
+        let mut graph = build_graph(&[None, Some(2)], constants(), nodes);
+        graph.input[0].type_.mut_or_insert_default().mut_tensor_type().elem_type = UINT8;
+        dequantize(&mut graph, 13).unwrap();
+        assert_eq!(operators(&graph), ["Cast", "Sub", "Mul", "Clip", "Identity"]);
+        let [zero, scale] =
+            [1, 2].map(|index: usize| constant_values(&graph, &graph.node[index].input[1])[0]);
+        assert_eq!([zero, scale], [10.0, 0.5]);
     }
 
     #[test]

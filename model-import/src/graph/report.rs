@@ -5,6 +5,7 @@ use std::fmt::{self, Write as _};
 
 use onnx_proto::GraphProto;
 
+use super::ending::Ending;
 use super::layout::Layout;
 use super::types::InputValues;
 
@@ -25,6 +26,8 @@ pub struct Report {
     pub input_values: InputValues,
     /// Name of the output.
     pub output_name: String,
+    /// Operation that computes the output.
+    pub ending: Ending,
     /// Number of outputs per image.
     pub class_count: usize,
     /// Reason why the graph accepts only one image at a time. `None` if it accepts any batch size.
@@ -61,7 +64,11 @@ impl fmt::Display for Report {
         if self.input_values == InputValues::Bytes {
             writeln!(out, "values      0 to 255, which the graph normalises itself")?;
         }
-        writeln!(out, "output      {} [batch, {}]", self.output_name, self.class_count)?;
+        writeln!(
+            out,
+            "output      {} [batch, {}], which is the result of {}",
+            self.output_name, self.class_count, self.ending
+        )?;
         match &self.batch_obstacle {
             None => writeln!(out, "batch       dynamic")?,
             Some(reason) => writeln!(out, "batch       only 1: {reason}")?,

@@ -5,5 +5,6 @@ mod add;
 mod commands;
 mod common;
 mod fetching;
+mod heads;
 mod model_choice;
 mod model_folder;

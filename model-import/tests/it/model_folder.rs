@@ -7,7 +7,7 @@ use model_import::build_script::generate;
 use model_import::graph::proto;
 
 /// Builds the fallback model of a workspace. [`Workspace::new`] creates that model's ONNX file.
-fn build(workspace: &Workspace) -> Result<Vec<String>, String> {
+pub(crate) fn build(workspace: &Workspace) -> Result<Vec<String>, String> {
     let root = workspace.root.path().to_owned();
     generate(&|name| match name {
         "CARGO_MANIFEST_DIR" => Some(root.join("service").display().to_string()),
@@ -48,7 +48,9 @@ fn valid_folder_becomes_code_and_weights() {
         "pub const NORMALISATION: Normalisation<3> = Normalisation::MeanStd { mean: [0.5, 0.5, 0.5], std: [0.25, \
          0.25, 0.25] };",
         "pub const MAX_BATCH: Option<usize> = None;",
-        "pub const OUTPUT_IS_LOGITS: bool = false;",
+        "pub const OUTPUT_KIND: super::OutputKind = super::OutputKind::Probabilities;",
+        "pub const OUTPUT_COUNT: usize = 4;",
+        "pub const OUTPUT_NEEDS_SIGMOID: bool = false;",
         "pub const LABELS: [(&str, &str); 4] = [",
         "    (\"n1\", \"cat\"),",
         "    (\"\", \"bird\"),",
@@ -153,7 +155,7 @@ fn every_key_of_the_preprocessing_becomes_a_constant() {
 
 /// Creates a workspace whose fallback model has this ONNX file, with matching size and checksum in
 /// `model.toml`.
-fn workspace_with_onnx(onnx: &[u8]) -> Workspace {
+pub(crate) fn workspace_with_onnx(onnx: &[u8]) -> Workspace {
     let workspace = Workspace::new();
     let tiny = common::to_bytes(&common::tiny_network());
     fs::write(workspace.model_folder("efficientnet-lite0").join("model.onnx"), onnx).unwrap();

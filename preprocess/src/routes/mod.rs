@@ -69,7 +69,7 @@ async fn get_index() -> Json<Value> {
         "version": VERSION,
         "routes": {
             "POST /preprocess": "multipart/form-data with one or more fields `file`, or one image as the body",
-            "GET /predictions/{id}": "the prediction of an uploaded image; ?wait=SECONDS waits for it",
+            "GET /predictions/{id}": "the prediction of an uploaded image; ?wait=SECONDS waits for it, ?model=NAME selects another model than the current one",
             "GET /live": "200 while the process runs",
             "GET /ready": "200 while the service accepts requests",
             "GET /metrics": "metrics in the Prometheus text format",

@@ -1,4 +1,7 @@
-//! `GET /predictions/{id}`: the prediction of an uploaded image, read from the bucket.
+//! `GET /predictions/{id}`: the prediction or the embedding of an uploaded image, read from the bucket.
+//!
+//! An image has a prediction, or an embedding, of each model that has classified it. The route returns the one of the
+//! current model, or of the model that the client names.
 
 use std::time::Duration;
 
@@ -11,12 +14,13 @@ use axum::{
     },
     response::{IntoResponse, Response},
 };
-use contract::ImageId;
+use contract::{ImageId, ModelSelector};
 use platform::{config::parse_seconds, http::Problem};
 use serde_json::json;
 use tokio::time::{Instant, sleep_until};
 
 use super::{RouteState, problem};
+use crate::upload_service::{FoundPrediction, WantedModel};
 
 /// First interval between two reads of the bucket while a request waits for a prediction.
 ///
@@ -30,20 +34,42 @@ const MAX_POLL_INTERVAL: Duration = Duration::from_millis(500);
 ///
 /// With `?wait=SECONDS`, a request for an image without a prediction waits until the prediction is stored,
 /// the time has passed, or the service begins to stop.
+///
+/// An image that only other models than the current one have classified is announced again. With `?model=MODEL`, the
+/// prediction of that model is returned. If it is not the current model, it makes no further predictions, so the response
+/// is 404 if it has made none.
 pub(super) async fn get_prediction(
     State(state): State<RouteState>,
     Path(id): Path<String>,
     RawQuery(query): RawQuery,
 ) -> Result<Response, Problem> {
     let id: ImageId = id.parse().map_err(|_| problem::bad_id())?;
-    let wait = parse_wait(query.as_deref().unwrap_or_default())?.min(state.settings.preprocess_max_wait);
+    let query = query.as_deref().unwrap_or_default();
+    let wait = parse_wait(query)?.min(state.settings.preprocess_max_wait);
     let deadline = Instant::now() + wait;
+    let service = &state.upload_service;
+    let wanted = service.wanted_model(parse_model(query)?);
 
-    if let Some(prediction) = state.upload_service.read_prediction(&id).await? {
+    let found = service.read_prediction(&id, &wanted).await?;
+    if let FoundPrediction::Json(prediction) = found {
         return Ok(prediction_response(prediction));
     }
-    if !state.upload_service.has_image(&id).await? {
+    if !service.has_image(&id).await? {
         return Err(problem::no_such_image());
+    }
+    match (&wanted, &found) {
+        (WantedModel::Named(model), FoundPrediction::OfOtherModel) => {
+            return Err(problem::no_prediction_of_model(model));
+        }
+        (WantedModel::Named(model), _) if service.is_former_model(&wanted) => {
+            return Err(problem::no_prediction_of_model(model));
+        }
+        (WantedModel::Current(model), FoundPrediction::OfOtherModel)
+            if !service.announce_to_current_model(&id).await? =>
+        {
+            return Err(problem::no_prediction_of_model(model));
+        }
+        _ => {}
     }
     let mut interval = FIRST_POLL_INTERVAL;
     while Instant::now() < deadline {
@@ -52,12 +78,15 @@ pub(super) async fn get_prediction(
             () = sleep_until(next_poll) => {}
             () = state.stop.cancelled() => break,
         }
-        if let Some(prediction) = state.upload_service.read_prediction(&id).await? {
-            return Ok(prediction_response(prediction));
+        match service.read_prediction(&id, &wanted).await? {
+            FoundPrediction::Json(prediction) => return Ok(prediction_response(prediction)),
+            // The current model has classified the image in the meantime, and it is not the named one.
+            FoundPrediction::OfOtherModel if matches!(wanted, WantedModel::Named(_)) => break,
+            FoundPrediction::Missing | FoundPrediction::OfOtherModel => {}
         }
         interval = MAX_POLL_INTERVAL.min(interval.mul_f64(1.5));
     }
-    Ok(pending_response(&id, state.upload_service.count_ahead(&id).await?))
+    Ok(pending_response(&id, service.count_ahead(&id).await?))
 }
 
 fn prediction_response(prediction: bytes::Bytes) -> Response {
@@ -74,9 +103,20 @@ fn pending_response(id: &ImageId, ahead: Option<u64>) -> Response {
     (StatusCode::ACCEPTED, [(RETRY_AFTER, "1")], body).into_response()
 }
 
+/// Returns the value of the parameter `name` in a query string. `prefix` is the name and `=`.
+fn find_parameter<'a>(query: &'a str, prefix: &str) -> Option<&'a str> {
+    query.split('&').find_map(|pair| pair.strip_prefix(prefix))
+}
+
+/// Parses the parameter `model` of a query string. Returns `None` if there is no such parameter.
+fn parse_model(query: &str) -> Result<Option<ModelSelector>, Problem> {
+    let value = find_parameter(query, "model=");
+    value.map(|value| value.parse().map_err(|_| problem::bad_model())).transpose()
+}
+
 /// Parses the parameter `wait` of a query string. Returns zero if there is no such parameter.
 fn parse_wait(query: &str) -> Result<Duration, Problem> {
-    let value = query.split('&').find_map(|pair| pair.strip_prefix("wait="));
+    let value = find_parameter(query, "wait=");
     value.map_or(Ok(Duration::ZERO), |value| parse_seconds(value).map_err(|_| problem::bad_wait()))
 }
 

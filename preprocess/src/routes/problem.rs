@@ -1,7 +1,7 @@
 //! Problem responses: for every [`ServiceError`], and for requests that a route refuses before it calls the
 //! service.
 
-use std::{sync::Arc, time::Duration};
+use std::{fmt::Display, sync::Arc, time::Duration};
 
 use axum::http::StatusCode;
 use platform::{
@@ -178,6 +178,20 @@ pub(super) fn bad_id() -> Problem {
 pub(super) fn bad_wait() -> Problem {
     let detail = "`wait` is a number of seconds, such as 10 or 2.5.";
     Problem::new(StatusCode::BAD_REQUEST, "bad_wait", detail)
+}
+
+/// Returns the problem for a parameter `model` that is not the name of a model.
+pub(super) fn bad_model() -> Problem {
+    let detail = "`model` is NAME or NAME-CHECKSUM8, such as mobilenetv2 or mobilenetv2-c0c3f76d: the name of a model (at most 64 letters, digits, `.`, `_` and `-`; other characters of a name are written as `_`) and the first 8 digits of its SHA-256, which a prediction has as `model` and `model_sha256`.";
+    Problem::new(StatusCode::BAD_REQUEST, "bad_model", detail)
+}
+
+/// Returns the problem for a model that has not classified the image and is not going to.
+pub(super) fn no_prediction_of_model(model: &impl Display) -> Problem {
+    let detail = format!(
+        "The image has no prediction of the model {model}. Only the current model and the first model of the image are found by their names alone; give any other model as NAME-CHECKSUM8, or leave out `model` for the current model."
+    );
+    Problem::new(StatusCode::NOT_FOUND, "no_prediction_of_model", detail)
 }
 
 /// Returns the problem for an id to which no image belongs.

@@ -6,8 +6,9 @@
 //!
 //! Every step is idempotent. An upload can stop between two steps, for example because the caller disconnects
 //! or the process is killed. Sending the same upload again completes the missing steps. A stored image is not
-//! written again, unless it is damaged. An image without a prediction is announced again, because its announcement
-//! may be missing. No step has to be undone, so the futures of this module may be dropped at any point.
+//! written again, unless it is damaged. An image without a prediction of the current model is announced again, because
+//! its announcement may be missing, or the model may be new. If the current model is not known, every image is announced
+//! again, and classify recognises the duplicates. No step has to be undone, so the futures of this module may be dropped at any point.
 
 mod predictions;
 
@@ -17,7 +18,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use contract::{GcsPath, ImageEvent, ImageId};
+use contract::{GcsPath, ImageEvent, ImageId, ModelKey};
 use metrics::{counter, gauge, histogram};
 use platform::{
     bucket::{Created, ObjectName, SharedBucket},
@@ -29,6 +30,7 @@ use serde::Serialize;
 use tokio::sync::Semaphore;
 
 use self::predictions::Reannouncements;
+pub(crate) use self::predictions::{FoundPrediction, WantedModel};
 use crate::{
     announcement::{self, JPEG_CONTENT_TYPE},
     error::ServiceError,
@@ -73,6 +75,8 @@ pub(crate) struct UploadService {
     processing_memory: MemoryBudget,
     bucket: SharedBucket,
     topic: Option<SharedTopic>,
+    /// Model that classifies the announced images, if it is known.
+    current_model: Option<ModelKey>,
     /// Bounds the number of uploads that wait for a permit of the topic.
     publish_queue: Semaphore,
     publish_timeout: Duration,
@@ -86,6 +90,7 @@ impl UploadService {
         processing_memory: MemoryBudget,
         bucket: SharedBucket,
         topic: Option<SharedTopic>,
+        current_model: Option<ModelKey>,
         publish_queue: &PublishQueueLimits,
     ) -> Self {
         let recipe_text = recipe.id_text().into();
@@ -96,6 +101,7 @@ impl UploadService {
             processing_memory,
             bucket,
             topic,
+            current_model,
             publish_queue: Semaphore::new(publish_queue.max_waiting),
             publish_timeout: publish_queue.timeout,
             reannouncements: Reannouncements::default(),
@@ -164,7 +170,7 @@ impl UploadService {
         let ProcessedImage { width, height, .. } = processed;
         let (gcs_path, duplicate) = self.store(&id, processed.jpeg).await?;
         let stored = StoredImage { gcs_path, id, width, height, duplicate };
-        if !duplicate || !self.has_prediction(&stored.id).await? {
+        if !duplicate || !self.has_current_prediction(&stored.id).await? {
             let event = ImageEvent {
                 gcs_path: stored.gcs_path.clone(),
                 id: Some(stored.id.clone()),

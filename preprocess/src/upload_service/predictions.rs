@@ -1,5 +1,5 @@
-//! Reads the predictions of stored images, and announces images again whose prediction is damaged or whose
-//! announcement is lost.
+//! Reads the predictions and embeddings of stored images, and announces images again whose prediction is damaged, whose
+//! announcement is lost, or which the current model has not classified.
 
 use std::{
     collections::HashMap,
@@ -8,7 +8,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use contract::{ImageId, MAX_PREDICTION_BYTES, PredictionRecord};
+use contract::{ImageId, MAX_PREDICTION_BYTES, ModelKey, ModelSelector, RECORD_BASE_NAMES, RecordedModel};
 use metrics::counter;
 use platform::{
     bucket::{BucketError, ObjectName},
@@ -24,45 +24,177 @@ const REANNOUNCEMENT_INTERVAL: Duration = Duration::from_secs(60);
 /// Maximum number of images that can be announced again during [`REANNOUNCEMENT_INTERVAL`].
 const MAX_REANNOUNCEMENTS: usize = 1000;
 
-/// The object that has the name of an image's prediction.
+/// The model whose record is wanted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum WantedModel {
+    /// The first model that classified the image, whichever it is, because the current model is not known.
+    First,
+    /// The model that classifies images at present.
+    Current(ModelKey),
+    /// A model that a client names, and that is not known to be the current one.
+    Named(ModelSelector),
+}
+
+/// Result of looking for the prediction or the embedding of an image.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum FoundPrediction {
+    /// The stored JSON of the prediction, the embedding or the record of a failure.
+    Json(Bytes),
+    /// The image has no record.
+    Missing,
+    /// The image has records of other models only.
+    OfOtherModel,
+}
+
+/// The stored record of an image: a prediction, an embedding or a failure.
 enum StoredPrediction {
     Missing,
-    /// The content is a record of a prediction or of a failure.
-    Intact(Bytes),
-    Damaged,
+    /// The content is a record, which names `model`.
+    Intact {
+        json: Bytes,
+        model: RecordedModel,
+    },
+    /// The first object is an intact record of another model, and the wanted model has none.
+    OfOtherModel,
+    /// The object of this name is damaged.
+    Damaged(ObjectName),
     /// The object is larger than any prediction of this version. classify does not replace it.
     TooLarge(BucketError),
 }
 
-impl UploadService {
-    /// Returns true if the image has a prediction, or a record of its failure.
-    pub(super) async fn has_prediction(&self, id: &ImageId) -> Result<bool, ServiceError> {
-        let prediction = self.load_prediction(id).await?;
-        Ok(matches!(prediction, StoredPrediction::Intact(_) | StoredPrediction::TooLarge(_)))
+impl WantedModel {
+    /// Returns true if a record that names `recorded` may be of the wanted model.
+    fn may_be(&self, recorded: &RecordedModel) -> bool {
+        match self {
+            Self::First => true,
+            Self::Current(key) => recorded.may_be(key),
+            Self::Named(selector) => recorded.may_be_selected_by(selector),
+        }
     }
 
-    /// Reads the stored JSON of an image's prediction. Returns `None` if the image has no prediction yet.
+    /// Returns the key in the name of the prediction, if the model was not the first one. Returns `None` if the key is
+    /// not known.
+    fn key(&self) -> Option<ModelKey> {
+        match self {
+            Self::First => None,
+            Self::Current(key) => Some(key.clone()),
+            Self::Named(selector) => selector.key(),
+        }
+    }
+}
+
+impl StoredPrediction {
+    /// Returns true if this is a record that names the model that made it.
+    fn names_its_model(&self) -> bool {
+        matches!(self, Self::Intact { model, .. } if model.has_name())
+    }
+
+    /// Returns a number that is higher, the more this object says about the wanted model's record.
+    fn precedence(&self) -> u8 {
+        match self {
+            Self::Missing => 0,
+            Self::OfOtherModel => 1,
+            Self::Damaged(_) => 2,
+            Self::TooLarge(_) => 3,
+            Self::Intact { .. } => 4,
+        }
+    }
+}
+
+impl UploadService {
+    /// Returns the model whose prediction a client wants that selects the model `selected`, or none.
+    pub(crate) fn wanted_model(&self, selected: Option<ModelSelector>) -> WantedModel {
+        match (&self.current_model, selected) {
+            (None, None) => WantedModel::First,
+            (Some(key), None) => WantedModel::Current(key.clone()),
+            (Some(key), Some(selector)) if key.is_selected_by(&selector) => WantedModel::Current(key.clone()),
+            (_, Some(selector)) => WantedModel::Named(selector),
+        }
+    }
+
+    /// Returns true if the model makes no further predictions, because another model is the current one.
+    pub(crate) fn is_former_model(&self, wanted: &WantedModel) -> bool {
+        matches!(wanted, WantedModel::Named(_)) && self.current_model.is_some()
+    }
+
+    /// Returns true if the current model has made a prediction of the image, or a record of its failure.
+    ///
+    /// Returns false if the current model is not known.
+    pub(super) async fn has_current_prediction(&self, id: &ImageId) -> Result<bool, ServiceError> {
+        let Some(key) = &self.current_model else { return Ok(false) };
+        let prediction = self.load_prediction(id, &WantedModel::Current(key.clone())).await?;
+        Ok(matches!(prediction, StoredPrediction::Intact { .. } | StoredPrediction::TooLarge(_)))
+    }
+
+    /// Reads the stored JSON of the prediction or the embedding that the wanted model has made of an image.
     ///
     /// A damaged prediction counts as missing. Its image is announced again, so that a new prediction replaces
     /// the damaged one.
-    pub(crate) async fn read_prediction(&self, id: &ImageId) -> Result<Option<Bytes>, ServiceError> {
-        match self.load_prediction(id).await? {
-            StoredPrediction::Missing => Ok(None),
-            StoredPrediction::Intact(json) => Ok(Some(json)),
+    pub(crate) async fn read_prediction(
+        &self,
+        id: &ImageId,
+        wanted: &WantedModel,
+    ) -> Result<FoundPrediction, ServiceError> {
+        match self.load_prediction(id, wanted).await? {
+            StoredPrediction::Missing => Ok(FoundPrediction::Missing),
+            StoredPrediction::Intact { json, .. } => Ok(FoundPrediction::Json(json)),
+            StoredPrediction::OfOtherModel => Ok(FoundPrediction::OfOtherModel),
             StoredPrediction::TooLarge(error) => Err(error.into()),
-            StoredPrediction::Damaged => {
-                self.handle_damaged_prediction(id).await?;
-                Ok(None)
+            StoredPrediction::Damaged(name) => {
+                self.handle_damaged_prediction(id, &name).await?;
+                Ok(FoundPrediction::Missing)
             }
         }
     }
 
-    async fn load_prediction(&self, id: &ImageId) -> Result<StoredPrediction, ServiceError> {
-        match self.bucket.read(&prediction_object_name(id)?, MAX_PREDICTION_BYTES).await {
-            Ok(prediction) if PredictionRecord::is_record(&prediction.data) => {
-                Ok(StoredPrediction::Intact(prediction.data))
+    /// Reads the record of the wanted model, which is a prediction or an embedding.
+    ///
+    /// Only classify knows which of the two its model makes, so records of both kinds are looked for. A record that
+    /// names the wanted model takes precedence over a failure that counts for every model.
+    async fn load_prediction(
+        &self,
+        id: &ImageId,
+        wanted: &WantedModel,
+    ) -> Result<StoredPrediction, ServiceError> {
+        let mut best = StoredPrediction::Missing;
+        for base_name in RECORD_BASE_NAMES {
+            let stored = self.load_record(id, base_name, wanted).await?;
+            if stored.names_its_model() {
+                return Ok(stored);
             }
-            Ok(_) | Err(BucketError::Damaged(_)) => Ok(StoredPrediction::Damaged),
+            if stored.precedence() > best.precedence() {
+                best = stored;
+            }
+        }
+        Ok(best)
+    }
+
+    /// Reads the first model's record of one kind, and the wanted model's one if the first model is another.
+    async fn load_record(
+        &self,
+        id: &ImageId,
+        base_name: &str,
+        wanted: &WantedModel,
+    ) -> Result<StoredPrediction, ServiceError> {
+        let first = self.load_object(id.record_object_name(base_name, None)).await?;
+        if !matches!(&first, StoredPrediction::Intact { model, .. } if !wanted.may_be(model)) {
+            return Ok(first);
+        }
+        let Some(key) = wanted.key() else { return Ok(StoredPrediction::OfOtherModel) };
+        Ok(match self.load_object(id.record_object_name(base_name, Some(&key))).await? {
+            StoredPrediction::Missing => StoredPrediction::OfOtherModel,
+            stored => stored,
+        })
+    }
+
+    async fn load_object(&self, name: String) -> Result<StoredPrediction, ServiceError> {
+        let name = ObjectName::new(name).map_err(ServiceError::internal)?;
+        match self.bucket.read(&name, MAX_PREDICTION_BYTES).await {
+            Ok(object) => Ok(match RecordedModel::read(&object.data) {
+                Some(model) => StoredPrediction::Intact { json: object.data, model },
+                None => StoredPrediction::Damaged(name),
+            }),
+            Err(BucketError::Damaged(_)) => Ok(StoredPrediction::Damaged(name)),
             Err(BucketError::NotFound(_)) => Ok(StoredPrediction::Missing),
             Err(error @ BucketError::TooLarge { .. }) => Ok(StoredPrediction::TooLarge(error)),
             Err(error) => Err(error.into()),
@@ -95,7 +227,7 @@ impl UploadService {
     async fn announce_lost_image(&self, id: &ImageId) -> Result<(), ServiceError> {
         // A message is removed after the prediction is stored. So the prediction may have been stored since the caller
         // looked for it.
-        if !matches!(self.load_prediction(id).await?, StoredPrediction::Missing) {
+        if !matches!(self.load_prediction(id, &WantedModel::First).await?, StoredPrediction::Missing) {
             return Ok(());
         }
         let Some(reannouncement) = self.reannouncements.begin(id) else { return Ok(()) };
@@ -105,14 +237,31 @@ impl UploadService {
         Ok(())
     }
 
-    /// Announces the image of a damaged prediction again, unless this was done a short time ago.
+    /// Announces an image again that has a prediction, but none of the current model.
+    ///
+    /// Does nothing if the image is announced already, or was announced again a short time ago. Returns false if the
+    /// service has no topic, so that it cannot announce the image.
+    pub(crate) async fn announce_to_current_model(&self, id: &ImageId) -> Result<bool, ServiceError> {
+        let Some(topic) = &self.topic else { return Ok(false) };
+        // Topics that do not count their messages return `None`. A second message is harmless there.
+        if matches!(topic.count_ahead(id.as_str()).await, Ok(Some(_))) {
+            return Ok(true);
+        }
+        let Some(reannouncement) = self.reannouncements.begin(id) else { return Ok(true) };
+        tracing::info!(%id, "an image without a prediction of the current model is announced again");
+        self.finish_reannouncement(reannouncement).await?;
+        counter!("preprocess_new_model_announcements_total").increment(1);
+        Ok(true)
+    }
+
+    /// Announces the image of the damaged prediction `name` again, unless this was done a short time ago.
     ///
     /// # Errors
     /// Returns [`ServiceError::DamagedPrediction`] if the bucket cannot replace the damaged prediction.
-    async fn handle_damaged_prediction(&self, id: &ImageId) -> Result<(), ServiceError> {
+    async fn handle_damaged_prediction(&self, id: &ImageId, name: &ObjectName) -> Result<(), ServiceError> {
         counter!("preprocess_damaged_predictions_total").increment(1);
         if !self.bucket.replaces_broken_objects() {
-            return Err(ServiceError::DamagedPrediction(id.prediction_object_name()));
+            return Err(ServiceError::DamagedPrediction(name.to_string()));
         }
         if !self.has_image(id).await? {
             return Ok(());
@@ -175,10 +324,6 @@ impl Drop for Reannouncement<'_> {
             self.reannouncements.times.lock().unwrap_or_else(PoisonError::into_inner).remove(self.id);
         }
     }
-}
-
-fn prediction_object_name(id: &ImageId) -> Result<ObjectName, ServiceError> {
-    ObjectName::new(id.prediction_object_name()).map_err(ServiceError::internal)
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ use std::{
 
 use async_trait::async_trait;
 use axum::http::HeaderMap;
+use contract::PREDICTION;
 use platform::{bucket::InMemoryBucket, cpu::CpuLimits, memory_budget::MemoryBudgetLimits, topic::Topic};
 use tokio::{sync::oneshot, task::JoinHandle};
 
@@ -33,7 +34,7 @@ fn new_service_with_topic(
     let recipe = Settings::default().recipe();
     let memory = new_memory_budget(MEMORY_BYTES);
     let publish_queue = PublishQueueLimits { max_waiting: 1, timeout: Duration::ZERO };
-    Arc::new(UploadService::new(recipe, cpu, memory, bucket.clone(), topic, &publish_queue))
+    Arc::new(UploadService::new(recipe, cpu, memory, bucket.clone(), topic, None, &publish_queue))
 }
 
 fn new_memory_budget(max_bytes: u64) -> MemoryBudget {
@@ -148,9 +149,12 @@ async fn damaged_prediction_is_an_error_if_the_bucket_replaces_nothing() {
     let bucket = Arc::new(InMemoryBucket::with_generations());
     let service = new_service(&bucket, 10, 1_000_000);
     let id: ImageId = "0".repeat(32).parse().unwrap();
-    bucket.replace(&ObjectName::new(id.prediction_object_name()).unwrap(), Bytes::from_static(b"{"));
-    let error = service.read_prediction(&id).await.unwrap_err();
-    assert!(error.to_string().contains(&id.prediction_object_name()), "{error}");
+    bucket.replace(
+        &ObjectName::new(id.record_object_name(PREDICTION, None)).unwrap(),
+        Bytes::from_static(b"{"),
+    );
+    let error = service.read_prediction(&id, &WantedModel::First).await.unwrap_err();
+    assert!(error.to_string().contains(&id.record_object_name(PREDICTION, None)), "{error}");
     assert_eq!(error.kind(), "damaged_prediction");
 }
 
@@ -176,13 +180,15 @@ async fn image_is_announced_by_the_next_request_if_the_caller_disconnected_durin
     let topic = Arc::new(TopicWithLostFirstMessage::default());
     let service = new_service_with_topic(&bucket, Some(topic.clone()), 1, 1);
     let id: ImageId = "0".repeat(32).parse().unwrap();
-    for name in [id.image_object_name(), id.prediction_object_name()] {
+    for name in [id.image_object_name(), id.record_object_name(PREDICTION, None)] {
         bucket.replace(&ObjectName::new(name).unwrap(), Bytes::from_static(b"{"));
     }
-    let disconnected = tokio::time::timeout(Duration::ZERO, service.read_prediction(&id)).await;
+    let disconnected =
+        tokio::time::timeout(Duration::ZERO, service.read_prediction(&id, &WantedModel::First)).await;
     assert!(disconnected.is_err(), "the topic should not confirm the message");
     for _ in 0..2 {
-        assert_eq!(service.read_prediction(&id).await.unwrap(), None);
+        let found = service.read_prediction(&id, &WantedModel::First).await.unwrap();
+        assert_eq!(found, FoundPrediction::Missing);
     }
     assert_eq!(topic.call_count.load(Ordering::SeqCst), 2);
 }

@@ -20,6 +20,7 @@ mod heif_files;
 #[cfg(target_os = "linux")]
 mod hostile;
 mod limits;
+mod models;
 mod orientation;
 #[cfg(target_os = "linux")]
 mod overload;

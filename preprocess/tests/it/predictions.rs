@@ -3,7 +3,7 @@
 
 use std::sync::{Arc, atomic::Ordering};
 
-use contract::{ImageEvent, ImageId};
+use contract::{EMBEDDING, ImageEvent, ImageId, PREDICTION};
 use preprocess::Settings;
 
 use crate::support::{TestApp, read_json, read_problem, read_sample};
@@ -35,7 +35,7 @@ async fn pending_prediction_gives_202_and_stored_prediction_is_returned_unchange
         read_json(app.get(&format!("/predictions/{}", second["id"].as_str().unwrap())).await).await;
     assert_eq!(body["ahead"], 1);
 
-    app.bucket.store(id.prediction_object_name(), DONE).await;
+    app.bucket.store(id.record_object_name(PREDICTION, None), DONE).await;
     let done = app.get(&path).await;
     assert_eq!(
         (done.status().as_u16(), &done.headers()["content-type"]),
@@ -45,10 +45,20 @@ async fn pending_prediction_gives_202_and_stored_prediction_is_returned_unchange
 }
 
 #[tokio::test]
+async fn stored_embedding_is_returned_unchanged() {
+    let (app, id) = start_with_coffee(Settings::default()).await;
+    let embedding = r#"{"gcs_path":"gs://b/o","embedding":[0.5,-1.25],"model":"flowers","backend":"b"}"#;
+    app.bucket.store(id.record_object_name(EMBEDDING, None), embedding).await;
+    let response = app.get(&format!("/predictions/{id}?wait=30")).await;
+    assert_eq!(response.status(), 200);
+    assert_eq!(response.text().await.unwrap(), embedding);
+}
+
+#[tokio::test]
 async fn record_of_a_failure_is_returned_unchanged() {
     let (app, id) = start_with_coffee(Settings::default()).await;
     let failed = r#"{"gcs_path":"gs://b/o","error":{"reason":"not_an_image","message":"…"}}"#;
-    app.bucket.store(id.prediction_object_name(), failed).await;
+    app.bucket.store(id.record_object_name(PREDICTION, None), failed).await;
     let response = app.get(&format!("/predictions/{id}?wait=30")).await;
     assert_eq!(response.status(), 200);
     assert_eq!(response.text().await.unwrap(), failed);
@@ -56,7 +66,7 @@ async fn record_of_a_failure_is_returned_unchanged() {
 
 #[tokio::test]
 async fn damaged_prediction_is_pending_and_its_image_is_announced_once() {
-    let name = |id: &ImageId| id.prediction_object_name();
+    let name = |id: &ImageId| id.record_object_name(PREDICTION, None);
     type Damage<'a> = &'a dyn Fn(&TestApp, &ImageId);
     let damage: [(&str, Damage<'_>); 5] = [
         ("checked", &|app, id| app.bucket.damage(name(id))),
@@ -85,7 +95,7 @@ async fn damaged_prediction_is_pending_and_its_image_is_announced_once() {
 async fn damaged_prediction_without_an_image_is_not_found_and_nothing_is_announced() {
     let (app, _) = start_with_coffee(Settings::default()).await;
     let id: ImageId = "0".repeat(32).parse().unwrap();
-    app.bucket.store_without_checksum(id.prediction_object_name(), "");
+    app.bucket.store_without_checksum(id.record_object_name(PREDICTION, None), "");
     assert_eq!(read_problem(app.get(&format!("/predictions/{id}")).await).await.0, 404);
     assert_eq!(app.topic.published().len(), 1);
 }
@@ -93,7 +103,7 @@ async fn damaged_prediction_without_an_image_is_not_found_and_nothing_is_announc
 #[tokio::test]
 async fn image_of_a_damaged_prediction_is_announced_by_the_next_request_if_the_topic_failed() {
     let (app, id) = start_with_coffee(Settings::default()).await;
-    app.bucket.store_without_checksum(id.prediction_object_name(), "");
+    app.bucket.store_without_checksum(id.record_object_name(PREDICTION, None), "");
     app.topic.broken.store(true, Ordering::SeqCst);
     let (status, body) = read_problem(app.get(&format!("/predictions/{id}")).await).await;
     assert_eq!((status, body["kind"].as_str().unwrap()), (503, "topic_unavailable"));
@@ -150,7 +160,7 @@ async fn wait_ends_with_the_prediction_when_it_is_stored() {
     });
     // The first read found no prediction. A later read must find the one that is stored now.
     app.bucket.was_read.notified().await;
-    app.bucket.store(id.prediction_object_name(), DONE).await;
+    app.bucket.store(id.record_object_name(PREDICTION, None), DONE).await;
     assert_eq!(waiting.await.unwrap().text().await.unwrap(), DONE);
 }
 

@@ -11,7 +11,7 @@ use std::{
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use contract::ImageId;
+use contract::{ImageId, ModelId, ModelKey};
 use platform::{
     bucket::{Bucket, BucketError, Created, InMemoryBucket, LooksIntact, Object, ObjectName},
     topic::{Message, PublishPermit, Topic, TopicError},
@@ -33,6 +33,11 @@ pub(crate) fn read_sample(name: &str) -> Vec<u8> {
     std::fs::read(format!("{}/../samples/{name}", env!("CARGO_MANIFEST_DIR"))).unwrap()
 }
 
+/// Returns the model that classifies the images of [`TestApp::start`].
+pub(crate) fn current_model() -> ModelId {
+    ModelId::new("flowers", "0b".repeat(32))
+}
+
 /// A service that runs on a free port.
 pub(crate) struct TestApp {
     pub(crate) bucket: Arc<TestBucket>,
@@ -44,13 +49,20 @@ pub(crate) struct TestApp {
 }
 
 impl TestApp {
-    /// Starts a service with these settings.
+    /// Starts a service with these settings. [`current_model`] classifies the images.
     pub(crate) async fn start(settings: Settings) -> Self {
+        Self::start_with_model(settings, Some(current_model().key())).await
+    }
+
+    /// Starts a service with these settings. `model` classifies the images, if it is known.
+    pub(crate) async fn start_with_model(settings: Settings, model: Option<ModelKey>) -> Self {
         let bucket = Arc::new(TestBucket::default());
         let topic = Arc::new(TestTopic::default());
         let any_port = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let application =
-            Application::assemble(any_port, settings, bucket.clone(), Some(topic.clone())).await.unwrap();
+            Application::assemble(any_port, settings, bucket.clone(), Some(topic.clone()), model)
+                .await
+                .unwrap();
         let address = application.local_addr();
         let stop = CancellationToken::new();
         let task = tokio::spawn(application.run(stop.clone()));
@@ -129,10 +141,9 @@ pub(crate) struct TestBucket {
 
 impl TestBucket {
     /// Stores an object whose content is JSON.
-    pub(crate) async fn store(&self, name: String, content: &'static str) {
+    pub(crate) async fn store(&self, name: String, content: impl Into<Bytes>) {
         let name = ObjectName::new(name).unwrap();
-        let created =
-            self.inner.create(&name, Bytes::from_static(content.as_bytes()), "application/json").await;
+        let created = self.inner.create(&name, content.into(), "application/json").await;
         assert_eq!(created.unwrap(), Created::New);
     }
 

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, atomic::Ordering};
 
-use contract::{ImageEvent, ImageId, MAX_PREDICTION_BYTES};
+use contract::{ImageEvent, ImageId, MAX_PREDICTION_BYTES, PREDICTION};
 use preprocess::Settings;
 
 use crate::support::{TestApp, file_form, read_json, read_problem, read_sample, without_avif};
@@ -145,7 +145,7 @@ async fn duplicate_is_announced_until_it_has_a_prediction() {
     assert_eq!(app.topic.published().len(), 2);
 
     let id: ImageId = first["id"].as_str().unwrap().parse().unwrap();
-    app.bucket.store(id.prediction_object_name(), r#"{"label":"espresso"}"#).await;
+    app.bucket.store(id.record_object_name(PREDICTION, None), r#"{"label":"espresso"}"#).await;
     assert_eq!(upload().await["duplicate"], true);
     assert_eq!(app.topic.published().len(), 2);
 }
@@ -256,7 +256,7 @@ async fn same_upload_replaces_a_damaged_image_and_announces_it() {
         assert!(app.bucket.read_image(&id).await == image, "{kind}");
         assert_eq!(app.topic.published().len(), count + 2, "{kind}");
     }
-    app.bucket.store(id.prediction_object_name(), r#"{"label":"espresso"}"#).await;
+    app.bucket.store(id.record_object_name(PREDICTION, None), r#"{"label":"espresso"}"#).await;
     let (_, body) = read_json(app.post("image/jpeg", coffee).await).await;
     assert_eq!((&body["duplicate"], app.topic.published().len()), (&true.into(), 5));
 }
@@ -267,8 +267,8 @@ async fn same_upload_is_announced_again_if_its_prediction_is_damaged() {
     let coffee = read_sample("coffee.jpg");
     let (_, body) = read_json(app.post("image/jpeg", coffee.clone()).await).await;
     let id: ImageId = body["id"].as_str().unwrap().parse().unwrap();
-    app.bucket.store(id.prediction_object_name(), r#"{"label":"espresso"}"#).await;
-    app.bucket.damage(id.prediction_object_name());
+    app.bucket.store(id.record_object_name(PREDICTION, None), r#"{"label":"espresso"}"#).await;
+    app.bucket.damage(id.record_object_name(PREDICTION, None));
     let (_, body) = read_json(app.post("image/jpeg", coffee).await).await;
     assert_eq!((&body["duplicate"], app.topic.published().len()), (&true.into(), 2));
 }
@@ -279,7 +279,10 @@ async fn same_upload_is_a_duplicate_if_its_record_is_too_large_to_be_read() {
     let coffee = read_sample("coffee.jpg");
     let (_, body) = read_json(app.post("image/jpeg", coffee.clone()).await).await;
     let id: ImageId = body["id"].as_str().unwrap().parse().unwrap();
-    app.bucket.store_without_checksum(id.prediction_object_name(), vec![b' '; MAX_PREDICTION_BYTES + 1]);
+    app.bucket.store_without_checksum(
+        id.record_object_name(PREDICTION, None),
+        vec![b' '; MAX_PREDICTION_BYTES + 1],
+    );
     let (status, body) = read_json(app.post("image/jpeg", coffee).await).await;
     assert_eq!((status.as_u16(), &body["duplicate"]), (200, &true.into()));
     assert_eq!(app.topic.published().len(), 1, "classify would not replace the record");

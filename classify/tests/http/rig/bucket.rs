@@ -1,6 +1,6 @@
 //! [`TestBucket`] is a bucket in memory that can fail.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -14,6 +14,8 @@ pub(crate) struct TestBucket {
     down: AtomicBool,
     /// True if creating an object fails.
     full: AtomicBool,
+    /// Number of objects that the service has read.
+    read_count: AtomicUsize,
 }
 
 impl TestBucket {
@@ -33,6 +35,11 @@ impl TestBucket {
 
     pub(crate) fn set_down(&self, down: bool) {
         self.down.store(down, Ordering::SeqCst);
+    }
+
+    /// Returns the number of objects that the service has read.
+    pub(crate) fn read_count(&self) -> usize {
+        self.read_count.load(Ordering::SeqCst)
     }
 
     pub(crate) fn set_full(&self, full: bool) {
@@ -103,6 +110,7 @@ impl Bucket for TestBucket {
 
     async fn read(&self, object: &ObjectName, limit: usize) -> Result<Object, BucketError> {
         self.fail_if_down()?;
+        self.read_count.fetch_add(1, Ordering::SeqCst);
         self.objects.read(object, limit).await
     }
 

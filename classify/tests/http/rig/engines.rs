@@ -8,7 +8,7 @@ use std::sync::{
 
 use classify::{
     engine::{Infer, InferError},
-    model::CLASSES,
+    model::{CLASSES, GEOMETRY},
     pixels::Crop,
 };
 use tokio::sync::mpsc;
@@ -34,6 +34,23 @@ impl Infer for EspressoEngine {
     fn infer(&mut self, batch: &[Crop]) -> Result<Vec<Vec<f32>>, InferError> {
         self.classified_count.fetch_add(batch.len(), Ordering::SeqCst);
         Ok(batch.iter().map(|_| espresso_logits()).collect())
+    }
+
+    fn warm_up(&mut self) -> Result<(), InferError> {
+        Ok(())
+    }
+}
+
+/// An engine that gives the same outputs for every image.
+pub(super) struct FixedEngine {
+    pub(super) outputs: Vec<f32>,
+    pub(super) run_count: Arc<AtomicUsize>,
+}
+
+impl Infer for FixedEngine {
+    fn infer(&mut self, batch: &[Crop]) -> Result<Vec<Vec<f32>>, InferError> {
+        self.run_count.fetch_add(batch.len(), Ordering::SeqCst);
+        Ok(vec![self.outputs.clone(); batch.len()])
     }
 
     fn warm_up(&mut self) -> Result<(), InferError> {
@@ -69,7 +86,7 @@ impl Infer for GatedEngine {
     }
 
     fn warm_up(&mut self) -> Result<(), InferError> {
-        if self.gated_warm_up { self.infer(&[Crop::black(8)]).map(drop) } else { Ok(()) }
+        if self.gated_warm_up { self.infer(&[Crop::black(GEOMETRY.crop)]).map(drop) } else { Ok(()) }
     }
 }
 

@@ -6,6 +6,7 @@ mod notification;
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
+    num::NonZeroUsize,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -14,7 +15,12 @@ use std::{
 };
 
 use bytes::Bytes;
-use classify::{Application, Parts, Settings, engine::Infer};
+use classify::{
+    Application, Parts, Settings,
+    engine::Infer,
+    model::{Head, compiled_model},
+};
+use contract::ModelId;
 use platform::{
     bucket::{Bucket, Created, ObjectName},
     http::{Readiness, push_auth::PushAuth},
@@ -26,7 +32,7 @@ use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use self::engines::EspressoEngine;
+use self::engines::{EspressoEngine, FixedEngine};
 pub(crate) use self::{
     bucket::TestBucket,
     engines::{ESPRESSO, Gate, Verdict},
@@ -61,17 +67,19 @@ impl Rig {
 
     /// Starts a service with `engines` without waiting until the service is ready.
     pub(crate) async fn start_without_waiting(settings: Settings, engines: Vec<Box<dyn Infer>>) -> Self {
-        Self::start_on_bucket(TestBucket::default(), settings, engines, Arc::default()).await
+        let (bucket, model) = (Arc::default(), compiled_model());
+        Self::start_on_bucket(bucket, model, settings, engines, Arc::default()).await
     }
 
     async fn start_on_bucket(
-        bucket: TestBucket,
+        bucket: Arc<TestBucket>,
+        model: ModelId,
         settings: Settings,
         engines: Vec<Box<dyn Infer>>,
         classified_count: Arc<AtomicUsize>,
     ) -> Self {
-        let (bucket, results) = (Arc::new(bucket), Arc::new(InMemoryTopic::default()));
-        let parts = Parts { results_topic: Some(results.clone()), ..Parts::new(bucket.clone()) };
+        let results = Arc::new(InMemoryTopic::default());
+        let parts = Parts { results_topic: Some(results.clone()), model, ..Parts::new(bucket.clone()) };
         let application = Application::assemble_with(any_port(), settings, parts, engines).await.unwrap();
         Self::run(application, bucket, results, classified_count)
     }
@@ -88,10 +96,54 @@ impl Rig {
 
     /// Starts the service of [`Self::with_espresso_engine`] with this bucket and these settings.
     pub(crate) async fn with_espresso_engine_on(bucket: TestBucket, settings: Settings) -> Self {
+        Self::with_model_on(Arc::new(bucket), compiled_model(), settings).await
+    }
+
+    /// Starts a service whose engine always predicts espresso as `model`. Other services may share the bucket.
+    pub(crate) async fn with_model_on(bucket: Arc<TestBucket>, model: ModelId, settings: Settings) -> Self {
         let classified_count = Arc::default();
         let engine: Box<dyn Infer> =
             Box::new(EspressoEngine { classified_count: Arc::clone(&classified_count) });
-        Self::start_on_bucket(bucket, settings, vec![engine], classified_count).await.wait_until_ready().await
+        Self::start_on_bucket(bucket, model, settings, vec![engine], classified_count)
+            .await
+            .wait_until_ready()
+            .await
+    }
+
+    /// Starts a service that runs `engine` as `model`. Other services may share the bucket.
+    pub(crate) async fn with_engine_of_model_on(
+        bucket: Arc<TestBucket>,
+        model: ModelId,
+        engine: Box<dyn Infer>,
+    ) -> Self {
+        Self::start_on_bucket(bucket, model, Settings::default(), vec![engine], Arc::default())
+            .await
+            .wait_until_ready()
+            .await
+    }
+
+    /// Starts a service whose model has the head `head` and gives `outputs` for every image, and waits until the
+    /// service is ready.
+    pub(crate) async fn with_head(head: Head, outputs: &[f32]) -> Self {
+        Self::with_head_of_model_on(Arc::default(), compiled_model(), head, outputs).await
+    }
+
+    /// Starts the service of [`Self::with_head`] as `model`. Other services may share the bucket.
+    pub(crate) async fn with_head_of_model_on(
+        bucket: Arc<TestBucket>,
+        model: ModelId,
+        head: Head,
+        outputs: &[f32],
+    ) -> Self {
+        let (results, run_count) = (Arc::new(InMemoryTopic::default()), Arc::default());
+        let engine: Box<dyn Infer> =
+            Box::new(FixedEngine { outputs: outputs.to_vec(), run_count: Arc::clone(&run_count) });
+        let parts = Parts { results_topic: Some(results.clone()), model, ..Parts::new(bucket.clone()) };
+        // The default is that of the compiled-in model.
+        let top_k = NonZeroUsize::new(head.class_count()).unwrap_or(NonZeroUsize::MIN);
+        let settings = Settings { top_k, ..Settings::default() };
+        let application = Application::assemble_with_head(any_port(), settings, head, parts, vec![engine]);
+        Self::run(application.await.unwrap(), bucket, results, run_count).wait_until_ready().await
     }
 
     /// Starts the service of [`Self::with_espresso_engine`] with `push_auth`, which authenticates the pushes.
@@ -187,7 +239,8 @@ impl Rig {
         assert_eq!(self.bucket.create(&name, data.into(), "image/jpeg").await.unwrap(), Created::New);
     }
 
-    /// Returns the number of images that the engine of [`Self::with_espresso_engine`] has classified.
+    /// Returns the number of images that the engine of [`Self::with_espresso_engine`] or [`Self::with_head`] has
+    /// run.
     pub(crate) fn classified_count(&self) -> usize {
         self.classified_count.load(Ordering::SeqCst)
     }
@@ -229,7 +282,8 @@ pub(crate) async fn read_problem(response: Result<reqwest::Response, reqwest::Er
 
 /// Replaces the members of `body` that depend on the compiled-in model or backend with fixed text.
 pub(crate) fn hide_model_and_backend(mut body: Value) -> Value {
-    for (member, replacement) in [("model", "MODEL"), ("backend", "BACKEND")] {
+    let replacements = [("model", "MODEL"), ("model_sha256", "CHECKSUM"), ("backend", "BACKEND")];
+    for (member, replacement) in replacements {
         if body.get(member).is_some() {
             body[member] = json!(replacement);
         }

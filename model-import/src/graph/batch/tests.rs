@@ -37,6 +37,31 @@ fn reshape_of_one_image_to_several_dimensions_works_for_any_batch() {
 }
 
 #[test]
+fn gather_of_all_elements_in_order_becomes_a_reshape() {
+    let image = [Some(1), Some(4), Some(1), Some(1)];
+    let nodes = |indices| {
+        let gather = node("Gather", &["row", indices], &["view"]).with_int("axis", 0);
+        vec![
+            node("Reshape", &["x", "one_row"], &["row"]),
+            gather,
+            node("Reshape", &["view", "features"], &["y"]),
+        ]
+    };
+    let constants = vec![
+        ints("one_row", &[-1]),
+        int_tensor("in_order", &[1, 4, 1, 1], &[0, 1, 2, 3]),
+        int_tensor("reversed", &[1, 4, 1, 1], &[3, 2, 1, 0]),
+        ints("features", &[1, 4]),
+    ];
+    let graph = make_graph_dynamic(&image, constants.clone(), nodes("in_order"));
+    assert_eq!(operators(&graph), ["Reshape", "Reshape", "Reshape"]);
+    assert_eq!(integers(&graph, &graph.node[1].input[1]), [-1, 4, 1, 1]);
+    assert_eq!(find_obstacle(&graph, "x"), None);
+    let graph = make_graph_dynamic(&image, constants, nodes("reversed"));
+    assert!(find_obstacle(&graph, "x").unwrap().contains("Gather"));
+}
+
+#[test]
 fn computed_shapes_become_constants() {
     // [batch, 8, 7, 7] is reshaped to [batch, 8, 7 * 7], as exporters of attention write it.
     let constants = vec![int_tensor("zero", &[], &[0]), int_tensor("two", &[], &[2]), ints("axis", &[0])];
@@ -116,6 +141,57 @@ fn node_that_joins_the_images_of_a_batch_is_named() {
     assert!(reason.contains("ReduceMean \"/head/mean\"") && reason.contains("[8, 7, 7]"), "{reason}");
     let graph = make_graph_dynamic(&IMAGE, vec![], vec![node("Mystery", &["x"], &["y"])]);
     assert!(find_obstacle(&graph, "x").unwrap().contains("Mystery \"y\""));
+}
+
+#[test]
+fn padding_that_torch_computes_becomes_a_constant() {
+    // torch lists the padding from the last axis to the first, and the exporter reverses the list.
+    let nodes = vec![
+        node("Reshape", &["padding", "pairs"], &["a"]),
+        node("Slice", &["a", "last", "before_first", "axis", "backwards"], &["b"]),
+        node("Transpose", &["b"], &["c"]).with_ints("perm", &[1, 0]),
+        node("Reshape", &["c", "row"], &["pads"]),
+        node("Pad", &["x", "pads"], &["y"]),
+    ];
+    let constants = vec![
+        ints("padding", &[0, 1, 2, 3, 0, 0, 0, 0]),
+        ints("pairs", &[-1, 2]),
+        ints("last", &[-1]),
+        ints("before_first", &[i64::MIN + 1]),
+        ints("axis", &[0]),
+        ints("backwards", &[-1]),
+        ints("row", &[-1]),
+    ];
+    let graph = make_graph_dynamic(&IMAGE, constants, nodes);
+    assert_eq!(operators(&graph), ["Pad"]);
+    assert_eq!(integers(&graph, "pads"), [0, 0, 2, 0, 0, 0, 3, 1]);
+    assert_eq!(find_obstacle(&graph, "x"), None);
+}
+
+#[test]
+fn attention_mask_of_shifted_windows_becomes_a_constant() {
+    // Region 1 is written into a list of zeros. Tokens of different regions do not attend to each other.
+    let nodes = vec![
+        node("ConstantOfShape", &["length"], &["zeros"]),
+        node("ScatterND", &["zeros", "second_and_last", "ones"], &["regions"]),
+        node("Unsqueeze", &["regions", "axis"], &["rows"]),
+        node("Sub", &["regions", "rows"], &["differences"]),
+        node("Equal", &["differences", "none"], &["is_same"]),
+        node("Where", &["is_same", "none", "far"], &["mask"]),
+        node("Add", &["x", "mask"], &["y"]),
+    ];
+    let constants = vec![
+        ints("length", &[3]),
+        int_tensor("second_and_last", &[2, 1], &[1, -1]),
+        float_tensor("ones", &[2], &[1.0, 1.0]),
+        ints("axis", &[1]),
+        float_tensor("none", &[], &[0.0]),
+        float_tensor("far", &[], &[-100.0]),
+    ];
+    let graph = make_graph_dynamic(&[Some(1), Some(8), Some(3), Some(3)], constants, nodes);
+    assert_eq!(operators(&graph), ["Add"]);
+    let expected = [0.0, -100.0, -100.0, -100.0, 0.0, 0.0, -100.0, 0.0, 0.0];
+    assert_eq!(constant_values(&graph, "mask"), expected);
 }
 
 #[test]

@@ -7,8 +7,8 @@ use super::Inference;
 use super::dim::Dim::{Known, Unknown};
 use super::dim::{resolve_axes, resolve_axis};
 use super::value::{
-    Elements, MAX_ELEMENT_COUNT, Value, broadcast_dims, combine_floats, combine_integers, element_count,
-    strided_indices, strides,
+    Elements, MAX_ELEMENT_COUNT, Value, broadcast_dims, combine_floats, combine_integers, compare_floats,
+    element_count, strided_indices, strides,
 };
 
 impl Inference<'_> {
@@ -118,6 +118,9 @@ impl Inference<'_> {
             "Not" | "Neg" | "Sqrt" | "Floor" | "Ceil" | "Reciprocal" | "Abs" | "Exp" | "Sigmoid" => {
                 apply(&node.op_type, input()?)
             }
+            "ScatterND" if node.text("reduction").is_none_or(|reduction| reduction == "none") => {
+                scatter(input()?, &self.value(node.input.get(1)?)?, self.value(node.input.get(2)?)?)
+            }
             "ReduceProd" | "ReduceSum" => reduce_list(node, &input()?),
             "Add" | "Sub" | "Mul" | "Div" | "Mod" | "Pow" | "Max" | "Min" | "Equal" | "Less"
             | "LessOrEqual" | "Greater" | "GreaterOrEqual" | "And" | "Or" => {
@@ -131,20 +134,18 @@ impl Inference<'_> {
     }
 
     fn slice(&self, node: &NodeProto, value: &Value) -> Option<Value> {
-        let ranges = self.slice_ranges(node, value.dims.len())?;
-        let own_strides = strides(&value.dims);
-        let (mut dims, mut start) = (value.dims.clone(), 0);
-        let mut axis_strides = own_strides.clone();
-        for range in ranges {
-            let length = i64::try_from(value.dims[range.axis]).ok()?;
-            let (first, count) = range.resolve(length)?;
-            // A negative step would need negative strides.
-            axis_strides[range.axis] = own_strides[range.axis] * usize::try_from(range.step).ok()?;
-            start += own_strides[range.axis] * usize::try_from(first).ok()?;
-            dims[range.axis] = usize::try_from(count).ok()?;
+        let mut positions: Vec<Vec<usize>> = value.dims.iter().map(|dim| (0..*dim).collect()).collect();
+        for range in self.slice_ranges(node, value.dims.len())? {
+            let (first, count) = range.resolve(i64::try_from(value.dims[range.axis]).ok()?)?;
+            let position = |index: i64| usize::try_from(first + index * range.step).ok();
+            positions[range.axis] = (0..count).map(position).collect::<Option<_>>()?;
         }
-        let indices = strided_indices(&dims, start, &axis_strides)?;
-        value.pick(dims, &indices)
+        let mut indices = vec![0];
+        for (positions, stride) in positions.iter().zip(strides(&value.dims)) {
+            let along_axis = |index: usize| positions.iter().map(move |position| index + position * stride);
+            indices = indices.into_iter().flat_map(along_axis).collect();
+        }
+        value.pick(positions.iter().map(Vec::len).collect(), &indices)
     }
 }
 
@@ -207,6 +208,29 @@ fn gather(value: &Value, indices: &Value, axis: i64) -> Option<Value> {
         .flat_map(|row| (0..inner).map(move |column| row * inner + column))
         .collect();
     value.pick(dims, &sources)
+}
+
+/// Replaces the parts of a value at `indices`, as ScatterND does.
+fn scatter(value: Value, indices: &Value, updates: Value) -> Option<Value> {
+    let index_len = *indices.dims.last()?;
+    let part_len = element_count(value.dims.get(index_len..)?)?;
+    let (dims, axis_strides, length) = (value.dims.clone(), strides(&value.dims), value.len());
+    let mut sources: Vec<usize> = (0..length).collect();
+    for (update, index) in indices.known_integers()?.chunks(index_len.max(1)).enumerate() {
+        let axes = index.iter().zip(&dims).zip(&axis_strides);
+        let offset = axes.map(|((position, dim), stride)| {
+            let position = resolve_axis(*position, *dim);
+            (position < *dim).then_some(position * stride)
+        });
+        let offset = offset.sum::<Option<usize>>()?;
+        let part = sources.get_mut(offset..offset + part_len)?;
+        for (element, source) in part.iter_mut().enumerate() {
+            *source = length + update * part_len + element;
+        }
+    }
+    let update_len = updates.len();
+    let parts = [value.with_dims(vec![length])?, updates.with_dims(vec![update_len])?];
+    concat(&parts, 0)?.pick(dims, &sources)
 }
 
 fn concat(parts: &[Value], axis: i64) -> Option<Value> {
@@ -279,6 +303,10 @@ fn combine(operator: &str, left: &Value, right: &Value) -> Option<Value> {
         (Elements::Integers(left), Elements::Integers(right)) => Elements::Integers(
             left.iter().zip(right).map(|(left, right)| combine_integers(operator, *left, *right)).collect(),
         ),
+        (Elements::Floats(left), Elements::Floats(right)) if is_comparison => {
+            let truths = left.iter().zip(right).map(|(left, right)| compare_floats(operator, *left, *right));
+            Elements::Integers(truths.map(|truth| Some(Known(truth?.into()))).collect::<Option<_>>()?)
+        }
         (Elements::Floats(left), Elements::Floats(right)) => {
             let numbers = left.iter().zip(right).map(|(left, right)| combine_floats(operator, *left, *right));
             Elements::Floats(numbers.collect::<Option<_>>()?)

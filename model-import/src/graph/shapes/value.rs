@@ -239,3 +239,15 @@ pub(super) fn combine_floats(operator: &str, left: f32, right: f32) -> Option<f3
         _ => None,
     }
 }
+
+/// Compares two floating-point numbers.
+pub(super) fn compare_floats(operator: &str, left: f32, right: f32) -> Option<bool> {
+    match operator {
+        "Equal" => Some(left <= right && left >= right),
+        "Less" => Some(left < right),
+        "LessOrEqual" => Some(left <= right),
+        "Greater" => Some(left > right),
+        "GreaterOrEqual" => Some(left >= right),
+        _ => None,
+    }
+}
