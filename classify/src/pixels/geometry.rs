@@ -155,8 +155,18 @@ impl Span {
         let reduction = (f64::from(self.source) / self.resized as f64).max(1.0);
         // Two pixels are added because the edges of the span may cut through pixels.
         let pixels = self.in_source().1 + 2.0 * filter.radius() * reduction + 2.0;
-        (pixels.ceil() as u64).min(self.source.into())
+        to_pixels(pixels.ceil()).min(self.source.into())
     }
+}
+
+/// Converts a whole number of pixels, which is not negative.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "the number is rounded, and at most the square of a side"
+)]
+fn to_pixels(length: f64) -> u64 {
+    length as u64
 }
 
 /// The part of the resized image that the crop contains.
@@ -222,7 +232,7 @@ impl Geometry {
                 let reduction =
                     (f64::from(width) / f64::from(min_width)).min(f64::from(height) / f64::from(min_height));
                 let resized = |length: u32, crop: u32| {
-                    ((f64::from(length) / reduction).round_ties_even() as u64).max(crop.into())
+                    to_pixels((f64::from(length) / reduction).round_ties_even()).max(crop.into())
                 };
                 spans(
                     Span::centre(width, resized(width, crop_width), crop_width),
@@ -234,8 +244,8 @@ impl Geometry {
                 let ratio = f64::from(width) / f64::from(height);
                 let crop_ratio = f64::from(crop_width) / f64::from(crop_height);
                 let scaled = |ratio: f64, side: u32| {
-                    let scaled = (ratio * f64::from(side)).round_ties_even();
-                    (scaled as u32).max(1)
+                    let scaled = to_pixels((ratio * f64::from(side)).round_ties_even());
+                    u32::try_from(scaled).unwrap_or(u32::MAX).max(1)
                 };
                 let (resized_width, resized_height) = if ratio > crop_ratio {
                     let ratio = f64::from(height) / f64::from(width);

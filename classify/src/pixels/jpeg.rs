@@ -1,11 +1,11 @@
 //! Reads the header of a JPEG and decodes the JPEG with jpeg-scaled.
 
 use image::metadata::Orientation;
-use jpeg_scaled::{ColourSpace, Decoder, Error, Scale, Segments};
+use jpeg_scaled::{ColourSpace, Decoder, Error, Scale};
 use platform::buffer::ZeroedBuffer;
 use resize::Channels;
 
-use super::{ImageError, Picture, Pixels, read_orientation};
+use super::{ImageError, Picture, Pixels, to_orientation};
 
 /// Number of rows of coefficients that the decoder holds per component at the same time. The largest MCU
 /// (minimum coded unit) has 32 rows.
@@ -22,7 +22,7 @@ pub(super) struct JpegHeader {
     is_progressive: bool,
     /// Maximum number of scans that [`Self::decode`] accepts.
     max_scans: u32,
-    /// Orientation in the first EXIF segment.
+    /// Orientation in EXIF or XMP.
     orientation: Orientation,
     /// Length of the ICC profile in bytes, or 0 for none.
     pub(super) profile_bytes: u64,
@@ -33,14 +33,13 @@ impl JpegHeader {
     pub(super) fn read(bytes: &[u8], max_scans: u32) -> Result<Self, Error> {
         let jpeg_scaled::JpegHeader { width, height, colour_space, is_progressive } =
             jpeg_scaled::JpegHeader::read(bytes)?;
-        let exif = Segments::before_first_scan(bytes).find_map(|segment| segment.exif());
         Ok(Self {
             width,
             height,
             colour_space,
             is_progressive,
             max_scans,
-            orientation: read_orientation(exif),
+            orientation: to_orientation(exif_orientation::read_jpeg_orientation(bytes)),
             profile_bytes: srgb::jpeg_profile_bytes(bytes),
         })
     }

@@ -200,7 +200,7 @@ struct Picture {
 }
 
 /// Decodes `bytes`, resizes and crops the image to `geometry`, converts the colours to sRGB and then to the channels of
-/// the network, and applies the EXIF orientation.
+/// the network, and applies the orientation.
 ///
 /// `header` must be the header of `bytes`. Transparent pixels are blended with white. This function takes
 /// milliseconds of CPU time, so it must not run on an async worker. It allocates at most
@@ -246,11 +246,9 @@ pub fn crop(bytes: &[u8], header: &ImageHeader, geometry: Geometry) -> Result<Cr
     })
 }
 
-/// Returns the EXIF orientation. Corrupt metadata is ignored, because the pixels may be intact.
-fn read_orientation(exif: Option<&[u8]>) -> Orientation {
-    exif.and_then(exif_orientation::read_orientation)
-        .and_then(Orientation::from_exif)
-        .unwrap_or(Orientation::NoTransforms)
+/// Converts the number of an orientation. Corrupt metadata is ignored, because the pixels may be intact.
+fn to_orientation(number: Option<u8>) -> Orientation {
+    number.and_then(Orientation::from_exif).unwrap_or(Orientation::NoTransforms)
 }
 
 /// Computes the part of the resized image that `placement` selects, with the channels of the image.

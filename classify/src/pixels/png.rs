@@ -6,7 +6,7 @@ use platform::buffer::ZeroedBuffer;
 use png::{ColorType, Decoder, Limits, Transformations};
 use resize::Channels;
 
-use super::{ImageError, Picture, Pixels, read_orientation};
+use super::{ImageError, Picture, Pixels, to_orientation};
 
 /// Maximum number of bytes that the decoder may allocate besides the pixels and rows.
 const MAX_TABLE_BYTES: usize = 1 << 20;
@@ -61,6 +61,8 @@ impl PngHeader {
     /// # Errors
     /// Returns [`ImageError::NotAnImage`] when the PNG cannot be decoded.
     pub(super) fn decode(&self, bytes: &[u8]) -> Result<Picture, ImageError> {
+        // Compressed XMP is inflated here, before the decoder allocates its tables.
+        let orientation = to_orientation(exif_orientation::read_png_orientation(bytes));
         let mut decoder = Decoder::new_with_limits(Cursor::new(bytes), Limits { bytes: MAX_TABLE_BYTES });
         decoder.set_ignore_text_chunk(true);
         decoder.set_ignore_iccp_chunk(true);
@@ -95,7 +97,7 @@ impl PngHeader {
         Ok(Picture {
             pixels: Pixels { buffer, length },
             channels,
-            orientation: read_orientation(reader.info().exif_metadata.as_deref()),
+            orientation,
             icc_profile: srgb::read_png_profile(bytes),
         })
     }

@@ -2,7 +2,10 @@
 
 use std::io::Cursor;
 
-use exif_orientation::testing::{BYTE, ByteOrder, LONG, SHORT, exif, jpeg_with_exif};
+use exif_orientation::testing::{
+    BYTE, ByteOrder, LONG, SHORT, exif, jpeg_with_exif, jpeg_with_xmp, png_chunk, png_with_first_chunks,
+    png_with_last_chunks, png_xmp_chunk, xmp_packets,
+};
 use image::{ExtendedColorType, ImageEncoder, Rgb, codecs::jpeg::JpegEncoder, codecs::png::PngEncoder};
 use jpeg_scaled::{Segment, Segments};
 
@@ -178,12 +181,15 @@ fn insert_segments(jpeg: &[u8], segments: &[u8]) -> Vec<u8> {
     [&jpeg[..2], segments, &jpeg[2..]].concat()
 }
 
-fn encode_png_with_exif(picture: &RgbImage, block: &[u8]) -> Vec<u8> {
+fn encode_rgb_png(picture: &RgbImage) -> Vec<u8> {
     let mut bytes = Vec::new();
-    let mut encoder = PngEncoder::new(&mut bytes);
-    encoder.set_exif_metadata(block.to_vec()).unwrap();
+    let encoder = PngEncoder::new(&mut bytes);
     encoder.write_image(picture, picture.width(), picture.height(), ExtendedColorType::Rgb8).unwrap();
     bytes
+}
+
+fn encode_png_with_exif(picture: &RgbImage, block: &[u8]) -> Vec<u8> {
+    png_with_first_chunks(&encode_rgb_png(picture), &png_chunk(b"eXIf", block))
 }
 
 #[test]
@@ -221,6 +227,46 @@ fn first_exif_segment_of_a_jpeg_counts() {
     let [first, second] = [6, 3].map(|orientation| exif(orientation, ByteOrder::LittleEndian, SHORT));
     let jpeg = jpeg_with_exif(&jpeg_with_exif(&encode_jpeg(&draw_quarters(6)), &second), &first);
     assert!(has_upright_quarters(&jpeg, SMALL_GEOMETRY));
+}
+
+#[test]
+fn png_is_turned_upright_if_its_exif_comes_after_the_pixels() {
+    let [right, wrong] =
+        [6, 3].map(|orientation| png_chunk(b"eXIf", &exif(orientation, ByteOrder::LittleEndian, SHORT)));
+    let png = png_with_last_chunks(&encode_rgb_png(&draw_quarters(6)), &right);
+    assert!(has_upright_quarters(&png, SMALL_GEOMETRY));
+    assert!(has_upright_quarters(&png_with_last_chunks(&png, &wrong), SMALL_GEOMETRY), "two chunks");
+}
+
+#[test]
+fn image_whose_orientation_only_xmp_states_is_turned_upright() {
+    for orientation in 1..=8 {
+        let picture = draw_quarters(orientation);
+        let (jpeg, png) = (encode_jpeg(&picture), encode_rgb_png(&picture));
+        for packet in xmp_packets(orientation) {
+            let description = packet.escape_ascii();
+            let jpeg = jpeg_with_xmp(&jpeg, &packet);
+            assert!(has_upright_quarters(&jpeg, SMALL_GEOMETRY), "JPEG, {description}");
+            for chunk in [false, true].map(|is_compressed| png_xmp_chunk(&packet, is_compressed)) {
+                let first = png_with_first_chunks(&png, &chunk);
+                assert!(has_upright_quarters(&first, SMALL_GEOMETRY), "PNG, {description}");
+                let last = png_with_last_chunks(&png, &chunk);
+                assert!(has_upright_quarters(&last, SMALL_GEOMETRY), "PNG, after the pixels, {description}");
+            }
+        }
+    }
+}
+
+#[test]
+fn orientation_in_exif_counts_instead_of_the_one_in_xmp() {
+    let picture = draw_quarters(6);
+    let block = exif(6, ByteOrder::LittleEndian, SHORT);
+    let [packet, _] = xmp_packets(3);
+    let jpeg = jpeg_with_xmp(&jpeg_with_exif(&encode_jpeg(&picture), &block), &packet);
+    assert!(has_upright_quarters(&jpeg, SMALL_GEOMETRY), "JPEG");
+    let png = png_with_first_chunks(&encode_rgb_png(&picture), &png_xmp_chunk(&packet, false));
+    let png = png_with_last_chunks(&png, &png_chunk(b"eXIf", &block));
+    assert!(has_upright_quarters(&png, SMALL_GEOMETRY), "PNG");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Reads the orientation from EXIF data.
+//! Reads the orientation from EXIF data and XMP.
 //!
 //! Both services use this reader for every format, so that they turn a picture in the same way.
 
@@ -39,12 +39,35 @@ impl ByteOrder {
     }
 }
 
-/// Reads the orientation, which is a number from 1 to 8, from a TIFF structure.
-///
-/// `block` is EXIF data, with or without the prefix `Exif\0\0`, or a whole TIFF file. Only the first directory
-/// is read. Returns `None` if it has no valid orientation, or if the data end before it.
-#[must_use]
-pub fn read_orientation(mut block: &[u8]) -> Option<u8> {
+/// OrientationSources of a picture that can state its orientation.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct OrientationSources<'a> {
+    /// EXIF data, with or without the prefix `Exif\0\0`, or a whole TIFF file.
+    pub exif: Option<&'a [u8]>,
+    /// An XMP packet.
+    pub xmp: Option<&'a [u8]>,
+}
+
+impl OrientationSources<'_> {
+    /// Returns the orientation, which is a number from 1 to 8.
+    ///
+    /// XMP counts only if the EXIF data have no orientation, not even an invalid one. Of the EXIF data, only the first
+    /// directory is read. Returns `None` if there is no valid orientation, or if the data end before it.
+    #[must_use]
+    pub fn orientation(&self) -> Option<u8> {
+        match self.exif.and_then(find_orientation_entries) {
+            Some((byte_order, mut entries)) => {
+                entries.find_map(|entry| orientation_in_entry(entry, byte_order))
+            }
+            None => self.xmp.and_then(xmp::read_orientation),
+        }
+    }
+}
+
+/// Returns the entries with the tag of the orientation in the first directory. Returns `None` if there are none.
+fn find_orientation_entries(
+    mut block: &[u8],
+) -> Option<(ByteOrder, impl Iterator<Item = &[u8; ENTRY_BYTES]>)> {
     while let Some(rest) = block.strip_prefix(PREFIX) {
         block = rest;
     }
@@ -59,15 +82,18 @@ pub fn read_orientation(mut block: &[u8]) -> Option<u8> {
     let (entry_count, entries) = directory.split_first_chunk()?;
     let entry_count = usize::from(byte_order.read_u16(*entry_count));
     let (entries, _) = entries.as_chunks();
-    entries.iter().take(entry_count).find_map(|entry| orientation_in_entry(*entry, byte_order))
+    let is_orientation =
+        move |&&[tag0, tag1, ..]: &&[u8; ENTRY_BYTES]| byte_order.read_u16([tag0, tag1]) == ORIENTATION;
+    let mut entries = entries.iter().take(entry_count).filter(is_orientation).peekable();
+    entries.peek()?;
+    Some((byte_order, entries))
 }
 
-/// Returns the value of an entry if it is a valid orientation.
-fn orientation_in_entry(entry: [u8; ENTRY_BYTES], byte_order: ByteOrder) -> Option<u8> {
+/// Returns the value of an entry for the orientation if it is valid.
+fn orientation_in_entry(entry: &[u8; ENTRY_BYTES], byte_order: ByteOrder) -> Option<u8> {
     // An entry consists of a tag, a type, a number of values and four bytes that begin with the value.
-    let [tag0, tag1, type0, type1, count0, count1, count2, count3, value0, value1, value2, value3] = entry;
-    let value_count = byte_order.read_u32([count0, count1, count2, count3]);
-    if byte_order.read_u16([tag0, tag1]) != ORIENTATION || value_count != 1 {
+    let [_, _, type0, type1, count0, count1, count2, count3, value0, value1, value2, value3] = *entry;
+    if byte_order.read_u32([count0, count1, count2, count3]) != 1 {
         return None;
     }
     let value = match byte_order.read_u16([type0, type1]) {
@@ -79,7 +105,12 @@ fn orientation_in_entry(entry: [u8; ENTRY_BYTES], byte_order: ByteOrder) -> Opti
     u8::try_from(value).ok().filter(|orientation| (1..=8).contains(orientation))
 }
 
+mod jpeg;
+mod png;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 #[cfg(test)]
 mod tests;
+mod xmp;
+
+pub use self::{jpeg::read_jpeg_orientation, png::read_png_orientation};

@@ -1,5 +1,9 @@
-//! Writes TIFF structures for tests.
+//! Writes metadata for tests.
 #![expect(clippy::expect_used, reason = "a failed expectation fails the test that uses this module")]
+
+use std::io::Write;
+
+use flate2::{Compression, Crc, write::ZlibEncoder};
 
 /// Types of the values of an entry.
 pub const BYTE: u16 = 1;
@@ -85,14 +89,85 @@ pub fn exif(orientation: u8, byte_order: ByteOrder, value_type: u16) -> Vec<u8> 
     [byte_order.tiff_header(DIRECTORY_OFFSET), directory].concat()
 }
 
+/// Writes XMP packets that state an orientation, as an attribute and as an element.
+#[must_use]
+pub fn xmp_packets(orientation: u8) -> [Vec<u8>; 2] {
+    let attribute = format!("<rdf:Description tiff:Orientation=\"{orientation}\"/>");
+    let element =
+        format!("<rdf:Description><tiff:Orientation>{orientation}</tiff:Orientation></rdf:Description>");
+    [attribute, element].map(|content| {
+        format!("<x:xmpmeta xmlns:x=\"adobe:ns:meta/\"><rdf:RDF>{content}</rdf:RDF></x:xmpmeta>").into_bytes()
+    })
+}
+
 /// Inserts a segment with EXIF data at the start of a JPEG.
 ///
 /// # Panics
 /// Panics if the data are too long for a segment.
 #[must_use]
 pub fn jpeg_with_exif(jpeg: &[u8], exif: &[u8]) -> Vec<u8> {
-    // The length includes its own two bytes and the prefix.
-    let length = u16::try_from(8 + exif.len()).expect("EXIF data of at most 65,527 bytes").to_be_bytes();
+    jpeg_with_segment(jpeg, b"Exif\0\0", exif)
+}
+
+/// Inserts a segment with XMP at the start of a JPEG.
+///
+/// # Panics
+/// Panics if the packet is too long for a segment.
+#[must_use]
+pub fn jpeg_with_xmp(jpeg: &[u8], packet: &[u8]) -> Vec<u8> {
+    jpeg_with_segment(jpeg, b"http://ns.adobe.com/xap/1.0/\0", packet)
+}
+
+fn jpeg_with_segment(jpeg: &[u8], prefix: &[u8], data: &[u8]) -> Vec<u8> {
+    // The length includes its own two bytes.
+    let length =
+        u16::try_from(2 + prefix.len() + data.len()).expect("the data fit in a segment").to_be_bytes();
     // The marker SOI has two bytes.
-    [&jpeg[..2], &[0xFF, 0xE1], &length, b"Exif\0\0", exif, &jpeg[2..]].concat()
+    [&jpeg[..2], &[0xFF, 0xE1], &length, prefix, data, &jpeg[2..]].concat()
+}
+
+/// Writes a chunk of a PNG: the length of the data, the name, the data and their checksum.
+///
+/// # Panics
+/// Panics if the data are too long for a chunk.
+#[must_use]
+pub fn png_chunk(name: &[u8; 4], data: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(data.len()).expect("the data fit in a chunk").to_be_bytes();
+    let mut checksum = Crc::new();
+    checksum.update(name);
+    checksum.update(data);
+    [&length, &name[..], data, &checksum.sum().to_be_bytes()].concat()
+}
+
+/// Writes a text chunk of a PNG with XMP.
+#[must_use]
+pub fn png_xmp_chunk(packet: &[u8], is_compressed: bool) -> Vec<u8> {
+    let text = if is_compressed { compress(packet) } else { packet.to_vec() };
+    png_chunk(
+        b"iTXt",
+        &[b"XML:com.adobe.xmp\0", &[is_compressed.into(), 0][..], b"en\0keyword\0", &text].concat(),
+    )
+}
+
+fn compress(data: &[u8]) -> Vec<u8> {
+    let mut stream = ZlibEncoder::new(Vec::new(), Compression::best());
+    stream.write_all(data).expect("a vector takes all data");
+    stream.finish().expect("a vector takes all data")
+}
+
+/// Inserts chunks right after the header of a PNG.
+#[must_use]
+pub fn png_with_first_chunks(png: &[u8], chunks: &[u8]) -> Vec<u8> {
+    /// Length of the signature and of the chunk IHDR.
+    const HEADER_END: usize = 8 + 25;
+    [&png[..HEADER_END], chunks, &png[HEADER_END..]].concat()
+}
+
+/// Inserts chunks in front of the last chunk of a PNG, and so behind its pixels.
+#[must_use]
+pub fn png_with_last_chunks(png: &[u8], chunks: &[u8]) -> Vec<u8> {
+    /// Length of the chunk IEND.
+    const END_BYTES: usize = 12;
+    let (start, end) = png.split_at(png.len() - END_BYTES);
+    [start, chunks, end].concat()
 }

@@ -6,14 +6,21 @@ use proptest::{
     test_runner::Config,
 };
 
-use super::{ENTRY_BYTES, ORIENTATION, PREFIX, read_orientation};
-use crate::testing::{BYTE, ByteOrder, Entry, LONG, SHORT};
+use super::{
+    ENTRY_BYTES, ORIENTATION, OrientationSources, PREFIX, png::MAX_CHUNKS, read_png_orientation,
+    xmp::MAX_XMP_BYTES,
+};
+use crate::testing::{BYTE, ByteOrder, Entry, LONG, SHORT, exif, png_chunk, png_xmp_chunk, xmp_packets};
 
 const ASCII: u16 = 2;
 const SIGNED_SHORT: u16 = 8;
 
 /// An entry that precedes the orientation in files of cameras: the offset of the maker's name.
 const MAKER: Entry = (0x10F, ASCII, 5, 8);
+
+fn read_orientation(exif: &[u8]) -> Option<u8> {
+    OrientationSources { exif: Some(exif), xmp: None }.orientation()
+}
 
 fn orientation_entry(value: u32, value_type: u16) -> Entry {
     (ORIENTATION, value_type, 1, value)
@@ -106,6 +113,110 @@ fn directory_in_its_own_header_or_beyond_the_data_is_ignored() {
             block.splice(4..8, byte_order.long(offset));
             assert_eq!(read_orientation(&block), None, "{offset}");
         }
+    }
+}
+
+fn read_xmp(packet: &[u8]) -> Option<u8> {
+    OrientationSources { exif: None, xmp: Some(packet) }.orientation()
+}
+
+#[test]
+fn orientation_in_xmp_is_one_digit_in_an_attribute_or_an_element() {
+    for orientation in 1..=8 {
+        for packet in xmp_packets(orientation) {
+            assert_eq!(read_xmp(&packet), Some(orientation), "{}", packet.escape_ascii());
+        }
+    }
+    for (packet, expected) in [
+        ("tiff:Orientation=\"0\" tiff:Orientation=\"6\"", None),
+        ("tiff:Orientation=\"9\"   ", None),
+        ("tiff:Orientation=\"60\"  ", None),
+        ("tiff:Orientation>60</tiff:Orientation>", None),
+        ("tiff:Orientation='6'   ", None),
+        ("tiff:Orientation=\"x\" tiff:Orientation=\"6\"", Some(6)),
+        ("tiff:Orientation>6</tiff:Orientation><tiff:Orientation>3<", Some(6)),
+        ("tiff:Orientation=\"6", None),
+        ("", None),
+    ] {
+        assert_eq!(read_xmp(packet.as_bytes()), expected, "{packet}");
+    }
+}
+
+#[test]
+fn xmp_is_searched_up_to_its_limit() {
+    let attribute = b"tiff:Orientation=\"6\"";
+    let found = |offset: usize| read_xmp(&[&vec![b' '; offset], &attribute[..], &[b' '; 9]].concat());
+    assert_eq!(found(MAX_XMP_BYTES - attribute.len()), Some(6));
+    assert_eq!(found(MAX_XMP_BYTES - attribute.len() + 1), None);
+}
+
+#[test]
+fn xmp_counts_only_if_exif_has_no_orientation() {
+    let [packet, _] = xmp_packets(6);
+    let read = |exif: &[u8]| OrientationSources { exif: Some(exif), xmp: Some(&packet) }.orientation();
+    for byte_order in ByteOrder::ALL {
+        assert_eq!(read(&write_block(byte_order, 8, &[orientation_entry(1, SHORT)])), Some(1));
+        assert_eq!(read(&write_block(byte_order, 8, &[orientation_entry(9, SHORT)])), None, "invalid EXIF");
+        assert_eq!(read(&write_block(byte_order, 8, &[MAKER])), Some(6), "EXIF without an orientation");
+        assert_eq!(read(&byte_order.tiff_header(1000)), Some(6), "damaged EXIF");
+    }
+}
+
+fn png(chunks: &[Vec<u8>]) -> Vec<u8> {
+    [b"\x89PNG\r\n\x1a\n", &chunks.concat()[..]].concat()
+}
+
+#[test]
+fn damaged_chunk_and_other_text_of_a_png_are_ignored() {
+    let [packet, _] = xmp_packets(6);
+    let mut chunks = vec![png_chunk(b"eXIf", &exif(6, ByteOrder::BigEndian, SHORT))];
+    chunks.extend([false, true].map(|is_compressed| png_xmp_chunk(&packet, is_compressed)));
+    for chunk in chunks {
+        let rest = png_chunk(b"IDAT", b"");
+        assert_eq!(read_png_orientation(&png(&[rest.clone(), chunk.clone()])), Some(6));
+        let mut wrong_checksum = chunk.clone();
+        *wrong_checksum.last_mut().unwrap() ^= 1;
+        assert_eq!(read_png_orientation(&png(&[rest.clone(), wrong_checksum])), None);
+        let file = png(&[rest, chunk]);
+        assert_eq!(read_png_orientation(&file[..file.len() - 1]), None, "cut off");
+    }
+    for data in [
+        [b"Comment\0\0\0\0\0", &packet[..]].concat(),
+        [b"XML:com.adobe.xmp\0\x01\x01\0\0", &packet[..]].concat(),
+        [b"XML:com.adobe.xmp\0\x01\0\0\0", &packet[..]].concat(),
+        b"XML:com.adobe.xmp\0\0\0\0".to_vec(),
+        b"XML:com.adobe.xmp".to_vec(),
+    ] {
+        assert_eq!(read_png_orientation(&png(&[png_chunk(b"iTXt", &data)])), None, "{}", data.escape_ascii());
+    }
+}
+
+#[test]
+fn last_xmp_of_a_png_counts_and_first_exif() {
+    let [xmp_3, _] = xmp_packets(3).map(|packet| png_xmp_chunk(&packet, true));
+    let [xmp_6, _] = xmp_packets(6).map(|packet| png_xmp_chunk(&packet, false));
+    assert_eq!(read_png_orientation(&png(&[xmp_3, xmp_6.clone()])), Some(6));
+    let [exif_2, exif_8] = [2, 8].map(|value| png_chunk(b"eXIf", &exif(value, ByteOrder::BigEndian, SHORT)));
+    assert_eq!(read_png_orientation(&png(&[exif_2, exif_8, xmp_6])), Some(2));
+}
+
+#[test]
+fn chunks_of_a_png_are_searched_up_to_their_limit() {
+    let exif = png_chunk(b"eXIf", &exif(6, ByteOrder::BigEndian, SHORT));
+    let found =
+        |count: usize| read_png_orientation(&png(&[png_chunk(b"IDAT", b"").repeat(count), exif.clone()]));
+    assert_eq!(found(MAX_CHUNKS - 1), Some(6));
+    assert_eq!(found(MAX_CHUNKS), None);
+}
+
+#[test]
+fn compressed_xmp_that_is_too_long_is_searched_up_to_its_limit() {
+    let [packet, _] = xmp_packets(6);
+    for (packet, expected) in [
+        ([&packet[..], &vec![b' '; 10 << 20]].concat(), Some(6)),
+        ([&vec![b' '; 10 << 20], &packet[..]].concat(), None),
+    ] {
+        assert_eq!(read_png_orientation(&png(&[png_xmp_chunk(&packet, true)])), expected);
     }
 }
 

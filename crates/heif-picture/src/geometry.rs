@@ -15,6 +15,34 @@ pub struct Rectangle {
     pub height: u32,
 }
 
+/// A part of decoded pixels. Its edges can lie between pixels.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Window {
+    /// Distance of the left edge from the left edge of the first column, in pixels.
+    pub left: f64,
+    /// Distance of the upper edge from the upper edge of the first row, in pixels.
+    pub top: f64,
+    /// Width in pixels.
+    pub width: f64,
+    /// Height in pixels.
+    pub height: f64,
+}
+
+impl Window {
+    /// Returns a part of a picture of `size` in decoded pixels, which are stretched to `size`.
+    pub(crate) fn new(part: Rectangle, size: (u32, u32), decoded_size: (u32, u32)) -> Self {
+        let scaled = |start: u32, length: u32, stated: u32, decoded: u32| {
+            let scale = f64::from(decoded) / f64::from(stated);
+            // Rounding must not move the end behind the last pixel.
+            let end = (f64::from(start + length) * scale).min(decoded.into());
+            (f64::from(start) * scale, end - f64::from(start) * scale)
+        };
+        let (left, width) = scaled(part.left, part.width, size.0, decoded_size.0);
+        let (top, height) = scaled(part.top, part.height, size.1, decoded_size.1);
+        Self { left, top, width, height }
+    }
+}
+
 /// A mirroring followed by a rotation.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Orientation {

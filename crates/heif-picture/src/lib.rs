@@ -47,7 +47,7 @@ mod tests;
 
 pub use self::{
     error::Error,
-    geometry::{Orientation, Rectangle},
+    geometry::{Orientation, Rectangle, Window},
     plan::{ColourSpace, Plan},
 };
 

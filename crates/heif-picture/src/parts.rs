@@ -171,7 +171,7 @@ impl<'a> Parts<'a> {
         let mut alpha = Self {
             size: colours.size,
             decoded_size: colours.decoded_size,
-            transform: colours.transform,
+            transform: Transform::new(colours.size),
             parts: Vec::new(),
             coded_pixels: 0,
             icc_profile: None,

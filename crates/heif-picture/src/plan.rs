@@ -5,7 +5,7 @@ use crate::{
     coding::Picture,
     container::Container,
     error::Error,
-    geometry::{Orientation, Rectangle},
+    geometry::{Orientation, Rectangle, Transform, Window},
     parts::{Part, Parts, Size},
     samples::{Planes, Rows, Sample},
 };
@@ -14,6 +14,8 @@ use crate::{
 pub struct Plan<'a> {
     colours: Parts<'a>,
     alpha: Option<Parts<'a>>,
+    /// True if the primary picture has an alpha channel, and not an item that it is derived from.
+    is_alpha_of_primary: bool,
     is_premultiplied: bool,
 }
 
@@ -58,7 +60,7 @@ impl<'a> Plan<'a> {
                 pairs.peek().is_some() && pairs.all(|(part, id)| container.is_premultiplied(part.id, id))
             }
         };
-        Ok(Self { colours, alpha, is_premultiplied })
+        Ok(Self { colours, alpha, is_alpha_of_primary: alpha_id.is_some(), is_premultiplied })
     }
 
     /// Returns the width and height in pixels of the decoded pixels.
@@ -76,6 +78,24 @@ impl<'a> Plan<'a> {
     /// Returns the part of a picture of [`Self::size`] that is shown, before the orientation is applied.
     pub fn crop(&self) -> Rectangle {
         self.colours.transform.crop
+    }
+
+    /// Returns the decoded pixels of [`Self::crop`].
+    pub fn window(&self) -> Window {
+        Window::new(self.crop(), self.size(), self.decoded_size())
+    }
+
+    /// Returns the part of the alpha channel that is shown, and the part of the colours to which it is stretched.
+    ///
+    /// Colours and alpha channel are cropped separately, as in libheif. An alpha channel without a crop is stretched to
+    /// the crop of the colours.
+    pub fn alpha_windows(&self) -> Option<(Window, Window)> {
+        let alpha = self.alpha.as_ref()?;
+        let shown = Window::new(alpha.transform.crop, alpha.size, alpha.decoded_size);
+        // An item that the primary item is derived from has no crop, but the primary item can have one.
+        let whole = Transform::new(self.size()).crop;
+        let crop = if self.is_alpha_of_primary { self.crop() } else { whole };
+        Some((shown, Window::new(crop, self.size(), self.decoded_size())))
     }
 
     /// Returns the orientation that remains to be applied after the crop. An orientation in EXIF must be ignored.

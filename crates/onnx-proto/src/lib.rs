@@ -7,6 +7,9 @@
 #[expect(
     clippy::allow_attributes,
     clippy::allow_attributes_without_reason,
+    clippy::cast_possible_truncation,
+    clippy::missing_panics_doc,
+    clippy::panic,
     unreachable_pub,
     reason = "protobuf-codegen generates this module"
 )]

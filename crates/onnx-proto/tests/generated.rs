@@ -1,7 +1,6 @@
 //! Compares the committed code with the output of protobuf-codegen.
 //!
 //! With the variable `UPDATE_GENERATED`, the test replaces the committed code instead.
-#![expect(clippy::unwrap_used, reason = "test helpers fail by panicking")]
 
 use std::path::Path;
 use std::{env, fs};

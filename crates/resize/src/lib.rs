@@ -91,6 +91,11 @@ impl NearestSpan {
     /// Pillow adds the distance between two pixels again and again, so the sum is rounded at each step. The same sum is
     /// computed here, because another rounding can select the next pixel. Only a side of extreme length is not summed
     /// from its start, because the sum would take too long.
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a position is from 0 to `source_length`, and rounded down"
+    )]
     fn source_indices(self, source_length: u32) -> impl Iterator<Item = usize> {
         let step = f64::from(source_length) / self.resized as f64;
         let first = match self.start {
@@ -99,7 +104,6 @@ impl NearestSpan {
         };
         let last_index = source_length.saturating_sub(1) as usize;
         let positions = std::iter::successors(Some(first), move |position| Some(position + step));
-        // The conversion rounds down.
         positions.take(self.length as usize).map(move |position| (position as usize).min(last_index))
     }
 }

@@ -100,9 +100,7 @@ fn hugging_face_files_state_labels_and_preprocessing() {
     let added = add(&options).unwrap();
     assert_eq!(read(&added.folder, "labels.txt"), "ant\nbee\ncow\ndog\n");
     let toml = read(&added.folder, "model.toml");
-    for line in
-        ["resize = 12", "crop = 8", "std = 0.25", "# `image_mean` of preprocessor_config.json"]
-    {
+    for line in ["resize = 12", "crop = 8", "std = 0.25", "# `image_mean` of preprocessor_config.json"] {
         assert!(toml.contains(line), "{line}: {toml}");
     }
     let text = added.to_string();

@@ -1,4 +1,6 @@
-//! Metadata that changes how the decoded pixels are shown: the EXIF orientation and the ICC profile.
+//! Metadata that changes how the decoded pixels are shown: the orientation and the ICC profile.
+
+use image::metadata::Orientation;
 
 use super::header::{
     Coding, ImageHeader,
@@ -6,11 +8,11 @@ use super::header::{
     webp,
 };
 
-/// EXIF block and ICC profile of an upload.
-#[derive(Debug, Default)]
-pub(super) struct Metadata<'a> {
-    /// The EXIF block, with or without the prefix `Exif\0\0`.
-    pub(super) exif: Option<&'a [u8]>,
+/// Orientation and ICC profile of an upload.
+#[derive(Debug)]
+pub(super) struct Metadata {
+    /// The orientation in EXIF or XMP.
+    pub(super) orientation: Orientation,
     /// The ICC profile. If the file stores the profile in several parts, these are joined.
     pub(super) icc_profile: Option<Vec<u8>>,
 }

@@ -1,29 +1,52 @@
 //! Writes files that the encoder crates cannot write.
 
-use exif_orientation::testing::{ByteOrder, LONG, SHORT};
-use image::RgbImage;
+pub(crate) use exif_orientation::testing::png_chunk;
+use exif_orientation::testing::{BYTE, ByteOrder, Entry, LONG, SHORT, png_with_first_chunks};
+use image::{ImageFormat, RgbImage};
+
+use crate::test_image::encode;
 
 /// Writes an uncompressed RGB TIFF in one strip, with an orientation whose value has the type `value_type`.
 pub(crate) fn tiff(image: &RgbImage, orientation: u8, byte_order: ByteOrder, value_type: u16) -> Vec<u8> {
+    tiff_with_entry(image, byte_order, |_| (274, value_type, 1, orientation.into()), &[])
+}
+
+/// Writes an uncompressed RGB TIFF in one strip, with an XMP packet.
+pub(crate) fn tiff_with_xmp(image: &RgbImage, byte_order: ByteOrder, packet: &[u8]) -> Vec<u8> {
+    let packet_bytes = u32::try_from(packet.len()).unwrap();
+    tiff_with_entry(image, byte_order, |data_offset| (700, BYTE, packet_bytes, data_offset), packet)
+}
+
+/// Writes an uncompressed RGB TIFF in one strip, with another entry, which `write_entry` makes from the offset of
+/// `data`.
+fn tiff_with_entry(
+    image: &RgbImage,
+    byte_order: ByteOrder,
+    write_entry: impl Fn(u32) -> Entry,
+    data: &[u8],
+) -> Vec<u8> {
     let pixels = image.as_raw();
     let pixels_end = 8 + u32::try_from(pixels.len()).unwrap();
-    let directory_offset = pixels_end + 6;
+    let data_offset = pixels_end + 6;
+    let directory_offset = data_offset + u32::try_from(data.len()).unwrap();
     // The tags are ImageWidth, ImageLength, BitsPerSample, Compression, PhotometricInterpretation, StripOffsets,
-    // Orientation, SamplesPerPixel, RowsPerStrip and StripByteCounts.
-    let directory = byte_order.tiff_directory(&[
+    // SamplesPerPixel, RowsPerStrip and StripByteCounts.
+    let mut entries = vec![
         (256, LONG, 1, image.width()),
         (257, LONG, 1, image.height()),
         (258, SHORT, 3, pixels_end),
         (259, SHORT, 1, 1),
         (262, SHORT, 1, 2),
         (273, LONG, 1, 8),
-        (274, value_type, 1, orientation.into()),
         (277, SHORT, 1, 3),
         (278, LONG, 1, image.height()),
         (279, LONG, 1, pixels_end - 8),
-    ]);
+        write_entry(data_offset),
+    ];
+    entries.sort_unstable();
+    let directory = byte_order.tiff_directory(&entries);
     let bits_per_sample = byte_order.short(8).repeat(3);
-    [byte_order.tiff_header(directory_offset), pixels.clone(), bits_per_sample, directory].concat()
+    [&byte_order.tiff_header(directory_offset)[..], pixels, &bits_per_sample, data, &directory].concat()
 }
 
 /// Writes a PNG whose pixels are indices into a palette. `bit_depth` is the number of bits per pixel, `rows`
@@ -61,22 +84,7 @@ pub(crate) fn png_header_only(width: u32, height: u32) -> Vec<u8> {
 
 /// Encodes `image` as a PNG, and inserts a chunk right after the header.
 pub(crate) fn png_with_chunk(image: &RgbImage, name: &[u8; 4], data: &[u8]) -> Vec<u8> {
-    /// Length of the signature and of the chunk IHDR.
-    const HEADER_END: usize = 8 + 25;
-    let mut file = std::io::Cursor::new(Vec::new());
-    image.write_to(&mut file, image::ImageFormat::Png).unwrap();
-    let mut file = file.into_inner();
-    file.splice(HEADER_END..HEADER_END, png_chunk(name, data));
-    file
-}
-
-/// Writes a chunk: the length of the data, the name, the data and their checksum.
-pub(crate) fn png_chunk(name: &[u8; 4], data: &[u8]) -> Vec<u8> {
-    let mut chunk = u32::try_from(data.len()).unwrap().to_be_bytes().to_vec();
-    chunk.extend(name);
-    chunk.extend(data);
-    chunk.extend(crc32(&chunk[4..]).to_be_bytes());
-    chunk
+    png_with_first_chunks(&encode(image.clone(), ImageFormat::Png), &png_chunk(name, data))
 }
 
 /// Writes a zlib stream of one uncompressed block.
@@ -94,15 +102,4 @@ fn zlib_stored(data: &[u8]) -> Vec<u8> {
     });
     stream.extend((high << 16 | low).to_be_bytes());
     stream
-}
-
-fn crc32(data: &[u8]) -> u32 {
-    !data.iter().fold(u32::MAX, |crc, &byte| {
-        (0..8).fold(
-            crc ^ u32::from(byte),
-            |crc, _| {
-                if crc & 1 == 1 { crc >> 1 ^ 0xEDB8_8320 } else { crc >> 1 }
-            },
-        )
-    })
 }

@@ -7,7 +7,7 @@ use preprocess::{
 
 use crate::{
     heif_files::{
-        assert_colours, assert_drawn_on_white, assert_equals_photo, assert_grey_levels,
+        SIZE, assert_colours, assert_drawn_on_white, assert_equals_photo, assert_grey_levels,
         assert_too_many_pixels, assert_unsupported, assert_upright,
     },
     support::TestApp,
@@ -42,6 +42,18 @@ fn transparent_pixels_are_drawn_on_white() {
         (include_bytes!("data/heic_premultiplied.heic"), "multiplied alpha"),
         (include_bytes!("data/heic_sequence_alpha.heic"), "alpha track"),
     ]);
+}
+
+/// libheif does the same.
+#[test]
+fn alpha_channel_is_cropped_on_its_own_and_stretched_to_the_crop_of_the_colours() {
+    let opaque_quarter: &[u8] = include_bytes!("data/heic_alpha_cropped.heic");
+    assert_processed(opaque_quarter, SIZE, COLOURS_OF_FILES, "the alpha channel is cropped");
+    let red = [[200, 30, 40], [241, 199, 201], [227, 142, 147], [255, 255, 255]];
+    let red_quarter: &[u8] = include_bytes!("data/heic_alpha_of_crop.heic");
+    assert_processed(red_quarter, (80, 60), red, "the colours are cropped");
+    let both: &[u8] = include_bytes!("data/heic_alpha_both_cropped.heic");
+    assert_processed(both, (80, 60), [[199, 236, 206]; 4], "both are cropped");
 }
 
 #[test]

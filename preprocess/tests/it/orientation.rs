@@ -1,14 +1,17 @@
-//! Tests that the EXIF orientation is applied, however and in whichever format it is stored.
+//! Tests that the orientation in EXIF or XMP is applied, however and in whichever format it is stored.
 
-use exif_orientation::testing::{BYTE, ByteOrder, LONG, SHORT, exif, jpeg_with_exif};
+use exif_orientation::testing::{
+    BYTE, ByteOrder, LONG, SHORT, exif, jpeg_with_exif, jpeg_with_xmp, png_chunk, png_with_first_chunks,
+    png_with_last_chunks, png_xmp_chunk, xmp_packets,
+};
 use image::{
-    DynamicImage, ExtendedColorType, ImageEncoder, RgbImage, codecs::webp::WebPEncoder, imageops,
-    metadata::Orientation,
+    DynamicImage, ExtendedColorType, ImageEncoder, ImageFormat, RgbImage, codecs::webp::WebPEncoder,
+    imageops, metadata::Orientation,
 };
 use jpeg_encoder::{ColorType, Encoder};
 
 use crate::{
-    hand_made::{png_chunk, png_with_chunk, tiff},
+    hand_made::{png_with_chunk, tiff, tiff_with_xmp},
     test_image::{COLOURS, COLOURS_OF_FILES, assert_processed, encode, test_image},
 };
 
@@ -112,11 +115,66 @@ fn first_exif_segment_of_a_jpeg_counts() {
 }
 
 #[test]
-fn exif_after_the_pixels_of_a_png_is_ignored() {
-    /// Length of the chunk IEND.
-    const END_BYTES: usize = 12;
-    let mut png = encode(rotated_for(1), image::ImageFormat::Png);
-    let end = png.len() - END_BYTES;
-    png.splice(end..end, png_chunk(b"eXIf", &exif(6, ByteOrder::LittleEndian, SHORT)));
-    assert_upright(&png, "PNG");
+fn png_is_turned_upright_if_its_exif_comes_after_the_pixels() {
+    let [right, wrong] =
+        [6, 3].map(|orientation| png_chunk(b"eXIf", &exif(orientation, ByteOrder::LittleEndian, SHORT)));
+    let png = encode(rotated_for(6), ImageFormat::Png);
+    let with_last = png_with_last_chunks(&png, &right);
+    assert_upright(&with_last, "PNG");
+    assert_upright(&png_with_last_chunks(&with_last, &wrong), "two chunks after the pixels");
+    let with_both = png_with_last_chunks(&png_with_first_chunks(&png, &right), &wrong);
+    assert_upright(&with_both, "chunks before and after the pixels");
+    let without_end = &with_last[..with_last.len() - 12];
+    assert_upright(without_end, "PNG without its last chunk");
+}
+
+/// Writes XMP into a file of each format. Two of the PNGs have compressed XMP, and two have it after the pixels.
+fn files_with_xmp(image: &RgbImage, packet: &[u8]) -> Vec<(&'static str, Vec<u8>)> {
+    let png = encode(image.clone(), ImageFormat::Png);
+    let [plain, compressed] = [false, true].map(|is_compressed| png_xmp_chunk(packet, is_compressed));
+    vec![
+        ("JPEG", jpeg_with_xmp(&encode_jpeg(image, false), packet)),
+        ("PNG", png_with_first_chunks(&png, &plain)),
+        ("PNG, compressed", png_with_first_chunks(&png, &compressed)),
+        ("PNG, after the pixels", png_with_last_chunks(&png, &plain)),
+        ("PNG, after the pixels, compressed", png_with_last_chunks(&png, &compressed)),
+        ("WebP", webp_with_chunk(&encode_webp_with_exif(image, b""), b"XMP ", packet)),
+        ("little-endian TIFF", tiff_with_xmp(image, ByteOrder::LittleEndian, packet)),
+        ("big-endian TIFF", tiff_with_xmp(image, ByteOrder::BigEndian, packet)),
+    ]
+}
+
+/// Appends a chunk to a WebP.
+fn webp_with_chunk(webp: &[u8], name: &[u8; 4], data: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(data.len()).unwrap().to_le_bytes();
+    let mut file = [webp, name, &length, data, &vec![0; data.len() % 2]].concat();
+    let riff_bytes = u32::try_from(file.len() - 8).unwrap().to_le_bytes();
+    file[4..8].copy_from_slice(&riff_bytes);
+    file
+}
+
+#[test]
+fn image_whose_orientation_only_xmp_states_is_turned_upright() {
+    for orientation in 1..=8 {
+        let stored = rotated_for(orientation);
+        for packet in xmp_packets(orientation) {
+            for (format, file) in files_with_xmp(&stored, &packet) {
+                assert_upright(&file, &format!("{format}, {}", packet.escape_ascii()));
+            }
+        }
+    }
+}
+
+#[test]
+fn orientation_in_exif_counts_instead_of_the_one_in_xmp() {
+    let stored = rotated_for(6);
+    let block = exif(6, ByteOrder::LittleEndian, SHORT);
+    let [packet, _] = xmp_packets(3);
+    let jpeg = encode_jpeg(&stored, false);
+    assert_upright(&jpeg_with_xmp(&jpeg_with_exif(&jpeg, &block), &packet), "JPEG");
+    let png =
+        png_with_first_chunks(&encode(stored.clone(), ImageFormat::Png), &png_xmp_chunk(&packet, false));
+    assert_upright(&png_with_last_chunks(&png, &png_chunk(b"eXIf", &block)), "PNG");
+    let webp = encode_webp_with_exif(&stored, &block);
+    assert_upright(&webp_with_chunk(&webp, b"XMP ", &packet), "WebP");
 }

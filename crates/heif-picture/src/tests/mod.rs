@@ -9,7 +9,7 @@ mod test_file;
 mod test_sequence;
 
 use self::test_file::{QUARTERS, SIDE, TestFile, TestItem, find_in_meta, sps};
-use crate::{ColourSpace, Plan, is_heif};
+use crate::{ColourSpace, Plan, Window, is_heif};
 
 const COLOURS: [[u8; 3]; 4] = [[220, 40, 30], [30, 180, 60], [40, 50, 200], [230, 220, 50]];
 
@@ -190,6 +190,51 @@ fn crop_and_orientation_of_the_primary_item_are_reported() {
     let crop = plan.crop();
     assert_eq!((crop.left, crop.top, crop.width, crop.height), (16, 24, 32, 16));
     assert_eq!((plan.size(), plan.orientation().to_exif()), ((SIDE, SIDE), 7));
+}
+
+/// Writes a crop of a picture of 64×64 pixels.
+fn clap((left, top): (u32, u32), (width, height): (u32, u32)) -> Vec<u8> {
+    // The offset of the centre from the centre of the picture, in halves.
+    let [x, y] = [2 * left + width, 2 * top + height].map(|twice| twice.wrapping_sub(SIDE));
+    [width, 1, height, 1, x, 2, y, 2].iter().flat_map(|field| field.to_be_bytes()).collect()
+}
+
+#[test]
+fn alpha_channel_is_cropped_on_its_own_and_stretched_to_the_crop_of_the_colours() {
+    let window = |left: u32, top: u32, width: u32, height: u32| {
+        let [left, top, width, height] = [left, top, width, height].map(f64::from);
+        Window { left, top, width, height }
+    };
+    let whole = window(0, 0, SIDE, SIDE);
+    let (colour_crop, alpha_crop) = (clap((0, 8), (32, 16)), clap((20, 10), (30, 40)));
+    let colours = || TestItem::picture(1);
+    let alpha = || TestItem::picture(2).with_alpha_name();
+    for (colours, alpha, shown, target) in [
+        (colours(), alpha(), whole, whole),
+        (colours(), alpha().with(b"clap", &*alpha_crop), window(20, 10, 30, 40), whole),
+        (colours().with(b"clap", &*colour_crop), alpha(), whole, window(0, 8, 32, 16)),
+        (
+            colours().with(b"clap", &*colour_crop),
+            alpha().with(b"clap", &*alpha_crop),
+            window(20, 10, 30, 40),
+            window(0, 8, 32, 16),
+        ),
+    ] {
+        let file =
+            TestFile { primary: 1, items: vec![colours, alpha], references: vec![(b"auxl", 2, vec![1])] };
+        assert_eq!(Plan::read(&file.write()).unwrap().alpha_windows(), Some((shown, target)));
+    }
+    // The alpha channel belongs to the picture before the crop of the primary item.
+    let same = TestItem { kind: b"iden", extents: vec![], ..TestItem::picture(3) };
+    let file = TestFile {
+        primary: 3,
+        items: vec![colours(), alpha().with(b"clap", &*alpha_crop), same.with(b"clap", &*colour_crop)],
+        references: vec![(b"auxl", 2, vec![1]), (b"dimg", 3, vec![1])],
+    };
+    let bytes = file.write();
+    let plan = Plan::read(&bytes).unwrap();
+    assert_eq!(plan.alpha_windows(), Some((window(20, 10, 30, 40), whole)));
+    assert_eq!(plan.window(), window(0, 8, 32, 16));
 }
 
 #[test]

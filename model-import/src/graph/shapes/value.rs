@@ -1,5 +1,7 @@
 //! Represents the elements of small values that are known when the graph is converted.
 
+use std::cmp::Ordering;
+
 use onnx_proto::TensorProto;
 
 use super::super::proto;
@@ -243,7 +245,7 @@ pub(super) fn combine_floats(operator: &str, left: f32, right: f32) -> Option<f3
 /// Compares two floating-point numbers.
 pub(super) fn compare_floats(operator: &str, left: f32, right: f32) -> Option<bool> {
     match operator {
-        "Equal" => Some(left <= right && left >= right),
+        "Equal" => Some(left.partial_cmp(&right) == Some(Ordering::Equal)),
         "Less" => Some(left < right),
         "LessOrEqual" => Some(left <= right),
         "Greater" => Some(left > right),

@@ -51,11 +51,17 @@ impl Decode for HeifDecoder {
         plan.decode(colours, alpha).map_err(|error| image_error(error, format))?;
         draw_on_white(&plan, colours, alpha);
         let (decoded_width, decoded_height) = plan.decoded_size();
+        let window = plan.window();
         Ok(DecodedImage {
             width: decoded_width,
             height: decoded_height,
             channels: if plan.is_grey() { Channels::Grey } else { Channels::Rgb },
-            crop: decoded_window(&plan),
+            crop: CropWindow {
+                left: window.left,
+                top: window.top,
+                width: window.width,
+                height: window.height,
+            },
             // An orientation in EXIF describes how the picture was turned already.
             orientation: Orientation::from_exif(plan.orientation().to_exif())
                 .unwrap_or(Orientation::NoTransforms),
@@ -64,41 +70,38 @@ impl Decode for HeifDecoder {
     }
 }
 
-/// Returns the crop of a picture in decoded pixels, which can be stretched to the size that the file states.
-fn decoded_window(plan: &Plan<'_>) -> CropWindow {
-    let Rectangle { left, top, width, height } = plan.crop();
-    let scaled = |start: u32, length: u32, stated: u32, decoded: u32| {
-        let scale = f64::from(decoded) / f64::from(stated);
-        // Rounding must not move the end behind the last pixel.
-        let end = (f64::from(start + length) * scale).min(decoded.into());
-        (f64::from(start) * scale, end - f64::from(start) * scale)
-    };
-    let (left, width) = scaled(left, width, plan.size().0, plan.decoded_size().0);
-    let (top, height) = scaled(top, height, plan.size().1, plan.decoded_size().1);
-    CropWindow { left, top, width, height }
-}
-
 /// Blends the colours with white. An alpha channel of another size is stretched to the size of the picture.
 fn draw_on_white(plan: &Plan<'_>, colours: &mut [u8], alpha: &[u8]) {
-    let Some(alpha_size) = plan.alpha_size() else { return };
+    let (Some(alpha_size), Some((shown, target))) = (plan.alpha_size(), plan.alpha_windows()) else { return };
     let blend = if plan.is_premultiplied() {
         opaque::blend_premultiplied_with_white
     } else {
         opaque::blend_with_white
     };
     let channel_count = if plan.is_grey() { 1 } else { 3 };
-    let [width, height, alpha_width, alpha_height] =
-        [plan.decoded_size().0, plan.decoded_size().1, alpha_size.0, alpha_size.1]
-            .map(|side| to_usize(side.into()));
+    let [width, alpha_width] = [plan.decoded_size().0, alpha_size.0].map(|side| to_usize(side.into()));
     for (y, row) in colours.chunks_exact_mut(width * channel_count).enumerate() {
-        let alpha_row = alpha.get(y * alpha_height / height * alpha_width..).unwrap_or_default();
+        let alpha_y = nearest_pixel(y, (target.top, target.height), (shown.top, shown.height));
+        let alpha_row = alpha.get(alpha_y * alpha_width..).unwrap_or_default();
         for (x, pixel) in row.chunks_exact_mut(channel_count).enumerate() {
-            let opacity = alpha_row.get(x * alpha_width / width).copied().unwrap_or(u8::MAX);
+            let alpha_x = nearest_pixel(x, (target.left, target.width), (shown.left, shown.width));
+            let opacity = alpha_row.get(alpha_x).copied().unwrap_or(u8::MAX);
             for colour in pixel {
                 *colour = blend(*colour, opacity);
             }
         }
     }
+}
+
+/// Returns the pixel of a channel that is stretched from the span `from` to the span `to`, at the pixel `index`.
+///
+/// A span has a start and a length. Pixels outside the span `to` get the nearest pixel inside the span `from`.
+fn nearest_pixel(index: usize, to: (f64, f64), from: (f64, f64)) -> usize {
+    let offset = (index as f64 - to.0).max(0.0) * from.1 / to.1;
+    // The last pixel contains the end of the span, or ends there.
+    let last = (from.0 + from.1).ceil() - 1.0;
+    // The position is not negative and far below 2^32.
+    (from.0 + offset).min(last) as usize
 }
 
 /// Number of the HDR transfer function PQ in ITU-T H.273.

@@ -9,6 +9,7 @@ use image::{
     ColorType, ImageDecoder,
     codecs::{bmp::BmpDecoder, gif::GifDecoder, webp::WebPDecoder},
     error::ImageFormatHint,
+    metadata::Orientation,
 };
 use resize::Channels;
 
@@ -21,7 +22,6 @@ use super::{
 use crate::image::{
     crop::CropWindow,
     error::ImageError,
-    exif,
     format::Format,
     header::{Coding, ImageHeader, WebPHeader, bmp, gif, webp},
     metadata::Metadata,
@@ -72,7 +72,7 @@ impl Decode for ImageCrateDecoder {
             Format::WebP => webp::read_metadata(job.bytes),
             _ => Metadata {
                 // GIF and BMP have no EXIF.
-                exif: None,
+                orientation: Orientation::NoTransforms,
                 // A profile that cannot be read is no reason to refuse the image.
                 icc_profile: decoder.icc_profile().ok().flatten(),
             },
@@ -85,7 +85,7 @@ impl Decode for ImageCrateDecoder {
             height,
             channels: convert_to_opaque(job, pixels, colour)?,
             crop: CropWindow::whole(width, height),
-            orientation: exif::read_orientation(metadata.exif),
+            orientation: metadata.orientation,
             icc_profile: metadata.icc_profile.filter(|profile| profile.len() <= srgb::MAX_PROFILE_BYTES),
         })
     }

@@ -10,7 +10,6 @@ use super::{
 use crate::image::{
     crop::scaled_window,
     error::ImageError,
-    exif,
     header::{Coding, ImageHeader, jpeg},
     scratch::Scratch,
     size::{pixel_count, to_usize},
@@ -68,7 +67,7 @@ impl Decode for JpegScaledDecoder {
             height,
             channels: srgb::jpeg_channels(colour_space),
             crop: scaled_window(job.header, scale.denominator()),
-            orientation: exif::read_orientation(metadata.exif),
+            orientation: metadata.orientation,
             icc_profile: metadata.icc_profile,
         })
     }

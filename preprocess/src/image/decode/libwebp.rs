@@ -12,7 +12,6 @@ use super::{
 };
 use crate::image::{
     crop::CropWindow,
-    exif,
     header::{Coding, ImageHeader, WebPHeader, webp},
     scratch::Scratch,
     size::{pixel_count, to_usize},
@@ -72,7 +71,7 @@ impl Decode for LibwebpDecoder {
             height,
             channels: Channels::Rgb,
             crop: CropWindow::whole(width, height),
-            orientation: exif::read_orientation(metadata.exif),
+            orientation: metadata.orientation,
             icc_profile: metadata.icc_profile,
         })
     }

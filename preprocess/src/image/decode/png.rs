@@ -101,6 +101,8 @@ fn decode(
 ) -> Result<DecodedImage, ImageError> {
     let ImageHeader { width, height, .. } = *job.header;
     let to_image_error = |error| image_error(job, error);
+    // Compressed XMP is inflated here, before the decoder allocates its tables.
+    let orientation = exif::to_orientation(exif_orientation::read_png_orientation(job.bytes));
     options.set_ignore_text_chunk(true);
     // The profile is inflated below, where its length is limited.
     options.set_ignore_iccp_chunk(true);
@@ -128,7 +130,7 @@ fn decode(
         height,
         channels: opaque::make_opaque(pixels, layout),
         crop: CropWindow::whole(width, height),
-        orientation: exif::read_orientation(reader.info().exif_metadata.as_deref()),
+        orientation,
         icc_profile: srgb::read_png_profile(job.bytes),
     })
 }

@@ -30,6 +30,7 @@ pub(in crate::image) mod tag {
     pub(in crate::image) const SAMPLE_FORMAT: u32 = 339;
     pub(in crate::image) const JPEG_TABLES: u32 = 347;
     pub(in crate::image) const CHROMA_SUBSAMPLING: u32 = 530;
+    pub(in crate::image) const XMP: u32 = 700;
     pub(in crate::image) const ICC_PROFILE: u32 = 34_675;
 }
 

@@ -1,11 +1,13 @@
 //! Header of a WebP: the size of the image, and the coding of its pixels.
 
+use exif_orientation::OrientationSources;
+
 use super::{
     Coding, ImageHeader,
     endian::{read_le16, read_le24, read_le32},
     vp8l::{self, CorruptStream},
 };
-use crate::image::metadata::Metadata;
+use crate::image::{exif, metadata::Metadata};
 
 /// The parts of a WebP header that determine the cost of decoding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,10 +68,14 @@ pub(super) fn read_header(bytes: &[u8]) -> Result<Option<ImageHeader>, &'static 
     Ok(Some(BitstreamHeader { width, height, has_alpha, ..bitstream }.into_header(flags.is_animated)))
 }
 
-/// Reads the EXIF block and the ICC profile. A profile above the length limit is ignored.
-pub(in crate::image) fn read_metadata(bytes: &[u8]) -> Metadata<'_> {
+/// Reads the orientation and the ICC profile. A profile above the length limit is ignored.
+pub(in crate::image) fn read_metadata(bytes: &[u8]) -> Metadata {
     let profile = find_profile(bytes).filter(|profile| profile.len() <= srgb::MAX_PROFILE_BYTES);
-    Metadata { exif: find_chunk(bytes, b"EXIF"), icc_profile: profile.map(<[u8]>::to_vec) }
+    let sources = OrientationSources { exif: find_chunk(bytes, b"EXIF"), xmp: find_chunk(bytes, b"XMP ") };
+    Metadata {
+        orientation: exif::to_orientation(sources.orientation()),
+        icc_profile: profile.map(<[u8]>::to_vec),
+    }
 }
 
 /// Returns the chunk with the ICC profile.

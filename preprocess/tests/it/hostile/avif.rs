@@ -20,7 +20,12 @@ pub(super) fn files() -> Vec<HostileFile> {
             include_bytes!("../data/avif_100_megapixels.avif").to_vec(),
         ),
         hostile_file("avif-zero-width", corrupt, with_width([0; 4])),
-        hostile_file("avif-item-larger-than-its-picture", corrupt, with_width([0, 1, 0, 0])),
+        // A picture is stretched to the size that its item states, but not to any size.
+        hostile_file(
+            "avif-item-larger-than-its-picture",
+            RefusedBeforeDecoding("side_too_long"),
+            with_width([0, 1, 0, 0]),
+        ),
         hostile_file("avif-truncated-in-its-boxes", corrupt, picture[..200].to_vec()),
         hostile_file("avif-truncated-in-its-pixels", corrupt, picture[..picture.len() - 1].to_vec()),
         hostile_file("avif-pixels-of-zeros", RefusedByDecoder("corrupt_image"), {

@@ -2,9 +2,9 @@
 //!
 //! `.ci/corpora` downloads the images.
 
-#[cfg(not(feature = "turbo"))]
+#[cfg(not(any(feature = "turbo", feature = "avif")))]
 mod comparison;
-#[cfg(not(feature = "turbo"))]
+#[cfg(not(any(feature = "turbo", feature = "avif")))]
 mod difference;
 
 use std::{

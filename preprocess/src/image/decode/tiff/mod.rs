@@ -12,6 +12,7 @@ use std::{
     io::{self, Read, Seek, SeekFrom},
 };
 
+use exif_orientation::OrientationSources;
 use tiff::{TiffError, decoder::Decoder};
 
 use self::layout::SampleLayout;
@@ -88,13 +89,14 @@ impl Decode for TiffDecoder {
         let pixels = scratch.zeroed_pixels(to_usize(job.header.pixel_count() * channel_count(&tiff)));
         layout.convert(&samples, to_usize(width.into()), pixels);
         let icc_profile = directory.data(tag::ICC_PROFILE);
+        // The directory of a TIFF has the format of an EXIF block.
+        let sources = OrientationSources { exif: Some(job.bytes), xmp: directory.data(tag::XMP) };
         Ok(DecodedImage {
             width,
             height,
             channels: tiff.channels,
             crop: CropWindow::whole(width, height),
-            // The directory of a TIFF has the format of an EXIF block.
-            orientation: exif::read_orientation(Some(job.bytes)),
+            orientation: exif::to_orientation(sources.orientation()),
             icc_profile: icc_profile
                 .filter(|profile| profile.len() <= srgb::MAX_PROFILE_BYTES)
                 .map(<[u8]>::to_vec),

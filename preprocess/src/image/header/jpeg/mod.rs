@@ -6,7 +6,7 @@ use jpeg_scaled::{Segment, Segments};
 
 use self::scan_coverage::ScanCoverage;
 use super::{Coding, ImageHeader, endian::read_be16};
-use crate::image::metadata::Metadata;
+use crate::image::{exif, metadata::Metadata};
 
 /// The parts of a JPEG header that determine the cost of decoding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -113,12 +113,14 @@ fn read_frame_header(marker: u8, payload: &[u8]) -> Option<ImageHeader> {
     Some(ImageHeader { width, height, coding: Coding::Jpeg(jpeg) })
 }
 
-/// Reads the EXIF block and the ICC profile from the segments before the first scan.
+/// Reads the orientation and the ICC profile from the segments before the first scan.
 ///
 /// A profile that is incomplete or too long is ignored.
-pub(in crate::image) fn read_metadata(bytes: &[u8]) -> Metadata<'_> {
-    let exif = Segments::before_first_scan(bytes).find_map(|segment| segment.exif());
-    Metadata { exif, icc_profile: srgb::read_jpeg_profile(bytes) }
+pub(in crate::image) fn read_metadata(bytes: &[u8]) -> Metadata {
+    Metadata {
+        orientation: exif::to_orientation(exif_orientation::read_jpeg_orientation(bytes)),
+        icc_profile: srgb::read_jpeg_profile(bytes),
+    }
 }
 
 #[cfg(test)]
