@@ -8,6 +8,9 @@ use std::path::Path;
 
 use crate::Error;
 
+/// Maximum size of a labels file in bytes.
+const MAX_FILE_SIZE: u64 = 64 << 20;
+
 /// A class of the network.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Label {
@@ -23,16 +26,23 @@ pub struct Label {
 /// Returns [`Error::Io`] if the file cannot be read, and [`Error::InvalidLabels`] if the file is empty or has
 /// a line without a label. An empty line is an error, because skipping it would shift the labels after it.
 pub fn read(labels_path: &Path) -> Result<Vec<Label>, Error> {
-    let text = fs::read_to_string(labels_path).map_err(Error::io("read", labels_path))?;
-    parse(&text).map_err(|(line, reason)| Error::InvalidLabels {
+    let invalid = |(line, reason): (Option<usize>, &str)| Error::InvalidLabels {
         labels_path: labels_path.into(),
         line,
         reason: reason.into(),
-    })
+    };
+    let size = fs::metadata(labels_path).map_err(Error::io("read", labels_path))?.len();
+    if size > MAX_FILE_SIZE {
+        return Err(invalid((None, "the file is larger than 64 MiB, expected one line per class")));
+    }
+    let text = fs::read_to_string(labels_path).map_err(Error::io("read", labels_path))?;
+    parse(&text).map_err(invalid)
 }
 
 fn parse(text: &str) -> Result<Vec<Label>, (Option<usize>, &'static str)> {
+    // Some editors begin a file with a byte order mark.
     let labels: Vec<Label> = text
+        .trim_start_matches('\u{feff}')
         .lines()
         .enumerate()
         .map(|(index, line)| {
@@ -72,6 +82,19 @@ mod tests {
     fn line_without_a_label_is_refused_with_its_number() {
         assert_eq!(parse("a\n\nb\n").unwrap_err().0, Some(2));
         assert_eq!(parse("a\nn1\t\n").unwrap_err().0, Some(2));
+    }
+
+    #[test]
+    fn byte_order_mark_is_not_part_of_the_first_label() {
+        assert_eq!(parse("\u{feff}cat\ndog\n").unwrap()[0].name, "cat");
+    }
+
+    #[test]
+    fn file_that_is_too_large_is_refused() {
+        let folder = tempfile::TempDir::new().unwrap();
+        let path = folder.path().join("labels.txt");
+        fs::File::create(&path).unwrap().set_len(MAX_FILE_SIZE + 1).unwrap();
+        assert!(read(&path).unwrap_err().to_string().contains("larger than 64 MiB"));
     }
 
     #[test]

@@ -68,16 +68,16 @@ pub fn locate(
     if let Some(chosen_path) = &options.onnx_path {
         return use_chosen_file(options, spec, chosen_path);
     }
-    match find_or_fetch_onnx(options, &spec, report_progress) {
-        Ok((onnx_path, sha256)) => Ok(new_located_model(spec, onnx_path, sha256)),
+    match find_or_fetch(options, &spec, report_progress) {
+        Ok((onnx_path, checksum)) => Ok(new_located_model(spec, onnx_path, checksum)),
         Err(Error::MissingOnnxFile { cause, advice, .. }) if options.model_name.is_none() => {
             let fallback = read_spec(&options.models_folder, FALLBACK_MODEL)?;
-            let (onnx_path, sha256) = find_or_fetch_onnx(options, &fallback, report_progress)?;
+            let (onnx_path, checksum) = find_or_fetch(options, &fallback, report_progress)?;
             // Watches the folder instead of the missing file. Cargo treats a missing file as changed, so it
             // would run the build script at every build, and the script would try to fetch the file each
             // time.
             let default_folder = spec.folder.clone();
-            let mut located = new_located_model(fallback, onnx_path, sha256);
+            let mut located = new_located_model(fallback, onnx_path, checksum);
             located.watched_paths.push(default_folder);
             located.warning = Some(format!(
                 "this build contains the fallback model {FALLBACK_MODEL} instead of {name}: the ONNX file of \
@@ -130,8 +130,7 @@ fn use_chosen_file(
 ) -> Result<LocatedModel, Error> {
     let base_folder = options.models_folder.parent().unwrap_or(Path::new(""));
     let onnx_path = base_folder.join(chosen_path);
-    let sha256 = external::checksum(&onnx_path).map(|checksum| checksum.sha256);
-    let sha256 = sha256.map_err(|error| Error::InvalidVariable {
+    let checksum = external::checksum(&onnx_path).map_err(|error| Error::InvalidVariable {
         variable: "CLASSIFY_MODEL_ONNX",
         value: chosen_path.display().to_string(),
         reason: format!(
@@ -140,13 +139,14 @@ fn use_chosen_file(
             if base_folder.as_os_str().is_empty() { Path::new(".") } else { base_folder }.display()
         ),
     })?;
-    Ok(new_located_model(spec, onnx_path, sha256))
+    Ok(new_located_model(spec, onnx_path, checksum))
 }
 
-fn new_located_model(spec: ModelSpec, onnx_path: PathBuf, sha256: String) -> LocatedModel {
+fn new_located_model(spec: ModelSpec, onnx_path: PathBuf, checksum: Checksum) -> LocatedModel {
+    let Checksum { sha256, data_paths, .. } = checksum;
     let own_paths =
         [Some(ModelSpec::toml_path(&spec.folder)), spec.labels_path.clone(), Some(onnx_path.clone())];
-    let watched_paths = own_paths.into_iter().flatten().chain(external::data_paths(&onnx_path)).collect();
+    let watched_paths = own_paths.into_iter().flatten().chain(data_paths).collect();
     LocatedModel { spec, onnx_path, sha256, warning: None, watched_paths }
 }
 
@@ -163,6 +163,14 @@ pub fn find_or_fetch_onnx(
     spec: &ModelSpec,
     report_progress: fetch::ProgressCallback<'_>,
 ) -> Result<(PathBuf, String), Error> {
+    find_or_fetch(options, spec, report_progress).map(|(path, checksum)| (path, checksum.sha256))
+}
+
+fn find_or_fetch(
+    options: &LocateOptions,
+    spec: &ModelSpec,
+    report_progress: fetch::ProgressCallback<'_>,
+) -> Result<(PathBuf, Checksum), Error> {
     let onnx_path = spec.onnx_path();
     let missing = |cause: String| Error::MissingOnnxFile {
         name: spec.name.clone(),
@@ -174,9 +182,8 @@ pub fn find_or_fetch_onnx(
         if !onnx_path.is_file() {
             return Err(missing("model.toml states no checksum and no URL".into()));
         }
-        let Checksum { sha256, .. } =
-            external::checksum(&onnx_path).map_err(Error::io("read", &onnx_path))?;
-        return Ok((onnx_path, sha256));
+        let checksum = external::checksum(&onnx_path).map_err(Error::io("read", &onnx_path))?;
+        return Ok((onnx_path, checksum));
     };
     for path in [onnx_path, path_in_writable_folder(options, spec)] {
         if path.is_file() {
@@ -190,12 +197,12 @@ fn check_onnx(
     spec: &ModelSpec,
     expected: &PublishedFile,
     onnx_path: PathBuf,
-) -> Result<(PathBuf, String), Error> {
-    let Checksum { size, sha256, .. } =
-        external::checksum(&onnx_path).map_err(Error::io("read", &onnx_path))?;
-    if size == expected.size && sha256 == expected.sha256 {
-        return Ok((onnx_path, sha256));
+) -> Result<(PathBuf, Checksum), Error> {
+    let checksum = external::checksum(&onnx_path).map_err(Error::io("read", &onnx_path))?;
+    if checksum.size == expected.size && checksum.sha256 == expected.sha256 {
+        return Ok((onnx_path, checksum));
     }
+    let Checksum { size, sha256, .. } = checksum;
     let fetch_advice = if expected.urls.is_empty() {
         "restore the file".into()
     } else {
@@ -221,7 +228,7 @@ fn fetch_onnx(
     spec: &ModelSpec,
     published: &PublishedFile,
     report_progress: fetch::ProgressCallback<'_>,
-) -> Result<(PathBuf, String), String> {
+) -> Result<(PathBuf, Checksum), String> {
     if !options.fetch_allowed {
         return Err("fetching is off".into());
     }
@@ -234,7 +241,10 @@ fn fetch_onnx(
         outcome => outcome,
     };
     let path = path.map_err(|error| error.to_string())?;
-    Ok((path, published.sha256.clone()))
+    // A published file has no data files.
+    let checksum =
+        Checksum { size: published.size, sha256: published.sha256.clone(), data_paths: Vec::new() };
+    Ok((path, checksum))
 }
 
 fn path_in_writable_folder(options: &LocateOptions, spec: &ModelSpec) -> PathBuf {

@@ -230,6 +230,24 @@ fn check_output(output: &OutputSpec, has_labels: bool) -> Result<(), String> {
 }
 
 /// Returns true if `name` is a file name without a folder, so that the file is in the model's own folder.
+///
+/// A name with a control character is not accepted: a line break would end the line of a cargo directive.
 pub(crate) fn is_plain_file_name(name: &str) -> bool {
-    !name.is_empty() && name != "." && name != ".." && !name.contains(['/', '\\', '\0'])
+    !name.is_empty()
+        && name != "."
+        && name != ".."
+        && !name.contains(|c: char| matches!(c, '/' | '\\') || c.is_control())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn file_name_with_a_folder_or_a_line_break_is_not_plain() {
+        assert!(is_plain_file_name("model.onnx.data") && is_plain_file_name("Modèle 1.onnx"));
+        for name in ["", ".", "..", "a/b", "a\\b", "a\0", "a\ncargo::rustc-env=B=c", "a\r"] {
+            assert!(!is_plain_file_name(name), "{name:?}");
+        }
+    }
 }

@@ -5,7 +5,7 @@
 //! `prediction.json`. A later model finds the record of the first model there, and stores its own record beside it,
 //! under a name with the model's key. In the same way, the first model that computes an embedding of the image stores
 //! `embedding.json`. So a lookup reads one object if the image has no record or the first record is the model's own,
-//! and two objects otherwise.
+//! and two objects otherwise. A damaged first record may be of any model, so the lookup also reads a second object then.
 
 use std::time::SystemTime;
 
@@ -92,10 +92,23 @@ impl Records {
 
     /// Reads the record at `key`. If the object is the record of another model, reads the record of this model and
     /// changes `key` to the key of that record.
+    ///
+    /// If the object is damaged and this model has a record under the later name, reads that record and changes `key`,
+    /// too. Otherwise the model would make a second record of the image.
     async fn read_at_or_beside(&self, key: &mut RecordKey) -> Result<StoredRecord, ClassifyError> {
         let stored = self.read(&key.object).await?;
-        if !matches!(stored, StoredRecord::OtherModel) {
-            return Ok(stored);
+        match (&stored, &key.later_name) {
+            (StoredRecord::OtherModel, _) => {}
+            (StoredRecord::Damaged, Some(later_name)) => {
+                let object = parse_object_name(later_name.as_str())?;
+                let beside = self.read(&object).await?;
+                if !matches!(beside, StoredRecord::Record(_) | StoredRecord::Unreadable) {
+                    return Ok(stored);
+                }
+                *key = RecordKey { object, later_name: None };
+                return Ok(beside);
+            }
+            _ => return Ok(stored),
         }
         let Some(later_name) = key.later_name.take() else {
             tracing::warn!(object = %excerpt(&key.object), "the record of another model has the name of this model's record");
@@ -125,7 +138,7 @@ impl Records {
             StoredRecord::Damaged => {
                 counter!("classify_damaged_records_total").increment(1);
                 if self.bucket.replaces_broken_objects() {
-                    tracing::warn!(object = %excerpt(object), "the record of the image is damaged and will be replaced");
+                    tracing::warn!(object = %excerpt(object), "the record of the image is damaged; the next record replaces it");
                 } else {
                     tracing::error!(
                         object = %excerpt(object),

@@ -9,7 +9,7 @@ use super::head::{Head, OutputKind};
 /// Reason why the outputs for an image are unusable. The network gives the same outputs at every attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum UnusableOutputs {
-    /// An output is infinite or not a number.
+    /// An output is infinite or not a number. The logits may contain negative infinity, but not only.
     #[error("the network gave an output that is not a finite number")]
     NotFinite,
     /// The number of outputs is not that of the model.
@@ -22,13 +22,16 @@ pub(crate) enum UnusableOutputs {
 /// An embedding is returned as it is. All other values are probabilities, one per label of `head`.
 ///
 /// # Errors
-/// Returns [`UnusableOutputs`] when an output is not finite, or the number of outputs is not that of `head`.
+/// Returns [`UnusableOutputs`] when an output is not usable, or the number of outputs is not that of `head`.
 pub(crate) fn interpret_outputs(head: &Head, outputs: &[f32]) -> Result<Vec<f32>, UnusableOutputs> {
     let (got, expected) = (outputs.len(), head.output_count);
     if got != expected {
         return Err(UnusableOutputs::WrongCount { got, expected });
     }
-    if !outputs.iter().all(|output| output.is_finite()) {
+    // The logarithm of a probability that underflows to 0 is negative infinity. The softmax of it is 0 again.
+    let may_be_infinite = head.kind == OutputKind::Logits;
+    let is_usable = |output: &f32| output.is_finite() || may_be_infinite && *output == f32::NEG_INFINITY;
+    if !outputs.iter().all(is_usable) || !outputs.iter().any(|output| output.is_finite()) {
         return Err(UnusableOutputs::NotFinite);
     }
     let probability = |output: f32| if head.needs_sigmoid { sigmoid(output) } else { output.clamp(0.0, 1.0) };
@@ -53,7 +56,7 @@ fn sigmoid(logit: f32) -> f32 {
     (1.0 / (1.0 + (-f64::from(logit)).exp())) as f32
 }
 
-/// Computes the softmax of `logits`, which must be finite.
+/// Computes the softmax of `logits`, of which at least one is finite and the others may be negative infinity.
 ///
 /// The largest logit is subtracted from each logit first, so that no exponential overflows.
 #[expect(clippy::cast_possible_truncation, reason = "f32 has enough digits for a probability")]
@@ -256,12 +259,22 @@ mod tests {
 
     #[test]
     fn outputs_that_are_not_finite_are_an_error() {
-        for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+        for bad in [f32::NAN, f32::INFINITY] {
             let mut outputs = vec![0.0; HEAD.output_count];
             assert!(interpret_outputs(&HEAD, &outputs).is_ok());
             outputs[HEAD.output_count - 1] = bad;
             assert_eq!(interpret_outputs(&HEAD, &outputs), Err(UnusableOutputs::NotFinite));
         }
+    }
+
+    #[test]
+    fn logarithm_of_an_underflown_probability_gives_probability_0() {
+        let head = Head::for_tests(OutputKind::Logits, &LABELS);
+        let none = f32::NEG_INFINITY;
+        assert_eq!(interpret_outputs(&head, &[none, 0.0, none, none]).unwrap(), [0.0, 1.0, 0.0, 0.0]);
+        assert_eq!(interpret_outputs(&head, &[none; 4]), Err(UnusableOutputs::NotFinite));
+        let head = Head::for_tests(OutputKind::Multilabel, &LABELS);
+        assert_eq!(interpret_outputs(&head, &[none, 0.0, 0.0, 0.0]), Err(UnusableOutputs::NotFinite));
     }
 
     #[test]

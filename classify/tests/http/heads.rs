@@ -134,7 +134,7 @@ async fn models_of_both_kinds_each_record_an_image_once_in_any_order() {
         let names = bucket.names();
         let records = ["embedding.dino-0c0c0c0c", "embedding", "prediction.roses-0d0d0d0d", "prediction"]
             .map(|name| format!("{ID}/{name}.json"));
-        let mut expected = [records.as_slice(), &[image.clone()]].concat();
+        let mut expected = [records.as_slice(), std::slice::from_ref(&image)].concat();
         expected.sort_unstable();
         assert_eq!(names, expected);
         for (rig, model) in &rigs {

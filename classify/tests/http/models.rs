@@ -175,7 +175,7 @@ async fn failure_counts_for_the_model_that_failed_and_failure_of_the_image_for_e
 }
 
 #[tokio::test]
-async fn damaged_record_of_either_name_is_replaced_and_published_again() {
+async fn damaged_record_of_either_name_is_replaced_unless_the_model_has_an_intact_one() {
     let bucket = Arc::new(TestBucket::default());
     let (first, second) = (start(&bucket, flowers()).await, start(&bucket, retrained()).await);
     first.store(IMAGE, encode_png()).await;
@@ -187,10 +187,13 @@ async fn damaged_record_of_either_name_is_replaced_and_published_again() {
     assert_eq!(second.stored(RETRAINED).await.unwrap()["model_sha256"], json!("0b".repeat(32)));
     assert_eq!(first.stored(FIRST).await, first_record);
     assert_eq!(second.results.messages().len(), 2);
-    // Nobody knows which model a damaged first record was of. The next model takes its name.
     bucket.damage(FIRST);
-    assert_eq!(push_status(&second, IMAGE).await, "ok");
-    assert_eq!(second.stored(FIRST).await.unwrap()["model_sha256"], json!("0b".repeat(32)));
+    assert_eq!(push_status(&second, IMAGE).await, "duplicate");
+    assert_eq!(second.results.messages().len(), 2);
+    // Nobody knows which model a damaged first record was of. The next model without a record takes its name.
+    let third = start(&bucket, renamed()).await;
+    assert_eq!(push_status(&third, IMAGE).await, "ok");
+    assert_eq!(third.stored(FIRST).await.unwrap()["model"], "blossoms");
     assert_eq!(push_status(&second, IMAGE).await, "duplicate");
     assert_eq!(push_status(&first, IMAGE).await, "ok");
     let own = second.stored(&FIRST.replace(".json", ".flowers-0a0a0a0a.json")).await.unwrap();

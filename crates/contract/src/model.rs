@@ -7,7 +7,12 @@ use serde::Deserialize;
 use crate::PredictionRecord;
 
 /// Maximum length of the name in a [`ModelKey`], in bytes. Longer names are cut.
-const MAX_KEY_NAME_BYTES: usize = 64;
+///
+/// The key is part of object names, whose length is limited. This number never changes, because it is part of the names
+/// of stored records.
+const MAX_KEY_NAME_BYTES: usize = 16;
+/// Maximum length of a model's name that is parsed, in bytes.
+const MAX_PARSED_NAME_BYTES: usize = 64;
 /// Number of hexadecimal digits of the checksum in a [`ModelKey`].
 const KEY_CHECKSUM_DIGITS: usize = 8;
 
@@ -21,12 +26,14 @@ pub struct ModelId {
 /// Short text that identifies a model in the names of objects, `NAME-CHECKSUM8`.
 ///
 /// `CHECKSUM8` is the first 8 hexadecimal digits of the SHA-256 of the model's ONNX file. `NAME` is the model's name.
-/// It has at most 64 characters, and every character other than a letter, a digit, `.`, `_` and `-` is replaced by
+/// It is cut after 16 characters, and every character other than a letter, a digit, `.`, `_` and `-` is replaced by
 /// `_`. So the name of every model can be part of the name of an object.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ModelKey(String);
 
-/// A model that a client asks for, as `NAME` or as `NAME-CHECKSUM8`. The name is written as in a [`ModelKey`].
+/// A model that a client asks for, as `NAME` or as `NAME-CHECKSUM8`.
+///
+/// The name is written as in a [`ModelKey`]. The parser cuts longer names, so that the whole name is valid, too.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ModelSelector(String);
 
@@ -152,7 +159,7 @@ impl FromStr for ModelKey {
         let is_hex_digit = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
         let (name, checksum) = text.rsplit_once('-').ok_or(InvalidModel)?;
         let is_checksum = checksum.len() == KEY_CHECKSUM_DIGITS && checksum.bytes().all(is_hex_digit);
-        if is_checksum && is_escaped_name(name) { Ok(Self(text.to_owned())) } else { Err(InvalidModel) }
+        if is_checksum && is_escaped_name(name) { Ok(Self::new(name, checksum)) } else { Err(InvalidModel) }
     }
 }
 
@@ -160,8 +167,11 @@ impl FromStr for ModelSelector {
     type Err = InvalidModel;
 
     fn from_str(text: &str) -> Result<Self, InvalidModel> {
-        let is_valid = is_escaped_name(text) || text.parse::<ModelKey>().is_ok();
-        if is_valid { Ok(Self(text.to_owned())) } else { Err(InvalidModel) }
+        match text.parse::<ModelKey>() {
+            Ok(key) => Ok(Self(key.0)),
+            Err(_) if is_escaped_name(text) => Ok(Self(escape_name(text))),
+            Err(error) => Err(error),
+        }
     }
 }
 
@@ -171,7 +181,7 @@ fn escape_name(name: &str) -> String {
 }
 
 fn is_escaped_name(text: &str) -> bool {
-    !text.is_empty() && text.len() <= MAX_KEY_NAME_BYTES && text.chars().all(is_key_char)
+    !text.is_empty() && text.len() <= MAX_PARSED_NAME_BYTES && text.chars().all(is_key_char)
 }
 
 fn is_key_char(c: char) -> bool {
@@ -200,7 +210,7 @@ mod tests {
             ("flowers", "flowers-0a1b2c3d".to_owned()),
             ("mobilenet-v2_1.0", "mobilenet-v2_1.0-0a1b2c3d".to_owned()),
             ("my model/ä\\\n", "my_model____-0a1b2c3d".to_owned()),
-            (long.as_str(), format!("{}-0a1b2c3d", "n".repeat(64))),
+            (long.as_str(), format!("{}-0a1b2c3d", "n".repeat(16))),
         ] {
             let key = ModelId::new(name, SHA_A).key();
             assert_eq!(key.as_str(), expected);
@@ -219,6 +229,25 @@ mod tests {
         }
         assert_eq!(selector("flowers").key(), None);
         assert_eq!(selector("flowers-0a1b2c3d").key(), Some(ModelId::new("flowers", SHA_A).key()));
+    }
+
+    #[test]
+    fn whole_name_of_a_model_selects_it_although_its_key_is_shorter() {
+        let model = ModelId::new("efficientnet-lite0", SHA_A);
+        assert_eq!(model.key().as_str(), "efficientnet-lit-0a1b2c3d");
+        let record =
+            recorded(&format!(r#"{{"label":"x","model":"efficientnet-lite0","model_sha256":"{SHA_A}"}}"#));
+        for text in [
+            "efficientnet-lite0",
+            "efficientnet-lit",
+            "efficientnet-lite0-0a1b2c3d",
+            "efficientnet-lit-0a1b2c3d",
+        ] {
+            assert!(model.key().is_selected_by(&selector(text)), "{text}");
+            assert!(record.may_be_selected_by(&selector(text)), "{text}");
+        }
+        assert_eq!("efficientnet-lite0-0a1b2c3d".parse(), Ok(model.key()));
+        assert!(!model.key().is_selected_by(&selector("efficientnet-lite0-ffffffff")));
     }
 
     #[test]

@@ -179,11 +179,15 @@ fn compare(network: &Network, folder: &Path) -> Comparison {
             writeln!(failures, "{name}, batch size {batch_size}: {difference:e}").unwrap();
         }
     }
+    let ending = report.ending;
     let batch = report.batch_obstacle.map_or("any batch".into(), |reason| format!("only 1: {reason}"));
     let values = if report.input_values == InputValues::Bytes { ", values 0 to 255" } else { "" };
     let operators: Vec<String> =
         report.simplified_node_counts.iter().map(|(operator, count)| format!("{operator} {count}")).collect();
-    Comparison { line: format!("{name}: {batch}{values}{missing}; {}", operators.join(", ")), failures }
+    Comparison {
+        line: format!("{name}: {batch}{values}, ends in {ending}{missing}; {}", operators.join(", ")),
+        failures,
+    }
 }
 
 fn first_line(text: &str) -> &str {

@@ -9,18 +9,19 @@ use crate::labels;
 /// The labels of a model, and their source.
 #[derive(Debug)]
 pub(super) struct ChosenLabels {
-    /// Content of the labels file.
-    pub(super) text: String,
+    /// Content of the labels file. `None` if the model has no labels file.
+    pub(super) text: Option<String>,
     /// Description of the labels and their source.
     pub(super) assumption: String,
 }
 
 /// Chooses the labels: those of the file, or those of the configuration, or numbered ones.
 ///
-/// `class_count` is `None` if the graph cannot be read. The labels are then only checked by themselves.
+/// `class_count` is `None` if the graph cannot be read. The labels are then only checked by themselves. A binary
+/// classifier has one output, but may have labels for both classes.
 ///
 /// # Errors
-/// Returns a message if the labels are invalid, or if their number is not `class_count`.
+/// Returns a message if the labels are invalid, or if their number does not fit `class_count`.
 pub(super) fn choose(
     labels_path: Option<&Path>,
     configuration: &Configuration,
@@ -43,11 +44,22 @@ pub(super) fn choose(
         (labels.iter().map(|label| to_line(label)).collect(), format!("`label_names` of {CONFIG_FILE}"))
     } else {
         let count = class_count.unwrap_or(0);
-        return Ok(ChosenLabels { text: join(number_labels(count)), assumption: describe_numbers(count) });
+        return Ok(ChosenLabels {
+            text: Some(join(number_labels(count))),
+            assumption: describe_numbers(count),
+        });
     };
     if let Some(class_count) = class_count
         && lines.len() != class_count
+        && (class_count, lines.len()) != (1, 2)
     {
+        if class_count == 1 {
+            return Err(format!(
+                "{source} has {} labels, but the graph has one output: expected two labels (the negative and then the \
+                 positive class) or one (the positive class)",
+                lines.len()
+            ));
+        }
         let hint = if lines.len() + 1 == class_count {
             " (networks of TensorFlow often have a class for the background before the others)"
         } else {
@@ -61,9 +73,23 @@ pub(super) fn choose(
     }
     let count = lines.len();
     Ok(ChosenLabels {
-        text: join(lines),
+        text: Some(join(lines)),
         assumption: format!("{LABELS_FILE}: {count} labels, from {source}"),
     })
+}
+
+/// Returns no labels, for an embedding.
+///
+/// # Errors
+/// Returns a message if there is a labels file.
+pub(super) fn refuse_for_embedding(labels_path: Option<&Path>) -> Result<ChosenLabels, String> {
+    match labels_path {
+        None => Ok(ChosenLabels { text: None, assumption: "no labels: an embedding has none".into() }),
+        Some(path) => Err(format!(
+            "--labels {} contradicts --kind embedding, because an embedding has no labels: leave out one of the options",
+            path.display()
+        )),
+    }
 }
 
 /// Reads the lines of a labels file, which may have a WordNet id before each label.
@@ -92,10 +118,11 @@ fn describe_numbers(count: usize) -> String {
     } else {
         ""
     };
-    format!(
-        "{LABELS_FILE}: class_0 to class_{}, because no labels are known; give them with --labels{hint}",
-        count.saturating_sub(1)
-    )
+    let names = match count {
+        0 | 1 => "class_0".into(),
+        _ => format!("class_0 to class_{}", count - 1),
+    };
+    format!("{LABELS_FILE}: {names}, because no labels are known; give them with --labels{hint}")
 }
 
 fn join(lines: Vec<String>) -> String {

@@ -6,6 +6,7 @@
 
 use std::fmt;
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::process;
 
@@ -14,6 +15,7 @@ use crate::check::{self, CheckReport};
 use crate::graph::external::{self, Checksum};
 use crate::graph::{self, SimplifiedGraph, SimplifyOptions};
 use crate::model::Model;
+use crate::output::OutputKind;
 use crate::spec::ModelSpec;
 
 mod hugging_face;
@@ -35,6 +37,8 @@ use preprocessing::{Preprocessing, Setting};
 const ONNX_FILE: &str = "model.onnx";
 /// Name of the labels file in the folder of a model.
 const LABELS_FILE: &str = "labels.txt";
+/// Maximum number in the name of a temporary folder.
+const MAX_FOLDER_NUMBER: u32 = 1000;
 
 /// The arguments of [`add`].
 #[derive(Debug, Clone)]
@@ -51,6 +55,10 @@ pub struct AddOptions {
     pub config_folder: Option<PathBuf>,
     /// Height and width of the network's input, which must be those of the graph.
     pub crop: Option<u32>,
+    /// Name of the output to use, for a graph with several.
+    pub output_name: Option<String>,
+    /// Kind of the output. `None` to recognise it from the graph and the configuration.
+    pub kind: Option<OutputKind>,
     /// The preprocessing, for what the configuration files do not state.
     pub recipe: Recipe,
 }
@@ -73,8 +81,8 @@ pub struct Added {
 /// The folder gets its name when it is complete and has passed the checks. A failure leaves nothing behind.
 ///
 /// # Errors
-/// Returns [`Error::CannotAdd`] with every problem of the arguments and the files, and the errors of
-/// [`Model::read`] and [`check::check`].
+/// Returns [`Error::CannotAdd`] with every problem of the arguments and the files, [`Error::Io`] if the folder cannot
+/// be written, and [`Error::GraphDiffers`] if the comparison of [`check::check`] fails.
 pub fn add(options: &AddOptions) -> Result<Added, Error> {
     let mut problems = Vec::new();
     let folder = options.models_folder.join(&options.name);
@@ -83,10 +91,10 @@ pub fn add(options: &AddOptions) -> Result<Added, Error> {
     let size = preprocessing::read_configured_size(options.crop, &configuration);
     let simplify_options = SimplifyOptions {
         image_size: size.as_ref().map(|size| size.value.map(i64::from)),
-        ..SimplifyOptions::default()
+        output_name: options.output_name.clone(),
     };
     let graph = graph::simplify_file(&options.onnx_path, &simplify_options);
-    let graph = graph.map_err(|error| problems.push(error.to_string())).ok();
+    let graph = graph.map_err(|error| problems.push(add_option_hints(error.to_string()))).ok();
     let contents = collect_contents(options, &configuration, size.as_ref(), graph.as_ref(), &mut problems);
     // Only after a successful read, which bounds the size of the files.
     let data_paths = graph.as_ref().map(|_| external::data_paths(&options.onnx_path)).unwrap_or_default();
@@ -101,8 +109,12 @@ pub fn add(options: &AddOptions) -> Result<Added, Error> {
     let spec = ModelSpec::read(&draft)?;
     let copy_path = spec.onnx_path();
     let Checksum { sha256, .. } = external::checksum(&copy_path).map_err(Error::io("read", &copy_path))?;
-    // Errors name the file of the user, because the copy is removed.
-    let check = check::check(&Model::read(spec, options.onnx_path.clone(), sha256)?)?;
+    // Errors name the file of the user and the folder that the model would have, because the draft is removed.
+    let model = Model::read(spec, options.onnx_path.clone(), sha256).map_err(|error| {
+        let message = error.to_string().replace(&draft.display().to_string(), &folder.display().to_string());
+        Error::CannotAdd(vec![add_option_hints(message)])
+    })?;
+    let check = check::check(&model)?;
     fs::rename(&draft, &folder).map_err(Error::io("create", &folder))?;
     let Contents { model_toml: ModelToml { assumptions, unmatched, .. }, .. } = contents;
     Ok(Added { folder, assumptions, unmatched, check })
@@ -111,7 +123,20 @@ pub fn add(options: &AddOptions) -> Result<Added, Error> {
 /// The contents of the two text files of a model.
 struct Contents {
     model_toml: ModelToml,
-    labels: String,
+    /// `None` for an embedding, which has no labels.
+    labels: Option<String>,
+}
+
+/// Appends the options of the command that set the keys of `model.toml` in a message.
+fn add_option_hints(mut message: String) -> String {
+    for (key, option) in
+        [("`input.crop`", "--crop"), ("`output.name`", "--output"), ("`output.kind`", "--kind")]
+    {
+        if message.contains(key) {
+            message += &format!("; `add` sets key {key} with the option {option}");
+        }
+    }
+    message
 }
 
 /// Combines the graph, the configuration and the recipe. Appends what is wrong or contradictory to `problems`.
@@ -123,13 +148,19 @@ fn collect_contents(
     problems: &mut Vec<String>,
 ) -> Option<Contents> {
     let class_count = graph.map(|graph| graph.report.class_count);
-    let labels = labels::choose(options.labels_path.as_deref(), configuration, class_count);
+    let kind = options.kind.map(|kind| Setting::new(kind, "--kind"));
+    let kind = kind.or_else(|| Some(model_toml::recognise_kind(&graph?.report, configuration)));
+    let labels = if kind.as_ref().is_some_and(|kind| kind.value == OutputKind::Embedding) {
+        labels::refuse_for_embedding(options.labels_path.as_deref())
+    } else {
+        labels::choose(options.labels_path.as_deref(), configuration, class_count)
+    };
     let labels = labels.map_err(|problem| problems.push(problem)).ok();
     let graph = graph?;
     let preprocessing = Preprocessing::choose(&graph.report, size, configuration, &options.recipe);
     let preprocessing = preprocessing.map_err(|mut found| problems.append(&mut found)).ok();
-    let (labels, preprocessing) = (labels?, preprocessing?);
-    let mut model_toml = model_toml::format(&options.name, graph, configuration, &preprocessing)
+    let (labels, kind, preprocessing) = (labels?, kind?, preprocessing?);
+    let mut model_toml = model_toml::format(options, &kind, &preprocessing)
         .map_err(|error| problems.push(error.to_string()))
         .ok()?;
     model_toml.assumptions.push(labels.assumption);
@@ -178,10 +209,9 @@ fn write_folder(
     for path in data_paths {
         copy(path, Path::new(path.file_name().unwrap_or_default()))?;
     }
-    for (path, text) in [
-        (ModelSpec::toml_path(draft), &contents.model_toml.text),
-        (draft.join(LABELS_FILE), &contents.labels),
-    ] {
+    let labels = contents.labels.as_ref().map(|labels| (draft.join(LABELS_FILE), labels));
+    let model_toml = (ModelSpec::toml_path(draft), &contents.model_toml.text);
+    for (path, text) in [model_toml].into_iter().chain(labels) {
         fs::write(&path, text).map_err(Error::io("write", &path))?;
     }
     Ok(())
@@ -193,10 +223,20 @@ struct TemporaryFolder {
 }
 
 impl TemporaryFolder {
+    /// Creates a folder with a new name. In a container, a process that was killed may have had the same process id,
+    /// so a folder of this id may exist.
     fn create(models_folder: &Path) -> Result<Self, Error> {
-        let path = models_folder.join(format!(".add-{}", process::id()));
-        fs::create_dir(&path).map_err(Error::io("create", &path))?;
-        Ok(Self { path })
+        let mut number = 0;
+        loop {
+            let path = models_folder.join(format!(".add-{}-{number}", process::id()));
+            match fs::create_dir(&path) {
+                Ok(()) => return Ok(Self { path }),
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists && number < MAX_FOLDER_NUMBER => {
+                    number += 1
+                }
+                Err(error) => return Err(Error::io("create", path)(error)),
+            }
+        }
     }
 }
 

@@ -4,9 +4,9 @@ use std::path::Path;
 
 use super::hugging_face::{CONFIG_FILE, Configuration};
 use super::preprocessing::{Preprocessing, Resize, Setting};
-use super::{LABELS_FILE, ONNX_FILE};
+use super::{AddOptions, LABELS_FILE, ONNX_FILE};
 use crate::Error;
-use crate::graph::{Ending, SimplifiedGraph};
+use crate::graph::{Ending, Report};
 use crate::output::OutputKind;
 use crate::spec::ModelSpec;
 
@@ -44,60 +44,67 @@ struct Sections {
 /// # Errors
 /// Returns the error of [`ModelSpec::parse`] if it does not accept a setting.
 pub(super) fn format(
-    name: &str,
-    graph: &SimplifiedGraph,
-    configuration: &Configuration,
+    options: &AddOptions,
+    kind: &Setting<OutputKind>,
     preprocessing: &Preprocessing,
 ) -> Result<ModelToml, Error> {
     let Preprocessing { crop, resize, filter, channels, normalisation, unmatched } = preprocessing;
     let [height, width] = crop.value;
     let crop_text = if height == width { height.to_string() } else { format!("[{height}, {width}]") };
-    let resize_text = match resize.value {
-        Resize::ShorterSide(side) => side.to_string(),
-        Resize::Squash => "\"squash\"".into(),
+    let (resize_key, resize_text) = match resize.value {
+        Resize::ShorterSide(side) => ("resize", side.to_string()),
+        Resize::CropFraction(fraction) => ("crop_fraction", format!("{fraction:?}")),
+        Resize::Squash => ("resize", "\"squash\"".into()),
     };
-    let (kind, kind_source) = recognise_output(graph, configuration);
+    let name_entry = options.output_name.as_ref().map(|name| Entry {
+        key: "name",
+        value: toml::Value::from(name.as_str()).to_string(),
+        source: "--output".into(),
+    });
+    let kind_entry = Entry::new("kind", format!("\"{}\"", kind.value), kind);
     let sections = Sections {
         input: vec![
             Entry::new("crop", crop_text, crop),
-            Entry::new("resize", resize_text, resize),
+            Entry::new(resize_key, resize_text, resize),
             Entry::new("filter", format!("\"{}\"", filter.value), filter),
             Entry::new("channels", format!("\"{}\"", channels.value), channels),
             Entry::new("mean", format_numbers(&normalisation.value.mean), normalisation),
             Entry::new("std", format_numbers(&normalisation.value.std), normalisation),
         ],
-        output: vec![Entry { key: "kind", value: format!("\"{kind}\""), source: kind_source }],
+        output: name_entry.into_iter().chain([kind_entry]).collect(),
     };
-    let text = sections.format(name);
-    ModelSpec::parse(&text, Path::new(name))?;
+    let text = sections.format(&options.name, kind.value != OutputKind::Embedding);
+    ModelSpec::parse(&text, Path::new(&options.name))?;
     Ok(ModelToml { text, assumptions: sections.describe(), unmatched: unmatched.clone() })
 }
 
 /// Returns the kind of the outputs, and its source.
-fn recognise_output(graph: &SimplifiedGraph, configuration: &Configuration) -> (OutputKind, String) {
-    let report = &graph.report;
+pub(super) fn recognise_kind(report: &Report, configuration: &Configuration) -> Setting<OutputKind> {
     let from_graph = || format!("the graph ends in {}", report.ending);
-    match report.ending {
+    let (kind, source) = match report.ending {
         Ending::Softmax => (OutputKind::Probabilities, from_graph()),
         _ if report.class_count == 1 => (OutputKind::Binary, "the graph has one output".into()),
         Ending::Sigmoid => (OutputKind::Multilabel, from_graph()),
         _ if configuration.network.problem_type.as_deref() == Some("multi_label_classification") => {
             (OutputKind::Multilabel, format!("`problem_type` of {CONFIG_FILE}"))
         }
+        Ending::Other => (OutputKind::Logits, format!("assumed, because {}", from_graph())),
         _ => (OutputKind::Logits, from_graph()),
-    }
+    };
+    Setting::new(kind, source)
 }
 
 impl Sections {
-    fn format(&self, name: &str) -> String {
+    fn format(&self, name: &str, has_labels: bool) -> String {
         let format_section = |entries: &[Entry]| -> String {
             let format_entry =
                 |Entry { key, value, source }: &Entry| format!("# {source}\n{key} = {value}\n");
             entries.iter().map(format_entry).collect()
         };
+        let labels = if has_labels { format!("labels = \"{LABELS_FILE}\"\n") } else { String::new() };
         format!(
             "# Written by `model-import add`. The comment before a key is the source of its value.\n\
-             name = \"{name}\"\nlabels = \"{LABELS_FILE}\"\n\n[onnx]\nfile = \"{ONNX_FILE}\"\n\n[input]\n{}\n\
+             name = \"{name}\"\n{labels}\n[onnx]\nfile = \"{ONNX_FILE}\"\n\n[input]\n{}\n\
              [output]\n{}",
             format_section(&self.input),
             format_section(&self.output)

@@ -52,10 +52,13 @@ impl<T> Setting<T> {
 }
 
 /// The resize before the crop.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum Resize {
     /// The shorter side gets this length in pixels.
     ShorterSide(u32),
+    /// The image covers the network's input divided by this number. For an input that is not square, where the length
+    /// of a shorter side would leave the other side too short.
+    CropFraction(f64),
     /// The image gets the size of the network's input.
     Squash,
 }
@@ -192,23 +195,41 @@ fn from_recipe(recipe: &Recipe, crop: Setting<[u32; 2]>) -> Result<Preprocessing
             )
         }
     };
+    let filter_source = match *recipe {
+        Recipe::Keras(_) => {
+            "assumed, because `image_dataset_from_directory` of Keras uses it; `load_img` uses \"nearest\" by default"
+        }
+        Recipe::Torchvision | Recipe::Timm { .. } => source,
+    };
     let channels = if *recipe == Recipe::Keras(KerasMode::Caffe) { "bgr" } else { "rgb" };
     Ok(Preprocessing {
         crop,
         resize: Setting::new(resize, source),
-        filter: Setting::new(filter, source),
+        filter: Setting::new(filter, filter_source),
         channels: Setting::new(channels, source),
         normalisation: Setting::new(normalisation, source),
         unmatched: Vec::new(),
     })
 }
 
-/// Returns the shorter side of which the crop is this fraction.
+/// Returns the resize that leaves the smallest image of which the crop is a part.
+pub(super) fn cover(crop: [u32; 2]) -> Resize {
+    match crop {
+        [height, width] if height == width => Resize::ShorterSide(height),
+        _ => Resize::CropFraction(1.0),
+    }
+}
+
+/// Returns the resize to an image of which the crop is this fraction.
 pub(super) fn divide_by_fraction(crop: [u32; 2], fraction: f64) -> Result<Resize, Vec<String>> {
     if !(fraction > 0.1 && fraction <= 1.0) {
         return Err(vec![format!("the crop fraction is {fraction}, expected a number from 0.1 to 1")]);
     }
-    let side = (f64::from(crop[0].min(crop[1])) / fraction).floor();
+    let [height, width] = crop;
+    if height != width {
+        return Ok(Resize::CropFraction(fraction));
+    }
+    let side = (f64::from(height) / fraction).floor();
     // At most ten times a `u32`, and clamped.
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the number is in the range")]
     let side = side.min(f64::from(u32::MAX)) as u32;

@@ -8,6 +8,11 @@ use crate::graph::{self, InputValues, Report, SimplifyOptions};
 
 /// Returns the report of a network for images of `side` pixels.
 fn report(side: i64) -> Report {
+    report_of_size([side; 2])
+}
+
+/// Returns the report of a network for images of this height and width.
+fn report_of_size([height, width]: [i64; 2]) -> Report {
     let mut model = onnx_proto::ModelProto::default();
     model.opset_import.push(Default::default());
     model.opset_import[0].version = 13;
@@ -18,7 +23,7 @@ fn report(side: i64) -> Report {
         proto::node("GlobalAveragePool", &["a"], &["b"]),
         proto::node("Flatten", &["b"], &["y"]).with_int("axis", 1),
     ];
-    graph.input = vec![proto::value_info("image", &[None, Some(3), Some(side), Some(side)])];
+    graph.input = vec![proto::value_info("image", &[None, Some(3), Some(height), Some(width)])];
     graph.output = vec![proto::value_info("y", &[None, Some(2)])];
     graph::simplify(model, &SimplifyOptions::default()).unwrap().report
 }
@@ -161,6 +166,46 @@ fn recipes_of_the_libraries_are_their_defaults() {
 }
 
 #[test]
+fn input_that_is_not_square_is_cropped_by_a_fraction() {
+    let choose = |recipe, configuration: &Configuration| {
+        let report = report_of_size([256, 128]);
+        Preprocessing::choose(&report, None, configuration, &recipe).unwrap().resize.value
+    };
+    let none = Configuration::default();
+    assert_eq!(choose(Recipe::Torchvision, &none), Resize::CropFraction(0.875));
+    assert_eq!(choose(Recipe::Timm { crop_fraction: 0.9 }, &none), Resize::CropFraction(0.9));
+    assert_eq!(choose(Recipe::Keras(KerasMode::Tf), &none), Resize::Squash);
+    let preprocessor = serde_json::from_str(r#"{"do_resize":false,"size":{"height":256,"width":128}}"#);
+    let configuration = Configuration { preprocessor: Some(preprocessor.unwrap()), ..Default::default() };
+    assert_eq!(choose(Recipe::Torchvision, &configuration), Resize::CropFraction(1.0));
+}
+
+#[test]
+fn value_without_a_key_is_assumed() {
+    let config =
+        r#"{"image_processor_type":"MobileViTImageProcessor","size":{"shortest_edge":288},"crop_size":256}"#;
+    let chosen = choose(256, config).unwrap();
+    assert_eq!(chosen.channels.value, "bgr");
+    let convnext =
+        choose(224, r#"{"image_processor_type":"ConvNextImageProcessor","size":{"shortest_edge":224}}"#);
+    let network = serde_json::from_str(r#"{"pretrained_cfg":{"input_size":[3,224,224]}}"#).unwrap();
+    let configuration = Configuration { network, ..Default::default() };
+    let timm = Preprocessing::choose(&report(224), None, &configuration, &Recipe::Torchvision).unwrap();
+    let keras = choose_recipe(Recipe::Keras(KerasMode::Tf));
+    for (source, key) in [
+        (&chosen.channels.source, "`do_flip_channel_order`"),
+        (&chosen.normalisation.source, "`rescale_factor`"),
+        (&convnext.unwrap().resize.source, "`crop_pct`"),
+        (&timm.resize.source, "`crop_pct`"),
+        (&timm.filter.source, "`interpolation`"),
+        (&timm.normalisation.source, "`mean`"),
+        (&keras.filter.source, "`load_img`"),
+    ] {
+        assert!(source.starts_with("assumed") && source.contains(key), "{source}");
+    }
+}
+
+#[test]
 fn timm_configuration_wins_over_the_recipe() {
     let network: NetworkConfig = serde_json::from_str(
         r#"{"pretrained_cfg":{"input_size":[3,224,224],"interpolation":"bilinear","crop_pct":0.95,"crop_mode":"center",
@@ -185,15 +230,28 @@ fn labels_come_from_id2label_in_the_order_of_the_outputs() {
         labels_of(r#"{"id2label":{"1":"dog\tor\nwolf","0":"cat","10":"","2":"bird"}}"#, 4).unwrap_err();
     assert!(labels.contains("numbers are not 0 to 3"), "{labels}");
     let labels = labels_of(r#"{"id2label":{"1":"dog\tor\nwolf","0":"cat"}}"#, 2).unwrap();
-    assert_eq!(labels.text, "cat\ndog or wolf\n");
+    assert_eq!(labels.text.unwrap(), "cat\ndog or wolf\n");
     let error = labels_of(r#"{"id2label":{"0":"cat"}}"#, 2).unwrap_err();
     assert!(error.contains("1 labels") && error.contains("2 classes"), "{error}");
 }
 
 #[test]
+fn binary_classifier_may_have_labels_for_both_classes() {
+    for (network, expected) in [
+        (r#"{"id2label":{"0":"cat","1":"dog"}}"#, "cat\ndog\n"),
+        (r#"{"id2label":{"0":"dog"}}"#, "dog\n"),
+        ("{}", "class_0\n"),
+    ] {
+        assert_eq!(labels_of(network, 1).unwrap().text.unwrap(), expected);
+    }
+    let error = labels_of(r#"{"label_names":["a","b","c"]}"#, 1).unwrap_err();
+    assert!(error.contains("3 labels") && error.contains("expected two labels"), "{error}");
+}
+
+#[test]
 fn unknown_labels_are_numbered_and_said_to_be_so() {
     let labels = labels_of("{}", 3).unwrap();
-    assert_eq!(labels.text, "class_0\nclass_1\nclass_2\n");
+    assert_eq!(labels.text.as_deref(), Some("class_0\nclass_1\nclass_2\n"));
     assert!(labels.assumption.contains("no labels are known"), "{labels:?}");
 }
 

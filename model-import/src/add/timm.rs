@@ -10,6 +10,15 @@ fn name_key(key: &str) -> String {
     format!("`pretrained_cfg.{key}` of {CONFIG_FILE}")
 }
 
+/// Returns the source of a value: its key, or that it is assumed because the file has no such key.
+fn name_source(key: &str, is_present: bool) -> String {
+    if is_present {
+        name_key(key)
+    } else {
+        format!("assumed, because `pretrained_cfg` of {CONFIG_FILE} has no `{key}`")
+    }
+}
+
 /// Returns the size of the network's input.
 pub(super) fn read_size(config: &TimmConfig) -> Option<Setting<[u32; 2]>> {
     let [_, height, width] = config.input_size?;
@@ -50,12 +59,20 @@ pub(super) fn choose(config: &TimmConfig, crop: Setting<[u32; 2]>) -> Result<Pre
     let Some(resize) = resize.filter(|_| problems.is_empty()) else {
         return Err(problems);
     };
+    let resize_source = if resize == Resize::Squash {
+        name_key("crop_mode")
+    } else {
+        name_source("crop_pct", config.crop_pct.is_some())
+    };
+    let missing_key = [("mean", config.mean.is_some()), ("std", config.std.is_some())];
+    let missing_key = missing_key.into_iter().find(|(_, is_present)| !is_present);
+    let (normalisation_key, is_present) = missing_key.unwrap_or(("mean", true));
     Ok(Preprocessing {
         crop,
-        resize: Setting::new(resize, name_key("crop_pct")),
-        filter: Setting::new(filter, name_key("interpolation")),
+        resize: Setting::new(resize, resize_source),
+        filter: Setting::new(filter, name_source("interpolation", config.interpolation.is_some())),
         channels: Setting::new("rgb", "timm"),
-        normalisation: Setting::new(Normalisation { mean, std }, name_key("mean")),
+        normalisation: Setting::new(Normalisation { mean, std }, name_source(normalisation_key, is_present)),
         unmatched,
     })
 }

@@ -2,7 +2,7 @@
 
 use super::hugging_face::{PREPROCESSOR_FILE, PreprocessorConfig, SizeValue};
 use super::preprocessing::{
-    Normalisation, Preprocessing, Resize, Setting, TORCHVISION_CROP_FRACTION, divide_by_fraction,
+    Normalisation, Preprocessing, Resize, Setting, TORCHVISION_CROP_FRACTION, cover, divide_by_fraction,
     read_channels,
 };
 
@@ -26,18 +26,18 @@ pub(super) fn choose(
         None => Setting::new("bilinear", format!("assumed, because {PREPROCESSOR_FILE} has no `resample`")),
     };
     let normalisation = read_normalisation(config, &mut problems);
-    let channels = if config.do_flip_channel_order == Some(true) { "bgr" } else { "rgb" };
+    let channels = match config.do_flip_channel_order {
+        Some(flips) => Setting::new(if flips { "bgr" } else { "rgb" }, name_key("do_flip_channel_order")),
+        // MobileViTImageProcessor flips unless the file forbids it. No other class does.
+        None => Setting::new(
+            if is_class(config, &["MobileViT"]) { "bgr" } else { "rgb" },
+            format!("assumed, because {PREPROCESSOR_FILE} has no `do_flip_channel_order`"),
+        ),
+    };
     if !problems.is_empty() {
         return Err(problems);
     }
-    Ok(Preprocessing {
-        crop,
-        resize,
-        filter,
-        channels: Setting::new(channels, name_key("do_flip_channel_order")),
-        normalisation,
-        unmatched,
-    })
+    Ok(Preprocessing { crop, resize, filter, channels, normalisation, unmatched })
 }
 
 fn name_key(key: &str) -> String {
@@ -101,19 +101,22 @@ fn read_resize(
             "{} is false; the shorter side is resized to the crop instead",
             name_key("do_resize")
         ));
-        return shorter_side(smaller_crop_side);
+        return Setting::new(cover(crop), source);
     }
     let crops = crops(config);
     let Some(size) = interpret_size(config) else {
         problems.push(format!("{PREPROCESSOR_FILE} has no `size`: expected the size of the resized image"));
-        return shorter_side(smaller_crop_side);
+        return Setting::new(cover(crop), source);
     };
     match size {
         SizeValue::Sides { height, width } if crops && [height, width] != crop => {
             unmatched.push(format!(
                 "{source} squashes the image to {height}x{width} before the crop; the shorter side is resized instead"
             ));
-            shorter_side(height.min(width).max(smaller_crop_side))
+            match cover(crop) {
+                Resize::ShorterSide(side) => shorter_side(height.min(width).max(side)),
+                resize => Setting::new(resize, source),
+            }
         }
         SizeValue::Sides { .. } => Setting::new(Resize::Squash, source),
         // ConvNextImageProcessor crops to `size` after a resize, but squashes if `size` is 384 or more.
@@ -152,7 +155,11 @@ fn read_resize(
 }
 
 fn resize_by_fraction(crop: [u32; 2], fraction: Option<f64>, problems: &mut Vec<String>) -> Setting<Resize> {
-    let source = name_key(if fraction.is_some() { "crop_pct" } else { "size, with the crop fraction 0.875" });
+    let source = if fraction.is_some() {
+        name_key("crop_pct")
+    } else {
+        format!("assumed {TORCHVISION_CROP_FRACTION}, because {PREPROCESSOR_FILE} has no `crop_pct`")
+    };
     let resize = divide_by_fraction(crop, fraction.unwrap_or(TORCHVISION_CROP_FRACTION));
     let resize = resize.map_err(|mut found| problems.append(&mut found));
     Setting::new(resize.unwrap_or(Resize::Squash), source)
@@ -193,6 +200,12 @@ fn read_normalisation(config: &PreprocessorConfig, problems: &mut Vec<String>) -
     let scale = 255.0 * factor;
     let normalisation =
         Normalisation { mean: mean.map(|mean| mean / scale), std: std.map(|std| std / scale) };
-    let source = if normalises { name_key("image_mean") } else { name_key("rescale_factor") };
+    let source = if normalises {
+        name_key("image_mean")
+    } else if config.rescale_factor.is_some() {
+        name_key("rescale_factor")
+    } else {
+        format!("assumed, because {PREPROCESSOR_FILE} has neither `image_mean` nor `rescale_factor`")
+    };
     Setting::new(normalisation, source)
 }

@@ -3,13 +3,14 @@
 use std::path::Path;
 
 use crate::graph::SimplifyOptions;
-use crate::{Error, fetch, graph, locate};
+use crate::graph::external::{self, Checksum};
+use crate::{Error, graph, locate};
 
 /// Describes the graph of a model, or of an ONNX file, before and after simplification.
 pub(super) fn run(models_folder: &Path, name_or_path: &str) -> anyhow::Result<String> {
     let path = Path::new(name_or_path);
     let (onnx_path, options, summary) = if path.is_file() {
-        let (size, sha256) = fetch::size_and_sha256(path).map_err(Error::io("read", path))?;
+        let Checksum { size, sha256, .. } = external::checksum(path).map_err(Error::io("read", path))?;
         let summary =
             format!("file        {}\nsize        {size} bytes\nsha256      {sha256}", path.display());
         (path.to_owned(), SimplifyOptions::default(), summary)

@@ -17,7 +17,7 @@ use std::collections::HashSet;
 use onnx_proto::{GraphProto, NodeProto, TensorProto};
 
 use super::proto::{self, NodeExt, int_tensor};
-use super::shapes::{Dim, Inference, format_shape, reshape_target};
+use super::shapes::{Dim, Inference, format_shape, reshape_target, resolve_axis};
 
 use Dim::{Batch, Known};
 
@@ -61,6 +61,9 @@ pub fn find_obstacle(graph: &GraphProto, input_name: &str) -> Option<String> {
             continue;
         }
         let name = if node.name.is_empty() { output } else { &node.name };
+        if normalises_over_batch(&inference, node) {
+            return Some(format!("the {operator} {name:?} normalises over the images of a batch"));
+        }
         match inference.shape(output) {
             None => {
                 return Some(format!("the output shape of the {operator} {name:?} is not known for a batch"));
@@ -80,6 +83,66 @@ pub fn find_obstacle(graph: &GraphProto, input_name: &str) -> Option<String> {
         Some(shape) => Some(format!("the output {:?} has the shape {}", output.name, format_shape(shape))),
         None => Some(format!("the shape of the output {:?} is not known", output.name)),
     }
+}
+
+/// Returns a message if a Squeeze without axes has removed the batch, and a later node relies on that.
+///
+/// Such a node normalises over the first axis. For a batch of one image, the first axis of the export holds the
+/// features, but that of the rewritten graph holds the images.
+///
+/// `open_squeeze` is the result of [`find_open_squeeze`] before [`make_dynamic`].
+///
+/// # Errors
+/// Returns a message that names both nodes.
+pub fn check_open_squeeze(
+    open_squeeze: Option<&str>,
+    graph: &GraphProto,
+    input_name: &str,
+) -> Result<(), String> {
+    let Some(squeeze) = open_squeeze else { return Ok(()) };
+    let mut inference = Inference::new(&graph.initializer, &graph.input, input_name);
+    for node in &graph.node {
+        inference.visit(node);
+        if normalises_over_batch(&inference, node) {
+            return Err(format!(
+                "the {} {:?} normalises over the first axis, from which the Squeeze {squeeze:?} without axes \
+                 removes a batch of one image; give squeeze() the axes of height and width, and export the model \
+                 again",
+                node.op_type, node.name
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Returns the name of a Squeeze that removes every axis of size 1.
+#[must_use]
+pub fn find_open_squeeze(graph: &GraphProto) -> Option<String> {
+    let is_open =
+        |node: &&NodeProto| node.op_type == "Squeeze" && node.ints("axes").is_none() && node.input.len() < 2;
+    graph.node.iter().find(is_open).map(|node| node.name.clone())
+}
+
+/// Returns true if a node keeps the shape of its input, but computes with several images at once.
+fn normalises_over_batch(inference: &Inference<'_>, node: &NodeProto) -> bool {
+    let Some(shape) = node.input.first().and_then(|name| inference.shape(name)) else { return false };
+    let axis = resolve_axis(node.int("axis").unwrap_or(-1), shape.len());
+    let axes = match node.op_type.as_str() {
+        "Softmax" | "LogSoftmax" | "Hardmax" | "LpNormalization" => axis..axis + 1,
+        "LayerNormalization" | "RMSNormalization" => axis..shape.len(),
+        "CumSum" => {
+            let axis = node.input.get(1).and_then(|name| inference.integers(name));
+            match axis.as_deref() {
+                Some(&[Known(axis)]) => {
+                    let axis = resolve_axis(axis, shape.len());
+                    axis..axis + 1
+                }
+                _ => 0..shape.len(),
+            }
+        }
+        _ => return false,
+    };
+    shape.get(axes).is_some_and(|dims| dims.iter().any(|dim| dim.has_batch()))
 }
 
 /// The state of [`make_dynamic`].
@@ -247,10 +310,10 @@ impl Rewriter<'_> {
         let sizes = node.input.get(3).filter(|name| !name.is_empty())?;
         let sizes = self.inference.integers(sizes)?;
         let input = self.input_shape(node, 0)?;
-        if !input.first()?.has_batch() {
+        if !input.first()?.has_batch() || sizes.len() != input.len() || node.ints("axes").is_some() {
             return None;
         }
-        let pairs = input[1..].iter().zip(&sizes[1..]);
+        let pairs = input.iter().zip(&sizes).skip(1);
         let scales: Vec<f32> =
             pairs.map(|(from, to)| scale_between(from.known()?, to.known()?)).collect::<Option<_>>()?;
         let scales = [vec![1.0], scales].concat();

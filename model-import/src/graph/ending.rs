@@ -55,9 +55,25 @@ pub(super) fn recognise(graph: &GraphProto, output_name: &str) -> Ending {
             Some(Ending::LogSoftmax) => Ending::Softmax,
             _ => Ending::Other,
         },
+        "Clip" => recognise_clipped(graph, node),
         "Div" if divides_by_own_sum(graph, node) => Ending::Softmax,
         "Div" | "Reciprocal" if divides_by_one_plus_exp(graph, node) => Ending::Sigmoid,
         _ => Ending::Other,
+    }
+}
+
+/// Recognises the operation before a Clip that leaves the meaning of the values as it is.
+///
+/// Such a Clip replaces the quantization of the value. A Clip of a layer's output that removes all negative
+/// values is an activation.
+fn recognise_clipped(graph: &GraphProto, clip: &NodeProto) -> Ending {
+    let low = clip.float("min").or_else(|| {
+        let bound = proto::initializer(graph, input(clip, 1)?).and_then(proto::floats)?;
+        bound.first().copied()
+    });
+    match input(clip, 0).map_or(Ending::Other, |value| recognise(graph, value)) {
+        Ending::Linear if low.is_some_and(|low| low >= 0.0) => Ending::Other,
+        ending => ending,
     }
 }
 
@@ -139,6 +155,24 @@ mod tests {
         let sum = vec![node("Softmax", &["x"], &["a"]), node("Add", &["a", "x"], &["y"])];
         assert_eq!(ending_of(sum), Ending::Other);
         assert_eq!(ending_of(vec![]), Ending::Other);
+    }
+
+    #[test]
+    fn activation_is_recognised_before_the_clip_that_replaces_a_quantization() {
+        let clipped = |operator: &str, low: f32| {
+            ending_of(vec![
+                node(operator, &["x", "w"], &["a"]),
+                node("Clip", &["a"], &["b"]).with_float("min", low).with_float("max", 1.0),
+                node("Reshape", &["b"], &["c"]),
+                node("Clip", &["c"], &["y"]).with_float("min", low).with_float("max", 1.0),
+            ])
+        };
+        assert_eq!(clipped("Softmax", 0.0), Ending::Softmax);
+        assert_eq!(clipped("Sigmoid", 0.0), Ending::Sigmoid);
+        assert_eq!(clipped("Gemm", -1.0), Ending::Linear);
+        assert_eq!(clipped("Gemm", 0.0), Ending::Other);
+        let two_inputs = vec![node("Gemm", &["x", "w"], &["a"]), node("Clip", &["a", "one"], &["y"])];
+        assert_eq!(ending_of(two_inputs), Ending::Other);
     }
 
     #[test]

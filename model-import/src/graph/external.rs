@@ -30,25 +30,32 @@ pub struct Checksum {
 
 /// Computes the checksum of an ONNX file and its data files.
 ///
-/// A file that is not an ONNX model has no data files.
+/// A file that is not an ONNX model, or that is larger than the maximum size, has no data files.
 ///
 /// # Errors
 /// Returns an I/O error if the ONNX file cannot be read, and one with a message that names the data file if a
 /// data file is missing or its name is not allowed.
 pub fn checksum(onnx_path: &Path) -> io::Result<Checksum> {
-    let bytes = fs::read(onnx_path)?;
-    let mut size = bytes.len() as u64;
     let mut hasher = Sha256::new();
-    hasher.update(&bytes);
-    let names =
-        ModelProto::parse_from_tokio_bytes(&bytes.into()).map(|mut model| data_file_names(&mut model));
-    let mut data_paths = Vec::new();
-    for name in names.unwrap_or_default() {
-        let path = find_data_file(onnx_path, &name).map_err(io::Error::other)?;
-        size += hash_file(&path, &mut hasher)?;
-        data_paths.push(path);
+    let mut size = hash_file(onnx_path, &mut hasher)?;
+    let data_paths = find_data_files(onnx_path)?.into_iter().collect::<Result<Vec<_>, _>>();
+    let data_paths = data_paths.map_err(io::Error::other)?;
+    for path in &data_paths {
+        size += hash_file(path, &mut hasher)?;
     }
     Ok(Checksum { size, sha256: hex::encode(hasher.finalize()), data_paths })
+}
+
+/// Returns the path of each data file of an ONNX file, or a message why the data file is not accepted.
+///
+/// A file that is not an ONNX model, or that is larger than the maximum size, has none.
+fn find_data_files(onnx_path: &Path) -> io::Result<Vec<Result<PathBuf, String>>> {
+    if fs::metadata(onnx_path)?.len() > MAX_BYTE_COUNT {
+        return Ok(Vec::new());
+    }
+    let model = ModelProto::parse_from_tokio_bytes(&fs::read(onnx_path)?.into());
+    let names = model.map(|mut model| data_file_names(&mut model)).unwrap_or_default();
+    Ok(names.iter().map(|name| find_data_file(onnx_path, name)).collect())
 }
 
 /// Adds the bytes of a file to a hash, and returns their number.
@@ -70,10 +77,7 @@ fn hash_file(path: &Path, hasher: &mut Sha256) -> io::Result<u64> {
 /// Returns the paths of the data files of an ONNX file. A file that cannot be read has none.
 #[must_use]
 pub fn data_paths(onnx_path: &Path) -> Vec<PathBuf> {
-    let model =
-        fs::read(onnx_path).ok().and_then(|bytes| ModelProto::parse_from_tokio_bytes(&bytes.into()).ok());
-    let names = model.map(|mut model| data_file_names(&mut model)).unwrap_or_default();
-    names.iter().filter_map(|name| find_data_file(onnx_path, name).ok()).collect()
+    find_data_files(onnx_path).unwrap_or_default().into_iter().filter_map(Result::ok).collect()
 }
 
 /// Reads an ONNX file, and the constants that are stored in data files.
@@ -95,7 +99,7 @@ pub fn read_model(onnx_path: &Path) -> Result<ModelProto, Error> {
             "the file is not an ONNX model ({error}); check that it is complete and not an HTML page"
         ))
     })?;
-    load_data_files(&mut model, onnx_path).map_err(unsupported)?;
+    load_data_files(&mut model, onnx_path, metadata.len()).map_err(unsupported)?;
     Ok(model)
 }
 
@@ -103,16 +107,18 @@ fn too_large(what: &str, size: u64) -> String {
     format!("{what} has {size} bytes, but at most {MAX_BYTE_COUNT} are supported; use a smaller network")
 }
 
-fn load_data_files(model: &mut ModelProto, onnx_path: &Path) -> Result<(), String> {
+/// Reads the constants that are stored in data files. `onnx_size` is the size of the ONNX file in bytes.
+fn load_data_files(model: &mut ModelProto, onnx_path: &Path, onnx_size: u64) -> Result<(), String> {
     let names = data_file_names(model);
-    let mut total = 0;
+    let mut total = onnx_size;
+    let mut constants_len = 0;
     for name in &names {
         let path = find_data_file(onnx_path, name)?;
         let size =
             fs::metadata(&path).map_err(|error| format!("cannot read {}: {error}", path.display()))?.len();
         total += size;
         if total > MAX_BYTE_COUNT {
-            return Err(too_large(&format!("the data file {}", path.display()), size));
+            return Err(too_large(&format!("the ONNX file with the data file {}", path.display()), total));
         }
         let bytes = fs::read(&path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
         // The type of `raw_data` shares the bytes between all constants of the file.
@@ -121,10 +127,16 @@ fn load_data_files(model: &mut ModelProto, onnx_path: &Path) -> Result<(), Strin
         let mut outcome = Ok(());
         for_each_tensor(model, &mut |tensor| {
             if outcome.is_ok() && entry(tensor, "location").as_ref() == Some(name) {
-                outcome = read_range(tensor, whole.len()).map(|(start, end)| {
+                outcome = read_range(tensor, whole.len()).and_then(|(start, end)| {
+                    // Several constants may refer to the same bytes, and a pass copies each of them.
+                    constants_len += (end - start) as u64;
+                    if constants_len > MAX_BYTE_COUNT {
+                        return Err(too_large("the sum of all constants", constants_len));
+                    }
                     tensor.raw_data = whole.slice(start..end);
                     tensor.external_data.clear();
                     tensor.data_location = Default::default();
+                    Ok(())
                 });
             }
         });
@@ -230,7 +242,7 @@ mod tests {
     fn write_model(folder: &TempDir, entries: &[(&str, &str)]) -> PathBuf {
         let mut tensor = proto::float_tensor("w", &[4], &[]);
         for (key, value) in entries {
-            // onnx-ir does not export the type of an entry, so the entry is created as a default.
+            // onnx-proto does not export the type of an entry, so the entry is created as a default.
             tensor.external_data.push(Default::default());
             let entry = tensor.external_data.last_mut().unwrap();
             entry.key = (*key).into();
@@ -260,6 +272,37 @@ mod tests {
         assert_eq!(proto::floats(tensor), Some(vec![1.0, 2.0, 3.0, 4.0]));
         assert!(tensor.external_data.is_empty());
         assert_eq!(data_paths(&path), [folder.path().join("model.onnx.data")]);
+    }
+
+    #[test]
+    fn files_that_are_too_large_together_are_not_read() {
+        let folder = TempDir::new().unwrap();
+        let path = write_model(&folder, &ENTRIES);
+        // A file without blocks: its bytes exist only in its size.
+        let data = File::create(folder.path().join("model.onnx.data")).unwrap();
+        data.set_len(MAX_BYTE_COUNT - fs::metadata(&path).unwrap().len() + 1).unwrap();
+        let error = read_model(&path).unwrap_err().to_string();
+        assert!(error.contains(&format!("has {} bytes", MAX_BYTE_COUNT + 1)), "{error}");
+        let large = folder.path().join("large.onnx");
+        fs::copy(&path, &large).unwrap();
+        File::options().write(true).open(&large).unwrap().set_len(MAX_BYTE_COUNT + 1).unwrap();
+        assert!(data_paths(&large).is_empty());
+        assert!(read_model(&large).unwrap_err().to_string().contains("the file has"));
+    }
+
+    #[test]
+    fn constants_that_share_the_bytes_of_a_file_are_counted_each() {
+        let folder = TempDir::new().unwrap();
+        let path = write_model(&folder, &[("location", "model.onnx.data")]);
+        let mut model = ModelProto::parse_from_tokio_bytes(&fs::read(&path).unwrap().into()).unwrap();
+        let graph = model.graph.as_mut().unwrap();
+        graph.initializer[0].dims = vec![1 << 20];
+        let tensor = graph.initializer[0].clone();
+        graph.initializer.resize(600, tensor);
+        fs::write(&path, model.write_to_bytes().unwrap()).unwrap();
+        File::create(folder.path().join("model.onnx.data")).unwrap().set_len(4 << 20).unwrap();
+        let error = read_model(&path).unwrap_err().to_string();
+        assert!(error.contains("the sum of all constants"), "{error}");
     }
 
     #[test]

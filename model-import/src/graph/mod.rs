@@ -47,7 +47,7 @@ pub mod types;
 
 pub use ending::Ending;
 pub use layout::Layout;
-pub use report::Report;
+pub use report::{Precision, Report};
 pub use types::InputValues;
 
 use report::count_operators;
@@ -56,7 +56,7 @@ use shapes::{Dim, Shapes, format_dims, format_shape};
 /// A simplified graph.
 #[derive(Debug)]
 pub struct SimplifiedGraph {
-    /// The model, with the input `[batch, 3, height, width]` and the output `[batch, classes]`. The batch is
+    /// The model, with the input `[batch, channels, height, width]` and the output `[batch, classes]`. The batch is
     /// symbolic, unless the report has a [`Report::batch_obstacle`].
     pub model: ModelProto,
     /// Facts about the original and the simplified graph.
@@ -65,6 +65,9 @@ pub struct SimplifiedGraph {
 
 /// Height and width of an image in pixels.
 pub type ImageSize = [i64; 2];
+
+/// Maximum number of outputs per image. An invalid file may declare any number.
+const MAX_CLASS_COUNT: i64 = 1_000_000;
 
 /// Settings for the simplification of a graph.
 #[derive(Debug, Clone, Default)]
@@ -120,6 +123,10 @@ pub fn simplify(mut model: ModelProto, options: &SimplifyOptions) -> Result<Simp
     let original_node_counts = count_operators(graph);
 
     tidy::collect_constants(graph);
+    tidy::check_order(graph)?;
+    tidy::check_constant_shapes(graph)?;
+    let precision = Precision::of(graph);
+    let input_element_type = graph.input.first().map_or(proto::FLOAT, |input| proto::tensor_type(input).0);
     quantized::dequantize(graph, opset)?;
     let input_values = types::convert_to_float32(graph)?;
     let input_name = read_single_input(graph)?;
@@ -127,7 +134,9 @@ pub fn simplify(mut model: ModelProto, options: &SimplifyOptions) -> Result<Simp
     tidy::remove_identities(graph);
     tidy::remove_unused(graph);
     let layout = layout::make_channels_first(graph, &input_name, options.image_size)?;
+    let open_squeeze = batch::find_open_squeeze(graph);
     batch::make_dynamic(graph, &input_name);
+    batch::check_open_squeeze(open_squeeze.as_deref(), graph, &input_name)?;
     tidy::remove_identities(graph);
     tidy::remove_unused(graph);
     pooling::replace_ceil_mode(graph, &input_name);
@@ -139,6 +148,12 @@ pub fn simplify(mut model: ModelProto, options: &SimplifyOptions) -> Result<Simp
 
     let (channels, height, width) = read_image_size(graph, &input_name)?;
     let class_count = find_class_count(graph, &input_name, &output_name)?;
+    if class_count > MAX_CLASS_COUNT {
+        return Err(format!(
+            "the output {output_name:?} has {class_count} values per image, but at most {MAX_CLASS_COUNT} are \
+             supported; choose another output, or export a smaller network"
+        ));
+    }
     let batch_obstacle = batch::find_obstacle(graph, &input_name);
     let batch = batch_obstacle.as_ref().map(|_| 1);
     graph.input = vec![proto::value_info(&input_name, &[batch, Some(channels), Some(height), Some(width)])];
@@ -152,6 +167,8 @@ pub fn simplify(mut model: ModelProto, options: &SimplifyOptions) -> Result<Simp
         width: to_usize(width),
         layout,
         input_values,
+        input_element_type,
+        precision,
         ending: ending::recognise(graph, &output_name),
         output_name,
         class_count: to_usize(class_count),

@@ -1,4 +1,4 @@
-//! Reads and builds the protobuf messages of a graph. The message types come from the crate onnx-ir.
+//! Reads and builds the protobuf messages of a graph. The message types come from the crate onnx-proto.
 
 use onnx_proto::{AttributeProto, AttributeType, GraphProto, NodeProto, TensorProto, ValueInfoProto};
 

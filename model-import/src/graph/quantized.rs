@@ -104,7 +104,7 @@ fn scale_input_bytes(graph: &mut GraphProto) -> Result<(), String> {
     while index < graph.node.len() {
         let node = graph.node[index].clone();
         index += 1;
-        if !is_dequantize(&node) || !inputs.contains(&node.input[0]) {
+        if !is_dequantize(&node) || node.input.first().is_none_or(|input| !inputs.contains(input)) {
             continue;
         }
         let Scale { scales, zero_points } = read_scale(graph, &node)?;

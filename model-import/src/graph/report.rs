@@ -7,7 +7,39 @@ use onnx_proto::GraphProto;
 
 use super::ending::Ending;
 use super::layout::Layout;
+use super::proto;
 use super::types::InputValues;
+
+/// Element types float16 and bfloat16 of `TensorProto.DataType`.
+const HALF_TYPES: [i32; 2] = [10, 16];
+
+/// Precision of the numbers with which the original graph computes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Precision {
+    /// float32 or float64.
+    Full,
+    /// float16 or bfloat16.
+    Half,
+    /// Quantized in the QDQ format.
+    Quantized,
+}
+
+impl Precision {
+    /// Returns the precision of an original graph.
+    pub(super) fn of(graph: &GraphProto) -> Self {
+        let is_quantized = |name: &str| matches!(name, "QuantizeLinear" | "DequantizeLinear");
+        let is_half = |element_type: i32| HALF_TYPES.contains(&element_type);
+        if graph.node.iter().any(|node| is_quantized(&node.op_type)) {
+            Self::Quantized
+        } else if graph.initializer.iter().any(|tensor| is_half(tensor.data_type))
+            || graph.input.iter().any(|input| is_half(proto::tensor_type(input).0))
+        {
+            Self::Half
+        } else {
+            Self::Full
+        }
+    }
+}
 
 /// Facts about a graph: its input, output and operators.
 #[derive(Debug, Clone)]
@@ -24,6 +56,10 @@ pub struct Report {
     pub layout: Layout,
     /// Range of the values that the network expects at its input.
     pub input_values: InputValues,
+    /// Element type of the original input, of ONNX's `TensorProto.DataType`.
+    pub input_element_type: i32,
+    /// Precision of the original graph. The simplified graph always computes with float32.
+    pub precision: Precision,
     /// Name of the output.
     pub output_name: String,
     /// Operation that computes the output.

@@ -42,6 +42,62 @@ fn to_dim(size: usize) -> i64 {
     i64::try_from(size).unwrap_or(i64::MAX)
 }
 
+/// Checks that the number of elements of each constant is not too large.
+///
+/// The passes multiply the dimensions of constants.
+///
+/// # Errors
+/// Returns a message that names the constant.
+pub fn check_constant_shapes(graph: &GraphProto) -> Result<(), String> {
+    for tensor in &graph.initializer {
+        let count = tensor.dims.iter().try_fold(1_i64, |product, dim| product.checked_mul((*dim).max(1)));
+        let is_small = count.is_some_and(|count| count <= i64::from(i32::MAX));
+        if !is_small || tensor.dims.iter().any(|dim| *dim < 0) {
+            return Err(format!(
+                "the constant {:?} has the shape {:?}, which is too large or negative; export the model again",
+                tensor.name, tensor.dims
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Checks that each node reads only values that exist before it, and that no value is computed twice.
+///
+/// The passes follow values back to the node that computes them. In a graph with a cycle they would not end.
+///
+/// # Errors
+/// Returns a message that names the node and the value.
+pub fn check_order(graph: &GraphProto) -> Result<(), String> {
+    let inputs = graph.input.iter().map(|info| info.name.as_str());
+    let constants = graph.initializer.iter().map(|tensor| tensor.name.as_str());
+    let mut known: HashSet<&str> = inputs.chain(constants).collect();
+    for node in &graph.node {
+        let found = format!("the {} {:?}", node.op_type, node.name);
+        let is_unknown = |name: &&String| !name.is_empty() && !known.contains(name.as_str());
+        if let Some(name) = node.input.iter().find(is_unknown) {
+            return Err(format!(
+                "{found} reads the value {name:?}, which is not an input, a constant or the output of an earlier \
+                 node; the file is not a valid ONNX model: export the model again"
+            ));
+        }
+        if node.output.is_empty() {
+            return Err(format!(
+                "{found} has no output; the file is not a valid ONNX model: export the model again"
+            ));
+        }
+        for name in node.output.iter().filter(|name| !name.is_empty()) {
+            if !known.insert(name) {
+                return Err(format!(
+                    "{found} computes the value {name:?}, which exists already; the file is not a valid ONNX \
+                     model: export the model again"
+                ));
+            }
+        }
+    }
+    Ok(())
+}
+
 /// Removes Identity nodes and Dropout nodes, which do nothing during inference.
 pub fn remove_identities(graph: &mut GraphProto) {
     let mut index = 0;
@@ -184,6 +240,27 @@ mod tests {
         let mut input_to_output = build_graph(&[None], vec![], vec![node("Identity", &["x"], &["y"])]);
         remove_identities(&mut input_to_output);
         assert_eq!(operators(&input_to_output), ["Identity"]);
+    }
+
+    #[test]
+    fn constant_with_an_impossible_shape_is_refused() {
+        let check = |dims: &[i64]| {
+            check_constant_shapes(&build_graph(&[None], vec![float_tensor("w", dims, &[])], vec![]))
+        };
+        assert_eq!((check(&[]), check(&[0, 3])), (Ok(()), Ok(())));
+        for dims in [[-1, 2, 3], [1 << 40, 1 << 40, 1], [0, 1 << 40, 1 << 40]] {
+            assert!(check(&dims).unwrap_err().contains("the constant \"w\""));
+        }
+    }
+
+    #[test]
+    fn graph_with_a_cycle_is_refused() {
+        let check = |nodes| check_order(&build_graph(&[None], vec![], nodes));
+        assert_eq!(check(vec![node("Relu", &["x"], &["a"]), node("Clip", &["a", ""], &["y"])]), Ok(()));
+        let error = check(vec![node("Flatten", &["y"], &["y"])]).unwrap_err();
+        assert!(error.contains("the Flatten \"y\" reads the value \"y\""), "{error}");
+        let error = check(vec![node("Relu", &["x"], &["y"]), node("Flatten", &["x"], &["x"])]).unwrap_err();
+        assert!(error.contains("the Flatten \"x\" computes the value \"x\""), "{error}");
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! An input of bytes (uint8) becomes float32 with the same values, 0 to 255, if the graph converts the bytes to
 //! floating-point numbers itself.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use onnx_proto::{GraphProto, NodeProto, TensorProto};
 
@@ -35,7 +35,7 @@ pub fn convert_to_float32(graph: &mut GraphProto) -> Result<InputValues, String>
         let (element_type, dims) = proto::tensor_type(&graph.input[index]);
         if element_type == UINT8 {
             let name = graph.input[index].name.clone();
-            check_bytes_are_cast(graph, &name, &name)?;
+            check_bytes_are_cast(graph, &name)?;
             input_values = InputValues::Bytes;
         }
         if element_type == UINT8 || is_wide_or_narrow_float(element_type) {
@@ -61,14 +61,17 @@ fn is_wide_or_narrow_float(element_type: i32) -> bool {
     matches!(element_type, FLOAT16 | BFLOAT16 | DOUBLE)
 }
 
-/// Checks that every use of a value of bytes is a Cast, after nodes that only rearrange the values.
-fn check_bytes_are_cast(graph: &GraphProto, input_name: &str, value: &str) -> Result<(), String> {
-    for node in graph.node.iter().filter(|node| node.input.iter().any(|name| name == value)) {
+/// Checks that every use of an input of bytes is a Cast, after nodes that only rearrange the values.
+fn check_bytes_are_cast(graph: &GraphProto, input_name: &str) -> Result<(), String> {
+    let mut bytes = HashSet::from([input_name]);
+    // The nodes are in order, so a value is found before the nodes that read it.
+    for node in &graph.node {
+        if !node.input.iter().any(|name| bytes.contains(name.as_str())) {
+            continue;
+        }
         match node.op_type.as_str() {
             "Transpose" | "Reshape" | "Identity" | "Squeeze" | "Unsqueeze" | "Slice" | "Gather" => {
-                for output in &node.output {
-                    check_bytes_are_cast(graph, input_name, output)?;
-                }
+                bytes.extend(node.output.iter().map(String::as_str));
             }
             "Cast" | "Shape" => {}
             operator => {
@@ -226,6 +229,21 @@ mod tests {
         assert_eq!(convert_to_float32(&mut graph), Ok(InputValues::Normalised));
         assert_eq!(operators(&graph), ["Identity", "Cast"]);
         assert_eq!(proto::tensor_type(&graph.input[0]).0, FLOAT);
+    }
+
+    #[test]
+    fn bytes_that_are_used_on_many_ways_are_checked_once() {
+        let names: Vec<String> = (0..64).map(|index| format!("v{index}")).collect();
+        let mut nodes = vec![node("Identity", &["x"], &["v0"])];
+        for pair in names.windows(2) {
+            // Two nodes lead to each value, so there are 2^63 ways to the last one.
+            let other = format!("{}_other", pair[1]);
+            nodes.push(node("Identity", &[&pair[0]], &[&other]));
+            nodes.push(node("Gather", &[&pair[0], &other], &[&pair[1]]));
+        }
+        nodes.push(node("Add", &["v63", "v63"], &["y"]));
+        let error = convert_to_float32(&mut graph_with_input(UINT8, nodes)).unwrap_err();
+        assert!(error.contains("the Add \"y\""), "{error}");
     }
 
     #[test]

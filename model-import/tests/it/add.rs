@@ -2,11 +2,14 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process;
 
 use crate::common::{self, Workspace};
+use crate::heads;
 use model_import::add::{AddOptions, Added, Recipe, add};
 use model_import::build_script;
 use model_import::graph::proto;
+use model_import::output::OutputKind;
 use onnx_proto::ModelProto;
 
 /// Writes a network to a folder outside `models/` and returns the options for adding it as `mine`.
@@ -22,6 +25,8 @@ fn options(workspace: &Workspace, model: &ModelProto) -> AddOptions {
         labels_path: None,
         config_folder: None,
         crop: None,
+        output_name: None,
+        kind: None,
         recipe: Recipe::Torchvision,
     }
 }
@@ -111,6 +116,80 @@ fn hugging_face_files_state_labels_and_preprocessing() {
 }
 
 #[test]
+fn network_with_an_input_that_is_not_square_is_added() {
+    let workspace = Workspace::new();
+    let mut model = common::tiny_network();
+    model.graph.as_mut().unwrap().input =
+        vec![proto::value_info("image", &[None, Some(3), Some(16), Some(8)])];
+    let added = add(&options(&workspace, &model)).unwrap();
+    let toml = read(&added.folder, "model.toml");
+    for line in ["crop = [16, 8]", "crop_fraction = 0.875"] {
+        assert!(toml.contains(line), "{line}: {toml}");
+    }
+    build(&workspace);
+}
+
+#[test]
+fn binary_classifier_gets_its_two_labels() {
+    let workspace = Workspace::new();
+    let mut options = options(&workspace, &heads::network("", 1));
+    options.labels_path = Some(write(&workspace, "names.txt", "cat\ndog\n"));
+    let added = add(&options).unwrap();
+    assert_eq!(read(&added.folder, "labels.txt"), "cat\ndog\n");
+    assert!(read(&added.folder, "model.toml").contains("kind = \"binary\""));
+    build(&workspace);
+}
+
+#[test]
+fn output_and_kind_choose_one_of_several_outputs() {
+    let workspace = Workspace::new();
+    let model = heads::with_second_output(heads::network("Softmax", 4));
+    let mut options = options(&workspace, &model);
+    assert_fails_with(&workspace, &options, &["2 outputs", "with the option --output"]);
+    options.output_name = Some("row".into());
+    options.kind = Some(OutputKind::Embedding);
+    let added = add(&options).unwrap();
+    assert_eq!(common::file_names(&added.folder), ["model.onnx", "model.toml"]);
+    let toml = read(&added.folder, "model.toml");
+    assert!(toml.ends_with("# --output\nname = \"row\"\n# --kind\nkind = \"embedding\"\n"), "{toml}");
+    assert!(!toml.contains("labels"), "{toml}");
+    build(&workspace);
+}
+
+#[test]
+fn kind_that_contradicts_the_graph_is_refused_without_naming_the_draft() {
+    let workspace = Workspace::new();
+    let mut options = options(&workspace, &common::tiny_network());
+    options.kind = Some(OutputKind::Logits);
+    let parts = ["network.onnx", "models/mine/model.toml", "`output.kind`", "with the option --kind"];
+    assert_fails_with(&workspace, &options, &parts);
+    assert!(!add(&options).unwrap_err().to_string().contains(".add-"));
+}
+
+#[test]
+fn folder_of_a_killed_process_with_the_same_id_is_left_alone() {
+    let workspace = Workspace::new();
+    let options = options(&workspace, &common::tiny_network());
+    let left_behind = ["", "-0", "-1"].map(|number| format!(".add-{}{number}", process::id()));
+    for name in &left_behind {
+        fs::create_dir(options.models_folder.join(name)).unwrap();
+    }
+    add(&options).unwrap();
+    let names = common::file_names(&options.models_folder);
+    assert_eq!(names[..3], left_behind);
+    assert_eq!(names[3..], ["efficientnet-lite0", "mine", "mobilenetv2"]);
+}
+
+#[test]
+fn labels_of_an_embedding_are_refused() {
+    let workspace = Workspace::new();
+    let mut options = options(&workspace, &heads::network("", 5));
+    options.kind = Some(OutputKind::Embedding);
+    options.labels_path = Some(write(&workspace, "names.txt", "cat\ndog\n"));
+    assert_fails_with(&workspace, &options, &["--labels", "names.txt", "--kind embedding"]);
+}
+
+#[test]
 fn every_problem_is_reported_at_once() {
     let workspace = Workspace::new();
     let mut options = options(&workspace, &common::tiny_network());
@@ -160,7 +239,7 @@ fn file_above_the_limit_of_protobuf_is_refused_without_reading_it() {
 }
 
 /// Moves the weights of [`common::tiny_network`] to the data file `network.onnx.data`.
-fn network_with_data_file() -> (ModelProto, Vec<u8>) {
+pub(crate) fn network_with_data_file() -> (ModelProto, Vec<u8>) {
     let mut model = common::tiny_network();
     let mut data = Vec::new();
     for tensor in &mut model.graph.as_mut().unwrap().initializer {

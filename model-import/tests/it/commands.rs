@@ -4,6 +4,7 @@ use std::fs;
 
 use clap::Parser as _;
 
+use crate::add;
 use crate::common::{self, Workspace};
 use model_import::cli::Cli;
 
@@ -50,6 +51,36 @@ fn add_and_check_describe_the_model() {
         ["licence     unknown", "labels      4", "in a batch of 2", "fused       100.0 % of 0.0 million"]
     {
         assert!(checked.contains(part), "{part}: {checked}");
+    }
+}
+
+#[test]
+fn kind_of_the_output_is_one_of_the_kinds_of_model_toml() {
+    let workspace = Workspace::new();
+    let error = run(&workspace, &["add", "mine", "x.onnx", "--kind", "scores"]).unwrap_err();
+    assert!(error.contains("scores") && error.contains("multilabel"), "{error}");
+    let onnx_path = workspace.root.path().join("network.onnx");
+    fs::write(&onnx_path, common::to_bytes(&common::network_ending_with("Relu"))).unwrap();
+    let arguments =
+        ["add", "mine", onnx_path.to_str().unwrap(), "--kind", "multilabel", "--output", "classes"];
+    let added = run(&workspace, &arguments).unwrap();
+    for part in ["output.kind = \"multilabel\": --kind", "output.name = \"classes\": --output"] {
+        assert!(added.contains(part), "{part}: {added}");
+    }
+}
+
+#[test]
+fn inspect_of_a_file_states_the_checksum_of_all_its_files() {
+    let workspace = Workspace::new();
+    let (model, data) = add::network_with_data_file();
+    let onnx = common::to_bytes(&model);
+    let onnx_path = workspace.root.path().join("network.onnx");
+    fs::write(&onnx_path, &onnx).unwrap();
+    fs::write(workspace.root.path().join("network.onnx.data"), &data).unwrap();
+    let text = run(&workspace, &["inspect", onnx_path.to_str().unwrap()]).unwrap();
+    let all = [onnx, data].concat();
+    for part in [format!("size        {} bytes", all.len()), common::compute_sha256(&all)] {
+        assert!(text.contains(&part), "{part}: {text}");
     }
 }
 

@@ -11,7 +11,7 @@ use crate::model_folder::{build, workspace_with_onnx};
 const DECLARED_KIND: &str = "[output]\nkind = \"probabilities\"\n";
 
 /// Builds a network with `output_count` outputs whose last operator is `operator`, or none if it is empty.
-fn network(operator: &str, output_count: i64) -> ModelProto {
+pub(crate) fn network(operator: &str, output_count: i64) -> ModelProto {
     let mut model = common::network_ending_with(operator);
     let graph = model.graph.mut_or_insert_default();
     let count = usize::try_from(output_count).unwrap();
@@ -52,7 +52,7 @@ fn error(model: &ModelProto, labels: Option<&str>, section: &str) -> String {
 }
 
 /// Adds the pooled features as a second output, before the classes.
-fn with_second_output(mut model: ModelProto) -> ModelProto {
+pub(crate) fn with_second_output(mut model: ModelProto) -> ModelProto {
     let graph = model.graph.mut_or_insert_default();
     graph.output.insert(0, proto::value_info("row", &[None, Some(6)]));
     model

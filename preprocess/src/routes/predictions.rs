@@ -20,7 +20,7 @@ use serde_json::json;
 use tokio::time::{Instant, sleep_until};
 
 use super::{RouteState, problem};
-use crate::upload_service::{FoundPrediction, WantedModel};
+use crate::upload_service::{FoundPrediction, RecordRead, WantedModel};
 
 /// First interval between two reads of the bucket while a request waits for a prediction.
 ///
@@ -50,12 +50,21 @@ pub(super) async fn get_prediction(
     let service = &state.upload_service;
     let wanted = service.wanted_model(parse_model(query)?);
 
-    let found = service.read_prediction(&id, &wanted).await?;
+    let found = service.read_prediction(&id, &wanted, RecordRead::First).await?;
     if let FoundPrediction::Json(prediction) = found {
         return Ok(prediction_response(prediction));
     }
     if !service.has_image(&id).await? {
-        return Err(problem::no_such_image());
+        // The image was deleted, and its records of other models were kept.
+        return Err(match (&wanted, &found) {
+            (WantedModel::Named(model), FoundPrediction::OfOtherModel) => {
+                problem::no_prediction_of_model(model)
+            }
+            (WantedModel::Current(model), FoundPrediction::OfOtherModel) => {
+                problem::no_prediction_of_model(model)
+            }
+            _ => problem::no_such_image(),
+        });
     }
     match (&wanted, &found) {
         (WantedModel::Named(model), FoundPrediction::OfOtherModel) => {
@@ -78,7 +87,7 @@ pub(super) async fn get_prediction(
             () = sleep_until(next_poll) => {}
             () = state.stop.cancelled() => break,
         }
-        match service.read_prediction(&id, &wanted).await? {
+        match service.read_prediction(&id, &wanted, RecordRead::Repeated).await? {
             FoundPrediction::Json(prediction) => return Ok(prediction_response(prediction)),
             // The current model has classified the image in the meantime, and it is not the named one.
             FoundPrediction::OfOtherModel if matches!(wanted, WantedModel::Named(_)) => break,

@@ -30,7 +30,7 @@ use serde::Serialize;
 use tokio::sync::Semaphore;
 
 use self::predictions::Reannouncements;
-pub(crate) use self::predictions::{FoundPrediction, WantedModel};
+pub(crate) use self::predictions::{FoundPrediction, RecordRead, WantedModel};
 use crate::{
     announcement::{self, JPEG_CONTENT_TYPE},
     error::ServiceError,

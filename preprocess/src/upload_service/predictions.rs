@@ -35,6 +35,17 @@ pub(crate) enum WantedModel {
     Named(ModelSelector),
 }
 
+/// Position of a read of the records in its request.
+///
+/// The first model's record is rarely deleted while a record of a later model remains. So only the first read of a
+/// request looks for the record of a later model if the image has no first record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum RecordRead {
+    First,
+    /// The request has read the records before, and waits for a new one.
+    Repeated,
+}
+
 /// Result of looking for the prediction or the embedding of an image.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum FoundPrediction {
@@ -122,7 +133,8 @@ impl UploadService {
     /// Returns false if the current model is not known.
     pub(super) async fn has_current_prediction(&self, id: &ImageId) -> Result<bool, ServiceError> {
         let Some(key) = &self.current_model else { return Ok(false) };
-        let prediction = self.load_prediction(id, &WantedModel::Current(key.clone())).await?;
+        let prediction =
+            self.load_prediction(id, &WantedModel::Current(key.clone()), RecordRead::First).await?;
         Ok(matches!(prediction, StoredPrediction::Intact { .. } | StoredPrediction::TooLarge(_)))
     }
 
@@ -134,8 +146,9 @@ impl UploadService {
         &self,
         id: &ImageId,
         wanted: &WantedModel,
+        read: RecordRead,
     ) -> Result<FoundPrediction, ServiceError> {
-        match self.load_prediction(id, wanted).await? {
+        match self.load_prediction(id, wanted, read).await? {
             StoredPrediction::Missing => Ok(FoundPrediction::Missing),
             StoredPrediction::Intact { json, .. } => Ok(FoundPrediction::Json(json)),
             StoredPrediction::OfOtherModel => Ok(FoundPrediction::OfOtherModel),
@@ -155,10 +168,11 @@ impl UploadService {
         &self,
         id: &ImageId,
         wanted: &WantedModel,
+        read: RecordRead,
     ) -> Result<StoredPrediction, ServiceError> {
         let mut best = StoredPrediction::Missing;
         for base_name in RECORD_BASE_NAMES {
-            let stored = self.load_record(id, base_name, wanted).await?;
+            let stored = self.load_record(id, base_name, wanted, read).await?;
             if stored.names_its_model() {
                 return Ok(stored);
             }
@@ -169,21 +183,31 @@ impl UploadService {
         Ok(best)
     }
 
-    /// Reads the first model's record of one kind, and the wanted model's one if the first model is another.
+    /// Reads the first model's record of one kind, and the wanted model's one if the first record is of another model,
+    /// damaged or missing.
     async fn load_record(
         &self,
         id: &ImageId,
         base_name: &str,
         wanted: &WantedModel,
+        read: RecordRead,
     ) -> Result<StoredPrediction, ServiceError> {
-        let first = self.load_object(id.record_object_name(base_name, None)).await?;
-        if !matches!(&first, StoredPrediction::Intact { model, .. } if !wanted.may_be(model)) {
-            return Ok(first);
-        }
-        let Some(key) = wanted.key() else { return Ok(StoredPrediction::OfOtherModel) };
-        Ok(match self.load_object(id.record_object_name(base_name, Some(&key))).await? {
-            StoredPrediction::Missing => StoredPrediction::OfOtherModel,
-            stored => stored,
+        let first = match self.load_object(id.record_object_name(base_name, None)).await? {
+            StoredPrediction::Intact { model, .. } if !wanted.may_be(&model) => {
+                StoredPrediction::OfOtherModel
+            }
+            first @ (StoredPrediction::Intact { .. } | StoredPrediction::TooLarge(_)) => return Ok(first),
+            StoredPrediction::Missing if read == RecordRead::Repeated => {
+                return Ok(StoredPrediction::Missing);
+            }
+            first => first,
+        };
+        let Some(key) = wanted.key() else { return Ok(first) };
+        Ok(match (self.load_object(id.record_object_name(base_name, Some(&key))).await?, &first) {
+            (stored @ (StoredPrediction::Intact { .. } | StoredPrediction::TooLarge(_)), _)
+            | (stored @ StoredPrediction::Damaged(_), StoredPrediction::OfOtherModel) => stored,
+            // classify stores a new record under the first name.
+            _ => first,
         })
     }
 
@@ -227,7 +251,10 @@ impl UploadService {
     async fn announce_lost_image(&self, id: &ImageId) -> Result<(), ServiceError> {
         // A message is removed after the prediction is stored. So the prediction may have been stored since the caller
         // looked for it.
-        if !matches!(self.load_prediction(id, &WantedModel::First).await?, StoredPrediction::Missing) {
+        if !matches!(
+            self.load_prediction(id, &WantedModel::First, RecordRead::First).await?,
+            StoredPrediction::Missing
+        ) {
             return Ok(());
         }
         let Some(reannouncement) = self.reannouncements.begin(id) else { return Ok(()) };

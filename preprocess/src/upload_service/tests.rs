@@ -153,7 +153,7 @@ async fn damaged_prediction_is_an_error_if_the_bucket_replaces_nothing() {
         &ObjectName::new(id.record_object_name(PREDICTION, None)).unwrap(),
         Bytes::from_static(b"{"),
     );
-    let error = service.read_prediction(&id, &WantedModel::First).await.unwrap_err();
+    let error = service.read_prediction(&id, &WantedModel::First, RecordRead::First).await.unwrap_err();
     assert!(error.to_string().contains(&id.record_object_name(PREDICTION, None)), "{error}");
     assert_eq!(error.kind(), "damaged_prediction");
 }
@@ -183,11 +183,14 @@ async fn image_is_announced_by_the_next_request_if_the_caller_disconnected_durin
     for name in [id.image_object_name(), id.record_object_name(PREDICTION, None)] {
         bucket.replace(&ObjectName::new(name).unwrap(), Bytes::from_static(b"{"));
     }
-    let disconnected =
-        tokio::time::timeout(Duration::ZERO, service.read_prediction(&id, &WantedModel::First)).await;
+    let disconnected = tokio::time::timeout(
+        Duration::ZERO,
+        service.read_prediction(&id, &WantedModel::First, RecordRead::First),
+    )
+    .await;
     assert!(disconnected.is_err(), "the topic should not confirm the message");
     for _ in 0..2 {
-        let found = service.read_prediction(&id, &WantedModel::First).await.unwrap();
+        let found = service.read_prediction(&id, &WantedModel::First, RecordRead::First).await.unwrap();
         assert_eq!(found, FoundPrediction::Missing);
     }
     assert_eq!(topic.call_count.load(Ordering::SeqCst), 2);

@@ -125,6 +125,18 @@ async fn former_model_of_an_image_that_is_not_classified_yet_gives_404_and_the_c
 }
 
 #[tokio::test]
+async fn deleted_image_with_a_record_of_another_model_gives_404_no_prediction_of_model() {
+    let app = TestApp::start(Settings::default()).await;
+    let id: ImageId = "0".repeat(32).parse().unwrap();
+    app.bucket.store(id.record_object_name(PREDICTION, None), record(&former_model())).await;
+    for query in ["", "?model=flowers-0b0b0b0b", "?model=roses-0a0a0a0a"] {
+        assert_problem(&app, &format!("/predictions/{id}{query}"), 404, "no_prediction_of_model").await;
+    }
+    assert_eq!(app.get(&format!("/predictions/{id}?model=flowers-0a0a0a0a")).await.status(), 200);
+    assert!(app.topic.published().is_empty());
+}
+
+#[tokio::test]
 async fn failure_of_the_image_is_the_answer_for_every_model() {
     let app = TestApp::start(Settings::default()).await;
     let id: ImageId = upload_coffee(&app).await["id"].as_str().unwrap().parse().unwrap();
@@ -172,6 +184,34 @@ async fn damaged_prediction_of_a_later_model_is_pending_and_its_image_is_announc
     assert_eq!(app.topic.published().len(), 1);
     let former = app.get(&format!("/predictions/{id}?model=flowers-0a0a0a0a")).await;
     assert_eq!(former.text().await.unwrap(), record(&former_model()));
+}
+
+#[tokio::test]
+async fn record_of_a_later_model_is_the_answer_although_the_first_record_is_damaged_or_deleted() {
+    let (current, former) = (current_model(), former_model());
+    for base_name in [PREDICTION, EMBEDDING] {
+        for is_deleted in [false, true] {
+            let app = TestApp::start(Settings::default()).await;
+            let id: ImageId = upload_coffee(&app).await["id"].as_str().unwrap().parse().unwrap();
+            app.topic.clear();
+            for model in [&current, &former] {
+                let name = id.record_object_name(base_name, Some(&model.key()));
+                app.bucket.store(name, record_of_kind(base_name, model)).await;
+            }
+            if !is_deleted {
+                app.bucket.store_without_checksum(id.record_object_name(base_name, None), r#"{"label":"#);
+            }
+            for (query, model) in
+                [("", &current), ("?model=flowers-0b0b0b0b", &current), ("?model=flowers-0a0a0a0a", &former)]
+            {
+                let response = app.get(&format!("/predictions/{id}{query}")).await;
+                let body = response.text().await.unwrap();
+                assert_eq!(body, record_of_kind(base_name, model), "{base_name}{query} {is_deleted}");
+            }
+            assert_eq!(upload_coffee(&app).await["duplicate"], true);
+            assert!(app.topic.published().is_empty(), "{base_name} {is_deleted}");
+        }
+    }
 }
 
 #[tokio::test]

@@ -144,6 +144,33 @@ fn node_that_joins_the_images_of_a_batch_is_named() {
 }
 
 #[test]
+fn normalisation_over_the_images_is_found() {
+    let softmax = |axis| node("Softmax", &["x"], &["y"]).with_int("axis", axis);
+    let obstacle =
+        |nodes| find_obstacle(&make_graph_dynamic(&[None, Some(4)], vec![ints("zero", &[0])], nodes), "x");
+    assert_eq!(obstacle(vec![softmax(1)]), None);
+    assert!(obstacle(vec![softmax(0)]).unwrap().contains("Softmax \"y\" normalises"));
+    assert!(obstacle(vec![node("CumSum", &["x", "zero"], &["y"])]).unwrap().contains("CumSum"));
+    let norm = node("LayerNormalization", &["x"], &["y"]).with_int("axis", 0);
+    assert!(obstacle(vec![norm]).unwrap().contains("LayerNormalization"));
+}
+
+#[test]
+fn softmax_over_the_axis_that_a_squeeze_left_first_is_refused() {
+    let nodes =
+        |axis| vec![node("Squeeze", &["x"], &["s"]), node("Softmax", &["s"], &["y"]).with_int("axis", axis)];
+    let check = |axis| {
+        let mut graph = build_graph(&[Some(1), Some(4), Some(1), Some(1)], vec![], nodes(axis));
+        let squeeze = find_open_squeeze(&graph);
+        make_dynamic(&mut graph, "x");
+        check_open_squeeze(squeeze.as_deref(), &graph, "x")
+    };
+    assert_eq!(check(-1), Ok(()));
+    let error = check(0).unwrap_err();
+    assert!(error.contains("Softmax \"y\"") && error.contains("Squeeze \"s\""), "{error}");
+}
+
+#[test]
 fn padding_that_torch_computes_becomes_a_constant() {
     // torch lists the padding from the last axis to the first, and the exporter reverses the list.
     let nodes = vec![

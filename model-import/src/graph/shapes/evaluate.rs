@@ -83,7 +83,6 @@ impl Inference<'_> {
                 let dims = input()?.known_integers()?;
                 let dims: Vec<usize> =
                     dims.into_iter().map(|size| usize::try_from(size).ok()).collect::<Option<_>>()?;
-                element_count(&dims).filter(|count| *count <= MAX_ELEMENT_COUNT)?;
                 let fill = match node.attribute.iter().find(|attribute| attribute.name == "value") {
                     Some(attribute) => Value::read(attribute.t.as_ref()?)?.with_dims(vec![])?,
                     None => Value {
@@ -202,7 +201,7 @@ fn gather(value: &Value, indices: &Value, axis: i64) -> Option<Value> {
         .map(|index| Some(resolve_axis(index, length)).filter(|index| *index < length))
         .collect::<Option<_>>()?;
     let dims = [&value.dims[..axis], &indices.dims, &value.dims[axis + 1..]].concat();
-    element_count(&dims).filter(|count| *count <= MAX_ELEMENT_COUNT)?;
+    element_count(&dims)?;
     let sources: Vec<usize> = (0..outer)
         .flat_map(|block| positions.iter().map(move |position| block * length + position))
         .flat_map(|row| (0..inner).map(move |column| row * inner + column))
@@ -325,7 +324,10 @@ fn apply(operator: &str, value: Value) -> Option<Value> {
                 .collect(),
         ),
         ("Neg", Elements::Integers(integers)) => Elements::Integers(
-            integers.into_iter().map(|dim| dim.known().map_or(Unknown, |number| Known(-number))).collect(),
+            integers
+                .into_iter()
+                .map(|dim| dim.known().and_then(i64::checked_neg).map_or(Unknown, Known))
+                .collect(),
         ),
         (_, Elements::Integers(_)) => return None,
         (_, Elements::Floats(floats)) => {

@@ -59,7 +59,12 @@ pub(super) struct Inference<'a> {
     shapes: HashMap<String, Vec<Dim>>,
     /// Elements of the values that nodes computed.
     values: HashMap<String, Value>,
+    /// Number of elements that nodes may still compute.
+    free_element_count: usize,
 }
+
+/// Maximum number of elements of all values that are evaluated.
+const MAX_TOTAL_ELEMENT_COUNT: usize = 1 << 26;
 
 /// The part of an axis that a Slice keeps.
 struct SliceRange {
@@ -72,15 +77,18 @@ struct SliceRange {
 impl SliceRange {
     /// Returns the first index and the number of elements on an axis of a known length.
     fn resolve(&self, length: i64) -> Option<(i64, i64)> {
+        if length < 0 {
+            return None;
+        }
         let from_front = |index: i64| if index < 0 { index.saturating_add(length) } else { index };
         let (start, end) = (from_front(self.start.known()?), from_front(self.end.known()?));
         if self.step > 0 {
             let (start, end) = (start.clamp(0, length), end.clamp(0, length));
-            Some((start, ((end - start).max(0) + self.step - 1) / self.step))
+            Some((start, (end - start).max(0).checked_add(self.step - 1)? / self.step))
         } else {
             let (start, end) = (start.clamp(-1, length - 1), end.clamp(-1, length - 1));
             let step = self.step.checked_neg().filter(|step| *step > 0)?;
-            Some((start.max(0), ((start - end).max(0) + step - 1) / step))
+            Some((start.max(0), (start - end).max(0).checked_add(step - 1)? / step))
         }
     }
 }
@@ -103,14 +111,16 @@ impl<'a> Inference<'a> {
             shapes.insert(info.name.clone(), dims);
         }
         let constants = constants.iter().map(|tensor| (tensor.name.as_str(), tensor)).collect();
-        Self { constants, shapes, values: HashMap::new() }
+        Self { constants, shapes, values: HashMap::new(), free_element_count: MAX_TOTAL_ELEMENT_COUNT }
     }
 
     /// Infers the shapes and the elements of a node's outputs.
     pub(super) fn visit(&mut self, node: &NodeProto) {
         if let Some(value) = self.evaluate(node)
             && let Some(output) = node.output.first()
+            && let Some(free) = self.free_element_count.checked_sub(value.len())
         {
+            self.free_element_count = free;
             self.insert(output, value);
         } else if let Some(shapes) = self.infer_shapes(node) {
             self.shapes.extend(node.output.iter().cloned().zip(shapes));
@@ -246,6 +256,60 @@ mod tests {
             shape_after(vec![], pool.with_int("ceil_mode", 1)),
             Some(vec![Batch, Known(3), Known(112), Known(113)])
         );
+    }
+
+    #[test]
+    fn number_of_evaluated_elements_is_bounded() {
+        let count = 4;
+        let constants = vec![proto::int_tensor("size", &[1], &[count])];
+        let inputs = [proto::value_info("x", &IMAGE)];
+        let mut inference = Inference::new(&constants, &inputs, "x");
+        inference.free_element_count = 10;
+        let values: Vec<bool> = (0..3)
+            .map(|index| {
+                let name = format!("v{index}");
+                inference.visit(&node("ConstantOfShape", &["size"], &[&name]));
+                inference.has_value(&name)
+            })
+            .collect();
+        assert_eq!(values, [true, true, false]);
+    }
+
+    #[test]
+    fn sizes_that_overflow_are_unknown() {
+        let huge = i64::MAX;
+        let pool = node("MaxPool", &["x"], &["y"]).with_ints("kernel_shape", &[2, 2]);
+        let unknown = Some(vec![Batch, Known(3), Unknown, Known(224)]);
+        for (name, values) in [("strides", [huge, 1]), ("dilations", [huge, 1])] {
+            let pool = pool.clone().with_ints(name, &values).with_int("ceil_mode", 1);
+            assert_eq!(shape_after(vec![], pool), unknown);
+        }
+        let pool = pool.with_ints("pads", &[huge, 0, 0, 0]);
+        assert_eq!(shape_after(vec![], pool), unknown);
+        let ints =
+            |name: &str, data: &[i64]| proto::int_tensor(name, &[i64::try_from(data.len()).unwrap()], data);
+        let pads = vec![ints("p", &[0, 0, huge, 0, 0, 0, 0, 0])];
+        assert_eq!(
+            shape_after(pads, node("Pad", &["x", "p"], &["y"])),
+            Some(vec![Batch, Known(3), Unknown, Known(225)])
+        );
+        let slice = ["s", "e", "a", "t"].map(|name| ints(name, &[if name == "t" { huge } else { 2 }]));
+        assert_eq!(
+            shape_after(slice.into(), node("Slice", &["x", "s", "e", "a", "t"], &["y"])),
+            Some(vec![Batch, Known(3), Known(0), Known(225)])
+        );
+    }
+
+    #[test]
+    fn resize_of_some_axes_keeps_the_others() {
+        let resize = || node("Resize", &["x", "", "", "sizes"], &["y"]);
+        let sizes =
+            |data: &[i64]| vec![proto::int_tensor("sizes", &[i64::try_from(data.len()).unwrap()], data)];
+        let expected = Some(vec![Batch, Known(3), Known(10), Known(20)]);
+        assert_eq!(shape_after(sizes(&[10, 20]), resize().with_ints("axes", &[2, 3])), expected);
+        assert_eq!(shape_after(sizes(&[1, 3, 10, 20]), resize()), expected);
+        assert_eq!(shape_after(sizes(&[10, 20]), resize()), None);
+        assert_eq!(shape_after(sizes(&[]), resize()), None);
     }
 
     #[test]

@@ -161,8 +161,9 @@ impl Inference<'_> {
                 if parts.iter().any(|part| part.len() != input.len()) {
                     return None;
                 }
-                let sizes_on_axis = parts.iter().map(|part| part.get(axis)?.known());
-                let size = sizes_on_axis.sum::<Option<i64>>().map_or(Unknown, Known);
+                let mut sizes_on_axis = parts.iter().map(|part| part.get(axis)?.known());
+                let sum = sizes_on_axis.try_fold(0_i64, |sum, size| sum.checked_add(size?));
+                let size = sum.map_or(Unknown, Known);
                 let mut shape: Vec<Dim> = (0..input.len())
                     .map(|axis| {
                         let agrees = parts.iter().all(|part| part[axis] == input[axis]);
@@ -215,10 +216,11 @@ impl Inference<'_> {
                 };
                 let mut shape = input.to_vec();
                 for (index, axis) in axes.iter().enumerate() {
-                    let padding = pads.get(index)? + pads.get(axes.len() + index)?;
+                    let padding = pads.get(index)?.checked_add(*pads.get(axes.len() + index)?)?;
                     let dim = shape.get_mut(*axis)?;
                     if padding != 0 {
-                        *dim = dim.known().map_or(Unknown, |size| Known(size + padding));
+                        let padded = dim.known().and_then(|size| size.checked_add(padding));
+                        *dim = padded.map_or(Unknown, Known);
                     }
                 }
                 Some(shape)
@@ -229,9 +231,9 @@ impl Inference<'_> {
                 let &[batch, Known(channels), Known(height), Known(width)] = input else { return None };
                 let area = block.checked_mul(block).filter(|area| *area > 0)?;
                 let sizes = if node.op_type == "DepthToSpace" {
-                    [channels / area, height * block, width * block]
+                    [channels / area, height.checked_mul(block)?, width.checked_mul(block)?]
                 } else {
-                    [channels * area, height / block, width / block]
+                    [channels.checked_mul(area)?, height.checked_div(block)?, width.checked_div(block)?]
                 };
                 Some([batch].into_iter().chain(sizes.map(Known)).collect())
             }
@@ -247,8 +249,9 @@ impl Inference<'_> {
             Some(sizes) => sizes,
             None => {
                 let count = i64::try_from(node.output.len()).ok().filter(|count| *count > 0)?;
-                let chunk = (length + count - 1) / count;
-                (0..count).map(|index| chunk.min(length - index * chunk)).collect()
+                let chunk = length.checked_add(count - 1)? / count;
+                let rest = |index: i64| length.checked_sub(index.checked_mul(chunk)?);
+                (0..count).map(|index| Some(chunk.min(rest(index)?))).collect::<Option<_>>()?
             }
         };
         let with_size = |size: i64| {
@@ -261,11 +264,24 @@ impl Inference<'_> {
 
     fn infer_resize(&self, node: &NodeProto, input: &[Dim]) -> Option<Vec<Dim>> {
         let given = |index: usize| node.input.get(index).filter(|name| !name.is_empty());
+        // The sizes and the scales may be those of some axes only.
+        let axes = match node.ints("axes") {
+            Some(axes) => resolve_axes(axes, input.len()),
+            None => (0..input.len()).collect(),
+        };
+        let mut shape = input.to_vec();
         if let Some(sizes) = given(3) {
             let sizes = self.integers(sizes)?;
-            let keeps_batch = input.first()?.has_batch() && sizes.first()?.size_per_image() == Some(1);
-            let batch = if keeps_batch { input[0] } else { *sizes.first()? };
-            return Some([&[batch], &sizes[1..]].concat());
+            let stretches = node.text("keep_aspect_ratio_policy").is_none_or(|policy| policy == "stretch");
+            if sizes.len() != axes.len() || !stretches {
+                return None;
+            }
+            for (axis, size) in axes.into_iter().zip(sizes) {
+                let dim = shape.get_mut(axis)?;
+                let keeps_batch = dim.has_batch() && size.size_per_image() == Some(1);
+                *dim = if keeps_batch { *dim } else { size };
+            }
+            return Some(shape);
         }
         // Upsample has the scales as an attribute or as its second input, Resize as its second or third input.
         let name = given(2).or_else(|| given(1));
@@ -273,8 +289,14 @@ impl Inference<'_> {
             Some(attribute) => attribute.floats.clone(),
             None => self.floats(name?)?,
         };
-        let pairs = input.iter().zip(scales);
-        Some(pairs.map(|(dim, scale)| scale_dim(*dim, scale)).collect())
+        if scales.len() != axes.len() {
+            return None;
+        }
+        for (axis, scale) in axes.into_iter().zip(scales) {
+            let dim = shape.get_mut(axis)?;
+            *dim = scale_dim(*dim, scale);
+        }
+        Some(shape)
     }
 }
 

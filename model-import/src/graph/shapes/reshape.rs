@@ -35,13 +35,13 @@ pub(super) fn infer_reshape(input: &[Dim], target: &[Dim], zero_is_a_size: bool)
     let mut sizes: Vec<i64> = target.iter().map(|dim| dim.size_per_image()).collect::<Option<_>>()?;
     if let Some(axis) = inferred_axis {
         let others = sizes.iter().enumerate().filter(|(other, _)| *other != axis);
-        let others: i64 = others.map(|(_, size)| *size).product();
+        let others = checked_product(others.map(|(_, size)| *size))?;
         if others <= 0 || total % others != 0 {
             return None;
         }
         sizes[axis] = total / others;
     }
-    if sizes.iter().product::<i64>() != total {
+    if checked_product(sizes.iter().copied()) != Some(total) {
         return None;
     }
     let known = |sizes: &[i64]| sizes.iter().copied().map(Known).collect::<Vec<_>>();
@@ -64,9 +64,13 @@ pub(super) fn infer_reshape(input: &[Dim], target: &[Dim], zero_is_a_size: bool)
     Some(shape)
 }
 
+fn checked_product(sizes: impl IntoIterator<Item = i64>) -> Option<i64> {
+    sizes.into_iter().try_fold(1_i64, i64::checked_mul)
+}
+
 /// Returns the axes that can contain the batch, each with the numbers of elements before and after the batch.
 fn find_batch_axes(sizes: &[i64], elements_before: i64) -> Vec<(usize, i64, i64)> {
-    let mut prefix = 1;
+    let mut prefix = 1_i64;
     let mut axes = Vec::new();
     for (axis, size) in sizes.iter().enumerate() {
         if prefix > 0 && elements_before % prefix == 0 {
@@ -75,7 +79,8 @@ fn find_batch_axes(sizes: &[i64], elements_before: i64) -> Vec<(usize, i64, i64)
                 axes.push((axis, before, size / before));
             }
         }
-        prefix *= size;
+        // The numbers of elements of a shape fit in an i64, except before an axis without elements.
+        prefix = prefix.saturating_mul(*size);
     }
     axes
 }
@@ -117,6 +122,8 @@ mod tests {
         assert_eq!(reshape(&input, &[-1, 4]), Some(vec![rows, Known(4)]));
         assert_eq!(reshape(&input, &[3, -1]), Some(vec![rows, Known(4)]));
         assert_eq!(reshape(&input, &[5, -1]), None);
+        assert_eq!(reshape(&input, &[i64::MAX, 4, -1]), None);
+        assert_eq!(reshape(&input, &[i64::MAX, 4, 3]), None);
     }
 
     #[test]

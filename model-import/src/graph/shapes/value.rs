@@ -36,7 +36,7 @@ impl Value {
     pub(super) fn read(tensor: &TensorProto) -> Option<Self> {
         let dims: Vec<usize> =
             tensor.dims.iter().map(|dim| usize::try_from(*dim).ok()).collect::<Option<_>>()?;
-        let count = element_count(&dims).filter(|count| *count <= MAX_ELEMENT_COUNT)?;
+        let count = element_count(&dims)?;
         let elements = match proto::integers(tensor) {
             Some(integers) => Elements::Integers(integers.into_iter().map(Known).collect()),
             None => Elements::Floats(proto::floats(tensor)?),
@@ -110,7 +110,7 @@ impl Value {
     pub(super) fn broadcast_to(&self, dims: &[usize]) -> Option<Self> {
         let offset = dims.len().checked_sub(self.dims.len())?;
         let fits = self.dims.iter().zip(&dims[offset..]).all(|(own, wanted)| own == wanted || *own == 1);
-        if !fits || element_count(dims)? > MAX_ELEMENT_COUNT {
+        if !fits {
             return None;
         }
         let own_strides = strides(&self.dims);
@@ -138,9 +138,12 @@ pub(super) fn broadcast_dims(left: &[usize], right: &[usize]) -> Option<Vec<usiz
         .collect()
 }
 
-/// Returns the number of elements of a shape, or `None` if it is too large for a number.
+/// Returns the number of elements of a shape, or `None` if it is larger than [`MAX_ELEMENT_COUNT`].
+///
+/// The other axes of a shape without elements must not be larger, either.
 pub(super) fn element_count(dims: &[usize]) -> Option<usize> {
-    dims.iter().try_fold(1_usize, |product, dim| product.checked_mul(*dim))
+    let count = dims.iter().try_fold(1_usize, |product, dim| product.checked_mul((*dim).max(1)))?;
+    (count <= MAX_ELEMENT_COUNT).then(|| if dims.contains(&0) { 0 } else { count })
 }
 
 /// Returns the distances between neighbours on each axis of a row-major array.
@@ -154,7 +157,7 @@ pub(super) fn strides(dims: &[usize]) -> Vec<usize> {
 
 /// Returns the indices that a strided view of an array visits.
 pub(super) fn strided_indices(dims: &[usize], start: usize, axis_strides: &[usize]) -> Option<Vec<usize>> {
-    let count = element_count(dims).filter(|count| *count <= MAX_ELEMENT_COUNT)?;
+    let count = element_count(dims)?;
     let mut indices = Vec::with_capacity(count);
     if count > 0 {
         indices.push(start);
@@ -208,7 +211,7 @@ pub(super) fn combine_integers(operator: &str, left: Dim, right: Dim) -> Dim {
         ("Div", _, Known(divisor), Some(own), None) if divisor > 0 && own % divisor == 0 => {
             times_batch(Some(own / divisor))
         }
-        ("Div", _, _, Some(own), Some(divisor)) if own % divisor == 0 => Known(own / divisor),
+        ("Div", _, _, Some(own), Some(divisor)) if divisor > 0 && own % divisor == 0 => Known(own / divisor),
         ("Add", _, _, Some(left), Some(right)) => times_batch(left.checked_add(right)),
         // The batch size is positive, so it equals no other number such as -1.
         ("Equal", _, Known(other), Some(_), None) | ("Equal", Known(other), _, None, Some(_))

@@ -96,11 +96,15 @@ fn draw_on_white(plan: &Plan<'_>, colours: &mut [u8], alpha: &[u8]) {
 /// Returns the pixel of a channel that is stretched from the span `from` to the span `to`, at the pixel `index`.
 ///
 /// A span has a start and a length. Pixels outside the span `to` get the nearest pixel inside the span `from`.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "the position is not negative and far below 2^32"
+)]
 fn nearest_pixel(index: usize, to: (f64, f64), from: (f64, f64)) -> usize {
     let offset = (index as f64 - to.0).max(0.0) * from.1 / to.1;
     // The last pixel contains the end of the span, or ends there.
     let last = (from.0 + from.1).ceil() - 1.0;
-    // The position is not negative and far below 2^32.
     (from.0 + offset).min(last) as usize
 }
 
