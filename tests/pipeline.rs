@@ -237,7 +237,8 @@ async fn image_of_a_former_model_is_classified_again_when_its_prediction_is_requ
     pipeline.stop().await.unwrap();
     let first_record = folder.path().join("bucket").join(&id).join("prediction.json");
     let key = classify::model::compiled_model().key();
-    let of_former_model = std::fs::read_to_string(&first_record).unwrap().replace(classify::model::spec::NAME, "former");
+    let of_former_model =
+        std::fs::read_to_string(&first_record).unwrap().replace(classify::model::spec::NAME, "former");
     // A new file has no checksum, as if it had been copied.
     std::fs::remove_file(&first_record).unwrap();
     std::fs::write(&first_record, &of_former_model).unwrap();
