@@ -4,8 +4,8 @@
 //! model has its own record. The first model that classifies an image stores its record under the first name,
 //! `prediction.json`. A later model finds the record of the first model there, and stores its own record beside it,
 //! under a name with the model's key. In the same way, the first model that computes an embedding of the image stores
-//! `embedding.json`. So a lookup reads one object if the image has no record or the first record is the model's own,
-//! and two objects otherwise. A damaged first record may be of any model, so the lookup also reads a second object then.
+//! `embedding.json`. So a lookup reads one object if the image has no record or the first record is the model's own.
+//! It reads two objects if the first record is of another model, or is damaged and may be of any model.
 
 use std::time::SystemTime;
 
@@ -38,8 +38,8 @@ pub(crate) struct Records {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct RecordKey {
     object: ObjectName,
-    /// Name of the record if `object` is the record of another model. `None` if `object` is this name already.
-    later_name: Option<String>,
+    /// Name of this model's own record, which is beside the first one. `None` if `object` has this name.
+    own_name: Option<String>,
 }
 
 /// Content of the object at a [`RecordKey`].
@@ -83,41 +83,28 @@ impl Records {
         path: &GcsPath,
         generation: Option<i64>,
     ) -> Result<(RecordKey, StoredRecord), ClassifyError> {
-        let later_name = path.record_object_name(self.base_name, generation, Some(&self.model.key()));
+        let own_name = path.record_object_name(self.base_name, generation, Some(&self.model.key()));
         let first_name = path.record_object_name(self.base_name, generation, None);
-        let mut key = RecordKey { object: parse_object_name(first_name)?, later_name: Some(later_name) };
-        let stored = self.read_at_or_beside(&mut key).await?;
-        Ok((key, stored))
+        let first = RecordKey { object: parse_object_name(first_name)?, own_name: Some(own_name) };
+        self.read_first_or_own(first).await
     }
 
-    /// Reads the record at `key`. If the object is the record of another model, reads the record of this model and
-    /// changes `key` to the key of that record.
+    /// Reads the record at `first`, and this model's own record if the first one is damaged or of another model.
     ///
-    /// If the object is damaged and this model has a record under the later name, reads that record and changes `key`,
-    /// too. Otherwise the model would make a second record of the image.
-    async fn read_at_or_beside(&self, key: &mut RecordKey) -> Result<StoredRecord, ClassifyError> {
-        let stored = self.read(&key.object).await?;
-        match (&stored, &key.later_name) {
-            (StoredRecord::OtherModel, _) => {}
-            (StoredRecord::Damaged, Some(later_name)) => {
-                let object = parse_object_name(later_name.as_str())?;
-                let beside = self.read(&object).await?;
-                if !matches!(beside, StoredRecord::Record(_) | StoredRecord::Unreadable) {
-                    return Ok(stored);
-                }
-                *key = RecordKey { object, later_name: None };
-                return Ok(beside);
-            }
-            _ => return Ok(stored),
-        }
-        let Some(later_name) = key.later_name.take() else {
-            tracing::warn!(object = %excerpt(&key.object), "the record of another model has the name of this model's record");
-            return Ok(StoredRecord::Unreadable);
+    /// A new record replaces a damaged first one, unless this model has a record already.
+    async fn read_first_or_own(&self, first: RecordKey) -> Result<(RecordKey, StoredRecord), ClassifyError> {
+        let stored = self.read(&first.object).await?;
+        let own_name = match (&stored, &first.own_name) {
+            (StoredRecord::OtherModel | StoredRecord::Damaged, Some(own_name)) => own_name,
+            _ => return Ok((first, stored)),
         };
-        key.object = parse_object_name(later_name)?;
-        Ok(match self.read(&key.object).await? {
-            StoredRecord::OtherModel => StoredRecord::Unreadable,
-            stored => stored,
+        let own = RecordKey { object: parse_object_name(own_name.as_str())?, own_name: None };
+        Ok(match (stored, self.read(&own.object).await?) {
+            (
+                StoredRecord::Damaged,
+                StoredRecord::Missing | StoredRecord::Damaged | StoredRecord::OtherModel,
+            ) => (first, StoredRecord::Damaged),
+            (_, own_record) => (own, own_record),
         })
     }
 
@@ -181,8 +168,7 @@ impl Records {
         if self.store(&key.object, json.clone()).await? != Created::AlreadyThere || !may_be_stored {
             return Ok(None);
         }
-        let mut key = key.clone();
-        let mut stored = self.read_at_or_beside(&mut key).await?;
+        let (key, mut stored) = self.read_first_or_own(key.clone()).await?;
         if matches!(stored, StoredRecord::Missing | StoredRecord::Damaged)
             && self.store(&key.object, json).await? == Created::AlreadyThere
         {
@@ -225,12 +211,14 @@ impl Records {
             PredictionRecord::Done(_) | PredictionRecord::Embedded(_) => true,
             PredictionRecord::Failed { error, .. } => parse_recorded_reason(&error.reason).is_some(),
         };
-        match RecordedModel::read(content) {
-            None => StoredRecord::Damaged,
-            Some(model) if !model.may_be(&self.model.key()) => StoredRecord::OtherModel,
-            Some(_) => match serde_json::from_slice(content) {
-                Ok(record) if has_known_reason(&record) => StoredRecord::Record(record),
-                _ => StoredRecord::Unreadable,
+        let is_own = |model: &RecordedModel| model.may_be(&self.model.key());
+        match serde_json::from_slice::<PredictionRecord>(content) {
+            Ok(record) if !is_own(&record.model()) => StoredRecord::OtherModel,
+            Ok(record) if has_known_reason(&record) => StoredRecord::Record(record),
+            _ => match RecordedModel::read(content) {
+                None => StoredRecord::Damaged,
+                Some(model) if !is_own(&model) => StoredRecord::OtherModel,
+                Some(_) => StoredRecord::Unreadable,
             },
         }
     }

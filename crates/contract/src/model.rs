@@ -110,6 +110,10 @@ impl ModelSelector {
 }
 
 impl RecordedModel {
+    pub(crate) fn new(name: Option<String>, sha256: Option<String>) -> Self {
+        Self { name, sha256 }
+    }
+
     /// Reads the model that the record `content` names. Returns `None` if `content` is not a record.
     pub fn read(content: &[u8]) -> Option<Self> {
         // A record whose members have other types is of a newer version.
@@ -123,7 +127,7 @@ impl RecordedModel {
 
     /// Returns true if the record may be a record of the model `key`.
     ///
-    /// What the record does not name is no difference. So a record with the name of the model and without a checksum
+    /// Only the parts that the record names are compared. A record with the name of the model and without a checksum
     /// counts as a record of the model, and a record that names no model counts as a record of every model.
     pub fn may_be(&self, key: &ModelKey) -> bool {
         match (&self.name, &self.sha256) {

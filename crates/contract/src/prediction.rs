@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use serde::{Deserialize, Serialize, de::IgnoredAny};
 
-use crate::{GcsPath, ImageId};
+use crate::{GcsPath, ImageId, RecordedModel};
 
 /// Maximum size of a `prediction.json` or an `embedding.json` in bytes, far above the size of any prediction.
 /// The services read no larger one.
@@ -164,6 +164,16 @@ impl PredictionRecord {
         serde_json::from_slice::<HashMap<String, IgnoredAny>>(content).is_ok_and(|members| {
             ["label", "embedding", "error"].iter().any(|name| members.contains_key(*name))
         })
+    }
+
+    /// Returns the model that the record names.
+    pub fn model(&self) -> RecordedModel {
+        let (name, sha256) = match self {
+            Self::Done(Prediction { model, model_sha256, .. })
+            | Self::Embedded(Embedding { model, model_sha256, .. }) => (Some(model), model_sha256),
+            Self::Failed { model, model_sha256, .. } => (model.as_ref(), model_sha256),
+        };
+        RecordedModel::new(name.cloned(), sha256.clone())
     }
 
     /// Returns the path of the image, or `None` if the image is not stored.
