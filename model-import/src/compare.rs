@@ -99,8 +99,8 @@ fn run_original(onnx_path: &Path, simplified: &SimplifiedGraph, images: &[f32]) 
     };
     let input_type = match report.input_element_type {
         types::UINT8 => u8::datum_type(),
-        10 => f16::datum_type(),
-        11 => f64::datum_type(),
+        types::FLOAT16 => f16::datum_type(),
+        types::DOUBLE => f64::datum_type(),
         _ => f32::datum_type(),
     };
     let model = runtime().model_for_path(onnx_path)?;

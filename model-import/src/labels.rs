@@ -20,6 +20,16 @@ pub struct Label {
     pub name: String,
 }
 
+/// Formats the content of a labels file, which [`read`] reads back.
+#[must_use]
+pub fn format(labels: &[Label]) -> String {
+    let format_line = |Label { wnid, name }: &Label| match wnid.as_str() {
+        "" => format!("{name}\n"),
+        wnid => format!("{wnid}\t{name}\n"),
+    };
+    labels.iter().map(format_line).collect()
+}
+
 /// Reads the labels of a model.
 ///
 /// # Errors
@@ -76,6 +86,7 @@ mod tests {
         assert_eq!(labels[0].name, "tench");
         assert_eq!(labels[1].wnid, "");
         assert_eq!(labels[1].name, "plain cat");
+        assert_eq!(parse(&format(&labels)), Ok(labels));
     }
 
     #[test]

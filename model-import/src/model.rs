@@ -28,13 +28,26 @@ impl Model {
     /// Reads the labels and the graph of a model and checks that they fit together.
     ///
     /// # Errors
-    /// Returns the errors of [`labels::read`] and [`graph::simplify_file`], [`Error::UnsupportedGraph`] if the size
-    /// or the channels of the graph's input differ from `input.crop` or `input.channels`,
-    /// [`Error::UnsupportedOutput`] if the section `[output]` contradicts the graph, and [`Error::LabelCount`] or
-    /// [`Error::InvalidLabels`] if the number of labels does not fit the number of outputs.
+    /// Returns the errors of [`labels::read`], [`graph::simplify_file`] and [`Model::new`].
     pub fn read(spec: ModelSpec, onnx_path: PathBuf, sha256: String) -> Result<Self, Error> {
         let labels = spec.labels_path.as_deref().map_or(Ok(Vec::new()), labels::read)?;
         let graph = graph::simplify_file(&onnx_path, &spec.simplify_options())?;
+        Self::new(spec, labels, graph, onnx_path, sha256)
+    }
+
+    /// Checks that the settings, the labels and the graph of a model fit together.
+    ///
+    /// # Errors
+    /// Returns [`Error::UnsupportedGraph`] if the size or the channels of the graph's input differ from `input.crop`
+    /// or `input.channels`, [`Error::UnsupportedOutput`] if the section `[output]` contradicts the graph, and
+    /// [`Error::LabelCount`] or [`Error::InvalidLabels`] if the number of labels does not fit the number of outputs.
+    pub fn new(
+        spec: ModelSpec,
+        labels: Vec<Label>,
+        graph: SimplifiedGraph,
+        onnx_path: PathBuf,
+        sha256: String,
+    ) -> Result<Self, Error> {
         let report = &graph.report;
         if let Err(reason) = check_input(&spec, report) {
             return Err(Error::UnsupportedGraph { reason, onnx_path });

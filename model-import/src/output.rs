@@ -60,7 +60,7 @@ pub struct OutputSpec {
     pub threshold: Option<f32>,
 }
 
-/// How a service reads the outputs of the network.
+/// The meaning of the network's outputs.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct ModelOutput {
     /// Kind of the outputs.

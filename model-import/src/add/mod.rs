@@ -14,6 +14,7 @@ use crate::Error;
 use crate::check::{self, CheckReport};
 use crate::graph::external::{self, Checksum};
 use crate::graph::{self, SimplifiedGraph, SimplifyOptions};
+use crate::labels::Label;
 use crate::model::Model;
 use crate::output::OutputKind;
 use crate::spec::ModelSpec;
@@ -78,7 +79,7 @@ pub struct Added {
 
 /// Makes the folder of a model.
 ///
-/// The folder gets its name when it is complete and has passed the checks. A failure leaves nothing behind.
+/// The folder is written after the checks, and gets its name when it is complete. A failure leaves nothing behind.
 ///
 /// # Errors
 /// Returns [`Error::CannotAdd`] with every problem of the arguments and the files, [`Error::Io`] if the folder cannot
@@ -95,36 +96,30 @@ pub fn add(options: &AddOptions) -> Result<Added, Error> {
     };
     let graph = graph::simplify_file(&options.onnx_path, &simplify_options);
     let graph = graph.map_err(|error| problems.push(add_option_hints(error.to_string()))).ok();
-    let contents = collect_contents(options, &configuration, size.as_ref(), graph.as_ref(), &mut problems);
-    // Only after a successful read, which bounds the size of the files.
-    let data_paths = graph.as_ref().map(|_| external::data_paths(&options.onnx_path)).unwrap_or_default();
+    let contents =
+        collect_contents(options, &folder, &configuration, size.as_ref(), graph.as_ref(), &mut problems);
+    let onnx_path = &options.onnx_path;
+    let checksum = external::checksum(onnx_path).map_err(Error::io("read", onnx_path));
+    // An unreadable file is already a problem of the graph.
+    let data_paths = checksum.as_ref().map_or(&[][..], |checksum| &checksum.data_paths);
     problems.extend(data_paths.iter().filter_map(|path| find_collision(path)));
-    let Some(contents) = contents.filter(|_| problems.is_empty()) else {
+    let (Some(Contents { model_toml, labels }), Some(graph), true) = (contents, graph, problems.is_empty())
+    else {
         return Err(Error::CannotAdd(problems));
     };
-
-    let temporary = TemporaryFolder::create(&options.models_folder)?;
-    let draft = temporary.path.join(&options.name);
-    write_folder(&draft, options, &contents, &data_paths)?;
-    let spec = ModelSpec::read(&draft)?;
-    let copy_path = spec.onnx_path();
-    let Checksum { sha256, .. } = external::checksum(&copy_path).map_err(Error::io("read", &copy_path))?;
-    // Errors name the file of the user and the folder that the model would have, because the draft is removed.
-    let model = Model::read(spec, options.onnx_path.clone(), sha256).map_err(|error| {
-        let message = error.to_string().replace(&draft.display().to_string(), &folder.display().to_string());
-        Error::CannotAdd(vec![add_option_hints(message)])
-    })?;
+    let ModelToml { text, spec, assumptions, unmatched } = model_toml;
+    let Checksum { sha256, data_paths, .. } = checksum?;
+    let model = Model::new(spec, labels, graph, onnx_path.clone(), sha256)
+        .map_err(|error| Error::CannotAdd(vec![add_option_hints(error.to_string())]))?;
     let check = check::check(&model)?;
-    fs::rename(&draft, &folder).map_err(Error::io("create", &folder))?;
-    let Contents { model_toml: ModelToml { assumptions, unmatched, .. }, .. } = contents;
+    write_folder(&options.models_folder, &model, &text, &data_paths)?;
     Ok(Added { folder, assumptions, unmatched, check })
 }
 
-/// The contents of the two text files of a model.
+/// The settings and the labels of a new model.
 struct Contents {
     model_toml: ModelToml,
-    /// `None` for an embedding, which has no labels.
-    labels: Option<String>,
+    labels: Vec<Label>,
 }
 
 /// Appends the options of the command that set the keys of `model.toml` in a message.
@@ -142,6 +137,7 @@ fn add_option_hints(mut message: String) -> String {
 /// Combines the graph, the configuration and the recipe. Appends what is wrong or contradictory to `problems`.
 fn collect_contents(
     options: &AddOptions,
+    folder: &Path,
     configuration: &Configuration,
     size: Option<&Setting<[u32; 2]>>,
     graph: Option<&SimplifiedGraph>,
@@ -160,11 +156,11 @@ fn collect_contents(
     let preprocessing = Preprocessing::choose(&graph.report, size, configuration, &options.recipe);
     let preprocessing = preprocessing.map_err(|mut found| problems.append(&mut found)).ok();
     let (labels, kind, preprocessing) = (labels?, kind?, preprocessing?);
-    let mut model_toml = model_toml::format(options, &kind, &preprocessing)
+    let mut model_toml = model_toml::format(options, folder, &kind, &preprocessing)
         .map_err(|error| problems.push(error.to_string()))
         .ok()?;
     model_toml.assumptions.push(labels.assumption);
-    Some(Contents { model_toml, labels: labels.text })
+    Some(Contents { model_toml, labels: labels.labels })
 }
 
 /// Returns the reason why the model cannot have this name.
@@ -195,29 +191,31 @@ fn find_collision(data_path: &Path) -> Option<String> {
     })
 }
 
+/// Writes the folder of a model under a temporary name, and renames it when it is complete.
 fn write_folder(
-    draft: &Path,
-    options: &AddOptions,
-    contents: &Contents,
+    models_folder: &Path,
+    model: &Model,
+    toml_text: &str,
     data_paths: &[PathBuf],
 ) -> Result<(), Error> {
-    fs::create_dir(draft).map_err(Error::io("create", draft))?;
+    let draft = TemporaryFolder::create(models_folder)?;
     let copy = |source: &Path, name: &Path| {
-        fs::copy(source, draft.join(name)).map(drop).map_err(Error::io("copy", source))
+        fs::copy(source, draft.path.join(name)).map(drop).map_err(Error::io("copy", source))
     };
-    copy(&options.onnx_path, Path::new(ONNX_FILE))?;
+    copy(&model.onnx_path, Path::new(ONNX_FILE))?;
     for path in data_paths {
         copy(path, Path::new(path.file_name().unwrap_or_default()))?;
     }
-    let labels = contents.labels.as_ref().map(|labels| (draft.join(LABELS_FILE), labels));
-    let model_toml = (ModelSpec::toml_path(draft), &contents.model_toml.text);
-    for (path, text) in [model_toml].into_iter().chain(labels) {
-        fs::write(&path, text).map_err(Error::io("write", &path))?;
+    let write = |path: PathBuf, text: &str| fs::write(&path, text).map_err(Error::io("write", path));
+    write(ModelSpec::toml_path(&draft.path), toml_text)?;
+    if model.spec.labels_path.is_some() {
+        write(draft.path.join(LABELS_FILE), &crate::labels::format(&model.labels))?;
     }
-    Ok(())
+    let folder = &model.spec.folder;
+    fs::rename(&draft.path, folder).map_err(Error::io("create", folder))
 }
 
-/// A folder beside the model folders, which is removed when this value is dropped.
+/// A folder beside the model folders. It is removed when this value is dropped, unless it was renamed.
 struct TemporaryFolder {
     path: PathBuf,
 }
@@ -242,7 +240,7 @@ impl TemporaryFolder {
 
 impl Drop for TemporaryFolder {
     fn drop(&mut self) {
-        // A folder that is left behind has no `model.toml` of its own, so no build uses it.
+        // A folder that was renamed is not found. The name of one that is left behind is that of no model.
         let _ = fs::remove_dir_all(&self.path);
     }
 }

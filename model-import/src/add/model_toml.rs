@@ -14,6 +14,8 @@ use crate::spec::ModelSpec;
 #[derive(Debug)]
 pub(super) struct ModelToml {
     pub(super) text: String,
+    /// The settings that the text states.
+    pub(super) spec: ModelSpec,
     /// The settings, each with its source.
     pub(super) assumptions: Vec<String>,
     /// The properties of the preprocessing that the text does not express.
@@ -39,12 +41,13 @@ struct Sections {
     output: Vec<Entry>,
 }
 
-/// Formats the settings of a model. [`ModelSpec`] accepts the text.
+/// Formats the settings of a model whose folder will be `folder`.
 ///
 /// # Errors
 /// Returns the error of [`ModelSpec::parse`] if it does not accept a setting.
 pub(super) fn format(
     options: &AddOptions,
+    folder: &Path,
     kind: &Setting<OutputKind>,
     preprocessing: &Preprocessing,
 ) -> Result<ModelToml, Error> {
@@ -74,8 +77,8 @@ pub(super) fn format(
         output: name_entry.into_iter().chain([kind_entry]).collect(),
     };
     let text = sections.format(&options.name, kind.value != OutputKind::Embedding);
-    ModelSpec::parse(&text, Path::new(&options.name))?;
-    Ok(ModelToml { text, assumptions: sections.describe(), unmatched: unmatched.clone() })
+    let spec = ModelSpec::parse(&text, folder)?;
+    Ok(ModelToml { text, spec, assumptions: sections.describe(), unmatched: unmatched.clone() })
 }
 
 /// Returns the kind of the outputs, and its source.

@@ -230,7 +230,7 @@ fn labels_come_from_id2label_in_the_order_of_the_outputs() {
         labels_of(r#"{"id2label":{"1":"dog\tor\nwolf","0":"cat","10":"","2":"bird"}}"#, 4).unwrap_err();
     assert!(labels.contains("numbers are not 0 to 3"), "{labels}");
     let labels = labels_of(r#"{"id2label":{"1":"dog\tor\nwolf","0":"cat"}}"#, 2).unwrap();
-    assert_eq!(labels.text.unwrap(), "cat\ndog or wolf\n");
+    assert_eq!(crate::labels::format(&labels.labels), "cat\ndog or wolf\n");
     let error = labels_of(r#"{"id2label":{"0":"cat"}}"#, 2).unwrap_err();
     assert!(error.contains("1 labels") && error.contains("2 classes"), "{error}");
 }
@@ -242,7 +242,7 @@ fn binary_classifier_may_have_labels_for_both_classes() {
         (r#"{"id2label":{"0":"dog"}}"#, "dog\n"),
         ("{}", "class_0\n"),
     ] {
-        assert_eq!(labels_of(network, 1).unwrap().text.unwrap(), expected);
+        assert_eq!(crate::labels::format(&labels_of(network, 1).unwrap().labels), expected);
     }
     let error = labels_of(r#"{"label_names":["a","b","c"]}"#, 1).unwrap_err();
     assert!(error.contains("3 labels") && error.contains("expected two labels"), "{error}");
@@ -251,7 +251,7 @@ fn binary_classifier_may_have_labels_for_both_classes() {
 #[test]
 fn unknown_labels_are_numbered_and_said_to_be_so() {
     let labels = labels_of("{}", 3).unwrap();
-    assert_eq!(labels.text.as_deref(), Some("class_0\nclass_1\nclass_2\n"));
+    assert_eq!(crate::labels::format(&labels.labels), "class_0\nclass_1\nclass_2\n");
     assert!(labels.assumption.contains("no labels are known"), "{labels:?}");
 }
 

@@ -38,24 +38,24 @@ pub struct Checksum {
 pub fn checksum(onnx_path: &Path) -> io::Result<Checksum> {
     let mut hasher = Sha256::new();
     let mut size = hash_file(onnx_path, &mut hasher)?;
-    let data_paths = find_data_files(onnx_path)?.into_iter().collect::<Result<Vec<_>, _>>();
-    let data_paths = data_paths.map_err(io::Error::other)?;
+    let data_paths = find_data_files(onnx_path)?;
     for path in &data_paths {
         size += hash_file(path, &mut hasher)?;
     }
     Ok(Checksum { size, sha256: hex::encode(hasher.finalize()), data_paths })
 }
 
-/// Returns the path of each data file of an ONNX file, or a message why the data file is not accepted.
+/// Returns the paths of the data files of an ONNX file, in the order of their names.
 ///
 /// A file that is not an ONNX model, or that is larger than the maximum size, has none.
-fn find_data_files(onnx_path: &Path) -> io::Result<Vec<Result<PathBuf, String>>> {
+fn find_data_files(onnx_path: &Path) -> io::Result<Vec<PathBuf>> {
     if fs::metadata(onnx_path)?.len() > MAX_BYTE_COUNT {
         return Ok(Vec::new());
     }
     let model = ModelProto::parse_from_tokio_bytes(&fs::read(onnx_path)?.into());
     let names = model.map(|mut model| data_file_names(&mut model)).unwrap_or_default();
-    Ok(names.iter().map(|name| find_data_file(onnx_path, name)).collect())
+    let paths = names.iter().map(|name| find_data_file(onnx_path, name));
+    paths.collect::<Result<_, _>>().map_err(io::Error::other)
 }
 
 /// Adds the bytes of a file to a hash, and returns their number.
@@ -72,12 +72,6 @@ fn hash_file(path: &Path, hasher: &mut Sha256) -> io::Result<u64> {
         size += count as u64;
         reader.consume(count);
     }
-}
-
-/// Returns the paths of the data files of an ONNX file. A file that cannot be read has none.
-#[must_use]
-pub fn data_paths(onnx_path: &Path) -> Vec<PathBuf> {
-    find_data_files(onnx_path).unwrap_or_default().into_iter().filter_map(Result::ok).collect()
 }
 
 /// Reads an ONNX file, and the constants that are stored in data files.
@@ -271,7 +265,6 @@ mod tests {
         let tensor = &model.graph.initializer[0];
         assert_eq!(proto::floats(tensor), Some(vec![1.0, 2.0, 3.0, 4.0]));
         assert!(tensor.external_data.is_empty());
-        assert_eq!(data_paths(&path), [folder.path().join("model.onnx.data")]);
     }
 
     #[test]
@@ -286,7 +279,7 @@ mod tests {
         let large = folder.path().join("large.onnx");
         fs::copy(&path, &large).unwrap();
         File::options().write(true).open(&large).unwrap().set_len(MAX_BYTE_COUNT + 1).unwrap();
-        assert!(data_paths(&large).is_empty());
+        assert!(find_data_files(&large).unwrap().is_empty());
         assert!(read_model(&large).unwrap_err().to_string().contains("the file has"));
     }
 

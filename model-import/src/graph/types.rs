@@ -12,8 +12,10 @@ use super::proto::{self, BOOL, FLOAT, INT64, NodeExt};
 
 /// The element type uint8: `TensorProto.DataType.UINT8`.
 pub const UINT8: i32 = 2;
-const FLOAT16: i32 = 10;
-const DOUBLE: i32 = 11;
+/// The element type float16: `TensorProto.DataType.FLOAT16`.
+pub const FLOAT16: i32 = 10;
+/// The element type float64: `TensorProto.DataType.DOUBLE`.
+pub const DOUBLE: i32 = 11;
 const BFLOAT16: i32 = 16;
 
 /// Range of the values that the network expects at its input.

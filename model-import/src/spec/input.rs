@@ -52,7 +52,7 @@ impl fmt::Display for Size {
     }
 }
 
-/// How an image is resized before the crop.
+/// The method that resizes an image before the crop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Resize {
     /// The shorter side gets this length in pixels, and the aspect ratio is kept.
