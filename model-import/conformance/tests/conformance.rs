@@ -5,16 +5,17 @@
     reason = "test helpers fail by panicking and print the measured differences"
 )]
 
-use std::path::Path;
-
 use burn::tensor::{Device, Tensor, TensorData};
 use model_import::graph::{self, SimplifyOptions, proto};
 use model_import_conformance::{original_path, simplified_path, tf2onnx, torch, zoo};
 use onnx_proto::{Message as _, NodeProto};
-use tract_onnx::prelude::*;
 
 #[path = "../graphs/random.rs"]
 mod random;
+
+mod common;
+
+use common::{largest_difference, run_tract};
 
 /// Height and width of the networks' input.
 const SIDE: usize = 32;
@@ -39,27 +40,6 @@ fn to_channels_last(images: &[f32]) -> Vec<f32> {
     images.chunks(3 * pixel_count).flat_map(convert).collect()
 }
 
-/// Runs tract on one image after another, and returns the outputs of all images.
-fn run_tract(onnx_path: &Path, images: &[f32], shape: [usize; 4]) -> Vec<f32> {
-    let model = tract_onnx::onnx()
-        .model_for_path(onnx_path)
-        .unwrap()
-        .with_input_fact(0, f32::fact(shape).into())
-        .unwrap()
-        .into_optimized()
-        .unwrap()
-        .into_runnable()
-        .unwrap();
-    images
-        .chunks(shape.iter().product())
-        .flat_map(|image| {
-            let input = tract_onnx::prelude::Tensor::from_shape(&shape, image).unwrap();
-            let outputs = model.run(tvec!(input.into())).unwrap();
-            outputs[0].to_plain_array_view::<f32>().unwrap().iter().copied().collect::<Vec<_>>()
-        })
-        .collect()
-}
-
 const CHANNELS_FIRST: [usize; 4] = [1, 3, SIDE, SIDE];
 const CHANNELS_LAST: [usize; 4] = [1, SIDE, SIDE, 3];
 
@@ -70,11 +50,7 @@ fn run_original(name: &str, images: &[f32]) -> Vec<f32> {
     } else {
         run_tract(&original_path(name), images, CHANNELS_FIRST)
     }
-}
-
-fn largest_difference(left: &[f32], right: &[f32]) -> f32 {
-    let pairs = left.iter().zip(right);
-    pairs.map(|(left, right)| (left - right).abs()).fold(0.0, f32::max)
+    .unwrap()
 }
 
 fn assert_close(case: &str, expected: &[f32], actual: &[f32]) {
@@ -122,7 +98,7 @@ fn converted_tf2onnx_network_agrees_with_the_original() {
 fn simplified_graphs_agree_with_the_originals_in_tract() {
     let images = random_images(2);
     for name in ["zoo", "torch", "tf2onnx"] {
-        let actual = run_tract(&simplified_path(name), &images, CHANNELS_FIRST);
+        let actual = run_tract(&simplified_path(name), &images, CHANNELS_FIRST).unwrap();
         assert_close(&format!("{name}, simplified"), &run_original(name, &images), &actual);
     }
 }
@@ -170,7 +146,7 @@ fn difference_if_spoiled(name: &str, spoil: impl Fn(&mut NodeProto) -> bool) -> 
     let file = folder.path().join("spoiled.onnx");
     std::fs::write(&file, model.write_to_bytes().unwrap()).unwrap();
     let images = random_images(1);
-    largest_difference(&run_original(name, &images), &run_tract(&file, &images, CHANNELS_FIRST))
+    largest_difference(&run_original(name, &images), &run_tract(&file, &images, CHANNELS_FIRST).unwrap())
 }
 
 #[test]

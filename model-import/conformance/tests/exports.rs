@@ -20,10 +20,13 @@ use model_import::codegen;
 use model_import::graph::{self, InputValues, SimplifiedGraph, SimplifyOptions};
 use model_import_conformance::{torch_dynamo_average_pool_ceil, torch_legacy_vit};
 use onnx_proto::Message as _;
-use tract_onnx::prelude::*;
 
 #[path = "../graphs/random.rs"]
 mod random;
+
+mod common;
+
+use common::{largest_difference, run_tract};
 
 /// Number of images for which the outputs are stored.
 const IMAGE_COUNT: usize = 5;
@@ -108,33 +111,10 @@ impl Network {
     }
 }
 
-/// Runs tract on one batch, which is the first `batch_size` images.
-fn run_tract(
-    onnx_path: &Path,
-    images: &[f32],
-    shape: [usize; 3],
-    batch_size: usize,
-) -> TractResult<Vec<f32>> {
-    let batch_shape = [batch_size, shape[0], shape[1], shape[2]];
-    let model = tract_onnx::onnx()
-        .model_for_path(onnx_path)?
-        .with_input_fact(0, f32::fact(batch_shape).into())?
-        .into_typed()?
-        .into_runnable()?;
-    let batch = &images[..batch_shape.iter().product()];
-    let result = model.run(tvec!(Tensor::from_shape(&batch_shape, batch)?.into()))?;
-    Ok(result[0].to_plain_array_view::<f32>()?.iter().copied().collect())
-}
-
 /// Returns the largest difference of two outputs, relative to the largest output.
 fn relative_difference(expected: &[f32], actual: &[f32]) -> f32 {
-    assert_eq!(expected.len(), actual.len());
     let largest = expected.iter().fold(0.0_f32, |largest, value| largest.max(value.abs()));
-    let differences = expected.iter().zip(actual).map(|(expected, actual)| (expected - actual).abs());
-    differences.fold(
-        0.0,
-        |largest: f32, difference| if difference.is_nan() { f32::NAN } else { largest.max(difference) },
-    ) / largest
+    largest_difference(expected, actual) / largest
 }
 
 /// The result for a network: its line of the table, and the differences that are errors.
@@ -165,7 +145,11 @@ fn compare(network: &Network, folder: &Path) -> Comparison {
     for batch_size in batch_sizes {
         let outputs = network.outputs();
         let expected = &outputs[..outputs.len() / IMAGE_COUNT * batch_size];
-        let actual = match run_tract(&path, &network.images(), network.image_shape, *batch_size) {
+        let [channels, height, width] = network.image_shape;
+        let batch_shape = [*batch_size, channels, height, width];
+        let images = network.images();
+        let batch = &images[..batch_shape.iter().product()];
+        let actual = match run_tract(&path, batch, batch_shape) {
             Ok(actual) => actual,
             Err(error) => {
                 write!(missing, ", tract at batch {batch_size}: {}", first_line(&format!("{error:#}")))
