@@ -2,7 +2,7 @@
 
 use resize::Channels;
 
-use super::{ChannelOrder, Picture};
+use super::{ChannelOrder, Picture, geometry::centre_start};
 
 /// Returns the luma of ITU-R BT.601, rounded as in Pillow's `convert("L")`.
 fn luma([red, green, blue]: [u8; 3]) -> u8 {
@@ -41,15 +41,13 @@ pub(super) fn convert_rgb(mut rgb: Vec<u8>, order: ChannelOrder) -> Vec<u8> {
 
 /// Returns `content`, of the size `content_size`, at the centre of an image of the size `size` that has `colour`.
 ///
-/// Sizes are width and height in pixels. A start that ends in half a pixel is rounded to the nearest even number, as in
-/// Pillow's `ImageOps.pad`.
+/// Sizes are width and height in pixels.
 pub(super) fn pad(content: &[u8], content_size: (u32, u32), size: (u32, u32), colour: &[u8]) -> Vec<u8> {
-    let start = |side: u32, content_side: u32| {
-        let margin = side.saturating_sub(content_side) as usize;
-        let half = margin / 2;
-        if margin % 2 == 1 && half % 2 == 1 { half + 1 } else { half }
-    };
-    let (left, top) = (start(size.0, content_size.0), start(size.1, content_size.1));
+    // The start is below `size`, so it is not truncated.
+    let (left, top) = (
+        centre_start(size.0.into(), content_size.0) as usize,
+        centre_start(size.1.into(), content_size.1) as usize,
+    );
     let (row_bytes, content_row_bytes) =
         (size.0 as usize * colour.len(), content_size.0 as usize * colour.len());
     let mut padded = colour.repeat(size.0 as usize * size.1 as usize);

@@ -46,7 +46,7 @@ impl ChannelOrder {
     }
 }
 
-/// How an image is resized before the crop.
+/// The method that resizes an image before the crop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Resize {
     /// The shorter side gets this length in pixels and the aspect ratio is kept, as torchvision's `Resize` does.
@@ -102,6 +102,15 @@ pub struct Geometry {
     pub crop: CropShape,
 }
 
+/// Returns the first pixel of `inner` pixels at the centre of a side of `outer` pixels.
+///
+/// Half a pixel is rounded to the nearest even number, as in torchvision's `CenterCrop` and Pillow's `ImageOps.pad`.
+pub(super) fn centre_start(outer: u64, inner: u32) -> u64 {
+    let margin = outer.saturating_sub(inner.into());
+    let half = margin / 2;
+    if margin % 2 == 1 && half % 2 == 1 { half + 1 } else { half }
+}
+
 /// The part of a resized side that the crop contains.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Span {
@@ -122,13 +131,8 @@ impl Span {
     }
 
     /// Returns the span at the centre of a resized side.
-    ///
-    /// A start that ends in half a pixel is rounded to the nearest even number, as torchvision's `CenterCrop` does.
     fn centre(source: u32, resized: u64, length: u32) -> Self {
-        let margin = resized.saturating_sub(length.into());
-        let half = margin / 2;
-        let start = if margin % 2 == 1 && half % 2 == 1 { half + 1 } else { half };
-        Self { source, resized, start, length }
+        Self { source, resized, start: centre_start(resized, length), length }
     }
 
     /// Computes the start and the length of the span in pixels of the image.

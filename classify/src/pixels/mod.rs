@@ -1,8 +1,8 @@
 //! Decodes a JPEG or PNG into the crop that is the network's input.
 //!
 //! The steps are the same as in the models' reference evaluation: the image is resized with a filter of Pillow, whose
-//! radius grows with the reduction, and the crop is the centre of the resized image. [`Geometry`] selects the filter and
-//! the size. One pass resizes and crops the image and computes only the pixels of the crop, so an image of extreme
+//! radius grows with the reduction, and the crop is the centre of the resized image. [`Geometry`] selects the filter
+//! and the size. One pass resizes and crops the image and computes only the pixels of the crop, so an image of extreme
 //! proportions needs no more memory than a square image. This does not hold for a squash, nor for bicubic and Lanczos.
 //!
 //! A JPEG is decoded at its full size, so the filter sees every pixel of the file.
@@ -222,7 +222,7 @@ pub fn crop(bytes: &[u8], header: &ImageHeader, geometry: Geometry) -> Result<Cr
         let stored_geometry =
             if is_transposed(picture.orientation) { geometry.transposed() } else { geometry };
         let placement = stored_geometry.place(header.width, header.height);
-        let resized = resize_picture(&picture, header, placement, geometry.filter, &mut scratch.resizer)?;
+        let resized = resize_picture(&mut picture, header, placement, geometry.filter, &mut scratch.resizer)?;
         let size = (placement.columns.length, placement.rows.length);
         let is_grey = order == ChannelOrder::Grey
             && picture.channels == Channels::Grey
@@ -253,7 +253,7 @@ fn to_orientation(number: Option<u8>) -> Orientation {
 
 /// Computes the part of the resized image that `placement` selects, with the channels of the image.
 fn resize_picture(
-    picture: &Picture,
+    picture: &mut Picture,
     header: &ImageHeader,
     placement: Placement,
     filter: Filter,
@@ -262,8 +262,8 @@ fn resize_picture(
     let Placement { columns, rows } = placement;
     let ((left, window_width), (top, window_height)) = (columns.in_source(), rows.in_source());
     let Picture { pixels, channels, .. } = picture;
-    let source = Source {
-        pixels: &pixels.buffer[..pixels.length],
+    let mut source = Source {
+        pixels: &mut pixels.buffer[..pixels.length],
         width: header.width,
         height: header.height,
         channels: *channels,
@@ -272,9 +272,11 @@ fn resize_picture(
     let mut resized = vec![0; columns.length as usize * rows.length as usize * usize::from(channels.count())];
     let size = (columns.length, rows.length);
     match filter {
-        Filter::Bilinear => resizer.resize(&source, FilterType::Bilinear, size, &mut resized),
-        Filter::Bicubic => resize_rows_first(resizer, &source, FilterType::CatmullRom, size, &mut resized),
-        Filter::Lanczos => resize_rows_first(resizer, &source, FilterType::Lanczos3, size, &mut resized),
+        Filter::Bilinear => resizer.resize(&mut source, FilterType::Bilinear, size, &mut resized),
+        Filter::Bicubic => {
+            resize_width_first(resizer, &mut source, FilterType::CatmullRom, size, &mut resized)
+        }
+        Filter::Lanczos => resize_width_first(resizer, &mut source, FilterType::Lanczos3, size, &mut resized),
         Filter::Nearest => resizer.resize_nearest(&source, columns.nearest(), rows.nearest(), &mut resized),
     }
     .map_err(ImageError::corrupt)?;
@@ -285,20 +287,21 @@ fn resize_picture(
 ///
 /// A filter with negative weights exceeds 0 and 255 beside an edge. Pillow limits the values after each of the two
 /// passes, so their order changes the result, and the resizer itself resizes in height first.
-fn resize_rows_first(
+fn resize_width_first(
     resizer: &mut Resizer,
-    source: &Source<'_>,
+    source: &mut Source<'_>,
     filter: FilterType,
     size: (u32, u32),
     target: &mut [u8],
 ) -> Result<(), resize::Error> {
     let (width, height) = (size.0, source.height);
-    let rows = CropWindow { top: 0.0, height: f64::from(height), ..source.crop };
+    let columns = CropWindow { top: 0.0, height: f64::from(height), ..source.crop };
     let mut narrowed = vec![0; width as usize * height as usize * usize::from(source.channels.count())];
-    resizer.resize(&Source { crop: rows, ..*source }, filter, (width, height), &mut narrowed)?;
-    let columns = CropWindow { left: 0.0, width: f64::from(width), ..source.crop };
-    let narrowed = Source { pixels: &narrowed, width, crop: columns, ..*source };
-    resizer.resize(&narrowed, filter, size, target)
+    let mut wide = Source { pixels: &mut *source.pixels, crop: columns, ..*source };
+    resizer.resize(&mut wide, filter, (width, height), &mut narrowed)?;
+    let rows = CropWindow { left: 0.0, width: f64::from(width), ..source.crop };
+    let mut narrowed = Source { pixels: &mut narrowed, width, crop: rows, ..*source };
+    resizer.resize(&mut narrowed, filter, size, target)
 }
 
 /// Returns true if the orientation exchanges width and height.

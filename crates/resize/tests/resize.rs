@@ -5,7 +5,7 @@ use resize::{Channels, CropWindow, Error, FilterType, NearestSpan, Resizer, Sour
 /// Two columns of grey pixels: the left one is black, the right one is white.
 const BLACK_AND_WHITE: [u8; 4] = [0, 255, 0, 255];
 
-fn source(pixels: &[u8], channels: Channels, crop: CropWindow) -> Source<'_> {
+fn source(pixels: &mut [u8], channels: Channels, crop: CropWindow) -> Source<'_> {
     Source { pixels, width: 2, height: 2, channels, crop }
 }
 
@@ -14,34 +14,37 @@ const RIGHT_COLUMN: CropWindow = CropWindow { left: 1.0, top: 0.0, width: 1.0, h
 #[test]
 fn pixels_outside_the_crop_window_are_not_read() {
     let mut target = [0; 1];
-    let source = source(&BLACK_AND_WHITE, Channels::Grey, RIGHT_COLUMN);
-    Resizer::default().resize(&source, FilterType::Bilinear, (1, 1), &mut target).unwrap();
+    let mut pixels = BLACK_AND_WHITE;
+    let mut source = source(&mut pixels, Channels::Grey, RIGHT_COLUMN);
+    Resizer::default().resize(&mut source, FilterType::Bilinear, (1, 1), &mut target).unwrap();
     assert_eq!(target, [255]);
 }
 
 #[test]
 fn grey_and_rgb_give_the_same_values() {
-    let rgb = BLACK_AND_WHITE.map(|value| [value; 3]);
+    let mut rgb = BLACK_AND_WHITE.map(|value| [value; 3]);
     let whole = CropWindow::whole(2, 2);
     let (mut grey_target, mut rgb_target) = ([0; 6], [0; 18]);
     let mut resizer = Resizer::default();
-    let grey = source(&BLACK_AND_WHITE, Channels::Grey, whole);
-    resizer.resize(&grey, FilterType::Lanczos3, (3, 2), &mut grey_target).unwrap();
-    let rgb = source(rgb.as_flattened(), Channels::Rgb, whole);
-    resizer.resize(&rgb, FilterType::Lanczos3, (3, 2), &mut rgb_target).unwrap();
+    let mut grey = BLACK_AND_WHITE;
+    let mut grey = source(&mut grey, Channels::Grey, whole);
+    resizer.resize(&mut grey, FilterType::Lanczos3, (3, 2), &mut grey_target).unwrap();
+    let mut rgb = source(rgb.as_flattened_mut(), Channels::Rgb, whole);
+    resizer.resize(&mut rgb, FilterType::Lanczos3, (3, 2), &mut rgb_target).unwrap();
     assert_eq!(rgb_target.as_chunks::<3>().0, grey_target.map(|value| [value; 3]));
 }
 
 #[test]
 fn black_ink_does_not_change_how_the_other_inks_are_resized() {
-    let cmyk = BLACK_AND_WHITE.map(|value| [value, value, 9, 255 - value]);
+    let mut cmyk = BLACK_AND_WHITE.map(|value| [value, value, 9, 255 - value]);
     let whole = CropWindow::whole(2, 2);
     let (mut grey_target, mut cmyk_target) = ([0; 6], [0; 24]);
     let mut resizer = Resizer::default();
-    let grey = source(&BLACK_AND_WHITE, Channels::Grey, whole);
-    resizer.resize(&grey, FilterType::Bilinear, (3, 2), &mut grey_target).unwrap();
-    let cmyk = source(cmyk.as_flattened(), Channels::Cmyk, whole);
-    resizer.resize(&cmyk, FilterType::Bilinear, (3, 2), &mut cmyk_target).unwrap();
+    let mut grey = BLACK_AND_WHITE;
+    let mut grey = source(&mut grey, Channels::Grey, whole);
+    resizer.resize(&mut grey, FilterType::Bilinear, (3, 2), &mut grey_target).unwrap();
+    let mut cmyk = source(cmyk.as_flattened_mut(), Channels::Cmyk, whole);
+    resizer.resize(&mut cmyk, FilterType::Bilinear, (3, 2), &mut cmyk_target).unwrap();
     assert_eq!(grey_target[1], 128);
     for (&[cyan, magenta, yellow, _], grey) in cmyk_target.as_chunks::<4>().0.iter().zip(grey_target) {
         assert_eq!([cyan, magenta, yellow], [grey, grey, 9]);
@@ -50,9 +53,14 @@ fn black_ink_does_not_change_how_the_other_inks_are_resized() {
 
 #[test]
 fn nearest_copies_the_pixel_at_the_centre() {
-    let row: [u8; 5] = [10, 20, 30, 40, 50];
-    let source =
-        Source { pixels: &row, width: 5, height: 1, channels: Channels::Grey, crop: CropWindow::whole(5, 1) };
+    let mut row: [u8; 5] = [10, 20, 30, 40, 50];
+    let source = Source {
+        pixels: &mut row,
+        width: 5,
+        height: 1,
+        channels: Channels::Grey,
+        crop: CropWindow::whole(5, 1),
+    };
     let whole = |length| NearestSpan { resized: u64::from(length), start: 0, length };
     let resizer = Resizer::default();
     let mut reduced = [0; 3];
@@ -71,9 +79,9 @@ fn nearest_copies_the_pixel_at_the_centre() {
 
 #[test]
 fn nearest_of_an_extreme_length_takes_a_bounded_time() {
-    let row: Vec<u8> = (0..60_000).map(|column| if column < 30_000 { 0 } else { 255 }).collect();
+    let mut row: Vec<u8> = (0..60_000).map(|column| if column < 30_000 { 0 } else { 255 }).collect();
     let (width, crop) = (60_000, CropWindow::whole(60_000, 1));
-    let source = Source { pixels: &row, width, height: 1, channels: Channels::Grey, crop };
+    let source = Source { pixels: &mut row, width, height: 1, channels: Channels::Grey, crop };
     let columns = NearestSpan { resized: 16_000_000_000, start: 7_999_999_999, length: 3 };
     let mut part = [1; 3];
     let rows = NearestSpan { resized: 1, start: 0, length: 1 };
@@ -84,18 +92,20 @@ fn nearest_of_an_extreme_length_takes_a_bounded_time() {
 #[test]
 fn buffer_that_is_too_short_is_an_error() {
     let mut resizer = Resizer::default();
-    let short_source = source(&BLACK_AND_WHITE, Channels::Rgb, RIGHT_COLUMN);
-    let result = resizer.resize(&short_source, FilterType::Bilinear, (1, 1), &mut [0; 3]);
+    let mut pixels = BLACK_AND_WHITE;
+    let mut short_source = source(&mut pixels, Channels::Rgb, RIGHT_COLUMN);
+    let result = resizer.resize(&mut short_source, FilterType::Bilinear, (1, 1), &mut [0; 3]);
     assert!(matches!(result, Err(Error::Buffer(_))), "{result:?}");
-    let grey = source(&BLACK_AND_WHITE, Channels::Grey, RIGHT_COLUMN);
-    let result = resizer.resize(&grey, FilterType::Bilinear, (2, 2), &mut [0; 3]);
+    let mut grey = source(&mut pixels, Channels::Grey, RIGHT_COLUMN);
+    let result = resizer.resize(&mut grey, FilterType::Bilinear, (2, 2), &mut [0; 3]);
     assert!(matches!(result, Err(Error::Buffer(_))), "{result:?}");
 }
 
 #[test]
 fn crop_window_outside_the_source_is_an_error() {
     let outside = CropWindow { width: 2.0, ..RIGHT_COLUMN };
-    let grey = source(&BLACK_AND_WHITE, Channels::Grey, outside);
-    let result = Resizer::default().resize(&grey, FilterType::Bilinear, (1, 1), &mut [0; 1]);
+    let mut pixels = BLACK_AND_WHITE;
+    let mut grey = source(&mut pixels, Channels::Grey, outside);
+    let result = Resizer::default().resize(&mut grey, FilterType::Bilinear, (1, 1), &mut [0; 1]);
     assert!(matches!(result, Err(Error::Resize(_))), "{result:?}");
 }

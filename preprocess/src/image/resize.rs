@@ -59,14 +59,14 @@ pub(super) fn resize(
     let (pixels, resizer, resized) = scratch.for_resizing();
     resized.clear();
     resized.resize(to_usize(pixel_count(width, height)) * bytes_per_pixel, 0);
-    let source = Source {
-        pixels: pixels.get(..source_length).unwrap_or_default(),
+    let mut source = Source {
+        pixels: pixels.get_mut(..source_length).unwrap_or_default(),
         width: decoded.width,
         height: decoded.height,
         channels: decoded.channels,
         crop: decoded.crop,
     };
-    Ok(resizer.resize(&source, filter, target_size, resized)?)
+    Ok(resizer.resize(&mut source, filter, target_size, resized)?)
 }
 
 /// Distance from the centre, in pixels, beyond which the filter is zero.

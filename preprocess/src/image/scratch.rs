@@ -76,8 +76,8 @@ impl Scratch {
     }
 
     /// Returns the decoded pixels, the resizer and the buffer for resized pixels.
-    pub(super) fn for_resizing(&mut self) -> (&[u8], &mut Resizer, &mut Vec<u8>) {
-        (&self.pixels, &mut self.resizer, &mut self.resized)
+    pub(super) fn for_resizing(&mut self) -> (&mut [u8], &mut Resizer, &mut Vec<u8>) {
+        (&mut self.pixels, &mut self.resizer, &mut self.resized)
     }
 }
 
