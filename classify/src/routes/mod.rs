@@ -35,9 +35,10 @@ pub(crate) fn router(
         None => post(pubsub::handle_push),
     };
     let check_room = middleware::from_fn_with_state(Arc::clone(&service), refusal::refuse_before_body);
-    let (classify, embed) = match service.head.is_embedding() {
-        true => (post(refusal::refuse_classify), post(embed::handle_embed).layer(check_room)),
-        false => (post(classify::handle_classify).layer(check_room), post(refusal::refuse_embed)),
+    let (classify, embed) = if service.head.is_embedding() {
+        (post(refusal::refuse_classify), post(embed::handle_embed).layer(check_room))
+    } else {
+        (post(classify::handle_classify).layer(check_room), post(refusal::refuse_embed))
     };
     let pubsub =
         pubsub.layer(middleware::from_fn_with_state(service.refusal_delay.clone(), refusal::delay_refusal));
@@ -65,15 +66,12 @@ fn count_body_error(error: &BodyError) {
 
 /// Handles `GET /`. The response contains the model, the backend and the routes of this service.
 async fn index(State(service): State<SharedService>) -> Json<Value> {
-    let (image_route, description) = match service.head.is_embedding() {
-        true => (
-            "POST /embed",
-            "{\"gcs_path\":\"gs://BUCKET/OBJECT\"}, or a JPEG or PNG as the body or as multipart field `file`",
-        ),
-        false => (
-            "POST /classify",
-            "{\"gcs_path\":\"gs://BUCKET/OBJECT\"}, or a JPEG or PNG as the body or as multipart field `file`; top_k and threshold as members or in the query",
-        ),
+    let image =
+        "{\"gcs_path\":\"gs://BUCKET/OBJECT\"}, or a JPEG or PNG as the body or as multipart field `file`";
+    let (image_route, description) = if service.head.is_embedding() {
+        ("POST /embed", image.to_owned())
+    } else {
+        ("POST /classify", format!("{image}; top_k and threshold as members or in the query"))
     };
     Json(json!({
         "service": "classify",

@@ -7,8 +7,8 @@
 //!
 //! [`Plan::read`] finds the parts of the picture and states what decoding them costs. It decodes no pixels, and reads
 //! the size of every part from the headers that the decoder will use, because the size in the boxes can be too small.
-//! [`Plan::decode`] then decodes one part at a time into the caller's buffers. The HEVC decoder is heifer-hevc-dec. With
-//! the feature `avif`, re_rav1d decodes AV1; without it, AVIF files are refused.
+//! [`Plan::decode`] then decodes one part at a time into the caller's buffers. The HEVC decoder is heifer-hevc-dec.
+//! With the feature `avif`, re_rav1d decodes AV1; without it, AVIF files are refused.
 //!
 //! ```no_run
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -74,7 +74,6 @@ pub fn is_heif(file: &[u8]) -> bool {
 }
 
 /// Returns true if the file begins with a list of brands that contains one of AVIF.
-#[cfg(feature = "avif")]
 pub fn is_avif(file: &[u8]) -> bool {
     boxes::has_brand(file, |brand| matches!(brand, b"avif" | b"avis" | b"avio" | b"MA1A" | b"MA1B"))
 }

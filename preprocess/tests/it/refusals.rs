@@ -208,7 +208,7 @@ fn heic_is_refused_by_name_without_its_feature() {
     let error = preprocess::image::process(file, &Settings::default().recipe()).unwrap_err();
     assert_eq!(
         (error.kind(), &*error.to_string()),
-        ("unsupported_format", "HEIC or a video is not accepted")
+        ("unsupported_format", "HEIC, AVIF or a video is not accepted")
     );
 }
 
@@ -228,7 +228,10 @@ fn avif_is_refused_by_name_without_its_feature() {
     // Without a brand of AVIF, only the coding of the picture tells the format.
     file[8..32].copy_from_slice(b"mif1\0\0\0\0mif1miafmif1miaf");
     let error = process(&file, &recipe()).unwrap_err();
-    let name =
-        if cfg!(feature = "heic") { "AVIF, which this build does not decode," } else { "HEIC or a video" };
+    let name = if cfg!(feature = "heic") {
+        "AVIF, which this build does not decode,"
+    } else {
+        "HEIC, AVIF or a video"
+    };
     assert!(error.to_string().starts_with(name), "{error}");
 }

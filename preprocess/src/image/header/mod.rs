@@ -141,8 +141,8 @@ fn detect_format(bytes: &[u8]) -> Result<Format, ImageError> {
         Ok(other) => unsupported(&format!("{other:?}").to_uppercase()),
         #[cfg(feature = "avif")]
         Err(_) if heif_picture::is_avif(bytes) => Ok(Format::Avif),
-        #[cfg(not(feature = "avif"))]
-        Err(_) if has_avif_brand(bytes) => unsupported(AVIF_NAME),
+        #[cfg(all(feature = "heic", not(feature = "avif")))]
+        Err(_) if heif_picture::is_avif(bytes) => unsupported(AVIF_NAME),
         Err(_) => match detect_unsupported_format(bytes) {
             #[cfg(feature = "heic")]
             Some(OTHER_FTYP_NAME) if heif_picture::is_heif(bytes) => Ok(Format::Heic),
@@ -156,24 +156,8 @@ fn detect_format(bytes: &[u8]) -> Result<Format, ImageError> {
 #[cfg(not(feature = "avif"))]
 const AVIF_NAME: &str = "AVIF, which this build does not decode,";
 
-/// Returns true if the file begins with a list of brands that contains one of AVIF.
-#[cfg(not(feature = "avif"))]
-fn has_avif_brand(bytes: &[u8]) -> bool {
-    /// Number of bytes that are read. Real lists have fewer than twenty brands.
-    const MAX_BYTES: usize = 256;
-    let Some((length, rest)) = bytes.split_first_chunk() else { return false };
-    let length = usize::try_from(u32::from_be_bytes(*length)).unwrap_or(usize::MAX).min(MAX_BYTES);
-    let content = rest.get(..length.saturating_sub(4)).unwrap_or(rest).strip_prefix(b"ftyp");
-    let (fields, _) = content.unwrap_or_default().as_chunks::<4>();
-    // The second field is the version of the first brand.
-    fields
-        .iter()
-        .enumerate()
-        .any(|(index, field)| index != 1 && matches!(field, b"avif" | b"avis" | b"avio" | b"MA1A" | b"MA1B"))
-}
-
-/// Name of the formats that begin with the box `ftyp`, except AVIF.
-const OTHER_FTYP_NAME: &str = if cfg!(feature = "heic") { "A video" } else { "HEIC or a video" };
+/// Name of the other formats that begin with the box `ftyp`.
+const OTHER_FTYP_NAME: &str = if cfg!(feature = "heic") { "A video" } else { "HEIC, AVIF or a video" };
 
 /// Detects common formats that the `image` crate does not recognise, so that the error can name the format.
 fn detect_unsupported_format(bytes: &[u8]) -> Option<&'static str> {
