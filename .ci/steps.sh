@@ -29,6 +29,14 @@ install_cargo_tool() {
     fi
 }
 
+# The features of the decoders in C and of AVIF.
+optional_decoders='preprocess/turbo,preprocess/avif,jpeg-scaled/compare'
+
+# Succeeds if these decoders can be built.
+install_c_tools() {
+    .ci/install cmake cmake && .ci/install nasm nasm
+}
+
 list_steps() {
     local name
     for name in "$@"; do printf '%-16s%s\n' "$name" "${descriptions[$name]}"; done
