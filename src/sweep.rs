@@ -27,8 +27,8 @@ const ERROR_PAUSE: Duration = Duration::from_secs(5);
 /// Such images remain if the file of the topic was lost or damaged, or a message could not be read. An image that is
 /// being uploaded or classified during the search may be announced twice, which is harmless.
 ///
-/// A record of any kind and of any model counts. So a new model does not classify the whole bucket again: an image gets a prediction of
-/// the new model when it is uploaded again or a client asks for its prediction.
+/// A record of any kind and of any model counts. So a new model does not classify the whole bucket again: an image gets
+/// a prediction of the new model when it is uploaded again or a client asks for its prediction.
 pub(crate) struct Sweeper {
     bucket: Arc<dyn BucketListing>,
     topic: Arc<SqliteTopic>,

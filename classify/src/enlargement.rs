@@ -8,8 +8,8 @@ use crate::{model::spec, pixels::Geometry};
 
 /// Counts the images that are enlarged, and logs a warning for the first one.
 ///
-/// A network recognises an enlarged image less well than an image that had the pixels. A bucket whose images are all too
-/// small gives no other sign.
+/// A network recognises an enlarged image less well than an image that had the pixels. A bucket whose images are all
+/// too small gives no other sign.
 #[derive(Debug, Default)]
 pub(crate) struct EnlargementReport {
     has_warned: AtomicBool,

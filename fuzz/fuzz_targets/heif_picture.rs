@@ -1,7 +1,8 @@
 //! A fuzz target that plans and decodes a HEIC or AVIF with `heif-picture`.
 //!
-//! preprocess catches a panic of the HEVC decoder and refuses the upload, so such a panic is no finding here. A panic of
-//! the AV1 decoder aborts the process and is a finding. The tests of `heif-picture` replay the corpus on stable Rust.
+//! preprocess catches a panic of the HEVC decoder and refuses the upload, so such a panic is no finding here. A panic
+//! of the AV1 decoder aborts the process and is a finding. The tests of `heif-picture` replay the corpus on stable
+//! Rust.
 #![no_main]
 
 use std::panic::{AssertUnwindSafe, PanicHookInfo, catch_unwind};

@@ -37,9 +37,9 @@ impl Application {
     /// Builds the service with an open bucket and topic, and binds it to the address of
     /// `server`, which may be an address alone.
     ///
-    /// Port 0 binds to a free port. Without a `topic`, images are stored but not announced. `current_model` is the model
-    /// that classifies the images. If it is `None`, the service returns the predictions of whichever model classified an
-    /// image first.
+    /// Port 0 binds to a free port. Without a `topic`, images are stored but not announced. `current_model` is the
+    /// model that classifies the images. If it is `None`, the service returns the predictions of whichever model
+    /// classified an image first.
     ///
     /// # Errors
     /// Returns an error when the address cannot be bound or the threads cannot be started.

@@ -56,10 +56,10 @@ impl GcsPath {
     /// which Cloud Storage identifies the version of an object. Callers pass `None` if the bucket has no generations.
     /// `key` is `None` for the record of the first model, and the key of each later model.
     ///
-    /// For a prediction of the first model, the name is `<id>/prediction.json` if the image is a preprocessed image. For
-    /// any other image it is `<object>.<generation>.prediction.json`, so that every version of the image has its own
-    /// prediction. Without a generation, the name is `<object>.prediction.json`. In the name of a later model's record,
-    /// `prediction.NAME-CHECKSUM8.json` takes the place of `prediction.json`.
+    /// For a prediction of the first model, the name is `<id>/prediction.json` if the image is a preprocessed image.
+    /// For any other image it is `<object>.<generation>.prediction.json`, so that every version of the image has its
+    /// own prediction. Without a generation, the name is `<object>.prediction.json`. In the name of a later model's
+    /// record, `prediction.NAME-CHECKSUM8.json` takes the place of `prediction.json`.
     pub fn record_object_name(
         &self,
         base_name: &str,

@@ -11,8 +11,9 @@ pub const RECORD_BASE_NAMES: [&str; 2] = [PREDICTION, EMBEDDING];
 
 /// Returns the file name of a record.
 ///
-/// The first model that makes a record of this kind of an image stores the record as `BASE.json`. Each later model `key` stores its
-/// own record as `BASE.NAME-CHECKSUM8.json`, so that no record is overwritten. `key` is `None` for the first model.
+/// The first model that makes a record of this kind of an image stores the record as `BASE.json`. Each later model
+/// `key` stores its own record as `BASE.NAME-CHECKSUM8.json`, so that no record is overwritten. `key` is `None` for the
+/// first model.
 pub(crate) fn record_file_name(base_name: &str, key: Option<&ModelKey>) -> String {
     match key {
         None => format!("{base_name}.json"),

@@ -9,8 +9,8 @@ pub enum Error {
     /// The file uses a feature of the format that this crate does not support.
     #[error("{0}")]
     Unsupported(String),
-    /// The picture is coded with a codec that this build does not decode. Contains the type of the item or of the sample
-    /// entry, such as `av01`.
+    /// The picture is coded with a codec that this build does not decode. Contains the type of the item or of the
+    /// sample entry, such as `av01`.
     #[error("the picture is coded as `{}`", .0.escape_ascii())]
     OtherCodec([u8; 4]),
     /// The HEVC decoder refused a part of the picture.

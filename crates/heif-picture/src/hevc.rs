@@ -19,8 +19,8 @@ use crate::{
 /// Maximum number of NAL units of an item. Each takes time. HEVC allows 600 slices in a picture.
 const MAX_NAL_UNITS: usize = 2048;
 
-/// Maximum number of sequence parameter sets of an item, and of picture parameter sets. They have as many ids. Parsing a
-/// set of a few bytes can take microseconds, and many items can share the same data.
+/// Maximum number of sequence parameter sets of an item, and of picture parameter sets. They have as many ids. Parsing
+/// a set of a few bytes can take microseconds, and many items can share the same data.
 const MAX_SPS: u32 = 16;
 const MAX_PPS: u32 = 64;
 

@@ -20,7 +20,8 @@ const MAX_PARTS: usize = 1200;
 /// Maximum number of derivations between an item and a coded part, as from a grid to a tile.
 const MAX_DEPTH: u32 = 4;
 
-/// Maximum ratio of the data of all parts to the length of the file, besides [`MAX_SHARED_BYTES`]. Parts can share data.
+/// Maximum ratio of the data of all parts to the length of the file, besides [`MAX_SHARED_BYTES`]. Parts can share
+/// data.
 const MAX_SHARING: u64 = 4;
 
 /// Number of bytes by which the data of all parts may exceed the length of the file in any case.

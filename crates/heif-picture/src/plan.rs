@@ -114,8 +114,8 @@ impl<'a> Plan<'a> {
         self.alpha.as_ref().map(|alpha| alpha.decoded_size)
     }
 
-    /// Returns true if the colours are multiplied with the alpha channel. If the tiles have alpha channels of their own,
-    /// this must be true for each of them.
+    /// Returns true if the colours are multiplied with the alpha channel. If the tiles have alpha channels of their
+    /// own, this must be true for each of them.
     pub fn is_premultiplied(&self) -> bool {
         self.is_premultiplied
     }

@@ -42,8 +42,8 @@ pub fn max_bytes(profile_bytes: u64, channels: Channels) -> u64 {
 
 /// Returns the maximum number of bytes that making a transform takes, besides copies of the profile.
 ///
-/// CMYK has a table of 17⁴ colours, and RGB one of 33³ colours. While a table is computed, each of its colours has up to
-/// seven floats, and each curve has 65,536.
+/// CMYK has a table of 17⁴ colours, and RGB one of 33³ colours. While a table is computed, each of its colours has up
+/// to seven floats, and each curve has 65,536.
 fn transform_bytes(channels: Channels) -> usize {
     match channels {
         Channels::Grey => 1 << 20,

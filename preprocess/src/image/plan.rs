@@ -55,8 +55,8 @@ pub struct ProcessingPlan {
 impl ProcessingPlan {
     /// Returns true if [`Self::new`] takes so little time for this upload that it can run on an async worker.
     ///
-    /// The longer the upload, the longer its header can take. The profile of a PNG is inflated to learn its length,
-    /// and a few kilobytes can inflate to megabytes. The parts of a HEIC or AVIF can share data, which is then parsed for
+    /// The longer the upload, the longer its header can take. The profile of a PNG is inflated to learn its length, and
+    /// a few kilobytes can inflate to megabytes. The parts of a HEIC or AVIF can share data, which is then parsed for
     /// each part.
     pub fn is_cheap(upload: &[u8]) -> bool {
         const MAX_BYTES: usize = 64 << 10;

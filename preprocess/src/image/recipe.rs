@@ -16,15 +16,15 @@ use super::{
 /// levels at most.
 ///
 /// Since version 2, colours are converted to sRGB. Version 3 mends pictures that were sideways or in wrong colours:
-/// orientations that are not of the type SHORT or have a prefix, JPEGs in several scans, and kinds of TIFF and BMP. Since
-/// version 4, profiles with tables are used, which all profiles of CMYK are. Since version 5, an AVIF of another size than
-/// its boxes state is stretched and not cropped, and the first shown frame counts.
+/// orientations that are not of the type SHORT or have a prefix, JPEGs in several scans, and kinds of TIFF and BMP.
+/// Since version 4, profiles with tables are used, which all profiles of CMYK are. Since version 5, an AVIF of another
+/// size than its boxes state is stretched and not cropped, and the first shown frame counts.
 const VERSION: u32 = 5;
 
 /// Ratio of the maximum number of pixels of all parts of a HEIC or AVIF to [`Limits::max_pixels_other`].
 ///
-/// An alpha channel doubles the number of pixels, and tiles may exceed the picture. With the default limits, a picture of
-/// about 45 megapixels may have an alpha channel.
+/// An alpha channel doubles the number of pixels, and tiles may exceed the picture. With the default limits, a picture
+/// of about 45 megapixels may have an alpha channel.
 #[cfg(feature = "heic")]
 const CODED_PIXELS_FACTOR: u64 = 3;
 

@@ -36,8 +36,8 @@ const MAX_POLL_INTERVAL: Duration = Duration::from_millis(500);
 /// the time has passed, or the service begins to stop.
 ///
 /// An image that only other models than the current one have classified is announced again. With `?model=MODEL`, the
-/// prediction of that model is returned. If it is not the current model, it makes no further predictions, so the response
-/// is 404 if it has made none.
+/// prediction of that model is returned. If it is not the current model, it makes no further predictions, so the
+/// response is 404 if it has made none.
 pub(super) async fn get_prediction(
     State(state): State<RouteState>,
     Path(id): Path<String>,

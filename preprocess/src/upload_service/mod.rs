@@ -4,11 +4,12 @@
 //! the cost in pixels and bytes. It then acquires a CPU permit, reserves memory, converts the upload to a
 //! JPEG, stores the JPEG in the bucket and announces it on the topic.
 //!
-//! Every step is idempotent. An upload can stop between two steps, for example because the caller disconnects
-//! or the process is killed. Sending the same upload again completes the missing steps. A stored image is not
-//! written again, unless it is damaged. An image without a prediction of the current model is announced again, because
-//! its announcement may be missing, or the model may be new. If the current model is not known, every image is announced
-//! again, and classify recognises the duplicates. No step has to be undone, so the futures of this module may be dropped at any point.
+//! Every step is idempotent. An upload can stop between two steps, for example because the caller disconnects or the
+//! process is killed. Sending the same upload again completes the missing steps. A stored image is not written again,
+//! unless it is damaged. An image without a prediction of the current model is announced again, because its
+//! announcement may be missing, or the model may be new. If the current model is not known, every image is announced
+//! again, and classify recognises the duplicates. No step has to be undone, so the futures of this module may be
+//! dropped at any point.
 
 mod predictions;
 

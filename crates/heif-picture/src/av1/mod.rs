@@ -158,8 +158,8 @@ impl Config {
 
     /// Decodes the picture of the highest layer.
     ///
-    /// The decoder runs behind an interface for C. A panic inside would therefore abort the process, and no caller could
-    /// catch it.
+    /// The decoder runs behind an interface for C. A panic inside would therefore abort the process, and no caller
+    /// could catch it.
     ///
     /// re_rav1d 0.1.3 leaks 48 bytes for each picture.
     pub(crate) fn decode(self, data: &ItemData<'_>, picture: &CodedPicture) -> Result<Picture, Error> {

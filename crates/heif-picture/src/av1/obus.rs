@@ -22,8 +22,8 @@ const HAS_LENGTH: u8 = 2;
 
 /// Iterates over the OBUs that the decoder needs for one picture. The caller reads or skips the content of each.
 ///
-/// Ends with the first frame that is shown, unless the stream has layers, because the shown frame of the highest layer is
-/// the last one. Ignores whatever follows the shown frame, even if it is damaged.
+/// Ends with the first frame that is shown, unless the stream has layers, because the shown frame of the highest layer
+/// is the last one. Ignores whatever follows the shown frame, even if it is damaged.
 ///
 /// Leaves out metadata: re_rav1d 0.1.3 panics if an OBU of metadata ends too early. Leaves out redundant frame headers,
 /// too: re_rav1d decodes one without a frame header as a frame, which would not be counted in the cost.

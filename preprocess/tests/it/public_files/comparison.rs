@@ -1,8 +1,8 @@
 //! Compares the stored pictures of public test images with the pixels that Pillow reads.
 //!
 //! `.ci/corpora` runs `reference.py`, which writes the pixels. The comparison is not part of a build with the feature
-//! `turbo`, whose decoders in C are also the decoders of Pillow. The pixels are those of the default build's formats, so
-//! the comparison is not part of a build with the feature `avif` either.
+//! `turbo`, whose decoders in C are also the decoders of Pillow. The pixels are those of the default build's formats,
+//! so the comparison is not part of a build with the feature `avif` either.
 
 use std::{collections::BTreeMap, fs, path::Path};
 
