@@ -43,11 +43,10 @@ pub(super) fn convert_rgb(mut rgb: Vec<u8>, order: ChannelOrder) -> Vec<u8> {
 ///
 /// Sizes are width and height in pixels.
 pub(super) fn pad(content: &[u8], content_size: (u32, u32), size: (u32, u32), colour: &[u8]) -> Vec<u8> {
-    // The start is below `size`, so it is not truncated.
-    let (left, top) = (
-        centre_start(size.0.into(), content_size.0) as usize,
-        centre_start(size.1.into(), content_size.1) as usize,
-    );
+    let start = |side: u32, content_side: u32| {
+        usize::try_from(centre_start(side.into(), content_side)).unwrap_or(usize::MAX)
+    };
+    let (left, top) = (start(size.0, content_size.0), start(size.1, content_size.1));
     let (row_bytes, content_row_bytes) =
         (size.0 as usize * colour.len(), content_size.0 as usize * colour.len());
     let mut padded = colour.repeat(size.0 as usize * size.1 as usize);
