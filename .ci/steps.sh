@@ -30,6 +30,7 @@ install_cargo_tool() {
 }
 
 # The features of the decoders in C and of AVIF.
+# shellcheck disable=SC2034 # The sourcing scripts use it.
 optional_decoders='preprocess/turbo,preprocess/avif,jpeg-scaled/compare'
 
 # Succeeds if these decoders can be built.
